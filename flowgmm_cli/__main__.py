@@ -1,0 +1,84 @@
+"""The one place that turns errors into text and exit codes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+
+def main() -> None:
+    """Run the command line and exit.
+
+    Exit codes: 0 ok · 1 the run failed · 2 usage · 3 recipe invalid · 4 plugin missing, ambiguous, broken or
+    incompatible · 5 data missing or malformed · 6 run or checkpoint unusable · 7 gate not met · 130
+    interrupted.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # file names need not be printable
+            stream.reconfigure(errors="backslashreplace")
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        from flowgmm_cli.cli.app import app
+
+        app()
+        code = 0
+    except SystemExit as stop:
+        code = _code_of(stop)
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        code = 0
+    except Exception as error:
+        code = _report(error)
+    return _flush(code)
+
+
+def _report(error: Exception) -> int:
+    from flowgmm_cli.cli import console
+    from flowgmm_cli.errors import FlowgmmError, RunFailedError
+
+    console.show_traceback(error)
+    if isinstance(error, FlowgmmError):
+        console.show_error(error)
+        return error.exit_code
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        where = f" while writing {error.filename}" if error.filename else ""
+        full = RunFailedError(f"the disk is full{where}", hint="free some space, then run the command again")
+        console.show_error(full)
+        return full.exit_code
+    console.show_bug(error)
+    return 1
+
+
+def _code_of(stop: SystemExit) -> int:
+    # Typer ends with code 1 when a reader such as `head` closes the pipe; for the user that is no failure
+    if isinstance(stop.__context__, BrokenPipeError):
+        return 0
+    if stop.code is None or isinstance(stop.code, int):
+        return stop.code or 0
+    return 1
+
+
+def _flush(code: int) -> int:
+    """Write what is left of stdout; a closed pipe is no error, a full disk is."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _silence()
+    except OSError as error:
+        _silence()
+        return code or _report(error)
+    return code
+
+
+def _silence() -> None:
+    # so that the interpreter's own flush at exit has nothing to complain about
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,506 @@
+"""The contract plugin authors build on. Everything in `__all__` is under semantic versioning.
+
+Importing this module never imports torch. An entry point names a *spec*: a light object with the component's
+parameters (a pydantic model), a one-line summary, and `build`, the place of the callable that makes the real
+thing. Listing, describing and validating read specs; only training and inference call `build`.
+
+    # my_flow/plugin.py
+    from flowgmm_cli.api import Config, Field, FlowSpec
+
+    class MyFlowConfig(Config):
+        layers: int = Field(6, ge=1, le=64, description="number of couplings")
+
+    my_flow = FlowSpec(config=MyFlowConfig, build="my_flow.model:build", summary="My flow")
+
+    # pyproject.toml
+    [project.entry-points."flowgmm.flows"]
+    my_flow = "my_flow.plugin:my_flow"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import torch
+    from torch import Tensor
+
+__all__ = [
+    "API_VERSION",
+    "Batch",
+    "Column",
+    "Component",
+    "Config",
+    "DataConfig",
+    "DataContext",
+    "DataSource",
+    "DataSpec",
+    "Encoder",
+    "EncoderSpec",
+    "Field",
+    "Flow",
+    "FlowSpec",
+    "LabelsConfig",
+    "Latents",
+    "Objective",
+    "ObjectiveSpec",
+    "PriorSpec",
+    "Regulariser",
+    "RegulariserConfig",
+    "RegulariserSpec",
+    "Rows",
+    "ScoreSpec",
+    "SourceData",
+    "Spec",
+    "SplitConfig",
+    "TransformSpec",
+    "View",
+    "ViewSpec",
+    "ViewsConfig",
+    "component_field",
+]
+
+API_VERSION = 1
+
+Kind = Literal["flow", "data", "regulariser", "encoder", "score", "transform", "view", "objective", "prior"]
+
+
+class Config(BaseModel):
+    """Base of all parameter models: strict types, unknown keys refused, immutable."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True)
+
+
+class Component(BaseModel):
+    """A chosen component: in a recipe the mapping `{use: name, ...parameters}`.
+
+    Attributes:
+        kind: what it is.
+        use: the name as the recipe gives it, bare or `package/name`.
+        config: the validated parameters, an instance of the spec's `config`.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Kind
+    use: str
+    config: SerializeAsAny[Config]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the recipe form `{use: ..., ...}` with all defaults filled in."""
+        return {"use": self.use, **to_plain(self.config)}
+
+
+def to_plain(config: BaseModel) -> dict[str, Any]:
+    """Return a config as plain YAML values; nested components take their recipe form."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Component):
+            return value.to_dict()
+        if isinstance(value, BaseModel):
+            return to_plain(value)
+        if isinstance(value, list | tuple):
+            return [plain(item) for item in value]
+        if isinstance(value, Mapping):
+            return {key: plain(item) for key, item in value.items()}
+        return value
+
+    return {name: plain(getattr(config, name)) for name in type(config).model_fields}
+
+
+def component_field(kind: Kind, default: Any = ..., **kwargs: Any) -> Any:
+    """Declare a config field that holds another component (or a list of them).
+
+    The recipe gives `{use: name, ...}`; the recipe schema resolves it against the registry before the outer
+    model is validated. `default` is written in recipe form: a mapping, a list of mappings, or None.
+
+        encoder: Component = component_field("encoder", {"use": "wordllama"})
+        transforms: list[Component] = component_field("transform", [{"use": "standardise"}])
+    """
+    return Field(default, json_schema_extra={"component": kind}, **kwargs)
+
+
+# --- specs ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What an entry point names.
+
+    Attributes:
+        config: parameter model.
+        build: `package.module:callable`, imported only when the component is built.
+        summary: one line for `flowgmm plugins list`.
+        api: the contract this plugin was written against.
+        docs: a longer text for `flowgmm plugins describe`.
+    """
+
+    config: type[Config]
+    build: str
+    summary: str
+    api: int = API_VERSION
+    docs: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowSpec(Spec):
+    """A flow architecture; `build(config, *, shape, generator) -> Flow`.
+
+    `shape` is the shape of one row, `(D,)` for vectors; `generator` seeds the initial weights.
+    """
+
+    accepts: frozenset[str] = frozenset({"vector"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSpec(Spec):
+    """A data source; `build(config, context) -> DataSource`; `config` extends `DataConfig`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderSpec(Spec):
+    """A text encoder; `build(config) -> Encoder`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegulariserSpec(Spec):
+    """An additional loss; `build(config) -> Regulariser`; `config` extends `RegulariserConfig`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSpec(Spec):
+    """An out-of-distribution score (higher = further out); `build(config) -> Score`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransformSpec(Spec):
+    """A fitted map of the feature matrix; `build(config, *, features) -> Transform`. Built in only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewSpec(Spec):
+    """A random change of rows that keeps their class; `build(config) -> View`. Built in only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveSpec(Spec):
+    """The main loss; `build(config, *, features, labelled, unlabelled) -> Objective`. Built in only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorSpec(Spec):
+    """The latent distribution. Built in only."""
+
+
+# --- flows ------------------------------------------------------------------------------------------------
+
+
+@runtime_checkable
+class Flow(Protocol):
+    """What a flow's `build` returns: an `nn.Module` (see `flowgmm_cli.bijection.Bijection`)."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map rows `(N, *shape)` to latents `(N, D)` and the log-determinant `(N,)`."""
+        ...
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """Map latents `(N, D)` back to rows `(N, *shape)`."""
+        ...
+
+
+# --- data -------------------------------------------------------------------------------------------------
+
+
+class LabelsConfig(Config):
+    """Which training rows keep their label; at most one of count, per_class, fraction, column.
+
+    With none of them every label in the training data is used. The labels of all other rows are hidden from
+    everything but the final test.
+    """
+
+    count: int | None = Field(None, ge=1, description="number of labelled rows in all")
+    per_class: int | None = Field(None, ge=1, description="number of labelled rows of each class")
+    fraction: float | None = Field(
+        None, gt=0, le=1, description="share of the training rows that is labelled"
+    )
+    column: str | None = Field(None, description="column whose true cells mark the labelled rows")
+    balanced: bool = Field(True, description="the same number of each class (count, fraction)")
+    seed: int = Field(0, ge=0, description="seed of the draw")
+
+
+class SplitConfig(Config):
+    """How rows are divided where the source gives no split of its own."""
+
+    test: float = Field(0.2, ge=0, lt=1, description="share of the rows for the final test, if none is given")
+    val: float = Field(0.05, ge=0, lt=1, description="share of the training rows held out")
+    val_labels: bool = Field(
+        False,
+        description="use the labels of the held-out rows for early stopping and calibration: a validation "
+        "split beyond the labelled budget, which every output then states",
+    )
+    duplicates: Literal["drop", "keep"] = Field(
+        "drop", description="what to do with training rows that are equal to a test row"
+    )
+    stratify: bool = Field(True, description="keep class proportions when dividing")
+    seed: int = Field(0, ge=0, description="seed of the division")
+
+
+class ViewsConfig(Config):
+    """Random changes of training rows: the teacher sees the weak view, the student the strong one."""
+
+    weak: list[Component] = component_field("view", [], description="changes before the teacher sees a row")
+    strong: list[Component] = component_field(
+        "view",
+        [{"use": "noise", "scale": 0.5}, {"use": "drop", "rate": 0.2}],
+        description="changes before the student sees an unlabelled row",
+    )
+
+
+class DataConfig(Config):
+    """Parameters that every data source shares; a source's own model extends this one."""
+
+    labels: LabelsConfig = Field(default_factory=lambda: LabelsConfig(), description="which labels are seen")
+    split: SplitConfig = Field(default_factory=lambda: SplitConfig(), description="train, val and test rows")
+    transforms: list[Component] = component_field(
+        "transform",
+        [{"use": "standardise"}],
+        description="maps of the feature matrix, fitted on training rows, first to last",
+    )
+    views: ViewsConfig = Field(
+        default_factory=lambda: ViewsConfig(), description="random changes of training rows"
+    )
+
+
+@dataclass(frozen=True)
+class Column:
+    """One input column.
+
+    `vector` columns hold arrays of shape `(N, *shape)`; `text` and `category` columns hold `str` objects with
+    None where a cell is empty; `numeric` columns hold float64 with NaN where a cell is empty.
+    """
+
+    name: str
+    kind: Literal["numeric", "category", "text", "vector", "image"]
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows: input columns by name, labels and ids, all of length N.
+
+    Attributes:
+        columns: see `Column` for what each kind holds.
+        labels: int64 `(N,)`, an index into the class names, -1 where the row is unlabelled.
+        ids: `(N,)`, strings that are unique and stable within the source.
+        extras: other columns a recipe may name (`labels.column`, a split column).
+    """
+
+    columns: Mapping[str, npt.NDArray[Any]]
+    labels: npt.NDArray[np.int64]
+    ids: npt.NDArray[Any]
+    extras: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: npt.NDArray[Any]) -> Rows:
+        """The rows at `index` (positions or a boolean mask), in that order."""
+        return Rows(
+            columns={name: values[index] for name, values in self.columns.items()},
+            labels=self.labels[index],
+            ids=self.ids[index],
+            extras={name: values[index] for name, values in self.extras.items()},
+        )
+
+
+@dataclass(frozen=True)
+class SourceData:
+    """What a source yields before labels are chosen and rows are divided.
+
+    Attributes:
+        columns: the input columns, in order.
+        class_names: index -> name.
+        splits: `train` always; `val` and `test` where the source has them. All labels the data holds are
+            there; choosing which of them may be seen is not the source's business.
+        notes: what the user should know (dropped columns, renamed classes), one line each.
+    """
+
+    columns: tuple[Column, ...]
+    class_names: tuple[str, ...]
+    splits: Mapping[str, Rows]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class DataContext:
+    """What a source or encoder may use of its surroundings.
+
+    Attributes:
+        offline: never touch the network.
+        cache_dir: a folder for this user's caches.
+        progress: `progress(done, total, what)`, called now and then from long work.
+        note: `note(text)`, one line for the user.
+    """
+
+    offline: bool = False
+    cache_dir: str = ""
+    progress: Callable[[int, int, str], None] = lambda done, total, what: None
+    note: Callable[[str], None] = lambda text: None
+
+
+class DataSource(Protocol):
+    """What a data source's `build` returns."""
+
+    def load(self) -> SourceData:
+        """Read everything. Raises `DataError` for missing or malformed data."""
+        ...
+
+
+class Encoder(Protocol):
+    """Text to vectors. Fitted on training rows only, if it needs fitting at all."""
+
+    dim: int
+
+    def fit(self, texts: Sequence[str]) -> None:
+        """Learn from the training texts; a pretrained encoder does nothing."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        """Return `(N, dim)`; an empty text gives a finite vector."""
+        ...
+
+    def cache_key(self) -> str | None:
+        """What, beside the text, decides the vector; None where vectors must not be cached."""
+        ...
+
+    def state(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+        """Return (JSON values, arrays) from which `load_state` restores the fitted encoder."""
+        ...
+
+    def load_state(self, values: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Restore what `state` returned."""
+        ...
+
+
+# --- training ---------------------------------------------------------------------------------------------
+
+
+class RegulariserConfig(Config):
+    """Parameters that every regulariser shares."""
+
+    weight: float = Field(1.0, ge=0, description="factor on its terms")
+
+
+class View(Protocol):
+    """What a view's `build` returns."""
+
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return a changed copy of the rows `(N, D)`; random numbers come from `generator` alone."""
+        ...
+
+
+@dataclass(frozen=True)
+class Latents:
+    """Rows seen through the flow and the mixture.
+
+    Attributes:
+        z: latents `(N, D)`.
+        log_det: `(N,)`.
+        class_log_prob: `log pi_k + log N(z; mu_k, S_k)`, `(N, K)`, without `log_det`.
+    """
+
+    z: Tensor
+    log_det: Tensor
+    class_log_prob: Tensor
+
+    def log_prob(self) -> Tensor:
+        """`log p(x)` of each row, `(N,)`."""
+        return self.class_log_prob.logsumexp(1) + self.log_det
+
+    def rows(self, index: slice) -> Latents:
+        """The latents of some of the rows."""
+        return Latents(self.z[index], self.log_det[index], self.class_log_prob[index])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training step's rows, on the device, after the data transforms, and what the student makes of them.
+
+    Attributes:
+        labelled: `(L, D)`; may be empty.
+        labels: int64 `(L,)`.
+        weak: unlabelled rows under the weak view, `(U, D)`.
+        strong: the same rows under the strong view, `(U, D)`.
+        student: latents under the model being trained: `labelled` always, `weak` and `strong` where the
+            objective or a regulariser declares that it reads them.
+        temperature: divisor of class log-probabilities before any softmax in a loss; posteriors of
+            high-dimensional mixtures saturate without it.
+        step: optimiser steps taken before this one.
+        epoch: passes over the unlabelled rows so far, a fraction within a pass.
+        generator: random numbers of this step, on the device of the rows.
+    """
+
+    labelled: Tensor
+    labels: Tensor
+    weak: Tensor
+    strong: Tensor
+    student: Mapping[str, Latents]
+    temperature: float
+    step: int
+    epoch: float
+    generator: torch.Generator
+
+
+class Regulariser(Protocol):
+    """What a regulariser's `build` returns.
+
+    Attributes:
+        reads: which of the student's views it uses, a subset of `{"weak", "strong"}`; all declared views and
+            the labelled rows share one forward pass.
+    """
+
+    reads: frozenset[str]
+
+    def __call__(self, model: Any, teacher: Any, batch: Batch) -> Mapping[str, Tensor]:
+        """Return named scalar losses, unweighted; no gradient may reach the teacher.
+
+        `model(x)` and `teacher(x)` map rows to `Latents`.
+        """
+        ...
+
+
+class Objective(Protocol):
+    """What an objective's `build` returns: the main loss, in the same form as a regulariser.
+
+    `build(config, *, features, labelled, unlabelled)` is told D and the numbers of training rows.
+
+    Attributes:
+        reads: as for a regulariser.
+        pool: rows the unlabelled batches are drawn from: `all` training rows with labels hidden, or only the
+            `unlabelled` ones.
+        temperature: see `Batch`.
+    """
+
+    reads: frozenset[str]
+    pool: Literal["all", "unlabelled"]
+    temperature: float
+
+    def __call__(self, model: Any, teacher: Any, batch: Batch) -> Mapping[str, Tensor]:
+        """Return named scalar losses whose sum is the objective."""
+        ...
+
+
+def iterate_batches(total: int, size: int) -> Iterator[slice]:
+    """Slices of at most `size` that cover `range(total)`.
+
+    >>> [(s.start, s.stop) for s in iterate_batches(5, 2)]
+    [(0, 2), (2, 4), (4, 5)]
+    """
+    for start in range(0, total, size):
+        yield slice(start, min(start + size, total))

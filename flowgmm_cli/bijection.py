@@ -1,0 +1,56 @@
+"""The contract every invertible map obeys: data transforms, flow layers and whole flows alike."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+class Bijection(nn.Module, ABC):
+    r"""An invertible map :math:`z = f(x)` with its log-determinant.
+
+    No state is kept between calls. `log_det` has shape `(batch,)` and is at least float32, even under
+    autocast.
+    """
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Map `x` of shape `(batch, ...)` to `(z, log_det)`.
+
+        `log_det` is :math:`\log|\det \partial f(x) / \partial x|` per row, shape `(batch,)`.
+        """
+
+    @abstractmethod
+    def inverse(self, z: Tensor) -> Tensor:
+        """Map `z` back to `x`."""
+
+
+def zero_log_det(x: Tensor) -> Tensor:
+    """Zeros of shape `(batch,)` on the device of `x`, at least float32."""
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    return torch.zeros(x.shape[0], dtype=dtype, device=x.device)
+
+
+class Sequential(Bijection):
+    """The composition of bijections, first to last; with no layers it is the identity."""
+
+    def __init__(self, layers: Iterable[Bijection] = ()) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Apply the layers in order and sum their log-determinants."""
+        total = zero_log_det(x)
+        for layer in self.layers:
+            x, log_det = layer(x)
+            total = total + log_det
+        return x, total
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """Undo the layers in reverse order."""
+        for layer in reversed(self.layers):
+            z = layer.inverse(z)
+        return z

@@ -1,0 +1,1 @@
+"""The `flowgmm` command, one module per subcommand."""

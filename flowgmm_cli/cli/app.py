@@ -1,0 +1,43 @@
+"""The command-line application: one Typer app, one module per subcommand."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from flowgmm_cli.cli import plugins, recipes, train
+
+app = typer.Typer(
+    name="flowgmm",
+    help="One model from few labels and many unlabelled rows: it classifies, scores density, generates, "
+    "embeds and detects out-of-distribution data.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,  # errors are rendered in __main__
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# in the order of the help page
+app.command()(train.train)
+app.add_typer(recipes.app, name="recipes")
+app.add_typer(plugins.app, name="plugins")
+
+
+def _version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        from flowgmm_cli.cli.console import print_text
+
+        print_text(f"flowgmm {version('flowgmm-cli')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _flowgmm(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass

@@ -1,0 +1,194 @@
+"""`flowgmm train`: from a recipe to a trained, calibrated and tested run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flowgmm_cli.cli.options import Json, Offline, Overrides, Quiet, Verbose
+
+if TYPE_CHECKING:
+    from flowgmm_cli.recipe.schema import Recipe
+    from flowgmm_cli.runs import Run
+    from flowgmm_cli.training.pipeline import TrainResult
+
+SCHEMA = "flowgmm/train/1"
+
+
+def train(
+    recipe: Annotated[
+        str | None,
+        typer.Argument(metavar="[RECIPE]", help="A recipe file, or the name of a bundled recipe."),
+    ] = None,
+    overrides: Overrides = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option("--resume", metavar="RUN", help="Go on with this run; needs no recipe."),
+    ] = None,
+    run_dir: Annotated[
+        Path | None, typer.Option("--run-dir", help="Write the run to exactly this folder.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="The same as run.seed=N.")] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="auto, cpu, cuda or mps; the same as run.device=NAME.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Read the data, build everything and take one step; keep nothing.")
+    ] = False,
+    offline: Offline = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Train a model from a recipe, calibrate it and test it.
+
+    Examples: flowgmm train digits · flowgmm train recipes/ag_news.yaml train.epochs=5 · flowgmm train --resume
+    runs/digits/20261122-101500-3f9a
+    """
+    import sys
+
+    from flowgmm_cli.cli import console
+    from flowgmm_cli.cli.work import data_context
+    from flowgmm_cli.errors import UsageError
+
+    words = list(overrides or [])
+    words += [f"run.seed={seed}"] if seed is not None else []
+    words += [f"run.device={device}"] if device is not None else []
+    if resume is not None and (recipe or words or run_dir or dry_run):
+        raise UsageError(
+            "--resume takes a run and nothing else: a run goes on with the recipe it began with",
+            hint=f"flowgmm train --resume {resume}",
+        )
+    if resume is None and recipe is None:
+        raise UsageError("name a recipe, or a run with --resume", hint="flowgmm recipes list")
+
+    from flowgmm_cli.recipe.load import load_recipe
+
+    loaded = None
+    if recipe is not None:
+        loaded = load_recipe(recipe, words)  # a mistake in it is found before torch is imported
+        for line in loaded.notes:
+            console.note(line)
+    console.note("loading torch…")
+
+    from flowgmm_cli.runs import create_run, open_run
+    from flowgmm_cli.training.interrupt import Interrupt
+
+    with Interrupt() as interrupt, console.progress() as progress:
+        context = data_context(progress, offline=offline)
+        if dry_run and loaded is not None:
+            _dry_run(loaded, context, progress, as_json=as_json)
+            return
+        if loaded is not None:
+            run = create_run(loaded, argv=sys.argv[1:], directory=run_dir)
+        elif resume is not None:
+            run = open_run(resume.expanduser())
+            loaded = run.recipe()
+        console.note(f"run     {run.path}")
+        result = _carry_out(loaded, run, context, progress, interrupt)
+    _show(run, result, as_json=as_json)
+
+
+def _carry_out(recipe: Any, run: Run, context: Any, progress: Any, interrupt: Any) -> TrainResult:
+    from flowgmm_cli.cli import console
+    from flowgmm_cli.errors import FlowgmmError, InterruptedRunError
+    from flowgmm_cli.training.fitting import Talk
+    from flowgmm_cli.training.pipeline import train as carry_out
+
+    resume = f"flowgmm train --resume {run.path}"
+    try:
+        return carry_out(
+            recipe,
+            run,
+            context=context,
+            talk=Talk(progress=progress, note=console.note),
+            interrupt=interrupt,
+        )
+    except InterruptedRunError as error:
+        raise InterruptedRunError(error.message, hint=resume) from error
+    except KeyboardInterrupt:
+        raise InterruptedRunError("stopped by you; what was saved is kept", hint=resume) from None
+    except OSError as error:
+        raise _full_disk(error, resume) from error
+    except FlowgmmError:
+        raise
+
+
+def _full_disk(error: OSError, resume: str) -> Exception:
+    import errno
+
+    from flowgmm_cli.errors import RunFailedError
+
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return error
+    return RunFailedError(
+        f"the disk is full ({error.filename or 'the run directory'}); the last checkpoint is intact",
+        hint=f"make room, then: {resume}",
+    )
+
+
+def _dry_run(recipe: Recipe, context: Any, progress: Any, *, as_json: bool) -> None:
+    from flowgmm_cli.cli import console
+    from flowgmm_cli.training.dry_run import dry_run
+    from flowgmm_cli.training.fitting import Talk
+
+    terms = dry_run(recipe, context=context, talk=Talk(progress=progress, note=console.note))
+    if as_json:
+        console.print_json({"schema": "flowgmm/dry-run/1", "terms": terms})
+        return
+    console.print_table(["term", "value"], [[name, f"{value:.4f}"] for name, value in terms.items()])
+    console.note("one step was taken and nothing was kept")
+
+
+def _show(run: Run, result: TrainResult, *, as_json: bool) -> None:
+    from flowgmm_cli.cli import console
+
+    test = result.test
+    if as_json:
+        console.print_json(
+            {
+                "schema": SCHEMA,
+                "run": str(run.path),
+                "status": "done",
+                "seconds": round(result.seconds, 3),
+                "epochs": result.epochs,
+                "best": {"metric": result.metric, "value": result.best},
+                "test": test.metrics() if test else None,
+                "calibration": result.calibration.to_dict(),
+            }
+        )
+        return
+    if test:
+        n = test.classification.n
+        accuracy = test.classification.intervals["accuracy"]
+        rows = [
+            ["accuracy", f"{test.classification.accuracy:.4f}", f"{accuracy.low:.4f} to {accuracy.high:.4f}"],
+            ["balanced accuracy", f"{test.classification.balanced_accuracy:.4f}", ""],
+            ["macro F1", f"{test.classification.macro_f1:.4f}", ""],
+            ["NLL", f"{test.classification.nll:.4f}", ""],
+            ["ECE", f"{test.classification.ece:.4f}", ""],
+        ]
+        console.print_table(
+            ["test", "value", "95 % interval"],
+            rows,
+            right=["value"],
+            title=f"{run.path}: {n:,} test rows",
+        )
+    else:
+        console.print_text(str(run.path))
+        console.note("no test rows, so nothing was tested")
+    console.note(f"temperature {result.calibration.temperature:.2f} ({_origin(result)})")
+    console.note(f"done in {result.seconds:.1f} s")
+    console.note(f"next: flowgmm eval {run.path} --baselines")
+
+
+def _origin(result: TrainResult) -> str:
+    found = result.calibration
+    return {
+        "val": f"fitted on {found.rows:,} validation labels",
+        "cross_fit": f"cross-fitted on the {found.rows:,} labelled rows",
+        "training": "that of training: too few labels to fit one",
+        "none": "not calibrated",
+    }[found.method]

@@ -1,0 +1,1 @@
+"""Rows in, tensors out: sources, label choice, splits, features, transforms."""

@@ -1,0 +1,211 @@
+"""Blocks of the feature matrix: each turns one input column into a few columns of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from flowgmm_cli.api import Column, DataContext, Encoder
+from flowgmm_cli.data.cache import encode
+from flowgmm_cli.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from flowgmm_cli.data.specs import MissingPolicy
+
+    Cells = npt.NDArray[Any]
+    Matrix = npt.NDArray[np.float64]
+    State = tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]
+
+MISSING_CATEGORY = "(missing)"
+
+
+class Block(Protocol):
+    """A fitted block."""
+
+    @property
+    def column(self) -> Column:
+        """The input column."""
+        ...
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the features it makes."""
+        ...
+
+    @property
+    def inexact(self) -> str:
+        """Why the density of its features is not that of the column; '' if it is."""
+        ...
+
+    def transform(self, cells: Cells, ids: Cells, context: DataContext) -> Matrix:
+        """Return float64 `(N, len(names))`, all finite."""
+        ...
+
+    def state(self) -> State:
+        """Return (JSON values, arrays) to restore it from."""
+        ...
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A numeric or vector column; a NaN or infinite cell takes the value that `fill` has for it.
+
+    Attributes:
+        fill: `(d,)`, None where such cells are an error.
+    """
+
+    column: Column
+    fill: Matrix | None
+    inexact: str = ""
+
+    @classmethod
+    def fit(cls, column: Column, cells: Cells, missing: MissingPolicy) -> Numbers:
+        """Learn what replaces missing cells from the training cells."""
+        matrix = _flat(cells)
+        known = np.isfinite(matrix)
+        if missing == "error":
+            return cls(column, None)
+        inexact = "" if known.all() else f"missing cells of `{column.name}` are filled in"
+        average = np.median if missing == "median" else np.mean
+        fill = [
+            float(average(values[here])) if here.any() else 0.0
+            for values, here in zip(matrix.T, known.T, strict=True)
+        ]
+        return cls(column, np.array(fill), inexact)
+
+    @property
+    def names(self) -> list[str]:
+        """The column's name, with an index for each entry of a vector."""
+        size = int(np.prod(self.column.shape))
+        name = self.column.name
+        return [name] if self.column.kind == "numeric" else [f"{name}[{entry}]" for entry in range(size)]
+
+    def transform(self, cells: Cells, ids: Cells, context: DataContext) -> Matrix:
+        """Fill in missing cells.
+
+        Raises:
+            DataError: a cell is missing and the policy is `error`.
+        """
+        matrix = _flat(cells)
+        bad = ~np.isfinite(matrix)
+        if not bad.any():
+            return matrix
+        if self.fill is None:
+            rows = np.flatnonzero(bad.any(axis=1))
+            raise DataError(
+                f"column `{self.column.name}` has {bad.sum():,} missing or infinite cells, "
+                f"the first in row {ids[rows[0]]}",
+                hint="set data.missing=median to fill them in",
+            )
+        return np.where(bad, self.fill, matrix)
+
+    def state(self) -> State:
+        """Return the fill values."""
+        return {"inexact": self.inexact}, {} if self.fill is None else {"fill": self.fill}
+
+
+@dataclass(frozen=True)
+class Categories:
+    """A category column, one 0/1 feature for each category that the training rows show."""
+
+    column: Column
+    categories: tuple[str, ...]
+
+    @classmethod
+    def fit(cls, column: Column, cells: Cells) -> Categories:
+        """Collect the categories; empty cells are one of their own."""
+        present = {MISSING_CATEGORY if cell is None else str(cell) for cell in cells}
+        return cls(column, tuple(sorted(present)))
+
+    @property
+    def names(self) -> list[str]:
+        """`column=category`."""
+        return [f"{self.column.name}={category}" for category in self.categories]
+
+    @property
+    def inexact(self) -> str:
+        """Categories have no density."""
+        return f"`{self.column.name}` holds categories; the density is that of their 0/1 features"
+
+    def transform(self, cells: Cells, ids: Cells, context: DataContext) -> Matrix:
+        """Return 0/1 features, all 0 for a category that training never saw."""
+        place = {category: index for index, category in enumerate(self.categories)}
+        codes = np.array([place.get(MISSING_CATEGORY if cell is None else str(cell), -1) for cell in cells])
+        matrix = np.zeros((len(cells), len(self.categories)))
+        known = np.flatnonzero(codes >= 0)
+        matrix[known, codes[known]] = 1.0
+        if len(known) < len(cells):
+            unknown = len(cells) - len(known)
+            context.note(f"{unknown:,} cells of `{self.column.name}` hold a category that training never saw")
+        return matrix
+
+    def state(self) -> State:
+        """Return the categories."""
+        return {"categories": list(self.categories)}, {}
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text column, as the vectors of an encoder."""
+
+    column: Column
+    encoder: Encoder
+
+    @classmethod
+    def fit(cls, column: Column, cells: Cells, encoder: Encoder) -> Text:
+        """Fit the encoder to the training texts."""
+        encoder.fit(_texts(cells))
+        return cls(column, encoder)
+
+    @property
+    def names(self) -> list[str]:
+        """The column's name with an index."""
+        return [f"{self.column.name}[{entry}]" for entry in range(self.encoder.dim)]
+
+    @property
+    def inexact(self) -> str:
+        """Texts have no density."""
+        return f"`{self.column.name}` holds texts; the density is that of their vectors"
+
+    def transform(self, cells: Cells, ids: Cells, context: DataContext) -> Matrix:
+        """Return the texts' vectors.
+
+        Raises:
+            DataError: the encoder made a vector that is not finite.
+        """
+        vectors = encode(self.encoder, _texts(cells), context).astype(np.float64)
+        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        if len(bad):
+            raise DataError(
+                f"the encoder gave no finite vector for {len(bad):,} texts, first row {ids[bad[0]]}"
+            )
+        return vectors
+
+    def state(self) -> State:
+        """Return the encoder's state."""
+        return self.encoder.state()
+
+
+def restore(
+    column: Column, values: Mapping[str, Any], arrays: Mapping[str, Cells], encoder: Encoder | None
+) -> Block:
+    """Make a block from what `state` returned; `encoder` is a newly built one, for a text column."""
+    if column.kind == "category":
+        return Categories(column, tuple(values["categories"]))
+    if column.kind == "text" and encoder is not None:
+        encoder.load_state(values, arrays)
+        return Text(column, encoder)
+    return Numbers(column, arrays.get("fill"), values["inexact"])
+
+
+def _flat(cells: Cells) -> Matrix:
+    return cells.reshape(len(cells), int(np.prod(cells.shape[1:]))).astype(np.float64)
+
+
+def _texts(cells: Cells) -> Sequence[str]:
+    return ["" if cell is None else str(cell) for cell in cells]

@@ -1,0 +1,254 @@
+"""The one way from the `data` section of a recipe to tensors.
+
+rows = load_rows(recipe.data, context)
+preprocessor = fit_preprocessor(rows, recipe.data, context)
+train = preprocessor.apply(rows.train, context)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowgmm_cli.api import (
+    Column,
+    Component,
+    DataConfig,
+    DataContext,
+    Encoder,
+    Rows,
+    SourceData,
+    iterate_batches,
+)
+from flowgmm_cli.bijection import Sequential
+from flowgmm_cli.data.content import fingerprint
+from flowgmm_cli.data.featuriser import EncoderFactory, Featuriser
+from flowgmm_cli.data.splits import divide
+from flowgmm_cli.data.transforms.base import Transform
+from flowgmm_cli.errors import DataError
+from flowgmm_cli.plugins.registry import build
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from flowgmm_cli.data.specs import MissingPolicy
+
+_CHUNK = 8192  # rows transformed at once
+
+
+@dataclass(frozen=True)
+class SplitRows:
+    """The rows of a run, divided, with hidden labels.
+
+    Attributes:
+        columns: the input columns, in order.
+        class_names: index -> name; only classes that a labelled training row shows.
+        train: labels are -1 except in the labelled rows.
+        val: labels are -1 except where they may be used: rows of the labelled budget itself, or any if the
+            recipe sets `split.val_labels`. None where nothing is held out.
+        test: with their true labels. None where there is no test split.
+        val_labels: whether `val` holds labels beyond the labelled budget, which every output must state.
+        notes: what the user should know, one line each.
+        fingerprint: hex digest of all of it; the same rows give the same one.
+    """
+
+    columns: tuple[Column, ...]
+    class_names: tuple[str, ...]
+    train: Rows
+    val: Rows | None
+    test: Rows | None
+    val_labels: bool
+    notes: tuple[str, ...]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows as tensors.
+
+    Attributes:
+        x: float32 `(N, D)`.
+        log_det: float64 `(N,)`, of all transforms together.
+        labels: int64 `(N,)`, -1 where unlabelled.
+        ids: `(N,)` strings.
+    """
+
+    x: Tensor
+    log_det: Tensor
+    labels: Tensor
+    ids: npt.NDArray[Any]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def load_rows(data: Component, context: DataContext) -> SplitRows:
+    """Load a source's rows, divide them and hide the labels that may not be seen.
+
+    Raises:
+        DataError: the data is missing, malformed or has too few labels.
+    """
+    config = cast(DataConfig, data.config)
+    source: SourceData = build(data, context).load()
+    _check(source, data.use)
+    division = divide(source, labels=config.labels, split=config.split)
+    splits = {
+        name: rows
+        for name, rows in (("train", division.train), ("val", division.val), ("test", division.test))
+        if rows is not None
+    }
+    return SplitRows(
+        columns=source.columns,
+        class_names=division.class_names,
+        train=division.train,
+        val=division.val,
+        test=division.test,
+        val_labels=config.split.val_labels and division.val is not None,
+        notes=(*source.notes, *division.notes),
+        fingerprint=fingerprint(source.columns, division.class_names, splits),
+    )
+
+
+def fit_preprocessor(rows: SplitRows, data: Component, context: DataContext) -> Preprocessor:
+    """Fit features and transforms to the training rows, labelled or not.
+
+    Raises:
+        DataError: no usable column, or missing cells that may not be.
+    """
+    config = cast(DataConfig, data.config)
+    # Both mean the same in every source that has them, see specs.py.
+    missing: MissingPolicy = getattr(config, "missing", "error")
+    featuriser = Featuriser.fit(
+        rows.train, rows.columns, missing=missing, encoder=_encoder_factory(config, context)
+    )
+    x = torch.from_numpy(featuriser.transform(rows.train, context))
+    transforms = []
+    for component in config.transforms:
+        transform: Transform = build(component, features=x.shape[1])
+        transform.fit(x)
+        x = transform(x)[0]
+        transforms.append(transform)
+    return Preprocessor(featuriser, Sequential(transforms))
+
+
+class Preprocessor:
+    """Everything between rows and the flow's input, fitted: features, then transforms.
+
+    Attributes:
+        featuriser: input columns to the matrix `(N, F)`.
+        transforms: the matrix to the flow's input `(N, D)`, in float64 on the CPU.
+    """
+
+    def __init__(self, featuriser: Featuriser, transforms: Sequential) -> None:
+        self.featuriser = featuriser
+        self.transforms = transforms.requires_grad_(False).eval()
+
+    @property
+    def dim(self) -> int:
+        """D, the width of `Split.x`."""
+        last = list(self._steps())[-1:]
+        return last[0].out_features if last else len(self.featuriser.feature_names)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know, one line each."""
+        return self.featuriser.notes
+
+    @property
+    def inexact(self) -> tuple[str, ...]:
+        """Why log p of a row is not the density of its input columns; empty if it is."""
+        return (*self.featuriser.inexact, *(step.inexact for step in self._steps() if step.inexact))
+
+    @property
+    def exact(self) -> bool:
+        """Whether the log-det makes log p the density of the input columns."""
+        return not self.inexact
+
+    def apply(self, rows: Rows, context: DataContext) -> Split:
+        """Turn rows into tensors.
+
+        Raises:
+            DataError: a column or cell is missing, or a value is too large for float32.
+        """
+        features = torch.from_numpy(self.featuriser.transform(rows, context))
+        x = torch.empty(len(rows), self.dim)
+        log_det = torch.empty(len(rows), dtype=torch.float64)
+        for batch in iterate_batches(len(rows), _CHUNK):
+            x[batch], log_det[batch] = self.transforms(features[batch])
+        finite = x.isfinite().all(dim=1)
+        if not finite.all():
+            first = int((~finite).nonzero()[0])
+            raise DataError(
+                f"{int((~finite).sum()):,} rows are too large for 32-bit numbers, "
+                f"the first is {rows.ids[first]}",
+                hint="add `{use: standardise}` or `{use: clip}` to data.transforms",
+            )
+        return Split(x, log_det, torch.from_numpy(rows.labels.astype(np.int64)), rows.ids)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+        """Return (JSON values, arrays) to restore it from, together with the recipe's `data` section."""
+        values, arrays = self.featuriser.state()
+        saved = {f"features.{name}": array for name, array in arrays.items()}
+        saved |= {f"transforms.{name}": value.numpy() for name, value in self.transforms.state_dict().items()}
+        return {"featuriser": values, "widths": [step.in_features for step in self._steps()]}, saved
+
+    @classmethod
+    def from_state(
+        cls,
+        values: Mapping[str, Any],
+        arrays: Mapping[str, npt.NDArray[Any]],
+        *,
+        data: Component,
+        context: DataContext,
+    ) -> Preprocessor:
+        """Restore what `state` returned; `data` is the `data` section it was fitted with."""
+        config = cast(DataConfig, data.config)
+        featuriser = Featuriser.from_state(
+            values["featuriser"], _under("features.", arrays), encoder=_encoder_factory(config, context)
+        )
+        transforms = Sequential(
+            build(component, features=width)
+            for component, width in zip(config.transforms, values["widths"], strict=True)
+        )
+        saved = {name: torch.from_numpy(np.array(one)) for name, one in _under("transforms.", arrays).items()}
+        transforms.load_state_dict(saved)
+        return cls(featuriser, transforms)
+
+    def _steps(self) -> list[Transform]:
+        return [cast(Transform, step) for step in self.transforms.layers]
+
+
+def _under(prefix: str, arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    return {name.removeprefix(prefix): one for name, one in arrays.items() if name.startswith(prefix)}
+
+
+def _encoder_factory(config: DataConfig, context: DataContext) -> EncoderFactory | None:
+    component: Component | None = getattr(config, "encoder", None)
+    if component is None:
+        return None
+
+    def make() -> Encoder:
+        from flowgmm_cli.data.hub import hub_access
+
+        with hub_access(offline=context.offline):
+            encoder: Encoder = build(component)
+        return encoder
+
+    return make
+
+
+def _check(source: SourceData, use: str) -> None:
+    """Hold a source, ours or a plugin's, to its contract."""
+    for split, rows in source.splits.items():
+        sizes = {len(rows), len(rows.ids), *(len(rows.columns[column.name]) for column in source.columns)}
+        if len(sizes) != 1:
+            raise DataError(f"data source `{use}`: columns, labels and ids of `{split}` differ in length")
+        if len(rows) == 0:
+            raise DataError(f"data source `{use}`: the split `{split}` has no rows")
+        if rows.labels.min() < -1 or rows.labels.max() >= len(source.class_names):
+            raise DataError(f"data source `{use}`: a label of `{split}` is no index into the class names")

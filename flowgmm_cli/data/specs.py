@@ -1,0 +1,185 @@
+"""Specs of the built-in data sources and transforms.
+
+Two parameters mean the same in every source, plugins included: `encoder` turns text columns into vectors, and
+`missing` says what happens to empty numeric cells. A source without them has no text or no empty cells.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from flowgmm_cli.api import (
+    Component,
+    Config,
+    DataConfig,
+    DataSpec,
+    Field,
+    Spec,
+    TransformSpec,
+    component_field,
+)
+
+MissingPolicy = Literal["median", "mean", "error"]
+
+# --- sources ----------------------------------------------------------------------------------------------
+
+
+class CsvConfig(DataConfig):
+    """Parameters of `csv`."""
+
+    path: str = Field(description="training rows: a csv, tsv, parquet or jsonl file")
+    test_path: str | None = Field(None, description="rows of the final test, same columns")
+    val_path: str | None = Field(None, description="rows of the validation split, same columns")
+    label: str = Field(description="column of the class; an empty cell is an unlabelled row")
+    text: str | list[str] | None = Field(
+        None, description="column of text, or several that are joined by a line break"
+    )
+    features: list[str] | None = Field(
+        None, description="input columns; by default the text if there is one, else every other column"
+    )
+    drop: list[str] = Field(default_factory=list, description="columns that are no input")
+    categorical: list[str] | None = Field(
+        None, description="columns of categories, numbers too; by default the non-numeric ones"
+    )
+    missing: MissingPolicy = Field("median", description="what replaces an empty or infinite numeric cell")
+    id: str | None = Field(None, description="column that names a row; by default the row number")
+    delimiter: str | None = Field(
+        None, min_length=1, max_length=1, description="by default taken from the suffix and the header line"
+    )
+    encoder: Component = component_field(
+        "encoder", {"use": "wordllama"}, description="text to vectors; used where `text` is set"
+    )
+
+
+class HfTextConfig(DataConfig):
+    """Parameters of `hf_text`."""
+
+    path: str | list[str] = Field(description="hub id, hub-style local folder, or local file(s)")
+    revision: str | None = Field(None, description="commit, tag or branch on the hub")
+    name: str | None = Field(None, description="configuration of the data set")
+    train_split: str = Field("train", description="split with the training rows")
+    test_split: str | None = Field("test", description="split of the final test; made if there is no `test`")
+    val_split: str | None = Field(None, description="split of the validation rows; made if none is named")
+    text: str | list[str] = Field("text", description="column of text, or several joined by a line break")
+    label: str = Field("label", description="column of the class; null or -1 is an unlabelled row")
+    encoder: Component = component_field("encoder", {"use": "wordllama"}, description="text to vectors")
+    transforms: list[Component] = component_field(
+        "transform",
+        [{"use": "pca"}],
+        description="maps of the feature matrix, fitted on training rows, first to last",
+    )
+
+
+class SklearnConfig(DataConfig):
+    """Parameters of `sklearn`."""
+
+    name: Literal["digits", "two_moons", "two_circles", "eight_gaussians", "pinwheel"] = Field(
+        description="digits: 1,797 real images of 8x8 pixels; the others are drawn, in 2-D"
+    )
+    n: int = Field(1000, ge=10, description="training rows of a drawn set")
+    test_n: int = Field(1000, ge=0, description="test rows of a drawn set, a fresh draw")
+    noise: float | None = Field(
+        None, ge=0, description="width of the noise of a drawn set; by default the usual one of each set"
+    )
+    seed: int = Field(0, ge=0, description="seed of a drawn set")
+
+
+class ArraysConfig(DataConfig):
+    """Parameters of `arrays`."""
+
+    path: str = Field(
+        description="npz file; or npy file of the training rows, the others then name npy files"
+    )
+    x: str = Field("train", description="training rows (N, ...)")
+    y: str = Field("train_label", description="training labels (N,); -1, NaN or '' is an unlabelled row")
+    x_test: str | None = Field("test", description="test rows; made if there is no `test`")
+    y_test: str | None = Field("test_label", description="test labels")
+    class_names: list[str] | None = Field(None, description="names of the labels 0, 1, ...")
+    missing: MissingPolicy = Field("error", description="what replaces a NaN or infinite cell")
+
+
+SPECS: dict[str, Spec] = {
+    "csv": DataSpec(
+        config=CsvConfig,
+        build="flowgmm_cli.data.sources.csv:build",
+        summary="Your own table: csv, tsv, parquet or jsonl, with numbers, categories and text",
+    ),
+    "hf_text": DataSpec(
+        config=HfTextConfig,
+        build="flowgmm_cli.data.sources.hf_text:build",
+        summary="Text classification data from the Hugging Face hub or a local copy",
+    ),
+    "sklearn": DataSpec(
+        config=SklearnConfig,
+        build="flowgmm_cli.data.sources.sklearn:build",
+        summary="Digits and drawn 2-D sets; needs no file and no network",
+    ),
+    "arrays": DataSpec(
+        config=ArraysConfig,
+        build="flowgmm_cli.data.sources.arrays:build",
+        summary="NumPy arrays: an npz file or npy files, such as embeddings made elsewhere",
+    ),
+}
+
+# --- transforms -------------------------------------------------------------------------------------------
+
+
+class StandardiseConfig(Config):
+    """Parameters of `standardise`: none."""
+
+
+class QuantileConfig(Config):
+    """Parameters of `quantile`."""
+
+    n_quantiles: int = Field(256, ge=2, le=10_000, description="knots of each feature's piecewise-linear map")
+
+
+class PcaConfig(Config):
+    """Parameters of `pca`."""
+
+    dim: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="components kept: a number, a share of the variance, or all"
+    )
+
+
+class ClipConfig(Config):
+    """Parameters of `clip`."""
+
+    limit: float = Field(8.0, gt=0, description="largest magnitude, in the units at this place")
+
+
+class ScaleConfig(Config):
+    """Parameters of `scale`."""
+
+    factor: float | None = Field(
+        None, gt=0, description="multiply by this; by default what makes the mean variance 1"
+    )
+
+
+TRANSFORMS: dict[str, Spec] = {
+    "standardise": TransformSpec(
+        config=StandardiseConfig,
+        build="flowgmm_cli.data.transforms.standardise:build",
+        summary="Mean 0 and standard deviation 1 for each feature",
+    ),
+    "quantile": TransformSpec(
+        config=QuantileConfig,
+        build="flowgmm_cli.data.transforms.quantile:build",
+        summary="Each feature to a standard normal through its training quantiles",
+    ),
+    "pca": TransformSpec(
+        config=PcaConfig,
+        build="flowgmm_cli.data.transforms.pca:build",
+        summary="Rotation to principal components, divided by one number",
+    ),
+    "clip": TransformSpec(
+        config=ClipConfig,
+        build="flowgmm_cli.data.transforms.clip:build",
+        summary="Limit the magnitude of each feature; cannot be undone",
+    ),
+    "scale": TransformSpec(
+        config=ScaleConfig,
+        build="flowgmm_cli.data.transforms.scale:build",
+        summary="All features times one number",
+    ),
+}

@@ -1,0 +1,230 @@
+"""Dividing a source's rows into train, validation and test, and hiding the labels that may not be seen.
+
+The order of steps is what keeps labels honest: first the test rows, then training rows equal to a test row
+go, then a validation split that uses labels (if asked for), then the labelled rows, and last a validation
+split from what is left. Only the test split carries labels beyond the budget.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flowgmm_cli.api import Column, LabelsConfig, Rows, SourceData, SplitConfig
+from flowgmm_cli.data.content import row_digests
+from flowgmm_cli.data.draw import by_class, proportional
+from flowgmm_cli.data.labels import choose_labelled, marked_rows
+from flowgmm_cli.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Positions = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Division:
+    """Disjoint splits; labels are visible in `train` and `val` only where they may be used.
+
+    Attributes:
+        train: never empty.
+        val: None where no row is held out.
+        test: None where there is none; all its rows carry their true label.
+        class_names: the classes that have a labelled row; labels index them.
+        notes: what the user should know.
+    """
+
+    train: Rows
+    val: Rows | None
+    test: Rows | None
+    class_names: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def divide(source: SourceData, *, labels: LabelsConfig, split: SplitConfig) -> Division:
+    """Divide the rows of a source.
+
+    Raises:
+        DataError: no labels, one class, a class in the test split that no labelled row shows, or
+            no rows left.
+    """
+    notes: list[str] = []
+    train, val, test = source.splits["train"], source.splits.get("val"), source.splits.get("test")
+    if test is not None:
+        test = _with_labels(test, notes)
+    elif split.test > 0:
+        train, test = _make_test(train, labels, split, notes)
+    if split.duplicates == "drop":
+        if test is not None and val is not None:
+            val = _without_equals(val, test, source.columns, "validation", "test", notes)
+        if test is not None:
+            train = _without_equals(train, test, source.columns, "training", "test", notes)
+        if val is not None:
+            train = _without_equals(train, val, source.columns, "training", "validation", notes)
+
+    made_val = val is None and round(split.val * len(train)) > 0
+    if made_val and split.val_labels:
+        train, val = _labelled_val(train, labels, split, source.columns, notes)
+    chosen = choose_labelled(train, labels, source.class_names)
+    if made_val and not split.val_labels:
+        train, val = _hidden_val(train, chosen, split, source.columns, notes)
+    else:
+        train = _hide(train, chosen)
+        if val is not None and not split.val_labels:
+            val = _hide(val, np.empty(0, dtype=np.int64))
+    return _with_known_classes(Division(train, val, test, source.class_names, tuple(notes)))
+
+
+def _with_labels(test: Rows, notes: list[str]) -> Rows:
+    labelled = test.labels >= 0
+    if not labelled.any():
+        raise DataError(
+            "no row of the test split has a label, so nothing can be tested",
+            hint="leave the test data out, or give it labels",
+        )
+    if not labelled.all():
+        notes.append(f"{(~labelled).sum():,} test rows have no label and are left out")
+    return test.take(labelled)
+
+
+def _make_test(
+    train: Rows, labels: LabelsConfig, split: SplitConfig, notes: list[str]
+) -> tuple[Rows, Rows | None]:
+    candidates = np.flatnonzero(train.labels >= 0)
+    if labels.column is not None:
+        unmarked = candidates[~marked_rows(train, labels.column)[candidates]]
+        candidates = unmarked if len(unmarked) else candidates
+    wanted = round(split.test * len(candidates))
+    chosen = _draw(train, candidates, wanted, split, stream=0)
+    if not len(chosen):
+        return train, None
+    notes.append(f"{len(chosen):,} rows are set aside for the test (data.split.test)")
+    return _parted(train, chosen)
+
+
+def _labelled_val(
+    train: Rows, labels: LabelsConfig, split: SplitConfig, columns: tuple[Column, ...], notes: list[str]
+) -> tuple[Rows, Rows | None]:
+    candidates = np.flatnonzero(train.labels >= 0)
+    if labels.column is not None:
+        candidates = candidates[~marked_rows(train, labels.column)[candidates]]
+    chosen = _draw(train, candidates, round(split.val * len(train)), split, stream=1)
+    if not len(chosen):
+        return train, None
+    notes.append(
+        f"{len(chosen):,} rows with labels beyond the labelled budget form the validation split "
+        "(data.split.val_labels)"
+    )
+    rest, val = _parted(train, chosen)
+    if split.duplicates == "drop":
+        rest = _without_equals(rest, val, columns, "training", "validation", notes)
+    return rest, val
+
+
+def _hidden_val(
+    train: Rows, chosen: Positions, split: SplitConfig, columns: tuple[Column, ...], notes: list[str]
+) -> tuple[Rows, Rows | None]:
+    """Hold out rows without a visible label; where there are too few, labelled rows of the budget itself."""
+    visible = _hide(train, chosen)
+    wanted = round(split.val * len(train))
+    candidates = np.flatnonzero(visible.labels < 0)
+    digests = row_digests(train, columns) if split.duplicates == "drop" and len(candidates) else None
+    if digests is not None:
+        shown = set(digests[chosen])
+        candidates = candidates[[digest not in shown for digest in digests[candidates]]]
+    if len(candidates) >= wanted:
+        held = np.sort(_generator(split, stream=1).permutation(candidates)[:wanted])
+    else:
+        held = _draw(visible, chosen, min(wanted, len(chosen)), split, stream=1)
+        notes.append(f"{len(held):,} labelled rows are held out for validation, out of the labelled budget")
+    if not len(held):
+        return visible, None
+    rest, val = _parted(visible, held)
+    if digests is not None and len(candidates) >= wanted:
+        rest = _without_equals(rest, val, columns, "training", "validation", notes)
+    return rest, val
+
+
+def _draw(rows: Rows, candidates: Positions, wanted: int, split: SplitConfig, *, stream: int) -> Positions:
+    """Draw labelled rows, by class if `stratify`, always leaving each class at least one."""
+    rng = _generator(split, stream=stream)
+    order = by_class(rows.labels, candidates, rng)
+    spare = {label: positions[:-1] for label, positions in order.items()}
+    if split.stratify:
+        sizes = {label: len(positions) for label, positions in order.items()}
+        counts = proportional(sizes, wanted)
+        drawn = [spare[label][: counts[label]] for label in order]
+    else:
+        pool = np.concatenate([np.empty(0, dtype=np.int64), *spare.values()])
+        drawn = [rng.permutation(np.sort(pool))[:wanted]]
+    return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *drawn]))
+
+
+def _generator(split: SplitConfig, *, stream: int) -> np.random.Generator:
+    return np.random.default_rng([split.seed, stream])
+
+
+def _parted(rows: Rows, held: Positions) -> tuple[Rows, Rows]:
+    mask = np.zeros(len(rows), dtype=bool)
+    mask[held] = True
+    return rows.take(~mask), rows.take(mask)
+
+
+def _hide(rows: Rows, keep: Positions) -> Rows:
+    labels = np.full_like(rows.labels, -1)
+    labels[keep] = rows.labels[keep]
+    return replace(rows, labels=labels)
+
+
+def _without_equals(
+    rows: Rows, held: Rows, columns: tuple[Column, ...], what: str, other: str, notes: list[str]
+) -> Rows:
+    taken = set(row_digests(held, columns))
+    equal = np.array([digest in taken for digest in row_digests(rows, columns)], dtype=bool)
+    if not equal.any():
+        return rows
+    if equal.all():
+        raise DataError(
+            f"every {what} row is equal to a {other} row",
+            hint="give other test rows, or set data.split.duplicates=keep",
+        )
+    notes.append(f"{equal.sum():,} {what} rows are equal to a {other} row and are left out")
+    return rows.take(~equal)
+
+
+def _with_known_classes(division: Division) -> Division:
+    """Number the classes that labelled training rows show; others cannot be learned."""
+    names = division.class_names
+    known = np.unique(division.train.labels[division.train.labels >= 0])
+    for split, rows in (("test", division.test), ("validation", division.val)):
+        if rows is None:
+            continue
+        unseen = np.setdiff1d(rows.labels[rows.labels >= 0], known)
+        if len(unseen):
+            raise DataError(
+                f"the {split} split has classes that no labelled training row shows",
+                details=[
+                    f"class `{names[label]}`: {(rows.labels == label).sum():,} {split} rows"
+                    for label in unseen
+                ],
+                hint="label a training row of each, or take the class out of the data",
+            )
+    code = np.full(len(names) + 1, -1, dtype=np.int64)  # the last cell maps -1 to itself
+    code[known] = np.arange(len(known))
+    lost = [name for label, name in enumerate(names) if label not in set(known.tolist())]
+    notes = (
+        (*division.notes, f"no labelled row shows the class {', '.join(lost)}") if lost else division.notes
+    )
+
+    def renumber(rows: Rows | None) -> Rows | None:
+        return None if rows is None else replace(rows, labels=code[rows.labels])
+
+    return Division(
+        train=replace(division.train, labels=code[division.train.labels]),
+        val=renumber(division.val),
+        test=renumber(division.test),
+        class_names=tuple(names[label] for label in known),
+        notes=notes,
+    )

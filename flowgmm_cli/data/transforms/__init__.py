@@ -1,0 +1,1 @@
+"""Invertible maps of the feature matrix, fitted on training rows."""

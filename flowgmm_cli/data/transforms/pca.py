@@ -1,0 +1,90 @@
+"""Transform `pca`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from flowgmm_cli.data.transforms.base import Transform, spread
+
+if TYPE_CHECKING:
+    from flowgmm_cli.data.specs import PcaConfig
+
+
+class Pca(Transform):
+    r"""Rotation to principal components, divided by one number: :math:`z = W (x - m) / s`.
+
+    The rows of W are orthonormal eigenvectors of the training covariance, by falling variance, each with its
+    largest entry positive; s makes the mean variance of the kept components 1. Unlike whitening this leaves
+    their relative sizes, and so the geometry of embeddings, as they are.
+
+    With fewer components than features the rest is dropped: the density is that of the projection, and the
+    inverse puts training means in the place of what is gone.
+
+    Args:
+        features: D.
+        keep: number of components, share of the variance, or None for all.
+    """
+
+    mean: Tensor
+    components: Tensor
+    scale: Tensor
+
+    def __init__(self, features: int, keep: float | None = None) -> None:
+        super().__init__(features)
+        self._keep = keep
+        dim = min(keep, features) if isinstance(keep, int) else features
+        self.register_buffer("mean", torch.zeros(features, dtype=torch.float64))
+        self.register_buffer("components", torch.eye(dim, features, dtype=torch.float64))
+        self.register_buffer("scale", torch.ones((), dtype=torch.float64))
+
+    @property
+    def out_features(self) -> int:
+        """Number of kept components."""
+        return self.components.shape[0]
+
+    @property
+    def inexact(self) -> str:
+        """Dropped components cannot be restored."""
+        if self.out_features == self.in_features:
+            return ""
+        kept = f"{self.out_features} of {self.in_features} components"
+        return f"pca keeps {kept}; the density is that of the kept ones"
+
+    def fit(self, x: Tensor) -> None:
+        """Diagonalise the covariance."""
+        self.mean = x.mean(dim=0)
+        # Columns that vary by rounding alone would only turn the basis at random.
+        centred = torch.where(spread(x) > 0, x - self.mean, torch.zeros_like(x))
+        variances, vectors = torch.linalg.eigh(centred.T @ centred / len(x))
+        variances, components = variances.flip(0).clamp_min(0), vectors.T.flip(0)
+        largest = components.abs().argmax(dim=1, keepdim=True)
+        components = components * components.gather(1, largest).sign()
+        kept = self._count(variances)
+        variance = variances[:kept].mean()
+        self.components = components[:kept].contiguous()
+        self.scale = torch.where(variance > 0, variance.sqrt(), torch.ones_like(variance))
+
+    def _count(self, variances: Tensor) -> int:
+        if self._keep is None:
+            return self.in_features
+        if isinstance(self._keep, int):
+            return min(self._keep, self.in_features)
+        explained = variances.cumsum(0)
+        return int((explained < self._keep * explained[-1]).sum()) + 1 if explained[-1] > 0 else 1
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Return z and :math:`-\dim(z) \log s`, the log-volume of the map on the kept components."""
+        z = (x - self.mean) @ self.components.T / self.scale
+        return z, (-self.out_features * self.scale.log()).expand(x.shape[0])
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """Return x, with the training mean along dropped components."""
+        return (z * self.scale) @ self.components + self.mean
+
+
+def build(config: PcaConfig, *, features: int) -> Pca:
+    """Build the transform for `features` columns."""
+    return Pca(features, config.dim)

@@ -1,0 +1,56 @@
+"""Specs of the built-in text encoders."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from flowgmm_cli.api import Config, EncoderSpec, Field, Spec
+
+
+class WordLlamaConfig(Config):
+    """Parameters of `wordllama`."""
+
+    dim: Literal[64, 128, 256] = Field(256, description="leading dimensions of the vector to keep")
+
+
+class TfidfSvdConfig(Config):
+    """Parameters of `tfidf_svd`."""
+
+    dim: int = Field(256, ge=1, le=4096, description="dimensions kept by the truncated SVD")
+    ngrams: list[int] = Field(
+        default_factory=lambda: [1, 2], min_length=2, max_length=2, description="shortest and longest n-gram"
+    )
+    min_df: int = Field(2, ge=1, description="training texts an n-gram must occur in")
+    max_features: int = Field(50_000, ge=1, description="most frequent n-grams that are kept")
+    seed: int = Field(0, ge=0, description="seed of the randomised SVD")
+
+
+class SentenceTransformerConfig(Config):
+    """Parameters of `sentence_transformer`."""
+
+    model: str = Field(
+        "sentence-transformers/all-MiniLM-L6-v2", description="hub id or local folder of the model"
+    )
+    revision: str | None = Field(None, description="commit, tag or branch of the model")
+    max_tokens: int = Field(128, ge=8, le=8192, description="longer texts are cut here")
+    batch_size: int = Field(64, ge=1, description="texts encoded at once")
+    normalise: bool = Field(True, description="scale every vector to length 1")
+
+
+SPECS: dict[str, Spec] = {
+    "wordllama": EncoderSpec(
+        config=WordLlamaConfig,
+        build="flowgmm_cli.encoders.wordllama:build",
+        summary="Static token vectors, averaged; ships in its package, thousands of texts a second on a CPU",
+    ),
+    "tfidf_svd": EncoderSpec(
+        config=TfidfSvdConfig,
+        build="flowgmm_cli.encoders.tfidf_svd:build",
+        summary="TF-IDF of n-grams reduced by a truncated SVD, fitted on the training texts",
+    ),
+    "sentence_transformer": EncoderSpec(
+        config=SentenceTransformerConfig,
+        build="flowgmm_cli.encoders.sentence_transformer:build",
+        summary="A sentence-transformers model (extra: pip install 'flowgmm-cli[text]')",
+    ),
+}

@@ -1,0 +1,88 @@
+"""One exception class per documented exit code.
+
+A message says what happened and where; `details` lists single problems, one a line; `hint` is the next
+command to type. Only `flowgmm_cli.__main__` turns these into text and exit codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+
+
+class FlowgmmError(Exception):
+    """Base of all errors a user can act on.
+
+    Args:
+        message: what happened, where and why; one or two lines, no trailing full stop needed.
+        details: single findings shown under the message, one a line.
+        hint: the next step, shown after `hint:`.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, details: Sequence[str] = (), hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = tuple(details)
+        self.hint = hint
+
+
+class RunFailedError(FlowgmmError):
+    """The run itself failed: NaN, out of memory, disk full."""
+
+    exit_code = 1
+
+
+class UsageError(FlowgmmError):
+    """The command line does not make sense."""
+
+    exit_code = 2
+
+
+class RecipeError(FlowgmmError):
+    """The recipe is invalid; `details` holds every problem found."""
+
+    exit_code = 3
+
+
+class PluginError(FlowgmmError):
+    """A component is missing, ambiguous, broken or incompatible."""
+
+    exit_code = 4
+
+
+class DataError(FlowgmmError):
+    """Data is missing or malformed."""
+
+    exit_code = 5
+
+
+class RunError(FlowgmmError):
+    """A run directory or checkpoint cannot be used."""
+
+    exit_code = 6
+
+
+class GateError(FlowgmmError):
+    """A gate such as `--fail-under` was not met."""
+
+    exit_code = 7
+
+
+class InterruptedRunError(FlowgmmError):
+    """Stopped by the user after the state was saved."""
+
+    exit_code = 130
+
+
+def did_you_mean(given: str, allowed: Iterable[str]) -> str:
+    """Return `; did you mean `x`?` for the nearest allowed name, or an empty string.
+
+    >>> did_you_mean("layer", ["layers", "hidden"])
+    '; did you mean `layers`?'
+    >>> did_you_mean("zzz", ["layers"])
+    ''
+    """
+    near = get_close_matches(given, list(allowed), n=1, cutoff=0.6)
+    return f"; did you mean `{near[0]}`?" if near else ""

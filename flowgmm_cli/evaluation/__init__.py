@@ -1,0 +1,1 @@
+"""Metrics, calibration and baselines, all on NumPy arrays."""

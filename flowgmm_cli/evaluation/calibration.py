@@ -1,0 +1,78 @@
+"""Temperature scaling (Guo et al., 2017) that stays sane with few labels and saturated densities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.floating[Any]]
+IntArray = npt.NDArray[np.integer[Any]]
+
+
+def fit_temperature(
+    log_joint: FloatArray,
+    labels: IntArray,
+    *,
+    pseudo_rows: float = 1.0,
+    bounds: tuple[float, float] = (1e-4, 1e6),
+) -> float:
+    r"""Temperature T for which `softmax(log_joint / T)` predicts the labels best.
+
+    Minimises, over :math:`\beta = 1/T`, the convex
+
+    .. math:: \sum_n -\log p_\beta(y_n \mid x_n)
+              + \frac{a}{N K} \sum_n \sum_k -\log p_\beta(k \mid x_n)
+
+    Its second term is the likelihood of `a` more rows whose labels are uniform. Like Platt's (1999) smoothed
+    targets it keeps rows that are all classified correctly from driving T to 0: N right answers are evidence
+    for an error rate of about 1/N, no less. It scales with the densities, so that it is as weak for log-odds
+    in the thousands as for log-odds near 1, and its influence vanishes with N.
+
+    Args:
+        log_joint: log-densities or logits, `(N, K)`; a constant per row does not matter.
+        labels: true classes `(N,)`; rows with -1 are left out.
+        pseudo_rows: the strength a.
+        bounds: smallest and largest temperature. A model that is no better than chance gets the largest,
+            one that gives all classes the same density gets 1.
+
+    Raises:
+        ValueError: no labelled rows, labels outside `0..K-1`, or densities that are not finite.
+    """
+    labels = np.asarray(labels)
+    known = labels >= 0
+    scores = np.asarray(log_joint, dtype=np.float64)[known]
+    labels = labels[known]
+    if (
+        scores.ndim != 2
+        or not len(scores)
+        or not np.isfinite(scores).all()
+        or labels.max() >= scores.shape[1]
+    ):
+        raise ValueError("need finite log-densities (N, K) and at least one label in 0..K-1")
+    scores = scores - scores.max(1, keepdims=True)
+    if not scores.any():
+        return 1.0
+    share = pseudo_rows / len(scores)
+    target = scores[np.arange(len(scores)), labels].sum() + share * scores.mean(1).sum()
+
+    def slope(log_temperature: float) -> float:
+        """Derivative of the objective by beta: expected minus observed score."""
+        weights = np.exp(scores * np.exp(-log_temperature))
+        expected = (weights * scores).sum(1) / weights.sum(1)
+        return float((1 + share) * expected.sum() - target)
+
+    # The slope rises with beta, so it falls with T: bisect on log T, which spans many orders of magnitude.
+    low, high = np.log(bounds[0]), np.log(bounds[1])
+    if slope(high) >= 0:
+        return float(bounds[1])
+    if slope(low) <= 0:
+        return float(bounds[0])
+    while high - low > 1e-9:
+        middle = (low + high) / 2
+        if slope(middle) > 0:
+            low = middle
+        else:
+            high = middle
+    return float(np.exp((low + high) / 2))

@@ -1,0 +1,90 @@
+"""A model's predictions of a split against its true labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from flowgmm_cli.evaluation.baselines import BaselineResult
+from flowgmm_cli.evaluation.metrics import ClassificationMetrics, classification_metrics
+
+SCHEMA = "flowgmm/eval/1"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a model does on a split.
+
+    Attributes:
+        split: name of the split.
+        classification: metrics of the calibrated probabilities.
+        density_nll: mean `-log p(x)` in nats per row.
+        baselines: results of simple methods on the same rows, by name.
+    """
+
+    split: str
+    classification: ClassificationMetrics
+    density_nll: float
+    baselines: Mapping[str, BaselineResult] = field(default_factory=dict)
+
+    def metrics(self) -> dict[str, float | None]:
+        """The scalars, by name; `bits_per_dim` is None because these rows are not discrete pixels."""
+        found = self.classification
+        return {
+            "accuracy": found.accuracy,
+            "balanced_accuracy": found.balanced_accuracy,
+            "macro_f1": found.macro_f1,
+            "nll": found.nll,
+            "brier": found.brier,
+            "bits_per_dim": None,
+            "density_nll": self.density_nll,
+            "ece": found.ece,
+            "adaptive_ece": found.adaptive_ece,
+        }
+
+    def to_dict(self, run: str) -> dict[str, Any]:
+        """The JSON object of `flowgmm eval --json`."""
+        details = self.classification.to_dict()
+        return {
+            "schema": SCHEMA,
+            "run": run,
+            "split": self.split,
+            "n": self.classification.n,
+            "metrics": self.metrics(),
+            "intervals": details["intervals"],
+            "per_class": details["per_class"],
+            "confusion": details["confusion"],
+            "reliability": details["reliability"],
+            "baselines": {name: result.to_dict() for name, result in self.baselines.items()},
+        }
+
+
+def evaluate(
+    split: str,
+    log_probabilities: npt.NDArray[np.float64],
+    log_density: npt.NDArray[np.float64],
+    labels: npt.NDArray[np.int64],
+    class_names: Sequence[str],
+    baselines: Mapping[str, BaselineResult] | None = None,
+) -> Evaluation:
+    """Compare predictions with labels; rows without a label are left out.
+
+    Args:
+        split: name of the split.
+        log_probabilities: `log p(k | x)`, `(N, K)`.
+        log_density: `log p(x)`, `(N,)`.
+        labels: true classes `(N,)`, -1 where unknown.
+        class_names: index -> name.
+        baselines: results on the same rows.
+    """
+    known = labels >= 0
+    return Evaluation(
+        split,
+        classification_metrics(log_probabilities[known], labels[known], class_names=class_names),
+        float(-log_density[known].mean()),
+        baselines or {},
+    )

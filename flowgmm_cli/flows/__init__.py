@@ -1,0 +1,1 @@
+"""Normalising flows: the layers and the architectures made of them."""

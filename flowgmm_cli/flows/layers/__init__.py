@@ -1,0 +1,1 @@
+"""The invertible layers of which flows are made, one a file."""

@@ -1,0 +1,1 @@
+"""The latent distribution: one Gaussian per class."""

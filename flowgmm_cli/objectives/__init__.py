@@ -1,0 +1,1 @@
+"""Main losses, one file each."""

@@ -1,0 +1,48 @@
+r"""The paper's objective, the exact likelihood of labelled and unlabelled rows.
+
+.. math:: \max_\theta \textstyle\sum_{labelled} \log p(x, y) + \sum_{unlabelled} \log p(x)
+
+(Izmailov et al., 2020, eq. 4), here as a mean over rows and divided by D, which changes neither the optimum
+nor the direction of a step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from torch import Tensor
+
+from flowgmm_cli.api import Batch
+from flowgmm_cli.objectives.specs import JointConfig
+
+
+class Joint:
+    """Negative joint log-likelihood per row and dimension.
+
+    Args:
+        config: weights of the two means; by default the rows' shares, the exact likelihood.
+        features: D.
+        labelled: number of labelled rows.
+        unlabelled: number of rows without a label.
+    """
+
+    reads = frozenset({"weak"})
+    pool: Literal["unlabelled"] = "unlabelled"
+    temperature = 1.0
+
+    def __init__(self, config: JointConfig, *, features: int, labelled: int, unlabelled: int) -> None:
+        total = max(1, labelled + unlabelled)
+        self.features = features
+        self.labelled = labelled / total if config.labelled is None else config.labelled
+        self.unlabelled = unlabelled / total if config.unlabelled is None else config.unlabelled
+
+    def __call__(self, model: Any, teacher: Any, batch: Batch) -> Mapping[str, Tensor]:
+        """Return `labelled` and `unlabelled`; either is 0 where there are no such rows."""
+        seen = batch.student["labelled"]
+        joint = seen.class_log_prob.gather(1, batch.labels[:, None])[:, 0] + seen.log_det
+        marginal = batch.student["weak"].log_prob()
+        return {
+            "labelled": -self.labelled / self.features * joint.sum() / max(1, len(joint)),
+            "unlabelled": -self.unlabelled / self.features * marginal.sum() / max(1, len(marginal)),
+        }

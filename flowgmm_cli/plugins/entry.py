@@ -1,0 +1,171 @@
+"""One known component: where it comes from, what state it is in, and its spec."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from importlib import import_module
+from typing import Any, Literal
+
+from flowgmm_cli.api import (
+    API_VERSION,
+    Config,
+    DataConfig,
+    DataSpec,
+    EncoderSpec,
+    FlowSpec,
+    ObjectiveSpec,
+    PriorSpec,
+    RegulariserConfig,
+    RegulariserSpec,
+    ScoreSpec,
+    Spec,
+    TransformSpec,
+    ViewSpec,
+)
+from flowgmm_cli.errors import PluginError
+
+State = Literal["ok", "disabled", "conflict", "incompatible", "broken"]
+
+CORE = "flowgmm-cli"
+"""The distribution that holds the built-in components."""
+
+SUPPORTED_API = range(max(1, API_VERSION - 1), API_VERSION + 1)
+
+SPEC_TYPES: dict[str, type[Spec]] = {
+    "flow": FlowSpec,
+    "prior": PriorSpec,
+    "objective": ObjectiveSpec,
+    "regulariser": RegulariserSpec,
+    "data": DataSpec,
+    "transform": TransformSpec,
+    "view": ViewSpec,
+    "encoder": EncoderSpec,
+    "score": ScoreSpec,
+}
+"""Kind -> the type its specs have; the order is the order of listings."""
+
+SHARED_CONFIGS: dict[str, type[Config]] = {"data": DataConfig, "regulariser": RegulariserConfig}
+"""Kind -> the model that the parameters of all components of that kind extend."""
+
+
+class _IncompatibleError(PluginError):
+    """The plugin was written for another version of the plugin API."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A component that recipes can name.
+
+    Attributes:
+        kind: what it is.
+        name: its bare name.
+        package: the distribution that offers it; `flowgmm-cli` for built-ins.
+        version: that distribution's version, if known.
+        target: what the entry point names.
+        state: `ok`, or why a recipe cannot (simply) use it. Of a plugin that nobody has loaded yet only
+            `disabled` and `conflict` are known; `inspect` finds the rest.
+        summary: the spec's one line; empty until a plugin's spec is loaded.
+        problem: the reason for a state other than `ok`, for people.
+    """
+
+    kind: str
+    name: str
+    package: str
+    version: str | None
+    target: str
+    state: State = "ok"
+    summary: str = ""
+    problem: str = ""
+    loaded: Spec | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def builtin(self) -> bool:
+        """Whether it is part of flowgmm itself."""
+        return self.package == CORE
+
+    @property
+    def qualified(self) -> str:
+        """The name that settles a clash: `package/name`."""
+        return f"{self.package}/{self.name}"
+
+    @property
+    def origin(self) -> str:
+        """The package and its version, for people."""
+        if self.builtin:
+            return "built in"
+        return f"{self.package} {self.version}" if self.version else self.package
+
+    def spec(self) -> Spec:
+        """Import and check the spec.
+
+        Raises:
+            PluginError: it cannot be imported, is not a spec, or speaks another version of the plugin API.
+        """
+        if self.loaded is not None:
+            return self.loaded
+        what = f"{self.kind} `{self.name}` from {self.origin}"
+        spec = load_target(self.target, what)
+        if isinstance(spec, Spec) and spec.api not in SUPPORTED_API:
+            raise _IncompatibleError(
+                f"{what} is written for plugin API {spec.api}; this flowgmm speaks {API_VERSION}",
+                hint=f"install a version of {self.package} that fits, or a newer flowgmm",
+            )
+        reason = self._defect(spec)
+        if reason:
+            raise PluginError(f"{what} is broken: {self.target} {reason}", hint=self._report_hint())
+        checked: Spec = spec
+        return checked
+
+    def inspect(self) -> Entry:
+        """Return this entry with its spec loaded and `state`, `summary` and `problem` filled in.
+
+        A disabled plugin is never imported.
+        """
+        if self.state == "disabled" or self.loaded is not None:
+            return self
+        try:
+            spec = self.spec()
+        except _IncompatibleError as error:
+            return replace(self, state="incompatible", problem=error.message)
+        except PluginError as error:
+            return replace(self, state="broken", problem=error.message)
+        return replace(self, summary=spec.summary, loaded=spec)
+
+    def _defect(self, spec: Any) -> str | None:
+        expected = SPEC_TYPES[self.kind]
+        if not isinstance(spec, expected):
+            return f"is a `{type(spec).__name__}`, not a `{expected.__name__}`"
+        base = SHARED_CONFIGS.get(self.kind, Config)
+        if not (isinstance(spec.config, type) and issubclass(spec.config, base)):
+            return f"has a `config` that does not extend `{base.__name__}`"
+        if "use" in spec.config.model_fields:
+            return "has a parameter `use`, which recipes need for the component's name"
+        return None
+
+    def _report_hint(self) -> str:
+        return f"tell the authors of {self.package}, or set FLOWGMM_DISABLE_PLUGINS={self.package}"
+
+
+def load_target(target: str, what: str) -> Any:
+    """Import `package.module:attribute`.
+
+    Args:
+        target: the place.
+        what: how to call the component in an error.
+
+    Raises:
+        PluginError: anything at all went wrong, `sys.exit()` at import included.
+    """
+    module_name, _, attribute = target.partition(":")
+    try:
+        value: Any = import_module(module_name)
+        for part in attribute.split("."):
+            value = getattr(value, part)
+    except (Exception, SystemExit) as error:
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        raise PluginError(
+            f"{what} cannot be loaded: importing {target} failed",
+            details=[reason],
+            hint="see the whole traceback with FLOWGMM_TRACEBACK=1",
+        ) from error
+    return value

@@ -1,0 +1,1 @@
+"""Recipes: YAML with positions, overrides, interpolation, validation."""

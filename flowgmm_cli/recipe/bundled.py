@@ -1,0 +1,79 @@
+"""The recipes that come with flowgmm, and those of installed plugins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from flowgmm_cli.plugins.registry import Registry
+
+
+@dataclass(frozen=True)
+class BundledRecipe:
+    """A recipe that can be named without a path.
+
+    Attributes:
+        name: the name, such as `digits` or `paper/mnist`; for a plugin's recipe `package/name`.
+        path: the file.
+        package: the distribution it comes with; empty for flowgmm's own.
+    """
+
+    name: str
+    path: Path
+    package: str = ""
+
+    @property
+    def summary(self) -> str:
+        """The first comment line, without a leading `name — ` or `path — `."""
+        with self.path.open(encoding="utf-8") as lines:
+            first = next((line for line in lines if line.startswith("#")), "")
+        text = first.lstrip("# ").strip()
+        head, dash, tail = text.partition(" — ")
+        return tail if dash and " " not in head else text
+
+
+@cache
+def bundled_folder() -> Path | None:
+    """The folder of our own recipes: in the wheel `flowgmm_cli/_recipes`, in a checkout `recipes/`."""
+    package = Path(__file__).resolve().parent.parent
+    for folder in (package / "_recipes", package.parent / "recipes"):
+        if folder.is_dir():
+            return folder
+    return None
+
+
+def bundled_recipes(registry: Registry | None = None) -> dict[str, BundledRecipe]:
+    """All recipes by name, ours first, then those of the plugins in `registry`."""
+    folder = bundled_folder()
+    found = {} if folder is None else {one.name: one for one in _recipes_in(folder)}
+    for entry in registry.recipes if registry is not None else ():
+        if registry is not None and not registry.is_disabled(entry.package):
+            for one in _recipes_in(_plugin_folder(entry.target), entry.package):
+                found.setdefault(one.name, one)
+    return found
+
+
+def _recipes_in(folder: Path | None, package: str = "") -> list[BundledRecipe]:
+    if folder is None or not folder.is_dir():
+        return []
+    prefix = f"{package}/" if package else ""
+    files = sorted(folder.rglob("*.yaml"), key=lambda path: (len(path.relative_to(folder).parts), path))
+    return [
+        BundledRecipe(prefix + path.relative_to(folder).with_suffix("").as_posix(), path, package)
+        for path in files
+    ]
+
+
+def _plugin_folder(target: str) -> Path | None:
+    """The folder a `flowgmm.recipes` entry point names: `package.sub` or `package:folder`; not imported."""
+    module, _, below = target.partition(":")
+    top, *rest = module.split(".")
+    try:
+        spec = find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(next(iter(spec.submodule_search_locations))).joinpath(*rest, *below.split("."))

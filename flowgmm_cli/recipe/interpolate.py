@@ -1,0 +1,126 @@
+"""Interpolation: `${env:NAME}`, `${env:NAME:-default}` and `${section.key}`; `$${` is a literal `${`.
+
+A value that is nothing but one `${section.key}` takes that key's value with its type, mappings and lists
+included. A value that is nothing but one `${env:NAME}` is read as the type its key expects. Inside longer
+text both are inserted as text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from flowgmm_cli.recipe.layout import Layout
+from flowgmm_cli.recipe.node import Node, Path, dotted
+from flowgmm_cli.recipe.problems import Problem
+from flowgmm_cli.recipe.yaml import read_scalar
+
+_REFERENCE = re.compile(r"\$(?P<escape>\$?)\{(?P<body>[^{}]*)\}")
+_ENV = re.compile(r"env:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<fallback>:-(?P<default>.*))?", re.DOTALL)
+_KEY = re.compile(r"\w+(?:\.\w+)*")
+
+
+class _UnresolvedError(Exception):
+    """A reference has no value; the message says why."""
+
+
+class Interpolation:
+    """Resolves all references of one recipe tree, in place.
+
+    Args:
+        root: the recipe's mapping.
+        layout: gives the defaults of keys the recipe leaves out.
+        environ: the environment variables.
+
+    Attributes:
+        problems: references without a value.
+        env: names of the variables whose values went in.
+    """
+
+    def __init__(self, root: Node, layout: Layout, environ: Mapping[str, str]) -> None:
+        self.root = root
+        self.layout = layout
+        self.environ = environ
+        self.problems: list[Problem] = []
+        self.env: set[str] = set()
+        self._active: list[tuple[Node, Path]] = []
+        self._done: set[int] = set()  # ids of nodes that are resolved or failed; the tree keeps them alive
+
+    def run(self) -> None:
+        """Resolve every string of the tree."""
+        for path, node in list(self.root.walk()):
+            try:
+                self._resolve(node, path)
+            except _UnresolvedError as error:
+                self.problems.append(Problem(path, str(error), node.mark, node.replaced))
+
+    def _resolve(self, node: Node, path: Path) -> None:
+        if id(node) in self._done:
+            return
+        if any(node is active for active, _ in self._active):
+            chain = " -> ".join(dotted(one) for one in [*(path for _, path in self._active), path])
+            raise _UnresolvedError(f"refers to itself: {chain}")
+        self._active.append((node, path))
+        try:
+            if isinstance(node.value, str) and "${" in node.value:
+                self._substitute(node, node.value)
+        finally:
+            self._active.pop()
+            self._done.add(id(node))
+
+    def _substitute(self, node: Node, text: str) -> None:
+        whole = _REFERENCE.fullmatch(text)
+        if whole and not whole["escape"]:
+            found = self._look_up(whole["body"])
+            node.value, node.raw = found.value, found.raw
+            return
+        open_ended = "${" in _REFERENCE.sub("", text)
+        if open_ended:
+            raise _UnresolvedError("a `${` without its `}`; write `$${` for the two characters themselves")
+        node.value = _REFERENCE.sub(self._as_text, text)
+
+    def _as_text(self, match: re.Match[str]) -> str:
+        if match["escape"]:
+            return match[0][1:]
+        found = self._look_up(match["body"])
+        if isinstance(found.value, dict | list):
+            raise _UnresolvedError(f"`{match[0]}` is not a single value, so it cannot stand inside text")
+        if found.raw is not None:
+            return found.raw
+        if isinstance(found.value, bool):
+            return str(found.value).lower()
+        return "" if found.value is None else str(found.value)
+
+    def _look_up(self, body: str) -> Node:
+        env = _ENV.fullmatch(body)
+        if env:
+            return self._environment(env["name"], env["default"])
+        if not _KEY.fullmatch(body):
+            raise _UnresolvedError(
+                f"cannot read `${{{body}}}`; write ${{env:NAME}}, ${{env:NAME:-default}} or ${{section.key}}"
+            )
+        path: Path = tuple(body.split("."))
+        node = self.root
+        for depth in range(1, len(path) + 1):
+            self.layout.write_default(path[:depth])
+            child = node.child(path[depth - 1])
+            if child is None:
+                raise _UnresolvedError(f"`${{{body}}}` refers to a key that the recipe does not have")
+            self._resolve(child, path[:depth])
+            node = child
+        for below, child in list(node.walk(path)):
+            self._resolve(child, below)
+        copy = node.copy()
+        self._done.update(id(child) for _, child in copy.walk())
+        return copy
+
+    def _environment(self, name: str, default: str | None) -> Node:
+        text = self.environ.get(name, "")
+        if text:
+            self.env.add(name)
+        elif default is None:
+            state = "empty" if name in self.environ else "not set"
+            raise _UnresolvedError(f"the environment variable {name} is {state}")
+        else:
+            text = default
+        return Node(read_scalar(text), raw=text)

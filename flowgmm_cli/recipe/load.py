@@ -1,0 +1,166 @@
+"""From a recipe's name or path, and the words after it, to a validated `Recipe`."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from flowgmm_cli.errors import RecipeError, did_you_mean
+from flowgmm_cli.plugins import registry as plugins
+from flowgmm_cli.plugins.registry import Registry
+from flowgmm_cli.recipe.bundled import bundled_recipes
+from flowgmm_cli.recipe.interpolate import Interpolation
+from flowgmm_cli.recipe.layout import Layout
+from flowgmm_cli.recipe.node import describe
+from flowgmm_cli.recipe.overrides import apply_overrides
+from flowgmm_cli.recipe.problems import Problem, raise_problems
+from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.recipe.validate import Validator
+from flowgmm_cli.recipe.yaml import MAX_BYTES, read_yaml, write_yaml
+
+
+def load_recipe(
+    name_or_path: str,
+    overrides: Sequence[str] = (),
+    *,
+    registry: Registry | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Recipe:
+    """Read, override, interpolate and validate a recipe.
+
+    Args:
+        name_or_path: a file, else the name of a bundled recipe.
+        overrides: words `key.path=value` or `key.path!`.
+        registry: the components; default: this process's.
+        environ: environment variables for `${env:NAME}`; default: this process's.
+
+    Raises:
+        RecipeError: there is no such recipe, it cannot be read, or it is invalid; all problems are named.
+        PluginError: nothing is wrong but that a component cannot be used.
+    """
+    known = registry or plugins.registry()
+    path = find_recipe(name_or_path, known)
+    text = read_text(path)
+    return _parse(text, path, overrides, known, os.environ if environ is None else environ)
+
+
+def load_resolved(path: str | Path, *, registry: Registry | None = None) -> Recipe:
+    """Read a run's `resolved.yaml`: complete, so nothing in it is interpolated.
+
+    Raises:
+        RecipeError: the file is missing or invalid.
+        PluginError: a component it names is not installed any more.
+    """
+    file = Path(path)
+    return _parse(read_text(file), file, (), registry or plugins.registry(), None)
+
+
+def parse_resolved(
+    values: Mapping[str, object], source: str, *, registry: Registry | None = None
+) -> Recipe:
+    """Validate plain values as `Recipe.to_dict` gives them; `source` names their place in messages.
+
+    Raises:
+        RecipeError: they are invalid.
+        PluginError: a component they name is not installed any more.
+    """
+    return _parse(write_yaml(dict(values)), Path(source), (), registry or plugins.registry(), None)
+
+
+def find_recipe(name_or_path: str, registry: Registry) -> Path:
+    """The file that a name or path on the command line means.
+
+    Raises:
+        RecipeError: there is none. A bundled recipe is never taken for a path that does not exist.
+    """
+    path = Path(name_or_path).expanduser()
+    if path.is_file():
+        return path
+    recipes = bundled_recipes(registry)
+    if name_or_path in recipes:
+        return recipes[name_or_path].path
+    if path.is_dir():
+        raise RecipeError(f"{name_or_path} is a folder, not a recipe", hint="name the .yaml file in it")
+    # of two plugins' recipes with one name neither is meant
+    short = [recipe for recipe in recipes.values() if recipe.package and recipe.path.stem == name_or_path]
+    if len(short) == 1:
+        return short[0].path
+    if path.suffix in (".yaml", ".yml") or "/" in name_or_path or os.sep in name_or_path:
+        same = next((name for name in (path.stem, f"paper/{path.stem}") if name in recipes), None)
+        hint = f"a bundled recipe has this name: write `{same}`" if same else "`flowgmm recipes list`"
+        raise RecipeError(f"there is no file {name_or_path}", hint=hint)
+    raise RecipeError(
+        f"there is no file and no bundled recipe `{name_or_path}`{did_you_mean(name_or_path, recipes)}",
+        hint="`flowgmm recipes list` shows the bundled ones",
+    )
+
+
+def read_text(path: Path) -> str:
+    """Read a recipe file as text.
+
+    Raises:
+        RecipeError: it is missing, unreadable, too large or not UTF-8.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise RecipeError(f"{path} is larger than {MAX_BYTES:,} bytes, which no recipe needs")
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise RecipeError(f"there is no file {path}") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise RecipeError(f"{path}:{line}  not UTF-8 text", hint="save the file as UTF-8") from error
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+def _parse(
+    text: str, path: Path, words: Sequence[str], registry: Registry, environ: Mapping[str, str] | None
+) -> Recipe:
+    source = str(path)
+    root = read_yaml(text, source)
+    if root.value is None:
+        raise RecipeError(
+            f"{source} is empty", hint="start from a bundled recipe: `flowgmm recipes copy digits`"
+        )
+    if not isinstance(root.value, dict):
+        raise RecipeError(f"{source}:{root.mark.line}  a recipe is a mapping, not {describe(root.plain())}")
+    layout = Layout(root, registry)
+    notes = apply_overrides(root, words, layout)
+    unresolved: list[Problem] = []
+    env: set[str] = set()
+    if environ is not None:
+        interpolation = Interpolation(root, layout, environ)
+        interpolation.run()
+        unresolved, env = interpolation.problems, interpolation.env
+    validator = Validator(registry)
+    model = validator.recipe(root)
+    # what has no value cannot have the right type either: one message is enough
+    paths = {problem.path for problem in unresolved}
+    raise_problems([*unresolved, *(one for one in validator.problems if one.path not in paths)], source)
+    if model is None:
+        raise RecipeError(f"{source} is invalid")
+    return Recipe(
+        name=model.name or _name_from(path),
+        path=path,
+        text=text,
+        overrides=tuple(words),
+        notes=tuple(notes),
+        env=tuple(sorted(env)),
+        data=model.data,
+        flow=model.flow,
+        prior=model.prior,
+        objective=model.objective,
+        regularisers=tuple(model.regularisers),
+        train=model.train,
+        checkpoint=model.checkpoint,
+        calibration=model.calibration,
+        run=model.run,
+    )
+
+
+def _name_from(path: Path) -> str:
+    """A recipe name from its file: characters that folders' names should not have become `_`."""
+    return re.sub(r"[^\w.+-]|^[.+-]", "_", path.stem) or "recipe"

@@ -1,0 +1,148 @@
+"""The tree a recipe is read into: plain values that remember where they were written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import PurePath
+from typing import Any, TypeAlias
+
+Path: TypeAlias = tuple[str | int, ...]
+Scalar: TypeAlias = str | int | float | bool | None
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A place: a line and column of the file (from 1), the command line, or neither (a default).
+
+    Attributes:
+        line: 0 where the value is not in the file.
+        column: likewise.
+        word: the override that set the value.
+    """
+
+    line: int = 0
+    column: int = 0
+    word: str | None = None
+
+
+DEFAULT = Mark()
+"""The mark of values that nobody wrote."""
+
+
+@dataclass
+class Node:
+    """A value of a recipe.
+
+    Attributes:
+        value: a scalar, a list of nodes or a mapping of nodes.
+        mark: where it stands; for an entry of a mapping, where its key does.
+        raw: the text of a scalar that came without YAML's quotes at hand: from the command line or from an
+            environment variable. Such text is read as the type its key expects.
+        replaced: what the file says, where an override replaced it.
+    """
+
+    value: Scalar | list[Node] | dict[str, Node]
+    mark: Mark = DEFAULT
+    raw: str | None = None
+    replaced: Node | None = None
+
+    def plain(self) -> Any:
+        """The value without the marks."""
+        if isinstance(self.value, dict):
+            return {key: child.plain() for key, child in self.value.items()}
+        if isinstance(self.value, list):
+            return [child.plain() for child in self.value]
+        return self.value
+
+    def child(self, key: str | int) -> Node | None:
+        """The entry of a mapping, or the item of a list; None where there is none."""
+        if isinstance(self.value, dict):
+            return self.value.get(str(key))
+        if isinstance(self.value, list):
+            index = as_index(key)
+            return self.value[index] if index is not None and index < len(self.value) else None
+        return None
+
+    def at(self, path: Path) -> Node | None:
+        """The node at a path below this one; None where there is none."""
+        node: Node | None = self
+        for key in path:
+            node = node.child(key) if node is not None else None
+        return node
+
+    def walk(self, path: Path = ()) -> Iterator[tuple[Path, Node]]:
+        """This node and all below it, parents first."""
+        yield path, self
+        if isinstance(self.value, dict):
+            for key, child in self.value.items():
+                yield from child.walk((*path, key))
+        elif isinstance(self.value, list):
+            for index, child in enumerate(self.value):
+                yield from child.walk((*path, index))
+
+    def copy(self, mark: Mark | None = None) -> Node:
+        """A deep copy, with one mark throughout if given."""
+        value: Any = self.value
+        if isinstance(value, dict):
+            value = {key: child.copy(mark) for key, child in value.items()}
+        elif isinstance(value, list):
+            value = [child.copy(mark) for child in value]
+        return Node(value, mark or self.mark, self.raw, self.replaced)
+
+
+def node_of(value: Any, mark: Mark = DEFAULT) -> Node:
+    """Make a tree of Python values.
+
+    What YAML has no word for takes its nearest form: tuples and sets become lists, paths strings, enum
+    members their values.
+    """
+    if isinstance(value, Mapping):
+        return Node({str(key): node_of(item, mark) for key, item in value.items()}, mark)
+    if isinstance(value, set | frozenset):
+        value = sorted(value, key=str)
+    if isinstance(value, list | tuple):
+        return Node([node_of(item, mark) for item in value], mark)
+    if isinstance(value, Enum):
+        value = value.value
+    return Node(str(value) if isinstance(value, PurePath) else value, mark)
+
+
+def as_index(key: str | int) -> int | None:
+    """Read a list index; None where `key` is not one.
+
+    >>> as_index("2"), as_index("-1"), as_index("two")
+    (2, None, None)
+    """
+    if isinstance(key, int):
+        return key if key >= 0 else None
+    return int(key) if key.isascii() and key.isdigit() else None
+
+
+def dotted(path: Path) -> str:
+    """Return a path the way recipes and the command line write it.
+
+    >>> dotted(("regularisers", 0, "weight"))
+    'regularisers.0.weight'
+    """
+    return ".".join(str(key) for key in path)
+
+
+def describe(value: Any) -> str:
+    """Say what was given, for a message.
+
+    >>> describe("fast"), describe(True), describe(2), describe([1]), describe(None)
+    ('the string "fast"', 'true', 'the number 2', 'a list', 'nothing')
+    """
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return f"the number {value}"
+    if isinstance(value, str):
+        return f'the string "{value if len(value) <= 60 else value[:57] + "..."}"'
+    if isinstance(value, dict):
+        return "a mapping"
+    return "a list" if isinstance(value, list | tuple) else f"a {type(value).__name__}"

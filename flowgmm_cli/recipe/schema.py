@@ -1,0 +1,191 @@
+"""The recipe's own sections, and `Recipe`, what everything after validation works with."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, field_validator
+
+from flowgmm_cli.api import Component, Config, Field, component_field, to_plain
+from flowgmm_cli.recipe.node import describe, node_of
+from flowgmm_cli.recipe.yaml import write_yaml
+
+
+class _Section(Config):
+    """A section of numbers: infinite or NaN values are refused."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class EarlyStoppingConfig(_Section):
+    """When to stop before the last epoch: the metric of `checkpoint.best` no longer improves."""
+
+    patience: int = Field(ge=1, description="epochs without a better value before training stops")
+
+
+class TrainConfig(_Section):
+    """How the model is fitted."""
+
+    epochs: int = Field(20, ge=1, description="passes over the unlabelled rows")
+    max_steps: int | None = Field(None, ge=1, description="stop after this many optimiser steps")
+    batch_size: int = Field(1024, ge=1, description="unlabelled rows in a step")
+    labelled_batch_size: int = Field(256, ge=1, description="labelled rows in a step, at most all of them")
+    optimiser: Literal["adamw"] = Field("adamw", description="the optimiser")
+    lr: float = Field(1e-3, gt=0, description="highest learning rate")
+    weight_decay: float = Field(1e-2, ge=0, description="decay of the flow's weights, not of the mixture")
+    schedule: Literal["one_cycle", "cosine", "constant"] = Field(
+        "one_cycle", description="course of the rate"
+    )
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps over which the rate rises")
+    clip_norm: float | None = Field(1.0, gt=0, description="largest gradient norm; null = no limit")
+    ema: float = Field(0.99, ge=0, lt=1, description="decay of the averaged weights; 0 = no averaging")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="numbers in matrix products")
+    early_stopping: EarlyStoppingConfig | None = Field(None, description="null = train to the last epoch")
+    compile: bool = Field(False, description="compile the model with torch.compile")
+
+
+class BestConfig(_Section):
+    """Which checkpoint counts as the best."""
+
+    metric: Literal["auto", "val.nll", "val.accuracy", "monitor.loss", "monitor.agreement"] = Field(
+        "auto", description="what is compared; auto = the best that uses no label beyond the labelled rows"
+    )
+
+
+class CheckpointConfig(_Section):
+    """How often the state is saved; at least at the end in any case."""
+
+    every_epochs: int | None = Field(1, ge=1, description="save after this many epochs; null = never")
+    every_steps: int | None = Field(None, ge=1, description="save after this many steps; null = never")
+    every_minutes: float | None = Field(None, gt=0, description="save after this many minutes; null = never")
+    best: BestConfig = Field(default_factory=lambda: BestConfig(), description="which one is the best")
+
+
+class CalibrationConfig(_Section):
+    """How predicted probabilities are brought in line with accuracy after training."""
+
+    method: Literal["temperature", "none"] = Field("temperature", description="what is fitted")
+    on: Literal["auto", "val", "cross_fit"] = Field(
+        "auto", description="rows it is fitted on: labelled held-out rows, or folds of the labelled rows"
+    )
+    folds: int = Field(4, ge=2, le=10, description="folds of a cross-fit")
+    epochs: float = Field(
+        0.3, gt=0, le=1, description="length of a fold's training, as a share of train.epochs"
+    )
+
+
+class RunConfig(_Section):
+    """Where and how reproducibly the run takes place."""
+
+    seed: int = Field(0, ge=0, lt=2**63, description="fixes everything random in training")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where tensors live")
+    deterministic: bool = Field(True, description="the same numbers on every run on this device")
+    log_every: int = Field(50, ge=1, description="steps between two lines of metrics.jsonl")
+    dir: str = Field("runs", min_length=1, description="folder that holds the runs")
+
+
+class RecipeModel(Config):
+    """The whole recipe, as a model: its sections in the order in which they are written."""
+
+    version: Literal[1] = Field(description="version of the recipe format")
+    name: str | None = Field(
+        None, description="name of the recipe and of its folder of runs; default: the file's name"
+    )
+    data: Component = component_field("data", description="where the rows and labels come from")
+    flow: Component = component_field("flow", {"use": "realnvp"}, description="the invertible network")
+    prior: Component = component_field("prior", {"use": "gmm"}, description="the latent distribution")
+    objective: Component = component_field("objective", {"use": "hybrid"}, description="the main loss")
+    regularisers: list[Component] = component_field(
+        "regulariser", [{"use": "consistency"}], description="losses added to the objective"
+    )
+    train: TrainConfig = Field(default_factory=lambda: TrainConfig(), description="how the model is fitted")
+    checkpoint: CheckpointConfig = Field(
+        default_factory=lambda: CheckpointConfig(), description="how often the state is saved"
+    )
+    calibration: CalibrationConfig = Field(
+        default_factory=lambda: CalibrationConfig(), description="how probabilities are calibrated"
+    )
+    run: RunConfig = Field(default_factory=lambda: RunConfig(), description="seed, device and folder")
+
+    @field_validator("version", mode="before")
+    @classmethod
+    def _is_the_number_one(cls, version: Any) -> Any:
+        if type(version) is not int or version != 1:  # for Python, true and 1.0 are 1 as well
+            raise ValueError(f"expected 1, the only version there is, got {describe(version)}")
+        return version
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_folder_name(cls, name: str | None) -> str | None:
+        if name is not None and not re.fullmatch(r"\w[\w.+-]*", name):
+            raise ValueError(
+                f'expected letters, digits, `_`, `-`, `.` and `+` only (it names a folder), got "{name}"'
+            )
+        return name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A validated recipe.
+
+    Attributes:
+        name: what runs are filed under.
+        path: the file it was read from.
+        text: the file as it stands there.
+        overrides: the words of the command line, as given.
+        notes: what the user should know about how the words were applied, one line each.
+        env: names of the environment variables whose values are in it.
+    """
+
+    name: str
+    path: Path | None
+    text: str
+    overrides: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    data: Component
+    flow: Component
+    prior: Component
+    objective: Component
+    regularisers: tuple[Component, ...]
+    train: TrainConfig
+    checkpoint: CheckpointConfig
+    calibration: CalibrationConfig
+    run: RunConfig
+
+    def components(self) -> list[Component]:
+        """Every component the recipe names, nested ones (encoder, transforms) included."""
+        top = [self.data, self.flow, self.prior, self.objective, *self.regularisers]
+        return _with_nested(top)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as plain values, all defaults filled in, sections in a fixed order."""
+        sections = {key: _plain(getattr(self, key)) for key in RecipeModel.model_fields if key != "version"}
+        values: dict[str, Any] = node_of({"version": 1, **sections}).plain()
+        return values
+
+    def to_yaml(self) -> str:
+        """`to_dict` as YAML; `load_resolved` reads it back to an equal recipe."""
+        return write_yaml(self.to_dict())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Component):
+        return value.to_dict()
+    return to_plain(value) if isinstance(value, Config) else value
+
+
+def _with_nested(value: Any) -> list[Component]:
+    """The components in a value: a component and those below it, or those of a list or nested model."""
+    if isinstance(value, list | tuple):
+        return [one for item in value for one in _with_nested(item)]
+    if isinstance(value, Component):
+        return [value, *_with_nested(value.config)]
+    if isinstance(value, Config):
+        return [one for name in type(value).model_fields for one in _with_nested(getattr(value, name))]
+    return []

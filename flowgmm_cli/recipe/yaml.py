@@ -1,0 +1,200 @@
+"""A safe YAML reader that reads numbers as people write them and remembers where every value stands.
+
+Scalars follow YAML 1.2 rather than PyYAML's 1.1: `3e-4` and `1_000` are numbers, `010` is ten, only `true`
+and `false` are booleans (`yes`, `no`, `on`, `off` are strings), dates and `12:30:45` are strings. Duplicate
+keys, tags, and documents that grow without bound are refused. Nothing but plain values can come out.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from flowgmm_cli.errors import RecipeError
+from flowgmm_cli.recipe.node import Mark, Node, Scalar
+
+MAX_BYTES = 1_000_000
+MAX_NODES = 100_000
+MAX_DEPTH = 64
+
+_TAG = "tag:yaml.org,2002:"
+_INT = re.compile(r"[-+]?[0-9]+(?:_[0-9]+)*")
+_HEX = re.compile(r"[-+]?0x[0-9a-fA-F]+")
+_FLOAT = re.compile(
+    r"""[-+]?(?:
+        (?:[0-9]+(?:_[0-9]+)*\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?
+        | \.?(?:inf|Inf|INF)
+    ) | \.(?:nan|NaN|NAN)""",
+    re.VERBOSE,
+)
+_NULL = re.compile(r"~|null|Null|NULL|")
+_BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
+
+_ADVICE = {
+    "mapping values are not allowed here": "text with `: ` inside needs quotes; or look at the line above",
+    "found character '\\t' that cannot start any token": "a tab; YAML indents with spaces",
+    "found character '@' that cannot start any token": "text that begins with `@` needs quotes",
+    "found character '`' that cannot start any token": "text that begins with a backtick needs quotes",
+    "found character '%' that cannot start any token": "text that begins with `%` needs quotes",
+    "expected ',' or '}', but got '{'": "between `{` and `}`, write `${...}` in quotes",
+    "expected ',' or ']', but got '{'": "between `[` and `]`, write `${...}` in quotes",
+    "expected <block end>, but found '<block mapping start>'": "the indentation does not fit the lines above",
+    "could not find expected ':'": "a key without `: ` after it",
+    "but found another document": "a recipe is one document; remove the `---` line",
+}
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's scanner and parser with our scalars; used for nodes only, never for Python objects."""
+
+    yaml_implicit_resolvers: dict[Any, Any] = {}  # noqa: RUF012 - PyYAML's name and type
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes every string that either our reader or a YAML 1.1 reader would take for something else."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+for _name, _pattern, _first in (
+    ("merge", re.compile("<<"), ["<"]),
+    ("null", _NULL, ["~", "n", "N", ""]),
+    ("bool", _BOOL, list("tTfF")),
+    ("int", re.compile(f"(?:{_INT.pattern}|{_HEX.pattern})"), list("-+0123456789")),
+    ("float", _FLOAT, list("-+.0123456789iI")),
+):
+    _whole = re.compile(rf"(?:{_pattern.pattern})\Z", _pattern.flags)
+    _Loader.add_implicit_resolver(_TAG + _name, _whole, _first)
+    _Dumper.add_implicit_resolver(_TAG + _name, _whole, _first)
+
+
+def read_yaml(text: str, source: str) -> Node:
+    """Read one YAML document.
+
+    Args:
+        text: the document.
+        source: what to call it in messages: the path as the user gave it.
+
+    Raises:
+        RecipeError: the text is not YAML, or uses what is refused (see the module's text).
+    """
+    if len(text) > MAX_BYTES:
+        raise RecipeError(f"{source} is larger than {MAX_BYTES:,} characters, which no recipe needs")
+    loader = None
+    try:
+        loader = _Loader(text)
+        root = loader.get_single_node()
+        return _Builder(source).build(root) if root is not None else Node(None, Mark(1, 1))
+    except yaml.MarkedYAMLError as error:
+        raise RecipeError(_syntax_message(error, source), hint="`flowgmm recipes check FILE`") from error
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise RecipeError(f"{source}:{line}  an unprintable character ({error.character!r})") from error
+    except RecursionError as error:
+        raise RecipeError(f"{source} is nested too deeply (more than {MAX_DEPTH} levels)") from error
+    finally:
+        if loader is not None:
+            loader.dispose()
+
+
+def read_scalar(text: str) -> Scalar:
+    """Read one unquoted scalar; text that is none of the others is a string.
+
+    >>> read_scalar("3e-4"), read_scalar("1_000"), read_scalar("010"), read_scalar("yes"), read_scalar("~")
+    (0.0003, 1000, 10, 'yes', None)
+    """
+    if _NULL.fullmatch(text):
+        return None
+    if _BOOL.fullmatch(text):
+        return text.lower() == "true"
+    if _INT.fullmatch(text):
+        return int(text) if len(text) < 1000 else float(text)
+    if _HEX.fullmatch(text):
+        return int(text, 16)
+    if _FLOAT.fullmatch(text):
+        return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    return text
+
+
+def write_yaml(value: Any) -> str:
+    """Write plain values so that `read_yaml` gives the same values back; keys keep their order."""
+    text: str = yaml.dump(
+        value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, default_flow_style=False
+    )
+    return text
+
+
+class _Builder:
+    """Turns PyYAML's nodes into ours. Aliases are copied out, so their number is counted."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.count = 0
+
+    def build(self, node: yaml.Node, mark: Mark | None = None, depth: int = 0) -> Node:
+        mark = mark or _mark(node)
+        self.count += 1
+        if self.count > MAX_NODES:
+            raise self.error(mark, f"more than {MAX_NODES:,} values (aliases that multiply?)")
+        if depth > MAX_DEPTH:
+            raise self.error(mark, f"nested too deeply (more than {MAX_DEPTH} levels)")
+        tag = node.tag.removeprefix(_TAG)
+        if isinstance(node, yaml.MappingNode) and tag == "map":
+            return Node(self.mapping(node, depth), mark)
+        if isinstance(node, yaml.SequenceNode) and tag == "seq":
+            return Node([self.build(item, None, depth + 1) for item in node.value], mark)
+        if isinstance(node, yaml.ScalarNode):
+            if tag in ("str", "merge"):
+                return Node(str(node.value), mark)
+            value = read_scalar(node.value)
+            if tag in ("int", "float", "bool", "null") and not isinstance(value, str):
+                return Node(value, mark)
+        shown = "!!" + tag if node.tag.startswith(_TAG) else node.tag
+        raise self.error(mark, f"the tag `{shown}` is not allowed; recipes hold plain values only")
+
+    def mapping(self, node: yaml.MappingNode, depth: int) -> dict[str, Node]:
+        own: dict[str, Node] = {}
+        merged: dict[str, Node] = {}
+        for key_node, value_node in node.value:
+            mark = _mark(key_node)
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise self.error(mark, "a key must be a single word or number")
+            if key_node.tag == _TAG + "merge":
+                for key, child in self.merge(value_node, depth).items():
+                    merged.setdefault(key, child)
+                continue
+            key = str(key_node.value)
+            if key in own:
+                raise self.error(mark, f"`{key}` is given twice; the first is at line {own[key].mark.line}")
+            own[key] = self.build(value_node, mark, depth + 1)
+        return {**merged, **own}
+
+    def merge(self, node: yaml.Node, depth: int) -> dict[str, Node]:
+        """The entries that `<<` brings in; of several mappings the first wins, and own keys before all."""
+        parts = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        merged: dict[str, Node] = {}
+        for part in parts:
+            if not isinstance(part, yaml.MappingNode):
+                raise self.error(_mark(node), "`<<` takes a mapping or a list of mappings")
+            built = self.build(part, None, depth + 1).value
+            for key, child in (built if isinstance(built, dict) else {}).items():
+                merged.setdefault(key, child)
+        return merged
+
+    def error(self, mark: Mark, message: str) -> RecipeError:
+        return RecipeError(f"{self.source}:{mark.line}:{mark.column}  {message}")
+
+
+def _mark(node: yaml.Node) -> Mark:
+    return Mark(node.start_mark.line + 1, node.start_mark.column + 1)
+
+
+def _syntax_message(error: yaml.MarkedYAMLError, source: str) -> str:
+    problem = error.problem or error.context or "not YAML"
+    mark = error.problem_mark or error.context_mark
+    where = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
+    advice = _ADVICE.get(problem)
+    return f"{where}  {problem}" + (f" ({advice})" if advice else "")

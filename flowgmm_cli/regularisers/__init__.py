@@ -1,0 +1,1 @@
+"""Losses added to the objective, one file each."""

@@ -1,0 +1,191 @@
+"""Run directories: made, found, described. See the table of files in `Run`."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from flowgmm_cli import __version__
+from flowgmm_cli.errors import RunError, did_you_mean
+from flowgmm_cli.files import read_json, write_json, write_text
+from flowgmm_cli.plugins.registry import provenance
+from flowgmm_cli.recipe.load import load_resolved
+from flowgmm_cli.recipe.schema import Recipe
+
+Status = Literal["running", "done", "interrupted", "failed"]
+SCHEMA = "flowgmm/run/1"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory.
+
+    ======================  ================================================================
+    `recipe.yaml`           the recipe as it was given
+    `resolved.yaml`         the same with overrides, interpolation and defaults
+    `run.json`              status, versions, plugin provenance, argv, device, seed, times
+    `metrics.jsonl`         one line per logged step
+    `checkpoints/`          `last` and `best` (safetensors) and the fitted preprocessor
+    `model.safetensors`     weights for inference, with `model.json`
+    `eval/`                 results of evaluations
+    ======================  ================================================================
+    """
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """`<recipe>/<timestamp>-<hash>`."""
+        return f"{self.path.parent.name}/{self.path.name}"
+
+    @property
+    def metrics(self) -> Path:
+        """The file of training metrics."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of resume states."""
+        return self.path / "checkpoints"
+
+    def info(self) -> dict[str, Any]:
+        """What `run.json` says. Raises `RunError` if it cannot be read."""
+        return read_json(self.path / "run.json", f"run {self.path}")
+
+    def update(self, **values: Any) -> None:
+        """Replace values in `run.json`."""
+        write_json(self.path / "run.json", {**self.info(), **values, "updated": _now()})
+
+    def recipe(self) -> Recipe:
+        """The resolved recipe. Raises `RunError` if it is missing."""
+        file = self.path / "resolved.yaml"
+        if not file.is_file():
+            raise RunError(f"run {self.path} has no resolved.yaml", hint="`flowgmm runs list` shows the runs")
+        return load_resolved(file)
+
+
+def create_run(recipe: Recipe, *, argv: Sequence[str], directory: Path | None = None) -> Run:
+    """Make a run directory under `run.dir`, or exactly `directory`; it appears complete or not at all.
+
+    Raises:
+        RunError: `directory` exists already and is not empty.
+    """
+    if directory is None:
+        stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+        directory = Path(recipe.run.dir).expanduser() / recipe.name / f"{stamp}-{secrets.token_hex(2)}"
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise RunError(
+            f"{directory} exists already",
+            hint=f"flowgmm train --resume {directory} goes on with it; or choose another --run-dir",
+        )
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = directory.parent / f".{directory.name}.{secrets.token_hex(2)}.tmp"
+    try:
+        unfinished.mkdir()
+        write_text(unfinished / "recipe.yaml", recipe.text)
+        write_text(unfinished / "resolved.yaml", recipe.to_yaml())
+        write_json(unfinished / "run.json", _first_info(recipe, argv))
+        if directory.exists():
+            directory.rmdir()
+        unfinished.rename(directory)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    return Run(directory)
+
+
+def open_run(path: Path) -> Run:
+    """The run at `path`. Raises `RunError` if there is none."""
+    run = Run(path)
+    if not (path / "run.json").is_file():
+        found = [one.name for one in list_runs(Path("runs"))]
+        near = did_you_mean(str(path), [f"runs/{name}" for name in found])
+        raise RunError(f"{path} is not a run directory{near}", hint="`flowgmm runs list` shows the runs")
+    run.info()
+    return run
+
+
+def find_run(given: str | None, environ: Mapping[str, str] | None = None) -> tuple[Run, str]:
+    """Find the run a command means, and say how it was found.
+
+    The order: `given`, `$FLOWGMM_RUN`, the newest finished run under `./runs`. A last path component `latest`
+    means the newest finished run of that folder.
+
+    Raises:
+        RunError: there is none.
+    """
+    environ = os.environ if environ is None else environ
+    if given:
+        path, how = Path(given).expanduser(), "as given"
+    elif environ.get("FLOWGMM_RUN"):
+        path, how = Path(environ["FLOWGMM_RUN"]).expanduser(), "from FLOWGMM_RUN"
+    else:
+        path, how = Path("runs/latest"), "the newest finished run under ./runs"
+    if path.name != "latest" or path.exists():
+        return open_run(path), how
+    finished = [run for run in list_runs(path.parent) if run.info().get("status") == "done"]
+    if not finished:
+        raise RunError(
+            f"there is no finished run under {path.parent}",
+            hint="train one: flowgmm train digits; or name a run: --run DIR",
+        )
+    newest = max(finished, key=lambda run: str(run.info().get("created", "")))
+    return newest, how if not given else f"the newest finished run under {path.parent}"
+
+
+def list_runs(root: Path) -> list[Run]:
+    """All readable runs in `root` or one level below it, by path."""
+
+    def candidates() -> Iterator[Path]:
+        for pattern in ("*/run.json", "*/*/run.json"):
+            yield from root.glob(pattern)
+
+    found = []
+    for file in sorted(candidates()):
+        if file.parent.name.startswith("."):
+            continue
+        run = Run(file.parent)
+        try:
+            run.info()
+        except RunError:
+            continue
+        found.append(run)
+    return found
+
+
+def _first_info(recipe: Recipe, argv: Sequence[str]) -> dict[str, Any]:
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = {"flowgmm-cli": __version__, "python": platform.python_version()}
+    for package in ("torch", "numpy", "scikit-learn", "datasets", "accelerate", "safetensors", "wordllama"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "schema": SCHEMA,
+        "recipe": recipe.name,
+        "recipe_path": str(recipe.path) if recipe.path else None,
+        "overrides": list(recipe.overrides),
+        "environment": list(recipe.env),
+        "status": "running",
+        "created": _now(),
+        "updated": _now(),
+        "seconds": 0.0,
+        "argv": list(argv),
+        "seed": recipe.run.seed,
+        "versions": versions,
+        "components": [provenance(component) for component in recipe.components()],
+    }
+
+
+def _now() -> str:
+    return datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,148 @@
+"""A trained model on disk and in memory: preprocessing and FlowGMM together, all that inference needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowgmm_cli.api import Component, DataContext, Latents
+from flowgmm_cli.data.prepare import Preprocessor, Split
+from flowgmm_cli.errors import RunError
+from flowgmm_cli.files import read_json, read_tensors, write_json, write_tensors
+from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.plugins.registry import build, provenance
+from flowgmm_cli.recipe.load import parse_resolved
+from flowgmm_cli.recipe.schema import Recipe
+
+FORMAT = "flowgmm/model/1"
+_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """Preprocessing and FlowGMM, with the names of the classes.
+
+    Attributes:
+        recipe: what it was trained with.
+        preprocessor: rows to the flow's input.
+        model: the flow's input to densities, posteriors and latents.
+        class_names: index -> name.
+        facts: what is known of its training, such as the calibration; plain JSON values.
+    """
+
+    recipe: Recipe
+    preprocessor: Preprocessor
+    model: FlowGMM
+    class_names: tuple[str, ...]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def predict(self, split: Split) -> Predictions:
+        """Classes, probabilities and densities of preprocessed rows."""
+        latents = see(self.model, split.x)
+        log_density = latents.log_prob().double() + split.log_det
+        return Predictions(self.model.log_posterior(latents).numpy(), log_density.numpy())
+
+    def save(self, folder: Path) -> None:
+        """Write `model.safetensors`, then `model.json`, which makes it complete."""
+        values, arrays = self.preprocessor.state()
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"preprocessor.{name}": torch.from_numpy(np.array(a)) for name, a in arrays.items()}
+        write_tensors(folder / "model.safetensors", tensors, {"format": FORMAT})
+        write_json(
+            folder / "model.json",
+            {
+                "format": FORMAT,
+                "class_names": list(self.class_names),
+                "features": self.preprocessor.dim,
+                "components": [provenance(component) for component in self.recipe.components()],
+                "facts": dict(self.facts),
+                "preprocessor": values,
+                "recipe": self.recipe.to_dict(),
+            },
+        )
+
+    @classmethod
+    def load(cls, folder: Path, *, context: DataContext | None = None) -> TrainedModel:
+        """Read what `save` wrote.
+
+        Raises:
+            RunError: a file is missing, damaged or foreign.
+            PluginError: a component is not installed.
+        """
+        values = read_json(folder / "model.json", "model")
+        tensors, metadata = read_tensors(folder / "model.safetensors", "model")
+        for found in (values.get("format"), metadata.get("format")):
+            if found != FORMAT:
+                raise RunError(
+                    f"{folder} holds a model in the format {found!r}, this version reads {FORMAT!r}",
+                    hint="train again, or use the version of flowgmm-cli named in run.json",
+                )
+        recipe = parse_resolved(values["recipe"], str(folder / "model.json"))
+        class_names = tuple(values["class_names"])
+        arrays = {
+            name.removeprefix("preprocessor."): value.numpy()
+            for name, value in tensors.items()
+            if name.startswith("preprocessor.")
+        }
+        try:
+            preprocessor = Preprocessor.from_state(
+                values["preprocessor"], arrays, data=recipe.data, context=context or DataContext()
+            )
+            model = empty_model(recipe, features=values["features"], classes=len(class_names))
+            state = {
+                name.removeprefix("model."): value
+                for name, value in tensors.items()
+                if name.startswith("model.")
+            }
+            model.load_state_dict(state)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise RunError(
+                f"{folder / 'model.safetensors'} does not fit model.json",
+                details=[str(error).strip().splitlines()[0]],
+            ) from None
+        return cls(recipe, preprocessor, model.eval(), class_names, values["facts"])
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What the model says of some rows.
+
+    Attributes:
+        log_probabilities: calibrated `log p(k | x)`, float64 `(N, K)`.
+        log_density: `log p(x)` in nats, the transforms' log-determinant included, float64 `(N,)`.
+    """
+
+    log_probabilities: np.ndarray[Any, np.dtype[np.float64]]
+    log_density: np.ndarray[Any, np.dtype[np.float64]]
+
+
+@torch.no_grad()
+def see(model: FlowGMM, x: Tensor) -> Latents:
+    """See preprocessed rows `(N, D)` through a model, in chunks; the latents are on the CPU."""
+    device = model.mixture.means.device
+    parts = [model(part.to(device)) for part in x.split(_CHUNK)] if len(x) else [model(x.to(device))]
+    return Latents(
+        torch.cat([part.z.cpu() for part in parts]),
+        torch.cat([part.log_det.cpu() for part in parts]),
+        torch.cat([part.class_log_prob.cpu() for part in parts]),
+    )
+
+
+def empty_model(recipe: Recipe, *, features: int, classes: int) -> FlowGMM:
+    """The model of a recipe before it has seen data, for loading weights into."""
+    flow = build_flow(recipe.flow, features, torch.Generator().manual_seed(0))
+    means = torch.zeros(classes, features)
+    return FlowGMM(flow, build(recipe.prior, means=means))
+
+
+def build_flow(component: Component, features: int, generator: torch.Generator) -> torch.nn.Module:
+    """Build a flow for vectors of a length."""
+    flow: torch.nn.Module = build(component, shape=(features,), generator=generator)
+    return flow
+

@@ -1,0 +1,1 @@
+"""From tensors to a trained model: step, loop, checkpoints, calibration."""

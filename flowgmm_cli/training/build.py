@@ -1,0 +1,58 @@
+"""A model at the start of training: flow, actnorm from data, means and weights of the mixture."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from flowgmm_cli.api import Objective
+from flowgmm_cli.mixture.means import initial_means
+from flowgmm_cli.mixture.specs import GMMConfig
+from flowgmm_cli.mixture.weights import initial_weights
+from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.plugins.registry import build
+from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.seeds import generator
+from flowgmm_cli.trained import build_flow
+
+_CHUNK = 4096
+
+
+@torch.no_grad()
+def start_model(recipe: Recipe, x: Tensor, labels: Tensor, *, classes: int, seed: int) -> FlowGMM:
+    """Build the model and let it start from the training rows.
+
+    Args:
+        recipe: names flow and mixture.
+        x: training rows `(N, D)`, on the CPU.
+        labels: int64 `(N,)`, -1 where unlabelled.
+        classes: K.
+        seed: fixes weights and random means.
+    """
+    config = cast(GMMConfig, recipe.prior.config)
+    randomness = generator(seed, "init")
+    flow = build_flow(recipe.flow, x.shape[1], randomness)
+    initialise = getattr(flow, "initialise", None)  # data-dependent layers such as actnorm
+    if initialise is not None:
+        initialise(x[:_CHUNK])
+    # Means live in the latent space; where the flow starts as the identity these are the rows themselves.
+    z = torch.cat([flow(part)[0] for part in x.split(_CHUNK)])
+    seen = labels >= 0
+    means = initial_means(
+        config,
+        labelled=z[seen],
+        labels=labels[seen],
+        unlabelled=z[~seen],
+        classes=classes,
+        generator=randomness,
+    )
+    weights = initial_weights(config, labels=labels[seen], classes=classes)
+    return FlowGMM(flow, build(recipe.prior, means=means, weights=weights))
+
+
+def training_temperature(recipe: Recipe, *, features: int) -> float:
+    """The objective's own temperature, for posteriors that nothing was fitted for."""
+    objective: Objective = build(recipe.objective, features=features, labelled=1, unlabelled=1)
+    return objective.temperature

@@ -1,0 +1,84 @@
+"""The state of a run in one safetensors file: student, teacher, optimiser, progress."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from flowgmm_cli.errors import RunError
+from flowgmm_cli.files import read_tensors, write_tensors
+from flowgmm_cli.model import FlowGMM
+
+FORMAT = "flowgmm/checkpoint/1"
+
+
+@dataclass
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        step: optimiser steps taken.
+        seconds: training time so far, over all sittings.
+        best: best value of the watched metric; None before the first.
+        best_epoch: when it was reached.
+        stale: epochs since then.
+        stopped: training has ended before its last epoch.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    best: float | None = None
+    best_epoch: int = 0
+    stale: int = 0
+    stopped: bool = False
+
+
+def save_checkpoint(
+    path: Path, model: FlowGMM, teacher: FlowGMM, optimiser: torch.optim.Optimizer, progress: Progress
+) -> None:
+    """Write everything that resuming needs; a failure leaves the previous file as it was."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    tensors |= {f"teacher.{name}": value for name, value in teacher.state_dict().items()}
+    for index, state in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
+    write_tensors(path, tensors, {"format": FORMAT, "progress": json.dumps(asdict(progress))})
+
+
+def load_checkpoint(
+    path: Path, model: FlowGMM, teacher: FlowGMM, optimiser: torch.optim.Optimizer
+) -> Progress:
+    """Restore what `save_checkpoint` wrote.
+
+    Raises:
+        RunError: the file is damaged, of another program, or of another model.
+    """
+    tensors, metadata = read_tensors(path, "checkpoint")
+    if metadata.get("format") != FORMAT:
+        raise RunError(f"checkpoint: {path} was not written by this version of flowgmm")
+    load_state(model, _under(tensors, "model."), path)
+    load_state(teacher, _under(tensors, "teacher."), path)
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in _under(tensors, "optimiser.").items():
+        index, _, key = name.partition(".")
+        state.setdefault(int(index), {})[key] = value
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+    return Progress(**json.loads(metadata["progress"]))
+
+
+def load_state(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Load weights strictly. Raises `RunError` where names or shapes do not fit."""
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        first = str(error).strip().splitlines()
+        raise RunError(
+            f"{path} does not fit this model", details=[line.strip() for line in first[1:4]]
+        ) from None
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

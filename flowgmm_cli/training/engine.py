@@ -1,0 +1,111 @@
+"""Devices and number formats, on accelerate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from flowgmm_cli.errors import UsageError
+
+Precision = Literal["fp32", "bf16"]
+
+_WORTH_IT = 1.3  # how much faster bf16 must be to be chosen
+_SMALL = 8  # features below which rounding costs more than it saves
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where and how the arithmetic is done.
+
+    Attributes:
+        device: of all tensors of a step.
+        precision: of matrix products in networks; log-determinants and the mixture stay in float32.
+    """
+
+    device: torch.device
+    precision: Precision
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Matrix products in bfloat16, if that is the precision."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+    def describe(self) -> str:
+        """For people, such as `cpu, bf16`."""
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else ""
+        return ", ".join(part for part in (str(self.device), name, self.precision) if part)
+
+
+def make_engine(*, device: str, precision: str, features: int) -> Engine:
+    """Choose device and precision.
+
+    Args:
+        device: `auto`, `cpu`, `cuda` or `mps`.
+        precision: `auto`, `fp32` or `bf16`.
+        features: D; very short vectors stay in fp32 under `auto`.
+
+    Raises:
+        UsageError: the device is not there.
+    """
+    place = find_device(device)
+    if precision == "auto":
+        precision = "bf16" if features >= _SMALL and bf16_pays(place) else "fp32"
+    return Engine(place, "bf16" if precision == "bf16" else "fp32")
+
+
+def find_device(name: str) -> torch.device:
+    """The device accelerate picks, or the one that `name` demands. Raises `UsageError` if it is absent."""
+    absent = (name == "cuda" and not torch.cuda.is_available()) or (
+        name == "mps" and not torch.backends.mps.is_available()
+    )
+    if absent:
+        raise UsageError(
+            f"run.device is {name}, but this machine has none that torch can use",
+            hint="`run.device=auto` takes what is there; `flowgmm doctor` shows it",
+        )
+    if name != "auto":
+        return torch.device(name)
+    from accelerate import PartialState
+
+    device: torch.device = PartialState().device
+    return device
+
+
+def bf16_pays(device: torch.device) -> bool:
+    """Whether bfloat16 matrix products are clearly faster here, by a measurement of a few milliseconds."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    if device.type != "cpu":
+        return False
+    wide = torch.ones(1024, 512)
+    square = torch.ones(512, 512)
+    slow = _best_time(wide, square)
+    return slow > _WORTH_IT * _best_time(wide.bfloat16(), square.bfloat16())
+
+
+def _best_time(a: Tensor, b: Tensor) -> float:
+    times = []
+    for _ in range(6):
+        start = time.perf_counter()
+        a @ b
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+@contextmanager
+def deterministic(on: bool) -> Iterator[None]:
+    """Use deterministic algorithms inside the block, where torch has them."""
+    before, warn_only = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    torch.use_deterministic_algorithms(on, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)

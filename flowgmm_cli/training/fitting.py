@@ -1,0 +1,135 @@
+"""One model trained with one choice of visible labels: the whole run's, or those of a calibration fold."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.runs import Run
+from flowgmm_cli.training.build import start_model
+from flowgmm_cli.training.engine import Engine
+from flowgmm_cli.training.inputs import Inputs
+from flowgmm_cli.training.interrupt import Interrupt
+from flowgmm_cli.training.loop import Hooks, LoopResult, LoopSettings, fit
+from flowgmm_cli.training.monitor import Monitor
+from flowgmm_cli.training.sampler import TrainingRows
+from flowgmm_cli.training.step import TrainingStep, build_step
+
+
+@dataclass(frozen=True)
+class Talk:
+    """What a run tells while it works.
+
+    Attributes:
+        progress: `progress(done, total, what, detail)`.
+        note: one line for the user.
+    """
+
+    progress: Callable[[int, int, str, str], None] = lambda done, total, what, detail: None
+    note: Callable[[str], None] = lambda text: None
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """All that a training needs beside its labels.
+
+    Attributes:
+        recipe: components, lengths, seed.
+        data: rows.
+        engine: device and precision.
+        talk: progress.
+        interrupt: a request to stop.
+    """
+
+    recipe: Recipe
+    data: Inputs
+    engine: Engine
+    talk: Talk
+    interrupt: Interrupt
+
+    def fit(
+        self, labels: npt.NDArray[np.int64], *, run: Run | None = None, what: str = "train"
+    ) -> LoopResult:
+        """Build a model, its losses and its rows, and train it.
+
+        Args:
+            labels: visible labels of the training rows `(N,)`, -1 where there is none.
+            run: keeps checkpoints and metrics, and is monitored; None for a training in passing.
+            what: what the progress is called.
+        """
+        recipe, engine = self.recipe, self.engine
+        visible = torch.from_numpy(labels)
+        step = self.start(visible)
+        with self.interrupt.deferred():
+            return fit(
+                step,
+                self._rows(visible, step),
+                LoopSettings(
+                    train=recipe.train,
+                    checkpoint=recipe.checkpoint,
+                    seed=recipe.run.seed,
+                    log_every=recipe.run.log_every,
+                    estimate_prior=getattr(recipe.prior.config, "class_prior", None) == "estimated",
+                ),
+                engine,
+                monitor=self._monitor(step) if run else None,
+                folder=run.checkpoints if run else None,
+                metrics=run.metrics if run else None,
+                hooks=Hooks(stop=self.interrupt.requested, advance=self._advance(what)),
+            )
+
+    def start(self, visible: torch.Tensor) -> TrainingStep:
+        """The model at its start, with all its losses, on the device."""
+        recipe, x = self.recipe, self.data.train.x
+        seen = int((visible >= 0).sum())
+        model = start_model(recipe, x, visible, classes=self.data.classes, seed=recipe.run.seed)
+        return build_step(
+            recipe,
+            model.to(self.engine.device),
+            features=x.shape[1],
+            labelled=seen,
+            unlabelled=len(x) - seen,
+        )
+
+    def _rows(self, visible: torch.Tensor, step: TrainingStep) -> TrainingRows:
+        device = self.engine.device
+        seen = visible >= 0
+        in_pool = torch.ones_like(seen) if step.objective.pool == "all" else ~seen
+        return TrainingRows(
+            x=self.data.train.x.to(device),
+            labels=visible.to(device),
+            labelled=seen.nonzero().flatten().to(device),
+            pool=in_pool.nonzero().flatten().to(device),
+        )
+
+    def _monitor(self, step: TrainingStep) -> Monitor | None:
+        val, device = self.data.val, self.engine.device
+        if val is None:
+            return None
+        labels = val.labels if self.data.rows.val_labels else torch.full_like(val.labels, -1)
+        return Monitor(
+            step,
+            val.x.to(device),
+            labels.to(device),
+            metric=self.recipe.checkpoint.best.metric,
+            seed=self.recipe.run.seed,
+            engine=self.engine,
+        )
+
+    def _advance(self, what: str) -> Callable[[int, int, Mapping[str, Any]], None]:
+        shown = ""
+
+        def advance(done: int, steps: int, values: Mapping[str, Any]) -> None:
+            nonlocal shown
+            if values:
+                names = ("loss", "val.accuracy", "monitor.agreement")
+                shown = "  ".join(f"{name} {values[name]:.3f}" for name in names if name in values) or shown
+            self.talk.progress(done, steps, what, shown)
+
+        return advance

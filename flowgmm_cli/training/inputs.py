@@ -1,0 +1,107 @@
+"""Rows of a run as tensors; the fitted preprocessor is kept beside the checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from flowgmm_cli.api import DataContext
+from flowgmm_cli.data.prepare import Preprocessor, Split, SplitRows, fit_preprocessor, load_rows
+from flowgmm_cli.errors import RunError
+from flowgmm_cli.files import read_json, read_tensors, write_json, write_tensors
+from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.runs import Run
+
+_TENSORS, _VALUES = "preprocessor.safetensors", "preprocessor.json"
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Rows as tensors, with what turned them into tensors."""
+
+    rows: SplitRows
+    preprocessor: Preprocessor
+    train: Split
+    val: Split | None
+    test: Split | None
+
+    @property
+    def classes(self) -> int:
+        """K."""
+        return len(self.rows.class_names)
+
+    def counts(self) -> dict[str, int]:
+        """Rows and visible labels, by name, for people and `run.json`."""
+        val = self.val
+        return {
+            "train": len(self.train),
+            "labelled": int((self.train.labels >= 0).sum()),
+            "val": len(val) if val is not None else 0,
+            "val_labelled": int((val.labels >= 0).sum()) if val is not None else 0,
+            "test": len(self.test) if self.test is not None else 0,
+        }
+
+    def describe(self) -> list[str]:
+        """Lines for people: rows, labels, and whatever labels are used beyond the labelled rows."""
+        n = self.counts()
+        lines = [
+            f"data    {n['train']:,} training rows, {n['labelled']:,} labelled · {n['val']:,} held out · "
+            f"{n['test']:,} test rows · {self.classes} classes · {self.preprocessor.dim} features"
+        ]
+        if self.rows.val_labels:
+            lines.append(
+                f"labels  {n['val_labelled']:,} validation labels beyond the labelled rows serve early stopping "
+                "and calibration (data.split.val_labels)"
+            )
+        return lines
+
+
+def prepare(recipe: Recipe, context: DataContext, *, run: Run | None = None) -> Inputs:
+    """Load, divide and transform the rows.
+
+    A run's preprocessor is fitted once and used again when the run is resumed.
+
+    Raises:
+        DataError: the data is missing or malformed.
+        RunError: the data is not what the run began with.
+    """
+    rows = load_rows(recipe.data, context)
+    if run is not None:
+        _require_same_data(run, rows.fingerprint)
+    preprocessor = _load(recipe, run.checkpoints, context) if run is not None else None
+    if preprocessor is None:
+        preprocessor = fit_preprocessor(rows, recipe.data, context)
+        if run is not None:
+            _save(preprocessor, run.checkpoints)
+            run.update(fingerprint=rows.fingerprint)
+    train = preprocessor.apply(rows.train, context)
+    val = preprocessor.apply(rows.val, context) if rows.val is not None else None
+    test = preprocessor.apply(rows.test, context) if rows.test is not None else None
+    return Inputs(rows, preprocessor, train, val, test)
+
+
+def _save(preprocessor: Preprocessor, folder: Path) -> None:
+    values, arrays = preprocessor.state()
+    write_tensors(folder / _TENSORS, {name: torch.from_numpy(np.array(one)) for name, one in arrays.items()})
+    write_json(folder / _VALUES, values)
+
+
+def _load(recipe: Recipe, folder: Path, context: DataContext) -> Preprocessor | None:
+    if not (folder / _VALUES).is_file():
+        return None
+    values = read_json(folder / _VALUES, "preprocessor")
+    tensors, _ = read_tensors(folder / _TENSORS, "preprocessor")
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    return Preprocessor.from_state(values, arrays, data=recipe.data, context=context)
+
+
+def _require_same_data(run: Run, fingerprint: str) -> None:
+    before = run.info().get("fingerprint")
+    if before is not None and before != fingerprint:
+        raise RunError(
+            f"the data has changed since {run.path} began, so it cannot be resumed",
+            hint="start a new run with the same recipe",
+        )

@@ -1,0 +1,49 @@
+"""`metrics.jsonl`: one object a line, no step twice."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flowgmm_cli.files import write_text
+
+
+class MetricsLog:
+    """Appends lines to a file; on resuming, forgets what came after the checkpoint.
+
+    Args:
+        path: the file; None logs nowhere.
+        after: keep lines up to this step.
+    """
+
+    def __init__(self, path: Path | None, *, after: int = 0) -> None:
+        self.path = path
+        if path is not None and path.exists():
+            kept = [json.dumps(line) for line in read_metrics(path) if line.get("step", 0) <= after]
+            write_text(path, "".join(f"{line}\n" for line in kept))
+
+    def write(self, *, step: int, epoch: float, split: str, seconds: float, **values: float) -> None:
+        """Append a line; a value that is not finite is written as null."""
+        if self.path is None:
+            return
+        line: dict[str, Any] = {"step": step, "epoch": round(epoch, 4), "split": split}
+        line["seconds"] = round(seconds, 3)
+        line |= {name: value if math.isfinite(value) else None for name, value in values.items()}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def read_metrics(path: Path) -> list[Mapping[str, Any]]:
+    """All whole lines of the file; one cut short by a crash is left out."""
+    lines = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict):
+            lines.append(line)
+    return lines

@@ -1,0 +1,97 @@
+"""What is measured on held-out rows after each epoch, and which of it decides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.seeds import derive_seed
+from flowgmm_cli.training.engine import Engine
+from flowgmm_cli.training.step import StepInput, TrainingStep
+
+_HIGHER_IS_BETTER = {"val.accuracy", "monitor.agreement"}
+_CHUNK = 4096
+_LATE = 1e9  # an epoch after every ramp
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One measurement.
+
+    Attributes:
+        metric: the watched one.
+        values: all of them, by name.
+    """
+
+    metric: str
+    values: dict[str, float]
+
+    @property
+    def watched(self) -> float:
+        """Value of the watched metric."""
+        return self.values[self.metric]
+
+    def better_than(self, other: float) -> bool:
+        """Whether this is better; a value that is not a number never is."""
+        if self.metric in _HIGHER_IS_BETTER:
+            return self.watched > other
+        return self.watched < other
+
+
+class Monitor:
+    """Measures a teacher on held-out rows.
+
+    `monitor.*` uses no label: `monitor.loss` is what training minimises on unlabelled rows, `monitor.agreement`
+    the share of rows with the same class under both views. `val.*` needs a labelled validation split.
+
+    Args:
+        step_module: the losses.
+        x: held-out rows `(V, D)`, on the device.
+        labels: int64 `(V,)`, -1 where they may not be seen.
+        metric: the watched one, or `auto`: `val.accuracy` with labels, `monitor.loss` without.
+        seed: fixes the views, the same after each epoch.
+        engine: precision.
+    """
+
+    def __init__(
+        self, step_module: TrainingStep, x: Tensor, labels: Tensor, *, metric: str, seed: int, engine: Engine
+    ) -> None:
+        self.step_module = step_module
+        self.x = x
+        self.labels = labels
+        self.has_labels = bool((labels >= 0).any())
+        self.seed = derive_seed(seed, "monitor")
+        self.engine = engine
+        self.metric = metric if metric != "auto" else "val.accuracy" if self.has_labels else "monitor.loss"
+
+    @torch.no_grad()
+    def measure(self, teacher: FlowGMM) -> Reading:
+        """Measure the teacher, with the same views each time."""
+        generator = torch.Generator(self.x.device).manual_seed(self.seed)
+        rows, losses, agreeing = 0, 0.0, 0
+        for x in self.x.split(_CHUNK):
+            batch = StepInput(labelled=x[:0], labels=self.labels[:0], unlabelled=x, step=0, epoch=_LATE)
+            with self.engine.autocast():
+                terms = self.step_module.losses(teacher, teacher, batch, generator)
+                weak = self.step_module.view("weak", x, generator)
+                strong = self.step_module.view("strong", x, generator)
+                same = teacher(weak).class_log_prob.argmax(1) == teacher(strong).class_log_prob.argmax(1)
+            rows += len(x)
+            losses += len(x) * float(torch.stack(list(terms.values())).sum())
+            agreeing += int(same.sum())
+        values = {"monitor.loss": losses / rows, "monitor.agreement": agreeing / rows}
+        return Reading(self.metric, values | (self._labelled(teacher) if self.has_labels else {}))
+
+    def _labelled(self, teacher: FlowGMM) -> dict[str, float]:
+        seen = self.labels >= 0
+        labels = self.labels[seen]
+        log_prob = torch.cat([teacher(x).class_log_prob for x in self.x[seen].split(_CHUNK)])
+        tempered = log_prob / self.step_module.objective.temperature
+        return {
+            "val.accuracy": float((log_prob.argmax(1) == labels).double().mean()),
+            "val.nll": float(F.cross_entropy(tempered, labels)),
+        }

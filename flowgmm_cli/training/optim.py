@@ -1,0 +1,73 @@
+"""Optimiser, learning rate and the averaged teacher."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import nn
+
+from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.recipe.schema import TrainConfig
+
+_START = 1 / 25  # where warm-up starts and annealing ends, as a share of the highest rate
+_END = 1e-4
+
+
+def make_optimiser(model: FlowGMM, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW (Loshchilov and Hutter, 2019); weights of matrices decay, biases and the mixture do not."""
+    decayed, free = [], []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            decays = name.startswith("flow.") and parameter.ndim > 1
+            (decayed if decays else free).append(parameter)
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.lr, fused=True)
+
+
+def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
+    """The rate of a step, a function of its number alone, so that nothing has to be saved to resume it.
+
+    `one_cycle` rises over the warm-up and falls along a cosine (Smith and Topin, 2019); `cosine` is the same
+    fall after a linear warm-up from 0; `constant` stays.
+    """
+    warm = round(config.warmup * steps)
+    if step < warm:
+        done = (step + 1) / warm
+        if config.schedule == "one_cycle":
+            return config.lr * (_START + (1 - _START) * _cosine(done))
+        return config.lr * done
+    if config.schedule == "constant":
+        return config.lr
+    done = (step - warm) / max(1, steps - 1 - warm)
+    return config.lr * (1 - (1 - _END) * _cosine(min(1.0, done)))
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Set the rate of every group."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+
+
+def make_teacher(model: FlowGMM) -> FlowGMM:
+    """A copy of the model that takes no gradient."""
+    return copy.deepcopy(model).requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def update_teacher(teacher: nn.Module, model: nn.Module, *, decay: float, step: int) -> None:
+    """Move the teacher's weights towards the model's (Tarvainen and Valpola, 2017).
+
+    The average is short at first, `(1 + step) / (10 + step)`, so that it does not remember the start.
+    """
+    share = 1 - min(decay, (1 + step) / (10 + step))
+    torch._foreach_lerp_(list(teacher.parameters()), list(model.parameters()), share)
+
+
+def _cosine(done: float) -> float:
+    """0 to 1 along half a cosine."""
+    return (1 - math.cos(math.pi * done)) / 2

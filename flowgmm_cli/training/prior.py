@@ -1,0 +1,28 @@
+"""Class weights estimated while training."""
+
+from __future__ import annotations
+
+import torch
+
+from flowgmm_cli.mixture.weights import estimate_weights
+from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.training.sampler import TrainingRows
+
+_ROWS = 20_000  # enough for weights to a third of a percent
+_CHUNK = 4096
+
+
+@torch.no_grad()
+def estimate_class_prior(model: FlowGMM, teacher: FlowGMM, rows: TrainingRows, temperature: float) -> None:
+    """Set both models' class weights to those under which the teacher finds the training rows most likely.
+
+    The tempered component densities are used, for raw ones count every row as wholly of one class.
+    """
+    x = rows.x[rows.pool[:_ROWS]]
+    tempered = [
+        teacher.mixture.component_log_prob(teacher.flow(part)[0]) / temperature for part in x.split(_CHUNK)
+    ]
+    start = torch.full((teacher.mixture.classes,), 1 / teacher.mixture.classes, dtype=torch.float64)
+    weights = estimate_weights(torch.cat(tempered).cpu(), start)
+    for one in (model, teacher):
+        one.mixture.set_weights(weights.to(one.mixture.raw_log_weights))

@@ -1,0 +1,70 @@
+"""Which rows a step sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from flowgmm_cli.seeds import generator
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """Training rows on the device.
+
+    Attributes:
+        x: `(N, D)`.
+        labels: int64 `(N,)`, -1 where unlabelled.
+        labelled: positions of the labelled rows, `(L,)`.
+        pool: positions that unlabelled batches are drawn from, `(P,)`.
+    """
+
+    x: Tensor
+    labels: Tensor
+    labelled: Tensor
+    pool: Tensor
+
+
+class Sampler:
+    """Batches by step number: unlabelled rows in a new random order each epoch, labelled rows in each step.
+
+    A pass takes whole batches only; the rows left over differ from pass to pass. Positions depend on the
+    seed and the step alone.
+
+    Args:
+        rows: all rows.
+        batch_size: unlabelled rows in a step, at most the pool.
+        labelled_batch_size: labelled rows in a step, at most all.
+        seed: fixes the order.
+    """
+
+    def __init__(self, rows: TrainingRows, *, batch_size: int, labelled_batch_size: int, seed: int) -> None:
+        self.rows = rows
+        self.seed = seed
+        self.batch_size = min(batch_size, len(rows.pool))
+        self.labelled_batch_size = min(labelled_batch_size, len(rows.labelled))
+        if self.batch_size:
+            self.steps_per_epoch = len(rows.pool) // self.batch_size
+        else:
+            self.steps_per_epoch = -(-len(rows.labelled) // max(1, self.labelled_batch_size))
+        self._epoch = -1
+        self._order = rows.pool
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Positions of the labelled and the unlabelled rows of a step."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            order = torch.randperm(len(self.rows.pool), generator=generator(self.seed, "order", epoch))
+            self._order = self.rows.pool[order.to(self.rows.pool.device)]
+            self._epoch = epoch
+        unlabelled = self._order[within * self.batch_size : (within + 1) * self.batch_size]
+        return self._labelled(step), unlabelled
+
+    def _labelled(self, step: int) -> Tensor:
+        labelled = self.rows.labelled
+        if self.labelled_batch_size == len(labelled):
+            return labelled
+        draw = torch.randperm(len(labelled), generator=generator(self.seed, "labelled", step))
+        return labelled[draw[: self.labelled_batch_size].to(labelled.device)]

@@ -1,0 +1,137 @@
+"""One training step: where all losses come together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from flowgmm_cli.api import Batch, DataConfig, Latents, Objective, Regulariser, RegulariserConfig, View
+from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.plugins.registry import build
+from flowgmm_cli.recipe.schema import Recipe
+
+
+@dataclass(frozen=True)
+class WeightedRegulariser:
+    """A regulariser and the factor on its terms."""
+
+    weight: float
+    compute: Regulariser
+
+
+@dataclass(frozen=True)
+class StepInput:
+    """The rows of one step, on the device, before any view; see `flowgmm_cli.api.Batch`."""
+
+    labelled: Tensor
+    labels: Tensor
+    unlabelled: Tensor
+    step: int
+    epoch: float
+
+
+class TrainingStep(nn.Module):
+    """All losses of a step from one forward pass of the student.
+
+    A module, so that it can be compiled or wrapped for several processes as a whole.
+
+    Args:
+        model: the student.
+        objective: the main loss.
+        regularisers: losses added to it.
+        weak, strong: views, applied first to last.
+    """
+
+    def __init__(
+        self,
+        model: FlowGMM,
+        objective: Objective,
+        regularisers: Sequence[WeightedRegulariser],
+        *,
+        weak: Sequence[View] = (),
+        strong: Sequence[View] = (),
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+        self.regularisers = tuple(regularisers)
+        self.views = {"weak": tuple(weak), "strong": tuple(strong)}
+        self.reads = frozenset().union(objective.reads, *(one.compute.reads for one in self.regularisers))
+
+    def forward(self, teacher: FlowGMM, rows: StepInput, generator: torch.Generator) -> dict[str, Tensor]:
+        """Return the student's named scalar loss terms, weighted; their sum is the loss.
+
+        Args:
+            teacher: the averaged model; no gradient reaches it.
+            rows: this step's rows.
+            generator: random numbers of this step, on the device of the rows.
+        """
+        return self.losses(self.model, teacher, rows, generator)
+
+    def losses(
+        self, model: FlowGMM, teacher: FlowGMM, rows: StepInput, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """The same for any model in the student's place."""
+        views = {name: self.view(name, rows.unlabelled, generator) for name in self.views}
+        parts = {"labelled": rows.labelled, **{name: views[name] for name in sorted(self.reads)}}
+        batch = Batch(
+            labelled=rows.labelled,
+            labels=rows.labels,
+            weak=views["weak"],
+            strong=views["strong"],
+            student=_see(model, parts),
+            temperature=self.objective.temperature,
+            step=rows.step,
+            epoch=rows.epoch,
+            generator=generator,
+        )
+        terms = dict(self.objective(model, teacher, batch))
+        for one in self.regularisers:
+            for name, value in one.compute(model, teacher, batch).items():
+                weighted = one.weight * value
+                terms[name] = terms[name] + weighted if name in terms else weighted
+        return terms
+
+    def view(self, name: str, x: Tensor, generator: torch.Generator) -> Tensor:
+        """The rows `x` under the view `weak` or `strong`."""
+        for change in self.views[name]:
+            x = change(x, generator)
+        return x
+
+
+def build_step(recipe: Recipe, model: FlowGMM, *, features: int, labelled: int, unlabelled: int) -> TrainingStep:
+    """Build objective, regularisers and views of a recipe around a model.
+
+    Args:
+        recipe: names the components.
+        model: the student.
+        features: D.
+        labelled: number of labelled training rows.
+        unlabelled: number of training rows without a label.
+    """
+    views = cast(DataConfig, recipe.data.config).views
+    regularisers = [
+        WeightedRegulariser(cast(RegulariserConfig, component.config).weight, build(component))
+        for component in recipe.regularisers
+    ]
+    return TrainingStep(
+        model,
+        build(recipe.objective, features=features, labelled=labelled, unlabelled=unlabelled),
+        regularisers,
+        weak=[build(view) for view in views.weak],
+        strong=[build(view) for view in views.strong],
+    )
+
+
+def _see(model: Any, parts: dict[str, Tensor]) -> dict[str, Latents]:
+    """Pass all parts through the model at once and hand them back by name."""
+    latents: Latents = model(torch.cat(list(parts.values())))
+    seen, start = {}, 0
+    for name, x in parts.items():
+        seen[name] = latents.rows(slice(start, start + len(x)))
+        start += len(x)
+    return seen

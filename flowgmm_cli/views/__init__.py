@@ -1,0 +1,1 @@
+"""Random changes of rows that keep their class; one file each."""

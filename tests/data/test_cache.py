@@ -1,0 +1,134 @@
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flowgmm_cli.data.cache import encode, user_cache_dir
+
+
+class Counting:
+    """A vector that tells its text, and how often it was asked for."""
+
+    dim = 3
+
+    def __init__(self, key="counting 1"):
+        self.key, self.asked = key, []
+
+    def cache_key(self):
+        return self.key
+
+    def encode(self, texts):
+        self.asked += texts
+        return np.array([[len(t), sum(map(ord, t)) % 1009, ord(t[:1] or "\0")] for t in texts], np.float32)
+
+
+def parts(context):
+    return sorted(Path(context.cache_dir).rglob("*.npy"))
+
+
+def test_each_distinct_text_is_encoded_once_ever(context):
+    first, second = Counting(), Counting()
+    texts = ["b", "a", "", "b", "日本"]
+    vectors = encode(first, texts, context)
+    assert sorted(first.asked) == ["", "a", "b", "日本"]
+    assert (vectors == Counting().encode(texts)).all()
+    assert (encode(second, ["a", "c", "b"], context) == Counting().encode(["a", "c", "b"])).all()
+    assert second.asked == ["c"]
+
+
+def test_another_encoder_has_its_own_vectors(context):
+    encode(Counting(), ["a"], context)
+    other = Counting("counting 2")
+    encode(other, ["a"], context)
+    assert other.asked == ["a"]
+
+
+def test_an_encoder_without_a_key_leaves_nothing_behind(context):
+    encode(Counting(key=None), ["a"], context)
+    assert not Path(context.cache_dir).exists()
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "empty", "foreign", "pickle"])
+def test_a_damaged_part_is_passed_over_and_replaced(context, damage):
+    texts = [f"text {i}" for i in range(20)]
+    truth = encode(Counting(), texts, context)
+    (part,) = parts(context)
+    content = bytearray(part.read_bytes())
+    match damage:
+        case "truncate":
+            content = content[: len(content) // 2]
+        case "flip":
+            content[-5] ^= 0x10
+        case "empty":
+            content = bytearray()
+        case "foreign":
+            content = bytearray(b"not an npy file at all")
+        case "pickle":
+            np.save(part, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+            content = bytearray(part.read_bytes())
+    part.write_bytes(content)
+    again = Counting()
+    assert (encode(again, texts, context) == truth).all()
+    assert again.asked == texts
+    assert (encode(last := Counting(), texts, context) == truth).all()
+    assert last.asked == []
+
+
+def test_a_part_of_another_width_is_passed_over(context):
+    class Wider(Counting):
+        dim = 4
+
+        def encode(self, texts):
+            return np.ones((len(texts), 4), np.float32)
+
+    encode(Counting(), ["a"], context)
+    assert encode(Wider(), ["a"], context).tolist() == [[1, 1, 1, 1]]
+
+
+def test_several_writers_at_once_do_no_harm(context):
+    texts = [f"text {i}" for i in range(300)]
+    results = {}
+
+    def work(seed):
+        mine = np.random.default_rng(seed).permutation(texts).tolist()[:200]
+        results[seed] = (mine, encode(Counting(), mine, context))
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 8
+    assert all((vectors == Counting().encode(mine)).all() for mine, vectors in results.values())
+    assert not list(Path(context.cache_dir).rglob("*.tmp"))
+    encode(after := Counting(), sorted({text for mine, _ in results.values() for text in mine}), context)
+    assert after.asked == []
+
+
+def test_a_cache_that_cannot_be_written_costs_a_note(context, notes, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    context = replace(context, cache_dir=str(tmp_path / "file"))
+    assert encode(Counting(), ["a"], context).shape == (1, 3)
+    assert len(notes) == 1
+    assert "cannot be written" in notes[0]
+
+
+def test_progress_is_reported_for_what_is_encoded(context):
+    seen = []
+    context = replace(context, progress=lambda done, total, what: seen.append((done, total)))
+    encode(Counting(), [f"{i}" for i in range(5000)], context)
+    assert seen[0] == (0, 5000)
+    assert seen[-1] == (5000, 5000)
+    assert len(seen) > 2
+
+
+def test_no_texts_give_an_empty_matrix(context):
+    assert encode(Counting(), [], context).shape == (0, 3)
+
+
+def test_the_folder_follows_the_environment():
+    assert user_cache_dir({"FLOWGMM_CACHE_DIR": "/a", "XDG_CACHE_HOME": "/b"}) == Path("/a")
+    assert user_cache_dir({"XDG_CACHE_HOME": "/b"}) == Path("/b/flowgmm")
+    assert user_cache_dir({}) == Path.home() / ".cache" / "flowgmm"

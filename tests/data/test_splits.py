@@ -1,0 +1,165 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flowgmm_cli.api import Column, LabelsConfig, Rows, SourceData, SplitConfig
+from flowgmm_cli.data.splits import divide
+from flowgmm_cli.errors import DataError
+
+
+def rows(labels, x=None, prefix="train", **extras):
+    labels = np.array(labels, dtype=np.int64)
+    x = np.arange(len(labels), dtype=float) if x is None else np.array(x, dtype=float)
+    ids = np.array([f"{prefix}:{row}" for row in range(len(labels))], dtype=object)
+    return Rows({"x": x}, labels, ids, {k: np.array(v, dtype=object) for k, v in extras.items()})
+
+
+def source(names=("a", "b"), **splits):
+    return SourceData((Column("x", "numeric"),), names, splits)
+
+
+def parts(division):
+    return [part for part in (division.train, division.val, division.test) if part is not None]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.tuples(st.integers(4, 60), st.integers(4, 60), st.integers(0, 80)),
+    test=st.sampled_from([0.0, 0.2, 0.5]),
+    val=st.sampled_from([0.0, 0.05, 0.3]),
+    val_labels=st.booleans(),
+    stratify=st.booleans(),
+    per_class=st.sampled_from([None, 1]),
+    seed=st.integers(0, 3),
+)
+def test_splits_are_disjoint_complete_reproducible_and_honest(
+    sizes, test, val, val_labels, stratify, per_class, seed
+):
+    truth = np.repeat([0, 1, -1], sizes)
+    labels = LabelsConfig(per_class=per_class, seed=seed)
+    split = SplitConfig(test=test, val=val, val_labels=val_labels, stratify=stratify, seed=seed)
+    division = divide(source(train=rows(truth)), labels=labels, split=split)
+    again = divide(source(train=rows(truth)), labels=labels, split=split)
+
+    ids = np.concatenate([part.ids for part in parts(division)])
+    assert sorted(ids) == sorted(f"train:{row}" for row in range(len(truth)))
+    assert all((one.ids == two.ids).all() for one, two in zip(parts(division), parts(again), strict=True))
+    for part in parts(division):
+        true = truth[[int(name.split(":")[1]) for name in part.ids]]
+        assert ((part.labels == true) | (part.labels == -1)).all()
+        if part is division.test:
+            assert (part.labels >= 0).all()
+    assert set(division.train.labels) >= {0, 1}
+    if per_class == 1:
+        visible = (division.train.labels >= 0).sum()
+        beyond = 0 if division.val is None else (division.val.labels >= 0).sum()
+        assert visible + (0 if val_labels else beyond) == 2
+
+
+def test_made_splits_keep_proportions():
+    truth = np.repeat([0, 1], [800, 200])
+    division = divide(
+        source(train=rows(truth)), labels=LabelsConfig(), split=SplitConfig(test=0.25, val=0.1)
+    )
+    assert np.bincount(division.test.labels).tolist() == [200, 50]
+    assert np.bincount(division.val.labels).tolist() == [60, 15]
+
+
+def test_validation_rows_come_from_the_unlabelled_ones_and_show_no_label():
+    division = divide(
+        source(train=rows([0, 1] * 50), test=rows([0, 1], [200, 201], "test")),
+        labels=LabelsConfig(count=20),
+        split=SplitConfig(val=0.3),
+    )
+    assert len(division.val) == 30
+    assert (division.val.labels == -1).all()
+    assert (division.train.labels >= 0).sum() == 20
+
+
+def test_without_unlabelled_rows_validation_is_held_out_of_the_budget():
+    division = divide(source(train=rows([0, 1] * 50)), labels=LabelsConfig(), split=SplitConfig(test=0, val=0.1))
+    assert (division.val.labels >= 0).sum() == 10
+    assert (division.train.labels >= 0).sum() == 90
+    assert any("out of the labelled budget" in note for note in division.notes)
+
+
+def test_validation_labels_beyond_the_budget_leave_the_budget_whole_and_are_stated():
+    division = divide(
+        source(train=rows([0, 1] * 50)),
+        labels=LabelsConfig(count=20),
+        split=SplitConfig(test=0, val=0.1, val_labels=True),
+    )
+    assert (division.val.labels >= 0).sum() == 10
+    assert (division.train.labels >= 0).sum() == 20
+    assert any("beyond the labelled budget" in note for note in division.notes)
+
+
+def test_labels_of_a_given_validation_split_are_hidden_unless_asked_for():
+    data = source(train=rows([0, 1] * 5), val=rows([0, 1], [50, 51], "val"))
+    hidden = divide(data, labels=LabelsConfig(), split=SplitConfig(test=0))
+    shown = divide(data, labels=LabelsConfig(), split=SplitConfig(test=0, val_labels=True))
+    assert hidden.val.labels.tolist() == [-1, -1]
+    assert shown.val.labels.tolist() == [0, 1]
+
+
+def test_training_rows_equal_to_a_test_row_go_unless_kept():
+    data = source(train=rows([0, 1, 0, 1], [1, 2, 3, 4]), test=rows([0, 1], [2, 9], "test"))
+    dropped = divide(data, labels=LabelsConfig(), split=SplitConfig(val=0))
+    kept = divide(data, labels=LabelsConfig(), split=SplitConfig(val=0, duplicates="keep"))
+    assert dropped.train.columns["x"].tolist() == [1, 3, 4]
+    assert kept.train.columns["x"].tolist() == [1, 2, 3, 4]
+    assert any("1 training rows are equal to a test row" in note for note in dropped.notes)
+
+
+def test_a_held_out_row_has_no_twin_among_the_training_rows():
+    x = np.repeat(np.arange(40), 3)
+    truth = np.tile([0, 1, -1], 40)
+    division = divide(
+        source(train=rows(truth, x)), labels=LabelsConfig(per_class=5), split=SplitConfig(test=0.2, val=0.2)
+    )
+    values = [set(part.columns["x"]) for part in parts(division)]
+    assert not values[0] & values[1]
+    assert not values[0] & values[2]
+
+
+def test_all_rows_equal_to_test_rows_is_an_error():
+    data = source(train=rows([0, 1], [1, 2]), test=rows([0, 1], [1, 2], "test"))
+    with pytest.raises(DataError, match="every training row"):
+        divide(data, labels=LabelsConfig(), split=SplitConfig())
+
+
+def test_a_class_that_only_the_test_shows_is_named():
+    data = source(("a", "b", "rare"), train=rows([0, 1] * 5), test=rows([0, 2, 2], [50, 51, 52], "test"))
+    with pytest.raises(DataError, match="no labelled training row") as caught:
+        divide(data, labels=LabelsConfig(), split=SplitConfig())
+    assert caught.value.details == ("class `rare`: 2 test rows",)
+
+
+def test_a_class_nobody_labelled_is_left_out_and_the_others_are_renumbered():
+    data = source(("a", "unused", "c"), train=rows([0, 2] * 5), test=rows([2, 0], [50, 51], "test"))
+    division = divide(data, labels=LabelsConfig(), split=SplitConfig(val=0))
+    assert division.class_names == ("a", "c")
+    assert division.test.labels.tolist() == [1, 0]
+    assert any("unused" in note for note in division.notes)
+
+
+def test_test_rows_without_a_label_are_left_out_and_none_at_all_is_an_error():
+    train = rows([0, 1] * 5)
+    some = divide(
+        source(train=train, test=rows([0, -1], [50, 51], "test")), labels=LabelsConfig(), split=SplitConfig()
+    )
+    assert some.test.ids.tolist() == ["test:0"]
+    with pytest.raises(DataError, match="no row of the test split has a label"):
+        divide(source(train=train, test=rows([-1], [50])), labels=LabelsConfig(), split=SplitConfig())
+
+
+def test_marked_rows_are_not_spent_on_the_test():
+    marks = ["1"] * 10 + ["0"] * 90
+    division = divide(
+        source(train=rows([0, 1] * 50, mine=marks)),
+        labels=LabelsConfig(column="mine"),
+        split=SplitConfig(test=0.5, val=0),
+    )
+    assert (division.train.labels >= 0).sum() == 10
+    assert len(division.test) == 45

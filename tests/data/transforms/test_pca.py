@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.decomposition import PCA
+
+from flowgmm_cli.data.transforms.pca import Pca
+
+
+@pytest.fixture
+def x():
+    generator = torch.Generator().manual_seed(0)
+    mixing = torch.randn(6, 6, dtype=torch.float64, generator=generator)
+    return torch.randn(200, 6, dtype=torch.float64, generator=generator) @ mixing + 3
+
+
+def test_directions_are_those_of_scikit_learn(x):
+    transform = Pca(6, 4)
+    transform.fit(x)
+    theirs = PCA(4).fit(x.numpy())
+    assert np.allclose(np.abs(np.sum(transform.components.numpy() * theirs.components_, axis=1)), 1)
+
+
+def test_mean_variance_of_kept_components_is_one_and_their_ratios_stay(x):
+    transform = Pca(6, 3)
+    transform.fit(x)
+    variance = transform(x)[0].var(dim=0, correction=0)
+    theirs = PCA(3).fit(x.numpy()).explained_variance_
+    assert variance.mean().item() == pytest.approx(1)
+    assert np.allclose(variance.numpy() / variance[0].item(), theirs / theirs[0])
+
+
+@pytest.mark.parametrize("share", [0.5, 0.9, 0.99, 0.999])
+def test_a_share_keeps_as_few_components_as_explain_it(x, share):
+    transform = Pca(6, share)
+    transform.fit(x)
+    assert transform.out_features == PCA(share, svd_solver="full").fit(x.numpy()).n_components_
+
+
+def test_the_largest_entry_of_each_direction_is_positive(x):
+    transform = Pca(6)
+    transform.fit(-x)
+    largest = transform.components.gather(1, transform.components.abs().argmax(1, keepdim=True))
+    assert (largest > 0).all()
+
+
+def test_more_components_than_features_means_all(x):
+    transform = Pca(6, 99)
+    transform.fit(x)
+    assert transform.out_features == 6
+    assert transform.exact
+
+
+def test_the_inverse_of_a_projection_is_the_nearest_point_of_its_plane(x):
+    transform = Pca(6, 2)
+    transform.fit(x)
+    theirs = PCA(2).fit(x.numpy())
+    back = transform.inverse(transform(x)[0])
+    assert np.allclose(back.numpy(), theirs.inverse_transform(theirs.transform(x.numpy())))
+
+
+def test_fewer_rows_than_features_still_give_a_rotation():
+    x = torch.randn(3, 10, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    transform = Pca(10)
+    transform.fit(x)
+    eye = transform.components @ transform.components.T
+    assert torch.allclose(eye, torch.eye(10, dtype=torch.float64))

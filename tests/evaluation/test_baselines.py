@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from flowgmm_cli.errors import UsageError
+from flowgmm_cli.evaluation.baselines import BASELINES, BaselineResult, run_baselines
+
+
+def digits(labelled: int = 60, n: int = 600) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    x, y = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(x))
+    x, y = x[order] / 16, y[order]
+    labels = np.full(n, -1)
+    labels[:labelled] = y[:labelled]
+    return x[:n], labels, x[n : n + 400], y[n : n + 400]
+
+
+@pytest.fixture(scope="module")
+def results() -> dict[str, BaselineResult]:
+    return run_baselines(*digits(), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [
+        ("logistic_regression", 0.80),
+        ("knn", 0.75),
+        ("label_spreading", 0.84),
+        ("self_training", 0.78),
+        ("mlp", 0.78),
+    ],
+)
+def test_every_baseline_learns_digits_from_sixty_labels(
+    results: dict[str, BaselineResult], name: str, least: float
+) -> None:
+    found = results[name]
+    assert least < found.accuracy < 1
+    assert found.balanced_accuracy == pytest.approx(found.accuracy, abs=0.03)
+    assert 0 < found.nll < np.log(10)
+    assert 0 <= found.ece < 0.4
+    assert found.seconds > 0
+    assert found.settings
+
+
+def test_results_are_plain_json_in_order(results: dict[str, BaselineResult]) -> None:
+    assert list(results) == list(BASELINES)
+    found = json.loads(json.dumps({name: result.to_dict() for name, result in results.items()}))
+    assert set(found["knn"]) == {
+        "accuracy",
+        "balanced_accuracy",
+        "macro_f1",
+        "nll",
+        "ece",
+        "seconds",
+        "settings",
+    }
+
+
+def test_the_same_seed_gives_the_same_figures_and_leaves_global_generators_alone(
+    results: dict[str, BaselineResult],
+) -> None:
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    names = ["mlp", "label_spreading"]
+    again = run_baselines(*digits(), seed=0, names=names)
+    for name in names:
+        assert again[name].accuracy == results[name].accuracy
+        assert again[name].nll == pytest.approx(results[name].nll)
+    assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+
+
+def test_no_label_of_a_test_row_is_used() -> None:
+    x, labels, x_test, y_test = digits(40, 300)
+    wrong = (y_test + 1) % 10
+    for name in ("logistic_regression", "knn", "label_spreading", "self_training"):
+        right = run_baselines(x, labels, x_test, y_test, seed=0, names=[name])[name]
+        other = run_baselines(x, labels, x_test, wrong, seed=0, names=[name])[name]
+        assert right.settings == other.settings
+        assert right.accuracy > 0.6
+        assert other.accuracy < 0.2
+
+
+@pytest.mark.parametrize("name", list(BASELINES))
+def test_one_label_a_class_and_a_class_without_any_are_managed(name: str) -> None:
+    x, labels, x_test, y_test = digits(0, 300)
+    full = digits(300, 300)[1]
+    for k in range(9):  # class 9 has no label at all
+        labels[np.flatnonzero(full == k)[0]] = k
+    found = run_baselines(x, labels, x_test, y_test, seed=0, names=[name])[name]
+    assert found.accuracy > 0.3
+    assert np.isfinite(found.nll)
+
+
+@pytest.mark.parametrize("name", list(BASELINES))
+def test_all_rows_labelled_and_a_single_feature_are_managed(name: str) -> None:
+    x = np.linspace(-1, 1, 40)[:, None]
+    y = (x[:, 0] > 0).astype(int)
+    assert run_baselines(x, y, x + 1e-3, y, seed=0, names=[name])[name].accuracy > 0.9
+
+
+def test_progress_is_told_before_each_and_at_the_end() -> None:
+    calls: list[tuple[int, int, str]] = []
+    names = ["knn", "logistic_regression"]
+    run_baselines(*digits(30, 100), seed=0, names=names, progress=lambda *call: calls.append(call))
+    assert calls == [(0, 2, "knn"), (1, 2, "logistic_regression"), (2, 2, "")]
+
+
+def test_an_unknown_name_and_a_single_class_are_refused() -> None:
+    x, labels, x_test, y_test = digits(30, 100)
+    with pytest.raises(UsageError, match="unknown baseline `knm`; did you mean `knn`"):
+        run_baselines(x, labels, x_test, y_test, seed=0, names=["knm"])
+    with pytest.raises(ValueError, match="at least two classes"):
+        run_baselines(x, np.where(labels == 1, 1, -1), x_test, y_test, seed=0)

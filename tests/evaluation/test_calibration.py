@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+
+from flowgmm_cli.evaluation.calibration import fit_temperature
+
+
+def logits(
+    n: int, *, true_temperature: float, seed: int = 0, classes: int = 4
+) -> tuple[np.ndarray, np.ndarray]:
+    """Calibrated logits times `true_temperature`, and labels drawn from the calibrated probabilities."""
+    rng = np.random.default_rng(seed)
+    calibrated = 2 * rng.normal(size=(n, classes))
+    labels = (calibrated + rng.gumbel(size=(n, classes))).argmax(1)
+    return true_temperature * calibrated, labels
+
+
+def loss(scores: np.ndarray, labels: np.ndarray, log_temperature: float, pseudo_rows: float = 1.0) -> float:
+    log_p = log_softmax(scores / np.exp(log_temperature), axis=1)
+    truth = -log_p[np.arange(len(labels)), labels].sum()
+    return float(truth - pseudo_rows * log_p.mean())
+
+
+@pytest.mark.parametrize("true_temperature", [0.05, 1.0, 10.0, 3000.0])
+def test_the_temperature_of_many_rows_is_recovered_also_for_saturated_densities(
+    true_temperature: float,
+) -> None:
+    scores, labels = logits(20_000, true_temperature=true_temperature)
+    assert fit_temperature(scores, labels) == pytest.approx(true_temperature, rel=0.03)
+
+
+@pytest.mark.parametrize("n", [3, 30, 300])
+@pytest.mark.parametrize("true_temperature", [0.3, 20.0, 2000.0])
+def test_it_is_the_minimum_that_scipy_finds(n: int, true_temperature: float) -> None:
+    scores, labels = logits(n, true_temperature=true_temperature)
+    expected = minimize_scalar(
+        lambda t: loss(scores, labels, t), bounds=(-9, 13), method="bounded", options={"xatol": 1e-10}
+    )
+    assert np.log(fit_temperature(scores, labels)) == pytest.approx(expected.x, abs=1e-4)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    seed=st.integers(0, 1000), n=st.integers(2, 50), factor=st.floats(0.01, 1000), shift=st.floats(-1e4, 1e4)
+)
+def test_temperature_scales_with_the_densities_and_ignores_shifts(
+    seed: int, n: int, factor: float, shift: float
+) -> None:
+    scores, labels = logits(n, true_temperature=1.0, seed=seed)
+    wide = (1e-12, 1e12)
+    base = fit_temperature(scores, labels, bounds=wide)
+    if 1e-6 < base < 1e6:
+        again = fit_temperature(factor * scores + shift, labels, bounds=wide)
+        assert again == pytest.approx(factor * base, rel=1e-4)
+
+
+@pytest.mark.parametrize("n", [2, 10, 200])
+@pytest.mark.parametrize("gap", [1.0, 5000.0])
+def test_rows_that_are_all_right_claim_an_error_of_about_one_in_n(n: int, gap: float) -> None:
+    labels = np.arange(n) % 2
+    scores = gap * np.eye(2)[labels]
+    confidence = 1 / (1 + np.exp(-gap / fit_temperature(scores, labels)))
+    # a pseudo-row with uniform labels: n + 1 rows of which half a one is wrong
+    assert 1 - confidence == pytest.approx(0.5 / (n + 1), rel=1e-6)
+
+
+def test_a_model_no_better_than_chance_becomes_uniform() -> None:
+    labels = np.arange(100) % 2
+    scores = 50 * np.eye(2)[1 - labels]
+    assert fit_temperature(scores, labels) == 1e6
+    assert fit_temperature(scores, labels, bounds=(0.1, 77.0)) == 77.0
+
+
+def test_the_lower_bound_holds() -> None:
+    labels = np.arange(10) % 2
+    assert fit_temperature(1e-9 * np.eye(2)[labels], labels) == 1e-4
+
+
+def test_equal_densities_leave_the_temperature_at_one() -> None:
+    assert fit_temperature(np.full((5, 3), -700.0), np.array([0, 1, 2, 0, 1])) == 1.0
+
+
+def test_unlabelled_rows_are_left_out() -> None:
+    scores, labels = logits(50, true_temperature=5.0)
+    more = np.concatenate([scores, np.full((7, 4), np.nan)])
+    assert fit_temperature(more, np.concatenate([labels, np.full(7, -1)])) == fit_temperature(scores, labels)
+
+
+@pytest.mark.parametrize(
+    ("scores", "labels"),
+    [
+        (np.zeros((2, 3)), [-1, -1]),
+        (np.zeros((0, 3)), []),
+        (np.zeros((1, 3)), [3]),
+        (np.array([[0.0, np.inf]]), [0]),
+        (np.array([[0.0, np.nan]]), [0]),
+    ],
+)
+def test_what_cannot_be_calibrated_is_refused(scores: np.ndarray, labels: list[int]) -> None:
+    with pytest.raises(ValueError, match="need finite log-densities"):
+        fit_temperature(scores, np.array(labels, dtype=int))

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.datasets import make_moons
+from sklearn.semi_supervised import LabelSpreading
+
+from flowgmm_cli.evaluation import spreading
+from flowgmm_cli.evaluation.spreading import KernelGraph, NeighbourGraph, label_spreading, sample, spread
+from flowgmm_cli.evaluation.tuning import Problem
+
+
+def moons(n: int = 400, labelled: int = 10, seed: int = 0) -> tuple[Problem, np.ndarray]:
+    x, y = make_moons(n + 200, noise=0.08, random_state=seed)
+    labels = np.full(n, -1)
+    labels[:labelled] = y[:labelled]
+    train, test = x[:n].astype(np.float32), x[n:].astype(np.float32)
+    return Problem(train, labels.astype(np.int64), test, classes=2, seed=seed), y[n:]
+
+
+def test_two_moons_are_told_apart_from_ten_labels() -> None:
+    problem, truth = moons()
+    probabilities, settings = label_spreading(problem)
+    assert probabilities.shape == (200, 2)
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+    assert (probabilities.argmax(1) == truth).mean() > 0.97
+    assert settings["rows"] == 400
+
+
+def test_the_kernel_agrees_with_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, _ = moons(150)
+    graph = KernelGraph(problem)
+    width, alpha = 30.0, 0.5
+    reference = LabelSpreading(kernel="rbf", gamma=width / graph.median, alpha=alpha, max_iter=500, tol=1e-9)
+    reference.fit(problem.x, problem.labels)
+    start = np.zeros((150, 2), dtype=np.float32)
+    start[problem.labelled, problem.labels[problem.labelled]] = 1
+    monkeypatch.setattr(spreading, "ITERATIONS", 500)
+    shares = spread(graph.within(width), start, alpha=alpha)
+    np.testing.assert_allclose(shares, reference.label_distributions_, atol=0.02)
+    np.testing.assert_allclose(
+        graph.to_test(width, shares), reference.predict_proba(problem.x_test), atol=0.03
+    )
+
+
+def test_the_neighbour_graph_is_symmetric_sparse_and_without_loops() -> None:
+    problem, _ = moons()
+    within = NeighbourGraph(problem).within(10.0)
+    dense = within.toarray()
+    np.testing.assert_allclose(dense, dense.T, rtol=1e-5)
+    assert not dense.diagonal().any()
+    assert (dense > 0).sum(1).min() >= 10
+    assert np.linalg.eigvalsh(dense.astype(float)).max() == pytest.approx(1, abs=1e-4)
+
+
+def test_a_node_that_no_label_reaches_has_equal_shares() -> None:
+    start = np.array([[1, 0], [0, 0], [0, 0]], dtype=np.float32)
+    joined = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 0]], dtype=np.float32)
+    assert spread(joined, start, alpha=0.5).tolist() == [[1, 0], [1, 0], [0.5, 0.5]]
+
+
+def test_equal_rows_and_far_test_rows_stay_finite() -> None:
+    x = np.repeat(np.array([[0.0, 0.0], [1.0, 1.0]], dtype=np.float32), 40, axis=0)
+    labels = np.full(80, -1)
+    labels[[0, 1, 40, 41]] = [0, 0, 1, 1]
+    test = np.array([[-1e6, -1e6], [0, 0], [1, 1], [1e6, 1e6]], dtype=np.float32)
+    problem = Problem(x, labels.astype(np.int64), test, classes=2, seed=0)
+    assert label_spreading(problem)[0].argmax(1).tolist() == [0, 0, 1, 1]
+    for graph in (NeighbourGraph(problem), KernelGraph(problem)):
+        for setting in graph.settings:
+            assert np.isfinite(graph.to_test(setting, np.full((80, 2), 0.5))).all()
+
+
+def test_rows_beyond_the_limit_are_sampled_and_labelled_ones_kept() -> None:
+    problem, _ = moons(400, labelled=10)
+    rows = sample(problem, 50)
+    assert len(rows) == len(set(rows)) == 50
+    assert (np.diff(rows) > 0).all()
+    assert set(problem.labelled) <= set(rows)
+    assert np.array_equal(rows, sample(problem, 50))
+
+
+def test_more_labelled_rows_than_a_graph_holds_are_sampled_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spreading, "DENSE_ROWS", 60)
+    monkeypatch.setattr("flowgmm_cli.evaluation.tuning.MOST_TUNING_ROWS", 40)
+    problem, truth = moons(400, labelled=400)
+    assert len(KernelGraph(problem).rows) == 60
+    probabilities, _ = label_spreading(problem)
+    assert (probabilities.argmax(1) == truth).mean() > 0.9
+
+
+def test_three_rows_are_enough() -> None:
+    x = np.array([[0.0], [1.0], [0.9]], dtype=np.float32)
+    problem = Problem(x, np.array([0, 1, -1]), x, classes=2, seed=0)
+    assert label_spreading(problem)[0].argmax(1).tolist() == [0, 1, 1]

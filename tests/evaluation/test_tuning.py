@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flowgmm_cli.evaluation import tuning
+from flowgmm_cli.evaluation.tuning import Problem, choose, stratified_folds
+
+
+def problem(labels: list[int], **kwargs: int) -> Problem:
+    x = np.arange(len(labels), dtype=np.float32)[:, None]
+    return Problem(x, np.array(labels), x, classes=max(labels) + 1, seed=0, **kwargs)
+
+
+@settings(max_examples=100, deadline=None)
+@given(labels=st.lists(st.integers(0, 4), min_size=1, max_size=60), folds=st.integers(2, 6))
+def test_folds_are_equally_large_and_spread_every_class(labels: list[int], folds: int) -> None:
+    array = np.array(labels)
+    fold = stratified_folds(array, folds, rng=np.random.default_rng(0))
+    largest = np.bincount(array).max()
+    if largest < 2:
+        assert (fold == -1).all()
+        return
+    made = min(folds, largest)
+    sizes = np.bincount(fold, minlength=made)
+    assert len(sizes) == made
+    assert sizes.max() - sizes.min() <= 1
+    for k in np.unique(array):
+        counts = np.bincount(fold[array == k], minlength=made)
+        assert counts.max() - counts.min() <= 1
+
+
+def test_splits_are_disjoint_cover_the_labelled_rows_and_nothing_else() -> None:
+    p = problem([0, -1, 1, 0, 1, -1, 0, 1])
+    held = np.concatenate([held_out for _, held_out in p.splits])
+    assert sorted(held) == p.labelled.tolist() == [0, 2, 3, 4, 6, 7]
+    for fitted, held_out in p.splits:
+        assert not set(fitted) & set(held_out)
+        assert sorted([*fitted, *held_out]) == p.labelled.tolist()
+
+
+def test_very_many_labelled_rows_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "MOST_TUNING_ROWS", 10)
+    p = problem([0, 1] * 50)
+    assert len(set(p.tuning_rows)) == 10
+    assert sum(len(held_out) for _, held_out in p.splits) == 10
+
+
+def certain(classes: np.ndarray) -> np.ndarray:
+    return np.eye(2)[classes]
+
+
+def test_the_most_accurate_candidate_is_chosen() -> None:
+    p = problem([0, 1, 0, 1, 0, 1])
+    truth = p.labels
+    candidates = {"wrong": lambda rows: 1 - truth[rows], "right": lambda rows: truth[rows]}
+    best = choose(candidates, lambda c, _, held_out: certain(candidates[c](held_out)), p, default="wrong")
+    assert best == "right"
+
+
+def test_of_equally_accurate_candidates_the_likelier_is_chosen() -> None:
+    p = problem([0, 1, 0, 1, 0, 1])
+    best = choose(
+        [0.6, 0.9, 0.7],
+        lambda c, _, held_out: c * certain(p.labels[held_out]) + (1 - c) * certain(1 - p.labels[held_out]),
+        p,
+        default=0.6,
+    )
+    assert best == 0.9
+
+
+def test_without_folds_the_default_is_taken() -> None:
+    p = problem([0, 1, -1, -1])
+    assert p.splits == []
+    assert choose([1, 2], lambda *_: certain(np.array([0])), p, default=2) == 2

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import torch
+
+from flowgmm_cli.flows.layers.actnorm import ActNorm
+
+
+def data(n: int = 200) -> torch.Tensor:
+    return torch.randn(n, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1e-3, 1.0, 1e3]) + 7
+
+
+def test_the_first_batch_is_standardised() -> None:
+    layer, x = ActNorm(3), data()
+    layer.initialise(x)
+    z, log_det = layer(x)
+    torch.testing.assert_close(z.mean(0), torch.zeros(3), atol=1e-3, rtol=0)
+    torch.testing.assert_close(z.std(0, correction=0), torch.ones(3), atol=1e-3, rtol=0)
+    torch.testing.assert_close(log_det, -x.std(0, correction=0).log().sum().expand(len(x)), atol=1e-3, rtol=0)
+
+
+def test_a_second_batch_changes_nothing() -> None:
+    layer = ActNorm(3)
+    layer.initialise(data())
+    before = layer.shift.clone()
+    layer.initialise(data() + 100)
+    assert torch.equal(layer.shift, before)
+
+
+def test_a_loaded_layer_is_not_initialised_again() -> None:
+    layer, other = ActNorm(3), ActNorm(3)
+    layer.initialise(data())
+    other.load_state_dict(layer.state_dict())
+    other.initialise(data() + 100)
+    assert torch.equal(other.shift, layer.shift)
+
+
+def test_a_constant_feature_and_a_single_row_are_only_centred() -> None:
+    layer = ActNorm(2)
+    layer.initialise(torch.tensor([[0.1, 1e6]]).expand(7, 2))
+    z, log_det = layer(torch.tensor([[1.1, 1e6]]))
+    torch.testing.assert_close(z, torch.tensor([[1.0, 0.0]]), atol=1e-5, rtol=0)
+    assert log_det.item() == 0
+
+
+def test_no_rows_leave_it_uninitialised() -> None:
+    layer = ActNorm(3)
+    layer.initialise(torch.empty(0, 3))
+    assert not layer.initialised

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from flowgmm_cli.api import Flow, FlowSpec
+from flowgmm_cli.errors import RecipeError
+from flowgmm_cli.flows.realnvp import RealNVP, build
+from flowgmm_cli.flows.specs import SPECS, RealNVPConfig
+from flowgmm_cli.mixture.gaussian import GaussianMixture
+
+
+def make(d: int = 6, **kwargs: object) -> RealNVP:
+    config = RealNVPConfig.model_validate({"couplings": 3, "hidden": 16, **kwargs})
+    return build(config, shape=(d,), generator=torch.Generator().manual_seed(0))
+
+
+def test_the_spec_builds_what_the_flow_protocol_asks_for() -> None:
+    spec = SPECS["realnvp"]
+    assert isinstance(spec, FlowSpec)
+    assert spec.build == "flowgmm_cli.flows.realnvp:build"
+    assert isinstance(make(), Flow)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (1, 28, 28)])
+def test_rows_that_are_no_vectors_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(RecipeError, match="takes vectors"):
+        build(RealNVPConfig(), shape=shape, generator=torch.Generator())
+
+
+@pytest.mark.parametrize(
+    "bad", [{"couplings": 0}, {"hidden": 0}, {"depth": 0}, {"scale_limit": 0.0}, {"mixing": "x"}]
+)
+def test_impossible_parameters_are_refused(bad: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="validation error"):
+        RealNVPConfig.model_validate(bad)
+
+
+def test_every_feature_is_changed_by_two_couplings() -> None:
+    flow = make(5, couplings=2)
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter += 0.1
+    x = torch.randn(4, 5, generator=torch.Generator().manual_seed(1))
+    assert (flow(x)[0] != x).all()
+
+
+@pytest.mark.parametrize("d", [1, 6])
+@pytest.mark.parametrize("mixing", ["none", "permutation", "lu"])
+def test_initialise_with_actnorm_standardises_the_latent(d: int, mixing: str) -> None:
+    flow = make(d, actnorm=True, mixing=mixing)
+    x = 5 + 3 * torch.randn(500, d, generator=torch.Generator().manual_seed(1))
+    flow.initialise(x)
+    z, _ = flow(x)
+    torch.testing.assert_close(z.mean(0), torch.zeros(d), atol=1e-4, rtol=0)
+    torch.testing.assert_close(z.std(0, correction=0), torch.ones(d), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("d", [1, 6])
+def test_initialise_without_actnorm_changes_nothing(d: int) -> None:
+    flow = make(d)
+    before = {key: value.clone() for key, value in flow.state_dict().items()}
+    flow.initialise(5 + 3 * torch.randn(50, d))
+    assert all(torch.equal(value, before[key]) for key, value in flow.state_dict().items())
+
+
+def test_flow_and_mixture_integrate_to_one_in_two_dimensions() -> None:
+    flow = make(2, couplings=4, mixing="lu", actnorm=True).double()
+    noise = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=noise, dtype=parameter.dtype)
+    mixture = GaussianMixture(torch.tensor([[-1.0, 0.0], [1.5, 0.5], [0.0, 1.0]]), scale=0.7).double()
+    side = torch.linspace(-25, 25, 1001, dtype=torch.float64)
+    grid = torch.cartesian_prod(side, side)
+    with torch.no_grad():
+        z, log_det = flow(grid)
+        mass = (mixture.log_prob(z) + log_det).exp().sum() * (side[1] - side[0]) ** 2
+    assert mass.item() == pytest.approx(1, abs=2e-3)
+
+
+def test_the_state_does_not_depend_on_the_batch_that_came_before() -> None:
+    flow = make(4)
+    x = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(torch.cat([flow(x[:2])[0], flow(x[2:])[0]]), flow(x)[0])

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowgmm_cli.plugins import discovery
+from flowgmm_cli.plugins.discovery import Found, normalise, scan
+
+HOSTILE = {
+    "duplicate_key": "[console_scripts]\na = x:y\na = x:z\n",
+    "duplicate_section": "[console_scripts]\na = x:y\n[console_scripts]\nb = x:z\n",
+    "no_section": "a = x:y\n",
+    "no_value": "[console_scripts]\na\n",
+    "bad_bytes": b"[console_scripts]\n\xff\xfe = x:y\n",
+    "binary": bytes(range(256)),
+    "percent": "[flowgmm.flows]\nodd = x%(y)s:z\n",
+}
+
+
+def flows(folder: Path) -> list[tuple[str, str, str | None]]:
+    return [(one.name, one.package, one.version) for one in scan([str(folder)]).found]
+
+
+def test_entry_points_of_all_groups_are_found_and_nothing_is_imported(install: Any, site: Path) -> None:
+    install(
+        "Fake_One",
+        "0.2",
+        entries={
+            "flowgmm.flows": {"nsf": "fake_one.plugin:nsf"},
+            "flowgmm.data": {"moons": "fake_one:moons.spec"},
+            "flowgmm.regularisers": {"mixup": "fake_one : mixup [extra]"},
+            "flowgmm.encoders": {"bert": "fake_one:bert"},
+            "flowgmm.scores": {"energy.v2": "fake_one:energy"},
+            "flowgmm.recipes": {"mine": "fake_one.recipes"},
+            "console_scripts": {"fake": "fake_one:main"},
+        },
+        modules={"fake_one": "raise RuntimeError('imported')"},
+    )
+    result = scan([str(site)])
+    assert result.problems == ()
+    assert [(one.kind, one.name, one.target) for one in result.found] == [
+        ("data", "moons", "fake_one:moons.spec"),
+        ("encoder", "bert", "fake_one:bert"),
+        ("flow", "nsf", "fake_one.plugin:nsf"),
+        ("recipe", "mine", "fake_one.recipes"),
+        ("regulariser", "mixup", "fake_one:mixup"),
+        ("score", "energy.v2", "fake_one:energy"),
+    ]
+    assert {(one.package, one.version) for one in result.found} == {("fake-one", "0.2")}
+    assert "fake_one" not in sys.modules
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_malformed_file_of_another_package_hides_nothing(
+    install_flow: Any, install: Any, site: Path, kind: str
+) -> None:
+    install_flow("fake-a", "one")
+    install("fake-broken", raw=HOSTILE[kind])
+    install_flow("fake-z", "two")
+    assert [one for one in flows(site) if one[0] != "odd"] == [
+        ("one", "fake-a", "1.0"),
+        ("two", "fake-z", "1.0"),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["no_value", "bad_bytes"])
+def test_a_file_that_nobody_can_read_is_named(install: Any, site: Path, kind: str) -> None:
+    install("fake-broken", raw=HOSTILE[kind])
+    (problem,) = scan([str(site)]).problems
+    assert problem.startswith("fake-broken 1.0: its entry points cannot be read")
+
+
+def test_missing_metadata_hides_nothing(install_flow: Any, install: Any, site: Path) -> None:
+    install("fake-broken", raw=HOSTILE["no_value"])
+    (site / "fake_broken-1.0.dist-info" / "METADATA").unlink()
+    install_flow("fake-a", "one")
+    assert flows(site) == [("one", "fake-a", "1.0")]
+
+
+def test_a_default_section_does_not_leak_into_the_groups(install: Any, site: Path) -> None:
+    install("fake-a", raw="[DEFAULT]\nleak = x:y\n[flowgmm.flows]\nnsf = fake_a:spec\n")
+    assert flows(site) == [("nsf", "fake-a", "1.0")]
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "reason"),
+    [
+        ("nsf", "fake_a", "names `fake_a`, not `module:attribute`"),
+        ("nsf", "fake a:b", "not `module:attribute`"),
+        ("nsf", "fake_a:", "not `module:attribute`"),
+        ("Nsf", "fake_a:b", "the flow name `Nsf`"),
+        ("a/b", "fake_a:b", "the flow name `a/b`"),
+    ],
+)
+def test_malformed_entry_points_are_problems(
+    install: Any, site: Path, name: str, target: str, reason: str
+) -> None:
+    install("fake-a", entries={"flowgmm.flows": {name: target, "good": "fake_a:good"}})
+    result = scan([str(site)])
+    assert [one.name for one in result.found] == ["good"]
+    (problem,) = result.problems
+    assert problem.startswith("fake-a 1.0: ")
+    assert reason in problem
+
+
+def test_the_first_of_two_copies_of_a_distribution_counts(
+    install_flow: Any, site: Path, tmp_path: Path
+) -> None:
+    install_flow("fake-a", "one")
+    other = tmp_path / "other" / "fake.a-2.0.dist-info"
+    other.mkdir(parents=True)
+    (other / "METADATA").write_text("Name: fake.a\nVersion: 2.0\n", encoding="utf-8")
+    (other / "entry_points.txt").write_text("[flowgmm.flows]\none = fake_a:spec\n", encoding="utf-8")
+    path = [str(site), str(other.parent)]
+    assert [one.version for one in scan(path).found] == ["1.0"]
+    assert [one.version for one in scan(path[::-1]).found] == ["2.0"]
+
+
+def test_both_back_ends_agree_on_a_healthy_environment(
+    install: Any, install_flow: Any, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(5):
+        install_flow(f"fake-{number}", f"flow{number % 3}")
+    install(
+        "Fake.Name_x", "2.0rc1", entries={"flowgmm.data": {"d": "fake_x:d"}, "console_scripts": {"x": "y:z"}}
+    )
+    install("fake-empty", entries={})
+    first = scan([*sys.path])
+
+    def fail(path: Any) -> Any:
+        raise ValueError("something foreign")
+
+    monkeypatch.setattr(discovery, "_with_entrypoints", fail)
+    assert scan([*sys.path]) == first
+    assert len(first.found) >= 6
+
+
+def test_the_whole_sys_path_is_scanned_by_default(install_flow: Any) -> None:
+    install_flow("fake-a", "one")
+    assert Found("flow", "one", "fake_a:spec", "fake-a", "1.0") in scan().found
+
+
+def test_folders_that_do_not_exist_are_skipped(tmp_path: Path) -> None:
+    assert scan([str(tmp_path / "nowhere"), ""]).problems == ()
+
+
+@pytest.mark.parametrize("name", ["A_b", "a-b", "a.b", "A--_.b"])
+def test_names_are_normalised(name: str) -> None:
+    assert normalise(name) == "a-b"

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+
+import pytest
+
+from flowgmm_cli.recipe.node import DEFAULT, Mark, Node, describe, node_of
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+def test_python_values_become_yaml_values() -> None:
+    tree = node_of({"a": (1, 2), 3: Path("x/y"), "c": Colour.RED, "d": {"b", "a"}, "e": None})
+    assert tree.plain() == {"a": [1, 2], "3": "x/y", "c": "red", "d": ["a", "b"], "e": None}
+    assert all(node.mark == DEFAULT for _, node in tree.walk())
+
+
+def test_nodes_are_reached_by_keys_and_numbers() -> None:
+    tree = node_of({"a": [{"b": 1}]})
+    node = tree.at(("a", "0", "b"))
+    assert node is not None
+    assert node.value == 1
+    assert tree.at(("a", 0, "b")) is node
+    for path in (("a", 1), ("a", "x"), ("b",), ("a", 0, "b", "c")):
+        assert tree.at(path) is None
+
+
+def test_a_copy_shares_nothing() -> None:
+    tree = node_of({"a": [1]})
+    copy = tree.copy(Mark(3, 4))
+    inner = copy.at(("a",))
+    assert inner is not None
+    assert isinstance(inner.value, list)
+    inner.value.append(Node(2))
+    assert tree.plain() == {"a": [1]}
+    assert inner.mark == Mark(3, 4)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [("x" * 80, 'the string "' + "x" * 57 + '..."'), (False, "false"), ({}, "a mapping"), (b"", "a bytes")],
+)
+def test_values_in_words(value: object, words: str) -> None:
+    assert describe(value) == words

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowgmm_cli.api import Component
+from flowgmm_cli.errors import PluginError, RecipeError
+
+HEAD = "version: 1\ndata: {use: table, path: a}\n"
+
+
+def problems(load: Any, text: str, *words: str) -> list[tuple[str, str, str]]:
+    """(line, key, message) of every problem."""
+    with pytest.raises(RecipeError) as caught:
+        load(text, *words)
+    rows = []
+    for detail in caught.value.details:
+        place, key, message = (
+            (part.strip() for part in detail.strip().split("  ", 2))
+            if (".yaml" in detail.split("  ")[0])
+            else ("", *(part.strip() for part in detail.strip().split("  ", 1)))
+        )
+        rows.append((place.rpartition(":")[2], key, message))
+    return rows
+
+
+def test_the_smallest_recipe_has_all_defaults(load: Any) -> None:
+    recipe = load("version: 1\ndata: {use: empty}\n")
+    assert recipe.name == "my"
+    assert recipe.flow.use == "realnvp"
+    assert [one.use for one in recipe.regularisers] == ["consistency"]
+    assert [one.use for one in recipe.data.config.transforms] == ["standardise"]
+    assert all(isinstance(one, Component) for one in recipe.data.config.views.strong)
+    assert recipe.train.lr == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("train: {lr: fast}", 'train.lr: expected a number above 0, got the string "fast"'),
+        ("train: {lr: 0}", "train.lr: expected a number above 0, got the number 0"),
+        ("train: {lr: .inf}", "train.lr: expected a number above 0, got the number inf"),
+        ("train: {lr: .nan}", "train.lr: expected a number above 0, got the number nan"),
+        ("train: {lr: true}", "train.lr: expected a number above 0, got true"),
+        ("train: {lr: }", "train.lr: expected a number above 0, got nothing"),
+        ("train: {lr: [1]}", "train.lr: expected a number above 0, got a list"),
+        ("train: {epochs: 2.5}", "train.epochs: expected a whole number of at least 1, got the number 2.5"),
+        ("train: {epochs: 0}", "train.epochs: expected a whole number of at least 1, got the number 0"),
+        ("train: {warmup: 1}", "train.warmup: expected a number of at least 0 and below 1, got the number 1"),
+        ("train: {compile: yes}", 'train.compile: expected true or false, got the string "yes"'),
+        ("train: {compile: 1}", "train.compile: expected true or false, got the number 1"),
+        (
+            "train: {schedule: cosin}",
+            'train.schedule: expected one of one_cycle, cosine, constant, got the string "cosin"; '
+            "did you mean `cosine`?",
+        ),
+        ("train: {clip_norm: x}", 'train.clip_norm: expected a number above 0, or null, got the string "x"'),
+        ("train: 3", "train: expected a mapping, got the number 3"),
+        ("calibration: {folds: 11}", "calibration.folds: expected a whole number from 2 to 10, got the"),
+        ("run: {dir: 3}", "run.dir: expected a string that is not empty, got the number 3; put it in quotes"),
+        (
+            "name: a/b",
+            'name: expected letters, digits, `_`, `-`, `.` and `+` only (it names a folder), got "a/b"',
+        ),
+        ("train: {early_stopping: {}}", "train.early_stopping.patience: is required: a whole number of"
+         " at least 1 (epochs without a better value before training stops)"),
+        ("flow: {use: chain, bins: [1, x]}", "flow.bins: expected a list of whole numbers;"
+         ' item 1 is the string "x"'),
+        ("flow: {use: chain, bins: 3}", "flow.bins: expected a list of whole numbers, got the number 3"),
+        ("flow: {use: pair, low: 3}", "flow: low (3.0) must be below high (1.0)"),
+        ("flow: realnvp", 'flow: expected a mapping such as `{use: realnvp}`, got the string "realnvp"'),
+        ("flow: {layers: 3}", "flow.use: `use` is missing; it names the flow: realnvp, chain, pair"),
+        ("flow: {use: 3}", "flow.use: `use` is the number 3; it names the flow: realnvp, chain, pair"),
+        ("flow: {use: }", "flow.use: `use` is nothing; it names the flow: realnvp, chain, pair"),
+        ("flow: ", "flow: expected a mapping such as `{use: name}`, got nothing"),
+        ("regularisers: {use: penalty}", "regularisers: expected a list of regularisers, got a mapping"),
+        ("regularisers: ", "regularisers: expected a list of regularisers, got nothing"),
+        ("flow: {use: realnvp, layer: 3}", "flow.layer: unknown key for realnvp; did you mean `layers`?"),
+        ("flow: {use: realnvp, zzz: 3}", "flow.zzz: unknown key for realnvp; known keys: layers, hidden,"),
+        ("prior: {use: gmm, zzz: 3}", "prior.zzz: unknown key for gmm; it has none"),
+        ("epochs: 3", "epochs: unknown key for a recipe; did you mean `train.epochs`?"),
+        ("train: {learning_rate: 3}", "train.learning_rate: unknown key for `train`; known keys: epochs,"),
+    ],
+)  # fmt: skip
+def test_one_problem_in_words_for_people(load: Any, line: str, message: str) -> None:
+    ((number, key, text),) = problems(load, HEAD + line + "\n")
+    assert number == "3"
+    assert f"{key}: {text}".startswith(message)
+
+
+def test_no_message_is_pydantic_s(load: Any) -> None:
+    text = (
+        HEAD + "train: {lr: x, epochs: x, compile: x, schedule: x, ema: 9, clip_norm: []}\nrun: []\nzz: 1\n"
+    )
+    for _, _, message in problems(load, text):
+        assert not any(
+            word in message for word in ("Input should", "Extra inputs", "Field required", "valid")
+        )
+
+
+def test_missing_sections_and_keys_are_named(load: Any) -> None:
+    assert problems(load, "version: 1\n") == [
+        ("1", "data", "is required: a data `{use: ...}` (where the rows and labels come from)")
+    ]
+    assert set(problems(load, "data: {use: table}\n")) == {
+        ("1", "version", "is required: 1 (version of the recipe format)"),
+        ("1", "data.path", "is required: a string (the file)"),
+    }
+
+
+@pytest.mark.parametrize("version", ["2", "'1'", "1.0", "true"])
+def test_other_versions_are_refused(load: Any, version: str) -> None:
+    ((_, key, message),) = problems(load, f"version: {version}\ndata: {{use: empty}}\n")
+    assert key == "version"
+    assert message.startswith("expected 1, the only version there is, got")
+
+
+def test_every_problem_is_reported_in_the_order_of_the_file(load: Any) -> None:
+    text = """\
+version: 1
+data:
+  use: table
+  pth: x
+  labels: {count: 0, colum: y}
+  transforms: [{use: standardise, x: 1}, {use: skale}]
+  views: {strong: [{use: noise, scale: a}]}
+flow: {use: realnvp, layers: 99}
+regularisers: [{use: penalty, weight: -1}, consistency]
+train: {lr: fast, ema: 1}
+"""
+    assert [(line, key) for line, key, _ in problems(load, text)] == [
+        ("2", "data.path"),
+        ("4", "data.pth"),
+        ("5", "data.labels.count"),
+        ("5", "data.labels.colum"),
+        ("6", "data.transforms.0.x"),
+        ("6", "data.transforms.1.use"),
+        ("7", "data.views.strong.0.scale"),
+        ("8", "flow.layers"),
+        ("9", "regularisers.0.weight"),
+        ("9", "regularisers.1"),
+        ("10", "train.lr"),
+        ("10", "train.ema"),
+    ]
+
+
+def test_a_rule_over_several_keys_waits_until_each_key_is_sound(load: Any) -> None:
+    rows = problems(load, HEAD + "flow: {use: pair, low: 3, hihg: 2}\n")
+    assert [key for _, key, _ in rows] == ["flow.hihg"]
+
+
+def test_an_unknown_component_alone_is_a_plugin_error(load: Any) -> None:
+    with pytest.raises(PluginError) as caught:
+        load(HEAD + "flow: {use: realnpv, whatever: 1}\n")
+    assert caught.value.exit_code == 4
+    assert caught.value.message.endswith(
+        "my.yaml:3  flow.use  unknown flow `realnpv`; did you mean `realnvp`?"
+    )
+    assert caught.value.details == ("known: realnvp, chain, pair",)
+    assert "plugins list --kind flow" in str(caught.value.hint)
+
+
+def test_two_unknown_components_alone_are_a_plugin_error(load: Any) -> None:
+    with pytest.raises(PluginError, match="2 components") as caught:
+        load(HEAD + "flow: {use: zz}\nprior: {use: zz}\n")
+    assert len(caught.value.details) == 2
+
+
+def test_an_unknown_component_among_others_is_a_recipe_error(load: Any) -> None:
+    with pytest.raises(RecipeError, match="2 problems"):
+        load(HEAD + "flow: {use: zz}\ntrain: {lr: fast}\n")
+
+
+def test_values_take_the_types_that_yaml_has_no_word_for(load: Any) -> None:
+    recipe = load("version: 1\ndata: {use: table, path: a, folder: x/y}\nflow: {use: chain, bins: [1, 2]}\n")
+    assert recipe.data.config.folder == Path("x/y")
+    assert recipe.flow.config.bins == (1, 2)
+
+
+def test_a_whole_number_is_a_number_and_null_is_allowed_where_it_is_said(load: Any) -> None:
+    recipe = load(HEAD + "train: {lr: 1, clip_norm: null, early_stopping: null}\n")
+    assert recipe.train.lr == 1
+    assert recipe.train.clip_norm is None
+
+
+def test_an_optional_component_can_be_null(load: Any) -> None:
+    assert load("version: 1\ndata: {use: table, path: a, encoder: null}\n").data.config.encoder is None
+
+
+def test_no_regularisers(load: Any) -> None:
+    assert load(HEAD + "regularisers: []\n").regularisers == ()
+
+
+def test_the_order_of_keys_never_matters(load: Any) -> None:
+    one = load("version: 1\ndata: {use: table, path: a}\nflow: {use: chain, layers: 3}\n")
+    two = load("flow: {layers: 3, use: chain}\ndata: {path: a, use: table}\nversion: 1\n")
+    assert one.to_dict() == two.to_dict()

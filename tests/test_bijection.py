@@ -1,0 +1,205 @@
+"""One table of all bijections through generic tests: a new bijection is one line in the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from flowgmm_cli.bijection import Bijection, Sequential, zero_log_det
+from flowgmm_cli.flows.layers.actnorm import ActNorm
+from flowgmm_cli.flows.layers.affine import ElementwiseAffine
+from flowgmm_cli.flows.layers.coupling import AffineCoupling, CouplingStack
+from flowgmm_cli.flows.layers.linear import LULinear, Permutation
+from flowgmm_cli.flows.realnvp import RealNVP
+
+Make = Callable[[int, torch.Generator], Bijection]
+SMALL = {"hidden": 16, "depth": 2}
+
+
+def permutation(d: int, g: torch.Generator) -> Permutation:
+    return Permutation(torch.randperm(d, generator=g))
+
+
+def chain(d: int, g: torch.Generator) -> Sequential:
+    return Sequential([ElementwiseAffine(d), permutation(d, g), LULinear(d)])
+
+
+TABLE: dict[str, tuple[Make, int]] = {  # name -> (maker, smallest D)
+    "sequential": (chain, 1),
+    "empty": (lambda d, g: Sequential(), 1),
+    "affine": (lambda d, g: ElementwiseAffine(d), 1),
+    "actnorm": (lambda d, g: ActNorm(d), 1),
+    "permutation": (permutation, 1),
+    "lu": (lambda d, g: LULinear(d), 1),
+    "coupling": (lambda d, g: AffineCoupling(d, generator=g, **SMALL), 2),
+    "coupling-flip": (lambda d, g: AffineCoupling(d, flip=True, scale_limit=0.5, generator=g, **SMALL), 2),
+    "stack": (lambda d, g: CouplingStack(d, couplings=3, generator=g, **SMALL), 2),
+    "realnvp": (lambda d, g: RealNVP(d, couplings=3, generator=g, **SMALL), 1),
+    "realnvp-deep": (
+        lambda d, g: RealNVP(d, couplings=2, hidden=8, depth=4, scale_limit=2.0, generator=g),
+        1,
+    ),
+    "realnvp-actnorm": (lambda d, g: RealNVP(d, couplings=3, actnorm=True, generator=g, **SMALL), 1),
+    "realnvp-permutation": (
+        lambda d, g: RealNVP(d, couplings=3, mixing="permutation", generator=g, **SMALL),
+        1,
+    ),
+    "realnvp-lu": (lambda d, g: RealNVP(d, couplings=3, actnorm=True, mixing="lu", generator=g, **SMALL), 1),
+}
+CASES = [
+    pytest.param(make, d, id=f"{name}-{d}")
+    for name, (make, least) in TABLE.items()
+    for d in (1, 2, 3, 7, 8)
+    if d >= least
+]
+STARTS_AT_IDENTITY = [name for name in TABLE if name not in {"permutation", "sequential"}]
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def disturbed(make: Make, d: int, dtype: torch.dtype = torch.float64) -> Bijection:
+    """The bijection away from its identity start: every parameter moved by noise."""
+    bijection = make(d, seeded()).to(dtype)
+    noise = seeded(1)
+    with torch.no_grad():
+        for parameter in bijection.parameters():
+            parameter += 0.3 * torch.randn(parameter.shape, generator=noise, dtype=dtype)
+    return bijection
+
+
+def rows(n: int, d: int, dtype: torch.dtype = torch.float64, seed: int = 2) -> Tensor:
+    return torch.randn(n, d, generator=seeded(seed), dtype=dtype)
+
+
+@pytest.mark.parametrize(("make", "d"), CASES)
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_inverse_undoes_forward(make: Make, d: int, n: int) -> None:
+    bijection, x = disturbed(make, d), rows(n, d)
+    z, log_det = bijection(x)
+    assert z.shape == x.shape
+    assert log_det.shape == (n,)
+    torch.testing.assert_close(bijection.inverse(z), x, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(bijection(bijection.inverse(x))[0], x, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("make", "d"), CASES)
+def test_log_det_is_that_of_the_autograd_jacobian(make: Make, d: int) -> None:
+    bijection, x = disturbed(make, d), rows(4, d)
+    _, log_det = bijection(x)
+    for row, value in zip(x, log_det, strict=True):
+        jacobian = torch.autograd.functional.jacobian(lambda v: bijection(v[None])[0][0], row)
+        torch.testing.assert_close(torch.linalg.slogdet(jacobian).logabsdet, value, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("make", "d"), CASES)
+def test_float32_round_trip_stays_near(make: Make, d: int) -> None:
+    bijection, x = disturbed(make, d, torch.float32), rows(5, d, torch.float32)
+    z, log_det = bijection(x)
+    assert z.dtype == log_det.dtype == torch.float32
+    torch.testing.assert_close(bijection.inverse(z), x, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("make", "d"), CASES)
+def test_float64_stays_float64(make: Make, d: int) -> None:
+    z, log_det = disturbed(make, d)(rows(2, d))
+    assert z.dtype == log_det.dtype == torch.float64
+
+
+@pytest.mark.parametrize(("make", "d"), CASES)
+def test_autocast_leaves_the_result_in_float32(make: Make, d: int) -> None:
+    bijection, x = disturbed(make, d, torch.float32), rows(5, d, torch.float32)
+    exact, exact_log_det = bijection(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        z, log_det = bijection(x)
+    assert z.dtype == log_det.dtype == torch.float32
+    torch.testing.assert_close(z, exact, rtol=0.2, atol=0.2)
+    torch.testing.assert_close(log_det, exact_log_det, rtol=0.2, atol=0.2)
+
+
+@pytest.mark.parametrize(("make", "d"), CASES)
+def test_every_row_is_mapped_by_itself(make: Make, d: int) -> None:
+    bijection, x = disturbed(make, d), rows(5, d)
+    z, log_det = bijection(x)
+    one_z, one_log_det = bijection(x[3:4])
+    torch.testing.assert_close(one_z, z[3:4])
+    torch.testing.assert_close(one_log_det, log_det[3:4])
+
+
+@pytest.mark.parametrize(("make", "d"), CASES)
+def test_forward_changes_neither_its_input_nor_the_module(make: Make, d: int) -> None:
+    bijection, x = disturbed(make, d), rows(5, d)
+    before, state = x.clone(), {key: value.clone() for key, value in bijection.state_dict().items()}
+    first = bijection(x)
+    bijection.inverse(x)
+    assert torch.equal(x, before)
+    assert all(torch.equal(value, state[key]) for key, value in bijection.state_dict().items())
+    assert all(torch.equal(a, b) for a, b in zip(first, bijection(x), strict=True))
+
+
+@pytest.mark.parametrize(("make", "d"), CASES)
+def test_gradients_reach_every_parameter_and_are_finite(make: Make, d: int) -> None:
+    bijection, x = disturbed(make, d), rows(5, d).requires_grad_()
+    z, log_det = bijection(x)
+    (z.square().sum() + log_det.sum()).backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
+    for name, parameter in bijection.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize(("make", "d"), CASES)
+def test_state_survives_safetensors(make: Make, d: int, tmp_path: Path) -> None:
+    bijection, x = disturbed(make, d, torch.float32), rows(5, d, torch.float32)
+    save_file(bijection.state_dict(), tmp_path / "state.safetensors")
+    other = make(d, seeded(99))
+    other.load_state_dict(load_file(tmp_path / "state.safetensors"))
+    assert all(torch.equal(a, b) for a, b in zip(bijection(x), other(x), strict=True))
+    assert torch.equal(bijection.inverse(x), other.inverse(x))
+
+
+@pytest.mark.parametrize(("make", "d"), CASES)
+def test_same_generator_gives_same_weights_and_leaves_the_global_one_alone(make: Make, d: int) -> None:
+    before = torch.get_rng_state()
+    one, two = make(d, seeded(5)).state_dict(), make(d, seeded(5)).state_dict()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert one.keys() == two.keys()
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.parametrize("name", STARTS_AT_IDENTITY)
+def test_a_fresh_bijection_is_the_identity(name: str) -> None:
+    make, least = TABLE[name]
+    for d in (max(least, 2), 7):
+        x = rows(5, d, torch.float32)
+        z, log_det = make(d, seeded())(x)
+        assert torch.equal(z, x)
+        assert torch.equal(log_det, torch.zeros(5))
+
+
+def test_zero_log_det_is_at_least_float32() -> None:
+    assert zero_log_det(torch.zeros(3, 2, dtype=torch.bfloat16)).dtype == torch.float32
+    assert zero_log_det(torch.zeros(3, 2, dtype=torch.float64)).dtype == torch.float64
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    name=st.sampled_from(sorted(TABLE)),
+    d=st.integers(2, 9),
+    scale=st.floats(1e-3, 1e3),
+    seed=st.integers(0, 2**31),
+)
+def test_round_trip_holds_at_any_scale(name: str, d: int, scale: float, seed: int) -> None:
+    bijection, x = disturbed(TABLE[name][0], d), scale * rows(4, d, seed=seed)
+    z, log_det = bijection(x)
+    assert log_det.isfinite().all()
+    torch.testing.assert_close(bijection.inverse(z), x, rtol=1e-7, atol=1e-7 * scale)
