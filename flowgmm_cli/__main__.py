@@ -45,7 +45,11 @@ def _report(error: Exception) -> int:
     if isinstance(error, FlowgmmError):
         console.show_error(error)
         return error.exit_code
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, MemoryError):
+        out = RunFailedError("out of memory", hint="try a smaller train.batch_size, or fewer rows")
+        console.show_error(out)
+        return out.exit_code
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" while writing {error.filename}" if error.filename else ""
         full = RunFailedError(f"the disk is full{where}", hint="free some space, then run the command again")
         console.show_error(full)

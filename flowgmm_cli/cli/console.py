@@ -84,11 +84,13 @@ def print_table(
         right: headings of columns whose cells are aligned right.
         title: a line above the table.
     """
+    from flowgmm_cli.cli.tables import plain_table, rich_table
+
     cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
     if stdout().is_terminal:
-        _print_rich_table(columns, cells, right, title)
+        stdout().print(rich_table(columns, cells, right=right, title=title))
     else:
-        print_text("\n".join([*([title] if title else []), *_plain_table(columns, cells, right)]))
+        print_text("\n".join(plain_table(columns, cells, right=right, title=title)))
 
 
 def note(text: str) -> None:
@@ -175,47 +177,17 @@ class PlainProgress:
         """See `Report`."""
         now = self.clock()
         started = self._started.setdefault(what, now)
-        finished = 0 < total <= done
-        if now - (started if finished else self._last.get(what, started)) < self.every:
+        since = self._last.get(what, started)
+        self._last[what] = since
+        if 0 < total <= done:  # told at once, and the next work of this name begins anew
+            since = started
+            del self._started[what], self._last[what]
+        if now - since < self.every:
             return
-        self._last[what] = now
+        if what in self._last:
+            self._last[what] = now
         amount = f"{done:,} of {total:,}" if total else f"{done:,}"
         _say("", "  ".join(part for part in (what, amount, detail) if part), "")
-
-
-def _print_rich_table(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str], title: str | None
-) -> None:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        title=Text(title) if title else None,
-        title_justify="left",
-        pad_edge=False,
-        header_style="bold",
-    )
-    for column in columns:
-        table.add_column(Text(column), justify="right" if column in right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    stdout().print(table)
-
-
-def _plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str]) -> list[str]:
-    """Lines of aligned columns, never wrapped: for pipes and files."""
-    from rich.cells import cell_len
-
-    lines = [list(columns), *rows]
-    widths = [max(cell_len(line[place]) for line in lines) for place in range(len(columns))]
-
-    def pad(text: str, place: int) -> str:
-        space = " " * (widths[place] - cell_len(text))
-        return space + text if columns[place] in right else text + space
-
-    return ["  ".join(pad(text, place) for place, text in enumerate(line)).rstrip() for line in lines]
 
 
 @contextmanager

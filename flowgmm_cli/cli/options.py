@@ -32,6 +32,19 @@ def _set_offline(value: bool) -> bool:
     return value
 
 
+def complete_recipe(incomplete: str) -> list[str]:
+    """Bundled names and recipe files that begin so, for the shell's completion; reads file names only."""
+    from pathlib import Path
+
+    from flowgmm_cli.recipe.bundled import bundled_recipes
+
+    names = [name for name in bundled_recipes() if name.startswith(incomplete)]
+    folder, _, start = incomplete.rpartition("/")
+    below = sorted(Path(folder or ".").glob(f"{start.replace('[', '[[]')}*"))
+    files = [f"{path}/" if path.is_dir() else str(path) for path in below]
+    return names + [file for file in files if file.endswith((".yaml", ".yml", "/"))]
+
+
 Json = Annotated[bool, typer.Option("--json", "-j", help="Print one JSON object.")]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", callback=_set_quiet, help="Say nothing but the answer and warnings.")
@@ -58,7 +71,12 @@ RunFlag = Annotated[
     str | None, typer.Option("--run", metavar="RUN", help="The same as the argument RUN.", show_default=False)
 ]
 RecipeName = Annotated[
-    str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a bundled recipe.")
+    str,
+    typer.Argument(
+        metavar="RECIPE",
+        help="A recipe file, or the name of a bundled recipe.",
+        autocompletion=complete_recipe,
+    ),
 ]
 Overrides = Annotated[
     list[str] | None,

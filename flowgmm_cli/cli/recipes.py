@@ -97,7 +97,7 @@ def copy(
 def check(
     recipes: Annotated[
         list[str],
-        typer.Argument(metavar="RECIPE... [KEY=VALUE]...", help="Recipes, then changes to all of them."),
+        typer.Argument(metavar="RECIPE...", show_default=False, help="Recipes, then changes to all of them."),
     ],
     as_json: Json = False,
     quiet: Quiet = False,

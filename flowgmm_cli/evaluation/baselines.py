@@ -17,7 +17,7 @@ import numpy.typing as npt
 from flowgmm_cli.errors import UsageError, did_you_mean
 from flowgmm_cli.evaluation.metrics import classification_metrics, log_probabilities
 from flowgmm_cli.evaluation.spreading import label_spreading
-from flowgmm_cli.evaluation.tuning import Problem, choose
+from flowgmm_cli.evaluation.tuning import Problem, choose, split_by_split
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.integer[Any]]
@@ -134,7 +134,9 @@ def knn(problem: Problem) -> tuple[FloatArray, dict[str, Any]]:
 
     best = choose(
         [(k, metric) for k in (1, 3, 5, 10, 20, 40) for metric in ("euclidean", "cosine")],
-        lambda candidate, fitted, held_out: vote(candidate, fitted, problem.x[held_out]),
+        split_by_split(
+            lambda candidate, fitted, held_out: vote(candidate, fitted, problem.x[held_out]), problem
+        ),
         problem,
         default=(1, "euclidean"),
     )
@@ -159,7 +161,7 @@ def self_training(problem: Problem) -> tuple[FloatArray, dict[str, Any]]:
         others = np.concatenate([unlabelled[:2000], held_out])
         return _probabilities(fit(threshold, fitted, others), problem.x[held_out], problem.classes)
 
-    threshold = choose((0.7, 0.8, 0.9, 0.95), predict, problem, default=0.9)
+    threshold = choose((0.7, 0.8, 0.9, 0.95), split_by_split(predict, problem), problem, default=0.9)
     pile = unlabelled[: SELF_TRAINING_CELLS // problem.x.shape[1]]
     model = fit(threshold, problem.labelled, pile)
     settings = {"C": strength, "threshold": threshold, "unlabelled": len(pile)}
@@ -182,14 +184,10 @@ def mlp(problem: Problem) -> tuple[FloatArray, dict[str, Any]]:
         )
         return model.fit(problem.x[rows] / spread, problem.labels[rows])
 
-    penalty = choose(
-        (0.01, 1.0, 10.0),
-        lambda penalty, fitted, held_out: _probabilities(
-            fit(penalty, fitted), problem.x[held_out] / spread, problem.classes
-        ),
-        problem,
-        default=1.0,
-    )
+    def predict(penalty: float, fitted: Index, held_out: Index) -> FloatArray:
+        return _probabilities(fit(penalty, fitted), problem.x[held_out] / spread, problem.classes)
+
+    penalty = choose((1.0, 10.0, 100.0), split_by_split(predict, problem), problem, default=1.0)
     model = fit(penalty, problem.labelled)
     return _probabilities(model, problem.x_test / spread, problem.classes), {"alpha": penalty}
 
@@ -214,7 +212,9 @@ def _choose_regularisation(problem: Problem) -> float:
         model = _linear(strength).fit(problem.x[fitted], problem.labels[fitted])
         return _probabilities(model, problem.x[held_out], problem.classes)
 
-    return choose((0.001, 0.01, 0.1, 1.0, 10.0, 100.0), predict, problem, default=1.0)
+    return choose(
+        (0.001, 0.01, 0.1, 1.0, 10.0, 100.0), split_by_split(predict, problem), problem, default=1.0
+    )
 
 
 def _probabilities(model: Any, x: FloatArray, classes: int) -> npt.NDArray[np.float64]:

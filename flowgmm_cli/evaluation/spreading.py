@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -16,9 +17,9 @@ FloatArray = npt.NDArray[np.floating[Any]]
 Index = npt.NDArray[np.intp]
 
 NEIGHBOURS = (10, 30)
-WIDTHS = (3.0, 10.0, 30.0, 100.0)
-ALPHAS = (0.5, 0.9)
-DENSE_ROWS = 5000  # a dense kernel of so many rows takes 100 MB
+WIDTHS = (10.0, 20.0, 100.0)
+COSINE_FEATURES = 10  # in fewer dimensions a direction says too little
+DENSE_ROWS = 4000  # a dense kernel of so many rows takes 64 MB
 GRAPH_COST = 2.5e11  # rows * rows * features of the neighbour search: seconds on two cores
 ITERATIONS = 30
 TINY = float(np.finfo(np.float32).tiny)
@@ -28,7 +29,9 @@ class Graph(ABC):
     """Training rows as nodes, joined to one another and to the test rows; a setting says how widely."""
 
     name: str
+    metric: str
     settings: tuple[float, ...]
+    alphas: tuple[float, ...]
     rows: Index
 
     @abstractmethod
@@ -42,50 +45,60 @@ class Graph(ABC):
 
 def label_spreading(problem: Problem) -> tuple[FloatArray, dict[str, Any]]:
     """Spread labels over the graph that cross-validation likes best; probabilities `(M, K)` and settings."""
-    graphs: tuple[Graph, ...] = (NeighbourGraph(problem), KernelGraph(problem))
-    candidates = [(g, setting, alpha) for g in graphs for setting in g.settings for alpha in ALPHAS]
+    metrics = ("euclidean", "cosine") if problem.x.shape[1] >= COSINE_FEATURES else ("euclidean",)
+    graphs: list[Graph] = [
+        kind(problem, metric) for kind in (NeighbourGraph, KernelGraph) for metric in metrics
+    ]
+    candidates = [(g, setting, alpha) for g in graphs for setting in g.settings for alpha in g.alphas]
 
-    @lru_cache(maxsize=1)  # candidates come graph by graph, and one of them may take 100 MB
+    @lru_cache(maxsize=1)  # candidates come graph by graph, and one of them may be dense
     def within(index: int, setting: float) -> Any:
         return graphs[index].within(setting)
 
-    def spread_from(candidate: tuple[Graph, float, float], labelled: Index) -> FloatArray:
+    def spread_from(candidate: tuple[Graph, float, float], sets: Sequence[Index]) -> FloatArray:
+        """Class shares `(n, len(sets), K)`, each set of labels spread by itself, all in one product."""
         graph, setting, alpha = candidate
-        labelled = np.intersect1d(labelled, graph.rows)
-        start = np.zeros((len(graph.rows), problem.classes), dtype=np.float32)
-        start[np.searchsorted(graph.rows, labelled), problem.labels[labelled]] = 1
+        start = np.zeros((len(graph.rows), len(sets), problem.classes), dtype=np.float32)
+        for index, labelled in enumerate(sets):
+            labelled = np.intersect1d(labelled, graph.rows)
+            start[np.searchsorted(graph.rows, labelled), index, problem.labels[labelled]] = 1
         return spread(within(graphs.index(graph), setting), start, alpha=alpha)
 
-    def predict(candidate: tuple[Graph, float, float], fitted: Index, held_out: Index) -> FloatArray:
-        return spread_from(candidate, fitted)[np.searchsorted(candidate[0].rows, held_out)]
+    def predict(candidate: tuple[Graph, float, float]) -> FloatArray:
+        shares = spread_from(candidate, [fitted for fitted, _ in problem.splits])
+        places = [np.searchsorted(candidate[0].rows, held_out) for _, held_out in problem.splits]
+        return np.concatenate([shares[place, index] for index, place in enumerate(places)])
 
     best = choose(candidates, predict, problem, default=candidates[0])
     graph, setting, alpha = best
-    probabilities = graph.to_test(setting, spread_from(best, problem.labelled))
-    return probabilities, {"graph": graph.name, "setting": setting, "alpha": alpha, "rows": len(graph.rows)}
+    probabilities = graph.to_test(setting, spread_from(best, [problem.labelled])[:, 0])
+    settings = {"graph": graph.name, "metric": graph.metric, "width": setting, "alpha": alpha}
+    return probabilities, {**settings, "rows": len(graph.rows)}
 
 
 def spread(within: Any, start: npt.NDArray[np.float32], *, alpha: float) -> npt.NDArray[np.float32]:
-    r"""Iterate :math:`F \leftarrow \alpha S F + (1 - \alpha) Y`; class shares `(n, K)` of the nodes.
+    r"""Iterate :math:`F \leftarrow \alpha S F + (1 - \alpha) Y`; class shares `(n, ..., K)` of the nodes.
 
     Args:
         within: the normalised affinity S, `(n, n)`.
-        start: the labels Y, one-hot, with zeros for nodes without one.
+        start: the labels Y, `(n, ..., K)`, one-hot, with zeros for nodes without one.
         alpha: how much a node takes from its neighbours.
 
     Returns:
         Rows that sum to 1; equal shares where no label arrives.
     """
-    mass = start
+    flat: npt.NDArray[np.float32] = start.reshape(len(start), -1)
+    mass = flat
     for _ in range(ITERATIONS):
-        update = alpha * (within @ mass) + (1 - alpha) * start
+        update = alpha * (within @ mass) + (1 - alpha) * flat
         moved = np.abs(update - mass).max()
         mass = update
         if moved < 1e-4:
             break
-    total = mass.sum(1, keepdims=True)
-    shares = np.full_like(mass, 1 / mass.shape[1])
-    np.divide(mass, total, out=shares, where=total > TINY)
+    result: npt.NDArray[np.float32] = mass.reshape(start.shape)
+    total = np.sum(result, axis=-1, keepdims=True)
+    shares: npt.NDArray[np.float32] = np.full_like(result, 1 / start.shape[-1])
+    np.divide(result, total, out=shares, where=total > TINY)
     return shares
 
 
@@ -97,16 +110,18 @@ class NeighbourGraph(Graph):
     """
 
     name = "nearest neighbours"
+    alphas = (0.9, 0.99)
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, metric: str = "euclidean") -> None:
         from sklearn.neighbors import NearestNeighbors
 
+        self.metric = metric
         self.rows = sample(problem, int((GRAPH_COST / problem.x.shape[1]) ** 0.5))
         most = min(max(NEIGHBOURS), len(self.rows) - 1)
         self.settings = tuple(sorted({float(min(k, most)) for k in NEIGHBOURS}))
-        search = NearestNeighbors(n_neighbors=most).fit(problem.x[self.rows])
+        search = NearestNeighbors(n_neighbors=most).fit(_directed(problem.x[self.rows], metric))
         self.distance, self.index = search.kneighbors()
-        self.test_distance, self.test_index = search.kneighbors(problem.x_test)
+        self.test_distance, self.test_index = search.kneighbors(_directed(problem.x_test, metric))
 
     def within(self, setting: float) -> Any:
         """Normalised affinity of the nodes, sparse."""
@@ -140,12 +155,14 @@ class KernelGraph(Graph):
 
     name = "Gaussian kernel"
     settings = WIDTHS
+    alphas = (0.5, 0.9, 0.99)
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, metric: str = "euclidean") -> None:
         from sklearn.metrics.pairwise import euclidean_distances
 
+        self.metric = metric
         self.rows = sample(problem, DENSE_ROWS)
-        self.x, self.x_test = problem.x[self.rows], problem.x_test
+        self.x, self.x_test = _directed(problem.x[self.rows], metric), _directed(problem.x_test, metric)
         self.between = euclidean_distances(self.x, squared=True)
         self.median = max(float(np.median(self.between)), TINY)
 
@@ -170,6 +187,13 @@ class KernelGraph(Graph):
             weight = np.exp(-setting / self.median * distance)
             result[part] = (weight @ shares) / weight.sum(1, keepdims=True)
         return result
+
+
+def _directed(x: npt.NDArray[np.float32], metric: str) -> npt.NDArray[np.float32]:
+    """Rows of length 1 for the cosine, which orders them as the distance between such rows does."""
+    if metric == "euclidean":
+        return x
+    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), TINY))
 
 
 def sample(problem: Problem, most: int) -> Index:

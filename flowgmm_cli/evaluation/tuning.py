@@ -89,7 +89,7 @@ def stratified_folds(labels: IntArray, folds: int, *, rng: np.random.Generator) 
 
 def choose(
     candidates: Iterable[Candidate],
-    predict: Callable[[Candidate, npt.NDArray[np.intp], npt.NDArray[np.intp]], FloatArray],
+    predict: Callable[[Candidate], FloatArray],
     problem: Problem,
     *,
     default: Candidate,
@@ -98,7 +98,7 @@ def choose(
 
     Args:
         candidates: settings to try.
-        predict: `predict(candidate, fitted_on, held_out)`, the probabilities `(len(held_out), K)`.
+        predict: probabilities of the held-out rows, `(n, K)`, split after split; see `split_by_split`.
         problem: rows and folds.
         default: what to take where cross-validation is impossible.
     """
@@ -107,8 +107,19 @@ def choose(
         return default
     truth = problem.labels[np.concatenate([held_out for _, held_out in problem.splits])]
     for candidate in candidates:
-        log_p = log_probabilities(np.concatenate([predict(candidate, *split) for split in problem.splits]))
+        log_p = log_probabilities(predict(candidate))
         score = (float((log_p.argmax(1) == truth).mean()), -nll(log_p, truth))
         if score > best_score:
             best, best_score = candidate, score
     return best
+
+
+def split_by_split(
+    predict: Callable[[Candidate, npt.NDArray[np.intp], npt.NDArray[np.intp]], FloatArray], problem: Problem
+) -> Callable[[Candidate], FloatArray]:
+    """Turn `predict(candidate, fitted_on, held_out)` into what `choose` asks for."""
+
+    def held_out(candidate: Candidate) -> FloatArray:
+        return np.concatenate([predict(candidate, *split) for split in problem.splits])
+
+    return held_out

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from flowgmm_cli.plugins.registry import Registry
+if TYPE_CHECKING:  # so that completion, which needs names only, stays fast
+    from flowgmm_cli.plugins.registry import Registry
 
 
 @dataclass(frozen=True)

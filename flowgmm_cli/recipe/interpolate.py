@@ -7,6 +7,7 @@ text both are inserted as text.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 
@@ -21,7 +22,7 @@ _KEY = re.compile(r"\w+(?:\.\w+)*")
 
 
 class _UnresolvedError(Exception):
-    """A reference has no value; the message says why."""
+    """A reference has no value; the message says why, and is empty once it has been noted."""
 
 
 class Interpolation:
@@ -33,7 +34,8 @@ class Interpolation:
         environ: the environment variables.
 
     Attributes:
-        problems: references without a value.
+        problems: references without a value, each where it stands and not where it is used.
+        failed: the paths of all values that could not be resolved.
         env: names of the variables whose values went in.
     """
 
@@ -42,6 +44,7 @@ class Interpolation:
         self.layout = layout
         self.environ = environ
         self.problems: list[Problem] = []
+        self.failed: set[Path] = set()
         self.env: set[str] = set()
         self._active: list[tuple[Node, Path]] = []
         self._done: set[int] = set()  # ids of nodes that are resolved or failed; the tree keeps them alive
@@ -49,12 +52,12 @@ class Interpolation:
     def run(self) -> None:
         """Resolve every string of the tree."""
         for path, node in list(self.root.walk()):
-            try:
+            with contextlib.suppress(_UnresolvedError):  # noted already
                 self._resolve(node, path)
-            except _UnresolvedError as error:
-                self.problems.append(Problem(path, str(error), node.mark, node.replaced))
 
     def _resolve(self, node: Node, path: Path) -> None:
+        if path in self.failed:
+            raise _UnresolvedError
         if id(node) in self._done:
             return
         if any(node is active for active, _ in self._active):
@@ -64,6 +67,11 @@ class Interpolation:
         try:
             if isinstance(node.value, str) and "${" in node.value:
                 self._substitute(node, node.value)
+        except _UnresolvedError as error:
+            if str(error):
+                self.problems.append(Problem(path, str(error), node.mark, node.replaced))
+            self.failed.add(path)
+            raise _UnresolvedError from error
         finally:
             self._active.pop()
             self._done.add(id(node))
@@ -99,14 +107,15 @@ class Interpolation:
             raise _UnresolvedError(
                 f"cannot read `${{{body}}}`; write ${{env:NAME}}, ${{env:NAME:-default}} or ${{section.key}}"
             )
-        path: Path = tuple(body.split("."))
         node = self.root
-        for depth in range(1, len(path) + 1):
-            self.layout.write_default(path[:depth])
-            child = node.child(path[depth - 1])
+        path: Path = ()
+        for part in body.split("."):
+            path = (*path, int(part) if isinstance(node.value, list) and part.isdecimal() else part)
+            self.layout.write_default(path)
+            child = node.child(path[-1])
             if child is None:
                 raise _UnresolvedError(f"`${{{body}}}` refers to a key that the recipe does not have")
-            self._resolve(child, path[:depth])
+            self._resolve(child, path)
             node = child
         for below, child in list(node.walk(path)):
             self._resolve(child, below)

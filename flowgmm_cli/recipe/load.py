@@ -13,6 +13,7 @@ from flowgmm_cli.plugins.registry import Registry
 from flowgmm_cli.recipe.bundled import bundled_recipes
 from flowgmm_cli.recipe.interpolate import Interpolation
 from flowgmm_cli.recipe.layout import Layout
+from flowgmm_cli.recipe.node import Path as KeyPath
 from flowgmm_cli.recipe.node import describe
 from flowgmm_cli.recipe.overrides import apply_overrides
 from flowgmm_cli.recipe.problems import Problem, raise_problems
@@ -57,9 +58,7 @@ def load_resolved(path: str | Path, *, registry: Registry | None = None) -> Reci
     return _parse(read_text(file), file, (), registry or plugins.registry(), None)
 
 
-def parse_resolved(
-    values: Mapping[str, object], source: str, *, registry: Registry | None = None
-) -> Recipe:
+def parse_resolved(values: Mapping[str, object], source: str, *, registry: Registry | None = None) -> Recipe:
     """Validate plain values as `Recipe.to_dict` gives them; `source` names their place in messages.
 
     Raises:
@@ -89,7 +88,11 @@ def find_recipe(name_or_path: str, registry: Registry) -> Path:
         return short[0].path
     if path.suffix in (".yaml", ".yml") or "/" in name_or_path or os.sep in name_or_path:
         same = next((name for name in (path.stem, f"paper/{path.stem}") if name in recipes), None)
-        hint = f"a bundled recipe has this name: write `{same}`" if same else "`flowgmm recipes list`"
+        hint = (
+            f"a bundled recipe has this name: write `{same}`"
+            if same
+            else "`flowgmm recipes list` shows the bundled ones"
+        )
         raise RecipeError(f"there is no file {name_or_path}", hint=hint)
     raise RecipeError(
         f"there is no file and no bundled recipe `{name_or_path}`{did_you_mean(name_or_path, recipes)}",
@@ -130,16 +133,16 @@ def _parse(
     layout = Layout(root, registry)
     notes = apply_overrides(root, words, layout)
     unresolved: list[Problem] = []
+    failed: set[KeyPath] = set()
     env: set[str] = set()
     if environ is not None:
         interpolation = Interpolation(root, layout, environ)
         interpolation.run()
-        unresolved, env = interpolation.problems, interpolation.env
+        unresolved, failed, env = interpolation.problems, interpolation.failed, interpolation.env
     validator = Validator(registry)
     model = validator.recipe(root)
     # what has no value cannot have the right type either: one message is enough
-    paths = {problem.path for problem in unresolved}
-    raise_problems([*unresolved, *(one for one in validator.problems if one.path not in paths)], source)
+    raise_problems([*unresolved, *(one for one in validator.problems if one.path not in failed)], source)
     if model is None:
         raise RecipeError(f"{source} is invalid")
     return Recipe(

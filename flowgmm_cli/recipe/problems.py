@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from flowgmm_cli.errors import FlowgmmError, PluginError, RecipeError
 from flowgmm_cli.recipe.node import Mark, Node, Path, describe, dotted
 
+_HINT = (
+    "`flowgmm recipes schema` has every key with its values; `flowgmm plugins describe NAME` a component's"
+)
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -65,7 +69,7 @@ def raise_problems(problems: Sequence[Problem], source: str) -> None:
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     lines = ["  ".join([row[0].ljust(widths[0]), row[1].ljust(widths[1]), row[2]]) for row in rows]
     details = [line if widths[0] else line.strip() for line in lines]
-    hint = next((one.hint for one in ordered if one.hint), None)
+    hint = next((one.hint for one in ordered if one.hint), _HINT)
     causes = [one.cause for one in ordered if one.cause is not None]
     if len(causes) < len(ordered):
         count = "1 problem" if len(ordered) == 1 else f"{len(ordered)} problems"

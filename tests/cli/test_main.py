@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from flowgmm_cli import errors
+from flowgmm_cli.cli import recipes
+
+
+def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    """Make `flowgmm recipes schema` end in an error."""
+
+    def broken(*args: Any, **kwargs: Any) -> None:
+        raise error
+
+    from flowgmm_cli.recipe import json_schema
+
+    monkeypatch.setattr(json_schema, "recipe_schema", broken)
+    assert recipes.schema is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (errors.RunFailedError, 1), (errors.UsageError, 2), (errors.RecipeError, 3), (errors.PluginError, 4),
+        (errors.DataError, 5), (errors.RunError, 6), (errors.GateError, 7), (errors.InterruptedRunError, 130),
+    ],
+)  # fmt: skip
+def test_every_error_has_its_exit_code(
+    flowgmm: Any, monkeypatch: pytest.MonkeyPatch, kind: type[errors.FlowgmmError], code: int
+) -> None:
+    fail_with(monkeypatch, kind("it [broke]", details=["first", "second"], hint="type this"))
+    outcome = flowgmm("recipes", "schema")
+    assert (outcome.code, outcome.out) == (code, "")
+    assert outcome.err == "error: it [broke]\n  first\n  second\n\nhint: type this\n"
+
+
+def test_a_bug_says_that_it_is_one(flowgmm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_with(monkeypatch, ZeroDivisionError("nothing"))
+    outcome = flowgmm("recipes", "schema")
+    assert outcome.code == 1
+    assert outcome.err.startswith("error: ZeroDivisionError: nothing\n")
+    assert "this is a bug" in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize(("words", "variable"), [(("--verbose",), ""), ((), "1")])
+def test_the_traceback_is_shown_on_request(
+    flowgmm: Any, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], variable: str
+) -> None:
+    monkeypatch.setenv("FLOWGMM_TRACEBACK", variable)
+    fail_with(monkeypatch, ZeroDivisionError("nothing"))
+    assert "Traceback (most recent call last)" in flowgmm("recipes", "schema", *words).err
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_no_bug(flowgmm: Any, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    fail_with(monkeypatch, OSError(code, "full", "/x/y"))
+    outcome = flowgmm("recipes", "schema")
+    assert outcome.code == 1
+    assert outcome.err.startswith("error: the disk is full while writing /x/y\n")
+
+
+def test_an_interrupt_is_130(flowgmm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_with(monkeypatch, KeyboardInterrupt())
+    outcome = flowgmm("recipes", "schema")
+    assert outcome.code == 130
+    assert "Traceback" not in outcome.err
+
+
+def test_memory_that_runs_out_is_no_bug(flowgmm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_with(monkeypatch, MemoryError())
+    outcome = flowgmm("recipes", "schema")
+    assert outcome.code == 1
+    assert "out of memory" in outcome.err
+    assert "bug" not in outcome.err
+
+
+def test_usage_errors_are_2_and_suggest(flowgmm: Any) -> None:
+    outcome = flowgmm("recipe")
+    assert outcome.code == 2
+    assert "recipes" in outcome.err
+
+
+def test_the_version_is_printed(flowgmm: Any) -> None:
+    outcome = flowgmm("--version")
+    assert outcome.code == 0
+    assert outcome.out.startswith("flowgmm 0.")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="POSIX pipes")
+def test_a_reader_that_stops_early_is_no_failure() -> None:
+    command = f"{sys.executable} -m flowgmm_cli recipes schema | head -c 10; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout) == 10
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")  # noqa: PTH110
+def test_a_full_stdout_is_a_failure() -> None:
+    command = f"{sys.executable} -m flowgmm_cli recipes schema > /dev/full"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "the disk is full" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr

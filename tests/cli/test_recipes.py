@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowgmm_cli.recipe.bundled import bundled_folder
+
+GOOD = """\
+# moons.yaml — two moons
+version: 1
+data: {use: sklearn, name: two_moons, labels: {count: 10}}
+train: {lr: 3e-4}
+"""
+
+
+@pytest.fixture
+def good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    Path("moons.yaml").write_text(GOOD, encoding="utf-8")
+    return Path("moons.yaml")
+
+
+def bundled_names() -> list[str]:
+    folder = bundled_folder()
+    assert folder is not None
+    return sorted(file.relative_to(folder).with_suffix("").as_posix() for file in folder.rglob("*.yaml"))
+
+
+def test_every_bundled_recipe_is_listed_with_a_summary(flowgmm: Any) -> None:
+    rows = json.loads(flowgmm("recipes", "list", "--json").out)["recipes"]
+    assert sorted(row["name"] for row in rows) == bundled_names()
+    assert all(row["summary"] for row in rows)
+    text = flowgmm("recipes", "list")
+    assert text.code == 0
+    assert [line.split()[0] for line in text.out.splitlines()[1:]] == [row["name"] for row in rows]
+
+
+@pytest.mark.parametrize("name", bundled_names())
+def test_every_bundled_recipe_is_valid(flowgmm: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = bundled_folder()
+    assert folder is not None
+    text = (folder / f"{name}.yaml").read_text(encoding="utf-8")
+    for variable in re.findall(r"\$\{env:(\w+)\}", text):
+        monkeypatch.setenv(variable, "x")
+    words = [
+        word for word in ("data.path=x.csv", "data.label=y", "data.text=t")
+        if name in ("csv", "text") and not (name == "csv" and word.startswith("data.text"))
+    ]  # fmt: skip
+    outcome = flowgmm("recipes", "check", name, *words)
+    assert (outcome.code, outcome.out) == (0, f"ok  {name}\n"), outcome.err
+
+
+def test_show_prints_the_file_as_it_is(flowgmm: Any, good: Path) -> None:
+    outcome = flowgmm("recipes", "show", "moons.yaml")
+    assert (outcome.code, outcome.out, outcome.err) == (0, GOOD, "")
+
+
+def test_show_resolved_can_be_trained_as_it_is(flowgmm: Any, good: Path) -> None:
+    outcome = flowgmm("recipes", "show", "moons.yaml", "train.epochs=3", "--resolved")
+    assert outcome.code == 0
+    Path("resolved.yaml").write_text(outcome.out, encoding="utf-8")
+    assert flowgmm("recipes", "show", "resolved.yaml", "--resolved").out == outcome.out
+    recipe = json.loads(flowgmm("recipes", "show", "resolved.yaml", "--json").out)["recipe"]
+    assert (recipe["train"]["epochs"], recipe["train"]["lr"]) == (3, 3e-4)
+
+
+def test_show_with_overrides_needs_resolved(flowgmm: Any, good: Path) -> None:
+    outcome = flowgmm("recipes", "show", "moons.yaml", "train.epochs=3")
+    assert outcome.code == 2
+    assert "--resolved" in outcome.err
+
+
+def test_notes_about_overrides_go_to_stderr(flowgmm: Any, good: Path) -> None:
+    words = (
+        "moons.yaml",
+        "regularisers=[{use: consistency, ramp_epochs: 1}]",
+        "data.use=arrays",
+        "data.path=x.npz",
+    )
+    outcome = flowgmm("recipes", "show", *words, "--resolved")
+    assert outcome.code == 0
+    assert "data is now arrays: dropped name, set in the recipe for sklearn" in outcome.err
+    assert "dropped" not in flowgmm("recipes", "show", *words, "--resolved", "--quiet").err
+
+
+def test_copy_keeps_comments_and_never_overwrites(flowgmm: Any, good: Path) -> None:
+    assert flowgmm("recipes", "copy", "moons.yaml", "mine.yaml").out == "mine.yaml\n"
+    assert Path("mine.yaml").read_text(encoding="utf-8") == GOOD
+    Path("mine.yaml").write_text("changed", encoding="utf-8")
+    outcome = flowgmm("recipes", "copy", "moons.yaml", "mine.yaml")
+    assert outcome.code == 2
+    assert "hint: name another file, or replace it with --force" in outcome.err
+    assert Path("mine.yaml").read_text(encoding="utf-8") == "changed"
+    assert flowgmm("recipes", "copy", "moons.yaml", "mine.yaml", "--force").code == 0
+    assert Path("mine.yaml").read_text(encoding="utf-8") == GOOD
+
+
+def test_copy_into_a_folder_and_nowhere(flowgmm: Any, good: Path) -> None:
+    Path("sub").mkdir()
+    assert flowgmm("recipes", "copy", "moons.yaml", "sub").out == f"{Path('sub', 'moons.yaml')}\n"
+    outcome = flowgmm("recipes", "copy", "moons.yaml", "missing/x.yaml")
+    assert outcome.code == 2
+    assert "cannot be written" in outcome.err
+
+
+ERRORS = [
+    (("flow.layer=9",), 3, ["flow.layer", "unknown key for realnvp", "from the command line", "known keys"]),
+    (("train.lr=fast",), 3, ['expected a number above 0, got the string "fast"', "at line 4"]),
+    (("train.lr=fast", "train.epochs=0"), 3, ["2 problems", "train.lr", "train.epochs"]),
+    (("train.epochs!",), 3, ["does not have"]),
+    (("train.epoch!",), 3, ["does not have"]),
+    (("flow.use=realnpv",), 4, ["unknown flow `realnpv`; did you mean `realnvp`?", "hint: "]),
+]
+
+
+@pytest.mark.parametrize(("words", "code", "parts"), ERRORS)
+def test_errors_have_their_code_and_say_what_to_do(
+    flowgmm: Any, good: Path, words: tuple[str, ...], code: int, parts: list[str]
+) -> None:
+    outcome = flowgmm("recipes", "check", "moons.yaml", *words)
+    assert outcome.code == code
+    assert outcome.out == ""
+    assert outcome.err.startswith("error: ")
+    assert "Traceback" not in outcome.err
+    for part in parts:
+        assert part in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "part"),
+    [
+        (
+            "version: 1\ndata: {use: sklearn, name: digits}\ntrain: {lr: 1, lr: 2}\n",
+            3,
+            "x.yaml:3:16  `lr` is given twice",
+        ),
+        ("version: 1\ndata: {use: sklearn, name: digits}\ntrain: {lr: fast}\nzz: 1\n", 3, "x.yaml:4  zz"),
+        ("version: 1\ndata: {use: sklearn, name: digits}\nflow: {use: realnpv}\n", 4, "x.yaml:3  flow.use"),
+        ("a: [", 3, "x.yaml:1:5"),
+    ],
+)
+def test_problems_in_the_file_have_their_line(
+    flowgmm: Any, good: Path, text: str, code: int, part: str
+) -> None:
+    Path("x.yaml").write_text(text, encoding="utf-8")
+    outcome = flowgmm("recipes", "check", "x.yaml")
+    assert outcome.code == code
+    assert part in outcome.err
+
+
+def test_a_missing_file_hints_at_the_bundled_recipe(flowgmm: Any, good: Path) -> None:
+    name = bundled_names()[0]
+    outcome = flowgmm("recipes", "check", f"{name}.yaml")
+    assert outcome.code == 3
+    assert f"error: there is no file {name}.yaml" in outcome.err
+    assert f"write `{name}`" in outcome.err
+
+
+def test_several_recipes_are_all_checked(flowgmm: Any, good: Path) -> None:
+    Path("bad.yaml").write_text("version: 1\n", encoding="utf-8")
+    outcome = flowgmm("recipes", "check", "bad.yaml", "moons.yaml", "missing.yaml")
+    assert outcome.code == 3
+    assert outcome.out == "ok  moons.yaml\n"
+    assert "bad.yaml:1  data  is required" in outcome.err
+    assert "missing.yaml" in outcome.err
+
+
+def test_check_as_json(flowgmm: Any, good: Path) -> None:
+    Path("bad.yaml").write_text("version: 1\n", encoding="utf-8")
+    outcome = flowgmm("recipes", "check", "moons.yaml", "bad.yaml", "--json")
+    value = json.loads(outcome.out)
+    assert outcome.code == 3
+    assert value["schema"] == "flowgmm/recipes-check/1"
+    assert [row["ok"] for row in value["recipes"]] == [True, False]
+    assert "data" in value["recipes"][1]["problems"][0]
+
+
+def test_check_needs_a_recipe(flowgmm: Any) -> None:
+    assert flowgmm("recipes", "check", "train.epochs=3").code == 2
+
+
+def test_the_schema_is_json_and_can_be_saved(flowgmm: Any, good: Path) -> None:
+    value = json.loads(flowgmm("recipes", "schema").out)
+    assert set(value["properties"]) >= {"version", "data", "flow", "train", "run"}
+    assert flowgmm("recipes", "schema", "--save", "s.json").out == "s.json\n"
+    assert json.loads(Path("s.json").read_text(encoding="utf-8")) == value
+    assert flowgmm("recipes", "schema", "--save", "missing/s.json").code == 2
+
+
+def test_markup_in_names_is_shown_as_it_is(flowgmm: Any, good: Path) -> None:
+    outcome = flowgmm("recipes", "check", "[bold]x[/bold].yaml")
+    assert "[bold]x[/bold].yaml" in outcome.err

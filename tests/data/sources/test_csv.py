@@ -1,0 +1,264 @@
+import json
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pandas as pd
+import pytest
+
+from flowgmm_cli.api import LabelsConfig
+from flowgmm_cli.data.sources.csv import build
+from flowgmm_cli.data.specs import CsvConfig
+from flowgmm_cli.errors import DataError, RecipeError
+
+HARD = """\
+\ufeffid,text,label,größe,const,empty,land,"odd, name"
+a,"Hé said ""hi""
+on two lines",Spörts,1.5,7,,NA,1
+b,,日本,,7,,DE,
+c,plain,, inf ,7,,null,3
+d,"comma, here",Spörts,-2e-3,7,,,NaN
+"""
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(content, name="my träin [1]*.csv"):
+        folder = tmp_path / "a folder"
+        folder.mkdir(exist_ok=True)
+        path = folder / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return str(path)
+
+    return write
+
+
+def load(context, path, label="label", **parameters):
+    return build(CsvConfig(path=path, label=label, **parameters), context).load()
+
+
+def kinds(data):
+    return {column.name: column.kind for column in data.columns}
+
+
+def train(data):
+    return data.splits["train"]
+
+
+def test_a_hard_file_is_read_cell_by_cell(context, write):
+    data = load(context, write(HARD), id="id", drop=["text"])
+    rows = train(data)
+    assert data.class_names == ("Spörts", "日本")
+    assert rows.labels.tolist() == [0, 1, -1, 0]
+    assert rows.ids.tolist() == ["a", "b", "c", "d"]
+    assert kinds(data) == {
+        "größe": "numeric",
+        "const": "numeric",
+        "empty": "numeric",
+        "land": "category",
+        "odd, name": "numeric",
+    }
+    assert np.array_equal(rows.columns["größe"], [1.5, np.nan, np.inf, -2e-3], equal_nan=True)
+    assert rows.columns["land"].tolist() == ["NA", "DE", "null", None]
+    assert np.isnan(rows.columns["empty"]).all()
+
+
+def test_a_text_column_keeps_its_empty_text_and_stands_alone(context, write):
+    data = load(context, write(HARD), text="text")
+    assert kinds(data) == {"text": "text"}
+    assert train(data).columns["text"].tolist() == [
+        'Hé said "hi"\non two lines',
+        "",
+        "plain",
+        "comma, here",
+    ]
+    assert "größe" in data.notes[0]
+
+
+def test_texts_are_joined_and_features_stand_beside_them(context, write):
+    data = load(context, write(HARD), text=["text", "land"], features=["größe"])
+    assert kinds(data) == {"text": "text", "größe": "numeric"}
+    assert train(data).columns["text"].tolist()[2] == "plain\nnull"
+
+
+def test_nothing_is_written_beside_the_file(context, write):
+    path = Path(write(HARD))
+    load(context, str(path), drop=["text"])
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("suffix", ["tsv", "parquet", "jsonl"])
+def test_other_formats_give_the_same_rows(context, write, tmp_path, suffix):
+    frame = pd.DataFrame({"x": [1.5, None, 3], "c": ["u", "v", None], "label": ["no", None, "yes"]})
+    path = tmp_path / f"t.{suffix}"
+    if suffix == "tsv":
+        frame.to_csv(path, sep="\t", index=False)
+    elif suffix == "parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_json(path, orient="records", lines=True)
+    data = load(context, str(path))
+    assert kinds(data) == {"x": "numeric", "c": "category"}
+    assert data.class_names == ("no", "yes")
+    assert train(data).labels.tolist() == [0, -1, 1]
+    assert np.array_equal(train(data).columns["x"], [1.5, np.nan, 3], equal_nan=True)
+    assert train(data).columns["c"].tolist() == ["u", "v", None]
+
+
+def test_integer_labels_stay_as_they_are_and_sort_by_value(context, write, tmp_path):
+    data = load(context, write("x,label\n1,10\n2,9\n3,\n4,9\n"))
+    assert data.class_names == ("9", "10")
+    pd.DataFrame({"x": [1, 2, 3], "label": [0, None, 1]}).to_parquet(tmp_path / "t.parquet")
+    assert load(context, str(tmp_path / "t.parquet")).class_names == ("0", "1")
+
+
+def test_minus_one_is_a_class_like_any_other(context, write):
+    assert load(context, write("x,label\n1,-1\n2,1\n")).class_names == ("-1", "1")
+
+
+def test_class_names_inside_a_parquet_file_are_used(context, tmp_path):
+    features = datasets.Features(
+        {"x": datasets.Value("int64"), "label": datasets.ClassLabel(names=["b", "a"])}
+    )
+    rows = datasets.Dataset.from_dict({"x": [1, 2, 3], "label": [0, 1, -1]}, features=features)
+    rows.to_parquet(str(tmp_path / "t.parquet"))
+    data = load(context, str(tmp_path / "t.parquet"))
+    assert data.class_names == ("a", "b")
+    assert train(data).labels.tolist() == [1, 0, -1]
+
+
+def test_lists_of_numbers_are_a_vector(context, write):
+    lines = [{"v": [1, 2], "label": "a"}, {"v": [3.5, 4], "label": "b"}]
+    data = load(context, write("\n".join(map(json.dumps, lines)), "t.jsonl"))
+    assert data.columns[0].shape == (2,)
+    assert train(data).columns["v"].tolist() == [[1, 2], [3.5, 4]]
+
+
+def test_json_lines_of_mixed_types_are_strings(context, write):
+    content = '{"x": 1, "label": "a"}\n{"x": "2", "label": 7}\n{"x": null, "label": null}\n'
+    data = load(context, write(content, "t.jsonl"))
+    assert data.class_names == ("7", "a")
+    assert np.array_equal(train(data).columns["x"], [1, 2, np.nan], equal_nan=True)
+
+
+def test_files_without_rows(context, write, tmp_path):
+    pd.DataFrame({"x": [1.0], "label": ["a"]}).iloc[:0].to_parquet(tmp_path / "t.parquet")
+    for path in (str(tmp_path / "t.parquet"), write("\n\n", "t.jsonl"), write("x,label\n")):
+        with pytest.raises(DataError, match="has no rows"):
+            load(context, path)
+
+
+def test_short_lines_blank_lines_and_a_trailing_delimiter(context, write):
+    data = load(context, write("\nx,y,label,\n1,2,a,\n\n3\n"))
+    assert kinds(data) == {"x": "numeric", "y": "numeric"}
+    assert train(data).columns["x"].tolist() == [1, 3]
+    assert np.isnan(train(data).columns["y"]).tolist() == [False, True]
+    assert train(data).labels.tolist() == [0, -1]
+    assert "is empty" in data.notes[0]
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_the_delimiter_is_taken_from_the_header(context, write, separator):
+    content = "x,label\n1,a\n2,b\n".replace(",", separator)
+    data = load(context, write(content))
+    assert kinds(data) == {"x": "numeric"}
+    assert kinds(load(context, write(content), delimiter=separator)) == {"x": "numeric"}
+
+
+def test_numbers_can_be_categories_and_columns_can_be_left_out(context, write):
+    data = load(context, write("zip,x,y,label\n01,1,1,a\n10,2,2,b\n"), categorical=["zip"], drop=["y"])
+    assert kinds(data) == {"zip": "category", "x": "numeric"}
+    assert train(data).columns["zip"].tolist() == ["01", "10"]
+
+
+def test_the_index_that_pandas_writes_is_no_input(context, tmp_path):
+    path = tmp_path / "t.csv"
+    pd.DataFrame({"x": [4.0, 2.0, 8.0], "label": ["a", "b", "a"]}).to_csv(path)
+    data = load(context, str(path))
+    assert kinds(data) == {"x": "numeric"}
+    assert "only counts rows" in data.notes[0]
+
+
+def test_test_columns_go_by_name_and_extra_ones_are_noted(context, write):
+    data = load(
+        context,
+        write("x,y,label\n1,2,a\n3,4,b\n"),
+        test_path=write("new,label,y,x\n0,b,20,10\n", "test.csv"),
+        val_path=write("y,x,label\n5,6,a\n", "val.csv"),
+    )
+    assert data.splits["test"].columns["x"].tolist() == [10]
+    assert data.splits["val"].columns["y"].tolist() == [5]
+    assert data.splits["test"].labels.tolist() == [1]
+    assert any("new" in note for note in data.notes)
+
+
+def test_the_column_that_marks_labelled_rows_is_no_input(context, write):
+    data = load(context, write("x,mine,label\n1,yes,a\n2,,b\n"), labels=LabelsConfig(column="mine"))
+    assert kinds(data) == {"x": "numeric"}
+    assert train(data).extras["mine"].tolist() == ["yes", None]
+
+
+LONG = "x,note,label\n" + "".join(f"{i},remark {i},{'ab'[i % 2]}\n" for i in range(100))
+TYPO = "x,label\n" + "".join(f"{'o1' if i == 41 else i / 7},{'ab'[i % 2]}\n" for i in range(100))
+
+
+@pytest.mark.parametrize(
+    ("content", "parameters", "words"),
+    [
+        ("x,Label\n1,a\n", {}, "did you mean `Label`"),
+        ("x,lable\n1,a\n", {}, "did you mean `lable`"),
+        (HARD, {"text": "txet"}, "did you mean `text`"),
+        (HARD, {"drop": ["cosnt"]}, "did you mean `const`"),
+        (HARD, {"features": ["nope"]}, "(data.features)"),
+        (LONG, {}, "`note` is neither numbers nor a few categories: it has 100 different values"),
+        (TYPO, {}, "`x` holds numbers but for 1 cells, the first in row 42: `o1`"),
+        ("", {}, "is empty"),
+        ("label\na\nb\n", {}, "no input column"),
+        ("x,x,label\n1,2,a\n", {}, "twice: x"),
+        ("x,label\n1,a\n2,b,c,d\n", {}, "cannot be read as csv"),
+        ("x,label\n1,a,EXTRA\n2,b,EXTRA\n", {}, "cannot be read as csv"),
+        ("x,label\n1,ä\n".encode("latin-1"), {}, "UTF-8"),
+        ("id,x,label\nq,1,a\nq,2,b\n", {"id": "id"}, "is `q` again in row 2"),
+        ("id,x,label\nq,1,a\n,2,b\n", {"id": "id"}, "is empty in row 2"),
+    ],
+)
+def test_what_is_wrong_is_said(context, write, content, parameters, words):
+    with pytest.raises(DataError) as caught:
+        load(context, write(content), **parameters)
+    assert words in caught.value.message
+
+
+def test_a_late_line_that_is_not_utf8_is_an_error_too(context, write):
+    content = b"x,label\n" + b"1,a\n" * 50_000 + b"2,\xe4\n"
+    with pytest.raises(DataError, match=r"cannot be read as csv.*utf-8"):
+        load(context, write(content))
+
+
+def test_a_test_file_must_fit_the_training_file(context, write):
+    path = write("x,c,label\n1,u,a\n3,v,b\n")
+    for content, words in [
+        ("x,c,label\nwhat,u,a\n", "is a number in the training file, but row 1 has `what`"),
+        ("x,label\n1,a\n", "no column `c`"),
+        ("x,c,lebel\n1,u,a\n", "did you mean `lebel`"),
+    ]:
+        with pytest.raises(DataError) as caught:
+            load(context, path, test_path=write(content, "test.csv"))
+        assert words in caught.value.message
+
+
+def test_the_label_cannot_be_an_input(context, write):
+    with pytest.raises(RecipeError, match="cannot be an input"):
+        load(context, write("x,label\n1,a\n"), features=["x", "label"])
+
+
+def test_files_that_are_not_there_or_of_another_type(context, write, tmp_path):
+    write("x,label\n1,a\n", "train.csv")
+    with pytest.raises(DataError, match=r"did you mean `train\.csv`"):
+        load(context, str(tmp_path / "a folder" / "trian.csv"))
+    with pytest.raises(DataError, match="is a folder"):
+        load(context, str(tmp_path))
+    with pytest.raises(DataError, match="cannot be read") as caught:
+        load(context, write("x", "t.xlsx"))
+    assert ".parquet" in caught.value.hint
+    with pytest.raises(DataError, match="cannot be read as parquet"):
+        load(context, write("no parquet", "t.parquet"))

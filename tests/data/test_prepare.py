@@ -1,0 +1,208 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load, save
+
+from flowgmm_cli.api import Column, LabelsConfig, Rows, SourceData, SplitConfig
+from flowgmm_cli.data import prepare
+from flowgmm_cli.data.prepare import Preprocessor, fit_preprocessor, load_rows
+from flowgmm_cli.errors import DataError
+
+
+@pytest.fixture
+def digits(component):
+    return component(
+        "data",
+        "sklearn",
+        name="digits",
+        labels=LabelsConfig(count=100),
+        transforms=[component("transform", "pca", dim=0.95), component("transform", "clip", limit=6.0)],
+    )
+
+
+@pytest.fixture
+def table(component, tmp_path):
+    """A csv with numbers, categories, text and holes."""
+    rng = np.random.default_rng(0)
+    lines = ["x,hole,colour,text,label"]
+    for row in range(120):
+        label = row % 3
+        hole = "" if row % 5 == 0 else f"{rng.normal():.4f}"
+        name = ["red", "blue", ""][rng.integers(3)]
+        text = ["ball goal", "vote law", "stock price"][label] if row != 7 else ""
+        lines.append(f"{rng.normal(label):.4f},{hole},{name},{text} {row},{'abc'[label] if row % 2 else ''}")
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(lines))
+    return component(
+        "data",
+        "csv",
+        path=str(path),
+        label="label",
+        text="text",
+        features=["x", "hole", "colour"],
+        encoder=component("encoder", "tfidf_svd", dim=8, min_df=1),
+        transforms=[component("transform", "quantile"), component("transform", "standardise")],
+    )
+
+
+def test_rows_come_divided_with_labels_hidden(digits, context):
+    rows = load_rows(digits, context)
+    assert (rows.train.labels >= 0).sum() == 100
+    assert (rows.val.labels == -1).all()
+    assert (rows.test.labels >= 0).all()
+    assert not rows.val_labels
+    assert len(rows.train) + len(rows.val) + len(rows.test) == 1797
+
+
+def test_the_fingerprint_follows_what_may_be_seen(component, context):
+    def of(**parameters):
+        return load_rows(component("data", "sklearn", name="two_moons", **parameters), context).fingerprint
+
+    base = of()
+    assert base == of()
+    assert base == of(transforms=[])
+    assert len({base, of(seed=1), of(labels=LabelsConfig(per_class=3)), of(split=SplitConfig(seed=1))}) == 4
+
+
+def test_tensors_have_the_promised_types(digits, context):
+    rows = load_rows(digits, context)
+    preprocessor = fit_preprocessor(rows, digits, context)
+    split = preprocessor.apply(rows.train, context)
+    assert split.x.dtype == torch.float32
+    assert split.x.shape == (len(rows.train), preprocessor.dim)
+    assert split.log_det.dtype == torch.float64
+    assert split.labels.dtype == torch.int64
+    assert split.labels.tolist() == rows.train.labels.tolist()
+    assert split.ids.tolist() == rows.train.ids.tolist()
+    assert len(split) == len(rows.train)
+
+
+def test_everything_is_fitted_on_training_rows_alone(digits, table, context):
+    for data in (digits, table):
+        rows = load_rows(data, context)
+        columns = {
+            name: np.full_like(cells, "foreign words" if cells.dtype == object else 1e9)
+            for name, cells in rows.test.columns.items()
+        }
+        poisoned = replace(rows, test=replace(rows.test, columns=columns), val=None)
+        one, two = (fit_preprocessor(some, data, context) for some in (rows, poisoned))
+        assert torch.equal(one.apply(rows.train, context).x, two.apply(rows.train, context).x)
+
+
+def test_hidden_labels_cannot_matter(table, context):
+    rows = load_rows(table, context)
+    other = replace(rows, train=replace(rows.train, labels=np.full_like(rows.train.labels, -1)))
+    one, two = (fit_preprocessor(some, table, context) for some in (rows, other))
+    assert torch.equal(one.apply(rows.train, context).x, two.apply(rows.train, context).x)
+
+
+def test_state_survives_json_and_safetensors(digits, table, context):
+    for data in (digits, table):
+        rows = load_rows(data, context)
+        old = fit_preprocessor(rows, data, context)
+        values, arrays = old.state()
+        values, arrays = json.loads(json.dumps(values)), load(save(arrays))
+        new = Preprocessor.from_state(values, arrays, data=data, context=context)
+        for split in (rows.train, rows.val, rows.test):
+            one, two = old.apply(split, context), new.apply(split, context)
+            assert torch.equal(one.x, two.x)
+            assert torch.equal(one.log_det, two.log_det)
+        assert (new.dim, new.notes, new.inexact) == (old.dim, old.notes, old.inexact)
+
+
+def test_log_det_is_the_sum_over_all_transforms(component, context):
+    data = component(
+        "data",
+        "sklearn",
+        name="pinwheel",
+        transforms=[component("transform", name) for name in ("standardise", "quantile", "pca", "scale")],
+    )
+    rows = load_rows(data, context)
+    preprocessor = fit_preprocessor(rows, data, context)
+    assert preprocessor.exact
+    split = preprocessor.apply(rows.test.take(np.arange(5)), context)
+    features = torch.from_numpy(preprocessor.featuriser.transform(rows.test.take(np.arange(5)), context))
+    for row, log_det in zip(features, split.log_det, strict=True):
+        jacobian = torch.autograd.functional.jacobian(
+            lambda one: preprocessor.transforms(one[None])[0][0], row
+        )
+        assert torch.linalg.slogdet(jacobian)[1].item() == pytest.approx(log_det.item())
+
+
+def test_what_makes_the_density_inexact_is_listed(table, digits, context):
+    of_table = fit_preprocessor(load_rows(table, context), table, context).inexact
+    of_digits = fit_preprocessor(load_rows(digits, context), digits, context).inexact
+    assert [
+        word for word in ("texts", "filled in", "categories") if any(word in one for one in of_table)
+    ] == [
+        "texts",
+        "filled in",
+        "categories",
+    ]
+    assert any("pca keeps" in one for one in of_digits)
+    assert any("clip" in one for one in of_digits)
+
+
+def test_no_transforms_leave_the_features_as_they_are(component, context):
+    data = component("data", "sklearn", name="two_moons", transforms=[])
+    rows = load_rows(data, context)
+    preprocessor = fit_preprocessor(rows, data, context)
+    split = preprocessor.apply(rows.test, context)
+    assert preprocessor.dim == 2
+    assert split.x[:, 0].tolist() == rows.test.columns["x1"].astype(np.float32).tolist()
+    assert (split.log_det == 0).all()
+
+
+def test_no_rows_give_empty_tensors(digits, context):
+    rows = load_rows(digits, context)
+    preprocessor = fit_preprocessor(rows, digits, context)
+    split = preprocessor.apply(rows.test.take(np.arange(0)), context)
+    assert split.x.shape == (0, preprocessor.dim)
+
+
+def test_values_beyond_float32_are_an_error(component, context):
+    data = component("data", "sklearn", name="two_moons", transforms=[])
+    rows = load_rows(data, context)
+    preprocessor = fit_preprocessor(rows, data, context)
+    far = replace(rows.test, columns={name: cells * 1e300 for name, cells in rows.test.columns.items()})
+    with pytest.raises(DataError, match="too large"):
+        preprocessor.apply(far, context)
+
+
+@pytest.mark.parametrize(
+    ("labels", "ids", "words"),
+    [([0, 1, 0], ["a"], "differ in length"), ([], [], "no rows"), ([0, 5], ["a", "b"], "no index")],
+)
+def test_a_source_that_breaks_its_contract_is_told(component, context, monkeypatch, labels, ids, words):
+    rows = Rows({"x": np.zeros(len(labels))}, np.array(labels, np.int64), np.array(ids))
+
+    class Broken:
+        def load(self):
+            return SourceData((Column("x", "numeric"),), ("a", "b"), {"train": rows})
+
+    monkeypatch.setattr(prepare, "build", lambda *_: Broken())
+    with pytest.raises(DataError, match=words):
+        load_rows(component("data", "sklearn", name="digits"), context)
+
+
+def test_ag_news_is_encoded_once(component, context, shared_data):
+    data = component(
+        "data",
+        "hf_text",
+        path=str(shared_data / "ag_news_hub"),
+        labels=LabelsConfig(count=200),
+        transforms=[component("transform", "pca", dim=32)],
+    )
+    rows = load_rows(data, context)
+    rows = replace(rows, train=rows.train.take(np.arange(3000)), test=rows.test.take(np.arange(500)))
+    asked = []
+    context = replace(context, progress=lambda done, total, what: asked.append(total))
+    one = fit_preprocessor(rows, data, context).apply(rows.train, context)
+    assert max(asked) == 3000
+    asked.clear()
+    two = fit_preprocessor(rows, data, context).apply(rows.train, context)
+    assert asked == []
+    assert torch.equal(one.x, two.x)

@@ -1,0 +1,77 @@
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from flowgmm_cli.encoders import sentence_transformer
+from flowgmm_cli.encoders.sentence_transformer import build
+from flowgmm_cli.encoders.specs import SentenceTransformerConfig
+from flowgmm_cli.errors import DataError, PluginError
+
+
+class FakeModel:
+    """Stands for the package's class: the arguments it was given and vectors of length 4."""
+
+    def __init__(self, model, revision=None):
+        if model == "missing":
+            raise OSError("missing is not a local folder\nand more")
+        self.max_seq_length = None
+        self.calls = []
+
+    def get_sentence_embedding_dimension(self):
+        return 4
+
+    def encode(self, texts, **options):
+        self.calls.append(options)
+        return np.ones((len(texts), 4), dtype=np.float64)
+
+
+@pytest.fixture
+def package(monkeypatch):
+    module = ModuleType("sentence_transformers")
+    module.SentenceTransformer = FakeModel
+    monkeypatch.setitem(sys.modules, "sentence_transformers", module)
+    monkeypatch.setattr(sentence_transformer, "version", lambda name: "9.9")
+
+
+def test_parameters_reach_the_model(package):
+    encoder = build(SentenceTransformerConfig(model="m", max_tokens=96, batch_size=7, normalise=False))
+    vectors = encoder.encode(["a", ""])
+    assert vectors.dtype == np.float32
+    assert vectors.shape == (2, encoder.dim)
+    assert encoder._model.max_seq_length == 96
+    (options,) = encoder._model.calls
+    assert (options["batch_size"], options["normalize_embeddings"]) == (7, False)
+    assert not options["show_progress_bar"]
+
+
+def test_no_texts_give_an_empty_matrix(package):
+    assert build(SentenceTransformerConfig()).encode([]).shape == (0, 4)
+
+
+def test_the_cache_key_tells_apart_what_changes_vectors(package):
+    variants = [{}, {"model": "m"}, {"revision": "r"}, {"max_tokens": 96}, {"normalise": False}]
+    keys = {build(SentenceTransformerConfig(**one)).cache_key() for one in variants}
+    assert len(keys) == len(variants)
+    assert build(SentenceTransformerConfig(batch_size=1)).cache_key() in keys
+
+
+def test_another_model_cannot_take_over_a_state(package):
+    values, arrays = build(SentenceTransformerConfig(model="m")).state()
+    build(SentenceTransformerConfig(model="m")).load_state(values, arrays)
+    with pytest.raises(DataError, match="made with m"):
+        build(SentenceTransformerConfig(model="n")).load_state(values, arrays)
+
+
+def test_a_missing_model_is_an_error_with_a_way_out(package):
+    with pytest.raises(DataError, match=r"missing is not a local folder$") as caught:
+        build(SentenceTransformerConfig(model="missing"))
+    assert "local folder" in caught.value.hint
+
+
+def test_a_missing_package_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(PluginError) as caught:
+        build(SentenceTransformerConfig())
+    assert "flowgmm-cli[text]" in caught.value.hint

@@ -1,0 +1,68 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import wordllama
+
+from flowgmm_cli.encoders.specs import WordLlamaConfig
+from flowgmm_cli.encoders.wordllama import build
+from flowgmm_cli.errors import DataError
+
+TEXTS = ["The match ended 2-1.", "Stocks fell", "日本語のテキスト", "a", "word " * 300, "<unk> </s>"]
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return build(WordLlamaConfig())
+
+
+def test_vectors_are_those_of_the_package(encoder):
+    package = wordllama.WordLlama.load(cache_dir=Path(wordllama.__file__).parent, disable_download=True)
+    assert np.allclose(encoder.encode(TEXTS), package.embed(TEXTS), atol=1e-6)
+
+
+def test_a_smaller_dim_keeps_the_leading_part(encoder):
+    small = build(WordLlamaConfig(dim=64))
+    assert small.dim == 64
+    assert np.allclose(small.encode(TEXTS), encoder.encode(TEXTS)[:, :64], atol=1e-6)
+    assert small.cache_key() != encoder.cache_key()
+
+
+def test_a_text_has_one_vector_whatever_stands_beside_it(encoder):
+    together = encoder.encode(TEXTS)
+    assert all(
+        (encoder.encode([text])[0] == vector).all() for text, vector in zip(TEXTS, together, strict=True)
+    )
+
+
+@pytest.mark.parametrize("texts", [[""], ["", "a", ""], ["", ""]])
+def test_an_empty_text_is_the_zero_vector(encoder, texts):
+    vectors = encoder.encode(texts)
+    assert np.isfinite(vectors).all()
+    assert (vectors[0] == 0).all()
+
+
+def test_no_texts_give_an_empty_matrix(encoder):
+    assert encoder.encode([]).shape == (0, 256)
+
+
+def test_state_names_the_model_and_a_foreign_one_is_refused(encoder):
+    values, arrays = encoder.state()
+    assert arrays == {}
+    encoder.load_state(json.loads(json.dumps(values)), {})
+    with pytest.raises(DataError, match="other_model"):
+        encoder.load_state(values | {"model": "other_model"}, {})
+
+
+def test_the_root_logger_is_left_alone():
+    code = (
+        "import logging; before = logging.root.level, list(logging.root.handlers)\n"
+        "from flowgmm_cli.encoders.wordllama import build\n"
+        "from flowgmm_cli.encoders.specs import WordLlamaConfig\n"
+        "build(WordLlamaConfig(dim=64))\n"
+        "assert (logging.root.level, logging.root.handlers) == before, logging.root.handlers"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flowgmm_cli.plugins.discovery import Found
+from flowgmm_cli.plugins.registry import Registry
+from flowgmm_cli.recipe.bundled import BundledRecipe, bundled_folder, bundled_recipes
+
+
+def test_our_recipes_are_found() -> None:
+    folder = bundled_folder()
+    assert folder is not None
+    assert "digits" in bundled_recipes()
+    assert all(one.path.is_relative_to(folder) for one in bundled_recipes().values())
+
+
+@pytest.mark.parametrize(
+    ("text", "summary"),
+    [
+        ("# Digits from few labels.\n# More.\nversion: 1\n", "Digits from few labels."),
+        ("# recipes/x.yaml — Digits — again\n", "Digits — again"),
+        ("# two words — kept\n", "two words — kept"),
+        ("\nversion: 1\n# later\n", "later"),
+        ("version: 1\n", ""),
+    ],
+)
+def test_the_summary_is_the_first_comment(tmp_path: Path, text: str, summary: str) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(text, encoding="utf-8")
+    assert BundledRecipe("x", file).summary == summary
+
+
+@pytest.mark.parametrize(
+    ("target", "names"),
+    [
+        ("fake_pack.recipes", ["fake-pack/a", "fake-pack/deep/b"]),
+        ("fake_pack:recipes", ["fake-pack/a", "fake-pack/deep/b"]),
+        ("fake_pack.recipes:deep", ["fake-pack/b"]),
+        ("fake_pack:missing", []),
+        ("nowhere_at_all.recipes", []),
+    ],
+)
+def test_a_plugin_s_recipes_are_found_without_importing_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, names: list[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for name in ("a.yaml", "deep/b.yaml", "note.txt"):
+        file = tmp_path / "fake_pack" / "recipes" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("version: 1\n", encoding="utf-8")
+    (tmp_path / "fake_pack" / "__init__.py").write_text("raise RuntimeError", encoding="utf-8")
+    found = [Found("recipe", "mine", target, "fake-pack", "1.0")]
+    theirs = [one for one in bundled_recipes(Registry({}, found)).values() if one.package]
+    assert [one.name for one in theirs] == names
+    assert not [one for one in bundled_recipes(Registry({}, found, disabled="all")).values() if one.package]
