@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,7 +74,9 @@ Kind = Literal["flow", "data", "regulariser", "encoder", "score", "transform", "
 class Config(BaseModel):
     """Base of all parameter models: strict types, unknown keys refused, immutable."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True, allow_inf_nan=False
+    )
 
 
 class Component(BaseModel):
@@ -203,7 +205,11 @@ class PriorSpec(Spec):
 
 @runtime_checkable
 class Flow(Protocol):
-    """What a flow's `build` returns: an `nn.Module` (see `flowgmm_cli.bijection.Bijection`)."""
+    """What a flow's `build` returns: an `nn.Module` (see `flowgmm_cli.bijection.Bijection`).
+
+    A flow with layers that start from data, such as actnorm, has a method `initialise(x)` too; it is called
+    once with training rows `(N, *shape)` before training.
+    """
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map rows `(N, *shape)` to latents `(N, D)` and the log-determinant `(N,)`."""
@@ -232,6 +238,15 @@ class LabelsConfig(Config):
     column: str | None = Field(None, description="column whose true cells mark the labelled rows")
     balanced: bool = Field(True, description="the same number of each class (count, fraction)")
     seed: int = Field(0, ge=0, description="seed of the draw")
+
+    @model_validator(mode="after")
+    def _one_way_only(self) -> LabelsConfig:
+        given = [
+            name for name in ("count", "per_class", "fraction", "column") if getattr(self, name) is not None
+        ]
+        if len(given) > 1:
+            raise ValueError(f"give one of {', '.join(given)}, not {len(given)}")
+        return self
 
 
 class SplitConfig(Config):

@@ -52,5 +52,5 @@ class Sequential(Bijection):
     def inverse(self, z: Tensor) -> Tensor:
         """Undo the layers in reverse order."""
         for layer in reversed(self.layers):
-            z = layer.inverse(z)
+            z = layer.inverse(z)  # type: ignore[operator]
         return z

@@ -54,7 +54,9 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     return value
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
     """Save named tensors with text metadata as one safetensors file."""
     from safetensors.torch import save
 

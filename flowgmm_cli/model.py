@@ -39,7 +39,8 @@ class FlowGMM(nn.Module):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """`log p(x)` in nats, `(N,)`."""
-        return self(x).log_prob()
+        latents: Latents = self(x)
+        return latents.log_prob()
 
     def class_log_prob(self, x: Tensor) -> Tensor:
         """`log p(x, k)` in nats, `(N, K)`."""
@@ -60,7 +61,8 @@ class FlowGMM(nn.Module):
 
     def embed(self, x: Tensor) -> Tensor:
         """Latent vectors `(N, D)`."""
-        return self(x).z
+        latents: Latents = self(x)
+        return latents.z
 
     @torch.no_grad()
     def sample(

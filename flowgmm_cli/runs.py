@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import secrets
 import shutil
 import time
@@ -58,6 +59,14 @@ class Run:
     def info(self) -> dict[str, Any]:
         """What `run.json` says. Raises `RunError` if it cannot be read."""
         return read_json(self.path / "run.json", f"run {self.path}")
+
+    def status(self) -> str:
+        """As in `run.json`, but `killed` where the process that trained it is gone."""
+        info = self.info()
+        status = str(info.get("status", "unknown"))
+        if status == "running" and info.get("host") == platform.node() and not _is_alive(info.get("pid")):
+            return "killed"
+        return status
 
     def update(self, **values: Any) -> None:
         """Replace values in `run.json`."""
@@ -161,7 +170,6 @@ def list_runs(root: Path) -> list[Run]:
 
 
 def _first_info(recipe: Recipe, argv: Sequence[str]) -> dict[str, Any]:
-    import platform
     from importlib.metadata import PackageNotFoundError, version
 
     versions = {"flowgmm-cli": __version__, "python": platform.python_version()}
@@ -181,10 +189,28 @@ def _first_info(recipe: Recipe, argv: Sequence[str]) -> dict[str, Any]:
         "updated": _now(),
         "seconds": 0.0,
         "argv": list(argv),
+        **process(),
         "seed": recipe.run.seed,
         "versions": versions,
         "components": [provenance(component) for component in recipe.components()],
     }
+
+
+def process() -> dict[str, Any]:
+    """Who is at work on a run."""
+    return {"pid": os.getpid(), "host": platform.node()}
+
+
+def _is_alive(pid: object) -> bool:
+    if not isinstance(pid, int):
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _now() -> str:

@@ -20,6 +20,8 @@ def derive_seed(seed: int, stream: Stream, index: int = 0) -> int:
     return int(sequence.generate_state(1, np.uint64)[0] >> 1)
 
 
-def generator(seed: int, stream: Stream, index: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
+def generator(
+    seed: int, stream: Stream, index: int = 0, device: torch.device | str = "cpu"
+) -> torch.Generator:
     """A generator on `device`, seeded by `derive_seed`."""
     return torch.Generator(device).manual_seed(derive_seed(seed, stream, index))

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowgmm_cli.api import Component, DataContext, Latents
+from flowgmm_cli.api import Component, DataContext, Latents, iterate_batches
 from flowgmm_cli.data.prepare import Preprocessor, Split
 from flowgmm_cli.errors import RunError
 from flowgmm_cli.files import read_json, read_tensors, write_json, write_tensors
@@ -126,7 +126,8 @@ class Predictions:
 def see(model: FlowGMM, x: Tensor) -> Latents:
     """See preprocessed rows `(N, D)` through a model, in chunks; the latents are on the CPU."""
     device = model.mixture.means.device
-    parts = [model(part.to(device)) for part in x.split(_CHUNK)] if len(x) else [model(x.to(device))]
+    slices = list(iterate_batches(len(x), _CHUNK)) or [slice(0)]
+    parts: list[Latents] = [model(x[part].to(device)) for part in slices]
     return Latents(
         torch.cat([part.z.cpu() for part in parts]),
         torch.cat([part.log_det.cpu() for part in parts]),
@@ -145,4 +146,3 @@ def build_flow(component: Component, features: int, generator: torch.Generator) 
     """Build a flow for vectors of a length."""
     flow: torch.nn.Module = build(component, shape=(features,), generator=generator)
     return flow
-

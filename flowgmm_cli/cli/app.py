@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from flowgmm_cli.cli import plugins, recipes, train
+from flowgmm_cli.cli import doctor, plugins, recipes, runs, train
+from flowgmm_cli.cli import eval as evaluation
 
 app = typer.Typer(
     name="flowgmm",
@@ -20,8 +21,11 @@ app = typer.Typer(
 
 # in the order of the help page
 app.command()(train.train)
+app.command("eval")(evaluation.evaluate)
+app.add_typer(runs.app, name="runs")
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(plugins.app, name="plugins")
+app.command()(doctor.doctor)
 
 
 def _version(value: bool) -> None:

@@ -35,7 +35,8 @@ def train(
         str | None, typer.Option("--device", help="auto, cpu, cuda or mps; the same as run.device=NAME.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Read the data, build everything and take one step; keep nothing.")
+        bool,
+        typer.Option("--dry-run", help="Read the data, build everything and take one step; keep nothing."),
     ] = False,
     offline: Offline = False,
     as_json: Json = False,
@@ -44,8 +45,8 @@ def train(
 ) -> None:
     """Train a model from a recipe, calibrate it and test it.
 
-    Examples: flowgmm train digits · flowgmm train recipes/ag_news.yaml train.epochs=5 · flowgmm train --resume
-    runs/digits/20261122-101500-3f9a
+    Examples: flowgmm train digits · flowgmm train my.yaml data.path=my.csv train.epochs=5 ·
+    flowgmm train --resume runs/digits/20261122-101500-3f9a
     """
     import sys
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from flowgmm_cli.api import DataContext
     from flowgmm_cli.cli.console import Report
+    from flowgmm_cli.runs import Run
 
 
 def data_context(progress: Report, *, offline: bool) -> DataContext:
@@ -15,6 +16,17 @@ def data_context(progress: Report, *, offline: bool) -> DataContext:
     from flowgmm_cli.cli import console
     from flowgmm_cli.data.cache import user_cache_dir
 
-    return DataContext(
-        offline=offline, cache_dir=str(user_cache_dir()), progress=progress, note=console.note
-    )
+    return DataContext(offline=offline, cache_dir=str(user_cache_dir()), progress=progress, note=console.note)
+
+
+def chosen_run(argument: str | None, flag: str | None) -> Run:
+    """The run a command means; which one was taken is said on stderr."""
+    from flowgmm_cli.cli import console
+    from flowgmm_cli.errors import UsageError
+    from flowgmm_cli.runs import find_run
+
+    if argument and flag and argument != flag:
+        raise UsageError(f"two runs were named: {argument} and {flag}")
+    run, how = find_run(argument or flag)
+    console.note(f"run     {run.path} ({how})")
+    return run

@@ -44,7 +44,7 @@ SPECS: dict[str, Spec] = {
         config=JointConfig,
         build="flowgmm_cli.objectives.joint:Joint",
         summary="Exact likelihood: log p(x, y) of labelled rows, log p(x) of unlabelled ones",
-        docs="Izmailov et al. (2020), equation 4. Use it without regularisers and with `data.views.strong: []` "
-        "for the paper's plain FlowGMM.",
+        docs="Izmailov et al. (2020), equation 4. Use it without regularisers and with "
+        "`data.views.strong: []` for the paper's plain FlowGMM.",
     ),
 }

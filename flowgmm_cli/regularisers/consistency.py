@@ -21,7 +21,7 @@ from flowgmm_cli.regularisers.specs import ConsistencyConfig
 
 
 class Consistency:
-    """Cross-entropy from the teacher's sharpened posterior on the weak view to the student's on the strong."""
+    """Cross-entropy of the student on the strong view to the teacher's sharpened posterior on the weak."""
 
     reads = frozenset({"strong"})
 

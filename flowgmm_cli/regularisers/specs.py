@@ -19,7 +19,7 @@ SPECS: dict[str, Spec] = {
         config=ConsistencyConfig,
         build="flowgmm_cli.regularisers.consistency:Consistency",
         summary="Same class under both views: cross-entropy to the teacher's sharpened posterior",
-        docs="The averaged model (Tarvainen and Valpola, 2017) classifies the weak view of an unlabelled row; "
-        "its tempered posterior, sharpened, is the target of the student on the strong view.",
+        docs="The averaged model (Tarvainen and Valpola, 2017) classifies the weak view of an unlabelled "
+        "row; its tempered posterior, sharpened, is the target of the student on the strong view.",
     ),
 }

@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from flowgmm_cli.api import Objective
+from flowgmm_cli.api import Objective, iterate_batches
 from flowgmm_cli.mixture.means import initial_means
 from flowgmm_cli.mixture.specs import GMMConfig
 from flowgmm_cli.mixture.weights import initial_weights
@@ -38,7 +38,7 @@ def start_model(recipe: Recipe, x: Tensor, labels: Tensor, *, classes: int, seed
     if initialise is not None:
         initialise(x[:_CHUNK])
     # Means live in the latent space; where the flow starts as the identity these are the rows themselves.
-    z = torch.cat([flow(part)[0] for part in x.split(_CHUNK)])
+    z = torch.cat([flow(x[part])[0] for part in iterate_batches(len(x), _CHUNK)])
     seen = labels >= 0
     means = initial_means(
         config,

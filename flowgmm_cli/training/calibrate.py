@@ -99,9 +99,7 @@ def calibrate(
         log_joint.append(see(model, out).class_log_prob.double().numpy())
     if sum(map(len, held_out)) < _FEW:
         return Calibration(temperature, "training")
-    return _fit(
-        np.concatenate(log_joint), labels[np.concatenate(held_out)], "cross_fit", temperature
-    )
+    return _fit(np.concatenate(log_joint), labels[np.concatenate(held_out)], "cross_fit", temperature)
 
 
 def fold_epochs(config: CalibrationConfig, epochs: int) -> int:

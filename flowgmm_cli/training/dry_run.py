@@ -49,7 +49,7 @@ def dry_run(recipe: Recipe, *, context: DataContext, talk: Talk) -> dict[str, fl
     with engine.autocast():
         terms = step(teacher, rows, randomness())
     loss = torch.stack(list(terms.values())).sum()
-    loss.backward()
+    torch.autograd.backward(loss)
     gradients = [p.grad for p in step.model.parameters() if p.grad is not None]
     if not all(bool(value.isfinite().all()) for value in (loss, *gradients)):
         raise explain(step, teacher, rows, randomness())

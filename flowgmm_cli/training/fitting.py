@@ -112,11 +112,10 @@ class Fitting:
         val, device = self.data.val, self.engine.device
         if val is None:
             return None
-        labels = val.labels if self.data.rows.val_labels else torch.full_like(val.labels, -1)
         return Monitor(
             step,
             val.x.to(device),
-            labels.to(device),
+            val.labels.to(device),
             metric=self.recipe.checkpoint.best.metric,
             seed=self.recipe.run.seed,
             engine=self.engine,

@@ -72,7 +72,7 @@ def explain(
         if not value.isfinite():
             return _failure(rows.step, f"the term loss.{name} is not finite, though every layer is")
     step_module.zero_grad()
-    torch.stack(list(terms.values())).sum().backward()
+    torch.autograd.backward(torch.stack(list(terms.values())).sum())
     for name, parameter in step_module.model.named_parameters():
         if parameter.grad is not None and not parameter.grad.isfinite().all():
             return _failure(rows.step, f"the gradient of {name} is not finite, though the loss is")

@@ -53,8 +53,8 @@ class Inputs:
         ]
         if self.rows.val_labels:
             lines.append(
-                f"labels  {n['val_labelled']:,} validation labels beyond the labelled rows serve early stopping "
-                "and calibration (data.split.val_labels)"
+                f"labels  {n['val_labelled']:,} validation labels beyond the labelled rows serve early "
+                "stopping and calibration (data.split.val_labels)"
             )
         return lines
 

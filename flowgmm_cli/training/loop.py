@@ -164,7 +164,7 @@ def fit(
             terms: dict[str, Tensor] = forward(teacher, batch, randomness)
         loss = torch.stack(list(terms.values())).sum()
         optimiser.zero_grad()
-        loss.backward()
+        torch.autograd.backward(loss)
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm or float("inf"))
         rate = learning_rate(config, step, steps)
         set_learning_rate(optimiser, rate)

@@ -38,7 +38,7 @@ class MetricsLog:
 
 def read_metrics(path: Path) -> list[Mapping[str, Any]]:
     """All whole lines of the file; one cut short by a crash is left out."""
-    lines = []
+    lines: list[Mapping[str, Any]] = []
     for text in path.read_text(encoding="utf-8").splitlines():
         try:
             line = json.loads(text)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from flowgmm_cli.api import iterate_batches
 from flowgmm_cli.model import FlowGMM
 from flowgmm_cli.seeds import derive_seed
 from flowgmm_cli.training.engine import Engine
@@ -45,8 +46,9 @@ class Reading:
 class Monitor:
     """Measures a teacher on held-out rows.
 
-    `monitor.*` uses no label: `monitor.loss` is what training minimises on unlabelled rows, `monitor.agreement`
-    the share of rows with the same class under both views. `val.*` needs a labelled validation split.
+    `monitor.*` uses no label: `monitor.loss` is what training minimises on unlabelled rows,
+    `monitor.agreement` the share of rows with the same class under both views. `val.*` needs held-out rows
+    with labels.
 
     Args:
         step_module: the losses.
@@ -73,7 +75,8 @@ class Monitor:
         """Measure the teacher, with the same views each time."""
         generator = torch.Generator(self.x.device).manual_seed(self.seed)
         rows, losses, agreeing = 0, 0.0, 0
-        for x in self.x.split(_CHUNK):
+        for part in iterate_batches(len(self.x), _CHUNK):
+            x = self.x[part]
             batch = StepInput(labelled=x[:0], labels=self.labels[:0], unlabelled=x, step=0, epoch=_LATE)
             with self.engine.autocast():
                 terms = self.step_module.losses(teacher, teacher, batch, generator)
@@ -89,7 +92,9 @@ class Monitor:
     def _labelled(self, teacher: FlowGMM) -> dict[str, float]:
         seen = self.labels >= 0
         labels = self.labels[seen]
-        log_prob = torch.cat([teacher(x).class_log_prob for x in self.x[seen].split(_CHUNK)])
+        x = self.x[seen]
+        parts = [teacher(x[part]).class_log_prob for part in iterate_batches(len(x), _CHUNK)]
+        log_prob = torch.cat(parts)
         tempered = log_prob / self.step_module.objective.temperature
         return {
             "val.accuracy": float((log_prob.argmax(1) == labels).double().mean()),

@@ -15,7 +15,7 @@ from flowgmm_cli.evaluation.evaluate import Evaluation, evaluate
 from flowgmm_cli.files import write_json
 from flowgmm_cli.model import FlowGMM
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.runs import Run, Status
+from flowgmm_cli.runs import Run, Status, process
 from flowgmm_cli.trained import TrainedModel, see
 from flowgmm_cli.training.build import training_temperature
 from flowgmm_cli.training.calibrate import Calibration, calibrate, fold_epochs, set_temperature
@@ -67,7 +67,7 @@ def train(
         run.update(status=status, error=error, seconds=round(seconds, 3))
         return seconds
 
-    run.update(status="running", error=None)
+    run.update(status="running", error=None, **process())
     try:
         with deterministic(recipe.run.deterministic):
             result = _train(recipe, run, context or DataContext(), talk or Talk(), interrupt or Interrupt())
@@ -78,9 +78,7 @@ def train(
     return dataclasses.replace(result, seconds=end("done", None))
 
 
-def _train(
-    recipe: Recipe, run: Run, context: DataContext, talk: Talk, interrupt: Interrupt
-) -> TrainResult:
+def _train(recipe: Recipe, run: Run, context: DataContext, talk: Talk, interrupt: Interrupt) -> TrainResult:
     data = prepare(recipe, context, run=run)
     for line in (*data.rows.notes, *data.preprocessor.notes, *data.describe()):
         talk.note(line)
@@ -126,7 +124,7 @@ def _train(
 def _calibrate(fitting: Fitting, model: FlowGMM, labels: npt.NDArray[np.int64]) -> Calibration:
     recipe, data = fitting.recipe, fitting.data
     val = None
-    if data.val is not None and data.rows.val_labels:
+    if data.val is not None and bool((data.val.labels >= 0).any()):
         val = see(model, data.val.x), data.val.labels.numpy()
 
     def train_fold(visible: npt.NDArray[np.int64], index: int, what: str) -> FlowGMM:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from flowgmm_cli.api import iterate_batches
 from flowgmm_cli.mixture.weights import estimate_weights
 from flowgmm_cli.model import FlowGMM
 from flowgmm_cli.training.sampler import TrainingRows
@@ -20,7 +21,8 @@ def estimate_class_prior(model: FlowGMM, teacher: FlowGMM, rows: TrainingRows, t
     """
     x = rows.x[rows.pool[:_ROWS]]
     tempered = [
-        teacher.mixture.component_log_prob(teacher.flow(part)[0]) / temperature for part in x.split(_CHUNK)
+        teacher.mixture.component_log_prob(teacher.flow(x[part])[0]) / temperature
+        for part in iterate_batches(len(x), _CHUNK)
     ]
     start = torch.full((teacher.mixture.classes,), 1 / teacher.mixture.classes, dtype=torch.float64)
     weights = estimate_weights(torch.cat(tempered).cpu(), start)

@@ -103,7 +103,9 @@ class TrainingStep(nn.Module):
         return x
 
 
-def build_step(recipe: Recipe, model: FlowGMM, *, features: int, labelled: int, unlabelled: int) -> TrainingStep:
+def build_step(
+    recipe: Recipe, model: FlowGMM, *, features: int, labelled: int, unlabelled: int
+) -> TrainingStep:
     """Build objective, regularisers and views of a recipe around a model.
 
     Args:
