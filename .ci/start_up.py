@@ -53,7 +53,7 @@ def main() -> int:
             theirs.append(seconds([sys.executable, str(bare), "--help"]))
             ours.append(seconds([sys.executable, "-m", "flowgmm_cli", "--help"]))
     ratio = min(ours) / min(theirs)
-    print(  # noqa: T201
+    print(
         f"--help: flowgmm {min(ours) * 1e3:.0f} ms, bare Typer and Rich {min(theirs) * 1e3:.0f} ms, "
         f"ratio {ratio:.2f} (limit {LIMIT})"
     )

@@ -14,6 +14,8 @@ def main() -> None:
     incompatible · 5 data missing or malformed · 6 run or checkpoint unusable · 7 gate not met · 130
     interrupted.
     """
+    # Threads that spin while they wait make torch many times slower on a machine that does other work too.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # file names need not be printable
             stream.reconfigure(errors="backslashreplace")
@@ -54,6 +56,12 @@ def _report(error: Exception) -> int:
         full = RunFailedError(f"the disk is full{where}", hint="free some space, then run the command again")
         console.show_error(full)
         return full.exit_code
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        failed = RunFailedError(
+            f"{error.filename}: {error.strerror}", hint="check that the path is right and can be written"
+        )
+        console.show_error(failed)
+        return failed.exit_code
     console.show_bug(error)
     return 1
 

@@ -63,7 +63,11 @@ def examine() -> Examination:
     }
     problems += [line for folder in (Path.cwd(), cache) if (line := _unusable(folder))]
     known = registry()
-    states = [f"{entry.kind} {entry.name}: {entry.state}" for entry in known.entries() if entry.state != "ok"]
+    states = [
+        f"{entry.kind} {entry.name}: {entry.state}: {entry.problem}"
+        for entry in (one.inspect() for one in known.entries())
+        if entry.state not in ("ok", "disabled")
+    ]
     problems += [*states, *map(str, known.problems)]
     facts["plugins"] = str(sum(not entry.builtin for entry in known.entries()))
     return Examination(facts, tuple(problems))

@@ -14,6 +14,8 @@ from flowgmm_cli.errors import RunError
 if TYPE_CHECKING:
     from torch import Tensor
 
+_HINT = "the file is cut short, gone, or made by another program; train again or use another run"
+
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace `path` by `data`; on any failure the old file stays as it was."""
@@ -46,11 +48,11 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise RunError(f"{what}: {path} does not exist") from None
+        raise RunError(f"{what}: {path} does not exist", hint=_HINT) from None
     except (OSError, ValueError) as error:
-        raise RunError(f"{what}: {path} is not readable JSON ({error})") from None
+        raise RunError(f"{what}: {path} is not readable JSON ({error})", hint=_HINT) from None
     if not isinstance(value, dict):
-        raise RunError(f"{what}: {path} holds no JSON object")
+        raise RunError(f"{what}: {path} holds no JSON object", hint=_HINT)
     return value
 
 
@@ -74,16 +76,13 @@ def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, st
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise RunError(f"{what}: {path} does not exist")
+        raise RunError(f"{what}: {path} does not exist", hint=_HINT)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError) as error:
-        raise RunError(
-            f"{what}: {path} is not a readable safetensors file ({error})",
-            hint="the file is cut short or was made by another program; train again or use another run",
-        ) from None
+        raise RunError(f"{what}: {path} is not a readable safetensors file ({error})", hint=_HINT) from None
     return tensors, metadata
 
 

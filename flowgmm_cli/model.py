@@ -29,7 +29,7 @@ class FlowGMM(nn.Module):
         super().__init__()
         self.flow = flow
         self.mixture = mixture
-        self.register_buffer("temperature", torch.ones((), dtype=torch.float64))
+        self.register_buffer("temperature", torch.ones(()))
 
     def forward(self, x: Tensor) -> Latents:
         """See rows `(N, *shape)` through the flow and the mixture."""
@@ -48,15 +48,16 @@ class FlowGMM(nn.Module):
         return latents.class_log_prob + latents.log_det[:, None]
 
     def posterior(self, x: Tensor) -> Tensor:
-        """Calibrated `p(k | x)`, float64 `(N, K)`."""
+        """Calibrated `p(k | x)`, `(N, K)`; see `log_posterior`."""
         return self.log_posterior(self(x)).exp()
 
     def log_posterior(self, latents: Latents) -> Tensor:
         """Calibrated `log p(k | x)` of rows already seen: the log-joint divided by the temperature.
 
-        float64 `(N, K)`, on the device of the latents.
+        `(N, K)` on the device of the latents, float64 where that has such numbers.
         """
-        log_joint = latents.class_log_prob.double()
+        log_joint = latents.class_log_prob
+        log_joint = log_joint if log_joint.device.type == "mps" else log_joint.double()
         return torch.log_softmax(log_joint / self.temperature.to(log_joint.device), dim=1)
 
     def embed(self, x: Tensor) -> Tensor:

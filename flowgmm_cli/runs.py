@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 import secrets
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flowgmm_cli import __version__
-from flowgmm_cli.errors import RunError, did_you_mean
+from flowgmm_cli.errors import RecipeError, RunError, did_you_mean
 from flowgmm_cli.files import read_json, write_json, write_text
 from flowgmm_cli.plugins.registry import provenance
 from flowgmm_cli.recipe.load import load_resolved
@@ -22,6 +23,7 @@ from flowgmm_cli.recipe.schema import Recipe
 
 Status = Literal["running", "done", "interrupted", "failed"]
 SCHEMA = "flowgmm/run/1"
+_NOT_OURS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.ENOTEMPTY}
 
 
 @dataclass(frozen=True)
@@ -73,18 +75,21 @@ class Run:
         write_json(self.path / "run.json", {**self.info(), **values, "updated": _now()})
 
     def recipe(self) -> Recipe:
-        """The resolved recipe. Raises `RunError` if it is missing."""
+        """The resolved recipe. Raises `RunError` if it is missing or damaged."""
         file = self.path / "resolved.yaml"
         if not file.is_file():
             raise RunError(f"run {self.path} has no resolved.yaml", hint="`flowgmm runs list` shows the runs")
-        return load_resolved(file)
+        try:
+            return load_resolved(file)
+        except RecipeError as error:
+            raise RunError(f"run {self.path} is damaged: {error.message}", details=error.details) from error
 
 
 def create_run(recipe: Recipe, *, argv: Sequence[str], directory: Path | None = None) -> Run:
     """Make a run directory under `run.dir`, or exactly `directory`; it appears complete or not at all.
 
     Raises:
-        RunError: `directory` exists already and is not empty.
+        RunError: `directory` exists already and is not empty, or cannot be made.
     """
     if directory is None:
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -94,18 +99,22 @@ def create_run(recipe: Recipe, *, argv: Sequence[str], directory: Path | None = 
             f"{directory} exists already",
             hint=f"flowgmm train --resume {directory} goes on with it; or choose another --run-dir",
         )
-    directory.parent.mkdir(parents=True, exist_ok=True)
     unfinished = directory.parent / f".{directory.name}.{secrets.token_hex(2)}.tmp"
     try:
-        unfinished.mkdir()
+        unfinished.mkdir(parents=True)
         write_text(unfinished / "recipe.yaml", recipe.text)
         write_text(unfinished / "resolved.yaml", recipe.to_yaml())
         write_json(unfinished / "run.json", _first_info(recipe, argv))
         if directory.exists():
             directory.rmdir()
         unfinished.rename(directory)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(unfinished, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in _NOT_OURS:
+            raise RunError(
+                f"the run directory {directory} cannot be made: {error.strerror}",
+                hint="choose another place: --run-dir DIR, or run.dir=DIR",
+            ) from error
         raise
     return Run(directory)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from flowgmm_cli.api import Component, DataContext, Latents, iterate_batches
 from flowgmm_cli.data.prepare import Preprocessor, Split
-from flowgmm_cli.errors import RunError
+from flowgmm_cli.errors import RecipeError, RunError
 from flowgmm_cli.files import read_json, read_tensors, write_json, write_tensors
 from flowgmm_cli.model import FlowGMM
 from flowgmm_cli.plugins.registry import build, provenance
@@ -83,14 +83,15 @@ class TrainedModel:
                     f"{folder} holds a model in the format {found!r}, this version reads {FORMAT!r}",
                     hint="train again, or use the version of flowgmm-cli named in run.json",
                 )
-        recipe = parse_resolved(values["recipe"], str(folder / "model.json"))
-        class_names = tuple(values["class_names"])
         arrays = {
             name.removeprefix("preprocessor."): value.numpy()
             for name, value in tensors.items()
             if name.startswith("preprocessor.")
         }
         try:
+            recipe = parse_resolved(values["recipe"], str(folder / "model.json"))
+            class_names = tuple(values["class_names"])
+            facts = dict(values["facts"])
             preprocessor = Preprocessor.from_state(
                 values["preprocessor"], arrays, data=recipe.data, context=context or DataContext()
             )
@@ -101,12 +102,13 @@ class TrainedModel:
                 if name.startswith("model.")
             }
             model.load_state_dict(state)
-        except (KeyError, RuntimeError, ValueError) as error:
+        except (RecipeError, AttributeError, LookupError, TypeError, RuntimeError, ValueError) as error:
             raise RunError(
-                f"{folder / 'model.safetensors'} does not fit model.json",
-                details=[str(error).strip().splitlines()[0]],
-            ) from None
-        return cls(recipe, preprocessor, model.eval(), class_names, values["facts"])
+                f"the model in {folder} is damaged: its files do not fit together",
+                details=[f"{type(error).__name__}: {error}".strip().splitlines()[0]],
+                hint="train again, or use another run",
+            ) from error
+        return cls(recipe, preprocessor, model.eval(), class_names, facts)
 
 
 @dataclass(frozen=True)

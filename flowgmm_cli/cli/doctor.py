@@ -31,4 +31,5 @@ def doctor(
         else:
             console.note("no problems")
     if strict and found.problems:
-        raise GateError(f"{len(found.problems)} problems", details=found.problems)
+        count = "1 problem" if len(found.problems) == 1 else f"{len(found.problems)} problems"
+        raise GateError(count, details=found.problems)

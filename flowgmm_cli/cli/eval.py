@@ -22,8 +22,8 @@ def evaluate(
         bool,
         typer.Option(
             "--baselines",
-            help="Compare with logistic regression, kNN, label spreading, self-training and an MLP on the same "
-            "vectors and labels.",
+            help="Compare with logistic regression, kNN, label spreading, self-training and an MLP, all on "
+            "the same vectors and labels.",
         ),
     ] = False,
     fail_under: Annotated[
@@ -51,7 +51,7 @@ def evaluate(
 
     gates = [_gate(word) for word in fail_under or ()]
     if split not in ("test", "val"):
-        raise UsageError(f"--split is test or val, not `{split}`")
+        raise UsageError(f"--split is test or val, not `{split}`", hint="flowgmm eval --split test")
     found = chosen_run(run, run_flag)
     console.note("loading torch…")
 
@@ -95,7 +95,9 @@ def _gate(word: str) -> tuple[str, float]:
     try:
         return name, float(value)
     except ValueError:
-        raise UsageError(f"--fail-under {word}: `{value}` is not a number") from None
+        raise UsageError(
+            f"--fail-under {word}: `{value}` is not a number", hint="for example accuracy=0.8"
+        ) from None
 
 
 def _show(run: str, result: Evaluation) -> None:

@@ -75,24 +75,32 @@ def train(
     console.note("loading torch…")
 
     from flowgmm_cli.runs import create_run, open_run
+    from flowgmm_cli.training.engine import find_device
     from flowgmm_cli.training.interrupt import Interrupt
+
+    if resume is not None:
+        run = open_run(resume.expanduser())
+        loaded = run.recipe()
+    if loaded is not None:
+        find_device(loaded.run.device)  # before anything is written
 
     with Interrupt() as interrupt, console.progress() as progress:
         context = data_context(progress, offline=offline)
         if dry_run and loaded is not None:
             _dry_run(loaded, context, progress, as_json=as_json)
             return
-        if loaded is not None:
+        if resume is None and loaded is not None:
             run = create_run(loaded, argv=sys.argv[1:], directory=run_dir)
-        elif resume is not None:
-            run = open_run(resume.expanduser())
-            loaded = run.recipe()
         console.note(f"run     {run.path}")
-        result = _carry_out(loaded, run, context, progress, interrupt)
+        result = _carry_out(loaded, run, context, progress, interrupt, new=resume is None)
     _show(run, result, as_json=as_json)
 
 
-def _carry_out(recipe: Any, run: Run, context: Any, progress: Any, interrupt: Any) -> TrainResult:
+def _carry_out(
+    recipe: Any, run: Run, context: Any, progress: Any, interrupt: Any, *, new: bool
+) -> TrainResult:
+    import shutil
+
     from flowgmm_cli.cli import console
     from flowgmm_cli.errors import FlowgmmError, InterruptedRunError
     from flowgmm_cli.training.fitting import Talk
@@ -114,6 +122,8 @@ def _carry_out(recipe: Any, run: Run, context: Any, progress: Any, interrupt: An
     except OSError as error:
         raise _full_disk(error, resume) from error
     except FlowgmmError:
+        if new and not run.checkpoints.exists():  # its rows could not be read: there is nothing to keep
+            shutil.rmtree(run.path)
         raise
 
 
@@ -122,10 +132,11 @@ def _full_disk(error: OSError, resume: str) -> Exception:
 
     from flowgmm_cli.errors import RunFailedError
 
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return error
+    what = "a file would be too large" if error.errno == errno.EFBIG else "the disk is full"
     return RunFailedError(
-        f"the disk is full ({error.filename or 'the run directory'}); the last checkpoint is intact",
+        f"{what} ({error.filename or 'in the run directory'}); the last checkpoint is intact",
         hint=f"make room, then: {resume}",
     )
 

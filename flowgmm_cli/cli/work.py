@@ -26,7 +26,7 @@ def chosen_run(argument: str | None, flag: str | None) -> Run:
     from flowgmm_cli.runs import find_run
 
     if argument and flag and argument != flag:
-        raise UsageError(f"two runs were named: {argument} and {flag}")
+        raise UsageError(f"two runs were named: {argument} and {flag}", hint="name one of them")
     run, how = find_run(argument or flag)
     console.note(f"run     {run.path} ({how})")
     return run

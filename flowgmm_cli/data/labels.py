@@ -9,7 +9,7 @@ import numpy as np
 
 from flowgmm_cli.api import LabelsConfig, Rows
 from flowgmm_cli.data.draw import by_class, even, proportional
-from flowgmm_cli.errors import DataError, RecipeError, did_you_mean
+from flowgmm_cli.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -26,15 +26,7 @@ def choose_labelled(rows: Rows, config: LabelsConfig, class_names: Sequence[str]
 
     Raises:
         DataError: no row has a label, only one class has, or a class has too few rows for the budget.
-        RecipeError: more than one way to choose is given.
     """
-    given = [
-        name for name in ("count", "per_class", "fraction", "column") if getattr(config, name) is not None
-    ]
-    if len(given) > 1:
-        raise RecipeError(
-            f"data.labels  at most one of count, per_class, fraction, column; got {', '.join(given)}"
-        )
     labelled = np.flatnonzero(rows.labels >= 0)
     if config.column is not None:
         labelled = labelled[marked_rows(rows, config.column)[labelled]]
@@ -51,10 +43,14 @@ def choose_labelled(rows: Rows, config: LabelsConfig, class_names: Sequence[str]
         total = config.count if config.count is not None else round((config.fraction or 0) * len(rows))
         if total > len(labelled):
             raise DataError(
-                f"{total} labelled rows are asked for, but only {len(labelled)} rows have a label"
+                f"{total} labelled rows are asked for, but only {len(labelled)} rows have a label",
+                hint="ask for fewer, or leave data.labels out to use every label",
             )
         if total < len(sizes):
-            raise DataError(f"{total} labelled rows cannot show all {len(sizes)} classes")
+            raise DataError(
+                f"{total} labelled rows cannot show all {len(sizes)} classes",
+                hint=f"ask for {len(sizes)} or more",
+            )
         wanted = even(sizes, total, rng) if config.balanced else proportional(sizes, total, least=1)
     short = [label for label in sizes if wanted[label] > sizes[label]]
     if short:
@@ -79,13 +75,17 @@ def marked_rows(rows: Rows, column: str) -> npt.NDArray[np.bool_]:
     """
     if column not in rows.extras:
         near = did_you_mean(column, rows.extras)
-        raise DataError(f"the training rows have no column `{column}` (data.labels.column){near}")
+        raise DataError(
+            f"the training rows have no column `{column}` (data.labels.column){near}",
+            hint="set data.labels.column to a column that marks the labelled rows",
+        )
     cells = [None if cell is None else str(cell).strip().casefold() for cell in rows.extras[column]]
     odd = sorted({cell for cell in cells if cell not in _TRUE and cell not in _FALSE and cell is not None})
     if odd:
         raise DataError(
             f"column `{column}` (data.labels.column) must hold true or false, got `{odd[0]}`",
             details=["true: 1, true, yes, y, t, x; false: 0, false, no, n, f, an empty cell"],
+            hint="write 1 for labelled rows and leave the others empty",
         )
     return np.array([cell in _TRUE for cell in cells], dtype=bool)
 
@@ -99,5 +99,6 @@ def _require_two_classes(labels: npt.NDArray[np.int64], class_names: Sequence[st
         )
     if len(seen) == 1:
         raise DataError(
-            f"all labelled training rows are of one class, `{class_names[seen[0]]}`; at least two are needed"
+            f"all labelled training rows are of one class, `{class_names[seen[0]]}`; at least two are needed",
+            hint="label a few rows of another class, or check data.label and data.labels",
         )

@@ -58,9 +58,9 @@ class BestConfig(_Section):
 class CheckpointConfig(_Section):
     """How often the state is saved; at least at the end in any case."""
 
-    every_epochs: int | None = Field(1, ge=1, description="save after this many epochs; null = never")
+    every_epochs: int | None = Field(None, ge=1, description="save after this many epochs; null = never")
     every_steps: int | None = Field(None, ge=1, description="save after this many steps; null = never")
-    every_minutes: float | None = Field(None, gt=0, description="save after this many minutes; null = never")
+    every_minutes: float | None = Field(1.0, gt=0, description="save after this many minutes; null = never")
     best: BestConfig = Field(default_factory=lambda: BestConfig(), description="which one is the best")
 
 

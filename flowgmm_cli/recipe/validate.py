@@ -116,6 +116,10 @@ class Validator:
         self, error: ValidationError, model: type[BaseModel], node: Node, path: Path, *, only_fields: bool
     ) -> None:
         told: set[str] = set()
+        absent = [str(one["loc"][0]) for one in error.errors(include_url=False) if one["type"] == "missing"]
+        words = [f"{dotted((*path, key))}=..." for key in absent if not _holds_more(model.model_fields[key])]
+        them = "it" if len(words) == 1 else "them"
+        fill_in = f"set {them} in the recipe, or add to the command: {' '.join(words)}" if words else None
         for one in error.errors(include_url=False):
             if not one["loc"]:
                 if not only_fields:  # a rule over several keys cannot be judged while some are wrong
@@ -130,7 +134,8 @@ class Validator:
             where = (*path, key)
             if child is None:
                 about = f" ({field.description})" if field.description else ""
-                self._problem(node, where, f"is required: {expected(field)}{about}")
+                message = f"is required: {expected(field)}{about}"
+                self.problems.append(Problem(where, message, node.mark, node.replaced, hint=fill_in))
             elif one["type"] in ("value_error", "assertion_error"):
                 self._problem(child, where, _own_words(one))
             else:

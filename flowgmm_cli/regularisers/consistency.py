@@ -34,5 +34,6 @@ class Consistency:
             log_prob = teacher(batch.weak).class_log_prob / batch.temperature
             target = torch.softmax(torch.log_softmax(log_prob, dim=1) / self.config.sharpening, dim=1)
         student = torch.log_softmax(batch.student["strong"].class_log_prob / batch.temperature, dim=1)
-        loss = -(target * student).sum(1).mean()
+        # The sum over no rows is 0 where their mean would be NaN.
+        loss = -(target * student).sum() / max(1, len(target))
         return {"consistency": linear_ramp(batch.epoch, self.config.ramp_epochs) * loss}

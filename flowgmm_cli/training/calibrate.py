@@ -80,13 +80,15 @@ def calibrate(
             "calibration.on is val, but there is no labelled validation split",
             hint="set data.split.val_labels=true, or calibration.on=auto",
         )
-    if val is not None and config.on != "cross_fit":
+    if val is not None and (config.on == "val" or (config.on == "auto" and (val[1] >= 0).sum() >= _FEW)):
         return _fit(val[0].class_log_prob.double().numpy(), val[1], "val", temperature)
 
     rows = np.flatnonzero(labels >= 0)
     # the only row of its class must stay, or a fold would have no such class
     counts = np.bincount(labels[rows])
     movable = rows[counts[labels[rows]] > 1]
+    if len(movable) < _FEW:
+        return Calibration(temperature, "training")
     rng = np.random.default_rng(derive_seed(seed, "folds"))
     fold = stratified_folds(labels[movable], config.folds, rng=rng)
     held_out, log_joint = [], []
@@ -97,13 +99,11 @@ def calibrate(
         model = train_fold(visible, index, f"calibrate, fold {index + 1} of {fold.max() + 1}")
         held_out.append(out)
         log_joint.append(see(model, out).class_log_prob.double().numpy())
-    if sum(map(len, held_out)) < _FEW:
-        return Calibration(temperature, "training")
     return _fit(np.concatenate(log_joint), labels[np.concatenate(held_out)], "cross_fit", temperature)
 
 
 def fold_epochs(config: CalibrationConfig, epochs: int) -> int:
-    """Epochs of a fold's training."""
+    """Epochs of a fold's training; steps, where it is given their largest number."""
     return max(1, math.ceil(config.epochs * epochs))
 
 

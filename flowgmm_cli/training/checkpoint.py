@@ -58,15 +58,53 @@ def load_checkpoint(
     """
     tensors, metadata = read_tensors(path, "checkpoint")
     if metadata.get("format") != FORMAT:
-        raise RunError(f"checkpoint: {path} was not written by this version of flowgmm")
+        raise RunError(
+            f"checkpoint: {path} was not written by this version of flowgmm",
+            hint="train again, or use the version of flowgmm-cli named in run.json",
+        )
     load_state(model, _under(tensors, "model."), path)
     load_state(teacher, _under(tensors, "teacher."), path)
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in _under(tensors, "optimiser.").items():
-        index, _, key = name.partition(".")
-        state.setdefault(int(index), {})[key] = value
-    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
-    return Progress(**json.loads(metadata["progress"]))
+    try:
+        _load_optimiser(optimiser, _under(tensors, "optimiser."))
+        return Progress(**json.loads(metadata["progress"]))
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise RunError(
+            f"checkpoint: {path} is damaged", details=[str(error)], hint="train again or use another run"
+        ) from None
+
+
+class BestModel:
+    """The teacher of the best epoch, in memory until the state is saved.
+
+    Args:
+        path: where it is saved, and from where a resumed run takes it; None keeps it in memory only.
+
+    Raises:
+        RunError: the file is damaged.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._state: dict[str, Tensor] = {}
+        self._saved = True
+        if path is not None and path.exists():
+            self._state, _ = read_tensors(path, "checkpoint")
+
+    def keep(self, teacher: FlowGMM) -> None:
+        """Take a copy of the teacher's weights."""
+        self._state = {name: value.detach().clone() for name, value in teacher.state_dict().items()}
+        self._saved = False
+
+    def save(self) -> None:
+        """Write it, if it is new."""
+        if self.path is not None and not self._saved:
+            write_tensors(self.path, self._state)
+            self._saved = True
+
+    def restore(self, teacher: FlowGMM) -> None:
+        """Give the weights back to the teacher; without any it keeps its own."""
+        if self._state:
+            load_state(teacher, self._state, self.path or Path("best"))
 
 
 def load_state(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
@@ -76,8 +114,21 @@ def load_state(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -
     except RuntimeError as error:
         first = str(error).strip().splitlines()
         raise RunError(
-            f"{path} does not fit this model", details=[line.strip() for line in first[1:4]]
+            f"{path} does not fit this model",
+            details=[line.strip() for line in first[1:4]],
+            hint="it belongs to another run; train again",
         ) from None
+
+
+def _load_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    parameters = [one for group in optimiser.param_groups for one in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        index, _, key = name.partition(".")
+        if value.ndim and value.shape != parameters[int(index)].shape:  # which torch does not look at
+            raise ValueError(f"optimiser.{name} has the wrong shape")
+        state.setdefault(int(index), {})[key] = value
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -53,4 +53,4 @@ def dry_run(recipe: Recipe, *, context: DataContext, talk: Talk) -> dict[str, fl
     gradients = [p.grad for p in step.model.parameters() if p.grad is not None]
     if not all(bool(value.isfinite().all()) for value in (loss, *gradients)):
         raise explain(step, teacher, rows, randomness())
-    return {name: float(value) for name, value in terms.items()}
+    return {name: value.item() for name, value in terms.items()}

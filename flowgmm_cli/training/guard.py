@@ -17,10 +17,10 @@ _NEVER = torch.iinfo(torch.int64).max
 
 
 class Guard:
-    """Skips every step whose loss or gradient is not finite, on the device, and remembers the first.
+    """Skips the first step whose loss or gradient is not finite and all after it, on the device.
 
-    The optimiser is told through `found_inf`, the signal gradient scalers use, so that the weights stay good
-    without the host waiting for the device.
+    The optimiser is told through `found_inf`, the signal gradient scalers use, so that the weights stay those
+    before that step, without the host waiting for the device.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -29,8 +29,8 @@ class Guard:
     def watch(self, optimiser: torch.optim.Optimizer, step: int, loss: Tensor, norm: Tensor) -> None:
         """Look at a step before the optimiser takes it."""
         bad = ~(loss.detach().isfinite() & norm.detach().isfinite())
-        optimiser.found_inf = bad.float()  # type: ignore[attr-defined]
         self.first_bad = torch.minimum(self.first_bad, torch.where(bad, step, _NEVER))
+        optimiser.found_inf = (self.first_bad != _NEVER).float()  # type: ignore[attr-defined]
 
     def first_bad_step(self) -> int | None:
         """The first step that was skipped; this waits for the device."""
@@ -52,15 +52,12 @@ def explain(
     def look(name: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
             if not found and not _finite(output):
-                found.append(f"{name} ({type(module).__name__})")
+                # a module ends after those in it, so this is the innermost
+                found.append(f"{name} ({type(module).__name__})" if name else "the mixture")
 
         return hook
 
-    handles = [
-        module.register_forward_hook(look(name))
-        for name, module in step_module.model.named_modules()
-        if name and not list(module.children())
-    ]
+    handles = [module.register_forward_hook(look(name)) for name, module in step_module.model.named_modules()]
     try:
         terms = step_module(teacher, rows, generator)
     finally:
@@ -83,7 +80,7 @@ def _failure(step: int, what: str) -> RunFailedError:
     return RunFailedError(
         f"the loss is not finite at step {step} (batch {step}): {what}",
         hint="lower train.lr or train.clip_norm, or add `{use: clip}` to data.transforms; "
-        "the last good checkpoint is kept",
+        "what was saved before is kept",
     )
 
 

@@ -14,6 +14,7 @@ from flowgmm_cli.errors import RunError
 from flowgmm_cli.files import read_json, read_tensors, write_json, write_tensors
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
+from flowgmm_cli.training.held_out import require_held_out
 
 _TENSORS, _VALUES = "preprocessor.safetensors", "preprocessor.json"
 
@@ -66,17 +67,19 @@ def prepare(recipe: Recipe, context: DataContext, *, run: Run | None = None) -> 
 
     Raises:
         DataError: the data is missing or malformed.
+        RecipeError: held-out rows or labels are asked for, but the data has none.
         RunError: the data is not what the run began with.
     """
     rows = load_rows(recipe.data, context)
+    require_held_out(recipe, rows)
     if run is not None:
         _require_same_data(run, rows.fingerprint)
     preprocessor = _load(recipe, run.checkpoints, context) if run is not None else None
     if preprocessor is None:
         preprocessor = fit_preprocessor(rows, recipe.data, context)
         if run is not None:
+            run.update(fingerprint=rows.fingerprint)  # first, or a run killed in between would never get one
             _save(preprocessor, run.checkpoints)
-            run.update(fingerprint=rows.fingerprint)
     train = preprocessor.apply(rows.train, context)
     val = preprocessor.apply(rows.val, context) if rows.val is not None else None
     test = preprocessor.apply(rows.test, context) if rows.test is not None else None
@@ -95,7 +98,14 @@ def _load(recipe: Recipe, folder: Path, context: DataContext) -> Preprocessor | 
     values = read_json(folder / _VALUES, "preprocessor")
     tensors, _ = read_tensors(folder / _TENSORS, "preprocessor")
     arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-    return Preprocessor.from_state(values, arrays, data=recipe.data, context=context)
+    try:
+        return Preprocessor.from_state(values, arrays, data=recipe.data, context=context)
+    except (AttributeError, LookupError, TypeError, RuntimeError, ValueError) as error:
+        raise RunError(
+            f"{folder / _TENSORS} does not fit {_VALUES}",
+            details=[str(error).strip().splitlines()[0]],
+            hint="start a new run with the same recipe",
+        ) from error
 
 
 def _require_same_data(run: Run, fingerprint: str) -> None:

@@ -15,7 +15,7 @@ from flowgmm_cli.errors import InterruptedRunError
 from flowgmm_cli.model import FlowGMM
 from flowgmm_cli.recipe.schema import CheckpointConfig, TrainConfig
 from flowgmm_cli.seeds import generator
-from flowgmm_cli.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from flowgmm_cli.training.checkpoint import BestModel, Progress, load_checkpoint, save_checkpoint
 from flowgmm_cli.training.engine import Engine
 from flowgmm_cli.training.guard import Guard, explain
 from flowgmm_cli.training.metrics_log import MetricsLog
@@ -105,7 +105,7 @@ def fit(
         hooks: progress and interruption.
 
     Raises:
-        RunFailedError: the loss is not finite; the last good state is saved.
+        RunFailedError: the loss is not finite; what was saved before is kept.
         InterruptedRunError: `hooks.stop` said so; the state is saved.
     """
     config, hooks = settings.train, hooks or Hooks()
@@ -113,7 +113,7 @@ def fit(
     teacher = make_teacher(model)
     optimiser = make_optimiser(model, config)
     last = folder / "last.safetensors" if folder else None
-    best = folder / "best.safetensors" if folder else None
+    best = BestModel(folder / "best.safetensors" if folder else None)
     progress = load_checkpoint(last, model, teacher, optimiser) if last and last.exists() else Progress()
     log = MetricsLog(metrics, after=progress.step)
 
@@ -133,6 +133,7 @@ def fit(
 
     def save() -> None:
         progress.seconds = clock.seconds()
+        best.save()  # before the state that speaks of it
         if last:
             save_checkpoint(last, model, teacher, optimiser, progress)
 
@@ -150,8 +151,6 @@ def fit(
     def check() -> None:
         bad = guard.first_bad_step()
         if bad is not None:
-            optimiser.zero_grad()
-            save()
             batch, randomness = inputs(bad)
             with engine.autocast():
                 raise explain(step_module, teacher, batch, randomness)
@@ -190,8 +189,8 @@ def fit(
                     step=done, epoch=done / per_epoch, split="val", seconds=clock.seconds(), **reading.values
                 )
                 values |= reading.values
-                if _improves(progress, reading, epoch=-(-done // per_epoch)) and best:
-                    save_best(best, teacher)
+                if _improves(progress, reading, epoch=-(-done // per_epoch)):
+                    best.keep(teacher)
                 progress.stopped = _gives_up(progress, config)
         hooks.advance(done, steps, values)
         if done == steps or progress.stopped or saver.due(done):
@@ -201,28 +200,12 @@ def fit(
             check()
             save()
             raise InterruptedRunError(f"stopped by you after step {done} of {steps}; the state is saved")
-    if monitor and best and best.exists():
-        load_best(best, teacher)
+    best.restore(teacher)
     return LoopResult(teacher, progress, progress.step / per_epoch, monitor.metric if monitor else None)
 
 
-def save_best(path: Path, teacher: FlowGMM) -> None:
-    """Keep the teacher of the best epoch."""
-    from flowgmm_cli.files import write_tensors
-
-    write_tensors(path, teacher.state_dict())
-
-
-def load_best(path: Path, teacher: FlowGMM) -> None:
-    """Put the best epoch's weights into the teacher. Raises `RunError` if the file is damaged."""
-    from flowgmm_cli.files import read_tensors
-    from flowgmm_cli.training.checkpoint import load_state
-
-    load_state(teacher, read_tensors(path, "checkpoint")[0], path)
-
-
 def _improves(progress: Progress, reading: Reading, *, epoch: int) -> bool:
-    better = progress.best is None or reading.better_than(progress.best)
+    better = reading.better_than(progress.best)
     if better:
         progress.best, progress.best_epoch, progress.stale = reading.watched, epoch, 0
     else:

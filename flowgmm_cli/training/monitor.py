@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -36,8 +37,10 @@ class Reading:
         """Value of the watched metric."""
         return self.values[self.metric]
 
-    def better_than(self, other: float) -> bool:
-        """Whether this is better; a value that is not a number never is."""
+    def better_than(self, other: float | None) -> bool:
+        """Whether this is better than another value, or than none; one that is not finite never is."""
+        if other is None or not math.isfinite(self.watched):
+            return math.isfinite(self.watched)
         if self.metric in _HIGHER_IS_BETTER:
             return self.watched > other
         return self.watched < other

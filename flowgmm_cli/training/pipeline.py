@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from dataclasses import dataclass
@@ -73,7 +74,8 @@ def train(
             result = _train(recipe, run, context or DataContext(), talk or Talk(), interrupt or Interrupt())
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", None) == 130
-        end("interrupted" if stopped else "failed", str(error) or type(error).__name__)
+        with contextlib.suppress(OSError):  # a full disk must not hide what it made fail
+            end("interrupted" if stopped else "failed", str(error) or type(error).__name__)
         raise
     return dataclasses.replace(result, seconds=end("done", None))
 
@@ -129,7 +131,9 @@ def _calibrate(fitting: Fitting, model: FlowGMM, labels: npt.NDArray[np.int64]) 
 
     def train_fold(visible: npt.NDArray[np.int64], index: int, what: str) -> FlowGMM:
         epochs = fold_epochs(recipe.calibration, recipe.train.epochs)
-        shorter = recipe.train.model_copy(update={"epochs": epochs})
+        limit = recipe.train.max_steps
+        steps = limit and fold_epochs(recipe.calibration, limit)
+        shorter = recipe.train.model_copy(update={"epochs": epochs, "max_steps": steps})
         fold = dataclasses.replace(recipe, train=shorter)
         return dataclasses.replace(fitting, recipe=fold).fit(visible, what=what).model
 

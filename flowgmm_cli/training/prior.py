@@ -19,7 +19,9 @@ def estimate_class_prior(model: FlowGMM, teacher: FlowGMM, rows: TrainingRows, t
 
     The tempered component densities are used, for raw ones count every row as wholly of one class.
     """
-    x = rows.x[rows.pool[:_ROWS]]
+    if not len(rows.pool):
+        return
+    x = rows.x[rows.pool[:: -(-len(rows.pool) // _ROWS)]]  # of a file sorted by class, some of each class
     tempered = [
         teacher.mixture.component_log_prob(teacher.flow(x[part])[0]) / temperature
         for part in iterate_batches(len(x), _CHUNK)
@@ -27,4 +29,5 @@ def estimate_class_prior(model: FlowGMM, teacher: FlowGMM, rows: TrainingRows, t
     start = torch.full((teacher.mixture.classes,), 1 / teacher.mixture.classes, dtype=torch.float64)
     weights = estimate_weights(torch.cat(tempered).cpu(), start)
     for one in (model, teacher):
-        one.mixture.set_weights(weights.to(one.mixture.raw_log_weights))
+        raw = one.mixture.raw_log_weights
+        one.mixture.set_weights(weights.to(raw.dtype).to(raw.device))  # not every device has float64

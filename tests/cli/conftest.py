@@ -1,12 +1,18 @@
-"""Runs the command line in this process, and fake plugins for it to find."""
+"""Runs the command line in this process, and a small run for it to work on."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from own_files import SHORT, numbers, save
 
 from flowgmm_cli.__main__ import main
 from flowgmm_cli.cli import console
@@ -44,3 +50,30 @@ def flowgmm(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
     yield run
     registry.cache_clear()
     console.settings.quiet = console.settings.verbose = False
+
+
+@pytest.fixture(scope="session")
+def _trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a model was trained on `t.csv`."""
+    from flowgmm_cli.recipe.load import load_recipe
+    from flowgmm_cli.runs import create_run
+    from flowgmm_cli.training.pipeline import train
+
+    folder = tmp_path_factory.mktemp("trained")
+    path = save(folder / "t.csv", numbers(60, labelled=40))
+    words = [f"data.path={path}", "data.label=label", "train.epochs=2", *SHORT[1:]]
+    recipe = load_recipe("csv", words)
+    train(recipe, create_run(recipe, argv=["train"], directory=folder / "runs" / "csv" / "first"))
+    return folder
+
+
+@pytest.fixture
+def run(_trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A finished run of this test's own, relative to its folder; its data is `t.csv` there."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(_trained / "runs", "runs")
+    shutil.copy(_trained / "t.csv", "t.csv")
+    for file in Path("runs").rglob("*.[jy]*"):
+        text = file.read_text(encoding="utf-8")
+        file.write_text(text.replace(str(_trained / "t.csv"), "t.csv"), encoding="utf-8")
+    return Path("runs", "csv", "first")

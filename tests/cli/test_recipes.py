@@ -194,3 +194,13 @@ def test_the_schema_is_json_and_can_be_saved(flowgmm: Any, good: Path) -> None:
 def test_markup_in_names_is_shown_as_it_is(flowgmm: Any, good: Path) -> None:
     outcome = flowgmm("recipes", "check", "[bold]x[/bold].yaml")
     assert "[bold]x[/bold].yaml" in outcome.err
+
+
+@pytest.mark.parametrize("name", ["csv", "text"])
+def test_what_a_recipe_leaves_to_the_user_is_named(flowgmm: Any, name: str) -> None:
+    outcome = flowgmm("recipes", "check", name)
+    assert outcome.code == 3
+    assert "data.path " in outcome.err
+    assert "add to the command: data.path=... data.label=..." in outcome.err
+    outcome = flowgmm("recipes", "check", name, "data.path=x.csv")
+    assert "hint: set it in the recipe, or add to the command: data.label=..." in outcome.err

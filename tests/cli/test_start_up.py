@@ -52,7 +52,17 @@ def test_help_imports_next_to_nothing(words: tuple[str, ...]) -> None:
     assert loaded_by(*words, names=(*LIGHT, "pydantic")) == (0, [])
 
 
-@pytest.mark.parametrize("words", [("recipes", "--help"), ("train", "--help"), ("plugins", "list", "-h")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("recipes", "--help"),
+        ("train", "--help"),
+        ("eval", "--help"),
+        ("runs", "show", "--help"),
+        ("doctor", "--help"),
+        ("plugins", "list", "-h"),
+    ],
+)
 def test_help_of_commands_imports_nothing_of_ours(words: tuple[str, ...]) -> None:
     assert loaded_by(*words, names=LIGHT) == (0, [])  # newer versions of Typer bring pydantic
 
@@ -72,8 +82,19 @@ def test_inspection_imports_nothing_heavy(words: tuple[str, ...]) -> None:
     assert loaded_by(*words, names=(*HEAVY, "numpy")) == (0, [])
 
 
-def test_an_invalid_recipe_fails_before_torch_is_imported() -> None:
-    assert loaded_by("train", "digits", "train.lr=fast", names=HEAVY) == (3, [])
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (("train", "digits", "train.lr=fast"), 3),
+        (("train", "csv"), 3),
+        (("train", "digits", "flow.use=realnpv"), 4),
+        (("train",), 2),
+        (("eval", "nowhere"), 6),
+        (("runs", "list"), 0),
+    ],
+)
+def test_a_mistake_is_told_before_torch_is_imported(words: tuple[str, ...], code: int) -> None:
+    assert loaded_by(*words, names=HEAVY) == (code, [])
 
 
 def test_a_hostile_plugin_does_not_reach_help(tmp_path: Path) -> None:

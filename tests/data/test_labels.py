@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from flowgmm_cli.api import LabelsConfig, Rows
 from flowgmm_cli.data.labels import choose_labelled
-from flowgmm_cli.errors import DataError, RecipeError
+from flowgmm_cli.errors import DataError
 
 NAMES = ("cat", "dog", "eel")
 
@@ -95,5 +95,5 @@ def test_too_few_rows_names_the_class_and_both_numbers():
 
 
 def test_two_ways_to_choose_are_refused():
-    with pytest.raises(RecipeError, match="count, per_class"):
-        choose_labelled(MIXED, LabelsConfig(count=5, per_class=5), NAMES)
+    with pytest.raises(ValueError, match="count, per_class"):
+        LabelsConfig(count=5, per_class=5)

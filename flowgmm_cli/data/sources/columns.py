@@ -17,6 +17,9 @@ import pyarrow.compute as pc
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+_FOREIGN_NUMBER = re.compile(
+    r"[+-]?(\d{1,3}([ .'\u00a0\u202f]\d{3})+(,\d*)?|\d*,\d+|\d{1,3}(,\d{3})+(\.\d*)?)"
+)
 MISSING_WORDS = ("na", "n/a", "nan", "null", "none", "nil", "?", "-", ".", "#n/a")
 
 
@@ -74,14 +77,27 @@ def not_numbers(cells: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     """Return the positions of cells that are neither missing nor a number."""
     if not _is_string(cells.type):
         return np.arange(0 if numbers(cells) is not None else len(cells))
-    return np.array(
-        [
-            row
-            for row, cell in enumerate(_blank_to_null(cells).to_pylist())
-            if cell is not None and numbers(pa.chunked_array([[cell]])) is None
-        ],
-        dtype=np.int64,
-    )
+    known = _blank_to_null(cells).to_pylist()
+    odd = {cell for cell in set(known) - {None} if numbers(pa.chunked_array([[cell]])) is None}
+    return np.array([row for row, cell in enumerate(known) if cell in odd], dtype=np.int64)
+
+
+def foreign_numbers(cells: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Return the positions of numbers with a decimal comma or marks between thousands.
+
+    They are none where any other cell is no number at all.
+
+    >>> foreign_numbers(pa.chunked_array([["1,5", "", "2"]])).tolist()
+    [0]
+    >>> foreign_numbers(pa.chunked_array([["1,234.5", "1.234,5"]])).tolist()
+    [0, 1]
+    >>> foreign_numbers(pa.chunked_array([["1,5", "red"]])).tolist()
+    []
+    """
+    odd = not_numbers(cells)
+    found = strings(cells)[odd]
+    every = all(_FOREIGN_NUMBER.fullmatch(str(cell)) for cell in found)
+    return odd if every else odd[:0]
 
 
 def vectors(cells: pa.ChunkedArray) -> npt.NDArray[np.float64] | None:

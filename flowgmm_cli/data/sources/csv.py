@@ -13,7 +13,9 @@ import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
 from flowgmm_cli.data.sources.columns import (
+    MISSING_WORDS,
     code_labels,
+    foreign_numbers,
     not_numbers,
     numbers,
     row_ids,
@@ -26,11 +28,14 @@ from flowgmm_cli.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    import pyarrow as pa
 
     from flowgmm_cli.data.specs import CsvConfig
 
 MAX_CATEGORIES = 64
 """A non-numeric column with more distinct values than this must be named as what it is."""
+
+_FEW_CATEGORIES = 10  # up to here, a column of numbers and a few words may well be categories
 
 _KIND = {"numeric": "a number", "vector": "a list of numbers of one length"}
 
@@ -93,7 +98,10 @@ class CsvSource:
             others = []
         inputs += [self._column(name, table) for name in others if not self._is_index(name, table)]
         if not inputs:
-            raise DataError(f"{table.where} has no input column beside the label `{config.label}`")
+            raise DataError(
+                f"{table.where} has no input column beside the label `{config.label}`",
+                hint="check data.features and data.drop",
+            )
         return tuple(inputs)
 
     def _column(self, name: str, table: Table) -> Column:
@@ -104,21 +112,33 @@ class CsvSource:
             return Column(name, "numeric")
         if (entries := vectors(cells)) is not None:
             return Column(name, "vector", entries.shape[1:])
-        distinct = {cell for cell in strings(cells) if cell is not None}
-        if len(distinct) <= MAX_CATEGORIES:
-            return Column(name, "category")
-        raise self._unclear(name, table, len(distinct))
+        known = [cell for cell in strings(cells) if cell is not None]
+        distinct = len(set(known))
+        if len(foreign := foreign_numbers(cells)):
+            raise DataError(
+                f"{table.where}: column `{name}` holds numbers with a decimal comma or with marks between "
+                f"thousands, the first in row {foreign[0] + 1}: `{_short(str(cells[foreign[0]].as_py()))}`",
+                hint=f"write them like 1000.50, or say that they are names with data.categorical=[{name}]",
+            )
+        if distinct > MAX_CATEGORIES or (distinct > _FEW_CATEGORIES and _nearly_numbers(cells)):
+            raise self._unclear(name, table, distinct)
+        if distinct > max(_FEW_CATEGORIES, len(known) / 2):
+            self._notes.append(
+                f"column `{name}` has {distinct} different values in {len(known)} rows, each a feature of "
+                f"its own (data.drop=[{name}] leaves it out)"
+            )
+        return Column(name, "category")
 
     def _unclear(self, name: str, table: Table, distinct: int) -> DataError:
         """Say what is wrong with a column that is neither numbers nor a few categories."""
         cells = strings(table.data[name])
-        odd = not_numbers(table.data[name])
-        if len(odd) <= 0.1 * len(cells):
+        if _nearly_numbers(table.data[name]):
+            odd = not_numbers(table.data[name])
             return DataError(
                 f"{table.where}: column `{name}` holds numbers but for {len(odd):,} cells, the first in row "
                 f"{odd[0] + 1}: `{_short(cells[odd[0]])}`",
-                hint="correct these cells (empty means missing), or leave the column out with "
-                f"data.drop=[{name}]",
+                hint="correct these cells (empty means missing), take all for categories with "
+                f"data.categorical=[{name}], or leave the column out with data.drop=[{name}]",
             )
         example = next(cell for cell in cells if cell is not None)
         return DataError(
@@ -156,7 +176,9 @@ class CsvSource:
         row = int(odd[0]) if column.kind == "numeric" and len(odd) else 0
         raise DataError(
             f"{table.where}: column `{column.name}` is {_KIND[column.kind]} in the training file, but row "
-            f"{row + 1} has `{_short(str(cells[row].as_py()))}`"
+            f"{row + 1} has `{_short(str(cells[row].as_py()))}`",
+            hint="correct the cell (empty means missing), or leave the column out with "
+            f"data.drop=[{column.name}]",
         )
 
     def _ids(self, split: str, table: Table) -> npt.NDArray[Any]:
@@ -167,7 +189,10 @@ class CsvSource:
         for row, name in enumerate(ids, start=1):
             if name is None or name in seen:
                 what = "is empty" if name is None else f"is `{name}` again"
-                raise DataError(f"{table.where}: column `{self._config.id}` (data.id) {what} in row {row}")
+                raise DataError(
+                    f"{table.where}: column `{self._config.id}` (data.id) {what} in row {row}",
+                    hint="an id names one row; without data.id rows are numbered",
+                )
             seen.add(name)
         return ids
 
@@ -192,6 +217,12 @@ def _named(
         of = None if names is None else {str(code): name for code, name in enumerate(names)}
         named[split] = cells if of is None else np.array([of.get(cell) for cell in cells], dtype=object)
     return named
+
+
+def _nearly_numbers(cells: pa.ChunkedArray) -> bool:
+    """Whether nine of ten cells that are not missing are numbers."""
+    known = [cell for cell in strings(cells) if cell is not None and cell.lower() not in MISSING_WORDS]
+    return len(not_numbers(cells)) <= 0.1 * len(known)
 
 
 def _listed(names: str | Sequence[str] | None) -> list[str]:

@@ -31,6 +31,11 @@ _BUILDERS = {
     ".ndjson": "json",
     ".json": "json",
 }
+_READ_HINTS = {
+    "csv": "put cells that hold the delimiter in quotes, or name another one with data.delimiter",
+    "parquet": "the file is damaged or no parquet file; write it again",
+    "json": "each line is to be one JSON object with the columns as keys",
+}
 _DELIMITERS = ",;\t|"
 _JSON = getattr(datasets, "Json", ())  # since datasets 5
 _NO_ROWS = ("corresponds to no data", "BatchSize must be greater than 0")  # how datasets says it
@@ -68,6 +73,9 @@ class Table:
         raise DataError(
             f"{self.where} has no column `{name}` ({key}){near}",
             details=[f"columns: {', '.join(self.names)}"],
+            hint=f"set {key} to one of these columns"
+            if key.startswith("data.")
+            else f"add the column, or train without it: data.drop=[{name}]",
         )
 
 
@@ -109,7 +117,7 @@ def read_table(path: str, *, delimiter: str | None = None, note: Callable[[str],
             hint=f"known types: {', '.join(_BUILDERS)}",
         )
     if file.stat().st_size == 0:
-        raise DataError(f"{path} is empty")
+        raise DataError(f"{path} is empty", hint="a header line and rows are needed")
     options = _csv_options(file, delimiter, note) if builder == "csv" else {}
     with TemporaryDirectory(prefix="flowgmm-") as cache, hub_access(offline=True):
         try:
@@ -126,8 +134,10 @@ def read_table(path: str, *, delimiter: str | None = None, note: Callable[[str],
                 )
         except Exception as error:  # datasets wraps whatever its reader raises
             if any(words in root_cause(error) for words in _NO_ROWS):
-                raise DataError(f"{path} has no rows") from error
-            raise DataError(f"{path} cannot be read as {builder}: {root_cause(error)}") from error
+                raise DataError(f"{path} has no rows", hint="a header line and rows are needed") from error
+            raise DataError(
+                f"{path} cannot be read as {builder}: {root_cause(error)}", hint=_READ_HINTS[builder]
+            ) from error
         return from_dataset(dataset, path)
 
 
@@ -139,10 +149,15 @@ def existing_file(path: str) -> Path:
     """
     file = Path(path).expanduser()
     if file.is_dir():
-        raise DataError(f"{path} is a folder, not a file")
+        raise DataError(f"{path} is a folder, not a file", hint="name one of the files in it")
     if not file.is_file():
         siblings = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
-        raise DataError(f"no such file: {path}{did_you_mean(file.name, siblings)}")
+        raise DataError(
+            f"no such file: {path}{did_you_mean(file.name, siblings)}",
+            hint=f"check the path; it is looked for in {Path.cwd()}"
+            if not file.is_absolute()
+            else "check the path",
+        )
     return file.resolve()
 
 
@@ -168,14 +183,18 @@ def _csv_options(file: Path, delimiter: str | None, note: Callable[[str], None])
             f"{file} is not UTF-8 text: {error}", hint="save it as UTF-8 and try again"
         ) from error
     except csv.Error as error:
-        raise DataError(f"{file}: the header line cannot be read: {error}") from error
+        raise DataError(
+            f"{file}: the header line cannot be read: {error}", hint=_READ_HINTS["csv"]
+        ) from error
     if delimiter is None and separator not in (",", "\t"):
         note(f"{file.name}: cells are divided by `{separator}` (set data.delimiter to change it)")
     # A column without a name is what pandas writes for its index; it gets the name pandas would give it.
     names = [name.strip() or f"Unnamed: {index}" for index, name in enumerate(header)]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        raise DataError(f"{file}: the header names a column twice: {', '.join(repeated)}")
+        raise DataError(
+            f"{file}: the header names a column twice: {', '.join(repeated)}", hint="rename one of them"
+        )
     return {
         "sep": separator,
         "header": 0,

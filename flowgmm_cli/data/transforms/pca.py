@@ -25,7 +25,8 @@ class Pca(Transform):
 
     Args:
         features: D.
-        keep: number of components, share of the variance, or None for all.
+        keep: number of components (at most those in which the training rows vary), share of the variance, or
+            None for all.
     """
 
     mean: Tensor
@@ -63,6 +64,9 @@ class Pca(Transform):
         largest = components.abs().argmax(dim=1, keepdim=True)
         components = components * components.gather(1, largest).sign()
         kept = self._count(variances)
+        if isinstance(self._keep, int):  # a few rows span fewer dimensions than are asked for
+            rounding = variances[0] * len(variances) * torch.finfo(x.dtype).eps
+            kept = min(kept, max(1, int((variances > rounding).sum())))
         variance = variances[:kept].mean()
         self.components = components[:kept].contiguous()
         self.scale = torch.where(variance > 0, variance.sqrt(), torch.ones_like(variance))

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from flowgmm_cli.data.sources.columns import (
     class_codes,
     code_labels,
+    foreign_numbers,
     natural_order,
     not_numbers,
     numbers,
@@ -91,3 +92,14 @@ def test_classes_are_numbered_over_all_splits():
 
 def test_class_label_codes_without_a_name_are_unlabelled():
     assert class_codes(cells([0, 1, -1, None]), ["a", "b"]).tolist() == [0, 1, -1, -1]
+
+
+@pytest.mark.parametrize("cell", ["1,5", "-,5", "1.234,5", "1 234,5", "1,234", "1,234,567.8", "1.234.567"])
+def test_numbers_written_otherwise_are_found(cell):
+    assert foreign_numbers(pa.chunked_array([["1.5", "", cell, "NA"]])).tolist() == [2]
+    assert foreign_numbers(pa.chunked_array([[cell, "red"]])).tolist() == []
+
+
+@pytest.mark.parametrize("cell", ["1, 5", "1,2,3", "a,5", ",", "2024-01-01", "10.0.0.1"])
+def test_other_words_are_no_numbers_written_otherwise(cell):
+    assert foreign_numbers(pa.chunked_array([["1.5", cell]])).tolist() == []

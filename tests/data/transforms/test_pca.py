@@ -64,3 +64,25 @@ def test_fewer_rows_than_features_still_give_a_rotation():
     transform.fit(x)
     eye = transform.components @ transform.components.T
     assert torch.allclose(eye, torch.eye(10, dtype=torch.float64))
+
+
+def test_no_more_components_are_kept_than_the_rows_vary_in():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(30, 200, dtype=torch.float64, generator=generator)
+    transform = Pca(200, 128)
+    transform.fit(x)
+    assert transform.out_features == 29
+    z, log_det = transform(x)
+    assert z.var(dim=0, correction=0).mean().item() == pytest.approx(1)
+    assert z.var(dim=0).min() > 1e-3
+    assert log_det.isfinite().all()
+    again = Pca(200, 128)
+    again.load_state_dict(transform.state_dict())
+    assert torch.equal(again(x)[0], z)
+
+
+def test_equal_rows_keep_one_component():
+    transform = Pca(8, 4)
+    transform.fit(torch.ones(5, 8, dtype=torch.float64))
+    assert transform.out_features == 1
+    assert torch.equal(transform(torch.ones(2, 8, dtype=torch.float64))[0], torch.zeros(2, 1).double())

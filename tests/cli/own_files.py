@@ -1,0 +1,78 @@
+"""Small tables as people have them, made by hand, and the short way to train on them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+SHORT = ("train.epochs=1", "flow.hidden=8", "flow.couplings=2", "calibration.folds=2")
+"""Words that make a run take a moment."""
+
+Row = list[str]
+
+
+def numbers(
+    count: int,
+    *,
+    features: int = 2,
+    labelled: int | None = None,
+    classes: Sequence[str] = ("no", "yes"),
+    seed: int = 0,
+) -> list[Row]:
+    """A header and `count` rows of numbers, classes in turn; labels after the first `labelled` are blank."""
+    draw = random.Random(seed)
+    rows = [[*(f"x{column + 1}" for column in range(features)), "label"]]
+    for row in range(count):
+        place = row % len(classes)
+        known = labelled is None or row < labelled
+        cells = [f"{draw.gauss(3 * place, 1):.3f}" for _ in range(features)]
+        rows.append([*cells, classes[place] if known else ""])
+    return rows
+
+
+def texts(
+    count: int,
+    *,
+    labelled: int | None = None,
+    classes: Sequence[str] = ("sport", "money"),
+    seed: int = 0,
+) -> list[Row]:
+    """A header and `count` texts, classes in turn; labels after the first `labelled` are blank."""
+    draw = random.Random(seed)
+    words = [
+        ["goal", "match", "team", "score", "win", "league", "player"],
+        ["stock", "market", "price", "bank", "profit", "trade", "share"],
+    ]
+    rows = [["text", "label"]]
+    for row in range(count):
+        place = row % len(classes)
+        known = labelled is None or row < labelled
+        rows.append([" ".join(draw.choices(words[place % 2], k=6)), classes[place] if known else ""])
+    return rows
+
+
+def add_column(rows: list[Row], name: str, cell: Callable[[int], str]) -> list[Row]:
+    """Put a column before all others; `cell` gives the value of row 0, 1, ..."""
+    return [[name, *rows[0]], *([cell(index), *row] for index, row in enumerate(rows[1:]))]
+
+
+def as_csv(rows: Sequence[Row], *, delimiter: str = ",", end: str = "\n") -> str:
+    """The rows as text; every cell with a special character in quotes."""
+
+    def quoted(cell: str) -> str:
+        special = any(mark in cell for mark in (delimiter, '"', "\n", "\r"))
+        return '"' + cell.replace('"', '""') + '"' if special else cell
+
+    return "".join(delimiter.join(map(quoted, row)) + end for row in rows)
+
+
+def save(path: Path | str, rows: Sequence[Row] | str | bytes) -> str:
+    """Write rows as csv, or text or bytes as they are, and return the path."""
+    file = Path(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(rows, bytes):
+        file.write_bytes(rows)
+    else:
+        file.write_bytes((rows if isinstance(rows, str) else as_csv(rows)).encode())
+    return str(path)

@@ -1,0 +1,299 @@
+"""Every way to go wrong: the documented exit code, what and where, a next step, and nothing half-written."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from own_files import SHORT, numbers, save
+
+from flowgmm_cli.runs import list_runs
+
+RECIPE = """\
+version: 1
+data:
+  use: csv
+  path: t.csv
+  label: label
+train:
+  lr: 1e-3
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a sound table `t.csv` and a sound recipe `my.yaml` to spoil."""
+    monkeypatch.chdir(tmp_path)
+    save("t.csv", numbers(30))
+    Path("my.yaml").write_text(RECIPE, encoding="utf-8")
+    return tmp_path
+
+
+def spoil(old: str, new: str) -> Callable[[], None]:
+    def change() -> None:
+        assert old in RECIPE
+        Path("my.yaml").write_text(RECIPE.replace(old, new), encoding="utf-8")
+
+    return change
+
+
+def table(rows: Sequence[Sequence[str]]) -> Callable[[], None]:
+    return lambda: save("t.csv", [list(row) for row in rows]) and None
+
+
+def with_cells(**cells: str) -> list[list[str]]:
+    rows = numbers(30)
+    for place, cell in cells.items():
+        row, column = place.removeprefix("r").split("c")
+        rows[int(row)][int(column)] = cell
+    return rows
+
+
+def nothing() -> None:
+    pass
+
+
+def assert_refused(outcome: Any, code: int, parts: Sequence[str]) -> None:
+    assert (outcome.code, outcome.out) == (code, ""), outcome.err
+    assert "error: " in outcome.err
+    assert "\nhint: " in outcome.err
+    assert "Traceback" not in outcome.err
+    assert "bug" not in outcome.err
+    for part in parts:
+        assert part in outcome.err
+
+
+def assert_nothing_left() -> None:
+    left = [path for path in Path().rglob("*") if path.name not in ("t.csv", "e.csv", "my.yaml")]
+    assert [path for path in left if path.is_file()] == []
+    assert list_runs(Path("runs")) == []
+
+
+CASES: dict[str, tuple[Callable[[], None], list[str], int, list[str]]] = {
+    "unknown key": (
+        spoil("train:", "train:\n  epoch: 3"), [], 3, ["my.yaml:7", "train.epoch", "did you mean `epochs`"],
+    ),
+    "typo in an override": (
+        nothing, ["train.eopchs=3"], 3, ["train.eopchs", "did you mean `epochs`", "command line"],
+    ),
+    "text for a number": (
+        spoil("1e-3", "fast"), [], 3, ["my.yaml:7", "train.lr", 'a number above 0, got the string "fast"'],
+    ),
+    "two errors at once": (
+        spoil("lr: 1e-3", "lr: fast\n  epochs: 0"), [],
+        3, ["2 problems", "my.yaml:7", "my.yaml:8", "train.epochs"],
+    ),
+    "duplicate key": (spoil("lr: 1e-3", "lr: 1e-3\n  lr: 1"), [], 3, ["my.yaml:8", "`lr` is given twice"]),
+    "no data.path": (spoil("  path: t.csv\n", ""), [], 3, ["data.path", "is required", "data.path=..."]),
+    "no recipe": (nothing, [], 3, ["there is no file and no bundled recipe `cvs`", "did you mean `csv`"]),
+    "malformed override": (nothing, ["train.epochs"], 3, ["train.epochs", "="]),
+    "unknown flow": (
+        spoil("train:", "flow: {use: realnpv}\ntrain:"), [], 4, ["my.yaml:6", "did you mean `realnvp`"],
+    ),
+    "missing file": (nothing, ["data.path=tt.csv"], 5, ["no such file: tt.csv", "did you mean `t.csv`"]),
+    "missing test file": (nothing, ["data.test_path=a b/e.csv"], 5, ["no such file: a b/e.csv"]),
+    "missing label column": (
+        nothing, ["data.label=lable"],
+        5, ["t.csv has no column `lable`", "did you mean `label`", "x1, x2, label"],
+    ),
+    "no labels": (table(numbers(30, labelled=0)), [], 5, ["label"]),
+    "one class": (table(numbers(30, classes=("yes",))), [], 5, ["one class, `yes`"]),
+    "a new class in the test file": (
+        lambda: save("e.csv", numbers(9, classes=("yes", "perhaps"))) and None,
+        ["data.test_path=e.csv"], 5, ["class `perhaps`: 4 test rows"],
+    ),
+    "NaN cells": (
+        table(with_cells(r4c0="", r9c0="NaN")), ["data.missing=error", "data.split={test: 0, val: 0}"],
+        5, ["column `x1` has 2 missing or infinite cells", "row train:4", "data.missing=median"],
+    ),
+    "infinite cells": (
+        table(with_cells(r5c1="inf")), ["data.missing=error", "data.split={test: 0, val: 0}"],
+        5, ["column `x2` has 1 missing or infinite cells", "row train:5"],
+    ),
+    "too many labels asked for": (
+        nothing, ["data.labels.count=99"], 5, ["99 labelled rows", "24 rows have a label"],
+    ),
+    "no such device": (nothing, ["run.device=cuda"], 2, ["run.device is cuda", "run.device=auto"]),
+    "runs where a file is": (nothing, ["run.dir=t.csv"], 6, ["t.csv", "cannot be made"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_mistake_has_its_code_place_and_next_step(
+    flowgmm: Any, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if case == "no such device":
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    prepare, words, code, parts = CASES[case]
+    prepare()
+    outcome = flowgmm("train", "cvs" if case == "no recipe" else "my.yaml", *words, "--json")
+    assert_refused(outcome, code, parts)
+    assert_nothing_left()
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["train", "--resume", "runs/x", "my.yaml"], ["--resume takes a run and nothing else"]),
+        (["train", "--resume", "runs/x", "--seed", "1"], ["--resume takes a run and nothing else"]),
+        (["train"], ["name a recipe"]),
+        (["eval", "--fail-under", "acuracy=1"], ["acuracy", "did you mean `accuracy`"]),
+        (["eval", "--fail-under", "accuracy=high"], ["`high` is not a number"]),
+        (["eval", "--split", "train"], ["--split is test or val"]),
+        (["eval", "a", "--run", "b"], ["two runs were named"]),
+    ],
+)
+def test_a_command_that_makes_no_sense_is_2(flowgmm: Any, words: list[str], parts: list[str]) -> None:
+    assert_refused(flowgmm(*words), 2, parts)
+    assert_nothing_left()
+
+
+@pytest.mark.parametrize(
+    "words", [["eval", "runs/nowhere"], ["eval"], ["eval", "runs/csv/latest"], ["runs", "show", "my.yaml"],
+              ["train", "--resume", "runs/nowhere"]],
+)  # fmt: skip
+def test_an_unknown_run_is_6(flowgmm: Any, words: list[str]) -> None:
+    assert_refused(flowgmm(*words), 6, ["run"])
+    assert_nothing_left()
+
+
+def test_a_run_that_is_nearly_named_is_suggested(flowgmm: Any, run: Path) -> None:
+    outcome = flowgmm("eval", str(run)[:-1] + "x")
+    assert_refused(outcome, 6, [f"did you mean `{run}`"])
+
+
+def cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def foreign(file: Path) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    save_file({"weight": torch.zeros(3)}, file)
+
+
+def garbage(file: Path) -> None:
+    file.write_bytes(b"\x80\x04pickled, perhaps")
+
+
+@pytest.mark.parametrize("damage", [cut, foreign, garbage])
+@pytest.mark.parametrize("name", ["model.safetensors", "model.json"])
+def test_a_damaged_model_is_6(flowgmm: Any, run: Path, damage: Callable[[Path], None], name: str) -> None:
+    damage(run / name)
+    assert_refused(flowgmm("eval", "--json"), 6, [str(run)])
+
+
+@pytest.mark.parametrize("damage", [cut, foreign, garbage])
+@pytest.mark.parametrize("name", ["last.safetensors", "preprocessor.safetensors"])
+def test_a_damaged_checkpoint_is_6(
+    flowgmm: Any, run: Path, damage: Callable[[Path], None], name: str
+) -> None:
+    info = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    (run / "run.json").write_text(json.dumps({**info, "status": "interrupted"}), encoding="utf-8")
+    damage(run / "checkpoints" / name)
+    assert_refused(flowgmm("train", "--resume", str(run), "--json"), 6, [name])
+
+
+def test_a_run_without_a_model_says_how_to_go_on(flowgmm: Any, run: Path) -> None:
+    (run / "model.json").unlink()
+    assert_refused(flowgmm("eval", str(run)), 6, [f"flowgmm train --resume {run}"])
+
+
+def test_data_that_is_gone_is_5(flowgmm: Any, run: Path) -> None:
+    Path("t.csv").unlink()
+    assert_refused(flowgmm("eval", "--json"), 5, ["no such file", "t.csv"])
+
+
+def test_an_existing_run_directory_is_never_overwritten(flowgmm: Any, run: Path) -> None:
+    before = sorted(path.stat().st_mtime_ns for path in run.rglob("*"))
+    outcome = flowgmm("train", "my.yaml", *SHORT, "--run-dir", str(run))
+    assert_refused(outcome, 6, [f"{run} exists already"])
+    assert sorted(path.stat().st_mtime_ns for path in run.rglob("*")) == before
+
+
+def test_a_failed_resume_keeps_the_run(flowgmm: Any, run: Path) -> None:
+    shutil.rmtree(run / "checkpoints")
+    Path("t.csv").unlink()
+    assert_refused(flowgmm("train", "--resume", str(run)), 5, ["no such file"])
+    assert (run / "model.safetensors").is_file()
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(flowgmm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.fsync
+
+    def full(handle: int) -> None:
+        if list(Path("runs").rglob("last.safetensors")):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(handle)
+
+    words = ["train.epochs=2", *SHORT[1:]]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        outcome = flowgmm("train", "my.yaml", *words, "--json")
+    assert_refused(outcome, 1, ["the disk is full", "the last checkpoint is intact", "--resume runs"])
+    (run,) = list_runs(Path("runs"))
+    assert run.status() != "done"
+    assert list(Path("runs").rglob("*.tmp")) == []
+    resumed = flowgmm("train", "--resume", str(run.path), "--json")
+    assert resumed.code == 0, resumed.err
+    assert json.loads(resumed.out)["epochs"] == 2
+
+
+def test_a_disk_that_is_full_from_the_start(flowgmm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        outcome = flowgmm("train", "my.yaml", *SHORT, "--json")
+    assert_refused(outcome, 1, ["the disk is full"])
+    assert_nothing_left()
+
+
+def command(words: Sequence[str], *, before: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own."""
+    line = f'{before} exec "$0" -m flowgmm_cli "$@"'
+    return subprocess.run(
+        ["bash", "-c", line, sys.executable, *words],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **environ},
+        check=False,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="POSIX limits")
+def test_a_limit_on_file_sizes_is_no_bug() -> None:
+    done = command(["train", "my.yaml", "train.epochs=1", "flow.hidden=256"], before="ulimit -f 64;")
+    assert done.returncode == 1
+    assert "error: a file would be too large" in done.stderr
+    assert "\nhint: " in done.stderr
+    assert (done.stdout, list(Path("runs").rglob("*.tmp"))) == ("", [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("offline", [True, False])
+def test_a_hub_out_of_reach_is_5(tmp_path: Path, offline: bool) -> None:
+    words = ["train", "my.yaml", "data.use=hf_text", "data.path=nobody/nothing", *(["--offline"] * offline)]
+    unreachable = {
+        "HF_ENDPOINT": "http://127.0.0.1:9",
+        "HF_HOME": str(tmp_path / "hub"),
+        "NO_PROXY": "127.0.0.1",
+    }
+    done = command(words, **unreachable)
+    assert (done.returncode, done.stdout) == (5, ""), done.stderr
+    assert "nobody/nothing is neither a local folder nor in the cache" in done.stderr
+    assert ("offline" if offline else "the hub cannot be reached") in done.stderr
+    assert "\nhint: set data.path to a local folder" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list_runs(Path("runs")) == []

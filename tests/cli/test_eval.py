@@ -1,0 +1,151 @@
+"""`flowgmm eval`: its JSON contract, its tables, its gate, and which run it takes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BASELINES = {"logistic_regression", "knn", "label_spreading", "self_training", "mlp"}
+
+
+def test_the_json_keeps_its_contract(flowgmm: Any, run: Path) -> None:
+    outcome = flowgmm("eval", str(run), "--json")
+    assert outcome.code == 0, outcome.err
+    value = json.loads(outcome.out)
+    assert value["schema"] == "flowgmm/eval/1"
+    assert (value["run"], value["split"], value["n"]) == (str(run), "test", 8)
+    names = {"accuracy", "balanced_accuracy", "macro_f1", "nll", "bits_per_dim", "ece"}
+    assert names <= set(value["metrics"])
+    assert value["metrics"]["bits_per_dim"] is None
+    assert [row["name"] for row in value["per_class"]] == ["no", "yes"]
+    assert sum(row["support"] for row in value["per_class"]) == 8
+    assert value["baselines"] == {}
+    assert json.loads((run / "eval" / "test.json").read_text(encoding="utf-8")) == value
+
+
+def test_it_repeats_what_training_found(flowgmm: Any, run: Path) -> None:
+    trained = json.loads((run / "run.json").read_text(encoding="utf-8"))["test"]
+    assert json.loads(flowgmm("eval", "--json").out)["metrics"] == trained
+
+
+def test_baselines_stand_beside_the_model(flowgmm: Any, run: Path) -> None:
+    outcome = flowgmm("eval", "--baselines", "--json")
+    assert outcome.code == 0, outcome.err
+    value = json.loads(outcome.out)
+    assert set(value["baselines"]) == BASELINES
+    assert all(0 <= one["accuracy"] <= 1 for one in value["baselines"].values())
+    assert "warning" not in outcome.err.lower()
+
+
+def test_the_tables_name_methods_and_classes(flowgmm: Any, run: Path) -> None:
+    outcome = flowgmm("eval", "--baselines")
+    assert outcome.code == 0, outcome.err
+    lines = outcome.out.splitlines()
+    assert lines[0] == f"{run}: 8 test rows"
+    first = [line.split("  ")[0] for line in lines]
+    methods = {name.replace("_", " ") for name in BASELINES}
+    assert {"method", "flowgmm", "class", "no", "yes"} | methods <= set(first)
+    assert "density: mean -log p(x)" in outcome.err
+
+
+def test_quiet_says_nothing_but_the_answer(flowgmm: Any, run: Path) -> None:
+    outcome = flowgmm("eval", "--quiet", "--json")
+    assert (outcome.code, outcome.err) == (0, "")
+    json.loads(outcome.out)
+
+
+def test_a_gate_that_is_met(flowgmm: Any, run: Path) -> None:
+    outcome = flowgmm("eval", "--fail-under", "accuracy=0", "--fail-under", "macro_f1=0.0", "--json")
+    assert outcome.code == 0
+    assert json.loads(outcome.out)["n"] == 8
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_gate_that_is_not_met_is_7_and_the_answer_is_still_given(
+    flowgmm: Any, run: Path, as_json: bool
+) -> None:
+    words = ["--fail-under", "accuracy=1.01", "--fail-under", "balanced_accuracy=0"]
+    outcome = flowgmm("eval", *words, *(["--json"] if as_json else []))
+    assert outcome.code == 7
+    assert "error: gate not met\n  accuracy " in outcome.err
+    assert "is below 1.01" in outcome.err
+    assert "balanced_accuracy" not in outcome.err
+    if as_json:
+        assert json.loads(outcome.out)["metrics"]["accuracy"] <= 1
+    else:
+        assert outcome.out.startswith(f"{run}: 8 test rows")
+
+
+def test_val_rows_without_labels_cannot_be_evaluated(flowgmm: Any, run: Path) -> None:
+    outcome = flowgmm("eval", "--split", "val")
+    assert outcome.code == 5
+    assert "no labelled val rows" in outcome.err
+    assert "data.split.val_labels" in outcome.err
+
+
+def test_data_that_changed_is_warned_of(flowgmm: Any, run: Path) -> None:
+    text = Path("t.csv").read_text(encoding="utf-8")
+    Path("t.csv").write_text(text + "1.0,2.0,yes\n", encoding="utf-8")
+    outcome = flowgmm("eval", "--quiet")
+    assert outcome.code == 0
+    assert "warning: the data has changed" in outcome.err
+
+
+# --- which run --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def second(run: Path) -> Path:
+    """A run made after `run`."""
+    other = run.parent / "second"
+    shutil.copytree(run, other)
+    info = json.loads((other / "run.json").read_text(encoding="utf-8"))
+    (other / "run.json").write_text(
+        json.dumps({**info, "created": "2999-01-01T00:00:00.000+00:00"}), encoding="utf-8"
+    )
+    return other
+
+
+def test_the_newest_finished_run_is_taken_and_named(flowgmm: Any, run: Path, second: Path) -> None:
+    outcome = flowgmm("eval", "--json")
+    assert json.loads(outcome.out)["run"] == str(second)
+    assert f"run     {second} (the newest finished run under ./runs)" in outcome.err
+    info = json.loads((second / "run.json").read_text(encoding="utf-8"))
+    (second / "run.json").write_text(json.dumps({**info, "status": "failed"}), encoding="utf-8")
+    assert json.loads(flowgmm("eval", "--json").out)["run"] == str(run)
+
+
+@pytest.mark.parametrize(
+    ("words", "variable", "how"),
+    [
+        (["runs/csv/first"], "runs/csv/second", "as given"),
+        (["--run", "runs/csv/first"], "runs/csv/second", "as given"),
+        (["runs/csv/first", "--run", "runs/csv/first"], "", "as given"),
+        ([], "runs/csv/first", "from FLOWGMM_RUN"),
+    ],
+)
+def test_a_run_can_be_named(
+    flowgmm: Any, second: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], variable: str, how: str
+) -> None:
+    monkeypatch.setenv("FLOWGMM_RUN", variable)
+    outcome = flowgmm("eval", *words, "--json")
+    assert json.loads(outcome.out)["run"] == str(Path("runs/csv/first"))
+    assert f"({how})" in outcome.err
+
+
+@pytest.mark.parametrize("word", ["runs/csv/latest", "runs/latest"])
+def test_latest_is_the_newest_of_a_folder(flowgmm: Any, second: Path, word: str) -> None:
+    assert json.loads(flowgmm("eval", word, "--json").out)["run"] == str(second)
+
+
+def test_a_reader_that_stops_early_is_no_failure(run: Path) -> None:
+    line = f"{sys.executable} -m flowgmm_cli eval --quiet | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{run}: 8 test rows\n"

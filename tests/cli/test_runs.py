@@ -1,0 +1,86 @@
+"""`flowgmm runs`: what has been trained."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+def change(run: Path, **values: Any) -> None:
+    file = run / "run.json"
+    info = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**info, **values}), encoding="utf-8")
+
+
+@pytest.fixture
+def older(run: Path) -> Path:
+    """A run that failed long ago."""
+    other = run.parents[1] / "digits" / "old"
+    shutil.copytree(run, other)
+    change(other, created="2001-01-01T00:00:00.000+00:00", status="failed", error="it broke", test=None)
+    return other
+
+
+def test_the_list_is_json_newest_first(flowgmm: Any, run: Path, older: Path) -> None:
+    value = json.loads(flowgmm("runs", "list", "--json").out)
+    assert value["schema"] == "flowgmm/runs/1"
+    assert [row["run"] for row in value["runs"]] == [str(run), str(older)]
+    assert [row["status"] for row in value["runs"]] == ["done", "failed"]
+    assert value["runs"][0]["test"]["accuracy"] >= 0
+
+
+def test_the_list_is_a_table(flowgmm: Any, run: Path, older: Path) -> None:
+    outcome = flowgmm("runs", "list")
+    assert outcome.code == 0
+    lines = outcome.out.splitlines()
+    assert lines[0].split() == ["run", "status", "created", "seconds", "labels", "accuracy", "ECE"]
+    assert [line.split()[0] for line in lines[1:]] == [str(run), str(older)]
+    assert lines[1].split()[1] == "done"
+
+
+def test_a_list_of_one_folder(flowgmm: Any, older: Path) -> None:
+    value = json.loads(flowgmm("runs", "list", "runs/digits", "--json").out)
+    assert [row["run"] for row in value["runs"]] == [str(older)]
+
+
+def test_no_runs_is_no_error(flowgmm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = flowgmm("runs", "list")
+    assert outcome.code == 0
+    assert "there are no runs in runs" in outcome.err
+    assert json.loads(flowgmm("runs", "list", "--json").out)["runs"] == []
+
+
+def test_a_damaged_run_does_not_hide_the_others(flowgmm: Any, run: Path, older: Path) -> None:
+    (older / "run.json").write_text("{", encoding="utf-8")
+    value = json.loads(flowgmm("runs", "list", "--json").out)
+    assert [row["run"] for row in value["runs"]] == [str(run)]
+
+
+@pytest.mark.parametrize("words", [["runs/csv/first"], ["--run", "runs/csv/first"], []])
+def test_show_says_what_is_known(flowgmm: Any, run: Path, older: Path, words: list[str]) -> None:
+    outcome = flowgmm("runs", "show", *words)
+    assert outcome.code == 0
+    for part in (str(run), "done", "rows labelled", "test accuracy", "versions torch", "data.label=label"):
+        assert part in outcome.out
+    assert "next:" not in outcome.err
+    value = json.loads(flowgmm("runs", "show", *words, "--json").out)
+    assert (value["run"], value["status"], value["recipe"]) == (str(run), "done", "csv")
+
+
+def test_show_says_how_to_go_on(flowgmm: Any, older: Path) -> None:
+    outcome = flowgmm("runs", "show", str(older))
+    assert "it broke" in outcome.out
+    assert f"next: flowgmm train --resume {older}" in outcome.err
+
+
+def test_a_run_whose_process_is_gone_was_killed(flowgmm: Any, run: Path) -> None:
+    change(run, status="running", pid=2**22 + 1)
+    assert json.loads(flowgmm("runs", "show", str(run), "--json").out)["status"] == "killed"
+    change(run, status="running", pid=os.getpid())
+    assert json.loads(flowgmm("runs", "show", str(run), "--json").out)["status"] == "running"

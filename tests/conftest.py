@@ -1,0 +1,72 @@
+"""A recipe that trains in about a second, and the smallest model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from flowgmm_cli.flows.realnvp import RealNVP
+from flowgmm_cli.mixture.gaussian import GaussianMixture
+from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.recipe.load import load_recipe
+from flowgmm_cli.recipe.schema import Recipe
+
+MOONS = """\
+version: 1
+name: moons
+data:
+  use: sklearn
+  name: two_moons
+  n: 200
+  test_n: 60
+  labels: {count: 12}
+  split: {val: 0.1}
+  transforms: [{use: scale}]
+  views:
+    strong: [{use: noise, scale: 0.1}, {use: drop, rate: 0.1}]
+flow: {use: realnvp, couplings: 2, hidden: 8, depth: 1}
+train: {epochs: 4, batch_size: 60, labelled_batch_size: 8, lr: 1e-2, precision: fp32}
+calibration: {folds: 2}
+run: {device: cpu, log_every: 2}
+"""
+
+MakeRecipe = Callable[..., Recipe]
+MakeModel = Callable[..., FlowGMM]
+
+
+@pytest.fixture
+def moons_file(tmp_path: Path) -> Path:
+    """The tiny recipe as a file: 180 training rows, 20 held out, 3 steps an epoch."""
+    file = tmp_path / "moons.yaml"
+    file.write_text(MOONS)
+    return file
+
+
+@pytest.fixture
+def moons(moons_file: Path, tmp_path: Path) -> MakeRecipe:
+    """Load the tiny recipe with some words: `moons("train.epochs=2")`."""
+
+    def make(*words: str) -> Recipe:
+        return load_recipe(str(moons_file), [f"run.dir={tmp_path / 'runs'}", *words])
+
+    return make
+
+
+@pytest.fixture
+def make_model() -> MakeModel:
+    """A FlowGMM whose flow is not the identity: `make_model(features, classes)`."""
+
+    def make(features: int = 2, classes: int = 3, *, seed: int = 0, size: float = 0.5) -> FlowGMM:
+        generator = torch.Generator().manual_seed(seed)
+        flow = RealNVP(features, couplings=2, hidden=16, depth=1, generator=generator)
+        means = torch.randn(classes, features, generator=generator)
+        mixture = GaussianMixture(means, weights=torch.arange(1.0, classes + 1))
+        with torch.no_grad():
+            for parameter in flow.parameters():
+                parameter.normal_(std=size, generator=generator)
+        return FlowGMM(flow, mixture)
+
+    return make

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from flowgmm_cli.errors import RunError
+from flowgmm_cli.files import read_json, read_tensors, write_bytes, write_json, write_tensors, write_text
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def no_space(*args: Any) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("fails", ["fsync", "replace", "chmod"])
+def test_a_failure_keeps_the_old_file_and_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    file = tmp_path / "one.txt"
+    write_text(file, "old")
+    monkeypatch.setattr(*((os, "fsync") if fails == "fsync" else (Path, fails)), no_space)
+    with pytest.raises(OSError, match="No space"):
+        write_text(file, "new")
+    assert file.read_text() == "old"
+    assert names(tmp_path) == ["one.txt"]
+
+
+def test_an_interruption_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(handle: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_bytes(tmp_path / "one", b"new")
+    assert names(tmp_path) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_disk_that_is_full_in_the_middle_of_writing_keeps_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "one"
+    write_bytes(file, b"old")
+    real = os.fdopen
+
+    def full(handle: int, mode: str) -> Any:
+        sink = os.open("/dev/full", os.O_WRONLY)
+        os.dup2(sink, handle)
+        os.close(sink)
+        return real(handle, mode)
+
+    monkeypatch.setattr(os, "fdopen", full)
+    with pytest.raises(OSError, match="No space") as caught:
+        write_bytes(file, b"x" * 1_000_000)
+    assert caught.value.errno == errno.ENOSPC
+    assert file.read_bytes() == b"old"
+    assert names(tmp_path) == ["one"]
+
+
+def test_the_new_file_is_on_the_disk_before_it_replaces_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "one"
+    write_bytes(file, b"old")
+    seen = []
+
+    def look(handle: int) -> None:
+        seen.append((os.fstat(handle).st_size, file.read_bytes()))
+
+    monkeypatch.setattr(os, "fsync", look)
+    write_bytes(file, b"newer")
+    assert seen == [(5, b"old")]
+    assert file.read_bytes() == b"newer"
+
+
+def test_folders_are_made_and_the_umask_is_kept(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_text(tmp_path / "a" / "b" / "ü.txt", "größer")
+        assert os.umask(0o027) == 0o027
+    finally:
+        os.umask(before)
+    file = tmp_path / "a" / "b" / "ü.txt"
+    assert file.read_bytes() == "größer".encode()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), [1.0, float("-inf")]])
+def test_json_with_numbers_that_json_has_not_is_refused(tmp_path: Path, value: Any) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "one.json", {"a": value})
+    assert names(tmp_path) == []
+
+
+def test_json_comes_back_as_it_was(tmp_path: Path) -> None:
+    value = {"ä": [1, 2.5, None, True], "text": "line\nline \u2028"}
+    write_json(tmp_path / "one.json", value)
+    assert read_json(tmp_path / "one.json", "value") == value
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b'"text"'])
+def test_json_that_is_no_object_is_a_run_error(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "one.json"
+    file.write_bytes(content)
+    with pytest.raises(RunError, match=r"thing: .*one\.json"):
+        read_json(file, "thing")
+    with pytest.raises(RunError, match="does not exist"):
+        read_json(tmp_path / "none.json", "thing")
+    with pytest.raises(RunError):
+        read_json(tmp_path, "thing")
+
+
+def test_tensors_come_back_as_they_were(tmp_path: Path) -> None:
+    shared = torch.arange(6.0)
+    tensors = {
+        "empty": torch.empty(0, 3),
+        "transposed": torch.arange(6, dtype=torch.int64).reshape(2, 3).T,
+        "first": shared[:3],  # safetensors itself refuses tensors that share memory
+        "all": shared,
+        "scalar": torch.tensor(True),
+        "wide": torch.tensor(1 / 3, dtype=torch.float64),
+    }
+    write_tensors(tmp_path / "t.safetensors", tensors, {"format": "f"})
+    found, metadata = read_tensors(tmp_path / "t.safetensors", "thing")
+    assert metadata == {"format": "f"}
+    assert found.keys() == tensors.keys()
+    for name, value in tensors.items():
+        assert found[name].dtype == value.dtype
+        assert torch.equal(found[name], value)
+
+
+def test_every_way_to_cut_a_tensor_file_short_is_a_run_error(tmp_path: Path) -> None:
+    file = tmp_path / "t.safetensors"
+    write_tensors(file, {"a": torch.arange(100.0)})
+    whole = file.read_bytes()
+    for length in (0, 4, 8, 20, len(whole) // 2, len(whole) - 1):
+        file.write_bytes(whole[:length])
+        with pytest.raises(RunError, match="not a readable safetensors file"):
+            read_tensors(file, "thing")
+    for foreign in (b"PK\x03\x04" + bytes(100), b"\x80\x04K\x01." * 20, b"\xff" * 64, whole + b"more"):
+        file.write_bytes(foreign)
+        with pytest.raises(RunError, match="not a readable safetensors file"):
+            read_tensors(file, "thing")
+    with pytest.raises(RunError, match="does not exist"):
+        read_tensors(tmp_path, "thing")

@@ -1,0 +1,129 @@
+"""Rules of the house that no linter knows."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "flowgmm_cli"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+LONGEST = 350
+LONG = {"api.py"}  # the contract of plugin authors, to be read as one
+
+# unpickling or evaluating what a file says lets the file run code
+FORBIDDEN_CALLS = {
+    "__import__",
+    "compile",
+    "eval",
+    "exec",
+    "torch.load",
+    "torch.save",
+    "yaml.full_load",
+    "yaml.load",
+    "yaml.unsafe_load",
+}
+FORBIDDEN_MODULES = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
+# random numbers come from generators that are passed
+GLOBAL_RANDOMNESS = {
+    "np.random.rand",
+    "np.random.randn",
+    "np.random.seed",
+    "np.random.shuffle",
+    "random.seed",
+}
+# parts of a declared package, not packages of their own
+PARTS = {"pydantic_core": "pydantic", "annotated_types": "pydantic"}
+DISTRIBUTIONS = {
+    "huggingface_hub": "huggingface-hub",
+    "sentence_transformers": "sentence-transformers",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
+
+
+def name_of(module: Path) -> str:
+    return module.relative_to(PACKAGE).as_posix()
+
+
+every_module = pytest.mark.parametrize("module", MODULES, ids=name_of)
+
+
+def tree(module: Path) -> ast.Module:
+    return ast.parse(module.read_text(encoding="utf-8"))
+
+
+def calls(module: Path) -> Iterator[tuple[str, ast.Call]]:
+    """Each call with the dotted name of what is called; `?` where it is not a name."""
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Call):
+            yield ast.unparse(node.func) if isinstance(node.func, ast.Name | ast.Attribute) else "?", node
+
+
+def imports(module: Path) -> set[str]:
+    """The top-level packages a module imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def test_imports_go_down_only() -> None:
+    code = "import sys\nfrom importlinter.cli import lint_imports\nsys.exit(lint_imports(no_cache=True))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@every_module
+def test_modules_are_short(module: Path) -> None:
+    lines = len(module.read_text(encoding="utf-8").splitlines())
+    assert lines <= LONGEST or name_of(module) in LONG
+
+
+@every_module
+def test_only_the_command_line_prints(module: Path) -> None:
+    if name_of(module).startswith("cli/"):
+        return
+    assert not {"print", "sys.stdout.write", "sys.stderr.write"} & {name for name, _ in calls(module)}
+
+
+@every_module
+def test_nothing_that_is_read_can_run_code(module: Path) -> None:
+    assert not FORBIDDEN_MODULES & imports(module)
+    for name, call in calls(module):
+        assert name not in FORBIDDEN_CALLS, f"line {call.lineno}"
+        for keyword in call.keywords:
+            if keyword.arg in ("allow_pickle", "trust_remote_code"):
+                assert isinstance(keyword.value, ast.Constant), f"line {call.lineno}"
+                assert keyword.value.value is False, f"line {call.lineno}"
+
+
+@every_module
+def test_random_numbers_come_from_passed_generators(module: Path) -> None:
+    assert "random" not in imports(module)
+    assert not GLOBAL_RANDOMNESS & {name for name, _ in calls(module)}
+
+
+@every_module
+def test_packages_import_nothing_by_themselves(module: Path) -> None:
+    if module.name == "__init__.py":
+        assert not imports(module)
+
+
+def test_every_library_that_is_imported_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    texts = [*project["dependencies"], *project["optional-dependencies"]["text"]]
+    declared = {re.split(r"[^\w-]", text)[0] for text in texts}
+    imported = set().union(*map(imports, MODULES)) - sys.stdlib_module_names - {"flowgmm_cli"}
+    wanted = {DISTRIBUTIONS.get(PARTS.get(name, name), PARTS.get(name, name)) for name in imported}
+    assert wanted - declared == set()

@@ -1,0 +1,123 @@
+"""What is built from the checkout: the wheel, and the source distribution it can be built from."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tarfile
+import tomllib
+from email import message_from_string
+from functools import cache
+from importlib.metadata import requires, version
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import flowgmm_cli
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def build(target: str, source: Path, folder: Path) -> Path:
+    """Build without pip, so without a network; returns the one file that was made."""
+    words = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(folder)]
+    subprocess.run(words, cwd=source, check=True, capture_output=True)
+    (made,) = folder.iterdir()
+    return made
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> ZipFile:
+    return ZipFile(build("wheel", ROOT, tmp_path_factory.mktemp("wheel")))
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The unpacked source distribution."""
+    file = build("sdist", ROOT, tmp_path_factory.mktemp("sdist"))
+    folder = tmp_path_factory.mktemp("unpacked")
+    with tarfile.open(file) as archive:
+        archive.extractall(folder, filter="data")
+    (top,) = folder.iterdir()
+    return top
+
+
+def test_the_wheel_holds_the_package_and_nothing_beside_it(wheel: ZipFile) -> None:
+    info = f"flowgmm_cli-{flowgmm_cli.__version__}.dist-info"
+    assert {name.split("/")[0] for name in wheel.namelist()} == {"flowgmm_cli", info}
+
+
+def test_the_wheel_holds_every_module_and_the_type_marker(wheel: ZipFile) -> None:
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "flowgmm_cli").rglob("*.py")}
+    assert {"flowgmm_cli/py.typed", *modules} <= set(wheel.namelist())
+    assert not [name for name in wheel.namelist() if "__pycache__" in name]
+
+
+def test_the_wheel_holds_every_recipe_as_it_is(wheel: ZipFile) -> None:
+    folder = ROOT / "recipes"
+    recipes = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.yaml")}
+    prefix = "flowgmm_cli/_recipes/"
+    packed = {name.removeprefix(prefix) for name in wheel.namelist() if name.startswith(prefix)}
+    assert "digits.yaml" in packed
+    assert {name: wheel.read(prefix + name) for name in packed if name.endswith(".yaml")} == recipes
+
+
+def test_the_wheel_says_licence_and_command(wheel: ZipFile) -> None:
+    info = f"flowgmm_cli-{flowgmm_cli.__version__}.dist-info"
+    metadata = message_from_string(wheel.read(f"{info}/METADATA").decode())
+    assert metadata["License-Expression"] == "Apache-2.0"
+    assert "Version 2.0, January 2004" in wheel.read(f"{info}/licenses/LICENSE").decode()
+    assert "flowgmm = flowgmm_cli.__main__:main" in wheel.read(f"{info}/entry_points.txt").decode()
+
+
+def test_the_source_distribution_builds_the_same_wheel(wheel: ZipFile, sdist: Path, tmp_path: Path) -> None:
+    assert (sdist / "tests" / Path(__file__).name).is_file()
+    again = ZipFile(build("wheel", sdist, tmp_path))
+    assert {one.filename: one.CRC for one in again.infolist()} == {
+        one.filename: one.CRC for one in wheel.infolist()
+    }
+
+
+def test_there_is_one_version(wheel: ZipFile) -> None:
+    info = f"flowgmm_cli-{flowgmm_cli.__version__}.dist-info"
+    metadata = message_from_string(wheel.read(f"{info}/METADATA").decode())
+    assert metadata["Version"] == version("flowgmm-cli") == flowgmm_cli.__version__
+
+
+def declared() -> list[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+
+
+@cache
+def pins() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    found = [re.fullmatch(r"([\w.-]+)==([\w.]+)", line) for line in lines if line and line[0] != "#"]
+    assert all(found), "every line pins one version"
+    return {canonicalize_name(match[1]): match[2] for match in found if match}
+
+
+def test_constraints_pin_what_the_project_needs_and_nothing_else() -> None:
+    todo = [(Requirement(text), "") for text in declared()]
+    needed = set()
+    while todo:
+        one, extra = todo.pop()
+        key = canonicalize_name(one.name)
+        if (one.marker is not None and not one.marker.evaluate({"extra": extra})) or key in needed:
+            continue
+        if key in pins() and version(key).split("+")[0] != pins()[key]:
+            pytest.skip(f"{key} {version(key)} is not the pinned one, and may need other packages")
+        needed.add(key)
+        todo += [(Requirement(text), more) for text in requires(key) or () for more in ("", *one.extras)]
+    assert needed - pins().keys() == set()
+    assert pins().keys() - needed == set()
+
+
+def test_pins_lie_within_the_ranges_of_the_project() -> None:
+    for text in declared():
+        one = Requirement(text)
+        assert one.specifier.contains(pins()[canonicalize_name(one.name)]), text

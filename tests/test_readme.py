@@ -1,0 +1,123 @@
+"""The README and CONTRIBUTING say what is so: commands parse, recipes are valid, tables are complete."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from flowgmm_cli import errors
+from flowgmm_cli.cli import console
+from flowgmm_cli.cli.app import app
+from flowgmm_cli.recipe.bundled import bundled_recipes
+from flowgmm_cli.recipe.load import load_recipe
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def code_blocks(text: str, language: str) -> list[str]:
+    found = re.finditer(rf"^( *)```{language}\n(.*?)\n\1```$", text, re.M | re.S)
+    return [re.sub(rf"^{match[1]}", "", match[2], flags=re.M) for match in found]
+
+
+def flowgmm_commands(text: str) -> list[str]:
+    """The words after `flowgmm` of each command in the shell blocks, comments left out."""
+    found = []
+    for line in "\n".join(code_blocks(text, "sh")).splitlines():
+        for command in re.split(r"&&|\||;", line):
+            words = shlex.split(command, comments=True)
+            if words and Path(words[0]).name == "flowgmm":
+                found.append(shlex.join(words[1:]))
+    return found
+
+
+README_COMMANDS = flowgmm_commands(README)
+# planewise is the flow that the walkthrough of CONTRIBUTING adds
+COMMANDS = README_COMMANDS + [one for one in flowgmm_commands(CONTRIBUTING) if "planewise" not in one]
+
+
+@pytest.fixture
+def _unchanged(monkeypatch: pytest.MonkeyPatch) -> Any:
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+        monkeypatch.setenv(name, "0")  # `--offline` sets them while it is parsed
+    yield
+    console.settings.quiet = console.settings.verbose = False
+
+
+@pytest.mark.usefixtures("_unchanged")
+@pytest.mark.parametrize("text", COMMANDS)
+def test_commands_and_their_flags_exist(text: str) -> None:
+    command: Any = typer.main.get_command(app)
+    words = shlex.split(text)
+    while hasattr(command, "commands"):
+        command = command.commands[words.pop(0)]
+    command.make_context(command.name, words)  # a usage error, if it does not parse
+
+
+@pytest.mark.parametrize("text", COMMANDS)
+def test_recipes_and_overrides_are_valid(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [word for word in shlex.split(text) if not word.startswith("-")]
+    if words[0] == "recipes":
+        words.pop(0)
+    if words[0] not in ("train", "show", "check", "copy") or words[1:2] == ["mine.yaml"]:
+        return  # names no recipe, or one that the reader copied
+    monkeypatch.chdir(ROOT)
+    recipe, overrides = words[1], [word for word in words[2:] if "=" in word]
+    assert recipe in bundled_recipes() or Path(recipe).is_file()
+    if words[0] != "copy":
+        load_recipe(recipe, overrides)
+
+
+@pytest.mark.parametrize("text", code_blocks(README, "yaml"))
+def test_yaml_is_a_valid_recipe(text: str, tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
+    load_recipe(str(tmp_path / "recipe.yaml"))
+
+
+def test_the_first_two_commands_are_those_that_ci_carries_out() -> None:
+    command = runpy.run_path(str(ROOT / ".ci" / "readme_commands.py"))["command"]
+    assert [command("train"), command("test")] == code_blocks(README, "sh")[:2]
+    assert command("train").endswith("flowgmm train recipes/digits.yaml")
+    assert command("test").endswith("-m pytest")
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    assert re.findall(r"^step .* readme (\w+)$", script, re.M) == ["train", "test"]
+
+
+def table_below(heading: str, column: str) -> list[str]:
+    """The first cells of the table after a heading (or the first table after it that has this column)."""
+    start = README.index(f"| {column} |", README.index(heading))
+    rows = README[start:].split("\n\n")[0].splitlines()[2:]
+    return [row.split("|")[1].strip() for row in rows]
+
+
+def test_the_table_of_commands_is_complete() -> None:
+    command: Any = typer.main.get_command(app)
+    assert set(table_below("## A quick tour", "command")) == {f"`{name}`" for name in command.commands}
+
+
+def test_the_table_of_exit_codes_is_complete() -> None:
+    classes = [one for one in vars(errors).values() if isinstance(one, type)]
+    codes = {one.exit_code for one in classes if issubclass(one, errors.FlowgmmError)}
+    assert [int(cell) for cell in table_below("### Exit codes", "code")] == sorted({0, *codes})
+
+
+@pytest.mark.parametrize("text", [README, CONTRIBUTING], ids=["README", "CONTRIBUTING"])
+def test_linked_files_exist(text: str) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+        assert (ROOT / target).exists(), target
+
+
+def test_contributing_lists_every_floor() -> None:
+    cells = re.findall(r"^\| (`[^|]+) \|", CONTRIBUTING[CONTRIBUTING.index("| floor |") :], re.M)
+    listed = {name.rstrip("/") for cell in cells for name in re.findall(r"`([\w./]+)`", cell)}
+    package = ROOT / "flowgmm_cli"
+    modules = {path.name for path in package.glob("*.py")} - {"__init__.py"}
+    packages = {path.parent.name for path in package.glob("*/__init__.py")}
+    assert modules | packages <= listed

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowgmm_cli import runs
+from flowgmm_cli.errors import PluginError, RunError
+from flowgmm_cli.files import read_json, write_json
+from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.runs import Run, create_run, find_run, list_runs, open_run
+
+MakeRecipe = Callable[..., Recipe]
+
+
+def fake_run(path: Path, *, status: str = "done", created: str = "2026-01-01T00:00:00") -> Run:
+    write_json(path / "run.json", {"status": status, "created": created, "host": platform.node()})
+    return Run(path)
+
+
+def tree(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def gone_pid() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_a_new_run_holds_its_recipe_and_says_where_it_comes_from(moons: MakeRecipe, tmp_path: Path) -> None:
+    recipe = moons("run.seed=3")
+    run = create_run(recipe, argv=["train", "moons.yaml"])
+    assert run.path.parent == tmp_path / "runs" / "moons"
+    assert (run.path / "recipe.yaml").read_text() == recipe.text
+    assert run.recipe().to_dict() == recipe.to_dict()
+    info = run.info()
+    assert (info["status"], info["seed"], info["argv"]) == ("running", 3, ["train", "moons.yaml"])
+    assert info["overrides"][-1] == "run.seed=3"
+    assert {"torch", "python", "flowgmm-cli"} <= info["versions"].keys()
+    assert {"flow", "data", "prior", "objective", "regulariser", "transform", "view"} == {
+        one["kind"] for one in info["components"]
+    }
+    assert run.status() == "running"
+    assert create_run(recipe, argv=[]).path != run.path
+
+
+def test_updates_replace_values_and_keep_the_others(moons: MakeRecipe) -> None:
+    run = create_run(moons(), argv=["a"])
+    before = run.info()
+    run.update(status="done", extra=[1])
+    after = run.info()
+    assert (after["status"], after["extra"], after["argv"]) == ("done", [1], ["a"])
+    assert after["updated"] >= before["updated"]
+    assert after["created"] == before["created"]
+
+
+def test_an_empty_folder_may_become_a_run_and_a_full_one_is_left_alone(
+    moons: MakeRecipe, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    assert create_run(moons(), argv=[], directory=folder).path == folder
+    before = tree(tmp_path)
+    with pytest.raises(RunError, match="exists already") as caught:
+        create_run(moons(), argv=[], directory=folder)
+    assert "--resume" in str(caught.value.hint)
+    other = tmp_path / "file"
+    other.write_text("precious")
+    with pytest.raises(RunError, match="exists already"):
+        create_run(moons(), argv=[], directory=other)
+    assert other.read_text() == "precious"
+    assert tree(tmp_path) == sorted([*before, "file"])
+
+
+@pytest.mark.parametrize("fails", ["fsync", "rename", "interrupt"])
+def test_a_run_that_cannot_be_made_leaves_nothing(
+    moons: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    recipe, folder = moons(), tmp_path / "place" / "run"
+    folder.parent.mkdir()
+
+    def fail(*args: Any) -> None:
+        if fails == "interrupt":
+            raise KeyboardInterrupt
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    if fails == "fsync":
+        monkeypatch.setattr(os, "fsync", fail)
+    else:
+        monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises((OSError, KeyboardInterrupt)):
+        create_run(recipe, argv=[], directory=folder)
+    assert tree(folder.parent) == []
+
+
+def test_a_place_that_cannot_hold_a_run_is_a_run_error(moons: MakeRecipe, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot be made"):
+        create_run(moons(), argv=[], directory=tmp_path / "file" / "run")
+
+
+def test_a_rival_that_takes_the_folder_meanwhile_is_not_overwritten(
+    moons: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, real = tmp_path / "run", Path.rename
+
+    def overtaken(self: Path, target: Path) -> Path:
+        target.mkdir()
+        (target / "theirs").write_text("precious")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", overtaken)
+    with pytest.raises(RunError, match="cannot be made"):
+        create_run(moons(), argv=[], directory=folder)
+    assert tree(tmp_path) == sorted(["moons.yaml", "run", "run/theirs"])
+
+
+def test_a_run_whose_process_is_gone_counts_as_killed(tmp_path: Path) -> None:
+    run = fake_run(tmp_path / "run", status="running")
+    run.update(pid=os.getpid())
+    assert run.status() == "running"
+    run.update(pid=gone_pid())
+    assert run.status() == "killed"
+    run.update(host="elsewhere")  # of which nothing is known here
+    assert run.status() == "running"
+    run.update(status="done", host=platform.node())
+    assert run.status() == "done"
+
+
+def test_what_is_no_run_is_a_run_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    fake_run(tmp_path / "runs" / "digits" / "2026-a")
+    for path in (tmp_path, tmp_path / "none"):
+        with pytest.raises(RunError, match="not a run directory"):
+            open_run(path)
+    with pytest.raises(RunError, match="did you mean `runs/digits/2026-a`"):
+        open_run(Path("runs/digits/2026-b"))
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(RunError, match="not readable JSON"):
+        open_run(tmp_path)
+
+
+def test_a_damaged_recipe_is_a_run_error_and_a_missing_plugin_a_plugin_error(moons: MakeRecipe) -> None:
+    run = create_run(moons(), argv=[])
+    file = run.path / "resolved.yaml"
+    whole = file.read_text()
+    file.write_text(whole.replace("use: realnvp", "use: gone"))
+    with pytest.raises(PluginError, match="gone"):
+        run.recipe()
+    for damaged in (whole[: len(whole) // 2], "", whole.replace("couplings: 2", "couplings: two")):
+        file.write_text(damaged)
+        with pytest.raises(RunError, match="damaged"):
+            run.recipe()
+    file.unlink()
+    with pytest.raises(RunError, match=r"no resolved\.yaml"):
+        run.recipe()
+
+
+def test_the_argument_comes_before_the_environment_and_that_before_the_newest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given, named = fake_run(tmp_path / "given"), fake_run(tmp_path / "named")
+    fake_run(tmp_path / "runs/a/old", created="2026-01-01T00:00:00")
+    fake_run(tmp_path / "runs/a/new", created="2026-03-01T00:00:00")
+    fake_run(tmp_path / "runs/b/middle", created="2026-02-01T00:00:00")
+    fake_run(tmp_path / "runs/b/unfinished", status="failed", created="2026-04-01T00:00:00")
+
+    environ = {"FLOWGMM_RUN": str(named.path)}
+    assert find_run(str(given.path), environ) == (given, "as given")
+    assert find_run(None, environ) == (named, "from FLOWGMM_RUN")
+    assert find_run(None, {"FLOWGMM_RUN": ""}) == find_run(None, {})
+    newest, how = find_run(None, {})
+    assert newest.path == Path("runs/a/new")
+    assert "newest finished" in how
+    assert find_run("runs/b/latest", environ)[0].path == Path("runs/b/middle")
+    assert find_run("runs/latest", environ)[0].path == Path("runs/a/new")
+    assert find_run(None, {"FLOWGMM_RUN": "runs/b/latest"})[0].path == Path("runs/b/middle")
+
+
+def test_the_process_environment_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWGMM_RUN", str(fake_run(tmp_path / "run").path))
+    assert find_run(None)[0].path == tmp_path / "run"
+
+
+@pytest.mark.parametrize("word", [None, "runs/latest", "elsewhere/latest"])
+def test_without_a_finished_run_it_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    fake_run(tmp_path / "runs/a/unfinished", status="running")
+    with pytest.raises(RunError, match="no finished run") as caught:
+        find_run(word, {})
+    assert "flowgmm train" in str(caught.value.hint)
+
+
+def test_a_run_that_is_called_latest_is_meant_itself(tmp_path: Path) -> None:
+    run = fake_run(tmp_path / "latest")
+    assert find_run(str(run.path), {}) == (run, "as given")
+
+
+def test_listing_leaves_out_what_is_hidden_or_unreadable(tmp_path: Path) -> None:
+    good = [fake_run(tmp_path / "a" / "one"), fake_run(tmp_path / "two")]
+    fake_run(tmp_path / "a" / ".one.1234.tmp")
+    fake_run(tmp_path / "bad").path.joinpath("run.json").write_text("{")
+    (tmp_path / "a" / "none").mkdir()
+    assert list_runs(tmp_path) == good
+    assert list_runs(tmp_path / "nowhere") == []
+
+
+def test_run_json_is_never_seen_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = fake_run(tmp_path / "run")
+
+    def full(path: Path, value: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = (run.path / "run.json").read_bytes()
+    monkeypatch.setattr(runs, "write_json", full)
+    with pytest.raises(OSError, match="No space"):
+        run.update(status="failed")
+    assert (run.path / "run.json").read_bytes() == before
+    assert read_json(run.path / "run.json", "run")["status"] == "done"

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from flowgmm_cli.api import DataContext
+from flowgmm_cli.data.prepare import Split, fit_preprocessor, load_rows
+from flowgmm_cli.errors import PluginError, RunError
+from flowgmm_cli.files import read_tensors, write_tensors
+from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.trained import TrainedModel, empty_model, see
+
+MakeRecipe = Callable[..., Recipe]
+CONTEXT = DataContext()
+
+
+@pytest.fixture
+def trained(moons: MakeRecipe) -> TrainedModel:
+    """As after training: a fitted preprocessor, weights that are not the first ones, a temperature."""
+    recipe = moons("data.transforms=[{use: standardise}, {use: quantile}]")
+    rows = load_rows(recipe.data, CONTEXT)
+    preprocessor = fit_preprocessor(rows, recipe.data, CONTEXT)
+    model = empty_model(recipe, features=2, classes=2)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.3, generator=generator)
+        model.temperature.fill_(2.5)
+    return TrainedModel(recipe, preprocessor, model.eval(), rows.class_names, {"calibration": {"rows": 3}})
+
+
+def held_out(model: TrainedModel) -> Split:
+    rows = load_rows(model.recipe.data, CONTEXT).test
+    assert rows is not None
+    return model.preprocessor.apply(rows, CONTEXT)
+
+
+def test_a_saved_model_predicts_the_same_in_every_bit(trained: TrainedModel, tmp_path: Path) -> None:
+    trained.save(tmp_path)
+    loaded = TrainedModel.load(tmp_path)
+    before, after = held_out(trained), held_out(loaded)
+    assert torch.equal(before.x, after.x)
+    first, second = trained.predict(before), loaded.predict(after)
+    assert np.array_equal(first.log_probabilities, second.log_probabilities)
+    assert np.array_equal(first.log_density, second.log_density)
+    assert loaded.class_names == trained.class_names
+    assert loaded.recipe.to_dict() == trained.recipe.to_dict()
+    assert loaded.facts == trained.facts
+    assert float(loaded.model.temperature) == 2.5
+    assert not loaded.model.training
+
+
+def test_saving_twice_gives_the_same_bytes(trained: TrainedModel, tmp_path: Path) -> None:
+    trained.save(tmp_path / "a")
+    TrainedModel.load(tmp_path / "a").save(tmp_path / "b")
+    for name in ("model.safetensors", "model.json"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_predictions_are_calibrated_and_densities_count_the_transforms(trained: TrainedModel) -> None:
+    split = held_out(trained)
+    found = trained.predict(split)
+    assert found.log_probabilities.shape == (60, 2)
+    assert found.log_probabilities.dtype == found.log_density.dtype == np.float64
+    np.testing.assert_allclose(np.exp(found.log_probabilities).sum(1), 1)
+    with torch.no_grad():
+        joint = trained.model.class_log_prob(split.x)
+        np.testing.assert_allclose(
+            found.log_probabilities, torch.log_softmax(joint.double() / 2.5, 1).numpy(), atol=1e-5
+        )
+        expected = joint.logsumexp(1).double() + split.log_det
+    np.testing.assert_allclose(found.log_density, expected.numpy(), rtol=1e-5)
+    assert float(split.log_det.std()) > 0
+
+
+def held_out_are_seen_in_pieces_and_none_are_no_trouble(
+    trained: TrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = held_out(trained)
+    whole = see(trained.model, split.x)
+    monkeypatch.setattr("flowgmm_cli.trained._CHUNK", 7)
+    pieces = see(trained.model, split.x)
+    torch.testing.assert_close(whole.class_log_prob, pieces.class_log_prob)
+    torch.testing.assert_close(whole.log_det, pieces.log_det)
+    assert see(trained.model, split.x[:0]).class_log_prob.shape == (0, 2)
+
+
+def test_a_missing_or_truncated_file_is_a_run_error(trained: TrainedModel, tmp_path: Path) -> None:
+    trained.save(tmp_path)
+    for name in ("model.json", "model.safetensors"):
+        file = tmp_path / name
+        whole = file.read_bytes()
+        for content in (whole[: len(whole) // 2], b"", b"foreign"):
+            file.write_bytes(content)
+            with pytest.raises(RunError) as caught:
+                TrainedModel.load(tmp_path)
+            assert caught.value.exit_code == 6
+        file.unlink()
+        with pytest.raises(RunError, match="does not exist"):
+            TrainedModel.load(tmp_path)
+        file.write_bytes(whole)
+    TrainedModel.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "key", ["class_names", "features", "facts", "preprocessor", "recipe", "format"]
+)
+@pytest.mark.parametrize("value", ["missing", None, 5, [], {}, "text"])
+def test_any_damage_to_the_description_is_a_run_error(
+    trained: TrainedModel, tmp_path: Path, key: str, value: object
+) -> None:
+    if key == "facts" and value in ({}, []):
+        value = None  # an empty one is no damage
+    trained.save(tmp_path)
+    file = tmp_path / "model.json"
+    values = json.loads(file.read_text())
+    if value == "missing":
+        del values[key]
+    else:
+        values[key] = value
+    file.write_text(json.dumps(values))
+    with pytest.raises(RunError):
+        TrainedModel.load(tmp_path)
+
+
+def test_weights_that_do_not_fit_are_a_run_error(trained: TrainedModel, tmp_path: Path) -> None:
+    trained.save(tmp_path)
+    file = tmp_path / "model.safetensors"
+    tensors, metadata = read_tensors(file, "model")
+    for name in ("model.mixture.means", "model.temperature", "preprocessor.transforms.layers.0.mean"):
+        if name.startswith("model."):  # a transform takes its shapes from the file
+            write_tensors(file, {**tensors, name: torch.ones(7, 7)}, metadata)
+            with pytest.raises(RunError, match="damaged"):
+                TrainedModel.load(tmp_path)
+        write_tensors(file, {one: value for one, value in tensors.items() if one != name}, metadata)
+        with pytest.raises(RunError, match="damaged"):
+            TrainedModel.load(tmp_path)
+    write_tensors(file, tensors)
+    with pytest.raises(RunError, match="format"):
+        TrainedModel.load(tmp_path)
+
+
+def test_a_plugin_that_is_gone_is_a_plugin_error(trained: TrainedModel, tmp_path: Path) -> None:
+    trained.save(tmp_path)
+    file = tmp_path / "model.json"
+    file.write_text(file.read_text().replace('"use": "realnvp"', '"use": "some-package/spline"'))
+    with pytest.raises(PluginError, match="spline") as caught:
+        TrainedModel.load(tmp_path)
+    assert caught.value.exit_code == 4
+
+
+def test_the_description_names_every_component(trained: TrainedModel, tmp_path: Path) -> None:
+    trained.save(tmp_path)
+    values = json.loads((tmp_path / "model.json").read_text())
+    names = {(one["kind"], one["name"]) for one in values["components"]}
+    assert {("flow", "realnvp"), ("prior", "gmm"), ("transform", "quantile"), ("view", "noise")} <= names

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from flowgmm_cli.training.interrupt import Interrupt
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_is_noted_while_deferred_and_the_second_stops_at_once(number: int) -> None:
+    with Interrupt() as interrupt, interrupt.deferred():
+        assert not interrupt.requested()
+        os.kill(os.getpid(), number)
+        assert interrupt.requested()
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+
+
+def test_outside_deferred_work_a_signal_stops_at_once() -> None:
+    with Interrupt() as interrupt:
+        with interrupt.deferred():
+            pass
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_previous_handlers_come_back() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with Interrupt():
+        assert signal.getsignal(signal.SIGINT) != before[0]
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_outside_the_main_thread_it_hears_nothing_and_harms_nothing() -> None:
+    heard = []
+
+    def work() -> None:
+        with Interrupt() as interrupt, interrupt.deferred():
+            heard.append(interrupt.requested())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert heard == [False]

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from flowgmm_cli.mixture.gaussian import GaussianMixture
+from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.recipe.schema import TrainConfig
+from flowgmm_cli.training.optim import (
+    learning_rate,
+    make_optimiser,
+    make_teacher,
+    set_learning_rate,
+    update_teacher,
+)
+
+MakeModel = Callable[..., FlowGMM]
+
+
+def rates(steps: int, **config: object) -> list[float]:
+    train = TrainConfig.model_validate({"lr": 1.0, **config})
+    return [learning_rate(train, step, steps) for step in range(steps)]
+
+
+def test_one_cycle_rises_to_the_highest_rate_and_falls_to_almost_nothing() -> None:
+    found = rates(100, schedule="one_cycle", warmup=0.1)
+    assert found[0] < 0.1
+    assert found[9] == max(found) == pytest.approx(1)
+    assert found[10] == pytest.approx(1)
+    assert found[:10] == sorted(found[:10])
+    assert found[10:] == sorted(found[10:], reverse=True)
+    assert found[-1] == pytest.approx(1e-4)
+    # half way down the cosine
+    assert rates(21, schedule="one_cycle", warmup=0.0)[10] == pytest.approx((1 + 1e-4) / 2)
+
+
+def test_cosine_warms_up_in_a_straight_line() -> None:
+    found = rates(100, schedule="cosine", warmup=0.1)
+    assert found[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert found[10:] == rates(100, schedule="one_cycle", warmup=0.1)[10:]
+
+
+def test_constant_stays_after_the_warm_up() -> None:
+    found = rates(50, schedule="constant", warmup=0.2)
+    assert found[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert set(found[10:]) == {1.0}
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine", "constant"])
+@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5, 0.99])
+@pytest.mark.parametrize("steps", [1, 2, 3, 7])
+def test_short_runs_have_sensible_rates(schedule: str, warmup: float, steps: int) -> None:
+    found = rates(steps, schedule=schedule, warmup=warmup)
+    assert all(0 < rate <= 1 + 1e-12 and math.isfinite(rate) for rate in found)
+    assert max(found) == pytest.approx(1)
+
+
+def test_without_warm_up_the_first_rate_is_the_highest() -> None:
+    assert rates(10, warmup=0.0)[0] == 1
+    assert rates(1, warmup=0.0) == [1]
+
+
+def test_only_matrices_of_the_flow_decay(make_model: MakeModel) -> None:
+    model = make_model()
+    optimiser = make_optimiser(model, TrainConfig(weight_decay=0.5, lr=0.1))
+    decays = {
+        id(parameter): group["weight_decay"]
+        for group in optimiser.param_groups
+        for parameter in group["params"]
+    }
+    found = {name: decays[id(parameter)] for name, parameter in model.named_parameters()}
+    assert found["mixture.means"] == 0  # a matrix, but no weight of a network
+    for name, decay in found.items():
+        assert decay == (0.5 if name.startswith("flow.") and name.endswith("weight") else 0)
+
+
+def test_parameters_that_are_not_learned_are_not_optimised(make_model: MakeModel) -> None:
+    model = make_model()
+    model.flow.requires_grad_(False)
+    optimiser = make_optimiser(model, TrainConfig())
+    assert sum(len(group["params"]) for group in optimiser.param_groups) == 2  # means and scales
+    fixed = GaussianMixture(torch.zeros(2, 2), learn_means=False, learn_scales=False)
+    only_flow = FlowGMM(make_model().flow, fixed)
+    names = {name for name, _ in only_flow.named_parameters()}
+    assert all(name.startswith("flow.") for name in names)
+    assert len(make_optimiser(only_flow, TrainConfig()).param_groups) == 2
+
+
+def test_the_rate_is_set_in_every_group(make_model: MakeModel) -> None:
+    optimiser = make_optimiser(make_model(), TrainConfig())
+    set_learning_rate(optimiser, 0.125)
+    assert [group["lr"] for group in optimiser.param_groups] == [0.125, 0.125]
+
+
+def test_the_teacher_is_a_copy_that_takes_no_gradient(make_model: MakeModel) -> None:
+    model = make_model()
+    teacher = make_teacher(model)
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert not teacher.training
+    for mine, theirs in zip(model.parameters(), teacher.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+        assert mine.data_ptr() != theirs.data_ptr()
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.99])
+def test_the_average_is_that_of_a_loop_by_hand(make_model: MakeModel, decay: float) -> None:
+    model = make_model(seed=0)
+    teacher = make_teacher(make_model(seed=1))
+    expected = {name: value.detach().double().clone() for name, value in teacher.named_parameters()}
+    generator = torch.Generator().manual_seed(0)
+    for step in range(30):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.normal_(generator=generator)
+        keep = min(decay, (1 + step) / (10 + step))
+        for name, value in model.named_parameters():
+            expected[name] = keep * expected[name] + (1 - keep) * value.detach().double()
+        update_teacher(teacher, model, decay=decay, step=step)
+    for name, value in teacher.named_parameters():
+        torch.testing.assert_close(value.double(), expected[name], rtol=1e-5, atol=1e-6)
+
+
+def test_without_averaging_the_teacher_is_the_model(make_model: MakeModel) -> None:
+    model, teacher = make_model(seed=0), make_teacher(make_model(seed=1))
+    update_teacher(teacher, model, decay=0.0, step=0)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), teacher.parameters(), strict=True))

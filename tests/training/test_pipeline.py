@@ -1,0 +1,356 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from flowgmm_cli.errors import DataError, RunError
+from flowgmm_cli.recipe.load import load_recipe
+from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.runs import Run, create_run
+from flowgmm_cli.trained import TrainedModel
+from flowgmm_cli.training import fitting
+from flowgmm_cli.training.fitting import Talk
+from flowgmm_cli.training.pipeline import TrainResult, train
+
+TrainRun = Callable[..., tuple[Run, TrainResult]]
+NewRun = Callable[..., Run]
+StateOf = Callable[[Run], dict[str, Tensor]]
+SHORT = "calibration.method=none"
+
+
+def test_a_run_ends_with_a_tested_calibrated_model_and_says_so(train_run: TrainRun) -> None:
+    run, result = train_run("run")
+    info = run.info()
+    assert info["status"] == "done"
+    assert info["error"] is None
+    assert info["rows"] == {"train": 180, "labelled": 12, "val": 20, "val_labelled": 0, "test": 60}
+    assert info["val_labels"] is False
+    assert info["precision"] == "fp32"
+    assert result.test is not None
+    assert result.calibration.method == "cross_fit"
+    assert result.calibration.rows == 12
+    assert info["test"] == result.test.metrics()
+    assert info["seconds"] == pytest.approx(result.seconds, abs=0.01)
+    assert float(result.trained.model.temperature) == pytest.approx(result.calibration.temperature)
+    on_disk = json.loads((run.path / "eval" / "test.json").read_text())
+    assert on_disk["metrics"] == info["test"]
+    assert on_disk["n"] == 60
+    loaded = TrainedModel.load(run.path)
+    assert loaded.facts["calibration"] == result.calibration.to_dict() == info["calibration"]
+    for name, value in result.trained.model.state_dict().items():
+        assert torch.equal(value, loaded.model.state_dict()[name])
+
+
+def test_training_learns(train_run: TrainRun) -> None:
+    _, result = train_run("run", "train.epochs=60", "flow.couplings=4", "flow.hidden=32", SHORT)
+    _, start = train_run("start", "train.max_steps=1", "train.lr=1e-6", SHORT)
+    assert result.test is not None
+    assert start.test is not None
+    assert result.test.classification.accuracy > start.test.classification.accuracy + 0.04
+    assert result.test.density_nll < start.test.density_nll - 0.5
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["regularisers=[]"],
+        ["data.labels.count!", "data.split.val=0"],
+        ["data.labels.count!", "objective.use=joint"],  # no row is left for consistency
+        ["data.labels.count!", "objective.use=joint", "prior.class_prior=estimated", "regularisers=[]"],
+        ["data.split.val=0"],
+        ["data.test_n=0", "data.split.test=0"],
+        ["train.precision=bf16"],
+        ["flow.actnorm=true", "flow.mixing=lu"],
+        ["flow.mixing=permutation", "prior.covariance=diagonal", "prior.shared_covariance=true"],
+        ["prior.means=logistic_regression", "train.clip_norm=null", "train.ema=0"],
+        ["prior.learn_means=false", "prior.learn_scales=false", "train.schedule=constant"],
+        ["train.batch_size=100000", "train.labelled_batch_size=100000", "train.warmup=0"],
+        ["data.views.strong=[]", "data.transforms=[]"],
+        ["train.epochs=1", "train.batch_size=180"],
+        ["data.split.val_labels=true", "data.split.val=0.2", "checkpoint.best.metric=val.nll"],
+    ],
+)
+def test_every_way_to_train_ends_with_a_finite_model(train_run: TrainRun, words: list[str]) -> None:
+    run, result = train_run("run", *words, "train.epochs=2")
+    model = TrainedModel.load(run.path).model
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+    assert (result.test is None) == ("data.test_n=0" in words)
+    if result.test is not None:
+        assert all(value is None or np.isfinite(value) for value in result.test.metrics().values())
+    assert (result.metric is None) == ("data.split.val=0" in words)
+    assert run.info()["status"] == "done"
+
+
+@pytest.mark.slow
+def test_a_compiled_step_learns_the_same(train_run: TrainRun, state_of: StateOf) -> None:
+    eager, _ = train_run("eager", SHORT)
+    compiled, _ = train_run("compiled", SHORT, "train.compile=true")
+    one, other = state_of(eager), state_of(compiled)
+    for name, value in one.items():
+        torch.testing.assert_close(other[name], value, rtol=1e-2, atol=1e-3)
+
+
+def test_bf16_learns_about_the_same(train_run: TrainRun, state_of: StateOf) -> None:
+    words = (SHORT, "train.epochs=10", "flow.hidden=32")
+    exact, rough = (train_run(p, *words, f"train.precision={p}") for p in ("fp32", "bf16"))
+    assert exact[1].test is not None
+    assert rough[1].test is not None
+    assert rough[1].test.density_nll == pytest.approx(exact[1].test.density_nll, abs=0.2)
+    one, other = state_of(exact[0]), state_of(rough[0])
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+    assert rough[0].info()["precision"] == "bf16"
+
+
+def test_an_estimated_class_prior_moves_towards_the_truth(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [320, 80])
+    x = generator.normal(size=(400, 2)) + np.where(labels == 0, -2.0, 2.0)[:, None]
+    hidden = np.full(400, -1)
+    hidden[[0, 1, 2, 320, 321, 322]] = [0, 0, 0, 1, 1, 1]
+    np.savez(tmp_path / "blobs.npz", train=x, train_label=hidden)
+    recipe = tmp_path / "blobs.yaml"
+    recipe.write_text(
+        f"version: 1\ndata: {{use: arrays, path: {tmp_path / 'blobs.npz'}, split: {{test: 0}}}}\n"
+        "flow: {use: realnvp, couplings: 2, hidden: 8}\n"
+        "train: {epochs: 5, batch_size: 100, precision: fp32}\ncalibration: {method: none}\n"
+        "run: {device: cpu}\n"
+    )
+    shares = {}
+    for prior in ("uniform", "labelled", "estimated"):
+        loaded = load_recipe(str(recipe), [f"prior.class_prior={prior}"])
+        run = create_run(loaded, argv=[], directory=tmp_path / prior)
+        shares[prior] = train(loaded, run).trained.model.mixture.log_weights.exp().tolist()
+    assert shares["uniform"] == shares["labelled"] == pytest.approx([0.5, 0.5])
+    assert shares["estimated"] == pytest.approx([0.8, 0.2], abs=0.05)
+
+
+# --- label honesty ------------------------------------------------------------------------------------------
+
+
+class Table:
+    """Two moons as CSV files, with a column that marks 12 labelled rows."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+        rng = np.random.default_rng(0)
+        self.x = rng.normal(size=(260, 2))
+        self.labels = np.where(self.x[:, 0] + 0.3 * rng.normal(size=260) > 0, "right", "left").astype(object)
+        self.known = np.zeros(260, dtype=bool)
+        for name in ("left", "right"):
+            self.known[np.flatnonzero(self.labels[:200] == name)[:6]] = True
+
+    def write(self) -> None:
+        for name, rows in (("train", slice(0, 200)), ("test", slice(200, 260))):
+            lines = [
+                f"{a!r},{b!r},{label},{int(known)}"
+                for (a, b), label, known in zip(
+                    self.x[rows].tolist(), self.labels[rows], self.known[rows], strict=True
+                )
+            ]
+            (self.folder / f"{name}.csv").write_text("\n".join(["a,b,label,known", *lines]) + "\n")
+
+    def train(self, directory: Path) -> tuple[Run, TrainResult]:
+        self.write()
+        file = self.folder / "table.yaml"
+        file.write_text(
+            "version: 1\n"
+            f"data: {{use: csv, path: {self.folder}/train.csv, test_path: {self.folder}/test.csv, "
+            "label: label, labels: {column: known}, split: {val: 0.1}}\n"
+            "flow: {use: realnvp, couplings: 2, hidden: 8, depth: 1}\n"
+            "train: {epochs: 3, batch_size: 60, precision: fp32, early_stopping: {patience: 5}}\n"
+            "prior: {use: gmm, means: logistic_regression, class_prior: estimated}\n"
+            "calibration: {folds: 2}\nrun: {device: cpu}\n"
+        )
+        recipe = load_recipe(str(file))
+        run = create_run(recipe, argv=[], directory=directory)
+        return run, train(recipe, run)
+
+
+def weights(run: Run) -> bytes:
+    return (run.path / "model.safetensors").read_bytes()
+
+
+def test_hidden_labels_of_training_rows_change_nothing_at_all(tmp_path: Path) -> None:
+    table = Table(tmp_path / "data")
+    honest, first = table.train(tmp_path / "honest")
+    assert first.calibration.method == "cross_fit"
+    hidden = ~table.known
+    hidden[200:] = False
+    table.labels[hidden] = np.random.default_rng(1).choice(["left", "right", ""], hidden.sum())
+    lied_to, second = table.train(tmp_path / "lied_to")
+    assert weights(honest) == weights(lied_to)
+    assert first.test is not None
+    assert second.test is not None
+    assert first.test.metrics() == second.test.metrics()
+    assert honest.info()["fingerprint"] == lied_to.info()["fingerprint"]
+
+
+def test_test_labels_change_nothing_but_the_test_metrics(tmp_path: Path) -> None:
+    table = Table(tmp_path / "data")
+    honest, first = table.train(tmp_path / "honest")
+    swap = {"left": "right", "right": "left"}
+    table.labels[200:] = [swap[label] for label in table.labels[200:]]
+    lied_to, second = table.train(tmp_path / "lied_to")
+    assert weights(honest) == weights(lied_to)
+    assert first.test is not None
+    assert second.test is not None
+    assert first.test.classification.accuracy == pytest.approx(1 - second.test.classification.accuracy)
+    assert first.test.density_nll == second.test.density_nll
+    ours, theirs = honest.info(), lied_to.info()
+    assert ours["best"] == theirs["best"]
+    assert ours["calibration"] == theirs["calibration"]
+
+
+def test_visible_labels_do_change_the_model(tmp_path: Path) -> None:
+    table = Table(tmp_path / "data")
+    honest, _ = table.train(tmp_path / "honest")
+    one = np.flatnonzero(table.known)[0]
+    table.labels[one] = {"left": "right", "right": "left"}[str(table.labels[one])]
+    other, _ = table.train(tmp_path / "other")
+    assert weights(honest) != weights(other)
+
+
+def test_a_fold_is_trained_without_the_labels_it_is_asked_for(
+    train_run: TrainRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[tuple[Any, Any]] = []
+    real = fitting.fit
+
+    def look(step: Any, rows: Any, settings: Any, *args: Any, **options: Any) -> Any:
+        shown.append((rows, settings.train.epochs))
+        assert (options["folder"] is None) == (len(shown) > 1)
+        assert (options["monitor"] is None) == (len(shown) > 1)
+        return real(step, rows, settings, *args, **options)
+
+    monkeypatch.setattr(fitting, "fit", look)
+    train_run("run", "calibration.folds=3", "calibration.epochs=0.5")
+    assert [epochs for _, epochs in shown] == [4, 2, 2, 2]
+    whole, *folds = [rows for rows, _ in shown]
+    all_labelled = set(whole.labelled.tolist())
+    assert len(all_labelled) == 12
+    hidden: list[int] = []
+    for rows in folds:
+        seen = set(rows.labelled.tolist())
+        out = all_labelled - seen
+        hidden += sorted(out)
+        assert (rows.labels[sorted(out)] == -1).all()
+        assert set((rows.labels >= 0).nonzero().flatten().tolist()) == seen
+        assert set(rows.labels[sorted(seen)].tolist()) == {0, 1}
+        assert torch.equal(rows.x, whole.x)
+    assert sorted(hidden) == sorted(all_labelled)
+
+
+# --- what goes wrong ----------------------------------------------------------------------------------------
+
+
+def test_an_error_is_written_down_and_passed_on(new_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = new_run("run")
+
+    def broken(*args: Any, **options: Any) -> None:
+        raise DataError("the moons are gone")
+
+    monkeypatch.setattr("flowgmm_cli.training.pipeline.prepare", broken)
+    with pytest.raises(DataError):
+        train(run.recipe(), run)
+    info = run.info()
+    assert (info["status"], info["error"]) == ("failed", "the moons are gone")
+    monkeypatch.undo()
+    train(run.recipe(), run)
+    assert (run.info()["status"], run.info()["error"]) == ("done", None)
+
+
+def test_data_that_has_changed_cannot_be_resumed(tmp_path: Path) -> None:
+    table = Table(tmp_path / "data")
+    run, _ = table.train(tmp_path / "run")
+    table.x[3] += 1
+    table.write()
+    with pytest.raises(RunError, match="data has changed"):
+        train(run.recipe(), run)
+
+
+def test_a_run_stopped_before_it_has_a_preprocessor_gets_its_fingerprint_later(
+    new_run: NewRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_run("run")
+
+    def stop(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("flowgmm_cli.training.inputs.write_json", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(run.recipe(), run)
+    assert run.status() == "interrupted"
+    monkeypatch.undo()
+    train(run.recipe(), run)
+    assert run.info()["fingerprint"]
+
+
+def test_a_resumed_run_keeps_preprocessor_and_precision(new_run: NewRun) -> None:
+    run = new_run("run", "train.precision=auto", SHORT)
+    train(run.recipe(), run)
+    run.update(precision="bf16")
+    (run.checkpoints / "preprocessor.json").touch()
+    before = (run.checkpoints / "preprocessor.safetensors").stat().st_mtime_ns
+    notes: list[str] = []
+    train(run.recipe(), run, talk=Talk(note=notes.append))
+    assert (run.checkpoints / "preprocessor.safetensors").stat().st_mtime_ns == before
+    assert "device  cpu, bf16" in notes
+
+
+def test_a_damaged_preprocessor_is_a_run_error(train_run: TrainRun) -> None:
+    run, _ = train_run("run", SHORT, "data.transforms=[{use: standardise}]")
+    for name in ("preprocessor.safetensors", "preprocessor.json"):
+        file = run.checkpoints / name
+        whole = file.read_bytes()
+        for content in (b"", whole[: len(whole) // 2], b"{}"):
+            file.write_bytes(content)
+            with pytest.raises(RunError):
+                train(run.recipe(), run)
+        file.write_bytes(whole)
+    train(run.recipe(), run)
+
+
+def test_a_truncated_checkpoint_stops_the_resumed_run(train_run: TrainRun) -> None:
+    run, _ = train_run("run", SHORT)
+    for name in ("last", "best"):
+        file = run.checkpoints / f"{name}.safetensors"
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-10])
+        with pytest.raises(RunError, match=name):
+            train(run.recipe(), run)
+        assert run.status() == "failed"
+        file.write_bytes(whole)
+
+
+def test_a_checkpoint_of_another_recipe_stops_the_resumed_run(train_run: TrainRun) -> None:
+    run, _ = train_run("run", SHORT)
+    other, _ = train_run("other", SHORT, "flow.hidden=9")
+    for name in ("last", "best"):
+        file = run.checkpoints / f"{name}.safetensors"
+        whole = file.read_bytes()
+        file.write_bytes((other.checkpoints / f"{name}.safetensors").read_bytes())
+        with pytest.raises(RunError, match="does not fit"):
+            train(run.recipe(), run)
+        file.write_bytes(whole)
+
+
+def test_progress_is_told_in_order(moons: Callable[..., Recipe], tmp_path: Path) -> None:
+    told: list[tuple[int, int, str]] = []
+    notes: list[str] = []
+    recipe = moons()
+    run = create_run(recipe, argv=[], directory=tmp_path / "run")
+    talk = Talk(progress=lambda done, total, what, _: told.append((done, total, what)), note=notes.append)
+    train(recipe, run, talk=talk)
+    assert [one for one in told if one[2] == "train"] == [(step, 12, "train") for step in range(1, 13)]
+    assert {what for _, _, what in told} == {
+        "train", "calibrate, fold 1 of 2", "calibrate, fold 2 of 2"
+    }  # fmt: skip
+    assert any("180 training rows, 12 labelled · 20 held out · 60 test rows" in line for line in notes)

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from flowgmm_cli.bijection import Sequential
+from flowgmm_cli.mixture.gaussian import GaussianMixture
+from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.training import prior
+from flowgmm_cli.training.optim import make_teacher
+from flowgmm_cli.training.prior import estimate_class_prior
+from flowgmm_cli.training.sampler import TrainingRows
+
+
+def two_blobs(shares: tuple[int, int]) -> tuple[FlowGMM, TrainingRows]:
+    """Rows sorted by class, of which the first `shares[0]` are about (-3, 0), the rest about (3, 0)."""
+    model = FlowGMM(Sequential(), GaussianMixture(torch.tensor([[-3.0, 0.0], [3.0, 0.0]])))
+    classes = torch.tensor([0] * shares[0] + [1] * shares[1])
+    x, _ = model.sample(len(classes), torch.Generator().manual_seed(0), classes)
+    every = torch.arange(len(x))
+    return model, TrainingRows(x, torch.full_like(classes, -1), every[:0], every)
+
+
+def test_both_models_get_the_shares_of_the_rows() -> None:
+    model, rows = two_blobs((900, 100))
+    teacher = make_teacher(model)
+    estimate_class_prior(model, teacher, rows, temperature=1.0)
+    for one in (model, teacher):
+        assert one.mixture.log_weights.exp().tolist() == pytest.approx([0.9, 0.1], abs=0.02)
+
+
+def test_of_many_rows_that_are_sorted_by_class_some_of_each_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prior, "_ROWS", 150)
+    model, rows = two_blobs((600, 400))
+    estimate_class_prior(model, make_teacher(model), rows, temperature=1.0)
+    assert model.mixture.log_weights.exp().tolist() == pytest.approx([0.6, 0.4], abs=0.05)
+
+
+def test_without_rows_the_weights_stay() -> None:
+    model, rows = two_blobs((2, 1))
+    none = TrainingRows(rows.x, rows.labels, rows.labelled, rows.pool[:0])
+    estimate_class_prior(model, make_teacher(model), none, temperature=1.0)
+    assert model.mixture.log_weights.exp().tolist() == pytest.approx([0.5, 0.5])

@@ -1,0 +1,231 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from flowgmm_cli.api import Batch
+from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.training.guard import Guard
+from flowgmm_cli.training.optim import make_optimiser, make_teacher, set_learning_rate, update_teacher
+from flowgmm_cli.training.step import StepInput, TrainingStep, WeightedRegulariser, build_step
+
+MakeModel = Callable[..., FlowGMM]
+MakeRecipe = Callable[..., Recipe]
+
+
+class Spy:
+    """An objective and regulariser that remembers its batch and returns the given terms."""
+
+    pool: Literal["all"] = "all"
+    temperature = 3.0
+
+    def __init__(self, reads: set[str], **terms: float) -> None:
+        self.reads = frozenset(reads)
+        self.terms = terms
+        self.batch: Batch | None = None
+
+    def __call__(self, model: Any, teacher: Any, batch: Batch) -> Mapping[str, Tensor]:
+        self.batch = batch
+        return {name: torch.tensor(value) for name, value in self.terms.items()}
+
+
+def rows(labelled: int = 2, unlabelled: int = 5) -> StepInput:
+    generator = torch.Generator().manual_seed(0)
+    return StepInput(
+        labelled=torch.randn(labelled, 2, generator=generator),
+        labels=torch.arange(labelled) % 2,
+        unlabelled=torch.randn(unlabelled, 2, generator=generator),
+        step=7,
+        epoch=1.5,
+    )
+
+
+def count_calls(model: FlowGMM) -> list[int]:
+    calls: list[int] = []
+    model.register_forward_pre_hook(lambda module, inputs: calls.append(len(inputs[0])))
+    return calls
+
+
+def test_all_declared_views_and_the_labelled_rows_share_one_forward_pass(make_model: MakeModel) -> None:
+    model = make_model(classes=2)
+    calls = count_calls(model)
+    objective, regulariser = Spy({"weak"}, a=1.0), Spy({"strong"}, b=1.0)
+    step = TrainingStep(model, objective, [WeightedRegulariser(1.0, regulariser)])
+    given = rows()
+    step(make_teacher(model), given, torch.Generator())
+    assert calls == [2 + 5 + 5]
+    batch = objective.batch
+    assert batch is not None
+    assert batch is regulariser.batch
+    assert set(batch.student) == {"labelled", "weak", "strong"}
+    assert (batch.temperature, batch.step, batch.epoch) == (3.0, 7, 1.5)
+
+
+def test_views_that_nobody_reads_cost_no_forward_pass(make_model: MakeModel) -> None:
+    model = make_model(classes=2)
+    calls = count_calls(model)
+    objective = Spy(set(), a=1.0)
+    TrainingStep(model, objective, [])(make_teacher(model), rows(), torch.Generator())
+    assert calls == [2]
+    assert objective.batch is not None
+    assert set(objective.batch.student) == {"labelled"}
+
+
+@pytest.mark.parametrize(("labelled", "unlabelled"), [(2, 5), (0, 5), (2, 0)])
+def test_each_part_of_the_pass_is_what_its_rows_alone_would_give(
+    make_model: MakeModel, labelled: int, unlabelled: int
+) -> None:
+    model, objective, given = (
+        make_model(classes=2),
+        Spy({"weak", "strong"}, a=1.0),
+        rows(labelled, unlabelled),
+    )
+    step = TrainingStep(
+        model, objective, [], weak=[lambda x, generator: x + 1], strong=[lambda x, generator: x * 2]
+    )
+    step(make_teacher(model), given, torch.Generator())
+    batch = objective.batch
+    assert batch is not None
+    expected = {"labelled": given.labelled, "weak": given.unlabelled + 1, "strong": given.unlabelled * 2}
+    assert torch.equal(batch.weak, expected["weak"])
+    assert torch.equal(batch.strong, expected["strong"])
+    for name, x in expected.items():
+        alone = model(x)
+        torch.testing.assert_close(batch.student[name].z, alone.z)
+        torch.testing.assert_close(batch.student[name].log_det, alone.log_det)
+        torch.testing.assert_close(batch.student[name].class_log_prob, alone.class_log_prob)
+
+
+def test_views_are_applied_first_to_last_with_the_generator_of_the_step(make_model: MakeModel) -> None:
+    def noise(x: Tensor, generator: torch.Generator) -> Tensor:
+        return x + torch.randn(x.shape, generator=generator)
+
+    def double(x: Tensor, generator: torch.Generator) -> Tensor:
+        return 2 * x
+
+    step = TrainingStep(make_model(), Spy(set()), [], strong=[double, noise])
+    x, state = torch.ones(3, 2), torch.get_rng_state()
+    draw = torch.randn(3, 2, generator=torch.Generator().manual_seed(4))
+    torch.testing.assert_close(step.view("strong", x, torch.Generator().manual_seed(4)), 2 * x + draw)
+    assert torch.equal(step.view("weak", x, torch.Generator()), x)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_weights_are_applied_and_terms_of_one_name_add_up(make_model: MakeModel) -> None:
+    model = make_model()
+    regularisers = [
+        WeightedRegulariser(2.0, Spy(set(), shared=1.0, own=10.0)),
+        WeightedRegulariser(0.5, Spy(set(), shared=1.0)),
+        WeightedRegulariser(0.0, Spy(set(), off=1.0)),
+        WeightedRegulariser(3.0, Spy(set(), main=1.0)),
+    ]
+    step = TrainingStep(model, Spy(set(), main=5.0), regularisers)
+    terms = step(make_teacher(model), rows(), torch.Generator())
+    assert {name: float(term) for name, term in terms.items()} == {
+        "main": 5.0 + 3.0,
+        "shared": 2.0 + 0.5,
+        "own": 20.0,
+        "off": 0.0,
+    }
+
+
+def test_a_recipe_becomes_its_components(moons: MakeRecipe, make_model: MakeModel) -> None:
+    recipe = moons("regularisers.0.weight=2.5")
+    step = build_step(recipe, make_model(classes=2), features=2, labelled=3, unlabelled=9)
+    assert [one.weight for one in step.regularisers] == [2.5]
+    assert type(step.objective).__name__ == "Hybrid"
+    assert [type(view).__name__ for view in step.views["strong"]] == ["Noise", "Drop"]
+    assert step.views["weak"] == ()
+    assert step.reads == {"strong"}
+    plain = build_step(moons("regularisers=[]"), make_model(classes=2), features=2, labelled=3, unlabelled=9)
+    assert plain.regularisers == ()
+
+
+def test_losses_of_another_model_are_those_it_would_have_as_the_student(
+    moons: MakeRecipe, make_model: MakeModel
+) -> None:
+    one, other = make_model(classes=2, seed=0), make_model(classes=2, seed=1)
+    step, same = (build_step(moons(), model, features=2, labelled=2, unlabelled=5) for model in (one, other))
+    teacher = make_teacher(one)
+    found = step.losses(other, teacher, rows(), torch.Generator().manual_seed(0))
+    expected = same(teacher, rows(), torch.Generator().manual_seed(0))
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+class NoSync(TorchDispatchMode):
+    """Refuses everything that makes the host wait for the device."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        name = func.overloadpacket._qualified_op_name
+        if name in ("aten::_local_scalar_dense", "aten::item", "aten::nonzero", "aten::equal"):
+            raise AssertionError(f"the step waits for the device: {name}")
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("words", [(), ("objective.use=joint",), ("flow.actnorm=true", "flow.mixing=lu")])
+def test_a_step_never_waits_for_the_device(moons: MakeRecipe, words: tuple[str, ...]) -> None:
+    recipe = moons(*words)
+    from flowgmm_cli.training.build import start_model
+
+    given = rows(4, 6)
+    x, labels = torch.cat([given.labelled, given.unlabelled]), torch.tensor([0, 1, 0, 1] + [-1] * 6)
+    model = start_model(recipe, x, labels, classes=2, seed=0)
+    step = build_step(recipe, model, features=2, labelled=4, unlabelled=6)
+    teacher, optimiser = make_teacher(model), make_optimiser(model, recipe.train)
+    guard, generator = Guard(torch.device("cpu")), torch.Generator().manual_seed(0)
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    for number in range(2):
+        with NoSync():
+            terms = step(teacher, given, generator)
+            loss = torch.stack(list(terms.values())).sum()
+            optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            set_learning_rate(optimiser, 1e-3)
+            guard.watch(optimiser, number, loss, norm)
+            optimiser.step()
+            update_teacher(teacher, model, decay=0.9, step=number)
+    assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+    with pytest.raises(AssertionError, match="waits"), NoSync():
+        guard.first_bad_step()
+
+
+def without_data(model: FlowGMM) -> FlowGMM:
+    """Replace all tensors of a model by some without data."""
+    for module in model.modules():
+        for kind in (module._parameters, module._buffers):
+            for name, value in kind.items():
+                assert value is not None
+                moved = torch.empty(value.shape, dtype=value.dtype)
+                learned = isinstance(value, torch.nn.Parameter)
+                kind[name] = torch.nn.Parameter(moved, value.requires_grad) if learned else moved
+    return model
+
+
+def test_a_step_fits_together_on_tensors_without_data(moons: MakeRecipe, make_model: MakeModel) -> None:
+    # so nothing in it looks at a number, and a compiler can trace it
+    model, teacher = make_model(64, 10), make_teacher(make_model(64, 10))
+    with FakeTensorMode():
+        model, teacher = without_data(model), without_data(teacher)
+        step = build_step(moons("data.views.strong=[]"), model, features=64, labelled=8, unlabelled=32)
+        given = StepInput(
+            labelled=torch.empty(8, 64),
+            labels=torch.zeros(8, dtype=torch.int64),
+            unlabelled=torch.empty(32, 64),
+            step=0,
+            epoch=0.0,
+        )
+        terms = step(teacher, given, torch.Generator())
+        assert all(isinstance(term, FakeTensor) for term in terms.values())
+        torch.autograd.backward(torch.stack(list(terms.values())).sum())
+        assert all(p.grad is not None and p.grad.shape == p.shape for p in model.parameters())
+        update_teacher(teacher, model, decay=0.5, step=0)
