@@ -107,9 +107,7 @@ def test_a_missing_or_truncated_file_is_a_run_error(trained: TrainedModel, tmp_p
     TrainedModel.load(tmp_path)
 
 
-@pytest.mark.parametrize(
-    "key", ["class_names", "features", "facts", "preprocessor", "recipe", "format"]
-)
+@pytest.mark.parametrize("key", ["class_names", "features", "facts", "preprocessor", "recipe", "format"])
 @pytest.mark.parametrize("value", ["missing", None, 5, [], {}, "text"])
 def test_any_damage_to_the_description_is_a_run_error(
     trained: TrainedModel, tmp_path: Path, key: str, value: object

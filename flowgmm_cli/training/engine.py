@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -16,6 +17,7 @@ from flowgmm_cli.errors import UsageError
 Precision = Literal["fp32", "bf16"]
 
 _WORTH_IT = 1.3  # how much faster bf16 must be to be chosen
+_WORTH_SHARING = 4e9  # floating-point operations of a step, some 20 ms of one thread
 _SMALL = 8  # features below which rounding costs more than it saves
 
 
@@ -95,6 +97,27 @@ def _best_time(a: Tensor, b: Tensor) -> float:
         a @ b
         times.append(time.perf_counter() - start)
     return min(times)
+
+
+@contextmanager
+def suitable_threads(engine: Engine, operations: float) -> Iterator[None]:
+    """Use one thread inside the block if a step is too small to be worth sharing out.
+
+    Threads have to wait for each other after every layer; for small steps that costs more than the second
+    processor brings, and many times more on a busy machine. The choice depends on the size alone, so that it
+    is the same on every run. OMP_NUM_THREADS, if set, decides instead.
+
+    Args:
+        engine: where the work is done; only a CPU is concerned.
+        operations: floating-point operations of a step.
+    """
+    before = torch.get_num_threads()
+    if engine.device.type == "cpu" and operations < _WORTH_SHARING and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ import torch
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
 from flowgmm_cli.training.build import start_model
-from flowgmm_cli.training.engine import Engine
+from flowgmm_cli.training.engine import Engine, suitable_threads
 from flowgmm_cli.training.inputs import Inputs
 from flowgmm_cli.training.interrupt import Interrupt
 from flowgmm_cli.training.loop import Hooks, LoopResult, LoopSettings, fit
@@ -66,7 +66,7 @@ class Fitting:
         recipe, engine = self.recipe, self.engine
         visible = torch.from_numpy(labels)
         step = self.start(visible)
-        with self.interrupt.deferred():
+        with suitable_threads(engine, self._operations(step)), self.interrupt.deferred():
             return fit(
                 step,
                 self._rows(visible, step),
@@ -96,6 +96,11 @@ class Fitting:
             labelled=seen,
             unlabelled=len(x) - seen,
         )
+
+    def _operations(self, step: TrainingStep) -> float:
+        """Floating-point operations of a step: forward and twice that backward, and the teacher's forward."""
+        rows = min(self.recipe.train.batch_size, len(self.data.train)) + self.recipe.train.labelled_batch_size
+        return 4 * 2.0 * rows * sum(parameter.numel() for parameter in step.model.flow.parameters())
 
     def _rows(self, visible: torch.Tensor, step: TrainingStep) -> TrainingRows:
         device = self.engine.device

@@ -89,12 +89,13 @@ def test_every_way_to_train_ends_with_a_finite_model(train_run: TrainRun, words:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own modules
 def test_a_compiled_step_learns_the_same(train_run: TrainRun, state_of: StateOf) -> None:
     eager, _ = train_run("eager", SHORT)
     compiled, _ = train_run("compiled", SHORT, "train.compile=true")
     one, other = state_of(eager), state_of(compiled)
     for name, value in one.items():
-        torch.testing.assert_close(other[name], value, rtol=1e-2, atol=1e-3)
+        torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-4)
 
 
 def test_bf16_learns_about_the_same(train_run: TrainRun, state_of: StateOf) -> None:

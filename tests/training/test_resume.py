@@ -78,7 +78,7 @@ def wait_for(ready: Callable[[], bool], process: subprocess.Popen[str]) -> None:
         time.sleep(0.002)
 
 
-MOMENTS = [(files, when) for files in range(4, 26, 3) for when in ("before", "after")]
+MOMENTS = [(files, when) for files in range(4, 21, 3) for when in ("before", "after")]
 SLOW = [pytest.param(*moment, marks=pytest.mark.slow) for moment in MOMENTS]
 
 

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.training.build import start_model, training_temperature
+
+MakeRecipe = Callable[..., Recipe]
+X = torch.randn(40, 2, generator=torch.Generator().manual_seed(0)) * 3 + 5
+LABELS = torch.tensor([0, 0, 1, 1, 1] + [-1] * 35)
+
+
+def test_a_flow_that_starts_as_the_identity_has_means_among_the_rows(moons: MakeRecipe) -> None:
+    model = start_model(moons(), X, LABELS, classes=2, seed=0)
+    z, log_det = model.flow(X)
+    assert torch.equal(z, X)
+    assert torch.equal(log_det, torch.zeros(40))
+    torch.testing.assert_close(model.mixture.means[0], X[:2].mean(0))
+    torch.testing.assert_close(model.mixture.means[1], X[2:5].mean(0))
+
+
+def test_actnorm_starts_from_the_rows_and_the_means_from_its_latents(moons: MakeRecipe) -> None:
+    model = start_model(moons("flow.actnorm=true"), X, LABELS, classes=2, seed=0)
+    with torch.no_grad():
+        z = model.embed(X)
+    torch.testing.assert_close(z.mean(0), torch.zeros(2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(z.std(0, correction=0), torch.ones(2))
+    torch.testing.assert_close(model.mixture.means[0], z[:2].mean(0))
+
+
+def test_the_seed_decides_weights_and_random_means_and_nothing_else_does(moons: MakeRecipe) -> None:
+    recipe = moons("prior.means=random")
+
+    def state(seed: int) -> dict[str, torch.Tensor]:
+        return start_model(recipe, X, LABELS, classes=2, seed=seed).state_dict()
+
+    before = torch.get_rng_state()
+    one, again, other = state(0), state(0), state(1)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    changed = {name for name in one if not torch.equal(one[name], other[name])}
+    assert "mixture.means" in changed
+    assert any(name.startswith("flow.") for name in changed)
+
+
+def test_class_weights_start_as_the_prior_says(moons: MakeRecipe) -> None:
+    recipe = moons("prior.class_prior=given", "prior.weights=[3.0, 1.0]")
+    model = start_model(recipe, X, LABELS, classes=2, seed=0)
+    assert model.mixture.log_weights.exp().tolist() == pytest.approx([0.75, 0.25])
+
+
+def test_the_training_temperature_is_that_of_the_objective(moons: MakeRecipe) -> None:
+    assert training_temperature(moons("objective.temperature=3.5"), features=64) == 3.5
+    assert training_temperature(moons(), features=64) == 2.0
+    assert training_temperature(moons("objective.use=joint"), features=64) == 1.0

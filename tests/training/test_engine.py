@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from flowgmm_cli.errors import UsageError
+from flowgmm_cli.training import engine
+from flowgmm_cli.training.engine import Engine, deterministic, find_device, make_engine
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_a_usage_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    with pytest.raises(UsageError, match=name) as caught:
+        find_device(name)
+    assert caught.value.exit_code == 2
+    assert "doctor" in str(caught.value.hint)
+
+
+def test_auto_takes_a_device_that_is_there() -> None:
+    torch.ones(1, device=find_device("auto"))
+    assert find_device("cpu") == CPU
+
+
+@pytest.mark.parametrize(("precision", "expected"), [("fp32", "fp32"), ("bf16", "bf16")])
+def test_a_given_precision_is_taken_as_it_is(precision: str, expected: str) -> None:
+    assert make_engine(device="cpu", precision=precision, features=2).precision == expected
+
+
+@pytest.mark.parametrize(
+    ("pays", "features", "expected"), [(True, 64, "bf16"), (False, 64, "fp32"), (True, 2, "fp32")]
+)
+def test_auto_takes_bf16_where_it_pays_and_vectors_are_not_short(
+    monkeypatch: pytest.MonkeyPatch, pays: bool, features: int, expected: str
+) -> None:
+    monkeypatch.setattr(engine, "bf16_pays", lambda device: pays)
+    assert make_engine(device="cpu", precision="auto", features=features).precision == expected
+
+
+def test_bf16_must_be_clearly_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([1.25, 1.0, 1.5, 1.0])
+    monkeypatch.setattr(engine, "_best_time", lambda a, b: next(times))
+    assert not engine.bf16_pays(CPU)
+    assert engine.bf16_pays(CPU)
+    assert not engine.bf16_pays(torch.device("mps"))
+
+
+def test_autocast_is_on_for_bf16_alone() -> None:
+    a = torch.ones(4, 4)
+    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        with Engine(CPU, precision).autocast():  # type: ignore[arg-type]
+            assert (a @ a).dtype == dtype
+    assert Engine(CPU, "bf16").describe() == "cpu, bf16"
+
+
+@pytest.mark.parametrize("on", [True, False])
+def test_determinism_is_put_back_even_after_an_error(on: bool) -> None:
+    before = torch.are_deterministic_algorithms_enabled()
+
+    def fail() -> None:
+        with deterministic(on):
+            assert torch.are_deterministic_algorithms_enabled() is on
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert torch.are_deterministic_algorithms_enabled() is before
