@@ -211,3 +211,20 @@ def test_the_state_is_saved_by_epochs_steps_or_minutes(monkeypatch: pytest.Monke
     assert due(every_steps=5) == [5, 10]
     assert due(every_epochs=2, every_steps=5) == [5, 6, 10, 12]
     assert due(every_minutes=0.5) == [3, 6, 9, 12]
+
+
+def test_each_step_has_random_numbers_of_its_own(
+    train_run: TrainRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flowgmm_cli.views.noise import Noise
+
+    seeds: list[int] = []
+    real = Noise.__call__
+
+    def look(self: Noise, x: Tensor, generator: torch.Generator) -> Tensor:
+        seeds.append(generator.initial_seed())
+        return real(self, x, generator)
+
+    monkeypatch.setattr(Noise, "__call__", look)
+    train_run("run", "data.split.val=0", "calibration.method=none")
+    assert len(set(seeds)) == len(seeds) == 12
