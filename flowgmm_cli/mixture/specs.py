@@ -45,7 +45,7 @@ class GMMConfig(Config):
             raise ValueError("class_prior: given needs `weights`, one number for each class")
         if self.class_prior != "given" and self.weights is not None:
             raise ValueError(f"`weights` needs class_prior: given, not {self.class_prior}")
-        if self.weights is not None and not all(0 < weight < float("inf") for weight in self.weights):
+        if self.weights is not None and any(weight <= 0 for weight in self.weights):
             raise ValueError("every one of `weights` must be above 0")
         return self
 

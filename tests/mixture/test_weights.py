@@ -35,8 +35,8 @@ def test_given_weights_must_match_the_classes() -> None:
         ({"class_prior": "given"}, "needs `weights`"),
         ({"weights": [1.0]}, "needs class_prior: given"),
         ({"class_prior": "given", "weights": [1.0, 0.0]}, "above 0"),
-        ({"class_prior": "given", "weights": [1.0, float("nan")]}, "above 0"),
-        ({"class_prior": "given", "weights": [1.0, float("inf")]}, "above 0"),
+        ({"class_prior": "given", "weights": [1.0, float("nan")]}, "finite"),
+        ({"class_prior": "given", "weights": [1.0, float("inf")]}, "finite"),
     ],
 )
 def test_weights_that_make_no_sense_are_refused(config: dict[str, object], message: str) -> None:
