@@ -91,7 +91,6 @@ def train(
             return
         if resume is None and loaded is not None:
             run = create_run(loaded, argv=sys.argv[1:], directory=run_dir)
-        console.note(f"run     {run.path}")
         result = _carry_out(loaded, run, context, progress, interrupt, new=resume is None)
     _show(run, result, as_json=as_json)
 

@@ -14,6 +14,50 @@ class ConsistencyConfig(RegulariserConfig):
     )
 
 
+class FlowConsistencyConfig(RegulariserConfig):
+    """Parameters of `flow_consistency`."""
+
+    ramp_epochs: float = Field(3.0, ge=0, description="epochs over which the term grows to full weight")
+
+
+class PiModelConfig(RegulariserConfig):
+    """Parameters of `pi_model`."""
+
+    ramp_epochs: float = Field(3.0, ge=0, description="epochs over which the term grows to full weight")
+
+
+class EntropyConfig(RegulariserConfig):
+    """Parameters of `entropy`."""
+
+    weight: float = Field(0.1, ge=0, description="factor on its term")
+    ramp_epochs: float = Field(3.0, ge=0, description="epochs over which the term grows to full weight")
+
+
+class VatConfig(RegulariserConfig):
+    """Parameters of `vat`."""
+
+    radius: float = Field(
+        0.1, gt=0, description="length of the adversarial change, as a share of sqrt(D), in feature units"
+    )
+    probe: float = Field(1e-2, gt=0, description="length of the step that finds its direction, likewise")
+    iterations: int = Field(1, ge=1, le=10, description="power iterations that find its direction")
+    ramp_epochs: float = Field(3.0, ge=0, description="epochs over which the term grows to full weight")
+
+
+class MeanSeparationConfig(RegulariserConfig):
+    """Parameters of `mean_separation`."""
+
+    distance: float = Field(
+        4.0, gt=0, description="distance below which two means repel each other, in mean standard deviations"
+    )
+
+
+class LogDetPenaltyConfig(RegulariserConfig):
+    """Parameters of `log_det_penalty`."""
+
+    weight: float = Field(1e-2, ge=0, description="factor on its term")
+
+
 SPECS: dict[str, Spec] = {
     "consistency": RegulariserSpec(
         config=ConsistencyConfig,
@@ -21,5 +65,41 @@ SPECS: dict[str, Spec] = {
         summary="Same class under both views: cross-entropy to the teacher's sharpened posterior",
         docs="The averaged model (Tarvainen and Valpola, 2017) classifies the weak view of an unlabelled "
         "row; its tempered posterior, sharpened, is the target of the student on the strong view.",
+    ),
+    "flow_consistency": RegulariserSpec(
+        config=FlowConsistencyConfig,
+        build="flowgmm_cli.regularisers.flow_consistency:FlowConsistency",
+        summary="The paper's: likelihood of the strong view in the class predicted for the weak one",
+        docs="Izmailov et al. (2020), section 4.3: the model itself predicts the class of the weak view, a "
+        "hard label without gradient; the strong view should be likely under that class. Divided by D.",
+    ),
+    "pi_model": RegulariserSpec(
+        config=PiModelConfig,
+        build="flowgmm_cli.regularisers.pi_model:PiModel",
+        summary="Squared difference of the class probabilities of the two views",
+        docs="Laine and Aila (2017). The weak view's probabilities are the target, without gradient.",
+    ),
+    "entropy": RegulariserSpec(
+        config=EntropyConfig,
+        build="flowgmm_cli.regularisers.entropy:Entropy",
+        summary="Entropy of the posterior of unlabelled rows, to keep boundaries out of dense regions",
+        docs="Grandvalet and Bengio (2004), on tempered posteriors of the strong view.",
+    ),
+    "vat": RegulariserSpec(
+        config=VatConfig,
+        build="flowgmm_cli.regularisers.vat:Vat",
+        summary="Virtual adversarial training: same posterior under the worst small change of a row",
+        docs="Miyato et al. (2018). Costs three further passes of the unlabelled rows for one iteration.",
+    ),
+    "mean_separation": RegulariserSpec(
+        config=MeanSeparationConfig,
+        build="flowgmm_cli.regularisers.mean_separation:MeanSeparation",
+        summary="Squared hinge on the distance between class means",
+        docs="Keeps learned means from drifting together before the classes have separated.",
+    ),
+    "log_det_penalty": RegulariserSpec(
+        config=LogDetPenaltyConfig,
+        build="flowgmm_cli.regularisers.log_det_penalty:LogDetPenalty",
+        summary="Squared log-determinant per dimension, against extreme changes of volume",
     ),
 }

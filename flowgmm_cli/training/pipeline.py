@@ -82,6 +82,7 @@ def train(
 
 def _train(recipe: Recipe, run: Run, context: DataContext, talk: Talk, interrupt: Interrupt) -> TrainResult:
     data = prepare(recipe, context, run=run)
+    talk.note(f"run     {run.path}")
     for line in (*data.rows.notes, *data.preprocessor.notes, *data.describe()):
         talk.note(line)
     # a resumed run goes on with the arithmetic it began with

@@ -17,6 +17,12 @@ class DropConfig(Config):
     rate: float = Field(0.2, ge=0, lt=1, description="share of the features set to 0, their mean")
 
 
+class CorruptConfig(Config):
+    """Parameters of `corrupt`."""
+
+    rate: float = Field(0.2, ge=0, lt=1, description="share of the features replaced by another row's")
+
+
 SPECS: dict[str, Spec] = {
     "noise": ViewSpec(
         config=NoiseConfig,
@@ -27,5 +33,12 @@ SPECS: dict[str, Spec] = {
         config=DropConfig,
         build="flowgmm_cli.views.drop:Drop",
         summary="Set a random share of the features to 0",
+    ),
+    "corrupt": ViewSpec(
+        config=CorruptConfig,
+        build="flowgmm_cli.views.corrupt:Corrupt",
+        summary="Replace a random share of the features by those of other rows",
+        docs="SCARF (Bahri et al., 2022): a replaced feature is a draw from its marginal, the batch's, so "
+        "that it stays a value the column can have.",
     ),
 }

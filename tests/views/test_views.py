@@ -10,7 +10,7 @@ import torch
 from flowgmm_cli.api import Component, View
 from flowgmm_cli.plugins.registry import build, registry
 
-VIEWS: dict[str, dict[str, Any]] = {"noise": {"scale": 0.5}, "drop": {"rate": 0.2}}
+VIEWS: dict[str, dict[str, Any]] = {"noise": {"scale": 0.5}, "drop": {"rate": 0.2}, "corrupt": {"rate": 0.2}}
 
 
 def make(name: str) -> View:
@@ -39,7 +39,7 @@ def test_shape_and_type_stay_and_the_rows_are_not_changed_in_place(
 
 @pytest.mark.parametrize("name", VIEWS)
 def test_random_numbers_come_from_the_given_generator_alone(name: str) -> None:
-    view, x = make(name), torch.ones(50, 6)
+    view, x = make(name), torch.arange(300.0).reshape(50, 6)
     state = torch.get_rng_state()
     generator = torch.Generator().manual_seed(0)
     first, second = view(x, generator), view(x, generator)

@@ -1,0 +1,152 @@
+"""What every regulariser owes: a finite differentiable term, a ramp, and a teacher left alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from flowgmm_cli.api import Batch, RegulariserConfig
+from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.plugins.registry import load_target
+from flowgmm_cli.regularisers.specs import SPECS
+
+MakeBatch = Callable[..., Batch]
+MakeModel = Callable[..., FlowGMM]
+RAMPED = sorted(name for name, spec in SPECS.items() if "ramp_epochs" in spec.config.model_fields)
+
+
+def built(name: str, **values: Any) -> Any:
+    spec = SPECS[name]
+    return load_target(spec.build, name)(spec.config(**values))
+
+
+def term(name: str, student: FlowGMM, batch: Batch, teacher: Any = None, **values: Any) -> torch.Tensor:
+    terms = built(name, **values)(student, teacher or student, batch)
+    assert list(terms) == [name]
+    value: torch.Tensor = terms[name]
+    return value
+
+
+@pytest.mark.parametrize("name", sorted(SPECS))
+def test_the_term_is_a_finite_scalar_that_moves_the_student_but_not_the_teacher(
+    name: str, make_model: MakeModel, step_batch: MakeBatch
+) -> None:
+    teacher, student = make_model(seed=0), make_model(seed=1)
+    # far enough apart to be attracted, near enough to repel each other
+    loss = term(name, student, step_batch(student), teacher, **({"distance": 99.0} if "mean" in name else {}))
+    assert loss.shape == ()
+    assert math.isfinite(loss.item())
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+    moved = [p.grad for p in student.parameters() if p.grad is not None]
+    assert all(bool(grad.isfinite().all()) for grad in moved)
+    assert sum(float(grad.abs().sum()) for grad in moved) > 0
+
+
+@pytest.mark.parametrize("name", sorted(SPECS))
+def test_without_unlabelled_rows_the_term_is_finite(
+    name: str, make_model: MakeModel, step_batch: MakeBatch
+) -> None:
+    student = make_model(seed=1)
+    loss = term(name, student, step_batch(student, rows=0))
+    loss.sum().backward()  # type: ignore[no-untyped-call]
+    assert math.isfinite(loss.item())
+
+
+@pytest.mark.parametrize("name", RAMPED)
+def test_the_term_grows_over_the_ramp(name: str, make_model: MakeModel, step_batch: MakeBatch) -> None:
+    student = make_model(seed=1)
+    full, half, none = (
+        term(name, student, step_batch(student, epoch=epoch), ramp_epochs=4.0).item() for epoch in (9, 2, 0)
+    )
+    assert full != 0
+    assert half == pytest.approx(full / 2, rel=1e-5)
+    assert none == 0
+
+
+@pytest.mark.parametrize("name", sorted(SPECS))
+def test_parameters_are_documented(name: str) -> None:
+    config = SPECS[name].config
+    assert issubclass(config, RegulariserConfig)
+    assert all(field.description for field in config.model_fields.values())
+
+
+def test_flow_consistency_is_the_density_of_the_predicted_class(
+    make_model: MakeModel, step_batch: MakeBatch
+) -> None:
+    student = make_model(seed=1)
+    student.mixture.set_weights(torch.linspace(1, 9, student.mixture.classes))
+    batch = step_batch(student)
+    by_hand = 0.0
+    with torch.no_grad():
+        for weak, strong in zip(batch.weak, batch.strong, strict=True):
+            label = int(student.class_log_prob(weak[None])[0].argmax())
+            z, log_det = student.flow(strong[None])
+            normal = torch.distributions.Normal(student.mixture.means[label], student.mixture.scales[label])
+            by_hand -= float(normal.log_prob(z[0]).sum() + log_det[0]) / 2 / len(batch.weak)
+    assert term("flow_consistency", student, batch).item() == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_pi_model_is_the_squared_difference_of_probabilities(
+    make_model: MakeModel, step_batch: MakeBatch
+) -> None:
+    student = make_model(seed=1)
+    batch = step_batch(student)
+    with torch.no_grad():
+        weak = torch.softmax(student.class_log_prob(batch.weak) / batch.temperature, dim=1)
+        strong = torch.softmax(student.class_log_prob(batch.strong) / batch.temperature, dim=1)
+    by_hand = sum(
+        (a - b) ** 2 for a, b in zip(weak.flatten().tolist(), strong.flatten().tolist(), strict=True)
+    )
+    assert term("pi_model", student, batch).item() == pytest.approx(by_hand / len(weak), rel=1e-4)
+
+
+def test_entropy_is_that_of_a_categorical_distribution(make_model: MakeModel, step_batch: MakeBatch) -> None:
+    student = make_model(seed=1)
+    batch = step_batch(student)
+    logits = student.class_log_prob(batch.strong) / batch.temperature
+    entropies = torch.distributions.Categorical(logits=logits).entropy()
+    assert term("entropy", student, batch).item() == pytest.approx(entropies.mean().item(), rel=1e-5)
+
+
+def test_vat_finds_a_worse_change_than_chance(make_model: MakeModel, step_batch: MakeBatch) -> None:
+    student = make_model(seed=1)
+    batch = step_batch(student)
+    found = term("vat", student, batch, radius=0.1, iterations=3).item()
+    target = torch.softmax(student.class_log_prob(batch.weak) / batch.temperature, dim=1)
+    draws = torch.Generator().manual_seed(1)
+    chance = []
+    for _ in range(50):
+        change = torch.randn(batch.weak.shape, generator=draws)
+        change = 0.1 * 2**0.5 * change / change.norm(dim=1, keepdim=True)
+        changed = torch.softmax(student.class_log_prob(batch.weak + change) / batch.temperature, dim=1)
+        chance.append((target * (target / changed).log()).sum(1).mean().item())
+    assert found > 1.2 * sum(chance) / len(chance)
+
+
+def test_means_repel_each_other_below_the_distance_only(make_model: MakeModel, step_batch: MakeBatch) -> None:
+    student = make_model(seed=1)
+    means, scale = student.mixture.means, student.mixture.scales.detach().mean()
+    distances = torch.pdist(means.detach()) / scale
+    nearest, pairs = distances.min().item(), len(distances)
+    batch = step_batch(student)
+    assert term("mean_separation", student, batch, distance=0.9 * nearest).item() == 0
+    near = term("mean_separation", student, batch, distance=nearest + 1e-3)
+    assert near.item() == pytest.approx(1e-6 / pairs, rel=1e-2)
+    near.backward()  # type: ignore[no-untyped-call]
+    assert means.grad is not None
+    moved = means.detach() - means.grad / means.grad.norm()
+    assert (torch.pdist(moved) / scale)[distances.argmin()] > nearest
+
+
+def test_the_log_det_penalty_is_per_dimension(make_model: MakeModel, step_batch: MakeBatch) -> None:
+    student = make_model(seed=1)
+    batch = step_batch(student)
+    _, log_det = student.flow(torch.cat([batch.labelled, batch.strong]))
+    assert term("log_det_penalty", student, batch).item() == pytest.approx(
+        (log_det / 2).square().mean().item(), rel=1e-5
+    )
