@@ -48,6 +48,7 @@ __all__ = [
     "FlowSpec",
     "LabelsConfig",
     "Latents",
+    "Level",
     "Objective",
     "ObjectiveSpec",
     "PriorSpec",
@@ -59,6 +60,8 @@ __all__ = [
     "SourceData",
     "Spec",
     "SplitConfig",
+    "TextView",
+    "TextViewConfig",
     "TransformSpec",
     "View",
     "ViewSpec",
@@ -69,6 +72,7 @@ __all__ = [
 API_VERSION = 1
 
 Kind = Literal["flow", "data", "regulariser", "encoder", "score", "transform", "view", "objective", "prior"]
+Level = Literal["text", "inputs", "features"]
 
 
 class Config(BaseModel):
@@ -187,12 +191,23 @@ class TransformSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class ViewSpec(Spec):
-    """A random change of rows that keeps their class; `build(config) -> View`. Built in only."""
+    """A random change of rows that keeps their class. Built in only.
+
+    Attributes:
+        level: what it changes, which says what `build` is given and returns:
+            `text`, the texts of a row before they are encoded: `build(config) -> TextView`, where `config`
+            extends `TextViewConfig`;
+            `inputs`, images before the transforms: `build(config, *, shape) -> View`, for each column whose
+            entries have a `shape` of two or three axes, which it sees as `(N, *shape)`;
+            `features`, what the transforms make of a row, `(N, D)`: `build(config) -> View`.
+    """
+
+    level: Level = "features"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveSpec(Spec):
-    """The main loss; `build(config, *, features, labelled, unlabelled) -> Objective`. Built in only."""
+    """The main loss; `build(config, *, features, labelled, unlabelled, dims) -> Objective`. Built in only."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,9 +282,15 @@ class SplitConfig(Config):
 
 
 class ViewsConfig(Config):
-    """Random changes of training rows: the teacher sees the weak view, the student the strong one."""
+    """Random changes of training rows: the teacher sees the weak view, the student the strong one.
 
-    weak: list[Component] = component_field("view", [], description="changes before the teacher sees a row")
+    Labelled rows are seen under the weak view, too. A list goes from changes of texts to changes of images to
+    changes of features, since that is the way a row goes.
+    """
+
+    weak: list[Component] = component_field(
+        "view", [], description="changes before the teacher sees a row, and of the labelled rows"
+    )
     strong: list[Component] = component_field(
         "view",
         [{"use": "noise", "scale": 0.5}, {"use": "drop", "rate": 0.2}],
@@ -413,10 +434,29 @@ class RegulariserConfig(Config):
 
 
 class View(Protocol):
-    """What a view's `build` returns."""
+    """What the `build` of a view of inputs or features returns."""
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Return a changed copy of the rows `(N, D)`; random numbers come from `generator` alone."""
+        """Return a changed copy of the rows, of the same shape; random numbers come from `generator` alone.
+
+        `x` is `(N, D)`, or images `(N, *shape)`, on the device of training.
+        """
+        ...
+
+
+class TextViewConfig(Config):
+    """Parameters that every view of texts shares."""
+
+    copies: int = Field(
+        4, ge=1, le=64, description="changed copies of each text that are encoded before training"
+    )
+
+
+class TextView(Protocol):
+    """What the `build` of a view of texts returns."""
+
+    def __call__(self, texts: Sequence[str], generator: np.random.Generator) -> list[str]:
+        """Return changed texts, one for each; random numbers come from `generator` alone."""
         ...
 
 
@@ -448,7 +488,7 @@ class Batch:
     """One training step's rows, on the device, after the data transforms, and what the student makes of them.
 
     Attributes:
-        labelled: `(L, D)`; may be empty.
+        labelled: labelled rows under the weak view, `(L, D)`; may be empty.
         labels: int64 `(L,)`.
         weak: unlabelled rows under the weak view, `(U, D)`.
         strong: the same rows under the strong view, `(U, D)`.
@@ -493,7 +533,8 @@ class Regulariser(Protocol):
 class Objective(Protocol):
     """What an objective's `build` returns: the main loss, in the same form as a regulariser.
 
-    `build(config, *, features, labelled, unlabelled)` is told D and the numbers of training rows.
+    `build(config, *, features, labelled, unlabelled, dims)` is told D, the numbers of training rows and how many
+    of the D latent dimensions carry the classes (None = all).
 
     Attributes:
         reads: as for a regulariser.

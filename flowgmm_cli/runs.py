@@ -38,6 +38,8 @@ class Run:
     `checkpoints/`          `last` and `best` (safetensors) and the fitted preprocessor
     `model.safetensors`     weights for inference, with `model.json`
     `eval/`                 results of evaluations
+    `search.json`           the race of settings, where the recipe has one
+    `members/`              metrics and checkpoints of the further members of an ensemble, by number
     ======================  ================================================================
     """
 
@@ -57,6 +59,14 @@ class Run:
     def checkpoints(self) -> Path:
         """The folder of resume states."""
         return self.path / "checkpoints"
+
+    def member(self, index: int) -> Run:
+        """Where a member of an ensemble keeps its metrics and checkpoints; the first in the run itself."""
+        if index == 0:
+            return self
+        member = Run(self.path / "members" / str(index))
+        member.path.mkdir(parents=True, exist_ok=True)
+        return member
 
     def info(self) -> dict[str, Any]:
         """What `run.json` says. Raises `RunError` if it cannot be read."""

@@ -10,8 +10,18 @@ from typing import Literal
 import numpy as np
 import torch
 
-Stream = Literal["init", "order", "labelled", "step", "monitor", "folds"]
-_NUMBERS: dict[Stream, int] = {"init": 0, "order": 1, "labelled": 2, "step": 3, "monitor": 4, "folds": 5}
+Stream = Literal["init", "order", "labelled", "step", "monitor", "folds", "texts", "layers", "member"]
+_NUMBERS: dict[Stream, int] = {
+    "init": 0,
+    "order": 1,
+    "labelled": 2,
+    "step": 3,
+    "monitor": 4,
+    "folds": 5,
+    "texts": 6,
+    "layers": 7,
+    "member": 8,
+}
 
 
 def derive_seed(seed: int, stream: Stream, index: int = 0) -> int:

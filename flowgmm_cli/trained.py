@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,30 @@ from flowgmm_cli.api import Component, DataContext, Latents, iterate_batches
 from flowgmm_cli.data.prepare import Preprocessor, Split
 from flowgmm_cli.errors import RecipeError, RunError
 from flowgmm_cli.files import read_json, read_tensors, write_json, write_tensors
-from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.model import Ensemble, FlowGMM, Model
 from flowgmm_cli.plugins.registry import build, provenance
-from flowgmm_cli.recipe.load import parse_resolved
+from flowgmm_cli.recipe.load import parse_resolved, vary
 from flowgmm_cli.recipe.schema import Recipe
 
 FORMAT = "flowgmm/model/1"
 _CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Member:
+    """How one of a model's parts was trained.
+
+    Attributes:
+        candidate: the candidate of the search it comes from; None without a search.
+        changes: what is different from the recipe; `flowgmm_cli.recipe.load.vary` applies it.
+    """
+
+    candidate: str | None = None
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {"candidate": self.candidate, "changes": dict(self.changes)}
 
 
 @dataclass(frozen=True)
@@ -31,16 +48,18 @@ class TrainedModel:
     Attributes:
         recipe: what it was trained with.
         preprocessor: rows to the flow's input.
-        model: the flow's input to densities, posteriors and latents.
+        model: the flow's input to densities, posteriors and latents; one FlowGMM or an ensemble.
         class_names: index -> name.
         facts: what is known of its training, such as the calibration; plain JSON values.
+        members: how each part of the model was trained.
     """
 
     recipe: Recipe
     preprocessor: Preprocessor
-    model: FlowGMM
+    model: Model
     class_names: tuple[str, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    members: tuple[Member, ...] = (Member(),)
 
     def predict(self, split: Split) -> Predictions:
         """Classes, probabilities and densities of preprocessed rows."""
@@ -62,6 +81,7 @@ class TrainedModel:
                 "features": self.preprocessor.dim,
                 "components": [provenance(component) for component in self.recipe.components()],
                 "facts": dict(self.facts),
+                "members": [member.to_dict() for member in self.members],
                 "preprocessor": values,
                 "recipe": self.recipe.to_dict(),
             },
@@ -95,7 +115,8 @@ class TrainedModel:
             preprocessor = Preprocessor.from_state(
                 values["preprocessor"], arrays, data=recipe.data, context=context or DataContext()
             )
-            model = empty_model(recipe, features=values["features"], classes=len(class_names))
+            members = tuple(Member(one["candidate"], one["changes"]) for one in values["members"])
+            model = empty_model(recipe, members, features=values["features"], classes=len(class_names))
             state = {
                 name.removeprefix("model."): value
                 for name, value in tensors.items()
@@ -108,7 +129,7 @@ class TrainedModel:
                 details=[f"{type(error).__name__}: {error}".strip().splitlines()[0]],
                 hint="train again, or use another run",
             ) from error
-        return cls(recipe, preprocessor, model.eval(), class_names, facts)
+        return cls(recipe, preprocessor, model.eval(), class_names, facts, members)
 
 
 @dataclass(frozen=True)
@@ -125,9 +146,9 @@ class Predictions:
 
 
 @torch.no_grad()
-def see(model: FlowGMM, x: Tensor) -> Latents:
+def see(model: Model, x: Tensor) -> Latents:
     """See preprocessed rows `(N, D)` through a model, in chunks; the latents are on the CPU."""
-    device = model.mixture.means.device
+    device = model.temperature.device
     slices = list(iterate_batches(len(x), _CHUNK)) or [slice(0)]
     parts: list[Latents] = [model(x[part].to(device)) for part in slices]
     return Latents(
@@ -137,11 +158,16 @@ def see(model: FlowGMM, x: Tensor) -> Latents:
     )
 
 
-def empty_model(recipe: Recipe, *, features: int, classes: int) -> FlowGMM:
+def empty_model(
+    recipe: Recipe, members: Sequence[Member] = (Member(),), *, features: int, classes: int
+) -> Model:
     """The model of a recipe before it has seen data, for loading weights into."""
-    flow = build_flow(recipe.flow, features, torch.Generator().manual_seed(0))
-    means = torch.zeros(classes, features)
-    return FlowGMM(flow, build(recipe.prior, means=means))
+    models = []
+    for member in members:
+        varied = vary(recipe, member.changes) if member.changes else recipe
+        flow = build_flow(varied.flow, features, torch.Generator().manual_seed(0))
+        models.append(FlowGMM(flow, build(varied.prior, classes=classes, features=features)))
+    return models[0] if len(models) == 1 else Ensemble(models)
 
 
 def build_flow(component: Component, features: int, generator: torch.Generator) -> torch.nn.Module:

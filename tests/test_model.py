@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from flowgmm_cli.api import Latents
-from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.model import Ensemble, FlowGMM
 
 MakeModel = Callable[..., FlowGMM]
 
@@ -164,3 +165,46 @@ def test_under_autocast_densities_stay_in_float32(make_model: MakeModel) -> None
         latents = model(x)
     assert {latents.z.dtype, latents.log_det.dtype, latents.class_log_prob.dtype} == {torch.float32}
     torch.testing.assert_close(latents.log_prob(), exact, rtol=0.1, atol=0.5)
+
+
+@torch.no_grad()
+def test_an_ensemble_averages_the_log_densities_of_its_members(make_model: MakeModel) -> None:
+    members = [make_model(3, 4, seed=seed).double() for seed in range(3)]
+    ensemble, x = Ensemble(members).double(), rows(9, 3)
+    expected = sum(member.class_log_prob(x) for member in members) / 3
+    torch.testing.assert_close(ensemble.class_log_prob(x), expected)
+    torch.testing.assert_close(ensemble.log_prob(x), expected.logsumexp(1))
+    torch.testing.assert_close(ensemble.posterior(x), expected.softmax(1))
+    assert torch.equal(ensemble.embed(x), members[0].embed(x))
+    assert ensemble.parts == tuple(members)
+    assert members[0].parts == (members[0],)
+
+
+@torch.no_grad()
+def test_an_ensembles_density_is_at_most_the_mean_density(make_model: MakeModel) -> None:
+    members = [make_model(2, 3, seed=seed).double() for seed in range(4)]
+    x = 2 * rows(50, 2)
+    mean = torch.stack([member.log_prob(x) for member in members]).logsumexp(0) - math.log(4)
+    assert (Ensemble(members).log_prob(x) <= mean + 1e-9).all()
+
+
+@torch.no_grad()
+def test_an_ensemble_of_one_model_is_that_model(make_model: MakeModel) -> None:
+    model, x = make_model(3, 2).double(), rows(5, 3)
+    twice = Ensemble([model, model])
+    torch.testing.assert_close(twice.class_log_prob(x), model.class_log_prob(x))
+    torch.testing.assert_close(twice.log_prob(x), model.log_prob(x))
+
+
+def test_an_ensemble_samples_from_every_member(make_model: MakeModel) -> None:
+    members = [make_model(2, 3, seed=seed) for seed in range(2)]
+    for shift, member in zip((-100.0, 100.0), members, strict=True):
+        with torch.no_grad():
+            member.mixture.means += shift
+    wanted = torch.arange(300) % 3
+    x, classes = Ensemble(members).sample(300, torch.Generator().manual_seed(0), wanted)
+    assert torch.equal(classes, wanted)
+    own = torch.stack([member.log_prob(x) for member in members]).argmax(0)
+    assert 100 < int(own.sum()) < 200
+    again, _ = Ensemble(members).sample(300, torch.Generator().manual_seed(0), wanted)
+    assert torch.equal(x, again)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flowgmm_cli.cli import doctor, plugins, recipes, runs, train
+from flowgmm_cli.cli import curve, doctor, plugins, recipes, runs, sweep, train
 from flowgmm_cli.cli import eval as evaluation
 
 app = typer.Typer(
@@ -22,6 +22,8 @@ app = typer.Typer(
 # in the order of the help page
 app.command()(train.train)
 app.command("eval")(evaluation.evaluate)
+app.command()(curve.curve)
+app.command()(sweep.sweep)
 app.add_typer(runs.app, name="runs")
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(plugins.app, name="plugins")

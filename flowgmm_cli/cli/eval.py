@@ -26,6 +26,14 @@ def evaluate(
             "the same vectors and labels.",
         ),
     ] = False,
+    plots: Annotated[
+        bool,
+        typer.Option(
+            "--plots",
+            help="Write PNG files into the run's eval/: reliability, confusion, latent space and, of two "
+            "features, decision regions.",
+        ),
+    ] = False,
     fail_under: Annotated[
         list[str] | None,
         typer.Option(
@@ -42,7 +50,7 @@ def evaluate(
 ) -> None:
     """Evaluate a run: accuracy, calibration and density, by class, with confidence intervals.
 
-    Examples: flowgmm eval · flowgmm eval runs/digits/latest --baselines ·
+    Examples: flowgmm eval · flowgmm eval runs/digits/latest --baselines --plots ·
     flowgmm eval --fail-under accuracy=0.9
     """
     from flowgmm_cli.cli import console
@@ -59,10 +67,11 @@ def evaluate(
     from flowgmm_cli.training.score import score_run
 
     with console.progress() as progress:
+        context = data_context(progress, offline=offline)
         result = score_run(
             found,
             split=split,
-            context=data_context(progress, offline=offline),
+            context=context,
             with_baselines=baselines,
             progress=progress,
             warn=console.warn,
@@ -73,6 +82,11 @@ def evaluate(
         console.print_json(value)
     else:
         _show(str(found.path), result)
+    if plots:
+        from flowgmm_cli.report.plots import write_plots
+
+        for file in write_plots(found, result, context=context):
+            console.note(f"written {file}")
     metrics = result.metrics()
     missed = [
         f"{name} {metrics[name]:.4f} is below {bound}"
@@ -133,5 +147,7 @@ def _show(run: str, result: Evaluation) -> None:
             if one.confidence is not None and one.accuracy is not None
         ],
         right=["rows", "mean confidence", "accuracy"],
+        title=f"calibration: Brier {found.brier:.4f}, ECE {found.ece:.4f} with bins of equal width, "
+        f"{found.adaptive_ece:.4f} with bins of equal mass",
     )
     console.note(f"density: mean -log p(x) = {result.density_nll:.3f} nats per row")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from flowgmm_cli.recipe.schema import Recipe
     from flowgmm_cli.runs import Run
     from flowgmm_cli.training.pipeline import TrainResult
+    from flowgmm_cli.training.search import Race
 
 SCHEMA = "flowgmm/train/1"
 
@@ -33,6 +34,15 @@ def train(
     seed: Annotated[int | None, typer.Option("--seed", help="The same as run.seed=N.")] = None,
     device: Annotated[
         str | None, typer.Option("--device", help="auto, cpu, cuda or mps; the same as run.device=NAME.")
+    ] = None,
+    auto: Annotated[
+        bool | None,
+        typer.Option(
+            "--auto/--no-auto",
+            help="Let settings compete before training, judged by the labelled rows alone; recipes for data "
+            "of your own do so by default.",
+            show_default=False,
+        ),
     ] = None,
     dry_run: Annotated[
         bool,
@@ -57,7 +67,8 @@ def train(
     words = list(overrides or [])
     words += [f"run.seed={seed}"] if seed is not None else []
     words += [f"run.device={device}"] if device is not None else []
-    if resume is not None and (recipe or words or run_dir or dry_run):
+    words += ["search=null"] if auto is False else []
+    if resume is not None and (recipe or words or run_dir or dry_run or auto is not None):
         raise UsageError(
             "--resume takes a run and nothing else: a run goes on with the recipe it began with",
             hint=f"flowgmm train --resume {resume}",
@@ -70,6 +81,8 @@ def train(
     loaded = None
     if recipe is not None:
         loaded = load_recipe(recipe, words)  # a mistake in it is found before torch is imported
+        if auto and loaded.search is None:
+            loaded = load_recipe(recipe, [*words, "search={}"])
         for line in loaded.notes:
             console.note(line)
     console.note("loading torch…")
@@ -168,9 +181,12 @@ def _show(run: Run, result: TrainResult, *, as_json: bool) -> None:
                 "best": {"metric": result.metric, "value": result.best},
                 "test": test.metrics() if test else None,
                 "calibration": result.calibration.to_dict(),
+                "search": result.race.summary() if result.race else None,
             }
         )
         return
+    if result.race:
+        _show_race(result.race)
     if test:
         n = test.classification.n
         accuracy = test.classification.intervals["accuracy"]
@@ -193,6 +209,24 @@ def _show(run: Run, result: TrainResult, *, as_json: bool) -> None:
     console.note(f"temperature {result.calibration.temperature:.2f} ({_origin(result)})")
     console.note(f"done in {result.seconds:.1f} s")
     console.note(f"next: flowgmm eval {run.path} --baselines")
+
+
+def _show_race(race: Race) -> None:
+    from flowgmm_cli.cli import console
+
+    kept = {one.name for one in race.kept}
+    console.print_table(
+        ["candidate", "NLL", "accuracy", "agreement", "density", "score", ""],
+        [
+            [one.name]
+            + [f"{v:.3f}" for v in (one.nll, one.accuracy, one.agreement, one.density, one.score)]
+            + ["kept" if one.name in kept else ""]
+            for one in race.results
+        ],
+        right=["NLL", "accuracy", "agreement", "density", "score"],
+        title="search, on labels that the training did not see",
+    )
+    console.print_text("")
 
 
 def _origin(result: TrainResult) -> str:

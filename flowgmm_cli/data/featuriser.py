@@ -80,6 +80,15 @@ class Featuriser:
         """The input columns in use."""
         return tuple(block.column for block in self._blocks)
 
+    @property
+    def layout(self) -> list[tuple[Column, slice]]:
+        """The input columns in use, each with its place in the matrix."""
+        ends = np.cumsum([0, *(len(block.names) for block in self._blocks)]).tolist()
+        return [
+            (block.column, slice(start, stop))
+            for block, start, stop in zip(self._blocks, ends, ends[1:], strict=False)
+        ]
+
     def transform(self, rows: Rows, context: DataContext) -> npt.NDArray[np.float64]:
         """Return float64 `(N, D)`, all finite.
 

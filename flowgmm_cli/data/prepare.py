@@ -8,7 +8,7 @@ train = preprocessor.apply(rows.train, context)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -76,12 +76,16 @@ class Split:
         log_det: float64 `(N,)`, of all transforms together.
         labels: int64 `(N,)`, -1 where unlabelled.
         ids: `(N,)` strings.
+        inputs: float32 `(N, F)`, the feature matrix before the transforms; None where nobody asked for it.
+        copies: the rows with changed texts, by view, see `flowgmm_cli.training.viewing.Forms`.
     """
 
     x: Tensor
     log_det: Tensor
     labels: Tensor
     ids: npt.NDArray[Any]
+    inputs: Tensor | None = None
+    copies: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -169,8 +173,13 @@ class Preprocessor:
         """Whether the log-det makes log p the density of the input columns."""
         return not self.inexact
 
-    def apply(self, rows: Rows, context: DataContext) -> Split:
+    def apply(self, rows: Rows, context: DataContext, *, with_inputs: bool = False) -> Split:
         """Turn rows into tensors.
+
+        Args:
+            rows: any rows with the columns of the training rows.
+            context: surroundings.
+            with_inputs: keep the feature matrix, too.
 
         Raises:
             DataError: a column or cell is missing, or a value is too large for float32.
@@ -188,7 +197,8 @@ class Preprocessor:
                 f"the first is {rows.ids[first]}",
                 hint="add `{use: standardise}` or `{use: clip}` to data.transforms",
             )
-        return Split(x, log_det, torch.from_numpy(rows.labels.astype(np.int64)), rows.ids)
+        labels = torch.from_numpy(rows.labels.astype(np.int64))
+        return Split(x, log_det, labels, rows.ids, inputs=features.float() if with_inputs else None)
 
     def state(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         """Return (JSON values, arrays) to restore it from, together with the recipe's `data` section."""

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from flowgmm_cli.api import iterate_batches
 from flowgmm_cli.evaluation.tuning import Problem, choose
+from flowgmm_cli.neighbours import ITERATIONS, TINY, affinity, normalised, shares_of, spread_mass
 
 FloatArray = npt.NDArray[np.floating[Any]]
 Index = npt.NDArray[np.intp]
@@ -21,8 +22,6 @@ WIDTHS = (10.0, 20.0, 100.0)
 COSINE_FEATURES = 10  # in fewer dimensions a direction says too little
 DENSE_ROWS = 4000  # a dense kernel of so many rows takes 64 MB
 GRAPH_COST = 2.5e11  # rows * rows * features of the neighbour search: seconds on two cores
-ITERATIONS = 30
-TINY = float(np.finfo(np.float32).tiny)
 
 
 class Graph(ABC):
@@ -76,37 +75,24 @@ def label_spreading(problem: Problem) -> tuple[FloatArray, dict[str, Any]]:
     return probabilities, {**settings, "rows": len(graph.rows)}
 
 
-def spread(within: Any, start: npt.NDArray[np.float32], *, alpha: float) -> npt.NDArray[np.float32]:
-    r"""Iterate :math:`F \leftarrow \alpha S F + (1 - \alpha) Y`; class shares `(n, ..., K)` of the nodes.
+def spread(
+    within: Any, start: npt.NDArray[np.float32], *, alpha: float, iterations: int = ITERATIONS
+) -> npt.NDArray[np.float32]:
+    """Class shares `(n, ..., K)` of the nodes: rows that sum to 1, equal ones where no label arrives.
 
     Args:
-        within: the normalised affinity S, `(n, n)`.
-        start: the labels Y, `(n, ..., K)`, one-hot, with zeros for nodes without one.
+        within: the normalised affinity, `(n, n)`.
+        start: the labels, `(n, ..., K)`, one-hot, with zeros for nodes without one.
         alpha: how much a node takes from its neighbours.
-
-    Returns:
-        Rows that sum to 1; equal shares where no label arrives.
+        iterations: at most this many.
     """
-    flat: npt.NDArray[np.float32] = start.reshape(len(start), -1)
-    mass = flat
-    for _ in range(ITERATIONS):
-        update = alpha * (within @ mass) + (1 - alpha) * flat
-        moved = np.abs(update - mass).max()
-        mass = update
-        if moved < 1e-4:
-            break
-    result: npt.NDArray[np.float32] = mass.reshape(start.shape)
-    total = np.sum(result, axis=-1, keepdims=True)
-    shares: npt.NDArray[np.float32] = np.full_like(result, 1 / start.shape[-1])
-    np.divide(result, total, out=shares, where=total > TINY)
-    return shares
+    return shares_of(spread_mass(within, start, alpha=alpha, iterations=iterations))
 
 
 class NeighbourGraph(Graph):
-    r"""Nearest neighbours, with weights that adapt to the local density.
+    """Nearest neighbours, with weights that adapt to the local density; the setting is their number.
 
-    :math:`w_{ij} = \exp(-d_{ij}^2 / (\sigma_i \sigma_j))`, sigma being the distance to the last neighbour
-    (Zelnik-Manor and Perona, 2004). The setting is the number of neighbours.
+    See `flowgmm_cli.neighbours.affinity`.
     """
 
     name = "nearest neighbours"
@@ -125,12 +111,7 @@ class NeighbourGraph(Graph):
 
     def within(self, setting: float) -> Any:
         """Normalised affinity of the nodes, sparse."""
-        from scipy import sparse
-
-        joined = self._affinity(self.distance, self.index, int(setting))
-        joined = joined.maximum(joined.T)
-        scaling = sparse.diags_array(1 / np.sqrt(np.maximum(joined.sum(1), TINY)), dtype=np.float32)
-        return (scaling @ joined @ scaling).tocsr()
+        return normalised(self._affinity(self.distance, self.index, int(setting)))
 
     def to_test(self, setting: float, shares: FloatArray) -> FloatArray:
         """Mean of the nodes' `shares` about each test row."""
@@ -138,16 +119,8 @@ class NeighbourGraph(Graph):
         return np.asarray((reach @ shares) / np.maximum(reach.sum(1), TINY)[:, None])
 
     def _affinity(self, distance: FloatArray, index: Index, k: int) -> Any:
-        from scipy import sparse
-
-        sigma = np.maximum(self.distance[:, k - 1], 1e-12)
-        own = np.maximum(distance[:, k - 1], 1e-12)
-        distance, index = distance[:, :k], index[:, :k]
-        weight = np.exp(-(distance / own[:, None]) * (distance / sigma[index])).astype(np.float32)
-        # Where the neighbours' own surroundings are far denser every weight would vanish: keep a trace.
-        weight = np.maximum(weight, np.float32(1e-6))
-        start = np.arange(0, index.size + 1, k)
-        return sparse.csr_array((weight.ravel(), index.ravel(), start), shape=(len(index), len(self.rows)))
+        sigma, own = self.distance[:, k - 1], distance[:, k - 1]
+        return affinity(distance[:, :k], index[:, :k], sigma, own=own)
 
 
 class KernelGraph(Graph):

@@ -30,6 +30,7 @@ class RealNVP(Sequential):
         hidden: width of the conditioners' hidden layers.
         depth: number of hidden layers of a conditioner.
         scale_limit: bound on the absolute log-scale of one coupling.
+        dropout: share of a conditioner's units dropped in training.
         actnorm: put an `ActNorm` before each coupling.
         mixing: what mixes the features before each coupling.
         generator: seeds the weights and permutations, on the CPU.
@@ -43,6 +44,7 @@ class RealNVP(Sequential):
         hidden: int = 512,
         depth: int = 2,
         scale_limit: float = 1.0,
+        dropout: float = 0.0,
         actnorm: bool = False,
         mixing: Literal["none", "permutation", "lu"] = "none",
         generator: torch.Generator,
@@ -55,6 +57,7 @@ class RealNVP(Sequential):
                 hidden=hidden,
                 depth=depth,
                 scale_limit=scale_limit,
+                dropout=dropout,
                 generator=generator,
             )
 
@@ -110,6 +113,7 @@ def build(config: RealNVPConfig, *, shape: tuple[int, ...], generator: torch.Gen
         hidden=config.hidden,
         depth=config.depth,
         scale_limit=config.scale_limit,
+        dropout=config.dropout,
         actnorm=config.actnorm,
         mixing=config.mixing,
         generator=generator,

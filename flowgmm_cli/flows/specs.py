@@ -14,6 +14,12 @@ class RealNVPConfig(Config):
     hidden: int = Field(512, ge=1, description="width of the conditioners' hidden layers")
     depth: int = Field(2, ge=1, le=16, description="number of hidden layers of a conditioner")
     scale_limit: float = Field(1.0, gt=0, description="largest absolute log-scale of one coupling")
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="share of a conditioner's units that are dropped in training, after its first ReLU",
+    )
     actnorm: bool = Field(
         False, description="standardise each feature before each coupling, at first from the data"
     )

@@ -1,1 +1,1 @@
-"""The latent distribution: one Gaussian per class."""
+"""The latent distribution: Gaussians for each class, and where they start."""

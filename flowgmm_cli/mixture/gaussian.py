@@ -1,4 +1,4 @@
-"""The latent Gaussian mixture, one component per class, in closed form."""
+"""The latent Gaussian mixture, one component or several for each class, in closed form."""
 
 from __future__ import annotations
 
@@ -7,28 +7,34 @@ import math
 import torch
 from torch import Tensor, nn
 
-from flowgmm_cli.mixture.specs import GMMConfig
-
-EXACT = "donot_use_mm_for_euclid_dist"  # cdist by differences, not by the expansion
+from flowgmm_cli.mixture.density import log_normal
+from flowgmm_cli.mixture.rest import Rest
 
 
 class GaussianMixture(nn.Module):
-    r"""A mixture of K Gaussians with isotropic or diagonal covariances in D dimensions.
+    r"""A mixture of K classes of C Gaussians with isotropic or diagonal covariances in D dimensions.
 
-    .. math:: p(z) = \textstyle\sum_k \pi_k \, N(z; \mu_k, \mathrm{diag}(\sigma_k^2))
+    .. math:: p(z) = \textstyle\sum_k \pi_k \sum_c w_{kc} \,
+              N(z_{1..d}; \mu_{kc}, \mathrm{diag}(\sigma_{kc}^2)) \; N(z_{d+1..D}; 0, 1)
 
-    (Izmailov et al., 2020, section 3.1.) Everything is computed by matrix products, in float32 at least, also
-    under autocast.
+    (Izmailov et al., 2020, section 3.1, have C = 1 and d = D.) Everything is computed by matrix products over
+    all K C components, in float32 at least, also under autocast.
 
     Args:
-        means: `(K, D)`.
+        means: `(K C, d)`, class by class.
+        components: Gaussians of each class, C.
+        features: length of a latent vector, D; None for d. What is beyond d is standard normal.
         scale: standard deviation of every component at the start.
         diagonal: one standard deviation per dimension instead of one for all.
         shared: the same standard deviations for all components.
         weights: class weights `(K,)` of any sum; None for equal ones.
+        component_weights: weights of the components within their class, `(K, C)`, rows of any sum; None for
+            equal ones.
         learn_means: make the means a parameter instead of a buffer.
         learn_scales: likewise the standard deviations.
-        learn_weights: likewise the weights.
+        learn_weights: likewise the class weights.
+        learn_component_weights: likewise the weights within each class.
+        learn_rest: learn mean and standard deviation of the dimensions beyond d too.
         floor: what no standard deviation goes below, as a share of `scale`: without one the likelihood is
             unbounded (a component that shrinks onto one row).
     """
@@ -36,56 +42,95 @@ class GaussianMixture(nn.Module):
     means: Tensor
     raw_scales: Tensor
     raw_log_weights: Tensor
+    raw_log_component_weights: Tensor
 
     def __init__(
         self,
         means: Tensor,
         *,
+        components: int = 1,
+        features: int | None = None,
         scale: float = 1.0,
         diagonal: bool = False,
         shared: bool = False,
         weights: Tensor | None = None,
+        component_weights: Tensor | None = None,
         learn_means: bool = True,
         learn_scales: bool = True,
         learn_weights: bool = False,
+        learn_component_weights: bool = True,
+        learn_rest: bool = False,
         floor: float = 1e-3,
     ) -> None:
         super().__init__()
-        if means.ndim != 2:
-            raise ValueError(f"means must have the shape (classes, features), got {tuple(means.shape)}")
+        if means.ndim != 2 or components < 1 or len(means) % components:
+            raise ValueError(
+                f"means must have the shape (classes * {components}, features), got {tuple(means.shape)}"
+            )
         if scale <= 0 or not 0 < floor < 1:
             raise ValueError(f"need scale > 0 and 0 < floor < 1, got {scale} and {floor}")
-        classes, features = means.shape
+        count, dims = means.shape
+        self.components = components
+        self.features = dims if features is None else features
+        if self.features < dims:
+            raise ValueError(f"means of {dims} dimensions do not fit latents of {self.features}")
         self.floor = floor * scale
-        shape = (1 if shared else classes, features if diagonal else 1)
+        shape = (1 if shared else count, dims if diagonal else 1)
         # scale = floor + exp(raw): a step of the optimiser is relative, whatever the unit of the latent.
         raw_scales = torch.full(shape, math.log(scale - self.floor), dtype=means.dtype)
-        raw_log_weights = torch.zeros(classes, dtype=means.dtype)
+        raw_log_weights = torch.zeros(count // components, dtype=means.dtype)
         self._register("means", means.detach().clone(), learned=learn_means)
         self._register("raw_scales", raw_scales, learned=learn_scales)
         self._register("raw_log_weights", raw_log_weights, learned=learn_weights)
+        if components > 1:
+            raw_within = torch.zeros(self.classes, components, dtype=means.dtype)
+            self._register("raw_log_component_weights", raw_within, learned=learn_component_weights)
+        rest = self.features - dims
+        self.rest = Rest(rest, learn=learn_rest, dtype=means.dtype) if rest else None
         if weights is not None:
             self.set_weights(weights)
+        if component_weights is not None:
+            self.set_component_weights(component_weights)
 
     @property
     def classes(self) -> int:
-        """Number of components, K."""
-        return self.means.shape[0]
+        """Number of classes, K."""
+        return self.means.shape[0] // self.components
 
     @property
-    def features(self) -> int:
-        """Length of a latent vector, D."""
+    def dims(self) -> int:
+        """Number of latent dimensions that tell classes apart, d; they are the first ones."""
         return self.means.shape[1]
 
     @property
     def scales(self) -> Tensor:
-        """Standard deviations, `(K, D)`, `(K, 1)`, `(1, D)` or `(1, 1)`."""
+        """Standard deviations of the components, `(K C, d)`, `(K C, 1)`, `(1, d)` or `(1, 1)`."""
         return self.floor + self.raw_scales.exp()
 
     @property
     def log_weights(self) -> Tensor:
         """Logarithms of the class weights, `(K,)`; the weights sum to 1."""
         return torch.log_softmax(self.raw_log_weights, dim=0)
+
+    @property
+    def log_component_weights(self) -> Tensor:
+        """Logarithms of the components' weights within their class, `(K, C)`; rows of weights sum to 1."""
+        if self.components == 1:
+            return self.raw_log_weights.new_zeros(self.classes, 1)
+        return torch.log_softmax(self.raw_log_component_weights, dim=1)
+
+    @property
+    def component_classes(self) -> Tensor:
+        """The class of each component, int64 `(K C,)`."""
+        return torch.arange(len(self.means), device=self.means.device) // self.components
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Means and standard deviations of the components in all D dimensions, two `(K C, D)`."""
+        means, scales = self.means, self.scales.expand_as(self.means)
+        if self.rest is None:
+            return means, scales
+        mean, scale = (one.expand(len(means), -1) for one in self.rest.moments())
+        return torch.cat([means, mean.to(means)], dim=1), torch.cat([scales, scale.to(means)], dim=1)
 
     @torch.no_grad()
     def set_weights(self, weights: Tensor) -> None:
@@ -94,43 +139,37 @@ class GaussianMixture(nn.Module):
             raise ValueError(f"need {self.classes} positive finite class weights, got {weights.tolist()}")
         self.raw_log_weights.copy_(torch.log(weights / weights.sum()))
 
-    def component_log_prob(self, z: Tensor) -> Tensor:
-        r""":math:`\log N(z; \mu_k, \mathrm{diag}(\sigma_k^2))` for all k: `(batch, D)` to `(batch, K)`.
+    @torch.no_grad()
+    def set_component_weights(self, weights: Tensor) -> None:
+        """Replace the weights within each class by `weights` `(K, C)`, positive and with rows of any sum."""
+        shape = (self.classes, self.components)
+        if weights.shape != shape or not bool((weights > 0).all() & weights.isfinite().all()):
+            raise ValueError(f"need positive finite weights of the shape {shape}, got {weights.tolist()}")
+        if self.components > 1:
+            self.raw_log_component_weights.copy_(torch.log(weights / weights.sum(1, keepdim=True)))
 
-        The textbook expansion :math:`|z|^2 - 2 z \mu_k + |\mu_k|^2` loses every digit of a small distance far
-        from the origin. Here it is taken about the mean nearest to the row, which keeps all of its terms
-        about as small as the distances themselves:
-        with :math:`r = z - c`, :math:`|z - \mu_k|^2 = |r|^2 + 2 r (c - \mu_k) + |c - \mu_k|^2`.
-        """
+    def component_log_prob(self, z: Tensor) -> Tensor:
+        r""":math:`\log N_{kc}(z)` of every component in all D dimensions: `(batch, D)` to `(batch, K C)`."""
         dtype = torch.promote_types(z.dtype, torch.float32)
         with torch.autocast(z.device.type, enabled=False):
-            z, means, scales = z.to(dtype), self.means.to(dtype), self.scales.to(dtype)
-            # The result depends neither on the origin nor on the centres: no gradient passes through them.
-            fixed = means.detach()
-            origin = fixed.mean(0)
-            nearest = _nearest(z.detach() - origin, fixed - origin)
-            residual = z - fixed[nearest]
-            means, centres = means - origin, fixed - origin
-            centre = centres[nearest]
-            precision = scales.square().reciprocal()
-            if scales.shape[1] == 1:
-                own = residual.square().sum(1, keepdim=True)
-                lean = (residual * centre).sum(1, keepdim=True) - residual @ means.T
-                offset = torch.cdist(centres, means, compute_mode=EXACT).square()[nearest]
-                quadratic = (own + 2 * _without(lean, nearest) + offset) * precision.T
-                log_volume = self.features * scales.log().sum(1)
-            else:
-                own = residual.square() @ precision.T
-                lean = (residual * centre) @ precision.T - residual @ (precision * means).T
-                offset = ((centres[:, None] - means).square() * precision).sum(2)[nearest]
-                quadratic = own + 2 * _without(lean, nearest) + offset
-                log_volume = scales.log().sum(1)
-            return -0.5 * (quadratic + self.features * math.log(2 * math.pi)) - log_volume
+            z = z.to(dtype)
+            log_prob = log_normal(z[:, : self.dims], self.means.to(dtype), self.scales.to(dtype))
+            if self.rest is None:
+                return log_prob
+            return log_prob + self.rest.log_prob(z[:, self.dims :])[:, None]
+
+    def conditional_log_prob(self, z: Tensor) -> Tensor:
+        r""":math:`\log p(z \mid k) = \log \sum_c w_{kc} N_{kc}(z)`, `(batch, K)`."""
+        log_prob = self.component_log_prob(z)
+        if self.components == 1:
+            return log_prob
+        within = log_prob.reshape(-1, self.classes, self.components)
+        return torch.logsumexp(within + self.log_component_weights.to(log_prob.dtype), dim=2)
 
     def class_log_prob(self, z: Tensor) -> Tensor:
-        r""":math:`\log \pi_k + \log N_k(z)`, the joint density of class and latent: `(batch, K)`."""
-        joint = self.component_log_prob(z)
-        return joint + self.log_weights.to(joint.dtype)
+        r""":math:`\log \pi_k + \log p(z \mid k)`, the joint density of class and latent: `(batch, K)`."""
+        conditional = self.conditional_log_prob(z)
+        return conditional + self.log_weights.to(conditional.dtype)
 
     def log_prob(self, z: Tensor) -> Tensor:
         r""":math:`\log p(z)`, `(batch,)`."""
@@ -165,22 +204,31 @@ class GaussianMixture(nn.Module):
         """
         source, device = generator.device, self.means.device
         if classes is None:
-            shares = self.log_weights.exp().cumsum(0).to(source)
-            uniform = torch.rand(n, generator=generator, device=source, dtype=shares.dtype)
-            classes = torch.searchsorted(shares, uniform, right=True).clamp(max=self.classes - 1)
+            classes = _draw(self.log_weights.exp().to(source), n, generator)
         if classes.shape != (n,):
             raise ValueError(f"classes must have the shape ({n},), got {tuple(classes.shape)}")
         classes = classes.to(device)
+        component = classes * self.components
+        if self.components > 1:
+            within = self.log_component_weights.exp()[classes].to(source)
+            component = component + _draw(within, n, generator).to(device)
         noise = torch.randn(n, self.features, generator=generator, device=source, dtype=self.means.dtype)
-        scales = self.scales.expand(self.classes, -1)[classes]
-        return self.means[classes] + temperature * scales * noise.to(device), classes
+        noise = noise.to(device)
+        scales = self.scales.expand(len(self.means), -1)[component]
+        z = self.means[component] + temperature * scales * noise[:, : self.dims]
+        if self.rest is not None:
+            z = torch.cat([z, self.rest.draw(noise[:, self.dims :], temperature=temperature)], dim=1)
+        return z, classes
 
     def extra_repr(self) -> str:
         """Parameters shown when the module is printed."""
         rows, columns = self.raw_scales.shape
-        kind = "diagonal" if columns == self.features > 1 else "isotropic"
-        shared = ", shared" if rows == 1 < self.classes else ""
-        return f"classes={self.classes}, features={self.features}, covariance={kind}{shared}"
+        components = f", components={self.components}" if self.components > 1 else ""
+        dims = f", dims={self.dims}" if self.rest is not None else ""
+        kind = "diagonal" if columns == self.dims > 1 else "isotropic"
+        shared = ", shared" if rows == 1 < len(self.means) else ""
+        sizes = f"classes={self.classes}{components}, features={self.features}{dims}"
+        return f"{sizes}, covariance={kind}{shared}"
 
     def _register(self, name: str, value: Tensor, *, learned: bool) -> None:
         if learned:
@@ -189,29 +237,12 @@ class GaussianMixture(nn.Module):
             self.register_buffer(name, value)
 
 
-def _nearest(z: Tensor, means: Tensor) -> Tensor:
-    """Index of the mean nearest to each row, up to rounding: any near one will do as a centre."""
-    return torch.addmm(means.square().sum(1), z, means.T, alpha=-2).argmin(1)
-
-
-def _without(lean: Tensor, nearest: Tensor) -> Tensor:
-    """Set the entries `lean[n, nearest[n]]`, 0 up to rounding, to exactly 0, and keep their gradient."""
-    error = lean.detach().gather(1, nearest[:, None])
-    return lean.scatter_add(1, nearest[:, None], -error)
-
-
-def build(config: GMMConfig, *, means: Tensor, weights: Tensor | None = None) -> GaussianMixture:
-    """Make the mixture that starts at `means` `(K, D)`, with class weights `weights` `(K,)`.
-
-    For the two see `flowgmm_cli.mixture.means.initial_means` and
-    `flowgmm_cli.mixture.weights.initial_weights`; to load a state, any means of the right shape will do.
-    """
-    return GaussianMixture(
-        means,
-        scale=config.scale,
-        diagonal=config.covariance == "diagonal",
-        shared=config.shared_covariance,
-        weights=weights,
-        learn_means=config.learn_means,
-        learn_scales=config.learn_scales,
-    )
+def _draw(shares: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    """Indices int64 `(n,)` with the probabilities `shares`: `(M,)` for all of them, or `(n, M)`."""
+    uniform = torch.rand(n, generator=generator, device=shares.device, dtype=shares.dtype)
+    below = shares.cumsum(-1)
+    if shares.ndim == 1:
+        index = torch.searchsorted(below, uniform, right=True)
+    else:
+        index = torch.searchsorted(below, uniform[:, None], right=True)[:, 0]
+    return index.clamp(max=shares.shape[-1] - 1)  # the last sum may fall short of 1

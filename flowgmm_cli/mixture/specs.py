@@ -12,10 +12,26 @@ from flowgmm_cli.api import Config, Field, PriorSpec, Spec
 class GMMConfig(Config):
     """Parameters of `gmm`."""
 
-    means: Literal["labelled", "logistic_regression", "random", "simplex"] = Field(
+    means: Literal[
         "labelled",
-        description="where the class means start: class means of the labelled rows, of all rows weighted by "
-        "a quick logistic regression, a random draw, or equal distances",
+        "logistic_regression",
+        "label_spreading",
+        "kmeans",
+        "latent",
+        "random",
+        "simplex",
+        "given",
+    ] = Field(
+        "labelled",
+        description="where the class means start: class means of the labelled rows; of all rows, weighted by "
+        "a quick logistic regression or by label spreading over nearest neighbours; k-means clusters matched "
+        "to the classes; class means of the labelled rows and, after `warm_up_epochs`, of all latents; a "
+        "normal draw; the corners of a regular simplex, all equally far apart; or the `points`",
+    )
+    points: list[list[float]] | None = Field(
+        None,
+        description="the means for `means: given`, one list of latent coordinates for each Gaussian, in the "
+        "order of the class names",
     )
     separation: float | None = Field(
         None,
@@ -23,13 +39,35 @@ class GMMConfig(Config):
         description="distance between means for `random` (on average; default sqrt(2 D)) and `simplex` "
         "(default 6 times `scale`)",
     )
+    warm_up_epochs: float = Field(
+        2.0,
+        gt=0,
+        description="passes after which `means: latent` sets the means anew, at most half of the training",
+    )
+    components: int = Field(1, ge=1, description="Gaussians of each class")
+    dims: int | None = Field(
+        None,
+        ge=1,
+        description="how many latent dimensions carry the classes, the first ones (after a `pca` transform "
+        "the leading components); the others are standard normal; null = all",
+    )
     scale: float = Field(1.0, gt=0, description="standard deviation the components start with")
     covariance: Literal["isotropic", "diagonal"] = Field(
         "isotropic", description="one standard deviation per component, or one per component and dimension"
     )
-    shared_covariance: bool = Field(False, description="the same covariance for all classes")
+    shared_covariance: bool = Field(False, description="the same covariance for all components")
     learn_means: bool = Field(True, description="train the means")
     learn_scales: bool = Field(True, description="train the standard deviations")
+    learn_weights: bool = Field(
+        False, description="train the class weights, from where `class_prior` starts them"
+    )
+    learn_component_weights: bool = Field(
+        True, description="train the weights of the components within their class, if there are several"
+    )
+    learn_rest: bool = Field(
+        False,
+        description="train mean and standard deviation of the dimensions beyond `dims`, from 0 and 1",
+    )
     class_prior: Literal["uniform", "labelled", "given", "estimated"] = Field(
         "uniform",
         description="class weights: equal, the labelled rows' frequencies, `weights`, or estimated from all "
@@ -47,13 +85,31 @@ class GMMConfig(Config):
             raise ValueError(f"`weights` needs class_prior: given, not {self.class_prior}")
         if self.weights is not None and any(weight <= 0 for weight in self.weights):
             raise ValueError("every one of `weights` must be above 0")
+        if self.class_prior == "estimated" and self.learn_weights:
+            raise ValueError(
+                "class_prior: estimated sets the class weights after each pass; learn_weights must be false"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _points_match_means(self) -> GMMConfig:
+        if self.means == "given" and self.points is None:
+            raise ValueError("means: given needs `points`, one list of coordinates for each Gaussian")
+        if self.means != "given" and self.points is not None:
+            raise ValueError(f"`points` needs means: given, not {self.means}")
+        return self
+
+    @model_validator(mode="after")
+    def _there_is_a_rest_to_learn(self) -> GMMConfig:
+        if self.learn_rest and self.dims is None:
+            raise ValueError("learn_rest needs `dims`: without it every dimension carries the classes")
         return self
 
 
 SPECS: dict[str, Spec] = {
     "gmm": PriorSpec(
         config=GMMConfig,
-        build="flowgmm_cli.mixture.gaussian:build",
-        summary="One Gaussian per class (Izmailov et al., 2020)",
+        build="flowgmm_cli.mixture.build:build",
+        summary="Gaussians for each class, one by default (Izmailov et al., 2020)",
     )
 }

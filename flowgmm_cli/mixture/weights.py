@@ -38,7 +38,7 @@ def initial_weights(config: GMMConfig, *, labels: Tensor, classes: int) -> Tenso
 
 @torch.no_grad()
 def estimate_weights(
-    component_log_prob: Tensor, start: Tensor, *, iterations: int = 100, pseudo_count: float = 1.0
+    conditional_log_prob: Tensor, start: Tensor, *, iterations: int = 100, pseudo_count: float = 1.0
 ) -> Tensor:
     r"""Class weights under which unlabelled rows are most likely, by expectation maximisation.
 
@@ -48,7 +48,7 @@ def estimate_weights(
     every class alive.)
 
     Args:
-        component_log_prob: `(N, K)`, from `GaussianMixture.component_log_prob`, tempered if need be.
+        conditional_log_prob: `(N, K)`, from `GaussianMixture.conditional_log_prob`, tempered if need be.
         start: weights to start from, `(K,)`, with sum 1.
         iterations: at most this many.
         pseudo_count: strength a of the prior.
@@ -56,7 +56,7 @@ def estimate_weights(
     Returns:
         float64 `(K,)` with sum 1.
     """
-    log_prob = component_log_prob.double()
+    log_prob = conditional_log_prob.double()
     rows, classes = log_prob.shape
     prior = start.to(log_prob) / start.to(log_prob).sum()
     weights = prior

@@ -4,6 +4,10 @@ r"""The paper's objective, the exact likelihood of labelled and unlabelled rows.
 
 (Izmailov et al., 2020, eq. 4), here as a mean over rows and divided by D, which changes neither the optimum
 nor the direction of a step.
+
+The paper's program weighs the two means instead, and lets the unlabelled one run over all training rows: for
+tables and text :math:`-\overline{\log p(x \mid y)} - a\, \overline{\log p(x)}`, with both weights equal for
+its synthetic sets. With fixed, equal class weights p(x | y) and p(x, y) differ by a constant.
 """
 
 from __future__ import annotations
@@ -25,24 +29,39 @@ class Joint:
         features: D.
         labelled: number of labelled rows.
         unlabelled: number of rows without a label.
+        dims: of no account here.
     """
 
     reads = frozenset({"weak"})
-    pool: Literal["unlabelled"] = "unlabelled"
     temperature = 1.0
 
-    def __init__(self, config: JointConfig, *, features: int, labelled: int, unlabelled: int) -> None:
+    def __init__(
+        self,
+        config: JointConfig,
+        *,
+        features: int,
+        labelled: int,
+        unlabelled: int,
+        dims: int | None = None,
+    ) -> None:
+        if config.pool == "all":
+            unlabelled += labelled
         total = max(1, labelled + unlabelled)
-        self.features = features
+        self.pool: Literal["all", "unlabelled"] = config.pool
+        self.class_weights = config.class_weights
+        self.divisor = features if config.per_dimension else 1
         self.labelled = labelled / total if config.labelled is None else config.labelled
         self.unlabelled = unlabelled / total if config.unlabelled is None else config.unlabelled
 
     def __call__(self, model: Any, teacher: Any, batch: Batch) -> Mapping[str, Tensor]:
         """Return `labelled` and `unlabelled`; either is 0 where there are no such rows."""
         seen = batch.student["labelled"]
-        joint = seen.class_log_prob.gather(1, batch.labels[:, None])[:, 0] + seen.log_det
+        by_class = seen.class_log_prob
+        if not self.class_weights:
+            by_class = by_class - model.mixture.log_weights
+        joint = by_class.gather(1, batch.labels[:, None])[:, 0] + seen.log_det
         marginal = batch.student["weak"].log_prob()
         return {
-            "labelled": -self.labelled / self.features * joint.sum() / max(1, len(joint)),
-            "unlabelled": -self.unlabelled / self.features * marginal.sum() / max(1, len(marginal)),
+            "labelled": -self.labelled / self.divisor * joint.sum() / max(1, len(joint)),
+            "unlabelled": -self.unlabelled / self.divisor * marginal.sum() / max(1, len(marginal)),
         }

@@ -18,6 +18,7 @@ class HybridConfig(Config):
     rows: Literal["strong", "weak"] = Field(
         "strong", description="view of the unlabelled rows whose density is learned"
     )
+    per_dimension: bool = Field(True, description="divide the density term by D")
 
 
 class JointConfig(Config):
@@ -29,6 +30,14 @@ class JointConfig(Config):
     unlabelled: float | None = Field(
         None, ge=0, description="weight of the mean over unlabelled rows; by default their share of all rows"
     )
+    pool: Literal["unlabelled", "all"] = Field(
+        "unlabelled",
+        description="rows of the second mean: those without a label, or all rows with labels hidden",
+    )
+    class_weights: bool = Field(
+        True, description="log p(x, y) of labelled rows; false: log p(x | y), without the class's weight"
+    )
+    per_dimension: bool = Field(True, description="divide both terms by D")
 
 
 SPECS: dict[str, Spec] = {
@@ -45,6 +54,8 @@ SPECS: dict[str, Spec] = {
         build="flowgmm_cli.objectives.joint:Joint",
         summary="Exact likelihood: log p(x, y) of labelled rows, log p(x) of unlabelled ones",
         docs="Izmailov et al. (2020), equation 4. Use it without regularisers and with "
-        "`data.views.strong: []` for the paper's plain FlowGMM.",
+        "`data.views.strong: []` for the paper's plain FlowGMM. What the paper's program minimises on tables "
+        "and text is `{labelled: 1, unlabelled: a, pool: all, class_weights: false, per_dimension: false}`; "
+        "see the recipes `paper/...`.",
     ),
 }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from flowgmm_cli.errors import RecipeError, did_you_mean
+from flowgmm_cli.errors import PluginError, RecipeError, did_you_mean
 from flowgmm_cli.plugins import registry as plugins
 from flowgmm_cli.plugins.registry import Registry
 from flowgmm_cli.recipe.bundled import bundled_recipes
@@ -20,6 +23,8 @@ from flowgmm_cli.recipe.problems import Problem, raise_problems
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.recipe.validate import Validator
 from flowgmm_cli.recipe.yaml import MAX_BYTES, read_yaml, write_yaml
+
+_VARIED = ("data", "flow", "prior", "objective", "regularisers", "train", "calibration", "run")
 
 
 def load_recipe(
@@ -66,6 +71,22 @@ def parse_resolved(values: Mapping[str, object], source: str, *, registry: Regis
         PluginError: a component they name is not installed any more.
     """
     return _parse(write_yaml(dict(values)), Path(source), (), registry or plugins.registry(), None)
+
+
+def vary(recipe: Recipe, changes: Mapping[str, Any], *, registry: Registry | None = None) -> Recipe:
+    """A recipe with other values at some keys, such as `{"flow.couplings": 4}`; a name of its own it keeps.
+
+    Values are taken as an override takes them: another `use` drops the parameters of the component before it.
+
+    Raises:
+        RecipeError: a key or value is not valid there.
+        PluginError: a component it names cannot be used.
+    """
+    words = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+    path = recipe.path or Path(recipe.name)
+    text = write_yaml({**recipe.to_dict(), "search": None})
+    varied = _parse(text, path, words, registry or plugins.registry(), None)
+    return dataclasses.replace(recipe, **{key: getattr(varied, key) for key in _VARIED})
 
 
 def find_recipe(name_or_path: str, registry: Registry) -> Path:
@@ -145,7 +166,7 @@ def _parse(
     raise_problems([*unresolved, *(one for one in validator.problems if one.path not in failed)], source)
     if model is None:
         raise RecipeError(f"{source} is invalid")
-    return Recipe(
+    recipe = Recipe(
         name=model.name or _name_from(path),
         path=path,
         text=text,
@@ -160,8 +181,24 @@ def _parse(
         train=model.train,
         checkpoint=model.checkpoint,
         calibration=model.calibration,
+        ensemble=model.ensemble,
+        search=model.search,
         run=model.run,
     )
+    _check_candidates(recipe, registry)
+    return recipe
+
+
+def _check_candidates(recipe: Recipe, registry: Registry) -> None:
+    """Raise if a candidate of the search is not a valid recipe; before training is the time to say so."""
+    problems: list[str] = []
+    for name, changes in (recipe.search.candidates if recipe.search else {}).items():
+        try:
+            vary(recipe, changes, registry=registry)
+        except (RecipeError, PluginError) as error:
+            problems += [f"search.candidates.{name}: {line}" for line in error.details or [error.message]]
+    if problems:
+        raise RecipeError(f"{recipe.path} has candidates that cannot be trained", details=problems)
 
 
 def _name_from(path: Path) -> str:

@@ -33,11 +33,13 @@ class TrainConfig(_Section):
     max_steps: int | None = Field(None, ge=1, description="stop after this many optimiser steps")
     batch_size: int = Field(1024, ge=1, description="unlabelled rows in a step")
     labelled_batch_size: int = Field(256, ge=1, description="labelled rows in a step, at most all of them")
-    optimiser: Literal["adamw"] = Field("adamw", description="the optimiser")
+    optimiser: Literal["adamw", "adam"] = Field(
+        "adamw", description="the optimiser; of `adam`, the decay goes through the gradient"
+    )
     lr: float = Field(1e-3, gt=0, description="highest learning rate")
     weight_decay: float = Field(1e-2, ge=0, description="decay of the flow's weights, not of the mixture")
-    schedule: Literal["one_cycle", "cosine", "constant"] = Field(
-        "one_cycle", description="course of the rate"
+    schedule: Literal["one_cycle", "cosine", "constant", "steps"] = Field(
+        "one_cycle", description="course of the rate; `steps` falls to a tenth at 50 % and again at 80 %"
     )
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps over which the rate rises")
     clip_norm: float | None = Field(1.0, gt=0, description="largest gradient norm; null = no limit")
@@ -77,6 +79,36 @@ class CalibrationConfig(_Section):
     )
 
 
+class SearchConfig(_Section):
+    """A short race of settings, judged without a label beyond the labelled rows."""
+
+    candidates: dict[str, dict[str, Any]] = Field(
+        default_factory=lambda: STANDARD_CANDIDATES,
+        min_length=1,
+        description="settings by name; each a mapping of recipe keys, such as flow.couplings, to values",
+    )
+    keep: int = Field(3, ge=1, le=16, description="how many of the best are trained in full and averaged")
+    folds: int = Field(4, ge=2, le=10, description="folds of the cross-validation on the labelled rows")
+    epochs: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="length of a candidate's training in the race, as a share of train.epochs",
+    )
+
+    @field_validator("candidates")
+    @classmethod
+    def _change_the_model_only(cls, candidates: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, changes in candidates.items():
+            foreign = [key for key in changes if not key.startswith(_RACED)]
+            if foreign:
+                raise ValueError(
+                    f"candidate {name} changes {foreign[0]}; all see the same rows and seed, so only keys "
+                    f"below {', '.join(key.rstrip('.') for key in _RACED)} may differ"
+                )
+        return candidates
+
+
 class RunConfig(_Section):
     """Where and how reproducibly the run takes place."""
 
@@ -85,6 +117,26 @@ class RunConfig(_Section):
     deterministic: bool = Field(True, description="the same numbers on every run on this device")
     log_every: int = Field(50, ge=1, description="steps between two lines of metrics.jsonl")
     dir: str = Field("runs", min_length=1, description="folder that holds the runs")
+
+
+_RACED = ("flow", "prior", "objective", "regularisers", "train.", "data.views.")
+_CONSISTENT = {"use": "consistency", "weight": 1.0}
+# Start, noise, depth and prior: on small tables each of these wins somewhere by many points.
+# Whole components, for what the recipe has in their place may be anything.
+STANDARD_CANDIDATES: dict[str, dict[str, Any]] = {
+    "as_given": {},
+    "little_noise": {
+        "prior.means": "logistic_regression",
+        "data.views.strong": [{"use": "noise", "scale": 0.2}, {"use": "drop", "rate": 0.1}],
+    },
+    "much_noise": {
+        "regularisers": [_CONSISTENT],
+        "data.views.strong": [{"use": "noise", "scale": 0.8}, {"use": "drop", "rate": 0.1}],
+    },
+    "deep": {"flow": {"use": "realnvp", "couplings": 6, "hidden": 128}, "regularisers": [_CONSISTENT]},
+    "spread": {"prior.means": "label_spreading", "regularisers": [_CONSISTENT]},
+    "estimated_prior": {"prior.class_prior": "estimated"},
+}
 
 
 class RecipeModel(Config):
@@ -107,6 +159,12 @@ class RecipeModel(Config):
     )
     calibration: CalibrationConfig = Field(
         default_factory=lambda: CalibrationConfig(), description="how probabilities are calibrated"
+    )
+    ensemble: int = Field(
+        1, ge=1, le=64, description="differently started members whose log-densities are averaged"
+    )
+    search: SearchConfig | None = Field(
+        None, description="race of settings before training; null = train the recipe as it is"
     )
     run: RunConfig = Field(default_factory=lambda: RunConfig(), description="seed, device and folder")
 
@@ -154,6 +212,8 @@ class Recipe:
     train: TrainConfig
     checkpoint: CheckpointConfig
     calibration: CalibrationConfig
+    ensemble: int = 1
+    search: SearchConfig | None = None
     run: RunConfig
 
     def components(self) -> list[Component]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any, cast, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from flowgmm_cli.api import Component, Config, Kind
+from flowgmm_cli.api import Component, Config, Kind, Level, ViewSpec
 from flowgmm_cli.errors import PluginError, did_you_mean
 from flowgmm_cli.plugins.registry import Registry
 from flowgmm_cli.recipe import fields
@@ -71,6 +72,8 @@ class Validator:
         nested = fields.nested_model(field)
         if kind is not None and isinstance(child.value, list) and fields.is_list(field):
             parts = [self._component(kind, item, (*path, index)) for index, item in enumerate(child.value)]
+            if kind == "view":
+                self._order(parts, child.value, path)
             return cast(Any, fields.as_declared(parts, field))
         if kind is not None and fields.is_list(field):
             self._problem(child, path, f"expected a list of {kind}s, got {describe(child.value)}")
@@ -111,6 +114,24 @@ class Validator:
         if not isinstance(config, Config):
             return stand_in
         return Component(kind=cast(Kind, kind), use=name, config=config)
+
+    def _order(self, views: Sequence[Component], nodes: Sequence[Node], path: Path) -> None:
+        """Hold a list of views to the way a row goes: text, inputs, features."""
+        order = get_args(Level)
+        last = None
+        for index, view in enumerate(views):
+            if not view.use:  # something else is wrong with it
+                continue
+            level = cast(ViewSpec, self.registry.find("view", view.use).spec()).level
+            if last is not None and order.index(level) < order.index(last[1]):
+                self._problem(
+                    nodes[index],
+                    (*path, index),
+                    f"`{view.use}` ({level}) comes after `{last[0]}` ({last[1]}); list views in the order "
+                    f"{', '.join(order)}, the way a row goes",
+                )
+            else:
+                last = (view.use, level)
 
     def _translate(
         self, error: ValidationError, model: type[BaseModel], node: Node, path: Path, *, only_fields: bool

@@ -33,5 +33,6 @@ class FlowConsistency:
         component = strong.class_log_prob - model.mixture.log_weights
         log_prob = component.gather(1, label)[:, 0] + strong.log_det
         # The sum over no rows is 0 where their mean would be NaN.
-        loss = -log_prob.sum() / (max(1, len(log_prob)) * strong.z.shape[1])
+        divisor = strong.z.shape[1] if self.config.per_dimension else 1
+        loss = -log_prob.sum() / (max(1, len(log_prob)) * divisor)
         return {"flow_consistency": linear_ramp(batch.epoch, self.config.ramp_epochs) * loss}

@@ -2,7 +2,8 @@ r"""Repulsion of class means.
 
 .. math:: \frac{2}{K (K - 1)} \textstyle\sum_{i < j} \max(0,\ d - \|\mu_i - \mu_j\| / \sigma)^2
 
-with :math:`\sigma` the mean standard deviation of the components.
+with :math:`\sigma` the mean standard deviation of the components; of several components per class, the pairs
+within a class do not count.
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ class MeanSeparation:
     def __call__(self, model: Any, teacher: Any, batch: Batch) -> Mapping[str, Tensor]:
         """Return `{"mean_separation": scalar}`; 0 with a single class."""
         # The unit takes no gradient, or components would shrink to seem further apart.
-        distances = torch.pdist(model.mixture.means.float()) / model.mixture.scales.detach().mean()
+        mixture = model.mixture
+        distances = torch.pdist(mixture.means.float()) / mixture.scales.detach().mean()
+        if mixture.components > 1:  # those of one class may be as near to each other as they like
+            first, second = torch.triu_indices(len(mixture.means), len(mixture.means), 1)
+            classes = mixture.component_classes
+            distances = distances[classes[first] != classes[second]]
         short = torch.relu(self.config.distance - distances)
         return {"mean_separation": short.square().sum() / max(1, len(short))}

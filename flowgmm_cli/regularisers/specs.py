@@ -18,6 +18,7 @@ class FlowConsistencyConfig(RegulariserConfig):
     """Parameters of `flow_consistency`."""
 
     ramp_epochs: float = Field(3.0, ge=0, description="epochs over which the term grows to full weight")
+    per_dimension: bool = Field(True, description="divide the term by D")
 
 
 class PiModelConfig(RegulariserConfig):
@@ -42,6 +43,18 @@ class VatConfig(RegulariserConfig):
     probe: float = Field(1e-2, gt=0, description="length of the step that finds its direction, likewise")
     iterations: int = Field(1, ge=1, le=10, description="power iterations that find its direction")
     ramp_epochs: float = Field(3.0, ge=0, description="epochs over which the term grows to full weight")
+
+
+class MixupConfig(RegulariserConfig):
+    """Parameters of `mixup`."""
+
+    alpha: float = Field(
+        0.75, gt=0, le=1000, description="shares are drawn from Beta(alpha, alpha); large = nearly halves"
+    )
+    ramp_epochs: float = Field(3.0, ge=0, description="epochs over which the term grows to full weight")
+    sharpening: float = Field(
+        0.5, gt=0, le=1, description="temperature on the teacher's probabilities; 1 leaves them as they are"
+    )
 
 
 class MeanSeparationConfig(RegulariserConfig):
@@ -90,6 +103,13 @@ SPECS: dict[str, Spec] = {
         build="flowgmm_cli.regularisers.vat:Vat",
         summary="Virtual adversarial training: same posterior under the worst small change of a row",
         docs="Miyato et al. (2018). Costs three further passes of the unlabelled rows for one iteration.",
+    ),
+    "mixup": RegulariserSpec(
+        config=MixupConfig,
+        build="flowgmm_cli.regularisers.mixup:Mixup",
+        summary="Between the latents of two rows, the same mix of their classes",
+        docs="Mixup in the latent space (Verma et al., 2019) of unlabelled rows under the strong view, with "
+        "the teacher's sharpened posteriors of the weak view as targets (MixMatch, Berthelot et al., 2019).",
     ),
     "mean_separation": RegulariserSpec(
         config=MeanSeparationConfig,

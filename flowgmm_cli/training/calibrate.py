@@ -7,7 +7,6 @@ the labels they have not seen are pooled.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -19,10 +18,9 @@ import torch
 from flowgmm_cli.api import Latents
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.evaluation.calibration import fit_temperature
-from flowgmm_cli.evaluation.tuning import stratified_folds
-from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.model import Model
 from flowgmm_cli.recipe.schema import CalibrationConfig
-from flowgmm_cli.seeds import derive_seed
+from flowgmm_cli.training.folds import labelled_folds
 
 Method = Literal["val", "cross_fit", "training", "none"]
 _FEW = 10  # held-out labels below which a fitted temperature is worth less than the training one
@@ -49,15 +47,29 @@ class Calibration:
         return dict(vars(self))
 
 
+@dataclass(frozen=True)
+class HeldOut:
+    """What models say of labelled rows whose labels they have not seen.
+
+    Attributes:
+        log_joint: class log-densities `(n, K)`.
+        labels: true classes `(n,)`.
+    """
+
+    log_joint: npt.NDArray[np.float64]
+    labels: npt.NDArray[np.int64]
+
+
 def calibrate(
     config: CalibrationConfig,
     *,
     val: tuple[Latents, npt.NDArray[np.int64]] | None,
     labels: npt.NDArray[np.int64],
     temperature: float,
-    train_fold: Callable[[npt.NDArray[np.int64], int, str], FlowGMM],
-    see: Callable[[FlowGMM, npt.NDArray[np.intp]], Latents],
+    train_fold: Callable[[npt.NDArray[np.int64], int, str], Model],
+    see: Callable[[Model, npt.NDArray[np.intp]], Latents],
     seed: int,
+    held_out: HeldOut | None = None,
 ) -> Calibration:
     """Find the temperature.
 
@@ -69,6 +81,7 @@ def calibrate(
         train_fold: `train_fold(labels, index, what)` trains a model with only these labels.
         see: latents of training rows under a model.
         seed: of the folds.
+        held_out: from a search that has already trained folds; then none are trained here.
 
     Raises:
         RecipeError: `on: val` without a labelled validation split.
@@ -81,41 +94,28 @@ def calibrate(
             hint="set data.split.val_labels=true, or calibration.on=auto",
         )
     if val is not None and (config.on == "val" or (config.on == "auto" and (val[1] >= 0).sum() >= _FEW)):
-        return _fit(val[0].class_log_prob.double().numpy(), val[1], "val", temperature)
-
-    rows = np.flatnonzero(labels >= 0)
-    # the only row of its class must stay, or a fold would have no such class
-    counts = np.bincount(labels[rows])
-    movable = rows[counts[labels[rows]] > 1]
-    if len(movable) < _FEW:
-        return Calibration(temperature, "training")
-    rng = np.random.default_rng(derive_seed(seed, "folds"))
-    fold = stratified_folds(labels[movable], config.folds, rng=rng)
-    held_out, log_joint = [], []
-    for index in range(fold.max(initial=-1) + 1):
-        out = movable[fold == index]
-        visible = labels.copy()
-        visible[out] = -1
-        model = train_fold(visible, index, f"calibrate, fold {index + 1} of {fold.max() + 1}")
-        held_out.append(out)
-        log_joint.append(see(model, out).class_log_prob.double().numpy())
-    return _fit(np.concatenate(log_joint), labels[np.concatenate(held_out)], "cross_fit", temperature)
+        return _fit(HeldOut(val[0].class_log_prob.double().numpy(), val[1]), "val", temperature)
+    if held_out is None:
+        folds = labelled_folds(labels, config.folds, seed=seed)
+        if sum(len(fold.held_out) for fold in folds) < _FEW:
+            return Calibration(temperature, "training")
+        log_joint = []
+        for index, fold in enumerate(folds):
+            model = train_fold(fold.visible, index, f"calibrate, fold {index + 1} of {len(folds)}")
+            log_joint.append(see(model, fold.held_out).class_log_prob.double().numpy())
+        rows = np.concatenate([fold.held_out for fold in folds])
+        held_out = HeldOut(np.concatenate(log_joint), labels[rows])
+    return _fit(held_out, "cross_fit", temperature)
 
 
-def fold_epochs(config: CalibrationConfig, epochs: int) -> int:
-    """Epochs of a fold's training; steps, where it is given their largest number."""
-    return max(1, math.ceil(config.epochs * epochs))
-
-
-def set_temperature(model: FlowGMM, calibration: Calibration) -> None:
+def set_temperature(model: Model, calibration: Calibration) -> None:
     """Let the model's posteriors use the temperature."""
     with torch.no_grad():
         model.temperature.fill_(calibration.temperature)
 
 
-def _fit(
-    log_joint: npt.NDArray[np.float64], labels: npt.NDArray[np.int64], method: Method, fallback: float
-) -> Calibration:
+def _fit(held_out: HeldOut, method: Method, fallback: float) -> Calibration:
+    log_joint, labels = held_out.log_joint, held_out.labels
     seen = labels >= 0
     if seen.sum() < _FEW:
         return Calibration(fallback, "training")

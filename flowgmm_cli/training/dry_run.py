@@ -14,6 +14,7 @@ from flowgmm_cli.training.inputs import prepare
 from flowgmm_cli.training.interrupt import Interrupt
 from flowgmm_cli.training.optim import make_teacher
 from flowgmm_cli.training.step import StepInput
+from flowgmm_cli.training.viewing import Forms
 
 
 def dry_run(recipe: Recipe, *, context: DataContext, talk: Talk) -> dict[str, float]:
@@ -34,11 +35,12 @@ def dry_run(recipe: Recipe, *, context: DataContext, talk: Talk) -> dict[str, fl
     talk.note(f"device  {engine.describe()}")
     step = Fitting(recipe, data, engine, talk, Interrupt()).start(data.train.labels)
     teacher = make_teacher(step.model)
-    seen = data.train.labels >= 0
+    forms = Forms.of(data.train)
+    seen = (data.train.labels >= 0).nonzero().flatten()[: recipe.train.labelled_batch_size]
     rows = StepInput(
-        labelled=data.train.x[seen][: recipe.train.labelled_batch_size].to(engine.device),
-        labels=data.train.labels[seen][: recipe.train.labelled_batch_size].to(engine.device),
-        unlabelled=data.train.x[: recipe.train.batch_size].to(engine.device),
+        labelled=forms[seen].to(engine.device),
+        labels=data.train.labels[seen].to(engine.device),
+        unlabelled=forms[: recipe.train.batch_size].to(engine.device),
         step=0,
         epoch=0.0,
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from flowgmm_cli.mixture.specs import GMMConfig
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
 from flowgmm_cli.training.build import start_model
@@ -20,6 +21,7 @@ from flowgmm_cli.training.loop import Hooks, LoopResult, LoopSettings, fit
 from flowgmm_cli.training.monitor import Monitor
 from flowgmm_cli.training.sampler import TrainingRows
 from flowgmm_cli.training.step import TrainingStep, build_step
+from flowgmm_cli.training.viewing import Forms
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Fitting:
             what: what the progress is called.
         """
         recipe, engine = self.recipe, self.engine
+        prior = cast(GMMConfig, recipe.prior.config)
         visible = torch.from_numpy(labels)
         step = self.start(visible)
         with suitable_threads(engine, self._operations(step)), self.interrupt.deferred():
@@ -75,7 +78,8 @@ class Fitting:
                     checkpoint=recipe.checkpoint,
                     seed=recipe.run.seed,
                     log_every=recipe.run.log_every,
-                    estimate_prior=getattr(recipe.prior.config, "class_prior", None) == "estimated",
+                    estimate_prior=prior.class_prior == "estimated",
+                    warm_up_epochs=prior.warm_up_epochs if prior.means == "latent" else None,
                 ),
                 engine,
                 monitor=self._monitor(step) if run else None,
@@ -95,6 +99,7 @@ class Fitting:
             features=x.shape[1],
             labelled=seen,
             unlabelled=len(x) - seen,
+            preprocessor=self.data.preprocessor,
         )
 
     def _operations(self, step: TrainingStep) -> float:
@@ -107,7 +112,7 @@ class Fitting:
         seen = visible >= 0
         in_pool = torch.ones_like(seen) if step.objective.pool == "all" else ~seen
         return TrainingRows(
-            x=self.data.train.x.to(device),
+            forms=Forms.of(self.data.train).to(device),
             labels=visible.to(device),
             labelled=seen.nonzero().flatten().to(device),
             pool=in_pool.nonzero().flatten().to(device),
@@ -119,7 +124,7 @@ class Fitting:
             return None
         return Monitor(
             step,
-            val.x.to(device),
+            Forms.of(val).to(device),
             val.labels.to(device),
             metric=self.recipe.checkpoint.best.metric,
             seed=self.recipe.run.seed,

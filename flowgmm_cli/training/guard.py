@@ -45,7 +45,7 @@ def explain(
     generator: torch.Generator,
 ) -> RunFailedError:
     """Replay a step with the current weights and name the first module that is not finite."""
-    if not (rows.labelled.isfinite().all() and rows.unlabelled.isfinite().all()):
+    if not (rows.labelled.finite() and rows.unlabelled.finite()):
         return _failure(rows.step, "the rows themselves are not finite")
     found: list[str] = []
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 
-from flowgmm_cli.api import DataContext
+from flowgmm_cli.api import DataConfig, DataContext, Rows
 from flowgmm_cli.data.prepare import Preprocessor, Split, SplitRows, fit_preprocessor, load_rows
 from flowgmm_cli.errors import RunError
 from flowgmm_cli.files import read_json, read_tensors, write_json, write_tensors
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
 from flowgmm_cli.training.held_out import require_held_out
+from flowgmm_cli.training.text_copies import text_copies
+from flowgmm_cli.views.levels import at_level
 
 _TENSORS, _VALUES = "preprocessor.safetensors", "preprocessor.json"
 
@@ -67,7 +70,8 @@ def prepare(recipe: Recipe, context: DataContext, *, run: Run | None = None) -> 
 
     Raises:
         DataError: the data is missing or malformed.
-        RecipeError: held-out rows or labels are asked for, but the data has none.
+        RecipeError: held-out rows or labels are asked for, but the data has none; or a view changes texts,
+            but the data has none.
         RunError: the data is not what the run began with.
     """
     rows = load_rows(recipe.data, context)
@@ -80,10 +84,37 @@ def prepare(recipe: Recipe, context: DataContext, *, run: Run | None = None) -> 
         if run is not None:
             run.update(fingerprint=rows.fingerprint)  # first, or a run killed in between would never get one
             _save(preprocessor, run.checkpoints)
-    train = preprocessor.apply(rows.train, context)
-    val = preprocessor.apply(rows.val, context) if rows.val is not None else None
+    return _transformed(recipe, rows, preprocessor, context)
+
+
+def prepare_rows(recipe: Recipe, rows: SplitRows, context: DataContext) -> Inputs:
+    """Transform rows that are in memory already, whatever the recipe's source.
+
+    Raises:
+        DataError: the rows are malformed.
+        RecipeError: as for `prepare`.
+    """
+    require_held_out(recipe, rows)
+    return _transformed(recipe, rows, fit_preprocessor(rows, recipe.data, context), context)
+
+
+def _transformed(recipe: Recipe, rows: SplitRows, preprocessor: Preprocessor, context: DataContext) -> Inputs:
+    train = _seen_in_training(recipe, rows.train, preprocessor, context, part="train")
+    val = None
+    if rows.val is not None:
+        val = _seen_in_training(recipe, rows.val, preprocessor, context, part="val")
     test = preprocessor.apply(rows.test, context) if rows.test is not None else None
     return Inputs(rows, preprocessor, train, val, test)
+
+
+def _seen_in_training(
+    recipe: Recipe, rows: Rows, preprocessor: Preprocessor, context: DataContext, *, part: str
+) -> Split:
+    """The rows with everything that the views of the recipe start from."""
+    views = cast(DataConfig, recipe.data.config).views
+    with_inputs = bool(at_level("inputs", [*views.weak, *views.strong]))
+    split = preprocessor.apply(rows, context, with_inputs=with_inputs)
+    return replace(split, copies=text_copies(recipe, rows, preprocessor, context, part=part))
 
 
 def _save(preprocessor: Preprocessor, folder: Path) -> None:

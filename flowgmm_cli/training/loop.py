@@ -30,6 +30,7 @@ from flowgmm_cli.training.optim import (
 from flowgmm_cli.training.prior import estimate_class_prior
 from flowgmm_cli.training.sampler import Sampler, TrainingRows
 from flowgmm_cli.training.step import StepInput, TrainingStep
+from flowgmm_cli.training.warm_up import set_latent_means, warm_up_steps
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class LoopSettings:
         seed: fixes order, views and noise.
         log_every: steps between two lines of metrics.
         estimate_prior: re-estimate the class weights after each epoch.
+        warm_up_epochs: passes after which the means are set anew from the latents; None = never.
     """
 
     train: TrainConfig
@@ -49,6 +51,7 @@ class LoopSettings:
     seed: int
     log_every: int
     estimate_prior: bool = False
+    warm_up_epochs: float | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,7 @@ def fit(
     )
     per_epoch = sampler.steps_per_epoch
     steps = min(config.epochs * per_epoch, config.max_steps or config.epochs * per_epoch)
+    warm_up = warm_up_steps(settings.warm_up_epochs, per_epoch=per_epoch, steps=steps)
     guard = Guard(engine.device)
     forward = torch.compile(step_module) if config.compile else step_module
     noise = torch.Generator(engine.device)
@@ -140,9 +144,9 @@ def fit(
     def inputs(step: int) -> tuple[StepInput, torch.Generator]:
         labelled, unlabelled = sampler.batch(step)
         batch = StepInput(
-            labelled=rows.x[labelled],
+            labelled=rows.forms[labelled],
             labels=rows.labels[labelled],
-            unlabelled=rows.x[unlabelled],
+            unlabelled=rows.forms[unlabelled],
             step=step,
             epoch=step / per_epoch,
         )
@@ -172,6 +176,15 @@ def fit(
         update_teacher(teacher, model, decay=config.ema, step=step)
 
         progress.step = done = step + 1
+        if done == warm_up:
+            set_latent_means(
+                model,
+                teacher,
+                optimiser,
+                rows,
+                temperature=step_module.objective.temperature,
+                seed=settings.seed,
+            )
         ends_epoch = done % per_epoch == 0 or done == steps
         values: dict[str, float] = {}
         if done % settings.log_every == 0 or ends_epoch:

@@ -14,6 +14,7 @@ from flowgmm_cli.model import FlowGMM
 from flowgmm_cli.seeds import derive_seed
 from flowgmm_cli.training.engine import Engine
 from flowgmm_cli.training.step import StepInput, TrainingStep
+from flowgmm_cli.training.viewing import Forms
 
 _HIGHER_IS_BETTER = {"val.accuracy", "monitor.agreement"}
 _CHUNK = 4096
@@ -55,7 +56,7 @@ class Monitor:
 
     Args:
         step_module: the losses.
-        x: held-out rows `(V, D)`, on the device.
+        rows: V held-out rows, on the device.
         labels: int64 `(V,)`, -1 where they may not be seen.
         metric: the watched one, or `auto`: `val.accuracy` with labels, `monitor.loss` without.
         seed: fixes the views, the same after each epoch.
@@ -63,10 +64,17 @@ class Monitor:
     """
 
     def __init__(
-        self, step_module: TrainingStep, x: Tensor, labels: Tensor, *, metric: str, seed: int, engine: Engine
+        self,
+        step_module: TrainingStep,
+        rows: Forms,
+        labels: Tensor,
+        *,
+        metric: str,
+        seed: int,
+        engine: Engine,
     ) -> None:
         self.step_module = step_module
-        self.x = x
+        self.rows = rows
         self.labels = labels
         self.has_labels = bool((labels >= 0).any())
         self.seed = derive_seed(seed, "monitor")
@@ -76,26 +84,26 @@ class Monitor:
     @torch.no_grad()
     def measure(self, teacher: FlowGMM) -> Reading:
         """Measure the teacher, with the same views each time."""
-        generator = torch.Generator(self.x.device).manual_seed(self.seed)
-        rows, losses, agreeing = 0, 0.0, 0
-        for part in iterate_batches(len(self.x), _CHUNK):
-            x = self.x[part]
-            batch = StepInput(labelled=x[:0], labels=self.labels[:0], unlabelled=x, step=0, epoch=_LATE)
+        generator = torch.Generator(self.labels.device).manual_seed(self.seed)
+        views = self.step_module.views
+        count, losses, agreeing = 0, 0.0, 0
+        for part in iterate_batches(len(self.rows), _CHUNK):
+            rows = self.rows[part]
+            batch = StepInput(labelled=rows[:0], labels=self.labels[:0], unlabelled=rows, step=0, epoch=_LATE)
             with self.engine.autocast():
                 terms = self.step_module.losses(teacher, teacher, batch, generator)
-                weak = self.step_module.view("weak", x, generator)
-                strong = self.step_module.view("strong", x, generator)
+                weak, strong = (views[name](rows, generator) for name in ("weak", "strong"))
                 same = teacher(weak).class_log_prob.argmax(1) == teacher(strong).class_log_prob.argmax(1)
-            rows += len(x)
-            losses += len(x) * float(torch.stack(list(terms.values())).sum())
+            count += len(rows)
+            losses += len(rows) * float(torch.stack(list(terms.values())).sum())
             agreeing += int(same.sum())
-        values = {"monitor.loss": losses / rows, "monitor.agreement": agreeing / rows}
+        values = {"monitor.loss": losses / count, "monitor.agreement": agreeing / count}
         return Reading(self.metric, values | (self._labelled(teacher) if self.has_labels else {}))
 
     def _labelled(self, teacher: FlowGMM) -> dict[str, float]:
         seen = self.labels >= 0
         labels = self.labels[seen]
-        x = self.x[seen]
+        x = self.rows.x[seen]
         parts = [teacher(x[part]).class_log_prob for part in iterate_batches(len(x), _CHUNK)]
         log_prob = torch.cat(parts)
         tempered = log_prob / self.step_module.objective.temperature

@@ -7,23 +7,19 @@ import dataclasses
 import time
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-import torch
-
-from flowgmm_cli.api import DataContext, Latents
+from flowgmm_cli.api import DataContext
 from flowgmm_cli.evaluation.evaluate import Evaluation, evaluate
 from flowgmm_cli.files import write_json
-from flowgmm_cli.model import FlowGMM
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run, Status, process
-from flowgmm_cli.trained import TrainedModel, see
-from flowgmm_cli.training.build import training_temperature
-from flowgmm_cli.training.calibrate import Calibration, calibrate, fold_epochs, set_temperature
+from flowgmm_cli.trained import TrainedModel
+from flowgmm_cli.training.calibrate import Calibration
 from flowgmm_cli.training.engine import deterministic, make_engine
 from flowgmm_cli.training.fitting import Fitting, Talk
 from flowgmm_cli.training.inputs import Inputs, prepare
 from flowgmm_cli.training.interrupt import Interrupt
+from flowgmm_cli.training.learn import learn
+from flowgmm_cli.training.search import Race
 
 
 @dataclass(frozen=True)
@@ -33,10 +29,12 @@ class TrainResult:
     Attributes:
         trained: the saved model.
         test: evaluation of the test split; None where there is none.
-        metric, best: the watched metric and its best value; None where nothing was watched.
-        epochs: passes over the unlabelled rows.
+        metric, best: the watched metric and its best value, of the first member; None where nothing was
+            watched.
+        epochs: passes over the unlabelled rows, of the first member.
         seconds: of the whole run, over all sittings.
         calibration: the temperature and where it comes from.
+        race: the search for settings; None where the recipe has none.
     """
 
     trained: TrainedModel
@@ -46,6 +44,7 @@ class TrainResult:
     epochs: float
     seconds: float
     calibration: Calibration
+    race: Race | None = None
 
 
 def train(
@@ -96,11 +95,8 @@ def _train(recipe: Recipe, run: Run, context: DataContext, talk: Talk, interrupt
         val_labels=data.rows.val_labels,
     )
 
-    labels = data.train.labels.numpy()
-    fitting = Fitting(recipe, data, engine, talk, interrupt)
-    result = fitting.fit(labels, run=run)
-    calibration = _calibrate(fitting, result.model, labels)
-    set_temperature(result.model, calibration)
+    learned = learn(Fitting(recipe, data, engine, talk, interrupt), run=run)
+    first, calibration = learned.first, learned.calibration
 
     facts = {
         "calibration": calibration.to_dict(),
@@ -108,48 +104,23 @@ def _train(recipe: Recipe, run: Run, context: DataContext, talk: Talk, interrupt
         "val_labels": data.rows.val_labels,
         "inexact_density": list(data.preprocessor.inexact),
     }
-    trained = TrainedModel(recipe, data.preprocessor, result.model.cpu(), data.rows.class_names, facts)
+    trained = TrainedModel(
+        recipe, data.preprocessor, learned.model.cpu(), data.rows.class_names, facts, learned.members
+    )
     trained.save(run.path)
     test = _test(trained, data)
     if test:
         write_json(run.path / "eval" / "test.json", test.to_dict(str(run.path)))
-    progress = result.progress
+    best = first.progress.best
     run.update(
-        epochs=result.epochs,
-        steps=progress.step,
-        best={"metric": result.metric, "value": progress.best, "epoch": progress.best_epoch},
+        epochs=first.epochs,
+        steps=learned.steps,
+        best={"metric": first.metric, "value": best, "epoch": first.progress.best_epoch},
+        members=[member.to_dict() for member in learned.members],
         calibration=calibration.to_dict(),
         test=test.metrics() if test else None,
     )
-    return TrainResult(trained, test, result.metric, progress.best, result.epochs, 0.0, calibration)
-
-
-def _calibrate(fitting: Fitting, model: FlowGMM, labels: npt.NDArray[np.int64]) -> Calibration:
-    recipe, data = fitting.recipe, fitting.data
-    val = None
-    if data.val is not None and bool((data.val.labels >= 0).any()):
-        val = see(model, data.val.x), data.val.labels.numpy()
-
-    def train_fold(visible: npt.NDArray[np.int64], index: int, what: str) -> FlowGMM:
-        epochs = fold_epochs(recipe.calibration, recipe.train.epochs)
-        limit = recipe.train.max_steps
-        steps = limit and fold_epochs(recipe.calibration, limit)
-        shorter = recipe.train.model_copy(update={"epochs": epochs, "max_steps": steps})
-        fold = dataclasses.replace(recipe, train=shorter)
-        return dataclasses.replace(fitting, recipe=fold).fit(visible, what=what).model
-
-    def see_rows(fold: FlowGMM, index: npt.NDArray[np.intp]) -> Latents:
-        return see(fold, data.train.x[torch.from_numpy(index)])
-
-    return calibrate(
-        recipe.calibration,
-        val=val,
-        labels=labels,
-        temperature=training_temperature(recipe, features=data.preprocessor.dim),
-        train_fold=train_fold,
-        see=see_rows,
-        seed=recipe.run.seed,
-    )
+    return TrainResult(trained, test, first.metric, best, first.epochs, 0.0, calibration, learned.race)
 
 
 def _test(trained: TrainedModel, data: Inputs) -> Evaluation | None:

@@ -17,13 +17,13 @@ _CHUNK = 4096
 def estimate_class_prior(model: FlowGMM, teacher: FlowGMM, rows: TrainingRows, temperature: float) -> None:
     """Set both models' class weights to those under which the teacher finds the training rows most likely.
 
-    The tempered component densities are used, for raw ones count every row as wholly of one class.
+    The tempered densities given the class are used, for raw ones count every row as wholly of one class.
     """
     if not len(rows.pool):
         return
     x = rows.x[rows.pool[:: -(-len(rows.pool) // _ROWS)]]  # of a file sorted by class, some of each class
     tempered = [
-        teacher.mixture.component_log_prob(teacher.flow(x[part])[0]) / temperature
+        teacher.mixture.conditional_log_prob(teacher.flow(x[part])[0]) / temperature
         for part in iterate_batches(len(x), _CHUNK)
     ]
     start = torch.full((teacher.mixture.classes,), 1 / teacher.mixture.classes, dtype=torch.float64)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.seeds import generator
+from flowgmm_cli.training.viewing import Forms
 
 
 @dataclass(frozen=True)
@@ -15,16 +16,21 @@ class TrainingRows:
     """Training rows on the device.
 
     Attributes:
-        x: `(N, D)`.
+        forms: the rows in every form that views start from.
         labels: int64 `(N,)`, -1 where unlabelled.
         labelled: positions of the labelled rows, `(L,)`.
         pool: positions that unlabelled batches are drawn from, `(P,)`.
     """
 
-    x: Tensor
+    forms: Forms
     labels: Tensor
     labelled: Tensor
     pool: Tensor
+
+    @property
+    def x(self) -> Tensor:
+        """The rows as they are, `(N, D)`."""
+        return self.forms.x
 
 
 class Sampler:

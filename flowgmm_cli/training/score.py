@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.data.prepare import load_rows
+from flowgmm_cli.data.prepare import Split, SplitRows, load_rows
 from flowgmm_cli.errors import DataError, RunError
 from flowgmm_cli.evaluation.baselines import run_baselines
 from flowgmm_cli.evaluation.evaluate import Evaluation, evaluate
@@ -36,6 +37,44 @@ def score_run(
         RunError: the run has no model.
         DataError: the data is missing, or the split has no labels.
     """
+    held = load_held_out(run, split=split, context=context, warn=warn)
+    trained, held_out = held.trained, held.split
+    found = trained.predict(held_out)
+    labels = held_out.labels.numpy()
+    known = labels >= 0
+    baselines = None
+    if with_baselines:
+        train = trained.preprocessor.apply(held.rows.train, context)
+        baselines = run_baselines(
+            train.x.numpy(),
+            train.labels.numpy(),
+            held_out.x.numpy()[known],
+            labels[known],
+            seed=trained.recipe.run.seed,
+            progress=progress,
+        )
+    return evaluate(split, found.log_probabilities, found.log_density, labels, trained.class_names, baselines)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """A run's model with rows it was not trained on.
+
+    Attributes:
+        trained: the model.
+        rows: all rows, divided as in training.
+        split: the held-out ones, preprocessed, with their labels.
+    """
+
+    trained: TrainedModel
+    rows: SplitRows
+    split: Split
+
+
+def load_held_out(
+    run: Run, *, split: str, context: DataContext, warn: Callable[[str], None] = lambda text: None
+) -> HeldOut:
+    """Load a finished run's model and its `test` or `val` rows; arguments and errors as in `score_run`."""
     info = run.info()
     if not (run.path / "model.json").is_file():
         raise RunError(
@@ -57,19 +96,4 @@ def score_run(
             f"this run has no labelled {split} rows",
             hint="data.split.test makes a test split; data.split.val_labels uses labels of the held-out rows",
         )
-    held_out = trained.preprocessor.apply(chosen, context)
-    found = trained.predict(held_out)
-    labels = held_out.labels.numpy()
-    known = labels >= 0
-    baselines = None
-    if with_baselines:
-        train = trained.preprocessor.apply(rows.train, context)
-        baselines = run_baselines(
-            train.x.numpy(),
-            train.labels.numpy(),
-            held_out.x.numpy()[known],
-            labels[known],
-            seed=trained.recipe.run.seed,
-            progress=progress,
-        )
-    return evaluate(split, found.log_probabilities, found.log_density, labels, trained.class_names, baselines)
+    return HeldOut(trained, rows, trained.preprocessor.apply(chosen, context))

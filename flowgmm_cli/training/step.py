@@ -9,10 +9,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from flowgmm_cli.api import Batch, DataConfig, Latents, Objective, Regulariser, RegulariserConfig, View
+from flowgmm_cli.api import Batch, DataConfig, Latents, Objective, Regulariser, RegulariserConfig
+from flowgmm_cli.data.prepare import Preprocessor
 from flowgmm_cli.model import FlowGMM
 from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.training.random_layers import seeded_layers
+from flowgmm_cli.training.viewing import Forms, Viewing, build_viewing
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,9 @@ class WeightedRegulariser:
 class StepInput:
     """The rows of one step, on the device, before any view; see `flowgmm_cli.api.Batch`."""
 
-    labelled: Tensor
+    labelled: Forms
     labels: Tensor
-    unlabelled: Tensor
+    unlabelled: Forms
     step: int
     epoch: float
 
@@ -43,7 +46,8 @@ class TrainingStep(nn.Module):
         model: the student.
         objective: the main loss.
         regularisers: losses added to it.
-        weak, strong: views, applied first to last.
+        weak: what the teacher sees of the unlabelled rows, and the student of the labelled ones.
+        strong: what the student sees of the unlabelled rows.
     """
 
     def __init__(
@@ -52,14 +56,14 @@ class TrainingStep(nn.Module):
         objective: Objective,
         regularisers: Sequence[WeightedRegulariser],
         *,
-        weak: Sequence[View] = (),
-        strong: Sequence[View] = (),
+        weak: Viewing | None = None,
+        strong: Viewing | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.objective = objective
         self.regularisers = tuple(regularisers)
-        self.views = {"weak": tuple(weak), "strong": tuple(strong)}
+        self.views = {"weak": weak or Viewing("weak"), "strong": strong or Viewing("strong")}
         self.reads = frozenset().union(objective.reads, *(one.compute.reads for one in self.regularisers))
 
     def forward(self, teacher: FlowGMM, rows: StepInput, generator: torch.Generator) -> dict[str, Tensor]:
@@ -70,16 +74,18 @@ class TrainingStep(nn.Module):
             rows: this step's rows.
             generator: random numbers of this step, on the device of the rows.
         """
-        return self.losses(self.model, teacher, rows, generator)
+        with seeded_layers(generator):
+            return self.losses(self.model, teacher, rows, generator)
 
     def losses(
         self, model: FlowGMM, teacher: FlowGMM, rows: StepInput, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """The same for any model in the student's place."""
-        views = {name: self.view(name, rows.unlabelled, generator) for name in self.views}
-        parts = {"labelled": rows.labelled, **{name: views[name] for name in sorted(self.reads)}}
+        views = {name: view(rows.unlabelled, generator) for name, view in self.views.items()}
+        labelled = self.views["weak"](rows.labelled, generator)
+        parts = {"labelled": labelled, **{name: views[name] for name in sorted(self.reads)}}
         batch = Batch(
-            labelled=rows.labelled,
+            labelled=labelled,
             labels=rows.labels,
             weak=views["weak"],
             strong=views["strong"],
@@ -96,36 +102,47 @@ class TrainingStep(nn.Module):
                 terms[name] = terms[name] + weighted if name in terms else weighted
         return terms
 
-    def view(self, name: str, x: Tensor, generator: torch.Generator) -> Tensor:
-        """The rows `x` under the view `weak` or `strong`."""
-        for change in self.views[name]:
-            x = change(x, generator)
-        return x
-
 
 def build_step(
-    recipe: Recipe, model: FlowGMM, *, features: int, labelled: int, unlabelled: int
+    recipe: Recipe,
+    model: FlowGMM,
+    *,
+    features: int,
+    labelled: int,
+    unlabelled: int,
+    preprocessor: Preprocessor | None = None,
 ) -> TrainingStep:
     """Build objective, regularisers and views of a recipe around a model.
 
     Args:
         recipe: names the components.
-        model: the student.
+        model: the student, on the device of training.
         features: D.
         labelled: number of labelled training rows.
         unlabelled: number of training rows without a label.
+        preprocessor: of the rows; needed where a view changes inputs.
+
+    Raises:
+        RecipeError: a view changes images, and there are none.
     """
     views = cast(DataConfig, recipe.data.config).views
+    device = model.mixture.means.device
     regularisers = [
         WeightedRegulariser(cast(RegulariserConfig, component.config).weight, build(component))
         for component in recipe.regularisers
     ]
     return TrainingStep(
         model,
-        build(recipe.objective, features=features, labelled=labelled, unlabelled=unlabelled),
+        build(
+            recipe.objective,
+            features=features,
+            labelled=labelled,
+            unlabelled=unlabelled,
+            dims=model.mixture.dims,
+        ),
         regularisers,
-        weak=[build(view) for view in views.weak],
-        strong=[build(view) for view in views.strong],
+        weak=build_viewing("weak", views.weak, preprocessor=preprocessor, device=device),
+        strong=build_viewing("strong", views.strong, preprocessor=preprocessor, device=device),
     )
 
 

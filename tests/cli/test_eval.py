@@ -149,3 +149,38 @@ def test_a_reader_that_stops_early_is_no_failure(run: Path) -> None:
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"{run}: 8 test rows\n"
+
+
+# --- figures ----------------------------------------------------------------------------------------------
+
+
+def test_plots_are_written_beside_the_results_and_named(flowgmm: Any, run: Path) -> None:
+    outcome = flowgmm("eval", "--plots")
+    assert outcome.code == 0, outcome.err
+    names = {path.name for path in (run / "eval").glob("*.png")}
+    assert names >= {"test-reliability.png", "test-confusion.png", "test-latent.png"}
+    for name in names:
+        assert f"written {run / 'eval' / name}" in outcome.err
+        assert (run / "eval" / name).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("members", ["1", "2"])
+def test_two_features_get_their_regions_too(
+    flowgmm: Any, moons_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, members: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["train.epochs=1", "calibration.method=none", "run.dir=runs"]
+    words += [f"ensemble.members={members}"] if members != "1" else []
+    assert flowgmm("train", str(moons_file), *words).code == 0
+    outcome = flowgmm("eval", "--plots", "--quiet")
+    assert (outcome.code, outcome.err) == (0, "")
+    names = {path.name for path in Path("runs").rglob("*.png")}
+    assert names == {f"test-{one}.png" for one in ("reliability", "confusion", "latent", "regions")}
+
+
+def test_calibration_is_stated_in_both_kinds_of_bins(flowgmm: Any, run: Path) -> None:
+    metrics = json.loads(flowgmm("eval", "--json").out)["metrics"]
+    assert {"nll", "brier", "ece", "adaptive_ece"} <= set(metrics)
+    line = next(line for line in flowgmm("eval").out.splitlines() if line.startswith("calibration:"))
+    for name in ("brier", "ece", "adaptive_ece"):
+        assert f"{metrics[name]:.4f}" in line

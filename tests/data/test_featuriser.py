@@ -159,3 +159,13 @@ def test_state_is_json_and_arrays_and_restores_everything(context):
     assert new.inexact == old.inexact
     fresh = rows(x=[NAN, 2], colour=["a", "zebra"], text=["", "longer"])
     assert (new.transform(fresh, context) == old.transform(fresh, context)).all()
+
+
+def test_the_layout_tells_where_each_column_is(context):
+    data = rows(x=[1, 2, 3], dull=[1, 1, 1], colour=["red", "blue", "red"])
+    data.columns["image"] = np.arange(18.0).reshape(3, 2, 3)
+    image = Column("image", "vector", (2, 3))
+    featuriser = fit(data, X, Column("dull", "numeric"), COLOUR, image)
+    assert featuriser.layout == [(X, slice(0, 1)), (COLOUR, slice(1, 3)), (image, slice(3, 9))]
+    matrix = featuriser.transform(data, context)
+    assert (matrix[:, 3:9].reshape(3, 2, 3) == data.columns["image"]).all()

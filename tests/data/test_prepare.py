@@ -80,6 +80,18 @@ def test_tensors_have_the_promised_types(digits, context):
     assert len(split) == len(rows.train)
 
 
+def test_the_feature_matrix_is_kept_where_it_is_asked_for(digits, context):
+    rows = load_rows(digits, context)
+    preprocessor = fit_preprocessor(rows, digits, context)
+    split = preprocessor.apply(rows.train, context, with_inputs=True)
+    assert split.inputs.dtype == torch.float32
+    pixels = rows.train.columns["pixels"].reshape(len(rows.train), -1)
+    assert torch.equal(split.inputs, torch.from_numpy(pixels).float())
+    plain = preprocessor.apply(rows.train, context)
+    assert torch.equal(split.x, plain.x)
+    assert plain.inputs is None
+
+
 def test_everything_is_fitted_on_training_rows_alone(digits, table, context):
     for data in (digits, table):
         rows = load_rows(data, context)

@@ -27,7 +27,7 @@ def test_two_moons_are_told_apart_from_twenty_labels() -> None:
     assert settings["rows"] == 400
 
 
-def test_the_kernel_agrees_with_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_kernel_agrees_with_scikit_learn() -> None:
     problem, _ = moons(150)
     graph = KernelGraph(problem)
     width, alpha = 30.0, 0.5
@@ -35,8 +35,7 @@ def test_the_kernel_agrees_with_scikit_learn(monkeypatch: pytest.MonkeyPatch) ->
     reference.fit(problem.x, problem.labels)
     start = np.zeros((150, 2), dtype=np.float32)
     start[problem.labelled, problem.labels[problem.labelled]] = 1
-    monkeypatch.setattr(spreading, "ITERATIONS", 500)
-    shares = spread(graph.within(width), start, alpha=alpha)
+    shares = spread(graph.within(width), start, alpha=alpha, iterations=500)
     np.testing.assert_allclose(shares, reference.label_distributions_, atol=0.02)
     np.testing.assert_allclose(
         graph.to_test(width, shares), reference.predict_proba(problem.x_test), atol=0.03

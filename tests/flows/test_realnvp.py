@@ -5,6 +5,7 @@ import torch
 
 from flowgmm_cli.api import Flow, FlowSpec
 from flowgmm_cli.errors import RecipeError
+from flowgmm_cli.flows.layers.conditioner import Conditioner
 from flowgmm_cli.flows.realnvp import RealNVP, build
 from flowgmm_cli.flows.specs import SPECS, RealNVPConfig
 from flowgmm_cli.mixture.gaussian import GaussianMixture
@@ -29,7 +30,7 @@ def test_rows_that_are_no_vectors_are_refused(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [{"couplings": 0}, {"hidden": 0}, {"depth": 0}, {"scale_limit": 0.0}, {"mixing": "x"}]
+    "bad", [{"couplings": 0}, {"hidden": 0}, {"depth": 0}, {"dropout": 1.0}, {"scale_limit": 0.0}, {"mixing": "x"}]
 )
 def test_impossible_parameters_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="validation error"):
@@ -83,3 +84,28 @@ def test_the_state_does_not_depend_on_the_batch_that_came_before() -> None:
     flow = make(4)
     x = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
     assert torch.equal(torch.cat([flow(x[:2])[0], flow(x[2:])[0]]), flow(x)[0])
+
+
+def test_dropout_comes_after_the_first_relu_of_each_conditioner_and_adds_no_weights() -> None:
+    plain, dropped = make(6, depth=3), make(6, depth=3, dropout=0.5)
+    for name, value in plain.state_dict().items():
+        after = {"2.": "3.", "4.": "5.", "6.": "7."}
+        head, _, tail = name.rpartition("net.")
+        assert torch.equal(value, dropped.state_dict()[f"{head}net.{after.get(tail[:2], tail[:2])}{tail[2:]}"])
+    nets = [module for module in dropped.modules() if isinstance(module, Conditioner)]
+    assert len(nets) == 3
+    for net in nets:
+        assert [type(layer).__name__ for layer in net][:4] == ["Linear", "ReLU", "Dropout", "Linear"]
+        assert sum(isinstance(layer, torch.nn.Dropout) for layer in net) == 1
+
+
+def test_with_dropout_a_training_flow_is_random_and_another_one_is_not() -> None:
+    flow = make(4, dropout=0.5)
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter.normal_(std=0.5, generator=torch.Generator().manual_seed(0))
+    x = torch.randn(50, 4, generator=torch.Generator().manual_seed(1))
+    assert not torch.equal(flow(x)[0], flow(x)[0])
+    flow.eval()
+    assert torch.equal(flow(x)[0], flow(x)[0])
+    torch.testing.assert_close(flow.inverse(flow(x)[0]), x, atol=1e-4, rtol=0)

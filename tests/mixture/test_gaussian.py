@@ -6,12 +6,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-from flowgmm_cli.mixture.gaussian import GaussianMixture, build
-from flowgmm_cli.mixture.specs import GMMConfig
+from flowgmm_cli.mixture.gaussian import GaussianMixture
 
 K, D = 4, 5
 SHAPES = list(itertools.product([False, True], [False, True]))  # diagonal, shared
@@ -213,22 +211,6 @@ def test_impossible_arguments_are_refused(bad: dict[str, float]) -> None:
         GaussianMixture(torch.zeros(2, D), **bad)
     with pytest.raises(ValueError, match="means must have the shape"):
         GaussianMixture(torch.zeros(D))
-
-
-def test_build_follows_the_config_and_its_state_loads_into_a_fresh_mixture(
-    tmp_path: pytest.TempPathFactory,
-) -> None:
-    config = GMMConfig(scale=0.5, covariance="diagonal", shared_covariance=True, learn_means=False)
-    means = torch.randn(K, D, generator=seeded())
-    gmm = build(config, means=means, weights=torch.tensor([4.0, 3.0, 2.0, 1.0]))
-    assert [name for name, _ in gmm.named_parameters()] == ["raw_scales"]
-    assert gmm.scales.shape == (1, D)
-    torch.testing.assert_close(gmm.scales, torch.full((1, D), 0.5))
-    save_file(gmm.state_dict(), f"{tmp_path}/gmm.safetensors")
-    other = build(config, means=torch.zeros(K, D))
-    other.load_state_dict(load_file(f"{tmp_path}/gmm.safetensors"))
-    z = rows(9).float()
-    assert torch.equal(gmm.class_log_prob(z), other.class_log_prob(z))
 
 
 def test_changing_the_given_means_afterwards_changes_nothing() -> None:

@@ -50,6 +50,15 @@ def test_terms_are_those_worked_out_by_hand() -> None:
     assert set(terms) == {"labelled", "unlabelled"}
 
 
+def test_the_loss_of_the_paper_s_program_for_images_is_not_divided_by_the_dimension() -> None:
+    """w CE + NLL of all rows, of which the labelled ones are a part (Izmailov et al., 2020, section 4.3)."""
+    hybrid = objective(labelled=3.0, density=1.0, temperature=1.0, per_dimension=False)
+    terms = hybrid(None, None, batch(LABELLED, [1, 0], strong=STRONG))
+    assert float(terms["labelled"]) == pytest.approx(3 * ((2 + math.log1p(math.exp(-2))) + math.log(2)) / 2)
+    log_prob = [-1 + math.log1p(math.exp(-2)) + 0.5, -2 + math.log(2) - 0.5, -1 + math.log(2) + 2]
+    assert float(terms["unlabelled"]) == pytest.approx(-sum(log_prob) / 3)
+
+
 def test_without_labelled_rows_only_the_density_counts() -> None:
     terms = objective()(None, None, batch(latents([], []), [], strong=STRONG))
     assert float(terms["labelled"]) == 0
@@ -76,6 +85,9 @@ def test_the_temperature_grows_with_the_root_of_the_dimension(features: int, tem
     hybrid = Hybrid(HybridConfig(), features=features, labelled=1, unlabelled=1)
     assert hybrid.temperature == temperature
     assert Hybrid(HybridConfig(temperature=0.7), features=64, labelled=1, unlabelled=1).temperature == 0.7
+    # only the dimensions that carry the classes count
+    some = Hybrid(HybridConfig(), features=4 * features, labelled=1, unlabelled=1, dims=features)
+    assert some.temperature == temperature
 
 
 def test_all_rows_take_part_with_labels_hidden() -> None:

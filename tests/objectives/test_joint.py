@@ -8,10 +8,12 @@ import torch
 from torch.distributions import Independent, Normal
 
 from flowgmm_cli.api import Batch, Latents
+from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import FlowGMM
 from flowgmm_cli.objectives.joint import Joint
 from flowgmm_cli.objectives.specs import JointConfig
 from flowgmm_cli.training.step import StepInput, TrainingStep
+from flowgmm_cli.training.viewing import Forms
 
 
 def batch(labelled: Latents, labels: list[int], weak: Latents) -> Batch:
@@ -49,6 +51,32 @@ def test_given_weights_replace_the_shares() -> None:
     assert float(terms["unlabelled"]) == pytest.approx(-4 / 2 * (-1 + math.log(2) + 0.25))
 
 
+def test_the_loss_of_the_paper_s_program_for_tables_and_text() -> None:
+    """-mean log p(x | y) - a mean log p(x), nothing divided by D; digest of the program's class SemiFlow."""
+    config = JointConfig(labelled=1.0, unlabelled=0.6, pool="all", class_weights=False, per_dimension=False)
+    joint = Joint(config, features=2, labelled=10, unlabelled=30)
+    mixture = GaussianMixture(torch.zeros(2, 2), weights=torch.tensor([0.25, 0.75]))
+    model = FlowGMM(torch.nn.Identity(), mixture)
+    terms = joint(model, None, batch(LABELLED, [1, 0], WEAK))
+    first, second = -3 - math.log(0.75) + 0.5, -2 - math.log(0.25) - 1.5
+    assert float(terms["labelled"]) == pytest.approx(-(first + second) / 2)
+    assert float(terms["unlabelled"]) == pytest.approx(-0.6 * (-1 + math.log(2) + 0.25))
+    assert joint.pool == "all"
+
+
+def test_the_loss_of_the_paper_s_program_for_synthetic_sets_weighs_both_halves_of_a_batch_alike() -> None:
+    config = JointConfig(labelled=0.5, unlabelled=0.5, per_dimension=False)
+    two = Latents(torch.zeros(2, 2), torch.tensor([0.25, 1.0]), torch.tensor([[-1.0, -1.0], [-2.0, -2.0]]))
+    terms = Joint(config, features=2, labelled=2, unlabelled=9)(None, None, batch(LABELLED, [1, 0], two))
+    rows = [-3 + 0.5, -2 - 1.5, -1 + math.log(2) + 0.25, -2 + math.log(2) + 1.0]
+    assert float(sum(terms.values())) == pytest.approx(-sum(rows) / 4)
+
+
+def test_in_a_pool_of_all_rows_the_labelled_ones_count_twice() -> None:
+    joint = Joint(JointConfig(pool="all"), features=2, labelled=10, unlabelled=30)
+    assert (joint.labelled, joint.unlabelled) == (10 / 50, 40 / 50)
+
+
 @pytest.mark.parametrize(
     ("labelled", "labels", "weak", "zero"),
     [(NONE, [], WEAK, "labelled"), (LABELLED, [0, 1], NONE, "unlabelled")],
@@ -83,7 +111,7 @@ def test_over_all_rows_it_is_the_exact_joint_likelihood(make_model: Callable[...
     expected = labelled.gather(1, labels[:, None]).sum() + unlabelled.logsumexp(1).sum()
 
     joint = Joint(JointConfig(), features=3, labelled=4, unlabelled=7)
-    rows = StepInput(labelled=x[:4], labels=labels, unlabelled=x[4:], step=0, epoch=0.0)
+    rows = StepInput(labelled=Forms(x[:4]), labels=labels, unlabelled=Forms(x[4:]), step=0, epoch=0.0)
     terms = TrainingStep(model, joint, [])(model, rows, generator)
     torch.testing.assert_close(-sum(terms.values()) * 3 * 11, expected)
 

@@ -104,6 +104,8 @@ BUILTINS = {
     "view": {
         "noise": ViewSpec(config=NoiseConfig, build="builtins:dict", summary="Noise"),
         "drop": ViewSpec(config=DropConfig, build="builtins:dict", summary="Drop"),
+        "affine": ViewSpec(config=NoneConfig, build="builtins:dict", summary="Move", level="inputs"),
+        "drop_words": ViewSpec(config=NoneConfig, build="builtins:dict", summary="Words", level="text"),
     },
     "encoder": {
         "small": EncoderSpec(config=EncoderConfig, build="builtins:dict", summary="Small"),

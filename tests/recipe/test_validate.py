@@ -203,3 +203,35 @@ def test_the_order_of_keys_never_matters(load: Any) -> None:
     one = load("version: 1\ndata: {use: table, path: a}\nflow: {use: chain, layers: 3}\n")
     two = load("flow: {layers: 3, use: chain}\ndata: {path: a, use: table}\nversion: 1\n")
     assert one.to_dict() == two.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("listed", "places"),
+    [
+        ("{use: noise}, {use: affine}", [1]),
+        ("{use: affine}, {use: drop_words}", [1]),
+        ("{use: noise}, {use: affine}, {use: drop}, {use: drop_words}", [1, 3]),
+        ("{use: drop_words}, {use: affine}, {use: noise}, {use: drop}", []),
+        ("{use: affine}, {use: affine}", []),
+        ("", []),
+    ],
+)
+def test_views_are_listed_the_way_a_row_goes(load: Any, listed: str, places: list[int]) -> None:
+    for name in ("weak", "strong"):
+        text = f"version: 1\ndata:\n  use: empty\n  views: {{{name}: [{listed}]}}\n"
+        if not places:
+            views = getattr(load(text).data.config.views, name)
+            assert [f"{{use: {one.use}}}" for one in views] == [one for one in listed.split(", ") if one]
+            continue
+        found = problems(load, text)
+        assert [(line, key) for line, key, _ in found] == [
+            ("4", f"data.views.{name}.{place}") for place in places
+        ]
+        assert all("list views in the order text, inputs, features" in message for _, _, message in found)
+
+
+def test_a_view_in_the_wrong_place_is_named_with_the_one_before_it(load: Any) -> None:
+    text = "version: 1\ndata: {use: empty, views: {strong: [{use: noise}, {use: zz}, {use: affine}]}}\n"
+    found = problems(load, text)
+    assert [key for _, key, _ in found] == ["data.views.strong.1.use", "data.views.strong.2"]
+    assert found[1][2].startswith("`affine` (inputs) comes after `noise` (features)")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
-from flowgmm_cli.api import Batch, RegulariserConfig
+from flowgmm_cli.api import Batch, Latents, RegulariserConfig
+from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import FlowGMM
 from flowgmm_cli.plugins.registry import load_target
 from flowgmm_cli.regularisers.specs import SPECS
@@ -45,6 +47,19 @@ def test_the_term_is_a_finite_scalar_that_moves_the_student_but_not_the_teacher(
     moved = [p.grad for p in student.parameters() if p.grad is not None]
     assert all(bool(grad.isfinite().all()) for grad in moved)
     assert sum(float(grad.abs().sum()) for grad in moved) > 0
+
+
+@pytest.mark.parametrize("name", ["consistency", "flow_consistency", "mixup", "pi_model"])
+def test_no_gradient_goes_through_what_the_weak_view_says(
+    name: str, make_model: MakeModel, step_batch: MakeBatch
+) -> None:
+    student = make_model(seed=1)
+    batch = step_batch(student)
+    weak = batch.weak.clone().requires_grad_()
+    loss = term(name, student, replace(batch, weak=weak))
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.requires_grad
+    assert weak.grad is None  # a row of the weak view has no other part in these terms
 
 
 @pytest.mark.parametrize("name", sorted(SPECS))
@@ -89,6 +104,8 @@ def test_flow_consistency_is_the_density_of_the_predicted_class(
             normal = torch.distributions.Normal(student.mixture.means[label], student.mixture.scales[label])
             by_hand -= float(normal.log_prob(z[0]).sum() + log_det[0]) / 2 / len(batch.weak)
     assert term("flow_consistency", student, batch).item() == pytest.approx(by_hand, rel=1e-4)
+    whole = term("flow_consistency", student, batch, per_dimension=False).item()
+    assert whole == pytest.approx(2 * by_hand, rel=1e-4)  # D = 2; the paper's
 
 
 def test_pi_model_is_the_squared_difference_of_probabilities(
@@ -111,6 +128,31 @@ def test_entropy_is_that_of_a_categorical_distribution(make_model: MakeModel, st
     logits = student.class_log_prob(batch.strong) / batch.temperature
     entropies = torch.distributions.Categorical(logits=logits).entropy()
     assert term("entropy", student, batch).item() == pytest.approx(entropies.mean().item(), rel=1e-5)
+
+
+def test_vat_is_the_divergence_along_the_steepest_direction(step_batch: MakeBatch) -> None:
+    # log-odds that are linear in the row change most along their slope, whatever the row
+    slope, radius = torch.tensor([3.0, -1.0]), 0.2
+
+    def student(x: torch.Tensor) -> Latents:
+        odds = x @ slope
+        return Latents(x, torch.zeros(len(x)), torch.stack([odds, torch.zeros_like(odds)], dim=1))
+
+    batch = step_batch(student)  # type: ignore[arg-type]
+    found = term("vat", student, batch, radius=radius, iterations=2).item()  # type: ignore[arg-type]
+    length = radius * math.sqrt(2) * float(slope.norm()) / batch.temperature
+    by_hand, other = 0.0, 0.0
+    for odds in (batch.weak @ slope / batch.temperature).tolist():
+        p = 1 / (1 + math.exp(-odds))
+        both = []
+        for way in (length, -length):
+            q = 1 / (1 + math.exp(-odds - way))
+            both.append(p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q)))
+        by_hand += max(both) / len(batch.weak)
+        other += min(both) / len(batch.weak)
+    # the power iteration finds the line, the start which way along it
+    assert other * (1 - 1e-3) <= found <= by_hand * (1 + 1e-3)
+    assert found == pytest.approx(by_hand, rel=0.2)
 
 
 def test_vat_finds_a_worse_change_than_chance(make_model: MakeModel, step_batch: MakeBatch) -> None:
@@ -141,6 +183,18 @@ def test_means_repel_each_other_below_the_distance_only(make_model: MakeModel, s
     assert means.grad is not None
     moved = means.detach() - means.grad / means.grad.norm()
     assert (torch.pdist(moved) / scale)[distances.argmin()] > nearest
+
+
+def test_components_of_one_class_do_not_repel_each_other(
+    step_batch: MakeBatch, make_model: MakeModel
+) -> None:
+    student = make_model(2, 2)
+    means = torch.tensor([[0.0, 0.0], [0.1, 0.0], [3.0, 0.0], [3.0, 0.1]])
+    batch = step_batch(student)
+    student.mixture = GaussianMixture(means, components=2, scale=0.5)
+    found = term("mean_separation", student, batch, distance=7.0)
+    between = torch.cdist(means[:2], means[2:]).flatten() / 0.5
+    torch.testing.assert_close(found.detach(), torch.relu(7 - between).square().mean())
 
 
 def test_the_log_det_penalty_is_per_dimension(make_model: MakeModel, step_batch: MakeBatch) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.training.build import start_model, training_temperature
 
@@ -56,3 +57,17 @@ def test_the_training_temperature_is_that_of_the_objective(moons: MakeRecipe) ->
     assert training_temperature(moons("objective.temperature=3.5"), features=64) == 3.5
     assert training_temperature(moons(), features=64) == 2.0
     assert training_temperature(moons("objective.use=joint"), features=64) == 1.0
+
+
+def test_a_mixture_on_some_dimensions_starts_there_and_sets_the_training_temperature(
+    moons: MakeRecipe,
+) -> None:
+    recipe = moons("prior.dims=1", "prior.components=2")
+    model = start_model(recipe, X, LABELS, classes=2, seed=0)
+    assert model.mixture.means.shape == (4, 1)
+    assert model.mixture.features == 2
+    assert model.mixture.means[:2].sort(dim=0).values.tolist() == X[:2, :1].sort(dim=0).values.tolist()
+    assert training_temperature(moons("prior.dims=64"), features=400) == 2.0
+    assert training_temperature(moons("prior.dims=1"), features=400) == 1.0
+    with pytest.raises(RecipeError, match=r"prior\.dims is 3, but rows have only 2 features"):
+        start_model(moons("prior.dims=3"), X, LABELS, classes=2, seed=0)

@@ -46,6 +46,7 @@ def crash() -> None:
         (),
         ("flow.actnorm=true", "flow.mixing=lu", "flow.couplings=3"),
         ("prior.class_prior=estimated", "train.schedule=cosine", "objective.use=joint"),
+        ("flow.dropout=0.5", "train.optimiser=adam", "train.schedule=steps"),
     ],
 )
 def test_twenty_steps_then_twenty_are_forty_bit_for_bit(

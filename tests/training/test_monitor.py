@@ -12,6 +12,7 @@ from flowgmm_cli.training.engine import Engine
 from flowgmm_cli.training.monitor import Monitor, Reading
 from flowgmm_cli.training.optim import make_teacher
 from flowgmm_cli.training.step import TrainingStep, build_step
+from flowgmm_cli.training.viewing import Forms
 
 MakeModel = Callable[..., FlowGMM]
 MakeRecipe = Callable[..., Recipe]
@@ -24,7 +25,7 @@ SOME = torch.tensor([0, 1, -1, 0, 1, -1, 0, 0, 1])
 def monitor(
     step: TrainingStep, labels: torch.Tensor = HIDDEN, metric: str = "auto", seed: int = 0
 ) -> Monitor:
-    return Monitor(step, X, labels, metric=metric, seed=seed, engine=ENGINE)
+    return Monitor(step, Forms(X), labels, metric=metric, seed=seed, engine=ENGINE)
 
 
 @pytest.fixture

@@ -49,13 +49,18 @@ def test_constant_stays_after_the_warm_up() -> None:
     assert set(found[10:]) == {1.0}
 
 
-@pytest.mark.parametrize("schedule", ["one_cycle", "cosine", "constant"])
+def test_steps_falls_to_a_tenth_twice() -> None:
+    found = rates(10, schedule="steps", warmup=0.0)
+    assert found == pytest.approx([1, 1, 1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01])
+
+
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine", "constant", "steps"])
 @pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5, 0.99])
 @pytest.mark.parametrize("steps", [1, 2, 3, 7])
 def test_short_runs_have_sensible_rates(schedule: str, warmup: float, steps: int) -> None:
     found = rates(steps, schedule=schedule, warmup=warmup)
     assert all(0 < rate <= 1 + 1e-12 and math.isfinite(rate) for rate in found)
-    assert max(found) == pytest.approx(1)
+    assert max(found) == pytest.approx(1) or (schedule == "steps" and warmup >= 0.5)
 
 
 def test_without_warm_up_the_first_rate_is_the_highest() -> None:
@@ -75,6 +80,21 @@ def test_only_matrices_of_the_flow_decay(make_model: MakeModel) -> None:
     assert found["mixture.means"] == 0  # a matrix, but no weight of a network
     for name, decay in found.items():
         assert decay == (0.5 if name.startswith("flow.") and name.endswith("weight") else 0)
+
+
+@pytest.mark.parametrize(("kind", "shift"), [("adam", True), ("adamw", False)])
+def test_the_decay_of_adam_goes_through_the_gradient(make_model: MakeModel, kind: str, shift: bool) -> None:
+    model = make_model()
+    optimiser = make_optimiser(model, TrainConfig.model_validate({"optimiser": kind, "weight_decay": 0.5, "lr": 0.1}))
+    weights = [p for name, p in model.flow.named_parameters() if name.endswith("weight")]
+    before = [weight.detach().clone() for weight in weights]
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimiser.step()
+    for old, new in zip(before, weights, strict=True):
+        # Adam normalises whatever gradient there is, that of the decay too; AdamW shrinks by lr * decay
+        expected = old - 0.1 * old.sign() if shift else old * (1 - 0.1 * 0.5)
+        torch.testing.assert_close(new.detach(), expected, rtol=1e-3, atol=1e-4)
 
 
 def test_parameters_that_are_not_learned_are_not_optimised(make_model: MakeModel) -> None:

@@ -10,6 +10,7 @@ from flowgmm_cli.training import prior
 from flowgmm_cli.training.optim import make_teacher
 from flowgmm_cli.training.prior import estimate_class_prior
 from flowgmm_cli.training.sampler import TrainingRows
+from flowgmm_cli.training.viewing import Forms
 
 
 def two_blobs(shares: tuple[int, int]) -> tuple[FlowGMM, TrainingRows]:
@@ -18,7 +19,7 @@ def two_blobs(shares: tuple[int, int]) -> tuple[FlowGMM, TrainingRows]:
     classes = torch.tensor([0] * shares[0] + [1] * shares[1])
     x, _ = model.sample(len(classes), torch.Generator().manual_seed(0), classes)
     every = torch.arange(len(x))
-    return model, TrainingRows(x, torch.full_like(classes, -1), every[:0], every)
+    return model, TrainingRows(Forms(x), torch.full_like(classes, -1), every[:0], every)
 
 
 def test_both_models_get_the_shares_of_the_rows() -> None:
@@ -38,6 +39,6 @@ def test_of_many_rows_that_are_sorted_by_class_some_of_each_are_used(monkeypatch
 
 def test_without_rows_the_weights_stay() -> None:
     model, rows = two_blobs((2, 1))
-    none = TrainingRows(rows.x, rows.labels, rows.labelled, rows.pool[:0])
+    none = TrainingRows(rows.forms, rows.labels, rows.labelled, rows.pool[:0])
     estimate_class_prior(model, make_teacher(model), none, temperature=1.0)
     assert model.mixture.log_weights.exp().tolist() == pytest.approx([0.5, 0.5])

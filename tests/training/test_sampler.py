@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowgmm_cli.training.sampler import Sampler, TrainingRows
+from flowgmm_cli.training.viewing import Forms
 
 
 def make(
@@ -23,7 +24,7 @@ def make(
     labels[:labelled] = torch.arange(labelled) % 2
     position = torch.arange(rows)
     training = TrainingRows(
-        x=position[:, None].float(),
+        forms=Forms(position[:, None].float()),
         labels=labels,
         labelled=position[:labelled],
         pool=position if pool == "all" else position[labelled:],

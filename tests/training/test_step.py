@@ -15,6 +15,7 @@ from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.training.guard import Guard
 from flowgmm_cli.training.optim import make_optimiser, make_teacher, set_learning_rate, update_teacher
 from flowgmm_cli.training.step import StepInput, TrainingStep, WeightedRegulariser, build_step
+from flowgmm_cli.training.viewing import Forms, Viewing
 
 MakeModel = Callable[..., FlowGMM]
 MakeRecipe = Callable[..., Recipe]
@@ -39,9 +40,9 @@ class Spy:
 def rows(labelled: int = 2, unlabelled: int = 5) -> StepInput:
     generator = torch.Generator().manual_seed(0)
     return StepInput(
-        labelled=torch.randn(labelled, 2, generator=generator),
+        labelled=Forms(torch.randn(labelled, 2, generator=generator)),
         labels=torch.arange(labelled) % 2,
-        unlabelled=torch.randn(unlabelled, 2, generator=generator),
+        unlabelled=Forms(torch.randn(unlabelled, 2, generator=generator)),
         step=7,
         epoch=1.5,
     )
@@ -88,12 +89,21 @@ def test_each_part_of_the_pass_is_what_its_rows_alone_would_give(
         rows(labelled, unlabelled),
     )
     step = TrainingStep(
-        model, objective, [], weak=[lambda x, generator: x + 1], strong=[lambda x, generator: x * 2]
+        model,
+        objective,
+        [],
+        weak=Viewing("weak", features=[lambda x, generator: x + 1]),
+        strong=Viewing("strong", features=[lambda x, generator: x * 2]),
     )
     step(make_teacher(model), given, torch.Generator())
     batch = objective.batch
     assert batch is not None
-    expected = {"labelled": given.labelled, "weak": given.unlabelled + 1, "strong": given.unlabelled * 2}
+    expected = {
+        "labelled": given.labelled.x + 1,  # a weak view concerns labelled rows, too
+        "weak": given.unlabelled.x + 1,
+        "strong": given.unlabelled.x * 2,
+    }
+    assert torch.equal(batch.labelled, expected["labelled"])
     assert torch.equal(batch.weak, expected["weak"])
     assert torch.equal(batch.strong, expected["strong"])
     for name, x in expected.items():
@@ -110,11 +120,15 @@ def test_views_are_applied_first_to_last_with_the_generator_of_the_step(make_mod
     def double(x: Tensor, generator: torch.Generator) -> Tensor:
         return 2 * x
 
-    step = TrainingStep(make_model(), Spy(set()), [], strong=[double, noise])
-    x, state = torch.ones(3, 2), torch.get_rng_state()
+    objective = Spy(set(), a=1.0)
+    step = TrainingStep(make_model(), objective, [], strong=Viewing("strong", features=[double, noise]))
+    given, state = rows(2, 3), torch.get_rng_state()
     draw = torch.randn(3, 2, generator=torch.Generator().manual_seed(4))
-    torch.testing.assert_close(step.view("strong", x, torch.Generator().manual_seed(4)), 2 * x + draw)
-    assert torch.equal(step.view("weak", x, torch.Generator()), x)
+    step(make_teacher(step.model), given, torch.Generator().manual_seed(4))
+    assert objective.batch is not None
+    torch.testing.assert_close(objective.batch.strong, 2 * given.unlabelled.x + draw)
+    assert torch.equal(objective.batch.weak, given.unlabelled.x)
+    assert torch.equal(objective.batch.labelled, given.labelled.x)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -141,8 +155,8 @@ def test_a_recipe_becomes_its_components(moons: MakeRecipe, make_model: MakeMode
     step = build_step(recipe, make_model(classes=2), features=2, labelled=3, unlabelled=9)
     assert [one.weight for one in step.regularisers] == [2.5]
     assert type(step.objective).__name__ == "Hybrid"
-    assert [type(view).__name__ for view in step.views["strong"]] == ["Noise", "Drop"]
-    assert step.views["weak"] == ()
+    assert [type(view).__name__ for view in step.views["strong"].features] == ["Noise", "Drop"]
+    assert step.views["weak"].features == ()
     assert step.reads == {"strong"}
     plain = build_step(moons("regularisers=[]"), make_model(classes=2), features=2, labelled=3, unlabelled=9)
     assert plain.regularisers == ()
@@ -177,7 +191,7 @@ def test_a_step_never_waits_for_the_device(moons: MakeRecipe, words: tuple[str, 
     from flowgmm_cli.training.build import start_model
 
     given = rows(4, 6)
-    x, labels = torch.cat([given.labelled, given.unlabelled]), torch.tensor([0, 1, 0, 1] + [-1] * 6)
+    x, labels = torch.cat([given.labelled.x, given.unlabelled.x]), torch.tensor([0, 1, 0, 1] + [-1] * 6)
     model = start_model(recipe, x, labels, classes=2, seed=0)
     step = build_step(recipe, model, features=2, labelled=4, unlabelled=6)
     teacher, optimiser = make_teacher(model), make_optimiser(model, recipe.train)
@@ -199,6 +213,21 @@ def test_a_step_never_waits_for_the_device(moons: MakeRecipe, words: tuple[str, 
         guard.first_bad_step()
 
 
+def test_views_of_images_and_copies_of_texts_never_wait_for_the_device(make_model: MakeModel) -> None:
+    from flowgmm_cli.training.viewing import OnColumn
+    from flowgmm_cli.views.affine import Affine
+    from flowgmm_cli.views.specs import AffineConfig
+
+    move = Affine(AffineConfig(pixels=1, degrees=10, zoom=0.1, shear=5), shape=(4, 4))
+    view = Viewing("strong", inputs=[OnColumn(move, slice(0, 16), (4, 4))])
+    step = TrainingStep(make_model(16), Spy({"strong"}, a=1.0), [], strong=view, weak=Viewing("weak"))
+    forms = Forms(torch.randn(6, 16), torch.rand(6, 16), {"weak": torch.randn(6, 3, 16)})
+    given = StepInput(forms[:2], torch.tensor([0, 1]), forms[torch.arange(6)], step=0, epoch=0.0)
+    teacher, generator = make_teacher(step.model), torch.Generator().manual_seed(0)
+    with NoSync():
+        assert step(teacher, given, generator)
+
+
 def without_data(model: FlowGMM) -> FlowGMM:
     """Replace all tensors of a model by some without data."""
     for module in model.modules():
@@ -218,9 +247,9 @@ def test_a_step_fits_together_on_tensors_without_data(moons: MakeRecipe, make_mo
         model, teacher = without_data(model), without_data(teacher)
         step = build_step(moons("data.views.strong=[]"), model, features=64, labelled=8, unlabelled=32)
         given = StepInput(
-            labelled=torch.empty(8, 64),
+            labelled=Forms(torch.empty(8, 64)),
             labels=torch.zeros(8, dtype=torch.int64),
-            unlabelled=torch.empty(32, 64),
+            unlabelled=Forms(torch.empty(32, 64)),
             step=0,
             epoch=0.0,
         )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class SklearnSource:
-    """Digits as one vector column `pixels` in 0..1; drawn sets as the numeric columns `x1` and `x2`."""
+    """Digits as one column `pixels`, 8 x 8 in 0..1; drawn sets as the numeric columns `x1` and `x2`."""
 
     def __init__(self, config: SklearnConfig) -> None:
         self._config = config
@@ -48,10 +48,11 @@ class SklearnSource:
 def _digits() -> SourceData:
     from sklearn.datasets import load_digits
 
-    pixels, labels = load_digits(return_X_y=True)
+    digits = load_digits()
+    pixels, labels = digits.images, digits.target
     rows = Rows({"pixels": pixels / 16.0}, labels.astype(np.int64), row_ids("train", len(labels)))
     names = tuple(str(digit) for digit in range(10))
-    return SourceData((Column("pixels", "vector", (64,)),), names, {"train": rows})
+    return SourceData((Column("pixels", "vector", (8, 8)),), names, {"train": rows})
 
 
 def _two_moons(count: int, noise: float, rng: np.random.Generator) -> Points:

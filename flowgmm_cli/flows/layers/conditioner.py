@@ -29,15 +29,27 @@ class Conditioner(nn.Sequential):
         outputs: features out.
         hidden: width of the hidden layers.
         depth: number of hidden layers, at least 1.
+        dropout: share of the first hidden layer's units that are dropped in training, as in the paper's
+            networks for tables and text (Izmailov et al., 2020). A dropped unit's part in the log-scale is
+            dropped from the log-determinant too: each step trains an exact flow, only a different one.
         generator: seeds the weights, on the CPU.
     """
 
     def __init__(
-        self, inputs: int, outputs: int, *, hidden: int, depth: int, generator: torch.Generator
+        self,
+        inputs: int,
+        outputs: int,
+        *,
+        hidden: int,
+        depth: int,
+        dropout: float = 0.0,
+        generator: torch.Generator,
     ) -> None:
         layers: list[nn.Module] = []
         for width in [inputs] + [hidden] * (depth - 1):
             layers += [linear(width, hidden, generator), nn.ReLU(inplace=True)]
+            if dropout and len(layers) == 2:
+                layers.append(nn.Dropout(dropout))
         last = linear(hidden, outputs, generator)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)

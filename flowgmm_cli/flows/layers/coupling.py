@@ -31,6 +31,7 @@ class AffineCoupling(Bijection):
         hidden: width of the network's hidden layers.
         depth: number of its hidden layers.
         scale_limit: the bound l on the absolute log-scale.
+        dropout: share of the network's units dropped in training, see `Conditioner`.
         generator: seeds the weights, on the CPU.
     """
 
@@ -42,6 +43,7 @@ class AffineCoupling(Bijection):
         hidden: int = 512,
         depth: int = 2,
         scale_limit: float = 1.0,
+        dropout: float = 0.0,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
@@ -52,7 +54,12 @@ class AffineCoupling(Bijection):
         self.scale_limit = scale_limit
         changed = (features + 1) // 2 if flip else features // 2
         self.net = Conditioner(
-            features - changed, 2 * changed, hidden=hidden, depth=depth, generator=generator
+            features - changed,
+            2 * changed,
+            hidden=hidden,
+            depth=depth,
+            dropout=dropout,
+            generator=generator,
         )
 
     def couple(self, kept: Tensor, changed: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,7 +111,7 @@ class CouplingStack(Bijection):
         features: length of the vector, at least 2.
         couplings: how many.
         flip: let the first coupling change the first half.
-        hidden, depth, scale_limit, generator: see `AffineCoupling`.
+        hidden, depth, scale_limit, dropout, generator: see `AffineCoupling`.
     """
 
     def __init__(
@@ -116,6 +123,7 @@ class CouplingStack(Bijection):
         hidden: int = 512,
         depth: int = 2,
         scale_limit: float = 1.0,
+        dropout: float = 0.0,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
@@ -126,6 +134,7 @@ class CouplingStack(Bijection):
                 hidden=hidden,
                 depth=depth,
                 scale_limit=scale_limit,
+                dropout=dropout,
                 generator=generator,
             )
             for index in range(couplings)

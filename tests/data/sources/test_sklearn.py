@@ -18,9 +18,9 @@ def points(rows):
 def test_digits_are_pixels_between_0_and_1(context):
     data = load(context, name="digits")
     (column,) = data.columns
-    assert (column.name, column.kind, column.shape) == ("pixels", "vector", (64,))
+    assert (column.name, column.kind, column.shape) == ("pixels", "vector", (8, 8))
     pixels = data.splits["train"].columns["pixels"]
-    assert pixels.shape == (1797, 64)
+    assert pixels.shape == (1797, 8, 8)
     assert (pixels.min(), pixels.max()) == (0, 1)
     assert data.class_names == tuple("0123456789")
 

@@ -1,0 +1,167 @@
+"""The data sets of the benchmarks: which recipe, which words, and how the files are made ready.
+
+Real data come from the folder `FLOWGMM_SHARED_DATA` (default `../shared/data` beside the checkout). What has
+to be rewritten as csv goes into a work folder, once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Prepare = Callable[[Path, Path], None]
+"""`prepare(shared, work)` writes the files of a data set into `work`."""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set and how flowgmm is trained on it.
+
+    Attributes:
+        name: for `--only` and in tables.
+        recipe: a bundled recipe.
+        labels: number of labelled rows.
+        words: overrides; `{shared}` and `{work}` are filled in.
+        own_test: the source has test rows of its own; else a seed draws them as well.
+        prepare: writes files into the work folder; None if none are needed.
+        what: the data in a few words, for tables.
+    """
+
+    name: str
+    recipe: str
+    labels: int
+    words: tuple[str, ...] = ()
+    own_test: bool = True
+    prepare: Prepare | None = None
+    what: str = ""
+
+    def overrides(self, *, shared: Path, work: Path, seed: int) -> list[str]:
+        """The words of one draw: files, number of labels and seeds."""
+        files = [word.format(shared=shared, work=work) for word in self.words]
+        seeds = [f"run.seed={seed}", f"data.labels.seed={seed}"]
+        seeds += [] if self.own_test else [f"data.split.seed={seed}"]
+        return [*files, f"data.labels.count={self.labels}", *seeds]
+
+
+def shared_data() -> Path:
+    """The folder of real data."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    return Path(os.environ.get("FLOWGMM_SHARED_DATA", str(beside))).expanduser().resolve()
+
+
+def pendigits(shared: Path, work: Path) -> None:
+    """One csv with the label `y`."""
+    import pandas as pd
+
+    table = pd.read_csv(shared / "pendigits" / "pendigits_train.csv")
+    _write(table.rename(columns={"clase": "y"}), work / "pendigits.csv")
+
+
+def susy(shared: Path, work: Path) -> None:
+    """Rows and labels, which come in files of their own, joined; the test file stays the test."""
+    import pandas as pd
+
+    for part in ("train", "test"):
+        table = pd.read_csv(shared / "susy" / f"susy_10Kn_{part}.csv", header=None)
+        table.columns = [f"f{index}" for index in range(table.shape[1])]
+        label = pd.read_csv(shared / "susy" / f"susy_10Kn_{part}_label.csv", header=None)[0]
+        _write(table.assign(y=(label > 0).astype(int)), work / f"susy_{part}.csv")
+
+
+def higgs(shared: Path, work: Path) -> None:
+    """Both files together: 500 test rows would leave two points of chance in an accuracy."""
+    import pandas as pd
+
+    files = [shared / "higgs" / name for name in ("higgs_train_7000.tsv", "higgs_test_500.tsv")]
+    table = pd.concat([pd.read_csv(file, sep="\t", header=None) for file in files])
+    table.columns = ["y", *(f"f{index}" for index in range(table.shape[1] - 1))]
+    _write(table.astype({"y": int}), work / "higgs.csv")
+
+
+def trec(shared: Path, work: Path) -> None:
+    """Questions with their coarse type."""
+    import pandas as pd
+
+    for file, part in (("train_5500.label", "train"), ("TREC_10.label", "test")):
+        lines = (shared / "trec" / file).read_text("latin-1").split("\n")
+        pairs = [line.split(" ", 1) for line in lines if line]
+        rows = {"text": [text for _, text in pairs], "y": [kind.partition(":")[0] for kind, _ in pairs]}
+        _write(pd.DataFrame(rows), work / f"trec_{part}.csv")
+
+
+def _write(table: pd.DataFrame, path: Path) -> None:
+    """Whole or not at all, because several processes may prepare the same file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    table.to_csv(unfinished, index=False)
+    unfinished.replace(path)
+
+
+_CSV = ("data.label=y",)
+
+# fmt: off
+DATA_SETS: tuple[DataSet, ...] = (
+    DataSet("ag_news", "ag_news", 200, ("data.path={shared}/ag_news_hub",), what="AG-News, wordllama"),
+    DataSet("ag_news_40", "ag_news", 40, ("data.path={shared}/ag_news_hub",), what="AG-News, wordllama"),
+    DataSet(
+        "ag_news_minilm",
+        "ag_news_minilm",
+        200,
+        ("data.use=arrays", "data.path={shared}/ag_news/minilm_l6_v2.npz"),
+        what="AG-News, MiniLM",
+    ),
+    DataSet(
+        "trec",
+        "text",
+        120,
+        (*_CSV, "data.path={work}/trec_train.csv", "data.test_path={work}/trec_test.csv"),
+        prepare=trec,
+        what="TREC questions, wordllama",
+    ),
+    DataSet("digits", "digits", 50, own_test=False, what="digits, 8 x 8 pixels"),
+    DataSet(
+        "pendigits",
+        "csv",
+        100,
+        (*_CSV, "data.path={work}/pendigits.csv"),
+        own_test=False,
+        prepare=pendigits,
+        what="pen strokes, 16 features",
+    ),
+    DataSet(
+        "miniboone",
+        "miniboone",
+        20,
+        ("data.path={shared}/miniboone/miniboone_5044.csv",),
+        own_test=False,
+        what="MiniBooNE, 50 features",
+    ),
+    DataSet(
+        "susy",
+        "csv",
+        40,
+        (*_CSV, "data.path={work}/susy_train.csv", "data.test_path={work}/susy_test.csv"),
+        prepare=susy,
+        what="SUSY, 8 features",
+    ),
+    DataSet(
+        "higgs",
+        "csv",
+        100,
+        (*_CSV, "data.path={work}/higgs.csv"),
+        own_test=False,
+        prepare=higgs,
+        what="Higgs, 28 features",
+    ),
+    DataSet("two_moons", "two_moons", 10, what="2 features"),
+    DataSet("two_circles", "two_circles", 11, what="2 features"),
+    DataSet("eight_gaussians", "eight_gaussians", 19, what="2 features"),
+    DataSet("pinwheel", "pinwheel", 13, what="2 features"),
+)
+# fmt: on

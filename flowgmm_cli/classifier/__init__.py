@@ -1,0 +1,1 @@
+"""FlowGMM as a scikit-learn estimator."""

@@ -1,0 +1,1 @@
+"""Figures: plain results in, PNG files out."""

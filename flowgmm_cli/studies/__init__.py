@@ -1,0 +1,1 @@
+"""Series of runs: accuracy against the number of labels, and grids of settings."""

@@ -1,0 +1,133 @@
+"""The middle of every run, from rows and visible labels to a calibrated model: race, members, temperature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from flowgmm_cli.api import Latents
+from flowgmm_cli.model import Ensemble, FlowGMM, Model
+from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.runs import Run
+from flowgmm_cli.seeds import derive_seed
+from flowgmm_cli.trained import Member, see
+from flowgmm_cli.training.build import training_temperature
+from flowgmm_cli.training.calibrate import Calibration, calibrate, set_temperature
+from flowgmm_cli.training.fitting import Fitting
+from flowgmm_cli.training.loop import LoopResult
+from flowgmm_cli.training.search import Race, fit_varied, race
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What learning ends with.
+
+    Attributes:
+        model: one FlowGMM, or an ensemble.
+        members: what each of its parts was trained with.
+        calibration: the temperature, which the model has, and where it comes from.
+        first: how the first member's training ended.
+        steps: optimiser steps of all members.
+        race: the search; None without one.
+    """
+
+    model: Model
+    members: tuple[Member, ...]
+    calibration: Calibration
+    first: LoopResult
+    steps: int
+    race: Race | None
+
+
+def learn(fitting: Fitting, *, run: Run | None = None) -> Learned:
+    """Choose settings if the recipe has a search, train every member, calibrate them together.
+
+    Args:
+        fitting: recipe, rows and surroundings.
+        run: keeps what was done, so that an interrupted run goes on from there; None keeps nothing.
+    """
+    labels = fitting.data.train.labels.numpy()
+    search = race(fitting, labels, run=run) if fitting.recipe.search else None
+    if search:
+        fitting.talk.note(f"search  {search.reason}")
+    members = choose_members(fitting.recipe, search)
+    results = [
+        fit_varied(
+            fitting,
+            member.changes,
+            labels,
+            run=run.member(index) if run else None,
+            what=_name("train", index, members),
+        )
+        for index, member in enumerate(members)
+    ]
+    model = together([result.model for result in results])
+    calibration = _calibrate(fitting, model, members, labels, search)
+    set_temperature(model, calibration)
+    steps = sum(result.progress.step for result in results)
+    return Learned(model, members, calibration, results[0], steps, search)
+
+
+def choose_members(recipe: Recipe, search: Race | None) -> tuple[Member, ...]:
+    """The race's best candidates, each `ensemble` times, or the recipe itself; no two with the same seed."""
+    chosen: list[tuple[str | None, dict[str, Any]]] = [(None, {})]
+    if search:
+        chosen = [(one.name, one.changes) for one in search.kept]
+    members: list[Member] = []
+    for _ in range(recipe.ensemble):
+        for name, changes in chosen:
+            index = len(members)
+            seed = {"run.seed": derive_seed(recipe.run.seed, "member", index)} if index else {}
+            members.append(Member(name, {**changes, **seed}))
+    return tuple(members)
+
+
+def together(models: Sequence[FlowGMM]) -> Model:
+    """One model as it is, several as an ensemble."""
+    return models[0] if len(models) == 1 else Ensemble(models)
+
+
+def _calibrate(
+    fitting: Fitting,
+    model: Model,
+    members: Sequence[Member],
+    labels: npt.NDArray[np.int64],
+    search: Race | None,
+) -> Calibration:
+    recipe, data = fitting.recipe, fitting.data
+    val = None
+    if data.val is not None and bool((data.val.labels >= 0).any()):
+        val = see(model, data.val.x), data.val.labels.numpy()
+
+    def train_fold(visible: npt.NDArray[np.int64], index: int, what: str) -> Model:
+        names = [_name(what, number, members) for number in range(len(members))]
+        share = recipe.calibration.epochs
+        return together(
+            [
+                fit_varied(fitting, member.changes, visible, what=name, share=share).model
+                for name, member in zip(names, members, strict=True)
+            ]
+        )
+
+    def see_rows(fold: Model, index: npt.NDArray[np.intp]) -> Latents:
+        return see(fold, data.train.x[torch.from_numpy(index)])
+
+    return calibrate(
+        recipe.calibration,
+        val=val,
+        labels=labels,
+        temperature=training_temperature(recipe, features=data.preprocessor.dim),
+        train_fold=train_fold,
+        see=see_rows,
+        seed=recipe.run.seed,
+        held_out=search.held_out() if search else None,
+    )
+
+
+def _name(what: str, index: int, members: Sequence[Member]) -> str:
+    return what if len(members) == 1 else f"{what}, member {index + 1} of {len(members)}"

@@ -1,0 +1,236 @@
+"""The race of settings before training, judged without a label beyond the labelled rows.
+
+Each candidate is trained on all folds of the labelled rows but one, for each fold, a little shorter than in
+full. What it says of the labels it has not seen decides; with few labels that is a rough measure, so it is
+helped by two that need no label: how far these trainings agree with each other on unlabelled rows, and how
+dense rows are that no training saw. The best few become members of an ensemble, for no single winner is sure.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from flowgmm_cli.errors import RunError
+from flowgmm_cli.evaluation.calibration import fit_temperature
+from flowgmm_cli.evaluation.metrics import nll
+from flowgmm_cli.files import read_json, write_json
+from flowgmm_cli.model import Model
+from flowgmm_cli.recipe.load import vary
+from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.runs import Run
+from flowgmm_cli.trained import see
+from flowgmm_cli.training.calibrate import HeldOut
+from flowgmm_cli.training.fitting import Fitting
+from flowgmm_cli.training.folds import Fold, labelled_folds, shorter
+from flowgmm_cli.training.loop import LoopResult
+
+SCHEMA = "flowgmm/search/1"
+_ROWS = 2000  # unlabelled rows that agreement and density are measured on: enough for a percent
+_DENSITY = 0.02  # what a nat of density per dimension counts beside a nat of NLL: it settles ties
+
+
+@dataclass(frozen=True)
+class CandidateResult:
+    """How a candidate did.
+
+    Attributes:
+        name: in the recipe.
+        changes: its settings.
+        held_out: what its trainings said of the labelled rows they had not seen.
+        accuracy: of that.
+        nll: of that, at the temperature that suits it best, in nats.
+        agreement: share of unlabelled rows that two trainings give the same class, on average.
+        density: mean `log p(x) / D` of held-out rows, in nats.
+        seconds: of all its trainings.
+    """
+
+    name: str
+    changes: dict[str, Any]
+    held_out: HeldOut
+    accuracy: float
+    nll: float
+    agreement: float
+    density: float
+    seconds: float
+
+    @property
+    def score(self) -> float:
+        """What decides, higher is better: accuracy and agreement, less the NLL, and a little density."""
+        return self.accuracy + self.agreement - self.nll + _DENSITY * self.density
+
+    def summary(self) -> dict[str, Any]:
+        """The figures, as plain values."""
+        return {key: value for key, value in vars(self).items() if key != "held_out"} | {"score": self.score}
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, as plain values for JSON; `from_dict` reads them back."""
+        held_out = {"log_joint": self.held_out.log_joint.tolist(), "labels": self.held_out.labels.tolist()}
+        return {**self.summary(), "held_out": held_out}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> CandidateResult:
+        """Read what `to_dict` gave. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
+        held_out = HeldOut(
+            np.array(values["held_out"]["log_joint"], dtype=np.float64),
+            np.array(values["held_out"]["labels"], dtype=np.int64),
+        )
+        names = {one.name for one in dataclasses.fields(cls)} - {"held_out"}
+        return cls(**{name: values[name] for name in names}, held_out=held_out)
+
+
+@dataclass(frozen=True)
+class Race:
+    """A race that has been run.
+
+    Attributes:
+        results: of all candidates, best first.
+        kept: those that become members.
+        reason: why these, for people.
+    """
+
+    results: tuple[CandidateResult, ...]
+    kept: tuple[CandidateResult, ...]
+    reason: str
+
+    def held_out(self) -> HeldOut | None:
+        """What the kept candidates said together of labels they had not seen; None without folds."""
+        if not self.results or not len(self.results[0].held_out.labels):
+            return None
+        log_joint = np.mean([one.held_out.log_joint for one in self.kept], axis=0)
+        return HeldOut(log_joint, self.kept[0].held_out.labels)
+
+    def summary(self) -> dict[str, Any]:
+        """What it came to, as plain values."""
+        return {
+            "kept": [one.name for one in self.kept],
+            "reason": self.reason,
+            "candidates": [one.summary() for one in self.results],
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it, as plain values for JSON."""
+        candidates = [one.to_dict() for one in self.results]
+        return {"schema": SCHEMA, **self.summary(), "candidates": candidates}
+
+
+def race(fitting: Fitting, labels: npt.NDArray[np.int64], *, run: Run | None = None) -> Race:
+    """Let the candidates of a recipe's search compete.
+
+    Args:
+        fitting: recipe, rows and surroundings.
+        labels: visible labels of the training rows `(N,)`, -1 where there is none.
+        run: keeps each result as it comes, so that an interrupted race goes on from there.
+    """
+    config = fitting.recipe.search
+    if config is None:
+        raise ValueError("this recipe has no search")
+    file = run.path / "search.json" if run else None
+    known: dict[str, CandidateResult] = {}
+    if file and file.is_file():
+        try:
+            known = {
+                one["name"]: CandidateResult.from_dict(one) for one in read_json(file, "search")["candidates"]
+            }
+        except (KeyError, TypeError, ValueError) as error:
+            raise RunError(f"{file} is damaged", details=[str(error)], hint="start a new run") from error
+    folds = labelled_folds(labels, config.folds, seed=fitting.recipe.run.seed)
+    for place, (name, changes) in enumerate(config.candidates.items()):
+        if name not in known and len(folds) > 1:
+            what = f"search, {name} ({place + 1} of {len(config.candidates)})"
+            known[name] = _try(fitting, name, changes, labels, folds, share=config.epochs, what=what)
+            if file:
+                write_json(file, Race(tuple(known.values()), (), "not finished").to_dict())
+    found = judge(list(known.values()), fitting.recipe, keep=config.keep, classes=fitting.data.classes)
+    if file:
+        write_json(file, found.to_dict())
+    return found
+
+
+def fit_varied(
+    fitting: Fitting,
+    changes: Mapping[str, Any],
+    labels: npt.NDArray[np.int64],
+    *,
+    run: Run | None = None,
+    what: str,
+    share: float = 1.0,
+) -> LoopResult:
+    """Train with some settings changed, and for a share of the epochs; see `Fitting.fit`."""
+    recipe = vary(fitting.recipe, changes)
+    if share < 1:
+        recipe = dataclasses.replace(recipe, train=shorter(recipe.train, share))
+    return dataclasses.replace(fitting, recipe=recipe).fit(labels, run=run, what=what)
+
+
+def _try(
+    fitting: Fitting,
+    name: str,
+    changes: dict[str, Any],
+    labels: npt.NDArray[np.int64],
+    folds: list[Fold],
+    *,
+    share: float,
+    what: str,
+) -> CandidateResult:
+    start = time.monotonic()
+    data = fitting.data
+    x = data.train.x
+    sample = x[:: -(-len(x) // _ROWS)]
+    unseen = data.val.x[:_ROWS] if data.val is not None else sample
+    log_joint, classes, densities = [], [], []
+    for fold in folds:
+        model: Model = fit_varied(fitting, changes, fold.visible, what=what, share=share).model
+        log_joint.append(see(model, x[torch.from_numpy(fold.held_out)]).class_log_prob.double().numpy())
+        classes.append(see(model, sample).class_log_prob.argmax(1).numpy())
+        densities.append(float(see(model, unseen).log_prob().double().mean()) / x.shape[1])
+    rows = np.concatenate([fold.held_out for fold in folds])
+    held_out = HeldOut(np.concatenate(log_joint), labels[rows])
+    temperature = fit_temperature(held_out.log_joint, held_out.labels)
+    tempered = torch.log_softmax(torch.from_numpy(held_out.log_joint / temperature), dim=1).numpy()
+    return CandidateResult(
+        name=name,
+        changes=changes,
+        held_out=held_out,
+        accuracy=float((tempered.argmax(1) == held_out.labels).mean()),
+        nll=nll(tempered, held_out.labels),
+        agreement=float(np.mean([(one == other).mean() for one, other in combinations(classes, 2)])),
+        density=float(np.mean(densities)),
+        seconds=round(time.monotonic() - start, 3),
+    )
+
+
+def judge(results: list[CandidateResult], recipe: Recipe, *, keep: int, classes: int) -> Race:
+    """Rank the candidates and keep the best; without results the first ones, unjudged.
+
+    Args:
+        results: of all candidates; none where every class has a single label, so that none can be held out.
+        recipe: has the search.
+        keep: how many.
+        classes: K.
+    """
+    if not results:
+        empty = HeldOut(np.empty((0, classes)), np.empty(0, dtype=np.int64))
+        candidates = recipe.search.candidates if recipe.search else {}
+        unjudged = tuple(
+            CandidateResult(name, changes, empty, 0.0, 0.0, 0.0, 0.0, 0.0)
+            for name, changes in list(candidates.items())[:keep]
+        )
+        return Race(unjudged, unjudged, "too few labels to hold any out: the first candidates were taken")
+    ranked = tuple(sorted(results, key=lambda one: -one.score))
+    kept = ranked[:keep]
+    best = kept[0]
+    others = f"; {', '.join(one.name for one in kept[1:])} next" if len(kept) > 1 else ""
+    reason = (
+        f"{best.name} has the best score: {best.nll:.3f} nats and {best.accuracy:.1%} on labels not seen, "
+        f"{best.agreement:.1%} agreement{others}"
+    )
+    return Race(ranked, kept, reason)

@@ -1,0 +1,172 @@
+"""Rows under a view: from the forms in which a row is kept to what the flow sees of it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from flowgmm_cli.api import Component, View
+from flowgmm_cli.bijection import Sequential
+from flowgmm_cli.data.prepare import Preprocessor, Split
+from flowgmm_cli.errors import RecipeError
+from flowgmm_cli.plugins.registry import build
+from flowgmm_cli.views.levels import at_level
+
+Name = Literal["weak", "strong"]
+
+
+@dataclass(frozen=True)
+class Forms:
+    """Rows in every form from which a view may start.
+
+    Attributes:
+        x: after the transforms, `(N, D)`.
+        inputs: the feature matrix before them, `(N, F)`; None where no view changes it.
+        copies: `weak` and `strong`, where texts are changed under that view: the rows with changed texts,
+            `(N, copies, D)`, or `(N, copies, F)` where the view goes on to change inputs.
+    """
+
+    x: Tensor
+    inputs: Tensor | None = None
+    copies: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, split: Split) -> Forms:
+        """The forms of a split's rows."""
+        return cls(split.x, split.inputs, split.copies)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: Tensor | slice) -> Forms:
+        """Some of the rows: positions, a mask or a slice."""
+        inputs = None if self.inputs is None else self.inputs[index]
+        return Forms(self.x[index], inputs, {name: rows[index] for name, rows in self.copies.items()})
+
+    def to(self, device: torch.device) -> Forms:
+        """The same on a device."""
+        inputs = None if self.inputs is None else self.inputs.to(device)
+        return Forms(self.x.to(device), inputs, {name: rows.to(device) for name, rows in self.copies.items()})
+
+    def finite(self) -> bool:
+        """Whether every number is; this waits for the device."""
+        forms = (self.x, *(() if self.inputs is None else (self.inputs,)), *self.copies.values())
+        return all(bool(form.isfinite().all()) for form in forms)
+
+
+class Viewing:
+    """A view of a recipe as a whole: changes of texts, then of inputs, then of features.
+
+    Texts are changed before training; of the changed copies of each row one is picked at random.
+
+    Args:
+        name: `weak` or `strong`; which of a row's copies to pick from.
+        inputs: changes of the feature matrix, first to last.
+        transforms: from the matrix to the flow's input, in float32 on the device of the rows.
+        features: changes of the flow's input, first to last.
+    """
+
+    def __init__(
+        self,
+        name: Name,
+        *,
+        inputs: Sequence[View] = (),
+        transforms: Sequential | None = None,
+        features: Sequence[View] = (),
+    ) -> None:
+        self.name = name
+        self.inputs = tuple(inputs)
+        self.transforms = transforms or Sequential()
+        self.features = tuple(features)
+
+    def __call__(self, rows: Forms, generator: torch.Generator) -> Tensor:
+        """What the flow sees of the rows, `(N, D)`; random numbers come from `generator` alone."""
+        x = self._start(rows, generator)
+        if self.inputs:
+            # A matrix product in bfloat16 would make other rows of them than those the flow sees later.
+            with torch.autocast(x.device.type, enabled=False):
+                for change in self.inputs:
+                    x = change(x, generator)
+                x = self.transforms(x)[0]
+        for change in self.features:
+            x = change(x, generator)
+        return x
+
+    def _start(self, rows: Forms, generator: torch.Generator) -> Tensor:
+        if self.name in rows.copies:
+            copies = rows.copies[self.name]
+            count, device = len(copies), copies.device
+            picked = torch.randint(copies.shape[1], (count,), generator=generator, device=device)
+            return copies[torch.arange(count, device=device), picked]
+        if not self.inputs:
+            return rows.x
+        if rows.inputs is None:
+            raise ValueError(f"the {self.name} view changes inputs, and the rows come without them")
+        return rows.inputs
+
+
+def build_viewing(
+    name: Name, views: Sequence[Component], *, preprocessor: Preprocessor | None, device: torch.device
+) -> Viewing:
+    """Build what a recipe lists under `data.views.weak` or `data.views.strong`.
+
+    Args:
+        name: which of the two.
+        views: the list.
+        preprocessor: of the rows; may be None where no view changes inputs.
+        device: of the rows.
+
+    Raises:
+        RecipeError: a view changes images, and there are none.
+    """
+    features = [build(view) for view in at_level("features", views)]
+    listed = at_level("inputs", views)
+    if not listed:
+        return Viewing(name, features=features)
+    if preprocessor is None:
+        raise ValueError("views of inputs need the preprocessor of the rows")
+    # not every device has float64
+    transforms = copy.deepcopy(preprocessor.transforms).to(torch.float32).to(device)
+    inputs = [change for view in listed for change in _on_images(view, preprocessor)]
+    return Viewing(name, inputs=inputs, transforms=transforms, features=features)
+
+
+class OnColumn:
+    """A change of one column's entries; the rest of the matrix stays as it is.
+
+    Args:
+        change: sees the entries in their own shape, `(N, *shape)`.
+        place: the column's place in the matrix.
+        shape: of its entries.
+    """
+
+    def __init__(self, change: View, place: slice, shape: tuple[int, ...]) -> None:
+        self.change = change
+        self.place = place
+        self.shape = shape
+
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return a matrix of the shape of `x`, `(N, F)`."""
+        entries = x[:, self.place]
+        changed = self.change(entries.reshape(len(x), *self.shape), generator)
+        return torch.cat(
+            [x[:, : self.place.start], changed.reshape(entries.shape), x[:, self.place.stop :]], dim=1
+        )
+
+
+def _on_images(view: Component, preprocessor: Preprocessor) -> list[OnColumn]:
+    layout = preprocessor.featuriser.layout
+    images = [(column, place) for column, place in layout if len(column.shape) > 1]
+    if not images:
+        raise RecipeError(
+            f"the view `{view.use}` changes images, and no column of the data holds images",
+            details=[f"column `{column.name}`: {column.kind} {column.shape or ''}" for column, _ in layout],
+            hint="keep the shape of images in the arrays, (N, height, width) or (N, channels, height, "
+            "width), or take the view out of data.views",
+        )
+    return [OnColumn(build(view, shape=column.shape), place, column.shape) for column, place in images]

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flowgmm_cli.classifier.labels import read_labels
+
+
+@pytest.mark.parametrize(
+    ("y", "classes", "codes"),
+    [
+        (np.array([3, -1, 1, 3]), [1, 3], [1, -1, 0, 1]),
+        (np.array([2.0, -1.0, 0.0]), [0.0, 2.0], [1, -1, 0]),
+        (np.array([True, False]), [False, True], [1, 0]),
+        (np.array(["b", "a", "b"]), ["a", "b"], [1, 0, 1]),
+        (np.array(["b", -1, "a", None], dtype=object), ["a", "b"], [1, -1, 0, -1]),
+        (np.array([5, -1, 4, None], dtype=object), [4, 5], [1, -1, 0, -1]),
+
+    ],
+)
+def test_classes_are_told_from_missing_labels(y: np.ndarray[Any, Any], classes: list[Any], codes: list[int]) -> None:
+    found, found_codes = read_labels(y)
+    assert found.tolist() == classes
+    assert found.dtype != object
+    assert found_codes.tolist() == codes
+
+
+def test_minus_1_and_one_other_number_are_two_classes_and_a_warning_says_so() -> None:
+    with pytest.warns(UserWarning, match="only -1 and 1, taken as two classes"):
+        classes, codes = read_labels(np.array([1, -1, -1]))
+    assert (classes.tolist(), codes.tolist()) == ([-1, 1], [1, 0, 0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        read_labels(np.array([1, -1, 0]))
+
+
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.array([-1, -1]), "no label"),
+        (np.array([None, -1], dtype=object), "no label"),
+        (np.array([4, 4]), "only one class"),
+        (np.array(["a", -1], dtype=object), "only one class"),
+        (np.array(["a", "-1", "b"]), "dtype=object"),
+        (np.array(["a", 1], dtype=object), "mixes"),
+        (np.array([0.5, 1.25]), "Unknown label type"),
+    ],
+)
+def test_what_cannot_be_learned_from_is_an_error(y: np.ndarray[Any, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_labels(y)

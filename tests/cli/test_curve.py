@@ -1,0 +1,144 @@
+"""`flowgmm curve`: its files, its JSON, going on, and its mistakes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+WORDS = ["train.epochs=1", "calibration.method=none", "data.test_n=40"]
+
+
+def table(file: Path) -> list[dict[str, str]]:
+    """The rows of a csv file."""
+    return list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"))))
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def curve(flowgmm: Any, recipe: Path, *words: str) -> Any:
+    return flowgmm("curve", str(recipe), *WORDS, *words)
+
+
+def test_the_json_and_the_files(flowgmm: Any, moons_file: Path) -> None:
+    outcome = curve(flowgmm, moons_file, "--labels", "12,6", "--seeds", "0..1", "--no-baselines", "--json")
+    assert outcome.code == 0, outcome.err
+    value = json.loads(outcome.out)
+    assert value["schema"] == "flowgmm/curve/1"
+    assert (value["recipe"], value["labels"], value["seeds"], value["runs"]) == ("moons", [6, 12], [0, 1], 4)
+    assert [(one["labels"], one["method"], one["accuracy"]["n"]) for one in value["points"]] == [
+        (6, "flowgmm", 2), (12, "flowgmm", 2),
+    ]  # fmt: skip
+    folder = Path("curves", "moons")
+    assert value["folder"] == str(folder)
+    rows = table((folder / "curve.csv"))
+    assert [(row["labels"], row["seed"]) for row in rows] == [
+        ("6", "0"),
+        ("6", "1"),
+        ("12", "0"),
+        ("12", "1"),
+    ]
+    for row in rows:
+        info = json.loads((folder / row["run"] / "run.json").read_text(encoding="utf-8"))
+        assert info["test"]["accuracy"] == float(row["accuracy"])
+        assert info["rows"]["labelled"] == int(row["labels"])
+        assert info["rows"]["test"] == 40
+    assert (folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert f"written {folder / 'curve.png'}" in outcome.err
+
+
+def test_it_goes_on_with_what_is_there(flowgmm: Any, moons_file: Path) -> None:
+    words = ("--labels", "6", "--no-baselines", "--out", "here")
+    assert curve(flowgmm, moons_file, *words, "--seeds", "0").code == 0
+    model = Path("here/runs/labels-6/seed-0/model.safetensors")
+    before = model.stat().st_mtime_ns
+    outcome = curve(flowgmm, moons_file, *words, "--seeds", "0..1")
+    assert outcome.code == 0, outcome.err
+    assert "1 of 2 points are there already" in outcome.err
+    assert model.stat().st_mtime_ns == before
+    lines = outcome.out.splitlines()
+    assert lines[0].startswith("here: test accuracy")
+    assert lines[1].split() == ["labels", "seeds", "flowgmm", "NLL", "ECE", "seconds"]
+    assert lines[2].split()[:2] == ["6", "2"]
+
+    other = flowgmm("curve", str(moons_file), "train.epochs=2", *words, "--seeds", "0")
+    assert other.code == 6
+    assert "hint: choose another folder: --out here-2" in other.err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--labels", "20;50"], 2, "--labels 20;50"),
+        (["--labels", "1"], 2, "1 is below 2"),
+        (["--seeds", "4..0"], 2, "--seeds 4..0"),
+        (["run.seed=3"], 2, "use --seeds instead"),
+        (["data.labels.count=3"], 2, "use --labels instead"),
+        (["train.epoch=3"], 3, "train.epoch"),
+        (["--labels", "6,900", "--seeds", "0"], 5, "labels=900 seed=0"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_trained(
+    flowgmm: Any, moons_file: Path, words: list[str], code: int, said: str
+) -> None:
+    outcome = flowgmm("curve", str(moons_file), *words)
+    assert outcome.code == code
+    assert said in outcome.err
+    assert outcome.out == ""
+    assert not list(Path().rglob("run.json"))
+
+
+@pytest.mark.slow
+def test_baselines_stand_beside_it(flowgmm: Any, moons_file: Path) -> None:
+    outcome = curve(flowgmm, moons_file, "--labels", "12", "--seeds", "0")
+    assert outcome.code == 0, outcome.err
+    assert {"flowgmm", "label", "mlp"} <= set(outcome.out.splitlines()[1].split())
+    rows = table(Path("curves/moons/curve.csv"))
+    assert [row["method"] for row in rows] == [
+        "flowgmm", "logistic_regression", "knn", "label_spreading", "self_training", "mlp",
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(moons_file: Path) -> None:
+    words = [
+        "curve",
+        str(moons_file),
+        "train.epochs=400",
+        "--labels",
+        "6",
+        "--seeds",
+        "0..2",
+        "--no-baselines",
+    ]
+    command = [sys.executable, "-m", "flowgmm_cli", *words]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    checkpoint = Path("curves/moons/runs/labels-6/seed-1/metrics.jsonl")
+    for _ in range(600):
+        if checkpoint.exists():
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "what is done is kept" in said
+    assert "hint: flowgmm curve " in said
+    rows = table(Path("curves/moons/curve.csv"))
+    assert [row["seed"] for row in rows] == ["0"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "1 of 3 points are there already" in done.stderr

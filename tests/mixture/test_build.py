@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from flowgmm_cli.errors import RecipeError
+from flowgmm_cli.mixture.build import build, mixture_dims
+from flowgmm_cli.mixture.specs import GMMConfig
+from flowgmm_cli.mixture.starts.start import Start
+
+K, C, D = 4, 3, 6
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def start_of(config: GMMConfig) -> Start:
+    dims = config.dims or D
+    return Start(
+        torch.randn(K * config.components, dims, generator=seeded()),
+        torch.rand(K, config.components, generator=seeded(1)) + 0.1,
+    )
+
+
+CONFIGS = {
+    "shared": GMMConfig(scale=0.5, covariance="diagonal", shared_covariance=True, learn_means=False),
+    "components": GMMConfig(components=C),
+    "fixed components": GMMConfig(components=C, learn_component_weights=False, covariance="diagonal"),
+    "dims": GMMConfig(dims=2),
+    "everything": GMMConfig(
+        components=C, dims=2, learn_rest=True, learn_weights=True, covariance="diagonal", learn_scales=False
+    ),
+}
+LEARNED = {
+    "shared": {"raw_scales"},
+    "components": {"means", "raw_scales", "raw_log_component_weights"},
+    "fixed components": {"means", "raw_scales"},
+    "dims": {"means", "raw_scales"},
+    "everything": {
+        "means",
+        "raw_log_weights",
+        "raw_log_component_weights",
+        "rest.mean",
+        "rest.raw_scale",
+    },
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_build_follows_the_config_and_its_state_loads_into_a_fresh_mixture(name: str, tmp_path: Path) -> None:
+    config = CONFIGS[name]
+    start = start_of(config)
+    gmm = build(config, classes=K, features=D, start=start, weights=torch.tensor([4.0, 3.0, 2.0, 1.0]))
+    assert {key for key, _ in gmm.named_parameters()} == LEARNED[name]
+    assert (gmm.classes, gmm.features, gmm.dims) == (K, D, config.dims or D)
+    assert torch.equal(gmm.means, start.means)
+    assert gmm.log_weights.exp().tolist() == pytest.approx([0.4, 0.3, 0.2, 0.1])
+    within = start.component_weights / start.component_weights.sum(1, keepdim=True)
+    torch.testing.assert_close(gmm.log_component_weights.exp(), within)
+    torch.testing.assert_close(gmm.scales, torch.full_like(gmm.scales, config.scale))
+    rows = 1 if config.shared_covariance else K * config.components
+    assert gmm.scales.shape == (rows, gmm.dims if config.covariance == "diagonal" else 1)
+
+    with torch.no_grad():
+        for parameter in gmm.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, generator=seeded(2))
+    save_file(gmm.state_dict(), tmp_path / "gmm.safetensors")
+    other = build(config, classes=K, features=D)
+    other.load_state_dict(load_file(tmp_path / "gmm.safetensors"))
+    z = torch.randn(9, D, generator=seeded(3))
+    assert torch.equal(gmm.class_log_prob(z), other.class_log_prob(z))
+
+
+def test_one_component_in_all_dimensions_keeps_the_names_it_always_had() -> None:
+    for covariance, learned in itertools.product(("isotropic", "diagonal"), (False, True)):
+        config = GMMConfig(covariance=covariance, learn_weights=learned, dims=D if learned else None)
+        state = build(config, classes=K, features=D).state_dict()
+        assert set(state) == {"means", "raw_scales", "raw_log_weights"}
+        assert state["means"].shape == (K, D)
+
+
+def test_more_dimensions_than_there_are_features_are_refused() -> None:
+    assert mixture_dims(GMMConfig(), 5) == 5
+    assert mixture_dims(GMMConfig(dims=5), 5) == 5
+    assert mixture_dims(GMMConfig(dims=2), 5) == 2
+    with pytest.raises(RecipeError, match=r"prior\.dims is 6, but rows have only 5 features") as caught:
+        mixture_dims(GMMConfig(dims=6), 5)
+    assert caught.value.hint is not None
+    assert "prior.dims=5" in caught.value.hint

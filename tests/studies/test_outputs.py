@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowgmm_cli.studies.outputs import FLATTERS, ranked, write_curve, write_sweep
+from flowgmm_cli.studies.points import curve_points
+from flowgmm_cli.studies.results import Result, summarise
+from flowgmm_cli.studies.study import Study
+
+
+def result(
+    settings: dict[str, Any], seed: int, accuracy: float, criterion: tuple[str, float], **others: float
+) -> Result:
+    methods = {
+        name: {"accuracy": value, "nll": 0.5, "ece": 0.1, "seconds": 1.0} for name, value in others.items()
+    }
+    ours = {"accuracy": accuracy, "balanced_accuracy": accuracy, "nll": 0.4, "ece": 0.05, "seconds": 3.0}
+    return Result(settings, seed, "runs/x", {"flowgmm": ours, **methods}, criterion)
+
+
+@pytest.fixture
+def study(moons_file: Path, tmp_path: Path) -> Study:
+    points = curve_points(str(moons_file), [], [6], [0])
+    return Study(tmp_path / "out", kind="curve", recipe=points[0].recipe, words=[])
+
+
+def test_a_curve_is_csv_json_and_png(study: Study) -> None:
+    results = [
+        result({"labels": labels}, seed, 0.8 + labels / 1000 + seed / 100, ("monitor.loss", 1.0), knn=0.7)
+        for labels in (20, 50)
+        for seed in (0, 1)
+    ]
+    value = write_curve(study, results)
+    assert value["schema"] == "flowgmm/curve/1"
+    assert (value["labels"], value["seeds"], value["runs"]) == ([20, 50], [0, 1], 4)
+    first = value["points"][0]
+    assert (first["labels"], first["method"]) == (20, "flowgmm")
+    assert first["accuracy"]["mean"] == pytest.approx(0.825)
+    written = json.loads((study.folder / "curve.json").read_text(encoding="utf-8"))
+    assert {key: written[key] for key in value} == value
+    assert len(written["rows"]) == 8
+    assert (study.folder / "curve.csv").read_text(encoding="utf-8").count("\n") == 9
+    assert (study.folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert {path.name for path in study.folder.iterdir()} == {"curve.csv", "curve.json", "curve.png"}
+
+
+SWEEP = [
+    result({"flow.couplings": "2"}, 0, 0.9, ("val.accuracy", 0.6)),
+    result({"flow.couplings": "4"}, 0, 0.8, ("val.accuracy", 0.7)),
+]
+
+
+def test_a_sweep_is_ranked_by_labelled_held_out_rows_where_there_are_some(study: Study) -> None:
+    groups, note = ranked(summarise(SWEEP))
+    assert [one.settings["flow.couplings"] for one in groups] == ["4", "2"]
+    assert "val.accuracy" in note
+    losses = [
+        result(one.settings, 0, 0.5, ("val.nll", value)) for one, value in zip(SWEEP, (0.2, 0.9), strict=True)
+    ]  # type: ignore[arg-type]
+    assert [one.settings["flow.couplings"] for one in ranked(summarise(losses))[0]] == ["2", "4"]
+
+
+def test_else_by_test_accuracy_and_that_it_flatters_is_said(study: Study) -> None:
+    blind = [
+        result(dict(one.settings), 0, one.methods["flowgmm"]["accuracy"], ("monitor.loss", 9.0))
+        for one in SWEEP
+    ]
+    value = write_sweep(study, blind)
+    assert value["schema"] == "flowgmm/sweep/1"
+    assert [one["settings"]["flow.couplings"] for one in value["combinations"]] == ["2", "4"]
+    assert value["note"] == FLATTERS
+    assert "better on these rows than it is" in FLATTERS
+    assert value["combinations"][0]["criterion"]["metric"] == "monitor.loss"
+    assert (study.folder / "sweep.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_nothing_finished_gives_empty_results(study: Study) -> None:
+    assert write_curve(study, [])["points"] == []
+    assert not (study.folder / "curve.png").exists()

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowgmm_cli.errors import PluginError, RecipeError, UsageError
+from flowgmm_cli.studies.grid import read_grid
+from flowgmm_cli.studies.points import curve_points, group_name, sweep_points
+
+
+def budget(point: Any) -> Any:
+    return point.recipe.data.config.labels
+
+
+def test_a_curve_has_every_number_of_labels_with_every_seed(moons_file: Path) -> None:
+    points = curve_points(str(moons_file), ["train.epochs=1"], [12, 6], [0, 3])
+    assert [(dict(one.settings), one.seed) for one in points] == [
+        ({"labels": 6}, 0), ({"labels": 6}, 3), ({"labels": 12}, 0), ({"labels": 12}, 3),
+    ]  # fmt: skip
+    for point in points:
+        assert budget(point).count == point.settings["labels"]
+        assert point.recipe.run.seed == budget(point).seed == point.seed
+        assert point.recipe.data.config.split.seed == 0  # type: ignore[attr-defined]
+        assert point.recipe.train.epochs == 1
+    assert points[0].describe() == "labels=6 seed=0"
+
+
+@pytest.mark.parametrize("way", ["per_class: 3", "fraction: 0.1"])
+def test_another_way_of_choosing_labels_gives_way(moons_file: Path, way: str) -> None:
+    text = moons_file.read_text(encoding="utf-8").replace("count: 12", way)
+    moons_file.write_text(text, encoding="utf-8")
+    point = curve_points(str(moons_file), [], [8], [0])[0]
+    assert budget(point).count == 8
+    assert budget(point).per_class is budget(point).fraction is None
+
+
+@pytest.mark.parametrize(
+    ("word", "flag"),
+    [("data.labels.count=3", "--labels"), ("run.seed=1", "--seeds"), ("data.labels.seed=1", "--seeds")],
+)
+def test_what_the_flags_set_is_no_override(moons_file: Path, word: str, flag: str) -> None:
+    with pytest.raises(UsageError, match=flag):
+        curve_points(str(moons_file), [word], [8], [0])
+    if flag == "--seeds":
+        with pytest.raises(UsageError, match=flag):
+            sweep_points(str(moons_file), read_grid([word, "train.lr=1,2"]), [0])
+        with pytest.raises(UsageError, match=flag):
+            sweep_points(str(moons_file), read_grid([f"{word},7"]), [0])
+
+
+def test_a_sweep_has_every_combination_with_every_seed(moons_file: Path) -> None:
+    grid = read_grid(["flow.couplings=2,4", "train.lr=1e-3,1e-2", "train.epochs=1"])
+    points = sweep_points(str(moons_file), grid, [0, 1])
+    assert len(points) == 8
+    assert len({(one.group, one.seed) for one in points}) == 8
+    assert {(one.recipe.flow.config.couplings, one.recipe.train.lr) for one in points} == {  # type: ignore[attr-defined]
+        (2, 1e-3), (2, 1e-2), (4, 1e-3), (4, 1e-2),
+    }  # fmt: skip
+    assert {one.recipe.train.epochs for one in points} == {1}
+
+
+def test_all_invalid_combinations_are_named_at_once(moons_file: Path) -> None:
+    grid = read_grid(["flow.couplings=2,none", "train.lr=1e-3,-1"])
+    with pytest.raises(RecipeError) as caught:
+        sweep_points(str(moons_file), grid, [0])
+    text = "\n".join(caught.value.details)
+    assert "3 of 4 combinations are invalid; nothing was trained" in caught.value.message
+    assert "flow.couplings=none train.lr=1e-3" in text
+    assert "flow.couplings=2 train.lr=-1" in text
+    assert "flow.couplings=none train.lr=-1" in text
+
+
+def test_a_mistake_of_all_combinations_is_told_once(moons_file: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        sweep_points(str(moons_file), read_grid(["train.epoch=3", "flow.couplings=2,4"]), [0])
+    assert "combinations" not in caught.value.message
+    with pytest.raises(PluginError):
+        sweep_points(str(moons_file), read_grid(["flow.use=realnpv,realnvpp"]), [0])
+
+
+def test_group_names_are_readable_folders_and_differ_where_settings_do() -> None:
+    assert group_name({"labels": 20}) == "labels-20"
+    assert (
+        group_name({"flow.couplings": "2", "prior.means": "labelled"})
+        == "flow.couplings-2_prior.means-labelled"
+    )
+    one, other = (group_name({"views": f"[{{use: noise, scale: {scale}}}]"}) for scale in ("0.1", "0 1"))
+    assert one != other
+    for name in (one, other, group_name({"k": "x/../../y" * 30})):
+        assert "/" not in name
+        assert len(name) <= 80

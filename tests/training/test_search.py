@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from flowgmm_cli.errors import InterruptedRunError, RecipeError, RunError
+from flowgmm_cli.evaluation.calibration import fit_temperature
+from flowgmm_cli.files import read_json
+from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.runs import Run
+from flowgmm_cli.trained import TrainedModel, see
+from flowgmm_cli.training import search
+from flowgmm_cli.training.calibrate import HeldOut
+from flowgmm_cli.training.pipeline import TrainResult, train
+from flowgmm_cli.training.search import CandidateResult, Race
+
+TrainRun = Callable[..., tuple[Run, TrainResult]]
+NewRun = Callable[..., Run]
+
+SEARCH = (
+    "search={keep: 2, folds: 2, epochs: 0.5, candidates: {plain: {}, wide: {flow.hidden: 24}, "
+    "blind: {objective.labelled: 0.0, regularisers: [], prior.means: random}}}"
+)
+
+
+def result(name: str, *, accuracy: float = 0.5, nll: float = 1.0, agreement: float = 0.5) -> CandidateResult:
+    held_out = HeldOut(np.zeros((2, 2)), np.array([0, 1]))
+    return CandidateResult(name, {}, held_out, accuracy, nll, agreement, -1.0, 0.1)
+
+
+def test_a_score_is_accuracy_and_agreement_less_the_loss() -> None:
+    one = result("one", accuracy=0.75, nll=0.5, agreement=0.9)
+    assert one.score == pytest.approx(0.75 + 0.9 - 0.5 + 0.02 * -1.0)
+    assert CandidateResult.from_dict(json.loads(json.dumps(one.to_dict()))).to_dict() == one.to_dict()
+
+
+def test_what_is_better_on_unseen_labels_wins_and_agreement_settles_ties(moons: Callable[..., Recipe]) -> None:
+    good, bad = result("good", accuracy=0.9, nll=0.3), result("bad", accuracy=0.6, nll=0.9)
+    steady = result("steady", accuracy=0.9, nll=0.3, agreement=0.8)
+    found = search.judge([bad, good, steady], moons(SEARCH), keep=2, classes=2)
+    assert [one.name for one in found.results] == ["steady", "good", "bad"]
+    assert [one.name for one in found.kept] == ["steady", "good"]
+    assert found.reason.startswith("steady has the best score: 0.300 nats and 90.0% on labels not seen")
+
+
+def test_the_race_keeps_the_best_and_calibrates_on_what_they_said_together(train_run: TrainRun) -> None:
+    run, found = train_run("run", SEARCH, "train.epochs=20")
+    assert found.race is not None
+    scores = [one.score for one in found.race.results]
+    assert scores == sorted(scores, reverse=True)
+    assert [one.name for one in found.race.kept] == [one.name for one in found.race.results[:2]]
+    assert len(found.trained.model.parts) == 2
+    assert [member.candidate for member in found.trained.members] == [one.name for one in found.race.kept]
+    log_joint = np.mean([one.held_out.log_joint for one in found.race.kept], axis=0)
+    labels = found.race.kept[0].held_out.labels
+    assert len(labels) == 12
+    assert found.calibration.temperature == pytest.approx(fit_temperature(log_joint, labels))
+    assert found.calibration.rows == 12
+
+    saved = read_json(run.path / "search.json", "search")
+    assert saved["schema"] == "flowgmm/search/1"
+    assert saved["kept"] == [one.name for one in found.race.kept]
+    assert {one["name"] for one in saved["candidates"]} == {"plain", "wide", "blind"}
+
+
+def test_figures_of_a_candidate_are_those_of_its_own_trainings(
+    train_run: TrainRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    fitted = search.fit_varied
+
+    def remember(fitting: Any, changes: Any, labels: Any, **options: Any) -> Any:
+        found = fitted(fitting, changes, labels, **options)
+        seen.append((fitting, labels, found.model))
+        return found
+
+    monkeypatch.setattr(search, "fit_varied", remember)
+    _, found = train_run("run", "search={keep: 1, folds: 2, candidates: {only: {}}}")
+    (one,) = found.race.results if found.race else ()
+    folds = [(fitting, labels, model) for fitting, labels, model in seen if "only" not in labels][:2]
+    data = folds[0][0].data
+    truth = data.train.labels.numpy()
+    log_joint, labels, classes = [], [], []
+    for _, visible, model in folds:
+        hidden = np.flatnonzero((truth >= 0) & (visible < 0))
+        log_joint.append(see(model, data.train.x[torch.from_numpy(hidden)]).class_log_prob.double().numpy())
+        labels.append(truth[hidden])
+        classes.append(see(model, data.train.x).class_log_prob.argmax(1))
+    np.testing.assert_allclose(one.held_out.log_joint, np.concatenate(log_joint))
+    np.testing.assert_array_equal(one.held_out.labels, np.concatenate(labels))
+    assert one.agreement == pytest.approx(float((classes[0] == classes[1]).double().mean()))
+    right = np.concatenate(log_joint).argmax(1) == np.concatenate(labels)
+    assert one.accuracy == pytest.approx(right.mean())
+
+
+def test_an_interrupted_race_goes_on_where_it_stopped_and_ends_the_same(
+    train_run: TrainRun, new_run: NewRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = train_run("whole", SEARCH)
+    broken = new_run("broken", SEARCH)
+    tried, real = [], search._try
+
+    def stop_at_the_second(*args: Any, **options: Any) -> Any:
+        tried.append(args[1])
+        if len(tried) == 2:
+            raise InterruptedRunError("stopped")
+        return real(*args, **options)
+
+    monkeypatch.setattr(search, "_try", stop_at_the_second)
+    with pytest.raises(InterruptedRunError):
+        train(broken.recipe(), broken)
+    train(broken.recipe(), broken)
+    assert tried == ["plain", "wide", "wide", "blind"]  # the first is not raced again
+    for name in ("model.safetensors",):
+        assert (whole.path / name).read_bytes() == (broken.path / name).read_bytes()
+    before, after = (read_json(run.path / "search.json", "search") for run in (whole, broken))
+    assert before["kept"] == after["kept"]
+    assert [one["held_out"] for one in before["candidates"]] == [
+        one["held_out"] for one in after["candidates"]
+    ]
+
+
+def test_a_damaged_search_file_is_refused(new_run: NewRun) -> None:
+    run = new_run("run", SEARCH)
+    (run.path / "search.json").write_text('{"candidates": [{"name": "plain"}]}')
+    with pytest.raises(RunError, match=r"search\.json is damaged"):
+        train(run.recipe(), run)
+
+
+def test_with_one_label_of_each_class_the_first_candidates_are_taken_unjudged(train_run: TrainRun) -> None:
+    _, found = train_run("run", SEARCH, "data.labels.count=2")
+    assert found.race is not None
+    assert [one.name for one in found.race.kept] == ["plain", "wide"]
+    assert "too few labels" in found.race.reason
+    assert found.calibration.method == "training"
+
+
+@pytest.mark.parametrize(
+    ("candidates", "message"),
+    [
+        ("{a: {flow.couplngs: 2}}", "couplngs"),
+        ("{a: {flow.couplings: many}}", "couplings"),
+        ("{a: {run.seed: 3}}", "only keys below"),
+        ("{a: {data.labels.count: 3}}", "only keys below"),
+        ("{a: {prior.means: nowhere}}", "means"),
+        ("{}", "candidates"),
+    ],
+)
+def test_a_candidate_that_cannot_be_trained_is_found_before_training(
+    moons: Callable[..., Recipe], candidates: str, message: str
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        moons(f"search.candidates={candidates}")
+    assert message in "\n".join([caught.value.message, *caught.value.details])
+
+
+def test_ensembles_of_a_race_take_every_kept_candidate_so_many_times(train_run: TrainRun) -> None:
+    run, found = train_run("run", SEARCH, "ensemble=2")
+    kept = [one.name for one in found.race.kept] if found.race else []
+    assert [member.candidate for member in found.trained.members] == kept * 2
+    loaded = TrainedModel.load(run.path)
+    assert loaded.members == found.trained.members
+    x = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(loaded.model.class_log_prob(x), found.trained.model.class_log_prob(x))
+    seeds = [part.mixture.means for part in found.trained.model.parts]
+    assert not any(torch.equal(seeds[i], seeds[j]) for i in range(4) for j in range(i))
+
+
+def test_a_race_of_a_race_is_never_recorded_as_finished_early(tmp_path: Path) -> None:
+    unfinished = Race((result("a"),), (), "not finished")
+    assert unfinished.to_dict()["kept"] == []
