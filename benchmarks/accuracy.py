@@ -239,13 +239,18 @@ def details(value: dict[str, Any]) -> list[str]:
 
 
 def footnote(value: dict[str, Any]) -> str:
-    """How the table was measured, in one line."""
-    found = value["environment"]
+    """How the table was measured, in one line; the points themselves know when and where."""
+    points = [
+        one for found in value["data_sets"].values() for kept in found["points"].values() for one in kept
+    ]
+    found = [one["environment"] for one in points] or [value["environment"]]
+    days = sorted({one["date"] for one in found})
+    where = sorted({f"{one['cores']} cores of {one['cpu']}, torch {one['torch']}" for one in found})
     draws = ", ".join(str(seed) for seed in value["seeds"])
     return (
         f"Mean test accuracy ± standard deviation over the draws {draws} of labels, seed and, where the data "
-        f"have no test rows of their own, split; {found['date']}, {found['cores']} cores of {found['cpu']}, "
-        f"torch {found['torch']}."
+        f"have no test rows of their own, split; {' to '.join(dict.fromkeys((days[0], days[-1])))}, "
+        f"{'; '.join(where)}."
     )
 
 

@@ -533,8 +533,8 @@ class Regulariser(Protocol):
 class Objective(Protocol):
     """What an objective's `build` returns: the main loss, in the same form as a regulariser.
 
-    `build(config, *, features, labelled, unlabelled, dims)` is told D, the numbers of training rows and how many
-    of the D latent dimensions carry the classes (None = all).
+    `build(config, *, features, labelled, unlabelled, dims)` is told D, the numbers of training rows and how
+    many of the D latent dimensions carry the classes (None = all).
 
     Attributes:
         reads: as for a regulariser.

@@ -23,13 +23,16 @@ class Model(nn.Module):
 
     Attributes:
         temperature: divisor of class log-densities in calibrated posteriors, a scalar.
+        noise: share of labels that calibrated posteriors take for drawn at random, a scalar.
     """
 
     temperature: Tensor
+    noise: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("noise", torch.zeros(()))
 
     @property
     @abstractmethod
@@ -76,13 +79,19 @@ class Model(nn.Module):
         return self.log_posterior(self(x)).exp()
 
     def log_posterior(self, latents: Latents) -> Tensor:
-        """Calibrated `log p(k | x)` of rows already seen: the log-joint divided by the temperature.
+        r"""Calibrated `log p(k | x)` of rows already seen.
 
-        `(N, K)` on the device of the latents, float64 where that has such numbers.
+        .. math:: \log\big((1 - \epsilon) \, \mathrm{softmax}_k(\log p(x, k) / T) + \epsilon / K\big)
+
+        with `temperature` T and `noise` epsilon: `(N, K)` on the device of the latents, float64 where that
+        has such numbers.
         """
         log_joint = latents.class_log_prob
         log_joint = log_joint if log_joint.device.type == "mps" else log_joint.double()
-        return torch.log_softmax(log_joint / self.temperature.to(log_joint.device), dim=1)
+        log_posterior = torch.log_softmax(log_joint / self.temperature.to(log_joint.device), dim=1)
+        noise = self.noise.to(log_posterior)
+        uniform = (noise / log_joint.shape[1]).log()  # -inf without noise, which leaves every bit as it is
+        return torch.logaddexp(log_posterior + torch.log1p(-noise), uniform)
 
     def embed(self, x: Tensor) -> Tensor:
         """Latent vectors `(N, D)`."""

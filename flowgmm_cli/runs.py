@@ -38,7 +38,7 @@ class Run:
     `checkpoints/`          `last` and `best` (safetensors) and the fitted preprocessor
     `model.safetensors`     weights for inference, with `model.json`
     `eval/`                 results of evaluations
-    `search.json`           the race of settings, where the recipe has one
+    `search.json`           the race of settings, where the recipe has one, with `search.safetensors`
     `members/`              metrics and checkpoints of the further members of an ensemble, by number
     ======================  ================================================================
     """

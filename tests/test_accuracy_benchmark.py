@@ -46,6 +46,8 @@ def test_points_are_made_once_and_summed_up(accuracy: Any, tmp_path: Path) -> No
     assert len({line.count("|") for line in lines}) == 1
     assert f"{first['knn']['accuracy']:.3f}" in lines[2]
     assert any(line.startswith("digits") and " knn " in line for line in accuracy.details(value))
+    found = first["knn"]["environment"]
+    assert f"{found['date']}, {found['cores']} cores of" in accuracy.footnote(value)
     json.dumps(value, allow_nan=False)
 
 

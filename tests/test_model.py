@@ -208,3 +208,12 @@ def test_an_ensemble_samples_from_every_member(make_model: MakeModel) -> None:
     assert 100 < int(own.sum()) < 200
     again, _ = Ensemble(members).sample(300, torch.Generator().manual_seed(0), wanted)
     assert torch.equal(x, again)
+
+
+@torch.no_grad()
+def test_noise_mixes_the_posterior_with_the_uniform_one(make_model: MakeModel) -> None:
+    model, x = make_model(3, 4).double(), rows(9, 3)
+    sure = model.posterior(x)
+    model.noise.fill_(0.2)
+    torch.testing.assert_close(model.posterior(x), 0.8 * sure + 0.2 / 4)
+    assert torch.equal(model.posterior(x).argmax(1), sure.argmax(1))

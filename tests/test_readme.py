@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import runpy
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,12 @@ def test_recipes_and_overrides_are_valid(text: str, monkeypatch: pytest.MonkeyPa
 def test_yaml_is_a_valid_recipe(text: str, tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(text, encoding="utf-8")
     load_recipe(str(tmp_path / "recipe.yaml"))
+
+
+@pytest.mark.parametrize("text", code_blocks(README, "python"))
+def test_python_runs(text: str, tmp_path: Path) -> None:
+    check = "\nassert model.score(X, classes) > 0.9\n"
+    subprocess.run([sys.executable, "-W", "error", "-c", text + check], cwd=tmp_path, check=True)
 
 
 def test_the_first_two_commands_are_those_that_ci_carries_out() -> None:

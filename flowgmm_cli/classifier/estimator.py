@@ -40,8 +40,11 @@ _SEEDS = 2**31 - 1
 Matrix = npt.NDArray[np.float64]
 
 
-class FlowGMMClassifier(  # type: ignore[misc]
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin, BaseEstimator
+class FlowGMMClassifier(
+    ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
+    TransformerMixin,  # type: ignore[misc]
+    ClassifierMixin,  # type: ignore[misc]
+    BaseEstimator,  # type: ignore[misc]
 ):
     """Semi-supervised classifier, density and generator: a normalizing flow with a Gaussian for each class.
 
@@ -66,7 +69,7 @@ class FlowGMMClassifier(  # type: ignore[misc]
         lr: highest learning rate.
         ensemble: differently started members that are averaged.
         calibrate: fit a temperature to the labelled rows, by cross-fitting, if there are enough.
-        recipe: name, path or mapping of a recipe that takes the place of all settings above but `ensemble` and
+        recipe: name, path or mapping of a recipe in the place of all settings above but `ensemble` and
             `calibrate`. Of its data section only transforms and views count.
         overrides: recipe keys and their values, such as `{"train.weight_decay": 0.1}`.
         random_state: an int gives the same model every time.
@@ -172,7 +175,8 @@ class FlowGMMClassifier(  # type: ignore[misc]
 
     def predict_log_proba(self, X: Any) -> Matrix:  # noqa: N803
         """Their logarithms; no lower than that of the smallest normal number, about -708."""
-        return np.maximum(self._see(X).log_probabilities, np.log(np.finfo(np.float64).tiny))
+        floored: Matrix = np.maximum(self._see(X).log_probabilities, np.log(np.finfo(np.float64).tiny))
+        return floored
 
     def score_samples(self, X: Any) -> Matrix:  # noqa: N803
         """`log p(x)` of each row in nats, `(N,)`: the density in the units of X."""
@@ -248,7 +252,9 @@ class FlowGMMClassifier(  # type: ignore[misc]
         place = Path(folder)
         values = read_json(place / _FILE, "classifier")
         if values.get("format") != FORMAT:
-            raise RunError(f"{place} holds a classifier in the format {values.get('format')!r}, not {FORMAT!r}")
+            raise RunError(
+                f"{place} holds a classifier in the format {values.get('format')!r}, not {FORMAT!r}"
+            )
         trained = TrainedModel.load(place)
         try:
             made = cls(**values["parameters"])

@@ -15,7 +15,7 @@ def read_labels(y: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Codes]:
     """Tell classes from missing labels.
 
     In an array of numbers -1 is a missing label, in an array of objects -1 or None; an array of strings has
-    none. Numbers that hold -1 and just one other value are the two classes -1 and 1 of the usual coding, since
+    none. Numbers that hold -1 and just one other value are the two classes of the usual -1, 1 coding, since
     from one class nothing could be learned; a warning says so.
 
     Args:
@@ -47,7 +47,9 @@ def read_labels(y: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Codes]:
         classes, place = np.unique(y, return_inverse=True)
         missing = np.zeros(len(y), dtype=bool)
     if len(classes) < 2:
-        raise ValueError(f"the labels in y are of only one class, {classes[0]!r}; at least 2 classes are needed")
+        raise ValueError(
+            f"the labels in y are of only one class, {classes[0]!r}; at least 2 classes are needed"
+        )
     codes = np.full(len(y), -1, dtype=np.int64)
     codes[~missing] = place
     return classes, codes
@@ -62,7 +64,9 @@ def _missing(y: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
             )
         return np.zeros(len(y), dtype=bool)
     if y.dtype == object:
-        return np.array([label is None or (not isinstance(label, str) and label == -1) for label in y], dtype=bool)
+        return np.array(
+            [label is None or (not isinstance(label, str) and label == -1) for label in y], dtype=bool
+        )
     if y.dtype.kind in "if":
         return np.asarray(y == -1)
     return np.zeros(len(y), dtype=bool)

@@ -64,7 +64,7 @@ def curve(
 
     first = points[0].recipe
     folder = (out or Path("curves", first.name)).expanduser()
-    study = Study(folder, kind="curve", recipe=first, words=words)
+    study = Study(folder, kind="curve", recipe=first, keys=["labels"], words=words)
     value = carry_out(study, points, write_curve, baselines=baselines, offline=offline)
     if as_json:
         console.print_json(value)

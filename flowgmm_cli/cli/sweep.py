@@ -64,7 +64,8 @@ def sweep(
 
     first = points[0].recipe
     folder = (out or Path("sweeps", first.name)).expanduser()
-    study = Study(folder, kind="sweep", recipe=first, words=grid.fixed)
+    keys = [axis.key for axis in grid.axes]
+    study = Study(folder, kind="sweep", recipe=first, keys=keys, words=grid.fixed)
     value = carry_out(study, points, write_sweep, baselines=False, offline=offline)
     if as_json:
         console.print_json(value)

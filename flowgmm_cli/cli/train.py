@@ -206,7 +206,8 @@ def _show(run: Run, result: TrainResult, *, as_json: bool) -> None:
     else:
         console.print_text(str(run.path))
         console.note("no test rows, so nothing was tested")
-    console.note(f"temperature {result.calibration.temperature:.2f} ({_origin(result)})")
+    found = result.calibration
+    console.note(f"temperature {found.temperature:.2f}, label noise {found.noise:.1%} ({_origin(result)})")
     console.note(f"done in {result.seconds:.1f} s")
     console.note(f"next: flowgmm eval {run.path} --baselines")
 

@@ -1,4 +1,4 @@
-"""Temperature scaling (Guo et al., 2017) that stays sane with few labels and saturated densities."""
+"""Temperature scaling (Guo et al., 2017) that stays sane with few, noisy labels and saturated densities."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.integer[Any]]
+
+_TINY = np.finfo(np.float64).tiny
+_NOISES = np.linspace(0.001, 0.25, 84)
 
 
 def fit_temperature(
@@ -72,6 +75,80 @@ def fit_temperature(
     while high - low > 1e-9:
         middle = (low + high) / 2
         if slope(middle) > 0:
+            low = middle
+        else:
+            high = middle
+    return float(np.exp((low + high) / 2))
+
+
+def fit_temperature_and_noise(log_joint: FloatArray, labels: IntArray) -> tuple[float, float]:
+    r"""Temperature T and noise :math:`\epsilon` for which labels are predicted best by
+
+    .. math:: p(k \mid x) = (1 - \epsilon) \, \mathrm{softmax}_k(\log p(x, k) / T) + \epsilon / K
+
+    Some labels are wrong, or right for reasons that no density shows, however far a row lies from the
+    boundary; 3 % in the common test sets (Northcutt, Athalye and Mueller, 2021). A temperature alone can
+    only make room for them by doubting every row.
+
+    Maximises the likelihood of the labels, the penalty of `fit_temperature` and a prior Beta(2, 20) on the
+    noise, which has its mode at 5 % and counts for twenty rows.
+
+    Args:
+        log_joint: log-densities or logits, `(N, K)`.
+        labels: true classes `(N,)`; rows with -1 are left out.
+
+    Raises:
+        ValueError: as for `fit_temperature`.
+    """
+    from scipy.optimize import minimize_scalar
+
+    start = fit_temperature(log_joint, labels)
+    known = np.asarray(labels) >= 0
+    scores = np.asarray(log_joint, dtype=np.float64)[known]
+    truth = np.asarray(labels)[known]
+    scores = scores - scores.max(1, keepdims=True)
+    n, classes = scores.shape
+    share = 1 / n  # of the penalty's one row
+
+    def loss(log_temperature: float, noise: float) -> float:
+        scaled = scores * np.exp(-log_temperature)
+        log_p = scaled - np.log(np.exp(scaled).sum(1, keepdims=True))
+        right = (1 - noise) * np.exp(log_p[np.arange(n), truth]) + noise / classes
+        prior = np.log(max(noise, _TINY)) + 19 * np.log1p(-noise)
+        return float(-np.log(np.maximum(right, _TINY)).sum() - share * log_p.mean(1).sum() - prior)
+
+    def best_temperature(noise: float) -> tuple[float, float]:
+        around = np.log(start)
+        found = minimize_scalar(
+            loss, bounds=(around - 5, around + 0.5), args=(noise,), method="bounded", options={"xatol": 1e-6}
+        )
+        return float(found.fun), float(found.x)
+
+    _, noise = min((best_temperature(noise)[0], noise) for noise in _NOISES)
+    return float(np.exp(best_temperature(noise)[1])), float(noise)
+
+
+def mean_confidence(log_joint: FloatArray, temperature: float) -> float:
+    """Mean probability of the likeliest class, of log-densities or logits `(N, K)` at a temperature."""
+    scores = np.asarray(log_joint, dtype=np.float64) / temperature
+    scores = scores - scores.max(1, keepdims=True)
+    return float((1 / np.exp(scores).sum(1)).mean())
+
+
+def match_confidence(
+    log_joint: FloatArray, confidence: float, *, bounds: tuple[float, float] = (1e-2, 1e6)
+) -> float:
+    """The temperature at which the mean confidence is as given; it falls as the temperature rises.
+
+    Args:
+        log_joint: log-densities or logits, `(N, K)`.
+        confidence: the mean probability of the likeliest class to reach.
+        bounds: smallest and largest temperature; the nearer one is returned if neither side is reached.
+    """
+    low, high = np.log(bounds[0]), np.log(bounds[1])
+    while high - low > 1e-9:
+        middle = (low + high) / 2
+        if mean_confidence(log_joint, float(np.exp(middle))) > confidence:
             low = middle
         else:
             high = middle

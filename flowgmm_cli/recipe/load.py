@@ -8,8 +8,9 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from flowgmm_cli.api import DataConfig, ViewSpec
 from flowgmm_cli.errors import PluginError, RecipeError, did_you_mean
 from flowgmm_cli.plugins import registry as plugins
 from flowgmm_cli.plugins.registry import Registry
@@ -192,13 +193,36 @@ def _parse(
 def _check_candidates(recipe: Recipe, registry: Registry) -> None:
     """Raise if a candidate of the search is not a valid recipe; before training is the time to say so."""
     problems: list[str] = []
+    prepared = _prepared_views(recipe, registry)
     for name, changes in (recipe.search.candidates if recipe.search else {}).items():
+        where = f"search.candidates.{name}"
         try:
-            vary(recipe, changes, registry=registry)
+            own = _prepared_views(vary(recipe, changes, registry=registry), registry)
         except (RecipeError, PluginError) as error:
-            problems += [f"search.candidates.{name}: {line}" for line in error.details or [error.message]]
+            problems += [f"{where}: {line}" for line in error.details or [error.message]]
+            continue
+        for side, views in own.items():
+            if views and views != prepared[side]:
+                listed = ", ".join(view["use"] for view in views)
+                problems.append(
+                    f"{where}: data.views.{side} has {listed}, and the recipe's own has not the same; what "
+                    "acts before the transforms is made ready once, so a candidate can only leave it out"
+                )
     if problems:
         raise RecipeError(f"{recipe.path} has candidates that cannot be trained", details=problems)
+
+
+def _prepared_views(recipe: Recipe, registry: Registry) -> dict[str, list[dict[str, Any]]]:
+    """The views of a recipe that act before the transforms, by side."""
+    views = cast(DataConfig, recipe.data.config).views
+    return {
+        side: [
+            view.to_dict()
+            for view in listed
+            if cast(ViewSpec, registry.find("view", view.use).spec()).level != "features"
+        ]
+        for side, listed in (("weak", views.weak), ("strong", views.strong))
+    }
 
 
 def _name_from(path: Path) -> str:

@@ -73,6 +73,9 @@ class CalibrationConfig(_Section):
     on: Literal["auto", "val", "cross_fit"] = Field(
         "auto", description="rows it is fitted on: labelled held-out rows, or folds of the labelled rows"
     )
+    noise: bool = Field(
+        True, description="fit with the temperature a share of labels that nothing in a row explains"
+    )
     folds: int = Field(4, ge=2, le=10, description="folds of a cross-fit")
     epochs: float = Field(
         0.3, gt=0, le=1, description="length of a fold's training, as a share of train.epochs"

@@ -47,8 +47,10 @@ def write_sweep(study: Study, results: Sequence[Result]) -> dict[str, Any]:
     }
     _write(study.folder, "sweep", value, results)
     if groups:
-        entries = [Entry(describe(group.settings), _accuracies(group, results)) for group in groups]
-        subtitle = f"{_seeds(results)} · {note.partition(':')[0].partition(';')[0]}"
+        short = short_keys(list(groups[0].settings))
+        entries = [Entry(describe(group.settings, short), _accuracies(group, results)) for group in groups]
+        seeds = len({one.seed for one in results})
+        subtitle = f"{seeds} seed{'s' if seeds > 1 else ''} · {note.partition(':')[0].partition(';')[0]}"
         figure = sweep_figure(
             entries, title=f"{study.header['recipe']}: {len(groups):,} settings", subtitle=subtitle
         )
@@ -73,9 +75,24 @@ def ranked(groups: Sequence[Group]) -> tuple[list[Group], str]:
     return sorted(ours, key=lambda one: -one.metrics["accuracy"].mean), FLATTERS
 
 
-def describe(settings: Mapping[str, Any]) -> str:
-    """Settings on one line."""
-    return "  ".join(f"{key}={value}" for key, value in settings.items())
+def describe(settings: Mapping[str, Any], names: Mapping[str, str]) -> str:
+    """Settings on one line, keys by their names."""
+    return "  ".join(f"{names[key]}={value}" for key, value in settings.items())
+
+
+def short_keys(keys: Sequence[str]) -> dict[str, str]:
+    """The shortest end of each dotted key that no other key ends in.
+
+    >>> short_keys(["flow.hidden", "train.lr", "prior.lr"])
+    {'flow.hidden': 'hidden', 'train.lr': 'train.lr', 'prior.lr': 'prior.lr'}
+    """
+    found = {}
+    for key in keys:
+        parts = key.split(".")
+        ends = [".".join(parts[start:]) for start in range(len(parts) - 1, -1, -1)]
+        alone = (end for end in ends if sum(f".{other}".endswith(f".{end}") for other in keys) == 1)
+        found[key] = next(alone, key)
+    return found
 
 
 def _value(study: Study, schema: str, results: Sequence[Result]) -> dict[str, Any]:

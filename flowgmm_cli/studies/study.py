@@ -1,6 +1,6 @@
 """A folder of runs that belong together: made once, gone on with, never mixed with those of another recipe.
 
-study = Study(folder, kind="curve", recipe=recipe, words=words)
+study = Study(folder, kind="curve", recipe=recipe, keys=["labels"], words=words)
 study.claim(points)
 for point in points:
     study.carry_out(point, work)
@@ -62,16 +62,20 @@ class Study:
         folder: where it lies.
         kind: `curve` or `sweep`.
         recipe: any recipe of it; its name and file count.
+        keys: what its settings are about; all points have these.
         words: the overrides that all its runs share, as given.
     """
 
-    def __init__(self, folder: Path, *, kind: str, recipe: Recipe, words: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path, *, kind: str, recipe: Recipe, keys: Sequence[str], words: Sequence[str]
+    ) -> None:
         self.folder = folder
         self.header = {
             "schema": SCHEMA,
             "kind": kind,
             "recipe": recipe.name,
             "digest": hashlib.sha256(recipe.text.encode()).hexdigest(),
+            "keys": sorted(keys),
             "overrides": sorted(words),
         }
 
@@ -186,8 +190,8 @@ class Study:
         if key == "digest":
             return "the recipe file has changed since"
         now = self.header[key]
-        if key == "overrides" and isinstance(before, list):
-            return f"overrides: it has {' '.join(before) or 'none'}, now {' '.join(now) or 'none'}"
+        if isinstance(before, list):
+            return f"{key}: it has {' '.join(before) or 'none'}, now {' '.join(now) or 'none'}"
         return f"{key}: it has {before}, now {now}"
 
 

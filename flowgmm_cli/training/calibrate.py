@@ -2,11 +2,14 @@
 
 With a labelled validation split it is fitted there. Otherwise on the labelled rows themselves, cross-fitted:
 the model is trained anew, shorter, without one fold of the labels at a time, and the folds' predictions of
-the labels they have not seen are pooled.
+the labels they have not seen are pooled. Their temperature is not yet the model's: the longer a training, the
+surer it is of the same rows. It is carried over by the mean confidence on unlabelled rows, which the model is
+given the same of as the folds had.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,12 +20,18 @@ import torch
 
 from flowgmm_cli.api import Latents
 from flowgmm_cli.errors import RecipeError
-from flowgmm_cli.evaluation.calibration import fit_temperature
+from flowgmm_cli.evaluation.calibration import (
+    fit_temperature,
+    fit_temperature_and_noise,
+    match_confidence,
+    mean_confidence,
+)
 from flowgmm_cli.model import Model
 from flowgmm_cli.recipe.schema import CalibrationConfig
 from flowgmm_cli.training.folds import labelled_folds
 
 Method = Literal["val", "cross_fit", "training", "none"]
+_SAMPLE = 2000
 _FEW = 10  # held-out labels below which a fitted temperature is worth less than the training one
 
 
@@ -32,6 +41,7 @@ class Calibration:
 
     Attributes:
         temperature: divisor of class log-probabilities.
+        noise: share of labels taken for random.
         method: `val`, `cross_fit`, `training` (too few labels to fit one: the objective's own) or `none`.
         rows: number of labels it was fitted on.
         accuracy: of the predictions it was fitted on; None where there are none.
@@ -41,6 +51,7 @@ class Calibration:
     method: Method
     rows: int = 0
     accuracy: float | None = None
+    noise: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -54,10 +65,12 @@ class HeldOut:
     Attributes:
         log_joint: class log-densities `(n, K)`.
         labels: true classes `(n,)`.
+        elsewhere: what each of them says of the same unlabelled rows, `(models, m, K)`; m may be 0.
     """
 
     log_joint: npt.NDArray[np.float64]
     labels: npt.NDArray[np.int64]
+    elsewhere: npt.NDArray[np.float64]
 
 
 def calibrate(
@@ -68,6 +81,7 @@ def calibrate(
     temperature: float,
     train_fold: Callable[[npt.NDArray[np.int64], int, str], Model],
     see: Callable[[Model, npt.NDArray[np.intp]], Latents],
+    model: Model,
     seed: int,
     held_out: HeldOut | None = None,
 ) -> Calibration:
@@ -80,6 +94,7 @@ def calibrate(
         temperature: the objective's own, for when nothing can be fitted.
         train_fold: `train_fold(labels, index, what)` trains a model with only these labels.
         see: latents of training rows under a model.
+        model: the one to calibrate.
         seed: of the folds.
         held_out: from a search that has already trained folds; then none are trained here.
 
@@ -94,30 +109,52 @@ def calibrate(
             hint="set data.split.val_labels=true, or calibration.on=auto",
         )
     if val is not None and (config.on == "val" or (config.on == "auto" and (val[1] >= 0).sum() >= _FEW)):
-        return _fit(HeldOut(val[0].class_log_prob.double().numpy(), val[1]), "val", temperature)
+        return _fit(config, val[0].class_log_prob.double().numpy(), val[1], "val", temperature)
+    sample = unlabelled_sample(labels)
     if held_out is None:
         folds = labelled_folds(labels, config.folds, seed=seed)
         if sum(len(fold.held_out) for fold in folds) < _FEW:
             return Calibration(temperature, "training")
-        log_joint = []
+        log_joint, elsewhere = [], []
         for index, fold in enumerate(folds):
-            model = train_fold(fold.visible, index, f"calibrate, fold {index + 1} of {len(folds)}")
-            log_joint.append(see(model, fold.held_out).class_log_prob.double().numpy())
+            trained = train_fold(fold.visible, index, f"calibrate, fold {index + 1} of {len(folds)}")
+            log_joint.append(see(trained, fold.held_out).class_log_prob.double().numpy())
+            elsewhere.append(see(trained, sample).class_log_prob.double().numpy())
         rows = np.concatenate([fold.held_out for fold in folds])
-        held_out = HeldOut(np.concatenate(log_joint), labels[rows])
-    return _fit(held_out, "cross_fit", temperature)
+        held_out = HeldOut(np.concatenate(log_joint), labels[rows], np.stack(elsewhere))
+    found = _fit(config, held_out.log_joint, held_out.labels, "cross_fit", temperature)
+    if found.method == "training" or not len(sample):
+        return found
+    confidence = float(np.mean([mean_confidence(one, found.temperature) for one in held_out.elsewhere]))
+    own = see(model, sample).class_log_prob.double().numpy()
+    return dataclasses.replace(found, temperature=match_confidence(own, confidence))
 
 
-def set_temperature(model: Model, calibration: Calibration) -> None:
-    """Let the model's posteriors use the temperature."""
+def unlabelled_sample(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
+    """Positions of some unlabelled rows, evenly spaced: enough to measure a share to a percent."""
+    rows = np.flatnonzero(labels < 0)
+    return rows[:: -(-len(rows) // _SAMPLE) or 1]
+
+
+def set_calibration(model: Model, calibration: Calibration) -> None:
+    """Let the model's posteriors use what was found."""
     with torch.no_grad():
         model.temperature.fill_(calibration.temperature)
+        model.noise.fill_(calibration.noise)
 
 
-def _fit(held_out: HeldOut, method: Method, fallback: float) -> Calibration:
-    log_joint, labels = held_out.log_joint, held_out.labels
+def _fit(
+    config: CalibrationConfig,
+    log_joint: npt.NDArray[np.float64],
+    labels: npt.NDArray[np.int64],
+    method: Method,
+    fallback: float,
+) -> Calibration:
     seen = labels >= 0
     if seen.sum() < _FEW:
         return Calibration(fallback, "training")
     accuracy = float((log_joint[seen].argmax(1) == labels[seen]).mean())
-    return Calibration(fit_temperature(log_joint, labels), method, int(seen.sum()), accuracy)
+    temperature, noise = fit_temperature(log_joint, labels), 0.0
+    if config.noise:
+        temperature, noise = fit_temperature_and_noise(log_joint, labels)
+    return Calibration(temperature, method, int(seen.sum()), accuracy, noise)

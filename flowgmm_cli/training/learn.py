@@ -17,7 +17,7 @@ from flowgmm_cli.runs import Run
 from flowgmm_cli.seeds import derive_seed
 from flowgmm_cli.trained import Member, see
 from flowgmm_cli.training.build import training_temperature
-from flowgmm_cli.training.calibrate import Calibration, calibrate, set_temperature
+from flowgmm_cli.training.calibrate import Calibration, calibrate, set_calibration
 from flowgmm_cli.training.fitting import Fitting
 from flowgmm_cli.training.loop import LoopResult
 from flowgmm_cli.training.search import Race, fit_varied, race
@@ -68,7 +68,7 @@ def learn(fitting: Fitting, *, run: Run | None = None) -> Learned:
     ]
     model = together([result.model for result in results])
     calibration = _calibrate(fitting, model, members, labels, search)
-    set_temperature(model, calibration)
+    set_calibration(model, calibration)
     steps = sum(result.progress.step for result in results)
     return Learned(model, members, calibration, results[0], steps, search)
 
@@ -124,6 +124,7 @@ def _calibrate(
         temperature=training_temperature(recipe, features=data.preprocessor.dim),
         train_fold=train_fold,
         see=see_rows,
+        model=model,
         seed=recipe.run.seed,
         held_out=search.held_out() if search else None,
     )

@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,19 +23,20 @@ import torch
 from flowgmm_cli.errors import RunError
 from flowgmm_cli.evaluation.calibration import fit_temperature
 from flowgmm_cli.evaluation.metrics import nll
-from flowgmm_cli.files import read_json, write_json
+from flowgmm_cli.files import read_json, read_tensors, write_json, write_tensors
 from flowgmm_cli.model import Model
 from flowgmm_cli.recipe.load import vary
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
 from flowgmm_cli.trained import see
-from flowgmm_cli.training.calibrate import HeldOut
+from flowgmm_cli.training.calibrate import HeldOut, unlabelled_sample
 from flowgmm_cli.training.fitting import Fitting
 from flowgmm_cli.training.folds import Fold, labelled_folds, shorter
 from flowgmm_cli.training.loop import LoopResult
 
 SCHEMA = "flowgmm/search/1"
-_ROWS = 2000  # unlabelled rows that agreement and density are measured on: enough for a percent
+_FIGURES, _TENSORS = "search.json", "search.safetensors"
+_ROWS = 2000  # held-out rows that density is measured on
 _DENSITY = 0.02  # what a nat of density per dimension counts beside a nat of NLL: it settles ties
 
 
@@ -71,18 +73,15 @@ class CandidateResult:
         """The figures, as plain values."""
         return {key: value for key, value in vars(self).items() if key != "held_out"} | {"score": self.score}
 
-    def to_dict(self) -> dict[str, Any]:
-        """All of it, as plain values for JSON; `from_dict` reads them back."""
-        held_out = {"log_joint": self.held_out.log_joint.tolist(), "labels": self.held_out.labels.tolist()}
-        return {**self.summary(), "held_out": held_out}
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """What the trainings said, by name, for safetensors."""
+        return {f"{self.name}.{key}": torch.from_numpy(value) for key, value in vars(self.held_out).items()}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> CandidateResult:
-        """Read what `to_dict` gave. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
-        held_out = HeldOut(
-            np.array(values["held_out"]["log_joint"], dtype=np.float64),
-            np.array(values["held_out"]["labels"], dtype=np.int64),
-        )
+    def restore(cls, values: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> CandidateResult:
+        """From what `summary` and `tensors` gave. Raises `KeyError` or `TypeError` for anything else."""
+        parts = ("log_joint", "labels", "elsewhere")
+        held_out = HeldOut(*(tensors[f"{values['name']}.{part}"].numpy() for part in parts))
         names = {one.name for one in dataclasses.fields(cls)} - {"held_out"}
         return cls(**{name: values[name] for name in names}, held_out=held_out)
 
@@ -103,10 +102,11 @@ class Race:
 
     def held_out(self) -> HeldOut | None:
         """What the kept candidates said together of labels they had not seen; None without folds."""
-        if not self.results or not len(self.results[0].held_out.labels):
+        said = [one.held_out for one in self.kept]
+        if not said or not len(said[0].labels):
             return None
-        log_joint = np.mean([one.held_out.log_joint for one in self.kept], axis=0)
-        return HeldOut(log_joint, self.kept[0].held_out.labels)
+        log_joint = np.mean([one.log_joint for one in said], axis=0)
+        return HeldOut(log_joint, said[0].labels, np.mean([one.elsewhere for one in said], axis=0))
 
     def summary(self) -> dict[str, Any]:
         """What it came to, as plain values."""
@@ -116,10 +116,10 @@ class Race:
             "candidates": [one.summary() for one in self.results],
         }
 
-    def to_dict(self) -> dict[str, Any]:
-        """All of it, as plain values for JSON."""
-        candidates = [one.to_dict() for one in self.results]
-        return {"schema": SCHEMA, **self.summary(), "candidates": candidates}
+    def save(self, folder: Path) -> None:
+        """Write what the trainings said to `search.safetensors`, then the figures to `search.json`."""
+        write_tensors(folder / _TENSORS, {k: v for one in self.results for k, v in one.tensors().items()})
+        write_json(folder / _FIGURES, {"schema": SCHEMA, **self.summary()})
 
 
 def race(fitting: Fitting, labels: npt.NDArray[np.int64], *, run: Run | None = None) -> Race:
@@ -133,26 +133,32 @@ def race(fitting: Fitting, labels: npt.NDArray[np.int64], *, run: Run | None = N
     config = fitting.recipe.search
     if config is None:
         raise ValueError("this recipe has no search")
-    file = run.path / "search.json" if run else None
-    known: dict[str, CandidateResult] = {}
-    if file and file.is_file():
-        try:
-            known = {
-                one["name"]: CandidateResult.from_dict(one) for one in read_json(file, "search")["candidates"]
-            }
-        except (KeyError, TypeError, ValueError) as error:
-            raise RunError(f"{file} is damaged", details=[str(error)], hint="start a new run") from error
+    known = _load(run.path) if run else {}
     folds = labelled_folds(labels, config.folds, seed=fitting.recipe.run.seed)
     for place, (name, changes) in enumerate(config.candidates.items()):
         if name not in known and len(folds) > 1:
             what = f"search, {name} ({place + 1} of {len(config.candidates)})"
             known[name] = _try(fitting, name, changes, labels, folds, share=config.epochs, what=what)
-            if file:
-                write_json(file, Race(tuple(known.values()), (), "not finished").to_dict())
+            if run:
+                Race(tuple(known.values()), (), "not finished").save(run.path)
     found = judge(list(known.values()), fitting.recipe, keep=config.keep, classes=fitting.data.classes)
-    if file:
-        write_json(file, found.to_dict())
+    if run:
+        found.save(run.path)
     return found
+
+
+def _load(folder: Path) -> dict[str, CandidateResult]:
+    """The candidates that have been tried already, by name."""
+    if not (folder / _FIGURES).is_file():
+        return {}
+    figures = read_json(folder / _FIGURES, "search")
+    tensors, _ = read_tensors(folder / _TENSORS, "search")
+    try:
+        return {one["name"]: CandidateResult.restore(one, tensors) for one in figures["candidates"]}
+    except (KeyError, TypeError) as error:
+        raise RunError(
+            f"{folder / _FIGURES} is damaged", details=[str(error)], hint="start a new run"
+        ) from error
 
 
 def fit_varied(
@@ -184,16 +190,17 @@ def _try(
     start = time.monotonic()
     data = fitting.data
     x = data.train.x
-    sample = x[:: -(-len(x) // _ROWS)]
-    unseen = data.val.x[:_ROWS] if data.val is not None else sample
-    log_joint, classes, densities = [], [], []
+    sample = x[torch.from_numpy(unlabelled_sample(labels))]
+    unseen = data.val.x[:_ROWS] if data.val is not None else x[:_ROWS]
+    log_joint, elsewhere, densities = [], [], []
     for fold in folds:
         model: Model = fit_varied(fitting, changes, fold.visible, what=what, share=share).model
         log_joint.append(see(model, x[torch.from_numpy(fold.held_out)]).class_log_prob.double().numpy())
-        classes.append(see(model, sample).class_log_prob.argmax(1).numpy())
+        elsewhere.append(see(model, sample).class_log_prob.double().numpy())
         densities.append(float(see(model, unseen).log_prob().double().mean()) / x.shape[1])
     rows = np.concatenate([fold.held_out for fold in folds])
-    held_out = HeldOut(np.concatenate(log_joint), labels[rows])
+    held_out = HeldOut(np.concatenate(log_joint), labels[rows], np.stack(elsewhere))
+    classes = held_out.elsewhere.argmax(2)
     temperature = fit_temperature(held_out.log_joint, held_out.labels)
     tempered = torch.log_softmax(torch.from_numpy(held_out.log_joint / temperature), dim=1).numpy()
     return CandidateResult(
@@ -202,10 +209,17 @@ def _try(
         held_out=held_out,
         accuracy=float((tempered.argmax(1) == held_out.labels).mean()),
         nll=nll(tempered, held_out.labels),
-        agreement=float(np.mean([(one == other).mean() for one, other in combinations(classes, 2)])),
+        agreement=_agreement(classes),
         density=float(np.mean(densities)),
         seconds=round(time.monotonic() - start, 3),
     )
+
+
+def _agreement(classes: npt.NDArray[np.intp]) -> float:
+    """Share of rows that two trainings give the same class, over all pairs of `(models, rows)`."""
+    if not classes.size:
+        return 1.0
+    return float(np.mean([(one == other).mean() for one, other in combinations(classes, 2)]))
 
 
 def judge(results: list[CandidateResult], recipe: Recipe, *, keep: int, classes: int) -> Race:
@@ -218,7 +232,7 @@ def judge(results: list[CandidateResult], recipe: Recipe, *, keep: int, classes:
         classes: K.
     """
     if not results:
-        empty = HeldOut(np.empty((0, classes)), np.empty(0, dtype=np.int64))
+        empty = HeldOut(np.empty((0, classes)), np.empty(0, dtype=np.int64), np.empty((0, 0, classes)))
         candidates = recipe.search.candidates if recipe.search else {}
         unjudged = tuple(
             CandidateResult(name, changes, empty, 0.0, 0.0, 0.0, 0.0, 0.0)

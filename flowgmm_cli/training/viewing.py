@@ -66,6 +66,7 @@ class Viewing:
 
     Args:
         name: `weak` or `strong`; which of a row's copies to pick from.
+        texts: whether texts are changed.
         inputs: changes of the feature matrix, first to last.
         transforms: from the matrix to the flow's input, in float32 on the device of the rows.
         features: changes of the flow's input, first to last.
@@ -75,11 +76,13 @@ class Viewing:
         self,
         name: Name,
         *,
+        texts: bool = False,
         inputs: Sequence[View] = (),
         transforms: Sequential | None = None,
         features: Sequence[View] = (),
     ) -> None:
         self.name = name
+        self.texts = texts
         self.inputs = tuple(inputs)
         self.transforms = transforms or Sequential()
         self.features = tuple(features)
@@ -98,7 +101,7 @@ class Viewing:
         return x
 
     def _start(self, rows: Forms, generator: torch.Generator) -> Tensor:
-        if self.name in rows.copies:
+        if self.texts:
             copies = rows.copies[self.name]
             count, device = len(copies), copies.device
             picked = torch.randint(copies.shape[1], (count,), generator=generator, device=device)
@@ -124,16 +127,17 @@ def build_viewing(
     Raises:
         RecipeError: a view changes images, and there are none.
     """
+    texts = bool(at_level("text", views))
     features = [build(view) for view in at_level("features", views)]
     listed = at_level("inputs", views)
     if not listed:
-        return Viewing(name, features=features)
+        return Viewing(name, texts=texts, features=features)
     if preprocessor is None:
         raise ValueError("views of inputs need the preprocessor of the rows")
     # not every device has float64
     transforms = copy.deepcopy(preprocessor.transforms).to(torch.float32).to(device)
     inputs = [change for view in listed for change in _on_images(view, preprocessor)]
-    return Viewing(name, inputs=inputs, transforms=transforms, features=features)
+    return Viewing(name, texts=texts, inputs=inputs, transforms=transforms, features=features)
 
 
 class OnColumn:
@@ -165,7 +169,10 @@ def _on_images(view: Component, preprocessor: Preprocessor) -> list[OnColumn]:
     if not images:
         raise RecipeError(
             f"the view `{view.use}` changes images, and no column of the data holds images",
-            details=[f"column `{column.name}`: {column.kind} {column.shape or ''}" for column, _ in layout],
+            details=[
+                f"column `{column.name}` is {column.kind}" + (f" {column.shape}" if column.shape else "")
+                for column, _ in layout
+            ],
             hint="keep the shape of images in the arrays, (N, height, width) or (N, channels, height, "
             "width), or take the view out of data.views",
         )

@@ -9,12 +9,18 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from flowgmm_cli import FlowGMMClassifier
 
+Check = Callable[[FlowGMMClassifier], None]
+
 # the checks code two classes as -1 and 1 too, which is no mistake there
 pytestmark = pytest.mark.filterwarnings("ignore:y holds only -1:UserWarning")
 
 
+@parametrize_with_checks([FlowGMMClassifier(hidden=16, max_steps=20, calibrate=False)])
+def test_a_short_training_has_all_manners_of_an_estimator(estimator: FlowGMMClassifier, check: Check) -> None:
+    check(estimator)
+
+
+@pytest.mark.slow
 @parametrize_with_checks([FlowGMMClassifier()])
-def test_it_is_an_estimator_as_scikit_learn_has_them(
-    estimator: FlowGMMClassifier, check: Callable[[FlowGMMClassifier], None]
-) -> None:
+def test_the_defaults_have_all_manners_of_an_estimator(estimator: FlowGMMClassifier, check: Check) -> None:
     check(estimator)

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from sklearn.base import clone
 from sklearn.datasets import make_moons
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
@@ -147,6 +146,20 @@ def test_a_saved_estimator_is_the_same_when_it_is_loaded(tmp_path: Path, names: 
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "model" / name).read_bytes()
 
 
+def test_an_ensemble_does_whatever_a_single_model_does(tmp_path: Path) -> None:
+    x, y, _ = moons(80, labels=12)
+    several = FlowGMMClassifier(**QUICK, ensemble=2, calibrate=False).fit(x, y)
+    assert several.n_iter_ == 2 * 60
+    np.testing.assert_allclose(several.predict_proba(x).sum(1), 1)
+    assert several.transform(x).shape == (80, several.get_feature_names_out().size)
+    assert several.score_samples(x).shape == (80,)
+    rows, classes = several.sample(7, y=1)
+    assert rows.shape == (7, 2)
+    assert set(classes) == {1}
+    several.save(tmp_path)
+    np.testing.assert_array_equal(FlowGMMClassifier.load(tmp_path).predict_proba(x), several.predict_proba(x))
+
+
 def test_the_saved_model_is_an_ordinary_one(fitted: FlowGMMClassifier, tmp_path: Path) -> None:
     fitted.save(tmp_path)
     trained = TrainedModel.load(tmp_path)
@@ -176,7 +189,9 @@ def test_it_works_in_a_pipeline_and_a_grid_search() -> None:
     latents = make_pipeline(FlowGMMClassifier(**QUICK), StandardScaler()).fit_transform(x, y)
     np.testing.assert_allclose(latents.std(0), 1)
     search = GridSearchCV(
-        FlowGMMClassifier(**QUICK, calibrate=False), {"couplings": [1, 2], "noise": np.array([0.1, 0.5])}, cv=2
+        FlowGMMClassifier(**QUICK, calibrate=False),
+        {"couplings": [1, 2], "noise": np.array([0.1, 0.5])},
+        cv=2,
     )
     search.fit(x, true)
     assert set(search.best_params_) == {"couplings", "noise"}
@@ -213,7 +228,8 @@ def test_tags_say_what_it_takes() -> None:
     assert tags.target_tags.required
     assert tags.classifier_tags is not None
     assert tags.classifier_tags.multi_class
-    assert not (tags.input_tags.sparse or tags.input_tags.allow_nan or tags.no_validation or tags.non_deterministic)
+    refused = tags.input_tags.sparse, tags.input_tags.allow_nan, tags.no_validation, tags.non_deterministic
+    assert not any(refused)
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:

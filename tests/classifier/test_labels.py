@@ -18,10 +18,11 @@ from flowgmm_cli.classifier.labels import read_labels
         (np.array(["b", "a", "b"]), ["a", "b"], [1, 0, 1]),
         (np.array(["b", -1, "a", None], dtype=object), ["a", "b"], [1, -1, 0, -1]),
         (np.array([5, -1, 4, None], dtype=object), [4, 5], [1, -1, 0, -1]),
-
     ],
 )
-def test_classes_are_told_from_missing_labels(y: np.ndarray[Any, Any], classes: list[Any], codes: list[int]) -> None:
+def test_classes_are_told_from_missing_labels(
+    y: np.ndarray[Any, Any], classes: list[Any], codes: list[int]
+) -> None:
     found, found_codes = read_labels(y)
     assert found.tolist() == classes
     assert found.dtype != object

@@ -51,8 +51,14 @@ def test_a_recipe_takes_the_place_of_the_keywords(tmp_path: Path, kind: str) -> 
     }
     file = tmp_path / "own.yaml"
     file.write_text(json.dumps(values))
-    given: Any = {"name": "digits", "path": file, "mapping": values | {"data": {"transforms": [{"use": "scale"}]}}}[kind]
-    found = recipe_of(recipe=given, couplings=1, calibrate=False, overrides={"train.epochs": 3, "flow.depth": 1})
+    given: Any = {
+        "name": "digits",
+        "path": file,
+        "mapping": values | {"data": {"transforms": [{"use": "scale"}]}},
+    }[kind]
+    found = recipe_of(
+        recipe=given, couplings=1, calibrate=False, overrides={"train.epochs": 3, "flow.depth": 1}
+    )
     assert found.data.use == MEMORY["use"]
     assert found.train.epochs == 3
     flow = found.flow.to_dict()

@@ -170,7 +170,7 @@ def test_two_features_get_their_regions_too(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     words = ["train.epochs=1", "calibration.method=none", "run.dir=runs"]
-    words += [f"ensemble.members={members}"] if members != "1" else []
+    words += [f"ensemble={members}"] if members != "1" else []
     assert flowgmm("train", str(moons_file), *words).code == 0
     outcome = flowgmm("eval", "--plots", "--quiet")
     assert (outcome.code, outcome.err) == (0, "")

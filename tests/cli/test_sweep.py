@@ -39,7 +39,7 @@ def test_every_combination_is_trained_and_ranked(flowgmm: Any, moons_file: Path)
     accuracies = [one["accuracy"]["mean"] for one in found]
     assert accuracies == sorted(accuracies, reverse=True)
     folder = Path("sweeps", "moons")
-    rows = table((folder / "sweep.csv"))
+    rows = table(folder / "sweep.csv")
     assert list(rows[0])[:4] == ["flow.couplings", "data.views.strong", "seed", "method"]
     for row in rows:
         resolved = (folder / row["run"] / "resolved.yaml").read_text(encoding="utf-8")
@@ -53,6 +53,10 @@ def test_every_combination_is_trained_and_ranked(flowgmm: Any, moons_file: Path)
     assert "looks better on these rows than it is" in lines[0]
     assert lines[1].split()[:3] == ["flow.couplings", "data.views.strong", "seeds"]
     assert len(lines) == 6
+
+    other = flowgmm("sweep", str(moons_file), "flow.couplings=2,4", *WORDS, "--seeds", "0")
+    assert other.code == 6
+    assert "keys: it has data.views.strong flow.couplings, now flow.couplings" in other.err
 
 
 def test_labelled_held_out_rows_rank_where_there_are_some(flowgmm: Any, moons_file: Path) -> None:

@@ -5,9 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 
-from flowgmm_cli.evaluation.calibration import fit_temperature
+from flowgmm_cli.evaluation.calibration import (
+    fit_temperature,
+    fit_temperature_and_noise,
+    match_confidence,
+    mean_confidence,
+)
 
 
 def logits(
@@ -104,3 +109,52 @@ def test_unlabelled_rows_are_left_out() -> None:
 def test_what_cannot_be_calibrated_is_refused(scores: np.ndarray, labels: list[int]) -> None:
     with pytest.raises(ValueError, match="need finite log-densities"):
         fit_temperature(scores, np.array(labels, dtype=int))
+
+
+@given(st.integers(0, 99), st.floats(0.3, 0.97))
+def test_a_temperature_gives_the_confidence_it_was_asked_for(seed: int, confidence: float) -> None:
+    scores = 50 * np.random.default_rng(seed).normal(size=(200, 4))
+    temperature = match_confidence(scores, confidence)
+    probabilities = softmax(scores / temperature, axis=1)
+    assert probabilities.max(1).mean() == pytest.approx(confidence, abs=1e-6)
+    assert mean_confidence(scores, temperature) == pytest.approx(probabilities.max(1).mean())
+
+
+def test_a_confidence_out_of_reach_gives_the_nearest_temperature() -> None:
+    scores = np.random.default_rng(0).normal(size=(50, 3))
+    assert match_confidence(scores, 0.2) == pytest.approx(1e6)
+    assert match_confidence(scores, 1.1) == pytest.approx(1e-2)
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.1])
+@pytest.mark.parametrize("scale", [1.0, 1000.0])
+def test_noise_and_temperature_are_found_again(noise: float, scale: float) -> None:
+    scores, labels = logits(40_000, true_temperature=2.0)
+    rng = np.random.default_rng(3)
+    wrong = rng.random(len(labels)) < noise
+    labels = np.where(wrong, rng.integers(0, 4, len(labels)), labels)
+    temperature, found = fit_temperature_and_noise(scale * scores, labels)
+    assert found == pytest.approx(noise, abs=0.01)
+    assert temperature == pytest.approx(2.0 * scale, rel=0.06)
+
+
+def test_the_fit_is_the_optimum_of_the_penalised_likelihood() -> None:
+    scores, labels = logits(60, true_temperature=3.0, seed=5)
+
+    def loss(temperature: float, noise: float) -> float:
+        log_p = log_softmax(scores / temperature, axis=1)
+        p = (1 - noise) * np.exp(log_p[np.arange(60), labels]) + noise / 4
+        return float(-np.log(p).sum() - log_p.mean() - np.log(noise) - 19 * np.log(1 - noise))
+
+    temperature, noise = fit_temperature_and_noise(scores, labels)
+    for other in (0.9 * temperature, 1.1 * temperature):
+        assert loss(temperature, noise) < loss(other, noise)
+    for other in (noise - 0.01, noise + 0.01):
+        assert loss(temperature, noise) < loss(temperature, max(other, 1e-4))
+
+
+def test_few_labels_all_right_still_leave_some_doubt() -> None:
+    scores = 1e4 * np.eye(3)[np.arange(12) % 3]
+    temperature, noise = fit_temperature_and_noise(scores, np.arange(12) % 3)
+    probabilities = (1 - noise) * softmax(scores / temperature, axis=1) + noise / 3
+    assert 0.9 < probabilities.max() < 0.99

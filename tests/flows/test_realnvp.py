@@ -30,7 +30,8 @@ def test_rows_that_are_no_vectors_are_refused(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", [{"couplings": 0}, {"hidden": 0}, {"depth": 0}, {"dropout": 1.0}, {"scale_limit": 0.0}, {"mixing": "x"}]
+    "bad",
+    [{"couplings": 0}, {"hidden": 0}, {"depth": 0}, {"dropout": 1.0}, {"scale_limit": 0.0}, {"mixing": "x"}],
 )
 def test_impossible_parameters_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="validation error"):
@@ -91,7 +92,9 @@ def test_dropout_comes_after_the_first_relu_of_each_conditioner_and_adds_no_weig
     for name, value in plain.state_dict().items():
         after = {"2.": "3.", "4.": "5.", "6.": "7."}
         head, _, tail = name.rpartition("net.")
-        assert torch.equal(value, dropped.state_dict()[f"{head}net.{after.get(tail[:2], tail[:2])}{tail[2:]}"])
+        assert torch.equal(
+            value, dropped.state_dict()[f"{head}net.{after.get(tail[:2], tail[:2])}{tail[2:]}"]
+        )
     nets = [module for module in dropped.modules() if isinstance(module, Conditioner)]
     assert len(nets) == 3
     for net in nets:

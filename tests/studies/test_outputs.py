@@ -25,7 +25,7 @@ def result(
 @pytest.fixture
 def study(moons_file: Path, tmp_path: Path) -> Study:
     points = curve_points(str(moons_file), [], [6], [0])
-    return Study(tmp_path / "out", kind="curve", recipe=points[0].recipe, words=[])
+    return Study(tmp_path / "out", kind="curve", recipe=points[0].recipe, keys=["labels"], words=[])
 
 
 def test_a_curve_is_csv_json_and_png(study: Study) -> None:

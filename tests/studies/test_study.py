@@ -32,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 def study_of(
     folder: Path, points: Sequence[Point], words: Sequence[str] = WORDS, kind: str = "curve"
 ) -> Study:
-    return Study(folder, kind=kind, recipe=points[0].recipe, words=words)
+    return Study(folder, kind=kind, recipe=points[0].recipe, keys=sorted(points[0].settings), words=words)
 
 
 class StopsAfter(Interrupt):

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -9,11 +9,17 @@ import torch
 
 from flowgmm_cli.api import Latents
 from flowgmm_cli.errors import RecipeError
-from flowgmm_cli.evaluation.calibration import fit_temperature
+from flowgmm_cli.evaluation.calibration import (
+    fit_temperature,
+    fit_temperature_and_noise,
+    mean_confidence,
+)
+from flowgmm_cli.model import Model
 from flowgmm_cli.recipe.schema import CalibrationConfig
-from flowgmm_cli.training.calibrate import Calibration, calibrate, fold_epochs
+from flowgmm_cli.training.calibrate import Calibration, HeldOut, calibrate, unlabelled_sample
 
 Labels = npt.NDArray[np.int64]
+SURER = 3.0
 
 
 def latents(labels: npt.NDArray[Any], *, classes: int = 3, seed: int = 0) -> Latents:
@@ -39,6 +45,11 @@ class Folds:
         return index
 
     def see(self, model: Any, rows: npt.NDArray[np.intp]) -> Latents:
+        """Fold k is as sure as any, the calibrated model `SURER` times as sure of unlabelled rows."""
+        if (self.labels[rows] < 0).all():
+            surer = SURER if model == "whole" else 1
+            seen = latents(np.zeros(len(rows), dtype=np.int64), seed=99)
+            return Latents(seen.z, seen.log_det, surer * seen.class_log_prob)
         assert model == len(self.asked)
         self.asked.append(rows)
         return latents(self.labels[rows], seed=model)
@@ -50,17 +61,24 @@ def labels_of(*counts: int, unlabelled: int = 30, seed: int = 0) -> Labels:
 
 
 def run(
-    labels: Labels, *, val: tuple[Latents, Labels] | None = None, seed: int = 0, **config: object
+    labels: Labels,
+    *,
+    val: tuple[Latents, Labels] | None = None,
+    seed: int = 0,
+    held_out: HeldOut | None = None,
+    **config: object,
 ) -> tuple[Calibration, Folds]:
     folds = Folds(labels)
     found = calibrate(
-        CalibrationConfig.model_validate(config),
+        CalibrationConfig.model_validate({"noise": False, **config}),
         val=val,
         labels=labels,
         temperature=7.0,
         train_fold=folds.train,
         see=folds.see,
+        model=cast(Model, "whole"),
         seed=seed,
+        held_out=held_out,
     )
     return found, folds
 
@@ -89,7 +107,13 @@ def test_the_temperature_is_fitted_on_the_pooled_predictions_of_hidden_labels() 
     found, trained = run(labels, folds=3)
     scores = [latents(labels[rows], seed=k).class_log_prob.numpy() for k, rows in enumerate(trained.asked)]
     truth = labels[np.concatenate(trained.asked)]
-    assert found.temperature == fit_temperature(np.concatenate(scores), truth)
+    of_the_folds = fit_temperature(np.concatenate(scores), truth)
+    # The model is SURER times as sure of the same rows: so much higher is its temperature.
+    assert found.temperature == pytest.approx(SURER * of_the_folds)
+    unlabelled = trained.see("whole", np.flatnonzero(labels < 0)).class_log_prob.numpy()
+    assert mean_confidence(unlabelled, found.temperature) == pytest.approx(
+        mean_confidence(unlabelled / SURER, of_the_folds)
+    )
     assert found.accuracy == pytest.approx((np.concatenate(scores).argmax(1) == truth).mean())
 
 
@@ -138,8 +162,39 @@ def test_the_recipe_can_choose_the_rows_or_do_without() -> None:
         run(labels, on="val")
 
 
-@pytest.mark.parametrize(
-    ("share", "epochs", "expected"), [(0.5, 20, 10), (0.3, 1, 1), (0.3, 11, 4), (1.0, 5, 5)]
-)
-def test_a_fold_trains_for_a_share_of_the_epochs(share: float, epochs: int, expected: int) -> None:
-    assert fold_epochs(CalibrationConfig(epochs=share), epochs) == expected
+def test_without_unlabelled_rows_the_folds_temperature_is_taken_as_it_is() -> None:
+    labels = labels_of(8, 8, 8, unlabelled=0)
+    found, trained = run(labels, folds=3)
+    scores = [latents(labels[rows], seed=k).class_log_prob.numpy() for k, rows in enumerate(trained.asked)]
+    assert found.temperature == fit_temperature(np.concatenate(scores), labels[np.concatenate(trained.asked)])
+
+
+def test_folds_that_a_search_has_trained_are_not_trained_again() -> None:
+    labels = labels_of(8, 8, 8)
+    rows = np.flatnonzero(labels >= 0)
+    said = latents(labels[rows]).class_log_prob.numpy()
+    elsewhere = latents(np.zeros(30, dtype=np.int64), seed=99).class_log_prob.numpy()
+    found, trained = run(labels, held_out=HeldOut(said, labels[rows], elsewhere[None]))
+    assert trained.visible == []
+    assert (found.method, found.rows) == ("cross_fit", 24)
+    assert found.temperature == pytest.approx(SURER * fit_temperature(said, labels[rows]))
+
+
+def test_the_sample_of_unlabelled_rows_is_spread_evenly() -> None:
+    labels = np.where(np.arange(9000) % 9 == 0, 1, -1)
+    found = unlabelled_sample(labels)
+    assert (labels[found] < 0).all()
+    assert 1000 < len(found) <= 2000
+    assert found[0] < 10
+    assert found[-1] > 8980
+    assert len(unlabelled_sample(np.ones(5, dtype=np.int64))) == 0
+
+
+def test_noise_is_fitted_where_the_recipe_does_not_say_otherwise() -> None:
+    labels = labels_of(8, 8, 8, unlabelled=0)
+    found, trained = run(labels, folds=3, noise=True)
+    scores = [latents(labels[rows], seed=k).class_log_prob.numpy() for k, rows in enumerate(trained.asked)]
+    expected = fit_temperature_and_noise(np.concatenate(scores), labels[np.concatenate(trained.asked)])
+    assert (found.temperature, found.noise) == expected
+    assert found.noise > 0
+    assert CalibrationConfig().noise

@@ -85,7 +85,9 @@ def test_only_matrices_of_the_flow_decay(make_model: MakeModel) -> None:
 @pytest.mark.parametrize(("kind", "shift"), [("adam", True), ("adamw", False)])
 def test_the_decay_of_adam_goes_through_the_gradient(make_model: MakeModel, kind: str, shift: bool) -> None:
     model = make_model()
-    optimiser = make_optimiser(model, TrainConfig.model_validate({"optimiser": kind, "weight_decay": 0.5, "lr": 0.1}))
+    optimiser = make_optimiser(
+        model, TrainConfig.model_validate({"optimiser": kind, "weight_decay": 0.5, "lr": 0.1})
+    )
     weights = [p for name, p in model.flow.named_parameters() if name.endswith("weight")]
     before = [weight.detach().clone() for weight in weights]
     for parameter in model.parameters():

@@ -142,18 +142,18 @@ def test_one_of_the_copies_of_each_row_is_picked_at_random() -> None:
     rows, count = 4000, 4
     copies = torch.arange(float(rows * count)).reshape(rows, count, 1)
     forms = Forms(torch.zeros(rows, 1), copies={"strong": copies})
-    view, generator = Viewing("strong"), torch.Generator().manual_seed(0)
+    view, generator = Viewing("strong", texts=True), torch.Generator().manual_seed(0)
     first, second = view(forms, generator)[:, 0], view(forms, generator)[:, 0]
     for seen in (first, second):
         assert torch.equal(seen.div(count, rounding_mode="floor"), torch.arange(float(rows)))
         assert (seen % count).long().bincount().tolist() == pytest.approx([rows / count] * count, rel=0.15)
     assert not torch.equal(first, second)
-    assert torch.equal(Viewing("weak")(forms, generator), forms.x)  # it has no copies
+    assert torch.equal(Viewing("strong")(forms, generator), forms.x)  # its texts stay as they are
 
 
 def test_copies_go_on_through_inputs_and_features() -> None:
     forms = Forms(torch.zeros(3, 1), torch.zeros(3, 1), {"strong": torch.full((3, 2, 1), 5.0)})
-    view = Viewing("strong", inputs=[add(1)], features=[add(10)])
+    view = Viewing("strong", texts=True, inputs=[add(1)], features=[add(10)])
     assert view(forms, torch.Generator()).flatten().tolist() == [16.0] * 3
 
 
@@ -184,6 +184,7 @@ def test_data_without_images_has_no_views_of_images(pictures: MakeRecipe, moons:
         with pytest.raises(RecipeError, match="no column of the data holds images") as caught:
             dry_run(recipe, context=CONTEXT, talk=talk)
         assert "height, width" in str(caught.value.hint)
+        assert caught.value.details[0] in ("column `x` is vector (12,)", "column `x1` is numeric")
 
 
 def test_no_more_is_kept_than_the_views_need(moons: MakeRecipe, pictures: MakeRecipe) -> None:

@@ -88,6 +88,6 @@ def test_forty_thousand_rows_take_seconds() -> None:
 
     x = torch.randn(40_000, 128, generator=seeded())
     rows = StartRows(x[:40], torch.arange(40) % 4, x[40:], 4, 128)
-    start = time.perf_counter()
+    start = time.process_time()
     label_spreading(rows, seeded())
-    assert time.perf_counter() - start < 15
+    assert time.process_time() - start < 15
