@@ -95,6 +95,21 @@ def trec(shared: Path, work: Path) -> None:
         _write(pd.DataFrame(rows), work / f"trec_{part}.csv")
 
 
+def ag_news_skewed(shared: Path, work: Path) -> None:
+    """Training texts of the four classes as 10 : 3 : 1 : 1, drawn once; the test stays balanced."""
+    import pandas as pd
+
+    hub = shared / "ag_news_hub" / "data"
+    train = pd.read_parquet(hub / "train-00000-of-00001.parquet")
+    parts = [
+        train[train["label"] == label].sample(900 * share, random_state=0)
+        for label, share in enumerate((10, 3, 1, 1))
+    ]
+    _write(pd.concat(parts).sample(frac=1, random_state=0)[["text", "label"]], work / "ag_news_skewed.csv")
+    test = pd.read_parquet(hub / "test-00000-of-00001.parquet")
+    _write(test[["text", "label"]], work / "ag_news_test.csv")
+
+
 def _write(table: pd.DataFrame, path: Path) -> None:
     """Whole or not at all, because several processes may prepare the same file."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,6 +130,21 @@ DATA_SETS: tuple[DataSet, ...] = (
         200,
         ("data.use=arrays", "data.path={shared}/ag_news/minilm_l6_v2.npz"),
         what="AG-News, MiniLM",
+    ),
+    DataSet(
+        "ag_news_skewed",
+        "ag_news",
+        200,
+        (
+            "data.use=csv",
+            "data.path={work}/ag_news_skewed.csv",
+            "data.test_path={work}/ag_news_test.csv",
+            "data.text=text",
+            "data.label=label",
+            "prior.class_prior=estimated",
+        ),
+        prepare=ag_news_skewed,
+        what="AG-News, classes 10 : 3 : 1 : 1",
     ),
     DataSet(
         "trec",

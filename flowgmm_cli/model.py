@@ -93,6 +93,11 @@ class Model(nn.Module):
         uniform = (noise / log_joint.shape[1]).log()  # -inf without noise, which leaves every bit as it is
         return torch.logaddexp(log_posterior + torch.log1p(-noise), uniform)
 
+    @torch.no_grad()
+    def class_prior(self) -> Tensor:
+        """Weights of the classes `(K,)`, with sum 1; of several parts the mean."""
+        return torch.stack([part.mixture.log_weights.exp() for part in self.parts]).mean(0)
+
     def embed(self, x: Tensor) -> Tensor:
         """Latent vectors `(N, D)`."""
         latents: Latents = self(x)

@@ -68,9 +68,11 @@ class FlowGMMClassifier(
         batch_size: unlabelled rows in a step.
         lr: highest learning rate.
         ensemble: differently started members that are averaged.
+        search: choose noise, depth, start and weights first, in a race that sees no label beyond those of y;
+            takes several times as long.
         calibrate: fit a temperature to the labelled rows, by cross-fitting, if there are enough.
-        recipe: name, path or mapping of a recipe in the place of all settings above but `ensemble` and
-            `calibrate`. Of its data section only transforms and views count.
+        recipe: name, path or mapping of a recipe in the place of all settings above but `ensemble`, `search`
+            and `calibrate`. Of its data section only transforms and views count.
         overrides: recipe keys and their values, such as `{"train.weight_decay": 0.1}`.
         random_state: an int gives the same model every time.
         device: `auto`, `cpu`, `cuda` or `mps`, for training; everything else is done on the CPU in float64.
@@ -112,6 +114,7 @@ class FlowGMMClassifier(
         batch_size: int = 512,
         lr: float = 1e-3,
         ensemble: int = 1,
+        search: bool = False,
         calibrate: bool = True,
         recipe: Any = None,
         overrides: Any = None,
@@ -132,6 +135,7 @@ class FlowGMMClassifier(
         self.batch_size = batch_size
         self.lr = lr
         self.ensemble = ensemble
+        self.search = search
         self.calibrate = calibrate
         self.recipe = recipe
         self.overrides = overrides

@@ -76,12 +76,15 @@ def make_recipe(parameters: Mapping[str, Any], *, rows: int, seed: int) -> Recip
         RecipeError: a parameter, the recipe or an override is invalid.
         PluginError: a component cannot be used.
     """
-    common = {
-        "ensemble": plain(parameters["ensemble"]),
+    common: dict[str, Any] = {
         "run.seed": seed,
         "run.device": parameters["device"],
         **plain(dict(parameters["overrides"] or {})),
     }
+    if parameters["ensemble"] != 1:
+        common["ensemble"] = plain(parameters["ensemble"])
+    if parameters["search"]:
+        common["search"] = {}
     if not parameters["calibrate"]:
         common["calibration.method"] = "none"
     given = parameters["recipe"]

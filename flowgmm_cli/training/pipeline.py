@@ -103,6 +103,7 @@ def _train(recipe: Recipe, run: Run, context: DataContext, talk: Talk, interrupt
         "rows": data.counts(),
         "val_labels": data.rows.val_labels,
         "inexact_density": list(data.preprocessor.inexact),
+        "class_prior": learned.model.class_prior().tolist(),
     }
     trained = TrainedModel(
         recipe, data.preprocessor, learned.model.cpu(), data.rows.class_names, facts, learned.members

@@ -36,6 +36,18 @@ def test_keywords_become_a_recipe() -> None:
     assert (values["ensemble"], values["run"]["seed"], values["run"]["device"]) == (2, 7, "cpu")
 
 
+def test_search_and_ensemble_add_to_a_recipe_and_never_take_away(tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text(
+        json.dumps({"version": 1, "data": {"use": "arrays", "path": "x"}, "ensemble": 3, "search": {}})
+    )
+    for found in (recipe_of(recipe=file), recipe_of(ensemble=3, search=True)):
+        assert found.ensemble == 3
+        assert found.search is not None
+    assert recipe_of(recipe=file, ensemble=5).ensemble == 5
+    assert recipe_of().search is None
+
+
 @pytest.mark.parametrize(("rows", "steps"), [(5, 100), (400, 400), (10**6, 1000)])
 def test_few_rows_need_few_steps(rows: int, steps: int) -> None:
     assert recipe_of(rows).train.max_steps == steps

@@ -144,7 +144,7 @@ def test_the_fit_is_the_optimum_of_the_penalised_likelihood() -> None:
     def loss(temperature: float, noise: float) -> float:
         log_p = log_softmax(scores / temperature, axis=1)
         p = (1 - noise) * np.exp(log_p[np.arange(60), labels]) + noise / 4
-        return float(-np.log(p).sum() - log_p.mean() - np.log(noise) - 19 * np.log(1 - noise))
+        return float(-np.log(p).sum() - log_p.mean() - 5 * np.log(noise) - 95 * np.log(1 - noise))
 
     temperature, noise = fit_temperature_and_noise(scores, labels)
     for other in (0.9 * temperature, 1.1 * temperature):
