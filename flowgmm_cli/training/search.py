@@ -37,7 +37,8 @@ from flowgmm_cli.training.loop import LoopResult
 SCHEMA = "flowgmm/search/1"
 _FIGURES, _TENSORS = "search.json", "search.safetensors"
 _ROWS = 2000  # held-out rows that density is measured on
-_DENSITY = 0.02  # what a nat of density per dimension counts beside a nat of NLL: it settles ties
+_AGREEMENT = 0.2  # what full agreement counts in nats: models that learn nothing agree, too
+_DENSITY = 0.02  # what a nat of density per dimension counts: it settles ties
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ class CandidateResult:
 
     @property
     def score(self) -> float:
-        """What decides, higher is better: accuracy and agreement, less the NLL, and a little density."""
-        return self.accuracy + self.agreement - self.nll + _DENSITY * self.density
+        """What decides, higher is better: the log-likelihood of labels not seen, and a little of the rest."""
+        return -self.nll + _AGREEMENT * self.agreement + _DENSITY * self.density
 
     def summary(self) -> dict[str, Any]:
         """The figures, as plain values."""

@@ -163,7 +163,48 @@ def test_without_test_rows_nothing_is_tested(flowgmm: Any) -> None:
 
 def test_notes_about_overrides_are_on_stderr(flowgmm: Any) -> None:
     words = ["data.use=sklearn", "data.name=two_moons", "data.n=60", "data.test_n=20", "data.labels.count=10"]
+    words += ["data.views.strong=[{use: noise}]"]  # there are no words to drop
     outcome = flowgmm("train", "text", *words, *SHORT, "--json")
     assert outcome.code == 0, outcome.err
     assert "data is now sklearn: dropped" in outcome.err
     assert json.loads(outcome.out)["test"]["accuracy"] >= 0
+
+
+RACE = "search={keep: 1, folds: 2, candidates: {plain: {}, wide: {flow.hidden: 12}}}"
+
+
+def test_a_race_is_shown_beside_the_test_and_told_in_json(flowgmm: Any) -> None:
+    outcome = flowgmm(*WORDS[:-1], RACE)
+    assert outcome.code == 0, outcome.err
+    lines = outcome.out.splitlines()
+    assert lines[0] == "search, on labels that the training did not see"
+    assert lines[1].split() == ["candidate", "NLL", "accuracy", "agreement", "density", "score"]
+    assert {lines[2].split()[0], lines[3].split()[0]} == {"plain", "wide"}
+    assert lines[2].endswith("kept")
+    assert "search  " in outcome.err
+    value = json.loads(flowgmm(*WORDS[:-1], RACE, "--json").out)
+    assert value["search"]["kept"] == [lines[2].split()[0]]
+    assert "has the best score" in value["search"]["reason"]
+    assert {one["name"] for one in value["search"]["candidates"]} == {"plain", "wide"}
+
+
+def test_auto_gives_a_recipe_without_a_search_the_standard_one(flowgmm: Any) -> None:
+    words = (
+        "two_moons",
+        "data.n=60",
+        "data.test_n=20",
+        "train.epochs=1",
+        "flow.hidden=8",
+        "calibration.folds=2",
+    )
+    without = json.loads(flowgmm("train", *words, "--json").out)
+    assert without["search"] is None
+    value = json.loads(flowgmm("train", *words, "--auto", "--json").out)
+    names = {one["name"] for one in value["search"]["candidates"]}
+    assert names == {"as_given", "little_noise", "much_noise", "deep", "spread", "estimated_prior"}
+    assert len(value["search"]["kept"]) == 3
+
+
+def test_no_auto_trains_a_recipe_with_a_search_as_it_is(flowgmm: Any) -> None:
+    value = json.loads(flowgmm(*WORDS[:-1], "--no-auto", "--json").out)
+    assert value["search"] is None

@@ -9,7 +9,7 @@ from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.plugins.registry import Registry
 from flowgmm_cli.recipe import load as load_module
 from flowgmm_cli.recipe.bundled import BundledRecipe
-from flowgmm_cli.recipe.load import find_recipe, load_recipe, load_resolved
+from flowgmm_cli.recipe.load import find_recipe, load_recipe, load_resolved, vary
 from flowgmm_cli.recipe.yaml import read_yaml
 
 TEXT = """\
@@ -40,7 +40,7 @@ def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Bundle
 def test_sections_of_the_resolved_recipe_have_a_fixed_order(load: Any) -> None:
     assert list(load(TEXT).to_dict()) == [
         "version", "name", "data", "flow", "prior", "objective", "regularisers", "train", "checkpoint",
-        "calibration", "run",
+        "calibration", "ensemble", "search", "run",
     ]  # fmt: skip
 
 
@@ -152,3 +152,18 @@ def test_a_recipe_without_a_name_is_called_after_its_file(
 ) -> None:
     (tmp_path / file).write_text("version: 1\ndata: {use: empty}\n", encoding="utf-8")
     assert load_recipe(str(tmp_path / file), registry=registry).name == name
+
+
+def test_a_recipe_is_varied_at_some_keys_and_keeps_the_rest(load: Any, registry: Registry) -> None:
+    recipe = load(TEXT, environ={"DATA": "x.csv"})
+    varied = vary(recipe, {"train.epochs": 7, "train.lr": 3e-4, "regularisers": []}, registry=registry)
+    assert (varied.train.epochs, varied.train.lr, varied.regularisers) == (7, 3e-4, ())
+    assert (varied.name, varied.text, varied.overrides) == (recipe.name, recipe.text, recipe.overrides)
+    assert varied.data == recipe.data
+    assert vary(recipe, {}, registry=registry).to_dict() == recipe.to_dict()
+
+
+def test_a_recipe_cannot_be_varied_where_it_has_no_key(load: Any, registry: Registry) -> None:
+    with pytest.raises(RecipeError) as caught:
+        vary(load(TEXT, environ={"DATA": "x.csv"}), {"train.epoch": 7}, registry=registry)
+    assert "did you mean `epochs`" in "".join([caught.value.message, *caught.value.details])

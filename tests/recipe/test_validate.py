@@ -53,7 +53,7 @@ def test_the_smallest_recipe_has_all_defaults(load: Any) -> None:
         ("train: {compile: 1}", "train.compile: expected true or false, got the number 1"),
         (
             "train: {schedule: cosin}",
-            'train.schedule: expected one of one_cycle, cosine, constant, got the string "cosin"; '
+            'train.schedule: expected one of one_cycle, cosine, constant, steps, got the string "cosin"; '
             "did you mean `cosine`?",
         ),
         ("train: {clip_norm: x}", 'train.clip_norm: expected a number above 0, or null, got the string "x"'),

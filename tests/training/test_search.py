@@ -36,9 +36,9 @@ def result(name: str, *, accuracy: float = 0.5, nll: float = 1.0, agreement: flo
     return CandidateResult(name, {}, held_out, accuracy, nll, agreement, -1.0, 0.1)
 
 
-def test_a_score_is_accuracy_and_agreement_less_the_loss() -> None:
+def test_a_score_is_likelihood_and_a_little_agreement_and_density() -> None:
     one = result("one", accuracy=0.75, nll=0.5, agreement=0.9)
-    assert one.score == pytest.approx(0.75 + 0.9 - 0.5 + 0.02 * -1.0)
+    assert one.score == pytest.approx(-0.5 + 0.2 * 0.9 + 0.02 * -1.0)
     again = CandidateResult.restore(json.loads(json.dumps(one.summary())), one.tensors())
     assert again.summary() == one.summary()
     assert np.array_equal(again.held_out.elsewhere, one.held_out.elsewhere)
