@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from flowgmm_cli.api import Latents
+from flowgmm_cli.mixture.specs import GMMConfig
 from flowgmm_cli.model import Ensemble, FlowGMM, Model
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
@@ -20,6 +21,7 @@ from flowgmm_cli.training.build import training_temperature
 from flowgmm_cli.training.calibrate import Calibration, calibrate, set_calibration
 from flowgmm_cli.training.fitting import Fitting
 from flowgmm_cli.training.loop import LoopResult
+from flowgmm_cli.training.prior import settle_class_prior
 from flowgmm_cli.training.search import Race, fit_varied, race
 
 
@@ -69,6 +71,8 @@ def learn(fitting: Fitting, *, run: Run | None = None) -> Learned:
     model = together([result.model for result in results])
     calibration = _calibrate(fitting, model, members, labels, search)
     set_calibration(model, calibration)
+    if cast(GMMConfig, fitting.recipe.prior.config).class_prior == "estimated":
+        settle_class_prior(model, fitting.data.train.x)
     steps = sum(result.progress.step for result in results)
     return Learned(model, members, calibration, results[0], steps, search)
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
+from torch import Tensor
 
 from flowgmm_cli.api import iterate_batches
 from flowgmm_cli.mixture.weights import estimate_weights
-from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.model import FlowGMM, Model
+from flowgmm_cli.trained import see
 from flowgmm_cli.training.sampler import TrainingRows
 
 _ROWS = 20_000  # enough for weights to a third of a percent
@@ -29,5 +33,33 @@ def estimate_class_prior(model: FlowGMM, teacher: FlowGMM, rows: TrainingRows, t
     start = torch.full((teacher.mixture.classes,), 1 / teacher.mixture.classes, dtype=torch.float64)
     weights = estimate_weights(torch.cat(tempered).cpu(), start)
     for one in (model, teacher):
-        raw = one.mixture.raw_log_weights
-        one.mixture.set_weights(weights.to(raw.dtype).to(raw.device))  # not every device has float64
+        _set_weights(one, weights)
+
+
+@torch.no_grad()
+def settle_class_prior(model: Model, x: Tensor) -> None:
+    """Estimate the class weights once more, now that the posteriors are calibrated.
+
+    A model that is too sure counts every row of a rare class's neighbours as one of that class, and the
+    weights come out too even. With calibrated likelihoods the estimate is free of that (Alexandari, Kundaje
+    and Shrikumar, 2020).
+
+    Args:
+        model: calibrated; all its parts get the same weights.
+        x: preprocessed training rows `(N, D)`.
+    """
+    if not len(x):
+        return
+    sample = x[:: -(-len(x) // _ROWS)]
+    latents = see(model, sample)
+    log_weights = torch.stack([part.mixture.log_weights.cpu() for part in model.parts]).mean(0)
+    given_class = dataclasses.replace(latents, class_log_prob=latents.class_log_prob - log_weights)
+    start = torch.full((len(log_weights),), 1 / len(log_weights), dtype=torch.float64)
+    weights = estimate_weights(model.log_posterior(given_class), start)
+    for part in model.parts:
+        _set_weights(part, weights)
+
+
+def _set_weights(model: FlowGMM, weights: Tensor) -> None:
+    raw = model.mixture.raw_log_weights
+    model.mixture.set_weights(weights.to(raw.dtype).to(raw.device))  # not every device has float64

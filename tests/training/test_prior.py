@@ -5,10 +5,10 @@ import torch
 
 from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.mixture.gaussian import GaussianMixture
-from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.model import Ensemble, FlowGMM
 from flowgmm_cli.training import prior
 from flowgmm_cli.training.optim import make_teacher
-from flowgmm_cli.training.prior import estimate_class_prior
+from flowgmm_cli.training.prior import estimate_class_prior, settle_class_prior
 from flowgmm_cli.training.sampler import TrainingRows
 from flowgmm_cli.training.viewing import Forms
 
@@ -42,3 +42,27 @@ def test_without_rows_the_weights_stay() -> None:
     none = TrainingRows(rows.forms, rows.labels, rows.labelled, rows.pool[:0])
     estimate_class_prior(model, make_teacher(model), none, temperature=1.0)
     assert model.mixture.log_weights.exp().tolist() == pytest.approx([0.5, 0.5])
+
+
+def test_calibrated_posteriors_give_the_shares_that_too_sure_ones_miss() -> None:
+    near = GaussianMixture(torch.tensor([[-0.7, 0.0], [0.7, 0.0]]))
+    truth = FlowGMM(Sequential(), near)
+    classes = torch.tensor([0] * 1600 + [1] * 400)
+    x, _ = truth.sample(len(classes), torch.Generator().manual_seed(0), classes)
+    # Standard deviations of a half make it four times as sure as it should be.
+    members = [FlowGMM(Sequential(), GaussianMixture(near.means.detach(), scale=0.5)) for _ in range(2)]
+    model = Ensemble(members)
+    settle_class_prior(model, x)
+    too_even = float(model.class_prior()[0])
+    model.temperature.fill_(4.0)
+    settle_class_prior(model, x)
+    assert float(model.class_prior()[0]) == pytest.approx(0.8, abs=0.03)
+    assert too_even < 0.76
+    for part in model.parts:
+        assert torch.equal(part.mixture.log_weights, members[0].mixture.log_weights)
+
+
+def test_without_rows_there_is_nothing_to_settle() -> None:
+    model, rows = two_blobs((2, 1))
+    settle_class_prior(model, rows.x[:0])
+    assert model.class_prior().tolist() == pytest.approx([0.5, 0.5])
