@@ -13,6 +13,7 @@ from flowgmm_cli.training.guard import explain
 from flowgmm_cli.training.inputs import prepare
 from flowgmm_cli.training.interrupt import Interrupt
 from flowgmm_cli.training.optim import make_teacher
+from flowgmm_cli.training.random_layers import seeded_layers
 from flowgmm_cli.training.step import StepInput
 from flowgmm_cli.training.viewing import Forms
 
@@ -48,7 +49,7 @@ def dry_run(recipe: Recipe, *, context: DataContext, talk: Talk) -> dict[str, fl
     def randomness() -> torch.Generator:
         return generator(recipe.run.seed, "step", device=engine.device)
 
-    with engine.autocast():
+    with engine.autocast(), seeded_layers(randomness()):
         terms = step(teacher, rows, randomness())
     loss = torch.stack(list(terms.values())).sum()
     torch.autograd.backward(loss)

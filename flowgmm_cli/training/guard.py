@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from flowgmm_cli.api import Latents
 from flowgmm_cli.errors import RunFailedError
 from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.training.random_layers import seeded_layers
 from flowgmm_cli.training.step import StepInput, TrainingStep
 
 _NEVER = torch.iinfo(torch.int64).max
@@ -59,7 +60,8 @@ def explain(
 
     handles = [module.register_forward_hook(look(name)) for name, module in step_module.model.named_modules()]
     try:
-        terms = step_module(teacher, rows, generator)
+        with seeded_layers(generator):
+            terms = step_module(teacher, rows, generator)
     finally:
         for handle in handles:
             handle.remove()

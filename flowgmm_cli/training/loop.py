@@ -28,6 +28,7 @@ from flowgmm_cli.training.optim import (
     update_teacher,
 )
 from flowgmm_cli.training.prior import estimate_class_prior
+from flowgmm_cli.training.random_layers import seeded_layers
 from flowgmm_cli.training.sampler import Sampler, TrainingRows
 from flowgmm_cli.training.step import StepInput, TrainingStep
 from flowgmm_cli.training.warm_up import set_latent_means, warm_up_steps
@@ -163,7 +164,7 @@ def fit(
     while progress.step < steps and not progress.stopped:
         step = progress.step
         batch, randomness = inputs(step)
-        with engine.autocast():
+        with engine.autocast(), seeded_layers(randomness):
             terms: dict[str, Tensor] = forward(teacher, batch, randomness)
         loss = torch.stack(list(terms.values())).sum()
         optimiser.zero_grad()

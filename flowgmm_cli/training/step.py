@@ -14,7 +14,6 @@ from flowgmm_cli.data.prepare import Preprocessor
 from flowgmm_cli.model import FlowGMM
 from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.training.random_layers import seeded_layers
 from flowgmm_cli.training.viewing import Forms, Viewing, build_viewing
 
 
@@ -74,8 +73,7 @@ class TrainingStep(nn.Module):
             rows: this step's rows.
             generator: random numbers of this step, on the device of the rows.
         """
-        with seeded_layers(generator):
-            return self.losses(self.model, teacher, rows, generator)
+        return self.losses(self.model, teacher, rows, generator)
 
     def losses(
         self, model: FlowGMM, teacher: FlowGMM, rows: StepInput, generator: torch.Generator
