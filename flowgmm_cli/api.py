@@ -56,7 +56,9 @@ __all__ = [
     "RegulariserConfig",
     "RegulariserSpec",
     "Rows",
+    "Score",
     "ScoreSpec",
+    "Seen",
     "SourceData",
     "Spec",
     "SplitConfig",
@@ -181,7 +183,14 @@ class RegulariserSpec(Spec):
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreSpec(Spec):
-    """An out-of-distribution score (higher = further out); `build(config) -> Score`."""
+    """An out-of-distribution score (higher = further out); `build(config) -> Score`.
+
+    Attributes:
+        reads: what its rows must be: `rows` for any, `images` for rows of one image column, whose pixels it
+            looks at.
+    """
+
+    reads: Literal["rows", "images"] = "rows"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -527,6 +536,59 @@ class Regulariser(Protocol):
 
         `model(x)` and `teacher(x)` map rows to `Latents`.
         """
+        ...
+
+
+# --- scores -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Seen:
+    """Rows as a trained model sees them, on the CPU: what an out-of-distribution score may look at.
+
+    Attributes:
+        x: the flow's input, float32 `(N, D)`.
+        latents: see `Latents`; of an ensemble `z` is the first member's.
+        log_posterior: calibrated `log p(k | x)`, float64 `(N, K)`.
+        log_density: `log p(x)` in nats, the transforms' log-determinant included, float64 `(N,)`.
+        images: pixels `(N, height, width)` or `(N, height, width, channels)` before the transforms, where the
+            rows are images; else None.
+    """
+
+    x: Tensor
+    latents: Latents
+    log_posterior: Tensor
+    log_density: Tensor
+    images: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+class Score(Protocol):
+    """What a score's `build` returns: how far out rows are. Each row's score depends on that row alone."""
+
+    def fit(self, train: Seen, held_out: Seen, model: Any, generator: np.random.Generator) -> None:
+        """Learn what in-distribution rows look like.
+
+        Args:
+            train: rows the model was trained on, labelled or not; a sample of them where there are many.
+            held_out: rows of the same kind that it was not trained on.
+            model: the trained model; `model(x)` maps rows to `Latents`. It is not there when rows are scored.
+            generator: source of randomness.
+        """
+        ...
+
+    def __call__(self, rows: Seen) -> npt.NDArray[np.float64]:
+        """Return `(N,)`, higher = further out; every value finite."""
+        ...
+
+    def state(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+        """Return (JSON values, arrays) from which `load_state` restores the fitted score."""
+        ...
+
+    def load_state(self, values: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Restore what `state` returned."""
         ...
 
 

@@ -19,7 +19,7 @@ from flowgmm_cli.mixture.gaussian import GaussianMixture
 
 
 class Model(nn.Module):
-    """What a trained run offers of transformed rows, one FlowGMM or several: the verbs follow from `forward`.
+    """What a trained run offers of transformed rows, one FlowMixture or several; all follows from `forward`.
 
     Attributes:
         temperature: divisor of class log-densities in calibrated posteriors, a scalar.
@@ -36,8 +36,8 @@ class Model(nn.Module):
 
     @property
     @abstractmethod
-    def parts(self) -> tuple[FlowGMM, ...]:
-        """The FlowGMMs it consists of."""
+    def parts(self) -> tuple[FlowMixture, ...]:
+        """The flows with their mixtures that it consists of."""
 
     @abstractmethod
     def forward(self, x: Tensor) -> Latents:
@@ -104,8 +104,8 @@ class Model(nn.Module):
         return latents.z
 
 
-class FlowGMM(Model):
-    """The model of transformed rows: flow and mixture.
+class FlowMixture(Model):
+    """The FlowGMM of transformed rows: a flow and a mixture.
 
     Args:
         flow: maps rows `(N, *shape)` to latents `(N, D)` and back (`flowgmm_cli.api.Flow`).
@@ -118,7 +118,7 @@ class FlowGMM(Model):
         self.mixture = mixture
 
     @property
-    def parts(self) -> tuple[FlowGMM, ...]:
+    def parts(self) -> tuple[FlowMixture, ...]:
         """Itself."""
         return (self,)
 
@@ -157,14 +157,14 @@ class Ensemble(Model):
         members: at least one; all of the same rows and classes.
     """
 
-    def __init__(self, members: Sequence[FlowGMM]) -> None:
+    def __init__(self, members: Sequence[FlowMixture]) -> None:
         super().__init__()
         self.members = nn.ModuleList(members)
 
     @property
-    def parts(self) -> tuple[FlowGMM, ...]:
+    def parts(self) -> tuple[FlowMixture, ...]:
         """The members."""
-        return tuple(member for member in self.members if isinstance(member, FlowGMM))
+        return tuple(member for member in self.members if isinstance(member, FlowMixture))
 
     def forward(self, x: Tensor) -> Latents:
         """See rows `(N, *shape)` through every member."""

@@ -15,7 +15,7 @@ from flowgmm_cli.api import Component, DataContext, Latents, iterate_batches
 from flowgmm_cli.data.prepare import Preprocessor, Split
 from flowgmm_cli.errors import RecipeError, RunError
 from flowgmm_cli.files import read_json, read_tensors, write_json, write_tensors
-from flowgmm_cli.model import Ensemble, FlowGMM, Model
+from flowgmm_cli.model import Ensemble, FlowMixture, Model
 from flowgmm_cli.plugins.registry import build, provenance
 from flowgmm_cli.recipe.load import parse_resolved, vary
 from flowgmm_cli.recipe.schema import Recipe
@@ -43,12 +43,12 @@ class Member:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """Preprocessing and FlowGMM, with the names of the classes.
+    """Preprocessing and FlowMixture, with the names of the classes.
 
     Attributes:
         recipe: what it was trained with.
         preprocessor: rows to the flow's input.
-        model: the flow's input to densities, posteriors and latents; one FlowGMM or an ensemble.
+        model: the flow's input to densities, posteriors and latents; one FlowMixture or an ensemble.
         class_names: index -> name.
         facts: what is known of its training, such as the calibration; plain JSON values.
         members: how each part of the model was trained.
@@ -166,7 +166,7 @@ def empty_model(
     for member in members:
         varied = vary(recipe, member.changes) if member.changes else recipe
         flow = build_flow(varied.flow, features, torch.Generator().manual_seed(0))
-        models.append(FlowGMM(flow, build(varied.prior, classes=classes, features=features)))
+        models.append(FlowMixture(flow, build(varied.prior, classes=classes, features=features)))
     return models[0] if len(models) == 1 else Ensemble(models)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from flowgmm_cli.flows.realnvp import RealNVP
 from flowgmm_cli.mixture.gaussian import GaussianMixture
-from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.schema import Recipe
 
@@ -34,7 +34,7 @@ run: {device: cpu, log_every: 2}
 """
 
 MakeRecipe = Callable[..., Recipe]
-MakeModel = Callable[..., FlowGMM]
+MakeModel = Callable[..., FlowMixture]
 
 
 @pytest.fixture
@@ -57,9 +57,9 @@ def moons(moons_file: Path, tmp_path: Path) -> MakeRecipe:
 
 @pytest.fixture
 def make_model() -> MakeModel:
-    """A FlowGMM whose flow is not the identity: `make_model(features, classes)`."""
+    """A FlowMixture whose flow is not the identity: `make_model(features, classes)`."""
 
-    def make(features: int = 2, classes: int = 3, *, seed: int = 0, size: float = 0.5) -> FlowGMM:
+    def make(features: int = 2, classes: int = 3, *, seed: int = 0, size: float = 0.5) -> FlowMixture:
         generator = torch.Generator().manual_seed(seed)
         flow = RealNVP(features, couplings=2, hidden=16, depth=1, generator=generator)
         means = torch.randn(classes, features, generator=generator)
@@ -67,6 +67,6 @@ def make_model() -> MakeModel:
         with torch.no_grad():
             for parameter in flow.parameters():
                 parameter.normal_(std=size, generator=generator)
-        return FlowGMM(flow, mixture)
+        return FlowMixture(flow, mixture)
 
     return make

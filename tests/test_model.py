@@ -8,16 +8,16 @@ import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from flowgmm_cli.api import Latents
-from flowgmm_cli.model import Ensemble, FlowGMM
+from flowgmm_cli.model import Ensemble, FlowMixture
 
-MakeModel = Callable[..., FlowGMM]
+MakeModel = Callable[..., FlowMixture]
 
 
 def rows(n: int, features: int, seed: int = 1) -> torch.Tensor:
     return torch.randn(n, features, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def mixture_of(model: FlowGMM) -> MixtureSameFamily:
+def mixture_of(model: FlowMixture) -> MixtureSameFamily:
     mixture = model.mixture
     components = Normal(mixture.means, mixture.scales.expand_as(mixture.means))
     return MixtureSameFamily(Categorical(logits=mixture.log_weights), Independent(components, 1))

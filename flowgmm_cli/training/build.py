@@ -13,7 +13,7 @@ from flowgmm_cli.mixture.means import initial_means
 from flowgmm_cli.mixture.specs import GMMConfig
 from flowgmm_cli.mixture.starts.start import StartRows
 from flowgmm_cli.mixture.weights import initial_weights
-from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.seeds import generator
@@ -23,7 +23,7 @@ _CHUNK = 4096
 
 
 @torch.no_grad()
-def start_model(recipe: Recipe, x: Tensor, labels: Tensor, *, classes: int, seed: int) -> FlowGMM:
+def start_model(recipe: Recipe, x: Tensor, labels: Tensor, *, classes: int, seed: int) -> FlowMixture:
     """Build the model and let it start from the training rows.
 
     Args:
@@ -51,7 +51,7 @@ def start_model(recipe: Recipe, x: Tensor, labels: Tensor, *, classes: int, seed
     start = initial_means(config, StartRows(z[seen], labels[seen], z[~seen], classes, dims), randomness)
     weights = initial_weights(config, labels=labels[seen], classes=classes)
     mixture = build(recipe.prior, classes=classes, features=features, start=start, weights=weights)
-    return FlowGMM(flow, mixture)
+    return FlowMixture(flow, mixture)
 
 
 def training_temperature(recipe: Recipe, *, features: int) -> float:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from flowgmm_cli.errors import RunError
 from flowgmm_cli.files import read_tensors, write_tensors
-from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.model import FlowMixture
 
 FORMAT = "flowgmm/checkpoint/1"
 
@@ -38,7 +38,7 @@ class Progress:
 
 
 def save_checkpoint(
-    path: Path, model: FlowGMM, teacher: FlowGMM, optimiser: torch.optim.Optimizer, progress: Progress
+    path: Path, model: FlowMixture, teacher: FlowMixture, optimiser: torch.optim.Optimizer, progress: Progress
 ) -> None:
     """Write everything that resuming needs; a failure leaves the previous file as it was."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
@@ -49,7 +49,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, model: FlowGMM, teacher: FlowGMM, optimiser: torch.optim.Optimizer
+    path: Path, model: FlowMixture, teacher: FlowMixture, optimiser: torch.optim.Optimizer
 ) -> Progress:
     """Restore what `save_checkpoint` wrote.
 
@@ -90,7 +90,7 @@ class BestModel:
         if path is not None and path.exists():
             self._state, _ = read_tensors(path, "checkpoint")
 
-    def keep(self, teacher: FlowGMM) -> None:
+    def keep(self, teacher: FlowMixture) -> None:
         """Take a copy of the teacher's weights."""
         self._state = {name: value.detach().clone() for name, value in teacher.state_dict().items()}
         self._saved = False
@@ -101,7 +101,7 @@ class BestModel:
             write_tensors(self.path, self._state)
             self._saved = True
 
-    def restore(self, teacher: FlowGMM) -> None:
+    def restore(self, teacher: FlowMixture) -> None:
         """Give the weights back to the teacher; without any it keeps its own."""
         if self._state:
             load_state(teacher, self._state, self.path or Path("best"))

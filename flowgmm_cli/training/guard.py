@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from flowgmm_cli.api import Latents
 from flowgmm_cli.errors import RunFailedError
-from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.training.random_layers import seeded_layers
 from flowgmm_cli.training.step import StepInput, TrainingStep
 
@@ -41,7 +41,7 @@ class Guard:
 
 def explain(
     step_module: TrainingStep,
-    teacher: FlowGMM,
+    teacher: FlowMixture,
     rows: StepInput,
     generator: torch.Generator,
 ) -> RunFailedError:

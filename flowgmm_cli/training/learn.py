@@ -12,7 +12,7 @@ import torch
 
 from flowgmm_cli.api import Latents
 from flowgmm_cli.mixture.specs import GMMConfig
-from flowgmm_cli.model import Ensemble, FlowGMM, Model
+from flowgmm_cli.model import Ensemble, FlowMixture, Model
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
 from flowgmm_cli.seeds import derive_seed
@@ -30,7 +30,7 @@ class Learned:
     """What learning ends with.
 
     Attributes:
-        model: one FlowGMM, or an ensemble.
+        model: one FlowMixture, or an ensemble.
         members: what each of its parts was trained with.
         calibration: the temperature, which the model has, and where it comes from.
         first: how the first member's training ended.
@@ -91,7 +91,7 @@ def choose_members(recipe: Recipe, search: Race | None) -> tuple[Member, ...]:
     return tuple(members)
 
 
-def together(models: Sequence[FlowGMM]) -> Model:
+def together(models: Sequence[FlowMixture]) -> Model:
     """One model as it is, several as an ensemble."""
     return models[0] if len(models) == 1 else Ensemble(models)
 

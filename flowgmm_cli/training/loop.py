@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.errors import InterruptedRunError
-from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.schema import CheckpointConfig, TrainConfig
 from flowgmm_cli.seeds import generator
 from flowgmm_cli.training.checkpoint import BestModel, Progress, load_checkpoint, save_checkpoint
@@ -66,7 +66,7 @@ class LoopResult:
         metric: what was watched; None if nothing was.
     """
 
-    model: FlowGMM
+    model: FlowMixture
     progress: Progress
     epochs: float
     metric: str | None

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from flowgmm_cli.api import iterate_batches
-from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.seeds import derive_seed
 from flowgmm_cli.training.engine import Engine
 from flowgmm_cli.training.step import StepInput, TrainingStep
@@ -82,7 +82,7 @@ class Monitor:
         self.metric = metric if metric != "auto" else "val.accuracy" if self.has_labels else "monitor.loss"
 
     @torch.no_grad()
-    def measure(self, teacher: FlowGMM) -> Reading:
+    def measure(self, teacher: FlowMixture) -> Reading:
         """Measure the teacher, with the same views each time."""
         generator = torch.Generator(self.labels.device).manual_seed(self.seed)
         views = self.step_module.views
@@ -100,7 +100,7 @@ class Monitor:
         values = {"monitor.loss": losses / count, "monitor.agreement": agreeing / count}
         return Reading(self.metric, values | (self._labelled(teacher) if self.has_labels else {}))
 
-    def _labelled(self, teacher: FlowGMM) -> dict[str, float]:
+    def _labelled(self, teacher: FlowMixture) -> dict[str, float]:
         seen = self.labels >= 0
         labels = self.labels[seen]
         x = self.rows.x[seen]

@@ -9,14 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.schema import TrainConfig
 
 _START = 1 / 25  # where warm-up starts and annealing ends, as a share of the highest rate
 _END = 1e-4
 
 
-def make_optimiser(model: FlowGMM, config: TrainConfig) -> torch.optim.Adam:
+def make_optimiser(model: FlowMixture, config: TrainConfig) -> torch.optim.Adam:
     """AdamW (Loshchilov and Hutter, 2019) or Adam, whose decay is a term of the loss.
 
     Weights of matrices decay, biases and the mixture do not.
@@ -62,7 +62,7 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-def make_teacher(model: FlowGMM) -> FlowGMM:
+def make_teacher(model: FlowMixture) -> FlowMixture:
     """A copy of the model that takes no gradient."""
     return copy.deepcopy(model).requires_grad_(False).eval()
 

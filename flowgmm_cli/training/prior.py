@@ -9,7 +9,7 @@ from torch import Tensor
 
 from flowgmm_cli.api import iterate_batches
 from flowgmm_cli.mixture.weights import estimate_weights
-from flowgmm_cli.model import FlowGMM, Model
+from flowgmm_cli.model import FlowMixture, Model
 from flowgmm_cli.trained import see
 from flowgmm_cli.training.sampler import TrainingRows
 
@@ -18,7 +18,9 @@ _CHUNK = 4096
 
 
 @torch.no_grad()
-def estimate_class_prior(model: FlowGMM, teacher: FlowGMM, rows: TrainingRows, temperature: float) -> None:
+def estimate_class_prior(
+    model: FlowMixture, teacher: FlowMixture, rows: TrainingRows, temperature: float
+) -> None:
     """Set both models' class weights to those under which the teacher finds the training rows most likely.
 
     The tempered densities given the class are used, for raw ones count every row as wholly of one class.
@@ -60,6 +62,6 @@ def settle_class_prior(model: Model, x: Tensor) -> None:
         _set_weights(part, weights)
 
 
-def _set_weights(model: FlowGMM, weights: Tensor) -> None:
+def _set_weights(model: FlowMixture, weights: Tensor) -> None:
     raw = model.mixture.raw_log_weights
     model.mixture.set_weights(weights.to(raw.dtype).to(raw.device))  # not every device has float64

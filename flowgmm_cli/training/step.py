@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from flowgmm_cli.api import Batch, DataConfig, Latents, Objective, Regulariser, RegulariserConfig
 from flowgmm_cli.data.prepare import Preprocessor
-from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.training.viewing import Forms, Viewing, build_viewing
@@ -51,7 +51,7 @@ class TrainingStep(nn.Module):
 
     def __init__(
         self,
-        model: FlowGMM,
+        model: FlowMixture,
         objective: Objective,
         regularisers: Sequence[WeightedRegulariser],
         *,
@@ -65,7 +65,7 @@ class TrainingStep(nn.Module):
         self.views = {"weak": weak or Viewing("weak"), "strong": strong or Viewing("strong")}
         self.reads = frozenset().union(objective.reads, *(one.compute.reads for one in self.regularisers))
 
-    def forward(self, teacher: FlowGMM, rows: StepInput, generator: torch.Generator) -> dict[str, Tensor]:
+    def forward(self, teacher: FlowMixture, rows: StepInput, generator: torch.Generator) -> dict[str, Tensor]:
         """Return the student's named scalar loss terms, weighted; their sum is the loss.
 
         Args:
@@ -76,7 +76,7 @@ class TrainingStep(nn.Module):
         return self.losses(self.model, teacher, rows, generator)
 
     def losses(
-        self, model: FlowGMM, teacher: FlowGMM, rows: StepInput, generator: torch.Generator
+        self, model: FlowMixture, teacher: FlowMixture, rows: StepInput, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """The same for any model in the student's place."""
         views = {name: view(rows.unlabelled, generator) for name, view in self.views.items()}
@@ -103,7 +103,7 @@ class TrainingStep(nn.Module):
 
 def build_step(
     recipe: Recipe,
-    model: FlowGMM,
+    model: FlowMixture,
     *,
     features: int,
     labelled: int,

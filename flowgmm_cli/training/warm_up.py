@@ -7,7 +7,7 @@ from torch import Tensor
 
 from flowgmm_cli.api import iterate_batches
 from flowgmm_cli.mixture.starts.components import component_shares, means_of_shares
-from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.seeds import generator
 from flowgmm_cli.training.sampler import TrainingRows
 
@@ -28,8 +28,8 @@ def warm_up_steps(epochs: float | None, *, per_epoch: int, steps: int) -> int:
 
 @torch.no_grad()
 def set_latent_means(
-    model: FlowGMM,
-    teacher: FlowGMM,
+    model: FlowMixture,
+    teacher: FlowMixture,
     optimiser: torch.optim.Optimizer,
     rows: TrainingRows,
     *,
@@ -89,7 +89,7 @@ def _some(rows: TrainingRows) -> Tensor:
     return torch.cat([rows.labelled, others[:: max(1, -(-len(others) // _ROWS))]])
 
 
-def _see(model: FlowGMM, x: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+def _see(model: FlowMixture, x: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     """The latents that carry the mixture `(N, d)` and the tempered posteriors `(N, K)`, in chunks."""
     latents = [model(x[part]) for part in iterate_batches(len(x), _CHUNK)]
     z = torch.cat([one.z for one in latents])

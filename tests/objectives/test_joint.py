@@ -9,7 +9,7 @@ from torch.distributions import Independent, Normal
 
 from flowgmm_cli.api import Batch, Latents
 from flowgmm_cli.mixture.gaussian import GaussianMixture
-from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.objectives.joint import Joint
 from flowgmm_cli.objectives.specs import JointConfig
 from flowgmm_cli.training.step import StepInput, TrainingStep
@@ -56,7 +56,7 @@ def test_the_loss_of_the_paper_s_program_for_tables_and_text() -> None:
     config = JointConfig(labelled=1.0, unlabelled=0.6, pool="all", class_weights=False, per_dimension=False)
     joint = Joint(config, features=2, labelled=10, unlabelled=30)
     mixture = GaussianMixture(torch.zeros(2, 2), weights=torch.tensor([0.25, 0.75]))
-    model = FlowGMM(torch.nn.Identity(), mixture)
+    model = FlowMixture(torch.nn.Identity(), mixture)
     terms = joint(model, None, batch(LABELLED, [1, 0], WEAK))
     first, second = -3 - math.log(0.75) + 0.5, -2 - math.log(0.25) - 1.5
     assert float(terms["labelled"]) == pytest.approx(-(first + second) / 2)
@@ -93,7 +93,7 @@ def test_no_rows_at_all_divide_by_nothing() -> None:
     assert joint.labelled == joint.unlabelled == 0
 
 
-def test_over_all_rows_it_is_the_exact_joint_likelihood(make_model: Callable[..., FlowGMM]) -> None:
+def test_over_all_rows_it_is_the_exact_joint_likelihood(make_model: Callable[..., FlowMixture]) -> None:
     model = make_model(3, 4).double()
     generator = torch.Generator().manual_seed(5)
     x = torch.randn(11, 3, generator=generator, dtype=torch.float64)

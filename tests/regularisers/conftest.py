@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from flowgmm_cli.api import Batch, Latents
-from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.model import FlowMixture
 
 MakeBatch = Callable[..., Batch]
 
@@ -15,7 +15,7 @@ MakeBatch = Callable[..., Batch]
 def step_batch() -> MakeBatch:
     """A batch of eight unlabelled rows and three labelled ones as a student sees them."""
 
-    def make(student: FlowGMM, *, rows: int = 8, epoch: float = 10.0, temperature: float = 1.5) -> Batch:
+    def make(student: FlowMixture, *, rows: int = 8, epoch: float = 10.0, temperature: float = 1.5) -> Batch:
         generator = torch.Generator().manual_seed(5)
         weak = torch.randn(rows, 2, generator=generator)
         strong = weak + 0.3 * torch.randn(rows, 2, generator=generator)

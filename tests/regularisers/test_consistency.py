@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from flowgmm_cli.api import Batch, Latents
-from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.regularisers.consistency import Consistency
 from flowgmm_cli.regularisers.specs import ConsistencyConfig
 
@@ -73,7 +73,7 @@ def test_the_term_grows_over_the_ramp(epoch: float, share: float) -> None:
     assert loss(epoch=epoch, ramp=0.0) == loss()
 
 
-def test_no_gradient_reaches_the_teacher(make_model: Callable[..., FlowGMM]) -> None:
+def test_no_gradient_reaches_the_teacher(make_model: Callable[..., FlowMixture]) -> None:
     teacher, student = make_model(seed=0), make_model(seed=1)  # both with parameters that take gradients
     weak = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
     term = Consistency(ConsistencyConfig())(student, teacher, batch(student(weak + 0.1), weak))

@@ -10,11 +10,11 @@ import torch
 from scipy import stats
 
 from flowgmm_cli.api import Batch, Latents
-from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.regularisers.mixup import Mixup, larger_shares
 from flowgmm_cli.regularisers.specs import MixupConfig
 
-MakeModel = Callable[..., FlowGMM]
+MakeModel = Callable[..., FlowMixture]
 
 
 class Line:

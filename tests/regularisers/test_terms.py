@@ -12,12 +12,12 @@ import torch
 
 from flowgmm_cli.api import Batch, Latents, RegulariserConfig
 from flowgmm_cli.mixture.gaussian import GaussianMixture
-from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.plugins.registry import load_target
 from flowgmm_cli.regularisers.specs import SPECS
 
 MakeBatch = Callable[..., Batch]
-MakeModel = Callable[..., FlowGMM]
+MakeModel = Callable[..., FlowMixture]
 RAMPED = sorted(name for name, spec in SPECS.items() if "ramp_epochs" in spec.config.model_fields)
 
 
@@ -26,7 +26,7 @@ def built(name: str, **values: Any) -> Any:
     return load_target(spec.build, name)(spec.config(**values))
 
 
-def term(name: str, student: FlowGMM, batch: Batch, teacher: Any = None, **values: Any) -> torch.Tensor:
+def term(name: str, student: FlowMixture, batch: Batch, teacher: Any = None, **values: Any) -> torch.Tensor:
     terms = built(name, **values)(student, teacher or student, batch)
     assert list(terms) == [name]
     value: torch.Tensor = terms[name]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from flowgmm_cli.errors import RunError
 from flowgmm_cli.files import read_tensors, write_tensors
-from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.schema import TrainConfig
 from flowgmm_cli.runs import Run
 from flowgmm_cli.training.checkpoint import BestModel, Progress, load_checkpoint, save_checkpoint
@@ -21,9 +21,9 @@ from flowgmm_cli.training.fitting import Talk
 from flowgmm_cli.training.optim import make_optimiser, make_teacher
 from flowgmm_cli.training.pipeline import train
 
-MakeModel = Callable[..., FlowGMM]
+MakeModel = Callable[..., FlowMixture]
 NewRun = Callable[..., Run]
-State = tuple[FlowGMM, FlowGMM, torch.optim.Optimizer]
+State = tuple[FlowMixture, FlowMixture, torch.optim.Optimizer]
 
 
 def fresh(make_model: MakeModel, seed: int = 0, features: int = 2) -> State:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.training.engine import Engine
 from flowgmm_cli.training.monitor import Monitor, Reading
@@ -14,7 +14,7 @@ from flowgmm_cli.training.optim import make_teacher
 from flowgmm_cli.training.step import TrainingStep, build_step
 from flowgmm_cli.training.viewing import Forms
 
-MakeModel = Callable[..., FlowGMM]
+MakeModel = Callable[..., FlowMixture]
 MakeRecipe = Callable[..., Recipe]
 ENGINE = Engine(torch.device("cpu"), "fp32")
 X = torch.randn(9, 2, generator=torch.Generator().manual_seed(0))

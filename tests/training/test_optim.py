@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from flowgmm_cli.mixture.gaussian import GaussianMixture
-from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.schema import TrainConfig
 from flowgmm_cli.training.optim import (
     learning_rate,
@@ -17,7 +17,7 @@ from flowgmm_cli.training.optim import (
     update_teacher,
 )
 
-MakeModel = Callable[..., FlowGMM]
+MakeModel = Callable[..., FlowMixture]
 
 
 def rates(steps: int, **config: object) -> list[float]:
@@ -105,7 +105,7 @@ def test_parameters_that_are_not_learned_are_not_optimised(make_model: MakeModel
     optimiser = make_optimiser(model, TrainConfig())
     assert sum(len(group["params"]) for group in optimiser.param_groups) == 2  # means and scales
     fixed = GaussianMixture(torch.zeros(2, 2), learn_means=False, learn_scales=False)
-    only_flow = FlowGMM(make_model().flow, fixed)
+    only_flow = FlowMixture(make_model().flow, fixed)
     names = {name for name, _ in only_flow.named_parameters()}
     assert all(name.startswith("flow.") for name in names)
     assert len(make_optimiser(only_flow, TrainConfig()).param_groups) == 2

@@ -5,7 +5,7 @@ import torch
 
 from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.mixture.gaussian import GaussianMixture
-from flowgmm_cli.model import Ensemble, FlowGMM
+from flowgmm_cli.model import Ensemble, FlowMixture
 from flowgmm_cli.training import prior
 from flowgmm_cli.training.optim import make_teacher
 from flowgmm_cli.training.prior import estimate_class_prior, settle_class_prior
@@ -13,9 +13,9 @@ from flowgmm_cli.training.sampler import TrainingRows
 from flowgmm_cli.training.viewing import Forms
 
 
-def two_blobs(shares: tuple[int, int]) -> tuple[FlowGMM, TrainingRows]:
+def two_blobs(shares: tuple[int, int]) -> tuple[FlowMixture, TrainingRows]:
     """Rows sorted by class, of which the first `shares[0]` are about (-3, 0), the rest about (3, 0)."""
-    model = FlowGMM(Sequential(), GaussianMixture(torch.tensor([[-3.0, 0.0], [3.0, 0.0]])))
+    model = FlowMixture(Sequential(), GaussianMixture(torch.tensor([[-3.0, 0.0], [3.0, 0.0]])))
     classes = torch.tensor([0] * shares[0] + [1] * shares[1])
     x, _ = model.sample(len(classes), torch.Generator().manual_seed(0), classes)
     every = torch.arange(len(x))
@@ -46,11 +46,11 @@ def test_without_rows_the_weights_stay() -> None:
 
 def test_calibrated_posteriors_give_the_shares_that_too_sure_ones_miss() -> None:
     near = GaussianMixture(torch.tensor([[-0.7, 0.0], [0.7, 0.0]]))
-    truth = FlowGMM(Sequential(), near)
+    truth = FlowMixture(Sequential(), near)
     classes = torch.tensor([0] * 1600 + [1] * 400)
     x, _ = truth.sample(len(classes), torch.Generator().manual_seed(0), classes)
     # Standard deviations of a half make it four times as sure as it should be.
-    members = [FlowGMM(Sequential(), GaussianMixture(near.means.detach(), scale=0.5)) for _ in range(2)]
+    members = [FlowMixture(Sequential(), GaussianMixture(near.means.detach(), scale=0.5)) for _ in range(2)]
     model = Ensemble(members)
     settle_class_prior(model, x)
     too_even = float(model.class_prior()[0])

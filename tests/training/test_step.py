@@ -10,14 +10,14 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flowgmm_cli.api import Batch
-from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.training.guard import Guard
 from flowgmm_cli.training.optim import make_optimiser, make_teacher, set_learning_rate, update_teacher
 from flowgmm_cli.training.step import StepInput, TrainingStep, WeightedRegulariser, build_step
 from flowgmm_cli.training.viewing import Forms, Viewing
 
-MakeModel = Callable[..., FlowGMM]
+MakeModel = Callable[..., FlowMixture]
 MakeRecipe = Callable[..., Recipe]
 
 
@@ -48,7 +48,7 @@ def rows(labelled: int = 2, unlabelled: int = 5) -> StepInput:
     )
 
 
-def count_calls(model: FlowGMM) -> list[int]:
+def count_calls(model: FlowMixture) -> list[int]:
     calls: list[int] = []
     model.register_forward_pre_hook(lambda module, inputs: calls.append(len(inputs[0])))
     return calls
@@ -228,7 +228,7 @@ def test_views_of_images_and_copies_of_texts_never_wait_for_the_device(make_mode
         assert step(teacher, given, generator)
 
 
-def without_data(model: FlowGMM) -> FlowGMM:
+def without_data(model: FlowMixture) -> FlowMixture:
     """Replace all tensors of a model by some without data."""
     for module in model.modules():
         for kind in (module._parameters, module._buffers):

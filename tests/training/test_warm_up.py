@@ -9,7 +9,7 @@ from flowgmm_cli.api import Latents
 from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.errors import FlowgmmError
 from flowgmm_cli.mixture.gaussian import GaussianMixture
-from flowgmm_cli.model import FlowGMM
+from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.runs import Run
 from flowgmm_cli.training import loop, warm_up
 from flowgmm_cli.training.fitting import Talk
@@ -19,7 +19,7 @@ from flowgmm_cli.training.sampler import TrainingRows
 from flowgmm_cli.training.viewing import Forms
 from flowgmm_cli.training.warm_up import set_latent_means, warm_up_steps
 
-MakeModel = Callable[..., FlowGMM]
+MakeModel = Callable[..., FlowMixture]
 TrainRun = Callable[..., tuple[Run, TrainResult]]
 NewRun = Callable[..., Run]
 Same = Callable[[Run, Run], None]
@@ -40,7 +40,7 @@ def rows_of(features: int, classes: int, n: int = 60) -> TrainingRows:
     return TrainingRows(Forms(x), labels, labelled, torch.arange(n))
 
 
-def optimiser_of(model: FlowGMM) -> torch.optim.AdamW:
+def optimiser_of(model: FlowMixture) -> torch.optim.AdamW:
     """An optimiser that has taken some steps."""
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2)
     for _ in range(3):
@@ -109,7 +109,7 @@ def test_components_are_found_among_the_latents(learn: bool) -> None:
     x = centres.repeat(50, 1) + 0.5 * torch.randn(200, 3, generator=seeded())
     y = torch.tensor([0, 0, 1, 1]).repeat(50)
     start = torch.tensor([[0.0, 4.0], [0.1, 4.0], [8.0, 4.0], [8.1, 4.0]])
-    model = FlowGMM(Sequential(), GaussianMixture(start, components=2, features=3, learn_means=learn))
+    model = FlowMixture(Sequential(), GaussianMixture(start, components=2, features=3, learn_means=learn))
     labels = torch.where(torch.arange(200) < 8, y, -1)
     rows = TrainingRows(Forms(x), labels, torch.arange(8), torch.arange(200))
     teacher = make_teacher(model)
@@ -172,7 +172,11 @@ def test_the_means_are_set_anew_once_and_only_for_this_start(
     real = loop.set_latent_means
 
     def watch(
-        model: FlowGMM, teacher: FlowGMM, optimiser: torch.optim.Optimizer, *args: object, **more: object
+        model: FlowMixture,
+        teacher: FlowMixture,
+        optimiser: torch.optim.Optimizer,
+        *args: object,
+        **more: object,
     ) -> None:
         steps.append(int(optimiser.state[model.mixture.means]["step"]))
         real(model, teacher, optimiser, *args, **more)  # type: ignore[arg-type]

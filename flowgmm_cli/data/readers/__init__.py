@@ -1,0 +1,1 @@
+"""Rows in: files, folders, standard input and data specs, in chunks."""

@@ -1,0 +1,1 @@
+"""Answers out: files by suffix, or standard output."""

@@ -1,0 +1,1 @@
+"""Out-of-distribution scores and the detector that keeps them."""
