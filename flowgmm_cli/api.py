@@ -262,6 +262,11 @@ class LabelsConfig(Config):
     column: str | None = Field(None, description="column whose true cells mark the labelled rows")
     balanced: bool = Field(True, description="the same number of each class (count, fraction)")
     seed: int = Field(0, ge=0, description="seed of the draw")
+    single_class: bool = Field(
+        False,
+        description="let all labels be of one class: the model then learns what these rows are like, to tell "
+        "others from them, and classifies nothing",
+    )
 
     @model_validator(mode="after")
     def _one_way_only(self) -> LabelsConfig:

@@ -25,12 +25,12 @@ def choose_labelled(rows: Rows, config: LabelsConfig, class_names: Sequence[str]
     each. The draw depends on the rows' order, the budget and the seed alone.
 
     Raises:
-        DataError: no row has a label, only one class has, or a class has too few rows for the budget.
+        DataError: no row has a label, only one class has (and it may not, `single_class`), or a class has too few rows for the budget.
     """
     labelled = np.flatnonzero(rows.labels >= 0)
     if config.column is not None:
         labelled = labelled[marked_rows(rows, config.column)[labelled]]
-    _require_two_classes(rows.labels[labelled], class_names)
+    _require_classes(rows.labels[labelled], class_names, least=1 if config.single_class else 2)
     if config.count is None and config.per_class is None and config.fraction is None:
         return labelled
 
@@ -90,15 +90,16 @@ def marked_rows(rows: Rows, column: str) -> npt.NDArray[np.bool_]:
     return np.array([cell in _TRUE for cell in cells], dtype=bool)
 
 
-def _require_two_classes(labels: npt.NDArray[np.int64], class_names: Sequence[str]) -> None:
+def _require_classes(labels: npt.NDArray[np.int64], class_names: Sequence[str], *, least: int) -> None:
     seen = np.unique(labels)
     if len(seen) == 0:
         raise DataError(
             "no training row has a label",
             hint="label a few rows of each class, or check data.label and data.labels",
         )
-    if len(seen) == 1:
+    if len(seen) < least:
         raise DataError(
             f"all labelled training rows are of one class, `{class_names[seen[0]]}`; at least two are needed",
-            hint="label a few rows of another class, or check data.label and data.labels",
+            hint="label a few rows of another class, or check data.label and data.labels; to learn only what "
+            "these rows are like, and tell others from them, set data.labels.single_class=true",
         )

@@ -3,8 +3,7 @@
 With a labelled validation split it is fitted there. Otherwise on the labelled rows themselves, cross-fitted:
 the model is trained anew, shorter, without one fold of the labels at a time, and the folds' predictions of
 the labels they have not seen are pooled. Their temperature is not yet the model's: the longer a training, the
-surer it is of the same rows. It is carried over by the mean confidence on unlabelled rows, which the model is
-given the same of as the folds had.
+larger its log-odds. It is carried over in proportion to their scale on unlabelled rows.
 """
 
 from __future__ import annotations
@@ -23,8 +22,7 @@ from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.evaluation.calibration import (
     fit_temperature,
     fit_temperature_and_noise,
-    match_confidence,
-    mean_confidence,
+    margin_scale,
 )
 from flowgmm_cli.model import Model
 from flowgmm_cli.recipe.schema import CalibrationConfig
@@ -101,7 +99,7 @@ def calibrate(
     Raises:
         RecipeError: `on: val` without a labelled validation split.
     """
-    if config.method == "none":
+    if config.method == "none" or not (labels > 0).any():  # of a single class one is sure in any case
         return Calibration(1.0, "none")
     if config.on == "val" and val is None:
         raise RecipeError(
@@ -125,9 +123,11 @@ def calibrate(
     found = _fit(config, held_out.log_joint, held_out.labels, "cross_fit", temperature)
     if found.method == "training" or not len(sample):
         return found
-    confidence = float(np.mean([mean_confidence(one, found.temperature) for one in held_out.elsewhere]))
-    own = see(model, sample).class_log_prob.double().numpy()
-    return dataclasses.replace(found, temperature=match_confidence(own, confidence))
+    folds_scale = float(np.mean([margin_scale(one) for one in held_out.elsewhere]))
+    own_scale = margin_scale(see(model, sample).class_log_prob.double().numpy())
+    if not (folds_scale > 0 and own_scale > 0):  # one of them sees no difference between the classes
+        return found
+    return dataclasses.replace(found, temperature=found.temperature * own_scale / folds_scale)
 
 
 def unlabelled_sample(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:

@@ -10,8 +10,7 @@ from scipy.special import log_softmax, softmax
 from flowgmm_cli.evaluation.calibration import (
     fit_temperature,
     fit_temperature_and_noise,
-    match_confidence,
-    mean_confidence,
+    margin_scale,
 )
 
 
@@ -111,19 +110,16 @@ def test_what_cannot_be_calibrated_is_refused(scores: np.ndarray, labels: list[i
         fit_temperature(scores, np.array(labels, dtype=int))
 
 
-@given(st.integers(0, 99), st.floats(0.3, 0.97))
-def test_a_temperature_gives_the_confidence_it_was_asked_for(seed: int, confidence: float) -> None:
-    scores = 50 * np.random.default_rng(seed).normal(size=(200, 4))
-    temperature = match_confidence(scores, confidence)
-    probabilities = softmax(scores / temperature, axis=1)
-    assert probabilities.max(1).mean() == pytest.approx(confidence, abs=1e-6)
-    assert mean_confidence(scores, temperature) == pytest.approx(probabilities.max(1).mean())
-
-
-def test_a_confidence_out_of_reach_gives_the_nearest_temperature() -> None:
-    scores = np.random.default_rng(0).normal(size=(50, 3))
-    assert match_confidence(scores, 0.2) == pytest.approx(1e6)
-    assert match_confidence(scores, 1.1) == pytest.approx(1e-2)
+@given(st.integers(0, 99), st.floats(1e-3, 1e6), st.integers(2, 6))
+def test_the_scale_of_margins_is_proportional_to_the_densities_and_ignores_what_rows_share(
+    seed: int, factor: float, classes: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(size=(200, classes))
+    first_two = np.sort(scores, axis=1)[:, -2:]
+    scale = margin_scale(scores)
+    assert scale == pytest.approx(np.quantile(first_two[:, 1] - first_two[:, 0], 0.95))
+    assert margin_scale(factor * (scores + rng.normal(size=(200, 1)))) == pytest.approx(factor * scale)
 
 
 @pytest.mark.parametrize("noise", [0.02, 0.1])

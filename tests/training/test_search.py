@@ -11,7 +11,7 @@ import torch
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.errors import InterruptedRunError, RecipeError, RunError
-from flowgmm_cli.evaluation.calibration import fit_temperature_and_noise, mean_confidence
+from flowgmm_cli.evaluation.calibration import fit_temperature_and_noise, margin_scale
 from flowgmm_cli.files import read_json, write_tensors
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
@@ -69,11 +69,11 @@ def test_the_race_keeps_the_best_and_calibrates_on_what_they_said_together(train
     of_the_folds, noise = fit_temperature_and_noise(log_joint, labels)
     assert found.calibration.noise == pytest.approx(noise)
     said = np.mean([one.held_out.elsewhere for one in found.race.kept], axis=0)
-    confidence = np.mean([mean_confidence(one, of_the_folds) for one in said])
+    scale = np.mean([margin_scale(one) for one in said])
     data = prepare(run.recipe(), DataContext())
     rows = torch.from_numpy(unlabelled_sample(data.train.labels.numpy()))
     own = see(found.trained.model, data.train.x[rows]).class_log_prob.double().numpy()
-    assert mean_confidence(own, found.calibration.temperature) == pytest.approx(confidence, abs=1e-6)
+    assert found.calibration.temperature == pytest.approx(of_the_folds * margin_scale(own) / scale)
     assert found.calibration.rows == 12
 
     saved = read_json(run.path / "search.json", "search")
