@@ -15,15 +15,29 @@ thing. Listing, describing and validating read specs; only training and inferenc
     # pyproject.toml
     [project.entry-points."flowgmm.flows"]
     my_flow = "my_flow.plugin:my_flow"
+
+`ENTRY_POINT_GROUPS` has the group of each kind. Recipes need no code: an entry point of the group
+`flowgmm.recipes` names a package or a folder in it (`my_flow:recipes`), every `*.yaml` below which becomes
+the recipe `distribution/name`; the package is looked at, never imported.
+
+Versions. `API_VERSION` counts the changes after which a plugin must be changed, too; a spec carries the
+version it was written against, and flowgmm loads those of this version and the one before. Within a version
+names are only added: new classes, new optional attributes and keywords with a default. What will go is
+announced in the changelog, under *Plugin API*, one minor version before. `flowgmm_cli.testing` is part of the
+contract; all other modules of flowgmm are not. A package therefore depends on `flowgmm-cli>=0.1,<1`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
+
+from flowgmm_cli.errors import DataError, FlowgmmError, PluginError, RecipeError, RunFailedError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,12 +47,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "API_VERSION",
+    "ENTRY_POINT_GROUPS",
     "Batch",
     "Column",
     "Component",
     "Config",
     "DataConfig",
     "DataContext",
+    "DataError",
     "DataSource",
     "DataSpec",
     "Encoder",
@@ -46,16 +62,20 @@ __all__ = [
     "Field",
     "Flow",
     "FlowSpec",
+    "FlowgmmError",
     "LabelsConfig",
     "Latents",
     "Level",
     "Objective",
     "ObjectiveSpec",
+    "PluginError",
     "PriorSpec",
+    "RecipeError",
     "Regulariser",
     "RegulariserConfig",
     "RegulariserSpec",
     "Rows",
+    "RunFailedError",
     "Score",
     "ScoreSpec",
     "Seen",
@@ -72,6 +92,16 @@ __all__ = [
 ]
 
 API_VERSION = 1
+
+ENTRY_POINT_GROUPS = {
+    "flowgmm.flows": "flow",
+    "flowgmm.data": "data",
+    "flowgmm.regularisers": "regulariser",
+    "flowgmm.encoders": "encoder",
+    "flowgmm.scores": "score",
+    "flowgmm.recipes": "recipe",
+}
+"""Entry-point group -> kind of component."""
 
 Kind = Literal["flow", "data", "regulariser", "encoder", "score", "transform", "view", "objective", "prior"]
 Level = Literal["text", "inputs", "features"]
@@ -115,9 +145,13 @@ def to_plain(config: BaseModel) -> dict[str, Any]:
             return to_plain(value)
         if isinstance(value, list | tuple):
             return [plain(item) for item in value]
+        if isinstance(value, set | frozenset):
+            return sorted((plain(item) for item in value), key=str)
         if isinstance(value, Mapping):
             return {key: plain(item) for key, item in value.items()}
-        return value
+        if isinstance(value, Enum):
+            return value.value
+        return str(value) if isinstance(value, PurePath) else value
 
     return {name: plain(getattr(config, name)) for name in type(config).model_fields}
 
@@ -147,6 +181,9 @@ class Spec:
         summary: one line for `flowgmm plugins list`.
         api: the contract this plugin was written against.
         docs: a longer text for `flowgmm plugins describe`.
+        conformance: `package.module:Class`, the suite of `flowgmm_cli.testing` that `flowgmm plugins test`
+            carries out; needed only where the suite of the kind cannot do as it is, for instance because
+            there are required parameters.
     """
 
     config: type[Config]
@@ -154,6 +191,7 @@ class Spec:
     summary: str
     api: int = API_VERSION
     docs: str = ""
+    conformance: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,10 +267,11 @@ class PriorSpec(Spec):
 
 @runtime_checkable
 class Flow(Protocol):
-    """What a flow's `build` returns: an `nn.Module` (see `flowgmm_cli.bijection.Bijection`).
+    """What a flow's `build` returns: an `nn.Module` that maps rows to latents and back.
 
-    A flow with layers that start from data, such as actnorm, has a method `initialise(x)` too; it is called
-    once with training rows `(N, *shape)` before training.
+    Each row is mapped by itself, and no state is kept between calls. `log_det` is at least float32, also
+    under autocast. A flow with layers that start from data, such as actnorm, has a method `initialise(x)`
+    too; it is called once with training rows `(N, *shape)` before training.
     """
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -396,12 +435,14 @@ class DataContext:
         cache_dir: a folder for this user's caches.
         progress: `progress(done, total, what)`, called now and then from long work.
         note: `note(text)`, one line for the user.
+        streaming: rows come in chunks without end: nothing is kept on disk, and no note counts rows.
     """
 
     offline: bool = False
     cache_dir: str = ""
     progress: Callable[[int, int, str], None] = lambda done, total, what: None
     note: Callable[[str], None] = lambda text: None
+    streaming: bool = False
 
 
 class DataSource(Protocol):

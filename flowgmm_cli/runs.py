@@ -37,7 +37,9 @@ class Run:
     `metrics.jsonl`         one line per logged step
     `checkpoints/`          `last` and `best` (safetensors) and the fitted preprocessor
     `model.safetensors`     weights for inference, with `model.json`
-    `eval/`                 results of evaluations
+    `eval/`                 results of evaluations, and what was said of each row (npz)
+    `MODEL_CARD.md`         what the model is, how good it is, how to use it
+    `report.html`           the report, with its figures as PNG files in `report/`
     `search.json`           the race of settings, where the recipe has one, with `search.safetensors`
     `members/`              metrics and checkpoints of the further members of an ensemble, by number
     ======================  ================================================================
@@ -90,7 +92,7 @@ class Run:
         if not file.is_file():
             raise RunError(f"run {self.path} has no resolved.yaml", hint="`flowgmm runs list` shows the runs")
         try:
-            return load_resolved(file)
+            return load_resolved(file, components=self.info().get("components", ()))
         except RecipeError as error:
             raise RunError(f"run {self.path} is damaged: {error.message}", details=error.details) from error
 

@@ -10,7 +10,9 @@ from typing import Literal
 import numpy as np
 import torch
 
-Stream = Literal["init", "order", "labelled", "step", "monitor", "folds", "texts", "layers", "member"]
+Stream = Literal[
+    "init", "order", "labelled", "step", "monitor", "folds", "texts", "layers", "member", "scores", "report"
+]
 _NUMBERS: dict[Stream, int] = {
     "init": 0,
     "order": 1,
@@ -21,6 +23,8 @@ _NUMBERS: dict[Stream, int] = {
     "texts": 6,
     "layers": 7,
     "member": 8,
+    "scores": 9,
+    "report": 10,
 }
 
 

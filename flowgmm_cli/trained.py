@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,14 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowgmm_cli.api import Component, DataContext, Latents, iterate_batches
+from flowgmm_cli.api import Column, Component, DataContext, Latents, Seen, iterate_batches
 from flowgmm_cli.data.prepare import Preprocessor, Split
 from flowgmm_cli.errors import RecipeError, RunError
 from flowgmm_cli.files import read_json, read_tensors, write_json, write_tensors
 from flowgmm_cli.model import Ensemble, FlowMixture, Model
+from flowgmm_cli.plugins.provenance import qualified, require
 from flowgmm_cli.plugins.registry import build, provenance
 from flowgmm_cli.recipe.load import parse_resolved, vary
 from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.scores.detector import Detector
 
 FORMAT = "flowgmm/model/1"
 _CHUNK = 4096
@@ -52,6 +55,9 @@ class TrainedModel:
         class_names: index -> name.
         facts: what is known of its training, such as the calibration; plain JSON values.
         members: how each part of the model was trained.
+        detector: scores of how far out rows are; None where the run has none.
+        source: what samples are drawn from, the flows with their components moved to where rows lie (see
+            `flowgmm_cli.inference.centres`); None where the run has none.
     """
 
     recipe: Recipe
@@ -60,6 +66,32 @@ class TrainedModel:
     class_names: tuple[str, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
     members: tuple[Member, ...] = (Member(),)
+    detector: Detector | None = None
+    source: Model | None = None
+
+    @property
+    def image(self) -> Column | None:
+        """The input column, where it is the only one and holds images: entries of two or three axes."""
+        columns = self.preprocessor.featuriser.columns
+        return columns[0] if len(columns) == 1 and len(columns[0].shape) in (2, 3) else None
+
+    @torch.no_grad()
+    def see_rows(self, split: Split) -> Seen:
+        """Preprocessed rows as scores see them, on the CPU.
+
+        Their pixels are there where the rows are images and `split` was made with its inputs.
+        """
+        latents = see(self.model, split.x)
+        images = None
+        if (column := self.image) is not None and split.inputs is not None:
+            images = split.inputs.reshape(len(split), *column.shape)
+        return Seen(
+            x=split.x,
+            latents=latents,
+            log_posterior=self.model.log_posterior(latents),
+            log_density=latents.log_prob().double() + split.log_det,
+            images=images,
+        )
 
     def predict(self, split: Split) -> Predictions:
         """Classes, probabilities and densities of preprocessed rows."""
@@ -72,6 +104,13 @@ class TrainedModel:
         values, arrays = self.preprocessor.state()
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"preprocessor.{name}": torch.from_numpy(np.array(a)) for name, a in arrays.items()}
+        detector = None
+        if self.detector is not None:
+            detector, fitted = self.detector.state()
+            tensors |= {f"scores.{name}": torch.from_numpy(np.array(one)) for name, one in fitted.items()}
+        for index, part in enumerate(self.source.parts if self.source else ()):
+            mixture = part.mixture.state_dict().items()
+            tensors |= {f"source.{index}.{name}": value for name, value in mixture}
         write_tensors(folder / "model.safetensors", tensors, {"format": FORMAT})
         write_json(
             folder / "model.json",
@@ -80,6 +119,7 @@ class TrainedModel:
                 "class_names": list(self.class_names),
                 "features": self.preprocessor.dim,
                 "components": [provenance(component) for component in self.recipe.components()],
+                "detector": detector,
                 "facts": dict(self.facts),
                 "members": [member.to_dict() for member in self.members],
                 "preprocessor": values,
@@ -103,33 +143,33 @@ class TrainedModel:
                     f"{folder} holds a model in the format {found!r}, this version reads {FORMAT!r}",
                     hint="train again, or use the version of flowgmm-cli named in run.json",
                 )
-        arrays = {
-            name.removeprefix("preprocessor."): value.numpy()
-            for name, value in tensors.items()
-            if name.startswith("preprocessor.")
-        }
+        arrays = {name: one.numpy() for name, one in _under("preprocessor.", tensors).items()}
+        fitted = {name: one.numpy() for name, one in _under("scores.", tensors).items()}
+        detector = None
         try:
-            recipe = parse_resolved(values["recipe"], str(folder / "model.json"))
+            components = values["components"]
+            for warning in require(components, what=f"the model in {folder}"):
+                (context or DataContext()).note(f"warning: {warning}")
+            recipe = parse_resolved(qualified(values["recipe"], components), str(folder / "model.json"))
             class_names = tuple(values["class_names"])
             facts = dict(values["facts"])
             preprocessor = Preprocessor.from_state(
                 values["preprocessor"], arrays, data=recipe.data, context=context or DataContext()
             )
-            members = tuple(Member(one["candidate"], one["changes"]) for one in values["members"])
+            listed = qualified(values["members"], components)
+            members = tuple(Member(one["candidate"], one["changes"]) for one in listed)
             model = empty_model(recipe, members, features=values["features"], classes=len(class_names))
-            state = {
-                name.removeprefix("model."): value
-                for name, value in tensors.items()
-                if name.startswith("model.")
-            }
-            model.load_state_dict(state)
+            model.load_state_dict(_under("model.", tensors))
+            if values.get("detector") is not None:  # runs of older versions have none
+                detector = Detector.from_state(values["detector"], fitted, components=recipe.ood.scores)
+            source = _source(model, _under("source.", tensors))
         except (RecipeError, AttributeError, LookupError, TypeError, RuntimeError, ValueError) as error:
             raise RunError(
                 f"the model in {folder} is damaged: its files do not fit together",
                 details=[f"{type(error).__name__}: {error}".strip().splitlines()[0]],
                 hint="train again, or use another run",
             ) from error
-        return cls(recipe, preprocessor, model.eval(), class_names, facts, members)
+        return cls(recipe, preprocessor, model.eval(), class_names, facts, members, detector, source)
 
 
 @dataclass(frozen=True)
@@ -158,6 +198,10 @@ def see(model: Model, x: Tensor) -> Latents:
     )
 
 
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): one for name, one in tensors.items() if name.startswith(prefix)}
+
+
 def empty_model(
     recipe: Recipe, members: Sequence[Member] = (Member(),), *, features: int, classes: int
 ) -> Model:
@@ -168,6 +212,18 @@ def empty_model(
         flow = build_flow(varied.flow, features, torch.Generator().manual_seed(0))
         models.append(FlowMixture(flow, build(varied.prior, classes=classes, features=features)))
     return models[0] if len(models) == 1 else Ensemble(models)
+
+
+def _source(model: Model, tensors: Mapping[str, Tensor]) -> Model | None:
+    """The flows of a model with other mixtures; None where no mixtures were saved."""
+    if not tensors:
+        return None
+    parts = []
+    for index, part in enumerate(model.parts):
+        mixture = copy.deepcopy(part.mixture)
+        mixture.load_state_dict(_under(f"{index}.", tensors))
+        parts.append(FlowMixture(part.flow, mixture))
+    return parts[0] if len(parts) == 1 else Ensemble(parts)
 
 
 def build_flow(component: Component, features: int, generator: torch.Generator) -> torch.nn.Module:

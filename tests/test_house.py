@@ -42,6 +42,7 @@ GLOBAL_RANDOMNESS = {
 # parts of a declared package, not packages of their own
 PARTS = {"pydantic_core": "pydantic", "annotated_types": "pydantic"}
 DISTRIBUTIONS = {
+    "PIL": "pillow",
     "huggingface_hub": "huggingface-hub",
     "sentence_transformers": "sentence-transformers",
     "sklearn": "scikit-learn",
@@ -127,3 +128,19 @@ def test_every_library_that_is_imported_is_declared() -> None:
     imported = set().union(*map(imports, MODULES)) - sys.stdlib_module_names - {"flowgmm_cli"}
     wanted = {DISTRIBUTIONS.get(PARTS.get(name, name), PARTS.get(name, name)) for name in imported}
     assert wanted - declared == set()
+
+
+def test_our_plugins_build_on_the_contract_alone() -> None:
+    public = {"flowgmm_cli.api", "flowgmm_cli.testing"}
+    for file in sorted((ROOT / "plugins").glob("*/src/**/*.py")) + sorted(
+        (ROOT / "plugins").glob("*/tests/**/*.py")
+    ):
+        found = set()
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                names = {f"{node.module}.{alias.name}" for alias in node.names}
+                found |= names if node.module == "flowgmm_cli" else {node.module or ""}
+        ours = {name for name in found if name.split(".")[0] == "flowgmm_cli"}
+        assert ours <= public, f"{file.relative_to(ROOT)} imports {', '.join(sorted(ours - public))}"

@@ -45,7 +45,7 @@ def test_a_new_run_holds_its_recipe_and_says_where_it_comes_from(moons: MakeReci
     assert (info["status"], info["seed"], info["argv"]) == ("running", 3, ["train", "moons.yaml"])
     assert info["overrides"][-1] == "run.seed=3"
     assert {"torch", "python", "flowgmm-cli"} <= info["versions"].keys()
-    assert {"flow", "data", "prior", "objective", "regulariser", "transform", "view"} == {
+    assert {"flow", "data", "prior", "objective", "regulariser", "score", "transform", "view"} == {
         one["kind"] for one in info["components"]
     }
     assert run.status() == "running"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.prepare import Split, fit_preprocessor, load_rows
 from flowgmm_cli.errors import PluginError, RunError
 from flowgmm_cli.files import read_tensors, write_tensors
+from flowgmm_cli.inference.centres import centred_on_rows
 from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.scores.detector import fit_detector
 from flowgmm_cli.trained import TrainedModel, empty_model, see
 
 MakeRecipe = Callable[..., Recipe]
@@ -53,6 +56,20 @@ def test_a_saved_model_predicts_the_same_in_every_bit(trained: TrainedModel, tmp
     assert loaded.facts == trained.facts
     assert float(loaded.model.temperature) == 2.5
     assert not loaded.model.training
+
+
+def test_what_samples_are_drawn_from_comes_back_with_the_model_and_shares_its_flow(
+    trained: TrainedModel, tmp_path: Path
+) -> None:
+    x = held_out(trained).x
+    source = centred_on_rows(trained.model, x)
+    replace(trained, source=source).save(tmp_path)
+    loaded = TrainedModel.load(tmp_path)
+    assert loaded.source is not None
+    drawn = [one.sample(20, torch.Generator().manual_seed(1))[0] for one in (source, loaded.source)]
+    assert torch.equal(*drawn)
+    assert loaded.source.parts[0].flow is loaded.model.parts[0].flow
+    assert torch.equal(loaded.model.log_prob(x), trained.model.log_prob(x))
 
 
 def test_saving_twice_gives_the_same_bytes(trained: TrainedModel, tmp_path: Path) -> None:
@@ -157,3 +174,62 @@ def test_the_description_names_every_component(trained: TrainedModel, tmp_path: 
     values = json.loads((tmp_path / "model.json").read_text())
     names = {(one["kind"], one["name"]) for one in values["components"]}
     assert {("flow", "realnvp"), ("prior", "gmm"), ("transform", "quantile"), ("view", "noise")} <= names
+
+
+def test_rows_are_seen_as_they_are_predicted(trained: TrainedModel) -> None:
+    split = held_out(trained)
+    seen, found = trained.see_rows(split), trained.predict(split)
+    assert len(seen) == len(split)
+    assert torch.equal(seen.x, split.x)
+    assert np.array_equal(seen.log_posterior.numpy(), found.log_probabilities)
+    assert np.array_equal(seen.log_density.numpy(), found.log_density)
+    assert seen.log_posterior.dtype == seen.log_density.dtype == torch.float64
+    assert not seen.latents.z.requires_grad
+    assert (seen.images, trained.image) == (None, None)
+
+
+def test_images_are_seen_as_they_were_before_the_transforms(moons: MakeRecipe) -> None:
+    recipe = moons("data.name=digits", "data.transforms=[{use: pca, dim: 4}]")
+    rows = load_rows(recipe.data, CONTEXT)
+    preprocessor = fit_preprocessor(rows, recipe.data, CONTEXT)
+    model = empty_model(recipe, features=4, classes=10).eval()
+    trained = TrainedModel(recipe, preprocessor, model, rows.class_names)
+    assert rows.test is not None
+    assert trained.image is not None
+    (pixels,) = rows.test.columns.values()
+    seen = trained.see_rows(preprocessor.apply(rows.test, CONTEXT, with_inputs=True))
+    assert seen.images is not None
+    assert np.array_equal(seen.images.numpy(), pixels.astype(np.float32))
+    assert trained.see_rows(preprocessor.apply(rows.test, CONTEXT)).images is None
+
+
+def test_its_scores_are_saved_with_it(trained: TrainedModel, tmp_path: Path) -> None:
+    seen = trained.see_rows(held_out(trained))
+    components = trained.recipe.ood.scores
+    detector = fit_detector(components, seen, seen, trained.model, np.random.default_rng(0), default="nll")
+    replace(trained, detector=detector).save(tmp_path)
+    loaded = TrainedModel.load(tmp_path).detector
+    assert loaded is not None
+    assert loaded.names == detector.names
+    for name, values in detector(seen).items():
+        assert np.array_equal(loaded(seen)[name], values)
+        assert loaded.threshold(name) == detector.threshold(name)
+
+
+def test_a_model_without_scores_is_read_as_one(trained: TrainedModel, tmp_path: Path) -> None:
+    trained.save(tmp_path)
+    file = tmp_path / "model.json"
+    values = json.loads(file.read_text())
+    assert values["detector"] is None
+    del values["detector"]  # as versions before there were any wrote it
+    file.write_text(json.dumps(values))
+    assert TrainedModel.load(tmp_path).detector is None
+
+
+@pytest.mark.parametrize("damage", [5, {}, {"default": "nll", "scores": [{}], "same": {}}])
+def test_damaged_scores_are_a_run_error(trained: TrainedModel, tmp_path: Path, damage: object) -> None:
+    trained.save(tmp_path)
+    file = tmp_path / "model.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "detector": damage}))
+    with pytest.raises(RunError, match="damaged"):
+        TrainedModel.load(tmp_path)

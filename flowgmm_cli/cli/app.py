@@ -6,7 +6,22 @@ from typing import Annotated
 
 import typer
 
-from flowgmm_cli.cli import curve, doctor, plugins, recipes, runs, sweep, train
+from flowgmm_cli.cli import (
+    check,
+    curve,
+    doctor,
+    embed,
+    init,
+    ood,
+    plugins,
+    predict,
+    recipes,
+    report,
+    runs,
+    sample,
+    sweep,
+    train,
+)
 from flowgmm_cli.cli import eval as evaluation
 
 app = typer.Typer(
@@ -22,6 +37,13 @@ app = typer.Typer(
 # in the order of the help page
 app.command()(train.train)
 app.command("eval")(evaluation.evaluate)
+app.command()(predict.predict)
+app.command()(sample.sample)
+app.command(cls=embed.EmbedCommand)(embed.embed)
+app.command()(ood.ood)
+app.command()(report.report)
+app.command()(check.check)
+app.command()(init.init)
 app.command()(curve.curve)
 app.command()(sweep.sweep)
 app.add_typer(runs.app, name="runs")

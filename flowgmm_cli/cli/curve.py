@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flowgmm_cli.cli.options import Json, Offline, Overrides, Quiet, RecipeName, Verbose
+from flowgmm_cli.cli.options import Json, Offline, Overrides, PluginModule, Quiet, RecipeName, Verbose
 
 
 def curve(
@@ -39,6 +39,7 @@ def curve(
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    plugin_module: PluginModule = None,
 ) -> None:
     """Accuracy against the number of labels, with its spread over seeds, beside simple baselines.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flowgmm_cli.cli.options import Json, Offline, Quiet, Run, RunFlag, Verbose
+from flowgmm_cli.cli.options import Json, Offline, PluginModule, Quiet, Run, RunFlag, Verbose
 
 if TYPE_CHECKING:
     from flowgmm_cli.evaluation.evaluate import Evaluation
@@ -47,6 +47,7 @@ def evaluate(
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    plugin_module: PluginModule = None,
 ) -> None:
     """Evaluate a run: accuracy, calibration and density, by class, with confidence intervals.
 

@@ -2,7 +2,8 @@
 
     def show(name: str, as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None: ...
 
-`Quiet`, `Verbose` and `Offline` take effect while the command line is parsed; a command need not look.
+`Quiet`, `Verbose`, `Offline` and `PluginModule` take effect while the command line is parsed; a command need
+not look.
 """
 
 from __future__ import annotations
@@ -29,6 +30,25 @@ def _set_offline(value: bool) -> bool:
     if value:
         # read by huggingface_hub and datasets when they are imported, which is later than this
         os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
+    return value
+
+
+def _load_modules(value: list[str] | None) -> list[str] | None:
+    if value:
+        from pathlib import Path
+
+        from flowgmm_cli.errors import UsageError
+
+        for file in value:
+            if not Path(file).expanduser().is_file():
+                raise UsageError(
+                    f"--plugin-module: there is no file {file}",
+                    hint="it takes a Python file that defines a FlowSpec, DataSpec, ...",
+                )
+        # read by the registry when it is made, which is later than this; kept for processes of our own
+        given = [str(Path(file).expanduser().absolute()) for file in value]
+        before = [one for one in os.environ.get("FLOWGMM_PLUGIN_MODULES", "").split(os.pathsep) if one]
+        os.environ["FLOWGMM_PLUGIN_MODULES"] = os.pathsep.join(dict.fromkeys([*before, *given]))
     return value
 
 
@@ -59,6 +79,17 @@ Offline = Annotated[
         "--offline", envvar="FLOWGMM_OFFLINE", callback=_set_offline, help="Never touch the network."
     ),
 ]
+PluginModule = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin-module",
+        metavar="FILE.py",
+        callback=_load_modules,
+        help="Load components from a Python file of your own; may be given several times. Also "
+        "$FLOWGMM_PLUGIN_MODULES.",
+        show_default=False,
+    ),
+]
 Run = Annotated[
     str | None,
     typer.Argument(
@@ -82,3 +113,58 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe; KEY! removes.", show_default=False),
 ]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="FILE|-|SPEC",
+        help="Rows to read: csv, tsv, parquet, jsonl, npz, npy, idx, txt, a folder of images, - for stdin, "
+        "or a data spec such as '{use: csv, path: new.csv}'.",
+        show_default=False,
+    ),
+]
+InputFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--data-format",
+        metavar="FORMAT",
+        help="What the rows to read are, where their name does not say it; stdin is csv by default.",
+        show_default=False,
+    ),
+]
+Save = Annotated[
+    str | None,
+    typer.Option(
+        "--save",
+        metavar="FILE|-",
+        help="File to write: csv, tsv, parquet, jsonl or npz by its suffix; - for stdout.",
+        show_default=False,
+    ),
+]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        help="What to write, where the name of the file does not say it: csv, tsv, parquet, jsonl or npz.",
+        show_default=False,
+    ),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--only",
+        metavar="COLUMN,...",
+        help="Columns to write, in this order; all of them without it.",
+        show_default=False,
+    ),
+]
+OnError = Annotated[
+    str,
+    typer.Option(
+        "--on-error",
+        metavar="fail|keep",
+        help="A row that cannot be read or scored: stop with its place, or keep it with empty cells.",
+    ),
+]
+Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where the model computes.")]

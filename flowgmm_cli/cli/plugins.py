@@ -1,33 +1,49 @@
-"""`flowgmm plugins`: what is installed, where it comes from, and its parameters."""
+"""`flowgmm plugins`: what is installed and where it comes from, parameters, a scaffold, a conformance run."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flowgmm_cli.cli.options import Json, Quiet, Verbose
+from flowgmm_cli.cli.options import Json, Overrides, PluginModule, Quiet, Verbose
 
 if TYPE_CHECKING:
     from flowgmm_cli.plugins.entry import Entry
 
-app = typer.Typer(help="List and describe components, built in and installed.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, describe, make and test components, built in and installed.", no_args_is_help=True
+)
 
 Kind = Annotated[
     str | None, typer.Option("--kind", "-k", help="Only this kind: flow, data, ...", show_default=False)
 ]
+Name = Annotated[str, typer.Argument(help="A component, bare or as package/name.")]
 
 
 @app.command("list")
 def list_plugins(
-    kind: Kind = None, as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False
+    kind: Kind = None,
+    check: Annotated[
+        bool,
+        typer.Option("--check", help="Import every plugin to find those that are broken or incompatible."),
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    plugin_module: PluginModule = None,
 ) -> None:
-    """List every component with its package, its state and a summary."""
+    """List every component with its package, its state and a summary.
+
+    No plugin is imported without --check: its summary is then that of its package. States: ok, disabled
+    (FLOWGMM_DISABLE_PLUGINS), conflict (write package/name) and, with --check, incompatible and broken.
+    """
     from flowgmm_cli.cli import console
     from flowgmm_cli.plugins.registry import registry
 
     known = registry()
-    entries = [entry.inspect() for entry in known.entries(_kind(kind))]
+    entries = [entry.inspect() if check else entry for entry in known.entries(_kind(kind))]
     rows = [_row(entry) for entry in entries] + (_recipe_rows() if kind in (None, "recipe") else [])
     if as_json:
         console.print_json({"schema": "flowgmm/plugins/1", "plugins": rows, "problems": list(known.problems)})
@@ -43,29 +59,23 @@ def list_plugins(
 
 @app.command()
 def describe(
-    name: Annotated[str, typer.Argument(help="A component, bare or as package/name.")],
+    name: Name,
     kind: Kind = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    plugin_module: PluginModule = None,
 ) -> None:
-    """Show a component's parameters: type and limits, default, meaning."""
+    """Show a component's parameters (type and limits, default, meaning) and how a recipe chooses it.
+
+    Examples: flowgmm plugins describe realnvp · flowgmm plugins describe flowgmm-nsf/nsf --json
+    """
     from flowgmm_cli.cli import console
-    from flowgmm_cli.plugins.entry import SHARED_CONFIGS
     from flowgmm_cli.plugins.registry import registry
-    from flowgmm_cli.recipe.describe import parameters
 
     known = registry()
     found = [known.find(entry.kind, entry.qualified) for entry in _named(name, _kind(kind))]
-    described = [
-        {**_row(entry), "api": entry.spec().api, "build": entry.spec().build, "docs": entry.spec().docs}
-        | {
-            "parameters": [
-                one.to_dict() for one in parameters(entry.spec().config, SHARED_CONFIGS.get(entry.kind))
-            ]
-        }
-        for entry in found
-    ]
+    described = [_description(entry) for entry in found]
     if as_json:
         console.print_json({"schema": "flowgmm/plugin/1", "plugins": described})
         return
@@ -77,6 +87,82 @@ def describe(
             console.print_table(["parameter", "default", "value", "meaning"], cells)
         else:
             console.print_text("no parameters")
+        console.print_text(f"\nin a recipe:\n\n{values['recipe']}")
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="Name of the package, such as flowgmm-mine or my-flow.")],
+    kind: Annotated[
+        str, typer.Option("--kind", "-k", help="flow, data, regulariser, encoder or score.")
+    ] = "flow",
+    directory: Annotated[
+        Path, typer.Option("--directory", "-d", help="Folder in which the package's folder is made.")
+    ] = Path(),
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+) -> None:
+    """Write a package with a small working component of your own, its tests, a recipe and a README.
+
+    Examples: flowgmm plugins new my-flow · flowgmm plugins new flowgmm-rings --kind data --directory ~/code
+    """
+    from flowgmm_cli.cli import console
+    from flowgmm_cli.plugins.scaffold import write_package
+
+    made = write_package(name, kind, directory.expanduser())
+    files = [str(path.relative_to(made.folder)) for path in made.files]
+    if as_json:
+        console.print_json(
+            {
+                "schema": "flowgmm/plugin-new/1",
+                "folder": str(made.folder),
+                "package": made.package,
+                "kind": made.kind,
+                "name": made.name,
+                "files": files,
+            }
+        )
+        return
+    console.print_text(f"{made.folder}: {made.kind} `{made.name}`\n" + "\n".join(f"  {one}" for one in files))
+    console.note(
+        f"next: pip install -e {made.folder} && python -m pytest {made.folder} && "
+        f"flowgmm plugins test {made.package}/{made.name}"
+    )
+
+
+@app.command("test")
+def carry_out_checks(
+    name: Name,
+    overrides: Overrides = None,
+    kind: Kind = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    plugin_module: PluginModule = None,
+) -> None:
+    """Hold a component to its contract with the conformance kit; needs no pytest.
+
+    Words KEY=VALUE are parameters to check it with, as in a recipe. A check that fails ends with exit code 4.
+
+    Examples: flowgmm plugins test my_flow · flowgmm plugins test my_source path=data.csv label=y
+    """
+    from flowgmm_cli.cli import console
+    from flowgmm_cli.cli.plugin_tests import carry_out
+    from flowgmm_cli.errors import PluginError
+    from flowgmm_cli.plugins.registry import registry
+
+    known = registry()
+    entries = _named(name, _kind(kind))
+    found = known.find(entries[0].kind, entries[0].qualified)
+    if len(entries) > 1:
+        names = [f"--kind {entry.kind} {entry.qualified}" for entry in entries]
+        raise PluginError(f"`{name}` is the name of several components", details=names, hint="say which one")
+    failed = carry_out(found, overrides or [], as_json=as_json)
+    if failed:
+        words = f"{failed} check{'s' if failed > 1 else ''}"
+        console.warn(f"{found.kind} `{found.name}` from {found.origin} fails {words}")
+        raise typer.Exit(PluginError.exit_code)
 
 
 def _kind(kind: str | None) -> str | None:
@@ -98,26 +184,55 @@ def _named(name: str, kind: str | None) -> list[Entry]:
     from flowgmm_cli.errors import PluginError, did_you_mean
     from flowgmm_cli.plugins.registry import registry
 
-    entries = registry().entries(kind)
+    known = registry()
+    entries = known.entries(kind)
     found = [entry for entry in entries if name in (entry.name, entry.qualified)]
     if found:
         return found
     names = dict.fromkeys(entry.name for entry in entries)
     what = kind or "component"
     raise PluginError(
-        f"unknown {what} `{name}`{did_you_mean(name, names)}", hint="`flowgmm plugins list` shows them all"
+        f"unknown {what} `{name}`{did_you_mean(name, names)}",
+        details=known.problems,
+        hint="`flowgmm plugins list` shows them all",
     )
 
 
 def _row(entry: Entry) -> dict[str, Any]:
+    from flowgmm_cli.plugins.discovery import distribution_summary
+
+    summary = entry.summary
+    if not summary and not entry.path:
+        summary = distribution_summary(entry.package)
     return {
         "kind": entry.kind,
         "name": entry.name,
         "package": entry.package,
         "version": entry.version,
         "state": entry.state,
-        "summary": entry.summary,
+        "summary": summary,
         "problem": entry.problem,
+        **({"path": entry.path} if entry.path else {}),
+    }
+
+
+def _description(entry: Entry) -> dict[str, Any]:
+    from flowgmm_cli.plugins.entry import SHARED_CONFIGS
+    from flowgmm_cli.recipe.describe import parameters, snippet
+
+    spec, shared = entry.spec(), SHARED_CONFIGS.get(entry.kind)
+    rows = parameters(spec.config, shared)
+    inherited = set(shared.model_fields) if shared else set()
+    own = [row for row in rows if row.name.split(".")[0] not in inherited]
+    bare = [one for one in _named(entry.name, entry.kind) if one.name == entry.name]
+    use = entry.name if len(bare) == 1 or entry.builtin else entry.qualified
+    return {
+        **_row(entry),
+        "api": spec.api,
+        "build": spec.build,
+        "docs": spec.docs,
+        "parameters": [row.to_dict() for row in rows],
+        "recipe": snippet(entry.kind, use, own),
     }
 
 
@@ -142,6 +257,8 @@ def _recipe_rows() -> list[dict[str, Any]]:
 def _origin(row: dict[str, Any]) -> str:
     from flowgmm_cli.plugins.entry import CORE
 
+    if "path" in row:
+        return str(row["path"])
     return "built in" if row["package"] == CORE else " ".join(filter(None, [row["package"], row["version"]]))
 
 

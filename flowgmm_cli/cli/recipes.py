@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flowgmm_cli.cli.options import Json, Overrides, Quiet, RecipeName, Verbose
+from flowgmm_cli.cli.options import Json, Overrides, PluginModule, Quiet, RecipeName, Verbose
 
 app = typer.Typer(help="List, show, copy and validate recipes.", no_args_is_help=True)
 
@@ -39,6 +39,7 @@ def show(
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    plugin_module: PluginModule = None,
 ) -> None:
     """Print a recipe: as it is written, or with `--resolved` as it will run."""
     from flowgmm_cli.cli import console
@@ -71,6 +72,7 @@ def copy(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    plugin_module: PluginModule = None,
 ) -> None:
     """Copy a recipe, comments included, to change it."""
     from flowgmm_cli.cli import console
@@ -102,6 +104,7 @@ def check(
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    plugin_module: PluginModule = None,
 ) -> None:
     """Validate recipes without training; reports every problem at once."""
     from flowgmm_cli.cli import console
@@ -145,6 +148,7 @@ def schema(
     ] = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    plugin_module: PluginModule = None,
 ) -> None:
     """Print the JSON Schema of recipes, installed plugins included, for an editor."""
     import json

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flowgmm_cli.cli.options import Json, Offline, Quiet, RecipeName, Verbose
+from flowgmm_cli.cli.options import Json, Offline, PluginModule, Quiet, RecipeName, Verbose
 
 
 def sweep(
@@ -37,6 +37,7 @@ def sweep(
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    plugin_module: PluginModule = None,
 ) -> None:
     """Train every combination of some settings, each with every seed, and rank them.
 

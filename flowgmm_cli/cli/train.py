@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flowgmm_cli.cli.options import Json, Offline, Overrides, Quiet, Verbose
+from flowgmm_cli.cli.options import Json, Offline, Overrides, PluginModule, Quiet, Verbose
 
 if TYPE_CHECKING:
     from flowgmm_cli.recipe.schema import Recipe
@@ -52,6 +52,7 @@ def train(
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    plugin_module: PluginModule = None,
 ) -> None:
     """Train a model from a recipe, calibrate it and test it.
 
@@ -105,6 +106,7 @@ def train(
         if resume is None and loaded is not None:
             run = create_run(loaded, argv=sys.argv[1:], directory=run_dir)
         result = _carry_out(loaded, run, context, progress, interrupt, new=resume is None)
+        _write_card(run, context)
     _show(run, result, as_json=as_json)
 
 
@@ -137,6 +139,18 @@ def _carry_out(
         if new and not run.checkpoints.exists():  # its rows could not be read: there is nothing to keep
             shutil.rmtree(run.path)
         raise
+
+
+def _write_card(run: Run, context: Any) -> None:
+    """Write the model card; the run is done and good, so nothing that goes wrong here may make it fail."""
+    from flowgmm_cli.cli import console
+    from flowgmm_cli.report.card import write_card
+    from flowgmm_cli.report.material import gather
+
+    try:
+        write_card(gather(run, context=context))
+    except Exception as error:
+        console.warn(f"the model card cannot be written ({type(error).__name__}: {error})")
 
 
 def _full_disk(error: OSError, resume: str) -> Exception:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +21,21 @@ def data_context(progress: Report, *, offline: bool) -> DataContext:
     from flowgmm_cli.data.cache import user_cache_dir
 
     return DataContext(offline=offline, cache_dir=str(user_cache_dir()), progress=progress, note=console.note)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Where a file that the user asked for cannot be written, it is the user who can name another place."""
+    from flowgmm_cli.errors import UsageError
+
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # no fault of the place; told by `__main__`
+            raise
+        raise UsageError(
+            f"{path} cannot be written: {error.strerror or error}", hint="name a file in another folder"
+        ) from error
 
 
 def chosen_run(argument: str | None, flag: str | None) -> Run:

@@ -42,8 +42,21 @@ class Block(Protocol):
         """Why the density of its features is not that of the column; '' if it is."""
         ...
 
+    @property
+    def refusal(self) -> str:
+        """Why a row cannot be used whose features are not finite."""
+        ...
+
+    def features(self, cells: Cells, context: DataContext) -> Matrix:
+        """Return float64 `(N, len(names))`; a row that cannot be used has features that are not finite."""
+        ...
+
     def transform(self, cells: Cells, ids: Cells, context: DataContext) -> Matrix:
         """Return float64 `(N, len(names))`, all finite."""
+        ...
+
+    def invert(self, features: Matrix) -> Cells | None:
+        """Return the cells `(N, *shape)` that stand for features `(N, len(names))`; None if no cell can."""
         ...
 
     def state(self) -> State:
@@ -57,26 +70,33 @@ class Numbers:
 
     Attributes:
         fill: `(d,)`, None where such cells are an error.
+        whole: whether the training rows hold nothing but whole numbers.
+        range: the smallest and the largest value of the training rows; None where that is not known.
     """
 
     column: Column
     fill: Matrix | None
     inexact: str = ""
+    whole: bool = False
+    range: tuple[float, float] | None = None
 
     @classmethod
     def fit(cls, column: Column, cells: Cells, missing: MissingPolicy) -> Numbers:
         """Learn what replaces missing cells from the training cells."""
         matrix = _flat(cells)
         known = np.isfinite(matrix)
+        values = matrix[known]
+        whole = len(values) > 0 and bool((values == np.rint(values)).all())
+        bounds = (float(values.min()), float(values.max())) if len(values) else None
         if missing == "error":
-            return cls(column, None)
+            return cls(column, None, whole=whole, range=bounds)
         inexact = "" if known.all() else f"missing cells of `{column.name}` are filled in"
         average = np.median if missing == "median" else np.mean
         fill = [
             float(average(values[here])) if here.any() else 0.0
             for values, here in zip(matrix.T, known.T, strict=True)
         ]
-        return cls(column, np.array(fill), inexact)
+        return cls(column, np.array(fill), inexact, whole, bounds)
 
     @property
     def names(self) -> list[str]:
@@ -85,28 +105,48 @@ class Numbers:
         name = self.column.name
         return [name] if self.column.kind == "numeric" else [f"{name}[{entry}]" for entry in range(size)]
 
+    @property
+    def refusal(self) -> str:
+        """A missing cell that nothing fills in."""
+        return f"column `{self.column.name}` is missing or infinite, and data.missing is `error`"
+
+    def features(self, cells: Cells, context: DataContext) -> Matrix:
+        """Fill in missing cells, if the policy is not `error`."""
+        matrix = _flat(cells)
+        if self.fill is None:
+            return matrix
+        bad = ~np.isfinite(matrix)
+        return np.where(bad, self.fill, matrix) if bad.any() else matrix
+
     def transform(self, cells: Cells, ids: Cells, context: DataContext) -> Matrix:
         """Fill in missing cells.
 
         Raises:
             DataError: a cell is missing and the policy is `error`.
         """
-        matrix = _flat(cells)
+        matrix = self.features(cells, context)
         bad = ~np.isfinite(matrix)
-        if not bad.any():
-            return matrix
-        if self.fill is None:
+        if bad.any():
             rows = np.flatnonzero(bad.any(axis=1))
             raise DataError(
                 f"column `{self.column.name}` has {bad.sum():,} missing or infinite cells, "
                 f"the first in row {ids[rows[0]]}",
                 hint="set data.missing=median to fill them in",
             )
-        return np.where(bad, self.fill, matrix)
+        return matrix
+
+    def invert(self, features: Matrix) -> Cells:
+        """Return the numbers in the column's shape, rounded where training saw whole ones only.
+
+        This undoes `transform` but for cells that were filled in.
+        """
+        values = np.rint(features) + 0.0 if self.whole else features  # + 0.0: no -0
+        return values.reshape(len(features), *self.column.shape)
 
     def state(self) -> State:
-        """Return the fill values."""
-        return {"inexact": self.inexact}, {} if self.fill is None else {"fill": self.fill}
+        """Return the fill values, and what is known of the training cells."""
+        values = {"inexact": self.inexact, "whole": self.whole, "range": self.range and list(self.range)}
+        return values, {} if self.fill is None else {"fill": self.fill}
 
 
 @dataclass(frozen=True)
@@ -132,17 +172,36 @@ class Categories:
         """Categories have no density."""
         return f"`{self.column.name}` holds categories; the density is that of their 0/1 features"
 
+    @property
+    def refusal(self) -> str:
+        """No row is refused."""
+        return ""
+
     def transform(self, cells: Cells, ids: Cells, context: DataContext) -> Matrix:
         """Return 0/1 features, all 0 for a category that training never saw."""
+        return self.features(cells, context)
+
+    def features(self, cells: Cells, context: DataContext) -> Matrix:
+        """Return 0/1 features, all 0 for a category that training never saw."""
         place = {category: index for index, category in enumerate(self.categories)}
-        codes = np.array([place.get(MISSING_CATEGORY if cell is None else str(cell), -1) for cell in cells])
+        found = [place.get(MISSING_CATEGORY if cell is None else str(cell), -1) for cell in cells]
+        codes = np.array(found, dtype=np.int64)
         matrix = np.zeros((len(cells), len(self.categories)))
         known = np.flatnonzero(codes >= 0)
         matrix[known, codes[known]] = 1.0
         if len(known) < len(cells):
-            unknown = len(cells) - len(known)
-            context.note(f"{unknown:,} cells of `{self.column.name}` hold a category that training never saw")
+            count = "some" if context.streaming else f"{len(cells) - len(known):,}"
+            context.note(f"{count} cells of `{self.column.name}` hold a category that training never saw")
         return matrix
+
+    def invert(self, features: Matrix) -> Cells:
+        """Return the category with the largest feature, None for the empty cell.
+
+        This undoes `transform` for all categories that training saw.
+        """
+        cells = np.array([None if c == MISSING_CATEGORY else c for c in self.categories], dtype=object)
+        found: Cells = cells[features.argmax(axis=1)]
+        return found
 
     def state(self) -> State:
         """Return the categories."""
@@ -172,19 +231,32 @@ class Text:
         """Texts have no density."""
         return f"`{self.column.name}` holds texts; the density is that of their vectors"
 
+    @property
+    def refusal(self) -> str:
+        """The encoder failed."""
+        return f"the encoder gave no finite vector for `{self.column.name}`"
+
+    def features(self, cells: Cells, context: DataContext) -> Matrix:
+        """Return the texts' vectors."""
+        return encode(self.encoder, _texts(cells), context).astype(np.float64)
+
     def transform(self, cells: Cells, ids: Cells, context: DataContext) -> Matrix:
         """Return the texts' vectors.
 
         Raises:
             DataError: the encoder made a vector that is not finite.
         """
-        vectors = encode(self.encoder, _texts(cells), context).astype(np.float64)
+        vectors = self.features(cells, context)
         bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         if len(bad):
             raise DataError(
                 f"the encoder gave no finite vector for {len(bad):,} texts, first row {ids[bad[0]]}"
             )
         return vectors
+
+    def invert(self, features: Matrix) -> None:
+        """No text has a given vector; see `flowgmm_cli.inference.nearest` for what comes near."""
+        return
 
     def state(self) -> State:
         """Return the encoder's state."""
@@ -200,7 +272,14 @@ def restore(
     if column.kind == "text" and encoder is not None:
         encoder.load_state(values, arrays)
         return Text(column, encoder)
-    return Numbers(column, arrays.get("fill"), values["inexact"])
+    bounds = values.get("range")
+    return Numbers(
+        column,
+        arrays.get("fill"),
+        values["inexact"],
+        bool(values.get("whole", False)),
+        (float(bounds[0]), float(bounds[1])) if bounds else None,
+    )
 
 
 def _flat(cells: Cells) -> Matrix:

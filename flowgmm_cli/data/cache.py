@@ -42,9 +42,10 @@ def user_cache_dir(environment: Mapping[str, str] = os.environ) -> Path:
 def encode(encoder: Encoder, texts: Sequence[str], context: DataContext) -> npt.NDArray[np.float32]:
     """Return the texts' vectors `(N, dim)`, each distinct text encoded at most once, ever.
 
-    A cache that cannot be written costs a note and nothing else.
+    A cache that cannot be written costs a note and nothing else. Of a stream of texts nothing is kept, and
+    nothing is looked up: each chunk would have to read the whole cache.
     """
-    key = encoder.cache_key()
+    key = None if context.streaming else encoder.cache_key()
     distinct = list(dict.fromkeys(texts))
     folder = None
     if key is not None:

@@ -97,14 +97,67 @@ class Featuriser:
         """
         return np.concatenate([self._transform(block, rows, context) for block in self._blocks], axis=1)
 
+    def transform_column(self, name: str, rows: Rows, context: DataContext) -> npt.NDArray[np.float64]:
+        """Return the features of one input column in use, float64 `(N, d)`; errors as for `transform`."""
+        block = next(block for block in self._blocks if block.column.name == name)
+        return self._transform(block, rows, context)
+
+    def usable(self, rows: Rows, context: DataContext) -> tuple[npt.NDArray[np.float64], dict[int, str]]:
+        """Return what `transform` does, and of the rows that it would refuse the positions and reasons.
+
+        Such a row holds entries that are not finite.
+
+        Raises:
+            DataError: a column is not there or has another shape.
+        """
+        parts = []
+        problems: dict[int, str] = {}
+        for block in self._blocks:
+            part = block.features(self._cells(block, rows), context)
+            if not np.isfinite(part).all():
+                for position in np.flatnonzero(~np.isfinite(part).all(axis=1)).tolist():
+                    problems.setdefault(position, block.refusal)
+            parts.append(part)
+        return np.concatenate(parts, axis=1), problems
+
     def _transform(self, block: Block, rows: Rows, context: DataContext) -> npt.NDArray[np.float64]:
+        return block.transform(self._cells(block, rows), rows.ids, context)
+
+    def _cells(self, block: Block, rows: Rows) -> npt.NDArray[Any]:
         name, shape = block.column.name, block.column.shape
         if name not in rows.columns:
             raise DataError(f"the rows have no column `{name}`{did_you_mean(name, rows.columns)}")
         cells = rows.columns[name]
         if cells.shape[1:] != shape:
             raise DataError(f"column `{name}` has entries of shape {cells.shape[1:]}, training had {shape}")
-        return block.transform(cells, rows.ids, context)
+        return cells
+
+    def invert(self, matrix: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[Any] | None]:
+        """Return the input columns in use for a matrix `(N, D)`, in the units and shapes of the input.
+
+        Exact for numbers, but where training saw only whole ones the nearest whole number is taken; of a
+        category the one with the largest feature. A text has no inverse: its column is None.
+        """
+        return {
+            block.column.name: block.invert(matrix[:, place])
+            for block, (_, place) in zip(self._blocks, self.layout, strict=True)
+        }
+
+    @property
+    def whole(self) -> frozenset[str]:
+        """Names of the columns in which training saw whole numbers only."""
+        return frozenset(
+            block.column.name for block in self._blocks if isinstance(block, Numbers) and block.whole
+        )
+
+    @property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """The smallest and the largest training value of each column of numbers for which they are known."""
+        return {
+            block.column.name: block.range
+            for block in self._blocks
+            if isinstance(block, Numbers) and block.range is not None
+        }
 
     def state(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         """Return (JSON values, arrays)."""

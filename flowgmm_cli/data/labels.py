@@ -25,7 +25,8 @@ def choose_labelled(rows: Rows, config: LabelsConfig, class_names: Sequence[str]
     each. The draw depends on the rows' order, the budget and the seed alone.
 
     Raises:
-        DataError: no row has a label, only one class has (and it may not, `single_class`), or a class has too few rows for the budget.
+        DataError: no row has a label, only one class has (without `single_class`), or a class has too few
+            rows for the budget.
     """
     labelled = np.flatnonzero(rows.labels >= 0)
     if config.column is not None:

@@ -7,7 +7,7 @@ train = preprocessor.apply(rows.train, context)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -185,10 +185,7 @@ class Preprocessor:
             DataError: a column or cell is missing, or a value is too large for float32.
         """
         features = torch.from_numpy(self.featuriser.transform(rows, context))
-        x = torch.empty(len(rows), self.dim)
-        log_det = torch.empty(len(rows), dtype=torch.float64)
-        for batch in iterate_batches(len(rows), _CHUNK):
-            x[batch], log_det[batch] = self.transforms(features[batch])
+        x, log_det = self._transformed(features)
         finite = x.isfinite().all(dim=1)
         if not finite.all():
             first = int((~finite).nonzero()[0])
@@ -199,6 +196,82 @@ class Preprocessor:
             )
         labels = torch.from_numpy(rows.labels.astype(np.int64))
         return Split(x, log_det, labels, rows.ids, inputs=features.float() if with_inputs else None)
+
+    def apply_usable(
+        self, rows: Rows, context: DataContext, *, skip: Collection[int] = (), with_inputs: bool = False
+    ) -> tuple[Split, dict[int, str]]:
+        """Turn the rows into tensors that `apply` takes, and leave out those that it would refuse.
+
+        Args:
+            rows: as for `apply`.
+            context: surroundings.
+            skip: positions of rows to leave out in any case.
+            with_inputs: keep the feature matrix, too.
+
+        Returns:
+            The rows that are left, in order; and of the refused ones the positions and reasons, without those
+            in `skip`.
+
+        Raises:
+            DataError: a column is missing.
+        """
+        place = np.arange(len(rows))
+        if len(skip):
+            place = np.delete(place, list(skip))
+            rows = rows.take(place)
+        matrix, refused = self.featuriser.usable(rows, context)
+        problems = {int(place[position]): reason for position, reason in refused.items()}
+        if refused:
+            good = np.delete(np.arange(len(rows)), list(refused))
+            matrix, rows, place = matrix[good], rows.take(good), place[good]
+        features = torch.from_numpy(matrix)
+        x, log_det = self._transformed(features)
+        finite = x.isfinite().all(dim=1)
+        if not finite.all():
+            problems |= {int(one): "a value is too large" for one in place[~finite.numpy()]}
+            x, log_det, features = x[finite], log_det[finite], features[finite]
+            rows = rows.take(finite.numpy())
+        labels = torch.from_numpy(rows.labels.astype(np.int64))
+        split = Split(x, log_det, labels, rows.ids, inputs=features.float() if with_inputs else None)
+        return split, dict(sorted(problems.items()))
+
+    def unusable(self, rows: Rows, context: DataContext | None = None) -> dict[int, str]:
+        """Positions of the rows that `apply` would refuse, with the reason."""
+        return self.apply_usable(rows, context or DataContext())[1]
+
+    def _transformed(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows `(N, D)` in float32 and their log-determinants, in chunks."""
+        x = torch.empty(len(features), self.dim)
+        log_det = torch.empty(len(features), dtype=torch.float64)
+        for batch in iterate_batches(len(features), _CHUNK):
+            x[batch], log_det[batch] = self.transforms(features[batch])
+        return x, log_det
+
+    def invert(self, x: Tensor) -> dict[str, npt.NDArray[Any] | None]:
+        """Turn the flow's inputs back into input columns, in the units and shapes of the input.
+
+        `apply` of the result gives `x` again, up to rounding, as far as every step can be undone. The
+        transforms `standardise`, `quantile`, `scale` and a `pca` that keeps all components can; one that
+        drops some puts training means in their place, and `clip` leaves values as they are. Whole numbers
+        and categories are rounded to, see `Featuriser.invert`.
+
+        Args:
+            x: `(N, D)`.
+
+        Returns:
+            Cells by column name; None for a column of texts, which have no inverse.
+        """
+        return self.featuriser.invert(self.features_of(x).numpy())
+
+    def features_of(self, x: Tensor) -> Tensor:
+        """The feature matrix, float64 `(N, F)`, that the transforms map to the flow's inputs `(N, D)`."""
+        parts = [self.transforms.inverse(x[one].cpu().double()) for one in iterate_batches(len(x), _CHUNK)]
+        return torch.cat(parts) if parts else torch.empty(0, len(self.featuriser.feature_names)).double()
+
+    def log_det_of(self, features: Tensor) -> Tensor:
+        """Log-determinant of the transforms at rows of the feature matrix `(N, F)`, float64 `(N,)`."""
+        parts = [self.transforms(features[one])[1] for one in iterate_batches(len(features), _CHUNK)]
+        return torch.cat(parts) if parts else torch.empty(0).double()
 
     def state(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         """Return (JSON values, arrays) to restore it from, together with the recipe's `data` section."""

@@ -129,10 +129,10 @@ def fit_temperature_and_noise(log_joint: FloatArray, labels: IntArray) -> tuple[
 
 
 def margin_scale(log_joint: FloatArray) -> float:
-    """How large the log-odds of a model are: of log-densities `(N, K)`, the 95 % quantile of first minus second.
+    """How large a model's log-odds are: of log-densities `(N, K)`, the 95 % quantile of first minus second.
 
-    A quantile this high is that of rows of which the model is in no doubt. A better model is in doubt of fewer
-    rows, so that means and medians of two models differ by more than their scale.
+    A quantile this high is that of rows of which the model is in no doubt. A better model is in doubt of
+    fewer rows, so that means and medians of two models differ by more than their scale.
     """
     first_two = np.partition(np.asarray(log_joint, dtype=np.float64), -2, axis=1)[:, -2:]
     return float(np.quantile(first_two[:, 1] - first_two[:, 0], 0.95))

@@ -62,6 +62,17 @@ class Evaluation:
             "baselines": {name: result.to_dict() for name, result in self.baselines.items()},
         }
 
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Evaluation:
+        """Restore what `to_dict` gave. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
+        metrics = value["metrics"]
+        return cls(
+            split=value["split"],
+            classification=ClassificationMetrics.from_dict({**value, **metrics}),
+            density_nll=float(metrics["density_nll"]),
+            baselines={name: BaselineResult(**one) for name, one in value["baselines"].items()},
+        )
+
 
 def evaluate(
     split: str,

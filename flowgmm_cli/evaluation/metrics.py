@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +92,19 @@ class ClassificationMetrics:
             "reliability": [row.to_dict() for row in self.reliability],
             "intervals": {name: interval.to_dict() for name, interval in self.intervals.items()},
         }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> ClassificationMetrics:
+        """Restore what `to_dict` gave; other keys are ignored. Raises `KeyError` or `TypeError` otherwise."""
+        scalars = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece", "adaptive_ece")
+        return cls(
+            n=int(value["n"]),
+            **{name: float(value[name]) for name in scalars},
+            per_class=tuple(ClassMetrics(**row) for row in value["per_class"]),
+            confusion=tuple(tuple(int(count) for count in row) for row in value["confusion"]),
+            reliability=tuple(ReliabilityBin(**row) for row in value["reliability"]),
+            intervals={name: Interval(**one) for name, one in value["intervals"].items()},
+        )
 
 
 def classification_metrics(

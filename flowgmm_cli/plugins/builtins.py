@@ -15,6 +15,7 @@ TABLES = {
     "view": ("flowgmm_cli.views.specs", "SPECS"),
     "data": ("flowgmm_cli.data.specs", "SPECS"),
     "transform": ("flowgmm_cli.data.specs", "TRANSFORMS"),
+    "score": ("flowgmm_cli.scores.specs", "SPECS"),
     "encoder": ("flowgmm_cli.encoders.specs", "SPECS"),
 }
 

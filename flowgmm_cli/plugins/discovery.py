@@ -11,15 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-GROUPS = {
-    "flowgmm.flows": "flow",
-    "flowgmm.data": "data",
-    "flowgmm.regularisers": "regulariser",
-    "flowgmm.encoders": "encoder",
-    "flowgmm.scores": "score",
-    "flowgmm.recipes": "recipe",
-}
-"""Entry-point group -> kind of component."""
+from flowgmm_cli.api import ENTRY_POINT_GROUPS as GROUPS
 
 _NAME = re.compile(r"[a-z][a-z0-9_.]*")
 _TARGET = re.compile(r"(?P<module>\w+(?:\.\w+)*)\s*(?::\s*(?P<attribute>\w+(?:\.\w+)*))?\s*(?:\[.*\])?")
@@ -31,7 +23,7 @@ class Found:
     """One entry point of one of our groups.
 
     Attributes:
-        kind: a value of `GROUPS`.
+        kind: a value of `flowgmm_cli.api.ENTRY_POINT_GROUPS`.
         name: the name recipes use.
         target: `package.module:attribute`; for recipes a package or `package:folder`.
         package: the distribution, normalised as PEP 503 says.
@@ -72,6 +64,17 @@ def scan(path: Sequence[str] | None = None) -> Discovery:
     except Exception:  # whatever a foreign file provokes; the second pass finds out which file it is
         problems: list[str] = []
         return _collect(_with_metadata(path, problems), problems)
+
+
+def distribution_summary(package: str) -> str:
+    """The line by which a distribution describes itself, or nothing; the distribution is not imported."""
+    from importlib import metadata
+
+    try:
+        found = metadata.metadata(package)["Summary"] or ""
+    except Exception:  # whatever a foreign file provokes
+        return ""
+    return " ".join(str(found).split())
 
 
 def _collect(raw_entries: Iterable[_RawEntry], problems: list[str] | None = None) -> Discovery:
@@ -116,6 +119,8 @@ def _with_entrypoints(path: Sequence[str] | None) -> Iterator[_RawEntry]:
 def _with_metadata(path: Sequence[str] | None, problems: list[str]) -> Iterator[_RawEntry]:
     from importlib import metadata
 
+    from flowgmm_cli.plugins.tolerance import entry_points_of
+
     seen: set[str] = set()
     installed = metadata.distributions() if path is None else metadata.distributions(path=list(path))
     for distribution in installed:
@@ -126,7 +131,7 @@ def _with_metadata(path: Sequence[str] | None, problems: list[str]) -> Iterator[
             if not package or package in seen:
                 continue
             seen.add(package)
-            for entry in list(distribution.entry_points):
+            for entry in list(entry_points_of(distribution)):
                 if entry.group in GROUPS:
                     yield entry.group, entry.name, entry.value, package, distribution.version
         except Exception as error:

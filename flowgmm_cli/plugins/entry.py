@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Literal
 
 from flowgmm_cli.api import (
@@ -48,6 +49,11 @@ SHARED_CONFIGS: dict[str, type[Config]] = {"data": DataConfig, "regulariser": Re
 """Kind -> the model that the parameters of all components of that kind extend."""
 
 
+def kind_of(spec: Spec) -> str | None:
+    """The kind of component that a spec describes."""
+    return next((kind for kind, one in SPEC_TYPES.items() if type(spec) is one), None)
+
+
 class _IncompatibleError(PluginError):
     """The plugin was written for another version of the plugin API."""
 
@@ -66,6 +72,8 @@ class Entry:
             `disabled` and `conflict` are known; `inspect` finds the rest.
         summary: the spec's one line; empty until a plugin's spec is loaded.
         problem: the reason for a state other than `ok`, for people.
+        path: the file it comes from, for a local module (`--plugin-module`); else empty.
+        digest: SHA-256 of that file.
     """
 
     kind: str
@@ -76,6 +84,8 @@ class Entry:
     state: State = "ok"
     summary: str = ""
     problem: str = ""
+    path: str = ""
+    digest: str = ""
     loaded: Spec | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -93,6 +103,8 @@ class Entry:
         """The package and its version, for people."""
         if self.builtin:
             return "built in"
+        if self.path:
+            return Path(self.path).name
         return f"{self.package} {self.version}" if self.version else self.package
 
     def spec(self) -> Spec:
@@ -115,6 +127,17 @@ class Entry:
             raise PluginError(f"{what} is broken: {self.target} {reason}", hint=self._report_hint())
         checked: Spec = spec
         return checked
+
+    def load_build(self) -> Any:
+        """Import what the spec's `build` names.
+
+        Raises:
+            PluginError: it cannot be imported.
+        """
+        module, colon, attribute = self.spec().build.partition(":")
+        if self.path and module == Path(self.path).stem:
+            module = self.target.partition(":")[0]  # the file's own name stands for its private one
+        return load_target(f"{module}{colon}{attribute}", f"{self.kind} `{self.name}` from {self.origin}")
 
     def inspect(self) -> Entry:
         """Return this entry with its spec loaded and `state`, `summary` and `problem` filled in.

@@ -1,13 +1,14 @@
 """All components by kind and name; resolves what a recipe names and builds it.
 
 Built-in names always win and cannot be shadowed. Two packages that offer the same name are a conflict, which
-`package/name` settles. `FLOWGMM_DISABLE_PLUGINS=all` or `=package,package` switches plugins off.
+`package/name` settles. `FLOWGMM_DISABLE_PLUGINS=all` or `=package,package` switches plugins off;
+`FLOWGMM_PLUGIN_MODULES` names files of the user's own to load (see `local.py`).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib import metadata
@@ -17,7 +18,8 @@ from flowgmm_cli.api import Component, Spec
 from flowgmm_cli.errors import FlowgmmError, PluginError, did_you_mean
 from flowgmm_cli.plugins.builtins import Builtins
 from flowgmm_cli.plugins.discovery import Found, normalise, scan
-from flowgmm_cli.plugins.entry import CORE, SPEC_TYPES, Entry, load_target
+from flowgmm_cli.plugins.entry import CORE, SPEC_TYPES, Entry, kind_of
+from flowgmm_cli.plugins.local import LocalModule, given_files, load_file
 
 
 class Registry:
@@ -28,6 +30,7 @@ class Registry:
         found: entry points of installed plugins.
         problems: what discovery could not read, one line each.
         disabled: `all`, or package names separated by commas.
+        local: files of the user's own that hold specs, loaded already.
     """
 
     def __init__(
@@ -37,11 +40,13 @@ class Registry:
         *,
         problems: Iterable[str] = (),
         disabled: str = "",
+        local: Iterable[LocalModule] = (),
     ) -> None:
         self.problems = tuple(problems)
         self.recipes = tuple(one for one in found if one.kind == "recipe")
         self._builtins = builtins
         self._found = tuple(one for one in found if one.kind != "recipe")
+        self._local = tuple(local)
         self._disabled = {normalise(name.strip()) for name in disabled.split(",") if name.strip()}
         self._plugins: dict[str, tuple[Entry, ...]] = {}
 
@@ -49,6 +54,13 @@ class Registry:
         """All entries of one kind, or of all: built-ins first, then plugins by name. Loads no plugin."""
         kinds = list(SPEC_TYPES) if kind is None else [kind]
         return [entry for one in kinds for entry in (*self._own(one), *self._foreign(one))]
+
+    def including(self, kind: str, name: str, spec: Spec, *, plugins: bool = True) -> Registry:
+        """This registry with one more spec, as if it were built in; without `plugins`, with nothing else."""
+        specs = {**self._builtins, kind: {**self._builtins.get(kind, {}), name: spec}}
+        if not plugins:
+            return Registry(specs)
+        return Registry(specs, self._found, disabled=",".join(self._disabled), local=self._local)
 
     def find(self, kind: str, use: str) -> Entry:
         """Resolve a bare name or `package/name`; the entry's spec is loaded.
@@ -65,7 +77,7 @@ class Registry:
         """Import the spec's `build` target and call it with the component's config, `args` and `kwargs`."""
         entry = self.find(component.kind, component.use)
         what = f"{entry.kind} `{entry.name}` from {entry.origin}"
-        make = load_target(entry.spec().build, what)
+        make = entry.load_build()
         if entry.builtin:
             return make(component.config, *args, **kwargs)
         try:
@@ -80,13 +92,14 @@ class Registry:
     def provenance(self, component: Component) -> dict[str, Any]:
         """Where a component comes from, as JSON values for `run.json` and `model.json`."""
         entry = self.find(component.kind, component.use)
-        return {
+        found: dict[str, Any] = {
             "kind": entry.kind,
             "name": entry.name,
             "package": entry.package,
             "version": entry.version,
             "api": entry.spec().api,
         }
+        return {**found, "path": entry.path, "sha256": entry.digest} if entry.path else found
 
     def is_disabled(self, package: str) -> bool:
         """Whether `FLOWGMM_DISABLE_PLUGINS` names the package."""
@@ -102,22 +115,27 @@ class Registry:
 
     def _foreign(self, kind: str) -> tuple[Entry, ...]:
         if kind not in self._plugins:
+            found = [
+                Entry(one.kind, one.name, one.package, one.version, one.target)
+                for one in self._found
+                if one.kind == kind
+            ]
+            found += [entry for module in self._local for entry in _entries_of(module) if entry.kind == kind]
+            found.sort(key=lambda entry: (entry.name, entry.package))
             own = set(self._builtins.get(kind, {}))
-            here = [one for one in self._found if one.kind == kind]
-            self._plugins[kind] = tuple(self._entry(one, here, own) for one in here)
+            self._plugins[kind] = tuple(self._judged(entry, found, own) for entry in found)
         return self._plugins[kind]
 
-    def _entry(self, one: Found, others: list[Found], own: set[str]) -> Entry:
-        entry = Entry(one.kind, one.name, one.package, one.version, one.target)
-        if self.is_disabled(one.package):
+    def _judged(self, entry: Entry, others: list[Entry], own: set[str]) -> Entry:
+        if self.is_disabled(entry.package):
             return replace(entry, state="disabled", problem="switched off by FLOWGMM_DISABLE_PLUGINS")
-        if one.name in own:
+        if entry.name in own:
             problem = f"a built-in has this name; write `use: {entry.qualified}`"
             return replace(entry, state="conflict", problem=problem)
         rivals = [
-            Entry(two.kind, two.name, two.package, two.version, two.target).origin
-            for two in others
-            if two.name == one.name and two != one and not self.is_disabled(two.package)
+            other.origin
+            for other in others
+            if other.name == entry.name and other != entry and not self.is_disabled(other.package)
         ]
         if rivals:
             return replace(entry, state="conflict", problem=f"also offered by {', '.join(rivals)}")
@@ -144,19 +162,28 @@ class Registry:
                 f"{kind} `{use}` from {named[0].origin} is switched off by FLOWGMM_DISABLE_PLUGINS",
                 hint="unset FLOWGMM_DISABLE_PLUGINS, or leave that package out of it",
             )
-        raise _unknown(kind, use, entries)
+        raise _unknown(kind, use, entries, self.problems)
 
 
 @cache
 def registry() -> Registry:
-    """The registry of this process: built-ins and installed plugins, found once."""
+    """The registry of this process: built-ins, installed plugins and local modules, found once.
+
+    A local module that cannot be loaded is one of its `problems`: it breaks nothing that does not need it.
+    """
     discovery = scan()
-    return Registry(
-        Builtins(),
-        discovery.found,
-        problems=discovery.problems,
-        disabled=os.environ.get("FLOWGMM_DISABLE_PLUGINS", ""),
-    )
+    disabled = os.environ.get("FLOWGMM_DISABLE_PLUGINS", "")
+    modules: list[LocalModule] = []
+    problems = list(discovery.problems)
+    for file in given_files():
+        if "all" in [name.strip() for name in disabled.split(",")]:
+            problems.append(f"{file} is not loaded: FLOWGMM_DISABLE_PLUGINS switches all plugins off")
+            continue
+        try:
+            modules.append(load_file(file))
+        except PluginError as error:
+            problems.append("; ".join([error.message, *error.details]))
+    return Registry(Builtins(), discovery.found, problems=problems, disabled=disabled, local=modules)
 
 
 def build(component: Component, *args: Any, **kwargs: Any) -> Any:
@@ -173,13 +200,32 @@ def provenance(component: Component) -> dict[str, Any]:
     return registry().provenance(component)
 
 
-def _unknown(kind: str, use: str, entries: list[Entry]) -> PluginError:
+def _entries_of(module: LocalModule) -> list[Entry]:
+    entries = []
+    for one in module.specs:
+        kind = kind_of(one.spec)
+        if kind is not None:
+            entry = Entry(
+                kind,
+                one.name,
+                module.package,
+                None,
+                f"{module.module}:{one.attribute}",
+                summary=one.spec.summary,
+                path=str(module.path),
+                digest=module.digest,
+            )
+            entries.append(entry)
+    return entries
+
+
+def _unknown(kind: str, use: str, entries: list[Entry], problems: Sequence[str]) -> PluginError:
     usable = [entry for entry in entries if entry.state != "disabled"]
     names = list(dict.fromkeys(entry.name for entry in usable))
     guess = did_you_mean(use, [*names, *(entry.qualified for entry in usable)])
     return PluginError(
         f"unknown {kind} `{use}`{guess}",
-        details=[f"known: {', '.join(names) or 'none'}"],
+        details=[f"known: {', '.join(names) or 'none'}", *problems],
         hint=f"`flowgmm plugins list --kind {kind}` shows them all; others come with `pip install`",
     )
 

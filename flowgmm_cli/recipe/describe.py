@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -42,6 +44,38 @@ def parameters(model: type[BaseModel], shared: type[BaseModel] | None = None) ->
     later = set(shared.model_fields) if shared is not None else set()
     names = sorted(model.model_fields, key=lambda name: name in later)
     return [row for name in names for row in _rows(name, model.model_fields[name])]
+
+
+_PLACES = {
+    "flow": ("flow:", "  "),
+    "prior": ("prior:", "  "),
+    "objective": ("objective:", "  "),
+    "data": ("data:", "  "),
+    "regulariser": ("regularisers:", "  - "),
+    "encoder": ("data:\n  encoder:", "    "),
+    "transform": ("data:\n  transforms:", "    - "),
+    "view": ("data:\n  views:\n    strong:", "      - "),
+    "score": ("ood:\n  scores:", "    - "),
+}
+
+
+def snippet(kind: str, use: str, rows: Sequence[Parameter]) -> str:
+    """A piece of a recipe that chooses a component, with its parameters at their defaults.
+
+    Args:
+        kind: the kind of component.
+        use: the name to write, bare or `package/name`.
+        rows: its parameters; a required one stands as `...`, keys of nested mappings are left out.
+    """
+    place, indent = _PLACES[kind]
+    lines = [(f"{indent}use: {use}", "")]
+    for row in rows:
+        if "." not in row.name:
+            value = "..." if row.required else json.dumps(row.default, ensure_ascii=False)
+            words = f"required: {row.expected}" if row.required else row.description
+            lines.append((f"{' ' * len(indent)}{row.name}: {value}", f"# {words}" if words else ""))
+    width = max(len(text) for text, _ in lines)
+    return "\n".join([place, *(f"{text:{width}}  {comment}".rstrip() for text, comment in lines)])
 
 
 def _rows(name: str, field: FieldInfo) -> list[Parameter]:

@@ -13,6 +13,7 @@ from typing import Any, cast
 from flowgmm_cli.api import DataConfig, ViewSpec
 from flowgmm_cli.errors import PluginError, RecipeError, did_you_mean
 from flowgmm_cli.plugins import registry as plugins
+from flowgmm_cli.plugins.provenance import qualified, require
 from flowgmm_cli.plugins.registry import Registry
 from flowgmm_cli.recipe.bundled import bundled_recipes
 from flowgmm_cli.recipe.interpolate import Interpolation
@@ -53,15 +54,27 @@ def load_recipe(
     return _parse(text, path, overrides, known, os.environ if environ is None else environ)
 
 
-def load_resolved(path: str | Path, *, registry: Registry | None = None) -> Recipe:
+def load_resolved(
+    path: str | Path, *, registry: Registry | None = None, components: Sequence[Mapping[str, Any]] = ()
+) -> Recipe:
     """Read a run's `resolved.yaml`: complete, so nothing in it is interpolated.
+
+    Args:
+        path: the file.
+        registry: the components; default: this process's.
+        components: where the run's components came from, as `run.json` says.
 
     Raises:
         RecipeError: the file is missing or invalid.
         PluginError: a component it names is not installed any more.
     """
     file = Path(path)
-    return _parse(read_text(file), file, (), registry or plugins.registry(), None)
+    known = registry or plugins.registry()
+    require(components, what=f"the run in {file.parent}", known=known)
+    text = read_text(file)
+    plain = read_yaml(text, str(file)).plain()
+    renamed = qualified(plain, components)
+    return _parse(text if renamed == plain else write_yaml(renamed), file, (), known, None)
 
 
 def parse_resolved(values: Mapping[str, object], source: str, *, registry: Registry | None = None) -> Recipe:
@@ -184,6 +197,7 @@ def _parse(
         calibration=model.calibration,
         ensemble=model.ensemble,
         search=model.search,
+        ood=model.ood,
         run=model.run,
     )
     _check_candidates(recipe, registry)

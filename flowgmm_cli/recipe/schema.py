@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, field_validator
+from pydantic import ConfigDict, field_validator, model_validator
 
 from flowgmm_cli.api import Component, Config, Field, component_field, to_plain
+from flowgmm_cli.errors import did_you_mean
 from flowgmm_cli.recipe.node import describe, node_of
 from flowgmm_cli.recipe.yaml import write_yaml
+
+STANDARD_SCORES = (
+    "combined",
+    "entropy",
+    "max_posterior",
+    "latent_knn",
+    "input_knn",
+    "angle_knn",
+    "nll",
+    "typicality",
+    "latent_radius",
+    "class_mahalanobis",
+    "mahalanobis",
+    "density_of_states",
+    "likelihood_ratio",
+    "compression",
+)
 
 
 class _Section(Config):
@@ -112,6 +131,47 @@ class SearchConfig(_Section):
         return candidates
 
 
+def score_names(components: Sequence[Component]) -> tuple[str, ...]:
+    """What the scores of a list are called: the bare name; a name that comes again gets a number."""
+    names: list[str] = []
+    for component in components:
+        bare = component.use.rpartition("/")[2]
+        numbered = (f"{bare}_{number}" for number in range(2, len(components) + 2))
+        names.append(next(name for name in (bare, *numbered) if name not in names))
+    return tuple(names)
+
+
+class OodConfig(_Section):
+    """How rows unlike the training rows are detected."""
+
+    scores: list[Component] = component_field(
+        "score",
+        [{"use": name} for name in STANDARD_SCORES],
+        description="scores that are fitted after training; higher = further out. Those that read images are "
+        "passed over where rows are none",
+    )
+    default: str = Field(
+        "auto", description="the score that flags rows, by name; auto = chosen on the run's own rows"
+    )
+    fpr: float = Field(
+        0.05, gt=0, lt=1, description="share of held-out rows that the stored threshold may flag"
+    )
+
+    @model_validator(mode="after")
+    def _default_is_there(self) -> OodConfig:
+        if not all(isinstance(one, Component) for one in self.scores):
+            return self  # the default in recipe form
+        if not self.scores:
+            raise ValueError("scores is empty; leave it out for all built-in scores")
+        names = ("auto", *score_names(self.scores))
+        if self.default not in names:
+            raise ValueError(
+                f"default is {self.default}, which is none of the scores"
+                f"{did_you_mean(self.default, names)}; known: {', '.join(names)}"
+            )
+        return self
+
+
 class RunConfig(_Section):
     """Where and how reproducibly the run takes place."""
 
@@ -169,6 +229,9 @@ class RecipeModel(Config):
     search: SearchConfig | None = Field(
         None, description="race of settings before training; null = train the recipe as it is"
     )
+    ood: OodConfig = Field(
+        default_factory=lambda: OodConfig(), description="how rows unlike the training rows are detected"
+    )
     run: RunConfig = Field(default_factory=lambda: RunConfig(), description="seed, device and folder")
 
     @field_validator("version", mode="before")
@@ -217,12 +280,13 @@ class Recipe:
     calibration: CalibrationConfig
     ensemble: int = 1
     search: SearchConfig | None = None
+    ood: OodConfig
     run: RunConfig
 
     def components(self) -> list[Component]:
         """Every component the recipe names, nested ones (encoder, transforms) included."""
         top = [self.data, self.flow, self.prior, self.objective, *self.regularisers]
-        return _with_nested(top)
+        return _with_nested([*top, self.ood])
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain values, all defaults filled in, sections in a fixed order."""

@@ -41,6 +41,11 @@ class Validator:
         model = self._model(RecipeModel, root, (), "a recipe")
         return model if isinstance(model, RecipeModel) and not self.problems else None
 
+    def component(self, kind: Kind, root: Node) -> Component | None:
+        """Validate one component by itself; None if anything is wrong."""
+        found = self._component(kind, root, ())
+        return None if self.problems else found
+
     def _model(self, model: type[BaseModel], node: Node, path: Path, label: str) -> BaseModel | None:
         """Validate one mapping; `label` is what its keys belong to."""
         if not isinstance(node.value, dict):

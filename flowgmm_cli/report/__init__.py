@@ -1,1 +1,1 @@
-"""Figures: plain results in, PNG files out."""
+"""What people look at: figures, report pages, model cards."""

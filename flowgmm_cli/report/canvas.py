@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 INK = "#1f2933"
 GREY = "#6b7785"
 FAINT = "#d9dee4"
+PALE = "#b8c0c9"
 ACCENT = "#0b6fb8"
 SECOND = "#d1495b"
+SOLID = "solid"
+"""The `gid` of a part whose colours must stay as they are on dark paper, such as text on a coloured cell."""
 
 # Okabe and Ito (2008) and Tol's muted colours, ordered so that neighbours differ for colour-blind eyes too
 _CLASSES = (
@@ -130,12 +133,6 @@ def plain(*texts: Text) -> None:
     """Show text as it is: a `$` in the name of a class is no formula."""
     for text in texts:
         text.set_parse_math(False)
-
-
-def readable_on(colour: tuple[float, float, float, float]) -> str:
-    """Dark or white, whichever can be read on a background colour."""
-    red, green, blue = colour[:3]
-    return "white" if 0.299 * red + 0.587 * green + 0.114 * blue < 0.55 else INK
 
 
 def shorten(name: str, most: int = 18) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flowgmm_cli.evaluation.metrics import ClassificationMetrics
-from flowgmm_cli.report.canvas import FAINT, heading, new_figure, plain, readable_on, shorten, tidy
+from flowgmm_cli.report.canvas import ACCENT, FAINT, INK, SOLID, heading, new_figure, plain, shorten, tidy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,7 +18,7 @@ MOST_NAMES = 60
 
 def confusion_figure(found: ClassificationMetrics, *, title: str = "Confusion") -> Figure:
     """A heat map of the confusion matrix; with few classes every cell says its count."""
-    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.colors import LinearSegmentedColormap, to_rgb
 
     counts = np.array(found.confusion)
     classes = len(counts)
@@ -26,9 +26,9 @@ def confusion_figure(found: ClassificationMetrics, *, title: str = "Confusion") 
     side = float(np.clip(2.4 + 0.4 * classes, 4.2, 10.5))
     figure = new_figure(side + 0.7, side)
     axes = figure.subplots()
-    blues = LinearSegmentedColormap.from_list(
-        "share", ["#ffffff", "#cfe3f3", "#6aaed8", "#0b6fb8", "#08335e"]
-    )
+    # a share of nothing is the paper itself, whatever its colour
+    accent = to_rgb(ACCENT)
+    blues = LinearSegmentedColormap.from_list("share", [(*accent, 0.0), (*accent, 1.0)])
     image = axes.imshow(shares, cmap=blues, vmin=0, vmax=1)
     names = [shorten(one.name, 14) for one in found.per_class]
     step = max(1, -(-classes // MOST_NAMES))
@@ -45,8 +45,17 @@ def confusion_figure(found: ClassificationMetrics, *, title: str = "Confusion") 
     if classes <= MOST_NUMBERS:
         for (row, column), count in np.ndenumerate(counts):
             if count:
-                colour = readable_on(blues(shares[row, column]))
-                axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=9, color=colour)
+                dark = shares[row, column] > 0.5
+                axes.text(
+                    column,
+                    row,
+                    f"{count:,}",
+                    ha="center",
+                    va="center",
+                    fontsize=9,
+                    color="white" if dark else INK,
+                    gid=f"{SOLID}-{row}-{column}" if dark else None,
+                )
     tidy(axes)
     axes.tick_params(labelsize=size, length=0)
     for spine in axes.spines.values():
@@ -55,7 +64,7 @@ def confusion_figure(found: ClassificationMetrics, *, title: str = "Confusion") 
     axes.set_xticks(edges, minor=True)
     axes.set_yticks(edges, minor=True)
     if classes <= 40:
-        axes.grid(which="minor", color="white" if classes > MOST_NUMBERS else FAINT, linewidth=0.8)
+        axes.grid(which="minor", color=FAINT, linewidth=0.8)
     axes.tick_params(which="minor", length=0)
     bar = figure.colorbar(image, ax=axes, shrink=0.75, aspect=28, pad=0.02)
     bar.outline.set_visible(False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from flowgmm_cli.report.canvas import GREY, bare, class_colours, heading, new_figure, plain, shorten
+from flowgmm_cli.report.canvas import GREY, PALE, bare, class_colours, heading, new_figure, plain, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -106,9 +106,13 @@ def _dots(
     size = float(np.clip(24_000 / max(len(order), 1), 5, 26))
     known = order[labels[order] >= 0]
     unknown = order[labels[order] < 0]
-    axes.scatter(flat[unknown, 0], flat[unknown, 1], s=size, color="#b8c0c9", alpha=0.6, linewidths=0)
+    axes.scatter(
+        flat[unknown, 0], flat[unknown, 1], s=size, color=PALE, alpha=0.6, linewidths=0, rasterized=True
+    )
     paint = np.array(colours)[labels[known]]
-    axes.scatter(flat[known, 0], flat[known, 1], s=size, c=paint, alpha=0.6, linewidths=0, zorder=2)
+    axes.scatter(
+        flat[known, 0], flat[known, 1], s=size, c=paint, alpha=0.6, linewidths=0, zorder=2, rasterized=True
+    )
 
 
 def _component(axes: Axes, mean: Matrix, covariance: Matrix, colour: str) -> None:

@@ -14,11 +14,21 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def reliability_figure(found: ClassificationMetrics, *, title: str = "Reliability") -> Figure:
-    """Bars of accuracy by confidence with the diagonal and the gaps, and below where the confidences lie."""
+def reliability_figure(
+    found: ClassificationMetrics, *, title: str = "Reliability", numbers: bool = True
+) -> Figure:
+    """Bars of accuracy by confidence with the diagonal and the gaps, and below where the confidences lie.
+
+    Args:
+        found: what was measured.
+        title: what stands above.
+        numbers: whether the calibration errors stand in the figure too.
+    """
     figure = new_figure(5.2, 6.2)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
     _bars(above, found)
+    if numbers:
+        _numbers(above, found)
     _histogram(below, found)
     heading(above, title, f"{found.n:,} rows · accuracy {found.accuracy:.3f} · hatched: gap to confidence")
     return figure
@@ -52,6 +62,9 @@ def _bars(axes: Axes, found: ClassificationMetrics) -> None:
         )
     axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy")
     tidy(axes, grid="y")
+
+
+def _numbers(axes: Axes, found: ClassificationMetrics) -> None:
     lines = [
         ("ECE, bins of equal width", found.ece),
         ("ECE, bins of equal mass", found.adaptive_ece),

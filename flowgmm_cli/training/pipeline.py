@@ -9,11 +9,14 @@ from dataclasses import dataclass
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.evaluation.evaluate import Evaluation, evaluate
+from flowgmm_cli.evaluation.outcomes import outcomes
 from flowgmm_cli.files import write_json
+from flowgmm_cli.inference.centres import centred_on_rows
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run, Status, process
 from flowgmm_cli.trained import TrainedModel
 from flowgmm_cli.training.calibrate import Calibration
+from flowgmm_cli.training.detect import fit_detection, require_scores
 from flowgmm_cli.training.engine import deterministic, make_engine
 from flowgmm_cli.training.fitting import Fitting, Talk
 from flowgmm_cli.training.inputs import Inputs, prepare
@@ -81,6 +84,7 @@ def train(
 
 def _train(recipe: Recipe, run: Run, context: DataContext, talk: Talk, interrupt: Interrupt) -> TrainResult:
     data = prepare(recipe, context, run=run)
+    require_scores(recipe, data.preprocessor)
     talk.note(f"run     {run.path}")
     for line in (*data.rows.notes, *data.preprocessor.notes, *data.describe()):
         talk.note(line)
@@ -108,10 +112,16 @@ def _train(recipe: Recipe, run: Run, context: DataContext, talk: Talk, interrupt
     trained = TrainedModel(
         recipe, data.preprocessor, learned.model.cpu(), data.rows.class_names, facts, learned.members
     )
+    detection = fit_detection(trained, data.rows, context)
+    trained = dataclasses.replace(
+        trained,
+        detector=detection.detector,
+        source=centred_on_rows(trained.model, data.train.x),
+        facts={**facts, "ood": detection.to_dict()},
+    )
+    talk.note(f"ood     {detection.describe()}")
     trained.save(run.path)
-    test = _test(trained, data)
-    if test:
-        write_json(run.path / "eval" / "test.json", test.to_dict(str(run.path)))
+    test = _test(trained, data, run)
     best = first.progress.best
     run.update(
         epochs=first.epochs,
@@ -119,14 +129,18 @@ def _train(recipe: Recipe, run: Run, context: DataContext, talk: Talk, interrupt
         best={"metric": first.metric, "value": best, "epoch": first.progress.best_epoch},
         members=[member.to_dict() for member in learned.members],
         calibration=calibration.to_dict(),
+        ood=detection.to_dict(),
         test=test.metrics() if test else None,
     )
     return TrainResult(trained, test, first.metric, best, first.epochs, 0.0, calibration, learned.race)
 
 
-def _test(trained: TrainedModel, data: Inputs) -> Evaluation | None:
-    if data.test is None:
+def _test(trained: TrainedModel, data: Inputs, run: Run) -> Evaluation | None:
+    if data.test is None or data.rows.test is None:
         return None
-    found = trained.predict(data.test)
-    labels = data.test.labels.numpy()
-    return evaluate("test", found.log_probabilities, found.log_density, labels, trained.class_names)
+    found, names = trained.predict(data.test), trained.class_names
+    result = evaluate("test", found.log_probabilities, found.log_density, data.test.labels.numpy(), names)
+    write_json(run.path / "eval" / "test.json", result.to_dict(str(run.path)))
+    said = outcomes(data.rows.test, data.rows.columns, found.log_probabilities, names)
+    said.save(run.path / "eval" / "test.npz")
+    return result

@@ -10,6 +10,7 @@ from flowgmm_cli.data.prepare import Split, SplitRows, load_rows
 from flowgmm_cli.errors import DataError, RunError
 from flowgmm_cli.evaluation.baselines import run_baselines
 from flowgmm_cli.evaluation.evaluate import Evaluation, evaluate
+from flowgmm_cli.evaluation.outcomes import outcomes
 from flowgmm_cli.runs import Run
 from flowgmm_cli.trained import TrainedModel
 
@@ -23,7 +24,7 @@ def score_run(
     progress: Callable[[int, int, str], None] | None = None,
     warn: Callable[[str], None] = lambda text: None,
 ) -> Evaluation:
-    """Evaluate a run on its `test` or `val` rows.
+    """Evaluate a run on its `test` or `val` rows; what it said of each row is kept in `eval/<split>.npz`.
 
     Args:
         run: a finished run.
@@ -53,6 +54,10 @@ def score_run(
             seed=trained.recipe.run.seed,
             progress=progress,
         )
+    chosen = held.rows.test if split == "test" else held.rows.val
+    if chosen is not None:
+        said = outcomes(chosen, held.rows.columns, found.log_probabilities, trained.class_names)
+        said.save(run.path / "eval" / f"{split}.npz")
     return evaluate(split, found.log_probabilities, found.log_density, labels, trained.class_names, baselines)
 
 

@@ -17,6 +17,7 @@ from own_files import SHORT, numbers, save
 from flowgmm_cli.__main__ import main
 from flowgmm_cli.cli import console
 from flowgmm_cli.plugins.registry import registry
+from flowgmm_cli.plugins.tolerance import be_strict
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ def flowgmm(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
     """Run a command: `flowgmm("recipes", "list").out`."""
     for name in ("FLOWGMM_TRACEBACK", "FLOWGMM_DISABLE_PLUGINS", "FLOWGMM_OFFLINE", "FLOWGMM_RUN"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("FLOWGMM_PLUGIN_MODULES", "")  # --plugin-module sets it
 
     def run(*words: str) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["flowgmm", *words])
@@ -49,6 +51,7 @@ def flowgmm(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
     registry.cache_clear()
     yield run
     registry.cache_clear()
+    be_strict()
     console.settings.quiet = console.settings.verbose = False
 
 

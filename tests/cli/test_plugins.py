@@ -18,6 +18,19 @@ nsf = FlowSpec(config=Settings, build="fake:build", summary="Splines [bold]x[/bo
 newer = FlowSpec(config=Settings, build="fake:build", summary="Newer", api=9)
 """
 
+LOCAL = """
+from flowgmm_cli.api import Config, Field, FlowSpec
+
+class Settings(Config):
+    layers: int = Field(1, ge=1, description="number of layers")
+
+OWN = FlowSpec(config=Settings, build="own:build", summary="A flow of mine")
+
+def build(config, *, shape, generator):
+    from flowgmm_cli.flows.layers.affine import ElementwiseAffine
+    return ElementwiseAffine(shape[0])
+"""
+
 
 @pytest.fixture
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,6 +45,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "# Splines on moons\nversion: 1\ndata: {use: sklearn, name: two_moons}\nflow: {use: nsf, width: 2}\n"
     )
     (tmp_path / "fake_recipes" / "more" / "splines.yaml").write_text(text, encoding="utf-8")
+    (tmp_path / "own.py").write_text(LOCAL, encoding="utf-8")
     for name, points in {
         "good_flows": "[flowgmm.flows]\nnsf = fake_specs:nsf\nnewer = fake_specs:newer\n"
         "[flowgmm.recipes]\ngood = fake_recipes:more\n",
@@ -40,7 +54,8 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     }.items():
         info = tmp_path / f"{name}-0.1.dist-info"
         info.mkdir()
-        (info / "METADATA").write_text(f"Name: {name}\nVersion: 0.1\n", encoding="utf-8")
+        about = f"Name: {name}\nVersion: 0.1\nSummary: The package {name}\n"
+        (info / "METADATA").write_text(about, encoding="utf-8")
         (info / "entry_points.txt").write_text(points, encoding="utf-8")
 
 
@@ -56,16 +71,26 @@ def test_the_list_is_json_with_a_schema(flowgmm: Any) -> None:
 
 
 @pytest.mark.usefixtures("plugin")
-def test_the_list_shows_states_and_problems(flowgmm: Any) -> None:
+def test_the_list_imports_no_plugin(flowgmm: Any) -> None:
     outcome = flowgmm("plugins", "list")
+    assert outcome.code == 0
+    lines = {line.split()[1]: line for line in outcome.out.splitlines()}
+    assert lines["nsf"].split(maxsplit=5)[2:] == ["good-flows", "0.1", "ok", "The package good_flows"]
+    assert lines["bad"].split(maxsplit=5)[2:] == ["bad-flows", "0.1", "ok", "The package bad_flows"]
+    assert lines["good"].startswith("recipe")
+    assert "warning: malformed 0.1: its entry points cannot be read" in outcome.err
+    assert "fake_specs" not in sys.modules
+
+
+@pytest.mark.usefixtures("plugin")
+def test_a_check_shows_what_is_broken_or_incompatible(flowgmm: Any) -> None:
+    outcome = flowgmm("plugins", "list", "--check")
     assert outcome.code == 0
     lines = {line.split()[1]: line for line in outcome.out.splitlines()}
     assert lines["nsf"].split(maxsplit=5)[2:] == ["good-flows", "0.1", "ok", "Splines [bold]x[/bold]"]
     assert "incompatible" in lines["newer"]
     assert "plugin API 9" in lines["newer"]
     assert "broken" in lines["bad"]
-    assert lines["good"].startswith("recipe")
-    assert "warning: malformed 0.1: its entry points cannot be read" in outcome.err
 
 
 @pytest.mark.usefixtures("plugin")
@@ -140,3 +165,120 @@ def test_broken_plugins_leave_other_commands_alone(flowgmm: Any) -> None:
     words = ("train.epochs=2", "data.name=two_moons", "--resolved", "--quiet")
     outcome = flowgmm("recipes", "show", "digits", *words)
     assert (outcome.code, outcome.err) == (0, "")
+
+
+def test_every_snippet_is_a_piece_of_a_recipe(flowgmm: Any) -> None:
+    from flowgmm_cli.recipe.yaml import read_yaml
+
+    for row in json.loads(flowgmm("plugins", "list", "--json").out)["plugins"]:
+        if row["kind"] == "recipe":
+            continue
+        words = ("plugins", "describe", row["name"], "--kind", row["kind"], "--json")
+        (described,) = json.loads(flowgmm(*words).out)["plugins"]
+        piece = read_yaml(described["recipe"], "piece").plain()
+        while "use" not in piece:
+            (piece,) = piece if isinstance(piece, list) else piece.values()
+        assert piece["use"] == row["name"]
+        assert set(piece) - {"use"} <= {one["name"] for one in described["parameters"]}
+
+
+@pytest.mark.usefixtures("plugin")
+def test_a_local_module_is_listed_described_and_used(flowgmm: Any, tmp_path: Path) -> None:
+    flag = ("--plugin-module", str(tmp_path / "own.py"))
+    rows = json.loads(flowgmm("plugins", "list", "--json", *flag).out)["plugins"]
+    (row,) = [one for one in rows if one["name"] == "own"]
+    assert (row["package"], row["path"], row["summary"]) == ("own-py", flag[1], "A flow of mine")
+    assert "number of layers" in flowgmm("plugins", "describe", "own", *flag).out
+    assert flowgmm("recipes", "check", "two_moons", "flow.use=own", *flag).code == 0
+
+
+@pytest.mark.usefixtures("plugin")
+def test_without_the_flag_a_local_module_is_unknown(flowgmm: Any) -> None:
+    outcome = flowgmm("recipes", "check", "two_moons", "flow.use=own")
+    assert outcome.code == 4
+    assert "unknown flow `own`" in outcome.err
+
+
+def test_a_local_module_that_is_not_there_is_a_usage_error(flowgmm: Any) -> None:
+    outcome = flowgmm("plugins", "list", "--plugin-module", "nowhere.py")
+    assert outcome.code == 2
+    assert "there is no file nowhere.py" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("import nowhere_at_all", "ModuleNotFoundError"),
+        ("x = 1", "defines no component"),
+        ("exit()", "SystemExit"),
+    ],
+)
+def test_a_broken_local_module_breaks_what_needs_it_only(
+    flowgmm: Any, tmp_path: Path, source: str, reason: str
+) -> None:
+    (tmp_path / "broken.py").write_text(source, encoding="utf-8")
+    flag = ("--plugin-module", str(tmp_path / "broken.py"))
+    listed = flowgmm("plugins", "list", *flag)
+    assert listed.code == 0
+    assert reason in listed.err
+    assert flowgmm("recipes", "check", "two_moons", *flag).code == 0
+    needed = flowgmm("recipes", "check", "two_moons", "flow.use=broken", *flag)
+    assert needed.code == 4
+    assert reason in needed.err
+
+
+@pytest.mark.usefixtures("plugin")
+def test_a_conformance_run_gives_a_verdict(flowgmm: Any, tmp_path: Path) -> None:
+    outcome = flowgmm("plugins", "test", "gini", "--json", "--plugin-module", str(_gini(tmp_path, "")))
+    value = json.loads(outcome.out)
+    assert [one["found"] for one in value["checks"] if one["outcome"] == "failed"] == []
+    assert (outcome.code, value["schema"], value["verdict"]) == (0, "flowgmm/plugin-test/1", "passed")
+    assert {one["outcome"] for one in value["checks"]} <= {"passed", "skipped"}
+    assert value["passed"] + value["skipped"] == len(value["checks"])
+
+
+def test_a_component_that_fails_ends_with_code_4(flowgmm: Any, tmp_path: Path) -> None:
+    outcome = flowgmm("plugins", "test", "gini", "--plugin-module", str(_gini(tmp_path, ".detach()")))
+    assert outcome.code == 4
+    assert "test_gradients_reach_the_student\n  the terms do not depend on the model" in outcome.out
+    assert outcome.out.splitlines()[-1].startswith("failed: ")
+    assert "warning: regulariser `gini` from gini.py fails 1 check" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "part"),
+    [
+        (("nowhere",), 4, "unknown component `nowhere`"),
+        (("gmm",), 4, "no conformance suite for a component of the kind prior"),
+        (("entropy",), 4, "the name of several components"),
+        (("realnvp", "layers"), 2, "no parameter of the form KEY=VALUE"),
+    ],
+)
+def test_what_cannot_be_tested_is_told(flowgmm: Any, words: tuple[str, ...], code: int, part: str) -> None:
+    outcome = flowgmm("plugins", "test", *words)
+    assert outcome.code == code
+    assert part in outcome.err
+
+
+def _gini(folder: Path, tail: str) -> Path:
+    """A local regulariser; `tail` is put behind its term."""
+    path = folder / "gini.py"
+    path.write_text(GINI.format(tail=tail), encoding="utf-8")
+    return path
+
+
+GINI = """
+from flowgmm_cli.api import RegulariserConfig, RegulariserSpec
+
+GINI = RegulariserSpec(config=RegulariserConfig, build="gini:Gini", summary="Impurity")
+
+class Gini:
+    reads = frozenset({{"strong"}})
+
+    def __init__(self, config):
+        pass
+
+    def __call__(self, model, teacher, batch):
+        p = (batch.student["strong"].class_log_prob / batch.temperature).softmax(1)
+        return {{"gini": ((1 - p.square().sum(1)).sum() / max(1, len(p))){tail}}}
+"""

@@ -84,3 +84,68 @@ def test_a_run_whose_process_is_gone_was_killed(flowgmm: Any, run: Path) -> None
     assert json.loads(flowgmm("runs", "show", str(run), "--json").out)["status"] == "killed"
     change(run, status="running", pid=os.getpid())
     assert json.loads(flowgmm("runs", "show", str(run), "--json").out)["status"] == "running"
+
+
+# --- side by side -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def twin(run: Path) -> Path:
+    """The same run again, with another seed in its settings."""
+    other = run.parent / "twin"
+    shutil.copytree(run, other)
+    file = other / "resolved.yaml"
+    file.write_text(
+        file.read_text(encoding="utf-8").replace("\n  seed: 0\n  device", "\n  seed: 5\n  device")
+    )
+    return other
+
+
+def test_runs_are_compared_row_by_row(flowgmm: Any, run: Path, twin: Path) -> None:
+    outcome = flowgmm("runs", "compare", str(run), str(twin), "--json")
+    assert outcome.code == 0, outcome.err
+    value = json.loads(outcome.out)
+    assert value["schema"] == "flowgmm/compare/1"
+    assert [one["run"] for one in value["runs"]] == [str(run), str(twin)]
+    found = value["differences"][0]
+    assert (found["test_rows"], found["rows"]) == ("same", 8)
+    assert found["accuracy"]["difference"] == 0
+    assert found["accuracy"]["low"] < 0 < found["accuracy"]["high"]
+    assert value["settings"] == {"run.seed": [0, 5]}
+
+
+def test_a_comparison_is_a_few_tables(flowgmm: Any, run: Path, twin: Path) -> None:
+    outcome = flowgmm("runs", "compare", str(run), str(twin))
+    assert outcome.code == 0
+    for part in ("first", "twin", "balanced accuracy", "same 8 rows", "may be chance", "run.seed"):
+        assert part in outcome.out
+
+
+def test_a_comparison_can_be_a_page(flowgmm: Any, run: Path, twin: Path) -> None:
+    outcome = flowgmm("runs", "compare", str(run), str(twin), "--save", "c.html", "--json")
+    assert outcome.code == 0
+    assert Path("c.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_a_run_without_results_is_no_obstacle(flowgmm: Any, run: Path, older: Path) -> None:
+    shutil.rmtree(older / "eval")
+    value = json.loads(flowgmm("runs", "compare", str(run), str(older), "--json").out)
+    assert value["runs"][1]["metrics"] is None
+    assert value["differences"][0]["accuracy"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["runs/csv/first"], 2, "two runs or more"),
+        (["runs/csv/first", "runs/csv/first"], 2, "named twice"),
+        (["runs/csv/first", "nowhere"], 6, "not a run directory"),
+        (["runs/csv/first", "runs/csv/twin", "--save", "c.png"], 2, "an HTML file"),
+    ],
+)
+def test_mistakes_in_a_comparison_are_told(
+    flowgmm: Any, run: Path, twin: Path, words: list[str], code: int, said: str
+) -> None:
+    outcome = flowgmm("runs", "compare", *words)
+    assert outcome.code == code
+    assert said in outcome.err

@@ -132,3 +132,13 @@ def test_the_folder_follows_the_environment():
     assert user_cache_dir({"FLOWGMM_CACHE_DIR": "/a", "XDG_CACHE_HOME": "/b"}) == Path("/a")
     assert user_cache_dir({"XDG_CACHE_HOME": "/b"}) == Path("/b/flowgmm")
     assert user_cache_dir({}) == Path.home() / ".cache" / "flowgmm"
+
+
+def test_of_a_stream_of_texts_nothing_is_kept_or_looked_up(context):
+    stream = replace(context, streaming=True)
+    encode(Counting(), ["a", "b"], stream)
+    assert parts(context) == []
+    encode(Counting(), ["a"], context)
+    encoder = Counting()
+    assert (encode(encoder, ["a", "b", "a"], stream) == Counting().encode(["a", "b", "a"])).all()
+    assert sorted(encoder.asked) == ["a", "b"]

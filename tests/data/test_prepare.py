@@ -218,3 +218,49 @@ def test_ag_news_is_encoded_once(component, context, shared_data):
     two = fit_preprocessor(rows, data, context).apply(rows.train, context)
     assert asked == []
     assert torch.equal(one.x, two.x)
+
+
+def _two_columns(component, context, missing):
+    data = component("data", "csv", path="unused", label="y", missing=missing)
+    values = {"a": np.array([1.0, 2.0, 3.0]), "b": np.array([0.0, 1.0, 5.0])}
+    rows = Rows(values, np.array([0, 1, -1]), np.array(["1", "2", "3"]))
+    columns = (Column("a", "numeric"), Column("b", "numeric"))
+    splits = prepare.SplitRows(columns, ("u", "v"), rows, None, None, False, (), "")
+    return fit_preprocessor(splits, data, context)
+
+
+def test_rows_that_cannot_be_used_are_left_out_with_the_reason(component, context):
+    preprocessor = _two_columns(component, context, "error")
+    cells = {"a": np.array([1.0, np.nan, 2.0, 1e300, 3.0]), "b": np.array([0.0, 1.0, np.inf, 1.0, 2.0])}
+    rows = Rows(cells, np.array([0, 1, -1, 1, 0]), np.array(list("pqrst")))
+    split, problems = preprocessor.apply_usable(rows, context, with_inputs=True)
+    assert list(problems) == [1, 2, 3] == list(preprocessor.unusable(rows))
+    assert "`a` is missing" in problems[1]
+    assert "`b` is missing or infinite" in problems[2]
+    assert "too large" in problems[3]
+    expected = preprocessor.apply(rows.take(np.array([0, 4])), context, with_inputs=True)
+    assert split.ids.tolist() == ["p", "t"]
+    for name in ("x", "log_det", "labels", "inputs"):
+        assert torch.equal(getattr(split, name), getattr(expected, name))
+    split, problems = preprocessor.apply_usable(rows, context, skip=[0, 2])
+    assert list(problems) == [1, 3]
+    assert split.ids.tolist() == ["t"]
+    with pytest.raises(DataError):
+        preprocessor.apply(rows, context)
+
+
+def test_missing_cells_that_are_filled_in_make_no_row_unusable(component, context):
+    preprocessor = _two_columns(component, context, "median")
+    cells = {"a": np.array([np.nan, np.inf]), "b": np.array([1.0, np.nan])}
+    rows = Rows(cells, np.array([0, 1]), np.array(["p", "q"]))
+    split, problems = preprocessor.apply_usable(rows, context)
+    assert problems == {}
+    assert torch.equal(split.x, preprocessor.apply(rows, context).x)
+
+
+def test_no_row_at_all_can_be_used(component, context):
+    preprocessor = _two_columns(component, context, "error")
+    rows = Rows({"a": np.array([np.nan]), "b": np.array([1.0])}, np.array([0]), np.array(["p"]))
+    split, problems = preprocessor.apply_usable(rows, context)
+    assert (len(split), list(problems)) == (0, [0])
+    assert split.x.shape == (0, 2)

@@ -1,12 +1,21 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from flowgmm_cli.evaluation.detection import auroc, detection_metrics, fpr_at_tpr
+from flowgmm_cli.evaluation import detection as module
+from flowgmm_cli.evaluation.detection import (
+    auroc,
+    auroc_interval,
+    detection_intervals,
+    detection_metrics,
+    fpr_at_tpr,
+)
 
 scores = st.lists(st.integers(-5, 5).map(float), min_size=1, max_size=40).map(np.array)  # many ties
 
@@ -64,3 +73,96 @@ def test_scores_without_rows_or_order_are_refused(bad: list[float]) -> None:
         detection_metrics(np.array(bad), np.array([1.0]))
     with pytest.raises(ValueError, match="without NaN"):
         detection_metrics(np.array([1.0]), np.array(bad))
+
+
+# --- confidence intervals ---------------------------------------------------------------------------------
+
+
+def delong_deviation(negatives: np.ndarray, positives: np.ndarray) -> float:
+    """Standard error of the area by the definition, all pairs written out (DeLong et al., 1988, eq. 4-6)."""
+    wins = (positives[:, None] > negatives) + 0.5 * (positives[:, None] == negatives)
+    return float(
+        np.sqrt(wins.mean(1).var(ddof=1) / len(positives) + wins.mean(0).var(ddof=1) / len(negatives))
+    )
+
+
+@pytest.mark.parametrize(("n", "m", "shift"), [(40, 60, 1.0), (300, 20, 0.2), (500, 500, 2.5)])
+def test_the_interval_of_the_area_has_delongs_width(n: int, m: int, shift: float) -> None:
+    rng = np.random.default_rng(n)
+    negatives, positives = rng.normal(size=n).round(1), rng.normal(shift, 1.3, size=m).round(1)  # with ties
+    area, interval = auroc(negatives, positives), auroc_interval(negatives, positives)
+    low, high = (np.log(one / (1 - one)) for one in (interval.low, interval.high))
+    assert (low + high) / 2 == pytest.approx(np.log(area / (1 - area)))
+    error = delong_deviation(negatives, positives) / (area * (1 - area))
+    assert (high - low) / 2 == pytest.approx(1.959964 * error)
+
+
+def test_the_interval_of_the_area_agrees_with_a_bootstrap() -> None:
+    rng = np.random.default_rng(1)
+    negatives, positives = rng.normal(size=300), rng.normal(1, 1, size=200)
+    draws = [auroc(rng.choice(negatives, 300), rng.choice(positives, 200)) for _ in range(1500)]
+    found = auroc_interval(negatives, positives)
+    assert [found.low, found.high] == pytest.approx(np.quantile(draws, [0.025, 0.975]).tolist(), abs=0.008)
+
+
+def test_the_interval_of_the_area_covers_the_truth_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(2)
+    truth = 0.5 * (1 + math.erf(1.5 / 2))  # P(N(1.5, 1) > N(0, 1))
+    hits = 0
+    for _ in range(600):
+        found = auroc_interval(rng.normal(size=60), rng.normal(1.5, 1, size=40))
+        hits += found.low <= truth <= found.high
+    assert hits / 600 == pytest.approx(0.95, abs=0.025)
+
+
+@pytest.mark.parametrize(("shift", "ends"), [(100.0, (0.8, 1.0)), (-100.0, (0.0, 0.2))])
+def test_a_perfect_area_is_not_certain(shift: float, ends: tuple[float, float]) -> None:
+    found = auroc_interval(np.arange(20.0), np.arange(50.0) + shift)
+    assert [found.low, found.high] == pytest.approx(ends, abs=0.04)
+    one_each = auroc_interval(np.array([0.0]), np.array([0.0]))
+    assert 0 <= one_each.low <= 0.5 <= one_each.high <= 1
+
+
+def test_intervals_of_all_metrics_agree_with_resampled_rows() -> None:
+    rng = np.random.default_rng(3)
+    scores_in, scores_out = rng.normal(size=400), rng.normal(1.2, 1.2, size=250)
+    found = detection_intervals(scores_in, scores_out, rng=np.random.default_rng(4))
+    draws = [detection_metrics(rng.choice(scores_in, 400), rng.choice(scores_out, 250)) for _ in range(1000)]
+    for name, interval in found.items():
+        expected = np.quantile([getattr(one, name) for one in draws], [0.025, 0.975]).tolist()
+        width = 0.04 if name == "fpr95" else 0.012
+        assert [interval.low, interval.high] == pytest.approx(expected, abs=width), name
+
+
+@settings(max_examples=60, deadline=None)
+@given(scores_in=scores, scores_out=scores)
+def test_one_resample_is_measured_as_its_rows_would_be(scores_in: np.ndarray, scores_out: np.ndarray) -> None:
+    low, high = module._histograms(scores_in, scores_out)
+    assert (low.sum(), high.sum()) == (len(scores_in), len(scores_out))
+    truth = detection_metrics(scores_in, scores_out)
+    up, down = (np.stack([low, high])[:, None], np.stack([low, high])[:, None, ::-1])
+    assert module._areas(up[1], up[0])[0] == pytest.approx(truth.aupr_in)
+    assert module._areas(down[0], down[1])[0] == pytest.approx(truth.aupr_out)
+    assert module._false_alarms(down[0], down[1], tpr=0.95)[0] == pytest.approx(truth.fpr95)
+
+
+def test_very_many_rows_cost_no_more_than_some_and_are_measured_nearly_as_well() -> None:
+    rng = np.random.default_rng(5)
+    scores_in, scores_out = rng.normal(size=300_000), rng.normal(2, 1, size=200_000)
+    low, high = module._histograms(scores_in, scores_out)
+    assert len(low) <= 2000
+    truth = detection_metrics(scores_in, scores_out)
+    assert module._areas(high[None], low[None])[0] == pytest.approx(truth.aupr_in, abs=2e-4)
+    assert module._false_alarms(low[None, ::-1], high[None, ::-1], tpr=0.95)[0] == pytest.approx(
+        truth.fpr95, abs=2e-3
+    )
+    found = detection_intervals(scores_in, scores_out, rng=rng, resamples=200)
+    assert all(found[name].high - found[name].low < 0.01 for name in found)
+    assert all(found[name].low < getattr(truth, name) < found[name].high for name in found)
+
+
+def test_infinite_scores_have_intervals_too() -> None:
+    found = detection_intervals(
+        np.array([-np.inf, 0.0, 1.0]), np.array([1.0, np.inf]), rng=np.random.default_rng(0), resamples=50
+    )
+    assert all(np.isfinite([one.low, one.high]).all() for one in found.values())

@@ -20,13 +20,14 @@ from flowgmm_cli.api import (
     PriorSpec,
     RegulariserConfig,
     RegulariserSpec,
+    ScoreSpec,
     TransformSpec,
     ViewSpec,
     component_field,
 )
 from flowgmm_cli.plugins.registry import Registry
 from flowgmm_cli.recipe.load import load_recipe
-from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.recipe.schema import STANDARD_SCORES, Recipe
 
 
 class StackConfig(Config):
@@ -110,6 +111,9 @@ BUILTINS = {
     "encoder": {
         "small": EncoderSpec(config=EncoderConfig, build="builtins:dict", summary="Small"),
         "large": EncoderSpec(config=EncoderConfig, build="builtins:dict", summary="Large"),
+    },
+    "score": {
+        name: ScoreSpec(config=NoneConfig, build="builtins:dict", summary="Score") for name in STANDARD_SCORES
     },
 }
 

@@ -10,6 +10,7 @@ from flowgmm_cli.plugins.registry import Registry
 from flowgmm_cli.recipe import load as load_module
 from flowgmm_cli.recipe.bundled import BundledRecipe
 from flowgmm_cli.recipe.load import find_recipe, load_recipe, load_resolved, vary
+from flowgmm_cli.recipe.schema import STANDARD_SCORES
 from flowgmm_cli.recipe.yaml import read_yaml
 
 TEXT = """\
@@ -40,7 +41,7 @@ def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Bundle
 def test_sections_of_the_resolved_recipe_have_a_fixed_order(load: Any) -> None:
     assert list(load(TEXT).to_dict()) == [
         "version", "name", "data", "flow", "prior", "objective", "regularisers", "train", "checkpoint",
-        "calibration", "ensemble", "search", "run",
+        "calibration", "ensemble", "search", "ood", "run",
     ]  # fmt: skip
 
 
@@ -77,6 +78,7 @@ def test_components_are_found_at_any_depth(load: Any) -> None:
         ("data", "table"), ("transform", "standardise"), ("transform", "scale"), ("view", "noise"),
         ("view", "drop"), ("encoder", "small"), ("flow", "realnvp"), ("prior", "gmm"),
         ("objective", "hybrid"), ("regulariser", "consistency"),
+        *(("score", name) for name in STANDARD_SCORES),
     ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import torch
 from flowgmm_cli.api import Batch, Latents, RegulariserConfig
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import FlowMixture
-from flowgmm_cli.plugins.registry import load_target
+from flowgmm_cli.plugins.entry import load_target
 from flowgmm_cli.regularisers.specs import SPECS
 
 MakeBatch = Callable[..., Batch]

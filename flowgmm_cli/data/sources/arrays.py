@@ -10,7 +10,7 @@ import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
 from flowgmm_cli.data.sources.columns import code_labels, lookup, row_ids
-from flowgmm_cli.data.sources.tables import existing_file
+from flowgmm_cli.data.sources.files import existing_file
 from flowgmm_cli.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class ArraysSource:
 
     def _labels(self, y: dict[str, Array]) -> tuple[tuple[str, ...], dict[str, npt.NDArray[np.int64]]]:
         names = self._config.class_names
-        cells = {split: _label_strings(labels) for split, labels in y.items()}
+        cells = {split: label_strings(labels) for split, labels in y.items()}
         if names is None:
             return code_labels(cells)
         code: dict[Any, int] = {None: -1} | {str(index): index for index in range(len(names))}
@@ -125,7 +125,7 @@ def _features(array: Array, key: str) -> Array:
     return array
 
 
-def _label_strings(labels: Array) -> npt.NDArray[np.object_]:
+def label_strings(labels: Array) -> npt.NDArray[np.object_]:
     """Labels as strings, None for -1, NaN and ''."""
     if labels.dtype.kind == "f":
         if not (np.isnan(labels) | (labels == np.round(labels))).all():

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _FOREIGN_NUMBER = re.compile(
     r"[+-]?(\d{1,3}([ .'\u00a0\u202f]\d{3})+(,\d*)?|\d*,\d+|\d{1,3}(,\d{3})+(\.\d*)?)"
 )
+_PLAIN_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 MISSING_WORDS = ("na", "n/a", "nan", "null", "none", "nil", "?", "-", ".", "#n/a")
 
 
@@ -31,6 +32,11 @@ def strings(cells: pa.ChunkedArray) -> npt.NDArray[np.object_]:
     >>> strings(pa.chunked_array([[" NA ", "", "  "]])).tolist()
     ['NA', None, None]
     """
+    if is_string(cells.type):  # the same as below, many times faster
+        trimmed = pc.utf8_trim_whitespace(cells)
+        known = pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, trimmed.type), trimmed)
+        found: npt.NDArray[np.object_] = known.to_numpy(zero_copy_only=False).astype(object)
+        return found
     return np.array([_string(cell) for cell in cells.to_pylist()], dtype=object)
 
 
@@ -61,7 +67,7 @@ def numbers(cells: pa.ChunkedArray) -> npt.NDArray[np.float64] | None:
     >>> numbers(pa.chunked_array([["1", "two"]])) is None
     True
     """
-    if _is_string(cells.type):
+    if is_string(cells.type):
         cells = _blank_to_null(cells)
     elif not (_is_number(cells.type) or pa.types.is_boolean(cells.type) or pa.types.is_null(cells.type)):
         return None
@@ -75,11 +81,23 @@ def numbers(cells: pa.ChunkedArray) -> npt.NDArray[np.float64] | None:
 
 def not_numbers(cells: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     """Return the positions of cells that are neither missing nor a number."""
-    if not _is_string(cells.type):
+    if not is_string(cells.type):
         return np.arange(0 if numbers(cells) is not None else len(cells))
     known = _blank_to_null(cells).to_pylist()
-    odd = {cell for cell in set(known) - {None} if numbers(pa.chunked_array([[cell]])) is None}
+    odd = {cell for cell in set(known) - {None} if not _is_a_number(cell)}
     return np.array([row for row, cell in enumerate(known) if cell in odd], dtype=np.int64)
+
+
+def _is_a_number(cell: str) -> bool:
+    """Whether `numbers` takes a trimmed cell; slow for a single cell, so most are told by their looks."""
+    if _PLAIN_NUMBER.fullmatch(cell):
+        return True
+    try:
+        float(cell)  # takes all that Arrow takes but for nan(...), and more
+    except ValueError:
+        if not cell.lower().startswith(("nan(", "-nan(", "+nan(")):
+            return False
+    return numbers(pa.chunked_array([[cell]])) is not None
 
 
 def foreign_numbers(cells: pa.ChunkedArray) -> npt.NDArray[np.int64]:
@@ -120,7 +138,8 @@ def _blank_to_null(cells: pa.ChunkedArray) -> pa.ChunkedArray:
     return pc.if_else(missing, pa.scalar(None, trimmed.type), trimmed)
 
 
-def _is_string(kind: pa.DataType) -> bool:
+def is_string(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds strings."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 MAX_CATEGORIES = 64
 """A non-numeric column with more distinct values than this must be named as what it is."""
 
-_FEW_CATEGORIES = 10  # up to here, a column of numbers and a few words may well be categories
+FEW_CATEGORIES = 10
+"""Up to so many distinct values, a column of numbers and a few words may well be categories."""
 
 _KIND = {"numeric": "a number", "vector": "a list of numbers of one length"}
 
@@ -120,9 +121,9 @@ class CsvSource:
                 f"thousands, the first in row {foreign[0] + 1}: `{_short(str(cells[foreign[0]].as_py()))}`",
                 hint=f"write them like 1000.50, or say that they are names with data.categorical=[{name}]",
             )
-        if distinct > MAX_CATEGORIES or (distinct > _FEW_CATEGORIES and _nearly_numbers(cells)):
+        if distinct > MAX_CATEGORIES or (distinct > FEW_CATEGORIES and nearly_numbers(cells)):
             raise self._unclear(name, table, distinct)
-        if distinct > max(_FEW_CATEGORIES, len(known) / 2):
+        if distinct > max(FEW_CATEGORIES, len(known) / 2):
             self._notes.append(
                 f"column `{name}` has {distinct} different values in {len(known)} rows, each a feature of "
                 f"its own (data.drop=[{name}] leaves it out)"
@@ -132,7 +133,7 @@ class CsvSource:
     def _unclear(self, name: str, table: Table, distinct: int) -> DataError:
         """Say what is wrong with a column that is neither numbers nor a few categories."""
         cells = strings(table.data[name])
-        if _nearly_numbers(table.data[name]):
+        if nearly_numbers(table.data[name]):
             odd = not_numbers(table.data[name])
             return DataError(
                 f"{table.where}: column `{name}` holds numbers but for {len(odd):,} cells, the first in row "
@@ -219,7 +220,7 @@ def _named(
     return named
 
 
-def _nearly_numbers(cells: pa.ChunkedArray) -> bool:
+def nearly_numbers(cells: pa.ChunkedArray) -> bool:
     """Whether nine of ten cells that are not missing are numbers."""
     known = [cell for cell in strings(cells) if cell is not None and cell.lower() not in MISSING_WORDS]
     return len(not_numbers(cells)) <= 0.1 * len(known)

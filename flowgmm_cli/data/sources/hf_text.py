@@ -15,7 +15,8 @@ import numpy as np
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
 from flowgmm_cli.data.hub import hub_access
 from flowgmm_cli.data.sources.columns import class_codes, code_labels, row_ids, strings, texts
-from flowgmm_cli.data.sources.tables import Table, existing_file, from_dataset, read_table, root_cause
+from flowgmm_cli.data.sources.files import existing_file
+from flowgmm_cli.data.sources.tables import Table, from_dataset, read_table, root_cause
 from flowgmm_cli.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ import datasets
 import pyarrow as pa
 
 from flowgmm_cli.data.hub import hub_access
+from flowgmm_cli.data.sources.files import column_names, existing_file, guess_delimiter
 from flowgmm_cli.errors import DataError, did_you_mean
 
 _BUILDERS = {
@@ -36,7 +37,6 @@ _READ_HINTS = {
     "parquet": "the file is damaged or no parquet file; write it again",
     "json": "each line is to be one JSON object with the columns as keys",
 }
-_DELIMITERS = ",;\t|"
 _JSON = getattr(datasets, "Json", ())  # since datasets 5
 _NO_ROWS = ("corresponds to no data", "BatchSize must be greater than 0")  # how datasets says it
 
@@ -141,26 +141,6 @@ def read_table(path: str, *, delimiter: str | None = None, note: Callable[[str],
         return from_dataset(dataset, path)
 
 
-def existing_file(path: str) -> Path:
-    """Return the absolute path of a file that exists.
-
-    Raises:
-        DataError: it does not exist or is a folder.
-    """
-    file = Path(path).expanduser()
-    if file.is_dir():
-        raise DataError(f"{path} is a folder, not a file", hint="name one of the files in it")
-    if not file.is_file():
-        siblings = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
-        raise DataError(
-            f"no such file: {path}{did_you_mean(file.name, siblings)}",
-            hint=f"check the path; it is looked for in {Path.cwd()}"
-            if not file.is_absolute()
-            else "check the path",
-        )
-    return file.resolve()
-
-
 def root_cause(error: BaseException) -> str:
     """Return the first line of the innermost message of a chain of exceptions."""
     while (inner := error.__cause__ or error.__context__) is not None:
@@ -174,7 +154,7 @@ def _csv_options(file: Path, delimiter: str | None, note: Callable[[str], None])
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             first = next((line for line in stream if line.strip()), "")
-            separator = delimiter or _guess_delimiter(file, first)
+            separator = delimiter or guess_delimiter(file.suffix, first)
             stream.seek(0)
             rows = csv.reader(stream, delimiter=separator)
             header = next((row for row in rows if row), [])
@@ -188,13 +168,7 @@ def _csv_options(file: Path, delimiter: str | None, note: Callable[[str], None])
         ) from error
     if delimiter is None and separator not in (",", "\t"):
         note(f"{file.name}: cells are divided by `{separator}` (set data.delimiter to change it)")
-    # A column without a name is what pandas writes for its index; it gets the name pandas would give it.
-    names = [name.strip() or f"Unnamed: {index}" for index, name in enumerate(header)]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    if repeated:
-        raise DataError(
-            f"{file}: the header names a column twice: {', '.join(repeated)}", hint="rename one of them"
-        )
+    names = column_names(header, where=str(file))
     return {
         "sep": separator,
         "header": 0,
@@ -204,10 +178,3 @@ def _csv_options(file: Path, delimiter: str | None, note: Callable[[str], None])
         "encoding": "utf-8-sig",
         "features": datasets.Features({name: datasets.Value("string") for name in names}),
     }
-
-
-def _guess_delimiter(file: Path, header: str) -> str:
-    """Return the delimiter that is most frequent in the header line; a comma in doubt."""
-    if file.suffix.lower() in (".tsv", ".tab"):
-        return "\t"
-    return max(_DELIMITERS, key=header.count)

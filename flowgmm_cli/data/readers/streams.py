@@ -1,0 +1,158 @@
+"""Arrays that are read a few rows at a time: members of npz files, npy files and IDX files."""
+
+from __future__ import annotations
+
+import math
+import struct
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from numpy.lib import format as npy
+
+from flowgmm_cli.data.readers.source import ByteSource
+from flowgmm_cli.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+
+_IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+
+
+@dataclass(frozen=True)
+class StoredArray:
+    """An array of rows in a file.
+
+    Attributes:
+        shape: `(N, ...)`.
+        dtype: of its entries.
+        read: `read(size)` yields all rows from the start, at most `size` at a time.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    read: Callable[[int], Iterator[Array]]
+
+    @property
+    def row(self) -> tuple[int, ...]:
+        """Shape of one row."""
+        return self.shape[1:]
+
+
+def npz_arrays(path: Path, name: str) -> dict[str, StoredArray]:
+    """The arrays of an npz file that have rows, by name. Nothing is ever unpickled."""
+    arrays = {}
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.namelist():
+            if not member.endswith(".npy"):
+                continue
+            with archive.open(member) as stream:
+                shape, fortran, dtype = _npy_header(stream, f"{name}, array `{member[:-4]}`")
+            if dtype.hasobject or not shape:
+                continue
+            arrays[member.removesuffix(".npy")] = StoredArray(
+                shape, dtype, _npz_read(path, member, fortran and len(shape) > 1)
+            )
+    return arrays
+
+
+def npy_array(path: Path, name: str) -> StoredArray:
+    """The array of an npy file.
+
+    Raises:
+        DataError: it is a single number, or holds Python objects.
+    """
+    with path.open("rb") as stream:
+        shape, _, dtype = _npy_header(stream, name)
+    if dtype.hasobject or not shape:
+        raise DataError(f"{name} holds no rows of numbers", hint="an array (N, ...) is needed")
+
+    def read(size: int) -> Iterator[Array]:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        for start in range(0, len(array), size):
+            yield np.array(array[start : start + size])
+
+    return StoredArray(shape, dtype, read)
+
+
+def idx_array(source: ByteSource) -> StoredArray:
+    """The array of an IDX file, the format of MNIST, zipped or not.
+
+    Raises:
+        DataError: it is no such file.
+    """
+    with source.open() as stream:
+        shape, dtype = _idx_header(stream, source.name)
+
+    def read(size: int) -> Iterator[Array]:
+        with source.open() as stream:
+            _idx_header(stream, source.name)
+            yield from _rows(stream, shape, dtype, size)
+
+    return StoredArray(shape, dtype, read)
+
+
+def idx_arrays(source: ByteSource) -> dict[str, StoredArray]:
+    """The array of an IDX file, and its labels where they lie beside it under the name that MNIST gives them.
+
+    Raises:
+        DataError: it is no such file.
+    """
+    arrays = {"": idx_array(source)}
+    if source.path is not None and "images" in source.path.name:
+        name = source.path.name.replace("images", "labels").replace("idx3", "idx1")
+        beside = source.path.with_name(name)
+        if beside.is_file():
+            arrays["labels"] = idx_array(ByteSource(str(beside), beside, again=True))
+    return arrays
+
+
+def _npz_read(path: Path, member: str, fortran: bool) -> Callable[[int], Iterator[Array]]:
+    def read(size: int) -> Iterator[Array]:
+        if fortran:  # stored column by column: rows are not to be had one after the other
+            with np.load(path, allow_pickle=False) as archive:
+                array = archive[member.removesuffix(".npy")]
+            for start in range(0, len(array), size):
+                yield array[start : start + size]
+            return
+        with zipfile.ZipFile(path) as archive, archive.open(member) as stream:
+            shape, _, dtype = _npy_header(stream, member)
+            yield from _rows(stream, shape, dtype, size)
+
+    return read
+
+
+def _npy_header(stream: Any, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    try:
+        version = npy.read_magic(stream)
+        header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, fortran, dtype = header(stream)
+    except (ValueError, SyntaxError) as error:
+        raise DataError(f"{name} is not in NumPy's format: {error}") from error
+    return tuple(shape), bool(fortran), dtype
+
+
+def _idx_header(stream: BinaryIO, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    magic = stream.read(4)
+    if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _IDX_TYPES or magic[3] == 0:
+        raise DataError(f"{name} is not an IDX file", hint="name its type with --data-format")
+    sizes = stream.read(4 * magic[3])
+    if len(sizes) < 4 * magic[3]:
+        raise DataError(f"{name} is cut short")
+    return struct.unpack(f">{magic[3]}I", sizes), np.dtype(_IDX_TYPES[magic[2]])
+
+
+def _rows(stream: Any, shape: tuple[int, ...], dtype: np.dtype[Any], size: int) -> Iterator[Array]:
+    each = math.prod(shape[1:]) * dtype.itemsize
+    for start in range(0, shape[0], size):
+        count = min(size, shape[0] - start)
+        data = stream.read(count * each)
+        if len(data) < count * each:
+            raise EOFError(f"it ends after row {start + len(data) // max(each, 1):,} of {shape[0]:,}")
+        rows: Array = np.frombuffer(data, dtype=dtype).reshape(count, *shape[1:])
+        yield rows.astype(dtype.newbyteorder("="), copy=False)

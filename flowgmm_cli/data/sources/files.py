@@ -1,0 +1,65 @@
+"""What files of rows have in common: paths that exist, and header lines. Imports no library of tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from flowgmm_cli.errors import DataError, did_you_mean
+
+NO_HEADER = "the first line is to hold the names of the columns; here it holds numbers"
+_DELIMITERS = ",;\t|"
+
+
+def existing_file(path: str) -> Path:
+    """Return the absolute path of a file that exists.
+
+    Raises:
+        DataError: it does not exist or is a folder.
+    """
+    file = Path(path).expanduser()
+    if file.is_dir():
+        raise DataError(f"{path} is a folder, not a file", hint="name one of the files in it")
+    if not file.is_file():
+        siblings = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
+        raise DataError(
+            f"no such file: {path}{did_you_mean(file.name, siblings)}",
+            hint=f"check the path; it is looked for in {Path.cwd()}"
+            if not file.is_absolute()
+            else "check the path",
+        )
+    return file.resolve()
+
+
+def column_names(header: Sequence[str], *, where: str) -> list[str]:
+    """Return the names in a header line; one without a name gets the one that pandas would give it.
+
+    Raises:
+        DataError: two columns have the same name.
+
+    >>> column_names(["", " x ", "y"], where="t.csv")
+    ['Unnamed: 0', 'x', 'y']
+    """
+    names = [name.strip() or f"Unnamed: {index}" for index, name in enumerate(header)]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(
+            f"{where}: the header names a column twice: {', '.join(repeated)}",
+            hint=NO_HEADER if all(map(is_number, names)) else "rename one of them",
+        )
+    return names
+
+
+def is_number(text: str) -> bool:
+    """Whether a word is a number, which names of columns hardly ever are."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def guess_delimiter(suffix: str, header: str) -> str:
+    """Return the delimiter that is most frequent in the header line; a comma in doubt."""
+    if suffix.lower() in (".tsv", ".tab"):
+        return "\t"
+    return max(_DELIMITERS, key=header.count)

@@ -1,0 +1,236 @@
+"""Rows through a trained model, chunk by chunk: everything per row that the commands write.
+
+Memory stays flat however many rows there are: small pieces of them are worked on side by side, see `workers`.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from flowgmm_cli.api import DataContext, Latents, Rows, Seen, iterate_batches
+from flowgmm_cli.data.prepare import Split
+from flowgmm_cli.data.readers.faults import once
+from flowgmm_cli.data.readers.schema import Chunk, OnError, RowReader
+from flowgmm_cli.errors import DataError, RunError, UsageError
+from flowgmm_cli.inference.workers import in_order
+from flowgmm_cli.trained import TrainedModel
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float64]
+
+_PIECE = 4096  # rows worked on at once; of fewer, what each piece costs by itself is felt
+_NOT_FINITE = "the model's density of it is not a finite number"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a model says of every row of one stretch of the input, in order.
+
+    Attributes:
+        start: number of rows before this stretch.
+        ids: names of the rows, `(N,)`.
+        labels: true classes where the input has them, int64 `(N,)`, -1 where not.
+        good: which rows could be scored, `(N,)`; the others have NaN everywhere.
+        log_probabilities: calibrated `log p(k | x)`, `(N, K)`.
+        log_density: `log p(x)` in nats, the transforms' log-determinant included, `(N,)`.
+        ood: out-of-distribution scores by name, each `(N,)`, higher = further out.
+        z: latents, float32 `(N, D)`; None where nobody asked for them.
+        x: the flow's input, float32 `(N, D)`; None where nobody asked for it.
+        problems: position in this stretch -> why that row could not be scored.
+    """
+
+    start: int
+    ids: npt.NDArray[Any]
+    labels: npt.NDArray[np.int64]
+    good: npt.NDArray[np.bool_]
+    log_probabilities: Floats
+    log_density: Floats
+    ood: Mapping[str, Floats] = field(default_factory=dict)
+    z: npt.NDArray[np.float32] | None = None
+    x: npt.NDArray[np.float32] | None = None
+    problems: Mapping[int, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def classes(self) -> npt.NDArray[np.int64]:
+        """The likeliest class of each row `(N,)`, -1 where it could not be scored."""
+        return np.where(self.good, self.log_probabilities.argmax(axis=1), -1)
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is wanted of each piece."""
+
+    trained: TrainedModel
+    scores: tuple[str, ...]
+    latents: bool
+    inputs: bool
+    context: DataContext
+    on_error: OnError
+    name: str
+
+    def prepare(self, chunk: Chunk) -> tuple[Split, dict[int, str]]:
+        """Tensors of the rows that can be used, and what is wrong with the others."""
+        rows = chunk.rows
+        split, refused = self.trained.preprocessor.apply_usable(
+            rows, self.context, skip=chunk.problems, with_inputs=self.trained.image is not None
+        )
+        problems = dict(chunk.problems)
+        problems |= {place: f"row {rows.ids[place]}: {reason}" for place, reason in refused.items()}
+        self._refuse(problems)
+        return split, problems
+
+    def whole(self, chunk: Chunk) -> Scored:
+        """Both steps."""
+        return self.finish(chunk, *self.prepare(chunk))
+
+    def finish(self, chunk: Chunk, split: Split, problems: dict[int, str]) -> Scored:
+        """Density, probabilities, scores and latents."""
+        good = np.ones(len(chunk), dtype=bool)
+        good[list(problems)] = False
+        seen = self.trained.see_rows(split)
+        finite = seen.log_density.isfinite() & ~seen.log_posterior.isnan().any(dim=1)
+        if not finite.all():
+            places = np.flatnonzero(good)[~finite.numpy()]
+            problems |= {int(place): f"row {chunk.rows.ids[place]}: {_NOT_FINITE}" for place in places}
+            self._refuse(problems)
+            good[places] = False
+            seen = _take(seen, finite)
+        ood: dict[str, Floats] = {}
+        if self.scores and self.trained.detector is not None:
+            with torch.no_grad():
+                ood = self.trained.detector(seen, self.scores)
+
+        def spread(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            if good.all():
+                return values
+            full = np.full((len(good), *values.shape[1:]), np.nan, dtype=values.dtype)
+            full[good] = values
+            return full
+
+        return Scored(
+            start=chunk.start,
+            ids=chunk.rows.ids,
+            labels=chunk.rows.labels,
+            good=good,
+            log_probabilities=spread(seen.log_posterior.double().numpy()),
+            log_density=spread(seen.log_density.numpy()),
+            ood={name: spread(values) for name, values in ood.items()},
+            z=spread(seen.latents.z.float().numpy()) if self.latents else None,
+            x=spread(seen.x.numpy()) if self.inputs else None,
+            problems=dict(sorted(problems.items())),
+        )
+
+    def _refuse(self, problems: Mapping[int, str]) -> None:
+        if problems and self.on_error == "fail":
+            raise DataError(
+                f"{self.name}, {problems[min(problems)]}",
+                hint="correct it, or keep such rows without an answer: --on-error keep",
+            )
+
+
+def score(
+    trained: TrainedModel,
+    reader: RowReader,
+    *,
+    scores: Sequence[str] = (),
+    latents: bool = False,
+    inputs: bool = False,
+    context: DataContext | None = None,
+    on_error: OnError = "keep",
+    device: str | None = None,
+) -> Iterator[Scored]:
+    """Score rows; every row of the input comes out once, in order.
+
+    Args:
+        trained: the model.
+        reader: the rows.
+        scores: names of out-of-distribution scores to compute.
+        latents: keep latent vectors.
+        inputs: keep the flow's inputs.
+        context: surroundings; vectors of texts are not kept on disk.
+        on_error: what becomes of rows that cannot be scored: an error, or NaN and an entry in `problems`.
+        device: `cpu`, `cuda`, or `auto` (the default).
+
+    Raises:
+        DataError: the input is malformed; with `on_error="fail"`, a row cannot be scored.
+        RunError: scores are asked for, but the run has none.
+        UsageError: there is no score of that name, or no such device.
+    """
+    if scores and trained.detector is None:
+        raise RunError(
+            "this run has no out-of-distribution scores: it was trained by an older version",
+            hint="train again to have them",
+        )
+    place = find_device(device or "auto")
+    if place.type != trained.model.temperature.device.type:
+        trained = replace(trained, model=copy.deepcopy(trained.model).to(place))
+    context = context or DataContext()
+    quiet = DataContext(offline=context.offline, note=once(context), streaming=True)
+    task = _Task(trained, tuple(scores), latents, inputs, quiet, on_error, reader.name)
+    # encoders of texts have threads of their own, and not all of them bear to be called by several at once
+    reads_texts = any(column.kind == "text" for column in trained.preprocessor.featuriser.columns)
+    threads = torch.get_num_threads()
+    yield from in_order(
+        _jobs(reader, task, alone=reads_texts),
+        workers=threads if place.type == "cpu" else 1,
+        threads=threads if reads_texts else 1,
+    )
+
+
+def find_device(name: str) -> torch.device:
+    """The device called `auto`, `cpu` or `cuda`.
+
+    Raises:
+        UsageError: there is no such device.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--device is auto, cpu or cuda, not `{name}`", hint="--device auto")
+    there = torch.cuda.is_available()
+    if name == "cuda" and not there:
+        raise UsageError(
+            "--device is cuda, but this machine has none that torch can use",
+            hint="--device auto takes what is there; `flowgmm doctor` shows it",
+        )
+    return torch.device("cuda" if there and name != "cpu" else "cpu")
+
+
+def _jobs(reader: RowReader, task: _Task, *, alone: bool) -> Iterator[Callable[[], Scored]]:
+    for chunk in _pieces(reader):
+        yield partial(task.finish, chunk, *task.prepare(chunk)) if alone else partial(task.whole, chunk)
+
+
+def _pieces(reader: RowReader) -> Iterator[Chunk]:
+    for chunk in reader:
+        for part in iterate_batches(len(chunk), _PIECE):
+            yield Chunk(
+                Rows(
+                    columns={name: cells[part] for name, cells in chunk.rows.columns.items()},
+                    labels=chunk.rows.labels[part],
+                    ids=chunk.rows.ids[part],
+                ),
+                chunk.start + part.start,
+                {at - part.start: why for at, why in chunk.problems.items() if part.start <= at < part.stop},
+            )
+
+
+def _take(seen: Seen, mask: torch.Tensor) -> Seen:
+    latents = seen.latents
+    return Seen(
+        x=seen.x[mask],
+        latents=Latents(latents.z[mask], latents.log_det[mask], latents.class_log_prob[mask]),
+        log_posterior=seen.log_posterior[mask],
+        log_density=seen.log_density[mask],
+        images=None if seen.images is None else seen.images[mask],
+    )

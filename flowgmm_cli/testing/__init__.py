@@ -1,0 +1,40 @@
+"""Conformance kit: one suite of checks for each kind of component, which plugin authors subclass."""
+
+__all__ = [
+    "CheckResult",
+    "Conformance",
+    "ConformanceError",
+    "DataConformance",
+    "EncoderConformance",
+    "FlowConformance",
+    "RecipesConformance",
+    "RegulariserConformance",
+    "ScoreConformance",
+    "check",
+    "run_checks",
+    "suite_for",
+]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .check import CheckResult as CheckResult
+    from .check import ConformanceError as ConformanceError
+    from .check import check as check
+    from .check import run_checks as run_checks
+    from .component import Conformance as Conformance
+    from .data import DataConformance as DataConformance
+    from .encoders import EncoderConformance as EncoderConformance
+    from .flows import FlowConformance as FlowConformance
+    from .recipes import RecipesConformance as RecipesConformance
+    from .regularisers import RegulariserConformance as RegulariserConformance
+    from .scores import ScoreConformance as ScoreConformance
+    from .suites import suite_for as suite_for
+
+
+def __getattr__(name: str) -> object:
+    """A suite, on first use: the checks of data need no torch."""
+    if name in __all__:
+        from .names import look_up
+
+        return look_up(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

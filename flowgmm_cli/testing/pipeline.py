@@ -1,0 +1,27 @@
+"""The way of a recipe's rows to features, for the checks of data sources."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from flowgmm_cli.api import Column, DataContext, Encoder, Rows
+from flowgmm_cli.data.featuriser import Featuriser
+from flowgmm_cli.plugins.registry import build
+
+
+def features_of(
+    rows: Rows, columns: tuple[Column, ...], config: Any, context: DataContext
+) -> npt.NDArray[np.floating[Any]]:
+    """The feature matrix `(N, F)` of rows, before the transforms."""
+
+    def encoder() -> Encoder:
+        made: Encoder = build(config.encoder)
+        return made
+
+    make = encoder if getattr(config, "encoder", None) is not None else None
+    missing: Any = getattr(config, "missing", "error")
+    featuriser = Featuriser.fit(rows, columns, missing=missing, encoder=make)
+    return featuriser.transform(rows, context)

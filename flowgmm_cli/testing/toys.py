@@ -1,0 +1,122 @@
+"""A small model whose answers are known, and what it makes of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from flowgmm_cli.api import Batch, Latents, Seen
+from flowgmm_cli.mixture.gaussian import GaussianMixture
+from flowgmm_cli.model import FlowMixture
+
+
+class ToyFlow(nn.Module):
+    """Multiplies each feature by a learned factor and turns the first two by a learned angle."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.linspace(-0.2, 0.2, features))
+        self.angle = nn.Parameter(torch.tensor(0.3))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map `(N, D)` to latents and log-determinants."""
+        z = self._turn(x * self.log_scale.exp(), self.angle)
+        return z, self.log_scale.sum().expand(len(x))
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """Undo `forward`."""
+        return self._turn(z, -self.angle) * (-self.log_scale).exp()
+
+    def _turn(self, x: Tensor, angle: Tensor) -> Tensor:
+        if x.shape[1] < 2:
+            return x
+        first, second, rest = x[:, :1], x[:, 1:2], x[:, 2:]
+        cos, sin = angle.cos(), angle.sin()
+        return torch.cat([cos * first - sin * second, sin * first + cos * second, rest], dim=1)
+
+
+def toy_model(features: int = 4, classes: int = 3) -> FlowMixture:
+    """A flow and a mixture, both with parameters; its classes lie on the first axis, 4 apart."""
+    means = torch.zeros(classes, features)
+    means[:, 0] = 4.0 * (torch.arange(classes) - (classes - 1) / 2)
+    return FlowMixture(ToyFlow(features), GaussianMixture(means, learn_means=True, learn_scales=True))
+
+
+class WatchedStudent(Mapping[str, Latents]):
+    """What the student makes of the views, which remembers what was asked for.
+
+    Attributes:
+        asked: names that were looked up, whether they were there or not.
+    """
+
+    def __init__(self, seen: Mapping[str, Latents]) -> None:
+        self._seen = dict(seen)
+        self.asked: set[str] = set()
+
+    def __getitem__(self, name: str) -> Latents:
+        self.asked.add(name)
+        return self._seen[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._seen)
+
+    def __len__(self) -> int:
+        return len(self._seen)
+
+
+def toy_batch(
+    model: FlowMixture,
+    reads: frozenset[str],
+    *,
+    labelled: int = 5,
+    unlabelled: int = 12,
+    features: int = 4,
+    classes: int = 3,
+    epoch: float = 50.0,
+    seed: int = 0,
+) -> Batch:
+    """A training step's rows, and what the student makes of the labelled ones and of the views in `reads`."""
+    numbers = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        rows, true = model.sample(labelled + unlabelled, numbers)
+    weak = rows[labelled:]
+    views = {
+        "labelled": rows[:labelled],
+        "weak": weak,
+        "strong": weak + 0.3 * torch.randn(weak.shape, generator=numbers),
+    }
+    seen = {name: model(x) for name, x in views.items() if name == "labelled" or name in reads}
+    return Batch(
+        labelled=views["labelled"],
+        labels=true[:labelled],
+        weak=views["weak"],
+        strong=views["strong"],
+        student=WatchedStudent(seen),
+        temperature=1.5,
+        step=1000,
+        epoch=epoch,
+        generator=torch.Generator().manual_seed(seed + 1),
+    )
+
+
+@torch.no_grad()
+def toy_seen(model: FlowMixture, x: Tensor, *, images: bool = False) -> Seen:
+    """Rows `(N, D)` as a trained model shows them to scores; with images of D = 4 x 4 pixels if asked."""
+    latents: Latents = model(x)
+    pixels = x.reshape(len(x), 4, 4).sigmoid() if images else None
+    return Seen(x, latents, model.log_posterior(latents), latents.log_prob().double(), pixels)
+
+
+def seen_rows(rows: Seen, index: Any) -> Seen:
+    """Some of the rows."""
+    one = rows.latents
+    return Seen(
+        rows.x[index],
+        Latents(one.z[index], one.log_det[index], one.class_log_prob[index]),
+        rows.log_posterior[index],
+        rows.log_density[index],
+        None if rows.images is None else rows.images[index],
+    )

@@ -1,0 +1,78 @@
+"""`flowgmm check`: a verdict for people and programs, and its exit code."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from flowgmm_cli.files import read_tensors, write_tensors
+
+
+def damage(run: Path) -> str:
+    """Put a NaN into a weight of the flow; returns the weight's name."""
+    file = run / "model.safetensors"
+    tensors, metadata = read_tensors(file, "model")
+    name = next(name for name in tensors if name.startswith("model.flow") and name.endswith("weight"))
+    tensors[name] = tensors[name].clone()
+    tensors[name].view(-1)[0] = torch.nan
+    write_tensors(file, tensors, metadata)
+    return name
+
+
+def test_a_trained_model_passes(flowgmm: Any, run: Path) -> None:
+    outcome = flowgmm("check", str(run))
+    assert outcome.code == 0, outcome.out
+    assert outcome.out.splitlines()[0].startswith(f"{run}: errors at 8 rows")
+    assert outcome.out.splitlines()[-1] in ("verdict: ok", "verdict: warning")
+    for word in ("transforms.0", "AffineCoupling", "log-det", "round trip", "conditioning"):
+        assert word in outcome.out
+
+
+def test_the_json_keeps_its_contract(flowgmm: Any, run: Path) -> None:
+    outcome = flowgmm("check", "--rows", "4", "--json")
+    value = json.loads(outcome.out)
+    assert outcome.code == 0
+    assert (value["schema"], value["run"], value["rows"]) == ("flowgmm/check/1", str(run), 8)
+    assert value["jacobian_rows"] == 4
+    assert value["verdict"] in ("ok", "warning")
+    assert {"check", "verdict", "message", "meaning", "advice", "details"} == set(value["checks"][0])
+    assert {"name", "round_trip", "log_det"} <= set(value["layers"][0])
+
+
+def test_rows_of_a_file_can_be_taken(flowgmm: Any, run: Path) -> None:
+    outcome = flowgmm("check", "--data", "t.csv", "--json")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["rows"] == 60
+
+
+def test_a_damaged_model_fails_by_name_with_exit_code_1(run: Path) -> None:
+    name = damage(run).removeprefix("model.")
+    words = [sys.executable, "-m", "flowgmm_cli", "check", "--quiet"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert f"model.{name}: 1 of" in done.stdout
+    assert "failed: weights" in done.stdout
+    assert "what helps:" in done.stdout
+    assert done.stdout.splitlines()[-1] == "verdict: failed"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"), [(["--rows", "0"], 2), (["--data", "gone.csv"], 5), (["runs/none"], 6)]
+)
+def test_what_makes_no_sense_is_refused(flowgmm: Any, run: Path, words: list[str], code: int) -> None:
+    outcome = flowgmm("check", *words)
+    assert (outcome.code, outcome.out) == (code, "")
+
+
+def test_a_run_whose_data_is_gone_can_be_checked_on_a_file(flowgmm: Any, run: Path) -> None:
+    Path("t.csv").rename("other.csv")
+    outcome = flowgmm("check")
+    assert outcome.code == 5
+    assert "a check needs the data of the run" in outcome.err
+    assert flowgmm("check", "--data", "other.csv").code == 0

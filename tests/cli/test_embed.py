@@ -1,0 +1,107 @@
+"""`flowgmm embed`: vectors of rows, and maps of them."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+
+def embedded(flowgmm: Any, *words: str) -> dict[str, np.ndarray]:
+    outcome = flowgmm("embed", "--data", "t.csv", "--save", "z.npz", *words)
+    assert outcome.code == 0, outcome.err
+    with np.load("z.npz") as data:
+        return dict(data)
+
+
+def test_vectors_are_those_of_the_model(flowgmm: Any, run: Path) -> None:
+    from flowgmm_cli.inference.loaded import load
+
+    model = load(run)
+    latent, given = embedded(flowgmm), embedded(flowgmm, "--space", "input")
+    assert latent["id"].tolist() == [str(row + 1) for row in range(60)]
+    assert np.allclose(latent["z"], model.embed("t.csv"), atol=1e-6)
+    assert np.allclose(given["z"], model.embed("t.csv", space="input"), atol=1e-6)
+    assert latent["z"].shape == given["z"].shape == (60, 2)
+
+
+def test_formats_differ_in_how_they_hold_a_vector(flowgmm: Any, run: Path) -> None:
+    for kind in ("csv", "parquet", "jsonl"):
+        assert flowgmm("embed", "--data", "t.csv", "--save", f"z.{kind}").code == 0
+    z = embedded(flowgmm)["z"]
+    lines = list(csv.reader(Path("z.csv").read_text(encoding="utf-8").splitlines()))
+    assert lines[0] == ["id", "z_0", "z_1"]
+    assert np.array_equal(np.array([line[1:] for line in lines[1:]], np.float32), z)
+    assert np.array_equal(np.array(pq.read_table("z.parquet")["z"].to_pylist(), np.float32), z)
+    objects = [json.loads(line) for line in Path("z.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert np.array_equal(np.array([one["z"] for one in objects], np.float32), z)
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"), [(["--map"], "pca"), (["--map", "pca"], "pca"), (["--map=tsne"], "tsne")]
+)
+def test_a_map_adds_two_columns(flowgmm: Any, run: Path, words: list[str], kind: str) -> None:
+    found = embedded(flowgmm, *words)
+    assert list(found) == ["id", "z", "map_0", "map_1"]
+    assert found["map_0"].shape == (60,)
+    outcome = flowgmm("embed", "--data", "t.csv", *words, "--json")
+    assert json.loads(outcome.out)["map"] == kind
+    outcome = flowgmm("embed", *words, "--only", "id,map_1", "--data", "t.csv")
+    assert outcome.out.splitlines()[0] == "id,map_1"
+
+
+def test_the_map_alone_before_the_run(flowgmm: Any, run: Path) -> None:
+    assert flowgmm("embed", str(run), "--map", "--quiet").out.splitlines()[0] == "id,z_0,z_1,map_0,map_1"
+
+
+def test_the_summary(flowgmm: Any, run: Path) -> None:
+    outcome = flowgmm("embed", "--json", "--save", "z.parquet")
+    value = json.loads(outcome.out)
+    assert value["schema"] == "flowgmm/embed/1"
+    assert (value["run"], value["n"], value["dim"], value["space"]) == (str(run), 8, 2, "latent")
+    assert (value["saved"], value["map"], value["unscorable"]) == ("z.parquet", None, 0)
+    assert "the run's test split, 8 rows" in outcome.err
+
+
+def test_a_bad_row_keeps_its_place(flowgmm: Any, run: Path) -> None:
+    Path("bad.csv").write_text("x1,x2\n1,2\noh,no\n2,1\n", encoding="utf-8")
+    outcome = flowgmm("embed", "--data", "bad.csv", "--map")
+    assert outcome.code == 0
+    assert outcome.out.splitlines()[2] == "2,,,,"
+    assert "1 row of 3 could not be scored" in outcome.err
+    assert flowgmm("embed", "--data", "bad.csv", "--on-error", "fail").code == 5
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (["--space", "pixels"], 2, "latent or input"),
+        (["--map", "lda"], 2, "pca, tsne or umap"),
+        (["--only", "z_0"], 2, "no column `z_0`"),
+        (["--data", "t.csv", "--save", "t.csv"], 2, "would replace"),
+        (["--save", "-", "--json"], 2, "would both write"),
+    ],
+)
+def test_mistakes_have_their_exit_code(
+    flowgmm: Any, run: Path, words: list[str], code: int, text: str
+) -> None:
+    outcome = flowgmm("embed", *words)
+    assert outcome.code == code
+    assert text in outcome.err
+
+
+def test_the_library_of_a_map_may_be_missing(
+    flowgmm: Any, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib.util
+
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "umap" else real(name))
+    outcome = flowgmm("embed", "--map", "umap")
+    assert outcome.code == 4
+    assert "hint: pip install umap-learn" in outcome.err

@@ -1,0 +1,116 @@
+"""`flowgmm init`: from a table to a recipe that trains."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from own_files import add_column, numbers, save, texts
+
+WORDS = ("train.epochs=1", "flow.hidden=8", "calibration.folds=2", "--no-auto")
+
+
+@pytest.fixture
+def table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A table with a counter in front."""
+    monkeypatch.chdir(tmp_path)
+    rows = add_column(numbers(80, labelled=50), "row", str)
+    return save("my table.csv", rows)
+
+
+def test_the_recipe_is_written_and_trains(flowgmm: Any, table: str) -> None:
+    outcome = flowgmm("init", table, "--label", "label")
+    assert outcome.code == 0, outcome.err
+    assert "my table.yaml: 80 rows, 50 labelled, 2 classes" in outcome.out
+    assert "next: flowgmm train 'my table.yaml'" in outcome.err
+    assert flowgmm("recipes", "check", "my table.yaml").code == 0
+    trained = flowgmm("train", "my table.yaml", *WORDS, "--json")
+    assert trained.code == 0, trained.err
+    assert (Path(json.loads(trained.out)["run"]) / "MODEL_CARD.md").is_file()
+
+
+def test_texts_are_recognised_and_train(
+    flowgmm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save("posts.csv", texts(90, labelled=60))
+    value = json.loads(flowgmm("init", "posts.csv", "--json").out)
+    assert (value["label"], value["text"]) == ("label", ["text"])
+    words = ["train.epochs=1", "flow.hidden=8", "flow.couplings=2", "calibration.folds=2", "--no-auto"]
+    trained = flowgmm("train", "posts.yaml", *words, "--json")
+    assert trained.code == 0, trained.err
+
+
+def test_the_json_keeps_its_contract(flowgmm: Any, table: str) -> None:
+    outcome = flowgmm("init", table, "--label", "label", "--json", "--quiet")
+    assert (outcome.code, outcome.err) == (0, "")
+    value = json.loads(outcome.out)
+    assert (value["schema"], value["recipe"]) == ("flowgmm/init/1", "my table.yaml")
+    assert (value["rows"], value["labelled"], value["unlabelled"]) == (80, 50, 30)
+    assert value["classes"] == {"no": 25, "yes": 25}
+    roles = {one["name"]: one["role"] for one in value["columns"]}
+    assert roles == {"row": "id", "x1": "input", "x2": "input", "label": "label"}
+    assert {"kind", "missing", "distinct", "reason"} <= set(value["columns"][0])
+
+
+def test_it_can_go_to_stdout(flowgmm: Any, table: str) -> None:
+    outcome = flowgmm("init", table, "--label", "label", "--save", "-", "--quiet")
+    assert outcome.code == 0
+    assert outcome.out.startswith("# my table.csv: 80 rows")
+    assert not Path("my table.yaml").exists()
+    assert flowgmm("init", table, "--save", "-", "--json").code == 2
+
+
+def test_a_recipe_that_exists_is_not_replaced_unasked(flowgmm: Any, table: str) -> None:
+    Path("my.yaml").write_text("mine", encoding="utf-8")
+    words = ("init", table, "--label", "label", "--save", "my.yaml")
+    outcome = flowgmm(*words)
+    assert outcome.code == 2
+    assert "my.yaml exists already" in outcome.err
+    assert Path("my.yaml").read_text(encoding="utf-8") == "mine"
+    assert flowgmm(*words, "--force").code == 0
+    assert "version: 1" in Path("my.yaml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("gone.csv",), 5, "no such file"),
+        (("my table.csv", "--label", "labels"), 5, "did you mean `label`"),
+        (("my table.csv", "--label", "x1"), 5, "these look like measurements"),
+        (("my table.csv", "--label", "label", "--text", "label"), 2, "that is the label"),
+        (("my table.csv", "--label", "label", "--text", "nope"), 5, "has no column `nope`"),
+        (("my table.csv", "--lable", "label"), 2, "--lable"),
+    ],
+)
+def test_mistakes_are_told(flowgmm: Any, table: str, words: tuple[str, ...], code: int, said: str) -> None:
+    outcome = flowgmm("init", *words)
+    assert outcome.code == code
+    assert said in outcome.err
+    assert not Path("my table.yaml").exists()
+
+
+def test_a_label_that_cannot_be_guessed_is_asked_for(
+    flowgmm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = add_column(numbers(60), "sort", lambda row: "uv"[row % 2])
+    rows[0][-1] = "kind"
+    save("t.csv", rows)
+    outcome = flowgmm("init", "t.csv")
+    assert outcome.code == 2
+    assert "sort: u (30 rows), v (30 rows)" in outcome.err
+    assert "kind: no (30 rows), yes (30 rows)" in outcome.err
+    assert "--label sort" in outcome.err
+
+
+def test_a_table_without_inputs_is_refused(
+    flowgmm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save("t.csv", [["id", "y"], *([str(row), "ab"[row % 2]] for row in range(40))])
+    outcome = flowgmm("init", "t.csv", "--label", "y")
+    assert outcome.code == 5
+    assert "id: it counts the rows" in outcome.err

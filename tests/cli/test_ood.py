@@ -1,0 +1,192 @@
+"""`flowgmm ood`: its JSON contract, its tables and files, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from own_files import numbers, save
+
+METRICS = {"auroc", "aupr_in", "aupr_out", "fpr95"}
+
+
+@pytest.fixture
+def far(run: Path) -> str:
+    """Forty rows far from the training rows, without labels."""
+    draw = random.Random(0)
+    rows = [["x1", "x2"], *([f"{draw.gauss(60, 1):.3f}", f"{draw.gauss(-60, 1):.3f}"] for _ in range(40))]
+    return save("far.csv", rows)
+
+
+def test_the_json_keeps_its_contract(flowgmm: Any, run: Path, far: str) -> None:
+    outcome = flowgmm("ood", str(run), "--out", far, "--json")
+    assert outcome.code == 0, outcome.err
+    value = json.loads(outcome.out)
+    assert (value["schema"], value["run"], value["n_in"], value["n_out"]) == (
+        "flowgmm/ood/1",
+        str(run),
+        8,
+        40,
+    )
+    assert value["default_score"] in value["scores"]
+    for one in value["scores"].values():
+        assert set(one) >= METRICS
+        assert all(0 <= one[name] <= 1 for name in METRICS)
+    assert {"entropy", "latent_knn", "input_knn", "nll", "combined"} <= set(value["scores"])
+    assert value["scores"]["input_knn"]["auroc"] == 1
+    assert 0 <= value["flagged_fraction"] <= 1
+    kept = json.loads((run / "ood" / "far.json").read_text(encoding="utf-8"))
+    assert {name: one for name, one in kept.items() if name != "sample"} == value
+
+
+def test_the_tables_name_the_default_and_the_convention(flowgmm: Any, run: Path, far: str) -> None:
+    outcome = flowgmm("ood", "--out", far, "--score", "nll")
+    assert outcome.code == 0, outcome.err
+    lines = outcome.out.splitlines()
+    assert lines[0] == f"{run}: 40 rows of far.csv against 8 of the run's test split"
+    assert lines[2].split()[:2] == ["nll", "flags"]
+    assert sum("default" in line for line in lines) == 1
+    assert "higher = further out; the rows of --out are the positives" in outcome.err
+    assert "rows a second" in outcome.err
+
+
+def test_rows_are_written_in_order_with_flags(flowgmm: Any, run: Path, far: str) -> None:
+    outcome = flowgmm("ood", "--out", far, "--score", "input_knn", "--save", "s.csv", "--all-scores")
+    assert outcome.code == 0, outcome.err
+    with Path("s.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["id"] for row in rows] == [str(number) for number in range(1, 41)]
+    assert list(rows[0])[:4] == ["id", "ood_score", "percentile", "is_ood"]
+    assert {"nll", "entropy", "latent_knn"} <= set(rows[0])
+    assert {row["is_ood"] for row in rows} == {"true"}
+    assert {float(row["percentile"]) for row in rows} == {1.0}
+
+
+def test_rows_that_cannot_be_scored_keep_their_place_with_empty_cells(flowgmm: Any, run: Path) -> None:
+    save("y.csv", [["x1", "x2"], ["1", "2"], ["oops", "3"], ["2", "1"]])
+    outcome = flowgmm("ood", "--out", "y.csv", "--save", "s.csv")
+    assert outcome.code == 0, outcome.err
+    lines = Path("s.csv").read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 4
+    assert set(lines[2].split(",")[1:]) == {""}
+    assert "1 row of y.csv could not be scored" in outcome.err
+    stopped = flowgmm("ood", "--out", "y.csv", "--on-error", "fail")
+    assert stopped.code == 5
+    save("none.csv", [["x1", "x2"], ["oops", "3"]])
+    assert flowgmm("ood", "--out", "none.csv").code == 5
+
+
+def test_both_sides_can_be_named_and_a_figure_is_drawn(flowgmm: Any, run: Path, far: str) -> None:
+    save("near.csv", numbers(50, seed=3))
+    outcome = flowgmm("ood", "--in", "near.csv", "--out", far, "--plot", "h.png", "--json")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["n_in"] == 50
+    assert Path("h.png").read_bytes().startswith(b"\x89PNG")
+    assert (run / "ood" / "far-against-near.json").is_file()
+    assert "written h.png" in outcome.err
+
+
+def test_a_data_spec_names_rows(flowgmm: Any, run: Path, far: str) -> None:
+    outcome = flowgmm("ood", "--out", f"{{use: csv, path: {far}, label: label}}", "--json")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["n_out"] == 40
+    assert (run / "ood" / "csv_path_far.csv_label_label.json").is_file()
+
+
+def test_fpr_moves_the_threshold(flowgmm: Any, run: Path) -> None:
+    save("near.csv", numbers(200, seed=4))
+    words = ["ood", "--out", "near.csv", "--score", "input_knn", "--json", "--fpr"]
+    strict, lenient = (json.loads(flowgmm(*words, fpr).out) for fpr in ("0.01", "0.6"))
+    assert strict["threshold"] > lenient["threshold"]
+    assert strict["flagged_fraction"] < lenient["flagged_fraction"]
+    assert (strict["fpr"], lenient["fpr"]) == (0.01, 0.6)
+
+
+def test_alone_computes_one_score(flowgmm: Any, run: Path, far: str) -> None:
+    value = json.loads(flowgmm("ood", "--out", far, "--score", "mahalanobis", "--alone", "--json").out)
+    assert list(value["scores"]) == ["mahalanobis"]
+
+
+def test_a_gate_that_is_not_met_ends_with_7(flowgmm: Any, run: Path, far: str) -> None:
+    words = ["ood", "--out", far, "--score", "input_knn", "--quiet"]
+    assert flowgmm(*words, "--fail-under", "auroc=0.99").code == 0
+    outcome = flowgmm(*words, "--in", far, "--fail-under", "auroc=0.9")
+    assert outcome.code == 7
+    assert "auroc of input_knn 0.5000 is below 0.9" in outcome.err
+
+
+def test_missing_rows_to_read_are_told_from_the_file_to_write(flowgmm: Any, run: Path) -> None:
+    for words, code in ((["--out", "nowhere.csv"], 5), ([], 2)):
+        outcome = flowgmm("ood", *words)
+        assert (outcome.code, outcome.out) == (code, "")
+        assert "--out  rows to read" in outcome.err
+        assert "--save file to write" in outcome.err
+    assert flowgmm("ood", "--in", "nowhere.csv", "--out", "t.csv").code == 5
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--fpr", "1"], "--fpr is 1.0"),
+        (["--score", "entropi"], "did you mean `entropy`"),
+        (["--plot", "h.pdf"], "h.png"),
+        (["--fail-under", "fpr95=1"], "no gate on `fpr95`"),
+        (["--fail-under", "auroc=high"], "not a number"),
+        (["--json", "--save", "-"], "both write to stdout"),
+        (["--save", "s.xyz"], "s.xyz"),
+        (["--save", "t.csv"], "t.csv"),
+        (["--on-error", "ignore"], "--on-error"),
+    ],
+)
+def test_words_that_make_no_sense_are_refused(
+    flowgmm: Any, run: Path, words: list[str], message: str
+) -> None:
+    before = Path("t.csv").read_bytes()
+    outcome = flowgmm("ood", "--out", "t.csv", *words)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert message in outcome.err
+    assert Path("t.csv").read_bytes() == before
+
+
+def test_both_sides_from_stdin_are_refused(flowgmm: Any, run: Path) -> None:
+    assert flowgmm("ood", "--in", "-", "--out", "-").code == 2
+
+
+def without_scores(run: Path) -> None:
+    """Make it look like a run of a version that had no scores."""
+    file = run / "model.json"
+    values = json.loads(file.read_text(encoding="utf-8"))
+    del values["detector"], values["recipe"]["ood"]
+    file.write_text(json.dumps(values), encoding="utf-8")
+
+
+def test_a_run_of_an_older_version_gets_its_scores_on_the_way(flowgmm: Any, run: Path, far: str) -> None:
+    expected = json.loads(flowgmm("ood", "--out", far, "--json").out)
+    without_scores(run)
+    outcome = flowgmm("ood", "--out", far, "--json")
+    assert outcome.code == 0, outcome.err
+    assert "fitted to its data now" in outcome.err
+    found = json.loads(outcome.out)
+    assert found["default_score"] == expected["default_score"]
+    assert found["scores"] == expected["scores"]
+    Path("t.csv").unlink()
+    gone = flowgmm("ood", "--in", far, "--out", far)
+    assert gone.code == 6
+    assert "train again" in gone.err
+
+
+def test_rows_come_and_go_through_pipes(run: Path, far: str) -> None:
+    line = f"cat far.csv | {sys.executable} -m flowgmm_cli ood --out - --save - --quiet | head -3"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {line}"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0] == "id,ood_score,percentile,is_ood"
+    assert len(done.stdout.splitlines()) == 3
+    assert (run / "ood" / "stdin.json").is_file()

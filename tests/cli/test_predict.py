@@ -1,0 +1,269 @@
+"""`flowgmm predict`: its columns and JSON, files and pipes, and rows that cannot be scored."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+COLUMNS = ["id", "prediction", "confidence", "ood_score", "is_ood", "p_no", "p_yes"]
+FLOWGMM = [sys.executable, "-m", "flowgmm_cli"]
+
+
+def table(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(text.splitlines()))
+
+
+def write(path: str, *lines: str, header: str = "x1,x2") -> str:
+    Path(path).write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+def as_old(run: Path) -> None:
+    """Make it a run of the time before there were scores."""
+    values = json.loads((run / "model.json").read_text(encoding="utf-8"))
+    del values["detector"]
+    (run / "model.json").write_text(json.dumps(values), encoding="utf-8")
+
+
+# --- the answer -------------------------------------------------------------------------------------------
+
+
+def test_every_row_gets_a_line_in_order(flowgmm: Any, run: Path) -> None:
+    outcome = flowgmm("predict", "--data", "t.csv", "--save", "out.csv")
+    assert outcome.code == 0, outcome.err
+    rows = table(Path("out.csv").read_text(encoding="utf-8"))
+    assert list(rows[0]) == COLUMNS
+    assert [row["id"] for row in rows] == [str(number + 1) for number in range(60)]
+    for row in rows:
+        p = {name: float(row[f"p_{name}"]) for name in ("no", "yes")}
+        assert sum(p.values()) == pytest.approx(1, abs=1e-6)
+        assert row["prediction"] == max(p, key=lambda name: p[name])
+        assert float(row["confidence"]) == max(p.values())
+        assert row["is_ood"] in ("true", "false")
+    assert "written out.csv: 60 rows" in outcome.err
+    assert "rows a second" in outcome.err
+    assert "of the 40 labelled rows are predicted right" in outcome.err
+    assert [line.split()[0] for line in outcome.out.splitlines()] == ["class", "no", "yes"]
+
+
+def test_without_save_the_answer_is_csv_on_stdout(flowgmm: Any, run: Path) -> None:
+    outcome = flowgmm("predict", "--data", "t.csv", "--only", "id,prediction")
+    assert outcome.code == 0, outcome.err
+    lines = outcome.out.splitlines()
+    assert lines[0] == "id,prediction"
+    assert len(lines) == 61
+    assert flowgmm("predict", "--data", "t.csv", "--save", "-", "--only", "id,prediction").out == outcome.out
+
+
+def test_every_format_says_the_same(flowgmm: Any, run: Path) -> None:
+    for kind in ("csv", "tsv", "parquet", "jsonl", "npz"):
+        assert flowgmm("predict", "--data", "t.csv", "--save", f"o.{kind}", "-q").code == 0
+    truth = [row["prediction"] for row in table(Path("o.csv").read_text(encoding="utf-8"))]
+    parquet = pq.read_table("o.parquet")
+    assert parquet.column_names == COLUMNS
+    assert parquet["prediction"].to_pylist() == truth
+    objects = [json.loads(line) for line in Path("o.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert list(objects[0]) == COLUMNS
+    assert [one["prediction"] for one in objects] == truth
+    with np.load("o.npz") as data:
+        assert list(data) == COLUMNS
+        assert data["prediction"].tolist() == truth
+        assert np.allclose(data["p_no"], parquet["p_no"].to_numpy())
+
+
+def test_the_runs_own_test_rows_stand_in(flowgmm: Any, run: Path) -> None:
+    outcome = flowgmm("predict", "--json")
+    assert outcome.code == 0, outcome.err
+    assert "the run's test split, 8 rows" in outcome.err
+    saved = json.loads((run / "run.json").read_text(encoding="utf-8"))["test"]["accuracy"]
+    assert json.loads(outcome.out)["accuracy"] == pytest.approx(saved)
+
+
+def test_the_summary_keeps_its_contract(flowgmm: Any, run: Path) -> None:
+    outcome = flowgmm("predict", str(run), "--data", "t.csv", "--save", "out.csv", "--json")
+    assert outcome.code == 0, outcome.err
+    value = json.loads(outcome.out)
+    assert value["schema"] == "flowgmm/predict/1"
+    assert (value["run"], value["n"], value["unscorable"]) == (str(run), 60, 0)
+    assert value["saved"] == "out.csv"
+    rows = table(Path("out.csv").read_text(encoding="utf-8"))
+    names = [row["prediction"] for row in rows]
+    assert value["classes"] == {name: names.count(name) for name in ("no", "yes")}
+    assert value["flagged"] == sum(row["is_ood"] == "true" for row in rows)
+    assert value["labelled"] == 40
+    assert value["rows_per_second"] > 0
+    assert json.loads(flowgmm("predict", "--data", "t.csv", "--json").out)["saved"] is None
+
+
+def test_a_score_and_its_threshold_can_be_chosen(flowgmm: Any, run: Path) -> None:
+    few = json.loads(flowgmm("predict", "--data", "t.csv", "--score", "nll", "--fpr", "0.01", "--json").out)
+    many = json.loads(flowgmm("predict", "--data", "t.csv", "--score", "nll", "--fpr", "0.9", "--json").out)
+    assert (few["score"], few["fpr"]) == ("nll", 0.01)
+    assert few["threshold"] > many["threshold"]
+    assert few["flagged"] < many["flagged"]
+
+
+def test_rows_from_far_away_are_flagged(flowgmm: Any, run: Path) -> None:
+    write("far.csv", *(f"{x},{-x}" for x in range(500, 520)))
+    value = json.loads(flowgmm("predict", "--data", "far.csv", "--score", "input_knn", "--json").out)
+    assert value["flagged"] == 20
+
+
+def test_a_run_of_an_older_version_goes_without_ood_columns(flowgmm: Any, run: Path) -> None:
+    as_old(run)
+    outcome = flowgmm("predict", "--data", "t.csv")
+    assert outcome.code == 0, outcome.err
+    assert outcome.out.splitlines()[0] == "id,prediction,confidence,p_no,p_yes"
+    assert "no out-of-distribution scores" in outcome.err
+    assert flowgmm("predict", "--data", "t.csv", "--score", "nll").code == 6
+    assert flowgmm("predict", "--data", "t.csv", "--only", "is_ood").code == 2
+
+
+# --- rows that cannot be scored ---------------------------------------------------------------------------
+
+
+def test_a_bad_row_keeps_its_place_and_is_counted(flowgmm: Any, run: Path) -> None:
+    write("bad.csv", "1,2", "3", "wide,2", "4,5,6", "2,1")
+    outcome = flowgmm("predict", "--data", "bad.csv", "--save", "out.csv", "--quiet")
+    assert outcome.code == 0, outcome.err
+    rows = table(Path("out.csv").read_text(encoding="utf-8"))
+    assert [row["id"] for row in rows] == ["1", "2", "3", "4", "5"]
+    for row in rows[1:4]:
+        assert set(row.values()) == {row["id"], ""}
+    for row in (rows[0], rows[4]):
+        assert "" not in row.values()
+    assert "warning: 3 rows of 5 could not be scored" in outcome.err
+    for line in ("line 3: 1 cell, but the header has 2", "line 4: ", "line 5: 3 cells"):
+        assert line in outcome.err
+    value = json.loads(flowgmm("predict", "--data", "bad.csv", "--json").out)
+    assert (value["n"], value["unscorable"], len(value["reasons"])) == (5, 3, 3)
+    assert sum(value["classes"].values()) == 2
+
+
+def test_a_bad_row_can_end_it(flowgmm: Any, run: Path) -> None:
+    write("bad.csv", "1,2", "3", "2,1")
+    Path("out.csv").write_text("old", encoding="utf-8")
+    outcome = flowgmm("predict", "--data", "bad.csv", "--save", "out.csv", "--on-error", "fail")
+    assert outcome.code == 5
+    assert "bad.csv:3: 1 cell" in outcome.err
+    assert Path("out.csv").read_text(encoding="utf-8") == "old"
+    assert not list(Path().glob(".out*"))
+
+
+def test_nothing_but_bad_rows_is_said_by_the_exit_code_too(flowgmm: Any, run: Path) -> None:
+    write("bad.csv", "a,b", "c,d")
+    outcome = flowgmm("predict", "--data", "bad.csv", "--save", "out.csv")
+    assert outcome.code == 5
+    assert "none of the 2 rows of bad.csv could be scored" in outcome.err
+    assert len(table(Path("out.csv").read_text(encoding="utf-8"))) == 2
+
+
+# --- usage ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (["--data", "t.csv", "--save", "t.csv"], 2, "would replace the rows that are read"),
+        (["--data", "t.csv", "--save", "./t.csv"], 2, "would replace the rows that are read"),
+        (["--data", "t.csv", "--save", "-", "--json"], 2, "would both write to stdout"),
+        (["--data", "t.csv", "--save", "o.xls"], 2, "`.xls` is not known"),
+        (["--data", "t.csv", "--save", "no/o.csv"], 2, "there is no folder"),
+        (["--data", "t.csv", "--only", "idd"], 2, "did you mean `id`"),
+        (["--data", "t.csv", "--on-error", "skip"], 2, "fail or keep"),
+        (["--data", "t.csv", "--fpr", "1.5"], 2, "between 0 and 1"),
+        (["--data", "t.csv", "--score", "nil"], 2, "no score `nil`"),
+        (["--data", "t.csv", "--device", "gpu"], 2, "auto, cpu or cuda"),
+        (["--data", "t.csv", "--format", "xls"], 2, "no such format"),
+        (["--data", "nowhere.csv"], 5, "nowhere.csv"),
+        (["--run", "nowhere", "--data", "t.csv"], 6, "nowhere"),
+    ],
+)
+def test_mistakes_have_their_exit_code(
+    flowgmm: Any, run: Path, words: list[str], code: int, text: str
+) -> None:
+    outcome = flowgmm("predict", *words)
+    assert outcome.code == code
+    assert text in outcome.err
+    assert "hint: " in outcome.err
+    assert not list(Path().glob(".*.tmp"))
+
+
+def test_the_data_of_the_run_may_be_gone(flowgmm: Any, run: Path) -> None:
+    Path("new.csv").write_text(Path("t.csv").read_text(encoding="utf-8"), encoding="utf-8")
+    Path("t.csv").unlink()
+    assert flowgmm("predict", "--data", "new.csv").code == 0
+    outcome = flowgmm("predict")
+    assert outcome.code == 5
+    assert "predict without --data needs the data of the run" in outcome.err
+
+
+def test_a_missing_column_is_named(flowgmm: Any, run: Path) -> None:
+    write("t2.csv", "1,2", header="x1,X_2")
+    outcome = flowgmm("predict", "--data", "t2.csv")
+    assert outcome.code == 5
+    assert "`x2`" in outcome.err
+
+
+# --- pipes and signals ------------------------------------------------------------------------------------
+
+
+def shell(line: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
+
+
+def test_a_pipe_that_is_closed_early_is_no_failure(run: Path) -> None:
+    write("many.csv", *("1.5,2.5" for _ in range(60_000)))
+    words = " ".join(FLOWGMM)
+    done = shell(
+        f"cat many.csv | {words} predict --data - --save - --quiet | head -3; echo ${{PIPESTATUS[@]}} >&2"
+    )
+    assert done.stdout.splitlines()[0] == ",".join(COLUMNS)
+    assert len(done.stdout.splitlines()) == 3
+    cat, predict, head = done.stderr.split()  # and not a word besides
+    assert (predict, head) == ("0", "0")
+    assert cat in ("0", "141")
+
+
+def test_parquet_and_npz_go_through_pipes(run: Path) -> None:
+    words = " ".join(FLOWGMM)
+    for kind in ("parquet", "npz"):
+        done = shell(f"{words} predict --data t.csv --save - --format {kind} -q | cat > o.{kind}")
+        assert (done.returncode, done.stderr) == (0, "")
+    assert pq.read_table("o.parquet").num_rows == 60
+    with np.load("o.npz") as data:
+        assert len(data["id"]) == 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_in_the_middle_leaves_no_file(run: Path, number: signal.Signals, code: int) -> None:
+    os.mkfifo("rows.csv")
+    words = [*FLOWGMM, "predict", "--data", "rows.csv", "--save", "out.csv", "--quiet"]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    with Path("rows.csv").open("w", encoding="utf-8") as pipe:
+        pipe.write("x1,x2\n" + "1,2\n" * 1_200_000)
+        pipe.flush()
+        for _ in range(600):
+            if list(Path().glob(".out.csv.*")):
+                break
+            time.sleep(0.1)
+        assert list(Path().glob(".out.csv.*"))
+        process.send_signal(number)
+    assert process.wait(60) == code
+    assert not list(Path().glob(".out.csv.*"))
+    assert not Path("out.csv").exists()
+    assert process.stderr is not None
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()

@@ -1,0 +1,226 @@
+"""`flowgmm sample`: its answers by kind of data, its files, and what it refuses."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+
+def table(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+@pytest.fixture
+def pictures(flowgmm: Any, moons_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["data.name=digits", "data.transforms=[{use: pca, dim: 8}]", "data.views.strong=[]"]
+    words += ["data.labels.count=40", "train.epochs=1", "calibration.method=none", "run.dir=runs"]
+    outcome = flowgmm("train", str(moons_file), *words)
+    assert outcome.code == 0, outcome.err
+
+
+@pytest.fixture
+def texts(flowgmm: Any, moons_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    lines = ["text,label"]
+    for index in range(80):
+        words = [("ball", "goal", "team"), ("vote", "law", "party")][index % 2]
+        lines.append(
+            f"{words[index % 3]} {words[(index + 1) % 3]} {index},{'sport' if index % 2 == 0 else 'state'}"
+        )
+    Path("texts.csv").write_text("\n".join(lines), encoding="utf-8")
+    words = [
+        "data={use: csv, path: texts.csv, text: text, label: label, labels: {count: 10}, views: {strong: []},"
+    ]
+    encoder = "encoder: {use: tfidf_svd, dim: 6, min_df: 1}, transforms: [{use: pca, dim: 4}]}"
+    outcome = flowgmm(
+        "train",
+        str(moons_file),
+        words[0] + encoder,
+        "train.epochs=1",
+        "calibration.method=none",
+        "run.dir=runs",
+    )
+    assert outcome.code == 0, outcome.err
+    return Path("texts.csv")
+
+
+def test_a_table_comes_as_csv_in_the_columns_of_the_input(flowgmm: Any, run: Path) -> None:
+    outcome = flowgmm("sample", str(run), "--class", "yes", "-n", "5")
+    assert outcome.code == 0, outcome.err
+    rows = table(outcome.out)
+    header = Path("t.csv").read_text(encoding="utf-8").splitlines()[0].split(",")
+    inputs = [name for name in header if name != "label"]
+    assert list(rows[0])[:4] == ["id", "class", "log_density", "confidence"]
+    assert set(list(rows[0])[4:]) <= set(inputs)
+    assert [row["class"] for row in rows] == ["yes"] * 5
+    assert all(0 <= float(row["confidence"]) <= 1 for row in rows)
+
+
+def test_the_json_keeps_its_contract_and_the_seed_its_rows(flowgmm: Any, run: Path) -> None:
+    first, second = (flowgmm("sample", "-n", "3", "--json", "--seed", "4").out for _ in range(2))
+    assert first == second
+    value = json.loads(first)
+    assert (value["schema"], value["run"], value["mode"]) == ("flowgmm/sample/1", str(run), "draw")
+    assert (value["n"], value["temperature"], value["seed"], value["saved"]) == (3, 0.7, 4, None)
+    assert len(value["rows"]) == 3
+    assert {"id", "class", "log_density", "confidence"} <= set(value["rows"][0])
+    other = json.loads(flowgmm("sample", "-n", "3", "--json", "--seed", "5").out)
+    assert other["rows"] != value["rows"]
+
+
+def test_what_is_saved_is_what_is_shown(flowgmm: Any, run: Path) -> None:
+    shown = flowgmm("sample", "-n", "4").out
+    outcome = flowgmm("sample", "-n", "4", "--save", "s.csv")
+    assert (outcome.code, outcome.out) == (0, "")
+    assert "written s.csv: 4 rows" in outcome.err
+    assert Path("s.csv").read_text(encoding="utf-8") == shown
+    assert flowgmm("sample", "-n", "4", "--save", "-").out == shown
+    for name in ("s.jsonl", "s.parquet", "s.tsv", "s.npz"):
+        assert flowgmm("sample", "-n", "4", "--save", name).code == 0
+    lines = [json.loads(line) for line in Path("s.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["class"] for row in lines] == [row["class"] for row in table(shown)]
+    with np.load("s.npz") as arrays:
+        assert arrays["flow_input"].shape[0] == 4
+
+
+def test_samples_can_be_read_back_as_data(flowgmm: Any, run: Path) -> None:
+    flowgmm("sample", "-n", "6", "--save", "s.csv")
+    outcome = flowgmm("sample", "--transfer", "yes", "--data", "s.csv")
+    assert outcome.code == 0, outcome.err
+    given, moved = table(Path("s.csv").read_text(encoding="utf-8")), table(outcome.out)
+    assert [row["class"] for row in moved] == ["yes"] * 6
+    stay = [index for index, row in enumerate(moved) if row["from"] == "yes"]
+    names = [name for name in given[0] if name not in ("id", "class", "log_density", "confidence")]
+    for index in stay:
+        for name in names:
+            try:
+                assert float(moved[index][name]) == pytest.approx(
+                    float(given[index][name]), rel=1e-4, abs=1e-4
+                )
+            except ValueError:
+                assert moved[index][name] == given[index][name]
+
+
+def test_a_path_goes_from_row_to_row(flowgmm: Any, run: Path) -> None:
+    for path in ("linear", "spherical"):
+        outcome = flowgmm(
+            "sample", "--interpolate", "3", "7", "--data", "t.csv", "--steps", "5", "--path", path
+        )
+        assert outcome.code == 0, outcome.err
+        rows = table(outcome.out)
+        assert [float(row["t"]) for row in rows] == [0, 0.25, 0.5, 0.75, 1]
+        given = table(Path("t.csv").read_text(encoding="utf-8"))
+        for row, source in ((rows[0], given[2]), (rows[-1], given[6])):
+            for name in set(row) & set(source):
+                if source[name].replace(".", "").replace("-", "").isdigit():
+                    assert float(row[name]) == pytest.approx(float(source[name]), rel=1e-4, abs=1e-4)
+        assert "given rows come back from the latent space within" in outcome.err
+
+
+def test_the_runs_own_rows_are_taken_without_data(flowgmm: Any, run: Path) -> None:
+    outcome = flowgmm("sample", "--interpolate", "1", "2", "--steps", "2", "--json")
+    assert outcome.code == 0, outcome.err
+    assert "the run's test split, 8 rows" in outcome.err
+    assert json.loads(outcome.out)["mode"] == "interpolate"
+    assert flowgmm("sample", "--transfer", "no", "-n", "3").code == 0
+
+
+def test_means_have_a_row_for_each_class(flowgmm: Any, run: Path) -> None:
+    assert [row["id"] for row in table(flowgmm("sample", "--means").out)] == ["no", "yes"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["--class", "yess"], 2, "did you mean `yes`"),
+        (["--class", "yes", "--means"], 2, "do not go together"),
+        (["--data", "t.csv"], 2, "--save FILE"),
+        (["-n", "0"], 2, "at least 1"),
+        (["--temperature", "-1"], 2, "at least 0"),
+        (["--interpolate", "1", "2", "--steps", "1"], 2, "at least 2"),
+        (["--interpolate", "1", "2", "--path", "curved"], 2, "linear or spherical"),
+        (["--interpolate", "1", "999"], 5, "no row `999`"),
+        (["--transfer", "yes", "--data", "gone.csv"], 5, "gone.csv"),
+        (["--save", "s.png"], 2, "does not make images"),
+        (["--save", "s.docx"], 2, "suffix"),
+        (["--save", "-", "--json"], 2, "stdout"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    flowgmm: Any, run: Path, words: list[str], code: int, says: str
+) -> None:
+    outcome = flowgmm("sample", *words)
+    assert (outcome.code, outcome.out) == (code, "")
+    assert says in outcome.err
+
+
+def test_rows_of_a_run_whose_data_is_gone_cannot_be_taken(flowgmm: Any, run: Path) -> None:
+    Path("t.csv").unlink()
+    assert flowgmm("sample", "-n", "2").code == 0  # needs no data
+    outcome = flowgmm("sample", "--transfer", "yes")
+    assert outcome.code == 5
+    assert "--transfer needs the data of the run" in outcome.err
+    assert "t.csv" in outcome.err
+
+
+@pytest.mark.usefixtures("pictures")
+def test_images_become_a_grid_or_arrays(flowgmm: Any) -> None:
+    refused = flowgmm("sample")
+    assert refused.code == 2
+    assert "--save samples.png" in refused.err
+    for words in (
+        ["-n", "9"],
+        ["--class", "3", "--class", "8", "-n", "4"],
+        ["--means"],
+        ["--interpolate", "1", "2"],
+        ["--transfer", "5", "-n", "3"],
+    ):
+        outcome = flowgmm("sample", *words, "--save", "s.png")
+        assert outcome.code == 0, outcome.err
+        assert Path("s.png").read_bytes().startswith(b"\x89PNG")
+        Path("s.png").unlink()
+    assert flowgmm("sample", "--class", "3", "-n", "2", "--save", "s.npz").code == 0
+    with np.load("s.npz") as arrays:
+        assert arrays["pixels"].shape == (2, 8, 8)
+        assert arrays["flow_input"].shape == (2, 8)
+        assert arrays["class"].tolist() == ["3", "3"]
+    assert len(json.loads(flowgmm("sample", "-n", "1", "--json").out)["rows"][0]["pixels"]) == 8
+    for name in ("s.csv", "s.parquet", "s.jsonl"):
+        assert flowgmm("sample", "-n", "2", "--save", name).code == 0
+
+
+def test_texts_are_shown_by_the_nearest_training_texts(flowgmm: Any, texts: Path) -> None:
+    outcome = flowgmm("sample", "--class", "sport", "-n", "3", "--nearest", "2")
+    assert outcome.code == 0, outcome.err
+    lines = outcome.out.splitlines()
+    assert "nearest training text" in lines[0]
+    assert len(lines) == 1 + 3 * 2
+    known = {row["text"] for row in table(texts.read_text(encoding="utf-8"))}
+    value = json.loads(flowgmm("sample", "-n", "2", "--nearest", "2", "--json").out)
+    for row in value["rows"]:
+        assert {row["text"], row["text_2"]} <= known
+        assert 0 <= row["distance"] <= row["distance_2"] <= 2
+    assert flowgmm("sample", "-n", "2", "--save", "s.csv").code == 0
+    assert {row["text"] for row in table(Path("s.csv").read_text(encoding="utf-8"))} <= known
+    texts.unlink()
+    gone = flowgmm("sample", "-n", "2")
+    assert gone.code == 5
+    assert "texts near to a sample needs the data of the run" in gone.err
+
+
+def test_samples_are_drawn_around_the_training_rows_unless_the_means_are_asked_for(
+    flowgmm: Any, run: Path
+) -> None:
+    Path("t.csv").unlink()  # where rows lie is kept with the model
+    words = [("--around", "means"), ("--around", "rows"), ()]
+    means, rows, default = (json.loads(flowgmm("sample", *more, "--json").out)["rows"] for more in words)
+    assert [row["class"] for row in means] == [row["class"] for row in rows]
+    assert means != rows == default
+    assert flowgmm("sample", "--around", "nothing").code == 2

@@ -1,0 +1,165 @@
+import gzip
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from flowgmm_cli.api import Column, DataContext
+from flowgmm_cli.data.readers.open import open_rows
+from flowgmm_cli.data.readers.schema import InputSchema
+from flowgmm_cli.errors import DataError
+
+X = np.arange(24.0).reshape(6, 2, 2)
+
+
+@pytest.fixture
+def npz(tmp_path):
+    def make(compressed=False, **arrays):
+        path = tmp_path / "t.npz"
+        (np.savez_compressed if compressed else np.savez)(path, **arrays)
+        return path
+
+    return make
+
+
+def idx(array, code=8, dtype="u1"):
+    head = bytes([0, 0, code, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    return head + array.astype(dtype).tobytes()
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"v": X, "x": X + 1}, None),
+        ({"x": X, "other": X + 1}, "`x` is read as `v`"),
+        ({"train": X + 1, "test": X}, "`test` is read as `v`"),
+        ({"mine": X, "wide": np.zeros((6, 5))}, "`mine` is read as `v`"),
+        ({"v": X.reshape(6, 4)}, None),
+        ({"v": np.asfortranarray(X)}, None),
+    ],
+)
+def test_the_array_of_the_column(rows, read, vector, npz, notes, arrays, said, compressed):
+    reader = rows(npz(compressed, **arrays), vector(2, 2), chunk_rows=4)
+    assert reader.total == 6
+    assert (read(reader).columns["v"] == X).all()
+    assert [said in note for note in notes] == ([True] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        ({"y": np.array(["oak", "ash", "", "fir", "oak", "oak"])}, [1, 0, -1, -1, 1, 1]),
+        ({"v_label": np.array([0, 1, -1, 7, 1, 1]), "y": np.zeros(6)}, [0, 1, -1, -1, 1, 1]),
+        ({"kind": np.array([0.0, 1, np.nan, 7, 1, 1])}, [0, 1, -1, -1, 1, 1]),
+        ({"y": np.zeros(5)}, [-1] * 6),
+    ],
+)
+def test_labels_by_name_or_code(rows, read, vector, npz, labels, expected):
+    schema = vector(2, 2, codes=("ash", "oak", "elm"))
+    assert read(rows(npz(v=X, **labels), schema, chunk_rows=2)).labels == expected
+
+
+def test_the_arrays_that_the_run_was_told_of_come_first(rows, read, vector, npz):
+    schema = vector(2, 2, arrays=(("hidden", "h"), ("shown", "s")))
+    found = read(rows(npz(x=X + 1, hidden=X, h=np.array(["ash"] * 6), y=np.array(["oak"] * 6)), schema))
+    assert (found.columns["v"] == X).all()
+    assert found.labels == [0] * 6
+
+
+def test_columns_of_a_table_are_arrays_too(rows, read, table, npz):
+    arrays = {"x": np.arange(3), "colour": np.array([" red", "", "NA"]), "y": np.array([1.5, np.nan, 2])}
+    found = read(rows(npz(**arrays, name=np.array(["p", "q", "r"])), table))
+    assert found["x"] == [0, 1, 2]
+    assert found["colour"] == ["red", None, "NA"]
+    assert found["y"] == [1.5, None, 2]
+    assert found.ids == ["p", "q", "r"]
+
+
+def test_a_matrix_is_taken_for_columns_of_numbers_in_order(rows, read, tmp_path, notes):
+    np.save(tmp_path / "t.npy", np.arange(6).reshape(3, 2))
+    schema = InputSchema((Column("b", "numeric"), Column("a", "numeric")), ("u",))
+    found = read(rows(tmp_path / "t.npy", schema))
+    assert (found["b"], found["a"]) == ([0, 2, 4], [1, 3, 5])
+    assert "taken in order: b, a" in notes[0]
+
+
+def test_idx_with_labels_beside_it(rows, read, vector, write):
+    images = np.arange(6 * 4).reshape(6, 2, 2)
+    plain = write(idx(images), "t10k-images-idx3-ubyte")
+    assert (read(rows(plain, vector(2, 2))).columns["v"] == images).all()
+    zipped = write(gzip.compress(idx(images)), "t10k-images-idx3-ubyte.gz")
+    write(gzip.compress(idx(np.array([0, 1, 1, 1, 0, 5]))), "t10k-labels-idx1-ubyte.gz")
+    schema = InputSchema((Column("v", "vector", (4,)),), ("0", "1"))
+    found = read(rows(zipped, schema, chunk_rows=4))
+    assert (found.columns["v"] == images.reshape(6, 4)).all()
+    assert found.labels == [0, 1, 1, 1, 0, -1]
+    numbers = write(idx(images / 7, 0x0D, ">f4"), "t.idx")
+    assert np.allclose(read(rows(numbers, vector(2, 2))).columns["v"], images / 7)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"v": np.zeros((3, 5))}, "array `v` holds float64 rows of shape (5,)"),
+        ({"p": X, "q": X}, "several arrays"),
+        ({"p": np.zeros((3, 7))}, "no array has rows that fit"),
+        ({"v": np.array([["a", "b", "c", "d"]])}, "array `v`"),
+        ({"v": X[:0]}, "has no rows"),
+    ],
+)
+def test_what_does_not_fit_is_said(rows, vector, npz, arrays, words):
+    with pytest.raises(DataError) as caught:
+        rows(npz(**arrays), vector(2, 2))
+    assert words in caught.value.message
+
+
+def test_arrays_of_objects_are_never_opened(rows, vector, tmp_path):
+    for suffix in ("npy", "npz"):
+        path = tmp_path / f"t.{suffix}"
+        array = np.array([{"a": 1}], dtype=object)
+        np.save(path, array, allow_pickle=True) if suffix == "npy" else np.savez(path, v=array)
+        with pytest.raises(DataError, match=r"no rows of numbers|no array"):
+            rows(path, vector(1))
+
+
+@pytest.mark.parametrize("suffix", ["npz", "npy", "idx"])
+def test_damaged_files(rows, read, vector, npz, write, suffix, tmp_path):
+    with pytest.raises(DataError):
+        rows(write("nonsense", f"n.{suffix}"), vector(2, 2))
+    if suffix == "idx":
+        path = write(idx(X)[:-3], "cut.idx")
+        with pytest.raises(DataError, match="ends after row 5 of 6"):
+            read(rows(path, vector(2, 2)))
+    if suffix == "npz":
+        content = bytearray(npz(v=X).read_bytes())
+        content[content.index(struct.pack("<d", 7.0))] ^= 0xFF
+        with pytest.raises(DataError, match="cannot be read"):
+            read(rows(write(bytes(content), "bad.npz"), vector(2, 2)))
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    array=hnp.arrays(
+        st.sampled_from([np.dtype(t) for t in ("<f4", ">f8", "u1", "i8", "?", "f2")]),
+        st.tuples(st.integers(1, 20), st.integers(1, 3), st.integers(1, 3)),
+        elements={"allow_nan": False},
+    ),
+    size=st.integers(1, 7),
+    kind=st.sampled_from(["npy", "npz", "zipped"]),
+    fortran=st.booleans(),
+)
+def test_every_array_comes_back_in_order(array, size, kind, fortran, read, tmp_path):
+    path = tmp_path / ("t.npy" if kind == "npy" else "t.npz")
+    stored = np.asfortranarray(array) if fortran else array
+    if kind == "npy":
+        np.save(path, stored)
+    else:
+        (np.savez_compressed if kind == "zipped" else np.savez)(path, v=stored)
+    schema = InputSchema((Column("v", "vector", array.shape[1:]),), ("a",))
+    found = read(open_rows(str(path), schema, context=DataContext(), chunk_rows=size))
+    assert np.array_equal(found.columns["v"], array)
+    assert found.ids == [str(row + 1) for row in range(len(array))]

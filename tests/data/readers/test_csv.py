@@ -1,0 +1,271 @@
+import gzip
+import io
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flowgmm_cli.api import Column, DataContext
+from flowgmm_cli.data.readers import csv as reader
+from flowgmm_cli.data.readers.open import open_rows
+from flowgmm_cli.data.readers.schema import InputSchema
+from flowgmm_cli.errors import DataError, UsageError
+
+NAN = float("nan")
+GOOD = "name,x,colour,y,kind\na,1,red,2.5,oak\nb,,,-3e2,\nc, NA ,NA,inf,birch\n"
+
+
+def same(values, expected):
+    return np.array_equal(np.asarray(values, dtype=float), expected, equal_nan=True)
+
+
+def test_cells_mean_what_they_mean_in_training(read, rows, table, write, notes):
+    found = read(rows(write(GOOD), table))
+    columns, labels, ids, problems = found.columns, found.labels, found.ids, found.problems
+    assert same(columns["x"], [1, NAN, NAN])
+    assert same(columns["y"], [2.5, -300, np.inf])
+    assert columns["colour"].tolist() == ["red", None, "NA"]
+    assert labels == [1, -1, -1]
+    assert ids == ["a", "b", "c"]
+    assert problems == {}
+    assert len(notes) == 1
+    assert "no class of the model, such as `birch`" in notes[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: "\ufeff" + text,
+        lambda text: text.replace("\n", "\r\n"),
+        lambda text: text.replace("\n", "\r"),
+        lambda text: text.replace(",", ";"),
+        lambda text: text.replace(",", "\t"),
+        lambda text: text.rstrip("\n"),
+        lambda text: "\n\n" + text.replace("\n", "\n\n \t\n"),
+        lambda text: text.replace("red", '"red"').replace("2.5", '"2.5"'),
+        lambda text: text.replace("red", '" red"').replace("\nc", '\n"c"'),
+        lambda text: text.replace("x,", '"x" ,').replace("name", " name"),
+    ],
+)
+def test_the_same_rows_in_other_clothes(read, rows, table, write, change):
+    found = read(rows(write(change(GOOD)), table))
+    columns, labels, ids, problems = found.columns, found.labels, found.ids, found.problems
+    assert same(columns["x"], [1, NAN, NAN])
+    assert columns["colour"].tolist() == ["red", None, "NA"]
+    assert (labels, ids, problems) == ([1, -1, -1], ["a", "b", "c"], {})
+
+
+def test_labels_and_ids_need_not_be_there(read, rows, table, write):
+    found = read(rows(write("y,colour,x\n1,red,2\n3,,4\n"), table))
+    columns, labels, ids = found.columns, found.labels, found.ids
+    assert same(columns["x"], [2, 4])
+    assert labels == [-1, -1]
+    assert ids == ["1", "2"]
+
+
+def test_columns_that_are_not_read_are_noted_once(rows, table, write, notes):
+    found = rows(write("x,y,colour,more,less\n1,2,red,ä,5\n"), table)
+    list(found)
+    list(found)
+    assert [note for note in notes if "more, less" in note] == notes
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ("x,Y,colour", "has no column `y`; did you mean `Y`?"),
+        ("x,y,color", "did you mean `colour`"),
+        ("a,b,c", "has no columns `x`, `colour`, `y`"),
+    ],
+)
+def test_a_missing_column_is_an_error_before_any_row(rows, table, write, header, words):
+    with pytest.raises(DataError) as caught:
+        rows(write(f"{header}\n1,2,3\n"), table)
+    said = "\n".join([caught.value.message, *caught.value.details])
+    assert (words in said) or ("did you mean `color`" in said and "colour" in words)
+    assert f"columns: {header.replace(',', ', ')}" in said
+
+
+@pytest.mark.parametrize("line", ["1.5,2,3", "1.5,1.5,3"])
+def test_a_file_without_a_header_is_told_so(rows, table, write, line):
+    with pytest.raises(DataError) as caught:
+        rows(write(f"{line}\n4,5,6\n"), table)
+    assert "names of the columns" in caught.value.hint
+
+
+ODD = [
+    ("1,red", "2 cells, but the header has 3"),
+    ("1,red,2,3", "4 cells, but the header has 3"),
+    ("1,red,two", "column `y` wants a number, got `two`"),
+    ('1,red,"2,5"', "column `y` wants a number, got `2,5`"),
+    ("o1,red,0x1", "column `x` wants a number, got `o1`"),
+    ('1,"red,2', "a quote is opened and never closed"),
+    (b"1,r\xe4d,2", "the cell of column `colour` is not UTF-8 text"),
+]
+
+
+@pytest.mark.parametrize(("line", "what"), ODD)
+@pytest.mark.parametrize("quoted", [False, True])
+def test_an_odd_line_in_the_middle(read, rows, table, write, line, what, quoted):
+    """Lines are physical: a cell that holds line breaks takes several."""
+    before = b'0,"a\r\nb\nc",0\n\n' if quoted else b"0,a,0\n0,a,0\n0,a,0\n\n"
+    odd = line if isinstance(line, bytes) else line.encode()
+    path = write(b"x,colour,y\n" + before + odd + b"\n7,blue,8\n" * 2)
+    with pytest.raises(DataError) as caught:
+        list(rows(path, table))
+    assert caught.value.message == f"{path}:6: {what}"
+    assert "--on-error keep" in caught.value.hint
+    found = read(rows(path, table, on_error="keep"))
+    columns, ids, problems = found.columns, found.ids, found.problems
+    at = 1 if quoted else 3
+    assert problems == {at: f"line 6: {what}"}
+    assert same(np.delete(columns["x"], at), [0] * at + [7, 7])
+    assert ids == [str(row) for row in range(1, at + 4)]
+
+
+def test_a_decimal_comma_is_recognised(rows, table, write):
+    with pytest.raises(DataError) as caught:
+        list(rows(write("x;colour;y\n1,5;red;2\n"), table))
+    assert "1000.50" in caught.value.hint
+
+
+def test_cells_missing_at_the_end_of_a_line_may_be_no_input(read, rows, table, write):
+    found = read(rows(write("x,colour,y,kind\n1,red,2\n3,,4,oak\n"), table))
+    columns, labels, problems = found.columns, found.labels, found.problems
+    assert same(columns["y"], [2, 4])
+    assert labels == [-1, 1]
+    assert problems == {}
+
+
+def test_bad_bytes_in_a_column_that_is_not_read_do_no_harm(read, rows, table, write):
+    path = write(b"x,colour,y,z\n1,red,2,\xe4\n3,red,4,\xe4\n5,red\n")
+    problems = read(rows(path, table, on_error="keep")).problems
+    assert list(problems) == [2]
+
+
+def test_an_open_quote_spoils_its_own_line_only(read, rows, write, monkeypatch):
+    monkeypatch.setattr("flowgmm_cli.data.readers.csv.MAX_RECORD", 2000)
+    monkeypatch.setattr("flowgmm_cli.data.readers.records.MAX_RECORD", 2000)
+    monkeypatch.setattr("flowgmm_cli.data.readers.csv.BLOCK", 700)
+    lines = [f'{i},"say ""{i}""",t' for i in range(2000)]
+    lines[100] = '100,"open,t'
+    lines[1000] = '1000,"open,t'
+    lines[1001:1990] = [f"{i},plain,t" for i in range(1001, 1990)]
+    lines[1999] = '1999,"open,t'
+    path = write("x,text,z\n" + "\n".join(lines))
+    schema = InputSchema((Column("x", "numeric"), Column("text", "text")), ("a",))
+    found = read(rows(path, schema, on_error="keep"))
+    columns, problems = found.columns, found.problems
+    assert {at: why.split(":")[0] for at, why in problems.items()} == {
+        100: "line 102",
+        1000: "line 1002",
+        1999: "line 2001",
+    }
+    good = [i for i in range(2000) if i not in problems]
+    assert same(columns["x"][good], good)
+    assert columns["text"][99] == 'say "99"'
+    assert columns["text"][101] == 'say "101"'
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "\ufeff", "x,colour,y\n", "x,colour,y"])
+def test_files_without_rows(rows, table, write, content):
+    with pytest.raises(DataError, match=r"is empty|has no rows"):
+        list(rows(write(content), table))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("x,y,x\n1,2,3\n", "names a column twice: x"),
+        ("x,y\n".encode("utf-16"), "UTF-16"),
+        (b"x,\xe4\n1,2\n", "header line is not UTF-8"),
+        ('x,"y\n1,2\n', "header line cannot be read"),
+    ],
+)
+def test_headers_that_cannot_be_used(rows, table, write, content, words):
+    with pytest.raises(DataError, match=words):
+        rows(write(content), table)
+
+
+def test_zipped_files(read, rows, table, tmp_path):
+    path = tmp_path / "t.csv.gz"
+    path.write_bytes(gzip.compress(GOOD.encode()))
+    assert read(rows(path, table)).ids == ["a", "b", "c"]
+    path.write_bytes(gzip.compress(GOOD.encode() * 1000)[:-20])
+    with pytest.raises(DataError, match=r"t\.csv\.gz.*cannot be read"):
+        list(rows(path, table, on_error="keep"))
+
+
+def test_one_column_with_blank_lines(read, rows, write):
+    schema = InputSchema((Column("x", "numeric"),), ("a",))
+    columns = read(rows(write("x\n1\n\n \n2\n"), schema)).columns
+    assert same(columns["x"], [1, 2])
+
+
+def test_text_parts_are_joined_and_the_joined_text_will_do(read, rows, texts, write):
+    content = 'title,description,kind\nA,"b\nc",oak\n,d,\n'
+    found = read(rows(write(content), texts))
+    columns, labels = found.columns, found.labels
+    assert columns["text"].tolist() == ["A\nb\nc", "d"]
+    assert labels == [1, -1]
+    assert read(rows(write("text\nwhole\n"), texts)).columns["text"].tolist() == ["whole"]
+    with pytest.raises(DataError, match="no column `description`"):
+        rows(write("title\nA\n"), texts)
+
+
+@pytest.mark.parametrize("names", ["v[0],v[1],v[2],v[3]", "v_0,v_1,v_2,v_3"])
+def test_vectors_stand_in_numbered_columns(read, rows, vector, write, names):
+    path = write(f"{names},kind\n1,2,3,4,oak\n5,6,7,x,\n")
+    found = read(rows(path, vector(2, 2), on_error="keep"))
+    columns, labels, problems = found.columns, found.labels, found.problems
+    assert columns["v"][0].tolist() == [[1, 2], [3, 4]]
+    assert labels == [1, -1]
+    assert problems == {1: f"line 3: column `{names.split(',')[3]}` wants a number, got `x`"}
+
+
+def test_standard_input_is_read_once(read, table, context, monkeypatch):
+    stream = io.TextIOWrapper(io.BufferedReader(io.BytesIO(GOOD.encode())))
+    monkeypatch.setattr(sys, "stdin", stream)
+    found = open_rows("-", table, context=context)
+    assert read(found).ids == ["a", "b", "c"]
+    with pytest.raises(DataError, match="only once"):
+        list(found)
+
+
+def test_a_terminal_is_no_input(table, context, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", type("Terminal", (), {"isatty": lambda self: True})())
+    with pytest.raises(UsageError, match="nothing is piped"):
+        open_rows("-", table, context=context)
+
+
+CELL = st.text(
+    st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"], include_characters='",;\n\r\t '), max_size=8
+)
+FLOAT = st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False))
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    rows=st.lists(st.tuples(CELL, FLOAT), min_size=1, max_size=30),
+    size=st.integers(1, 7),
+    block=st.integers(1, 60),
+    delimiter=st.sampled_from([",", ";", "\t"]),
+)
+def test_every_table_comes_back_in_order_whatever_the_blocks(
+    read, rows, size, block, delimiter, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(reader, "BLOCK", max(block, 20))
+    lines = [f"text{delimiter}x"]
+    for text, number in rows:
+        cell = '"' + text.replace('"', '""') + '"' if set(text) & set('",;\n\r\t') else text
+        lines.append(f"{cell}{delimiter}{'' if number is None else repr(number)}")
+    path = tmp_path / "t.csv"
+    path.write_bytes("\n".join(lines).encode())
+    schema = InputSchema((Column("text", "text"), Column("x", "numeric")), ("a",), delimiter=delimiter)
+    found = read(open_rows(str(path), schema, context=DataContext(), chunk_rows=size))
+    columns, problems = found.columns, found.problems
+    assert problems == {}
+    assert columns["text"].tolist() == [text if text.strip() else "" for text, _ in rows]
+    assert same(columns["x"], [NAN if number is None else number for _, number in rows])

@@ -1,0 +1,192 @@
+import io
+import os
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from flowgmm_cli.api import Column, Component, DataContext, LabelsConfig, Rows
+from flowgmm_cli.data.readers.memory import reader_of
+from flowgmm_cli.data.readers.open import open_rows
+from flowgmm_cli.data.readers.schema import InputSchema
+from flowgmm_cli.data.readers.streaming import streaming
+from flowgmm_cli.errors import DataError, RecipeError, UsageError
+
+
+@pytest.fixture
+def stdin(monkeypatch):
+    def give(content):
+        buffer = io.BufferedReader(io.BytesIO(content.encode()))
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(buffer))
+        return "-"
+
+    return give
+
+
+def test_the_schema_of_a_run_comes_from_its_recipe(component):
+    data = component(
+        "data",
+        "csv",
+        path="t.csv",
+        label="kind",
+        id="name",
+        text=["title", "body"],
+        drop=["junk"],
+        delimiter=";",
+        labels=LabelsConfig(column="mine"),
+    )
+    schema = InputSchema.of(data, [Column("text", "text")], ["a", "b"], ranges={"v": (0.0, 1.0)})
+    assert (schema.label, schema.id, schema.delimiter) == ("kind", "name", ";")
+    assert schema.text_parts == ("title", "body")
+    assert schema.known == {"junk", "mine"}
+    assert schema.ranges == {"v": (0.0, 1.0)}
+    arrays = component("data", "arrays", path="t.npz", class_names=["a", "b"], x_test="later")
+    schema = InputSchema.of(arrays, [Column("x", "vector", (2,))], ["a", "b"])
+    assert schema.arrays == (("later", "test_label"), ("train", "train_label"))
+    assert schema.codes == ("a", "b")
+    drawn = InputSchema.of(component("data", "sklearn", name="two_moons"), [Column("x1", "numeric")], ["0"])
+    assert (drawn.label, drawn.text_parts, drawn.arrays) == ("label", (), ())
+
+
+@pytest.mark.parametrize(
+    ("content", "format"),
+    [
+        ("x,colour,y\n1,red,2\n", None),
+        ("x\tcolour\ty\n1\tred\t2\n", "tsv"),
+        ('{"x": 1, "colour": "red", "y": 2}', "jsonl"),
+    ],
+)
+def test_standard_input(rows, read, table, stdin, content, format):
+    reader = rows(stdin(content), table, format=format)
+    found = read(reader)
+    assert (found["x"], found["colour"], found["y"]) == ([1], ["red"], [2])
+    with pytest.raises(DataError, match="standard input can be read only once"):
+        list(reader)
+
+
+def test_standard_input_of_plain_text(rows, read, texts, stdin):
+    assert read(rows(stdin("a\nb\n"), texts, format="txt"))["text"] == ["a", "b"]
+
+
+def test_a_named_pipe_is_read_once(rows, read, table, tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    content = b"x,colour,y\n" + b"1,red,2\n" * 1000
+    feeder = threading.Thread(target=lambda: path.write_bytes(content))
+    feeder.start()
+    assert len(read(rows(path, table)).ids) == 1000
+    feeder.join()
+
+
+def test_what_standard_input_cannot_be(rows, table, stdin):
+    with pytest.raises(UsageError, match="cannot be read as parquet"):
+        rows(stdin(""), table, format="parquet")
+    with pytest.raises(UsageError, match="did you mean `parquet`"):
+        rows("t.csv", table, format="parket")
+
+
+def test_files_of_unknown_types_and_missing_ones(rows, read, table, write, tmp_path):
+    path = write("x,colour,y\n1,red,2\n", "t.data")
+    with pytest.raises(DataError, match=r"type `\.data`") as caught:
+        rows(path, table)
+    assert "--data-format" in caught.value.hint
+    assert read(rows(path, table, format="csv"))["x"] == [1]
+    with pytest.raises(DataError, match=r"did you mean `t\.data`"):
+        rows(tmp_path / "t.dat", table)
+    with pytest.raises(UsageError, match="no splits"):
+        rows(path, table, split="test")
+
+
+def test_a_csv_spec_names_columns_of_its_own(rows, read, texts, write):
+    path = write("question,kind,answer\nwhy?,oak,y\n", "q.csv")
+    found = read(rows(f"{{use: csv, path: '{path}', text: question}}", texts))
+    assert found["text"] == ["why?"]
+    assert found.labels == [1]
+    found = read(
+        rows(f"{{use: csv, path: '{path}', text: [question, answer], label: answer, id: kind}}", texts)
+    )
+    assert (found["text"], found.labels, found.ids) == (["why?\ny"], [-1], ["oak"])
+    found = read(rows(f"{{use: hf_text, path: '{path}', text: question, label: kind}}", texts))
+    assert (found["text"], found.labels) == (["why?"], [1])
+
+
+def test_a_spec_with_splits(rows, read, table, write):
+    train = write("x,colour,y\n1,red,2\n", "train.csv")
+    test = write("x,colour,y\n3,red,2\n", "test.csv")
+    spec = f"{{use: csv, path: '{train}', test_path: '{test}'}}"
+    assert read(rows(spec, table))["x"] == [3]
+    assert read(rows(spec, table, split="train"))["x"] == [1]
+    with pytest.raises(RecipeError, match="no split `val`"):
+        rows(spec, table, split="val")
+
+
+def test_a_spec_of_another_source_is_loaded(rows, read):
+    schema = InputSchema((Column("pixels", "vector", (64,)),), ("7", "3"))
+    found = read(rows("{use: sklearn, name: digits}", schema))
+    assert found.columns["pixels"].shape == (1797, 64)
+    assert sorted(set(found.labels)) == [-1, 0, 1]
+    moons = InputSchema((Column("x2", "numeric"), Column("x1", "numeric")), ("0", "1"))
+    assert len(read(rows("{use: sklearn, name: two_moons, test_n: 30}", moons)).ids) == 30
+    with pytest.raises(DataError, match="gives no column `pixels`"):
+        rows("{use: sklearn, name: two_moons}", schema)
+    with pytest.raises(DataError, match="no split `val`"):
+        rows("{use: sklearn, name: two_moons}", moons, split="val")
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("{use: csv}", "`path`|path  is required"),
+        ("{use: csv, path: t.csv, lable: y}", "did you mean `label`"),
+        ("{use: csv, path: 3, split: 4}", "2 problems"),
+        ("{path: t.csv}", "`use` is missing"),
+        ("{use: csv, path: t.csv", "expected ',' or '}'"),
+    ],
+)
+def test_a_wrong_spec_is_explained_like_a_recipe(rows, table, spec, words):
+    with pytest.raises(RecipeError) as caught:
+        rows(spec, table)
+    said = "\n".join([caught.value.message, *caught.value.details])
+    assert any(word in said for word in words.split("|"))
+    assert "the data spec" in said
+
+
+def test_text_in_a_spec_for_a_model_without_text(rows, table, write):
+    path = write("x,colour,y\n1,red,2\n")
+    with pytest.raises(RecipeError, match="reads no text"):
+        rows(f"{{use: csv, path: '{path}', text: colour}}", table)
+
+
+def test_rows_in_memory_come_in_chunks(read):
+    rows = Rows({"x": np.arange(10.0)}, np.arange(10), np.array([f"train:{i}" for i in range(10)]))
+    for size in (1, 3, 10, 99):
+        reader = reader_of(rows, "test", chunk_rows=size)
+        for _ in range(2):
+            found = read(reader)
+            assert found["x"] == list(range(10))
+            assert found.labels == list(range(10))
+            assert found.ids == rows.ids.tolist()
+        assert max(map(len, reader)) == min(size, 10)
+
+
+def test_surroundings_of_a_stream_say_a_note_once(notes):
+    asked = []
+    context = DataContext(note=notes.append, progress=lambda *one: asked.append(one), cache_dir="kept")
+    stream = streaming(context)
+    for _ in range(3):
+        stream.note("the same")
+        stream.progress(0, 1, "chunk")
+    assert notes == ["the same"]
+    assert asked == []
+    assert (stream.streaming, stream.cache_dir) == (True, "kept")
+
+
+def test_components_are_left_as_they_are(component, table, write, context):
+    """A spec changes what is read, not the run's schema."""
+    path = write("q\nwhy\n", "q.csv")
+    schema = InputSchema((Column("text", "text"),), ("a",), text_parts=("text",))
+    before = repr(schema)
+    open_rows(f"{{use: csv, path: '{path}', text: q}}", schema, context=context)
+    assert repr(schema) == before
+    assert isinstance(component("data", "csv", path="p", label="l"), Component)

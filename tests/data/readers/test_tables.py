@@ -1,0 +1,178 @@
+"""Readers of jsonl and parquet."""
+
+import gzip
+import json
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flowgmm_cli.api import Column, DataContext
+from flowgmm_cli.data.readers.open import open_rows
+from flowgmm_cli.data.readers.schema import InputSchema
+from flowgmm_cli.errors import DataError
+
+ROWS = [
+    {"name": "a", "x": 1, "colour": "red", "y": 2.5, "kind": "oak"},
+    {"name": "b", "x": None, "colour": None, "y": -300, "kind": None},
+    {"name": None, "x": 3, "colour": "NA", "y": None, "kind": "birch"},
+]
+
+
+def lines(rows):
+    return "\n".join(map(json.dumps, rows))
+
+
+def parquet(path, columns, **options):
+    pq.write_table(pa.table(columns), path, **options)
+    return path
+
+
+@pytest.mark.parametrize("size", [1, 2, 100])
+@pytest.mark.parametrize("kind", ["jsonl", "json array", "jsonl.gz", "parquet", "dictionary"])
+def test_the_same_rows_in_every_format(rows, read, table, write, tmp_path, kind, size, notes):
+    if kind == "jsonl":
+        path = write("\ufeff\n" + lines(ROWS).replace("\n", "\n\n"), "t.jsonl")
+    elif kind == "json array":
+        path = write(json.dumps(ROWS, indent=1), "t.json")
+    elif kind == "jsonl.gz":
+        path = write(gzip.compress(lines(ROWS).encode()), "t.jsonl.gz")
+    else:
+        columns = {name: pa.array([row[name] for row in ROWS]) for name in ROWS[0]}
+        if kind == "dictionary":
+            columns |= {name: columns[name].dictionary_encode() for name in ("colour", "kind", "name")}
+        path = parquet(tmp_path / "t.parquet", columns)
+    reader = rows(path, table, chunk_rows=size)
+    for _ in range(2):
+        found = read(reader)
+        assert found["x"] == [1, None, 3]
+        assert found["y"] == [2.5, -300, None]
+        assert found["colour"] == ["red", None, "NA"]
+        assert found.labels == [1, -1, -1]
+        assert found.ids == ["a", "b", "3"]
+        assert found.problems == {}
+    assert len([note for note in notes if "`birch`" in note]) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ('{"x": "one", "y": 2, "colour": "red"}', "column `x` wants a number, got `one`"),
+        ('{"x": [1], "y": 2, "colour": "red"}', "column `x` wants a number, got `[1]`"),
+        ("[1, 2]", "not a JSON object"),
+        ('{"x": 1, "y"', "not JSON: "),
+        (b'{"x": 1, "y": 2, "colour": "r\xe4d"}', "not UTF-8 text"),
+    ],
+)
+def test_an_odd_line_in_the_middle(rows, read, table, write, line, what):
+    odd = line if isinstance(line, bytes) else line.encode()
+    good = b'{"x": 1, "y": 2, "colour": "red"}\n'
+    path = write(good + b"\n" + good + odd + b"\n" + good, "t.jsonl")
+    with pytest.raises(DataError) as caught:
+        list(rows(path, table))
+    assert caught.value.message.startswith(f"{path}:4: {what}")
+    found = read(rows(path, table, on_error="keep"))
+    assert list(found.problems) == [2]
+    assert found.problems[2].startswith(f"line 4: {what}")
+    assert found["x"] == [1, 1, None, 1]
+
+
+def test_a_key_may_be_left_out_but_not_everywhere(rows, read, table, write):
+    content = '{"x": 1, "y": 2}\n{"y": 3, "colour": 7, "new": 1}\n{"colour": "red"}'
+    found = read(rows(write(content, "t.jsonl"), table))
+    assert found["x"] == [1, None, None]
+    assert found["colour"] == [None, "7", "red"]
+    with pytest.raises(DataError, match="no column `colour`"):
+        rows(write('{"x": 1, "y": 2}', "t.jsonl"), table)
+
+
+@pytest.mark.parametrize("content", ["", "\n \n", "[]", "nonsense", "3\n4"])
+def test_json_without_rows(rows, table, write, content):
+    with pytest.raises(DataError, match=r"no rows|not JSON|not a JSON object"):
+        list(rows(write(content, "t.jsonl"), table))
+
+
+def test_parquet_cells_that_do_not_fit(rows, read, table, tmp_path):
+    columns = {"x": ["1", "two", " NA "], "y": [1, 2, 3], "colour": [1, 2, None]}
+    path = parquet(tmp_path / "t.parquet", columns)
+    with pytest.raises(DataError) as caught:
+        list(rows(path, table))
+    assert caught.value.message == f"{path}, row 2: column `x` wants a number, got `two`"
+    found = read(rows(path, table, on_error="keep"))
+    assert found["x"] == [1, None, None]
+    assert found["colour"] == ["1", "2", None]
+    assert found.problems == {1: "row 2: column `x` wants a number, got `two`"}
+
+
+def test_class_names_inside_a_parquet_file_are_used(rows, read, table, tmp_path):
+    features = datasets.Features(
+        {
+            **{name: datasets.Value("float64") for name in "xy"},
+            "colour": datasets.Value("string"),
+            "kind": datasets.ClassLabel(names=["birch", "oak", "ash"]),
+        }
+    )
+    values = {"x": [1.0] * 4, "y": [1.0] * 4, "colour": ["u"] * 4, "kind": [2, 1, 0, -1]}
+    datasets.Dataset.from_dict(values, features=features).to_parquet(str(tmp_path / "t.parquet"))
+    assert read(rows(tmp_path / "t.parquet", table)).labels == [0, 1, -1, -1]
+
+
+def test_files_that_are_no_parquet(rows, table, write, tmp_path):
+    with pytest.raises(DataError, match="cannot be read as parquet"):
+        rows(write("x,y\n1,2\n", "t.parquet"), table)
+    path = parquet(tmp_path / "s.parquet", {"x": [1.0], "y": [1.0], "colour": ["u"]})
+    empty = parquet(tmp_path / "e.parquet", {"x": [], "y": [], "colour": []})
+    with pytest.raises(DataError, match="has no rows"):
+        rows(empty, table)
+    (tmp_path / "cut.parquet").write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(DataError, match="cannot be read as parquet"):
+        rows(tmp_path / "cut.parquet", table)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_lists_are_vectors(rows, read, vector, write, tmp_path, kind):
+    cells = [[1, 2, 3, 4], [5.0, 6, 7, 8], [1, 2], None, [[1, 2], [3, None]]]
+    if kind == "parquet":
+        cells = cells[:4]
+        path = parquet(tmp_path / "t.parquet", {"v": pa.array(cells, pa.list_(pa.float32()))})
+    else:
+        path = write(lines([{"v": cell} for cell in cells]), "t.jsonl")
+    found = read(rows(path, vector(2, 2), on_error="keep", chunk_rows=2))
+    assert found.columns["v"][:2].tolist() == [[[1, 2], [3, 4]], [[5, 6], [7, 8]]]
+    assert [at for at, why in found.problems.items() if "wants a list of 4 numbers" in why][:2] == [2, 3]
+
+
+VALUES = st.fixed_dictionaries(
+    {
+        "text": st.one_of(st.none(), st.text(st.characters(exclude_categories=["Cs"]), max_size=8)),
+        "x": st.one_of(st.none(), st.integers(-(2**40), 2**40), st.floats(allow_nan=False)),
+        "c": st.one_of(st.none(), st.sampled_from(["u", "NA", "1", "ü"])),
+    }
+)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(values=st.lists(VALUES, min_size=1, max_size=30), size=st.integers(1, 9), groups=st.integers(1, 9))
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_every_table_comes_back_in_order(values, size, groups, kind, read, tmp_path):
+    path = tmp_path / f"t.{kind}"
+    if kind == "jsonl":
+        path.write_text(lines(values), encoding="utf-8")
+    else:
+        types = {"text": pa.string(), "x": pa.float64(), "c": pa.large_string()}
+        columns = {name: pa.array([row[name] for row in values], of) for name, of in types.items()}
+        parquet(path, columns, row_group_size=groups)
+    schema = InputSchema((Column("text", "text"), Column("x", "numeric"), Column("c", "category")), ("a",))
+    found = read(open_rows(str(path), schema, context=DataContext(), chunk_rows=size))
+    assert found["text"] == [row["text"] if (row["text"] or "").strip() else "" for row in values]
+    assert np.array_equal(
+        found.columns["x"],
+        [np.nan if row["x"] is None else float(row["x"]) for row in values],
+        equal_nan=True,
+    )
+    assert found["c"] == [row["c"] for row in values]
+    assert found.problems == {}

@@ -1,0 +1,161 @@
+"""The way back from the flow's inputs to input columns."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flowgmm_cli.api import Column, DataContext, Rows
+from flowgmm_cli.bijection import Sequential
+from flowgmm_cli.data.featuriser import Featuriser
+from flowgmm_cli.data.prepare import Preprocessor
+from flowgmm_cli.data.transforms.clip import Clip
+from flowgmm_cli.data.transforms.pca import Pca
+from flowgmm_cli.data.transforms.quantile import Quantile
+from flowgmm_cli.data.transforms.scale import Scale
+from flowgmm_cli.data.transforms.standardise import Standardise
+
+CONTEXT = DataContext()
+COLUMNS = (
+    Column("height", "numeric"),
+    Column("count", "numeric"),
+    Column("colour", "category"),
+    Column("image", "vector", (2, 3)),
+)
+
+
+def table(seed: int, n: int) -> Rows:
+    """Real numbers, whole numbers, categories with an empty one, and little images."""
+    rng = np.random.default_rng(seed)
+    colours = np.array(["red", "blue", None], dtype=object)
+    return Rows(
+        columns={
+            "height": rng.normal(170, 10, n),
+            "count": rng.integers(-5, 40, n).astype(float),
+            "colour": colours[rng.integers(0, 3, n)],
+            "image": rng.random((n, 2, 3)),
+        },
+        labels=np.full(n, -1),
+        ids=np.arange(n).astype(str),
+    )
+
+
+def fitted(train: Rows, *names: str) -> Preprocessor:
+    featuriser = Featuriser.fit(train, COLUMNS, missing="error", encoder=None)
+    x = torch.from_numpy(featuriser.transform(train, CONTEXT))
+    makers = {"standardise": Standardise, "quantile": Quantile, "scale": Scale, "pca": Pca}
+    transforms = []
+    for name in names:
+        step = Pca(x.shape[1], 4) if name == "pca to 4" else None
+        step = step or (Clip(x.shape[1], 2.0) if name == "clip" else makers[name](x.shape[1]))
+        step.fit(x)
+        x = step(x)[0]
+        transforms.append(step)
+    return Preprocessor(featuriser, Sequential(transforms))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [(), ("standardise",), ("quantile",), ("scale",), ("pca",), ("standardise", "pca", "quantile", "scale")],
+)
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 999), n=st.integers(0, 30))
+def test_new_rows_come_back_through_everything_that_can_be_undone(
+    names: tuple[str, ...], seed: int, n: int
+) -> None:
+    preprocessor = fitted(table(seed + 1, 50), *names)
+    rows = table(seed, n)
+    back = preprocessor.invert(preprocessor.apply(rows, CONTEXT).x)
+    assert list(back) == [column.name for column in COLUMNS]
+    np.testing.assert_allclose(back["height"], rows.columns["height"], rtol=1e-5)
+    np.testing.assert_allclose(back["image"], rows.columns["image"], atol=1e-4)
+    assert back["image"].shape == (n, 2, 3)
+    assert (back["count"] == rows.columns["count"]).all()
+    assert back["colour"].tolist() == rows.columns["colour"].tolist()
+
+
+def test_whole_numbers_stay_whole_wherever_a_row_lies() -> None:
+    preprocessor = fitted(table(0, 50), "standardise")
+    found = preprocessor.invert(torch.randn(40, preprocessor.dim, generator=torch.Generator().manual_seed(0)))
+    assert (found["count"] == np.rint(found["count"])).all()
+    assert not (found["height"] == np.rint(found["height"])).any()
+    assert preprocessor.featuriser.whole == {"count"}
+    assert not np.signbit(found["count"][found["count"] == 0]).any()
+
+
+def test_one_fraction_in_training_is_enough_to_leave_numbers_alone() -> None:
+    train = table(0, 50)
+    train.columns["count"][7] = 0.5
+    preprocessor = fitted(train, "standardise")
+    assert preprocessor.featuriser.whole == set()
+
+
+def test_what_pca_drops_becomes_the_mean_of_training() -> None:
+    train, rows = table(0, 200), table(1, 20)
+    preprocessor = fitted(train, "pca to 4")
+    features = torch.from_numpy(preprocessor.featuriser.transform(train, CONTEXT))
+    centred = features - features.mean(0)
+    basis = torch.linalg.svd(centred).Vh[:4]
+    new = torch.from_numpy(preprocessor.featuriser.transform(rows, CONTEXT))
+    expected = (new - features.mean(0)) @ basis.T @ basis + features.mean(0)
+    found = preprocessor.features_of(preprocessor.apply(rows, CONTEXT).x)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-5)
+
+
+def test_clipped_cells_come_back_at_the_limit() -> None:
+    train = table(0, 200)
+    preprocessor = fitted(train, "standardise", "clip")
+    rows = table(1, 3)
+    rows.columns["height"][:] = [170, 1000, -1000]
+    back = preprocessor.invert(preprocessor.apply(rows, CONTEXT).x)["height"]
+    mean, std = train.columns["height"].mean(), train.columns["height"].std()
+    np.testing.assert_allclose(back, [170, mean + 2 * std, mean - 2 * std], rtol=1e-5)
+
+
+def test_the_log_det_of_features_is_that_of_apply() -> None:
+    preprocessor = fitted(table(0, 80), "quantile", "scale")
+    rows = table(1, 30)
+    features = torch.from_numpy(preprocessor.featuriser.transform(rows, CONTEXT))
+    assert torch.equal(preprocessor.log_det_of(features), preprocessor.apply(rows, CONTEXT).log_det)
+
+
+def test_texts_have_no_inverse() -> None:
+    class Lengths:
+        dim = 1
+
+        def fit(self, texts: list[str]) -> None: ...
+
+        def encode(self, texts: list[str]) -> np.ndarray:
+            return np.array([[len(text)] for text in texts], np.float32)
+
+        def cache_key(self) -> None:
+            return None
+
+        def state(self) -> tuple[dict[str, object], dict[str, np.ndarray]]:
+            return {}, {}
+
+    texts = np.array(["a", "bb", "ccc"], dtype=object)
+    rows = Rows({"text": texts}, np.full(3, -1), np.arange(3).astype(str))
+    featuriser = Featuriser.fit(rows, [Column("text", "text")], missing="error", encoder=Lengths)
+    assert featuriser.invert(np.ones((2, 1))) == {"text": None}
+    assert featuriser.transform_column("text", rows, CONTEXT).tolist() == [[1], [2], [3]]
+
+
+def test_what_is_known_of_the_columns_is_saved() -> None:
+    old = fitted(table(0, 50), "standardise").featuriser
+    values, arrays = old.state()
+    new = Featuriser.from_state(json.loads(json.dumps(values)), arrays, encoder=None)
+    assert new.whole == old.whole == {"count"}
+    assert new.ranges == old.ranges
+    assert new.ranges["count"] == (table(0, 50).columns["count"].min(), table(0, 50).columns["count"].max())
+    assert "colour" not in new.ranges
+    for block in values["blocks"]:  # as runs were saved before that was known
+        block["values"].pop("whole", None)
+        block["values"].pop("range", None)
+    older = Featuriser.from_state(values, arrays, encoder=None)
+    assert (older.whole, older.ranges) == (frozenset(), {})

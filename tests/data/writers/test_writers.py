@@ -1,0 +1,365 @@
+"""Every format gives back what was written, and a file is whole or absent."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from flowgmm_cli.data.writers.open import FORMATS, find_format, open_writer
+from flowgmm_cli.errors import UsageError
+
+# no surrogates, which are no characters, and no NUL, which ends a text in NumPy
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
+FLOATS = st.floats(width=32, allow_nan=True, allow_infinity=False)
+Table = dict[str, list[Any]]
+
+
+def arrays(table: Table) -> dict[str, np.ndarray[Any, Any]]:
+    flags = table["flag"]
+    return {
+        "id": np.array(table["id"], dtype=object),
+        'score, "raw"': np.array(table["score"], dtype=np.float32),
+        "flag": np.ma.array(
+            [bool(flag) for flag in flags], mask=[flag is None for flag in flags], dtype=bool
+        ),
+        "z": np.array(table["z"], dtype=np.float32).reshape(len(table["id"]), 2),
+    }
+
+
+def write(path: Path, chunks: list[Table], **options: Any) -> None:
+    with open_writer(str(path), **options) as writer:
+        for chunk in chunks:
+            writer.write(arrays(chunk))
+    assert writer.rows == sum(len(chunk["id"]) for chunk in chunks)
+
+
+def number(cell: str | float | None) -> float | None:
+    """The number in single precision that its digits stand for."""
+    return None if cell in ("", None) else float(np.float32(cell))
+
+
+def read(path: Path) -> Table:
+    """The table as Python objects, by a reader that is not ours; None where missing."""
+    kind = path.suffix[1:]
+    if kind in ("csv", "tsv"):
+        text = path.read_bytes().decode()
+        delimiter = "," if kind == "csv" else "\t"
+        header, *lines = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        assert header == ["id", 'score, "raw"', "flag", "z_0", "z_1"]
+        ids, scores, flags, first, second = zip(*lines, strict=True) if lines else [()] * 5
+        z = [
+            None if (a, b) == ("", "") else [number(a), number(b)] for a, b in zip(first, second, strict=True)
+        ]
+        flag = {"": None, "true": True, "false": False}
+        return {
+            "id": list(ids),
+            "score": [number(score) for score in scores],
+            "flag": [flag[one] for one in flags],
+            "z": z,
+        }
+    if kind == "jsonl":
+        rows = [json.loads(line) for line in path.read_bytes().decode().split("\n")[:-1]]
+        return {
+            "id": [row["id"] for row in rows],
+            "score": [number(row['score, "raw"']) for row in rows],
+            "flag": [row["flag"] for row in rows],
+            "z": [None if row["z"] is None else list(map(number, row["z"])) for row in rows],
+        }
+    if kind == "parquet":
+        table = pq.read_table(path).to_pydict()
+        return {"id": table["id"], "score": table['score, "raw"'], "flag": table["flag"], "z": table["z"]}
+    with np.load(path, allow_pickle=False) as data:
+        return {
+            "id": data["id"].tolist(),
+            "score": [None if math.isnan(x) else x for x in data['score, "raw"'].tolist()],
+            "flag": [None if math.isnan(x) else bool(x) for x in data["flag"].tolist()],
+            "z": [
+                None if np.isnan(row).all() else [None if math.isnan(x) else x for x in row.tolist()]
+                for row in data["z"]
+            ],
+        }
+
+
+def expected(table: Table, kind: str) -> Table:
+    without_null = kind in ("csv", "tsv", "npz")  # in these a missing text is an empty one
+    lists = [
+        None if all(map(math.isnan, z)) else [None if math.isnan(x) else x for x in z] for z in table["z"]
+    ]
+    return {
+        "id": ["" if text is None and without_null else text for text in table["id"]],
+        "score": [None if math.isnan(x) else x for x in table["score"]],
+        "flag": table["flag"],
+        "z": lists,
+    }
+
+
+def joined(chunks: list[Table]) -> Table:
+    return {name: [cell for chunk in chunks for cell in chunk[name]] for name in ("id", "score", "flag", "z")}
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> Table:
+    n = draw(st.integers(0, 5))
+    size = {"min_size": n, "max_size": n}
+    return {
+        "id": draw(st.lists(st.none() | TEXTS, **size)),
+        "score": draw(st.lists(FLOATS, **size)),
+        "flag": draw(st.lists(st.none() | st.booleans(), **size)),
+        "z": draw(st.lists(st.tuples(FLOATS, FLOATS).map(list), **size)),
+    }
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(chunks=st.lists(tables(), min_size=1, max_size=3))
+def test_what_is_written_is_read_again(tmp_path: Path, kind: str, chunks: list[Table]) -> None:
+    path = tmp_path / f"out.{kind}"
+    write(path, chunks)
+    assert read(path) == expected(joined(chunks), kind)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_many_rows_in_wide_chunks_stay_in_order(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"out.{kind}"
+    z = np.random.default_rng(0).normal(size=(9000, 200)).astype(np.float32)
+    with open_writer(str(path)) as writer:
+        for start in range(0, 9000, 4500):
+            ids = np.array([f"row {row}" for row in range(start, start + 4500)])
+            writer.write({"id": ids, "z": z[start : start + 4500]})
+    if kind == "npz":
+        with np.load(path) as data:
+            ids, found = data["id"], data["z"]
+            assert found.dtype == np.float32
+    elif kind == "parquet":
+        table = pq.read_table(path)
+        ids, found = table["id"].to_numpy(), np.array(table["z"].to_pylist())
+    elif kind == "jsonl":
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        ids, found = np.array([row["id"] for row in rows]), np.array([row["z"] for row in rows])
+    else:
+        lines = [line.split("," if kind == "csv" else "\t") for line in path.read_text().splitlines()]
+        assert lines[0] == ["id", *(f"z_{entry}" for entry in range(200))]
+        ids = np.array([line[0] for line in lines[1:]])
+        found = np.array([line[1:] for line in lines[1:]], dtype=np.float32)
+    assert ids.tolist() == [f"row {row}" for row in range(9000)]
+    assert np.array_equal(found.astype(np.float32), z)
+
+
+def test_parquet_rows_are_gathered_into_groups(tmp_path: Path) -> None:
+    with open_writer(str(tmp_path / "out.parquet")) as writer:
+        for _ in range(40):
+            writer.write({"x": np.zeros(8192, dtype=np.float32)})
+    assert pq.ParquetFile(tmp_path / "out.parquet").num_row_groups == 3
+
+
+def test_a_single_column_has_no_empty_lines(tmp_path: Path) -> None:
+    with open_writer(str(tmp_path / "out.csv")) as writer:
+        writer.write({"prediction": np.array(["a", None, "", "b"], dtype=object)})
+    assert (tmp_path / "out.csv").read_text() == 'prediction\na\n""\n""\nb\n'
+
+
+def test_infinities_are_null_in_json_which_has_none(tmp_path: Path) -> None:
+    with open_writer(str(tmp_path / "out.jsonl")) as writer:
+        writer.write({"x": np.array([np.inf, -np.inf, 1.5]), "n": np.array([1, 2, 3])})
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert rows == [{"x": None, "n": 1}, {"x": None, "n": 2}, {"x": 1.5, "n": 3}]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_names_of_files_need_not_be_characters(tmp_path: Path, kind: str) -> None:
+    name = os.fsdecode(b"caf\xe9.png")
+    with open_writer(str(tmp_path / f"out.{kind}")) as writer:
+        writer.write({"id": np.array([name, "b"], dtype=object), "x": np.zeros(2)})
+    assert (tmp_path / f"out.{kind}").stat().st_size > 0
+
+
+# --- whole or nothing -------------------------------------------------------------------------------------
+
+CHUNK: Table = {"id": ["a", "b"], "score": [1.0, 2.0], "flag": [True, None], "z": [[1.0, 2.0], [3.0, 4.0]]}
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("chunks", [0, 1])
+def test_an_error_in_the_middle_leaves_the_folder_as_it_was(
+    tmp_path: Path, kind: str, error: type[BaseException], chunks: int
+) -> None:
+    path = tmp_path / f"out.{kind}"
+    path.write_text("old")
+
+    def broken() -> None:
+        with open_writer(str(path)) as writer:
+            for _ in range(chunks):
+                writer.write(arrays(CHUNK))
+            raise error
+
+    with pytest.raises(error):
+        broken()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_an_older_file_is_there_until_the_end(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"out.{kind}"
+    path.write_text("old")
+    with open_writer(str(path)) as writer:
+        writer.write(arrays(CHUNK))
+        assert path.read_text() == "old"
+    assert read(path) == expected(CHUNK, kind)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_full_disk_leaves_nothing(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"out.{kind}"
+
+    def full() -> None:
+        with open_writer(str(path)) as writer:
+            with Path("/dev/full").open("wb") as device:
+                os.dup2(device.fileno(), writer.target.stream.fileno())
+            writer.write(arrays(CHUNK))
+
+    with pytest.raises(OSError, match="No space left"):
+        full()
+    assert not path.exists()
+
+
+def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "plain").touch()
+    write(tmp_path / "out.csv", [CHUNK])
+    assert (tmp_path / "out.csv").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "real.csv").write_text("old")
+    (tmp_path / "link.csv").symlink_to("real.csv")
+    write(tmp_path / "link.csv", [CHUNK])
+    assert (tmp_path / "link.csv").is_symlink()
+    assert read(tmp_path / "real.csv") == expected(CHUNK, "csv")
+
+
+def test_a_named_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    texts: list[str] = []
+    reader = threading.Thread(target=lambda: texts.append(pipe.read_text()))
+    reader.start()
+    write(pipe, [CHUNK])
+    reader.join()
+    assert texts[0].count("\n") == 3
+    assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_no_rows_are_a_sound_file(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"out.{kind}"
+    with open_writer(str(path)):
+        pass
+    assert path.exists()
+    write(path, [{"id": [], "score": [], "flag": [], "z": []}])
+    assert read(path) == {"id": [], "score": [], "flag": [], "z": []}
+
+
+# --- stdout -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_stdout_takes_every_format(capfdbinary: Any, tmp_path: Path, kind: str) -> None:
+    with open_writer("-", format=kind) as writer:
+        writer.write(arrays(CHUNK))
+    (tmp_path / f"out.{kind}").write_bytes(capfdbinary.readouterr().out)
+    assert read(tmp_path / f"out.{kind}") == expected(CHUNK, kind)
+
+
+def test_stdout_is_csv_by_default(capfdbinary: Any) -> None:
+    with open_writer("-") as writer:
+        writer.write({"id": np.array(["a"]), "x": np.array([0.5])})
+    assert capfdbinary.readouterr().out == b"id,x\na,0.5\n"
+
+
+@pytest.mark.parametrize("kind", ["parquet", "npz"])
+def test_binary_formats_are_not_for_a_terminal(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr("sys.stdout", Terminal())
+    with pytest.raises(UsageError, match="not for a terminal"):
+        open_writer("-", format=kind)
+    open_writer("-", format="jsonl")
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+# --- usage ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("where", "format", "found"),
+    [
+        ("a.csv", None, "csv"),
+        ("A.CSV", None, "csv"),
+        ("b/c.ndjson", None, "jsonl"),
+        ("x.pq", None, "parquet"),
+        ("-", None, "csv"),
+        ("-", "NPZ", "npz"),
+        ("noname", "tsv", "tsv"),
+        ("a.csv", "jsonl", "jsonl"),
+    ],
+)
+def test_the_format_is_found(where: str, format: str | None, found: str) -> None:
+    assert find_format(where, format) == found
+
+
+@pytest.mark.parametrize(
+    ("where", "options", "words"),
+    [
+        ("out.xlsx", {}, "`.xlsx` is not known"),
+        ("out", {}, "no suffix"),
+        ("out.csv", {"format": "parket"}, "did you mean `parquet`"),
+        (".", {"format": "csv"}, "is a folder"),
+    ],
+)
+def test_what_cannot_be_is_a_usage_error(where: str, options: Mapping[str, str], words: str) -> None:
+    with pytest.raises(UsageError, match=words) as caught:
+        open_writer(where, **options)
+    assert caught.value.hint
+
+
+def test_a_folder_that_is_missing_is_said_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no folder") as caught, open_writer(f"{tmp_path}/a/o.csv"):
+        pass
+    assert caught.value.hint == f"mkdir -p '{tmp_path}/a'"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_is_read_only(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(UsageError, match="read-only"), open_writer(f"{tmp_path}/o.csv"):
+        pass
+
+
+def test_columns_may_not_change(tmp_path: Path) -> None:
+    def changed() -> None:
+        with open_writer(str(tmp_path / "o.csv")) as writer:
+            writer.write({"a": np.zeros(2)})
+            writer.write({"b": np.zeros(2)})
+
+    with pytest.raises(ValueError, match="after"):
+        changed()
+    with pytest.raises(ValueError, match="lengths"), open_writer(str(tmp_path / "o.csv")) as writer:
+        writer.write({"a": np.zeros(2), "b": np.zeros(3)})
+    assert list(tmp_path.iterdir()) == []

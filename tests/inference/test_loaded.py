@@ -1,0 +1,189 @@
+"""A loaded run has the verbs of the command line, with the same answers."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import flowgmm_cli
+from flowgmm_cli import FlowGMM, load
+from flowgmm_cli.errors import DataError, RunError, UsageError
+from flowgmm_cli.files import read_json, write_json
+from flowgmm_cli.recipe.load import load_recipe
+from flowgmm_cli.runs import create_run
+from flowgmm_cli.training.pipeline import train
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on three columns of a table, of which `t.csv` keeps all rows."""
+    folder = tmp_path_factory.mktemp("loaded")
+    rng = np.random.default_rng(0)
+    classes = np.array(["ash", "yew"])[np.arange(160) % 2]
+    lines = ["width,height,colour,kind"]
+    for row, name in enumerate(classes):
+        width, height = rng.normal(3 * (name == "ash"), 1, 2)
+        label = name if row < 120 else ""
+        lines.append(f"{width:.3f},{height:.3f},{['red', 'blue'][rng.integers(2)]},{label}")
+    (folder / "t.csv").write_text("\n".join(lines) + "\n")
+    words = [f"data.path={folder / 't.csv'}", "data.label=kind", "train.epochs=30", "search=null"]
+    words += ["flow.hidden=8", "flow.couplings=2", "calibration.folds=2"]
+    words += ["ood.scores=[{use: nll}, {use: latent_knn}]"]
+    recipe = load_recipe("csv", words)
+    train(recipe, create_run(recipe, argv=["train"], directory=folder / "runs" / "csv" / "first"))
+    return folder
+
+
+@pytest.fixture
+def model(folder: Path) -> FlowGMM:
+    return load(folder / "runs" / "csv" / "latest")
+
+
+@pytest.fixture
+def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.delenv("FLOWGMM_RUN", raising=False)
+
+
+ROWS = {
+    "width": [3.0, 0.0, None, 9.0],
+    "height": [3.0, 0.0, 1.0, 9.0],
+    "colour": ["red", "blue", "red", None],
+}
+
+
+def test_latest_is_found_as_on_the_command_line(here: None) -> None:
+    for found in (load(), load("runs/latest"), load(Path("runs/csv/first"))):
+        assert found.run.path.name == "first"
+        assert found.class_names == ("ash", "yew")
+        assert repr(found) == f"FlowGMM({str(found.run.path)!r}, classes=['ash', 'yew'])"
+    with pytest.raises(RunError):
+        load("nowhere")
+
+
+def test_predictions_have_names_and_flags(model: FlowGMM) -> None:
+    found = model.predict(ROWS)
+    assert len(found) == 4
+    assert found.prediction.tolist()[:2] == ["ash", "yew"]
+    assert found.ids.tolist() == ["1", "2", "3", "4"]
+    assert np.allclose(found.probabilities.sum(1), 1)
+    assert np.array_equal(found.confidence, found.probabilities.max(1))
+    assert np.array_equal(model.predict_proba(ROWS), found.probabilities)
+    flag = model.flag()
+    assert found.ood_score is not None
+    assert np.array_equal(found.is_ood, found.ood_score > flag.threshold)
+    assert sorted(model.scores) == ["latent_knn", "nll"]
+    assert flag.score == model.scores[0]
+    other = model.predict(ROWS, score=model.scores[1], fpr=0.2)
+    assert other.ood_score is not None
+    assert not np.array_equal(other.ood_score, found.ood_score)
+    assert model.flag(fpr=0.5).threshold <= flag.threshold
+
+
+def test_its_own_held_out_rows_stand_in(model: FlowGMM) -> None:
+    evaluation = model.evaluate()
+    saved = read_json(model.run.path / "eval" / "test.json", "eval")["metrics"]
+    assert evaluation.split == "test"
+    assert evaluation.metrics() == pytest.approx(saved, abs=1e-5)
+    assert len(model.predict()) == saved_rows(model)
+
+
+def saved_rows(model: FlowGMM) -> int:
+    count: int = model.run.info()["rows"]["test"]
+    return count
+
+
+def test_rows_of_a_file_can_be_evaluated(model: FlowGMM, folder: Path) -> None:
+    assert model.evaluate(folder / "t.csv").classification.n == 120
+    with pytest.raises(DataError, match="no row has a label"):
+        model.evaluate(ROWS)
+
+
+def test_embeddings(model: FlowGMM) -> None:
+    dim = model.trained.preprocessor.dim
+    z = model.embed(ROWS)
+    assert z.shape == (4, dim)
+    assert z.dtype == np.float32
+    x = model.embed(ROWS, space="input")
+    assert x.shape == (4, dim)
+    assert not np.allclose(x, z)
+    assert model.embed(map="pca").shape == (saved_rows(model), 2)
+    with pytest.raises(UsageError):
+        model.embed(ROWS, space="pixel")  # type: ignore[arg-type]
+    with pytest.raises(UsageError):
+        model.embed(ROWS, map="lda")  # type: ignore[arg-type]
+
+
+def test_samples_are_of_their_class(model: FlowGMM) -> None:
+    made = model.sample(20, class_name="yew", temperature=0.2, seed=1)
+    assert len(made) == 20
+    found = model.predict({name: made.table()[name] for name in ("width", "height", "colour")})
+    assert (found.prediction == "yew").mean() >= 0.9
+    again = model.sample(20, class_name="yew", temperature=0.2, seed=1)
+    assert np.array_equal(made.log_density, again.log_density)
+
+
+def test_far_rows_are_told_from_its_own(model: FlowGMM) -> None:
+    rng = np.random.default_rng(0)
+    far = {"width": rng.normal(40, 1, 50), "height": rng.normal(-40, 1, 50), "colour": ["red"] * 50}
+    found = model.ood(far)
+    assert found.outside.n == 50
+    assert found.metrics["nll"].auroc > 0.9
+    assert next(iter(found.metrics)) == model.scores[0]
+
+
+def test_its_arithmetic_can_be_checked(model: FlowGMM) -> None:
+    report = model.check(at_most=4)
+    assert report.verdict != "failed"
+    assert report.rows == saved_rows(model)
+
+
+@pytest.mark.slow
+def test_a_page_is_written(model: FlowGMM, tmp_path: Path) -> None:
+    page = model.report(tmp_path / "r.html")
+    assert page.read_text(encoding="utf-8").lstrip().lower().startswith("<!doctype html")
+
+
+def test_rows_that_cannot_be_scored(model: FlowGMM) -> None:
+    given = {**ROWS, "width": [1.0, "wide", 2.0, 3.0]}
+    found = model.predict(given)
+    assert found.prediction[1] is None
+    assert np.isnan(found.probabilities[1]).all()
+    assert list(found.problems) == [1]
+    with pytest.raises(DataError, match="wide"):
+        model.predict(given, on_error="fail")
+
+
+def test_notes_are_told_if_somebody_listens(folder: Path) -> None:
+    told: list[str] = []
+    model = load(folder / "runs" / "csv" / "first", note=told.append)
+    model.predict({**ROWS, "taste": ["sweet"] * 4})
+    assert any("taste" in line for line in told)
+
+
+def test_a_run_of_an_older_version_has_no_scores(model: FlowGMM, folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(folder / "runs" / "csv" / "first", tmp_path / "old")
+    values = read_json(tmp_path / "old" / "model.json", "model")
+    del values["detector"]
+    write_json(tmp_path / "old" / "model.json", values)
+    old = load(tmp_path / "old")
+    found = old.predict(ROWS)
+    assert (found.ood_score, found.is_ood, old.scores) == (None, None, ())
+    assert np.array_equal(found.probabilities, model.predict(ROWS).probabilities)
+    with pytest.raises(RunError, match="older version"):
+        old.predict(ROWS, score="nll")
+    with pytest.raises(RunError, match="older version"):
+        old.ood(ROWS)
+
+
+def test_the_names_are_the_packages_own() -> None:
+    assert {"FlowGMM", "load"} <= set(flowgmm_cli.__all__)
+    code = "import sys, flowgmm_cli; print(sorted({'torch', 'numpy', 'pyarrow'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,127 @@
+"""Two sides of rows, their scores, and what is written of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from flowgmm_cli.inference import ood as module
+from flowgmm_cli.inference.ood import Side, compare, gather, ood_columns
+from flowgmm_cli.inference.predictions import Flag
+from flowgmm_cli.inference.scoring import Scored
+from flowgmm_cli.scores.detector import Detector, FittedScore
+
+FLAG = Flag("near", 1.0, 0.05)
+
+
+def scored(values: Mapping[str, np.ndarray], *, bad: tuple[int, ...] = (), start: int = 0) -> Scored:
+    n = len(next(iter(values.values())))
+    good = np.ones(n, dtype=bool)
+    good[list(bad)] = False
+    return Scored(
+        start=start,
+        ids=np.array([f"r{start + place}" for place in range(n)], dtype=object),
+        labels=np.full(n, -1),
+        good=good,
+        log_probabilities=np.zeros((n, 2)),
+        log_density=np.zeros(n),
+        ood={name: np.where(good, one, np.nan) for name, one in values.items()},
+        problems={place: f"row r{start + place}: empty" for place in bad},
+    )
+
+
+def pieces(values: Mapping[str, np.ndarray], size: int) -> Iterator[Scored]:
+    n = len(next(iter(values.values())))
+    for start in range(0, n, size):
+        yield scored({name: one[start : start + size] for name, one in values.items()}, start=start)
+
+
+def side(**values: np.ndarray) -> Side:
+    return gather("x", pieces(values, 64), FLAG, np.random.default_rng(0))
+
+
+def test_rows_are_counted_flagged_and_kept_in_order() -> None:
+    values = np.array([0.5, 1.0, 3.0, 2.0, 0.0])
+    told = []
+    found = gather(
+        "x.csv",
+        [scored({"near": values[:3]}, bad=(1,)), scored({"near": values[3:]}, bad=(1,), start=3)],
+        FLAG,
+        np.random.default_rng(0),
+        each=lambda part: told.append(len(part)),
+    )
+    assert (found.name, found.n, found.unscorable, found.flagged) == ("x.csv", 3, 2, 2)
+    assert found.share == pytest.approx(2 / 3)
+    assert found.reasons == ("row r1: empty", "row r4: empty")
+    assert found.scores["near"].tolist() == [0.5, 3.0, 2.0]
+    assert told == [3, 2]
+
+
+def test_a_side_without_a_row_that_can_be_scored_is_empty() -> None:
+    found = gather("x", [scored({"near": np.zeros(2)}, bad=(0, 1))], FLAG, np.random.default_rng(0))
+    assert (found.n, found.unscorable) == (0, 2)
+    assert np.isnan(found.share)
+    assert gather("x", [], FLAG, np.random.default_rng(0)).scores == {}
+
+
+def test_of_very_many_rows_each_has_the_same_chance_to_be_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_KEPT", 200)
+    counts = np.zeros(1000)
+    for seed in range(60):
+        values = np.arange(1000.0)
+        stream = pieces({"near": values, "far": -values}, 37)
+        found = gather("x", stream, FLAG, np.random.default_rng(seed))
+        assert (found.n, found.flagged) == (1000, 998)
+        assert len(found.scores["near"]) == 200
+        np.testing.assert_array_equal(found.scores["far"], -found.scores["near"])  # rows stay together
+        counts[found.scores["near"].astype(int)] += 1
+    first, last = counts[:200].mean() / 60, counts[800:].mean() / 60
+    assert [first, last] == pytest.approx([0.2, 0.2], abs=0.015)
+
+
+def test_every_score_is_compared_and_the_one_that_flags_comes_first() -> None:
+    rng = np.random.default_rng(0)
+    inside = side(near=rng.normal(size=300), best=rng.normal(size=300), worst=rng.normal(size=300))
+    outside = side(near=rng.normal(1, 1, 200), best=rng.normal(3, 1, 200), worst=rng.normal(-1, 1, 200))
+    found = compare("r", inside, outside, default="worst", flag=FLAG, rng=rng)
+    assert list(found.metrics) == ["near", "best", "worst"]
+    value = found.to_dict()
+    for name, one in value["scores"].items():
+        both = np.concatenate([inside.scores[name], outside.scores[name]])
+        truth = np.repeat([0, 1], [300, 200])
+        assert one["auroc"] == pytest.approx(roc_auc_score(truth, both))
+        assert set(one) == {"auroc", "aupr_in", "aupr_out", "fpr95", "intervals"}
+        for metric, interval in one["intervals"].items():
+            assert interval["low"] <= one[metric] <= interval["high"]
+    assert (value["schema"], value["n_in"], value["n_out"]) == ("flowgmm/ood/1", 300, 200)
+    assert (value["default_score"], value["score"], value["threshold"]) == ("worst", "near", 1.0)
+    assert value["flagged_fraction"] == (outside.scores["near"] > 1).mean()
+
+
+def test_the_file_has_a_sample_that_stands_for_all_rows() -> None:
+    rng = np.random.default_rng(0)
+    inside, outside = side(near=rng.normal(size=5000)), side(near=np.array([2.0, 1.0]))
+    found = compare("r", inside, outside, default="near", flag=FLAG, rng=rng)
+    sample = found.to_file()["sample"]
+    assert sample["out"] == [1.0, 2.0]
+    assert len(sample["in"]) == 400
+    for share in (0.0, 0.3, 0.9, 1.0):
+        expected = np.quantile(inside.scores["near"], share)
+        assert np.quantile(sample["in"], share) == pytest.approx(expected, abs=0.02)
+    assert "sample" not in found.to_dict()
+
+
+def test_columns_of_rows_that_cannot_be_scored_are_empty() -> None:
+    detector = Detector((FittedScore("near", 0, None, np.arange(4.0)),), "near")  # type: ignore[arg-type]
+    part = scored({"near": np.array([0.0, 9.0, 1.5]), "far": np.array([5.0, 6.0, 7.0])}, bad=(0,))
+    columns = ood_columns(part, detector, FLAG, ["far"])
+    assert list(columns) == ["id", "ood_score", "percentile", "is_ood", "far"]
+    assert columns["id"].tolist() == ["r0", "r1", "r2"]
+    np.testing.assert_array_equal(columns["percentile"], [np.nan, 1.0, 0.5])
+    np.testing.assert_array_equal(columns["ood_score"], [np.nan, 9.0, 1.5])
+    assert columns["is_ood"].mask.tolist() == [True, False, False]
+    assert columns["is_ood"].data[1:].tolist() == [True, True]
+    np.testing.assert_array_equal(columns["far"], [np.nan, 6.0, 7.0])

@@ -1,0 +1,138 @@
+"""Rows that a model makes: what they are said to be is what the model says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+from flowgmm_cli.api import Column, DataContext, Rows
+from flowgmm_cli.errors import RunFailedError, UsageError
+from flowgmm_cli.inference.sampling import class_index, class_means, describe, draw, image_column
+from flowgmm_cli.trained import TrainedModel
+
+MakeTrained = Callable[..., TrainedModel]
+DIGITS = ("data.name=digits", "data.transforms=[{use: pca, dim: 8}]")
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_densities_and_confidence_are_those_of_the_rows_read_back(make_trained: MakeTrained) -> None:
+    trained = make_trained("data.transforms=[{use: quantile}, {use: standardise}]")
+    made = draw(trained, 50, classes=[1, 0], generator=seeded())
+    assert made.classes.tolist() == [1] * 50 + [0] * 50
+    rows = Rows(
+        {name: cells for name, cells in made.cells.items() if cells is not None}, made.classes, made.ids
+    )
+    found = trained.predict(trained.preprocessor.apply(rows, DataContext()))
+    np.testing.assert_allclose(made.log_density, found.log_density, atol=1e-3)
+    expected = np.exp(found.log_probabilities)[np.arange(100), made.classes]
+    np.testing.assert_allclose(made.confidence, expected, atol=1e-4)
+
+
+def test_latents_of_samples_have_the_components_mean_and_spread(make_trained: MakeTrained) -> None:
+    trained = make_trained()
+    part = trained.model.parts[0]
+    made = draw(trained, 4000, classes=[1], temperature=0.5, generator=seeded())
+    z = part.flow(made.x)[0].detach()
+    means, scales = part.mixture.moments()
+    torch.testing.assert_close(z.mean(0), means[1], atol=0.05, rtol=0)
+    torch.testing.assert_close(z.std(0), 0.5 * scales[1], atol=0.03, rtol=0)
+
+
+def test_without_classes_they_are_drawn_by_their_weights(make_trained: MakeTrained) -> None:
+    trained = make_trained()
+    trained.model.parts[0].mixture.set_weights(torch.tensor([3.0, 1.0]))
+    made = draw(trained, 4000, generator=seeded())
+    assert len(made) == 4000
+    assert np.mean(made.classes == 0) == pytest.approx(0.75, abs=0.03)
+
+
+def test_the_same_seed_gives_the_same_rows(make_trained: MakeTrained) -> None:
+    trained = make_trained()
+    one, two, other = (draw(trained, 5, generator=seeded(seed)) for seed in (3, 3, 4))
+    assert torch.equal(one.x, two.x)
+    assert not torch.equal(one.x, other.x)
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_at_temperature_0_samples_are_the_means_of_their_members(
+    make_trained: MakeTrained, members: int
+) -> None:
+    trained = make_trained(members=members)
+    made = draw(trained, 20, classes=[1], temperature=0, generator=seeded())
+    own = torch.stack([part.flow.inverse(part.mixture.means)[1] for part in trained.model.parts]).detach()
+    apart = torch.cdist(made.x, own)
+    assert apart.min(1).values.max() < 1e-5
+    assert set(apart.argmin(1).tolist()) == set(range(members))
+
+
+def test_means_have_a_row_for_each_component_with_its_name(make_trained: MakeTrained) -> None:
+    trained = make_trained(components=3)
+    made = class_means(trained)
+    first, second = trained.class_names
+    assert made.ids.tolist() == [f"{name}.{index}" for name in (first, second) for index in (1, 2, 3)]
+    z = trained.model.parts[0].flow(made.x)[0]
+    torch.testing.assert_close(z, trained.model.parts[0].mixture.means, atol=1e-4, rtol=1e-4)
+    assert class_means(make_trained()).ids.tolist() == [first, second]
+
+
+def test_images_come_in_their_shape_and_a_flat_table_has_a_column_for_each_pixel(
+    make_trained: MakeTrained,
+) -> None:
+    trained = make_trained(*DIGITS)
+    made = draw(trained, 2, classes=[3], generator=seeded())
+    assert made.table(flat=False)["pixels"].shape == (2, 8, 8)
+    names = list(made.table())
+    assert names[:4] == ["id", "class", "log_density", "confidence"]
+    assert names[4:] == [f"pixels[{index}]" for index in range(64)]
+    assert made.table()["class"].tolist() == ["3", "3"]
+    assert image_column(made.columns) == Column("pixels", "vector", (8, 8))
+
+
+def test_whole_columns_are_integers_and_taken_names_are_left_to_the_input(make_trained: MakeTrained) -> None:
+    made = draw(make_trained(), 3, generator=seeded())
+    name = made.columns[0].name
+    values = np.array([1.0, 2.0, 3.0])
+    columns = (Column("class", "numeric"),)
+    changed = type(made)(
+        **{**vars(made), "cells": {"class": values}, "columns": columns, "whole": frozenset({"class"})}
+    )
+    table = changed.table()
+    assert list(table) == ["id", "sample_class", "log_density", "confidence", "class"]
+    assert table["class"].dtype == np.int64
+    assert made.table()[name].dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("columns", "is_image"),
+    [
+        ([Column("a", "vector", (8, 8))], True),
+        ([Column("a", "image", (8, 9, 3))], True),
+        ([Column("a", "vector", (3, 8, 9))], True),
+        ([Column("a", "vector", (64,))], False),
+        ([Column("a", "vector", (5, 8, 9))], False),
+        ([Column("a", "vector", (8, 8)), Column("b", "numeric")], False),
+        ([Column("a", "numeric")], False),
+    ],
+)
+def test_only_a_single_column_of_pictures_makes_images(columns: list[Column], is_image: bool) -> None:
+    assert (image_column(columns) is not None) == is_image
+
+
+def test_an_inverse_that_is_not_finite_is_an_error(make_trained: MakeTrained) -> None:
+    trained = make_trained()
+    x = torch.tensor([[0.0, 1.0], [float("nan"), 0.0], [0.0, float("inf")]])
+    with pytest.raises(RunFailedError, match="not finite in 2 of 3 rows"):
+        describe(trained, x)
+
+
+def test_an_unknown_class_has_near_matches(make_trained: MakeTrained) -> None:
+    trained = make_trained()
+    assert class_index(trained, trained.class_names[1]) == 1
+    with pytest.raises(UsageError, match="did you mean"):
+        class_index(trained, trained.class_names[1] + "x")

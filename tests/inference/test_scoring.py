@@ -1,0 +1,288 @@
+"""The scoring stream against the model itself on the same rows."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from flowgmm_cli.api import DataContext, Rows
+from flowgmm_cli.data.prepare import load_rows
+from flowgmm_cli.data.readers.memory import reader_of
+from flowgmm_cli.data.readers.schema import Chunk, RowReader
+from flowgmm_cli.errors import DataError, RunError, UsageError
+from flowgmm_cli.inference import scoring
+from flowgmm_cli.inference.scoring import Scored, find_device, score
+from flowgmm_cli.scores.detector import Detector, fit_detector
+from flowgmm_cli.trained import TrainedModel
+
+MakeTrained = Callable[..., TrainedModel]
+CONTEXT = DataContext()
+
+
+def own(trained: TrainedModel) -> Rows:
+    rows = load_rows(trained.recipe.data, CONTEXT).test
+    assert rows is not None
+    return rows
+
+
+@pytest.fixture
+def trained(make_trained: MakeTrained) -> TrainedModel:
+    """A model with a detector of two scores."""
+    made = make_trained("ood.scores=[{use: nll}, {use: latent_knn}]", "data.test_n=300")
+    return replace(made, detector=detector_of(made))
+
+
+def detector_of(trained: TrainedModel) -> Detector:
+    seen = trained.see_rows(trained.preprocessor.apply(own(trained), CONTEXT, with_inputs=True))
+    return fit_detector(trained.recipe.ood.scores, seen, seen, trained.model, np.random.default_rng(0))
+
+
+class Chunks:
+    """A reader of given chunks."""
+
+    total = None
+
+    def __init__(self, *chunks: Chunk, name: str = "x.csv") -> None:
+        self.name = name
+        self.chunks = chunks
+
+    def __iter__(self) -> Iterator[Chunk]:
+        yield from self.chunks
+
+
+def whole(stream: Iterator[Scored]) -> Scored:
+    """All pieces as one."""
+    pieces = list(stream)
+    starts = np.cumsum([0, *(len(piece) for piece in pieces)])[:-1]
+    assert [piece.start for piece in pieces] == starts.tolist()
+    names = pieces[0].ood
+
+    def together(part: str) -> np.ndarray:
+        return np.concatenate([getattr(piece, part) for piece in pieces])
+
+    return Scored(
+        0,
+        *(together(part) for part in ("ids", "labels", "good", "log_probabilities", "log_density")),
+        ood={name: np.concatenate([piece.ood[name] for piece in pieces]) for name in names},
+        z=together("z") if pieces[0].z is not None else None,
+        x=together("x") if pieces[0].x is not None else None,
+        problems={piece.start + at: why for piece in pieces for at, why in piece.problems.items()},
+    )
+
+
+def test_it_says_what_the_model_says(trained: TrainedModel) -> None:
+    rows = own(trained)
+    split = trained.preprocessor.apply(rows, CONTEXT)
+    expected, seen = trained.predict(split), trained.see_rows(split)
+    reader = reader_of(rows, "test")
+    found = whole(score(trained, reader, scores=("latent_knn", "nll"), latents=True, inputs=True))
+    assert found.good.all()
+    assert found.ids.tolist() == rows.ids.tolist()
+    assert found.labels.tolist() == rows.labels.tolist()
+    assert np.allclose(found.log_probabilities, expected.log_probabilities, atol=1e-5)
+    assert np.allclose(found.log_density, expected.log_density, atol=1e-5)
+    assert found.classes.tolist() == expected.log_probabilities.argmax(1).tolist()
+    assert found.z is not None
+    assert found.x is not None
+    assert np.allclose(found.z, seen.latents.z.numpy(), atol=1e-6)
+    assert np.allclose(found.x, split.x.numpy(), atol=1e-6)
+    assert trained.detector is not None
+    for name, values in trained.detector(seen).items():
+        assert np.allclose(found.ood[name], values, atol=1e-5)
+
+
+@pytest.mark.parametrize(("chunk", "piece"), [(1, 2048), (7, 3), (64, 64), (300, 299), (300, 1)])
+def test_rows_do_not_depend_on_their_neighbours(
+    trained: TrainedModel, monkeypatch: pytest.MonkeyPatch, chunk: int, piece: int
+) -> None:
+    rows = own(trained).take(np.arange(120))
+    plain = whole(score(trained, reader_of(rows, "test"), scores=("nll",), latents=True))
+    monkeypatch.setattr(scoring, "_PIECE", piece)
+    reader = reader_of(rows, "test", chunk_rows=chunk)
+    found = whole(score(trained, reader, scores=("nll",), latents=True))
+    assert found.ids.tolist() == plain.ids.tolist()
+    assert np.allclose(found.log_probabilities, plain.log_probabilities, atol=1e-5)
+    assert np.allclose(found.ood["nll"], plain.ood["nll"], atol=1e-5)
+    assert np.allclose(found.z, plain.z, atol=1e-5)
+
+
+def spoiled(trained: TrainedModel) -> tuple[Rows, dict[int, str]]:
+    """Rows of which some cannot be used, and some cannot even be read."""
+    rows = own(trained).take(np.arange(40))
+    column, cells = next(iter(rows.columns.items()))
+    cells = cells.copy()
+    cells[3], cells[17], cells[39] = np.nan, np.inf, 1e300
+    return replace(rows, columns={**rows.columns, column: cells}), {
+        5: "line 7: 1 cell, but the header has 2",
+        38: "line 40: ?",
+    }
+
+
+def test_problems_keep_their_place(trained: TrainedModel) -> None:
+    rows, problems = spoiled(trained)
+    bad = [3, 5, 17, 38, 39]
+    reader = Chunks(Chunk(rows, 0, problems))
+    found = whole(score(trained, reader, scores=("nll",), latents=True, inputs=True))
+    assert np.flatnonzero(~found.good).tolist() == bad
+    assert sorted(found.problems) == bad
+    assert found.problems[5] == problems[5]
+    assert found.problems[3].startswith(f"row {rows.ids[3]}: ")
+    for values in (found.log_probabilities, found.log_density, found.ood["nll"], found.z, found.x):
+        assert values is not None
+        missing = np.isnan(values).reshape(40, -1)
+        assert missing.all(1).tolist() == missing.any(1).tolist() == (~found.good).tolist()
+    assert found.classes[bad].tolist() == [-1] * 5
+    clean = own(trained).take(np.flatnonzero(found.good))
+    alone = whole(score(trained, reader_of(clean, "clean"), scores=("nll",)))
+    assert np.allclose(found.log_probabilities[found.good], alone.log_probabilities, atol=1e-5)
+    assert found.ids[found.good].tolist() == alone.ids.tolist()
+
+
+@pytest.mark.parametrize("place", [3, 39])
+def test_a_bad_row_ends_it_if_asked_to(trained: TrainedModel, place: int) -> None:
+    rows, _ = spoiled(trained)
+    rows = rows.take(np.array([0, 1, place, 2]))
+    with pytest.raises(DataError, match=rf"x\.csv, row {rows.ids[2]}: ") as caught:
+        list(score(trained, Chunks(Chunk(rows, 0)), on_error="fail"))
+    assert "--on-error keep" in str(caught.value.hint)
+
+
+def test_nothing_but_bad_rows(trained: TrainedModel) -> None:
+    rows = own(trained).take(np.arange(3))
+    reader = Chunks(Chunk(rows, 0, dict.fromkeys(range(3), "bad")))
+    found = whole(score(trained, reader, scores=("nll",), latents=True))
+    assert not found.good.any()
+    assert found.problems == dict.fromkeys(range(3), "bad")
+
+
+def test_a_density_that_is_no_number_is_a_problem_of_its_row(trained: TrainedModel) -> None:
+    rows = own(trained).take(np.arange(6))
+
+    class Odd(torch.nn.Module):
+        def __init__(self, flow: torch.nn.Module) -> None:
+            super().__init__()
+            self.flow = flow
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            z, log_det = self.flow(x)
+            odd = x[:, 0] == x[:, 0].max()
+            return z, torch.where(odd, math.nan, log_det)
+
+    trained.model.flow = Odd(trained.model.flow)  # type: ignore[assignment]
+    found = whole(score(trained, reader_of(rows, "test"), scores=("nll",)))
+    assert (~found.good).sum() == 1
+    assert "not a finite number" in next(iter(found.problems.values()))
+    assert np.isfinite(found.ood["nll"][found.good]).all()
+
+
+# --- work side by side ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=[1, 3])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """So many threads, for this test only."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def test_order_and_values_are_those_of_one_worker(
+    trained: TrainedModel, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    monkeypatch.setattr(scoring, "_PIECE", 10)
+    found = whole(score(trained, reader_of(own(trained), "test")))
+    assert torch.get_num_threads() == threads
+    assert found.ids.tolist() == own(trained).ids.tolist()
+    direct = trained.predict(trained.preprocessor.apply(own(trained), CONTEXT))
+    assert np.allclose(found.log_density, direct.log_density, atol=1e-5)
+
+
+def test_no_more_than_a_few_pieces_are_read_ahead(trained: TrainedModel, threads: int) -> None:
+    read: list[int] = []
+
+    class Counted(Chunks):
+        def __iter__(self) -> Iterator[Chunk]:
+            for chunk in self.chunks:
+                read.append(chunk.start)
+                yield chunk
+
+    rows = own(trained)
+    chunks = [Chunk(rows.take(np.arange(start, start + 10)), start) for start in range(0, 300, 10)]
+    stream = score(trained, Counted(*chunks))
+    for taken in range(5):
+        next(stream)
+        assert len(read) <= taken + 2 * threads + 1
+    stream.close()
+
+
+def test_a_stream_that_is_left_leaves_no_threads(trained: TrainedModel) -> None:
+    before = threading.active_count()
+    stream = score(trained, reader_of(own(trained), "test", chunk_rows=10))
+    next(stream)
+    stream.close()
+    assert threading.active_count() == before
+
+
+def test_an_error_of_the_reader_comes_through(trained: TrainedModel) -> None:
+    class Broken(Chunks):
+        def __iter__(self) -> Iterator[Chunk]:
+            yield from self.chunks
+            raise DataError("cut short")
+
+    stream = score(trained, Broken(Chunk(own(trained).take(np.arange(4)), 0)))
+    with pytest.raises(DataError, match="cut short"):
+        list(stream)
+
+
+# --- texts, notes, devices --------------------------------------------------------------------------------
+
+
+def test_notes_of_chunks_are_told_once_and_texts_are_not_kept(
+    trained: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    contexts: list[DataContext] = []
+    apply = type(trained.preprocessor).apply_usable
+
+    def noisy(self: object, rows: Rows, context: DataContext, **options: object) -> object:
+        contexts.append(context)
+        context.note("some cells are new")
+        return apply(self, rows, context, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(trained.preprocessor), "apply_usable", noisy)
+    reader: RowReader = reader_of(own(trained), "test", chunk_rows=50)
+    list(score(trained, reader, context=DataContext(cache_dir=str(tmp_path), note=told.append)))
+    assert told == ["some cells are new"]
+    assert len(contexts) == 6
+    assert all(context.streaming for context in contexts)
+
+
+def test_unknown_scores_and_devices_are_usage_errors(trained: TrainedModel) -> None:
+    reader = reader_of(own(trained), "test")
+    with pytest.raises(UsageError, match="no score `nil`; did you mean `nll`"):
+        list(score(trained, reader, scores=("nil",)))
+    with pytest.raises(UsageError, match="auto, cpu or cuda"):
+        list(score(trained, reader, device="gpu"))
+
+
+def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UsageError, match="this machine has none"):
+        find_device("cuda")
+    assert find_device("auto") == find_device("cpu") == torch.device("cpu")
+
+
+def test_a_run_without_scores_says_so(make_trained: MakeTrained) -> None:
+    trained = make_trained()
+    reader = reader_of(own(trained), "test")
+    assert whole(score(trained, reader)).ood == {}
+    with pytest.raises(RunError, match="older version"):
+        list(score(trained, reader, scores=("nll",)))

@@ -1,0 +1,226 @@
+"""Plugins that misbehave leave alone what does not use them; each command in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HEALTHY = """
+from flowgmm_cli.api import Config, Field, FlowSpec
+
+class Settings(Config):
+    layers: int = Field(2, description="layers")
+
+spec = FlowSpec(config=Settings, build="x:y", summary="Healthy")
+"""
+NESTED = """
+from flowgmm_cli.api import Config, Field, FlowSpec
+
+class Inner(Config):
+    value: int = Field(1, description="a number")
+
+{levels}
+
+spec = FlowSpec(config=Level{depth}, build="x:y", summary="Nested deeply")
+"""
+LEVEL = """
+class Level{n}(Config):
+    below: {before} = Field(default_factory=lambda: {before}(), description="what is below")
+"""
+HUGE = """
+from flowgmm_cli.api import Config, Field, FlowSpec
+from pydantic import create_model
+
+fields = {f"parameter_{i}": (int, Field(i, description=f"parameter {i}")) for i in range(500)}
+spec = FlowSpec(config=create_model("Huge", __base__=Config, **fields), build="x:y", summary="Huge")
+"""
+
+
+def nested(depth: int = 20) -> str:
+    levels = [LEVEL.format(n=0, before="Inner")]
+    levels += [LEVEL.format(n=n, before=f"Level{n - 1}") for n in range(1, depth + 1)]
+    return NESTED.format(levels="\n".join(levels), depth=depth)
+
+
+@dataclass(frozen=True)
+class Hostile:
+    """A distribution that misbehaves, and what is said of it.
+
+    Attributes:
+        entry_points: its `entry_points.txt`; NAME stands for its module.
+        module: source of its module; None for none.
+        listed: state in `plugins list`; None where it is not listed.
+        checked: state in `plugins list --check`.
+        warning: what `plugins list` warns of.
+        name: the distribution's name, where that is what is odd.
+    """
+
+    entry_points: str | bytes = "[flowgmm.flows]\nNAME = NAME:spec\n"
+    module: str | None = HEALTHY
+    listed: str | None = "ok"
+    checked: str | None = None
+    warning: str = ""
+    name: str = ""
+
+
+HOSTILE = {
+    "import_error": Hostile(module="import nowhere_at_all", checked="broken"),
+    "exits": Hostile(module="import sys\nsys.exit(3)", checked="broken"),
+    "raises_base": Hostile(module="class Odd(Exception): pass\nraise Odd", checked="broken"),
+    "slow_torch": Hostile(module=f"import torch\n{HEALTHY}", checked="ok"),
+    "wrong_api": Hostile(module=HEALTHY.replace("build=", "api=99, build="), checked="incompatible"),
+    "wrong_type": Hostile(module="spec = 3", checked="broken"),
+    "wrong_kind": Hostile(
+        module="from flowgmm_cli.api import *\nspec = EncoderSpec(config=Config, build='x:y', summary='')",
+        checked="broken",
+    ),
+    "clash_builtin": Hostile("[flowgmm.flows]\nrealnvp = NAME:spec\n", listed="conflict", checked="conflict"),
+    "clash_one": Hostile("[flowgmm.flows]\nclash = NAME:spec\n", listed="conflict", checked="conflict"),
+    "clash_two": Hostile("[flowgmm.flows]\nclash = NAME:spec\n", listed="conflict", checked="conflict"),
+    "missing_module": Hostile(module=None, checked="broken"),
+    "missing_attribute": Hostile(module="other = 1", checked="broken"),
+    "malformed": Hostile("[console_scripts]\nx\n", listed=None, warning="its entry points cannot be read"),
+    "bad_bytes": Hostile(b"[console_scripts]\n\xff\xfe = x:y\n", listed=None, warning="cannot be read"),
+    "spaces": Hostile(
+        "[flowgmm.flows]\nmy flow = NAME:spec\n", listed=None, warning="`my flow` is not of the form"
+    ),
+    "unicode": Hostile(
+        "[flowgmm.flows]\nflüß = NAME:spec\n", listed=None, warning="`flüß` is not of the form"
+    ),
+    "unicode_package": Hostile(name="fläsh flow", checked="ok"),
+    "no_target": Hostile("[flowgmm.flows]\nodd = nothing\n", listed=None, warning="not `module:attribute`"),
+    "huge": Hostile(module=HUGE, checked="ok"),
+    "nested": Hostile(module=nested(), checked="ok"),
+    "recipes_nowhere": Hostile("[flowgmm.recipes]\nrecipes_nowhere = nowhere_at_all:x\n", module=None),
+}
+COMMANDS = {
+    "help": (("--help",), 0),
+    "list": (("plugins", "list", "--json"), 0),
+    "check": (("recipes", "check", "digits"), 0),
+    "train": (("train", "two_moons", "train.epochs=1", "flow.hidden=8", "--dry-run"), 0),
+}
+HEAVY = ("torch", "datasets", "sklearn", "pandas", "pyarrow")
+PROBE = """
+import json, sys
+from flowgmm_cli.__main__ import main
+try:
+    main()
+except SystemExit as stop:
+    sys.stdout.flush()
+    imported = [name for name in WATCHED if name in sys.modules]
+    print(json.dumps([stop.code, imported]), file=sys.stderr)
+"""
+
+
+def install(site: Path, name: str, one: Hostile) -> None:
+    module = f"hostile_{name}"
+    info = site / f"{(one.name or module).replace(' ', '_')}-1.0.dist-info"
+    info.mkdir(parents=True)
+    about = f"Metadata-Version: 2.1\nName: {one.name or module}\nVersion: 1.0\n"
+    (info / "METADATA").write_text(about, encoding="utf-8")
+    text = one.entry_points
+    data = text.replace("NAME", module).encode() if isinstance(text, str) else text
+    (info / "entry_points.txt").write_bytes(data)
+    if one.module is not None:
+        (site / f"{module}.py").write_text(one.module, encoding="utf-8")
+
+
+def run(site: Path, *words: str, **environ: str) -> tuple[int, str, str, list[str]]:
+    """Exit code, stdout, stderr, and which hostile or heavy modules were imported."""
+    watched = [path.stem for path in site.glob("*.py")] + list(HEAVY)
+    code = f"import sys\nWATCHED = {watched!r}\nsys.argv = {['flowgmm', *words]!r}\n{PROBE}"
+    env = {**os.environ, "PYTHONPATH": str(site), "TERM": "dumb", "NO_COLOR": "1", **environ}
+    env = {name: value for name, value in env.items() if name not in ("FLOWGMM_TRACEBACK", "FLOWGMM_RUN")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=env, cwd=site, check=False
+    )
+    *rest, last = done.stderr.splitlines()
+    exit_code, imported = json.loads(last)
+    return exit_code, done.stdout, "\n".join(rest), imported
+
+
+@pytest.fixture
+def all_at_once(tmp_path: Path) -> Path:
+    for name, one in HOSTILE.items():
+        install(tmp_path, name, one)
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_all_of_them_together_stop_no_command(all_at_once: Path, command: str) -> None:
+    words, code = COMMANDS[command]
+    found, _, err, imported = run(all_at_once, *words)
+    assert found == code, err
+    assert not [name for name in imported if name.startswith("hostile_")]
+    if command != "train":
+        assert not imported
+
+
+def rows_of(out: str, name: str) -> list[dict[str, Any]]:
+    package = (HOSTILE[name].name or f"hostile-{name}").replace("_", "-")
+    return [row for row in json.loads(out)["plugins"] if row["package"] == package]
+
+
+def test_the_list_says_of_each_what_is_known_without_importing_it(all_at_once: Path) -> None:
+    _, out, err, _ = run(all_at_once, "plugins", "list", "--json")
+    for name, one in HOSTILE.items():
+        assert [row["state"] for row in rows_of(out, name)] == ([one.listed] if one.listed else []), name
+        assert one.warning in err, name
+
+
+def test_a_check_says_of_each_what_is_wrong_with_it(all_at_once: Path) -> None:
+    code, out, _, imported = run(all_at_once, "plugins", "list", "--check", "--json")
+    assert code == 0
+    assert "hostile_slow_torch" in imported
+    for name, one in HOSTILE.items():
+        if one.checked:
+            (row,) = rows_of(out, name)
+            assert row["state"] == one.checked, (name, row["problem"])
+            assert bool(row["problem"]) == (one.checked != "ok")
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, one in HOSTILE.items() if one.checked in ("broken", "incompatible")]
+)
+def test_who_names_a_broken_one_is_told_with_code_4(all_at_once: Path, name: str) -> None:
+    code, _, err, _ = run(all_at_once, "recipes", "check", "digits", f"flow.use=hostile_{name}")
+    assert code == 4
+    assert f"hostile-{name}".replace("_", "-") in err
+    assert "Traceback" not in err
+
+
+def test_all_of_them_can_be_switched_off(all_at_once: Path) -> None:
+    code, out, _, imported = run(
+        all_at_once, "plugins", "list", "--check", "--json", FLOWGMM_DISABLE_PLUGINS="all"
+    )
+    assert (code, [name for name in imported if name.startswith("hostile_")]) == (0, [])
+    states = {row["state"] for row in json.loads(out)["plugins"] if row["package"] != "flowgmm-cli"}
+    assert states == {"disabled"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["help", "list", "check"])
+@pytest.mark.parametrize("name", HOSTILE)
+def test_each_by_itself_stops_no_command(tmp_path: Path, name: str, command: str) -> None:
+    install(tmp_path, name, HOSTILE[name])
+    words, code = COMMANDS[command]
+    found, out, err, imported = run(tmp_path, *words)
+    assert (found, imported) == (code, []), err
+    if command == "list":
+        assert [row["state"] for row in rows_of(out, name)][:1] != ["broken"]
+        assert HOSTILE[name].warning in err
+
+
+def test_of_many_distributions_none_is_imported(tmp_path: Path) -> None:
+    for index in range(300):
+        install(tmp_path, f"many_{index}", Hostile(module="raise RuntimeError('imported')"))
+    code, out, _, imported = run(tmp_path, "plugins", "list", "--json")
+    assert (code, imported) == (0, [])
+    assert sum(row["package"].startswith("hostile-many-") for row in json.loads(out)["plugins"]) == 300

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flowgmm_cli.api import Component
+from flowgmm_cli.errors import PluginError
+from flowgmm_cli.plugins import registry as registries
+from flowgmm_cli.plugins.local import given_files, load_file
+from flowgmm_cli.plugins.registry import Registry
+
+SOURCE = """
+from __future__ import annotations
+
+from flowgmm_cli.api import Config, EncoderSpec, Field, FlowSpec
+
+
+class Settings(Config):
+    layers: int = Field(2, description="layers")
+
+
+MY_FLOW = FlowSpec(config=Settings, build="mine:build", summary="A flow")
+words = EncoderSpec(config=Settings, build=f"{__name__}:build", summary="An encoder")
+_hidden = MY_FLOW
+
+
+def build(config, **kwargs):
+    return config.layers, kwargs
+"""
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Iterator[Path]:
+    """A plugin module; what is imported of it is forgotten afterwards."""
+    before = set(sys.modules)
+    file = tmp_path / "mine.py"
+    file.write_text(SOURCE, encoding="utf-8")
+    yield file
+    for name in set(sys.modules) - before:
+        if name.startswith("_flowgmm_local_"):
+            del sys.modules[name]
+
+
+def test_specs_are_named_by_their_variables(mine: Path) -> None:
+    module = load_file(mine)
+    assert [(one.name, one.spec.summary) for one in module.specs] == [
+        ("my_flow", "A flow"),
+        ("words", "An encoder"),
+    ]
+    assert module.digest == hashlib.sha256(mine.read_bytes()).hexdigest()
+    assert module.package == "mine-py"
+    assert "mine" not in sys.modules
+
+
+def test_components_of_a_module_are_built_by_either_name(mine: Path) -> None:
+    registry = Registry({}, local=[load_file(mine)])
+    for kind, name in (("flow", "my_flow"), ("encoder", "words"), ("flow", "mine.py/my_flow")):
+        spec = registry.find(kind, name).spec()
+        component = Component.model_construct(kind=kind, use=name, config=spec.config())
+        assert registry.build(component, shape=(2,)) == (2, {"shape": (2,)})
+
+
+def test_provenance_has_path_and_hash(mine: Path) -> None:
+    registry = Registry({}, local=[load_file(mine)])
+    spec = registry.find("flow", "my_flow").spec()
+    found = registry.provenance(Component(kind="flow", use="my_flow", config=spec.config()))
+    assert (found["package"], found["version"], found["path"]) == ("mine-py", None, str(mine))
+    assert found["sha256"] == hashlib.sha256(mine.read_bytes()).hexdigest()
+
+
+def test_a_built_in_of_the_same_name_wins(mine: Path) -> None:
+    module = load_file(mine)
+    builtin = module.specs[0].spec
+    registry = Registry({"flow": {"my_flow": builtin}}, local=[module])
+    assert registry.find("flow", "my_flow").builtin
+    assert registry.entries("flow")[1].state == "conflict"
+    assert registry.find("flow", "mine.py/my_flow").path == str(mine)
+
+
+def test_a_module_that_has_changed_is_loaded_anew(mine: Path) -> None:
+    first = load_file(mine)
+    assert load_file(mine) == first
+    mine.write_text(SOURCE.replace("A flow", "Another flow"), encoding="utf-8")
+    assert load_file(mine).specs[0].spec.summary == "Another flow"
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("import nowhere_at_all", "cannot be imported"),
+        ("raise SystemExit(3)", "cannot be imported"),
+        ("def", "cannot be imported"),
+        ("x = 1", "defines no component"),
+    ],
+)
+def test_a_module_without_use_is_a_plugin_error(mine: Path, source: str, reason: str) -> None:
+    mine.write_text(source, encoding="utf-8")
+    with pytest.raises(PluginError, match=reason):
+        load_file(mine)
+
+
+def test_a_file_that_is_not_there_is_a_plugin_error(tmp_path: Path) -> None:
+    with pytest.raises(PluginError, match="cannot be read"):
+        load_file(tmp_path / "nowhere.py")
+    (tmp_path / "notes.txt").write_text("x = 1", encoding="utf-8")
+    with pytest.raises(PluginError, match="no Python file"):
+        load_file(tmp_path / "notes.txt")
+
+
+def test_the_environment_variable_names_files(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLOWGMM_PLUGIN_MODULES", os.pathsep.join([str(mine), "", str(mine), "other.py"]))
+    assert given_files() == [mine, Path("other.py").absolute()]
+    registries.registry.cache_clear()
+    try:
+        known = registries.registry()
+        assert known.find("flow", "my_flow").package == "mine-py"
+        assert ["other.py" in problem for problem in known.problems] == [True]
+    finally:
+        registries.registry.cache_clear()
+
+
+def test_switching_all_plugins_off_keeps_modules_out(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mine.write_text("raise KeyboardInterrupt", encoding="utf-8")
+    monkeypatch.setenv("FLOWGMM_PLUGIN_MODULES", str(mine))
+    monkeypatch.setenv("FLOWGMM_DISABLE_PLUGINS", "all")
+    registries.registry.cache_clear()
+    try:
+        (problem,) = (one for one in registries.registry().problems if "mine.py" in one)
+        assert "FLOWGMM_DISABLE_PLUGINS" in problem
+    finally:
+        registries.registry.cache_clear()

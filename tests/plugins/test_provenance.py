@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowgmm_cli.api import Config, FlowSpec
+from flowgmm_cli.errors import PluginError
+from flowgmm_cli.plugins.discovery import scan
+from flowgmm_cli.plugins.local import load_file
+from flowgmm_cli.plugins.provenance import qualified, require
+from flowgmm_cli.plugins.registry import Registry
+
+BUILTIN = FlowSpec(config=Config, build="fake_core:build", summary="Built in")
+OWN = {"kind": "flow", "name": "realnvp", "package": "flowgmm-cli", "version": "0.0.1", "api": 1}
+NSF = {"kind": "flow", "name": "nsf", "package": "fake-nsf", "version": "1.0", "api": 1}
+
+
+def known(site: Path, **kwargs: Any) -> Registry:
+    found = scan([str(site)])
+    return Registry({"flow": {"realnvp": BUILTIN}}, found.found, problems=found.problems, **kwargs)
+
+
+def test_what_is_installed_is_fine_and_is_not_imported(install_flow: Any, site: Path) -> None:
+    install_flow("fake-nsf", "nsf")
+    (site / "fake_nsf.py").write_text("raise RuntimeError", encoding="utf-8")
+    assert require([OWN, NSF], what="the model", known=known(site)) == []
+
+
+def test_an_absent_plugin_is_an_error_with_the_line_that_installs_it(site: Path) -> None:
+    with pytest.raises(PluginError) as caught:
+        require([OWN, NSF], what="the model in runs/x", known=known(site))
+    assert caught.value.exit_code == 4
+    assert caught.value.message == (
+        "the model in runs/x needs the flow `nsf` from fake-nsf 1.0, which is not installed"
+    )
+    assert caught.value.hint == "pip install fake-nsf==1.0"
+
+
+def test_another_package_with_the_name_is_no_substitute(install_flow: Any, site: Path) -> None:
+    install_flow("fake-other", "nsf")
+    with pytest.raises(PluginError, match=r"from fake-nsf 1\.0, which is not installed"):
+        require([NSF], what="the model", known=known(site))
+
+
+def test_a_package_that_lost_the_component_is_told_from_an_absent_one(install_flow: Any, site: Path) -> None:
+    install_flow("fake-nsf", "glow")
+    with pytest.raises(PluginError, match="which does not offer it any more"):
+        require([NSF], what="the model", known=known(site))
+
+
+def test_another_version_is_a_warning(install_flow: Any, site: Path) -> None:
+    install_flow("fake-nsf", "nsf")
+    made = {**NSF, "version": "0.9"}
+    assert require([made, made], what="the model", known=known(site)) == [
+        "the model was made with fake-nsf 0.9; installed is 1.0"
+    ]
+
+
+def test_a_plugin_that_is_switched_off_is_told(install_flow: Any, site: Path) -> None:
+    install_flow("fake-nsf", "nsf")
+    with pytest.raises(PluginError, match="switched off by FLOWGMM_DISABLE_PLUGINS"):
+        require([NSF], what="the model", known=known(site, disabled="fake-nsf"))
+
+
+def test_a_local_module_is_asked_for_by_its_flag(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    source = "from flowgmm_cli.api import *\nNSF = FlowSpec(config=Config, build='mine:x', summary='')\n"
+    file.write_text(source, encoding="utf-8")
+    module = load_file(file)
+    made = {**NSF, "package": "mine-py", "version": None, "path": str(file), "sha256": module.digest}
+    with pytest.raises(PluginError, match="from the plugin module") as caught:
+        require([made], what="the model", known=known(tmp_path))
+    assert caught.value.hint == f"give it again: --plugin-module {file}"
+    loaded = known(tmp_path, local=[module])
+    assert require([made], what="the model", known=loaded) == []
+    (warning,) = require([{**made, "sha256": "0"}], what="the model", known=loaded)
+    assert warning == f"{file} has changed since the model was made with it"
+
+
+def test_bare_names_keep_the_meaning_they_had() -> None:
+    values = {"flow": {"use": "nsf", "bins": 3}, "data": {"use": "csv", "x": [{"use": "nsf"}, 1]}, "use": 3}
+    assert qualified(values, [OWN, NSF]) == {
+        "flow": {"use": "fake-nsf/nsf", "bins": 3},
+        "data": {"use": "csv", "x": [{"use": "fake-nsf/nsf"}, 1]},
+        "use": 3,
+    }
+    assert qualified([{"changes": {"flow.use": "nsf"}}], [NSF]) == [{"changes": {"flow.use": "fake-nsf/nsf"}}]
+    assert qualified(values, [OWN]) is values
+    assert qualified(values, [NSF, {**NSF, "kind": "data", "package": "fake-two"}]) is values
+
+
+def test_names_that_are_qualified_already_stay() -> None:
+    assert qualified({"use": "fake-nsf/nsf"}, [NSF]) == {"use": "fake-nsf/nsf"}

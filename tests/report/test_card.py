@@ -1,0 +1,108 @@
+"""The model card: a header that programs read, facts of the run, and text that stays text."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import yaml
+
+from flowgmm_cli.api import DataContext
+from flowgmm_cli.report.card import FILE, model_card, plain, write_card
+from flowgmm_cli.report.material import Material, MissingError, gather
+from flowgmm_cli.runs import Run
+
+
+def test_the_header_is_yaml_with_results(material: Material) -> None:
+    _, header, body = model_card(material).split("---\n", 2)
+    value = yaml.safe_load(header)
+    assert value["library_name"] == "flowgmm-cli"
+    assert value["pipeline_tag"] == "tabular-classification"
+    results = value["model-index"][0]["results"][0]
+    assert material.evaluation is not None
+    metrics = {one["type"]: one["value"] for one in results["metrics"]}
+    assert metrics["accuracy"] == pytest.approx(material.evaluation.classification.accuracy, abs=1e-4)
+    assert results["dataset"]["name"] == "t <i>.csv"
+    assert body.startswith("\n# csv\n")
+
+
+def test_every_section_is_there(material: Material) -> None:
+    titles = re.findall(r"^## (.+)$", model_card(material), re.MULTILINE)
+    assert titles == [
+        "Model details",
+        "Intended use",
+        "Data and labels",
+        "Training procedure",
+        "Evaluation",
+        "Calibration",
+        "Out-of-distribution detection",
+        "Limits",
+        "How to use",
+        "Versions",
+    ]
+
+
+def test_numbers_come_with_their_intervals(material: Material) -> None:
+    assert material.evaluation is not None
+    found = material.evaluation.classification
+    interval = found.intervals["accuracy"]
+    line = f"| accuracy | {found.accuracy:.4f} | {interval.low:.4f} to {interval.high:.4f} |"
+    assert line in model_card(material)
+
+
+def test_names_that_users_chose_make_no_markup(material: Material) -> None:
+    body = model_card(material).split("---\n", 2)[2]
+    assert "<script" not in body
+    assert "&lt;script&gt;" in body
+    assert "<b>" not in body
+    row = next(line for line in body.splitlines() if line.startswith("| b &amp;"))
+    assert len(re.findall(r"(?<!\\)\|", row)) == 6  # its own bar is escaped
+
+
+def test_where_and_by_whom_it_was_trained_is_nobodys_business(material: Material) -> None:
+    text = model_card(material)
+    assert str(material.run.path.parent) not in text
+    assert str(material.info["host"]) not in text.split()
+
+
+def test_it_is_written_into_the_run(material: Material) -> None:
+    path = write_card(material)
+    assert path == material.run.path / FILE
+    assert path.read_text(encoding="utf-8") == model_card(material)
+
+
+def test_a_run_without_test_rows_has_a_card(awkward: Run) -> None:
+    (awkward.path / "eval" / "test.json").unlink()
+    text = model_card(gather(awkward, context=DataContext()))
+    assert "nothing was measured" in text
+    assert "model-index" not in text
+
+
+def test_baselines_are_named(awkward: Run) -> None:
+    file = awkward.path / "eval" / "test.json"
+    value = json.loads(file.read_text(encoding="utf-8"))
+    one = {"accuracy": 0.25, "balanced_accuracy": 0.3, "macro_f1": 0.2, "nll": 1.5, "ece": 0.1}
+    value["baselines"] = {"label_spreading": {**one, "seconds": 0.1, "settings": {}}}
+    file.write_text(json.dumps(value), encoding="utf-8")
+    assert "label spreading 0.2500" in model_card(gather(awkward, context=DataContext()))
+
+
+def test_a_run_without_a_model_has_none(awkward: Run) -> None:
+    (awkward.path / "model.json").unlink()
+    with pytest.raises(MissingError, match="no model yet"):
+        write_card(gather(awkward, context=DataContext()))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a*b_c", r"a\*b\_c"),
+        ("x\n# y", "x # y"),
+        ("[l](u)", r"\[l\](u)"),
+        ("`c`", r"\`c\`"),
+        ("a&b", "a&amp;b"),
+    ],
+)
+def test_markdown_is_escaped(text: str, shown: str) -> None:
+    assert plain(text) == shown

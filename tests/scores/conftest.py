@@ -1,0 +1,37 @@
+"""A Gaussian example whose scores can be said beforehand."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from score_rows import Identity, seen_of
+
+from flowgmm_cli.api import Seen
+from flowgmm_cli.mixture.gaussian import GaussianMixture
+from flowgmm_cli.model import FlowMixture, Model
+
+
+@pytest.fixture
+def gaussian() -> Model:
+    """Two classes at -3 and 3 on the first of four axes, with standard deviation 1, seen as they are."""
+    means = torch.zeros(2, 4)
+    means[0, 0], means[1, 0] = -3.0, 3.0
+    return FlowMixture(Identity(), GaussianMixture(means))
+
+
+@pytest.fixture
+def draw(gaussian: Model) -> Callable[..., Seen]:
+    """Rows of that model, as it sees them: `draw(100, seed=1)`."""
+
+    def make(n: int, *, seed: int = 0, with_images: bool = True) -> Seen:
+        x, _ = gaussian.sample(n, torch.Generator().manual_seed(seed))
+        return seen_of(gaussian, x, x.reshape(n, 2, 2) if with_images else None)
+
+    return make

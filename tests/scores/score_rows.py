@@ -1,0 +1,57 @@
+"""Rows as a small model sees them, and scores fitted to them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from flowgmm_cli.api import Component, Latents, Score, Seen
+from flowgmm_cli.model import Model
+from flowgmm_cli.plugins.registry import build
+from flowgmm_cli.scores.specs import SPECS
+from flowgmm_cli.trained import see
+
+
+class Identity(torch.nn.Module):
+    """A flow that leaves rows as they are, times `scale`."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.scale * x, torch.full((len(x),), x.shape[1] * float(np.log(self.scale)))
+
+    def inverse(self, z: torch.Tensor) -> torch.Tensor:
+        return z / self.scale
+
+
+def seen_of(model: Model, x: torch.Tensor, images: torch.Tensor | None = None) -> Seen:
+    """What a run would show to the scores."""
+    with torch.no_grad():
+        latents = see(model, x)
+        return Seen(x, latents, model.log_posterior(latents), latents.log_prob().double(), images)
+
+
+def latents_of(class_log_prob: list[list[float]]) -> Seen:
+    """Rows of which only the class log-densities matter."""
+    log_joint = torch.tensor(class_log_prob, dtype=torch.float64)
+    n = len(log_joint)
+    latents = Latents(torch.zeros(n, 1), torch.zeros(n), log_joint)
+    return Seen(torch.zeros(n, 1), latents, log_joint.log_softmax(1), log_joint.logsumexp(1))
+
+
+def component(name: str, **values: Any) -> Component:
+    """A score with parameters."""
+    if name == "combined" and "of" not in values:
+        values["of"] = [component("entropy"), component("latent_knn")]
+    return Component(kind="score", use=name, config=SPECS[name].config(**values))
+
+
+def fitted(name: str, train: Seen, held_out: Seen | None = None, model: Any = None, **values: Any) -> Score:
+    """A score, fitted."""
+    score: Score = build(component(name, **values))
+    score.fit(train, train if held_out is None else held_out, model, np.random.default_rng(0))
+    return score

@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from score_rows import component
+
+from flowgmm_cli.api import Component, Config, ScoreSpec, Seen
+from flowgmm_cli.errors import RecipeError, UsageError
+from flowgmm_cli.model import Model
+from flowgmm_cli.scores import detector as module
+from flowgmm_cli.scores.detector import Detector, FittedScore, fit_detector
+from flowgmm_cli.scores.specs import SPECS
+
+Draw = Callable[..., Seen]
+EVERY = [component(name) for name in SPECS]
+
+
+def fit(components: list[Component], draw: Draw, model: Model, **options: Any) -> Detector:
+    with_images = options.pop("with_images", True)
+    train, held_out = (draw(200, seed=seed, with_images=with_images) for seed in (0, 1))
+    return fit_detector(components, train, held_out, model, np.random.default_rng(0), **options)
+
+
+def detector_of(held_out: np.ndarray) -> Detector:
+    return Detector((FittedScore("one", 0, None, np.sort(held_out)),), "one")  # type: ignore[arg-type]
+
+
+def test_all_scores_are_given_the_default_first(draw: Draw, gaussian: Model) -> None:
+    detector = fit(EVERY, draw, gaussian, default="nll")
+    assert detector.names[0] == "nll"
+    rows = draw(30, seed=2)
+    found = detector(rows)
+    assert list(found) == list(detector.names)
+    assert sorted(found) == sorted(SPECS)
+    assert list(detector(rows, ["entropy", "nll"])) == ["nll", "entropy"]
+    np.testing.assert_array_equal(found["nll"], -rows.log_density.numpy())
+
+
+def test_the_first_score_is_the_default_unless_another_is_named(draw: Draw, gaussian: Model) -> None:
+    components = [component("entropy"), component("nll")]
+    detector = fit(components, draw, gaussian)
+    assert detector.default == "entropy"
+    assert detector.with_default("nll").default == "nll"
+    assert fit(components, draw, gaussian, default="nll").default == "nll"
+
+
+def test_scores_of_images_are_passed_over_where_there_are_none(draw: Draw, gaussian: Model) -> None:
+    detector = fit(EVERY, draw, gaussian, with_images=False)
+    assert set(detector.names) == set(SPECS) - {"likelihood_ratio", "compression"}
+    with pytest.raises(RecipeError, match="no score") as caught:
+        fit([component("compression")], draw, gaussian, with_images=False)
+    assert caught.value.details == ("compression reads images",)
+
+
+def test_a_component_can_be_there_twice(draw: Draw, gaussian: Model) -> None:
+    components = [component("input_knn"), component("input_knn", k=1), component("input_knn", k=2)]
+    assert fit(components, draw, gaussian).names == ("input_knn", "input_knn_2", "input_knn_3")
+
+
+def test_an_unknown_score_is_refused_with_a_guess(draw: Draw, gaussian: Model) -> None:
+    detector = fit([component("entropy"), component("nll")], draw, gaussian)
+    for ask in (
+        lambda: detector(draw(3), ["entropi"]),
+        lambda: detector.threshold("entropi"),
+        lambda: detector.percentile("entropi", np.zeros(1)),
+        lambda: detector.with_default("entropi"),
+    ):
+        with pytest.raises(UsageError, match="did you mean `entropy`"):
+            ask()
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    held_out=st.lists(st.integers(-5, 5).map(float), min_size=1, max_size=60).map(np.array),
+    fpr=st.floats(0.001, 0.999),
+)
+def test_the_threshold_flags_as_many_held_out_rows_as_it_may(held_out: np.ndarray, fpr: float) -> None:
+    threshold = detector_of(held_out).threshold("one", fpr)
+    assert threshold in held_out
+    assert (held_out > threshold).mean() <= fpr
+    lower = held_out[held_out < threshold]
+    if len(lower):  # and the next lower one would flag too many
+        assert (held_out > lower.max()).mean() > fpr
+
+
+def test_thresholds_and_percentiles_by_hand() -> None:
+    detector = detector_of(np.arange(20.0))
+    assert detector.threshold("one") == 18  # one of twenty lies above
+    assert detector.threshold("one", 0.5) == 9
+    assert detector.percentile("one", np.array([-1.0, 0.0, 0.5, 19.0, 20.0])).tolist() == [
+        0,
+        0,
+        0.05,
+        0.95,
+        1,
+    ]
+    ties = detector_of(np.array([1.0, 1, 1, 2]))
+    assert ties.percentile("one", np.array([1.0, 2.0])).tolist() == [0, 0.75]
+
+
+def test_of_many_held_out_scores_some_are_kept_that_give_the_same_thresholds(
+    draw: Draw, gaussian: Model
+) -> None:
+    held_out = draw(20_000, seed=1)
+    components = [component("nll")]
+    detector = fit_detector(components, draw(50), held_out, gaussian, np.random.default_rng(0))
+    scores = -held_out.log_density.numpy()
+    kept = detector.held_out("nll")
+    assert len(kept) == 4000
+    assert (kept[0], kept[-1]) == (scores.min(), scores.max())
+    for fpr in (0.5, 0.05, 0.01, 0.001):
+        assert (scores > detector.threshold("nll", fpr)).mean() == pytest.approx(fpr, abs=3e-4)
+
+
+def test_it_is_restored_from_its_state(draw: Draw, gaussian: Model) -> None:
+    detector = fit(EVERY, draw, gaussian, default="typicality")
+    values, arrays = detector.state()
+    again = Detector.from_state(values, arrays, components=EVERY)
+    assert again.names == detector.names
+    rows = draw(40, seed=3)
+    before, after = detector(rows), again(rows)
+    for name in detector.names:
+        np.testing.assert_array_equal(after[name], before[name])
+        assert again.threshold(name) == detector.threshold(name)
+
+
+def test_rows_that_several_scores_keep_are_saved_once(draw: Draw, gaussian: Model) -> None:
+    of = [component("entropy"), component("latent_knn")]
+    alone = fit([component("latent_knn")], draw, gaussian).state()[1]
+    both = fit([component("latent_knn"), component("combined", of=of)], draw, gaussian).state()[1]
+    size = sum(array.nbytes for array in alone.values())
+    rows = 200 * 4 * 4
+    assert sum(array.nbytes for array in both.values()) < size + rows + 200 * 8 * 4
+
+
+def test_the_same_generator_gives_the_same_detector(draw: Draw, gaussian: Model) -> None:
+    components = [component("latent_knn", rows=20), component("likelihood_ratio")]
+    first, second = (fit(components, draw, gaussian).state()[1] for _ in range(2))
+    for name, array in first.items():
+        np.testing.assert_array_equal(second[name], array)
+
+
+class Broken:
+    def __init__(self, config: Config) -> None:
+        pass
+
+    def fit(self, *args: Any) -> None:
+        pass
+
+    def __call__(self, rows: Seen) -> np.ndarray:
+        return np.full(len(rows), np.nan)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        return {}, {}
+
+
+def test_a_plugin_s_numbers_are_made_finite(
+    draw: Draw, gaussian: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = ScoreSpec(config=Config, build="nowhere:at_all", summary="NaN")
+    monkeypatch.setattr(module, "build", lambda component: Broken(component.config))
+    monkeypatch.setattr(module, "reads_images", lambda component: spec.reads == "images")
+    detector = fit([Component(kind="score", use="mine/odd", config=Config())], draw, gaussian)
+    assert detector.names == ("odd",)
+    assert np.isfinite(detector(draw(3))["odd"]).all()

@@ -1,0 +1,8 @@
+"""Puts the wrong components beside the tests on the path, so that specs can name them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))

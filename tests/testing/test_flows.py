@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from wrong_flows import WRONG, Right, spec
+
+from flowgmm_cli.testing import CheckResult, ConformanceError, FlowConformance, run_checks
+
+
+class OfFlow(FlowConformance):
+    published = False
+    dims = (1, 2, 5)
+
+
+class TestRealNVP(FlowConformance):
+    name = "realnvp"
+    config = {"couplings": 3, "hidden": 16}  # noqa: RUF012
+    skip = {"test_survives_compiling": "the flow with all its layers below is compiled"}  # noqa: RUF012
+
+
+class TestRealNVPWithAllLayers(FlowConformance):
+    name = "realnvp"
+    config = {"couplings": 2, "hidden": 16, "actnorm": True, "mixing": "lu", "dropout": 0.2}  # noqa: RUF012
+    random_in_training = True
+
+
+class TestTheRightOne(OfFlow):
+    spec = spec(Right)
+    skip = {"test_import_is_light": "its module holds the flow as well"}  # noqa: RUF012
+
+
+def suite_of(flow: type[Right]) -> type[FlowConformance]:
+    return type("OfWrong", (OfFlow,), {"spec": spec(flow)})
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_each_wrong_flow_is_caught_by_the_check_that_names_it(case: str) -> None:
+    name = case.partition(" ")[0]
+    with pytest.raises(ConformanceError) as caught:
+        getattr(suite_of(WRONG[case])(), name)()
+    assert caught.value.check == name
+    assert str(caught.value).startswith(f"{name}: flow `OfWrong`: ")
+    assert "fix: " in str(caught.value)
+
+
+QUICK = {"test_survives_compiling", "test_import_is_light"}  # seconds each; looked at elsewhere
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in WRONG if WRONG[case].__name__ in ("LogDetOfWrongSign", "CpuInForward")]
+)
+def test_the_other_checks_pass(case: str) -> None:
+    skip = dict.fromkeys(QUICK, "slow")
+    results = list(run_checks(type("OfWrong", (suite_of(WRONG[case]),), {"skip": skip})))
+    assert [one.check for one in results if one.outcome == "failed"] == [case.partition(" ")[0]]
+    assert {one.check for one in results if one.outcome == "skipped"} >= QUICK
+
+
+def test_a_stochastic_log_det_is_compared_by_its_mean() -> None:
+    class Noisy(OfFlow):
+        spec = spec(Right)
+        exact_log_det = False
+        log_det_draws = 200
+
+        def build_with(self, *args: Any, **kwargs: Any) -> Any:
+            import torch
+
+            flow = super().build_with(*args, **kwargs)
+            forward = flow.forward
+
+            def noisy(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+                z, log_det = forward(x)
+                return z, log_det + bias + 0.3 * torch.randn(len(x))
+
+            flow.forward = noisy
+            return flow
+
+    bias = 0.0
+    Noisy().test_log_det_is_that_of_the_jacobian()
+    Noisy().test_no_rows()
+    bias = 0.3
+    with pytest.raises(ConformanceError, match="where the Jacobian's is"):
+        Noisy().test_log_det_is_that_of_the_jacobian()
+
+
+def test_results_are_plain() -> None:
+    first = next(run_checks(suite_of(Right)))
+    assert isinstance(first, CheckResult)
+    assert first.outcome == "skipped"
+    assert first.about == "An installed entry point names the spec, and no other package offers the name"
+    assert set(first.to_dict()) == {"check", "outcome", "found", "fix", "seconds", "about"}

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from flowgmm_cli.api import Config, ScoreSpec, Seen
+from flowgmm_cli.plugins.builtins import Builtins
+from flowgmm_cli.testing import ConformanceError, ScoreConformance, run_checks
+
+
+class Settings(Config):
+    """No parameters."""
+
+
+class Right:
+    """Largest standardised feature; correct."""
+
+    def __init__(self, config: Settings) -> None:
+        self.values: dict[str, Any] = {}
+
+    def fit(self, train: Seen, held_out: Seen, model: Any, generator: np.random.Generator) -> None:
+        x = train.x.double().numpy()
+        self.values = {"mean": x.mean(0), "scale": np.maximum(x.std(0), 1e-6)}
+
+    def __call__(self, rows: Seen) -> Any:
+        x = rows.x.double().numpy()
+        found = (np.abs(x - self.values["mean"]) / self.values["scale"]).max(1)
+        return np.nan_to_num(found, nan=1e300, posinf=1e300)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        return {}, dict(self.values)
+
+    def load_state(self, values: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+        self.values = dict(arrays)
+
+
+class WrongSign(Right):
+    def __call__(self, rows: Seen) -> Any:
+        return -super().__call__(rows)
+
+
+class Column(Right):
+    def __call__(self, rows: Seen) -> Any:
+        return super().__call__(rows)[:, None]
+
+
+class Float32(Right):
+    def __call__(self, rows: Seen) -> Any:
+        return np.clip(super().__call__(rows), 0, 1e30).astype(np.float32)
+
+
+class RanksInTheBatch(Right):
+    def __call__(self, rows: Seen) -> Any:
+        found = super().__call__(rows)
+        return found - (found.mean() if len(found) else 0.0)
+
+
+class DrawnWeights(Right):
+    def fit(self, train: Seen, held_out: Seen, model: Any, generator: np.random.Generator) -> None:
+        self.values = {"w": 1e3 * (1 + train.x[0].double().numpy())}
+
+    def __call__(self, rows: Seen) -> Any:
+        return np.modf(rows.x.double().numpy() @ self.values["w"])[0]
+
+
+class NotFinite(Right):
+    def __call__(self, rows: Seen) -> Any:
+        x = rows.x.double().numpy()
+        return (np.abs(x - self.values["mean"]) / self.values["scale"]).max(1)
+
+
+class NeedsTwoRows(Right):
+    def fit(self, train: Seen, held_out: Seen, model: Any, generator: np.random.Generator) -> None:
+        super().fit(train, held_out, model, generator)
+        if len(train) < 2:
+            raise ValueError("a standard deviation of one row")
+
+
+class KeepsTheModel(Right):
+    model: Any = None
+
+    def fit(self, train: Seen, held_out: Seen, model: Any, generator: np.random.Generator) -> None:
+        super().fit(train, held_out, model, generator)
+        self.model = model
+
+    def __call__(self, rows: Seen) -> Any:
+        return super().__call__(rows) + len(list(self.model.parameters()))
+
+
+class GlobalSubset(Right):
+    def fit(self, train: Seen, held_out: Seen, model: Any, generator: np.random.Generator) -> None:
+        super().fit(train, held_out, model, generator)
+        self.values["mean"] = train.x.double().numpy()[np.random.permutation(len(train))[:5]].mean(0)
+
+
+class ChangesTheRows(Right):
+    def __call__(self, rows: Seen) -> Any:
+        rows.x.clamp_(-1, 1)
+        return super().__call__(rows)
+
+
+WRONG = [
+    ("test_higher_is_further_out", WrongSign),
+    ("test_shapes", Column),
+    ("test_shapes", Float32),
+    ("test_rows_are_independent", RanksInTheBatch),
+    ("test_ranks_are_stable", DrawnWeights),
+    ("test_scores_are_finite", NotFinite),
+    ("test_fits_few_rows", NeedsTwoRows),
+    ("test_state_round_trip", KeepsTheModel),
+    ("test_global_random_numbers_are_left_alone", GlobalSubset),
+    ("test_rows_are_left_alone", ChangesTheRows),
+]
+DOUBT = {"entropy", "max_posterior"}
+WEAK = {"angle_knn": 0.8}  # sees directions only
+ATTRIBUTES: dict[str, Any] = {
+    **{name: {"out": "between"} for name in DOUBT},
+    **{name: {"separation": least} for name, least in WEAK.items()},
+}
+
+
+def suite_of(score: type[Right]) -> type[ScoreConformance]:
+    class Of(ScoreConformance):
+        published = False
+        spec = ScoreSpec(config=Settings, build="x:y", summary="A score")
+
+        def _load_build(self) -> Any:
+            return score
+
+    return Of
+
+
+@pytest.mark.parametrize(("check", "wrong"), WRONG, ids=[wrong.__name__ for _, wrong in WRONG])
+def test_each_wrong_score_is_caught_by_the_check_that_names_it(check: str, wrong: type[Right]) -> None:
+    getattr(suite_of(Right)(), check)()
+    with pytest.raises(ConformanceError, match=check):
+        getattr(suite_of(wrong)(), check)()
+
+
+@pytest.mark.parametrize("name", Builtins()["score"])
+def test_built_in_scores_conform(name: str) -> None:
+    skip = {"test_import_is_light": "looked at for all built-ins at once"}
+    suite = type("Of", (ScoreConformance,), {"name": name, "skip": skip, **ATTRIBUTES.get(name, {})})
+    assert [one for one in run_checks(suite) if one.outcome == "failed"] == []
