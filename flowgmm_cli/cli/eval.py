@@ -55,10 +55,11 @@ def evaluate(
     flowgmm eval --fail-under accuracy=0.9
     """
     from flowgmm_cli.cli import console
+    from flowgmm_cli.cli.gates import hold, parse_gates
     from flowgmm_cli.cli.work import chosen_run, data_context
-    from flowgmm_cli.errors import GateError, UsageError
+    from flowgmm_cli.errors import UsageError
 
-    gates = [_gate(word) for word in fail_under or ()]
+    gates = parse_gates(fail_under or (), GATES)
     if split not in ("test", "val"):
         raise UsageError(f"--split is test or val, not `{split}`", hint="flowgmm eval --split test")
     found = chosen_run(run, run_flag)
@@ -88,31 +89,7 @@ def evaluate(
 
         for file in write_plots(found, result, context=context):
             console.note(f"written {file}")
-    metrics = result.metrics()
-    missed = [
-        f"{name} {metrics[name]:.4f} is below {bound}"
-        for name, bound in gates
-        if (metrics[name] or 0) < bound
-    ]
-    if missed:
-        raise GateError("gate not met", details=missed)
-
-
-def _gate(word: str) -> tuple[str, float]:
-    from flowgmm_cli.errors import UsageError, did_you_mean
-
-    name, _, value = word.partition("=")
-    if name not in GATES:
-        raise UsageError(
-            f"--fail-under {word}: there is no gate on `{name}`{did_you_mean(name, GATES)}",
-            hint=f"one of {', '.join(GATES)}, for example accuracy=0.8",
-        )
-    try:
-        return name, float(value)
-    except ValueError:
-        raise UsageError(
-            f"--fail-under {word}: `{value}` is not a number", hint="for example accuracy=0.8"
-        ) from None
+    hold(gates, result.metrics())
 
 
 def _show(run: str, result: Evaluation) -> None:

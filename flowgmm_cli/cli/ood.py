@@ -130,11 +130,11 @@ def ood(
         warn_of_density,
         with_scores,
     )
+    from flowgmm_cli.cli.gates import hold, parse_gates
     from flowgmm_cli.cli.work import chosen_run, data_context
     from flowgmm_cli.data.writers.open import open_writer
-    from flowgmm_cli.errors import GateError
 
-    gates = [_gate(word) for word in fail_under or ()]
+    gates = parse_gates(fail_under or (), GATES)
     out = _required(outside, inside, fpr, plot)
     for data in (inside, out):
         policy = check_words(data, save, as_json=as_json, on_error=on_error)
@@ -201,13 +201,7 @@ def ood(
         show(result)
     say(result)
     found = result.metrics[name]
-    missed = [
-        f"{metric} of {name} {getattr(found, metric):.4f} is below {bound}"
-        for metric, bound in gates
-        if getattr(found, metric) < bound
-    ]
-    if missed:
-        raise GateError("gate not met", details=missed)
+    hold(gates, {metric: getattr(found, metric) for metric in GATES}, of=f" of {name}")
 
 
 def _required(outside: str | None, inside: str | None, fpr: float | None, plot: Path | None) -> str:
@@ -242,20 +236,3 @@ def _required(outside: str | None, inside: str | None, fpr: float | None, plot: 
     if plot is not None and plot.suffix.lower() != ".png":
         raise UsageError(f"--plot {plot}: figures are PNG files", hint=f"--plot {plot.with_suffix('.png')}")
     return outside
-
-
-def _gate(word: str) -> tuple[str, float]:
-    from flowgmm_cli.errors import UsageError, did_you_mean
-
-    name, _, value = word.partition("=")
-    if name not in GATES:
-        raise UsageError(
-            f"--fail-under {word}: there is no gate on `{name}`{did_you_mean(name, GATES)}",
-            hint=f"one of {', '.join(GATES)}, for example auroc=0.9",
-        )
-    try:
-        return name, float(value)
-    except ValueError:
-        raise UsageError(
-            f"--fail-under {word}: `{value}` is not a number", hint="for example auroc=0.9"
-        ) from None
