@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -84,6 +84,7 @@ def evaluate(
         console.print_json(value)
     else:
         _show(str(found.path), result)
+        _show_scores(found.info().get("ood"))
     if plots:
         from flowgmm_cli.report.plots import write_plots
 
@@ -129,3 +130,24 @@ def _show(run: str, result: Evaluation) -> None:
         f"{found.adaptive_ece:.4f} with bins of equal mass",
     )
     console.note(f"density: mean -log p(x) = {result.density_nll:.3f} nats per row")
+
+
+def _show_scores(ood: dict[str, Any] | None) -> None:
+    """The out-of-distribution scores of a run, by what they were chosen on."""
+    from flowgmm_cli.cli import console
+
+    if not ood or not ood.get("choice"):
+        return
+    kinds = list(next(iter(ood["choice"].values())))
+    rows = [
+        [name, "flags" if name == ood["default"] else "", *(f"{values[kind]:.4f}" for kind in kinds)]
+        for name, values in ood["choice"].items()
+    ]
+    console.print_text("")
+    console.print_table(
+        ["score", "", *kinds],
+        rows,
+        right=kinds,
+        title="out-of-distribution scores: AUROC against stand-ins made of the run's own rows; "
+        f"{ood['default']} flags above {ood['threshold']:.4g} (flowgmm ood compares them on rows of yours)",
+    )

@@ -54,6 +54,15 @@ def test_the_tables_name_methods_and_classes(flowgmm: Any, run: Path) -> None:
     assert "density: mean -log p(x)" in outcome.err
 
 
+def test_the_tables_name_every_score_and_the_one_that_flags(flowgmm: Any, run: Path) -> None:
+    chosen = json.loads((run / "run.json").read_text(encoding="utf-8"))["ood"]
+    lines = flowgmm("eval").out.splitlines()
+    start = next(index for index, line in enumerate(lines) if line.startswith("out-of-distribution scores"))
+    found = {line.split()[0]: line.split()[1] for line in lines[start + 2 :]}
+    assert set(found) == set(chosen["scores"])
+    assert [name for name, flags in found.items() if flags == "flags"] == [chosen["default"]]
+
+
 def test_quiet_says_nothing_but_the_answer(flowgmm: Any, run: Path) -> None:
     outcome = flowgmm("eval", "--quiet", "--json")
     assert (outcome.code, outcome.err) == (0, "")

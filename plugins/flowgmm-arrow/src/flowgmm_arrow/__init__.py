@@ -1,0 +1,1 @@
+"""Parquet and Arrow files, and SQL, as data sources of flowgmm."""

@@ -1,0 +1,15 @@
+from flowgmm_arrow import conformance
+from flowgmm_cli.testing import RecipesConformance
+
+
+class TestArrow(conformance.ArrowConformance):
+    name = "arrow"
+
+
+class TestSql(conformance.SqlConformance):
+    name = "sql"
+
+
+class TestRecipes(RecipesConformance):
+    package = "flowgmm-arrow"
+    overrides = {"flowgmm-arrow/parquet": ["data.path=rows", "data.label=y"]}  # noqa: RUF012

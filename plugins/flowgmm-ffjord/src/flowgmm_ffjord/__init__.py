@@ -1,0 +1,1 @@
+"""Continuous flows with regularised trajectories as a flow architecture of flowgmm."""

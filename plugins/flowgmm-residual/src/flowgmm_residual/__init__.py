@@ -1,0 +1,1 @@
+"""Residual flows for vectors as a flow architecture of flowgmm."""

@@ -1,0 +1,1 @@
+"""The flows of zuko as flow architectures of flowgmm."""
