@@ -99,7 +99,10 @@ def declared_by_plugins() -> set[str]:
         tomllib.loads(path.read_text(encoding="utf-8")) for path in ROOT.glob("plugins/*/pyproject.toml")
     ]
     return {
-        canonicalize_name(Requirement(text).name) for one in found for text in one["project"]["dependencies"]
+        canonicalize_name(Requirement(text).name)
+        for one in (project["project"] for project in found)
+        for texts in (one["dependencies"], *one.get("optional-dependencies", {}).values())
+        for text in texts
     }
 
 

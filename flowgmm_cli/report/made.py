@@ -35,7 +35,13 @@ def samples(found: Material) -> list[Part]:
     how = (
         "Drawn around where each class lies in the latent space and mapped back through the flow, at "
         f"temperature {TEMPERATURE:g} (1 is the model's own spread, less stays closer to the middle of the "
-        "class). None of these rows is in the data."
+        "class). "
+    )
+    texts = any(one.kind == "text" for one in trained.preprocessor.featuriser.columns)
+    how += (
+        "A drawn vector is no text: the training texts nearest to it stand for it."
+        if texts
+        else "None of these rows is in the data."
     )
     parts: list[Part] = [Prose(how)]
     if len(classes) < len(trained.class_names):

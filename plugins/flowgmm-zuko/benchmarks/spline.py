@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 COMMON = ("train.precision=fp32", "calibration.method=none")
+NOT_MEASURED = "-16.6376,-16.639,"
 LOSSES = {"likelihood": ("objective={use: joint}", "regularisers=[]"), "the recipe's": ()}
 FLOWS = {
     "two_circles": {
@@ -62,16 +63,16 @@ def command(*words: str) -> dict[str, Any]:
 
 
 def data_words(recipe: str, folder: Path) -> list[str]:
-    """What a recipe needs to find its data; of MiniBooNE a copy without the rows that were not measured.
+    """What a recipe needs to find its data; of MiniBooNE a copy without the 17 rows that were not measured.
 
-    In those, -999 in every column, any density is an accident, and a few of them decide the mean of a test.
-    Papamakarios et al. (2017) leave them out, too.
+    All of these are one row, the code for "no value" in every column (-999, here standardised). Three of them
+    in a test decide its mean. Papamakarios et al. (2017) leave them out, too.
     """
     if recipe != "miniboone":
         return []
     shared = Path(os.environ.get("FLOWGMM_SHARED_DATA", "../shared/data")).expanduser().resolve()
     lines = (shared / "miniboone" / "miniboone_5044.csv").read_text(encoding="utf-8").splitlines()
-    kept = [line for line in lines if not line.startswith("-999")]
+    kept = [line for line in lines if not line.startswith(NOT_MEASURED)]
     clean = folder / "miniboone.csv"
     clean.write_text("\n".join(kept) + "\n", encoding="utf-8")
     return [f"data.path={clean}"]
