@@ -58,6 +58,7 @@ def _unchanged(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_commands_and_their_flags_exist(text: str) -> None:
     command: Any = typer.main.get_command(app)
     words = shlex.split(text)
+    command = command.commands[words.pop(0)].load()
     while hasattr(command, "commands"):
         command = command.commands[words.pop(0)]
     command.make_context(command.name, words)  # a usage error, if it does not parse

@@ -27,7 +27,7 @@ from flowgmm_cli.cli.options import (
 SCHEMA = "flowgmm/embed/1"
 
 
-class EmbedCommand(TyperCommand):
+class Command(TyperCommand):
     """The command line of `embed`, where `--map` alone means `--map pca`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
