@@ -198,7 +198,13 @@ class Spec:
 class FlowSpec(Spec):
     """A flow architecture; `build(config, *, shape, generator) -> Flow`.
 
-    `shape` is the shape of one row, `(D,)` for vectors; `generator` seeds the initial weights.
+    `shape` is the shape of one row, `(D,)` for vectors, `(channels, height, width)` for images; `generator`
+    seeds the initial weights.
+
+    Attributes:
+        accepts: the rows that it takes, `vector`, `image` or both. A flow of images is built where rows are
+            images and no transform mixes their pixels; what it is given are the pixels after the transforms,
+            with `dequantise` numbers in [0, 1).
     """
 
     accepts: frozenset[str] = frozenset({"vector"})
@@ -244,8 +250,9 @@ class ViewSpec(Spec):
         level: what it changes, which says what `build` is given and returns:
             `text`, the texts of a row before they are encoded: `build(config) -> TextView`, where `config`
             extends `TextViewConfig`;
-            `inputs`, images before the transforms: `build(config, *, shape) -> View`, for each column whose
-            entries have a `shape` of two or three axes, which it sees as `(N, *shape)`;
+            `inputs`, images before the transforms: `build(config, *, shape, high) -> View`, for each column
+            that holds images; it sees them as `(N, *shape)`, where `shape` is `(channels, height, width)`,
+            with values from 0 (black) to `high` (white);
             `features`, what the transforms make of a row, `(N, D)`: `build(config) -> View`.
     """
 
@@ -271,7 +278,9 @@ class Flow(Protocol):
 
     Each row is mapped by itself, and no state is kept between calls. `log_det` is at least float32, also
     under autocast. A flow with layers that start from data, such as actnorm, has a method `initialise(x)`
-    too; it is called once with training rows `(N, *shape)` before training.
+    too; it is called once with training rows `(N, *shape)` before training. One of several scales has an
+    attribute `latent_sizes`, the latent dimensions of each scale in their order in z, the coarsest first, so
+    that a mixture can be put on some of the scales.
     """
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -370,8 +379,9 @@ class DataConfig(Config):
 class Column:
     """One input column.
 
-    `vector` columns hold arrays of shape `(N, *shape)`; `text` and `category` columns hold `str` objects with
-    None where a cell is empty; `numeric` columns hold float64 with NaN where a cell is empty.
+    `vector` columns hold arrays of shape `(N, *shape)`; `image` columns uint8 pixels, `(N, height, width)` or
+    `(N, height, width, 3)`, where 0 is black and 255 white; `text` and `category` columns hold `str` objects
+    with None where a cell is empty; `numeric` columns hold float64 with NaN where a cell is empty.
     """
 
     name: str
@@ -494,7 +504,7 @@ class View(Protocol):
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Return a changed copy of the rows, of the same shape; random numbers come from `generator` alone.
 
-        `x` is `(N, D)`, or images `(N, *shape)`, on the device of training.
+        `x` is `(N, D)`, or images `(N, channels, height, width)`, on the device of training.
         """
         ...
 

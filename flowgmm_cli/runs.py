@@ -203,6 +203,7 @@ def _first_info(recipe: Recipe, argv: Sequence[str]) -> dict[str, Any]:
         "schema": SCHEMA,
         "recipe": recipe.name,
         "recipe_path": str(recipe.path) if recipe.path else None,
+        "overlays": list(recipe.overlays),
         "overrides": list(recipe.overrides),
         "environment": list(recipe.env),
         "status": "running",

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from flowgmm_cli.api import Column, Component, DataContext, Latents, Seen, iterate_batches
-from flowgmm_cli.data.prepare import Preprocessor, Split
+from flowgmm_cli.api import Column, Component, DataContext, FlowSpec, Latents, Seen, iterate_batches
+from flowgmm_cli.data.preprocessor import Preprocessor, Split
 from flowgmm_cli.errors import RecipeError, RunError
 from flowgmm_cli.files import read_json, read_tensors, write_json, write_tensors
+from flowgmm_cli.flows.flat import FlatFlow, latent_sizes
+from flowgmm_cli.mixture.gaussian import GaussianMixture
+from flowgmm_cli.mixture.starts.start import Start
 from flowgmm_cli.model import Ensemble, FlowMixture, Model
 from flowgmm_cli.plugins.provenance import qualified, require
-from flowgmm_cli.plugins.registry import build, provenance
+from flowgmm_cli.plugins.registry import build, provenance, registry
 from flowgmm_cli.recipe.load import parse_resolved, vary
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.scores.detector import Detector
 
 FORMAT = "flowgmm/model/1"
-_CHUNK = 4096
+_CHUNK = 4096  # rows seen at once, fewer of wide ones
+_CHUNK_NUMBERS = 2**20
 
 
 @dataclass(frozen=True)
@@ -82,9 +87,7 @@ class TrainedModel:
         Their pixels are there where the rows are images and `split` was made with its inputs.
         """
         latents = see(self.model, split.x)
-        images = None
-        if (column := self.image) is not None and split.inputs is not None:
-            images = split.inputs.reshape(len(split), *column.shape)
+        images = None if split.inputs is None else self.preprocessor.images(split.inputs)
         return Seen(
             x=split.x,
             latents=latents,
@@ -156,9 +159,11 @@ class TrainedModel:
             preprocessor = Preprocessor.from_state(
                 values["preprocessor"], arrays, data=recipe.data, context=context or DataContext()
             )
+            if (width := values["features"]) != preprocessor.dim:
+                raise ValueError(f"{width} features, and the preprocessor makes {preprocessor.dim}")
             listed = qualified(values["members"], components)
             members = tuple(Member(one["candidate"], one["changes"]) for one in listed)
-            model = empty_model(recipe, members, features=values["features"], classes=len(class_names))
+            model = empty_model(recipe, members, shape=preprocessor.shape, classes=len(class_names))
             model.load_state_dict(_under("model.", tensors))
             if values.get("detector") is not None:  # runs of older versions have none
                 detector = Detector.from_state(values["detector"], fitted, components=recipe.ood.scores)
@@ -189,7 +194,7 @@ class Predictions:
 def see(model: Model, x: Tensor) -> Latents:
     """See preprocessed rows `(N, D)` through a model, in chunks; the latents are on the CPU."""
     device = model.temperature.device
-    slices = list(iterate_batches(len(x), _CHUNK)) or [slice(0)]
+    slices = list(iterate_batches(len(x), chunk_rows(x.shape[1]))) or [slice(0)]
     parts: list[Latents] = [model(x[part].to(device)) for part in slices]
     return Latents(
         torch.cat([part.z.cpu() for part in parts]),
@@ -198,19 +203,24 @@ def see(model: Model, x: Tensor) -> Latents:
     )
 
 
+def chunk_rows(features: int) -> int:
+    """How many rows of a length a model sees at once; convolutions keep many numbers for each of a row's."""
+    return min(_CHUNK, max(64, _CHUNK_NUMBERS // max(1, features)))
+
+
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): one for name, one in tensors.items() if name.startswith(prefix)}
 
 
 def empty_model(
-    recipe: Recipe, members: Sequence[Member] = (Member(),), *, features: int, classes: int
+    recipe: Recipe, members: Sequence[Member] = (Member(),), *, shape: tuple[int, ...], classes: int
 ) -> Model:
     """The model of a recipe before it has seen data, for loading weights into."""
     models = []
     for member in members:
         varied = vary(recipe, member.changes) if member.changes else recipe
-        flow = build_flow(varied.flow, features, torch.Generator().manual_seed(0))
-        models.append(FlowMixture(flow, build(varied.prior, classes=classes, features=features)))
+        flow = build_flow(varied.flow, shape, torch.Generator().manual_seed(0))
+        models.append(FlowMixture(flow, build_mixture(varied.prior, flow, shape, classes=classes)))
     return models[0] if len(models) == 1 else Ensemble(models)
 
 
@@ -226,7 +236,47 @@ def _source(model: Model, tensors: Mapping[str, Tensor]) -> Model | None:
     return parts[0] if len(parts) == 1 else Ensemble(parts)
 
 
-def build_flow(component: Component, features: int, generator: torch.Generator) -> torch.nn.Module:
-    """Build a flow for vectors of a length."""
-    flow: torch.nn.Module = build(component, shape=(features,), generator=generator)
+def build_flow(component: Component, shape: tuple[int, ...], generator: torch.Generator) -> torch.nn.Module:
+    """Build a flow for rows that come as vectors, whatever their own shape.
+
+    Args:
+        component: the recipe's `flow`.
+        shape: of a row, `(D,)` or `(channels, height, width)`.
+        generator: seeds the weights.
+
+    Raises:
+        RecipeError: the flow takes images, and the rows are none.
+    """
+    accepts = cast(FlowSpec, registry().find("flow", component.use).spec()).accepts
+    if "image" in accepts and len(shape) == 3:
+        return FlatFlow(build(component, shape=shape, generator=generator), shape)
+    if "vector" not in accepts:
+        raise RecipeError(
+            f"flow `{component.use}` takes images, and the rows of this recipe are vectors of "
+            f"{math.prod(shape)} numbers after the transforms",
+            hint="give it the pixels: data.transforms=[{use: dequantise}]; or choose a flow of vectors, such "
+            "as flow.use=realnvp",
+        )
+    flow: torch.nn.Module = build(component, shape=(math.prod(shape),), generator=generator)
     return flow
+
+
+def build_mixture(
+    component: Component,
+    flow: torch.nn.Module,
+    shape: tuple[int, ...],
+    *,
+    classes: int,
+    start: Start | None = None,
+    weights: Tensor | None = None,
+) -> GaussianMixture:
+    """Build the mixture of a flow's latents; see `flowgmm_cli.mixture.build`."""
+    mixture: GaussianMixture = build(
+        component,
+        classes=classes,
+        features=math.prod(shape),
+        scales=latent_sizes(flow),
+        start=start,
+        weights=weights,
+    )
+    return mixture

@@ -44,6 +44,7 @@ def test_a_new_run_holds_its_recipe_and_says_where_it_comes_from(moons: MakeReci
     info = run.info()
     assert (info["status"], info["seed"], info["argv"]) == ("running", 3, ["train", "moons.yaml"])
     assert info["overrides"][-1] == "run.seed=3"
+    assert info["overlays"] == []
     assert {"torch", "python", "flowgmm-cli"} <= info["versions"].keys()
     assert {"flow", "data", "prior", "objective", "regulariser", "score", "transform", "view"} == {
         one["kind"] for one in info["components"]

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.data.prepare import Split, fit_preprocessor, load_rows
+from flowgmm_cli.data.prepare import fit_preprocessor, load_rows
+from flowgmm_cli.data.preprocessor import Split
 from flowgmm_cli.errors import PluginError, RunError
 from flowgmm_cli.files import read_tensors, write_tensors
 from flowgmm_cli.inference.centres import centred_on_rows
@@ -28,7 +29,7 @@ def trained(moons: MakeRecipe) -> TrainedModel:
     recipe = moons("data.transforms=[{use: standardise}, {use: quantile}]")
     rows = load_rows(recipe.data, CONTEXT)
     preprocessor = fit_preprocessor(rows, recipe.data, CONTEXT)
-    model = empty_model(recipe, features=2, classes=2)
+    model = empty_model(recipe, shape=(2,), classes=2)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -192,7 +193,7 @@ def test_images_are_seen_as_they_were_before_the_transforms(moons: MakeRecipe) -
     recipe = moons("data.name=digits", "data.transforms=[{use: pca, dim: 4}]")
     rows = load_rows(recipe.data, CONTEXT)
     preprocessor = fit_preprocessor(rows, recipe.data, CONTEXT)
-    model = empty_model(recipe, features=4, classes=10).eval()
+    model = empty_model(recipe, shape=(4,), classes=10).eval()
     trained = TrainedModel(recipe, preprocessor, model, rows.class_names)
     assert rows.test is not None
     assert trained.image is not None

@@ -22,7 +22,8 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from flowgmm_cli.api import Column, DataContext, Rows
 from flowgmm_cli.classifier.labels import read_labels
 from flowgmm_cli.classifier.settings import make_recipe, plain
-from flowgmm_cli.data.prepare import Split, SplitRows
+from flowgmm_cli.data.prepare import SplitRows
+from flowgmm_cli.data.preprocessor import Split
 from flowgmm_cli.errors import DataError, FlowgmmError, PluginError, RecipeError, RunError
 from flowgmm_cli.files import read_json, write_json
 from flowgmm_cli.recipe.schema import Recipe
@@ -73,6 +74,7 @@ class FlowGMMClassifier(
         calibrate: fit a temperature to the labelled rows, by cross-fitting, if there are enough.
         recipe: name, path or mapping of a recipe in the place of all settings above but `ensemble`, `search`
             and `calibrate`. Of its data section only transforms and views count.
+        overlays: names of overlays that the recipe has, such as `["cpu"]`; None for none.
         overrides: recipe keys and their values, such as `{"train.weight_decay": 0.1}`.
         random_state: an int gives the same model every time.
         device: `auto`, `cpu`, `cuda` or `mps`, for training; everything else is done on the CPU in float64.
@@ -117,6 +119,7 @@ class FlowGMMClassifier(
         search: bool = False,
         calibrate: bool = True,
         recipe: Any = None,
+        overlays: Any = None,
         overrides: Any = None,
         random_state: Any = None,
         device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
@@ -138,6 +141,7 @@ class FlowGMMClassifier(
         self.search = search
         self.calibrate = calibrate
         self.recipe = recipe
+        self.overlays = overlays
         self.overrides = overrides
         self.random_state = random_state
         self.device = device

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.recipe.load import load_recipe, parse_resolved
 from flowgmm_cli.recipe.schema import Recipe
 
@@ -88,10 +89,15 @@ def make_recipe(parameters: Mapping[str, Any], *, rows: int, seed: int) -> Recip
     if not parameters["calibrate"]:
         common["calibration.method"] = "none"
     given = parameters["recipe"]
+    overlays = _names(parameters["overlays"])
+    words = [f"data.{key}={value}" for key, value in MEMORY.items()]
+    words += [f"{key}={_word(value)}" for key, value in common.items()]
     if isinstance(given, str | Path):
-        words = [f"data.{key}={value}" for key, value in MEMORY.items()]
-        words += [f"{key}={_word(value)}" for key, value in common.items()]
-        return load_recipe(str(given), words)
+        return load_recipe(str(given), words, overlays=overlays)
+    if overlays and given is not None:
+        return parse_resolved({"version": 1, **plain(given)}, SOURCE, words, overlays=overlays)
+    if overlays:
+        raise RecipeError("overlays are variants of a recipe, and there is no recipe", hint="give `recipe=`")
     values = own_recipe(parameters, rows=rows) if given is None else dict(plain(given))
     values.setdefault("version", 1)
     values["data"] = {**values.get("data", {}), **MEMORY}
@@ -122,9 +128,16 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+def _names(given: Any) -> list[str]:
+    """The names that None, one name or a sequence of them stands for."""
+    if given is None:
+        return []
+    return [given] if isinstance(given, str) else [str(one) for one in given]
+
+
 def _word(value: Any) -> str:
     """A value as the command line would have it; JSON is YAML on one line."""
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _set(values: dict[str, Any], path: list[str], value: Any) -> None:

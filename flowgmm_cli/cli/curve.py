@@ -8,12 +8,22 @@ from typing import Annotated, Any
 
 import typer
 
-from flowgmm_cli.cli.options import Json, Offline, Overrides, PluginModule, Quiet, RecipeName, Verbose
+from flowgmm_cli.cli.options import (
+    Json,
+    Offline,
+    Overlay,
+    Overrides,
+    PluginModule,
+    Quiet,
+    RecipeName,
+    Verbose,
+)
 
 
 def curve(
     recipe: RecipeName,
     overrides: Overrides = None,
+    overlay: Overlay = None,
     labels: Annotated[
         str, typer.Option("--labels", metavar="N,...", help="Numbers of labelled rows, such as 20,50,100.")
     ] = "20,50,100,200",
@@ -54,7 +64,7 @@ def curve(
 
     words = list(overrides or [])
     counts, draws = parse_numbers(labels, "--labels", least=2), parse_numbers(seeds, "--seeds")
-    points = curve_points(recipe, words, counts, draws)
+    points = curve_points(recipe, words, counts, draws, overlays=overlay or ())
     for line in points[0].recipe.notes:
         console.note(line)
     console.note("loading torch…")

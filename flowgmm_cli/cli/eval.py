@@ -129,7 +129,8 @@ def _show(run: str, result: Evaluation) -> None:
         title=f"calibration: Brier {found.brier:.4f}, ECE {found.ece:.4f} with bins of equal width, "
         f"{found.adaptive_ece:.4f} with bins of equal mass",
     )
-    console.note(f"density: mean -log p(x) = {result.density_nll:.3f} nats per row")
+    bits = f", {result.bits_per_dim:.3f} bits/dim" if result.bits_per_dim is not None else ""
+    console.note(f"density: mean -log p(x) = {result.density_nll:.3f} nats per row{bits}")
 
 
 def _show_scores(ood: dict[str, Any] | None) -> None:

@@ -113,6 +113,15 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe; KEY! removes.", show_default=False),
 ]
+Overlay = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--overlay",
+        metavar="NAME",
+        help="Apply an overlay that the recipe has, before KEY=VALUE; may be given several times.",
+        show_default=False,
+    ),
+]
 Data = Annotated[
     str | None,
     typer.Option(

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flowgmm_cli.cli.options import Json, Overrides, PluginModule, Quiet, RecipeName, Verbose
+from flowgmm_cli.cli.options import Json, Overlay, Overrides, PluginModule, Quiet, RecipeName, Verbose
 
 app = typer.Typer(help="List, show, copy and validate recipes.", no_args_is_help=True)
 
@@ -21,10 +21,21 @@ def list_recipes(as_json: Json = False, quiet: Quiet = False, verbose: Verbose =
 
     found = list(bundled_recipes(registry()).values())
     if as_json:
-        rows = [{"name": one.name, "summary": one.summary, "path": str(one.path)} for one in found]
+        rows = [
+            {
+                "name": one.name,
+                "summary": one.summary,
+                "path": str(one.path),
+                "overlays": list(one.overlays),
+            }
+            for one in found
+        ]
         console.print_json({"schema": "flowgmm/recipes/1", "recipes": rows})
         return
-    console.print_table(["name", "summary"], [[one.name, one.summary] for one in found])
+    overlays = [", ".join(one.overlays) for one in found]
+    columns = ["name", "summary", *(["overlays"] if any(overlays) else [])]
+    cells = zip(found, overlays, strict=True)
+    console.print_table(columns, [[one.name, one.summary, names][: len(columns)] for one, names in cells])
     console.note("\ncopy one to change it: flowgmm recipes copy NAME")
 
 
@@ -32,9 +43,10 @@ def list_recipes(as_json: Json = False, quiet: Quiet = False, verbose: Verbose =
 def show(
     recipe: RecipeName,
     overrides: Overrides = None,
+    overlay: Overlay = None,
     resolved: Annotated[
         bool,
-        typer.Option("--resolved", help="All defaults filled in, overrides applied, references replaced."),
+        typer.Option("--resolved", help="All defaults filled in, changes applied, references replaced."),
     ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -47,17 +59,26 @@ def show(
     from flowgmm_cli.plugins.registry import registry
     from flowgmm_cli.recipe.load import find_recipe, load_recipe, read_text
 
-    if overrides and not (resolved or as_json):
-        raise UsageError("overrides need --resolved: without it the file is shown as it is written")
+    if (overrides or overlay) and not (resolved or as_json):
+        what = "overrides need" if overrides else "--overlay needs"
+        raise UsageError(f"{what} --resolved: without it the file is shown as it is written")
     if not (resolved or as_json):
         console.print_text(read_text(find_recipe(recipe, registry())))
         return
-    loaded = load_recipe(recipe, overrides or ())
+    loaded = load_recipe(recipe, overrides or (), overlays=overlay or ())
     for line in loaded.notes:
         console.note(line)
+    if loaded.known_overlays and not loaded.overlays:
+        names = ", ".join(loaded.known_overlays)
+        console.note(f"without the recipe's overlays ({names}); --overlay NAME applies one")
     if as_json:
         console.print_json(
-            {"schema": "flowgmm/recipe/1", "path": str(loaded.path), "recipe": loaded.to_dict()}
+            {
+                "schema": "flowgmm/recipe/1",
+                "path": str(loaded.path),
+                "overlays": {"known": list(loaded.known_overlays), "applied": list(loaded.overlays)},
+                "recipe": loaded.to_dict(),
+            }
         )
     else:
         console.print_text(loaded.to_yaml())
@@ -101,31 +122,40 @@ def check(
         list[str],
         typer.Argument(metavar="RECIPE...", show_default=False, help="Recipes, then changes to all of them."),
     ],
+    overlay: Overlay = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     plugin_module: PluginModule = None,
 ) -> None:
-    """Validate recipes without training; reports every problem at once."""
+    """Validate recipes without training; reports every problem at once.
+
+    Without `--overlay`, every overlay of a recipe is validated as well, each applied alone.
+    """
     from flowgmm_cli.cli import console
     from flowgmm_cli.errors import FlowgmmError, UsageError
-    from flowgmm_cli.recipe.load import load_recipe
+    from flowgmm_cli.recipe.check import check_recipe
+    from flowgmm_cli.recipe.load import find_source
 
     overrides = [word for word in recipes if _is_override(word)]
     names = [word for word in recipes if not _is_override(word)]
     if not names:
         raise UsageError("name a recipe to check", hint="flowgmm recipes check RECIPE [KEY=VALUE]...")
     failures: dict[str, FlowgmmError] = {}
+    overlays: dict[str, list[str]] = {}
     for name in names:
         try:
-            loaded = load_recipe(name, overrides)
+            loaded = check_recipe(find_source(name, overrides), overlay or ())
         except FlowgmmError as error:
             if len(names) == 1 and not as_json:
                 raise
             failures[name] = error
         else:
+            overlays[name] = list(loaded.overlays or loaded.known_overlays)
             for line in loaded.notes:
                 console.note(line)
+            if loaded.known_overlays and not overlay:
+                console.note(f"{name}: valid with each overlay too ({', '.join(loaded.known_overlays)})")
         if not as_json:
             if name in failures:
                 console.show_error(failures[name])
@@ -133,7 +163,12 @@ def check(
                 console.print_text(f"ok  {name}")
     if as_json:
         rows = [
-            {"recipe": name, "ok": name not in failures, "problems": _problems_of(failures.get(name))}
+            {
+                "recipe": name,
+                "ok": name not in failures,
+                "problems": _problems_of(failures.get(name)),
+                "overlays": overlays.get(name, []),
+            }
             for name in names
         ]
         console.print_json({"schema": "flowgmm/recipes-check/1", "recipes": rows})

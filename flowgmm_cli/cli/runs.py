@@ -79,6 +79,7 @@ def show(
         for name, value in (info.get(key) or {}).items():
             if value is not None:
                 rows.append([f"{key} {name}", f"{value:.4f}" if isinstance(value, float) else value])
+    rows.append(["overlays", ", ".join(info.get("overlays", [])) or "none"])
     rows.append(["changes", " ".join(info.get("overrides", [])) or "none"])
     console.print_table(["", ""], rows)
     if found.status() not in ("done", "running"):

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flowgmm_cli.cli.options import Json, Offline, PluginModule, Quiet, RecipeName, Verbose
+from flowgmm_cli.cli.options import Json, Offline, Overlay, PluginModule, Quiet, RecipeName, Verbose
 
 
 def sweep(
@@ -21,6 +21,7 @@ def sweep(
             show_default=False,
         ),
     ],
+    overlay: Overlay = None,
     seeds: Annotated[
         str,
         typer.Option(
@@ -53,7 +54,7 @@ def sweep(
     from flowgmm_cli.studies.points import sweep_points
 
     grid, draws = read_grid(words), parse_numbers(seeds, "--seeds")
-    points = sweep_points(recipe, grid, draws)
+    points = sweep_points(recipe, grid, draws, overlays=overlay or ())
     for line in dict.fromkeys(line for point in points for line in point.recipe.notes):
         console.note(line)
     console.note(f"{len(grid):,} combinations, {len(points):,} runs")

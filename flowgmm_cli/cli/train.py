@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flowgmm_cli.cli.options import Json, Offline, Overrides, PluginModule, Quiet, Verbose
+from flowgmm_cli.cli.options import Json, Offline, Overlay, Overrides, PluginModule, Quiet, Verbose
 
 if TYPE_CHECKING:
     from flowgmm_cli.recipe.schema import Recipe
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from flowgmm_cli.training.search import Race
 
 SCHEMA = "flowgmm/train/1"
+_CPU = "cpu"
 
 
 def train(
@@ -24,6 +25,7 @@ def train(
         typer.Argument(metavar="[RECIPE]", help="A recipe file, or the name of a bundled recipe."),
     ] = None,
     overrides: Overrides = None,
+    overlay: Overlay = None,
     resume: Annotated[
         Path | None,
         typer.Option("--resume", metavar="RUN", help="Go on with this run; needs no recipe."),
@@ -57,6 +59,7 @@ def train(
     """Train a model from a recipe, calibrate it and test it.
 
     Examples: flowgmm train digits · flowgmm train my.yaml data.path=my.csv train.epochs=5 ·
+    flowgmm train my.yaml --overlay cpu train.epochs=3 ·
     flowgmm train --resume runs/digits/20261122-101500-3f9a
     """
     import sys
@@ -69,7 +72,7 @@ def train(
     words += [f"run.seed={seed}"] if seed is not None else []
     words += [f"run.device={device}"] if device is not None else []
     words += ["search=null"] if auto is False else []
-    if resume is not None and (recipe or words or run_dir or dry_run or auto is not None):
+    if resume is not None and (recipe or words or overlay or run_dir or dry_run or auto is not None):
         raise UsageError(
             "--resume takes a run and nothing else: a run goes on with the recipe it began with",
             hint=f"flowgmm train --resume {resume}",
@@ -81,9 +84,10 @@ def train(
 
     loaded = None
     if recipe is not None:
-        loaded = load_recipe(recipe, words)  # a mistake in it is found before torch is imported
+        # a mistake in it is found before torch is imported
+        loaded = load_recipe(recipe, words, overlays=overlay or ())
         if auto and loaded.search is None:
-            loaded = load_recipe(recipe, [*words, "search={}"])
+            loaded = load_recipe(recipe, [*words, "search={}"], overlays=loaded.overlays)
         for line in loaded.notes:
             console.note(line)
     console.note("loading torch…")
@@ -96,7 +100,9 @@ def train(
         run = open_run(resume.expanduser())
         loaded = run.recipe()
     if loaded is not None:
-        find_device(loaded.run.device)  # before anything is written
+        place = find_device(loaded.run.device)  # before anything is written
+        if place.type == "cpu" and _CPU in loaded.known_overlays and not loaded.overlays:
+            console.note(f"this recipe is meant for a GPU; `--overlay {_CPU}` has settings for this machine")
 
     with Interrupt() as interrupt, console.progress() as progress:
         context = data_context(progress, offline=offline)

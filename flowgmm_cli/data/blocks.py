@@ -10,6 +10,7 @@ import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Encoder
 from flowgmm_cli.data.cache import encode
+from flowgmm_cli.data.image_shape import WHITE
 from flowgmm_cli.errors import DataError
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     Cells = npt.NDArray[Any]
     Matrix = npt.NDArray[np.float64]
+    Bytes = npt.NDArray[np.uint8]
     State = tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]
 
 MISSING_CATEGORY = "(missing)"
@@ -47,12 +49,15 @@ class Block(Protocol):
         """Why a row cannot be used whose features are not finite."""
         ...
 
-    def features(self, cells: Cells, context: DataContext) -> Matrix:
-        """Return float64 `(N, len(names))`; a row that cannot be used has features that are not finite."""
+    def features(self, cells: Cells, context: DataContext) -> Matrix | Bytes:
+        """Return float64 `(N, len(names))`, of images uint8.
+
+        A row that cannot be used has features that are not finite.
+        """
         ...
 
-    def transform(self, cells: Cells, ids: Cells, context: DataContext) -> Matrix:
-        """Return float64 `(N, len(names))`, all finite."""
+    def transform(self, cells: Cells, ids: Cells, context: DataContext) -> Matrix | Bytes:
+        """Return float64 `(N, len(names))`, of images uint8, all finite."""
         ...
 
     def invert(self, features: Matrix) -> Cells | None:
@@ -147,6 +152,54 @@ class Numbers:
         """Return the fill values, and what is known of the training cells."""
         values = {"inexact": self.inexact, "whole": self.whole, "range": self.range and list(self.range)}
         return values, {} if self.fill is None else {"fill": self.fill}
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """An image column: its pixels as they are, uint8, channels first."""
+
+    column: Column
+
+    inexact = ""
+    refusal = "the image cannot be read"
+
+    @property
+    def names(self) -> list[str]:
+        """The column's name, with an index for each number of an image."""
+        return [f"{self.column.name}[{entry}]" for entry in range(int(np.prod(self.column.shape)))]
+
+    @property
+    def whole(self) -> bool:
+        """Pixels are whole numbers."""
+        return True
+
+    @property
+    def range(self) -> tuple[float, float]:
+        """From black to white."""
+        return (0.0, float(WHITE))
+
+    def transform(self, cells: Cells, ids: Cells, context: DataContext) -> Bytes:
+        """Return the pixels, uint8 `(N, channels * height * width)`."""
+        return self.features(cells, context)
+
+    def features(self, cells: Cells, context: DataContext) -> Bytes:
+        """Return the pixels, uint8 `(N, channels * height * width)`."""
+        pixels: Bytes = np.asarray(cells)
+        if pixels.ndim == 4:
+            pixels = np.moveaxis(pixels, 3, 1)
+        return np.ascontiguousarray(pixels, dtype=np.uint8).reshape(len(pixels), len(self.names))
+
+    def invert(self, features: Matrix) -> Cells:
+        """Return images `(N, *shape)` of the nearest whole values, uint8."""
+        pixels = np.rint(features).clip(0, WHITE).astype(np.uint8)
+        if len(self.column.shape) == 2:
+            return pixels.reshape(len(features), *self.column.shape)
+        height, width, channels = self.column.shape
+        return np.moveaxis(pixels.reshape(len(features), channels, height, width), 1, 3)
+
+    def state(self) -> State:
+        """Nothing: all is in the column."""
+        return {}, {}
 
 
 @dataclass(frozen=True)
@@ -267,6 +320,8 @@ def restore(
     column: Column, values: Mapping[str, Any], arrays: Mapping[str, Cells], encoder: Encoder | None
 ) -> Block:
     """Make a block from what `state` returned; `encoder` is a newly built one, for a text column."""
+    if column.kind == "image":
+        return Pixels(column)
     if column.kind == "category":
         return Categories(column, tuple(values["categories"]))
     if column.kind == "text" and encoder is not None:

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Encoder, Rows
-from flowgmm_cli.data.blocks import Block, Categories, Numbers, Text, restore
+from flowgmm_cli.data.blocks import Block, Categories, Numbers, Pixels, Text, restore
 from flowgmm_cli.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from flowgmm_cli.data.specs import MissingPolicy
+
+    Features = npt.NDArray[np.float64] | npt.NDArray[np.uint8]
 
 EncoderFactory = Callable[[], Encoder]
 """Builds a new encoder: each text column has one of its own, since some are fitted."""
@@ -89,20 +91,20 @@ class Featuriser:
             for block, start, stop in zip(self._blocks, ends, ends[1:], strict=False)
         ]
 
-    def transform(self, rows: Rows, context: DataContext) -> npt.NDArray[np.float64]:
-        """Return float64 `(N, D)`, all finite.
+    def transform(self, rows: Rows, context: DataContext) -> Features:
+        """Return float64 `(N, D)`, all finite; uint8 where the rows are images and nothing else.
 
         Raises:
             DataError: a column is not there or has another shape, or a cell is missing and may not be.
         """
-        return np.concatenate([self._transform(block, rows, context) for block in self._blocks], axis=1)
+        return _joined([self._transform(block, rows, context) for block in self._blocks])
 
-    def transform_column(self, name: str, rows: Rows, context: DataContext) -> npt.NDArray[np.float64]:
-        """Return the features of one input column in use, float64 `(N, d)`; errors as for `transform`."""
+    def transform_column(self, name: str, rows: Rows, context: DataContext) -> Features:
+        """Return the features of one input column in use, `(N, d)`; errors as for `transform`."""
         block = next(block for block in self._blocks if block.column.name == name)
         return self._transform(block, rows, context)
 
-    def usable(self, rows: Rows, context: DataContext) -> tuple[npt.NDArray[np.float64], dict[int, str]]:
+    def usable(self, rows: Rows, context: DataContext) -> tuple[Features, dict[int, str]]:
         """Return what `transform` does, and of the rows that it would refuse the positions and reasons.
 
         Such a row holds entries that are not finite.
@@ -118,9 +120,9 @@ class Featuriser:
                 for position in np.flatnonzero(~np.isfinite(part).all(axis=1)).tolist():
                     problems.setdefault(position, block.refusal)
             parts.append(part)
-        return np.concatenate(parts, axis=1), problems
+        return _joined(parts), problems
 
-    def _transform(self, block: Block, rows: Rows, context: DataContext) -> npt.NDArray[np.float64]:
+    def _transform(self, block: Block, rows: Rows, context: DataContext) -> Features:
         return block.transform(self._cells(block, rows), rows.ids, context)
 
     def _cells(self, block: Block, rows: Rows) -> npt.NDArray[Any]:
@@ -147,7 +149,7 @@ class Featuriser:
     def whole(self) -> frozenset[str]:
         """Names of the columns in which training saw whole numbers only."""
         return frozenset(
-            block.column.name for block in self._blocks if isinstance(block, Numbers) and block.whole
+            block.column.name for block in self._blocks if isinstance(block, Numbers | Pixels) and block.whole
         )
 
     @property
@@ -156,7 +158,7 @@ class Featuriser:
         return {
             block.column.name: block.range
             for block in self._blocks
-            if isinstance(block, Numbers) and block.range is not None
+            if isinstance(block, Numbers | Pixels) and block.range is not None
         }
 
     def state(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
@@ -201,6 +203,8 @@ def _fit_block(
         return Categories.fit(column, cells)
     if column.kind == "text":
         return Text.fit(column, cells, _encoder(column, encoder))
+    if column.kind == "image":
+        return Pixels(column)
     return Numbers.fit(column, cells, missing)
 
 
@@ -210,6 +214,14 @@ def _encoder(column: Column, factory: EncoderFactory | None) -> Encoder:
             f"column `{column.name}` holds text, and this data source has no `encoder` to make vectors of it"
         )
     return factory()
+
+
+def _joined(parts: Sequence[Features]) -> Features:
+    """Blocks side by side; a single one is not copied."""
+    if len(parts) == 1:
+        return parts[0]
+    joined: Features = np.concatenate([np.asarray(part, dtype=np.float64) for part in parts], axis=1)
+    return joined
 
 
 def _useless(column: Column, cells: npt.NDArray[Any], missing: MissingPolicy) -> str:

@@ -156,6 +156,12 @@ class ScaleConfig(Config):
     )
 
 
+class DequantiseConfig(Config):
+    """Parameters of `dequantise`."""
+
+    levels: int = Field(256, ge=2, le=65_536, description="how many whole numbers there are, from 0")
+
+
 TRANSFORMS: dict[str, Spec] = {
     "standardise": TransformSpec(
         config=StandardiseConfig,
@@ -181,5 +187,13 @@ TRANSFORMS: dict[str, Spec] = {
         config=ScaleConfig,
         build="flowgmm_cli.data.transforms.scale:build",
         summary="All features times one number",
+    ),
+    "dequantise": TransformSpec(
+        config=DequantiseConfig,
+        build="flowgmm_cli.data.transforms.dequantise:build",
+        summary="Whole numbers such as pixels to [0, 1), by noise within each step",
+        docs="For flows of images: a density of whole numbers is infinite without it. `log p` is then that "
+        "of the pixels, and `eval` reports bits per dimension. The noise is new in each step of training, "
+        "and everywhere else a function of the row, so that results can be repeated.",
     ),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,7 @@ class Evaluation:
         split: name of the split.
         classification: metrics of the calibrated probabilities.
         density_nll: mean `-log p(x)` in nats per row.
+        bits_per_dim: the same in bits for each pixel of a row; None where rows are not discrete pixels.
         baselines: results of simple methods on the same rows, by name.
     """
 
@@ -30,9 +32,10 @@ class Evaluation:
     classification: ClassificationMetrics
     density_nll: float
     baselines: Mapping[str, BaselineResult] = field(default_factory=dict)
+    bits_per_dim: float | None = None
 
     def metrics(self) -> dict[str, float | None]:
-        """The scalars, by name; `bits_per_dim` is None because these rows are not discrete pixels."""
+        """The scalars, by name."""
         found = self.classification
         return {
             "accuracy": found.accuracy,
@@ -40,7 +43,7 @@ class Evaluation:
             "macro_f1": found.macro_f1,
             "nll": found.nll,
             "brier": found.brier,
-            "bits_per_dim": None,
+            "bits_per_dim": self.bits_per_dim,
             "density_nll": self.density_nll,
             "ece": found.ece,
             "adaptive_ece": found.adaptive_ece,
@@ -71,6 +74,7 @@ class Evaluation:
             classification=ClassificationMetrics.from_dict({**value, **metrics}),
             density_nll=float(metrics["density_nll"]),
             baselines={name: BaselineResult(**one) for name, one in value["baselines"].items()},
+            bits_per_dim=None if metrics.get("bits_per_dim") is None else float(metrics["bits_per_dim"]),
         )
 
 
@@ -81,6 +85,7 @@ def evaluate(
     labels: npt.NDArray[np.int64],
     class_names: Sequence[str],
     baselines: Mapping[str, BaselineResult] | None = None,
+    pixels: int | None = None,
 ) -> Evaluation:
     """Compare predictions with labels; rows without a label are left out.
 
@@ -91,11 +96,23 @@ def evaluate(
         labels: true classes `(N,)`, -1 where unknown.
         class_names: index -> name.
         baselines: results on the same rows.
+        pixels: how many whole numbers a row's `log p` is the log-probability of; None where it is a density.
     """
     known = labels >= 0
+    density_nll = float(-log_density[known].mean())
     return Evaluation(
         split,
         classification_metrics(log_probabilities[known], labels[known], class_names=class_names),
-        float(-log_density[known].mean()),
+        density_nll,
         baselines or {},
+        None if pixels is None else bits_per_dim(density_nll, pixels),
     )
+
+
+def bits_per_dim(nll: float, pixels: int) -> float:
+    r""":math:`-\log P(v) / (D \log 2)`, from nats for a row of D whole numbers.
+
+    >>> bits_per_dim(math.log(256) * 784, 784)
+    8.0
+    """
+    return nll / (pixels * math.log(2))

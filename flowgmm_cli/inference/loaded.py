@@ -169,6 +169,7 @@ class FlowGMM:
             together(stream, lambda one: one.log_density)[known],
             labels[known],
             self.class_names,
+            pixels=self.trained.preprocessor.pixels,
         )
 
     def check(self, data: Any = None, *, at_most: int = 64) -> CheckReport:

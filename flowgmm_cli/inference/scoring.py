@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from flowgmm_cli.api import DataContext, Latents, Rows, Seen, iterate_batches
-from flowgmm_cli.data.prepare import Split
+from flowgmm_cli.data.preprocessor import Split
 from flowgmm_cli.data.readers.faults import once
 from flowgmm_cli.data.readers.schema import Chunk, OnError, RowReader
 from flowgmm_cli.errors import DataError, RunError, UsageError

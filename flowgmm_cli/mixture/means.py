@@ -58,3 +58,6 @@ STARTS: dict[str, InitialMeans] = {
     "simplex": simplex,
     "given": given,
 }
+
+READ_UNLABELLED = frozenset({"logistic_regression", "label_spreading", "kmeans"})
+"""The starts that look at rows without a label; the others are spared the way through the flow."""

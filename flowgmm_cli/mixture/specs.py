@@ -51,6 +51,12 @@ class GMMConfig(Config):
         description="how many latent dimensions carry the classes, the first ones (after a `pca` transform "
         "the leading components); the others are standard normal; null = all",
     )
+    scales: int | None = Field(
+        None,
+        ge=1,
+        description="the same for a flow of several scales: how many of them carry the classes, from the "
+        "coarsest on; null = all",
+    )
     scale: float = Field(1.0, gt=0, description="standard deviation the components start with")
     covariance: Literal["isotropic", "diagonal"] = Field(
         "isotropic", description="one standard deviation per component, or one per component and dimension"
@@ -101,8 +107,14 @@ class GMMConfig(Config):
 
     @model_validator(mode="after")
     def _there_is_a_rest_to_learn(self) -> GMMConfig:
-        if self.learn_rest and self.dims is None:
-            raise ValueError("learn_rest needs `dims`: without it every dimension carries the classes")
+        if self.dims is not None and self.scales is not None:
+            raise ValueError(
+                "give `dims` or `scales`, not both: each says which dimensions carry the classes"
+            )
+        if self.learn_rest and self.dims is None and self.scales is None:
+            raise ValueError(
+                "learn_rest needs `dims` or `scales`: without them every dimension carries the classes"
+            )
         return self
 
 

@@ -35,6 +35,21 @@ class BundledRecipe:
         head, dash, tail = text.partition(" — ")
         return tail if dash and " " not in head else text
 
+    @property
+    def overlays(self) -> tuple[str, ...]:
+        """The names of its overlays; none if it cannot be read."""
+        from flowgmm_cli.errors import RecipeError
+        from flowgmm_cli.recipe.overlays import KEY, take_overlays
+        from flowgmm_cli.recipe.yaml import read_yaml
+
+        text = self.path.read_text(encoding="utf-8", errors="replace")
+        if KEY not in text:  # reading YAML takes milliseconds, and few have any
+            return ()
+        try:
+            return tuple(take_overlays(read_yaml(text, str(self.path)))[0])
+        except RecipeError:
+            return ()
+
 
 @cache
 def bundled_folder() -> Path | None:

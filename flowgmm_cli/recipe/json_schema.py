@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from flowgmm_cli.plugins.entry import Entry
 from flowgmm_cli.plugins.registry import Registry
 from flowgmm_cli.recipe.fields import accepts, component_kind, is_list
+from flowgmm_cli.recipe.overlays import KEY
 from flowgmm_cli.recipe.schema import RecipeModel
 
 _REFERENCE = {
@@ -63,7 +64,7 @@ class _SchemaBuilder:
                     value = {"anyOf": [value, {"type": "null"}]}
                 kept = {key: holder[key] for key in ("description", "default") if key in holder}
                 schema["properties"][name] = {**value, **kept}
-            elif holder.get("type") != "string" or "enum" in holder:
+            elif name != KEY and (holder.get("type") != "string" or "enum" in holder):
                 schema["properties"][name] = _or_reference(holder)
             schema["properties"][name].pop("title", None)
         schema.pop("title", None)

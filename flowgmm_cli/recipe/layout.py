@@ -33,6 +33,15 @@ class Layout:
             field = around
         return fields.component_kind(field) if field else None
 
+    def has_keys(self, path: Path) -> bool:
+        """Whether a mapping at `path` is a section or component, with known keys; not a value by itself."""
+        field = self._field_at(path)
+        if field is None:
+            return self.kind_at(path) is not None
+        if fields.component_kind(field) is not None:
+            return not fields.is_list(field)
+        return fields.nested_model(field) is not None
+
     def write_default(self, path: Path) -> None:
         """Write the default of the key at `path` into the tree, if the key is missing and has one.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -16,14 +15,8 @@ from flowgmm_cli.plugins import registry as plugins
 from flowgmm_cli.plugins.provenance import qualified, require
 from flowgmm_cli.plugins.registry import Registry
 from flowgmm_cli.recipe.bundled import bundled_recipes
-from flowgmm_cli.recipe.interpolate import Interpolation
-from flowgmm_cli.recipe.layout import Layout
-from flowgmm_cli.recipe.node import Path as KeyPath
-from flowgmm_cli.recipe.node import describe
-from flowgmm_cli.recipe.overrides import apply_overrides
-from flowgmm_cli.recipe.problems import Problem, raise_problems
+from flowgmm_cli.recipe.parse import Source, parse
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.recipe.validate import Validator
 from flowgmm_cli.recipe.yaml import MAX_BYTES, read_yaml, write_yaml
 
 _VARIED = ("data", "flow", "prior", "objective", "regularisers", "train", "calibration", "run")
@@ -33,6 +26,7 @@ def load_recipe(
     name_or_path: str,
     overrides: Sequence[str] = (),
     *,
+    overlays: Sequence[str] = (),
     registry: Registry | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Recipe:
@@ -41,6 +35,7 @@ def load_recipe(
     Args:
         name_or_path: a file, else the name of a bundled recipe.
         overrides: words `key.path=value` or `key.path!`.
+        overlays: names of overlays that the recipe has; they are applied in this order, before the words.
         registry: the components; default: this process's.
         environ: environment variables for `${env:NAME}`; default: this process's.
 
@@ -48,10 +43,27 @@ def load_recipe(
         RecipeError: there is no such recipe, it cannot be read, or it is invalid; all problems are named.
         PluginError: nothing is wrong but that a component cannot be used.
     """
+    source = find_source(name_or_path, overrides, registry=registry, environ=environ)
+    recipe = parse(source, overlays)
+    check_candidates(recipe, source.registry)
+    return recipe
+
+
+def find_source(
+    name_or_path: str,
+    overrides: Sequence[str] = (),
+    *,
+    registry: Registry | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Source:
+    """Find and read a recipe's file; arguments as of `load_recipe`.
+
+    Raises:
+        RecipeError: there is no such recipe, or its file cannot be read.
+    """
     known = registry or plugins.registry()
     path = find_recipe(name_or_path, known)
-    text = read_text(path)
-    return _parse(text, path, overrides, known, os.environ if environ is None else environ)
+    return Source(read_text(path), path, overrides, known, os.environ if environ is None else environ)
 
 
 def load_resolved(
@@ -74,17 +86,36 @@ def load_resolved(
     text = read_text(file)
     plain = read_yaml(text, str(file)).plain()
     renamed = qualified(plain, components)
-    return _parse(text if renamed == plain else write_yaml(renamed), file, (), known, None)
+    recipe = parse(Source(text if renamed == plain else write_yaml(renamed), file, (), known, None))
+    check_candidates(recipe, known)
+    return recipe
 
 
-def parse_resolved(values: Mapping[str, object], source: str, *, registry: Registry | None = None) -> Recipe:
+def parse_resolved(
+    values: Mapping[str, object],
+    source: str,
+    overrides: Sequence[str] = (),
+    *,
+    overlays: Sequence[str] = (),
+    registry: Registry | None = None,
+) -> Recipe:
     """Validate plain values as `Recipe.to_dict` gives them; `source` names their place in messages.
+
+    Args:
+        values: the recipe; it may have overlays too.
+        source: its place.
+        overrides: words, as of `load_recipe`.
+        overlays: names of overlays in `values`.
+        registry: the components; default: this process's.
 
     Raises:
         RecipeError: they are invalid.
         PluginError: a component they name is not installed any more.
     """
-    return _parse(write_yaml(dict(values)), Path(source), (), registry or plugins.registry(), None)
+    known = registry or plugins.registry()
+    recipe = parse(Source(write_yaml(dict(values)), Path(source), overrides, known, None), overlays)
+    check_candidates(recipe, known)
+    return recipe
 
 
 def vary(recipe: Recipe, changes: Mapping[str, Any], *, registry: Registry | None = None) -> Recipe:
@@ -96,10 +127,10 @@ def vary(recipe: Recipe, changes: Mapping[str, Any], *, registry: Registry | Non
         RecipeError: a key or value is not valid there.
         PluginError: a component it names cannot be used.
     """
-    words = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+    words = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in changes.items()]
     path = recipe.path or Path(recipe.name)
     text = write_yaml({**recipe.to_dict(), "search": None})
-    varied = _parse(text, path, words, registry or plugins.registry(), None)
+    varied = parse(Source(text, path, words, registry or plugins.registry(), None))
     return dataclasses.replace(recipe, **{key: getattr(varied, key) for key in _VARIED})
 
 
@@ -154,58 +185,8 @@ def read_text(path: Path) -> str:
         raise RecipeError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _parse(
-    text: str, path: Path, words: Sequence[str], registry: Registry, environ: Mapping[str, str] | None
-) -> Recipe:
-    source = str(path)
-    root = read_yaml(text, source)
-    if root.value is None:
-        raise RecipeError(
-            f"{source} is empty", hint="start from a bundled recipe: `flowgmm recipes copy digits`"
-        )
-    if not isinstance(root.value, dict):
-        raise RecipeError(f"{source}:{root.mark.line}  a recipe is a mapping, not {describe(root.plain())}")
-    layout = Layout(root, registry)
-    notes = apply_overrides(root, words, layout)
-    unresolved: list[Problem] = []
-    failed: set[KeyPath] = set()
-    env: set[str] = set()
-    if environ is not None:
-        interpolation = Interpolation(root, layout, environ)
-        interpolation.run()
-        unresolved, failed, env = interpolation.problems, interpolation.failed, interpolation.env
-    validator = Validator(registry)
-    model = validator.recipe(root)
-    # what has no value cannot have the right type either: one message is enough
-    raise_problems([*unresolved, *(one for one in validator.problems if one.path not in failed)], source)
-    if model is None:
-        raise RecipeError(f"{source} is invalid")
-    recipe = Recipe(
-        name=model.name or _name_from(path),
-        path=path,
-        text=text,
-        overrides=tuple(words),
-        notes=tuple(notes),
-        env=tuple(sorted(env)),
-        data=model.data,
-        flow=model.flow,
-        prior=model.prior,
-        objective=model.objective,
-        regularisers=tuple(model.regularisers),
-        train=model.train,
-        checkpoint=model.checkpoint,
-        calibration=model.calibration,
-        ensemble=model.ensemble,
-        search=model.search,
-        ood=model.ood,
-        run=model.run,
-    )
-    _check_candidates(recipe, registry)
-    return recipe
-
-
-def _check_candidates(recipe: Recipe, registry: Registry) -> None:
-    """Raise if a candidate of the search is not a valid recipe; before training is the time to say so."""
+def check_candidates(recipe: Recipe, registry: Registry) -> None:
+    """Raise `RecipeError` if a candidate of the search is not a valid recipe that can be trained."""
     problems: list[str] = []
     prepared = _prepared_views(recipe, registry)
     for name, changes in (recipe.search.candidates if recipe.search else {}).items():
@@ -237,8 +218,3 @@ def _prepared_views(recipe: Recipe, registry: Registry) -> dict[str, list[dict[s
         ]
         for side, listed in (("weak", views.weak), ("strong", views.strong))
     }
-
-
-def _name_from(path: Path) -> str:
-    """A recipe name from its file: characters that folders' names should not have become `_`."""
-    return re.sub(r"[^\w.+-]|^[.+-]", "_", path.stem) or "recipe"

@@ -20,11 +20,13 @@ class Mark:
         line: 0 where the value is not in the file.
         column: likewise.
         word: the override that set the value.
+        overlay: the overlay that set the value; the place is that in the overlay.
     """
 
     line: int = 0
     column: int = 0
     word: str | None = None
+    overlay: str | None = None
 
 
 DEFAULT = Mark()
@@ -40,7 +42,7 @@ class Node:
         mark: where it stands; for an entry of a mapping, where its key does.
         raw: the text of a scalar that came without YAML's quotes at hand: from the command line or from an
             environment variable. Such text is read as the type its key expects.
-        replaced: what the file says, where an override replaced it.
+        replaced: what the file says, where an override or overlay replaced it.
     """
 
     value: Scalar | list[Node] | dict[str, Node]

@@ -1,4 +1,4 @@
-"""Overrides: the words `key.path=value` and `key.path!` after the recipe.
+"""Overrides: the words `key.path=value` and `key.path!` after the recipe, and the changes of an overlay.
 
 A value is read like a value in the file. The order of the words never matters: `use` goes before the
 parameters of the component it chooses, and removals come last, so list positions are those of the file.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from flowgmm_cli.errors import RecipeError, did_you_mean
 from flowgmm_cli.plugins.entry import SHARED_CONFIGS
 from flowgmm_cli.recipe.layout import Layout
-from flowgmm_cli.recipe.node import Mark, Node, Path, as_index, dotted
+from flowgmm_cli.recipe.node import DEFAULT, Mark, Node, Path, as_index, dotted
 from flowgmm_cli.recipe.yaml import read_scalar, read_yaml
 
 _FORM = "an override is `key.path=value`, or `key.path!` to remove a key; for example train.epochs=5"
@@ -20,17 +20,21 @@ _FORM = "an override is `key.path=value`, or `key.path!` to remove a key; for ex
 
 @dataclass(frozen=True)
 class Override:
-    """One word.
+    """One change.
 
     Attributes:
         word: as given.
         path: the key it sets.
         value: what it sets it to; None to remove it.
+        mark: where it was given.
+        merges: a mapping without `use` changes the keys it has and leaves the others of its section.
     """
 
     word: str
     path: Path
     value: Node | None
+    mark: Mark = DEFAULT
+    merges: bool = False
 
 
 def parse_override(word: str) -> Override:
@@ -45,7 +49,8 @@ def parse_override(word: str) -> Override:
     parts = key.strip().split(".")
     if not (equals or remove) or not all(parts):
         raise RecipeError(f"cannot read the override `{word}`", hint=_FORM)
-    return Override(word, tuple(parts), None if remove else _read_value(word, text.strip()))
+    value = None if remove else _read_value(word, text.strip())
+    return Override(word, tuple(parts), value, Mark(word=word))
 
 
 def apply_overrides(root: Node, words: Sequence[str], layout: Layout) -> list[str]:
@@ -69,21 +74,68 @@ def apply_overrides(root: Node, words: Sequence[str], layout: Layout) -> list[st
             overrides.append(parse_override(word))
         except RecipeError as error:
             problems.append(error)
-    notes: list[str] = []
-    for override in sorted(overrides, key=_rank):
-        try:
-            if override.value is None:
-                _remove(root, override, layout)
-            else:
-                _set(root, override, layout, notes)
-        except RecipeError as error:
-            problems.append(error)
+    notes, failed = apply_changes(root, overrides, layout)
+    problems += [error for _, error in failed]
     if len(problems) == 1:
         raise problems[0]
     if problems:
         details = [": ".join([error.message, *error.details]) for error in problems]
         raise RecipeError(f"the command line has {len(problems)} problems", details=details, hint=_FORM)
     return notes
+
+
+def apply_changes(
+    root: Node, changes: Sequence[Override], layout: Layout
+) -> tuple[list[str], list[tuple[Override, RecipeError]]]:
+    """Apply changes to a tree, in place and as far as they can be: notes for the user, and what cannot."""
+    notes: list[str] = []
+    failed: list[tuple[Override, RecipeError]] = []
+    merged: dict[Path, Override] = {}
+    left = sorted(changes, key=_rank)
+    while left:
+        change = left.pop(0)
+        try:
+            parts = _parts(change, layout)
+            if parts is not None:
+                _descend(root, change.path, change, layout)
+                left = sorted([*left, *parts], key=_rank)
+                continue
+            if change.merges and change.path in merged:
+                line = merged[change.path].mark.line
+                raise RecipeError(f"`{dotted(change.path)}` is given twice; the first is at line {line}")
+            merged[change.path] = change
+            if change.value is None:
+                _remove(root, change, layout)
+            else:
+                _set(root, change, layout, notes)
+        except RecipeError as error:
+            failed.append((change, error))
+    return notes, failed
+
+
+def change_of(key: str, value: Node, above: Path = ()) -> Override:
+    """The change that an entry of an overlay stands for: `key.path: value`, or `key.path!:` to remove a key.
+
+    Raises:
+        RecipeError: the key has an empty part, or removes and has a value.
+    """
+    path = dotted((*above, key))
+    parts = key.removesuffix("!").split(".")
+    if not all(part.strip() for part in parts):
+        raise RecipeError(f"cannot read the key `{key}`; a key is `section.key`, such as train.epochs")
+    if not key.endswith("!"):
+        return Override(path, (*above, *parts), value, value.mark, merges=True)
+    if value.value is not None:
+        raise RecipeError(f"`{path}` removes a key, so it takes no value")
+    return Override(path, (*above, *parts), None, value.mark, merges=True)
+
+
+def _parts(change: Override, layout: Layout) -> list[Override] | None:
+    """The single changes in a mapping that merges; None if the change is a single one itself."""
+    value = change.value.value if change.value is not None else None
+    if not change.merges or not isinstance(value, dict) or "use" in value or not layout.has_keys(change.path):
+        return None
+    return [change_of(key, child, change.path) for key, child in value.items()]
 
 
 def _rank(override: Override) -> tuple[bool, int, bool, tuple[int, ...]]:
@@ -158,7 +210,7 @@ def _descend(root: Node, path: Path, override: Override, layout: Layout) -> Node
         layout.write_default(path[: depth + 1])
         below = node.child(key)
         if below is None or below.value is None:
-            below = Node({}, Mark(word=override.word))
+            below = Node({}, override.mark)
             _put(node, key, below, override, path[:depth])
         node = below
     return node

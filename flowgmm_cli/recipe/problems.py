@@ -21,7 +21,7 @@ class Problem:
         path: the key.
         message: what is wrong with it.
         mark: where it stands.
-        replaced: what the file says there, if an override set it.
+        replaced: what the file says there, if an override or overlay set it.
         cause: the error behind it, if a component cannot be used.
         hint: the next step.
     """
@@ -44,9 +44,11 @@ class Problem:
         message = self.message
         if with_cause and self.cause is not None:
             message = "; ".join([message, *self.cause.details])
-        if self.mark.word is None:
+        if self.mark.word is None and self.mark.overlay is None:
             return message
         aside = "from the command line"
+        if self.mark.overlay is not None:
+            aside = f"from the overlay `{self.mark.overlay}`"
         if self.replaced is not None and self.replaced.mark.line:
             old = self.replaced.plain()
             says = f"`{old}`" if isinstance(old, str) else describe(old).removeprefix("the number ")
@@ -54,8 +56,13 @@ class Problem:
         return f"{message} ({aside})"
 
 
-def raise_problems(problems: Sequence[Problem], source: str) -> None:
+def raise_problems(problems: Sequence[Problem], source: str, overlays: Sequence[str] = ()) -> None:
     """Raise all problems as one error; do nothing if there are none.
+
+    Args:
+        problems: in any order.
+        source: the file.
+        overlays: those that were applied to it.
 
     Raises:
         PluginError: every problem is a component that cannot be used.
@@ -73,7 +80,8 @@ def raise_problems(problems: Sequence[Problem], source: str) -> None:
     causes = [one.cause for one in ordered if one.cause is not None]
     if len(causes) < len(ordered):
         count = "1 problem" if len(ordered) == 1 else f"{len(ordered)} problems"
-        raise RecipeError(f"{source} has {count}", details=details, hint=hint)
+        applied = "".join(f" --overlay {name}" for name in overlays)
+        raise RecipeError(f"{source}{applied} has {count}", details=details, hint=hint)
     error: FlowgmmError
     if len(causes) == 1:
         error = PluginError(details[0], details=causes[0].details, hint=causes[0].hint)

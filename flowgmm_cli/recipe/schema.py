@@ -233,6 +233,11 @@ class RecipeModel(Config):
         default_factory=lambda: OodConfig(), description="how rows unlike the training rows are detected"
     )
     run: RunConfig = Field(default_factory=lambda: RunConfig(), description="seed, device and folder")
+    overlays: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="variants of the recipe by name, for --overlay NAME; each a mapping of recipe keys, such "
+        "as train.epochs, to values",
+    )
 
     @field_validator("version", mode="before")
     @classmethod
@@ -251,6 +256,9 @@ class RecipeModel(Config):
         return name
 
 
+_OF_THE_FILE = ("version", "overlays")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """A validated recipe.
@@ -259,6 +267,8 @@ class Recipe:
         name: what runs are filed under.
         path: the file it was read from.
         text: the file as it stands there.
+        overlays: the overlays that were applied, in this order.
+        known_overlays: all that the file has.
         overrides: the words of the command line, as given.
         notes: what the user should know about how the words were applied, one line each.
         env: names of the environment variables whose values are in it.
@@ -267,6 +277,8 @@ class Recipe:
     name: str
     path: Path | None
     text: str
+    overlays: tuple[str, ...] = ()
+    known_overlays: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
@@ -290,7 +302,8 @@ class Recipe:
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain values, all defaults filled in, sections in a fixed order."""
-        sections = {key: _plain(getattr(self, key)) for key in RecipeModel.model_fields if key != "version"}
+        keys = [key for key in RecipeModel.model_fields if key not in _OF_THE_FILE]
+        sections = {key: _plain(getattr(self, key)) for key in keys}
         values: dict[str, Any] = node_of({"version": 1, **sections}).plain()
         return values
 

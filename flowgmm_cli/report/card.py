@@ -167,6 +167,7 @@ def _data(found: Material) -> str:
 def _training(found: Material) -> str:
     recipe, info = found.recipe, found.info
     regularisers = ", ".join(one.use for one in recipe.regularisers) or "none"
+    overlays = [str(name) for name in info.get("overlays") or ()]
     best = info.get("best") or {}
     watched = f"; kept: epoch {best.get('epoch')} by {best['metric']}" if best.get("metric") else ""
     race = found.search
@@ -174,6 +175,7 @@ def _training(found: Material) -> str:
     return _section(
         "Training procedure",
         _list(
+            f"Overlays of the recipe: {plain(', '.join(overlays))}" if overlays else "",
             f"Objective {plain(recipe.objective.use)}, regularisers {plain(regularisers)}",
             f"{recipe.train.optimiser}, learning rate {recipe.train.lr:g}, {info.get('epochs')} epochs, "
             f"{info.get('steps')} steps{plain(watched)}",

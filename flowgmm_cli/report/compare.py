@@ -203,7 +203,10 @@ def _differing(of: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def _side(side: Side) -> dict[str, Any]:
-    keys = ("recipe", "created", "seconds", "seed", "rows", "fingerprint", "overrides", "calibration", "best")
+    keys = (
+        "recipe", "created", "seconds", "seed", "rows", "fingerprint", "overlays", "overrides", "calibration",
+        "best",
+    )  # fmt: skip
     found = side.evaluation
     return {
         "run": str(side.run.path),

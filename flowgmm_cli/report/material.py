@@ -19,7 +19,8 @@ from flowgmm_cli.report.history import Series, read_history
 from flowgmm_cli.runs import Run
 
 if TYPE_CHECKING:
-    from flowgmm_cli.data.prepare import Split, SplitRows
+    from flowgmm_cli.data.prepare import SplitRows
+    from flowgmm_cli.data.preprocessor import Split
     from flowgmm_cli.trained import TrainedModel
 
 
@@ -215,7 +216,7 @@ def join(parts: Sequence[Split]) -> Split:
     import numpy as np
     import torch
 
-    from flowgmm_cli.data.prepare import Split
+    from flowgmm_cli.data.preprocessor import Split
 
     inputs = [one.inputs for one in parts if one.inputs is not None]
     return Split(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from flowgmm_cli.data.prepare import Split
+from flowgmm_cli.data.preprocessor import Split
 from flowgmm_cli.errors import FlowgmmError
 from flowgmm_cli.evaluation.detection import auroc, detection_metrics
 from flowgmm_cli.files import read_json

@@ -17,6 +17,9 @@ def settings(found: Material) -> list[Part]:
     parts: list[Part] = []
     if argv and argv[0] == "train":
         parts.append(Prose(f"Trained with: flowgmm {shlex.join(argv)}"))
+    overlays = [str(name) for name in info.get("overlays") or ()]
+    if overlays:
+        parts.append(Prose(f"Overlays of the recipe that were applied: {', '.join(overlays)}", "note"))
     if overrides:
         parts.append(Prose(f"Changes to the recipe on the command line: {shlex.join(overrides)}", "note"))
     recipe = found.run.path / "recipe.yaml"

@@ -99,6 +99,7 @@ def _value(study: Study, schema: str, results: Sequence[Result]) -> dict[str, An
     return {
         "schema": schema,
         "recipe": study.header["recipe"],
+        "overlays": study.header["overlays"],
         "overrides": study.header["overrides"],
         "folder": str(study.folder),
         "seeds": sorted({one.seed for one in results}),

@@ -43,7 +43,14 @@ class Point:
         return " ".join(f"{key}={value}" for key, value in {**self.settings, "seed": self.seed}.items())
 
 
-def curve_points(name: str, words: Sequence[str], labels: Sequence[int], seeds: Sequence[int]) -> list[Point]:
+def curve_points(
+    name: str,
+    words: Sequence[str],
+    labels: Sequence[int],
+    seeds: Sequence[int],
+    *,
+    overlays: Sequence[str] = (),
+) -> list[Point]:
     """Points of a learning curve: every number of labels with every seed, small numbers first.
 
     Another way of choosing labelled rows that the recipe has (`per_class`, `fraction`, `column`) is replaced.
@@ -53,7 +60,7 @@ def curve_points(name: str, words: Sequence[str], labels: Sequence[int], seeds: 
         RecipeError: the recipe is invalid.
     """
     _refuse(words, (COUNT, *SEEDS), "curve")
-    base = load_recipe(name, words)
+    base = load_recipe(name, words, overlays=overlays)
     budget = cast(DataConfig, base.data.config).labels
     others = [key for key in ("per_class", "fraction", "column") if getattr(budget, key) is not None]
     replaced = [f"data.labels.{key}=null" for key in others]
@@ -61,14 +68,14 @@ def curve_points(name: str, words: Sequence[str], labels: Sequence[int], seeds: 
         Point(
             {"labels": count},
             seed,
-            load_recipe(name, [*words, *replaced, f"{COUNT}={count}", *_seeded(seed)]),
+            load_recipe(name, [*words, *replaced, f"{COUNT}={count}", *_seeded(seed)], overlays=overlays),
         )
         for count in sorted(labels)
         for seed in seeds
     ]
 
 
-def sweep_points(name: str, grid: Grid, seeds: Sequence[int]) -> list[Point]:
+def sweep_points(name: str, grid: Grid, seeds: Sequence[int], *, overlays: Sequence[str] = ()) -> list[Point]:
     """Points of a grid: every combination with every seed.
 
     Raises:
@@ -82,7 +89,9 @@ def sweep_points(name: str, grid: Grid, seeds: Sequence[int]) -> list[Point]:
     for settings in grid.combinations():
         words = [f"{key}={value}" for key, value in settings.items()]
         try:
-            made = [load_recipe(name, [*grid.fixed, *words, *_seeded(seed)]) for seed in seeds]
+            made = [
+                load_recipe(name, [*grid.fixed, *words, *_seeded(seed)], overlays=overlays) for seed in seeds
+            ]
         except (RecipeError, PluginError) as error:
             text = "\n".join([error.message, *error.details])
             problems.setdefault(text, (error, []))[1].append(" ".join(words))

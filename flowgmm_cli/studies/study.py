@@ -61,7 +61,7 @@ class Study:
     Args:
         folder: where it lies.
         kind: `curve` or `sweep`.
-        recipe: any recipe of it; its name and file count.
+        recipe: any recipe of it; its name, file and overlays count.
         keys: what its settings are about; all points have these.
         words: the overrides that all its runs share, as given.
     """
@@ -76,6 +76,7 @@ class Study:
             "recipe": recipe.name,
             "digest": hashlib.sha256(recipe.text.encode()).hexdigest(),
             "keys": sorted(keys),
+            "overlays": list(recipe.overlays),
             "overrides": sorted(words),
         }
 
@@ -88,7 +89,7 @@ class Study:
         file = self.folder / "study.json"
         groups: dict[str, Any] = {}
         if file.is_file():
-            before = read_json(file, "study")
+            before = {"overlays": [], **read_json(file, "study")}  # there were none in the beginning
             differing = [key for key, value in self.header.items() if before.get(key) != value]
             if differing:
                 raise self._foreign([self._difference(key, before.get(key)) for key in differing])

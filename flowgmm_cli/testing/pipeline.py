@@ -14,8 +14,8 @@ from flowgmm_cli.plugins.registry import build
 
 def features_of(
     rows: Rows, columns: tuple[Column, ...], config: Any, context: DataContext
-) -> npt.NDArray[np.floating[Any]]:
-    """The feature matrix `(N, F)` of rows, before the transforms."""
+) -> npt.NDArray[np.float64] | npt.NDArray[np.uint8]:
+    """The feature matrix `(N, F)` of rows, before the transforms; of images uint8."""
 
     def encoder() -> Encoder:
         made: Encoder = build(config.encoder)

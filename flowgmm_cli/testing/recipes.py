@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from flowgmm_cli.plugins.registry import registry
 from flowgmm_cli.recipe.bundled import BundledRecipe, bundled_recipes
-from flowgmm_cli.recipe.load import load_recipe
+from flowgmm_cli.recipe.check import check_recipe
+from flowgmm_cli.recipe.load import find_source
 from flowgmm_cli.testing.check import check, expect
 
 
@@ -49,6 +50,6 @@ class RecipesConformance:
 
     @check("`flowgmm recipes check NAME` shows the problem with its line")
     def test_recipes_are_valid(self) -> None:
-        """Every recipe is valid."""
+        """Every recipe is valid, with each of its overlays too."""
         for one in self.recipes():
-            load_recipe(one.name, self.overrides.get(one.name, ()), environ={})
+            check_recipe(find_source(one.name, self.overrides.get(one.name, ()), environ={}))

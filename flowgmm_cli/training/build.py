@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.api import Objective, iterate_batches
+from flowgmm_cli.flows.flat import latent_sizes
 from flowgmm_cli.mixture.build import mixture_dims
-from flowgmm_cli.mixture.means import initial_means
+from flowgmm_cli.mixture.means import READ_UNLABELLED, initial_means
 from flowgmm_cli.mixture.specs import GMMConfig
 from flowgmm_cli.mixture.starts.start import StartRows
 from flowgmm_cli.mixture.weights import initial_weights
@@ -17,13 +18,21 @@ from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.seeds import generator
-from flowgmm_cli.trained import build_flow
+from flowgmm_cli.trained import build_flow, build_mixture, chunk_rows
 
 _CHUNK = 4096
 
 
 @torch.no_grad()
-def start_model(recipe: Recipe, x: Tensor, labels: Tensor, *, classes: int, seed: int) -> FlowMixture:
+def start_model(
+    recipe: Recipe,
+    x: Tensor,
+    labels: Tensor,
+    *,
+    classes: int,
+    seed: int,
+    shape: tuple[int, ...] | None = None,
+) -> FlowMixture:
     """Build the model and let it start from the training rows.
 
     Args:
@@ -32,30 +41,43 @@ def start_model(recipe: Recipe, x: Tensor, labels: Tensor, *, classes: int, seed
         labels: int64 `(N,)`, -1 where unlabelled.
         classes: K.
         seed: fixes weights and whatever is random in the means.
+        shape: of a row before it became a vector, for flows of images; None for `(D,)`.
 
     Raises:
         DataError: the rows do not suffice for the means the recipe asks for.
         RecipeError: the prior does not fit the number of features or classes.
     """
     config = cast(GMMConfig, recipe.prior.config)
-    features = x.shape[1]
-    dims = mixture_dims(config, features)
+    shape = shape or (x.shape[1],)
     randomness = generator(seed, "init")
-    flow = build_flow(recipe.flow, features, randomness)
+    flow = build_flow(recipe.flow, shape, randomness)
+    dims = mixture_dims(config, x.shape[1], latent_sizes(flow))
     initialise = getattr(flow, "initialise", None)  # data-dependent layers such as actnorm
     if initialise is not None:
         initialise(x[:_CHUNK])
     # Means live in the latent space; where the flow starts as the identity these are the rows themselves.
-    z = torch.cat([flow(x[part])[0] for part in iterate_batches(len(x), _CHUNK)])
     seen = labels >= 0
-    start = initial_means(config, StartRows(z[seen], labels[seen], z[~seen], classes, dims), randomness)
+    others = x[~seen] if config.means in READ_UNLABELLED else x[:0]
+    labelled, unlabelled = (_latents(flow, rows) for rows in (x[seen], others))
+    rows = StartRows(labelled, labels[seen], unlabelled, classes, dims)
+    start = initial_means(config, rows, randomness)
     weights = initial_weights(config, labels=labels[seen], classes=classes)
-    mixture = build(recipe.prior, classes=classes, features=features, start=start, weights=weights)
+    mixture = build_mixture(recipe.prior, flow, shape, classes=classes, start=start, weights=weights)
     return FlowMixture(flow, mixture)
 
 
-def training_temperature(recipe: Recipe, *, features: int) -> float:
-    """The objective's own temperature, for posteriors that nothing was fitted for."""
-    dims = cast(GMMConfig, recipe.prior.config).dims
+def _latents(flow: torch.nn.Module, x: Tensor) -> Tensor:
+    parts = [flow(x[part])[0] for part in iterate_batches(len(x), chunk_rows(x.shape[1]))]
+    return torch.cat(parts) if parts else x[:0]
+
+
+def training_temperature(recipe: Recipe, *, features: int, dims: int | None) -> float:
+    """The objective's own temperature, for posteriors that nothing was fitted for.
+
+    Args:
+        recipe: names the objective.
+        features: D.
+        dims: how many of the latent dimensions carry the classes; None = all.
+    """
     objective: Objective = build(recipe.objective, features=features, labelled=1, unlabelled=1, dims=dims)
     return objective.temperature

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from flowgmm_cli.api import Component, Latents, Seen
 from flowgmm_cli.evaluation.detection import auroc
+from flowgmm_cli.flows.flat import FlatFlow
 from flowgmm_cli.model import Model
 from flowgmm_cli.scores.detector import Detector, fit_detector, reads_images
 from flowgmm_cli.trained import see
@@ -78,8 +79,10 @@ def choose_default(
     known = detector(plain_held_out, names)
     kinds: dict[str, dict[str, float]] = {}
     for kind, make in _STAND_INS.items():
-        rows = _seen(*make(plain_train, plain_held_out, generator), model)
-        kinds[kind] = _aurocs(known, detector(rows, names))
+        x, log_det = make(plain_train, plain_held_out, generator)
+        if isinstance(model.parts[0].flow, FlatFlow):  # beyond black and white there are no pixels
+            x = x.clamp(train.x.min(), train.x.max())
+        kinds[kind] = _aurocs(known, detector(_seen(x, log_det, model), names))
     if (left_out := _left_out(components, plain_train, plain_held_out, model, names, generator)) is not None:
         kinds[_LEFT_OUT] = left_out
     table = {name: {kind: values[name] for kind, values in kinds.items()} for name in names}

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from flowgmm_cli.api import DataContext, Rows, Seen
-from flowgmm_cli.data.prepare import Preprocessor, SplitRows
+from flowgmm_cli.data.prepare import SplitRows
+from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.recipe.schema import Recipe, score_names
 from flowgmm_cli.scores.detector import Detector, fit_detector, reads_images

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from flowgmm_cli.flows.flat import FlatFlow
 from flowgmm_cli.mixture.specs import GMMConfig
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
@@ -22,6 +23,8 @@ from flowgmm_cli.training.monitor import Monitor
 from flowgmm_cli.training.sampler import TrainingRows
 from flowgmm_cli.training.step import TrainingStep, build_step
 from flowgmm_cli.training.viewing import Forms
+
+_SHOWN = {"monitor.bits_per_dim": "bits/dim"}
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,14 @@ class Fitting:
         """The model at its start, with all its losses, on the device."""
         recipe, x = self.recipe, self.data.train.x
         seen = int((visible >= 0).sum())
-        model = start_model(recipe, x, visible, classes=self.data.classes, seed=recipe.run.seed)
+        model = start_model(
+            recipe,
+            x,
+            visible,
+            classes=self.data.classes,
+            seed=recipe.run.seed,
+            shape=self.data.preprocessor.shape,
+        )
         return build_step(
             recipe,
             model.to(self.engine.device),
@@ -105,7 +115,18 @@ class Fitting:
     def _operations(self, step: TrainingStep) -> float:
         """Floating-point operations of a step: forward and twice that backward, and the teacher's forward."""
         rows = min(self.recipe.train.batch_size, len(self.data.train)) + self.recipe.train.labelled_batch_size
-        return 4 * 2.0 * rows * sum(parameter.numel() for parameter in step.model.flow.parameters())
+        flow = step.model.flow
+        if isinstance(flow, FlatFlow):  # a weight of a convolution is used for every pixel
+            return 4 * rows * self._operations_of_a_row(flow)
+        return 4 * 2.0 * rows * sum(parameter.numel() for parameter in flow.parameters())
+
+    @torch.no_grad()
+    def _operations_of_a_row(self, flow: FlatFlow) -> float:
+        from torch.utils.flop_counter import FlopCounterMode
+
+        with FlopCounterMode(display=False) as counter:
+            flow(self.data.train.x[:1].to(self.engine.device))
+        return float(counter.get_total_flops())
 
     def _rows(self, visible: torch.Tensor, step: TrainingStep) -> TrainingRows:
         device = self.engine.device
@@ -129,6 +150,8 @@ class Fitting:
             metric=self.recipe.checkpoint.best.metric,
             seed=self.recipe.run.seed,
             engine=self.engine,
+            pixels=self.data.preprocessor.pixels,
+            log_det=val.log_det,
         )
 
     def _advance(self, what: str) -> Callable[[int, int, Mapping[str, Any]], None]:
@@ -137,8 +160,9 @@ class Fitting:
         def advance(done: int, steps: int, values: Mapping[str, Any]) -> None:
             nonlocal shown
             if values:
-                names = ("loss", "val.accuracy", "monitor.agreement")
-                shown = "  ".join(f"{name} {values[name]:.3f}" for name in names if name in values) or shown
+                names = ("loss", "val.accuracy", "monitor.agreement", "monitor.bits_per_dim")
+                seen = [f"{_SHOWN.get(name, name)} {values[name]:.3f}" for name in names if name in values]
+                shown = "  ".join(seen) or shown
             self.talk.progress(done, steps, what, shown)
 
         return advance

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from flowgmm_cli.api import DataConfig, DataContext, Rows
-from flowgmm_cli.data.prepare import Preprocessor, Split, SplitRows, fit_preprocessor, load_rows
+from flowgmm_cli.data.prepare import SplitRows, fit_preprocessor, load_rows
+from flowgmm_cli.data.preprocessor import Preprocessor, Split
 from flowgmm_cli.errors import RunError
 from flowgmm_cli.files import read_json, read_tensors, write_json, write_tensors
 from flowgmm_cli.recipe.schema import Recipe
@@ -112,7 +113,7 @@ def _seen_in_training(
 ) -> Split:
     """The rows with everything that the views of the recipe start from."""
     views = cast(DataConfig, recipe.data.config).views
-    with_inputs = bool(at_level("inputs", [*views.weak, *views.strong]))
+    with_inputs = preprocessor.random or bool(at_level("inputs", [*views.weak, *views.strong]))
     split = preprocessor.apply(rows, context, with_inputs=with_inputs)
     return replace(split, copies=text_copies(recipe, rows, preprocessor, context, part=part))
 

@@ -121,7 +121,9 @@ def _calibrate(
         recipe.calibration,
         val=val,
         labels=labels,
-        temperature=training_temperature(recipe, features=data.preprocessor.dim),
+        temperature=training_temperature(
+            recipe, features=data.preprocessor.dim, dims=model.parts[0].mixture.dims
+        ),
         train_fold=train_fold,
         see=see_rows,
         model=model,

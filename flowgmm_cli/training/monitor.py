@@ -10,14 +10,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from flowgmm_cli.api import iterate_batches
+from flowgmm_cli.evaluation.evaluate import bits_per_dim
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.seeds import derive_seed
+from flowgmm_cli.trained import chunk_rows
 from flowgmm_cli.training.engine import Engine
 from flowgmm_cli.training.step import StepInput, TrainingStep
 from flowgmm_cli.training.viewing import Forms
 
 _HIGHER_IS_BETTER = {"val.accuracy", "monitor.agreement"}
-_CHUNK = 4096
 _LATE = 1e9  # an epoch after every ramp
 
 
@@ -52,7 +53,7 @@ class Monitor:
 
     `monitor.*` uses no label: `monitor.loss` is what training minimises on unlabelled rows,
     `monitor.agreement` the share of rows with the same class under both views. `val.*` needs held-out rows
-    with labels.
+    with labels. Of pixels, `monitor.bits_per_dim` is how many bits each of them takes, at most.
 
     Args:
         step_module: the losses.
@@ -61,6 +62,8 @@ class Monitor:
         metric: the watched one, or `auto`: `val.accuracy` with labels, `monitor.loss` without.
         seed: fixes the views, the same after each epoch.
         engine: precision.
+        pixels: how many pixels a row has; None where rows are none.
+        log_det: of the transforms, `(V,)`; read where rows are pixels.
     """
 
     def __init__(
@@ -72,6 +75,8 @@ class Monitor:
         metric: str,
         seed: int,
         engine: Engine,
+        pixels: int | None = None,
+        log_det: Tensor | None = None,
     ) -> None:
         self.step_module = step_module
         self.rows = rows
@@ -79,6 +84,8 @@ class Monitor:
         self.has_labels = bool((labels >= 0).any())
         self.seed = derive_seed(seed, "monitor")
         self.engine = engine
+        self.pixels = pixels
+        self.log_det = log_det
         self.metric = metric if metric != "auto" else "val.accuracy" if self.has_labels else "monitor.loss"
 
     @torch.no_grad()
@@ -87,7 +94,7 @@ class Monitor:
         generator = torch.Generator(self.labels.device).manual_seed(self.seed)
         views = self.step_module.views
         count, losses, agreeing = 0, 0.0, 0
-        for part in iterate_batches(len(self.rows), _CHUNK):
+        for part in iterate_batches(len(self.rows), chunk_rows(self.rows.x.shape[1])):
             rows = self.rows[part]
             batch = StepInput(labelled=rows[:0], labels=self.labels[:0], unlabelled=rows, step=0, epoch=_LATE)
             with self.engine.autocast():
@@ -98,13 +105,23 @@ class Monitor:
             losses += len(rows) * float(torch.stack(list(terms.values())).sum())
             agreeing += int(same.sum())
         values = {"monitor.loss": losses / count, "monitor.agreement": agreeing / count}
-        return Reading(self.metric, values | (self._labelled(teacher) if self.has_labels else {}))
+        values |= self._density(teacher) | (self._labelled(teacher) if self.has_labels else {})
+        return Reading(self.metric, values)
+
+    def _density(self, teacher: FlowMixture) -> dict[str, float]:
+        if self.pixels is None or self.log_det is None:
+            return {}
+        x = self.rows.x
+        parts = [teacher(x[part]).log_prob() for part in iterate_batches(len(x), chunk_rows(x.shape[1]))]
+        log_prob = float((torch.cat(parts) + self.log_det.to(x)).mean())
+        return {"monitor.bits_per_dim": bits_per_dim(-log_prob, self.pixels)}
 
     def _labelled(self, teacher: FlowMixture) -> dict[str, float]:
         seen = self.labels >= 0
         labels = self.labels[seen]
         x = self.rows.x[seen]
-        parts = [teacher(x[part]).class_log_prob for part in iterate_batches(len(x), _CHUNK)]
+        chunks = iterate_batches(len(x), chunk_rows(x.shape[1]))
+        parts = [teacher(x[part]).class_log_prob for part in chunks]
         log_prob = torch.cat(parts)
         tempered = log_prob / self.step_module.objective.temperature
         return {

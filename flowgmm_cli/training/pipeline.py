@@ -139,7 +139,14 @@ def _test(trained: TrainedModel, data: Inputs, run: Run) -> Evaluation | None:
     if data.test is None or data.rows.test is None:
         return None
     found, names = trained.predict(data.test), trained.class_names
-    result = evaluate("test", found.log_probabilities, found.log_density, data.test.labels.numpy(), names)
+    result = evaluate(
+        "test",
+        found.log_probabilities,
+        found.log_density,
+        data.test.labels.numpy(),
+        names,
+        pixels=trained.preprocessor.pixels,
+    )
     write_json(run.path / "eval" / "test.json", result.to_dict(str(run.path)))
     said = outcomes(data.rows.test, data.rows.columns, found.log_probabilities, names)
     said.save(run.path / "eval" / "test.npz")

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.data.prepare import Split, SplitRows, load_rows
+from flowgmm_cli.data.prepare import SplitRows, load_rows
+from flowgmm_cli.data.preprocessor import Split
 from flowgmm_cli.errors import DataError, RunError
 from flowgmm_cli.evaluation.baselines import run_baselines
 from flowgmm_cli.evaluation.evaluate import Evaluation, evaluate
@@ -58,7 +59,15 @@ def score_run(
     if chosen is not None:
         said = outcomes(chosen, held.rows.columns, found.log_probabilities, trained.class_names)
         said.save(run.path / "eval" / f"{split}.npz")
-    return evaluate(split, found.log_probabilities, found.log_density, labels, trained.class_names, baselines)
+    return evaluate(
+        split,
+        found.log_probabilities,
+        found.log_density,
+        labels,
+        trained.class_names,
+        baselines,
+        pixels=trained.preprocessor.pixels,
+    )
 
 
 @dataclass(frozen=True)

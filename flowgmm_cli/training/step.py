@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from flowgmm_cli.api import Batch, DataConfig, Latents, Objective, Regulariser, RegulariserConfig
-from flowgmm_cli.data.prepare import Preprocessor
+from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.recipe.schema import Recipe

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from flowgmm_cli.api import Component, DataConfig, DataContext, Rows, TextView, TextViewConfig
 from flowgmm_cli.data.cache import user_cache_dir
-from flowgmm_cli.data.prepare import Preprocessor
+from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.recipe.schema import Recipe

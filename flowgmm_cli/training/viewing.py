@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
 
 from flowgmm_cli.api import Component, View
 from flowgmm_cli.bijection import Sequential
-from flowgmm_cli.data.prepare import Preprocessor, Split
+from flowgmm_cli.data.image_shape import image_shape
+from flowgmm_cli.data.preprocessor import Preprocessor, Split
+from flowgmm_cli.data.transforms.base import Transform
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.views.levels import at_level
@@ -26,7 +28,7 @@ class Forms:
 
     Attributes:
         x: after the transforms, `(N, D)`.
-        inputs: the feature matrix before them, `(N, F)`; None where no view changes it.
+        inputs: the feature matrix before them, `(N, F)`, of images uint8; None where no view starts from it.
         copies: `weak` and `strong`, where texts are changed under that view: the rows with changed texts,
             `(N, copies, D)`, or `(N, copies, F)` where the view goes on to change inputs.
     """
@@ -68,7 +70,8 @@ class Viewing:
         name: `weak` or `strong`; which of a row's copies to pick from.
         texts: whether texts are changed.
         inputs: changes of the feature matrix, first to last.
-        transforms: from the matrix to the flow's input, in float32 on the device of the rows.
+        transforms: from the matrix to the flow's input, in float32 on the device of the rows; given where
+            rows start from the matrix, because it is changed or because the transforms have noise in them.
         features: changes of the flow's input, first to last.
     """
 
@@ -84,18 +87,20 @@ class Viewing:
         self.name = name
         self.texts = texts
         self.inputs = tuple(inputs)
-        self.transforms = transforms or Sequential()
+        self.transforms = transforms if transforms is not None or not inputs else Sequential()
         self.features = tuple(features)
 
     def __call__(self, rows: Forms, generator: torch.Generator) -> Tensor:
         """What the flow sees of the rows, `(N, D)`; random numbers come from `generator` alone."""
         x = self._start(rows, generator)
-        if self.inputs:
+        if self.transforms is not None:
             # A matrix product in bfloat16 would make other rows of them than those the flow sees later.
             with torch.autocast(x.device.type, enabled=False):
+                x = x.float()
                 for change in self.inputs:
                     x = change(x, generator)
-                x = self.transforms(x)[0]
+                for step in self.transforms.layers:
+                    x = cast(Transform, step).draw(x, generator)
         for change in self.features:
             x = change(x, generator)
         return x
@@ -106,10 +111,10 @@ class Viewing:
             count, device = len(copies), copies.device
             picked = torch.randint(copies.shape[1], (count,), generator=generator, device=device)
             return copies[torch.arange(count, device=device), picked]
-        if not self.inputs:
+        if self.transforms is None:
             return rows.x
         if rows.inputs is None:
-            raise ValueError(f"the {self.name} view changes inputs, and the rows come without them")
+            raise ValueError(f"the {self.name} view starts from inputs, and the rows come without them")
         return rows.inputs
 
 
@@ -121,7 +126,7 @@ def build_viewing(
     Args:
         name: which of the two.
         views: the list.
-        preprocessor: of the rows; may be None where no view changes inputs.
+        preprocessor: of the rows; may be None where no view changes inputs and no transform is random.
         device: of the rows.
 
     Raises:
@@ -130,7 +135,7 @@ def build_viewing(
     texts = bool(at_level("text", views))
     features = [build(view) for view in at_level("features", views)]
     listed = at_level("inputs", views)
-    if not listed:
+    if not listed and (preprocessor is None or not preprocessor.random):
         return Viewing(name, texts=texts, features=features)
     if preprocessor is None:
         raise ValueError("views of inputs need the preprocessor of the rows")
@@ -141,15 +146,15 @@ def build_viewing(
 
 
 class OnColumn:
-    """A change of one column's entries; the rest of the matrix stays as it is.
+    """A change of one column's images; the rest of the matrix stays as it is.
 
     Args:
-        change: sees the entries in their own shape, `(N, *shape)`.
+        change: sees the images, `(N, channels, height, width)`.
         place: the column's place in the matrix.
-        shape: of its entries.
+        shape: of an image.
     """
 
-    def __init__(self, change: View, place: slice, shape: tuple[int, ...]) -> None:
+    def __init__(self, change: View, place: slice, shape: tuple[int, int, int]) -> None:
         self.change = change
         self.place = place
         self.shape = shape
@@ -164,9 +169,14 @@ class OnColumn:
 
 
 def _on_images(view: Component, preprocessor: Preprocessor) -> list[OnColumn]:
-    layout = preprocessor.featuriser.layout
-    images = [(column, place) for column, place in layout if len(column.shape) > 1]
-    if not images:
+    layout, ranges = preprocessor.featuriser.layout, preprocessor.featuriser.ranges
+    images = [(column, place, image_shape(column)) for column, place in layout]
+    found = [
+        OnColumn(build(view, shape=shape, high=ranges.get(column.name, (0.0, 1.0))[1]), place, shape)
+        for column, place, shape in images
+        if shape is not None
+    ]
+    if not found:
         raise RecipeError(
             f"the view `{view.use}` changes images, and no column of the data holds images",
             details=[
@@ -176,4 +186,4 @@ def _on_images(view: Component, preprocessor: Preprocessor) -> list[OnColumn]:
             hint="keep the shape of images in the arrays, (N, height, width) or (N, channels, height, "
             "width), or take the view out of data.views",
         )
-    return [OnColumn(build(view, shape=column.shape), place, column.shape) for column, place in images]
+    return found

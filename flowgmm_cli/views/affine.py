@@ -26,7 +26,7 @@ class Affine:
         RecipeError: `shape` is that of no image, or the channels come last.
     """
 
-    def __init__(self, config: AffineConfig, *, shape: tuple[int, ...]) -> None:
+    def __init__(self, config: AffineConfig, *, shape: tuple[int, ...], high: float = 1.0) -> None:
         if len(shape) not in (2, 3) or (len(shape) == 3 and shape[0] > _MOST_CHANNELS):
             raise RecipeError(
                 f"the view `affine` changes images, got entries of shape {shape}",

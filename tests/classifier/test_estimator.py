@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
 
 from flowgmm_cli import FlowGMMClassifier
-from flowgmm_cli.data.prepare import Split
+from flowgmm_cli.data.preprocessor import Split
 from flowgmm_cli.errors import RunError
 from flowgmm_cli.trained import TrainedModel
 

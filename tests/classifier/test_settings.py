@@ -80,6 +80,25 @@ def test_a_recipe_takes_the_place_of_the_keywords(tmp_path: Path, kind: str) -> 
     assert found.calibration.method == "none"
 
 
+@pytest.mark.parametrize("kind", ["path", "mapping"])
+def test_overlays_come_before_the_overrides(tmp_path: Path, kind: str) -> None:
+    values = {
+        "version": 1,
+        "data": {"use": "csv", "path": "x", "label": "y"},
+        "flow": {"use": "realnvp", "couplings": 5},
+        "overlays": {"cpu": {"flow.couplings": 3, "train": {"epochs": 9, "lr": 0.5}}, "b": {"ensemble": 2}},
+    }
+    file = tmp_path / "own.yaml"
+    file.write_text(json.dumps(values))
+    given: Any = {"path": file, "mapping": values}[kind]
+    found = recipe_of(recipe=given, overlays=("cpu", "b"), overrides={"train.epochs": 3})
+    assert (found.flow.to_dict()["couplings"], found.train.lr, found.train.epochs) == (3, 0.5, 3)
+    assert (found.ensemble, found.data.use, found.overlays) == (2, MEMORY["use"], ("cpu", "b"))
+    assert recipe_of(recipe=given, overlays="b").ensemble == 2
+    with pytest.raises(RecipeError, match="no overlay `cpi`; did you mean `cpu`"):
+        recipe_of(recipe=given, overlays=["cpi"])
+
+
 @pytest.mark.parametrize("name", sorted(bundled_recipes()))
 def test_every_bundled_recipe_can_be_applied_to_rows_in_memory(name: str) -> None:
     assert recipe_of(recipe=name).data.use == "arrays"
@@ -93,6 +112,8 @@ def test_every_bundled_recipe_can_be_applied_to_rows_in_memory(name: str) -> Non
         ({"overrides": {"train.epoch": 3}}, "train.epoch"),
         ({"recipe": "digits", "overrides": {"train.epoch": 3}}, "train.epoch"),
         ({"recipe": "no-such-recipe"}, "no-such-recipe"),
+        ({"recipe": "digits", "overlays": ["none-such"]}, "none-such"),
+        ({"overlays": ["cpu"]}, "there is no recipe"),
     ],
 )
 def test_bad_settings_are_named_before_anything_is_trained(parameters: dict[str, Any], words: str) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from flowgmm_cli.api import Column, DataContext, Rows
 from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.data.featuriser import Featuriser
-from flowgmm_cli.data.prepare import Preprocessor
+from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.data.transforms.clip import Clip
 from flowgmm_cli.data.transforms.pca import Pca
 from flowgmm_cli.data.transforms.quantile import Quantile

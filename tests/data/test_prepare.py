@@ -8,7 +8,8 @@ from safetensors.numpy import load, save
 
 from flowgmm_cli.api import Column, LabelsConfig, Rows, SourceData, SplitConfig
 from flowgmm_cli.data import prepare
-from flowgmm_cli.data.prepare import Preprocessor, fit_preprocessor, load_rows
+from flowgmm_cli.data.prepare import fit_preprocessor, load_rows
+from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.errors import DataError
 
 

@@ -31,7 +31,7 @@ def make_trained(moons: Callable[..., Recipe]) -> MakeTrained:
         generator = torch.Generator().manual_seed(0)
         parts = []
         for _ in range(members):
-            part = empty_model(recipe, features=features, classes=classes)
+            part = empty_model(recipe, shape=(features,), classes=classes)
             assert isinstance(part, FlowMixture)
             means = 3 * torch.randn(classes * components, features, generator=generator)
             part.mixture = GaussianMixture(means, components=components)

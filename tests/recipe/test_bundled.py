@@ -33,6 +33,25 @@ def test_the_summary_is_the_first_comment(tmp_path: Path, text: str, summary: st
 
 
 @pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("version: 1\noverlays: {cpu: {}, b: {train.epochs: 1}}\n", ("cpu", "b")),
+        ("version: 1\noverlays: {cpu: 3, b: {}}\n", ("b",)),
+        ("# no overlays\nversion: 1\n", ()),
+        ("overlays: {cpu: {}\n", ()),
+        ("overlays\n", ()),
+        ("", ()),
+    ],
+)
+def test_the_overlays_are_named_as_far_as_the_file_can_be_read(
+    tmp_path: Path, text: str, names: tuple[str, ...]
+) -> None:
+    file = tmp_path / "x.yaml"
+    file.write_text(text, encoding="utf-8")
+    assert BundledRecipe("x", file).overlays == names
+
+
+@pytest.mark.parametrize(
     ("target", "names"),
     [
         ("fake_pack.recipes", ["fake-pack/a", "fake-pack/deep/b"]),

@@ -34,7 +34,12 @@ def matches(schema: dict[str, Any], value: Any, root: dict[str, Any]) -> bool:
         elif key == "required":
             good = set(rule) <= set(value)
         elif key == "additionalProperties":
-            good = rule is not False or set(value) <= set(schema["properties"])
+            # of values that are no mapping, "type" says so
+            others = set(value) - set(schema.get("properties", ())) if isinstance(value, dict) else set()
+            if isinstance(rule, dict):
+                good = all(matches(rule, value[name], root) for name in others)
+            else:
+                good = rule or not others
         elif key == "items":
             good = not isinstance(value, list) or all(matches(rule, item, root) for item in value)
         elif key in ("enum", "const"):
@@ -78,6 +83,8 @@ def schema(registry: Registry) -> dict[str, Any]:
         {"data": {"use": "empty", "transforms": [{"use": "scale", "by": 2}], "views": {"strong": []}}},
         {"regularisers": []},
         {"regularisers": [{"use": "penalty", "power": 3}, {"use": "consistency"}]},
+        {"overlays": {}},
+        {"overlays": {"cpu": {"flow.hidden": 8, "train": {"epochs": 3}}, "none": {}}},
     ],
 )
 def test_valid_recipes_match(schema: dict[str, Any], more: dict[str, Any], load: Any) -> None:
@@ -103,6 +110,9 @@ def test_valid_recipes_match(schema: dict[str, Any], more: dict[str, Any], load:
         {"train": {"lr": "fast"}},
         {"train": {"schedule": "x"}},
         {"regularisers": {"use": "penalty"}},
+        {"overlays": ["cpu"]},
+        {"overlays": {"cpu": 3}},
+        {"overlays": "${env:X}"},
     ],
 )
 def test_invalid_recipes_do_not(schema: dict[str, Any], more: dict[str, Any], load: Any) -> None:
@@ -135,5 +145,9 @@ def test_every_object_is_closed_and_described(schema: dict[str, Any]) -> None:
     assert len(found) > 15
     free = [one for one in found if one["additionalProperties"] is not False]
     candidates = schema["$defs"]["recipe.SearchConfig"]["properties"]["candidates"]["anyOf"][0]
-    assert free == [candidates, candidates["additionalProperties"]]  # a candidate names keys of the recipe
+    overlays = schema["properties"]["overlays"]
+    # a candidate and an overlay name keys of the recipe
+    assert free == [
+        overlays, overlays["additionalProperties"], candidates, candidates["additionalProperties"],
+    ]  # fmt: skip
     assert schema["properties"]["train"]["description"] == "how the model is fitted"

@@ -156,6 +156,12 @@ def test_a_recipe_without_a_name_is_called_after_its_file(
     assert load_recipe(str(tmp_path / file), registry=registry).name == name
 
 
+def test_a_varied_value_may_hold_any_character(load: Any, registry: Registry) -> None:
+    recipe = load(TEXT, environ={"DATA": "x.csv"})
+    config: Any = vary(recipe, {"data.path": "\U0001f600.csv"}, registry=registry).data.config
+    assert config.path == "\U0001f600.csv"
+
+
 def test_a_recipe_is_varied_at_some_keys_and_keeps_the_rest(load: Any, registry: Registry) -> None:
     recipe = load(TEXT, environ={"DATA": "x.csv"})
     varied = vary(recipe, {"train.epochs": 7, "train.lr": 3e-4, "regularisers": []}, registry=registry)

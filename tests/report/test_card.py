@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -41,6 +42,12 @@ def test_every_section_is_there(material: Material) -> None:
         "How to use",
         "Versions",
     ]
+
+
+def test_overlays_are_named_where_some_were_applied(material: Material) -> None:
+    assert "Overlays" not in model_card(material)
+    found = replace(material, info={**material.info, "overlays": ["cpu", "a<b"]})
+    assert "- Overlays of the recipe: cpu, a&lt;b\n" in model_card(found)
 
 
 def test_numbers_come_with_their_intervals(material: Material) -> None:

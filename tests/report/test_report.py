@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ import pytest
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.report.material import Material, gather
-from flowgmm_cli.report.page import Grid
+from flowgmm_cli.report.page import Grid, Prose
+from flowgmm_cli.report.provenance import settings
 from flowgmm_cli.report.report import SECTIONS, Report, write_report
 from flowgmm_cli.runs import Run
 
@@ -143,6 +144,15 @@ def test_the_summary_says_how_good_and_how_sure(seen: Seen, material: Material) 
     assert f"between {100 * interval.low:.1f} % and {100 * interval.high:.1f} %" in seen.said
     assert "12 test rows are few" in seen.said
     assert "Its mean confidence on the test rows is" in seen.said
+
+
+def test_overlays_are_told_beside_the_words_of_the_command_line(material: Material) -> None:
+    def said(**changes: Any) -> list[str]:
+        parts = settings(replace(material, info={**material.info, **changes}))
+        return [part.text for part in parts if isinstance(part, Prose)]
+
+    assert "Overlays of the recipe that were applied: cpu, short" in said(overlays=["cpu", "short"])
+    assert not [text for text in said() if "verlay" in text]
 
 
 def test_samples_are_rows_in_the_columns_of_the_input(seen: Seen) -> None:

@@ -27,6 +27,18 @@ def test_a_curve_has_every_number_of_labels_with_every_seed(moons_file: Path) ->
     assert points[0].describe() == "labels=6 seed=0"
 
 
+def test_what_the_flags_set_goes_before_the_overlays(moons_file: Path) -> None:
+    overlay = "{data.labels: {per_class: 3, count: null}, run.seed: 5, train.epochs: 9}"
+    text = moons_file.read_text(encoding="utf-8")
+    moons_file.write_text(f"{text}overlays: {{x: {overlay}}}\n", encoding="utf-8")
+    (point,) = curve_points(str(moons_file), ["train.lr=0.5"], [8], [2], overlays=["x"])
+    assert (budget(point).count, budget(point).per_class, point.recipe.run.seed) == (8, None, 2)
+    assert (point.recipe.train.epochs, point.recipe.train.lr) == (9, 0.5)
+    swept = sweep_points(str(moons_file), read_grid(["train.epochs=1,2"]), [0], overlays=["x"])
+    assert [one.recipe.train.epochs for one in swept] == [1, 2]
+    assert {budget(one).per_class for one in swept} == {3}
+
+
 @pytest.mark.parametrize("way", ["per_class: 3", "fraction: 0.1"])
 def test_another_way_of_choosing_labels_gives_way(moons_file: Path, way: str) -> None:
     text = moons_file.read_text(encoding="utf-8").replace("count: 12", way)

@@ -134,6 +134,18 @@ def test_a_folder_of_something_else_is_refused(
     assert caught.value.details
 
 
+def test_a_folder_from_before_there_were_overlays_is_taken_up_again(
+    folder: Path, points: list[Point]
+) -> None:
+    study_of(folder, points).claim(points)
+    file = folder / "study.json"
+    before = json.loads(file.read_text(encoding="utf-8"))
+    assert before.pop("overlays") == []
+    file.write_text(json.dumps(before), encoding="utf-8")
+    study_of(folder, points).claim(points)
+    assert json.loads(file.read_text(encoding="utf-8"))["overlays"] == []
+
+
 def test_a_run_of_another_recipe_is_refused(
     folder: Path, moons_file: Path, points: list[Point], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -54,9 +54,9 @@ def test_class_weights_start_as_the_prior_says(moons: MakeRecipe) -> None:
 
 
 def test_the_training_temperature_is_that_of_the_objective(moons: MakeRecipe) -> None:
-    assert training_temperature(moons("objective.temperature=3.5"), features=64) == 3.5
-    assert training_temperature(moons(), features=64) == 2.0
-    assert training_temperature(moons("objective.use=joint"), features=64) == 1.0
+    assert training_temperature(moons("objective.temperature=3.5"), features=64, dims=None) == 3.5
+    assert training_temperature(moons(), features=64, dims=None) == 2.0
+    assert training_temperature(moons("objective.use=joint"), features=64, dims=None) == 1.0
 
 
 def test_a_mixture_on_some_dimensions_starts_there_and_sets_the_training_temperature(
@@ -67,7 +67,7 @@ def test_a_mixture_on_some_dimensions_starts_there_and_sets_the_training_tempera
     assert model.mixture.means.shape == (4, 1)
     assert model.mixture.features == 2
     assert model.mixture.means[:2].sort(dim=0).values.tolist() == X[:2, :1].sort(dim=0).values.tolist()
-    assert training_temperature(moons("prior.dims=64"), features=400) == 2.0
-    assert training_temperature(moons("prior.dims=1"), features=400) == 1.0
+    assert training_temperature(moons(), features=400, dims=64) == 2.0
+    assert training_temperature(moons(), features=400, dims=1) == 1.0
     with pytest.raises(RecipeError, match=r"prior\.dims is 3, but rows have only 2 features"):
         start_model(moons("prior.dims=3"), X, LABELS, classes=2, seed=0)

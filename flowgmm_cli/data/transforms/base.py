@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -23,7 +23,15 @@ class Transform(Bijection):
 
     Attributes:
         in_features: D.
+        mixes: whether a number of the result depends on several of a row; otherwise the i-th comes from the
+            i-th, and images stay images.
+        random: whether `draw` is something else than `forward`.
+        fits: whether `fit` learns anything.
     """
+
+    mixes: ClassVar[bool] = False
+    random: ClassVar[bool] = False
+    fits: ClassVar[bool] = True
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -47,6 +55,11 @@ class Transform(Bijection):
     @abstractmethod
     def fit(self, x: Tensor) -> None:
         """Learn from training rows `x`, float64 `(N, D)`, finite, N >= 1."""
+
+    def draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """What a step of training makes of rows; where the map has noise in it, from `generator`."""
+        z: Tensor = self(x)[0]
+        return z
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         for name, buffer in list(self.named_buffers(recurse=False)):

@@ -29,6 +29,8 @@ class Pca(Transform):
             None for all.
     """
 
+    mixes = True
+
     mean: Tensor
     components: Tensor
     scale: Tensor

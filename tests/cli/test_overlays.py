@@ -1,0 +1,216 @@
+"""`--overlay` on the commands that take a recipe: what is applied, recorded and said, and the exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowgmm_cli.recipe import load as load_module
+from flowgmm_cli.recipe.bundled import BundledRecipe
+
+OVERLAYS = """\
+overlays:
+  cpu:
+    flow.hidden: 4
+    train: {epochs: 2, batch_size: 30}
+  short: {train.epochs: 1}
+"""
+ADVICE = "this recipe is meant for a GPU; `--overlay cpu` has settings for this machine"
+
+
+@pytest.fixture(autouse=True)
+def recipe(moons_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The tiny recipe with two overlays, `moons.yaml` in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    moons_file.write_text(
+        moons_file.read_text(encoding="utf-8").replace("folds: 2", "method: none") + OVERLAYS,
+        encoding="utf-8",
+    )
+    return moons_file
+
+
+def append(file: Path, text: str) -> int:
+    """Add lines to a recipe; returns the number of the first one."""
+    before = file.read_text(encoding="utf-8")
+    file.write_text(before + text, encoding="utf-8")
+    return before.count("\n") + 1
+
+
+def test_train_applies_overlays_then_words_and_records_both(flowgmm: Any) -> None:
+    words = ("moons.yaml", "--overlay", "cpu", "train.lr=0.02", "--overlay", "short", "--run-dir", "r")
+    outcome = flowgmm("train", *words, "--json")
+    assert outcome.code == 0, outcome.err
+    assert json.loads(outcome.out)["epochs"] == 1
+    assert "meant for a GPU" not in outcome.err
+    info = json.loads(Path("r/run.json").read_text(encoding="utf-8"))
+    assert info["overlays"] == ["cpu", "short"]
+    assert info["overrides"] == ["train.lr=0.02"]
+    assert Path("r/recipe.yaml").read_text(encoding="utf-8") == Path("moons.yaml").read_text(encoding="utf-8")
+    resolved = Path("r/resolved.yaml").read_text(encoding="utf-8")
+    assert "overlays" not in resolved
+    for line in ("hidden: 4", "batch_size: 30", "lr: 0.02", "epochs: 1"):
+        assert f"  {line}\n" in resolved
+    assert "- Overlays of the recipe: cpu, short\n" in Path("r/MODEL_CARD.md").read_text(encoding="utf-8")
+
+    shown = flowgmm("runs", "show", "r").out.splitlines()
+    assert [line.split(maxsplit=1)[1] for line in shown if line.startswith("overlays ")] == ["cpu, short"]
+    assert json.loads(flowgmm("runs", "show", "r", "--json").out)["overlays"] == ["cpu", "short"]
+    evaluated = flowgmm("eval", "r", "--json")
+    assert json.loads(evaluated.out)["n"] == 60, evaluated.err
+
+
+def test_the_same_model_comes_of_an_overlay_and_of_its_values_in_words(flowgmm: Any) -> None:
+    by_overlay = flowgmm("train", "moons.yaml", "--overlay", "cpu", "--json")
+    words = ("flow.hidden=4", "train.epochs=2", "train.batch_size=30")
+    by_words = flowgmm("train", "moons.yaml", *words, "--json")
+    assert by_overlay.code == by_words.code == 0
+    assert json.loads(by_overlay.out)["test"] == json.loads(by_words.out)["test"]
+
+
+def test_a_recipe_for_a_gpu_says_on_a_cpu_that_it_has_an_overlay(flowgmm: Any) -> None:
+    outcome = flowgmm("train", "moons.yaml", "train.epochs=1", "--dry-run")
+    assert outcome.code == 0
+    assert outcome.err.splitlines().count(ADVICE) == 1
+    assert ADVICE not in outcome.out
+    assert ADVICE not in flowgmm("train", "moons.yaml", "--dry-run", "--quiet").err
+    assert ADVICE not in flowgmm("train", "moons.yaml", "--dry-run", "--overlay", "short").err
+    Path("moons.yaml").write_text(
+        Path("moons.yaml").read_text(encoding="utf-8").replace("  cpu:", "  laptop:"), encoding="utf-8"
+    )
+    assert "GPU" not in flowgmm("train", "moons.yaml", "--dry-run").err
+
+
+@pytest.mark.parametrize("command", ["train", "curve", "sweep", "check", "show"])
+def test_an_overlay_that_is_not_there_is_an_error_of_the_recipe(flowgmm: Any, command: str) -> None:
+    start = ("recipes", command) if command in ("check", "show") else (command,)
+    words = ["train.lr=1,2"] if command == "sweep" else ["--resolved"] if command == "show" else []
+    outcome = flowgmm(*start, "moons.yaml", *words, "--overlay", "cpi")
+    assert (outcome.code, outcome.out) == (3, "")
+    assert "moons.yaml has no overlay `cpi`; did you mean `cpu`?; known: cpu, short" in outcome.err
+    outcome = flowgmm(*start, "two_moons", *words, "--overlay", "cpu")
+    assert (outcome.code, outcome.out) == (3, "")
+    assert "two_moons.yaml has no overlays" in outcome.err
+    assert not Path("runs").exists()
+
+
+def test_the_exit_code_of_a_process_that_was_given_a_bad_overlay(recipe: Path) -> None:
+    line = append(recipe, "  bad: {flow.hiden: 4}\n  other: {flow.use: realnpv}\n")
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "flowgmm_cli", *words],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            check=False,
+        )
+
+    bad = run("train", "moons.yaml", "--overlay", "bad")
+    assert (bad.returncode, bad.stdout) == (3, "")
+    assert f"moons.yaml:{line}  flow.hiden  unknown key for realnvp; did you mean `hidden`?" in bad.stderr
+    assert "(from the overlay `bad`)" in bad.stderr
+    other = run("recipes", "check", "moons.yaml", "--overlay", "other")
+    assert (other.returncode, other.stdout) == (4, "")
+    good = run("recipes", "check", "moons.yaml", "--overlay", "cpu", "train.epochs=3")
+    assert (good.returncode, good.stdout) == (0, "ok  moons.yaml\n"), good.stderr
+
+
+def test_a_run_is_gone_on_with_without_an_overlay(flowgmm: Any) -> None:
+    outcome = flowgmm("train", "--resume", "r", "--overlay", "cpu")
+    assert outcome.code == 2
+    assert "--resume takes a run and nothing else" in outcome.err
+
+
+def test_check_tries_every_overlay(flowgmm: Any, recipe: Path) -> None:
+    outcome = flowgmm("recipes", "check", "moons.yaml")
+    assert (outcome.code, outcome.out) == (0, "ok  moons.yaml\n")
+    assert "moons.yaml: valid with each overlay too (cpu, short)" in outcome.err
+    value = json.loads(flowgmm("recipes", "check", "moons.yaml", "--json").out)["recipes"][0]
+    assert value == {"recipe": "moons.yaml", "ok": True, "problems": [], "overlays": ["cpu", "short"]}
+
+    line = append(recipe, "  bad: {train.epochs: 0}\n  worse: {trian: {lr: 1}, flow.hidden: none}\n")
+    outcome = flowgmm("recipes", "check", "moons.yaml")
+    assert (outcome.code, outcome.out) == (3, "")
+    assert "moons.yaml has 3 problems" in outcome.err
+    assert f"moons.yaml:{line}  " in outcome.err
+    assert outcome.err.count(f"moons.yaml:{line + 1}  ") == 2
+    assert outcome.err.count("(from the overlay `worse`") == 2
+    assert flowgmm("recipes", "check", "moons.yaml", "--overlay", "cpu").code == 0
+    value = json.loads(flowgmm("recipes", "check", "moons.yaml", "--json").out)["recipes"][0]
+    assert (value["ok"], len(value["problems"])) == (False, 3)
+
+
+def test_show_applies_overlays_and_names_them_where_none_is_chosen(flowgmm: Any) -> None:
+    outcome = flowgmm("recipes", "show", "moons.yaml", "--resolved", "--overlay", "cpu", "train.epochs=9")
+    assert outcome.code == 0
+    assert "  hidden: 4\n" in outcome.out
+    assert "  epochs: 9\n" in outcome.out
+    assert outcome.err == ""
+    assert (
+        "without the recipe's overlays (cpu, short)"
+        in flowgmm("recipes", "show", "moons.yaml", "--resolved").err
+    )
+    value = json.loads(flowgmm("recipes", "show", "moons.yaml", "--json", "--overlay", "short").out)
+    assert value["overlays"] == {"known": ["cpu", "short"], "applied": ["short"]}
+    assert value["recipe"]["train"]["epochs"] == 1
+    outcome = flowgmm("recipes", "show", "moons.yaml", "--overlay", "cpu")
+    assert outcome.code == 2
+    assert "--overlay needs --resolved" in outcome.err
+
+
+def test_the_list_has_a_column_of_overlays_where_a_recipe_has_some(
+    flowgmm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flowgmm_cli.recipe import bundled
+
+    Path("plain.yaml").write_text("# Plain one\nversion: 1\n", encoding="utf-8")
+    found = {name: BundledRecipe(name, Path(f"{name}.yaml")) for name in ("plain", "moons")}
+    monkeypatch.setattr(bundled, "bundled_recipes", lambda registry: found)
+    lines = flowgmm("recipes", "list").out.splitlines()
+    assert lines[0].split() == ["name", "summary", "overlays"]
+    assert [line.split()[0] for line in lines[1:]] == ["plain", "moons"]
+    assert lines[2].endswith("cpu, short")
+    rows = json.loads(flowgmm("recipes", "list", "--json").out)["recipes"]
+    assert [row["overlays"] for row in rows] == [[], ["cpu", "short"]]
+    monkeypatch.setattr(bundled, "bundled_recipes", lambda registry: {"plain": found["plain"]})
+    assert flowgmm("recipes", "list").out.splitlines()[0].split() == ["name", "summary"]
+
+
+def test_a_bundled_recipe_s_overlays_can_be_chosen_by_its_name(
+    flowgmm: Any, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {"bundled": BundledRecipe("bundled", recipe)}
+    monkeypatch.setattr(load_module, "bundled_recipes", lambda registry: found)
+    value = json.loads(flowgmm("recipes", "show", "bundled", "--json", "--overlay", "cpu").out)
+    assert value["recipe"]["flow"]["hidden"] == 4
+
+
+def test_a_curve_keeps_to_its_overlays(flowgmm: Any) -> None:
+    words = ("--labels", "6", "--seeds", "0", "--no-baselines", "--out", "c", "--json")
+    outcome = flowgmm("curve", "moons.yaml", "train.lr=0.02", "--overlay", "short", *words)
+    assert outcome.code == 0, outcome.err
+    value = json.loads(outcome.out)
+    assert (value["overlays"], value["overrides"]) == (["short"], ["train.lr=0.02"])
+    info = json.loads(Path("c/runs/labels-6/seed-0/run.json").read_text(encoding="utf-8"))
+    assert (info["overlays"], info["epochs"]) == (["short"], 1)
+    again = flowgmm("curve", "moons.yaml", "train.lr=0.02", "--overlay", "short", *words)
+    assert "1 of 1 points are there already" in again.err
+    for others in ((), ("--overlay", "cpu"), ("--overlay", "short", "--overlay", "cpu")):
+        other = flowgmm("curve", "moons.yaml", "train.lr=0.02", *others, *words)
+        assert other.code == 6
+        assert "overlays: it has short, now" in other.err
+
+
+def test_a_sweep_has_overlays_in_every_run(flowgmm: Any) -> None:
+    outcome = flowgmm(
+        "sweep", "moons.yaml", "flow.couplings=2,3", "--overlay", "short", "--seeds", "0", "--json"
+    )
+    assert outcome.code == 0, outcome.err
+    value = json.loads(outcome.out)
+    assert (value["overlays"], value["runs"]) == (["short"], 2)

@@ -1,0 +1,48 @@
+"""Image flows behind the interface of flows of vectors."""
+
+import torch
+
+from flowgmm_cli.bijection import Bijection
+from flowgmm_cli.flows.flat import FlatFlow, Unflatten, latent_sizes
+
+
+class Doubled(Bijection):
+    """Doubles images and flattens them; it starts from data, too."""
+
+    latent_sizes = (4, 8)
+
+    def __init__(self):
+        super().__init__()
+        self.seen = None
+
+    def initialise(self, x):
+        self.seen = x.shape
+
+    def forward(self, x):
+        return 2 * x.flatten(1), torch.full((len(x),), 12 * torch.tensor(2.0).log())
+
+    def inverse(self, z):
+        return z.reshape(-1, 3, 2, 2) / 2
+
+
+def test_rows_go_through_as_images_and_come_back_flat():
+    flow = FlatFlow(Doubled(), (3, 2, 2))
+    x = torch.randn(5, 12, generator=torch.Generator().manual_seed(0))
+    z, log_det = flow(x)
+    assert torch.equal(z, 2 * x)
+    assert log_det.shape == (5,)
+    assert torch.equal(flow.inverse(z), x)
+    assert flow(x[:0])[0].shape == (0, 12)
+
+
+def test_scales_and_the_start_from_data_are_passed_on():
+    flow = FlatFlow(inner := Doubled(), (3, 2, 2))
+    flow.initialise(torch.zeros(4, 12))
+    assert inner.seen == (4, 3, 2, 2)
+    assert flow.latent_sizes == latent_sizes(flow) == (4, 8)
+
+
+def test_a_flow_without_scales_or_start_needs_neither():
+    flow = FlatFlow(Unflatten((12,)), (12,))
+    flow.initialise(torch.zeros(4, 12))
+    assert latent_sizes(flow) == ()
