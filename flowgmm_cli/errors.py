@@ -76,6 +76,12 @@ class InterruptedRunError(FlowgmmError):
     exit_code = 130
 
 
+class LostProcessError(FlowgmmError):
+    """Another process of the run is gone; what ended it is told elsewhere."""
+
+    exit_code = 1
+
+
 def did_you_mean(given: str, allowed: Iterable[str]) -> str:
     """Return `; did you mean `x`?` for the nearest allowed name, or an empty string.
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,9 +18,18 @@ from torch import Tensor
 from flowgmm_cli.bijection import Bijection, Sequential, zero_log_det
 from flowgmm_cli.flows.layers.actnorm import ActNorm
 from flowgmm_cli.flows.layers.affine import ElementwiseAffine
+from flowgmm_cli.flows.layers.conditional import ConditionalAffine, ConditionalSpline
+from flowgmm_cli.flows.layers.conv1x1 import Conv1x1
+from flowgmm_cli.flows.layers.conv_conditioner import ResidualConditioner, ShallowConditioner
 from flowgmm_cli.flows.layers.coupling import AffineCoupling, CouplingStack
+from flowgmm_cli.flows.layers.image_coupling import ImageCoupling
 from flowgmm_cli.flows.layers.linear import LULinear, Permutation
+from flowgmm_cli.flows.layers.logit import Logit
+from flowgmm_cli.flows.layers.squeeze import Squeeze, rows_first
+from flowgmm_cli.flows.layers.variational_dequantisation import VariationalDequantisation
 from flowgmm_cli.flows.realnvp import RealNVP
+from flowgmm_cli.flows.specs import SPECS
+from flowgmm_cli.plugins.entry import load_target
 
 Make = Callable[[int, torch.Generator], Bijection]
 SMALL = {"hidden": 16, "depth": 2}
@@ -53,11 +65,96 @@ TABLE: dict[str, tuple[Make, int]] = {  # name -> (maker, smallest D)
     ),
     "realnvp-lu": (lambda d, g: RealNVP(d, couplings=3, actnorm=True, mixing="lu", generator=g, **SMALL), 1),
 }
+Shape = tuple[int, ...]
+MakeImages = Callable[[Shape, torch.Generator], Bijection]
+
+
+class OnVectors(Bijection):
+    """A bijection of images for vectors of the same numbers."""
+
+    def __init__(self, images: Bijection, shape: Shape) -> None:
+        super().__init__()
+        self.images = images
+        self.shape = shape
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        z, log_det = self.images(x.reshape(-1, *self.shape))
+        self.behind = z.shape[1:]
+        return z.flatten(1), log_det
+
+    def inverse(self, z: Tensor) -> Tensor:
+        return self.images.inverse(z.reshape(-1, *self.behind)).flatten(1)
+
+
+def coupling(shape: Shape, g: torch.Generator, *, flip: bool = False, spline: bool = False) -> ImageCoupling:
+    net = partial(ResidualConditioner, hidden=4, blocks=1, generator=g)
+    kind: Any = partial(ConditionalSpline, bins=4) if spline else ConditionalAffine
+    return ImageCoupling(shape[0], flip=flip, couple=partial(kind, net=net, scale_limit=1.5))
+
+
+def dequantisation(shape: Shape, g: torch.Generator, *, couplings: int = 2) -> VariationalDequantisation:
+    net = partial(ShallowConditioner, hidden=4, generator=g)
+    return VariationalDequantisation(shape[0], couplings=couplings, net=net, levels=4)
+
+
+def flow(name: str, **config: Any) -> MakeImages:
+    spec = SPECS[name]
+    chosen = spec.config.model_validate({"hidden": 4, **config})
+    build = load_target(spec.build, name)
+    return lambda shape, g: build(chosen, shape=shape, generator=g)
+
+
+IMAGES: dict[str, tuple[MakeImages, tuple[Shape, ...]]] = {  # name -> (maker, shapes of images)
+    "actnorm-image": (lambda s, g: ActNorm(s[0]), ((1, 3, 2), (3, 2, 2))),
+    "logit": (lambda s, g: Logit(0.05), ((1, 3, 1), (2, 1, 2))),
+    "logit-narrow": (lambda s, g: Logit(1e-3), ((1, 2, 2),)),
+    "squeeze": (lambda s, g: Squeeze(), ((1, 2, 2), (2, 4, 2))),
+    "rows-first": (lambda s, g: Permutation(rows_first(s[0])), ((8, 2, 1),)),
+    "conv1x1": (lambda s, g: Conv1x1(s[0], generator=g), ((1, 2, 1), (4, 2, 2), (5, 1, 1))),
+    "image-coupling": (coupling, ((2, 2, 1), (3, 2, 2))),
+    "image-coupling-flip": (partial(coupling, flip=True), ((3, 2, 2),)),
+    "image-spline": (partial(coupling, spline=True), ((2, 2, 1), (3, 1, 2))),
+    "dequantisation": (dequantisation, ((1, 2, 2), (1, 2, 4))),
+    "dequantisation-start": (partial(dequantisation, couplings=0), ((1, 2, 2),)),
+    "realnvp_image": (
+        flow("realnvp_image", scales=1, checkerboard=2, blocks=1),
+        ((1, 2, 2), (3, 2, 2), (2, 3, 1)),
+    ),
+    "realnvp_image-scales": (
+        flow("realnvp_image", checkerboard=1, channel=1, blocks=0, actnorm=False, logit=None),
+        ((1, 2, 2), (2, 4, 4)),
+    ),
+    "realnvp_image-spline": (
+        flow("realnvp_image", scales=1, checkerboard=1, coupling="spline", blocks=0, logit=None),
+        ((1, 2, 2),),
+    ),
+    "glow": (flow("glow", scales=1, steps=2), ((1, 2, 2), (3, 2, 2))),
+    "glow-scales": (flow("glow", steps=1, checkpointing=True), ((1, 4, 4),)),
+    "glow-noise": (
+        flow("glow", scales=1, steps=1, dequantisation="variational", noise_hidden=4, noise_couplings=1),
+        ((1, 2, 2), (1, 2, 4)),
+    ),
+}
+
+
+def on_vectors(make: MakeImages, shape: Shape) -> Make:
+    def made(d: int, g: torch.Generator) -> OnVectors:
+        bijection = OnVectors(make(shape, g), shape)
+        bijection(torch.zeros(1, d))  # tells the shape that its results have
+        return bijection
+
+    return made
+
+
 CASES = [
     pytest.param(make, d, id=f"{name}-{d}")
     for name, (make, least) in TABLE.items()
     for d in (1, 2, 3, 7, 8)
     if d >= least
+] + [
+    pytest.param(on_vectors(make, shape), math.prod(shape), id=f"{name}-{'x'.join(map(str, shape))}")
+    for name, (make, shapes) in IMAGES.items()
+    for shape in shapes
 ]
 STARTS_AT_IDENTITY = [name for name in TABLE if name not in {"permutation", "sequential"}]
 

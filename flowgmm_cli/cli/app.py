@@ -22,6 +22,10 @@ COMMANDS = {
         "Make rows: of classes, on the way between two rows, or of one class in the manner of another.",
         "sample:sample",
     ),
+    "features": (
+        "List the layers of a flow, or show what a channel of one does: rows with it turned up and down.",
+        "features:features",
+    ),
     "embed": (
         "Embed rows: one vector for each row of the input, in order, to a file or to stdout.",
         "embed:embed",

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from flowgmm_cli.api import DataContext
     from flowgmm_cli.data.readers.schema import RowReader
+    from flowgmm_cli.inference.gallery import ScoreBook
     from flowgmm_cli.inference.ood import Comparison, Side
+    from flowgmm_cli.inference.predictions import Flag
     from flowgmm_cli.runs import Run as RunDirectory
     from flowgmm_cli.scores.detector import Detector
     from flowgmm_cli.trained import TrainedModel
@@ -122,6 +124,53 @@ def picture(result: Comparison) -> bytes:
             name_in=result.inside.name,
             name_out=result.outside.name,
             auroc=result.metrics[name].auroc,
+        )
+    )
+
+
+def require_images(trained: TrainedModel) -> None:
+    """Raise `UsageError` if the rows of a model are no images."""
+    from flowgmm_cli.errors import UsageError
+    from flowgmm_cli.inference.sampling import image_column
+
+    if image_column(trained.preprocessor.featuriser.columns) is None:
+        raise UsageError(
+            "--gallery shows images, and the rows of this run are none",
+            hint="--save scores.csv --all-scores has the scores of each row",
+        )
+
+
+def draw_gallery(
+    trained: TrainedModel,
+    inside: tuple[RowReader, ScoreBook],
+    outside: tuple[RowReader, ScoreBook],
+    flag: Flag,
+) -> bytes:
+    """Images of either side by score, as a PNG file; each side is what to read again, and its scores."""
+    import numpy as np
+
+    from flowgmm_cli.inference.gallery import by_quantile, rows_at
+    from flowgmm_cli.inference.sampling import image_column
+    from flowgmm_cli.report.canvas import png
+    from flowgmm_cli.report.galleries import EACH, score_figure
+    from flowgmm_cli.report.grid import as_pictures
+
+    column = image_column(trained.preprocessor.featuriser.columns)
+    if column is None:
+        raise ValueError("not a model of images")
+    (in_reader, in_book), (out_reader, out_book) = inside, outside
+    top = np.argsort(-in_book.values, kind="stable")[:EACH]
+    chosen = np.concatenate(by_quantile(out_book.values, EACH))
+    ordinary = rows_at(in_reader, in_book.places[top]).columns[column.name]
+    others = rows_at(out_reader, out_book.places[chosen]).columns[column.name]
+    return png(
+        score_figure(
+            (as_pictures(column, others), out_book.values[chosen]),
+            (as_pictures(column, ordinary), in_book.values[top]),
+            limits=trained.preprocessor.featuriser.ranges.get(column.name),
+            threshold=flag.threshold,
+            score=flag.score,
+            name=out_reader.name,
         )
     )
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+    from matplotlib.figure import Figure
 
     from flowgmm_cli.api import Rows
     from flowgmm_cli.inference.sampling import Made
@@ -16,16 +18,25 @@ if TYPE_CHECKING:
     Columns = dict[str, npt.NDArray[Any]]
 
 
+@dataclass(frozen=True)
+class Picture:
+    """How a picture of made rows is laid out.
+
+    Attributes:
+        mode: how the rows were made: `draw`, `means`, `interpolate`, `transfer` or `features`.
+        given: the rows they were made from, if any.
+        temperatures: of samples.
+        subtitle: of a picture of features.
+    """
+
+    mode: str
+    given: Rows | None = None
+    temperatures: Sequence[float] = ()
+    subtitle: str = ""
+
+
 def write_made(
-    trained: TrainedModel,
-    made: Made,
-    texts: Columns,
-    where: str,
-    format_: str | None,
-    *,
-    mode: str,
-    given: Rows | None,
-    temperature: float,
+    trained: TrainedModel, made: Made, texts: Columns, where: str, format_: str | None, *, look: Picture
 ) -> None:
     """Write made rows to a file or stdout, by its suffix or a format.
 
@@ -35,15 +46,13 @@ def write_made(
         texts: columns of nearest texts.
         where: the file, or `-`.
         format_: its format; None goes by the suffix.
-        mode: how the rows were made.
-        given: the rows they were made from, if any.
-        temperature: of samples.
+        look: how a picture of them is laid out.
     """
     if where.lower().endswith(".png") and format_ is None:
         from flowgmm_cli.files import write_bytes
         from flowgmm_cli.report.canvas import png
 
-        write_bytes(Path(where), png(_picture(trained, made, mode, given, temperature)))
+        write_bytes(Path(where), png(_figure(trained, made, look)))
         return
     from flowgmm_cli.data.writers.open import find_format, open_writer
 
@@ -56,36 +65,26 @@ def write_made(
         writer.write({**_ours(made), **texts, **cells, **further})
 
 
-def _picture(trained: TrainedModel, made: Made, mode: str, given: Rows | None, temperature: float) -> Any:
+def _figure(trained: TrainedModel, made: Made, look: Picture) -> Figure:
     from flowgmm_cli.inference.sampling import image_column
-    from flowgmm_cli.report.grid import GridRow, grid_figure
+    from flowgmm_cli.report import pictures
 
     column = image_column(made.columns)
     if column is None:
         raise ValueError("not a model of images")
-    images: Any = made.cells[column.name]
-    limits = trained.preprocessor.featuriser.ranges.get(column.name)
-    name = trained.recipe.name
-    if mode == "interpolate":
-        headings = [f"{t:.2g}" for t in made.further["t"]]
-        return grid_figure(
-            [GridRow("", images)], limits=limits, headings=headings, title=name, subtitle="from row to row"
-        )
-    if mode == "transfer" and given is not None:
-        target = made.class_names[int(made.classes[0])] if len(made) else ""
-        rows = [GridRow("given", given.columns[column.name]), GridRow(f"as {target}", images)]
-        return grid_figure(rows, limits=limits, headings=list(made.further["from"]), title=name)
-    subtitle = "means of the classes" if mode == "means" else f"samples at temperature {temperature:g}"
-    rows = [
-        GridRow(label, images[made.classes == index])
-        for index, label in enumerate(made.class_names)
-        if (made.classes == index).any()
-    ]
-    if mode == "means" and len(made) == len(made.class_names) <= 16:
-        return grid_figure(
-            [GridRow("", images)], limits=limits, headings=made.class_names, title=name, subtitle=subtitle
-        )
-    return grid_figure(rows, limits=limits, title=name, subtitle=subtitle)
+    limits, title = trained.preprocessor.featuriser.ranges.get(column.name), trained.recipe.name
+    if look.mode == "interpolate":
+        return pictures.paths_figure(made, column, limits=limits, title=title)
+    if look.mode == "transfer" and look.given is not None:
+        given = look.given.columns[column.name]
+        return pictures.transfer_figure(made, column, given, limits=limits, title=title)
+    if look.mode == "means":
+        return pictures.means_figure(made, column, limits=limits, title=title)
+    if look.mode == "features":
+        return pictures.features_figure(made, column, limits=limits, title=title, subtitle=look.subtitle)
+    several = len(look.temperatures) > 1
+    subtitle = "samples" if several else f"samples at temperature {look.temperatures[0]:g}"
+    return pictures.samples_figure(made, column, limits=limits, title=title, subtitle=subtitle)
 
 
 def _ours(made: Made) -> Columns:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -90,6 +90,15 @@ def ood(
             "--plot", metavar="FILE.png", help="Write a histogram of both sides.", show_default=False
         ),
     ] = None,
+    gallery: Annotated[
+        Path | None,
+        typer.Option(
+            "--gallery",
+            metavar="FILE.png",
+            help="Of images: write those of --out by score, and the in-distribution ones that score highest.",
+            show_default=False,
+        ),
+    ] = None,
     fail_under: Annotated[
         list[str] | None,
         typer.Option(
@@ -116,13 +125,15 @@ def ood(
 
     Examples: flowgmm ood --out unknown.csv · flowgmm ood --in mine.csv --out other.csv --plot scores.png ·
     flowgmm ood digits/latest --out new.npz --save scores.csv --fpr 0.01 ·
-    flowgmm ood --out other.csv --fail-under auroc=0.9
+    flowgmm ood --out other.csv --fail-under auroc=0.9 · flowgmm ood --out letters.npz --gallery letters.png
     """
     from flowgmm_cli.cli import console
     from flowgmm_cli.cli.answers import check_words, rows_in, stopped_by_terminate, watched
     from flowgmm_cli.cli.detecting import (
+        draw_gallery,
         own_rows,
         picture,
+        require_images,
         require_rows,
         say,
         show,
@@ -135,7 +146,7 @@ def ood(
     from flowgmm_cli.data.writers.open import open_writer
 
     gates = parse_gates(fail_under or (), GATES)
-    out = _required(outside, inside, fpr, plot)
+    out = _required(outside, inside, fpr, {"--plot": plot, "--gallery": gallery})
     for data in (inside, out):
         policy = check_words(data, save, as_json=as_json, on_error=on_error)
     writer = open_writer(save, format=format_) if save is not None else None
@@ -145,6 +156,7 @@ def ood(
     import numpy as np
 
     from flowgmm_cli.files import write_bytes, write_json
+    from flowgmm_cli.inference.gallery import ScoreBook
     from flowgmm_cli.inference.ood import compare, gather, ood_columns
     from flowgmm_cli.inference.predictions import Flag
     from flowgmm_cli.inference.scoring import score
@@ -153,6 +165,8 @@ def ood(
     with console.progress() as progress, stopped_by_terminate():
         context = data_context(progress, offline=offline)
         trained, detector = with_scores(TrainedModel.load(chosen.path, context=context), chosen, context)
+        if gallery is not None:
+            require_images(trained)
         name = detector.default if score_name is None else score_name
         share = trained.recipe.ood.fpr if fpr is None else fpr
         flag = Flag(name, detector.threshold(name, share), share)
@@ -177,12 +191,18 @@ def ood(
         with writer or nullcontext():
             # before the rows of --in, which take their time: a mistake in --out is then told at once
             outside_rows = rows(out)
-            in_side = side(rows(inside), "score --in")
-            out_side = side(
-                outside_rows,
-                "score --out",
-                lambda scored: writer.write(ood_columns(scored, detector, flag, others)) if writer else None,
-            )
+            inside_rows = rows(inside)
+            in_book, out_book = ScoreBook(name), ScoreBook(name)
+
+            def answer(scored: Scored) -> None:
+                if writer:
+                    writer.write(ood_columns(scored, detector, flag, others))
+                if gallery is not None:
+                    out_book.note(scored)
+
+            kept = in_book.note if gallery is not None else lambda scored: None
+            in_side = side(inside_rows, "score --in", kept)
+            out_side = side(outside_rows, "score --out", answer)
             for one in (in_side, out_side):
                 require_rows(one)
     result = compare(
@@ -190,6 +210,10 @@ def ood(
     )
     file = chosen.path / "ood" / f"{slug(out)}{f'-against-{slug(inside)}' if inside else ''}.json"
     write_json(file, result.to_file())
+    if gallery is not None:
+        shown = draw_gallery(trained, (inside_rows, in_book), (outside_rows, out_book), flag)
+        write_bytes(gallery, shown)
+        console.note(f"written {gallery}")
     if plot is not None:
         write_bytes(plot, picture(result))
         console.note(f"written {plot}")
@@ -204,7 +228,9 @@ def ood(
     hold(gates, {metric: getattr(found, metric) for metric in GATES}, of=f" of {name}")
 
 
-def _required(outside: str | None, inside: str | None, fpr: float | None, plot: Path | None) -> str:
+def _required(
+    outside: str | None, inside: str | None, fpr: float | None, figures: Mapping[str, Path | None]
+) -> str:
     """Refuse words that make no sense; return `--out`.
 
     Raises:
@@ -233,6 +259,12 @@ def _required(outside: str | None, inside: str | None, fpr: float | None, plot: 
         raise UsageError("--in and --out cannot both be read from stdin", hint="write one of them to a file")
     if fpr is not None and not 0 < fpr < 1:
         raise UsageError(f"--fpr is {fpr}, it must lie between 0 and 1", hint="--fpr 0.05")
-    if plot is not None and plot.suffix.lower() != ".png":
-        raise UsageError(f"--plot {plot}: figures are PNG files", hint=f"--plot {plot.with_suffix('.png')}")
+    for flag, figure in figures.items():
+        if figure is not None and figure.suffix.lower() != ".png":
+            png = figure.with_suffix(".png")
+            raise UsageError(f"{flag} {figure}: figures are PNG files", hint=f"{flag} {png}")
+    if figures["--gallery"] is not None and "-" in (inside, outside):
+        raise UsageError(
+            "--gallery reads the rows twice, which stdin cannot be", hint="write the rows to a file first"
+        )
     return outside

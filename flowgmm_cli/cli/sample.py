@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from flowgmm_cli.api import DataContext, Rows
+    from flowgmm_cli.inference.paths import Way
     from flowgmm_cli.inference.sampling import Made
     from flowgmm_cli.trained import TrainedModel
 
@@ -46,12 +47,13 @@ def sample(
     ] = None,
     n: Annotated[int, typer.Option("--number", "-n", help="Rows of each --class; without it, in all.")] = 16,
     temperature: Annotated[
-        float,
+        str,
         typer.Option(
+            metavar="T[,T...]",
             help="Factor on the standard deviations: 1 follows the model's density, less stays closer to "
-            "the classes' means (0)."
+            "the classes' means (0). Several are set side by side.",
         ),
-    ] = 0.7,
+    ] = "0.7",
     seed: Annotated[int, typer.Option(help="Of the random numbers.")] = 0,
     around: Annotated[
         str,
@@ -67,7 +69,8 @@ def sample(
         typer.Option(
             "--interpolate",
             metavar="ROW ROW",
-            help="A path between two rows instead: ids, or numbers from 1, of --data or the run's test rows.",
+            help="A path between two rows instead: ids, or numbers from 1, of --data or the run's test rows; "
+            "with commas several paths, such as 5,9 17,2.",
             show_default=False,
         ),
     ] = None,
@@ -83,9 +86,9 @@ def sample(
         str | None,
         typer.Option(
             "--transfer",
-            metavar="CLASS",
-            help="Carry rows of --data, or the run's test rows, into this class instead: its mean takes the "
-            "place of their own class's, what is particular to each row stays.",
+            metavar="CLASS|all",
+            help="Carry rows of --data, or the run's test rows, into this class, or each, instead: its mean "
+            "takes the place of their own class's, what is particular to each row stays.",
             show_default=False,
         ),
     ] = None,
@@ -116,15 +119,19 @@ def sample(
 
     Examples: flowgmm sample --class Sports -n 16 · flowgmm sample -n 1000 --temperature 1 --save rows.csv ·
     flowgmm sample digits/latest --class 3 --save threes.png · flowgmm sample --interpolate 5 17 ·
-    flowgmm sample --transfer Business --data new.csv --save moved.csv · flowgmm sample --means
+    flowgmm sample --transfer Business --data new.csv --save moved.csv · flowgmm sample --means ·
+    flowgmm sample digits/latest --class 3 --class 8 -n 6 --temperature 0.3,0.7,1 --save grid.png
     """
     from flowgmm_cli.cli import console
     from flowgmm_cli.cli.answers import rows_in
-    from flowgmm_cli.cli.made import made_rows, show_texts, write_made
+    from flowgmm_cli.cli.made import Picture, made_rows, show_texts, write_made
+    from flowgmm_cli.cli.making import carried, drawn, numbers, pairs, walked
     from flowgmm_cli.cli.work import chosen_run, data_context
     from flowgmm_cli.errors import UsageError
 
-    _check_words(classes, n, temperature, means, interpolate, steps, path, transfer, data, nearest)
+    way = _check_words(classes, n, means, interpolate, steps, path, transfer, data, nearest)
+    temperatures = numbers(temperature, "--temperature")
+    ends = pairs(interpolate) if interpolate else []
     if as_json and save == "-":
         raise UsageError("--json and --save - would both write to stdout", hint="leave one of them out")
     if around not in ("means", "rows"):
@@ -132,11 +139,7 @@ def sample(
     chosen = chosen_run(run, run_flag)
     console.note("loading torch…")
 
-    import torch
-
     from flowgmm_cli.inference import sampling
-    from flowgmm_cli.inference.paths import interpolate as walk
-    from flowgmm_cli.inference.paths import transfer as carry
     from flowgmm_cli.trained import TrainedModel
 
     with console.progress() as progress:
@@ -170,39 +173,27 @@ def sample(
         if interpolate:
             from flowgmm_cli.inference.rows import pick
 
-            given = pick(reader, interpolate)
-            mode, made = "interpolate", walk(trained, _seen(trained, given, context), steps=steps, path=path)  # type: ignore[arg-type]
+            given = pick(reader, [name for pair in ends for name in pair])
+            made = walked(trained, _seen(trained, given, context), ends, steps=steps, path=way)
+            mode = "interpolate"
         elif transfer:
-            from flowgmm_cli.inference.rows import first_rows
-
-            target = sampling.class_index(trained, transfer)
-            given = first_rows(reader, None if save and not save.lower().endswith(".png") else n)
-            mode, made = "transfer", carry(trained, _seen(trained, given, context), target, ids=given.ids)
+            most = None if save and not save.lower().endswith(".png") else n
+            given, made = carried(trained, reader, transfer, most, lambda rows: _seen(trained, rows, context))
+            mode = "transfer"
         elif means:
             mode, made = "means", sampling.class_means(trained, source=source)
         else:
-            wanted = [sampling.class_index(trained, name) for name in classes] if classes else None
-            generator = torch.Generator().manual_seed(seed)
-            mode, made = (
-                "draw",
-                sampling.draw(
-                    trained,
-                    n,
-                    classes=wanted,
-                    temperature=temperature,
-                    generator=generator,
-                    source=source,
-                ),
-            )
+            made = drawn(trained, n, temperatures, classes=classes, seed=seed, source=source)
+            mode = "draw"
         if given is not None:
             _say_loss(trained, given, context)
         texts = _texts(trained, made, chosen.info(), context, nearest)
 
-    fixed = {"temperature": temperature, "seed": seed} if mode == "draw" else {}
+    factor = temperatures[0] if len(temperatures) == 1 else temperatures
+    fixed = {"temperature": factor, "seed": seed} if mode == "draw" else {}
     if save or not (as_json or texts):
-        write_made(
-            trained, made, texts, save or "-", format_, mode=mode, given=given, temperature=temperature
-        )
+        look = Picture(mode, given, temperatures)
+        write_made(trained, made, texts, save or "-", format_, look=look)
     if as_json:
         console.print_json(
             {
@@ -224,7 +215,6 @@ def sample(
 def _check_words(
     classes: list[str] | None,
     n: int,
-    temperature: float,
     means: bool,
     interpolate: tuple[str, str] | None,
     steps: int,
@@ -232,7 +222,7 @@ def _check_words(
     transfer: str | None,
     data: str | None,
     nearest: int,
-) -> None:
+) -> Way:
     from flowgmm_cli.errors import UsageError
 
     modes = {"--class": classes, "--means": means, "--interpolate": interpolate, "--transfer": transfer}
@@ -244,17 +234,13 @@ def _check_words(
             "--data names rows to start from, but none are asked for",
             hint="--interpolate ROW ROW or --transfer CLASS; the file to write is --save FILE",
         )
-    bounds = {
-        "-n": (n, 1),
-        "--steps": (steps, 2),
-        "--nearest": (nearest, 1),
-        "--temperature": (temperature, 0),
-    }
+    bounds = {"-n": (n, 1), "--steps": (steps, 2), "--nearest": (nearest, 1)}
     for name, (value, least) in bounds.items():
-        if not value >= least or value == float("inf"):
+        if value < least:
             raise UsageError(f"{name} is {value}, it must be at least {least}", hint="flowgmm sample --help")
     if path not in ("linear", "spherical"):
         raise UsageError(f"--path is linear or spherical, not `{path}`", hint="--path spherical")
+    return "linear" if path == "linear" else "spherical"
 
 
 def _seen(trained: TrainedModel, rows: Rows, context: DataContext) -> Any:

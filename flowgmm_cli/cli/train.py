@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from flowgmm_cli.cli.launch import follow, leave_the_telling, start
 from flowgmm_cli.cli.options import Json, Offline, Overlay, Overrides, PluginModule, Quiet, Verbose
 
 if TYPE_CHECKING:
@@ -46,6 +47,16 @@ def train(
             show_default=False,
         ),
     ] = None,
+    processes: Annotated[
+        int,
+        typer.Option(
+            "--processes",
+            metavar="N",
+            min=1,
+            help="Train with so many processes on this machine: a GPU each, or a part of the cores. For "
+            "several machines there are torchrun and accelerate launch, with `-m flowgmm_cli train ...`.",
+        ),
+    ] = 1,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Read the data, build everything and take one step; keep nothing."),
@@ -60,13 +71,14 @@ def train(
 
     Examples: flowgmm train digits · flowgmm train my.yaml data.path=my.csv train.epochs=5 ·
     flowgmm train my.yaml --overlay cpu train.epochs=3 ·
-    flowgmm train --resume runs/digits/20261122-101500-3f9a
+    flowgmm train --resume runs/digits/20261122-101500-3f9a · flowgmm train ag_news --processes 4
     """
     import sys
 
     from flowgmm_cli.cli import console
     from flowgmm_cli.cli.work import data_context
     from flowgmm_cli.errors import UsageError
+    from flowgmm_cli.training.ranks import follows, several
 
     words = list(overrides or [])
     words += [f"run.seed={seed}"] if seed is not None else []
@@ -79,45 +91,71 @@ def train(
         )
     if resume is None and recipe is None:
         raise UsageError("name a recipe, or a run with --resume", hint="flowgmm recipes list")
+    if dry_run and (processes > 1 or several()):
+        raise UsageError("--dry-run takes one step in one process", hint="leave out --processes")
 
-    from flowgmm_cli.recipe.load import load_recipe
+    if follows():
+        console.settings.quiet = True  # the leader tells
 
     loaded = None
     if recipe is not None:
         # a mistake in it is found before torch is imported
-        loaded = load_recipe(recipe, words, overlays=overlay or ())
-        if auto and loaded.search is None:
-            loaded = load_recipe(recipe, [*words, "search={}"], overlays=loaded.overlays)
+        loaded = _load(recipe, words, overlay or [], auto=bool(auto))
         for line in loaded.notes:
             console.note(line)
+    if processes > 1 and not several():
+        start(loaded, resume, run_dir, processes, offline=offline, as_json=as_json)
+        return
     console.note("loading torch…")
 
     from flowgmm_cli.runs import create_run, open_run
     from flowgmm_cli.training.engine import find_device
     from flowgmm_cli.training.interrupt import Interrupt
+    from flowgmm_cli.training.processes import joined
 
     if resume is not None:
         run = open_run(resume.expanduser())
         loaded = run.recipe()
-    if loaded is not None:
+    if loaded is None:
+        raise ValueError("there is neither a recipe nor a run")
+    if follows():
+        follow(loaded, offline=offline)
+        return
+
+    with Interrupt() as interrupt, console.progress() as progress, joined(loaded.run.device) as together:
         place = find_device(loaded.run.device)  # before anything is written
         if place.type == "cpu" and _CPU in loaded.known_overlays and not loaded.overlays:
             console.note(f"this recipe is meant for a GPU; `--overlay {_CPU}` has settings for this machine")
-
-    with Interrupt() as interrupt, console.progress() as progress:
         context = data_context(progress, offline=offline)
-        if dry_run and loaded is not None:
+        if dry_run:
             _dry_run(loaded, context, progress, as_json=as_json)
             return
-        if resume is None and loaded is not None:
+        if resume is None:
             run = create_run(loaded, argv=sys.argv[1:], directory=run_dir)
-        result = _carry_out(loaded, run, context, progress, interrupt, new=resume is None)
+        together.told(str(run.path.absolute()))
+        result = _carry_out(loaded, run, context, progress, interrupt, together, new=resume is None)
         _write_card(run, context)
     _show(run, result, as_json=as_json)
 
 
+def _load(recipe: str, words: list[str], overlays: list[str], *, auto: bool) -> Recipe:
+    from flowgmm_cli.errors import FlowgmmError
+    from flowgmm_cli.recipe.load import load_recipe
+    from flowgmm_cli.training.ranks import follows
+
+    try:
+        loaded = load_recipe(recipe, words, overlays=overlays)
+        if auto and loaded.search is None:
+            loaded = load_recipe(recipe, [*words, "search={}"], overlays=loaded.overlays)
+    except FlowgmmError as error:
+        if follows():
+            leave_the_telling(error)
+        raise
+    return loaded
+
+
 def _carry_out(
-    recipe: Any, run: Run, context: Any, progress: Any, interrupt: Any, *, new: bool
+    recipe: Any, run: Run, context: Any, progress: Any, interrupt: Any, together: Any, *, new: bool
 ) -> TrainResult:
     import shutil
 
@@ -127,6 +165,7 @@ def _carry_out(
     from flowgmm_cli.training.pipeline import train as carry_out
 
     resume = f"flowgmm train --resume {run.path}"
+    resume += "" if together.alone else f" --processes {together.count}"
     try:
         return carry_out(
             recipe,
@@ -134,6 +173,7 @@ def _carry_out(
             context=context,
             talk=Talk(progress=progress, note=console.note),
             interrupt=interrupt,
+            processes=together,
         )
     except InterruptedRunError as error:
         raise InterruptedRunError(error.message, hint=resume) from error

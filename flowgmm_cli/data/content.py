@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flowgmm_cli.api import Column, Rows
+from flowgmm_cli.api import Column, Rows, iterate_batches
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 _SIZE = 16  # bytes of a digest
+_READ = 1024  # images at once
 
 
 def row_digests(rows: Rows, columns: Sequence[Column]) -> npt.NDArray[np.object_]:
@@ -24,7 +25,12 @@ def row_digests(rows: Rows, columns: Sequence[Column]) -> npt.NDArray[np.object_
     hashes = [blake2b(digest_size=_SIZE) for _ in range(len(rows))]
     for column in columns:
         values = rows.columns[column.name]
-        if values.dtype == object:
+        if column.kind == "image":
+            for part in iterate_batches(len(values), _READ):  # they may be on the disk
+                pixels = np.ascontiguousarray(values[part])
+                for state, image in zip(hashes[part], pixels, strict=True):
+                    state.update(memoryview(image))
+        elif values.dtype == object:
             for state, cell in zip(hashes, values, strict=True):
                 # a length in front keeps ("ab", "c") apart from ("a", "bc"); None differs from ""
                 data = b"" if cell is None else str(cell).encode("utf-8", "surrogatepass")

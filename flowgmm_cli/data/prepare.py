@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+import numpy as np
 import torch
 
 from flowgmm_cli.api import (
@@ -23,6 +24,7 @@ from flowgmm_cli.api import (
 from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.data.content import fingerprint
 from flowgmm_cli.data.featuriser import Featuriser
+from flowgmm_cli.data.lazy import is_lazy
 from flowgmm_cli.data.preprocessor import Preprocessor, encoder_factory
 from flowgmm_cli.data.splits import divide
 from flowgmm_cli.data.transforms.base import Transform
@@ -31,6 +33,8 @@ from flowgmm_cli.plugins.registry import build
 
 if TYPE_CHECKING:
     from flowgmm_cli.data.specs import MissingPolicy
+
+_SAMPLE = 20_000  # rows of those on the disk that transforms are fitted to
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,8 @@ def load_rows(data: Component, context: DataContext) -> SplitRows:
 def fit_preprocessor(rows: SplitRows, data: Component, context: DataContext) -> Preprocessor:
     """Fit features and transforms to the training rows, labelled or not.
 
+    Of rows that stay on the disk, transforms are fitted to a sample.
+
     Raises:
         DataError: no usable column, or missing cells that may not be.
     """
@@ -98,7 +104,10 @@ def fit_preprocessor(rows: SplitRows, data: Component, context: DataContext) -> 
     featuriser = Featuriser.fit(
         rows.train, rows.columns, missing=missing, encoder=encoder_factory(config, context)
     )
-    x = torch.from_numpy(featuriser.transform(rows.train, context))
+    seen = rows.train
+    if any(is_lazy(seen.columns[column.name]) for column in rows.columns) and len(seen) > _SAMPLE:
+        seen = seen.take(np.unique(np.linspace(0, len(seen) - 1, _SAMPLE).astype(np.int64)))
+    x = torch.from_numpy(featuriser.transform(seen, context))
     transforms: list[Transform] = []
     for component in config.transforms:
         if transforms:

@@ -14,6 +14,7 @@ from flowgmm_cli.api import Component, DataConfig, DataContext, Encoder, Rows, i
 from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.data.featuriser import EncoderFactory, Featuriser
 from flowgmm_cli.data.image_shape import image_shape
+from flowgmm_cli.data.lazy import LazyRows
 from flowgmm_cli.data.transforms.base import Transform
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.plugins.registry import build
@@ -127,6 +128,24 @@ class Preprocessor:
             )
         labels = torch.from_numpy(rows.labels.astype(np.int64))
         return Split(x, log_det, labels, rows.ids, inputs=_narrow(features) if with_inputs else None)
+
+    def lazily(self, rows: Rows, context: DataContext) -> tuple[LazyRows, LazyRows]:
+        """The flow's inputs and the feature matrix of rows that stay on the disk, both to be read by rows.
+
+        What `apply` refuses is refused when it is read.
+        """
+
+        def x(positions: npt.NDArray[np.int64]) -> Tensor:
+            return self.apply(rows.take(positions), context).x
+
+        def features(positions: npt.NDArray[np.int64]) -> Tensor:
+            return _narrow(torch.from_numpy(self.featuriser.transform(rows.take(positions), context)))
+
+        everything = np.arange(len(rows))
+        return (
+            LazyRows(x, everything, self.dim),
+            LazyRows(features, everything, len(self.featuriser.feature_names)),
+        )
 
     def apply_usable(
         self, rows: Rows, context: DataContext, *, skip: Collection[int] = (), with_inputs: bool = False

@@ -18,6 +18,7 @@ from flowgmm_cli.api import (
     TransformSpec,
     component_field,
 )
+from flowgmm_cli.data.images.specs import ImagesConfig
 
 MissingPolicy = Literal["median", "mean", "error"]
 
@@ -118,6 +119,16 @@ SPECS: dict[str, Spec] = {
         config=ArraysConfig,
         build="flowgmm_cli.data.sources.arrays:build",
         summary="NumPy arrays: an npz file or npy files, such as embeddings made elsewhere",
+    ),
+    "images": DataSpec(
+        config=ImagesConfig,
+        build="flowgmm_cli.data.sources.images:build",
+        summary="Images: folders of files, IDX (MNIST), npz and npy, or a data set of the hub",
+        docs="A folder holds a folder for each class, and one named `unlabelled` for the rest; or images and "
+        "labels.csv. Folders `train`, `test` and `val` of this form make the splits. Images are turned "
+        "upright, what is transparent becomes white, of several frames the first counts, and 16 bits are "
+        "scaled to 8; notes say so. What does not fit in `memory` is decoded once and read from a copy in "
+        "the cache (FLOWGMM_CACHE_DIR).",
     ),
 }
 

@@ -30,6 +30,70 @@ class RealNVPConfig(Config):
     )
 
 
+class ImageFlowConfig(Config):
+    """Parameters that all flows of images have."""
+
+    hidden: int = Field(64, ge=1, description="channels of the conditioners' hidden layers")
+    coupling: Literal["affine", "spline"] = Field(
+        "affine",
+        description="what a coupling does to each number: scale and shift it, or then bend it by a "
+        "rational-quadratic spline, at a higher cost",
+    )
+    bins: int = Field(8, ge=2, le=64, description="bins of a spline, with `coupling: spline`")
+    scale_limit: float = Field(2.0, gt=0, description="largest absolute log-scale of one coupling")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="share of a conditioner's hidden channels that are dropped in training"
+    )
+    dequantisation: Literal["uniform", "variational"] = Field(
+        "uniform",
+        description="noise added to pixels: as it comes from the transform `dequantise`, or reshaped inside "
+        "each pixel's cell by a small learned flow, which tightens the bound on the likelihood",
+    )
+    noise_couplings: int = Field(
+        0,
+        ge=0,
+        le=16,
+        description="couplings of that small flow, after a scale and shift of each pixel's noise by what the "
+        "image is around it; with `dequantisation: variational`",
+    )
+    noise_hidden: int = Field(
+        32, ge=1, description="channels of its conditioners, with `dequantisation: variational`"
+    )
+    logit: float | None = Field(
+        0.05,
+        gt=0,
+        lt=0.5,
+        description="a in logit(a + (1 - 2a) x), the first layer, for pixels in [0, 1]; null for rows that "
+        "are no dequantised pixels",
+    )
+    checkpointing: bool = Field(
+        False, description="compute steps again in the backward pass instead of keeping what they computed"
+    )
+
+
+class RealNVPImageConfig(ImageFlowConfig):
+    """Parameters of `realnvp_image`."""
+
+    scales: int = Field(2, ge=1, le=8, description="number of scales; the image halves between them")
+    checkerboard: int = Field(
+        3, ge=1, le=64, description="checkerboard couplings of each scale; the last has one more"
+    )
+    channel: int = Field(3, ge=0, le=64, description="channel couplings of each scale but the last")
+    blocks: int = Field(2, ge=0, le=32, description="residual blocks of a conditioner")
+    actnorm: bool = Field(
+        True, description="standardise each channel before each coupling, at first from the data"
+    )
+
+
+class GlowConfig(ImageFlowConfig):
+    """Parameters of `glow`."""
+
+    scales: int = Field(2, ge=1, le=8, description="number of scales; the image halves at each of them")
+    steps: int = Field(
+        8, ge=1, le=128, description="steps of each scale: actnorm, 1 by 1 convolution, coupling"
+    )
+
+
 SPECS: dict[str, Spec] = {
     "realnvp": FlowSpec(
         config=RealNVPConfig,
@@ -38,5 +102,27 @@ SPECS: dict[str, Spec] = {
         docs="Each coupling scales and shifts one half of the vector by a function of the other half; the "
         "halves swap roles from coupling to coupling. Forward and inverse cost one pass each. The flow "
         "starts as the identity (with `actnorm`: as a standardisation of each feature).",
-    )
+    ),
+    "realnvp_image": FlowSpec(
+        config=RealNVPImageConfig,
+        build="flowgmm_cli.flows.realnvp_image:build",
+        summary="Multi-scale couplings of images with residual networks (Dinh et al., 2017)",
+        accepts=frozenset({"image"}),
+        conformance="flowgmm_cli.testing.images:RealNVPImageConformance",
+        docs="Each scale has couplings of the two colours of a checkerboard, then of channels; then half of "
+        "the channels leave as latents and the image goes on at half the size. Rows are dequantised pixels "
+        "in [0, 1]; with `logit: null` any numbers. Latents come coarsest scale first. 28 by 28 pixels fit 3 "
+        "scales, 32 by 32 fit 6.",
+    ),
+    "glow": FlowSpec(
+        config=GlowConfig,
+        build="flowgmm_cli.flows.glow:build",
+        summary="Multi-scale steps of actnorm, 1x1 convolution and coupling (Kingma and Dhariwal, 2018)",
+        accepts=frozenset({"image"}),
+        conformance="flowgmm_cli.testing.images:GlowConformance",
+        docs="Each scale takes blocks of 2 by 2 pixels together as channels, mixes and couples them in "
+        "steps, and lets half of them leave as latents. Rows are dequantised pixels in [0, 1]; with "
+        "`logit: null` any numbers. Latents come coarsest scale first. 28 by 28 pixels fit 2 scales, 32 by "
+        "32 fit 5.",
+    ),
 }

@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import Tensor
 
+from flowgmm_cli.data.lazy import RowStore
 from flowgmm_cli.model import Ensemble, FlowMixture, Model
 from flowgmm_cli.trained import see
 
@@ -14,7 +15,7 @@ _ROWS = 20_000  # enough for a mean to a hundredth of a standard deviation
 
 
 @torch.no_grad()
-def centred_on_rows(model: Model, x: Tensor) -> Model:
+def centred_on_rows(model: Model, x: RowStore) -> Model:
     r"""A copy of a model whose components stand where rows lie in the latent space, to draw samples from.
 
     The loss of the labelled rows moves means to where they tell classes apart best, which need not be where
@@ -35,8 +36,8 @@ def centred_on_rows(model: Model, x: Tensor) -> Model:
     Returns:
         The copy; it shares the flows. A component that no row falls to stays where it is.
     """
-    x = x[:: -(-len(x) // _ROWS) or 1]  # of a file sorted by class, some of each class
-    parts = [_centred(part, x) for part in model.parts]
+    some = x[:: -(-len(x) // _ROWS) or 1]  # of a file sorted by class, some of each class
+    parts = [_centred(part, some) for part in model.parts]
     return parts[0] if len(parts) == 1 else Ensemble(parts)
 
 

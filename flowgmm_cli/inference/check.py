@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from flowgmm_cli.api import DataContext, Rows
 from flowgmm_cli.errors import DataError
+from flowgmm_cli.flows.flat import FlatFlow
 from flowgmm_cli.inference.check_latents import class_statistics, conditioning, dead_dimensions
 from flowgmm_cli.inference.check_layers import LOG_DET, ROUND_TRIP, bad_weights, examine, first_bad_step
 from flowgmm_cli.inference.findings import CheckReport, ClassCheck, Finding, LayerCheck, Verdict
@@ -29,6 +30,9 @@ from flowgmm_cli.trained import TrainedModel
 
 STATISTICS = 5000
 """Most rows that the statistics of the latents use."""
+IMAGE_NUMBERS = 1024
+"""Most numbers of an image, or of several, at which Jacobians of a flow of images are taken: each number
+costs a batch of one image through every layer and back."""
 
 
 def check(trained: TrainedModel, rows: Rows, *, context: DataContext, at_most: int = 64) -> CheckReport:
@@ -47,7 +51,7 @@ def check(trained: TrainedModel, rows: Rows, *, context: DataContext, at_most: i
     if not len(rows):
         raise DataError("there are no rows to check the model on")
     rows = rows.take(_evenly(len(rows), STATISTICS))
-    features = torch.from_numpy(trained.preprocessor.featuriser.transform(rows, context))
+    features = torch.from_numpy(trained.preprocessor.featuriser.transform(rows, context)).double()
     some = torch.from_numpy(_evenly(len(rows), at_most))
     transforms = trained.preprocessor.transforms
     steps = steps_of(transforms, features[some], "transforms")
@@ -66,16 +70,21 @@ def check(trained: TrainedModel, rows: Rows, *, context: DataContext, at_most: i
         weights, finite, *rest = [bad_weights(modules), *found]
         findings += [dataclasses.replace(one, check=prefix + one.check) for one in (weights, finite, *rest)]
     findings = [*judge_transforms(chain), *findings]
-    if chain.jacobian_rows < len(some):
+    fewest = min([chain.jacobian_rows, *taken])
+    if not fewest and isinstance(parts[0].flow, FlatFlow):
         notes.append(
-            f"Jacobians of {features.shape[1]:,} features are taken at {chain.jacobian_rows} rows only"
+            f"No Jacobians are taken of images of more than {IMAGE_NUMBERS:,} numbers: the log-determinants "
+            "of the layers are compared with that of the whole flow only"
         )
+    elif fewest < len(some):
+        taken_at = "1 row" if fewest == 1 else f"{fewest} rows"
+        notes.append(f"Jacobians of {features.shape[1]:,} features are taken at {taken_at} only")
     return CheckReport(
         tuple(findings),
         tuple(layers),
         tuple(classes),
         rows=len(rows),
-        jacobian_rows=min([chain.jacobian_rows, *taken]),
+        jacobian_rows=fewest,
         features=x.shape[1],
         notes=tuple(notes),
     )
@@ -97,7 +106,8 @@ def _check_part(
     transforms = steps_of(trained.preprocessor.transforms, features[some], "transforms")
     steps = steps_of(flow, x[kept], "flow")
     findings = [first_bad_step(features, transforms, steps, ids)]
-    chain = examine(steps, x[kept], at_most=len(kept), native=torch.float32)
+    at_most = min(len(kept), IMAGE_NUMBERS // x.shape[1]) if isinstance(flow, FlatFlow) else len(kept)
+    chain = examine(steps, x[kept], at_most=at_most, native=torch.float32)
     layers = [dataclasses.replace(one, name=prefix + one.name) for one in chain.layers]
     findings += judge_steps(chain.layers, "flow")
     findings.append(_whole(flow, steps, x[kept]))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.api import Rows
-from flowgmm_cli.inference.sampling import Made, describe
+from flowgmm_cli.inference.sampling import Made, describe, joined
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.trained import TrainedModel, see
 
@@ -93,6 +93,19 @@ def transfer(trained: TrainedModel, x: Tensor, target: int, *, ids: npt.NDArray[
         ids=ids,
         further={"from": names[source.cpu().numpy()]},
     )
+
+
+def transfer_all(trained: TrainedModel, x: Tensor, *, ids: npt.NDArray[Any] | None = None) -> Made:
+    """Rows carried into every class by `transfer`: for each row one of each class, in their order.
+
+    Args:
+        trained: the model.
+        x: the flow's inputs `(N, D)`.
+        ids: names of the rows.
+    """
+    classes = range(len(trained.class_names))
+    made = joined([transfer(trained, x, target, ids=ids) for target in classes], count=False)
+    return made.take(np.arange(len(made)).reshape(len(classes), len(x)).T.ravel())
 
 
 def predicted(part: FlowMixture, z: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,6 +72,20 @@ class Made:
         found: npt.NDArray[np.float64] = np.exp(self.log_probabilities[np.arange(len(self)), self.classes])
         return found
 
+    def take(self, places: npt.NDArray[np.int64]) -> Made:
+        """Some of the rows, in the order of `places`."""
+        return replace(
+            self,
+            x=self.x[torch.from_numpy(places)],
+            classes=self.classes[places],
+            log_probabilities=self.log_probabilities[places],
+            log_density=self.log_density[places],
+            features=self.features[places],
+            cells={name: None if one is None else one[places] for name, one in self.cells.items()},
+            ids=self.ids[places],
+            further={name: one[places] for name, one in self.further.items()},
+        )
+
     def table(self, *, flat: bool = True) -> dict[str, npt.NDArray[Any]]:
         """The answer by columns: `id, class, log_density, confidence`, `further`, then the input columns.
 
@@ -98,6 +112,37 @@ class Made:
         taken = inputs.keys() | {column.name for column in self.columns}
         ours = {**own, **self.further}
         return {(f"sample_{name}" if name in taken else name): one for name, one in ours.items()} | inputs
+
+
+def joined(
+    parts: Sequence[Made], *, further: Mapping[str, Sequence[Any]] | None = None, count: bool = True
+) -> Made:
+    """Several lots of made rows of one model, one after the other; at least one lot.
+
+    Args:
+        parts: the lots.
+        further: columns to add, with a value for each lot.
+        count: number the rows from 1; else they keep their names.
+    """
+    first, sizes = parts[0], [len(one) for one in parts]
+    added = {name: np.repeat(np.asarray(values), sizes) for name, values in (further or {}).items()}
+    kept = {name: np.concatenate([one.further[name] for one in parts]) for name in first.further}
+    cells = {
+        name: None if values is None else np.concatenate([np.asarray(one.cells[name]) for one in parts])
+        for name, values in first.cells.items()
+    }
+    ids = np.concatenate([one.ids for one in parts])
+    return replace(
+        first,
+        x=torch.cat([one.x for one in parts]),
+        classes=np.concatenate([one.classes for one in parts]),
+        log_probabilities=np.concatenate([one.log_probabilities for one in parts]),
+        log_density=np.concatenate([one.log_density for one in parts]),
+        features=np.concatenate([one.features for one in parts]),
+        cells=cells,
+        ids=np.array([str(one + 1) for one in range(sum(sizes))], dtype=object) if count else ids,
+        further={**added, **kept},
+    )
 
 
 def draw(
@@ -221,5 +266,7 @@ def image_column(columns: Sequence[Column]) -> Column | None:
 
 
 def _integers(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Whole numbers as integers where they fit."""
+    """Whole numbers as integers where they fit; pixels are that already."""
+    if values.dtype.kind in "iu":
+        return values
     return values.astype(np.int64) if bool((np.abs(values) < 2**53).all()) else values

@@ -205,6 +205,7 @@ def _evaluation(found: Evaluation | None) -> str:
             ["NLL (nats)", f"{one.nll:.4f}", ""],
             ["Brier score", f"{one.brier:.4f}", ""],
             ["ECE, 15 bins", f"{one.ece:.4f}", ""],
+            *([["bits per dimension", f"{found.bits_per_dim:.4f}", ""]] if found.bits_per_dim else []),
         ],
     )
     classes = ""

@@ -15,7 +15,7 @@ from flowgmm_cli.report.material import stored_evaluation
 from flowgmm_cli.runs import Run
 
 SCHEMA = "flowgmm/compare/1"
-METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece", "density_nll")
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece", "density_nll", "bits_per_dim")
 TestRows = Literal["same", "some", "other", "unknown"]
 
 

@@ -49,6 +49,8 @@ def result_rows(comparison: Comparison) -> list[Row]:
     """Lines of a table: what was measured, then one cell for each run."""
     rows: list[Row] = []
     for metric in METRICS:
+        if metric == "bits_per_dim" and not _of_pixels(comparison):
+            continue
         cells = []
         for side in comparison.sides:
             value = side.evaluation.metrics()[metric] if side.evaluation else None
@@ -57,6 +59,12 @@ def result_rows(comparison: Comparison) -> list[Row]:
             cells.append(f"{value:.4f}{between}" if value is not None else "-")
         rows.append([_WORDS.get(metric, metric), *cells])
     return rows
+
+
+def _of_pixels(comparison: Comparison) -> bool:
+    """Whether every run that was tested has bits for each pixel, and there is one."""
+    tested = [side.evaluation for side in comparison.sides if side.evaluation]
+    return bool(tested) and all(one.bits_per_dim is not None for one in tested)
 
 
 def fact_rows(comparison: Comparison) -> list[Row]:
@@ -183,4 +191,5 @@ _WORDS = {
     "brier": "Brier score",
     "ece": "ECE",
     "density_nll": "-log p(x), nats",
+    "bits_per_dim": "bits per pixel",
 }

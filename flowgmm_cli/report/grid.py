@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from flowgmm_cli.report.canvas import GREY, INK, new_figure, plain, shorten
+from flowgmm_cli.api import Column
+from flowgmm_cli.data.image_shape import WHITE, image_shape
+from flowgmm_cli.report.canvas import GREY, INK, SECOND, new_figure, plain, shorten
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Images = npt.NDArray[np.floating[Any]]
+Images = npt.NDArray[Any]
 _GAP = 0.08  # between two pictures, as a share of a picture's width
+_BLOCK = 0.5  # between two blocks of columns, likewise
+_NOTE = 0.3  # for a line of small letters under a picture, likewise
 _WIDTH = 9.0  # inches, at most
 _CELL = 0.8  # inches, at most
 _MARGIN = 1.0  # inches, for the words; saving cuts off what is not used
@@ -28,10 +33,21 @@ class GridRow:
     Attributes:
         label: what stands to the left of it; may be empty.
         images: `(n, height, width)`, or with channels last or first.
+        places: the column of each picture; they stand side by side without.
+        notes: a few letters under each picture.
+        framed: which pictures have a frame around them.
     """
 
     label: str
     images: Images
+    places: Sequence[int] = ()
+    notes: Sequence[str] = ()
+    framed: Sequence[bool] = ()
+
+    @property
+    def columns(self) -> Sequence[int]:
+        """The column of each picture."""
+        return self.places or range(len(self.images))
 
 
 def grid_figure(
@@ -39,6 +55,7 @@ def grid_figure(
     *,
     limits: tuple[float, float] | None = None,
     headings: Sequence[str] = (),
+    blocks: Sequence[tuple[str, int]] = (),
     title: str = "",
     subtitle: str = "",
 ) -> Figure:
@@ -48,19 +65,25 @@ def grid_figure(
 
     Args:
         rows: what to show.
-        limits: values of black and white; by default those that all but one in a hundred numbers lie between.
+        limits: values of black and white; by default 0 and 255 of pictures in uint8, and of others those that
+            all but one in a hundred numbers lie between.
         headings: what stands above each column.
+        blocks: blocks of columns, which are set apart: what stands above each where there are no headings,
+            and how many columns it has.
         title: what stands above all, at the left.
         subtitle: a smaller line under it.
     """
     pictures = [channels_last(row.images) for row in rows]
-    columns = max((len(one) for one in pictures), default=0)
+    columns = max((place + 1 for row in rows for place in row.columns), default=0)
+    columns = max(columns, sum(size for _, size in blocks))
     low, high = limits or _limits(pictures)
-    height, width = next((one.shape[1:3] for one in pictures if len(one)), (1, 1))
-    sheet = _sheet(pictures, columns, (height, width), low, high)
+    size = next((one.shape[1:3] for one in pictures if len(one)), (1, 1))
+    layout = _layout(rows, columns, blocks, size)
+    sheet = _sheet(rows, pictures, layout, low, high)
 
     labels = [shorten(row.label, 24) for row in rows]
-    cell = min(_CELL, _WIDTH / max(columns, 1))
+    width = size[1]
+    cell = min(_CELL, _WIDTH / max(sheet.shape[1] / width, 1))
     shown = cell / width * sheet.shape[1], cell / width * sheet.shape[0]
     # The picture has its exact size, whatever is written around it; saving fits the paper to both.
     figure = new_figure(shown[0] + 2 * _MARGIN, shown[1] + 2 * _MARGIN)
@@ -69,17 +92,17 @@ def grid_figure(
     axes = figure.add_axes((_MARGIN / wide, _MARGIN / tall, shown[0] / wide, shown[1] / tall))
     axes.imshow(sheet, interpolation="nearest", aspect="equal")
     axes.set_frame_on(False)
-    step_y, step_x = _steps(height, width)
-    middles = [index * step_y + height / 2 - 0.5 for index in range(len(rows))]
+    middles = [y + size[0] / 2 - 0.5 for y in layout.y]
     plain(*_ticks(axes.set_yticks(middles, labels=labels)))
     axes.set_xticks([])
-    if headings:
-        middles = [index * step_x + width / 2 - 0.5 for index in range(len(headings))]
+    above = layout.above(headings, blocks)
+    if above:
         axes.xaxis.tick_top()
-        plain(*_ticks(axes.set_xticks(middles, labels=list(headings))))
+        plain(*_ticks(axes.set_xticks([x for x, _ in above], labels=[text for _, text in above])))
     axes.tick_params(length=0, labelcolor=INK, labelsize=10, pad=5)
+    _mark(axes, rows, layout, points=72 * cell)
     if title:
-        lift = 14 if headings else 0
+        lift = 14 if above else 0
         plain(
             axes.annotate(
                 title,
@@ -105,6 +128,13 @@ def grid_figure(
     return figure
 
 
+def as_pictures(column: Column, cells: npt.NDArray[Any] | None) -> Images:
+    """Entries of a column of images as `grid_figure` takes them: grey, or with channels last."""
+    images = np.asarray(cells)
+    first = column.kind == "vector" and image_shape(column) == column.shape
+    return np.moveaxis(images, 1, -1) if first else images
+
+
 def channels_last(images: Images) -> Images:
     """Pictures as `(n, height, width, 1, 3 or 4)`."""
     if images.ndim == 3:
@@ -114,28 +144,90 @@ def channels_last(images: Images) -> Images:
     return images
 
 
+@dataclass(frozen=True)
+class _Layout:
+    """Where pictures stand on the sheet, in their own pixels: corners of rows and columns."""
+
+    size: tuple[int, int]
+    y: Sequence[int]
+    x: Sequence[int]
+    shape: tuple[int, int]
+
+    def above(self, headings: Sequence[str], blocks: Sequence[tuple[str, int]]) -> list[tuple[float, str]]:
+        """What stands above the sheet, and where."""
+        half = self.size[1] / 2 - 0.5
+        if headings or not blocks:
+            return [(x + half, text) for x, text in zip(self.x, headings, strict=False)]
+        found, start = [], 0
+        for text, count in blocks:
+            found.append(((self.x[start] + self.x[start + count - 1]) / 2 + half, text))
+            start += count
+        return found
+
+
+def _layout(
+    rows: Sequence[GridRow], columns: int, blocks: Sequence[tuple[str, int]], size: tuple[int, int]
+) -> _Layout:
+    height, width = size
+    gap, apart, note = (max(1, round(share * width)) for share in (_GAP, _BLOCK, _NOTE))
+    starts = set(np.cumsum([count for _, count in blocks])[:-1].tolist()) if blocks else set()
+    x, y = [], []
+    end = -gap
+    for column in range(columns):
+        end += gap + (apart if column in starts else 0)
+        x.append(end)
+        end += width
+    bottom = -gap
+    for row in rows:
+        y.append(bottom + gap)
+        bottom += gap + height + (note if row.notes else 0)
+    return _Layout(size, y, x, (max(bottom, 1), max(end, 1)))
+
+
 def _sheet(
-    pictures: Sequence[Images], columns: int, size: tuple[int, int], low: float, high: float
+    rows: Sequence[GridRow], pictures: Sequence[Images], layout: _Layout, low: float, high: float
 ) -> npt.NDArray[np.float64]:
     """All pictures on one white sheet, `(H, W, 3)` in [0, 1]."""
-    (height, width), (step_y, step_x) = size, _steps(*size)
-    shape = (max(len(pictures) * step_y - (step_y - height), 1), max(columns * step_x - (step_x - width), 1))
-    sheet = np.ones((*shape, 3))
-    for row, images in enumerate(pictures):
-        for column, image in enumerate(images):
-            y, x = row * step_y, column * step_x
+    height, width = layout.size
+    sheet = np.ones((*layout.shape, 3))
+    for row, images, y in zip(rows, pictures, layout.y, strict=True):
+        for place, image in zip(row.columns, images, strict=True):
+            x = layout.x[place]
             shown = np.clip((np.nan_to_num(image.astype(np.float64)) - low) / (high - low), 0, 1)
             sheet[y : y + height, x : x + width] = shown[..., :3]  # one grey channel fills all three
     return sheet
 
 
-def _steps(height: int, width: int) -> tuple[int, int]:
-    """From the corner of a picture to that of the next one, down and to the right."""
-    gap = max(1, round(_GAP * width))
-    return height + gap, width + gap
+def _mark(axes: Axes, rows: Sequence[GridRow], layout: _Layout, *, points: float) -> None:
+    """Frames around pictures and notes under them; a picture is `points` wide."""
+    from matplotlib.patches import Rectangle
+
+    height, width = layout.size
+    for row, y in zip(rows, layout.y, strict=True):
+        for place, framed in zip(row.columns, row.framed, strict=False):
+            if framed:
+                corner = layout.x[place] - 0.5, y - 0.5
+                patch = Rectangle(corner, width, height, fill=False, edgecolor=SECOND, linewidth=1.6)
+                patch.set_clip_on(False)
+                axes.add_patch(patch)
+        for place, note in zip(row.columns, row.notes, strict=False):
+            below = layout.x[place] + width / 2 - 0.5, y + height - 0.5
+            text = axes.annotate(
+                note,
+                below,
+                (0, -2),
+                textcoords="offset points",
+                ha="center",
+                va="top",
+                fontsize=min(7.0, points / 5.5),
+                color=GREY,
+            )
+            plain(text)
 
 
 def _limits(pictures: Sequence[Images]) -> tuple[float, float]:
+    if pictures and all(one.dtype == np.uint8 for one in pictures):
+        return 0.0, float(WHITE)
     values = np.concatenate([one.ravel() for one in pictures] or [np.zeros(0)])
     values = values[np.isfinite(values)]
     if not len(values):

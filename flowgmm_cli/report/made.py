@@ -8,18 +8,21 @@ import numpy as np
 import torch
 
 from flowgmm_cli.inference.nearest import text_columns
-from flowgmm_cli.inference.sampling import TEMPERATURE, Made, draw, image_column
+from flowgmm_cli.inference.sampling import TEMPERATURE, Made, draw, image_column, joined
 from flowgmm_cli.report.canvas import shorten
-from flowgmm_cli.report.grid import GridRow, grid_figure
 from flowgmm_cli.report.material import Material
 from flowgmm_cli.report.page import Grid, Part, Prose, picture
+from flowgmm_cli.report.pictures import samples_figure
 from flowgmm_cli.report.words import count
 from flowgmm_cli.seeds import derive_seed
 
 if TYPE_CHECKING:
+    from flowgmm_cli.api import Column
     from flowgmm_cli.trained import TrainedModel
 
 _CLASSES = 12  # classes that samples are shown of
+_EACH = 6  # images of a class and temperature
+_TEMPERATURES = (0.3, TEMPERATURE, 1.0)
 _COLUMNS = 12  # columns of a table that there is room for
 _TEXT = 280  # letters of a text
 
@@ -29,13 +32,10 @@ def samples(found: Material) -> list[Part]:
     trained = found.trained
     classes = list(range(min(len(trained.class_names), _CLASSES)))
     column = image_column(trained.preprocessor.featuriser.columns)
-    each = 10 if column is not None else 2
-    generator = torch.Generator().manual_seed(derive_seed(trained.recipe.run.seed, "report"))
-    made = draw(trained, each, classes=classes, temperature=TEMPERATURE, generator=generator)
+    shown = "the temperatures above them" if column is not None else f"temperature {TEMPERATURE:g}"
     how = (
         "Drawn around where each class lies in the latent space and mapped back through the flow, at "
-        f"temperature {TEMPERATURE:g} (1 is the model's own spread, less stays closer to the middle of the "
-        "class). "
+        f"{shown} (1 is the model's own spread, less stays closer to the middle of the class). "
     )
     texts = any(one.kind == "text" for one in trained.preprocessor.featuriser.columns)
     how += (
@@ -48,23 +48,35 @@ def samples(found: Material) -> list[Part]:
         more = count(len(trained.class_names) - len(classes), "further class")
         parts.append(Prose(f"Not shown: {more}.", "note"))
     if column is not None:
-        return [*parts, _pictures(trained, made, column.name, each)]
+        return [*parts, _pictures(trained, column, classes)]
+    generator = torch.Generator().manual_seed(derive_seed(trained.recipe.run.seed, "report"))
+    made = draw(trained, 2, classes=classes, temperature=TEMPERATURE, generator=generator)
     if any(one.kind == "text" for one in trained.preprocessor.featuriser.columns):
         return [*parts, _texts(found, made)]
     return [*parts, _table(made)]
 
 
-def _pictures(trained: TrainedModel, made: Made, column: str, each: int) -> Part:
-    images = np.asarray(made.cells[column])
-    rows = [
-        GridRow(trained.class_names[made.classes[start]], images[start : start + each])
-        for start in range(0, len(made), each)
+def _pictures(trained: TrainedModel, column: Column, classes: list[int]) -> Part:
+    seed = derive_seed(trained.recipe.run.seed, "report")
+    lots = [
+        draw(
+            trained,
+            _EACH,
+            classes=classes,
+            temperature=one,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        for one in _TEMPERATURES
     ]
+    made = joined(lots, further={"temperature": _TEMPERATURES})
+    limits = trained.preprocessor.featuriser.ranges.get(column.name)
     caption = (
-        "Each line is a class, each picture a sample of it. Lines that look like their class, and differ "
-        "from picture to picture, say that the model has learned what the class looks like and how it varies."
+        "Each line is a class, each picture a sample of it; the same draws at three temperatures. Lines that "
+        "look like their class, and differ from picture to picture, say that the model has learned what the "
+        "class looks like and how it varies."
     )
-    return picture(grid_figure(rows, title="Samples by class"), name="samples", caption=caption)
+    figure = samples_figure(made, column, limits=limits, title="Samples by class and temperature")
+    return picture(figure, name="samples", caption=caption)
 
 
 def _texts(found: Material, made: Made) -> Part:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from flowgmm_cli.api import DataContext
+from flowgmm_cli.api import DataContext, Rows
 from flowgmm_cli.errors import DataError, FlowgmmError, RunError
 from flowgmm_cli.evaluation.evaluate import Evaluation
 from flowgmm_cli.files import read_json
@@ -39,10 +39,12 @@ class Held:
     Attributes:
         name: what they are, such as `test rows`.
         split: preprocessed, with their labels where they have any.
+        rows: the same as they were read; None where these were not kept.
     """
 
     name: str
     split: Split
+    rows: Rows | None = None
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,8 @@ class Material:
         for name, chosen in (("test rows", rows.test), ("held-out rows", rows.val)):
             if chosen is not None:
                 pixels = trained.image is not None
-                return Held(name, trained.preprocessor.apply(chosen, self.context, with_inputs=pixels))
+                split = trained.preprocessor.apply(chosen, self.context, with_inputs=pixels)
+                return Held(name, split, chosen)
         raise MissingError("The run holds out no rows that could be shown.")
 
     def read(self, where: str, data_format: str | None = None) -> Split:

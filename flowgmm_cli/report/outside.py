@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,12 +13,20 @@ from flowgmm_cli.data.preprocessor import Split
 from flowgmm_cli.errors import FlowgmmError
 from flowgmm_cli.evaluation.detection import auroc, detection_metrics
 from flowgmm_cli.files import read_json
+from flowgmm_cli.inference.gallery import by_quantile
+from flowgmm_cli.inference.sampling import image_column
+from flowgmm_cli.report.galleries import EACH, score_figure
 from flowgmm_cli.report.histogram import histogram_figure
 from flowgmm_cli.report.material import Material, MissingError, told
 from flowgmm_cli.report.page import Grid, Part, Prose, picture
 from flowgmm_cli.report.words import count, percent
 from flowgmm_cli.scores.detector import Detector
 from flowgmm_cli.seeds import derive_seed
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float64]
 
 _ROWS = 5000  # of a side: enough for a histogram
 _FEW = 200  # rows below which a threshold of 5 % is uncertain by several points
@@ -108,7 +116,49 @@ def _compared(found: Material, detector: Detector, fpr: float) -> list[Part]:
         f"{count(len(outside), 'other row')}. FPR95: share of ordinary rows flagged where 95 % of the others "
         "are."
     )
-    return [*parts, Grid(columns, rows, said, right=columns[1:], strong=[names.index(score)])]
+    parts.append(Grid(columns, rows, said, right=columns[1:], strong=[names.index(score)]))
+    limit = detector.threshold(score, fpr)
+    return [*parts, *_pictures(found, (split, inside_values), (outside, outside_values), score, limit)]
+
+
+def _pictures(
+    found: Material,
+    inside: tuple[Split, Floats],
+    outside: tuple[Split, Floats],
+    score: str,
+    threshold: float,
+) -> list[Part]:
+    """Images by score, where rows are images: of the other rows, if they have pixels, and ordinary ones."""
+    column = image_column(found.trained.preprocessor.featuriser.columns)
+    if column is None or inside[0].inputs is None:
+        return []
+    top = np.argsort(-inside[1], kind="stable")[:EACH]
+    ordinary = _images(found, inside[0], top), inside[1][top]
+    others = None
+    if outside[0].inputs is not None:
+        places = np.concatenate(by_quantile(outside[1], EACH))
+        others = _images(found, outside[0], places), outside[1][places]
+    figure = score_figure(
+        others,
+        ordinary,
+        limits=found.trained.preprocessor.featuriser.ranges.get(column.name),
+        threshold=threshold,
+        score=score,
+        name=str(found.out) if others is not None else "",
+    )
+    caption = (
+        "Images by score, from the least to the furthest out, and the ordinary images that lie furthest out; "
+        "flagged ones are framed. `flowgmm ood --out FILE --gallery g.png` shows those of other files."
+    )
+    return [picture(figure, name="ood-images", caption=caption)]
+
+
+def _images(found: Material, split: Split, places: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+    inputs = None if split.inputs is None else split.inputs[torch.from_numpy(places)]
+    images = None if inputs is None else found.trained.preprocessor.images(inputs)
+    if images is None:
+        raise ValueError("not rows of images")
+    return images.numpy()
 
 
 def stand_ins(split: Split, rng: np.random.Generator) -> Split:

@@ -11,7 +11,7 @@ from typing import Any
 from flowgmm_cli import __version__
 from flowgmm_cli.errors import FlowgmmError
 from flowgmm_cli.files import write_bytes, write_text
-from flowgmm_cli.report import course, made, outside, provenance, results, rows
+from flowgmm_cli.report import course, galleries, made, outside, provenance, results, rows
 from flowgmm_cli.report.material import Material, MissingError
 from flowgmm_cli.report.page import Part, Section, render
 
@@ -27,6 +27,7 @@ SECTIONS: tuple[tuple[str, str, Make], ...] = (
     ("reliability", "Reliability", results.reliability),
     ("latent", "Latent space", rows.latent),
     ("samples", "Samples", made.samples),
+    ("gallery", "Typical and odd rows", galleries.gallery),
     ("ood", "Out-of-distribution scores", outside.ood),
     ("baselines", "Simpler methods", results.baselines),
     ("race", "Race of settings", course.race),

@@ -48,6 +48,11 @@ def _tiles(found: Evaluation, rows: dict[str, int]) -> Tiles:
         interval = one.intervals.get(name)
         return f"{percent(interval.low)} to {percent(interval.high)}" if interval else ""
 
+    pixels = []
+    if found.bits_per_dim is not None:
+        pixels = [
+            Tile("bits per dimension", f"{found.bits_per_dim:.3f}", "of a pixel, which as stored takes 8")
+        ]
     return Tiles(
         [
             Tile("accuracy", percent(one.accuracy), between("accuracy")),
@@ -55,6 +60,7 @@ def _tiles(found: Evaluation, rows: dict[str, int]) -> Tiles:
             Tile("macro F1", f"{one.macro_f1:.3f}", "mean over classes, at best 1"),
             Tile("calibration error (ECE)", f"{one.ece:.3f}", f"by chance alone {words.chance_ece(one):.3f}"),
             Tile("log loss (NLL)", f"{one.nll:.3f}", "nats per row, at best 0"),
+            *pixels,
             Tile(
                 "labelled rows", f"{rows.get('labelled', 0):,}", f"of {rows.get('train', 0):,} for training"
             ),

@@ -7,6 +7,7 @@ __all__ = [
     "DataConformance",
     "EncoderConformance",
     "FlowConformance",
+    "ImageFlowConformance",
     "RecipesConformance",
     "RegulariserConformance",
     "ScoreConformance",
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from .data import DataConformance as DataConformance
     from .encoders import EncoderConformance as EncoderConformance
     from .flows import FlowConformance as FlowConformance
+    from .images import ImageFlowConformance as ImageFlowConformance
     from .recipes import RecipesConformance as RecipesConformance
     from .regularisers import RegulariserConformance as RegulariserConformance
     from .scores import ScoreConformance as ScoreConformance

@@ -41,6 +41,7 @@ class FlowModuleChecks(Conformance):
     random_in_training: ClassVar[bool]
     runs_on_meta: ClassVar[bool]
     compile_backend: ClassVar[str | None]
+    interval: ClassVar[tuple[float, float] | None]
 
     # --- what checks are written with -----------------------------------------------------------------------
 
@@ -67,8 +68,20 @@ class FlowModuleChecks(Conformance):
     def draw(
         self, shape: Shape, rows: int | None = None, *, dtype: torch.dtype = torch.float32, seed: int = 2
     ) -> Tensor:
-        """Standard normal rows `(N, *shape)`."""
+        """Rows `(N, *shape)`: standard normal, or uniform in `interval`."""
+        if self.interval is None:
+            return self.draw_latents(shape, rows, dtype=dtype, seed=seed).reshape(-1, *shape)
+        low, high = self.interval
         size = (self.rows if rows is None else rows, *shape)
+        drawn = torch.rand(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        # the float32 nearest to a number just below `high` may be `high` itself
+        return (low + (high - low) * (0.001 + 0.998 * drawn)).to(dtype)
+
+    def draw_latents(
+        self, shape: Shape, rows: int | None = None, *, dtype: torch.dtype = torch.float32, seed: int = 2
+    ) -> Tensor:
+        """Standard normal latents `(N, D)`."""
+        size = (self.rows if rows is None else rows, math.prod(shape))
         noise = torch.randn(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         return noise.to(dtype)
 
@@ -121,7 +134,7 @@ class FlowModuleChecks(Conformance):
             with random_numbers_left_alone("`forward` in evaluation mode"), torch.no_grad():
                 flow(self.draw(shape))
         with random_numbers_left_alone("`inverse`"), torch.no_grad():
-            flow.inverse(self.draw(shape).reshape(self.rows, -1))
+            flow.inverse(self.draw_latents(shape))
 
     @check("keep nothing between calls: return what is needed, and register constants when building")
     def test_no_state_between_calls(self) -> None:
@@ -138,7 +151,7 @@ class FlowModuleChecks(Conformance):
                     name for name, one in flow.state_dict().items() if not torch.equal(one, state[name])
                 ]
                 expect(not changed, f"D = {size}: forward in {mode} mode changes {', '.join(changed[:3])}")
-            self.undo(flow.eval(), self.draw(shape, 3, seed=4).reshape(3, -1))
+            self.undo(flow.eval(), self.draw_latents(shape, 3, seed=4))
             again = self.see(flow, x)
             expect(torch.equal(x, before), f"D = {size}: forward changes its input in place")
             error = max(difference(again[0], first[0]), difference(again[1], first[1]))
@@ -185,7 +198,7 @@ class FlowModuleChecks(Conformance):
             other.load_state_dict(load(save(state)))
             same = torch.equal(self.see(flow, x)[0], self.see(other, x)[0])
             expect(same, f"D = {math.prod(shape)}: the loaded flow maps rows elsewhere")
-            z = x.reshape(self.rows, -1)
+            z = self.draw_latents(shape)
             same = torch.equal(self.undo(flow, z), self.undo(other, z))
             expect(same, f"D = {math.prod(shape)}: the loaded flow's inverse differs")
 

@@ -15,7 +15,6 @@ from flowgmm_cli.testing.flow_modules import FlowModuleChecks
 from flowgmm_cli.testing.tensors import difference
 
 _jacobian: Any = torch.autograd.functional.jacobian
-_SMALL = 6  # largest D of which the whole Jacobian is compared
 
 
 class FlowConformance(FlowModuleChecks):
@@ -29,7 +28,10 @@ class FlowConformance(FlowModuleChecks):
     the identity is not checked as the identity.
 
     Attributes:
-        dims: lengths of the vectors it is checked with, or shapes of rows; one of them odd, one at most 6.
+        dims: lengths of the vectors it is checked with, or shapes of rows; one vector is of an odd length,
+            one row has at most `jacobian_up_to` numbers.
+        interval: where the numbers of a row lie, as pixels do in [0, 1]; None for standard normal ones.
+        jacobian_up_to: largest D of which the whole Jacobian is compared.
         rows: number of rows it is checked with.
         disturbance: standard deviation of the noise on the parameters.
         tolerance: largest relative error of a round trip in float32.
@@ -48,6 +50,8 @@ class FlowConformance(FlowModuleChecks):
     """
 
     dims: ClassVar[tuple[int | tuple[int, ...], ...]] = (1, 2, 7, 64)
+    interval: ClassVar[tuple[float, float] | None] = None
+    jacobian_up_to: ClassVar[int] = 6
     rows: ClassVar[int] = 6
     disturbance: ClassVar[float] = 0.05
     tolerance: ClassVar[float] = 1e-4
@@ -70,8 +74,10 @@ class FlowConformance(FlowModuleChecks):
             flow = self.new(shape)
             expect(isinstance(flow, nn.Module), f"`build` gives a `{type(flow).__name__}`, not an nn.Module")
             expect(callable(getattr(flow, "inverse", None)), "the flow has no method `inverse`")
-        expect(any(size % 2 for size in sizes), "`dims` has no odd length")
-        expect(min(sizes) <= _SMALL, f"`dims` has no length of at most {_SMALL}, to compare Jacobians")
+        vectors = [shape[0] for shape in self.shapes() if len(shape) == 1]
+        expect(not vectors or any(size % 2 for size in vectors), "`dims` has no odd length")
+        least = self.jacobian_up_to
+        expect(min(sizes) <= least, f"`dims` has no length of at most {least}, to compare Jacobians")
 
     @check("return `(z, log_det)` of shapes `(N, D)` and `(N,)` from forward, `(N, *shape)` from inverse")
     def test_shapes(self) -> None:
@@ -118,7 +124,7 @@ class FlowConformance(FlowModuleChecks):
 
     def _round_trip(self, shape: tuple[int, ...], dtype: torch.dtype, tolerance: float) -> None:
         flow, x = self.disturbed(shape, dtype), self.draw(shape, dtype=dtype)
-        other = self.draw(shape, dtype=dtype, seed=7).reshape(self.rows, -1)
+        other = self.draw_latents(shape, dtype=dtype, seed=7)
         z = self.see(flow, x)[0]
         again = self.see(flow, self.undo(flow, other))[0]
         where = f"D = {math.prod(shape)}, {str(dtype).removeprefix('torch.')}"
@@ -136,8 +142,8 @@ class FlowConformance(FlowModuleChecks):
         "log_det is log|det dz/dx| of each row, in nats: check its sign, and that every layer adds its part"
     )
     def test_log_det_is_that_of_the_jacobian(self) -> None:
-        """The log-determinant is that of autograd's Jacobian, for D of at most 6."""
-        small = [shape for shape in self.shapes() if math.prod(shape) <= _SMALL]
+        """The log-determinant is that of autograd's Jacobian, where D is small."""
+        small = [shape for shape in self.shapes() if math.prod(shape) <= self.jacobian_up_to]
         for shape in small:
             flow, x = self.disturbed(shape, torch.float64), self.draw(shape, 4, dtype=torch.float64)
             for mode in ("eval",) if self.exact_log_det else ("eval", "train"):

@@ -13,6 +13,7 @@ PLACES = {
     "DataConformance": "data",
     "EncoderConformance": "encoders",
     "FlowConformance": "flows",
+    "ImageFlowConformance": "images",
     "RecipesConformance": "recipes",
     "RegulariserConformance": "regularisers",
     "ScoreConformance": "scores",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
+from flowgmm_cli.api import FlowSpec
 from flowgmm_cli.errors import PluginError
 from flowgmm_cli.plugins.entry import Entry, load_target
 from flowgmm_cli.testing.component import Conformance
@@ -39,7 +40,10 @@ def suite_for(entry: Entry, config: Mapping[str, Any] | None = None) -> type[Con
                 hint="name a class that extends the suite of the kind, such as FlowConformance",
             )
     elif entry.kind in _SUITES:
-        module, _, name = _SUITES[entry.kind].partition(":")
+        place = _SUITES[entry.kind]
+        if isinstance(spec, FlowSpec) and "vector" not in spec.accepts:
+            place = "images:ImageFlowConformance"
+        module, _, name = place.partition(":")
         base = getattr(import_module(f"flowgmm_cli.testing.{module}"), name)
     else:
         raise PluginError(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.api import Objective, iterate_batches
+from flowgmm_cli.data.lazy import RowStore
 from flowgmm_cli.flows.flat import latent_sizes
 from flowgmm_cli.mixture.build import mixture_dims
 from flowgmm_cli.mixture.means import READ_UNLABELLED, initial_means
@@ -21,12 +22,13 @@ from flowgmm_cli.seeds import generator
 from flowgmm_cli.trained import build_flow, build_mixture, chunk_rows
 
 _CHUNK = 4096
+_SOME = 50_000
 
 
 @torch.no_grad()
 def start_model(
     recipe: Recipe,
-    x: Tensor,
+    x: RowStore,
     labels: Tensor,
     *,
     classes: int,
@@ -57,13 +59,21 @@ def start_model(
         initialise(x[:_CHUNK])
     # Means live in the latent space; where the flow starts as the identity these are the rows themselves.
     seen = labels >= 0
-    others = x[~seen] if config.means in READ_UNLABELLED else x[:0]
+    others = _unlabelled(x, seen) if config.means in READ_UNLABELLED else x[:0]
     labelled, unlabelled = (_latents(flow, rows) for rows in (x[seen], others))
     rows = StartRows(labelled, labels[seen], unlabelled, classes, dims)
     start = initial_means(config, rows, randomness)
     weights = initial_weights(config, labels=labels[seen], classes=classes)
     mixture = build_mixture(recipe.prior, flow, shape, classes=classes, start=start, weights=weights)
     return FlowMixture(flow, mixture)
+
+
+def _unlabelled(x: RowStore, seen: Tensor) -> Tensor:
+    """All other rows; of those that stay on the disk, some from everywhere."""
+    if isinstance(x, Tensor):
+        return x[~seen]
+    places = (~seen).nonzero().flatten()
+    return x[places[:: max(1, -(-len(places) // _SOME))]]
 
 
 def _latents(flow: torch.nn.Module, x: Tensor) -> Tensor:

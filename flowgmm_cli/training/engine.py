@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.errors import UsageError
+from flowgmm_cli.training.ranks import several
 
 Precision = Literal["fp32", "bf16"]
 
@@ -70,7 +71,9 @@ def find_device(name: str) -> torch.device:
             f"run.device is {name}, but this machine has none that torch can use",
             hint="`run.device=auto` takes what is there; `flowgmm doctor` shows it",
         )
-    if name != "auto":
+    if name in ("cpu", "mps"):
+        return torch.device(name)
+    if name == "cuda" and not several():  # else each process has one of its own
         return torch.device(name)
     from accelerate import PartialState
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -20,6 +20,7 @@ from flowgmm_cli.training.inputs import Inputs
 from flowgmm_cli.training.interrupt import Interrupt
 from flowgmm_cli.training.loop import Hooks, LoopResult, LoopSettings, fit
 from flowgmm_cli.training.monitor import Monitor
+from flowgmm_cli.training.processes import Processes
 from flowgmm_cli.training.sampler import TrainingRows
 from flowgmm_cli.training.step import TrainingStep, build_step
 from flowgmm_cli.training.viewing import Forms
@@ -50,6 +51,7 @@ class Fitting:
         engine: device and precision.
         talk: progress.
         interrupt: a request to stop.
+        processes: those that train together, each with a `Fitting` of its own; the leader alone writes.
     """
 
     recipe: Recipe
@@ -57,6 +59,7 @@ class Fitting:
     engine: Engine
     talk: Talk
     interrupt: Interrupt
+    processes: Processes = field(default_factory=Processes)
 
     def fit(
         self, labels: npt.NDArray[np.int64], *, run: Run | None = None, what: str = "train"
@@ -72,7 +75,8 @@ class Fitting:
         prior = cast(GMMConfig, recipe.prior.config)
         visible = torch.from_numpy(labels)
         step = self.start(visible)
-        with suitable_threads(engine, self._operations(step)), self.interrupt.deferred():
+        operations = self._operations(step) / self.processes.count
+        with suitable_threads(engine, operations), self.interrupt.deferred():
             return fit(
                 step,
                 self._rows(visible, step),
@@ -89,6 +93,7 @@ class Fitting:
                 folder=run.checkpoints if run else None,
                 metrics=run.metrics if run else None,
                 hooks=Hooks(stop=self.interrupt.requested, advance=self._advance(what)),
+                processes=self.processes,
             )
 
     def start(self, visible: torch.Tensor) -> TrainingStep:

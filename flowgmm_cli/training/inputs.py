@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from flowgmm_cli.api import DataConfig, DataContext, Rows
+from flowgmm_cli.data.lazy import RowStore, is_lazy
 from flowgmm_cli.data.prepare import SplitRows, fit_preprocessor, load_rows
 from flowgmm_cli.data.preprocessor import Preprocessor, Split
 from flowgmm_cli.errors import RunError
@@ -24,12 +27,32 @@ _TENSORS, _VALUES = "preprocessor.safetensors", "preprocessor.json"
 
 
 @dataclass(frozen=True)
+class TrainSplit:
+    """The training rows; those that stay on the disk are read when they are needed.
+
+    Attributes:
+        x: float32 `(N, D)`.
+        labels: int64 `(N,)`, -1 where unlabelled.
+        inputs: the feature matrix before the transforms, `(N, F)`; None where no view starts from it.
+        copies: the rows with changed texts, by view, see `flowgmm_cli.training.viewing.Forms`.
+    """
+
+    x: RowStore
+    labels: Tensor
+    inputs: RowStore | None = None
+    copies: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
 class Inputs:
     """Rows as tensors, with what turned them into tensors."""
 
     rows: SplitRows
     preprocessor: Preprocessor
-    train: Split
+    train: TrainSplit
     val: Split | None
     test: Split | None
 
@@ -100,22 +123,24 @@ def prepare_rows(recipe: Recipe, rows: SplitRows, context: DataContext) -> Input
 
 
 def _transformed(recipe: Recipe, rows: SplitRows, preprocessor: Preprocessor, context: DataContext) -> Inputs:
-    train = _seen_in_training(recipe, rows.train, preprocessor, context, part="train")
-    val = None
-    if rows.val is not None:
-        val = _seen_in_training(recipe, rows.val, preprocessor, context, part="val")
-    test = preprocessor.apply(rows.test, context) if rows.test is not None else None
-    return Inputs(rows, preprocessor, train, val, test)
-
-
-def _seen_in_training(
-    recipe: Recipe, rows: Rows, preprocessor: Preprocessor, context: DataContext, *, part: str
-) -> Split:
-    """The rows with everything that the views of the recipe start from."""
+    """All rows with everything that the views of the recipe start from."""
     views = cast(DataConfig, recipe.data.config).views
     with_inputs = preprocessor.random or bool(at_level("inputs", [*views.weak, *views.strong]))
-    split = preprocessor.apply(rows, context, with_inputs=with_inputs)
-    return replace(split, copies=text_copies(recipe, rows, preprocessor, context, part=part))
+
+    def in_memory(part: Rows, name: str) -> Split:
+        split = preprocessor.apply(part, context, with_inputs=with_inputs)
+        return replace(split, copies=text_copies(recipe, part, preprocessor, context, part=name))
+
+    if any(is_lazy(rows.train.columns[column.name]) for column in preprocessor.featuriser.columns):
+        x, inputs = preprocessor.lazily(rows.train, context)
+        labels = torch.from_numpy(rows.train.labels.astype(np.int64))
+        train = TrainSplit(x, labels, inputs if with_inputs else None)
+    else:
+        read = in_memory(rows.train, "train")
+        train = TrainSplit(read.x, read.labels, read.inputs, read.copies)
+    val = None if rows.val is None else in_memory(rows.val, "val")
+    test = preprocessor.apply(rows.test, context) if rows.test is not None else None
+    return Inputs(rows, preprocessor, train, val, test)
 
 
 def _save(preprocessor: Preprocessor, folder: Path) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from flowgmm_cli.training.ranks import orphaned
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -24,8 +26,8 @@ class Interrupt:
         self._previous: dict[int, object] = {}
 
     def requested(self) -> bool:
-        """Whether a signal has come."""
-        return self._requested
+        """Whether a signal has come, or the program that started this process is gone."""
+        return self._requested or orphaned()
 
     @contextmanager
     def deferred(self) -> Iterator[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -22,6 +23,7 @@ from flowgmm_cli.training.calibrate import Calibration, calibrate, set_calibrati
 from flowgmm_cli.training.fitting import Fitting
 from flowgmm_cli.training.loop import LoopResult
 from flowgmm_cli.training.prior import settle_class_prior
+from flowgmm_cli.training.processes import Processes
 from flowgmm_cli.training.search import Race, fit_varied, race
 
 
@@ -58,6 +60,7 @@ def learn(fitting: Fitting, *, run: Run | None = None) -> Learned:
     if search:
         fitting.talk.note(f"search  {search.reason}")
     members = choose_members(fitting.recipe, search)
+    members = _as_the_leader(members, fitting.processes)
     results = [
         fit_varied(
             fitting,
@@ -89,6 +92,14 @@ def choose_members(recipe: Recipe, search: Race | None) -> tuple[Member, ...]:
             seed = {"run.seed": derive_seed(recipe.run.seed, "member", index)} if index else {}
             members.append(Member(name, {**changes, **seed}))
     return tuple(members)
+
+
+def _as_the_leader(members: tuple[Member, ...], processes: Processes) -> tuple[Member, ...]:
+    """The leader's choice, in all processes: theirs may differ by the last bit of a score."""
+    if processes.alone:
+        return members
+    said = processes.told(json.dumps([one.to_dict() for one in members]))
+    return tuple(Member(**values) for values in json.loads(said))
 
 
 def together(models: Sequence[FlowMixture]) -> Model:

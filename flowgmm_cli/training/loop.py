@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from flowgmm_cli.errors import InterruptedRunError
+from flowgmm_cli.errors import InterruptedRunError, LostProcessError, RunFailedError
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.schema import CheckpointConfig, TrainConfig
 from flowgmm_cli.seeds import generator
@@ -28,8 +29,11 @@ from flowgmm_cli.training.optim import (
     update_teacher,
 )
 from flowgmm_cli.training.prior import estimate_class_prior
+from flowgmm_cli.training.processes import Processes
 from flowgmm_cli.training.random_layers import seeded_layers
 from flowgmm_cli.training.sampler import Sampler, TrainingRows
+from flowgmm_cli.training.saving import Clock, Saver
+from flowgmm_cli.training.sharded import ShardedModel, read, sharded
 from flowgmm_cli.training.step import StepInput, TrainingStep
 from flowgmm_cli.training.warm_up import set_latent_means, warm_up_steps
 
@@ -95,8 +99,11 @@ def fit(
     folder: Path | None = None,
     metrics: Path | None = None,
     hooks: Hooks | None = None,
+    processes: Processes | None = None,
 ) -> LoopResult:
     """Train, from the last checkpoint in `folder` if there is one.
+
+    Where several processes train together, all call this with the same arguments.
 
     Args:
         step_module: the losses around the student; its model is trained in place.
@@ -107,19 +114,22 @@ def fit(
         folder: of the checkpoints; None saves none.
         metrics: file of the metrics; None writes none.
         hooks: progress and interruption.
+        processes: those that train together; None = this one.
 
     Raises:
-        RunFailedError: the loss is not finite; what was saved before is kept.
-        InterruptedRunError: `hooks.stop` said so; the state is saved.
+        RunFailedError: the loss is not finite; what was saved before is kept. Or another process is gone; the
+            state is saved.
+        LostProcessError: the same, in a process that saves nothing.
+        InterruptedRunError: `hooks.stop` said so, here or in another process; the state is saved.
     """
-    config, hooks = settings.train, hooks or Hooks()
+    config, hooks, processes = settings.train, hooks or Hooks(), processes or Processes()
     model = step_module.model
     teacher = make_teacher(model)
     optimiser = make_optimiser(model, config)
     last = folder / "last.safetensors" if folder else None
     best = BestModel(folder / "best.safetensors" if folder else None)
     progress = load_checkpoint(last, model, teacher, optimiser) if last and last.exists() else Progress()
-    log = MetricsLog(metrics, after=progress.step)
+    log = MetricsLog(metrics if processes.leads else None, after=progress.step)
 
     sampler = Sampler(
         rows,
@@ -131,23 +141,33 @@ def fit(
     steps = min(config.epochs * per_epoch, config.max_steps or config.epochs * per_epoch)
     warm_up = warm_up_steps(settings.warm_up_epochs, per_epoch=per_epoch, steps=steps)
     guard = Guard(engine.device)
-    forward = torch.compile(step_module) if config.compile else step_module
+    student, tutor = sharded(model, processes), sharded(teacher, processes)
+    forward = _forward(step_module, student, config)
     noise = torch.Generator(engine.device)
-    clock = _Clock(progress.seconds)
-    saver = _Saver(settings.checkpoint, per_epoch)
+    clock = Clock(progress.seconds)
+    saver = Saver(settings.checkpoint, per_epoch)
+    asked = torch.zeros((), device=engine.device)  # whether any process is to stop
+    waits = engine.device.type == "cpu"  # else a look at it makes the host wait for the device
+    between_steps = True  # the state is that after a whole number of steps, measured and all
 
     def save() -> None:
+        if not processes.leads:
+            return
         progress.seconds = clock.seconds()
         best.save()  # before the state that speaks of it
         if last:
             save_checkpoint(last, model, teacher, optimiser, progress)
 
-    def inputs(step: int) -> tuple[StepInput, torch.Generator]:
+    def agree() -> None:
+        # processors of different makes round differently
+        processes.agree([*model.state_dict().values(), *teacher.state_dict().values()])
+
+    def inputs(step: int, processes: Processes) -> tuple[StepInput, torch.Generator]:
         labelled, unlabelled = sampler.batch(step)
         batch = StepInput(
-            labelled=rows.forms[labelled],
+            labelled=read(rows.forms, labelled, processes),
             labels=rows.labels[labelled],
-            unlabelled=rows.forms[unlabelled],
+            unlabelled=read(rows.forms, unlabelled, processes),
             step=step,
             epoch=step / per_epoch,
         )
@@ -156,66 +176,117 @@ def fit(
     def check() -> None:
         bad = guard.first_bad_step()
         if bad is not None:
-            batch, randomness = inputs(bad)
+            batch, randomness = inputs(bad, Processes())
             with engine.autocast():
                 raise explain(step_module, teacher, batch, randomness)
 
-    model.train()
-    while progress.step < steps and not progress.stopped:
-        step = progress.step
-        batch, randomness = inputs(step)
-        with engine.autocast(), seeded_layers(randomness):
-            terms: dict[str, Tensor] = forward(teacher, batch, randomness)
-        loss = torch.stack(list(terms.values())).sum()
-        optimiser.zero_grad()
-        torch.autograd.backward(loss)
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm or float("inf"))
-        rate = learning_rate(config, step, steps)
-        set_learning_rate(optimiser, rate)
-        guard.watch(optimiser, step, loss, norm)
-        optimiser.step()
-        update_teacher(teacher, model, decay=config.ema, step=step)
+    @contextmanager
+    def rescue() -> Iterator[None]:
+        try:
+            yield
+        except LostProcessError as error:
+            if not processes.leads:
+                raise
+            if between_steps:
+                check()
+                save()
+            kept = f"the state after step {progress.step}" if between_steps else "what was saved before"
+            raise RunFailedError(f"{error.message}; {kept} is kept") from error
 
-        progress.step = done = step + 1
-        if done == warm_up:
-            set_latent_means(
-                model,
-                teacher,
-                optimiser,
-                rows,
-                temperature=step_module.objective.temperature,
-                seed=settings.seed,
-            )
-        ends_epoch = done % per_epoch == 0 or done == steps
-        values: dict[str, float] = {}
-        if done % settings.log_every == 0 or ends_epoch:
-            check()
-            values = {"loss": loss.item()} | {f"loss.{name}": term.item() for name, term in terms.items()}
-            log.write(
-                step=done, epoch=done / per_epoch, split="train", seconds=clock.seconds(), **values, lr=rate
-            )
-        if ends_epoch:
-            if settings.estimate_prior:
-                estimate_class_prior(model, teacher, rows, step_module.objective.temperature)
-            if monitor:
-                reading = monitor.measure(teacher)
-                log.write(
-                    step=done, epoch=done / per_epoch, split="val", seconds=clock.seconds(), **reading.values
+    with rescue():
+        agree()
+        model.train()
+        while progress.step < steps and not progress.stopped:
+            step = progress.step
+            batch, randomness = inputs(step, processes)
+            with engine.autocast(), seeded_layers(randomness, processes.rank):
+                terms = forward(tutor, batch, randomness)
+            loss = torch.stack(list(terms.values())).sum()
+            optimiser.zero_grad()
+            torch.autograd.backward(loss)
+            if not processes.alone:
+                loss = loss.detach()  # what is not finite in one process is so in all
+                asked.fill_(hooks.stop())
+                slopes = [one.grad for one in model.parameters() if one.grad is not None]
+                processes.average([*slopes, loss, asked])
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm or float("inf"))
+            rate = learning_rate(config, step, steps)
+            set_learning_rate(optimiser, rate)
+            guard.watch(optimiser, step, loss, norm)
+            between_steps = False
+            optimiser.step()
+            update_teacher(teacher, model, decay=config.ema, step=step)
+
+            progress.step = done = step + 1
+            if done == warm_up:
+                set_latent_means(
+                    student,
+                    tutor,
+                    optimiser,
+                    rows,
+                    temperature=step_module.objective.temperature,
+                    seed=settings.seed,
                 )
-                values |= reading.values
-                if _improves(progress, reading, epoch=-(-done // per_epoch)):
-                    best.keep(teacher)
-                progress.stopped = _gives_up(progress, config)
-        hooks.advance(done, steps, values)
-        if done == steps or progress.stopped or saver.due(done):
-            check()
-            save()
-        elif hooks.stop():
-            check()
-            save()
-            raise InterruptedRunError(f"stopped by you after step {done} of {steps}; the state is saved")
+                agree()
+            ends_epoch = done % per_epoch == 0 or done == steps
+            values: dict[str, float] = {}
+            if done % settings.log_every == 0 or ends_epoch:
+                check()
+                values = {"loss": loss.item()} | {f"loss.{name}": term.item() for name, term in terms.items()}
+                log.write(
+                    step=done,
+                    epoch=done / per_epoch,
+                    split="train",
+                    seconds=clock.seconds(),
+                    **values,
+                    lr=rate,
+                )
+            if ends_epoch:
+                if settings.estimate_prior:
+                    temperature = step_module.objective.temperature
+                    estimate_class_prior(model, teacher, rows, temperature, processes)
+                agree()
+                if monitor:
+                    reading = _leaders(monitor.measure(tutor), processes)
+                    log.write(
+                        step=done,
+                        epoch=done / per_epoch,
+                        split="val",
+                        seconds=clock.seconds(),
+                        **reading.values,
+                    )
+                    values |= reading.values
+                    if _improves(progress, reading, epoch=-(-done // per_epoch)):
+                        best.keep(teacher)
+                    progress.stopped = _gives_up(progress, config)
+            between_steps = True
+            hooks.advance(done, steps, values)
+            stops = hooks.stop() if processes.alone else bool((waits or values) and asked)
+            if done == steps or progress.stopped or saver.due(done):
+                check()
+                save()
+            elif stops:
+                check()
+                save()
+                raise InterruptedRunError(f"stopped by you after step {done} of {steps}; the state is saved")
     best.restore(teacher)
     return LoopResult(teacher, progress, progress.step / per_epoch, monitor.metric if monitor else None)
+
+
+def _forward(
+    step_module: TrainingStep, student: FlowMixture, config: TrainConfig
+) -> Callable[[FlowMixture, StepInput, torch.Generator], dict[str, Tensor]]:
+    """The losses of a step, compiled if so wished; of rows that are shared, all but the messages is."""
+    if not isinstance(student, ShardedModel):
+        return torch.compile(step_module) if config.compile else step_module
+    if config.compile:
+        student.inner = torch.compile(student.inner)
+    return partial(step_module.losses, student)
+
+
+def _leaders(reading: Reading, processes: Processes) -> Reading:
+    """What the leader has measured, so that all decide alike by it."""
+    return reading if processes.alone else replace(reading, values=processes.numbers(reading.values))
 
 
 def _improves(progress: Progress, reading: Reading, *, epoch: int) -> bool:
@@ -229,34 +300,3 @@ def _improves(progress: Progress, reading: Reading, *, epoch: int) -> bool:
 
 def _gives_up(progress: Progress, config: TrainConfig) -> bool:
     return config.early_stopping is not None and progress.stale >= config.early_stopping.patience
-
-
-class _Clock:
-    """Training time over all sittings."""
-
-    def __init__(self, before: float) -> None:
-        self.before = before
-        self.start = time.monotonic()
-
-    def seconds(self) -> float:
-        return self.before + time.monotonic() - self.start
-
-
-class _Saver:
-    """Decides after which steps the state is saved."""
-
-    def __init__(self, config: CheckpointConfig, per_epoch: int) -> None:
-        self.config = config
-        self.per_epoch = per_epoch
-        self.last = time.monotonic()
-
-    def due(self, done: int) -> bool:
-        config = self.config
-        due = bool(
-            (config.every_epochs and done % (config.every_epochs * self.per_epoch) == 0)
-            or (config.every_steps and done % config.every_steps == 0)
-            or (config.every_minutes and time.monotonic() - self.last >= 60 * config.every_minutes)
-        )
-        if due:
-            self.last = time.monotonic()
-        return due

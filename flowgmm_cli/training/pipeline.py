@@ -17,11 +17,12 @@ from flowgmm_cli.runs import Run, Status, process
 from flowgmm_cli.trained import TrainedModel
 from flowgmm_cli.training.calibrate import Calibration
 from flowgmm_cli.training.detect import fit_detection, require_scores
-from flowgmm_cli.training.engine import deterministic, make_engine
+from flowgmm_cli.training.engine import Engine, deterministic, make_engine
 from flowgmm_cli.training.fitting import Fitting, Talk
 from flowgmm_cli.training.inputs import Inputs, prepare
 from flowgmm_cli.training.interrupt import Interrupt
 from flowgmm_cli.training.learn import learn
+from flowgmm_cli.training.processes import Processes
 from flowgmm_cli.training.search import Race
 
 
@@ -57,8 +58,11 @@ def train(
     context: DataContext | None = None,
     talk: Talk | None = None,
     interrupt: Interrupt | None = None,
+    processes: Processes | None = None,
 ) -> TrainResult:
     """Carry a run to its end, from its last checkpoint if it has one.
+
+    Where several processes train together, the leader calls this and the others `assist`.
 
     Raises:
         FlowgmmError: whatever stopped it; `run.json` then says `failed` or `interrupted`.
@@ -70,10 +74,18 @@ def train(
         run.update(status=status, error=error, seconds=round(seconds, 3))
         return seconds
 
-    run.update(status="running", error=None, **process())
+    processes = processes or Processes()
+    run.update(status="running", error=None, processes=processes.count, **process())
     try:
         with deterministic(recipe.run.deterministic):
-            result = _train(recipe, run, context or DataContext(), talk or Talk(), interrupt or Interrupt())
+            result = _train(
+                recipe,
+                run,
+                context or DataContext(),
+                talk or Talk(),
+                interrupt or Interrupt(),
+                processes,
+            )
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", None) == 130
         with contextlib.suppress(OSError):  # a full disk must not hide what it made fail
@@ -82,16 +94,57 @@ def train(
     return dataclasses.replace(result, seconds=end("done", None))
 
 
-def _train(recipe: Recipe, run: Run, context: DataContext, talk: Talk, interrupt: Interrupt) -> TrainResult:
-    data = prepare(recipe, context, run=run)
+def assist(
+    recipe: Recipe,
+    run: Run,
+    processes: Processes,
+    *,
+    context: DataContext | None = None,
+    interrupt: Interrupt | None = None,
+) -> None:
+    """Train with the leader, whose run it is, to the end of training; the rest it does alone.
+
+    Raises:
+        FlowgmmError: whatever stopped the training.
+    """
+    with deterministic(recipe.run.deterministic):
+        data = _prepare(recipe, run, context or DataContext(), processes)
+        engine = _engine(recipe, run, data, processes)
+        learn(Fitting(recipe, data, engine, Talk(), interrupt or Interrupt(), processes), run=run)
+
+
+def _prepare(recipe: Recipe, run: Run, context: DataContext, processes: Processes) -> Inputs:
+    with processes.in_turn():  # what the leader has fitted and kept, the others find
+        return prepare(recipe, context, run=run)
+
+
+def _engine(recipe: Recipe, run: Run, data: Inputs, processes: Processes) -> Engine:
+    # a resumed run goes on with the arithmetic it began with
+    precision = run.info().get("precision", recipe.train.precision)
+    # what pays is measured, and the processes' measurements may differ
+    precision = processes.told(precision)
+    if precision == "auto":
+        found = make_engine(device=recipe.run.device, precision=precision, features=data.preprocessor.dim)
+        precision = processes.told(found.precision)
+    return make_engine(device=recipe.run.device, precision=precision, features=data.preprocessor.dim)
+
+
+def _train(
+    recipe: Recipe,
+    run: Run,
+    context: DataContext,
+    talk: Talk,
+    interrupt: Interrupt,
+    processes: Processes,
+) -> TrainResult:
+    data = _prepare(recipe, run, context, processes)
     require_scores(recipe, data.preprocessor)
     talk.note(f"run     {run.path}")
     for line in (*data.rows.notes, *data.preprocessor.notes, *data.describe()):
         talk.note(line)
-    # a resumed run goes on with the arithmetic it began with
-    precision = run.info().get("precision", recipe.train.precision)
-    engine = make_engine(device=recipe.run.device, precision=precision, features=data.preprocessor.dim)
-    talk.note(f"device  {engine.describe()}")
+    engine = _engine(recipe, run, data, processes)
+    shared = "" if processes.alone else f", {processes.count} processes"
+    talk.note(f"device  {engine.describe()}{shared}")
     run.update(
         device=str(engine.device),
         precision=engine.precision,
@@ -99,7 +152,7 @@ def _train(recipe: Recipe, run: Run, context: DataContext, talk: Talk, interrupt
         val_labels=data.rows.val_labels,
     )
 
-    learned = learn(Fitting(recipe, data, engine, talk, interrupt), run=run)
+    learned = learn(Fitting(recipe, data, engine, talk, interrupt, processes), run=run)
     first, calibration = learned.first, learned.calibration
 
     facts = {

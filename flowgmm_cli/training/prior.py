@@ -8,10 +8,13 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.api import iterate_batches
+from flowgmm_cli.data.lazy import RowStore
 from flowgmm_cli.mixture.weights import estimate_weights
 from flowgmm_cli.model import FlowMixture, Model
 from flowgmm_cli.trained import see
+from flowgmm_cli.training.processes import Processes
 from flowgmm_cli.training.sampler import TrainingRows
+from flowgmm_cli.training.sharded import by_shares
 
 _ROWS = 20_000  # enough for weights to a third of a percent
 _CHUNK = 4096
@@ -19,7 +22,11 @@ _CHUNK = 4096
 
 @torch.no_grad()
 def estimate_class_prior(
-    model: FlowMixture, teacher: FlowMixture, rows: TrainingRows, temperature: float
+    model: FlowMixture,
+    teacher: FlowMixture,
+    rows: TrainingRows,
+    temperature: float,
+    processes: Processes | None = None,
 ) -> None:
     """Set both models' class weights to those under which the teacher finds the training rows most likely.
 
@@ -28,9 +35,12 @@ def estimate_class_prior(
     if not len(rows.pool):
         return
     x = rows.x[rows.pool[:: -(-len(rows.pool) // _ROWS)]]  # of a file sorted by class, some of each class
+
+    def given_class(part: Tensor) -> Tensor:
+        return teacher.mixture.conditional_log_prob(teacher.flow(part)[0]) / temperature
+
     tempered = [
-        teacher.mixture.conditional_log_prob(teacher.flow(x[part])[0]) / temperature
-        for part in iterate_batches(len(x), _CHUNK)
+        by_shares(given_class, x[part], processes or Processes()) for part in iterate_batches(len(x), _CHUNK)
     ]
     start = torch.full((teacher.mixture.classes,), 1 / teacher.mixture.classes, dtype=torch.float64)
     weights = estimate_weights(torch.cat(tempered).cpu(), start)
@@ -39,7 +49,7 @@ def estimate_class_prior(
 
 
 @torch.no_grad()
-def settle_class_prior(model: Model, x: Tensor) -> None:
+def settle_class_prior(model: Model, x: RowStore) -> None:
     """Estimate the class weights once more, now that the posteriors are calibrated.
 
     A model that is too sure counts every row of a rare class's neighbours as one of that class, and the

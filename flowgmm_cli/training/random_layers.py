@@ -11,7 +11,7 @@ from flowgmm_cli.seeds import derive_seed
 
 
 @contextmanager
-def seeded_layers(generator: torch.Generator) -> Iterator[None]:
+def seeded_layers(generator: torch.Generator, rank: int = 0) -> Iterator[None]:
     """Let layers that draw from torch's global generator draw a step's own numbers inside the block.
 
     The numbers depend on the seed of `generator` alone, in a stream apart from what is drawn from it, so that
@@ -19,10 +19,11 @@ def seeded_layers(generator: torch.Generator) -> Iterator[None]:
 
     Args:
         generator: random numbers of the step, on the device of the rows.
+        rank: of the process, where several see different rows: each has numbers of its own.
     """
     shared = _global_generator(generator.device)
     before = shared.get_state()
-    shared.manual_seed(derive_seed(generator.initial_seed(), "layers"))
+    shared.manual_seed(derive_seed(generator.initial_seed(), "layers", rank))
     try:
         yield
     finally:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from flowgmm_cli.data.lazy import RowStore
 from flowgmm_cli.seeds import generator
 from flowgmm_cli.training.viewing import Forms
 
@@ -28,7 +29,7 @@ class TrainingRows:
     pool: Tensor
 
     @property
-    def x(self) -> Tensor:
+    def x(self) -> RowStore:
         """The rows as they are, `(N, D)`."""
         return self.forms.x
 

@@ -140,10 +140,10 @@ def race(fitting: Fitting, labels: npt.NDArray[np.int64], *, run: Run | None = N
         if name not in known and len(folds) > 1:
             what = f"search, {name} ({place + 1} of {len(config.candidates)})"
             known[name] = _try(fitting, name, changes, labels, folds, share=config.epochs, what=what)
-            if run:
+            if run and fitting.processes.leads:
                 Race(tuple(known.values()), (), "not finished").save(run.path)
     found = judge(list(known.values()), fitting.recipe, keep=config.keep, classes=fitting.data.classes)
-    if run:
+    if run and fitting.processes.leads:
         found.save(run.path)
     return found
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import Literal, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -13,7 +13,8 @@ from torch import Tensor
 from flowgmm_cli.api import Component, View
 from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.data.image_shape import image_shape
-from flowgmm_cli.data.preprocessor import Preprocessor, Split
+from flowgmm_cli.data.lazy import LazyRows, RowStore, rows_of
+from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.data.transforms.base import Transform
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.plugins.registry import build
@@ -22,23 +23,42 @@ from flowgmm_cli.views.levels import at_level
 Name = Literal["weak", "strong"]
 
 
+class HasForms(Protocol):
+    """A split, of whatever kind."""
+
+    @property
+    def x(self) -> RowStore:
+        """See `Forms`."""
+        ...
+
+    @property
+    def inputs(self) -> RowStore | None:
+        """See `Forms`."""
+        ...
+
+    @property
+    def copies(self) -> Mapping[str, Tensor]:
+        """See `Forms`."""
+        ...
+
+
 @dataclass(frozen=True)
 class Forms:
     """Rows in every form from which a view may start.
 
     Attributes:
-        x: after the transforms, `(N, D)`.
+        x: after the transforms, `(N, D)`; rows that stay on the disk are read when they are needed.
         inputs: the feature matrix before them, `(N, F)`, of images uint8; None where no view starts from it.
         copies: `weak` and `strong`, where texts are changed under that view: the rows with changed texts,
             `(N, copies, D)`, or `(N, copies, F)` where the view goes on to change inputs.
     """
 
-    x: Tensor
-    inputs: Tensor | None = None
+    x: RowStore
+    inputs: RowStore | None = None
     copies: Mapping[str, Tensor] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, split: Split) -> Forms:
+    def of(cls, split: HasForms) -> Forms:
         """The forms of a split's rows."""
         return cls(split.x, split.inputs, split.copies)
 
@@ -46,9 +66,10 @@ class Forms:
         return len(self.x)
 
     def __getitem__(self, index: Tensor | slice) -> Forms:
-        """Some of the rows: positions, a mask or a slice."""
+        """Some of the rows: positions, a mask or a slice; they are read, but for `x` beside `inputs`."""
         inputs = None if self.inputs is None else self.inputs[index]
-        return Forms(self.x[index], inputs, {name: rows[index] for name, rows in self.copies.items()})
+        x = self.x.at(index) if isinstance(self.x, LazyRows) and inputs is not None else self.x[index]
+        return Forms(x, inputs, {name: rows[index] for name, rows in self.copies.items()})
 
     def to(self, device: torch.device) -> Forms:
         """The same on a device."""
@@ -57,8 +78,8 @@ class Forms:
 
     def finite(self) -> bool:
         """Whether every number is; this waits for the device."""
-        forms = (self.x, *(() if self.inputs is None else (self.inputs,)), *self.copies.values())
-        return all(bool(form.isfinite().all()) for form in forms)
+        forms = (rows_of(self.x), *(() if self.inputs is None else (rows_of(self.inputs),)))
+        return all(bool(form.isfinite().all()) for form in (*forms, *self.copies.values()))
 
 
 class Viewing:
@@ -112,10 +133,10 @@ class Viewing:
             picked = torch.randint(copies.shape[1], (count,), generator=generator, device=device)
             return copies[torch.arange(count, device=device), picked]
         if self.transforms is None:
-            return rows.x
+            return rows_of(rows.x)
         if rows.inputs is None:
             raise ValueError(f"the {self.name} view starts from inputs, and the rows come without them")
-        return rows.inputs
+        return rows_of(rows.inputs)
 
 
 def build_viewing(

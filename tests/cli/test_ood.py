@@ -10,8 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from own_files import numbers, save
+
+from flowgmm_cli.report.galleries import score_figure
 
 METRICS = {"auroc", "aupr_in", "aupr_out", "fpr95"}
 
@@ -190,3 +194,52 @@ def test_rows_come_and_go_through_pipes(run: Path, far: str) -> None:
     assert done.stdout.splitlines()[0] == "id,ood_score,percentile,is_ood"
     assert len(done.stdout.splitlines()) == 3
     assert (run / "ood" / "stdin.json").is_file()
+
+
+def test_images_are_shown_by_score(
+    flowgmm: Any, moons_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["data.name=digits", "data.transforms=[{use: pca, dim: 8}]", "data.views.strong=[]"]
+    words += ["data.labels.count=40", "train.epochs=1", "calibration.method=none", "run.dir=runs"]
+    assert flowgmm("train", str(moons_file), *words).code == 0
+    pixels = np.random.default_rng(0).integers(0, 17, (30, 8, 8)).astype(float)
+    pixels[3] = np.nan
+    np.savez("noise.npz", pixels=pixels)
+    seen: list[Any] = []
+
+    def look(outside: Any, inside: Any, **options: Any) -> Figure:
+        seen.append((outside, inside, options))
+        return score_figure(outside, inside, **options)
+
+    monkeypatch.setattr("flowgmm_cli.report.galleries.score_figure", look)
+    outcome = flowgmm("ood", "--out", "noise.npz", "--gallery", "g.png", "--save", "s.csv", "--json")
+    assert outcome.code == 0, outcome.err
+    assert Path("g.png").read_bytes().startswith(b"\x89PNG")
+    ((images, values), (_, ordinary), options) = seen[0]
+    with Path("s.csv").open(encoding="utf-8", newline="") as file:
+        scores = [row["ood_score"] for row in csv.DictReader(file)]
+    assert scores[3] == ""
+    for image, value in zip(images, values, strict=True):
+        place = next(at for at, one in enumerate(pixels) if np.array_equal(one, image))
+        assert float(scores[place]) == pytest.approx(value)
+    assert len(images) == 25
+    assert (np.diff(values) >= 0).all()
+    assert (np.diff(ordinary) <= 0).all()
+    assert options["threshold"] == json.loads(outcome.out)["threshold"]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--gallery", "g.png"], "the rows of this run are none"),
+        (["--gallery", "g.jpg"], "PNG files"),
+        (["--gallery", "g.png", "--out", "-"], "reads the rows twice"),
+    ],
+)
+def test_a_gallery_that_cannot_be_made_is_refused(
+    flowgmm: Any, run: Path, far: str, words: list[str], says: str
+) -> None:
+    outcome = flowgmm("ood", "--out", far, *words)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert says in outcome.err

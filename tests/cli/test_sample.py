@@ -144,6 +144,10 @@ def test_means_have_a_row_for_each_class(flowgmm: Any, run: Path) -> None:
         (["--data", "t.csv"], 2, "--save FILE"),
         (["-n", "0"], 2, "at least 1"),
         (["--temperature", "-1"], 2, "at least 0"),
+        (["--temperature", "0.3,"], 2, "is not a number"),
+        (["--temperature", "nan"], 2, "at least 0"),
+        (["--interpolate", "1,2", "3"], 2, "2 rows to go from and 1 to go to"),
+        (["--transfer", "al"], 2, "no class `al`"),
         (["--interpolate", "1", "2", "--steps", "1"], 2, "at least 2"),
         (["--interpolate", "1", "2", "--path", "curved"], 2, "linear or spherical"),
         (["--interpolate", "1", "999"], 5, "no row `999`"),
@@ -224,3 +228,51 @@ def test_samples_are_drawn_around_the_training_rows_unless_the_means_are_asked_f
     assert [row["class"] for row in means] == [row["class"] for row in rows]
     assert means != rows == default
     assert flowgmm("sample", "--around", "nothing").code == 2
+
+
+def test_several_temperatures_share_their_random_numbers(flowgmm: Any, run: Path) -> None:
+    words = ["--class", "yes", "-n", "3", "--seed", "2"]
+    both = table(flowgmm("sample", *words, "--temperature", "0,1").out)
+    assert [float(row["temperature"]) for row in both] == [0, 0, 0, 1, 1, 1]
+    assert [row["id"] for row in both] == ["1", "2", "3", "4", "5", "6"]
+    alone = table(flowgmm("sample", *words, "--temperature", "1").out)
+    assert "temperature" not in alone[0]
+    assert [row["x1"] for row in both[3:]] == [row["x1"] for row in alone]
+    assert len({row["x1"] for row in both[:3]}) == 1  # the mean
+    value = json.loads(flowgmm("sample", "-n", "1", "--temperature", "0.5,1", "--json").out)
+    assert value["temperature"] == [0.5, 1.0]
+    assert [row["temperature"] for row in value["rows"]] == [0.5, 1.0]
+
+
+def test_several_paths_are_told_apart(flowgmm: Any, run: Path) -> None:
+    outcome = flowgmm("sample", "--interpolate", "3,1", "7,2", "--data", "t.csv", "--steps", "3")
+    assert outcome.code == 0, outcome.err
+    rows = table(outcome.out)
+    assert [row["path"] for row in rows] == ["3 to 7"] * 3 + ["1 to 2"] * 3
+    assert [float(row["t"]) for row in rows] == [0, 0.5, 1] * 2
+    alone = table(flowgmm("sample", "--interpolate", "1", "2", "--data", "t.csv", "--steps", "3").out)
+    assert [row["x1"] for row in rows[3:]] == [row["x1"] for row in alone]
+
+
+def test_rows_are_carried_into_every_class(flowgmm: Any, run: Path) -> None:
+    rows = table(flowgmm("sample", "--transfer", "all", "--data", "t.csv", "-n", "2").out)
+    assert [row["class"] for row in rows] == ["no", "yes"] * 2
+    for row in rows[:2]:
+        alone = table(flowgmm("sample", "--transfer", row["class"], "--data", "t.csv", "-n", "2").out)
+        assert row["x1"] == alone[0]["x1"]
+
+
+@pytest.mark.usefixtures("pictures")
+def test_images_are_drawn_by_temperature_path_and_class(flowgmm: Any) -> None:
+    sizes = []
+    for words in (
+        ["-n", "9", "--temperature", "0.3,1"],
+        ["--class", "3", "-n", "2", "--temperature", "0,0.5,1"],
+        ["--interpolate", "1,2,3", "4,5,6"],
+        ["--transfer", "all", "-n", "3"],
+    ):
+        outcome = flowgmm("sample", *words, "--save", "s.png")
+        assert outcome.code == 0, outcome.err
+        sizes.append(len(Path("s.png").read_bytes()))
+    assert min(sizes) > 5000
+    assert flowgmm("sample", "--transfer", "all", "-n", "2", "--json").code == 0

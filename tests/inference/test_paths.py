@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from flowgmm_cli.inference.paths import (
     responsible,
     round_trip,
     transfer,
+    transfer_all,
 )
 from flowgmm_cli.trained import TrainedModel
 
@@ -152,3 +154,36 @@ def test_what_the_transforms_lose_is_told_by_column(make_trained: MakeTrained) -
     cut = make_trained("data.transforms=[{use: standardise}, {use: clip, limit: 0.5}]")
     rows, x = held_out(cut)
     assert max(lost(cut, rows, x).values()) > 0.1
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_rows_are_carried_into_every_class_row_by_row(make_trained: MakeTrained, members: int) -> None:
+    trained = make_trained("data.name=digits", "data.transforms=[{use: pca, dim: 6}]", members=members)
+    _, x = held_out(trained)
+    ids = np.array(["a", "b", "c"], dtype=object)
+    made = transfer_all(trained, x[:3], ids=ids)
+    classes = len(trained.class_names)
+    assert made.ids.tolist() == [name for name in ids for _ in range(classes)]
+    assert made.classes.tolist() == [*range(classes)] * 3
+    for target in range(classes):
+        alone = transfer(trained, x[:3], target, ids=ids)
+        torch.testing.assert_close(made.x[target::classes], alone.x)
+        assert made.further["from"][target::classes].tolist() == alone.further["from"].tolist()
+
+
+@pytest.mark.parametrize("kind", ["grey", "colour", "vector", "vector colour"])
+def test_images_go_to_each_other_and_stay_in_their_own_class(make_imaged: Any, kind: str) -> None:
+    imaged = make_imaged(kind)
+    pixels = imaged.rows.columns["photo"]
+    made = interpolate(imaged.trained, imaged.x[[0, 3]], steps=4)
+    cells = made.cells["photo"]
+    assert cells is not None
+    np.testing.assert_array_equal(cells[[0, -1]], pixels[[0, 3]])
+    made = transfer_all(imaged.trained, imaged.x[:4])
+    cells = made.cells["photo"]
+    assert cells is not None
+    own = np.array(imaged.trained.class_names)[made.classes] == made.further["from"]
+    assert own.sum() == 4
+    np.testing.assert_array_equal(cells[own], pixels[:4])
+    assert not (cells[~own] == np.repeat(pixels[:4], 2, axis=0)).all()
+    assert max(lost(imaged.trained, imaged.rows, imaged.x).values()) == 0

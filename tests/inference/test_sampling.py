@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow.parquet
 import pytest
 import torch
 
 from flowgmm_cli.api import Column, DataContext, Rows
+from flowgmm_cli.cli.made import Picture, write_made
 from flowgmm_cli.errors import RunFailedError, UsageError
-from flowgmm_cli.inference.sampling import class_index, class_means, describe, draw, image_column
+from flowgmm_cli.inference.sampling import class_index, class_means, describe, draw, image_column, joined
 from flowgmm_cli.trained import TrainedModel
 
 MakeTrained = Callable[..., TrainedModel]
@@ -136,3 +141,68 @@ def test_an_unknown_class_has_near_matches(make_trained: MakeTrained) -> None:
     assert class_index(trained, trained.class_names[1]) == 1
     with pytest.raises(UsageError, match="did you mean"):
         class_index(trained, trained.class_names[1] + "x")
+
+
+def test_lots_are_joined_in_order_with_a_column_that_tells_them_apart(make_trained: MakeTrained) -> None:
+    trained = make_trained()
+    lots = [draw(trained, 3, classes=[0], temperature=one, generator=seeded()) for one in (0.0, 0.5)]
+    made = joined(lots, further={"temperature": [0.0, 0.5]})
+    assert made.further["temperature"].tolist() == [0, 0, 0, 0.5, 0.5, 0.5]
+    assert made.ids.tolist() == ["1", "2", "3", "4", "5", "6"]
+    assert torch.equal(made.x, torch.cat([one.x for one in lots]))
+    assert made.log_density.tolist() == [*lots[0].log_density, *lots[1].log_density]
+    assert len(made.table()["temperature"]) == 6
+    taken = made.take(np.array([4, 0]))
+    assert taken.ids.tolist() == ["5", "1"]
+    assert taken.further["temperature"].tolist() == [0.5, 0]
+    for name, cells in taken.cells.items():
+        whole = made.cells[name]
+        assert cells is not None
+        assert whole is not None
+        assert cells.tolist() == whole[[4, 0]].tolist()
+    assert joined(lots, count=False).ids.tolist() == ["1", "2", "3"] * 2
+
+
+@pytest.mark.parametrize("kind", ["grey", "colour", "vector", "vector colour"])
+def test_images_are_made_in_the_shape_and_values_of_their_column(make_imaged: Any, kind: str) -> None:
+    imaged = make_imaged(kind)
+    shape = imaged.rows.columns["photo"].shape[1:]
+    for made in (draw(imaged.trained, 2, classes=[1], generator=seeded()), class_means(imaged.trained)):
+        cells = made.cells["photo"]
+        assert cells is not None
+        assert cells.shape == (len(made), *shape)
+        assert cells.dtype == (np.uint8 if kind in ("grey", "colour") else np.float64)
+        assert (cells == np.round(cells)).all()
+        assert 0 <= cells.min() <= cells.max() <= 255
+        again = Rows({"photo": cells}, made.classes, made.ids)
+        back = imaged.trained.preprocessor.apply(again, DataContext())
+        pixels = imaged.trained.preprocessor.invert(back.x)["photo"]
+        np.testing.assert_array_equal(pixels, cells)
+
+
+@pytest.mark.parametrize("suffix", ["npz", "csv", "parquet", "jsonl", "png"])
+@pytest.mark.parametrize("kind", ["grey", "colour", "vector colour"])
+def test_made_images_are_written_in_every_format(
+    make_imaged: Any, tmp_path: Path, suffix: str, kind: str
+) -> None:
+    imaged = make_imaged(kind)
+    made = draw(imaged.trained, 2, classes=[0, 2], generator=seeded())
+    file = tmp_path / f"made.{suffix}"
+    write_made(imaged.trained, made, {}, str(file), None, look=Picture("draw", temperatures=[0.7]))
+    cells = made.cells["photo"]
+    assert cells is not None
+    if suffix == "npz":
+        with np.load(file) as arrays:
+            np.testing.assert_array_equal(arrays["photo"], cells)
+            assert (arrays["photo"].dtype == np.uint8) == (kind != "vector colour")
+    elif suffix == "csv":
+        lines = file.read_text(encoding="utf-8").splitlines()
+        assert [int(one) for one in lines[1].split(",")[4:]] == cells[0].ravel().astype(int).tolist()
+    elif suffix == "jsonl":
+        first = json.loads(file.read_text(encoding="utf-8").splitlines()[0])
+        assert first["photo"] == cells[0].ravel().tolist()
+    elif suffix == "parquet":
+        found = pyarrow.parquet.read_table(file)["photo"].to_pylist()
+        assert found == cells.reshape(len(cells), -1).tolist()
+    else:
+        assert file.read_bytes().startswith(b"\x89PNG")

@@ -7,10 +7,12 @@ import warnings
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
+from flowgmm_cli.api import Column
 from flowgmm_cli.report.canvas import png
-from flowgmm_cli.report.grid import GridRow, channels_last, grid_figure
+from flowgmm_cli.report.grid import GridRow, as_pictures, channels_last, grid_figure
 
 RNG = np.random.default_rng(0)
 
@@ -76,3 +78,53 @@ def test_many_pictures_stay_on_paper_of_a_readable_size() -> None:
     data = png(grid_figure([GridRow(str(k), RNG.random((100, 28, 28))) for k in range(10)]))
     width = int.from_bytes(data[16:20], "big")
     assert 1000 < width < 2500
+
+
+def test_pictures_stand_in_their_places_and_blocks_are_set_apart() -> None:
+    images = RNG.random((3, 8, 8))
+    rows = [GridRow("a", images, places=[0, 1, 3])]
+    figure = grid_figure(rows, limits=(0, 1), blocks=[("cold", 2), ("warm", 2)])
+    found = sheet(figure)[..., 0]
+    corners = [0, 9, 8 + 1 + 8 + 1 + 4, 8 + 1 + 8 + 1 + 4 + 8 + 1]
+    assert found.shape == (8, corners[3] + 8)
+    for image, column in zip(images, (0, 1, 3), strict=True):
+        np.testing.assert_allclose(found[:, corners[column] : corners[column] + 8], image)
+    assert (found[:, corners[2] : corners[2] + 8] == 1).all()
+    assert {"cold", "warm"} <= words(figure)
+    named = words(grid_figure(rows, blocks=[("", 2), ("", 2)], headings=["p", "q", "r", "s"]))
+    assert {"p", "q", "r", "s"} <= named
+
+
+def test_frames_and_notes_belong_to_their_pictures() -> None:
+    row = GridRow("a", np.zeros((2, 10, 10)), notes=["1.5", "$x$"], framed=[False, True])
+    figure = grid_figure([row, GridRow("b", np.ones((1, 10, 10)))], limits=(0, 1))
+    (frame,) = [one for one in figure.axes[0].patches if isinstance(one, Rectangle)]
+    assert (frame.get_x(), frame.get_y(), frame.get_width(), frame.get_height()) == (10.5, -0.5, 10, 10)
+    assert {"1.5", "$x$"} <= words(figure)
+    found = sheet(figure)[..., 0]
+    assert found.shape == (10 + 3 + 1 + 10, 21)
+    assert (found[10:, :] == 1).all()
+
+
+def test_bytes_go_from_0_to_255_whatever_they_hold() -> None:
+    image = np.array([[[51, 102], [102, 51]]], dtype=np.uint8)
+    found = sheet(grid_figure([GridRow("", image)]))[..., 0]
+    np.testing.assert_allclose(found, [[0.2, 0.4], [0.4, 0.2]])
+
+
+@pytest.mark.parametrize(
+    ("column", "entry"),
+    [
+        (Column("a", "image", (6, 7)), (6, 7)),
+        (Column("a", "image", (3, 3, 3)), (3, 3, 3)),
+        (Column("a", "image", (3, 7, 3)), (3, 7, 3)),
+        (Column("a", "vector", (3, 6, 4)), (6, 4, 3)),
+        (Column("a", "vector", (6, 7, 3)), (6, 7, 3)),
+        (Column("a", "vector", (6, 7)), (6, 7)),
+    ],
+)
+def test_a_column_says_where_its_channels_are(column: Column, entry: tuple[int, ...]) -> None:
+    cells = RNG.random((2, *column.shape))
+    found = as_pictures(column, cells)
+    assert found.shape == (2, *entry)
+    assert found.sum() == pytest.approx(cells.sum())

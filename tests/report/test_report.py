@@ -165,8 +165,8 @@ def test_samples_are_rows_in_the_columns_of_the_input(seen: Seen) -> None:
 def test_scores_are_held_against_stand_ins_and_the_choice_is_told(seen: Seen, material: Material) -> None:
     detector = material.trained.detector
     assert detector is not None
-    grids = [one for one in seen.written.sections[8].parts if isinstance(one, Grid)]
-    assert seen.written.sections[8].id == "ood"
+    grids = [one for one in seen.written.sections[9].parts if isinstance(one, Grid)]
+    assert seen.written.sections[9].id == "ood"
     assert {row[0] for row in grids[0].rows} <= set(detector.names)
     assert f"{detector.default}" in seen.said
     assert "stand-ins" in seen.said

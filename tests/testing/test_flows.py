@@ -6,6 +6,7 @@ import pytest
 from wrong_flows import WRONG, Right, spec
 
 from flowgmm_cli.testing import CheckResult, ConformanceError, FlowConformance, run_checks
+from flowgmm_cli.testing.images import GlowConformance, RealNVPImageConformance
 
 
 class OfFlow(FlowConformance):
@@ -23,6 +24,48 @@ class TestRealNVPWithAllLayers(FlowConformance):
     name = "realnvp"
     config = {"couplings": 2, "hidden": 16, "actnorm": True, "mixing": "lu", "dropout": 0.2}  # noqa: RUF012
     random_in_training = True
+
+
+class TestRealNVPImage(RealNVPImageConformance):
+    name = "realnvp_image"
+    skip = {"test_survives_compiling": "glow is compiled, with all its layers"}  # noqa: RUF012
+
+
+class TestGlow(GlowConformance):
+    name = "glow"
+    skip = {"test_survives_compiling": "the flow with all its layers below is compiled"}  # noqa: RUF012
+
+
+@pytest.mark.slow
+class TestGlowWithAllLayers(GlowConformance):
+    name = "glow"
+    config = {  # noqa: RUF012
+        **GlowConformance.config,
+        "coupling": "spline",
+        "dequantisation": "variational",
+        "noise_hidden": 8,
+        "noise_couplings": 2,
+        "dropout": 0.2,
+    }
+    random_in_training = True
+    tolerance = 1e-3  # of a pixel's noise float32 keeps 16 bits
+
+
+@pytest.mark.slow
+class TestRealNVPImageWithAllLayers(RealNVPImageConformance):
+    name = "realnvp_image"
+    config = {  # noqa: RUF012
+        **RealNVPImageConformance.config,
+        "coupling": "spline",
+        "dequantisation": "variational",
+        "noise_hidden": 8,
+        "noise_couplings": 2,
+        "dropout": 0.2,
+        "checkpointing": True,
+    }
+    random_in_training = True
+    tolerance = 1e-3  # of a pixel's noise float32 keeps 16 bits
+    skip = {"test_survives_compiling": "what is checkpointed is not compiled"}  # noqa: RUF012
 
 
 class TestTheRightOne(OfFlow):

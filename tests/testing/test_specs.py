@@ -103,5 +103,10 @@ def test_the_suite_of_a_component_is_its_own_or_that_of_its_kind() -> None:
     assert suite_for(naming("own_suites:Small")).dims == (3,)
     with pytest.raises(PluginError, match="is no suite of"):
         suite_for(naming("wrong_flows:Right"))
+    image = registry().find("flow", "glow")
+    assert suite_for(image).__name__ == "GlowConformance"
+    assert image.loaded is not None
+    unnamed: Any = replace(image, loaded=replace(image.loaded, conformance=""))
+    assert suite_for(unnamed).__name__ == "ImageFlowConformance"
     with pytest.raises(PluginError, match="no conformance suite for a component of the kind prior"):
         suite_for(registry().find("prior", "gmm"))

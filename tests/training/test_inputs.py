@@ -48,4 +48,4 @@ def test_the_preprocessor_of_a_run_is_fitted_once(new_run: Callable[..., Run]) -
         assert one is not None
         assert other is not None
         assert torch.equal(one.x, other.x)
-        assert torch.equal(one.log_det, other.log_det)
+        assert torch.equal(one.labels, other.labels)

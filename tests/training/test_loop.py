@@ -14,10 +14,10 @@ from flowgmm_cli.recipe.schema import CheckpointConfig
 from flowgmm_cli.runs import Run
 from flowgmm_cli.training.fitting import Talk
 from flowgmm_cli.training.interrupt import Interrupt
-from flowgmm_cli.training.loop import _Saver
 from flowgmm_cli.training.metrics_log import read_metrics
 from flowgmm_cli.training.monitor import Monitor, Reading
 from flowgmm_cli.training.pipeline import TrainResult, train
+from flowgmm_cli.training.saving import Saver
 
 TrainRun = Callable[..., tuple[Run, TrainResult]]
 NewRun = Callable[..., Run]
@@ -194,12 +194,12 @@ def test_a_run_that_stopped_early_does_not_go_on_when_it_is_resumed(
 
 def test_the_state_is_saved_by_epochs_steps_or_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("flowgmm_cli.training.loop.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("flowgmm_cli.training.saving.time.monotonic", lambda: clock[0])
 
     def due(**config: object) -> list[int]:
         nothing = {"every_epochs": None, "every_steps": None, "every_minutes": None}
         clock[0] = 0.0
-        saver = _Saver(CheckpointConfig.model_validate(nothing | config), per_epoch=3)
+        saver = Saver(CheckpointConfig.model_validate(nothing | config), per_epoch=3)
         found = []
         for step in range(1, 13):
             clock[0] += 10.0  # seconds

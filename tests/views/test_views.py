@@ -19,10 +19,17 @@ FEATURES: dict[str, dict[str, Any]] = {
 }
 INPUTS: dict[str, dict[str, Any]] = {
     "affine": {"pixels": 1.0, "degrees": 10.0, "zoom": 0.1, "shear": 5.0},
+    "flip": {"horizontal": 0.5, "vertical": 0.5},
+    "crop": {"pixels": 2},
+    "cutout": {"side": 0.3},
+    "colour": {},
+    "blur": {"sigma": 1.0},
+    "elastic": {"pixels": 1.0},
+    "rand_augment": {"count": 2},
 }
 TEXT: dict[str, dict[str, Any]] = {"drop_words": {"rate": 0.3}}
 VIEWS = FEATURES | INPUTS
-FLAT, IMAGES = [(0, 3), (1, 1), (7, 5)], [(0, 4, 4), (1, 1, 1), (5, 8, 6), (2, 3, 4, 5)]
+FLAT, IMAGES = [(0, 3), (1, 1), (7, 5)], [(0, 1, 4, 4), (1, 1, 1, 1), (5, 1, 8, 6), (2, 3, 4, 5)]
 SHAPES = [(name, shape) for name in FEATURES for shape in FLAT] + [
     (name, shape) for name in INPUTS for shape in IMAGES
 ]
@@ -31,7 +38,7 @@ SHAPES = [(name, shape) for name in FEATURES for shape in FLAT] + [
 def make(name: str, *, shape: tuple[int, ...] | None = None) -> Any:
     config = registry().find("view", name).spec().config.model_validate((VIEWS | TEXT)[name])
     component = Component(kind="view", use=name, config=config)
-    return build(component, shape=shape) if name in INPUTS else build(component)
+    return build(component, shape=shape, high=255.0) if name in INPUTS else build(component)
 
 
 def test_every_built_in_view_is_in_the_table_of_its_level() -> None:
@@ -55,8 +62,8 @@ def test_shape_and_type_stay_and_the_rows_are_not_changed_in_place(
 
 @pytest.mark.parametrize("name", VIEWS)
 def test_random_numbers_come_from_the_given_generator_alone(name: str) -> None:
-    shape = (6, 5) if name in INPUTS else (30,)
-    view, x = make(name, shape=shape), torch.arange(900.0).reshape(30, *shape)
+    shape = (1, 6, 5) if name in INPUTS else (30,)
+    view, x = make(name, shape=shape), (torch.arange(900.0) % 256).reshape(30, *shape)
     state = torch.get_rng_state()
     generator = torch.Generator().manual_seed(0)
     first, second = view(x, generator), view(x, generator)

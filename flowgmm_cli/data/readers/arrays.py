@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from flowgmm_cli.api import Column, DataContext, Rows
 from flowgmm_cli.data.readers.cells import foreign_label_note, row_numbers
 from flowgmm_cli.data.readers.faults import chunk_size, once, reading
+from flowgmm_cli.data.readers.image_cells import ImageCells, images_fit
 from flowgmm_cli.data.readers.schema import Chunk, InputSchema
 from flowgmm_cli.data.readers.streams import StoredArray
 from flowgmm_cli.data.sources.arrays import label_strings
@@ -21,8 +23,9 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-_FEATURES = ("x", "data", "test")
+_FEATURES = ("x", "data", "test", "x_test", "test_images")
 _LABELS = ("y", "label", "labels")
+_NAMES = "names"
 _NO_NAME = ""  # of the one array of an npy or IDX file
 _DTYPES = {"numeric": "fiub", "vector": "fiub", "image": "fiub", "category": "USiub", "text": "US"}
 
@@ -68,6 +71,9 @@ class ArrayReader:
             raise DataError(f"{name} has no rows")
         self._labels = self._label_array(next(iter(self._chosen.values())))
         self._ids = self._id_array()
+        self._images = {
+            column.name: self._image_cells(column) for column in schema.columns if column.kind == "image"
+        }
 
     def __iter__(self) -> Iterator[Chunk]:
         names = dict.fromkeys([*self._chosen.values(), *(one for one in (self._labels, self._ids) if one)])
@@ -125,20 +131,37 @@ class ArrayReader:
         array = self._arrays.get(name)
         if array is None or array.dtype.kind not in _DTYPES[column.kind]:
             return False
+        if column.kind == "image":
+            return images_fit(array.row, column, self._schema.resize)
         return same_shape(array.row, column.shape)
 
     def _cells(self, column: Column, index: int, array: Array) -> Array:
         if column.kind in ("text", "category"):
             cells = _strings(array)
             return np.where(cells == None, "", cells) if column.kind == "text" else cells  # noqa: E711
+        if column.kind == "image":
+            images = self._images[column.name]
+            pixels = images(array)
+            for change in images.notes:
+                self._note(f"{self.name}: {change}")
+            return pixels
         if column.kind == "numeric":
             matrix = array.reshape(len(array), -1)
             return matrix[:, index if matrix.shape[1] > 1 else 0].astype(np.float64)
         return array.reshape(len(array), *column.shape)
 
+    def _image_cells(self, column: Column) -> ImageCells:
+        name = self._chosen[column.name]
+        array = self._arrays[name]
+        where = f"array `{name}`" if name != _NO_NAME else "the array"
+        with reading(self.name, "arrays"):
+            return ImageCells(array.dtype, array.read(self._size), column, self._schema.resize, where=where)
+
     def _label_array(self, features: str) -> str | None:
         known = [y for x, y in self._schema.arrays if x == features and y is not None]
         beside = [f"{features}_label", f"{features}_labels"] if features != _NO_NAME else []
+        if features.startswith("x_") or features.endswith("_images"):
+            beside += [f"y_{features[2:]}", f"{features.removesuffix('_images')}_labels"]
         own = [self._schema.label] if self._schema.label else []
         for name in (*known, *beside, *own, *_LABELS):
             array = self._arrays.get(name)
@@ -155,7 +178,7 @@ class ArrayReader:
         return array.shape == (self.total,) and array.dtype.kind in "fiubUS"
 
     def _codes(self, labels: Array) -> npt.NDArray[np.int64]:
-        index, names = self._schema.class_index, self._schema.codes
+        index, names = self._schema.class_index, self._schema.codes or self._own_names
         of = {str(code): name for code, name in enumerate(names)} if labels.dtype.kind in "fiub" else {}
         cells = label_strings(labels)
         codes = np.fromiter(
@@ -167,6 +190,14 @@ class ArrayReader:
         if foreign.any():
             self._note(foreign_label_note(self.name, str(cells[foreign.argmax()])))
         return np.where(foreign, -1, codes)
+
+    @cached_property
+    def _own_names(self) -> tuple[str, ...]:
+        """Names of the labels 0, 1, ... that the file has for a model of images."""
+        array = self._arrays.get(_NAMES)
+        if array is None or not self._images or len(array.shape) != 1 or array.dtype.kind != "U":
+            return ()
+        return tuple(str(name) for block in array.read(self._size) for name in block.tolist())
 
     def _unfit(self, what: str) -> DataError:
         listed = [f"{name or 'an array'}: {one.dtype} {one.shape}" for name, one in self._arrays.items()]

@@ -8,6 +8,8 @@ from functools import cached_property
 from typing import Literal, Protocol
 
 from flowgmm_cli.api import Column, Component, Rows
+from flowgmm_cli.data.images.rule import Resize
+from flowgmm_cli.data.images.specs import ImagesConfig
 
 OnError = Literal["fail", "keep"]
 """What becomes of a row that cannot be read: it ends the reading, or it is kept as a problem."""
@@ -28,6 +30,7 @@ class InputSchema:
         codes: names of the labels 0, 1, ... where the labels of arrays are such codes.
         known: other columns that the run's source was told to leave alone; not worth a note.
         ranges: the smallest and the largest training value of input columns, where known.
+        resize: what becomes of an image of another size, see `ImageRule`.
     """
 
     columns: tuple[Column, ...]
@@ -40,6 +43,7 @@ class InputSchema:
     codes: tuple[str, ...] = ()
     known: frozenset[str] = frozenset()
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    resize: Resize = "error"
 
     @classmethod
     def of(
@@ -78,6 +82,7 @@ class InputSchema:
             codes=tuple(getattr(config, "class_names", None) or ()),
             known=frozenset([*getattr(config, "drop", ()), *([marker] if marker else [])]),
             ranges=dict(ranges or {}),
+            resize=config.resize if isinstance(config, ImagesConfig) else "error",
         )
 
     @cached_property

@@ -11,6 +11,7 @@ import numpy as np
 
 from flowgmm_cli.api import Column, Component, DataContext, Rows, SourceData
 from flowgmm_cli.data.readers.arrays import same_shape
+from flowgmm_cli.data.readers.image_cells import as_images, images_fit
 from flowgmm_cli.data.readers.memory import reader_of
 from flowgmm_cli.data.readers.schema import InputSchema, RowReader
 from flowgmm_cli.data.specs import CsvConfig, HfTextConfig
@@ -127,6 +128,10 @@ def _cells(column: Column, schema: InputSchema, source: SourceData, rows: Rows) 
     cells = rows.columns[own.name]
     if own.kind == column.kind and own.shape == column.shape:
         return cells
+    if column.kind == "image" and images_fit(own.shape, column, schema.resize):
+        return as_images(cells, column, schema.resize, where=f"{SOURCE}: column `{own.name}`")
+    if own.kind == "image":
+        cells = np.asarray(cells)  # they may be on the disk
     if (
         column.kind in ("vector", "image")
         and own.kind in ("vector", "image")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,62 +52,84 @@ class ArraysSource:
                 raise DataError(
                     f"{config.path}: {len(x[split]):,} {split} rows, but labels of shape {y[split].shape}"
                 )
-        class_names, labels = self._labels(y)
+        class_names, labels = code_named(y, config.class_names)
         splits = {
             split: Rows({"x": rows}, labels[split], row_ids(split, len(rows))) for split, rows in x.items()
         }
         column = Column("x", "vector", x["train"].shape[1:])
         return SourceData((column,), class_names, splits, tuple(notes))
 
-    def _labels(self, y: dict[str, Array]) -> tuple[tuple[str, ...], dict[str, npt.NDArray[np.int64]]]:
-        names = self._config.class_names
-        cells = {split: label_strings(labels) for split, labels in y.items()}
-        if names is None:
-            return code_labels(cells)
-        code: dict[Any, int] = {None: -1} | {str(index): index for index in range(len(names))}
-        for column in cells.values():
-            if foreign := next((cell for cell in column if cell not in code), None):
-                raise DataError(f"label {foreign} is no index into the {len(names)} data.class_names")
-        return tuple(names), {split: lookup(column, code.__getitem__) for split, column in cells.items()}
-
     def _reader(self) -> Callable[[str, str], Array]:
         file = existing_file(self._config.path)
         if file.suffix == ".npz":
-            return lambda name, key: _from_npz(file, name, key)
+            return lambda name, key: from_npz(file, name, key)
         if file.suffix == ".npy":
-            return lambda name, key: _from_npy(file if key == "data.x" else existing_file(name))
+            return lambda name, key: from_npy(file if key == "data.x" else existing_file(name))
         raise DataError(f"{self._config.path} is neither an npz nor an npy file")
 
     def _has(self, name: str) -> bool:
         file = existing_file(self._config.path)
-        return file.suffix == ".npz" and name in _names(file)
+        return file.suffix == ".npz" and name in names_in(file)
 
 
-def _names(file: Path) -> list[str]:
+def code_named(
+    y: Mapping[str, Array], names: Sequence[str] | None
+) -> tuple[tuple[str, ...], dict[str, npt.NDArray[np.int64]]]:
+    """Class names and int64 codes of label arrays; whole numbers are indices into `names`, if there are any.
+
+    Raises:
+        DataError: a label is no such index.
+    """
+    cells = {split: label_strings(labels) for split, labels in y.items()}
+    if names is None:
+        return code_labels(cells)
+    code: dict[Any, int] = {None: -1} | {str(index): index for index in range(len(names))}
+    for column in cells.values():
+        if foreign := next((cell for cell in column if cell not in code), None):
+            raise DataError(f"label {foreign} is no index into the {len(names)} data.class_names")
+    return tuple(names), {split: lookup(column, code.__getitem__) for split, column in cells.items()}
+
+
+def names_in(file: Path) -> list[str]:
+    """Names of the arrays in an npz file.
+
+    Raises:
+        DataError: it is none.
+    """
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return list(archive.files)
     except Exception as error:  # a damaged zip file raises many things
         raise DataError(f"{file} cannot be read as an npz file: {error}") from error
 
 
-def _from_npz(file: Path, name: str, key: str) -> Array:
-    if name not in (names := _names(file)):
+def from_npz(file: Path, name: str, key: str) -> Array:
+    """An array of an npz file; `key` is the recipe key that asks for it.
+
+    Raises:
+        DataError: there is none of that name, or it cannot be read.
+    """
+    if name not in (names := names_in(file)):
         raise DataError(
             f"{file} has no array `{name}` ({key}){did_you_mean(name, names)}",
             details=[f"arrays: {', '.join(names)}"],
         )
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             array: Array = archive[name]
             return array
     except Exception as error:
         raise DataError(f"{file}: array `{name}` cannot be read: {error}") from error
 
 
-def _from_npy(file: Path) -> Array:
+def from_npy(file: Path, *, mapped: bool = False) -> Array:
+    """The array of an npy file, `mapped` into memory if that is asked for.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     try:
-        array: Array = np.load(file, allow_pickle=False)
+        array: Array = np.load(file, mmap_mode="r" if mapped else None, allow_pickle=False)
     except Exception as error:
         raise DataError(f"{file} cannot be read as an npy file: {error}") from error
     if not isinstance(array, np.ndarray):

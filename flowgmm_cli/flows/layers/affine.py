@@ -1,4 +1,4 @@
-"""A scale and a shift for each feature."""
+"""A scale and a shift for each feature or channel."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ class ElementwiseAffine(Bijection):
 
     The shift comes first: a narrow feature far from the origin keeps its digits.
 
+    Of images `(batch, channels, height, width)` the channels are the features: one scale and shift for all
+    places of a channel.
+
     Args:
-        features: length of the vector.
+        features: length of the vector, or number of channels.
     """
 
     def __init__(self, features: int) -> None:
@@ -24,13 +27,18 @@ class ElementwiseAffine(Bijection):
         self.shift = nn.Parameter(torch.zeros(features))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map `(batch, features)` to the same shape; the log-determinant is the same for every row."""
-        return (x - self.shift) * self.log_scale.exp(), zero_log_det(x) + self.log_scale.sum()
+        """Map `(batch, features, ...)` to the same shape; the log-determinant is the same for every row."""
+        places = x.shape[2:].numel()
+        z = (x - self._broad(self.shift, x)) * self._broad(self.log_scale, x).exp()
+        return z, zero_log_det(x) + places * self.log_scale.sum()
 
     def inverse(self, z: Tensor) -> Tensor:
         """Undo `forward`."""
-        return z * torch.exp(-self.log_scale) + self.shift
+        return z * torch.exp(-self._broad(self.log_scale, z)) + self._broad(self.shift, z)
 
     def extra_repr(self) -> str:
         """Parameters shown when the module is printed."""
         return f"features={self.features}"
+
+    def _broad(self, parameter: Tensor, x: Tensor) -> Tensor:
+        return parameter.reshape(-1, *[1] * (x.dim() - 2))

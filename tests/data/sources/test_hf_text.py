@@ -2,7 +2,7 @@ import datasets
 import pytest
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.data.sources import hf_text
+from flowgmm_cli.data.sources import hf_text, hub_tables
 from flowgmm_cli.data.specs import HfTextConfig
 from flowgmm_cli.errors import DataError
 
@@ -98,7 +98,7 @@ def test_a_folder_without_data(context, tmp_path):
 
 
 def test_what_looks_like_a_path_is_never_looked_up_on_the_hub(monkeypatch, tmp_path):
-    monkeypatch.setattr(hf_text, "_probe", lambda *_: pytest.fail("the hub was asked"))
+    monkeypatch.setattr(hub_tables, "probe", lambda *_: pytest.fail("the hub was asked"))
     for path in (tmp_path / "none", "data/none.csv", "~/none/there/x", "./none"):
         with pytest.raises(DataError, match="no such file"):
             load(DataContext(), path)

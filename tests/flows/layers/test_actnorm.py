@@ -46,3 +46,15 @@ def test_no_rows_leave_it_uninitialised() -> None:
     layer = ActNorm(3)
     layer.initialise(torch.empty(0, 3))
     assert not layer.initialised
+
+
+def test_of_images_each_channel_is_standardised_over_rows_and_places() -> None:
+    layer = ActNorm(2)
+    x = torch.randn(40, 2, 5, 3, generator=torch.Generator().manual_seed(0))
+    x = x * torch.tensor([0.1, 30.0])[:, None, None] - 4
+    layer.initialise(x)
+    z, log_det = layer(x)
+    torch.testing.assert_close(z.mean((0, 2, 3)), torch.zeros(2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(z.std((0, 2, 3), correction=0), torch.ones(2), atol=1e-5, rtol=0)
+    assert log_det.shape == (40,)
+    torch.testing.assert_close(log_det[0], -15 * x.std((0, 2, 3), correction=0).log().sum())

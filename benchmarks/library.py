@@ -1,0 +1,149 @@
+"""flowgmm in the benchmark: the loop that `flowgmm train` runs, on random rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from shapes import CLIP_NORM, LEARNING_RATE, UNLABELLED_WEIGHT, Rows, Shape
+from timing import Contender, repeated
+from torch import Tensor
+
+from flowgmm_cli.model import FlowMixture
+from flowgmm_cli.recipe.load import parse_resolved
+from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.training.build import start_model
+from flowgmm_cli.training.engine import Engine, deterministic
+from flowgmm_cli.training.loop import Hooks, LoopSettings, fit
+from flowgmm_cli.training.sampler import TrainingRows
+from flowgmm_cli.training.step import build_step
+from flowgmm_cli.training.viewing import Forms
+
+Loss = Literal["likelihood", "default"]
+Precision = Literal["fp32", "bf16"]
+
+_BATCHES = 4  # rows in memory, in batches
+_PLAIN = {
+    "objective": {"use": "joint", "labelled": 1.0, "unlabelled": UNLABELLED_WEIGHT, "per_dimension": False},
+    "regularisers": [],
+}
+_VIEWS = {"strong": [{"use": "noise", "scale": 0.5}, {"use": "drop", "rate": 0.2}]}
+
+
+def recipe_of(shape: Shape, loss: Loss, precision: Precision, words: tuple[str, ...] = ()) -> Recipe:
+    """A recipe of this shape; `default` has the default losses with the views of the text recipes."""
+    plain = loss == "likelihood"
+    values: dict[str, Any] = {
+        "version": 1,
+        "name": "speed",
+        # the loop is given other rows; a component has to stand here
+        "data": {"use": "sklearn", "name": "two_moons", "views": {} if plain else _VIEWS},
+        "flow": {"use": "realnvp", "couplings": shape.couplings, "hidden": shape.hidden},
+        "train": {
+            "epochs": 1_000_000,
+            "batch_size": shape.batch,
+            "labelled_batch_size": shape.labelled,
+            "lr": LEARNING_RATE,
+            "schedule": "constant",
+            "clip_norm": CLIP_NORM,
+            "precision": precision,
+        },
+        "run": {"device": "cpu", "log_every": 1_000_000},
+        **(_PLAIN if plain else {}),
+    }
+    return parse_resolved(values, "benchmark", words)
+
+
+@dataclass(frozen=True)
+class Library:
+    """One way of training with flowgmm.
+
+    Args:
+        shape: sizes.
+        rows: of one batch.
+        loss: the plain likelihood, or what `flowgmm train` minimises unless told otherwise.
+        precision: of the networks.
+    """
+
+    shape: Shape
+    rows: Rows
+    loss: Loss
+    precision: Precision
+    words: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        what = "" if self.loss == "likelihood" else "default losses, "
+        return f"flowgmm, {what}{self.precision}"
+
+    @property
+    def engine(self) -> Engine:
+        return Engine(torch.device("cpu"), self.precision)
+
+    def model(self) -> FlowMixture:
+        """At its start."""
+        recipe = recipe_of(self.shape, self.loss, self.precision, self.words)
+        return start_model(
+            recipe, self.rows.labelled, self.rows.labels, classes=self.shape.classes, seed=0
+        ).requires_grad_()
+
+    def steps(self) -> Contender:
+        """Training steps: the time from the end of one to the end of the next within the loop."""
+        recipe, rows = recipe_of(self.shape, self.loss, self.precision, self.words), self._training_rows()
+        step = build_step(
+            recipe,
+            self.model(),
+            features=self.shape.features,
+            labelled=self.shape.labelled,
+            unlabelled=len(rows.pool),
+        )
+
+        def turn(times: int, clock: Callable[[], float]) -> list[float]:
+            ends: list[float] = []
+
+            def advance(done: int, steps: int, values: Mapping[str, Any]) -> None:
+                ends.append(clock())
+
+            settings = LoopSettings(
+                train=recipe.train.model_copy(update={"max_steps": times + 2}),
+                checkpoint=recipe.checkpoint,
+                seed=0,
+                log_every=recipe.run.log_every,
+            )
+            with deterministic(recipe.run.deterministic):
+                fit(step, rows, settings, self.engine, hooks=Hooks(advance=advance))
+            # The first step sets up the optimiser's state; the last one ends a run.
+            return [b - a for a, b in zip(ends[:-2], ends[1:-1], strict=True)]
+
+        return Contender(self.name, turn)
+
+    def scores(self, x: Tensor) -> Contender:
+        """`log p(x)` of rows."""
+        model, engine = self.model().eval(), self.engine
+
+        @torch.no_grad()
+        def score() -> None:
+            with engine.autocast():
+                model.log_prob(x)
+
+        return repeated(self.name, score)
+
+    def samples(self, n: int) -> Contender:
+        """New rows."""
+        model, engine, generator = self.model().eval(), self.engine, torch.Generator().manual_seed(0)
+
+        def sample() -> None:
+            with engine.autocast():
+                model.sample(n, generator)
+
+        return repeated(self.name, sample)
+
+    def _training_rows(self) -> TrainingRows:
+        shape, rows = self.shape, self.rows
+        x = torch.cat([rows.labelled, rows.unlabelled.repeat(_BATCHES, 1)])
+        labels = torch.full((len(x),), -1)
+        labels[: shape.labelled] = rows.labels
+        labelled, rest = torch.arange(len(x)).split([shape.labelled, len(x) - shape.labelled])
+        return TrainingRows(Forms(x), labels, labelled, rest)

@@ -1,0 +1,86 @@
+"""Monotonic rational-quadratic splines (Durkan, Bekasov, Murray and Papamakarios, 2019)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad, softmax, softplus
+
+LEAST_BIN = 1e-3
+"""Smallest width and height of a bin, as a share of the interval."""
+LEAST_SLOPE = 1e-3
+"""Smallest slope at a knot."""
+
+
+def parameters_of(bins: int) -> int:
+    """Numbers that describe one spline: a width and a height for each bin, a slope for each inner knot."""
+    return 3 * bins - 1
+
+
+def rational_quadratic(
+    x: Tensor, raw: Tensor, *, bound: float, inverse: bool = False
+) -> tuple[Tensor, Tensor]:
+    r"""A monotonic spline on [-B, B], the identity outside, and the logarithm of its slope.
+
+    In the bin between the knots :math:`(x_k, y_k)` and :math:`(x_{k+1}, y_{k+1})`, with
+    :math:`\xi = (x - x_k) / (x_{k+1} - x_k)`, mean slope s and slopes d at the knots (eq. 4),
+
+    .. math:: y = y_k + \frac{(y_{k+1} - y_k) [s \xi^2 + d_k \xi (1 - \xi)]}
+                             {s + [d_{k+1} + d_k - 2 s] \xi (1 - \xi)}
+
+    The slope is 1 at both ends, so that it has no jump. Raw zeros give the identity.
+
+    Args:
+        x: any shape.
+        raw: unbounded parameters, the shape of `x` and then `3 bins - 1`: widths, heights, slopes.
+        bound: B.
+        inverse: map back, and return the logarithm of the inverse's slope.
+    """
+    bins = (raw.shape[-1] + 1) // 3
+    xs = _knots(raw[..., :bins], bound)
+    ys = _knots(raw[..., bins : 2 * bins], bound)
+    # softplus(0 + start) = 1 - LEAST_SLOPE
+    start = math.log(math.expm1(1 - LEAST_SLOPE))
+    slopes = pad(LEAST_SLOPE + softplus(raw[..., 2 * bins :] + start), (1, 1), value=1.0)
+
+    inside = x.clamp(-bound, bound)
+    known = ys if inverse else xs
+    index = (inside[..., None] >= known[..., 1:-1]).sum(-1, keepdim=True)
+    x0, x1 = _at(xs, index), _at(xs, index + 1)
+    y0, y1 = _at(ys, index), _at(ys, index + 1)
+    d0, d1 = _at(slopes, index), _at(slopes, index + 1)
+    width, height = x1 - x0, y1 - y0
+    mean = height / width
+    bend = d0 + d1 - 2 * mean
+
+    if inverse:
+        rise = inside - y0
+        a = height * (mean - d0) + rise * bend
+        b = height * d0 - rise * bend
+        c = -mean * rise
+        root = (b.square() - 4 * a * c).clamp(min=0).sqrt()
+        xi = (2 * c / (-b - root)).clamp(0, 1)  # the form without cancellation (appendix A.3)
+        result = x0 + width * xi
+    else:
+        xi = ((inside - x0) / width).clamp(0, 1)
+        result = y0 + height * (mean * xi.square() + d0 * xi * (1 - xi)) / (mean + bend * xi * (1 - xi))
+    numerator = d1 * xi.square() + 2 * mean * xi * (1 - xi) + d0 * (1 - xi).square()
+    log_slope = 2 * mean.log() + numerator.log() - 2 * (mean + bend * xi * (1 - xi)).log()  # eq. 5
+    outside = x != inside
+    result = torch.where(outside, x, result)
+    log_slope = log_slope.masked_fill(outside, 0)
+    return result, -log_slope if inverse else log_slope
+
+
+def _knots(raw: Tensor, bound: float) -> Tensor:
+    """The `bins + 1` knots from -B to B, both ends exact."""
+    bins = raw.shape[-1]
+    shares = LEAST_BIN + (1 - LEAST_BIN * bins) * softmax(raw, dim=-1)
+    inner = -bound + 2 * bound * shares[..., :-1].cumsum(-1)
+    return pad(pad(inner, (1, 0), value=-bound), (0, 1), value=bound)
+
+
+def _at(values: Tensor, index: Tensor) -> Tensor:
+    return values.gather(-1, index).squeeze(-1)

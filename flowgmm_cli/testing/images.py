@@ -1,0 +1,37 @@
+"""Checks of flows of images."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from flowgmm_cli.testing.flows import FlowConformance
+
+
+class ImageFlowConformance(FlowConformance):
+    """What holds for every flow of images; its rows are pixels in [0, 1].
+
+    One and three channels, from 4 to 32 pixels, some of which can be halved no more than twice. The smallest
+    image is the one of which the whole Jacobian is compared.
+    """
+
+    dims: ClassVar[tuple[int | tuple[int, ...], ...]] = (
+        (1, 4, 4),
+        (3, 8, 8),
+        (1, 16, 8),
+        (1, 28, 28),
+        (3, 32, 32),
+    )
+    interval: ClassVar[tuple[float, float] | None] = (0.0, 1.0)
+    jacobian_up_to: ClassVar[int] = 16
+
+
+class RealNVPImageConformance(ImageFlowConformance):
+    """The suite of `realnvp_image`, small enough to be quick."""
+
+    config: ClassVar[dict[str, Any]] = {"checkerboard": 2, "channel": 2, "hidden": 8, "blocks": 1}
+
+
+class GlowConformance(ImageFlowConformance):
+    """The suite of `glow`, small enough to be quick."""
+
+    config: ClassVar[dict[str, Any]] = {"steps": 2, "hidden": 8}

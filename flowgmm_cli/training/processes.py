@@ -1,0 +1,193 @@
+"""The processes that train one model together, on one machine or several.
+
+All of them do the same things in the same order and differ only in the rows they push through the networks,
+see `flowgmm_cli.training.sharded`. The first, the leader, writes and talks; the others read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import torch
+from torch import Tensor, distributed
+
+from flowgmm_cli.errors import LostProcessError, UsageError
+from flowgmm_cli.training.ranks import several
+
+_PATIENCE = timedelta(hours=6)  # the others wait while the leader encodes texts, say
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those of its run; by default it is alone, and everything here costs nothing.
+
+    Attributes:
+        rank: its number, from 0.
+        count: how many there are.
+        local_rank: its number on its machine.
+        device: where its tensors live, as far as the surroundings decide that.
+    """
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int = 0
+    device: torch.device | None = None
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is no other."""
+        return self.count == 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this one writes and talks."""
+        return self.rank == 0
+
+    def share(self, rows: int) -> slice:
+        """Which of so many rows are this one's; the shares differ by a row at most."""
+        least, more = divmod(rows, self.count)
+        start = self.rank * least + min(self.rank, more)
+        return slice(start, start + least + (self.rank < more))
+
+    def together(self, mine: Tensor, rows: int) -> Tensor:
+        """All `rows` rows, of which `mine` is this one's share, in order. No gradient passes.
+
+        Raises:
+            LostProcessError: another process is gone.
+        """
+        if self.alone:
+            return mine
+        least, more = divmod(rows, self.count)
+        if more:  # all send equally many
+            room = mine.new_zeros(least + 1, *mine.shape[1:])
+            room[: len(mine)] = mine
+            mine = room
+        found = mine.new_empty(self.count * len(mine), *mine.shape[1:])
+        with _lost():
+            distributed.all_gather(list(found.chunk(self.count)), mine.contiguous())
+        if not more:
+            return found
+        parts = found.view(self.count, least + 1, *mine.shape[1:])
+        return torch.cat([part[: least + (rank < more)] for rank, part in enumerate(parts)])
+
+    def average(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its mean over the processes, the same in every bit everywhere.
+
+        All travel as one, for each message costs time by itself.
+
+        Raises:
+            LostProcessError: another process is gone.
+        """
+        if self.alone or not tensors:
+            return
+        flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
+        with _lost():
+            distributed.all_reduce(flat)
+        flat /= self.count
+        parts = flat.split_with_sizes([tensor.numel() for tensor in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+    def agree(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by the leader's. Raises `LostProcessError`."""
+        if self.alone:
+            return
+        with torch.no_grad(), _lost():
+            for kind in dict.fromkeys(tensor.dtype for tensor in tensors):
+                alike = [tensor for tensor in tensors if tensor.dtype == kind]
+                flat = torch.cat([tensor.reshape(-1) for tensor in alike])
+                distributed.broadcast(flat, src=0)
+                parts = flat.split_with_sizes([one.numel() for one in alike])
+                for tensor, part in zip(alike, parts, strict=True):
+                    tensor.copy_(part.view_as(tensor))
+
+    def told(self, text: str) -> str:
+        """What the leader says, whatever this one has to say. Raises `LostProcessError`."""
+        if self.alone:
+            return text
+        said = torch.tensor(list(text.encode()), dtype=torch.uint8, device=self.device)
+        length = torch.tensor([len(said)], device=self.device)
+        with _lost():
+            distributed.broadcast(length, src=0)
+            said = said if self.leads else said.new_empty(int(length))
+            distributed.broadcast(said, src=0)
+        return bytes(said.tolist()).decode()
+
+    def numbers(self, values: Mapping[str, float]) -> dict[str, float]:
+        """The leader's values under the same names, so that all decide alike by them."""
+        if self.alone:
+            return dict(values)
+        said = torch.tensor(list(values.values()), dtype=torch.float64, device=self.device)
+        with _lost():
+            distributed.broadcast(said, src=0)
+        return dict(zip(values, said.tolist(), strict=True))
+
+    def wait(self) -> None:
+        """Until all have come here. Raises `LostProcessError`."""
+        self.told("")
+
+    @contextmanager
+    def in_turn(self) -> Iterator[None]:
+        """Let the leader do the block first, then one process on each other machine, then the rest.
+
+        What one of them downloads or computes for all is then there for the next.
+        """
+        turn = 0 if self.leads else 1 if self.local_rank == 0 else 2
+        if self.alone:
+            yield
+            return
+        for _ in range(turn):
+            self.wait()
+        yield
+        for _ in range(2 - turn):
+            self.wait()
+
+
+@contextmanager
+def joined(device: str) -> Iterator[Processes]:
+    """Meet the other processes of the run, if there are any, and part from them at the end.
+
+    Args:
+        device: `run.device` of the recipe.
+
+    Raises:
+        LostProcessError: the others are not to be found.
+        UsageError: there are more processes on this machine than GPUs.
+    """
+    if not several():
+        yield Processes()
+        return
+    from accelerate import PartialState
+
+    here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    on_gpu = device != "cpu" and torch.cuda.is_available()
+    if on_gpu and here > torch.cuda.device_count():
+        raise UsageError(
+            f"{here} processes are to share {torch.cuda.device_count()} GPUs of this machine",
+            hint="as many processes as GPUs, or run.device=cpu",
+        )
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // here)))
+    with _lost():
+        state = PartialState(cpu=not on_gpu, timeout=_PATIENCE)
+    fine = False
+    try:
+        yield Processes(state.process_index, state.num_processes, state.local_process_index, state.device)
+        fine = True
+    finally:
+        # GPUs that are taken leave of wait for the others, which after a failure may be gone; without leave a
+        # process on a CPU is aborted as it ends, whatever its exit code.
+        if fine or not on_gpu:
+            state.destroy_process_group()
+
+
+@contextmanager
+def _lost() -> Iterator[None]:
+    """A message that cannot be sent or received means that a process is gone."""
+    try:
+        yield
+    except (distributed.DistError, RuntimeError) as error:
+        raise LostProcessError("another process of this run is gone") from error

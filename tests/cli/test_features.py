@@ -1,0 +1,106 @@
+"""`flowgmm features`: lists layers, turns channels, and refuses what is not there."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+
+def table(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_layers_are_listed_without_the_data(flowgmm: Any, run: Path) -> None:
+    Path("t.csv").unlink()
+    outcome = flowgmm("features", str(run))
+    assert outcome.code == 0, outcome.err
+    lines = outcome.out.splitlines()
+    assert lines[0].split() == ["layer", "after", "shape", "channels", "factored", "out"]
+    assert lines[1].split()[:2] == ["0", "input"]
+    value = json.loads(flowgmm("features", str(run), "--json").out)
+    assert (value["schema"], value["run"]) == ("flowgmm/features/1", str(run))
+    assert len(value["layers"]) == len(lines) - 1
+    first = value["layers"][0]
+    assert first == {"layer": 0, "name": "input", "shape": [2], "channels": 2, "factored_out": 0}
+
+
+def test_rows_of_a_table_come_in_the_units_of_the_input(flowgmm: Any, run: Path) -> None:
+    outcome = flowgmm(
+        "features", "--layer", "0", "--channel", "1", "--steps", "3", "-n", "2", "--data", "t.csv"
+    )
+    assert outcome.code == 0, outcome.err
+    rows = table(outcome.out)
+    assert [float(row["amount"]) for row in rows] == [-3, 0, 3] * 2
+    given = table(Path("t.csv").read_text(encoding="utf-8"))
+    for place in (0, 1):
+        three = rows[3 * place : 3 * place + 3]
+        assert float(three[1]["x2"]) == pytest.approx(float(given[place]["x2"]), abs=1e-3)
+        assert {round(float(row["x1"]), 3) for row in three} == {round(float(given[place]["x1"]), 3)}
+        values = [float(row["x2"]) for row in three]
+        assert values[0] < values[1] < values[2]
+    assert "channel 1; in its standard deviations of" in outcome.err
+    value = json.loads(flowgmm("features", "--layer", "1", "--json", "-n", "1", "--steps", "2").out)
+    assert (value["layer"], value["n"], len(value["rows"])) == (1, 2, 2)
+    assert value["standard_deviation"] > 0
+
+
+def test_images_become_a_grid(
+    flowgmm: Any, moons_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["data.name=digits", "data.transforms=[]", "data.views.strong=[]"]
+    words += [
+        "flow={use: glow, scales: 2, steps: 1, hidden: 4, logit: null}",
+        "data.labels.count=40",
+        "train.epochs=1",
+    ]
+    words += ["calibration.method=none", "run.dir=runs", "ood.scores=[{use: nll}]", "ood.default=nll"]
+    outcome = flowgmm("train", str(moons_file), *words)
+    assert outcome.code == 0, outcome.err
+    layers = json.loads(flowgmm("features", "--json").out)["layers"]
+    assert layers[0]["shape"] == [1, 8, 8]
+    assert layers[-1]["shape"] == [8, 2, 2]
+    assert layers[-1]["factored_out"] == 32
+    for words in (["--layer", "2"], ["--layer", "4", "--channel", "3", "--where", "site", "--at", "0,3"]):
+        outcome = flowgmm("features", *words, "-n", "2", "--save", "f.png")
+        assert outcome.code == 0, outcome.err
+        assert Path("f.png").read_bytes().startswith(b"\x89PNG")
+    assert "site; in its standard deviations" in outcome.err
+    assert flowgmm("features", "--layer", "2", "-n", "2", "--save", "f.npz").code == 0
+    with np.load("f.npz") as arrays:
+        assert arrays["pixels"].shape == (14, 8, 8)
+        assert arrays["amount"][:3].tolist() == [-3, -2, -1]
+    refused = flowgmm("features", "--layer", "2")
+    assert refused.code == 2
+    assert "--save features.png" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["--layer", "99"], 2, "the layers 0 to"),
+        (["--layer", "0", "--channel", "7"], 2, "the channels 0 to 1"),
+        (["--channel", "0"], 2, "--channel needs --layer"),
+        (["--save", "s.csv"], 2, "--save needs --layer"),
+        (["--layer", "0", "--save", "s.png"], 2, "does not make images"),
+        (["--layer", "0", "--save", "-", "--json"], 2, "stdout"),
+        (["--layer", "0", "--steps", "1"], 2, "at least 2"),
+        (["--layer", "0", "-n", "0"], 2, "at least 1"),
+        (["--layer", "0", "--reach", "0"], 2, "above 0"),
+        (["--layer", "0", "--where", "there"], 2, "bump, channel or site"),
+        (["--layer", "0", "--at", "3"], 2, "not a row and a column"),
+        (["--layer", "0", "--data", "gone.csv"], 5, "gone.csv"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    flowgmm: Any, run: Path, words: list[str], code: int, says: str
+) -> None:
+    outcome = flowgmm("features", *words)
+    assert (outcome.code, outcome.out) == (code, "")
+    assert says in outcome.err

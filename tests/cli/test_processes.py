@@ -1,0 +1,202 @@
+"""`flowgmm train --processes N` and `torchrun`: real processes, of which some are really killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowgmm_cli.files import read_tensors
+from flowgmm_cli.runs import Run
+from flowgmm_cli.training.metrics_log import read_metrics
+
+FOREVER = ("train.epochs=4000", "checkpoint.every_steps=5", "calibration.method=none")
+
+
+@pytest.fixture
+def command(moons_file: Path) -> Callable[..., list[str]]:
+    """The words that train the tiny recipe: `command("here", "train.epochs=2")`."""
+
+    def words(run: Path, *more: str) -> list[str]:
+        start = [sys.executable, "-m", "flowgmm_cli", "train", str(moons_file), "--run-dir", str(run)]
+        return [*start, *more]
+
+    return words
+
+
+def finish(words: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
+
+
+def resume(run: Path, *more: str) -> None:
+    words = [sys.executable, "-m", "flowgmm_cli", "train", "--resume", str(run), *more]
+    done = finish(words)
+    assert done.returncode == 0, done.stderr
+
+
+def state(run: Path) -> dict[str, Any]:
+    return read_tensors(run / "checkpoints" / "last.safetensors", "checkpoint")[0]
+
+
+def assert_alike(one: Path, other: Path) -> None:
+    """Weights, teacher and optimiser agree up to the order of sums, and so does all that is said."""
+    first, second = state(one), state(other)
+    assert first.keys() == second.keys()
+    apart = {name: float((first[name] - second[name]).abs().max()) for name in first}
+    assert max(apart.values()) < 1e-4, apart
+    a, b = Run(one).info(), Run(other).info()
+    assert (a["status"], a["steps"], a["epochs"]) == (b["status"], b["steps"], b["epochs"])
+    for name in ("accuracy", "nll", "ece"):
+        assert a["test"][name] == pytest.approx(b["test"][name], abs=1e-4)
+    assert a["calibration"]["temperature"] == pytest.approx(b["calibration"]["temperature"], rel=1e-2)
+    lines = [
+        [(line["step"], line["split"]) for line in read_metrics(Run(run).metrics)] for run in (one, other)
+    ]
+    assert lines[0] == lines[1]
+    assert len(lines[0]) == len(set(lines[0]))
+
+
+def processes_of(run: Path) -> dict[int, int]:
+    """Numbers of the processes that carry out a run, by rank."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "cmdline").read_bytes().decode().split("\0")
+            environ = (folder / "environ").read_bytes().decode().split("\0")
+        except OSError:
+            continue
+        rank = [one.removeprefix("RANK=") for one in environ if one.startswith("RANK=")]
+        if str(run) in words and "--resume" in words and rank:
+            found[int(rank[0])] = int(folder.name)
+    return found
+
+
+def start_and_wait(words: list[str], run: Path) -> subprocess.Popen[str]:
+    """Start a training and wait until it has saved its state."""
+    started = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    limit = time.monotonic() + 120
+    while not (run / "checkpoints" / "last.safetensors").exists():
+        assert started.poll() is None, started.communicate()
+        assert time.monotonic() < limit
+        time.sleep(0.05)
+    return started
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_same_model_as_one(command: Callable[..., list[str]], tmp_path: Path) -> None:
+    words = ["prior.class_prior=estimated", "prior.means=latent", "prior.warm_up_epochs=1", "--json"]
+    results = {}
+    for count in (1, 2):
+        done = finish(command(tmp_path / str(count), *words, "--processes", str(count)))
+        assert done.returncode == 0, done.stderr
+        assert ("2 processes" in done.stderr) == (count == 2)
+        assert done.stderr.count("run     ") == 1
+        results[count] = json.loads(done.stdout)
+    assert results[2]["best"]["metric"] == results[1]["best"]["metric"]
+    assert_alike(tmp_path / "1", tmp_path / "2")
+    assert Run(tmp_path / "2").info()["argv"][-2:] == ["--processes", "2"]
+    assert Run(tmp_path / "2").info()["processes"] == 2
+
+
+@pytest.mark.slow
+def test_torchrun_trains_the_same_model(command: Callable[..., list[str]], tmp_path: Path) -> None:
+    assert finish(command(tmp_path / "one", "calibration.method=none")).returncode == 0
+    python, *rest = command(tmp_path / "two", "calibration.method=none")
+    together = [python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *rest]
+    done = finish(together)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("accuracy") == 2  # the table has two such lines; one process writes it
+    assert_alike(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_process_ends_the_run_which_can_be_resumed(
+    command: Callable[..., list[str]], tmp_path: Path, rank: int
+) -> None:
+    run = tmp_path / "run"
+    started = start_and_wait(command(run, *FOREVER, "--processes", "2"), run)
+    running = processes_of(run)
+    assert sorted(running) == [0, 1]
+    killed = time.monotonic()
+    os.kill(running[rank], signal.SIGKILL)
+    _, err = started.communicate(timeout=60)
+    assert time.monotonic() - killed < 30
+    assert started.returncode == 1
+    assert f"error: process {rank} of 2 was ended by SIGKILL" in err
+    assert f"hint: flowgmm train --resume {run} --processes 2" in err
+    assert "Traceback" not in err
+    assert not processes_of(run)
+    step = int(state(run)["optimiser.0.step"])
+    assert step >= 5
+    if rank == 1:  # the leader has saved where it was
+        assert f"the state after step {step} is kept" in err
+    recipe = run / "resolved.yaml"
+    recipe.write_text(recipe.read_text().replace("epochs: 4000", f"epochs: {step // 3 + 2}"))
+    resume(run, "--processes", "2")
+    assert Run(run).info()["steps"] == 3 * (step // 3 + 2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("counts", [(1, 2), (2, 1)])
+def test_a_run_goes_on_with_another_number_of_processes(
+    command: Callable[..., list[str]], tmp_path: Path, counts: tuple[int, int]
+) -> None:
+    words = ("train.epochs=40", "checkpoint.every_steps=5", "calibration.method=none", "train.lr=1e-3")
+    assert finish(command(tmp_path / "whole", *words)).returncode == 0
+    run = tmp_path / "parts"
+    started = start_and_wait(command(run, *words, "--processes", str(counts[0])), run)
+    started.send_signal(signal.SIGINT)
+    _, err = started.communicate(timeout=60)
+    assert started.returncode == 130, err
+    assert err.count("error: ") == 1
+    assert "stopped by you after step" in err
+    assert Run(run).info()["status"] == "interrupted"
+    assert int(state(run)["optimiser.0.step"]) < 120
+    resume(run, "--processes", str(counts[1]))
+    assert_alike(tmp_path / "whole", run)
+
+
+@pytest.mark.slow
+def test_an_error_is_told_once_and_keeps_its_exit_code(
+    command: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    done = finish(command(run, "train.lr=1e30", "train.clip_norm=null", "--processes", "2"))
+    assert done.returncode == 1
+    assert done.stderr.count("error: ") == 1
+    assert "the loss is not finite at step" in done.stderr
+    missing = tmp_path / "missing"
+    table = tmp_path / "table.yaml"
+    table.write_text(f"version: 1\ndata: {{use: csv, path: {tmp_path / 'no.csv'}, label: y}}\n")
+    words = [sys.executable, "-m", "flowgmm_cli", "train", str(table), "--run-dir", str(missing)]
+    done = finish([*words, "--processes", "2"])
+    assert done.returncode == 5
+    assert done.stderr.count("error: ") == 1
+    assert not missing.exists()
+
+
+def test_a_mistake_in_the_recipe_is_told_before_anything_is_started(flowgmm: Any, moons_file: Path) -> None:
+    outcome = flowgmm("train", str(moons_file), "train.epchs=3", "--processes", "2")
+    assert outcome.code == 3
+    assert "epchs" in outcome.err
+    assert "loading torch" not in outcome.err
+
+
+def test_a_dry_run_takes_one_process(flowgmm: Any, moons_file: Path) -> None:
+    outcome = flowgmm("train", str(moons_file), "--dry-run", "--processes", "2")
+    assert outcome.code == 2
+    assert "--dry-run takes one step in one process" in outcome.err
+
+
+def test_there_is_at_least_one_process(flowgmm: Any, moons_file: Path) -> None:
+    assert flowgmm("train", str(moons_file), "--processes", "0").code == 2

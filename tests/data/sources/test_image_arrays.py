@@ -1,0 +1,183 @@
+import gzip
+import struct
+
+import numpy as np
+import pytest
+
+from flowgmm_cli.data.images.specs import ImagesConfig
+from flowgmm_cli.data.images.store import PixelStore
+from flowgmm_cli.data.sources.images import build
+from flowgmm_cli.errors import DataError
+
+DRAWN = np.random.default_rng(0)
+GREY = DRAWN.integers(0, 256, (10, 6, 5), dtype=np.uint8)
+COLOUR = DRAWN.integers(0, 256, (10, 6, 5, 3), dtype=np.uint8)
+LABELS = np.arange(10, dtype=np.uint8) % 3
+
+
+@pytest.fixture
+def load(context):
+    return lambda path, **more: build(ImagesConfig(path=str(path), **more), context).load()
+
+
+@pytest.fixture
+def idx(tmp_path):
+    def write(name, array):
+        head = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+        data = head + array.tobytes()
+        (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+        return tmp_path / name
+
+    return write
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("dash", ["-", "."])
+def test_a_folder_like_mnists(load, idx, tmp_path, suffix, dash):
+    idx(f"train-images{dash}idx3-ubyte{suffix}", GREY)
+    idx(f"train-labels{dash}idx1-ubyte.gz", LABELS)
+    idx(f"t10k-images{dash}idx3-ubyte{suffix}", GREY[:4])
+    idx(f"t10k-labels{dash}idx1-ubyte", LABELS[:4])
+    data = load(tmp_path, class_names=["ox", "elk", "cow"])
+    assert data.class_names == ("ox", "elk", "cow")
+    np.testing.assert_array_equal(data.splits["train"].columns["image"], GREY)
+    np.testing.assert_array_equal(data.splits["test"].columns["image"], GREY[:4])
+    assert data.splits["train"].labels.tolist() == LABELS.tolist()
+    assert data.splits["test"].ids.tolist() == ["test:1", "test:2", "test:3", "test:4"]
+    assert data.notes == ()
+
+
+def test_test_images_alone_are_one_split(load, idx, tmp_path):
+    idx("t10k-images-idx3-ubyte", GREY)
+    idx("t10k-labels-idx1-ubyte", LABELS)
+    data = load(tmp_path)
+    assert set(data.splits) == {"train"}
+    assert "data.split.test" in data.notes[0]
+
+
+def test_single_files(load, idx):
+    train = idx("emnist-train-images-idx3-ubyte", GREY)
+    idx("emnist-train-labels-idx1-ubyte", LABELS)
+    test = idx("other.idx", GREY[:3])
+    data = load(train, test_path=str(test))
+    assert data.splits["train"].labels.tolist() == LABELS.tolist()
+    assert data.splits["test"].labels.tolist() == [-1, -1, -1]
+    assert any("no label is known" in note for note in data.notes)
+
+
+def test_several_sets_in_a_folder(load, idx, tmp_path):
+    for name in ("letters", "digits"):
+        idx(f"{name}-train-images-idx3-ubyte", GREY)
+    with pytest.raises(DataError, match="several sets of IDX files") as caught:
+        load(tmp_path)
+    assert len(caught.value.details) == 2
+
+
+@pytest.mark.parametrize("spoil", [lambda data: data[:-20], lambda data: b"hello", lambda data: b""])
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "train-images-idx3-ubyte.gz"])
+def test_damaged_idx_files(load, idx, spoil, name):
+    path = idx(name, GREY)
+    path.write_bytes(spoil(path.read_bytes()))
+    with pytest.raises(DataError, match="IDX"):
+        load(path)
+
+
+def test_labels_of_another_length(load, idx, tmp_path):
+    idx("train-images-idx3-ubyte", GREY)
+    idx("train-labels-idx1-ubyte", LABELS[:5])
+    with pytest.raises(DataError, match=r"10 images, but labels of shape \(5,\)"):
+        load(tmp_path)
+
+
+def test_idx_files_of_numbers_are_no_images(load, idx):
+    with pytest.raises(DataError, match="must hold images"):
+        load(idx("train-labels-idx1-ubyte", LABELS))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("x", "y", "x_test", "y_test"), ("x_train", "y_train", "x_test", "y_test"),
+     ("train_images", "train_labels", "test_images", "test_labels")],
+)  # fmt: skip
+def test_arrays_of_the_usual_names(load, tmp_path, names):
+    arrays = dict(zip(names, [COLOUR, LABELS[:, None], COLOUR[:4], LABELS[:4]], strict=True))
+    np.savez(tmp_path / "a.npz", **arrays, names=np.array(["ox", "elk", "cow"]))
+    data = load(tmp_path / "a.npz")
+    assert data.class_names == ("ox", "elk", "cow")
+    np.testing.assert_array_equal(data.splits["train"].columns["image"], COLOUR)
+    assert data.splits["test"].labels.tolist() == LABELS[:4].tolist()
+    assert data.columns[0].shape == (6, 5, 3)
+
+
+def test_named_arrays_and_unlabelled_rows(load, tmp_path):
+    y = LABELS.astype(int)
+    y[3:] = -1
+    np.savez(tmp_path / "a.npz", pictures=COLOUR.transpose(0, 3, 1, 2), kinds=y, x=GREY[:2])
+    data = load(tmp_path / "a.npz", x="pictures", y="kinds")
+    np.testing.assert_array_equal(data.splits["train"].columns["image"], COLOUR)
+    assert data.splits["train"].labels.tolist() == [0, 1, 2, *[-1] * 7]
+    with pytest.raises(DataError, match=r"no array `pictrues` \(data.x\); did you mean `pictures`"):
+        load(tmp_path / "a.npz", x="pictrues")
+
+
+def test_arrays_without_labels_or_images(load, tmp_path):
+    np.savez(tmp_path / "a.npz", x=GREY)
+    data = load(tmp_path / "a.npz")
+    assert data.splits["train"].labels.tolist() == [-1] * 10
+    assert data.notes == ("a.npz has no labels of `x`",)
+    np.savez(tmp_path / "b.npz", x=GREY.reshape(10, -1), y=LABELS)
+    with pytest.raises(DataError, match=r"b\.npz, `x` must hold images"):
+        load(tmp_path / "b.npz")
+    (tmp_path / "c.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:100])
+    with pytest.raises(DataError, match="cannot be read"):
+        load(tmp_path / "c.npz")
+
+
+def test_fractions_are_pixels_and_are_said_to_be(load, tmp_path):
+    np.savez(tmp_path / "a.npz", x=GREY / np.float32(255), y=LABELS)
+    data = load(tmp_path / "a.npz")
+    np.testing.assert_array_equal(data.splits["train"].columns["image"], GREY)
+    assert "a.npz, `x`: values from 0 to 1" in data.notes[0]
+
+
+def test_size_and_channels_of_arrays(load, tmp_path):
+    np.savez(tmp_path / "a.npz", x=GREY, y=LABELS)
+    assert load(tmp_path / "a.npz", channels="colour").columns[0].shape == (6, 5, 3)
+    assert load(tmp_path / "a.npz", size=4, resize="crop").columns[0].shape == (4, 4)
+    with pytest.raises(DataError, match="5x6 pixels"):
+        load(tmp_path / "a.npz", size=4)
+
+
+def test_npy_files(load, tmp_path):
+    np.save(tmp_path / "x.npy", COLOUR)
+    np.save(tmp_path / "y.npy", LABELS)
+    data = load(tmp_path / "x.npy", y=str(tmp_path / "y.npy"))
+    assert type(data.splits["train"].columns["image"]) is np.ndarray
+    assert data.splits["train"].labels.tolist() == LABELS.tolist()
+    lazy = load(tmp_path / "x.npy", y=str(tmp_path / "y.npy"), memory=0.0)
+    assert isinstance(lazy.splits["train"].columns["image"], PixelStore)
+    np.testing.assert_array_equal(np.asarray(lazy.splits["train"].columns["image"]), COLOUR)
+
+
+def test_python_objects_are_never_unpickled(load, tmp_path):
+    np.savez(tmp_path / "a.npz", x=np.array([{}, {}], dtype=object), y=LABELS[:2])
+    with pytest.raises(DataError, match="cannot be read"):
+        load(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    ("place", "sizes", "shape"),
+    [
+        ("mnist", {"train": 60_000, "test": 10_000}, (28, 28)),
+        ("fashion_mnist", {"train": 10_000}, (28, 28)),
+        ("notmnist/t10k-images-idx3-ubyte.gz", {"train": 10_000}, (28, 28)),
+        ("cifar10/cifar10_train_first4000.npz", {"train": 4_000}, (32, 32, 3)),
+    ],
+)
+def test_real_sets(load, shared_data, place, sizes, shape):
+    data = load(shared_data / place)
+    assert {name: len(rows) for name, rows in data.splits.items()} == sizes
+    assert data.columns[0].shape == shape
+    assert len(data.class_names) == 10
+    assert ("airplane" in data.class_names) == place.startswith("cifar")
+    assert np.bincount(data.splits["train"].labels).min() > 300

@@ -1,0 +1,110 @@
+"""Rows worth looking at: the densest, the least dense, the most doubtful, and rows by score."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flowgmm_cli.api import DataContext, Rows
+from flowgmm_cli.data.readers.memory import reader_of
+from flowgmm_cli.inference.gallery import ScoreBook, Told, by_quantile, doubtful, extremes, rows_at, tell
+from flowgmm_cli.inference.scoring import Scored
+
+TOLD = Told(
+    classes=np.array([0, 1, 0, 0, 1, 0]),
+    predicted=np.array([0, 1, 1, 0, 1, 0]),
+    log_density=np.array([-1.0, -9.0, -5.0, -2.0, -3.0, np.nan]),
+    entropy=np.array([0.1, 0.2, 0.6, 0.0, 0.5, 0.3]),
+)
+
+
+def test_the_densest_and_the_least_dense_rows_of_a_class_are_found() -> None:
+    first = extremes(TOLD, 0, 1)
+    assert (first.typical.tolist(), first.odd.tolist()) == ([0], [2])
+    every = extremes(TOLD, 0, 9)
+    assert (every.typical.tolist(), every.odd.tolist()) == ([0, 3], [2])
+    assert len(extremes(TOLD, 2, 3).typical) == 0
+    assert doubtful(TOLD, 2).tolist() == [2, 4]
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_densities_are_those_of_the_class_and_entropies_those_of_scipy(
+    make_trained: Any, members: int
+) -> None:
+    from scipy.stats import entropy
+
+    trained = make_trained("data.transforms=[{use: standardise}]", members=members)
+    for part in trained.model.parts:
+        part.mixture.set_weights(torch.tensor([1.0, 4.0]))
+    from flowgmm_cli.data.prepare import load_rows
+
+    rows = load_rows(trained.recipe.data, DataContext()).test
+    assert rows is not None
+    labels = rows.labels.copy()
+    labels[:5] = -1
+    split = trained.preprocessor.apply(Rows(rows.columns, labels, rows.ids), DataContext())
+    told = tell(trained, split)
+    predicted = trained.predict(split)
+    assert told.classes[:5].tolist() == predicted.log_probabilities[:5].argmax(1).tolist()
+    assert told.classes[5:].tolist() == labels[5:].tolist()
+    np.testing.assert_allclose(told.entropy, entropy(np.exp(predicted.log_probabilities), axis=1), atol=1e-9)
+    found = []
+    with torch.no_grad():
+        for part in trained.model.parts:
+            z, log_det = part.flow(split.x)
+            means, scales = part.mixture.moments()
+            normal = torch.distributions.Normal(means[told.classes], scales[told.classes])
+            found.append(normal.log_prob(z).sum(1) + log_det + split.log_det)
+    np.testing.assert_allclose(told.log_density, torch.stack(found).mean(0).numpy(), rtol=1e-4, atol=1e-3)
+
+
+@given(st.lists(st.floats(-5, 5), min_size=0, max_size=60), st.integers(1, 8))
+def test_lots_rise_and_share_no_row(values: list[float], each: int) -> None:
+    scores = np.array(values, dtype=np.float64)
+    lots = by_quantile(scores, each)
+    places = np.concatenate(lots).tolist()
+    assert len(set(places)) == len(places)
+    shown = scores[places]
+    assert (np.diff(shown) >= 0).all()
+    if len(values):
+        assert (shown[0], shown[-1]) == (scores.min(), scores.max())
+    if len(values) >= 5 * each:
+        assert [len(lot) for lot in lots] == [each] * 5
+        middle = scores[lots[2]]
+        assert middle.min() <= np.median(scores) <= middle.max() or each % 2 == 0 or len(values) % 2 == 0
+
+
+def test_scores_keep_the_places_of_their_rows() -> None:
+    book = ScoreBook("nll")
+    for start, good in ((0, [True, False, True]), (3, [True, True])):
+        size = len(good)
+        values = np.where(good, np.arange(start, start + size, dtype=float), np.nan)
+        book.note(
+            Scored(
+                start=start,
+                ids=np.array([str(start + place) for place in range(size)]),
+                labels=np.full(size, -1),
+                good=np.array(good),
+                log_probabilities=np.zeros((size, 2)),
+                log_density=np.zeros(size),
+                ood={"nll": values},
+            )
+        )
+    assert book.places.tolist() == [0, 2, 3, 4]
+    assert book.values.tolist() == [0, 2, 3, 4]
+    assert len(ScoreBook("nll").places) == 0
+
+
+@pytest.mark.parametrize("chunk_rows", [2, 7, 100])
+def test_rows_are_found_by_their_place(chunk_rows: int) -> None:
+    ids = np.array([f"r{place}" for place in range(20)], dtype=object)
+    rows = Rows({"a": np.arange(20.0)}, np.full(20, -1), ids)
+    reader = reader_of(rows, "rows", chunk_rows=chunk_rows)
+    found = rows_at(reader, np.array([13, 0, 13, 7]))
+    assert found.ids.tolist() == ["r13", "r0", "r13", "r7"]
+    assert found.columns["a"].tolist() == [13, 0, 13, 7]

@@ -1,0 +1,139 @@
+"""Galleries: each picture and row is the one that it is said to be."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from flowgmm_cli.api import DataContext
+from flowgmm_cli.inference.gallery import extremes, tell
+from flowgmm_cli.recipe.load import load_recipe
+from flowgmm_cli.report.card import model_card
+from flowgmm_cli.report.compare import compare
+from flowgmm_cli.report.compare_page import result_rows
+from flowgmm_cli.report.galleries import gallery, score_figure
+from flowgmm_cli.report.made import samples
+from flowgmm_cli.report.material import Material, gather
+from flowgmm_cli.report.outside import ood
+from flowgmm_cli.report.page import Grid, Picture, Prose, Tiles
+from flowgmm_cli.report.results import summary
+from flowgmm_cli.runs import Run, create_run
+from flowgmm_cli.training.pipeline import train
+
+CONTEXT = DataContext(offline=True)
+WORDS = (
+    "data.labels.count=40", "data.transforms=[{use: pca, dim: 6}]", "data.views.strong=[]", "search=null",
+    "flow={use: realnvp, couplings: 2, hidden: 8, depth: 1}", "train.epochs=1", "calibration.method=none",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def _pictured(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("pictured")
+    recipe = load_recipe("digits", list(WORDS))
+    train(recipe, create_run(recipe, argv=["train", "digits"], directory=folder / "run"))
+    return Run(folder / "run")
+
+
+@pytest.fixture
+def pictured(_pictured: Run) -> Material:
+    """What a report of a run of images is made of."""
+    return gather(_pictured, context=CONTEXT)
+
+
+def pixels(figure: Figure) -> np.ndarray:
+    (image,) = figure.axes[0].images
+    found = image.get_array()
+    assert found is not None
+    return np.asarray(found)[..., 0]
+
+
+def test_a_run_of_images_has_galleries(pictured: Material) -> None:
+    found = [part for part in gallery(pictured) if isinstance(part, Picture)]
+    assert [one.name for one in found] == ["gallery", "doubtful"]
+    assert all(one.png.startswith(b"\x89PNG") for one in found)
+    told = tell(pictured.trained, pictured.held.split)
+    best = extremes(told, 3, 1).typical[0]
+    assert f"{told.log_density[best]:.4g}" in found[0].markup
+    assert "typical" in found[0].markup
+    assert "log p(x | class)" in found[0].caption
+
+
+def test_samples_of_images_are_shown_at_three_temperatures(pictured: Material) -> None:
+    (found,) = [part for part in samples(pictured) if isinstance(part, Picture)]
+    for text in ("temperature 0.3", "temperature 0.7", "temperature 1"):
+        assert text in found.markup
+
+
+def test_ordinary_images_with_high_scores_are_shown_with_and_without_others(
+    pictured: Material, tmp_path: Path
+) -> None:
+    (found,) = [part for part in ood(pictured) if isinstance(part, Picture) and part.name == "ood-images"]
+    assert "ordinary, highest" in found.markup
+    assert "other, lowest" not in found.markup
+    file = tmp_path / "noise.npz"
+    np.savez(file, pixels=np.random.default_rng(0).integers(0, 17, (30, 8, 8)).astype(float))
+    material = gather(pictured.run, context=CONTEXT, out=str(file))
+    (found,) = [part for part in ood(material) if isinstance(part, Picture) and part.name == "ood-images"]
+    for text in ("other, lowest", "other, middle", "other, highest", "ordinary, highest"):
+        assert text in found.markup
+
+
+def test_images_stand_in_the_order_of_their_scores_and_flagged_ones_are_framed() -> None:
+    values = np.array([5.0, 1, 3, 2, 4])
+    images = values[:, None, None] * np.ones((5, 4, 4))
+    ordinary = np.full((1, 4, 4), 9.0), np.array([4.5])
+    figure = score_figure((images, values), ordinary, limits=(0, 10), threshold=3.5, score="nll", name="x")
+    shown = pixels(figure)
+    height = shown.shape[0] // 6
+    assert [round(float(shown[row * 6, 0]) * 10) for row in range(6)] == [1, 2, 3, 4, 5, 9], height
+    assert len(figure.axes[0].patches) == 3
+    few = score_figure((images[:2], values[:2]), ordinary, limits=(0, 10), threshold=9, score="nll")
+    assert round(float(pixels(few)[0, 0]) * 10) == 1
+    assert len(few.axes[0].patches) == 0
+
+
+def test_a_table_has_typical_and_odd_rows_in_its_own_columns(material: Material) -> None:
+    parts = gallery(material)
+    assert isinstance(parts[0], Prose)
+    first, second = (part for part in parts if isinstance(part, Grid))
+    names = [column.name for column in material.trained.preprocessor.featuriser.columns]
+    assert first.columns[-2:] == names
+    held = material.held
+    assert held.rows is not None
+    told = tell(material.trained, held.split)
+    kept = {str(name): place for place, name in enumerate(held.rows.ids)}
+    for line in first.rows:
+        place = kept[str(line[2])]
+        assert line[0] == material.class_names[told.classes[place]]
+        assert line[3] == f"{told.log_density[place]:.2f}"
+        assert float(line[-1]) == pytest.approx(float(held.rows.columns[names[1]][place]), rel=1e-3)
+    entropies = [float(line[3]) for line in second.rows]
+    assert entropies == sorted(entropies, reverse=True)
+
+
+def test_bits_for_each_pixel_are_shown_where_they_were_measured(awkward: Run, other: Run) -> None:
+    def told(run: Run) -> tuple[str, str, list[list[str]]]:
+        material = gather(run, context=CONTEXT)
+        tiles = next(part for part in summary(material) if isinstance(part, Tiles))
+        names = ", ".join(tile.name for tile in tiles.tiles)
+        return names, model_card(material), [list(row) for row in result_rows(compare([awkward, other]))]
+
+    names, card, rows = told(awkward)
+    assert "bits per dimension" not in names + card
+    assert "bits per pixel" not in [row[0] for row in rows]
+    for run, value in ((awkward, 3.25), (other, 3.5)):
+        file = run.path / "eval" / "test.json"
+        found = json.loads(file.read_text(encoding="utf-8"))
+        found["metrics"]["bits_per_dim"] = value
+        file.write_text(json.dumps(found), encoding="utf-8")
+        if run is awkward:
+            assert "bits per pixel" not in [row[0] for row in told(run)[2]]
+    names, card, rows = told(awkward)
+    assert "bits per dimension" in names
+    assert "| bits per dimension | 3.2500 |" in card
+    assert next(row for row in rows if row[0] == "bits per pixel")[1:] == ["3.2500", "3.5000"]

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import math
+from typing import Any, get_args
+
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from flowgmm_cli.errors import RecipeError
+from flowgmm_cli.views import colours
+from flowgmm_cli.views.rand_augment import MOVES, TONES, RandAugment
+from flowgmm_cli.views.specs import Operation, RandAugmentConfig
+from flowgmm_cli.views.warp import inverse_map, warp
+
+NAMES = get_args(Operation)
+
+
+def make(shape: tuple[int, int, int], *, high: float = 1.0, **words: Any) -> RandAugment:
+    return RandAugment(RandAugmentConfig.model_validate(words), shape=shape, high=high)
+
+
+def images(*shape: int) -> Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def test_every_operation_is_there_and_is_a_move_or_a_change_of_values() -> None:
+    assert set(NAMES) == MOVES | set(TONES) | {"identity"}
+    assert not MOVES & set(TONES)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "identity"])
+def test_each_operation_by_itself_changes_images(name: str) -> None:
+    x = images(40, 3, 20, 20) * 0.8 + 0.1
+    seen = make((3, 20, 20), count=1, magnitude=1.0, operations=[name])(x, torch.Generator().manual_seed(0))
+    changed = (seen - x).abs().amax((1, 2, 3)) > 1e-6
+    assert float(changed.double().mean()) > 0.8  # levels near 0 may leave an image as it is
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_identity_alone_leaves_images_as_they_are(count: int) -> None:
+    x = images(5, 1, 6, 7)
+    assert torch.equal(make((1, 6, 7), count=count, operations=["identity"])(x, torch.Generator()), x)
+
+
+def test_no_magnitude_leaves_images_as_they_are_but_for_what_has_no_strength() -> None:
+    x = (images(40, 3, 9, 9) * 255).floor()
+    kept = [name for name in NAMES if name not in ("autocontrast", "equalise")]
+    view = make((3, 9, 9), high=255.0, count=3, magnitude=0.0, operations=kept)
+    torch.testing.assert_close(view(x, torch.Generator().manual_seed(0)), x)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 30])
+def test_operations_are_dealt_out_as_evenly_as_they_can_be(rows: int) -> None:
+    x = torch.full((rows, 1, 4, 4), 0.5, dtype=torch.float64)
+    x[:, :, 0] = 0.25
+    view = make((1, 4, 4), count=1, magnitude=1.0, operations=["identity", "brightness", "autocontrast"])
+    firsts = torch.zeros(3)
+    for seed in range(600):
+        seen = view(x, torch.Generator().manual_seed(seed)).flatten(1)
+        same, stretched = (seen == x.flatten(1)).all(1), (seen.amin(1) == 0) & (seen.amax(1) == 1)
+        kinds = torch.stack([same, stretched, ~same & ~stretched])
+        assert int(kinds.sum(1).max()) <= -(-rows // 3)
+        firsts += kinds[:, 0]
+    assert float((firsts / 600 - 1 / 3).abs().max()) < 0.06
+
+
+def test_the_operations_of_an_image_in_two_rounds_have_nothing_to_do_with_each_other() -> None:
+    x = torch.full((30, 1, 4, 4), 0.25, dtype=torch.float64)
+    view = make((1, 4, 4), count=2, magnitude=0.5, operations=["identity", "brightness"])
+    same = 0.0
+    for seed in range(300):
+        same += float((view(x, torch.Generator().manual_seed(seed)) == x).flatten(1).all(1).double().mean())
+    assert same / 300 == pytest.approx(0.25, abs=0.02)  # identity twice
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_moves_are_made_in_their_order_with_a_single_interpolation(count: int) -> None:
+    # a blob that is smooth enough to be moved several times without harm
+    size = 96
+    place = torch.arange(size, dtype=torch.float64) - size / 2 + 0.5
+    blob = (-((place - 6) / 7).square() / 2).exp()[:, None] * (-((place + 3) / 5).square() / 2).exp()
+    x = blob.expand(12, 1, size, size)
+    view = make((1, size, size), count=count, magnitude=0.5, operations=sorted(MOVES))
+    seen = view(x, torch.Generator().manual_seed(3))
+
+    generator, step_by_step = torch.Generator().manual_seed(3), x
+    for _ in range(count):
+        order = torch.empty(12, dtype=x.dtype).uniform_(generator=generator).argsort().reshape(4, 3)
+        level, other = torch.empty(12, 2, dtype=x.dtype).uniform_(-0.5, 0.5, generator=generator).unbind(1)
+        kind = {int(row): name for name, hand in zip(sorted(MOVES), order, strict=True) for row in hand}
+        moved = []
+        for row in range(12):
+            one, two, name = float(level[row]), float(other[row]), kind[row]
+            matrix = inverse_map(
+                torch.tensor([math.radians(30 * one) if name == "rotate" else 0.0], dtype=x.dtype),
+                torch.tensor([1.4**one if name == "zoom" else 1.0], dtype=x.dtype),
+                torch.tensor([0.3 * one if name == "shear" else 0.0], dtype=x.dtype),
+            )
+            if name == "shear" and two > 0:
+                matrix = matrix.mT
+            shift = [0.3 * size * one, 0.3 * size * two] if name == "shift" else [0.0, 0.0]
+            moved.append(warp(step_by_step[row : row + 1], matrix, torch.tensor([shift], dtype=x.dtype)))
+        step_by_step = torch.cat(moved)
+    difference = float((seen - step_by_step).abs().max())
+    assert difference < (1e-12 if count == 1 else 0.03)
+    assert float((seen - x).abs().max()) > 0.3
+
+
+def test_values_change_after_the_moves_in_their_order() -> None:
+    x = images(1, 1, 6, 6)
+    view = make((1, 6, 6), count=2, magnitude=1.0, operations=["contrast", "solarise"])
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        expected = x
+        for _ in range(2):
+            first = int(torch.empty(2, dtype=x.dtype).uniform_(generator=generator).argsort().argsort()[0])
+            level = torch.empty(2, 2, dtype=x.dtype).uniform_(-1, 1, generator=generator)[:1, 0]
+            if first == 0:
+                expected = colours.contrast(expected, 1 + 0.9 * level, high=1.0)
+            else:
+                expected = colours.solarise(expected, 1 - level.abs(), high=1.0)
+        torch.testing.assert_close(view(x, torch.Generator().manual_seed(seed)), expected)
+
+
+def test_images_without_colours_do_without_saturation() -> None:
+    assert "saturation" not in make((1, 6, 6)).operations
+    assert "saturation" in make((3, 6, 6)).operations
+    with pytest.raises(RecipeError, match="have no colours") as caught:
+        make((1, 6, 6), operations=["saturation"])
+    assert "operations" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("names", [[], ["shift", "shift"], ["flip"]])
+def test_a_list_that_makes_no_sense_is_refused(names: list[str]) -> None:
+    with pytest.raises(ValidationError):
+        RandAugmentConfig.model_validate({"operations": names})
