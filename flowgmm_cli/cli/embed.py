@@ -17,6 +17,7 @@ from flowgmm_cli.cli.options import (
     OnError,
     Only,
     PluginModule,
+    Processes,
     Quiet,
     Run,
     RunFlag,
@@ -67,6 +68,7 @@ def embed(
     ] = None,
     on_error: OnError = "keep",
     device: Device = "auto",
+    processes: Processes = 1,
     offline: Offline = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -98,7 +100,7 @@ def embed(
 
     from flowgmm_cli.inference.embedding import check_map, embedded
     from flowgmm_cli.inference.predictions import Totals, choose_columns
-    from flowgmm_cli.inference.scoring import score
+    from flowgmm_cli.inference.processes import score_by
     from flowgmm_cli.trained import TrainedModel
 
     kind = check_map(map_)
@@ -120,7 +122,9 @@ def embed(
             purpose="embed without --data",
         )
         totals = Totals(len(trained.class_names))
-        stream = score(
+        stream = score_by(
+            processes,
+            chosen.path,
             trained,
             reader,
             latents=space == "latent",

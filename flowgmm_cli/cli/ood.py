@@ -17,6 +17,7 @@ from flowgmm_cli.cli.options import (
     Offline,
     OnError,
     PluginModule,
+    Processes,
     Quiet,
     Run,
     RunFlag,
@@ -111,6 +112,7 @@ def ood(
     ] = None,
     on_error: OnError = "keep",
     device: Device = "auto",
+    processes: Processes = 1,
     offline: Offline = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -159,7 +161,7 @@ def ood(
     from flowgmm_cli.inference.gallery import ScoreBook
     from flowgmm_cli.inference.ood import compare, gather, ood_columns
     from flowgmm_cli.inference.predictions import Flag
-    from flowgmm_cli.inference.scoring import score
+    from flowgmm_cli.inference.processes import score_by
     from flowgmm_cli.trained import TrainedModel
 
     with console.progress() as progress, stopped_by_terminate():
@@ -177,7 +179,16 @@ def ood(
         def side(reader: RowReader, what: str, each: Callable[[Scored], None] = lambda scored: None) -> Side:
             if not alone and (reader.total or 0) > _MANY:
                 console.note(f"{reader.name}: {reader.total:,} rows; --alone computes one score only")
-            stream = score(trained, reader, scores=names, context=context, on_error=policy, device=device)
+            stream = score_by(
+                processes,
+                chosen.path,
+                trained,
+                reader,
+                scores=names,
+                context=context,
+                on_error=policy,
+                device=device,
+            )
             return gather(reader.name, watched(stream, progress, reader.total, what), flag, rng, each=each)
 
         def rows(data: str | None) -> RowReader:

@@ -176,4 +176,13 @@ OnError = Annotated[
         help="A row that cannot be read or scored: stop with its place, or keep it with empty cells.",
     ),
 ]
+Processes = Annotated[
+    int,
+    typer.Option(
+        "--processes",
+        metavar="N",
+        min=1,
+        help="Score with so many processes: texts on a CPU, or several GPUs.",
+    ),
+]
 Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where the model computes.")]

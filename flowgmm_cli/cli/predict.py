@@ -16,6 +16,7 @@ from flowgmm_cli.cli.options import (
     OnError,
     Only,
     PluginModule,
+    Processes,
     Quiet,
     Run,
     RunFlag,
@@ -57,6 +58,7 @@ def predict(
     ] = None,
     on_error: OnError = "keep",
     device: Device = "auto",
+    processes: Processes = 1,
     offline: Offline = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -87,7 +89,7 @@ def predict(
     console.note("loading torch…")
 
     from flowgmm_cli.inference.predictions import Totals, choose_columns, column_names, prediction_columns
-    from flowgmm_cli.inference.scoring import score
+    from flowgmm_cli.inference.processes import score_by
     from flowgmm_cli.trained import TrainedModel
 
     with console.progress() as progress, stopped_by_terminate():
@@ -105,7 +107,9 @@ def predict(
             purpose="predict without --data",
         )
         totals = Totals(len(trained.class_names))
-        stream = score(
+        stream = score_by(
+            processes,
+            chosen.path,
             trained,
             reader,
             scores=(flag.score,) if flag else (),

@@ -41,7 +41,11 @@ def first_layers(config: ImageFlowConfig, shape: Shape, generator: torch.Generat
                 hint="flow.dequantisation=uniform, or crop or pad the images to an even size",
             )
         net = partial(ShallowConditioner, hidden=config.noise_hidden, generator=generator)
-        layers.append(VariationalDequantisation(shape[0], couplings=config.noise_couplings, net=net))
+        layers.append(
+            VariationalDequantisation(
+                shape[0], couplings=config.noise_couplings, net=net, levels=config.levels
+            )
+        )
     if config.logit is not None:
         layers.append(Logit(config.logit))
     return layers

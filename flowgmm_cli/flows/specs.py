@@ -49,6 +49,12 @@ class ImageFlowConfig(Config):
         description="noise added to pixels: as it comes from the transform `dequantise`, or reshaped inside "
         "each pixel's cell by a small learned flow, which tightens the bound on the likelihood",
     )
+    levels: int = Field(
+        256,
+        ge=2,
+        le=4096,
+        description="levels of a pixel, as of the transform `dequantise`; with `dequantisation: variational`",
+    )
     noise_couplings: int = Field(
         0,
         ge=0,

@@ -69,8 +69,8 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class _Task:
-    """What is wanted of each piece."""
+class Task:
+    """What is wanted of each piece; see `score`."""
 
     trained: TrainedModel
     scores: tuple[str, ...]
@@ -174,11 +174,10 @@ def score(
             hint="train again to have them",
         )
     place = find_device(device or "auto")
-    if place.type != trained.model.temperature.device.type:
-        trained = replace(trained, model=copy.deepcopy(trained.model).to(place))
+    trained = moved(trained, place)
     context = context or DataContext()
     quiet = DataContext(offline=context.offline, note=once(context), streaming=True)
-    task = _Task(trained, tuple(scores), latents, inputs, quiet, on_error, reader.name)
+    task = Task(trained, tuple(scores), latents, inputs, quiet, on_error, reader.name)
     # encoders of texts have threads of their own, and not all of them bear to be called by several at once
     reads_texts = any(column.kind == "text" for column in trained.preprocessor.featuriser.columns)
     threads = torch.get_num_threads()
@@ -187,6 +186,14 @@ def score(
         workers=threads if place.type == "cpu" else 1,
         threads=threads if reads_texts else 1,
     )
+
+
+def moved(trained: TrainedModel, place: torch.device) -> TrainedModel:
+    """The same with its model on a device."""
+    here = trained.model.temperature.device
+    if place.type == here.type and place.index in (None, here.index):
+        return trained
+    return replace(trained, model=copy.deepcopy(trained.model).to(place))
 
 
 def find_device(name: str) -> torch.device:
@@ -206,12 +213,13 @@ def find_device(name: str) -> torch.device:
     return torch.device("cuda" if there and name != "cpu" else "cpu")
 
 
-def _jobs(reader: RowReader, task: _Task, *, alone: bool) -> Iterator[Callable[[], Scored]]:
-    for chunk in _pieces(reader):
+def _jobs(reader: RowReader, task: Task, *, alone: bool) -> Iterator[Callable[[], Scored]]:
+    for chunk in pieces(reader):
         yield partial(task.finish, chunk, *task.prepare(chunk)) if alone else partial(task.whole, chunk)
 
 
-def _pieces(reader: RowReader) -> Iterator[Chunk]:
+def pieces(reader: RowReader) -> Iterator[Chunk]:
+    """The rows in small pieces, in order."""
     for chunk in reader:
         for part in iterate_batches(len(chunk), _PIECE):
             yield Chunk(

@@ -29,17 +29,22 @@ def in_order(jobs: Iterable[Callable[[], Result]], *, workers: int, threads: int
         threads: threads of torch for what the iterable itself does.
     """
     with _threads(threads), _pool(workers) as pool:
-        waiting: deque[Future[Result]] = deque()
-        try:
-            for job in jobs:
-                waiting.append(pool.submit(job))
-                if len(waiting) > 2 * workers:
-                    yield waiting.popleft().result()
-            while waiting:
+        yield from results(map(pool.submit, jobs), ahead=2 * workers)
+
+
+def results(futures: Iterable[Future[Result]], *, ahead: int) -> Iterator[Result]:
+    """The results of futures in their order; up to `ahead` of them are made beyond the one waited for."""
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for future in futures:
+            waiting.append(future)
+            if len(waiting) > ahead:
                 yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
 
 
 @contextmanager

@@ -65,7 +65,12 @@ class TrainConfig(_Section):
     ema: float = Field(0.99, ge=0, lt=1, description="decay of the averaged weights; 0 = no averaging")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="numbers in matrix products")
     early_stopping: EarlyStoppingConfig | None = Field(None, description="null = train to the last epoch")
-    compile: bool = Field(False, description="compile the model with torch.compile")
+    tf32: bool = Field(
+        False, description="round the factors of float32 products to TF32, on GPUs that are faster with it"
+    )
+    compile: bool | Literal["reduce-overhead", "max-autotune"] = Field(
+        False, description="compile the model with torch.compile; `reduce-overhead` records CUDA graphs"
+    )
 
 
 class BestConfig(_Section):

@@ -124,6 +124,18 @@ def suitable_threads(engine: Engine, operations: float) -> Iterator[None]:
 
 
 @contextmanager
+def rounded_products(engine: Engine, on: bool) -> Iterator[None]:
+    """Let float32 matrix products of a GPU round their factors to TF32 inside the block, if `on`."""
+    before = torch.get_float32_matmul_precision()
+    if on and engine.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@contextmanager
 def deterministic(on: bool) -> Iterator[None]:
     """Use deterministic algorithms inside the block, where torch has them."""
     before, warn_only = (

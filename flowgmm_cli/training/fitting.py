@@ -15,7 +15,7 @@ from flowgmm_cli.mixture.specs import GMMConfig
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
 from flowgmm_cli.training.build import start_model
-from flowgmm_cli.training.engine import Engine, suitable_threads
+from flowgmm_cli.training.engine import Engine, rounded_products, suitable_threads
 from flowgmm_cli.training.inputs import Inputs
 from flowgmm_cli.training.interrupt import Interrupt
 from flowgmm_cli.training.loop import Hooks, LoopResult, LoopSettings, fit
@@ -76,7 +76,11 @@ class Fitting:
         visible = torch.from_numpy(labels)
         step = self.start(visible)
         operations = self._operations(step) / self.processes.count
-        with suitable_threads(engine, operations), self.interrupt.deferred():
+        with (
+            suitable_threads(engine, operations),
+            rounded_products(engine, recipe.train.tf32),
+            self.interrupt.deferred(),
+        ):
             return fit(
                 step,
                 self._rows(visible, step),

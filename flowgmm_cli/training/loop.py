@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from flowgmm_cli.errors import InterruptedRunError, LostProcessError, RunFailedError
 from flowgmm_cli.model import FlowMixture
@@ -33,7 +31,7 @@ from flowgmm_cli.training.processes import Processes
 from flowgmm_cli.training.random_layers import seeded_layers
 from flowgmm_cli.training.sampler import Sampler, TrainingRows
 from flowgmm_cli.training.saving import Clock, Saver
-from flowgmm_cli.training.sharded import ShardedModel, read, sharded
+from flowgmm_cli.training.sharded import losses_of, read, sharded
 from flowgmm_cli.training.step import StepInput, TrainingStep
 from flowgmm_cli.training.warm_up import set_latent_means, warm_up_steps
 
@@ -142,7 +140,7 @@ def fit(
     warm_up = warm_up_steps(settings.warm_up_epochs, per_epoch=per_epoch, steps=steps)
     guard = Guard(engine.device)
     student, tutor = sharded(model, processes), sharded(teacher, processes)
-    forward = _forward(step_module, student, config)
+    forward = losses_of(step_module, student, mode=config.compile)
     noise = torch.Generator(engine.device)
     clock = Clock(progress.seconds)
     saver = Saver(settings.checkpoint, per_epoch)
@@ -271,17 +269,6 @@ def fit(
                 raise InterruptedRunError(f"stopped by you after step {done} of {steps}; the state is saved")
     best.restore(teacher)
     return LoopResult(teacher, progress, progress.step / per_epoch, monitor.metric if monitor else None)
-
-
-def _forward(
-    step_module: TrainingStep, student: FlowMixture, config: TrainConfig
-) -> Callable[[FlowMixture, StepInput, torch.Generator], dict[str, Tensor]]:
-    """The losses of a step, compiled if so wished; of rows that are shared, all but the messages is."""
-    if not isinstance(student, ShardedModel):
-        return torch.compile(step_module) if config.compile else step_module
-    if config.compile:
-        student.inner = torch.compile(student.inner)
-    return partial(step_module.losses, student)
 
 
 def _leaders(reading: Reading, processes: Processes) -> Reading:

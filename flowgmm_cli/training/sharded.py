@@ -17,6 +17,7 @@ process has, up to the order of sums. (The pair of conjugate operators is that o
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from flowgmm_cli.api import Latents
 from flowgmm_cli.data.lazy import LazyRows, rows_of
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.training.processes import Processes
+from flowgmm_cli.training.step import StepInput, TrainingStep
 from flowgmm_cli.training.viewing import Forms
 
 
@@ -66,6 +68,29 @@ class ShardedModel(FlowMixture):
 def sharded(model: FlowMixture, processes: Processes) -> FlowMixture:
     """The model itself where there is one process, else a `ShardedModel`."""
     return model if processes.alone else ShardedModel(model, processes)
+
+
+def losses_of(
+    step_module: TrainingStep, student: FlowMixture, *, mode: bool | str
+) -> Callable[[FlowMixture, StepInput, torch.Generator], dict[str, Tensor]]:
+    """The losses of a step, of its own student or a sharded one.
+
+    Args:
+        step_module: the losses.
+        student: its model, or a sharded form of it.
+        mode: whether, or in which of torch's modes, to compile; of a sharded student the messages are not.
+    """
+
+    def compiled(function: Any) -> Any:
+        return torch.compile(function, mode=mode if isinstance(mode, str) else None) if mode else function
+
+    if not isinstance(student, ShardedModel):
+        forward: Callable[[FlowMixture, StepInput, torch.Generator], dict[str, Tensor]] = compiled(
+            step_module
+        )
+        return forward
+    student.inner = compiled(student.inner)
+    return partial(step_module.losses, student)
 
 
 def by_shares(function: Callable[[Tensor], Tensor], x: Tensor, processes: Processes) -> Tensor:

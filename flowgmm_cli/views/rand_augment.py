@@ -61,11 +61,11 @@ class _Round:
 class RandAugment:
     """Makes `count` changes of each image, each picked from `operations` and of a random strength.
 
-    In each of the `count` rounds the operations are dealt out like cards: every one of them to the same
-    number of images, or as near to it as their number allows, and to which is random. So an image costs what
-    its own operations cost, and nothing has to wait for the device. All moves of an image are made first, in
-    one linear interpolation, and then the changes of its values in their order. What they do to the density
-    differs: moves and less contrast smooth and tend to raise it, sharpening lowers it.
+    In each of the `count` rounds the operations are dealt out like cards: each to no more images than its
+    share, rounded up, and to which ones is random. So an image costs what its own operations cost, and
+    nothing has to wait for the device. All moves of an image are made first, in one linear interpolation, and
+    then the changes of its values in their order. What they do to the density differs: moves and less
+    contrast tend to raise it, sharpening lowers it.
 
     Args:
         config: the list, and how many and how strong changes there are.
@@ -91,6 +91,8 @@ class RandAugment:
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Return images of the shape of `x`, `(N, *shape)`, with values between 0 and `high`."""
+        if not len(x):
+            return x.clone()
         images = working(x)
         rounds = [self._deal(images, generator) for _ in range(self.config.count)]
         if MOVES & set(self.operations):
@@ -123,8 +125,7 @@ class RandAugment:
 
     def _move(self, dealt: _Round) -> tuple[Tensor, Tensor]:
         """The inverse map and the shift of each image, the identity for those dealt no move."""
-        hand = max(1, dealt.order.shape[1])
-        kind = dealt.order.flatten().argsort() // hand
+        kind = dealt.order.flatten().argsort() // dealt.order.shape[1]
         level, other = dealt.level, dealt.other
         none = torch.zeros_like(level)
 
@@ -148,6 +149,6 @@ class RandAugment:
         for dealt in rounds:
             for name, places in zip(self.operations, dealt.order.unbind(0), strict=True):
                 if name in TONES:
-                    changed = TONES[name](rows[places], dealt.level[places], self.high)
-                    rows.index_copy_(0, places, changed)
+                    hand = rows.index_select(0, places)
+                    rows.index_copy_(0, places, TONES[name](hand, dealt.level[places], self.high))
         return rows[: len(images)]

@@ -1,7 +1,10 @@
+import time
+
 import numpy as np
 
 from flowgmm_cli.api import Column, Rows
 from flowgmm_cli.data.content import fingerprint, row_digests
+from flowgmm_cli.data.images.store import of_array
 
 NUMBER, TEXT = Column("n", "numeric"), Column("t", "text")
 
@@ -54,3 +57,23 @@ def test_the_fingerprint_is_the_same_on_every_machine():
     assert fingerprint([NUMBER, TEXT], ("a",), {"train": rows([1, np.nan], ["ü", None])}) == (
         "8f7be4f42ccf50808263fc8e3c0d7ce9"
     )
+
+
+def images(pixels):
+    return Rows({"image": pixels}, np.full(len(pixels), -1), np.arange(len(pixels)))
+
+
+def test_images_have_the_same_digests_in_memory_and_on_the_disk():
+    pixels = np.random.default_rng(0).integers(0, 2, (3_000, 2, 2), dtype=np.uint8)
+    column = Column("image", "image", (2, 2))
+    digests = row_digests(images(pixels), [column])
+    assert digests.tolist() == row_digests(images(of_array(pixels)), [column]).tolist()
+    assert digests.tolist() == row_digests(images(np.asfortranarray(pixels)), [column]).tolist()
+    assert len(set(digests)) == len(np.unique(pixels, axis=0))
+
+
+def test_sixty_thousand_images_take_no_time():
+    pixels = np.random.default_rng(0).integers(0, 256, (60_000, 28, 28), dtype=np.uint8)
+    started = time.process_time()
+    row_digests(images(pixels), [Column("image", "image", (28, 28))])
+    assert time.process_time() - started < 2

@@ -203,12 +203,10 @@ def test_bits_per_dimension_of_a_tiny_image_by_hand() -> None:
 
 def test_probabilities_of_all_images_sum_to_at_most_one() -> None:
     """The bound of a flow with learned noise stays a bound: over all 3^4 images of 2 by 2 pixels."""
-    flow = make("glow", (1, 2, 2), scales=1, dequantisation="variational", noise_couplings=2).double()
+    noise = {"dequantisation": "variational", "noise_couplings": 2, "levels": 3}
+    flow = make("glow", (1, 2, 2), scales=1, **noise).double()
     disturb(flow, 0.2)
     mixture = GaussianMixture(torch.zeros(1, 4)).double()
-    noise = flow.scales[0].layers[0]  # type: ignore[union-attr, index]
-    assert isinstance(noise, VariationalDequantisation)
-    noise.levels = 3
     images = torch.cartesian_prod(*[torch.arange(3.0, dtype=torch.float64)] * 4).reshape(81, 1, 1, 2, 2)
     u = torch.rand(81, 400, 1, 2, 2, generator=seeded(5), dtype=torch.float64)
     with torch.no_grad():

@@ -68,3 +68,12 @@ def test_determinism_is_put_back_even_after_an_error(on: bool) -> None:
     with pytest.raises(KeyError):
         fail()
     assert torch.are_deterministic_algorithms_enabled() is before
+
+
+def test_products_are_rounded_on_gpus_only_and_only_inside() -> None:
+    before = torch.get_float32_matmul_precision()
+    gpu, cpu = (Engine(torch.device(name), "fp32") for name in ("cuda", "cpu"))
+    for engine, on, inside in ((gpu, True, "high"), (gpu, False, before), (cpu, True, before)):
+        with rounded_products(engine, on):
+            assert torch.get_float32_matmul_precision() == inside
+        assert torch.get_float32_matmul_precision() == before

@@ -75,21 +75,27 @@ def test_the_operations_of_an_image_in_two_rounds_have_nothing_to_do_with_each_o
     assert same / 300 == pytest.approx(0.25, abs=0.02)  # identity twice
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
-def test_moves_are_made_in_their_order_with_a_single_interpolation(count: int) -> None:
+@pytest.mark.parametrize(
+    ("names", "magnitude", "count"),
+    [(sorted(MOVES), 0.5, 1), (sorted(MOVES), 0.5, 3), (["rotate", "shear"], 1.0, 2)],
+)
+def test_moves_are_made_in_their_order_with_a_single_interpolation(
+    names: list[str], magnitude: float, count: int
+) -> None:
     # a blob that is smooth enough to be moved several times without harm
     size = 96
     place = torch.arange(size, dtype=torch.float64) - size / 2 + 0.5
-    blob = (-((place - 6) / 7).square() / 2).exp()[:, None] * (-((place + 3) / 5).square() / 2).exp()
+    blob = (-((place - 12) / 7).square() / 2).exp()[:, None] * (-((place + 3) / 5).square() / 2).exp()
     x = blob.expand(12, 1, size, size)
-    view = make((1, size, size), count=count, magnitude=0.5, operations=sorted(MOVES))
+    view = make((1, size, size), count=count, magnitude=magnitude, operations=names)
     seen = view(x, torch.Generator().manual_seed(3))
 
     generator, step_by_step = torch.Generator().manual_seed(3), x
     for _ in range(count):
-        order = torch.empty(12, dtype=x.dtype).uniform_(generator=generator).argsort().reshape(4, 3)
-        level, other = torch.empty(12, 2, dtype=x.dtype).uniform_(-0.5, 0.5, generator=generator).unbind(1)
-        kind = {int(row): name for name, hand in zip(sorted(MOVES), order, strict=True) for row in hand}
+        order = torch.empty(12, dtype=x.dtype).uniform_(generator=generator).argsort().reshape(len(names), -1)
+        draws = torch.empty(12, 2, dtype=x.dtype).uniform_(-1, 1, generator=generator) * magnitude
+        level, other = draws.unbind(1)
+        kind = {int(row): name for name, hand in zip(names, order, strict=True) for row in hand}
         moved = []
         for row in range(12):
             one, two, name = float(level[row]), float(other[row]), kind[row]

@@ -22,8 +22,11 @@ _CHANNELS = (1, 3, 4)
 _SIXTEEN_BITS = 65_535
 
 
-def channels_last(array: Array) -> Array | None:
+def channels_last(array: Array, size: tuple[int, ...] | None = None) -> Array | None:
     """A view `(N, height, width)` or `(N, height, width, 3 or 4)`; None if the entries are no images.
+
+    Where the channels may be first or last, the `size` (height, width) that is expected decides, else they
+    are last.
 
     >>> channels_last(np.zeros((5, 3, 8, 6))).shape, channels_last(np.zeros((5, 8, 6, 1))).shape
     ((5, 8, 6, 3), (5, 8, 6))
@@ -32,9 +35,10 @@ def channels_last(array: Array) -> Array | None:
         return array if 0 not in array.shape[1:] else None
     if array.ndim != 4 or 0 in array.shape[1:]:
         return None
-    if array.shape[3] not in _CHANNELS:
-        if array.shape[1] not in _CHANNELS:
-            return None
+    first, last = array.shape[1] in _CHANNELS, array.shape[3] in _CHANNELS
+    if not first and not last:
+        return None
+    if not last or (first and array.shape[2:] == size and array.shape[1:3] != size):
         array = np.moveaxis(array, 1, 3)
     return array[..., 0] if array.shape[3] == 1 else array
 

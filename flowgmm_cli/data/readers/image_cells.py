@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowgmm_cli.api import Column
+from flowgmm_cli.data.image_shape import WHITE
 from flowgmm_cli.data.images.arrays import channels_last, convert_pixels, scale_of, value_range
 from flowgmm_cli.data.images.rule import ImageRule, Resize
 from flowgmm_cli.data.images.store import PixelStore
@@ -23,7 +24,7 @@ def images_fit(row: tuple[int, ...], column: Column, resize: Resize) -> bool:
     """Whether entries of a shape can become images of a column; those of a grey one may be laid flat."""
     if _laid_flat(row, column):
         return True
-    images = channels_last(np.empty((0, *row), dtype=np.uint8))
+    images = channels_last(np.empty((0, *row), dtype=np.uint8), column.shape[:2])
     return images is not None and (resize != "error" or images.shape[1:3] == column.shape[:2])
 
 
@@ -64,7 +65,7 @@ class ImageCells:
         pixels = pixels.astype(np.uint8, copy=False)
         if _laid_flat(array.shape[1:], self._column):
             return pixels.reshape(len(pixels), *self._column.shape)
-        images = channels_last(pixels)
+        images = channels_last(pixels, self._column.shape[:2])
         if images is None:
             raise ValueError(f"entries of shape {array.shape[1:]} are no images")
         cells, changes = convert_pixels(images, self._rule)
@@ -84,6 +85,21 @@ def as_images(cells: Array | PixelStore, column: Column, resize: Resize, *, wher
         return made(cells)
     store = cells
     return PixelStore(lambda positions: made(store.read(positions)), np.arange(len(store)), column.shape)
+
+
+def as_vectors(cells: Array | PixelStore, column: Column, high: float) -> Array:
+    """Pixels as entries of a vector column of the same number of entries.
+
+    Args:
+        cells: uint8.
+        column: of the model.
+        high: its largest value in training; pixels are scaled to 0 to 1 where that is 1.
+    """
+    pixels = np.asarray(cells)
+    if pixels.ndim == 4 and pixels.shape[1:] != column.shape and len(column.shape) == 3:
+        pixels = np.moveaxis(pixels, 3, 1)
+    values = pixels.reshape(len(pixels), *column.shape).astype(np.float32)
+    return values / WHITE if high <= 1 else values
 
 
 def _laid_flat(row: tuple[int, ...], column: Column) -> bool:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from flowgmm_cli.api import Column, Component, DataContext, Rows, SourceData
+from flowgmm_cli.data.image_shape import WHITE, image_shape
 from flowgmm_cli.data.readers.arrays import same_shape
-from flowgmm_cli.data.readers.image_cells import as_images, images_fit
+from flowgmm_cli.data.readers.image_cells import as_images, as_vectors, images_fit
 from flowgmm_cli.data.readers.memory import reader_of
 from flowgmm_cli.data.readers.schema import InputSchema, RowReader
 from flowgmm_cli.data.specs import CsvConfig, HfTextConfig
@@ -20,6 +21,7 @@ from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.recipe.component import parse_component
 
 SOURCE = "the data spec"
+_ARRAYS = ("vector", "image")
 
 
 def parse_spec(text: str, schema: InputSchema) -> Component:
@@ -118,7 +120,8 @@ def _cells(column: Column, schema: InputSchema, source: SourceData, rows: Rows) 
     there: Mapping[str, Column] = {one.name: one for one in source.columns}
     own = there.get(column.name)
     if own is None and len(schema.columns) == 1 and column.kind not in ("numeric", "category"):
-        same = [one for one in source.columns if one.kind == column.kind]
+        kinds = _ARRAYS if column.kind in _ARRAYS else (column.kind,)
+        same = [one for one in source.columns if one.kind in kinds]
         own = same[0] if len(same) == 1 else None
     if own is None:
         raise DataError(
@@ -130,13 +133,9 @@ def _cells(column: Column, schema: InputSchema, source: SourceData, rows: Rows) 
         return cells
     if column.kind == "image" and images_fit(own.shape, column, schema.resize):
         return as_images(cells, column, schema.resize, where=f"{SOURCE}: column `{own.name}`")
-    if own.kind == "image":
-        cells = np.asarray(cells)  # they may be on the disk
-    if (
-        column.kind in ("vector", "image")
-        and own.kind in ("vector", "image")
-        and same_shape(own.shape, column.shape)
-    ):
+    if own.kind == "image" and column.kind == "vector" and _same_image(own, column):
+        return as_vectors(cells, column, schema.ranges.get(column.name, (0.0, float(WHITE)))[1])
+    if column.kind == "vector" and own.kind == "vector" and same_shape(own.shape, column.shape):
         return cells.reshape(len(cells), *column.shape)
     if column.kind == "category" and own.kind == "numeric":
         texts = [None if np.isnan(cell) else f"{cell:.15g}" for cell in cells]
@@ -147,3 +146,8 @@ def _cells(column: Column, schema: InputSchema, source: SourceData, rows: Rows) 
         f"{SOURCE}: column `{own.name}` is {own.kind} {own.shape or ''}".rstrip()
         + f", the model reads {column.kind} {column.shape or ''}".rstrip()
     )
+
+
+def _same_image(image: Column, vector: Column) -> bool:
+    """Whether a vector column holds what an image column does, laid flat or in another order."""
+    return same_shape(image.shape, vector.shape) or image_shape(image) == image_shape(vector)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from flowgmm_cli.flows.layers.fused import fused_dtype, fused_network
+
 
 def linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
     """A linear layer drawn from `generator` by PyTorch's own law, U(-1/sqrt(inputs), 1/sqrt(inputs)).
@@ -54,8 +56,26 @@ class Conditioner(nn.Sequential):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         super().__init__(*layers, last)
+        self.dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(batch, inputs)` to `(batch, outputs)` in float32, or in the dtype of `x` if that is wider."""
+        if not (self.dropout and self.training):
+            layers = self._alone()
+            dtype = fused_dtype(x, layers) if layers else None
+            if dtype is not None:
+                return fused_network(x, layers, dtype)
         out: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
         return out.to(torch.promote_types(x.dtype, torch.float32))
+
+    def _alone(self) -> list[nn.Linear]:
+        """The linear layers, if nobody listens to what they put out and none is of another kind."""
+        found: list[nn.Linear] = []
+        for layer in self:
+            if layer._forward_hooks or layer._forward_pre_hooks:
+                return []
+            if type(layer) is nn.Linear:
+                found.append(layer)
+            elif type(layer) not in (nn.ReLU, nn.Dropout):
+                return []
+        return found

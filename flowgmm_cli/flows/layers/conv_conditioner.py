@@ -42,11 +42,8 @@ class ConvConditioner(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(batch, inputs, height, width)` to `(batch, outputs, height, width)`."""
-        if not len(x):  # cuDNN and oneDNN refuse to convolve nothing in some layouts
-            out = self.net(x)
-        else:
-            out = self.net(x.contiguous(memory_format=torch.channels_last))
-        return out.to(torch.promote_types(x.dtype, torch.float32))  # type: ignore[no-any-return]
+        out: Tensor = self.net(x.contiguous(memory_format=torch.channels_last))
+        return out.to(torch.promote_types(x.dtype, torch.float32))
 
 
 class ShallowConditioner(ConvConditioner):

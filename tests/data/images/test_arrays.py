@@ -35,6 +35,13 @@ def test_other_shapes_are_no_images(shape):
         as_pixels(np.zeros(shape), where="x")
 
 
+def test_the_expected_size_decides_where_the_channels_may_be_first_or_last():
+    array = np.zeros((5, 3, 8, 4))
+    assert channels_last(array).shape == (5, 3, 8, 4)
+    assert channels_last(array, (3, 8)).shape == (5, 3, 8, 4)
+    assert channels_last(array, (8, 4)).shape == (5, 8, 4, 3)
+
+
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_fractions_are_scaled_with_a_note(dtype):
     pixels, note = as_pixels((GREY / 255).astype(dtype), where="x")

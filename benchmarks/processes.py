@@ -1,0 +1,106 @@
+"""Training throughput of several processes beside one, all with one thread each.
+
+    python benchmarks/processes.py                      two processes beside one, rows as of AG-News
+    python benchmarks/processes.py --processes 4 --pairs 5
+    python benchmarks/processes.py --hidden 1024        wider networks, of which less is exchanged
+    python benchmarks/processes.py --json results.json  keep the figures
+
+Both train the same recipe, in turn, so that what else the machine does falls on both; a rate is the number of
+unlabelled rows in a second between the first line of metrics and the last. To be run on a machine that does
+nothing else: processes that wait for each other suffer more from neighbours than one does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from flowgmm_cli.training.metrics_log import read_metrics
+
+SCHEMA = "flowgmm/benchmark/processes/1"
+ROWS, FEATURES, CLASSES, LABELLED = 40_960, 128, 4, 200
+RECIPE = """\
+version: 1
+name: rows
+data:
+  use: arrays
+  path: {path}
+  split: {{val: 0.0}}
+  views: {{strong: [{{use: noise, scale: 0.5}}, {{use: drop, rate: 0.2}}]}}
+flow: {{use: realnvp, couplings: 6, hidden: {hidden}}}
+prior: {{use: gmm, means: logistic_regression}}
+train: {{epochs: 10, max_steps: {steps}, batch_size: {batch}, lr: 1e-3, precision: {precision}}}
+calibration: {{method: none}}
+run: {{device: cpu, log_every: 5}}
+"""
+
+
+def make_rows(path: Path, *, seed: int = 0) -> None:
+    """Write rows around class means, of which few have a label."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(CLASSES, size=ROWS + 500)
+    means = 1.5 * rng.normal(size=(CLASSES, FEATURES))
+    rows = (means[labels] + rng.normal(size=(len(labels), FEATURES))).astype(np.float32)
+    seen = np.where(np.arange(ROWS) < LABELLED, labels[:ROWS], -1)
+    np.savez(path, train=rows[:ROWS], train_label=seen, test=rows[ROWS:], test_label=labels[ROWS:])
+
+
+def rate(recipe: Path, run: Path, processes: int, batch: int) -> float:
+    """Train and return unlabelled rows per second."""
+    words = [sys.executable, "-m", "flowgmm_cli", "train", str(recipe), "--run-dir", str(run), "--quiet"]
+    environ = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(
+        [*words, "--processes", str(processes)], env=environ, check=True, stdout=subprocess.DEVNULL
+    )
+    lines = [line for line in read_metrics(run / "metrics.jsonl") if line["split"] == "train"]
+    first, last = lines[0], lines[-1]
+    return batch * (last["step"] - first["step"]) / (last["seconds"] - first["seconds"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--batch", type=int, default=1024)
+    parser.add_argument("--hidden", type=int, default=256)
+    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    rates: dict[int, list[float]] = {1: [], options.processes: []}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_rows(folder / "rows.npz")
+        recipe = folder / "rows.yaml"
+        recipe.write_text(
+            RECIPE.format(
+                path=folder / "rows.npz",
+                hidden=options.hidden,
+                steps=options.steps,
+                batch=options.batch,
+                precision=options.precision,
+            )
+        )
+        for pair in range(options.pairs):
+            for processes, found in rates.items():
+                found.append(rate(recipe, folder / f"run-{pair}-{processes}", processes, options.batch))
+            one, several = (found[-1] for found in rates.values())
+            print(f"pair {pair + 1}: {one:,.0f} and {several:,.0f} rows/s, {several / one:.2f} times")
+    ratios = [several / one for one, several in zip(*rates.values(), strict=True)]
+    print(f"{options.processes} processes: {statistics.median(ratios):.2f} times one (median)")
+    if options.json:
+        given = {key: value for key, value in vars(options).items() if key != "json"}
+        result = {"schema": SCHEMA, **given, "rows_per_second": rates, "ratios": ratios}
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

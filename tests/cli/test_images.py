@@ -1,0 +1,109 @@
+"""Folders of images from the command line: trained on, predicted for, and all that can be wrong with them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from own_files import SHORT
+from PIL import Image
+
+from flowgmm_cli.runs import list_runs
+
+RECIPE = """\
+version: 1
+data: {use: images, path: photos, size: 6, resize: crop, transforms: [{use: pca, dim: 8}]}
+train: {epochs: 2}
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Bright and dark images of mixed sizes in `photos`, and a recipe `my.yaml`."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FLOWGMM_CACHE_DIR", str(tmp_path / "cache"))
+    drawn = np.random.default_rng(0)
+    for index in range(60):
+        name = ("bright", "dark")[index % 2] if index < 40 else "unlabelled"
+        low = 130 * (index % 2 == 0)
+        pixels = drawn.integers(low, low + 120, (8 + index % 3, 7), dtype=np.uint8)
+        path = tmp_path / f"photos/{name}/{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    Path("my.yaml").write_text(RECIPE, encoding="utf-8")
+    return tmp_path
+
+
+@pytest.mark.parametrize("memory", ["2.0", "0.0"])
+def test_a_folder_trains_and_new_images_go_the_same_way(flowgmm: Any, folder: Path, memory: str) -> None:
+    done = flowgmm("train", "my.yaml", f"data.memory={memory}", *SHORT[1:], "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["test"]["accuracy"] == 1.0
+    assert (folder / "cache/pixels").exists() is (memory == "0.0")
+    Path("new").mkdir()
+    Image.new("RGB", (90, 50), "white").save("new/b.png")
+    Image.new("L", (6, 6), 20).save("new/a.png")
+    Path("new/c.png").write_text("no image")
+    done = flowgmm("predict", "--data", "new", "--on-error", "keep")
+    assert done.code == 0, done.err
+    answers = {row["id"]: row["prediction"] for row in csv.DictReader(io.StringIO(done.out))}
+    assert answers == {"a.png": "dark", "b.png": "bright", "c.png": ""}
+    assert "c.png: cannot be read: it is no image of a known type" in done.err
+    done = flowgmm("predict", "--data", "new", "--on-error", "fail")
+    assert (done.code, "new, c.png" in done.err) == (5, True)
+
+
+def spoil(case: str) -> list[str]:
+    if case == "mixed sizes":
+        return ["data.size=null", "data.resize=error"]
+    if case == "damaged":
+        Path("photos/dark/1.png").write_bytes(b"")
+    if case == "one image":
+        shutil.rmtree("photos")
+        Path("photos/dark").mkdir(parents=True)
+        Image.new("L", (6, 6)).save("photos/dark/1.png")
+    if case == "no image":
+        shutil.rmtree("photos")
+        Path("photos/dark").mkdir(parents=True)
+    if case == "no classes":
+        for path in list(Path("photos").rglob("*.png")):
+            path.rename(Path("photos") / path.name)
+    if case == "a table of other files":
+        Path("photos/labels.csv").write_text("file,label\ndark/1.pgn,dark\n", encoding="utf-8")
+    return ["data.path=fotos/x/y"] if case == "no folder" else []
+
+
+@pytest.mark.parametrize(
+    ("case", "parts"),
+    [
+        ("mixed sizes", ["photos: images differ in size: bright/0.png is 7x8 pixels", "data.resize=crop"]),
+        ("damaged", ["1 of 60 images cannot be read", "dark/1.png: the file is empty", "on_corrupt=skip"]),
+        ("one image", ["all labelled training rows are of one class, `dark`"]),
+        ("no image", ["the folder photos holds no image", "it holds: dark/"]),
+        ("no classes", ["no training row has a label"]),
+        ("a table of other files", ["names files that are not there", "did you mean `dark/1.png`?"]),
+        ("no folder", ["no such file: fotos/x/y"]),
+    ],
+)
+def test_what_is_wrong_is_5_and_leaves_nothing(
+    flowgmm: Any, folder: Path, case: str, parts: list[str]
+) -> None:
+    words = spoil(case)
+    done = flowgmm("train", "my.yaml", *words, "data.cache=always", "--json")
+    assert (done.code, done.out) == (5, ""), done.err
+    for part in [*parts, "\nhint: "]:
+        assert part in done.err
+    assert list_runs(Path("runs")) == []
+    assert list(folder.rglob("*.tmp")) == []
+
+
+def test_resizing_without_a_size_is_3(flowgmm: Any) -> None:
+    done = flowgmm("train", "my.yaml", "data.size=null")
+    assert done.code == 3
+    assert "resize is crop, and size is not given" in done.err
