@@ -7,7 +7,9 @@
 
 Both train the same recipe, in turn, so that what else the machine does falls on both; a rate is the number of
 unlabelled rows in a second between the first line of metrics and the last. To be run on a machine that does
-nothing else: processes that wait for each other suffer more from neighbours than one does.
+nothing else: processes that wait for each other suffer more from neighbours than one does. The work of a
+process, CPU seconds for a step in the longer of two trainings beyond those of the shorter, does not depend on
+neighbours; its ratio is what the processes would reach if none ever waited.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -37,7 +40,7 @@ data:
   views: {{strong: [{{use: noise, scale: 0.5}}, {{use: drop, rate: 0.2}}]}}
 flow: {{use: realnvp, couplings: 6, hidden: {hidden}}}
 prior: {{use: gmm, means: logistic_regression}}
-train: {{epochs: 10, max_steps: {steps}, batch_size: {batch}, lr: 1e-3, precision: {precision}}}
+train: {{epochs: 10, batch_size: {batch}, lr: 1e-3, precision: {precision}}}
 calibration: {{method: none}}
 run: {{device: cpu, log_every: 5}}
 """
@@ -53,16 +56,20 @@ def make_rows(path: Path, *, seed: int = 0) -> None:
     np.savez(path, train=rows[:ROWS], train_label=seen, test=rows[ROWS:], test_label=labels[ROWS:])
 
 
-def rate(recipe: Path, run: Path, processes: int, batch: int) -> float:
-    """Train and return unlabelled rows per second."""
+def measure(recipe: Path, run: Path, processes: int, batch: int, steps: int) -> tuple[float, float]:
+    """Train; unlabelled rows per second, and CPU seconds of one process from its start to its end."""
     words = [sys.executable, "-m", "flowgmm_cli", "train", str(recipe), "--run-dir", str(run), "--quiet"]
+    words += [f"train.max_steps={steps}"]
     environ = {**os.environ, "OMP_NUM_THREADS": "1"}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(
         [*words, "--processes", str(processes)], env=environ, check=True, stdout=subprocess.DEVNULL
     )
     lines = [line for line in read_metrics(run / "metrics.jsonl") if line["split"] == "train"]
     first, last = lines[0], lines[-1]
-    return batch * (last["step"] - first["step"]) / (last["seconds"] - first["seconds"])
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    work = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return batch * (last["step"] - first["step"]) / (last["seconds"] - first["seconds"]), work / processes
 
 
 def main() -> None:
@@ -76,6 +83,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rates: dict[int, list[float]] = {1: [], options.processes: []}
+    works: dict[int, list[float]] = {1: [], options.processes: []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_rows(folder / "rows.npz")
@@ -84,21 +92,34 @@ def main() -> None:
             RECIPE.format(
                 path=folder / "rows.npz",
                 hidden=options.hidden,
-                steps=options.steps,
                 batch=options.batch,
                 precision=options.precision,
             )
         )
         for pair in range(options.pairs):
-            for processes, found in rates.items():
-                found.append(rate(recipe, folder / f"run-{pair}-{processes}", processes, options.batch))
+            for processes in rates:
+                runs = (folder / f"{pair}-{processes}-{length}" for length in ("short", "long"))
+                steps = (10, 10 + options.steps)
+                (_, short), (speed, long) = (
+                    measure(recipe, run, processes, options.batch, length)
+                    for run, length in zip(runs, steps, strict=True)
+                )
+                rates[processes].append(speed)
+                works[processes].append((long - short) / options.steps)
             one, several = (found[-1] for found in rates.values())
-            print(f"pair {pair + 1}: {one:,.0f} and {several:,.0f} rows/s, {several / one:.2f} times")
+            print(
+                f"pair {pair + 1}: {one:,.0f} and {several:,.0f} rows/s, {several / one:.2f} times", end="; "
+            )
+            one, several = (1000 * found[-1] for found in works.values())
+            print(f"{one:.1f} and {several:.1f} ms of work a step, {one / several:.2f} times less")
     ratios = [several / one for one, several in zip(*rates.values(), strict=True)]
-    print(f"{options.processes} processes: {statistics.median(ratios):.2f} times one (median)")
+    possible = [one / several for one, several in zip(*works.values(), strict=True)]
+    print(f"{options.processes} processes: {statistics.median(ratios):.2f} times one (median)", end="; ")
+    print(f"{statistics.median(possible):.2f} if none had to wait")
     if options.json:
         given = {key: value for key, value in vars(options).items() if key != "json"}
         result = {"schema": SCHEMA, **given, "rows_per_second": rates, "ratios": ratios}
+        result |= {"seconds_of_work_a_step": works, "possible": possible}
         options.json.write_text(json.dumps(result, indent=2) + "\n")
 
 

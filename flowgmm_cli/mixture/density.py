@@ -7,8 +7,6 @@ import math
 import torch
 from torch import Tensor
 
-EXACT = "donot_use_mm_for_euclid_dist"  # cdist by differences, not by the expansion
-
 
 def log_normal(z: Tensor, means: Tensor, scales: Tensor) -> Tensor:
     r""":math:`\log N(z_n; \mu_m, \mathrm{diag}(\sigma_m^2))` for all n and m, in the dtype of the arguments.
@@ -30,21 +28,21 @@ def log_normal(z: Tensor, means: Tensor, scales: Tensor) -> Tensor:
     fixed = means.detach()
     origin = fixed.mean(0)
     nearest = _nearest(z.detach() - origin, fixed - origin)
-    residual = z - fixed[nearest]
+    residual = z - fixed.index_select(0, nearest)  # many times as fast as `fixed[nearest]`
     means, centres = means - origin, fixed - origin
-    centre = centres[nearest]
+    centre = centres.index_select(0, nearest)
     precision = scales.square().reciprocal()
     features = z.shape[1]
     if scales.shape[1] == 1:
         own = residual.square().sum(1, keepdim=True)
         lean = (residual * centre).sum(1, keepdim=True) - residual @ means.T
-        offset = torch.cdist(centres, means, compute_mode=EXACT).square()[nearest]
+        offset = _weighted_distances(centres, means, torch.ones_like(means[:1])).index_select(0, nearest)
         quadratic = (own + 2 * _without(lean, nearest) + offset) * precision.T
         log_volume = features * scales.log().sum(1)
     else:
         own = residual.square() @ precision.T
         lean = (residual * centre) @ precision.T - residual @ (precision * means).T
-        offset = _weighted_distances(centres, means, precision)[nearest]
+        offset = _weighted_distances(centres, means, precision).index_select(0, nearest)
         quadratic = own + 2 * _without(lean, nearest) + offset
         log_volume = scales.log().sum(1)
     return -0.5 * (quadratic + features * math.log(2 * math.pi)) - log_volume

@@ -7,12 +7,13 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from flowgmm_cli.errors import UsageError
+from flowgmm_cli.flows.layers.fused import product
 from flowgmm_cli.training.ranks import several
 
 Precision = Literal["fp32", "bf16"]
@@ -94,11 +95,16 @@ def bf16_pays(device: torch.device) -> bool:
 
 
 def _best_time(a: Tensor, b: Tensor) -> float:
-    times = []
-    for _ in range(6):
-        start = time.perf_counter()
-        a @ b
-        times.append(time.perf_counter() - start)
+    """Seconds of a product on one thread, by its own clock, which stands still while others have the processor."""
+    times, threads = [], torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for _ in range(6):
+            start = time.thread_time()
+            product(a, b)
+            times.append(time.thread_time() - start)
+    finally:
+        torch.set_num_threads(threads)
     return min(times)
 
 
@@ -137,13 +143,21 @@ def rounded_products(engine: Engine, on: bool) -> Iterator[None]:
 
 @contextmanager
 def deterministic(on: bool) -> Iterator[None]:
-    """Use deterministic algorithms inside the block, where torch has them."""
-    before, warn_only = (
+    """Use deterministic algorithms inside the block, where torch has them.
+
+    torch would then also fill all fresh memory, in case something reads it before it is written; nothing
+    here does, and it is hundreds of fills a step.
+    """
+    memory: Any = torch.utils.deterministic
+    before, warn_only, fills = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
+        memory.fill_uninitialized_memory,
     )
     torch.use_deterministic_algorithms(on, warn_only=True)
+    memory.fill_uninitialized_memory = fills and not on
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warn_only)
+        memory.fill_uninitialized_memory = fills

@@ -68,7 +68,7 @@ class Processes:
             mine = room
         found = mine.new_empty(self.count * len(mine), *mine.shape[1:])
         with _lost():
-            distributed.all_gather(list(found.chunk(self.count)), mine.contiguous())
+            _all_gather(found, mine.contiguous())
         if not more:
             return found
         parts = found.view(self.count, least + 1, *mine.shape[1:])
@@ -182,6 +182,12 @@ def joined(device: str) -> Iterator[Processes]:
         # process on a CPU is aborted as it ends, whatever its exit code.
         if fine or not on_gpu:
             state.destroy_process_group()
+
+
+def _all_gather(found: Tensor, mine: Tensor) -> None:
+    # a list of tensors, which all versions take, is copied once more; the name has changed with torch 2.13
+    gather = getattr(distributed, "all_gather_single", None) or distributed.all_gather_into_tensor
+    gather(found, mine)
 
 
 @contextmanager

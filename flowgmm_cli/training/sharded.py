@@ -17,7 +17,7 @@ process has, up to the order of sums. (The pair of conjugate operators is that o
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -29,6 +29,9 @@ from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.training.processes import Processes
 from flowgmm_cli.training.step import StepInput, TrainingStep
 from flowgmm_cli.training.viewing import Forms
+
+Losses = Callable[[FlowMixture, StepInput, torch.Generator], dict[str, Tensor]]
+"""From the teacher, a step's rows and its random numbers to the terms of the loss, by name."""
 
 
 class ShardedModel(FlowMixture):
@@ -58,11 +61,32 @@ class ShardedModel(FlowMixture):
             return self.inner(x)
         mine = _divide(x, processes) if x.requires_grad else x[processes.share(rows)]
         seen = self.inner(mine)
-        width = seen.z.shape[1]
-        # one message instead of three
-        packed = torch.cat([seen.z, seen.log_det[:, None].to(seen.z), seen.class_log_prob.to(seen.z)], dim=1)
+        packed = torch.cat([seen.log_det[:, None].to(seen.class_log_prob), seen.class_log_prob], dim=1)
         every = _join(packed, processes, rows)
-        return Latents(every[:, :width], every[:, width], every[:, width + 1 :])
+        z = cache(lambda: _join(seen.z, processes, rows))
+        return _Joined(z, every[:, 0], every[:, 1:])
+
+
+class _Joined(Latents):
+    """Latents of all rows; the vectors, nearly all of the numbers, are exchanged if somebody looks at them."""
+
+    def __init__(self, vectors: Callable[[], Tensor], log_det: Tensor, class_log_prob: Tensor) -> None:
+        for name, value in (
+            ("vectors", vectors),
+            ("log_det", log_det),
+            ("class_log_prob", class_log_prob),
+        ):
+            object.__setattr__(self, name, value)
+
+    @property
+    def z(self) -> Tensor:  # type: ignore[override]
+        """See `Latents`; all processes must look, or none."""
+        vectors: Callable[[], Tensor] = self.__dict__["vectors"]
+        return vectors()
+
+    def rows(self, index: slice) -> Latents:
+        """See `Latents`."""
+        return _Joined(cache(lambda: self.z[index]), self.log_det[index], self.class_log_prob[index])
 
 
 def sharded(model: FlowMixture, processes: Processes) -> FlowMixture:
@@ -70,9 +94,7 @@ def sharded(model: FlowMixture, processes: Processes) -> FlowMixture:
     return model if processes.alone else ShardedModel(model, processes)
 
 
-def losses_of(
-    step_module: TrainingStep, student: FlowMixture, *, mode: bool | str
-) -> Callable[[FlowMixture, StepInput, torch.Generator], dict[str, Tensor]]:
+def losses_of(step_module: TrainingStep, student: FlowMixture, *, mode: bool | str) -> Losses:
     """The losses of a step, of its own student or a sharded one.
 
     Args:
@@ -85,10 +107,8 @@ def losses_of(
         return torch.compile(function, mode=mode if isinstance(mode, str) else None) if mode else function
 
     if not isinstance(student, ShardedModel):
-        forward: Callable[[FlowMixture, StepInput, torch.Generator], dict[str, Tensor]] = compiled(
-            step_module
-        )
-        return forward
+        losses: Losses = compiled(step_module)
+        return losses
     student.inner = compiled(student.inner)
     return partial(step_module.losses, student)
 

@@ -5,7 +5,7 @@ import torch
 
 from flowgmm_cli.errors import UsageError
 from flowgmm_cli.training import engine
-from flowgmm_cli.training.engine import Engine, deterministic, find_device, make_engine
+from flowgmm_cli.training.engine import Engine, deterministic, find_device, make_engine, rounded_products
 
 CPU = torch.device("cpu")
 
@@ -73,7 +73,7 @@ def test_determinism_is_put_back_even_after_an_error(on: bool) -> None:
 def test_products_are_rounded_on_gpus_only_and_only_inside() -> None:
     before = torch.get_float32_matmul_precision()
     gpu, cpu = (Engine(torch.device(name), "fp32") for name in ("cuda", "cpu"))
-    for engine, on, inside in ((gpu, True, "high"), (gpu, False, before), (cpu, True, before)):
-        with rounded_products(engine, on):
+    for where, on, inside in ((gpu, True, "high"), (gpu, False, before), (cpu, True, before)):
+        with rounded_products(where, on):
             assert torch.get_float32_matmul_precision() == inside
         assert torch.get_float32_matmul_precision() == before

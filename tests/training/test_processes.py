@@ -113,6 +113,31 @@ with joined("cpu") as processes:
     after = order[0] - float(processes.told(repr(order[0])))
     assert processes.leads or after >= 0.3, after
 """
+LAZY = """
+import numpy as np
+from flowgmm_cli.data.lazy import LazyRows, rows_of
+from flowgmm_cli.training.sharded import by_shares, read
+from flowgmm_cli.training.viewing import Forms
+
+source = torch.arange(40.0).reshape(10, 4)
+asked = []
+def make(positions):
+    asked.extend(positions.tolist())
+    return source[torch.from_numpy(positions)]
+
+with joined("cpu") as processes:
+    store = LazyRows(make, np.arange(10), 4)
+    positions = torch.tensor([7, 2, 9, 4, 0])
+    for forms in (Forms(store), Forms(store, store), Forms(source, source.to(torch.uint8))):
+        asked.clear()
+        found = read(forms, positions, processes)
+        if forms.inputs is None or forms.inputs is store:
+            assert asked == positions[processes.share(5)].tolist(), asked  # each row is read by one process
+        assert torch.equal(rows_of(found.x), source[positions])
+        assert found.inputs is None or torch.equal(found.inputs.float(), source[positions])
+    assert torch.equal(by_shares(lambda x: 2 * x, source[:7], processes), 2 * source[:7])
+    assert torch.equal(by_shares(lambda x: 2 * x, source[:1], processes), 2 * source[:1])
+"""
 GONE = """
 import os
 from flowgmm_cli.errors import LostProcessError
@@ -163,6 +188,12 @@ def test_losses_and_gradients_of_divided_rows_are_those_of_one_process(count: in
 @pytest.mark.parametrize("count", [2, 3])
 def test_rows_means_and_words_travel(count: int) -> None:
     run_all(TOGETHER, count)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3])
+def test_rows_on_the_disk_are_read_by_one_process_each(count: int) -> None:
+    run_all(LAZY, count)
 
 
 @pytest.mark.slow

@@ -32,8 +32,8 @@ def zero_conv(inputs: int, outputs: int, size: int) -> nn.Conv2d:
 class ConvConditioner(nn.Module):
     """Base: images in, images of the same size out, in the precision of autocast but float32 in the end.
 
-    The images are laid out with the channels last, in which convolutions are up to twice as fast on CPUs and
-    GPUs alike; the weights keep the usual layout, the one of a file.
+    The images are laid out with the channels last, in which convolutions of 14 by 14 places were about twice
+    as fast in bfloat16 on a CPU; the weights keep the usual layout, the one of a file.
     """
 
     def __init__(self, net: nn.Sequential) -> None:

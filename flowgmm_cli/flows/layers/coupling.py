@@ -96,9 +96,9 @@ class AffineCoupling(Bijection):
 
     def _scale_and_shift(self, kept: Tensor) -> tuple[Tensor, Tensor]:
         raw, shift = self.net(kept).chunk(2, dim=1)
-        if self.scale_limit == 1:  # the default; two passes over the half saved
-            return torch.tanh(raw), shift
-        return self.scale_limit * torch.tanh(raw / self.scale_limit), shift
+        # l tanh(s / l), by the sigmoid, whose kernel is several times as fast on a CPU and as exact here
+        half = torch.sigmoid(raw * (2 / self.scale_limit)) - 0.5
+        return half * (2 * self.scale_limit), shift
 
 
 class CouplingStack(Bijection):

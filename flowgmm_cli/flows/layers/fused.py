@@ -54,6 +54,14 @@ def fused_network(x: Tensor, layers: Sequence[nn.Linear], dtype: torch.dtype) ->
     return out
 
 
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """`x @ weight.T` as a network on a CPU takes it, in the dtype of both."""
+    if _linear is None or (x.dtype == torch.float32 and not onednn_wins()):
+        return F.linear(x, weight)
+    found: Tensor = _linear(x, weight, None, "none", [], "")
+    return found
+
+
 @cache
 def onednn_wins() -> bool:
     """Whether float32 products are better taken from oneDNN here.
