@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -49,6 +50,7 @@ def recipe_of(shape: Shape, loss: Loss, precision: Precision, words: tuple[str, 
             "schedule": "constant",
             "clip_norm": CLIP_NORM,
             "precision": precision,
+            **({"ema": 0.0} if plain else {}),
         },
         "run": {"device": "cpu", "log_every": 1_000_000},
         **(_PLAIN if plain else {}),
@@ -115,7 +117,7 @@ class Library:
             with deterministic(recipe.run.deterministic):
                 fit(step, rows, settings, self.engine, hooks=Hooks(advance=advance))
             # The first step sets up the optimiser's state; the last one ends a run.
-            return [b - a for a, b in zip(ends[:-2], ends[1:-1], strict=True)]
+            return [b - a for a, b in pairwise(ends[:-1])]
 
         return Contender(self.name, turn)
 

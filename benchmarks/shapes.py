@@ -1,4 +1,4 @@
-"""Sizes of the models and batches that are timed, the rows they see, and the matrix products they cannot avoid."""
+"""Sizes of what is timed, the rows it sees, and the matrix products it cannot avoid."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from timing import Contender, repeated
 from torch import Tensor
 from torch.nn import functional as F
-
-from timing import Contender, repeated
 
 UNLABELLED_WEIGHT = 0.6
 LEARNING_RATE = 1e-4
@@ -57,7 +56,7 @@ TINY = (Shape("tiny", 6, 16, labelled=4, classes=2, couplings=2, hidden=8),)
 
 @dataclass(frozen=True)
 class Rows:
-    """Random rows of a shape: `labelled` `(L, D)`, `labels` `(L,)`, `unlabelled` `(B, D)`, `means` `(K, D)`."""
+    """Random rows: `labelled` `(L, D)` with `labels` `(L,)`, `unlabelled` `(B, D)`, and `means` `(K, D)`."""
 
     labelled: Tensor
     labels: Tensor

@@ -18,7 +18,6 @@ machine. The floor is the time of a step's matrix products alone, measured in th
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -92,10 +91,15 @@ def _other(name: str, model: Peer | Reference, what: What, rows: Rows) -> Conten
     if what == "step":
         return repeated(name, stepper(model, lambda: model.loss(rows)))
     model.eval()
-    work: Callable[[], object] = (
-        (lambda: model.score(rows.unlabelled)) if what == "score" else (lambda: model.sample(len(rows.unlabelled)))
-    )
-    return repeated(name, torch.no_grad()(work))
+
+    @torch.no_grad()
+    def work() -> None:
+        if what == "score":
+            model.score(rows.unlabelled)
+        else:
+            model.sample(len(rows.unlabelled))
+
+    return repeated(name, work)
 
 
 def measure(what: What, shape: Shape, *, threads: int, rounds: int, clock: str) -> Measured:
@@ -149,9 +153,9 @@ def main() -> None:
         for count in threads:
             for shape in shapes:
                 for what in whats:
-                    one = measure(what, shape, threads=count, rounds=given.rounds, clock=given.clock).to_dict()
-                    measured.append(one)
-                    print("\n".join(["", *tables([one], markdown=given.markdown)]), flush=True)
+                    one = measure(what, shape, threads=count, rounds=given.rounds, clock=given.clock)
+                    measured.append(one.to_dict())
+                    print("\n".join(["", *tables(measured[-1:], markdown=given.markdown)]), flush=True)
         value["measured"] = measured
         print(f"\n{footnote(value)}")
     if given.json:
@@ -163,11 +167,6 @@ def _known(name: str) -> Shape:
     if name not in every:
         raise SystemExit(f"there is no shape `{name}`; one of {', '.join(every)}")
     return every[name]
-
-
-def shown(names: Sequence[str]) -> str:
-    """Names as a list in a sentence."""
-    return ", ".join(names)
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ def bf16_pays(device: torch.device) -> bool:
 
 
 def _best_time(a: Tensor, b: Tensor) -> float:
-    """Seconds of a product on one thread, by its own clock, which stands still while others have the processor."""
+    """Seconds of a product on one thread, by its own clock, which stands still while it has to wait."""
     times, threads = [], torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -74,7 +74,11 @@ def update_teacher(teacher: nn.Module, model: nn.Module, *, decay: float, step: 
     The average is short at first, `(1 + step) / (10 + step)`, so that it does not remember the start.
     """
     share = 1 - min(decay, (1 + step) / (10 + step))
-    torch._foreach_lerp_(list(teacher.parameters()), list(model.parameters()), share)
+    mine, theirs = list(teacher.parameters()), list(model.parameters())
+    if share == 1:
+        torch._foreach_copy_(mine, theirs)
+    else:
+        torch._foreach_lerp_(mine, theirs, share)
 
 
 def _cosine(done: float) -> float:

@@ -68,7 +68,7 @@ class ShardedModel(FlowMixture):
 
 
 class _Joined(Latents):
-    """Latents of all rows; the vectors, nearly all of the numbers, are exchanged if somebody looks at them."""
+    """Latents of all rows; the vectors, most of the numbers, are exchanged if somebody looks at them."""
 
     def __init__(self, vectors: Callable[[], Tensor], log_det: Tensor, class_log_prob: Tensor) -> None:
         for name, value in (
@@ -79,7 +79,7 @@ class _Joined(Latents):
             object.__setattr__(self, name, value)
 
     @property
-    def z(self) -> Tensor:  # type: ignore[override]
+    def z(self) -> Tensor:
         """See `Latents`; all processes must look, or none."""
         vectors: Callable[[], Tensor] = self.__dict__["vectors"]
         return vectors()

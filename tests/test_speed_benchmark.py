@@ -1,0 +1,229 @@
+"""`benchmarks/speed.py` at tiny sizes: everyone trains the same thing, tables and JSON hold the figures.
+
+No time is asserted here: a busy machine must not make a test fail.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
+MODULES = (
+    "accuracy",
+    "data_sets",
+    "library",
+    "peers",
+    "reference",
+    "scaling",
+    "shapes",
+    "speed",
+    "speed_tables",
+    "timing",
+    "whole",
+)
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import library
+    import peers
+    import reference
+    import scaling
+    import shapes
+    import speed
+    import speed_tables
+    import timing
+    import whole
+
+    yield SimpleNamespace(
+        library=library,
+        peers=peers,
+        reference=reference,
+        scaling=scaling,
+        shapes=shapes,
+        speed=speed,
+        tables=speed_tables,
+        timing=timing,
+        whole=whole,
+    )
+    for name in MODULES:
+        sys.modules.pop(name, None)
+
+
+def count(contender: Any, clock: Any) -> tuple[int, ...]:
+    return tuple(len(contender.turn(times, clock)) for times in (1, 3))
+
+
+def test_turns_go_round_and_are_summed_up_within_a_round(bench: Any) -> None:
+    now, order = [0.0], []
+
+    def contender(name: str, seconds: float) -> Any:
+        def work() -> None:
+            order.append(name)
+            now[0] += seconds
+
+        return bench.timing.repeated(name, work)
+
+    pair = [contender("slow", 0.3), contender("fast", 0.05)]
+    found = bench.timing.by_turns(pair, rounds=3, clock=lambda: now[0])
+    assert found == {"slow": pytest.approx([0.3] * 3), "fast": pytest.approx([0.05] * 3)}
+    # first once to warm up and once timed; then turns of a tenth of a second, and one more to warm up
+    slow, fast = ["slow"] * 2, ["fast"] * 3
+    assert order == ["slow", "slow", "fast", "fast", *slow, *fast, *fast, *slow, *slow, *fast]
+    assert bench.timing.ratio([2.0, 9.0, 6.0], [1.0, 3.0, 3.0]) == 2.0
+
+
+@pytest.mark.parametrize("loss", ["likelihood", "default"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_library_is_timed_in_its_own_loop(bench: Any, loss: str, precision: str) -> None:
+    shape = bench.shapes.TINY[0]
+    library = bench.library.Library(shape, bench.shapes.Rows.of(shape), loss, precision)
+    clock = iter(range(1000)).__next__
+    assert count(library.steps(), clock) == (1, 3)
+    assert count(library.scores(torch.zeros(5, shape.features)), clock) == (1, 3)
+    assert count(library.samples(5), clock) == (1, 3)
+
+
+def test_the_plain_loss_is_that_of_the_other_libraries(bench: Any) -> None:
+    from flowgmm_cli.training.step import StepInput, build_step
+    from flowgmm_cli.training.viewing import Forms
+
+    shape = bench.shapes.TINY[0]
+    rows = bench.shapes.Rows.of(shape)
+    library = bench.library.Library(shape, rows, "likelihood", "fp32")
+    model = library.model()
+    with torch.no_grad():
+        model.mixture.means.copy_(rows.means)
+        model.mixture.raw_scales.fill_(torch.tensor(1 - model.mixture.floor).log())
+        for parameter in model.flow.parameters():
+            parameter.normal_(std=0.3, generator=torch.Generator().manual_seed(2))
+    recipe = bench.library.recipe_of(shape, "likelihood", "fp32")
+    step = build_step(recipe, model, features=shape.features, labelled=4, unlabelled=16)
+    given = StepInput(Forms(rows.labelled), rows.labels, Forms(rows.unlabelled), step=0, epoch=0.0)
+    terms = step(model, given, torch.Generator())
+
+    class Same(bench.peers.Peer):  # type: ignore[misc, name-defined]
+        def see(self, x: torch.Tensor) -> Any:
+            return self.flow(x)
+
+    found = sum(float(term.detach()) for term in terms.values())
+    expected = Same(model.flow, rows.means).loss(rows).detach()
+    # the library's joint density has the weight of the class, log 1/2 here
+    offset = torch.tensor(2.0).log()
+    assert found == pytest.approx(float(expected + offset), rel=1e-5)
+
+
+def test_the_port_is_a_flow_with_dense_gaussians(bench: Any) -> None:
+    shape = bench.shapes.TINY[0]
+    rows = bench.shapes.Rows.of(shape)
+    port = bench.reference.Reference(shape, rows)
+    z, log_det = port.see(rows.unlabelled)
+    for coupling in reversed(port.couplings):
+        z = coupling.inverse(z)
+    torch.testing.assert_close(z, rows.unlabelled, rtol=1e-4, atol=1e-5)
+    jacobian = torch.autograd.functional.jacobian(lambda one: port.see(one[None])[0][0], rows.unlabelled[0])
+    torch.testing.assert_close(log_det[0], torch.linalg.slogdet(jacobian).logabsdet, rtol=1e-4, atol=1e-5)
+    same = bench.peers.Peer(port, rows.means)
+    torch.testing.assert_close(port.densities(z), same.densities(z), rtol=1e-4, atol=1e-4)
+    assert port.loss(rows).isfinite()
+    assert port.sample(7).shape == (7, shape.features)
+    assert not bench.reference.fits(bench.shapes.Shape("large", 1024, 8, classes=64))
+
+
+def test_operations_are_those_of_the_products(bench: Any) -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    shape = bench.shapes.TINY[0]
+    with FlopCounterMode(display=False) as counter:
+        bench.shapes.products(shape, torch.float32)()
+    assert counter.get_total_flops() == bench.shapes.operations(shape)
+
+
+@pytest.mark.parametrize("what", ["step", "score", "sample"])
+def test_who_is_not_installed_is_named(bench: Any, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    monkeypatch.setattr(bench.speed, "installed", lambda: [])
+    threads = torch.get_num_threads()
+    shape = bench.shapes.TINY[0]
+    measured = bench.speed.measure(what, shape, threads=1, rounds=2, clock="cpu").to_dict()
+    assert torch.get_num_threads() == threads
+    assert set(measured["left_out"]) == set(bench.peers.PEERS)
+    assert {"flowgmm, fp32", "flowgmm, bf16", bench.speed.REFERENCE} <= set(measured["seconds"])
+    assert all(len(times) == 2 for times in measured["seconds"].values())
+    lines = bench.tables.tables([measured], markdown=True)
+    assert sum("not installed" in line for line in lines) == 3
+    assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
+
+
+@pytest.mark.parametrize("name", ["zuko", "nflows", "normflows"])
+def test_other_libraries_are_the_same_kind_of_flow(bench: Any, name: str) -> None:
+    pytest.importorskip(name)
+    shape = bench.shapes.TINY[0]
+    rows = bench.shapes.Rows.of(shape)
+    peer = bench.peers.PEERS[name](shape, rows)
+    z, log_det = peer.see(rows.unlabelled)
+    torch.testing.assert_close(peer.invert(z), rows.unlabelled, rtol=1e-4, atol=1e-4)
+    jacobian = torch.autograd.functional.jacobian(lambda one: peer.see(one[None])[0][0], rows.unlabelled[0])
+    torch.testing.assert_close(log_det[0], torch.linalg.slogdet(jacobian).logabsdet, rtol=1e-4, atol=1e-4)
+    before = float(peer.loss(rows).detach())
+    step = bench.peers.stepper(peer, lambda: peer.loss(rows))
+    for _ in range(5):
+        step()
+    assert float(peer.loss(rows).detach()) < before
+
+
+def test_the_fastest_of_the_others_is_what_ratios_refer_to(bench: Any) -> None:
+    seconds = {"zuko": [2.0, 2.0], "nflows": [1.0, 3.0], "flowgmm, fp32": [1.0, 1.0]}
+    assert bench.tables.fastest_peer(seconds) in ("zuko", "nflows")
+    assert bench.tables.fastest_peer({**seconds, "normflows": [0.5, 0.5]}) == "normflows"
+    assert bench.tables.fastest_peer({"flowgmm, fp32": [1.0]}) is None
+
+
+def test_growth_is_an_exponent(bench: Any) -> None:
+    assert bench.scaling.growth([1, 10, 100], [2.0, 20.0, 2000.0]) == [
+        None,
+        pytest.approx(1),
+        pytest.approx(2),
+    ]
+
+
+def test_cost_is_measured_along_an_axis(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.scaling, "BASE", bench.shapes.TINY[0])
+    axes = [
+        bench.scaling.Axis("training step, classes", (2, 5), bench.scaling.steps("classes")),
+        bench.scaling.Axis("scoring, rows", (10, 40), bench.scaling.scored),
+    ]
+    found = bench.scaling.scaling(threads=1, rounds=1, clock="cpu", axes=axes)
+    assert [len(one["seconds"]) for one in found] == [2, 1]  # both precisions, and scoring in one
+    assert all(len(times) == 2 for one in found for times in one["seconds"].values())
+    lines = bench.tables.scaling_table(found)
+    assert sum(line.startswith("| 40 |") for line in lines) == 1
+
+
+@pytest.mark.slow
+def test_it_prints_a_table_and_keeps_its_figures(tmp_path: Path) -> None:
+    words = ["--shapes", "tiny", "--threads", "1", "--rounds", "2", "--json", str(tmp_path / "f.json")]
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / "speed.py"), *words], capture_output=True, text=True, check=True
+    )
+    assert "Training step, tiny" in done.stdout
+    value = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))
+    assert [one["what"] for one in value["measured"]] == ["step", "score", "sample"]
+    assert value["environment"]["torch"] == torch.__version__
+
+
+@pytest.mark.slow
+def test_whole_processes_are_measured(bench: Any) -> None:
+    found = bench.whole.end_to_end("tiny", rounds=1, steps=5, names=["flowgmm, fp32"])
+    assert set(found[0]["seconds"]) == {"all", "imports", "set-up", "training", "scoring"}
+    assert found[0]["seconds"]["all"] > found[0]["seconds"]["imports"] > 0
+    assert any("flowgmm, fp32" in line for line in bench.whole.whole_table(found))
