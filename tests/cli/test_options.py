@@ -25,6 +25,6 @@ def test_completion_knows_bundled_names_and_files(tmp_path: Path, monkeypatch: p
         Path(name).touch()
     assert complete_recipe("dig") == ["digits", "dig.yaml"]
     assert complete_recipe("[") == ["[x].yaml"]
-    assert complete_recipe("s") == ["sub/"]
+    assert complete_recipe("su") == ["sub/"]
     assert complete_recipe("sub/") == ["sub/a.yml"]
     assert complete_recipe("nowhere/") == []

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -48,6 +50,15 @@ def test_bf16_must_be_clearly_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not engine.bf16_pays(torch.device("mps"))
 
 
+def test_bf16_is_compared_with_the_products_that_networks_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[torch.dtype, int]] = []
+    monkeypatch.setattr(engine, "product", lambda a, b: seen.append((a.dtype, torch.get_num_threads())))
+    threads = torch.get_num_threads()
+    engine.bf16_pays(CPU)
+    assert set(seen) == {(torch.float32, 1), (torch.bfloat16, 1)}
+    assert torch.get_num_threads() == threads
+
+
 def test_autocast_is_on_for_bf16_alone() -> None:
     a = torch.ones(4, 4)
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
@@ -58,16 +69,19 @@ def test_autocast_is_on_for_bf16_alone() -> None:
 
 @pytest.mark.parametrize("on", [True, False])
 def test_determinism_is_put_back_even_after_an_error(on: bool) -> None:
-    before = torch.are_deterministic_algorithms_enabled()
+    memory: Any = torch.utils.deterministic
+    before, fills = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
 
     def fail() -> None:
         with deterministic(on):
             assert torch.are_deterministic_algorithms_enabled() is on
+            assert memory.fill_uninitialized_memory is (fills and not on)  # it would cost and change nothing
             raise KeyError
 
     with pytest.raises(KeyError):
         fail()
     assert torch.are_deterministic_algorithms_enabled() is before
+    assert memory.fill_uninitialized_memory is fills
 
 
 def test_products_are_rounded_on_gpus_only_and_only_inside() -> None:
