@@ -149,15 +149,12 @@ def deterministic(on: bool) -> Iterator[None]:
     here does, and it is hundreds of fills a step.
     """
     memory: Any = torch.utils.deterministic
-    before, warn_only, fills = (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-        memory.fill_uninitialized_memory,
-    )
-    torch.use_deterministic_algorithms(on, warn_only=True)
+    # not `use_deterministic_algorithms`, which imports all of torch's compiler, a second of every run
+    before, fills = torch.get_deterministic_debug_mode(), memory.fill_uninitialized_memory
+    torch.set_deterministic_debug_mode("warn" if on else "default")
     memory.fill_uninitialized_memory = fills and not on
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before, warn_only=warn_only)
+        torch.set_deterministic_debug_mode(before)
         memory.fill_uninitialized_memory = fills
