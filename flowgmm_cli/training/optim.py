@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.schema import TrainConfig
 
 _START = 1 / 25  # where warm-up starts and annealing ends, as a share of the highest rate
 _END = 1e-4
+
+
+class _WithoutCompiler:
+    """Methods of torch's optimisers without decorators that import its compiler: a second or two of a run."""
+
+    add_param_group: Any = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    zero_grad: Any = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+    state_dict: Any = inspect.unwrap(torch.optim.Optimizer.state_dict)
+    load_state_dict: Any = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
+    step: Any = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
+
+
+class _Adam(_WithoutCompiler, torch.optim.Adam):
+    """See `make_optimiser`."""
+
+
+class _AdamW(_WithoutCompiler, torch.optim.AdamW):
+    """See `make_optimiser`."""
 
 
 def make_optimiser(model: FlowMixture, config: TrainConfig) -> torch.optim.Adam:
@@ -31,7 +50,7 @@ def make_optimiser(model: FlowMixture, config: TrainConfig) -> torch.optim.Adam:
         {"params": decayed, "weight_decay": config.weight_decay},
         {"params": free, "weight_decay": 0.0},
     ]
-    kind = torch.optim.Adam if config.optimiser == "adam" else torch.optim.AdamW
+    kind = _Adam if config.optimiser == "adam" else _AdamW
     return kind([group for group in groups if group["params"]], lr=config.lr, fused=True)
 
 
@@ -74,7 +93,8 @@ def update_teacher(teacher: nn.Module, model: nn.Module, *, decay: float, step: 
     The average is short at first, `(1 + step) / (10 + step)`, so that it does not remember the start.
     """
     share = 1 - min(decay, (1 + step) / (10 + step))
-    mine, theirs = list(teacher.parameters()), list(model.parameters())
+    mine: list[Tensor] = list(teacher.parameters())
+    theirs: list[Tensor] = list(model.parameters())
     if share == 1:
         torch._foreach_copy_(mine, theirs)
     else:

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -150,3 +153,46 @@ def test_without_averaging_the_teacher_is_the_model(make_model: MakeModel) -> No
     model, teacher = make_model(seed=0), make_teacher(make_model(seed=1))
     update_teacher(teacher, model, decay=0.0, step=0)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), teacher.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(("name", "kind"), [("adamw", torch.optim.AdamW), ("adam", torch.optim.Adam)])
+def test_the_optimiser_is_torchs_own_to_the_bit(
+    make_model: MakeModel, name: str, kind: type[torch.optim.Adam]
+) -> None:
+    models = make_model(), make_model()
+    config = TrainConfig.model_validate({"optimiser": name, "lr": 0.01})
+    ours = make_optimiser(models[0], config)
+    assert isinstance(ours, kind)
+    groups = make_optimiser(models[1], config).param_groups
+    theirs = kind(
+        [{"params": one["params"], "weight_decay": one["weight_decay"]} for one in groups],
+        lr=0.01,
+        fused=True,
+    )
+    x = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
+    for _ in range(3):
+        for model, optimiser in zip(models, (ours, theirs), strict=True):
+            optimiser.zero_grad()
+            torch.autograd.backward(-model.log_prob(x).mean())
+            optimiser.step()
+    assert all(torch.equal(a, b) for a, b in zip(models[0].parameters(), models[1].parameters(), strict=True))
+    saved = ours.state_dict()
+    ours.load_state_dict(theirs.state_dict())
+    assert saved["state"].keys() == ours.state_dict()["state"].keys()
+
+
+def test_training_starts_without_torchs_compiler(tmp_path: Path) -> None:
+    # importing it takes longer than a short run trains
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from flowgmm_cli.recipe.load import load_recipe\n"
+        "from flowgmm_cli.runs import create_run\n"
+        "from flowgmm_cli.training.pipeline import train\n"
+        "words = ['train.max_steps=2', 'calibration.method=none', 'run.device=cpu']\n"
+        "recipe = load_recipe('two_moons', words)\n"
+        f"train(recipe, create_run(recipe, argv=[], directory=Path({str(tmp_path / 'run')!r})))\n"
+        "print([name for name in ('torch._dynamo', 'torch._inductor', 'sympy') if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stderr

@@ -81,8 +81,8 @@ class Dequantise(Transform):
 
     def _place(self, whole: Tensor, noise: Tensor) -> Tensor:
         # rounding to the next whole number would change the row; rows are kept in float32
-        below = 1 - 2 * self.levels * torch.finfo(torch.float32).eps
-        return (whole + noise.clamp(max=below)) / self.levels
+        margin = 2 * self.levels * torch.finfo(torch.float32).eps
+        return (whole + noise.clamp(margin, 1 - margin)) / self.levels
 
     def _log_det(self, x: Tensor) -> Tensor:
         dtype = torch.promote_types(x.dtype, torch.float32)

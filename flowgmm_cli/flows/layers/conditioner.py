@@ -11,13 +11,15 @@ from flowgmm_cli.flows.layers.fused import fused_dtype, fused_network
 def linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
     """A linear layer drawn from `generator` by PyTorch's own law, U(-1/sqrt(inputs), 1/sqrt(inputs)).
 
-    `nn.Linear` itself would draw from the global generator.
+    `nn.Linear` itself would draw from the global generator, and made on the device `meta` it would import
+    SymPy.
     """
-    layer = nn.Linear(inputs, outputs, device="meta").to_empty(device="cpu")
+    layer = nn.Linear.__new__(nn.Linear)
+    nn.Module.__init__(layer)
+    layer.in_features, layer.out_features = inputs, outputs
     bound = inputs**-0.5
-    with torch.no_grad():
-        layer.weight.uniform_(-bound, bound, generator=generator)
-        layer.bias.uniform_(-bound, bound, generator=generator)
+    layer.weight = nn.Parameter(torch.empty(outputs, inputs).uniform_(-bound, bound, generator=generator))
+    layer.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound, generator=generator))
     return layer
 
 

@@ -68,14 +68,16 @@ def onednn_wins() -> bool:
 
     Known from the processor, not measured: a seed gives the same bits in every run on a machine.
     """
-    both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+    backends: Any = torch.backends
+    both = bool(backends.mkl.is_available() and backends.mkldnn.is_available())
     return both and torch.backends.cpu.get_cpu_capability() == "AVX512" and not _intel()
 
 
 @cache
 def has_bfloat16() -> bool:
     """Whether oneDNN has bfloat16 products on this processor."""
-    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    backends: Any = torch.backends
+    return bool(backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _intel() -> bool:
@@ -136,10 +138,8 @@ def _differentiable(
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
         for index in range(0, len(parameters), 2):
             out = F.linear(F.relu(out) if index else out, parameters[index], parameters[index + 1])
-    arguments = (x, None, *parameters)
-    wanted = [place for place, need in enumerate(needed) if need]
-    gradients = torch.autograd.grad(
-        out.to(torch.float32), [arguments[place] for place in wanted], slope, create_graph=True
-    )
+    arguments = {0: x} | dict(enumerate(parameters, start=2))  # 1 is the dtype
+    wanted = {place: one for place, one in arguments.items() if needed[place]}
+    gradients = torch.autograd.grad(out.to(torch.float32), list(wanted.values()), slope, create_graph=True)
     by_place = dict(zip(wanted, gradients, strict=True))
-    return tuple(by_place.get(place) for place in range(len(arguments)))
+    return tuple(by_place.get(place) for place in range(len(needed)))
