@@ -49,8 +49,13 @@ def test_the_smallest_recipe_has_all_defaults(load: Any) -> None:
         ("train: {epochs: 2.5}", "train.epochs: expected a whole number of at least 1, got the number 2.5"),
         ("train: {epochs: 0}", "train.epochs: expected a whole number of at least 1, got the number 0"),
         ("train: {warmup: 1}", "train.warmup: expected a number of at least 0 and below 1, got the number 1"),
-        ("train: {compile: yes}", 'train.compile: expected true or false, got the string "yes"'),
-        ("train: {compile: 1}", "train.compile: expected true or false, got the number 1"),
+        ("run: {deterministic: yes}", 'run.deterministic: expected true or false, got the string "yes"'),
+        ("run: {deterministic: 1}", "run.deterministic: expected true or false, got the number 1"),
+        (
+            "train: {compile: yes}",
+            "train.compile: expected true or false or one of reduce-overhead, max-autotune, "
+            'got the string "yes"',
+        ),
         (
             "train: {schedule: cosin}",
             'train.schedule: expected one of one_cycle, cosine, constant, steps, got the string "cosin"; '
