@@ -32,7 +32,7 @@ def rows_of(trained: TrainedModel, recipe: Recipe) -> tuple[Seen, Seen]:
     data = prepare(recipe, DataContext())
     assert data.test is not None
     seen = []
-    for split in (data.train, data.test):
+    for split in (data.preprocessor.apply(data.rows.train, DataContext()), data.test):
         latents = see(trained.model, split.x)
         density = latents.log_prob().double() + split.log_det
         seen.append(Seen(split.x, latents, trained.model.log_posterior(latents), density))
