@@ -64,7 +64,9 @@ def write_tensors(
 
     # Bytes first, so that a full disk is an ordinary OSError of ours and not the serialiser's.
     contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    write_bytes(path, save(contiguous, dict(metadata or {})))
+    # Of a header that is quite empty, safetensors cannot read what it wrote.
+    words = dict(metadata or {}) or ({} if contiguous else {"tensors": "none"})
+    write_bytes(path, save(contiguous, words))
 
 
 def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:

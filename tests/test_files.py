@@ -152,3 +152,10 @@ def test_every_way_to_cut_a_tensor_file_short_is_a_run_error(tmp_path: Path) -> 
             read_tensors(file, "thing")
     with pytest.raises(RunError, match="does not exist"):
         read_tensors(tmp_path, "thing")
+
+
+def test_no_tensors_at_all_can_be_written_and_read(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "none.safetensors", {})
+    assert read_tensors(tmp_path / "none.safetensors", "nothing")[0] == {}
+    write_tensors(tmp_path / "words.safetensors", {}, {"format": "1"})
+    assert read_tensors(tmp_path / "words.safetensors", "words") == ({}, {"format": "1"})
