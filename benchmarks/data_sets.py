@@ -60,7 +60,7 @@ def pendigits(shared: Path, work: Path) -> None:
     import pandas as pd
 
     table = pd.read_csv(shared / "pendigits" / "pendigits_train.csv")
-    _write(table.rename(columns={"clase": "y"}), work / "pendigits.csv")
+    write_table(table.rename(columns={"clase": "y"}), work / "pendigits.csv")
 
 
 def susy(shared: Path, work: Path) -> None:
@@ -71,7 +71,7 @@ def susy(shared: Path, work: Path) -> None:
         table = pd.read_csv(shared / "susy" / f"susy_10Kn_{part}.csv", header=None)
         table.columns = [f"f{index}" for index in range(table.shape[1])]
         label = pd.read_csv(shared / "susy" / f"susy_10Kn_{part}_label.csv", header=None)[0]
-        _write(table.assign(y=(label > 0).astype(int)), work / f"susy_{part}.csv")
+        write_table(table.assign(y=(label > 0).astype(int)), work / f"susy_{part}.csv")
 
 
 def higgs(shared: Path, work: Path) -> None:
@@ -81,7 +81,7 @@ def higgs(shared: Path, work: Path) -> None:
     files = [shared / "higgs" / name for name in ("higgs_train_7000.tsv", "higgs_test_500.tsv")]
     table = pd.concat([pd.read_csv(file, sep="\t", header=None) for file in files])
     table.columns = ["y", *(f"f{index}" for index in range(table.shape[1] - 1))]
-    _write(table.astype({"y": int}), work / "higgs.csv")
+    write_table(table.astype({"y": int}), work / "higgs.csv")
 
 
 def trec(shared: Path, work: Path) -> None:
@@ -92,7 +92,7 @@ def trec(shared: Path, work: Path) -> None:
         lines = (shared / "trec" / file).read_text("latin-1").split("\n")
         pairs = [line.split(" ", 1) for line in lines if line]
         rows = {"text": [text for _, text in pairs], "y": [kind.partition(":")[0] for kind, _ in pairs]}
-        _write(pd.DataFrame(rows), work / f"trec_{part}.csv")
+        write_table(pd.DataFrame(rows), work / f"trec_{part}.csv")
 
 
 def ag_news_skewed(shared: Path, work: Path) -> None:
@@ -105,12 +105,14 @@ def ag_news_skewed(shared: Path, work: Path) -> None:
         train[train["label"] == label].sample(900 * share, random_state=0)
         for label, share in enumerate((10, 3, 1, 1))
     ]
-    _write(pd.concat(parts).sample(frac=1, random_state=0)[["text", "label"]], work / "ag_news_skewed.csv")
+    write_table(
+        pd.concat(parts).sample(frac=1, random_state=0)[["text", "label"]], work / "ag_news_skewed.csv"
+    )
     test = pd.read_parquet(hub / "test-00000-of-00001.parquet")
-    _write(test[["text", "label"]], work / "ag_news_test.csv")
+    write_table(test[["text", "label"]], work / "ag_news_test.csv")
 
 
-def _write(table: pd.DataFrame, path: Path) -> None:
+def write_table(table: pd.DataFrame, path: Path) -> None:
     """Whole or not at all, because several processes may prepare the same file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
