@@ -154,5 +154,6 @@ def _rows(stream: Any, shape: tuple[int, ...], dtype: np.dtype[Any], size: int) 
         data = stream.read(count * each)
         if len(data) < count * each:
             raise EOFError(f"it ends after row {start + len(data) // max(each, 1):,} of {shape[0]:,}")
-        rows: Array = np.frombuffer(data, dtype=dtype).reshape(count, *shape[1:])
+        # a copy, because torch warns of arrays that may not be written to
+        rows: Array = np.frombuffer(data, dtype=dtype).copy().reshape(count, *shape[1:])
         yield rows.astype(dtype.newbyteorder("="), copy=False)

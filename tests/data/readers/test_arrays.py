@@ -87,6 +87,18 @@ def test_a_matrix_is_taken_for_columns_of_numbers_in_order(rows, read, tmp_path,
     assert "taken in order: b, a" in notes[0]
 
 
+@pytest.mark.parametrize("kind", ["idx", "npy", "npz"])
+def test_rows_may_be_written_to(rows, vector, tmp_path, kind):
+    x = np.arange(24, dtype=np.uint8).reshape(6, 2, 2)
+    path = tmp_path / f"t.{kind}"
+    if kind == "idx":
+        path.write_bytes(idx(x))
+    else:
+        (np.save if kind == "npy" else np.savez)(path, x)
+    for chunk in rows(path, vector(2, 2), chunk_rows=4):
+        assert chunk.rows.columns["v"].flags.writeable  # torch warns of others
+
+
 def test_idx_with_labels_beside_it(rows, read, vector, write):
     images = np.arange(6 * 4).reshape(6, 2, 2)
     plain = write(idx(images), "t10k-images-idx3-ubyte")
