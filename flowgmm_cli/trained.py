@@ -96,6 +96,12 @@ class TrainedModel:
             images=images,
         )
 
+    def see_images(self, images: Tensor) -> Seen:
+        """Images `(N, height, width)` or with channels last as scores see them, without their pixels."""
+        x, log_det = self.preprocessor.transformed(self.preprocessor.of_images(images))
+        nameless = torch.full((len(x),), -1)
+        return self.see_rows(Split(x, log_det, nameless, np.arange(len(x)).astype(str)))
+
     def predict(self, split: Split) -> Predictions:
         """Classes, probabilities and densities of preprocessed rows."""
         latents = see(self.model, split.x)

@@ -117,7 +117,7 @@ class Preprocessor:
             DataError: a column or cell is missing, or a value is too large for float32.
         """
         features = torch.from_numpy(self.featuriser.transform(rows, context))
-        x, log_det = self._transformed(features)
+        x, log_det = self.transformed(features)
         finite = x.isfinite().all(dim=1)
         if not finite.all():
             first = int((~finite).nonzero()[0])
@@ -175,7 +175,7 @@ class Preprocessor:
             good = np.delete(np.arange(len(rows)), list(refused))
             matrix, rows, place = matrix[good], rows.take(good), place[good]
         features = torch.from_numpy(matrix)
-        x, log_det = self._transformed(features)
+        x, log_det = self.transformed(features)
         finite = x.isfinite().all(dim=1)
         if not finite.all():
             problems |= {int(one): "a value is too large" for one in place[~finite.numpy()]}
@@ -189,8 +189,8 @@ class Preprocessor:
         """Positions of the rows that `apply` would refuse, with the reason."""
         return self.apply_usable(rows, context or DataContext())[1]
 
-    def _transformed(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows `(N, D)` in float32 and their log-determinants, in chunks."""
+    def transformed(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows of the feature matrix `(N, F)` as the flow's input, float32 `(N, D)`, and log-determinants."""
         x = torch.empty(len(features), self.dim)
         log_det = torch.empty(len(features), dtype=torch.float64)
         for batch in iterate_batches(len(features), _CHUNK):
@@ -225,6 +225,13 @@ class Preprocessor:
             return inputs.reshape(len(inputs), *columns[0].shape)
         images = inputs.reshape(len(inputs), *shape)
         return images.squeeze(1) if shape[0] == 1 else images.movedim(1, 3)
+
+    def of_images(self, images: Tensor) -> Tensor:
+        """Undo `images`: the feature matrix `(N, F)` of pixels in that form."""
+        columns = self.featuriser.columns
+        if image_shape(columns[0]) is not None and images.ndim == 4:
+            images = images.movedim(3, 1)
+        return images.reshape(len(images), -1)
 
     def features_of(self, x: Tensor) -> Tensor:
         """The feature matrix, float64 `(N, F)`, that the transforms map to the flow's inputs `(N, D)`."""

@@ -1,28 +1,24 @@
 """Which score flags rows: chosen on the run's own rows, since nobody knows the rows that will be out.
 
-Stand-ins are made of held-out rows in the flow's input space, and whole classes are left out of what the
-scores know. The score that tells most of them from held-out rows is taken. No label is used, no foreign row.
+Stand-ins are made of the run's rows (see `stand_ins.py`), and whole classes are left out of what the scores
+know. The score that tells most of them from held-out rows is taken. No label is used, no foreign row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from flowgmm_cli.api import Component, Latents, Seen
 from flowgmm_cli.evaluation.detection import auroc
-from flowgmm_cli.flows.flat import FlatFlow
 from flowgmm_cli.model import Model
 from flowgmm_cli.scores.detector import Detector, fit_detector, reads_images
-from flowgmm_cli.trained import see
+from flowgmm_cli.training.stand_ins import from_latents, transforms_log_det
 
-_ROWS = 1000  # stand-ins of each kind: an AUROC to about a percent
 _KNOWN = 2000  # training rows that the scores know while a class is left out
 _TURNS = 5  # classes that are left out in turn, at most
 _LEFT_OUT = "left out"
@@ -55,14 +51,13 @@ def choose_default(
     train: Seen,
     held_out: Seen,
     model: Model,
+    stand_ins: Mapping[str, Seen],
     generator: np.random.Generator,
 ) -> Choice:
     """Compare the scores of a detector, except those that read images.
 
-    The stand-ins: rows with half of their features from other rows (`corrupted`), with noise as wide as the
-    training rows (`scattered`), 1.5 times as far from the mean (`magnified`), and rows of a class that the
-    mixture and the scores' training rows then lack (`left out`; with three classes or more). These are the
-    only real rows among them and count twice.
+    Besides the stand-ins there are rows of a class that the mixture and the scores' training rows then lack
+    (`left out`; with three classes or more). These are real rows and count twice.
 
     Args:
         detector: the fitted scores.
@@ -70,6 +65,7 @@ def choose_default(
         train: rows the scores were fitted on.
         held_out: rows they were not fitted on.
         model: the trained model.
+        stand_ins: by kind, see `flowgmm_cli.training.stand_ins`.
         generator: source of randomness.
     """
     plain_train, plain_held_out = (replace(rows, images=None) for rows in (train, held_out))
@@ -77,12 +73,7 @@ def choose_default(
     if not names:
         return Choice(detector.default, {detector.default: {}})
     known = detector(plain_held_out, names)
-    kinds: dict[str, dict[str, float]] = {}
-    for kind, make in _STAND_INS.items():
-        x, log_det = make(plain_train, plain_held_out, generator)
-        if isinstance(model.parts[0].flow, FlatFlow):  # beyond black and white there are no pixels
-            x = x.clamp(train.x.min(), train.x.max())
-        kinds[kind] = _aurocs(known, detector(_seen(x, log_det, model), names))
+    kinds = {kind: _aurocs(known, detector(rows, names)) for kind, rows in stand_ins.items()}
     if (left_out := _left_out(components, plain_train, plain_held_out, model, names, generator)) is not None:
         kinds[_LEFT_OUT] = left_out
     table = {name: {kind: values[name] for kind, values in kinds.items()} for name in names}
@@ -95,55 +86,6 @@ def mean(found: Mapping[str, float]) -> float:
         return float("nan")
     weights = [2.0 if kind == _LEFT_OUT else 1.0 for kind in found]
     return float(np.average(list(found.values()), weights=weights))
-
-
-# --- stand-ins: rows in the flow's input space `(n, D)` with the transforms' log-determinant `(n,)` --------
-
-_Made = tuple[Tensor, Tensor]
-
-
-def _corrupted(train: Seen, held_out: Seen, generator: np.random.Generator) -> _Made:
-    x, log_det = _some(held_out, generator)
-    others = torch.from_numpy(generator.integers(len(train), size=x.shape))
-    swapped = torch.from_numpy(generator.random(x.shape) < 0.5)
-    return torch.where(swapped, train.x.gather(0, others), x), log_det
-
-
-def _scattered(train: Seen, held_out: Seen, generator: np.random.Generator) -> _Made:
-    x, log_det = _some(held_out, generator)
-    noise = torch.from_numpy(generator.standard_normal(x.shape)).float()
-    return x + noise * train.x.std(0, unbiased=False), log_det
-
-
-def _magnified(train: Seen, held_out: Seen, generator: np.random.Generator) -> _Made:
-    x, log_det = _some(held_out, generator)
-    return train.x.mean(0) + 1.5 * (x - train.x.mean(0)), log_det
-
-
-_STAND_INS: Mapping[str, Callable[[Seen, Seen, np.random.Generator], _Made]] = {
-    "corrupted": _corrupted,
-    "scattered": _scattered,
-    "magnified": _magnified,
-}
-
-
-def _some(rows: Seen, generator: np.random.Generator) -> _Made:
-    index = torch.from_numpy(generator.integers(len(rows), size=_ROWS))
-    return rows.x[index], _transforms_log_det(rows)[index]
-
-
-def _transforms_log_det(rows: Seen) -> Tensor:
-    """What the transforms add to `log p`; a stand-in has it from the row it is made of, near enough."""
-    return rows.log_density - rows.latents.log_prob().double()
-
-
-def _seen(x: Tensor, transforms_log_det: Tensor, model: Model) -> Seen:
-    return _from_latents(x, see(model, x), transforms_log_det, model)
-
-
-def _from_latents(x: Tensor, latents: Latents, transforms_log_det: Tensor, model: Model) -> Seen:
-    density = latents.log_prob().double() + transforms_log_det
-    return Seen(x, latents, model.log_posterior(latents).double(), density)
 
 
 # --- classes left out ---------------------------------------------------------------------------------------
@@ -186,7 +128,7 @@ def _without(rows: Seen, left_out: int, index: npt.NDArray[np.intp], model: Mode
     latents = Latents(
         rows.latents.z[index], rows.latents.log_det[index], rows.latents.class_log_prob[index][:, others]
     )
-    return _from_latents(rows.x[index], latents, _transforms_log_det(rows)[index], model)
+    return from_latents(rows.x[index], latents, transforms_log_det(rows)[index], model)
 
 
 def _aurocs(inside: Mapping[str, Any], outside: Mapping[str, Any]) -> dict[str, float]:

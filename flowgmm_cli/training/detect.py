@@ -13,11 +13,13 @@ from flowgmm_cli.api import DataContext, Rows, Seen
 from flowgmm_cli.data.prepare import SplitRows
 from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.errors import RecipeError
+from flowgmm_cli.flows.flat import FlatFlow
 from flowgmm_cli.recipe.schema import Recipe, score_names
 from flowgmm_cli.scores.detector import Detector, fit_detector, reads_images
 from flowgmm_cli.seeds import derive_seed
 from flowgmm_cli.trained import TrainedModel
 from flowgmm_cli.training.choice import choose_default
+from flowgmm_cli.training.stand_ins import image_stand_ins, vector_stand_ins
 
 TRAIN_ROWS = 5000
 """Training rows that the scores see, at most."""
@@ -95,7 +97,8 @@ def fit_detection(trained: TrainedModel, rows: SplitRows, context: DataContext) 
     chosen, reason = config.default, "named by the recipe"
     table: Mapping[str, Mapping[str, float]] = {}
     if chosen == "auto":
-        choice = choose_default(detector, config.scores, train, held_out, trained.model, generator)
+        stand_ins = _stand_ins(trained, train, held_out, generator)
+        choice = choose_default(detector, config.scores, train, held_out, trained.model, stand_ins, generator)
         chosen, reason, table = choice.default, choice.reason, choice.table
     return Detection(
         detector=detector.with_default(chosen),
@@ -143,6 +146,15 @@ def _some(rows: Rows, most: int, generator: np.random.Generator) -> Rows:
     if len(rows) <= most:
         return rows
     return rows.take(np.sort(generator.choice(len(rows), most, replace=False)))
+
+
+def _stand_ins(
+    trained: TrainedModel, train: Seen, held_out: Seen, generator: np.random.Generator
+) -> dict[str, Seen]:
+    of_pixels = isinstance(trained.model.parts[0].flow, FlatFlow)
+    if not of_pixels or train.images is None or held_out.images is None:
+        return vector_stand_ins(train, held_out, trained.model, generator)
+    return image_stand_ins(train.images, held_out.images, trained.see_images, generator)
 
 
 def _see(trained: TrainedModel, rows: Rows, context: DataContext) -> Seen:

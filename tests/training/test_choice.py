@@ -17,6 +17,7 @@ from flowgmm_cli.scores.detector import fit_detector
 from flowgmm_cli.trained import TrainedModel, see
 from flowgmm_cli.training.choice import Choice, choose_default, mean
 from flowgmm_cli.training.inputs import prepare
+from flowgmm_cli.training.stand_ins import vector_stand_ins
 
 from .conftest import TrainRun
 
@@ -42,7 +43,9 @@ def rows_of(trained: TrainedModel, recipe: Recipe) -> tuple[Seen, Seen]:
 def choose(trained: TrainedModel, train: Seen, held_out: Seen, *uses: str, seed: int = 0) -> Choice:
     components = [score(use) for use in uses]
     detector = fit_detector(components, train, held_out, trained.model, np.random.default_rng(0))
-    return choose_default(detector, components, train, held_out, trained.model, np.random.default_rng(seed))
+    generator = np.random.default_rng(seed)
+    stand_ins = vector_stand_ins(train, held_out, trained.model, generator)
+    return choose_default(detector, components, train, held_out, trained.model, stand_ins, generator)
 
 
 def test_the_score_with_the_best_mean_over_all_stand_ins_is_taken(train_run: TrainRun) -> None:
