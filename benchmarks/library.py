@@ -17,8 +17,9 @@ from flowgmm_cli.recipe.load import parse_resolved
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.training.build import start_model
 from flowgmm_cli.training.engine import Engine, deterministic
-from flowgmm_cli.training.loop import Hooks, LoopSettings, fit
+from flowgmm_cli.training.loop import fit
 from flowgmm_cli.training.sampler import TrainingRows
+from flowgmm_cli.training.settings import Hooks, LoopSettings
 from flowgmm_cli.training.step import build_step
 from flowgmm_cli.training.viewing import Forms
 

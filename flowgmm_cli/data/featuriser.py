@@ -9,6 +9,8 @@ import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Encoder, Rows
 from flowgmm_cli.data.blocks import Block, Categories, Numbers, Pixels, Text, restore
+from flowgmm_cli.data.large.facts import Facts
+from flowgmm_cli.data.large.informed import informed, useless
 from flowgmm_cli.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -43,8 +45,16 @@ class Featuriser:
         *,
         missing: MissingPolicy,
         encoder: EncoderFactory | None,
+        facts: Mapping[str, Facts] | None = None,
     ) -> Featuriser:
         """Fit to training rows.
+
+        Args:
+            rows: the training rows, or some of them.
+            columns: the input columns.
+            missing: what becomes of missing cells.
+            encoder: makes encoders for columns of texts.
+            facts: what is known of the columns of all training rows, where `rows` are some of them.
 
         Raises:
             DataError: no column carries anything, a text column has no encoder, or a numeric cell is missing
@@ -54,10 +64,16 @@ class Featuriser:
         notes = []
         for column in columns:
             cells = rows.columns[column.name]
-            if reason := _useless(column, cells, missing):
+            known = facts.get(column.name) if facts else None
+            if (
+                reason := _useless(column, cells, missing)
+                if known is None
+                else useless(column, known, missing)
+            ):
                 notes.append(f"column `{column.name}` is left out: {reason} in the training rows")
                 continue
             block = _fit_block(column, cells, missing, encoder)
+            block = block if known is None else informed(block, known)
             blocks.append(block)
             if isinstance(block, Numbers) and block.inexact:
                 notes.append(f"{block.inexact} with the {missing} of the training rows")

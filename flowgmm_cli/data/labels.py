@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,11 +18,23 @@ _TRUE = {"1", "true", "yes", "y", "t", "x"}
 _FALSE = {None, "", "0", "false", "no", "n", "f"}
 
 
-def choose_labelled(rows: Rows, config: LabelsConfig, class_names: Sequence[str]) -> npt.NDArray[np.int64]:
+def choose_labelled(
+    rows: Rows,
+    config: LabelsConfig,
+    class_names: Sequence[str],
+    *,
+    sizes: Mapping[int, int] | None = None,
+) -> npt.NDArray[np.int64]:
     """Return the sorted positions of the training rows whose label may be seen.
 
     With `balanced` every class gets the same number, else numbers in proportion to the classes, at least one
     each. The draw depends on the rows' order, the budget and the seed alone.
+
+    Args:
+        rows: the training rows, or a part of them with enough of each class.
+        config: the budget.
+        class_names: index -> name.
+        sizes: labelled rows of each class, where `rows` are a part only.
 
     Raises:
         DataError: no row has a label, only one class has (without `single_class`), or a class has too few
@@ -37,14 +49,15 @@ def choose_labelled(rows: Rows, config: LabelsConfig, class_names: Sequence[str]
 
     rng = np.random.default_rng(config.seed)
     order = by_class(rows.labels, labelled, rng)
-    sizes = {label: len(positions) for label, positions in order.items()}
+    sizes = sizes or {label: len(positions) for label, positions in order.items()}
+    there = sum(sizes.values())
     if config.per_class is not None:
         wanted = dict.fromkeys(sizes, config.per_class)
     else:
         total = config.count if config.count is not None else round((config.fraction or 0) * len(rows))
-        if total > len(labelled):
+        if total > there:
             raise DataError(
-                f"{total} labelled rows are asked for, but only {len(labelled)} rows have a label",
+                f"{total} labelled rows are asked for, but only {there} rows have a label",
                 hint="ask for fewer, or leave data.labels out to use every label",
             )
         if total < len(sizes):

@@ -24,6 +24,7 @@ from flowgmm_cli.api import (
 from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.data.content import fingerprint
 from flowgmm_cli.data.featuriser import Featuriser
+from flowgmm_cli.data.large.source import LargeRows, LargeSource, divide_large
 from flowgmm_cli.data.lazy import is_lazy
 from flowgmm_cli.data.preprocessor import Preprocessor, encoder_factory
 from flowgmm_cli.data.splits import divide
@@ -51,6 +52,7 @@ class SplitRows:
         val_labels: whether `val` holds labels beyond the labelled budget, which every output must state.
         notes: what the user should know, one line each.
         fingerprint: hex digest of all of it; the same rows give the same one.
+        large: the training rows where they stay in their files; `train` then holds those in memory.
     """
 
     columns: tuple[Column, ...]
@@ -61,6 +63,7 @@ class SplitRows:
     val_labels: bool
     notes: tuple[str, ...]
     fingerprint: str
+    large: LargeRows | None = None
 
 
 def load_rows(data: Component, context: DataContext) -> SplitRows:
@@ -71,6 +74,8 @@ def load_rows(data: Component, context: DataContext) -> SplitRows:
     """
     config = cast(DataConfig, data.config)
     source: SourceData = build(data, context).load()
+    if isinstance(source, LargeSource):
+        return _large(source, config, context)
     _check(source, data.use)
     division = divide(source, labels=config.labels, split=config.split)
     splits = {
@@ -90,6 +95,21 @@ def load_rows(data: Component, context: DataContext) -> SplitRows:
     )
 
 
+def _large(source: LargeSource, config: DataConfig, context: DataContext) -> SplitRows:
+    division, rows, digest = divide_large(source, labels=config.labels, split=config.split, context=context)
+    return SplitRows(
+        columns=source.columns,
+        class_names=division.class_names,
+        train=division.train,
+        val=division.val,
+        test=division.test,
+        val_labels=config.split.val_labels and division.val is not None,
+        notes=(*source.notes, *division.notes),
+        fingerprint=digest,
+        large=rows,
+    )
+
+
 def fit_preprocessor(rows: SplitRows, data: Component, context: DataContext) -> Preprocessor:
     """Fit features and transforms to the training rows, labelled or not.
 
@@ -102,9 +122,14 @@ def fit_preprocessor(rows: SplitRows, data: Component, context: DataContext) -> 
     # Both mean the same in every source that has them, see specs.py.
     missing: MissingPolicy = getattr(config, "missing", "error")
     featuriser = Featuriser.fit(
-        rows.train, rows.columns, missing=missing, encoder=encoder_factory(config, context)
+        rows.train,
+        rows.columns,
+        missing=missing,
+        encoder=encoder_factory(config, context),
+        facts=None if rows.large is None else rows.large.facts,
     )
-    seen = rows.train
+    # labelled rows may be of rare classes more often than others are
+    seen = rows.train if rows.large is None else rows.train.take(rows.large.sample)
     if any(is_lazy(seen.columns[column.name]) for column in rows.columns) and len(seen) > _SAMPLE:
         seen = seen.take(np.unique(np.linspace(0, len(seen) - 1, _SAMPLE).astype(np.int64)))
     x = torch.from_numpy(featuriser.transform(seen, context))

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from flowgmm_cli.data.sources.columns import foreign_numbers, not_numbers, numbers, strings, vectors
-from flowgmm_cli.data.sources.csv import FEW_CATEGORIES, MAX_CATEGORIES, nearly_numbers
+from flowgmm_cli.data.sources.kinds import FEW_CATEGORIES, MAX_CATEGORIES, nearly_numbers
 from flowgmm_cli.data.sources.tables import Table
 from flowgmm_cli.data.suspects import counts_rows, dates, names_a_row, predicts
 

@@ -28,7 +28,10 @@ MissingPolicy = Literal["median", "mean", "error"]
 class CsvConfig(DataConfig):
     """Parameters of `csv`."""
 
-    path: str = Field(description="training rows: a csv, tsv, parquet or jsonl file")
+    path: str = Field(
+        description="training rows: a csv, tsv, jsonl, parquet or arrow (feather) file, or a folder or "
+        "pattern of parquet and arrow files"
+    )
     test_path: str | None = Field(None, description="rows of the final test, same columns")
     val_path: str | None = Field(None, description="rows of the validation split, same columns")
     label: str = Field(description="column of the class; an empty cell is an unlabelled row")
@@ -46,6 +49,11 @@ class CsvConfig(DataConfig):
     id: str | None = Field(None, description="column that names a row; by default the row number")
     delimiter: str | None = Field(
         None, min_length=1, max_length=1, description="by default taken from the suffix and the header line"
+    )
+    memory: float = Field(
+        2.0,
+        ge=0,
+        description="most cells of parquet and arrow files to keep in memory, in GiB; the rest stays on disk",
     )
     encoder: Component = component_field(
         "encoder", {"use": "wordllama"}, description="text to vectors; used where `text` is set"
@@ -104,6 +112,10 @@ SPECS: dict[str, Spec] = {
         config=CsvConfig,
         build="flowgmm_cli.data.sources.csv:build",
         summary="Your own table: csv, tsv, parquet or jsonl, with numbers, categories and text",
+        docs="Parquet and Arrow files whose cells would take more than `memory` are read in parts while "
+        "training goes on, through a buffer of shuffled rows; labelled, held-out and some other rows are "
+        "kept in memory. Up to 20,000 test and 20,000 validation rows are then held out, and texts must be "
+        "vectors already.",
     ),
     "hf_text": DataSpec(
         config=HfTextConfig,

@@ -7,6 +7,7 @@ split from what is left. Only the test split carries labels beyond the budget.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -53,16 +54,16 @@ def divide(source: SourceData, *, labels: LabelsConfig, split: SplitConfig) -> D
     notes: list[str] = []
     train, val, test = source.splits["train"], source.splits.get("val"), source.splits.get("test")
     if test is not None:
-        test = _with_labels(test, notes)
+        test = with_labels(test, notes)
     elif split.test > 0:
         train, test = _make_test(train, labels, split, notes)
     if split.duplicates == "drop":
         if test is not None and val is not None:
-            val = _without_equals(val, test, source.columns, "validation", "test", notes)
+            val = without_equals(val, test, source.columns, "validation", "test", notes)
         if test is not None:
-            train = _without_equals(train, test, source.columns, "training", "test", notes)
+            train = without_equals(train, test, source.columns, "training", "test", notes)
         if val is not None:
-            train = _without_equals(train, val, source.columns, "training", "validation", notes)
+            train = without_equals(train, val, source.columns, "training", "validation", notes)
 
     made_val = val is None and round(split.val * len(train)) > 0
     if made_val and split.val_labels:
@@ -71,13 +72,14 @@ def divide(source: SourceData, *, labels: LabelsConfig, split: SplitConfig) -> D
     if made_val and not split.val_labels:
         train, val = _hidden_val(train, chosen, split, source.columns, notes)
     else:
-        train = _hide(train, chosen)
+        train = hide(train, chosen)
         if val is not None and not split.val_labels:
-            val = _hide(val, np.empty(0, dtype=np.int64))
-    return _with_known_classes(Division(train, val, test, source.class_names, tuple(notes)))
+            val = hide(val, np.empty(0, dtype=np.int64))
+    return with_known_classes(Division(train, val, test, source.class_names, tuple(notes)))
 
 
-def _with_labels(test: Rows, notes: list[str]) -> Rows:
+def with_labels(test: Rows, notes: list[str]) -> Rows:
+    """The test rows that have a label. Raises `DataError` if none has."""
     labelled = test.labels >= 0
     if not labelled.any():
         raise DataError(
@@ -97,7 +99,7 @@ def _make_test(
         unmarked = candidates[~marked_rows(train, labels.column)[candidates]]
         candidates = unmarked if len(unmarked) else candidates
     wanted = round(split.test * len(candidates))
-    chosen = _draw(train, candidates, wanted, split, stream=0)
+    chosen = draw(train, candidates, wanted, split, stream=0)
     if not len(chosen):
         return train, None
     notes.append(f"{len(chosen):,} rows are set aside for the test (data.split.test)")
@@ -110,7 +112,7 @@ def _labelled_val(
     candidates = np.flatnonzero(train.labels >= 0)
     if labels.column is not None:
         candidates = candidates[~marked_rows(train, labels.column)[candidates]]
-    chosen = _draw(train, candidates, round(split.val * len(train)), split, stream=1)
+    chosen = draw(train, candidates, round(split.val * len(train)), split, stream=1)
     if not len(chosen):
         return train, None
     notes.append(
@@ -119,7 +121,7 @@ def _labelled_val(
     )
     rest, val = _parted(train, chosen)
     if split.duplicates == "drop":
-        rest = _without_equals(rest, val, columns, "training", "validation", notes)
+        rest = without_equals(rest, val, columns, "training", "validation", notes)
     return rest, val
 
 
@@ -127,7 +129,7 @@ def _hidden_val(
     train: Rows, chosen: Positions, split: SplitConfig, columns: tuple[Column, ...], notes: list[str]
 ) -> tuple[Rows, Rows | None]:
     """Hold out rows without a visible label; where there are too few, labelled rows of the budget itself."""
-    visible = _hide(train, chosen)
+    visible = hide(train, chosen)
     wanted = round(split.val * len(train))
     candidates = np.flatnonzero(visible.labels < 0)
     digests = row_digests(train, columns) if split.duplicates == "drop" and len(candidates) else None
@@ -135,25 +137,36 @@ def _hidden_val(
         shown = set(digests[chosen])
         candidates = candidates[[digest not in shown for digest in digests[candidates]]]
     if len(candidates) >= wanted:
-        held = np.sort(_generator(split, stream=1).permutation(candidates)[:wanted])
+        held = np.sort(split_generator(split, stream=1).permutation(candidates)[:wanted])
     else:
-        held = _draw(visible, chosen, min(wanted, len(chosen)), split, stream=1)
+        held = draw(visible, chosen, min(wanted, len(chosen)), split, stream=1)
         notes.append(f"{len(held):,} labelled rows are held out for validation, out of the labelled budget")
     if not len(held):
         return visible, None
     rest, val = _parted(visible, held)
     if digests is not None and len(candidates) >= wanted:
-        rest = _without_equals(rest, val, columns, "training", "validation", notes)
+        rest = without_equals(rest, val, columns, "training", "validation", notes)
     return rest, val
 
 
-def _draw(rows: Rows, candidates: Positions, wanted: int, split: SplitConfig, *, stream: int) -> Positions:
-    """Draw labelled rows, by class if `stratify`, always leaving each class at least one."""
-    rng = _generator(split, stream=stream)
+def draw(
+    rows: Rows,
+    candidates: Positions,
+    wanted: int,
+    split: SplitConfig,
+    *,
+    stream: int,
+    sizes: Mapping[int, int] | None = None,
+) -> Positions:
+    """Draw labelled rows, by class if `stratify`, always leaving each class at least one.
+
+    Where the candidates are a part of all, `sizes` has the rows of each class to be in proportion to.
+    """
+    rng = split_generator(split, stream=stream)
     order = by_class(rows.labels, candidates, rng)
     spare = {label: positions[:-1] for label, positions in order.items()}
     if split.stratify:
-        sizes = {label: len(positions) for label, positions in order.items()}
+        sizes = sizes or {label: len(positions) for label, positions in order.items()}
         counts = proportional(sizes, wanted)
         drawn = [spare[label][: counts[label]] for label in order]
     else:
@@ -162,7 +175,8 @@ def _draw(rows: Rows, candidates: Positions, wanted: int, split: SplitConfig, *,
     return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *drawn]))
 
 
-def _generator(split: SplitConfig, *, stream: int) -> np.random.Generator:
+def split_generator(split: SplitConfig, *, stream: int) -> np.random.Generator:
+    """Random numbers for the draw of test rows (stream 0) or validation rows (1)."""
     return np.random.default_rng([split.seed, stream])
 
 
@@ -172,15 +186,21 @@ def _parted(rows: Rows, held: Positions) -> tuple[Rows, Rows]:
     return rows.take(~mask), rows.take(mask)
 
 
-def _hide(rows: Rows, keep: Positions) -> Rows:
+def hide(rows: Rows, keep: Positions) -> Rows:
+    """The rows with no labels but those at some positions."""
     labels = np.full_like(rows.labels, -1)
     labels[keep] = rows.labels[keep]
     return replace(rows, labels=labels)
 
 
-def _without_equals(
+def without_equals(
     rows: Rows, held: Rows, columns: tuple[Column, ...], what: str, other: str, notes: list[str]
 ) -> Rows:
+    """The rows without those whose cells are those of a held-out row.
+
+    Raises:
+        DataError: none is left.
+    """
     taken = set(row_digests(held, columns))
     equal = np.array([digest in taken for digest in row_digests(rows, columns)], dtype=bool)
     if not equal.any():
@@ -194,7 +214,7 @@ def _without_equals(
     return rows.take(~equal)
 
 
-def _with_known_classes(division: Division) -> Division:
+def with_known_classes(division: Division) -> Division:
     """Number the classes that labelled training rows show; others cannot be learned."""
     names = division.class_names
     known = np.unique(division.train.labels[division.train.labels >= 0])

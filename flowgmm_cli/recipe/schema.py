@@ -71,6 +71,15 @@ class TrainConfig(_Section):
     compile: bool | Literal["reduce-overhead", "max-autotune"] = Field(
         False, description="compile the model with torch.compile; `reduce-overhead` records CUDA graphs"
     )
+    fsdp: bool = Field(
+        False, description="divide weights and the optimiser's state among the processes, for large flows"
+    )
+
+    @model_validator(mode="after")
+    def _compiles_whole_weights(self) -> TrainConfig:
+        if self.fsdp and self.compile:
+            raise ValueError("fsdp and compile exclude each other; leave one of them false")
+        return self
 
 
 class BestConfig(_Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from torch import Tensor
 from flowgmm_cli.errors import RunError
 from flowgmm_cli.files import read_tensors, write_tensors
 from flowgmm_cli.model import FlowMixture
+from flowgmm_cli.training.fsdp import as_divided, divided, own, whole
+from flowgmm_cli.training.optim import in_order
 
 FORMAT = "flowgmm/checkpoint/1"
 
@@ -36,16 +39,39 @@ class Progress:
     stale: int = 0
     stopped: bool = False
 
+    def judge(self, value: float, *, better: bool, epoch: int) -> None:
+        """Take note of the watched metric after an epoch, and of whether it is `better` than before."""
+        if better:
+            self.best, self.best_epoch, self.stale = value, epoch, 0
+        else:
+            self.stale += 1
+
 
 def save_checkpoint(
-    path: Path, model: FlowMixture, teacher: FlowMixture, optimiser: torch.optim.Optimizer, progress: Progress
+    path: Path,
+    model: FlowMixture,
+    teacher: FlowMixture,
+    optimiser: torch.optim.Optimizer,
+    progress: Progress,
+    *,
+    writes: bool = True,
 ) -> None:
-    """Write everything that resuming needs; a failure leaves the previous file as it was."""
-    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    tensors |= {f"teacher.{name}": value for name, value in teacher.state_dict().items()}
+    """Write everything that resuming needs; a failure leaves the previous file as it was.
+
+    The file does not tell whether the weights were divided among processes. If they are, all processes must
+    call this, and one of them `writes`.
+    """
+    parts = {f"model.{name}": (value, value) for name, value in model.state_dict().items()}
+    parts |= {f"teacher.{name}": (value, value) for name, value in teacher.state_dict().items()}
+    likes = in_order(model)
     for index, state in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in state.items()}
-    write_tensors(path, tensors, {"format": FORMAT, "progress": json.dumps(asdict(progress))})
+        parts |= {
+            f"optimiser.{index}.{name}": (torch.as_tensor(value), likes[index])
+            for name, value in state.items()
+        }
+    tensors = _together(parts, keeps=writes)
+    if writes:
+        write_tensors(path, tensors, {"format": FORMAT, "progress": json.dumps(asdict(progress))})
 
 
 def load_checkpoint(
@@ -65,7 +91,7 @@ def load_checkpoint(
     load_state(model, _under(tensors, "model."), path)
     load_state(teacher, _under(tensors, "teacher."), path)
     try:
-        _load_optimiser(optimiser, _under(tensors, "optimiser."))
+        _load_optimiser(optimiser, _under(tensors, "optimiser."), in_order(model))
         return Progress(**json.loads(metadata["progress"]))
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise RunError(
@@ -95,10 +121,12 @@ class BestModel:
         self._state = {name: value.detach().clone() for name, value in teacher.state_dict().items()}
         self._saved = False
 
-    def save(self) -> None:
-        """Write it, if it is new."""
+    def save(self, *, writes: bool = True) -> None:
+        """Write it, if it is new; see `save_checkpoint`."""
         if self.path is not None and not self._saved:
-            write_tensors(self.path, self._state)
+            state = _together({name: (value, value) for name, value in self._state.items()}, keeps=writes)
+            if writes:
+                write_tensors(self.path, state)
             self._saved = True
 
     def restore(self, teacher: FlowMixture) -> None:
@@ -108,9 +136,14 @@ class BestModel:
 
 
 def load_state(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Load weights strictly. Raises `RunError` where names or shapes do not fit."""
+    """Load weights strictly, whole or divided. Raises `RunError` where names or shapes do not fit."""
+    there = model.state_dict()
+    fits = {name: value for name, value in tensors.items() if name in there}
+    fits = {name: value for name, value in fits.items() if value.shape == there[name].shape}
     try:
-        model.load_state_dict(tensors)
+        model.load_state_dict(
+            tensors | {name: as_divided(value, there[name]) for name, value in fits.items()}
+        )
     except RuntimeError as error:
         first = str(error).strip().splitlines()
         raise RunError(
@@ -120,14 +153,29 @@ def load_state(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -
         ) from None
 
 
-def _load_optimiser(optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    parameters = [one for group in optimiser.param_groups for one in group["params"]]
+def _together(parts: Mapping[str, tuple[Tensor, Tensor]], *, keeps: bool) -> dict[str, Tensor]:
+    """Whole tensors, each of (a value or a share, something divided alike).
+
+    One is put together after the other, and none stays on a device that has no room for all.
+    """
+    found: dict[str, Tensor] = {}
+    for name, (value, like) in parts.items():
+        tensor = whole(value, like)
+        if keeps:
+            found[name] = tensor.cpu() if divided(like) else tensor
+    return found
+
+
+def _load_optimiser(
+    optimiser: torch.optim.Optimizer, tensors: dict[str, Tensor], parameters: Sequence[Tensor]
+) -> None:
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         index, _, key = name.partition(".")
-        if value.ndim and value.shape != parameters[int(index)].shape:  # which torch does not look at
+        like = parameters[int(index)]
+        if value.ndim and value.shape != like.shape:  # which torch does not look at
             raise ValueError(f"optimiser.{name} has the wrong shape")
-        state.setdefault(int(index), {})[key] = value
+        state.setdefault(int(index), {})[key] = own(as_divided(value, like))
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
 
 

@@ -18,10 +18,11 @@ from flowgmm_cli.training.build import start_model
 from flowgmm_cli.training.engine import Engine, rounded_products, suitable_threads
 from flowgmm_cli.training.inputs import Inputs
 from flowgmm_cli.training.interrupt import Interrupt
-from flowgmm_cli.training.loop import Hooks, LoopResult, LoopSettings, fit
+from flowgmm_cli.training.loop import fit
 from flowgmm_cli.training.monitor import Monitor
 from flowgmm_cli.training.processes import Processes
 from flowgmm_cli.training.sampler import TrainingRows
+from flowgmm_cli.training.settings import Hooks, LoopResult, LoopSettings
 from flowgmm_cli.training.step import TrainingStep, build_step
 from flowgmm_cli.training.viewing import Forms
 
@@ -117,7 +118,7 @@ class Fitting:
             model.to(self.engine.device),
             features=x.shape[1],
             labelled=seen,
-            unlabelled=len(x) - seen,
+            unlabelled=self.data.train.total - seen,
             preprocessor=self.data.preprocessor,
         )
 

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.api import DataConfig, DataContext, Rows
+from flowgmm_cli.data.large.stream import RowStream
 from flowgmm_cli.data.lazy import RowStore, is_lazy
 from flowgmm_cli.data.prepare import SplitRows, fit_preprocessor, load_rows
 from flowgmm_cli.data.preprocessor import Preprocessor, Split
+from flowgmm_cli.data.readers.faults import once
 from flowgmm_cli.errors import RunError
 from flowgmm_cli.files import read_json, read_tensors, write_json, write_tensors
 from flowgmm_cli.recipe.schema import Recipe
@@ -30,20 +32,29 @@ _TENSORS, _VALUES = "preprocessor.safetensors", "preprocessor.json"
 class TrainSplit:
     """The training rows; those that stay on the disk are read when they are needed.
 
+    Of a table larger than memory these are the labelled rows and some others.
+
     Attributes:
         x: float32 `(N, D)`.
         labels: int64 `(N,)`, -1 where unlabelled.
         inputs: the feature matrix before the transforms, `(N, F)`; None where no view starts from it.
         copies: the rows with changed texts, by view, see `flowgmm_cli.training.viewing.Forms`.
+        stream: all training rows of a table larger than memory; else None.
     """
 
     x: RowStore
     labels: Tensor
     inputs: RowStore | None = None
     copies: Mapping[str, Tensor] = field(default_factory=dict)
+    stream: RowStream | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def total(self) -> int:
+        """Number of training rows, those that are not in memory included."""
+        return len(self) if self.stream is None else len(self.stream)
 
 
 @dataclass(frozen=True)
@@ -65,7 +76,7 @@ class Inputs:
         """Rows and visible labels, by name, for people and `run.json`."""
         val = self.val
         return {
-            "train": len(self.train),
+            "train": self.train.total,
             "labelled": int((self.train.labels >= 0).sum()),
             "val": len(val) if val is not None else 0,
             "val_labelled": int((val.labels >= 0).sum()) if val is not None else 0,
@@ -137,10 +148,27 @@ def _transformed(recipe: Recipe, rows: SplitRows, preprocessor: Preprocessor, co
         train = TrainSplit(x, labels, inputs if with_inputs else None)
     else:
         read = in_memory(rows.train, "train")
-        train = TrainSplit(read.x, read.labels, read.inputs, read.copies)
+        stream = _stream(rows, preprocessor, context, with_inputs=with_inputs)
+        train = TrainSplit(read.x, read.labels, read.inputs, read.copies, stream)
     val = None if rows.val is None else in_memory(rows.val, "val")
     test = preprocessor.apply(rows.test, context) if rows.test is not None else None
     return Inputs(rows, preprocessor, train, val, test)
+
+
+def _stream(
+    rows: SplitRows, preprocessor: Preprocessor, context: DataContext, *, with_inputs: bool
+) -> RowStream | None:
+    """What reads the training rows of a table larger than memory; None for any other."""
+    if rows.large is None:
+        return None
+    quiet = replace(context, streaming=True, note=once(context))
+
+    def make(part: Rows) -> tuple[Tensor, ...]:
+        split = preprocessor.apply(part, quiet, with_inputs=with_inputs)
+        return (split.x,) if split.inputs is None else (split.x, split.inputs)
+
+    numbers = preprocessor.dim + (len(preprocessor.featuriser.feature_names) if with_inputs else 0)
+    return RowStream(rows.large, make, bytes=4 * numbers)
 
 
 def _save(preprocessor: Preprocessor, folder: Path) -> None:

@@ -21,10 +21,10 @@ from flowgmm_cli.trained import Member, see
 from flowgmm_cli.training.build import training_temperature
 from flowgmm_cli.training.calibrate import Calibration, calibrate, set_calibration
 from flowgmm_cli.training.fitting import Fitting
-from flowgmm_cli.training.loop import LoopResult
 from flowgmm_cli.training.prior import settle_class_prior
 from flowgmm_cli.training.processes import Processes
 from flowgmm_cli.training.search import Race, fit_varied, race
+from flowgmm_cli.training.settings import LoopResult
 
 
 @dataclass(frozen=True)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from flowgmm_cli.errors import InterruptedRunError, LostProcessError, RunFailedError
-from flowgmm_cli.model import FlowMixture
-from flowgmm_cli.recipe.schema import CheckpointConfig, TrainConfig
 from flowgmm_cli.seeds import generator
 from flowgmm_cli.training.checkpoint import BestModel, Progress, load_checkpoint, save_checkpoint
 from flowgmm_cli.training.engine import Engine
+from flowgmm_cli.training.fsdp import divided, shard
+from flowgmm_cli.training.gradients import Gradients, own_parameters
 from flowgmm_cli.training.guard import Guard, explain
 from flowgmm_cli.training.metrics_log import MetricsLog
 from flowgmm_cli.training.monitor import Monitor, Reading
@@ -27,64 +26,14 @@ from flowgmm_cli.training.optim import (
     update_teacher,
 )
 from flowgmm_cli.training.prior import estimate_class_prior
-from flowgmm_cli.training.processes import Processes
+from flowgmm_cli.training.processes import Processes, noticed
 from flowgmm_cli.training.random_layers import seeded_layers
 from flowgmm_cli.training.sampler import Sampler, TrainingRows
 from flowgmm_cli.training.saving import Clock, Saver
+from flowgmm_cli.training.settings import Hooks, LoopResult, LoopSettings
 from flowgmm_cli.training.sharded import losses_of, read, sharded
 from flowgmm_cli.training.step import StepInput, TrainingStep
 from flowgmm_cli.training.warm_up import set_latent_means, warm_up_steps
-
-
-@dataclass(frozen=True)
-class LoopSettings:
-    """What a loop is told beside its rows.
-
-    Attributes:
-        train: optimiser, lengths, precision.
-        checkpoint: how often the state is saved.
-        seed: fixes order, views and noise.
-        log_every: steps between two lines of metrics.
-        estimate_prior: re-estimate the class weights after each epoch.
-        warm_up_epochs: passes after which the means are set anew from the latents; None = never.
-    """
-
-    train: TrainConfig
-    checkpoint: CheckpointConfig
-    seed: int
-    log_every: int
-    estimate_prior: bool = False
-    warm_up_epochs: float | None = None
-
-
-@dataclass(frozen=True)
-class LoopResult:
-    """What training ends with.
-
-    Attributes:
-        model: the teacher to keep: that of the best epoch where a metric is watched, else the last.
-        progress: steps and seconds.
-        epochs: passes made.
-        metric: what was watched; None if nothing was.
-    """
-
-    model: FlowMixture
-    progress: Progress
-    epochs: float
-    metric: str | None
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """How the loop talks to the outside.
-
-    Attributes:
-        stop: asked after each step; true saves the state and ends the loop.
-        advance: called after each step with (step, steps, values to show).
-    """
-
-    stop: Callable[[], bool] = lambda: False
-    advance: Callable[[int, int, Mapping[str, Any]], None] = lambda step, steps, values: None
 
 
 def fit(
@@ -104,7 +53,8 @@ def fit(
     Where several processes train together, all call this with the same arguments.
 
     Args:
-        step_module: the losses around the student; its model is trained in place.
+        step_module: the losses around the student; its model is trained in place, and with `train.fsdp` its
+            flow is divided.
         rows: training rows on the engine's device.
         settings: lengths and rates.
         engine: device and precision.
@@ -115,15 +65,18 @@ def fit(
         processes: those that train together; None = this one.
 
     Raises:
+        RecipeError: `train.fsdp` with a flow that does not work in parts.
         RunFailedError: the loss is not finite; what was saved before is kept. Or another process is gone; the
-            state is saved.
+            state is saved, unless its weights went with that process.
         LostProcessError: the same, in a process that saves nothing.
         InterruptedRunError: `hooks.stop` said so, here or in another process; the state is saved.
     """
     config, hooks, processes = settings.train, hooks or Hooks(), processes or Processes()
     model = step_module.model
     teacher = make_teacher(model)
-    optimiser = make_optimiser(model, config)
+    sharding = shard((model, teacher), rows.x[:2], processes, on=config.fsdp)
+    parameters = own_parameters(model)
+    optimiser, gradients = make_optimiser(model, config, parameters), Gradients(model, parameters, processes)
     last = folder / "last.safetensors" if folder else None
     best = BestModel(folder / "best.safetensors" if folder else None)
     progress = load_checkpoint(last, model, teacher, optimiser) if last and last.exists() else Progress()
@@ -144,21 +97,23 @@ def fit(
     noise = torch.Generator(engine.device)
     clock = Clock(progress.seconds)
     saver = Saver(settings.checkpoint, per_epoch)
-    asked = torch.zeros((), device=engine.device)  # whether any process is to stop
+    # whether any process is to stop, and whether one of them thinks it late for saving
+    asked, late = torch.zeros(2, device=engine.device)
     waits = engine.device.type == "cpu"  # else a look at it makes the host wait for the device
     between_steps = True  # the state is that after a whole number of steps, measured and all
 
     def save() -> None:
-        if not processes.leads:
+        if not (processes.leads or sharding.on):
             return
         progress.seconds = clock.seconds()
-        best.save()  # before the state that speaks of it
+        best.save(writes=processes.leads)  # before the state that speaks of it
         if last:
-            save_checkpoint(last, model, teacher, optimiser, progress)
+            save_checkpoint(last, model, teacher, optimiser, progress, writes=processes.leads)
 
     def agree() -> None:
         # processors of different makes round differently
-        processes.agree([*model.state_dict().values(), *teacher.state_dict().values()])
+        state = [*model.state_dict().values(), *teacher.state_dict().values()]
+        processes.agree([one for one in state if not divided(one)])
 
     def inputs(step: int, processes: Processes) -> tuple[StepInput, torch.Generator]:
         labelled, unlabelled = sampler.batch(step)
@@ -175,23 +130,27 @@ def fit(
         bad = guard.first_bad_step()
         if bad is not None:
             batch, randomness = inputs(bad, Processes())
+            step_module.model = sharding.whole(model)
+            tutor = sharding.whole(teacher)
             with engine.autocast():
-                raise explain(step_module, teacher, batch, randomness)
+                raise explain(step_module, tutor, batch, randomness)
 
     @contextmanager
     def rescue() -> Iterator[None]:
         try:
-            yield
+            with noticed():
+                yield
         except LostProcessError as error:
             if not processes.leads:
                 raise
-            if between_steps:
+            complete = between_steps and not sharding.on
+            if complete:
                 check()
                 save()
-            kept = f"the state after step {progress.step}" if between_steps else "what was saved before"
+            kept = f"the state after step {progress.step}" if complete else "what was saved before"
             raise RunFailedError(f"{error.message}; {kept} is kept") from error
 
-    with rescue():
+    with closing(sampler), rescue():
         agree()
         model.train()
         while progress.step < steps and not progress.stopped:
@@ -200,14 +159,14 @@ def fit(
             with engine.autocast(), seeded_layers(randomness, processes.rank):
                 terms = forward(tutor, batch, randomness)
             loss = torch.stack(list(terms.values())).sum()
-            optimiser.zero_grad()
+            gradients.clear()
             torch.autograd.backward(loss)
             if not processes.alone:
                 loss = loss.detach()  # what is not finite in one process is so in all
                 asked.fill_(hooks.stop())
-                slopes = [one.grad for one in model.parameters() if one.grad is not None]
-                processes.average([*slopes, loss, asked])
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm or float("inf"))
+                late.fill_(saver.late())
+                gradients.average(loss, asked, late)
+            norm = gradients.clip(config.clip_norm)
             rate = learning_rate(config, step, steps)
             set_learning_rate(optimiser, rate)
             guard.watch(optimiser, step, loss, norm)
@@ -254,13 +213,18 @@ def fit(
                         **reading.values,
                     )
                     values |= reading.values
-                    if _improves(progress, reading, epoch=-(-done // per_epoch)):
+                    better = reading.better_than(progress.best)
+                    progress.judge(reading.watched, better=better, epoch=-(-done // per_epoch))
+                    if better:
                         best.keep(teacher)
-                    progress.stopped = _gives_up(progress, config)
+                    stopping = config.early_stopping
+                    progress.stopped = stopping is not None and progress.stale >= stopping.patience
             between_steps = True
             hooks.advance(done, steps, values)
-            stops = hooks.stop() if processes.alone else bool((waits or values) and asked)
-            if done == steps or progress.stopped or saver.due(done):
+            looks = bool(waits or values)
+            stops = hooks.stop() if processes.alone else looks and bool(asked)
+            due = saver.due(done, late=None if processes.alone else looks and bool(late))
+            if done == steps or progress.stopped or due:
                 check()
                 save()
             elif stops:
@@ -268,22 +232,11 @@ def fit(
                 save()
                 raise InterruptedRunError(f"stopped by you after step {done} of {steps}; the state is saved")
     best.restore(teacher)
-    return LoopResult(teacher, progress, progress.step / per_epoch, monitor.metric if monitor else None)
+    return LoopResult(
+        sharding.whole(teacher), progress, progress.step / per_epoch, monitor.metric if monitor else None
+    )
 
 
 def _leaders(reading: Reading, processes: Processes) -> Reading:
     """What the leader has measured, so that all decide alike by it."""
     return reading if processes.alone else replace(reading, values=processes.numbers(reading.values))
-
-
-def _improves(progress: Progress, reading: Reading, *, epoch: int) -> bool:
-    better = reading.better_than(progress.best)
-    if better:
-        progress.best, progress.best_epoch, progress.stale = reading.watched, epoch, 0
-    else:
-        progress.stale += 1
-    return better
-
-
-def _gives_up(progress: Progress, config: TrainConfig) -> bool:
-    return config.early_stopping is not None and progress.stale >= config.early_stopping.patience

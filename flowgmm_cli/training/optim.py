@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.schema import TrainConfig
+from flowgmm_cli.training.fsdp import own
 
 _START = 1 / 25  # where warm-up starts and annealing ends, as a share of the highest rate
 _END = 1e-4
@@ -35,23 +37,43 @@ class _AdamW(_WithoutCompiler, torch.optim.AdamW):
     """See `make_optimiser`."""
 
 
-def make_optimiser(model: FlowMixture, config: TrainConfig) -> torch.optim.Adam:
+def make_optimiser(
+    model: FlowMixture, config: TrainConfig, parameters: Mapping[str, nn.Parameter] | None = None
+) -> torch.optim.Adam:
     """AdamW (Loshchilov and Hutter, 2019) or Adam, whose decay is a term of the loss.
 
     Weights of matrices decay, biases and the mixture do not.
+
+    Args:
+        model: whose parameters are trained.
+        config: kind, rate, decay.
+        parameters: what stands for them in this process, by name; None = they themselves.
     """
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            decays = name.startswith("flow.") and parameter.ndim > 1
-            (decayed if decays else free).append(parameter)
+    decayed, free = _names(model)
+    given = dict(model.named_parameters()) if parameters is None else parameters
     groups: list[dict[str, Any]] = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": free, "weight_decay": 0.0},
+        {"params": [given[name] for name in decayed], "weight_decay": config.weight_decay},
+        {"params": [given[name] for name in free], "weight_decay": 0.0},
     ]
     kind = _Adam if config.optimiser == "adam" else _AdamW
     return kind([group for group in groups if group["params"]], lr=config.lr, fused=True)
+
+
+def in_order(model: FlowMixture) -> list[nn.Parameter]:
+    """The trained parameters in the order in which an optimiser numbers them."""
+    named = dict(model.named_parameters())
+    return [named[name] for names in _names(model) for name in names]
+
+
+def _names(model: FlowMixture) -> tuple[list[str], list[str]]:
+    """Names of the trained parameters that decay, and of those that do not."""
+    decayed: list[str] = []
+    free: list[str] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            decays = name.startswith("flow.") and parameter.ndim > 1
+            (decayed if decays else free).append(name)
+    return decayed, free
 
 
 def learning_rate(config: TrainConfig, step: int, steps: int) -> float:
@@ -93,8 +115,8 @@ def update_teacher(teacher: nn.Module, model: nn.Module, *, decay: float, step: 
     The average is short at first, `(1 + step) / (10 + step)`, so that it does not remember the start.
     """
     share = 1 - min(decay, (1 + step) / (10 + step))
-    mine: list[Tensor] = list(teacher.parameters())
-    theirs: list[Tensor] = list(model.parameters())
+    mine = [own(one) for one in teacher.parameters()]
+    theirs = [own(one) for one in model.parameters()]
     if share == 1:
         torch._foreach_copy_(mine, theirs)
     else:

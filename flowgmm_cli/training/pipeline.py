@@ -144,7 +144,10 @@ def _train(
         talk.note(line)
     engine = _engine(recipe, run, data, processes)
     shared = "" if processes.alone else f", {processes.count} processes"
+    shared += ", weights divided among them" if shared and recipe.train.fsdp else ""
     talk.note(f"device  {engine.describe()}{shared}")
+    if recipe.train.fsdp and processes.alone:
+        talk.note("fsdp    there is one process, which keeps all weights; `--processes N` divides them")
     run.update(
         device=str(engine.device),
         precision=engine.precision,

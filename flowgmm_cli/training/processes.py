@@ -18,6 +18,8 @@ from torch import Tensor, distributed
 from flowgmm_cli.errors import LostProcessError, UsageError
 from flowgmm_cli.training.ranks import several
 
+_GONE = "another process of this run is gone"
+_SIGNS = ("gloo/transport", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
 _PATIENCE = timedelta(hours=6)  # the others wait while the leader encodes texts, say
 
 
@@ -85,12 +87,17 @@ class Processes:
         if self.alone or not tensors:
             return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        with _lost():
-            distributed.all_reduce(flat)
+        self.add_up(flat)
         flat /= self.count
         parts = flat.split_with_sizes([tensor.numel() for tensor in tensors])
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.copy_(part.view_as(tensor))
+
+    def add_up(self, tensor: Tensor) -> None:
+        """Replace a tensor by its sum over the processes, alike everywhere. Raises `LostProcessError`."""
+        if not self.alone:
+            with _lost():
+                distributed.all_reduce(tensor)
 
     def agree(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by the leader's. Raises `LostProcessError`."""
@@ -191,9 +198,30 @@ def _all_gather(found: Tensor, mine: Tensor) -> None:
 
 
 @contextmanager
+def noticed() -> Iterator[None]:
+    """Tell the loss of a process from other errors of the block, whose messages are sent by torch itself.
+
+    Raises:
+        LostProcessError: another process is gone.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not means_a_loss(error):
+            raise
+        raise LostProcessError(_GONE) from error
+
+
+def means_a_loss(error: BaseException) -> bool:
+    """Whether an error that torch raised says that a message could not be sent or received."""
+    told = isinstance(error, RuntimeError) and any(word in str(error) for word in _SIGNS)
+    return isinstance(error, distributed.DistError) or told
+
+
+@contextmanager
 def _lost() -> Iterator[None]:
     """A message that cannot be sent or received means that a process is gone."""
     try:
         yield
     except (distributed.DistError, RuntimeError) as error:
-        raise LostProcessError("another process of this run is gone") from error
+        raise LostProcessError(_GONE) from error

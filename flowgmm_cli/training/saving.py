@@ -36,13 +36,23 @@ class Saver:
         self.per_epoch = per_epoch
         self.last = time.monotonic()
 
-    def due(self, done: int) -> bool:
-        """Whether it is time after `done` steps."""
+    def late(self) -> bool:
+        """Whether the clock says that it is time, which several processes do not see alike."""
+        minutes = self.config.every_minutes
+        return bool(minutes and time.monotonic() - self.last >= 60 * minutes)
+
+    def due(self, done: int, *, late: bool | None = None) -> bool:
+        """Whether it is time after `done` steps.
+
+        Args:
+            done: steps taken.
+            late: what the processes have agreed on about the clock; None = what `late` says.
+        """
         config = self.config
         due = bool(
             (config.every_epochs and done % (config.every_epochs * self.per_epoch) == 0)
             or (config.every_steps and done % config.every_steps == 0)
-            or (config.every_minutes and time.monotonic() - self.last >= 60 * config.every_minutes)
+            or (self.late() if late is None else late)
         )
         if due:
             self.last = time.monotonic()

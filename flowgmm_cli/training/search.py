@@ -32,7 +32,7 @@ from flowgmm_cli.trained import see
 from flowgmm_cli.training.calibrate import HeldOut, unlabelled_sample
 from flowgmm_cli.training.fitting import Fitting
 from flowgmm_cli.training.folds import Fold, labelled_folds, shorter
-from flowgmm_cli.training.loop import LoopResult
+from flowgmm_cli.training.settings import LoopResult
 
 SCHEMA = "flowgmm/search/1"
 _FIGURES, _TENSORS = "search.json", "search.safetensors"

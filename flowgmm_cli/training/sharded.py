@@ -120,8 +120,13 @@ def by_shares(function: Callable[[Tensor], Tensor], x: Tensor, processes: Proces
     return processes.together(function(x[processes.share(len(x))]), len(x))
 
 
-def read(forms: Forms, positions: Tensor, processes: Processes) -> Forms:
-    """Some of the rows, `forms[positions]`; those that stay on the disk are read by one process each."""
+def read(forms: Forms, positions: Tensor | Forms, processes: Processes) -> Forms:
+    """Some of the rows, `forms[positions]`; those that stay on the disk are read by one process each.
+
+    Rows of a table larger than memory come with the batch: every process has read them.
+    """
+    if isinstance(positions, Forms):
+        return positions
     lazy = isinstance(forms.x, LazyRows) or isinstance(forms.inputs, LazyRows)
     rows = len(positions)
     if processes.alone or not lazy or rows < processes.count:

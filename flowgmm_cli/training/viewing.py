@@ -13,6 +13,7 @@ from torch import Tensor
 from flowgmm_cli.api import Component, View
 from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.data.image_shape import image_shape
+from flowgmm_cli.data.large.stream import RowStream
 from flowgmm_cli.data.lazy import LazyRows, RowStore, rows_of
 from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.data.transforms.base import Transform
@@ -51,16 +52,18 @@ class Forms:
         inputs: the feature matrix before them, `(N, F)`, of images uint8; None where no view starts from it.
         copies: `weak` and `strong`, where texts are changed under that view: the rows with changed texts,
             `(N, copies, D)`, or `(N, copies, F)` where the view goes on to change inputs.
+        stream: of a table larger than memory all training rows, of which these are some; else None.
     """
 
     x: RowStore
     inputs: RowStore | None = None
     copies: Mapping[str, Tensor] = field(default_factory=dict)
+    stream: RowStream | None = None
 
     @classmethod
     def of(cls, split: HasForms) -> Forms:
         """The forms of a split's rows."""
-        return cls(split.x, split.inputs, split.copies)
+        return cls(split.x, split.inputs, split.copies, getattr(split, "stream", None))
 
     def __len__(self) -> int:
         return len(self.x)
@@ -74,7 +77,8 @@ class Forms:
     def to(self, device: torch.device) -> Forms:
         """The same on a device."""
         inputs = None if self.inputs is None else self.inputs.to(device)
-        return Forms(self.x.to(device), inputs, {name: rows.to(device) for name, rows in self.copies.items()})
+        copies = {name: rows.to(device) for name, rows in self.copies.items()}
+        return Forms(self.x.to(device), inputs, copies, self.stream)
 
     def finite(self) -> bool:
         """Whether every number is; this waits for the device."""

@@ -50,7 +50,7 @@ def assert_alike(one: Path, other: Path) -> None:
     """Weights, teacher and optimiser agree up to the order of sums, and so does all that is said."""
     first, second = state(one), state(other)
     assert first.keys() == second.keys()
-    apart = {name: float((first[name] - second[name]).abs().max()) for name in first}
+    apart = {name: float((first[name].double() - second[name].double()).abs().max()) for name in first}
     assert max(apart.values()) < 1e-4, apart
     a, b = Run(one).info(), Run(other).info()
     assert (a["status"], a["steps"], a["epochs"]) == (b["status"], b["steps"], b["epochs"])
@@ -107,6 +107,23 @@ def test_two_processes_train_the_same_model_as_one(command: Callable[..., list[s
 
 
 @pytest.mark.slow
+def test_divided_weights_become_the_same_model(command: Callable[..., list[str]], tmp_path: Path) -> None:
+    words = ("flow.actnorm=true", "prior.learn_means=true", "prior.means=latent", "prior.warm_up_epochs=1")
+    done = finish(command(tmp_path / "1", *words, "train.fsdp=true"))
+    assert done.returncode == 0, done.stderr
+    assert "there is one process" in done.stderr
+    done = finish(command(tmp_path / "2", *words, "train.fsdp=true", "--processes", "2"))
+    assert done.returncode == 0, done.stderr
+    assert "weights divided" in done.stderr
+    assert_alike(tmp_path / "1", tmp_path / "2")
+    for name in ("model.safetensors", "checkpoints/best.safetensors"):
+        one, other = (read_tensors(tmp_path / run / name, "model")[0] for run in "12")
+        assert {key: value.shape for key, value in one.items()} == {
+            key: value.shape for key, value in other.items()
+        }
+
+
+@pytest.mark.slow
 def test_torchrun_trains_the_same_model(command: Callable[..., list[str]], tmp_path: Path) -> None:
     assert finish(command(tmp_path / "one", "calibration.method=none")).returncode == 0
     python, *rest = command(tmp_path / "two", "calibration.method=none")
@@ -119,12 +136,12 @@ def test_torchrun_trains_the_same_model(command: Callable[..., list[str]], tmp_p
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize(("rank", "more"), [(0, ()), (1, ()), (1, ("train.fsdp=true",))])
 def test_a_killed_process_ends_the_run_which_can_be_resumed(
-    command: Callable[..., list[str]], tmp_path: Path, rank: int
+    command: Callable[..., list[str]], tmp_path: Path, rank: int, more: tuple[str, ...]
 ) -> None:
     run = tmp_path / "run"
-    started = start_and_wait(command(run, *FOREVER, "--processes", "2"), run)
+    started = start_and_wait(command(run, *FOREVER, *more, "--processes", "2"), run)
     running = processes_of(run)
     assert sorted(running) == [0, 1]
     killed = time.monotonic()
@@ -138,7 +155,10 @@ def test_a_killed_process_ends_the_run_which_can_be_resumed(
     assert not processes_of(run)
     step = int(state(run)["optimiser.0.step"])
     assert step >= 5
-    if rank == 1:  # the leader has saved where it was
+    if more:  # the leader has only its share
+        assert step % 5 == 0
+        assert "what was saved before is kept" in err
+    elif rank == 1:  # the leader has saved where it was
         assert f"the state after step {step} is kept" in err
     recipe = run / "resolved.yaml"
     recipe.write_text(recipe.read_text().replace("epochs: 4000", f"epochs: {step // 3 + 2}"))
@@ -147,11 +167,14 @@ def test_a_killed_process_ends_the_run_which_can_be_resumed(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("counts", [(1, 2), (2, 1)])
+@pytest.mark.parametrize(
+    ("counts", "more"),
+    [((1, 2), ()), ((2, 1), ()), ((1, 2), ("train.fsdp=true",)), ((2, 1), ("train.fsdp=true",))],
+)
 def test_a_run_goes_on_with_another_number_of_processes(
-    command: Callable[..., list[str]], tmp_path: Path, counts: tuple[int, int]
+    command: Callable[..., list[str]], tmp_path: Path, counts: tuple[int, int], more: tuple[str, ...]
 ) -> None:
-    words = ("train.epochs=40", "checkpoint.every_steps=5", "calibration.method=none", "train.lr=1e-3")
+    words = (*more, "train.epochs=40", "checkpoint.every_steps=5", "calibration.method=none", "train.lr=1e-3")
     assert finish(command(tmp_path / "whole", *words)).returncode == 0
     run = tmp_path / "parts"
     started = start_and_wait(command(run, *words, "--processes", str(counts[0])), run)
@@ -167,11 +190,13 @@ def test_a_run_goes_on_with_another_number_of_processes(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("fsdp", ["false", "true"])
 def test_an_error_is_told_once_and_keeps_its_exit_code(
-    command: Callable[..., list[str]], tmp_path: Path
+    command: Callable[..., list[str]], tmp_path: Path, fsdp: str
 ) -> None:
     run = tmp_path / "run"
-    done = finish(command(run, "train.lr=1e30", "train.clip_norm=null", "--processes", "2"))
+    words = ("train.lr=1e30", "train.clip_norm=null", f"train.fsdp={fsdp}")
+    done = finish(command(run, *words, "--processes", "2"))
     assert done.returncode == 1
     assert done.stderr.count("error: ") == 1
     assert "the loss is not finite at step" in done.stderr

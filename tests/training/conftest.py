@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,11 @@ from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run, create_run
 from flowgmm_cli.training.metrics_log import read_metrics
 from flowgmm_cli.training.pipeline import TrainResult, train
+
+START = """
+import torch
+from flowgmm_cli.training.processes import joined
+"""
 
 TrainRun = Callable[..., tuple[Run, TrainResult]]
 
@@ -77,3 +86,30 @@ def same_outcome(state_of: Callable[[Run], dict[str, Tensor]]) -> Callable[[Run,
         assert one.info()["status"] == other.info()["status"] == "done"
 
     return check
+
+
+@pytest.fixture
+def run_all() -> Callable[[str, int], list[str]]:
+    """Run code in processes that know of each other, `run_all(code, count)`; what each printed."""
+
+    def run_it(code: str, count: int) -> list[str]:
+        with socket.socket() as one:
+            one.bind(("127.0.0.1", 0))
+            port = one.getsockname()[1]
+        shared = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1"}
+        shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-c", START + code],
+                env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for rank in range(count)
+        ]
+        said = [process.communicate(timeout=120) for process in started]
+        assert not any(process.returncode for process in started), said
+        return [out for out, _ in said]
+
+    return run_it

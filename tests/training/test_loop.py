@@ -214,6 +214,21 @@ def test_the_state_is_saved_by_epochs_steps_or_minutes(monkeypatch: pytest.Monke
     assert due(every_minutes=0.5) == [3, 6, 9, 12]
 
 
+def test_several_processes_save_when_they_have_agreed_that_it_is_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("flowgmm_cli.training.saving.time.monotonic", lambda: clock[0])
+    saver = Saver(CheckpointConfig(every_minutes=1), per_epoch=3)
+    assert not saver.late()
+    clock[0] = 61
+    assert saver.late()
+    assert not saver.due(1, late=False)
+    assert saver.due(2, late=True)
+    assert not saver.late()
+    assert saver.due(3, late=True)  # by another's clock
+
+
 def test_each_step_has_random_numbers_of_its_own(
     train_run: TrainRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:

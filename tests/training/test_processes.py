@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import socket
-import subprocess
-import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 import torch
@@ -17,10 +14,8 @@ from flowgmm_cli.errors import UsageError
 from flowgmm_cli.training import ranks
 from flowgmm_cli.training.processes import Processes, joined
 
-START = """
-import torch
-from flowgmm_cli.training.processes import joined
-"""
+RunAll = Callable[[str, int], list[str]]
+
 # every loss there is, of a model in float64 and batches that do not divide evenly
 GRADIENTS = """
 import copy, dataclasses
@@ -154,31 +149,9 @@ with joined("cpu") as processes:
 """
 
 
-def run_all(code: str, count: int) -> list[str]:
-    """Run code in processes that know of each other; what each printed."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
-    shared = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1"}
-    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", START + code],
-            env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(count)
-    ]
-    said = [process.communicate(timeout=120) for process in started]
-    assert not any(process.returncode for process in started), said
-    return [out for out, _ in said]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3])
-def test_losses_and_gradients_of_divided_rows_are_those_of_one_process(count: int) -> None:
+def test_losses_and_gradients_of_divided_rows_are_those_of_one_process(run_all: RunAll, count: int) -> None:
     said = run_all(GRADIENTS, count)
     assert len(said) == count
     assert all(one == said[0] and one.count("terms") == 2 for one in said)
@@ -186,18 +159,18 @@ def test_losses_and_gradients_of_divided_rows_are_those_of_one_process(count: in
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3])
-def test_rows_means_and_words_travel(count: int) -> None:
+def test_rows_means_and_words_travel(run_all: RunAll, count: int) -> None:
     run_all(TOGETHER, count)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3])
-def test_rows_on_the_disk_are_read_by_one_process_each(count: int) -> None:
+def test_rows_on_the_disk_are_read_by_one_process_each(run_all: RunAll, count: int) -> None:
     run_all(LAZY, count)
 
 
 @pytest.mark.slow
-def test_a_process_that_is_gone_is_noticed() -> None:
+def test_a_process_that_is_gone_is_noticed(run_all: RunAll) -> None:
     assert run_all(GONE, 2)[0] == "noticed\n"
 
 

@@ -47,7 +47,7 @@ class ParquetReader:
             raise DataError(f"{name} has no rows")
         self._match = match_columns(schema, columns.names, where=name, note=note)
         codes = None
-        if self._match.label is not None and (names := _class_names(columns, self._match.label)):
+        if self._match.label is not None and (names := stored_class_names(columns, self._match.label)):
             own = {str(code): schema.class_index.get(one, -2) for code, one in enumerate(names)}
             codes = {"-1": -1} | {code: index for code, index in own.items() if index >= 0}
         self._make = ChunkMaker(schema, self._match, name=name, on_error=on_error, note=note, codes=codes)
@@ -65,8 +65,8 @@ class ParquetReader:
                 yield chunk
 
 
-def _class_names(columns: pa.Schema, label: str) -> list[str]:
-    """Names of the codes in the label column, which `datasets` keeps in a file's metadata."""
+def stored_class_names(columns: pa.Schema, label: str) -> list[str]:
+    """Names of the codes in a column of labels, which `datasets` keeps in a file's metadata; or none."""
     found: Mapping[bytes, bytes] = columns.metadata or {}
     if not pa.types.is_integer(columns.field(label).type):
         return []

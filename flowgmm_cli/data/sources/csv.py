@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
+from flowgmm_cli.data.large.cells import RowMaker
+from flowgmm_cli.data.large.classes import read_classes
+from flowgmm_cli.data.large.files import TableFiles, find_files, in_parts
+from flowgmm_cli.data.large.read import head_of, whole_table
+from flowgmm_cli.data.large.source import LargeSource, require_short_batches
 from flowgmm_cli.data.sources.columns import (
-    MISSING_WORDS,
     code_labels,
-    foreign_numbers,
+    lookup,
     not_numbers,
     numbers,
     row_ids,
@@ -23,56 +28,123 @@ from flowgmm_cli.data.sources.columns import (
     texts,
     vectors,
 )
+from flowgmm_cli.data.sources.kinds import column_of, short
 from flowgmm_cli.data.sources.tables import Table, read_table
 from flowgmm_cli.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    import pyarrow as pa
 
     from flowgmm_cli.data.specs import CsvConfig
 
-MAX_CATEGORIES = 64
-"""A non-numeric column with more distinct values than this must be named as what it is."""
-
-FEW_CATEGORIES = 10
-"""Up to so many distinct values, a column of numbers and a few words may well be categories."""
-
+_GIB = 2**30
+_SMALL = 2**26  # bytes of test or validation rows that are kept in memory however small the budget
 _KIND = {"numeric": "a number", "vector": "a list of numbers of one length"}
 
 
 class CsvSource:
     """A training file and, if given, files of the other splits with the same columns."""
 
-    def __init__(self, config: CsvConfig) -> None:
+    def __init__(self, config: CsvConfig, context: DataContext) -> None:
         self._config = config
+        self._context = context
         self._notes: list[str] = []
 
     def load(self) -> SourceData:
-        """Read the files and give every column its kind."""
+        """Read the files and give every column its kind; training rows beyond the memory stay in them."""
         config = self._config
+        parts = find_files(config.path) if in_parts(config.path) else None
+        if parts is not None and self._size(parts) > config.memory * _GIB:
+            return self._large(parts)
         paths = {"train": config.path, "val": config.val_path, "test": config.test_path}
-        tables = {
-            split: read_table(path, delimiter=config.delimiter, note=self._notes.append)
-            for split, path in paths.items()
-            if path is not None
-        }
-        labels = {
-            split: strings(table.column(config.label, key="data.label")) for split, table in tables.items()
-        }
-        class_names, codes = code_labels(_named(labels, tables, config.label))
-        columns = self._columns(tables["train"])
-        splits = {
-            split: Rows(
-                columns={column.name: self._cells(column, table) for column in columns},
-                labels=codes[split],
-                ids=self._ids(split, table),
-                extras=self._extras(table),
+        return self._in_memory(
+            {split: self._table(path, split) for split, path in paths.items() if path is not None}
+        )
+
+    def _table(self, path: str, split: str) -> Table:
+        if not in_parts(path):
+            return read_table(path, delimiter=self._config.delimiter, note=self._notes.append)
+        parts = find_files(path)
+        if split != "train" and self._size(parts) > max(self._config.memory * _GIB, _SMALL):
+            raise DataError(
+                f"{path}: {parts.rows:,} {split} rows would take more than data.memory "
+                f"({self._config.memory:g} GiB), and only training rows may stay on the disk",
+                hint=f"give fewer rows as data.{split}_path, or raise data.memory",
             )
-            for split, table in tables.items()
+        if Path(path).suffix.lower() == ".parquet" and Path(path).expanduser().is_file():
+            return read_table(path, note=self._notes.append)
+        return Table(whole_table(parts), parts.class_names, path)
+
+    def _size(self, parts: TableFiles) -> int:
+        """Bytes that the input columns take in memory, about."""
+        config = self._config
+        used = {*(config.features or ()), *_listed(config.text)}
+        if not used:
+            used = set(parts.names) - {config.label, str(config.id), *config.drop}
+        return parts.in_memory(name for name in parts.names if name in used)
+
+    def _large(self, parts: TableFiles) -> LargeSource:
+        """What stays on the disk; other splits are read."""
+        config = self._config
+        if config.text:
+            raise DataError(
+                f"{parts.where}: texts of {parts.rows:,} rows would take more than data.memory "
+                f"({config.memory:g} GiB), and rows that stay on the disk can hold none",
+                hint="encode the texts first and give a column of vectors, or raise data.memory",
+            )
+        head = Table(head_of(parts), parts.class_names, parts.where)
+        for name in (config.label, *([config.id] if config.id else [])):
+            head.column(name, key="data.label" if name == config.label else "data.id")
+        columns = self._columns(head)
+        others = {"val": config.val_path, "test": config.test_path}
+        tables = {split: self._table(path, split) for split, path in others.items() if path is not None}
+        labels = self._labels(tables)
+        seen = sorted({name for cells in labels.values() for name in cells if name is not None})
+        marker = config.labels.column
+        if marker is not None:
+            head.column(marker, key="data.labels.column")
+        maker = RowMaker(columns, self._cells, config.id, frozenset(config.categorical or ()))
+        require_short_batches(parts, maker, int(config.memory * _GIB))
+        classes = read_classes(parts, config.label, marker, seen, self._context)
+        codes = {name: index for index, name in enumerate(classes.names)}
+        splits = {
+            split: self._rows(split, tables[split], columns, lookup(cells, lambda name: codes.get(name, -1)))
+            for split, cells in labels.items()
         }
+        self._note_extra_columns({"train": head, **tables})
+        return LargeSource(
+            columns,
+            classes.names,
+            splits,
+            tuple(self._notes),
+            table=parts,
+            maker=maker,
+            classes=classes,
+            memory=int(config.memory * _GIB),
+            strict=config.missing == "error",
+        )
+
+    def _in_memory(self, tables: dict[str, Table]) -> SourceData:
+        class_names, codes = code_labels(self._labels(tables))
+        columns = self._columns(tables["train"])
+        splits = {split: self._rows(split, table, columns, codes[split]) for split, table in tables.items()}
         self._note_extra_columns(tables)
         return SourceData(columns, class_names, splits, tuple(self._notes))
+
+    def _labels(self, tables: dict[str, Table]) -> dict[str, npt.NDArray[np.object_]]:
+        label = self._config.label
+        cells = {split: strings(table.column(label, key="data.label")) for split, table in tables.items()}
+        return _named(cells, tables, label)
+
+    def _rows(
+        self, split: str, table: Table, columns: tuple[Column, ...], codes: npt.NDArray[np.int64]
+    ) -> Rows:
+        return Rows(
+            columns={column.name: self._cells(column, table) for column in columns},
+            labels=codes,
+            ids=self._ids(split, table),
+            extras=self._extras(table),
+        )
 
     def _columns(self, table: Table) -> tuple[Column, ...]:
         config = self._config
@@ -97,57 +169,18 @@ class CsvSource:
                     f"the text alone is used; list columns in data.features to add them: {', '.join(others)}"
                 )
             others = []
-        inputs += [self._column(name, table) for name in others if not self._is_index(name, table)]
+        named = config.categorical or ()
+        inputs += [
+            column_of(name, table, categorical=named, note=self._notes.append)
+            for name in others
+            if not self._is_index(name, table)
+        ]
         if not inputs:
             raise DataError(
                 f"{table.where} has no input column beside the label `{config.label}`",
                 hint="check data.features and data.drop",
             )
         return tuple(inputs)
-
-    def _column(self, name: str, table: Table) -> Column:
-        cells = table.data[name]
-        if name in (self._config.categorical or ()):
-            return Column(name, "category")
-        if numbers(cells) is not None:
-            return Column(name, "numeric")
-        if (entries := vectors(cells)) is not None:
-            return Column(name, "vector", entries.shape[1:])
-        known = [cell for cell in strings(cells) if cell is not None]
-        distinct = len(set(known))
-        if len(foreign := foreign_numbers(cells)):
-            raise DataError(
-                f"{table.where}: column `{name}` holds numbers with a decimal comma or with marks between "
-                f"thousands, the first in row {foreign[0] + 1}: `{_short(str(cells[foreign[0]].as_py()))}`",
-                hint=f"write them like 1000.50, or say that they are names with data.categorical=[{name}]",
-            )
-        if distinct > MAX_CATEGORIES or (distinct > FEW_CATEGORIES and nearly_numbers(cells)):
-            raise self._unclear(name, table, distinct)
-        if distinct > max(FEW_CATEGORIES, len(known) / 2):
-            self._notes.append(
-                f"column `{name}` has {distinct} different values in {len(known)} rows, each a feature of "
-                f"its own (data.drop=[{name}] leaves it out)"
-            )
-        return Column(name, "category")
-
-    def _unclear(self, name: str, table: Table, distinct: int) -> DataError:
-        """Say what is wrong with a column that is neither numbers nor a few categories."""
-        cells = strings(table.data[name])
-        if nearly_numbers(table.data[name]):
-            odd = not_numbers(table.data[name])
-            return DataError(
-                f"{table.where}: column `{name}` holds numbers but for {len(odd):,} cells, the first in row "
-                f"{odd[0] + 1}: `{_short(cells[odd[0]])}`",
-                hint="correct these cells (empty means missing), take all for categories with "
-                f"data.categorical=[{name}], or leave the column out with data.drop=[{name}]",
-            )
-        example = next(cell for cell in cells if cell is not None)
-        return DataError(
-            f"{table.where}: column `{name}` is neither numbers nor a few categories: it has {distinct:,} "
-            f"different values, such as `{_short(example)}`",
-            hint=f"name it as text (data.text={name}) or categories (data.categorical=[{name}]), "
-            f"or leave it out with data.drop=[{name}]",
-        )
 
     def _is_index(self, name: str, table: Table) -> bool:
         """Whether a nameless column is empty or, as one written by pandas, counts rows."""
@@ -177,7 +210,7 @@ class CsvSource:
         row = int(odd[0]) if column.kind == "numeric" and len(odd) else 0
         raise DataError(
             f"{table.where}: column `{column.name}` is {_KIND[column.kind]} in the training file, but row "
-            f"{row + 1} has `{_short(str(cells[row].as_py()))}`",
+            f"{row + 1} has `{short(str(cells[row].as_py()))}`",
             hint="correct the cell (empty means missing), or leave the column out with "
             f"data.drop=[{column.name}]",
         )
@@ -220,20 +253,10 @@ def _named(
     return named
 
 
-def nearly_numbers(cells: pa.ChunkedArray) -> bool:
-    """Whether nine of ten cells that are not missing are numbers."""
-    known = [cell for cell in strings(cells) if cell is not None and cell.lower() not in MISSING_WORDS]
-    return len(not_numbers(cells)) <= 0.1 * len(known)
-
-
 def _listed(names: str | Sequence[str] | None) -> list[str]:
     return [] if names is None else [names] if isinstance(names, str) else list(names)
 
 
-def _short(text: str) -> str:
-    return text if len(text) <= 40 else f"{text[:37]}..."
-
-
 def build(config: CsvConfig, context: DataContext) -> CsvSource:
     """Build the source."""
-    return CsvSource(config)
+    return CsvSource(config, context)

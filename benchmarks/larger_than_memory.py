@@ -1,0 +1,247 @@
+"""Training on a folder of Parquet files larger than memory, beside the same training on rows in memory.
+
+    python benchmarks/larger_than_memory.py                          20 GB, made in a temporary folder
+    python benchmarks/larger_than_memory.py --gigabytes 2 --steps 500
+    python benchmarks/larger_than_memory.py --folder /data/scratch   where the files are made, then removed
+    python benchmarks/larger_than_memory.py --json results.json      keep the figures
+
+Each training is a process of its own, `flowgmm train` with the same recipe; the one in memory has some of
+the rows, and is measured before and after the other, since a machine is not equally fast all the time. The
+time of a step is the median over lines of `metrics.jsonl` after the first steps. Memory is the largest
+resident size of the process, files that it has mapped included, as the kernel counts it. Set-up is what
+comes before the first step: start of Python, labels, one look at all rows, the model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+SCHEMA = "flowgmm/benchmark/larger_than_memory/1"
+CLASSES = ("ash", "birch", "yew", "oak")
+LABELLED = 0.05
+FILE_ROWS = 2**20
+GROUP_ROWS = 2**16
+WARM = 100  # steps that do not count
+RECIPE = """\
+version: 1
+name: larger
+data:
+  use: csv
+  path: {path}
+  label: kind
+  labels: {{count: {labels}}}
+  memory: {memory}
+flow: {{use: realnvp, couplings: 6, hidden: 128}}
+prior: {{use: gmm, means: labelled}}
+regularisers: [{{use: consistency, weight: 0.3}}]
+train: {{epochs: 1000000, max_steps: {steps}, batch_size: {batch}, lr: 1e-3, precision: fp32}}
+calibration: {{method: none}}
+run: {{device: cpu, log_every: {log_every}}}
+"""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One training.
+
+    Attributes:
+        what: `files` or `memory`.
+        rows: of the table.
+        setup_seconds: before the first step.
+        step_ms: median time of a step.
+        cpu_ms: processor time of a step, all threads together: what a busy machine changes least.
+        peak_mib: largest resident size, mapped files included.
+        anonymous_mib, mapped_mib: the largest of its two parts, each by itself, as far as it was looked at.
+        accuracy: on the test rows.
+    """
+
+    what: str
+    rows: int
+    setup_seconds: float
+    step_ms: float
+    cpu_ms: float
+    peak_mib: float
+    anonymous_mib: float
+    mapped_mib: float
+    accuracy: float
+
+
+def make_table(folder: Path, rows: int, features: int, *, file_rows: int, group_rows: int) -> int:
+    """Write Parquet files of float32 columns around class means, a few rows labelled; return their bytes.
+
+    Every file is another stretch of the same noise in each column, which is many times faster than new noise.
+    """
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((features, 2 * file_rows), dtype=np.float32)
+    means = 0.25 * np.random.default_rng(1).standard_normal((len(CLASSES), features), dtype=np.float32)
+    names = pa.array(CLASSES)
+    size = 0
+    for number, start in enumerate(range(0, rows, file_rows)):
+        n = min(file_rows, rows - start)
+        classes = rng.integers(0, len(CLASSES), n)
+        hidden = rng.random(n) >= LABELLED
+        columns = {}
+        for feature in range(features):
+            at = int(rng.integers(file_rows))
+            columns[f"x{feature}"] = noise[feature, at : at + n] + means[classes, feature]
+        labels = pa.DictionaryArray.from_arrays(pa.array(classes, pa.int8(), mask=hidden), names)
+        file = folder / f"rows-{number:05d}.parquet"
+        pq.write_table(
+            pa.table({**columns, "kind": labels.cast(pa.string())}),
+            file,
+            row_group_size=group_rows,
+            compression="none",
+            use_dictionary=["kind"],
+        )
+        size += file.stat().st_size
+    return size
+
+
+def train(what: str, path: Path, rows: int, folder: Path, words: dict[str, object]) -> Measured:
+    """Train in a process of its own, and look at it while it works."""
+    run = folder / f"run-{what}-{time.monotonic_ns()}"
+    recipe = folder / f"{what}.yaml"
+    recipe.write_text(RECIPE.format(path=path, **words), encoding="utf-8")
+    command = [sys.executable, "-m", "flowgmm_cli", "train", str(recipe), "--run-dir", str(run), "--json"]
+    metrics = run / "metrics.jsonl"
+    peak = {"VmHWM": 0, "RssAnon": 0, "RssFile": 0}
+    first, size = 0.0, 0
+    spent: list[tuple[int, float]] = []  # step, processor time
+    start = time.monotonic()
+    with (
+        tempfile.TemporaryFile() as answer,
+        subprocess.Popen([*command, "--quiet"], stdout=answer) as process,
+    ):
+        while process.poll() is None:
+            for name, value in _memory(process.pid).items():
+                peak[name] = max(peak[name], value)
+            if metrics.exists() and metrics.stat().st_size > size:
+                first, size = first or time.monotonic() - start, metrics.stat().st_size
+                spent.append((_last_step(metrics), _processor_time(process.pid)))
+            time.sleep(0.02)
+        if process.returncode:
+            raise SystemExit(f"{what} ended with {process.returncode}: {' '.join(command)}")
+        answer.seek(0)
+        test = json.load(answer)["test"]
+    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    lines = [line for line in lines if line["split"] == "train"]
+    warm = min(WARM, lines[-1]["step"] // 2)
+    times = [
+        1000 * (after["seconds"] - before["seconds"]) / (after["step"] - before["step"])
+        for before, after in pairwise(lines)
+        if before["step"] >= warm
+    ]
+    spent = [(step, seconds) for step, seconds in spent if step >= warm]
+    mib = {name: value / 1024 for name, value in peak.items()}
+    return Measured(
+        what=what,
+        rows=rows,
+        setup_seconds=first - lines[0]["seconds"],
+        step_ms=median(times),
+        cpu_ms=1000 * (spent[-1][1] - spent[0][1]) / max(1, spent[-1][0] - spent[0][0]),
+        peak_mib=mib["VmHWM"],
+        anonymous_mib=mib["RssAnon"],
+        mapped_mib=mib["RssFile"],
+        accuracy=test["accuracy"] if test else float("nan"),
+    )
+
+
+def _memory(process: int) -> dict[str, int]:
+    """Resident sizes in KiB; nothing once the process has ended."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
+    except (OSError, ProcessLookupError):
+        return {}
+    found = dict(line.split(":", 1) for line in lines if ":" in line)
+    return {name: int(found[name].split()[0]) for name in ("VmHWM", "RssAnon", "RssFile") if name in found}
+
+
+def _last_step(metrics: Path) -> int:
+    whole = metrics.read_text(encoding="utf-8").rpartition("\n")[0]  # the last line may still be written
+    return int(json.loads(whole.splitlines()[-1])["step"]) if whole else 0
+
+
+def _processor_time(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--gigabytes", type=float, default=20.0, help="10^9 bytes of float32 cells")
+    parser.add_argument("--features", type=int, default=50)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--batch", type=int, default=1024)
+    parser.add_argument("--labels", type=int, default=1000)
+    parser.add_argument("--subset", type=int, default=300_000, help="rows of the training in memory")
+    parser.add_argument("--memory", type=float, default=2.0, help="data.memory, in GiB")
+    parser.add_argument("--group-rows", type=int, default=GROUP_ROWS, help="rows of a row group")
+    parser.add_argument("--file-rows", type=int, default=FILE_ROWS, help="rows of a file")
+    parser.add_argument("--folder", type=Path, help="where to make the files; by default the system's own")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    args = parser.parse_args()
+    if not Path("/proc/self/status").exists():
+        raise SystemExit("memory is read from /proc, which only Linux has")
+    rows = int(args.gigabytes * 1e9 / (4 * args.features))
+    subset = min(args.subset, rows)
+    words = {"labels": args.labels, "steps": args.steps, "batch": args.batch}
+    words["log_every"] = max(1, min(20, args.steps // 10))
+    with tempfile.TemporaryDirectory(prefix="flowgmm-rows-", dir=args.folder) as made:
+        folder = Path(made)
+        start = time.monotonic()
+        shape = {"file_rows": min(args.file_rows, rows), "group_rows": args.group_rows}
+        size = make_table(folder / "all", rows, args.features, **shape)
+        make_table(folder / "some", subset, args.features, **{**shape, "file_rows": subset})
+        print(f"{rows:,} rows, {size / 1e9:.2f} GB, made in {time.monotonic() - start:.0f} s", flush=True)
+
+        def in_memory() -> Measured:
+            return train("memory", folder / "some", subset, folder, {**words, "memory": 64})
+
+        measured = [in_memory()]
+        measured.append(train("files", folder / "all", rows, folder, {**words, "memory": args.memory}))
+        measured.append(in_memory())
+    print(
+        f"{'':8}{'rows':>14}{'set-up s':>10}{'ms/step':>9}{'cpu ms':>8}"
+        f"{'peak MiB':>10}{'anon':>8}{'mapped':>8}{'accuracy':>10}"
+    )
+    for one in measured:
+        print(
+            f"{one.what:8}{one.rows:14,}{one.setup_seconds:10.1f}{one.step_ms:9.2f}{one.cpu_ms:8.2f}"
+            f"{one.peak_mib:10,.0f}{one.anonymous_mib:8,.0f}{one.mapped_mib:8,.0f}{one.accuracy:10.4f}"
+        )
+    ratio, of_processor = (
+        2 * getattr(measured[1], name) / (getattr(measured[0], name) + getattr(measured[2], name))
+        for name in ("step_ms", "cpu_ms")
+    )
+    print(
+        f"a step takes {ratio:.3f} of its time in memory, {of_processor:.3f} of the processor's; "
+        f"peak {measured[1].peak_mib:,.0f} MiB"
+    )
+    if args.json:
+        figures = {
+            "schema": SCHEMA,
+            "bytes": size,
+            "ratio": ratio,
+            "cpu_ratio": of_processor,
+            "measured": [asdict(one) for one in measured],
+        }
+        args.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,229 @@
+"""Training on a table that stays in its files."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from flowgmm_cli.api import DataContext
+from flowgmm_cli.data.large import divide, order, stream
+from flowgmm_cli.errors import DataError, InterruptedRunError
+from flowgmm_cli.recipe.load import load_recipe
+from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.runs import Run, create_run
+from flowgmm_cli.training.engine import make_engine
+from flowgmm_cli.training.fitting import Fitting, Talk
+from flowgmm_cli.training.inputs import prepare
+from flowgmm_cli.training.interrupt import Interrupt
+from flowgmm_cli.training.pipeline import train
+from flowgmm_cli.training.sampler import Sampler, TrainingRows
+from flowgmm_cli.training.score import score_run
+from flowgmm_cli.training.viewing import Forms
+
+RECIPE = """\
+version: 1
+name: large
+data:
+  use: csv
+  path: {path}
+  label: kind
+  labels: {{count: 40}}
+  memory: 0
+flow: {{use: realnvp, couplings: 2, hidden: 8, depth: 1}}
+prior: {{use: gmm, means: labelled}}
+train: {{epochs: 2, batch_size: 64, labelled_batch_size: 16, lr: 1e-2, precision: fp32}}
+calibration: {{folds: 2, epochs: 0.2}}
+run: {{device: cpu, log_every: 1}}
+"""
+Make = Callable[..., Recipe]
+
+
+class After(Interrupt):
+    """Asks to stop after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.left = steps
+
+    def requested(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    (tmp_path / "rows").mkdir()
+    for number in range(3):
+        kind = rng.integers(0, 2, 1000)
+        x = rng.standard_normal((1000, 3)) + 3 * kind[:, None]
+        names = pa.array(np.array(["ash", "yew"])[kind], mask=rng.random(1000) > 0.3)
+        table = pa.table({"a": x[:, 0], "b": x[:, 1], "c": x[:, 2], "kind": names})
+        pq.write_table(table, tmp_path / "rows" / f"{number}.parquet", row_group_size=300)
+    return tmp_path / "rows"
+
+
+@pytest.fixture
+def make(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    """Recipes of the folder, with buffers of some batches; afterwards no thread is left."""
+    monkeypatch.setattr(stream, "BUFFER_ROWS", 700)
+    monkeypatch.setattr(order, "_SHORTEST", 64)
+    file = tmp_path / "recipe.yaml"
+    file.write_text(RECIPE.format(path=folder), encoding="utf-8")
+    yield lambda *words: load_recipe(str(file), words)
+    assert not [one for one in threading.enumerate() if one.name.startswith("rows")]
+
+
+def new_run(made: Recipe, folder: Path) -> Run:
+    return create_run(made, argv=[], directory=folder)
+
+
+def test_it_trains_evaluates_and_says_what_it_trains_on(make: Make, tmp_path: Path) -> None:
+    run = new_run(made := make(), tmp_path / "run")
+    notes: list[str] = []
+    result = train(made, run)
+    assert result.test is not None
+    assert result.test.classification.accuracy > 0.95
+    rows = run.info()["rows"]
+    assert rows["labelled"] == 40
+    assert rows["train"] == 3000 - rows["test"] - rows["val"]
+    assert result.epochs == 2
+    lines = [json.loads(line) for line in run.metrics.read_text(encoding="utf-8").splitlines()]
+    assert max(line["step"] for line in lines) == 2 * (rows["train"] // 64)
+    again = score_run(run, split="test", context=DataContext(), warn=notes.append)
+    assert again.classification.accuracy == result.test.classification.accuracy
+    assert notes == []
+
+
+def test_only_some_rows_are_tensors(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flowgmm_cli.data.large.divide.SAMPLE", 200)
+    data = prepare(make(), DataContext())
+    assert data.train.stream is not None
+    assert 200 <= len(data.train) <= 240
+    assert data.counts()["train"] == len(data.train.stream) > 2000
+    assert f"{len(data.train.stream):,} training rows, 40 labelled" in data.describe()[0]
+
+
+@pytest.mark.parametrize("objective", ["{use: hybrid}", "{use: joint, pool: unlabelled}"])
+def test_interrupted_within_a_buffer_it_ends_as_if_it_had_not_been(
+    make: Make, tmp_path: Path, same_outcome: Callable[[Run, Run], None], objective: str
+) -> None:
+    made = make(f"objective={objective}", "calibration.method=none")
+    straight = new_run(made, tmp_path / "straight")
+    train(made, straight)
+    halting = new_run(made, tmp_path / "halting")
+    for steps in (7, 13, 33):
+        with pytest.raises(InterruptedRunError):
+            train(made, halting, interrupt=After(steps))
+        assert not [one for one in threading.enumerate() if one.name.startswith("rows")]
+    train(made, halting)
+    same_outcome(straight, halting)
+
+
+def sampler(made: Recipe, *, pool: str = "all", seed: int = 0) -> Sampler:
+    data = prepare(made, DataContext())
+    labels = data.train.labels
+    seen = labels >= 0
+    rows = TrainingRows(
+        forms=Forms.of(data.train),
+        labels=labels,
+        labelled=seen.nonzero().flatten(),
+        pool=(torch.ones_like(seen) if pool == "all" else ~seen).nonzero().flatten(),
+    )
+    return Sampler(rows, batch_size=64, labelled_batch_size=16, seed=seed)
+
+
+def test_every_process_draws_the_same_batches_in_whatever_order(make: Make) -> None:
+    one, other = sampler(make()), sampler(make())
+    steps = [0, 1, 2, one.steps_per_epoch - 1, one.steps_per_epoch, one.steps_per_epoch + 9]
+    batches = {step: one.batch(step) for step in steps}
+    for step in reversed(steps):
+        labelled, unlabelled = other.batch(step)
+        assert torch.equal(labelled, batches[step][0])
+        assert torch.equal(unlabelled.x, batches[step][1].x)
+        assert unlabelled.x.shape == (64, 3)
+    one.close()
+    other.close()
+
+
+def test_rows_with_a_visible_label_are_drawn_if_the_pool_has_them(make: Make) -> None:
+    every, others = sampler(make()), sampler(make(), pool="unlabelled")
+    assert len(every._draw) - len(others._draw) == 40
+    labelled = every.rows.x[every.rows.labelled]
+    for drawn, wanted in ((every, True), (others, False)):
+        x = torch.cat([drawn.batch(step)[1].x for step in range(drawn.steps_per_epoch)])
+        found = (x[:, None] == labelled[None]).all(2).any(0)
+        assert found.float().mean() > 0.9 if wanted else not found.any()
+        drawn.close()
+
+
+def test_a_file_that_breaks_in_the_middle_ends_training_and_keeps_the_checkpoint(
+    make: Make, folder: Path, tmp_path: Path
+) -> None:
+    made = make("checkpoint.every_steps=5", "train.epochs=30")
+    run = new_run(made, tmp_path / "run")
+    before = {file: file.read_bytes() for file in folder.iterdir()}
+    times = {file: file.stat() for file in folder.iterdir()}
+
+    class Breaking(Interrupt):
+        steps = 0
+
+        def requested(self) -> bool:
+            self.steps += 1
+            if self.steps == 12:
+                for file, data in before.items():
+                    file.write_bytes(b"PAR1" + bytes(len(data) - 4))
+                    os.utime(file, ns=(times[file].st_atime_ns, times[file].st_mtime_ns))
+            return False
+
+    with pytest.raises(DataError, match=r"\d\.parquet, row group \d cannot be read") as error:
+        train(made, run, interrupt=Breaking())
+    assert error.value.exit_code == 5
+    assert run.info()["status"] == "failed"
+    assert (run.checkpoints / "last.safetensors").is_file()
+    for file, data in before.items():
+        file.write_bytes(data)
+    result = train(make("checkpoint.every_steps=5", "train.epochs=1"), run)  # goes on
+    assert result.test is not None
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_and_new_rows_are_predicted(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "recipe.yaml"
+    file.write_text(RECIPE.format(path=folder), encoding="utf-8")
+    losses = []
+    for count in (1, 2):
+        run = tmp_path / f"run-{count}"
+        command = [sys.executable, "-m", "flowgmm_cli", "train", str(file), "--run-dir", str(run)]
+        words = ["--processes", str(count), "calibration.method=none", "train.max_steps=30", "--quiet"]
+        done = subprocess.run([*command, *words], capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+        lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        losses.append([line["loss"] for line in map(json.loads, lines) if line["split"] == "train"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    answer = tmp_path / "answer.csv"
+    command = [sys.executable, "-m", "flowgmm_cli", "predict", str(run), "--data", str(folder / "0.parquet")]
+    done = subprocess.run([*command, "--save", str(answer)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(answer.read_text(encoding="utf-8").splitlines()) == 1001
+
+
+def test_an_objective_knows_how_many_rows_there_are(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(divide, "SAMPLE", 100)
+    recipe = make("objective={use: joint}")
+    data = prepare(recipe, DataContext())
+    assert data.train.total > 2 * len(data.train)
+    engine = make_engine(device="cpu", precision="fp32", features=data.preprocessor.dim)
+    step = Fitting(recipe, data, engine, Talk(), Interrupt()).start(data.train.labels)
+    assert step.objective.labelled == pytest.approx(40 / data.train.total)
