@@ -128,6 +128,53 @@ def fit_temperature_and_noise(log_joint: FloatArray, labels: IntArray) -> tuple[
     return float(np.exp(best_temperature(noise)[1])), float(noise)
 
 
+def fit_class_bias(
+    log_joint: FloatArray, labels: IntArray, *, noise: float, start: float = 1.0, strength: float = 5.0
+) -> tuple[float, FloatArray]:
+    r"""Temperature T and what to add to each class so that classes come out as often as they are.
+
+    .. math:: p(k \mid x) = (1 - \epsilon) \, \mathrm{softmax}_k(\log p(x, k) / T + b_k) + \epsilon / K
+
+    Bias-corrected temperature scaling (Alexandari, Kundaje and Shrikumar, 2020) for a given epsilon.
+    Maximises the likelihood of the labels, a Gaussian prior on b and one on the logarithm of T about that of
+    `start`.
+
+    Args:
+        log_joint: log-densities or logits, `(N, K)`.
+        labels: true classes `(N,)`; rows with -1 are left out.
+        noise: epsilon.
+        start: the temperature without biases.
+        strength: precision of the priors; at 5, few rows move a class's odds by a half at most.
+
+    Returns:
+        T and b `(K,)`.
+    """
+    from scipy.optimize import minimize
+
+    known = np.asarray(labels) >= 0
+    truth = np.asarray(labels)[known]
+    scores = np.asarray(log_joint, dtype=np.float64)[known] / start
+    scores = scores - scores.max(1, keepdims=True)
+    rows, classes = np.arange(len(scores)), scores.shape[1]
+
+    def loss(values: FloatArray) -> tuple[float, FloatArray]:
+        steepness, bias = np.exp(values[0]), values[1:]
+        logits = steepness * scores + bias
+        odds = np.exp(logits - logits.max(1, keepdims=True))
+        p = odds / odds.sum(1, keepdims=True)
+        own = p[rows, truth]
+        right = np.maximum((1 - noise) * own + noise / classes, _TINY)
+        share = (1 - noise) * own / right  # of the likelihood's slope that the softmax answers for
+        by_logit = share[:, None] * p
+        by_logit[rows, truth] -= share
+        slope = np.array([steepness * (by_logit * scores).sum(), *by_logit.sum(0)])
+        penalty = strength * values @ values / 2
+        return float(penalty - np.log(right).sum()), slope + strength * values
+
+    values = minimize(loss, np.zeros(1 + classes), jac=True, method="L-BFGS-B").x
+    return float(start * np.exp(-values[0])), values[1:]
+
+
 def margin_scale(log_joint: FloatArray) -> float:
     """How large a model's log-odds are: of log-densities `(N, K)`, the 95 % quantile of first minus second.
 

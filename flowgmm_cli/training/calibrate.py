@@ -20,6 +20,7 @@ import torch
 from flowgmm_cli.api import Latents
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.evaluation.calibration import (
+    fit_class_bias,
     fit_temperature,
     fit_temperature_and_noise,
     margin_scale,
@@ -34,15 +35,31 @@ _FEW = 10  # held-out labels below which a fitted temperature is worth less than
 
 
 @dataclass(frozen=True)
+class Likelihoods:
+    r"""From log-densities to the log-likelihood of each class, up to a constant of the row.
+
+    .. math:: \log p(x \mid k) = s \log p(x, k) / T + b_k
+
+    Attributes:
+        steepness: s, where T is the temperature of the calibration.
+        bias: b, `(K,)`.
+    """
+
+    steepness: float
+    bias: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Calibration:
     """A temperature and where it comes from.
 
     Attributes:
         temperature: divisor of class log-probabilities.
-        noise: share of labels taken for random.
         method: `val`, `cross_fit`, `training` (too few labels to fit one: the objective's own) or `none`.
         rows: number of labels it was fitted on.
         accuracy: of the predictions it was fitted on; None where there are none.
+        noise: share of labels taken for random.
+        likelihoods: of each class, for estimates of class weights; None where nothing was fitted.
     """
 
     temperature: float
@@ -50,10 +67,11 @@ class Calibration:
     rows: int = 0
     accuracy: float | None = None
     noise: float = 0.0
+    likelihoods: Likelihoods | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return dict(vars(self))
+        return {name: value for name, value in vars(self).items() if name != "likelihoods"}
 
 
 @dataclass(frozen=True)
@@ -157,4 +175,8 @@ def _fit(
     temperature, noise = fit_temperature(log_joint, labels), 0.0
     if config.noise:
         temperature, noise = fit_temperature_and_noise(log_joint, labels)
-    return Calibration(temperature, method, int(seen.sum()), accuracy, noise)
+    # labels may be drawn evenly or not; likelihoods know nothing of how often a class was drawn
+    drawn = np.bincount(labels[seen], minlength=log_joint.shape[1]) + 1
+    with_bias, bias = fit_class_bias(log_joint, labels, noise=noise, start=temperature)
+    likelihoods = Likelihoods(temperature / with_bias, tuple(bias - np.log(drawn / drawn.sum())))
+    return Calibration(temperature, method, int(seen.sum()), accuracy, noise, likelihoods)

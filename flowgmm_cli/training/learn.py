@@ -75,7 +75,7 @@ def learn(fitting: Fitting, *, run: Run | None = None) -> Learned:
     calibration = _calibrate(fitting, model, members, labels, search)
     set_calibration(model, calibration)
     if cast(GMMConfig, fitting.recipe.prior.config).class_prior == "estimated":
-        settle_class_prior(model, fitting.data.train.x)
+        settle_class_prior(model, fitting.data.train.x, calibration.likelihoods)
     steps = sum(result.progress.step for result in results)
     return Learned(model, members, calibration, results[0], steps, search)
 

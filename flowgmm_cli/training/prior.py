@@ -12,6 +12,7 @@ from flowgmm_cli.data.lazy import RowStore
 from flowgmm_cli.mixture.weights import estimate_weights
 from flowgmm_cli.model import FlowMixture, Model
 from flowgmm_cli.trained import see
+from flowgmm_cli.training.calibrate import Likelihoods
 from flowgmm_cli.training.processes import Processes
 from flowgmm_cli.training.sampler import TrainingRows
 from flowgmm_cli.training.sharded import by_shares
@@ -49,25 +50,33 @@ def estimate_class_prior(
 
 
 @torch.no_grad()
-def settle_class_prior(model: Model, x: RowStore) -> None:
+def settle_class_prior(model: Model, x: RowStore, likelihoods: Likelihoods | None = None) -> None:
     """Estimate the class weights once more, now that the posteriors are calibrated.
 
     A model that is too sure counts every row of a rare class's neighbours as one of that class, and the
-    weights come out too even. With calibrated likelihoods the estimate is free of that (Alexandari, Kundaje
-    and Shrikumar, 2020).
+    weights come out too even. With calibrated likelihoods the estimate is free of that, and a correction for
+    each class mends what is left: rows of one class that are taken for another (Alexandari, Kundaje and
+    Shrikumar, 2020).
 
     Args:
         model: calibrated; all its parts get the same weights.
         x: preprocessed training rows `(N, D)`.
+        likelihoods: of the classes, from the calibration; without it the mixture's are taken.
     """
     if not len(x):
         return
     sample = x[:: -(-len(x) // _ROWS)]
     latents = see(model, sample)
-    log_weights = torch.stack([part.mixture.log_weights.cpu() for part in model.parts]).mean(0)
-    given_class = dataclasses.replace(latents, class_log_prob=latents.class_log_prob - log_weights)
-    start = torch.full((len(log_weights),), 1 / len(log_weights), dtype=torch.float64)
-    weights = estimate_weights(model.log_posterior(given_class), start)
+    joint = latents.class_log_prob
+    if likelihoods is None:
+        given_class = joint - torch.stack([part.mixture.log_weights.cpu() for part in model.parts]).mean(0)
+    else:  # in the units of the densities, which the temperature will divide
+        bias = torch.tensor(likelihoods.bias, dtype=torch.float64)
+        given_class = likelihoods.steepness * joint.double() + float(model.temperature) * bias
+    classes = joint.shape[1]
+    start = torch.full((classes,), 1 / classes, dtype=torch.float64)
+    seen = dataclasses.replace(latents, class_log_prob=given_class)
+    weights = estimate_weights(model.log_posterior(seen), start)
     for part in model.parts:
         _set_weights(part, weights)
 

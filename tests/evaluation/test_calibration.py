@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax, softmax
 
 from flowgmm_cli.evaluation.calibration import (
+    fit_class_bias,
     fit_temperature,
     fit_temperature_and_noise,
     margin_scale,
@@ -154,3 +155,25 @@ def test_few_labels_all_right_still_leave_some_doubt() -> None:
     temperature, noise = fit_temperature_and_noise(scores, np.arange(12) % 3)
     probabilities = (1 - noise) * softmax(scores / temperature, axis=1) + noise / 3
     assert 0.9 < probabilities.max() < 0.99
+
+
+def test_class_biases_are_found_again_and_are_the_optimum() -> None:
+    rng = np.random.default_rng(8)
+    scores = 2.0 * rng.normal(size=(40_000, 4))
+    true = np.array([0.8, -0.5, 0.0, -0.3])
+    labels = (scores / 2.0 + true + rng.gumbel(size=scores.shape)).argmax(1)
+    temperature, bias = fit_class_bias(scores, labels, noise=0.0)
+    assert temperature == pytest.approx(2.0, rel=0.05)
+    assert bias - bias.mean() == pytest.approx(true - true.mean(), abs=0.05)
+
+    few, theirs = scores[:50], labels[:50].copy()
+    theirs[:5] = -1
+
+    def seen(values: np.ndarray) -> float:
+        p = 0.95 * softmax(np.exp(values[0]) * few[5:] / 3.0 + values[1:], axis=1) + 0.05 / 4
+        return float(-np.log(p[np.arange(45), theirs[5:]]).sum() + 5.0 * values @ values / 2)
+
+    temperature, bias = fit_class_bias(few, theirs, noise=0.05, start=3.0)
+    best = seen(np.array([np.log(3.0 / temperature), *bias]))
+    independent = minimize(seen, np.zeros(5), method="Nelder-Mead", options={"maxiter": 5000, "fatol": 1e-9})
+    assert best == pytest.approx(independent.fun, abs=1e-4)

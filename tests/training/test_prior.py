@@ -6,7 +6,10 @@ import torch
 from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import Ensemble, FlowMixture
+from flowgmm_cli.recipe.schema import CalibrationConfig
+from flowgmm_cli.trained import see
 from flowgmm_cli.training import prior
+from flowgmm_cli.training.calibrate import _fit
 from flowgmm_cli.training.optim import make_teacher
 from flowgmm_cli.training.prior import estimate_class_prior, settle_class_prior
 from flowgmm_cli.training.sampler import TrainingRows
@@ -60,6 +63,28 @@ def test_calibrated_posteriors_give_the_shares_that_too_sure_ones_miss() -> None
     assert too_even < 0.76
     for part in model.parts:
         assert torch.equal(part.mixture.log_weights, members[0].mixture.log_weights)
+
+
+def test_rows_taken_for_the_wrong_class_are_made_up_for() -> None:
+    """Half of the first class lies where the second is: without its labels nobody could tell."""
+    truth = FlowMixture(Sequential(), GaussianMixture(torch.tensor([[-0.7, 0.0], [0.7, 0.0]])))
+    off = FlowMixture(Sequential(), GaussianMixture(torch.tensor([[-1.3, 0.0], [0.1, 0.0]])))
+    generator = torch.Generator().manual_seed(0)
+    rows, _ = truth.sample(2000, generator, torch.tensor([0] * 1400 + [1] * 600))
+    drawn = torch.arange(2000) % 4 // 3  # three times as many labels of the first class
+    labelled, _ = truth.sample(2000, generator, drawn)
+    plain = FlowMixture(Sequential(), off.mixture)
+    settle_class_prior(plain, rows)
+    uncorrected = float(plain.class_prior()[0])
+
+    labels = drawn.numpy()
+    log_joint = see(off, labelled).class_log_prob.double().numpy()
+    config = CalibrationConfig(noise=False)
+    found = _fit(config, log_joint, labels, "cross_fit", 1.0)
+    off.temperature.fill_(found.temperature)
+    settle_class_prior(off, rows, found.likelihoods)
+    assert float(off.class_prior()[0]) == pytest.approx(0.7, abs=0.03)
+    assert abs(uncorrected - 0.7) > 0.1
 
 
 def test_without_rows_there_is_nothing_to_settle() -> None:
