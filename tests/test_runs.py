@@ -156,7 +156,8 @@ def test_a_damaged_recipe_is_a_run_error_and_a_missing_plugin_a_plugin_error(moo
     file.write_text(whole.replace("use: realnvp", "use: gone"))
     with pytest.raises(PluginError, match="gone"):
         run.recipe()
-    for damaged in (whole[: len(whole) // 2], "", whole.replace("couplings: 2", "couplings: two")):
+    cut = whole[: whole.index("couplings: 2") + 4]  # in the middle of a word
+    for damaged in (cut, "", whole.replace("couplings: 2", "couplings: two")):
         file.write_text(damaged)
         with pytest.raises(RunError, match="damaged"):
             run.recipe()
