@@ -8,6 +8,7 @@ mostly do.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
@@ -17,7 +18,7 @@ from shapes import CLIP_NORM, LEARNING_RATE, UNLABELLED_WEIGHT, Rows, Shape
 from torch import Tensor, nn
 
 
-class Peer(nn.Module):
+class Peer(nn.Module, ABC):
     """A flow of another library with a mixture of unit Gaussians.
 
     Args:
@@ -30,13 +31,13 @@ class Peer(nn.Module):
         self.flow = flow
         self.means = nn.Parameter(means.clone())
 
+    @abstractmethod
     def see(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Latents `(N, D)` and log-determinants `(N,)`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def invert(self, z: Tensor) -> Tensor:
         """Rows of latents."""
-        raise NotImplementedError
 
     def densities(self, z: Tensor) -> Tensor:
         r""":math:`\log N(z; \mu_k, 1)`, `(N, K)`."""

@@ -74,29 +74,17 @@ def load_rows(data: Component, context: DataContext) -> SplitRows:
     """
     config = cast(DataConfig, data.config)
     source: SourceData = build(data, context).load()
+    large: LargeRows | None = None
     if isinstance(source, LargeSource):
-        return _large(source, config, context)
-    _check(source, data.use)
-    division = divide(source, labels=config.labels, split=config.split)
-    splits = {
-        name: rows
-        for name, rows in (("train", division.train), ("val", division.val), ("test", division.test))
-        if rows is not None
-    }
-    return SplitRows(
-        columns=source.columns,
-        class_names=division.class_names,
-        train=division.train,
-        val=division.val,
-        test=division.test,
-        val_labels=config.split.val_labels and division.val is not None,
-        notes=(*source.notes, *division.notes),
-        fingerprint=fingerprint(source.columns, division.class_names, splits),
-    )
-
-
-def _large(source: LargeSource, config: DataConfig, context: DataContext) -> SplitRows:
-    division, rows, digest = divide_large(source, labels=config.labels, split=config.split, context=context)
+        division, large, digest = divide_large(
+            source, labels=config.labels, split=config.split, context=context
+        )
+    else:
+        _check(source, data.use)
+        division = divide(source, labels=config.labels, split=config.split)
+        splits = {"train": division.train, "val": division.val, "test": division.test}
+        there = {name: rows for name, rows in splits.items() if rows is not None}
+        digest = fingerprint(source.columns, division.class_names, there)
     return SplitRows(
         columns=source.columns,
         class_names=division.class_names,
@@ -106,7 +94,7 @@ def _large(source: LargeSource, config: DataConfig, context: DataContext) -> Spl
         val_labels=config.split.val_labels and division.val is not None,
         notes=(*source.notes, *division.notes),
         fingerprint=digest,
-        large=rows,
+        large=large,
     )
 
 
