@@ -7,6 +7,7 @@ see `flowgmm_cli.training.sharded`. The first, the leader, writes and talks; the
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from flowgmm_cli.training.ranks import several
 _GONE = "another process of this run is gone"
 _SIGNS = ("gloo/transport", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
 _PATIENCE = timedelta(hours=6)  # the others wait while the leader encodes texts, say
+# gloo's threads live on where something keeps their group (divided weights do) and need Python to let go of
+# the last message; one that asks for it while Python shuts down aborts the process
+_LETTING_GO = 0.1  # seconds
 
 
 @dataclass(frozen=True)
@@ -189,6 +193,8 @@ def joined(device: str) -> Iterator[Processes]:
         # process on a CPU is aborted as it ends, whatever its exit code.
         if fine or not on_gpu:
             state.destroy_process_group()
+        if not on_gpu:
+            time.sleep(_LETTING_GO)
 
 
 def _all_gather(found: Tensor, mine: Tensor) -> None:

@@ -147,6 +147,14 @@ with joined("cpu") as processes:
         print("noticed")
         os._exit(0)
 """
+LAST = """
+import sys
+sys.setswitchinterval(100)  # a thread that asks for Python gets it only where another lets it go
+with joined("cpu") as processes:
+    kept = torch.distributed.group.WORLD  # as divided weights keep it
+    for _ in range(200):
+        processes.told("some words" * 1000)
+"""
 
 
 @pytest.mark.slow
@@ -172,6 +180,12 @@ def test_rows_on_the_disk_are_read_by_one_process_each(run_all: RunAll, count: i
 @pytest.mark.slow
 def test_a_process_that_is_gone_is_noticed(run_all: RunAll) -> None:
     assert run_all(GONE, 2)[0] == "noticed\n"
+
+
+@pytest.mark.slow
+def test_no_process_is_aborted_if_it_ends_right_after_a_message(run_all: RunAll) -> None:
+    for _ in range(6):
+        run_all(LAST, 2)
 
 
 @given(rows=st.integers(0, 50), count=st.integers(1, 9))
