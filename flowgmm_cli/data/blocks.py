@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -236,9 +237,9 @@ class Categories:
 
     def features(self, cells: Cells, context: DataContext) -> Matrix:
         """Return 0/1 features, all 0 for a category that training never saw."""
-        place = {category: index for index, category in enumerate(self.categories)}
-        found = [place.get(MISSING_CATEGORY if cell is None else str(cell), -1) for cell in cells]
-        codes = np.array(found, dtype=np.int64)
+        place: dict[str | None, int] = {category: index for index, category in enumerate(self.categories)}
+        place[None] = place.get(MISSING_CATEGORY, -1)
+        codes = np.fromiter(map(place.get, cells, repeat(-1)), np.int64, len(cells))
         matrix = np.zeros((len(cells), len(self.categories)))
         known = np.flatnonzero(codes >= 0)
         matrix[known, codes[known]] = 1.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -30,6 +30,7 @@ class Problem:
         classes: number of classes, K.
         seed: of everything random.
         folds: most folds of the cross-validation.
+        chosen: settings that one method has chosen and another takes, by name.
     """
 
     x: npt.NDArray[np.float32]
@@ -38,6 +39,7 @@ class Problem:
     classes: int
     seed: int
     folds: int = 5
+    chosen: dict[str, float] = field(default_factory=dict)
 
     @cached_property
     def labelled(self) -> npt.NDArray[np.intp]:

@@ -100,7 +100,9 @@ def score_by(
         processes, mp_context=surroundings, initializer=_begin, initargs=(wanted, number)
     )
     try:
-        yield from results((pool.submit(_work, piece) for piece in pieces(reader)), ahead=2 * processes)
+        yield from results(
+            (pool.submit(_work, piece) for piece in pieces(reader, trained)), ahead=2 * processes
+        )
     except BrokenProcessPool as error:
         raise RunFailedError(
             "a process that scored rows has been killed; this machine may have run out of memory",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-_PIECE = 4096  # rows worked on at once; of fewer, what each piece costs by itself is felt
+# rows worked on at once: of fewer, what each piece costs by itself is felt; a text alone takes long
+_PIECE, _PIECE_OF_TEXTS = 16384, 4096
 _NOT_FINITE = "the model's density of it is not a finite number"
 
 
@@ -62,7 +63,7 @@ class Scored:
     def __len__(self) -> int:
         return len(self.ids)
 
-    @property
+    @cached_property
     def classes(self) -> npt.NDArray[np.int64]:
         """The likeliest class of each row `(N,)`, -1 where it could not be scored."""
         return np.where(self.good, self.log_probabilities.argmax(axis=1), -1)
@@ -179,7 +180,7 @@ def score(
     quiet = DataContext(offline=context.offline, note=once(context), streaming=True)
     task = Task(trained, tuple(scores), latents, inputs, quiet, on_error, reader.name)
     # encoders of texts have threads of their own, and not all of them bear to be called by several at once
-    reads_texts = any(column.kind == "text" for column in trained.preprocessor.featuriser.columns)
+    reads_texts = _reads_texts(trained)
     threads = torch.get_num_threads()
     yield from in_order(
         _jobs(reader, task, alone=reads_texts),
@@ -214,14 +215,19 @@ def find_device(name: str) -> torch.device:
 
 
 def _jobs(reader: RowReader, task: Task, *, alone: bool) -> Iterator[Callable[[], Scored]]:
-    for chunk in pieces(reader):
+    for chunk in pieces(reader, task.trained):
         yield partial(task.finish, chunk, *task.prepare(chunk)) if alone else partial(task.whole, chunk)
 
 
-def pieces(reader: RowReader) -> Iterator[Chunk]:
-    """The rows in small pieces, in order."""
+def _reads_texts(trained: TrainedModel) -> bool:
+    return any(column.kind == "text" for column in trained.preprocessor.featuriser.columns)
+
+
+def pieces(reader: RowReader, trained: TrainedModel) -> Iterator[Chunk]:
+    """The rows in small pieces, in order, for a model."""
+    size = _PIECE_OF_TEXTS if _reads_texts(trained) else _PIECE
     for chunk in reader:
-        for part in iterate_batches(len(chunk), _PIECE):
+        for part in iterate_batches(len(chunk), size):
             yield Chunk(
                 Rows(
                     columns={name: cells[part] for name, cells in chunk.rows.columns.items()},

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from flowgmm_cli.api import Seen
-from flowgmm_cli.scores.gaussian import Gaussian, fit_gaussian
+from flowgmm_cli.scores.gaussian import Gaussian, fit_gaussian, squared_lengths
 from flowgmm_cli.scores.specs import MahalanobisConfig
 from flowgmm_cli.scores.values import FittedArrays, Floats, array, finite
 
@@ -38,9 +39,12 @@ class ClassMahalanobis(FittedArrays):
 
     def __call__(self, rows: Seen) -> Floats:
         """Return `(N,)`."""
-        gaussian, z = Gaussian.from_state(self.fitted), array(rows.latents.z)
+        gaussian, z, means = Gaussian.from_state(self.fitted), array(rows.latents.z), self.fitted["means"]
+        distance: Callable[[Floats], Floats] = gaussian.squared_distance
         nearest = np.full(len(z), np.inf)
         with np.errstate(over="ignore", invalid="ignore"):
-            for mean in self.fitted["means"]:
-                nearest = np.minimum(nearest, gaussian.squared_distance(z - mean))
+            if gaussian.complete:  # one product for all classes
+                z, means, distance = gaussian.whitened(z), gaussian.whitened(means), squared_lengths
+            for mean in means:
+                nearest = np.minimum(nearest, distance(z - mean))
             return finite(np.sqrt(nearest))

@@ -31,14 +31,23 @@ class Gaussian:
     variances: Floats
     rest: float
 
+    @property
+    def complete(self) -> bool:
+        """Whether there is a variance for every direction."""
+        return bool(self.directions.shape[1] == len(self.directions))
+
+    def whitened(self, rows: Floats) -> Floats:
+        """Coordinates along the directions `(N, r)` of rows `(N, D)`, in standard deviations."""
+        found: Floats = (rows @ self.directions) / np.sqrt(self.variances)
+        return found
+
     def squared_distance(self, differences: Floats) -> Floats:
         r"""Squared Mahalanobis lengths :math:`d^T S^{-1} d` of differences `(N, D)`, `(N,)`."""
+        if self.complete:
+            return squared_lengths(self.whitened(differences))
         along = differences @ self.directions
-        inside: Floats = (along**2 / self.variances).sum(axis=1)
-        if self.directions.shape[1] == len(self.directions):
-            return inside
-        beyond = np.maximum((differences**2).sum(axis=1) - (along**2).sum(axis=1), 0.0)
-        found: Floats = inside + beyond / self.rest
+        beyond = np.maximum(squared_lengths(differences) - squared_lengths(along), 0.0)
+        found: Floats = (along**2 / self.variances).sum(axis=1) + beyond / self.rest
         return found
 
     def log_prob(self, differences: Floats) -> Floats:
@@ -57,6 +66,12 @@ class Gaussian:
     def from_state(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Gaussian:
         """Restore what `state` returned; other arrays beside it are of no matter."""
         return cls(arrays["directions"], arrays["variances"], float(arrays["rest"]))
+
+
+def squared_lengths(differences: Floats) -> Floats:
+    """Squared Euclidean lengths of differences `(N, D)`, `(N,)`."""
+    found: Floats = np.einsum("nd,nd->n", differences, differences)
+    return found
 
 
 def fit_gaussian(

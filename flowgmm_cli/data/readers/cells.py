@@ -125,11 +125,12 @@ class ChunkMaker:
         return np.where(foreign, -1, labels)
 
     def _ids(self, table: pa.Table, start: int) -> Cells:
-        ids = row_numbers(start, table.num_rows)
         if self._match.id is None:
-            return ids
-        own = strings(table.column(self._match.id))
-        return np.where(own == None, ids, own)  # noqa: E711 - cell by cell
+            return row_numbers(start, table.num_rows)
+        ids = strings(table.column(self._match.id))
+        if None in ids.tolist():
+            ids = np.where(ids == None, row_numbers(start, len(ids)), ids)  # noqa: E711 - cell by cell
+        return ids
 
 
 def row_numbers(start: int, count: int) -> npt.NDArray[np.object_]:

@@ -58,14 +58,21 @@ def regular_end(data: bytes, delimiter: str, *, last: bool) -> int | None:
         return None
     if last:
         return len(data) if len(quotes) % 2 == 0 else None
-    if not len(quotes):
-        end = data.rfind(b"\n")
-        return (end if end >= 0 else data.rfind(b"\r", 0, -1)) + 1
-    breaks = np.flatnonzero(content == _NEWLINE)
-    if not len(breaks):
-        breaks = np.flatnonzero(content[:-1] == _RETURN)
-    ends = breaks[np.searchsorted(quotes, breaks) % 2 == 0]
-    return int(ends[-1]) + 1 if len(ends) else 0
+    if b"\n" in data:
+        return _last_break(data, b"\n", len(data), quotes)
+    return _last_break(data, b"\r", len(data) - 1, quotes)  # of a last CR, the LF may be still to come
+
+
+def _last_break(
+    data: bytes, mark: bytes, end: int, quotes: np.ndarray[tuple[int], np.dtype[np.int64]]
+) -> int:
+    """Where the last record that a line break in `data[:end]` ends is over; 0 where there is none."""
+    while (found := data.rfind(mark, 0, end)) >= 0:
+        before = int(np.searchsorted(quotes, found))
+        if before % 2 == 0:
+            return found + 1
+        end = int(quotes[before - 1])  # this one and all others back to the opening quote stand in a cell
+    return 0
 
 
 def _regular(

@@ -34,8 +34,10 @@ def strings(cells: pa.ChunkedArray) -> npt.NDArray[np.object_]:
     """
     if is_string(cells.type):  # the same as below, many times faster
         trimmed = pc.utf8_trim_whitespace(cells)
-        known = pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, trimmed.type), trimmed)
-        found: npt.NDArray[np.object_] = known.to_numpy(zero_copy_only=False).astype(object)
+        empty = pc.equal(trimmed, "")
+        if pc.any(empty).as_py():
+            trimmed = pc.if_else(empty, pa.scalar(None, trimmed.type), trimmed)
+        found: npt.NDArray[np.object_] = trimmed.to_numpy(zero_copy_only=False).astype(object, copy=False)
         return found
     return np.array([_string(cell) for cell in cells.to_pylist()], dtype=object)
 

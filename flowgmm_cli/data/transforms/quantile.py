@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.data.transforms.base import Transform
+from flowgmm_cli.data.transforms.segments import Segments, search
 
 if TYPE_CHECKING:
     from flowgmm_cli.data.specs import QuantileConfig
@@ -35,6 +36,7 @@ class Quantile(Transform):
         line = torch.arange(2, dtype=torch.float64).repeat(features, 1)
         self.register_buffer("inputs", line)
         self.register_buffer("outputs", line.clone())
+        self._segments: dict[str, tuple[Tensor, int, Segments]] = {}
 
     def fit(self, x: Tensor) -> None:
         """Take the quantiles of each feature."""
@@ -53,12 +55,30 @@ class Quantile(Transform):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return z and the sum of the log-slopes."""
-        z, slopes = _interpolate(x, self.inputs, self.outputs)
+        z, slopes = self._between("inputs", "outputs", x)
         return z, slopes.log().sum(dim=1)
 
     def inverse(self, z: Tensor) -> Tensor:
         """Return x."""
-        return _interpolate(z, self.outputs, self.inputs)[0]
+        return self._between("outputs", "inputs", z)[0]
+
+    def _between(self, source: str, target: str, points: Tensor) -> tuple[Tensor, Tensor]:
+        """Map `points` `(N, D)` linearly between knots of two buffers; return also the slopes `(N, D)`."""
+        knots, values = self.get_buffer(source), self.get_buffer(target)
+        segment = self._segment(source, points.detach().T.contiguous())
+        left, right = knots.gather(1, segment), knots.gather(1, segment + 1)
+        low, high = values.gather(1, segment), values.gather(1, segment + 1)
+        slopes = (high - low) / (right - left)
+        return (low + (points.T - left) * slopes).T, slopes.T
+
+    def _segment(self, source: str, points: Tensor) -> Tensor:
+        knots = self.get_buffer(source)
+        if not Segments.worth(knots, points):
+            return search(knots, points)
+        known = self._segments.get(source)
+        if known is None or known[0] is not knots or known[1] != knots._version:
+            known = self._segments[source] = (knots, knots._version, Segments(knots))
+        return known[2](points)
 
 
 def _merged(quantiles: Tensor, probabilities: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,17 +120,6 @@ def _extended(values: Tensor, length: int) -> Tensor:
     """Continue the last step of a feature's knots, so that all features have the same number of them."""
     steps = torch.arange(1, length - len(values) + 1, dtype=values.dtype)
     return torch.cat([values, values[-1] + steps * (values[-1] - values[-2])])
-
-
-def _interpolate(points: Tensor, knots: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Map `points` `(N, D)` linearly between knots and values `(D, K)`; return also the slopes `(N, D)`."""
-    segment = (
-        torch.searchsorted(knots, points.T.contiguous(), right=True).sub_(1).clamp_(0, knots.shape[1] - 2)
-    )
-    left, right = knots.gather(1, segment), knots.gather(1, segment + 1)
-    low, high = values.gather(1, segment), values.gather(1, segment + 1)
-    slopes = (high - low) / (right - left)
-    return (low + (points.T - left) * slopes).T, slopes.T
 
 
 def build(config: QuantileConfig, *, features: int) -> Quantile:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
 
 from flowgmm_cli.api import iterate_batches
 from flowgmm_cli.data.writers.base import Writer
@@ -42,16 +43,35 @@ class DelimitedWriter(Writer):
         for part in _parts(columns, size):
             cells: list[pa.Array] = []
             for values in part.values():
-                split = values.T if values.ndim == 2 else [values]
-                cells += [csv_cells(arrow(one), self._delimiter) for one in split]
-            # a line of nothing would be taken for no row
-            empty = '""' if len(cells) == 1 else ""
-            lines = pc.binary_join_element_wise(
-                *cells, self._delimiter, null_handling="replace", null_replacement=empty
-            )
-            if len(cells) == 1:
-                lines = pc.if_else(pc.equal(lines, ""), empty, lines)
-            self.target.stream.write(text_bytes(pc.binary_join_element_wise(lines, "\n", "")))
+                cells += [arrow(one) for one in (values.T if values.ndim == 2 else [values])]
+            self.target.stream.write(self._plain(cells) or self._quoted(cells))
+
+    def _plain(self, cells: Sequence[pa.Array]) -> pa.Buffer | None:
+        """Lines of cells that need no quotes; None if one may."""
+        if len(cells) == 1:  # a line of nothing would be taken for no row
+            return None
+        lines = pa.BufferOutputStream()
+        options = pa_csv.WriteOptions(
+            include_header=False, delimiter=self._delimiter, quoting_style="none", batch_size=len(cells[0])
+        )
+        try:
+            pa_csv.write_csv(pa.table(cells, [str(index) for index in range(len(cells))]), lines, options)
+        except pa.ArrowInvalid:  # only part of the lines, then
+            return None
+        return lines.getvalue()
+
+    def _quoted(self, cells: Sequence[pa.Array]) -> memoryview:
+        """The same lines, with quotes where they are needed."""
+        empty = '""' if len(cells) == 1 else ""
+        lines = pc.binary_join_element_wise(
+            *(csv_cells(one, self._delimiter) for one in cells),
+            self._delimiter,
+            null_handling="replace",
+            null_replacement=empty,
+        )
+        if len(cells) == 1:
+            lines = pc.if_else(pc.equal(lines, ""), empty, lines)
+        return text_bytes(pc.binary_join_element_wise(lines, "\n", ""))
 
 
 class JsonlWriter(Writer):
