@@ -30,6 +30,7 @@ def logistic_regression(rows: StartRows, generator: torch.Generator) -> tuple[Te
     With few labels this is a steadier start than the labelled rows alone.
     """
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits
 
     if not len(rows.unlabelled):
         return from_labels(rows, generator)
@@ -37,7 +38,8 @@ def logistic_regression(rows: StartRows, generator: torch.Generator) -> tuple[Te
     if rows.classes == 1:
         return x, torch.ones(len(x), 1, dtype=torch.float64)
     model = LogisticRegression(max_iter=500)
-    with warnings.catch_warnings():
+    # of the small products each is slower by far in several threads
+    with warnings.catch_warnings(), threadpool_limits(limits=1):
         warnings.simplefilter("ignore")  # a start needs no converged optimum
         model.fit(rows.labelled.double().cpu().numpy(), rows.labels.cpu().numpy())
     guesses = torch.from_numpy(model.predict_proba(rows.unlabelled.double().cpu().numpy()))
