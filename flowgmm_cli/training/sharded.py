@@ -132,7 +132,7 @@ def read(forms: Forms, positions: Tensor | Forms, processes: Processes) -> Forms
     if processes.alone or not lazy or rows < processes.count:
         return forms[positions]
     mine = forms[positions[processes.share(rows)]]
-    copies = {name: processes.together(one, rows) for name, one in mine.copies.items()}
+    copies = {name: one[positions] for name, one in forms.copies.items()}
     if mine.inputs is None:
         return Forms(processes.together(rows_of(mine.x), rows), None, copies)
     x = forms.x

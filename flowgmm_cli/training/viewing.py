@@ -19,6 +19,7 @@ from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.data.transforms.base import Transform
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.plugins.registry import build
+from flowgmm_cli.training.copies import Copies
 from flowgmm_cli.views.levels import at_level
 
 Name = Literal["weak", "strong"]
@@ -39,7 +40,7 @@ class HasForms(Protocol):
 
     @property
     def copies(self) -> Mapping[str, Tensor]:
-        """See `Forms`."""
+        """By view, `(N, copies, D)`."""
         ...
 
 
@@ -51,25 +52,26 @@ class Forms:
         x: after the transforms, `(N, D)`; rows that stay on the disk are read when they are needed.
         inputs: the feature matrix before them, `(N, F)`, of images uint8; None where no view starts from it.
         copies: `weak` and `strong`, where texts are changed under that view: the rows with changed texts,
-            `(N, copies, D)`, or `(N, copies, F)` where the view goes on to change inputs.
+            of D numbers, or F where the view goes on to change inputs.
         stream: of a table larger than memory all training rows, of which these are some; else None.
     """
 
     x: RowStore
     inputs: RowStore | None = None
-    copies: Mapping[str, Tensor] = field(default_factory=dict)
+    copies: Mapping[str, Copies] = field(default_factory=dict)
     stream: RowStream | None = None
 
     @classmethod
     def of(cls, split: HasForms) -> Forms:
         """The forms of a split's rows."""
-        return cls(split.x, split.inputs, split.copies, getattr(split, "stream", None))
+        copies = {name: Copies(table) for name, table in split.copies.items()}
+        return cls(split.x, split.inputs, copies, getattr(split, "stream", None))
 
     def __len__(self) -> int:
         return len(self.x)
 
     def __getitem__(self, index: Tensor | slice) -> Forms:
-        """Some of the rows: positions, a mask or a slice; they are read, but for `x` beside `inputs`."""
+        """Some of the rows: positions, a mask or a slice; all but copies, and `x` by `inputs`, are read."""
         inputs = None if self.inputs is None else self.inputs[index]
         x = self.x.at(index) if isinstance(self.x, LazyRows) and inputs is not None else self.x[index]
         return Forms(x, inputs, {name: rows[index] for name, rows in self.copies.items()})
@@ -83,7 +85,8 @@ class Forms:
     def finite(self) -> bool:
         """Whether every number is; this waits for the device."""
         forms = (rows_of(self.x), *(() if self.inputs is None else (rows_of(self.inputs),)))
-        return all(bool(form.isfinite().all()) for form in (*forms, *self.copies.values()))
+        copies = (one.all() for one in self.copies.values())
+        return all(bool(form.isfinite().all()) for form in (*forms, *copies))
 
 
 class Viewing:
@@ -132,10 +135,7 @@ class Viewing:
 
     def _start(self, rows: Forms, generator: torch.Generator) -> Tensor:
         if self.texts:
-            copies = rows.copies[self.name]
-            count, device = len(copies), copies.device
-            picked = torch.randint(copies.shape[1], (count,), generator=generator, device=device)
-            return copies[torch.arange(count, device=device), picked]
+            return rows.copies[self.name].pick(generator)
         if self.transforms is None:
             return rows_of(rows.x)
         if rows.inputs is None:

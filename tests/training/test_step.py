@@ -214,6 +214,7 @@ def test_a_step_never_waits_for_the_device(moons: MakeRecipe, words: tuple[str, 
 
 
 def test_views_of_images_and_copies_of_texts_never_wait_for_the_device(make_model: MakeModel) -> None:
+    from flowgmm_cli.training.copies import Copies
     from flowgmm_cli.training.viewing import OnColumn
     from flowgmm_cli.views.affine import Affine
     from flowgmm_cli.views.specs import AffineConfig
@@ -221,7 +222,7 @@ def test_views_of_images_and_copies_of_texts_never_wait_for_the_device(make_mode
     move = Affine(AffineConfig(pixels=1, degrees=10, zoom=0.1, shear=5), shape=(1, 4, 4), high=1.0)
     view = Viewing("strong", inputs=[OnColumn(move, slice(0, 16), (1, 4, 4))])
     step = TrainingStep(make_model(16), Spy({"strong"}, a=1.0), [], strong=view, weak=Viewing("weak"))
-    forms = Forms(torch.randn(6, 16), torch.rand(6, 16), {"weak": torch.randn(6, 3, 16)})
+    forms = Forms(torch.randn(6, 16), torch.rand(6, 16), {"weak": Copies(torch.randn(6, 3, 16))})
     given = StepInput(forms[:2], torch.tensor([0, 1]), forms[torch.arange(6)], step=0, epoch=0.0)
     teacher, generator = make_teacher(step.model), torch.Generator().manual_seed(0)
     with NoSync():

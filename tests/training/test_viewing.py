@@ -14,6 +14,7 @@ from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import create_run
+from flowgmm_cli.training.copies import Copies
 from flowgmm_cli.training.dry_run import dry_run
 from flowgmm_cli.training.fitting import Talk
 from flowgmm_cli.training.inputs import Inputs, prepare
@@ -141,7 +142,7 @@ def test_an_image_is_moved_before_the_transforms_and_columns_beside_it_stay(pict
 def test_one_of_the_copies_of_each_row_is_picked_at_random() -> None:
     rows, count = 4000, 4
     copies = torch.arange(float(rows * count)).reshape(rows, count, 1)
-    forms = Forms(torch.zeros(rows, 1), copies={"strong": copies})
+    forms = Forms(torch.zeros(rows, 1), copies={"strong": Copies(copies)})
     view, generator = Viewing("strong", texts=True), torch.Generator().manual_seed(0)
     first, second = view(forms, generator)[:, 0], view(forms, generator)[:, 0]
     for seen in (first, second):
@@ -151,19 +152,38 @@ def test_one_of_the_copies_of_each_row_is_picked_at_random() -> None:
     assert torch.equal(Viewing("strong")(forms, generator), forms.x)  # its texts stay as they are
 
 
+@pytest.mark.parametrize(
+    "index",
+    [slice(1, 5, 2), torch.tensor([4, 0, 4]), torch.tensor([True, False, False, True, True, False])],
+    ids=["slice", "positions", "mask"],
+)
+def test_copies_of_some_rows_are_theirs(index: torch.Tensor | slice) -> None:
+    table = torch.arange(36.0).reshape(6, 3, 2)
+    some, rows = Copies(table)[index], table[index]
+    assert torch.equal(some.all(), rows)
+    assert len(some) == len(rows)
+    again = torch.tensor([len(rows) - 1, 0])
+    assert torch.equal(some[again].all(), rows[again])
+    picked = some.pick(torch.Generator().manual_seed(0))
+    assert (picked[:, None] == rows).all(2).any(1).all()
+    assert torch.equal(picked, some.to(CPU).pick(torch.Generator().manual_seed(0)))
+
+
 def test_copies_go_on_through_inputs_and_features() -> None:
-    forms = Forms(torch.zeros(3, 1), torch.zeros(3, 1), {"strong": torch.full((3, 2, 1), 5.0)})
+    forms = Forms(torch.zeros(3, 1), torch.zeros(3, 1), {"strong": Copies(torch.full((3, 2, 1), 5.0))})
     view = Viewing("strong", texts=True, inputs=[add(1)], features=[add(10)])
     assert view(forms, torch.Generator()).flatten().tolist() == [16.0] * 3
 
 
 def test_rows_keep_all_their_forms_when_some_are_taken() -> None:
-    forms = Forms(torch.arange(4.0)[:, None], torch.arange(8.0).reshape(4, 2), {"weak": torch.ones(4, 3, 1)})
+    forms = Forms(
+        torch.arange(4.0)[:, None], torch.arange(8.0).reshape(4, 2), {"weak": Copies(torch.ones(4, 3, 1))}
+    )
     some = forms[torch.tensor([2, 0])]
     assert (len(some), some.x.flatten().tolist()) == (2, [2.0, 0.0])
     assert some.inputs is not None
     assert some.inputs.tolist() == [[4.0, 5.0], [0.0, 1.0]]
-    assert some.copies["weak"].shape == (2, 3, 1)
+    assert some.copies["weak"].all().shape == (2, 3, 1)
     assert len(forms[:3]) == 3
     assert len(forms.to(CPU)) == 4
     assert forms.finite()
@@ -172,7 +192,7 @@ def test_rows_keep_all_their_forms_when_some_are_taken() -> None:
         spoilt = Forms(forms.x.clone(), forms.inputs.clone() if forms.inputs is not None else None)
         getattr(spoilt, name)[1] = torch.nan
         assert not spoilt.finite()
-    assert not Forms(forms.x, copies={"weak": torch.full((4, 1, 1), torch.inf)}).finite()
+    assert not Forms(forms.x, copies={"weak": Copies(torch.full((4, 1, 1), torch.inf))}).finite()
 
 
 def test_data_without_images_has_no_views_of_images(pictures: MakeRecipe, moons: MakeRecipe) -> None:
