@@ -92,7 +92,8 @@ def say_totals(totals: Totals, name: str) -> None:
     from flowgmm_cli.errors import DataError
 
     if totals.unscorable:
-        rows = "1 row" if totals.unscorable == 1 else f"{totals.unscorable:,} rows"
+        one = totals.unscorable == 1
+        rows = "1 row" if one else f"{totals.unscorable:,} rows"
         more = totals.unscorable - len(totals.reasons)
         lines = [*totals.reasons, *([f"and {more:,} more"] if more else [])]
         if totals.unscorable == totals.n:
@@ -101,11 +102,8 @@ def say_totals(totals: Totals, name: str) -> None:
                 details=lines,
                 hint="compare its columns with those of the training data",
             )
-        console.warn(
-            "\n  ".join(
-                [f"{rows} of {totals.n:,} could not be scored and are kept without an answer", *lines]
-            )
-        )
+        kept = f"{'is' if one else 'are'} kept without an answer"
+        console.warn("\n  ".join([f"{rows} of {totals.n:,} could not be scored and {kept}", *lines]))
     console.note(f"{totals.n:,} rows in {totals.seconds:.1f} s, {totals.rows_per_second:,.0f} rows a second")
 
 

@@ -73,7 +73,7 @@ def test_a_bad_row_keeps_its_place(flowgmm: Any, run: Path) -> None:
     outcome = flowgmm("embed", "--data", "bad.csv", "--map")
     assert outcome.code == 0
     assert outcome.out.splitlines()[2] == "2,,,,"
-    assert "1 row of 3 could not be scored" in outcome.err
+    assert "1 row of 3 could not be scored and is kept without an answer" in outcome.err
     assert flowgmm("embed", "--data", "bad.csv", "--on-error", "fail").code == 5
 
 

@@ -143,7 +143,7 @@ def test_a_bad_row_keeps_its_place_and_is_counted(flowgmm: Any, run: Path) -> No
         assert set(row.values()) == {row["id"], ""}
     for row in (rows[0], rows[4]):
         assert "" not in row.values()
-    assert "warning: 3 rows of 5 could not be scored" in outcome.err
+    assert "warning: 3 rows of 5 could not be scored and are kept" in outcome.err
     for line in ("line 3: 1 cell, but the header has 2", "line 4: ", "line 5: 3 cells"):
         assert line in outcome.err
     value = json.loads(flowgmm("predict", "--data", "bad.csv", "--json").out)
