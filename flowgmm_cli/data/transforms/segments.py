@@ -39,7 +39,12 @@ class Segments:
 
     @staticmethod
     def worth(knots: Tensor, values: Tensor) -> bool:
-        """Whether values `(D, N)` are so many that a table pays for itself."""
+        """Whether a table pays for itself for values `(D, N)`: many of them, on a CPU, and nobody traces.
+
+        Building one looks at numbers, for which a device would have to be waited for.
+        """
+        if type(values) is not Tensor or values.device.type != "cpu" or torch.compiler.is_compiling():
+            return False
         return values.shape[1] >= _CELLS and knots.shape[1] > 2
 
     def __call__(self, values: Tensor) -> Tensor:

@@ -64,3 +64,14 @@ def test_a_table_of_other_knots_is_not_used() -> None:
     single = torch.cat([transform(row[None])[0] for row in one[:50]])  # by binary search
     assert torch.equal(single, transform(one)[0][:50])
     assert transform.inverse(transform(one)[0]).numpy() == pytest.approx(one.numpy())
+
+
+def test_on_other_devices_there_is_no_table_for_it_would_wait_and_live_on_the_cpu() -> None:
+    transform = Quantile(2)
+    transform.fit(torch.randn(600, 2, generator=torch.Generator().manual_seed(0)).double())
+    rows = torch.zeros(5000, 2, dtype=torch.float64)
+    assert Segments.worth(transform.inputs, rows.T)
+    there = transform.to("meta")
+    z, log_det = there(rows.to("meta"))
+    assert (z.shape, log_det.shape, z.device.type) == (rows.shape, (5000,), "meta")
+    assert not there._segments
