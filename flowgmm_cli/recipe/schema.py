@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, field_validator, model_validator
 
@@ -192,6 +192,9 @@ class RunConfig(_Section):
     seed: int = Field(0, ge=0, lt=2**63, description="fixes everything random in training")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where tensors live")
     deterministic: bool = Field(True, description="the same numbers on every run on this device")
+    jobs: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="trainings at once, of members and folds, on a CPU"
+    )
     log_every: int = Field(50, ge=1, description="steps between two lines of metrics.jsonl")
     dir: str = Field("runs", min_length=1, description="folder that holds the runs")
 

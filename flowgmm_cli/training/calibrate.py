@@ -9,7 +9,7 @@ larger its log-odds. It is carried over in proportion to their scale on unlabell
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -27,7 +27,7 @@ from flowgmm_cli.evaluation.calibration import (
 )
 from flowgmm_cli.model import Model
 from flowgmm_cli.recipe.schema import CalibrationConfig
-from flowgmm_cli.training.folds import labelled_folds
+from flowgmm_cli.training.folds import Fold, labelled_folds
 
 Method = Literal["val", "cross_fit", "training", "none"]
 _SAMPLE = 2000
@@ -95,7 +95,7 @@ def calibrate(
     val: tuple[Latents, npt.NDArray[np.int64]] | None,
     labels: npt.NDArray[np.int64],
     temperature: float,
-    train_fold: Callable[[npt.NDArray[np.int64], int, str], Model],
+    train_folds: Callable[[Sequence[Fold]], Sequence[Model]],
     see: Callable[[Model, npt.NDArray[np.intp]], Latents],
     model: Model,
     seed: int,
@@ -108,7 +108,7 @@ def calibrate(
         val: latents and labels of a labelled validation split; None where there is none.
         labels: visible labels of the training rows `(N,)`, -1 where there is none.
         temperature: the objective's own, for when nothing can be fitted.
-        train_fold: `train_fold(labels, index, what)` trains a model with only these labels.
+        train_folds: trains a model for each fold, with only the labels that it may see.
         see: latents of training rows under a model.
         model: the one to calibrate.
         seed: of the folds.
@@ -132,8 +132,7 @@ def calibrate(
         if sum(len(fold.held_out) for fold in folds) < _FEW:
             return Calibration(temperature, "training")
         log_joint, elsewhere = [], []
-        for index, fold in enumerate(folds):
-            trained = train_fold(fold.visible, index, f"calibrate, fold {index + 1} of {len(folds)}")
+        for fold, trained in zip(folds, train_folds(folds), strict=True):
             log_joint.append(see(trained, fold.held_out).class_log_prob.double().numpy())
             elsewhere.append(see(trained, sample).class_log_prob.double().numpy())
         rows = np.concatenate([fold.held_out for fold in folds])

@@ -62,44 +62,20 @@ class Fitting:
     interrupt: Interrupt
     processes: Processes = field(default_factory=Processes)
 
-    def fit(
+    def begin(
         self, labels: npt.NDArray[np.int64], *, run: Run | None = None, what: str = "train"
-    ) -> LoopResult:
-        """Build a model, its losses and its rows, and train it.
+    ) -> Training:
+        """Build a model, its losses and its rows.
 
         Args:
             labels: visible labels of the training rows `(N,)`, -1 where there is none.
             run: keeps checkpoints and metrics, and is monitored; None for a training in passing.
             what: what the progress is called.
         """
-        recipe, engine = self.recipe, self.engine
-        prior = cast(GMMConfig, recipe.prior.config)
         visible = torch.from_numpy(labels)
         step = self.start(visible)
         operations = self._operations(step) / self.processes.count
-        with (
-            suitable_threads(engine, operations),
-            rounded_products(engine, recipe.train.tf32),
-            self.interrupt.deferred(),
-        ):
-            return fit(
-                step,
-                self._rows(visible, step),
-                LoopSettings(
-                    train=recipe.train,
-                    checkpoint=recipe.checkpoint,
-                    seed=recipe.run.seed,
-                    log_every=recipe.run.log_every,
-                    estimate_prior=prior.class_prior == "estimated",
-                    warm_up_epochs=prior.warm_up_epochs if prior.means == "latent" else None,
-                ),
-                engine,
-                monitor=self._monitor(step) if run else None,
-                folder=run.checkpoints if run else None,
-                metrics=run.metrics if run else None,
-                hooks=Hooks(stop=self.interrupt.requested, advance=self._advance(what)),
-                processes=self.processes,
-            )
+        return Training(self, step, self._rows(visible, step), operations, run, what)
 
     def start(self, visible: torch.Tensor) -> TrainingStep:
         """The model at its start, with all its losses, on the device."""
@@ -149,22 +125,72 @@ class Fitting:
             pool=in_pool.nonzero().flatten().to(device),
         )
 
-    def _monitor(self, step: TrainingStep) -> Monitor | None:
-        val, device = self.data.val, self.engine.device
+
+@dataclass(frozen=True)
+class Training:
+    """A training that is ready to begin.
+
+    Attributes:
+        fitting: its recipe and surroundings.
+        step: model and losses.
+        rows: what it sees.
+        operations: floating-point operations of a step.
+        run, what: see `Fitting.begin`.
+    """
+
+    fitting: Fitting
+    step: TrainingStep
+    rows: TrainingRows
+    operations: float
+    run: Run | None
+    what: str
+
+    def carry_out(self) -> LoopResult:
+        """Train, from the last checkpoint of the run if it has one."""
+        fitting, run = self.fitting, self.run
+        recipe, engine = fitting.recipe, fitting.engine
+        prior = cast(GMMConfig, recipe.prior.config)
+        with (
+            suitable_threads(engine, self.operations),
+            rounded_products(engine, recipe.train.tf32),
+            fitting.interrupt.deferred(),
+        ):
+            return fit(
+                self.step,
+                self.rows,
+                LoopSettings(
+                    train=recipe.train,
+                    checkpoint=recipe.checkpoint,
+                    seed=recipe.run.seed,
+                    log_every=recipe.run.log_every,
+                    estimate_prior=prior.class_prior == "estimated",
+                    warm_up_epochs=prior.warm_up_epochs if prior.means == "latent" else None,
+                ),
+                engine,
+                monitor=self._monitor() if run else None,
+                folder=run.checkpoints if run else None,
+                metrics=run.metrics if run else None,
+                hooks=Hooks(stop=fitting.interrupt.requested, advance=self._advance()),
+                processes=fitting.processes,
+            )
+
+    def _monitor(self) -> Monitor | None:
+        fitting = self.fitting
+        val, device = fitting.data.val, fitting.engine.device
         if val is None:
             return None
         return Monitor(
-            step,
+            self.step,
             Forms.of(val).to(device),
             val.labels.to(device),
-            metric=self.recipe.checkpoint.best.metric,
-            seed=self.recipe.run.seed,
-            engine=self.engine,
-            pixels=self.data.preprocessor.pixels,
+            metric=fitting.recipe.checkpoint.best.metric,
+            seed=fitting.recipe.run.seed,
+            engine=fitting.engine,
+            pixels=fitting.data.preprocessor.pixels,
             log_det=val.log_det,
         )
 
-    def _advance(self, what: str) -> Callable[[int, int, Mapping[str, Any]], None]:
+    def _advance(self) -> Callable[[int, int, Mapping[str, Any]], None]:
         shown = ""
 
         def advance(done: int, steps: int, values: Mapping[str, Any]) -> None:
@@ -173,6 +199,6 @@ class Fitting:
                 names = ("loss", "val.accuracy", "monitor.agreement", "monitor.bits_per_dim")
                 seen = [f"{_SHOWN.get(name, name)} {values[name]:.3f}" for name in names if name in values]
                 shown = "  ".join(seen) or shown
-            self.talk.progress(done, steps, what, shown)
+            self.fitting.talk.progress(done, steps, self.what, shown)
 
         return advance

@@ -21,10 +21,12 @@ from flowgmm_cli.trained import Member, see
 from flowgmm_cli.training.build import training_temperature
 from flowgmm_cli.training.calibrate import Calibration, calibrate, set_calibration
 from flowgmm_cli.training.fitting import Fitting
+from flowgmm_cli.training.folds import Fold
 from flowgmm_cli.training.prior import settle_class_prior
 from flowgmm_cli.training.processes import Processes
-from flowgmm_cli.training.search import Race, fit_varied, race
+from flowgmm_cli.training.search import Race, race
 from flowgmm_cli.training.settings import LoopResult
+from flowgmm_cli.training.trainings import Job, fit_all
 
 
 @dataclass(frozen=True)
@@ -61,16 +63,11 @@ def learn(fitting: Fitting, *, run: Run | None = None) -> Learned:
         fitting.talk.note(f"search  {search.reason}")
     members = choose_members(fitting.recipe, search)
     members = _as_the_leader(members, fitting.processes)
-    results = [
-        fit_varied(
-            fitting,
-            member.changes,
-            labels,
-            run=run.member(index) if run else None,
-            what=_name("train", index, members),
-        )
+    jobs = [
+        Job(labels, member.changes, run.member(index) if run else None)
         for index, member in enumerate(members)
     ]
+    results = fit_all(fitting, jobs, what="train", each="member")
     model = together([result.model for result in results])
     calibration = _calibrate(fitting, model, members, labels, search)
     set_calibration(model, calibration)
@@ -119,11 +116,10 @@ def _calibrate(
     if data.val is not None and bool((data.val.labels >= 0).any()):
         val = see(model, data.val.x), data.val.labels.numpy()
 
-    def train_fold(visible: npt.NDArray[np.int64], index: int, what: str) -> Model:
+    def train_folds(folds: Sequence[Fold]) -> list[Model]:
         # One member is enough: how sure all of them are together is measured on unlabelled rows.
-        return fit_varied(
-            fitting, members[0].changes, visible, what=what, share=recipe.calibration.epochs
-        ).model
+        jobs = [Job(fold.visible, members[0].changes, share=recipe.calibration.epochs) for fold in folds]
+        return [found.model for found in fit_all(fitting, jobs, what="calibrate", each="fold")]
 
     def see_rows(fold: Model, index: npt.NDArray[np.intp]) -> Latents:
         return see(fold, data.train.x[torch.from_numpy(index)])
@@ -135,13 +131,9 @@ def _calibrate(
         temperature=training_temperature(
             recipe, features=data.preprocessor.dim, dims=model.parts[0].mixture.dims
         ),
-        train_fold=train_fold,
+        train_folds=train_folds,
         see=see_rows,
         model=model,
         seed=recipe.run.seed,
         held_out=search.held_out() if search else None,
     )
-
-
-def _name(what: str, index: int, members: Sequence[Member]) -> str:
-    return what if len(members) == 1 else f"{what}, member {index + 1} of {len(members)}"

@@ -24,15 +24,13 @@ from flowgmm_cli.errors import RunError
 from flowgmm_cli.evaluation.calibration import fit_temperature
 from flowgmm_cli.evaluation.metrics import nll
 from flowgmm_cli.files import read_json, read_tensors, write_json, write_tensors
-from flowgmm_cli.model import Model
-from flowgmm_cli.recipe.load import vary
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
 from flowgmm_cli.trained import see
 from flowgmm_cli.training.calibrate import HeldOut, unlabelled_sample
 from flowgmm_cli.training.fitting import Fitting
-from flowgmm_cli.training.folds import Fold, labelled_folds, shorter
-from flowgmm_cli.training.settings import LoopResult
+from flowgmm_cli.training.folds import Fold, labelled_folds
+from flowgmm_cli.training.trainings import Job, fit_all
 
 SCHEMA = "flowgmm/search/1"
 _FIGURES, _TENSORS = "search.json", "search.safetensors"
@@ -162,22 +160,6 @@ def _load(folder: Path) -> dict[str, CandidateResult]:
         ) from error
 
 
-def fit_varied(
-    fitting: Fitting,
-    changes: Mapping[str, Any],
-    labels: npt.NDArray[np.int64],
-    *,
-    run: Run | None = None,
-    what: str,
-    share: float = 1.0,
-) -> LoopResult:
-    """Train with some settings changed, and for a share of the epochs; see `Fitting.fit`."""
-    recipe = vary(fitting.recipe, changes)
-    if share < 1:
-        recipe = dataclasses.replace(recipe, train=shorter(recipe.train, share))
-    return dataclasses.replace(fitting, recipe=recipe).fit(labels, run=run, what=what)
-
-
 def _try(
     fitting: Fitting,
     name: str,
@@ -194,8 +176,9 @@ def _try(
     sample = x[torch.from_numpy(unlabelled_sample(labels))]
     unseen = data.val.x[:_ROWS] if data.val is not None else x[:_ROWS]
     log_joint, elsewhere, densities = [], [], []
-    for fold in folds:
-        model: Model = fit_varied(fitting, changes, fold.visible, what=what, share=share).model
+    jobs = [Job(fold.visible, changes, share=share) for fold in folds]
+    trained = fit_all(fitting, jobs, what=what, each="fold")
+    for fold, model in zip(folds, (found.model for found in trained), strict=True):
         log_joint.append(see(model, x[torch.from_numpy(fold.held_out)]).class_log_prob.double().numpy())
         elsewhere.append(see(model, sample).class_log_prob.double().numpy())
         densities.append(float(see(model, unseen).log_prob().double().mean()) / x.shape[1])

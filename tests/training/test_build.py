@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from flowgmm_cli.errors import RecipeError
+from flowgmm_cli.flows.layers.coupling import CouplingStack
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.training.build import start_model, training_temperature
 
@@ -32,8 +33,33 @@ def test_actnorm_starts_from_the_rows_and_the_means_from_its_latents(moons: Make
     torch.testing.assert_close(model.mixture.means[0], z[:2].mean(0))
 
 
-def test_the_seed_decides_weights_and_random_means_and_nothing_else_does(moons: MakeRecipe) -> None:
-    recipe = moons("prior.means=random")
+def test_a_flow_that_starts_as_the_identity_is_asked_about_some_rows_only(
+    moons: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = torch.cat([X, torch.randn(12_000, 2, generator=torch.Generator().manual_seed(1))])
+    labels = torch.cat([LABELS, torch.full((12_000,), -1)])
+    seen: list[int] = []
+    real = CouplingStack.forward
+
+    def forward(self: CouplingStack, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append(len(rows))
+        return real(self, rows)
+
+    monkeypatch.setattr(CouplingStack, "forward", forward)
+    words = ("prior.means=logistic_regression", "flow.couplings=4")
+    quick = start_model(moons(*words), x, labels, classes=2, seed=0)
+    assert sum(seen) < 4096 + 500  # actnorm may look at the first rows
+    monkeypatch.setattr("flowgmm_cli.training.build._SAMPLE", len(x))
+    whole = start_model(moons(*words), x, labels, classes=2, seed=0)
+    assert sum(seen) > 12_000
+    assert torch.equal(quick.mixture.means, whole.mixture.means)
+
+
+@pytest.mark.parametrize("words", [["prior.means=random"], ["flow.dropout=0.5"]])
+def test_the_seed_decides_weights_and_random_means_and_nothing_else_does(
+    moons: MakeRecipe, words: list[str]
+) -> None:
+    recipe = moons(*words)
 
     def state(seed: int) -> dict[str, torch.Tensor]:
         return start_model(recipe, X, LABELS, classes=2, seed=seed).state_dict()
@@ -43,7 +69,7 @@ def test_the_seed_decides_weights_and_random_means_and_nothing_else_does(moons: 
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(one[name], again[name]) for name in one)
     changed = {name for name in one if not torch.equal(one[name], other[name])}
-    assert "mixture.means" in changed
+    assert ("mixture.means" in changed) == ("prior.means=random" in words)
     assert any(name.startswith("flow.") for name in changed)
 
 

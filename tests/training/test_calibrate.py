@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -16,6 +17,7 @@ from flowgmm_cli.evaluation.calibration import (
 from flowgmm_cli.model import Model
 from flowgmm_cli.recipe.schema import CalibrationConfig
 from flowgmm_cli.training.calibrate import Calibration, HeldOut, calibrate, unlabelled_sample
+from flowgmm_cli.training.folds import Fold
 
 Labels = npt.NDArray[np.int64]
 SURER = 3.0
@@ -37,11 +39,9 @@ class Folds:
         self.visible: list[Labels] = []
         self.asked: list[npt.NDArray[np.intp]] = []
 
-    def train(self, visible: Labels, index: int, what: str) -> Any:
-        assert index == len(self.visible)
-        assert f"fold {index + 1} of" in what
-        self.visible.append(visible.copy())
-        return index
+    def train(self, folds: Sequence[Fold]) -> list[Any]:
+        self.visible = [fold.visible.copy() for fold in folds]
+        return list(range(len(folds)))
 
     def see(self, model: Any, rows: npt.NDArray[np.intp]) -> Latents:
         """Fold k is as sure as any, the calibrated model `SURER` times as sure of unlabelled rows."""
@@ -73,7 +73,7 @@ def run(
         val=val,
         labels=labels,
         temperature=7.0,
-        train_fold=folds.train,
+        train_folds=folds.train,
         see=folds.see,
         model=cast(Model, "whole"),
         seed=seed,

@@ -21,7 +21,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     def fit(*args: object, **kwargs: object) -> None:
         raise AssertionError("training began")
 
-    monkeypatch.setattr(Fitting, "fit", fit)
+    monkeypatch.setattr(Fitting, "begin", fit)
 
 
 @pytest.mark.usefixtures("no_training")

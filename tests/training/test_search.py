@@ -86,17 +86,17 @@ def test_figures_of_a_candidate_are_those_of_its_own_trainings(
     train_run: TrainRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
-    fitted = search.fit_varied
+    fitted = search.fit_all
 
-    def remember(fitting: Any, changes: Any, labels: Any, **options: Any) -> Any:
-        found = fitted(fitting, changes, labels, **options)
-        seen.append((fitting, labels, found.model))
+    def remember(fitting: Any, jobs: Any, **options: Any) -> Any:
+        found = fitted(fitting, jobs, **options)
+        seen.extend((fitting, job.labels, one.model) for job, one in zip(jobs, found, strict=True))
         return found
 
-    monkeypatch.setattr(search, "fit_varied", remember)
+    monkeypatch.setattr(search, "fit_all", remember)
     _, found = train_run("run", "search={keep: 1, folds: 2, candidates: {only: {}}}")
     (one,) = found.race.results if found.race else ()
-    folds = [(fitting, labels, model) for fitting, labels, model in seen if "only" not in labels][:2]
+    folds = seen[:2]
     data = folds[0][0].data
     truth = data.train.labels.numpy()
     log_joint, labels, classes = [], [], []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from flowgmm_cli.mixture.starts.alone import one_thread_no_warnings
 from flowgmm_cli.mixture.starts.start import Start, random_state, subsample
 
 _OPERATIONS = 5e8  # rows * features * clusters of one k-means pass: some 20 ms
@@ -85,13 +85,11 @@ def k_means(
     in which several add up their sums is a matter of chance.
     """
     from sklearn.cluster import KMeans
-    from threadpoolctl import threadpool_limits
 
     most = max(_LEAST_ROWS, 20 * clusters, int(_OPERATIONS / (clusters * x.shape[1])))
     index = subsample(len(x), most, generator).numpy()
     model = KMeans(
         min(clusters, len(x)), n_init=_RESTARTS, max_iter=100, random_state=random_state(generator)
     )
-    with warnings.catch_warnings(), threadpool_limits(limits=1):
-        warnings.simplefilter("ignore")  # fewer different rows than clusters
+    with one_thread_no_warnings():  # of fewer different rows than clusters
         return model.fit(x[index], sample_weight=None if weights is None else weights[index])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from flowgmm_cli.mixture.starts.alone import one_thread_no_warnings
 from flowgmm_cli.mixture.starts.start import StartRows, subsample
 from flowgmm_cli.neighbours import TINY, affinity, normalised, shares_of, spread_mass
 
@@ -30,7 +30,6 @@ def logistic_regression(rows: StartRows, generator: torch.Generator) -> tuple[Te
     With few labels this is a steadier start than the labelled rows alone.
     """
     from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits
 
     if not len(rows.unlabelled):
         return from_labels(rows, generator)
@@ -38,9 +37,7 @@ def logistic_regression(rows: StartRows, generator: torch.Generator) -> tuple[Te
     if rows.classes == 1:
         return x, torch.ones(len(x), 1, dtype=torch.float64)
     model = LogisticRegression(max_iter=500)
-    # of the small products each is slower by far in several threads
-    with warnings.catch_warnings(), threadpool_limits(limits=1):
-        warnings.simplefilter("ignore")  # a start needs no converged optimum
+    with one_thread_no_warnings():
         model.fit(rows.labelled.double().cpu().numpy(), rows.labels.cpu().numpy())
     guesses = torch.from_numpy(model.predict_proba(rows.unlabelled.double().cpu().numpy()))
     return x, torch.cat([rows.one_hot.cpu(), guesses]).to(x.device)
