@@ -6,20 +6,18 @@ network, and on a busy machine, where threads would wait for each other, many ti
 
 from __future__ import annotations
 
-import ctypes
 import gc
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cache
 from typing import TypeVar
 
 import torch
 
-Result = TypeVar("Result")
+from flowgmm_cli.memory import keep_freed_memory
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h
+Result = TypeVar("Result")
 
 
 def in_order(jobs: Iterable[Callable[[], Result]], *, workers: int, threads: int = 1) -> Iterator[Result]:
@@ -56,7 +54,7 @@ def results(futures: Iterable[Future[Result]], *, ahead: int) -> Iterator[Result
 def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
     from threadpoolctl import threadpool_limits
 
-    _keep_memory()
+    keep_freed_memory(2**26)
     gc.freeze()  # what has been imported is no garbage, and looking through it again and again takes time
     with (
         threadpool_limits(limits=1, user_api="blas"),
@@ -70,21 +68,6 @@ def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
 
 def _begin() -> None:
     torch.set_num_threads(1)
-
-
-@cache
-def _keep_memory() -> None:
-    """Let the C library keep what is freed: every piece takes as much again as the one before it.
-
-    Otherwise a tenth of the time goes into giving memory back to the system and having it cleared. glibc has
-    a call for that (mallopt(3)); others decide by themselves.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return
-    mallopt(_TRIM_THRESHOLD, 2**26)
-    mallopt(_MMAP_THRESHOLD, 2**25)
 
 
 @contextmanager

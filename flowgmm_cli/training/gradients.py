@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from flowgmm_cli.training.fsdp import divided, own
+from flowgmm_cli.training.optim import Adam
+from flowgmm_cli.training.pieces import Pieces, norm_of
 from flowgmm_cli.training.processes import Processes
 
 _TINY = 1e-6  # as in `torch.nn.utils.clip_grad_norm_`
@@ -26,25 +28,34 @@ def own_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 class Gradients:
     """The gradients of a student.
 
-    Those that several processes average lie one after the other in one buffer, of which each is a view: they
-    travel as one message, and are divided and shortened by one operation.
+    They lie one after the other in one piece of memory: they travel as one message, and are divided and
+    shortened by one operation.
 
     Args:
         model: the student.
         parameters: its `own_parameters`, which get the gradients.
         processes: those that train together.
+        optimiser: has a place for them, if the parameters themselves lie in one piece of memory.
     """
 
     def __init__(
-        self, model: nn.Module, parameters: Mapping[str, nn.Parameter], processes: Processes
+        self,
+        model: nn.Module,
+        parameters: Mapping[str, nn.Parameter],
+        processes: Processes,
+        optimiser: Adam | None = None,
     ) -> None:
         named = dict(model.named_parameters())
         self._all = list(parameters.values())
         self._divided = [(named[name], one) for name, one in parameters.items() if named[name] is not one]
         self._whole = [one for name, one in parameters.items() if named[name] is one]
         self._processes = processes
-        self._buffer = torch.empty(0)
-        self._sums = self._buffer  # the part of it that holds gradients, summed up over the processes
+        self._pieces: Pieces | None = None
+        if optimiser is not None and optimiser.slopes is not None:
+            self._whole, self._pieces = optimiser.parameters, optimiser.slopes
+        elif self._whole:
+            kind = reduce(torch.promote_types, (one.dtype for one in self._whole))
+            self._pieces = Pieces(self._whole, dtype=kind)
         self._squares: Tensor | None = None  # of all shares, added up
 
     def clear(self) -> None:
@@ -62,40 +73,49 @@ class Gradients:
         """
         if self._processes.alone:
             return
-        slopes = [(one, one.grad) for one in self._whole if one.grad is not None]
         squares = self._hand_out()
-        parts = [*(slope for _, slope in slopes), *scalars, *squares]
-        sizes = [part.numel() for part in parts]
-        kind = reduce(torch.promote_types, (part.dtype for part in parts))
-        if (self._buffer.numel(), self._buffer.dtype) != (sum(sizes), kind):
-            self._buffer = parts[0].new_empty(sum(sizes), dtype=kind)
-        torch.cat([part.reshape(-1) for part in parts], out=self._buffer)
-        self._processes.add_up(self._buffer)
-        found = self._buffer.split_with_sizes(sizes)
-        for (one, _), part in zip(slopes, found, strict=False):
-            one.grad = part.view_as(one).to(one.dtype)
-        for scalar, part in zip(scalars, found[len(slopes) :], strict=False):
-            scalar.copy_(part.view(()) / self._processes.count)
-        self._sums = self._buffer[: sum(sizes[: len(slopes)])]
-        self._squares = found[-1].view(()) if squares else None
+        message = self._collect(*scalars, *squares)
+        self._processes.add_up(message)
+        self._hand_back()
+        found = message[len(message) - len(scalars) - len(squares) :]
+        for scalar, part in zip(scalars, found, strict=False):
+            scalar.copy_(part / self._processes.count)
+        self._squares = found[-1] if squares else None
 
     def clip(self, limit: float | None) -> Tensor:
         """Shorten them to a norm of at most `limit`; returns the norm before, a scalar."""
-        limit = limit or float("inf")
         if self._processes.alone:
-            return torch.nn.utils.clip_grad_norm_(self._all, limit)
-        norm: Tensor = self._sums.norm() / self._processes.count
+            self._collect()
+            self._hand_back()
+        sums = self._sums()
+        norm = norm_of(sums) / self._processes.count
         if self._squares is not None:
             norm = (norm.square() + self._squares).sqrt()
-        factor = (limit / (norm + _TINY)).clamp(max=1)
-        self._sums.mul_(factor / self._processes.count)
+        factor = ((limit or float("inf")) / (norm + _TINY)).clamp(max=1)
+        sums.mul_(factor / self._processes.count)
         for one in self._whole:
-            if one.grad is not None and one.dtype != self._sums.dtype:  # no view of the sums
+            if one.grad is not None and one.dtype != sums.dtype:  # no view of the sums
                 one.grad.mul_(factor / self._processes.count)
         shares = [one.grad for _, one in self._divided if one.grad is not None]
         if shares:
             torch._foreach_mul_(shares, factor)
         return norm
+
+    def _sums(self) -> Tensor:
+        """All gradients that are no shares."""
+        return self._all[0].new_zeros(0) if self._pieces is None else self._pieces.all
+
+    def _collect(self, *scalars: Tensor) -> Tensor:
+        """Put all gradients in their place, and scalars behind them; where they are now."""
+        if self._pieces is None:
+            return torch.stack([self._all[0].new_zeros(()), *(one.detach() for one in scalars)])
+        return self._pieces.fill([one.grad for one in self._whole], *scalars)
+
+    def _hand_back(self) -> None:
+        """Let what was collected be the gradients."""
+        for one, part in zip(self._whole, self._pieces.parts if self._pieces else (), strict=True):
+            if one.grad is not None:
+                one.grad = part if one.dtype == part.dtype else part.to(one.dtype)
 
     def _hand_out(self) -> list[Tensor]:
         """Give the shares their gradients; the sum of the squares of this process's, if there are any."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from flowgmm_cli.errors import InterruptedRunError, LostProcessError, RunFailedError
+from flowgmm_cli.memory import keep_freed_memory
 from flowgmm_cli.seeds import generator
 from flowgmm_cli.training.checkpoint import BestModel, Progress, load_checkpoint, save_checkpoint
 from flowgmm_cli.training.engine import Engine
@@ -19,6 +20,7 @@ from flowgmm_cli.training.guard import Guard, explain
 from flowgmm_cli.training.metrics_log import MetricsLog
 from flowgmm_cli.training.monitor import Monitor, Reading
 from flowgmm_cli.training.optim import (
+    averaged,
     learning_rate,
     make_optimiser,
     make_teacher,
@@ -76,7 +78,9 @@ def fit(
     teacher = make_teacher(model)
     sharding = shard((model, teacher), rows.x[:2], processes, on=config.fsdp)
     parameters = own_parameters(model)
-    optimiser, gradients = make_optimiser(model, config, parameters), Gradients(model, parameters, processes)
+    optimiser = make_optimiser(model, config, parameters)
+    gradients = Gradients(model, parameters, processes, optimiser)
+    average = averaged(teacher, model, optimiser)
     last = folder / "last.safetensors" if folder else None
     best = BestModel(folder / "best.safetensors" if folder else None)
     progress = load_checkpoint(last, model, teacher, optimiser) if last and last.exists() else Progress()
@@ -100,6 +104,8 @@ def fit(
     # whether any process is to stop, and whether one of them thinks it late for saving
     asked, late = torch.zeros(2, device=engine.device)
     waits = engine.device.type == "cpu"  # else a look at it makes the host wait for the device
+    if waits:
+        keep_freed_memory(2**30)
     between_steps = True  # the state is that after a whole number of steps, measured and all
 
     def save() -> None:
@@ -172,7 +178,7 @@ def fit(
             guard.watch(optimiser, step, loss, norm)
             between_steps = False
             optimiser.step()
-            update_teacher(teacher, model, decay=config.ema, step=step)
+            update_teacher(*average, decay=config.ema, step=step)
 
             progress.step = done = step + 1
             if done == warm_up:

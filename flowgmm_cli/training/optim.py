@@ -5,15 +5,17 @@ from __future__ import annotations
 import copy
 import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.schema import TrainConfig
 from flowgmm_cli.training.fsdp import own
+from flowgmm_cli.training.pieces import Pieces, gathered
 
 _START = 1 / 25  # where warm-up starts and annealing ends, as a share of the highest rate
 _END = 1e-4
@@ -29,17 +31,110 @@ class _WithoutCompiler:
     step: Any = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
 
 
-class _Adam(_WithoutCompiler, torch.optim.Adam):
-    """See `make_optimiser`."""
+class Adam(_WithoutCompiler, torch.optim.Adam):
+    """torch's Adam, to which all parameters of a group are a single one where that can be.
+
+    A step is then some operations for each group instead of some for each parameter, most of which are
+    small. Whoever looks at the parameters, or at the state of one of them, finds both as ever.
+
+    Args:
+        groups, options: see `torch.optim.Adam`.
+        gather: move the parameters into one piece of memory.
+
+    Attributes:
+        parameters: of all groups, first to last.
+        weights: the memory of them all; None where they lie here and there.
+        slopes: the place of their gradients.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], *, gather: bool, **options: Any) -> None:
+        super().__init__(groups, fused=True, **options)
+        self.parameters: list[nn.Parameter] = [one for group in self.param_groups for one in group["params"]]
+        self.weights = gathered(self.parameters) if gather else None
+        self.slopes = None if self.weights is None else Pieces(self.parameters)
+        self._moments: dict[int, _Moments | None] = {}
+
+    def load_state_dict(self, state_dict: Any) -> None:
+        """See `torch.optim.Optimizer`."""
+        super().load_state_dict(state_dict)
+        self._moments.clear()
+
+    def _init_group(self, group: dict[str, Any], *lists: list[Tensor]) -> bool:
+        """Add what a step works on to lists of parameters, gradients, three moments and steps."""
+        index = next(place for place, one in enumerate(self.param_groups) if one is group)
+        together = self._together(index)
+        if together is None:
+            return bool(super()._init_group(group, *lists))  # type: ignore[no-untyped-call]
+        weights, slopes, means, squares, steps = lists[0], lists[1], lists[2], lists[3], lists[5]
+        for one, found in zip((weights, slopes, means, squares, steps), together, strict=True):
+            one.append(found)
+        return False
+
+    def _together(self, index: int) -> tuple[Tensor, ...] | None:
+        """Weights, gradients, moments and steps of a group, as one tensor each; None if that cannot be."""
+        parameters = self.param_groups[index]["params"]
+        if self.weights is None or self.slopes is None:
+            return None
+        start = sum(len(group["params"]) for group in self.param_groups[:index])
+        place = slice(start, start + len(parameters))
+        if any(
+            one.grad is not slope for one, slope in zip(parameters, self.slopes.parts[place], strict=True)
+        ):
+            # some have no gradient; from now on each counts its own steps
+            if self._moments.get(index):
+                for one in parameters:
+                    self.state[one]["step"] = self.state[one]["step"].clone()
+            self._moments[index] = None
+        elif index not in self._moments:
+            self._moments[index] = _Moments.of(parameters, self.state)
+        moments = self._moments[index]
+        if moments is None:
+            return None
+        return (self.weights.span(place), self.slopes.span(place), *moments.tensors())
 
 
-class _AdamW(_WithoutCompiler, torch.optim.AdamW):
-    """See `make_optimiser`."""
+class AdamW(Adam, torch.optim.AdamW):
+    """The same, whose decay is no part of the gradient."""
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """The state of a group whose parameters have all taken the same steps.
+
+    Attributes:
+        means, squares: of the gradients.
+        step: how many.
+    """
+
+    means: Pieces
+    squares: Pieces
+    step: Tensor
+
+    @classmethod
+    def of(cls, parameters: Sequence[nn.Parameter], state: Any) -> _Moments | None:
+        """Move the state of each, if there is one, and let it be a view; None where their steps differ."""
+        known = [state[one] for one in parameters if state.get(one)]
+        steps = {float(one["step"]) for one in known}
+        if known and (len(known) < len(parameters) or len(steps) > 1):
+            return None
+        means, squares = Pieces(parameters), Pieces(parameters)
+        if known:
+            means.fill([one["exp_avg"] for one in known])
+            squares.fill([one["exp_avg_sq"] for one in known])
+        step = torch.full((), steps.pop() if steps else 0.0, device=parameters[0].device)
+        for one, mean, square in zip(parameters, means.parts, squares.parts, strict=True):
+            state[one] = {"step": step, "exp_avg": mean, "exp_avg_sq": square}
+        return cls(means, squares, step)
+
+    def tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The same as one tensor each."""
+        every = slice(0, len(self.means.parts))
+        return self.means.span(every), self.squares.span(every), self.step
 
 
 def make_optimiser(
     model: FlowMixture, config: TrainConfig, parameters: Mapping[str, nn.Parameter] | None = None
-) -> torch.optim.Adam:
+) -> Adam:
     """AdamW (Loshchilov and Hutter, 2019) or Adam, whose decay is a term of the loss.
 
     Weights of matrices decay, biases and the mixture do not.
@@ -55,8 +150,9 @@ def make_optimiser(
         {"params": [given[name] for name in decayed], "weight_decay": config.weight_decay},
         {"params": [given[name] for name in free], "weight_decay": 0.0},
     ]
-    kind = _Adam if config.optimiser == "adam" else _AdamW
-    return kind([group for group in groups if group["params"]], lr=config.lr, fused=True)
+    kind = Adam if config.optimiser == "adam" else AdamW
+    shared = all(parameter is given[name] for name, parameter in model.named_parameters() if name in given)
+    return kind([group for group in groups if group["params"]], lr=config.lr, gather=shared)
 
 
 def in_order(model: FlowMixture) -> list[nn.Parameter]:
@@ -108,19 +204,41 @@ def make_teacher(model: FlowMixture) -> FlowMixture:
     return copy.deepcopy(model).requires_grad_(False).eval()
 
 
+def averaged(
+    teacher: nn.Module, model: nn.Module, optimiser: Adam | None = None
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The weights of both that a process has, in pairs; those that the optimiser gathered are one."""
+    mine, theirs = dict(teacher.named_parameters()), dict(model.named_parameters())
+    found: tuple[list[Tensor], list[Tensor]] = [], []
+    if optimiser is not None and optimiser.weights is not None:
+        names = {id(one): name for name, one in theirs.items()}
+        together = [names[id(one)] for one in optimiser.parameters]
+        pieces = gathered([mine[name] for name in together])
+        if pieces is not None:
+            found[0].append(pieces.all)
+            found[1].append(optimiser.weights.all)
+            theirs = {name: one for name, one in theirs.items() if name not in set(together)}
+    found[0].extend(own(mine[name]) for name in theirs)
+    found[1].extend(own(one) for one in theirs.values())
+    return found
+
+
 @torch.no_grad()
-def update_teacher(teacher: nn.Module, model: nn.Module, *, decay: float, step: int) -> None:
+def update_teacher(teacher: list[Tensor], model: list[Tensor], *, decay: float, step: int) -> None:
     """Move the teacher's weights towards the model's (Tarvainen and Valpola, 2017).
 
     The average is short at first, `(1 + step) / (10 + step)`, so that it does not remember the start.
+
+    Args:
+        teacher, model: their weights, see `averaged`.
+        decay: what stays of the average at most.
+        step: optimiser steps taken before this one.
     """
     share = 1 - min(decay, (1 + step) / (10 + step))
-    mine = [own(one) for one in teacher.parameters()]
-    theirs = [own(one) for one in model.parameters()]
     if share == 1:
-        torch._foreach_copy_(mine, theirs)
+        torch._foreach_copy_(teacher, model)
     else:
-        torch._foreach_lerp_(mine, theirs, share)
+        torch._foreach_lerp_(teacher, model, share)
 
 
 def _cosine(done: float) -> float:

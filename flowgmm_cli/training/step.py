@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -79,14 +79,15 @@ class TrainingStep(nn.Module):
         self, model: FlowMixture, teacher: FlowMixture, rows: StepInput, generator: torch.Generator
     ) -> dict[str, Tensor]:
         """The same for any model in the student's place."""
-        views = {name: view(rows.unlabelled, generator) for name, view in self.views.items()}
+        drawn = ["weak", *(self.reads - {"weak"})]
+        views = {name: self.views[name](rows.unlabelled, generator) for name in drawn}
         labelled = self.views["weak"](rows.labelled, generator)
         parts = {"labelled": labelled, **{name: views[name] for name in sorted(self.reads)}}
-        batch = Batch(
+        batch = _Batch(
+            lambda: self.views["strong"](rows.unlabelled, generator),
             labelled=labelled,
             labels=rows.labels,
-            weak=views["weak"],
-            strong=views["strong"],
+            **views,
             student=_see(model, parts),
             temperature=self.objective.temperature,
             step=rows.step,
@@ -142,6 +143,20 @@ def build_step(
         weak=build_viewing("weak", views.weak, preprocessor=preprocessor, device=device),
         strong=build_viewing("strong", views.strong, preprocessor=preprocessor, device=device),
     )
+
+
+class _Batch(Batch):
+    """A batch whose rows under the strong view are made when somebody looks at them: not all losses do."""
+
+    def __init__(self, make_strong: Callable[[], Tensor] | None = None, **fields: Any) -> None:
+        for name, value in {**fields, "_make_strong": make_strong}.items():
+            object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "strong" or self._make_strong is None:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        object.__setattr__(self, name, self._make_strong())
+        return self.strong
 
 
 def _see(model: Any, parts: dict[str, Tensor]) -> dict[str, Latents]:

@@ -42,7 +42,7 @@ from flowgmm_cli.regularisers.specs import SPECS
 from flowgmm_cli.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from flowgmm_cli.training.fsdp import divided, own, shard
 from flowgmm_cli.training.gradients import Gradients, own_parameters
-from flowgmm_cli.training.optim import make_optimiser, make_teacher, update_teacher
+from flowgmm_cli.training.optim import averaged, make_optimiser, make_teacher, update_teacher
 from flowgmm_cli.training.processes import Processes
 from flowgmm_cli.training.sharded import sharded
 from flowgmm_cli.training.step import StepInput, TrainingStep, WeightedRegulariser
@@ -93,7 +93,7 @@ def step_of(model, teacher, losses, processes, on):
         gradients.average(loss)
         norms.append(float(gradients.clip(0.5)))
         optimiser.step()
-        update_teacher(teacher, model, decay=0.9, step=number)
+        update_teacher(*averaged(teacher, model), decay=0.9, step=number)
     return sharding, optimiser, norms
 
 torch.manual_seed(0)

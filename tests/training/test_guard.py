@@ -115,8 +115,8 @@ def test_no_step_is_taken_from_the_bad_one_on(
 
     real = loop.update_teacher
 
-    def look(teacher: Any, model: Any, **options: Any) -> None:
-        seen.append([parameter.detach().clone() for parameter in model.parameters()])
+    def look(teacher: list[Tensor], model: list[Tensor], **options: Any) -> None:
+        seen.append([one.detach().clone() for one in model])
         real(teacher, model, **options)
 
     monkeypatch.setattr(loop, "update_teacher", look)

@@ -13,6 +13,7 @@ from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.schema import TrainConfig
 from flowgmm_cli.training.optim import (
+    averaged,
     learning_rate,
     make_optimiser,
     make_teacher,
@@ -144,14 +145,14 @@ def test_the_average_is_that_of_a_loop_by_hand(make_model: MakeModel, decay: flo
         keep = min(decay, (1 + step) / (10 + step))
         for name, value in model.named_parameters():
             expected[name] = keep * expected[name] + (1 - keep) * value.detach().double()
-        update_teacher(teacher, model, decay=decay, step=step)
+        update_teacher(*averaged(teacher, model), decay=decay, step=step)
     for name, value in teacher.named_parameters():
         torch.testing.assert_close(value.double(), expected[name], rtol=1e-5, atol=1e-6)
 
 
 def test_without_averaging_the_teacher_is_the_model(make_model: MakeModel) -> None:
     model, teacher = make_model(seed=0), make_teacher(make_model(seed=1))
-    update_teacher(teacher, model, decay=0.0, step=0)
+    update_teacher(*averaged(teacher, model), decay=0.0, step=0)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), teacher.parameters(), strict=True))
 
 

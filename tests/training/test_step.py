@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
@@ -13,7 +14,13 @@ from flowgmm_cli.api import Batch
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.training.guard import Guard
-from flowgmm_cli.training.optim import make_optimiser, make_teacher, set_learning_rate, update_teacher
+from flowgmm_cli.training.optim import (
+    averaged,
+    make_optimiser,
+    make_teacher,
+    set_learning_rate,
+    update_teacher,
+)
 from flowgmm_cli.training.step import StepInput, TrainingStep, WeightedRegulariser, build_step
 from flowgmm_cli.training.viewing import Forms, Viewing
 
@@ -77,6 +84,27 @@ def test_views_that_nobody_reads_cost_no_forward_pass(make_model: MakeModel) -> 
     assert calls == [2]
     assert objective.batch is not None
     assert set(objective.batch.student) == {"labelled"}
+
+
+def test_the_strong_view_is_made_when_somebody_looks_at_it_and_once(make_model: MakeModel) -> None:
+    made: list[Tensor] = []
+
+    def change(x: Tensor, generator: torch.Generator) -> Tensor:
+        made.append(x + torch.randn(x.shape, generator=generator))
+        return made[-1]
+
+    model, objective = make_model(classes=2), Spy({"weak"}, a=1.0)
+    step = TrainingStep(model, objective, [], strong=Viewing("strong", features=[change]))
+    step(make_teacher(model), rows(), torch.Generator())
+    batch = objective.batch
+    assert batch is not None
+    assert not made
+    assert batch.strong is batch.strong is made[0]
+    assert len(made) == 1
+    other = replace(batch, weak=batch.strong)  # as a regulariser may do that calls another
+    assert other.weak is other.strong is made[0]
+    with pytest.raises(AttributeError, match="nothing"):
+        batch.nothing  # type: ignore[attr-defined]  # noqa: B018
 
 
 @pytest.mark.parametrize(("labelled", "unlabelled"), [(2, 5), (0, 5), (2, 0)])
@@ -207,7 +235,7 @@ def test_a_step_never_waits_for_the_device(moons: MakeRecipe, words: tuple[str, 
             set_learning_rate(optimiser, 1e-3)
             guard.watch(optimiser, number, loss, norm)
             optimiser.step()
-            update_teacher(teacher, model, decay=0.9, step=number)
+            update_teacher(*averaged(teacher, model), decay=0.9, step=number)
     assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     with pytest.raises(AssertionError, match="waits"), NoSync():
         guard.first_bad_step()
@@ -258,4 +286,4 @@ def test_a_step_fits_together_on_tensors_without_data(moons: MakeRecipe, make_mo
         assert all(isinstance(term, FakeTensor) for term in terms.values())
         torch.autograd.backward(torch.stack(list(terms.values())).sum())
         assert all(p.grad is not None and p.grad.shape == p.shape for p in model.parameters())
-        update_teacher(teacher, model, decay=0.5, step=0)
+        update_teacher(*averaged(teacher, model), decay=0.5, step=0)
