@@ -80,7 +80,7 @@ def fit(
     parameters = own_parameters(model)
     optimiser = make_optimiser(model, config, parameters)
     gradients = Gradients(model, parameters, processes, optimiser)
-    average = averaged(teacher, model, optimiser)
+    average = averaged(teacher, model, optimiser, decay=config.ema)
     last = folder / "last.safetensors" if folder else None
     best = BestModel(folder / "best.safetensors" if folder else None)
     progress = load_checkpoint(last, model, teacher, optimiser) if last and last.exists() else Progress()

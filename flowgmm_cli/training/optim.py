@@ -205,9 +205,13 @@ def make_teacher(model: FlowMixture) -> FlowMixture:
 
 
 def averaged(
-    teacher: nn.Module, model: nn.Module, optimiser: Adam | None = None
+    teacher: nn.Module, model: nn.Module, optimiser: Adam | None = None, *, decay: float = 1.0
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """The weights of both that a process has, in pairs; those that the optimiser gathered are one."""
+    """The weights of both that a process has, in pairs, for `update_teacher`.
+
+    Those that the optimiser gathered are one. Without a decay, whose average is the model itself, the teacher
+    gets these to share with the model, and there is no pair of them.
+    """
     mine, theirs = dict(teacher.named_parameters()), dict(model.named_parameters())
     found: tuple[list[Tensor], list[Tensor]] = [], []
     if optimiser is not None and optimiser.weights is not None:
@@ -215,8 +219,12 @@ def averaged(
         together = [names[id(one)] for one in optimiser.parameters]
         pieces = gathered([mine[name] for name in together])
         if pieces is not None:
-            found[0].append(pieces.all)
-            found[1].append(optimiser.weights.all)
+            if decay == 0:
+                for name, one in zip(together, optimiser.parameters, strict=True):
+                    mine[name].data = one.data
+            else:
+                found[0].append(pieces.all)
+                found[1].append(optimiser.weights.all)
             theirs = {name: one for name, one in theirs.items() if name not in set(together)}
     found[0].extend(own(mine[name]) for name in theirs)
     found[1].extend(own(one) for one in theirs.values())
@@ -235,6 +243,8 @@ def update_teacher(teacher: list[Tensor], model: list[Tensor], *, decay: float, 
         step: optimiser steps taken before this one.
     """
     share = 1 - min(decay, (1 + step) / (10 + step))
+    if not teacher:
+        return
     if share == 1:
         torch._foreach_copy_(teacher, model)
     else:
