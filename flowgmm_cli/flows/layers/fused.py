@@ -50,6 +50,8 @@ def fused_network(x: Tensor, layers: Sequence[nn.Linear], dtype: torch.dtype) ->
         dtype: of the products, as `fused_dtype` says.
     """
     parameters = [parameter for layer in layers for parameter in (layer.weight, layer.bias)]
+    if not torch.is_grad_enabled():  # what a node of the graph costs is a tenth of a small network
+        return _through(x, [parameter.to(dtype) for parameter in parameters])[0]
     out: Tensor = _Network.apply(x, dtype, *parameters)  # type: ignore[no-untyped-call]
     return out
 
@@ -85,20 +87,26 @@ def _intel() -> bool:
     return "GenuineIntel" in (facts.read_text() if facts.exists() else platform.processor())
 
 
+def _through(x: Tensor, parameters: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """What the network puts out, in float32, and what each of its layers is given."""
+    weights, biases = parameters[::2], parameters[1::2]
+    inputs = [x.to(weights[0].dtype).contiguous()]
+    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+        inputs.append(_linear(inputs[-1], weight, bias, "relu", [], ""))
+    out: Tensor = _linear(inputs[-1], weights[-1], biases[-1], "none", [], "")
+    return out.to(torch.float32), inputs
+
+
 class _Network(torch.autograd.Function):
     """See `fused_network`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, dtype: torch.dtype, *parameters: Tensor) -> Tensor:
         cast = [parameter.detach().to(dtype) for parameter in parameters]
-        weights, biases = cast[::2], cast[1::2]
-        inputs = [x.detach().to(dtype).contiguous()]
-        for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
-            inputs.append(_linear(inputs[-1], weight, bias, "relu", [], ""))
-        ctx.dtype, ctx.depth = dtype, len(weights)
-        ctx.save_for_backward(x, *parameters, *inputs, *weights)
-        out: Tensor = _linear(inputs[-1], weights[-1], biases[-1], "none", [], "")
-        return out.to(torch.float32)
+        out, inputs = _through(x.detach(), cast)
+        ctx.dtype, ctx.depth = dtype, len(inputs)
+        ctx.save_for_backward(x, *parameters, *inputs, *cast[::2])
+        return out
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:

@@ -26,6 +26,8 @@ def scale_and_shift(raw: Tensor, x: Tensor, limit: float) -> tuple[Tensor, Tenso
     alone = type(raw) is Tensor and type(x) is Tensor and raw.dtype == x.dtype
     if not alone or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return _plain(raw, x, limit)
+    if not torch.is_grad_enabled():
+        return _through(raw, x, limit)[:2]
     found: tuple[Tensor, Tensor] = _ScaleAndShift.apply(raw, x, limit)  # type: ignore[no-untyped-call]
     return found
 
@@ -42,17 +44,23 @@ def _plain(raw: Tensor, x: Tensor, limit: float) -> tuple[Tensor, Tensor]:
     return torch.addcmul(shift, x, scale.exp()), scale.sum(1)
 
 
+def _through(raw: Tensor, x: Tensor, limit: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The same in place, with the log-scale and its exponential."""
+    unbounded, shift = raw.chunk(2, dim=1)
+    scale = (unbounded * (2 / limit)).sigmoid_().sub_(0.5).mul_(2 * limit)
+    factor = scale.exp()
+    return torch.addcmul(shift, x, factor), scale.sum(1), scale, factor
+
+
 class _ScaleAndShift(torch.autograd.Function):
     """See `scale_and_shift`."""
 
     @staticmethod
     def forward(ctx: Any, raw: Tensor, x: Tensor, limit: float) -> tuple[Tensor, Tensor]:
-        unbounded, shift = raw.chunk(2, dim=1)
-        scale = (unbounded * (2 / limit)).sigmoid_().sub_(0.5).mul_(2 * limit)
-        factor = scale.exp()
+        out, log_det, scale, factor = _through(raw, x, limit)
         ctx.limit = limit
         ctx.save_for_backward(raw, x, scale, factor)
-        return torch.addcmul(shift, x, factor), scale.sum(1)
+        return out, log_det
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
