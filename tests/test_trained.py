@@ -207,7 +207,7 @@ def test_images_are_seen_as_they_were_before_the_transforms(moons: MakeRecipe) -
 def test_its_scores_are_saved_with_it(trained: TrainedModel, tmp_path: Path) -> None:
     seen = trained.see_rows(held_out(trained))
     components = trained.recipe.ood.scores
-    detector = fit_detector(components, seen, seen, trained.model, np.random.default_rng(0), default="nll")
+    detector = fit_detector(components, seen, seen, trained.model, 0, default="nll")
     replace(trained, detector=detector).save(tmp_path)
     loaded = TrainedModel.load(tmp_path).detector
     assert loaded is not None

@@ -154,7 +154,7 @@ def fit_detector(
     train: Seen,
     held_out: Seen,
     model: Any,
-    generator: np.random.Generator,
+    seed: int,
     *,
     default: str | None = None,
 ) -> Detector:
@@ -165,15 +165,14 @@ def fit_detector(
         train: rows the model was trained on.
         held_out: rows of the same kind that it was not trained on.
         model: the trained model.
-        generator: source of randomness; every score gets the same stream, so that scores which keep some of
-            the rows keep the same ones.
+        seed: of the random numbers; every score gets the same, so that scores which keep some of the rows
+            keep the same ones.
         default: name of the score that flags; None for the first.
 
     Raises:
         RecipeError: none of the scores suits the rows.
         UsageError: there is no score of the name `default`.
     """
-    seed = int(generator.integers(2**63))
     names, scores = score_names(components), list[FittedScore]()
     for index, component in enumerate(components):
         if train.images is None and reads_images(component):

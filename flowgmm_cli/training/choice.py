@@ -6,15 +6,18 @@ know. The score that tells most of them from held-out rows is taken. No label is
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from flowgmm_cli.api import Component, Latents, Seen
 from flowgmm_cli.evaluation.detection import auroc
+from flowgmm_cli.inference.workers import in_order
 from flowgmm_cli.model import Model
 from flowgmm_cli.scores.detector import Detector, fit_detector, reads_images
 from flowgmm_cli.training.stand_ins import from_latents, transforms_log_det
@@ -72,8 +75,9 @@ def choose_default(
     names = [one.name for one in detector.scores if not reads_images(components[one.component])]
     if not names:
         return Choice(detector.default, {detector.default: {}})
-    known = detector(plain_held_out, names)
-    kinds = {kind: _aurocs(known, detector(rows, names)) for kind, rows in stand_ins.items()}
+    seen = [plain_held_out, *stand_ins.values()]
+    known, *others = _each(partial(detector, rows, names) for rows in seen)
+    kinds = {kind: _aurocs(known, found) for kind, found in zip(stand_ins, others, strict=True)}
     if (left_out := _left_out(components, plain_train, plain_held_out, model, names, generator)) is not None:
         kinds[_LEFT_OUT] = left_out
     table = {name: {kind: values[name] for kind, values in kinds.items()} for name in names}
@@ -109,7 +113,7 @@ def _left_out(
     large = [one for one in range(classes) if min((ours == one).sum(), (theirs == one).sum()) >= _FEW]
     if classes < 3 or len(large) < 2:
         return None
-    found = []
+    turns = []
     for one in generator.permutation(large)[:_TURNS]:
         rest = np.flatnonzero(ours != one)
         if len(rest) > _KNOWN:
@@ -117,9 +121,30 @@ def _left_out(
         known = _without(train, one, rest, model)
         inside = _without(held_out, one, np.flatnonzero(theirs != one), model)
         outside = _without(held_out, one, np.flatnonzero(theirs == one), model)
-        detector = fit_detector(components, known, inside, model, generator)
-        found.append(_aurocs(detector(inside, names), detector(outside, names)))
+        seed = int(generator.integers(2**63))
+        turns.append(partial(_turn, components, known, inside, outside, model, seed, names))
+    found = _each(turns)
     return {name: float(np.mean([one[name] for one in found])) for name in names}
+
+
+def _turn(
+    components: Sequence[Component],
+    known: Seen,
+    inside: Seen,
+    outside: Seen,
+    model: Model,
+    seed: int,
+    names: Sequence[str],
+) -> dict[str, float]:
+    """AUROC of scores that are fitted to known rows, by their name."""
+    detector = fit_detector(components, known, inside, model, seed)
+    return _aurocs(detector(inside, names), detector(outside, names))
+
+
+def _each(work: Iterable[Callable[[], dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Results of work that is done side by side: matrix products of a few rows do not fill a processor."""
+    jobs = (torch.no_grad()(one) for one in work)
+    return list(in_order(jobs, workers=torch.get_num_threads()))
 
 
 def _without(rows: Seen, left_out: int, index: npt.NDArray[np.intp], model: Model) -> Seen:

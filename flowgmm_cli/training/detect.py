@@ -93,7 +93,8 @@ def fit_detection(trained: TrainedModel, rows: SplitRows, context: DataContext) 
     generator = np.random.default_rng(derive_seed(trained.recipe.run.seed, "scores"))
     known, unknown = _divide(rows, generator)
     train, held_out = (_see(trained, part, context) for part in (known, unknown))
-    detector = fit_detector(config.scores, train, held_out, trained.model, generator)
+    seed = int(generator.integers(2**63))
+    detector = fit_detector(config.scores, train, held_out, trained.model, seed)
     chosen, reason = config.default, "named by the recipe"
     table: Mapping[str, Mapping[str, float]] = {}
     if chosen == "auto":

@@ -41,7 +41,7 @@ def trained(make_trained: MakeTrained) -> TrainedModel:
 
 def detector_of(trained: TrainedModel) -> Detector:
     seen = trained.see_rows(trained.preprocessor.apply(own(trained), CONTEXT, with_inputs=True))
-    return fit_detector(trained.recipe.ood.scores, seen, seen, trained.model, np.random.default_rng(0))
+    return fit_detector(trained.recipe.ood.scores, seen, seen, trained.model, 0)
 
 
 class Chunks:

@@ -42,7 +42,7 @@ def rows_of(trained: TrainedModel, recipe: Recipe) -> tuple[Seen, Seen]:
 
 def choose(trained: TrainedModel, train: Seen, held_out: Seen, *uses: str, seed: int = 0) -> Choice:
     components = [score(use) for use in uses]
-    detector = fit_detector(components, train, held_out, trained.model, np.random.default_rng(0))
+    detector = fit_detector(components, train, held_out, trained.model, 0)
     generator = np.random.default_rng(seed)
     stand_ins = vector_stand_ins(train, held_out, trained.model, generator)
     return choose_default(detector, components, train, held_out, trained.model, stand_ins, generator)
