@@ -252,7 +252,7 @@ class ViewSpec(Spec):
             extends `TextViewConfig`;
             `inputs`, images before the transforms: `build(config, *, shape, high) -> View`, for each column
             that holds images; it sees them as `(N, *shape)`, where `shape` is `(channels, height, width)`,
-            with values from 0 (black) to `high` (white);
+            with values from 0 (black) to `high` (white; NaN where values of the column are below 0);
             `features`, what the transforms make of a row, `(N, D)`: `build(config) -> View`.
     """
 

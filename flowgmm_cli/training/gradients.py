@@ -8,8 +8,8 @@ from functools import reduce
 import torch
 from torch import Tensor, nn
 
+from flowgmm_cli.training.adam import Adam
 from flowgmm_cli.training.fsdp import divided, own
-from flowgmm_cli.training.optim import Adam
 from flowgmm_cli.training.pieces import Pieces, norm_of
 from flowgmm_cli.training.processes import Processes
 

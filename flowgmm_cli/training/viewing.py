@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, cast
@@ -196,8 +197,13 @@ class OnColumn:
 def _on_images(view: Component, preprocessor: Preprocessor) -> list[OnColumn]:
     layout, ranges = preprocessor.featuriser.layout, preprocessor.featuriser.ranges
     images = [(column, place, image_shape(column)) for column, place in layout]
+
+    def white(name: str) -> float:
+        low, high = ranges.get(name, (0.0, 1.0))
+        return high if low >= 0 else math.nan
+
     found = [
-        OnColumn(build(view, shape=shape, high=ranges.get(column.name, (0.0, 1.0))[1]), place, shape)
+        OnColumn(build(view, shape=shape, high=white(column.name)), place, shape)
         for column, place, shape in images
         if shape is not None
     ]

@@ -33,12 +33,13 @@ def check_high(view: str, high: float) -> float:
     """Return `high`, the value of white, if there is any light at all.
 
     Raises:
-        RecipeError: no pixel of the column is above 0, or one is infinite.
+        RecipeError: no pixel of the column is above 0, one is infinite, or one is below 0 (NaN).
     """
     if not 0 < high < math.inf:
+        found = "but some are below 0" if math.isnan(high) else f"which is {high:g}"
         raise RecipeError(
             f"the view `{view}` changes brightness between 0 (black) and the largest value of a pixel, "
-            f"which is {high:g}",
+            + found,
             hint="scale the images so that black is 0 and white is above it, or take the view out of "
             "data.views",
         )

@@ -56,11 +56,11 @@ def noise(x: Tensor, generator: torch.Generator) -> Tensor:
 def pictures(tmp_path: Path) -> MakeRecipe:
     """A recipe for arrays of small images: `pictures("train.epochs=2", shape=(3, 4))`."""
 
-    def make(*words: str, shape: tuple[int, ...] = (3, 4)) -> Recipe:
+    def make(*words: str, shape: tuple[int, ...] = (3, 4), add: float = 0.0) -> Recipe:
         rng = np.random.default_rng(0)
         labels = np.arange(150) % 2
         x = (rng.random((150, *shape)) + labels.reshape(-1, *[1] * len(shape))).astype(np.float32)
-        np.savez(tmp_path / "x.npz", train=x, train_label=labels)
+        np.savez(tmp_path / "x.npz", train=x + np.float32(add), train_label=labels)
         file = tmp_path / "pictures.yaml"
         file.write_text(RECIPE.format(path=tmp_path / "x.npz"))
         return load_recipe(str(file), [f"run.dir={tmp_path / 'runs'}", *words])
@@ -205,6 +205,18 @@ def test_data_without_images_has_no_views_of_images(pictures: MakeRecipe, moons:
             dry_run(recipe, context=CONTEXT, talk=talk)
         assert "height, width" in str(caught.value.hint)
         assert caught.value.details[0] in ("column `x` is vector (12,)", "column `x1` is numeric")
+
+
+@pytest.mark.parametrize("view", ["colour", "rand_augment", "cutout, fill: grey"])
+def test_images_with_numbers_below_0_have_no_brightness_that_could_change(
+    pictures: MakeRecipe, view: str
+) -> None:
+    words = f"data.views.strong=[{{use: {view}}}]"
+    assert dry_run(pictures(words), context=CONTEXT, talk=Talk())
+    with pytest.raises(RecipeError, match=r"changes brightness .* below 0"):
+        dry_run(pictures(words, add=-1.0), context=CONTEXT, talk=Talk())
+    moved = pictures("data.views.strong=[{use: affine, pixels: 1}]", add=-1.0)
+    assert dry_run(moved, context=CONTEXT, talk=Talk())
 
 
 def test_no_more_is_kept_than_the_views_need(moons: MakeRecipe, pictures: MakeRecipe) -> None:
