@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-from functools import cache
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h
 _MOST = 2**25  # the most that glibc takes for the second
 
 
-@cache
 def keep_freed_memory(most: int) -> None:
     """Let the C library keep what is freed: every step takes as much again as the one before it.
 
