@@ -2,7 +2,8 @@
 
     python benchmarks/processes.py                      two processes beside one, rows as of AG-News
     python benchmarks/processes.py --processes 4 --pairs 5
-    python benchmarks/processes.py --hidden 1024        wider networks, of which less is exchanged
+    python benchmarks/processes.py --hidden 1024        wider networks, for which less is done twice
+    python benchmarks/processes.py --features 784 --hidden 1024
     python benchmarks/processes.py --json results.json  keep the figures
 
 Both train the same recipe, in turn, so that what else the machine does falls on both; a rate is the number of
@@ -29,7 +30,7 @@ import numpy as np
 from flowgmm_cli.training.metrics_log import read_metrics
 
 SCHEMA = "flowgmm/benchmark/processes/1"
-ROWS, FEATURES, CLASSES, LABELLED = 40_960, 128, 4, 200
+ROWS, CLASSES, LABELLED = 40_960, 4, 200
 RECIPE = """\
 version: 1
 name: rows
@@ -46,12 +47,12 @@ run: {{device: cpu, log_every: 5}}
 """
 
 
-def make_rows(path: Path, *, seed: int = 0) -> None:
+def make_rows(path: Path, features: int, *, seed: int = 0) -> None:
     """Write rows around class means, of which few have a label."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(CLASSES, size=ROWS + 500)
-    means = 1.5 * rng.normal(size=(CLASSES, FEATURES))
-    rows = (means[labels] + rng.normal(size=(len(labels), FEATURES))).astype(np.float32)
+    means = 1.5 * rng.normal(size=(CLASSES, features))
+    rows = (means[labels] + rng.normal(size=(len(labels), features))).astype(np.float32)
     seen = np.where(np.arange(ROWS) < LABELLED, labels[:ROWS], -1)
     np.savez(path, train=rows[:ROWS], train_label=seen, test=rows[ROWS:], test_label=labels[ROWS:])
 
@@ -78,6 +79,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--batch", type=int, default=1024)
+    parser.add_argument("--features", type=int, default=128)
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--json", type=Path)
@@ -86,7 +88,7 @@ def main() -> None:
     works: dict[int, list[float]] = {1: [], options.processes: []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make_rows(folder / "rows.npz")
+        make_rows(folder / "rows.npz", options.features)
         recipe = folder / "rows.yaml"
         recipe.write_text(
             RECIPE.format(

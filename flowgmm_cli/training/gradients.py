@@ -12,6 +12,7 @@ from flowgmm_cli.training.adam import Adam
 from flowgmm_cli.training.fsdp import divided, own
 from flowgmm_cli.training.pieces import Pieces, norm_of
 from flowgmm_cli.training.processes import Processes
+from flowgmm_cli.training.shared_sum import SharedSum
 
 _TINY = 1e-6  # as in `torch.nn.utils.clip_grad_norm_`
 
@@ -28,7 +29,7 @@ def own_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 class Gradients:
     """The gradients of a student.
 
-    They lie one after the other in one piece of memory: they travel as one message, and are divided and
+    They lie one after the other in one piece of memory: they are added up as one vector, and divided and
     shortened by one operation.
 
     Args:
@@ -56,6 +57,8 @@ class Gradients:
         elif self._whole:
             kind = reduce(torch.promote_types, (one.dtype for one in self._whole))
             self._pieces = Pieces(self._whole, dtype=kind)
+        self._shared = None if self._pieces is None else SharedSum.like(self._pieces.memory, processes)
+        self._sums = self._all[0].new_zeros(0)  # of the processes' gradients that are no shares
         self._squares: Tensor | None = None  # of all shares, added up
 
     def clear(self) -> None:
@@ -75,9 +78,12 @@ class Gradients:
             return
         squares = self._hand_out()
         message = self._collect(*scalars, *squares)
-        self._processes.add_up(message)
-        self._hand_back()
-        found = message[len(message) - len(scalars) - len(squares) :]
+        numbers = len(message) - len(scalars) - len(squares)
+        if self._shared is None:
+            self._processes.add_up(message)
+        else:
+            message = self._shared.add_up()[: len(message)]
+        self._sums, found = message[:numbers], message[numbers:]
         for scalar, part in zip(scalars, found, strict=False):
             scalar.copy_(part / self._processes.count)
         self._squares = found[-1] if squares else None
@@ -85,37 +91,27 @@ class Gradients:
     def clip(self, limit: float | None) -> Tensor:
         """Shorten them to a norm of at most `limit`; returns the norm before, a scalar."""
         if self._processes.alone:
-            self._collect()
-            self._hand_back()
-        sums = self._sums()
-        norm = norm_of(sums) / self._processes.count
+            self._sums = self._collect()
+        norm = norm_of(self._sums) / self._processes.count
         if self._squares is not None:
             norm = (norm.square() + self._squares).sqrt()
         factor = ((limit or float("inf")) / (norm + _TINY)).clamp(max=1)
-        sums.mul_(factor / self._processes.count)
-        for one in self._whole:
-            if one.grad is not None and one.dtype != sums.dtype:  # no view of the sums
-                one.grad.mul_(factor / self._processes.count)
+        if self._pieces is not None:
+            torch.mul(self._sums, factor / self._processes.count, out=self._pieces.all)
+            for one, part in zip(self._whole, self._pieces.parts, strict=True):
+                if one.grad is not None:
+                    one.grad = part if one.dtype == part.dtype else part.to(one.dtype)
         shares = [one.grad for _, one in self._divided if one.grad is not None]
         if shares:
             torch._foreach_mul_(shares, factor)
         return norm
 
-    def _sums(self) -> Tensor:
-        """All gradients that are no shares."""
-        return self._all[0].new_zeros(0) if self._pieces is None else self._pieces.all
-
     def _collect(self, *scalars: Tensor) -> Tensor:
-        """Put all gradients in their place, and scalars behind them; where they are now."""
+        """All gradients that are no shares, one after the other, and scalars behind them."""
         if self._pieces is None:
-            return torch.stack([self._all[0].new_zeros(()), *(one.detach() for one in scalars)])
-        return self._pieces.fill([one.grad for one in self._whole], *scalars)
-
-    def _hand_back(self) -> None:
-        """Let what was collected be the gradients."""
-        for one, part in zip(self._whole, self._pieces.parts if self._pieces else (), strict=True):
-            if one.grad is not None:
-                one.grad = part if one.dtype == part.dtype else part.to(one.dtype)
+            return torch.cat([self._sums[:0], *(one.detach().reshape(1) for one in scalars)])
+        memory = None if self._shared is None else self._shared.mine
+        return self._pieces.fill([one.grad for one in self._whole], *scalars, memory=memory)
 
     def _hand_out(self) -> list[Tensor]:
         """Give the shares their gradients; the sum of the squares of this process's, if there are any."""

@@ -22,6 +22,7 @@ class Pieces:
     Attributes:
         all: all of them, one vector; what lies between two of them stays 0.
         parts: views of it, in the shapes of `likes`.
+        memory: `all`, and room for a few numbers more.
     """
 
     def __init__(self, likes: Sequence[Tensor], *, dtype: torch.dtype | None = None) -> None:
@@ -29,20 +30,27 @@ class Pieces:
         for one in likes:
             self._starts.append(self._starts[-1] + -(-one.numel() // _ALIGNED) * _ALIGNED)
         self._size = -(-self._starts[-1] // _ROW) * _ROW
-        self._memory = torch.zeros(self._size + _SPARE, dtype=dtype or likes[0].dtype, device=likes[0].device)
-        self.all = self._memory[: self._size]
+        self.memory = torch.zeros(self._size + _SPARE, dtype=dtype or likes[0].dtype, device=likes[0].device)
+        self.all = self.memory[: self._size]
         self.parts, self._gaps = [], []
         for start, end, like in zip(self._starts, [*self._starts[1:-1], self._size], likes, strict=False):
-            self.parts.append(self._memory[start : start + like.numel()].view(like.shape))
-            self._gaps.append(self._memory.new_zeros(end - start - like.numel()))
+            self.parts.append(self.memory[start : start + like.numel()].view(like.shape))
+            self._gaps.append(self.memory.new_zeros(end - start - like.numel()))
 
     def span(self, place: slice) -> Tensor:
         """Some of the tensors, first to last, as one vector."""
-        return self._memory[self._starts[place.start] : self._starts[place.stop]]
+        return self.memory[self._starts[place.start] : self._starts[place.stop]]
 
     @torch.no_grad()
-    def fill(self, tensors: Sequence[Tensor | None], *scalars: Tensor) -> Tensor:
+    def fill(
+        self, tensors: Sequence[Tensor | None], *scalars: Tensor, memory: Tensor | None = None
+    ) -> Tensor:
         """Write tensors in their places, zeros for None, and at most a few scalars behind them.
+
+        Args:
+            tensors: of the shapes of the parts.
+            scalars: numbers.
+            memory: write into this one, like `memory` and as long, instead of one's own.
 
         Returns:
             One vector, all that was written.
@@ -52,7 +60,7 @@ class Pieces:
             found.append(torch.zeros_like(part).view(-1) if one is None else one.detach().reshape(-1))
             if len(gap):
                 found.append(gap)
-        written = self._memory[: self._size + len(scalars)]
+        written = (self.memory if memory is None else memory)[: self._size + len(scalars)]
         torch.cat([*found, *(one.detach().reshape(1) for one in scalars)], out=written)
         return written
 

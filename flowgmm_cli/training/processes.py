@@ -35,12 +35,14 @@ class Processes:
         rank: its number, from 0.
         count: how many there are.
         local_rank: its number on its machine.
+        here: how many are known to be on its machine.
         device: where its tensors live, as far as the surroundings decide that.
     """
 
     rank: int = 0
     count: int = 1
     local_rank: int = 0
+    here: int = 1
     device: torch.device | None = None
 
     @property
@@ -139,7 +141,7 @@ class Processes:
 
     def wait(self) -> None:
         """Until all have come here. Raises `LostProcessError`."""
-        self.told("")
+        self.add_up(torch.zeros(1, device=self.device))
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
@@ -186,7 +188,9 @@ def joined(device: str) -> Iterator[Processes]:
         state = PartialState(cpu=not on_gpu, timeout=_PATIENCE)
     fine = False
     try:
-        yield Processes(state.process_index, state.num_processes, state.local_process_index, state.device)
+        yield Processes(
+            state.process_index, state.num_processes, state.local_process_index, here, state.device
+        )
         fine = True
     finally:
         # GPUs that are taken leave of wait for the others, which after a failure may be gone; without leave a

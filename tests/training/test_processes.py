@@ -108,6 +108,22 @@ with joined("cpu") as processes:
     after = order[0] - float(processes.told(repr(order[0])))
     assert processes.leads or after >= 0.3, after
 """
+WAITING = """
+import os, time
+os.environ["LOCAL_RANK"] = str(max(0, int(os.environ["RANK"]) - 1))  # the leader's machine, and another
+with joined("cpu") as processes:
+    started = time.monotonic()
+    time.sleep(0.3 if processes.rank == 1 else 0)
+    processes.wait()
+    assert time.monotonic() - started > 0.2  # the leader waits for the others as they do for it
+    with processes.in_turn():
+        mine = [time.monotonic()]
+        time.sleep(0.2)
+        mine.append(time.monotonic())
+    times = processes.together(torch.tensor([mine], dtype=torch.float64), processes.count).tolist()
+    for (_, end), (start, _) in zip(times, times[1:]):
+        assert start >= end, times
+"""
 LAZY = """
 import numpy as np
 from flowgmm_cli.data.lazy import LazyRows, rows_of
@@ -169,6 +185,11 @@ def test_losses_and_gradients_of_divided_rows_are_those_of_one_process(run_all: 
 @pytest.mark.parametrize("count", [2, 3])
 def test_rows_means_and_words_travel(run_all: RunAll, count: int) -> None:
     run_all(TOGETHER, count)
+
+
+@pytest.mark.slow
+def test_all_wait_for_each_other_and_take_their_turns(run_all: RunAll) -> None:
+    run_all(WAITING, 3)
 
 
 @pytest.mark.slow
