@@ -11,7 +11,7 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from flowgmm_cli.recipe.fields import component_kind, options
+from flowgmm_cli.recipe.fields import component_kind, limited_options, options
 
 _WORDS: dict[Any, tuple[str, str]] = {
     bool: ("true or false", "true or false"),
@@ -46,11 +46,11 @@ def expected(field: FieldInfo) -> str:
         )
     limits = _limits(field.metadata)
     phrases, nullable = [], False
-    for option in options(field.annotation):
+    for option, rules in limited_options(field.annotation):
         if option is type(None):
             nullable = True
         else:
-            phrases.append(_one(option) + (limits if option in (int, float, str) or len(limits) else ""))
+            phrases.append(_one(option) + limits + _limits(rules))
     text = " or ".join(dict.fromkeys(phrases)) or "null"
     return f"{text}, or null" if nullable else text
 

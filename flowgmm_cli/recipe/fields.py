@@ -49,14 +49,25 @@ def default_of(field: FieldInfo) -> Any:
 
 def options(annotation: Any) -> Iterator[Any]:
     """The alternatives of a union, `Annotated` and the like taken off; the annotation itself otherwise."""
+    return (option for option, _ in limited_options(annotation))
+
+
+def limited_options(annotation: Any) -> Iterator[tuple[Any, list[Any]]]:
+    """The same with the rules that stand at an alternative, such as `annotated_types.Ge`."""
     origin = get_origin(annotation)
     if origin in (Union, types.UnionType):
         for argument in get_args(annotation):
-            yield from options(argument)
+            yield from limited_options(argument)
     elif hasattr(annotation, "__metadata__"):
-        yield from options(get_args(annotation)[0])
+        rules = [
+            rule
+            for given in annotation.__metadata__
+            for rule in (given.metadata if isinstance(given, FieldInfo) else [given])
+        ]
+        for option, more in limited_options(get_args(annotation)[0]):
+            yield option, rules + more
     else:
-        yield annotation
+        yield annotation, []
 
 
 def as_declared(value: Any, field: FieldInfo) -> Any:

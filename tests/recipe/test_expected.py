@@ -38,6 +38,8 @@ class Everything(Config):
     pair: tuple[int, float] = (1, 2.0)
     table: dict[str, int] = Field(default_factory=dict)
     names: list[Literal["a", "b"]] = Field(default_factory=list)
+    jobs: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    share: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)] | None = None
     folder: Path = Path("here")
     flag: bool = False
     encoder: Component = component_field("encoder", {"use": "x"})
@@ -65,6 +67,8 @@ class Everything(Config):
         ("pair", "a list of whole numbers or numbers"),
         ("table", "a mapping"),
         ("names", "a list of a, b"),
+        ("jobs", "auto or a whole number of at least 1"),
+        ("share", "a whole number of at least 1 or a number above 0 and below 1, or null"),
         ("folder", "a path"),
         ("flag", "true or false"),
         ("encoder", "an encoder `{use: ...}`"),
@@ -83,6 +87,7 @@ def test_choices_are_those_of_literals_and_enums() -> None:
         "choice": ["a", "b"],
         "one": ["64", "128"],
         "side": ["left", "right"],
+        "jobs": ["auto"],
     }
 
 
