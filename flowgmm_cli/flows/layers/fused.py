@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +21,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from flowgmm_cli.nodes import differentiable, unwatched
+
 _linear: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 _WORTH_IT = 2**19  # multiplications; below them the call costs more than it saves
 
 
 def fused_dtype(x: Tensor, layers: Sequence[nn.Linear]) -> torch.dtype | None:
     """In which dtype oneDNN should carry out a network for rows `x` `(N, inputs)`; None = it should not."""
-    if _linear is None or type(x) is not Tensor or x.device.type != "cpu" or x.dtype != torch.float32:
+    if _linear is None or not unwatched(x) or x.device.type != "cpu" or x.dtype != torch.float32:
         return None
     if len(x) * sum(layer.weight.numel() for layer in layers) < _WORTH_IT:
         return None
     if any(layer.weight.dtype != torch.float32 or layer.bias is None for layer in layers):
-        return None
-    if torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return None
     if not torch.is_autocast_enabled("cpu"):
         return torch.float32 if onednn_wins() else None
@@ -115,7 +115,10 @@ class _Network(torch.autograd.Function):
         parameters, inputs, weights = saved[: 2 * depth], saved[2 * depth : 3 * depth], saved[3 * depth :]
         needed = ctx.needs_input_grad
         if torch.is_grad_enabled():  # this gradient is to have a gradient
-            return _differentiable(x, parameters, slopes[0], needed, dtype)
+            once = differentiable(
+                partial(_layers, dtype=dtype), (x, *parameters), slopes, (needed[0], *needed[2:])
+            )
+            return (once[0], None, *once[1:])
         found: list[Tensor | None] = [None] * (2 * depth)
         slope = slopes[0].to(dtype).contiguous()
         for index in reversed(range(depth)):
@@ -138,16 +141,10 @@ def _weight_gradient(slope: Tensor, x: Tensor) -> Tensor:
     return found
 
 
-def _differentiable(
-    x: Tensor, parameters: Sequence[Tensor], slope: Tensor, needed: Sequence[bool], dtype: torch.dtype
-) -> tuple[Tensor | None, ...]:
-    """The gradients by way of PyTorch's own layers, which know how to go on."""
+def _layers(x: Tensor, *parameters: Tensor, dtype: torch.dtype) -> list[Tensor]:
+    """What the network puts out, by PyTorch's own layers."""
     out = x
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
         for index in range(0, len(parameters), 2):
             out = F.linear(F.relu(out) if index else out, parameters[index], parameters[index + 1])
-    arguments = {0: x} | dict(enumerate(parameters, start=2))  # 1 is the dtype
-    wanted = {place: one for place, one in arguments.items() if needed[place]}
-    gradients = torch.autograd.grad(out.to(torch.float32), list(wanted.values()), slope, create_graph=True)
-    by_place = dict(zip(wanted, gradients, strict=True))
-    return tuple(by_place.get(place) for place in range(len(needed)))
+    return [out.to(torch.float32)]

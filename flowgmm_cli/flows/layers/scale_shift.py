@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from flowgmm_cli.nodes import differentiable, unwatched
 
 
 def scale_and_shift(raw: Tensor, x: Tensor, limit: float) -> tuple[Tensor, Tensor]:
@@ -23,8 +25,7 @@ def scale_and_shift(raw: Tensor, x: Tensor, limit: float) -> tuple[Tensor, Tenso
     Returns:
         `(N, C)` and `(N,)`.
     """
-    alone = type(raw) is Tensor and type(x) is Tensor and raw.dtype == x.dtype
-    if not alone or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if raw.dtype != x.dtype or not unwatched(raw, x):
         return _plain(raw, x, limit)
     if not torch.is_grad_enabled():
         return _through(raw, x, limit)[:2]
@@ -67,7 +68,8 @@ class _ScaleAndShift(torch.autograd.Function):
         raw, x, scale, factor = ctx.saved_tensors
         slope, log_det_slope = slopes
         if torch.is_grad_enabled():  # this gradient is to have a gradient
-            return (*_differentiable((raw, x), slopes, ctx.needs_input_grad[:2], ctx.limit), None)
+            needed = ctx.needs_input_grad[:2]
+            return (*differentiable(partial(_plain, limit=ctx.limit), (raw, x), slopes, needed), None)
         of_x = slope * factor
         of_raw = torch.empty_like(raw)
         of_scale, of_shift = of_raw.chunk(2, dim=1)
@@ -76,14 +78,3 @@ class _ScaleAndShift(torch.autograd.Function):
         of_scale += log_det_slope[:, None]
         of_scale *= scale.square().mul_(-1 / ctx.limit**2).add_(1)  # d s / d raw = 1 - (s / l)^2
         return of_raw, of_x, None
-
-
-def _differentiable(
-    inputs: tuple[Tensor, Tensor], slopes: Sequence[Tensor], needed: Sequence[bool], limit: float
-) -> tuple[Tensor | None, ...]:
-    """The gradients by way of the parts, which know how to go on."""
-    asked = [one for one, wanted in zip(inputs, needed, strict=True) if wanted]
-    pairs = zip(_plain(*inputs, limit), slopes, strict=True)
-    outputs, own = zip(*(pair for pair in pairs if pair[0].requires_grad), strict=True)
-    found = iter(torch.autograd.grad(outputs, asked, own, create_graph=True))
-    return tuple(next(found) if wanted else None for wanted in needed)
