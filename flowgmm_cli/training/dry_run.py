@@ -34,7 +34,10 @@ def dry_run(recipe: Recipe, *, context: DataContext, talk: Talk) -> dict[str, fl
         device=recipe.run.device, precision=recipe.train.precision, features=data.preprocessor.dim
     )
     talk.note(f"device  {engine.describe()}")
-    step = Fitting(recipe, data, engine, talk, Interrupt()).start(data.train.labels)
+    fitting = Fitting(recipe, data, engine, talk, Interrupt())
+    for line in fitting.short_of_ramps():
+        talk.note(line)
+    step = fitting.start(data.train.labels)
     teacher = make_teacher(step.model)
     forms = Forms.of(data.train)
     seen = (data.train.labels >= 0).nonzero().flatten()[: recipe.train.labelled_batch_size]

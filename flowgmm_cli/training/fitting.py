@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -97,6 +97,20 @@ class Fitting:
             unlabelled=self.data.train.total - seen,
             preprocessor=self.data.preprocessor,
         )
+
+    def short_of_ramps(self) -> Iterator[str]:
+        """What to say of terms that never come to their full weight, for training ends before."""
+        train, rows = self.recipe.train, self.data.train.total
+        passes = float(train.epochs)
+        if train.max_steps:
+            passes = min(passes, train.max_steps * min(train.batch_size, rows) / rows)
+        for index, one in enumerate(self.recipe.regularisers):
+            ramp = getattr(one.config, "ramp_epochs", 0.0)
+            if ramp > passes:
+                yield (
+                    f"ramp    {one.use} grows over {ramp:g} epochs, and training has {passes:.2g}; "
+                    f"regularisers.{index}.ramp_epochs sets how many"
+                )
 
     def _operations(self, step: TrainingStep) -> float:
         """Floating-point operations of a step: forward and twice that backward, and the teacher's forward."""

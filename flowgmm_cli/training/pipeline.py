@@ -148,6 +148,9 @@ def _train(
     talk.note(f"device  {engine.describe()}{shared}")
     if recipe.train.fsdp and processes.alone:
         talk.note("fsdp    there is one process, which keeps all weights; `--processes N` divides them")
+    fitting = Fitting(recipe, data, engine, talk, interrupt, processes)
+    for line in fitting.short_of_ramps():
+        talk.note(line)
     run.update(
         device=str(engine.device),
         precision=engine.precision,
@@ -155,7 +158,7 @@ def _train(
         val_labels=data.rows.val_labels,
     )
 
-    learned = learn(Fitting(recipe, data, engine, talk, interrupt, processes), run=run)
+    learned = learn(fitting, run=run)
     first, calibration = learned.first, learned.calibration
 
     facts = {

@@ -23,12 +23,13 @@ CONTEXT = DataContext()
 def test_the_terms_at_the_start_are_told_and_nothing_is_kept(moons: MakeRecipe, tmp_path: Path) -> None:
     notes: list[str] = []
     before = sorted(tmp_path.iterdir())
-    terms = dry_run(moons(), context=CONTEXT, talk=Talk(note=notes.append))
+    terms = dry_run(moons("train.epochs=1"), context=CONTEXT, talk=Talk(note=notes.append))
     assert set(terms) == {"labelled", "unlabelled", "consistency"}
     assert terms["consistency"] == 0  # it grows from nothing
     assert sorted(tmp_path.iterdir()) == before
     assert any("180 training rows" in line for line in notes)
     assert any(line.startswith("device") for line in notes)
+    assert any("consistency grows over 3 epochs, and training has 1" in line for line in notes)
 
 
 def test_the_terms_are_those_of_the_first_step_up_to_the_choice_of_rows(

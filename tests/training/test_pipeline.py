@@ -355,3 +355,28 @@ def test_progress_is_told_in_order(moons: Callable[..., Recipe], tmp_path: Path)
         "train", "calibrate, fold 1 of 2", "calibrate, fold 2 of 2"
     }  # fmt: skip
     assert any("180 training rows, 12 labelled · 20 held out · 60 test rows" in line for line in notes)
+
+
+@pytest.mark.parametrize(
+    ("words", "passes"),
+    [
+        (("train.epochs=2",), "2"),
+        (("train.epochs=9", "train.max_steps=1", "train.batch_size=90"), "0.5"),
+        (("train.epochs=3",), None),
+        (("train.epochs=2", "regularisers.0.ramp_epochs=0"), None),
+    ],
+)
+def test_a_term_that_never_comes_to_its_full_weight_is_told(
+    new_run: NewRun, words: tuple[str, ...], passes: str | None
+) -> None:
+    run, notes = new_run("run", "regularisers=[{use: consistency}]", "calibration.method=none", *words), []
+    train(run.recipe(), run, talk=Talk(note=notes.append))
+    told = [line for line in notes if line.startswith("ramp")]
+    assert told == (
+        []
+        if passes is None
+        else [
+            f"ramp    consistency grows over 3 epochs, and training has {passes}; "
+            "regularisers.0.ramp_epochs sets how many"
+        ]
+    )
