@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from flowgmm_cli.errors import RunError
 
@@ -17,13 +18,14 @@ if TYPE_CHECKING:
 _HINT = "the file is cut short, gone, or made by another program; train again or use another run"
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`; on any failure the old file stays as it was."""
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """Replace `path` by what the block writes; on any failure the old file stays as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(0o666 & ~_umask())
@@ -31,6 +33,12 @@ def write_bytes(path: Path, data: bytes) -> None:
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`; on any failure the old file stays as it was."""
+    with writing(path) as file:
+        file.write(data)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,8 +14,10 @@ from flowgmm_cli.api import Column, Rows, iterate_batches
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    Cells = npt.NDArray[Any]
+
 _SIZE = 16  # bytes of a digest
-_READ = 1024  # images at once
+_BLOCK = 1024  # rows at once
 
 
 def row_digests(rows: Rows, columns: Sequence[Column]) -> npt.NDArray[np.object_]:
@@ -22,30 +25,58 @@ def row_digests(rows: Rows, columns: Sequence[Column]) -> npt.NDArray[np.object_
 
     All NaN are equal, and so are the two zeros.
     """
-    hashes = [blake2b(digest_size=_SIZE) for _ in range(len(rows))]
-    for column in columns:
-        values = rows.columns[column.name]
-        if column.kind == "image":
-            for part in iterate_batches(len(values), _READ):  # they may be on the disk
-                pixels = np.ascontiguousarray(values[part])
-                for state, image in zip(hashes[part], pixels, strict=True):
-                    state.update(memoryview(image))
-        elif values.dtype == object:
-            for state, cell in zip(hashes, values, strict=True):
-                # a length in front keeps ("ab", "c") apart from ("a", "bc"); None differs from ""
-                data = b"" if cell is None else str(cell).encode("utf-8", "surrogatepass")
-                state.update(b"-" if cell is None else b"%d:" % len(data))
-                state.update(data)
-        else:
-            for state, row in zip(hashes, _canonical(values), strict=True):
-                state.update(row)
-    return np.array([state.digest() for state in hashes], dtype=object)
+    found = np.empty(len(rows), dtype=object)
+    # what is alike side by side is hashed as one piece: a call for each cell takes most of the time
+    runs = [list(run) for _, run in groupby(columns, lambda column: _kind(column, rows))]
+    for part in iterate_batches(len(rows), _BLOCK):  # images may be on the disk
+        states = [blake2b(digest_size=_SIZE) for _ in range(len(found[part]))]
+        for run in runs:
+            pieces = _PIECES[_kind(run[0], rows)]([rows.columns[column.name][part] for column in run])
+            for state, piece in zip(states, pieces, strict=True):
+                state.update(piece)
+        found[part] = [state.digest() for state in states]
+    return found
 
 
-def _canonical(values: npt.NDArray[np.generic]) -> Iterable[memoryview]:
-    matrix = values.reshape(len(values), -1).astype(np.float64) + 0.0
+def _kind(column: Column, rows: Rows) -> str:
+    if column.kind == "image":
+        return "pixels"
+    return "words" if rows.columns[column.name].dtype == object else "numbers"
+
+
+def _pixels(columns: Sequence[Cells]) -> Iterable[bytes]:
+    """Rows of columns of images."""
+    whole = [np.ascontiguousarray(pixels) for pixels in columns]
+    return (b"".join(map(memoryview, row)) for row in zip(*whole, strict=True))
+
+
+def _words(columns: Sequence[Cells]) -> Iterable[bytes]:
+    """Rows of columns of strings and None."""
+    return (b"".join(map(_word, row)) for row in zip(*columns, strict=True))
+
+
+def _word(cell: Any) -> bytes:
+    # a length in front keeps ("ab", "c") apart from ("a", "bc"); None differs from ""
+    if cell is None:
+        return b"-"
+    data = str(cell).encode("utf-8", "surrogatepass")
+    return b"%d:%b" % (len(data), data)
+
+
+def _numbers(columns: Sequence[Cells]) -> Iterable[bytes]:
+    """Rows of columns of numbers, all NaN alike and both zeros, on every machine."""
+    flat = [values.reshape(len(values), -1).astype(np.float64) for values in columns]
+    matrix = np.concatenate(flat, axis=1, dtype=np.float64) + 0.0
     matrix[np.isnan(matrix)] = np.nan
-    return (memoryview(row) for row in np.ascontiguousarray(matrix, dtype="<f8"))
+    rows: list[bytes] = matrix.astype("<f8").view(f"V{8 * matrix.shape[1]}")[:, 0].tolist()
+    return rows
+
+
+_PIECES: Mapping[str, Callable[[Sequence[Cells]], Iterable[bytes]]] = {
+    "pixels": _pixels,
+    "words": _words,
+    "numbers": _numbers,
+}
 
 
 def fingerprint(columns: Sequence[Column], class_names: Sequence[str], splits: Mapping[str, Rows]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import pyarrow as pa
 from flowgmm_cli.api import Column, DataContext, Rows
 from flowgmm_cli.data.large.facts import Facts
 from flowgmm_cli.data.large.files import TableFiles
+from flowgmm_cli.data.large.kept import Arrays, kept
 from flowgmm_cli.data.large.read import PartReader, batch_rows
 from flowgmm_cli.data.sources.columns import strings
 from flowgmm_cli.data.sources.kinds import MAX_CATEGORIES
@@ -101,7 +103,7 @@ def gather(
     strict: bool,
     context: DataContext,
 ) -> Gathered:
-    """Read the table once, from its first row to its last.
+    """Rows to keep and facts of all, from an earlier look, or else by reading the table once.
 
     Args:
         table: the files.
@@ -114,6 +116,34 @@ def gather(
     Raises:
         DataError: a file or a cell cannot be read, or an id is empty or twice among the rows to keep.
     """
+    names = [column.name for column in maker.columns]
+
+    def look() -> Arrays:
+        found = _gather(table, maker, wanted, hidden, strict=strict, context=context)
+        facts = json.dumps({name: one.to_dict() for name, one in found.facts.items()})
+        cells = {f"cells {place}": found.rows.columns[name] for place, name in enumerate(names)}
+        return {**cells, "ids": found.rows.ids, "facts": np.array([facts], dtype=object)}
+
+    asked = ["rows", maker.columns, maker.id, sorted(maker.named), strict, wanted, hidden]
+    found = kept(table, context, asked, look)
+    cells = {name: found[f"cells {place}"] for place, name in enumerate(names)}
+    facts = json.loads(found["facts"][0])
+    return Gathered(
+        wanted,
+        Rows(cells, np.full(len(wanted), -1, dtype=np.int64), found["ids"]),
+        {name: Facts.from_dict(one) for name, one in facts.items()},
+    )
+
+
+def _gather(
+    table: TableFiles,
+    maker: RowMaker,
+    wanted: Positions,
+    hidden: Positions,
+    *,
+    strict: bool,
+    context: DataContext,
+) -> Gathered:
     columns = {
         column.name: np.empty((len(wanted), *column.shape), dtype=object if _is_words(column) else np.float64)
         for column in maker.columns

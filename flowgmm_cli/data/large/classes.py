@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from flowgmm_cli.api import DataContext, Rows
 from flowgmm_cli.data.labels import marked_rows
 from flowgmm_cli.data.large.files import TableFiles
+from flowgmm_cli.data.large.kept import Arrays, kept
 from flowgmm_cli.data.large.read import PartReader
 from flowgmm_cli.data.sources.columns import natural_order, strings
 from flowgmm_cli.errors import DataError
@@ -44,7 +45,7 @@ class Classes:
 def read_classes(
     table: TableFiles, label: str, marker: str | None, others: Sequence[str], context: DataContext
 ) -> Classes:
-    """Read the labels of all rows, and nothing else.
+    """The labels of all rows, kept from an earlier look or read, and nothing else.
 
     Args:
         table: the files.
@@ -57,6 +58,20 @@ def read_classes(
         DataError: a file cannot be read, there are too many classes, or a cell of `marker` says neither true
             nor false.
     """
+
+    def look() -> Arrays:
+        found = _read(table, label, marker, others, context)
+        names = np.array(found.names, dtype=object)
+        marked = {} if found.marked is None else {"marked": found.marked}
+        return {"names": names, "codes": found.codes, **marked}
+
+    found = kept(table, context, ["classes", label, marker, sorted(others)], look)
+    return Classes(tuple(found["names"].tolist()), found["codes"], found.get("marked"))
+
+
+def _read(
+    table: TableFiles, label: str, marker: str | None, others: Sequence[str], context: DataContext
+) -> Classes:
     codes: npt.NDArray[Any] = np.full(table.rows, -1, dtype=np.int8)
     marked = None if marker is None else np.zeros(table.rows, dtype=bool)
     known: dict[str, int] = {}

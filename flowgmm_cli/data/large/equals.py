@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from flowgmm_cli.api import Column, DataContext, Rows
 from flowgmm_cli.data.content import row_digests
 from flowgmm_cli.data.large.cells import RowMaker
 from flowgmm_cli.data.large.files import TableFiles
+from flowgmm_cli.data.large.kept import Arrays, kept
 from flowgmm_cli.errors import DataError
 
 if TYPE_CHECKING:
@@ -40,6 +41,23 @@ def equal_rows(
     Raises:
         DataError: a file cannot be read, or the rows are too many.
     """
+    digests = {digest for rows in held for digest in row_digests(rows, maker.columns)}
+
+    def look() -> Arrays:
+        return {"places": _find(table, maker, held, digests, skip, context)}
+
+    asked = ["equals", maker.columns, sorted(digests), skip]
+    return kept(table, context, asked, look)["places"]
+
+
+def _find(
+    table: TableFiles,
+    maker: RowMaker,
+    held: Sequence[Rows],
+    digests: Collection[bytes],
+    skip: Positions,
+    context: DataContext,
+) -> Positions:
     keys = _telling(maker.columns, held)
     words = {
         column.name: {
@@ -52,7 +70,6 @@ def equal_rows(
         if column.kind == "category"
     }
     known = np.unique(np.concatenate([_key(rows, keys, words) for rows in held]))
-    digests = {digest for rows in held for digest in row_digests(rows, maker.columns)}
     few = RowMaker(keys, maker.cells)
     found: list[Positions] = []
     count = at = 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -54,3 +56,12 @@ class Facts:
     def constant(self) -> bool:
         """Whether all known cells are equal."""
         return self.low == self.high
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON, infinities included."""
+        return {**dataclasses.asdict(self), "categories": list(self.categories)}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Facts:
+        """What `to_dict` gave."""
+        return cls(**{**value, "categories": set(value["categories"])})
