@@ -1,8 +1,9 @@
-"""Memory that the C library keeps for the next piece of work."""
+"""Memory that libraries keep for the next piece of work."""
 
 from __future__ import annotations
 
 import ctypes
+import sys
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # of malloc.h
 _MOST = 2**25  # the most that glibc takes for the second
@@ -23,3 +24,9 @@ def keep_freed_memory(most: int) -> None:
         return
     mallopt(_TRIM_THRESHOLD, most)
     mallopt(_MMAP_THRESHOLD, _MOST)
+
+
+def release_arrow() -> None:
+    """Let Arrow give back what it has freed; its pool keeps as much as a whole table took."""
+    if (arrow := sys.modules.get("pyarrow")) is not None:
+        arrow.default_memory_pool().release_unused()

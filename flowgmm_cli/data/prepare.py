@@ -30,6 +30,7 @@ from flowgmm_cli.data.preprocessor import Preprocessor, encoder_factory
 from flowgmm_cli.data.splits import divide
 from flowgmm_cli.data.transforms.base import Transform
 from flowgmm_cli.errors import DataError
+from flowgmm_cli.memory import release_arrow
 from flowgmm_cli.plugins.registry import build
 
 if TYPE_CHECKING:
@@ -72,8 +73,15 @@ def load_rows(data: Component, context: DataContext) -> SplitRows:
     Raises:
         DataError: the data is missing, malformed or has too few labels.
     """
+    rows = _load_rows(data, context)
+    release_arrow()  # columns of the source lay there
+    return rows
+
+
+def _load_rows(data: Component, context: DataContext) -> SplitRows:
     config = cast(DataConfig, data.config)
     source: SourceData = build(data, context).load()
+    release_arrow()  # of tables
     large: LargeRows | None = None
     if isinstance(source, LargeSource):
         division, large, digest = divide_large(

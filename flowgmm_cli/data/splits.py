@@ -7,7 +7,7 @@ split from what is left. Only the test split carries labels beyond the budget.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Positions = npt.NDArray[np.int64]
+
+_PLACE, _DIGEST = "place", "digest"  # columns of rows that are being divided
 
 
 @dataclass(frozen=True)
@@ -52,30 +54,65 @@ def divide(source: SourceData, *, labels: LabelsConfig, split: SplitConfig) -> D
             no rows left.
     """
     notes: list[str] = []
-    train, val, test = source.splits["train"], source.splits.get("val"), source.splits.get("test")
+    whole = {name: source.splits.get(name, source.splits["train"]) for name in ("train", "val", "test")}
+    drop = split.duplicates == "drop" and (len(source.splits) > 1 or split.test > 0 or split.val > 0)
+    digested = source.columns if drop else None
+    light = {name: _light(rows, digested) for name, rows in source.splits.items()}
+    train, val, test = light["train"], light.get("val"), light.get("test")
     if test is not None:
         test = with_labels(test, notes)
     elif split.test > 0:
         train, test = _make_test(train, labels, split, notes)
     if split.duplicates == "drop":
         if test is not None and val is not None:
-            val = without_equals(val, test, source.columns, "validation", "test", notes)
+            val = without_equals(val, test, _digests, "validation", "test", notes)
         if test is not None:
-            train = without_equals(train, test, source.columns, "training", "test", notes)
+            train = without_equals(train, test, _digests, "training", "test", notes)
         if val is not None:
-            train = without_equals(train, val, source.columns, "training", "validation", notes)
+            train = without_equals(train, val, _digests, "training", "validation", notes)
 
     made_val = val is None and round(split.val * len(train)) > 0
     if made_val and split.val_labels:
-        train, val = _labelled_val(train, labels, split, source.columns, notes)
+        train, val = _labelled_val(train, labels, split, notes)
     chosen = choose_labelled(train, labels, source.class_names)
     if made_val and not split.val_labels:
-        train, val = _hidden_val(train, chosen, split, source.columns, notes)
+        train, val = _hidden_val(train, chosen, split, notes)
     else:
         train = hide(train, chosen)
         if val is not None and not split.val_labels:
             val = hide(val, np.empty(0, dtype=np.int64))
-    return with_known_classes(Division(train, val, test, source.class_names, tuple(notes)))
+    return with_known_classes(
+        Division(
+            train=_whole(train, whole["train"]),
+            val=None if val is None else _whole(val, whole["val"]),
+            test=None if test is None else _whole(test, whole["test"]),
+            class_names=source.class_names,
+            notes=tuple(notes),
+        )
+    )
+
+
+def _light(rows: Rows, digested: tuple[Column, ...] | None) -> Rows:
+    """The rows with their places instead of their cells, and their digests if there is need of them.
+
+    Dividing them copies no cell, and none is hashed twice.
+    """
+    place = {_PLACE: np.arange(len(rows))}
+    return replace(
+        rows, columns=place if digested is None else {**place, _DIGEST: row_digests(rows, digested)}
+    )
+
+
+def _whole(light: Rows, rows: Rows) -> Rows:
+    """What has become of light rows, with the cells that the rows had."""
+    place = light.columns[_PLACE]
+    if np.array_equal(place, np.arange(len(rows))):
+        return replace(light, columns=rows.columns)
+    return replace(light, columns={name: cells[place] for name, cells in rows.columns.items()})
+
+
+def _digests(light: Rows) -> npt.NDArray[np.object_]:
+    return light.columns[_DIGEST]
 
 
 def with_labels(test: Rows, notes: list[str]) -> Rows:
@@ -107,7 +144,7 @@ def _make_test(
 
 
 def _labelled_val(
-    train: Rows, labels: LabelsConfig, split: SplitConfig, columns: tuple[Column, ...], notes: list[str]
+    train: Rows, labels: LabelsConfig, split: SplitConfig, notes: list[str]
 ) -> tuple[Rows, Rows | None]:
     candidates = np.flatnonzero(train.labels >= 0)
     if labels.column is not None:
@@ -121,18 +158,18 @@ def _labelled_val(
     )
     rest, val = _parted(train, chosen)
     if split.duplicates == "drop":
-        rest = without_equals(rest, val, columns, "training", "validation", notes)
+        rest = without_equals(rest, val, _digests, "training", "validation", notes)
     return rest, val
 
 
 def _hidden_val(
-    train: Rows, chosen: Positions, split: SplitConfig, columns: tuple[Column, ...], notes: list[str]
+    train: Rows, chosen: Positions, split: SplitConfig, notes: list[str]
 ) -> tuple[Rows, Rows | None]:
     """Hold out rows without a visible label; where there are too few, labelled rows of the budget itself."""
     visible = hide(train, chosen)
     wanted = round(split.val * len(train))
     candidates = np.flatnonzero(visible.labels < 0)
-    digests = row_digests(train, columns) if split.duplicates == "drop" and len(candidates) else None
+    digests = _digests(train) if split.duplicates == "drop" and len(candidates) else None
     if digests is not None:
         shown = set(digests[chosen])
         candidates = candidates[[digest not in shown for digest in digests[candidates]]]
@@ -145,7 +182,7 @@ def _hidden_val(
         return visible, None
     rest, val = _parted(visible, held)
     if digests is not None and len(candidates) >= wanted:
-        rest = without_equals(rest, val, columns, "training", "validation", notes)
+        rest = without_equals(rest, val, _digests, "training", "validation", notes)
     return rest, val
 
 
@@ -194,15 +231,27 @@ def hide(rows: Rows, keep: Positions) -> Rows:
 
 
 def without_equals(
-    rows: Rows, held: Rows, columns: tuple[Column, ...], what: str, other: str, notes: list[str]
+    rows: Rows,
+    held: Rows,
+    digests: Callable[[Rows], npt.NDArray[np.object_]],
+    what: str,
+    other: str,
+    notes: list[str],
 ) -> Rows:
     """The rows without those whose cells are those of a held-out row.
+
+    Args:
+        rows: those to keep.
+        held: those held out.
+        digests: of the cells of rows.
+        what, other: what the two are called.
+        notes: told how many are left out.
 
     Raises:
         DataError: none is left.
     """
-    taken = set(row_digests(held, columns))
-    equal = np.array([digest in taken for digest in row_digests(rows, columns)], dtype=bool)
+    taken = set(digests(held))
+    equal = np.array([digest in taken for digest in digests(rows)], dtype=bool)
     if not equal.any():
         return rows
     if equal.all():

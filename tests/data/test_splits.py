@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowgmm_cli.api import Column, LabelsConfig, Rows, SourceData, SplitConfig
+from flowgmm_cli.data import splits
+from flowgmm_cli.data.content import row_digests
 from flowgmm_cli.data.splits import divide
 from flowgmm_cli.errors import DataError
 
@@ -46,6 +50,7 @@ def test_splits_are_disjoint_complete_reproducible_and_honest(
     assert sorted(ids) == sorted(f"train:{row}" for row in range(len(truth)))
     assert all((one.ids == two.ids).all() for one, two in zip(parts(division), parts(again), strict=True))
     for part in parts(division):
+        assert part.columns["x"].tolist() == [float(name.split(":")[1]) for name in part.ids]
         true = truth[[int(name.split(":")[1]) for name in part.ids]]
         assert ((part.labels == true) | (part.labels == -1)).all()
         if part is division.test:
@@ -163,3 +168,36 @@ def test_marked_rows_are_not_spent_on_the_test():
     )
     assert (division.train.labels >= 0).sum() == 10
     assert len(division.test) == 45
+
+
+@pytest.mark.parametrize("val_labels", [False, True])
+@pytest.mark.parametrize("given", [(), ("test",), ("test", "val")])
+def test_each_row_is_hashed_once_and_each_cell_copied_once(monkeypatch, given, val_labels):
+    hashed, copied = [], []
+
+    class Cells(np.ndarray):
+        def __getitem__(self, index):
+            copied.append(len(self))
+            return np.asarray(self)[index]
+
+    def counted(some, columns):
+        hashed.append(len(some))
+        return row_digests(replace(some, columns={"x": np.asarray(some.columns["x"])}), columns)
+
+    monkeypatch.setattr(splits, "row_digests", counted)
+    made = {
+        name: rows([0, 1] * 5, x=np.arange(10) + 100 * place, prefix=name)
+        for place, name in enumerate(given, 1)
+    }
+    made["train"] = rows([0, 1] * 20)
+    made = {name: replace(one, columns={"x": one.columns["x"].view(Cells)}) for name, one in made.items()}
+    division = divide(
+        source(**made),
+        labels=LabelsConfig(count=6),
+        split=SplitConfig(test=0.2, val=0.2, val_labels=val_labels),
+    )
+    assert sorted(hashed) == sorted(len(one) for one in made.values())
+    assert copied == [40] * (3 - len(given) if len(given) < 2 else 0)
+    assert len(division.train) == 40 - sum(
+        len(part) for part in parts(division)[1:] if "train" in part.ids[0]
+    )

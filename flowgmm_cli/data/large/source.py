@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flowgmm_cli.api import DataContext, LabelsConfig, Rows, SourceData, SplitConfig
+from flowgmm_cli.data.content import row_digests
 from flowgmm_cli.data.large.cells import Gathered, RowMaker, gather
 from flowgmm_cli.data.large.classes import Classes
 from flowgmm_cli.data.large.divide import LEAST, Places, find_places
@@ -116,7 +118,8 @@ def divide_large(
             also = f", {lost:,} labelled ones among them" if lost else ""
             notes.append(f"{len(equal):,} training rows are equal to a held-out row and are left out{also}")
         if test is not None and val is not None:
-            val = without_equals(val, test, source.columns, "validation", "test", notes)
+            digests = partial(row_digests, columns=source.columns)
+            val = without_equals(val, test, digests, "validation", "test", notes)
     resident = np.setdiff1d(np.union1d(places.labelled, places.sample), left_out)
     visible = np.isin(resident, places.labelled)
     train = found.at(resident, np.where(visible, source.classes.codes[resident], -1))

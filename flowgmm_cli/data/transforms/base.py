@@ -76,5 +76,6 @@ class Transform(Bijection):
 def spread(x: Tensor) -> Tensor:
     """Standard deviation of each column `(D,)`, exactly 0 where a column is constant up to rounding."""
     deviation = x.std(dim=0, correction=0)
-    rounding = 16 * torch.finfo(x.dtype).eps * x.abs().amax(dim=0)
+    largest = torch.maximum(x.amax(dim=0), -x.amin(dim=0))  # `x.abs()` would be as large as x
+    rounding = 16 * torch.finfo(x.dtype).eps * largest
     return torch.where(deviation > rounding, deviation, torch.zeros_like(deviation))
