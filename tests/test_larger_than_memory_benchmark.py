@@ -61,7 +61,7 @@ def test_it_prints_a_table_and_keeps_its_figures(tmp_path: Path) -> None:
     )
     assert "of its time in memory" in done.stdout
     found = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))
-    assert [one["what"] for one in found["measured"]] == ["memory", "files", "memory"]
+    assert [one["what"] for one in found["measured"]] == ["memory", "files", "memory", "again"]
     assert found["measured"][1]["rows"] == 100_000
     assert all(one["step_ms"] > 0 and one["peak_mib"] > 100 for one in found["measured"])
     assert not list(tmp_path.glob("flowgmm-rows-*"))
