@@ -10,13 +10,14 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import torch
 from torch import Tensor, distributed
 
 from flowgmm_cli.errors import LostProcessError, UsageError
+from flowgmm_cli.training.meeting import ROOM, Meeting, arrange
 from flowgmm_cli.training.ranks import several
 
 _GONE = "another process of this run is gone"
@@ -37,6 +38,7 @@ class Processes:
         local_rank: its number on its machine.
         here: how many are known to be on its machine.
         device: where its tensors live, as far as the surroundings decide that.
+        meeting: where all of them meet, if they are on one machine and train on its CPU.
     """
 
     rank: int = 0
@@ -44,6 +46,7 @@ class Processes:
     local_rank: int = 0
     here: int = 1
     device: torch.device | None = None
+    meeting: Meeting | None = None
 
     @property
     def alone(self) -> bool:
@@ -74,13 +77,19 @@ class Processes:
             room = mine.new_zeros(least + 1, *mine.shape[1:])
             room[: len(mine)] = mine
             mine = room
-        found = mine.new_empty(self.count * len(mine), *mine.shape[1:])
-        with _lost():
-            _all_gather(found, mine.contiguous())
+        found = self._gathered(mine)
         if not more:
             return found
         parts = found.view(self.count, least + 1, *mine.shape[1:])
         return torch.cat([part[: least + (rank < more)] for rank, part in enumerate(parts)])
+
+    def _gathered(self, mine: Tensor) -> Tensor:
+        if self.meeting is not None and mine.device.type == "cpu" and 0 < mine.nbytes <= ROOM:
+            return self.meeting.exchange(mine, _PATIENCE.total_seconds())
+        found = mine.new_empty(self.count * len(mine), *mine.shape[1:])
+        with _lost():
+            _all_gather(found, mine.contiguous())
+        return found
 
     def average(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by its mean over the processes, the same in every bit everywhere.
@@ -141,7 +150,16 @@ class Processes:
 
     def wait(self) -> None:
         """Until all have come here. Raises `LostProcessError`."""
-        self.add_up(torch.zeros(1, device=self.device))
+        if self.meeting is not None:
+            self.meeting.wait(_PATIENCE.total_seconds())
+        else:
+            self.add_up(torch.zeros(1, device=self.device))
+
+    def all_agree(self, mine: bool) -> bool:
+        """Whether all say so. Raises `LostProcessError`."""
+        said = torch.tensor([float(mine)], device=self.device)
+        self.add_up(said)
+        return bool(said == self.count)
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
@@ -186,13 +204,16 @@ def joined(device: str) -> Iterator[Processes]:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // here)))
     with _lost():
         state = PartialState(cpu=not on_gpu, timeout=_PATIENCE)
-    fine = False
+    found = Processes(state.process_index, state.num_processes, state.local_process_index, here, state.device)
+    fine, meeting = False, None
     try:
-        yield Processes(
-            state.process_index, state.num_processes, state.local_process_index, here, state.device
-        )
+        if here >= found.count and not on_gpu:
+            meeting = arrange(found.rank, found.count, found.told, found.all_agree)
+        yield replace(found, meeting=meeting)
         fine = True
     finally:
+        if meeting is not None:
+            meeting.leave()
         # GPUs that are taken leave of wait for the others, which after a failure may be gone; without leave a
         # process on a CPU is aborted as it ends, whatever its exit code.
         if fine or not on_gpu:

@@ -6,16 +6,13 @@ the sum itself. Here each process writes its own, adds up a share of all, and re
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from flowgmm_cli.training.meeting import reserved
 from flowgmm_cli.training.processes import Processes
-
-_MEMORY = Path("/dev/shm")
 
 
 class SharedSum:
@@ -45,15 +42,14 @@ class SharedSum:
         if processes.alone or processes.here < processes.count or vector.device.type != "cpu":
             return None
         size = (processes.count + 1) * vector.numel()
-        path = processes.told(_reserved(size * vector.element_size()) if processes.leads else "")
+        path = processes.told(reserved(size * vector.element_size()) if processes.leads else "")
         try:
             rows = _opened(path, size, vector.dtype)
-            seen = torch.tensor([float(rows is not None)])
-            processes.add_up(seen)
+            seen = processes.all_agree(rows is not None)
         finally:
             if path and processes.leads:
                 Path(path).unlink()  # the memory lives as long as somebody sees it, and no longer
-        if rows is None or seen < processes.count:
+        if rows is None or not seen:
             return None
         return cls(rows.view(processes.count + 1, -1), processes)
 
@@ -71,22 +67,6 @@ class SharedSum:
             total[share].add_(row[share])
         self._processes.wait()
         return total
-
-
-def _reserved(size: int) -> str:
-    """A new file of so many bytes of memory, "" if they are not there: to run out of it later is a crash."""
-    if not (_MEMORY.is_dir() and hasattr(os, "posix_fallocate")):
-        return ""
-    path = ""
-    try:
-        handle, path = tempfile.mkstemp(prefix="flowgmm-", dir=_MEMORY)
-        with os.fdopen(handle, "wb"):
-            os.posix_fallocate(handle, 0, size)
-    except OSError:
-        if path:
-            Path(path).unlink()
-        return ""
-    return path
 
 
 def _opened(path: str, size: int, dtype: torch.dtype) -> Tensor | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from flowgmm_cli.training import shared_sum
+from flowgmm_cli.training import meeting
 from flowgmm_cli.training.processes import Processes
 from flowgmm_cli.training.shared_sum import SharedSum
 
@@ -51,6 +51,7 @@ def full(handle, start, size):
 os.posix_fallocate = full
 before = set(os.listdir("/dev/shm"))
 with joined("cpu") as processes:
+    assert processes.meeting is None
     assert SharedSum.like(torch.empty(5), processes) is None
     assert not [name for name in set(os.listdir("/dev/shm")) - before if name.startswith("flowgmm-")]
 """
@@ -96,8 +97,8 @@ def test_a_process_that_is_gone_is_noticed(run_all: RunAll) -> None:
 
 
 def test_a_system_without_such_memory_has_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(shared_sum, "_MEMORY", tmp_path / "none")
-    assert shared_sum._reserved(100) == ""
+    monkeypatch.setattr(meeting, "MEMORY", tmp_path / "none")
+    assert meeting.reserved(100) == ""
 
 
 def test_a_process_by_itself_or_with_others_elsewhere_shares_nothing() -> None:
