@@ -7,7 +7,7 @@ others look, and they look all the time.
 
 from __future__ import annotations
 
-import fcntl
+import contextlib
 import mmap
 import os
 import platform
@@ -21,6 +21,9 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.errors import LostProcessError
+
+with contextlib.suppress(ImportError):  # Windows has none, and no such memory
+    import fcntl
 
 MEMORY = Path("/dev/shm")
 ROOM = 2**22

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,13 +12,10 @@ import pytest
 
 RunAll = Callable[[str, int], list[str]]
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        not Path("/dev/shm").is_dir() or platform.machine().lower() not in ("x86_64", "amd64"),
-        reason="processes meet in /dev/shm, on x86",
-    ),
-]
+in_memory = pytest.mark.skipif(
+    not Path("/dev/shm").is_dir() or platform.machine().lower() not in ("x86_64", "amd64"),
+    reason="processes meet in /dev/shm, on x86",
+)
 
 HEAD = """
 import os, time
@@ -94,21 +93,42 @@ print("left")
 """
 
 
+@in_memory
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3])
 def test_what_processes_bring_all_have(run_all: RunAll, count: int) -> None:
     assert run_all(HEAD + EXCHANGES, count) == ["exchanged\n"] * count
 
 
+@in_memory
+@pytest.mark.slow
 @pytest.mark.parametrize("hindrance", [UNSEEN, FOREIGN], ids=["unseen", "foreign"])
 def test_where_there_is_no_place_they_write(run_all: RunAll, hindrance: str) -> None:
     assert run_all(HEAD + hindrance + NONE, 2) == ["by messages\n"] * 2
 
 
+@in_memory
+@pytest.mark.slow
 @pytest.mark.parametrize("call", ["wait()", "together(torch.ones(1), 2)"])
 @pytest.mark.parametrize("end", ["os._exit(0)", "raise SystemExit(0)"])
 def test_a_process_that_is_gone_is_noticed(run_all: RunAll, end: str, call: str) -> None:
     assert run_all(HEAD + ENDS.format(end=end, call=call), 2)[0] == "noticed\n"
 
 
+@in_memory
+@pytest.mark.slow
 def test_who_has_come_may_leave(run_all: RunAll) -> None:
     assert run_all(HEAD + LEAVES, 2) == ["left\n"] * 2
+
+
+def test_a_system_without_locks_and_memory_has_no_place(tmp_path: Path) -> None:
+    code = f"""
+import sys
+from pathlib import Path
+sys.modules["fcntl"] = None
+from flowgmm_cli.training import meeting
+import flowgmm_cli.training.processes
+meeting.MEMORY = Path({str(tmp_path / "none")!r})
+assert meeting.arrange(0, 2, lambda text: text, lambda mine: mine) is None
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
