@@ -32,7 +32,7 @@ _LINE = 64  # bytes; two counts in one line of the cache would be in each other'
 _ATTENTIVE = 0.02  # seconds of looking all the time
 _NAP, _LONG_NAP = 0.0002, 0.005  # seconds; who waits for an encoder waits for minutes
 _ROUND = 0.5  # seconds between two looks at whether the others are alive
-_GONE = "another process of this run is gone"
+GONE = "another process of this run is gone"
 
 
 class Meeting:
@@ -91,7 +91,7 @@ class Meeting:
                 looked = now
                 # who has come may be gone since
                 if (self._lost() and self._comings.min() < self._come) or now - start > patience:
-                    raise LostProcessError(_GONE)
+                    raise LostProcessError(GONE)
 
     def exchange(self, mine: Tensor, patience: float) -> Tensor:
         """What all have brought, one after the other.

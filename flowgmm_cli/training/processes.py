@@ -17,10 +17,9 @@ import torch
 from torch import Tensor, distributed
 
 from flowgmm_cli.errors import LostProcessError, UsageError
-from flowgmm_cli.training.meeting import ROOM, Meeting, arrange
+from flowgmm_cli.training.meeting import GONE, ROOM, Meeting, arrange
 from flowgmm_cli.training.ranks import several
 
-_GONE = "another process of this run is gone"
 _SIGNS = ("gloo/transport", "Connection closed by peer", "Connection reset by peer", "Broken pipe")
 _PATIENCE = timedelta(hours=6)  # the others wait while the leader encodes texts, say
 # gloo's threads live on where something keeps their group (divided weights do) and need Python to let go of
@@ -240,7 +239,7 @@ def noticed() -> Iterator[None]:
     except RuntimeError as error:
         if not means_a_loss(error):
             raise
-        raise LostProcessError(_GONE) from error
+        raise LostProcessError(GONE) from error
 
 
 def means_a_loss(error: BaseException) -> bool:
@@ -255,4 +254,4 @@ def _lost() -> Iterator[None]:
     try:
         yield
     except (distributed.DistError, RuntimeError) as error:
-        raise LostProcessError(_GONE) from error
+        raise LostProcessError(GONE) from error

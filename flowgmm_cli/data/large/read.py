@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from flowgmm_cli.data.large.files import TableFile, TableFiles, reading_part
 from flowgmm_cli.errors import DataError
+from flowgmm_cli.memory import release_arrow
 
 _BUFFER = 2**16  # bytes read at once of each column: a row group need not fit into memory
 _CELLS = 2**20  # of a batch, about; then its matrix of float64 takes 8 MiB
@@ -55,7 +56,7 @@ class PartReader:
                 one.close()
         self._file = self._handle = None
         self._place = -1
-        pa.default_memory_pool().release_unused()
+        release_arrow()
 
     def read(self, group: int, start: int = 0, rows: int | None = None) -> Iterator[pa.Table]:
         """Rows `start` to `start + rows` of a group, in batches.

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -17,6 +16,7 @@ from flowgmm_cli.api import Rows
 from flowgmm_cli.data.large.order import LocalShuffle, Piece
 from flowgmm_cli.data.large.source import LargeRows
 from flowgmm_cli.errors import DataError
+from flowgmm_cli.memory import release_arrow
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -146,7 +146,7 @@ class Draw:
                     for whole, form in zip(made, forms, strict=True):
                         whole[here] = form
                     at += len(rows)
-        pa.default_memory_pool().release_unused()
+        release_arrow()
         return tuple(made)
 
     def _made(self, rows: Rows, where: str) -> Made:
