@@ -77,6 +77,7 @@ __all__ = [
     "Rows",
     "RunFailedError",
     "Score",
+    "ScoreInputs",
     "ScoreSpec",
     "Seen",
     "SourceData",
@@ -599,8 +600,8 @@ class Regulariser(Protocol):
 
 
 @dataclass(frozen=True)
-class Seen:
-    """Rows as a trained model sees them, on the CPU: what an out-of-distribution score may look at.
+class ScoreInputs:
+    """The inputs of an out-of-distribution score: rows and the model's outputs for them, on the CPU.
 
     Attributes:
         x: the flow's input, float32 `(N, D)`.
@@ -621,10 +622,16 @@ class Seen:
         return len(self.x)
 
 
+Seen = ScoreInputs
+"""The earlier name of `ScoreInputs`, kept for plugins of `API_VERSION` 1."""
+
+
 class Score(Protocol):
     """What a score's `build` returns: how far out rows are. Each row's score depends on that row alone."""
 
-    def fit(self, train: Seen, held_out: Seen, model: Any, generator: np.random.Generator) -> None:
+    def fit(
+        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
+    ) -> None:
         """Learn what in-distribution rows look like.
 
         Args:
@@ -635,7 +642,7 @@ class Score(Protocol):
         """
         ...
 
-    def __call__(self, rows: Seen) -> npt.NDArray[np.float64]:
+    def __call__(self, rows: ScoreInputs) -> npt.NDArray[np.float64]:
         """Return `(N,)`, higher = further out; every value finite."""
         ...
 

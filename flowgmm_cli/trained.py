@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowgmm_cli.api import Column, Component, DataContext, FlowSpec, Latents, Seen, iterate_batches
+from flowgmm_cli.api import Column, Component, DataContext, FlowSpec, Latents, ScoreInputs, iterate_batches
 from flowgmm_cli.data.preprocessor import Preprocessor, Split
 from flowgmm_cli.errors import RecipeError, RunError
 from flowgmm_cli.files import read_json, read_tensors, write_json, write_tensors
@@ -81,14 +81,14 @@ class TrainedModel:
         return columns[0] if len(columns) == 1 and len(columns[0].shape) in (2, 3) else None
 
     @torch.no_grad()
-    def see_rows(self, split: Split) -> Seen:
+    def see_rows(self, split: Split) -> ScoreInputs:
         """Preprocessed rows as scores see them, on the CPU.
 
         Their pixels are there where the rows are images and `split` was made with its inputs.
         """
         latents = see(self.model, split.x)
         images = None if split.inputs is None else self.preprocessor.images(split.inputs)
-        return Seen(
+        return ScoreInputs(
             x=split.x,
             latents=latents,
             log_posterior=self.model.log_posterior(latents),
@@ -96,7 +96,7 @@ class TrainedModel:
             images=images,
         )
 
-    def see_images(self, images: Tensor) -> Seen:
+    def see_images(self, images: Tensor) -> ScoreInputs:
         """Images `(N, height, width)` or with channels last as scores see them, without their pixels."""
         x, log_det = self.preprocessor.transformed(self.preprocessor.of_images(images))
         nameless = torch.full((len(x),), -1)

@@ -51,7 +51,7 @@ def test_the_other_layout_is_a_flow_with_the_same_number_of_couplings(image_step
     x = torch.rand(1, 1, 4, 4, dtype=torch.float64)
     latents: list[torch.Tensor] = []
 
-    class Seen:
+    class ScoreInputs:
         def __init__(self, *_: Any, **__: Any) -> None:
             pass
 
@@ -59,7 +59,7 @@ def test_the_other_layout_is_a_flow_with_the_same_number_of_couplings(image_step
             latents.append(z)
             return torch.zeros(len(z), 2, dtype=z.dtype)
 
-    image_step.MultivariateNormal = Seen
+    image_step.MultivariateNormal = ScoreInputs
     log_det = other(x)  # with densities of 1: the two classes' sum over 2 is 1
     latent = torch.autograd.functional.jacobian(lambda v: (other(v), latents[-1])[1], x)
     want = torch.linalg.slogdet(latent.reshape(16, 16)).logabsdet

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from flowgmm_cli.api import DataContext, Latents, Rows, Seen, iterate_batches
+from flowgmm_cli.api import DataContext, Latents, Rows, ScoreInputs, iterate_batches
 from flowgmm_cli.data.preprocessor import Split
 from flowgmm_cli.data.readers.faults import once
 from flowgmm_cli.data.readers.schema import Chunk, OnError, RowReader
@@ -239,9 +239,9 @@ def pieces(reader: RowReader, trained: TrainedModel) -> Iterator[Chunk]:
             )
 
 
-def _take(seen: Seen, mask: torch.Tensor) -> Seen:
+def _take(seen: ScoreInputs, mask: torch.Tensor) -> ScoreInputs:
     latents = seen.latents
-    return Seen(
+    return ScoreInputs(
         x=seen.x[mask],
         latents=Latents(latents.z[mask], latents.log_det[mask], latents.class_log_prob[mask]),
         log_posterior=seen.log_posterior[mask],

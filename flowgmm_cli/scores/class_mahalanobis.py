@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from flowgmm_cli.api import Seen
+from flowgmm_cli.api import ScoreInputs
 from flowgmm_cli.scores.gaussian import Gaussian, fit_gaussian, squared_lengths
 from flowgmm_cli.scores.specs import MahalanobisConfig
 from flowgmm_cli.scores.values import FittedArrays, Floats, array, finite
@@ -25,7 +25,9 @@ class ClassMahalanobis(FittedArrays):
         super().__init__()
         self.shrinkage = config.shrinkage
 
-    def fit(self, train: Seen, held_out: Seen, model: Any, generator: np.random.Generator) -> None:
+    def fit(
+        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
+    ) -> None:
         """Take class means and the covariance around them; rows with infinite latents do not count."""
         z, classes = array(train.latents.z), array(train.log_posterior).argmax(axis=1)
         usable = np.isfinite(z).all(axis=1)
@@ -37,7 +39,7 @@ class ClassMahalanobis(FittedArrays):
         gaussian = fit_gaussian(z - means[classes], shrinkage=self.shrinkage, generator=generator)
         self.fitted = {"means": means, **gaussian.state()}
 
-    def __call__(self, rows: Seen) -> Floats:
+    def __call__(self, rows: ScoreInputs) -> Floats:
         """Return `(N,)`."""
         gaussian, z, means = Gaussian.from_state(self.fitted), array(rows.latents.z), self.fitted["means"]
         distance: Callable[[Floats], Floats] = gaussian.squared_distance

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flowgmm_cli.api import Score, Seen
+from flowgmm_cli.api import Score, ScoreInputs
 from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.scores.specs import CombinedConfig
 from flowgmm_cli.scores.tail import Tail
@@ -29,13 +29,15 @@ class Combined:
         self.scores: list[Score] = [build(component) for component in config.of]
         self.tails: list[Tail] = []
 
-    def fit(self, train: Seen, held_out: Seen, model: Any, generator: np.random.Generator) -> None:
+    def fit(
+        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
+    ) -> None:
         """Fit the scores, and their tails on held-out rows."""
         for score in self.scores:
             score.fit(train, held_out, model, generator)
         self.tails = [Tail.fit(score(held_out)) for score in self.scores]
 
-    def __call__(self, rows: Seen) -> Floats:
+    def __call__(self, rows: ScoreInputs) -> Floats:
         """Return `(N,)`."""
         rarities = np.stack([tail(score(rows)) for score, tail in zip(self.scores, self.tails, strict=True)])
         return finite(rarities.sum(axis=0) if self.how == "sum" else rarities.max(axis=0))

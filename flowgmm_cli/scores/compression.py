@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flowgmm_cli.api import Seen
+from flowgmm_cli.api import ScoreInputs
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.scores.images import pixels
 from flowgmm_cli.scores.specs import NoParameters
@@ -31,13 +31,15 @@ class Compression(FittedArrays):
     def __init__(self, config: NoParameters) -> None:
         super().__init__()
 
-    def fit(self, train: Seen, held_out: Seen, model: Any, generator: np.random.Generator) -> None:
+    def fit(
+        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
+    ) -> None:
         """Take the range of the pixels."""
         images = pixels(train)
         low, high = float(images.min()), float(images.max())
         self.fitted = {"range": np.array([low, high if high > low else low + 1.0])}
 
-    def __call__(self, rows: Seen) -> Floats:
+    def __call__(self, rows: ScoreInputs) -> Floats:
         """Return `(N,)`, in bits."""
         if rows.images is None:
             raise DataError("this score reads images, and the rows are none")

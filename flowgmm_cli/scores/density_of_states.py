@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flowgmm_cli.api import Score, Seen, iterate_batches
+from flowgmm_cli.api import Score, ScoreInputs, iterate_batches
 from flowgmm_cli.scores.entropy import Entropy
 from flowgmm_cli.scores.latent_knn import LatentKnn
 from flowgmm_cli.scores.latent_radius import LatentRadius
@@ -41,7 +41,9 @@ class DensityOfStates:
         }
         self.fitted: dict[str, npt.NDArray[Any]] = {}
 
-    def fit(self, train: Seen, held_out: Seen, model: Any, generator: np.random.Generator) -> None:
+    def fit(
+        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
+    ) -> None:
         """Fit the statistics to half of the training rows, and store those of the others.
 
         A row that the neighbours are looked for among is at distance 0 from itself, and held-out rows are
@@ -59,7 +61,7 @@ class DensityOfStates:
         self.fitted = {"middle": middle, "scale": scale}
         self.fitted["points"] = self._standard(states)
 
-    def __call__(self, rows: Seen) -> Floats:
+    def __call__(self, rows: ScoreInputs) -> Floats:
         """Return `(N,)`."""
         points = self.fitted["points"]
         count, size = points.shape
@@ -94,7 +96,7 @@ class DensityOfStates:
             own = {key.removeprefix(prefix): one for key, one in arrays.items() if key.startswith(prefix)}
             part.load_state(values[name], own)
 
-    def _states(self, rows: Seen) -> Floats:
+    def _states(self, rows: ScoreInputs) -> Floats:
         statistics = [part(rows) for part in self.parts.values()]
         return np.stack([*statistics, finite(array(rows.latents.log_det))], axis=1)
 

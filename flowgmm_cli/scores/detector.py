@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from flowgmm_cli.api import Component, Score, ScoreSpec, Seen
+from flowgmm_cli.api import Component, Score, ScoreInputs, ScoreSpec
 from flowgmm_cli.errors import RecipeError, UsageError, did_you_mean
 from flowgmm_cli.plugins.registry import build, registry
 from flowgmm_cli.recipe.schema import score_names
@@ -54,7 +54,7 @@ class Detector:
         others = [one.name for one in self.scores if one.name != self.default]
         return (self.default, *others)
 
-    def __call__(self, rows: Seen, names: Sequence[str] | None = None) -> dict[str, Floats]:
+    def __call__(self, rows: ScoreInputs, names: Sequence[str] | None = None) -> dict[str, Floats]:
         """Scores of rows by name, each `(N,)`; the default is first.
 
         Args:
@@ -151,8 +151,8 @@ class Detector:
 
 def fit_detector(
     components: Sequence[Component],
-    train: Seen,
-    held_out: Seen,
+    train: ScoreInputs,
+    held_out: ScoreInputs,
     model: Any,
     seed: int,
     *,

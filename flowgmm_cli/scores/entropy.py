@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from flowgmm_cli.api import Seen
+from flowgmm_cli.api import ScoreInputs
 from flowgmm_cli.scores.specs import NoParameters
 from flowgmm_cli.scores.tempered import gaps, temperature_of
 from flowgmm_cli.scores.values import FittedArrays, Floats, finite
@@ -22,11 +22,13 @@ class Entropy(FittedArrays):
     def __init__(self, config: NoParameters) -> None:
         super().__init__()
 
-    def fit(self, train: Seen, held_out: Seen, model: Any, generator: np.random.Generator) -> None:
+    def fit(
+        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
+    ) -> None:
         """Take the temperature of the model."""
         self.fitted = {"temperature": temperature_of(model)}
 
-    def __call__(self, rows: Seen) -> Floats:
+    def __call__(self, rows: ScoreInputs) -> Floats:
         """Return `(N,)`, from 0 to log K."""
         return finite(entropy(gaps(rows.latents, float(self.fitted["temperature"]))))
 

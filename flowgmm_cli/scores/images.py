@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from flowgmm_cli.api import Seen
+from flowgmm_cli.api import ScoreInputs
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.scores.values import Floats, array
 
 
-def pixels(rows: Seen) -> Floats:
+def pixels(rows: ScoreInputs) -> Floats:
     """Pixels `(N, P)`.
 
     Raises:

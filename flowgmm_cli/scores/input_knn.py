@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from flowgmm_cli.api import Seen
+from flowgmm_cli.api import ScoreInputs
 from flowgmm_cli.scores.nearest import NearestRows
 from flowgmm_cli.scores.values import Floats
 
@@ -21,10 +21,12 @@ class InputKnn(NearestRows):
     The model has no part in it.
     """
 
-    def fit(self, train: Seen, held_out: Seen, model: Any, generator: np.random.Generator) -> None:
+    def fit(
+        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
+    ) -> None:
         """Store training rows, labelled or not."""
         self.keep(train.x, generator)
 
-    def __call__(self, rows: Seen) -> Floats:
+    def __call__(self, rows: ScoreInputs) -> Floats:
         """Return `(N,)`."""
         return self.distances(rows.x)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from flowgmm_cli.api import Seen
+from flowgmm_cli.api import ScoreInputs
 from flowgmm_cli.scores.specs import NoParameters
 from flowgmm_cli.scores.values import FittedArrays, Floats, array, finite
 
@@ -22,12 +22,14 @@ class LatentRadius(FittedArrays):
     def __init__(self, config: NoParameters) -> None:
         super().__init__()
 
-    def fit(self, train: Seen, held_out: Seen, model: Any, generator: np.random.Generator) -> None:
+    def fit(
+        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
+    ) -> None:
         """Take the components; of an ensemble the first member's, whose latents the rows have."""
         means, scales = model.parts[0].mixture.moments()
         self.fitted = {"means": array(means), "precisions": 1 / array(scales) ** 2}
 
-    def __call__(self, rows: Seen) -> Floats:
+    def __call__(self, rows: ScoreInputs) -> Floats:
         """Return `(N,)`, about |N(0, 1)| for rows of a perfect model."""
         size = self.fitted["means"].shape[1]
         with np.errstate(over="ignore", invalid="ignore"):

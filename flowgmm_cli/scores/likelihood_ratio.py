@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from flowgmm_cli.api import Seen
+from flowgmm_cli.api import ScoreInputs
 from flowgmm_cli.scores.gaussian import Gaussian, fit_gaussian
 from flowgmm_cli.scores.images import pixels
 from flowgmm_cli.scores.specs import LikelihoodRatioConfig
@@ -27,7 +27,9 @@ class LikelihoodRatio(FittedArrays):
         super().__init__()
         self.config = config
 
-    def fit(self, train: Seen, held_out: Seen, model: Any, generator: np.random.Generator) -> None:
+    def fit(
+        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
+    ) -> None:
         """Fit the background."""
         images = pixels(train)
         low, high = images.min(), images.max()
@@ -42,7 +44,7 @@ class LikelihoodRatio(FittedArrays):
         )
         self.fitted = {"mean": mean, **background.state()}
 
-    def __call__(self, rows: Seen) -> Floats:
+    def __call__(self, rows: ScoreInputs) -> Floats:
         """Return `(N,)`, in nats."""
         background = Gaussian.from_state(self.fitted)
         with np.errstate(over="ignore", invalid="ignore"):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from flowgmm_cli.api import Seen
+from flowgmm_cli.api import ScoreInputs
 from flowgmm_cli.scores.gaussian import Gaussian, fit_gaussian
 from flowgmm_cli.scores.specs import MahalanobisConfig
 from flowgmm_cli.scores.values import FittedArrays, Floats, array, finite
@@ -23,14 +23,16 @@ class Mahalanobis(FittedArrays):
         super().__init__()
         self.shrinkage = config.shrinkage
 
-    def fit(self, train: Seen, held_out: Seen, model: Any, generator: np.random.Generator) -> None:
+    def fit(
+        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
+    ) -> None:
         """Take mean and covariance."""
         x = array(train.x)
         mean = x.mean(axis=0)
         gaussian = fit_gaussian(x - mean, shrinkage=self.shrinkage, generator=generator)
         self.fitted = {"mean": mean, **gaussian.state()}
 
-    def __call__(self, rows: Seen) -> Floats:
+    def __call__(self, rows: ScoreInputs) -> Floats:
         """Return `(N,)`."""
         gaussian = Gaussian.from_state(self.fitted)
         with np.errstate(over="ignore", invalid="ignore"):

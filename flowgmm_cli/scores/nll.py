@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from flowgmm_cli.api import Seen
+from flowgmm_cli.api import ScoreInputs
 from flowgmm_cli.scores.specs import NoParameters
 from flowgmm_cli.scores.values import FittedArrays, Floats, array, finite
 
@@ -21,9 +21,11 @@ class Nll(FittedArrays):
     def __init__(self, config: NoParameters) -> None:
         super().__init__()
 
-    def fit(self, train: Seen, held_out: Seen, model: Any, generator: np.random.Generator) -> None:
+    def fit(
+        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
+    ) -> None:
         """Nothing to do."""
 
-    def __call__(self, rows: Seen) -> Floats:
+    def __call__(self, rows: ScoreInputs) -> Floats:
         """Return `(N,)`."""
         return finite(-array(rows.log_density))

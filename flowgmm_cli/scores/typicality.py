@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from flowgmm_cli.api import Seen
+from flowgmm_cli.api import ScoreInputs
 from flowgmm_cli.scores.specs import TypicalityConfig
 from flowgmm_cli.scores.values import FittedArrays, Floats, array, finite
 
@@ -24,13 +24,15 @@ class Typicality(FittedArrays):
         super().__init__()
         self.centre = config.centre
 
-    def fit(self, train: Seen, held_out: Seen, model: Any, generator: np.random.Generator) -> None:
+    def fit(
+        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
+    ) -> None:
         """Take H; rows whose density is not a number do not count."""
         nll = -array(held_out.log_density)
         nll = nll[np.isfinite(nll)]
         middle = np.mean if self.centre == "mean" else np.median
         self.fitted = {"centre": np.array(middle(nll) if len(nll) else 0.0)}
 
-    def __call__(self, rows: Seen) -> Floats:
+    def __call__(self, rows: ScoreInputs) -> Floats:
         """Return `(N,)`."""
         return finite(np.abs(-array(rows.log_density) - self.fitted["centre"]))

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from flowgmm_cli.api import Latents, Seen
+from flowgmm_cli.api import Latents, ScoreInputs
 
 Floats = npt.NDArray[np.float64]
 
@@ -35,10 +35,10 @@ def array(values: Tensor) -> Floats:
     return found
 
 
-def rows_of(rows: Seen, index: npt.NDArray[np.integer[Any]]) -> Seen:
+def rows_of(rows: ScoreInputs, index: npt.NDArray[np.integer[Any]]) -> ScoreInputs:
     """Some of the rows, by position."""
     chosen, latents = torch.from_numpy(index), rows.latents
-    return Seen(
+    return ScoreInputs(
         rows.x[chosen],
         Latents(latents.z[chosen], latents.log_det[chosen], latents.class_log_prob[chosen]),
         rows.log_posterior[chosen],

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from flowgmm_cli.api import Kind, ScoreSpec, Seen
+from flowgmm_cli.api import Kind, ScoreInputs, ScoreSpec
 from flowgmm_cli.testing.check import check, expect
 from flowgmm_cli.testing.component import Conformance
 from flowgmm_cli.testing.surroundings import random_numbers_left_alone, shared_seed
@@ -48,14 +48,14 @@ class ScoreConformance(Conformance):
     def _images(self) -> bool:
         return cast(ScoreSpec, self.checked).reads == "images"
 
-    def rows(self, n: int, seed: int) -> Seen:
+    def rows(self, n: int, seed: int) -> ScoreInputs:
         """Rows of the model itself."""
         model = toy_model(self._features)
         with torch.no_grad():
             x, _ = model.sample(n, torch.Generator().manual_seed(seed))
         return toy_seen(model, x, images=self._images)
 
-    def out_rows(self, n: int = 120) -> Seen:
+    def out_rows(self, n: int = 120) -> ScoreInputs:
         """Rows that the score should take for out-of-distribution."""
         model, numbers = toy_model(self._features), torch.Generator().manual_seed(9)
         x = self.rows(n, 9).x
@@ -75,7 +75,7 @@ class ScoreConformance(Conformance):
         score.fit(self.rows(rows, seed), self.rows(rows // 2, seed + 100), model, np.random.default_rng(0))
         return score
 
-    def _ask(self, score: Any, rows: Seen) -> Floats:
+    def _ask(self, score: Any, rows: ScoreInputs) -> Floats:
         with torch.no_grad():
             found: Floats = score(rows)
         return found

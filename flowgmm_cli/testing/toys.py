@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from flowgmm_cli.api import Batch, Latents, Seen
+from flowgmm_cli.api import Batch, Latents, ScoreInputs
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import FlowMixture
 
@@ -103,17 +103,17 @@ def toy_batch(
 
 
 @torch.no_grad()
-def toy_seen(model: FlowMixture, x: Tensor, *, images: bool = False) -> Seen:
+def toy_seen(model: FlowMixture, x: Tensor, *, images: bool = False) -> ScoreInputs:
     """Rows `(N, D)` as a trained model shows them to scores; with images of D = 4 x 4 pixels if asked."""
     latents: Latents = model(x)
     pixels = x.reshape(len(x), 4, 4).sigmoid() if images else None
-    return Seen(x, latents, model.log_posterior(latents), latents.log_prob().double(), pixels)
+    return ScoreInputs(x, latents, model.log_posterior(latents), latents.log_prob().double(), pixels)
 
 
-def seen_rows(rows: Seen, index: Any) -> Seen:
+def seen_rows(rows: ScoreInputs, index: Any) -> ScoreInputs:
     """Some of the rows."""
     one = rows.latents
-    return Seen(
+    return ScoreInputs(
         rows.x[index],
         Latents(one.z[index], one.log_det[index], one.class_log_prob[index]),
         rows.log_posterior[index],

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from flowgmm_cli.api import Component, Latents, Seen
+from flowgmm_cli.api import Component, Latents, ScoreInputs
 from flowgmm_cli.evaluation.detection import auroc
 from flowgmm_cli.inference.workers import in_order
 from flowgmm_cli.model import Model
@@ -51,10 +51,10 @@ class Choice:
 def choose_default(
     detector: Detector,
     components: Sequence[Component],
-    train: Seen,
-    held_out: Seen,
+    train: ScoreInputs,
+    held_out: ScoreInputs,
     model: Model,
-    stand_ins: Mapping[str, Seen],
+    stand_ins: Mapping[str, ScoreInputs],
     generator: np.random.Generator,
 ) -> Choice:
     """Compare the scores of a detector, except those that read images.
@@ -97,8 +97,8 @@ def mean(found: Mapping[str, float]) -> float:
 
 def _left_out(
     components: Sequence[Component],
-    train: Seen,
-    held_out: Seen,
+    train: ScoreInputs,
+    held_out: ScoreInputs,
     model: Model,
     names: Sequence[str],
     generator: np.random.Generator,
@@ -129,9 +129,9 @@ def _left_out(
 
 def _turn(
     components: Sequence[Component],
-    known: Seen,
-    inside: Seen,
-    outside: Seen,
+    known: ScoreInputs,
+    inside: ScoreInputs,
+    outside: ScoreInputs,
     model: Model,
     seed: int,
     names: Sequence[str],
@@ -147,7 +147,7 @@ def _each(work: Iterable[Callable[[], dict[str, Any]]]) -> list[dict[str, Any]]:
     return list(in_order(jobs, workers=torch.get_num_threads()))
 
 
-def _without(rows: Seen, left_out: int, index: npt.NDArray[np.intp], model: Model) -> Seen:
+def _without(rows: ScoreInputs, left_out: int, index: npt.NDArray[np.intp], model: Model) -> ScoreInputs:
     """Some of the rows, as a mixture without one of the classes sees them."""
     others = [one for one in range(rows.log_posterior.shape[1]) if one != left_out]
     latents = Latents(

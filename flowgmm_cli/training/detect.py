@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from flowgmm_cli.api import DataContext, Rows, Seen
+from flowgmm_cli.api import DataContext, Rows, ScoreInputs
 from flowgmm_cli.data.prepare import SplitRows
 from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.errors import RecipeError
@@ -150,13 +150,13 @@ def _some(rows: Rows, most: int, generator: np.random.Generator) -> Rows:
 
 
 def _stand_ins(
-    trained: TrainedModel, train: Seen, held_out: Seen, generator: np.random.Generator
-) -> dict[str, Seen]:
+    trained: TrainedModel, train: ScoreInputs, held_out: ScoreInputs, generator: np.random.Generator
+) -> dict[str, ScoreInputs]:
     of_pixels = isinstance(trained.model.parts[0].flow, FlatFlow)
     if not of_pixels or train.images is None or held_out.images is None:
         return vector_stand_ins(train, held_out, trained.model, generator)
     return image_stand_ins(train.images, held_out.images, trained.see_images, generator)
 
 
-def _see(trained: TrainedModel, rows: Rows, context: DataContext) -> Seen:
+def _see(trained: TrainedModel, rows: Rows, context: DataContext) -> ScoreInputs:
     return trained.see_rows(trained.preprocessor.apply(rows, context, with_inputs=True))

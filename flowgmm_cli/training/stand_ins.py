@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowgmm_cli.api import Latents, Seen
+from flowgmm_cli.api import Latents, ScoreInputs
 from flowgmm_cli.flows.flat import FlatFlow
 from flowgmm_cli.model import Model
 from flowgmm_cli.trained import see
@@ -29,8 +29,8 @@ _REACH = 3  # of the blur, in standard deviations
 
 
 def vector_stand_ins(
-    train: Seen, held_out: Seen, model: Model, generator: np.random.Generator
-) -> dict[str, Seen]:
+    train: ScoreInputs, held_out: ScoreInputs, model: Model, generator: np.random.Generator
+) -> dict[str, ScoreInputs]:
     """Stand-ins in the flow's input space."""
     made = {}
     for kind, make in _VECTORS.items():
@@ -44,8 +44,11 @@ def vector_stand_ins(
 
 
 def image_stand_ins(
-    train: Tensor, held_out: Tensor, see_images: Callable[[Tensor], Seen], generator: np.random.Generator
-) -> dict[str, Seen]:
+    train: Tensor,
+    held_out: Tensor,
+    see_images: Callable[[Tensor], ScoreInputs],
+    generator: np.random.Generator,
+) -> dict[str, ScoreInputs]:
     """Stand-ins made of pixels.
 
     Args:
@@ -63,36 +66,36 @@ def image_stand_ins(
     return made
 
 
-def transforms_log_det(rows: Seen) -> Tensor:
+def transforms_log_det(rows: ScoreInputs) -> Tensor:
     """What the transforms add to `log p`, `(N,)`."""
     return rows.log_density - rows.latents.log_prob().double()
 
 
-def from_latents(x: Tensor, latents: Latents, transforms_log_det: Tensor, model: Model) -> Seen:
+def from_latents(x: Tensor, latents: Latents, transforms_log_det: Tensor, model: Model) -> ScoreInputs:
     """Rows `(N, D)` as scores see them, without their pixels."""
     density = latents.log_prob().double() + transforms_log_det
-    return Seen(x, latents, model.log_posterior(latents).double(), density)
+    return ScoreInputs(x, latents, model.log_posterior(latents).double(), density)
 
 
 # --- of vectors ---------------------------------------------------------------------------------------------
 
 
-def _corrupted(train: Seen, x: Tensor, generator: np.random.Generator) -> Tensor:
+def _corrupted(train: ScoreInputs, x: Tensor, generator: np.random.Generator) -> Tensor:
     others = torch.from_numpy(generator.integers(len(train), size=x.shape))
     swapped = torch.from_numpy(generator.random(x.shape) < 0.5)
     return torch.where(swapped, train.x.gather(0, others), x)
 
 
-def _scattered(train: Seen, x: Tensor, generator: np.random.Generator) -> Tensor:
+def _scattered(train: ScoreInputs, x: Tensor, generator: np.random.Generator) -> Tensor:
     noise = torch.from_numpy(generator.standard_normal(x.shape)).float()
     return x + noise * train.x.std(0, unbiased=False)
 
 
-def _magnified(train: Seen, x: Tensor, generator: np.random.Generator) -> Tensor:
+def _magnified(train: ScoreInputs, x: Tensor, generator: np.random.Generator) -> Tensor:
     return train.x.mean(0) + 1.5 * (x - train.x.mean(0))
 
 
-_VECTORS: Mapping[str, Callable[[Seen, Tensor, np.random.Generator], Tensor]] = {
+_VECTORS: Mapping[str, Callable[[ScoreInputs, Tensor, np.random.Generator], Tensor]] = {
     "corrupted": _corrupted,
     "scattered": _scattered,
     "magnified": _magnified,

@@ -76,7 +76,7 @@ def requires_nothing(page: Page) -> None:
 
 
 @dataclass(frozen=True)
-class Seen:
+class ScoreInputs:
     """A report as it was written and read back."""
 
     written: Report
@@ -90,11 +90,11 @@ class Seen:
 
 
 @pytest.fixture(scope="session")
-def seen(_awkward: Path, tmp_path_factory: pytest.TempPathFactory) -> Seen:
+def seen(_awkward: Path, tmp_path_factory: pytest.TempPathFactory) -> ScoreInputs:
     """The report of the awkward run, nothing missing."""
     folder = tmp_path_factory.mktemp("report")
     material = gather(Run(_awkward / "one"), context=DataContext(offline=True))
-    return Seen(*report_of(material, folder / "some.html"), folder)
+    return ScoreInputs(*report_of(material, folder / "some.html"), folder)
 
 
 def report_of(material: Material, path: Path) -> tuple[Report, Page, str]:
@@ -103,13 +103,13 @@ def report_of(material: Material, path: Path) -> tuple[Report, Page, str]:
     return written, Page(text), text
 
 
-def test_the_page_refers_to_nothing_outside_itself(seen: Seen) -> None:
+def test_the_page_refers_to_nothing_outside_itself(seen: ScoreInputs) -> None:
     requires_nothing(seen.page)
     assert "http" not in seen.text.replace("http-equiv", "")
     assert "default-src 'none'" in seen.text
 
 
-def test_names_that_users_chose_are_text_and_nothing_else(seen: Seen, names: tuple[str, ...]) -> None:
+def test_names_that_users_chose_are_text_and_nothing_else(seen: ScoreInputs, names: tuple[str, ...]) -> None:
     assert "<script" not in seen.text
     assert "<i>" not in seen.text
     assert "<b>" not in seen.text
@@ -118,7 +118,7 @@ def test_names_that_users_chose_are_text_and_nothing_else(seen: Seen, names: tup
         assert name in said
 
 
-def test_every_section_is_there_and_every_figure_has_a_caption(seen: Seen) -> None:
+def test_every_section_is_there_and_every_figure_has_a_caption(seen: ScoreInputs) -> None:
     sections = seen.written.sections
     assert [one.id for one in sections] == [key for key, _, _ in SECTIONS]
     assert {one.id for one in sections if one.missing} == {"baselines", "race"}
@@ -128,14 +128,14 @@ def test_every_section_is_there_and_every_figure_has_a_caption(seen: Seen) -> No
     assert seen.page.tags.count("figcaption") >= len(pictures)
 
 
-def test_figures_are_png_files_beside_the_page(seen: Seen) -> None:
+def test_figures_are_png_files_beside_the_page(seen: ScoreInputs) -> None:
     assert seen.written.figures
     for name, path in seen.written.figures.items():
         assert path == seen.folder / "some" / f"{name}.png"
         assert path.read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_summary_says_how_good_and_how_sure(seen: Seen, material: Material) -> None:
+def test_the_summary_says_how_good_and_how_sure(seen: ScoreInputs, material: Material) -> None:
     evaluation = material.evaluation
     assert evaluation is not None
     found = evaluation.classification
@@ -155,14 +155,16 @@ def test_overlays_are_told_beside_the_words_of_the_command_line(material: Materi
     assert not [text for text in said() if "verlay" in text]
 
 
-def test_samples_are_rows_in_the_columns_of_the_input(seen: Seen) -> None:
+def test_samples_are_rows_in_the_columns_of_the_input(seen: ScoreInputs) -> None:
     grid = next(one for one in seen.written.sections if one.id == "samples").parts[-1]
     assert isinstance(grid, Grid)
     assert {"class", "log_density", "x<b>&1", "x2"} <= set(grid.columns)
     assert len(grid.rows) == 2 * 3
 
 
-def test_scores_are_held_against_stand_ins_and_the_choice_is_told(seen: Seen, material: Material) -> None:
+def test_scores_are_held_against_stand_ins_and_the_choice_is_told(
+    seen: ScoreInputs, material: Material
+) -> None:
     detector = material.trained.detector
     assert detector is not None
     grids = [one for one in seen.written.sections[9].parts if isinstance(one, Grid)]
@@ -237,7 +239,7 @@ def test_baselines_and_the_race_are_shown_where_there_are_any(awkward: Run, tmp_
     assert "flow.couplings = 4" in said
 
 
-def test_the_json_names_the_page_its_sections_and_figures(seen: Seen) -> None:
+def test_the_json_names_the_page_its_sections_and_figures(seen: ScoreInputs) -> None:
     value = seen.written.to_dict("RUN")
     page = str(seen.folder / "some.html")
     assert (value["schema"], value["run"], value["report"]) == ("flowgmm/report/1", "RUN", page)

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from score_rows import Identity, seen_of
 
-from flowgmm_cli.api import Seen
+from flowgmm_cli.api import ScoreInputs
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import FlowMixture, Model
 
@@ -27,10 +27,10 @@ def gaussian() -> Model:
 
 
 @pytest.fixture
-def draw(gaussian: Model) -> Callable[..., Seen]:
+def draw(gaussian: Model) -> Callable[..., ScoreInputs]:
     """Rows of that model, as it sees them: `draw(100, seed=1)`."""
 
-    def make(n: int, *, seed: int = 0, with_images: bool = True) -> Seen:
+    def make(n: int, *, seed: int = 0, with_images: bool = True) -> ScoreInputs:
         x, _ = gaussian.sample(n, torch.Generator().manual_seed(seed))
         return seen_of(gaussian, x, x.reshape(n, 2, 2) if with_images else None)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from flowgmm_cli.api import Component, Latents, Score, Seen
+from flowgmm_cli.api import Component, Latents, Score, ScoreInputs
 from flowgmm_cli.model import Model
 from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.scores.specs import SPECS
@@ -28,19 +28,19 @@ class Identity(torch.nn.Module):
         return z / self.scale
 
 
-def seen_of(model: Model, x: torch.Tensor, images: torch.Tensor | None = None) -> Seen:
+def seen_of(model: Model, x: torch.Tensor, images: torch.Tensor | None = None) -> ScoreInputs:
     """What a run would show to the scores."""
     with torch.no_grad():
         latents = see(model, x)
-        return Seen(x, latents, model.log_posterior(latents), latents.log_prob().double(), images)
+        return ScoreInputs(x, latents, model.log_posterior(latents), latents.log_prob().double(), images)
 
 
-def latents_of(class_log_prob: list[list[float]]) -> Seen:
+def latents_of(class_log_prob: list[list[float]]) -> ScoreInputs:
     """Rows of which only the class log-densities matter."""
     log_joint = torch.tensor(class_log_prob, dtype=torch.float64)
     n = len(log_joint)
     latents = Latents(torch.zeros(n, 1), torch.zeros(n), log_joint)
-    return Seen(torch.zeros(n, 1), latents, log_joint.log_softmax(1), log_joint.logsumexp(1))
+    return ScoreInputs(torch.zeros(n, 1), latents, log_joint.log_softmax(1), log_joint.logsumexp(1))
 
 
 def component(name: str, **values: Any) -> Component:
@@ -50,7 +50,9 @@ def component(name: str, **values: Any) -> Component:
     return Component(kind="score", use=name, config=SPECS[name].config(**values))
 
 
-def fitted(name: str, train: Seen, held_out: Seen | None = None, model: Any = None, **values: Any) -> Score:
+def fitted(
+    name: str, train: ScoreInputs, held_out: ScoreInputs | None = None, model: Any = None, **values: Any
+) -> Score:
     """A score, fitted."""
     score: Score = build(component(name, **values))
     score.fit(train, train if held_out is None else held_out, model, np.random.default_rng(0))

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from score_rows import Identity, component, fitted, seen_of
 
-from flowgmm_cli.api import Score, Seen
+from flowgmm_cli.api import Score, ScoreInputs
 from flowgmm_cli.evaluation.detection import auroc
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import FlowMixture, Model
@@ -21,7 +21,7 @@ from flowgmm_cli.recipe.schema import STANDARD_SCORES
 from flowgmm_cli.scores.specs import SPECS
 from flowgmm_cli.scores.values import rows_of
 
-Draw = Callable[..., Seen]
+Draw = Callable[..., ScoreInputs]
 every_score = pytest.mark.parametrize("name", list(SPECS))
 DOUBT = {"entropy", "max_posterior"}  # far rows are sure of their class
 DIRECTION = {"angle_knn"}  # however far a row is

@@ -9,11 +9,11 @@ from scipy import stats
 from score_rows import fitted, seen_of
 from sklearn.neighbors import KernelDensity
 
-from flowgmm_cli.api import Seen
+from flowgmm_cli.api import ScoreInputs
 from flowgmm_cli.model import Model
 from flowgmm_cli.scores.density_of_states import DensityOfStates
 
-Draw = Callable[..., Seen]
+Draw = Callable[..., ScoreInputs]
 
 
 def test_it_is_the_kernel_density_of_the_standardised_statistics(draw: Draw, gaussian: Model) -> None:

@@ -9,12 +9,12 @@ import pytest
 import torch
 from score_rows import Identity, fitted, seen_of
 
-from flowgmm_cli.api import Seen
+from flowgmm_cli.api import ScoreInputs
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import Ensemble, FlowMixture, Model
 from flowgmm_cli.scores.latent_radius import squared_radius
 
-Draw = Callable[..., Seen]
+Draw = Callable[..., ScoreInputs]
 
 
 def test_nll_is_minus_the_log_density(draw: Draw) -> None:

@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from score_rows import component
 
-from flowgmm_cli.api import Component, Config, ScoreSpec, Seen
+from flowgmm_cli.api import Component, Config, ScoreInputs, ScoreSpec
 from flowgmm_cli.errors import RecipeError, UsageError
 from flowgmm_cli.model import Model
 from flowgmm_cli.scores import detector as module
 from flowgmm_cli.scores.detector import Detector, FittedScore, fit_detector
 from flowgmm_cli.scores.specs import SPECS
 
-Draw = Callable[..., Seen]
+Draw = Callable[..., ScoreInputs]
 EVERY = [component(name) for name in SPECS]
 
 
@@ -152,7 +152,7 @@ class Broken:
     def fit(self, *args: Any) -> None:
         pass
 
-    def __call__(self, rows: Seen) -> np.ndarray:
+    def __call__(self, rows: ScoreInputs) -> np.ndarray:
         return np.full(len(rows), np.nan)
 
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:

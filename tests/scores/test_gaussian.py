@@ -12,11 +12,11 @@ from scipy.stats import multivariate_normal
 from score_rows import fitted, seen_of
 from sklearn.covariance import EmpiricalCovariance, LedoitWolf
 
-from flowgmm_cli.api import Seen
+from flowgmm_cli.api import ScoreInputs
 from flowgmm_cli.model import Model
 from flowgmm_cli.scores.gaussian import Gaussian, fit_gaussian
 
-Draw = Callable[..., Seen]
+Draw = Callable[..., ScoreInputs]
 RNG = np.random.default_rng(0)
 
 

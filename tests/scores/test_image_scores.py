@@ -12,12 +12,12 @@ import torch
 from scipy.stats import multivariate_normal
 from score_rows import fitted, seen_of
 
-from flowgmm_cli.api import Seen
+from flowgmm_cli.api import ScoreInputs
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.model import Model
 from flowgmm_cli.scores.compression import compressed_bits, paeth
 
-Draw = Callable[..., Seen]
+Draw = Callable[..., ScoreInputs]
 
 
 def test_without_mutation_and_at_full_rank_the_background_is_the_gaussian_of_the_pixels(draw: Draw) -> None:

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from scipy import stats
 from score_rows import component, fitted
 
-from flowgmm_cli.api import Seen
+from flowgmm_cli.api import ScoreInputs
 from flowgmm_cli.model import Model
 from flowgmm_cli.scores.tail import Tail
 
-Draw = Callable[..., Seen]
+Draw = Callable[..., ScoreInputs]
 
 
 def test_rarity_of_held_out_values_is_their_rank() -> None:

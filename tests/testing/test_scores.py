@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowgmm_cli.api import Config, ScoreSpec, Seen
+from flowgmm_cli.api import Config, ScoreInputs, ScoreSpec
 from flowgmm_cli.plugins.builtins import Builtins
 from flowgmm_cli.testing import ConformanceError, ScoreConformance, run_checks
 
@@ -21,11 +21,13 @@ class Right:
     def __init__(self, config: Settings) -> None:
         self.values: dict[str, Any] = {}
 
-    def fit(self, train: Seen, held_out: Seen, model: Any, generator: np.random.Generator) -> None:
+    def fit(
+        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
+    ) -> None:
         x = train.x.double().numpy()
         self.values = {"mean": x.mean(0), "scale": np.maximum(x.std(0), 1e-6)}
 
-    def __call__(self, rows: Seen) -> Any:
+    def __call__(self, rows: ScoreInputs) -> Any:
         x = rows.x.double().numpy()
         found = (np.abs(x - self.values["mean"]) / self.values["scale"]).max(1)
         return np.nan_to_num(found, nan=1e300, posinf=1e300)
@@ -38,42 +40,46 @@ class Right:
 
 
 class WrongSign(Right):
-    def __call__(self, rows: Seen) -> Any:
+    def __call__(self, rows: ScoreInputs) -> Any:
         return -super().__call__(rows)
 
 
 class Column(Right):
-    def __call__(self, rows: Seen) -> Any:
+    def __call__(self, rows: ScoreInputs) -> Any:
         return super().__call__(rows)[:, None]
 
 
 class Float32(Right):
-    def __call__(self, rows: Seen) -> Any:
+    def __call__(self, rows: ScoreInputs) -> Any:
         return np.clip(super().__call__(rows), 0, 1e30).astype(np.float32)
 
 
 class RanksInTheBatch(Right):
-    def __call__(self, rows: Seen) -> Any:
+    def __call__(self, rows: ScoreInputs) -> Any:
         found = super().__call__(rows)
         return found - (found.mean() if len(found) else 0.0)
 
 
 class DrawnWeights(Right):
-    def fit(self, train: Seen, held_out: Seen, model: Any, generator: np.random.Generator) -> None:
+    def fit(
+        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
+    ) -> None:
         self.values = {"w": 1e3 * (1 + train.x[0].double().numpy())}
 
-    def __call__(self, rows: Seen) -> Any:
+    def __call__(self, rows: ScoreInputs) -> Any:
         return np.modf(rows.x.double().numpy() @ self.values["w"])[0]
 
 
 class NotFinite(Right):
-    def __call__(self, rows: Seen) -> Any:
+    def __call__(self, rows: ScoreInputs) -> Any:
         x = rows.x.double().numpy()
         return (np.abs(x - self.values["mean"]) / self.values["scale"]).max(1)
 
 
 class NeedsTwoRows(Right):
-    def fit(self, train: Seen, held_out: Seen, model: Any, generator: np.random.Generator) -> None:
+    def fit(
+        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
+    ) -> None:
         super().fit(train, held_out, model, generator)
         if len(train) < 2:
             raise ValueError("a standard deviation of one row")
@@ -82,22 +88,26 @@ class NeedsTwoRows(Right):
 class KeepsTheModel(Right):
     model: Any = None
 
-    def fit(self, train: Seen, held_out: Seen, model: Any, generator: np.random.Generator) -> None:
+    def fit(
+        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
+    ) -> None:
         super().fit(train, held_out, model, generator)
         self.model = model
 
-    def __call__(self, rows: Seen) -> Any:
+    def __call__(self, rows: ScoreInputs) -> Any:
         return super().__call__(rows) + len(list(self.model.parameters()))
 
 
 class GlobalSubset(Right):
-    def fit(self, train: Seen, held_out: Seen, model: Any, generator: np.random.Generator) -> None:
+    def fit(
+        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
+    ) -> None:
         super().fit(train, held_out, model, generator)
         self.values["mean"] = train.x.double().numpy()[np.random.permutation(len(train))[:5]].mean(0)
 
 
 class ChangesTheRows(Right):
-    def __call__(self, rows: Seen) -> Any:
+    def __call__(self, rows: ScoreInputs) -> Any:
         rows.x.clamp_(-1, 1)
         return super().__call__(rows)
 

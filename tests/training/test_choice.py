@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from flowgmm_cli.api import Component, DataContext, Seen
+from flowgmm_cli.api import Component, DataContext, ScoreInputs
 from flowgmm_cli.plugins.registry import registry
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.schema import Recipe
@@ -28,7 +28,7 @@ def score(use: str) -> Component:
     return Component(kind="score", use=use, config=registry().find("score", use).spec().config())
 
 
-def rows_of(trained: TrainedModel, recipe: Recipe) -> tuple[Seen, Seen]:
+def rows_of(trained: TrainedModel, recipe: Recipe) -> tuple[ScoreInputs, ScoreInputs]:
     """Training and test rows as the model sees them."""
     data = prepare(recipe, DataContext())
     assert data.test is not None
@@ -36,11 +36,13 @@ def rows_of(trained: TrainedModel, recipe: Recipe) -> tuple[Seen, Seen]:
     for split in (data.preprocessor.apply(data.rows.train, DataContext()), data.test):
         latents = see(trained.model, split.x)
         density = latents.log_prob().double() + split.log_det
-        seen.append(Seen(split.x, latents, trained.model.log_posterior(latents), density))
+        seen.append(ScoreInputs(split.x, latents, trained.model.log_posterior(latents), density))
     return seen[0], seen[1]
 
 
-def choose(trained: TrainedModel, train: Seen, held_out: Seen, *uses: str, seed: int = 0) -> Choice:
+def choose(
+    trained: TrainedModel, train: ScoreInputs, held_out: ScoreInputs, *uses: str, seed: int = 0
+) -> Choice:
     components = [score(use) for use in uses]
     detector = fit_detector(components, train, held_out, trained.model, 0)
     generator = np.random.default_rng(seed)
