@@ -294,7 +294,7 @@ def main() -> None:
 
 def parse_seeds(text: str) -> list[int]:
     """`0..4`, `0,2,5` or `3` as numbers."""
-    from flowgmm_cli.studies.numbers import parse_numbers
+    from flowgmm_cli.experiments.numbers import parse_numbers
 
     return parse_numbers(text, "--seeds")
 

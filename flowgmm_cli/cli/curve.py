@@ -59,8 +59,8 @@ def curve(
     flowgmm curve my.yaml data.path=my.csv --labels 50,500 --no-baselines
     """
     from flowgmm_cli.cli import console
-    from flowgmm_cli.studies.numbers import parse_numbers
-    from flowgmm_cli.studies.points import curve_points
+    from flowgmm_cli.experiments.numbers import parse_numbers
+    from flowgmm_cli.experiments.points import curve_points
 
     words = list(overrides or [])
     counts, draws = parse_numbers(labels, "--labels", least=2), parse_numbers(seeds, "--seeds")
@@ -70,8 +70,8 @@ def curve(
     console.note("loading torch…")
 
     from flowgmm_cli.cli.studying import carry_out
-    from flowgmm_cli.studies.outputs import write_curve
-    from flowgmm_cli.studies.study import Study
+    from flowgmm_cli.experiments.outputs import write_curve
+    from flowgmm_cli.experiments.study import Study
 
     first = points[0].recipe
     folder = (out or Path("curves", first.name)).expanduser()

@@ -111,7 +111,7 @@ def slug(data: str) -> str:
 
 def picture(result: Comparison) -> bytes:
     """The histogram of the score that flags, as a PNG file."""
-    from flowgmm_cli.report.canvas import png
+    from flowgmm_cli.report.figures import png
     from flowgmm_cli.report.histogram import histogram_figure
 
     name = result.flag.score
@@ -151,9 +151,9 @@ def draw_gallery(
 
     from flowgmm_cli.inference.gallery import by_quantile, rows_at
     from flowgmm_cli.inference.sampling import image_column
-    from flowgmm_cli.report.canvas import png
+    from flowgmm_cli.report.figures import png
     from flowgmm_cli.report.galleries import EACH, score_figure
-    from flowgmm_cli.report.grid import as_pictures
+    from flowgmm_cli.report.image_grid import as_pictures
 
     column = image_column(trained.preprocessor.featuriser.columns)
     if column is None:

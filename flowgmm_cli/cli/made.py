@@ -50,7 +50,7 @@ def write_made(
     """
     if where.lower().endswith(".png") and format_ is None:
         from flowgmm_cli.files import write_bytes
-        from flowgmm_cli.report.canvas import png
+        from flowgmm_cli.report.figures import png
 
         write_bytes(Path(where), png(_figure(trained, made, look)))
         return

@@ -66,12 +66,12 @@ def report(
     found = chosen_run(run, run_flag)
     console.note("loading torch…")
 
-    from flowgmm_cli.report.material import gather
+    from flowgmm_cli.report.context import load_report_context
     from flowgmm_cli.report.report import write_report
 
     with console.progress() as progress:
         context = data_context(progress, offline=offline)
-        material = gather(
+        material = load_report_context(
             found, context=context, data=data, data_format=data_format, out=out, warn=console.warn
         )
         path = save.expanduser() if save is not None else found.path / "report.html"

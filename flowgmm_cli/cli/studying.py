@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from flowgmm_cli.studies.points import Point
-    from flowgmm_cli.studies.results import Result
-    from flowgmm_cli.studies.study import Study
+    from flowgmm_cli.experiments.points import Point
+    from flowgmm_cli.experiments.results import Result
+    from flowgmm_cli.experiments.study import Study
 
 Write = Callable[["Study", Sequence["Result"]], dict[str, Any]]
 
@@ -27,8 +27,8 @@ def carry_out(
     from flowgmm_cli.cli import console
     from flowgmm_cli.cli.work import data_context
     from flowgmm_cli.errors import InterruptedRunError, RunFailedError
-    from flowgmm_cli.studies.check import check_data
-    from flowgmm_cli.studies.study import Work
+    from flowgmm_cli.experiments.check import check_data
+    from flowgmm_cli.experiments.study import Work
     from flowgmm_cli.training.fitting import Talk
     from flowgmm_cli.training.interrupt import Interrupt
 

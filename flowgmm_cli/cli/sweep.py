@@ -49,9 +49,9 @@ def sweep(
     flowgmm sweep csv data.path=my.csv data.label=y prior.means=labelled,logistic_regression
     """
     from flowgmm_cli.cli import console
-    from flowgmm_cli.studies.grid import read_grid
-    from flowgmm_cli.studies.numbers import parse_numbers
-    from flowgmm_cli.studies.points import sweep_points
+    from flowgmm_cli.experiments.grid import read_grid
+    from flowgmm_cli.experiments.numbers import parse_numbers
+    from flowgmm_cli.experiments.points import sweep_points
 
     grid, draws = read_grid(words), parse_numbers(seeds, "--seeds")
     points = sweep_points(recipe, grid, draws, overlays=overlay or ())
@@ -61,8 +61,8 @@ def sweep(
     console.note("loading torch…")
 
     from flowgmm_cli.cli.studying import carry_out
-    from flowgmm_cli.studies.outputs import write_sweep
-    from flowgmm_cli.studies.study import Study
+    from flowgmm_cli.experiments.outputs import write_sweep
+    from flowgmm_cli.experiments.study import Study
 
     first = points[0].recipe
     folder = (out or Path("sweeps", first.name)).expanduser()

@@ -191,10 +191,10 @@ def _write_card(run: Run, context: Any) -> None:
     """Write the model card; the run is done and good, so nothing that goes wrong here may make it fail."""
     from flowgmm_cli.cli import console
     from flowgmm_cli.report.card import write_card
-    from flowgmm_cli.report.material import gather
+    from flowgmm_cli.report.context import load_report_context
 
     try:
-        write_card(gather(run, context=context))
+        write_card(load_report_context(run, context=context))
     except Exception as error:
         console.warn(f"the model card cannot be written ({type(error).__name__}: {error})")
 

@@ -23,7 +23,7 @@ from flowgmm_cli.errors import DataError, RunError, UsageError
 from flowgmm_cli.evaluation.evaluate import Evaluation, evaluate
 from flowgmm_cli.inference.embedding import Map, Space, check_map, embedded
 from flowgmm_cli.inference.given import GivenRows, read_given
-from flowgmm_cli.inference.ood import Comparison, compare, gather
+from flowgmm_cli.inference.ood import Comparison, compare, load_report_context
 from flowgmm_cli.inference.predicted import Predicted, together
 from flowgmm_cli.inference.predictions import Flag
 from flowgmm_cli.inference.rows import held_out, own_rows
@@ -182,11 +182,11 @@ class FlowGMM:
 
     def report(self, path: str | os.PathLike[str] | None = None) -> Path:
         """Write the page of `flowgmm report`; into the run directory unless a path is given."""
-        from flowgmm_cli.report.material import gather
+        from flowgmm_cli.report.context import load_report_context
         from flowgmm_cli.report.report import write_report
 
         target = self.run.path / "report.html" if path is None else Path(path)
-        return write_report(gather(self.run, context=self._context), target).path
+        return write_report(load_report_context(self.run, context=self._context), target).path
 
     def flag(self, score: str | None = None, fpr: float | None = None) -> Flag:
         """How rows are flagged: the score, its threshold and the share of held-out rows above it.

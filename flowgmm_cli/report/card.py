@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from flowgmm_cli.evaluation.evaluate import Evaluation
 from flowgmm_cli.files import write_text
 from flowgmm_cli.recipe.yaml import write_yaml
-from flowgmm_cli.report import words
-from flowgmm_cli.report.canvas import method_name
-from flowgmm_cli.report.material import Material
-from flowgmm_cli.report.words import count, percent
+from flowgmm_cli.report import text as words
+from flowgmm_cli.report.context import ReportContext
+from flowgmm_cli.report.figures import method_name
+from flowgmm_cli.report.text import count, percent
 
 if TYPE_CHECKING:
     from flowgmm_cli.trained import TrainedModel
@@ -27,14 +27,14 @@ _MANY = 60  # classes or columns; more are counted, not listed
 _SPECIAL = re.compile(r"([\\`*_\[\]|~])")
 
 
-def write_card(found: Material) -> Path:
+def write_card(found: ReportContext) -> Path:
     """Write the card of a finished run into its directory. Raises `MissingError` if it has no model."""
     path = found.run.path / FILE
     write_text(path, model_card(found))
     return path
 
 
-def model_card(found: Material) -> str:
+def model_card(found: ReportContext) -> str:
     """The card as Markdown. Raises `MissingError` if the run has no model."""
     trained = found.trained
     parts = [
@@ -66,7 +66,7 @@ def plain(text: object) -> str:
     return _SPECIAL.sub(r"\\\1", line)
 
 
-def _header(found: Material, trained: TrainedModel) -> dict[str, Any]:
+def _header(found: ReportContext, trained: TrainedModel) -> dict[str, Any]:
     kinds = {column.kind for column in trained.preprocessor.featuriser.columns}
     task = "text-classification" if kinds == {"text"} else "tabular-classification"
     if kinds == {"image"}:
@@ -105,7 +105,7 @@ def _header(found: Material, trained: TrainedModel) -> dict[str, Any]:
     return header
 
 
-def _opening(found: Material, trained: TrainedModel) -> str:
+def _opening(found: ReportContext, trained: TrainedModel) -> str:
     rows = dict(found.info.get("rows") or {})
     members = len(trained.model.parts)
     text = words.what_was_trained(found.recipe, rows, len(trained.class_names), members)
@@ -113,7 +113,7 @@ def _opening(found: Material, trained: TrainedModel) -> str:
     return f"{plain(text)} {more}"
 
 
-def _details(found: Material, trained: TrainedModel) -> str:
+def _details(found: ReportContext, trained: TrainedModel) -> str:
     flow = found.recipe.flow.to_dict()
     columns = trained.preprocessor.featuriser.columns
     listed = ", ".join(f"{plain(one.name)} ({one.kind})" for one in columns[:_MANY])
@@ -147,7 +147,7 @@ def _use(trained: TrainedModel) -> str:
     )
 
 
-def _data(found: Material) -> str:
+def _data(found: ReportContext) -> str:
     rows = dict(found.info.get("rows") or {})
     table = _table(
         ["split", "rows", "labels used"],
@@ -164,7 +164,7 @@ def _data(found: Material) -> str:
     return _section("Data and labels", f"{text}\n\n{table}")
 
 
-def _training(found: Material) -> str:
+def _training(found: ReportContext) -> str:
     recipe, info = found.recipe, found.info
     regularisers = ", ".join(one.use for one in recipe.regularisers) or "none"
     overlays = [str(name) for name in info.get("overlays") or ()]
@@ -233,7 +233,7 @@ def _evaluation(found: Evaluation | None) -> str:
     return _section("Evaluation", f"On {count(one.n, 'test row')}:\n\n{metrics}{classes}{baselines}")
 
 
-def _calibration(found: Material) -> str:
+def _calibration(found: ReportContext) -> str:
     calibration = found.info.get("calibration")
     if not calibration:
         return ""
@@ -258,7 +258,7 @@ def _ood(trained: TrainedModel) -> str:
     return _section("Out-of-distribution detection", text)
 
 
-def _limits(found: Material) -> str:
+def _limits(found: ReportContext) -> str:
     said = [plain(text) for text in words.caveats(found.info, found.evaluation, found.facts)]
     if found.evaluation and (weak := words.weak_spots(found.evaluation.classification)):
         said.append(plain(weak))
@@ -272,7 +272,7 @@ def _limits(found: Material) -> str:
     return _section("Limits", _list(*said))
 
 
-def _how(found: Material) -> str:
+def _how(found: ReportContext) -> str:
     run = found.run.path.name
     return _section(
         "How to use",
@@ -289,7 +289,7 @@ def _how(found: Material) -> str:
     )
 
 
-def _versions(found: Material) -> str:
+def _versions(found: ReportContext) -> str:
     rows = [[plain(name), plain(version)] for name, version in _versions_of(found).items()]
     packages = {
         (plain(one.get("package")), plain(one.get("version"))) for one in found.info.get("components") or ()
@@ -299,7 +299,7 @@ def _versions(found: Material) -> str:
     return _section("Versions", text)
 
 
-def _versions_of(found: Material) -> dict[str, Any]:
+def _versions_of(found: ReportContext) -> dict[str, Any]:
     return dict(found.info.get("versions") or {})
 
 

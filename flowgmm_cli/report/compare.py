@@ -11,7 +11,7 @@ from flowgmm_cli.evaluation.difference import Difference, paired_means, paired_s
 from flowgmm_cli.evaluation.evaluate import Evaluation
 from flowgmm_cli.evaluation.outcomes import Outcomes, pair
 from flowgmm_cli.recipe.yaml import read_yaml
-from flowgmm_cli.report.material import stored_evaluation
+from flowgmm_cli.report.context import stored_evaluation
 from flowgmm_cli.runs import Run
 
 SCHEMA = "flowgmm/compare/1"

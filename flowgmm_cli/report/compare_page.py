@@ -10,10 +10,10 @@ from typing import Any
 
 from flowgmm_cli import __version__
 from flowgmm_cli.files import write_text
-from flowgmm_cli.report.canvas import shorten
 from flowgmm_cli.report.compare import METRICS, Comparison
+from flowgmm_cli.report.figures import shorten
 from flowgmm_cli.report.history import Series, overlay_figure, read_history
-from flowgmm_cli.report.page import Grid, Part, Prose, Section, picture, render
+from flowgmm_cli.report.page import Part, Prose, Section, Table, picture, render
 
 _CURVES = {
     "loss": (
@@ -122,7 +122,7 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
         Prose(f"{name}: {one.words}") for name, one in zip(names[1:], comparison.against, strict=True)
     ]
     differences.append(
-        Grid(
+        Table(
             ["run", "accuracy", "95 % interval", "NLL", "95 % interval of it"],
             difference_rows(comparison, names),
             "An interval that leaves out 0 is a difference that chance alone would rarely make. The settings "
@@ -131,7 +131,7 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
         )
     )
     sections = [
-        Section("results", "Results on test rows", [Grid(columns, result_rows(comparison), _READING)]),
+        Section("results", "Results on test rows", [Table(columns, result_rows(comparison), _READING)]),
         Section("differences", "Differences", differences),
         Section("curves", "Learning curves", *_curves(comparison, names)),
         Section(
@@ -139,7 +139,7 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
             "Settings that differ",
             *_table(columns, comparison.settings, "All settings are the same."),
         ),
-        Section("facts", "Data and time", [Grid(columns, fact_rows(comparison))]),
+        Section("facts", "Data and time", [Table(columns, fact_rows(comparison))]),
         Section(
             "versions",
             "Versions that differ",
@@ -173,7 +173,7 @@ def _curves(comparison: Comparison, names: Sequence[str]) -> tuple[list[Part], s
 
 
 def _table(columns: Sequence[str], values: Mapping[str, Sequence[Any]], none: str) -> tuple[list[Part], str]:
-    parts: list[Part] = [Grid(columns, setting_rows(values))] if values else [Prose(none)]
+    parts: list[Part] = [Table(columns, setting_rows(values))] if values else [Prose(none)]
     return parts, ""
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flowgmm_cli.evaluation.metrics import ClassificationMetrics
-from flowgmm_cli.report.canvas import ACCENT, FAINT, INK, SOLID, heading, new_figure, plain, shorten, tidy
+from flowgmm_cli.report.figures import ACCENT, FAINT, INK, SOLID, heading, new_figure, plain, shorten, tidy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from flowgmm_cli.report.canvas import heading, method_colours, method_name, new_figure, tidy
+from flowgmm_cli.report.figures import heading, method_colours, method_name, new_figure, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,11 +9,11 @@ import numpy as np
 
 from flowgmm_cli.inference.gallery import Told, by_quantile, doubtful, extremes, tell
 from flowgmm_cli.inference.sampling import image_column
-from flowgmm_cli.report.canvas import shorten
-from flowgmm_cli.report.grid import GridRow, Images, grid_figure
-from flowgmm_cli.report.material import Material, MissingError
-from flowgmm_cli.report.page import Grid, Part, Prose, picture
-from flowgmm_cli.report.words import count
+from flowgmm_cli.report.context import ReportContext, UnavailableError
+from flowgmm_cli.report.figures import shorten
+from flowgmm_cli.report.image_grid import ImageRow, Images, grid_figure
+from flowgmm_cli.report.page import Part, Prose, Table, picture
+from flowgmm_cli.report.text import count
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -34,7 +34,7 @@ _TEXT = 160  # letters of a cell
 _QUANTILES = ("lowest", "lower quarter", "middle", "upper quarter", "highest")
 
 
-def gallery(found: Material) -> list[Part]:
+def gallery(found: ReportContext) -> list[Part]:
     """Held-out rows that are typical of their class, odd ones, and those that the model is unsure about."""
     held = found.held
     told = tell(found.trained, held.split)
@@ -55,7 +55,7 @@ def gallery(found: Material) -> list[Part]:
         limits = found.trained.preprocessor.featuriser.ranges.get(column.name)
         return [*parts, *_pictures(found, told, images.numpy(), shown[:_CLASSES], limits)]
     if held.rows is None:
-        raise MissingError("Single rows are shown of the run's own data only, not of a file.")
+        raise UnavailableError("Single rows are shown of the run's own data only, not of a file.")
     return [*parts, *_tables(found, told, held.rows, shown[:_CLASSES])]
 
 
@@ -97,13 +97,17 @@ def score_figure(
     )
 
 
-def _scored(label: str, images: Images, values: npt.NDArray[np.float64], threshold: float) -> GridRow:
+def _scored(label: str, images: Images, values: npt.NDArray[np.float64], threshold: float) -> ImageRow:
     notes = [f"{value:.4g}" for value in values]
-    return GridRow(label, images, notes=notes, framed=(values > threshold).tolist())
+    return ImageRow(label, images, notes=notes, framed=(values > threshold).tolist())
 
 
 def _pictures(
-    found: Material, told: Told, images: Images, shown: Sequence[int], limits: tuple[float, float] | None
+    found: ReportContext,
+    told: Told,
+    images: Images,
+    shown: Sequence[int],
+    limits: tuple[float, float] | None,
 ) -> list[Part]:
     names = found.trained.class_names
     rows = []
@@ -111,7 +115,7 @@ def _pictures(
         ends = extremes(told, index, _EACH)
         places = np.concatenate([ends.typical, ends.odd])
         rows.append(
-            GridRow(
+            ImageRow(
                 names[index],
                 images[places],
                 places=[*range(len(ends.typical)), *range(_EACH, _EACH + len(ends.odd))],
@@ -127,7 +131,7 @@ def _pictures(
     )
     parts: list[Part] = [picture(figure, name="gallery", caption=caption)]
     most = doubtful(told, _DOUBTFUL)
-    row = GridRow(
+    row = ImageRow(
         "",
         images[most],
         notes=[
@@ -142,7 +146,7 @@ def _pictures(
     return [*parts, said, picture(figure, name="doubtful", caption=caption)]
 
 
-def _tables(found: Material, told: Told, rows: Rows, shown: Sequence[int]) -> list[Part]:
+def _tables(found: ReportContext, told: Told, rows: Rows, shown: Sequence[int]) -> list[Part]:
     names = found.trained.class_names
     inputs = [one.name for one in found.trained.preprocessor.featuriser.columns]
     listed = inputs[:_COLUMNS]
@@ -170,7 +174,7 @@ def _tables(found: Material, told: Told, rows: Rows, shown: Sequence[int]) -> li
     more = len(inputs) - len(listed)
     rest = f" Not shown: {count(more, 'further column')}." if more else ""
     right = ["log p(x | class)"]
-    first = Grid(columns, lines, f"Typical and odd rows by class.{rest}", right=right)
+    first = Table(columns, lines, f"Typical and odd rows by class.{rest}", right=right)
     lines = [
         [
             names[told.classes[place]],
@@ -183,7 +187,7 @@ def _tables(found: Material, told: Told, rows: Rows, shown: Sequence[int]) -> li
     ]
     columns = ["class", "predicted", "id", "entropy", *listed]
     said = "The rows that the model is least sure about: entropy of the class probabilities, in nats."
-    return [first, Grid(columns, lines, said, right=["entropy"])]
+    return [first, Table(columns, lines, said, right=["entropy"])]
 
 
 def _cell(value: Any) -> str:

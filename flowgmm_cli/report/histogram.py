@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flowgmm_cli.report.canvas import ACCENT, GREY, INK, SECOND, heading, new_figure, plain, shorten, tidy
+from flowgmm_cli.report.figures import ACCENT, GREY, INK, SECOND, heading, new_figure, plain, shorten, tidy
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flowgmm_cli.report.canvas import ACCENT, INK, SECOND, heading, new_figure, plain, tidy
+from flowgmm_cli.report.figures import ACCENT, INK, SECOND, heading, new_figure, plain, tidy
 from flowgmm_cli.training.metrics_log import read_metrics
 
 if TYPE_CHECKING:

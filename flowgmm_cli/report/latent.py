@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from flowgmm_cli.report.canvas import GREY, PALE, bare, class_colours, heading, new_figure, plain, shorten
+from flowgmm_cli.report.figures import GREY, PALE, bare, class_colours, heading, new_figure, plain, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from flowgmm_cli.report.canvas import png
+from flowgmm_cli.report.figures import png
 from flowgmm_cli.report.svg import svg, svg_width
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Tiles:
 
 
 @dataclass(frozen=True)
-class Grid:
+class Table:
     """A table.
 
     Attributes:
@@ -99,7 +99,7 @@ class Picture:
     kind: Literal["picture"] = "picture"
 
 
-Part = Prose | Tiles | Grid | Code | Picture
+Part = Prose | Tiles | Table | Code | Picture
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flowgmm_cli.report.grid import GridRow, as_pictures, grid_figure
+from flowgmm_cli.report.image_grid import ImageRow, as_pictures, grid_figure
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -30,7 +30,7 @@ def samples_figure(made: Made, column: Column, *, limits: Limits, title: str, su
     widths = [max((len(parts[block]) for _, parts in found), default=0) for block in range(len(heats))]
     starts = np.cumsum([0, *widths]).tolist()
     rows = [
-        GridRow(
+        ImageRow(
             made.class_names[index],
             images[np.concatenate(parts)],
             places=[starts[block] + place for block, part in enumerate(parts) for place in range(len(part))],
@@ -50,7 +50,7 @@ def means_figure(made: Made, column: Column, *, limits: Limits, title: str) -> F
         return samples_figure(made, column, limits=limits, title=title, subtitle=subtitle)
     images = as_pictures(column, made.cells[column.name])
     return grid_figure(
-        [GridRow("", images)], limits=limits, headings=made.class_names, title=title, subtitle=subtitle
+        [ImageRow("", images)], limits=limits, headings=made.class_names, title=title, subtitle=subtitle
     )
 
 
@@ -61,7 +61,7 @@ def paths_figure(made: Made, column: Column, *, limits: Limits, title: str) -> F
     t = made.further["t"]
     starts = np.flatnonzero(t == 0).tolist()
     ends = [*starts[1:], len(made)]
-    rows = [GridRow(str(names[start]), images[start:end]) for start, end in zip(starts, ends, strict=True)]
+    rows = [ImageRow(str(names[start]), images[start:end]) for start, end in zip(starts, ends, strict=True)]
     headings = [f"{one:.2g}" for one in t[: ends[0]]] if starts else []
     return grid_figure(rows, limits=limits, headings=headings, title=title, subtitle="from row to row")
 
@@ -74,11 +74,11 @@ def transfer_figure(
     came, names = made.further["from"], made.class_names
     if len(made) == len(given):
         target = names[int(made.classes[0])] if len(made) else ""
-        rows = [GridRow("given", given), GridRow(f"as {target}", images)]
+        rows = [ImageRow("given", given), ImageRow(f"as {target}", images)]
         return grid_figure(rows, limits=limits, headings=list(came), title=title)
     each = len(names)
     rows = [
-        GridRow(
+        ImageRow(
             str(came[each * place]),
             np.concatenate([given[place : place + 1], images[each * place : each * (place + 1)]]),
             framed=[False, *(name == came[each * place] for name in names)],
@@ -96,7 +96,7 @@ def features_figure(made: Made, column: Column, *, limits: Limits, title: str, s
     images, amounts = as_pictures(column, made.cells[column.name]), made.further["amount"]
     each = len(np.unique(amounts))
     rows = [
-        GridRow(str(made.ids[start]), images[start : start + each]) for start in range(0, len(made), each)
+        ImageRow(str(made.ids[start]), images[start : start + each]) for start in range(0, len(made), each)
     ]
     headings = ["0" if abs(one) < 1e-9 else f"{one:+.2g}" for one in amounts[:each]]
     return grid_figure(rows, limits=limits, headings=headings, title=title, subtitle=subtitle)

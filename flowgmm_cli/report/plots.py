@@ -11,8 +11,8 @@ from flowgmm_cli.api import DataContext, Rows
 from flowgmm_cli.data.prepare import SplitRows
 from flowgmm_cli.evaluation.evaluate import Evaluation
 from flowgmm_cli.files import write_bytes
-from flowgmm_cli.report.canvas import png
 from flowgmm_cli.report.confusion import confusion_figure
+from flowgmm_cli.report.figures import png
 from flowgmm_cli.report.latent import LatentRows, latent_figure
 from flowgmm_cli.report.regions import Plane, grid_over, regions_figure
 from flowgmm_cli.report.reliability import reliability_figure

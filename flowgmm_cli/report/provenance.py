@@ -5,11 +5,11 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
-from flowgmm_cli.report.material import Material
-from flowgmm_cli.report.page import Code, Grid, Part, Prose
+from flowgmm_cli.report.context import ReportContext
+from flowgmm_cli.report.page import Code, Part, Prose, Table
 
 
-def settings(found: Material) -> list[Part]:
+def settings(found: ReportContext) -> list[Part]:
     """The recipe and the words on the command line."""
     info = found.info
     argv = [str(word) for word in info.get("argv") or ()]
@@ -30,7 +30,7 @@ def settings(found: Material) -> list[Part]:
     return parts
 
 
-def versions(found: Material) -> list[Part]:
+def versions(found: ReportContext) -> list[Part]:
     """When, where and with what the run was made."""
     info = found.info
     facts: list[list[Any]] = [
@@ -52,7 +52,7 @@ def versions(found: Material) -> list[Part]:
         if row not in seen:
             seen.append(row)
     return [
-        Grid(["what", "value"], [row for row in facts if row[1] is not None]),
-        Grid(["package", "version"], packages, folded="versions of packages"),
-        Grid(["kind", "component", "package", "version"], seen, folded="where each component comes from"),
+        Table(["what", "value"], [row for row in facts if row[1] is not None]),
+        Table(["package", "version"], packages, folded="versions of packages"),
+        Table(["kind", "component", "package", "version"], seen, folded="where each component comes from"),
     ]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from flowgmm_cli.report.canvas import FAINT, INK, class_colours, heading, new_figure, plain, shorten, tidy
+from flowgmm_cli.report.figures import FAINT, INK, class_colours, heading, new_figure, plain, shorten, tidy
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

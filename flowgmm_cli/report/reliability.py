@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flowgmm_cli.evaluation.metrics import ClassificationMetrics
-from flowgmm_cli.report.canvas import ACCENT, FAINT, GREY, INK, SECOND, heading, new_figure, tidy
+from flowgmm_cli.report.figures import ACCENT, FAINT, GREY, INK, SECOND, heading, new_figure, tidy
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

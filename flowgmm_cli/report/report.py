@@ -11,27 +11,27 @@ from typing import Any
 from flowgmm_cli import __version__
 from flowgmm_cli.errors import FlowgmmError
 from flowgmm_cli.files import write_bytes, write_text
-from flowgmm_cli.report import course, galleries, made, outside, provenance, results, rows
-from flowgmm_cli.report.material import Material, MissingError
+from flowgmm_cli.report import galleries, learning_curves, ood, provenance, results, rows, samples
+from flowgmm_cli.report.context import ReportContext, UnavailableError
 from flowgmm_cli.report.page import Part, Section, render
 
 SCHEMA = "flowgmm/report/1"
-Make = Callable[[Material], Sequence[Part]]
+Make = Callable[[ReportContext], Sequence[Part]]
 
 SECTIONS: tuple[tuple[str, str, Make], ...] = (
     ("summary", "Summary", results.summary),
     ("data", "Data and labels", rows.data),
-    ("curves", "Learning curves", course.curves),
+    ("curves", "Learning curves", learning_curves.curves),
     ("classes", "Class by class", results.classes),
     ("confusion", "Confusion", results.confusion),
     ("reliability", "Reliability", results.reliability),
     ("latent", "Latent space", rows.latent),
-    ("samples", "Samples", made.samples),
+    ("samples", "Samples", samples.samples),
     ("gallery", "Typical and odd rows", galleries.gallery),
-    ("ood", "Out-of-distribution scores", outside.ood),
+    ("ood", "Out-of-distribution scores", ood.ood),
     ("baselines", "Simpler methods", results.baselines),
-    ("race", "Race of settings", course.race),
-    ("calibration", "Calibration and class prior", course.calibration),
+    ("race", "Race of settings", learning_curves.race),
+    ("calibration", "Calibration and class prior", learning_curves.calibration),
     ("settings", "Settings", provenance.settings),
     ("versions", "Versions and provenance", provenance.versions),
 )
@@ -66,7 +66,10 @@ class Report:
 
 
 def write_report(
-    found: Material, path: Path, *, progress: Callable[[int, int, str], None] = lambda done, total, what: None
+    found: ReportContext,
+    path: Path,
+    *,
+    progress: Callable[[int, int, str], None] = lambda done, total, what: None,
 ) -> Report:
     """Make every section and write the page; the figures go into a folder beside it with the page's name.
 
@@ -101,11 +104,11 @@ def write_report(
     return Report(path, tuple(sections), figures)
 
 
-def make_section(key: str, title: str, make: Make, found: Material) -> Section:
+def make_section(key: str, title: str, make: Make, found: ReportContext) -> Section:
     """One section, or why there is none."""
     try:
         return Section(key, title, tuple(make(found)))
-    except MissingError as reason:
+    except UnavailableError as reason:
         return Section(key, title, missing=str(reason))
     except FlowgmmError as error:
         return Section(key, title, missing=f"This section cannot be made: {error.message}")

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from flowgmm_cli.evaluation.evaluate import Evaluation
 from flowgmm_cli.evaluation.intervals import wilson_interval
-from flowgmm_cli.report import words
-from flowgmm_cli.report.canvas import method_name
+from flowgmm_cli.report import text as words
 from flowgmm_cli.report.confusion import confusion_figure
-from flowgmm_cli.report.material import Material, MissingError
-from flowgmm_cli.report.page import Grid, Part, Prose, Tile, Tiles, picture
+from flowgmm_cli.report.context import ReportContext, UnavailableError
+from flowgmm_cli.report.figures import method_name
+from flowgmm_cli.report.page import Part, Prose, Table, Tile, Tiles, picture
 from flowgmm_cli.report.reliability import reliability_figure
-from flowgmm_cli.report.words import count, percent
+from flowgmm_cli.report.text import count, percent
 
 _LONG = 30  # rows above which a table is folded
 
 
-def summary(found: Material) -> list[Part]:
+def summary(found: ReportContext) -> list[Part]:
     """What was trained on what, how good it is, and how sure one may be."""
     rows = dict(found.info.get("rows") or {})
     parts: list[Part] = []
@@ -68,7 +68,7 @@ def _tiles(found: Evaluation, rows: dict[str, int]) -> Tiles:
     )
 
 
-def classes(found: Material) -> list[Part]:
+def classes(found: ReportContext) -> list[Part]:
     """A table of the classes."""
     one = _evaluation(found).classification
     labelled = _labelled(found)
@@ -97,10 +97,10 @@ def classes(found: Material) -> list[Part]:
         "class that are of it. F1 is the harmonic mean of both."
     )
     folded = f"show all {len(rows)} classes" if len(rows) > _LONG else ""
-    return [Grid(columns, rows, caption, right=columns[1:], folded=folded)]
+    return [Table(columns, rows, caption, right=columns[1:], folded=folded)]
 
 
-def confusion(found: Material) -> list[Part]:
+def confusion(found: ReportContext) -> list[Part]:
     """The confusion matrix."""
     one = _evaluation(found).classification
     caption = (
@@ -113,7 +113,7 @@ def confusion(found: Material) -> list[Part]:
     ]
 
 
-def reliability(found: Material) -> list[Part]:
+def reliability(found: ReportContext) -> list[Part]:
     """The reliability diagram."""
     one = _evaluation(found).classification
     caption = (
@@ -133,11 +133,11 @@ def reliability(found: Material) -> list[Part]:
     return [*parts, Prose(words.calibration_words(calibration))] if calibration else parts
 
 
-def baselines(found: Material) -> list[Part]:
+def baselines(found: ReportContext) -> list[Part]:
     """The model beside simple methods."""
     evaluation = _evaluation(found)
     if not evaluation.baselines:
-        raise MissingError(
+        raise UnavailableError(
             "No simpler methods were tried. `flowgmm eval --baselines` fits five of them to the same rows "
             "and labels; a report made afterwards shows them here."
         )
@@ -159,21 +159,21 @@ def baselines(found: Material) -> list[Part]:
     )
     shown = [[row[0], *(f"{float(str(value)):.4f}" for value in row[1:])] for row in rows]
     strong = [place for place, row in enumerate(rows) if row[0] == "flowgmm"]
-    return [Grid(columns, shown, caption, right=columns[1:], strong=strong)]
+    return [Table(columns, shown, caption, right=columns[1:], strong=strong)]
 
 
-def _evaluation(found: Material) -> Evaluation:
+def _evaluation(found: ReportContext) -> Evaluation:
     if found.evaluation is None:
-        raise MissingError(
+        raise UnavailableError(
             "There are no results on test rows: the run has no labelled ones, or is not finished."
         )
     return found.evaluation
 
 
-def _labelled(found: Material) -> list[str]:
+def _labelled(found: ReportContext) -> list[str]:
     """Labelled training rows by class; empty where the data cannot be read."""
     try:
         labels = found.rows.train.labels
-    except MissingError:
+    except UnavailableError:
         return []
     return [f"{int((labels == place).sum()):,}" for place in range(len(found.class_names))]

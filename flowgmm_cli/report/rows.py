@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from flowgmm_cli.report.context import ReportContext, UnavailableError
 from flowgmm_cli.report.latent import LatentRows, latent_figure
-from flowgmm_cli.report.material import Material, MissingError
-from flowgmm_cli.report.page import Grid, Part, Prose, picture
-from flowgmm_cli.report.words import count, source_of
+from flowgmm_cli.report.page import Part, Prose, Table, picture
+from flowgmm_cli.report.text import count, source_of
 
 _LONG = 30
 
 
-def data(found: Material) -> list[Part]:
+def data(found: ReportContext) -> list[Part]:
     """Rows and labels by split and class."""
     counts = dict(found.info.get("rows") or {})
     if not counts:
-        raise MissingError("The run has not come to reading its data.")
+        raise UnavailableError("The run has not come to reading its data.")
     parts: list[Part] = [
         Prose(
             f"Rows come from {source_of(found.recipe)} (source `{found.recipe.data.use}`). Training sees the "
@@ -26,7 +26,7 @@ def data(found: Material) -> list[Part]:
     ]
     try:
         rows = found.rows
-    except MissingError as reason:
+    except UnavailableError as reason:
         parts.append(_splits(counts))
         parts.append(Prose(f"Counts by class cannot be shown. {reason}", "note"))
         return parts
@@ -37,16 +37,16 @@ def data(found: Material) -> list[Part]:
     return [*parts, _by_class(found), *_columns(rows.columns)]
 
 
-def _splits(counts: dict[str, int]) -> Grid:
+def _splits(counts: dict[str, int]) -> Table:
     rows = [
         ["training", f"{counts.get('train', 0):,}", f"{counts.get('labelled', 0):,}"],
         ["held out", f"{counts.get('val', 0):,}", f"{counts.get('val_labelled', 0):,}"],
         ["test", f"{counts.get('test', 0):,}", f"{counts.get('test', 0):,}"],
     ]
-    return Grid(["split", "rows", "labels used"], rows, right=["rows", "labels used"])
+    return Table(["split", "rows", "labels used"], rows, right=["rows", "labels used"])
 
 
-def _by_class(found: Material) -> Grid:
+def _by_class(found: ReportContext) -> Table:
     rows = found.rows
     splits = [("training", rows.train), ("held out", rows.val), ("test", rows.test)]
     names = [name for name, split in splits if split is not None]
@@ -61,22 +61,22 @@ def _by_class(found: Material) -> Grid:
         "Number of rows of each class whose label may be seen, by split. Rows without a visible label still "
         "teach the model where rows lie."
     )
-    return Grid(["class", *names], body, caption, right=names, strong=[len(body) - 1], folded=folded)
+    return Table(["class", *names], body, caption, right=names, strong=[len(body) - 1], folded=folded)
 
 
 def _columns(columns: tuple[Any, ...]) -> list[Part]:
     body = [[one.name, one.kind, " by ".join(map(str, one.shape)) or "1"] for one in columns]
     folded = f"show {count(len(body), 'input column')}"
-    return [Grid(["input column", "kind", "numbers in a cell"], body, folded=folded)]
+    return [Table(["input column", "kind", "numbers in a cell"], body, folded=folded)]
 
 
-def latent(found: Material) -> list[Part]:
+def latent(found: ReportContext) -> list[Part]:
     """The latent space, in two dimensions."""
     from flowgmm_cli.trained import see
 
     trained, held = found.trained, found.held
     if trained.preprocessor.dim < 2:
-        raise MissingError("The latent space has one dimension only; there is no map to draw.")
+        raise UnavailableError("The latent space has one dimension only; there is no map to draw.")
     first = trained.model.parts[0]
     means, scales = first.mixture.moments()
     shown = LatentRows(

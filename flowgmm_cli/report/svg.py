@@ -12,7 +12,7 @@ import warnings
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from flowgmm_cli.report.canvas import ACCENT, FAINT, GREY, INK, PALE, SECOND, SOLID
+from flowgmm_cli.report.figures import ACCENT, FAINT, GREY, INK, PALE, SECOND, SOLID
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

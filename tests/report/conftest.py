@@ -10,7 +10,7 @@ import pytest
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.recipe.load import load_recipe
-from flowgmm_cli.report.material import Material, gather
+from flowgmm_cli.report.context import ReportContext, load_report_context
 from flowgmm_cli.runs import Run, create_run
 from flowgmm_cli.training.pipeline import train
 
@@ -59,6 +59,6 @@ def other(_awkward: Path, tmp_path: Path) -> Run:
 
 
 @pytest.fixture
-def material(awkward: Run) -> Material:
+def material(awkward: Run) -> ReportContext:
     """What a report of the awkward run is made of."""
-    return gather(awkward, context=DataContext(offline=True))
+    return load_report_context(awkward, context=DataContext(offline=True))

@@ -17,7 +17,7 @@ import pytest
 
 from flowgmm_cli.report.compare import compare
 from flowgmm_cli.report.compare_page import write_comparison
-from flowgmm_cli.report.material import Material
+from flowgmm_cli.report.context import ReportContext
 from flowgmm_cli.report.report import write_report
 from flowgmm_cli.runs import Run
 
@@ -94,7 +94,7 @@ def test_the_check_would_notice(browser: str, server: Server, tmp_path: Path) ->
 
 
 def test_a_report_asks_for_nothing_and_complains_of_nothing(
-    browser: str, server: Server, material: Material, names: tuple[str, ...], tmp_path: Path
+    browser: str, server: Server, material: ReportContext, names: tuple[str, ...], tmp_path: Path
 ) -> None:
     write_report(material, tmp_path / "report.html")
     dom, log = open_page(browser, f"{server.address}/report.html", tmp_path / "profile")

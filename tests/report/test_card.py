@@ -11,11 +11,11 @@ import yaml
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.report.card import FILE, model_card, plain, write_card
-from flowgmm_cli.report.material import Material, MissingError, gather
+from flowgmm_cli.report.context import ReportContext, UnavailableError, load_report_context
 from flowgmm_cli.runs import Run
 
 
-def test_the_header_is_yaml_with_results(material: Material) -> None:
+def test_the_header_is_yaml_with_results(material: ReportContext) -> None:
     _, header, body = model_card(material).split("---\n", 2)
     value = yaml.safe_load(header)
     assert value["library_name"] == "flowgmm-cli"
@@ -28,7 +28,7 @@ def test_the_header_is_yaml_with_results(material: Material) -> None:
     assert body.startswith("\n# csv\n")
 
 
-def test_every_section_is_there(material: Material) -> None:
+def test_every_section_is_there(material: ReportContext) -> None:
     titles = re.findall(r"^## (.+)$", model_card(material), re.MULTILINE)
     assert titles == [
         "Model details",
@@ -44,13 +44,13 @@ def test_every_section_is_there(material: Material) -> None:
     ]
 
 
-def test_overlays_are_named_where_some_were_applied(material: Material) -> None:
+def test_overlays_are_named_where_some_were_applied(material: ReportContext) -> None:
     assert "Overlays" not in model_card(material)
     found = replace(material, info={**material.info, "overlays": ["cpu", "a<b"]})
     assert "- Overlays of the recipe: cpu, a&lt;b\n" in model_card(found)
 
 
-def test_numbers_come_with_their_intervals(material: Material) -> None:
+def test_numbers_come_with_their_intervals(material: ReportContext) -> None:
     assert material.evaluation is not None
     found = material.evaluation.classification
     interval = found.intervals["accuracy"]
@@ -58,7 +58,7 @@ def test_numbers_come_with_their_intervals(material: Material) -> None:
     assert line in model_card(material)
 
 
-def test_names_that_users_chose_make_no_markup(material: Material) -> None:
+def test_names_that_users_chose_make_no_markup(material: ReportContext) -> None:
     body = model_card(material).split("---\n", 2)[2]
     assert "<script" not in body
     assert "&lt;script&gt;" in body
@@ -67,13 +67,13 @@ def test_names_that_users_chose_make_no_markup(material: Material) -> None:
     assert len(re.findall(r"(?<!\\)\|", row)) == 6  # its own bar is escaped
 
 
-def test_where_and_by_whom_it_was_trained_is_nobodys_business(material: Material) -> None:
+def test_where_and_by_whom_it_was_trained_is_nobodys_business(material: ReportContext) -> None:
     text = model_card(material)
     assert str(material.run.path.parent) not in text
     assert str(material.info["host"]) not in text.split()
 
 
-def test_it_is_written_into_the_run(material: Material) -> None:
+def test_it_is_written_into_the_run(material: ReportContext) -> None:
     path = write_card(material)
     assert path == material.run.path / FILE
     assert path.read_text(encoding="utf-8") == model_card(material)
@@ -81,7 +81,7 @@ def test_it_is_written_into_the_run(material: Material) -> None:
 
 def test_a_run_without_test_rows_has_a_card(awkward: Run) -> None:
     (awkward.path / "eval" / "test.json").unlink()
-    text = model_card(gather(awkward, context=DataContext()))
+    text = model_card(load_report_context(awkward, context=DataContext()))
     assert "nothing was measured" in text
     assert "model-index" not in text
 
@@ -92,13 +92,13 @@ def test_baselines_are_named(awkward: Run) -> None:
     one = {"accuracy": 0.25, "balanced_accuracy": 0.3, "macro_f1": 0.2, "nll": 1.5, "ece": 0.1}
     value["baselines"] = {"label_spreading": {**one, "seconds": 0.1, "settings": {}}}
     file.write_text(json.dumps(value), encoding="utf-8")
-    assert "label spreading 0.2500" in model_card(gather(awkward, context=DataContext()))
+    assert "label spreading 0.2500" in model_card(load_report_context(awkward, context=DataContext()))
 
 
 def test_a_run_without_a_model_has_none(awkward: Run) -> None:
     (awkward.path / "model.json").unlink()
-    with pytest.raises(MissingError, match="no model yet"):
-        write_card(gather(awkward, context=DataContext()))
+    with pytest.raises(UnavailableError, match="no model yet"):
+        write_card(load_report_context(awkward, context=DataContext()))
 
 
 @pytest.mark.parametrize(

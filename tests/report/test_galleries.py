@@ -15,12 +15,12 @@ from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.report.card import model_card
 from flowgmm_cli.report.compare import compare
 from flowgmm_cli.report.compare_page import result_rows
+from flowgmm_cli.report.context import ReportContext, load_report_context
 from flowgmm_cli.report.galleries import gallery, score_figure
-from flowgmm_cli.report.made import samples
-from flowgmm_cli.report.material import Material, gather
-from flowgmm_cli.report.outside import ood
-from flowgmm_cli.report.page import Grid, Picture, Prose, Tiles
+from flowgmm_cli.report.ood import ood
+from flowgmm_cli.report.page import Picture, Prose, Table, Tiles
 from flowgmm_cli.report.results import summary
+from flowgmm_cli.report.samples import samples
 from flowgmm_cli.runs import Run, create_run
 from flowgmm_cli.training.pipeline import train
 
@@ -40,9 +40,9 @@ def _pictured(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture
-def pictured(_pictured: Run) -> Material:
+def pictured(_pictured: Run) -> ReportContext:
     """What a report of a run of images is made of."""
-    return gather(_pictured, context=CONTEXT)
+    return load_report_context(_pictured, context=CONTEXT)
 
 
 def pixels(figure: Figure) -> np.ndarray:
@@ -52,7 +52,7 @@ def pixels(figure: Figure) -> np.ndarray:
     return np.asarray(found)[..., 0]
 
 
-def test_a_run_of_images_has_galleries(pictured: Material) -> None:
+def test_a_run_of_images_has_galleries(pictured: ReportContext) -> None:
     found = [part for part in gallery(pictured) if isinstance(part, Picture)]
     assert [one.name for one in found] == ["gallery", "doubtful"]
     assert all(one.png.startswith(b"\x89PNG") for one in found)
@@ -63,21 +63,21 @@ def test_a_run_of_images_has_galleries(pictured: Material) -> None:
     assert "log p(x | class)" in found[0].caption
 
 
-def test_samples_of_images_are_shown_at_three_temperatures(pictured: Material) -> None:
+def test_samples_of_images_are_shown_at_three_temperatures(pictured: ReportContext) -> None:
     (found,) = [part for part in samples(pictured) if isinstance(part, Picture)]
     for text in ("temperature 0.3", "temperature 0.7", "temperature 1"):
         assert text in found.markup
 
 
 def test_ordinary_images_with_high_scores_are_shown_with_and_without_others(
-    pictured: Material, tmp_path: Path
+    pictured: ReportContext, tmp_path: Path
 ) -> None:
     (found,) = [part for part in ood(pictured) if isinstance(part, Picture) and part.name == "ood-images"]
     assert "ordinary, highest" in found.markup
     assert "other, lowest" not in found.markup
     file = tmp_path / "noise.npz"
     np.savez(file, pixels=np.random.default_rng(0).integers(0, 17, (30, 8, 8)).astype(float))
-    material = gather(pictured.run, context=CONTEXT, out=str(file))
+    material = load_report_context(pictured.run, context=CONTEXT, out=str(file))
     (found,) = [part for part in ood(material) if isinstance(part, Picture) and part.name == "ood-images"]
     for text in ("other, lowest", "other, middle", "other, highest", "ordinary, highest"):
         assert text in found.markup
@@ -97,10 +97,10 @@ def test_images_stand_in_the_order_of_their_scores_and_flagged_ones_are_framed()
     assert len(few.axes[0].patches) == 0
 
 
-def test_a_table_has_typical_and_odd_rows_in_its_own_columns(material: Material) -> None:
+def test_a_table_has_typical_and_odd_rows_in_its_own_columns(material: ReportContext) -> None:
     parts = gallery(material)
     assert isinstance(parts[0], Prose)
-    first, second = (part for part in parts if isinstance(part, Grid))
+    first, second = (part for part in parts if isinstance(part, Table))
     names = [column.name for column in material.trained.preprocessor.featuriser.columns]
     assert first.columns[-2:] == names
     held = material.held
@@ -118,7 +118,7 @@ def test_a_table_has_typical_and_odd_rows_in_its_own_columns(material: Material)
 
 def test_bits_for_each_pixel_are_shown_where_they_were_measured(awkward: Run, other: Run) -> None:
     def told(run: Run) -> tuple[str, str, list[list[str]]]:
-        material = gather(run, context=CONTEXT)
+        material = load_report_context(run, context=CONTEXT)
         tiles = next(part for part in summary(material) if isinstance(part, Tiles))
         names = ", ".join(tile.name for tile in tiles.tiles)
         return names, model_card(material), [list(row) for row in result_rows(compare([awkward, other]))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flowgmm_cli.report.canvas import png
+from flowgmm_cli.report.figures import png
 from flowgmm_cli.report.histogram import histogram_figure
 
 RNG = np.random.default_rng(0)

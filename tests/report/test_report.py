@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.report.material import Material, gather
-from flowgmm_cli.report.page import Grid, Prose
+from flowgmm_cli.report.context import ReportContext, load_report_context
+from flowgmm_cli.report.page import Prose, Table
 from flowgmm_cli.report.provenance import settings
 from flowgmm_cli.report.report import SECTIONS, Report, write_report
 from flowgmm_cli.runs import Run
@@ -76,7 +76,7 @@ def requires_nothing(page: Page) -> None:
 
 
 @dataclass(frozen=True)
-class ScoreInputs:
+class WrittenReport:
     """A report as it was written and read back."""
 
     written: Report
@@ -90,26 +90,26 @@ class ScoreInputs:
 
 
 @pytest.fixture(scope="session")
-def seen(_awkward: Path, tmp_path_factory: pytest.TempPathFactory) -> ScoreInputs:
+def seen(_awkward: Path, tmp_path_factory: pytest.TempPathFactory) -> WrittenReport:
     """The report of the awkward run, nothing missing."""
     folder = tmp_path_factory.mktemp("report")
-    material = gather(Run(_awkward / "one"), context=DataContext(offline=True))
-    return ScoreInputs(*report_of(material, folder / "some.html"), folder)
+    material = load_report_context(Run(_awkward / "one"), context=DataContext(offline=True))
+    return WrittenReport(*report_of(material, folder / "some.html"), folder)
 
 
-def report_of(material: Material, path: Path) -> tuple[Report, Page, str]:
+def report_of(material: ReportContext, path: Path) -> tuple[Report, Page, str]:
     written = write_report(material, path)
     text = path.read_text(encoding="utf-8")
     return written, Page(text), text
 
 
-def test_the_page_refers_to_nothing_outside_itself(seen: ScoreInputs) -> None:
+def test_the_page_refers_to_nothing_outside_itself(seen: WrittenReport) -> None:
     requires_nothing(seen.page)
     assert "http" not in seen.text.replace("http-equiv", "")
     assert "default-src 'none'" in seen.text
 
 
-def test_names_that_users_chose_are_text_and_nothing_else(seen: ScoreInputs, names: tuple[str, ...]) -> None:
+def test_names_that_users_chose_are_text_and_nothing_else(seen: WrittenReport, names: tuple[str, ...]) -> None:
     assert "<script" not in seen.text
     assert "<i>" not in seen.text
     assert "<b>" not in seen.text
@@ -118,7 +118,7 @@ def test_names_that_users_chose_are_text_and_nothing_else(seen: ScoreInputs, nam
         assert name in said
 
 
-def test_every_section_is_there_and_every_figure_has_a_caption(seen: ScoreInputs) -> None:
+def test_every_section_is_there_and_every_figure_has_a_caption(seen: WrittenReport) -> None:
     sections = seen.written.sections
     assert [one.id for one in sections] == [key for key, _, _ in SECTIONS]
     assert {one.id for one in sections if one.missing} == {"baselines", "race"}
@@ -128,14 +128,14 @@ def test_every_section_is_there_and_every_figure_has_a_caption(seen: ScoreInputs
     assert seen.page.tags.count("figcaption") >= len(pictures)
 
 
-def test_figures_are_png_files_beside_the_page(seen: ScoreInputs) -> None:
+def test_figures_are_png_files_beside_the_page(seen: WrittenReport) -> None:
     assert seen.written.figures
     for name, path in seen.written.figures.items():
         assert path == seen.folder / "some" / f"{name}.png"
         assert path.read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_summary_says_how_good_and_how_sure(seen: ScoreInputs, material: Material) -> None:
+def test_the_summary_says_how_good_and_how_sure(seen: WrittenReport, material: ReportContext) -> None:
     evaluation = material.evaluation
     assert evaluation is not None
     found = evaluation.classification
@@ -146,7 +146,7 @@ def test_the_summary_says_how_good_and_how_sure(seen: ScoreInputs, material: Mat
     assert "Its mean confidence on the test rows is" in seen.said
 
 
-def test_overlays_are_told_beside_the_words_of_the_command_line(material: Material) -> None:
+def test_overlays_are_told_beside_the_words_of_the_command_line(material: ReportContext) -> None:
     def said(**changes: Any) -> list[str]:
         parts = settings(replace(material, info={**material.info, **changes}))
         return [part.text for part in parts if isinstance(part, Prose)]
@@ -155,19 +155,17 @@ def test_overlays_are_told_beside_the_words_of_the_command_line(material: Materi
     assert not [text for text in said() if "verlay" in text]
 
 
-def test_samples_are_rows_in_the_columns_of_the_input(seen: ScoreInputs) -> None:
+def test_samples_are_rows_in_the_columns_of_the_input(seen: WrittenReport) -> None:
     grid = next(one for one in seen.written.sections if one.id == "samples").parts[-1]
-    assert isinstance(grid, Grid)
+    assert isinstance(grid, Table)
     assert {"class", "log_density", "x<b>&1", "x2"} <= set(grid.columns)
     assert len(grid.rows) == 2 * 3
 
 
-def test_scores_are_held_against_stand_ins_and_the_choice_is_told(
-    seen: ScoreInputs, material: Material
-) -> None:
+def test_scores_are_compared_with_pseudo_ood_rows(seen: WrittenReport, material: ReportContext) -> None:
     detector = material.trained.detector
     assert detector is not None
-    grids = [one for one in seen.written.sections[9].parts if isinstance(one, Grid)]
+    grids = [one for one in seen.written.sections[9].parts if isinstance(one, Table)]
     assert seen.written.sections[9].id == "ood"
     assert {row[0] for row in grids[0].rows} <= set(detector.names)
     assert f"{detector.default}" in seen.said
@@ -177,7 +175,7 @@ def test_scores_are_held_against_stand_ins_and_the_choice_is_told(
 def test_data_that_is_gone_takes_its_own_sections_only(awkward: Run, tmp_path: Path) -> None:
     recipe = awkward.path / "resolved.yaml"
     recipe.write_text(re.sub(r"path: .*csv.*", "path: gone.csv", recipe.read_text(encoding="utf-8")))
-    material = gather(awkward, context=DataContext(offline=True))
+    material = load_report_context(awkward, context=DataContext(offline=True))
     written, page, _ = report_of(material, tmp_path / "r.html")
     missing = {one.id: one.missing for one in written.sections if one.missing}
     assert "no such file: gone.csv" in missing["latent"]
@@ -195,7 +193,7 @@ def test_a_run_that_was_cut_off_still_has_a_report(awkward: Run, tmp_path: Path)
         info.pop(key)
     info |= {"status": "failed", "error": "<b>it broke</b>"}
     (awkward.path / "run.json").write_text(json.dumps(info), encoding="utf-8")
-    written, page, _ = report_of(gather(awkward, context=DataContext()), tmp_path / "r.html")
+    written, page, _ = report_of(load_report_context(awkward, context=DataContext()), tmp_path / "r.html")
     made = {one.id for one in written.sections if not one.missing}
     assert {"summary", "curves", "settings", "versions"} <= made
     said = " ".join(page.texts)
@@ -209,7 +207,7 @@ def test_a_damaged_file_takes_its_own_sections_only(awkward: Run, tmp_path: Path
     (awkward.path / "eval" / "test.json").write_text(damage, encoding="utf-8")
     (awkward.path / "search.json").write_text('{"candidates": [{}]}', encoding="utf-8")
     said: list[str] = []
-    material = gather(awkward, context=DataContext(), warn=said.append)
+    material = load_report_context(awkward, context=DataContext(), warn=said.append)
     written = write_report(material, tmp_path / "r.html")
     missing = {one.id: one.missing for one in written.sections if one.missing}
     assert {"classes", "confusion", "reliability", "race"} <= set(missing)
@@ -232,14 +230,14 @@ def test_baselines_and_the_race_are_shown_where_there_are_any(awkward: Run, tmp_
     candidate |= {"agreement": 0.8, "density": -1.0, "seconds": 3.0, "score": -0.26}
     race = {"kept": ["<deep>"], "reason": "it won", "candidates": [candidate]}
     (awkward.path / "search.json").write_text(json.dumps(race), encoding="utf-8")
-    _, page, _ = report_of(gather(awkward, context=DataContext()), tmp_path / "r.html")
+    _, page, _ = report_of(load_report_context(awkward, context=DataContext()), tmp_path / "r.html")
     said = " ".join(page.texts)
     assert "kNN did best with 25.0 %" in said
     assert "<deep> (kept)" in said
     assert "flow.couplings = 4" in said
 
 
-def test_the_json_names_the_page_its_sections_and_figures(seen: ScoreInputs) -> None:
+def test_the_json_names_the_page_its_sections_and_figures(seen: WrittenReport) -> None:
     value = seen.written.to_dict("RUN")
     page = str(seen.folder / "some.html")
     assert (value["schema"], value["run"], value["report"]) == ("flowgmm/report/1", "RUN", page)

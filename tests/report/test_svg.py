@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 import numpy as np
 
 from flowgmm_cli.evaluation.metrics import classification_metrics, log_probabilities
-from flowgmm_cli.report.canvas import ACCENT, INK, SOLID, heading, new_figure
 from flowgmm_cli.report.confusion import confusion_figure
+from flowgmm_cli.report.figures import ACCENT, INK, SOLID, heading, new_figure
 from flowgmm_cli.report.svg import svg, svg_width
 
 

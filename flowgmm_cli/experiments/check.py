@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.errors import DataError
-from flowgmm_cli.studies.points import Point
+from flowgmm_cli.experiments.points import Point
 
 
 def check_data(points: Sequence[Point], context: DataContext) -> None:

@@ -11,9 +11,9 @@ import pytest
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.errors import DataError, InterruptedRunError, RunError
-from flowgmm_cli.studies.check import check_data
-from flowgmm_cli.studies.points import Point, curve_points
-from flowgmm_cli.studies.study import Study, Work
+from flowgmm_cli.experiments.check import check_data
+from flowgmm_cli.experiments.points import Point, curve_points
+from flowgmm_cli.experiments.study import Study, Work
 from flowgmm_cli.training.interrupt import Interrupt
 
 WORDS = ["train.epochs=2"]

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flowgmm_cli.experiments.results import OURS, Group, Result, summarise, to_csv
+from flowgmm_cli.experiments.study import Study
 from flowgmm_cli.files import write_bytes, write_json, write_text
-from flowgmm_cli.report.canvas import png
 from flowgmm_cli.report.curve import Line, curve_figure
+from flowgmm_cli.report.figures import png
 from flowgmm_cli.report.sweep import Entry, sweep_figure
-from flowgmm_cli.studies.results import OURS, Group, Result, summarise, to_csv
-from flowgmm_cli.studies.study import Study
 
 CURVE, SWEEP = "flowgmm/curve/1", "flowgmm/sweep/1"
 FLATTERS = (

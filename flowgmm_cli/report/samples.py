@@ -9,11 +9,11 @@ import torch
 
 from flowgmm_cli.inference.nearest import text_columns
 from flowgmm_cli.inference.sampling import TEMPERATURE, Made, draw, image_column, joined
-from flowgmm_cli.report.canvas import shorten
-from flowgmm_cli.report.material import Material
-from flowgmm_cli.report.page import Grid, Part, Prose, picture
+from flowgmm_cli.report.context import ReportContext
+from flowgmm_cli.report.figures import shorten
+from flowgmm_cli.report.page import Part, Prose, Table, picture
 from flowgmm_cli.report.pictures import samples_figure
-from flowgmm_cli.report.words import count
+from flowgmm_cli.report.text import count
 from flowgmm_cli.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _COLUMNS = 12  # columns of a table that there is room for
 _TEXT = 280  # letters of a text
 
 
-def samples(found: Material) -> list[Part]:
+def samples(found: ReportContext) -> list[Part]:
     """Rows that the model makes, by class: pictures, rows of a table, or the texts nearest to them."""
     trained = found.trained
     classes = list(range(min(len(trained.class_names), _CLASSES)))
@@ -79,7 +79,7 @@ def _pictures(trained: TrainedModel, column: Column, classes: list[int]) -> Part
     return picture(figure, name="samples", caption=caption)
 
 
-def _texts(found: Material, made: Made) -> Part:
+def _texts(found: ReportContext, made: Made) -> Part:
     trained = found.trained
     near = text_columns(trained.preprocessor.featuriser, made.features, found.rows.train, found.context, k=2)
     names = [trained.class_names[index] for index in made.classes]
@@ -99,7 +99,7 @@ def _texts(found: Material, made: Made) -> Part:
         "sample. The distance goes from 0 (the same direction) to 2. Texts that belong to the class of their "
         "line say that the model knows what the class is about."
     )
-    return Grid(columns, rows, caption, right=right)
+    return Table(columns, rows, caption, right=right)
 
 
 def _table(made: Made) -> Part:
@@ -118,7 +118,7 @@ def _table(made: Made) -> Part:
     if len(names) > len(shown):
         caption += f" Not shown: {count(len(names) - len(shown), 'further column')}."
     numbers = [name for name in shown if np.issubdtype(table[name].dtype, np.number)]
-    return Grid(["class", *shown], rows, caption, right=numbers)
+    return Table(["class", *shown], rows, caption, right=numbers)
 
 
 def _cell(value: Any) -> str:

@@ -10,9 +10,9 @@ from typing import cast
 
 from flowgmm_cli.api import DataConfig
 from flowgmm_cli.errors import FlowgmmError, PluginError, RecipeError, UsageError
+from flowgmm_cli.experiments.grid import Grid
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.studies.grid import Grid
 
 SEEDS = ("run.seed", "data.labels.seed")
 COUNT = "data.labels.count"

@@ -9,7 +9,7 @@ from flowgmm_cli.evaluation.baselines import BaselineResult
 from flowgmm_cli.evaluation.evaluate import Evaluation
 from flowgmm_cli.evaluation.metrics import ClassificationMetrics, classification_metrics, log_probabilities
 from flowgmm_cli.evaluation.reliability import expected_calibration_error
-from flowgmm_cli.report import words
+from flowgmm_cli.report import text as words
 
 
 def metrics(right: int, n: int, confidence: float) -> ClassificationMetrics:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from flowgmm_cli.errors import FlowgmmError
 from flowgmm_cli.plugins.registry import registry
+from flowgmm_cli.report.context import ReportContext, UnavailableError
 from flowgmm_cli.report.history import loss_figure, series_figure
-from flowgmm_cli.report.material import Material, MissingError
-from flowgmm_cli.report.page import Grid, Part, Prose, picture
-from flowgmm_cli.report.words import calibration_words, count, percent
+from flowgmm_cli.report.page import Part, Prose, Table, picture
+from flowgmm_cli.report.text import calibration_words, count, percent
 
 _TITLES = {
     "monitor.loss": "Loss on held-out rows",
@@ -25,11 +25,11 @@ _CAPTIONS = {
 }
 
 
-def curves(found: Material) -> list[Part]:
+def curves(found: ReportContext) -> list[Part]:
     """Learning curves: loss and its terms, what was watched, and the learning rate."""
     figure = loss_figure(found.history)
     if figure is None:
-        raise MissingError("Nothing was logged: there is no metrics.jsonl, or it is empty.")
+        raise UnavailableError("Nothing was logged: there is no metrics.jsonl, or it is empty.")
     members = len(found.info.get("members") or ())
     parts: list[Part] = []
     if members > 1:
@@ -57,7 +57,7 @@ def curves(found: Material) -> list[Part]:
     return parts
 
 
-def _loss_caption(found: Material) -> str:
+def _loss_caption(found: ReportContext) -> str:
     terms = {
         "labelled": "error on labelled rows (how badly their known classes are predicted)",
         "unlabelled": "density of all rows (how unlikely the model finds the training rows)",
@@ -72,11 +72,11 @@ def _loss_caption(found: Material) -> str:
     return "What training makes small, and the terms it is the sum of, by epoch: " + "; ".join(said) + "."
 
 
-def race(found: Material) -> list[Part]:
+def race(found: ReportContext) -> list[Part]:
     """The race of settings before training."""
     search = found.search
     if search is None:
-        raise MissingError("The recipe has no search: its settings were taken as they are.")
+        raise UnavailableError("The recipe has no search: its settings were taken as they are.")
     kept = set(search.get("kept") or ())
     columns = ["candidate", "NLL", "accuracy", "agreement", "density", "score", "seconds", "settings"]
     rows, strong = [], []
@@ -92,16 +92,16 @@ def race(found: Material) -> list[Part]:
         "labels they had not seen: log loss and accuracy there, agreement of their trainings on unlabelled "
         "rows, and density of rows none had seen. The best by score were trained in full and are averaged."
     )
-    parts: list[Part] = [Grid(columns, rows, caption, right=columns[1:7], strong=strong)]
+    parts: list[Part] = [Table(columns, rows, caption, right=columns[1:7], strong=strong)]
     reason = str(search.get("reason", ""))
     return [*parts, Prose(f"Why: {reason}.", "note")] if reason else parts
 
 
-def calibration(found: Material) -> list[Part]:
+def calibration(found: ReportContext) -> list[Part]:
     """The temperature, and how frequent the model takes each class to be."""
     facts = found.info.get("calibration")
     if not facts:
-        raise MissingError("The run has not come to its calibration.")
+        raise UnavailableError("The run has not come to its calibration.")
     parts: list[Part] = [Prose(calibration_words(facts))]
     if facts.get("accuracy") is not None:
         parts.append(
@@ -119,5 +119,5 @@ def calibration(found: Material) -> list[Part]:
         )
         rows = [[name, percent(share)] for name, share in zip(found.class_names, prior, strict=True)]
         folded = f"show all {len(rows)} classes" if len(rows) > 12 else ""
-        parts.append(Grid(["class", "assumed share"], rows, caption, right=["assumed share"], folded=folded))
+        parts.append(Table(["class", "assumed share"], rows, caption, right=["assumed share"], folded=folded))
     return parts

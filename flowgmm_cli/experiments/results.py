@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flowgmm_cli.studies.points import Setting
+from flowgmm_cli.experiments.points import Setting
 
 OURS = "flowgmm"
 METRICS = ("accuracy", "balanced_accuracy", "nll", "ece", "seconds")

@@ -20,11 +20,11 @@ from typing import Any
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.errors import DataError, FlowgmmError, RunError
+from flowgmm_cli.experiments.points import Point, Setting
+from flowgmm_cli.experiments.results import OURS, Result
 from flowgmm_cli.files import read_json, write_json
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run, create_run, open_run
-from flowgmm_cli.studies.points import Point, Setting
-from flowgmm_cli.studies.results import OURS, Result
 from flowgmm_cli.training.fitting import Talk
 from flowgmm_cli.training.interrupt import Interrupt
 

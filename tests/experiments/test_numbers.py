@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowgmm_cli.errors import UsageError
-from flowgmm_cli.studies.numbers import parse_numbers
+from flowgmm_cli.experiments.numbers import parse_numbers
 
 
 @pytest.mark.parametrize(

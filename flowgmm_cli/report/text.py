@@ -10,7 +10,7 @@ from typing import Any
 from flowgmm_cli.evaluation.evaluate import Evaluation
 from flowgmm_cli.evaluation.metrics import ClassificationMetrics
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.report.canvas import method_name
+from flowgmm_cli.report.figures import method_name
 
 FEW_TEST_ROWS = 100  # below, the interval of a share is wider than ten points either way
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from flowgmm_cli.studies.outputs import FLATTERS, ranked, write_curve, write_sweep
-from flowgmm_cli.studies.points import curve_points
-from flowgmm_cli.studies.results import Result, summarise
-from flowgmm_cli.studies.study import Study
+from flowgmm_cli.experiments.outputs import FLATTERS, ranked, write_curve, write_sweep
+from flowgmm_cli.experiments.points import curve_points
+from flowgmm_cli.experiments.results import Result, summarise
+from flowgmm_cli.experiments.study import Study
 
 
 def result(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from flowgmm_cli.api import Column
 from flowgmm_cli.data.image_shape import WHITE, image_shape
-from flowgmm_cli.report.canvas import GREY, INK, SECOND, new_figure, plain, shorten
+from flowgmm_cli.report.figures import GREY, INK, SECOND, new_figure, plain, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +27,7 @@ _MARGIN = 1.0  # inches, for the words; saving cuts off what is not used
 
 
 @dataclass(frozen=True)
-class GridRow:
+class ImageRow:
     """A row of pictures.
 
     Attributes:
@@ -51,7 +51,7 @@ class GridRow:
 
 
 def grid_figure(
-    rows: Sequence[GridRow],
+    rows: Sequence[ImageRow],
     *,
     limits: tuple[float, float] | None = None,
     headings: Sequence[str] = (),
@@ -166,7 +166,7 @@ class _Layout:
 
 
 def _layout(
-    rows: Sequence[GridRow], columns: int, blocks: Sequence[tuple[str, int]], size: tuple[int, int]
+    rows: Sequence[ImageRow], columns: int, blocks: Sequence[tuple[str, int]], size: tuple[int, int]
 ) -> _Layout:
     height, width = size
     gap, apart, note = (max(1, round(share * width)) for share in (_GAP, _BLOCK, _NOTE))
@@ -185,7 +185,7 @@ def _layout(
 
 
 def _sheet(
-    rows: Sequence[GridRow], pictures: Sequence[Images], layout: _Layout, low: float, high: float
+    rows: Sequence[ImageRow], pictures: Sequence[Images], layout: _Layout, low: float, high: float
 ) -> npt.NDArray[np.float64]:
     """All pictures on one white sheet, `(H, W, 3)` in [0, 1]."""
     height, width = layout.size
@@ -198,7 +198,7 @@ def _sheet(
     return sheet
 
 
-def _mark(axes: Axes, rows: Sequence[GridRow], layout: _Layout, *, points: float) -> None:
+def _mark(axes: Axes, rows: Sequence[ImageRow], layout: _Layout, *, points: float) -> None:
     """Frames around pictures and notes under them; a picture is `points` wide."""
     from matplotlib.patches import Rectangle
 

@@ -6,7 +6,7 @@ import statistics
 
 import pytest
 
-from flowgmm_cli.studies.results import Result, Spread, summarise, to_csv
+from flowgmm_cli.experiments.results import Result, Spread, summarise, to_csv
 
 
 def result(

@@ -28,12 +28,12 @@ MOST_ROWS = 20_000
 """Rows of a file that a report looks at; figures need no more."""
 
 
-class MissingError(Exception):
+class UnavailableError(Exception):
     """A section cannot be made; the message says why, to people."""
 
 
 @dataclass(frozen=True)
-class Held:
+class ValidationRows:
     """Rows that the model was not trained on.
 
     Attributes:
@@ -48,7 +48,7 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Material:
+class ReportContext:
     """Everything a report may speak of.
 
     Attributes:
@@ -105,13 +105,13 @@ class Material:
         try:
             return TrainedModel.load(self.run.path, context=self.context)
         except FlowgmmError as error:
-            return told(error)
+            return error_text(error)
 
     @property
     def trained(self) -> TrainedModel:
         """The model. Raises `MissingError`."""
         if isinstance(self._trained, str):
-            raise MissingError(f"The model cannot be used: {self._trained}.")
+            raise UnavailableError(f"The model cannot be used: {self._trained}.")
         return self._trained
 
     @cached_property
@@ -121,7 +121,7 @@ class Material:
         try:
             rows = load_rows(self.recipe.data, self.context)
         except FlowgmmError as error:
-            return told(error)
+            return error_text(error)
         if rows.fingerprint != self.info.get("fingerprint"):
             self.warn("the data has changed since this run was trained; the report shows it as it is now")
         if rows.class_names != self.class_names and self.class_names:
@@ -132,7 +132,7 @@ class Material:
     def rows(self) -> SplitRows:
         """All rows, divided as in training. Raises `MissingError`."""
         if isinstance(self._rows, str):
-            raise MissingError(f"The data of the run cannot be read: {self._rows}.")
+            raise UnavailableError(f"The data of the run cannot be read: {self._rows}.")
         return self._rows
 
     @property
@@ -141,17 +141,17 @@ class Material:
         return not isinstance(self._rows, str) and self._rows.fingerprint != self.info.get("fingerprint")
 
     @cached_property
-    def held(self) -> Held:
+    def held(self) -> ValidationRows:
         """The rows of `data`, else test rows, else held-out rows. Raises `MissingError`."""
         if self.data is not None:
-            return Held(f"rows of {self.data}", self.read(self.data, self.data_format))
+            return ValidationRows(f"rows of {self.data}", self.read(self.data, self.data_format))
         rows, trained = self.rows, self.trained
         for name, chosen in (("test rows", rows.test), ("held-out rows", rows.val)):
             if chosen is not None:
                 pixels = trained.image is not None
                 split = trained.preprocessor.apply(chosen, self.context, with_inputs=pixels)
-                return Held(name, split, chosen)
-        raise MissingError("The run holds out no rows that could be shown.")
+                return ValidationRows(name, split, chosen)
+        raise UnavailableError("The run holds out no rows that could be shown.")
 
     def read(self, where: str, data_format: str | None = None) -> Split:
         """Rows of a file, preprocessed, at most 20,000; it is told how many could not be used.
@@ -195,7 +195,7 @@ class Material:
         return tuple(one.name for one in self.evaluation.classification.per_class) if self.evaluation else ()
 
 
-def gather(
+def load_report_context(
     run: Run,
     *,
     context: DataContext,
@@ -203,7 +203,7 @@ def gather(
     data: str | None = None,
     data_format: str | None = None,
     out: str | None = None,
-) -> Material:
+) -> ReportContext:
     """Read what the files of a run say; rows and model are read when a section asks for them.
 
     Arguments as in `Material`.
@@ -211,7 +211,7 @@ def gather(
     Raises:
         RunError: the run cannot be read at all.
     """
-    return Material(run, run.info(), run.status(), run.recipe(), context, warn, data, data_format, out)
+    return ReportContext(run, run.info(), run.status(), run.recipe(), context, warn, data, data_format, out)
 
 
 def join(parts: Sequence[Split]) -> Split:
@@ -242,6 +242,6 @@ def stored_evaluation(run: Run, split: str = "test") -> Evaluation | None:
         return None
 
 
-def told(error: FlowgmmError) -> str:
+def error_text(error: FlowgmmError) -> str:
     """An error as part of a sentence."""
     return error.message.rstrip(".")

@@ -15,11 +15,11 @@ from flowgmm_cli.evaluation.detection import auroc, detection_metrics
 from flowgmm_cli.files import read_json
 from flowgmm_cli.inference.gallery import by_quantile
 from flowgmm_cli.inference.sampling import image_column
+from flowgmm_cli.report.context import ReportContext, UnavailableError, error_text
 from flowgmm_cli.report.galleries import EACH, score_figure
 from flowgmm_cli.report.histogram import histogram_figure
-from flowgmm_cli.report.material import Material, MissingError, told
-from flowgmm_cli.report.page import Grid, Part, Prose, picture
-from flowgmm_cli.report.words import count, percent
+from flowgmm_cli.report.page import Part, Prose, Table, picture
+from flowgmm_cli.report.text import count, percent
 from flowgmm_cli.scores.detector import Detector
 from flowgmm_cli.seeds import derive_seed
 
@@ -33,12 +33,12 @@ _FEW = 200  # rows below which a threshold of 5 % is uncertain by several points
 _STORED = 6  # earlier comparisons that are shown
 
 
-def ood(found: Material) -> list[Part]:
+def ood(found: ReportContext) -> list[Part]:
     """Histograms of the default score, a table of all scores, and what `flowgmm ood` found before."""
     trained = found.trained
     detector = trained.detector
     if detector is None:
-        raise MissingError(
+        raise UnavailableError(
             "This run has no out-of-distribution scores: it was trained by an older version. Train again to "
             "have them."
         )
@@ -47,10 +47,10 @@ def ood(found: Material) -> list[Part]:
     parts: list[Part] = [Prose(_what(detector, fpr, facts))]
     try:
         parts += _compared(found, detector, fpr)
-    except MissingError as reason:
+    except UnavailableError as reason:
         parts.append(Prose(f"There is no histogram. {reason}", "note"))
     except FlowgmmError as error:
-        parts.append(Prose(f"There is no histogram: {told(error)}.", "note"))
+        parts.append(Prose(f"There is no histogram: {error_text(error)}.", "note"))
     return [*parts, *_choice(facts), *_stored(found)]
 
 
@@ -66,7 +66,7 @@ def _what(detector: Detector, fpr: float, facts: Mapping[str, Any]) -> str:
     return text if rows >= _FEW else f"{text} With so few rows that is a rough figure."
 
 
-def _compared(found: Material, detector: Detector, fpr: float) -> list[Part]:
+def _compared(found: ReportContext, detector: Detector, fpr: float) -> list[Part]:
     """In-distribution rows against `--out`, or against stand-ins made of themselves."""
     trained, held = found.trained, found.held
     rng = np.random.default_rng(derive_seed(trained.recipe.run.seed, "report"))
@@ -116,13 +116,13 @@ def _compared(found: Material, detector: Detector, fpr: float) -> list[Part]:
         f"{count(len(outside), 'other row')}. FPR95: share of ordinary rows flagged where 95 % of the others "
         "are."
     )
-    parts.append(Grid(columns, rows, said, right=columns[1:], strong=[names.index(score)]))
+    parts.append(Table(columns, rows, said, right=columns[1:], strong=[names.index(score)]))
     limit = detector.threshold(score, fpr)
     return [*parts, *_pictures(found, (split, inside_values), (outside, outside_values), score, limit)]
 
 
 def _pictures(
-    found: Material,
+    found: ReportContext,
     inside: tuple[Split, Floats],
     outside: tuple[Split, Floats],
     score: str,
@@ -153,7 +153,7 @@ def _pictures(
     return [picture(figure, name="ood-images", caption=caption)]
 
 
-def _images(found: Material, split: Split, places: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
+def _images(found: ReportContext, split: Split, places: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
     inputs = None if split.inputs is None else split.inputs[torch.from_numpy(places)]
     images = None if inputs is None else found.trained.preprocessor.images(inputs)
     if images is None:
@@ -184,7 +184,7 @@ def _some(split: Split, rng: np.random.Generator) -> Split:
     )
 
 
-def _reads_pixels(found: Material, name: str) -> bool:
+def _reads_pixels(found: ReportContext, name: str) -> bool:
     from flowgmm_cli.recipe.schema import score_names
     from flowgmm_cli.scores.detector import reads_images
 
@@ -209,10 +209,10 @@ def _choice(facts: Mapping[str, Any]) -> list[Part]:
     )
     strong = [place for place, row in enumerate(rows) if row[0] == facts.get("default")]
     folded = "how the default was chosen"
-    return [Grid(["score", *kinds], rows, caption, right=kinds, strong=strong, folded=folded)]
+    return [Table(["score", *kinds], rows, caption, right=kinds, strong=strong, folded=folded)]
 
 
-def _stored(found: Material) -> list[Part]:
+def _stored(found: ReportContext) -> list[Part]:
     """Comparisons that `flowgmm ood` has left in the run, the newest first."""
     files = sorted((found.run.path / "ood").glob("*.json"), key=lambda file: -file.stat().st_mtime)
     parts: list[Part] = []
@@ -254,5 +254,5 @@ def _stored(found: Material) -> list[Part]:
     if rows:
         columns = ["in", "out", "rows in", "rows out", "score", "AUROC", "95 % interval", "flagged"]
         said = "Comparisons made with `flowgmm ood --in X --out Y`."
-        parts.append(Grid(columns, rows, said, right=[columns[2], columns[3], *columns[5:]]))
+        parts.append(Table(columns, rows, said, right=[columns[2], columns[3], *columns[5:]]))
     return parts
