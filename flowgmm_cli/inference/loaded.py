@@ -23,7 +23,7 @@ from flowgmm_cli.errors import DataError, RunError, UsageError
 from flowgmm_cli.evaluation.evaluate import Evaluation, evaluate
 from flowgmm_cli.inference.embedding import Map, Space, check_map, embedded
 from flowgmm_cli.inference.given import GivenRows, read_given
-from flowgmm_cli.inference.ood import Comparison, compare, load_report_context
+from flowgmm_cli.inference.ood import Comparison, compare, gather
 from flowgmm_cli.inference.predicted import Predicted, together
 from flowgmm_cli.inference.predictions import Flag
 from flowgmm_cli.inference.rows import held_out, own_rows

@@ -109,7 +109,7 @@ def test_the_page_refers_to_nothing_outside_itself(seen: WrittenReport) -> None:
     assert "default-src 'none'" in seen.text
 
 
-def test_names_that_users_chose_are_text_and_nothing_else(seen: WrittenReport, names: tuple[str, ...]) -> None:
+def test_user_chosen_names_are_plain_text(seen: WrittenReport, names: tuple[str, ...]) -> None:
     assert "<script" not in seen.text
     assert "<i>" not in seen.text
     assert "<b>" not in seen.text
