@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: written under a temporary name, then renamed."""
+"""Atomic files: written under a temporary name, then renamed, so that a file is whole or absent."""
 
 from __future__ import annotations
 
@@ -15,44 +15,57 @@ from flowgmm_cli.errors import RunError
 if TYPE_CHECKING:
     from torch import Tensor
 
-_HINT = "the file is cut short, gone, or made by another program; train again or use another run"
+_HINT = "the file is truncated, missing or written by another program; train again or use another run"
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[BinaryIO]:
-    """Replace `path` by what the block writes; on any failure the old file stays as it was."""
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file that replaces `path` when the block succeeds.
+
+    If the block raises an error, the temporary file is removed and the old file stays unchanged. The new file
+    has the permissions of any new file, as the umask sets them.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".tmp")
+    temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Replace `path` by `data`; on any failure the old file stays as it was."""
-    with writing(path) as file:
+    """Replace `path` by `data`; after an error the old file stays unchanged."""
+    with atomic_write(path) as file:
         file.write(data)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` by `text`, UTF-8."""
+    """Replace `path` by `text` in UTF-8."""
     write_bytes(path, text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace `path` by `value`; NaN and infinities are refused, as JSON has none."""
+    """Replace `path` by `value` as JSON.
+
+    Raises:
+        ValueError: a number is NaN or infinite, which JSON cannot represent.
+    """
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:
-    """Read a JSON object. Raises `RunError`, naming it as `what`, if there is none."""
+    """Read a JSON object.
+
+    Raises:
+        RunError: the file is missing or holds no JSON object; the message calls it `what`.
+    """
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -67,21 +80,21 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Save named tensors with text metadata as one safetensors file."""
+    """Replace `path` by a safetensors file of named tensors and text metadata."""
     from safetensors.torch import save
 
-    # Bytes first, so that a full disk is an ordinary OSError of ours and not the serialiser's.
+    # Serialise to bytes first: a full disk then raises OSError, not an error of safetensors.
     contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    # Of a header that is quite empty, safetensors cannot read what it wrote.
-    words = dict(metadata or {}) or ({} if contiguous else {"tensors": "none"})
-    write_bytes(path, save(contiguous, words))
+    # safetensors cannot read a file that it wrote without tensors and metadata
+    texts = dict(metadata or {}) or ({} if contiguous else {"tensors": "none"})
+    write_bytes(path, save(contiguous, texts))
 
 
 def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read a safetensors file: (tensors, metadata).
+    """Read the tensors and the metadata of a safetensors file.
 
     Raises:
-        RunError: the file is missing, cut short, or something else altogether.
+        RunError: the file is missing, truncated or of another format; the message calls it `what`.
     """
     from safetensors import SafetensorError, safe_open
 

@@ -25,13 +25,13 @@ def no_space(*args: Any) -> None:
 def test_a_failure_keeps_the_old_file_and_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
-    file = tmp_path / "one.txt"
+    file = tmp_path / "a.txt"
     write_text(file, "old")
     monkeypatch.setattr(*((os, "fsync") if fails == "fsync" else (Path, fails)), no_space)
     with pytest.raises(OSError, match="No space"):
         write_text(file, "new")
     assert file.read_text() == "old"
-    assert names(tmp_path) == ["one.txt"]
+    assert names(tmp_path) == ["a.txt"]
 
 
 def test_an_interruption_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,15 +40,13 @@ def test_an_interruption_leaves_nothing_behind(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        write_bytes(tmp_path / "one", b"new")
+        write_bytes(tmp_path / "file", b"new")
     assert names(tmp_path) == []
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_disk_that_is_full_in_the_middle_of_writing_keeps_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "one"
+def test_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "file"
     write_bytes(file, b"old")
     real = os.fdopen
 
@@ -63,26 +61,26 @@ def test_a_disk_that_is_full_in_the_middle_of_writing_keeps_the_old_file(
         write_bytes(file, b"x" * 1_000_000)
     assert caught.value.errno == errno.ENOSPC
     assert file.read_bytes() == b"old"
-    assert names(tmp_path) == ["one"]
+    assert names(tmp_path) == ["file"]
 
 
 def test_the_new_file_is_on_the_disk_before_it_replaces_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = tmp_path / "one"
+    file = tmp_path / "file"
     write_bytes(file, b"old")
-    seen = []
+    calls = []
 
-    def look(handle: int) -> None:
-        seen.append((os.fstat(handle).st_size, file.read_bytes()))
+    def record(handle: int) -> None:
+        calls.append((os.fstat(handle).st_size, file.read_bytes()))
 
-    monkeypatch.setattr(os, "fsync", look)
+    monkeypatch.setattr(os, "fsync", record)
     write_bytes(file, b"newer")
-    assert seen == [(5, b"old")]
+    assert calls == [(5, b"old")]
     assert file.read_bytes() == b"newer"
 
 
-def test_folders_are_made_and_the_umask_is_kept(tmp_path: Path) -> None:
+def test_folders_are_created_and_the_umask_is_respected(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
         write_text(tmp_path / "a" / "b" / "ü.txt", "größer")
@@ -95,31 +93,31 @@ def test_folders_are_made_and_the_umask_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), [1.0, float("-inf")]])
-def test_json_with_numbers_that_json_has_not_is_refused(tmp_path: Path, value: Any) -> None:
+def test_nan_and_infinities_are_refused_in_json(tmp_path: Path, value: Any) -> None:
     with pytest.raises(ValueError, match="JSON"):
-        write_json(tmp_path / "one.json", {"a": value})
+        write_json(tmp_path / "a.json", {"a": value})
     assert names(tmp_path) == []
 
 
-def test_json_comes_back_as_it_was(tmp_path: Path) -> None:
+def test_json_round_trip(tmp_path: Path) -> None:
     value = {"ä": [1, 2.5, None, True], "text": "line\nline \u2028"}
-    write_json(tmp_path / "one.json", value)
-    assert read_json(tmp_path / "one.json", "value") == value
+    write_json(tmp_path / "a.json", value)
+    assert read_json(tmp_path / "a.json", "value") == value
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b'"text"'])
-def test_json_that_is_no_object_is_a_run_error(tmp_path: Path, content: bytes) -> None:
-    file = tmp_path / "one.json"
+def test_a_file_without_a_json_object_is_a_run_error(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "a.json"
     file.write_bytes(content)
-    with pytest.raises(RunError, match=r"thing: .*one\.json"):
+    with pytest.raises(RunError, match=r"thing: .*a\.json"):
         read_json(file, "thing")
     with pytest.raises(RunError, match="does not exist"):
-        read_json(tmp_path / "none.json", "thing")
+        read_json(tmp_path / "na.json", "thing")
     with pytest.raises(RunError):
         read_json(tmp_path, "thing")
 
 
-def test_tensors_come_back_as_they_were(tmp_path: Path) -> None:
+def test_tensors_round_trip(tmp_path: Path) -> None:
     shared = torch.arange(6.0)
     tensors = {
         "empty": torch.empty(0, 3),
@@ -130,15 +128,15 @@ def test_tensors_come_back_as_they_were(tmp_path: Path) -> None:
         "wide": torch.tensor(1 / 3, dtype=torch.float64),
     }
     write_tensors(tmp_path / "t.safetensors", tensors, {"format": "f"})
-    found, metadata = read_tensors(tmp_path / "t.safetensors", "thing")
+    loaded, metadata = read_tensors(tmp_path / "t.safetensors", "thing")
     assert metadata == {"format": "f"}
-    assert found.keys() == tensors.keys()
+    assert loaded.keys() == tensors.keys()
     for name, value in tensors.items():
-        assert found[name].dtype == value.dtype
-        assert torch.equal(found[name], value)
+        assert loaded[name].dtype == value.dtype
+        assert torch.equal(loaded[name], value)
 
 
-def test_every_way_to_cut_a_tensor_file_short_is_a_run_error(tmp_path: Path) -> None:
+def test_a_truncated_or_foreign_tensor_file_is_a_run_error(tmp_path: Path) -> None:
     file = tmp_path / "t.safetensors"
     write_tensors(file, {"a": torch.arange(100.0)})
     whole = file.read_bytes()
@@ -154,7 +152,7 @@ def test_every_way_to_cut_a_tensor_file_short_is_a_run_error(tmp_path: Path) -> 
         read_tensors(tmp_path, "thing")
 
 
-def test_no_tensors_at_all_can_be_written_and_read(tmp_path: Path) -> None:
+def test_a_file_without_tensors_round_trip(tmp_path: Path) -> None:
     write_tensors(tmp_path / "none.safetensors", {})
     assert read_tensors(tmp_path / "none.safetensors", "nothing")[0] == {}
     write_tensors(tmp_path / "words.safetensors", {}, {"format": "1"})

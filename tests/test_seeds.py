@@ -10,21 +10,21 @@ from flowgmm_cli.seeds import Stream, derive_seed, generator
 
 def test_seeds_differ_between_streams_and_indices_and_neighbouring_seeds() -> None:
     streams: tuple[Stream, ...] = get_args(Stream)
-    found = [
+    seeds = [
         derive_seed(seed, stream, index) for seed in range(4) for stream in streams for index in range(25)
     ]
-    assert len(set(found)) == 4 * len(streams) * 25
-    assert all(0 <= one < 2**63 for one in found)
+    assert len(set(seeds)) == 4 * len(streams) * 25
+    assert all(0 <= seed < 2**63 for seed in seeds)
 
 
-def test_a_seed_is_a_function_of_its_arguments_for_good() -> None:
-    # a change of these would make every run irreproducible, and resumed runs go astray
+def test_a_seed_depends_on_its_arguments_alone() -> None:
+    # other values would change the results of every recipe and of every resumed run
     assert derive_seed(0, "init") == derive_seed(0, "init", 0)
     assert derive_seed(0, "step", 7) == 8_335_110_288_455_085_642
     assert derive_seed(2**62, "order") == 4_938_800_750_886_229_815
 
 
-def test_generators_give_their_own_numbers_and_leave_the_global_one() -> None:
+def test_generators_are_independent_and_leave_the_global_generator_alone() -> None:
     state = torch.get_rng_state()
     first = torch.rand(4, generator=generator(5, "order", 1))
     assert torch.equal(first, torch.rand(4, generator=generator(5, "order", 1)))

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import platformdirs
 
 from flowgmm_cli.api import DataContext, Encoder, iterate_batches
+from flowgmm_cli.files import write_bytes
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -27,16 +28,11 @@ _CHUNK = 2048  # texts between two reports of progress
 _PART = 65_536  # texts in one file
 
 
-def user_cache_dir(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return `$FLOWGMM_CACHE_DIR`, else `$XDG_CACHE_HOME/flowgmm`, else `~/.cache/flowgmm`.
-
-    >>> user_cache_dir({"XDG_CACHE_HOME": "/var/cache"}).as_posix()
-    '/var/cache/flowgmm'
-    """
-    if own := environment.get("FLOWGMM_CACHE_DIR"):
-        return Path(own).expanduser()
-    base = environment.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "flowgmm"
+def user_cache_dir() -> Path:
+    """Return `$FLOWGMM_CACHE_DIR`, else the user's cache folder for flowgmm (`~/.cache/flowgmm` on Linux)."""
+    if folder := os.environ.get("FLOWGMM_CACHE_DIR"):
+        return Path(folder).expanduser()
+    return platformdirs.user_cache_path("flowgmm", appauthor=False)
 
 
 def encode(encoder: Encoder, texts: Sequence[str], context: DataContext) -> npt.NDArray[np.float32]:
@@ -124,15 +120,7 @@ def _write_part(folder: Path, digests: Sequence[bytes], vectors: npt.NDArray[np.
     buffer = io.BytesIO()
     np.save(buffer, part, allow_pickle=False)
     content = buffer.getvalue()
-    folder.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        Path(temporary).replace(folder / f"{_digest(content)}.npy")
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_bytes(folder / f"{_digest(content)}.npy", content)
 
 
 def _digest(content: bytes) -> str:

@@ -20,7 +20,7 @@ import numpy as np
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.cache import user_cache_dir
 from flowgmm_cli.data.large.files import TableFiles
-from flowgmm_cli.files import writing
+from flowgmm_cli.files import atomic_write
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -57,7 +57,7 @@ def kept(
         return found
     shown = look()
     try:
-        with writing(place) as stream:
+        with atomic_write(place) as stream:
             np.savez(stream, **dict(_packed(shown)))  # type: ignore[arg-type]
     except OSError as error:
         context.note(

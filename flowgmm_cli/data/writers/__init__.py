@@ -1,1 +1,1 @@
-"""Answers out: files by suffix, or standard output."""
+"""Writers of tables: csv, tsv, parquet, jsonl and npz files, or standard output."""

@@ -1,11 +1,12 @@
-"""What all writers share: columns in chunks, and an answer that is whole or absent."""
+"""Base class of the writers."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import ExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from flowgmm_cli.data.writers.target import Target
 
@@ -16,30 +17,34 @@ if TYPE_CHECKING:
 
 
 class Writer(ABC):
-    """Writes rows chunk by chunk, as a context manager; the file appears when the block ends well.
+    """Write a table chunk by chunk, as a context manager; the file appears when the block succeeds.
 
         with open_writer("out.csv") as writer:
             writer.write({"id": ids, "confidence": confidence})
 
     A column is `(N,)` strings (fixed width, or objects with None where missing), floats (NaN where missing),
-    whole numbers or truth values (a masked array where some are missing), or `(N, D)` floats (a row of NaN
-    where missing). Every chunk has the same columns; a chunk may have no rows.
+    integers or booleans (a masked array where some are missing), or `(N, D)` floats (a row of NaN where
+    missing). All chunks have the same columns; a chunk may be empty.
 
     Attributes:
-        target: where it writes.
+        target: the destination.
+        stream: the open destination, within the block.
         rows: number of rows written so far.
     """
+
+    stream: BinaryIO
 
     def __init__(self, target: Target) -> None:
         self.target = target
         self.rows = 0
         self._names: tuple[str, ...] | None = None
+        self._exit_stack = ExitStack()
 
     def write(self, columns: Columns) -> None:
-        """Add rows.
+        """Write a chunk of rows.
 
         Raises:
-            ValueError: the columns differ in length, or are not those of the first chunk.
+            ValueError: the columns differ in length, or differ from those of the first chunk.
         """
         names = tuple(columns)
         sizes = {len(values) for values in columns.values()}
@@ -48,14 +53,17 @@ class Writer(ABC):
         if self._names not in (None, names):
             raise ValueError(f"columns {names} after {self._names}")
         if self._names is None:
-            self._begin(columns)
+            self._write_header(columns)
             self._names = names
         if (size := sizes.pop()) > 0:
-            self._add(columns, size)
+            self._write_rows(columns, size)
             self.rows += size
 
     def __enter__(self) -> Self:
-        self.target.open()
+        with ExitStack() as stack:
+            self.stream = stack.enter_context(self.target.open())
+            stack.callback(self._release)
+            self._exit_stack = stack.pop_all()
         return self
 
     def __exit__(
@@ -64,29 +72,22 @@ class Writer(ABC):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        complete = False
-        try:
-            if kind is None:
-                self._end()
-                self.target.commit()
-                complete = True
-        finally:
-            self._release()
-            if not complete:
-                self.target.discard()
+        if kind is None:
+            self._exit_stack.callback(self._write_footer)
+        self._exit_stack.__exit__(kind, error, traceback)
 
     @abstractmethod
-    def _begin(self, columns: Columns) -> None:
-        """Write what comes before the rows; the first chunk tells names and types."""
+    def _write_header(self, columns: Columns) -> None:
+        """Write the part before the rows; the first chunk gives the names and types of the columns."""
 
     @abstractmethod
-    def _add(self, columns: Columns, size: int) -> None:
+    def _write_rows(self, columns: Columns, size: int) -> None:
         """Write `size` rows, at least one."""
 
-    def _end(self) -> None:
-        """Write what comes after the rows; there may have been no chunk at all."""
+    def _write_footer(self) -> None:
+        """Write the part after the rows; there may have been no chunk."""
         return
 
     def _release(self) -> None:
-        """Let go of whatever is held beside the target, whether the answer is complete or not."""
+        """Release other resources, after success and after errors."""
         return

@@ -1,4 +1,4 @@
-"""npz: one array a column, as `numpy.load` reads it without unpickling."""
+"""Writer of npz files: one array per column, readable by `numpy.load` without pickle."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class NpzWriter(Writer):
-    """An npz file. Missing is the empty string or NaN, for which masked columns become floats.
+    """Write an npz file; missing cells are empty strings or NaN, so masked columns become floats.
 
-    An array's header tells its length and the width of its texts, so the chunks of each column wait in a file
-    of their own, in the folder of the answer, until both are known.
+    The header of an array holds its length and the width of its strings. Until both are known, the chunks of
+    each column are stored in a temporary file beside the output.
     """
 
     def __init__(self, target: Target) -> None:
@@ -31,18 +31,18 @@ class NpzWriter(Writer):
         self._folder: Path | None = None
         self._spools: dict[str, _Spool] = {}
 
-    def _begin(self, columns: Columns) -> None:
-        self._folder = Path(tempfile.mkdtemp(dir=self.target.scratch, prefix=".npz-", suffix=".tmp"))
-        for place, (name, values) in enumerate(columns.items()):
-            self._spools[name] = _Spool(self._folder / f"{place}.chunks")
-            self._spools[name].add(_plain(values[:0]))
+    def _write_header(self, columns: Columns) -> None:
+        self._folder = Path(tempfile.mkdtemp(dir=self.target.temporary_folder, prefix=".npz-", suffix=".tmp"))
+        for index, (name, values) in enumerate(columns.items()):
+            self._spools[name] = _Spool(self._folder / f"{index}.chunks")
+            self._spools[name].add(_to_plain_array(values[:0]))
 
-    def _add(self, columns: Columns, size: int) -> None:
+    def _write_rows(self, columns: Columns, size: int) -> None:
         for name, values in columns.items():
-            self._spools[name].add(_plain(values))
+            self._spools[name].add(_to_plain_array(values))
 
-    def _end(self) -> None:
-        with zipfile.ZipFile(self.target.stream, "w", allowZip64=True) as archive:
+    def _write_footer(self) -> None:
+        with zipfile.ZipFile(self.stream, "w", allowZip64=True) as archive:
             for name, spool in self._spools.items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                     spool.copy(cast(BinaryIO, member), self.rows)
@@ -55,7 +55,7 @@ class NpzWriter(Writer):
 
 
 class _Spool:
-    """Chunks of one column on disk."""
+    """Chunks of one column in a temporary file."""
 
     def __init__(self, path: Path) -> None:
         self.file = path.open("w+b")
@@ -63,13 +63,13 @@ class _Spool:
         self._entry: tuple[int, ...] = ()
 
     def add(self, values: npt.NDArray[Any]) -> None:
-        """Keep a chunk."""
+        """Append a chunk."""
         self._dtype = values.dtype if self._dtype is None else np.promote_types(self._dtype, values.dtype)
         self._entry = values.shape[1:]
         np.save(self.file, values, allow_pickle=False)
 
     def copy(self, member: BinaryIO, rows: int) -> None:
-        """Write all chunks as one array."""
+        """Write all chunks to `member` as one array."""
         dtype = np.dtype(np.float64) if self._dtype is None else self._dtype
         header = {
             "descr": np.lib.format.dtype_to_descr(dtype),
@@ -84,7 +84,7 @@ class _Spool:
             member.write(np.ascontiguousarray(chunk, dtype=dtype).tobytes())
 
 
-def _plain(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _to_plain_array(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if isinstance(values, np.ma.MaskedArray):
         return np.where(np.ma.getmaskarray(values), np.nan, values.data)
     if values.dtype.kind == "O":

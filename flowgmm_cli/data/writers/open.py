@@ -1,4 +1,4 @@
-"""The writer for a word of the command line."""
+"""Choose the writer of an output from its path or format."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from flowgmm_cli.data.writers.base import Writer
-from flowgmm_cli.data.writers.target import StdoutTarget, Target, find_target
+from flowgmm_cli.data.writers.target import Target, parse_target
 from flowgmm_cli.errors import UsageError, did_you_mean
 
 FORMATS = ("csv", "tsv", "parquet", "jsonl", "npz")
@@ -15,26 +15,26 @@ _BINARY = ("parquet", "npz")
 
 
 def open_writer(where: str, *, format: str | None = None) -> Writer:
-    """A writer for a file by its suffix, or for stdout; see `Writer`.
+    """Return the writer of a file or of stdout, see `Writer`.
 
     Args:
         where: a file, or `-` for stdout.
-        format: one of `FORMATS`; None goes by the suffix, and is csv on stdout.
+        format: one of `FORMATS`; None takes it from the suffix, and is csv on stdout.
 
     Raises:
         UsageError: the format is not known, `where` is a folder, or binary data would go to a terminal.
     """
-    chosen = find_format(where, format)
-    target = find_target(where)
-    if chosen in _BINARY and isinstance(target, StdoutTarget) and sys.stdout.isatty():
+    format = find_format(where, format)
+    target = parse_target(where)
+    if format in _BINARY and target.path is None and sys.stdout.isatty():
         raise UsageError(
-            f"{chosen} is not for a terminal", hint=f"--save out.{chosen}, or a pipe: ... --save - | program"
+            f"{format} is not for a terminal", hint=f"--save out.{format}, or a pipe: ... --save - | program"
         )
-    return _make(chosen, target)
+    return _create(format, target)
 
 
 def find_format(where: str, format: str | None = None) -> str:
-    """The format of an answer; arguments and errors as for `open_writer`."""
+    """Return the format of an output; arguments and errors are those of `open_writer`."""
     if format is not None:
         name = format.lower().removeprefix(".")
         if name not in FORMATS:
@@ -55,8 +55,8 @@ def find_format(where: str, format: str | None = None) -> str:
     return SUFFIXES[suffix]
 
 
-def _make(format: str, target: Target) -> Writer:
-    # each format's libraries are imported for that format alone
+def _create(format: str, target: Target) -> Writer:
+    # import only the libraries of this format
     if format == "parquet":
         from flowgmm_cli.data.writers.parquet import ParquetWriter
 
@@ -65,7 +65,7 @@ def _make(format: str, target: Target) -> Writer:
         from flowgmm_cli.data.writers.npz import NpzWriter
 
         return NpzWriter(target)
-    from flowgmm_cli.data.writers.lines import DelimitedWriter, JsonlWriter
+    from flowgmm_cli.data.writers.text import DelimitedWriter, JsonlWriter
 
     if format == "jsonl":
         return JsonlWriter(target)

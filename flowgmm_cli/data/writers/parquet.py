@@ -1,4 +1,4 @@
-"""Parquet, a row group at a time."""
+"""Writer of parquet files."""
 
 from __future__ import annotations
 
@@ -9,49 +9,49 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flowgmm_cli.data.writers.base import Writer
-from flowgmm_cli.data.writers.cells import arrow
+from flowgmm_cli.data.writers.encode import to_arrow
 from flowgmm_cli.data.writers.target import Target
 
 if TYPE_CHECKING:
     from flowgmm_cli.data.writers.base import Columns
 
-_ROWS, _BYTES = 131_072, 1 << 25  # of a row group, whichever is reached first
+_GROUP_ROWS, _GROUP_BYTES = 131_072, 1 << 25  # a row group ends when it reaches either
 
 
 class ParquetWriter(Writer):
-    """A parquet file; a missing cell is null, a column of `(N, D)` a list in each row."""
+    """Write a parquet file; missing cells are null, a column `(N, D)` is a list in each row."""
 
     def __init__(self, target: Target) -> None:
         super().__init__(target)
         self._file: pq.ParquetWriter | None = None
-        self._waiting: list[pa.RecordBatch] = []
+        self._pending: list[pa.RecordBatch] = []
 
-    def _begin(self, columns: Columns) -> None:
-        arrays = {name: arrow(values) for name, values in columns.items()}
+    def _write_header(self, columns: Columns) -> None:
+        arrays = {name: to_arrow(values) for name, values in columns.items()}
         schema = pa.schema([(name, array.type) for name, array in arrays.items()])
-        self._file = pq.ParquetWriter(pa.PythonFile(self.target.stream, mode="w"), schema, compression="zstd")
+        self._file = pq.ParquetWriter(pa.PythonFile(self.stream, mode="w"), schema, compression="zstd")
 
-    def _add(self, columns: Columns, size: int) -> None:
-        self._waiting.append(pa.RecordBatch.from_pydict({k: arrow(v) for k, v in columns.items()}))
-        rows = sum(batch.num_rows for batch in self._waiting)
-        if rows >= _ROWS or sum(batch.nbytes for batch in self._waiting) >= _BYTES:
+    def _write_rows(self, columns: Columns, size: int) -> None:
+        self._pending.append(pa.RecordBatch.from_pydict({k: to_arrow(v) for k, v in columns.items()}))
+        rows = sum(batch.num_rows for batch in self._pending)
+        if rows >= _GROUP_ROWS or sum(batch.nbytes for batch in self._pending) >= _GROUP_BYTES:
             self._write_group()
 
-    def _end(self) -> None:
-        if self._file is None:  # not one chunk: a file without columns
-            self._begin({})
+    def _write_footer(self) -> None:
+        if self._file is None:  # no chunk was written: a file without columns
+            self._write_header({})
         self._write_group()
         if self._file is not None:
             self._file.close()
             self._file = None
 
     def _release(self) -> None:
-        if self._file is not None:  # it would write its footer when it is collected, into a closed file
+        if self._file is not None:  # otherwise its destructor writes a footer into the closed file
             with contextlib.suppress(OSError, pa.ArrowException):
                 self._file.close()
             self._file = None
 
     def _write_group(self) -> None:
-        if self._waiting and self._file is not None:
-            self._file.write_table(pa.Table.from_batches(self._waiting))
-        self._waiting = []
+        if self._pending and self._file is not None:
+            self._file.write_table(pa.Table.from_batches(self._pending))
+        self._pending = []

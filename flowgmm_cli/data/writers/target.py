@@ -1,144 +1,92 @@
-"""Where an answer goes: a file that appears whole or not at all, a device or pipe, or stdout."""
+"""Destination of an output table: a file, a device, a named pipe or standard output."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-import tempfile
-from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from flowgmm_cli.errors import UsageError
+from flowgmm_cli.files import atomic_write
 
 
-class Target(ABC):
-    """A place for bytes.
+@dataclass(frozen=True)
+class Target:
+    """Destination of bytes.
 
     Attributes:
-        name: what messages call it.
-        stream: open between `open` and `commit` or `discard`.
-        scratch: folder for files that are needed while the answer is made; None for the system's own.
+        name: the destination as messages call it.
+        path: file, device or named pipe; None for standard output.
     """
 
     name: str
-    stream: BinaryIO
-    scratch: Path | None = None
+    path: Path | None = None
 
-    @abstractmethod
-    def open(self) -> None:
-        """Make `stream`; what cannot be written is found out here, before any work."""
+    @property
+    def is_stream(self) -> bool:
+        """True for a destination that cannot be replaced: standard output, a device, a named pipe."""
+        return self.path is None or (self.path.exists() and not self.path.is_file())
 
-    @abstractmethod
-    def commit(self) -> None:
-        """The answer is complete."""
+    @property
+    def temporary_folder(self) -> Path | None:
+        """Folder for temporary files while the output is written; None for the system's own."""
+        return None if self.path is None or self.is_stream else self.path.parent
 
-    @abstractmethod
-    def discard(self) -> None:
-        """The answer will not be completed; leave nothing behind."""
+    @contextmanager
+    def open(self) -> Iterator[BinaryIO]:
+        """Open the destination for writing, as a context manager.
 
-
-class FileTarget(Target):
-    """A file: written under a temporary name in its folder and renamed at the end.
-
-    A link is followed, so that the file it names is replaced and not the link.
-    """
-
-    def __init__(self, where: str) -> None:
-        self.name = where
-        self._path = Path(os.path.realpath(where))
-        self._temporary: Path | None = None
-
-    def open(self) -> None:
-        """Make the temporary file.
+        A file is replaced when the block succeeds and stays unchanged after an error. Bytes sent to a stream
+        cannot be taken back.
 
         Raises:
-            UsageError: there is no such folder, or nothing can be written in it.
+            UsageError: the folder does not exist or is read-only.
         """
-        folder = self._path.parent
+        if self.path is None:
+            sys.stdout.flush()
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
+        elif self.is_stream:
+            with self.path.open("wb") as stream:
+                yield stream
+        else:
+            with self._open_file(self.path) as stream:
+                yield stream
+
+    @contextmanager
+    def _open_file(self, path: Path) -> Iterator[BinaryIO]:
+        folder = path.parent
         if not folder.is_dir():
             raise UsageError(
                 f"{self.name} cannot be written: there is no folder {folder}", hint=f"mkdir -p '{folder}'"
             )
-        try:
-            handle, name = tempfile.mkstemp(dir=folder, prefix=f".{self._path.name[:100]}.", suffix=".tmp")
-        except PermissionError:
-            raise UsageError(
-                f"{self.name} cannot be written: the folder {folder} is read-only for you",
-                hint="name a file in another folder",
-            ) from None
-        self._temporary, self.scratch = Path(name), folder
-        self.stream = os.fdopen(handle, "wb", buffering=1 << 20)
-
-    def commit(self) -> None:
-        """Give the file its name, replacing what had it."""
-        self.stream.close()
-        if self._temporary is not None:
-            mask = os.umask(0)
-            os.umask(mask)
-            self._temporary.chmod(0o666 & ~mask)
-            self._temporary.replace(self._path)
-            self._temporary = None
-
-    def discard(self) -> None:
-        """Remove the temporary file; an older file of the name stays as it was."""
-        with contextlib.suppress(OSError):  # what could not be flushed is not wanted any more
-            self.stream.close()
-        if self._temporary is not None:
-            self._temporary.unlink(missing_ok=True)
-            self._temporary = None
+        with ExitStack() as stack:
+            try:
+                stream = stack.enter_context(atomic_write(path))
+            except PermissionError:
+                raise UsageError(
+                    f"{self.name} cannot be written: the folder {folder} is read-only for you",
+                    hint="name a file in another folder",
+                ) from None
+            yield stream
 
 
-class DeviceTarget(Target):
-    """A named pipe or a device such as `/dev/null`: there already, and never replaced."""
+def parse_target(where: str) -> Target:
+    """Return the target of a command-line argument: a path, or `-` for standard output.
 
-    def __init__(self, where: str) -> None:
-        self.name = where
-
-    def open(self) -> None:
-        """Open it for writing."""
-        self.stream = Path(self.name).open("wb")  # noqa: SIM115
-
-    def commit(self) -> None:
-        """Write what is left."""
-        self.stream.close()
-
-    def discard(self) -> None:
-        """Stop; what has been written cannot be taken back."""
-        with contextlib.suppress(OSError):
-            self.stream.close()
-
-
-class StdoutTarget(Target):
-    """Standard output; what has been written cannot be taken back."""
-
-    name = "stdout"
-
-    def open(self) -> None:
-        """Take its bytes."""
-        sys.stdout.flush()
-        self.stream = sys.stdout.buffer
-
-    def commit(self) -> None:
-        """Write what is left; stdout stays open."""
-        self.stream.flush()
-
-    def discard(self) -> None:
-        """Nothing can be done."""
-
-
-def find_target(where: str) -> Target:
-    """The target that a word of the command line means.
+    A symbolic link is followed, so the file that it points to is replaced and not the link.
 
     Raises:
-        UsageError: it is a folder.
+        UsageError: the path is a folder.
     """
     if where == "-":
-        return StdoutTarget()
+        return Target("stdout")
     path = Path(where)
     if path.is_dir():
         raise UsageError(f"{where} is a folder", hint=f"name a file in it, such as {path / 'out.csv'}")
-    if path.exists() and not path.is_file():
-        return DeviceTarget(where)
-    return FileTarget(where)
+    is_device = path.exists() and not path.is_file()
+    return Target(where, path if is_device else Path(os.path.realpath(where)))

@@ -1,4 +1,4 @@
-"""Every format gives back what was written, and a file is whole or absent."""
+"""Every format returns the rows that were written, and a file is whole or absent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from flowgmm_cli.data.writers.open import FORMATS, find_format, open_writer
 from flowgmm_cli.errors import UsageError
 
-# no surrogates, which are no characters, and no NUL, which ends a text in NumPy
+# without surrogates, which are not characters, and NUL, which ends a string in NumPy
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 FLOATS = st.floats(width=32, allow_nan=True, allow_infinity=False)
 Table = dict[str, list[Any]]
@@ -46,13 +46,13 @@ def write(path: Path, chunks: list[Table], **options: Any) -> None:
     assert writer.rows == sum(len(chunk["id"]) for chunk in chunks)
 
 
-def number(cell: str | float | None) -> float | None:
-    """The number in single precision that its digits stand for."""
+def parse_number(cell: str | float | None) -> float | None:
+    """Parse a number in single precision; None where the cell is empty."""
     return None if cell in ("", None) else float(np.float32(cell))
 
 
 def read(path: Path) -> Table:
-    """The table as Python objects, by a reader that is not ours; None where missing."""
+    """Read a table as Python objects with another library; None where a cell is missing."""
     kind = path.suffix[1:]
     if kind in ("csv", "tsv"):
         text = path.read_bytes().decode()
@@ -61,22 +61,23 @@ def read(path: Path) -> Table:
         assert header == ["id", 'score, "raw"', "flag", "z_0", "z_1"]
         ids, scores, flags, first, second = zip(*lines, strict=True) if lines else [()] * 5
         z = [
-            None if (a, b) == ("", "") else [number(a), number(b)] for a, b in zip(first, second, strict=True)
+            None if (a, b) == ("", "") else [parse_number(a), parse_number(b)]
+            for a, b in zip(first, second, strict=True)
         ]
         flag = {"": None, "true": True, "false": False}
         return {
             "id": list(ids),
-            "score": [number(score) for score in scores],
-            "flag": [flag[one] for one in flags],
+            "score": [parse_number(score) for score in scores],
+            "flag": [flag[cell] for cell in flags],
             "z": z,
         }
     if kind == "jsonl":
         rows = [json.loads(line) for line in path.read_bytes().decode().split("\n")[:-1]]
         return {
             "id": [row["id"] for row in rows],
-            "score": [number(row['score, "raw"']) for row in rows],
+            "score": [parse_number(row['score, "raw"']) for row in rows],
             "flag": [row["flag"] for row in rows],
-            "z": [None if row["z"] is None else list(map(number, row["z"])) for row in rows],
+            "z": [None if row["z"] is None else list(map(parse_number, row["z"])) for row in rows],
         }
     if kind == "parquet":
         table = pq.read_table(path).to_pydict()
@@ -94,7 +95,7 @@ def read(path: Path) -> Table:
 
 
 def expected(table: Table, kind: str) -> Table:
-    without_null = kind in ("csv", "tsv", "npz")  # in these a missing text is an empty one
+    without_null = kind in ("csv", "tsv", "npz")  # formats that write a missing string as an empty one
     lists = [
         None if all(map(math.isnan, z)) else [None if math.isnan(x) else x for x in z] for z in table["z"]
     ]
@@ -106,7 +107,7 @@ def expected(table: Table, kind: str) -> Table:
     }
 
 
-def joined(chunks: list[Table]) -> Table:
+def concatenate(chunks: list[Table]) -> Table:
     return {name: [cell for chunk in chunks for cell in chunk[name]] for name in ("id", "score", "flag", "z")}
 
 
@@ -125,10 +126,10 @@ def tables(draw: st.DrawFn) -> Table:
 @pytest.mark.parametrize("kind", FORMATS)
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(chunks=st.lists(tables(), min_size=1, max_size=3))
-def test_what_is_written_is_read_again(tmp_path: Path, kind: str, chunks: list[Table]) -> None:
+def test_the_written_rows_are_read_back(tmp_path: Path, kind: str, chunks: list[Table]) -> None:
     path = tmp_path / f"out.{kind}"
     write(path, chunks)
-    assert read(path) == expected(joined(chunks), kind)
+    assert read(path) == expected(concatenate(chunks), kind)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
@@ -142,21 +143,21 @@ def test_many_rows_in_wide_chunks_stay_in_order(tmp_path: Path, kind: str) -> No
             writer.write({"id": ids, "z": z[start : start + 4500]})
     if kind == "npz":
         with np.load(path) as data:
-            ids, found = data["id"], data["z"]
-            assert found.dtype == np.float32
+            ids, values = data["id"], data["z"]
+            assert values.dtype == np.float32
     elif kind == "parquet":
         table = pq.read_table(path)
-        ids, found = table["id"].to_numpy(), np.array(table["z"].to_pylist())
+        ids, values = table["id"].to_numpy(), np.array(table["z"].to_pylist())
     elif kind == "jsonl":
         rows = [json.loads(line) for line in path.read_text().splitlines()]
-        ids, found = np.array([row["id"] for row in rows]), np.array([row["z"] for row in rows])
+        ids, values = np.array([row["id"] for row in rows]), np.array([row["z"] for row in rows])
     else:
         lines = [line.split("," if kind == "csv" else "\t") for line in path.read_text().splitlines()]
         assert lines[0] == ["id", *(f"z_{entry}" for entry in range(200))]
         ids = np.array([line[0] for line in lines[1:]])
-        found = np.array([line[1:] for line in lines[1:]], dtype=np.float32)
+        values = np.array([line[1:] for line in lines[1:]], dtype=np.float32)
     assert ids.tolist() == [f"row {row}" for row in range(9000)]
-    assert np.array_equal(found.astype(np.float32), z)
+    assert np.array_equal(values.astype(np.float32), z)
 
 
 def test_parquet_rows_are_gathered_into_groups(tmp_path: Path) -> None:
@@ -172,7 +173,7 @@ def test_a_single_column_has_no_empty_lines(tmp_path: Path) -> None:
     assert (tmp_path / "out.csv").read_text() == 'prediction\na\n""\n""\nb\n'
 
 
-def test_infinities_are_null_in_json_which_has_none(tmp_path: Path) -> None:
+def test_infinities_are_null_in_json(tmp_path: Path) -> None:
     with open_writer(str(tmp_path / "out.jsonl")) as writer:
         writer.write({"x": np.array([np.inf, -np.inf, 1.5]), "n": np.array([1, 2, 3])})
     rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
@@ -180,7 +181,7 @@ def test_infinities_are_null_in_json_which_has_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_names_of_files_need_not_be_characters(tmp_path: Path, kind: str) -> None:
+def test_file_names_may_contain_bytes_that_are_not_utf8(tmp_path: Path, kind: str) -> None:
     name = os.fsdecode(b"caf\xe9.png")
     with open_writer(str(tmp_path / f"out.{kind}")) as writer:
         writer.write({"id": np.array([name, "b"], dtype=object), "x": np.zeros(2)})
@@ -214,7 +215,7 @@ def test_an_error_in_the_middle_leaves_the_folder_as_it_was(
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_an_older_file_is_there_until_the_end(tmp_path: Path, kind: str) -> None:
+def test_an_older_file_stays_until_the_block_ends(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"out.{kind}"
     path.write_text("old")
     with open_writer(str(path)) as writer:
@@ -230,7 +231,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, kind: str) -> None:
     def full() -> None:
         with open_writer(str(path)) as writer:
             with Path("/dev/full").open("wb") as device:
-                os.dup2(device.fileno(), writer.target.stream.fileno())
+                os.dup2(device.fileno(), writer.stream.fileno())
             writer.write(arrays(CHUNK))
 
     with pytest.raises(OSError, match="No space left"):
@@ -265,7 +266,7 @@ def test_a_named_pipe_is_written_to_and_not_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_no_rows_are_a_sound_file(tmp_path: Path, kind: str) -> None:
+def test_a_file_without_rows_is_valid(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"out.{kind}"
     with open_writer(str(path)):
         pass
@@ -308,7 +309,7 @@ class Terminal(io.StringIO):
 
 
 @pytest.mark.parametrize(
-    ("where", "format", "found"),
+    ("where", "format", "values"),
     [
         ("a.csv", None, "csv"),
         ("A.CSV", None, "csv"),
@@ -320,8 +321,8 @@ class Terminal(io.StringIO):
         ("a.csv", "jsonl", "jsonl"),
     ],
 )
-def test_the_format_is_found(where: str, format: str | None, found: str) -> None:
-    assert find_format(where, format) == found
+def test_the_format_follows_the_suffix_or_the_option(where: str, format: str | None, values: str) -> None:
+    assert find_format(where, format) == values
 
 
 @pytest.mark.parametrize(
@@ -333,26 +334,26 @@ def test_the_format_is_found(where: str, format: str | None, found: str) -> None
         (".", {"format": "csv"}, "is a folder"),
     ],
 )
-def test_what_cannot_be_is_a_usage_error(where: str, options: Mapping[str, str], words: str) -> None:
+def test_an_impossible_target_is_a_usage_error(where: str, options: Mapping[str, str], words: str) -> None:
     with pytest.raises(UsageError, match=words) as caught:
         open_writer(where, **options)
     assert caught.value.hint
 
 
-def test_a_folder_that_is_missing_is_said_before_any_work(tmp_path: Path) -> None:
+def test_a_missing_folder_is_an_error_before_any_row(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no folder") as caught, open_writer(f"{tmp_path}/a/o.csv"):
         pass
     assert caught.value.hint == f"mkdir -p '{tmp_path}/a'"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_is_read_only(tmp_path: Path) -> None:
+def test_a_read_only_folder_is_an_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(UsageError, match="read-only"), open_writer(f"{tmp_path}/o.csv"):
         pass
 
 
-def test_columns_may_not_change(tmp_path: Path) -> None:
+def test_columns_must_stay_the_same(tmp_path: Path) -> None:
     def changed() -> None:
         with open_writer(str(tmp_path / "o.csv")) as writer:
             writer.write({"a": np.zeros(2)})

@@ -1,4 +1,4 @@
-"""Columns as Arrow arrays, and Arrow arrays as text: whole columns at a time, never a cell in Python."""
+"""Encode columns as Arrow arrays, and Arrow arrays as text, without a Python loop over the cells."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-def arrow(values: npt.NDArray[Any]) -> pa.Array:
-    """A column `(N,)` or `(N, D)` as an Arrow array; see `Writer` for what is null.
+def to_arrow(values: npt.NDArray[Any]) -> pa.Array:
+    """Convert a column `(N,)` or `(N, D)` to an Arrow array; `Writer` says which cells become null.
 
-    >>> arrow(np.array([0.5, np.nan])).to_pylist()
+    >>> to_arrow(np.array([0.5, np.nan])).to_pylist()
     [0.5, None]
-    >>> arrow(np.ma.array([True, False], mask=[False, True])).to_pylist()
+    >>> to_arrow(np.ma.array([True, False], mask=[False, True])).to_pylist()
     [True, None]
-    >>> arrow(np.array([[1.0, 2.0], [np.nan, np.nan]])).to_pylist()
+    >>> to_arrow(np.array([[1.0, 2.0], [np.nan, np.nan]])).to_pylist()
     [[1.0, 2.0], None]
     """
     if values.ndim == 2:
-        return _lists(values)
+        return _list_array(values)
     if isinstance(values, np.ma.MaskedArray):
         return pa.array(values.data, mask=np.ma.getmaskarray(values))
     if values.dtype.kind in "OU":
-        return _strings(values)
+        return _string_array(values)
     return pa.array(values, from_pandas=True)
 
 
-def csv_cells(cells: pa.Array, delimiter: str) -> pa.Array:
-    """Cells of one column as text, quoted where they must be (RFC 4180); null stays null.
+def encode_csv(cells: pa.Array, delimiter: str) -> pa.Array:
+    """Convert the cells of a column to text, quoted where RFC 4180 requires it; null stays null.
 
-    A number has as many digits as it takes to read the same number again, at most 9 in single precision.
+    A number has as few digits as reproduce it exactly, at most 9 in single precision.
 
-    >>> csv_cells(pa.array(["a", 'b"c', None]), ",").to_pylist()
+    >>> encode_csv(pa.array(["a", 'b"c', None]), ",").to_pylist()
     ['a', '"b""c"', None]
-    >>> csv_cells(pa.array([0.1, 1.0], pa.float32()), ",").to_pylist()
+    >>> encode_csv(pa.array([0.1, 1.0], pa.float32()), ",").to_pylist()
     ['0.1', '1']
     """
     if not pa.types.is_string(cells.type):
@@ -51,20 +51,20 @@ def csv_cells(cells: pa.Array, delimiter: str) -> pa.Array:
     return pc.if_else(special, quoted, cells)
 
 
-def json_cells(values: npt.NDArray[Any]) -> pa.Array:
-    r"""Cells of one column as JSON texts; null where JSON needs `null`, which it has for NaN and infinities.
+def encode_json(values: npt.NDArray[Any]) -> pa.Array:
+    r"""Convert the cells of a column to JSON; missing cells, NaN and infinities become null.
 
-    >>> json_cells(np.array(['a', 'é', None], dtype=object)).to_pylist()
+    >>> encode_json(np.array(['a', 'é', None], dtype=object)).to_pylist()
     ['"a"', '"é"', None]
-    >>> json_cells(np.array([[1.0, 0.25], [np.nan, 2.0], [np.nan, np.nan]])).to_pylist()
+    >>> encode_json(np.array([[1.0, 0.25], [np.nan, 2.0], [np.nan, np.nan]])).to_pylist()
     ['[1,0.25]', '[null,2]', None]
     """
     if values.ndim == 2:
-        parts = [json_cells(column) for column in values.T]
-        inner = pc.binary_join_element_wise(*parts, ",", null_handling="replace", null_replacement="null")
-        lists = pc.binary_join_element_wise("[", inner, "]", "")
-        return pc.if_else(pa.array(_missing(values)), pa.scalar(None, pa.string()), lists)
-    cells = arrow(values)
+        entries = [encode_json(column) for column in values.T]
+        joined = pc.binary_join_element_wise(*entries, ",", null_handling="replace", null_replacement="null")
+        lists = pc.binary_join_element_wise("[", joined, "]", "")
+        return pc.if_else(pa.array(_missing_rows(values)), pa.scalar(None, pa.string()), lists)
+    cells = to_arrow(values)
     if pa.types.is_floating(cells.type):
         finite = pc.is_finite(cells)
         return pc.if_else(finite, pc.cast(cells, pa.string()), pa.scalar(None, pa.string()))
@@ -78,8 +78,8 @@ def json_cells(values: npt.NDArray[Any]) -> pa.Array:
     return pc.replace_with_mask(quoted, special, pa.array(escaped, pa.string()))
 
 
-def text_bytes(lines: pa.Array) -> memoryview:
-    """The characters of all cells, one after the other; no cell may be null."""
+def utf8_bytes(lines: pa.Array) -> memoryview:
+    """Return the concatenated UTF-8 bytes of all cells; no cell may be null."""
     _, offsets, data = lines.buffers()
     if data is None:
         return memoryview(b"")
@@ -87,25 +87,25 @@ def text_bytes(lines: pa.Array) -> memoryview:
     return memoryview(data)[ends[0] : ends[-1]]
 
 
-def _strings(values: npt.NDArray[Any]) -> pa.Array:
+def _string_array(values: npt.NDArray[Any]) -> pa.Array:
     try:
         return pa.array(values, pa.string())
-    except UnicodeEncodeError:  # file names may hold bytes that are no characters
+    except UnicodeEncodeError:  # file names may contain bytes that are not UTF-8
         readable = [
             None if text is None else text.encode(errors="backslashreplace").decode() for text in values
         ]
         return pa.array(readable, pa.string())
 
 
-def _lists(values: npt.NDArray[Any]) -> pa.Array:
-    missing = _missing(values)
-    kept = np.ascontiguousarray(values[~missing])
+def _list_array(values: npt.NDArray[Any]) -> pa.Array:
+    missing = _missing_rows(values)
+    present = np.ascontiguousarray(values[~missing])
     ends = np.concatenate([[0], np.cumsum(~missing) * values.shape[1]])
     offsets = pa.array(ends.astype(np.int32), mask=np.append(missing, False))
-    return pa.ListArray.from_arrays(offsets, pa.array(kept.reshape(-1), from_pandas=True))
+    return pa.ListArray.from_arrays(offsets, pa.array(present.reshape(-1), from_pandas=True))
 
 
-def _missing(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+def _missing_rows(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     if values.dtype.kind != "f":
         return np.zeros(len(values), dtype=bool)
     missing: npt.NDArray[np.bool_] = np.isnan(values).all(axis=1)
