@@ -24,7 +24,8 @@ _MAX_CELLS = 1_000_000  # cells converted to text at once
 class DelimitedWriter(Writer):
     """Write csv or tsv: a header line and one line per row.
 
-    Missing cells are empty, booleans are `true` or `false`. A column `z` of `(N, D)` becomes the columns `z_0` to `z_{D-1}`.
+    Missing cells are empty, booleans are `true` or `false`. A column `z` of `(N, D)` becomes the columns
+    `z_0` to `z_{D-1}`.
     """
 
     def __init__(self, target: Target, delimiter: str) -> None:
