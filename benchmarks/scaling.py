@@ -12,7 +12,7 @@ from library import Library, Precision
 from shapes import Rows, Shape
 from timing import CLOCKS, Contender, by_turns, repeated
 
-from flowgmm_cli.trained import see
+from flowgmm_cli.trained import encode
 
 BASE = Shape("base", 128, 1024, hidden=256)
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")
@@ -53,7 +53,7 @@ def scored(size: int) -> list[Contender]:
 
     @torch.no_grad()
     def work() -> None:
-        see(model, x)
+        encode(model, x)
 
     return [repeated("flowgmm, fp32", work)]
 

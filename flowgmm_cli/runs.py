@@ -211,14 +211,14 @@ def _first_info(recipe: Recipe, argv: Sequence[str]) -> dict[str, Any]:
         "updated": _now(),
         "seconds": 0.0,
         "argv": list(argv),
-        **process(),
+        **process_info(),
         "seed": recipe.run.seed,
         "versions": versions,
         "components": [provenance(component) for component in recipe.components()],
     }
 
 
-def process() -> dict[str, Any]:
+def process_info() -> dict[str, Any]:
     """Who is at work on a run."""
     return {"pid": os.getpid(), "host": platform.node()}
 

@@ -62,7 +62,7 @@ class TrainedModel:
         members: how each part of the model was trained.
         detector: scores of how far out rows are; None where the run has none.
         source: what samples are drawn from, the flows with their components moved to where rows lie (see
-            `flowgmm_cli.inference.centres`); None where the run has none.
+            `flowgmm_cli.inference.sampling`); None where the run has none.
     """
 
     recipe: Recipe
@@ -81,12 +81,12 @@ class TrainedModel:
         return columns[0] if len(columns) == 1 and len(columns[0].shape) in (2, 3) else None
 
     @torch.no_grad()
-    def see_rows(self, split: Split) -> ScoreInputs:
+    def encode_rows(self, split: Split) -> ScoreInputs:
         """Preprocessed rows as scores see them, on the CPU.
 
         Their pixels are there where the rows are images and `split` was made with its inputs.
         """
-        latents = see(self.model, split.x)
+        latents = encode(self.model, split.x)
         images = None if split.inputs is None else self.preprocessor.images(split.inputs)
         return ScoreInputs(
             x=split.x,
@@ -96,15 +96,15 @@ class TrainedModel:
             images=images,
         )
 
-    def see_images(self, images: Tensor) -> ScoreInputs:
+    def encode_images(self, images: Tensor) -> ScoreInputs:
         """Images `(N, height, width)` or with channels last as scores see them, without their pixels."""
         x, log_det = self.preprocessor.transformed(self.preprocessor.of_images(images))
         nameless = torch.full((len(x),), -1)
-        return self.see_rows(Split(x, log_det, nameless, np.arange(len(x)).astype(str)))
+        return self.encode_rows(Split(x, log_det, nameless, np.arange(len(x)).astype(str)))
 
     def predict(self, split: Split) -> Predictions:
         """Classes, probabilities and densities of preprocessed rows."""
-        latents = see(self.model, split.x)
+        latents = encode(self.model, split.x)
         log_density = latents.log_prob().double() + split.log_det
         return Predictions(self.model.log_posterior(latents).numpy(), log_density.numpy())
 
@@ -152,8 +152,8 @@ class TrainedModel:
                     f"{folder} holds a model in the format {found!r}, this version reads {FORMAT!r}",
                     hint="train again, or use the version of flowgmm-cli named in run.json",
                 )
-        arrays = {name: one.numpy() for name, one in _under("preprocessor.", tensors).items()}
-        fitted = {name: one.numpy() for name, one in _under("scores.", tensors).items()}
+        arrays = {name: one.numpy() for name, one in _select_prefix("preprocessor.", tensors).items()}
+        fitted = {name: one.numpy() for name, one in _select_prefix("scores.", tensors).items()}
         detector = None
         try:
             components = values["components"]
@@ -169,11 +169,11 @@ class TrainedModel:
                 raise ValueError(f"{width} features, and the preprocessor makes {preprocessor.dim}")
             listed = qualified(values["members"], components)
             members = tuple(Member(one["candidate"], one["changes"]) for one in listed)
-            model = empty_model(recipe, members, shape=preprocessor.shape, classes=len(class_names))
-            model.load_state_dict(_under("model.", tensors))
+            model = build_model(recipe, members, shape=preprocessor.shape, classes=len(class_names))
+            model.load_state_dict(_select_prefix("model.", tensors))
             if values.get("detector") is not None:  # runs of older versions have none
                 detector = Detector.from_state(values["detector"], fitted, components=recipe.ood.scores)
-            source = _source(model, _under("source.", tensors))
+            source = _source(model, _select_prefix("source.", tensors))
         except (RecipeError, AttributeError, LookupError, TypeError, RuntimeError, ValueError) as error:
             raise RunError(
                 f"the model in {folder} is damaged: its files do not fit together",
@@ -197,7 +197,7 @@ class Predictions:
 
 
 @torch.no_grad()
-def see(model: Model, x: Tensor) -> Latents:
+def encode(model: Model, x: Tensor) -> Latents:
     """See preprocessed rows `(N, D)` through a model, in chunks; the latents are on the CPU."""
     device = model.temperature.device
     slices = list(iterate_batches(len(x), chunk_rows(x.shape[1]))) or [slice(0)]
@@ -214,11 +214,11 @@ def chunk_rows(features: int) -> int:
     return min(_CHUNK, max(64, _CHUNK_NUMBERS // max(1, features)))
 
 
-def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _select_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): one for name, one in tensors.items() if name.startswith(prefix)}
 
 
-def empty_model(
+def build_model(
     recipe: Recipe, members: Sequence[Member] = (Member(),), *, shape: tuple[int, ...], classes: int
 ) -> Model:
     """The model of a recipe before it has seen data, for loading weights into."""
@@ -237,7 +237,7 @@ def _source(model: Model, tensors: Mapping[str, Tensor]) -> Model | None:
     parts = []
     for index, part in enumerate(model.parts):
         mixture = copy.deepcopy(part.mixture)
-        mixture.load_state_dict(_under(f"{index}.", tensors))
+        mixture.load_state_dict(_select_prefix(f"{index}.", tensors))
         parts.append(FlowMixture(part.flow, mixture))
     return parts[0] if len(parts) == 1 else Ensemble(parts)
 

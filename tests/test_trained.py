@@ -14,10 +14,10 @@ from flowgmm_cli.data.prepare import fit_preprocessor, load_rows
 from flowgmm_cli.data.preprocessor import Split
 from flowgmm_cli.errors import PluginError, RunError
 from flowgmm_cli.files import read_tensors, write_tensors
-from flowgmm_cli.inference.centres import centred_on_rows
+from flowgmm_cli.inference.sampling import recentre_components
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.scores.detector import fit_detector
-from flowgmm_cli.trained import TrainedModel, empty_model, see
+from flowgmm_cli.trained import TrainedModel, build_model, encode
 
 MakeRecipe = Callable[..., Recipe]
 CONTEXT = DataContext()
@@ -29,7 +29,7 @@ def trained(moons: MakeRecipe) -> TrainedModel:
     recipe = moons("data.transforms=[{use: standardise}, {use: quantile}]")
     rows = load_rows(recipe.data, CONTEXT)
     preprocessor = fit_preprocessor(rows, recipe.data, CONTEXT)
-    model = empty_model(recipe, shape=(2,), classes=2)
+    model = build_model(recipe, shape=(2,), classes=2)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -63,7 +63,7 @@ def test_what_samples_are_drawn_from_comes_back_with_the_model_and_shares_its_fl
     trained: TrainedModel, tmp_path: Path
 ) -> None:
     x = held_out(trained).x
-    source = centred_on_rows(trained.model, x)
+    source = recentre_components(trained.model, x)
     replace(trained, source=source).save(tmp_path)
     loaded = TrainedModel.load(tmp_path)
     assert loaded.source is not None
@@ -100,12 +100,12 @@ def held_out_are_seen_in_pieces_and_none_are_no_trouble(
     trained: TrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     split = held_out(trained)
-    whole = see(trained.model, split.x)
+    whole = encode(trained.model, split.x)
     monkeypatch.setattr("flowgmm_cli.trained._CHUNK", 7)
-    pieces = see(trained.model, split.x)
+    pieces = encode(trained.model, split.x)
     torch.testing.assert_close(whole.class_log_prob, pieces.class_log_prob)
     torch.testing.assert_close(whole.log_det, pieces.log_det)
-    assert see(trained.model, split.x[:0]).class_log_prob.shape == (0, 2)
+    assert encode(trained.model, split.x[:0]).class_log_prob.shape == (0, 2)
 
 
 def test_a_missing_or_truncated_file_is_a_run_error(trained: TrainedModel, tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_the_description_names_every_component(trained: TrainedModel, tmp_path: 
 
 def test_rows_are_seen_as_they_are_predicted(trained: TrainedModel) -> None:
     split = held_out(trained)
-    seen, found = trained.see_rows(split), trained.predict(split)
+    seen, found = trained.encode_rows(split), trained.predict(split)
     assert len(seen) == len(split)
     assert torch.equal(seen.x, split.x)
     assert np.array_equal(seen.log_posterior.numpy(), found.log_probabilities)
@@ -193,19 +193,19 @@ def test_images_are_seen_as_they_were_before_the_transforms(moons: MakeRecipe) -
     recipe = moons("data.name=digits", "data.transforms=[{use: pca, dim: 4}]")
     rows = load_rows(recipe.data, CONTEXT)
     preprocessor = fit_preprocessor(rows, recipe.data, CONTEXT)
-    model = empty_model(recipe, shape=(4,), classes=10).eval()
+    model = build_model(recipe, shape=(4,), classes=10).eval()
     trained = TrainedModel(recipe, preprocessor, model, rows.class_names)
     assert rows.test is not None
     assert trained.image is not None
     (pixels,) = rows.test.columns.values()
-    seen = trained.see_rows(preprocessor.apply(rows.test, CONTEXT, with_inputs=True))
+    seen = trained.encode_rows(preprocessor.apply(rows.test, CONTEXT, with_inputs=True))
     assert seen.images is not None
     assert np.array_equal(seen.images.numpy(), pixels.astype(np.float32))
-    assert trained.see_rows(preprocessor.apply(rows.test, CONTEXT)).images is None
+    assert trained.encode_rows(preprocessor.apply(rows.test, CONTEXT)).images is None
 
 
 def test_its_scores_are_saved_with_it(trained: TrainedModel, tmp_path: Path) -> None:
-    seen = trained.see_rows(held_out(trained))
+    seen = trained.encode_rows(held_out(trained))
     components = trained.recipe.ood.scores
     detector = fit_detector(components, seen, seen, trained.model, 0, default="nll")
     replace(trained, detector=detector).save(tmp_path)

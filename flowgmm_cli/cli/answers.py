@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from flowgmm_cli.cli.console import Report
     from flowgmm_cli.data.readers.schema import OnError, RowReader
     from flowgmm_cli.inference.predictions import Totals
-    from flowgmm_cli.inference.scoring import Scored
+    from flowgmm_cli.inference.scoring import ScoredRows
     from flowgmm_cli.trained import TrainedModel
 
 
@@ -55,12 +55,12 @@ def rows_in(
 
     if data is None:
         from flowgmm_cli.data.readers.memory import reader_of
-        from flowgmm_cli.inference.rows import held_out, own_rows
+        from flowgmm_cli.inference.inputs import held_out_rows, load_run_rows
 
-        rows = own_rows(
+        rows = load_run_rows(
             trained, context, fingerprint=info.get("fingerprint"), warn=console.warn, purpose=purpose
         )
-        split, found = held_out(rows)
+        split, found = held_out_rows(rows)
         console.note(f"rows    the run's {split} split, {len(found):,} rows; --data FILE names others")
         return reader_of(found, f"the run's {split} split")
     from flowgmm_cli.data.readers.open import open_rows
@@ -73,7 +73,9 @@ def rows_in(
     return open_rows(data, schema, context=context, format=data_format, on_error=on_error)
 
 
-def watched(stream: Iterator[Scored], progress: Report, total: int | None, what: str) -> Iterator[Scored]:
+def watched(
+    stream: Iterator[ScoredRows], progress: Report, total: int | None, what: str
+) -> Iterator[ScoredRows]:
     """The same rows, with progress told."""
     done = 0
     for scored in stream:

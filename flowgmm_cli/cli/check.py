@@ -19,7 +19,7 @@ from flowgmm_cli.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from flowgmm_cli.inference.findings import CheckReport
+    from flowgmm_cli.inference.check_report import CheckReport
 
 
 def check(
@@ -56,7 +56,7 @@ def check(
 
     from flowgmm_cli.inference.check import STATISTICS
     from flowgmm_cli.inference.check import check as examine
-    from flowgmm_cli.inference.rows import first_rows
+    from flowgmm_cli.inference.inputs import read_first_rows
     from flowgmm_cli.trained import TrainedModel
 
     with console.progress() as progress:
@@ -71,7 +71,7 @@ def check(
             on_error="fail",
             purpose="a check",
         )
-        seen = first_rows(reader, max(rows, STATISTICS) if data else None)
+        seen = read_first_rows(reader, max(rows, STATISTICS) if data else None)
         report = examine(trained, seen, context=context, at_most=rows)
     if as_json:
         console.print_json(report.to_dict(str(chosen.path)))

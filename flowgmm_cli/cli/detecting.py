@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from flowgmm_cli.api import DataContext
     from flowgmm_cli.data.readers.schema import RowReader
-    from flowgmm_cli.inference.gallery import ScoreBook
-    from flowgmm_cli.inference.ood import Comparison, Side
-    from flowgmm_cli.inference.predictions import Flag
+    from flowgmm_cli.inference.gallery import ScoreRecord
+    from flowgmm_cli.inference.ood import OODResult, ScoreSet
+    from flowgmm_cli.inference.predictions import OODRule
     from flowgmm_cli.runs import Run as RunDirectory
     from flowgmm_cli.scores.detector import Detector
     from flowgmm_cli.trained import TrainedModel
@@ -31,13 +31,13 @@ def with_scores(
 
     from flowgmm_cli.cli import console
     from flowgmm_cli.errors import DataError, RunError
-    from flowgmm_cli.inference.rows import own_rows
+    from flowgmm_cli.inference.inputs import load_run_rows
     from flowgmm_cli.training.detect import fit_detection
 
     console.note("this run was trained without scores; they are fitted to its data now, and not kept")
     try:
         fingerprint = run.info().get("fingerprint")
-        rows = own_rows(
+        rows = load_run_rows(
             trained, context, fingerprint=fingerprint, warn=console.warn, purpose="fitting scores"
         )
     except DataError as error:
@@ -50,17 +50,17 @@ def with_scores(
     return replace(trained, detector=detector), detector
 
 
-def own_rows(trained: TrainedModel, run: RunDirectory, context: DataContext) -> RowReader:
+def load_run_rows(trained: TrainedModel, run: RunDirectory, context: DataContext) -> RowReader:
     """The run's own rows that it was not trained on."""
     from flowgmm_cli.cli import console
     from flowgmm_cli.data.readers.memory import reader_of
-    from flowgmm_cli.inference import rows as rows_of
+    from flowgmm_cli.inference import inputs
 
     fingerprint = run.info().get("fingerprint")
-    rows = rows_of.own_rows(
+    rows = inputs.load_run_rows(
         trained, context, fingerprint=fingerprint, warn=console.warn, purpose="ood without --in"
     )
-    split, found = rows_of.held_out(rows)
+    split, found = inputs.held_out_rows(rows)
     if split == "train":
         console.warn("this run holds nothing out, so its training rows stand for in-distribution rows")
     return reader_of(found, f"the run's {split} split")
@@ -77,7 +77,7 @@ def warn_of_density(trained: TrainedModel, name: str) -> None:
         )
 
 
-def require_rows(side: Side) -> None:
+def require_rows(side: ScoreSet) -> None:
     """Tell of rows that could not be scored.
 
     Raises:
@@ -109,7 +109,7 @@ def slug(data: str) -> str:
     return re.sub(r"[^\w.-]", "_", Path(data).expanduser().resolve().name.split(".")[0]) or "rows"
 
 
-def picture(result: Comparison) -> bytes:
+def picture(result: OODResult) -> bytes:
     """The histogram of the score that flags, as a PNG file."""
     from flowgmm_cli.report.figures import png
     from flowgmm_cli.report.histogram import histogram_figure
@@ -142,14 +142,14 @@ def require_images(trained: TrainedModel) -> None:
 
 def draw_gallery(
     trained: TrainedModel,
-    inside: tuple[RowReader, ScoreBook],
-    outside: tuple[RowReader, ScoreBook],
-    flag: Flag,
+    inside: tuple[RowReader, ScoreRecord],
+    outside: tuple[RowReader, ScoreRecord],
+    flag: OODRule,
 ) -> bytes:
     """Images of either side by score, as a PNG file; each side is what to read again, and its scores."""
     import numpy as np
 
-    from flowgmm_cli.inference.gallery import by_quantile, rows_at
+    from flowgmm_cli.inference.gallery import positions_by_quantile, read_rows_at
     from flowgmm_cli.inference.sampling import image_column
     from flowgmm_cli.report.figures import png
     from flowgmm_cli.report.galleries import EACH, score_figure
@@ -160,9 +160,9 @@ def draw_gallery(
         raise ValueError("not a model of images")
     (in_reader, in_book), (out_reader, out_book) = inside, outside
     top = np.argsort(-in_book.values, kind="stable")[:EACH]
-    chosen = np.concatenate(by_quantile(out_book.values, EACH))
-    ordinary = rows_at(in_reader, in_book.places[top]).columns[column.name]
-    others = rows_at(out_reader, out_book.places[chosen]).columns[column.name]
+    chosen = np.concatenate(positions_by_quantile(out_book.values, EACH))
+    ordinary = read_rows_at(in_reader, in_book.places[top]).columns[column.name]
+    others = read_rows_at(out_reader, out_book.places[chosen]).columns[column.name]
     return png(
         score_figure(
             (as_pictures(column, others), out_book.values[chosen]),
@@ -175,7 +175,7 @@ def draw_gallery(
     )
 
 
-def show(result: Comparison) -> None:
+def show(result: OODResult) -> None:
     """Print the tables: every score, and what is flagged of either side."""
     from flowgmm_cli.cli import console
 
@@ -211,7 +211,7 @@ def show(result: Comparison) -> None:
     )
 
 
-def say(result: Comparison) -> None:
+def say(result: OODResult) -> None:
     """Say what the numbers mean, and how fast they came, on stderr."""
     from flowgmm_cli.cli import console
     from flowgmm_cli.inference.ood import CONVENTION

@@ -98,13 +98,13 @@ def embed(
     chosen = chosen_run(run, run_flag)
     console.note("loading torch…")
 
-    from flowgmm_cli.inference.embedding import check_map, embedded
-    from flowgmm_cli.inference.predictions import Totals, choose_columns
-    from flowgmm_cli.inference.processes import score_by
+    from flowgmm_cli.inference.embedding import check_map, embedding_columns
+    from flowgmm_cli.inference.predictions import Totals, select_columns
+    from flowgmm_cli.inference.scoring import score_by
     from flowgmm_cli.trained import TrainedModel
 
     kind = check_map(map_)
-    names = choose_columns(only, ["id", "z", *(["map_0", "map_1"] if kind else [])])
+    names = select_columns(only, ["id", "z", *(["map_0", "map_1"] if kind else [])])
     with console.progress() as progress, stopped_by_terminate():
         context = data_context(progress, offline=offline)
         trained = TrainedModel.load(chosen.path, context=context)
@@ -133,7 +133,7 @@ def embed(
             on_error=policy,
             device=device,
         )
-        rows = embedded(
+        rows = embedding_columns(
             watched(stream, progress, reader.total, "embed"),
             "latent" if space == "latent" else "input",
             kind,

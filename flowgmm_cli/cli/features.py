@@ -20,7 +20,7 @@ from flowgmm_cli.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from flowgmm_cli.inference.features import Layers, Turned, Where
+    from flowgmm_cli.inference.features import ChannelEffect, Extent, FlowLayers
 
 SCHEMA = "flowgmm/features/1"
 _REFERENCE = 512  # rows over which a channel's spread is taken
@@ -98,15 +98,15 @@ def features(
 
     import numpy as np
 
-    from flowgmm_cli.inference.features import Layers, turn
-    from flowgmm_cli.inference.rows import first_rows
+    from flowgmm_cli.inference.features import FlowLayers, perturb_channel
+    from flowgmm_cli.inference.inputs import read_first_rows
     from flowgmm_cli.inference.sampling import image_column
     from flowgmm_cli.trained import TrainedModel
 
     with console.progress() as progress:
         context = data_context(progress, offline=offline)
         trained = TrainedModel.load(chosen.path, context=context)
-        layers = Layers(trained)
+        layers = FlowLayers(trained)
         if layer is None:
             _list(str(chosen.path), layers, as_json=as_json)
             return
@@ -124,9 +124,9 @@ def features(
             on_error="fail",
             purpose="features",
         )
-        rows = first_rows(reader, max(n, _REFERENCE))
+        rows = read_first_rows(reader, max(n, _REFERENCE))
         x = trained.preprocessor.apply(rows, context).x
-        turned = turn(
+        turned = perturb_channel(
             layers,
             x[:n],
             layer,
@@ -151,7 +151,7 @@ def features(
         console.note(f"written {save}: {len(made):,} rows")
 
 
-def _list(run: str, layers: Layers, *, as_json: bool) -> None:
+def _list(run: str, layers: FlowLayers, *, as_json: bool) -> None:
     from flowgmm_cli.cli import console
 
     if as_json:
@@ -176,7 +176,7 @@ def _list(run: str, layers: Layers, *, as_json: bool) -> None:
     console.note("--layer N --channel C shows what a channel does")
 
 
-def _facts(turned: Turned) -> dict[str, Any]:
+def _facts(turned: ChannelEffect) -> dict[str, Any]:
     return {
         "layer": turned.layer.number,
         "name": turned.layer.name,
@@ -187,7 +187,7 @@ def _facts(turned: Turned) -> dict[str, Any]:
     }
 
 
-def _said(turned: Turned, where: str) -> str:
+def _said(turned: ChannelEffect, where: str) -> str:
     what = f"layer {turned.layer.number} ({turned.layer.name}), channel {turned.channel}"
     place = "" if len(turned.layer.shape) == 1 else f", {where}"
     return f"{what}{place}; in its standard deviations of {turned.spread:.3g}"
@@ -204,7 +204,7 @@ def _check_words(
     save: str | None,
     *,
     as_json: bool,
-) -> tuple[tuple[int, int] | None, Where]:
+) -> tuple[tuple[int, int] | None, Extent]:
     """Refuse words that make no sense; return the place and what is changed."""
     from flowgmm_cli.errors import UsageError
 
@@ -222,7 +222,7 @@ def _check_words(
         raise UsageError(f"--reach is {reach}, it must be above 0", hint="--reach 3")
     if where not in ("bump", "channel", "site"):
         raise UsageError(f"--where is bump, channel or site, not `{where}`", hint="--where channel")
-    kind: Where = "bump" if where == "bump" else "channel" if where == "channel" else "site"
+    kind: Extent = "bump" if where == "bump" else "channel" if where == "channel" else "site"
     if at is None:
         return None, kind
     row, _, column = at.partition(",")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from flowgmm_cli.api import Rows
-    from flowgmm_cli.inference.sampling import Made
+    from flowgmm_cli.inference.sampling import GeneratedRows
     from flowgmm_cli.trained import TrainedModel
 
     Columns = dict[str, npt.NDArray[Any]]
@@ -36,7 +36,13 @@ class Picture:
 
 
 def write_made(
-    trained: TrainedModel, made: Made, texts: Columns, where: str, format_: str | None, *, look: Picture
+    trained: TrainedModel,
+    made: GeneratedRows,
+    texts: Columns,
+    where: str,
+    format_: str | None,
+    *,
+    look: Picture,
 ) -> None:
     """Write made rows to a file or stdout, by its suffix or a format.
 
@@ -65,7 +71,7 @@ def write_made(
         writer.write({**_ours(made), **texts, **cells, **further})
 
 
-def _figure(trained: TrainedModel, made: Made, look: Picture) -> Figure:
+def _figure(trained: TrainedModel, made: GeneratedRows, look: Picture) -> Figure:
     from flowgmm_cli.inference.sampling import image_column
     from flowgmm_cli.report import pictures
 
@@ -87,24 +93,24 @@ def _figure(trained: TrainedModel, made: Made, look: Picture) -> Figure:
     return pictures.samples_figure(made, column, limits=limits, title=title, subtitle=subtitle)
 
 
-def _ours(made: Made) -> Columns:
+def _ours(made: GeneratedRows) -> Columns:
     table = made.table(flat=False)
     return {name: one for name, one in table.items() if name not in _cells(made)}
 
 
-def _cells(made: Made, *, flat: bool = False) -> Columns:
+def _cells(made: GeneratedRows, *, flat: bool = False) -> Columns:
     ours = 4 + len(made.further)
     return dict(list(made.table(flat=flat).items())[ours:])
 
 
-def made_rows(made: Made, texts: Columns) -> list[dict[str, Any]]:
+def made_rows(made: GeneratedRows, texts: Columns) -> list[dict[str, Any]]:
     """Rows for JSON."""
     columns = {**_ours(made), **texts, **_cells(made)}
     lists = {name: values.tolist() for name, values in columns.items()}
     return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
 
 
-def show_texts(made: Made, texts: Columns) -> None:
+def show_texts(made: GeneratedRows, texts: Columns) -> None:
     """A sample a paragraph: its figures beside the nearest text, the next ones below."""
     from flowgmm_cli.cli import console
 

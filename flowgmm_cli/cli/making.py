@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 
     from flowgmm_cli.api import Rows
     from flowgmm_cli.data.readers.schema import RowReader
-    from flowgmm_cli.inference.paths import Way
-    from flowgmm_cli.inference.sampling import Made
+    from flowgmm_cli.inference.interpolation import InterpolationPath
+    from flowgmm_cli.inference.sampling import GeneratedRows
     from flowgmm_cli.model import Model
     from flowgmm_cli.trained import TrainedModel
 
@@ -66,15 +66,15 @@ def drawn(
     classes: list[str] | None,
     seed: int,
     source: Model | None,
-) -> Made:
+) -> GeneratedRows:
     """Samples at each temperature; the same random numbers are used for all, so that nothing else differs."""
     import torch
 
-    from flowgmm_cli.inference.sampling import class_index, draw, joined
+    from flowgmm_cli.inference.sampling import class_index, concatenate_generated, draw_samples
 
     wanted = [class_index(trained, name) for name in classes] if classes else None
     parts = [
-        draw(
+        draw_samples(
             trained,
             n,
             classes=wanted,
@@ -84,27 +84,34 @@ def drawn(
         )
         for one in temperatures
     ]
-    return parts[0] if len(parts) == 1 else joined(parts, further={"temperature": temperatures})
+    return (
+        parts[0] if len(parts) == 1 else concatenate_generated(parts, further={"temperature": temperatures})
+    )
 
 
 def walked(
-    trained: TrainedModel, x: torch.Tensor, ends: list[tuple[str, str]], *, steps: int, path: Way
-) -> Made:
+    trained: TrainedModel,
+    x: torch.Tensor,
+    ends: list[tuple[str, str]],
+    *,
+    steps: int,
+    path: InterpolationPath,
+) -> GeneratedRows:
     """Paths between each two of the rows `x`; of several, the column `path` says which."""
-    from flowgmm_cli.inference.paths import interpolate
-    from flowgmm_cli.inference.sampling import joined
+    from flowgmm_cli.inference.interpolation import interpolate
+    from flowgmm_cli.inference.sampling import concatenate_generated
 
     parts = [
         interpolate(trained, x[2 * place : 2 * place + 2], steps=steps, path=path)
         for place in range(len(ends))
     ]
     names = [f"{first} to {last}" for first, last in ends]
-    return parts[0] if len(parts) == 1 else joined(parts, further={"path": names})
+    return parts[0] if len(parts) == 1 else concatenate_generated(parts, further={"path": names})
 
 
 def carried(
     trained: TrainedModel, reader: RowReader, target: str, most: int | None, seen: Any
-) -> tuple[Rows, Made]:
+) -> tuple[Rows, GeneratedRows]:
     """Rows of an input, and what they are in a class, or in each of them.
 
     Args:
@@ -114,13 +121,13 @@ def carried(
         most: how many rows; None for all.
         seen: turns rows into the flow's inputs.
     """
-    from flowgmm_cli.inference.paths import transfer, transfer_all
-    from flowgmm_cli.inference.rows import first_rows
+    from flowgmm_cli.inference.inputs import read_first_rows
+    from flowgmm_cli.inference.interpolation import transfer, transfer_all
     from flowgmm_cli.inference.sampling import class_index
 
     everywhere = target == ALL and ALL not in trained.class_names
     place = None if everywhere else class_index(trained, target)
-    given = first_rows(reader, most)
+    given = read_first_rows(reader, most)
     x = seen(given)
     if place is None:
         return given, transfer_all(trained, x, ids=given.ids)

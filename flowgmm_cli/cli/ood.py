@@ -27,8 +27,8 @@ from flowgmm_cli.cli.options import (
 
 if TYPE_CHECKING:
     from flowgmm_cli.data.readers.schema import RowReader
-    from flowgmm_cli.inference.ood import Side
-    from flowgmm_cli.inference.scoring import Scored
+    from flowgmm_cli.inference.ood import ScoreSet
+    from flowgmm_cli.inference.scoring import ScoredRows
 
 GATES = ("auroc", "aupr_in", "aupr_out")
 _KINDS = (
@@ -133,7 +133,7 @@ def ood(
     from flowgmm_cli.cli.answers import check_words, rows_in, stopped_by_terminate, watched
     from flowgmm_cli.cli.detecting import (
         draw_gallery,
-        own_rows,
+        load_run_rows,
         picture,
         require_images,
         require_rows,
@@ -158,10 +158,10 @@ def ood(
     import numpy as np
 
     from flowgmm_cli.files import write_bytes, write_json
-    from flowgmm_cli.inference.gallery import ScoreBook
-    from flowgmm_cli.inference.ood import compare, gather, ood_columns
-    from flowgmm_cli.inference.predictions import Flag
-    from flowgmm_cli.inference.processes import score_by
+    from flowgmm_cli.inference.gallery import ScoreRecord
+    from flowgmm_cli.inference.ood import collect_scores, compare_scores, ood_columns
+    from flowgmm_cli.inference.predictions import OODRule
+    from flowgmm_cli.inference.scoring import score_by
     from flowgmm_cli.trained import TrainedModel
 
     with console.progress() as progress, stopped_by_terminate():
@@ -171,12 +171,14 @@ def ood(
             require_images(trained)
         name = detector.default if score_name is None else score_name
         share = trained.recipe.ood.fpr if fpr is None else fpr
-        flag = Flag(name, detector.threshold(name, share), share)
+        flag = OODRule(name, detector.threshold(name, share), share)
         names = [name] if alone else list(detector.names)
         warn_of_density(trained, name)
         rng = np.random.default_rng(0)
 
-        def side(reader: RowReader, what: str, each: Callable[[Scored], None] = lambda scored: None) -> Side:
+        def side(
+            reader: RowReader, what: str, each: Callable[[ScoredRows], None] = lambda scored: None
+        ) -> ScoreSet:
             if not alone and (reader.total or 0) > _MANY:
                 console.note(f"{reader.name}: {reader.total:,} rows; --alone computes one score only")
             stream = score_by(
@@ -189,11 +191,13 @@ def ood(
                 on_error=policy,
                 device=device,
             )
-            return gather(reader.name, watched(stream, progress, reader.total, what), flag, rng, each=each)
+            return collect_scores(
+                reader.name, watched(stream, progress, reader.total, what), flag, rng, each=each
+            )
 
         def rows(data: str | None) -> RowReader:
             if data is None:
-                return own_rows(trained, chosen, context)
+                return load_run_rows(trained, chosen, context)
             return rows_in(
                 trained, chosen.info(), context, data, data_format=data_format, on_error=policy, purpose="ood"
             )
@@ -203,9 +207,9 @@ def ood(
             # before the rows of --in, which take their time: a mistake in --out is then told at once
             outside_rows = rows(out)
             inside_rows = rows(inside)
-            in_book, out_book = ScoreBook(name), ScoreBook(name)
+            in_book, out_book = ScoreRecord(name), ScoreRecord(name)
 
-            def answer(scored: Scored) -> None:
+            def answer(scored: ScoredRows) -> None:
                 if writer:
                     writer.write(ood_columns(scored, detector, flag, others))
                 if gallery is not None:
@@ -216,7 +220,7 @@ def ood(
             out_side = side(outside_rows, "score --out", answer)
             for one in (in_side, out_side):
                 require_rows(one)
-    result = compare(
+    result = compare_scores(
         str(chosen.path), in_side, out_side, default=detector.default, flag=flag, rng=np.random.default_rng(1)
     )
     file = chosen.path / "ood" / f"{slug(out)}{f'-against-{slug(inside)}' if inside else ''}.json"

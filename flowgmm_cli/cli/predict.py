@@ -25,7 +25,7 @@ from flowgmm_cli.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from flowgmm_cli.inference.predictions import Flag, Totals
+    from flowgmm_cli.inference.predictions import OODRule, Totals
     from flowgmm_cli.trained import TrainedModel
 
 SCHEMA = "flowgmm/predict/1"
@@ -88,15 +88,15 @@ def predict(
     chosen = chosen_run(run, run_flag)
     console.note("loading torch…")
 
-    from flowgmm_cli.inference.predictions import Totals, choose_columns, column_names, prediction_columns
-    from flowgmm_cli.inference.processes import score_by
+    from flowgmm_cli.inference.predictions import Totals, column_names, prediction_columns, select_columns
+    from flowgmm_cli.inference.scoring import score_by
     from flowgmm_cli.trained import TrainedModel
 
     with console.progress() as progress, stopped_by_terminate():
         context = data_context(progress, offline=offline)
         trained = TrainedModel.load(chosen.path, context=context)
         flag = _flag(trained, score_name, fpr)
-        names = choose_columns(only, column_names(trained.class_names, flag))
+        names = select_columns(only, column_names(trained.class_names, flag))
         reader = rows_in(
             trained,
             chosen.info(),
@@ -140,11 +140,11 @@ def predict(
     say_totals(totals, reader.name)
 
 
-def _flag(trained: TrainedModel, name: str | None, fpr: float | None) -> Flag | None:
+def _flag(trained: TrainedModel, name: str | None, fpr: float | None) -> OODRule | None:
     """The score to use and its threshold; None where the run has no scores."""
     from flowgmm_cli.cli import console
     from flowgmm_cli.errors import RunError
-    from flowgmm_cli.inference.predictions import Flag
+    from flowgmm_cli.inference.predictions import OODRule
 
     detector = trained.detector
     if detector is None:
@@ -157,11 +157,11 @@ def _flag(trained: TrainedModel, name: str | None, fpr: float | None) -> Flag | 
         return None
     chosen = detector.default if name is None else name
     share = trained.recipe.ood.fpr if fpr is None else fpr
-    return Flag(chosen, detector.threshold(chosen, share), share)
+    return OODRule(chosen, detector.threshold(chosen, share), share)
 
 
 def _summary(
-    run: str, trained: TrainedModel, totals: Totals, flag: Flag | None, save: str | None
+    run: str, trained: TrainedModel, totals: Totals, flag: OODRule | None, save: str | None
 ) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
@@ -182,7 +182,7 @@ def _summary(
     }
 
 
-def _show(trained: TrainedModel, totals: Totals, flag: Flag | None) -> None:
+def _show(trained: TrainedModel, totals: Totals, flag: OODRule | None) -> None:
     """How many rows went to each class; stdout is free, for the rows are in a file."""
     from flowgmm_cli.cli import console
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from flowgmm_cli.api import DataContext, Rows
-    from flowgmm_cli.inference.paths import Way
-    from flowgmm_cli.inference.sampling import Made
+    from flowgmm_cli.inference.interpolation import InterpolationPath
+    from flowgmm_cli.inference.sampling import GeneratedRows
     from flowgmm_cli.trained import TrainedModel
 
     Columns = dict[str, npt.NDArray[Any]]
@@ -171,9 +171,9 @@ def sample(
                 purpose=purpose,
             )
         if interpolate:
-            from flowgmm_cli.inference.rows import pick
+            from flowgmm_cli.inference.inputs import select_rows
 
-            given = pick(reader, [name for pair in ends for name in pair])
+            given = select_rows(reader, [name for pair in ends for name in pair])
             made = walked(trained, _seen(trained, given, context), ends, steps=steps, path=way)
             mode = "interpolate"
         elif transfer:
@@ -222,7 +222,7 @@ def _check_words(
     transfer: str | None,
     data: str | None,
     nearest: int,
-) -> Way:
+) -> InterpolationPath:
     from flowgmm_cli.errors import UsageError
 
     modes = {"--class": classes, "--means": means, "--interpolate": interpolate, "--transfer": transfer}
@@ -250,11 +250,11 @@ def _seen(trained: TrainedModel, rows: Rows, context: DataContext) -> Any:
 def _say_loss(trained: TrainedModel, rows: Rows, context: DataContext) -> None:
     """How well given rows come back: through the flow, and through the transforms."""
     from flowgmm_cli.cli import console
-    from flowgmm_cli.inference.paths import lost, round_trip
+    from flowgmm_cli.inference.interpolation import column_errors, round_trip_error
 
     x = _seen(trained, rows, context)
-    console.note(f"given rows come back from the latent space within {round_trip(trained, x):.1g}")
-    gone = {name: share for name, share in lost(trained, rows, x).items() if share > 1e-4}
+    console.note(f"given rows come back from the latent space within {round_trip_error(trained, x):.1g}")
+    gone = {name: share for name, share in column_errors(trained, rows, x).items() if share > 1e-4}
     for name, share in gone.items():
         console.note(f"`{name}` comes back within {share:.2%} of its range: the transforms lose the rest")
     for reason in trained.preprocessor.inexact if gone else ():
@@ -262,7 +262,7 @@ def _say_loss(trained: TrainedModel, rows: Rows, context: DataContext) -> None:
 
 
 def _texts(
-    trained: TrainedModel, made: Made, info: dict[str, Any], context: DataContext, nearest: int
+    trained: TrainedModel, made: GeneratedRows, info: dict[str, Any], context: DataContext, nearest: int
 ) -> Columns:
     """Nearest training texts; nothing where the model reads no texts."""
     from flowgmm_cli.cli import console
@@ -270,10 +270,10 @@ def _texts(
     featuriser = trained.preprocessor.featuriser
     if not any(column.kind == "text" for column in featuriser.columns):
         return {}
-    from flowgmm_cli.inference.nearest import text_columns
-    from flowgmm_cli.inference.rows import own_rows
+    from flowgmm_cli.inference.inputs import load_run_rows
+    from flowgmm_cli.inference.nearest_texts import text_columns
 
-    rows = own_rows(
+    rows = load_run_rows(
         trained,
         context,
         fingerprint=info.get("fingerprint"),

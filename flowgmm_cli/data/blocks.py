@@ -309,7 +309,7 @@ class Text:
         return vectors
 
     def invert(self, features: Matrix) -> None:
-        """No text has a given vector; see `flowgmm_cli.inference.nearest` for what comes near."""
+        """No text has a given vector; see `flowgmm_cli.inference.nearest_texts` for what comes near."""
         return
 
     def state(self) -> State:

@@ -20,11 +20,18 @@ from torch import Tensor, nn
 from flowgmm_cli.api import DataContext, Rows
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.flows.flat import FlatFlow
-from flowgmm_cli.inference.check_latents import class_statistics, conditioning, dead_dimensions
-from flowgmm_cli.inference.check_layers import LOG_DET, ROUND_TRIP, bad_weights, examine, first_bad_step
-from flowgmm_cli.inference.findings import CheckReport, ClassCheck, Finding, LayerCheck, Verdict
-from flowgmm_cli.inference.judge import judge_steps, judge_transforms
-from flowgmm_cli.inference.layers import Step, double, steps_of
+from flowgmm_cli.inference.check_latents import check_classes, check_conditioning, check_dimensions
+from flowgmm_cli.inference.check_report import CheckReport, ClassCheck, Finding, LayerCheck, Verdict
+from flowgmm_cli.inference.check_steps import (
+    LOG_DET,
+    ROUND_TRIP,
+    check_finite,
+    check_steps,
+    check_weights,
+    judge_steps,
+    judge_transforms,
+)
+from flowgmm_cli.inference.layers import Step, list_steps, to_float64
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.trained import TrainedModel
 
@@ -54,8 +61,8 @@ def check(trained: TrainedModel, rows: Rows, *, context: DataContext, at_most: i
     features = torch.from_numpy(trained.preprocessor.featuriser.transform(rows, context)).double()
     some = torch.from_numpy(_evenly(len(rows), at_most))
     transforms = trained.preprocessor.transforms
-    steps = steps_of(transforms, features[some], "transforms")
-    chain = examine(steps, features[some], at_most=at_most, native=torch.float64)
+    steps = list_steps(transforms, features[some], "transforms")
+    chain = check_steps(steps, features[some], at_most=at_most, native=torch.float64)
     findings, layers, classes, taken, notes = [], list(chain.layers), [], [], []
     with torch.no_grad():
         x = transforms(features)[0].float()
@@ -67,7 +74,7 @@ def check(trained: TrainedModel, rows: Rows, *, context: DataContext, at_most: i
         classes += [dataclasses.replace(one, name=prefix + one.name) for one in statistics]
         taken.append(count)
         modules = [(f"{prefix}model", part), *([("transforms", transforms)] if index == 0 else [])]
-        weights, finite, *rest = [bad_weights(modules), *found]
+        weights, finite, *rest = [check_weights(modules), *found]
         findings += [dataclasses.replace(one, check=prefix + one.check) for one in (weights, finite, *rest)]
     findings = [*judge_transforms(chain), *findings]
     fewest = min([chain.jacobian_rows, *taken])
@@ -103,16 +110,16 @@ def _check_part(
     fit = x.isfinite().all(dim=1)
     kept = some[fit[some]]
     flow = part.flow
-    transforms = steps_of(trained.preprocessor.transforms, features[some], "transforms")
-    steps = steps_of(flow, x[kept], "flow")
-    findings = [first_bad_step(features, transforms, steps, ids)]
+    transforms = list_steps(trained.preprocessor.transforms, features[some], "transforms")
+    steps = list_steps(flow, x[kept], "flow")
+    findings = [check_finite(features, transforms, steps, ids)]
     at_most = min(len(kept), IMAGE_NUMBERS // x.shape[1]) if isinstance(flow, FlatFlow) else len(kept)
-    chain = examine(steps, x[kept], at_most=at_most, native=torch.float32)
+    chain = check_steps(steps, x[kept], at_most=at_most, native=torch.float32)
     layers = [dataclasses.replace(one, name=prefix + one.name) for one in chain.layers]
     findings += judge_steps(chain.layers, "flow")
     findings.append(_whole(flow, steps, x[kept]))
     findings.append(_alone(flow, x[kept]))
-    findings.append(conditioning(chain.jacobians, [str(one) for one in ids[kept.numpy()]]))
+    findings.append(check_conditioning(chain.jacobians, [str(one) for one in ids[kept.numpy()]]))
     with torch.no_grad():
         z = flow(x[fit])[0]
     good = z.isfinite().all(dim=1)
@@ -120,8 +127,8 @@ def _check_part(
     finite = all(bool(value.isfinite().all()) for value in part.mixture.state_dict().values())
     if good.any() and finite:
         names = _input_names(trained, x.shape[1])
-        findings.append(dead_dimensions(x[fit][good], z[good], part.mixture, chain.jacobians, names))
-        statistics, latents = class_statistics(z[good], part.mixture, trained.class_names)
+        findings.append(check_dimensions(x[fit][good], z[good], part.mixture, chain.jacobians, names))
+        statistics, latents = check_classes(z[good], part.mixture, trained.class_names)
         findings.append(latents)
     return layers, findings, statistics, chain.jacobian_rows
 
@@ -129,11 +136,11 @@ def _check_part(
 @torch.no_grad()
 def _whole(flow: nn.Module, steps: Sequence[Step], x: Tensor) -> Finding:
     """The flow as a whole against its steps: the same latents, and the sum of their log-determinants."""
-    wide = double(flow)
+    wide = to_float64(flow)
     z, log_det = wide(x.double())
     total, way = torch.zeros(len(x), dtype=torch.float64), x.double()
     for step in steps:
-        way, part = double(step.module)(way)
+        way, part = to_float64(step.module)(way)
         total = total + part
     kept = z.isfinite().all(1) & way.isfinite().all(1)
     if not kept.any():
@@ -158,7 +165,7 @@ def _whole(flow: nn.Module, steps: Sequence[Step], x: Tensor) -> Finding:
 @torch.no_grad()
 def _alone(flow: nn.Module, x: Tensor) -> Finding:
     """A row must come out the same whatever rows stand beside it."""
-    wide = double(flow)
+    wide = to_float64(flow)
     few = x[:8].double()
     together, log_det = wide(few)
     apart = [wide(row[None]) for row in few]

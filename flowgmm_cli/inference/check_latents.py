@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from flowgmm_cli.inference.findings import ClassCheck, Finding
+from flowgmm_cli.inference.check_report import ClassCheck, Finding
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 
 VARIANCE = (0.5, 2.0)
@@ -20,7 +20,7 @@ _CONDITION = 1e6
 
 
 @torch.no_grad()
-def class_statistics(
+def check_classes(
     z: Tensor, mixture: GaussianMixture, class_names: Sequence[str]
 ) -> tuple[list[ClassCheck], Finding]:
     """Compare latents `(N, D)`, finite, with the mixture, class by class; see `ClassCheck`."""
@@ -79,7 +79,7 @@ def _judge(found: Sequence[ClassCheck], residuals: Tensor, class_names: Sequence
     )
 
 
-def dead_dimensions(
+def check_dimensions(
     x: Tensor, z: Tensor, mixture: GaussianMixture, jacobians: Tensor | None, names: Sequence[str]
 ) -> Finding:
     """Look for latent dimensions that do not vary, and for inputs that nothing depends on.
@@ -137,7 +137,7 @@ def dead_dimensions(
     return Finding(check, "ok", f"all {z.shape[1]} latent dimensions vary and depend on the input")
 
 
-def conditioning(jacobians: Tensor | None, ids: Sequence[str]) -> Finding:
+def check_conditioning(jacobians: Tensor | None, ids: Sequence[str]) -> Finding:
     """Look at the singular values of the flow's Jacobians `(n, D, D)`: how much it stretches and squeezes."""
     check = "conditioning"
     if jacobians is None or not len(jacobians):

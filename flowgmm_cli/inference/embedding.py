@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from flowgmm_cli.errors import PluginError, UsageError
-from flowgmm_cli.inference.scoring import Scored
+from flowgmm_cli.inference.scoring import ScoredRows
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Columns = dict[str, npt.NDArray[Any]]
 
 Space = Literal["latent", "input"]
-Map = Literal["pca", "tsne", "umap"]
+MapMethod = Literal["pca", "tsne", "umap"]
 FIT_ROWS = 10_000
 """The axes of a PCA map are those of the first so many rows."""
 MAP_ROWS = 20_000
@@ -26,7 +26,7 @@ MAP_ROWS = 20_000
 
 
 @dataclass(frozen=True)
-class Plane:
+class PrincipalPlane:
     """Two principal axes.
 
     Attributes:
@@ -38,7 +38,7 @@ class Plane:
     axes: Matrix
 
     @classmethod
-    def fit(cls, rows: Matrix) -> Plane:
+    def fit(cls, rows: Matrix) -> PrincipalPlane:
         """The directions in which rows `(N, D)` vary most; the largest entry of each is positive."""
         rows = rows.astype(np.float64)
         mean = rows.mean(axis=0) if len(rows) else np.zeros(rows.shape[1])
@@ -55,7 +55,7 @@ class Plane:
         return found
 
 
-def vectors_of(scored: Scored, space: Space) -> Matrix:
+def vectors_of(scored: ScoredRows, space: Space) -> Matrix:
     """The vectors of rows, float32 `(N, D)`; NaN where a row could not be scored."""
     found = scored.z if space == "latent" else scored.x
     if found is None:
@@ -63,7 +63,9 @@ def vectors_of(scored: Scored, space: Space) -> Matrix:
     return found
 
 
-def embedded(stream: Iterator[Scored], space: Space, kind: Map | None) -> Iterator[tuple[Scored, Columns]]:
+def embedding_columns(
+    stream: Iterator[ScoredRows], space: Space, kind: MapMethod | None
+) -> Iterator[tuple[ScoredRows, Columns]]:
     """Rows with their columns `id`, `z` and, of a map, `map_0` and `map_1`; in order.
 
     A PCA map holds the first `FIT_ROWS` rows back to fit its axes, and then streams. The other maps hold all.
@@ -81,9 +83,9 @@ def embedded(stream: Iterator[Scored], space: Space, kind: Map | None) -> Iterat
         yield from _neighbours(stream, space, kind)
 
 
-def _pca(stream: Iterator[Scored], space: Space) -> Iterator[tuple[Scored, Columns]]:
-    held: list[Scored] = []
-    plane: Plane | None = None
+def _pca(stream: Iterator[ScoredRows], space: Space) -> Iterator[tuple[ScoredRows, Columns]]:
+    held: list[ScoredRows] = []
+    plane: PrincipalPlane | None = None
     for scored in stream:
         held.append(scored)
         if plane is None and sum(int(one.good.sum()) for one in held) < FIT_ROWS:
@@ -98,14 +100,16 @@ def _pca(stream: Iterator[Scored], space: Space) -> Iterator[tuple[Scored, Colum
             yield one, _mapped(one, space, plane(vectors_of(one, space)))
 
 
-def _plane(held: list[Scored], space: Space) -> Plane:
+def _plane(held: list[ScoredRows], space: Space) -> PrincipalPlane:
     rows = np.concatenate([vectors_of(one, space)[one.good] for one in held])
-    return Plane.fit(rows[:FIT_ROWS])
+    return PrincipalPlane.fit(rows[:FIT_ROWS])
 
 
-def _neighbours(stream: Iterator[Scored], space: Space, kind: Map) -> Iterator[tuple[Scored, Columns]]:
+def _neighbours(
+    stream: Iterator[ScoredRows], space: Space, kind: MapMethod
+) -> Iterator[tuple[ScoredRows, Columns]]:
     check_map(kind)
-    held: list[Scored] = []
+    held: list[ScoredRows] = []
     for scored in stream:
         held.append(scored)
         if sum(map(len, held)) > MAP_ROWS:
@@ -126,7 +130,7 @@ def _neighbours(stream: Iterator[Scored], space: Space, kind: Map) -> Iterator[t
         start += len(one)
 
 
-def check_map(kind: str | None) -> Map | None:
+def check_map(kind: str | None) -> MapMethod | None:
     """The map of that name, or None.
 
     Raises:
@@ -145,7 +149,7 @@ def check_map(kind: str | None) -> Map | None:
     return kind  # type: ignore[return-value]
 
 
-def _mapped(scored: Scored, space: Space, places: Matrix) -> Columns:
+def _mapped(scored: ScoredRows, space: Space, places: Matrix) -> Columns:
     places = places.astype(np.float32)
     return {
         "id": scored.ids,
@@ -157,7 +161,7 @@ def _mapped(scored: Scored, space: Space, places: Matrix) -> Columns:
 
 def _tsne(rows: Matrix) -> Matrix:
     if len(rows) < 4 or rows.shape[1] < 2:  # too few for neighbourhoods
-        return Plane.fit(rows)(rows)
+        return PrincipalPlane.fit(rows)(rows)
     from sklearn.manifold import TSNE
 
     perplexity = min(30.0, (len(rows) - 1) / 3)
@@ -167,7 +171,7 @@ def _tsne(rows: Matrix) -> Matrix:
 
 def _umap(rows: Matrix) -> Matrix:
     if len(rows) < 4:
-        return Plane.fit(rows)(rows)
+        return PrincipalPlane.fit(rows)(rows)
     from importlib import import_module
 
     maker = import_module("umap").UMAP(n_neighbors=min(15, len(rows) - 1), random_state=0, n_jobs=1)

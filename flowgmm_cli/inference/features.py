@@ -19,15 +19,15 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.errors import UsageError
-from flowgmm_cli.inference.layers import Step, steps_of
-from flowgmm_cli.inference.sampling import Made, describe
+from flowgmm_cli.inference.layers import Step, list_steps
+from flowgmm_cli.inference.sampling import GeneratedRows, describe_rows
 from flowgmm_cli.trained import TrainedModel
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-Where = Literal["bump", "channel", "site"]
-WHERE: tuple[Where, ...] = ("bump", "channel", "site")
+Extent = Literal["bump", "channel", "site"]
+WHERE: tuple[Extent, ...] = ("bump", "channel", "site")
 _BUMP = 6.0  # a bump's standard deviation is the longer side divided by this
 
 
@@ -53,7 +53,7 @@ class Layer:
         return self.shape[0]
 
 
-class Layers:
+class FlowLayers:
     """The layers of a model's flow; of an ensemble those of its first member.
 
     Args:
@@ -67,7 +67,7 @@ class Layers:
         self._device = trained.model.temperature.device
         generator = torch.Generator().manual_seed(0)
         rows = torch.rand(2, width, generator=generator)  # pixels lie between 0 and 1; other flows take any
-        self.steps: list[Step] = steps_of(flow, rows.to(self._device), "flow")
+        self.steps: list[Step] = list_steps(flow, rows.to(self._device), "flow")
         of_images = any(step.shape for step in self.steps)
         self.layers = [Layer(0, "input", shape if of_images else (width,))]
         for number, step in enumerate(self.steps, 1):
@@ -107,7 +107,7 @@ class Layers:
 
 
 @dataclass(frozen=True)
-class Turned:
+class ChannelEffect:
     """Rows with a channel turned up and down.
 
     Attributes:
@@ -117,24 +117,24 @@ class Turned:
         spread: its standard deviation.
     """
 
-    made: Made
+    made: GeneratedRows
     layer: Layer
     channel: int
     spread: float
 
 
-def turn(
-    layers: Layers,
+def perturb_channel(
+    layers: FlowLayers,
     x: Tensor,
     number: int,
     channel: int | None,
     amounts: Sequence[float],
     *,
     reference: Tensor,
-    where: Where = "bump",
+    where: Extent = "bump",
     site: tuple[int, int] | None = None,
     ids: npt.NDArray[Any] | None = None,
-) -> Turned:
+) -> ChannelEffect:
     """Turn one channel of some rows up and down.
 
     Args:
@@ -162,22 +162,22 @@ def turn(
         )
     state = layers.forward(x, number)
     push = torch.zeros(layer.shape, dtype=state.dtype, device=state.device)
-    push[channel] = delta(layer, where, site).to(push)
+    push[channel] = perturbation_mask(layer, where, site).to(push)
     push = torch.cat([push.flatten(), push.new_zeros(layer.factored)]) * spreads[channel]
     alpha = torch.tensor(list(amounts), dtype=state.dtype, device=state.device)
     moved = state[:, None] + alpha[None, :, None] * push
     back = layers.inverse(moved.flatten(0, 1), number)
     names = [str(one) for one in (range(1, len(x) + 1) if ids is None else ids)]
-    made = describe(
+    made = describe_rows(
         layers.trained,
         back,
         ids=[name for name in names for _ in amounts],
         further={"amount": np.tile(np.asarray(amounts, dtype=np.float64), len(x))},
     )
-    return Turned(made, layer, channel, float(spreads[channel]))
+    return ChannelEffect(made, layer, channel, float(spreads[channel]))
 
 
-def delta(layer: Layer, where: Where, site: tuple[int, int] | None = None) -> Tensor:
+def perturbation_mask(layer: Layer, where: Extent, site: tuple[int, int] | None = None) -> Tensor:
     """Where a channel is changed: `(height, width)` with 1 at the site, or a scalar for vectors.
 
     >>> delta(Layer(1, "", (2, 3, 3)), "site", (0, 2)).tolist()

@@ -11,8 +11,8 @@ import torch
 from flowgmm_cli.api import Rows
 from flowgmm_cli.data.preprocessor import Split
 from flowgmm_cli.data.readers.schema import RowReader
-from flowgmm_cli.inference.rows import together
-from flowgmm_cli.inference.scoring import Scored
+from flowgmm_cli.inference.inputs import concatenate_rows
+from flowgmm_cli.inference.scoring import ScoredRows
 from flowgmm_cli.trained import TrainedModel
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 @dataclass(frozen=True)
-class Told:
+class RowStatistics:
     """What a model says of some rows.
 
     Attributes:
@@ -55,9 +55,9 @@ class Extremes:
     odd: Places
 
 
-def tell(trained: TrainedModel, split: Split) -> Told:
+def compute_row_statistics(trained: TrainedModel, split: Split) -> RowStatistics:
     """Say of preprocessed rows what a gallery needs."""
-    seen = trained.see_rows(split)
+    seen = trained.encode_rows(split)
     log_posterior = seen.log_posterior.numpy()
     predicted = log_posterior.argmax(1)
     labels = split.labels.numpy()
@@ -68,10 +68,10 @@ def tell(trained: TrainedModel, split: Split) -> Told:
     density = joint.numpy()[np.arange(len(split)), classes] - weights[classes]
     with np.errstate(invalid="ignore"):
         summands = np.where(log_posterior > -np.inf, np.exp(log_posterior) * log_posterior, 0.0)
-    return Told(classes, predicted, density, -summands.sum(1))
+    return RowStatistics(classes, predicted, density, -summands.sum(1))
 
 
-def extremes(told: Told, index: int, most: int) -> Extremes:
+def select_extremes(told: RowStatistics, index: int, most: int) -> Extremes:
     """The typical and the odd rows of the class `index`, at most `most` of each."""
     rows = np.flatnonzero((told.classes == index) & np.isfinite(told.log_density))
     order = rows[np.argsort(-told.log_density[rows], kind="stable")]
@@ -79,12 +79,12 @@ def extremes(told: Told, index: int, most: int) -> Extremes:
     return Extremes(typical, order[len(typical) :][::-1][:most])
 
 
-def doubtful(told: Told, most: int) -> Places:
+def select_uncertain(told: RowStatistics, most: int) -> Places:
     """The rows with the largest entropy, that first."""
     return np.argsort(-told.entropy, kind="stable")[:most]
 
 
-def by_quantile(values: Floats, each: int) -> list[Places]:
+def positions_by_quantile(values: Floats, each: int) -> list[Places]:
     """Positions of values around each of `QUANTILES`, rising: five lots, none with a row of another.
 
     >>> [lot.tolist() for lot in by_quantile(np.array([5.0, 1, 4, 2, 3, 0]), 1)]
@@ -97,7 +97,7 @@ def by_quantile(values: Floats, each: int) -> list[Places]:
 
 
 @dataclass
-class ScoreBook:
+class ScoreRecord:
     """Scores of rows that pass by, with the places of the rows in the input.
 
     Attributes:
@@ -108,7 +108,7 @@ class ScoreBook:
     _places: list[Places] = field(default_factory=list)
     _values: list[Floats] = field(default_factory=list)
 
-    def note(self, scored: Scored) -> None:
+    def note(self, scored: ScoredRows) -> None:
         """Take down a stretch of rows."""
         good = np.flatnonzero(scored.good)
         self._places.append(good + scored.start)
@@ -125,7 +125,7 @@ class ScoreBook:
         return np.concatenate([*self._values, np.zeros(0)])
 
 
-def rows_at(reader: RowReader, places: Places) -> Rows:
+def read_rows_at(reader: RowReader, places: Places) -> Rows:
     """Rows of an input by their place in it, from 0, in the order of `places`; the input is read again."""
     wanted = np.unique(places)
     found = []
@@ -135,4 +135,4 @@ def rows_at(reader: RowReader, places: Places) -> Rows:
             found.append(chunk.rows.take(inside))
         if not len(wanted) or chunk.start + len(chunk) > wanted[-1]:
             break
-    return together(found).take(np.searchsorted(wanted, places))
+    return concatenate_rows(found).take(np.searchsorted(wanted, places))

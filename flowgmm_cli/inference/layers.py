@@ -46,7 +46,7 @@ class Step:
         return cast(Tensor, self.module.inverse(z))  # type: ignore[operator]
 
 
-class OnHead(Bijection):
+class HeadBijection(Bijection):
     """A map of arrays as one of vectors: it takes the first numbers of a row and leaves the others alone.
 
     Args:
@@ -72,7 +72,7 @@ class OnHead(Bijection):
         return torch.cat([head.flatten(1), z[:, self.size :]], dim=1)
 
 
-def steps_of(module: nn.Module, x: Tensor, name: str) -> list[Step]:
+def list_steps(module: nn.Module, x: Tensor, name: str) -> list[Step]:
     """The steps of a map, first to last; a map of which nothing more is known is a single step.
 
     A `Sequential` consists of its layers, a `MultiScale` of those of its scales, which leave alone what was
@@ -103,7 +103,9 @@ def _array_steps(flow: FlatFlow, x: Tensor, name: str) -> Iterator[Step]:
             head = _value(layer, head)
             result = tuple(head.shape[1:])
             inexact = str(getattr(layer, "inexact", ""))
-            yield Step(f"{place} {type(layer).__name__}", OnHead(layer, shape, result), inexact, result)
+            yield Step(
+                f"{place} {type(layer).__name__}", HeadBijection(layer, shape, result), inexact, result
+            )
 
 
 def _leaves(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
@@ -153,7 +155,7 @@ def _value(module: nn.Module, x: Tensor) -> Tensor:
     return z
 
 
-def double(module: nn.Module) -> nn.Module:
+def to_float64(module: nn.Module) -> nn.Module:
     """A copy of a map in float64, on the CPU, in evaluation mode, without gradients to its weights."""
     return copy.deepcopy(module).cpu().double().eval().requires_grad_(False)
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from flowgmm_cli.evaluation.detection import DetectionMetrics, detection_intervals, detection_metrics
 from flowgmm_cli.evaluation.intervals import Interval
-from flowgmm_cli.inference.predictions import REASONS, Flag
-from flowgmm_cli.inference.scoring import Scored
+from flowgmm_cli.inference.predictions import REASONS, OODRule
+from flowgmm_cli.inference.scoring import ScoredRows
 from flowgmm_cli.scores.detector import Detector
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _DRAWN = 400  # scores of a side that are kept for figures
 
 
 @dataclass(frozen=True)
-class Side:
+class ScoreSet:
     """The rows of `--in` or of `--out`.
 
     Attributes:
@@ -63,7 +63,7 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class OODResult:
     """What `flowgmm ood` finds.
 
     Attributes:
@@ -77,10 +77,10 @@ class Comparison:
     """
 
     run: str
-    inside: Side
-    outside: Side
+    inside: ScoreSet
+    outside: ScoreSet
     default: str
-    flag: Flag
+    flag: OODRule
     metrics: Mapping[str, DetectionMetrics]
     intervals: Mapping[str, Mapping[str, Interval]]
 
@@ -121,14 +121,14 @@ class Comparison:
         return {**self.to_dict(), "sample": sample}
 
 
-def gather(
+def collect_scores(
     name: str,
-    stream: Iterable[Scored],
-    flag: Flag,
+    stream: Iterable[ScoredRows],
+    flag: OODRule,
     rng: np.random.Generator,
     *,
-    each: Callable[[Scored], None] = lambda scored: None,
-) -> Side:
+    each: Callable[[ScoredRows], None] = lambda scored: None,
+) -> ScoreSet:
     """Take in the rows of one side; memory does not grow with their number beyond a million.
 
     Args:
@@ -151,12 +151,12 @@ def gather(
         flagged += int((scored.ood[flag.score][good] > flag.threshold).sum())
         kept.add({key: values[good] for key, values in scored.ood.items()})
     seconds = time.perf_counter() - started
-    return Side(name, n, unscorable, tuple(reasons), flagged, kept.values(), seconds)
+    return ScoreSet(name, n, unscorable, tuple(reasons), flagged, kept.values(), seconds)
 
 
-def compare(
-    run: str, inside: Side, outside: Side, *, default: str, flag: Flag, rng: np.random.Generator
-) -> Comparison:
+def compare_scores(
+    run: str, inside: ScoreSet, outside: ScoreSet, *, default: str, flag: OODRule, rng: np.random.Generator
+) -> OODResult:
     """Hold the scores of two sides against each other; both have rows.
 
     Args:
@@ -171,7 +171,7 @@ def compare(
     metrics = {name: detection_metrics(*pair) for name, pair in pairs.items()}
     intervals = {name: detection_intervals(*pair, rng=rng) for name, pair in pairs.items()}
     order = sorted(metrics, key=lambda name: (name != flag.score, -metrics[name].auroc))
-    return Comparison(
+    return OODResult(
         run,
         inside,
         outside,
@@ -182,7 +182,7 @@ def compare(
     )
 
 
-def ood_columns(scored: Scored, detector: Detector, flag: Flag, others: Sequence[str] = ()) -> Columns:
+def ood_columns(scored: ScoredRows, detector: Detector, flag: OODRule, others: Sequence[str] = ()) -> Columns:
     """The columns that `--save` writes of some rows; see `Writer` for how a missing cell is told.
 
     Args:

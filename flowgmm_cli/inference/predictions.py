@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flowgmm_cli.errors import UsageError, did_you_mean
-from flowgmm_cli.inference.scoring import Scored
+from flowgmm_cli.inference.scoring import ScoredRows
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     Columns = dict[str, npt.NDArray[Any]]
 
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float64]
+
+
 REASONS = 3
 """Rows that could not be scored are told of one by one up to here."""
 
 
 @dataclass(frozen=True)
-class Flag:
+class OODRule:
     """How rows are flagged as out of distribution.
 
     Attributes:
@@ -36,13 +42,13 @@ class Flag:
     fpr: float
 
 
-def column_names(class_names: Sequence[str], flag: Flag | None) -> list[str]:
+def column_names(class_names: Sequence[str], flag: OODRule | None) -> list[str]:
     """The columns of an answer, in order; without a score there are none of out-of-distribution detection."""
     ood = ["ood_score", "is_ood"] if flag else []
     return ["id", "prediction", "confidence", *ood, *(f"p_{name}" for name in class_names)]
 
 
-def choose_columns(only: Sequence[str] | None, names: Sequence[str]) -> list[str]:
+def select_columns(only: Sequence[str] | None, names: Sequence[str]) -> list[str]:
     """The columns that `--only` asks for, in its order; a word may list several, with commas between them.
 
     A class may be named with or without its `p_`, and may have commas in its name.
@@ -66,7 +72,7 @@ def choose_columns(only: Sequence[str] | None, names: Sequence[str]) -> list[str
     return list(dict.fromkeys(chosen))
 
 
-def prediction_columns(scored: Scored, class_names: Sequence[str], flag: Flag | None) -> Columns:
+def prediction_columns(scored: ScoredRows, class_names: Sequence[str], flag: OODRule | None) -> Columns:
     """All columns of an answer; see `Writer` for how a missing cell is told."""
     names = np.array([*class_names, None], dtype=object)  # the last one, at -1, for rows without an answer
     classes = scored.classes
@@ -110,7 +116,7 @@ class Totals:
     def __post_init__(self) -> None:
         self.counts = np.zeros(self.classes, dtype=np.int64)
 
-    def add(self, scored: Scored, flag: Flag | None = None) -> None:
+    def add(self, scored: ScoredRows, flag: OODRule | None = None) -> None:
         """Count a stretch of rows."""
         classes = scored.classes
         self.n += len(scored)
@@ -139,3 +145,62 @@ class Totals:
     def accuracy(self) -> float | None:
         """Share of the labelled rows that is predicted right; None where no row is labelled."""
         return self.correct / self.labelled if self.labelled else None
+
+
+@dataclass(frozen=True)
+class PredictionResult:
+    """What a model says of rows; every array has one entry for each of them, in order.
+
+    Attributes:
+        ids: names of the rows.
+        prediction: names of classes; None for a row that could not be scored, which has NaN elsewhere.
+        confidence: calibrated probability of the predicted class.
+        probabilities: `(N, K)`, in the order of `class_names`.
+        log_density: `log p(x)` in nats.
+        ood_score: how far out, higher = further; None for runs without scores.
+        is_ood: whether that is above the threshold; None for runs without scores.
+        class_names: index -> name.
+        problems: position -> why the row could not be scored.
+    """
+
+    ids: npt.NDArray[Any]
+    prediction: npt.NDArray[Any]
+    confidence: Floats
+    probabilities: Floats
+    log_density: Floats
+    ood_score: Floats | None
+    is_ood: npt.NDArray[np.bool_] | None
+    class_names: tuple[str, ...]
+    problems: dict[int, str]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def of(
+        cls, stream: Sequence[ScoredRows], class_names: tuple[str, ...], flag: OODRule | None
+    ) -> PredictionResult:
+        """Put scored rows together, at least one stretch of them."""
+        names = np.array(
+            [*class_names, None], dtype=object
+        )  # the last one, at -1, for rows without an answer
+        probabilities = np.exp(concatenate(stream, lambda one: one.log_probabilities))
+        ood = concatenate(stream, lambda one: one.ood[flag.score]) if flag else None
+        return cls(
+            ids=concatenate(stream, lambda one: one.ids),
+            prediction=names[concatenate(stream, lambda one: one.classes)],
+            confidence=probabilities.max(axis=1),
+            probabilities=probabilities,
+            log_density=concatenate(stream, lambda one: one.log_density),
+            ood_score=ood,
+            is_ood=ood > flag.threshold if flag and ood is not None else None,
+            class_names=class_names,
+            problems={one.start + place: why for one in stream for place, why in one.problems.items()},
+        )
+
+
+def concatenate(
+    stream: Sequence[ScoredRows], part: Callable[[ScoredRows], npt.NDArray[Any]]
+) -> npt.NDArray[Any]:
+    """One array of all stretches, one after the other."""
+    return np.concatenate([part(one) for one in stream])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,14 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.api import Column
+from flowgmm_cli.data.lazy import RowStore
 from flowgmm_cli.errors import RunFailedError, UsageError, did_you_mean
-from flowgmm_cli.model import Model
-from flowgmm_cli.trained import TrainedModel, see
+from flowgmm_cli.model import Ensemble, FlowMixture, Model
+from flowgmm_cli.trained import TrainedModel, encode
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
 
 TEMPERATURE = 0.7
 """The factor on standard deviations that samples are drawn with unless another is asked for.
@@ -32,7 +35,7 @@ OWN_COLUMNS = ("id", "class", "log_density", "confidence")
 
 
 @dataclass(frozen=True)
-class Made:
+class GeneratedRows:
     """Rows made by a model.
 
     Attributes:
@@ -72,7 +75,7 @@ class Made:
         found: npt.NDArray[np.float64] = np.exp(self.log_probabilities[np.arange(len(self)), self.classes])
         return found
 
-    def take(self, places: npt.NDArray[np.int64]) -> Made:
+    def take(self, places: npt.NDArray[np.int64]) -> GeneratedRows:
         """Some of the rows, in the order of `places`."""
         return replace(
             self,
@@ -114,9 +117,9 @@ class Made:
         return {(f"sample_{name}" if name in taken else name): one for name, one in ours.items()} | inputs
 
 
-def joined(
-    parts: Sequence[Made], *, further: Mapping[str, Sequence[Any]] | None = None, count: bool = True
-) -> Made:
+def concatenate_generated(
+    parts: Sequence[GeneratedRows], *, further: Mapping[str, Sequence[Any]] | None = None, count: bool = True
+) -> GeneratedRows:
     """Several lots of made rows of one model, one after the other; at least one lot.
 
     Args:
@@ -145,7 +148,7 @@ def joined(
     )
 
 
-def draw(
+def draw_samples(
     trained: TrainedModel,
     n: int,
     *,
@@ -153,7 +156,7 @@ def draw(
     temperature: float = TEMPERATURE,
     generator: torch.Generator,
     source: Model | None = None,
-) -> Made:
+) -> GeneratedRows:
     """Draw rows from the model; each member of an ensemble draws its share by itself.
 
     Args:
@@ -173,11 +176,11 @@ def draw(
     x, found = (source or trained.source or trained.model).sample(
         count, generator, wanted, temperature=temperature
     )
-    return describe(trained, x, classes=found.cpu().numpy())
+    return describe_rows(trained, x, classes=found.cpu().numpy())
 
 
 @torch.no_grad()
-def class_means(trained: TrainedModel, *, source: Model | None = None) -> Made:
+def class_means(trained: TrainedModel, *, source: Model | None = None) -> GeneratedRows:
     """The means of the classes, mapped back; of classes with several components, each component's.
 
     Of an ensemble these are the first member's. `source` as in `draw`.
@@ -189,18 +192,18 @@ def class_means(trained: TrainedModel, *, source: Model | None = None) -> Made:
     if (count := part.mixture.components) > 1:
         names = [f"{name}.{index % count + 1}" for index, name in enumerate(names)]
     x = part.flow.inverse(means)  # type: ignore[operator]
-    return describe(trained, x, classes=classes, ids=names)
+    return describe_rows(trained, x, classes=classes, ids=names)
 
 
 @torch.no_grad()
-def describe(
+def describe_rows(
     trained: TrainedModel,
     x: Tensor,
     *,
     classes: npt.NDArray[np.int64] | None = None,
     ids: Sequence[str] | npt.NDArray[Any] | None = None,
     further: Mapping[str, npt.NDArray[Any]] | None = None,
-) -> Made:
+) -> GeneratedRows:
     """What the model makes of flow inputs `(n, D)`, and the input columns they stand for.
 
     Args:
@@ -223,10 +226,10 @@ def describe(
         )
     preprocessor = trained.preprocessor
     features = preprocessor.features_of(x)
-    latents = see(trained.model, x)
+    latents = encode(trained.model, x)
     log_probabilities = trained.model.log_posterior(latents).cpu().numpy()
     log_density = latents.log_prob().double() + preprocessor.log_det_of(features)
-    return Made(
+    return GeneratedRows(
         x=x,
         classes=log_probabilities.argmax(1) if classes is None else classes,
         log_probabilities=log_probabilities,
@@ -270,3 +273,50 @@ def _integers(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if values.dtype.kind in "iu":
         return values
     return values.astype(np.int64) if bool((np.abs(values) < 2**53).all()) else values
+
+
+_ROWS = 20_000  # enough for a mean to a hundredth of a standard deviation
+
+
+@torch.no_grad()
+def recentre_components(model: Model, x: RowStore) -> Model:
+    r"""A copy of a model whose components stand where rows lie in the latent space, to draw samples from.
+
+    The loss of the labelled rows moves means to where they tell classes apart best, which need not be where
+    the rows are: differences of means count for it, and the density has little weight against it. The
+    classes stay right, but what is drawn around a mean that lies beside its rows looks like none of them.
+    So each mean becomes
+
+    .. math:: \bar z_k = \frac{1}{n_k} \textstyle\sum_{i : k(x_i) = k} f(x_i)
+
+    over the rows for which its component is the most responsible, and one factor fits all scales to the
+    distances from the new means. This is a fit of the latent density after training (Ghosh et al., 2020,
+    "From variational to deterministic autoencoders"); densities and posteriors need the model itself.
+
+    Args:
+        model: as trained; an ensemble's members are treated one by one.
+        x: the flow's inputs of training rows, `(N, D)`; labels are not needed.
+
+    Returns:
+        The copy; it shares the flows. A component that no row falls to stays where it is.
+    """
+    some = x[:: -(-len(x) // _ROWS) or 1]  # of a file sorted by class, some of each class
+    parts = [_centred(part, some) for part in model.parts]
+    return parts[0] if len(parts) == 1 else Ensemble(parts)
+
+
+def _centred(part: FlowMixture, x: Tensor) -> FlowMixture:
+    mixture = copy.deepcopy(part.mixture)
+    z = encode(part, x).z.to(mixture.means.device)
+    z = z[z.isfinite().all(1)]
+    component = mixture.component_log_prob(z).argmax(1)
+    near = z[:, : mixture.dims]
+    counts = component.bincount(minlength=len(mixture.means))
+    sums = torch.zeros_like(mixture.means).index_add_(0, component, near)
+    centres = torch.where(counts[:, None] > 0, sums / counts.clamp_min(1)[:, None], mixture.means)
+    scales = mixture.scales.expand_as(centres)
+    if len(near) > len(centres):
+        spread = ((near - centres[component]) / scales[component]).square().mean().sqrt()
+        mixture.raw_scales += spread.log().to(mixture.raw_scales)
+    mixture.means.copy_(centres)
+    return FlowMixture(part.flow, mixture)

@@ -6,9 +6,14 @@ Memory stays flat however many rows there are: small pieces of them are worked o
 from __future__ import annotations
 
 import copy
+import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +23,8 @@ from flowgmm_cli.api import DataContext, Latents, Rows, ScoreInputs, iterate_bat
 from flowgmm_cli.data.preprocessor import Split
 from flowgmm_cli.data.readers.faults import once
 from flowgmm_cli.data.readers.schema import Chunk, OnError, RowReader
-from flowgmm_cli.errors import DataError, RunError, UsageError
-from flowgmm_cli.inference.workers import in_order
+from flowgmm_cli.errors import DataError, RunError, RunFailedError, UsageError
+from flowgmm_cli.inference.workers import iterate_results, run_in_order
 from flowgmm_cli.trained import TrainedModel
 
 if TYPE_CHECKING:
@@ -27,13 +32,17 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
+if TYPE_CHECKING:
+    from multiprocessing.sharedctypes import Synchronized
+
+
 # rows worked on at once: of fewer, what each piece costs by itself is felt; a text alone takes long
 _PIECE, _PIECE_OF_TEXTS = 16384, 4096
 _NOT_FINITE = "the model's density of it is not a finite number"
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredRows:
     """What a model says of every row of one stretch of the input, in order.
 
     Attributes:
@@ -70,7 +79,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Task:
+class Scorer:
     """What is wanted of each piece; see `score`."""
 
     trained: TrainedModel
@@ -92,15 +101,15 @@ class Task:
         self._refuse(problems)
         return split, problems
 
-    def whole(self, chunk: Chunk) -> Scored:
+    def whole(self, chunk: Chunk) -> ScoredRows:
         """Both steps."""
         return self.finish(chunk, *self.prepare(chunk))
 
-    def finish(self, chunk: Chunk, split: Split, problems: dict[int, str]) -> Scored:
+    def finish(self, chunk: Chunk, split: Split, problems: dict[int, str]) -> ScoredRows:
         """Density, probabilities, scores and latents."""
         good = np.ones(len(chunk), dtype=bool)
         good[list(problems)] = False
-        seen = self.trained.see_rows(split)
+        seen = self.trained.encode_rows(split)
         finite = seen.log_density.isfinite() & ~seen.log_posterior.isnan().any(dim=1)
         if not finite.all():
             places = np.flatnonzero(good)[~finite.numpy()]
@@ -120,7 +129,7 @@ class Task:
             full[good] = values
             return full
 
-        return Scored(
+        return ScoredRows(
             start=chunk.start,
             ids=chunk.rows.ids,
             labels=chunk.rows.labels,
@@ -151,7 +160,7 @@ def score(
     context: DataContext | None = None,
     on_error: OnError = "keep",
     device: str | None = None,
-) -> Iterator[Scored]:
+) -> Iterator[ScoredRows]:
     """Score rows; every row of the input comes out once, in order.
 
     Args:
@@ -175,21 +184,21 @@ def score(
             hint="train again to have them",
         )
     place = find_device(device or "auto")
-    trained = moved(trained, place)
+    trained = to_device(trained, place)
     context = context or DataContext()
     quiet = DataContext(offline=context.offline, note=once(context), streaming=True)
-    task = Task(trained, tuple(scores), latents, inputs, quiet, on_error, reader.name)
+    task = Scorer(trained, tuple(scores), latents, inputs, quiet, on_error, reader.name)
     # encoders of texts have threads of their own, and not all of them bear to be called by several at once
     reads_texts = _reads_texts(trained)
     threads = torch.get_num_threads()
-    yield from in_order(
+    yield from run_in_order(
         _jobs(reader, task, alone=reads_texts),
         workers=threads if place.type == "cpu" else 1,
         threads=threads if reads_texts else 1,
     )
 
 
-def moved(trained: TrainedModel, place: torch.device) -> TrainedModel:
+def to_device(trained: TrainedModel, place: torch.device) -> TrainedModel:
     """The same with its model on a device."""
     here = trained.model.temperature.device
     if place.type == here.type and place.index in (None, here.index):
@@ -214,8 +223,8 @@ def find_device(name: str) -> torch.device:
     return torch.device("cuda" if there and name != "cpu" else "cpu")
 
 
-def _jobs(reader: RowReader, task: Task, *, alone: bool) -> Iterator[Callable[[], Scored]]:
-    for chunk in pieces(reader, task.trained):
+def _jobs(reader: RowReader, task: Scorer, *, alone: bool) -> Iterator[Callable[[], ScoredRows]]:
+    for chunk in split_chunks(reader, task.trained):
         yield partial(task.finish, chunk, *task.prepare(chunk)) if alone else partial(task.whole, chunk)
 
 
@@ -223,7 +232,7 @@ def _reads_texts(trained: TrainedModel) -> bool:
     return any(column.kind == "text" for column in trained.preprocessor.featuriser.columns)
 
 
-def pieces(reader: RowReader, trained: TrainedModel) -> Iterator[Chunk]:
+def split_chunks(reader: RowReader, trained: TrainedModel) -> Iterator[Chunk]:
     """The rows in small pieces, in order, for a model."""
     size = _PIECE_OF_TEXTS if _reads_texts(trained) else _PIECE
     for chunk in reader:
@@ -248,3 +257,113 @@ def _take(seen: ScoreInputs, mask: torch.Tensor) -> ScoreInputs:
         log_density=seen.log_density[mask],
         images=None if seen.images is None else seen.images[mask],
     )
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """A `Task` as it is sent to a process, which loads the model by itself."""
+
+    folder: Path
+    scores: tuple[str, ...]
+    latents: bool
+    inputs: bool
+    offline: bool
+    on_error: OnError
+    name: str
+    device: str
+    threads: int
+
+
+def score_by(
+    processes: int,
+    folder: Path,
+    trained: TrainedModel,
+    reader: RowReader,
+    *,
+    scores: Sequence[str] = (),
+    latents: bool = False,
+    inputs: bool = False,
+    context: DataContext | None = None,
+    on_error: OnError = "keep",
+    device: str | None = None,
+) -> Iterator[ScoredRows]:
+    """Score rows with several processes; every row of the input comes out once, in order.
+
+    On GPUs each process has one of its own, as far as there are enough.
+
+    Args:
+        processes: how many; 1 scores here.
+        folder: the run whose model it is.
+        trained, reader, scores, latents, inputs, context, on_error, device: see `score`.
+
+    Raises:
+        RunFailedError: a process has been killed.
+        FlowgmmError: as for `score`.
+    """
+    context = context or DataContext()
+    if processes == 1:
+        yield from score(
+            trained,
+            reader,
+            scores=scores,
+            latents=latents,
+            inputs=inputs,
+            context=context,
+            on_error=on_error,
+            device=device,
+        )
+        return
+    wanted = _Wanted(
+        folder.absolute(),
+        tuple(scores),
+        latents,
+        inputs,
+        context.offline,
+        on_error,
+        reader.name,
+        find_device(device or "auto").type,
+        max(1, torch.get_num_threads() // processes),
+    )
+    # a process that torch has begun to work in cannot be forked
+    surroundings = multiprocessing.get_context("spawn")
+    number = surroundings.Value("i", 0)
+    pool = ProcessPoolExecutor(
+        processes, mp_context=surroundings, initializer=_begin, initargs=(wanted, number)
+    )
+    try:
+        yield from iterate_results(
+            (pool.submit(_work, piece) for piece in split_chunks(reader, trained)), ahead=2 * processes
+        )
+    except BrokenProcessPool as error:
+        raise RunFailedError(
+            "a process that scored rows has been killed; this machine may have run out of memory",
+            hint=f"fewer than --processes {processes}",
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+_tasks: list[Scorer] = []  # of this process, once it has begun
+
+
+def _begin(wanted: _Wanted, number: Synchronized[int]) -> None:
+    from threadpoolctl import threadpool_limits
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asked for the work ends it
+    torch.set_num_threads(wanted.threads)
+    threadpool_limits(limits=wanted.threads, user_api="blas")
+    with number.get_lock():
+        place = number.value
+        number.value += 1
+    device = torch.device(wanted.device)
+    if device.type == "cuda":
+        device = torch.device("cuda", place % torch.cuda.device_count())
+    context = DataContext(offline=wanted.offline, streaming=True)
+    trained = to_device(TrainedModel.load(wanted.folder, context=context), device)
+    _tasks.append(
+        Scorer(trained, wanted.scores, wanted.latents, wanted.inputs, context, wanted.on_error, wanted.name)
+    )
+
+
+def _work(piece: Chunk) -> ScoredRows:
+    return _tasks[0].whole(piece)

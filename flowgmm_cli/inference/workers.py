@@ -20,7 +20,7 @@ from flowgmm_cli.memory import keep_freed_memory
 Result = TypeVar("Result")
 
 
-def in_order(jobs: Iterable[Callable[[], Result]], *, workers: int, threads: int = 1) -> Iterator[Result]:
+def run_in_order(jobs: Iterable[Callable[[], Result]], *, workers: int, threads: int = 1) -> Iterator[Result]:
     """Carry out jobs and yield their results in the order of the jobs.
 
     Jobs are taken from the iterable by the caller's thread, a few more than there are workers, so that memory
@@ -32,10 +32,10 @@ def in_order(jobs: Iterable[Callable[[], Result]], *, workers: int, threads: int
         threads: threads of torch for what the iterable itself does.
     """
     with _threads(threads), _pool(workers) as pool:
-        yield from results(map(pool.submit, jobs), ahead=2 * workers)
+        yield from iterate_results(map(pool.submit, jobs), ahead=2 * workers)
 
 
-def results(futures: Iterable[Future[Result]], *, ahead: int) -> Iterator[Result]:
+def iterate_results(futures: Iterable[Future[Result]], *, ahead: int) -> Iterator[Result]:
     """The results of futures in their order; up to `ahead` of them are made beyond the one waited for."""
     waiting: deque[Future[Result]] = deque()
     try:

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flowgmm_cli.inference.gallery import Told, by_quantile, doubtful, extremes, tell
+from flowgmm_cli.inference.gallery import (
+    RowStatistics,
+    compute_row_statistics,
+    positions_by_quantile,
+    select_extremes,
+    select_uncertain,
+)
 from flowgmm_cli.inference.sampling import image_column
 from flowgmm_cli.report.context import ReportContext, UnavailableError
 from flowgmm_cli.report.figures import shorten
@@ -37,7 +43,7 @@ _QUANTILES = ("lowest", "lower quarter", "middle", "upper quarter", "highest")
 def gallery(found: ReportContext) -> list[Part]:
     """Held-out rows that are typical of their class, odd ones, and those that the model is unsure about."""
     held = found.held
-    told = tell(found.trained, held.split)
+    told = compute_row_statistics(found.trained, held.split)
     shown = [place for place in range(len(found.trained.class_names)) if (told.classes == place).any()]
     left = len(shown) - _CLASSES
     parts: list[Part] = [
@@ -82,7 +88,7 @@ def score_figure(
     rows = []
     if outside is not None:
         images, values = outside
-        lots = by_quantile(values, max(1, len(values) // len(_QUANTILES)))
+        lots = positions_by_quantile(values, max(1, len(values) // len(_QUANTILES)))
         labels = _QUANTILES if len(lots) > 1 else ("others",)
         for label, lot in zip(labels, lots, strict=True):
             rows.append(
@@ -104,7 +110,7 @@ def _scored(label: str, images: Images, values: npt.NDArray[np.float64], thresho
 
 def _pictures(
     found: ReportContext,
-    told: Told,
+    told: RowStatistics,
     images: Images,
     shown: Sequence[int],
     limits: tuple[float, float] | None,
@@ -112,7 +118,7 @@ def _pictures(
     names = found.trained.class_names
     rows = []
     for index in shown:
-        ends = extremes(told, index, _EACH)
+        ends = select_extremes(told, index, _EACH)
         places = np.concatenate([ends.typical, ends.odd])
         rows.append(
             ImageRow(
@@ -130,7 +136,7 @@ def _pictures(
         "density of an image has much to do with how simple it is: plain shapes are dense, busy ones are not."
     )
     parts: list[Part] = [picture(figure, name="gallery", caption=caption)]
-    most = doubtful(told, _DOUBTFUL)
+    most = select_uncertain(told, _DOUBTFUL)
     row = ImageRow(
         "",
         images[most],
@@ -146,7 +152,7 @@ def _pictures(
     return [*parts, said, picture(figure, name="doubtful", caption=caption)]
 
 
-def _tables(found: ReportContext, told: Told, rows: Rows, shown: Sequence[int]) -> list[Part]:
+def _tables(found: ReportContext, told: RowStatistics, rows: Rows, shown: Sequence[int]) -> list[Part]:
     names = found.trained.class_names
     inputs = [one.name for one in found.trained.preprocessor.featuriser.columns]
     listed = inputs[:_COLUMNS]
@@ -156,7 +162,7 @@ def _tables(found: ReportContext, told: Told, rows: Rows, shown: Sequence[int]) 
 
     lines = []
     for index in shown:
-        ends = extremes(told, index, _LINES)
+        ends = select_extremes(told, index, _LINES)
         for word, places in (("typical", ends.typical), ("odd", ends.odd)):
             for place in places:
                 taken = names[told.predicted[place]]
@@ -183,7 +189,7 @@ def _tables(found: ReportContext, told: Told, rows: Rows, shown: Sequence[int]) 
             f"{told.entropy[place]:.2f}",
             *cells(place),
         ]
-        for place in doubtful(told, 2 * _LINES + 1)
+        for place in select_uncertain(told, 2 * _LINES + 1)
     ]
     columns = ["class", "predicted", "id", "entropy", *listed]
     said = "The rows that the model is least sure about: entropy of the class probabilities, in nats."

@@ -13,7 +13,7 @@ from flowgmm_cli.data.preprocessor import Split
 from flowgmm_cli.errors import FlowgmmError
 from flowgmm_cli.evaluation.detection import auroc, detection_metrics
 from flowgmm_cli.files import read_json
-from flowgmm_cli.inference.gallery import by_quantile
+from flowgmm_cli.inference.gallery import positions_by_quantile
 from flowgmm_cli.inference.sampling import image_column
 from flowgmm_cli.report.context import ReportContext, UnavailableError, error_text
 from flowgmm_cli.report.galleries import EACH, score_figure
@@ -81,10 +81,10 @@ def _compared(found: ReportContext, detector: Detector, fpr: float) -> list[Part
             "so that each feature is ordinary and their combination is not. Real rows of another kind may be "
             "easier or harder to tell; `flowgmm report --out FILE` shows yours. "
         )
-    inside_scores = detector(trained.see_rows(split))
+    inside_scores = detector(trained.encode_rows(split))
     pixels = outside.inputs is not None or trained.image is None
     names = list(inside_scores) if pixels else [one for one in inside_scores if not _reads_pixels(found, one)]
-    outside_scores = detector(trained.see_rows(outside), names)
+    outside_scores = detector(trained.encode_rows(outside), names)
     score = detector.default if detector.default in outside_scores else names[0]
     inside_values, outside_values = inside_scores[score], outside_scores[score]
     figure = histogram_figure(
@@ -136,7 +136,7 @@ def _pictures(
     ordinary = _images(found, inside[0], top), inside[1][top]
     others = None
     if outside[0].inputs is not None:
-        places = np.concatenate(by_quantile(outside[1], EACH))
+        places = np.concatenate(positions_by_quantile(outside[1], EACH))
         others = _images(found, outside[0], places), outside[1][places]
     figure = score_figure(
         others,

@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from flowgmm_cli.api import Column
-    from flowgmm_cli.inference.sampling import Made
+    from flowgmm_cli.inference.sampling import GeneratedRows
 
     Limits = tuple[float, float] | None
 
 
-def samples_figure(made: Made, column: Column, *, limits: Limits, title: str, subtitle: str = "") -> Figure:
+def samples_figure(
+    made: GeneratedRows, column: Column, *, limits: Limits, title: str, subtitle: str = ""
+) -> Figure:
     """A row for each class; with a column `temperature` a block of columns for each."""
     images = as_pictures(column, made.cells[column.name])
     heat = made.further.get("temperature", np.zeros(len(made)))
@@ -43,7 +45,7 @@ def samples_figure(made: Made, column: Column, *, limits: Limits, title: str, su
     )
 
 
-def means_figure(made: Made, column: Column, *, limits: Limits, title: str) -> Figure:
+def means_figure(made: GeneratedRows, column: Column, *, limits: Limits, title: str) -> Figure:
     """The means of the classes: one row where there are few, else a row for each class."""
     subtitle = "means of the classes"
     if not len(made) == len(made.class_names) <= 16:
@@ -54,7 +56,7 @@ def means_figure(made: Made, column: Column, *, limits: Limits, title: str) -> F
     )
 
 
-def paths_figure(made: Made, column: Column, *, limits: Limits, title: str) -> Figure:
+def paths_figure(made: GeneratedRows, column: Column, *, limits: Limits, title: str) -> Figure:
     """A row for each path; the column `path` has their names where there are several."""
     images = as_pictures(column, made.cells[column.name])
     names = made.further.get("path", np.array([""] * len(made), dtype=object))
@@ -67,7 +69,7 @@ def paths_figure(made: Made, column: Column, *, limits: Limits, title: str) -> F
 
 
 def transfer_figure(
-    made: Made, column: Column, given: npt.NDArray[Any], *, limits: Limits, title: str
+    made: GeneratedRows, column: Column, given: npt.NDArray[Any], *, limits: Limits, title: str
 ) -> Figure:
     """Given images beside what they become: in one class below them, in every class to their right."""
     images, given = as_pictures(column, made.cells[column.name]), as_pictures(column, given)
@@ -91,7 +93,9 @@ def transfer_figure(
     return grid_figure(rows, limits=limits, blocks=blocks, headings=above, title=title, subtitle=subtitle)
 
 
-def features_figure(made: Made, column: Column, *, limits: Limits, title: str, subtitle: str) -> Figure:
+def features_figure(
+    made: GeneratedRows, column: Column, *, limits: Limits, title: str, subtitle: str
+) -> Figure:
     """A row for each row, a column for each amount by which a channel is turned."""
     images, amounts = as_pictures(column, made.cells[column.name]), made.further["amount"]
     each = len(np.unique(amounts))

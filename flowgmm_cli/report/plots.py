@@ -17,7 +17,7 @@ from flowgmm_cli.report.latent import LatentRows, latent_figure
 from flowgmm_cli.report.regions import Plane, grid_over, regions_figure
 from flowgmm_cli.report.reliability import reliability_figure
 from flowgmm_cli.runs import Run
-from flowgmm_cli.trained import TrainedModel, see
+from flowgmm_cli.trained import TrainedModel, encode
 from flowgmm_cli.training.score import HeldOut, load_held_out
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def latent_rows(held: HeldOut) -> LatentRows:
     first = held.trained.model.parts[0]
     means, scales = first.mixture.moments()
     return LatentRows(
-        z=see(first, held.split.x).z.double().numpy(),
+        z=encode(first, held.split.x).z.double().numpy(),
         labels=held.split.labels.numpy(),
         means=means.detach().double().cpu().numpy(),
         scales=scales.detach().double().cpu().numpy(),

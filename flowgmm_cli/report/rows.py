@@ -72,7 +72,7 @@ def _columns(columns: tuple[Any, ...]) -> list[Part]:
 
 def latent(found: ReportContext) -> list[Part]:
     """The latent space, in two dimensions."""
-    from flowgmm_cli.trained import see
+    from flowgmm_cli.trained import encode
 
     trained, held = found.trained, found.held
     if trained.preprocessor.dim < 2:
@@ -80,7 +80,7 @@ def latent(found: ReportContext) -> list[Part]:
     first = trained.model.parts[0]
     means, scales = first.mixture.moments()
     shown = LatentRows(
-        z=see(first, held.split.x).z.double().numpy(),
+        z=encode(first, held.split.x).z.double().numpy(),
         labels=held.split.labels.numpy(),
         means=means.detach().double().cpu().numpy(),
         scales=scales.detach().double().cpu().numpy(),

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from flowgmm_cli.inference.nearest import text_columns
-from flowgmm_cli.inference.sampling import TEMPERATURE, Made, draw, image_column, joined
+from flowgmm_cli.inference.nearest_texts import text_columns
+from flowgmm_cli.inference.sampling import TEMPERATURE, GeneratedRows, draw_samples, image_column, concatenate_generated
 from flowgmm_cli.report.context import ReportContext
 from flowgmm_cli.report.figures import shorten
 from flowgmm_cli.report.page import Part, Prose, Table, picture
@@ -50,7 +50,7 @@ def samples(found: ReportContext) -> list[Part]:
     if column is not None:
         return [*parts, _pictures(trained, column, classes)]
     generator = torch.Generator().manual_seed(derive_seed(trained.recipe.run.seed, "report"))
-    made = draw(trained, 2, classes=classes, temperature=TEMPERATURE, generator=generator)
+    made = draw_samples(trained, 2, classes=classes, temperature=TEMPERATURE, generator=generator)
     if any(one.kind == "text" for one in trained.preprocessor.featuriser.columns):
         return [*parts, _texts(found, made)]
     return [*parts, _table(made)]
@@ -59,7 +59,7 @@ def samples(found: ReportContext) -> list[Part]:
 def _pictures(trained: TrainedModel, column: Column, classes: list[int]) -> Part:
     seed = derive_seed(trained.recipe.run.seed, "report")
     lots = [
-        draw(
+        draw_samples(
             trained,
             _EACH,
             classes=classes,
@@ -68,7 +68,7 @@ def _pictures(trained: TrainedModel, column: Column, classes: list[int]) -> Part
         )
         for one in _TEMPERATURES
     ]
-    made = joined(lots, further={"temperature": _TEMPERATURES})
+    made = concatenate_generated(lots, further={"temperature": _TEMPERATURES})
     limits = trained.preprocessor.featuriser.ranges.get(column.name)
     caption = (
         "Each line is a class, each picture a sample of it; the same draws at three temperatures. Lines that "
@@ -79,7 +79,7 @@ def _pictures(trained: TrainedModel, column: Column, classes: list[int]) -> Part
     return picture(figure, name="samples", caption=caption)
 
 
-def _texts(found: ReportContext, made: Made) -> Part:
+def _texts(found: ReportContext, made: GeneratedRows) -> Part:
     trained = found.trained
     near = text_columns(trained.preprocessor.featuriser, made.features, found.rows.train, found.context, k=2)
     names = [trained.class_names[index] for index in made.classes]
@@ -102,7 +102,7 @@ def _texts(found: ReportContext, made: Made) -> Part:
     return Table(columns, rows, caption, right=right)
 
 
-def _table(made: Made) -> Part:
+def _table(made: GeneratedRows) -> Part:
     table = made.table()
     own = ("id", "sample_id", "class", "sample_class")
     label = next(name for name in ("sample_class", "class") if name in table)

@@ -155,8 +155,8 @@ def _stand_ins(
     of_pixels = isinstance(trained.model.parts[0].flow, FlatFlow)
     if not of_pixels or train.images is None or held_out.images is None:
         return vector_stand_ins(train, held_out, trained.model, generator)
-    return image_stand_ins(train.images, held_out.images, trained.see_images, generator)
+    return image_stand_ins(train.images, held_out.images, trained.encode_images, generator)
 
 
 def _see(trained: TrainedModel, rows: Rows, context: DataContext) -> ScoreInputs:
-    return trained.see_rows(trained.preprocessor.apply(rows, context, with_inputs=True))
+    return trained.encode_rows(trained.preprocessor.apply(rows, context, with_inputs=True))

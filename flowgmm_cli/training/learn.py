@@ -17,7 +17,7 @@ from flowgmm_cli.model import Ensemble, FlowMixture, Model
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
 from flowgmm_cli.seeds import derive_seed
-from flowgmm_cli.trained import Member, see
+from flowgmm_cli.trained import Member, encode
 from flowgmm_cli.training.build import training_temperature
 from flowgmm_cli.training.calibrate import Calibration, calibrate, set_calibration
 from flowgmm_cli.training.fitting import Fitting
@@ -114,15 +114,15 @@ def _calibrate(
     recipe, data = fitting.recipe, fitting.data
     val = None
     if data.val is not None and bool((data.val.labels >= 0).any()):
-        val = see(model, data.val.x), data.val.labels.numpy()
+        val = encode(model, data.val.x), data.val.labels.numpy()
 
     def train_folds(folds: Sequence[Fold]) -> list[Model]:
         # One member is enough: how sure all of them are together is measured on unlabelled rows.
         jobs = [Job(fold.visible, members[0].changes, share=recipe.calibration.epochs) for fold in folds]
         return [found.model for found in fit_all(fitting, jobs, what="calibrate", each="fold")]
 
-    def see_rows(fold: Model, index: npt.NDArray[np.intp]) -> Latents:
-        return see(fold, data.train.x[torch.from_numpy(index)])
+    def encode_rows(fold: Model, index: npt.NDArray[np.intp]) -> Latents:
+        return encode(fold, data.train.x[torch.from_numpy(index)])
 
     return calibrate(
         recipe.calibration,
@@ -132,7 +132,7 @@ def _calibrate(
             recipe, features=data.preprocessor.dim, dims=model.parts[0].mixture.dims
         ),
         train_folds=train_folds,
-        see=see_rows,
+        see=encode_rows,
         model=model,
         seed=recipe.run.seed,
         held_out=search.held_out() if search else None,

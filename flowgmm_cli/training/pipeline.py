@@ -11,9 +11,9 @@ from flowgmm_cli.api import DataContext
 from flowgmm_cli.evaluation.evaluate import Evaluation, evaluate
 from flowgmm_cli.evaluation.outcomes import outcomes
 from flowgmm_cli.files import write_json
-from flowgmm_cli.inference.centres import centred_on_rows
+from flowgmm_cli.inference.sampling import recentre_components
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.runs import Run, Status, process
+from flowgmm_cli.runs import Run, Status, process_info
 from flowgmm_cli.trained import TrainedModel
 from flowgmm_cli.training.calibrate import Calibration
 from flowgmm_cli.training.detect import fit_detection, require_scores
@@ -75,7 +75,7 @@ def train(
         return seconds
 
     processes = processes or Processes()
-    run.update(status="running", error=None, processes=processes.count, **process())
+    run.update(status="running", error=None, processes=processes.count, **process_info())
     try:
         with deterministic(recipe.run.deterministic):
             result = _train(
@@ -175,7 +175,7 @@ def _train(
     trained = dataclasses.replace(
         trained,
         detector=detection.detector,
-        source=centred_on_rows(trained.model, data.train.x),
+        source=recentre_components(trained.model, data.train.x),
         facts={**facts, "ood": detection.to_dict()},
     )
     talk.note(f"ood     {detection.describe()}")

@@ -11,7 +11,7 @@ from flowgmm_cli.api import iterate_batches
 from flowgmm_cli.data.lazy import RowStore
 from flowgmm_cli.mixture.weights import estimate_weights
 from flowgmm_cli.model import FlowMixture, Model
-from flowgmm_cli.trained import see
+from flowgmm_cli.trained import encode
 from flowgmm_cli.training.calibrate import Likelihoods
 from flowgmm_cli.training.processes import Processes
 from flowgmm_cli.training.sampler import TrainingRows
@@ -66,7 +66,7 @@ def settle_class_prior(model: Model, x: RowStore, likelihoods: Likelihoods | Non
     if not len(x):
         return
     sample = x[:: -(-len(x) // _ROWS)]
-    latents = see(model, sample)
+    latents = encode(model, sample)
     joint = latents.class_log_prob
     if likelihoods is None:
         given_class = joint - torch.stack([part.mixture.log_weights.cpu() for part in model.parts]).mean(0)

@@ -26,7 +26,7 @@ from flowgmm_cli.evaluation.metrics import nll
 from flowgmm_cli.files import read_json, read_tensors, write_json, write_tensors
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
-from flowgmm_cli.trained import see
+from flowgmm_cli.trained import encode
 from flowgmm_cli.training.calibrate import HeldOut, unlabelled_sample
 from flowgmm_cli.training.fitting import Fitting
 from flowgmm_cli.training.folds import Fold, labelled_folds
@@ -179,9 +179,9 @@ def _try(
     jobs = [Job(fold.visible, changes, share=share) for fold in folds]
     trained = fit_all(fitting, jobs, what=what, each="fold")
     for fold, model in zip(folds, (found.model for found in trained), strict=True):
-        log_joint.append(see(model, x[torch.from_numpy(fold.held_out)]).class_log_prob.double().numpy())
-        elsewhere.append(see(model, sample).class_log_prob.double().numpy())
-        densities.append(float(see(model, unseen).log_prob().double().mean()) / x.shape[1])
+        log_joint.append(encode(model, x[torch.from_numpy(fold.held_out)]).class_log_prob.double().numpy())
+        elsewhere.append(encode(model, sample).class_log_prob.double().numpy())
+        densities.append(float(encode(model, unseen).log_prob().double().mean()) / x.shape[1])
     rows = np.concatenate([fold.held_out for fold in folds])
     held_out = HeldOut(np.concatenate(log_joint), labels[rows], np.stack(elsewhere))
     classes = held_out.elsewhere.argmax(2)

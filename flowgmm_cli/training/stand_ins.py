@@ -20,7 +20,7 @@ from torch import Tensor
 from flowgmm_cli.api import Latents, ScoreInputs
 from flowgmm_cli.flows.flat import FlatFlow
 from flowgmm_cli.model import Model
-from flowgmm_cli.trained import see
+from flowgmm_cli.trained import encode
 from flowgmm_cli.views.blur import gaussian_blur
 
 _ROWS = 1000  # stand-ins of each kind: an AUROC to about a percent
@@ -39,14 +39,14 @@ def vector_stand_ins(
         if isinstance(model.parts[0].flow, FlatFlow):  # beyond black and white there are no pixels
             x = x.clamp(train.x.min(), train.x.max())
         # what the transforms add to `log p` is that of the row a stand-in is made of, near enough
-        made[kind] = from_latents(x, see(model, x), transforms_log_det(held_out)[index], model)
+        made[kind] = from_latents(x, encode(model, x), transforms_log_det(held_out)[index], model)
     return made
 
 
 def image_stand_ins(
     train: Tensor,
     held_out: Tensor,
-    see_images: Callable[[Tensor], ScoreInputs],
+    encode_images: Callable[[Tensor], ScoreInputs],
     generator: np.random.Generator,
 ) -> dict[str, ScoreInputs]:
     """Stand-ins made of pixels.
@@ -62,7 +62,7 @@ def image_stand_ins(
         mine = generator.integers(len(held_out), size=min(_ROWS, max(len(held_out), len(train))))
         theirs = generator.integers(len(train), size=len(mine))
         images = make(held_out[torch.from_numpy(mine)], train[torch.from_numpy(theirs)], generator)
-        made[kind] = see_images(images)
+        made[kind] = encode_images(images)
     return made
 
 

@@ -20,7 +20,7 @@ def embedded(flowgmm: Any, *words: str) -> dict[str, np.ndarray]:
 
 
 def test_vectors_are_those_of_the_model(flowgmm: Any, run: Path) -> None:
-    from flowgmm_cli.inference.loaded import load
+    from flowgmm_cli.inference.flowgmm import load
 
     model = load(run)
     latent, given = embedded(flowgmm), embedded(flowgmm, "--space", "input")

@@ -14,7 +14,7 @@ from flowgmm_cli.data.prepare import SplitRows, fit_preprocessor, load_rows
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import Ensemble, FlowMixture
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.trained import TrainedModel, empty_model
+from flowgmm_cli.trained import TrainedModel, build_model
 
 MakeTrained = Callable[..., TrainedModel]
 
@@ -32,7 +32,7 @@ def make_trained(moons: Callable[..., Recipe]) -> MakeTrained:
         generator = torch.Generator().manual_seed(0)
         parts = []
         for _ in range(members):
-            part = empty_model(recipe, shape=(features,), classes=classes)
+            part = build_model(recipe, shape=(features,), classes=classes)
             assert isinstance(part, FlowMixture)
             means = 3 * torch.randn(classes * components, features, generator=generator)
             part.mixture = GaussianMixture(means, components=components)
@@ -88,7 +88,7 @@ def make_imaged(moons: Callable[..., Recipe]) -> MakeImaged:
         context = DataContext()
         split = SplitRows((column,), names, rows, None, rows, False, (), "")
         preprocessor = fit_preprocessor(split, recipe.data, context)
-        model = empty_model(recipe, shape=preprocessor.shape, classes=classes)
+        model = build_model(recipe, shape=preprocessor.shape, classes=classes)
         generator = torch.Generator().manual_seed(0)
         with torch.no_grad():
             for parameter in model.parameters():

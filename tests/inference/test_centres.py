@@ -7,8 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from flowgmm_cli.inference.centres import centred_on_rows
-from flowgmm_cli.inference.sampling import class_means, draw
+from flowgmm_cli.inference.sampling import class_means, draw_samples, recentre_components
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.trained import TrainedModel
 
@@ -29,7 +28,7 @@ def test_components_move_to_their_rows_and_get_their_spread(make_trained: MakeTr
     trained = make_trained()
     x, heaps = misplaced(trained)
     before = {name: value.clone() for name, value in trained.model.state_dict().items()}
-    source = centred_on_rows(trained.model, x)
+    source = recentre_components(trained.model, x)
     mixture = source.parts[0].mixture
     torch.testing.assert_close(mixture.means.detach(), heaps, atol=0.1, rtol=0)
     torch.testing.assert_close(mixture.scales.detach(), torch.full((2, 1), 0.5), atol=0.05, rtol=0)
@@ -40,8 +39,8 @@ def test_components_move_to_their_rows_and_get_their_spread(make_trained: MakeTr
 def test_samples_are_drawn_there_and_judged_by_the_model(make_trained: MakeTrained) -> None:
     trained = make_trained()
     x, heaps = misplaced(trained)
-    source = centred_on_rows(trained.model, x)
-    made = draw(trained, 500, classes=[0], generator=torch.Generator().manual_seed(0), source=source)
+    source = recentre_components(trained.model, x)
+    made = draw_samples(trained, 500, classes=[0], generator=torch.Generator().manual_seed(0), source=source)
     z = trained.model.parts[0].flow(made.x)[0].detach()
     torch.testing.assert_close(z.mean(0), heaps[0], atol=0.1, rtol=0)
     expected = trained.model.log_prob(made.x).detach().double() + trained.preprocessor.log_det_of(
@@ -58,7 +57,7 @@ def test_components_without_rows_stay_and_every_member_is_moved(
 ) -> None:
     trained = make_trained(members=members, components=2)
     x = torch.randn(30, 2, generator=torch.Generator().manual_seed(0))
-    source = centred_on_rows(trained.model, x)
+    source = recentre_components(trained.model, x)
     assert len(source.parts) == members
     for old, new in zip(trained.model.parts, source.parts, strict=True):
         assert isinstance(new, FlowMixture)
@@ -66,5 +65,5 @@ def test_components_without_rows_stay_and_every_member_is_moved(
         for index in range(4):
             stays = torch.equal(new.mixture.means[index], old.mixture.means[index])
             assert stays == (not bool((component == index).any()))
-    without = centred_on_rows(trained.model, x[:0]).parts[0]
+    without = recentre_components(trained.model, x[:0]).parts[0]
     assert torch.equal(without.mixture.means, trained.model.parts[0].mixture.means)

@@ -8,18 +8,18 @@ from sklearn.decomposition import PCA
 
 from flowgmm_cli.errors import PluginError, UsageError
 from flowgmm_cli.inference import embedding
-from flowgmm_cli.inference.embedding import Plane, check_map, embedded
-from flowgmm_cli.inference.scoring import Scored
+from flowgmm_cli.inference.embedding import PrincipalPlane, check_map, embedding_columns
+from flowgmm_cli.inference.scoring import ScoredRows
 
 
-def piece(z: np.ndarray, start: int = 0) -> Scored:
+def piece(z: np.ndarray, start: int = 0) -> ScoredRows:
     good = ~np.isnan(z).any(1)
     ids = np.array([str(start + row + 1) for row in range(len(z))], dtype=object)
     nothing = np.full(len(z), -1)
-    return Scored(start, ids, nothing, good, np.where(good, 0.0, np.nan)[:, None], z[:, 0], z=z)
+    return ScoredRows(start, ids, nothing, good, np.where(good, 0.0, np.nan)[:, None], z[:, 0], z=z)
 
 
-def pieces(z: np.ndarray, size: int) -> Iterator[Scored]:
+def pieces(z: np.ndarray, size: int) -> Iterator[ScoredRows]:
     for start in range(0, len(z), size):
         yield piece(z[start : start + size], start)
 
@@ -32,14 +32,14 @@ def rows(n: int, d: int = 5, seed: int = 0) -> np.ndarray:
 
 def test_without_a_map_rows_go_straight_through() -> None:
     z = rows(10)
-    for scored, columns in embedded(pieces(z, 4), "latent", None):
+    for scored, columns in embedding_columns(pieces(z, 4), "latent", None):
         assert list(columns) == ["id", "z"]
         assert columns["z"] is scored.z
 
 
 def test_the_axes_are_those_of_pca() -> None:
     z = rows(200)
-    plane = Plane.fit(z)
+    plane = PrincipalPlane.fit(z)
     truth = PCA(2).fit(z)
     assert np.allclose(np.abs(truth.components_ @ plane.axes), np.eye(2), atol=1e-5)
     assert np.allclose(np.abs(plane(z)), np.abs(truth.transform(z)), atol=1e-4)
@@ -48,7 +48,7 @@ def test_the_axes_are_those_of_pca() -> None:
 
 
 def test_a_single_dimension_has_a_second_coordinate_of_nothing() -> None:
-    assert np.array_equal(Plane.fit(rows(9, 1))(rows(9, 1))[:, 1], np.zeros(9))
+    assert np.array_equal(PrincipalPlane.fit(rows(9, 1))(rows(9, 1))[:, 1], np.zeros(9))
 
 
 @pytest.mark.parametrize("size", [1, 7, 100])
@@ -56,24 +56,24 @@ def test_the_first_rows_make_the_map_of_all(monkeypatch: pytest.MonkeyPatch, siz
     monkeypatch.setattr(embedding, "FIT_ROWS", 20)
     z = rows(100)
     z[4] = np.nan
-    found = list(embedded(pieces(z, size), "latent", "pca"))
+    found = list(embedding_columns(pieces(z, size), "latent", "pca"))
     assert [row for _, columns in found for row in columns["id"]] == [str(row + 1) for row in range(100)]
     places = np.concatenate([np.stack([c["map_0"], c["map_1"]], 1) for _, c in found])
     first = np.delete(z[:21], 4, axis=0)
     assert np.isnan(places[4]).all()
-    assert np.allclose(np.delete(places, 4, 0), Plane.fit(first)(np.delete(z, 4, 0)), atol=1e-4)
+    assert np.allclose(np.delete(places, 4, 0), PrincipalPlane.fit(first)(np.delete(z, 4, 0)), atol=1e-4)
 
 
 def test_rows_are_not_held_back_once_the_map_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedding, "FIT_ROWS", 20)
     taken: list[int] = []
 
-    def counted() -> Iterator[Scored]:
+    def counted() -> Iterator[ScoredRows]:
         for one in pieces(rows(100), 10):
             taken.append(one.start)
             yield one
 
-    stream = embedded(counted(), "latent", "pca")
+    stream = embedding_columns(counted(), "latent", "pca")
     next(stream)
     assert taken == [0, 10]
 
@@ -81,7 +81,7 @@ def test_rows_are_not_held_back_once_the_map_is_made(monkeypatch: pytest.MonkeyP
 def test_tsne_keeps_groups_apart_and_missing_rows_in_place() -> None:
     z = np.concatenate([rows(30), rows(30, seed=1) + 60])
     z[7] = np.nan
-    found = list(embedded(pieces(z, 16), "latent", "tsne"))
+    found = list(embedding_columns(pieces(z, 16), "latent", "tsne"))
     places = np.concatenate([np.stack([c["map_0"], c["map_1"]], 1) for _, c in found])
     assert np.flatnonzero(np.isnan(places).any(1)).tolist() == [7]
     first, second = np.delete(places[:30], 7, 0), places[30:]
@@ -92,14 +92,14 @@ def test_tsne_keeps_groups_apart_and_missing_rows_in_place() -> None:
 @pytest.mark.parametrize("n", [0, 1, 3])
 def test_a_few_rows_are_mapped_somehow(n: int) -> None:
     for kind in ("pca", "tsne"):
-        found = list(embedded(pieces(rows(n), 2), "latent", kind))
+        found = list(embedding_columns(pieces(rows(n), 2), "latent", kind))
         assert sum(len(columns["map_0"]) for _, columns in found) == n
 
 
 def test_too_many_rows_for_tsne(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedding, "MAP_ROWS", 25)
     with pytest.raises(UsageError, match="at most 25") as caught:
-        list(embedded(pieces(rows(40), 10), "latent", "tsne"))
+        list(embedding_columns(pieces(rows(40), 10), "latent", "tsne"))
     assert "--map pca" in str(caught.value.hint)
 
 

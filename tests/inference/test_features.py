@@ -9,26 +9,26 @@ import pytest
 import torch
 
 from flowgmm_cli.errors import UsageError
-from flowgmm_cli.inference.features import Layer, Layers, delta, turn
+from flowgmm_cli.inference.features import FlowLayers, Layer, perturb_channel, perturbation_mask
 
 AMOUNTS = (-2.0, 0.0, 2.0)
 
 
 def test_layers_know_their_shapes_and_what_was_factored_out(make_imaged: Any, make_trained: Any) -> None:
-    layers = Layers(make_imaged("colour").trained).layers
+    layers = FlowLayers(make_imaged("colour").trained).layers
     assert (layers[0].name, layers[0].shape) == ("input", (3, 8, 8))
     assert [one.number for one in layers] == list(range(len(layers)))
     for one in layers:
         assert int(np.prod(one.shape)) + one.factored == 192
     assert (layers[-1].shape, layers[-1].factored) == ((24, 2, 2), 96)
-    plain = Layers(make_trained("data.name=digits", "data.transforms=[{use: pca, dim: 6}]"))
+    plain = FlowLayers(make_trained("data.name=digits", "data.transforms=[{use: pca, dim: 6}]"))
     assert {one.shape for one in plain.layers} == {(6,)}
     assert len(plain.layers) == 3
 
 
 def test_forward_and_inverse_are_undone_by_each_other_and_end_at_the_latent(make_imaged: Any) -> None:
     imaged = make_imaged("grey")
-    layers = Layers(imaged.trained)
+    layers = FlowLayers(imaged.trained)
     for number in range(len(layers.layers)):
         back = layers.inverse(layers.forward(imaged.x, number), number)
         torch.testing.assert_close(back, imaged.x, rtol=0, atol=1e-5)
@@ -41,9 +41,9 @@ def test_the_channel_moves_by_its_standard_deviation_and_nothing_else_does(
     make_imaged: Any, where: Any
 ) -> None:
     imaged = make_imaged("grey")
-    layers, x = Layers(imaged.trained), imaged.x
+    layers, x = FlowLayers(imaged.trained), imaged.x
     number = len(layers.layers) - 1
-    found = turn(layers, x[:2], number, 1, AMOUNTS, reference=x, where=where, site=(1, 0))
+    found = perturb_channel(layers, x[:2], number, 1, AMOUNTS, reference=x, where=where, site=(1, 0))
     assert found.made.further["amount"].tolist() == [-2, 0, 2] * 2
     assert found.made.ids.tolist() == ["1"] * 3 + ["2"] * 3
     layer = found.layer
@@ -53,7 +53,7 @@ def test_the_channel_moves_by_its_standard_deviation_and_nothing_else_does(
     moved = layers.forward(found.made.x, number).reshape(2, 3, -1)
     change = moved - states[:2, None]
     expected = torch.zeros(layer.shape)
-    expected[1] = delta(layer, where, (1, 0)) * found.spread
+    expected[1] = perturbation_mask(layer, where, (1, 0)) * found.spread
     for place, amount in enumerate(AMOUNTS):
         torch.testing.assert_close(
             change[:, place, :32], (amount * expected).reshape(1, -1).expand(2, -1), rtol=0, atol=1e-3
@@ -64,8 +64,8 @@ def test_the_channel_moves_by_its_standard_deviation_and_nothing_else_does(
 def test_without_an_amount_images_come_back_as_they_are(make_imaged: Any) -> None:
     for kind in ("grey", "colour", "vector", "vector colour"):
         imaged = make_imaged(kind)
-        layers = Layers(imaged.trained)
-        found = turn(layers, imaged.x[:3], 5, 0, [0.0], reference=imaged.x)
+        layers = FlowLayers(imaged.trained)
+        found = perturb_channel(layers, imaged.x[:3], 5, 0, [0.0], reference=imaged.x)
         cells = found.made.cells["photo"]
         assert cells is not None
         np.testing.assert_array_equal(cells, imaged.rows.columns["photo"][:3])
@@ -73,22 +73,22 @@ def test_without_an_amount_images_come_back_as_they_are(make_imaged: Any) -> Non
 
 def test_without_a_channel_the_one_that_varies_most_is_taken(make_trained: Any) -> None:
     trained = make_trained()
-    layers = Layers(trained)
+    layers = FlowLayers(trained)
     x = torch.randn(50, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 7.0])
-    found = turn(layers, x[:1], 0, None, [1.0], reference=x)
+    found = perturb_channel(layers, x[:1], 0, None, [1.0], reference=x)
     assert found.channel == 1
     torch.testing.assert_close(found.made.x[0], x[0] + torch.tensor([0.0, float(x[:, 1].std())]))
 
 
 def test_a_bump_falls_off_around_its_place() -> None:
     layer = Layer(1, "", (2, 6, 9))
-    found = delta(layer, "bump", (2, 3))
+    found = perturbation_mask(layer, "bump", (2, 3))
     assert found.shape == (6, 9)
     assert float(found[2, 3]) == 1
     assert float(found[2, 4]) == pytest.approx(np.exp(-1 / (2 * 1.5**2)))
-    assert float(delta(layer, "bump").argmax()) == 3 * 9 + 4
-    assert delta(layer, "channel").sum() == 54
-    assert delta(Layer(1, "", (5,)), "bump").shape == ()
+    assert float(perturbation_mask(layer, "bump").argmax()) == 3 * 9 + 4
+    assert perturbation_mask(layer, "channel").sum() == 54
+    assert perturbation_mask(Layer(1, "", (5,)), "bump").shape == ()
 
 
 @pytest.mark.parametrize(
@@ -100,4 +100,6 @@ def test_what_is_not_there_is_refused(
 ) -> None:
     imaged = make_imaged("grey")
     with pytest.raises(UsageError, match=says):
-        turn(Layers(imaged.trained), imaged.x, number, channel, [0], reference=imaged.x, site=site)
+        perturb_channel(
+            FlowLayers(imaged.trained), imaged.x, number, channel, [0], reference=imaged.x, site=site
+        )

@@ -12,10 +12,18 @@ from hypothesis import strategies as st
 
 from flowgmm_cli.api import DataContext, Rows
 from flowgmm_cli.data.readers.memory import reader_of
-from flowgmm_cli.inference.gallery import ScoreBook, Told, by_quantile, doubtful, extremes, rows_at, tell
-from flowgmm_cli.inference.scoring import Scored
+from flowgmm_cli.inference.gallery import (
+    RowStatistics,
+    ScoreRecord,
+    compute_row_statistics,
+    positions_by_quantile,
+    read_rows_at,
+    select_extremes,
+    select_uncertain,
+)
+from flowgmm_cli.inference.scoring import ScoredRows
 
-TOLD = Told(
+TOLD = RowStatistics(
     classes=np.array([0, 1, 0, 0, 1, 0]),
     predicted=np.array([0, 1, 1, 0, 1, 0]),
     log_density=np.array([-1.0, -9.0, -5.0, -2.0, -3.0, np.nan]),
@@ -24,12 +32,12 @@ TOLD = Told(
 
 
 def test_the_densest_and_the_least_dense_rows_of_a_class_are_found() -> None:
-    first = extremes(TOLD, 0, 1)
+    first = select_extremes(TOLD, 0, 1)
     assert (first.typical.tolist(), first.odd.tolist()) == ([0], [2])
-    every = extremes(TOLD, 0, 9)
+    every = select_extremes(TOLD, 0, 9)
     assert (every.typical.tolist(), every.odd.tolist()) == ([0, 3], [2])
-    assert len(extremes(TOLD, 2, 3).typical) == 0
-    assert doubtful(TOLD, 2).tolist() == [2, 4]
+    assert len(select_extremes(TOLD, 2, 3).typical) == 0
+    assert select_uncertain(TOLD, 2).tolist() == [2, 4]
 
 
 @pytest.mark.parametrize("members", [1, 2])
@@ -48,7 +56,7 @@ def test_densities_are_those_of_the_class_and_entropies_those_of_scipy(
     labels = rows.labels.copy()
     labels[:5] = -1
     split = trained.preprocessor.apply(Rows(rows.columns, labels, rows.ids), DataContext())
-    told = tell(trained, split)
+    told = compute_row_statistics(trained, split)
     predicted = trained.predict(split)
     assert told.classes[:5].tolist() == predicted.log_probabilities[:5].argmax(1).tolist()
     assert told.classes[5:].tolist() == labels[5:].tolist()
@@ -66,7 +74,7 @@ def test_densities_are_those_of_the_class_and_entropies_those_of_scipy(
 @given(st.lists(st.floats(-5, 5), min_size=0, max_size=60), st.integers(1, 8))
 def test_lots_rise_and_share_no_row(values: list[float], each: int) -> None:
     scores = np.array(values, dtype=np.float64)
-    lots = by_quantile(scores, each)
+    lots = positions_by_quantile(scores, each)
     places = np.concatenate(lots).tolist()
     assert len(set(places)) == len(places)
     shown = scores[places]
@@ -80,12 +88,12 @@ def test_lots_rise_and_share_no_row(values: list[float], each: int) -> None:
 
 
 def test_scores_keep_the_places_of_their_rows() -> None:
-    book = ScoreBook("nll")
+    book = ScoreRecord("nll")
     for start, good in ((0, [True, False, True]), (3, [True, True])):
         size = len(good)
         values = np.where(good, np.arange(start, start + size, dtype=float), np.nan)
         book.note(
-            Scored(
+            ScoredRows(
                 start=start,
                 ids=np.array([str(start + place) for place in range(size)]),
                 labels=np.full(size, -1),
@@ -97,7 +105,7 @@ def test_scores_keep_the_places_of_their_rows() -> None:
         )
     assert book.places.tolist() == [0, 2, 3, 4]
     assert book.values.tolist() == [0, 2, 3, 4]
-    assert len(ScoreBook("nll").places) == 0
+    assert len(ScoreRecord("nll").places) == 0
 
 
 @pytest.mark.parametrize("chunk_rows", [2, 7, 100])
@@ -105,6 +113,6 @@ def test_rows_are_found_by_their_place(chunk_rows: int) -> None:
     ids = np.array([f"r{place}" for place in range(20)], dtype=object)
     rows = Rows({"a": np.arange(20.0)}, np.full(20, -1), ids)
     reader = reader_of(rows, "rows", chunk_rows=chunk_rows)
-    found = rows_at(reader, np.array([13, 0, 13, 7]))
+    found = read_rows_at(reader, np.array([13, 0, 13, 7]))
     assert found.ids.tolist() == ["r13", "r0", "r13", "r7"]
     assert found.columns["a"].tolist() == [13, 0, 13, 7]

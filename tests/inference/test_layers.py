@@ -11,7 +11,7 @@ from flowgmm_cli.api import DataContext
 from flowgmm_cli.bijection import Bijection, zero_log_det
 from flowgmm_cli.flows.flat import FlatFlow
 from flowgmm_cli.inference.check import check
-from flowgmm_cli.inference.layers import OnHead, double, jacobian, steps_of
+from flowgmm_cli.inference.layers import HeadBijection, jacobian, list_steps, to_float64
 
 CONTEXT = DataContext()
 
@@ -19,9 +19,9 @@ CONTEXT = DataContext()
 @pytest.mark.parametrize(("kind", "channels"), [("grey", 1), ("vector", 1), ("colour", 3)])
 def test_the_steps_of_a_flow_of_images_make_up_the_flow(make_imaged: Any, kind: str, channels: int) -> None:
     imaged = make_imaged(kind)
-    flow, x = double(imaged.trained.model.parts[0].flow), imaged.x.double()
+    flow, x = to_float64(imaged.trained.model.parts[0].flow), imaged.x.double()
     assert isinstance(flow, FlatFlow)
-    steps = steps_of(flow, x, "flow")
+    steps = list_steps(flow, x, "flow")
     assert steps[0].name == "flow.scales.0.0 Logit"
     shapes = [step.shape for step in steps]
     assert (shapes[0], shapes[1]) == ((channels, 8, 8), (4 * channels, 4, 4))
@@ -82,7 +82,7 @@ def test_a_flow_of_images_of_which_nothing_is_known_is_one_step(make_imaged: Any
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return 2 * x.flatten(1), zero_log_det(x)
 
-    (step,) = steps_of(FlatFlow(Foreign(), (1, 2, 2)), torch.ones(3, 4), "flow")
+    (step,) = list_steps(FlatFlow(Foreign(), (1, 2, 2)), torch.ones(3, 4), "flow")
     assert (step.name, step.shape) == ("flow Foreign", ())
     assert torch.equal(step.forward(torch.ones(3, 4))[0], torch.full((3, 4), 2.0))
 
@@ -97,7 +97,7 @@ def test_a_map_of_the_head_leaves_the_rest_alone() -> None:
         def inverse(self, z: torch.Tensor) -> torch.Tensor:
             return z.transpose(2, 3) / 2
 
-    step = OnHead(Turn(), (1, 2, 3), (1, 3, 2))
+    step = HeadBijection(Turn(), (1, 2, 3), (1, 3, 2))
     x = torch.arange(16.0).reshape(2, 8)
     z, log_det = step(x)
     assert z[0].tolist() == [0, 6, 2, 8, 4, 10, 6, 7]

@@ -9,19 +9,19 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from flowgmm_cli.inference import ood as module
-from flowgmm_cli.inference.ood import Side, compare, gather, ood_columns
-from flowgmm_cli.inference.predictions import Flag
-from flowgmm_cli.inference.scoring import Scored
+from flowgmm_cli.inference.ood import ScoreSet, collect_scores, compare_scores, ood_columns
+from flowgmm_cli.inference.predictions import OODRule
+from flowgmm_cli.inference.scoring import ScoredRows
 from flowgmm_cli.scores.detector import Detector, FittedScore
 
-FLAG = Flag("near", 1.0, 0.05)
+FLAG = OODRule("near", 1.0, 0.05)
 
 
-def scored(values: Mapping[str, np.ndarray], *, bad: tuple[int, ...] = (), start: int = 0) -> Scored:
+def scored(values: Mapping[str, np.ndarray], *, bad: tuple[int, ...] = (), start: int = 0) -> ScoredRows:
     n = len(next(iter(values.values())))
     good = np.ones(n, dtype=bool)
     good[list(bad)] = False
-    return Scored(
+    return ScoredRows(
         start=start,
         ids=np.array([f"r{start + place}" for place in range(n)], dtype=object),
         labels=np.full(n, -1),
@@ -33,20 +33,20 @@ def scored(values: Mapping[str, np.ndarray], *, bad: tuple[int, ...] = (), start
     )
 
 
-def pieces(values: Mapping[str, np.ndarray], size: int) -> Iterator[Scored]:
+def pieces(values: Mapping[str, np.ndarray], size: int) -> Iterator[ScoredRows]:
     n = len(next(iter(values.values())))
     for start in range(0, n, size):
         yield scored({name: one[start : start + size] for name, one in values.items()}, start=start)
 
 
-def side(**values: np.ndarray) -> Side:
-    return gather("x", pieces(values, 64), FLAG, np.random.default_rng(0))
+def side(**values: np.ndarray) -> ScoreSet:
+    return collect_scores("x", pieces(values, 64), FLAG, np.random.default_rng(0))
 
 
 def test_rows_are_counted_flagged_and_kept_in_order() -> None:
     values = np.array([0.5, 1.0, 3.0, 2.0, 0.0])
     told = []
-    found = gather(
+    found = collect_scores(
         "x.csv",
         [scored({"near": values[:3]}, bad=(1,)), scored({"near": values[3:]}, bad=(1,), start=3)],
         FLAG,
@@ -61,10 +61,10 @@ def test_rows_are_counted_flagged_and_kept_in_order() -> None:
 
 
 def test_a_side_without_a_row_that_can_be_scored_is_empty() -> None:
-    found = gather("x", [scored({"near": np.zeros(2)}, bad=(0, 1))], FLAG, np.random.default_rng(0))
+    found = collect_scores("x", [scored({"near": np.zeros(2)}, bad=(0, 1))], FLAG, np.random.default_rng(0))
     assert (found.n, found.unscorable) == (0, 2)
     assert np.isnan(found.share)
-    assert gather("x", [], FLAG, np.random.default_rng(0)).scores == {}
+    assert collect_scores("x", [], FLAG, np.random.default_rng(0)).scores == {}
 
 
 def test_of_very_many_rows_each_has_the_same_chance_to_be_compared(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +73,7 @@ def test_of_very_many_rows_each_has_the_same_chance_to_be_compared(monkeypatch: 
     for seed in range(60):
         values = np.arange(1000.0)
         stream = pieces({"near": values, "far": -values}, 37)
-        found = gather("x", stream, FLAG, np.random.default_rng(seed))
+        found = collect_scores("x", stream, FLAG, np.random.default_rng(seed))
         assert (found.n, found.flagged) == (1000, 998)
         assert len(found.scores["near"]) == 200
         np.testing.assert_array_equal(found.scores["far"], -found.scores["near"])  # rows stay together
@@ -86,7 +86,7 @@ def test_every_score_is_compared_and_the_one_that_flags_comes_first() -> None:
     rng = np.random.default_rng(0)
     inside = side(near=rng.normal(size=300), best=rng.normal(size=300), worst=rng.normal(size=300))
     outside = side(near=rng.normal(1, 1, 200), best=rng.normal(3, 1, 200), worst=rng.normal(-1, 1, 200))
-    found = compare("r", inside, outside, default="worst", flag=FLAG, rng=rng)
+    found = compare_scores("r", inside, outside, default="worst", flag=FLAG, rng=rng)
     assert list(found.metrics) == ["near", "best", "worst"]
     value = found.to_dict()
     for name, one in value["scores"].items():
@@ -104,7 +104,7 @@ def test_every_score_is_compared_and_the_one_that_flags_comes_first() -> None:
 def test_the_file_has_a_sample_that_stands_for_all_rows() -> None:
     rng = np.random.default_rng(0)
     inside, outside = side(near=rng.normal(size=5000)), side(near=np.array([2.0, 1.0]))
-    found = compare("r", inside, outside, default="near", flag=FLAG, rng=rng)
+    found = compare_scores("r", inside, outside, default="near", flag=FLAG, rng=rng)
     sample = found.to_file()["sample"]
     assert sample["out"] == [1.0, 2.0]
     assert len(sample["in"]) == 400

@@ -5,22 +5,22 @@ import pytest
 
 from flowgmm_cli.errors import UsageError
 from flowgmm_cli.inference.predictions import (
-    Flag,
+    OODRule,
     Totals,
-    choose_columns,
     column_names,
     prediction_columns,
+    select_columns,
 )
-from flowgmm_cli.inference.scoring import Scored
+from flowgmm_cli.inference.scoring import ScoredRows
 
 CLASSES = ("cat", "dog, wild")
-FLAG = Flag("nll", 1.5, 0.05)
+FLAG = OODRule("nll", 1.5, 0.05)
 NAMES = ["id", "prediction", "confidence", "ood_score", "is_ood", "p_cat", "p_dog, wild"]
 
 
-def scored() -> Scored:
+def scored() -> ScoredRows:
     p = np.array([[0.75, 0.25], [np.nan, np.nan], [0.125, 0.875]])
-    return Scored(
+    return ScoredRows(
         start=10,
         ids=np.array(["a", "b", "c"], dtype=object),
         labels=np.array([1, 0, 1]),
@@ -60,12 +60,12 @@ def test_a_run_without_scores_has_no_ood_columns() -> None:
     ],
 )
 def test_columns_can_be_chosen(only: list[str] | None, chosen: list[str]) -> None:
-    assert choose_columns(only, NAMES) == chosen
+    assert select_columns(only, NAMES) == chosen
 
 
 def test_an_unknown_column_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="no column `predicton`; did you mean `prediction`") as caught:
-        choose_columns(["id,predicton"], NAMES)
+        select_columns(["id,predicton"], NAMES)
     assert "p_cat" in str(caught.value.hint)
 
 

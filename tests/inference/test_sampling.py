@@ -15,7 +15,14 @@ import torch
 from flowgmm_cli.api import Column, DataContext, Rows
 from flowgmm_cli.cli.made import Picture, write_made
 from flowgmm_cli.errors import RunFailedError, UsageError
-from flowgmm_cli.inference.sampling import class_index, class_means, describe, draw, image_column, joined
+from flowgmm_cli.inference.sampling import (
+    class_index,
+    class_means,
+    concatenate_generated,
+    describe_rows,
+    draw_samples,
+    image_column,
+)
 from flowgmm_cli.trained import TrainedModel
 
 MakeTrained = Callable[..., TrainedModel]
@@ -28,7 +35,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 def test_densities_and_confidence_are_those_of_the_rows_read_back(make_trained: MakeTrained) -> None:
     trained = make_trained("data.transforms=[{use: quantile}, {use: standardise}]")
-    made = draw(trained, 50, classes=[1, 0], generator=seeded())
+    made = draw_samples(trained, 50, classes=[1, 0], generator=seeded())
     assert made.classes.tolist() == [1] * 50 + [0] * 50
     rows = Rows(
         {name: cells for name, cells in made.cells.items() if cells is not None}, made.classes, made.ids
@@ -42,7 +49,7 @@ def test_densities_and_confidence_are_those_of_the_rows_read_back(make_trained: 
 def test_latents_of_samples_have_the_components_mean_and_spread(make_trained: MakeTrained) -> None:
     trained = make_trained()
     part = trained.model.parts[0]
-    made = draw(trained, 4000, classes=[1], temperature=0.5, generator=seeded())
+    made = draw_samples(trained, 4000, classes=[1], temperature=0.5, generator=seeded())
     z = part.flow(made.x)[0].detach()
     means, scales = part.mixture.moments()
     torch.testing.assert_close(z.mean(0), means[1], atol=0.05, rtol=0)
@@ -52,14 +59,14 @@ def test_latents_of_samples_have_the_components_mean_and_spread(make_trained: Ma
 def test_without_classes_they_are_drawn_by_their_weights(make_trained: MakeTrained) -> None:
     trained = make_trained()
     trained.model.parts[0].mixture.set_weights(torch.tensor([3.0, 1.0]))
-    made = draw(trained, 4000, generator=seeded())
+    made = draw_samples(trained, 4000, generator=seeded())
     assert len(made) == 4000
     assert np.mean(made.classes == 0) == pytest.approx(0.75, abs=0.03)
 
 
 def test_the_same_seed_gives_the_same_rows(make_trained: MakeTrained) -> None:
     trained = make_trained()
-    one, two, other = (draw(trained, 5, generator=seeded(seed)) for seed in (3, 3, 4))
+    one, two, other = (draw_samples(trained, 5, generator=seeded(seed)) for seed in (3, 3, 4))
     assert torch.equal(one.x, two.x)
     assert not torch.equal(one.x, other.x)
 
@@ -69,7 +76,7 @@ def test_at_temperature_0_samples_are_the_means_of_their_members(
     make_trained: MakeTrained, members: int
 ) -> None:
     trained = make_trained(members=members)
-    made = draw(trained, 20, classes=[1], temperature=0, generator=seeded())
+    made = draw_samples(trained, 20, classes=[1], temperature=0, generator=seeded())
     own = torch.stack([part.flow.inverse(part.mixture.means)[1] for part in trained.model.parts]).detach()
     apart = torch.cdist(made.x, own)
     assert apart.min(1).values.max() < 1e-5
@@ -90,7 +97,7 @@ def test_images_come_in_their_shape_and_a_flat_table_has_a_column_for_each_pixel
     make_trained: MakeTrained,
 ) -> None:
     trained = make_trained(*DIGITS)
-    made = draw(trained, 2, classes=[3], generator=seeded())
+    made = draw_samples(trained, 2, classes=[3], generator=seeded())
     assert made.table(flat=False)["pixels"].shape == (2, 8, 8)
     names = list(made.table())
     assert names[:4] == ["id", "class", "log_density", "confidence"]
@@ -100,7 +107,7 @@ def test_images_come_in_their_shape_and_a_flat_table_has_a_column_for_each_pixel
 
 
 def test_whole_columns_are_integers_and_taken_names_are_left_to_the_input(make_trained: MakeTrained) -> None:
-    made = draw(make_trained(), 3, generator=seeded())
+    made = draw_samples(make_trained(), 3, generator=seeded())
     name = made.columns[0].name
     values = np.array([1.0, 2.0, 3.0])
     columns = (Column("class", "numeric"),)
@@ -133,7 +140,7 @@ def test_an_inverse_that_is_not_finite_is_an_error(make_trained: MakeTrained) ->
     trained = make_trained()
     x = torch.tensor([[0.0, 1.0], [float("nan"), 0.0], [0.0, float("inf")]])
     with pytest.raises(RunFailedError, match="not finite in 2 of 3 rows"):
-        describe(trained, x)
+        describe_rows(trained, x)
 
 
 def test_an_unknown_class_has_near_matches(make_trained: MakeTrained) -> None:
@@ -145,8 +152,8 @@ def test_an_unknown_class_has_near_matches(make_trained: MakeTrained) -> None:
 
 def test_lots_are_joined_in_order_with_a_column_that_tells_them_apart(make_trained: MakeTrained) -> None:
     trained = make_trained()
-    lots = [draw(trained, 3, classes=[0], temperature=one, generator=seeded()) for one in (0.0, 0.5)]
-    made = joined(lots, further={"temperature": [0.0, 0.5]})
+    lots = [draw_samples(trained, 3, classes=[0], temperature=one, generator=seeded()) for one in (0.0, 0.5)]
+    made = concatenate_generated(lots, further={"temperature": [0.0, 0.5]})
     assert made.further["temperature"].tolist() == [0, 0, 0, 0.5, 0.5, 0.5]
     assert made.ids.tolist() == ["1", "2", "3", "4", "5", "6"]
     assert torch.equal(made.x, torch.cat([one.x for one in lots]))
@@ -160,14 +167,17 @@ def test_lots_are_joined_in_order_with_a_column_that_tells_them_apart(make_train
         assert cells is not None
         assert whole is not None
         assert cells.tolist() == whole[[4, 0]].tolist()
-    assert joined(lots, count=False).ids.tolist() == ["1", "2", "3"] * 2
+    assert concatenate_generated(lots, count=False).ids.tolist() == ["1", "2", "3"] * 2
 
 
 @pytest.mark.parametrize("kind", ["grey", "colour", "vector", "vector colour"])
 def test_images_are_made_in_the_shape_and_values_of_their_column(make_imaged: Any, kind: str) -> None:
     imaged = make_imaged(kind)
     shape = imaged.rows.columns["photo"].shape[1:]
-    for made in (draw(imaged.trained, 2, classes=[1], generator=seeded()), class_means(imaged.trained)):
+    for made in (
+        draw_samples(imaged.trained, 2, classes=[1], generator=seeded()),
+        class_means(imaged.trained),
+    ):
         cells = made.cells["photo"]
         assert cells is not None
         assert cells.shape == (len(made), *shape)
@@ -186,7 +196,7 @@ def test_made_images_are_written_in_every_format(
     make_imaged: Any, tmp_path: Path, suffix: str, kind: str
 ) -> None:
     imaged = make_imaged(kind)
-    made = draw(imaged.trained, 2, classes=[0, 2], generator=seeded())
+    made = draw_samples(imaged.trained, 2, classes=[0, 2], generator=seeded())
     file = tmp_path / f"made.{suffix}"
     write_made(imaged.trained, made, {}, str(file), None, look=Picture("draw", temperatures=[0.7]))
     cells = made.cells["photo"]

@@ -18,7 +18,7 @@ from flowgmm_cli.data.readers.memory import reader_of
 from flowgmm_cli.data.readers.schema import Chunk, RowReader
 from flowgmm_cli.errors import DataError, RunError, UsageError
 from flowgmm_cli.inference import scoring
-from flowgmm_cli.inference.scoring import Scored, find_device, score
+from flowgmm_cli.inference.scoring import ScoredRows, find_device, score
 from flowgmm_cli.scores.detector import Detector, fit_detector
 from flowgmm_cli.trained import TrainedModel
 
@@ -40,7 +40,7 @@ def trained(make_trained: MakeTrained) -> TrainedModel:
 
 
 def detector_of(trained: TrainedModel) -> Detector:
-    seen = trained.see_rows(trained.preprocessor.apply(own(trained), CONTEXT, with_inputs=True))
+    seen = trained.encode_rows(trained.preprocessor.apply(own(trained), CONTEXT, with_inputs=True))
     return fit_detector(trained.recipe.ood.scores, seen, seen, trained.model, 0)
 
 
@@ -57,7 +57,7 @@ class Chunks:
         yield from self.chunks
 
 
-def whole(stream: Iterator[Scored]) -> Scored:
+def whole(stream: Iterator[ScoredRows]) -> ScoredRows:
     """All pieces as one."""
     pieces = list(stream)
     starts = np.cumsum([0, *(len(piece) for piece in pieces)])[:-1]
@@ -67,7 +67,7 @@ def whole(stream: Iterator[Scored]) -> Scored:
     def together(part: str) -> np.ndarray:
         return np.concatenate([getattr(piece, part) for piece in pieces])
 
-    return Scored(
+    return ScoredRows(
         0,
         *(together(part) for part in ("ids", "labels", "good", "log_probabilities", "log_density")),
         ood={name: np.concatenate([piece.ood[name] for piece in pieces]) for name in names},
@@ -80,7 +80,7 @@ def whole(stream: Iterator[Scored]) -> Scored:
 def test_it_says_what_the_model_says(trained: TrainedModel) -> None:
     rows = own(trained)
     split = trained.preprocessor.apply(rows, CONTEXT)
-    expected, seen = trained.predict(split), trained.see_rows(split)
+    expected, seen = trained.predict(split), trained.encode_rows(split)
     reader = reader_of(rows, "test")
     found = whole(score(trained, reader, scores=("latent_knn", "nll"), latents=True, inputs=True))
     assert found.good.all()

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.inference.gallery import extremes, tell
+from flowgmm_cli.inference.gallery import compute_row_statistics, select_extremes
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.report.card import model_card
 from flowgmm_cli.report.compare import compare
@@ -56,8 +56,8 @@ def test_a_run_of_images_has_galleries(pictured: ReportContext) -> None:
     found = [part for part in gallery(pictured) if isinstance(part, Picture)]
     assert [one.name for one in found] == ["gallery", "doubtful"]
     assert all(one.png.startswith(b"\x89PNG") for one in found)
-    told = tell(pictured.trained, pictured.held.split)
-    best = extremes(told, 3, 1).typical[0]
+    told = compute_row_statistics(pictured.trained, pictured.held.split)
+    best = select_extremes(told, 3, 1).typical[0]
     assert f"{told.log_density[best]:.4g}" in found[0].markup
     assert "typical" in found[0].markup
     assert "log p(x | class)" in found[0].caption
@@ -105,7 +105,7 @@ def test_a_table_has_typical_and_odd_rows_in_its_own_columns(material: ReportCon
     assert first.columns[-2:] == names
     held = material.held
     assert held.rows is not None
-    told = tell(material.trained, held.split)
+    told = compute_row_statistics(material.trained, held.split)
     kept = {str(name): place for place, name in enumerate(held.rows.ids)}
     for line in first.rows:
         place = kept[str(line[2])]

@@ -11,7 +11,7 @@ from flowgmm_cli.api import Component, Latents, Score, ScoreInputs
 from flowgmm_cli.model import Model
 from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.scores.specs import SPECS
-from flowgmm_cli.trained import see
+from flowgmm_cli.trained import encode
 
 
 class Identity(torch.nn.Module):
@@ -31,7 +31,7 @@ class Identity(torch.nn.Module):
 def seen_of(model: Model, x: torch.Tensor, images: torch.Tensor | None = None) -> ScoreInputs:
     """What a run would show to the scores."""
     with torch.no_grad():
-        latents = see(model, x)
+        latents = encode(model, x)
         return ScoreInputs(x, latents, model.log_posterior(latents), latents.log_prob().double(), images)
 
 

@@ -14,7 +14,7 @@ from flowgmm_cli.plugins.registry import registry
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.scores.detector import fit_detector
-from flowgmm_cli.trained import TrainedModel, see
+from flowgmm_cli.trained import TrainedModel, encode
 from flowgmm_cli.training.choice import Choice, choose_default, mean
 from flowgmm_cli.training.inputs import prepare
 from flowgmm_cli.training.stand_ins import vector_stand_ins
@@ -34,7 +34,7 @@ def rows_of(trained: TrainedModel, recipe: Recipe) -> tuple[ScoreInputs, ScoreIn
     assert data.test is not None
     seen = []
     for split in (data.preprocessor.apply(data.rows.train, DataContext()), data.test):
-        latents = see(trained.model, split.x)
+        latents = encode(trained.model, split.x)
         density = latents.log_prob().double() + split.log_det
         seen.append(ScoreInputs(split.x, latents, trained.model.log_posterior(latents), density))
     return seen[0], seen[1]

@@ -28,7 +28,7 @@ def test_a_trained_run_has_scores_and_keeps_them(train_run: Callable[..., Any]) 
     again = TrainedModel.load(run.path).detector
     assert again is not None
     assert again.names == detector.names
-    rows = found.trained.see_rows(found.trained.preprocessor.apply(_rows(run).test, DataContext()))
+    rows = found.trained.encode_rows(found.trained.preprocessor.apply(_rows(run).test, DataContext()))
     for name, values in detector(rows).items():
         np.testing.assert_array_equal(again(rows)[name], values)
         assert again.threshold(name) == detector.threshold(name)
@@ -47,7 +47,7 @@ def test_the_facts_say_what_was_chosen_and_from_what(train_run: Callable[..., An
 def test_thresholds_come_from_held_out_rows(train_run: Callable[..., Any]) -> None:
     run, found = train_run("run", FEW, "train.epochs=1")
     split = found.trained.preprocessor.apply(_rows(run).val, DataContext())
-    scores = found.trained.detector(found.trained.see_rows(split))
+    scores = found.trained.detector(found.trained.encode_rows(split))
     for name, values in scores.items():
         np.testing.assert_array_equal(found.trained.detector.held_out(name), np.sort(values))
 

@@ -7,7 +7,7 @@ from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import Ensemble, FlowMixture
 from flowgmm_cli.recipe.schema import CalibrationConfig
-from flowgmm_cli.trained import see
+from flowgmm_cli.trained import encode
 from flowgmm_cli.training import prior
 from flowgmm_cli.training.calibrate import _fit
 from flowgmm_cli.training.optim import make_teacher
@@ -78,7 +78,7 @@ def test_rows_taken_for_the_wrong_class_are_made_up_for() -> None:
     uncorrected = float(plain.class_prior()[0])
 
     labels = drawn.numpy()
-    log_joint = see(off, labelled).class_log_prob.double().numpy()
+    log_joint = encode(off, labelled).class_log_prob.double().numpy()
     config = CalibrationConfig(noise=False)
     found = _fit(config, log_joint, labels, "cross_fit", 1.0)
     off.temperature.fill_(found.temperature)

@@ -15,7 +15,7 @@ from flowgmm_cli.evaluation.calibration import fit_temperature_and_noise, margin
 from flowgmm_cli.files import read_json, write_tensors
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
-from flowgmm_cli.trained import TrainedModel, see
+from flowgmm_cli.trained import TrainedModel, encode
 from flowgmm_cli.training import search
 from flowgmm_cli.training.calibrate import HeldOut, unlabelled_sample
 from flowgmm_cli.training.inputs import prepare
@@ -72,7 +72,7 @@ def test_the_race_keeps_the_best_and_calibrates_on_what_they_said_together(train
     scale = np.mean([margin_scale(one) for one in said])
     data = prepare(run.recipe(), DataContext())
     rows = torch.from_numpy(unlabelled_sample(data.train.labels.numpy()))
-    own = see(found.trained.model, data.train.x[rows]).class_log_prob.double().numpy()
+    own = encode(found.trained.model, data.train.x[rows]).class_log_prob.double().numpy()
     assert found.calibration.temperature == pytest.approx(of_the_folds * margin_scale(own) / scale)
     assert found.calibration.rows == 12
 
@@ -102,9 +102,11 @@ def test_figures_of_a_candidate_are_those_of_its_own_trainings(
     log_joint, labels, classes = [], [], []
     for _, visible, model in folds:
         hidden = np.flatnonzero((truth >= 0) & (visible < 0))
-        log_joint.append(see(model, data.train.x[torch.from_numpy(hidden)]).class_log_prob.double().numpy())
+        log_joint.append(
+            encode(model, data.train.x[torch.from_numpy(hidden)]).class_log_prob.double().numpy()
+        )
         labels.append(truth[hidden])
-        classes.append(see(model, data.train.x[data.train.labels < 0]).class_log_prob.argmax(1))
+        classes.append(encode(model, data.train.x[data.train.labels < 0]).class_log_prob.argmax(1))
     np.testing.assert_allclose(one.held_out.log_joint, np.concatenate(log_joint))
     np.testing.assert_array_equal(one.held_out.labels, np.concatenate(labels))
     assert one.agreement == pytest.approx(float((classes[0] == classes[1]).double().mean()))

@@ -63,9 +63,9 @@ def test_images_seen_again_are_the_rows(image_run: Any) -> None:
     """Pixels on their way back to the flow's input take no other way than rows do."""
     trained, data = image_run
     split = data.preprocessor.apply(data.rows.train, SimpleNamespace(), with_inputs=True)
-    rows = trained.see_rows(split)
+    rows = trained.encode_rows(split)
     assert rows.images is not None
-    again = trained.see_images(rows.images)
+    again = trained.encode_images(rows.images)
     assert torch.equal(again.x, rows.x)
     assert torch.equal(again.log_density, rows.log_density)
     assert again.images is None

@@ -9,18 +9,20 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.api import Rows
-from flowgmm_cli.inference.sampling import Made, describe, joined
+from flowgmm_cli.inference.sampling import GeneratedRows, concatenate_generated, describe_rows
 from flowgmm_cli.model import FlowMixture
-from flowgmm_cli.trained import TrainedModel, see
+from flowgmm_cli.trained import TrainedModel, encode
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-Way = Literal["linear", "spherical"]
+InterpolationPath = Literal["linear", "spherical"]
 
 
 @torch.no_grad()
-def interpolate(trained: TrainedModel, ends: Tensor, *, steps: int = 8, path: Way = "linear") -> Made:
+def interpolate(
+    trained: TrainedModel, ends: Tensor, *, steps: int = 8, path: InterpolationPath = "linear"
+) -> GeneratedRows:
     r"""Rows on the way from one row to another.
 
     `linear` is the paper's, :math:`x(t) = f^{-1}((1 - t) f(x_a) + t f(x_b))` (Izmailov et al., 2020): the
@@ -50,16 +52,18 @@ def interpolate(trained: TrainedModel, ends: Tensor, *, steps: int = 8, path: Wa
         way = torch.lerp(z[:1], z[1:], t[:, None])
     else:
         means, _ = part.mixture.moments()
-        centres = means[responsible(part, z, predicted(part, z))]
+        centres = means[responsible_components(part, z, predict_classes(part, z))]
         turned = _slerp(z[0] - centres[0], z[1] - centres[1], t)
         way = torch.lerp(centres[:1], centres[1:], t[:, None]) + turned
     way[0], way[-1] = z[0], z[1]  # to the last bit
     x = part.flow.inverse(way)  # type: ignore[operator]
-    return describe(trained, x, further={"t": t.double().cpu().numpy()})
+    return describe_rows(trained, x, further={"t": t.double().cpu().numpy()})
 
 
 @torch.no_grad()
-def transfer(trained: TrainedModel, x: Tensor, target: int, *, ids: npt.NDArray[Any] | None = None) -> Made:
+def transfer(
+    trained: TrainedModel, x: Tensor, target: int, *, ids: npt.NDArray[Any] | None = None
+) -> GeneratedRows:
     r"""Rows with the class's mean exchanged and the residual kept.
 
     .. math:: x' = f^{-1}\big(f(x) - \mu_{k(x)} + \mu_{target}\big)
@@ -80,13 +84,13 @@ def transfer(trained: TrainedModel, x: Tensor, target: int, *, ids: npt.NDArray[
     part = trained.model.parts[0]
     z = _latents(part, x)
     means, _ = part.mixture.moments()
-    source = predicted(part, z)
+    source = predict_classes(part, z)
     goal = torch.full_like(source, target)
-    shift = means[responsible(part, z, goal)] - means[responsible(part, z, source)]
+    shift = means[responsible_components(part, z, goal)] - means[responsible_components(part, z, source)]
     moved = part.flow.inverse(z + shift)  # type: ignore[operator]
     stays = (source == target)[:, None].cpu()
     names = np.array(trained.class_names, dtype=object)
-    return describe(
+    return describe_rows(
         trained,
         torch.where(stays, x, moved.cpu()),
         classes=goal.cpu().numpy(),
@@ -95,7 +99,7 @@ def transfer(trained: TrainedModel, x: Tensor, target: int, *, ids: npt.NDArray[
     )
 
 
-def transfer_all(trained: TrainedModel, x: Tensor, *, ids: npt.NDArray[Any] | None = None) -> Made:
+def transfer_all(trained: TrainedModel, x: Tensor, *, ids: npt.NDArray[Any] | None = None) -> GeneratedRows:
     """Rows carried into every class by `transfer`: for each row one of each class, in their order.
 
     Args:
@@ -104,16 +108,16 @@ def transfer_all(trained: TrainedModel, x: Tensor, *, ids: npt.NDArray[Any] | No
         ids: names of the rows.
     """
     classes = range(len(trained.class_names))
-    made = joined([transfer(trained, x, target, ids=ids) for target in classes], count=False)
+    made = concatenate_generated([transfer(trained, x, target, ids=ids) for target in classes], count=False)
     return made.take(np.arange(len(made)).reshape(len(classes), len(x)).T.ravel())
 
 
-def predicted(part: FlowMixture, z: Tensor) -> Tensor:
+def predict_classes(part: FlowMixture, z: Tensor) -> Tensor:
     """The class with the largest density at latents `(N, D)`, int64 `(N,)`."""
     return part.mixture.class_log_prob(z).argmax(1)
 
 
-def responsible(part: FlowMixture, z: Tensor, classes: Tensor) -> Tensor:
+def responsible_components(part: FlowMixture, z: Tensor, classes: Tensor) -> Tensor:
     """Index of the component of the given classes that is most responsible for each latent, int64 `(N,)`."""
     mixture = part.mixture
     log_prob = mixture.component_log_prob(z).reshape(len(z), mixture.classes, mixture.components)
@@ -121,7 +125,7 @@ def responsible(part: FlowMixture, z: Tensor, classes: Tensor) -> Tensor:
     return classes * mixture.components + within.argmax(1)
 
 
-def round_trip(trained: TrainedModel, x: Tensor) -> float:
+def round_trip_error(trained: TrainedModel, x: Tensor) -> float:
     """The largest difference between flow inputs `(N, D)` and what the flow and its inverse make of them."""
     part = trained.model.parts[0]
     with torch.no_grad():
@@ -129,7 +133,7 @@ def round_trip(trained: TrainedModel, x: Tensor) -> float:
     return float((back.cpu() - x).abs().max()) if len(x) else 0.0
 
 
-def lost(trained: TrainedModel, rows: Rows, x: Tensor) -> dict[str, float]:
+def column_errors(trained: TrainedModel, rows: Rows, x: Tensor) -> dict[str, float]:
     """How far the input columns of rows are from what their flow inputs `x` stand for, by column.
 
     Of numbers the largest difference, as a share of the column's range in these rows and the training rows
@@ -156,7 +160,7 @@ def lost(trained: TrainedModel, rows: Rows, x: Tensor) -> dict[str, float]:
 
 
 def _latents(part: FlowMixture, x: Tensor) -> Tensor:
-    z = see(part, x).z
+    z = encode(part, x).z
     return z.to(part.mixture.means.device)
 
 

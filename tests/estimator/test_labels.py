@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from flowgmm_cli.classifier.labels import read_labels
+from flowgmm_cli.estimator.labels import read_labels
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from flowgmm_cli.api import Column, DataContext, Rows
 from flowgmm_cli.data.readers.memory import reader_of
 from flowgmm_cli.data.readers.schema import Chunk, InputSchema
 from flowgmm_cli.errors import DataError
-from flowgmm_cli.inference.given import read_given
+from flowgmm_cli.inference.inputs import read_input
 
 TABLE = InputSchema(
     columns=(Column("width", "numeric"), Column("colour", "category")),
@@ -26,7 +26,7 @@ TEXTS = InputSchema(columns=(Column("text", "text"),), class_names=("no", "yes")
 
 
 def read(data: Any, schema: InputSchema, on_error: str = "keep") -> Chunk:
-    reader = read_given(data, schema, context=DataContext(), on_error=on_error)  # type: ignore[arg-type]
+    reader = read_input(data, schema, context=DataContext(), on_error=on_error)  # type: ignore[arg-type]
     (chunk,) = reader
     assert reader.total in (None, len(chunk))
     return chunk

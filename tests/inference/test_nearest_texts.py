@@ -7,7 +7,7 @@ import pytest
 
 from flowgmm_cli.api import Column, DataContext, Rows
 from flowgmm_cli.data.featuriser import Featuriser
-from flowgmm_cli.inference.nearest import nearest_texts, text_columns
+from flowgmm_cli.inference.nearest_texts import nearest_texts, text_columns
 
 RNG = np.random.default_rng(0)
 VECTORS = RNG.normal(size=(50, 6)).astype(np.float32) + 2
@@ -66,7 +66,7 @@ def test_a_text_is_nearest_to_itself_however_near_to_the_mean_it_is_moved(featur
 def test_pieces_give_what_the_whole_gives(featuriser: Featuriser, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = RNG.normal(size=(7, 7))
     whole = nearest_texts(featuriser, asked, rows(), TEXT, DataContext(), k=2)
-    monkeypatch.setattr("flowgmm_cli.inference.nearest._CHUNK", 3)
+    monkeypatch.setattr("flowgmm_cli.inference.nearest_texts._CHUNK", 3)
     pieces = nearest_texts(featuriser, asked, rows(), TEXT, DataContext(), k=2)
     assert (whole.texts == pieces.texts).all()
 

@@ -21,21 +21,19 @@ from flowgmm_cli.api import Column, DataContext
 from flowgmm_cli.data.readers.schema import Chunk, InputSchema, OnError, RowReader
 from flowgmm_cli.errors import DataError, RunError, UsageError
 from flowgmm_cli.evaluation.evaluate import Evaluation, evaluate
-from flowgmm_cli.inference.embedding import Map, Space, check_map, embedded
-from flowgmm_cli.inference.given import GivenRows, read_given
-from flowgmm_cli.inference.ood import Comparison, compare, gather
-from flowgmm_cli.inference.predicted import Predicted, together
-from flowgmm_cli.inference.predictions import Flag
-from flowgmm_cli.inference.rows import held_out, own_rows
-from flowgmm_cli.inference.scoring import Scored, score
+from flowgmm_cli.inference.embedding import MapMethod, Space, check_map, embedding_columns
+from flowgmm_cli.inference.inputs import InputRows, held_out_rows, load_run_rows, read_input
+from flowgmm_cli.inference.ood import OODResult, collect_scores, compare_scores
+from flowgmm_cli.inference.predictions import OODRule, PredictionResult, concatenate
+from flowgmm_cli.inference.scoring import ScoredRows, score
 from flowgmm_cli.runs import Run, find_run
 from flowgmm_cli.trained import TrainedModel
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from flowgmm_cli.inference.findings import CheckReport
-    from flowgmm_cli.inference.sampling import Made
+    from flowgmm_cli.inference.check_report import CheckReport
+    from flowgmm_cli.inference.sampling import GeneratedRows
 
     Floats = npt.NDArray[np.float64]
 
@@ -43,7 +41,7 @@ if TYPE_CHECKING:
 class FlowGMM:
     """A loaded run; see `load`.
 
-    Rows may be given in any form that `flowgmm_cli.inference.given.read_given` takes; None stands for the
+    Rows may be given in any form that `flowgmm_cli.inference.inputs.read_given` takes; None stands for the
     run's own held-out rows. Rows that cannot be scored keep their place, unless `on_error="fail"`.
 
     Attributes:
@@ -81,7 +79,7 @@ class FlowGMM:
         score: str | None = None,
         fpr: float | None = None,
         on_error: OnError = "keep",
-    ) -> Predicted:
+    ) -> PredictionResult:
         """Classes, probabilities, densities and out-of-distribution flags.
 
         Args:
@@ -92,7 +90,7 @@ class FlowGMM:
         """
         flag = self.flag(score, fpr) if score or fpr or self.scores else None
         stream = self._score(data, scores=(flag.score,) if flag else (), on_error=on_error)
-        return Predicted.of(list(stream), self.class_names, flag)
+        return PredictionResult.of(list(stream), self.class_names, flag)
 
     def predict_proba(self, data: Any = None, *, on_error: OnError = "keep") -> Floats:
         """Calibrated probabilities `(N, K)`, in the order of `class_names`."""
@@ -101,24 +99,29 @@ class FlowGMM:
         return probabilities
 
     def embed(
-        self, data: Any = None, *, space: Space = "latent", map: Map | None = None, on_error: OnError = "keep"
+        self,
+        data: Any = None,
+        *,
+        space: Space = "latent",
+        map: MapMethod | None = None,
+        on_error: OnError = "keep",
     ) -> npt.NDArray[np.float32]:
         """Vectors `(N, D)` of the latent space or of the flow's input; with `map`, places `(N, 2)`."""
         if space not in ("latent", "input"):
             raise UsageError(f"space is latent or input, not `{space}`")
         stream = self._score(data, latents=space == "latent", inputs=space == "input", on_error=on_error)
-        parts = [columns for _, columns in embedded(stream, space, check_map(map))]
+        parts = [columns for _, columns in embedding_columns(stream, space, check_map(map))]
         if map is None:
             return np.concatenate([part["z"] for part in parts])
         return np.concatenate([np.stack([part["map_0"], part["map_1"]], axis=1) for part in parts])
 
     def sample(
         self, n: int = 16, *, class_name: str | None = None, temperature: float | None = None, seed: int = 0
-    ) -> Made:
+    ) -> GeneratedRows:
         """Draw rows, of one class or by the class weights; `Made.table()` has them by column."""
-        from flowgmm_cli.inference.sampling import TEMPERATURE, class_index, draw
+        from flowgmm_cli.inference.sampling import TEMPERATURE, class_index, draw_samples
 
-        return draw(
+        return draw_samples(
             self.trained,
             n,
             classes=None if class_name is None else [class_index(self.trained, class_name)],
@@ -134,7 +137,7 @@ class FlowGMM:
         score: str | None = None,
         fpr: float | None = None,
         seed: int = 0,
-    ) -> Comparison:
+    ) -> OODResult:
         """How well every score tells rows from elsewhere from in-distribution ones.
 
         Args:
@@ -150,23 +153,23 @@ class FlowGMM:
         for data in (inside, outside):
             reader = self._reader(data, "keep")
             stream = self._score(reader, scores=self.scores)
-            sides.append(gather(reader.name, stream, flag, rng))
+            sides.append(collect_scores(reader.name, stream, flag, rng))
             if not sides[-1].n:
                 raise DataError(f"no row of {reader.name} could be scored", details=sides[-1].reasons)
-        return compare(str(self.run.path), *sides, default=self.scores[0], flag=flag, rng=rng)
+        return compare_scores(str(self.run.path), *sides, default=self.scores[0], flag=flag, rng=rng)
 
     def evaluate(self, data: Any = None) -> Evaluation:
         """Compare predictions with the labels that the rows have: a file or a dict with the label column."""
         reader = self._reader(data, "keep")
         stream = list(self._score(reader))
-        labels, good = together(stream, lambda one: one.labels), together(stream, lambda one: one.good)
+        labels, good = concatenate(stream, lambda one: one.labels), concatenate(stream, lambda one: one.good)
         known = good & (labels >= 0)
         if not known.any():
             raise DataError(f"{reader.name}: no row has a label", hint="name rows that have the label column")
         return evaluate(
             "test" if data is None else reader.name,
-            together(stream, lambda one: one.log_probabilities)[known],
-            together(stream, lambda one: one.log_density)[known],
+            concatenate(stream, lambda one: one.log_probabilities)[known],
+            concatenate(stream, lambda one: one.log_density)[known],
             labels[known],
             self.class_names,
             pixels=self.trained.preprocessor.pixels,
@@ -175,9 +178,9 @@ class FlowGMM:
     def check(self, data: Any = None, *, at_most: int = 64) -> CheckReport:
         """Examine inverses, log-determinants and latents at some rows; see `flowgmm check`."""
         from flowgmm_cli.inference.check import STATISTICS, check
-        from flowgmm_cli.inference.rows import first_rows
+        from flowgmm_cli.inference.inputs import read_first_rows
 
-        rows = first_rows(self._reader(data, "fail"), max(at_most, STATISTICS))
+        rows = read_first_rows(self._reader(data, "fail"), max(at_most, STATISTICS))
         return check(self.trained, rows, context=self._context, at_most=at_most)
 
     def report(self, path: str | os.PathLike[str] | None = None) -> Path:
@@ -188,7 +191,7 @@ class FlowGMM:
         target = self.run.path / "report.html" if path is None else Path(path)
         return write_report(load_report_context(self.run, context=self._context), target).path
 
-    def flag(self, score: str | None = None, fpr: float | None = None) -> Flag:
+    def flag(self, score: str | None = None, fpr: float | None = None) -> OODRule:
         """How rows are flagged: the score, its threshold and the share of held-out rows above it.
 
         Raises:
@@ -205,20 +208,20 @@ class FlowGMM:
         if not 0 < share < 1:
             raise UsageError(f"fpr is {share}, it must lie between 0 and 1")
         name = detector.default if score is None else score
-        return Flag(name, detector.threshold(name, share), share)
+        return OODRule(name, detector.threshold(name, share), share)
 
     def _reader(self, data: Any, on_error: OnError) -> RowReader:
         if data is None:
-            rows = own_rows(self.trained, self._context, fingerprint=self.run.info().get("fingerprint"))
-            split, found = held_out(rows)
-            return GivenRows(Chunk(found, 0), f"the run's {split} split")
+            rows = load_run_rows(self.trained, self._context, fingerprint=self.run.info().get("fingerprint"))
+            split, found = held_out_rows(rows)
+            return InputRows(Chunk(found, 0), f"the run's {split} split")
         featuriser = self.trained.preprocessor.featuriser
         schema = InputSchema.of(
             self.trained.recipe.data, self.columns, self.class_names, ranges=featuriser.ranges
         )
-        return read_given(data, schema, context=self._context, on_error=on_error)
+        return read_input(data, schema, context=self._context, on_error=on_error)
 
-    def _score(self, data: Any, *, on_error: OnError = "keep", **options: Any) -> Iterator[Scored]:
+    def _score(self, data: Any, *, on_error: OnError = "keep", **options: Any) -> Iterator[ScoredRows]:
         reader = self._reader(data, on_error)
         return score(
             self.trained,

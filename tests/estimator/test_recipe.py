@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from flowgmm_cli import FlowGMMClassifier
-from flowgmm_cli.classifier.settings import MEMORY, make_recipe, plain
 from flowgmm_cli.errors import RecipeError
+from flowgmm_cli.estimator.recipe import MEMORY, make_recipe, plain
 from flowgmm_cli.recipe.bundled import bundled_recipes
 from flowgmm_cli.recipe.schema import Recipe
 

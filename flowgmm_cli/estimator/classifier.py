@@ -20,14 +20,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from flowgmm_cli.api import Column, DataContext, Rows
-from flowgmm_cli.classifier.labels import read_labels
-from flowgmm_cli.classifier.settings import make_recipe, plain
 from flowgmm_cli.data.prepare import SplitRows
 from flowgmm_cli.data.preprocessor import Split
 from flowgmm_cli.errors import DataError, FlowgmmError, PluginError, RecipeError, RunError
+from flowgmm_cli.estimator.labels import read_labels
+from flowgmm_cli.estimator.recipe import make_recipe, plain
 from flowgmm_cli.files import read_json, write_json
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.trained import Predictions, TrainedModel, see
+from flowgmm_cli.trained import Predictions, TrainedModel, encode
 from flowgmm_cli.training.engine import Engine, deterministic, find_device, make_engine
 from flowgmm_cli.training.fitting import Fitting, Talk
 from flowgmm_cli.training.inputs import prepare_rows
@@ -193,7 +193,7 @@ class FlowGMMClassifier(
     def transform(self, X: Any) -> Matrix:  # noqa: N803
         """Latent vectors `(N, D)`."""
         split = self._inputs(X)
-        z: Matrix = see(self._model(), split.x).z.numpy()
+        z: Matrix = encode(self._model(), split.x).z.numpy()
         return z
 
     def sample(self, n_samples: int = 1, y: Any = None) -> tuple[Matrix, npt.NDArray[Any]]:

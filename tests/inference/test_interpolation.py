@@ -14,13 +14,13 @@ from torch import Tensor
 
 from flowgmm_cli.api import DataContext, Rows
 from flowgmm_cli.data.prepare import load_rows
-from flowgmm_cli.inference.paths import (
+from flowgmm_cli.inference.interpolation import (
     _slerp,
+    column_errors,
     interpolate,
-    lost,
-    predicted,
-    responsible,
-    round_trip,
+    predict_classes,
+    responsible_components,
+    round_trip_error,
     transfer,
     transfer_all,
 )
@@ -67,7 +67,7 @@ def test_a_spherical_path_keeps_the_distance_from_the_mean_between_rows_of_equal
     part = trained.model.parts[0]
     mean = part.mixture.means[:1].detach()
     ends = part.flow.inverse(mean + torch.tensor([[0.3, 0.0], [0.0, 0.3]])).detach()
-    assert predicted(part, part.flow(ends)[0]).tolist() == [0, 0]
+    assert predict_classes(part, part.flow(ends)[0]).tolist() == [0, 0]
     z = part.flow(interpolate(trained, ends, steps=7, path="spherical").x)[0]
     torch.testing.assert_close((z - mean).norm(dim=1), torch.full((7,), 0.3), atol=1e-4, rtol=0)
     middle = part.flow(interpolate(trained, ends, steps=3).x)[0][1]
@@ -117,7 +117,7 @@ def test_a_transfer_exchanges_the_means_of_the_most_responsible_components(
 def test_a_transfer_to_its_own_class_is_the_row_itself(make_trained: MakeTrained) -> None:
     trained = make_trained(components=2)
     _, x = held_out(trained)
-    own = predicted(trained.model.parts[0], trained.model.parts[0].flow(x)[0])
+    own = predict_classes(trained.model.parts[0], trained.model.parts[0].flow(x)[0])
     assert set(own.tolist()) == {0, 1}
     for target in (0, 1):
         made = transfer(trained, x, target)
@@ -130,9 +130,9 @@ def test_there_and_back_is_the_row_again(make_trained: MakeTrained) -> None:
     trained = make_trained()
     _, x = held_out(trained)
     part = trained.model.parts[0]
-    own = predicted(part, part.flow(x)[0])
+    own = predict_classes(part, part.flow(x)[0])
     there = transfer(trained, x[own == 0], 1).x
-    landed = predicted(part, part.flow(there)[0]) == 1
+    landed = predict_classes(part, part.flow(there)[0]) == 1
     assert landed.any()
     back = transfer(trained, there[landed], 0).x
     torch.testing.assert_close(back, x[own == 0][landed], atol=1e-4, rtol=1e-4)
@@ -142,18 +142,18 @@ def test_the_most_responsible_component_belongs_to_the_class(make_trained: MakeT
     part = make_trained(components=3).model.parts[0]
     z = part.mixture.means.detach().clone()
     classes = part.mixture.component_classes
-    assert responsible(part, z, classes).tolist() == list(range(6))
-    assert (responsible(part, z, 1 - classes) // 3 == 1 - classes).all()
+    assert responsible_components(part, z, classes).tolist() == list(range(6))
+    assert (responsible_components(part, z, 1 - classes) // 3 == 1 - classes).all()
 
 
 def test_what_the_transforms_lose_is_told_by_column(make_trained: MakeTrained) -> None:
     kept = make_trained("data.transforms=[{use: standardise}]")
     rows, x = held_out(kept)
-    assert max(lost(kept, rows, x).values()) < 1e-5
-    assert round_trip(kept, x) < 1e-5
+    assert max(column_errors(kept, rows, x).values()) < 1e-5
+    assert round_trip_error(kept, x) < 1e-5
     cut = make_trained("data.transforms=[{use: standardise}, {use: clip, limit: 0.5}]")
     rows, x = held_out(cut)
-    assert max(lost(cut, rows, x).values()) > 0.1
+    assert max(column_errors(cut, rows, x).values()) > 0.1
 
 
 @pytest.mark.parametrize("members", [1, 2])
@@ -186,4 +186,4 @@ def test_images_go_to_each_other_and_stay_in_their_own_class(make_imaged: Any, k
     assert own.sum() == 4
     np.testing.assert_array_equal(cells[own], pixels[:4])
     assert not (cells[~own] == np.repeat(pixels[:4], 2, axis=0)).all()
-    assert max(lost(imaged.trained, imaged.rows, imaged.x).values()) == 0
+    assert max(column_errors(imaged.trained, imaged.rows, imaged.x).values()) == 0
