@@ -8,7 +8,13 @@ import numpy as np
 import torch
 
 from flowgmm_cli.inference.nearest_texts import text_columns
-from flowgmm_cli.inference.sampling import TEMPERATURE, GeneratedRows, draw_samples, image_column, concatenate_generated
+from flowgmm_cli.inference.sampling import (
+    TEMPERATURE,
+    GeneratedRows,
+    concatenate_generated,
+    draw_samples,
+    image_column,
+)
 from flowgmm_cli.report.context import ReportContext
 from flowgmm_cli.report.figures import shorten
 from flowgmm_cli.report.page import Part, Prose, Table, picture
