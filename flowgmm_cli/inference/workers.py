@@ -15,8 +15,6 @@ from typing import TypeVar
 
 import torch
 
-from flowgmm_cli.memory import keep_freed_memory
-
 Result = TypeVar("Result")
 
 
@@ -54,7 +52,6 @@ def iterate_results(futures: Iterable[Future[Result]], *, ahead: int) -> Iterato
 def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
     from threadpoolctl import threadpool_limits
 
-    keep_freed_memory(2**26)
     gc.freeze()  # what has been imported is no garbage, and looking through it again and again takes time
     with (
         threadpool_limits(limits=1, user_api="blas"),

@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 
 from flowgmm_cli.errors import InterruptedRunError, LostProcessError, RunFailedError
-from flowgmm_cli.memory import keep_freed_memory
 from flowgmm_cli.seeds import generator
 from flowgmm_cli.training.checkpoint import BestModel, Progress, load_checkpoint, save_checkpoint
 from flowgmm_cli.training.engine import Engine
@@ -104,8 +103,6 @@ def fit(
     # whether any process is to stop, and whether one of them thinks it late for saving
     asked, late = torch.zeros(2, device=engine.device)
     waits = engine.device.type == "cpu"  # else a look at it makes the host wait for the device
-    if waits:
-        keep_freed_memory(2**30)
     between_steps = True  # the state is that after a whole number of steps, measured and all
 
     def save() -> None:

@@ -1,76 +1,58 @@
-"""The density under spheres as one node of the graph, beside its parts."""
+"""Gaussian log-densities against torch.distributions and finite differences."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 from torch import Tensor
+from torch.distributions import Independent, Normal
 
-from flowgmm_cli.mixture.density import _spherical, log_normal
+from flowgmm_cli.mixture.density import log_normal
 
-SHARED = pytest.mark.parametrize("shared", [False, True])
+COVARIANCES = pytest.mark.parametrize(("shared", "diagonal"), [(s, d) for s in (0, 1) for d in (0, 1)])
 
 
-def drawn(n: int = 7, m: int = 3, d: int = 4, *, shared: bool = False) -> list[Tensor]:
+def random_inputs(n: int = 7, m: int = 3, d: int = 4, *, shared: bool, diagonal: bool) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
     z, means = (torch.randn(count, d, dtype=torch.float64, generator=generator) for count in (n, m))
-    scales = 0.5 + torch.rand(1 if shared else m, 1, dtype=torch.float64, generator=generator)
-    return [2 * z, 3 * means, scales]
+    shape = (1 if shared else m, d if diagonal else 1)
+    scales = 0.5 + torch.rand(shape, dtype=torch.float64, generator=generator)
+    return [tensor.requires_grad_() for tensor in (2 * z, 3 * means, scales)]
 
 
-def learned(inputs: list[Tensor]) -> list[Tensor]:
-    return [one.detach().clone().requires_grad_() for one in inputs]
+@COVARIANCES
+def test_log_densities_are_those_of_torch_distributions(shared: bool, diagonal: bool) -> None:
+    z, means, scales = random_inputs(shared=shared, diagonal=diagonal)
+    expected = Independent(Normal(means, scales.expand_as(means)), 1).log_prob(z[:, None])
+    torch.testing.assert_close(log_normal(z, means, scales), expected)
 
 
-@SHARED
-def test_first_and_second_derivatives_are_those_of_finite_differences(shared: bool) -> None:
-    inputs = learned(drawn(shared=shared))
+@COVARIANCES
+def test_first_and_second_derivatives_are_those_of_finite_differences(shared: bool, diagonal: bool) -> None:
+    inputs = random_inputs(shared=shared, diagonal=diagonal)
     assert torch.autograd.gradcheck(log_normal, inputs)
     assert torch.autograd.gradgradcheck(log_normal, inputs)
 
 
-@SHARED
-@pytest.mark.parametrize("far", [0.0, 1e3])
-def test_its_gradients_are_those_of_its_parts_in_single_precision(shared: bool, far: float) -> None:
-    z, means, scales = drawn(500, 6, 40, shared=shared)
-    inputs = learned([one.float() for one in (z + far, means + far, scales)])
-    found, parts = log_normal(*inputs), _spherical(*inputs)
-    torch.testing.assert_close(found, parts)
-    slopes = torch.softmax(found.detach(), 1)
-    exact_inputs = learned([one.double() for one in inputs])
-    exact = torch.autograd.grad(_spherical(*exact_inputs), exact_inputs, slopes.double())
-    ours, theirs = (torch.autograd.grad(one, inputs, slopes) for one in (found, parts))
-    for one, other, true in zip(ours, theirs, exact, strict=True):
-        error = (one - true).abs().max()
-        assert error <= max(2 * (other - true).abs().max(), 1e-5 * true.abs().max())
+@COVARIANCES
+@pytest.mark.parametrize("offset", [0.0, 1e3])
+def test_float32_rows_have_accurate_gradients(shared: bool, diagonal: bool, offset: float) -> None:
+    z, means, scales = random_inputs(500, 6, 40, shared=shared, diagonal=diagonal)
+    inputs = [x.detach().float().requires_grad_() for x in (z + offset, means + offset, scales)]
+    exact_inputs = [x.detach().double().requires_grad_() for x in inputs]
+    log_prob = log_normal(*inputs)
+    weights = torch.softmax(log_prob.detach(), 1)
+    grads = torch.autograd.grad(log_prob, inputs, weights)
+    exact = torch.autograd.grad(log_normal(*exact_inputs), exact_inputs, weights.double())
+    for grad, expected in zip(grads, exact, strict=True):
+        assert (grad - expected).abs().max() <= 1e-5 * expected.abs().max()
 
 
-@SHARED
-@pytest.mark.parametrize("asked", range(3))
-def test_only_what_is_asked_for_has_a_gradient(asked: int, shared: bool) -> None:
-    inputs = drawn(shared=shared)
-    inputs[asked].requires_grad_()
-    (found,) = torch.autograd.grad(log_normal(*inputs).square().sum(), inputs[asked], create_graph=True)
-    (wanted,) = torch.autograd.grad(_spherical(*inputs).square().sum(), inputs[asked])
-    torch.testing.assert_close(found, wanted)
-
-
-def test_autocast_reaches_neither_way() -> None:
-    inputs = learned([one.float() for one in drawn(300, 5, 64)])
-    expected = torch.autograd.grad(log_normal(*inputs).square().sum(), inputs)
-    out = log_normal(*inputs).square().sum()
-    with torch.autocast("cpu", torch.bfloat16):
-        found = torch.autograd.grad(out, inputs)
-    for one, other in zip(found, expected, strict=True):
-        assert torch.equal(one, other)
-
-
-def test_it_is_one_node_of_the_graph_and_gives_way_to_function_transforms() -> None:
-    z, means, scales = learned(drawn())
-    found = log_normal(z, means, scales)
-    assert "_Spherical" in type(found.grad_fn).__name__
+def test_function_transforms_apply() -> None:
+    z, means, scales = random_inputs(shared=False, diagonal=False)
+    log_prob = log_normal(z, means, scales)
     rows = torch.func.vmap(lambda row: log_normal(row[None], means, scales)[0])(z)
-    torch.testing.assert_close(rows, found)
+    torch.testing.assert_close(rows, log_prob)
     jacobian = torch.func.jacrev(lambda mean: log_normal(z, mean, scales).sum())(means)
-    (wanted,) = torch.autograd.grad(found.sum(), means)
-    torch.testing.assert_close(jacobian, wanted)
+    (expected,) = torch.autograd.grad(log_prob.sum(), means)
+    torch.testing.assert_close(jacobian, expected)

@@ -5,22 +5,23 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from flowgmm_cli.flows.layers.fused import fused_dtype, fused_network
-
 
 def linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
-    """A linear layer drawn from `generator` by PyTorch's own law, U(-1/sqrt(inputs), 1/sqrt(inputs)).
+    """A linear layer with weights of PyTorch's own law, U(-1/sqrt(inputs), 1/sqrt(inputs)), from `generator`.
 
-    `nn.Linear` itself would draw from the global generator, and made on the device `meta` it would import
-    SymPy.
+    The layer is built without memory, on the device `meta`, which leaves the global generator alone.
     """
-    layer = nn.Linear.__new__(nn.Linear)
-    nn.Module.__init__(layer)
-    layer.in_features, layer.out_features = inputs, outputs
-    bound = inputs**-0.5
-    layer.weight = nn.Parameter(torch.empty(outputs, inputs).uniform_(-bound, bound, generator=generator))
-    layer.bias = nn.Parameter(torch.empty(outputs).uniform_(-bound, bound, generator=generator))
+    layer = nn.Linear(inputs, outputs, device="meta")
+    draw_parameters(layer, generator)
     return layer
+
+
+def draw_parameters(layer: nn.Linear | nn.Conv2d, generator: torch.Generator) -> None:
+    """Replace weight and bias by draws from U(-1/sqrt(n), 1/sqrt(n)), n the inputs of one output."""
+    bound = layer.weight[0].numel() ** -0.5
+    for name, parameter in list(layer.named_parameters()):
+        values = torch.empty(parameter.shape).uniform_(-bound, bound, generator=generator)
+        setattr(layer, name, nn.Parameter(values))
 
 
 class Conditioner(nn.Sequential):
@@ -58,26 +59,8 @@ class Conditioner(nn.Sequential):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         super().__init__(*layers, last)
-        self.dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(batch, inputs)` to `(batch, outputs)` in float32, or in the dtype of `x` if that is wider."""
-        if not (self.dropout and self.training):
-            layers = self._alone()
-            dtype = fused_dtype(x, layers) if layers else None
-            if dtype is not None:
-                return fused_network(x, layers, dtype)
         out: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
         return out.to(torch.promote_types(x.dtype, torch.float32))
-
-    def _alone(self) -> list[nn.Linear]:
-        """The linear layers, if nobody listens to what they put out and none is of another kind."""
-        found: list[nn.Linear] = []
-        for layer in self:
-            if layer._forward_hooks or layer._forward_pre_hooks:
-                return []
-            if type(layer) is nn.Linear:
-                found.append(layer)
-            elif type(layer) not in (nn.ReLU, nn.Dropout):
-                return []
-        return found
