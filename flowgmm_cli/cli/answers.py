@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from flowgmm_cli.api import DataContext
     from flowgmm_cli.cli.console import Report
-    from flowgmm_cli.data.readers.schema import OnError, RowReader
+    from flowgmm_cli.data.readers.base import OnError, RowReader
     from flowgmm_cli.inference.predictions import Totals
     from flowgmm_cli.inference.scoring import ScoredRows
     from flowgmm_cli.trained import TrainedModel
@@ -54,7 +54,7 @@ def rows_in(
     from flowgmm_cli.cli import console
 
     if data is None:
-        from flowgmm_cli.data.readers.memory import reader_of
+        from flowgmm_cli.data.readers.base import MemoryReader
         from flowgmm_cli.inference.inputs import held_out_rows, load_run_rows
 
         rows = load_run_rows(
@@ -62,12 +62,12 @@ def rows_in(
         )
         split, found = held_out_rows(rows)
         console.note(f"rows    the run's {split} split, {len(found):,} rows; --data FILE names others")
-        return reader_of(found, f"the run's {split} split")
+        return MemoryReader(found, f"the run's {split} split")
     from flowgmm_cli.data.readers.open import open_rows
     from flowgmm_cli.data.readers.schema import InputSchema
 
     featuriser = trained.preprocessor.featuriser
-    schema = InputSchema.of(
+    schema = InputSchema.from_config(
         trained.recipe.data, featuriser.columns, trained.class_names, ranges=featuriser.ranges
     )
     return open_rows(data, schema, context=context, format=data_format, on_error=on_error)

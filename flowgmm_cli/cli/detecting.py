@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from flowgmm_cli.api import DataContext
-    from flowgmm_cli.data.readers.schema import RowReader
+    from flowgmm_cli.data.readers.base import RowReader
     from flowgmm_cli.inference.gallery import ScoreRecord
     from flowgmm_cli.inference.ood import OODResult, ScoreSet
     from flowgmm_cli.inference.predictions import OODRule
@@ -53,7 +53,7 @@ def with_scores(
 def load_run_rows(trained: TrainedModel, run: RunDirectory, context: DataContext) -> RowReader:
     """The run's own rows that it was not trained on."""
     from flowgmm_cli.cli import console
-    from flowgmm_cli.data.readers.memory import reader_of
+    from flowgmm_cli.data.readers.base import MemoryReader
     from flowgmm_cli.inference import inputs
 
     fingerprint = run.info().get("fingerprint")
@@ -63,7 +63,7 @@ def load_run_rows(trained: TrainedModel, run: RunDirectory, context: DataContext
     split, found = inputs.held_out_rows(rows)
     if split == "train":
         console.warn("this run holds nothing out, so its training rows stand for in-distribution rows")
-    return reader_of(found, f"the run's {split} split")
+    return MemoryReader(found, f"the run's {split} split")
 
 
 def warn_of_density(trained: TrainedModel, name: str) -> None:

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import torch
 
     from flowgmm_cli.api import Rows
-    from flowgmm_cli.data.readers.schema import RowReader
+    from flowgmm_cli.data.readers.base import RowReader
     from flowgmm_cli.inference.interpolation import InterpolationPath
     from flowgmm_cli.inference.sampling import GeneratedRows
     from flowgmm_cli.model import Model

@@ -26,7 +26,7 @@ from flowgmm_cli.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from flowgmm_cli.data.readers.schema import RowReader
+    from flowgmm_cli.data.readers.base import RowReader
     from flowgmm_cli.inference.ood import ScoreSet
     from flowgmm_cli.inference.scoring import ScoredRows
 

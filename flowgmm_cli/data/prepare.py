@@ -27,7 +27,7 @@ from flowgmm_cli.data.featuriser import Featuriser
 from flowgmm_cli.data.large.source import LargeRows, LargeSource, divide_large
 from flowgmm_cli.data.lazy import is_lazy
 from flowgmm_cli.data.preprocessor import Preprocessor, encoder_factory
-from flowgmm_cli.data.readers.faults import once
+from flowgmm_cli.data.readers.base import note_once
 from flowgmm_cli.data.splits import divide
 from flowgmm_cli.data.transforms.base import Transform
 from flowgmm_cli.errors import DataError
@@ -81,7 +81,7 @@ def load_rows(data: Component, context: DataContext) -> SplitRows:
 
 def _load_rows(data: Component, context: DataContext) -> SplitRows:
     config = cast(DataConfig, data.config)
-    context = replace(context, note=once(context))
+    context = replace(context, note=note_once(context))
     source: SourceData = build(data, context).load()
     release_arrow()  # of tables
     large: LargeRows | None = None

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from flowgmm_cli.api import Column, DataContext
-from flowgmm_cli.data.readers.schema import Chunk, InputSchema, OnError, RowReader
+from flowgmm_cli.data.readers.base import Chunk, OnError, RowReader
+from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.errors import DataError, RunError, UsageError
 from flowgmm_cli.evaluation.evaluate import Evaluation, evaluate
 from flowgmm_cli.inference.embedding import MapMethod, Space, check_map, embedding_columns
@@ -216,7 +217,7 @@ class FlowGMM:
             split, found = held_out_rows(rows)
             return InputRows(Chunk(found, 0), f"the run's {split} split")
         featuriser = self.trained.preprocessor.featuriser
-        schema = InputSchema.of(
+        schema = InputSchema.from_config(
             self.trained.recipe.data, self.columns, self.class_names, ranges=featuriser.ranges
         )
         return read_input(data, schema, context=self._context, on_error=on_error)

@@ -10,7 +10,7 @@ import torch
 
 from flowgmm_cli.api import Rows
 from flowgmm_cli.data.preprocessor import Split
-from flowgmm_cli.data.readers.schema import RowReader
+from flowgmm_cli.data.readers.base import RowReader
 from flowgmm_cli.inference.inputs import concatenate_rows
 from flowgmm_cli.inference.scoring import ScoredRows
 from flowgmm_cli.trained import TrainedModel

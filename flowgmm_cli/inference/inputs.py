@@ -11,7 +11,8 @@ import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Rows
 from flowgmm_cli.data.prepare import SplitRows, load_rows
-from flowgmm_cli.data.readers.schema import Chunk, InputSchema, OnError, RowReader
+from flowgmm_cli.data.readers.base import Chunk, OnError, ReadOptions, RowReader, row_numbers
+from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.trained import TrainedModel
 
@@ -88,8 +89,6 @@ def _from_array(
 
 
 def _rows(cells: Mapping[str, np.ndarray[Any, Any]], count: int) -> Rows:
-    from flowgmm_cli.data.readers.cells import row_numbers
-
     return Rows(cells, np.full(count, -1, dtype=np.int64), row_numbers(0, count))
 
 
@@ -99,7 +98,7 @@ def _from_columns(
     """The way that rows of a table in a file go, so that names and cells mean the same here."""
     import pyarrow as pa
 
-    from flowgmm_cli.data.readers.cells import ChunkMaker, Piece
+    from flowgmm_cli.data.readers.chunks import ChunkBuilder, RawBatch
     from flowgmm_cli.data.readers.match import match_columns
 
     match = match_columns(schema, list(cells), where=NAME, note=context.note)
@@ -110,8 +109,9 @@ def _from_columns(
             f"the columns of {NAME} differ in length",
             details=[f"`{name}`: {size:,}" for name, size in sizes.items()],
         )
-    make = ChunkMaker(schema, match, name=NAME, on_error=on_error, note=context.note)
-    return InputRows(make(Piece(pa.table(arrays)), 0))
+    options = ReadOptions(context.note, on_error)
+    build_chunk = ChunkBuilder(schema, match, name=NAME, options=options)
+    return InputRows(build_chunk(RawBatch(pa.table(arrays)), 0))
 
 
 def _arrow(values: Any) -> pa.Array:

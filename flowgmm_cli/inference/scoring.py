@@ -21,8 +21,7 @@ import torch
 
 from flowgmm_cli.api import DataContext, Latents, Rows, ScoreInputs, iterate_batches
 from flowgmm_cli.data.preprocessor import Split
-from flowgmm_cli.data.readers.faults import once
-from flowgmm_cli.data.readers.schema import Chunk, OnError, RowReader
+from flowgmm_cli.data.readers.base import Chunk, OnError, RowReader, note_once
 from flowgmm_cli.errors import DataError, RunError, RunFailedError, UsageError
 from flowgmm_cli.inference.workers import iterate_results, run_in_order
 from flowgmm_cli.trained import TrainedModel
@@ -186,7 +185,7 @@ def score(
     place = find_device(device or "auto")
     trained = to_device(trained, place)
     context = context or DataContext()
-    quiet = DataContext(offline=context.offline, note=once(context), streaming=True)
+    quiet = DataContext(offline=context.offline, note=note_once(context), streaming=True)
     task = Scorer(trained, tuple(scores), latents, inputs, quiet, on_error, reader.name)
     # encoders of texts have threads of their own, and not all of them bear to be called by several at once
     reads_texts = _reads_texts(trained)

@@ -165,7 +165,7 @@ class ReportContext:
 
         trained = self.trained
         featuriser = trained.preprocessor.featuriser
-        schema = InputSchema.of(
+        schema = InputSchema.from_config(
             trained.recipe.data, featuriser.columns, trained.class_names, ranges=featuriser.ranges
         )
         reader = open_rows(where, schema, context=self.context, format=data_format, on_error="keep")

@@ -16,7 +16,7 @@ from flowgmm_cli.data.large.stream import RowStream
 from flowgmm_cli.data.lazy import RowStore, is_lazy
 from flowgmm_cli.data.prepare import SplitRows, fit_preprocessor, load_rows
 from flowgmm_cli.data.preprocessor import Preprocessor, Split
-from flowgmm_cli.data.readers.faults import once
+from flowgmm_cli.data.readers.base import note_once
 from flowgmm_cli.errors import RunError
 from flowgmm_cli.files import read_json, read_tensors, write_json, write_tensors
 from flowgmm_cli.recipe.schema import Recipe
@@ -161,7 +161,7 @@ def _stream(
     """What reads the training rows of a table larger than memory; None for any other."""
     if rows.large is None:
         return None
-    quiet = replace(context, streaming=True, note=once(context))
+    quiet = replace(context, streaming=True, note=note_once(context))
 
     def make(part: Rows) -> tuple[Tensor, ...]:
         split = preprocessor.apply(part, quiet, with_inputs=with_inputs)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowgmm_cli.api import DataContext, Rows
-from flowgmm_cli.data.readers.memory import reader_of
+from flowgmm_cli.data.readers.base import MemoryReader
 from flowgmm_cli.inference.gallery import (
     RowStatistics,
     ScoreRecord,
@@ -112,7 +112,7 @@ def test_scores_keep_the_places_of_their_rows() -> None:
 def test_rows_are_found_by_their_place(chunk_rows: int) -> None:
     ids = np.array([f"r{place}" for place in range(20)], dtype=object)
     rows = Rows({"a": np.arange(20.0)}, np.full(20, -1), ids)
-    reader = reader_of(rows, "rows", chunk_rows=chunk_rows)
+    reader = MemoryReader(rows, "rows", chunk_rows=chunk_rows)
     found = read_rows_at(reader, np.array([13, 0, 13, 7]))
     assert found.ids.tolist() == ["r13", "r0", "r13", "r7"]
     assert found.columns["a"].tolist() == [13, 0, 13, 7]

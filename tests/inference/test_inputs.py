@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from flowgmm_cli.api import Column, DataContext, Rows
-from flowgmm_cli.data.readers.memory import reader_of
-from flowgmm_cli.data.readers.schema import Chunk, InputSchema
+from flowgmm_cli.data.readers.base import Chunk, MemoryReader
+from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.inference.inputs import read_input
 
@@ -98,7 +98,7 @@ def test_texts_are_texts(data: Any) -> None:
 def test_rows_and_readers_are_taken_as_they_are() -> None:
     rows = Rows({"a": np.zeros(2), "b": np.ones(2)}, np.array([0, -1]), np.array(["x", "y"], dtype=object))
     assert read(rows, NUMBERS).rows is rows
-    assert read(reader_of(rows, "r"), NUMBERS).rows.ids.tolist() == ["x", "y"]
+    assert read(MemoryReader(rows, "r"), NUMBERS).rows.ids.tolist() == ["x", "y"]
 
 
 def test_an_object_with_columns_is_as_good_as_a_dict() -> None:

@@ -14,8 +14,7 @@ import torch
 
 from flowgmm_cli.api import DataContext, Rows
 from flowgmm_cli.data.prepare import load_rows
-from flowgmm_cli.data.readers.memory import reader_of
-from flowgmm_cli.data.readers.schema import Chunk, RowReader
+from flowgmm_cli.data.readers.base import Chunk, MemoryReader, RowReader
 from flowgmm_cli.errors import DataError, RunError, UsageError
 from flowgmm_cli.inference import scoring
 from flowgmm_cli.inference.scoring import ScoredRows, find_device, score
@@ -81,7 +80,7 @@ def test_it_says_what_the_model_says(trained: TrainedModel) -> None:
     rows = own(trained)
     split = trained.preprocessor.apply(rows, CONTEXT)
     expected, seen = trained.predict(split), trained.encode_rows(split)
-    reader = reader_of(rows, "test")
+    reader = MemoryReader(rows, "test")
     found = whole(score(trained, reader, scores=("latent_knn", "nll"), latents=True, inputs=True))
     assert found.good.all()
     assert found.ids.tolist() == rows.ids.tolist()
@@ -103,9 +102,9 @@ def test_rows_do_not_depend_on_their_neighbours(
     trained: TrainedModel, monkeypatch: pytest.MonkeyPatch, chunk: int, piece: int
 ) -> None:
     rows = own(trained).take(np.arange(120))
-    plain = whole(score(trained, reader_of(rows, "test"), scores=("nll",), latents=True))
+    plain = whole(score(trained, MemoryReader(rows, "test"), scores=("nll",), latents=True))
     monkeypatch.setattr(scoring, "_PIECE", piece)
-    reader = reader_of(rows, "test", chunk_rows=chunk)
+    reader = MemoryReader(rows, "test", chunk_rows=chunk)
     found = whole(score(trained, reader, scores=("nll",), latents=True))
     assert found.ids.tolist() == plain.ids.tolist()
     assert np.allclose(found.log_probabilities, plain.log_probabilities, atol=1e-5)
@@ -140,7 +139,7 @@ def test_problems_keep_their_place(trained: TrainedModel) -> None:
         assert missing.all(1).tolist() == missing.any(1).tolist() == (~found.good).tolist()
     assert found.classes[bad].tolist() == [-1] * 5
     clean = own(trained).take(np.flatnonzero(found.good))
-    alone = whole(score(trained, reader_of(clean, "clean"), scores=("nll",)))
+    alone = whole(score(trained, MemoryReader(clean, "clean"), scores=("nll",)))
     assert np.allclose(found.log_probabilities[found.good], alone.log_probabilities, atol=1e-5)
     assert found.ids[found.good].tolist() == alone.ids.tolist()
 
@@ -176,7 +175,7 @@ def test_a_density_that_is_no_number_is_a_problem_of_its_row(trained: TrainedMod
             return z, torch.where(odd, math.nan, log_det)
 
     trained.model.flow = Odd(trained.model.flow)  # type: ignore[assignment]
-    found = whole(score(trained, reader_of(rows, "test"), scores=("nll",)))
+    found = whole(score(trained, MemoryReader(rows, "test"), scores=("nll",)))
     assert (~found.good).sum() == 1
     assert "not a finite number" in next(iter(found.problems.values()))
     assert np.isfinite(found.ood["nll"][found.good]).all()
@@ -198,7 +197,7 @@ def test_order_and_values_are_those_of_one_worker(
     trained: TrainedModel, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
     monkeypatch.setattr(scoring, "_PIECE", 10)
-    found = whole(score(trained, reader_of(own(trained), "test")))
+    found = whole(score(trained, MemoryReader(own(trained), "test")))
     assert torch.get_num_threads() == threads
     assert found.ids.tolist() == own(trained).ids.tolist()
     direct = trained.predict(trained.preprocessor.apply(own(trained), CONTEXT))
@@ -225,7 +224,7 @@ def test_no_more_than_a_few_pieces_are_read_ahead(trained: TrainedModel, threads
 
 def test_a_stream_that_is_left_leaves_no_threads(trained: TrainedModel) -> None:
     before = threading.active_count()
-    stream = score(trained, reader_of(own(trained), "test", chunk_rows=10))
+    stream = score(trained, MemoryReader(own(trained), "test", chunk_rows=10))
     next(stream)
     stream.close()
     assert threading.active_count() == before
@@ -258,7 +257,7 @@ def test_notes_of_chunks_are_told_once_and_texts_are_not_kept(
         return apply(self, rows, context, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(type(trained.preprocessor), "apply_usable", noisy)
-    reader: RowReader = reader_of(own(trained), "test", chunk_rows=50)
+    reader: RowReader = MemoryReader(own(trained), "test", chunk_rows=50)
     list(score(trained, reader, context=DataContext(cache_dir=str(tmp_path), note=told.append)))
     assert told == ["some cells are new"]
     assert len(contexts) == 6
@@ -266,7 +265,7 @@ def test_notes_of_chunks_are_told_once_and_texts_are_not_kept(
 
 
 def test_unknown_scores_and_devices_are_usage_errors(trained: TrainedModel) -> None:
-    reader = reader_of(own(trained), "test")
+    reader = MemoryReader(own(trained), "test")
     with pytest.raises(UsageError, match="no score `nil`; did you mean `nll`"):
         list(score(trained, reader, scores=("nil",)))
     with pytest.raises(UsageError, match="auto, cpu or cuda"):
@@ -282,7 +281,7 @@ def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_run_without_scores_says_so(make_trained: MakeTrained) -> None:
     trained = make_trained()
-    reader = reader_of(own(trained), "test")
+    reader = MemoryReader(own(trained), "test")
     assert whole(score(trained, reader)).ood == {}
     with pytest.raises(RunError, match="older version"):
         list(score(trained, reader, scores=("nll",)))

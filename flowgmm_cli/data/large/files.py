@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flowgmm_cli.data.readers.parquet import stored_class_names
+from flowgmm_cli.data.readers.parquet import read_class_names
 from flowgmm_cli.data.sources.columns import natural_order
 from flowgmm_cli.errors import DataError
 
@@ -113,7 +113,7 @@ class TableFiles:
     @property
     def class_names(self) -> Mapping[str, Sequence[str]]:
         """Names of the codes in columns of `ClassLabel`, which `datasets` keeps in the metadata."""
-        found = {name: stored_class_names(self.schema, name) for name in self.names}
+        found = {name: read_class_names(self.schema, name) for name in self.names}
         return {name: names for name, names in found.items() if names}
 
     def place(self, group: int) -> str:

@@ -1,1 +1,1 @@
-"""Rows in: files, folders, standard input and data specs, in chunks."""
+"""Readers of rows in chunks: files, folders, standard input and data specs."""

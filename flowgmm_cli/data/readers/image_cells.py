@@ -1,4 +1,4 @@
-"""Arrays of images as the cells of an image column, of the shape that the model reads."""
+"""Convert arrays of images to cells of the image column that the model reads."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
 
 
 def images_fit(row: tuple[int, ...], column: Column, resize: Resize) -> bool:
-    """Whether entries of a shape can become images of a column; those of a grey one may be laid flat."""
-    if _laid_flat(row, column):
+    """Return True if entries of a shape fit an image column; entries of a grey column may be flat."""
+    if _is_flat(row, column):
         return True
     images = channels_last(np.empty((0, *row), dtype=np.uint8), column.shape[:2])
     return images is not None and (resize != "error" or images.shape[1:3] == column.shape[:2])
 
 
-class ImageCells:
-    """Turns arrays `(N, *row)` into uint8 cells `(N, *column.shape)`.
+class ImageConverter:
+    """Convert arrays `(N, *row)` to uint8 cells `(N, *column.shape)`.
 
     Args:
-        dtype: of the arrays.
-        blocks: all of their entries; only looked at where the type leaves open what is white.
-        column: of the model.
-        resize: what becomes of another size.
-        where: what to call the array in messages.
+        dtype: type of the arrays.
+        blocks: all arrays; read only if the type does not determine the value of white.
+        column: the column of the model.
+        resize: policy for images of another size.
+        where: the array as messages call it.
 
     Raises:
-        DataError: the values are no pixels.
+        DataError: the values are not pixels.
     """
 
     def __init__(
@@ -49,51 +49,51 @@ class ImageCells:
         self._rule = ImageRule.of(column.shape, resize)
         self._factor, note = 1.0, ""
         if dtype != np.uint8:
-            found = [value_range(block) for block in blocks if block.size]
-            low, high = min(one[0] for one in found), max(one[1] for one in found)
-            if any(np.isnan(one[0]) for one in found):
-                low = float("nan")
-            whole = all(one[2] for one in found)
+            lows, highs, are_whole = zip(*(value_range(block) for block in blocks if block.size), strict=True)
+            low = float("nan") if any(map(np.isnan, lows)) else min(lows)
+            high, whole = max(highs), all(are_whole)
             self._factor, note = scale_of(dtype, low, high, whole, where=where)
         self.notes = [note] if note else []
 
     def __call__(self, array: Array) -> Bytes:
-        """The cells; `notes` has what was changed."""
+        """Convert an array; `notes` lists the changes to the images."""
         pixels = (
             array if self._factor == 1 and array.dtype != bool else np.rint(np.asarray(array) * self._factor)
         )
         pixels = pixels.astype(np.uint8, copy=False)
-        if _laid_flat(array.shape[1:], self._column):
+        if _is_flat(array.shape[1:], self._column):
             return pixels.reshape(len(pixels), *self._column.shape)
         images = channels_last(pixels, self._column.shape[:2])
         if images is None:
-            raise ValueError(f"entries of shape {array.shape[1:]} are no images")
+            raise ValueError(f"entries of shape {array.shape[1:]} are not images")
         cells, changes = convert_pixels(images, self._rule)
         self.notes += [change for change in changes if change not in self.notes]
         return cells
 
 
-def as_images(cells: Array | PixelStore, column: Column, resize: Resize, *, where: str) -> Array | PixelStore:
-    """Entries that fit as cells of an image column; those that are on the disk stay there.
+def convert_images(
+    cells: Array | PixelStore, column: Column, resize: Resize, *, where: str
+) -> Array | PixelStore:
+    """Convert entries to cells of an image column; a store on disk is converted when it is read.
 
     Raises:
-        DataError: the values are no pixels.
+        DataError: the values are not pixels.
     """
     blocks = [cells] if isinstance(cells, np.ndarray) else []
-    made = ImageCells(cells.dtype, blocks, column, resize, where=where)
+    convert = ImageConverter(cells.dtype, blocks, column, resize, where=where)
     if isinstance(cells, np.ndarray):
-        return made(cells)
+        return convert(cells)
     store = cells
-    return PixelStore(lambda positions: made(store.read(positions)), np.arange(len(store)), column.shape)
+    return PixelStore(lambda positions: convert(store.read(positions)), np.arange(len(store)), column.shape)
 
 
-def as_vectors(cells: Array | PixelStore, column: Column, high: float) -> Array:
-    """Pixels as entries of a vector column of the same number of entries.
+def convert_to_vectors(cells: Array | PixelStore, column: Column, high: float) -> Array:
+    """Convert pixels to cells of a vector column with the same number of entries.
 
     Args:
-        cells: uint8.
-        column: of the model.
-        high: its largest value in training; pixels are scaled to 0 to 1 where that is 1.
+        cells: uint8 pixels.
+        column: the column of the model.
+        high: largest value in training; if it is at most 1, pixels are scaled to 0 to 1.
     """
     pixels = np.asarray(cells)
     if pixels.ndim == 4 and pixels.shape[1:] != column.shape and len(column.shape) == 3:
@@ -102,5 +102,5 @@ def as_vectors(cells: Array | PixelStore, column: Column, high: float) -> Array:
     return values / WHITE if high <= 1 else values
 
 
-def _laid_flat(row: tuple[int, ...], column: Column) -> bool:
+def _is_flat(row: tuple[int, ...], column: Column) -> bool:
     return len(row) == 1 and len(column.shape) == 2 and row[0] == column.shape[0] * column.shape[1]

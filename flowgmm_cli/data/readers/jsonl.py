@@ -1,139 +1,116 @@
-"""Reader of JSON lines: one object a line, with the columns as keys. An array of objects will do as well."""
+"""Reader of JSON lines: one object per line, with the columns as keys; also of a JSON array of objects."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from flowgmm_cli.api import DataContext
-from flowgmm_cli.data.readers.cells import ChunkMaker, Piece
-from flowgmm_cli.data.readers.faults import Fault, chunk_size, once, reading
-from flowgmm_cli.data.readers.match import Match, match_columns
-from flowgmm_cli.data.readers.schema import Chunk, InputSchema, OnError
+from flowgmm_cli.data.readers.base import ReadOptions
+from flowgmm_cli.data.readers.chunks import RawBatch, TableReader
+from flowgmm_cli.data.readers.row_errors import NOT_UTF8, NOT_UTF8_HINT, RowError, translate_errors
+from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.errors import DataError
 
 if TYPE_CHECKING:
-    from flowgmm_cli.data.readers.source import ByteSource
+    from flowgmm_cli.data.readers.byte_source import ByteSource
 
-    Line = tuple[int, dict[str, Any] | Fault]
+    Line = tuple[int, dict[str, Any] | RowError]
 
-_PEEK = 100  # objects whose keys are the columns
-_ONE_OBJECT = "each line is to be one JSON object with the columns as keys"
+_HEAD_ROWS = 100  # objects whose keys are the columns
+_HINT = "each line is to be one JSON object with the columns as keys"
 
 
-class JsonlReader:
-    """Rows of a file of JSON lines, or of standard input.
+class JsonlReader(TableReader):
+    """Reader of JSON lines from a file or from standard input.
 
-    The first objects say which columns there are; a key that an object lacks is an empty cell.
+    The keys of the first 100 objects are the columns; a key that an object lacks is an empty cell.
 
     Raises:
         DataError: a column that the model reads is missing.
     """
 
-    def __init__(
-        self,
-        source: ByteSource,
-        schema: InputSchema,
-        *,
-        context: DataContext,
-        on_error: OnError,
-        chunk_rows: int,
-    ) -> None:
-        self.name = source.name
-        self.total: int | None = None
+    format = "json lines"
+
+    def __init__(self, source: ByteSource, schema: InputSchema, options: ReadOptions) -> None:
+        super().__init__(source.name, schema, options)
         self._source = source
-        self._schema = schema
-        self._note = once(context)
-        self._size = chunk_size(chunk_rows, schema.columns)
-        self._on_error = on_error
-        with reading(self.name, "json lines"):
-            lines = self._lines()
-            head = list(islice(lines, _PEEK))
-        self._first: tuple[list[Line], Iterator[Line]] | None = None if source.again else (head, lines)
+        with translate_errors(self.name, self.format):
+            lines = self._read_lines()
+            head = list(islice(lines, _HEAD_ROWS))
+        # standard input cannot be opened again: the first iteration continues this one
+        self._first_lines = None if source.rereadable else chain(head, lines)
         names = list(dict.fromkeys(key for _, row in head if isinstance(row, dict) for key in row))
         if not names:
-            raise self._nothing(head)
-        self._match = match_columns(schema, names, where=self.name, note=self._note)
+            raise self._no_columns(head)
+        self._match_columns(names)
 
-    def __iter__(self) -> Iterator[Chunk]:
-        make = ChunkMaker(self._schema, self._match, name=self.name, on_error=self._on_error, note=self._note)
-        start = 0
-        with reading(self.name, "json lines"):
-            for batch in self._batches():
-                chunk = make(_piece(batch, self._match), start)
-                start += len(chunk)
-                yield chunk
+    def _read_batches(self) -> Iterator[RawBatch]:
+        lines, self._first_lines = self._first_lines or self._read_lines(), None
+        while batch := list(islice(lines, self._size)):
+            rows = [row if isinstance(row, dict) else {} for _, row in batch]
+            yield RawBatch(
+                pa.table({name: _to_arrow([row.get(name) for row in rows]) for name in self._match.needed}),
+                {position: row for position, (_, row) in enumerate(batch) if isinstance(row, RowError)},
+                [number for number, _ in batch],
+                "line",
+            )
 
-    def _batches(self) -> Iterator[list[Line]]:
-        head: list[Line] = []
-        lines = None
-        if self._first is not None:
-            (head, lines), self._first = self._first, None
-        lines = lines or self._lines()
-        while batch := [*head, *islice(lines, max(self._size - len(head), 0))]:
-            head = batch[self._size :]
-            yield batch[: self._size]
-
-    def _lines(self) -> Iterator[Line]:
-        """Every line that is not blank, with its number."""
+    def _read_lines(self) -> Iterator[Line]:
+        """Yield the number and the object of every line that is not blank."""
         with self._source.open() as stream:
             for number, line in enumerate(stream, start=1):
                 text = line.removeprefix(b"\xef\xbb\xbf").strip() if number == 1 else line.strip()
                 if number == 1 and text.startswith(b"["):
-                    yield from _array(text + stream.read(), self.name)
+                    yield from _parse_array(text + stream.read(), self.name)
                     return
                 if text:
-                    yield number, _object(text)
+                    yield number, _parse_object(text)
 
-    def _nothing(self, head: list[Line]) -> DataError:
-        fault = next((row for _, row in head if isinstance(row, Fault)), None)
-        if fault is None:
-            return DataError(f"{self.name} has no rows", hint=_ONE_OBJECT)
-        return DataError(f"{self.name}:{head[0][0]}: {fault.what}", hint=_ONE_OBJECT)
+    def _no_columns(self, head: list[Line]) -> DataError:
+        error = next((row for _, row in head if isinstance(row, RowError)), None)
+        if error is None:
+            return DataError(f"{self.name} has no rows", hint=_HINT)
+        return DataError(f"{self.name}:{head[0][0]}: {error.message}", hint=_HINT)
 
 
-def _object(text: bytes) -> dict[str, Any] | Fault:
+def _parse_object(text: bytes) -> dict[str, Any] | RowError:
     try:
-        value = json.loads(text)
+        return _require_object(json.loads(text))
     except UnicodeDecodeError:
-        return Fault("not UTF-8 text", "save the file as UTF-8")
+        return RowError(NOT_UTF8, NOT_UTF8_HINT)
     except (ValueError, RecursionError) as error:
-        return Fault(f"not JSON: {error}", _ONE_OBJECT)
-    return value if isinstance(value, dict) else Fault("not a JSON object", _ONE_OBJECT)
+        return RowError(f"not JSON: {error}", _HINT)
 
 
-def _array(text: bytes, name: str) -> Iterator[Line]:
-    """The objects of a file that is one JSON array, numbered by their place in it."""
+def _parse_array(text: bytes, name: str) -> Iterator[Line]:
+    """Yield the objects of a JSON array, numbered from 1."""
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{name} is not JSON: {error}", hint=_ONE_OBJECT) from error
+        raise DataError(f"{name} is not JSON: {error}", hint=_HINT) from error
     for number, value in enumerate(values, start=1):
-        yield number, value if isinstance(value, dict) else Fault("not a JSON object", _ONE_OBJECT)
+        yield number, _require_object(value)
 
 
-def _piece(batch: list[Line], match: Match) -> Piece:
-    faults = {position: row for position, (_, row) in enumerate(batch) if isinstance(row, Fault)}
-    rows = [row if isinstance(row, dict) else {} for _, row in batch]
-    table = pa.table({name: _column([row.get(name) for row in rows]) for name in match.needed})
-    return Piece(table, faults, [number for number, _ in batch], "line")
+def _require_object(value: Any) -> dict[str, Any] | RowError:
+    return value if isinstance(value, dict) else RowError("not a JSON object", _HINT)
 
 
-def _column(values: list[Any]) -> pa.Array:
-    """Cells of one type where they are; else strings, as JSON writes them."""
+def _to_arrow(values: list[Any]) -> pa.Array:
+    """Convert cells to an array of their type, or to JSON strings if their types differ."""
     try:
         return pa.array(values)
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, UnicodeError):
-        return pa.array([_text(value) for value in values], pa.string())
+        return pa.array([_to_text(value) for value in values], pa.string())
 
 
-def _text(value: Any) -> str | None:
+def _to_text(value: Any) -> str | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     text = value if value is None or isinstance(value, str) else json.dumps(value)
-    # JSON can spell half of a surrogate pair, which is no character
+    # JSON can contain half of a surrogate pair, which is not a character
     return None if text is None else text.encode("utf-8", "replace").decode()

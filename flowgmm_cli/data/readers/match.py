@@ -1,4 +1,4 @@
-"""Columns of the input, by name, for the columns that a model reads."""
+"""Match the columns of an input with the columns that a model reads, by name."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.data.sources.files import NO_HEADER, is_number
 from flowgmm_cli.errors import DataError, did_you_mean
 
-_SHOWN = 12  # names in a message
+_MAX_NAMES = 12  # names in a message
 
 
 @dataclass(frozen=True)
-class Match:
-    """Which columns of the input are read.
+class ColumnMatch:
+    """Columns of the input that are read.
 
     Attributes:
-        inputs: for each input column, the columns it is made of: one, the parts of a text, or the entries of
-            a vector.
-        label: the column of classes; None where the input has none.
-        id: the column that names rows; None where the input has none.
+        inputs: each input column with the columns that form it: a single one, the parts of a text, or the
+            entries of a vector.
+        label: column of classes; None if the input lacks it.
+        id: column of row names; None if the input lacks it.
     """
 
     inputs: tuple[tuple[Column, tuple[str, ...]], ...]
@@ -31,17 +31,17 @@ class Match:
 
     @property
     def needed(self) -> list[str]:
-        """All columns to be read, each once."""
-        return list(dict.fromkeys([*self.input_names, *(one for one in (self.label, self.id) if one)]))
+        """All columns to read, without duplicates."""
+        return list(dict.fromkeys([*self.input_names, *filter(None, (self.label, self.id))]))
 
     @property
     def input_names(self) -> list[str]:
-        """The columns that input columns are made of."""
+        """The columns that form the input columns."""
         return [part for _, parts in self.inputs for part in parts]
 
     @property
     def numbers(self) -> list[str]:
-        """The columns whose cells must be single numbers."""
+        """The columns whose cells must be numbers."""
         return [
             part
             for column, parts in self.inputs
@@ -52,36 +52,36 @@ class Match:
 
 def match_columns(
     schema: InputSchema, names: Sequence[str], *, where: str, note: Callable[[str], None]
-) -> Match:
-    """Find a model's columns among those of the input; `note` is told of the ones that are not read.
+) -> ColumnMatch:
+    """Find the columns of a model in an input; `note` receives the names of those that are not read.
 
     Raises:
         DataError: a column is missing.
     """
-    found: list[tuple[Column, tuple[str, ...]]] = []
+    inputs: list[tuple[Column, tuple[str, ...]]] = []
     missing: list[str] = []
     for column in schema.columns:
-        parts = next((parts for parts in _ways(column, schema) if set(parts) <= set(names)), None)
+        parts = next((parts for parts in _spellings(column, schema) if set(parts) <= set(names)), None)
         if parts is None:
-            wanted = schema.text_parts if column.kind == "text" and schema.text_parts else (column.name,)
-            missing += [name for name in wanted if name not in names]
+            expected = schema.text_parts if column.kind == "text" and schema.text_parts else (column.name,)
+            missing += [name for name in expected if name not in names]
         else:
-            found.append((column, parts))
+            inputs.append((column, parts))
     if missing:
-        raise _missing(missing, schema, names, where)
-    match = Match(
-        tuple(found),
+        raise _missing_columns(missing, schema, names, where)
+    match = ColumnMatch(
+        tuple(inputs),
         schema.label if schema.label in names else None,
         schema.id if schema.id in names else None,
     )
     read = {*match.needed, *schema.known}
     if extra := [name for name in names if name not in read]:
-        note(f"{where} has columns that the model does not read: {_listed(extra)}")
+        note(f"{where} has columns that the model does not read: {_join(extra)}")
     return match
 
 
-def _ways(column: Column, schema: InputSchema) -> Iterator[tuple[str, ...]]:
-    """The ways in which an input may spell a column, the best first."""
+def _spellings(column: Column, schema: InputSchema) -> Iterator[tuple[str, ...]]:
+    """Yield the names under which an input may hold a column, the preferred first."""
     if column.kind == "text":
         if schema.text_parts:
             yield schema.text_parts
@@ -94,10 +94,14 @@ def _ways(column: Column, schema: InputSchema) -> Iterator[tuple[str, ...]]:
         yield tuple(f"{column.name}_{entry}" for entry in entries)
 
 
-def _missing(missing: Sequence[str], schema: InputSchema, names: Sequence[str], where: str) -> DataError:
+def _missing_columns(
+    missing: Sequence[str], schema: InputSchema, names: Sequence[str], where: str
+) -> DataError:
     what = "no column" if len(missing) == 1 else "no columns"
-    hint = "add what is missing, or rename the columns as in the training data"
-    vectors = [one for one in schema.columns if one.name in missing and one.kind in ("vector", "image")]
+    hint = "add the missing columns, or rename the columns as in the training data"
+    vectors = [
+        column for column in schema.columns if column.name in missing and column.kind in ("vector", "image")
+    ]
     if vectors:
         name, size = vectors[0].name, math.prod(vectors[0].shape)
         hint = f"`{name}` is a list of {size:,} numbers, or the columns {name}[0] to {name}[{size - 1}]"
@@ -105,22 +109,22 @@ def _missing(missing: Sequence[str], schema: InputSchema, names: Sequence[str], 
         hint = NO_HEADER
     elif schema.text is not None and len(missing) == 1:
         hint = f"say which column is the text: --data '{{use: csv, path: {where}, text: COLUMN}}'"
-    near = "".join(_near(name, names) for name in missing[:1]) if len(missing) == 1 else ""
-    details = [f"columns: {_listed(names)}"]
+    near = "".join(_suggest(name, names) for name in missing[:1]) if len(missing) == 1 else ""
+    details = [f"columns: {_join(names)}"]
     if len(missing) > 1:
-        details = [f"missing: `{name}`{_near(name, names)}" for name in missing[:_SHOWN]] + details
-        if len(missing) > _SHOWN:
-            details.insert(_SHOWN, f"and {len(missing) - _SHOWN:,} more")
-    shown = ", ".join(f"`{name}`" for name in missing[:_SHOWN])
-    more = f" and {len(missing) - _SHOWN:,} more" if len(missing) > _SHOWN else ""
+        details = [f"missing: `{name}`{_suggest(name, names)}" for name in missing[:_MAX_NAMES]] + details
+        if len(missing) > _MAX_NAMES:
+            details.insert(_MAX_NAMES, f"and {len(missing) - _MAX_NAMES:,} more")
+    shown = ", ".join(f"`{name}`" for name in missing[:_MAX_NAMES])
+    more = f" and {len(missing) - _MAX_NAMES:,} more" if len(missing) > _MAX_NAMES else ""
     return DataError(f"{where} has {what} {shown}{more}{near}", details=details, hint=hint)
 
 
-def _near(name: str, names: Sequence[str]) -> str:
+def _suggest(name: str, names: Sequence[str]) -> str:
     same = [other for other in names if other.casefold() == name.casefold()]
     return f"; did you mean `{same[0]}`?" if same else did_you_mean(name, names)
 
 
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+def _join(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _MAX_NAMES:,} more" if len(names) > _MAX_NAMES else ""
+    return ", ".join(names[:_MAX_NAMES]) + more

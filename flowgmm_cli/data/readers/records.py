@@ -1,27 +1,27 @@
-"""Lines of a csv file into records, carefully: every record knows its line, and none drags others down.
+"""Split csv lines into records with line numbers; a malformed record does not affect the others.
 
-A quote at the start of a cell lets the cell hold delimiters and line breaks; two quotes stand for one. A
-quote that is never closed would swallow the rest of the file: it spoils its own line only, and reading goes
-on with the next one.
+A cell that begins with a quote may contain delimiters and line breaks; two quotes stand for one. An unclosed
+quote would extend its cell to the end of the file, so only its own line becomes an error, and reading
+continues with the next line.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
 import numpy as np
 
-from flowgmm_cli.data.readers.faults import Fault
+from flowgmm_cli.data.readers.row_errors import RowError
 
 MAX_RECORD = 8 * 2**20
-"""A record of more bytes than this counts as one whose quote is never closed."""
+"""Maximum bytes of a record; the quote of a longer one counts as unclosed."""
 
 _QUOTE, _NEWLINE, _RETURN = 34, 10, 13
-_CLOSE = "put the closing quote in, or double a quote that is part of the cell"
+_UNCLOSED_HINT = "put the closing quote in, or double a quote that is part of the cell"
 
 
 @dataclass(frozen=True)
@@ -29,58 +29,58 @@ class Record:
     """One row of the file.
 
     Attributes:
-        line: the number of its first line, from 1.
-        cells: bytes that are not UTF-8 are lone surrogates.
-        fault: what is wrong with it as a whole.
+        line: number of its first line, from 1.
+        cells: text of the cells; bytes that are not UTF-8 become lone surrogates.
+        error: error of the whole record.
     """
 
     line: int
     cells: Sequence[str]
-    fault: Fault | None = None
+    error: RowError | None = None
 
 
 def regular_end(data: bytes, delimiter: str, *, last: bool) -> int | None:
-    """Return where the last complete record ends; None where quotes stand in odd places.
+    """Return the end of the last complete record; None if a quote is inside a cell.
 
-    With quotes only at both ends of cells, a line break ends a record just where the number of quotes before
+    If all quotes are at the ends of cells, a line break ends a record exactly if the number of quotes before
     it is even.
 
     Args:
         data: bytes from the start of a record.
-        delimiter: between cells.
-        last: whether the file ends here.
+        delimiter: delimiter of cells.
+        last: True if the file ends here.
     """
     if not delimiter.isascii():
         return None
     content = np.frombuffer(data, dtype=np.uint8)
     quotes = np.flatnonzero(content == _QUOTE) if b'"' in data else np.empty(0, dtype=np.int64)
-    if len(quotes) and not _regular(content, quotes, ord(delimiter)):
+    if len(quotes) and not _quotes_enclose_cells(content, quotes, ord(delimiter)):
         return None
     if last:
         return len(data) if len(quotes) % 2 == 0 else None
     if b"\n" in data:
         return _last_break(data, b"\n", len(data), quotes)
-    return _last_break(data, b"\r", len(data) - 1, quotes)  # of a last CR, the LF may be still to come
+    return _last_break(data, b"\r", len(data) - 1, quotes)  # an LF may follow the last CR
 
 
 def _last_break(
     data: bytes, mark: bytes, end: int, quotes: np.ndarray[tuple[int], np.dtype[np.int64]]
 ) -> int:
-    """Where the last record that a line break in `data[:end]` ends is over; 0 where there is none."""
-    while (found := data.rfind(mark, 0, end)) >= 0:
-        before = int(np.searchsorted(quotes, found))
+    """Return the end of the last record that a line break in `data[:end]` completes, or 0."""
+    while (position := data.rfind(mark, 0, end)) >= 0:
+        before = int(np.searchsorted(quotes, position))
         if before % 2 == 0:
-            return found + 1
-        end = int(quotes[before - 1])  # this one and all others back to the opening quote stand in a cell
+            return position + 1
+        end = int(quotes[before - 1])  # the line breaks back to the opening quote are inside a cell
     return 0
 
 
-def _regular(
+def _quotes_enclose_cells(
     content: np.ndarray[tuple[int], np.dtype[np.uint8]],
     quotes: np.ndarray[tuple[int], np.dtype[np.int64]],
     delimiter: int,
 ) -> bool:
-    """Whether opening quotes stand at the start of cells and closing ones at the end."""
+    """Return True if opening quotes are at the start of cells and closing quotes at the end."""
     beside = np.array([delimiter, _NEWLINE, _RETURN, _QUOTE], dtype=np.uint8)
     opening = quotes[0::2]
     opening = opening[opening > 0]
@@ -90,7 +90,7 @@ def _regular(
 
 
 def count_lines(data: bytes) -> int:
-    """Number of line breaks: LF, CR LF or CR.
+    """Count the line breaks: LF, CR LF or CR.
 
     >>> count_lines(b"a\\nb\\r\\nc\\rd")
     3
@@ -101,46 +101,46 @@ def count_lines(data: bytes) -> int:
 
 
 def split_records(data: bytes, *, line: int, delimiter: str, last: bool) -> tuple[list[Record], int]:
-    """Split bytes into records; blank lines are none.
+    """Split bytes into records; blank lines are skipped.
 
     Args:
         data: bytes from the start of a record.
         line: number of the first line.
-        delimiter: between cells.
-        last: whether the file ends here; if not, a last record that may go on is left.
+        delimiter: delimiter of cells.
+        last: True if the file ends here; otherwise an incomplete last record is left out.
 
     Returns:
-        The records, and how many bytes they take.
+        The records, and the number of bytes they take.
     """
     lines = data.splitlines(keepends=True)
-    if lines and not last and not lines[-1].endswith(b"\n"):  # of a last CR, the LF may be still to come
+    if lines and not last and not lines[-1].endswith(b"\n"):  # an LF may follow the last CR
         lines.pop()
     blank = b" \t\r\n".replace(delimiter.encode(), b"") if delimiter == "\t" else b" \t\r\n"
     records: list[Record] = []
     at = used = 0
     while at < len(lines):
-        taken = 1
+        count = 1
         if lines[at].strip(blank):
-            found = _record(lines, at, line + at, delimiter, last)
-            if found is None:
+            result = _parse_record(lines, at, line + at, delimiter, last)
+            if result is None:
                 break
-            record, taken = found
+            record, count = result
             records.append(record)
-        used += sum(map(len, lines[at : at + taken]))
-        at += taken
+        used += sum(map(len, lines[at : at + count]))
+        at += count
     return records, used
 
 
-def _record(
+def _parse_record(
     lines: Sequence[bytes], at: int, number: int, delimiter: str, last: bool
 ) -> tuple[Record, int] | None:
-    """The record that begins at a line, and how many lines it takes; None where it may go on."""
+    """Return the record that begins at a line, and its number of lines; None if it is incomplete."""
     text = _decode(lines[at])
     if '"' not in text:
         return Record(number, text.rstrip("\r\n").split(delimiter)), 1
     cells, state, _ = _scan(text, delimiter)
     if state != "open":
-        return Record(number, cells), 1  # odd quotes in one line are taken as every reader takes them
+        return Record(number, cells), 1  # quotes inside a cell are part of the cell
     size, quotes, end = len(lines[at]), lines[at].count(b'"'), at
     while state == "open":
         end += 1
@@ -149,37 +149,38 @@ def _record(
         if end == len(lines) or size > MAX_RECORD:
             break
         size += len(lines[end])
-        quotes += (here := lines[end].count(b'"'))
-        if here and quotes % 2 == 0:
+        line_quotes = lines[end].count(b'"')
+        quotes += line_quotes
+        if line_quotes and quotes % 2 == 0:
             cells, state, length = _scan(_decode(b"".join(lines[at : end + 1])), delimiter)
     if state == "ok":
-        taken = sum(1 for _ in _lines_within(lines, at, length))
-        return Record(number, cells), taken
-    return Record(number, (), Fault("a quote is opened and never closed", _CLOSE)), 1
+        return Record(number, cells), _count_lines_of(lines, at, length)
+    return Record(number, (), RowError("a quote is opened and never closed", _UNCLOSED_HINT)), 1
 
 
-def _lines_within(lines: Sequence[bytes], at: int, length: int) -> Iterator[bytes]:
-    """The lines that the first `length` characters from line `at` on stand in."""
+def _count_lines_of(lines: Sequence[bytes], at: int, length: int) -> int:
+    """Return the number of lines that the first `length` characters from line `at` on take."""
+    end = at
     while length > 0:
-        yield lines[at]
-        length -= len(_decode(lines[at]))
-        at += 1
+        length -= len(_decode(lines[end]))
+        end += 1
+    return end - at
 
 
 def _scan(text: str, delimiter: str) -> tuple[list[str], Literal["ok", "open", "junk"], int]:
-    """Read one record from the start of a text: its cells, the state of its quotes, its length.
+    """Parse the record at the start of a text: its cells, the state of its quotes, its length.
 
-    `open`: a quote is not closed; `junk`: a cell goes on behind its closing quote.
+    State `open`: a quote is not closed; `junk`: characters follow the closing quote of a cell.
     """
     field = _field(delimiter)
     cells: list[str] = []
     state: Literal["ok", "open", "junk"] = "ok"
     position = 0
     while True:
-        found = field.match(text, position)
-        if found is None:  # the pattern matches everywhere
+        cell = field.match(text, position)
+        if cell is None:  # never happens: the pattern matches the empty string
             break
-        quoted, rest, plain = found.groups()
+        quoted, rest, plain = cell.groups()
         if quoted is None:
             cells.append(plain)
             if plain.startswith('"'):
@@ -187,7 +188,7 @@ def _scan(text: str, delimiter: str) -> tuple[list[str], Literal["ok", "open", "
         else:
             cells.append(quoted.replace('""', '"') + rest)
             state = "junk" if rest.strip() else state
-        position = found.end()
+        position = cell.end()
         if not text.startswith(delimiter, position):
             break
         position += len(delimiter)

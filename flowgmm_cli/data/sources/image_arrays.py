@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowgmm_cli.data.images.arrays import as_pixels
-from flowgmm_cli.data.readers.source import byte_source
-from flowgmm_cli.data.readers.streams import idx_array
+from flowgmm_cli.data.readers.array_files import open_idx
+from flowgmm_cli.data.readers.byte_source import find_source
 from flowgmm_cli.data.sources.arrays import from_npy, from_npz, names_in
 from flowgmm_cli.data.sources.columns import row_ids
 from flowgmm_cli.data.sources.files import existing_file
@@ -162,9 +162,9 @@ def _flat(labels: Array, count: int, where: str) -> Array:
 
 def _idx(file: Path) -> Array:
     try:
-        stored = idx_array(byte_source(str(file)))
+        stored = open_idx(find_source(str(file)))
         return np.concatenate(
-            [np.empty((0, *stored.row), stored.dtype.newbyteorder("=")), *stored.read(_READ)]
+            [np.empty((0, *stored.row_shape), stored.dtype.newbyteorder("=")), *stored.read(_READ)]
         )
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from flowgmm_cli.api import Column, DataContext
+from flowgmm_cli.data.readers.base import RowReader
 from flowgmm_cli.data.readers.open import open_rows
-from flowgmm_cli.data.readers.schema import InputSchema, RowReader
+from flowgmm_cli.data.readers.schema import InputSchema
 
 TABLE = (Column("x", "numeric"), Column("colour", "category"), Column("y", "numeric"))
 CLASSES = ("ash", "oak")

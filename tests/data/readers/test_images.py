@@ -44,8 +44,8 @@ def folder(tmp_path):
 def test_the_schema_takes_the_rule_from_the_run(component):
     column = Column("image", "image", (8, 8))
     data = component("data", "images", path="x", size=8, resize="crop")
-    assert InputSchema.of(data, [column], ["a"]).resize == "crop"
-    assert InputSchema.of(component("data", "arrays", path="x"), [column], ["a"]).resize == "error"
+    assert InputSchema.from_config(data, [column], ["a"]).resize == "crop"
+    assert InputSchema.from_config(component("data", "arrays", path="x"), [column], ["a"]).resize == "error"
     assert ImagesConfig.model_fields["resize"].default == "error"
 
 

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 from flowgmm_cli.api import Column, Component, DataContext, LabelsConfig, Rows
-from flowgmm_cli.data.readers.memory import reader_of
+from flowgmm_cli.data.readers.base import MemoryReader, note_once
 from flowgmm_cli.data.readers.open import open_rows
 from flowgmm_cli.data.readers.schema import InputSchema
-from flowgmm_cli.data.readers.streaming import streaming
 from flowgmm_cli.errors import DataError, RecipeError, UsageError
 
 
@@ -36,16 +35,18 @@ def test_the_schema_of_a_run_comes_from_its_recipe(component):
         delimiter=";",
         labels=LabelsConfig(column="mine"),
     )
-    schema = InputSchema.of(data, [Column("text", "text")], ["a", "b"], ranges={"v": (0.0, 1.0)})
+    schema = InputSchema.from_config(data, [Column("text", "text")], ["a", "b"], ranges={"v": (0.0, 1.0)})
     assert (schema.label, schema.id, schema.delimiter) == ("kind", "name", ";")
     assert schema.text_parts == ("title", "body")
     assert schema.known == {"junk", "mine"}
     assert schema.ranges == {"v": (0.0, 1.0)}
     arrays = component("data", "arrays", path="t.npz", class_names=["a", "b"], x_test="later")
-    schema = InputSchema.of(arrays, [Column("x", "vector", (2,))], ["a", "b"])
+    schema = InputSchema.from_config(arrays, [Column("x", "vector", (2,))], ["a", "b"])
     assert schema.arrays == (("later", "test_label"), ("train", "train_label"))
     assert schema.codes == ("a", "b")
-    drawn = InputSchema.of(component("data", "sklearn", name="two_moons"), [Column("x1", "numeric")], ["0"])
+    drawn = InputSchema.from_config(
+        component("data", "sklearn", name="two_moons"), [Column("x1", "numeric")], ["0"]
+    )
     assert (drawn.label, drawn.text_parts, drawn.arrays) == ("label", (), ())
 
 
@@ -161,7 +162,7 @@ def test_text_in_a_spec_for_a_model_without_text(rows, table, write):
 def test_rows_in_memory_come_in_chunks(read):
     rows = Rows({"x": np.arange(10.0)}, np.arange(10), np.array([f"train:{i}" for i in range(10)]))
     for size in (1, 3, 10, 99):
-        reader = reader_of(rows, "test", chunk_rows=size)
+        reader = MemoryReader(rows, "test", chunk_rows=size)
         for _ in range(2):
             found = read(reader)
             assert found["x"] == list(range(10))
@@ -170,16 +171,11 @@ def test_rows_in_memory_come_in_chunks(read):
         assert max(map(len, reader)) == min(size, 10)
 
 
-def test_surroundings_of_a_stream_say_a_note_once(notes):
-    asked = []
-    context = DataContext(note=notes.append, progress=lambda *one: asked.append(one), cache_dir="kept")
-    stream = streaming(context)
-    for _ in range(3):
-        stream.note("the same")
-        stream.progress(0, 1, "chunk")
-    assert notes == ["the same"]
-    assert asked == []
-    assert (stream.streaming, stream.cache_dir) == (True, "kept")
+def test_a_note_is_passed_on_once(notes):
+    note = note_once(DataContext(note=notes.append))
+    for text in ("a", "a", "b", "a"):
+        note(text)
+    assert notes == ["a", "b"]
 
 
 def test_components_are_left_as_they_are(component, table, write, context):

@@ -1,4 +1,4 @@
-"""Arrays that are read a few rows at a time: members of npz files, npy files and IDX files."""
+"""Arrays in npz, npy and IDX files, read a few rows at a time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.lib import format as npy
 
-from flowgmm_cli.data.readers.source import ByteSource
+from flowgmm_cli.data.readers.byte_source import ByteSource
 from flowgmm_cli.errors import DataError
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0
 
 @dataclass(frozen=True)
 class StoredArray:
-    """An array of rows in a file.
+    """Array of rows in a file.
 
     Attributes:
         shape: `(N, ...)`.
-        dtype: of its entries.
+        dtype: type of the entries.
         read: `read(size)` yields all rows from the start, at most `size` at a time.
     """
 
@@ -39,36 +39,36 @@ class StoredArray:
     read: Callable[[int], Iterator[Array]]
 
     @property
-    def row(self) -> tuple[int, ...]:
-        """Shape of one row."""
+    def row_shape(self) -> tuple[int, ...]:
+        """Shape of a row."""
         return self.shape[1:]
 
 
-def npz_arrays(path: Path, name: str) -> dict[str, StoredArray]:
-    """The arrays of an npz file that have rows, by name. Nothing is ever unpickled."""
+def open_npz(path: Path, name: str) -> dict[str, StoredArray]:
+    """Return the arrays of an npz file that have rows, by name, without pickle."""
     arrays = {}
     with zipfile.ZipFile(path) as archive:
         for member in archive.namelist():
             if not member.endswith(".npy"):
                 continue
             with archive.open(member) as stream:
-                shape, fortran, dtype = _npy_header(stream, f"{name}, array `{member[:-4]}`")
+                shape, fortran, dtype = _read_npy_header(stream, f"{name}, array `{member[:-4]}`")
             if dtype.hasobject or not shape:
                 continue
             arrays[member.removesuffix(".npy")] = StoredArray(
-                shape, dtype, _npz_read(path, member, fortran and len(shape) > 1)
+                shape, dtype, _member_reader(path, member, fortran and len(shape) > 1)
             )
     return arrays
 
 
-def npy_array(path: Path, name: str) -> StoredArray:
-    """The array of an npy file.
+def open_npy(path: Path, name: str) -> StoredArray:
+    """Return the array of an npy file.
 
     Raises:
-        DataError: it is a single number, or holds Python objects.
+        DataError: it is a scalar or contains Python objects.
     """
     with path.open("rb") as stream:
-        shape, _, dtype = _npy_header(stream, name)
+        shape, _, dtype = _read_npy_header(stream, name)
     if dtype.hasobject or not shape:
         raise DataError(f"{name} holds no rows of numbers", hint="an array (N, ...) is needed")
 
@@ -80,54 +80,54 @@ def npy_array(path: Path, name: str) -> StoredArray:
     return StoredArray(shape, dtype, read)
 
 
-def idx_array(source: ByteSource) -> StoredArray:
-    """The array of an IDX file, the format of MNIST, zipped or not.
+def open_idx(source: ByteSource) -> StoredArray:
+    """Return the array of an IDX file, the format of MNIST, gzipped or not.
 
     Raises:
-        DataError: it is no such file.
+        DataError: the file is not an IDX file.
     """
     with source.open() as stream:
-        shape, dtype = _idx_header(stream, source.name)
+        shape, dtype = _read_idx_header(stream, source.name)
 
     def read(size: int) -> Iterator[Array]:
         with source.open() as stream:
-            _idx_header(stream, source.name)
-            yield from _rows(stream, shape, dtype, size)
+            _read_idx_header(stream, source.name)
+            yield from _read_rows(stream, shape, dtype, size)
 
     return StoredArray(shape, dtype, read)
 
 
-def idx_arrays(source: ByteSource) -> dict[str, StoredArray]:
-    """The array of an IDX file, and its labels where they lie beside it under the name that MNIST gives them.
+def open_idx_with_labels(source: ByteSource) -> dict[str, StoredArray]:
+    """Return the array of an IDX file, and the labels of the file beside it if MNIST's names are used.
 
     Raises:
-        DataError: it is no such file.
+        DataError: a file is not an IDX file.
     """
-    arrays = {"": idx_array(source)}
+    arrays = {"": open_idx(source)}
     if source.path is not None and "images" in source.path.name:
         name = source.path.name.replace("images", "labels").replace("idx3", "idx1")
-        beside = source.path.with_name(name)
-        if beside.is_file():
-            arrays["labels"] = idx_array(ByteSource(str(beside), beside, again=True))
+        labels = source.path.with_name(name)
+        if labels.is_file():
+            arrays["labels"] = open_idx(ByteSource(str(labels), labels, rereadable=True))
     return arrays
 
 
-def _npz_read(path: Path, member: str, fortran: bool) -> Callable[[int], Iterator[Array]]:
+def _member_reader(path: Path, member: str, fortran: bool) -> Callable[[int], Iterator[Array]]:
     def read(size: int) -> Iterator[Array]:
-        if fortran:  # stored column by column: rows are not to be had one after the other
+        if fortran:  # Fortran order cannot be streamed by row
             with np.load(path, allow_pickle=False) as archive:
                 array = archive[member.removesuffix(".npy")]
             for start in range(0, len(array), size):
                 yield array[start : start + size]
             return
         with zipfile.ZipFile(path) as archive, archive.open(member) as stream:
-            shape, _, dtype = _npy_header(stream, member)
-            yield from _rows(stream, shape, dtype, size)
+            shape, _, dtype = _read_npy_header(stream, member)
+            yield from _read_rows(stream, shape, dtype, size)
 
     return read
 
 
-def _npy_header(stream: Any, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def _read_npy_header(stream: Any, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     try:
         version = npy.read_magic(stream)
         header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
@@ -137,7 +137,7 @@ def _npy_header(stream: Any, name: str) -> tuple[tuple[int, ...], bool, np.dtype
     return tuple(shape), bool(fortran), dtype
 
 
-def _idx_header(stream: BinaryIO, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def _read_idx_header(stream: BinaryIO, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     magic = stream.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _IDX_TYPES or magic[3] == 0:
         raise DataError(f"{name} is not an IDX file", hint="name its type with --data-format")
@@ -147,13 +147,13 @@ def _idx_header(stream: BinaryIO, name: str) -> tuple[tuple[int, ...], np.dtype[
     return struct.unpack(f">{magic[3]}I", sizes), np.dtype(_IDX_TYPES[magic[2]])
 
 
-def _rows(stream: Any, shape: tuple[int, ...], dtype: np.dtype[Any], size: int) -> Iterator[Array]:
-    each = math.prod(shape[1:]) * dtype.itemsize
+def _read_rows(stream: Any, shape: tuple[int, ...], dtype: np.dtype[Any], size: int) -> Iterator[Array]:
+    row_bytes = math.prod(shape[1:]) * dtype.itemsize
     for start in range(0, shape[0], size):
         count = min(size, shape[0] - start)
-        data = stream.read(count * each)
-        if len(data) < count * each:
-            raise EOFError(f"it ends after row {start + len(data) // max(each, 1):,} of {shape[0]:,}")
-        # a copy, because torch warns of arrays that may not be written to
+        data = stream.read(count * row_bytes)
+        if len(data) < count * row_bytes:
+            raise EOFError(f"it ends after row {start + len(data) // max(row_bytes, 1):,} of {shape[0]:,}")
+        # copy, because torch warns of read-only arrays
         rows: Array = np.frombuffer(data, dtype=dtype).copy().reshape(count, *shape[1:])
         yield rows.astype(dtype.newbyteorder("="), copy=False)

@@ -1,0 +1,115 @@
+"""Interface of the readers, their settings, and a reader of rows in memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+
+from flowgmm_cli.api import Column, DataContext, Rows, iterate_batches
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+OnError = Literal["fail", "keep"]
+"""Policy for a row that cannot be read: `fail` stops with an error, `keep` records a problem."""
+
+_MAX_CHUNK_NUMBERS = 4 * 2**20  # 32 MiB of float64
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive rows of the input, in order.
+
+    Attributes:
+        rows: labels are indices into the class names, -1 for a missing label or an unknown class; ids are the
+            cells of the id column, else row numbers from 1, else (of images) paths.
+        start: number of rows before this chunk.
+        problems: position in the chunk -> reason why the row cannot be scored; its cells are placeholders.
+    """
+
+    rows: Rows
+    start: int
+    problems: Mapping[int, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class RowReader(Protocol):
+    """Iterable of the chunks of an input.
+
+    Attributes:
+        name: the input as messages call it.
+        total: number of rows, or None if it is unknown before reading.
+    """
+
+    name: str
+    total: int | None
+
+    def __iter__(self) -> Iterator[Chunk]:
+        """Read from the start. Standard input can be read only once.
+
+        Raises:
+            DataError: the input is malformed or has no rows; with `on_error="fail"`, a row is malformed.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """Settings of a reader.
+
+    Attributes:
+        note: tells the user about something unusual in the input.
+        on_error: policy for rows that cannot be read.
+        chunk_rows: maximum number of rows in a chunk; chunks of wide rows have fewer.
+    """
+
+    note: Callable[[str], None]
+    on_error: OnError = "fail"
+    chunk_rows: int = 8192
+
+    def chunk_size(self, columns: Sequence[Column]) -> int:
+        """Return the rows per chunk: `chunk_rows`, but fewer if that many would take more than 32 MiB."""
+        width = sum(math.prod(column.shape) for column in columns)
+        return max(1, min(self.chunk_rows, _MAX_CHUNK_NUMBERS // max(width, 1)))
+
+
+class MemoryReader:
+    """Reader of rows in memory, such as the splits of a run."""
+
+    def __init__(self, rows: Rows, name: str, *, chunk_rows: int = 8192) -> None:
+        self.name = name
+        self.total: int | None = len(rows)
+        self._rows = rows
+        self._chunk_rows = chunk_rows
+
+    def __iter__(self) -> Iterator[Chunk]:
+        for part in iterate_batches(len(self._rows), self._chunk_rows):
+            yield Chunk(self._rows.take(np.arange(part.start, part.stop)), part.start)
+
+
+def note_once(context: DataContext) -> Callable[[str], None]:
+    """Return a `note` function that passes every distinct text to the context once."""
+    previous: set[str] = set()
+
+    def note(text: str) -> None:
+        if text not in previous:
+            previous.add(text)
+            context.note(text)
+
+    return note
+
+
+def row_numbers(start: int, count: int) -> npt.NDArray[np.object_]:
+    """Return the ids of rows without an id column: their numbers in the input, from 1."""
+    return np.array([str(row) for row in range(start + 1, start + count + 1)], dtype=object)
+
+
+def unlabelled(count: int) -> npt.NDArray[np.int64]:
+    """Return the labels of unlabelled rows: -1."""
+    return np.full(count, -1, dtype=np.int64)

@@ -1,0 +1,286 @@
+"""Chunks from raw table rows: parsed cells, labels, ids, and a description of every malformed row."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flowgmm_cli.api import Column, Rows, iterate_batches
+from flowgmm_cli.data.readers.base import Chunk, ReadOptions, row_numbers, unlabelled
+from flowgmm_cli.data.readers.match import ColumnMatch, match_columns
+from flowgmm_cli.data.readers.row_errors import RowError, raise_or_skip, translate_errors
+from flowgmm_cli.data.readers.schema import InputSchema
+from flowgmm_cli.data.sources.columns import (
+    foreign_numbers,
+    not_numbers,
+    numbers,
+    strings,
+    texts,
+    vectors,
+)
+from flowgmm_cli.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Cells = npt.NDArray[Any]
+
+_UNKNOWN = -2  # code of a label that is not a class of the model
+
+
+@dataclass(frozen=True)
+class RawBatch:
+    """Rows as they are in the input, before their cells are parsed.
+
+    Attributes:
+        table: the columns to read; the cells of a malformed row are null.
+        errors: position -> error of the whole row.
+        places: line numbers of the rows, or None where rows are counted from the start of the input.
+        unit: unit of `places`.
+    """
+
+    table: pa.Table
+    errors: Mapping[int, RowError] = field(default_factory=dict)
+    places: Sequence[int] | None = None
+    unit: str = "row"
+
+    def split(self, size: int) -> Iterator[RawBatch]:
+        """Yield batches of at most `size` rows."""
+        for part in iterate_batches(self.table.num_rows, size):
+            yield RawBatch(
+                self.table.slice(part.start, part.stop - part.start),
+                {at - part.start: self.errors[at] for at in self.errors if part.start <= at < part.stop},
+                None if self.places is None else self.places[part],
+                self.unit,
+            )
+
+
+class ChunkBuilder:
+    """Convert raw batches to chunks.
+
+    Args:
+        schema: the columns that the model reads.
+        match: the columns of the input that hold them.
+        name: the input as messages call it.
+        options: settings of the reader.
+        codes: label cell -> class index, for labels that are not class names; -1 for no label.
+    """
+
+    def __init__(
+        self,
+        schema: InputSchema,
+        match: ColumnMatch,
+        *,
+        name: str,
+        options: ReadOptions,
+        codes: Mapping[str, int] | None = None,
+    ) -> None:
+        self._match = match
+        self._name = name
+        self._on_error = options.on_error
+        self._encode_labels = LabelEncoder(codes or schema.class_index, name, options.note)
+
+    def __call__(self, batch: RawBatch, start: int) -> Chunk:
+        """Convert a batch that begins `start` rows after the start of the input.
+
+        Raises:
+            DataError: a row is malformed, and `on_error` is `fail`.
+        """
+        errors = dict(batch.errors)
+        columns = {}
+        for column, parts in self._match.inputs:
+            columns[column.name], cell_errors = parse_cells(
+                column, [batch.table.column(part) for part in parts], parts
+            )
+            errors = cell_errors | errors
+
+        def locate(position: int) -> str:
+            number = start + position + 1 if batch.places is None else batch.places[position]
+            return f"{batch.unit} {number}"
+
+        problems = raise_or_skip(errors, name=self._name, locate=locate, on_error=self._on_error)
+        rows = Rows(columns, self._labels(batch.table), self._ids(batch.table, start))
+        return Chunk(rows, start, problems)
+
+    def _labels(self, table: pa.Table) -> npt.NDArray[np.int64]:
+        if self._match.label is None:
+            return unlabelled(table.num_rows)
+        return self._encode_labels(strings(table.column(self._match.label)))
+
+    def _ids(self, table: pa.Table, start: int) -> Cells:
+        if self._match.id is None:
+            return row_numbers(start, table.num_rows)
+        ids = strings(table.column(self._match.id))
+        if None in ids.tolist():
+            ids = np.where(ids == None, row_numbers(start, len(ids)), ids)  # noqa: E711 - elementwise
+        return ids
+
+
+class TableReader(ABC):
+    """Base class of the readers of tables: csv, jsonl and parquet files.
+
+    A subclass finds the columns of the input in its constructor and passes them to `_match_columns`.
+
+    Args:
+        name: the input as messages call it.
+        schema: the columns that the model reads.
+        options: settings.
+    """
+
+    format: ClassVar[str]
+    """Name of the format in messages."""
+    empty_hint: ClassVar[str | None] = None
+    """Hint of the error about an input without rows."""
+
+    def __init__(self, name: str, schema: InputSchema, options: ReadOptions) -> None:
+        self.name = name
+        self.total: int | None = None
+        self._schema = schema
+        self._options = options
+        self._size = options.chunk_size(schema.columns)
+
+    def __iter__(self) -> Iterator[Chunk]:
+        start = 0
+        with translate_errors(self.name, self.format):
+            for batch in self._read_batches():
+                for part in batch.split(self._size):
+                    chunk = self._build_chunk(part, start)
+                    start += len(chunk)
+                    yield chunk
+        if start == 0:
+            raise DataError(f"{self.name} has no rows", hint=self.empty_hint)
+
+    def _match_columns(self, names: Sequence[str], codes: Mapping[str, int] | None = None) -> None:
+        note = self._options.note
+        self._match = match_columns(self._schema, names, where=self.name, note=note)
+        self._build_chunk = ChunkBuilder(
+            self._schema, self._match, name=self.name, options=self._options, codes=codes
+        )
+
+    @abstractmethod
+    def _read_batches(self) -> Iterator[RawBatch]:
+        """Yield the rows from the start of the input."""
+
+
+class LabelEncoder:
+    """Convert label cells to class indices; a label that is not a class of the model counts as unlabelled.
+
+    Args:
+        codes: cell -> index; -1 for no label.
+        name: the input as messages call it.
+        note: tells the user once about a label that is not a class.
+    """
+
+    def __init__(self, codes: Mapping[str, int], name: str, note: Callable[[str], None]) -> None:
+        self._codes = codes
+        self._name = name
+        self._note: Callable[[str], None] | None = note
+
+    def __call__(self, cells: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """Return the class index of each cell, -1 for None and for unknown labels."""
+        codes = (-1 if cell is None else self._codes.get(cell, _UNKNOWN) for cell in cells)
+        labels = np.fromiter(codes, np.int64, len(cells))
+        unknown = labels == _UNKNOWN
+        if self._note is not None and unknown.any():
+            self._note(unknown_label_note(self._name, str(cells[unknown.argmax()])))
+            self._note = None
+        return np.where(unknown, -1, labels)
+
+
+def unknown_label_note(name: str, label: str) -> str:
+    """Return the note about labels that are not classes of the model."""
+    return f"{name} has labels that are no class of the model, such as `{label}`: they count as unlabelled"
+
+
+def parse_cells(
+    column: Column, parts: Sequence[pa.ChunkedArray], names: Sequence[str]
+) -> tuple[Cells, dict[int, RowError]]:
+    """Parse the cells of an input column.
+
+    Args:
+        column: the input column.
+        parts: the columns of the input that form it.
+        names: their names.
+
+    Returns:
+        The cells, and position -> error of the cells that cannot be parsed.
+    """
+    plain = [
+        pc.cast(part, part.type.value_type) if pa.types.is_dictionary(part.type) else part for part in parts
+    ]
+    if column.kind == "text":
+        return texts(plain), {}
+    if column.kind == "category":
+        return strings(plain[0]), {}
+    if column.kind == "numeric":
+        return _parse_numbers(plain[0], names[0])
+    size = math.prod(column.shape)
+    if len(plain) == 1 and not (size == 1 and numbers(plain[0]) is not None):
+        return _parse_vectors(plain[0], column)
+    matrix = np.empty((len(plain[0]), size))
+    errors: dict[int, RowError] = {}
+    for entry, (part, name) in enumerate(zip(plain, names, strict=True)):
+        matrix[:, entry], entry_errors = _parse_numbers(part, name)
+        errors = entry_errors | errors
+    return matrix.reshape(-1, *column.shape), errors
+
+
+def _parse_numbers(cells: pa.ChunkedArray, name: str) -> tuple[npt.NDArray[np.float64], dict[int, RowError]]:
+    parsed = numbers(cells)
+    if parsed is not None:
+        return parsed, {}
+    bad = not_numbers(cells)
+    bad_cells = [str(cell) for cell in cells.take(pa.array(bad)).to_pylist()]
+    error_of = {cell: _number_error(cell, name) for cell in set(bad_cells)}
+    errors = {position: error_of[cell] for position, cell in zip(bad.tolist(), bad_cells, strict=True)}
+    good = np.ones(len(cells), dtype=bool)
+    good[bad] = False
+    values = np.full(len(cells), np.nan)
+    if good.any():
+        parsed = numbers(cells.filter(pa.array(good)))
+        values[good] = np.nan if parsed is None else parsed
+    return values, errors
+
+
+def _number_error(cell: str, name: str) -> RowError:
+    has_foreign_format = len(foreign_numbers(pa.chunked_array([[cell]]))) > 0
+    return RowError(
+        f"column `{name}` wants a number, got `{shorten(cell)}`",
+        "write numbers like 1000.50, without a decimal comma or marks between thousands"
+        if has_foreign_format
+        else "correct the cell (empty means missing)",
+    )
+
+
+def _parse_vectors(cells: pa.ChunkedArray, column: Column) -> tuple[Cells, dict[int, RowError]]:
+    size = math.prod(column.shape)
+    matrix = vectors(cells)
+    if matrix is not None and matrix.shape[1] == size:
+        return matrix.reshape(-1, *column.shape), {}
+    values = np.full((len(cells), *column.shape), np.nan)
+    errors = {}
+    for position, cell in enumerate(cells.to_pylist()):
+        try:
+            row = np.asarray(cell, dtype=np.float64)
+            if row.size != size or row.ndim == 0:
+                raise ValueError
+            values[position] = row.reshape(column.shape)
+        except (TypeError, ValueError):  # ragged, or not numbers
+            actual = f"{len(cell):,} entries" if isinstance(cell, list) else f"`{shorten(cells[position])}`"
+            errors[position] = RowError(
+                f"column `{column.name}` wants a list of {size:,} numbers, got {actual}", "correct the cell"
+            )
+    return values, errors
+
+
+def shorten(cell: Any) -> str:
+    """Return a cell for a message, cut to 40 characters."""
+    text = str(cell.as_py() if isinstance(cell, pa.Scalar) else cell)
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,0 +1,151 @@
+"""Data specs on the command line: `{use: csv, path: other.csv, text: question}`, as in the data section."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from flowgmm_cli.api import Column, Component, DataContext, Rows, SourceData
+from flowgmm_cli.data.image_shape import WHITE, image_shape
+from flowgmm_cli.data.readers.arrays import shapes_match
+from flowgmm_cli.data.readers.base import MemoryReader, RowReader
+from flowgmm_cli.data.readers.chunks import unknown_label_note
+from flowgmm_cli.data.readers.image_cells import convert_images, convert_to_vectors, images_fit
+from flowgmm_cli.data.readers.schema import InputSchema
+from flowgmm_cli.data.specs import CsvConfig, HfTextConfig
+from flowgmm_cli.errors import DataError, RecipeError, did_you_mean
+from flowgmm_cli.plugins.registry import build
+from flowgmm_cli.recipe.component import parse_component
+
+SOURCE = "the data spec"
+_ARRAY_KINDS = ("vector", "image")
+
+
+def parse_spec(text: str, schema: InputSchema) -> Component:
+    """Parse a data spec; the label column of the run is the default.
+
+    Raises:
+        RecipeError: the spec is invalid.
+        PluginError: the source cannot be used.
+    """
+    defaults = {"label": schema.label or "label"}
+    return parse_component(text, "data", source=SOURCE, defaults=defaults)
+
+
+def find_file(data: Component, split: str | None) -> str | None:
+    """Return the file of a spec if it can be read in chunks; None if the source must load the rows.
+
+    Raises:
+        RecipeError: the spec has no such split.
+    """
+    config = data.config
+    if isinstance(config, CsvConfig):
+        paths = {"test": config.test_path, "train": config.path, "val": config.val_path}
+        splits = [name for name, path in paths.items() if path is not None]
+        if split is not None and split not in splits:
+            raise RecipeError(
+                f"{SOURCE} has no split `{split}`{did_you_mean(split, splits)}",
+                details=[f"splits: {', '.join(splits)}"],
+                hint="the splits of `csv` are given by path, val_path and test_path",
+            )
+        return paths[split or splits[0]]
+    if isinstance(config, HfTextConfig):
+        path = config.path[0] if isinstance(config.path, list) and len(config.path) == 1 else config.path
+        if isinstance(path, str) and Path(path).expanduser().is_file():
+            return path
+    return None
+
+
+def apply_spec(data: Component, schema: InputSchema) -> InputSchema:
+    """Return the schema with the column names of a spec instead of those of the run."""
+    config = data.config
+    text: str | list[str] | None = getattr(config, "text", None)
+    parts = schema.text_parts
+    if text is not None and (
+        isinstance(config, CsvConfig) or any(column.kind == "text" for column in schema.columns)
+    ):
+        parts = (text,) if isinstance(text, str) else tuple(text)
+        if sum(column.kind == "text" for column in schema.columns) != 1:
+            raise RecipeError(
+                f"{SOURCE}  `text` is given, but the model reads no text",
+                hint="leave `text` out: columns are found by their names",
+            )
+    known = {*schema.known, *getattr(config, "drop", ())}
+    return replace(
+        schema,
+        label=getattr(config, "label", schema.label),
+        id=getattr(config, "id", None) or schema.id,
+        text_parts=parts,
+        delimiter=getattr(config, "delimiter", None),
+        known=frozenset(known),
+    )
+
+
+def load_spec(
+    data: Component, schema: InputSchema, *, split: str | None, context: DataContext, chunk_rows: int
+) -> RowReader:
+    """Load the rows of a spec into memory.
+
+    Raises:
+        DataError: a column or the split is missing, or the source cannot load its rows.
+    """
+    source: SourceData = build(data, context).load()
+    for note in source.notes:
+        context.note(note)
+    name = split or ("test" if "test" in source.splits else "train")
+    if name not in source.splits:
+        raise DataError(
+            f"{SOURCE} ({data.use}) has no split `{name}`{did_you_mean(name, source.splits)}",
+            details=[f"splits: {', '.join(source.splits)}"],
+        )
+    rows = source.splits[name]
+    columns = {column.name: _convert_column(column, schema, source, rows) for column in schema.columns}
+    index = schema.class_index
+    codes = np.array([*(index.get(class_name, -1) for class_name in source.class_names), -1], dtype=np.int64)
+    unknown = [class_name for class_name in source.class_names if class_name not in index]
+    if unknown:
+        context.note(unknown_label_note(f"{SOURCE} ({data.use})", unknown[0]))
+    loaded = Rows(columns, codes[rows.labels], rows.ids)
+    return MemoryReader(loaded, f"{data.use} ({name})", chunk_rows=chunk_rows)
+
+
+def _convert_column(column: Column, schema: InputSchema, source: SourceData, rows: Rows) -> Any:
+    """Return the cells of the source's column of that name, or of its only column of that kind."""
+    by_name: Mapping[str, Column] = {candidate.name: candidate for candidate in source.columns}
+    actual = by_name.get(column.name)
+    if actual is None and len(schema.columns) == 1 and column.kind not in ("numeric", "category"):
+        kinds = _ARRAY_KINDS if column.kind in _ARRAY_KINDS else (column.kind,)
+        candidates = [candidate for candidate in source.columns if candidate.kind in kinds]
+        actual = candidates[0] if len(candidates) == 1 else None
+    if actual is None:
+        raise DataError(
+            f"{SOURCE} gives no column `{column.name}`{did_you_mean(column.name, by_name)}",
+            details=[f"columns: {', '.join(by_name)}"],
+        )
+    cells = rows.columns[actual.name]
+    if actual.kind == column.kind and actual.shape == column.shape:
+        return cells
+    if column.kind == "image" and images_fit(actual.shape, column, schema.resize):
+        return convert_images(cells, column, schema.resize, where=f"{SOURCE}: column `{actual.name}`")
+    if actual.kind == "image" and column.kind == "vector" and _holds_image(actual, column):
+        return convert_to_vectors(cells, column, schema.ranges.get(column.name, (0.0, float(WHITE)))[1])
+    if column.kind == "vector" and actual.kind == "vector" and shapes_match(actual.shape, column.shape):
+        return cells.reshape(len(cells), *column.shape)
+    if column.kind == "category" and actual.kind == "numeric":
+        texts = [None if np.isnan(cell) else f"{cell:.15g}" for cell in cells]
+        return np.array(texts, dtype=object)
+    if column.kind == "numeric" and actual.kind == "category" and all(cell is None for cell in cells):
+        return np.full(len(cells), np.nan)
+    raise DataError(
+        f"{SOURCE}: column `{actual.name}` is {actual.kind} {actual.shape or ''}".rstrip()
+        + f", the model reads {column.kind} {column.shape or ''}".rstrip()
+    )
+
+
+def _holds_image(image: Column, vector: Column) -> bool:
+    """Return True if a vector column can hold the images of an image column, flat or with other axes."""
+    return shapes_match(image.shape, vector.shape) or image_shape(image) == image_shape(vector)

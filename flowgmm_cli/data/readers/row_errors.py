@@ -1,0 +1,86 @@
+"""Errors of single rows and of whole inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from flowgmm_cli.data.readers.base import OnError
+from flowgmm_cli.errors import DataError
+
+_KEEP_HINT = "or keep such rows without an answer: --on-error keep"
+NOT_UTF8 = "not UTF-8 text"
+NOT_UTF8_HINT = "save the file as UTF-8"
+
+
+@dataclass(frozen=True)
+class RowError:
+    """Description of a malformed row.
+
+    Attributes:
+        message: the problem, without the place.
+        hint: advice to the user.
+    """
+
+    message: str
+    hint: str = "correct it"
+
+
+def raise_or_skip(
+    errors: Mapping[int, RowError], *, name: str, locate: Callable[[int], str], on_error: OnError
+) -> dict[int, str]:
+    """Raise the first error of a chunk, or return a description of each bad row.
+
+    Args:
+        errors: position in the chunk -> error.
+        name: the input as messages call it.
+        locate: position -> place in the input: `line 17`, `row 3`, or the name of an image.
+        on_error: policy for such rows.
+
+    Returns:
+        Position -> place and message.
+
+    Raises:
+        DataError: there is an error, and `on_error` is `fail`.
+    """
+    if errors and on_error == "fail":
+        position = min(errors)
+        error, place = errors[position], locate(position)
+        number = place.removeprefix("line ")
+        where = f"{name}:{number}" if number != place else f"{name}, {place}"
+        raise DataError(f"{where}: {error.message}", hint=f"{error.hint}, {_KEEP_HINT}")
+    return {position: f"{locate(position)}: {errors[position].message}" for position in sorted(errors)}
+
+
+@contextmanager
+def translate_errors(name: str, format: str) -> Iterator[None]:
+    """Turn the errors of libraries that read files into `DataError`.
+
+    Args:
+        name: the input as messages call it.
+        format: its format.
+
+    Raises:
+        DataError: the input cannot be read.
+    """
+    import zipfile
+    import zlib
+
+    import pyarrow as pa
+
+    arrow: type[Exception] = pa.ArrowException
+    try:
+        yield
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, arrow) as error:
+        raise DataError(
+            f"{name} cannot be read as {format}: {first_line(error)}",
+            hint="the file is damaged, cut short or of another type; make it again, or name its type with "
+            "--data-format",
+        ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
