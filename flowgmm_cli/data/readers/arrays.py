@@ -33,8 +33,8 @@ _DTYPES = {"numeric": "fiub", "vector": "fiub", "image": "fiub", "category": "US
 class ArrayReader:
     """Reader of named arrays.
 
-    A column is read from the array of its name. Without such an array, a model of a single vector column reads
-    an array with a usual name, or the only array whose rows have the right shape. A model of numbers reads a
+    A column is read from the array of its name. Without such an array, a model of a single vector column
+    reads an array with a usual name, or the only array whose rows have the right shape. A model of numbers reads a
     matrix with as many columns.
 
     Args:
