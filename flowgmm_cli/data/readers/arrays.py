@@ -34,8 +34,8 @@ class ArrayReader:
     """Reader of named arrays.
 
     A column is read from the array of its name. Without such an array, a model of a single vector column
-    reads an array with a usual name, or the only array whose rows have the right shape. A model of numbers reads a
-    matrix with as many columns.
+    reads an array with a usual name, or the only array whose rows have the right shape. A model of numbers
+    reads a matrix with as many columns.
 
     Args:
         arrays: name -> array; the array of an npy or IDX file is named ''.
