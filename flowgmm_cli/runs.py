@@ -114,7 +114,7 @@ def create_run(recipe: Recipe, *, argv: Sequence[str], directory: Path | None = 
     unfinished = directory.parent / f".{directory.name}.{secrets.token_hex(2)}.tmp"
     try:
         unfinished.mkdir(parents=True)
-        write_text(unfinished / "recipe.yaml", recipe.text)
+        write_text(unfinished / "recipe.yaml", recipe.origin.text)
         write_text(unfinished / "resolved.yaml", recipe.to_yaml())
         write_json(unfinished / "run.json", _first_info(recipe, argv))
         if directory.exists():
@@ -202,10 +202,10 @@ def _first_info(recipe: Recipe, argv: Sequence[str]) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "recipe": recipe.name,
-        "recipe_path": str(recipe.path) if recipe.path else None,
-        "overlays": list(recipe.overlays),
-        "overrides": list(recipe.overrides),
-        "environment": list(recipe.env),
+        "recipe_path": str(recipe.origin.path) if recipe.origin.path else None,
+        "overlays": list(recipe.origin.overlays),
+        "overrides": list(recipe.origin.overrides),
+        "environment": list(recipe.origin.env),
         "status": "running",
         "created": _now(),
         "updated": _now(),

@@ -21,9 +21,10 @@ from flowgmm_cli.flows.flat import FlatFlow, latent_sizes
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.mixture.starts.start import Start
 from flowgmm_cli.model import Ensemble, FlowMixture, Model
-from flowgmm_cli.plugins.provenance import qualified, require
+from flowgmm_cli.plugins.provenance import qualify, require
 from flowgmm_cli.plugins.registry import build, provenance, registry
-from flowgmm_cli.recipe.load import parse_resolved, vary
+from flowgmm_cli.recipe.load import parse_resolved
+from flowgmm_cli.recipe.parse import vary
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.scores.detector import Detector
 
@@ -159,7 +160,7 @@ class TrainedModel:
             components = values["components"]
             for warning in require(components, what=f"the model in {folder}"):
                 (context or DataContext()).note(f"warning: {warning}")
-            recipe = parse_resolved(qualified(values["recipe"], components), str(folder / "model.json"))
+            recipe = parse_resolved(qualify(values["recipe"], components), str(folder / "model.json"))
             class_names = tuple(values["class_names"])
             facts = dict(values["facts"])
             preprocessor = Preprocessor.from_state(
@@ -167,7 +168,7 @@ class TrainedModel:
             )
             if (width := values["features"]) != preprocessor.dim:
                 raise ValueError(f"{width} features, and the preprocessor makes {preprocessor.dim}")
-            listed = qualified(values["members"], components)
+            listed = qualify(values["members"], components)
             members = tuple(Member(one["candidate"], one["changes"]) for one in listed)
             model = build_model(recipe, members, shape=preprocessor.shape, classes=len(class_names))
             model.load_state_dict(_select_prefix("model.", tensors))

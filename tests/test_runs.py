@@ -39,7 +39,7 @@ def test_a_new_run_holds_its_recipe_and_says_where_it_comes_from(moons: MakeReci
     recipe = moons("run.seed=3")
     run = create_run(recipe, argv=["train", "moons.yaml"])
     assert run.path.parent == tmp_path / "runs" / "moons"
-    assert (run.path / "recipe.yaml").read_text() == recipe.text
+    assert (run.path / "recipe.yaml").read_text() == recipe.origin.text
     assert run.recipe().to_dict() == recipe.to_dict()
     info = run.info()
     assert (info["status"], info["seed"], info["argv"]) == ("running", 3, ["train", "moons.yaml"])

@@ -65,7 +65,7 @@ def curve(
     words = list(overrides or [])
     counts, draws = parse_numbers(labels, "--labels", least=2), parse_numbers(seeds, "--seeds")
     points = curve_points(recipe, words, counts, draws, overlays=overlay or ())
-    for line in points[0].recipe.notes:
+    for line in points[0].recipe.origin.notes:
         console.note(line)
     console.note("loading torch…")
 

@@ -218,7 +218,7 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 def _description(entry: Entry) -> dict[str, Any]:
     from flowgmm_cli.plugins.entry import SHARED_CONFIGS
-    from flowgmm_cli.recipe.describe import parameters, snippet
+    from flowgmm_cli.recipe.parameters import parameters, snippet
 
     spec, shared = entry.spec(), SHARED_CONFIGS.get(entry.kind)
     rows = parameters(spec.config, shared)

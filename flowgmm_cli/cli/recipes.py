@@ -66,17 +66,17 @@ def show(
         console.print_text(read_text(find_recipe(recipe, registry())))
         return
     loaded = load_recipe(recipe, overrides or (), overlays=overlay or ())
-    for line in loaded.notes:
+    for line in loaded.origin.notes:
         console.note(line)
-    if loaded.known_overlays and not loaded.overlays:
-        names = ", ".join(loaded.known_overlays)
+    if loaded.overlays and not loaded.origin.overlays:
+        names = ", ".join(loaded.overlays)
         console.note(f"without the recipe's overlays ({names}); --overlay NAME applies one")
     if as_json:
         console.print_json(
             {
                 "schema": "flowgmm/recipe/1",
-                "path": str(loaded.path),
-                "overlays": {"known": list(loaded.known_overlays), "applied": list(loaded.overlays)},
+                "path": str(loaded.origin.path),
+                "overlays": {"known": list(loaded.overlays), "applied": list(loaded.origin.overlays)},
                 "recipe": loaded.to_dict(),
             }
         )
@@ -151,11 +151,11 @@ def check(
                 raise
             failures[name] = error
         else:
-            overlays[name] = list(loaded.overlays or loaded.known_overlays)
-            for line in loaded.notes:
+            overlays[name] = list(loaded.origin.overlays or loaded.overlays)
+            for line in loaded.origin.notes:
                 console.note(line)
-            if loaded.known_overlays and not overlay:
-                console.note(f"{name}: valid with each overlay too ({', '.join(loaded.known_overlays)})")
+            if loaded.overlays and not overlay:
+                console.note(f"{name}: valid with each overlay too ({', '.join(loaded.overlays)})")
         if not as_json:
             if name in failures:
                 console.show_error(failures[name])

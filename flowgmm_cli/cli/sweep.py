@@ -55,7 +55,7 @@ def sweep(
 
     grid, draws = read_grid(words), parse_numbers(seeds, "--seeds")
     points = sweep_points(recipe, grid, draws, overlays=overlay or ())
-    for line in dict.fromkeys(line for point in points for line in point.recipe.notes):
+    for line in dict.fromkeys(line for point in points for line in point.recipe.origin.notes):
         console.note(line)
     console.note(f"{len(grid):,} combinations, {len(points):,} runs")
     console.note("loading torch…")

@@ -101,7 +101,7 @@ def train(
     if recipe is not None:
         # a mistake in it is found before torch is imported
         loaded = _load(recipe, words, overlay or [], auto=bool(auto))
-        for line in loaded.notes:
+        for line in loaded.origin.notes:
             console.note(line)
     if processes > 1 and not several():
         start(loaded, resume, run_dir, processes, offline=offline, as_json=as_json)
@@ -124,7 +124,7 @@ def train(
 
     with Interrupt() as interrupt, console.progress() as progress, joined(loaded.run.device) as together:
         place = find_device(loaded.run.device)  # before anything is written
-        if place.type == "cpu" and _CPU in loaded.known_overlays and not loaded.overlays:
+        if place.type == "cpu" and _CPU in loaded.overlays and not loaded.origin.overlays:
             console.note(f"this recipe is meant for a GPU; `--overlay {_CPU}` has settings for this machine")
         context = data_context(progress, offline=offline)
         if dry_run:
@@ -146,7 +146,7 @@ def _load(recipe: str, words: list[str], overlays: list[str], *, auto: bool) -> 
     try:
         loaded = load_recipe(recipe, words, overlays=overlays)
         if auto and loaded.search is None:
-            loaded = load_recipe(recipe, [*words, "search={}"], overlays=loaded.overlays)
+            loaded = load_recipe(recipe, [*words, "search={}"], overlays=loaded.origin.overlays)
     except FlowgmmError as error:
         if follows():
             leave_the_telling(error)

@@ -74,9 +74,9 @@ class Study:
             "schema": SCHEMA,
             "kind": kind,
             "recipe": recipe.name,
-            "digest": hashlib.sha256(recipe.text.encode()).hexdigest(),
+            "digest": hashlib.sha256(recipe.origin.text.encode()).hexdigest(),
             "keys": sorted(keys),
-            "overlays": list(recipe.overlays),
+            "overlays": list(recipe.origin.overlays),
             "overrides": sorted(words),
         }
 

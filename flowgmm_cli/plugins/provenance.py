@@ -53,7 +53,7 @@ def require(components: Components, *, what: str, known: Registry | None = None)
     return list(warnings)
 
 
-def qualified(values: Any, components: Components) -> Any:
+def qualify(values: Any, components: Components) -> Any:
     """Plain recipe values in which each plugin's component is named `package/name`.
 
     A bare name means what it meant when the run was made, even if other packages offer it by now.

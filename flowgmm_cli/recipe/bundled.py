@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # so that completion, which needs names only, stays fast
+if TYPE_CHECKING:  # shell completion needs the names only, and fast
     from flowgmm_cli.plugins.registry import Registry
 
 
@@ -19,7 +19,7 @@ class BundledRecipe:
     Attributes:
         name: the name, such as `digits` or `paper/mnist`; for a plugin's recipe `package/name`.
         path: the file.
-        package: the distribution it comes with; empty for flowgmm's own.
+        package: its distribution; empty for flowgmm's own.
     """
 
     name: str
@@ -37,23 +37,23 @@ class BundledRecipe:
 
     @property
     def overlays(self) -> tuple[str, ...]:
-        """The names of its overlays; none if it cannot be read."""
+        """The names of its overlays; empty if it cannot be read."""
         from flowgmm_cli.errors import RecipeError
-        from flowgmm_cli.recipe.overlays import KEY, take_overlays
+        from flowgmm_cli.recipe.overlays import OVERLAYS_KEY, pop_overlays
         from flowgmm_cli.recipe.yaml import read_yaml
 
         text = self.path.read_text(encoding="utf-8", errors="replace")
-        if KEY not in text:  # reading YAML takes milliseconds, and few have any
+        if OVERLAYS_KEY not in text:  # reading YAML takes milliseconds
             return ()
         try:
-            return tuple(take_overlays(read_yaml(text, str(self.path)))[0])
+            return tuple(pop_overlays(read_yaml(text, str(self.path)))[0])
         except RecipeError:
             return ()
 
 
 @cache
 def bundled_folder() -> Path | None:
-    """The folder of our own recipes: in the wheel `flowgmm_cli/_recipes`, in a checkout `recipes/`."""
+    """Return the folder of flowgmm's recipes: `flowgmm_cli/_recipes` in a wheel, `recipes/` in a checkout."""
     package = Path(__file__).resolve().parent.parent
     for folder in (package / "_recipes", package.parent / "recipes"):
         if folder.is_dir():
@@ -62,14 +62,13 @@ def bundled_folder() -> Path | None:
 
 
 def bundled_recipes(registry: Registry | None = None) -> dict[str, BundledRecipe]:
-    """All recipes by name, ours first, then those of the plugins in `registry`."""
-    folder = bundled_folder()
-    found = {} if folder is None else {one.name: one for one in _recipes_in(folder)}
+    """Return all recipes by name: flowgmm's own, then those of the plugins in `registry`."""
+    recipes = {recipe.name: recipe for recipe in _recipes_in(bundled_folder())}
     for entry in registry.recipes if registry is not None else ():
         if registry is not None and not registry.is_disabled(entry.package):
-            for one in _recipes_in(_plugin_folder(entry.target), entry.package):
-                found.setdefault(one.name, one)
-    return found
+            for recipe in _recipes_in(_plugin_folder(entry.target), entry.package):
+                recipes.setdefault(recipe.name, recipe)
+    return recipes
 
 
 def _recipes_in(folder: Path | None, package: str = "") -> list[BundledRecipe]:
@@ -84,13 +83,13 @@ def _recipes_in(folder: Path | None, package: str = "") -> list[BundledRecipe]:
 
 
 def _plugin_folder(target: str) -> Path | None:
-    """The folder a `flowgmm.recipes` entry point names: `package.sub` or `package:folder`; not imported."""
-    module, _, below = target.partition(":")
-    top, *rest = module.split(".")
+    """Return the folder of an entry point, `package.sub` or `package:folder`, without importing it."""
+    module, _, folder = target.partition(":")
+    top, *subpackages = module.split(".")
     try:
         spec = find_spec(top)
     except (ImportError, ValueError):
         return None
     if spec is None or not spec.submodule_search_locations:
         return None
-    return Path(next(iter(spec.submodule_search_locations))).joinpath(*rest, *below.split("."))
+    return Path(next(iter(spec.submodule_search_locations))).joinpath(*subpackages, *folder.split("."))

@@ -1,8 +1,8 @@
 """Interpolation: `${env:NAME}`, `${env:NAME:-default}` and `${section.key}`; `$${` is a literal `${`.
 
-A value that is nothing but one `${section.key}` takes that key's value with its type, mappings and lists
-included. A value that is nothing but one `${env:NAME}` is read as the type its key expects. Inside longer
-text both are inserted as text.
+A value that is exactly one `${section.key}` takes that key's value with its type, also a mapping or list. A
+value that is exactly one `${env:NAME}` is read as the type that its key expects. Inside longer text both are
+inserted as text.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 
 from flowgmm_cli.recipe.layout import Layout
-from flowgmm_cli.recipe.node import Node, Path, dotted
+from flowgmm_cli.recipe.node import Node, Path, format_path
 from flowgmm_cli.recipe.problems import Problem
 from flowgmm_cli.recipe.yaml import read_scalar
 
@@ -22,7 +22,7 @@ _KEY = re.compile(r"\w+(?:\.\w+)*")
 
 
 class _UnresolvedError(Exception):
-    """A reference has no value; the message says why, and is empty once it has been noted."""
+    """A reference has no value; the message is empty if the problem is recorded already."""
 
 
 class Interpolation:
@@ -30,13 +30,13 @@ class Interpolation:
 
     Args:
         root: the recipe's mapping.
-        layout: gives the defaults of keys the recipe leaves out.
+        layout: the defaults of keys that the recipe leaves out.
         environ: the environment variables.
 
     Attributes:
-        problems: references without a value, each where it stands and not where it is used.
+        problems: references without a value, each at its own place and not where it is used.
         failed: the paths of all values that could not be resolved.
-        env: names of the variables whose values went in.
+        env: names of the variables whose values were inserted.
     """
 
     def __init__(self, root: Node, layout: Layout, environ: Mapping[str, str]) -> None:
@@ -47,12 +47,14 @@ class Interpolation:
         self.failed: set[Path] = set()
         self.env: set[str] = set()
         self._active: list[tuple[Node, Path]] = []
-        self._done: set[int] = set()  # ids of nodes that are resolved or failed; the tree keeps them alive
+        self._done: set[int] = (
+            set()
+        )  # ids of nodes that are resolved or failed; they live as long as the tree
 
     def run(self) -> None:
         """Resolve every string of the tree."""
         for path, node in list(self.root.walk()):
-            with contextlib.suppress(_UnresolvedError):  # noted already
+            with contextlib.suppress(_UnresolvedError):  # recorded already
                 self._resolve(node, path)
 
     def _resolve(self, node: Node, path: Path) -> None:
@@ -61,7 +63,7 @@ class Interpolation:
         if id(node) in self._done:
             return
         if any(node is active for active, _ in self._active):
-            chain = " -> ".join(dotted(one) for one in [*(path for _, path in self._active), path])
+            chain = " -> ".join(map(format_path, [*(active for _, active in self._active), path]))
             raise _UnresolvedError(f"refers to itself: {chain}")
         self._active.append((node, path))
         try:
@@ -79,25 +81,24 @@ class Interpolation:
     def _substitute(self, node: Node, text: str) -> None:
         whole = _REFERENCE.fullmatch(text)
         if whole and not whole["escape"]:
-            found = self._look_up(whole["body"])
-            node.value, node.raw = found.value, found.raw
+            referent = self._look_up(whole["body"])
+            node.value, node.raw = referent.value, referent.raw
             return
-        open_ended = "${" in _REFERENCE.sub("", text)
-        if open_ended:
+        if "${" in _REFERENCE.sub("", text):
             raise _UnresolvedError("a `${` without its `}`; write `$${` for the two characters themselves")
         node.value = _REFERENCE.sub(self._as_text, text)
 
     def _as_text(self, match: re.Match[str]) -> str:
         if match["escape"]:
             return match[0][1:]
-        found = self._look_up(match["body"])
-        if isinstance(found.value, dict | list):
+        referent = self._look_up(match["body"])
+        if isinstance(referent.value, dict | list):
             raise _UnresolvedError(f"`{match[0]}` is not a single value, so it cannot stand inside text")
-        if found.raw is not None:
-            return found.raw
-        if isinstance(found.value, bool):
-            return str(found.value).lower()
-        return "" if found.value is None else str(found.value)
+        if referent.raw is not None:
+            return referent.raw
+        if isinstance(referent.value, bool):
+            return str(referent.value).lower()
+        return "" if referent.value is None else str(referent.value)
 
     def _look_up(self, body: str) -> Node:
         env = _ENV.fullmatch(body)

@@ -8,8 +8,8 @@ from pydantic import BaseModel
 
 from flowgmm_cli.plugins.entry import Entry
 from flowgmm_cli.plugins.registry import Registry
-from flowgmm_cli.recipe.fields import accepts, component_kind, is_list
-from flowgmm_cli.recipe.overlays import KEY
+from flowgmm_cli.recipe.fields import accepts, component_kind, inner_model, is_list
+from flowgmm_cli.recipe.overlays import OVERLAYS_KEY
 from flowgmm_cli.recipe.schema import RecipeModel
 
 _REFERENCE = {
@@ -20,10 +20,10 @@ _REFERENCE = {
 
 
 def recipe_schema(registry: Registry) -> dict[str, Any]:
-    """JSON Schema (draft 2020-12) of all recipes that the components in `registry` allow.
+    """Return the JSON Schema (draft 2020-12) of all recipes that the components in `registry` allow.
 
     A component is a `oneOf` over the values of `use`. Disabled, broken and incompatible plugins are left out.
-    Where a number or a choice is expected, an interpolation may stand as well.
+    An interpolation is allowed in place of a number or a choice.
     """
     builder = _SchemaBuilder(registry)
     body = builder.model(RecipeModel, "recipe")
@@ -41,40 +41,43 @@ class _SchemaBuilder:
         self.definitions: dict[str, Any] = {}
 
     def model(self, model: type[BaseModel], prefix: str) -> dict[str, Any]:
-        """One model's schema; what it refers to goes to the definitions, under names that begin so."""
+        """Return a model's schema; the definitions it refers to are stored under names with `prefix`."""
         schema = model.model_json_schema(ref_template=f"#/$defs/{prefix}.{{model}}", mode="validation")
-        # pydantic knows components as instances; in a recipe they are mappings, put in their place below
-        inner = {name: part for name, part in schema.pop("$defs", {}).items() if name not in _INSTANCES}
+        nested = _inner_models(model)
+        for name, part in schema.pop("$defs", {}).items():
+            # for pydantic components are instances; in a recipe they are mappings, see `component`
+            if name not in ("Component", "Config"):
+                if name in nested:
+                    self._amend(part, nested[name], prefix)
+                self.definitions[f"{prefix}.{name}"] = part
         self._amend(schema, model, prefix)
-        for name, part in inner.items():
-            nested = _nested_models(model).get(name)
-            if nested is not None:
-                self._amend(part, nested, prefix)
-            self.definitions[f"{prefix}.{name}"] = part
         return schema
 
     def _amend(self, schema: dict[str, Any], model: type[BaseModel], prefix: str) -> None:
+        """Replace components by references, and allow interpolations."""
         for name, field in model.model_fields.items():
-            holder = schema["properties"][name]
+            value = schema["properties"][name]
             kind = component_kind(field)
+            notes = {key: value[key] for key in ("description", "default") if key in value}
             if kind is not None:
                 reference: dict[str, Any] = {"$ref": self.component(kind)}
                 value = {"type": "array", "items": reference} if is_list(field) else reference
-                if accepts(field, type(None)):
-                    value = {"anyOf": [value, {"type": "null"}]}
-                kept = {key: holder[key] for key in ("description", "default") if key in holder}
-                schema["properties"][name] = {**value, **kept}
-            elif name != KEY and (holder.get("type") != "string" or "enum" in holder):
-                schema["properties"][name] = _or_reference(holder)
-            schema["properties"][name].pop("title", None)
+                value = {"anyOf": [value, {"type": "null"}]} if accepts(field, type(None)) else value
+                value |= notes
+            elif name != OVERLAYS_KEY and (value.get("type") != "string" or "enum" in value):
+                bare = {key: part for key, part in value.items() if key not in (*notes, "title")}
+                options = bare["anyOf"] if set(bare) == {"anyOf"} else [bare]
+                value = {"anyOf": [*options, {"$ref": "#/$defs/interpolation"}], **notes}
+            value.pop("title", None)
+            schema["properties"][name] = value
         schema.pop("title", None)
 
     def component(self, kind: str) -> str:
-        """A reference to the choice of all components of a kind."""
+        """Return a reference to the choice of all components of a kind."""
         if kind not in self.definitions:
-            self.definitions[kind] = {}  # stands for itself while components refer to each other
-            options = [one for entry in self.registry.entries(kind) if (one := self._option(entry.inspect()))]
-            self.definitions[kind] = {"oneOf": options}
+            self.definitions[kind] = {}  # a placeholder while components refer to each other
+            options = [self._option(entry.inspect()) for entry in self.registry.entries(kind)]
+            self.definitions[kind] = {"oneOf": [option for option in options if option]}
         return f"#/$defs/{kind}"
 
     def _option(self, entry: Entry) -> dict[str, Any] | None:
@@ -93,23 +96,11 @@ class _SchemaBuilder:
         }
 
 
-_INSTANCES = ("Component", "Config")
-
-
-def _nested_models(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
-    """All models below a model, by name."""
-    from flowgmm_cli.recipe.fields import nested_model
-
-    found: dict[str, type[BaseModel]] = {}
+def _inner_models(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
+    """Return all models below a model, by name."""
+    models: dict[str, type[BaseModel]] = {}
     for field in model.model_fields.values():
-        nested = nested_model(field)
-        if nested is not None:
-            found |= {nested.__name__: nested, **_nested_models(nested)}
-    return found
-
-
-def _or_reference(schema: dict[str, Any]) -> dict[str, Any]:
-    kept: dict[str, Any] = {key: schema[key] for key in ("description", "default") if key in schema}
-    value = {key: part for key, part in schema.items() if key not in (*kept, "title")}
-    options = value["anyOf"] if set(value) == {"anyOf"} else [value]
-    return {"anyOf": [*options, {"$ref": "#/$defs/interpolation"}], **kept}
+        inner = inner_model(field)
+        if inner is not None:
+            models |= {inner.__name__: inner, **_inner_models(inner)}
+    return models

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from flowgmm_cli.api import DataConfig, ViewSpec
-from flowgmm_cli.errors import PluginError, RecipeError, did_you_mean
+from flowgmm_cli.errors import RecipeError, did_you_mean
 from flowgmm_cli.plugins import registry as plugins
-from flowgmm_cli.plugins.provenance import qualified, require
+from flowgmm_cli.plugins.provenance import qualify, require
 from flowgmm_cli.plugins.registry import Registry
 from flowgmm_cli.recipe.bundled import bundled_recipes
+from flowgmm_cli.recipe.check import check_candidates
 from flowgmm_cli.recipe.parse import Source, parse
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.recipe.yaml import MAX_BYTES, read_yaml, write_yaml
-
-_VARIED = ("data", "flow", "prior", "objective", "regularisers", "train", "calibration", "run")
 
 
 def load_recipe(
@@ -35,13 +31,13 @@ def load_recipe(
     Args:
         name_or_path: a file, else the name of a bundled recipe.
         overrides: words `key.path=value` or `key.path!`.
-        overlays: names of overlays that the recipe has; they are applied in this order, before the words.
+        overlays: names of the recipe's overlays to apply, in this order, before the words.
         registry: the components; default: this process's.
         environ: environment variables for `${env:NAME}`; default: this process's.
 
     Raises:
         RecipeError: there is no such recipe, it cannot be read, or it is invalid; all problems are named.
-        PluginError: nothing is wrong but that a component cannot be used.
+        PluginError: the only problems are components that cannot be used.
     """
     source = find_source(name_or_path, overrides, registry=registry, environ=environ)
     recipe = parse(source, overlays)
@@ -56,7 +52,7 @@ def find_source(
     registry: Registry | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Source:
-    """Find and read a recipe's file; arguments as of `load_recipe`.
+    """Find and read a recipe's file; the arguments are those of `load_recipe`.
 
     Raises:
         RecipeError: there is no such recipe, or its file cannot be read.
@@ -69,12 +65,12 @@ def find_source(
 def load_resolved(
     path: str | Path, *, registry: Registry | None = None, components: Sequence[Mapping[str, Any]] = ()
 ) -> Recipe:
-    """Read a run's `resolved.yaml`: complete, so nothing in it is interpolated.
+    """Read a run's `resolved.yaml`, which is complete: nothing in it is interpolated.
 
     Args:
         path: the file.
         registry: the components; default: this process's.
-        components: where the run's components came from, as `run.json` says.
+        components: the provenance of the run's components, from its `run.json`.
 
     Raises:
         RecipeError: the file is missing or invalid.
@@ -85,7 +81,7 @@ def load_resolved(
     require(components, what=f"the run in {file.parent}", known=known)
     text = read_text(file)
     plain = read_yaml(text, str(file)).plain()
-    renamed = qualified(plain, components)
+    renamed = qualify(plain, components)
     recipe = parse(Source(text if renamed == plain else write_yaml(renamed), file, (), known, None))
     check_candidates(recipe, known)
     return recipe
@@ -99,12 +95,12 @@ def parse_resolved(
     overlays: Sequence[str] = (),
     registry: Registry | None = None,
 ) -> Recipe:
-    """Validate plain values as `Recipe.to_dict` gives them; `source` names their place in messages.
+    """Validate plain values such as those of `Recipe.to_dict`.
 
     Args:
         values: the recipe; it may have overlays too.
-        source: its place.
-        overrides: words, as of `load_recipe`.
+        source: its place in messages.
+        overrides: words, as in `load_recipe`.
         overlays: names of overlays in `values`.
         registry: the components; default: this process's.
 
@@ -118,27 +114,11 @@ def parse_resolved(
     return recipe
 
 
-def vary(recipe: Recipe, changes: Mapping[str, Any], *, registry: Registry | None = None) -> Recipe:
-    """A recipe with other values at some keys, such as `{"flow.couplings": 4}`; a name of its own it keeps.
-
-    Values are taken as an override takes them: another `use` drops the parameters of the component before it.
-
-    Raises:
-        RecipeError: a key or value is not valid there.
-        PluginError: a component it names cannot be used.
-    """
-    words = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in changes.items()]
-    path = recipe.path or Path(recipe.name)
-    text = write_yaml({**recipe.to_dict(), "search": None})
-    varied = parse(Source(text, path, words, registry or plugins.registry(), None))
-    return dataclasses.replace(recipe, **{key: getattr(varied, key) for key in _VARIED})
-
-
 def find_recipe(name_or_path: str, registry: Registry) -> Path:
-    """The file that a name or path on the command line means.
+    """Return the file of a name or path on the command line.
 
     Raises:
-        RecipeError: there is none. A bundled recipe is never taken for a path that does not exist.
+        RecipeError: it does not exist. A bundled recipe never replaces a path that does not exist.
     """
     path = Path(name_or_path).expanduser()
     if path.is_file():
@@ -148,7 +128,7 @@ def find_recipe(name_or_path: str, registry: Registry) -> Path:
         return recipes[name_or_path].path
     if path.is_dir():
         raise RecipeError(f"{name_or_path} is a folder, not a recipe", hint="name the .yaml file in it")
-    # of two plugins' recipes with one name neither is meant
+    # a short name that two plugins offer is ambiguous
     short = [recipe for recipe in recipes.values() if recipe.package and recipe.path.stem == name_or_path]
     if len(short) == 1:
         return short[0].path
@@ -183,38 +163,3 @@ def read_text(path: Path) -> str:
         raise RecipeError(f"{path}:{line}  not UTF-8 text", hint="save the file as UTF-8") from error
     except OSError as error:
         raise RecipeError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def check_candidates(recipe: Recipe, registry: Registry) -> None:
-    """Raise `RecipeError` if a candidate of the search is not a valid recipe that can be trained."""
-    problems: list[str] = []
-    prepared = _prepared_views(recipe, registry)
-    for name, changes in (recipe.search.candidates if recipe.search else {}).items():
-        where = f"search.candidates.{name}"
-        try:
-            own = _prepared_views(vary(recipe, changes, registry=registry), registry)
-        except (RecipeError, PluginError) as error:
-            problems += [f"{where}: {line}" for line in error.details or [error.message]]
-            continue
-        for side, views in own.items():
-            if views and views != prepared[side]:
-                listed = ", ".join(view["use"] for view in views)
-                problems.append(
-                    f"{where}: data.views.{side} has {listed}, and the recipe's own has not the same; what "
-                    "acts before the transforms is made ready once, so a candidate can only leave it out"
-                )
-    if problems:
-        raise RecipeError(f"{recipe.path} has candidates that cannot be trained", details=problems)
-
-
-def _prepared_views(recipe: Recipe, registry: Registry) -> dict[str, list[dict[str, Any]]]:
-    """The views of a recipe that act before the transforms, by side."""
-    views = cast(DataConfig, recipe.data.config).views
-    return {
-        side: [
-            view.to_dict()
-            for view in listed
-            if cast(ViewSpec, registry.find("view", view.use).spec()).level != "features"
-        ]
-        for side, listed in (("weak", views.weak), ("strong", views.strong))
-    }

@@ -1,4 +1,4 @@
-"""The tree a recipe is read into: plain values that remember where they were written."""
+"""The tree a recipe is read into: plain values with their places."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Mark:
 
 
 DEFAULT = Mark()
-"""The mark of values that nobody wrote."""
+"""The mark of values that stand neither in the file nor on the command line."""
 
 
 @dataclass
@@ -39,10 +39,10 @@ class Node:
 
     Attributes:
         value: a scalar, a list of nodes or a mapping of nodes.
-        mark: where it stands; for an entry of a mapping, where its key does.
-        raw: the text of a scalar that came without YAML's quotes at hand: from the command line or from an
-            environment variable. Such text is read as the type its key expects.
-        replaced: what the file says, where an override or overlay replaced it.
+        mark: the place of the value; for an entry of a mapping, that of its key.
+        raw: the text of a scalar from the command line or an environment variable, where YAML's quotes are
+            not at hand. Such text is read as the type that its key expects.
+        replaced: the value in the file, if an override or overlay replaced it.
     """
 
     value: Scalar | list[Node] | dict[str, Node]
@@ -51,7 +51,7 @@ class Node:
     replaced: Node | None = None
 
     def plain(self) -> Any:
-        """The value without the marks."""
+        """Return the value without the marks."""
         if isinstance(self.value, dict):
             return {key: child.plain() for key, child in self.value.items()}
         if isinstance(self.value, list):
@@ -59,23 +59,23 @@ class Node:
         return self.value
 
     def child(self, key: str | int) -> Node | None:
-        """The entry of a mapping, or the item of a list; None where there is none."""
+        """Return the entry of a mapping or the item of a list; None if it does not exist."""
         if isinstance(self.value, dict):
             return self.value.get(str(key))
         if isinstance(self.value, list):
-            index = as_index(key)
+            index = parse_index(key)
             return self.value[index] if index is not None and index < len(self.value) else None
         return None
 
-    def at(self, path: Path) -> Node | None:
-        """The node at a path below this one; None where there is none."""
+    def get(self, path: Path) -> Node | None:
+        """Return the node at a path below this one; None if it does not exist."""
         node: Node | None = self
         for key in path:
             node = node.child(key) if node is not None else None
         return node
 
     def walk(self, path: Path = ()) -> Iterator[tuple[Path, Node]]:
-        """This node and all below it, parents first."""
+        """Yield this node and all nodes below it with their paths, parents first."""
         yield path, self
         if isinstance(self.value, dict):
             for key, child in self.value.items():
@@ -85,7 +85,7 @@ class Node:
                 yield from child.walk((*path, index))
 
     def copy(self, mark: Mark | None = None) -> Node:
-        """A deep copy, with one mark throughout if given."""
+        """Return a deep copy; with `mark`, all of its nodes get that mark."""
         value: Any = self.value
         if isinstance(value, dict):
             value = {key: child.copy(mark) for key, child in value.items()}
@@ -94,27 +94,27 @@ class Node:
         return Node(value, mark or self.mark, self.raw, self.replaced)
 
 
-def node_of(value: Any, mark: Mark = DEFAULT) -> Node:
+def make_node(value: Any, mark: Mark = DEFAULT) -> Node:
     """Make a tree of Python values.
 
-    What YAML has no word for takes its nearest form: tuples and sets become lists, paths strings, enum
+    Types that YAML does not have take their nearest form: tuples and sets become lists, paths strings, enum
     members their values.
     """
     if isinstance(value, Mapping):
-        return Node({str(key): node_of(item, mark) for key, item in value.items()}, mark)
+        return Node({str(key): make_node(item, mark) for key, item in value.items()}, mark)
     if isinstance(value, set | frozenset):
         value = sorted(value, key=str)
     if isinstance(value, list | tuple):
-        return Node([node_of(item, mark) for item in value], mark)
+        return Node([make_node(item, mark) for item in value], mark)
     if isinstance(value, Enum):
         value = value.value
     return Node(str(value) if isinstance(value, PurePath) else value, mark)
 
 
-def as_index(key: str | int) -> int | None:
-    """Read a list index; None where `key` is not one.
+def parse_index(key: str | int) -> int | None:
+    """Read a list index; None if `key` is not one.
 
-    >>> as_index("2"), as_index("-1"), as_index("two")
+    >>> parse_index("2"), parse_index("-1"), parse_index("two")
     (2, None, None)
     """
     if isinstance(key, int):
@@ -122,17 +122,17 @@ def as_index(key: str | int) -> int | None:
     return int(key) if key.isascii() and key.isdigit() else None
 
 
-def dotted(path: Path) -> str:
-    """Return a path the way recipes and the command line write it.
+def format_path(path: Path) -> str:
+    """Return a path as recipes and the command line write it.
 
-    >>> dotted(("regularisers", 0, "weight"))
+    >>> format_path(("regularisers", 0, "weight"))
     'regularisers.0.weight'
     """
     return ".".join(str(key) for key in path)
 
 
 def describe(value: Any) -> str:
-    """Say what was given, for a message.
+    """Describe a value for a message.
 
     >>> describe("fast"), describe(True), describe(2), describe([1]), describe(None)
     ('the string "fast"', 'true', 'the number 2', 'a list', 'nothing')

@@ -5,9 +5,9 @@
         flow.hidden: 32
         train: {epochs: 10}
 
-An entry is applied like an override on the command line, with one difference: a mapping without `use` at the
-place of a section or component changes the keys it has and leaves the others. One with `use` is a whole
-component; a list, too, replaces what is there. `key.path!:` removes a key.
+An entry is applied like an override on the command line, with one difference: a mapping without `use` for a
+section or component changes the keys it has and leaves the others. A mapping with `use` is a whole component,
+and a list replaces the list before it. `key.path!:` removes a key.
 """
 
 from __future__ import annotations
@@ -19,39 +19,39 @@ from dataclasses import replace
 from flowgmm_cli.errors import RecipeError, did_you_mean
 from flowgmm_cli.recipe.layout import Layout
 from flowgmm_cli.recipe.node import Node, describe
-from flowgmm_cli.recipe.overrides import Override, apply_changes, change_of
+from flowgmm_cli.recipe.overrides import Override, apply_changes, parse_overlay_entry
 from flowgmm_cli.recipe.problems import Problem
 
-KEY = "overlays"
+OVERLAYS_KEY = "overlays"
 _NAME = re.compile(r"\w[\w.+-]*")
 
 
-def take_overlays(root: Node) -> tuple[dict[str, Node], list[Problem]]:
-    """Take the overlays out of a recipe's mapping: by name, and what is wrong with how they are written."""
-    section = root.value.pop(KEY, None) if isinstance(root.value, dict) else None
+def pop_overlays(root: Node) -> tuple[dict[str, Node], list[Problem]]:
+    """Remove the overlays from a recipe's mapping; return them by name, and the malformed ones as problems."""
+    section = root.value.pop(OVERLAYS_KEY, None) if isinstance(root.value, dict) else None
     if section is None or section.value is None:
         return {}, []
     if not isinstance(section.value, dict):
         message = f"expected a mapping of names to changes, got {describe(section.plain())}"
-        return {}, [Problem((KEY,), message, section.mark)]
-    found: dict[str, Node] = {}
+        return {}, [Problem((OVERLAYS_KEY,), message, section.mark)]
+    overlays: dict[str, Node] = {}
     problems: list[Problem] = []
     for name, node in section.value.items():
         if not _NAME.fullmatch(name):
             message = "the name of an overlay has letters, digits, `_`, `-`, `.` and `+` only"
-            problems.append(Problem((KEY, name), message, node.mark))
+            problems.append(Problem((OVERLAYS_KEY, name), message, node.mark))
         elif not isinstance(node.value, dict):
             message = f"expected a mapping such as `{{train.epochs: 5}}`, got {describe(node.plain())}"
-            problems.append(Problem((KEY, name), message, node.mark))
+            problems.append(Problem((OVERLAYS_KEY, name), message, node.mark))
         else:
-            for _, one in node.walk():
-                one.mark = replace(one.mark, overlay=name)
-            found[name] = node
-    return found, problems
+            for _, child in node.walk():
+                child.mark = replace(child.mark, overlay=name)
+            overlays[name] = node
+    return overlays, problems
 
 
 def require_overlays(names: Sequence[str], known: Mapping[str, Node], source: str) -> None:
-    """Raise `RecipeError` if the recipe `source` does not have an overlay that was asked for."""
+    """Raise `RecipeError` if the recipe `source` does not have one of the named overlays."""
     for name in names:
         if name in known:
             continue
@@ -64,17 +64,21 @@ def require_overlays(names: Sequence[str], known: Mapping[str, Node], source: st
 
 
 def apply_overlay(root: Node, overlay: Node, layout: Layout) -> tuple[list[str], list[Problem]]:
-    """Apply an overlay to a tree, in place: notes for the user, and the changes that fit nowhere."""
+    """Apply an overlay to a tree, in place.
+
+    Returns:
+        Notes for the user, and a problem for each change that cannot be applied.
+    """
     changes: list[Override] = []
     problems: list[Problem] = []
     for key, value in (overlay.value if isinstance(overlay.value, dict) else {}).items():
         try:
-            change = change_of(key, value)
-            if change.path[0] == KEY:
+            change = parse_overlay_entry(key, value)
+            if change.path[0] == OVERLAYS_KEY:
                 raise RecipeError("an overlay cannot change the overlays")
             changes.append(change)
         except RecipeError as error:
             problems.append(Problem((key,), error.message, value.mark))
-    notes, failed = apply_changes(root, changes, layout)
-    problems += [Problem(change.path, error.message, change.mark) for change, error in failed]
+    notes, failures = apply_changes(root, changes, layout)
+    problems += [Problem(change.path, error.message, change.mark) for change, error in failures]
     return notes, problems

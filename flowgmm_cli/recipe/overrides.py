@@ -1,18 +1,21 @@
 """Overrides: the words `key.path=value` and `key.path!` after the recipe, and the changes of an overlay.
 
-A value is read like a value in the file. The order of the words never matters: `use` goes before the
-parameters of the component it chooses, and removals come last, so list positions are those of the file.
+A value is read as in the file. The order of the words does not matter: keys are set level by level from the
+top, `use` before the other keys of its level, since it chooses the component whose parameters they are.
+Removals come last, from the bottom and from the end of lists, so that list positions are those of the file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from flowgmm_cli.errors import RecipeError, did_you_mean
 from flowgmm_cli.plugins.entry import SHARED_CONFIGS
 from flowgmm_cli.recipe.layout import Layout
-from flowgmm_cli.recipe.node import DEFAULT, Mark, Node, Path, as_index, dotted
+from flowgmm_cli.recipe.node import DEFAULT, Mark, Node, Path, format_path, make_node, parse_index
 from flowgmm_cli.recipe.yaml import read_scalar, read_yaml
 
 _FORM = "an override is `key.path=value`, or `key.path!` to remove a key; for example train.epochs=5"
@@ -23,10 +26,10 @@ class Override:
     """One change.
 
     Attributes:
-        word: as given.
+        word: the word on the command line, or the key in the overlay.
         path: the key it sets.
-        value: what it sets it to; None to remove it.
-        mark: where it was given.
+        value: the new value; None to remove the key.
+        mark: the place of the change.
         merges: a mapping without `use` changes the keys it has and leaves the others of its section.
     """
 
@@ -37,29 +40,89 @@ class Override:
     merges: bool = False
 
 
+Failures = list[tuple[Override, RecipeError]]
+
+
+# --- reading ----------------------------------------------------------------------------------------------
+
+
 def parse_override(word: str) -> Override:
-    """Read one word.
+    """Read a word of the command line.
 
     Raises:
         RecipeError: it has neither `=` nor a final `!`, an empty key, or a value that is not YAML.
     """
     key, equals, text = word.partition("=")
-    remove = not equals and key.endswith("!")
-    key = key.removesuffix("!") if remove else key
-    parts = key.strip().split(".")
-    if not (equals or remove) or not all(parts):
+    removes = not equals and key.endswith("!")
+    path = _split_key(key[:-1] if removes else key)
+    if path is None or not (equals or removes):
         raise RecipeError(f"cannot read the override `{word}`", hint=_FORM)
-    value = None if remove else _read_value(word, text.strip())
-    return Override(word, tuple(parts), value, Mark(word=word))
+    value = None if removes else _read_value(word, text.strip())
+    return Override(word, path, value, Mark(word=word))
 
 
-def apply_overrides(root: Node, words: Sequence[str], layout: Layout) -> list[str]:
-    """Apply words to a tree, in place.
+def _split_key(key: str) -> Path | None:
+    """Split a key at its dots; None if a part is empty."""
+    parts = key.strip().split(".")
+    return tuple(parts) if all(parts) else None
+
+
+def _read_value(word: str, text: str) -> Node:
+    mark = Mark(word=word)
+    if text[:1] not in ("'", '"', "[", "{"):
+        return Node(read_scalar(text), mark, raw=text)
+    try:
+        return read_yaml(text, "value").copy(mark)
+    except RecipeError as error:
+        reason = error.message.partition("  ")[2] or error.message
+        raise RecipeError(f"cannot read the value of `{word}`: {reason}", hint=_FORM) from error
+
+
+def parse_overlay_entry(key: str, value: Node, section: Path = ()) -> Override:
+    """Read an entry of an overlay: `key.path: value`, or `key.path!:` to remove a key.
+
+    Raises:
+        RecipeError: the key has an empty part, or removes and has a value.
+    """
+    path = format_path((*section, key))
+    parts = key.removesuffix("!").split(".")
+    if not all(part.strip() for part in parts):
+        raise RecipeError(f"cannot read the key `{key}`; a key is `section.key`, such as train.epochs")
+    if not key.endswith("!"):
+        return Override(path, (*section, *parts), value, value.mark, merges=True)
+    if value.value is not None:
+        raise RecipeError(f"`{path}` removes a key, so it takes no value")
+    return Override(path, (*section, *parts), None, value.mark, merges=True)
+
+
+def make_overrides(values: Mapping[str, Any]) -> list[Override]:
+    """Make overrides of Python values by `key.path`; they act like words of the command line.
+
+    Raises:
+        RecipeError: a key has an empty part.
+    """
+    overrides = []
+    for key, value in values.items():
+        text = json.dumps(value, ensure_ascii=False)
+        word, path = f"{key}={text}", _split_key(key)
+        if path is None:
+            raise RecipeError(f"cannot read the override `{word}`", hint=_FORM)
+        node = make_node(value, Mark(word=word))
+        node.raw = None if isinstance(value, str | list | tuple | Mapping) else text
+        overrides.append(Override(word, path, node, node.mark))
+    return overrides
+
+
+# --- applying ---------------------------------------------------------------------------------------------
+
+
+def apply_overrides(root: Node, words: Sequence[str | Override], layout: Layout) -> list[str]:
+    """Apply overrides to a tree, in place.
 
     Args:
         root: the recipe's mapping.
-        words: the words, in any order; of two that set the same key the later one wins.
-        layout: knows which keys hold components and what their defaults are.
+        words: in any order; of two that set the same key the later one wins.
+        layout: the kinds and defaults of the recipe's keys.
 
     Returns:
         Notes for the user, one line each.
@@ -71,11 +134,11 @@ def apply_overrides(root: Node, words: Sequence[str], layout: Layout) -> list[st
     problems: list[RecipeError] = []
     for word in words:
         try:
-            overrides.append(parse_override(word))
+            overrides.append(parse_override(word) if isinstance(word, str) else word)
         except RecipeError as error:
             problems.append(error)
-    notes, failed = apply_changes(root, overrides, layout)
-    problems += [error for _, error in failed]
+    notes, failures = apply_changes(root, overrides, layout)
+    problems += [error for _, error in failures]
     if len(problems) == 1:
         raise problems[0]
     if problems:
@@ -84,155 +147,135 @@ def apply_overrides(root: Node, words: Sequence[str], layout: Layout) -> list[st
     return notes
 
 
-def apply_changes(
-    root: Node, changes: Sequence[Override], layout: Layout
-) -> tuple[list[str], list[tuple[Override, RecipeError]]]:
-    """Apply changes to a tree, in place and as far as they can be: notes for the user, and what cannot."""
-    notes: list[str] = []
-    failed: list[tuple[Override, RecipeError]] = []
-    merged: dict[Path, Override] = {}
-    left = sorted(changes, key=_rank)
-    while left:
-        change = left.pop(0)
-        try:
-            parts = _parts(change, layout)
-            if parts is not None:
-                _descend(root, change.path, change, layout)
-                left = sorted([*left, *parts], key=_rank)
-                continue
-            if change.merges and change.path in merged:
-                line = merged[change.path].mark.line
-                raise RecipeError(f"`{dotted(change.path)}` is given twice; the first is at line {line}")
-            merged[change.path] = change
-            if change.value is None:
-                _remove(root, change, layout)
-            else:
-                _set(root, change, layout, notes)
-        except RecipeError as error:
-            failed.append((change, error))
-    return notes, failed
+def apply_changes(root: Node, changes: Sequence[Override], layout: Layout) -> tuple[list[str], Failures]:
+    """Apply changes to a tree, in place, and skip those that fail.
 
-
-def change_of(key: str, value: Node, above: Path = ()) -> Override:
-    """The change that an entry of an overlay stands for: `key.path: value`, or `key.path!:` to remove a key.
-
-    Raises:
-        RecipeError: the key has an empty part, or removes and has a value.
+    Returns:
+        Notes for the user, and the changes that cannot be applied.
     """
-    path = dotted((*above, key))
-    parts = key.removesuffix("!").split(".")
-    if not all(part.strip() for part in parts):
-        raise RecipeError(f"cannot read the key `{key}`; a key is `section.key`, such as train.epochs")
-    if not key.endswith("!"):
-        return Override(path, (*above, *parts), value, value.mark, merges=True)
-    if value.value is not None:
-        raise RecipeError(f"`{path}` removes a key, so it takes no value")
-    return Override(path, (*above, *parts), None, value.mark, merges=True)
+    notes: list[str] = []
+    failures: Failures = []
+    lines: dict[Path, int] = {}
+    sets = [change for change in changes if change.value is not None]
+    removals = [change for change in changes if change.value is None]
+    while sets:
+        depth = min(len(change.path) for change in sets)
+        level = [change for change in sets if len(change.path) == depth]
+        sets = [change for change in sets if len(change.path) > depth]
+        for change in sorted(level, key=lambda change: change.path[-1] != "use"):
+            try:
+                entries = _expand(root, change, layout)
+                if entries is None:
+                    _refuse_second(change, lines)
+                    _set(root, change, layout, notes)
+                    continue
+                sets += [entry for entry in entries if entry.value is not None]
+                removals += [entry for entry in entries if entry.value is None]
+            except RecipeError as error:
+                failures.append((change, error))
+    for change in sorted(removals, key=_removal_order):
+        try:
+            _refuse_second(change, lines)
+            _remove(root, change, layout)
+        except RecipeError as error:
+            failures.append((change, error))
+    return notes, failures
 
 
-def _parts(change: Override, layout: Layout) -> list[Override] | None:
-    """The single changes in a mapping that merges; None if the change is a single one itself."""
+def _expand(root: Node, change: Override, layout: Layout) -> list[Override] | None:
+    """Return the single changes in a mapping that merges; None for a change of one value."""
     value = change.value.value if change.value is not None else None
     if not change.merges or not isinstance(value, dict) or "use" in value or not layout.has_keys(change.path):
         return None
-    return [change_of(key, child, change.path) for key, child in value.items()]
+    _descend(root, change.path, change, layout)
+    return [parse_overlay_entry(key, child, change.path) for key, child in value.items()]
 
 
-def _rank(override: Override) -> tuple[bool, int, bool, tuple[int, ...]]:
-    """Shallow before deep, `use` before its parameters; removals last, deep first, from the end of lists."""
-    removes = override.value is None
-    places = tuple(-(as_index(key) or 0) for key in override.path) if removes else ()
-    depth = len(override.path)
-    return removes, -depth if removes else depth, override.path[-1] != "use", places
+def _removal_order(change: Override) -> tuple[int, tuple[int, ...]]:
+    return -len(change.path), tuple(-(parse_index(key) or 0) for key in change.path)
 
 
-def _set(root: Node, override: Override, layout: Layout, notes: list[str]) -> None:
-    *parents, last = override.path
-    value = override.value
+def _refuse_second(change: Override, lines: dict[Path, int]) -> None:
+    """Raise `RecipeError` if an overlay gives a key twice."""
+    if change.merges and change.path in lines:
+        path = format_path(change.path)
+        raise RecipeError(f"`{path}` is given twice; the first is at line {lines[change.path]}")
+    lines[change.path] = change.mark.line
+
+
+def _set(root: Node, change: Override, layout: Layout, notes: list[str]) -> None:
+    *parents, last = change.path
+    value = change.value
     if value is None:
         return
-    holder = _descend(root, tuple(parents), override, layout)
+    holder = _descend(root, tuple(parents), change, layout)
     if last == "use":
         _drop_parameters(holder, tuple(parents), value, layout, notes)
     value.replaced = holder.child(last)
-    _put(holder, last, value, override, tuple(parents))
+    _put(holder, last, value, change, tuple(parents))
 
 
-def _put(holder: Node, key: str | int, value: Node, override: Override, path: Path) -> None:
+def _put(holder: Node, key: str | int, value: Node, change: Override, path: Path) -> None:
     """Set an entry of the mapping or list at `path`; a list can grow by one."""
     if isinstance(holder.value, dict):
         holder.value[str(key)] = value
         return
     if not isinstance(holder.value, list):
-        raise _no_mapping(override, path)
-    index = as_index(key)
+        raise RecipeError(
+            f"`{change.word}`: `{format_path(path)}` holds a single value, so it has no keys of its own"
+        )
+    index = parse_index(key)
     if index is None or index > len(holder.value):
-        raise _no_item(override, path, len(holder.value))
+        raise _no_such_item(change, path, len(holder.value))
     holder.value[index : index + 1] = [value]
 
 
 def _drop_parameters(holder: Node, path: Path, new: Node, layout: Layout, notes: list[str]) -> None:
-    """Take the old component's parameters away when another component is chosen."""
+    """Remove the old component's parameters when another component is chosen."""
     kind = layout.kind_at(path)
     old = holder.child("use")
     if kind is None or old is None or old.value == new.value or not isinstance(holder.value, dict):
         return
     shared = SHARED_CONFIGS.get(kind)
-    kept = {"use", *(shared.model_fields if shared else ())}
-    dropped = [key for key in holder.value if key not in kept]
+    dropped = [key for key in holder.value if key != "use" and not (shared and key in shared.model_fields)]
     for key in dropped:
         del holder.value[key]
     if dropped:
         keys = ", ".join(dropped)
-        notes.append(f"{dotted(path)} is now {new.value}: dropped {keys}, set in the recipe for {old.value}")
+        notes.append(
+            f"{format_path(path)} is now {new.value}: dropped {keys}, set in the recipe for {old.value}"
+        )
 
 
-def _remove(root: Node, override: Override, layout: Layout) -> None:
-    *parents, last = override.path
-    holder = _descend(root, tuple(parents), override, layout)
+def _remove(root: Node, change: Override, layout: Layout) -> None:
+    *parents, last = change.path
+    holder = _descend(root, tuple(parents), change, layout)
     if isinstance(holder.value, list):
-        index = as_index(last)
+        index = parse_index(last)
         if index is None or index >= len(holder.value):
-            raise _no_item(override, tuple(parents), len(holder.value))
+            raise _no_such_item(change, tuple(parents), len(holder.value))
         del holder.value[index]
         return
-    keys = list(holder.value) if isinstance(holder.value, dict) else []
-    if not isinstance(holder.value, dict) or last not in holder.value:
-        guess = did_you_mean(str(last), keys)
-        raise RecipeError(f"`{override.word}` removes a key that the recipe does not have{guess}")
-    del holder.value[str(last)]
+    entries = holder.value if isinstance(holder.value, dict) else {}
+    if last not in entries:
+        guess = did_you_mean(str(last), list(entries))
+        raise RecipeError(f"`{change.word}` removes a key that the recipe does not have{guess}")
+    del entries[str(last)]
 
 
-def _descend(root: Node, path: Path, override: Override, layout: Layout) -> Node:
-    """Go to the holder of the last key, writing out defaults and missing mappings on the way."""
+def _descend(root: Node, path: Path, change: Override, layout: Layout) -> Node:
+    """Return the node at `path`; write defaults and missing mappings on the way."""
     node = root
     for depth, key in enumerate(path):
         layout.write_default(path[: depth + 1])
         below = node.child(key)
         if below is None or below.value is None:
-            below = Node({}, override.mark)
-            _put(node, key, below, override, path[:depth])
+            below = Node({}, change.mark)
+            _put(node, key, below, change, path[:depth])
         node = below
     return node
 
 
-def _no_mapping(override: Override, path: Path) -> RecipeError:
-    return RecipeError(
-        f"`{override.word}`: `{dotted(path)}` holds a single value, so it has no keys of its own"
-    )
-
-
-def _no_item(override: Override, path: Path, length: int) -> RecipeError:
-    have = f"its items are 0 to {length - 1}" if length else "it is empty"
-    return RecipeError(f"`{override.word}` names no item of the list `{dotted(path)}`; {have}")
-
-
-def _read_value(word: str, text: str) -> Node:
-    mark = Mark(word=word)
-    if text[:1] in ("'", '"', "[", "{"):
-        try:
-            return read_yaml(text, "value").copy(mark)
-        except RecipeError as error:
-            reason = error.message.partition("  ")[2] or error.message
-            raise RecipeError(f"cannot read the value of `{word}`: {reason}", hint=_FORM) from error
-    return Node(read_scalar(text), mark, raw=text)
+def _no_such_item(change: Override, path: Path, length: int) -> RecipeError:
+    items = f"its items are 0 to {length - 1}" if length else "it is empty"
+    return RecipeError(f"`{change.word}` names no item of the list `{format_path(path)}`; {items}")

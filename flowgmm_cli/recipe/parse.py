@@ -6,28 +6,33 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from flowgmm_cli.errors import RecipeError
+from flowgmm_cli.api import Component, Kind
+from flowgmm_cli.errors import PluginError, RecipeError
+from flowgmm_cli.plugins import registry as plugins
 from flowgmm_cli.plugins.registry import Registry
 from flowgmm_cli.recipe.interpolate import Interpolation
 from flowgmm_cli.recipe.layout import Layout
-from flowgmm_cli.recipe.node import Node, describe
+from flowgmm_cli.recipe.node import Node, describe, make_node
 from flowgmm_cli.recipe.node import Path as KeyPath
-from flowgmm_cli.recipe.overlays import KEY, apply_overlay, require_overlays, take_overlays
-from flowgmm_cli.recipe.overrides import apply_overrides
+from flowgmm_cli.recipe.overlays import OVERLAYS_KEY, apply_overlay, pop_overlays, require_overlays
+from flowgmm_cli.recipe.overrides import apply_overrides, make_overrides
 from flowgmm_cli.recipe.problems import Problem, raise_problems
-from flowgmm_cli.recipe.schema import Recipe, RecipeModel
+from flowgmm_cli.recipe.schema import Origin, Recipe, RecipeModel
 from flowgmm_cli.recipe.validate import Validator
 from flowgmm_cli.recipe.yaml import read_yaml
+
+_VARIABLE_KEYS = ("data", "flow", "prior", "objective", "regularisers", "train", "calibration", "run")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A recipe as it is written, and the words after it.
+    """The text of a recipe, and the words after it.
 
     Attributes:
         text: the recipe.
-        path: the file it is from.
+        path: its file.
         words: overrides `key.path=value` or `key.path!`.
         registry: the components.
         environ: environment variables; None = nothing is interpolated.
@@ -41,13 +46,13 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Examined:
-    """What there is to say of a recipe.
+class ParseResult:
+    """A parsed recipe with its problems.
 
     Attributes:
         recipe: None if there are problems.
-        problems: all that is wrong.
-        known_overlays: the names of the overlays it has.
+        problems: everything that is wrong.
+        known_overlays: the names of its overlays.
     """
 
     recipe: Recipe | None
@@ -60,98 +65,139 @@ def parse(source: Source, overlays: Sequence[str] = ()) -> Recipe:
 
     Raises:
         RecipeError: it is invalid; all problems are named.
-        PluginError: nothing is wrong but that a component cannot be used.
+        PluginError: the only problems are components that cannot be used.
     """
-    examined = examine(source, overlays)
-    raise_problems(examined.problems, str(source.path), overlays)
-    if examined.recipe is None:
+    result = try_parse(source, overlays)
+    raise_problems(result.problems, str(source.path), overlays)
+    if result.recipe is None:
         raise RecipeError(f"{source.path} is invalid")
-    return examined.recipe
+    return result.recipe
 
 
-def examine(source: Source, overlays: Sequence[str] = ()) -> Examined:
-    """Do what `parse` does, and return the problems.
+def try_parse(source: Source, overlays: Sequence[str] = ()) -> ParseResult:
+    """Do the same as `parse`, but return the problems.
 
     Raises:
         RecipeError: the text cannot be read, it has no such overlay, or a word cannot be applied.
     """
-    place = str(source.path)
-    root = _read(source.text, place)
-    known, problems = take_overlays(root)
+    name = str(source.path)
+    root = _read(source.text, name)
+    known, problems = pop_overlays(root)
     if not problems:
-        require_overlays(overlays, known, place)
+        require_overlays(overlays, known, name)
     layout = Layout(root, source.registry)
     notes: list[str] = []
-    for name in overlays:
-        if name in known:
-            told, misfits = apply_overlay(root, known[name].copy(), layout)
-            notes += told
-            problems += misfits
+    for overlay in overlays:
+        if overlay in known:
+            more_notes, more_problems = apply_overlay(root, known[overlay].copy(), layout)
+            notes += more_notes
+            problems += more_problems
     notes += apply_overrides(root, source.words, layout)
-    if root.child(KEY) is not None:
+    if root.child(OVERLAYS_KEY) is not None:
         raise RecipeError(
-            f"`{KEY}` cannot be changed on the command line", hint="--overlay NAME applies an overlay"
+            f"`{OVERLAYS_KEY}` cannot be changed on the command line",
+            hint="--overlay NAME applies an overlay",
         )
-    failed: set[KeyPath] = set()
+    unresolved: set[KeyPath] = set()
     env: set[str] = set()
     if source.environ is not None:
         interpolation = Interpolation(root, layout, source.environ)
         interpolation.run()
         problems += interpolation.problems
-        failed, env = interpolation.failed, interpolation.env
+        unresolved, env = interpolation.failed, interpolation.env
     validator = Validator(source.registry)
     model = validator.recipe(root)
-    # what has no value cannot have the right type either: one message is enough
-    problems += [one for one in validator.problems if one.path not in failed]
-    recipe = None
-    if model is not None and not problems:
-        recipe = _recipe(model, source, overlays, known, notes, env)
-    return Examined(recipe, problems, tuple(known))
+    # an unresolved value has no type either: one message is enough
+    problems += [problem for problem in validator.problems if problem.path not in unresolved]
+    if model is None or problems:
+        return ParseResult(None, problems, tuple(known))
+    origin = Origin(
+        source.path, source.text, tuple(overlays), tuple(source.words), tuple(notes), tuple(sorted(env))
+    )
+    variants = {overlay: node.plain() for overlay, node in known.items()}
+    return ParseResult(_make_recipe(model, origin, variants), problems, tuple(known))
 
 
-def _read(text: str, place: str) -> Node:
-    root = read_yaml(text, place)
+def vary(recipe: Recipe, changes: Mapping[str, Any], *, registry: Registry | None = None) -> Recipe:
+    """Return the recipe with other values at some keys, such as `{"flow.couplings": 4}`, and the same name.
+
+    Values act like overrides: another `use` drops the parameters of the component before it.
+
+    Raises:
+        RecipeError: a key or value is not valid there.
+        PluginError: a component it names cannot be used.
+    """
+    known = registry or plugins.registry()
+    root = make_node({**recipe.to_dict(), "search": None})
+    apply_overrides(root, make_overrides(changes), Layout(root, known))
+    validator = Validator(known)
+    model = validator.recipe(root)
+    source = str(recipe.origin.path or recipe.name)
+    raise_problems(validator.problems, source)
+    if model is None:
+        raise RecipeError(f"{source} is invalid")
+    return recipe.model_copy(update={key: getattr(model, key) for key in _VARIABLE_KEYS})
+
+
+def parse_component(
+    text: str,
+    kind: Kind,
+    *,
+    source: str,
+    defaults: Mapping[str, Any] | None = None,
+    registry: Registry | None = None,
+) -> Component:
+    """Read and validate a component by itself, written as in a recipe: `{use: csv, path: a.csv, label: y}`.
+
+    Args:
+        text: a YAML mapping with `use`.
+        kind: its kind.
+        source: the name of the text in messages.
+        defaults: values of required parameters that the text leaves out.
+        registry: the components; default: this process's.
+
+    Raises:
+        RecipeError: the text is no such mapping, or invalid; all problems are named.
+        PluginError: the only problem is that the component cannot be used.
+    """
+    known = registry or plugins.registry()
+    root = read_yaml(text, source)
+    if isinstance(root.value, dict):
+        _add_defaults(root.value, kind, defaults or {}, known)
+    validator = Validator(known)
+    component = validator.component(kind, root)
+    raise_problems(validator.problems, source)
+    if component is None:
+        raise RecipeError(f"{source} is invalid")
+    return component
+
+
+def _add_defaults(
+    children: dict[str, Node], kind: Kind, defaults: Mapping[str, Any], registry: Registry
+) -> None:
+    use = children.get("use")
+    try:
+        fields = registry.find(kind, str(use.value if use else "")).spec().config.model_fields
+    except PluginError:  # reported by the validation, with its place
+        return
+    for key, value in defaults.items():
+        if key not in children and key in fields and fields[key].is_required():
+            children[key] = make_node(value)
+
+
+def _read(text: str, name: str) -> Node:
+    root = read_yaml(text, name)
     if root.value is None:
         raise RecipeError(
-            f"{place} is empty", hint="start from a bundled recipe: `flowgmm recipes copy digits`"
+            f"{name} is empty", hint="start from a bundled recipe: `flowgmm recipes copy digits`"
         )
     if not isinstance(root.value, dict):
-        raise RecipeError(f"{place}:{root.mark.line}  a recipe is a mapping, not {describe(root.plain())}")
+        raise RecipeError(f"{name}:{root.mark.line}  a recipe is a mapping, not {describe(root.plain())}")
     return root
 
 
-def _recipe(
-    model: RecipeModel,
-    source: Source,
-    overlays: Sequence[str],
-    known: Mapping[str, Node],
-    notes: Sequence[str],
-    env: set[str],
-) -> Recipe:
-    return Recipe(
-        name=model.name or _name_from(source.path),
-        path=source.path,
-        text=source.text,
-        overlays=tuple(overlays),
-        known_overlays=tuple(known),
-        overrides=tuple(source.words),
-        notes=tuple(notes),
-        env=tuple(sorted(env)),
-        data=model.data,
-        flow=model.flow,
-        prior=model.prior,
-        objective=model.objective,
-        regularisers=tuple(model.regularisers),
-        train=model.train,
-        checkpoint=model.checkpoint,
-        calibration=model.calibration,
-        ensemble=model.ensemble,
-        search=model.search,
-        ood=model.ood,
-        run=model.run,
-    )
-
-
-def _name_from(path: Path) -> str:
-    """A recipe name from its file: characters that folders' names should not have become `_`."""
-    return re.sub(r"[^\w.+-]|^[.+-]", "_", path.stem) or "recipe"
+def _make_recipe(model: RecipeModel, origin: Origin, overlays: Mapping[str, Any]) -> Recipe:
+    """Add name and origin; a name from a file has `_` for characters that names of folders should not have."""
+    stem = origin.path.stem if origin.path is not None else ""
+    name = model.name or re.sub(r"[^\w.+-]|^[.+-]", "_", stem) or "recipe"
+    return Recipe.model_validate({**dict(model), "name": name, "overlays": overlays, "origin": origin})

@@ -1,4 +1,4 @@
-"""The recipe's own sections, and `Recipe`, what everything after validation works with."""
+"""The sections of a recipe, and `Recipe`, the validated recipe with its origin."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import ConfigDict, field_validator, model_validator
 
 from flowgmm_cli.api import Component, Config, Field, component_field, to_plain
 from flowgmm_cli.errors import did_you_mean
-from flowgmm_cli.recipe.node import describe, node_of
+from flowgmm_cli.recipe.node import describe
 from flowgmm_cli.recipe.yaml import write_yaml
 
 STANDARD_SCORES = (
@@ -40,25 +40,25 @@ class _Section(Config):
 
 
 class EarlyStoppingConfig(_Section):
-    """When to stop before the last epoch: the metric of `checkpoint.best` no longer improves."""
+    """Stopping before the last epoch, once the metric of `checkpoint.best` no longer improves."""
 
     patience: int = Field(ge=1, description="epochs without a better value before training stops")
 
 
 class TrainConfig(_Section):
-    """How the model is fitted."""
+    """The training of the model."""
 
     epochs: int = Field(20, ge=1, description="passes over the unlabelled rows")
     max_steps: int | None = Field(None, ge=1, description="stop after this many optimiser steps")
     batch_size: int = Field(1024, ge=1, description="unlabelled rows in a step")
     labelled_batch_size: int = Field(256, ge=1, description="labelled rows in a step, at most all of them")
     optimiser: Literal["adamw", "adam"] = Field(
-        "adamw", description="the optimiser; of `adam`, the decay goes through the gradient"
+        "adamw", description="the optimiser; with `adam` the decay is part of the gradient"
     )
     lr: float = Field(1e-3, gt=0, description="highest learning rate")
     weight_decay: float = Field(1e-2, ge=0, description="decay of the flow's weights, not of the mixture")
     schedule: Literal["one_cycle", "cosine", "constant", "steps"] = Field(
-        "one_cycle", description="course of the rate; `steps` falls to a tenth at 50 % and again at 80 %"
+        "one_cycle", description="schedule of the rate; `steps` falls to a tenth at 50 % and again at 80 %"
     )
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps over which the rate rises")
     clip_norm: float | None = Field(1.0, gt=0, description="largest gradient norm; null = no limit")
@@ -83,31 +83,31 @@ class TrainConfig(_Section):
 
 
 class BestConfig(_Section):
-    """Which checkpoint counts as the best."""
+    """The choice of the best checkpoint."""
 
     metric: Literal["auto", "val.nll", "val.accuracy", "monitor.loss", "monitor.agreement"] = Field(
-        "auto", description="what is compared; auto = the best that uses no label beyond the labelled rows"
+        "auto", description="metric to compare; auto = the best that uses no label beyond the labelled rows"
     )
 
 
 class CheckpointConfig(_Section):
-    """How often the state is saved; at least at the end in any case."""
+    """Times at which the state is saved; the end is always one of them."""
 
     every_epochs: int | None = Field(None, ge=1, description="save after this many epochs; null = never")
     every_steps: int | None = Field(None, ge=1, description="save after this many steps; null = never")
     every_minutes: float | None = Field(1.0, gt=0, description="save after this many minutes; null = never")
-    best: BestConfig = Field(default_factory=lambda: BestConfig(), description="which one is the best")
+    best: BestConfig = Field(default_factory=lambda: BestConfig(), description="the choice of the best one")
 
 
 class CalibrationConfig(_Section):
-    """How predicted probabilities are brought in line with accuracy after training."""
+    """Calibration of the predicted probabilities after training."""
 
-    method: Literal["temperature", "none"] = Field("temperature", description="what is fitted")
+    method: Literal["temperature", "none"] = Field("temperature", description="parameter to fit")
     on: Literal["auto", "val", "cross_fit"] = Field(
         "auto", description="rows it is fitted on: labelled held-out rows, or folds of the labelled rows"
     )
     noise: bool = Field(
-        True, description="fit with the temperature a share of labels that nothing in a row explains"
+        True, description="fit, with the temperature, a share of labels that are independent of the row"
     )
     folds: int = Field(4, ge=2, le=10, description="folds of a cross-fit")
     epochs: float = Field(
@@ -116,7 +116,7 @@ class CalibrationConfig(_Section):
 
 
 class SearchConfig(_Section):
-    """A short race of settings, judged without a label beyond the labelled rows."""
+    """A search over candidate settings, compared without a label beyond the labelled rows."""
 
     candidates: dict[str, dict[str, Any]] = Field(
         default_factory=lambda: STANDARD_CANDIDATES,
@@ -129,24 +129,24 @@ class SearchConfig(_Section):
         0.5,
         gt=0,
         le=1,
-        description="length of a candidate's training in the race, as a share of train.epochs",
+        description="length of a candidate's training in the search, as a share of train.epochs",
     )
 
     @field_validator("candidates")
     @classmethod
     def _change_the_model_only(cls, candidates: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         for name, changes in candidates.items():
-            foreign = [key for key in changes if not key.startswith(_RACED)]
+            foreign = [key for key in changes if not key.startswith(_SEARCHED)]
             if foreign:
                 raise ValueError(
                     f"candidate {name} changes {foreign[0]}; all see the same rows and seed, so only keys "
-                    f"below {', '.join(key.rstrip('.') for key in _RACED)} may differ"
+                    f"below {', '.join(key.rstrip('.') for key in _SEARCHED)} may differ"
                 )
         return candidates
 
 
 def score_names(components: Sequence[Component]) -> tuple[str, ...]:
-    """What the scores of a list are called: the bare name; a name that comes again gets a number."""
+    """Name the scores of a list: the bare name, and a number after a name that is taken."""
     names: list[str] = []
     for component in components:
         bare = component.use.rpartition("/")[2]
@@ -156,13 +156,13 @@ def score_names(components: Sequence[Component]) -> tuple[str, ...]:
 
 
 class OodConfig(_Section):
-    """How rows unlike the training rows are detected."""
+    """The detection of rows unlike the training rows."""
 
     scores: list[Component] = component_field(
         "score",
         [{"use": name} for name in STANDARD_SCORES],
-        description="scores that are fitted after training; higher = further out. Those that read images are "
-        "passed over where rows are none",
+        description="scores that are fitted after training; higher = further out. Scores of images are skipped "
+        "for other rows",
     )
     default: str = Field(
         "auto", description="the score that flags rows, by name; auto = chosen on the run's own rows"
@@ -172,37 +172,37 @@ class OodConfig(_Section):
     )
 
     @model_validator(mode="after")
-    def _default_is_there(self) -> OodConfig:
-        if not all(isinstance(one, Component) for one in self.scores):
+    def _default_is_a_score(self) -> OodConfig:
+        if not all(isinstance(score, Component) for score in self.scores):
             return self  # the default in recipe form
         if not self.scores:
             raise ValueError("scores is empty; leave it out for all built-in scores")
         names = ("auto", *score_names(self.scores))
         if self.default not in names:
             raise ValueError(
-                f"default is {self.default}, which is none of the scores"
+                f"default is {self.default}, which is not one of the scores"
                 f"{did_you_mean(self.default, names)}; known: {', '.join(names)}"
             )
         return self
 
 
 class RunConfig(_Section):
-    """Where and how reproducibly the run takes place."""
+    """Seed, device and folder of the run."""
 
     seed: int = Field(0, ge=0, lt=2**63, description="fixes everything random in training")
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where tensors live")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="device of the tensors")
     deterministic: bool = Field(True, description="the same numbers on every run on this device")
     jobs: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
-        "auto", description="trainings at once, of members and folds, on a CPU"
+        "auto", description="parallel trainings of members and folds on a CPU"
     )
     log_every: int = Field(50, ge=1, description="steps between two lines of metrics.jsonl")
     dir: str = Field("runs", min_length=1, description="folder that holds the runs")
 
 
-_RACED = ("flow", "prior", "objective", "regularisers", "train.", "data.views.")
+_SEARCHED = ("flow", "prior", "objective", "regularisers", "train.", "data.views.")
 _CONSISTENT = {"use": "consistency", "weight": 1.0}
-# Start, noise, depth and prior: on small tables each of these wins somewhere by many points.
-# Whole components, for what the recipe has in their place may be anything.
+# Initialisation, noise, depth and prior: on small tables each of these is far better on some data.
+# They are whole components, since the recipe may have any component in their place.
 STANDARD_CANDIDATES: dict[str, dict[str, Any]] = {
     "as_given": {},
     "little_noise": {
@@ -220,7 +220,7 @@ STANDARD_CANDIDATES: dict[str, dict[str, Any]] = {
 
 
 class RecipeModel(Config):
-    """The whole recipe, as a model: its sections in the order in which they are written."""
+    """The keys of a recipe file, in the order in which they are written."""
 
     version: Literal[1] = Field(description="version of the recipe format")
     name: str | None = Field(
@@ -230,24 +230,24 @@ class RecipeModel(Config):
     flow: Component = component_field("flow", {"use": "realnvp"}, description="the invertible network")
     prior: Component = component_field("prior", {"use": "gmm"}, description="the latent distribution")
     objective: Component = component_field("objective", {"use": "hybrid"}, description="the main loss")
-    regularisers: list[Component] = component_field(
+    regularisers: tuple[Component, ...] = component_field(
         "regulariser", [{"use": "consistency"}], description="losses added to the objective"
     )
-    train: TrainConfig = Field(default_factory=lambda: TrainConfig(), description="how the model is fitted")
+    train: TrainConfig = Field(default_factory=lambda: TrainConfig(), description="training of the model")
     checkpoint: CheckpointConfig = Field(
-        default_factory=lambda: CheckpointConfig(), description="how often the state is saved"
+        default_factory=lambda: CheckpointConfig(), description="times at which the state is saved"
     )
     calibration: CalibrationConfig = Field(
-        default_factory=lambda: CalibrationConfig(), description="how probabilities are calibrated"
+        default_factory=lambda: CalibrationConfig(), description="calibration of the probabilities"
     )
     ensemble: int = Field(
         1, ge=1, le=64, description="differently started members whose log-densities are averaged"
     )
     search: SearchConfig | None = Field(
-        None, description="race of settings before training; null = train the recipe as it is"
+        None, description="search over settings before training; null = train the recipe as it is"
     )
     ood: OodConfig = Field(
-        default_factory=lambda: OodConfig(), description="how rows unlike the training rows are detected"
+        default_factory=lambda: OodConfig(), description="detection of rows unlike the training rows"
     )
     run: RunConfig = Field(default_factory=lambda: RunConfig(), description="seed, device and folder")
     overlays: dict[str, dict[str, Any]] = Field(
@@ -273,76 +273,59 @@ class RecipeModel(Config):
         return name
 
 
-_OF_THE_FILE = ("version", "overlays")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """A validated recipe.
+@dataclass(frozen=True)
+class Origin:
+    """The origin of a recipe.
 
     Attributes:
-        name: what runs are filed under.
         path: the file it was read from.
-        text: the file as it stands there.
+        text: the text of the file.
         overlays: the overlays that were applied, in this order.
-        known_overlays: all that the file has.
-        overrides: the words of the command line, as given.
-        notes: what the user should know about how the words were applied, one line each.
-        env: names of the environment variables whose values are in it.
+        overrides: the words of the command line.
+        notes: messages for the user about how the words were applied, one line each.
+        env: names of the environment variables whose values were inserted.
     """
 
-    name: str
-    path: Path | None
-    text: str
+    path: Path | None = None
+    text: str = ""
     overlays: tuple[str, ...] = ()
-    known_overlays: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     env: tuple[str, ...] = ()
-    data: Component
-    flow: Component
-    prior: Component
-    objective: Component
-    regularisers: tuple[Component, ...]
-    train: TrainConfig
-    checkpoint: CheckpointConfig
-    calibration: CalibrationConfig
-    ensemble: int = 1
-    search: SearchConfig | None = None
-    ood: OodConfig
-    run: RunConfig
+
+
+class Recipe(RecipeModel):
+    """A validated recipe.
+
+    Attributes:
+        name: the name of its runs' folder.
+        overlays: all overlays that the file has.
+        origin: the file, overlays and words it was made from.
+    """
+
+    name: str
+    origin: Origin = Field(default_factory=Origin, exclude=True)
 
     def components(self) -> list[Component]:
-        """Every component the recipe names, nested ones (encoder, transforms) included."""
-        top = [self.data, self.flow, self.prior, self.objective, *self.regularisers]
-        return _with_nested([*top, self.ood])
+        """List every component that the recipe names, nested ones (encoder, transforms) included."""
+        return _components([self.data, self.flow, self.prior, self.objective, self.regularisers, self.ood])
 
     def to_dict(self) -> dict[str, Any]:
-        """The recipe as plain values, all defaults filled in, sections in a fixed order."""
-        keys = [key for key in RecipeModel.model_fields if key not in _OF_THE_FILE]
-        sections = {key: _plain(getattr(self, key)) for key in keys}
-        values: dict[str, Any] = node_of({"version": 1, **sections}).plain()
-        return values
+        """Return the recipe as plain values, all defaults filled in, sections in a fixed order."""
+        values = to_plain(self)
+        return {key: values[key] for key in RecipeModel.model_fields if key != "overlays"}
 
     def to_yaml(self) -> str:
-        """`to_dict` as YAML; `load_resolved` reads it back to an equal recipe."""
+        """Return `to_dict` as YAML; `load_resolved` reads it back to an equal recipe."""
         return write_yaml(self.to_dict())
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, Component):
-        return value.to_dict()
-    return to_plain(value) if isinstance(value, Config) else value
-
-
-def _with_nested(value: Any) -> list[Component]:
-    """The components in a value: a component and those below it, or those of a list or nested model."""
+def _components(value: Any) -> list[Component]:
+    """List the components in a value: a component and those below it, or those of a list or model."""
     if isinstance(value, list | tuple):
-        return [one for item in value for one in _with_nested(item)]
+        return [component for item in value for component in _components(item)]
     if isinstance(value, Component):
-        return [value, *_with_nested(value.config)]
+        return [value, *_components(value.config)]
     if isinstance(value, Config):
-        return [one for name in type(value).model_fields for one in _with_nested(getattr(value, name))]
+        return _components([getattr(value, name) for name in type(value).model_fields])
     return []

@@ -1,8 +1,8 @@
-"""A safe YAML reader that reads numbers as people write them and remembers where every value stands.
+"""A safe YAML reader that keeps the place of every value, and reads numbers as people write them.
 
 Scalars follow YAML 1.2 rather than PyYAML's 1.1: `3e-4` and `1_000` are numbers, `010` is ten, only `true`
 and `false` are booleans (`yes`, `no`, `on`, `off` are strings), dates and `12:30:45` are strings. Duplicate
-keys, tags, and documents that grow without bound are refused. Nothing but plain values can come out.
+keys, tags, and documents that grow without bound are refused. The result holds plain values only.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes every string that either our reader or a YAML 1.1 reader would take for something else."""
+    """Quotes every string that our reader or a YAML 1.1 reader would read as another type."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -70,9 +70,9 @@ for _name, _pattern, _first in (
     ("int", re.compile(f"(?:{_INT.pattern}|{_HEX.pattern})"), list("-+0123456789")),
     ("float", _FLOAT, list("-+.0123456789iI")),
 ):
-    _whole = re.compile(rf"(?:{_pattern.pattern})\Z", _pattern.flags)
-    _Loader.add_implicit_resolver(_TAG + _name, _whole, _first)
-    _Dumper.add_implicit_resolver(_TAG + _name, _whole, _first)
+    _full = re.compile(rf"(?:{_pattern.pattern})\Z", _pattern.flags)
+    _Loader.add_implicit_resolver(_TAG + _name, _full, _first)
+    _Dumper.add_implicit_resolver(_TAG + _name, _full, _first)
 
 
 def read_yaml(text: str, source: str) -> Node:
@@ -80,10 +80,10 @@ def read_yaml(text: str, source: str) -> Node:
 
     Args:
         text: the document.
-        source: what to call it in messages: the path as the user gave it.
+        source: its name in messages: the path as the user gave it.
 
     Raises:
-        RecipeError: the text is not YAML, or uses what is refused (see the module's text).
+        RecipeError: the text is not YAML, or has something that is refused (see above).
     """
     if len(text) > MAX_BYTES:
         raise RecipeError(f"{source} is larger than {MAX_BYTES:,} characters, which no recipe needs")
@@ -105,7 +105,7 @@ def read_yaml(text: str, source: str) -> Node:
 
 
 def read_scalar(text: str) -> Scalar:
-    """Read one unquoted scalar; text that is none of the others is a string.
+    """Read one unquoted scalar: null, true, false, a number, or else a string.
 
     >>> read_scalar("3e-4"), read_scalar("1_000"), read_scalar("010"), read_scalar("yes"), read_scalar("~")
     (0.0003, 1000, 10, 'yes', None)
@@ -132,7 +132,7 @@ def write_yaml(value: Any) -> str:
 
 
 class _Builder:
-    """Turns PyYAML's nodes into ours. Aliases are copied out, so their number is counted."""
+    """Turns PyYAML's nodes into ours. Aliases are copied, so the values are counted."""
 
     def __init__(self, source: str) -> None:
         self.source = source
@@ -180,7 +180,7 @@ class _Builder:
         return {**merged, **own}
 
     def merge(self, node: yaml.Node, depth: int) -> dict[str, Node]:
-        """The entries that `<<` brings in; of several mappings the first wins, and own keys before all."""
+        """Return the entries of the mappings after `<<`; the first mapping with a key wins."""
         parts = node.value if isinstance(node, yaml.SequenceNode) else [node]
         merged: dict[str, Node] = {}
         for part in parts:

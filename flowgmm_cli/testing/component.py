@@ -18,9 +18,9 @@ from flowgmm_cli.api import Component, Config, Kind, Spec
 from flowgmm_cli.errors import FlowgmmError
 from flowgmm_cli.plugins.entry import SUPPORTED_API, Entry, load_target
 from flowgmm_cli.plugins.registry import Registry, registry
-from flowgmm_cli.recipe.component import parse_component
-from flowgmm_cli.recipe.describe import parameters
 from flowgmm_cli.recipe.json_schema import recipe_schema
+from flowgmm_cli.recipe.parameters import parameters
+from flowgmm_cli.recipe.parse import parse_component
 from flowgmm_cli.recipe.yaml import write_yaml
 from flowgmm_cli.testing.check import Finding, check, expect
 

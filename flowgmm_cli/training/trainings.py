@@ -22,7 +22,7 @@ import torch
 
 from flowgmm_cli.errors import InterruptedRunError
 from flowgmm_cli.flows.flat import FlatFlow
-from flowgmm_cli.recipe.load import vary
+from flowgmm_cli.recipe.parse import vary
 from flowgmm_cli.runs import Run
 from flowgmm_cli.training.fitting import Fitting, Talk, Training
 from flowgmm_cli.training.folds import shorter
@@ -78,7 +78,7 @@ def fit_all(fitting: Fitting, jobs: Sequence[Job], *, what: str, each: str) -> l
 def _begin(fitting: Fitting, job: Job, what: str) -> Training:
     recipe = vary(fitting.recipe, job.changes)
     if job.share < 1:
-        recipe = dataclasses.replace(recipe, train=shorter(recipe.train, job.share))
+        recipe = recipe.model_copy(update={"train": shorter(recipe.train, job.share)})
     return dataclasses.replace(fitting, recipe=recipe).begin(job.labels, run=job.run, what=what)
 
 

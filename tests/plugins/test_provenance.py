@@ -9,7 +9,7 @@ from flowgmm_cli.api import Config, FlowSpec
 from flowgmm_cli.errors import PluginError
 from flowgmm_cli.plugins.discovery import scan
 from flowgmm_cli.plugins.local import load_file
-from flowgmm_cli.plugins.provenance import qualified, require
+from flowgmm_cli.plugins.provenance import qualify, require
 from flowgmm_cli.plugins.registry import Registry
 
 BUILTIN = FlowSpec(config=Config, build="fake_core:build", summary="Built in")
@@ -81,15 +81,15 @@ def test_a_local_module_is_asked_for_by_its_flag(tmp_path: Path) -> None:
 
 def test_bare_names_keep_the_meaning_they_had() -> None:
     values = {"flow": {"use": "nsf", "bins": 3}, "data": {"use": "csv", "x": [{"use": "nsf"}, 1]}, "use": 3}
-    assert qualified(values, [OWN, NSF]) == {
+    assert qualify(values, [OWN, NSF]) == {
         "flow": {"use": "fake-nsf/nsf", "bins": 3},
         "data": {"use": "csv", "x": [{"use": "fake-nsf/nsf"}, 1]},
         "use": 3,
     }
-    assert qualified([{"changes": {"flow.use": "nsf"}}], [NSF]) == [{"changes": {"flow.use": "fake-nsf/nsf"}}]
-    assert qualified(values, [OWN]) is values
-    assert qualified(values, [NSF, {**NSF, "kind": "data", "package": "fake-two"}]) is values
+    assert qualify([{"changes": {"flow.use": "nsf"}}], [NSF]) == [{"changes": {"flow.use": "fake-nsf/nsf"}}]
+    assert qualify(values, [OWN]) is values
+    assert qualify(values, [NSF, {**NSF, "kind": "data", "package": "fake-two"}]) is values
 
 
 def test_names_that_are_qualified_already_stay() -> None:
-    assert qualified({"use": "fake-nsf/nsf"}, [NSF]) == {"use": "fake-nsf/nsf"}
+    assert qualify({"use": "fake-nsf/nsf"}, [NSF]) == {"use": "fake-nsf/nsf"}

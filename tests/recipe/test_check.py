@@ -44,7 +44,7 @@ def lines(caught: pytest.ExceptionInfo[RecipeError]) -> list[str]:
 def test_a_good_recipe_comes_back_as_it_is_without_its_overlays(check: Check) -> None:
     text = f"{BASE}overlays: {{cpu: {{flow.layers: 1}}, gpu: {{}}}}\n"
     recipe = check(text)
-    assert (recipe.flow.to_dict()["layers"], recipe.known_overlays) == (3, ("cpu", "gpu"))
+    assert (recipe.flow.to_dict()["layers"], list(recipe.overlays)) == (3, ["cpu", "gpu"])
     assert check(text, overlays=("cpu",)).flow.to_dict()["layers"] == 1
 
 

@@ -13,7 +13,7 @@ def test_environment_variables_and_their_defaults(load: Any) -> None:
     text = "version: 1\ndata:\n  use: table\n  path: ${env:ROOT}/x/${env:FILE:-t.csv}\n"
     recipe = load(text, environ={"ROOT": "/d"})
     assert recipe.data.config.path == "/d/x/t.csv"
-    assert recipe.env == ("ROOT",)
+    assert recipe.origin.env == ("ROOT",)
 
 
 @pytest.mark.parametrize("environ", [{}, {"X": ""}])

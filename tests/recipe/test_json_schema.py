@@ -150,4 +150,4 @@ def test_every_object_is_closed_and_described(schema: dict[str, Any]) -> None:
     assert free == [
         overlays, overlays["additionalProperties"], candidates, candidates["additionalProperties"],
     ]  # fmt: skip
-    assert schema["properties"]["train"]["description"] == "how the model is fitted"
+    assert schema["properties"]["train"]["description"] == "training of the model"

@@ -9,7 +9,8 @@ from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.plugins.registry import Registry
 from flowgmm_cli.recipe import load as load_module
 from flowgmm_cli.recipe.bundled import BundledRecipe
-from flowgmm_cli.recipe.load import find_recipe, load_recipe, load_resolved, vary
+from flowgmm_cli.recipe.load import find_recipe, load_recipe, load_resolved
+from flowgmm_cli.recipe.parse import vary
 from flowgmm_cli.recipe.schema import STANDARD_SCORES
 from flowgmm_cli.recipe.yaml import read_yaml
 
@@ -66,10 +67,10 @@ def test_the_resolved_recipe_holds_plain_values(load: Any) -> None:
 
 def test_the_text_and_the_words_are_kept_as_given(load: Any) -> None:
     recipe = load(TEXT, "train.epochs=3")
-    assert recipe.text == TEXT
-    assert recipe.overrides == ("train.epochs=3",)
-    assert recipe.path is not None
-    assert recipe.path.name == "my.yaml"
+    assert recipe.origin.text == TEXT
+    assert recipe.origin.overrides == ("train.epochs=3",)
+    assert recipe.origin.path is not None
+    assert recipe.origin.path.name == "my.yaml"
 
 
 def test_components_are_found_at_any_depth(load: Any) -> None:
@@ -83,7 +84,7 @@ def test_components_are_found_at_any_depth(load: Any) -> None:
 
 
 def test_a_name_is_a_bundled_recipe(bundled: Any, registry: Registry) -> None:
-    assert load_recipe("digits", registry=registry).path == bundled["digits"].path
+    assert load_recipe("digits", registry=registry).origin.path == bundled["digits"].path
     assert find_recipe("paper/mnist", registry) == bundled["paper/mnist"].path
 
 
@@ -166,7 +167,7 @@ def test_a_recipe_is_varied_at_some_keys_and_keeps_the_rest(load: Any, registry:
     recipe = load(TEXT, environ={"DATA": "x.csv"})
     varied = vary(recipe, {"train.epochs": 7, "train.lr": 3e-4, "regularisers": []}, registry=registry)
     assert (varied.train.epochs, varied.train.lr, varied.regularisers) == (7, 3e-4, ())
-    assert (varied.name, varied.text, varied.overrides) == (recipe.name, recipe.text, recipe.overrides)
+    assert (varied.name, varied.origin) == (recipe.name, recipe.origin)
     assert varied.data == recipe.data
     assert vary(recipe, {}, registry=registry).to_dict() == recipe.to_dict()
 

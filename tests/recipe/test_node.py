@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from flowgmm_cli.recipe.node import DEFAULT, Mark, Node, describe, node_of
+from flowgmm_cli.recipe.node import DEFAULT, Mark, Node, describe, make_node
 
 
 class Colour(Enum):
@@ -13,25 +13,25 @@ class Colour(Enum):
 
 
 def test_python_values_become_yaml_values() -> None:
-    tree = node_of({"a": (1, 2), 3: Path("x/y"), "c": Colour.RED, "d": {"b", "a"}, "e": None})
+    tree = make_node({"a": (1, 2), 3: Path("x/y"), "c": Colour.RED, "d": {"b", "a"}, "e": None})
     assert tree.plain() == {"a": [1, 2], "3": "x/y", "c": "red", "d": ["a", "b"], "e": None}
     assert all(node.mark == DEFAULT for _, node in tree.walk())
 
 
 def test_nodes_are_reached_by_keys_and_numbers() -> None:
-    tree = node_of({"a": [{"b": 1}]})
-    node = tree.at(("a", "0", "b"))
+    tree = make_node({"a": [{"b": 1}]})
+    node = tree.get(("a", "0", "b"))
     assert node is not None
     assert node.value == 1
-    assert tree.at(("a", 0, "b")) is node
+    assert tree.get(("a", 0, "b")) is node
     for path in (("a", 1), ("a", "x"), ("b",), ("a", 0, "b", "c")):
-        assert tree.at(path) is None
+        assert tree.get(path) is None
 
 
 def test_a_copy_shares_nothing() -> None:
-    tree = node_of({"a": [1]})
+    tree = make_node({"a": [1]})
     copy = tree.copy(Mark(3, 4))
-    inner = copy.at(("a",))
+    inner = copy.get(("a",))
     assert inner is not None
     assert isinstance(inner.value, list)
     inner.value.append(Node(2))

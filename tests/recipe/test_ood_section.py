@@ -34,7 +34,7 @@ def test_it_can_be_written_and_overridden(load: Any) -> None:
     ("section", "message"),
     [
         ("{default: entropi}", "did you mean `entropy`"),
-        ("{scores: [{use: nll}], default: entropy}", "default is entropy, which is none of the scores"),
+        ("{scores: [{use: nll}], default: entropy}", "default is entropy, which is not one of the scores"),
         ("{scores: []}", "scores is empty"),
         ("{scores: {use: nll}}", "expected a list of scores"),
         ("{scores: [nll]}", "expected a mapping such as"),

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from flowgmm_cli.errors import PluginError, RecipeError
 from flowgmm_cli.plugins.registry import Registry
-from flowgmm_cli.recipe.load import load_recipe, load_resolved, parse_resolved, vary
+from flowgmm_cli.recipe.load import load_recipe, load_resolved, parse_resolved
+from flowgmm_cli.recipe.parse import vary
 from flowgmm_cli.recipe.schema import Recipe
 
 BASE = """\
@@ -64,11 +65,11 @@ def file(tmp_path: Path) -> str:
 def test_an_overlay_changes_the_recipe_only_if_it_is_chosen(file: str, registry: Registry) -> None:
     plain = load_recipe(file, registry=registry)
     assert plain.flow.to_dict()["hidden"] == 16
-    assert (plain.overlays, plain.known_overlays) == ((), ("cpu", "short"))
+    assert (plain.origin.overlays, list(plain.overlays)) == ((), ["cpu", "short"])
     varied = load_recipe(file, overlays=["cpu"], registry=registry)
     assert varied.flow.to_dict() == {**plain.flow.to_dict(), "hidden": 8}
     assert varied.train == plain.train.model_copy(update={"epochs": 3, "batch_size": 64})
-    assert (varied.overlays, varied.overrides) == (("cpu",), ())
+    assert (varied.origin.overlays, varied.origin.overrides) == (("cpu",), ())
     assert varied.data == plain.data
 
 
@@ -84,7 +85,7 @@ def test_what_is_recorded_holds_the_result_without_the_overlays(
     file: str, registry: Registry, tmp_path: Path
 ) -> None:
     recipe = load_recipe(file, ["train.lr=1"], overlays=["short", "cpu"], registry=registry)
-    assert (recipe.overlays, recipe.overrides, recipe.text) == (
+    assert (recipe.origin.overlays, recipe.origin.overrides, recipe.origin.text) == (
         ("short", "cpu"), ("train.lr=1",), BASE + CPU,
     )  # fmt: skip
     assert "overlays" not in recipe.to_dict()
@@ -92,8 +93,8 @@ def test_what_is_recorded_holds_the_result_without_the_overlays(
     resolved.write_text(recipe.to_yaml(), encoding="utf-8")
     again = load_resolved(resolved, registry=registry)
     assert again.to_dict() == {**recipe.to_dict(), "name": "my"}
-    assert again.known_overlays == ()
-    assert vary(recipe, {"train.epochs": 9}, registry=registry).overlays == ("short", "cpu")
+    assert again.overlays == {}
+    assert vary(recipe, {"train.epochs": 9}, registry=registry).origin.overlays == ("short", "cpu")
 
 
 def test_plain_values_can_have_overlays_too(registry: Registry) -> None:
@@ -110,7 +111,9 @@ def test_another_component_drops_the_old_one_s_parameters_and_says_so(over: Over
     for lines in (["flow.use: chain", "flow.layers: 9"], ["flow.layers: 9", "flow.use: chain"]):
         recipe = over(*lines)
         assert recipe.flow.to_dict() == {"use": "chain", "layers": 9, "bins": [8]}
-        assert recipe.notes == ("flow is now chain: dropped layers, hidden, set in the recipe for realnvp",)
+        assert recipe.origin.notes == (
+            "flow is now chain: dropped layers, hidden, set in the recipe for realnvp",
+        )
 
 
 def test_a_mapping_with_use_is_a_whole_component(over: Over) -> None:
@@ -164,7 +167,7 @@ def test_values_are_interpolated_where_the_overlay_is_chosen(
 ) -> None:
     recipe = over("data.path: ${env:DATA}", "flow.hidden: ${train.epochs}", environ={"DATA": "b.csv"})
     assert (recipe.data.to_dict()["path"], recipe.flow.to_dict()["hidden"]) == ("b.csv", 40)
-    assert recipe.env == ("DATA",)
+    assert recipe.origin.env == ("DATA",)
     with pytest.raises(RecipeError) as caught:
         over("data.path: ${env:DATA}")
     (line,) = details(caught)

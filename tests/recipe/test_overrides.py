@@ -98,14 +98,16 @@ def test_another_component_drops_the_old_one_s_parameters_and_says_so(load: Any)
     for words in itertools.permutations(["flow.use=chain", "flow.layers=9"]):
         recipe = load(BASE, *words)
         assert recipe.flow.to_dict() == {"use": "chain", "layers": 9, "bins": [8]}
-        assert recipe.notes == ("flow is now chain: dropped layers, hidden, set in the recipe for realnvp",)
+        assert recipe.origin.notes == (
+            "flow is now chain: dropped layers, hidden, set in the recipe for realnvp",
+        )
 
 
 def test_parameters_that_all_components_of_the_kind_share_are_kept(load: Any) -> None:
     recipe = load(BASE, "data.use=empty", "regularisers.0.use=consistency")
     assert recipe.data.config.labels.count == 5
     assert recipe.regularisers[0].config.weight == 0.5
-    assert recipe.notes == (
+    assert recipe.origin.notes == (
         "data is now empty: dropped path, encoder, set in the recipe for table",
         "regularisers.0 is now consistency: dropped power, set in the recipe for penalty",
     )
@@ -114,13 +116,13 @@ def test_parameters_that_all_components_of_the_kind_share_are_kept(load: Any) ->
 def test_a_nested_component_can_be_replaced_too(load: Any) -> None:
     recipe = load(BASE, "data.encoder.use=large")
     assert recipe.data.config.encoder.to_dict() == {"use": "large", "dim": 64}
-    assert recipe.notes == ("data.encoder is now large: dropped dim, set in the recipe for small",)
+    assert recipe.origin.notes == ("data.encoder is now large: dropped dim, set in the recipe for small",)
 
 
 def test_naming_the_same_component_changes_nothing(load: Any) -> None:
     recipe = load(BASE, "flow.use=realnvp")
     assert recipe.flow.config.layers == 3
-    assert recipe.notes == ()
+    assert recipe.origin.notes == ()
 
 
 def test_of_two_words_for_one_key_the_later_wins(load: Any) -> None:

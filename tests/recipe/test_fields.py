@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 import pytest
 
 from flowgmm_cli.api import Component, Config, Field, component_field
-from flowgmm_cli.recipe.describe import parameters
-from flowgmm_cli.recipe.expected import choices, expected
+from flowgmm_cli.recipe.fields import choices, describe_field
+from flowgmm_cli.recipe.parameters import parameters
 
 
 class Side(Enum):
@@ -78,7 +78,7 @@ class Everything(Config):
     ],
 )
 def test_parameters_in_words(name: str, words: str) -> None:
-    assert expected(Everything.model_fields[name]) == words
+    assert describe_field(Everything.model_fields[name]) == words
 
 
 def test_choices_are_those_of_literals_and_enums() -> None:

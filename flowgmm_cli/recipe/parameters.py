@@ -1,4 +1,4 @@
-"""The parameters of a model as rows for people: name, default, what it can be, what it means."""
+"""The parameters of a model as rows for people: name, accepted values, default, description."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from flowgmm_cli.recipe.expected import choices, expected
-from flowgmm_cli.recipe.fields import default_of, nested_model
+from flowgmm_cli.recipe.fields import choices, default_value, describe_field, inner_model
 
 
 @dataclass(frozen=True)
@@ -20,11 +19,11 @@ class Parameter:
 
     Attributes:
         name: its key; `labels.count` for a key of a nested mapping.
-        expected: what it can be, in words.
+        expected: the accepted values, in words.
         required: whether the recipe must give it.
         default: its value if the recipe does not, in recipe form.
-        choices: the values it can have, if those are fixed.
-        description: what it means.
+        choices: the accepted values, if those are fixed.
+        description: its meaning.
     """
 
     name: str
@@ -35,15 +34,27 @@ class Parameter:
     description: str
 
     def to_dict(self) -> dict[str, Any]:
-        """The parameter as JSON values."""
+        """Return the parameter as JSON values."""
         return {**asdict(self), "choices": list(self.choices)}
 
 
 def parameters(model: type[BaseModel], shared: type[BaseModel] | None = None) -> list[Parameter]:
-    """All parameters of a model, in their order; those that come from `shared` are last."""
-    later = set(shared.model_fields) if shared is not None else set()
-    names = sorted(model.model_fields, key=lambda name: name in later)
+    """List all parameters of a model in their order; those inherited from `shared` come last."""
+    last = set(shared.model_fields) if shared is not None else set()
+    names = sorted(model.model_fields, key=lambda name: name in last)
     return [row for name in names for row in _rows(name, model.model_fields[name])]
+
+
+def _rows(name: str, field: FieldInfo) -> list[Parameter]:
+    """Make one row, or the rows of a nested mapping's keys; both for a mapping that can be left out."""
+    nested = inner_model(field)
+    required = field.is_required()
+    default = None if required else default_value(field)
+    row = Parameter(
+        name, describe_field(field), required, default, tuple(choices(field)), field.description or ""
+    )
+    below = [replace(inner, name=f"{name}.{inner.name}") for inner in parameters(nested)] if nested else []
+    return below if below and default is not None else [row, *below]
 
 
 _PLACES = {
@@ -60,7 +71,7 @@ _PLACES = {
 
 
 def snippet(kind: str, use: str, rows: Sequence[Parameter]) -> str:
-    """A piece of a recipe that chooses a component, with its parameters at their defaults.
+    """Write a piece of a recipe that chooses a component, with its parameters at their defaults.
 
     Args:
         kind: the kind of component.
@@ -72,23 +83,7 @@ def snippet(kind: str, use: str, rows: Sequence[Parameter]) -> str:
     for row in rows:
         if "." not in row.name:
             value = "..." if row.required else json.dumps(row.default, ensure_ascii=False)
-            words = f"required: {row.expected}" if row.required else row.description
-            lines.append((f"{' ' * len(indent)}{row.name}: {value}", f"# {words}" if words else ""))
+            text = f"required: {row.expected}" if row.required else row.description
+            lines.append((f"{' ' * len(indent)}{row.name}: {value}", f"# {text}" if text else ""))
     width = max(len(text) for text, _ in lines)
     return "\n".join([place, *(f"{text:{width}}  {comment}".rstrip() for text, comment in lines)])
-
-
-def _rows(name: str, field: FieldInfo) -> list[Parameter]:
-    """One row, or the rows of a nested mapping's keys; a mapping that can be left out has both."""
-    nested = nested_model(field)
-    default = None if field.is_required() else default_of(field)
-    row = Parameter(
-        name=name,
-        expected=expected(field),
-        required=field.is_required(),
-        default=default,
-        choices=tuple(choices(field)),
-        description=field.description or "",
-    )
-    below = [replace(one, name=f"{name}.{one.name}") for one in parameters(nested)] if nested else []
-    return below if below and default is not None else [row, *below]
