@@ -47,9 +47,7 @@ class Interpolation:
         self.failed: set[Path] = set()
         self.env: set[str] = set()
         self._active: list[tuple[Node, Path]] = []
-        self._done: set[int] = (
-            set()
-        )  # ids of nodes that are resolved or failed; they live as long as the tree
+        self._done: set[int] = set()  # ids of nodes, resolved or failed; the tree keeps the nodes
 
     def run(self) -> None:
         """Resolve every string of the tree."""

@@ -34,7 +34,7 @@ class Layout:
         return fields.component_kind(field) if field else None
 
     def has_keys(self, path: Path) -> bool:
-        """Return whether a mapping at `path` is a section or component with known keys, and no plain value."""
+        """Return whether a mapping at `path` is a section or component with known keys."""
         field = self._field_at(path)
         if field is None:
             return self.kind_at(path) is not None

@@ -27,7 +27,7 @@ _NAME = re.compile(r"\w[\w.+-]*")
 
 
 def pop_overlays(root: Node) -> tuple[dict[str, Node], list[Problem]]:
-    """Remove the overlays from a recipe's mapping; return them by name, and the malformed ones as problems."""
+    """Remove the overlays from a recipe; return them by name, and malformed ones as problems."""
     section = root.value.pop(OVERLAYS_KEY, None) if isinstance(root.value, dict) else None
     if section is None or section.value is None:
         return {}, []

@@ -197,7 +197,7 @@ def _read(text: str, name: str) -> Node:
 
 
 def _make_recipe(model: RecipeModel, origin: Origin, overlays: Mapping[str, Any]) -> Recipe:
-    """Add name and origin; a name from a file has `_` for characters that names of folders should not have."""
+    """Add name and origin; in a name from a file, `_` replaces characters unfit for folder names."""
     stem = origin.path.stem if origin.path is not None else ""
     name = model.name or re.sub(r"[^\w.+-]|^[.+-]", "_", stem) or "recipe"
     return Recipe.model_validate({**dict(model), "name": name, "overlays": overlays, "origin": origin})

@@ -161,8 +161,8 @@ class OodConfig(_Section):
     scores: list[Component] = component_field(
         "score",
         [{"use": name} for name in STANDARD_SCORES],
-        description="scores that are fitted after training; higher = further out. Scores of images are skipped "
-        "for other rows",
+        description="scores that are fitted after training; higher = further out. Scores of images are "
+        "skipped for other rows",
     )
     default: str = Field(
         "auto", description="the score that flags rows, by name; auto = chosen on the run's own rows"
