@@ -164,7 +164,7 @@ def test_with_one_label_of_each_class_the_first_candidates_are_taken_unjudged(tr
         ("{a: {data.labels.count: 3}}", "only keys below"),
         ("{a: {prior.means: nowhere}}", "means"),
         ("{}", "candidates"),
-        ("{a: {data.views.strong: [{use: drop_words}]}}", "can only leave it out"),
+        ("{a: {data.views.strong: [{use: drop_words}]}}", "can only leave them out"),
     ],
 )
 def test_a_candidate_that_cannot_be_trained_is_found_before_training(
