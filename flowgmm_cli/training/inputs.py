@@ -23,7 +23,7 @@ from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
 from flowgmm_cli.training.held_out import require_held_out
 from flowgmm_cli.training.text_copies import text_copies
-from flowgmm_cli.views.levels import at_level
+from flowgmm_cli.views.specs import select_level
 
 _TENSORS, _VALUES = "preprocessor.safetensors", "preprocessor.json"
 
@@ -136,7 +136,7 @@ def prepare_rows(recipe: Recipe, rows: SplitRows, context: DataContext) -> Input
 def _transformed(recipe: Recipe, rows: SplitRows, preprocessor: Preprocessor, context: DataContext) -> Inputs:
     """All rows with everything that the views of the recipe start from."""
     views = cast(DataConfig, recipe.data.config).views
-    with_inputs = preprocessor.random or bool(at_level("inputs", [*views.weak, *views.strong]))
+    with_inputs = preprocessor.random or bool(select_level("inputs", [*views.weak, *views.strong]))
 
     def in_memory(part: Rows, name: str) -> Split:
         split = preprocessor.apply(part, context, with_inputs=with_inputs)

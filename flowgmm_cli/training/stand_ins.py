@@ -21,7 +21,7 @@ from flowgmm_cli.api import Latents, ScoreInputs
 from flowgmm_cli.flows.flat import FlatFlow
 from flowgmm_cli.model import Model
 from flowgmm_cli.trained import encode
-from flowgmm_cli.views.blur import gaussian_blur
+from flowgmm_cli.views.degradations import gaussian_blur
 
 _ROWS = 1000  # stand-ins of each kind: an AUROC to about a percent
 _SMOOTH = 1 / 32  # standard deviation of the blur, as a share of an image's longer side

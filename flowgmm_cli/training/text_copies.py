@@ -20,7 +20,7 @@ from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.seeds import derive_seed
-from flowgmm_cli.views.levels import at_level
+from flowgmm_cli.views.specs import select_level
 
 _MANY = 1000  # more than a view can have copies
 
@@ -50,13 +50,13 @@ def text_copies(
     views = cast(DataConfig, recipe.data.config).views
     found = {}
     for place, (name, listed) in enumerate((("weak", views.weak), ("strong", views.strong))):
-        changes = at_level("text", listed)
+        changes = select_level("text", listed)
         if not changes:
             continue
         first = _MANY * (2 * place + ("train", "val").index(part))
         copies = max(cast(TextViewConfig, change.config).copies for change in changes)
         seeds = [derive_seed(recipe.run.seed, "texts", first + number) for number in range(copies)]
-        on_inputs = bool(at_level("inputs", listed))
+        on_inputs = bool(select_level("inputs", listed))
         encoded = []
         for changed, own in _changed(rows, changes, seeds, preprocessor, context):
             split = preprocessor.apply(changed, own, with_inputs=on_inputs)

@@ -21,7 +21,7 @@ from flowgmm_cli.data.transforms.base import Transform
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.training.copies import Copies
-from flowgmm_cli.views.levels import at_level
+from flowgmm_cli.views.specs import select_level
 
 Name = Literal["weak", "strong"]
 
@@ -158,9 +158,9 @@ def build_viewing(
     Raises:
         RecipeError: a view changes images, and there are none.
     """
-    texts = bool(at_level("text", views))
-    features = [build(view) for view in at_level("features", views)]
-    listed = at_level("inputs", views)
+    texts = bool(select_level("text", views))
+    features = [build(view) for view in select_level("features", views)]
+    listed = select_level("inputs", views)
     if not listed and (preprocessor is None or not preprocessor.random):
         return Viewing(name, texts=texts, features=features)
     if preprocessor is None:

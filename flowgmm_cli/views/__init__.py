@@ -1,1 +1,1 @@
-"""Random changes of rows that keep their class; one file each."""
+"""Views: random changes (augmentations) of rows that keep their class."""

@@ -1,18 +1,41 @@
-"""What views of images share: checks of what they are built for, draws of each image."""
+"""Base class of the views of images, with the checks and random draws that they share."""
 
 from __future__ import annotations
 
 import math
+from typing import ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
+from flowgmm_cli.api import Config
 from flowgmm_cli.data.image_shape import MOST_CHANNELS
 from flowgmm_cli.errors import RecipeError
 
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+class ImageView(Generic[ConfigT]):
+    """A random change of images; each image draws its own, the same for all of its channels.
+
+    Args:
+        config: parameters of the view.
+        shape: of one image, `(channels, height, width)`.
+        high: the value of white; black is 0. Only changes of brightness use it.
+
+    Raises:
+        RecipeError: `shape` is not that of an image, or the channels come last.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, config: ConfigT, *, shape: tuple[int, int, int], high: float) -> None:
+        self.config = config
+        self.channels, self.height, self.width = check_shape(self.name, shape)
+
 
 def check_shape(view: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Return `shape` if it is one of images, `(channels, height, width)`.
+    """Return `shape` if it is that of an image, `(channels, height, width)`.
 
     Args:
         view: its name, for the message.
@@ -30,33 +53,33 @@ def check_shape(view: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 def check_high(view: str, high: float) -> float:
-    """Return `high`, the value of white, if there is any light at all.
+    """Return `high`, the value of white, if it is above black.
 
     Raises:
         RecipeError: no pixel of the column is above 0, one is infinite, or one is below 0 (NaN).
     """
     if not 0 < high < math.inf:
-        found = "but some are below 0" if math.isnan(high) else f"which is {high:g}"
+        reason = "but some are below 0" if math.isnan(high) else f"which is {high:g}"
         raise RecipeError(
             f"the view `{view}` changes brightness between 0 (black) and the largest value of a pixel, "
-            + found,
-            hint="scale the images so that black is 0 and white is above it, or take the view out of "
+            + reason,
+            hint="scale the images so that black is 0 and white is above it, or remove the view from "
             "data.views",
         )
     return high
 
 
-def working(x: Tensor) -> Tensor:
-    """Images in at least float32: places in an image and sums over it need more than half precision."""
+def promote(x: Tensor) -> Tensor:
+    """Convert images to at least float32: positions and sums over pixels need more than half precision."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
-def spread(x: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-    """`count` numbers for each image, even between -1 and 1: as many tensors `(N,)`."""
+def draw_uniform(x: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+    """Draw `count` numbers for each image, uniform between -1 and 1, as that many tensors `(N,)`."""
     draws = torch.empty(len(x), count, dtype=x.dtype, device=x.device)
     return draws.uniform_(-1, 1, generator=generator).unbind(1)
 
 
-def per_image(values: Tensor) -> Tensor:
-    """Numbers `(N,)` in a form in which they meet images `(N, C, H, W)`."""
+def broadcast_per_image(values: Tensor) -> Tensor:
+    """Reshape numbers `(N,)` so that they broadcast against images `(N, C, H, W)`."""
     return values.reshape(-1, 1, 1, 1)

@@ -47,7 +47,7 @@ from flowgmm_cli.training.processes import Processes
 from flowgmm_cli.training.sharded import sharded
 from flowgmm_cli.training.step import StepInput, TrainingStep, WeightedRegulariser
 from flowgmm_cli.training.viewing import Forms, Viewing
-from flowgmm_cli.views.noise import Noise
+from flowgmm_cli.views.tabular import Noise
 from flowgmm_cli.views.specs import NoiseConfig
 
 class Plugin(torch.nn.Module):

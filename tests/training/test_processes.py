@@ -31,8 +31,8 @@ from flowgmm_cli.regularisers.specs import SPECS
 from flowgmm_cli.training.sharded import ShardedModel
 from flowgmm_cli.training.step import StepInput, TrainingStep, WeightedRegulariser
 from flowgmm_cli.training.viewing import Forms, Viewing
-from flowgmm_cli.views.corrupt import Corrupt
-from flowgmm_cli.views.noise import Noise
+from flowgmm_cli.views.tabular import Corrupt
+from flowgmm_cli.views.tabular import Noise
 from flowgmm_cli.views.specs import CorruptConfig, NoiseConfig
 
 def model():

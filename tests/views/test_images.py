@@ -1,4 +1,4 @@
-"""What every view of images must do; a new one is a line in the table of `test_views.py`."""
+"""Contract of the views of images; a new view is a line in the table of `test_views.py`."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from flowgmm_cli.plugins.registry import build, registry
 from flowgmm_cli.views.specs import SPECS
 
 IMAGES = [name for name, spec in SPECS.items() if spec.level == "inputs"]
-# built for values from 0 to white, and of no use without
-TONES = ["colour", "rand_augment"]
+# these need values from 0 to white
+BRIGHTNESS_VIEWS = ["colour", "rand_augment"]
 
 
 def make(name: str, shape: tuple[int, ...], *, high: float = 255.0, **words: Any) -> View:
@@ -32,15 +32,15 @@ def pixels(*shape: int, high: float = 255.0) -> Tensor:
 
 @pytest.mark.parametrize("name", IMAGES)
 @pytest.mark.parametrize("shape", [(64,), (8, 8), (32, 32, 3), (2, 3, 4, 5), ()])
-def test_what_is_no_image_is_an_error_of_the_recipe(name: str, shape: tuple[int, ...]) -> None:
+def test_columns_without_images_are_a_recipe_error(name: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(RecipeError, match="changes images") as caught:
         make(name, shape)
     assert "channels, height, width" in str(caught.value.hint)
 
 
-@pytest.mark.parametrize("name", TONES)
+@pytest.mark.parametrize("name", BRIGHTNESS_VIEWS)
 @pytest.mark.parametrize("high", [0.0, -1.0, float("inf"), float("nan")])
-def test_where_nothing_is_brighter_than_black_brightness_cannot_change(name: str, high: float) -> None:
+def test_brightness_needs_a_white_above_black(name: str, high: float) -> None:
     with pytest.raises(RecipeError, match="changes brightness"):
         make(name, (1, 4, 4), high=high)
 

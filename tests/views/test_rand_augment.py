@@ -9,12 +9,13 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from flowgmm_cli.errors import RecipeError
-from flowgmm_cli.views import colours
-from flowgmm_cli.views.rand_augment import MOVES, TONES, RandAugment
+from flowgmm_cli.views import colour
+from flowgmm_cli.views.geometry import inverse_matrix, warp
+from flowgmm_cli.views.rand_augment import COLOUR_OPERATIONS, GEOMETRIC_OPERATIONS, RandAugment
 from flowgmm_cli.views.specs import Operation, RandAugmentConfig
-from flowgmm_cli.views.warp import inverse_map, warp
 
 NAMES = get_args(Operation)
+MOVES = sorted(GEOMETRIC_OPERATIONS)
 
 
 def make(shape: tuple[int, int, int], *, high: float = 1.0, **words: Any) -> RandAugment:
@@ -25,9 +26,9 @@ def images(*shape: int) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-def test_every_operation_is_there_and_is_a_move_or_a_change_of_values() -> None:
-    assert set(NAMES) == MOVES | set(TONES) | {"identity"}
-    assert not MOVES & set(TONES)
+def test_every_operation_is_geometric_or_a_change_of_values() -> None:
+    assert set(NAMES) == GEOMETRIC_OPERATIONS | set(COLOUR_OPERATIONS) | {"identity"}
+    assert not GEOMETRIC_OPERATIONS & set(COLOUR_OPERATIONS)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "identity"])
@@ -44,7 +45,7 @@ def test_identity_alone_leaves_images_as_they_are(count: int) -> None:
     assert torch.equal(make((1, 6, 7), count=count, operations=["identity"])(x, torch.Generator()), x)
 
 
-def test_no_magnitude_leaves_images_as_they_are_but_for_what_has_no_strength() -> None:
+def test_a_magnitude_of_zero_changes_nothing_but_by_operations_without_strength() -> None:
     x = (images(40, 3, 9, 9) * 255).floor()
     kept = [name for name in NAMES if name not in ("autocontrast", "equalise")]
     view = make((3, 9, 9), high=255.0, count=3, magnitude=0.0, operations=kept)
@@ -52,7 +53,7 @@ def test_no_magnitude_leaves_images_as_they_are_but_for_what_has_no_strength() -
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 7, 30])
-def test_operations_are_dealt_out_as_evenly_as_they_can_be(rows: int) -> None:
+def test_operations_get_equally_many_images(rows: int) -> None:
     x = torch.full((rows, 1, 4, 4), 0.5, dtype=torch.float64)
     x[:, :, 0] = 0.25
     view = make((1, 4, 4), count=1, magnitude=1.0, operations=["identity", "brightness", "autocontrast"])
@@ -66,7 +67,7 @@ def test_operations_are_dealt_out_as_evenly_as_they_can_be(rows: int) -> None:
     assert float((firsts / 600 - 1 / 3).abs().max()) < 0.06
 
 
-def test_the_operations_of_an_image_in_two_rounds_have_nothing_to_do_with_each_other() -> None:
+def test_the_operations_of_two_rounds_are_independent() -> None:
     x = torch.full((30, 1, 4, 4), 0.25, dtype=torch.float64)
     view = make((1, 4, 4), count=2, magnitude=0.5, operations=["identity", "brightness"])
     same = 0.0
@@ -77,9 +78,13 @@ def test_the_operations_of_an_image_in_two_rounds_have_nothing_to_do_with_each_o
 
 @pytest.mark.parametrize(
     ("names", "magnitude", "count"),
-    [(sorted(MOVES), 0.5, 1), (sorted(MOVES), 0.5, 3), (["rotate", "shear"], 1.0, 2)],
+    [
+        (sorted(GEOMETRIC_OPERATIONS), 0.5, 1),
+        (sorted(GEOMETRIC_OPERATIONS), 0.5, 3),
+        (["rotate", "shear"], 1.0, 2),
+    ],
 )
-def test_moves_are_made_in_their_order_with_a_single_interpolation(
+def test_geometric_operations_compose_in_order_with_a_single_interpolation(
     names: list[str], magnitude: float, count: int
 ) -> None:
     # a blob that is smooth enough to be moved several times without harm
@@ -98,15 +103,15 @@ def test_moves_are_made_in_their_order_with_a_single_interpolation(
         kind = {int(row): name for name, hand in zip(names, order, strict=True) for row in hand}
         moved = []
         for row in range(12):
-            one, two, name = float(level[row]), float(other[row]), kind[row]
-            matrix = inverse_map(
-                torch.tensor([math.radians(30 * one) if name == "rotate" else 0.0], dtype=x.dtype),
-                torch.tensor([1.4**one if name == "zoom" else 1.0], dtype=x.dtype),
-                torch.tensor([0.3 * one if name == "shear" else 0.0], dtype=x.dtype),
+            first, second, name = float(level[row]), float(other[row]), kind[row]
+            matrix = inverse_matrix(
+                torch.tensor([math.radians(30 * first) if name == "rotate" else 0.0], dtype=x.dtype),
+                torch.tensor([1.4**first if name == "zoom" else 1.0], dtype=x.dtype),
+                torch.tensor([0.3 * first if name == "shear" else 0.0], dtype=x.dtype),
             )
-            if name == "shear" and two > 0:
+            if name == "shear" and second > 0:
                 matrix = matrix.mT
-            shift = [0.3 * size * one, 0.3 * size * two] if name == "shift" else [0.0, 0.0]
+            shift = [0.3 * size * first, 0.3 * size * second] if name == "shift" else [0.0, 0.0]
             moved.append(warp(step_by_step[row : row + 1], matrix, torch.tensor([shift], dtype=x.dtype)))
         step_by_step = torch.cat(moved)
     difference = float((seen - step_by_step).abs().max())
@@ -114,7 +119,7 @@ def test_moves_are_made_in_their_order_with_a_single_interpolation(
     assert float((seen - x).abs().max()) > 0.3
 
 
-def test_values_change_after_the_moves_in_their_order() -> None:
+def test_values_change_in_the_order_of_the_rounds() -> None:
     x = images(1, 1, 6, 6)
     view = make((1, 6, 6), count=2, magnitude=1.0, operations=["contrast", "solarise"])
     for seed in range(20):
@@ -124,9 +129,9 @@ def test_values_change_after_the_moves_in_their_order() -> None:
             first = int(torch.empty(2, dtype=x.dtype).uniform_(generator=generator).argsort().argsort()[0])
             level = torch.empty(2, 2, dtype=x.dtype).uniform_(-1, 1, generator=generator)[:1, 0]
             if first == 0:
-                expected = colours.contrast(expected, 1 + 0.9 * level, high=1.0)
+                expected = colour.contrast(expected, 1 + 0.9 * level, high=1.0)
             else:
-                expected = colours.solarise(expected, 1 - level.abs(), high=1.0)
+                expected = colour.solarise(expected, 1 - level.abs(), high=1.0)
         torch.testing.assert_close(view(x, torch.Generator().manual_seed(seed)), expected)
 
 
@@ -139,6 +144,6 @@ def test_images_without_colours_do_without_saturation() -> None:
 
 
 @pytest.mark.parametrize("names", [[], ["shift", "shift"], ["flip"]])
-def test_a_list_that_makes_no_sense_is_refused(names: list[str]) -> None:
+def test_an_empty_repeated_or_unknown_operation_is_refused(names: list[str]) -> None:
     with pytest.raises(ValidationError):
         RandAugmentConfig.model_validate({"operations": names})

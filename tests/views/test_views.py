@@ -1,4 +1,4 @@
-"""What every view must do; a new view is a line in the table."""
+"""Contract of every view; a new view is a line in the table."""
 
 from __future__ import annotations
 
@@ -84,5 +84,5 @@ def test_texts_stay_as_many_and_random_numbers_come_from_the_given_generator_alo
 
 
 @pytest.mark.parametrize("name", TEXT)
-def test_views_of_texts_say_how_many_copies_are_made(name: str) -> None:
+def test_views_of_texts_have_a_number_of_copies(name: str) -> None:
     assert issubclass(SPECS[name].config, TextViewConfig)

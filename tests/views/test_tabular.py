@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from flowgmm_cli.views.specs import CorruptConfig, DropConfig, NoiseConfig
+from flowgmm_cli.views.tabular import Corrupt, Drop, Noise
+
+
+def test_noise_has_mean_zero_and_the_given_spread() -> None:
+    x = torch.full((4000, 25), 3.0)
+    noise = Noise(NoiseConfig(scale=0.5))(x, torch.Generator().manual_seed(0)) - x
+    assert float(noise.mean()) == pytest.approx(0, abs=0.01)
+    assert float(noise.std()) == pytest.approx(0.5, rel=0.01)
+    assert float(noise.square().square().mean() / noise.square().mean() ** 2) == pytest.approx(3, rel=0.05)
+    correlation = torch.corrcoef(noise.T) - torch.eye(25)
+    assert float(correlation.abs().max()) < 0.1
+
+
+def test_noise_of_scale_zero_changes_nothing() -> None:
+    x = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(Noise(NoiseConfig(scale=0.0))(x, torch.Generator()), x)
+
+
+def test_the_given_share_is_dropped_and_the_rest_stays_as_it_is() -> None:
+    x = torch.randn(4000, 25, generator=torch.Generator().manual_seed(1))
+    seen = Drop(DropConfig(rate=0.3))(x, torch.Generator().manual_seed(0))
+    dropped = seen == 0
+    assert float(dropped.double().mean()) == pytest.approx(0.3, abs=0.01)
+    assert torch.equal(seen[~dropped], x[~dropped])
+    # each row and each feature alike, and not whole rows or columns at once
+    assert float((dropped.double().mean(0) - 0.3).abs().max()) < 0.04
+    assert float(dropped.double().mean(1).std()) == pytest.approx((0.3 * 0.7 / 25) ** 0.5, rel=0.1)
+
+
+def test_a_rate_of_zero_drops_nothing() -> None:
+    x = torch.randn(1000, 30, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(Drop(DropConfig(rate=0.0))(x, torch.Generator().manual_seed(0)), x)
+
+
+def test_the_given_share_comes_from_the_same_column_of_other_rows() -> None:
+    x = torch.arange(3000.0 * 4).reshape(3000, 4)  # every value once
+    seen = Corrupt(CorruptConfig(rate=0.3))(x, torch.Generator().manual_seed(0))
+    assert float((seen != x).double().mean()) == pytest.approx(0.3, abs=0.02)
+    assert torch.equal(seen % 4, x % 4)
+    assert len(seen[seen != x].unique()) > 0.7 * int((seen != x).sum())  # many donors, not a few
+
+
+def test_a_rate_of_zero_corrupts_nothing() -> None:
+    x = torch.randn(50, 3, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(Corrupt(CorruptConfig(rate=0.0))(x, torch.Generator().manual_seed(0)), x)
+
+
+def test_a_batch_of_a_single_row_stays_as_it_is() -> None:
+    x = torch.tensor([[1.0, 2.0]])
+    assert torch.equal(Corrupt(CorruptConfig(rate=0.9))(x, torch.Generator().manual_seed(0)), x)
