@@ -9,8 +9,7 @@ import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Encoder, Rows
 from flowgmm_cli.data.blocks import Block, Categories, Numbers, Pixels, Text, restore
-from flowgmm_cli.data.large.facts import Facts
-from flowgmm_cli.data.large.informed import informed, useless
+from flowgmm_cli.data.large.statistics import ColumnStatistics, apply_statistics, unusable_reason
 from flowgmm_cli.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ class Featuriser:
         *,
         missing: MissingPolicy,
         encoder: EncoderFactory | None,
-        facts: Mapping[str, Facts] | None = None,
+        facts: Mapping[str, ColumnStatistics] | None = None,
     ) -> Featuriser:
         """Fit to training rows.
 
@@ -68,12 +67,12 @@ class Featuriser:
             if (
                 reason := _useless(column, cells, missing)
                 if known is None
-                else useless(column, known, missing)
+                else unusable_reason(column, known, missing)
             ):
                 notes.append(f"column `{column.name}` is left out: {reason} in the training rows")
                 continue
             block = _fit_block(column, cells, missing, encoder)
-            block = block if known is None else informed(block, known)
+            block = block if known is None else apply_statistics(block, known)
             blocks.append(block)
             if isinstance(block, Numbers) and block.inexact:
                 notes.append(f"{block.inexact} with the {missing} of the training rows")

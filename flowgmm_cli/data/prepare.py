@@ -24,7 +24,7 @@ from flowgmm_cli.api import (
 from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.data.content import fingerprint
 from flowgmm_cli.data.featuriser import Featuriser
-from flowgmm_cli.data.large.source import LargeRows, LargeSource, divide_large
+from flowgmm_cli.data.large.source import LargeRows, LargeSource, split_large_table
 from flowgmm_cli.data.lazy import is_lazy
 from flowgmm_cli.data.preprocessor import Preprocessor, encoder_factory
 from flowgmm_cli.data.readers.base import note_once
@@ -86,7 +86,7 @@ def _load_rows(data: Component, context: DataContext) -> SplitRows:
     release_arrow()  # of tables
     large: LargeRows | None = None
     if isinstance(source, LargeSource):
-        division, large, digest = divide_large(
+        division, large, digest = split_large_table(
             source, labels=config.labels, split=config.split, context=context
         )
     else:
@@ -124,7 +124,7 @@ def fit_preprocessor(rows: SplitRows, data: Component, context: DataContext) -> 
         rows.columns,
         missing=missing,
         encoder=encoder_factory(config, context),
-        facts=None if rows.large is None else rows.large.facts,
+        facts=None if rows.large is None else rows.large.statistics,
     )
     # labelled rows may be of rare classes more often than others are
     seen = rows.train if rows.large is None else rows.train.take(rows.large.sample)

@@ -168,7 +168,7 @@ def _stream(
         return (split.x,) if split.inputs is None else (split.x, split.inputs)
 
     numbers = preprocessor.dim + (len(preprocessor.featuriser.feature_names) if with_inputs else 0)
-    return RowStream(rows.large, make, bytes=4 * numbers)
+    return RowStream(rows.large, make, row_bytes=4 * numbers)
 
 
 def _save(preprocessor: Preprocessor, folder: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from flowgmm_cli.data.large.stream import Draw
+from flowgmm_cli.data.large.stream import EpochReader
 from flowgmm_cli.data.lazy import RowStore
 from flowgmm_cli.seeds import generator
 from flowgmm_cli.training.viewing import Forms
@@ -40,7 +40,7 @@ class Sampler:
 
     A pass takes whole batches only; the rows left over differ from pass to pass. Positions depend on the
     seed and the step alone. Of a table larger than memory, a pass is over all of its rows, in an order that
-    is random among the rows of a buffer and among its pieces, see `flowgmm_cli.data.large.order`.
+    is random among the rows of a buffer and among its pieces, see `flowgmm_cli.data.large.shuffle`.
 
     Args:
         rows: all rows.
@@ -94,10 +94,10 @@ class Sampler:
         return labelled[draw[: self.labelled_batch_size].to(labelled.device)]
 
 
-def _draw_of(rows: TrainingRows, seed: int) -> Draw | None:
+def _draw_of(rows: TrainingRows, seed: int) -> EpochReader | None:
     """The rows of a table larger than memory that unlabelled batches are drawn from, as `pool` says."""
     stream = rows.forms.stream
     if stream is None:
         return None
     every = len(rows.pool) == len(rows.labels)
-    return stream.drawn(seed, without=None if every else rows.labelled.cpu().numpy())
+    return stream.shuffle(seed, without=None if every else rows.labelled.cpu().numpy())

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.data.large import divide, order, stream
+from flowgmm_cli.data.large import shuffle, split, stream
 from flowgmm_cli.errors import DataError, InterruptedRunError
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.schema import Recipe
@@ -77,8 +77,8 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def make(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     """Recipes of the folder, with buffers of some batches; afterwards no thread is left."""
-    monkeypatch.setattr(stream, "BUFFER_ROWS", 700)
-    monkeypatch.setattr(order, "_SHORTEST", 64)
+    monkeypatch.setattr(stream, "MAX_BUFFER_ROWS", 700)
+    monkeypatch.setattr(shuffle, "_MIN_RANGE_ROWS", 64)
     file = tmp_path / "recipe.yaml"
     file.write_text(RECIPE.format(path=folder), encoding="utf-8")
     yield lambda *words: load_recipe(str(file), words)
@@ -107,7 +107,7 @@ def test_it_trains_evaluates_and_says_what_it_trains_on(make: Make, tmp_path: Pa
 
 
 def test_only_some_rows_are_tensors(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flowgmm_cli.data.large.divide.SAMPLE", 200)
+    monkeypatch.setattr("flowgmm_cli.data.large.split.MAX_SAMPLE_ROWS", 200)
     data = prepare(make(), DataContext())
     assert data.train.stream is not None
     assert 200 <= len(data.train) <= 240
@@ -222,7 +222,7 @@ def test_two_processes_train_as_one_and_new_rows_are_predicted(folder: Path, tmp
 
 
 def test_an_objective_knows_how_many_rows_there_are(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(divide, "SAMPLE", 100)
+    monkeypatch.setattr(split, "MAX_SAMPLE_ROWS", 100)
     recipe = make("objective={use: joint}")
     data = prepare(recipe, DataContext())
     assert data.train.total > 2 * len(data.train)

@@ -1,1 +1,1 @@
-"""Tables larger than memory: files of Parquet and Arrow that are read piece by piece."""
+"""Tables larger than memory: Parquet and Arrow files that are read in parts."""

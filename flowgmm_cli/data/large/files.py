@@ -1,7 +1,7 @@
-"""Files of a table that can be read in parts: Parquet files, and Arrow files such as Feather's.
+"""Files of a table that can be read in parts: Parquet and Arrow (Feather) files.
 
-A table is one file, a folder of files or a pattern such as `rows/*.parquet`. Its rows are numbered through
-all files, which are taken by name, folders in them as well.
+A table is a file, a folder of files or a pattern such as `rows/*.parquet`. Its rows are numbered through all
+files in the natural order of their paths.
 """
 
 from __future__ import annotations
@@ -27,50 +27,50 @@ if TYPE_CHECKING:
 PARQUET = (".parquet", ".pq")
 ARROW = (".arrow", ".feather", ".ipc")
 SUFFIXES = (*PARQUET, *ARROW)
-_CELL = 8  # bytes of a number in memory
+_NUMBER_BYTES = 8
 
 
 @dataclass(frozen=True)
 class TableFile:
-    """One file.
+    """File of a table.
 
     Attributes:
-        path: where it is.
-        groups: rows of each of its row groups, of Arrow's record batches.
-        size, changed: bytes and time of change in nanoseconds, by which another file is noticed.
-        words: by column, bytes of the cells that are no numbers, unpacked, as far as the file tells.
+        path: path of the file.
+        groups: number of rows of each row group (of Arrow files, of each record batch).
+        size, modified: size in bytes and time of modification in nanoseconds; they identify the content.
+        text_bytes: column -> estimated bytes of its uncompressed cells, for columns that are not numeric.
     """
 
     path: Path
     groups: tuple[int, ...]
     size: int
-    changed: int
-    words: Mapping[str, int]
+    modified: int
+    text_bytes: Mapping[str, int]
 
     @property
     def rows(self) -> int:
-        """Rows of all groups."""
+        """Number of rows."""
         return sum(self.groups)
 
     @property
     def kind(self) -> str:
-        """What its type is called."""
+        """Name of the format."""
         return "parquet" if self.is_parquet else "arrow"
 
     @property
     def is_parquet(self) -> bool:
-        """Whether it is a Parquet file, else Arrow's."""
+        """True for a Parquet file, False for an Arrow file."""
         return self.path.suffix.lower() in PARQUET
 
 
 @dataclass(frozen=True)
 class TableFiles:
-    """A table in files.
+    """Table on disk.
 
     Attributes:
-        where: what the user calls it.
-        files: those with rows, in the order of rows.
-        schema: of the first file.
+        where: the path that the user gave.
+        files: files with rows, in the order of rows.
+        schema: schema of the first file.
     """
 
     where: str
@@ -79,52 +79,46 @@ class TableFiles:
 
     @cached_property
     def rows(self) -> int:
-        """Rows of all files."""
+        """Number of rows in all files."""
         return sum(file.rows for file in self.files)
 
     @cached_property
     def groups(self) -> Sequence[tuple[int, int]]:
-        """(file, group in it) of every group, in the order of rows."""
-        return [(place, group) for place, file in enumerate(self.files) for group in range(len(file.groups))]
+        """Indices (file, group in the file) of all row groups, in the order of rows."""
+        return [(index, group) for index, file in enumerate(self.files) for group in range(len(file.groups))]
 
     @cached_property
     def group_rows(self) -> npt.NDArray[np.int64]:
-        """Rows of every group, in the order of rows."""
+        """Number of rows of each group, in the order of rows."""
         return np.array([rows for file in self.files for rows in file.groups], dtype=np.int64)
-
-    @cached_property
-    def group_starts(self) -> npt.NDArray[np.int64]:
-        """Number of rows before each group."""
-        starts: npt.NDArray[np.int64] = np.cumsum(self.group_rows) - self.group_rows
-        return starts
 
     @property
     def names(self) -> list[str]:
         """Names of the columns."""
         return list(self.schema.names)
 
-    def in_memory(self, columns: Iterable[str]) -> int:
-        """Bytes that some of the columns take in memory, about."""
+    def memory_bytes(self, columns: Iterable[str]) -> int:
+        """Estimate the bytes that columns take in memory."""
         names = list(columns)
         numbers = sum(_width(self.schema.field(name).type) for name in names)
-        words = sum(file.words.get(name, 0) for name in names for file in self.files)
-        return self.rows * _CELL * numbers + words
+        text_bytes = sum(file.text_bytes.get(name, 0) for name in names for file in self.files)
+        return self.rows * _NUMBER_BYTES * numbers + text_bytes
 
     @property
     def class_names(self) -> Mapping[str, Sequence[str]]:
-        """Names of the codes in columns of `ClassLabel`, which `datasets` keeps in the metadata."""
-        found = {name: read_class_names(self.schema, name) for name in self.names}
-        return {name: names for name, names in found.items() if names}
+        """Class names of the `ClassLabel` columns, which `datasets` stores in the metadata."""
+        class_names = {name: read_class_names(self.schema, name) for name in self.names}
+        return {name: names for name, names in class_names.items() if names}
 
-    def place(self, group: int) -> str:
-        """What to call a group in messages."""
+    def describe_group(self, group: int) -> str:
+        """Return the file and number of a group, for messages."""
         file, inner = self.groups[group]
         what = "row group" if self.files[file].is_parquet else "record batch"
         return f"{self.files[file].path}, {what} {inner + 1}"
 
 
-def in_parts(path: str) -> bool:
-    """Whether a path names a file, a folder or a pattern of files that can be read in parts."""
+def is_table_path(path: str) -> bool:
+    """Return True for a file that can be read in parts, a folder, or a pattern of files."""
     place = Path(path).expanduser()
     if place.exists():
         return place.is_dir() or place.suffix.lower() in SUFFIXES
@@ -132,18 +126,18 @@ def in_parts(path: str) -> bool:
 
 
 def find_files(path: str) -> TableFiles:
-    """Look at the files of a table; no rows are read.
+    """Find the files of a table and read their metadata, but no rows.
 
     Raises:
-        DataError: there are none, one is damaged, or two have different columns.
+        DataError: there are no files, a file is damaged, or two files have different columns.
     """
     files, schema, first = [], None, None
-    for place in _listed(path):
-        file, own = _look(place)
+    for place in _list_files(path):
+        file, file_schema = _read_metadata(place)
         if schema is None or first is None:
-            schema, first = own, place
+            schema, first = file_schema, place
         else:
-            _require_alike(schema, own, first, place)
+            _require_same_columns(schema, file_schema, first, place)
         if file.rows:
             files.append(file)
     if schema is None or not files:
@@ -151,92 +145,96 @@ def find_files(path: str) -> TableFiles:
     return TableFiles(path, tuple(files), schema)
 
 
-def _listed(path: str) -> list[Path]:
+def _list_files(path: str) -> list[Path]:
     place = Path(path).expanduser()
     if place.is_dir():
-        inner = [one for one in place.rglob("*") if one.suffix.lower() in SUFFIXES and one.is_file()]
-        # hidden files and those that start with _ are notes of the program that wrote the others
-        found = [one for one in inner if not any(p[0] in "._" for p in one.relative_to(place).parts)]
-        what = f"{path} is a folder without a file of a table"
+        # other programs write metadata to files and folders whose names begin with . or _
+        files = [
+            file
+            for file in place.rglob("*")
+            if not any(part[0] in "._" for part in file.relative_to(place).parts)
+        ]
+        error = f"{path} is a folder without a file of a table"
     elif place.exists():
         return [place.resolve()]
     else:
-        found = [Path(one) for one in glob.glob(str(place), recursive=True)]  # noqa: PTH207 - as a shell does
-        found = [one for one in found if one.suffix.lower() in SUFFIXES and one.is_file()]
-        what = f"no file of a table matches {path}"
-    if not found:
-        raise DataError(what, hint=f"known types: {', '.join(SUFFIXES)}; a csv file is named by itself")
-    by_name = {str(one): one.resolve() for one in found}
+        files = list(map(Path, glob.glob(str(place), recursive=True)))  # noqa: PTH207 - also matches absolute paths
+        error = f"no file of a table matches {path}"
+    files = [file for file in files if file.suffix.lower() in SUFFIXES and file.is_file()]
+    if not files:
+        raise DataError(error, hint=f"known types: {', '.join(SUFFIXES)}; a csv file is named by itself")
+    by_name = {str(file): file.resolve() for file in files}
     return [by_name[name] for name in natural_order(list(by_name))]
 
 
-def _look(place: Path) -> tuple[TableFile, pa.Schema]:
-    about = place.stat()
-    if about.st_size == 0:
+def _read_metadata(place: Path) -> tuple[TableFile, pa.Schema]:
+    status = place.stat()
+    if status.st_size == 0:
         raise DataError(f"{place} is empty", hint="write it again, or take it out of the folder")
     parquet = place.suffix.lower() in PARQUET
-    groups, words, schema = reading_part(
-        str(place), "parquet" if parquet else "arrow", lambda: (_footer if parquet else _batches)(place)
+    groups, text_bytes, schema = guard_read(
+        str(place),
+        "parquet" if parquet else "arrow",
+        lambda: (_read_footer if parquet else _read_batch_sizes)(place),
     )
-    return TableFile(place, tuple(groups), about.st_size, about.st_mtime_ns, words), schema
+    return TableFile(place, tuple(groups), status.st_size, status.st_mtime_ns, text_bytes), schema
 
 
-def _footer(place: Path) -> tuple[list[int], dict[str, int], pa.Schema]:
+def _read_footer(place: Path) -> tuple[list[int], dict[str, int], pa.Schema]:
     with pq.ParquetFile(place, memory_map=False) as file:
-        found, schema = file.metadata, file.schema_arrow
-        groups = [found.row_group(index) for index in range(found.num_row_groups)]
-        # only columns of lists and structures are several in a footer
-        place_of = {found.schema.column(index).path: index for index in range(found.num_columns)}
-        words = {
+        metadata, schema = file.metadata, file.schema_arrow
+        groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+        # lists and structures have other paths here
+        place_of = {metadata.schema.column(index).path: index for index in range(metadata.num_columns)}
+        text_bytes = {
             name: sum(group.column(place_of[name]).total_uncompressed_size for group in groups)
-            for name in _words(schema)
+            for name in _text_columns(schema)
             if name in place_of
         }
-        return [group.num_rows for group in groups], words, schema
+        return [group.num_rows for group in groups], text_bytes, schema
 
 
-def _batches(place: Path) -> tuple[list[int], dict[str, int], pa.Schema]:
-    # Of a file that is mapped only the pages with these numbers are read.
+def _read_batch_sizes(place: Path) -> tuple[list[int], dict[str, int], pa.Schema]:
+    # the memory map reads only the pages that hold the batch sizes
     with pa.memory_map(str(place)) as stream:
         schema = pa.ipc.open_file(stream).schema
-        one = pa.ipc.IpcReadOptions(included_fields=[0])
-        reader = pa.ipc.open_file(stream, options=one)
+        reader = pa.ipc.open_file(stream, options=pa.ipc.IpcReadOptions(included_fields=[0]))
         rows = [reader.get_batch(index).num_rows for index in range(reader.num_record_batches)]
     share = place.stat().st_size // max(1, len(schema))
-    return rows, dict.fromkeys(_words(schema), share), schema
+    return rows, dict.fromkeys(_text_columns(schema), share), schema
 
 
-def _words(schema: pa.Schema) -> list[str]:
-    return [field.name for field in schema if _family(field.type) == "words"]
+def _text_columns(schema: pa.Schema) -> list[str]:
+    return [field.name for field in schema if _family(field.type) == "text"]
 
 
-def reading_part(where: str, kind: str, read: Callable[[], Any]) -> Any:
-    """`read()`, whose errors become ours.
+def guard_read(where: str, kind: str, read: Callable[[], Any]) -> Any:
+    """Call `read` and turn the errors of the libraries into `DataError`.
 
     Raises:
-        DataError: the part cannot be read.
+        DataError: `read` fails.
     """
     try:
         return read()
     except (OSError, EOFError, pa.ArrowException) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        stream = "not an arrow file" in lines[0].casefold()
+        is_stream = "not an arrow file" in lines[0].casefold()
         raise DataError(
             f"{where} cannot be read as {kind}: {lines[0]}",
             hint="it may be of Arrow's stream format, which cannot be read in parts: write it as Parquet"
-            if stream
-            else "the file is damaged, cut short or gone; write it again, or take it out of the folder",
+            if is_stream
+            else "the file is damaged, cut short or missing; write it again, or take it out of the folder",
         ) from error
 
 
-def _require_alike(schema: pa.Schema, other: pa.Schema, first: Path, place: Path) -> None:
-    fields, own = ({field.name: field.type for field in one} for one in (schema, other))
-    details = [f"`{name}` is missing in {place}" for name in fields if name not in own]
-    details += [f"`{name}` is missing in {first}" for name in own if name not in fields]
+def _require_same_columns(schema: pa.Schema, other: pa.Schema, first: Path, place: Path) -> None:
+    fields, others = ({field.name: field.type for field in fields} for fields in (schema, other))
+    details = [f"`{name}` is missing in {place}" for name in fields if name not in others]
+    details += [f"`{name}` is missing in {first}" for name in others if name not in fields]
     details += [
-        f"`{name}` is {fields[name]} in {first} and {own[name]} in {place}"
+        f"`{name}` is {fields[name]} in {first} and {others[name]} in {place}"
         for name in fields
-        if name in own and len({_family(fields[name]), _family(own[name])} - {"nothing"}) > 1
+        if name in others and len({_family(fields[name]), _family(others[name])} - {"nothing"}) > 1
     ]
     if details:
         raise DataError(
@@ -254,11 +252,11 @@ def _family(kind: pa.DataType) -> str:
         return "numbers"
     if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
         return "lists"
-    return "words"
+    return "text"
 
 
 def _width(kind: pa.DataType) -> int:
-    """Numbers of a cell, 0 if it holds words; of a list without a fixed length a guess."""
+    """Return the numbers in a cell: 0 for text, a guess for lists without a fixed length."""
     if pa.types.is_fixed_size_list(kind):
         return int(kind.list_size)
     return {"lists": 100, "numbers": 1}.get(_family(kind), 0)

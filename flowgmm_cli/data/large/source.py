@@ -1,4 +1,4 @@
-"""A table larger than memory, from its files to the rows that are kept in memory and those that are not."""
+"""Split a table larger than memory into rows that stay in memory and rows that stay on disk."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 
 from flowgmm_cli.api import DataContext, LabelsConfig, Rows, SourceData, SplitConfig
 from flowgmm_cli.data.content import row_digests
-from flowgmm_cli.data.large.cells import Gathered, RowMaker, gather
-from flowgmm_cli.data.large.classes import Classes
-from flowgmm_cli.data.large.divide import LEAST, Places, find_places
-from flowgmm_cli.data.large.equals import equal_rows
-from flowgmm_cli.data.large.facts import Facts
+from flowgmm_cli.data.large.duplicates import find_duplicates
 from flowgmm_cli.data.large.files import TableFiles
+from flowgmm_cli.data.large.labels import TableLabels
+from flowgmm_cli.data.large.rows import ResidentRows, RowBuilder, load_resident_rows
+from flowgmm_cli.data.large.split import MIN_ROWS, SplitIndex, assign_splits
+from flowgmm_cli.data.large.statistics import ColumnStatistics
 from flowgmm_cli.data.splits import Division, hide, with_known_classes, with_labels, without_equals
 from flowgmm_cli.errors import DataError
 
@@ -26,149 +26,156 @@ if TYPE_CHECKING:
 
     Positions = npt.NDArray[np.int64]
 
-_CELL = 8  # bytes of a number
-_WHOLE = 2**26  # bytes that may be read at once however small the budget is
-_LABELLED, _OTHERS = 8, 32  # parts of the budget that labelled rows and each other kind of rows may take
+_NUMBER_BYTES = 8
+_MIN_BATCH_BYTES = 2**26  # a record batch may be this large even if the budget is smaller
+_LABELLED_SHARE, _OTHER_SHARE = 8, 32  # labelled rows may take 1/8 of the budget, each other kind 1/32
 
 
 @dataclass(frozen=True, kw_only=True)
 class LargeSource(SourceData):
-    """What a source finds whose training rows stay in their files; `splits` has none of them.
+    """Source whose training rows stay on disk; `splits` lacks them.
 
     Attributes:
         table: the files.
-        maker: what their columns mean.
-        classes: labels of all rows.
-        memory: the budget, in bytes.
-        strict: whether a missing or infinite number is an error.
+        builder: conversion of their columns.
+        table_labels: labels of all rows.
+        memory: memory budget in bytes.
+        strict: True if a missing or infinite number is an error.
     """
 
     table: TableFiles
-    maker: RowMaker
-    classes: Classes
+    builder: RowBuilder
+    table_labels: TableLabels
     memory: int
     strict: bool
 
 
 @dataclass(frozen=True)
 class LargeRows:
-    """Training rows that stay in their files.
+    """Training rows that stay on disk.
 
     Attributes:
-        table, maker: see `LargeSource`.
-        left_out: numbers of the rows that are not trained on, ascending.
-        resident: numbers of the training rows in memory, ascending, as they stand in `train`.
-        sample: which of those in memory come from everywhere alike, as positions in `train`.
-        facts: what is known of the columns of all of the training rows.
-        memory: the budget, in bytes.
+        table, builder: see `LargeSource`.
+        left_out: indices of the rows that are not training rows, ascending.
+        resident: indices of the training rows in memory, ascending, in the order of `train`.
+        sample: positions in `train` of the rows that were sampled at equal distances.
+        statistics: column name -> statistics of all training rows.
+        memory: memory budget in bytes.
     """
 
     table: TableFiles
-    maker: RowMaker
+    builder: RowBuilder
     left_out: Positions
     resident: Positions
     sample: Positions
-    facts: Mapping[str, Facts]
+    statistics: Mapping[str, ColumnStatistics]
     memory: int
 
     def __len__(self) -> int:
         return self.table.rows - len(self.left_out)
 
 
-def divide_large(
+def split_large_table(
     source: LargeSource, *, labels: LabelsConfig, split: SplitConfig, context: DataContext
 ) -> tuple[Division, LargeRows, str]:
-    """Divide the rows, and read those that are kept in memory: labelled, held-out, and some of the others.
+    """Split the rows and read those that stay in memory: labelled rows, held-out rows, and a sample.
 
     Returns:
-        The division, whose `train` are the training rows in memory; all of the training rows; and a digest.
+        The splits, whose `train` has the training rows in memory; all training rows; and a digest.
 
     Raises:
-        DataError: as `flowgmm_cli.data.splits.divide`; or the labelled rows do not fit into memory.
+        DataError: as in `flowgmm_cli.data.splits.divide`, or the labelled rows do not fit into memory.
     """
-    row = _CELL * source.maker.width
+    row_bytes = _NUMBER_BYTES * source.builder.width
     given = {name: source.splits.get(name) for name in ("test", "val")}
-    places = find_places(
-        source.classes,
+    index = assign_splits(
+        source.table_labels,
         labels,
         split,
-        most=source.memory // _OTHERS // row,
+        max_rows=source.memory // _OTHER_SHARE // row_bytes,
         has_test=given["test"] is not None,
         has_val=given["val"] is not None,
-        require_room=lambda count: _require_room(count, source, row),
+        require_memory=lambda count: _require_memory(count, source, row_bytes),
     )
-    held_out = np.union1d(places.test, places.val)
-    wanted = np.unique(np.concatenate([places.labelled, places.sample, held_out]))
-    found = gather(source.table, source.maker, wanted, held_out, strict=source.strict, context=context)
-    notes = [_about(source), *places.notes]
-    test, val = (_held(name, given[name], found, source, places, notes) for name in ("test", "val"))
+    held_out = np.union1d(index.test, index.val)
+    positions = np.unique(np.concatenate([index.labelled, index.sample, held_out]))
+    resident_rows = load_resident_rows(
+        source.table, source.builder, positions, held_out, strict=source.strict, context=context
+    )
+    notes = [_describe(source), *index.notes]
+    test, val = (
+        _find_held_out_rows(name, given[name], resident_rows, source, index, notes)
+        for name in ("test", "val")
+    )
     if val is not None and not split.val_labels:
         val = hide(val, np.empty(0, dtype=np.int64))
     left_out = held_out
-    if split.duplicates == "drop" and (held := [rows for rows in (test, val) if rows is not None]):
-        equal = equal_rows(source.table, source.maker, held, held_out, context)
-        left_out = np.union1d(held_out, equal)
+    if split.duplicates == "drop" and (splits := [rows for rows in (test, val) if rows is not None]):
+        duplicates = find_duplicates(source.table, source.builder, splits, held_out, context)
+        left_out = np.union1d(held_out, duplicates)
         if len(left_out) == source.table.rows:
             raise DataError(
                 "every training row is equal to a held-out row",
                 hint="give other test rows, or set data.split.duplicates=keep",
             )
-        if len(equal):
-            lost = len(np.intersect1d(equal, places.labelled))
-            also = f", {lost:,} labelled ones among them" if lost else ""
-            notes.append(f"{len(equal):,} training rows are equal to a held-out row and are left out{also}")
+        if len(duplicates):
+            labelled = len(np.intersect1d(duplicates, index.labelled))
+            also = f", {labelled:,} labelled ones among them" if labelled else ""
+            notes.append(
+                f"{len(duplicates):,} training rows are equal to a held-out row and are left out{also}"
+            )
         if test is not None and val is not None:
             digests = partial(row_digests, columns=source.columns)
             val = without_equals(val, test, digests, "validation", "test", notes)
-    resident = np.setdiff1d(np.union1d(places.labelled, places.sample), left_out)
-    visible = np.isin(resident, places.labelled)
-    train = found.at(resident, np.where(visible, source.classes.codes[resident], -1))
+    resident = np.setdiff1d(np.union1d(index.labelled, index.sample), left_out)
+    visible = np.isin(resident, index.labelled)
+    train = resident_rows.take(resident, np.where(visible, source.table_labels.codes[resident], -1))
     division = with_known_classes(Division(train, val, test, source.class_names, tuple(notes)))
     large = LargeRows(
         table=source.table,
-        maker=source.maker,
+        builder=source.builder,
         left_out=left_out,
         resident=resident,
-        sample=np.flatnonzero(np.isin(resident, places.sample)),
-        facts=found.facts,
+        sample=np.flatnonzero(np.isin(resident, index.sample)),
+        statistics=resident_rows.statistics,
         memory=source.memory,
     )
-    return division, large, _digest(source, found, division)
+    return division, large, _digest(source, resident_rows, division)
 
 
-def require_short_batches(table: TableFiles, maker: RowMaker, memory: int) -> None:
-    """Check that Arrow's record batches, which are read whole, take little memory.
+def require_small_batches(table: TableFiles, builder: RowBuilder, memory: int) -> None:
+    """Check that the record batches of Arrow files, which are read as a whole, fit into memory.
 
     Raises:
-        DataError: one does not.
+        DataError: a record batch is too large.
     """
-    row = _CELL * maker.width
-    most = max(memory // _LABELLED, _WHOLE) // row
+    row_bytes = _NUMBER_BYTES * builder.width
+    max_rows = max(memory // _LABELLED_SHARE, _MIN_BATCH_BYTES) // row_bytes
     for file in table.files:
-        if not file.is_parquet and max(file.groups) > most:
+        if not file.is_parquet and max(file.groups) > max_rows:
             raise DataError(
                 f"{file.path} has a record batch of {max(file.groups):,} rows, and one is read as a whole",
-                hint=f"write it in batches of at most {most:,} rows (max_chunksize), or as Parquet",
+                hint=f"write it in batches of at most {max_rows:,} rows (max_chunksize), or as Parquet",
             )
 
 
-def _held(
+def _find_held_out_rows(
     name: str,
     given: Rows | None,
-    found: Gathered,
+    resident_rows: ResidentRows,
     source: LargeSource,
-    places: Places,
+    index: SplitIndex,
     notes: list[str],
 ) -> Rows | None:
     if given is not None:
         return with_labels(given, notes) if name == "test" else given
-    positions = getattr(places, name)
-    return found.at(positions, source.classes.codes[positions]) if len(positions) else None
+    positions = index.test if name == "test" else index.val
+    return resident_rows.take(positions, source.table_labels.codes[positions]) if len(positions) else None
 
 
-def _require_room(count: int, source: LargeSource, row: int) -> None:
-    size, room = count * row, source.memory // _LABELLED
-    if size > max(room, LEAST * row):
+def _require_memory(count: int, source: LargeSource, row_bytes: int) -> None:
+    size, available = count * row_bytes, source.memory // _LABELLED_SHARE
+    if size > max(available, MIN_ROWS * row_bytes):
         raise DataError(
             f"{source.table.where}: {count:,} labelled rows take {size / 2**30:.2f} GiB, and labelled rows "
             f"are kept in memory, in an eighth of data.memory ({source.memory / 2**30:g} GiB)",
@@ -176,29 +183,31 @@ def _require_room(count: int, source: LargeSource, row: int) -> None:
         )
 
 
-def _about(source: LargeSource) -> str:
-    size = source.table.in_memory(column.name for column in source.columns) / 2**30
+def _describe(source: LargeSource) -> str:
+    size = source.table.memory_bytes(column.name for column in source.columns) / 2**30
     return (
-        f"{source.table.rows:,} rows would take {size:,.1f} GiB and stay in their files (data.memory); what "
-        "is fitted before training is fitted to some of them"
+        f"{source.table.rows:,} rows would take {size:,.1f} GiB and stay in their files (data.memory); "
+        "preprocessing and initialisation are fitted to some of them"
     )
 
 
-def _digest(source: LargeSource, found: Gathered, division: Division) -> str:
-    """A digest of rows and labels: by what is known of the columns, not by every cell, but on any machine."""
+def _digest(source: LargeSource, resident_rows: ResidentRows, division: Division) -> str:
+    """Return a digest of the rows and labels, from the statistics of the columns instead of every cell."""
     total = blake2b(digest_size=16)
-    columns = [(one.name, one.kind, one.shape) for one in source.columns]
+    columns = [(column.name, column.kind, column.shape) for column in source.columns]
     total.update(repr((columns, division.class_names, source.table.rows)).encode())
-    for name, facts in found.facts.items():
-        seen = replace(facts, categories=set())
-        total.update(repr((name, seen, sorted(map(str, facts.categories)))).encode())
-    total.update(np.ascontiguousarray(source.table.group_rows, dtype="<i8").tobytes())  # it fixes the order
-    total.update(np.ascontiguousarray(source.classes.codes).data)
+    for name, statistics in resident_rows.statistics.items():
+        numbers = replace(statistics, categories=set())
+        total.update(repr((name, numbers, sorted(map(str, statistics.categories)))).encode())
+    total.update(
+        np.ascontiguousarray(source.table.group_rows, dtype="<i8").tobytes()
+    )  # they determine the order of an epoch
+    total.update(np.ascontiguousarray(source.table_labels.codes).data)
     for rows in (division.train, division.val, division.test):
         if rows is not None:
             total.update(np.ascontiguousarray(rows.labels, dtype="<i8").tobytes())
             total.update("\n".join(map(str, rows.ids)).encode("utf-8", "surrogatepass"))
-            numbers = [one for one in rows.columns.values() if one.dtype != object]
-            for cells in numbers:
-                total.update(np.ascontiguousarray(cells, dtype="<f8").tobytes())
+            for cells in rows.columns.values():
+                if cells.dtype != object:
+                    total.update(np.ascontiguousarray(cells, dtype="<f8").tobytes())
     return total.hexdigest()

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
-from flowgmm_cli.data.large.cells import RowMaker
-from flowgmm_cli.data.large.classes import read_classes
-from flowgmm_cli.data.large.files import TableFiles, find_files, in_parts
-from flowgmm_cli.data.large.read import head_of, whole_table
-from flowgmm_cli.data.large.source import LargeSource, require_short_batches
+from flowgmm_cli.data.large.files import TableFiles, find_files, is_table_path
+from flowgmm_cli.data.large.labels import read_labels
+from flowgmm_cli.data.large.reader import read_all, sample_table
+from flowgmm_cli.data.large.rows import RowBuilder
+from flowgmm_cli.data.large.source import LargeSource, require_small_batches
 from flowgmm_cli.data.sources.columns import (
     code_labels,
     lookup,
@@ -53,7 +53,7 @@ class CsvSource:
     def load(self) -> SourceData:
         """Read the files and give every column its kind; training rows beyond the memory stay in them."""
         config = self._config
-        parts = find_files(config.path) if in_parts(config.path) else None
+        parts = find_files(config.path) if is_table_path(config.path) else None
         if parts is not None and self._size(parts) > config.memory * _GIB:
             return self._large(parts)
         paths = {"train": config.path, "val": config.val_path, "test": config.test_path}
@@ -62,7 +62,7 @@ class CsvSource:
         )
 
     def _table(self, path: str, split: str) -> Table:
-        if not in_parts(path):
+        if not is_table_path(path):
             return read_table(path, delimiter=self._config.delimiter, note=self._notes.append)
         parts = find_files(path)
         if split != "train" and self._size(parts) > max(self._config.memory * _GIB, _SMALL):
@@ -73,7 +73,7 @@ class CsvSource:
             )
         if Path(path).suffix.lower() == ".parquet" and Path(path).expanduser().is_file():
             return read_table(path, note=self._notes.append)
-        return Table(whole_table(parts), parts.class_names, path)
+        return Table(read_all(parts), parts.class_names, path)
 
     def _size(self, parts: TableFiles) -> int:
         """Bytes that the input columns take in memory, about."""
@@ -81,7 +81,7 @@ class CsvSource:
         used = {*(config.features or ()), *_listed(config.text)}
         if not used:
             used = set(parts.names) - {config.label, str(config.id), *config.drop}
-        return parts.in_memory(name for name in parts.names if name in used)
+        return parts.memory_bytes(name for name in parts.names if name in used)
 
     def _large(self, parts: TableFiles) -> LargeSource:
         """What stays on the disk; other splits are read."""
@@ -92,7 +92,7 @@ class CsvSource:
                 f"({config.memory:g} GiB), and rows that stay on the disk can hold none",
                 hint="encode the texts first and give a column of vectors, or raise data.memory",
             )
-        head = Table(head_of(parts), parts.class_names, parts.where)
+        head = Table(sample_table(parts), parts.class_names, parts.where)
         for name in (config.label, *([config.id] if config.id else [])):
             head.column(name, key="data.label" if name == config.label else "data.id")
         columns = self._columns(head)
@@ -103,10 +103,10 @@ class CsvSource:
         marker = config.labels.column
         if marker is not None:
             head.column(marker, key="data.labels.column")
-        maker = RowMaker(columns, self._cells, config.id, frozenset(config.categorical or ()))
-        require_short_batches(parts, maker, int(config.memory * _GIB))
-        classes = read_classes(parts, config.label, marker, seen, self._context)
-        codes = {name: index for index, name in enumerate(classes.names)}
+        builder = RowBuilder(columns, self._cells, config.id, frozenset(config.categorical or ()))
+        require_small_batches(parts, builder, int(config.memory * _GIB))
+        table_labels = read_labels(parts, config.label, marker, seen, self._context)
+        codes = {name: index for index, name in enumerate(table_labels.names)}
         splits = {
             split: self._rows(split, tables[split], columns, lookup(cells, lambda name: codes.get(name, -1)))
             for split, cells in labels.items()
@@ -114,12 +114,12 @@ class CsvSource:
         self._note_extra_columns({"train": head, **tables})
         return LargeSource(
             columns,
-            classes.names,
+            table_labels.names,
             splits,
             tuple(self._notes),
             table=parts,
-            maker=maker,
-            classes=classes,
+            builder=builder,
+            table_labels=table_labels,
             memory=int(config.memory * _GIB),
             strict=config.missing == "error",
         )

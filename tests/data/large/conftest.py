@@ -1,4 +1,4 @@
-"""Small tables in files, and sources that leave them there."""
+"""Small tables on disk, and recipes that leave them there."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ def some_rows() -> Callable[..., pa.Table]:
 
 @pytest.fixture
 def config(component: Callable[..., Any]) -> Callable[..., Any]:
-    """The `data` section of a table that is left in its files, unless `memory` says otherwise."""
+    """Return the `data` section of a table that stays on disk unless `memory` is given."""
 
     def make(path: Path, **parameters: Any) -> Any:
-        given = {"memory": 0.0, "label": "kind", "drop": ["name"], **parameters}
-        return component("data", "csv", path=str(path), **given)
+        options = {"memory": 0.0, "label": "kind", "drop": ["name"], **parameters}
+        return component("data", "csv", path=str(path), **options)
 
     return make

@@ -1,4 +1,4 @@
-"""Which files are a table, and what is said where they are none."""
+"""The files of a table, and the errors about files that are not a table."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import pyarrow.feather as feather
 import pytest
 
 from flowgmm_cli.api import LabelsConfig, SplitConfig
-from flowgmm_cli.data.large.files import find_files, in_parts
-from flowgmm_cli.data.large.read import PartReader, whole_table
+from flowgmm_cli.data.large.files import find_files, is_table_path
+from flowgmm_cli.data.large.reader import GroupReader, read_all
 from flowgmm_cli.data.prepare import load_rows
 from flowgmm_cli.errors import DataError
 
 
-def test_a_folder_is_taken_by_name_without_what_is_hidden(tmp_path, some_rows, write_table):
+def test_files_of_a_folder_are_in_natural_order_without_hidden_files(tmp_path, some_rows, write_table):
     for name in ("b/part-10", "b/part-9", "a/x", ".hidden/x", "_notes"):
         file = tmp_path / f"{name}.parquet"
         file.parent.mkdir(exist_ok=True)
         write_table(file, some_rows(10, 0))
     (tmp_path / "read.me").write_text("hello")
-    found = find_files(str(tmp_path))
-    names = [file.path.relative_to(tmp_path).as_posix() for file in found.files]
+    table = find_files(str(tmp_path))
+    names = [file.path.relative_to(tmp_path).as_posix() for file in table.files]
     assert names == ["a/x.parquet", "b/part-9.parquet", "b/part-10.parquet"]
-    assert found.rows == 30
+    assert table.rows == 30
 
 
 def test_patterns_and_single_files(tmp_path, some_rows, write_table):
@@ -31,8 +31,8 @@ def test_patterns_and_single_files(tmp_path, some_rows, write_table):
         write_table(tmp_path / name, some_rows(10, 0))
     assert find_files(str(tmp_path / "a*")).rows == 20
     assert find_files(str(tmp_path / "b.feather")).rows == 10
-    assert in_parts(str(tmp_path / "a*"))
-    assert not in_parts(str(tmp_path / "rows.csv"))
+    assert is_table_path(str(tmp_path / "a*"))
+    assert not is_table_path(str(tmp_path / "rows.csv"))
     with pytest.raises(DataError, match="no file of a table matches"):
         find_files(str(tmp_path / "c*"))
 
@@ -60,17 +60,17 @@ def test_all_kinds_of_files_give_the_same_rows(config, context, tmp_path, some_r
             np.testing.assert_array_equal(cells, other.train.columns[name])
 
 
-def test_a_stretch_of_a_group_is_read_as_it_stands(folder):
+def test_a_range_of_a_group_has_the_rows_of_the_table(folder):
     table = find_files(str(folder))
-    whole = whole_table(table)
-    with PartReader(table, ["a", "colour"], 70) as reader:
+    whole = read_all(table)
+    with GroupReader(table, ["a", "colour"], 70) as reader:
         for group, offset, rows in ((0, 0, 250), (4, 100, 90), (2, 0, 100), (11, 99, 1), (1, 249, 1)):
-            start = int(table.group_starts[group]) + offset
+            start = int(table.group_rows[:group].sum()) + offset
             read = pa.concat_tables(reader.read(group, offset, rows))
             assert read.equals(whole.select(["a", "colour"]).slice(start, rows).combine_chunks())
 
 
-def test_files_with_other_columns_are_both_named(folder, some_rows, write_table):
+def test_two_files_with_different_columns_are_both_named(folder, some_rows, write_table):
     table = some_rows(10, 0)
     write_table(folder / "part-8.parquet", table.drop_columns(["b"]))
     with pytest.raises(
@@ -102,16 +102,16 @@ def test_damaged_empty_and_streamed_files_are_named(folder, some_rows):
         find_files(str(folder))
 
 
-def test_a_file_that_changes_meanwhile_is_refused(folder, some_rows, write_table):
+def test_a_file_that_changes_is_refused(folder, some_rows, write_table):
     table = find_files(str(folder))
     write_table(folder / "part-1.parquet", some_rows(20, 0))
-    with PartReader(table, ["a"], 100) as reader, pytest.raises(DataError, match="has been written since"):
+    with GroupReader(table, ["a"], 100) as reader, pytest.raises(DataError, match="has been written since"):
         list(reader.read(3))
 
 
 def test_only_input_columns_count_as_memory(folder):
     table = find_files(str(folder))
-    assert table.in_memory(["a", "b"]) == 2400 * 16
-    assert table.in_memory(["v"]) == 2400 * 24
-    assert 2400 * 3 < table.in_memory(["name"]) < 2400 * 30
-    assert table.in_memory([]) == 0
+    assert table.memory_bytes(["a", "b"]) == 2400 * 16
+    assert table.memory_bytes(["v"]) == 2400 * 24
+    assert 2400 * 3 < table.memory_bytes(["name"]) < 2400 * 30
+    assert table.memory_bytes([]) == 0

@@ -1,4 +1,4 @@
-"""A look at all rows is taken once, and kept for as long as it holds."""
+"""A pass over all rows is made once; its result is cached until the files change."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pyarrow as pa
 import pytest
 
 from flowgmm_cli.api import DataContext, LabelsConfig, SplitConfig
-from flowgmm_cli.data.large import kept as looks
-from flowgmm_cli.data.large.cells import RowMaker
+from flowgmm_cli.data.large import cache
+from flowgmm_cli.data.large.rows import RowBuilder
 from flowgmm_cli.data.prepare import SplitRows, load_rows
 from flowgmm_cli.errors import DataError
 
@@ -22,54 +22,54 @@ Load = Callable[..., SplitRows]
 
 
 @pytest.fixture
-def told() -> list[str]:
+def messages() -> list[str]:
     return []
 
 
 @pytest.fixture
-def load(config: Config, tmp_path: Path, told: list[str]) -> Load:
-    """Load the rows of a folder; `told` hears what is read and noted."""
+def load(config: Config, tmp_path: Path, messages: list[str]) -> Load:
+    """Load the rows of a folder; `messages` receives progress and notes."""
 
     def read(folder: Path, **parameters: Any) -> SplitRows:
         context = DataContext(
             cache_dir=str(tmp_path / "cache"),
-            progress=lambda done, total, what: None if done else told.append(what),
-            note=told.append,
+            progress=lambda done, total, what: None if done else messages.append(what),
+            note=messages.append,
         )
         return load_rows(config(folder, **{"labels": LabelsConfig(count=30), **parameters}), context)
 
     return read
 
 
-LOOKS = ["reading labels", "reading all rows once", "comparing rows with those held out"]
+PASSES = ["reading labels", "reading all rows once", "comparing rows with those held out"]
 
 
-def same(one: SplitRows, other: SplitRows) -> bool:
-    assert one.large is not None
+def equal(first: SplitRows, other: SplitRows) -> bool:
+    assert first.large is not None
     assert other.large is not None
     for name in ("train", "val", "test"):
-        rows, others = getattr(one, name), getattr(other, name)
+        rows, others = getattr(first, name), getattr(other, name)
         for column, cells in rows.columns.items():
             assert cells.dtype == others.columns[column].dtype
             np.testing.assert_array_equal(cells, others.columns[column])
         np.testing.assert_array_equal(rows.labels, others.labels)
         assert rows.ids.tolist() == others.ids.tolist()
-    assert one.large.facts == other.large.facts
-    np.testing.assert_array_equal(one.large.left_out, other.large.left_out)
-    return (one.notes, one.class_names, one.fingerprint) == (
+    assert first.large.statistics == other.large.statistics
+    np.testing.assert_array_equal(first.large.left_out, other.large.left_out)
+    return (first.notes, first.class_names, first.fingerprint) == (
         other.notes, other.class_names, other.fingerprint
     )  # fmt: skip
 
 
-def test_rows_are_looked_at_once(load: Load, folder: Path, told: list[str]) -> None:
+def test_a_second_load_reads_the_cache(load: Load, folder: Path, messages: list[str]) -> None:
     first = load(folder)
-    assert told == LOOKS
-    told.clear()
-    assert same(first, load(folder))
-    assert told == []
+    assert messages == PASSES
+    messages.clear()
+    assert equal(first, load(folder))
+    assert messages == []
 
 
-def test_cells_of_every_kind_come_back(
+def test_cells_of_every_kind_are_cached(
     load: Load, tmp_path: Path, write_table: Callable[..., None], some_rows: Callable[..., pa.Table]
 ) -> None:
     rows = some_rows(500, 0, shown=0.6)
@@ -80,66 +80,66 @@ def test_cells_of_every_kind_come_back(
     folder.mkdir()
     write_table(folder / "one.arrow", rows)
     first = load(folder, id="name", drop=[])
-    assert same(first, load(folder, id="name", drop=[]))
+    assert equal(first, load(folder, id="name", drop=[]))
     assert {None, "a/b", "é"} == set(first.train.columns["odd.json"].tolist())
 
 
 @pytest.mark.parametrize(
-    ("parameters", "looked_at"),
+    ("parameters", "passes"),
     [
         ({"transforms": []}, []),
-        ({"labels": LabelsConfig(count=30, seed=1)}, LOOKS[1:]),
-        ({"split": SplitConfig(seed=1)}, LOOKS[1:]),
-        ({"drop": ["name", "b"]}, LOOKS[1:]),
-        ({"categorical": ["colour"]}, LOOKS[1:2]),
-        ({"missing": "error"}, LOOKS[1:2]),
-        ({"label": "colour"}, LOOKS),
+        ({"labels": LabelsConfig(count=30, seed=1)}, PASSES[1:]),
+        ({"split": SplitConfig(seed=1)}, PASSES[1:]),
+        ({"drop": ["name", "b"]}, PASSES[1:]),
+        ({"categorical": ["colour"]}, PASSES[1:2]),
+        ({"missing": "error"}, PASSES[1:2]),
+        ({"label": "colour"}, PASSES),
     ],
 )
-def test_another_question_is_another_look(
-    load: Load, folder: Path, told: list[str], parameters: dict[str, Any], looked_at: list[str]
+def test_only_other_settings_make_another_pass(
+    load: Load, folder: Path, messages: list[str], parameters: dict[str, Any], passes: list[str]
 ) -> None:
     load(folder)
-    told.clear()
+    messages.clear()
     load(folder, **parameters)
-    assert told == looked_at
+    assert messages == passes
 
 
-def test_files_that_were_written_again_are_looked_at_again_and_the_old_look_goes(
+def test_changed_files_are_read_again_and_old_results_are_removed(
     load: Load,
     folder: Path,
     tmp_path: Path,
-    told: list[str],
+    messages: list[str],
     some_rows: Callable[..., pa.Table],
     write_table: Callable[..., None],
 ) -> None:
     before = load(folder)
     write_table(folder / "part-2.parquet", some_rows(600, 9, shown=0.5))
-    told.clear()
+    messages.clear()
     after = load(folder)
-    assert told == LOOKS
+    assert messages == PASSES
     assert after.fingerprint != before.fingerprint
     assert len(list((tmp_path / "cache" / "tables").rglob("*.npz"))) == 3
     write_table(folder / "part-4.parquet", some_rows(600, 10, shown=0.5))
-    told.clear()
+    messages.clear()
     load(folder)
-    assert told == LOOKS
+    assert messages == PASSES
     assert len(list((tmp_path / "cache" / "tables").rglob("*.npz"))) == 3
 
 
-def test_the_same_table_by_another_name_of_its_folder_is_the_same(
-    load: Load, folder: Path, told: list[str], monkeypatch: pytest.MonkeyPatch
+def test_a_relative_path_finds_the_same_results(
+    load: Load, folder: Path, messages: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load(folder)
-    told.clear()
+    messages.clear()
     monkeypatch.chdir(folder.parent)
     load(Path(folder.name))
-    assert told == []
+    assert messages == []
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "changed"])
 def test_a_damaged_file_is_replaced(
-    load: Load, folder: Path, tmp_path: Path, told: list[str], damage: str
+    load: Load, folder: Path, tmp_path: Path, messages: list[str], damage: str
 ) -> None:
     first = load(folder)
     for file in (tmp_path / "cache" / "tables").rglob("*.npz"):
@@ -147,16 +147,16 @@ def test_a_damaged_file_is_replaced(
         content[100] ^= 1
         content[len(content) // 2] ^= 1
         file.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "changed": content}[damage])
-    told.clear()
-    assert same(first, load(folder))
-    assert told == LOOKS
-    told.clear()
+    messages.clear()
+    assert equal(first, load(folder))
+    assert messages == PASSES
+    messages.clear()
     load(folder)
-    assert told == []
+    assert messages == []
 
 
-def test_looks_that_are_of_use_are_kept_and_the_others_go(
-    load: Load, folder: Path, told: list[str], monkeypatch: pytest.MonkeyPatch
+def test_the_results_used_last_are_kept(
+    load: Load, folder: Path, messages: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(1, 1000))
 
@@ -168,42 +168,42 @@ def test_looks_that_are_of_use_are_kept_and_the_others_go(
 
         return then
 
-    def looked_at(seed: int) -> list[str]:
-        told.clear()
+    def passes(seed: int) -> list[str]:
+        messages.clear()
         load(folder, labels=LabelsConfig(count=30, seed=seed))
-        return list(told)
+        return list(messages)
 
     monkeypatch.setattr(Path, "touch", dated(Path.touch))
     monkeypatch.setattr(Path, "replace", dated(Path.replace))
-    monkeypatch.setattr(looks, "MOST", 5)  # labels, and rows and comparisons of two seeds
-    assert [looked_at(seed) for seed in (0, 1)] == [LOOKS, LOOKS[1:]]
-    assert [looked_at(seed) for seed in (1, 0)] == [[], []]
-    assert [looked_at(seed) for seed in (2, 0, 1)] == [LOOKS[1:], [], LOOKS[1:]]
+    monkeypatch.setattr(cache, "MAX_FILES", 5)  # labels, and rows and comparisons of two seeds
+    assert [passes(seed) for seed in (0, 1)] == [PASSES, PASSES[1:]]
+    assert [passes(seed) for seed in (1, 0)] == [[], []]
+    assert [passes(seed) for seed in (2, 0, 1)] == [PASSES[1:], [], PASSES[1:]]
 
 
-def test_a_cache_that_cannot_be_written_costs_a_note(
-    load: Load, folder: Path, tmp_path: Path, told: list[str]
+def test_a_cache_that_cannot_be_written_causes_a_note(
+    load: Load, folder: Path, tmp_path: Path, messages: list[str]
 ) -> None:
-    (tmp_path / "cache").write_text("no folder")
+    (tmp_path / "cache").write_text("a file, not a folder")
     first = load(folder)
-    (note,) = [one for one in told if one not in LOOKS]
-    assert note.startswith("what a look at all rows shows is not kept: ")
+    (note,) = [message for message in messages if message not in PASSES]
+    assert note.startswith("statistics of all rows are not cached: ")
     assert "(Not a directory)" in note
     (tmp_path / "cache").unlink()
-    assert same(first, load(folder))
+    assert equal(first, load(folder))
 
 
-def test_a_look_that_fails_leaves_nothing(
+def test_a_pass_that_fails_leaves_nothing(
     load: Load, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rows = RowMaker.rows
+    rows = RowBuilder.rows
 
-    def broken(maker: RowMaker, part: pa.Table, first: int, where: str) -> Any:
+    def broken(maker: RowBuilder, part: pa.Table, first: int, where: str) -> Any:
         if first > 1000:
             raise DataError("broken")
         return rows(maker, part, first, where)
 
-    monkeypatch.setattr(RowMaker, "rows", broken)
+    monkeypatch.setattr(RowBuilder, "rows", broken)
     with pytest.raises(DataError, match="broken"):
         load(folder)
     assert len(list((tmp_path / "cache" / "tables").rglob("*"))) == 2  # the table's folder, and its labels

@@ -1,6 +1,6 @@
-"""Rows of a table in files, read when they are asked for and not kept.
+"""Read rows of a table on disk on demand.
 
-Files are not mapped into memory: pages of a mapped file count as memory of the process.
+Files are not memory-mapped, because the pages of a mapped file count as memory of the process.
 """
 
 from __future__ import annotations
@@ -11,28 +11,30 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flowgmm_cli.data.large.files import TableFile, TableFiles, reading_part
+from flowgmm_cli.data.large.files import TableFile, TableFiles, guard_read
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.memory import release_arrow
 
-_BUFFER = 2**16  # bytes read at once of each column: a row group need not fit into memory
-_CELLS = 2**20  # of a batch, about; then its matrix of float64 takes 8 MiB
-_ROWS = 16_384  # of a batch, at most
-_PLACES, _HEAD = 16, 512  # rows are taken from so many places, so many of each, to see what columns hold
+_BUFFER_BYTES = 2**16  # read at once of each column, so that a row group need not fit into memory
+_BATCH_CELLS = 2**20  # 8 MiB of float64
+_MAX_BATCH_ROWS = 16_384
+_SAMPLE_GROUPS, _SAMPLE_ROWS = 16, 512  # groups in a sample of the table, and rows of each
 
 
 def batch_rows(width: int) -> int:
-    """Rows to read at once, of so many numbers each."""
-    return max(1, min(_ROWS, _CELLS // max(1, width)))
+    """Return the number of rows to read at once, given the numbers per row."""
+    return max(1, min(_MAX_BATCH_ROWS, _BATCH_CELLS // max(1, width)))
 
 
-class PartReader:
-    """Reads stretches of rows within a group; the last file stays open. For one thread, as a context manager.
+class GroupReader:
+    """Read ranges of rows within a row group, as a context manager for a single thread.
+
+    The file of the last group stays open.
 
     Args:
         table: the files.
-        columns: names of those to read.
-        rows: most rows of a batch.
+        columns: names of the columns to read.
+        rows: maximum number of rows in a batch.
     """
 
     def __init__(self, table: TableFiles, columns: Sequence[str], rows: int) -> None:
@@ -43,58 +45,60 @@ class PartReader:
         self._file: Any = None
         self._handle: Any = None
 
-    def __enter__(self) -> PartReader:
+    def __enter__(self) -> GroupReader:
         return self
 
     def __exit__(self, *exception: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Close the file; another call of `read` opens one again."""
-        for one in (self._file, self._handle):
-            if hasattr(one, "close"):
-                one.close()
+        """Close the file; the next call of `read` opens it again."""
+        for file in (self._file, self._handle):
+            if hasattr(file, "close"):
+                file.close()
         self._file = self._handle = None
         self._place = -1
         release_arrow()
 
     def read(self, group: int, start: int = 0, rows: int | None = None) -> Iterator[pa.Table]:
-        """Rows `start` to `start + rows` of a group, in batches.
+        """Yield the rows `start` to `start + rows` of a group in batches.
 
         Raises:
-            DataError: they cannot be read, or the file is no longer what it was.
+            DataError: the rows cannot be read, or the file has changed.
         """
         place, inner = self._table.groups[group]
         file = self._table.files[place]
-        where = self._table.place(group)
+        where = self._table.describe_group(group)
         stop = file.groups[inner] if rows is None else start + rows
         if place != self._place:
             self.close()
-            reading_part(where, file.kind, lambda: self._open(file))
+            guard_read(where, file.kind, lambda: self._open(file))
             self._place = place
         batches = (self._parquet if file.is_parquet else self._arrow)(inner)
-        seen = 0
-        while seen < stop:
-            batch = reading_part(where, file.kind, lambda: next(batches, None))
+        count = 0
+        while count < stop:
+            batch = guard_read(where, file.kind, lambda: next(batches, None))
             if batch is None:
                 raise DataError(
-                    f"{where} ends after {seen:,} of {file.groups[inner]:,} rows",
+                    f"{where} ends after {count:,} of {file.groups[inner]:,} rows",
                     hint="the file is damaged; write it again",
                 )
-            first, seen = seen, seen + batch.num_rows
-            if seen > start:  # a group has no way in but its beginning
+            first, count = count, count + batch.num_rows
+            if count > start:  # a group can be read only from its beginning
                 low = max(start, first)
-                yield batch.slice(low - first, min(stop, seen) - low)
+                yield batch.slice(low - first, min(stop, count) - low)
 
     def _open(self, file: TableFile) -> None:
-        about = file.path.stat()
-        if (about.st_size, about.st_mtime_ns) != (file.size, file.changed):
+        status = file.path.stat()
+        if (status.st_size, status.st_mtime_ns) != (file.size, file.modified):
             raise DataError(
                 f"{file.path} has been written since its rows were counted",
-                hint="let files be while they are read; then start again",
+                hint="do not change the files during training; start again",
             )
         if file.is_parquet:
-            self._file = pq.ParquetFile(file.path, buffer_size=_BUFFER, pre_buffer=False, memory_map=False)
+            self._file = pq.ParquetFile(
+                file.path, buffer_size=_BUFFER_BYTES, pre_buffer=False, memory_map=False
+            )
             return
         self._handle = pa.OSFile(str(file.path))
         schema = pa.ipc.open_file(self._handle).schema
@@ -114,30 +118,26 @@ class PartReader:
             yield batch.slice(start, self._rows)
 
 
-def whole_table(table: TableFiles) -> pa.Table:
-    """All rows, in memory.
+def read_all(table: TableFiles) -> pa.Table:
+    """Read all rows into memory.
 
     Raises:
         DataError: a file cannot be read.
     """
     parts = []
-    with PartReader(table, table.names, 2**20) as reader:
+    with GroupReader(table, table.names, 2**20) as reader:
         for group in range(len(table.groups)):
             parts += [part.select(table.names) for part in reader.read(group)]
-    return reading_part(
-        table.where, "one table", lambda: pa.concat_tables(parts, promote_options="permissive")
-    )
+    return guard_read(table.where, "one table", lambda: pa.concat_tables(parts, promote_options="permissive"))
 
 
-def head_of(table: TableFiles) -> pa.Table:
-    """A few rows from everywhere, by which columns get their kinds.
+def sample_table(table: TableFiles) -> pa.Table:
+    """Read a few rows from all parts of a table, to infer the kinds of its columns.
 
     Raises:
         DataError: a file cannot be read.
     """
-    groups = sorted({index * len(table.groups) // _PLACES for index in range(_PLACES)})
-    with PartReader(table, table.names, _HEAD) as reader:
+    groups = sorted({index * len(table.groups) // _SAMPLE_GROUPS for index in range(_SAMPLE_GROUPS)})
+    with GroupReader(table, table.names, _SAMPLE_ROWS) as reader:
         parts = [next(reader.read(group)).select(table.names) for group in groups if table.group_rows[group]]
-    return reading_part(
-        table.where, "one table", lambda: pa.concat_tables(parts, promote_options="permissive")
-    )
+    return guard_read(table.where, "one table", lambda: pa.concat_tables(parts, promote_options="permissive"))

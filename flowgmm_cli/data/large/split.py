@@ -1,0 +1,184 @@
+"""Assign the rows of a table on disk to splits, by their indices.
+
+The steps are those of `flowgmm_cli.data.splits`, but the numbers of test and validation rows are bounded,
+because both splits stay in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flowgmm_cli.api import LabelsConfig, Rows, SplitConfig, iterate_batches
+from flowgmm_cli.data.labels import choose_labelled
+from flowgmm_cli.data.large.labels import TableLabels
+from flowgmm_cli.data.splits import draw, split_generator
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Positions = npt.NDArray[np.int64]
+
+MAX_HELD_OUT_ROWS = 20_000
+"""Maximum number of test rows, and of validation rows: the standard error of an accuracy is below 0.4 %."""
+MAX_SAMPLE_ROWS = 50_000
+"""Maximum number of training rows in memory in addition to the labelled rows."""
+MIN_ROWS = 1000
+"""Number of rows of each kind that stay in memory even if the budget is smaller."""
+_MAX_CANDIDATES = 2**20  # labelled rows to choose from; a random subset of each class if there are more
+_BLOCK_ROWS = 2**22
+_EMPTY: Positions = np.empty(0, dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class SplitIndex:
+    """Indices of rows in the table, ascending; the groups are disjoint, except for `sample`.
+
+    Attributes:
+        labelled: training rows with a visible label.
+        sample: training rows at equal distances; some of them may be labelled.
+        test, val: held-out rows.
+        notes: messages for the user.
+    """
+
+    labelled: Positions
+    sample: Positions
+    test: Positions
+    val: Positions
+    notes: tuple[str, ...]
+
+
+def assign_splits(
+    table_labels: TableLabels,
+    labels: LabelsConfig,
+    split: SplitConfig,
+    *,
+    max_rows: int,
+    has_test: bool,
+    has_val: bool,
+    require_memory: Callable[[int], None],
+) -> SplitIndex:
+    """Draw the rows of each split.
+
+    Args:
+        table_labels: labels of all rows.
+        labels: the labelled budget.
+        split: fractions of held-out rows.
+        max_rows: number of rows of each kind that fit into memory.
+        has_test, has_val: True if the split has its own files.
+        require_memory: called with the number of labelled rows; raises an error if they are too many.
+
+    Raises:
+        DataError: there are too few labels for the budget, or too many for the memory.
+    """
+    notes: list[str] = []
+    total = len(table_labels.codes)
+    max_rows = max(max_rows, MIN_ROWS)
+    places, codes, sizes = _draw_candidates(table_labels, labels, split.seed)
+    thinned = len(places) < sum(sizes.values())
+    if thinned:
+        split = split.model_copy(
+            update={"stratify": True}
+        )  # the proportions of all rows, not of the candidates
+    marked = np.zeros(len(places), dtype=bool)
+    if table_labels.marked is not None:
+        marked = table_labels.marked[places]
+    rows = Rows({}, codes, places)
+    free = np.ones(len(places), dtype=bool)
+
+    def hold_out(stream: int, target: int, description: str) -> Positions:
+        candidates = np.flatnonzero(free & ~marked)
+        if not len(candidates) and stream == 0:
+            candidates = np.flatnonzero(free)
+        count = min(target, max_rows, MAX_HELD_OUT_ROWS, len(candidates) // 2 if thinned else target)
+        chosen = draw(rows, candidates, count, split, stream=stream, sizes=sizes if thinned else None)
+        free[chosen] = False
+        if len(chosen):
+            reason = f", not {target:,}: they are kept in memory" if target > len(chosen) else ""
+            notes.append(f"{len(chosen):,} rows {description}{reason}")
+        return places[chosen]
+
+    test = val = _EMPTY
+    if not has_test and split.test > 0:
+        target = round(split.test * sum(sizes.values()))
+        test = hold_out(0, target, "are set aside for the test (data.split.test)")
+    val_target = 0 if has_val else round(split.val * (total - len(test)))
+    if val_target and split.val_labels:
+        description = (
+            "with labels beyond the labelled budget form the validation split (data.split.val_labels)"
+        )
+        val = hold_out(1, val_target, description)
+
+    held_out = _class_sizes(table_labels.codes[np.concatenate([test, val])])
+    sizes = {label: size - held_out.get(label, 0) for label, size in sizes.items()}
+    budget = labels.model_copy(update={"column": None})
+    if budget.fraction is not None:
+        count = round(budget.fraction * (total - len(test) - len(val)))
+        budget = budget.model_copy(update={"fraction": None, "count": count})
+    usable = np.flatnonzero(free & (marked if table_labels.marked is not None else True))
+    if budget.count is None and budget.per_class is None and table_labels.marked is None:
+        require_memory(sum(sizes.values()))  # all labels are used: check before a subset is drawn
+    available = Rows({}, codes[usable], places[usable])
+    known = {label: size for label, size in sizes.items() if size} if table_labels.marked is None else None
+    chosen = choose_labelled(available, budget, table_labels.names, sizes=known)
+    labelled = available.ids[chosen]
+    require_memory(len(labelled))
+
+    rng = split_generator(split, stream=1)
+    if val_target and not split.val_labels:
+        val = _draw_others(rng, total, min(val_target, max_rows, MAX_HELD_OUT_ROWS), [test, labelled])
+        if len(val):
+            reason = f", not {val_target:,}: they are kept in memory" if val_target > len(val) else ""
+            notes.append(f"{len(val):,} rows are held out (data.split.val){reason}")
+    even = np.unique(np.linspace(0, total - 1, min(total, max_rows, MAX_SAMPLE_ROWS)).astype(np.int64))
+    sample = np.setdiff1d(even, np.concatenate([test, val]))
+    return SplitIndex(np.sort(labelled), sample, np.sort(test), np.sort(val), tuple(notes))
+
+
+def _draw_candidates(
+    table_labels: TableLabels, labels: LabelsConfig, seed: int
+) -> tuple[Positions, Positions, dict[int, int]]:
+    """Draw at most about `_MAX_CANDIDATES` labelled rows.
+
+    Returns:
+        Their indices, their codes, and the number of labelled rows of each class in the table.
+    """
+    sizes: dict[int, int] = {}
+    for block in iterate_batches(len(table_labels.codes), _BLOCK_ROWS):
+        for label, count in _class_sizes(table_labels.codes[block]).items():
+            sizes[label] = sizes.get(label, 0) + count
+    share = np.ones(max(sizes, default=0) + 1)
+    if sum(sizes.values()) > 2 * _MAX_CANDIDATES:
+        # enough rows of each class for stratified and for balanced draws
+        even = _MAX_CANDIDATES // len(sizes) + 4 * (labels.per_class or 0)
+        for label, size in sizes.items():
+            share[label] = min(1.0, _MAX_CANDIDATES / sum(sizes.values()) + even / size)
+    rng = np.random.default_rng([seed, 2])
+    drawn = []
+    for block in iterate_batches(len(table_labels.codes), _BLOCK_ROWS):
+        codes = table_labels.codes[block]
+        places = np.flatnonzero(codes >= 0)
+        if (share < 1).any():
+            marked = table_labels.marked[block][places] if table_labels.marked is not None else False
+            places = places[(rng.random(len(places)) < share[codes[places]]) | marked]
+        drawn.append(places + block.start)
+    candidates = np.concatenate(drawn)
+    return candidates, table_labels.codes[candidates].astype(np.int64), dict(sorted(sizes.items()))
+
+
+def _class_sizes(codes: npt.NDArray[Any]) -> dict[int, int]:
+    counts = np.bincount(codes[codes >= 0])
+    return {int(label): int(counts[label]) for label in np.flatnonzero(counts)}
+
+
+def _draw_others(rng: np.random.Generator, total: int, count: int, excluded: list[Positions]) -> Positions:
+    """Draw `count` rows that are not excluded."""
+    out = np.concatenate(excluded)
+    if total <= 10 * (count + len(out)):
+        free = np.setdiff1d(np.arange(total), out)
+        return rng.permutation(free)[:count]
+    shuffle = rng.choice(total, count + len(out), replace=False)  # takes less memory than a list of all rows
+    return shuffle[~np.isin(shuffle, out)][:count]
