@@ -86,7 +86,7 @@ def evaluate(
         _show(str(found.path), result)
         _show_scores(found.info().get("ood"))
     if plots:
-        from flowgmm_cli.report.plots import write_plots
+        from flowgmm_cli.report.eval_plots import write_plots
 
         for file in write_plots(found, result, context=context):
             console.note(f"written {file}")

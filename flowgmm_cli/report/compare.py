@@ -1,4 +1,4 @@
-"""Runs side by side: results with the certainty of their differences, data, settings, versions, time."""
+"""Runs side by side: results with the uncertainty of their differences, data, settings, versions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from flowgmm_cli.evaluation.difference import Difference, paired_means, paired_s
 from flowgmm_cli.evaluation.evaluate import Evaluation
 from flowgmm_cli.evaluation.outcomes import Outcomes, pair
 from flowgmm_cli.recipe.yaml import read_yaml
-from flowgmm_cli.report.context import stored_evaluation
+from flowgmm_cli.report.context import read_evaluation
 from flowgmm_cli.runs import Run
 
 SCHEMA = "flowgmm/compare/1"
@@ -20,15 +20,15 @@ TestRows = Literal["same", "some", "other", "unknown"]
 
 
 @dataclass(frozen=True)
-class Side:
-    """One run of a comparison.
+class ComparedRun:
+    """A run of a comparison.
 
     Attributes:
-        run: where it is.
+        run: the run.
         info: `run.json`.
-        status: as `Run.status` has it.
-        evaluation: results on its test rows; None where there are none.
-        outcomes: what it said of single test rows; None where that was not kept.
+        status: see `Run.status`.
+        evaluation: results on its test rows; None if there are none.
+        outcomes: predictions of single test rows; None if they were not stored.
         settings: the resolved recipe as `section.key` -> value.
     """
 
@@ -39,17 +39,35 @@ class Side:
     outcomes: Outcomes | None
     settings: Mapping[str, Any]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        keys = (
+            "recipe", "created", "seconds", "seed", "rows", "fingerprint", "overlays", "overrides",
+            "calibration", "best",
+        )  # fmt: skip
+        evaluation = self.evaluation
+        metrics = evaluation.classification if evaluation else None
+        return {
+            "run": str(self.run.path),
+            "status": self.status,
+            **{key: self.info.get(key) for key in keys},
+            "n": metrics.n if metrics else None,
+            "metrics": evaluation.metrics() if evaluation else None,
+            "intervals": {k: v.to_dict() for k, v in metrics.intervals.items()} if metrics else None,
+        }
+
 
 @dataclass(frozen=True)
-class Against:
-    """A run held against the first.
+class RunDifference:
+    """The difference of a run from the first.
 
     Attributes:
-        test_rows: `same`; `some` are the same; `other` rows altogether; `unknown`, since no run keeps them.
-        rows: number of rows that both were tested on; 0 where they are not known.
-        only_first, only_second: of these, rows that only the one or the other got right.
-        accuracy, nll: second minus first; None where it cannot be told. Paired if `test_rows` is `same` or
-            `some`, and then of the common rows alone.
+        test_rows: `same`; `some` are the same; `other` rows altogether; `unknown` if the runs did not store
+            them.
+        rows: number of common test rows; 0 if unknown.
+        only_first, only_second: number of common rows that only the one or the other predicted right.
+        accuracy, nll: second minus first; None without results. Paired if `test_rows` is `same` or `some`,
+            and then of the common rows alone.
     """
 
     test_rows: TestRows
@@ -60,36 +78,30 @@ class Against:
     nll: Difference | None = None
 
     @property
-    def words(self) -> str:
-        """What the difference in accuracy rests on, and whether it may be chance."""
+    def summary(self) -> str:
+        """The difference in accuracy, its basis and its significance, in a sentence or two."""
         if self.accuracy is None:
-            return "One of the two has no results on test rows, so there is nothing to compare."
+            return "At least one of the two has no results on test rows, so they cannot be compared."
         basis = {
             "same": f"Both were tested on the same {self.rows:,} rows",
-            "some": f"They have {self.rows:,} test rows in common, on which alone they are compared",
+            "some": f"They have {self.rows:,} test rows in common and are compared on these alone",
             "other": "They were tested on different rows, so the difference is one of models and of rows",
-            "unknown": "Whether they were tested on the same rows is not known (`flowgmm eval RUN` notes "
-            "down what a run says of each row), so the rows are taken for different ones",
+            "unknown": "It is unknown if they were tested on the same rows (`flowgmm eval RUN` stores the "
+            "prediction of each row), so the rows are treated as different ones",
         }[self.test_rows]
         details = ""
         if self.test_rows in ("same", "some"):
             details = f"; {self.only_first:,} only the first got right, {self.only_second:,} only the second"
-        verdict = (
-            "The difference in accuracy is more than chance would make"
-            if self.accuracy.clear
-            else "The difference in accuracy may be chance"
-        )
+        verdict = "is larger than expected by chance" if self.accuracy.clear else "may be chance"
+        test = ""
         if self.accuracy.p_value is not None:
-            verdict += f" (McNemar's exact test: p = {self.accuracy.p_value:.2g})"
-        return f"{basis}{details}. {verdict}."
+            test = f" (McNemar's exact test: p = {self.accuracy.p_value:.2g})"
+        return f"{basis}{details}. The difference in accuracy {verdict}{test}."
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {
-            "test_rows": self.test_rows,
-            "rows": self.rows,
-            "only_first": self.only_first,
-            "only_second": self.only_second,
+            **vars(self),
             "accuracy": self.accuracy.to_dict() if self.accuracy else None,
             "nll": self.nll.to_dict() if self.nll else None,
         }
@@ -97,29 +109,30 @@ class Against:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two or more runs; the first is what the others are held against."""
+    """Two or more runs, and the differences of the others from the first."""
 
-    sides: tuple[Side, ...]
-    against: tuple[Against, ...]
+    runs: tuple[ComparedRun, ...]
+    differences: tuple[RunDifference, ...]
 
     @property
     def settings(self) -> dict[str, list[Any]]:
-        """Settings that differ, by key, with the value of each run; None where a run has no such key."""
-        return _differing([side.settings for side in self.sides])
+        """Settings that differ: key -> value of each run, None for a run without the key."""
+        return _select_differing([run.settings for run in self.runs])
 
     @property
     def versions(self) -> dict[str, list[Any]]:
         """Versions that differ, likewise."""
-        return _differing([side.info.get("versions") or {} for side in self.sides])
+        return _select_differing([run.info.get("versions") or {} for run in self.runs])
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON object of `flowgmm runs compare --json`."""
+        """Return the JSON object of `flowgmm runs compare --json`."""
+        first = str(self.runs[0].run.path)
         return {
             "schema": SCHEMA,
-            "runs": [_side(side) for side in self.sides],
+            "runs": [run.to_dict() for run in self.runs],
             "differences": [
-                {"run": str(side.run.path), "against": str(self.sides[0].run.path), **one.to_dict()}
-                for side, one in zip(self.sides[1:], self.against, strict=True)
+                {"run": str(run.run.path), "against": first, **difference.to_dict()}
+                for run, difference in zip(self.runs[1:], self.differences, strict=True)
             ],
             "settings": self.settings,
             "versions": self.versions,
@@ -127,16 +140,16 @@ class Comparison:
 
 
 def compare(runs: Sequence[Run]) -> Comparison:
-    """Hold runs against the first of them.
+    """Compare runs with the first of them.
 
     Raises:
         RunError: a run cannot be read.
     """
-    sides = tuple(_read(run) for run in runs)
-    return Comparison(sides, tuple(_against(sides[0], other) for other in sides[1:]))
+    first, *others = (_read(run) for run in runs)
+    return Comparison((first, *others), tuple(_subtract(first, other) for other in others))
 
 
-def _read(run: Run) -> Side:
+def _read(run: Run) -> ComparedRun:
     file = run.path / "resolved.yaml"
     try:
         settings = read_yaml(file.read_text(encoding="utf-8"), str(file)).plain()
@@ -145,11 +158,11 @@ def _read(run: Run) -> Side:
             f"run {run.path} is damaged: {error}", hint="`flowgmm runs list` shows the runs"
         ) from error
     outcomes = Outcomes.load(run.path / "eval" / "test.npz")
-    return Side(run, run.info(), run.status(), stored_evaluation(run), outcomes, flatten(settings))
+    return ComparedRun(run, run.info(), run.status(), read_evaluation(run), outcomes, flatten(settings))
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested values as `section.key` -> value; positions of lists are keys too.
+    """Flatten nested values to `section.key` -> value; indices of lists are keys too.
 
     >>> flatten({"flow": {"use": "realnvp"}, "views": [{"use": "noise"}], "seeds": []})
     {'flow.use': 'realnvp', 'views.0.use': 'noise', 'seeds': []}
@@ -161,58 +174,37 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
         items = list(enumerate(value))
     if not items:
         return {prefix: value}
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, item in items:
-        found |= flatten(item, f"{prefix}.{key}" if prefix else str(key))
-    return found
+        flat |= flatten(item, f"{prefix}.{key}" if prefix else str(key))
+    return flat
 
 
-def _against(first: Side, second: Side) -> Against:
+def _subtract(first: ComparedRun, second: ComparedRun) -> RunDifference:
     if first.evaluation is None or second.evaluation is None:
-        return Against("unknown")
+        return RunDifference("unknown")
+    metrics = (first.evaluation.classification, second.evaluation.classification)
+    counts = [count for item in metrics for count in (round(item.accuracy * item.n), item.n)]
+    unpaired = unpaired_shares(*counts)
     if first.outcomes is None or second.outcomes is None:
-        return Against("unknown", accuracy=_unpaired(first.evaluation, second.evaluation))
+        return RunDifference("unknown", accuracy=unpaired)
     left, right = pair(first.outcomes, second.outcomes)
     if len(left) < 2:
-        return Against("other", accuracy=_unpaired(first.evaluation, second.evaluation))
-    one, two = first.outcomes.right[left], second.outcomes.right[right]
-    every = len(left) == len(first.outcomes) == len(second.outcomes)
-    return Against(
-        "same" if every else "some",
+        return RunDifference("other", accuracy=unpaired)
+    first_right, second_right = first.outcomes.right[left], second.outcomes.right[right]
+    same = len(left) == len(first.outcomes) == len(second.outcomes)
+    return RunDifference(
+        "same" if same else "some",
         len(left),
-        int((one & ~two).sum()),
-        int((~one & two).sum()),
-        paired_shares(one, two),
+        int((first_right & ~second_right).sum()),
+        int((~first_right & second_right).sum()),
+        paired_shares(first_right, second_right),
         paired_means(-first.outcomes.log_probability[left], -second.outcomes.log_probability[right]),
     )
 
 
-def _unpaired(first: Evaluation, second: Evaluation) -> Difference:
-    one, two = first.classification, second.classification
-    return unpaired_shares(round(one.accuracy * one.n), one.n, round(two.accuracy * two.n), two.n)
-
-
-def _differing(of: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    keys = dict.fromkeys(key for one in of for key in one)
-    values = {key: [one.get(key) for one in of] for key in keys}
-    return {
-        key: row
-        for key, row in values.items()
-        if any(value != row[0] or type(value) is not type(row[0]) for value in row)
-    }
-
-
-def _side(side: Side) -> dict[str, Any]:
-    keys = (
-        "recipe", "created", "seconds", "seed", "rows", "fingerprint", "overlays", "overrides", "calibration",
-        "best",
-    )  # fmt: skip
-    found = side.evaluation
-    return {
-        "run": str(side.run.path),
-        "status": side.status,
-        **{key: side.info.get(key) for key in keys},
-        "n": found.classification.n if found else None,
-        "metrics": found.metrics() if found else None,
-        "intervals": {k: v.to_dict() for k, v in found.classification.intervals.items()} if found else None,
-    }
+def _select_differing(values: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    keys = dict.fromkeys(key for mapping in values for key in mapping)
+    rows = {key: [mapping.get(key) for mapping in values] for key in keys}
+    # 1, 1.0 and True are different settings
+    return {key: row for key, row in rows.items() if len({(type(value), str(value)) for value in row}) > 1}

@@ -1,190 +1,20 @@
-"""The page of a comparison: tables of results and differences, overlaid learning curves."""
+"""The tables of a comparison, and its HTML page with overlaid learning curves."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flowgmm_cli import __version__
 from flowgmm_cli.files import write_text
 from flowgmm_cli.report.compare import METRICS, Comparison
 from flowgmm_cli.report.figures import shorten
-from flowgmm_cli.report.history import Series, overlay_figure, read_history
-from flowgmm_cli.report.page import Part, Prose, Section, Table, picture, render
+from flowgmm_cli.report.learning_curves import METRICS as MONITORED
+from flowgmm_cli.report.learning_curves import overlay_figure, read_history
+from flowgmm_cli.report.page import Paragraph, Part, Section, Table, Unavailable, plot, render
 
-_CURVES = {
-    "loss": (
-        "Training loss",
-        "What training makes small. Runs with other terms or weights have other losses: "
-        "compare their shape, not their height.",
-    ),
-    "monitor.loss": ("Loss on held-out rows", "The same on held-out rows, without labels."),
-    "monitor.agreement": (
-        "Agreement on held-out rows",
-        "Share of held-out rows that get the same class with and without random changes.",
-    ),
-    "val.nll": ("Log loss on labelled held-out rows", "Lower is better."),
-    "val.accuracy": ("Accuracy on labelled held-out rows", "Higher is better."),
-}
 Row = Sequence[Any]
-
-
-def short_names(comparison: Comparison) -> list[str]:
-    """A name for each run: its path, but for what all paths begin with.
-
-    Where that leaves nothing to tell them apart by, the whole paths.
-    """
-    paths = [side.run.path.parts for side in comparison.sides]
-    same = 0
-    while all(len(parts) > same + 1 for parts in paths) and len({parts[same] for parts in paths}) == 1:
-        same += 1
-    names = ["/".join(parts[same:]) for parts in paths]
-    return names if len(set(names)) == len(names) else [str(side.run.path) for side in comparison.sides]
-
-
-def result_rows(comparison: Comparison) -> list[Row]:
-    """Lines of a table: what was measured, then one cell for each run."""
-    rows: list[Row] = []
-    for metric in METRICS:
-        if metric == "bits_per_dim" and not _of_pixels(comparison):
-            continue
-        cells = []
-        for side in comparison.sides:
-            value = side.evaluation.metrics()[metric] if side.evaluation else None
-            found = side.evaluation.classification.intervals.get(metric) if side.evaluation else None
-            between = f" ({found.low:.4f} to {found.high:.4f})" if found else ""
-            cells.append(f"{value:.4f}{between}" if value is not None else "-")
-        rows.append([_WORDS.get(metric, metric), *cells])
-    return rows
-
-
-def _of_pixels(comparison: Comparison) -> bool:
-    """Whether every run that was tested has bits for each pixel, and there is one."""
-    tested = [side.evaluation for side in comparison.sides if side.evaluation]
-    return bool(tested) and all(one.bits_per_dim is not None for one in tested)
-
-
-def fact_rows(comparison: Comparison) -> list[Row]:
-    """Lines on data and time, likewise."""
-
-    def line(name: str, of: Callable[[Mapping[str, Any]], Any]) -> Row:
-        cells = [of(side.info) for side in comparison.sides]
-        return [name, *("-" if cell is None else str(cell) for cell in cells)]
-
-    def rows(info: Mapping[str, Any], name: str) -> str | None:
-        found = (info.get("rows") or {}).get(name)
-        return None if found is None else f"{found:,}"
-
-    return [
-        ["status", *(side.status for side in comparison.sides)],
-        line("recipe", lambda info: info.get("recipe")),
-        line("training rows", lambda info: rows(info, "train")),
-        line("labelled", lambda info: rows(info, "labelled")),
-        line("test rows", lambda info: rows(info, "test")),
-        line("data (fingerprint)", lambda info: str(info.get("fingerprint") or "-")[:12]),
-        line("seed", lambda info: info.get("seed")),
-        line("members", lambda info: len(info.get("members") or ()) or None),
-        line("temperature", lambda info: _number((info.get("calibration") or {}).get("temperature"))),
-        line("epochs", lambda info: info.get("epochs")),
-        line("seconds", lambda info: f"{float(info.get('seconds') or 0):.0f}"),
-        line("begun", lambda info: str(info.get("created", ""))[:16].replace("T", " ")),
-    ]
-
-
-def difference_rows(comparison: Comparison, names: Sequence[str]) -> list[Row]:
-    """Lines of the differences from the first run: run, accuracy, interval, NLL, interval."""
-    rows: list[Row] = []
-    for name, one in zip(names[1:], comparison.against, strict=True):
-        cells: list[str] = []
-        for found in (one.accuracy, one.nll):
-            cells += (
-                [f"{found.value:+.4f}", f"{found.low:+.4f} to {found.high:+.4f}"] if found else ["-", "-"]
-            )
-        rows.append([name, *cells])
-    return rows
-
-
-def setting_rows(values: Mapping[str, Sequence[Any]]) -> list[Row]:
-    """Lines of what differs: key, then the value of each run."""
-    return [[key, *("-" if value is None else str(value) for value in row)] for key, row in values.items()]
-
-
-def write_comparison(comparison: Comparison, path: Path) -> None:
-    """Write the page. Raises `OSError` if it cannot be written."""
-    names = short_names(comparison)
-    first = names[0]
-    columns = ["", *names]
-    differences: list[Part] = [Prose(f"All differences are from {first}.")]
-    differences += [
-        Prose(f"{name}: {one.words}") for name, one in zip(names[1:], comparison.against, strict=True)
-    ]
-    differences.append(
-        Table(
-            ["run", "accuracy", "95 % interval", "NLL", "95 % interval of it"],
-            difference_rows(comparison, names),
-            "An interval that leaves out 0 is a difference that chance alone would rarely make. The settings "
-            "of the better of many runs look better on these test rows than they are.",
-            right=["accuracy", "95 % interval", "NLL", "95 % interval of it"],
-        )
-    )
-    sections = [
-        Section("results", "Results on test rows", [Table(columns, result_rows(comparison), _READING)]),
-        Section("differences", "Differences", differences),
-        Section("curves", "Learning curves", *_curves(comparison, names)),
-        Section(
-            "settings",
-            "Settings that differ",
-            *_table(columns, comparison.settings, "All settings are the same."),
-        ),
-        Section("facts", "Data and time", [Table(columns, fact_rows(comparison))]),
-        Section(
-            "versions",
-            "Versions that differ",
-            *_table(columns, comparison.versions, "All versions are the same."),
-        ),
-    ]
-    text = render(
-        title=f"{len(names)} runs compared",
-        subtitle=" · ".join(str(side.run.path) for side in comparison.sides),
-        sections=sections,
-        footer=f"Made by flowgmm {__version__} on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. This file needs "
-        "nothing but itself.",
-    )
-    write_text(path, text)
-
-
-def _curves(comparison: Comparison, names: Sequence[str]) -> tuple[list[Part], str]:
-    histories = [read_history(side.run.metrics) for side in comparison.sides]
-    parts: list[Part] = []
-    for metric, (title, caption) in _CURVES.items():
-        lines: dict[str, Series] = {
-            shorten(name, 60): history[metric]
-            for name, history in zip(names, histories, strict=True)
-            if metric in history
-        }
-        if lines:
-            figure = overlay_figure(lines, title=title)
-            name = re.sub(r"\W", "-", metric)
-            parts.append(picture(figure, name=f"curve-{name}", caption=caption))
-    return parts, "" if parts else "No run has logged anything."
-
-
-def _table(columns: Sequence[str], values: Mapping[str, Sequence[Any]], none: str) -> tuple[list[Part], str]:
-    parts: list[Part] = [Table(columns, setting_rows(values))] if values else [Prose(none)]
-    return parts, ""
-
-
-def _number(value: Any) -> str | None:
-    return f"{value:.2f}" if isinstance(value, float) else None
-
-
-_READING = (
-    "Intervals of 95 % in brackets. Accuracy, balanced accuracy and F1: higher is better; the others: lower."
-)
-_WORDS = {
+_METRIC_NAMES = {
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro F1",
     "nll": "NLL",
@@ -193,3 +23,135 @@ _WORDS = {
     "density_nll": "-log p(x), nats",
     "bits_per_dim": "bits per pixel",
 }
+DIFFERENCE_COLUMNS = ["accuracy", "95 % interval", "NLL", "95 % interval of NLL"]
+
+
+def short_names(comparison: Comparison) -> list[str]:
+    """Name each run by its path without the folders that all runs share, or by the whole path if ambiguous."""
+    paths = [run.run.path.parts for run in comparison.runs]
+    shared = 0
+    while all(len(parts) > shared + 1 for parts in paths) and len({parts[shared] for parts in paths}) == 1:
+        shared += 1
+    names = ["/".join(parts[shared:]) for parts in paths]
+    return names if len(set(names)) == len(names) else [str(run.run.path) for run in comparison.runs]
+
+
+def result_rows(comparison: Comparison) -> list[Row]:
+    """Return lines of a table: metric, then its value for each run with an interval."""
+    evaluations = [run.evaluation for run in comparison.runs]
+    tested = [evaluation for evaluation in evaluations if evaluation]
+    rows: list[Row] = []
+    for metric in METRICS:
+        if metric == "bits_per_dim" and (not tested or any(e.bits_per_dim is None for e in tested)):
+            continue
+        cells = []
+        for evaluation in evaluations:
+            value = evaluation.metrics()[metric] if evaluation else None
+            interval = evaluation.classification.intervals.get(metric) if evaluation else None
+            limits = f" ({interval.low:.4f} to {interval.high:.4f})" if interval else ""
+            cells.append("-" if value is None else f"{value:.4f}{limits}")
+        rows.append([_METRIC_NAMES.get(metric, metric), *cells])
+    return rows
+
+
+def fact_rows(comparison: Comparison) -> list[Row]:
+    """Return lines on data and time: name, then the value for each run."""
+    facts = [_list_facts(run.info) for run in comparison.runs]
+    return [
+        ["status", *(run.status for run in comparison.runs)],
+        *setting_rows({name: [values[name] for values in facts] for name in facts[0]}),
+    ]
+
+
+def _list_facts(info: Mapping[str, Any]) -> dict[str, Any]:
+    rows, temperature = info.get("rows") or {}, (info.get("calibration") or {}).get("temperature")
+
+    def count(name: str) -> str | None:
+        return f"{rows[name]:,}" if rows.get(name) is not None else None
+
+    return {
+        "recipe": info.get("recipe"),
+        "training rows": count("train"),
+        "labelled": count("labelled"),
+        "test rows": count("test"),
+        "data (fingerprint)": str(info.get("fingerprint") or "-")[:12],
+        "seed": info.get("seed"),
+        "members": len(info.get("members") or ()) or None,
+        "temperature": f"{temperature:.2f}" if isinstance(temperature, float) else None,
+        "epochs": info.get("epochs"),
+        "seconds": f"{float(info.get('seconds') or 0):.0f}",
+        "started": str(info.get("created", ""))[:16].replace("T", " "),
+    }
+
+
+def difference_rows(comparison: Comparison, names: Sequence[str]) -> list[Row]:
+    """Return lines of the differences from the first run: run, accuracy, interval, NLL, interval."""
+    rows: list[Row] = []
+    for name, run in zip(names[1:], comparison.differences, strict=True):
+        cells: list[str] = []
+        for item in (run.accuracy, run.nll):
+            cells += [f"{item.value:+.4f}", f"{item.low:+.4f} to {item.high:+.4f}"] if item else ["-", "-"]
+        rows.append([name, *cells])
+    return rows
+
+
+def setting_rows(values: Mapping[str, Sequence[Any]]) -> list[Row]:
+    """Return a line for each key: the key, then the value of each run."""
+    return [[key, *("-" if value is None else str(value) for value in row)] for key, row in values.items()]
+
+
+def write_comparison(comparison: Comparison, path: Path) -> None:
+    """Write the page. Raises `OSError` if it cannot be written."""
+    names = short_names(comparison)
+    columns = ["", *names]
+    differences: list[Part] = [Paragraph(f"All differences are from {names[0]}.")]
+    for name, difference in zip(names[1:], comparison.differences, strict=True):
+        differences.append(Paragraph(f"{name}: {difference.summary}"))
+    caption = (
+        "Chance alone rarely makes a difference whose interval excludes 0. The best of many runs looks better "
+        "on these test rows than it is."
+    )
+    rows = difference_rows(comparison, names)
+    differences.append(Table(["run", *DIFFERENCE_COLUMNS], rows, caption, right=DIFFERENCE_COLUMNS))
+    caption = (
+        "95 % intervals in brackets. Higher is better for accuracy, balanced accuracy and F1, lower for the "
+        "others."
+    )
+    sections = [
+        Section("results", "Results on test rows", [Table(columns, result_rows(comparison), caption)]),
+        Section("differences", "Differences", differences),
+        _curves_section(comparison, names),
+        Section("settings", "Settings that differ", [_differing(columns, comparison.settings, "settings")]),
+        Section("facts", "Data and time", [Table(columns, fact_rows(comparison))]),
+        Section("versions", "Versions that differ", [_differing(columns, comparison.versions, "versions")]),
+    ]
+    subtitle = " · ".join(str(run.run.path) for run in comparison.runs)
+    write_text(path, render(title=f"{len(names)} runs compared", subtitle=subtitle, sections=sections))
+
+
+def _curves_section(comparison: Comparison, names: Sequence[str]) -> Section | Unavailable:
+    curves = {
+        "loss": (
+            "Training loss",
+            "Runs with other terms or weights have other losses: compare their shape, not their height.",
+        ),
+        **{name: (metric.title, metric.caption) for name, metric in MONITORED.items()},
+    }
+    histories = [read_history(run.run.metrics) for run in comparison.runs]
+    parts = []
+    for metric, (title, caption) in curves.items():
+        lines = {
+            shorten(name, 60): history[metric]
+            for name, history in zip(names, histories, strict=True)
+            if metric in history
+        }
+        if lines:
+            name = f"curve-{metric.replace('.', '-')}"
+            parts.append(plot(overlay_figure(lines, title=title), name=name, caption=caption))
+    if not parts:
+        return Unavailable("curves", "Learning curves", "No run has logged anything.")
+    return Section("curves", "Learning curves", parts)
+
+
+def _differing(columns: Sequence[str], values: Mapping[str, Sequence[Any]], what: str) -> Part:
+    return Table(columns, setting_rows(values)) if values else Paragraph(f"All {what} are the same.")

@@ -1,4 +1,4 @@
-"""Confusion matrix: true class by predicted class, coloured by the share of the true class."""
+"""The confusion matrix: true class by predicted class, coloured by the share of the true class."""
 
 from __future__ import annotations
 
@@ -7,68 +7,82 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flowgmm_cli.evaluation.metrics import ClassificationMetrics
-from flowgmm_cli.report.figures import ACCENT, FAINT, INK, SOLID, heading, new_figure, plain, shorten, tidy
+from flowgmm_cli.report.context import ReportContext
+from flowgmm_cli.report.figures import (
+    ACCENT,
+    FAINT,
+    INK,
+    disable_math,
+    new_figure,
+    set_title,
+    shorten,
+    style_axes,
+)
+from flowgmm_cli.report.page import Part, plot
+from flowgmm_cli.report.results import require_evaluation
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_NUMBERS = 14  # classes up to which a cell has room for its count
-MOST_NAMES = 60
+MAX_COUNTED_CLASSES = 14  # up to this number of classes a cell has space for its count
+MAX_LINED_CLASSES = 40
+MAX_NAMES = 60
 
 
-def confusion_figure(found: ClassificationMetrics, *, title: str = "Confusion") -> Figure:
-    """A heat map of the confusion matrix; with few classes every cell says its count."""
-    from matplotlib.colors import LinearSegmentedColormap, to_rgb
+def confusion_section(context: ReportContext) -> list[Part]:
+    """The confusion matrix of the test rows."""
+    figure = confusion_figure(require_evaluation(context).classification, title="Confusion matrix")
+    caption = (
+        "Each line is a true class, each column a predicted class; right predictions are on the diagonal. "
+        "The colour is the share of the true class, so a dark cell off the diagonal is a common confusion "
+        "of that class."
+    )
+    return [plot(figure, name="confusion", caption=caption)]
 
-    counts = np.array(found.confusion)
-    classes = len(counts)
+
+def confusion_figure(metrics: ClassificationMetrics, *, title: str = "Confusion") -> Figure:
+    """Draw a heat map of the confusion matrix, with the count in every cell if there are few classes."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    counts = np.array(metrics.confusion)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    side = float(np.clip(2.4 + 0.4 * classes, 4.2, 10.5))
+    side = float(np.clip(2.4 + 0.4 * len(counts), 4.2, 10.5))
     figure = new_figure(side + 0.7, side)
     axes = figure.subplots()
-    # a share of nothing is the paper itself, whatever its colour
-    accent = to_rgb(ACCENT)
-    blues = LinearSegmentedColormap.from_list("share", [(*accent, 0.0), (*accent, 1.0)])
+    blues = LinearSegmentedColormap.from_list("share", ["white", ACCENT])
     image = axes.imshow(shares, cmap=blues, vmin=0, vmax=1)
-    names = [shorten(one.name, 14) for one in found.per_class]
-    step = max(1, -(-classes // MOST_NAMES))
-    places = list(range(0, classes, step))
-    size = 9.0 if classes <= 20 else 6.5
-    long = max(len(name) for name in names) > 4 and classes > 4
-    shown = [names[place] for place in places]
-    axes.set_xticks(
-        places, shown, rotation=45 if long else 0, ha="right" if long else "center", fontsize=size
-    )
-    axes.set_yticks(places, shown, fontsize=size)
-    plain(*axes.get_xticklabels(), *axes.get_yticklabels())
-    axes.set(xlabel="predicted", ylabel="true")
-    if classes <= MOST_NUMBERS:
+    style_axes(axes)
+    _label_classes(axes, [shorten(row.name, 14) for row in metrics.per_class])
+    if len(counts) <= MAX_COUNTED_CLASSES:
         for (row, column), count in np.ndenumerate(counts):
+            colour = "white" if shares[row, column] > 0.5 else INK
             if count:
-                dark = shares[row, column] > 0.5
-                axes.text(
-                    column,
-                    row,
-                    f"{count:,}",
-                    ha="center",
-                    va="center",
-                    fontsize=9,
-                    color="white" if dark else INK,
-                    gid=f"{SOLID}-{row}-{column}" if dark else None,
-                )
-    tidy(axes)
-    axes.tick_params(labelsize=size, length=0)
+                axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=9, color=colour)
+    bar = figure.colorbar(image, ax=axes, shrink=0.75, aspect=28, pad=0.02)
+    bar.outline.set_visible(False)
+    bar.ax.tick_params(labelsize=8, length=0)
+    bar.set_label("share of the true class", fontsize=9)
+    set_title(axes, title, f"{metrics.n:,} rows · balanced accuracy {metrics.balanced_accuracy:.3f}")
+    return figure
+
+
+def _label_classes(axes: Axes, names: list[str]) -> None:
+    """Write the names of the classes on both axes, and draw lines between cells."""
+    classes = len(names)
+    ticks = list(range(0, classes, -(-classes // MAX_NAMES)))
+    labels = [names[tick] for tick in ticks]
+    rotate = max(len(name) for name in names) > 4 and classes > 4
+    axes.set_xticks(ticks, labels, rotation=45 if rotate else 0, ha="right" if rotate else "center")
+    axes.set_yticks(ticks, labels)
+    disable_math(*axes.get_xticklabels(), *axes.get_yticklabels())
+    axes.set(xlabel="predicted", ylabel="true")
+    axes.tick_params(labelsize=9.0 if classes <= 20 else 6.5, length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
     edges = np.arange(-0.5, classes)
     axes.set_xticks(edges, minor=True)
     axes.set_yticks(edges, minor=True)
-    if classes <= 40:
+    if classes <= MAX_LINED_CLASSES:
         axes.grid(which="minor", color=FAINT, linewidth=0.8)
     axes.tick_params(which="minor", length=0)
-    bar = figure.colorbar(image, ax=axes, shrink=0.75, aspect=28, pad=0.02)
-    bar.outline.set_visible(False)
-    bar.ax.tick_params(labelsize=8, length=0)
-    bar.set_label("share of the true class", fontsize=9)
-    heading(axes, title, f"{found.n:,} rows · balanced accuracy {found.balanced_accuracy:.3f}")
-    return figure

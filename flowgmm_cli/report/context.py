@@ -1,11 +1,13 @@
-"""What a report is made of: what a run directory says, and its rows under its model, as far as there.
+"""The data of a report: the files of a run directory, and its rows under its model.
 
-What cannot be had is None, with the reason beside it; a report is made of what is left.
+Model and rows are loaded when a section first needs them. A property whose data is missing raises
+`UnavailableError`, and the report goes without the sections that need it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,7 +17,6 @@ from flowgmm_cli.errors import DataError, FlowgmmError, RunError
 from flowgmm_cli.evaluation.evaluate import Evaluation
 from flowgmm_cli.files import read_json
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.report.history import Series, read_history
 from flowgmm_cli.runs import Run
 
 if TYPE_CHECKING:
@@ -23,13 +24,11 @@ if TYPE_CHECKING:
     from flowgmm_cli.data.preprocessor import Split
     from flowgmm_cli.trained import TrainedModel
 
-
-MOST_ROWS = 20_000
-"""Rows of a file that a report looks at; figures need no more."""
+MAX_FILE_ROWS = 20_000  # rows of a file that a report reads; figures need no more
 
 
 class UnavailableError(Exception):
-    """A section cannot be made; the message says why, to people."""
+    """A section cannot be made; the message is the reason, as a sentence for readers of the report."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,9 @@ class ValidationRows:
     """Rows that the model was not trained on.
 
     Attributes:
-        name: what they are, such as `test rows`.
-        split: preprocessed, with their labels where they have any.
-        rows: the same as they were read; None where these were not kept.
+        name: of the rows in captions, such as `test rows`.
+        split: preprocessed rows, with labels where they have any.
+        rows: the rows as they were read; None if they were not kept.
     """
 
     name: str
@@ -49,18 +48,18 @@ class ValidationRows:
 
 @dataclass(frozen=True)
 class ReportContext:
-    """Everything a report may speak of.
+    """A run with the data that the sections of its report share.
 
     Attributes:
         run: the run.
         info: `run.json`.
-        status: as `Run.status` has it.
+        status: see `Run.status`.
         recipe: the resolved recipe.
-        context: surroundings of data sources.
-        warn: told of what the reader of the report should know too.
-        data: rows that take the place of the run's own test rows, as for `open_rows`; None for the latter.
-        data_format: what they are, where their name does not say it.
-        out: rows to hold against in-distribution ones, likewise; None for stand-ins.
+        context: environment of data sources.
+        warn: called with notes for the user.
+        data: rows to use instead of the run's own test rows, a file or specification as for `open_rows`.
+        data_format: format of `data`, if its name does not tell.
+        out: out-of-distribution rows, likewise; None for pseudo-OOD rows.
     """
 
     run: Run
@@ -74,91 +73,75 @@ class ReportContext:
     out: str | None = None
 
     @cached_property
-    def history(self) -> Mapping[str, Series]:
-        """The course of the training, of the first member."""
-        return read_history(self.run.metrics)
-
-    @cached_property
     def evaluation(self) -> Evaluation | None:
-        """How the model does on the test rows, as stored; None where there is no such result."""
-        return stored_evaluation(self.run)
+        """The stored results on test rows; None if there are no such results."""
+        return read_evaluation(self.run)
 
     @cached_property
     def search(self) -> Mapping[str, Any] | None:
-        """The race of settings, as stored; None where there was none."""
+        """The stored search over settings; None if there was no search."""
         file = self.run.path / "search.json"
         return read_json(file, "search") if file.is_file() else None
 
     @cached_property
     def facts(self) -> Mapping[str, Any]:
-        """What `model.json` knows of the training; empty before there is a model."""
-        file = self.run.path / "model.json"
-        found = read_json(file, "model").get("facts") if file.is_file() else None
-        return found if isinstance(found, dict) else {}
+        """Facts of the training in `model.json`; empty before there is a model."""
+        facts = self._model_file.get("facts")
+        return facts if isinstance(facts, dict) else {}
 
     @cached_property
-    def _trained(self) -> TrainedModel | str:
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, from the model or else from the evaluation."""
+        if self._model_file or self.evaluation is None:
+            return tuple(self._model_file.get("class_names", ()))
+        return tuple(row.name for row in self.evaluation.classification.per_class)
+
+    @cached_property
+    def _model_file(self) -> Mapping[str, Any]:
+        file = self.run.path / "model.json"
+        return read_json(file, "model") if file.is_file() else {}
+
+    @cached_property
+    def trained(self) -> TrainedModel:
+        """The model. Raises `UnavailableError`."""
         from flowgmm_cli.trained import TrainedModel
 
-        if not (self.run.path / "model.json").is_file():
-            return f"this run has no model yet; its status is {self.status}"
-        try:
+        with _unavailable("The model cannot be used"):
+            if not self._model_file:
+                raise RunError(f"this run has no model yet; its status is {self.status}")
             return TrainedModel.load(self.run.path, context=self.context)
-        except FlowgmmError as error:
-            return error_text(error)
-
-    @property
-    def trained(self) -> TrainedModel:
-        """The model. Raises `MissingError`."""
-        if isinstance(self._trained, str):
-            raise UnavailableError(f"The model cannot be used: {self._trained}.")
-        return self._trained
 
     @cached_property
-    def _rows(self) -> SplitRows | str:
+    def rows(self) -> SplitRows:
+        """All rows, split as in training. Raises `UnavailableError`."""
         from flowgmm_cli.data.prepare import load_rows
 
-        try:
+        with _unavailable("The data of the run cannot be read"):
             rows = load_rows(self.recipe.data, self.context)
-        except FlowgmmError as error:
-            return error_text(error)
+            if self.class_names and rows.class_names != self.class_names:
+                raise DataError("its classes are no longer those of the model")
         if rows.fingerprint != self.info.get("fingerprint"):
-            self.warn("the data has changed since this run was trained; the report shows it as it is now")
-        if rows.class_names != self.class_names and self.class_names:
-            return "its classes are no longer those of the model"
+            self.warn("the data has changed since this run was trained; the report shows the current data")
         return rows
 
-    @property
-    def rows(self) -> SplitRows:
-        """All rows, divided as in training. Raises `MissingError`."""
-        if isinstance(self._rows, str):
-            raise UnavailableError(f"The data of the run cannot be read: {self._rows}.")
-        return self._rows
-
-    @property
-    def data_changed(self) -> bool:
-        """Whether the rows are no longer those of the training."""
-        return not isinstance(self._rows, str) and self._rows.fingerprint != self.info.get("fingerprint")
-
     @cached_property
-    def held(self) -> ValidationRows:
-        """The rows of `data`, else test rows, else held-out rows. Raises `MissingError`."""
+    def validation(self) -> ValidationRows:
+        """The rows of `data`, else test rows, else validation rows. Raises `UnavailableError`."""
         if self.data is not None:
-            return ValidationRows(f"rows of {self.data}", self.read(self.data, self.data_format))
-        rows, trained = self.rows, self.trained
-        for name, chosen in (("test rows", rows.test), ("held-out rows", rows.val)):
-            if chosen is not None:
-                pixels = trained.image is not None
-                split = trained.preprocessor.apply(chosen, self.context, with_inputs=pixels)
-                return ValidationRows(name, split, chosen)
-        raise UnavailableError("The run holds out no rows that could be shown.")
+            return ValidationRows(f"rows of {self.data}", self.read_split(self.data, self.data_format))
+        for name, rows in (("test rows", self.rows.test), ("held-out rows", self.rows.val)):
+            if rows is not None:
+                with_inputs = self.trained.image is not None
+                split = self.trained.preprocessor.apply(rows, self.context, with_inputs=with_inputs)
+                return ValidationRows(name, split, rows)
+        raise UnavailableError("The run has no held-out rows to show.")
 
-    def read(self, where: str, data_format: str | None = None) -> Split:
-        """Rows of a file, preprocessed, at most 20,000; it is told how many could not be used.
+    def read_split(self, data: str, data_format: str | None = None) -> Split:
+        """Read and preprocess the first 20,000 rows of a file; warn of rows that cannot be used.
 
         Raises:
             DataError: the file is missing or malformed, or none of its rows can be used.
-            MissingError: there is no model.
+            UnavailableError: there is no model.
         """
         from flowgmm_cli.data.readers.open import open_rows
         from flowgmm_cli.data.readers.schema import InputSchema
@@ -168,31 +151,31 @@ class ReportContext:
         schema = InputSchema.from_config(
             trained.recipe.data, featuriser.columns, trained.class_names, ranges=featuriser.ranges
         )
-        reader = open_rows(where, schema, context=self.context, format=data_format, on_error="keep")
+        reader = open_rows(data, schema, context=self.context, format=data_format, on_error="keep")
         parts, problems, total = [], 0, 0
         for chunk in reader:
-            split, refused = trained.preprocessor.apply_usable(
+            split, unusable = trained.preprocessor.apply_usable(
                 chunk.rows, self.context, skip=chunk.problems, with_inputs=trained.image is not None
             )
             parts.append(split)
-            problems += len(chunk.problems) + len(refused)
+            problems += len(chunk.problems) + len(unusable)
             total += len(split)
-            if total >= MOST_ROWS:
-                self.warn(f"report: of {where} the first {total:,} rows are used")
+            if total >= MAX_FILE_ROWS:
+                self.warn(f"report: only the first {total:,} rows of {data} are used")
                 break
         if not total:
-            raise DataError(f"{where} has no row that the model can use")
+            raise DataError(f"{data} has no row that the model can use")
         if problems:
-            self.warn(f"report: {problems:,} rows of {where} cannot be used and are left out")
-        return join(parts)
+            self.warn(f"report: {problems:,} rows of {data} cannot be used and are left out")
+        return concatenate(parts)
 
-    @cached_property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes, as far as any file of the run has them."""
-        file = self.run.path / "model.json"
-        if file.is_file():
-            return tuple(read_json(file, "model").get("class_names", ()))
-        return tuple(one.name for one in self.evaluation.classification.per_class) if self.evaluation else ()
+
+@contextmanager
+def _unavailable(message: str) -> Iterator[None]:
+    try:
+        yield
+    except FlowgmmError as error:
+        raise UnavailableError(f"{message}: {error.message.rstrip('.')}.") from error
 
 
 def load_report_context(
@@ -204,9 +187,7 @@ def load_report_context(
     data_format: str | None = None,
     out: str | None = None,
 ) -> ReportContext:
-    """Read what the files of a run say; rows and model are read when a section asks for them.
-
-    Arguments as in `Material`.
+    """Read the small files of a run; model and rows are loaded later. See `ReportContext` for arguments.
 
     Raises:
         RunError: the run cannot be read at all.
@@ -214,25 +195,25 @@ def load_report_context(
     return ReportContext(run, run.info(), run.status(), run.recipe(), context, warn, data, data_format, out)
 
 
-def join(parts: Sequence[Split]) -> Split:
-    """Several stretches of rows as one."""
+def concatenate(splits: Sequence[Split]) -> Split:
+    """Join consecutive rows."""
     import numpy as np
     import torch
 
     from flowgmm_cli.data.preprocessor import Split
 
-    inputs = [one.inputs for one in parts if one.inputs is not None]
+    inputs = [split.inputs for split in splits if split.inputs is not None]
     return Split(
-        x=torch.cat([one.x for one in parts]),
-        log_det=torch.cat([one.log_det for one in parts]),
-        labels=torch.cat([one.labels for one in parts]),
-        ids=np.concatenate([one.ids for one in parts]),
-        inputs=torch.cat(inputs) if len(inputs) == len(parts) else None,
+        x=torch.cat([split.x for split in splits]),
+        log_det=torch.cat([split.log_det for split in splits]),
+        labels=torch.cat([split.labels for split in splits]),
+        ids=np.concatenate([split.ids for split in splits]),
+        inputs=torch.cat(inputs) if len(inputs) == len(splits) else None,
     )
 
 
-def stored_evaluation(run: Run, split: str = "test") -> Evaluation | None:
-    """What the last evaluation of a split found; None where there is none or its file is damaged."""
+def read_evaluation(run: Run, split: str = "test") -> Evaluation | None:
+    """Read the last evaluation of a split; None if the file is missing or damaged."""
     file = run.path / "eval" / f"{split}.json"
     if not file.is_file():
         return None
@@ -240,8 +221,3 @@ def stored_evaluation(run: Run, split: str = "test") -> Evaluation | None:
         return Evaluation.from_dict(read_json(file, "evaluation"))
     except (RunError, LookupError, TypeError, ValueError):
         return None
-
-
-def error_text(error: FlowgmmError) -> str:
-    """An error as part of a sentence."""
-    return error.message.rstrip(".")

@@ -1,4 +1,4 @@
-"""What all figures share: paper, colours, and how they become PNG bytes.
+"""The style that all figures share, and their encoding as PNG and SVG.
 
 Only matplotlib's object interface is used, with the Agg canvas: no display, no global state.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,29 +21,17 @@ FAINT = "#d9dee4"
 PALE = "#b8c0c9"
 ACCENT = "#0b6fb8"
 SECOND = "#d1495b"
-SOLID = "solid"
-"""The `gid` of a part whose colours must stay as they are on dark paper, such as text on a coloured cell."""
 
 # Okabe and Ito (2008) and Tol's muted colours, ordered so that neighbours differ for colour-blind eyes too
-_CLASSES = (
-    "#0072b2",
-    "#e69f00",
-    "#009e73",
-    "#cc79a7",
-    "#882255",
-    "#56b4e9",
-    "#d55e00",
-    "#999933",
-    "#332288",
-    "#7f7f7f",
-    "#ddcc77",
-    "#44aa99",
-)
-_METHODS = ("#d55e00", "#009e73", "#cc79a7", "#e69f00", "#7f7f7f", "#56b4e9", "#882255", "#44aa99")
+_CLASS_COLOURS = (
+    "#0072b2", "#e69f00", "#009e73", "#cc79a7", "#882255", "#56b4e9",
+    "#d55e00", "#999933", "#332288", "#7f7f7f", "#ddcc77", "#44aa99",
+)  # fmt: skip
+LINE_COLOURS = ("#d55e00", "#009e73", "#cc79a7", "#e69f00", "#7f7f7f", "#56b4e9", "#882255", "#44aa99")
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure of a size in inches, with room made for labels."""
+    """Create an empty figure of a size in inches, with a layout that reserves space for labels."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -53,20 +41,30 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def png(figure: Figure, *, dpi: int = 150) -> bytes:
-    """The figure as a PNG file."""
+    """Encode a figure as PNG."""
+    return _encode(figure, format="png", dpi=dpi, pad_inches=0.18)
+
+
+def svg(figure: Figure) -> bytes:
+    """Encode a figure as SVG on white paper, with text as text and scatter plots as images of 130 dpi."""
+    from matplotlib import rc_context
+
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "flowgmm"}):
+        return _encode(figure, format="svg", dpi=130, pad_inches=0.08, metadata={"Date": None})
+
+
+def _encode(figure: Figure, **options: Any) -> bytes:
     file = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # of letters that the font lacks: a box in their place says it as well
-        figure.savefig(file, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.18)
+        warnings.simplefilter("ignore")  # letters that the font lacks are drawn as boxes
+        figure.savefig(file, bbox_inches="tight", **options)
     return file.getvalue()
 
 
 def class_colours(count: int) -> list[str]:
-    """A colour for each of `count` classes; many classes get shades of a colour wheel."""
-    if count <= len(_CLASSES):
-        return list(_CLASSES[:count])
+    """Return a colour for each of `count` classes; many classes get shades of a colour wheel."""
+    if count <= len(_CLASS_COLOURS):
+        return list(_CLASS_COLOURS[:count])
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
@@ -75,19 +73,14 @@ def class_colours(count: int) -> list[str]:
 
 
 def method_colours(methods: Sequence[str]) -> dict[str, str]:
-    """A colour for each method, the accent for `flowgmm`; the same methods always get the same colours."""
-    others = [name for name in methods if name != "flowgmm"]
-    found = {name: _METHODS[place % len(_METHODS)] for place, name in enumerate(others)}
-    return {"flowgmm": ACCENT, **found}
+    """Return a colour for each method, the accent for `flowgmm`."""
+    baselines = [name for name in methods if name != "flowgmm"]
+    colours = {name: LINE_COLOURS[index % len(LINE_COLOURS)] for index, name in enumerate(baselines)}
+    return {"flowgmm": ACCENT, **colours}
 
 
-def method_name(method: str) -> str:
-    """A method's name for people."""
-    return {"knn": "kNN", "mlp": "MLP"}.get(method, method.replace("_", " "))
-
-
-def tidy(axes: Axes, *, grid: Literal["", "x", "y"] = "") -> None:
-    """Thin grey axes on two sides, and grid lines behind the data."""
+def style_axes(axes: Axes, *, grid: Literal["", "x", "y"] = "") -> None:
+    """Draw thin grey axes on two sides, and grid lines behind the data."""
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     for side in ("left", "bottom"):
@@ -100,41 +93,25 @@ def tidy(axes: Axes, *, grid: Literal["", "x", "y"] = "") -> None:
         axes.set_axisbelow(True)
 
 
-def bare(axes: Axes) -> None:
-    """No ticks and thin grey borders: for maps whose coordinates say nothing."""
-    axes.set_xticks([])
-    axes.set_yticks([])
-    for spine in axes.spines.values():
-        spine.set_color(FAINT)
-
-
-def heading(axes: Axes, title: str, subtitle: str = "") -> None:
-    """A title at the left, and under it a smaller line in grey."""
-    plain(
-        axes.set_title(
-            title, loc="left", color=INK, fontsize=12, fontweight="bold", pad=26 if subtitle else 10
-        )
+def set_title(axes: Axes, title: str, subtitle: str = "", *, lift: float = 0) -> None:
+    """Write a title at the left, and a smaller grey line under it, `lift` points above the axes."""
+    pad = lift + (26 if subtitle else 10)
+    disable_math(
+        axes.set_title(title, loc="left", y=1.0, pad=pad, color=INK, fontsize=12, fontweight="bold")
     )
     if subtitle:
-        text = axes.annotate(
-            subtitle,
-            (0, 1),
-            (0, 8),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            fontsize=9,
-            color=GREY,
-        )
+        position: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
+        text = axes.annotate(subtitle, (0, 1), (0, lift + 8), fontsize=9, color=GREY, **position)
         text.set_in_layout(False)  # a long line must not squeeze the axes
-        plain(text)
+        disable_math(text)
 
 
-def plain(*texts: Text) -> None:
-    """Show text as it is: a `$` in the name of a class is no formula."""
+def disable_math(*texts: Text) -> None:
+    """Show text literally: a `$` in the name of a class does not begin a formula."""
     for text in texts:
         text.set_parse_math(False)
 
 
-def shorten(name: str, most: int = 18) -> str:
-    """A name that fits beside an axis."""
-    return name if len(name) <= most else f"{name[: most - 1]}…"
+def shorten(name: str, max_letters: int = 18) -> str:
+    """Cut a name so that it fits beside an axis."""
+    return name if len(name) <= max_letters else f"{name[: max_letters - 1]}…"

@@ -1,4 +1,4 @@
-"""Galleries of rows: the typical and the odd ones of each class, doubtful ones, and rows by score."""
+"""Galleries of rows: typical, atypical and uncertain rows of each class, and images by score."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from flowgmm_cli.inference.gallery import (
 from flowgmm_cli.inference.sampling import image_column
 from flowgmm_cli.report.context import ReportContext, UnavailableError
 from flowgmm_cli.report.figures import shorten
-from flowgmm_cli.report.image_grid import ImageRow, Images, grid_figure
-from flowgmm_cli.report.page import Part, Prose, Table, picture
-from flowgmm_cli.report.text import count
+from flowgmm_cli.report.image_grid import ImageRow, Images, Limits, image_grid_figure
+from flowgmm_cli.report.page import Paragraph, Part, Table, plot
+from flowgmm_cli.report.text import pluralise
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -27,75 +27,158 @@ if TYPE_CHECKING:
 
     from flowgmm_cli.api import Rows
 
-    Places = npt.NDArray[np.int64]
-
-EACH = 10
-"""Images of a row of a figure by score."""
-_CLASSES = 12  # classes that are shown
-_EACH = 7  # pictures of a kind and class
-_DOUBTFUL = 14
-_LINES = 2  # rows of a table of a kind and class
-_COLUMNS = 8  # columns of a table that there is room for
-_TEXT = 160  # letters of a cell
+IMAGES_PER_ROW = 10  # of a figure by score
+IMAGES_PER_KIND = 7  # typical or odd images of a class
+UNCERTAIN_IMAGES = 14
+ROWS_PER_KIND = 2  # typical or odd rows of a class in a table
+UNCERTAIN_ROWS = 5
+MAX_CLASSES = 12
+MAX_COLUMNS = 8
+MAX_CELL_LETTERS = 160
 _QUANTILES = ("lowest", "lower quarter", "middle", "upper quarter", "highest")
 
 
-def gallery(found: ReportContext) -> list[Part]:
-    """Held-out rows that are typical of their class, odd ones, and those that the model is unsure about."""
-    held = found.held
-    told = compute_row_statistics(found.trained, held.split)
-    shown = [place for place in range(len(found.trained.class_names)) if (told.classes == place).any()]
-    left = len(shown) - _CLASSES
+def gallery_section(context: ReportContext) -> list[Part]:
+    """Validation rows that are typical of their class, odd ones, and uncertain ones."""
+    validation, preprocessor = context.validation, context.trained.preprocessor
+    statistics = compute_row_statistics(context.trained, validation.split)
+    classes = np.unique(statistics.classes).tolist()
     parts: list[Part] = [
-        Prose(
-            f"Of each class the {held.name} that are densest under it, log p(x | class), and those that are "
-            "least dense: what the model takes to be typical, and what it finds odd. The class is that of "
-            "the label, or the predicted one where there is none."
+        Paragraph(
+            f"For each class the {validation.name} with the highest and the lowest class-conditional density, "
+            "log p(x | class): the most typical and the oddest rows by the model. The class is the label, or "
+            "the predicted class of rows without a label."
         )
     ]
-    if left > 0:
-        parts.append(Prose(f"Not shown: {count(left, 'further class')}.", "note"))
-    column = image_column(found.trained.preprocessor.featuriser.columns)
-    images = None if held.split.inputs is None else found.trained.preprocessor.images(held.split.inputs)
+    if len(classes) > MAX_CLASSES:
+        omitted = pluralise(len(classes) - MAX_CLASSES, "further class")
+        parts.append(Paragraph(f"Not shown: {omitted}.", "note"))
+        classes = classes[:MAX_CLASSES]
+    column = image_column(preprocessor.featuriser.columns)
+    inputs = validation.split.inputs
+    images = None if inputs is None else preprocessor.images(inputs)
     if column is not None and images is not None:
-        limits = found.trained.preprocessor.featuriser.ranges.get(column.name)
-        return [*parts, *_pictures(found, told, images.numpy(), shown[:_CLASSES], limits)]
-    if held.rows is None:
-        raise UnavailableError("Single rows are shown of the run's own data only, not of a file.")
-    return [*parts, *_tables(found, told, held.rows, shown[:_CLASSES])]
+        limits = preprocessor.featuriser.ranges.get(column.name)
+        return [*parts, *_image_parts(context, statistics, images.numpy(), classes, limits)]
+    if validation.rows is None:
+        raise UnavailableError("Single rows are shown for the run's own data only, not for a file.")
+    return [*parts, *_tables(context, statistics, validation.rows, classes)]
+
+
+def _image_parts(
+    context: ReportContext, statistics: RowStatistics, images: Images, classes: Sequence[int], limits: Limits
+) -> list[Part]:
+    names = context.trained.class_names
+    wrong = statistics.predicted != statistics.classes
+    rows = []
+    for index in classes:
+        extremes = select_extremes(statistics, index, IMAGES_PER_KIND)
+        indices = np.concatenate([extremes.typical, extremes.odd])
+        odd_columns = range(IMAGES_PER_KIND, IMAGES_PER_KIND + len(extremes.odd))
+        rows.append(
+            ImageRow(
+                names[index],
+                images[indices],
+                positions=[*range(len(extremes.typical)), *odd_columns],
+                notes=[f"{value:.4g}" for value in statistics.log_density[indices]],
+                framed=wrong[indices].tolist(),
+            )
+        )
+    blocks = [("typical", IMAGES_PER_KIND), ("odd", IMAGES_PER_KIND)]
+    figure = image_grid_figure(rows, limits=limits, blocks=blocks, title="Typical and odd images by class")
+    caption = (
+        "The number under each image is log p(x | class) in nats; framed images are misclassified. Simple "
+        "images tend to have a higher density than complex ones."
+    )
+    gallery = plot(figure, name="gallery", caption=caption)
+    indices = select_uncertain(statistics, UNCERTAIN_IMAGES)
+    notes = [
+        f"{shorten(names[statistics.classes[i]], 6)} / {shorten(names[statistics.predicted[i]], 6)}"
+        for i in indices
+    ]
+    row = ImageRow("", images[indices], notes=notes, framed=wrong[indices].tolist())
+    figure = image_grid_figure([row], limits=limits, title="Most uncertain images")
+    caption = "Under each image its class and the predicted class; images whose classes differ are framed."
+    text = "The images with the highest entropy of the class probabilities, in descending order:"
+    return [gallery, Paragraph(text), plot(figure, name="doubtful", caption=caption)]
+
+
+def _tables(
+    context: ReportContext, statistics: RowStatistics, rows: Rows, classes: Sequence[int]
+) -> list[Part]:
+    names = context.trained.class_names
+    inputs = [column.name for column in context.trained.preprocessor.featuriser.columns]
+    columns = inputs[:MAX_COLUMNS]
+
+    def cells(row: int) -> list[Any]:
+        return [_format(rows.columns[name][row]) for name in columns]
+
+    table = []
+    for index in classes:
+        extremes = select_extremes(statistics, index, ROWS_PER_KIND)
+        for kind, indices in (("typical", extremes.typical), ("odd", extremes.odd)):
+            for row in indices:
+                density, predicted = f"{statistics.log_density[row]:.2f}", names[statistics.predicted[row]]
+                table.append([names[index], kind, rows.ids[row], density, predicted, *cells(row)])
+    omitted = len(inputs) - len(columns)
+    caption = "Typical and odd rows by class."
+    if omitted:
+        caption += f" Not shown: {pluralise(omitted, 'further column')}."
+    headings = ["class", "", "id", "log p(x | class)", "predicted", *columns]
+    extreme_table = Table(headings, table, caption, right=["log p(x | class)"])
+    table = [
+        [
+            names[statistics.classes[row]],
+            names[statistics.predicted[row]],
+            rows.ids[row],
+            f"{statistics.entropy[row]:.2f}",
+            *cells(row),
+        ]
+        for row in select_uncertain(statistics, UNCERTAIN_ROWS)
+    ]
+    caption = "The most uncertain rows: entropy of the class probabilities, in nats."
+    headings = ["class", "predicted", "id", "entropy", *columns]
+    return [extreme_table, Table(headings, table, caption, right=["entropy"])]
+
+
+def _format(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, np.ndarray):
+        value = " ".join(f"{number:.3g}" for number in value.ravel()[:MAX_COLUMNS].tolist())
+    elif isinstance(value, float | np.floating):
+        return f"{value:.4g}"
+    return shorten(" ".join(str(value).split()), MAX_CELL_LETTERS)
 
 
 def score_figure(
     outside: tuple[Images, npt.NDArray[np.float64]] | None,
     inside: tuple[Images, npt.NDArray[np.float64]],
     *,
-    limits: tuple[float, float] | None,
+    limits: Limits,
     threshold: float,
     score: str,
     name: str = "",
 ) -> Figure:
-    """Images of other rows by score, with ordinary images of high scores beside them.
+    """Draw out-of-distribution images by score, and in-distribution images with high scores below them.
 
     Args:
-        outside: as many images as `by_quantile` gives positions, in its order, and their scores; None where
-            there are no other rows.
-        inside: ordinary images, and their scores.
+        outside: images in the order of `positions_by_quantile`, and their scores; None if there are none.
+        inside: in-distribution images, and their scores.
         limits: values of black and white.
         threshold: images above it are flagged, and framed.
-        score: its name.
-        name: what the other rows are.
+        score: name of the score.
+        name: of the out-of-distribution rows.
     """
     rows = []
     if outside is not None:
         images, values = outside
-        lots = positions_by_quantile(values, max(1, len(values) // len(_QUANTILES)))
-        labels = _QUANTILES if len(lots) > 1 else ("others",)
-        for label, lot in zip(labels, lots, strict=True):
-            rows.append(
-                _scored(f"other, {label}" if len(lots) > 1 else label, images[lot], values[lot], threshold)
-            )
-    rows.append(_scored("ordinary, highest", *inside, threshold))
-    return grid_figure(
+        groups = positions_by_quantile(values, max(1, len(values) // len(_QUANTILES)))
+        labels = [f"other, {quantile}" for quantile in _QUANTILES] if len(groups) > 1 else ["others"]
+        for label, group in zip(labels, groups, strict=True):
+            rows.append(_score_row(label, images[group], values[group], threshold))
+    rows.append(_score_row("ordinary, highest", *inside, threshold))
+    return image_grid_figure(
         rows,
         limits=limits,
         title=f"{shorten(name, 40)} by {score}" if name else f"Ordinary images by {score}",
@@ -103,104 +186,6 @@ def score_figure(
     )
 
 
-def _scored(label: str, images: Images, values: npt.NDArray[np.float64], threshold: float) -> ImageRow:
+def _score_row(label: str, images: Images, values: npt.NDArray[np.float64], threshold: float) -> ImageRow:
     notes = [f"{value:.4g}" for value in values]
     return ImageRow(label, images, notes=notes, framed=(values > threshold).tolist())
-
-
-def _pictures(
-    found: ReportContext,
-    told: RowStatistics,
-    images: Images,
-    shown: Sequence[int],
-    limits: tuple[float, float] | None,
-) -> list[Part]:
-    names = found.trained.class_names
-    rows = []
-    for index in shown:
-        ends = select_extremes(told, index, _EACH)
-        places = np.concatenate([ends.typical, ends.odd])
-        rows.append(
-            ImageRow(
-                names[index],
-                images[places],
-                places=[*range(len(ends.typical)), *range(_EACH, _EACH + len(ends.odd))],
-                notes=[f"{told.log_density[place]:.4g}" for place in places],
-                framed=[bool(told.predicted[place] != told.classes[place]) for place in places],
-            )
-        )
-    blocks = [("typical", _EACH), ("odd", _EACH)]
-    figure = grid_figure(rows, limits=limits, blocks=blocks, title="Typical and odd images by class")
-    caption = (
-        "Under each image log p(x | class) in nats; an image with a frame was taken for another class. The "
-        "density of an image has much to do with how simple it is: plain shapes are dense, busy ones are not."
-    )
-    parts: list[Part] = [picture(figure, name="gallery", caption=caption)]
-    most = select_uncertain(told, _DOUBTFUL)
-    row = ImageRow(
-        "",
-        images[most],
-        notes=[
-            f"{shorten(names[told.classes[place]], 6)} / {shorten(names[told.predicted[place]], 6)}"
-            for place in most
-        ],
-        framed=[bool(told.predicted[place] != told.classes[place]) for place in most],
-    )
-    figure = grid_figure([row], limits=limits, title="Images that the model is least sure about")
-    caption = "Below each image its class and the predicted one; those that differ are framed."
-    said = Prose("The images with the largest entropy of the class probabilities, the largest first:")
-    return [*parts, said, picture(figure, name="doubtful", caption=caption)]
-
-
-def _tables(found: ReportContext, told: RowStatistics, rows: Rows, shown: Sequence[int]) -> list[Part]:
-    names = found.trained.class_names
-    inputs = [one.name for one in found.trained.preprocessor.featuriser.columns]
-    listed = inputs[:_COLUMNS]
-
-    def cells(place: int) -> list[Any]:
-        return [_cell(rows.columns[name][place]) for name in listed]
-
-    lines = []
-    for index in shown:
-        ends = select_extremes(told, index, _LINES)
-        for word, places in (("typical", ends.typical), ("odd", ends.odd)):
-            for place in places:
-                taken = names[told.predicted[place]]
-                lines.append(
-                    [
-                        names[index],
-                        word,
-                        rows.ids[place],
-                        f"{told.log_density[place]:.2f}",
-                        taken,
-                        *cells(place),
-                    ]
-                )
-    columns = ["class", "", "id", "log p(x | class)", "predicted", *listed]
-    more = len(inputs) - len(listed)
-    rest = f" Not shown: {count(more, 'further column')}." if more else ""
-    right = ["log p(x | class)"]
-    first = Table(columns, lines, f"Typical and odd rows by class.{rest}", right=right)
-    lines = [
-        [
-            names[told.classes[place]],
-            names[told.predicted[place]],
-            rows.ids[place],
-            f"{told.entropy[place]:.2f}",
-            *cells(place),
-        ]
-        for place in select_uncertain(told, 2 * _LINES + 1)
-    ]
-    columns = ["class", "predicted", "id", "entropy", *listed]
-    said = "The rows that the model is least sure about: entropy of the class probabilities, in nats."
-    return [first, Table(columns, lines, said, right=["entropy"])]
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, np.ndarray):
-        value = " ".join(f"{one:.3g}" for one in value.ravel()[:_COLUMNS].tolist())
-    elif isinstance(value, float | np.floating):
-        return f"{value:.4g}"
-    return shorten(" ".join(str(value).split()), _TEXT)

@@ -1,4 +1,4 @@
-"""Scores of rows that belong and rows that do not, one over the other, with the threshold between them."""
+"""Histograms of an out-of-distribution score: in-distribution rows, other rows, and the threshold."""
 
 from __future__ import annotations
 
@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flowgmm_cli.report.figures import ACCENT, GREY, INK, SECOND, heading, new_figure, plain, shorten, tidy
+from flowgmm_cli.report.figures import (
+    ACCENT,
+    GREY,
+    INK,
+    SECOND,
+    disable_math,
+    new_figure,
+    set_title,
+    shorten,
+    style_axes,
+)
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -16,8 +26,8 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-_BINS = 48
-_WIDE = 12.0  # range, in spreads of the rows that belong, beyond which the axis is bent
+BINS = 48
+MAX_LINEAR_RANGE = 12.0  # in spreads of the in-distribution rows; a wider axis is asinh-scaled
 
 
 def histogram_figure(
@@ -32,22 +42,22 @@ def histogram_figure(
 ) -> Figure:
     """Draw two overlapping histograms of one score, each as shares of its own rows.
 
-    Rows beyond the last hundredth of a side are counted in the outermost bars. Where the other rows are very
-    far out the axis is linear near the rows that belong and logarithmic beyond them.
+    Rows beyond the 1 % and 99 % quantiles of both sides are counted in the outermost bars. If the other rows
+    are very far out, the axis is linear near the in-distribution rows and logarithmic beyond them.
 
     Args:
         inside: scores of in-distribution rows.
         outside: scores of the others.
         threshold: rows above it are flagged.
         score: name of the score.
-        name_in: what the in-distribution rows are called.
-        name_out: what the others are called.
+        name_in: name of the in-distribution rows.
+        name_out: name of the others.
         auroc: for the line under the title.
     """
     figure = new_figure(7.2, 3.9)
     axes: Axes = figure.subplots()
     sides = np.asarray(inside, np.float64), np.asarray(outside, np.float64)
-    edges, width = _edges(*sides, threshold)
+    edges, width = _bin_edges(*sides, threshold)
     for values, colour, name in zip(sides, (ACCENT, SECOND), (name_in, name_out), strict=True):
         counts = np.histogram(values.clip(edges[0], edges[-1]), edges)[0] / len(values)
         flagged = float((values > threshold).mean())
@@ -57,54 +67,40 @@ def histogram_figure(
     if width is not None:
         axes.set_xscale("asinh", linear_width=width)
         axes.minorticks_off()
-        axes.xaxis.set_major_formatter(lambda value, place: f"{value:,.6g}")
+        axes.xaxis.set_major_formatter(lambda value, position: f"{value:,.6g}")
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(0, axes.get_ylim()[1] * 1.12)
-    axes.axvline(threshold, color=INK, linewidth=1.2, linestyle=(0, (4, 3)))
-    late = _place(threshold, edges, width) > 0.6
-    text = axes.annotate(
-        f"threshold {threshold:.4g}",
-        (threshold, 1),
-        (-5 if late else 5, -4),
-        xycoords=("data", "axes fraction"),
-        textcoords="offset points",
-        ha="right" if late else "left",
-        va="top",
-        fontsize=8.5,
-        color=INK,
+    _draw_threshold(axes, threshold)
+    name = score.replace("_", " ").replace("knn", "kNN")
+    axes.set(xlabel=f"{name}: higher is further out", ylabel="share of rows")
+    style_axes(axes, grid="y")
+    legend = axes.legend(
+        loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2, frameon=False, fontsize=9, labelcolor=GREY
     )
-    axes.set(
-        xlabel=f"{score.replace('_', ' ').replace('knn', 'kNN')}: further out to the right",
-        ylabel="share of rows",
-    )
-    tidy(axes, grid="y")
-    legend = axes.legend(loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2, frameon=False, fontsize=9)
-    plain(text, axes.xaxis.label, *legend.get_texts())
+    disable_math(axes.xaxis.label, *legend.get_texts())
     rows = f"{len(sides[0]):,} and {len(sides[1]):,} rows"
-    heading(axes, "Out-of-distribution score", f"AUROC {auroc:.3f} · {rows}" if auroc is not None else rows)
-    for one in legend.get_texts():
-        one.set_color(GREY)
+    set_title(axes, "Out-of-distribution score", f"AUROC {auroc:.3f} · {rows}" if auroc is not None else rows)
     return figure
 
 
-def _edges(inside: Floats, outside: Floats, threshold: float) -> tuple[Floats, float | None]:
-    """Edges of the bins, and the width of the linear part of a bent axis."""
+def _draw_threshold(axes: Axes, threshold: float) -> None:
+    axes.axvline(threshold, color=INK, linewidth=1.2, linestyle=(0, (4, 3)))
+    x = axes.transAxes.inverted().transform(axes.transData.transform((threshold, 0)))[0]
+    style: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+    style |= {"ha": "right" if x > 0.6 else "left", "va": "top", "fontsize": 8.5, "color": INK}
+    axes.annotate(f"threshold {threshold:.4g}", (threshold, 1), (-5 if x > 0.6 else 5, -4), **style)
+
+
+def _bin_edges(inside: Floats, outside: Floats, threshold: float) -> tuple[Floats, float | None]:
+    """Return the edges of the bins, and the width of the linear part of an asinh axis (None: all linear)."""
     ends = [np.quantile(values, share) for values in (inside, outside) for share in (0.01, 0.99)]
     low, high = min(*ends, threshold), max(*ends, threshold)
     if not high > low:
         low, high = low - 0.5, high + 0.5
     margin = 0.03 * (high - low)
     spread = float(np.quantile(inside, 0.95) - np.quantile(inside, 0.05)) or (high - low)
-    if high - low <= _WIDE * spread:
-        return np.linspace(low - margin, high + margin, _BINS + 1), None
+    if high - low <= MAX_LINEAR_RANGE * spread:
+        return np.linspace(low - margin, high + margin, BINS + 1), None
     width = max(spread, abs(float(np.median(inside))))
-    bent = np.linspace(np.arcsinh(low / width), np.arcsinh(high / width) + 0.1, _BINS + 1)
-    return width * np.sinh(bent), width
-
-
-def _place(value: float, edges: Floats, width: float | None) -> float:
-    """Where on the axis a value stands, from 0 to 1."""
-    places: Any = np.array([value, edges[0], edges[-1]])
-    if width is not None:
-        places = np.arcsinh(places / width)
-    return float((places[0] - places[1]) / (places[2] - places[1]))
+    edges = np.linspace(np.arcsinh(low / width), np.arcsinh(high / width) + 0.1, BINS + 1)
+    return width * np.sinh(edges), width

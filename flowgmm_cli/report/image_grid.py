@@ -1,4 +1,4 @@
-"""Pictures in rows and columns, such as samples by class."""
+"""Grids of images: rows with labels, notes and frames, and the layouts for generated images."""
 
 from __future__ import annotations
 
@@ -11,132 +11,109 @@ import numpy.typing as npt
 
 from flowgmm_cli.api import Column
 from flowgmm_cli.data.image_shape import WHITE, image_shape
-from flowgmm_cli.report.figures import GREY, INK, SECOND, new_figure, plain, shorten
+from flowgmm_cli.report.figures import GREY, INK, SECOND, disable_math, new_figure, set_title, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Images = npt.NDArray[Any]
-_GAP = 0.08  # between two pictures, as a share of a picture's width
-_BLOCK = 0.5  # between two blocks of columns, likewise
-_NOTE = 0.3  # for a line of small letters under a picture, likewise
-_WIDTH = 9.0  # inches, at most
-_CELL = 0.8  # inches, at most
-_MARGIN = 1.0  # inches, for the words; saving cuts off what is not used
+Limits = tuple[float, float] | None
+Blocks = Sequence[tuple[str, int]]
+# shares of the width of an image
+_GAP = 0.08  # between two images
+_BLOCK_GAP = 0.5  # between two blocks of columns
+_NOTE_HEIGHT = 0.3  # of a line of small letters under an image
+# inches
+_MAX_WIDTH = 9.0
+_MAX_IMAGE_WIDTH = 0.8
+_MARGIN = 1.0  # for labels; encoding a figure cuts off unused paper
 
 
 @dataclass(frozen=True)
 class ImageRow:
-    """A row of pictures.
+    """A row of images.
 
     Attributes:
-        label: what stands to the left of it; may be empty.
+        label: written to the left of the row.
         images: `(n, height, width)`, or with channels last or first.
-        places: the column of each picture; they stand side by side without.
-        notes: a few letters under each picture.
-        framed: which pictures have a frame around them.
+        positions: the column of each image; by default they are side by side.
+        notes: a few letters under each image.
+        framed: True for images with a frame.
     """
 
     label: str
     images: Images
-    places: Sequence[int] = ()
+    positions: Sequence[int] = ()
     notes: Sequence[str] = ()
     framed: Sequence[bool] = ()
 
     @property
     def columns(self) -> Sequence[int]:
-        """The column of each picture."""
-        return self.places or range(len(self.images))
+        """The column of each image."""
+        return self.positions or range(len(self.images))
 
 
-def grid_figure(
+def image_grid_figure(
     rows: Sequence[ImageRow],
     *,
-    limits: tuple[float, float] | None = None,
+    limits: Limits = None,
     headings: Sequence[str] = (),
-    blocks: Sequence[tuple[str, int]] = (),
+    blocks: Blocks = (),
     title: str = "",
     subtitle: str = "",
 ) -> Figure:
-    """Pictures in rows; rows may be of different lengths.
+    """Draw images in rows, which may differ in length.
 
-    Grey pictures go from black at the lower limit to white at the upper one; colours likewise.
+    Grey images go from black at the lower limit to white at the upper one; colours likewise.
 
     Args:
-        rows: what to show.
-        limits: values of black and white; by default 0 and 255 of pictures in uint8, and of others those that
-            all but one in a hundred numbers lie between.
-        headings: what stands above each column.
-        blocks: blocks of columns, which are set apart: what stands above each where there are no headings,
-            and how many columns it has.
-        title: what stands above all, at the left.
+        rows: the images.
+        limits: values of black and white; by default 0 and 255 for images in uint8, and the 0.5 % and 99.5 %
+            quantiles of the values for others.
+        headings: a text above each column.
+        blocks: groups of columns with a gap between them: heading and number of columns of each. Their
+            headings are drawn if there are no `headings`.
+        title: above the grid, at the left.
         subtitle: a smaller line under it.
     """
-    pictures = [channels_last(row.images) for row in rows]
-    columns = max((place + 1 for row in rows for place in row.columns), default=0)
-    columns = max(columns, sum(size for _, size in blocks))
-    low, high = limits or _limits(pictures)
-    size = next((one.shape[1:3] for one in pictures if len(one)), (1, 1))
-    layout = _layout(rows, columns, blocks, size)
-    sheet = _sheet(rows, pictures, layout, low, high)
-
-    labels = [shorten(row.label, 24) for row in rows]
-    width = size[1]
-    cell = min(_CELL, _WIDTH / max(sheet.shape[1] / width, 1))
-    shown = cell / width * sheet.shape[1], cell / width * sheet.shape[0]
-    # The picture has its exact size, whatever is written around it; saving fits the paper to both.
-    figure = new_figure(shown[0] + 2 * _MARGIN, shown[1] + 2 * _MARGIN)
+    images = [channels_last(row.images) for row in rows]
+    low, high = limits or _value_limits(images)
+    size = next((batch.shape[1:3] for batch in images if len(batch)), (1, 1))
+    layout = _layout(rows, blocks, size)
+    canvas = _compose(rows, images, layout, low, high)
+    cell = min(_MAX_IMAGE_WIDTH, _MAX_WIDTH / max(canvas.shape[1] / size[1], 1))
+    width, height = cell / size[1] * canvas.shape[1], cell / size[1] * canvas.shape[0]
+    # the image has its exact size, whatever is written around it; encoding fits the paper to both
+    figure = new_figure(width + 2 * _MARGIN, height + 2 * _MARGIN)
     figure.set_layout_engine("none")
-    wide, tall = figure.get_size_inches()
-    axes = figure.add_axes((_MARGIN / wide, _MARGIN / tall, shown[0] / wide, shown[1] / tall))
-    axes.imshow(sheet, interpolation="nearest", aspect="equal")
+    paper = figure.get_size_inches()
+    axes = figure.add_axes((_MARGIN / paper[0], _MARGIN / paper[1], width / paper[0], height / paper[1]))
+    axes.imshow(canvas, interpolation="nearest", aspect="equal")
     axes.set_frame_on(False)
-    middles = [y + size[0] / 2 - 0.5 for y in layout.y]
-    plain(*_ticks(axes.set_yticks(middles, labels=labels)))
+    labels = [shorten(row.label, 24) for row in rows]
+    _disable_math(axes.set_yticks([y + size[0] / 2 - 0.5 for y in layout.y], labels=labels))
     axes.set_xticks([])
-    above = layout.above(headings, blocks)
-    if above:
+    columns = layout.headings(headings, blocks)
+    if columns:
         axes.xaxis.tick_top()
-        plain(*_ticks(axes.set_xticks([x for x, _ in above], labels=[text for _, text in above])))
+        _disable_math(axes.set_xticks([x for x, _ in columns], labels=[text for _, text in columns]))
     axes.tick_params(length=0, labelcolor=INK, labelsize=10, pad=5)
-    _mark(axes, rows, layout, points=72 * cell)
+    _draw_marks(axes, rows, layout, points=72 * cell)
     if title:
-        lift = 14 if above else 0
-        plain(
-            axes.annotate(
-                title,
-                (0, 1),
-                (0, lift + (20 if subtitle else 8)),
-                xycoords="axes fraction",
-                textcoords="offset points",
-                fontsize=12,
-                fontweight="bold",
-                color=INK,
-            )
-        )
-        small = axes.annotate(
-            subtitle,
-            (0, 1),
-            (0, lift + 6),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            fontsize=9,
-            color=GREY,
-        )
-        plain(small)
+        set_title(axes, title, subtitle, lift=14 if columns else 0)
     return figure
 
 
-def as_pictures(column: Column, cells: npt.NDArray[Any] | None) -> Images:
-    """Entries of a column of images as `grid_figure` takes them: grey, or with channels last."""
+def column_images(column: Column, cells: npt.NDArray[Any] | None) -> Images:
+    """Convert the cells of an image column to images as `image_grid_figure` takes them."""
     images = np.asarray(cells)
-    first = column.kind == "vector" and image_shape(column) == column.shape
-    return np.moveaxis(images, 1, -1) if first else images
+    channels_first = column.kind == "vector" and image_shape(column) == column.shape
+    return np.moveaxis(images, 1, -1) if channels_first else images
 
 
 def channels_last(images: Images) -> Images:
-    """Pictures as `(n, height, width, 1, 3 or 4)`."""
+    """Convert images to shape `(n, height, width, channels)` with 1, 3 or 4 channels."""
     if images.ndim == 3:
         return images[..., None]
     if images.shape[-1] not in (1, 3, 4) and images.shape[1] in (1, 3, 4):
@@ -146,75 +123,71 @@ def channels_last(images: Images) -> Images:
 
 @dataclass(frozen=True)
 class _Layout:
-    """Where pictures stand on the sheet, in their own pixels: corners of rows and columns."""
+    """Positions of the images on the canvas in pixels: corners of rows and columns."""
 
     size: tuple[int, int]
     y: Sequence[int]
     x: Sequence[int]
     shape: tuple[int, int]
 
-    def above(self, headings: Sequence[str], blocks: Sequence[tuple[str, int]]) -> list[tuple[float, str]]:
-        """What stands above the sheet, and where."""
+    def headings(self, headings: Sequence[str], blocks: Blocks) -> list[tuple[float, str]]:
+        """Return centre and text of each heading."""
         half = self.size[1] / 2 - 0.5
         if headings or not blocks:
             return [(x + half, text) for x, text in zip(self.x, headings, strict=False)]
-        found, start = [], 0
-        for text, count in blocks:
-            found.append(((self.x[start] + self.x[start + count - 1]) / 2 + half, text))
-            start += count
-        return found
+        ends = np.cumsum([size for _, size in blocks]).tolist()
+        return [
+            ((self.x[end - size] + self.x[end - 1]) / 2 + half, text)
+            for end, (text, size) in zip(ends, blocks, strict=True)
+        ]
 
 
-def _layout(
-    rows: Sequence[ImageRow], columns: int, blocks: Sequence[tuple[str, int]], size: tuple[int, int]
-) -> _Layout:
+def _layout(rows: Sequence[ImageRow], blocks: Blocks, size: tuple[int, int]) -> _Layout:
     height, width = size
-    gap, apart, note = (max(1, round(share * width)) for share in (_GAP, _BLOCK, _NOTE))
-    starts = set(np.cumsum([count for _, count in blocks])[:-1].tolist()) if blocks else set()
+    gap, block_gap, note = (max(1, round(share * width)) for share in (_GAP, _BLOCK_GAP, _NOTE_HEIGHT))
+    *block_starts, block_columns = np.cumsum([0, *(columns for _, columns in blocks)]).tolist()
+    columns = max([block_columns, *(column + 1 for row in rows for column in row.columns)])
     x, y = [], []
-    end = -gap
+    right = bottom = -gap
     for column in range(columns):
-        end += gap + (apart if column in starts else 0)
-        x.append(end)
-        end += width
-    bottom = -gap
+        x.append(right + gap + (block_gap if column and column in block_starts else 0))
+        right = x[-1] + width
     for row in rows:
         y.append(bottom + gap)
         bottom += gap + height + (note if row.notes else 0)
-    return _Layout(size, y, x, (max(bottom, 1), max(end, 1)))
+    return _Layout(size, y, x, (max(bottom, 1), max(right, 1)))
 
 
-def _sheet(
-    rows: Sequence[ImageRow], pictures: Sequence[Images], layout: _Layout, low: float, high: float
+def _compose(
+    rows: Sequence[ImageRow], images: Sequence[Images], layout: _Layout, low: float, high: float
 ) -> npt.NDArray[np.float64]:
-    """All pictures on one white sheet, `(H, W, 3)` in [0, 1]."""
+    """Copy all images to one white canvas, `(H, W, 3)` in [0, 1]."""
     height, width = layout.size
-    sheet = np.ones((*layout.shape, 3))
-    for row, images, y in zip(rows, pictures, layout.y, strict=True):
-        for place, image in zip(row.columns, images, strict=True):
-            x = layout.x[place]
-            shown = np.clip((np.nan_to_num(image.astype(np.float64)) - low) / (high - low), 0, 1)
-            sheet[y : y + height, x : x + width] = shown[..., :3]  # one grey channel fills all three
-    return sheet
+    canvas = np.ones((*layout.shape, 3))
+    for row, batch, y in zip(rows, images, layout.y, strict=True):
+        for column, image in zip(row.columns, batch, strict=True):
+            x = layout.x[column]
+            values = np.clip((np.nan_to_num(image.astype(np.float64)) - low) / (high - low), 0, 1)
+            canvas[y : y + height, x : x + width] = values[..., :3]  # one grey channel fills all three
+    return canvas
 
 
-def _mark(axes: Axes, rows: Sequence[ImageRow], layout: _Layout, *, points: float) -> None:
-    """Frames around pictures and notes under them; a picture is `points` wide."""
+def _draw_marks(axes: Axes, rows: Sequence[ImageRow], layout: _Layout, *, points: float) -> None:
+    """Draw frames around images and notes under them; an image is `points` wide."""
     from matplotlib.patches import Rectangle
 
     height, width = layout.size
     for row, y in zip(rows, layout.y, strict=True):
-        for place, framed in zip(row.columns, row.framed, strict=False):
+        for column, framed in zip(row.columns, row.framed, strict=False):
             if framed:
-                corner = layout.x[place] - 0.5, y - 0.5
-                patch = Rectangle(corner, width, height, fill=False, edgecolor=SECOND, linewidth=1.6)
-                patch.set_clip_on(False)
-                axes.add_patch(patch)
-        for place, note in zip(row.columns, row.notes, strict=False):
-            below = layout.x[place] + width / 2 - 0.5, y + height - 0.5
+                corner = layout.x[column] - 0.5, y - 0.5
+                frame = Rectangle(corner, width, height, fill=False, edgecolor=SECOND, linewidth=1.6)
+                frame.set_clip_on(False)
+                axes.add_patch(frame)
+        for column, note in zip(row.columns, row.notes, strict=False):
             text = axes.annotate(
                 note,
-                below,
+                (layout.x[column] + width / 2 - 0.5, y + height - 0.5),
                 (0, -2),
                 textcoords="offset points",
                 ha="center",
@@ -222,13 +195,13 @@ def _mark(axes: Axes, rows: Sequence[ImageRow], layout: _Layout, *, points: floa
                 fontsize=min(7.0, points / 5.5),
                 color=GREY,
             )
-            plain(text)
+            disable_math(text)
 
 
-def _limits(pictures: Sequence[Images]) -> tuple[float, float]:
-    if pictures and all(one.dtype == np.uint8 for one in pictures):
+def _value_limits(images: Sequence[Images]) -> tuple[float, float]:
+    if images and all(batch.dtype == np.uint8 for batch in images):
         return 0.0, float(WHITE)
-    values = np.concatenate([one.ravel() for one in pictures] or [np.zeros(0)])
+    values = np.concatenate([np.zeros(0), *(batch.ravel() for batch in images)])
     values = values[np.isfinite(values)]
     if not len(values):
         return 0.0, 1.0
@@ -236,5 +209,5 @@ def _limits(pictures: Sequence[Images]) -> tuple[float, float]:
     return float(low), float(high) if high > low else float(low) + 1.0
 
 
-def _ticks(ticks: Any) -> list[Any]:
-    return [tick.label1 for tick in ticks] + [tick.label2 for tick in ticks]
+def _disable_math(ticks: Any) -> None:
+    disable_math(*(label for tick in ticks for label in (tick.label1, tick.label2)))

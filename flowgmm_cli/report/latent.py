@@ -1,4 +1,4 @@
-"""The latent space: rows by class, and the Gaussians they were pulled into."""
+"""The map of the latent space: rows by class, and the Gaussians of the classes."""
 
 from __future__ import annotations
 
@@ -9,24 +9,36 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from flowgmm_cli.report.figures import GREY, PALE, bare, class_colours, heading, new_figure, plain, shorten
+from flowgmm_cli.report.context import ReportContext, UnavailableError
+from flowgmm_cli.report.figures import (
+    GREY,
+    PALE,
+    class_colours,
+    disable_math,
+    new_figure,
+    set_title,
+    shorten,
+)
+from flowgmm_cli.report.page import Part, plot
 
 if TYPE_CHECKING:
+    import torch
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from flowgmm_cli.trained import TrainedModel
+
 Matrix = npt.NDArray[np.floating[Any]]
-MOST_ROWS = 6000
-"""So many dots fill the paper; of more rows a part is drawn."""
-MOST_NAMES = 40
+MAX_ROWS = 6000  # of more rows a random sample is drawn
+MAX_NAMES = 40
 
 
 @dataclass(frozen=True)
 class LatentRows:
-    """Rows in the latent space with the mixture they belong to.
+    """Rows in the latent space, and the mixture.
 
     Attributes:
-        z: `(N, D)`, D at least 2.
+        z: latent vectors `(N, D)`, D at least 2.
         labels: true classes `(N,)`, -1 where unknown.
         means: of the components, `(K C, D)`, class by class, C for each.
         scales: standard deviations of the components, `(K C, D)`.
@@ -40,82 +52,115 @@ class LatentRows:
     class_names: Sequence[str]
 
 
-def latent_figure(found: LatentRows, *, title: str = "Latent space", seed: int = 0) -> Figure:
-    """Rows coloured by true class, means as crosses, and ellipses at one and two standard deviations.
+def latent_section(context: ReportContext) -> list[Part]:
+    """The validation rows in two dimensions of the latent space."""
+    trained, validation = context.trained, context.validation
+    if trained.preprocessor.dim < 2:
+        raise UnavailableError("The latent space has one dimension only, so there is no map to draw.")
+    rows = encode_latents(trained, validation.split.x, validation.split.labels)
+    dims, members = rows.z.shape[1], len(trained.model.parts)
+    caption = (
+        f"Each dot is one of the {validation.name} in the latent space of the flow, coloured by its true class; "
+        "crosses are the means of the classes' Gaussians. Dots around the cross of their own colour are well "
+        "separated; dots amid another colour are errors."
+    )
+    if dims > 2:
+        caption += (
+            f" The latent space has {dims} dimensions; this is the plane in which the means differ most, so "
+            "classes that overlap here may still be separated."
+        )
+    if members > 1:
+        caption += f" The figure shows the first of {members} members."
+    if (rows.labels < 0).any():
+        caption += " Grey dots have no known class."
+    return [plot(latent_figure(rows, title="Latent space"), name="latent", caption=caption)]
 
-    Of more than two dimensions a plane is shown, see `telling_plane`; an ellipse is then the outline of the
-    Gaussian's projection.
+
+def encode_latents(trained: TrainedModel, x: torch.Tensor, labels: torch.Tensor) -> LatentRows:
+    """Map preprocessed rows `(N, D)` to the latent space of the model, or of an ensemble's first member."""
+    from flowgmm_cli.trained import encode
+
+    first = trained.model.parts[0]
+    means, scales = first.mixture.moments()
+    return LatentRows(
+        z=encode(first, x).z.double().numpy(),
+        labels=labels.numpy(),
+        means=means.detach().double().cpu().numpy(),
+        scales=scales.detach().double().cpu().numpy(),
+        class_names=trained.class_names,
+    )
+
+
+def latent_figure(rows: LatentRows, *, title: str = "Latent space", seed: int = 0) -> Figure:
+    """Draw rows coloured by true class, means as crosses, and ellipses at one and two standard deviations.
+
+    More than two dimensions are projected, see `discriminant_plane`; an ellipse is then the outline of the
+    projected Gaussian.
 
     Args:
-        found: rows and mixture.
-        title: what stands above.
-        seed: of the choice of rows where there are too many.
+        rows: rows and mixture.
+        title: of the figure.
+        seed: of the random sample of many rows.
     """
-    plane = telling_plane(found.z, found.means)
-    flat, means = found.z @ plane, found.means @ plane
-    spreads = [(plane.T * scales**2) @ plane for scales in found.scales]
+    plane = discriminant_plane(rows.z, rows.means)
+    points, means = rows.z @ plane, rows.means @ plane
+    covariances = [(plane.T * scales**2) @ plane for scales in rows.scales]
     figure = new_figure(6.4, 6.2)
     axes = figure.subplots()
-    classes = len(found.class_names)
+    classes = len(rows.class_names)
     colours = class_colours(classes)
     components = len(means) // classes
-    _dots(axes, flat, found.labels, colours, seed)
-    for index, (mean, spread) in enumerate(zip(means, spreads, strict=True)):
-        _component(axes, mean, spread, colours[index // components])
-    if classes <= MOST_NAMES:
-        middles = means.reshape(classes, components, 2).mean(1)
-        _names(axes, middles, [shorten(name) for name in found.class_names], colours)
-    _window(axes, flat, means, np.array([2 * np.sqrt(np.diag(spread)) for spread in spreads]))
-    bare(axes)
+    _draw_rows(axes, points, rows.labels, colours, seed)
+    for index, (mean, covariance) in enumerate(zip(means, covariances, strict=True)):
+        _draw_component(axes, mean, covariance, colours[index // components])
+    if classes <= MAX_NAMES:
+        centres = means.reshape(classes, components, 2).mean(1)
+        _write_names(axes, centres, [shorten(name) for name in rows.class_names], colours)
+    _set_limits(axes, points, means, np.array([2 * np.sqrt(np.diag(matrix)) for matrix in covariances]))
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_color(PALE)
     axes.set_aspect("equal", adjustable="box")
-    if (dims := found.z.shape[1]) > 2:
+    if (dims := rows.z.shape[1]) > 2:
         text = f"the plane of {dims} dimensions in which the means differ most"
         axes.set_xlabel(text, loc="left", fontsize=9, color=GREY)
-    heading(axes, title, f"{len(flat):,} rows by true class · ellipses at 1 and 2 standard deviations")
+    set_title(axes, title, f"{len(points):,} rows by true class · ellipses at 1 and 2 standard deviations")
     return figure
 
 
-def telling_plane(z: Matrix, means: Matrix) -> Matrix:
-    """The plane, orthonormal `(D, 2)`, that shows most of how the components differ.
+def discriminant_plane(z: Matrix, means: Matrix) -> Matrix:
+    """Return the plane, orthonormal `(D, 2)`, that shows most of the differences between components.
 
-    These are the two principal axes of the means; of two components, whose means span one axis only, the
-    second is the principal axis of the rows `(N, D)` at right angles to it. Rows of two dimensions keep their
-    own axes. The principal axes of the rows themselves would mostly show how wide the Gaussians are.
+    Its axes are the first two principal axes of the means. The means of two components span one axis only;
+    the second is then the principal axis of the rows `(N, D)` at right angles to it. Two dimensions keep their
+    axes. The principal axes of the rows themselves would mostly show the widths of the Gaussians.
     """
     if z.shape[1] == 2:
         return np.eye(2)
-    centred = means - means.mean(0)
-    rows = z - z.mean(0)
+    centred, rows = means - means.mean(0), z - z.mean(0)
     plane = np.empty((z.shape[1], 0))
     for _ in range(2):
-        left = [one - (one @ plane) @ plane.T for one in (centred, rows)]
-        # what rounding leaves of means on a line is no direction
-        which = left[0] if np.abs(left[0]).max() > 1e-6 * max(np.abs(centred).max(), 1e-300) else left[1]
-        _, vectors = np.linalg.eigh(which.T @ which)
-        axis = vectors[:, -1]
-        axis = axis * np.sign(axis[np.abs(axis).argmax()])  # the same sign each time
+        rest, rows_rest = (matrix - (matrix @ plane) @ plane.T for matrix in (centred, rows))
+        # a remainder of the size of rounding errors is no direction
+        if np.abs(rest).max() <= 1e-6 * max(np.abs(centred).max(), 1e-300):
+            rest = rows_rest
+        axis = np.linalg.eigh(rest.T @ rest)[1][:, -1]
+        axis = axis * np.sign(axis[np.abs(axis).argmax()])  # a reproducible sign
         plane = np.concatenate([plane, axis[:, None]], axis=1)
     return plane
 
 
-def _dots(
-    axes: Axes, flat: Matrix, labels: npt.NDArray[np.integer[Any]], colours: Sequence[str], seed: int
+def _draw_rows(
+    axes: Axes, points: Matrix, labels: npt.NDArray[np.integer[Any]], colours: Sequence[str], seed: int
 ) -> None:
     # in random order, so that no class lies on top of the others
-    order = np.random.default_rng(seed).permutation(len(flat))[:MOST_ROWS]
+    order = np.random.default_rng(seed).permutation(len(points))[:MAX_ROWS]
     size = float(np.clip(24_000 / max(len(order), 1), 5, 26))
-    known = order[labels[order] >= 0]
-    unknown = order[labels[order] < 0]
-    axes.scatter(
-        flat[unknown, 0], flat[unknown, 1], s=size, color=PALE, alpha=0.6, linewidths=0, rasterized=True
-    )
-    paint = np.array(colours)[labels[known]]
-    axes.scatter(
-        flat[known, 0], flat[known, 1], s=size, c=paint, alpha=0.6, linewidths=0, zorder=2, rasterized=True
-    )
+    known, unknown = order[labels[order] >= 0], order[labels[order] < 0]
+    for rows, colour in ((unknown, PALE), (known, np.array(colours)[labels[known]])):
+        axes.scatter(*points[rows].T, s=size, c=colour, alpha=0.6, linewidths=0, zorder=2, rasterized=True)
 
 
-def _component(axes: Axes, mean: Matrix, covariance: Matrix, colour: str) -> None:
+def _draw_component(axes: Axes, mean: Matrix, covariance: Matrix, colour: str) -> None:
     from matplotlib.patches import Ellipse
 
     values, vectors = np.linalg.eigh(covariance)
@@ -140,7 +185,7 @@ def _component(axes: Axes, mean: Matrix, covariance: Matrix, colour: str) -> Non
     )
 
 
-def _names(axes: Axes, means: Matrix, names: Sequence[str], colours: Sequence[str]) -> None:
+def _write_names(axes: Axes, means: Matrix, names: Sequence[str], colours: Sequence[str]) -> None:
     from matplotlib.patheffects import withStroke
 
     for mean, name, colour in zip(means, names, colours, strict=True):
@@ -157,17 +202,17 @@ def _names(axes: Axes, means: Matrix, names: Sequence[str], colours: Sequence[st
             zorder=6,
         )
         text.set_path_effects([withStroke(linewidth=3, foreground="white")])
-        plain(text)
+        disable_math(text)
 
 
-def _window(axes: Axes, flat: Matrix, means: Matrix, reach: Matrix) -> None:
-    """A square around the ellipses and nearly all rows: a few far ones must not shrink the rest to a dot."""
-    low = np.minimum(np.quantile(flat, 0.005, axis=0), (means - reach).min(0))
-    high = np.maximum(np.quantile(flat, 0.995, axis=0), (means + reach).max(0))
-    middle, half = (low + high) / 2, float((high - low).max()) / 2 * 1.06 + 1e-9
-    axes.set_xlim(middle[0] - half, middle[0] + half)
-    axes.set_ylim(middle[1] - half, middle[1] + half)
-    outside = int((np.abs(flat - middle) > half).any(1).sum())
+def _set_limits(axes: Axes, points: Matrix, means: Matrix, radii: Matrix) -> None:
+    """Show a square around the ellipses and 99 % of the rows; outliers must not shrink the rest to a dot."""
+    low = np.minimum(np.quantile(points, 0.005, axis=0), (means - radii).min(0))
+    high = np.maximum(np.quantile(points, 0.995, axis=0), (means + radii).max(0))
+    centre, half = (low + high) / 2, float((high - low).max()) / 2 * 1.06 + 1e-9
+    axes.set_xlim(centre[0] - half, centre[0] + half)
+    axes.set_ylim(centre[1] - half, centre[1] + half)
+    outside = int((np.abs(points - centre) > half).any(1).sum())
     if outside:
         text = f"{outside:,} row{'s lie' if outside > 1 else ' lies'} outside"
         axes.text(0.99, 0.01, text, transform=axes.transAxes, ha="right", fontsize=8, color=GREY)

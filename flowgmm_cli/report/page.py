@@ -1,7 +1,7 @@
-"""Self-contained HTML pages: sections of prose, tables and figures, put together by an escaping template.
+"""Self-contained HTML pages: sections of paragraphs, tables and figures in an escaping template.
 
-Nothing in a page comes from elsewhere: figures are inline SVG, pictures data URIs, the style sheet is in the
-head, and there is no script. A content security policy in the head forbids everything else to the browser.
+A page refers to nothing outside itself: figures are data URIs, the style sheet is in the head, and there is
+no script. A content security policy in the head forbids the browser everything else.
 """
 
 from __future__ import annotations
@@ -9,12 +9,13 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from flowgmm_cli.report.figures import png
-from flowgmm_cli.report.svg import svg, svg_width
+from flowgmm_cli import __version__
+from flowgmm_cli.report.figures import png, svg
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -23,17 +24,17 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Prose:
+class Paragraph:
     """A paragraph; `lead` is larger, `note` smaller and grey."""
 
     text: str
     style: Literal["", "lead", "note"] = ""
-    kind: Literal["prose"] = "prose"
+    kind: ClassVar[str] = "paragraph"
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A number that matters: what it is, the number, and how sure it is."""
+    """A key figure: its name, its value, and a line such as its confidence interval below."""
 
     name: str
     value: str
@@ -42,10 +43,10 @@ class Tile:
 
 @dataclass(frozen=True)
 class Tiles:
-    """Numbers side by side."""
+    """Key figures side by side."""
 
     tiles: Sequence[Tile]
-    kind: Literal["tiles"] = "tiles"
+    kind: ClassVar[str] = "tiles"
 
 
 @dataclass(frozen=True)
@@ -55,113 +56,94 @@ class Table:
     Attributes:
         columns: headings.
         rows: cells; None is an empty one.
-        caption: what the table says.
+        caption: the meaning of the table.
         right: headings of columns that are aligned right.
-        strong: rows that stand out, by position.
-        folded: a line to click on that shows the table; empty where it is shown at once.
+        highlight: indices of rows that stand out.
+        summary: a line to click on that opens the table; empty if the table is shown at once.
     """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
     caption: str = ""
     right: Sequence[str] = ()
-    strong: Sequence[int] = ()
-    folded: str = ""
-    kind: Literal["grid"] = "grid"
+    highlight: Sequence[int] = ()
+    summary: str = ""
+    kind: ClassVar[str] = "table"
 
 
 @dataclass(frozen=True)
 class Code:
-    """Text as it is, such as a recipe, behind a line to click on."""
+    """Verbatim text such as a recipe, behind a line to click on."""
 
     text: str
-    folded: str
-    kind: Literal["code"] = "code"
+    summary: str
+    kind: ClassVar[str] = "code"
 
 
 @dataclass(frozen=True)
-class Picture:
+class Plot:
     """A figure.
 
     Attributes:
-        name: of its file, and unique within the page.
-        markup: an `<svg>` or `<img>` element.
-        png: the same as a PNG file.
-        caption: what it shows and how to read it.
-        width: in points, as drawn.
+        name: of its file, unique within the page.
+        svg, png: the figure in both formats.
+        caption: its content and how to read it.
     """
 
     name: str
-    markup: str
+    svg: bytes
     png: bytes
     caption: str
-    width: float = 0.0
-    kind: Literal["picture"] = "picture"
+    kind: ClassVar[str] = "plot"
+
+    @property
+    def data_uri(self) -> str:
+        """The SVG as an address that holds its data."""
+        return "data:image/svg+xml;base64," + base64.b64encode(self.svg).decode()
 
 
-Part = Prose | Tiles | Table | Code | Picture
+Part = Paragraph | Tiles | Table | Code | Plot
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page with a heading.
-
-    Attributes:
-        id: what links point to.
-        title: the heading.
-        parts: what stands under it.
-        missing: why it could not be made; empty if it could.
-    """
+    """A part of the page with a heading; `id` is the target of links."""
 
     id: str
     title: str
     parts: Sequence[Part] = field(default_factory=tuple)
-    missing: str = ""
 
     @property
-    def pictures(self) -> list[Picture]:
+    def plots(self) -> list[Plot]:
         """Its figures."""
-        return [part for part in self.parts if isinstance(part, Picture)]
+        return [part for part in self.parts if isinstance(part, Plot)]
 
 
-def picture(figure: Figure, *, name: str, caption: str) -> Picture:
-    """A figure of ours as part of a page."""
-    markup = svg(figure, name=name, label=caption)
-    return Picture(name, markup, png(figure), caption, svg_width(markup))
+@dataclass(frozen=True)
+class Unavailable:
+    """A section that the run has no data for, and the reason."""
+
+    id: str
+    title: str
+    reason: str
 
 
-def image(data: bytes, *, name: str, caption: str, width: float) -> Picture:
-    """A PNG file as part of a page."""
-    from markupsafe import Markup
-
-    address = "data:image/png;base64," + base64.b64encode(data).decode()
-    markup = Markup('<img class="plot" src="{}" alt="{}">').format(address, caption)
-    return Picture(name, str(markup), data, caption, width)
+def plot(figure: Figure, *, name: str, caption: str) -> Plot:
+    """Encode a matplotlib figure as a part of a page."""
+    return Plot(name, svg(figure), png(figure), caption)
 
 
-def render(
-    *, title: str, subtitle: str, sections: Sequence[Section], footer: str, contents: bool = True
-) -> str:
-    """The page as one HTML document.
-
-    Args:
-        title: the heading.
-        subtitle: the line under it.
-        sections: in order.
-        footer: the last line.
-        contents: whether links to the sections stand at the top.
-    """
-    return (
-        _environment()
-        .get_template("page.html.j2")
-        .render(title=title, subtitle=subtitle, sections=sections, footer=footer, contents=contents)
-    )
+def render(*, title: str, subtitle: str, sections: Sequence[Section | Unavailable]) -> str:
+    """Render the page as one HTML document, with links to the sections at the top."""
+    template = _environment().get_template("page.html.j2")
+    footer = f"Made by flowgmm {__version__} on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. "
+    footer += "This file is self-contained."
+    return template.render(title=title, subtitle=subtitle, sections=sections, footer=footer)
 
 
 @cache
 def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
 
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent / "templates"),
@@ -170,21 +152,18 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    # what `picture` and `image` made has been escaped by those who made it
-    environment.filters["drawn"] = lambda part: Markup(part.markup)
-    environment.filters["spoken"] = _spoken
+    environment.filters["backticks"] = _mark_code
     return environment
 
 
-def _spoken(text: str) -> Markup:
-    """Text, escaped, with what stands between backticks as code."""
+def _mark_code(text: str) -> Markup:
+    """Escape text and turn parts between backticks into code."""
     from markupsafe import Markup, escape
 
     parts = str(text).split("`")
-    if len(parts) % 2 == 0:  # a backtick without its partner is just that
+    if len(parts) % 2 == 0:  # a backtick without its partner stays a backtick
         return escape(text)
-    code = [
-        Markup("<code>{}</code>").format(part) if place % 2 else escape(part)
-        for place, part in enumerate(parts)
-    ]
-    return Markup("").join(code)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if index % 2 else escape(part)
+        for index, part in enumerate(parts)
+    )

@@ -7,75 +7,89 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flowgmm_cli.evaluation.metrics import ClassificationMetrics
-from flowgmm_cli.report.figures import ACCENT, FAINT, GREY, INK, SECOND, heading, new_figure, tidy
+from flowgmm_cli.report.context import ReportContext
+from flowgmm_cli.report.figures import ACCENT, FAINT, GREY, INK, SECOND, new_figure, set_title, style_axes
+from flowgmm_cli.report.page import Paragraph, Part, plot
+from flowgmm_cli.report.results import require_evaluation
+from flowgmm_cli.report.text import describe_calibration, mean_confidence
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
+def reliability_section(context: ReportContext) -> list[Part]:
+    """The reliability diagram of the test rows."""
+    metrics = require_evaluation(context).classification
+    figure = reliability_figure(metrics, title="Accuracy by confidence", with_metrics=False)
+    caption = (
+        "Test rows are grouped by the confidence of the model. A bar is the share of right predictions in a "
+        "group; on the dashed line it equals the stated confidence. The gap is hatched: above the bar the "
+        "model is overconfident, inside it underconfident. Pale bars rest on few rows. Below: number of rows "
+        "by confidence."
+    )
+    parts: list[Part] = [plot(figure, name="reliability", caption=caption)]
+    calibration = context.info.get("calibration")
+    return [*parts, Paragraph(describe_calibration(calibration))] if calibration else parts
+
+
 def reliability_figure(
-    found: ClassificationMetrics, *, title: str = "Reliability", numbers: bool = True
+    metrics: ClassificationMetrics, *, title: str = "Reliability", with_metrics: bool = True
 ) -> Figure:
-    """Bars of accuracy by confidence with the diagonal and the gaps, and below where the confidences lie.
+    """Draw bars of accuracy by confidence with diagonal and gaps, above a histogram of the confidences.
 
     Args:
-        found: what was measured.
-        title: what stands above.
-        numbers: whether the calibration errors stand in the figure too.
+        metrics: the evaluation.
+        title: of the figure.
+        with_metrics: write the calibration errors into the figure.
     """
     figure = new_figure(5.2, 6.2)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
-    _bars(above, found)
-    if numbers:
-        _numbers(above, found)
-    _histogram(below, found)
-    heading(above, title, f"{found.n:,} rows · accuracy {found.accuracy:.3f} · hatched: gap to confidence")
+    _draw_bars(above, metrics)
+    if with_metrics:
+        _write_metrics(above, metrics)
+    _draw_histogram(below, metrics)
+    subtitle = f"{metrics.n:,} rows · accuracy {metrics.accuracy:.3f} · hatched: gap to confidence"
+    set_title(above, title, subtitle)
     return figure
 
 
-def _bars(axes: Axes, found: ClassificationMetrics) -> None:
-    bins = [one for one in found.reliability if one.count]
-    centres = np.array([(one.low + one.high) / 2 for one in bins])
-    widths = np.array([one.high - one.low for one in bins]) * 0.92
-    accuracy = np.array([one.accuracy for one in bins], dtype=float)
-    confidence = np.array([one.confidence for one in bins], dtype=float)
-    # a bin of a few rows says little: it is drawn pale
-    weight = np.clip(np.sqrt([one.count for one in bins]) / 8, 0.25, 1.0)
+def _draw_bars(axes: Axes, metrics: ClassificationMetrics) -> None:
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1.2, linestyle=(0, (4, 3)), zorder=3)
-    for place in range(len(bins)):
+    for group in metrics.reliability:
+        if not group.count or group.accuracy is None or group.confidence is None:
+            continue
+        centre, width = (group.low + group.high) / 2, 0.92 * (group.high - group.low)
+        # a bin with few rows is uncertain and drawn pale
+        weight = float(np.clip(np.sqrt(group.count) / 8, 0.25, 1.0))
+        axes.bar(centre, group.accuracy, width, color=ACCENT, alpha=0.85 * weight, zorder=1)
         axes.bar(
-            centres[place], accuracy[place], widths[place], color=ACCENT, alpha=0.85 * weight[place], zorder=1
-        )
-        low, high = sorted((accuracy[place], confidence[place]))
-        axes.bar(
-            centres[place],
-            high - low,
-            widths[place],
-            bottom=low,
+            centre,
+            abs(group.accuracy - group.confidence),
+            width,
+            bottom=min(group.accuracy, group.confidence),
             facecolor="none",
             edgecolor=SECOND,
             hatch="////",
             linewidth=0.8,
-            alpha=max(0.35, weight[place]),
+            alpha=max(0.35, weight),
             zorder=2,
         )
     axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy")
-    tidy(axes, grid="y")
+    style_axes(axes, grid="y")
 
 
-def _numbers(axes: Axes, found: ClassificationMetrics) -> None:
+def _write_metrics(axes: Axes, metrics: ClassificationMetrics) -> None:
     lines = [
-        ("ECE, bins of equal width", found.ece),
-        ("ECE, bins of equal mass", found.adaptive_ece),
-        ("Brier score", found.brier),
-        ("NLL", found.nll),
+        ("ECE, bins of equal width", metrics.ece),
+        ("ECE, bins of equal mass", metrics.adaptive_ece),
+        ("Brier score", metrics.brier),
+        ("NLL", metrics.nll),
     ]
-    text = "\n".join(f"{name:<25}{value:7.4f}" for name, value in lines)
     axes.text(
         0.03,
         0.97,
-        text,
+        "\n".join(f"{name:<25}{value:7.4f}" for name, value in lines),
         transform=axes.transAxes,
         va="top",
         family="monospace",
@@ -86,43 +100,29 @@ def _numbers(axes: Axes, found: ClassificationMetrics) -> None:
     )
 
 
-def _histogram(axes: Axes, found: ClassificationMetrics) -> None:
-    bins = found.reliability
-    centres = [(one.low + one.high) / 2 for one in bins]
-    shares = [one.count / found.n for one in bins]
-    axes.bar(
-        centres,
-        shares,
-        [(one.high - one.low) * 0.92 for one in bins],
-        color=FAINT,
-        edgecolor=GREY,
-        linewidth=0.6,
-    )
-    mean = sum(one.count * (one.confidence or 0.0) for one in bins) / found.n
-    for value, colour, style in ((mean, SECOND, "-"), (found.accuracy, ACCENT, "--")):
-        axes.axvline(value, color=colour, linewidth=1.4, linestyle=style)
+def _draw_histogram(axes: Axes, metrics: ClassificationMetrics) -> None:
+    bins = metrics.reliability
+    centres = [(group.low + group.high) / 2 for group in bins]
+    widths = [0.92 * (group.high - group.low) for group in bins]
+    shares = [group.count / metrics.n for group in bins]
+    axes.bar(centres, shares, widths, color=FAINT, edgecolor=GREY, linewidth=0.6)
     axes.set(xlabel="confidence: probability of the predicted class", ylabel="share of rows")
-    top = max([*shares, 0.01]) * 1.15
-    axes.set_ylim(0, top)
-    left = min(mean, found.accuracy) > 0.5
-    axes.text(
-        0.03 if left else 0.97,
-        0.9,
-        f"— mean confidence {mean:.3f}",
-        transform=axes.transAxes,
-        va="top",
-        ha="left" if left else "right",
-        fontsize=8.5,
-        color=SECOND,
-    )
-    axes.text(
-        0.03 if left else 0.97,
-        0.72,
-        f"- - accuracy {found.accuracy:.3f}",
-        transform=axes.transAxes,
-        va="top",
-        ha="left" if left else "right",
-        fontsize=8.5,
-        color=ACCENT,
-    )
-    tidy(axes, grid="y")
+    axes.set_ylim(0, max([*shares, 0.01]) * 1.15)
+    confidence = mean_confidence(metrics)
+    left = min(confidence, metrics.accuracy) > 0.5
+    for height, text, value, colour, style in (
+        (0.9, "— mean confidence", confidence, SECOND, "-"),
+        (0.72, "- - accuracy", metrics.accuracy, ACCENT, "--"),
+    ):
+        axes.axvline(value, color=colour, linewidth=1.4, linestyle=style)
+        axes.text(
+            0.03 if left else 0.97,
+            height,
+            f"{text} {value:.3f}",
+            transform=axes.transAxes,
+            va="top",
+            ha="left" if left else "right",
+            fontsize=8.5,
+            color=colour,
+        )
+    style_axes(axes, grid="y")

@@ -1,127 +1,128 @@
-"""The report of a run: one HTML file that needs nothing else, and its figures as PNG files beside it."""
+"""The report of a run: one self-contained HTML file, and its figures as PNG files beside it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flowgmm_cli import __version__
 from flowgmm_cli.errors import FlowgmmError
 from flowgmm_cli.files import write_bytes, write_text
-from flowgmm_cli.report import galleries, learning_curves, ood, provenance, results, rows, samples
+from flowgmm_cli.report.confusion import confusion_section
 from flowgmm_cli.report.context import ReportContext, UnavailableError
-from flowgmm_cli.report.page import Part, Section, render
+from flowgmm_cli.report.galleries import gallery_section
+from flowgmm_cli.report.latent import latent_section
+from flowgmm_cli.report.learning_curves import curves_section
+from flowgmm_cli.report.ood import ood_section
+from flowgmm_cli.report.page import Part, Section, Unavailable, render
+from flowgmm_cli.report.provenance import data_section, settings_section, versions_section
+from flowgmm_cli.report.reliability import reliability_section
+from flowgmm_cli.report.results import baselines_section, classes_section, summary_section
+from flowgmm_cli.report.samples import samples_section
+from flowgmm_cli.report.tuning import calibration_section, search_section
 
 SCHEMA = "flowgmm/report/1"
-Make = Callable[[ReportContext], Sequence[Part]]
+BuildSection = Callable[[ReportContext], Sequence[Part]]
 
-SECTIONS: tuple[tuple[str, str, Make], ...] = (
-    ("summary", "Summary", results.summary),
-    ("data", "Data and labels", rows.data),
-    ("curves", "Learning curves", learning_curves.curves),
-    ("classes", "Class by class", results.classes),
-    ("confusion", "Confusion", results.confusion),
-    ("reliability", "Reliability", results.reliability),
-    ("latent", "Latent space", rows.latent),
-    ("samples", "Samples", samples.samples),
-    ("gallery", "Typical and odd rows", galleries.gallery),
-    ("ood", "Out-of-distribution scores", ood.ood),
-    ("baselines", "Simpler methods", results.baselines),
-    ("race", "Race of settings", learning_curves.race),
-    ("calibration", "Calibration and class prior", learning_curves.calibration),
-    ("settings", "Settings", provenance.settings),
-    ("versions", "Versions and provenance", provenance.versions),
+SECTIONS: tuple[tuple[str, str, BuildSection], ...] = (
+    ("summary", "Summary", summary_section),
+    ("data", "Data and labels", data_section),
+    ("curves", "Learning curves", curves_section),
+    ("classes", "Class by class", classes_section),
+    ("confusion", "Confusion", confusion_section),
+    ("reliability", "Reliability", reliability_section),
+    ("latent", "Latent space", latent_section),
+    ("samples", "Samples", samples_section),
+    ("gallery", "Typical and odd rows", gallery_section),
+    ("ood", "Out-of-distribution scores", ood_section),
+    ("baselines", "Simpler methods", baselines_section),
+    ("race", "Search over settings", search_section),
+    ("calibration", "Calibration and class prior", calibration_section),
+    ("settings", "Settings", settings_section),
+    ("versions", "Versions and provenance", versions_section),
 )
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was written.
+    """The files of a report.
 
     Attributes:
         path: the page.
-        sections: all of them, those that could not be made included.
+        sections: all of them, unavailable ones included.
         figures: PNG files by name.
     """
 
     path: Path
-    sections: tuple[Section, ...]
+    sections: tuple[Section | Unavailable, ...]
     figures: dict[str, Path]
 
     def to_dict(self, run: str) -> dict[str, Any]:
-        """The JSON object of `flowgmm report --json`."""
+        """Return the JSON object of `flowgmm report --json`."""
         return {
             "schema": SCHEMA,
             "run": run,
             "report": str(self.path),
             "sections": [
-                {"id": one.id, "title": one.title, "made": not one.missing, "reason": one.missing or None}
-                for one in self.sections
+                {
+                    "id": section.id,
+                    "title": section.title,
+                    "made": isinstance(section, Section),
+                    "reason": section.reason if isinstance(section, Unavailable) else None,
+                }
+                for section in self.sections
             ],
             "figures": {name: str(path) for name, path in self.figures.items()},
         }
 
 
 def write_report(
-    found: ReportContext,
+    context: ReportContext,
     path: Path,
     *,
     progress: Callable[[int, int, str], None] = lambda done, total, what: None,
 ) -> Report:
-    """Make every section and write the page; the figures go into a folder beside it with the page's name.
-
-    A section that cannot be made says why and takes nothing else down.
+    """Build every section and write the page; its figures go into a folder beside it with the page's name.
 
     Args:
-        found: what the run has.
+        context: the run.
         path: the HTML file.
-        progress: told of each section.
+        progress: called before each section and at the end.
 
     Raises:
         OSError: the files cannot be written.
     """
     sections = []
-    for place, (key, title, make) in enumerate(SECTIONS):
-        progress(place, len(SECTIONS), "report")
-        sections.append(make_section(key, title, make, found))
+    for index, (key, title, build) in enumerate(SECTIONS):
+        progress(index, len(SECTIONS), "report")
+        sections.append(build_section(key, title, build, context))
     progress(len(SECTIONS), len(SECTIONS), "report")
     text = render(
-        title=f"{found.recipe.name}: report",
-        subtitle=f"{found.run.path} · {found.status} · {str(found.info.get('created', ''))[:10]}",
+        title=f"{context.recipe.name}: report",
+        subtitle=f"{context.run.path} · {context.status} · {str(context.info.get('created', ''))[:10]}",
         sections=sections,
-        footer=f"Made by flowgmm {__version__} on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. This file needs "
-        "nothing but itself.",
     )
     figures = {}
     for section in sections:
-        for one in section.pictures:
-            figures[one.name] = path.parent / path.stem / f"{one.name}.png"
-            write_bytes(figures[one.name], one.png)
+        for plot in section.plots if isinstance(section, Section) else ():
+            figures[plot.name] = path.parent / path.stem / f"{plot.name}.png"
+            write_bytes(figures[plot.name], plot.png)
     write_text(path, text)
     return Report(path, tuple(sections), figures)
 
 
-def make_section(key: str, title: str, make: Make, found: ReportContext) -> Section:
-    """One section, or why there is none."""
+def build_section(
+    key: str, title: str, build: BuildSection, context: ReportContext
+) -> Section | Unavailable:
+    """Build a section. A failure makes this section unavailable and leaves the others as they are."""
     try:
-        return Section(key, title, tuple(make(found)))
-    except UnavailableError as reason:
-        return Section(key, title, missing=str(reason))
+        return Section(key, title, tuple(build(context)))
+    except UnavailableError as error:
+        return Unavailable(key, title, str(error))
     except FlowgmmError as error:
-        return Section(key, title, missing=f"This section cannot be made: {error.message}")
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        OSError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:
-        # files of a run may be damaged in more ways than can be foreseen; the other sections are still good
-        found.warn(f"report: the section {title} cannot be made ({type(error).__name__}: {error})")
+        return Unavailable(key, title, f"This section cannot be made: {error.message}")
+    except Exception as error:  # files of a run may be damaged in more ways than can be foreseen
+        context.warn(f"report: the section {title} cannot be made ({type(error).__name__}: {error})")
         text = next(iter(str(error).strip().splitlines()), "")
-        return Section(key, title, missing=f"This section cannot be made ({type(error).__name__}: {text}).")
+        return Unavailable(key, title, f"This section cannot be made ({type(error).__name__}: {text}).")

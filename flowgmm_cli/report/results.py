@@ -1,86 +1,92 @@
-"""Sections on how good the model is: summary, classes, confusion, reliability, baselines."""
+"""Sections on the quality of the model: summary, classes, and the comparison with baselines."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from flowgmm_cli.evaluation.evaluate import Evaluation
 from flowgmm_cli.evaluation.intervals import wilson_interval
-from flowgmm_cli.report import text as words
-from flowgmm_cli.report.confusion import confusion_figure
+from flowgmm_cli.report import text
 from flowgmm_cli.report.context import ReportContext, UnavailableError
-from flowgmm_cli.report.figures import method_name
-from flowgmm_cli.report.page import Part, Prose, Table, Tile, Tiles, picture
-from flowgmm_cli.report.reliability import reliability_figure
-from flowgmm_cli.report.text import count, percent
+from flowgmm_cli.report.page import Paragraph, Part, Table, Tile, Tiles
+from flowgmm_cli.report.text import method_name, percent, pluralise
 
-_LONG = 30  # rows above which a table is folded
+MAX_OPEN_ROWS = 30  # a longer table is collapsed
 
 
-def summary(found: ReportContext) -> list[Part]:
-    """What was trained on what, how good it is, and how sure one may be."""
-    rows = dict(found.info.get("rows") or {})
+def require_evaluation(context: ReportContext) -> Evaluation:
+    """Return the results on test rows. Raises `UnavailableError` if there are none."""
+    if context.evaluation is None:
+        raise UnavailableError(
+            "There are no results on test rows: the run has no labelled test rows, or is not finished."
+        )
+    return context.evaluation
+
+
+def summary_section(context: ReportContext) -> list[Part]:
+    """The model, its data, its quality, and the uncertainty of the results."""
+    rows = dict(context.info.get("rows") or {})
     parts: list[Part] = []
-    if found.status != "done":
-        error = found.info.get("error")
+    if context.status != "done":
+        error = context.info.get("error")
         reason = f" ({error})" if error else ""
-        parts.append(Prose(f"This run is not finished; its status is `{found.status}`{reason}.", "lead"))
-    members = len(found.info.get("members") or ()) or found.recipe.ensemble
-    if found.class_names:
-        what = words.what_was_trained(found.recipe, rows, len(found.class_names), members)
-        parts.append(Prose(what, "lead"))
-    evaluation = found.evaluation
+        parts.append(Paragraph(f"This run is not finished; its status is `{context.status}`{reason}.", "lead"))
+    if context.class_names:
+        members = len(context.info.get("members") or ()) or context.recipe.ensemble
+        model = text.describe_model(context.recipe, rows, len(context.class_names), members)
+        parts.append(Paragraph(model, "lead"))
+    evaluation = context.evaluation
     if evaluation is None:
-        reason = "there are no labelled test rows" if found.facts else "it has no model yet"
-        parts.append(Prose(f"How good it is was not measured: {reason}."))
+        reason = "there are no labelled test rows" if context.facts else "the run has no model yet"
+        parts.append(Paragraph(f"The model was not evaluated: {reason}."))
     else:
+        metrics = evaluation.classification
         parts.append(_tiles(evaluation, rows))
-        parts.append(Prose(words.how_good(evaluation)))
-        parts.append(Prose(words.how_sure(evaluation.classification)))
-        for text in (words.weak_spots(evaluation.classification), words.against_baselines(evaluation)):
-            parts += [Prose(text)] if text else []
-    parts += [Prose(text, "note") for text in words.caveats(found.info, evaluation, found.facts)]
-    return parts
-
-
-def _tiles(found: Evaluation, rows: dict[str, int]) -> Tiles:
-    one = found.classification
-
-    def between(name: str) -> str:
-        interval = one.intervals.get(name)
-        return f"{percent(interval.low)} to {percent(interval.high)}" if interval else ""
-
-    pixels = []
-    if found.bits_per_dim is not None:
-        pixels = [
-            Tile("bits per dimension", f"{found.bits_per_dim:.3f}", "of a pixel, which as stored takes 8")
+        parts += [
+            Paragraph(sentences)
+            for sentences in (
+                text.describe_accuracy(evaluation),
+                text.describe_confidence(metrics),
+                text.describe_weaknesses(metrics),
+                text.compare_with_baselines(evaluation),
+            )
+            if sentences
         ]
-    return Tiles(
-        [
-            Tile("accuracy", percent(one.accuracy), between("accuracy")),
-            Tile("balanced accuracy", percent(one.balanced_accuracy), between("balanced_accuracy")),
-            Tile("macro F1", f"{one.macro_f1:.3f}", "mean over classes, at best 1"),
-            Tile("calibration error (ECE)", f"{one.ece:.3f}", f"by chance alone {words.chance_ece(one):.3f}"),
-            Tile("log loss (NLL)", f"{one.nll:.3f}", "nats per row, at best 0"),
-            *pixels,
-            Tile(
-                "labelled rows", f"{rows.get('labelled', 0):,}", f"of {rows.get('train', 0):,} for training"
-            ),
-        ]
-    )
+    caveats = text.list_caveats(context.info, evaluation, context.facts)
+    return [*parts, *(Paragraph(caveat, "note") for caveat in caveats)]
 
 
-def classes(found: ReportContext) -> list[Part]:
-    """A table of the classes."""
-    one = _evaluation(found).classification
-    labelled = _labelled(found)
-    columns = ["class", "labelled", "test rows", "found", "95 % interval"]
-    columns += ["right when said", "F1"]
+def _tiles(evaluation: Evaluation, rows: Mapping[str, int]) -> Tiles:
+    metrics = evaluation.classification
+
+    def interval(name: str) -> str:
+        value = metrics.intervals.get(name)
+        return f"{percent(value.low)} to {percent(value.high)}" if value else ""
+
+    tiles = [
+        Tile("accuracy", percent(metrics.accuracy), interval("accuracy")),
+        Tile("balanced accuracy", percent(metrics.balanced_accuracy), interval("balanced_accuracy")),
+        Tile("macro F1", f"{metrics.macro_f1:.3f}", "mean over classes, at best 1"),
+        Tile("calibration error (ECE)", f"{metrics.ece:.3f}", f"by chance {text.chance_ece(metrics):.3f}"),
+        Tile("log loss (NLL)", f"{metrics.nll:.3f}", "nats per row, at best 0"),
+    ]
+    if evaluation.bits_per_dim is not None:
+        tiles.append(Tile("bits per dimension", f"{evaluation.bits_per_dim:.3f}", "8 in an uncompressed image"))
+    of_rows = f"of {rows.get('train', 0):,} for training"
+    return Tiles([*tiles, Tile("labelled rows", f"{rows.get('labelled', 0):,}", of_rows)])
+
+
+def classes_section(context: ReportContext) -> list[Part]:
+    """Recall, precision and F1 of each class."""
+    labelled = _count_labels(context)
+    columns = ["class", "labelled", "test rows", "recall", "95 % interval", "precision", "F1"]
     rows = []
-    for place, row in enumerate(one.per_class):
+    for index, row in enumerate(require_evaluation(context).classification.per_class):
         interval = wilson_interval(round(row.recall * row.support), row.support) if row.support else None
         rows.append(
             [
                 row.name,
-                labelled[place] if labelled else None,
+                labelled[index] if labelled else None,
                 f"{row.support:,}",
                 percent(row.recall) if row.support else "-",
                 f"{percent(interval.low)} to {percent(interval.high)}" if interval else "-",
@@ -92,88 +98,45 @@ def classes(found: ReportContext) -> list[Part]:
         del columns[1]
         rows = [[row[0], *row[2:]] for row in rows]
     caption = (
-        "Labelled: training rows of the class whose label was seen. Found (recall): share of the test rows "
-        "of the class that are given this class. Right when said (precision): share of the rows given this "
-        "class that are of it. F1 is the harmonic mean of both."
+        "Labelled: training rows of the class with a visible label. Recall: share of the test rows of the "
+        "class that the model assigns to it. Precision: share of the rows assigned to the class that belong "
+        "to it. F1: harmonic mean of both."
     )
-    folded = f"show all {len(rows)} classes" if len(rows) > _LONG else ""
-    return [Table(columns, rows, caption, right=columns[1:], folded=folded)]
+    summary = f"show all {len(rows)} classes" if len(rows) > MAX_OPEN_ROWS else ""
+    return [Table(columns, rows, caption, right=columns[1:], summary=summary)]
 
 
-def confusion(found: ReportContext) -> list[Part]:
-    """The confusion matrix."""
-    one = _evaluation(found).classification
-    caption = (
-        "Each line is a true class, each column what the model said; the diagonal is what it got right. The "
-        "colour is the share of the true class, so a dark cell off the diagonal is a confusion that is "
-        "common for that class."
-    )
-    return [
-        picture(confusion_figure(one, title="What was taken for what"), name="confusion", caption=caption)
-    ]
-
-
-def reliability(found: ReportContext) -> list[Part]:
-    """The reliability diagram."""
-    one = _evaluation(found).classification
-    caption = (
-        "Test rows are grouped by how sure the model said it was. A bar is the share of right answers in a "
-        "group; on the dashed line it equals the stated confidence. Hatched is the gap: above the bar the "
-        "model was too sure, inside it too modest. Pale bars rest on few rows. Below: how many rows have "
-        "which confidence."
-    )
-    calibration = found.info.get("calibration") or {}
-    parts: list[Part] = [
-        picture(
-            reliability_figure(one, title="Can its confidence be believed?", numbers=False),
-            name="reliability",
-            caption=caption,
-        )
-    ]
-    return [*parts, Prose(words.calibration_words(calibration))] if calibration else parts
-
-
-def baselines(found: ReportContext) -> list[Part]:
-    """The model beside simple methods."""
-    evaluation = _evaluation(found)
-    if not evaluation.baselines:
-        raise UnavailableError(
-            "No simpler methods were tried. `flowgmm eval --baselines` fits five of them to the same rows "
-            "and labels; a report made afterwards shows them here."
-        )
-    ours = evaluation.classification
-    interval = ours.intervals["accuracy"]
-    rows = [
-        ["flowgmm", ours.accuracy, ours.balanced_accuracy, ours.macro_f1, ours.nll, ours.ece],
-        *(
-            [method_name(name), one.accuracy, one.balanced_accuracy, one.macro_f1, one.nll, one.ece]
-            for name, one in evaluation.baselines.items()
-        ),
-    ]
-    rows.sort(key=lambda row: -float(str(row[1])))
-    columns = ["method", "accuracy", "balanced accuracy", "macro F1", "NLL", "ECE"]
-    caption = (
-        f"All methods saw the same vectors and the same labels, and are tested on the same "
-        f"{count(ours.n, 'row')}. Each baseline chose its settings by cross-validation on the labelled rows. "
-        f"Differences in accuracy within {percent(interval.low)} to {percent(interval.high)} may be chance."
-    )
-    shown = [[row[0], *(f"{float(str(value)):.4f}" for value in row[1:])] for row in rows]
-    strong = [place for place, row in enumerate(rows) if row[0] == "flowgmm"]
-    return [Table(columns, shown, caption, right=columns[1:], strong=strong)]
-
-
-def _evaluation(found: ReportContext) -> Evaluation:
-    if found.evaluation is None:
-        raise UnavailableError(
-            "There are no results on test rows: the run has no labelled ones, or is not finished."
-        )
-    return found.evaluation
-
-
-def _labelled(found: ReportContext) -> list[str]:
-    """Labelled training rows by class; empty where the data cannot be read."""
+def _count_labels(context: ReportContext) -> list[str]:
+    """Labelled training rows by class; empty if the data cannot be read."""
     try:
-        labels = found.rows.train.labels
+        labels = context.rows.train.labels
     except UnavailableError:
         return []
-    return [f"{int((labels == place).sum()):,}" for place in range(len(found.class_names))]
+    return [f"{int((labels == index).sum()):,}" for index in range(len(context.class_names))]
+
+
+def baselines_section(context: ReportContext) -> list[Part]:
+    """The model in a table with simple methods, the most accurate first."""
+    evaluation = require_evaluation(context)
+    if not evaluation.baselines:
+        raise UnavailableError(
+            "No baselines were fitted. `flowgmm eval --baselines` fits five simpler methods to the same rows "
+            "and labels; a report written afterwards shows them here."
+        )
+    metrics = evaluation.classification
+    methods = {"flowgmm": metrics, **evaluation.baselines}
+    ranking = sorted(methods.items(), key=lambda item: -item[1].accuracy)
+    rows = []
+    for name, result in ranking:
+        values = (result.accuracy, result.balanced_accuracy, result.macro_f1, result.nll, result.ece)
+        rows.append([method_name(name), *(f"{value:.4f}" for value in values)])
+    columns = ["method", "accuracy", "balanced accuracy", "macro F1", "NLL", "ECE"]
+    interval = metrics.intervals["accuracy"]
+    caption = (
+        "All methods were trained on the same vectors and labels, and tested on the same "
+        f"{pluralise(metrics.n, 'row')}. Each baseline chose its settings by cross-validation on the labelled "
+        f"rows. Differences in accuracy within {percent(interval.low)} to {percent(interval.high)} may be "
+        "chance."
+    )
+    highlight = [index for index, (name, _) in enumerate(ranking) if name == "flowgmm"]
+    return [Table(columns, rows, caption, right=columns[1:], highlight=highlight)]

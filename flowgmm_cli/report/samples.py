@@ -1,4 +1,4 @@
-"""The section of samples: what the model takes each class to look like."""
+"""The section of samples: images, table rows, or the training texts nearest to sampled vectors."""
 
 from __future__ import annotations
 
@@ -17,115 +17,107 @@ from flowgmm_cli.inference.sampling import (
 )
 from flowgmm_cli.report.context import ReportContext
 from flowgmm_cli.report.figures import shorten
-from flowgmm_cli.report.page import Part, Prose, Table, picture
-from flowgmm_cli.report.pictures import samples_figure
-from flowgmm_cli.report.text import count
+from flowgmm_cli.report.generated_images import samples_figure
+from flowgmm_cli.report.page import Paragraph, Part, Table, plot
+from flowgmm_cli.report.text import pluralise
 from flowgmm_cli.seeds import derive_seed
 
 if TYPE_CHECKING:
     from flowgmm_cli.api import Column
     from flowgmm_cli.trained import TrainedModel
 
-_CLASSES = 12  # classes that samples are shown of
-_EACH = 6  # images of a class and temperature
-_TEMPERATURES = (0.3, TEMPERATURE, 1.0)
-_COLUMNS = 12  # columns of a table that there is room for
-_TEXT = 280  # letters of a text
+MAX_CLASSES = 12
+MAX_COLUMNS = 12
+MAX_TEXT_LETTERS = 280
+IMAGES_PER_CELL = 6  # of a class and temperature
+ROWS_PER_CLASS = 2
+TEMPERATURES = (0.3, TEMPERATURE, 1.0)
 
 
-def samples(found: ReportContext) -> list[Part]:
-    """Rows that the model makes, by class: pictures, rows of a table, or the texts nearest to them."""
-    trained = found.trained
-    classes = list(range(min(len(trained.class_names), _CLASSES)))
-    column = image_column(trained.preprocessor.featuriser.columns)
-    shown = "the temperatures above them" if column is not None else f"temperature {TEMPERATURE:g}"
-    how = (
-        "Drawn around where each class lies in the latent space and mapped back through the flow, at "
-        f"{shown} (1 is the model's own spread, less stays closer to the middle of the class). "
+def samples_section(context: ReportContext) -> list[Part]:
+    """Samples of each class."""
+    trained = context.trained
+    columns = trained.preprocessor.featuriser.columns
+    classes = list(range(min(len(trained.class_names), MAX_CLASSES)))
+    column = image_column(columns)
+    temperature = "the temperatures above them" if column else f"temperature {TEMPERATURE:g}"
+    is_text = any(item.kind == "text" for item in columns)
+    introduction = (
+        "Latent vectors are drawn from the Gaussians of the classes and mapped back through the flow, at "
+        f"{temperature} (1 is the model's own spread; lower is closer to the mean of the class). "
     )
-    texts = any(one.kind == "text" for one in trained.preprocessor.featuriser.columns)
-    how += (
-        "A drawn vector is no text: the training texts nearest to it stand for it."
-        if texts
+    introduction += (
+        "A sampled vector is no text; the training texts nearest to it represent it."
+        if is_text
         else "None of these rows is in the data."
     )
-    parts: list[Part] = [Prose(how)]
+    parts: list[Part] = [Paragraph(introduction)]
     if len(classes) < len(trained.class_names):
-        more = count(len(trained.class_names) - len(classes), "further class")
-        parts.append(Prose(f"Not shown: {more}.", "note"))
+        omitted = pluralise(len(trained.class_names) - len(classes), "further class")
+        parts.append(Paragraph(f"Not shown: {omitted}.", "note"))
     if column is not None:
-        return [*parts, _pictures(trained, column, classes)]
+        return [*parts, _images(trained, column, classes)]
+    rows = _draw(trained, ROWS_PER_CLASS, classes, TEMPERATURE)
+    return [*parts, _texts(context, rows) if is_text else _table(rows)]
+
+
+def _draw(trained: TrainedModel, count: int, classes: list[int], temperature: float) -> GeneratedRows:
     generator = torch.Generator().manual_seed(derive_seed(trained.recipe.run.seed, "report"))
-    made = draw_samples(trained, 2, classes=classes, temperature=TEMPERATURE, generator=generator)
-    if any(one.kind == "text" for one in trained.preprocessor.featuriser.columns):
-        return [*parts, _texts(found, made)]
-    return [*parts, _table(made)]
+    return draw_samples(trained, count, classes=classes, temperature=temperature, generator=generator)
 
 
-def _pictures(trained: TrainedModel, column: Column, classes: list[int]) -> Part:
-    seed = derive_seed(trained.recipe.run.seed, "report")
-    lots = [
-        draw_samples(
-            trained,
-            _EACH,
-            classes=classes,
-            temperature=one,
-            generator=torch.Generator().manual_seed(seed),
-        )
-        for one in _TEMPERATURES
-    ]
-    made = concatenate_generated(lots, further={"temperature": _TEMPERATURES})
+def _images(trained: TrainedModel, column: Column, classes: list[int]) -> Part:
+    batches = [_draw(trained, IMAGES_PER_CELL, classes, value) for value in TEMPERATURES]
+    rows = concatenate_generated(batches, further={"temperature": TEMPERATURES})
     limits = trained.preprocessor.featuriser.ranges.get(column.name)
     caption = (
-        "Each line is a class, each picture a sample of it; the same draws at three temperatures. Lines that "
-        "look like their class, and differ from picture to picture, say that the model has learned what the "
-        "class looks like and how it varies."
+        "Each line is a class, each image a sample of it; the same draws at three temperatures. If the images "
+        "of a line look like their class and differ from each other, the model has learned the class and its "
+        "variation."
     )
-    figure = samples_figure(made, column, limits=limits, title="Samples by class and temperature")
-    return picture(figure, name="samples", caption=caption)
+    figure = samples_figure(rows, column, limits=limits, title="Samples by class and temperature")
+    return plot(figure, name="samples", caption=caption)
 
 
-def _texts(found: ReportContext, made: GeneratedRows) -> Part:
-    trained = found.trained
-    near = text_columns(trained.preprocessor.featuriser, made.features, found.rows.train, found.context, k=2)
-    names = [trained.class_names[index] for index in made.classes]
-    rows: list[list[Any]] = []
-    for place, name in enumerate(names):
-        cells = [values[place] for values in near.values()]
-        rows.append(
-            [
-                name,
-                *(f"{cell:.3f}" if isinstance(cell, float) else shorten(str(cell), _TEXT) for cell in cells),
-            ]
-        )
-    columns = ["class", *(key.replace("_2", ", second").replace("_", " ") for key in near)]
-    right = [column for column in columns if column.startswith("distance")]
-    caption = (
-        "A model of texts draws vectors of meaning, not words; shown are the training texts nearest to each "
-        "sample. The distance goes from 0 (the same direction) to 2. Texts that belong to the class of their "
-        "line say that the model knows what the class is about."
+def _texts(context: ReportContext, generated: GeneratedRows) -> Part:
+    trained = context.trained
+    neighbours = text_columns(
+        trained.preprocessor.featuriser, generated.features, context.rows.train, context.context, k=2
     )
-    return Table(columns, rows, caption, right=right)
-
-
-def _table(made: GeneratedRows) -> Part:
-    table = made.table()
-    own = ("id", "sample_id", "class", "sample_class")
-    label = next(name for name in ("sample_class", "class") if name in table)
-    names = [name for name in table if name not in own]
-    shown = names[:_COLUMNS]
     rows = [
-        [table[label][place], *(_cell(table[name][place]) for name in shown)] for place in range(len(made))
+        [trained.class_names[index], *(_format(cell) for cell in cells)]
+        for index, *cells in zip(generated.classes, *neighbours.values(), strict=True)
+    ]
+    columns = ["class", *(name.replace("_2", ", second").replace("_", " ") for name in neighbours)]
+    caption = (
+        "A model of texts samples embedding vectors, not words; the table shows the training texts nearest to "
+        "each sample. Distances range from 0 (the same direction) to 2. If the texts belong to the class of "
+        "their line, the model has learned the topic of the class."
+    )
+    return Table(columns, rows, caption, right=[name for name in columns if name.startswith("distance")])
+
+
+def _table(generated: GeneratedRows) -> Part:
+    table = generated.table()
+    label = "sample_class" if "sample_class" in table else "class"
+    names = [name for name in table if name not in ("id", "sample_id", "class", "sample_class")]
+    omitted = len(names) - MAX_COLUMNS
+    names = names[:MAX_COLUMNS]
+    rows = [
+        [table[label][row], *(_format(table[name][row], ".4g") for name in names)]
+        for row in range(len(generated))
     ]
     caption = (
-        "Rows in the columns and units of the input. log_density is how likely the model finds the row "
-        "(higher: more typical), confidence how sure it is that the row belongs to its class."
+        "Rows in the columns and units of the input. log_density is the log-likelihood of the row (higher: "
+        "more typical), confidence the probability that the row belongs to its class."
     )
-    if len(names) > len(shown):
-        caption += f" Not shown: {count(len(names) - len(shown), 'further column')}."
-    numbers = [name for name in shown if np.issubdtype(table[name].dtype, np.number)]
-    return Table(["class", *shown], rows, caption, right=numbers)
+    if omitted > 0:
+        caption += f" Not shown: {pluralise(omitted, 'further column')}."
+    numeric = [name for name in names if np.issubdtype(table[name].dtype, np.number)]
+    return Table(["class", *names], rows, caption, right=numeric)
 
 
-def _cell(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
+def _format(value: Any, number: str = ".3f") -> str:
+    if isinstance(value, float | np.floating):
+        return f"{value:{number}}"
+    return shorten(str(value), MAX_TEXT_LETTERS)

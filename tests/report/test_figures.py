@@ -15,7 +15,7 @@ from flowgmm_cli.report.confusion import confusion_figure
 from flowgmm_cli.report.curve import Line, _apart, curve_figure
 from flowgmm_cli.report.figures import class_colours, method_colours, new_figure, png, shorten
 from flowgmm_cli.report.latent import LatentRows, latent_figure, telling_plane
-from flowgmm_cli.report.regions import STEPS, Plane, grid_over, regions_figure
+from flowgmm_cli.report.decision_regions import STEPS, Plane, grid_over, regions_figure
 from flowgmm_cli.report.reliability import reliability_figure
 from flowgmm_cli.report.sweep import MOST, Entry, sweep_figure
 
