@@ -152,21 +152,21 @@ def draw_gallery(
     from flowgmm_cli.inference.gallery import positions_by_quantile, read_rows_at
     from flowgmm_cli.inference.sampling import image_column
     from flowgmm_cli.report.figures import png
-    from flowgmm_cli.report.galleries import EACH, score_figure
-    from flowgmm_cli.report.image_grid import as_pictures
+    from flowgmm_cli.report.galleries import IMAGES_PER_ROW, score_figure
+    from flowgmm_cli.report.image_grid import column_images
 
     column = image_column(trained.preprocessor.featuriser.columns)
     if column is None:
         raise ValueError("not a model of images")
     (in_reader, in_book), (out_reader, out_book) = inside, outside
-    top = np.argsort(-in_book.values, kind="stable")[:EACH]
-    chosen = np.concatenate(positions_by_quantile(out_book.values, EACH))
+    top = np.argsort(-in_book.values, kind="stable")[:IMAGES_PER_ROW]
+    chosen = np.concatenate(positions_by_quantile(out_book.values, IMAGES_PER_ROW))
     ordinary = read_rows_at(in_reader, in_book.places[top]).columns[column.name]
     others = read_rows_at(out_reader, out_book.places[chosen]).columns[column.name]
     return png(
         score_figure(
-            (as_pictures(column, others), out_book.values[chosen]),
-            (as_pictures(column, ordinary), in_book.values[top]),
+            (column_images(column, others), out_book.values[chosen]),
+            (column_images(column, ordinary), in_book.values[top]),
             limits=trained.preprocessor.featuriser.ranges.get(column.name),
             threshold=flag.threshold,
             score=flag.score,

@@ -73,24 +73,26 @@ def write_made(
 
 def _figure(trained: TrainedModel, made: GeneratedRows, look: Picture) -> Figure:
     from flowgmm_cli.inference.sampling import image_column
-    from flowgmm_cli.report import pictures
+    from flowgmm_cli.report import generated_images
 
     column = image_column(made.columns)
     if column is None:
         raise ValueError("not a model of images")
     limits, title = trained.preprocessor.featuriser.ranges.get(column.name), trained.recipe.name
     if look.mode == "interpolate":
-        return pictures.paths_figure(made, column, limits=limits, title=title)
+        return generated_images.paths_figure(made, column, limits=limits, title=title)
     if look.mode == "transfer" and look.given is not None:
         given = look.given.columns[column.name]
-        return pictures.transfer_figure(made, column, given, limits=limits, title=title)
+        return generated_images.transfer_figure(made, column, given, limits=limits, title=title)
     if look.mode == "means":
-        return pictures.means_figure(made, column, limits=limits, title=title)
+        return generated_images.means_figure(made, column, limits=limits, title=title)
     if look.mode == "features":
-        return pictures.features_figure(made, column, limits=limits, title=title, subtitle=look.subtitle)
+        return generated_images.features_figure(
+            made, column, limits=limits, title=title, subtitle=look.subtitle
+        )
     several = len(look.temperatures) > 1
     subtitle = "samples" if several else f"samples at temperature {look.temperatures[0]:g}"
-    return pictures.samples_figure(made, column, limits=limits, title=title, subtitle=subtitle)
+    return generated_images.samples_figure(made, column, limits=limits, title=title, subtitle=subtitle)
 
 
 def _ours(made: GeneratedRows) -> Columns:

@@ -67,6 +67,7 @@ def report(
     console.note("loading torch…")
 
     from flowgmm_cli.report.context import load_report_context
+    from flowgmm_cli.report.page import Unavailable
     from flowgmm_cli.report.report import write_report
 
     with console.progress() as progress:
@@ -82,7 +83,7 @@ def report(
         return
     console.print_text(str(written.path))
     for section in written.sections:
-        if section.missing:
-            console.note(f"without {section.title.lower()}: {section.missing}")
+        if isinstance(section, Unavailable):
+            console.note(f"without {section.title.lower()}: {section.reason}")
     folder = written.path.parent / written.path.stem
     console.note(f"{len(written.figures)} figures as PNG files in {folder}")

@@ -149,10 +149,10 @@ def _show_comparison(comparison: Comparison) -> None:
     columns = ["", *names]
     console.print_table(columns, page.result_rows(comparison), title="test rows, with 95 % intervals")
     console.print_text("")
-    headings = ["difference from " + names[0], "accuracy", "95 % interval", "NLL", "95 % interval"]
+    headings = [f"difference from {names[0]}", *page.DIFFERENCE_COLUMNS]
     console.print_table(headings, page.difference_rows(comparison, names))
-    for name, one in zip(names[1:], comparison.against, strict=True):
-        console.print_text(f"{name}: {one.words}")
+    for name, difference in zip(names[1:], comparison.differences, strict=True):
+        console.print_text(f"{name}: {difference.summary}")
     console.print_text("")
     console.print_table(columns, page.fact_rows(comparison))
     for title, values in (("setting", comparison.settings), ("version", comparison.versions)):

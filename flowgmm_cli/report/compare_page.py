@@ -27,7 +27,7 @@ DIFFERENCE_COLUMNS = ["accuracy", "95 % interval", "NLL", "95 % interval of NLL"
 
 
 def short_names(comparison: Comparison) -> list[str]:
-    """Name each run by its path without the folders that all runs share, or by the whole path if ambiguous."""
+    """Name each run by its path without shared folders, or by the whole path if that is ambiguous."""
     paths = [run.run.path.parts for run in comparison.runs]
     shared = 0
     while all(len(parts) > shared + 1 for parts in paths) and len({parts[shared] for parts in paths}) == 1:
@@ -108,8 +108,8 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
     for name, difference in zip(names[1:], comparison.differences, strict=True):
         differences.append(Paragraph(f"{name}: {difference.summary}"))
     caption = (
-        "Chance alone rarely makes a difference whose interval excludes 0. The best of many runs looks better "
-        "on these test rows than it is."
+        "Chance alone rarely makes a difference whose interval excludes 0. The best of many runs looks "
+        "better on these test rows than it is."
     )
     rows = difference_rows(comparison, names)
     differences.append(Table(["run", *DIFFERENCE_COLUMNS], rows, caption, right=DIFFERENCE_COLUMNS))

@@ -155,11 +155,11 @@ def _draw_density(axes: Axes, plane: FeaturePlane) -> None:
 
 
 def _draw_rows(axes: Axes, plane: FeaturePlane, colours: Sequence[str]) -> None:
-    rows = plane.rows[plane.labels < 0]
-    axes.scatter(*rows.T, s=7, color=UNLABELLED, alpha=0.35, linewidths=0, zorder=3)
+    x, y = plane.rows[plane.labels < 0].T
+    axes.scatter(x, y, s=7, color=UNLABELLED, alpha=0.35, linewidths=0, zorder=3)
     for k in np.unique(plane.labels[plane.labels >= 0]):
-        rows = plane.rows[plane.labels == k]
-        axes.scatter(*rows.T, s=95, color=colours[k], edgecolors="white", linewidths=1.8, zorder=5)
+        x, y = plane.rows[plane.labels == k].T
+        axes.scatter(x, y, s=95, color=colours[k], edgecolors="white", linewidths=1.8, zorder=5)
 
 
 def _draw_legend(figure: Figure, colours: Sequence[str], names: Sequence[str]) -> None:

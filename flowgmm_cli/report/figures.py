@@ -96,9 +96,7 @@ def style_axes(axes: Axes, *, grid: Literal["", "x", "y"] = "") -> None:
 def set_title(axes: Axes, title: str, subtitle: str = "", *, lift: float = 0) -> None:
     """Write a title at the left, and a smaller grey line under it, `lift` points above the axes."""
     pad = lift + (26 if subtitle else 10)
-    disable_math(
-        axes.set_title(title, loc="left", y=1.0, pad=pad, color=INK, fontsize=12, fontweight="bold")
-    )
+    disable_math(axes.set_title(title, loc="left", y=1.0, pad=pad, color=INK, fontsize=12, fontweight="bold"))
     if subtitle:
         position: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
         text = axes.annotate(subtitle, (0, 1), (0, lift + 8), fontsize=9, color=GREY, **position)

@@ -45,9 +45,9 @@ def gallery_section(context: ReportContext) -> list[Part]:
     classes = np.unique(statistics.classes).tolist()
     parts: list[Part] = [
         Paragraph(
-            f"For each class the {validation.name} with the highest and the lowest class-conditional density, "
-            "log p(x | class): the most typical and the oddest rows by the model. The class is the label, or "
-            "the predicted class of rows without a label."
+            f"For each class the {validation.name} with the highest and the lowest class-conditional "
+            "density, log p(x | class): the most typical and the oddest rows by the model. The class is the "
+            "label, or the predicted class of rows without a label."
         )
     ]
     if len(classes) > MAX_CLASSES:

@@ -60,9 +60,9 @@ def latent_section(context: ReportContext) -> list[Part]:
     rows = encode_latents(trained, validation.split.x, validation.split.labels)
     dims, members = rows.z.shape[1], len(trained.model.parts)
     caption = (
-        f"Each dot is one of the {validation.name} in the latent space of the flow, coloured by its true class; "
-        "crosses are the means of the classes' Gaussians. Dots around the cross of their own colour are well "
-        "separated; dots amid another colour are errors."
+        f"Each dot is one of the {validation.name} in the latent space of the flow, coloured by its true "
+        "class; crosses are the means of the classes' Gaussians. Dots around the cross of their own colour "
+        "are well separated; dots amid another colour are errors."
     )
     if dims > 2:
         caption += (
@@ -131,8 +131,8 @@ def discriminant_plane(z: Matrix, means: Matrix) -> Matrix:
     """Return the plane, orthonormal `(D, 2)`, that shows most of the differences between components.
 
     Its axes are the first two principal axes of the means. The means of two components span one axis only;
-    the second is then the principal axis of the rows `(N, D)` at right angles to it. Two dimensions keep their
-    axes. The principal axes of the rows themselves would mostly show the widths of the Gaussians.
+    the second is then the principal axis of the rows `(N, D)` at right angles to it. Two dimensions keep
+    their axes. The principal axes of the rows themselves would mostly show the widths of the Gaussians.
     """
     if z.shape[1] == 2:
         return np.eye(2)
@@ -157,7 +157,8 @@ def _draw_rows(
     size = float(np.clip(24_000 / max(len(order), 1), 5, 26))
     known, unknown = order[labels[order] >= 0], order[labels[order] < 0]
     for rows, colour in ((unknown, PALE), (known, np.array(colours)[labels[known]])):
-        axes.scatter(*points[rows].T, s=size, c=colour, alpha=0.6, linewidths=0, zorder=2, rasterized=True)
+        x, y = points[rows].T
+        axes.scatter(x, y, s=size, c=colour, alpha=0.6, linewidths=0, zorder=2, rasterized=True)
 
 
 def _draw_component(axes: Axes, mean: Matrix, covariance: Matrix, colour: str) -> None:

@@ -102,7 +102,13 @@ def curves_section(context: ReportContext) -> list[Part]:
         parts.append(plot(figure, name=name.replace(".", "-"), caption=caption))
     if "lr" in history:
         figure = series_figure(history["lr"], title="Learning rate")
-        parts.append(plot(figure, name="learning-rate", caption="Learning rate of the optimiser by epoch."))
+        parts.append(
+            plot(
+                figure,
+                name="learning-rate",
+                caption="Learning rate, the step size of the optimiser, by epoch.",
+            )
+        )
     return parts
 
 

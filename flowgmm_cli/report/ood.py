@@ -163,7 +163,7 @@ def _images(
 
 
 def shuffle_features(split: Split, rng: np.random.Generator) -> Split:
-    """Take half of the features of each row from other rows, for pseudo-OOD rows without pixels and labels."""
+    """Make pseudo-OOD rows: half of the features come from other rows; no pixels, no labels."""
     size = tuple(split.x.shape)
     others = torch.from_numpy(rng.integers(size[0], size=size))
     swap = torch.from_numpy(rng.random(size) < 0.5)

@@ -20,9 +20,9 @@ def data_section(context: ReportContext) -> list[Part]:
         raise UnavailableError("The run stopped before it had read its data.")
     parts: list[Part] = [
         Paragraph(
-            f"Rows come from {describe_source(context.recipe)} (source `{context.recipe.data.use}`). Training "
-            "uses the training rows and the labels of the labelled ones, and nothing else; held-out rows "
-            "decide when to stop; test rows are used once, at the end."
+            f"Rows come from {describe_source(context.recipe)} (source `{context.recipe.data.use}`). "
+            "Training uses the training rows and the labels of the labelled ones, and nothing else; held-out "
+            "rows decide when to stop; test rows are used once, at the end."
         )
     ]
     try:
@@ -31,7 +31,9 @@ def data_section(context: ReportContext) -> list[Part]:
         note = Paragraph(f"Counts by class cannot be shown. {reason}", "note")
         return [*parts, _split_table(counts), note]
     if rows.fingerprint != context.info.get("fingerprint"):
-        parts.append(Paragraph("The data has changed since the training; these are its current counts.", "note"))
+        parts.append(
+            Paragraph("The data has changed since the training; these are its current counts.", "note")
+        )
     columns = [
         [column.name, column.kind, " by ".join(map(str, column.shape)) or "1"] for column in rows.columns
     ]

@@ -112,9 +112,7 @@ def write_report(
     return Report(path, tuple(sections), figures)
 
 
-def build_section(
-    key: str, title: str, build: BuildSection, context: ReportContext
-) -> Section | Unavailable:
+def build_section(key: str, title: str, build: BuildSection, context: ReportContext) -> Section | Unavailable:
     """Build a section. A failure makes this section unavailable and leaves the others as they are."""
     try:
         return Section(key, title, tuple(build(context)))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from flowgmm_cli.evaluation.baselines import BaselineResult
 from flowgmm_cli.evaluation.evaluate import Evaluation
 from flowgmm_cli.evaluation.intervals import wilson_interval
+from flowgmm_cli.evaluation.metrics import ClassificationMetrics
 from flowgmm_cli.report import text
 from flowgmm_cli.report.context import ReportContext, UnavailableError
 from flowgmm_cli.report.page import Paragraph, Part, Table, Tile, Tiles
@@ -30,7 +32,9 @@ def summary_section(context: ReportContext) -> list[Part]:
     if context.status != "done":
         error = context.info.get("error")
         reason = f" ({error})" if error else ""
-        parts.append(Paragraph(f"This run is not finished; its status is `{context.status}`{reason}.", "lead"))
+        parts.append(
+            Paragraph(f"This run is not finished; its status is `{context.status}`{reason}.", "lead")
+        )
     if context.class_names:
         members = len(context.info.get("members") or ()) or context.recipe.ensemble
         model = text.describe_model(context.recipe, rows, len(context.class_names), members)
@@ -71,7 +75,9 @@ def _tiles(evaluation: Evaluation, rows: Mapping[str, int]) -> Tiles:
         Tile("log loss (NLL)", f"{metrics.nll:.3f}", "nats per row, at best 0"),
     ]
     if evaluation.bits_per_dim is not None:
-        tiles.append(Tile("bits per dimension", f"{evaluation.bits_per_dim:.3f}", "8 in an uncompressed image"))
+        tiles.append(
+            Tile("bits per dimension", f"{evaluation.bits_per_dim:.3f}", "8 in an uncompressed image")
+        )
     of_rows = f"of {rows.get('train', 0):,} for training"
     return Tiles([*tiles, Tile("labelled rows", f"{rows.get('labelled', 0):,}", of_rows)])
 
@@ -124,8 +130,11 @@ def baselines_section(context: ReportContext) -> list[Part]:
             "and labels; a report written afterwards shows them here."
         )
     metrics = evaluation.classification
-    methods = {"flowgmm": metrics, **evaluation.baselines}
-    ranking = sorted(methods.items(), key=lambda item: -item[1].accuracy)
+    methods: list[tuple[str, ClassificationMetrics | BaselineResult]] = [
+        ("flowgmm", metrics),
+        *evaluation.baselines.items(),
+    ]
+    ranking = sorted(methods, key=lambda item: -item[1].accuracy)
     rows = []
     for name, result in ranking:
         values = (result.accuracy, result.balanced_accuracy, result.macro_f1, result.nll, result.ece)
@@ -134,9 +143,9 @@ def baselines_section(context: ReportContext) -> list[Part]:
     interval = metrics.intervals["accuracy"]
     caption = (
         "All methods were trained on the same vectors and labels, and tested on the same "
-        f"{pluralise(metrics.n, 'row')}. Each baseline chose its settings by cross-validation on the labelled "
-        f"rows. Differences in accuracy within {percent(interval.low)} to {percent(interval.high)} may be "
-        "chance."
+        f"{pluralise(metrics.n, 'row')}. Each baseline chose its settings by cross-validation on the "
+        f"labelled rows. Differences in accuracy within {percent(interval.low)} to {percent(interval.high)} "
+        "may be chance."
     )
     highlight = [index for index, (name, _) in enumerate(ranking) if name == "flowgmm"]
     return [Table(columns, rows, caption, right=columns[1:], highlight=highlight)]

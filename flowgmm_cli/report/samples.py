@@ -71,9 +71,9 @@ def _images(trained: TrainedModel, column: Column, classes: list[int]) -> Part:
     rows = concatenate_generated(batches, further={"temperature": TEMPERATURES})
     limits = trained.preprocessor.featuriser.ranges.get(column.name)
     caption = (
-        "Each line is a class, each image a sample of it; the same draws at three temperatures. If the images "
-        "of a line look like their class and differ from each other, the model has learned the class and its "
-        "variation."
+        "Each line is a class, each image a sample of it; the same draws at three temperatures. If the "
+        "images of a line look like their class and differ from each other, the model has learned the class "
+        "and its variation."
     )
     figure = samples_figure(rows, column, limits=limits, title="Samples by class and temperature")
     return plot(figure, name="samples", caption=caption)
@@ -90,9 +90,9 @@ def _texts(context: ReportContext, generated: GeneratedRows) -> Part:
     ]
     columns = ["class", *(name.replace("_2", ", second").replace("_", " ") for name in neighbours)]
     caption = (
-        "A model of texts samples embedding vectors, not words; the table shows the training texts nearest to "
-        "each sample. Distances range from 0 (the same direction) to 2. If the texts belong to the class of "
-        "their line, the model has learned the topic of the class."
+        "A model of texts samples embedding vectors, not words; the table shows the training texts nearest "
+        "to each sample. Distances range from 0 (the same direction) to 2. If the texts belong to the class "
+        "of their line, the model has learned the topic of the class."
     )
     return Table(columns, rows, caption, right=[name for name in columns if name.startswith("distance")])
 

@@ -67,11 +67,12 @@ def describe_accuracy(evaluation: Evaluation) -> str:
     interval = metrics.intervals["accuracy"]
     majority = max(metrics.per_class, key=lambda row: row.support)
     return (
-        f"On {pluralise(metrics.n, 'test row')} that training did not see, {percent(metrics.accuracy)} of the "
-        "predicted classes are right. Another sample of test rows would give another number: with "
+        f"On {pluralise(metrics.n, 'test row')} that training did not see, {percent(metrics.accuracy)} of "
+        "the predicted classes are right. Another sample of test rows would give another number: with "
         f"{percent(interval.level, 0)} confidence the share of right predictions on such rows lies between "
-        f"{percent(interval.low)} and {percent(interval.high)}. Always predicting `{majority.name}`, the most "
-        f"frequent class, would be right in {percent(majority.support / max(metrics.n, 1))} of these rows."
+        f"{percent(interval.low)} and {percent(interval.high)}. Always predicting `{majority.name}`, the "
+        f"most frequent class, would be right in "
+        f"{percent(majority.support / max(metrics.n, 1))} of these rows."
     )
 
 
@@ -89,8 +90,8 @@ def describe_confidence(metrics: ClassificationMetrics) -> str:
         "The model states a confidence with each class. Its mean confidence on the test rows is "
         f"{percent(confidence)} and its accuracy {percent(metrics.accuracy)}: {verdict}. The expected "
         f"calibration error, the mean gap over groups of rows with similar confidence, is {metrics.ece:.3f}; "
-        f"a perfectly calibrated model would show about {chance_ece(metrics):.3f} by chance on this number of "
-        "rows."
+        f"a perfectly calibrated model would show about {chance_ece(metrics):.3f} by chance on this number "
+        "of rows."
     )
 
 
@@ -105,8 +106,8 @@ def compare_with_baselines(evaluation: Evaluation) -> str:
     inside = interval.low <= best.accuracy <= interval.high
     chance = " That lies within the model's own interval, so it may be chance." if inside else ""
     return (
-        f"{method_name(name)} did best among {len(evaluation.baselines)} simpler methods on the same rows and "
-        f"labels, with {percent(best.accuracy)}; this model has {abs(difference):.1f} points "
+        f"{method_name(name)} did best among {len(evaluation.baselines)} simpler methods on the same rows "
+        f"and labels, with {percent(best.accuracy)}; this model has {abs(difference):.1f} points "
         f"{'more' if difference >= 0 else 'less'}.{chance}"
     )
 
@@ -171,8 +172,8 @@ def describe_calibration(calibration: Mapping[str, Any]) -> str:
     )
     if noise:
         text += (
-            f" In addition, {percent(noise)} of the labels are assumed to be noise, which caps the confidence "
-            "of the model."
+            f" In addition, {percent(noise)} of the labels are assumed to be noise, which caps the "
+            "confidence of the model."
         )
     return text
 

@@ -21,9 +21,7 @@ def search_section(context: ReportContext) -> list[Part]:
         changes = [f"{key} = {value}" for key, value in candidate["changes"].items()]
         numbers = [f"{candidate[key]:.3f}" for key in ("nll", "accuracy", "agreement", "density", "score")]
         name = candidate["name"] + (" (kept)" if candidate["name"] in winners else "")
-        rows.append(
-            [name, *numbers, f"{candidate['seconds']:.0f}", ", ".join(changes) or "as in the recipe"]
-        )
+        rows.append([name, *numbers, f"{candidate['seconds']:.0f}", ", ".join(changes) or "as in the recipe"])
     caption = (
         "Before training, each of these settings was trained on parts of the labelled rows and evaluated on "
         "the rest: log loss and accuracy on the left-out labels, agreement of the trainings on unlabelled "

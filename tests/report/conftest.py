@@ -59,6 +59,6 @@ def other(_awkward: Path, tmp_path: Path) -> Run:
 
 
 @pytest.fixture
-def material(awkward: Run) -> ReportContext:
-    """What a report of the awkward run is made of."""
+def context(awkward: Run) -> ReportContext:
+    """The report context of the awkward run."""
     return load_report_context(awkward, context=DataContext(offline=True))

@@ -94,9 +94,9 @@ def test_the_check_would_notice(browser: str, server: Server, tmp_path: Path) ->
 
 
 def test_a_report_asks_for_nothing_and_complains_of_nothing(
-    browser: str, server: Server, material: ReportContext, names: tuple[str, ...], tmp_path: Path
+    browser: str, server: Server, context: ReportContext, names: tuple[str, ...], tmp_path: Path
 ) -> None:
-    write_report(material, tmp_path / "report.html")
+    write_report(context, tmp_path / "report.html")
     dom, log = open_page(browser, f"{server.address}/report.html", tmp_path / "profile")
     assert server.asked == ["/report.html"]
     assert console(log) == []

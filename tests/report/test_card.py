@@ -10,26 +10,26 @@ import pytest
 import yaml
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.report.card import FILE, model_card, plain, write_card
+from flowgmm_cli.report.card import FILE, escape, model_card, write_card
 from flowgmm_cli.report.context import ReportContext, UnavailableError, load_report_context
 from flowgmm_cli.runs import Run
 
 
-def test_the_header_is_yaml_with_results(material: ReportContext) -> None:
-    _, header, body = model_card(material).split("---\n", 2)
+def test_the_header_is_yaml_with_results(context: ReportContext) -> None:
+    _, header, body = model_card(context).split("---\n", 2)
     value = yaml.safe_load(header)
     assert value["library_name"] == "flowgmm-cli"
     assert value["pipeline_tag"] == "tabular-classification"
     results = value["model-index"][0]["results"][0]
-    assert material.evaluation is not None
+    assert context.evaluation is not None
     metrics = {one["type"]: one["value"] for one in results["metrics"]}
-    assert metrics["accuracy"] == pytest.approx(material.evaluation.classification.accuracy, abs=1e-4)
+    assert metrics["accuracy"] == pytest.approx(context.evaluation.classification.accuracy, abs=1e-4)
     assert results["dataset"]["name"] == "t <i>.csv"
     assert body.startswith("\n# csv\n")
 
 
-def test_every_section_is_there(material: ReportContext) -> None:
-    titles = re.findall(r"^## (.+)$", model_card(material), re.MULTILINE)
+def test_every_section_is_there(context: ReportContext) -> None:
+    titles = re.findall(r"^## (.+)$", model_card(context), re.MULTILINE)
     assert titles == [
         "Model details",
         "Intended use",
@@ -44,22 +44,22 @@ def test_every_section_is_there(material: ReportContext) -> None:
     ]
 
 
-def test_overlays_are_named_where_some_were_applied(material: ReportContext) -> None:
-    assert "Overlays" not in model_card(material)
-    found = replace(material, info={**material.info, "overlays": ["cpu", "a<b"]})
-    assert "- Overlays of the recipe: cpu, a&lt;b\n" in model_card(found)
+def test_overlays_are_named_where_some_were_applied(context: ReportContext) -> None:
+    assert "Overlays" not in model_card(context)
+    with_overlays = replace(context, info={**context.info, "overlays": ["cpu", "a<b"]})
+    assert "- Overlays of the recipe: cpu, a&lt;b\n" in model_card(with_overlays)
 
 
-def test_numbers_come_with_their_intervals(material: ReportContext) -> None:
-    assert material.evaluation is not None
-    found = material.evaluation.classification
+def test_numbers_come_with_their_intervals(context: ReportContext) -> None:
+    assert context.evaluation is not None
+    found = context.evaluation.classification
     interval = found.intervals["accuracy"]
     line = f"| accuracy | {found.accuracy:.4f} | {interval.low:.4f} to {interval.high:.4f} |"
-    assert line in model_card(material)
+    assert line in model_card(context)
 
 
-def test_names_that_users_chose_make_no_markup(material: ReportContext) -> None:
-    body = model_card(material).split("---\n", 2)[2]
+def test_names_that_users_chose_make_no_markup(context: ReportContext) -> None:
+    body = model_card(context).split("---\n", 2)[2]
     assert "<script" not in body
     assert "&lt;script&gt;" in body
     assert "<b>" not in body
@@ -67,22 +67,22 @@ def test_names_that_users_chose_make_no_markup(material: ReportContext) -> None:
     assert len(re.findall(r"(?<!\\)\|", row)) == 6  # its own bar is escaped
 
 
-def test_where_and_by_whom_it_was_trained_is_nobodys_business(material: ReportContext) -> None:
-    text = model_card(material)
-    assert str(material.run.path.parent) not in text
-    assert str(material.info["host"]) not in text.split()
+def test_where_and_by_whom_it_was_trained_is_nobodys_business(context: ReportContext) -> None:
+    text = model_card(context)
+    assert str(context.run.path.parent) not in text
+    assert str(context.info["host"]) not in text.split()
 
 
-def test_it_is_written_into_the_run(material: ReportContext) -> None:
-    path = write_card(material)
-    assert path == material.run.path / FILE
-    assert path.read_text(encoding="utf-8") == model_card(material)
+def test_it_is_written_into_the_run(context: ReportContext) -> None:
+    path = write_card(context)
+    assert path == context.run.path / FILE
+    assert path.read_text(encoding="utf-8") == model_card(context)
 
 
 def test_a_run_without_test_rows_has_a_card(awkward: Run) -> None:
     (awkward.path / "eval" / "test.json").unlink()
     text = model_card(load_report_context(awkward, context=DataContext()))
-    assert "nothing was measured" in text
+    assert "was not evaluated" in text
     assert "model-index" not in text
 
 
@@ -112,4 +112,4 @@ def test_a_run_without_a_model_has_none(awkward: Run) -> None:
     ],
 )
 def test_markdown_is_escaped(text: str, shown: str) -> None:
-    assert plain(text) == shown
+    assert escape(text) == shown

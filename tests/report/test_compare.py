@@ -24,51 +24,51 @@ def change(run: Run, **replace: object) -> None:
 
 
 def test_the_same_test_rows_are_compared_row_by_row(awkward: Run, other: Run) -> None:
-    found = compare([awkward, other])
-    against = found.against[0]
-    assert (against.test_rows, against.rows) == ("same", 12)
-    one, two = (side.outcomes for side in found.sides)
+    comparison = compare([awkward, other])
+    difference = comparison.differences[0]
+    assert (difference.test_rows, difference.rows) == ("same", 12)
+    one, two = (run.outcomes for run in comparison.runs)
     assert one is not None
     assert two is not None
-    assert against.only_first == int((one.right & ~two.right).sum())
-    assert against.accuracy is not None
-    assert against.accuracy.value == pytest.approx(two.right.mean() - one.right.mean())
-    accuracies = [side.evaluation.classification.accuracy for side in found.sides if side.evaluation]
-    assert against.accuracy.value == pytest.approx(accuracies[1] - accuracies[0])
-    nll = [side.evaluation.classification.nll for side in found.sides if side.evaluation]
-    assert against.nll is not None
-    assert against.nll.value == pytest.approx(nll[1] - nll[0])
-    assert "same 12 rows" in against.words
+    assert difference.only_first == int((one.right & ~two.right).sum())
+    assert difference.accuracy is not None
+    assert difference.accuracy.value == pytest.approx(two.right.mean() - one.right.mean())
+    accuracies = [run.evaluation.classification.accuracy for run in comparison.runs if run.evaluation]
+    assert difference.accuracy.value == pytest.approx(accuracies[1] - accuracies[0])
+    nll = [run.evaluation.classification.nll for run in comparison.runs if run.evaluation]
+    assert difference.nll is not None
+    assert difference.nll.value == pytest.approx(nll[1] - nll[0])
+    assert "same 12 rows" in difference.summary
 
 
 def test_common_rows_are_compared_alone(awkward: Run, other: Run) -> None:
     found = Outcomes.load(other.path / "eval" / "test.npz")
     assert found is not None
     change(other, digests=np.concatenate([found.digests[:9], 255 - found.digests[9:]]))
-    against = compare([awkward, other]).against[0]
-    assert (against.test_rows, against.rows) == ("some", 9)
-    assert "9 test rows in common" in against.words
+    difference = compare([awkward, other]).differences[0]
+    assert (difference.test_rows, difference.rows) == ("some", 9)
+    assert "9 test rows in common" in difference.summary
 
 
 def test_other_rows_are_said_to_be_other(awkward: Run, other: Run) -> None:
     found = Outcomes.load(other.path / "eval" / "test.npz")
     assert found is not None
     change(other, digests=255 - found.digests)
-    against = compare([awkward, other]).against[0]
-    assert against.test_rows == "other"
-    assert against.nll is None
-    assert against.accuracy is not None
-    assert against.accuracy.p_value is None
-    assert "different rows" in against.words
+    difference = compare([awkward, other]).differences[0]
+    assert difference.test_rows == "other"
+    assert difference.nll is None
+    assert difference.accuracy is not None
+    assert difference.accuracy.p_value is None
+    assert "different rows" in difference.summary
 
 
 def test_runs_that_noted_nothing_down_are_not_paired(awkward: Run, other: Run) -> None:
     (other.path / "eval" / "test.npz").unlink()
-    against = compare([awkward, other]).against[0]
-    assert against.test_rows == "unknown"
-    assert "flowgmm eval" in against.words
+    difference = compare([awkward, other]).differences[0]
+    assert difference.test_rows == "unknown"
+    assert "flowgmm eval" in difference.summary
     (other.path / "eval" / "test.json").unlink()
-    assert compare([awkward, other]).against[0].accuracy is None
+    assert compare([awkward, other]).differences[0].accuracy is None
 
 
 def test_settings_that_differ_are_listed_and_no_others(awkward: Run, other: Run) -> None:

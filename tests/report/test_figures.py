@@ -6,18 +6,18 @@ import io
 import warnings
 from dataclasses import replace
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 from flowgmm_cli.evaluation.metrics import ClassificationMetrics, classification_metrics, log_probabilities
 from flowgmm_cli.report.confusion import confusion_figure
-from flowgmm_cli.report.curve import Line, _apart, curve_figure
-from flowgmm_cli.report.figures import class_colours, method_colours, new_figure, png, shorten
-from flowgmm_cli.report.latent import LatentRows, latent_figure, telling_plane
-from flowgmm_cli.report.decision_regions import STEPS, Plane, grid_over, regions_figure
+from flowgmm_cli.report.decision_regions import STEPS, FeaturePlane, grid_axes, regions_figure
+from flowgmm_cli.report.figures import class_colours, method_colours, new_figure, png, set_title, shorten, svg
+from flowgmm_cli.report.latent import LatentRows, discriminant_plane, latent_figure
 from flowgmm_cli.report.reliability import reliability_figure
-from flowgmm_cli.report.sweep import MOST, Entry, sweep_figure
 
 
 def size(data: bytes) -> tuple[int, int]:
@@ -27,15 +27,13 @@ def size(data: bytes) -> tuple[int, int]:
 
 
 def texts(figure: Any) -> str:
-    from matplotlib.text import Text
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of letters that the font lacks
         figure.canvas.draw()
     return "\n".join(one.get_text() for one in figure.findobj(Text))
 
 
-def found_for(classes: int, *, names: list[str] | None = None, n: int = 400) -> ClassificationMetrics:
+def make_metrics(classes: int, *, names: list[str] | None = None, n: int = 400) -> ClassificationMetrics:
     rng = np.random.default_rng(0)
     labels = np.concatenate([np.arange(classes), rng.integers(classes, size=n)])
     scores = rng.normal(size=(len(labels), classes)) + 2 * np.eye(classes)[labels]
@@ -44,7 +42,7 @@ def found_for(classes: int, *, names: list[str] | None = None, n: int = 400) -> 
 
 
 def test_reliability_bars_are_the_accuracy_of_their_bins() -> None:
-    found = found_for(3)
+    found = make_metrics(3)
     figure = reliability_figure(found)
     above, below = figure.axes
     heights = [patch.get_height() for patch in above.patches if patch.get_fill() and patch.get_y() == 0]
@@ -59,7 +57,7 @@ def test_reliability_bars_are_the_accuracy_of_their_bins() -> None:
 
 @pytest.mark.parametrize("classes", [2, 10, 45])
 def test_the_confusion_matrix_shows_shares_and_of_few_classes_counts(classes: int) -> None:
-    found = found_for(classes)
+    found = make_metrics(classes)
     figure = confusion_figure(found)
     image = np.asarray(figure.axes[0].images[0].get_array())
     counts = np.array(found.confusion)
@@ -72,60 +70,11 @@ def test_the_confusion_matrix_shows_shares_and_of_few_classes_counts(classes: in
 
 
 def test_names_are_no_formulas_and_letters_the_font_lacks_no_failure() -> None:
-    found = found_for(3, names=["$x_1$ & {", "$", "漢字 \U0001f600"])
+    found = make_metrics(3, names=["$x_1$ & {", "$", "漢字 \U0001f600"])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert size(png(confusion_figure(found)))[0] > 0
     assert "$x_1$ & {" in texts(confusion_figure(found))
-
-
-LINES = [
-    Line("flowgmm", [20, 50, 200], [0.8, 0.85, 0.9], [0.7, 0.8, 0.88], [0.9, 0.9, 0.92]),
-    Line("knn", [20, 200], [0.6, 0.9], [0.5, 0.85], [0.7, 0.93]),
-    Line("logistic_regression", [20, 50, 200], [0.7, 0.75, 0.9], [0.7, 0.7, 0.9], [0.7, 0.8, 0.9]),
-]
-
-
-def test_a_curve_draws_the_means_it_is_given() -> None:
-    figure = curve_figure(LINES, title="digits $", subtitle="5 seeds")
-    axes = figure.axes[0]
-    drawn = [(line.get_xdata().tolist(), line.get_ydata().tolist()) for line in axes.lines]  # type: ignore[union-attr]
-    for line in LINES:
-        assert (list(line.x), list(line.mean)) in drawn
-    assert axes.get_xscale() == "log"
-    said = texts(figure)
-    for text in ("digits $", "5 seeds", "kNN", "logistic regression", "flowgmm"):
-        assert text in said
-    assert size(png(figure))[0] > 900
-
-
-def test_a_curve_of_one_number_of_labels_can_be_drawn() -> None:
-    one = [Line("flowgmm", [20], [0.5], [0.5], [0.5])]
-    assert size(png(curve_figure(one, title="x")))[0] > 500
-
-
-@pytest.mark.parametrize("values", [[0.0, 0.0, 0.0], [0.0, 0.5, 1.2, 1.3], [0.1, 5.0], [1.0]])
-def test_names_are_moved_apart_and_keep_their_order_and_middle(values: list[float]) -> None:
-    moved = _apart(values, 1.0)
-    assert all(gap >= 1 - 1e-9 for gap in np.diff(moved))
-    assert np.mean(moved) == pytest.approx(np.mean(values))
-
-
-def test_a_sweep_shows_every_seed_and_the_best_first() -> None:
-    entries = [Entry("flow.couplings=2", [0.9, 0.92]), Entry("flow.couplings=4", [0.8, 0.85])]
-    figure = sweep_figure(entries, title="digits", subtitle="2 seeds")
-    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert labels == ["flow.couplings=2", "flow.couplings=4"]
-    low, high = figure.axes[0].get_ylim()
-    assert low > high  # the first is at the top
-    assert {"0.9100", "0.8250"} <= set(texts(figure).split("\n"))
-
-
-def test_a_sweep_of_very_many_settings_leaves_out_the_worst() -> None:
-    entries = [Entry(f"k={index}", [1 - index / 1000]) for index in range(MOST + 7)]
-    figure = sweep_figure(entries, title="t", subtitle="s")
-    assert "7 more, all worse, left out" in texts(figure)
-    assert size(png(figure))[1] < 4000
 
 
 def latent(dims: int, classes: int, components: int = 1) -> LatentRows:
@@ -163,7 +112,7 @@ def test_the_plane_is_orthonormal_and_shows_the_means_best(classes: int) -> None
     from sklearn.decomposition import PCA
 
     found = latent(9, classes)
-    plane = telling_plane(found.z, found.means)
+    plane = discriminant_plane(found.z, found.means)
     assert plane.T @ plane == pytest.approx(np.eye(2), abs=1e-8)
     centred = found.means - found.means.mean(0)
     best = PCA(min(2, classes - 1)).fit(found.means)
@@ -174,20 +123,20 @@ def test_the_plane_is_orthonormal_and_shows_the_means_best(classes: int) -> None
 
 def test_the_plane_of_two_dimensions_is_the_plane_itself() -> None:
     found = latent(2, 4)
-    assert telling_plane(found.z, found.means).tolist() == np.eye(2).tolist()
+    assert discriminant_plane(found.z, found.means).tolist() == np.eye(2).tolist()
 
 
 def test_regions_mark_the_labelled_rows() -> None:
     rng = np.random.default_rng(2)
     rows = rng.normal(size=(120, 2))
-    x, y = grid_over(rows)
+    x, y = grid_axes(rows)
     assert (len(x), len(y)) == (STEPS, STEPS)
     assert x[0] < np.quantile(rows[:, 0], 0.01) < np.quantile(rows[:, 0], 0.99) < x[-1]
     right = 1 / (1 + np.exp(-4 * np.broadcast_to(x, (len(y), len(x)))))
     labels = np.full(120, -1)
     labels[:7] = (rows[:7, 0] > 0).astype(int)
     density = -0.5 * (x[None, :] ** 2 + y[:, None] ** 2)
-    plane = Plane(
+    plane = FeaturePlane(
         x, y, np.stack([1 - right, right], axis=2), density, rows, labels, ["left", "right"], ["a", "b"]
     )
     figure = regions_figure(plane)
@@ -213,7 +162,9 @@ def test_a_density_that_is_nowhere_finite_is_left_out() -> None:
     x = np.linspace(0, 1, 20)
     probabilities = np.full((20, 20, 2), 0.5)
     rows, labels = np.random.default_rng(0).random((9, 2)), np.array([0, 1] + [-1] * 7)
-    plane = Plane(x, x, probabilities, np.full((20, 20), -np.inf), rows, labels, ["a", "b"], ["x", "y"])
+    plane = FeaturePlane(
+        x, x, probabilities, np.full((20, 20), -np.inf), rows, labels, ["a", "b"], ["x", "y"]
+    )
     assert size(png(regions_figure(plane)))[0] > 700
 
 
@@ -238,3 +189,17 @@ def test_a_figure_leaves_no_trace_in_matplotlib() -> None:
 def test_long_names_are_cut() -> None:
     assert shorten("a" * 30, 10) == "a" * 9 + "…"
     assert shorten("short", 10) == "short"
+
+
+def test_an_svg_keeps_text_as_text_and_rasterises_scatter_plots() -> None:
+    title = '"a" & <script> 漢字 $x$'
+    figure = new_figure(3, 2)
+    axes = figure.subplots()
+    axes.scatter([1, 2], [3, 4], rasterized=True)
+    set_title(axes, title, "5 $")
+    root = ElementTree.fromstring(svg(figure))
+    namespace = "{http://www.w3.org/2000/svg}"
+    assert {title, "5 $"} <= {text.text for text in root.iter(f"{namespace}text")}
+    (image,) = root.iter(f"{namespace}image")
+    assert str(image.get("{http://www.w3.org/1999/xlink}href")).startswith("data:image/png;base64,")
+    assert svg(figure) == svg(figure)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,11 @@ from flowgmm_cli.report.card import model_card
 from flowgmm_cli.report.compare import compare
 from flowgmm_cli.report.compare_page import result_rows
 from flowgmm_cli.report.context import ReportContext, load_report_context
-from flowgmm_cli.report.galleries import gallery, score_figure
-from flowgmm_cli.report.ood import ood
-from flowgmm_cli.report.page import Picture, Prose, Table, Tiles
-from flowgmm_cli.report.results import summary
-from flowgmm_cli.report.samples import samples
+from flowgmm_cli.report.galleries import gallery_section, score_figure
+from flowgmm_cli.report.ood import ood_section
+from flowgmm_cli.report.page import Paragraph, Part, Plot, Table, Tiles
+from flowgmm_cli.report.results import summary_section
+from flowgmm_cli.report.samples import samples_section
 from flowgmm_cli.runs import Run, create_run
 from flowgmm_cli.training.pipeline import train
 
@@ -47,40 +48,44 @@ def pictured(_pictured: Run) -> ReportContext:
 
 def pixels(figure: Figure) -> np.ndarray:
     (image,) = figure.axes[0].images
-    found = image.get_array()
-    assert found is not None
-    return np.asarray(found)[..., 0]
+    values = image.get_array()
+    assert values is not None
+    return np.asarray(values)[..., 0]
+
+
+def plots(parts: Sequence[Part], name: str = "") -> list[Plot]:
+    return [part for part in parts if isinstance(part, Plot) and name in part.name]
 
 
 def test_a_run_of_images_has_galleries(pictured: ReportContext) -> None:
-    found = [part for part in gallery(pictured) if isinstance(part, Picture)]
-    assert [one.name for one in found] == ["gallery", "doubtful"]
-    assert all(one.png.startswith(b"\x89PNG") for one in found)
-    told = compute_row_statistics(pictured.trained, pictured.held.split)
-    best = select_extremes(told, 3, 1).typical[0]
-    assert f"{told.log_density[best]:.4g}" in found[0].markup
-    assert "typical" in found[0].markup
-    assert "log p(x | class)" in found[0].caption
+    gallery, uncertain = plots(gallery_section(pictured))
+    assert (gallery.name, uncertain.name) == ("gallery", "doubtful")
+    assert gallery.png.startswith(b"\x89PNG")
+    statistics = compute_row_statistics(pictured.trained, pictured.validation.split)
+    best = select_extremes(statistics, 3, 1).typical[0]
+    assert f"{statistics.log_density[best]:.4g}" in gallery.svg.decode()
+    assert "typical" in gallery.svg.decode()
+    assert "log p(x | class)" in gallery.caption
 
 
 def test_samples_of_images_are_shown_at_three_temperatures(pictured: ReportContext) -> None:
-    (found,) = [part for part in samples(pictured) if isinstance(part, Picture)]
+    (plot,) = plots(samples_section(pictured))
     for text in ("temperature 0.3", "temperature 0.7", "temperature 1"):
-        assert text in found.markup
+        assert text in plot.svg.decode()
 
 
 def test_ordinary_images_with_high_scores_are_shown_with_and_without_others(
     pictured: ReportContext, tmp_path: Path
 ) -> None:
-    (found,) = [part for part in ood(pictured) if isinstance(part, Picture) and part.name == "ood-images"]
-    assert "ordinary, highest" in found.markup
-    assert "other, lowest" not in found.markup
+    (plot,) = plots(ood_section(pictured), "ood-images")
+    assert "ordinary, highest" in plot.svg.decode()
+    assert "other, lowest" not in plot.svg.decode()
     file = tmp_path / "noise.npz"
     np.savez(file, pixels=np.random.default_rng(0).integers(0, 17, (30, 8, 8)).astype(float))
-    material = load_report_context(pictured.run, context=CONTEXT, out=str(file))
-    (found,) = [part for part in ood(material) if isinstance(part, Picture) and part.name == "ood-images"]
+    context = load_report_context(pictured.run, context=CONTEXT, out=str(file))
+    (plot,) = plots(ood_section(context), "ood-images")
     for text in ("other, lowest", "other, middle", "other, highest", "ordinary, highest"):
-        assert text in found.markup
+        assert text in plot.svg.decode()
 
 
 def test_images_stand_in_the_order_of_their_scores_and_flagged_ones_are_framed() -> None:
@@ -88,52 +93,51 @@ def test_images_stand_in_the_order_of_their_scores_and_flagged_ones_are_framed()
     images = values[:, None, None] * np.ones((5, 4, 4))
     ordinary = np.full((1, 4, 4), 9.0), np.array([4.5])
     figure = score_figure((images, values), ordinary, limits=(0, 10), threshold=3.5, score="nll", name="x")
-    shown = pixels(figure)
-    height = shown.shape[0] // 6
-    assert [round(float(shown[row * 6, 0]) * 10) for row in range(6)] == [1, 2, 3, 4, 5, 9], height
+    values_by_row = pixels(figure)[::6, 0]
+    assert np.round(values_by_row * 10).tolist() == [1, 2, 3, 4, 5, 9]
     assert len(figure.axes[0].patches) == 3
     few = score_figure((images[:2], values[:2]), ordinary, limits=(0, 10), threshold=9, score="nll")
     assert round(float(pixels(few)[0, 0]) * 10) == 1
     assert len(few.axes[0].patches) == 0
 
 
-def test_a_table_has_typical_and_odd_rows_in_its_own_columns(material: ReportContext) -> None:
-    parts = gallery(material)
-    assert isinstance(parts[0], Prose)
+def test_a_table_has_typical_and_odd_rows_in_its_own_columns(context: ReportContext) -> None:
+    parts = gallery_section(context)
+    assert isinstance(parts[0], Paragraph)
     first, second = (part for part in parts if isinstance(part, Table))
-    names = [column.name for column in material.trained.preprocessor.featuriser.columns]
+    names = [column.name for column in context.trained.preprocessor.featuriser.columns]
     assert first.columns[-2:] == names
-    held = material.held
-    assert held.rows is not None
-    told = compute_row_statistics(material.trained, held.split)
-    kept = {str(name): place for place, name in enumerate(held.rows.ids)}
+    validation = context.validation
+    assert validation.rows is not None
+    statistics = compute_row_statistics(context.trained, validation.split)
+    indices = {str(name): index for index, name in enumerate(validation.rows.ids)}
     for line in first.rows:
-        place = kept[str(line[2])]
-        assert line[0] == material.class_names[told.classes[place]]
-        assert line[3] == f"{told.log_density[place]:.2f}"
-        assert float(line[-1]) == pytest.approx(float(held.rows.columns[names[1]][place]), rel=1e-3)
+        index = indices[str(line[2])]
+        assert line[0] == context.class_names[statistics.classes[index]]
+        assert line[3] == f"{statistics.log_density[index]:.2f}"
+        assert float(line[-1]) == pytest.approx(float(validation.rows.columns[names[1]][index]), rel=1e-3)
     entropies = [float(line[3]) for line in second.rows]
     assert entropies == sorted(entropies, reverse=True)
 
 
 def test_bits_for_each_pixel_are_shown_where_they_were_measured(awkward: Run, other: Run) -> None:
-    def told(run: Run) -> tuple[str, str, list[list[str]]]:
-        material = load_report_context(run, context=CONTEXT)
-        tiles = next(part for part in summary(material) if isinstance(part, Tiles))
+    def collect(run: Run) -> tuple[str, str, list[list[str]]]:
+        context = load_report_context(run, context=CONTEXT)
+        tiles = next(part for part in summary_section(context) if isinstance(part, Tiles))
         names = ", ".join(tile.name for tile in tiles.tiles)
-        return names, model_card(material), [list(row) for row in result_rows(compare([awkward, other]))]
+        return names, model_card(context), [list(row) for row in result_rows(compare([awkward, other]))]
 
-    names, card, rows = told(awkward)
+    names, card, rows = collect(awkward)
     assert "bits per dimension" not in names + card
     assert "bits per pixel" not in [row[0] for row in rows]
     for run, value in ((awkward, 3.25), (other, 3.5)):
         file = run.path / "eval" / "test.json"
-        found = json.loads(file.read_text(encoding="utf-8"))
-        found["metrics"]["bits_per_dim"] = value
-        file.write_text(json.dumps(found), encoding="utf-8")
+        evaluation = json.loads(file.read_text(encoding="utf-8"))
+        evaluation["metrics"]["bits_per_dim"] = value
+        file.write_text(json.dumps(evaluation), encoding="utf-8")
         if run is awkward:
-            assert "bits per pixel" not in [row[0] for row in told(run)[2]]
-    names, card, rows = told(awkward)
+            assert "bits per pixel" not in [row[0] for row in collect(run)[2]]
+    names, card, rows = collect(awkward)
     assert "bits per dimension" in names
     assert "| bits per dimension | 3.2500 |" in card
     assert next(row for row in rows if row[0] == "bits per pixel")[1:] == ["3.2500", "3.5000"]

@@ -12,7 +12,7 @@ from matplotlib.text import Text
 
 from flowgmm_cli.api import Column
 from flowgmm_cli.report.figures import png
-from flowgmm_cli.report.image_grid import ImageRow, as_pictures, channels_last, grid_figure
+from flowgmm_cli.report.image_grid import ImageRow, channels_last, column_images, image_grid_figure
 
 RNG = np.random.default_rng(0)
 
@@ -34,7 +34,7 @@ def words(figure: Figure) -> set[str]:
 
 def test_each_picture_stands_in_its_row_and_column() -> None:
     rows = [ImageRow("a", RNG.random((3, 8, 5))), ImageRow("b", RNG.random((2, 8, 5)))]
-    found = sheet(grid_figure(rows, limits=(0, 1)))
+    found = sheet(image_grid_figure(rows, limits=(0, 1)))
     assert found.shape == (8 + 1 + 8, 5 + 1 + 5 + 1 + 5, 3)
     for y, row in enumerate(rows):
         for x, image in enumerate(row.images):
@@ -46,9 +46,9 @@ def test_each_picture_stands_in_its_row_and_column() -> None:
 
 def test_values_go_from_black_to_white_between_the_limits() -> None:
     image = np.array([[[-5.0, 0.0], [8.0, 16.0]]])
-    found = sheet(grid_figure([ImageRow("", image)], limits=(0, 16)))[..., 0]
+    found = sheet(image_grid_figure([ImageRow("", image)], limits=(0, 16)))[..., 0]
     np.testing.assert_allclose(found, [[0, 0], [0.5, 1]])
-    free = sheet(grid_figure([ImageRow("", RNG.normal(size=(4, 30, 30)))]))
+    free = sheet(image_grid_figure([ImageRow("", RNG.normal(size=(4, 30, 30)))]))
     assert (free.min(), free.max()) == (0, 1)
 
 
@@ -56,7 +56,7 @@ def test_values_go_from_black_to_white_between_the_limits() -> None:
 def test_channels_may_come_first_or_last(shape: tuple[int, ...]) -> None:
     images = RNG.random(shape)
     assert channels_last(images).shape[1:3] == (6, 7)
-    found = sheet(grid_figure([ImageRow("", images)], limits=(0, 1)))[:6, :7]
+    found = sheet(image_grid_figure([ImageRow("", images)], limits=(0, 1)))[:6, :7]
     colours = images[0] if images.ndim == 3 else channels_last(images)[0][..., :3]
     expected = np.broadcast_to(colours.reshape(6, 7, -1), (6, 7, 3))
     np.testing.assert_allclose(found, expected)
@@ -64,26 +64,26 @@ def test_channels_may_come_first_or_last(shape: tuple[int, ...]) -> None:
 
 def test_rows_columns_and_the_whole_are_labelled_as_they_are() -> None:
     rows = [ImageRow("$a_1$", np.zeros((2, 4, 4))), ImageRow("x" * 60, np.zeros((2, 4, 4)))]
-    figure = grid_figure(rows, headings=["0", "1/2"], title="digits", subtitle="samples")
+    figure = image_grid_figure(rows, headings=["0", "1/2"], title="digits", subtitle="samples")
     assert {"$a_1$", "x" * 23 + "…", "0", "1/2", "digits", "samples"} <= words(figure)
 
 
 @pytest.mark.parametrize("images", [np.zeros((0, 4, 4)), np.full((2, 4, 4), 3.0), np.full((1, 4, 4), np.nan)])
 def test_nothing_constants_and_nan_can_be_drawn(images: np.ndarray) -> None:
-    assert png(grid_figure([ImageRow("a", images)])).startswith(b"\x89PNG")
-    assert png(grid_figure([])).startswith(b"\x89PNG")
+    assert png(image_grid_figure([ImageRow("a", images)])).startswith(b"\x89PNG")
+    assert png(image_grid_figure([])).startswith(b"\x89PNG")
 
 
 def test_many_pictures_stay_on_paper_of_a_readable_size() -> None:
-    data = png(grid_figure([ImageRow(str(k), RNG.random((100, 28, 28))) for k in range(10)]))
+    data = png(image_grid_figure([ImageRow(str(k), RNG.random((100, 28, 28))) for k in range(10)]))
     width = int.from_bytes(data[16:20], "big")
     assert 1000 < width < 2500
 
 
 def test_pictures_stand_in_their_places_and_blocks_are_set_apart() -> None:
     images = RNG.random((3, 8, 8))
-    rows = [ImageRow("a", images, places=[0, 1, 3])]
-    figure = grid_figure(rows, limits=(0, 1), blocks=[("cold", 2), ("warm", 2)])
+    rows = [ImageRow("a", images, positions=[0, 1, 3])]
+    figure = image_grid_figure(rows, limits=(0, 1), blocks=[("cold", 2), ("warm", 2)])
     found = sheet(figure)[..., 0]
     corners = [0, 9, 8 + 1 + 8 + 1 + 4, 8 + 1 + 8 + 1 + 4 + 8 + 1]
     assert found.shape == (8, corners[3] + 8)
@@ -91,13 +91,13 @@ def test_pictures_stand_in_their_places_and_blocks_are_set_apart() -> None:
         np.testing.assert_allclose(found[:, corners[column] : corners[column] + 8], image)
     assert (found[:, corners[2] : corners[2] + 8] == 1).all()
     assert {"cold", "warm"} <= words(figure)
-    named = words(grid_figure(rows, blocks=[("", 2), ("", 2)], headings=["p", "q", "r", "s"]))
+    named = words(image_grid_figure(rows, blocks=[("", 2), ("", 2)], headings=["p", "q", "r", "s"]))
     assert {"p", "q", "r", "s"} <= named
 
 
 def test_frames_and_notes_belong_to_their_pictures() -> None:
     row = ImageRow("a", np.zeros((2, 10, 10)), notes=["1.5", "$x$"], framed=[False, True])
-    figure = grid_figure([row, ImageRow("b", np.ones((1, 10, 10)))], limits=(0, 1))
+    figure = image_grid_figure([row, ImageRow("b", np.ones((1, 10, 10)))], limits=(0, 1))
     (frame,) = [one for one in figure.axes[0].patches if isinstance(one, Rectangle)]
     assert (frame.get_x(), frame.get_y(), frame.get_width(), frame.get_height()) == (10.5, -0.5, 10, 10)
     assert {"1.5", "$x$"} <= words(figure)
@@ -108,7 +108,7 @@ def test_frames_and_notes_belong_to_their_pictures() -> None:
 
 def test_bytes_go_from_0_to_255_whatever_they_hold() -> None:
     image = np.array([[[51, 102], [102, 51]]], dtype=np.uint8)
-    found = sheet(grid_figure([ImageRow("", image)]))[..., 0]
+    found = sheet(image_grid_figure([ImageRow("", image)]))[..., 0]
     np.testing.assert_allclose(found, [[0.2, 0.4], [0.4, 0.2]])
 
 
@@ -125,6 +125,6 @@ def test_bytes_go_from_0_to_255_whatever_they_hold() -> None:
 )
 def test_a_column_says_where_its_channels_are(column: Column, entry: tuple[int, ...]) -> None:
     cells = RNG.random((2, *column.shape))
-    found = as_pictures(column, cells)
+    found = column_images(column, cells)
     assert found.shape == (2, *entry)
     assert found.sum() == pytest.approx(cells.sum())
