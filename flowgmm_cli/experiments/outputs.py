@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from flowgmm_cli.experiments.figures import MethodCurve, curve_figure, sweep_figure
 from flowgmm_cli.experiments.results import OURS, Group, Result, summarise, to_csv
 from flowgmm_cli.experiments.study import Study
 from flowgmm_cli.files import write_bytes, write_json, write_text
-from flowgmm_cli.report.curve import Line, curve_figure
 from flowgmm_cli.report.figures import png
-from flowgmm_cli.report.sweep import Entry, sweep_figure
 
 CURVE, SWEEP = "flowgmm/curve/1", "flowgmm/sweep/1"
 FLATTERS = (
@@ -48,7 +47,7 @@ def write_sweep(study: Study, results: Sequence[Result]) -> dict[str, Any]:
     _write(study.folder, "sweep", value, results)
     if groups:
         short = short_keys(list(groups[0].settings))
-        entries = [Entry(describe(group.settings, short), _accuracies(group, results)) for group in groups]
+        entries = [(describe(group.settings, short), _accuracies(group, results)) for group in groups]
         seeds = len({one.seed for one in results})
         subtitle = f"{seeds} seed{'s' if seeds > 1 else ''} · {note.partition(':')[0].partition(';')[0]}"
         figure = sweep_figure(
@@ -112,10 +111,10 @@ def _write(folder: Path, name: str, value: Mapping[str, Any], results: Sequence[
     write_json(folder / f"{name}.json", {**value, "rows": [row for one in results for row in one.rows()]})
 
 
-def _line(method: str, groups: Sequence[Group]) -> Line:
+def _line(method: str, groups: Sequence[Group]) -> MethodCurve:
     found = {int(one.settings["labels"]): one.metrics["accuracy"] for one in groups if one.method == method}
     spreads = [found[count] for count in sorted(found)]
-    return Line(
+    return MethodCurve(
         method,
         sorted(found),
         [spread.mean for spread in spreads],
