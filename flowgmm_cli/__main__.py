@@ -17,8 +17,10 @@ def main() -> None:
     # OpenMP's threads spin for milliseconds while they wait for each other, which on a machine that does
     # other work too makes torch many times slower; a short spin costs next to nothing on an idle one.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    # pydantic would search all installed distributions for plugins of its own, which we do not use
+    # pydantic and torch would read the entry points of all installed distributions for plugins that flowgmm
+    # does not use, and a malformed file of any distribution would stop both
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # file names need not be printable
             stream.reconfigure(errors="backslashreplace")
@@ -27,10 +29,6 @@ def main() -> None:
 
 def _run() -> int:
     try:
-        if not {"--help", "-h", "--version"} & {*sys.argv[1:]}:  # those import nothing that needs it
-            from flowgmm_cli.plugins.tolerance import tolerate_malformed_metadata
-
-            tolerate_malformed_metadata()
         from flowgmm_cli.cli.app import app
 
         app()

@@ -1,8 +1,8 @@
-"""Finds installed plugins by their entry points; nothing is imported.
+"""Finds installed plugins by their entry points, without importing them.
 
-This is the only module that knows the `entrypoints` package. That package stops at the first malformed
-`entry_points.txt` of any distribution, however unrelated, so a second pass with `importlib.metadata`, guarded
-one distribution at a time, takes over whenever the first one fails.
+This is the only module that uses the `entrypoints` package. That package stops at the first malformed
+`entry_points.txt` of any distribution. If it does, a second pass with `importlib.metadata` reads each
+distribution separately and reports the malformed ones.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ _RawEntry = tuple[str, str, str, str, str | None]  # group, name, value, distrib
 
 
 @dataclass(frozen=True)
-class Found:
-    """One entry point of one of our groups.
+class PluginEntryPoint:
+    """An installed entry point of a group of flowgmm's.
 
     Attributes:
         kind: a value of `flowgmm_cli.api.ENTRY_POINT_GROUPS`.
         name: the name recipes use.
         target: `package.module:attribute`; for recipes a package or `package:folder`.
         package: the distribution, normalised as PEP 503 says.
-        version: the distribution's version where its metadata says so.
+        version: the distribution's version, if its metadata has one.
     """
 
     kind: str
@@ -39,9 +39,9 @@ class Found:
 
 @dataclass(frozen=True)
 class Discovery:
-    """All entry points found, and one line for each that could not be read."""
+    """All installed entry points, and one line for each that cannot be read."""
 
-    found: tuple[Found, ...] = ()
+    entry_points: tuple[PluginEntryPoint, ...] = ()
     problems: tuple[str, ...] = ()
 
 
@@ -54,31 +54,31 @@ def normalise(package: str) -> str:
     return re.sub(r"[-_.]+", "-", package).lower()
 
 
-def scan(path: Sequence[str] | None = None) -> Discovery:
-    """Look once through all distributions on `path` (default `sys.path`).
+def discover(path: Sequence[str] | None = None) -> Discovery:
+    """Read the entry points of all distributions on `path` (default `sys.path`).
 
-    Never raises for malformed metadata: what cannot be read is named in `problems`.
+    Malformed metadata is named in `problems`; it never raises.
     """
     try:
-        return _collect(_with_entrypoints(path))
-    except Exception:  # whatever a foreign file provokes; the second pass finds out which file it is
+        return _collect(_read_with_entrypoints(path))
+    except Exception:  # a malformed file can raise any exception; the second pass names the file
         problems: list[str] = []
-        return _collect(_with_metadata(path, problems), problems)
+        return _collect(_read_with_metadata(path, problems), problems)
 
 
 def distribution_summary(package: str) -> str:
-    """The line by which a distribution describes itself, or nothing; the distribution is not imported."""
+    """Return a distribution's own summary without importing it; empty if it has none."""
     from importlib import metadata
 
     try:
-        found = metadata.metadata(package)["Summary"] or ""
-    except Exception:  # whatever a foreign file provokes
+        summary = metadata.metadata(package)["Summary"] or ""
+    except Exception:  # a malformed file can raise any exception
         return ""
-    return " ".join(str(found).split())
+    return " ".join(str(summary).split())
 
 
 def _collect(raw_entries: Iterable[_RawEntry], problems: list[str] | None = None) -> Discovery:
-    found: list[Found] = []
+    entry_points: list[PluginEntryPoint] = []
     bad: list[str] = []
     for group, name, value, distribution, version in raw_entries:
         match = _TARGET.fullmatch(value.strip())
@@ -91,12 +91,12 @@ def _collect(raw_entries: Iterable[_RawEntry], problems: list[str] | None = None
             bad.append(f"{source}: the {kind} `{name}` names `{value}`, not `module:attribute`")
         else:
             target = match["module"] + (f":{match['attribute']}" if match["attribute"] else "")
-            found.append(Found(kind, name, target, package, version))
-    found.sort(key=lambda one: (one.kind, one.name, one.package))
-    return Discovery(tuple(found), (*(problems or []), *sorted(bad)))
+            entry_points.append(PluginEntryPoint(kind, name, target, package, version))
+    entry_points.sort(key=lambda entry: (entry.kind, entry.name, entry.package))
+    return Discovery(tuple(entry_points), (*(problems or []), *sorted(bad)))
 
 
-def _with_entrypoints(path: Sequence[str] | None) -> Iterator[_RawEntry]:
+def _read_with_entrypoints(path: Sequence[str] | None) -> Iterator[_RawEntry]:
     import entrypoints
 
     seen: set[str] = set()
@@ -106,7 +106,7 @@ def _with_entrypoints(path: Sequence[str] | None) -> Iterator[_RawEntry]:
             # ConfigParser would leak the keys of a [DEFAULT] section into every group
             raise ValueError("a [DEFAULT] section")
         package = normalise(distribution.name)
-        if package in seen:  # entrypoints tells `a_b` from `a-b`
+        if package in seen:  # for entrypoints `a_b` and `a-b` are different
             continue
         seen.add(package)
         # an egg-info folder may be called name-1.0-py3.11
@@ -116,23 +116,21 @@ def _with_entrypoints(path: Sequence[str] | None) -> Iterator[_RawEntry]:
                 yield group, name, value or "", package, version
 
 
-def _with_metadata(path: Sequence[str] | None, problems: list[str]) -> Iterator[_RawEntry]:
+def _read_with_metadata(path: Sequence[str] | None, problems: list[str]) -> Iterator[_RawEntry]:
     from importlib import metadata
-
-    from flowgmm_cli.plugins.tolerance import entry_points_of
 
     seen: set[str] = set()
     installed = metadata.distributions() if path is None else metadata.distributions(path=list(path))
     for distribution in installed:
-        where = str(getattr(distribution, "_path", "an installed package"))
+        name = str(getattr(distribution, "_path", "an installed package"))
         try:
             package = normalise(distribution.metadata["Name"] or "")
-            where = f"{package} {distribution.version}"
+            name = f"{package} {distribution.version}"
             if not package or package in seen:
                 continue
             seen.add(package)
-            for entry in list(entry_points_of(distribution)):
+            for entry in list(distribution.entry_points):
                 if entry.group in GROUPS:
                     yield entry.group, entry.name, entry.value, package, distribution.version
         except Exception as error:
-            problems.append(f"{where}: its entry points cannot be read ({error or type(error).__name__})")
+            problems.append(f"{name}: its entry points cannot be read ({error or type(error).__name__})")

@@ -1,4 +1,4 @@
-"""One known component: where it comes from, what state it is in, and its spec."""
+"""A component that recipes can name: its origin, its state and its spec."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ SHARED_CONFIGS: dict[str, type[Config]] = {"data": DataConfig, "regulariser": Re
 
 
 def kind_of(spec: Spec) -> str | None:
-    """The kind of component that a spec describes."""
-    return next((kind for kind, one in SPEC_TYPES.items() if type(spec) is one), None)
+    """Return the kind of component that a spec describes."""
+    return next((kind for kind, spec_type in SPEC_TYPES.items() if type(spec) is spec_type), None)
 
 
 class _IncompatibleError(PluginError):
@@ -63,16 +63,16 @@ class Entry:
     """A component that recipes can name.
 
     Attributes:
-        kind: what it is.
+        kind: its kind.
         name: its bare name.
-        package: the distribution that offers it; `flowgmm-cli` for built-ins.
-        version: that distribution's version, if known.
-        target: what the entry point names.
-        state: `ok`, or why a recipe cannot (simply) use it. Of a plugin that nobody has loaded yet only
-            `disabled` and `conflict` are known; `inspect` finds the rest.
+        package: its distribution; `flowgmm-cli` for built-ins.
+        version: the distribution's version, if known.
+        target: the target of its entry point.
+        state: `ok`, or the reason why a recipe cannot use it by its bare name. Before a plugin is loaded only
+            `disabled` and `conflict` are known; `inspect` finds the others.
         summary: the spec's one line; empty until a plugin's spec is loaded.
         problem: the reason for a state other than `ok`, for people.
-        path: the file it comes from, for a local module (`--plugin-module`); else empty.
+        path: the file of a local module (`--plugin-module`); else empty.
         digest: SHA-256 of that file.
     """
 
@@ -90,12 +90,12 @@ class Entry:
 
     @property
     def builtin(self) -> bool:
-        """Whether it is part of flowgmm itself."""
+        """True if it is part of flowgmm."""
         return self.package == CORE
 
     @property
     def qualified(self) -> str:
-        """The name that settles a clash: `package/name`."""
+        """The unambiguous name: `package/name`."""
         return f"{self.package}/{self.name}"
 
     @property
@@ -125,18 +125,18 @@ class Entry:
         reason = self._defect(spec)
         if reason:
             raise PluginError(f"{what} is broken: {self.target} {reason}", hint=self._report_hint())
-        checked: Spec = spec
-        return checked
+        valid: Spec = spec
+        return valid
 
     def load_build(self) -> Any:
-        """Import what the spec's `build` names.
+        """Import the target of the spec's `build`.
 
         Raises:
             PluginError: it cannot be imported.
         """
         module, colon, attribute = self.spec().build.partition(":")
         if self.path and module == Path(self.path).stem:
-            module = self.target.partition(":")[0]  # the file's own name stands for its private one
+            module = self.target.partition(":")[0]  # the file is imported under a private name
         return load_target(f"{module}{colon}{attribute}", f"{self.kind} `{self.name}` from {self.origin}")
 
     def inspect(self) -> Entry:
@@ -173,11 +173,11 @@ def load_target(target: str, what: str) -> Any:
     """Import `package.module:attribute`.
 
     Args:
-        target: the place.
-        what: how to call the component in an error.
+        target: the module and attribute.
+        what: the component's name in errors.
 
     Raises:
-        PluginError: anything at all went wrong, `sys.exit()` at import included.
+        PluginError: the import failed in any way, also by `sys.exit()`.
     """
     module_name, _, attribute = target.partition(":")
     try:

@@ -1,8 +1,8 @@
-"""Plugins in a file of your own: `--plugin-module my_flow.py`, for work that is not a package yet.
+"""Local modules: plugins in a file, `--plugin-module my_flow.py`, for code that is not a package yet.
 
-The file is loaded under a private module name. Every spec in it is a component; its name in recipes is the
-variable's, in lower case. A spec's `build` may name the file's own module by the file's stem
-(`my_flow:build`), as it will when the file becomes a package, or as `f"{__name__}:build"`.
+The file is imported under a private module name. Every spec in it is a component; its name in recipes is the
+name of the variable in lower case. A spec's `build` may name the module by the file's stem
+(`my_flow:build`), as in a package, or by `f"{__name__}:build"`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FLAG = "--plugin-module"
 
 @dataclass(frozen=True)
 class LocalSpec:
-    """A spec found in a file.
+    """A spec in a local module.
 
     Attributes:
         name: its name in recipes.
@@ -42,7 +42,7 @@ class LocalSpec:
 
 @dataclass(frozen=True)
 class LocalModule:
-    """A loaded file.
+    """An imported file.
 
     Attributes:
         path: the file, absolute.
@@ -58,12 +58,12 @@ class LocalModule:
 
     @property
     def package(self) -> str:
-        """What stands in for a distribution's name: that of the file, normalised."""
+        """The file's name, normalised; it takes the place of a distribution's name."""
         return re.sub(r"[-_.]+", "-", self.path.name).lower()
 
 
-def given_files(value: str | None = None) -> list[Path]:
-    """The files that FLOWGMM_PLUGIN_MODULES (or `value`) names, absolute, each once."""
+def local_files(value: str | None = None) -> list[Path]:
+    """Return the files that FLOWGMM_PLUGIN_MODULES (or `value`) names, absolute, each once."""
     text = os.environ.get(VARIABLE, "") if value is None else value
     parts = [part for part in text.split(os.pathsep) if part.strip()]
     return list(dict.fromkeys(Path(part).expanduser().absolute() for part in parts))
@@ -73,7 +73,7 @@ def load_file(path: str | Path) -> LocalModule:
     """Import a file and collect its specs.
 
     Raises:
-        PluginError: there is no such file, it cannot be imported, or it holds no spec.
+        PluginError: the file does not exist, cannot be imported, or has no spec.
     """
     file = Path(path).expanduser().absolute()
     try:
@@ -101,19 +101,19 @@ def load_file(path: str | Path) -> LocalModule:
 
 
 def module_name(file: Path) -> str:
-    """The private module name of a file; the same in every process."""
+    """Return the private module name of a file; it is the same in every process."""
     key = hashlib.sha256(str(file).encode("utf-8", "surrogateescape")).hexdigest()[:8]
     return f"_flowgmm_local_{key}_{re.sub(r'[^A-Za-z0-9_]', '_', file.stem)}"
 
 
 def _import(file: Path, name: str, digest: str) -> ModuleType:
-    found = importlib.util.spec_from_file_location(name, file)
-    if found is None or found.loader is None:
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
         raise PluginError(f"the plugin module {file} is no Python file", hint="its name must end in .py")
-    module = importlib.util.module_from_spec(found)
+    module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # pydantic looks types up there
     try:
-        found.loader.exec_module(module)
+        spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -122,5 +122,5 @@ def _import(file: Path, name: str, digest: str) -> ModuleType:
             details=[reason],
             hint="see the whole traceback with FLOWGMM_TRACEBACK=1",
         ) from error
-    setattr(module, "__flowgmm_digest__", digest)  # noqa: B010 - a mark of ours on a foreign module
+    setattr(module, "__flowgmm_digest__", digest)  # noqa: B010 - not an attribute of ModuleType
     return module

@@ -1,25 +1,51 @@
-"""All components by kind and name; resolves what a recipe names and builds it.
+"""All components by kind and name: built-in ones, those of installed plugins, and local modules.
 
-Built-in names always win and cannot be shadowed. Two packages that offer the same name are a conflict, which
-`package/name` settles. `FLOWGMM_DISABLE_PLUGINS=all` or `=package,package` switches plugins off;
-`FLOWGMM_PLUGIN_MODULES` names files of the user's own to load (see `local.py`).
+Built-in names come first and cannot be shadowed. A name that two packages offer is a conflict; `package/name`
+resolves it. `FLOWGMM_DISABLE_PLUGINS=all` or `=package,package` switches plugins off;
+`FLOWGMM_PLUGIN_MODULES` names the user's own files to load (see `local.py`).
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from importlib import metadata
+from importlib import import_module, metadata
 from typing import Any
 
 from flowgmm_cli.api import Component, Spec
 from flowgmm_cli.errors import FlowgmmError, PluginError, did_you_mean
-from flowgmm_cli.plugins.builtins import Builtins
-from flowgmm_cli.plugins.discovery import Found, normalise, scan
+from flowgmm_cli.plugins.discovery import PluginEntryPoint, discover, normalise
 from flowgmm_cli.plugins.entry import CORE, SPEC_TYPES, Entry, kind_of
-from flowgmm_cli.plugins.local import LocalModule, given_files, load_file
+from flowgmm_cli.plugins.local import LocalModule, load_file, local_files
+
+_SPEC_TABLES = {
+    "flow": ("flowgmm_cli.flows.specs", "SPECS"),
+    "prior": ("flowgmm_cli.mixture.specs", "SPECS"),
+    "objective": ("flowgmm_cli.objectives.specs", "SPECS"),
+    "regulariser": ("flowgmm_cli.regularisers.specs", "SPECS"),
+    "view": ("flowgmm_cli.views.specs", "SPECS"),
+    "data": ("flowgmm_cli.data.specs", "SPECS"),
+    "transform": ("flowgmm_cli.data.specs", "TRANSFORMS"),
+    "score": ("flowgmm_cli.scores.specs", "SPECS"),
+    "encoder": ("flowgmm_cli.encoders.specs", "SPECS"),
+}
+
+
+class Builtins(Mapping[str, Mapping[str, Spec]]):
+    """The built-in components: kind -> name -> spec. A kind's module is imported on first use."""
+
+    def __getitem__(self, kind: str) -> Mapping[str, Spec]:
+        module, attribute = _SPEC_TABLES[kind]
+        table: Mapping[str, Spec] = getattr(import_module(module), attribute)
+        return table
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_SPEC_TABLES)
+
+    def __len__(self) -> int:
+        return len(_SPEC_TABLES)
 
 
 class Registry:
@@ -27,43 +53,45 @@ class Registry:
 
     Args:
         builtins: kind -> name -> spec.
-        found: entry points of installed plugins.
-        problems: what discovery could not read, one line each.
+        installed: entry points of installed plugins.
+        problems: errors of the discovery, one line each.
         disabled: `all`, or package names separated by commas.
-        local: files of the user's own that hold specs, loaded already.
+        local: the user's own files with specs, already loaded.
     """
 
     def __init__(
         self,
         builtins: Mapping[str, Mapping[str, Spec]],
-        found: Iterable[Found] = (),
+        installed: Iterable[PluginEntryPoint] = (),
         *,
         problems: Iterable[str] = (),
         disabled: str = "",
         local: Iterable[LocalModule] = (),
     ) -> None:
         self.problems = tuple(problems)
-        self.recipes = tuple(one for one in found if one.kind == "recipe")
+        self.recipes = tuple(entry for entry in installed if entry.kind == "recipe")
         self._builtins = builtins
-        self._found = tuple(one for one in found if one.kind != "recipe")
+        self._installed = tuple(entry for entry in installed if entry.kind != "recipe")
         self._local = tuple(local)
         self._disabled = {normalise(name.strip()) for name in disabled.split(",") if name.strip()}
         self._plugins: dict[str, tuple[Entry, ...]] = {}
 
     def entries(self, kind: str | None = None) -> list[Entry]:
-        """All entries of one kind, or of all: built-ins first, then plugins by name. Loads no plugin."""
+        """List the entries of a kind, or all: built-ins first, then plugins by name. Loads no plugin."""
         kinds = list(SPEC_TYPES) if kind is None else [kind]
-        return [entry for one in kinds for entry in (*self._own(one), *self._foreign(one))]
+        return [
+            entry for name in kinds for entry in (*self._builtin_entries(name), *self._plugin_entries(name))
+        ]
 
-    def including(self, kind: str, name: str, spec: Spec, *, plugins: bool = True) -> Registry:
-        """This registry with one more spec, as if it were built in; without `plugins`, with nothing else."""
+    def with_spec(self, kind: str, name: str, spec: Spec, *, plugins: bool = True) -> Registry:
+        """Return this registry with a further built-in spec, and without plugins if `plugins` is false."""
         specs = {**self._builtins, kind: {**self._builtins.get(kind, {}), name: spec}}
         if not plugins:
             return Registry(specs)
-        return Registry(specs, self._found, disabled=",".join(self._disabled), local=self._local)
+        return Registry(specs, self._installed, disabled=",".join(self._disabled), local=self._local)
 
     def find(self, kind: str, use: str) -> Entry:
-        """Resolve a bare name or `package/name`; the entry's spec is loaded.
+        """Return the entry of a bare name or `package/name`, with its spec loaded.
 
         Raises:
             PluginError: the name is unknown, offered by several packages, switched off, or its plugin is
@@ -77,11 +105,11 @@ class Registry:
         """Import the spec's `build` target and call it with the component's config, `args` and `kwargs`."""
         entry = self.find(component.kind, component.use)
         what = f"{entry.kind} `{entry.name}` from {entry.origin}"
-        make = entry.load_build()
+        build = entry.load_build()
         if entry.builtin:
-            return make(component.config, *args, **kwargs)
+            return build(component.config, *args, **kwargs)
         try:
-            return make(component.config, *args, **kwargs)
+            return build(component.config, *args, **kwargs)
         except FlowgmmError:
             raise
         except (Exception, SystemExit) as error:
@@ -90,51 +118,49 @@ class Registry:
             ) from error
 
     def provenance(self, component: Component) -> dict[str, Any]:
-        """Where a component comes from, as JSON values for `run.json` and `model.json`."""
+        """Return the origin of a component as JSON values for `run.json` and `model.json`."""
         entry = self.find(component.kind, component.use)
-        found: dict[str, Any] = {
+        origin: dict[str, Any] = {
             "kind": entry.kind,
             "name": entry.name,
             "package": entry.package,
             "version": entry.version,
             "api": entry.spec().api,
         }
-        return {**found, "path": entry.path, "sha256": entry.digest} if entry.path else found
+        return {**origin, "path": entry.path, "sha256": entry.digest} if entry.path else origin
 
     def is_disabled(self, package: str) -> bool:
-        """Whether `FLOWGMM_DISABLE_PLUGINS` names the package."""
+        """Return whether `FLOWGMM_DISABLE_PLUGINS` names the package."""
         return "all" in self._disabled or package in self._disabled
 
-    def _own(self, kind: str) -> list[Entry]:
-        specs = self._builtins.get(kind, {})
+    def _builtin_entries(self, kind: str) -> list[Entry]:
         version = _core_version()
         return [
             Entry(kind, name, CORE, version, spec.build, summary=spec.summary, loaded=spec)
-            for name, spec in specs.items()
+            for name, spec in self._builtins.get(kind, {}).items()
         ]
 
-    def _foreign(self, kind: str) -> tuple[Entry, ...]:
+    def _plugin_entries(self, kind: str) -> tuple[Entry, ...]:
         if kind not in self._plugins:
-            found = [
-                Entry(one.kind, one.name, one.package, one.version, one.target)
-                for one in self._found
-                if one.kind == kind
+            entries = [
+                Entry(point.kind, point.name, point.package, point.version, point.target)
+                for point in self._installed
+                if point.kind == kind
             ]
-            found += [entry for module in self._local for entry in _entries_of(module) if entry.kind == kind]
-            found.sort(key=lambda entry: (entry.name, entry.package))
-            own = set(self._builtins.get(kind, {}))
-            self._plugins[kind] = tuple(self._judged(entry, found, own) for entry in found)
+            entries += [entry for module in self._local for entry in _local_entries(module, kind)]
+            entries.sort(key=lambda entry: (entry.name, entry.package))
+            self._plugins[kind] = tuple(self._with_state(entry, entries) for entry in entries)
         return self._plugins[kind]
 
-    def _judged(self, entry: Entry, others: list[Entry], own: set[str]) -> Entry:
+    def _with_state(self, entry: Entry, entries: list[Entry]) -> Entry:
         if self.is_disabled(entry.package):
             return replace(entry, state="disabled", problem="switched off by FLOWGMM_DISABLE_PLUGINS")
-        if entry.name in own:
+        if entry.name in self._builtins.get(entry.kind, {}):
             problem = f"a built-in has this name; write `use: {entry.qualified}`"
             return replace(entry, state="conflict", problem=problem)
         rivals = [
             other.origin
-            for other in others
+            for other in entries
             if other.name == entry.name and other != entry and not self.is_disabled(other.package)
         ]
         if rivals:
@@ -153,8 +179,9 @@ class Registry:
         if len(active) == 1:
             return active[0]
         if active:
+            packages = ", ".join(entry.origin for entry in active)
             raise PluginError(
-                f"{kind} `{name}` is offered by several packages: {', '.join(one.origin for one in active)}",
+                f"{kind} `{name}` is offered by several packages: {packages}",
                 hint="write " + " or ".join(f"`use: {entry.qualified}`" for entry in active),
             )
         if named:
@@ -162,20 +189,20 @@ class Registry:
                 f"{kind} `{use}` from {named[0].origin} is switched off by FLOWGMM_DISABLE_PLUGINS",
                 hint="unset FLOWGMM_DISABLE_PLUGINS, or leave that package out of it",
             )
-        raise _unknown(kind, use, entries, self.problems)
+        raise _unknown_error(kind, use, entries, self.problems)
 
 
 @cache
 def registry() -> Registry:
-    """The registry of this process: built-ins, installed plugins and local modules, found once.
+    """Return the registry of this process: built-ins, installed plugins and local modules.
 
-    A local module that cannot be loaded is one of its `problems`: it breaks nothing that does not need it.
+    A local module that cannot be loaded is one of its `problems`; only recipes that use it fail.
     """
-    discovery = scan()
+    discovery = discover()
     disabled = os.environ.get("FLOWGMM_DISABLE_PLUGINS", "")
     modules: list[LocalModule] = []
     problems = list(discovery.problems)
-    for file in given_files():
+    for file in local_files():
         if "all" in [name.strip() for name in disabled.split(",")]:
             problems.append(f"{file} is not loaded: FLOWGMM_DISABLE_PLUGINS switches all plugins off")
             continue
@@ -183,11 +210,11 @@ def registry() -> Registry:
             modules.append(load_file(file))
         except PluginError as error:
             problems.append("; ".join([error.message, *error.details]))
-    return Registry(Builtins(), discovery.found, problems=problems, disabled=disabled, local=modules)
+    return Registry(Builtins(), discovery.entry_points, problems=problems, disabled=disabled, local=modules)
 
 
 def build(component: Component, *args: Any, **kwargs: Any) -> Any:
-    """`Registry.build` of this process's registry.
+    """Build a component of this process's registry; see `Registry.build`.
 
     Raises:
         PluginError: the component's plugin cannot be imported, or fails.
@@ -196,30 +223,19 @@ def build(component: Component, *args: Any, **kwargs: Any) -> Any:
 
 
 def provenance(component: Component) -> dict[str, Any]:
-    """`Registry.provenance` of this process's registry."""
+    """Return the origin of a component of this process's registry; see `Registry.provenance`."""
     return registry().provenance(component)
 
 
-def _entries_of(module: LocalModule) -> list[Entry]:
-    entries = []
-    for one in module.specs:
-        kind = kind_of(one.spec)
-        if kind is not None:
-            entry = Entry(
-                kind,
-                one.name,
-                module.package,
-                None,
-                f"{module.module}:{one.attribute}",
-                summary=one.spec.summary,
-                path=str(module.path),
-                digest=module.digest,
-            )
-            entries.append(entry)
-    return entries
+def _local_entries(module: LocalModule, kind: str) -> Iterator[Entry]:
+    for local in module.specs:
+        if kind_of(local.spec) == kind:
+            target = f"{module.module}:{local.attribute}"
+            entry = Entry(kind, local.name, module.package, None, target, summary=local.spec.summary)
+            yield replace(entry, path=str(module.path), digest=module.digest)
 
 
-def _unknown(kind: str, use: str, entries: list[Entry], problems: Sequence[str]) -> PluginError:
+def _unknown_error(kind: str, use: str, entries: list[Entry], problems: Sequence[str]) -> PluginError:
     usable = [entry for entry in entries if entry.state != "disabled"]
     names = list(dict.fromkeys(entry.name for entry in usable))
     guess = did_you_mean(use, [*names, *(entry.qualified for entry in usable)])
@@ -234,5 +250,5 @@ def _unknown(kind: str, use: str, entries: list[Entry], problems: Sequence[str])
 def _core_version() -> str | None:
     try:
         return metadata.version(CORE)
-    except metadata.PackageNotFoundError:  # run from a folder that was never installed
+    except metadata.PackageNotFoundError:  # run from a checkout that is not installed
         return None

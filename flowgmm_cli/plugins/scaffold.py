@@ -1,4 +1,4 @@
-"""Writes a package with a small working component: `flowgmm plugins new`."""
+"""Writes a new plugin package with a small working component: `flowgmm plugins new`."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from string import Template
 
 from flowgmm_cli.api import ENTRY_POINT_GROUPS
 from flowgmm_cli.errors import RunFailedError, UsageError, did_you_mean
-from flowgmm_cli.plugins.builtins import Builtins
 from flowgmm_cli.plugins.discovery import normalise
+from flowgmm_cli.plugins.registry import Builtins
 
 _TEMPLATES = Path(__file__).with_name("templates")
 
 
 @dataclass(frozen=True)
 class Scaffold:
-    """What a kind's templates make.
+    """The templates of a kind of component.
 
     Attributes:
-        file: the module that holds the component.
-        description: what the component is.
-        library: what it needs beside flowgmm.
-        try_it: a command that uses it.
+        file: the module of the component.
+        description: summary of the component.
+        library: its dependency beside flowgmm.
+        example: a command that uses it.
     """
 
     file: str
     description: str
     library: str
-    try_it: str = "flowgmm train $package/$name"
+    example: str = "flowgmm train $package/$name"
 
 
 KINDS = {
@@ -47,17 +47,17 @@ KINDS = {
     ),
     "score": Scaffold("score", "Largest distance of a feature from its mean", "numpy>=2.0"),
 }
-"""Kind -> what is written for it."""
+"""Kind -> its templates."""
 
 
 @dataclass(frozen=True)
 class Package:
-    """A package that was written.
+    """A new package.
 
     Attributes:
-        folder: where it is.
+        folder: its folder.
         package: the distribution's name.
-        module: the name it is imported by.
+        module: the name of its module.
         kind: the kind of its component.
         name: the component's name in recipes.
         files: every file of it.
@@ -78,7 +78,7 @@ def write_package(package: str, kind: str, directory: Path) -> Package:
         package: name of the distribution, such as `flowgmm-mine`; the component's name is the same with
             underscores, without a leading `flowgmm-`.
         kind: `flow`, `data`, `regulariser`, `encoder` or `score`.
-        directory: where its folder is made.
+        directory: parent of its folder.
 
     Raises:
         UsageError: the name or kind cannot be used, or the folder exists.
@@ -102,12 +102,12 @@ def write_package(package: str, kind: str, directory: Path) -> Package:
         "constant": name.upper(),
         "title": "".join(part.capitalize() for part in name.split("_")),
         "kind": kind if kind != "data" else "data source",
-        "group": next(group for group, one in ENTRY_POINT_GROUPS.items() if one == kind),
+        "group": {value: group for group, value in ENTRY_POINT_GROUPS.items()}[kind],
         "description": scaffold.description,
         "library": scaffold.library,
         "file": scaffold.file,
     }
-    values["try"] = Template(scaffold.try_it).substitute(values)
+    values["try"] = Template(scaffold.example).substitute(values)
     source = Path("src", module)
     places = {
         "pyproject.toml": Path("pyproject.toml"),
@@ -130,7 +130,7 @@ def write_package(package: str, kind: str, directory: Path) -> Package:
 
 
 def _names(package: str, kind: str) -> tuple[str, str]:
-    """The import name and the component's name that belong to a distribution's name."""
+    """Return the module's and the component's name for a distribution's name."""
     module = normalise(package).replace("-", "_")
     name = module.removeprefix("flowgmm_")
     reason = ""

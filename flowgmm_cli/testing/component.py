@@ -125,7 +125,7 @@ class Conformance:
 
     @cached_property
     def _registry(self) -> Registry:
-        return registry().including(self.kind, self._bare, self.checked)
+        return registry().with_spec(self.kind, self._bare, self.checked)
 
     @property
     def _bare(self) -> str:
@@ -212,7 +212,7 @@ class Conformance:
     @check("use types for parameters that pydantic has a JSON Schema for")
     def test_config_has_a_json_schema(self) -> None:
         """The recipes' JSON Schema has the component, with every parameter."""
-        alone = registry().including(self.kind, self._bare, self.checked, plugins=False)
+        alone = registry().with_spec(self.kind, self._bare, self.checked, plugins=False)
         schema = recipe_schema(alone)
         json.dumps(schema, allow_nan=False)
         options = schema["$defs"].get(self.kind, {}).get("oneOf", [])

@@ -17,7 +17,6 @@ from own_files import SHORT, numbers, save
 from flowgmm_cli.__main__ import main
 from flowgmm_cli.cli import console
 from flowgmm_cli.plugins.registry import registry
-from flowgmm_cli.plugins.tolerance import be_strict
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,6 @@ def flowgmm(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
     registry.cache_clear()
     yield run
     registry.cache_clear()
-    be_strict()
     console.settings.quiet = console.settings.verbose = False
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flowgmm_cli.plugins import discovery
-from flowgmm_cli.plugins.discovery import Found, normalise, scan
+from flowgmm_cli.plugins.discovery import PluginEntryPoint, discover, normalise
 
 HOSTILE = {
     "duplicate_key": "[console_scripts]\na = x:y\na = x:z\n",
@@ -21,7 +21,7 @@ HOSTILE = {
 
 
 def flows(folder: Path) -> list[tuple[str, str, str | None]]:
-    return [(one.name, one.package, one.version) for one in scan([str(folder)]).found]
+    return [(one.name, one.package, one.version) for one in discover([str(folder)]).entry_points]
 
 
 def test_entry_points_of_all_groups_are_found_and_nothing_is_imported(install: Any, site: Path) -> None:
@@ -39,9 +39,9 @@ def test_entry_points_of_all_groups_are_found_and_nothing_is_imported(install: A
         },
         modules={"fake_one": "raise RuntimeError('imported')"},
     )
-    result = scan([str(site)])
+    result = discover([str(site)])
     assert result.problems == ()
-    assert [(one.kind, one.name, one.target) for one in result.found] == [
+    assert [(one.kind, one.name, one.target) for one in result.entry_points] == [
         ("data", "moons", "fake_one:moons.spec"),
         ("encoder", "bert", "fake_one:bert"),
         ("flow", "nsf", "fake_one.plugin:nsf"),
@@ -49,7 +49,7 @@ def test_entry_points_of_all_groups_are_found_and_nothing_is_imported(install: A
         ("regulariser", "mixup", "fake_one:mixup"),
         ("score", "energy.v2", "fake_one:energy"),
     ]
-    assert {(one.package, one.version) for one in result.found} == {("fake-one", "0.2")}
+    assert {(one.package, one.version) for one in result.entry_points} == {("fake-one", "0.2")}
     assert "fake_one" not in sys.modules
 
 
@@ -69,7 +69,7 @@ def test_a_malformed_file_of_another_package_hides_nothing(
 @pytest.mark.parametrize("kind", ["no_value", "bad_bytes"])
 def test_a_file_that_nobody_can_read_is_named(install: Any, site: Path, kind: str) -> None:
     install("fake-broken", raw=HOSTILE[kind])
-    (problem,) = scan([str(site)]).problems
+    (problem,) = discover([str(site)]).problems
     assert problem.startswith("fake-broken 1.0: its entry points cannot be read")
 
 
@@ -99,8 +99,8 @@ def test_malformed_entry_points_are_problems(
     install: Any, site: Path, name: str, target: str, reason: str
 ) -> None:
     install("fake-a", entries={"flowgmm.flows": {name: target, "good": "fake_a:good"}})
-    result = scan([str(site)])
-    assert [one.name for one in result.found] == ["good"]
+    result = discover([str(site)])
+    assert [one.name for one in result.entry_points] == ["good"]
     (problem,) = result.problems
     assert problem.startswith("fake-a 1.0: ")
     assert reason in problem
@@ -115,8 +115,8 @@ def test_the_first_of_two_copies_of_a_distribution_counts(
     (other / "METADATA").write_text("Name: fake.a\nVersion: 2.0\n", encoding="utf-8")
     (other / "entry_points.txt").write_text("[flowgmm.flows]\none = fake_a:spec\n", encoding="utf-8")
     path = [str(site), str(other.parent)]
-    assert [one.version for one in scan(path).found] == ["1.0"]
-    assert [one.version for one in scan(path[::-1]).found] == ["2.0"]
+    assert [one.version for one in discover(path).entry_points] == ["1.0"]
+    assert [one.version for one in discover(path[::-1]).entry_points] == ["2.0"]
 
 
 def test_both_back_ends_agree_on_a_healthy_environment(
@@ -128,23 +128,23 @@ def test_both_back_ends_agree_on_a_healthy_environment(
         "Fake.Name_x", "2.0rc1", entries={"flowgmm.data": {"d": "fake_x:d"}, "console_scripts": {"x": "y:z"}}
     )
     install("fake-empty", entries={})
-    first = scan([*sys.path])
+    first = discover([*sys.path])
 
     def fail(path: Any) -> Any:
         raise ValueError("something foreign")
 
-    monkeypatch.setattr(discovery, "_with_entrypoints", fail)
-    assert scan([*sys.path]) == first
-    assert len(first.found) >= 6
+    monkeypatch.setattr(discovery, "_read_with_entrypoints", fail)
+    assert discover([*sys.path]) == first
+    assert len(first.entry_points) >= 6
 
 
 def test_the_whole_sys_path_is_scanned_by_default(install_flow: Any) -> None:
     install_flow("fake-a", "one")
-    assert Found("flow", "one", "fake_a:spec", "fake-a", "1.0") in scan().found
+    assert PluginEntryPoint("flow", "one", "fake_a:spec", "fake-a", "1.0") in discover().entry_points
 
 
 def test_folders_that_do_not_exist_are_skipped(tmp_path: Path) -> None:
-    assert scan([str(tmp_path / "nowhere"), ""]).problems == ()
+    assert discover([str(tmp_path / "nowhere"), ""]).problems == ()
 
 
 @pytest.mark.parametrize("name", ["A_b", "a-b", "a.b", "A--_.b"])

@@ -11,7 +11,7 @@ import pytest
 from flowgmm_cli.api import Component
 from flowgmm_cli.errors import PluginError
 from flowgmm_cli.plugins import registry as registries
-from flowgmm_cli.plugins.local import given_files, load_file
+from flowgmm_cli.plugins.local import load_file, local_files
 from flowgmm_cli.plugins.registry import Registry
 
 SOURCE = """
@@ -114,7 +114,7 @@ def test_a_file_that_is_not_there_is_a_plugin_error(tmp_path: Path) -> None:
 
 def test_the_environment_variable_names_files(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLOWGMM_PLUGIN_MODULES", os.pathsep.join([str(mine), "", str(mine), "other.py"]))
-    assert given_files() == [mine, Path("other.py").absolute()]
+    assert local_files() == [mine, Path("other.py").absolute()]
     registries.registry.cache_clear()
     try:
         known = registries.registry()

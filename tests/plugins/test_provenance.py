@@ -7,7 +7,7 @@ import pytest
 
 from flowgmm_cli.api import Config, FlowSpec
 from flowgmm_cli.errors import PluginError
-from flowgmm_cli.plugins.discovery import scan
+from flowgmm_cli.plugins.discovery import discover
 from flowgmm_cli.plugins.local import load_file
 from flowgmm_cli.plugins.provenance import qualify, require
 from flowgmm_cli.plugins.registry import Registry
@@ -18,8 +18,8 @@ NSF = {"kind": "flow", "name": "nsf", "package": "fake-nsf", "version": "1.0", "
 
 
 def known(site: Path, **kwargs: Any) -> Registry:
-    found = scan([str(site)])
-    return Registry({"flow": {"realnvp": BUILTIN}}, found.found, problems=found.problems, **kwargs)
+    found = discover([str(site)])
+    return Registry({"flow": {"realnvp": BUILTIN}}, found.entry_points, problems=found.problems, **kwargs)
 
 
 def test_what_is_installed_is_fine_and_is_not_imported(install_flow: Any, site: Path) -> None:

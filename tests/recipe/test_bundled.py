@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flowgmm_cli.plugins.discovery import Found
+from flowgmm_cli.plugins.discovery import PluginEntryPoint
 from flowgmm_cli.plugins.registry import Registry
 from flowgmm_cli.recipe.bundled import BundledRecipe, bundled_folder, bundled_recipes
 
@@ -70,7 +70,7 @@ def test_a_plugin_s_recipes_are_found_without_importing_it(
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("version: 1\n", encoding="utf-8")
     (tmp_path / "fake_pack" / "__init__.py").write_text("raise RuntimeError", encoding="utf-8")
-    found = [Found("recipe", "mine", target, "fake-pack", "1.0")]
+    found = [PluginEntryPoint("recipe", "mine", target, "fake-pack", "1.0")]
     theirs = [one for one in bundled_recipes(Registry({}, found)).values() if one.package]
     assert [one.name for one in theirs] == names
     assert not [one for one in bundled_recipes(Registry({}, found, disabled="all")).values() if one.package]

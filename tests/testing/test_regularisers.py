@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.api import Batch, Field, RegulariserConfig, RegulariserSpec
-from flowgmm_cli.plugins.builtins import Builtins
+from flowgmm_cli.plugins.registry import Builtins
 from flowgmm_cli.testing import ConformanceError, RegulariserConformance, run_checks
 
 

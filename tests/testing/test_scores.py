@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from flowgmm_cli.api import Config, ScoreInputs, ScoreSpec
-from flowgmm_cli.plugins.builtins import Builtins
+from flowgmm_cli.plugins.registry import Builtins
 from flowgmm_cli.testing import ConformanceError, ScoreConformance, run_checks
 
 
