@@ -66,9 +66,9 @@ def rows_in(
     from flowgmm_cli.data.readers.open import open_rows
     from flowgmm_cli.data.readers.schema import InputSchema
 
-    featuriser = trained.preprocessor.featuriser
+    preprocessor = trained.preprocessor
     schema = InputSchema.from_config(
-        trained.recipe.data, featuriser.columns, trained.class_names, ranges=featuriser.ranges
+        trained.recipe.data, preprocessor.columns, trained.class_names, ranges=preprocessor.ranges
     )
     return open_rows(data, schema, context=context, format=data_format, on_error=on_error)
 

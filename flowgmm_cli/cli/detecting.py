@@ -133,7 +133,7 @@ def require_images(trained: TrainedModel) -> None:
     from flowgmm_cli.errors import UsageError
     from flowgmm_cli.inference.sampling import image_column
 
-    if image_column(trained.preprocessor.featuriser.columns) is None:
+    if image_column(trained.preprocessor.columns) is None:
         raise UsageError(
             "--gallery shows images, and the rows of this run are none",
             hint="--save scores.csv --all-scores has the scores of each row",
@@ -155,7 +155,7 @@ def draw_gallery(
     from flowgmm_cli.report.galleries import IMAGES_PER_ROW, score_figure
     from flowgmm_cli.report.image_grid import column_images
 
-    column = image_column(trained.preprocessor.featuriser.columns)
+    column = image_column(trained.preprocessor.columns)
     if column is None:
         raise ValueError("not a model of images")
     (in_reader, in_book), (out_reader, out_book) = inside, outside
@@ -167,7 +167,7 @@ def draw_gallery(
         score_figure(
             (column_images(column, others), out_book.values[chosen]),
             (column_images(column, ordinary), in_book.values[top]),
-            limits=trained.preprocessor.featuriser.ranges.get(column.name),
+            limits=trained.preprocessor.ranges.get(column.name),
             threshold=flag.threshold,
             score=flag.score,
             name=out_reader.name,

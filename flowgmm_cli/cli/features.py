@@ -110,7 +110,7 @@ def features(
         if layer is None:
             _list(str(chosen.path), layers, as_json=as_json)
             return
-        picture = image_column(trained.preprocessor.featuriser.columns)
+        picture = image_column(trained.preprocessor.columns)
         if picture is not None and save is None and not as_json:
             raise UsageError("this model makes images, which need a file", hint="--save features.png")
         if save and save.lower().endswith(".png") and picture is None:

@@ -10,7 +10,7 @@ import typer
 from flowgmm_cli.cli.options import Json, Quiet, Verbose
 
 if TYPE_CHECKING:
-    from flowgmm_cli.data.profile import Profile
+    from flowgmm_cli.data.table_profile import Profile
 
 
 def init(
@@ -68,9 +68,9 @@ def init(
         raise UsageError("--json and --save - both write to stdout", hint="leave one of them out")
 
     from flowgmm_cli.data.label_column import class_counts, label_column
-    from flowgmm_cli.data.profile import profile
     from flowgmm_cli.data.sources.tables import read_table
-    from flowgmm_cli.data.starter import starter_recipe, warnings
+    from flowgmm_cli.data.starter_recipe import starter_recipe, warnings
+    from flowgmm_cli.data.table_profile import profile
 
     table = read_table(str(file), note=console.note)
     chosen = label_column(table, label)

@@ -78,7 +78,7 @@ def _figure(trained: TrainedModel, made: GeneratedRows, look: Picture) -> Figure
     column = image_column(made.columns)
     if column is None:
         raise ValueError("not a model of images")
-    limits, title = trained.preprocessor.featuriser.ranges.get(column.name), trained.recipe.name
+    limits, title = trained.preprocessor.ranges.get(column.name), trained.recipe.name
     if look.mode == "interpolate":
         return generated_images.paths_figure(made, column, limits=limits, title=title)
     if look.mode == "transfer" and look.given is not None:

@@ -145,7 +145,7 @@ def sample(
     with console.progress() as progress:
         context = data_context(progress, offline=offline)
         trained = TrainedModel.load(chosen.path, context=context)
-        picture = sampling.image_column(trained.preprocessor.featuriser.columns)
+        picture = sampling.image_column(trained.preprocessor.columns)
         if picture is not None and save is None and not as_json:
             raise UsageError(
                 "this model makes images, which need a file", hint="--save samples.png, or --save samples.npz"
@@ -267,8 +267,8 @@ def _texts(
     """Nearest training texts; nothing where the model reads no texts."""
     from flowgmm_cli.cli import console
 
-    featuriser = trained.preprocessor.featuriser
-    if not any(column.kind == "text" for column in featuriser.columns):
+    feature_encoder = trained.preprocessor.feature_encoder
+    if not any(column.kind == "text" for column in feature_encoder.columns):
         return {}
     from flowgmm_cli.inference.inputs import load_run_rows
     from flowgmm_cli.inference.nearest_texts import text_columns
@@ -280,4 +280,4 @@ def _texts(
         warn=console.warn,
         purpose="showing texts near to a sample",
     )
-    return text_columns(featuriser, made.features, rows.train, context, k=nearest)
+    return text_columns(feature_encoder, made.features, rows.train, context, k=nearest)

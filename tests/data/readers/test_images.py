@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from flowgmm_cli.api import Column
+from flowgmm_cli.data.images.lazy_pixels import LazyPixels
 from flowgmm_cli.data.images.specs import ImagesConfig
-from flowgmm_cli.data.images.store import PixelStore
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.errors import DataError
 
@@ -156,7 +156,7 @@ def test_arrays_of_other_channels_and_sizes(rows, read, images, tmp_path, notes)
 def test_arrays_without_pixels(rows, images, tmp_path, value):
     given = GREY.astype(np.float64)
     given[6, 0, 0] = value
-    with pytest.raises(DataError, match=r"array `image`: float64 values .* are no pixels"):
+    with pytest.raises(DataError, match=r"array `image`: float64 values .* are not pixels"):
         rows(written(tmp_path, image=given), images(3, 4), chunk_rows=2)
 
 
@@ -180,7 +180,7 @@ def test_images_of_a_data_spec_stay_on_disk(rows, images, folder):
     path = folder(oak__1=COLOUR[0], ash__2=COLOUR[1])
     spec = f"{{use: images, path: {path}, memory: 0.0, cache: never}}"
     (chunk,) = list(rows(spec, images(3, 4)))
-    assert isinstance(chunk.rows.columns["image"], PixelStore)
+    assert isinstance(chunk.rows.columns["image"], LazyPixels)
     expected = [np.asarray(Image.fromarray(one).convert("L")) for one in COLOUR[[1, 0]]]
     np.testing.assert_array_equal(np.asarray(chunk.rows.columns["image"]), expected)
     assert chunk.rows.labels.tolist() == [0, 1]

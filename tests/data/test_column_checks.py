@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flowgmm_cli.data.suspects import counts_rows, dates, names_a_row, predicts
+from flowgmm_cli.data.column_checks import counts_rows, dates, names_a_row, predicts
 
 
 def column(cells: list[object]) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Encoder
 from flowgmm_cli.data.cache import encode
-from flowgmm_cli.data.image_shape import WHITE
+from flowgmm_cli.data.images.format import WHITE
 from flowgmm_cli.errors import DataError
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowgmm_cli.data.draw import by_class, even, proportional
+from flowgmm_cli.data.stratified_sampling import by_class, even, proportional
 
 sizes = st.lists(st.integers(1, 500), min_size=1, max_size=8).map(lambda counts: dict(enumerate(counts)))
 

@@ -3,9 +3,8 @@ from hashlib import blake2b
 import numpy as np
 
 from flowgmm_cli.api import Column, Rows
-from flowgmm_cli.data import content
-from flowgmm_cli.data.content import fingerprint, row_digests
-from flowgmm_cli.data.images.store import of_array
+from flowgmm_cli.data.fingerprint import fingerprint, row_digests
+from flowgmm_cli.data.images.lazy_pixels import lazy_pixels_of
 
 NUMBER, TEXT = Column("n", "numeric"), Column("t", "text")
 
@@ -68,7 +67,7 @@ def test_images_have_the_same_digests_in_memory_and_on_the_disk():
     pixels = np.random.default_rng(0).integers(0, 2, (3_000, 2, 2), dtype=np.uint8)
     column = Column("image", "image", (2, 2))
     digests = row_digests(images(pixels), [column])
-    assert digests.tolist() == row_digests(images(of_array(pixels)), [column]).tolist()
+    assert digests.tolist() == row_digests(images(lazy_pixels_of(pixels)), [column]).tolist()
     assert digests.tolist() == row_digests(images(np.asfortranarray(pixels)), [column]).tolist()
     assert len(set(digests)) == len(np.unique(pixels, axis=0))
 
@@ -121,7 +120,7 @@ def test_columns_side_by_side_are_hashed_as_one_piece(monkeypatch):
         def digest(self):
             return self.state.digest()
 
-    monkeypatch.setattr(content, "blake2b", Counted)
+    monkeypatch.setattr("flowgmm_cli.data.fingerprint.blake2b", Counted)
     cells = {f"x{place}": np.zeros(7) for place in range(50)}
     row_digests(Rows(cells, np.zeros(7, np.int64), np.arange(7)), [Column(name, "numeric") for name in cells])
     assert len(pieces) == 7

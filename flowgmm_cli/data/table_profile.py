@@ -15,10 +15,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from flowgmm_cli.data.sources.columns import foreign_numbers, not_numbers, numbers, strings, vectors
-from flowgmm_cli.data.sources.kinds import FEW_CATEGORIES, MAX_CATEGORIES, nearly_numbers
+from flowgmm_cli.data.column_checks import counts_rows, dates, names_a_row, predicts
+from flowgmm_cli.data.sources.column_kinds import FEW_CATEGORIES, MAX_CATEGORIES, mostly_numbers
+from flowgmm_cli.data.sources.columns import (
+    localised_number_positions,
+    non_numeric_positions,
+    numbers,
+    strings,
+    vectors,
+)
 from flowgmm_cli.data.sources.tables import Table
-from flowgmm_cli.data.suspects import counts_rows, dates, names_a_row, predicts
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -155,11 +161,11 @@ def _column(
         return made("dates", "dropped", "dates are no inputs as they stand; derive numbers from them")
     if pa.types.is_nested(cells.type):
         return made("other", "dropped", "its cells are lists or objects")
-    if len(foreign := foreign_numbers(cells)):
+    if len(foreign := localised_number_positions(cells)):
         example = known[foreign[0]]
         return made("strings", "dropped", f"numbers with a decimal comma, such as {example}; write 1000.50")
-    if distinct > FEW_CATEGORIES and nearly_numbers(cells):
-        odd = not_numbers(cells)
+    if distinct > FEW_CATEGORIES and mostly_numbers(cells):
+        odd = non_numeric_positions(cells)
         return made(
             "strings", "dropped", f"numbers but for {len(odd):,} cells, the first in row {odd[0] + 1}"
         )

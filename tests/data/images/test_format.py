@@ -1,14 +1,14 @@
 import pytest
 
-from flowgmm_cli.data.images.rule import Header, ImageRule, choose_rule, size_of
+from flowgmm_cli.data.images.format import ImageFormat, ImageHeader, choose_format, parse_size
 from flowgmm_cli.errors import DataError
 
-SMALL, LARGE, RED = Header(4, 3, False), Header(8, 6, False), Header(4, 3, True)
+SMALL, LARGE, RED = ImageHeader(4, 3, False), ImageHeader(8, 6, False), ImageHeader(4, 3, True)
 
 
 def choose(*headers, channels="auto", size=None, resize="error"):
-    named = [(f"{index}.png", one) for index, one in enumerate(headers)]
-    return choose_rule(named, where="photos", channels=channels, size=size_of(size), resize=resize)
+    named = [(f"{index}.png", header) for index, header in enumerate(headers)]
+    return choose_format(named, where="photos", channels=channels, size=parse_size(size), resize=resize)
 
 
 @pytest.mark.parametrize(
@@ -20,10 +20,10 @@ def choose(*headers, channels="auto", size=None, resize="error"):
         ([RED], "grey", (3, 4)),
     ],
 )
-def test_images_of_one_size_keep_it(headers, channels, shape):
-    rule = choose(*headers, channels=channels)
-    assert rule.shape == shape
-    assert rule == ImageRule.of(shape)
+def test_images_of_equal_size_keep_it(headers, channels, shape):
+    image_format = choose(*headers, channels=channels)
+    assert image_format.shape == shape
+    assert image_format == ImageFormat.from_shape(shape)
 
 
 def test_mixed_sizes_name_two_images_and_how_many_there_are():
@@ -36,8 +36,8 @@ def test_mixed_sizes_name_two_images_and_how_many_there_are():
     assert "data.resize=crop" in caught.value.hint
 
 
-def test_a_wanted_size_is_no_leave_to_resize():
+def test_a_size_alone_does_not_allow_resizing():
     with pytest.raises(DataError, match=r"2\.png is 8x6 pixels .*, data.size is 4x3, and data.resize is"):
         choose(SMALL, SMALL, LARGE, size=[3, 4])
     assert choose(SMALL, SMALL, size=[3, 4]).shape == (3, 4)
-    assert choose(SMALL, LARGE, size=5, resize="pad") == ImageRule(5, 5, False, "pad")
+    assert choose(SMALL, LARGE, size=5, resize="pad") == ImageFormat(5, 5, False, "pad")

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from flowgmm_cli.data.profile import ColumnProfile, Profile
 from flowgmm_cli.data.specs import CsvConfig
-from flowgmm_cli.data.starter import quoted, starter_recipe, warnings
+from flowgmm_cli.data.starter_recipe import quoted, starter_recipe, warnings
+from flowgmm_cli.data.table_profile import ColumnProfile, Profile
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.yaml import read_yaml
 
@@ -189,8 +189,8 @@ def test_the_recipe_of_a_real_table_trains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     from flowgmm_cli.data.label_column import class_counts
-    from flowgmm_cli.data.profile import profile
     from flowgmm_cli.data.sources.tables import read_table
+    from flowgmm_cli.data.table_profile import profile
     from flowgmm_cli.runs import create_run
     from flowgmm_cli.training.pipeline import train
 

@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from flowgmm_cli.data.profile import ColumnProfile, Profile
+from flowgmm_cli.data.table_profile import ColumnProfile, Profile
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.recipe.bundled import bundled_folder
 from flowgmm_cli.recipe.yaml import read_scalar

@@ -1,4 +1,4 @@
-"""What a column of somebody's table holds: numbers, vectors or categories."""
+"""Infer the kind of a column of a table: numeric, vector or category."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pyarrow as pa
 from flowgmm_cli.api import Column
 from flowgmm_cli.data.sources.columns import (
     MISSING_WORDS,
-    foreign_numbers,
-    not_numbers,
+    localised_number_positions,
+    non_numeric_positions,
     numbers,
     strings,
     vectors,
@@ -19,25 +19,25 @@ from flowgmm_cli.data.sources.tables import Table
 from flowgmm_cli.errors import DataError
 
 MAX_CATEGORIES = 64
-"""A non-numeric column with more distinct values than this must be named as what it is."""
+"""A non-numeric column with more distinct values needs its kind in the recipe."""
 
 FEW_CATEGORIES = 10
-"""Up to so many distinct values, a column of numbers and a few words may well be categories."""
+"""A column of numbers and a few words with at most this many distinct values counts as categories."""
 
 
-def column_of(
+def infer_column(
     name: str, table: Table, *, categorical: Collection[str], note: Callable[[str], None]
 ) -> Column:
-    """Give a column of a table its kind.
+    """Infer the kind of a column.
 
     Args:
-        name: of the column.
-        table: the training rows, or some from everywhere.
-        categorical: columns that are said to hold categories.
-        note: told what the user should know.
+        name: name of the column.
+        table: the training rows, or a sample of them.
+        categorical: columns that the recipe calls categories.
+        note: receives notes for the user.
 
     Raises:
-        DataError: it holds neither numbers nor a few categories.
+        DataError: it holds neither numbers, vectors nor a few categories.
     """
     cells = table.data[name]
     if name in categorical:
@@ -48,14 +48,14 @@ def column_of(
         return Column(name, "vector", entries.shape[1:])
     known = [cell for cell in strings(cells) if cell is not None]
     distinct = len(set(known))
-    if len(foreign := foreign_numbers(cells)):
+    if len(localised := localised_number_positions(cells)):
         raise DataError(
-            f"{table.where}: column `{name}` holds numbers with a decimal comma or with marks between "
-            f"thousands, the first in row {foreign[0] + 1}: `{short(str(cells[foreign[0]].as_py()))}`",
-            hint=f"write them like 1000.50, or say that they are names with data.categorical=[{name}]",
+            f"{table.where}: column `{name}` holds numbers with a decimal comma or with thousands "
+            f"separators, the first in row {localised[0] + 1}: `{shorten(str(cells[localised[0]].as_py()))}`",
+            hint=f"write them like 1000.50, or declare them categories with data.categorical=[{name}]",
         )
-    if distinct > MAX_CATEGORIES or (distinct > FEW_CATEGORIES and nearly_numbers(cells)):
-        raise _unclear(name, table, distinct)
+    if distinct > MAX_CATEGORIES or (distinct > FEW_CATEGORIES and mostly_numbers(cells)):
+        raise _unclear_kind(name, table, distinct)
     if distinct > max(FEW_CATEGORIES, len(known) / 2):
         note(
             f"column `{name}` has {distinct} different values in {len(known)} rows, each a feature of "
@@ -64,32 +64,32 @@ def column_of(
     return Column(name, "category")
 
 
-def _unclear(name: str, table: Table, distinct: int) -> DataError:
-    """Say what is wrong with a column that is neither numbers nor a few categories."""
+def _unclear_kind(name: str, table: Table, distinct: int) -> DataError:
+    """Return the error for a column that is neither numbers nor a few categories."""
     cells = strings(table.data[name])
-    if nearly_numbers(table.data[name]):
-        odd = not_numbers(table.data[name])
+    if mostly_numbers(table.data[name]):
+        odd = non_numeric_positions(table.data[name])
         return DataError(
             f"{table.where}: column `{name}` holds numbers but for {len(odd):,} cells, the first in row "
-            f"{odd[0] + 1}: `{short(cells[odd[0]])}`",
-            hint="correct these cells (empty means missing), take all for categories with "
+            f"{odd[0] + 1}: `{shorten(cells[odd[0]])}`",
+            hint="correct these cells (empty means missing), declare all categories with "
             f"data.categorical=[{name}], or leave the column out with data.drop=[{name}]",
         )
     example = next(cell for cell in cells if cell is not None)
     return DataError(
         f"{table.where}: column `{name}` is neither numbers nor a few categories: it has {distinct:,} "
-        f"different values, such as `{short(example)}`",
+        f"different values, such as `{shorten(example)}`",
         hint=f"name it as text (data.text={name}) or categories (data.categorical=[{name}]), "
         f"or leave it out with data.drop=[{name}]",
     )
 
 
-def nearly_numbers(cells: pa.ChunkedArray) -> bool:
-    """Whether nine of ten cells that are not missing are numbers."""
+def mostly_numbers(cells: pa.ChunkedArray) -> bool:
+    """Return True if nine of ten cells that are not missing are numbers."""
     known = [cell for cell in strings(cells) if cell is not None and cell.lower() not in MISSING_WORDS]
-    return len(not_numbers(cells)) <= 0.1 * len(known)
+    return len(non_numeric_positions(cells)) <= 0.1 * len(known)
 
 
-def short(text: str) -> str:
-    """A cell for a message, cut where it is long."""
+def shorten(text: str) -> str:
+    """Shorten a cell for a message."""
     return text if len(text) <= 40 else f"{text[:37]}..."

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from flowgmm_cli.data.label_column import class_counts, label_column
-from flowgmm_cli.data.profile import ColumnProfile, Profile, looks_english, profile
 from flowgmm_cli.data.sources.tables import read_table
+from flowgmm_cli.data.table_profile import ColumnProfile, Profile, looks_english, profile
 from flowgmm_cli.errors import DataError, UsageError
 
 ROWS = 60

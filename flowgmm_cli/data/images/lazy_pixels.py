@@ -1,4 +1,4 @@
-"""Pixels that are read when they are asked for."""
+"""Pixels that are read on access, behind the interface of an array."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     Index = slice | npt.NDArray[Any] | list[int]
 
 
-class PixelStore:
-    """Looks like an array `(N, *entry)` of uint8, of which an index only chooses rows.
+class LazyPixels:
+    """An array-like `(N, *entry)` of uint8 that selects rows by index without reading them.
 
-    `np.asarray` reads all of them, and so does what needs values. Only the first axis can be indexed.
+    `np.asarray` reads all pixels, as does any operation on values. Only the first axis can be indexed.
 
     Args:
-        read: pixels of the images at some positions, `(n, *entry)`.
-        positions: which images these are, int64 `(N,)`.
+        read: reads the images at some positions, `(n, *entry)`.
+        positions: positions of the images, int64 `(N,)`.
         entry: shape of an image.
     """
 
@@ -48,37 +48,37 @@ class PixelStore:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that all of the pixels would take in memory."""
+        """Bytes of all pixels in memory."""
         return len(self) * int(np.prod(self._entry))
 
     def __len__(self) -> int:
         return len(self._positions)
 
-    def __getitem__(self, index: Index | SupportsIndex) -> PixelStore | Bytes:
-        """The images at an index, not read yet; the pixels of a single one."""
+    def __getitem__(self, index: Index | SupportsIndex) -> LazyPixels | Bytes:
+        """Select images without reading them; an integer reads the pixels of a single one."""
         chosen = self._positions[index]
         if np.ndim(chosen) == 0:
-            one: Bytes = self._read(np.array([chosen], dtype=np.int64))[0]
-            return one
-        return PixelStore(self._read, chosen, self._entry)
+            image: Bytes = self._read(np.array([chosen], dtype=np.int64))[0]
+            return image
+        return LazyPixels(self._read, chosen, self._entry)
 
     def read(self, index: Index | None = None) -> Bytes:
-        """The pixels of all images, or of those at an index."""
+        """Read the pixels of all images, or of those at an index."""
         positions = self._positions if index is None else self._positions[index]
         return self._read(positions) if len(positions) else np.empty((0, *self._entry), dtype=np.uint8)
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         if copy is False:
-            raise ValueError("pixels that are read when they are asked for are always a copy")
+            raise ValueError("pixels that are read on access are always a copy")
         pixels = self.read()
         return pixels if dtype is None else pixels.astype(dtype, copy=False)
 
     def __repr__(self) -> str:
-        return f"PixelStore(shape={self.shape})"
+        return f"LazyPixels(shape={self.shape})"
 
 
-def of_array(pixels: Bytes) -> PixelStore:
-    """A store on an array, such as a file that is mapped into memory."""
+def lazy_pixels_of(pixels: Bytes) -> LazyPixels:
+    """Return lazy pixels backed by an array, such as a memory-mapped file."""
 
     def read(positions: Positions) -> Bytes:
         first = int(positions[0])
@@ -86,4 +86,4 @@ def of_array(pixels: Bytes) -> PixelStore:
             return np.array(pixels[first : first + len(positions)])  # many times faster than by positions
         return np.array(pixels[positions])
 
-    return PixelStore(read, np.arange(len(pixels)), pixels.shape[1:])
+    return LazyPixels(read, np.arange(len(pixels)), pixels.shape[1:])

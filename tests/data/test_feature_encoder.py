@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flowgmm_cli.api import Column, Rows
-from flowgmm_cli.data.featuriser import Featuriser
+from flowgmm_cli.data.feature_encoder import FeatureEncoder
 from flowgmm_cli.errors import DataError
 
 NAN, INF = np.nan, np.inf
@@ -44,7 +44,7 @@ def rows(**columns):
 
 
 def fit(data, *columns, missing="median", encoder=None):
-    return Featuriser.fit(data, columns, missing=missing, encoder=encoder)
+    return FeatureEncoder.fit(data, columns, missing=missing, encoder=encoder)
 
 
 X = Column("x", "numeric")
@@ -59,9 +59,9 @@ def test_missing_and_infinite_cells_take_training_statistics(context):
 
 
 def test_missing_cells_can_be_an_error_that_names_column_count_and_row(context):
-    featuriser = fit(rows(x=[1, 2, 3]), X, missing="error")
+    fitted = fit(rows(x=[1, 2, 3]), X, missing="error")
     with pytest.raises(DataError, match=r"`x` has 2 missing or infinite cells, the first in row train:2"):
-        featuriser.transform(rows(x=[1, NAN, INF]), context)
+        fitted.transform(rows(x=[1, NAN, INF]), context)
 
 
 @pytest.mark.parametrize(
@@ -69,11 +69,11 @@ def test_missing_cells_can_be_an_error_that_names_column_count_and_row(context):
 )
 def test_columns_that_carry_nothing_are_left_out_with_a_note(context, cells, reason):
     data = rows(x=[1, 2, 3], dull=cells)
-    featuriser = fit(data, Column("dull", "numeric"), X)
-    assert featuriser.feature_names == ["x"]
-    assert "`dull` is left out" in featuriser.notes[0]
-    assert reason in featuriser.notes[0]
-    assert featuriser.transform(data, context).tolist() == [[1], [2], [3]]
+    fitted = fit(data, Column("dull", "numeric"), X)
+    assert fitted.feature_names == ["x"]
+    assert "`dull` is left out" in fitted.notes[0]
+    assert reason in fitted.notes[0]
+    assert fitted.transform(data, context).tolist() == [[1], [2], [3]]
 
 
 def test_nothing_left_is_an_error():
@@ -82,9 +82,9 @@ def test_nothing_left_is_an_error():
 
 
 def test_categories_become_one_feature_each_and_an_unknown_one_none(context, notes):
-    featuriser = fit(rows(colour=["red", "blue", None, "red"]), COLOUR)
-    assert featuriser.feature_names == ["colour=(missing)", "colour=blue", "colour=red"]
-    assert featuriser.transform(rows(colour=["red", None, "green", "blue"]), context).tolist() == [
+    fitted = fit(rows(colour=["red", "blue", None, "red"]), COLOUR)
+    assert fitted.feature_names == ["colour=(missing)", "colour=blue", "colour=red"]
+    assert fitted.transform(rows(colour=["red", None, "green", "blue"]), context).tolist() == [
         [0, 0, 1],
         [1, 0, 0],
         [0, 0, 0],
@@ -94,8 +94,12 @@ def test_categories_become_one_feature_each_and_an_unknown_one_none(context, not
 
 
 def test_an_empty_text_is_encoded_like_any_other(context):
-    featuriser = fit(rows(text=["ab", None, ""]), TEXT, encoder=Lengths)
-    assert featuriser.transform(rows(text=[None, "", "abc"]), context).tolist() == [[0, 3], [0, 3], [3, 3]]
+    fitted = fit(rows(text=["ab", None, ""]), TEXT, encoder=Lengths)
+    assert fitted.transform(rows(text=[None, "", "abc"]), context).tolist() == [
+        [0, 3],
+        [0, 3],
+        [3, 3],
+    ]
 
 
 def test_an_encoder_that_gives_nan_is_found_out(context):
@@ -103,9 +107,9 @@ def test_an_encoder_that_gives_nan_is_found_out(context):
         def encode(self, texts):
             return np.array([[1, 1], [NAN, 1]], np.float32)
 
-    featuriser = fit(rows(text=["ab", "c"]), TEXT, encoder=Broken)
+    fitted = fit(rows(text=["ab", "c"]), TEXT, encoder=Broken)
     with pytest.raises(DataError, match="no finite vector for 1 texts, first row train:2"):
-        featuriser.transform(rows(text=["ab", "c"]), context)
+        fitted.transform(rows(text=["ab", "c"]), context)
 
 
 def test_text_without_an_encoder_is_an_error():
@@ -132,19 +136,19 @@ def test_a_vector_of_another_shape_is_an_error(context):
 
 
 def test_a_missing_column_has_near_matches(context):
-    featuriser = fit(rows(price=[1, 2]), Column("price", "numeric"))
+    fitted = fit(rows(price=[1, 2]), Column("price", "numeric"))
     with pytest.raises(DataError, match="did you mean `prise`"):
-        featuriser.transform(rows(prise=[1, 2]), context)
+        fitted.transform(rows(prise=[1, 2]), context)
 
 
 def test_only_plain_numbers_have_an_exact_density():
     data = rows(x=[1, 2], colour=["a", "b"], text=["a", "b"], holes=[1, NAN])
     assert fit(data, X).exact
     for column in (COLOUR, TEXT):
-        featuriser = fit(data, X, column, encoder=Lengths)
-        assert not featuriser.exact
-        assert column.name in featuriser.inexact[0]
-    filled = Featuriser.fit(rows(x=[1, 2, NAN]), [X], missing="median", encoder=None)
+        fitted = fit(data, X, column, encoder=Lengths)
+        assert not fitted.exact
+        assert column.name in fitted.inexact[0]
+    filled = FeatureEncoder.fit(rows(x=[1, 2, NAN]), [X], missing="median", encoder=None)
     assert "filled in" in filled.inexact[0]
 
 
@@ -152,7 +156,7 @@ def test_state_is_json_and_arrays_and_restores_everything(context):
     data = rows(x=[1, NAN, 4], colour=["b", "a", None], text=["q", "", "rst"])
     old = fit(data, X, COLOUR, TEXT, encoder=Lengths)
     values, arrays = old.state()
-    new = Featuriser.from_state(json.loads(json.dumps(values)), arrays, encoder=Lengths)
+    new = FeatureEncoder.from_state(json.loads(json.dumps(values)), arrays, encoder=Lengths)
     assert new.feature_names == old.feature_names
     assert new.columns == old.columns
     assert new.notes == old.notes
@@ -165,7 +169,7 @@ def test_the_layout_tells_where_each_column_is(context):
     data = rows(x=[1, 2, 3], dull=[1, 1, 1], colour=["red", "blue", "red"])
     data.columns["image"] = np.arange(18.0).reshape(3, 2, 3)
     image = Column("image", "vector", (2, 3))
-    featuriser = fit(data, X, Column("dull", "numeric"), COLOUR, image)
-    assert featuriser.layout == [(X, slice(0, 1)), (COLOUR, slice(1, 3)), (image, slice(3, 9))]
-    matrix = featuriser.transform(data, context)
+    fitted = fit(data, X, Column("dull", "numeric"), COLOUR, image)
+    assert fitted.layout == [(X, slice(0, 1)), (COLOUR, slice(1, 3)), (image, slice(3, 9))]
+    matrix = fitted.transform(data, context)
     assert (matrix[:, 3:9].reshape(3, 2, 3) == data.columns["image"]).all()

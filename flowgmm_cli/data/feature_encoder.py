@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Encoder, Rows
-from flowgmm_cli.data.blocks import Block, Categories, Numbers, Pixels, Text, restore
+from flowgmm_cli.data.column_encoders import Block, Categories, Numbers, Pixels, Text, restore
 from flowgmm_cli.data.large.statistics import ColumnStatistics, apply_statistics, unusable_reason
 from flowgmm_cli.errors import DataError, did_you_mean
 
@@ -23,7 +23,7 @@ EncoderFactory = Callable[[], Encoder]
 """Builds a new encoder: each text column has one of its own, since some are fitted."""
 
 
-class Featuriser:
+class FeatureEncoder:
     """The feature matrix's blocks, one per input column that is in use.
 
     Attributes:
@@ -45,7 +45,7 @@ class Featuriser:
         missing: MissingPolicy,
         encoder: EncoderFactory | None,
         facts: Mapping[str, ColumnStatistics] | None = None,
-    ) -> Featuriser:
+    ) -> FeatureEncoder:
         """Fit to training rows.
 
         Args:
@@ -195,7 +195,7 @@ class Featuriser:
         arrays: Mapping[str, npt.NDArray[Any]],
         *,
         encoder: EncoderFactory | None,
-    ) -> Featuriser:
+    ) -> FeatureEncoder:
         """Restore what `state` returned; `encoder` as for `fit`."""
         blocks = []
         for index, one in enumerate(values["blocks"]):

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowgmm_cli.api import LabelsConfig, Rows
-from flowgmm_cli.data.labels import choose_labelled
+from flowgmm_cli.data.label_budget import choose_labelled
 from flowgmm_cli.errors import DataError
 
 NAMES = ("cat", "dog", "eel")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flowgmm_cli.api import LabelsConfig, Rows
-from flowgmm_cli.data.draw import by_class, even, proportional
+from flowgmm_cli.data.stratified_sampling import by_class, even, proportional
 from flowgmm_cli.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     Positions = npt.NDArray[np.int64]
 
 
-class LazyRows:
+class LazyDataset:
     """Looks like a tensor `(N, width)`, or `(N,)`, as far as its size and its rows go.
 
-    An index gives a tensor of those rows on `device`; `at` gives them without reading them yet.
+    An index gives a tensor of those rows on `device`; `subset` gives them without reading them yet.
 
     Args:
         make: tensors of the rows at some positions, on the CPU.
@@ -47,28 +47,28 @@ class LazyRows:
     def __len__(self) -> int:
         return len(self._positions)
 
-    def at(self, index: Tensor | slice) -> LazyRows:
+    def subset(self, index: Tensor | slice) -> LazyDataset:
         """Some of the rows: positions, a mask or a slice."""
         chosen = index if isinstance(index, slice) else index.cpu().numpy()
-        return LazyRows(self._make, self._positions[chosen], self._width, self.device)
+        return LazyDataset(self._make, self._positions[chosen], self._width, self.device)
 
     def __getitem__(self, index: Tensor | slice) -> Tensor:
         """The rows' tensor."""
-        made = self._make(self.at(index)._positions)
+        made = self._make(self.subset(index)._positions)
         if self.device.type == "cuda":  # the copy then goes on while the device works
             return made.pin_memory().to(self.device, non_blocking=True)
         return made.to(self.device)
 
-    def to(self, device: torch.device) -> LazyRows:
+    def to(self, device: torch.device) -> LazyDataset:
         """The same rows, whose tensors are wanted on a device."""
-        return LazyRows(self._make, self._positions, self._width, device)
+        return LazyDataset(self._make, self._positions, self._width, device)
 
 
-RowStore = Tensor | LazyRows
+RowStore = Tensor | LazyDataset
 """Rows in memory, or rows that are read when they are asked for."""
 
 
-def rows_of(store: RowStore) -> Tensor:
+def load_tensor(store: RowStore) -> Tensor:
     """All of the rows as a tensor."""
     return store if isinstance(store, Tensor) else store[:]
 

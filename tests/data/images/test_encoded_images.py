@@ -3,12 +3,12 @@ import os
 import numpy as np
 import pytest
 
-from flowgmm_cli.data.images.files import list_files, pictures_of
+from flowgmm_cli.data.images.encoded_images import images_in_folder, list_files
 
 GREY = np.zeros((2, 2), np.uint8)
 
 
-def test_images_are_listed_in_natural_order_and_hidden_ones_are_not(save):
+def test_images_are_listed_in_natural_order_without_hidden_files(save):
     for name in ("b/10.png", "b/9.PNG", "A/x.jpeg", "b/c/1.gif", "top.bmp"):
         folder = save(name, GREY) and save("b/10.png", GREY).parent.parent
     for name in (".DS_Store", "b/.hidden.png", "b/._9.PNG", "b/notes.TXT", "b/README"):
@@ -25,17 +25,17 @@ def test_images_are_listed_in_natural_order_and_hidden_ones_are_not(save):
 @pytest.mark.skipif(os.name == "nt", reason="links need a privilege")
 def test_links_to_folders_are_followed_but_not_in_a_circle(save, tmp_path):
     folder = save("cat/1.png", GREY).parent.parent
-    (tmp_path / "elsewhere").mkdir()
-    (folder / "cat/1.png").rename(tmp_path / "elsewhere/2.png")
-    (folder / "dog").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "other").mkdir()
+    (folder / "cat/1.png").rename(tmp_path / "other/2.png")
+    (folder / "dog").symlink_to(tmp_path / "other")
     (folder / "cat/loop").symlink_to(folder)
     assert list_files(folder).images == ["dog/2.png"]
 
 
 def test_the_signature_is_that_of_names_sizes_and_times(save):
     folder = save("a.png", GREY).parent
-    before = pictures_of(folder, ["a.png"]).signature()
-    assert pictures_of(folder, ["a.png"]).signature() == before
+    before = images_in_folder(folder, ["a.png"]).signature()
+    assert images_in_folder(folder, ["a.png"]).signature() == before
     os.utime(folder / "a.png", ns=(5, 5))
-    assert pictures_of(folder, ["a.png"]).signature() != before
-    assert pictures_of(folder, ["gone.png"]).signature() != before
+    assert images_in_folder(folder, ["a.png"]).signature() != before
+    assert images_in_folder(folder, ["gone.png"]).signature() != before
