@@ -59,24 +59,24 @@ def curve(
     flowgmm curve my.yaml data.path=my.csv --labels 50,500 --no-baselines
     """
     from flowgmm_cli.cli import console
-    from flowgmm_cli.experiments.numbers import parse_numbers
+    from flowgmm_cli.experiments.grid import parse_integers
     from flowgmm_cli.experiments.points import curve_points
 
     words = list(overrides or [])
-    counts, draws = parse_numbers(labels, "--labels", least=2), parse_numbers(seeds, "--seeds")
+    counts, draws = parse_integers(labels, "--labels", minimum=2), parse_integers(seeds, "--seeds")
     points = curve_points(recipe, words, counts, draws, overlays=overlay or ())
     for line in points[0].recipe.origin.notes:
         console.note(line)
     console.note("loading torch…")
 
     from flowgmm_cli.cli.studying import carry_out
+    from flowgmm_cli.experiments.experiment import Experiment
     from flowgmm_cli.experiments.outputs import write_curve
-    from flowgmm_cli.experiments.study import Study
 
     first = points[0].recipe
     folder = (out or Path("curves", first.name)).expanduser()
-    study = Study(folder, kind="curve", recipe=first, keys=["labels"], words=words)
-    value = carry_out(study, points, write_curve, baselines=baselines, offline=offline)
+    experiment = Experiment(folder, kind="curve", recipe=first, keys=["labels"], overrides=words)
+    value = carry_out(experiment, points, write_curve, baselines=baselines, offline=offline)
     if as_json:
         console.print_json(value)
     else:

@@ -1,4 +1,4 @@
-"""What `curve` and `sweep` share: carrying out the points of a study one by one."""
+"""What `curve` and `sweep` share: carrying out the points of an experiment one by one."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from flowgmm_cli.experiments.experiment import Experiment
     from flowgmm_cli.experiments.points import Point
     from flowgmm_cli.experiments.results import Result
-    from flowgmm_cli.experiments.study import Study
 
-Write = Callable[["Study", Sequence["Result"]], dict[str, Any]]
+Write = Callable[["Experiment", Sequence["Result"]], dict[str, Any]]
 
 
 def carry_out(
-    study: Study, points: Sequence[Point], write: Write, *, baselines: bool, offline: bool
+    experiment: Experiment, points: Sequence[Point], write: Write, *, baselines: bool, offline: bool
 ) -> dict[str, Any]:
     """Do what is left to do and write the results after each point; returns the last that was written.
 
@@ -27,13 +27,13 @@ def carry_out(
     from flowgmm_cli.cli import console
     from flowgmm_cli.cli.work import data_context
     from flowgmm_cli.errors import InterruptedRunError, RunFailedError
-    from flowgmm_cli.experiments.check import check_data
-    from flowgmm_cli.experiments.study import Work
+    from flowgmm_cli.experiments.experiment import RunOptions
+    from flowgmm_cli.experiments.points import check_data
     from flowgmm_cli.training.fitting import Talk
     from flowgmm_cli.training.interrupt import Interrupt
 
-    study.claim(points)
-    left = [point for point in points if not study.finished(point, baselines=baselines)]
+    experiment.open(points)
+    left = [point for point in points if not experiment.is_finished(point, baselines=baselines)]
     if len(left) < len(points):
         console.note(f"{len(points) - len(left):,} of {len(points):,} points are there already")
     failed: list[str] = []
@@ -42,7 +42,7 @@ def carry_out(
         with Interrupt() as interrupt, console.progress() as progress:
             context = data_context(progress, offline=offline)
             check_data(left, context)
-            work = Work(
+            options = RunOptions(
                 context=context,
                 talk=Talk(progress=progress, note=console.debug),
                 interrupt=interrupt,
@@ -52,12 +52,12 @@ def carry_out(
             for done, point in enumerate(left):
                 progress(done, len(left), "points", point.describe())
                 try:
-                    result = study.carry_out(point, work)
+                    result = experiment.run_point(point, options)
                 except RunFailedError as error:
                     failed.append(f"{point.describe()}: {error.message}")
                     console.warn(failed[-1])
                     continue
-                write(study, study.results())
+                write(experiment, experiment.read_results())
                 ours = result.methods["flowgmm"]
                 console.note(f"{point.describe()}: accuracy {ours['accuracy']:.4f} ({ours['seconds']:.0f} s)")
             progress(len(left), len(left), "points", "")
@@ -65,10 +65,10 @@ def carry_out(
         raise InterruptedRunError(f"{error.message}; what is done is kept", hint=again) from error
     except KeyboardInterrupt:
         raise InterruptedRunError("stopped by you; what is done is kept", hint=again) from None
-    value = write(study, study.results())
+    value = write(experiment, experiment.read_results())
     if failed:
         raise RunFailedError(
-            f"{len(failed):,} of {len(points):,} runs failed; the others are in {study.folder}",
+            f"{len(failed):,} of {len(points):,} runs failed; the others are in {experiment.folder}",
             details=failed,
             hint=f"to try them again: {again}",
         )

@@ -49,11 +49,10 @@ def sweep(
     flowgmm sweep csv data.path=my.csv data.label=y prior.means=labelled,logistic_regression
     """
     from flowgmm_cli.cli import console
-    from flowgmm_cli.experiments.grid import read_grid
-    from flowgmm_cli.experiments.numbers import parse_numbers
+    from flowgmm_cli.experiments.grid import parse_integers, read_grid
     from flowgmm_cli.experiments.points import sweep_points
 
-    grid, draws = read_grid(words), parse_numbers(seeds, "--seeds")
+    grid, draws = read_grid(words), parse_integers(seeds, "--seeds")
     points = sweep_points(recipe, grid, draws, overlays=overlay or ())
     for line in dict.fromkeys(line for point in points for line in point.recipe.origin.notes):
         console.note(line)
@@ -61,14 +60,14 @@ def sweep(
     console.note("loading torch…")
 
     from flowgmm_cli.cli.studying import carry_out
+    from flowgmm_cli.experiments.experiment import Experiment
     from flowgmm_cli.experiments.outputs import write_sweep
-    from flowgmm_cli.experiments.study import Study
 
     first = points[0].recipe
     folder = (out or Path("sweeps", first.name)).expanduser()
     keys = [axis.key for axis in grid.axes]
-    study = Study(folder, kind="sweep", recipe=first, keys=keys, words=grid.fixed)
-    value = carry_out(study, points, write_sweep, baselines=False, offline=offline)
+    experiment = Experiment(folder, kind="sweep", recipe=first, keys=keys, overrides=grid.fixed)
+    value = carry_out(experiment, points, write_sweep, baselines=False, offline=offline)
     if as_json:
         console.print_json(value)
     else:

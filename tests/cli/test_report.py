@@ -15,7 +15,7 @@ def test_the_page_is_written_into_the_run(flowgmm: Any, run: Path) -> None:
     assert outcome.out == f"{run / 'report.html'}\n"
     assert (run / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
     assert (run / "report" / "confusion.png").is_file()
-    assert "without simpler methods: No simpler methods were tried." in outcome.err
+    assert "without simpler methods: No baselines were fitted." in outcome.err
 
 
 def test_the_json_keeps_its_contract(flowgmm: Any, run: Path, tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_rows_of_ones_own_take_the_place_of_the_test_rows(flowgmm: Any, run: Pat
     text = (run / "report.html").read_text(encoding="utf-8")
     assert "one of the rows of own.csv" in text
     assert "The other rows are those of out.csv." in text
-    assert "40 and 20 rows" in text
+    assert "40 ordinary rows and 20 other rows" in text
 
 
 def test_rows_that_are_not_there_take_their_own_sections_only(flowgmm: Any, run: Path) -> None:
@@ -70,6 +70,6 @@ def test_what_other_commands_found_is_shown(flowgmm: Any, run: Path, kind: str) 
     else:
         Path("far.csv").write_text("x1,x2\n" + "50,-50\n" * 9, encoding="utf-8")
         assert flowgmm("ood", "--out", "far.csv", "--quiet").code == 0
-        said = "The last comparison made with"
+        said = "The last comparison by"
     assert flowgmm("report", "--quiet").code == 0
     assert said in (run / "report.html").read_text(encoding="utf-8")
