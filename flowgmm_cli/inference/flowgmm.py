@@ -66,7 +66,7 @@ class FlowGMM:
     @property
     def columns(self) -> tuple[Column, ...]:
         """The input columns that the model reads."""
-        return self.trained.preprocessor.columns
+        return self.trained.preprocessor.featuriser.columns
 
     @property
     def scores(self) -> tuple[str, ...]:
@@ -216,9 +216,9 @@ class FlowGMM:
             rows = load_run_rows(self.trained, self._context, fingerprint=self.run.info().get("fingerprint"))
             split, found = held_out_rows(rows)
             return InputRows(Chunk(found, 0), f"the run's {split} split")
-        preprocessor = self.trained.preprocessor
+        featuriser = self.trained.preprocessor.featuriser
         schema = InputSchema.from_config(
-            self.trained.recipe.data, self.columns, self.class_names, ranges=preprocessor.ranges
+            self.trained.recipe.data, self.columns, self.class_names, ranges=featuriser.ranges
         )
         return read_input(data, schema, context=self._context, on_error=on_error)
 

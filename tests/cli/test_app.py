@@ -1,0 +1,80 @@
+"""Subcommands are known by name and summary before they are imported."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from flowgmm_cli.cli import app as app_module
+from flowgmm_cli.cli.app import COMMANDS, LazyCommand, LazyGroup, app
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_summary_is_the_first_paragraph_of_the_command(name: str) -> None:
+    group: Any = typer.main.get_command(app)
+    lazy = group.commands[name]
+    command = lazy.load()
+    assert command.name == name
+    first = inspect.cleandoc(command.help).split("\n\n")[0].replace("\n", " ")
+    assert first == lazy.help == COMMANDS[name][0]
+
+
+def test_help_imports_no_command() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from flowgmm_cli.cli.app import app\n"
+        "assert CliRunner().invoke(app, ['--help']).exit_code == 0\n"
+        "print(sorted(name for name in sys.modules if name.startswith('flowgmm_cli.cli.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['flowgmm_cli.cli.app']"
+
+
+def test_a_command_is_parsed_in_its_own_context(capsys: pytest.CaptureFixture[str]) -> None:
+    result = CliRunner().invoke(app, ["embed", "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
+    assert result.exit_code == 0
+    assert "flowgmm embed [OPTIONS]" in result.output
+    assert "--map" in result.output
+
+
+def test_a_group_suggests_its_own_commands() -> None:
+    result = CliRunner().invoke(app, ["runs", "lst"], env={"COLUMNS": "200", "TERM": "dumb"})
+    assert result.exit_code == 2
+    assert "Did you mean 'list'" in result.output
+
+
+def test_a_misspelt_command_has_a_suggestion() -> None:
+    result = CliRunner().invoke(app, ["trian"], env={"COLUMNS": "200", "TERM": "dumb"})
+    assert result.exit_code == 2
+    assert "Did you mean 'train'" in result.output
+
+
+def test_a_missing_command_fails_only_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app_module, "COMMANDS", {"gone": ("Is gone.", "no_such_module:gone")})
+    broken = typer.Typer(cls=LazyGroup)
+    broken.callback()(lambda: None)
+    assert CliRunner().invoke(broken, ["--help"]).exit_code == 0
+    assert isinstance(CliRunner().invoke(broken, ["gone"]).exception, ModuleNotFoundError)
+
+
+def test_the_shell_completes_flags_of_a_command() -> None:
+    environment = {
+        **os.environ,
+        "_FLOWGMM_COMPLETE": "complete_zsh",
+        "_TYPER_COMPLETE_ARGS": "flowgmm train --res",
+        "COMP_WORDS": "flowgmm train --res",
+    }
+    code = "from flowgmm_cli.cli.app import app; app(prog_name='flowgmm')"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert "--resume" in done.stdout
+
+
+def test_a_lazy_command_has_a_name_and_a_summary() -> None:
+    command = LazyCommand("train", "Train.", "flowgmm_cli.cli.train:train")
+    assert (command.name, command.help) == ("train", "Train.")
