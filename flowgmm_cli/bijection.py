@@ -1,4 +1,4 @@
-"""The contract every invertible map obeys: data transforms, flow layers and whole flows alike."""
+"""Base of all invertible maps: data transforms, flow layers and flows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class Bijection(nn.Module, ABC):
-    r"""An invertible map :math:`z = f(x)` with its log-determinant.
+    r"""Invertible map :math:`z = f(x)` with its log-determinant.
 
     No state is kept between calls. `log_det` has shape `(batch,)` and is at least float32, even under
     autocast.
@@ -35,7 +35,13 @@ def zero_log_det(x: Tensor) -> Tensor:
 
 
 class Sequential(Bijection):
-    """The composition of bijections, first to last; with no layers it is the identity."""
+    """Composition of bijections, first to last; without layers the identity.
+
+    Examples:
+        >>> import torch
+        >>> Sequential()(torch.ones(2, 3))[1]
+        tensor([0., 0.])
+    """
 
     def __init__(self, layers: Iterable[Bijection] = ()) -> None:
         super().__init__()
@@ -50,7 +56,7 @@ class Sequential(Bijection):
         return x, total
 
     def inverse(self, z: Tensor) -> Tensor:
-        """Undo the layers in reverse order."""
+        """Invert the layers in reverse order."""
         for layer in reversed(self.layers):
             z = layer.inverse(z)  # type: ignore[operator]
         return z

@@ -16,16 +16,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from flowgmm_cli.bijection import Bijection, Sequential, zero_log_det
-from flowgmm_cli.flows.layers.actnorm import ActNorm
-from flowgmm_cli.flows.layers.affine import ElementwiseAffine
+from flowgmm_cli.flows.layers.affine import ActNorm, ElementwiseAffine
 from flowgmm_cli.flows.layers.conditional import ConditionalAffine, ConditionalSpline
-from flowgmm_cli.flows.layers.conv1x1 import Conv1x1
-from flowgmm_cli.flows.layers.conv_conditioner import ResidualConditioner, ShallowConditioner
-from flowgmm_cli.flows.layers.coupling import AffineCoupling, CouplingStack
-from flowgmm_cli.flows.layers.image_coupling import ImageCoupling
-from flowgmm_cli.flows.layers.linear import LULinear, Permutation
-from flowgmm_cli.flows.layers.logit import Logit
-from flowgmm_cli.flows.layers.squeeze import Squeeze, rows_first
+from flowgmm_cli.flows.layers.coupling import AffineCoupling, CouplingStack, ImageCoupling
+from flowgmm_cli.flows.layers.linear import Conv1x1, LULinear, Permutation
+from flowgmm_cli.flows.layers.networks import ResidualConditioner, ShallowConditioner
+from flowgmm_cli.flows.layers.pixels import Logit, Squeeze, row_order
 from flowgmm_cli.flows.layers.variational_dequantisation import VariationalDequantisation
 from flowgmm_cli.flows.realnvp import RealNVP
 from flowgmm_cli.flows.specs import SPECS
@@ -43,6 +39,10 @@ def chain(d: int, g: torch.Generator) -> Sequential:
     return Sequential([ElementwiseAffine(d), permutation(d, g), LULinear(d)])
 
 
+def stack(d: int, g: torch.Generator) -> CouplingStack:
+    return CouplingStack(AffineCoupling(d, flip=flip, generator=g, **SMALL) for flip in (False, True, False))
+
+
 TABLE: dict[str, tuple[Make, int]] = {  # name -> (maker, smallest D)
     "sequential": (chain, 1),
     "empty": (lambda d, g: Sequential(), 1),
@@ -52,7 +52,7 @@ TABLE: dict[str, tuple[Make, int]] = {  # name -> (maker, smallest D)
     "lu": (lambda d, g: LULinear(d), 1),
     "coupling": (lambda d, g: AffineCoupling(d, generator=g, **SMALL), 2),
     "coupling-flip": (lambda d, g: AffineCoupling(d, flip=True, scale_limit=0.5, generator=g, **SMALL), 2),
-    "stack": (lambda d, g: CouplingStack(d, couplings=3, generator=g, **SMALL), 2),
+    "stack": (stack, 2),
     "realnvp": (lambda d, g: RealNVP(d, couplings=3, generator=g, **SMALL), 1),
     "realnvp-deep": (
         lambda d, g: RealNVP(d, couplings=2, hidden=8, depth=4, scale_limit=2.0, generator=g),
@@ -109,7 +109,7 @@ IMAGES: dict[str, tuple[MakeImages, tuple[Shape, ...]]] = {  # name -> (maker, s
     "logit": (lambda s, g: Logit(0.05), ((1, 3, 1), (2, 1, 2))),
     "logit-narrow": (lambda s, g: Logit(1e-3), ((1, 2, 2),)),
     "squeeze": (lambda s, g: Squeeze(), ((1, 2, 2), (2, 4, 2))),
-    "rows-first": (lambda s, g: Permutation(rows_first(s[0])), ((8, 2, 1),)),
+    "row-order": (lambda s, g: Permutation(row_order(s[0])), ((8, 2, 1),)),
     "conv1x1": (lambda s, g: Conv1x1(s[0], generator=g), ((1, 2, 1), (4, 2, 2), (5, 1, 1))),
     "image-coupling": (coupling, ((2, 2, 1), (3, 2, 2))),
     "image-coupling-flip": (partial(coupling, flip=True), ((3, 2, 2),)),

@@ -1,1 +1,1 @@
-"""Normalising flows: the layers and the architectures made of them."""
+"""Normalizing flows: architectures, and the layers that they consist of."""

@@ -1,4 +1,4 @@
-"""A flow of images for rows that come as vectors."""
+"""Flows of images with the interface of flows of vectors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from flowgmm_cli.bijection import Bijection, zero_log_det
 
 
 class Unflatten(Bijection):
-    """Vectors `(batch, features)` as arrays `(batch, *shape)`; the log-determinant is 0.
+    """Reshape of vectors `(batch, features)` to arrays `(batch, *shape)`; the log-determinant is 0.
 
     Args:
         shape: of one row.
@@ -19,11 +19,11 @@ class Unflatten(Bijection):
         self.shape = shape
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the rows their shape."""
+        """Reshape vectors to arrays."""
         return x.reshape(len(x), *self.shape), zero_log_det(x)
 
     def inverse(self, z: Tensor) -> Tensor:
-        """Take it from them."""
+        """Flatten arrays to vectors."""
         return z.reshape(len(z), -1)
 
     def extra_repr(self) -> str:
@@ -32,7 +32,7 @@ class Unflatten(Bijection):
 
 
 class FlatFlow(nn.Module):
-    """A flow of images as one of vectors, so that whatever stands around flows knows vectors alone.
+    """Flow of images that takes and returns vectors.
 
     Args:
         flow: maps rows `(N, *shape)` to latents `(N, D)` and back.
@@ -46,14 +46,14 @@ class FlatFlow(nn.Module):
 
     @property
     def latent_sizes(self) -> tuple[int, ...]:
-        """See `latent_sizes`."""
+        """See the function `latent_sizes`."""
         return latent_sizes(self.flow)
 
     def initialise(self, x: Tensor) -> None:
-        """Let layers start from rows `(N, D)`, if the flow has such layers."""
-        start = getattr(self.flow, "initialise", None)
-        if start is not None:
-            start(self.unflatten(x)[0])
+        """Initialise layers that depend on data from rows `(N, D)`, if the flow has such layers."""
+        initialise = getattr(self.flow, "initialise", None)
+        if initialise is not None:
+            initialise(self.unflatten(x)[0])
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map `(N, D)` to latents `(N, D)` and the log-determinant `(N,)`."""
@@ -61,11 +61,11 @@ class FlatFlow(nn.Module):
         return z, log_det
 
     def inverse(self, z: Tensor) -> Tensor:
-        """Undo `forward`."""
+        """Invert `forward`."""
         return self.unflatten.inverse(self.flow.inverse(z))  # type: ignore[operator]
 
 
 def latent_sizes(flow: nn.Module) -> tuple[int, ...]:
-    """Latent dimensions of each scale of a flow, the coarsest first; empty where it has no scales."""
+    """Latent dimensions of each scale of a flow, the coarsest first; empty for a flow without scales."""
     sizes: tuple[int, ...] = getattr(flow, "latent_sizes", ())
     return tuple(sizes)

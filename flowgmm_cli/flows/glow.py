@@ -8,66 +8,82 @@ import torch
 
 from flowgmm_cli.bijection import Bijection, Sequential
 from flowgmm_cli.errors import RecipeError
-from flowgmm_cli.flows.image_parts import coupled_by, first_layers
-from flowgmm_cli.flows.layers.actnorm import ActNorm
-from flowgmm_cli.flows.layers.conv1x1 import Conv1x1
-from flowgmm_cli.flows.layers.conv_conditioner import ShallowConditioner
-from flowgmm_cli.flows.layers.image_coupling import ImageCoupling
-from flowgmm_cli.flows.layers.squeeze import Squeeze
-from flowgmm_cli.flows.multiscale import MultiScale, Shape, image_of, squeezes
+from flowgmm_cli.flows.layers.affine import ActNorm
+from flowgmm_cli.flows.layers.coupling import ImageCoupling
+from flowgmm_cli.flows.layers.linear import Conv1x1
+from flowgmm_cli.flows.layers.networks import ShallowConditioner
+from flowgmm_cli.flows.layers.pixels import Squeeze
+from flowgmm_cli.flows.multiscale import (
+    MultiScale,
+    Shape,
+    conditional_factory,
+    count_squeezes,
+    image_shape,
+    input_layers,
+)
 from flowgmm_cli.flows.specs import GlowConfig
 
 
 class Glow(MultiScale):
     """Scales of a squeeze and steps of actnorm, 1 by 1 convolution and coupling.
 
-    Before half of the channels leave, they are scaled and shifted by a function of those that stay: the
-    learned prior of Glow, as one more coupling.
+    Before half of the channels leave, they are scaled and shifted by a function of those that stay. This
+    coupling is the learned prior of Glow.
 
     Args:
         shape: `(channels, height, width)` of the images.
         config: the parameters.
-        generator: seeds the weights, on the CPU.
+        generator: draws the weights, on the CPU.
 
     Raises:
-        RecipeError: the images cannot be squeezed as often as there are scales.
+        RecipeError: the images cannot be squeezed once per scale.
+
+    Examples:
+        >>> import torch
+        >>> flow = Glow((1, 8, 8), GlowConfig(steps=2), generator=torch.Generator().manual_seed(0))
+        >>> flow(torch.rand(3, 1, 8, 8))[0].shape
+        torch.Size([3, 64])
     """
 
     def __init__(self, shape: Shape, config: GlowConfig, *, generator: torch.Generator) -> None:
-        most = squeezes(shape)
-        fitting = f"at most {most} fit" if most else "an odd size has no half"
-        if config.scales > most:
-            raise RecipeError(
-                f"flow.scales={config.scales} is too many for images of {shape[1]} by {shape[2]} pixels, "
-                f"which are halved at each scale: {fitting}",
-                hint=f"flow.scales={most}, or crop or pad the images to a size that 2 divides more often"
-                if most
-                else "crop or pad the images to an even height and width",
-            )
+        _check_scales(config.scales, shape)
         net = partial(ShallowConditioner, hidden=config.hidden, dropout=config.dropout, generator=generator)
-        couple = coupled_by(config, net)
+        couple = conditional_factory(config, net)
         channels, height, width = shape
         scales: list[list[Bijection]] = []
         shapes: list[Shape] = []
         for index in range(config.scales):
-            steps = [] if index else first_layers(config, shape, generator)
+            layers = [] if index else input_layers(config, shape, generator)
             channels, height, width = 4 * channels, height // 2, width // 2
-            steps.append(Squeeze())
+            layers.append(Squeeze())
             for _ in range(config.steps):
-                parts: list[Bijection] = [ActNorm(channels), Conv1x1(channels, generator=generator)]
-                steps.append(Sequential([*parts, ImageCoupling(channels, couple=couple)]))
+                step: list[Bijection] = [ActNorm(channels), Conv1x1(channels, generator=generator)]
+                layers.append(Sequential([*step, ImageCoupling(channels, couple=couple)]))
             if index < config.scales - 1:
-                steps.append(ImageCoupling(channels, couple=couple))
-            scales.append(steps)
+                layers.append(ImageCoupling(channels, couple=couple))
+            scales.append(layers)
             shapes.append((channels, height, width))
             channels = channels // 2
         super().__init__(scales, shapes, checkpointing=config.checkpointing)
 
 
+def _check_scales(scales: int, shape: Shape) -> None:
+    most = count_squeezes(shape)
+    if scales > most:
+        limit = f"at most {most} fit" if most else "an odd size has no half"
+        raise RecipeError(
+            f"flow.scales={scales} is too many for images of {shape[1]} by {shape[2]} pixels, "
+            f"which are halved at each scale: {limit}",
+            hint=f"flow.scales={most}, or crop or pad the images to a size that 2 divides more often"
+            if most
+            else "crop or pad the images to an even height and width",
+        )
+
+
 def build(config: GlowConfig, *, shape: tuple[int, ...], generator: torch.Generator) -> Glow:
-    """Make the flow for images of `shape` `(channels, height, width)`.
+    """Build the flow for images of `shape` `(channels, height, width)`.
 
     Raises:
-        RecipeError: the rows are no images, or there are too many scales for their size.
+        RecipeError: the rows are not images, or there are too many scales for their size.
     """
-    return Glow(image_of(shape, "glow"), config, generator=generator)
+    return Glow(image_shape(shape, "glow"), config, generator=generator)

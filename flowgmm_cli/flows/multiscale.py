@@ -1,9 +1,10 @@
-"""The multi-scale architecture (Dinh, Sohl-Dickstein and Bengio, 2017, section 3.6)."""
+"""Multi-scale flows of images (Dinh, Sohl-Dickstein and Bengio, 2017, section 3.6) and their parts."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -11,24 +12,36 @@ from torch.utils.checkpoint import checkpoint
 
 from flowgmm_cli.bijection import Bijection, Sequential, zero_log_det
 from flowgmm_cli.errors import RecipeError
-from flowgmm_cli.flows.layers.actnorm import ActNorm
-from flowgmm_cli.flows.layers.coupling import halves
+from flowgmm_cli.flows.layers.affine import ActNorm
+from flowgmm_cli.flows.layers.conditional import (
+    ConditionalAffine,
+    ConditionalFactory,
+    ConditionalMap,
+    ConditionalSpline,
+    NetworkFactory,
+)
+from flowgmm_cli.flows.layers.coupling import split_halves
+from flowgmm_cli.flows.layers.networks import ShallowConditioner
+from flowgmm_cli.flows.layers.pixels import Logit
+from flowgmm_cli.flows.layers.variational_dequantisation import VariationalDequantisation
+from flowgmm_cli.flows.specs import ImageFlowConfig
 
 Shape = tuple[int, int, int]
-_SEEN = 1 << 20  # pixels that actnorm starts from, in at least 16 images: plenty, and no strain on memory
+
+INIT_PIXELS = 1 << 20  # for the statistics of actnorm, from at least 16 images
 
 
 class MultiScale(Bijection):
-    """A flow of images, scale by scale; behind each but the last, half of the channels leave as latents.
+    """Flow of images with several scales; after each but the last, half of the channels leave as latents.
 
-    Latents come flat, the coarsest scale first, so that the first so many are those of the coarsest scales:
-    what left last and what never left. (The paper has the finest first.)
+    Latents are flat, the coarsest scale first, so that the first latents are those of the coarsest scales.
+    (The paper has the finest first.)
 
     Args:
-        scales: the steps of each scale, in order; all but the last give an even number of channels.
-        shapes: `(channels, height, width)` of the images behind each scale, before half of them leave.
-        checkpointing: keep only what goes in and out of a step for the backward pass and compute the rest
-            again there: about a third more time and a fraction of the memory.
+        scales: the steps of each scale, in order; all but the last return an even number of channels.
+        shapes: `(channels, height, width)` of the images after each scale, before half of them leave.
+        checkpointing: keep only inputs and outputs of a step for the backward pass and recompute the rest
+            there: about a third more time and a fraction of the memory.
 
     Attributes:
         latent_sizes: number of latents of each scale, the coarsest first.
@@ -40,65 +53,64 @@ class MultiScale(Bijection):
         super().__init__()
         self.scales = nn.ModuleList(Sequential(steps) for steps in scales)
         self.checkpointing = checkpointing
-        self.shapes = [  # of the latents of each scale, the finest first
-            (shape[0] // 2 if index < len(shapes) - 1 else shape[0], *shape[1:])
-            for index, shape in enumerate(shapes)
-        ]
+        # Shapes of the latents of each scale, the finest first.
+        self.shapes = [(channels // 2, height, width) for channels, height, width in shapes[:-1]]
+        self.shapes.append(shapes[-1])
         self.latent_sizes = tuple(math.prod(shape) for shape in reversed(self.shapes))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map images `(batch, channels, height, width)` to latents `(batch, D)`, with the log-determinant."""
         total = zero_log_det(x)
-        left: list[Tensor] = []
-        for index, scale in enumerate(self._typed()):
+        latents: list[Tensor] = []
+        for index, scale in enumerate(self._scales()):
             for step in scale.layers:
-                x, log_det = self._step(step, x)
+                x, log_det = self._apply_step(step, x)
                 total = total + log_det
             if index < len(self.scales) - 1:
-                x, out = halves(x)
-                left.append(out.flatten(1))
-        return torch.cat([x.flatten(1), *reversed(left)], dim=1), total
+                x, leaving = split_halves(x)
+                latents.append(leaving.flatten(1))
+        return torch.cat([x.flatten(1), *reversed(latents)], dim=1), total
 
     def inverse(self, z: Tensor) -> Tensor:
-        """Undo `forward`."""
+        """Invert `forward`."""
         parts = torch.split(z, list(self.latent_sizes), dim=1)
         shapes = reversed(self.shapes)
         latents = [part.reshape(len(z), *shape) for part, shape in zip(parts, shapes, strict=True)]
         x = latents[0][:, :0]
-        for latent, scale in zip(latents, reversed(self._typed()), strict=True):
+        for latent, scale in zip(latents, reversed(self._scales()), strict=True):
             x = scale.inverse(torch.cat([x, latent], dim=1))
         return x
 
     @torch.no_grad()
     def initialise(self, x: Tensor) -> None:
-        """Set every `ActNorm` from images `(batch, C, H, W)`; without any this does nothing."""
-        x = x[: max(16, _SEEN // max(1, x.shape[2:].numel()))]
-        for index, scale in enumerate(self._typed()):
-            x = _start(scale, x)
+        """Initialise every `ActNorm` from images `(batch, channels, height, width)`."""
+        x = x[: max(16, INIT_PIXELS // max(1, x.shape[2:].numel()))]
+        for index, scale in enumerate(self._scales()):
+            x = _initialise(scale, x)
             if index < len(self.scales) - 1:
-                x, _ = halves(x)
+                x, _ = split_halves(x)
 
     def extra_repr(self) -> str:
         """Parameters shown when the module is printed."""
         sizes = ", ".join(map(str, self.latent_sizes))
         return f"latent_sizes=({sizes})" + (", checkpointing=True" if self.checkpointing else "")
 
-    def _step(self, step: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _apply_step(self, step: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
         if self.checkpointing and torch.is_grad_enabled():
             z, log_det = checkpoint(step, x, use_reentrant=False)
         else:
             z, log_det = step(x)
         return z, log_det
 
-    def _typed(self) -> list[Sequential]:
+    def _scales(self) -> list[Sequential]:
         return [scale for scale in self.scales if isinstance(scale, Sequential)]
 
 
-def _start(module: nn.Module, x: Tensor) -> Tensor:
-    """Set the actnorms of a step from what comes to them; returns what comes out."""
+def _initialise(module: nn.Module, x: Tensor) -> Tensor:
+    """Initialise the actnorms of a step from its input; returns its output."""
     if isinstance(module, Sequential):
         for layer in module.layers:
-            x = _start(layer, x)
+            x = _initialise(layer, x)
         return x
     if isinstance(module, ActNorm):
         module.initialise(x)
@@ -106,11 +118,11 @@ def _start(module: nn.Module, x: Tensor) -> Tensor:
     return z
 
 
-def image_of(shape: tuple[int, ...], flow: str) -> Shape:
-    """The shape of the rows as that of images.
+def image_shape(shape: tuple[int, ...], flow: str) -> Shape:
+    """Check that a row's shape is `(channels, height, width)` and return it.
 
     Raises:
-        RecipeError: they are none.
+        RecipeError: it is not.
     """
     if len(shape) != 3 or min(shape) < 1:
         raise RecipeError(
@@ -121,10 +133,43 @@ def image_of(shape: tuple[int, ...], flow: str) -> Shape:
     return (shape[0], shape[1], shape[2])
 
 
-def squeezes(shape: Shape) -> int:
-    """How often blocks of 2 by 2 pixels can be taken together: 2 for 28 by 28, 5 for 32 by 32."""
+def count_squeezes(shape: Shape) -> int:
+    """Number of times that height and width can be halved: 2 for 28 by 28 pixels, 5 for 32 by 32."""
     _, height, width = shape
     count = 0
     while height % 2 == 0 and width % 2 == 0:
         height, width, count = height // 2, width // 2, count + 1
     return count
+
+
+def conditional_factory(config: ImageFlowConfig, net: NetworkFactory) -> ConditionalFactory:
+    """Factory of the maps inside the couplings."""
+    kind: Callable[..., ConditionalMap] = ConditionalAffine
+    if config.coupling == "spline":
+        kind = partial(ConditionalSpline, bins=config.bins)
+    return partial(kind, net=net, scale_limit=config.scale_limit)
+
+
+def input_layers(config: ImageFlowConfig, shape: Shape, generator: torch.Generator) -> list[Bijection]:
+    """Variational dequantisation and logit, each if the recipe has it.
+
+    Raises:
+        RecipeError: variational dequantisation of images with an odd height or width.
+    """
+    layers: list[Bijection] = []
+    if config.dequantisation == "variational":
+        if not count_squeezes(shape):
+            raise RecipeError(
+                "flow.dequantisation=variational takes images of an even height and width, and these are "
+                f"{shape[1]} by {shape[2]}",
+                hint="flow.dequantisation=uniform, or crop or pad the images to an even size",
+            )
+        net = partial(ShallowConditioner, hidden=config.noise_hidden, generator=generator)
+        layers.append(
+            VariationalDequantisation(
+                shape[0], couplings=config.noise_couplings, net=net, levels=config.levels
+            )
+        )
+    if config.logit is not None:
+        layers.append(Logit(config.logit))
+    return layers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -9,9 +10,8 @@ from torch import Tensor
 
 from flowgmm_cli.bijection import Bijection, Sequential
 from flowgmm_cli.errors import RecipeError
-from flowgmm_cli.flows.layers.actnorm import ActNorm
-from flowgmm_cli.flows.layers.affine import ElementwiseAffine
-from flowgmm_cli.flows.layers.coupling import CouplingStack
+from flowgmm_cli.flows.layers.affine import ActNorm, ElementwiseAffine
+from flowgmm_cli.flows.layers.coupling import AffineCoupling, CouplingStack
 from flowgmm_cli.flows.layers.linear import LULinear, Permutation
 from flowgmm_cli.flows.specs import RealNVPConfig
 
@@ -19,10 +19,9 @@ from flowgmm_cli.flows.specs import RealNVPConfig
 class RealNVP(Sequential):
     """Affine couplings, with optional normalisation and mixing before each of them.
 
-    Without either it is one `CouplingStack`. The flow starts as the identity: a last permutation undoes the
-    random ones. With `actnorm`, `initialise` turns that start into a standardisation of each feature.
-
-    One feature has no halves; the flow of a single number is a learned scale and shift.
+    The flow starts as the identity: a last permutation undoes random ones. With `actnorm`, `initialise` makes
+    it a standardisation of each feature. A single feature has no halves; its flow is a learned scale and
+    shift.
 
     Args:
         features: length of the vector.
@@ -30,10 +29,17 @@ class RealNVP(Sequential):
         hidden: width of the conditioners' hidden layers.
         depth: number of hidden layers of a conditioner.
         scale_limit: bound on the absolute log-scale of one coupling.
-        dropout: share of a conditioner's units dropped in training.
+        dropout: probability that a unit of a conditioner is dropped in training.
         actnorm: put an `ActNorm` before each coupling.
-        mixing: what mixes the features before each coupling.
-        generator: seeds the weights and permutations, on the CPU.
+        mixing: layer that mixes the features before each coupling.
+        generator: draws the weights and permutations, on the CPU.
+
+    Examples:
+        >>> import torch
+        >>> flow = RealNVP(2, couplings=4, hidden=16, generator=torch.Generator().manual_seed(0))
+        >>> z, log_det = flow(torch.randn(5, 2))
+        >>> z.shape, log_det.shape
+        (torch.Size([5, 2]), torch.Size([5]))
     """
 
     def __init__(
@@ -49,35 +55,32 @@ class RealNVP(Sequential):
         mixing: Literal["none", "permutation", "lu"] = "none",
         generator: torch.Generator,
     ) -> None:
-        def stack(size: int, *, flip: bool = False) -> CouplingStack:
-            return CouplingStack(
-                features,
-                couplings=size,
-                flip=flip,
-                hidden=hidden,
-                depth=depth,
-                scale_limit=scale_limit,
-                dropout=dropout,
-                generator=generator,
-            )
-
+        coupling = partial(
+            AffineCoupling,
+            features,
+            hidden=hidden,
+            depth=depth,
+            scale_limit=scale_limit,
+            dropout=dropout,
+            generator=generator,
+        )
         layers: list[Bijection] = []
-        order = torch.arange(features)
         if features == 1:
             layers.append(ActNorm(1) if actnorm else ElementwiseAffine(1))
         elif not actnorm and mixing == "none":
-            layers.append(stack(couplings))
+            layers.append(CouplingStack(coupling(flip=bool(index % 2)) for index in range(couplings)))
         else:
+            order = torch.arange(features)
             for index in range(couplings):
                 if actnorm:
                     layers.append(ActNorm(features))
                 if mixing == "lu":
                     layers.append(LULinear(features))
                 elif mixing == "permutation":
-                    shuffle = torch.randperm(features, generator=generator)
-                    layers.append(Permutation(shuffle))
-                    order = order[shuffle]
-                layers.append(stack(1, flip=bool(index % 2)))
+                    permutation = torch.randperm(features, generator=generator)
+                    layers.append(Permutation(permutation))
+                    order = order[permutation]
+                layers.append(CouplingStack([coupling(flip=bool(index % 2))]))
             if mixing == "permutation":
                 layers.append(Permutation(torch.argsort(order)))
         super().__init__(layers)
@@ -85,7 +88,7 @@ class RealNVP(Sequential):
 
     @torch.no_grad()
     def initialise(self, x: Tensor) -> None:
-        """Set every `ActNorm` from the rows `x` `(batch, features)`; without any this does nothing."""
+        """Initialise every `ActNorm` from rows `x` `(batch, features)`."""
         for layer in self.layers:
             if isinstance(layer, ActNorm):
                 layer.initialise(x)
@@ -97,7 +100,7 @@ class RealNVP(Sequential):
 
 
 def build(config: RealNVPConfig, *, shape: tuple[int, ...], generator: torch.Generator) -> RealNVP:
-    """Make the flow for rows of `shape` `(D,)`.
+    """Build the flow for rows of `shape` `(D,)`.
 
     Raises:
         RecipeError: the rows are not vectors.
@@ -107,14 +110,4 @@ def build(config: RealNVPConfig, *, shape: tuple[int, ...], generator: torch.Gen
             f"flow `realnvp` takes vectors, but a row of this data has the shape {tuple(shape)}",
             hint="choose a flow for this kind of data: flowgmm plugins list",
         )
-    return RealNVP(
-        shape[0],
-        couplings=config.couplings,
-        hidden=config.hidden,
-        depth=config.depth,
-        scale_limit=config.scale_limit,
-        dropout=config.dropout,
-        actnorm=config.actnorm,
-        mixing=config.mixing,
-        generator=generator,
-    )
+    return RealNVP(shape[0], **config.model_dump(), generator=generator)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from flowgmm_cli.bijection import Bijection, Sequential
 from flowgmm_cli.flows.flat import FlatFlow
-from flowgmm_cli.flows.layers.coupling import halves
+from flowgmm_cli.flows.layers.coupling import split_halves
 from flowgmm_cli.flows.multiscale import MultiScale
 
 _AT_ONCE = 128  # rows of a Jacobian taken at once: a convolution keeps many numbers of each
@@ -96,7 +96,7 @@ def _array_steps(flow: FlatFlow, x: Tensor, name: str) -> Iterator[Step]:
     head = flow.unflatten(x[:1])[0]
     for index, scale in enumerate(scales):
         if index:
-            head, _ = halves(head)
+            head, _ = split_halves(head)
         label = f"{name}.scales.{index}" if isinstance(inner, MultiScale) else name
         for place, layer in _leaves(scale, label):
             shape = tuple(head.shape[1:])

@@ -12,9 +12,9 @@ from torch import nn
 from flowgmm_cli.api import Flow, FlowSpec
 from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.errors import RecipeError
-from flowgmm_cli.flows.layers.actnorm import ActNorm
-from flowgmm_cli.flows.layers.image_coupling import ImageCoupling
-from flowgmm_cli.flows.layers.logit import Logit
+from flowgmm_cli.flows.layers.affine import ActNorm
+from flowgmm_cli.flows.layers.coupling import ImageCoupling
+from flowgmm_cli.flows.layers.pixels import Logit
 from flowgmm_cli.flows.layers.variational_dequantisation import VariationalDequantisation
 from flowgmm_cli.flows.multiscale import MultiScale
 from flowgmm_cli.flows.specs import SPECS
@@ -120,7 +120,7 @@ def test_latents_are_ordered_from_the_coarsest_scale(
 def test_an_odd_last_scale_has_couplings_of_channels() -> None:
     flow = make("realnvp_image", (1, 28, 28), scales=3)
     couplings = [layer for layer in flow.scales[2].modules() if isinstance(layer, ImageCoupling)]
-    assert [layer.channels for layer in couplings] == [4, 4]
+    assert [layer.features for layer in couplings] == [4, 4]
 
 
 @pytest.mark.parametrize("name", NAMES)

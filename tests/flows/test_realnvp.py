@@ -5,7 +5,7 @@ import torch
 
 from flowgmm_cli.api import Flow, FlowSpec
 from flowgmm_cli.errors import RecipeError
-from flowgmm_cli.flows.layers.conditioner import Conditioner
+from flowgmm_cli.flows.layers.networks import Conditioner
 from flowgmm_cli.flows.realnvp import RealNVP, build
 from flowgmm_cli.flows.specs import SPECS, RealNVPConfig
 from flowgmm_cli.mixture.gaussian import GaussianMixture

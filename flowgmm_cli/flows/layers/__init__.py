@@ -1,1 +1,1 @@
-"""The invertible layers of which flows are made, one a file."""
+"""Invertible layers of flows, and the networks inside them."""

@@ -1,4 +1,4 @@
-"""A scale and a shift for each feature or channel."""
+"""Scale and shift of each feature or channel."""
 
 from __future__ import annotations
 
@@ -9,15 +9,21 @@ from flowgmm_cli.bijection import Bijection, zero_log_det
 
 
 class ElementwiseAffine(Bijection):
-    r""":math:`z = (x - t) \, e^{s}` with learned vectors s and t, at first the identity.
+    r"""Learned scale and shift of each feature, initially the identity.
 
-    The shift comes first: a narrow feature far from the origin keeps its digits.
+    .. math:: z = (x - t) \, e^{s}
 
-    Of images `(batch, channels, height, width)` the channels are the features: one scale and shift for all
-    places of a channel.
+    The shift comes first so that a narrow feature far from the origin keeps its digits. The features of
+    images `(batch, channels, height, width)` are their channels.
 
     Args:
         features: length of the vector, or number of channels.
+
+    Examples:
+        >>> import torch
+        >>> z, log_det = ElementwiseAffine(3)(torch.ones(2, 3))
+        >>> log_det
+        tensor([0., 0.], grad_fn=<AddBackward0>)
     """
 
     def __init__(self, features: int) -> None:
@@ -28,17 +34,50 @@ class ElementwiseAffine(Bijection):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map `(batch, features, ...)` to the same shape; the log-determinant is the same for every row."""
-        places = x.shape[2:].numel()
-        z = (x - self._broad(self.shift, x)) * self._broad(self.log_scale, x).exp()
-        return z, zero_log_det(x) + places * self.log_scale.sum()
+        pixels = x.shape[2:].numel()
+        z = (x - self._broadcast(self.shift, x)) * self._broadcast(self.log_scale, x).exp()
+        return z, zero_log_det(x) + pixels * self.log_scale.sum()
 
     def inverse(self, z: Tensor) -> Tensor:
-        """Undo `forward`."""
-        return z * torch.exp(-self._broad(self.log_scale, z)) + self._broad(self.shift, z)
+        """Invert `forward`."""
+        return z * torch.exp(-self._broadcast(self.log_scale, z)) + self._broadcast(self.shift, z)
 
     def extra_repr(self) -> str:
         """Parameters shown when the module is printed."""
         return f"features={self.features}"
 
-    def _broad(self, parameter: Tensor, x: Tensor) -> Tensor:
+    def _broadcast(self, parameter: Tensor, x: Tensor) -> Tensor:
         return parameter.reshape(-1, *[1] * (x.dim() - 2))
+
+
+class ActNorm(ElementwiseAffine):
+    """Scale and shift of each feature, initialised to standardise a first batch.
+
+    Activation normalisation (Kingma and Dhariwal, 2018, section 3.1). `initialise` is a separate call, so
+    that `forward` never changes the module and can be compiled. A buffer records that it has happened, so a
+    loaded model is not initialised again.
+    """
+
+    initialised: Tensor
+
+    def __init__(self, features: int) -> None:
+        super().__init__(features)
+        self.register_buffer("initialised", torch.tensor(False))
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor) -> None:
+        """Set scale and shift so that the rows `x` `(batch, features, ...)` get mean 0 and variance 1.
+
+        Statistics of images are taken over rows and pixels. A feature that is constant in `x` is only
+        centred. Without rows, and from the second call on, nothing happens.
+        """
+        if self.initialised or not len(x):
+            return
+        x = x.cpu().double()  # not every device has float64
+        dims = [0, *range(2, x.dim())]
+        mean, std = x.mean(dims), x.std(dims, correction=0)
+        # Rounding gives a constant feature a tiny spread, by which nothing should be divided.
+        constant = std <= 1e-6 * mean.abs().clamp(min=1e-6)
+        self.log_scale.copy_(-std.masked_fill(constant, 1.0).log())
+        self.shift.copy_(mean)
+        self.initialised.fill_(True)

@@ -1,39 +1,106 @@
-"""Affine coupling on the two halves of a vector (Dinh, Sohl-Dickstein and Bengio, 2017)."""
+"""Coupling layers: one half of the features is mapped, given the other half."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Iterable
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from flowgmm_cli.bijection import Bijection, zero_log_det
-from flowgmm_cli.flows.layers.conditioner import Conditioner
-from flowgmm_cli.flows.layers.scale_shift import scale_and_shift, scale_of
+from flowgmm_cli.flows.layers.conditional import ConditionalFactory, log_scale_and_shift
+from flowgmm_cli.flows.layers.networks import Conditioner
 
 
-def halves(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Views of the first and second half of `(batch, features)`; of an odd length the first has one more."""
+def split_halves(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Views of both halves of `(batch, features, ...)`; of an odd number the first half has one more."""
     middle = (x.shape[1] + 1) // 2
     return x[:, :middle], x[:, middle:]
 
 
-class AffineCoupling(Bijection):
-    r"""Scale and shift one half of the vector by a function of the other.
+class Coupling(Bijection):
+    """Base of the coupling layers (Dinh, Sohl-Dickstein and Bengio, 2017, section 3.2).
+
+    Args:
+        features: number of features or channels, at least 2.
+        flip: map the first half, given the second, instead of the second.
+    """
+
+    def __init__(self, features: int, *, flip: bool) -> None:
+        super().__init__()
+        if features < 2:
+            raise ValueError(f"a coupling needs at least 2 features or channels, got {features}")
+        self.features = features
+        self.flip = flip
+
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Number of features that are given and of those that are mapped."""
+        first, second = (self.features + 1) // 2, self.features // 2
+        return (second, first) if self.flip else (first, second)
+
+    @abstractmethod
+    def transform(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Map the half `x`, given the other half; returns z and the log-determinant `(batch,)`."""
+
+    @abstractmethod
+    def inverse_transform(self, z: Tensor, context: Tensor) -> Tensor:
+        """Invert `transform`."""
+
+    def forward_halves(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map two halves; returns both and the log-determinant `(batch,)`."""
+        if self.flip:
+            first, log_det = self.transform(first, second)
+        else:
+            second, log_det = self.transform(second, first)
+        return first, second, log_det
+
+    def inverse_halves(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """Invert `forward_halves`."""
+        if self.flip:
+            return self.inverse_transform(first, second), second
+        return first, self.inverse_transform(second, first)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map `(batch, features, ...)` to the same shape, with the log-determinant."""
+        first, second, log_det = self.forward_halves(*split_halves(x))
+        return torch.cat([first, second], dim=1), log_det
+
+    def inverse(self, z: Tensor) -> Tensor:
+        """Invert `forward`."""
+        return torch.cat(self.inverse_halves(*split_halves(z)), dim=1)
+
+    def extra_repr(self) -> str:
+        """Parameters shown when the module is printed."""
+        return f"features={self.features}, flip={self.flip}"
+
+
+class AffineCoupling(Coupling):
+    r"""Scale and shift of one half of a vector by a function of the other half.
 
     .. math:: z_a = x_a, \quad z_b = x_b \, e^{s} + t, \quad (s, t) = \mathrm{net}(x_a), \quad
               \log|\det| = \textstyle\sum s
 
     (Dinh et al., 2017, eq. 4 and 5.) The log-scale is soft-clipped, :math:`s = l \tanh(\hat s / l)`, which
-    bounds the condition number and keeps a gradient everywhere. One network yields both s and t. The layer
-    starts as the identity.
+    bounds the condition number and keeps a gradient everywhere. The layer starts as the identity.
 
     Args:
         features: length of the vector, at least 2.
-        flip: change the first half (given the second) instead of the second.
+        flip: map the first half, given the second, instead of the second.
         hidden: width of the network's hidden layers.
         depth: number of its hidden layers.
         scale_limit: the bound l on the absolute log-scale.
-        dropout: share of the network's units dropped in training, see `Conditioner`.
-        generator: seeds the weights, on the CPU.
+        dropout: of the network, see `Conditioner`.
+        generator: draws the weights, on the CPU.
+
+    Examples:
+        >>> import torch
+        >>> coupling = AffineCoupling(4, hidden=8, generator=torch.Generator().manual_seed(0))
+        >>> x = torch.randn(2, 4)
+        >>> z, log_det = coupling(x)
+        >>> torch.equal(coupling.inverse(z), x)
+        True
     """
 
     def __init__(
@@ -47,114 +114,88 @@ class AffineCoupling(Bijection):
         dropout: float = 0.0,
         generator: torch.Generator,
     ) -> None:
-        super().__init__()
-        if features < 2:
-            raise ValueError(f"a coupling needs at least 2 features, got {features}")
-        self.features = features
-        self.flip = flip
+        super().__init__(features, flip=flip)
         self.scale_limit = scale_limit
-        changed = (features + 1) // 2 if flip else features // 2
+        inputs, outputs = self.sizes
         self.net = Conditioner(
-            features - changed,
-            2 * changed,
-            hidden=hidden,
-            depth=depth,
-            dropout=dropout,
-            generator=generator,
+            inputs, 2 * outputs, hidden=hidden, depth=depth, dropout=dropout, generator=generator
         )
 
-    def couple(self, kept: Tensor, changed: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the changed half and the log-determinant `(batch,)`, given the kept half."""
-        return scale_and_shift(self.net(kept), changed, self.scale_limit)
+    def transform(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Map the half `x`, given the other half; returns z and the log-determinant `(batch,)`."""
+        log_scale, shift = log_scale_and_shift(self.net(context), self.scale_limit)
+        return torch.addcmul(shift, x, log_scale.exp()), log_scale.sum(1)
 
-    def uncouple(self, kept: Tensor, changed: Tensor) -> Tensor:
-        """Undo `couple`."""
-        scale, shift = scale_of(self.net(kept), self.scale_limit)
-        return (changed - shift) * torch.exp(-scale)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map `(batch, features)` to the same shape, with the log-determinant."""
-        first, second = halves(x)
-        if self.flip:
-            first, log_det = self.couple(second, first)
-        else:
-            second, log_det = self.couple(first, second)
-        return torch.cat([first, second], dim=1), log_det
-
-    def inverse(self, z: Tensor) -> Tensor:
-        """Undo `forward`."""
-        first, second = halves(z)
-        if self.flip:
-            first = self.uncouple(second, first)
-        else:
-            second = self.uncouple(first, second)
-        return torch.cat([first, second], dim=1)
+    def inverse_transform(self, z: Tensor, context: Tensor) -> Tensor:
+        """Invert `transform`."""
+        log_scale, shift = log_scale_and_shift(self.net(context), self.scale_limit)
+        return (z - shift) * torch.exp(-log_scale)
 
     def extra_repr(self) -> str:
         """Parameters shown when the module is printed."""
-        return f"features={self.features}, flip={self.flip}, scale_limit={self.scale_limit}"
+        return f"{super().extra_repr()}, scale_limit={self.scale_limit}"
 
 
 class CouplingStack(Bijection):
-    """Affine couplings one after the other whose halves swap roles.
+    """Affine couplings whose halves swap roles.
 
-    The vector is divided once and joined once, so that no feature is copied in between: the stack costs what
-    its matrix products cost.
+    The vector is split and concatenated only once, so the features are not copied between couplings: the
+    stack costs its matrix products.
 
     Args:
-        features: length of the vector, at least 2.
-        couplings: how many.
-        flip: let the first coupling change the first half.
-        hidden, depth, scale_limit, dropout, generator: see `AffineCoupling`.
+        couplings: of the same number of features, first to last.
     """
 
-    def __init__(
-        self,
-        features: int,
-        *,
-        couplings: int,
-        flip: bool = False,
-        hidden: int = 512,
-        depth: int = 2,
-        scale_limit: float = 1.0,
-        dropout: float = 0.0,
-        generator: torch.Generator,
-    ) -> None:
+    def __init__(self, couplings: Iterable[AffineCoupling]) -> None:
         super().__init__()
-        self.couplings = torch.nn.ModuleList(
-            AffineCoupling(
-                features,
-                flip=flip ^ bool(index % 2),
-                hidden=hidden,
-                depth=depth,
-                scale_limit=scale_limit,
-                dropout=dropout,
-                generator=generator,
-            )
-            for index in range(couplings)
-        )
+        self.couplings = nn.ModuleList(couplings)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map `(batch, features)` to the same shape, with the log-determinant."""
-        first, second = halves(x)
+        first, second = split_halves(x)
         total = zero_log_det(x)
-        for coupling in self._typed():
-            if coupling.flip:
-                first, log_det = coupling.couple(second, first)
-            else:
-                second, log_det = coupling.couple(first, second)
+        for coupling in self._couplings():
+            first, second, log_det = coupling.forward_halves(first, second)
             total = total + log_det
         return torch.cat([first, second], dim=1), total
 
     def inverse(self, z: Tensor) -> Tensor:
-        """Undo `forward`."""
-        first, second = halves(z)
-        for coupling in reversed(self._typed()):
-            if coupling.flip:
-                first = coupling.uncouple(second, first)
-            else:
-                second = coupling.uncouple(first, second)
+        """Invert `forward`."""
+        first, second = split_halves(z)
+        for coupling in reversed(self._couplings()):
+            first, second = coupling.inverse_halves(first, second)
         return torch.cat([first, second], dim=1)
 
-    def _typed(self) -> list[AffineCoupling]:
+    def _couplings(self) -> list[AffineCoupling]:
         return [coupling for coupling in self.couplings if isinstance(coupling, AffineCoupling)]
+
+
+class ImageCoupling(Coupling):
+    """Map of one half of the channels of an image, given the other half.
+
+    This is the channel mask of Dinh et al. (2017, section 3.4) and, after a `Squeeze`, also the checkerboard
+    mask. The paper's checkerboard couplings run their networks on whole images with half of the pixels
+    masked, and discard half of the output; on the squeezed image nothing is masked or discarded.
+
+    Args:
+        channels: at least 2; of an odd number the first half has one more.
+        flip: map the first half, given the second, instead of the second.
+        couple: builds the map, from the numbers of channels that are given and mapped.
+    """
+
+    def __init__(self, channels: int, *, flip: bool = False, couple: ConditionalFactory) -> None:
+        super().__init__(channels, flip=flip)
+        self.couple = couple(*self.sizes)
+
+    def transform(self, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Map the half `x`, given the other half; returns z and the log-determinant `(batch,)`."""
+        z, log_slope = self.couple(x, context)
+        return z, log_slope.flatten(1).sum(1)
+
+    def inverse_transform(self, z: Tensor, context: Tensor) -> Tensor:
+        """Invert `transform`."""
+        return self.couple.inverse(z, context)
+
+    def extra_repr(self) -> str:
+        """Parameters shown when the module is printed."""
+        return f"channels={self.features}, flip={self.flip}"

@@ -8,49 +8,57 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad, softmax, softplus
 
-LEAST_BIN = 1e-3
-"""Smallest width and height of a bin, as a share of the interval."""
-LEAST_SLOPE = 1e-3
-"""Smallest slope at a knot."""
+MIN_BIN = 1e-3  # width and height of a bin, as a share of the interval
+MIN_SLOPE = 1e-3  # slope at a knot
 
 
-def parameters_of(bins: int) -> int:
-    """Numbers that describe one spline: a width and a height for each bin, a slope for each inner knot."""
+def count_parameters(bins: int) -> int:
+    """Parameters of one spline: width and height of each bin, and the slope at each inner knot."""
     return 3 * bins - 1
 
 
 def rational_quadratic(
     x: Tensor, raw: Tensor, *, bound: float, inverse: bool = False
 ) -> tuple[Tensor, Tensor]:
-    r"""A monotonic spline on [-B, B], the identity outside, and the logarithm of its slope.
+    r"""Monotonic rational-quadratic spline on [-B, B], the identity outside.
 
-    In the bin between the knots :math:`(x_k, y_k)` and :math:`(x_{k+1}, y_{k+1})`, with
-    :math:`\xi = (x - x_k) / (x_{k+1} - x_k)`, mean slope s and slopes d at the knots (eq. 4),
+    Neural spline flows (Durkan et al., 2019). In the bin between the knots :math:`(x_k, y_k)` and
+    :math:`(x_{k+1}, y_{k+1})`, with :math:`\xi = (x - x_k) / (x_{k+1} - x_k)`, mean slope s and slopes d at
+    the knots (eq. 4),
 
     .. math:: y = y_k + \frac{(y_{k+1} - y_k) [s \xi^2 + d_k \xi (1 - \xi)]}
                              {s + [d_{k+1} + d_k - 2 s] \xi (1 - \xi)}
 
-    The slope is 1 at both ends, so that it has no jump. Raw zeros give the identity.
+    The slope is 1 at both ends, so that it is continuous. Raw zeros give the identity.
 
     Args:
         x: any shape.
         raw: unbounded parameters, the shape of `x` and then `3 bins - 1`: widths, heights, slopes.
         bound: B.
-        inverse: map back, and return the logarithm of the inverse's slope.
+        inverse: apply the inverse map.
+
+    Returns:
+        The result and the logarithm of its slope, both of the shape of `x`.
+
+    Examples:
+        >>> import torch
+        >>> x, raw = torch.linspace(-2, 2, 5), torch.randn(5, count_parameters(bins=4))
+        >>> y, log_slope = rational_quadratic(x, raw, bound=3.0)
+        >>> torch.allclose(rational_quadratic(y, raw, bound=3.0, inverse=True)[0], x, atol=1e-4)
+        True
     """
     bins = (raw.shape[-1] + 1) // 3
     xs = _knots(raw[..., :bins], bound)
     ys = _knots(raw[..., bins : 2 * bins], bound)
-    # softplus(0 + start) = 1 - LEAST_SLOPE
-    start = math.log(math.expm1(1 - LEAST_SLOPE))
-    slopes = pad(LEAST_SLOPE + softplus(raw[..., 2 * bins :] + start), (1, 1), value=1.0)
+    offset = math.log(math.expm1(1 - MIN_SLOPE))  # softplus(offset) = 1 - MIN_SLOPE
+    slopes = pad(MIN_SLOPE + softplus(raw[..., 2 * bins :] + offset), (1, 1), value=1.0)
 
     inside = x.clamp(-bound, bound)
-    known = ys if inverse else xs
-    index = (inside[..., None] >= known[..., 1:-1]).sum(-1, keepdim=True)
-    x0, x1 = _at(xs, index), _at(xs, index + 1)
-    y0, y1 = _at(ys, index), _at(ys, index + 1)
-    d0, d1 = _at(slopes, index), _at(slopes, index + 1)
+    knots = ys if inverse else xs
+    index = (inside[..., None] >= knots[..., 1:-1]).sum(-1, keepdim=True)
+    x0, x1 = _gather(xs, index), _gather(xs, index + 1)
+    y0, y1 = _gather(ys, index), _gather(ys, index + 1)
+    d0, d1 = _gather(slopes, index), _gather(slopes, index + 1)
     width, height = x1 - x0, y1 - y0
     mean = height / width
     bend = d0 + d1 - 2 * mean
@@ -75,12 +83,13 @@ def rational_quadratic(
 
 
 def _knots(raw: Tensor, bound: float) -> Tensor:
-    """The `bins + 1` knots from -B to B, both ends exact."""
+    """Knots from -B to B, `bins + 1` of them; both ends are exact."""
     bins = raw.shape[-1]
-    shares = LEAST_BIN + (1 - LEAST_BIN * bins) * softmax(raw, dim=-1)
+    shares = MIN_BIN + (1 - MIN_BIN * bins) * softmax(raw, dim=-1)
     inner = -bound + 2 * bound * shares[..., :-1].cumsum(-1)
     return pad(pad(inner, (1, 0), value=-bound), (0, 1), value=bound)
 
 
-def _at(values: Tensor, index: Tensor) -> Tensor:
+def _gather(values: Tensor, index: Tensor) -> Tensor:
+    """Values of the bin at `index`."""
     return values.gather(-1, index).squeeze(-1)

@@ -1,4 +1,4 @@
-"""Dequantisation noise that is learned (Ho, Chen, Srinivas, Duan and Abbeel, 2019)."""
+"""Variational dequantisation (Ho, Chen, Srinivas, Duan and Abbeel, 2019)."""
 
 from __future__ import annotations
 
@@ -9,36 +9,38 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from flowgmm_cli.bijection import Bijection
-from flowgmm_cli.flows.layers.conditional import ConditionalAffine, MakeNet
-from flowgmm_cli.flows.layers.squeeze import Squeeze
+from flowgmm_cli.flows.layers.conditional import ConditionalAffine, NetworkFactory
+from flowgmm_cli.flows.layers.pixels import Squeeze
 
 
 class VariationalDequantisation(Bijection):
-    r"""Moves each pixel x = (v + u) / L inside its own cell [v / L, (v + 1) / L), depending on the image v.
+    r"""Learned noise of dequantised pixels, as a bijection inside the cell of each pixel.
+
+    A pixel x = (v + u) / L is moved inside its cell [v / L, (v + 1) / L), depending on the image v:
 
     .. math:: x \mapsto (v + g_v(u)) / L, \quad \log|\det| = \log|\det \partial g_v / \partial u|
 
     where :math:`g_v = \mathrm{sigmoid} \circ \mathrm{couplings} \circ \mathrm{logit}` is a flow of the unit
-    cube whose networks see v.
+    cube whose networks get v.
 
-    Why this is variational dequantisation: Ho et al. bound the probability of the image by
+    This is variational dequantisation: Ho et al. bound the probability of the image by
 
     .. math:: \log P(v) \ge \mathbb{E}_{u' \sim q(\cdot \mid v)} [\log p(v + u') - \log q(u' \mid v)]
 
     (eq. 11, with p the density in units of pixels). For u uniform and :math:`u' = g_v(u)` the noise has the
     density :math:`q(u' \mid v) = 1 / |\det \partial g_v / \partial u|`, so the term in brackets is the
-    ordinary log-density of the flow that starts with this layer, taken at v + u. Whoever maximises the
-    likelihood of uniformly dequantised pixels under the whole flow maximises the bound over p and q at once;
-    no other code has to know. The gain is large where pixels are black: a uniform density of width 1 / L
-    costs an affine flow, whose latents are Gaussian, a quarter of a bit for each such pixel.
+    log-density of a flow that starts with this layer, at v + u. To maximise the likelihood of uniformly
+    dequantised pixels under the whole flow is to maximise the bound over p and q. The gain is large where
+    pixels are black: a uniform density of width 1 / L costs an affine flow with Gaussian latents a quarter of
+    a bit for each such pixel.
 
-    The map is a bijection: each cell goes to itself, but for a margin that keeps float32 from rounding into
-    the next one. What lies outside of [0, 1) stays where it is.
+    Each cell is mapped to itself, except for a margin that keeps float32 from rounding into the next cell.
+    Numbers outside of [0, 1) are not changed.
 
     Args:
-        channels: of the images; height and width are even if there are couplings.
-        couplings: affine couplings after a first scale and shift that depend on v alone.
-        net: makes the networks.
+        channels: of the images; height and width are even.
+        couplings: number of affine couplings, after a first scale and shift that depend on v alone.
+        net: builds the networks.
         levels: L.
         scale_limit: bound on the absolute log-scale of one step.
     """
@@ -48,7 +50,7 @@ class VariationalDequantisation(Bijection):
         channels: int,
         *,
         couplings: int,
-        net: MakeNet,
+        net: NetworkFactory,
         levels: int = 256,
         scale_limit: float = 2.0,
     ) -> None:
@@ -63,71 +65,72 @@ class VariationalDequantisation(Bijection):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map `(batch, channels, height, width)` to the same shape, with the log-determinant."""
-        whole, u, inside, image = self._cells(x)
+        level, u, inside, context = self._split_pixels(x)
         margin = self._margin(x)
         z = torch.logit(margin + (1 - 2 * margin) * u)
-        moved, log_slope = self.start(z, image)
+        mapped, log_slope = self.start(z, context)
         log_slope = log_slope - _log_sigmoid_slope(z)
-        z = torch.where(inside, moved, z)
-        for index, step in enumerate(self._typed()):
-            kept, changed = _colours(z, flip=bool(index % 2))
-            moved, part = step(changed, torch.cat([kept, image], dim=1))
-            _, free = _colours(inside, flip=bool(index % 2))
-            z = _joined(kept, torch.where(free, moved, changed), flip=bool(index % 2))
-            log_slope = log_slope + _joined(torch.zeros_like(kept), part, flip=bool(index % 2))
+        z = torch.where(inside, mapped, z)
+        for step, flip in self._steps():
+            fixed, free = _split_colours(z, flip=flip)
+            mapped, step_log_slope = step(free, torch.cat([fixed, context], dim=1))
+            _, free_inside = _split_colours(inside, flip=flip)
+            z = _join_colours(fixed, torch.where(free_inside, mapped, free), flip=flip)
+            log_slope = log_slope + _join_colours(torch.zeros_like(fixed), step_log_slope, flip=flip)
         log_slope = log_slope + _log_sigmoid_slope(z) + 2 * math.log1p(-2 * margin)
-        moved = self._image(whole, margin + (1 - 2 * margin) * torch.sigmoid(z), inside, x)
-        return moved, log_slope.masked_fill(~inside, 0).flatten(1).sum(1)
+        image = self._join_pixels(level, margin + (1 - 2 * margin) * torch.sigmoid(z), inside, x)
+        return image, log_slope.masked_fill(~inside, 0).flatten(1).sum(1)
 
     def inverse(self, z: Tensor) -> Tensor:
-        """Undo `forward`."""
-        whole, u, inside, image = self._cells(z)
+        """Invert `forward`."""
+        level, u, inside, context = self._split_pixels(z)
         margin = self._margin(z)
-        edge = torch.finfo(z.dtype).eps
-        y = torch.logit(((u - margin) / (1 - 2 * margin)).clamp(edge, 1 - edge))
-        for index, step in reversed(list(enumerate(self._typed()))):
-            kept, changed = _colours(y, flip=bool(index % 2))
-            moved = step.inverse(changed, torch.cat([kept, image], dim=1))
-            _, free = _colours(inside, flip=bool(index % 2))
-            y = _joined(kept, torch.where(free, moved, changed), flip=bool(index % 2))
-        y = torch.where(inside, self.start.inverse(y, image), y)
-        # rounding must not reach the ends of the cell, from where `floor` may find another one
-        back = ((torch.sigmoid(y) - margin) / (1 - 2 * margin)).clamp(margin / 4, 1 - margin / 4)
-        return self._image(whole, back, inside, z)
+        eps = torch.finfo(z.dtype).eps
+        y = torch.logit(((u - margin) / (1 - 2 * margin)).clamp(eps, 1 - eps))
+        for step, flip in reversed(self._steps()):
+            fixed, free = _split_colours(y, flip=flip)
+            mapped = step.inverse(free, torch.cat([fixed, context], dim=1))
+            _, free_inside = _split_colours(inside, flip=flip)
+            y = _join_colours(fixed, torch.where(free_inside, mapped, free), flip=flip)
+        y = torch.where(inside, self.start.inverse(y, context), y)
+        # Rounding must not reach the ends of the cell, where `floor` may give another cell.
+        u = ((torch.sigmoid(y) - margin) / (1 - 2 * margin)).clamp(margin / 4, 1 - margin / 4)
+        return self._join_pixels(level, u, inside, z)
 
     def extra_repr(self) -> str:
         """Parameters shown when the module is printed."""
         return f"levels={self.levels}, couplings={len(self.steps)}"
 
-    def _cells(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Squeezed: v, u, where x is in [0, 1), and v as the networks see it. Elsewhere u is 1/2."""
+    def _split_pixels(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Squeezed v and u, a mask of x in [0, 1), and v as the networks get it. Outside, u is 1/2."""
         scaled, _ = self.squeeze(x * self.levels)
         inside = (scaled >= 0) & (scaled < self.levels)
-        whole = scaled.floor().clamp(0, self.levels - 1)
-        return whole, torch.where(inside, scaled - whole, 0.5), inside, whole * (2 / (self.levels - 1)) - 1
+        level = scaled.floor().clamp(0, self.levels - 1)
+        return level, torch.where(inside, scaled - level, 0.5), inside, level * (2 / (self.levels - 1)) - 1
 
-    def _image(self, whole: Tensor, u: Tensor, inside: Tensor, x: Tensor) -> Tensor:
+    def _join_pixels(self, level: Tensor, u: Tensor, inside: Tensor, x: Tensor) -> Tensor:
         """The image of v and u; `x` where that is outside of [0, 1)."""
-        moved, free = self.squeeze.inverse((whole + u) / self.levels), self.squeeze.inverse(inside)
-        return torch.where(free, moved, x)
+        return torch.where(self.squeeze.inverse(inside), self.squeeze.inverse((level + u) / self.levels), x)
 
     def _margin(self, x: Tensor) -> float:
-        """What is left free at both ends of a cell, as a share of it."""
+        """Margin at both ends of a cell, as a share of its width."""
         return 4 * self.levels * torch.finfo(x.dtype).eps
 
-    def _typed(self) -> list[ConditionalAffine]:
-        return [step for step in self.steps if isinstance(step, ConditionalAffine)]
+    def _steps(self) -> list[tuple[ConditionalAffine, bool]]:
+        """The couplings, and whether each maps the first colour."""
+        steps = [step for step in self.steps if isinstance(step, ConditionalAffine)]
+        return [(step, bool(index % 2)) for index, step in enumerate(steps)]
 
 
 def _log_sigmoid_slope(z: Tensor) -> Tensor:
     return logsigmoid(z) + logsigmoid(-z)
 
 
-def _colours(x: Tensor, *, flip: bool) -> tuple[Tensor, Tensor]:
-    """The colour of a squeezed checkerboard that is kept and the one that is changed."""
+def _split_colours(x: Tensor, *, flip: bool) -> tuple[Tensor, Tensor]:
+    """The fixed and the free colour of a squeezed checkerboard."""
     first, second = x.chunk(2, dim=1)
     return (second, first) if flip else (first, second)
 
 
-def _joined(kept: Tensor, changed: Tensor, *, flip: bool) -> Tensor:
-    return torch.cat([changed, kept] if flip else [kept, changed], dim=1)
+def _join_colours(fixed: Tensor, free: Tensor, *, flip: bool) -> Tensor:
+    return torch.cat([free, fixed] if flip else [fixed, free], dim=1)

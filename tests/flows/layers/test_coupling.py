@@ -1,36 +1,50 @@
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import pytest
 import torch
 
 from flowgmm_cli.bijection import Sequential
-from flowgmm_cli.flows.layers.conditioner import Conditioner
-from flowgmm_cli.flows.layers.coupling import AffineCoupling, CouplingStack
+from flowgmm_cli.flows.layers.conditional import ConditionalAffine, ConditionalSpline, log_scale_and_shift
+from flowgmm_cli.flows.layers.coupling import AffineCoupling, CouplingStack, ImageCoupling
+from flowgmm_cli.flows.layers.networks import ResidualConditioner, ShallowConditioner
+from flowgmm_cli.flows.layers.pixels import Squeeze
 
 
 def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def shaken(module: torch.nn.Module, by: float = 0.3) -> torch.nn.Module:
+def perturb(module: torch.nn.Module, size: float = 0.3) -> torch.nn.Module:
     generator = seeded(1)
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter += by * torch.randn(parameter.shape, generator=generator)
+            parameter += size * torch.randn(parameter.shape, generator=generator)
     return module
+
+
+@pytest.mark.parametrize("limit", [0.5, 1.0, 3.0])
+def test_log_scales_are_soft_clipped_by_tanh(limit: float) -> None:
+    raw = 5 * torch.randn(6, 8, dtype=torch.float64, generator=seeded())
+    unbounded, expected_shift = raw.chunk(2, dim=1)
+    log_scale, shift = log_scale_and_shift(raw, limit)
+    torch.testing.assert_close(log_scale, limit * torch.tanh(unbounded / limit))
+    assert torch.equal(shift, expected_shift)
 
 
 @pytest.mark.parametrize("d", [2, 3, 8])
 @pytest.mark.parametrize("flip", [False, True])
-def test_one_half_is_kept_and_the_other_scaled_and_shifted(d: int, flip: bool) -> None:
+def test_one_half_is_fixed_and_the_other_scaled_and_shifted(d: int, flip: bool) -> None:
     coupling = AffineCoupling(d, flip=flip, hidden=8, generator=seeded())
-    shaken(coupling)
+    perturb(coupling)
     x = torch.randn(5, d, generator=seeded(2))
     z, log_det = coupling(x)
     middle = (d + 1) // 2
-    kept, changed = (slice(middle, d), slice(0, middle)) if flip else (slice(0, middle), slice(middle, d))
-    assert torch.equal(z[:, kept], x[:, kept])
-    raw, shift = coupling.net(x[:, kept]).chunk(2, dim=1)
+    fixed, changed = (slice(middle, d), slice(0, middle)) if flip else (slice(0, middle), slice(middle, d))
+    assert torch.equal(z[:, fixed], x[:, fixed])
+    raw, shift = coupling.net(x[:, fixed]).chunk(2, dim=1)
     scale = torch.tanh(raw)
     torch.testing.assert_close(z[:, changed], x[:, changed] * scale.exp() + shift)
     torch.testing.assert_close(log_det, scale.sum(1))
@@ -39,15 +53,17 @@ def test_one_half_is_kept_and_the_other_scaled_and_shifted(d: int, flip: bool) -
 @pytest.mark.parametrize("limit", [0.5, 1.0, 3.0])
 def test_the_log_scale_never_exceeds_its_limit(limit: float) -> None:
     coupling = AffineCoupling(4, hidden=8, scale_limit=limit, generator=seeded())
-    shaken(coupling, by=30.0)
+    perturb(coupling, size=30.0)
     _, log_det = coupling(100 * torch.randn(50, 4, generator=seeded(2)))
     assert log_det.abs().max() <= 2 * limit + 1e-5
     assert log_det.abs().max() > limit  # the limit is reached, not only respected
 
 
 def test_a_stack_is_the_composition_of_its_couplings() -> None:
-    stack = CouplingStack(7, couplings=4, hidden=8, generator=seeded())
-    shaken(stack)
+    stack = CouplingStack(
+        AffineCoupling(7, flip=bool(index % 2), hidden=8, generator=seeded(index)) for index in range(4)
+    )
+    perturb(stack)
     composed = Sequential(stack.couplings)  # type: ignore[arg-type]
     x = torch.randn(5, 7, generator=seeded(2))
     for one, two in zip(stack(x), composed(x), strict=True):
@@ -55,28 +71,11 @@ def test_a_stack_is_the_composition_of_its_couplings() -> None:
     torch.testing.assert_close(stack.inverse(x), composed.inverse(x))
 
 
-def test_one_feature_has_no_halves() -> None:
-    with pytest.raises(ValueError, match="at least 2"):
-        AffineCoupling(1, generator=seeded())
-
-
-def test_a_conditioner_has_the_depth_it_is_asked_for() -> None:
-    widths = [
-        (layer.in_features, layer.out_features)
-        for layer in Conditioner(3, 4, hidden=8, depth=3, generator=seeded())
-        if isinstance(layer, torch.nn.Linear)
-    ]
-    assert widths == [(3, 8), (8, 8), (8, 8), (8, 4)]
-
-
-def test_only_the_last_layer_of_a_conditioner_starts_at_zero() -> None:
-    net = Conditioner(30, 40, hidden=50, depth=2, generator=seeded())
-    first, last = net[0], net[-1]
-    assert isinstance(first, torch.nn.Linear)
-    assert isinstance(last, torch.nn.Linear)
-    assert not last.weight.any()
-    assert not last.bias.any()
-    assert 0.8 * 30**-0.5 < first.weight.abs().max() <= 30**-0.5
+def test_derivatives_of_a_coupling_are_those_of_finite_differences() -> None:
+    coupling = perturb(AffineCoupling(5, hidden=4, depth=1, scale_limit=0.5, generator=seeded())).double()
+    x = torch.randn(3, 5, dtype=torch.float64, generator=seeded(2)).requires_grad_()
+    assert torch.autograd.gradcheck(coupling, x)
+    assert torch.autograd.gradgradcheck(coupling, x)
 
 
 def test_a_coupling_from_its_identity_start_still_learns() -> None:
@@ -87,3 +86,61 @@ def test_a_coupling_from_its_identity_start_still_learns() -> None:
     assert isinstance(last, torch.nn.Linear)
     assert last.weight.grad is not None
     assert (last.weight.grad.abs().sum(dim=1) > 0).all()  # some hidden units may be dead
+
+
+def make_image_coupling(channels: int, *, flip: bool = False, kind: Any = ConditionalAffine) -> ImageCoupling:
+    net = partial(ShallowConditioner, hidden=8, generator=seeded())
+    layer = ImageCoupling(channels, flip=flip, couple=partial(kind, net=net, scale_limit=1.5))
+    perturb(layer, size=0.2)
+    return layer
+
+
+@pytest.mark.parametrize(
+    "coupling",
+    [partial(AffineCoupling, generator=seeded()), make_image_coupling],
+)
+def test_a_single_feature_has_no_halves(coupling: Any) -> None:
+    with pytest.raises(ValueError, match="at least 2"):
+        coupling(1)
+
+
+@pytest.mark.parametrize("kind", [ConditionalAffine, ConditionalSpline])
+def test_a_new_image_coupling_is_the_identity(kind: Any) -> None:
+    net = partial(ResidualConditioner, hidden=8, blocks=2, generator=seeded())
+    layer = ImageCoupling(4, couple=partial(kind, net=net, scale_limit=2.0))
+    x = 3 * torch.randn(5, 4, 6, 6, generator=seeded(1))
+    z, log_det = layer(x)
+    torch.testing.assert_close(z, x, atol=1e-5, rtol=0)
+    torch.testing.assert_close(log_det, torch.zeros(5), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_one_half_of_the_channels_stays_and_the_other_changes(flip: bool) -> None:
+    layer, x = make_image_coupling(5, flip=flip), torch.randn(3, 5, 4, 4, generator=seeded(2))
+    z, _ = layer(x)
+    fixed, changed = (slice(3, 5), slice(0, 3)) if flip else (slice(0, 3), slice(3, 5))
+    assert torch.equal(z[:, fixed], x[:, fixed])
+    assert (z[:, changed] != x[:, changed]).all()
+
+
+def test_after_a_squeeze_it_is_a_checkerboard_coupling_of_the_image() -> None:
+    """One colour stays; the other is scaled and shifted by a function of the first."""
+    squeeze, layer = Squeeze(), make_image_coupling(4)
+    x = torch.randn(1, 1, 8, 6, generator=seeded(2))
+    row, column = torch.meshgrid(torch.arange(8), torch.arange(6), indexing="ij")
+    fixed = ((row + column) % 2 == 0)[None, None]
+
+    def image(x: torch.Tensor) -> torch.Tensor:
+        return squeeze.inverse(layer(squeeze(x)[0])[0])
+
+    z = image(x)
+    assert torch.equal(z[fixed], x[fixed])
+    other = torch.where(fixed, x, 2 * x)
+    # affine in the changed colour: doubling it adds the linear part once more
+    torch.testing.assert_close(image(torch.where(fixed, x, 3 * x)) - image(other), image(other) - z)
+
+
+def test_log_scales_of_images_stay_below_their_limit() -> None:
+    layer = make_image_coupling(4)
+    _, log_det = layer(1e4 * torch.randn(50, 4, 4, 4, generator=seeded(2)))
+    assert (log_det.abs() <= 1.5 * 32 + 1e-3).all()

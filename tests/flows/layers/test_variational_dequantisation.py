@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowgmm_cli.flows.layers.conv_conditioner import ShallowConditioner
+from flowgmm_cli.flows.layers.networks import ShallowConditioner
 from flowgmm_cli.flows.layers.variational_dequantisation import VariationalDequantisation
 
 
@@ -49,15 +49,15 @@ def test_no_pixel_leaves_its_cell(levels: int, size: float, edge: float, seed: i
     assert torch.equal((layer.inverse(x) * levels).floor(), v)
 
 
-def test_fresh_it_moves_nothing() -> None:
+def test_a_new_layer_changes_nothing() -> None:
     x = pixels()
     z, log_det = make(size=0)(x)
     torch.testing.assert_close(z, x, atol=1e-6, rtol=0)
     torch.testing.assert_close(log_det, torch.zeros(30), atol=0.02, rtol=0)
 
 
-def test_the_noise_depends_on_the_image_and_its_density_on_the_cell_has_the_mass_1() -> None:
-    """One pixel's noise is swept over its cell, the others stay: its slope integrates to the whole cell."""
+def test_noise_depends_on_the_image_and_its_density_integrates_to_1() -> None:
+    """The noise of one pixel sweeps its cell; its slope integrates to the width of the cell."""
     layer = make(levels=4, couplings=0).double()
     whole = torch.randint(4, (1, 1, 2, 2), generator=seeded(4)).double()
     steps = (torch.arange(20000, dtype=torch.float64) + 0.5) / 20000
@@ -74,7 +74,7 @@ def test_the_noise_depends_on_the_image_and_its_density_on_the_cell_has_the_mass
     assert not torch.allclose(other[:, 0, 0, 0], z[:, 0, 0, 0])
 
 
-def test_numbers_outside_of_the_interval_stay_and_count_nothing() -> None:
+def test_numbers_outside_of_the_interval_are_unchanged_with_log_determinant_0() -> None:
     layer, x = make(size=0.05), pixels(n=3)
     x[:, 0, 1, 2] = torch.tensor([-0.2, 1.0, 7.5])
     z, log_det = layer(x)
@@ -86,6 +86,6 @@ def test_numbers_outside_of_the_interval_stay_and_count_nothing() -> None:
     assert none.tolist() == [0.0, 0.0]
 
 
-def test_float32_finds_its_way_back_within_a_cell() -> None:
+def test_float32_round_trip_stays_within_the_cell() -> None:
     layer, x = make(size=0.05), pixels()
     torch.testing.assert_close(layer.inverse(layer(x)[0]) * 256, x * 256, atol=2e-2, rtol=0)

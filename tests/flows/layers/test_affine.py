@@ -2,15 +2,15 @@ from __future__ import annotations
 
 import torch
 
-from flowgmm_cli.flows.layers.actnorm import ActNorm
+from flowgmm_cli.flows.layers.affine import ActNorm
 
 
-def data(n: int = 200) -> torch.Tensor:
+def random_rows(n: int = 200) -> torch.Tensor:
     return torch.randn(n, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1e-3, 1.0, 1e3]) + 7
 
 
 def test_the_first_batch_is_standardised() -> None:
-    layer, x = ActNorm(3), data()
+    layer, x = ActNorm(3), random_rows()
     layer.initialise(x)
     z, log_det = layer(x)
     torch.testing.assert_close(z.mean(0), torch.zeros(3), atol=1e-3, rtol=0)
@@ -20,17 +20,17 @@ def test_the_first_batch_is_standardised() -> None:
 
 def test_a_second_batch_changes_nothing() -> None:
     layer = ActNorm(3)
-    layer.initialise(data())
+    layer.initialise(random_rows())
     before = layer.shift.clone()
-    layer.initialise(data() + 100)
+    layer.initialise(random_rows() + 100)
     assert torch.equal(layer.shift, before)
 
 
 def test_a_loaded_layer_is_not_initialised_again() -> None:
     layer, other = ActNorm(3), ActNorm(3)
-    layer.initialise(data())
+    layer.initialise(random_rows())
     other.load_state_dict(layer.state_dict())
-    other.initialise(data() + 100)
+    other.initialise(random_rows() + 100)
     assert torch.equal(other.shift, layer.shift)
 
 
@@ -42,13 +42,13 @@ def test_a_constant_feature_and_a_single_row_are_only_centred() -> None:
     assert log_det.item() == 0
 
 
-def test_no_rows_leave_it_uninitialised() -> None:
+def test_a_batch_without_rows_leaves_the_layer_uninitialised() -> None:
     layer = ActNorm(3)
     layer.initialise(torch.empty(0, 3))
     assert not layer.initialised
 
 
-def test_of_images_each_channel_is_standardised_over_rows_and_places() -> None:
+def test_image_channels_are_standardised_over_rows_and_pixels() -> None:
     layer = ActNorm(2)
     x = torch.randn(40, 2, 5, 3, generator=torch.Generator().manual_seed(0))
     x = x * torch.tensor([0.1, 30.0])[:, None, None] - 4
