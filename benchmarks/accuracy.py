@@ -294,9 +294,9 @@ def main() -> None:
 
 def parse_seeds(text: str) -> list[int]:
     """`0..4`, `0,2,5` or `3` as numbers."""
-    from flowgmm_cli.experiments.numbers import parse_numbers
+    from flowgmm_cli.experiments.grid import parse_integers
 
-    return parse_numbers(text, "--seeds")
+    return parse_integers(text, "--seeds")
 
 
 def _known(name: str, allowed: dict[str, Any]) -> Any:

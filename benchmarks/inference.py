@@ -131,7 +131,7 @@ def bare(run: Path, data: Path) -> dict[str, float]:
 
     context = DataContext(streaming=True)
     trained = TrainedModel.load(run, context=context)
-    columns = trained.preprocessor.featuriser.columns
+    columns = trained.preprocessor.columns
     schema = InputSchema.from_config(trained.recipe.data, columns, trained.class_names)
     rows, seconds = 0, 0.0
     with torch.no_grad():

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.api import Column, Component, DataContext, FlowSpec, Latents, ScoreInputs, iterate_batches
-from flowgmm_cli.data.preprocessor import Preprocessor, Split
+from flowgmm_cli.data.preprocessor import Preprocessor, Tensors
 from flowgmm_cli.errors import RecipeError, RunError
 from flowgmm_cli.files import read_json, read_tensors, write_json, write_tensors
 from flowgmm_cli.flows.flat import FlatFlow, latent_sizes
@@ -78,17 +78,17 @@ class TrainedModel:
     @property
     def image(self) -> Column | None:
         """The input column, where it is the only one and holds images: entries of two or three axes."""
-        columns = self.preprocessor.featuriser.columns
+        columns = self.preprocessor.columns
         return columns[0] if len(columns) == 1 and len(columns[0].shape) in (2, 3) else None
 
     @torch.no_grad()
-    def encode_rows(self, split: Split) -> ScoreInputs:
+    def encode_rows(self, split: Tensors) -> ScoreInputs:
         """Preprocessed rows as scores see them, on the CPU.
 
         Their pixels are there where the rows are images and `split` was made with its inputs.
         """
         latents = encode(self.model, split.x)
-        images = None if split.inputs is None else self.preprocessor.images(split.inputs)
+        images = None if split.inputs is None else self.preprocessor.to_images(split.inputs)
         return ScoreInputs(
             x=split.x,
             latents=latents,
@@ -99,11 +99,11 @@ class TrainedModel:
 
     def encode_images(self, images: Tensor) -> ScoreInputs:
         """Images `(N, height, width)` or with channels last as scores see them, without their pixels."""
-        x, log_det = self.preprocessor.transformed(self.preprocessor.of_images(images))
+        x, log_det = self.preprocessor.transform_features(self.preprocessor.from_images(images))
         nameless = torch.full((len(x),), -1)
-        return self.encode_rows(Split(x, log_det, nameless, np.arange(len(x)).astype(str)))
+        return self.encode_rows(Tensors(x, log_det, nameless, np.arange(len(x)).astype(str)))
 
-    def predict(self, split: Split) -> Predictions:
+    def predict(self, split: Tensors) -> Predictions:
         """Classes, probabilities and densities of preprocessed rows."""
         latents = encode(self.model, split.x)
         log_density = latents.log_prob().double() + split.log_det

@@ -11,7 +11,7 @@ import torch
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.prepare import fit_preprocessor, load_rows
-from flowgmm_cli.data.preprocessor import Split
+from flowgmm_cli.data.preprocessor import Tensors
 from flowgmm_cli.errors import PluginError, RunError
 from flowgmm_cli.files import read_tensors, write_tensors
 from flowgmm_cli.inference.sampling import recentre_components
@@ -38,7 +38,7 @@ def trained(moons: MakeRecipe) -> TrainedModel:
     return TrainedModel(recipe, preprocessor, model.eval(), rows.class_names, {"calibration": {"rows": 3}})
 
 
-def held_out(model: TrainedModel) -> Split:
+def held_out(model: TrainedModel) -> Tensors:
     rows = load_rows(model.recipe.data, CONTEXT).test
     assert rows is not None
     return model.preprocessor.apply(rows, CONTEXT)

@@ -1,35 +1,69 @@
-"""`flowgmm predict`: classes, probabilities and out-of-distribution flags of rows."""
+"""`flowgmm predict`: classes, probabilities and out-of-distribution flags for rows."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from flowgmm_cli.cli import options, output
-from flowgmm_cli.cli.session import Session, note_throughput, open_session, warn_unscorable
-from flowgmm_cli.cli.validation import check_fpr, check_input_kept, check_stdout
+import typer
+
+from flowgmm_cli.cli.options import (
+    Data,
+    Device,
+    Format,
+    InputFormat,
+    Json,
+    Offline,
+    OnError,
+    Only,
+    PluginModule,
+    Processes,
+    Quiet,
+    Run,
+    RunFlag,
+    Save,
+    Verbose,
+)
 
 if TYPE_CHECKING:
     from flowgmm_cli.inference.predictions import OODRule, Totals
+    from flowgmm_cli.trained import TrainedModel
 
 SCHEMA = "flowgmm/predict/1"
 
 
 def predict(
-    run: options.Run = None,
-    run_flag: options.RunFlag = None,
-    data: options.Data = None,
-    data_format: options.DataFormat = None,
-    save: options.Save = None,
-    format_: options.Format = None,
-    only: options.Only = None,
-    score: options.Score = None,
-    fpr: options.Fpr = None,
-    on_error: options.OnError = "keep",
-    device: options.Device = "auto",
-    processes: options.Processes = 1,
-    offline: options.Offline = False,
-    as_json: options.Json = False,
+    run: Run = None,
+    run_flag: RunFlag = None,
+    data: Data = None,
+    data_format: InputFormat = None,
+    save: Save = None,
+    format_: Format = None,
+    only: Only = None,
+    score_name: Annotated[
+        str | None,
+        typer.Option(
+            "--score",
+            metavar="NAME",
+            help="Out-of-distribution score to use; the run's own choice without it.",
+            show_default=False,
+        ),
+    ] = None,
+    fpr: Annotated[
+        float | None,
+        typer.Option(
+            "--fpr",
+            help="Share of in-distribution rows that may be flagged; the recipe's ood.fpr without it.",
+            show_default=False,
+        ),
+    ] = None,
+    on_error: OnError = "keep",
+    device: Device = "auto",
+    processes: Processes = 1,
+    offline: Offline = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    plugin_module: PluginModule = None,
 ) -> None:
     """Predict classes: one row for each row of the input, in order, to a file or to stdout.
 
@@ -40,62 +74,107 @@ def predict(
     Examples: flowgmm predict --data new.csv --save out.csv · flowgmm predict --data - < new.csv | head -3 ·
     flowgmm predict runs/digits/latest --save p.parquet --only id,prediction
     """
+    from flowgmm_cli.cli import console
+    from flowgmm_cli.cli.answers import check_words, rows_in, say_totals, stopped_by_terminate, watched
+    from flowgmm_cli.cli.work import chosen_run, data_context
     from flowgmm_cli.data.writers.open import open_writer
+    from flowgmm_cli.errors import UsageError
 
-    check_stdout(save, as_json=as_json)
-    check_input_kept(data, save)
-    check_fpr(fpr)
+    policy = check_words(data, save, as_json=as_json, on_error=on_error)
+    if fpr is not None and not 0 < fpr < 1:
+        raise UsageError(f"--fpr is {fpr}, it must lie between 0 and 1", hint="--fpr 0.05")
     # with --json alone there is no table to write
     writer = None if as_json and save is None else open_writer(save or "-", format=format_)
-    with open_session(run, run_flag, offline=offline) as session:
-        from flowgmm_cli.inference.predictions import (
-            Totals,
-            column_names,
-            prediction_columns,
-            select_columns,
-        )
+    chosen = chosen_run(run, run_flag)
+    console.note("loading torch…")
 
-        class_names = session.trained.class_names
-        flag = session.flag(score, fpr)
-        names = select_columns(only, column_names(class_names, flag))
-        reader = session.open_rows(
-            data, purpose="predict without --data", data_format=data_format, on_error=on_error
+    from flowgmm_cli.inference.predictions import Totals, column_names, prediction_columns, select_columns
+    from flowgmm_cli.inference.scoring import score_by
+    from flowgmm_cli.trained import TrainedModel
+
+    with console.progress() as progress, stopped_by_terminate():
+        context = data_context(progress, offline=offline)
+        trained = TrainedModel.load(chosen.path, context=context)
+        flag = _flag(trained, score_name, fpr)
+        names = select_columns(only, column_names(trained.class_names, flag))
+        reader = rows_in(
+            trained,
+            chosen.info(),
+            context,
+            data,
+            data_format=data_format,
+            on_error=policy,
+            purpose="predict without --data",
         )
-        totals = Totals(len(class_names))
-        stream = session.score(
-            reader, "predict", scores=[flag.score], on_error=on_error, device=device, processes=processes
+        totals = Totals(len(trained.class_names))
+        stream = score_by(
+            processes,
+            chosen.path,
+            trained,
+            reader,
+            scores=(flag.score,) if flag else (),
+            context=context,
+            on_error=policy,
+            device=device,
         )
-        with writer or nullcontext():
-            for scored in stream:
+        rows = watched(stream, progress, reader.total, "predict")
+        if writer is None:
+            for scored in rows:
                 totals.add(scored, flag)
-                if writer:
-                    columns = prediction_columns(scored, class_names, flag)
+        else:
+            with writer:
+                for scored in rows:
+                    columns = prediction_columns(scored, trained.class_names, flag)
                     writer.write({name: columns[name] for name in names})
+                    totals.add(scored, flag)
     if save not in (None, "-"):
-        output.note(f"written {save}: {totals.n:,} rows")
+        console.note(f"written {save}: {totals.n:,} rows")
     if as_json:
-        output.print_json(_to_dict(session, totals, flag, save))
+        console.print_json(_summary(str(chosen.path), trained, totals, flag, save))
     elif save not in (None, "-"):
-        _print_summary(class_names, totals, flag)
+        _show(trained, totals, flag)
     if totals.accuracy is not None:
-        output.note(f"labels  accuracy {totals.accuracy:.2%} on the {totals.labelled:,} labelled rows")
-    warn_unscorable(reader.name, totals.n, totals.unscorable, totals.reasons)
-    note_throughput(totals.n, totals.seconds)
+        console.note(
+            f"labels  {totals.accuracy:.2%} of the {totals.labelled:,} labelled rows are predicted right"
+        )
+    say_totals(totals, reader.name)
 
 
-def _to_dict(session: Session, totals: Totals, flag: OODRule, save: str | None) -> dict[str, Any]:
+def _flag(trained: TrainedModel, name: str | None, fpr: float | None) -> OODRule | None:
+    """The score to use and its threshold; None where the run has no scores."""
+    from flowgmm_cli.cli import console
+    from flowgmm_cli.errors import RunError
+    from flowgmm_cli.inference.predictions import OODRule
+
+    detector = trained.detector
+    if detector is None:
+        if name is not None or fpr is not None:
+            raise RunError(
+                "this run has no out-of-distribution scores: it was trained by an older version",
+                hint="train again to have them, or leave out --score and --fpr",
+            )
+        console.note("this run has no out-of-distribution scores, so ood_score and is_ood are left out")
+        return None
+    chosen = detector.default if name is None else name
+    share = trained.recipe.ood.fpr if fpr is None else fpr
+    return OODRule(chosen, detector.threshold(chosen, share), share)
+
+
+def _summary(
+    run: str, trained: TrainedModel, totals: Totals, flag: OODRule | None, save: str | None
+) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
-        "run": str(session.run.path),
+        "run": run,
         "n": totals.n,
         "unscorable": totals.unscorable,
         "reasons": totals.reasons,
         "saved": save,
-        "classes": dict(zip(session.trained.class_names, totals.counts.tolist(), strict=True)),
-        "flagged": totals.flagged,
-        "score": flag.score,
-        "threshold": flag.threshold,
-        "fpr": flag.fpr,
+        "classes": dict(zip(trained.class_names, totals.counts.tolist(), strict=True)),
+        "flagged": totals.flagged if flag else None,
+        "score": flag.score if flag else None,
+        "threshold": flag.threshold if flag else None,
+        "fpr": flag.fpr if flag else None,
         "labelled": totals.labelled,
         "accuracy": totals.accuracy,
         "seconds": round(totals.seconds, 3),
@@ -103,18 +182,21 @@ def _to_dict(session: Session, totals: Totals, flag: OODRule, save: str | None) 
     }
 
 
-def _print_summary(class_names: tuple[str, ...], totals: Totals, flag: OODRule) -> None:
-    """Print the number of rows of each class; stdout is free, since the rows are in a file."""
+def _show(trained: TrainedModel, totals: Totals, flag: OODRule | None) -> None:
+    """How many rows went to each class; stdout is free, for the rows are in a file."""
+    from flowgmm_cli.cli import console
+
     scored = max(1, totals.n - totals.unscorable)
-    output.print_table(
+    console.print_table(
         ["class", "rows", "share"],
         [
             [name, f"{count:,}", f"{count / scored:.1%}"]
-            for name, count in zip(class_names, totals.counts.tolist(), strict=True)
+            for name, count in zip(trained.class_names, totals.counts.tolist(), strict=True)
         ],
         right=["rows", "share"],
     )
-    output.note(
-        f"ood     {totals.flagged:,} rows ({totals.flagged / scored:.1%}) have a {flag.score} score above "
-        f"{flag.threshold:.4g}, which {100 * flag.fpr:.3g}% of in-distribution rows exceed"
-    )
+    if flag:
+        console.note(
+            f"ood     {totals.flagged:,} rows ({totals.flagged / scored:.1%}) score above "
+            f"{flag.threshold:.4g} by {flag.score}, as {100 * flag.fpr:.3g}% of in-distribution rows do"
+        )

@@ -22,10 +22,10 @@ from flowgmm_cli.api import (
     SourceData,
 )
 from flowgmm_cli.bijection import Sequential
-from flowgmm_cli.data.content import fingerprint
-from flowgmm_cli.data.featuriser import Featuriser
+from flowgmm_cli.data.feature_encoder import FeatureEncoder
+from flowgmm_cli.data.fingerprint import fingerprint
 from flowgmm_cli.data.large.source import LargeRows, LargeSource, split_large_table
-from flowgmm_cli.data.lazy import is_lazy
+from flowgmm_cli.data.lazy_dataset import is_lazy
 from flowgmm_cli.data.preprocessor import Preprocessor, encoder_factory
 from flowgmm_cli.data.readers.base import note_once
 from flowgmm_cli.data.splits import divide
@@ -119,7 +119,7 @@ def fit_preprocessor(rows: SplitRows, data: Component, context: DataContext) -> 
     config = cast(DataConfig, data.config)
     # Both mean the same in every source that has them, see specs.py.
     missing: MissingPolicy = getattr(config, "missing", "error")
-    featuriser = Featuriser.fit(
+    feature_encoder = FeatureEncoder.fit(
         rows.train,
         rows.columns,
         missing=missing,
@@ -130,7 +130,7 @@ def fit_preprocessor(rows: SplitRows, data: Component, context: DataContext) -> 
     seen = rows.train if rows.large is None else rows.train.take(rows.large.sample)
     if any(is_lazy(seen.columns[column.name]) for column in rows.columns) and len(seen) > _SAMPLE:
         seen = seen.take(np.unique(np.linspace(0, len(seen) - 1, _SAMPLE).astype(np.int64)))
-    x = torch.from_numpy(featuriser.transform(seen, context))
+    x = torch.from_numpy(feature_encoder.transform(seen, context))
     transforms: list[Transform] = []
     for component in config.transforms:
         if transforms:
@@ -138,7 +138,7 @@ def fit_preprocessor(rows: SplitRows, data: Component, context: DataContext) -> 
         transform: Transform = build(component, features=x.shape[1])
         transform.fit(x.double() if transform.fits else x)
         transforms.append(transform)
-    return Preprocessor(featuriser, Sequential(transforms))
+    return Preprocessor(feature_encoder, Sequential(transforms))
 
 
 def _check(source: SourceData, use: str) -> None:

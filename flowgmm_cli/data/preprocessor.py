@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowgmm_cli.api import Component, DataConfig, DataContext, Encoder, Rows, iterate_batches
+from flowgmm_cli.api import Column, Component, DataConfig, DataContext, Encoder, Rows, iterate_batches
 from flowgmm_cli.bijection import Sequential
-from flowgmm_cli.data.featuriser import EncoderFactory, Featuriser
-from flowgmm_cli.data.image_shape import image_shape
-from flowgmm_cli.data.lazy import LazyRows
+from flowgmm_cli.data.feature_encoder import EncoderFactory, FeatureEncoder
+from flowgmm_cli.data.images.format import image_shape
+from flowgmm_cli.data.lazy_dataset import LazyDataset
 from flowgmm_cli.data.transforms.base import Transform
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.plugins.registry import build
@@ -26,7 +26,7 @@ _CHUNK = 8192  # rows transformed at once
 
 
 @dataclass(frozen=True)
-class Split:
+class Tensors:
     """Rows as tensors.
 
     Attributes:
@@ -54,19 +54,19 @@ class Preprocessor:
     """Everything between rows and the flow's input, fitted: features, then transforms.
 
     Attributes:
-        featuriser: input columns to the matrix `(N, F)`.
+        feature_encoder: input columns to the matrix `(N, F)`.
         transforms: the matrix to the flow's input `(N, D)`, in float64 on the CPU.
     """
 
-    def __init__(self, featuriser: Featuriser, transforms: Sequential) -> None:
-        self.featuriser = featuriser
+    def __init__(self, feature_encoder: FeatureEncoder, transforms: Sequential) -> None:
+        self.feature_encoder = feature_encoder
         self.transforms = transforms.requires_grad_(False).eval()
 
     @property
     def dim(self) -> int:
         """D, the width of `Split.x`."""
         last = list(self._steps())[-1:]
-        return last[0].out_features if last else len(self.featuriser.feature_names)
+        return last[0].out_features if last else len(self.feature_encoder.feature_names)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -74,7 +74,7 @@ class Preprocessor:
 
         Images stay images if they are the only column and no transform mixes pixels.
         """
-        columns = self.featuriser.columns
+        columns = self.columns
         image = image_shape(columns[0]) if len(columns) == 1 else None
         mixed = any(step.mixes for step in self._steps())
         return (self.dim,) if image is None or mixed else image
@@ -83,7 +83,7 @@ class Preprocessor:
     def pixels(self) -> int | None:
         """How many whole numbers `log p` is the log-probability of; None where it is a density."""
         first = self._steps()[:1]
-        return len(self.featuriser.feature_names) if first and first[0].random and self.exact else None
+        return len(self.feature_encoder.feature_names) if first and first[0].random and self.exact else None
 
     @property
     def random(self) -> bool:
@@ -91,21 +91,36 @@ class Preprocessor:
         return any(step.random for step in self._steps())
 
     @property
+    def columns(self) -> tuple[Column, ...]:
+        """The input columns in use."""
+        return self.feature_encoder.columns
+
+    @property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Smallest and largest training value of each column of numbers, where they are known."""
+        return self.feature_encoder.ranges
+
+    @property
+    def feature_names(self) -> list[str]:
+        """Names of the columns of the feature matrix."""
+        return self.feature_encoder.feature_names
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What the user should know, one line each."""
-        return self.featuriser.notes
+        return self.feature_encoder.notes
 
     @property
     def inexact(self) -> tuple[str, ...]:
         """Why log p of a row is not the density of its input columns; empty if it is."""
-        return (*self.featuriser.inexact, *(step.inexact for step in self._steps() if step.inexact))
+        return (*self.feature_encoder.inexact, *(step.inexact for step in self._steps() if step.inexact))
 
     @property
     def exact(self) -> bool:
         """Whether the log-det makes log p the density of the input columns."""
         return not self.inexact
 
-    def apply(self, rows: Rows, context: DataContext, *, with_inputs: bool = False) -> Split:
+    def apply(self, rows: Rows, context: DataContext, *, with_inputs: bool = False) -> Tensors:
         """Turn rows into tensors.
 
         Args:
@@ -116,8 +131,8 @@ class Preprocessor:
         Raises:
             DataError: a column or cell is missing, or a value is too large for float32.
         """
-        features = torch.from_numpy(self.featuriser.transform(rows, context))
-        x, log_det = self.transformed(features)
+        features = torch.from_numpy(self.feature_encoder.transform(rows, context))
+        x, log_det = self.transform_features(features)
         finite = _finite(x)
         if not finite.all():
             first = int((~finite).nonzero()[0])
@@ -127,9 +142,9 @@ class Preprocessor:
                 hint="add `{use: standardise}` or `{use: clip}` to data.transforms",
             )
         labels = torch.from_numpy(rows.labels.astype(np.int64))
-        return Split(x, log_det, labels, rows.ids, inputs=_narrow(features) if with_inputs else None)
+        return Tensors(x, log_det, labels, rows.ids, inputs=_narrow(features) if with_inputs else None)
 
-    def lazily(self, rows: Rows, context: DataContext) -> tuple[LazyRows, LazyRows]:
+    def apply_lazily(self, rows: Rows, context: DataContext) -> tuple[LazyDataset, LazyDataset]:
         """The flow's inputs and the feature matrix of rows that stay on the disk, both to be read by rows.
 
         What `apply` refuses is refused when it is read.
@@ -139,17 +154,17 @@ class Preprocessor:
             return self.apply(rows.take(positions), context).x
 
         def features(positions: npt.NDArray[np.int64]) -> Tensor:
-            return _narrow(torch.from_numpy(self.featuriser.transform(rows.take(positions), context)))
+            return _narrow(torch.from_numpy(self.feature_encoder.transform(rows.take(positions), context)))
 
         everything = np.arange(len(rows))
         return (
-            LazyRows(x, everything, self.dim),
-            LazyRows(features, everything, len(self.featuriser.feature_names)),
+            LazyDataset(x, everything, self.dim),
+            LazyDataset(features, everything, len(self.feature_encoder.feature_names)),
         )
 
     def apply_usable(
         self, rows: Rows, context: DataContext, *, skip: Collection[int] = (), with_inputs: bool = False
-    ) -> tuple[Split, dict[int, str]]:
+    ) -> tuple[Tensors, dict[int, str]]:
         """Turn the rows into tensors that `apply` takes, and leave out those that it would refuse.
 
         Args:
@@ -169,27 +184,23 @@ class Preprocessor:
         if len(skip):
             place = np.delete(place, list(skip))
             rows = rows.take(place)
-        matrix, refused = self.featuriser.usable(rows, context)
-        problems = {int(place[position]): reason for position, reason in refused.items()}
+        matrix, refused = self.feature_encoder.usable(rows, context)
+        problems = {int(place[position]): error_text for position, error_text in refused.items()}
         if refused:
             good = np.delete(np.arange(len(rows)), list(refused))
             matrix, rows, place = matrix[good], rows.take(good), place[good]
         features = torch.from_numpy(matrix)
-        x, log_det = self.transformed(features)
+        x, log_det = self.transform_features(features)
         finite = _finite(x)
         if not finite.all():
             problems |= {int(one): "a value is too large" for one in place[~finite.numpy()]}
             x, log_det, features = x[finite], log_det[finite], features[finite]
             rows = rows.take(finite.numpy())
         labels = torch.from_numpy(rows.labels.astype(np.int64))
-        split = Split(x, log_det, labels, rows.ids, inputs=_narrow(features) if with_inputs else None)
+        split = Tensors(x, log_det, labels, rows.ids, inputs=_narrow(features) if with_inputs else None)
         return split, dict(sorted(problems.items()))
 
-    def unusable(self, rows: Rows, context: DataContext | None = None) -> dict[int, str]:
-        """Positions of the rows that `apply` would refuse, with the reason."""
-        return self.apply_usable(rows, context or DataContext())[1]
-
-    def transformed(self, features: Tensor) -> tuple[Tensor, Tensor]:
+    def transform_features(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of the feature matrix `(N, F)` as the flow's input, float32 `(N, D)`, and log-determinants."""
         x = torch.empty(len(features), self.dim)
         log_det = torch.empty(len(features), dtype=torch.float64)
@@ -211,14 +222,14 @@ class Preprocessor:
         Returns:
             Cells by column name; None for a column of texts, which have no inverse.
         """
-        return self.featuriser.invert(self.features_of(x).numpy())
+        return self.feature_encoder.invert(self.invert_transforms(x).numpy())
 
-    def images(self, inputs: Tensor) -> Tensor | None:
+    def to_images(self, inputs: Tensor) -> Tensor | None:
         """The pixels in a feature matrix `(N, F)`, `(N, height, width)` or with channels last.
 
         None where the rows are not images of one column.
         """
-        columns = self.featuriser.columns
+        columns = self.feature_encoder.columns
         if len(columns) != 1 or len(columns[0].shape) not in (2, 3):
             return None
         if (shape := image_shape(columns[0])) is None:
@@ -226,26 +237,26 @@ class Preprocessor:
         images = inputs.reshape(len(inputs), *shape)
         return images.squeeze(1) if shape[0] == 1 else images.movedim(1, 3)
 
-    def of_images(self, images: Tensor) -> Tensor:
+    def from_images(self, images: Tensor) -> Tensor:
         """Undo `images`: the feature matrix `(N, F)` of pixels in that form."""
-        columns = self.featuriser.columns
+        columns = self.feature_encoder.columns
         if image_shape(columns[0]) is not None and images.ndim == 4:
             images = images.movedim(3, 1)
         return images.reshape(len(images), -1)
 
-    def features_of(self, x: Tensor) -> Tensor:
+    def invert_transforms(self, x: Tensor) -> Tensor:
         """The feature matrix, float64 `(N, F)`, that the transforms map to the flow's inputs `(N, D)`."""
         parts = [self.transforms.inverse(x[one].cpu().double()) for one in iterate_batches(len(x), _CHUNK)]
-        return torch.cat(parts) if parts else torch.empty(0, len(self.featuriser.feature_names)).double()
+        return torch.cat(parts) if parts else torch.empty(0, len(self.feature_encoder.feature_names)).double()
 
-    def log_det_of(self, features: Tensor) -> Tensor:
+    def log_det(self, features: Tensor) -> Tensor:
         """Log-determinant of the transforms at rows of the feature matrix `(N, F)`, float64 `(N,)`."""
         parts = [self.transforms(features[one])[1] for one in iterate_batches(len(features), _CHUNK)]
         return torch.cat(parts) if parts else torch.empty(0).double()
 
     def state(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
         """Return (JSON values, arrays) to restore it from, together with the recipe's `data` section."""
-        values, arrays = self.featuriser.state()
+        values, arrays = self.feature_encoder.state()
         saved = {f"features.{name}": array for name, array in arrays.items()}
         saved |= {f"transforms.{name}": value.numpy() for name, value in self.transforms.state_dict().items()}
         return {"featuriser": values, "widths": [step.in_features for step in self._steps()]}, saved
@@ -261,7 +272,7 @@ class Preprocessor:
     ) -> Preprocessor:
         """Restore what `state` returned; `data` is the `data` section it was fitted with."""
         config = cast(DataConfig, data.config)
-        featuriser = Featuriser.from_state(
+        feature_encoder = FeatureEncoder.from_state(
             values["featuriser"], _under("features.", arrays), encoder=encoder_factory(config, context)
         )
         transforms = Sequential(
@@ -270,7 +281,7 @@ class Preprocessor:
         )
         saved = {name: torch.from_numpy(np.array(one)) for name, one in _under("transforms.", arrays).items()}
         transforms.load_state_dict(saved)
-        return cls(featuriser, transforms)
+        return cls(feature_encoder, transforms)
 
     def _steps(self) -> list[Transform]:
         return [cast(Transform, step) for step in self.transforms.layers]

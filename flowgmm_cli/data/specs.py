@@ -188,7 +188,7 @@ class DequantiseConfig(Config):
 TRANSFORMS: dict[str, Spec] = {
     "standardise": TransformSpec(
         config=StandardiseConfig,
-        build="flowgmm_cli.data.transforms.standardise:build",
+        build="flowgmm_cli.data.transforms.elementwise:build_standardise",
         summary="Mean 0 and standard deviation 1 for each feature",
     ),
     "quantile": TransformSpec(
@@ -203,12 +203,12 @@ TRANSFORMS: dict[str, Spec] = {
     ),
     "clip": TransformSpec(
         config=ClipConfig,
-        build="flowgmm_cli.data.transforms.clip:build",
+        build="flowgmm_cli.data.transforms.elementwise:build_clip",
         summary="Limit the magnitude of each feature; cannot be undone",
     ),
     "scale": TransformSpec(
         config=ScaleConfig,
-        build="flowgmm_cli.data.transforms.scale:build",
+        build="flowgmm_cli.data.transforms.elementwise:build_scale",
         summary="All features times one number",
     ),
     "dequantise": TransformSpec(

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flowgmm_cli.api import Column, LabelsConfig, Rows, SourceData, SplitConfig
-from flowgmm_cli.data.content import row_digests
-from flowgmm_cli.data.draw import by_class, proportional
-from flowgmm_cli.data.labels import choose_labelled, marked_rows
+from flowgmm_cli.data.fingerprint import row_digests
+from flowgmm_cli.data.label_budget import choose_labelled, marked_rows
+from flowgmm_cli.data.stratified_sampling import by_class, proportional
 from flowgmm_cli.errors import DataError
 
 if TYPE_CHECKING:

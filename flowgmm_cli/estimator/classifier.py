@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 
 from flowgmm_cli.api import Column, DataContext, Rows
 from flowgmm_cli.data.prepare import SplitRows
-from flowgmm_cli.data.preprocessor import Split
+from flowgmm_cli.data.preprocessor import Tensors
 from flowgmm_cli.errors import DataError, FlowgmmError, PluginError, RecipeError, RunError
 from flowgmm_cli.estimator.labels import read_labels
 from flowgmm_cli.estimator.recipe import make_recipe, plain
@@ -289,15 +289,15 @@ class FlowGMMClassifier(
         split = self._inputs(X)  # first: it says so if there is no model yet
         return self.trained_.predict(split)
 
-    def _inputs(self, X: Any) -> Split:  # noqa: N803
+    def _inputs(self, X: Any) -> Tensors:  # noqa: N803
         check_is_fitted(self)
         x = validate_data(self, X, dtype=np.float64, reset=False)
         rows = _rows(x, np.full(len(x), -1, dtype=np.int64))
         preprocessor = self.trained_.preprocessor
-        features = torch.from_numpy(preprocessor.featuriser.transform(rows, DataContext()))
+        features = torch.from_numpy(preprocessor.feature_encoder.transform(rows, DataContext()))
         with torch.no_grad():
             seen, log_det = preprocessor.transforms(features)
-        return Split(seen, log_det, torch.from_numpy(rows.labels), rows.ids)
+        return Tensors(seen, log_det, torch.from_numpy(rows.labels), rows.ids)
 
 
 def _rows(x: Matrix, codes: npt.NDArray[np.int64]) -> Rows:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowgmm_cli.api import Column, Rows
-from flowgmm_cli.data.content import row_digests
+from flowgmm_cli.data.fingerprint import row_digests
 from flowgmm_cli.files import write_bytes
 
 FORMAT = "flowgmm/outcomes/1"

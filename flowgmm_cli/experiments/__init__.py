@@ -1,1 +1,1 @@
-"""Series of runs: accuracy against the number of labels, and grids of settings."""
+"""Experiments of several runs: accuracy by number of labels, and sweeps over settings."""

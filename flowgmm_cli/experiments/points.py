@@ -1,4 +1,4 @@
-"""The points of a study: one validated recipe for each setting and seed, before anything is trained."""
+"""The points of an experiment: a validated recipe for each setting and seed, before anything is trained."""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from flowgmm_cli.api import DataConfig
-from flowgmm_cli.errors import FlowgmmError, PluginError, RecipeError, UsageError
-from flowgmm_cli.experiments.grid import Grid
+from flowgmm_cli.api import DataConfig, DataContext
+from flowgmm_cli.errors import DataError, FlowgmmError, PluginError, RecipeError, UsageError
+from flowgmm_cli.experiments.grid import ParameterGrid
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.schema import Recipe
 
-SEEDS = ("run.seed", "data.labels.seed")
-COUNT = "data.labels.count"
-Setting = int | str
+SEED_KEYS = ("run.seed", "data.labels.seed")
+COUNT_KEY = "data.labels.count"
+MAX_NAME_LETTERS = 80
+SettingValue = int | str
 
 
 @dataclass(frozen=True)
 class Point:
-    """One run of a study.
+    """A run of an experiment.
 
     Attributes:
-        settings: what tells its group from the others, such as `{"labels": 20}`.
-        seed: of training and of the draw of labels.
-        recipe: what is trained.
+        settings: of its group, such as `{"labels": 20}`.
+        seed: of training and of the selection of labels.
+        recipe: the recipe to train.
     """
 
-    settings: Mapping[str, Setting]
+    settings: Mapping[str, SettingValue]
     seed: int
     recipe: Recipe
 
@@ -39,107 +40,138 @@ class Point:
         return group_name(self.settings)
 
     def describe(self) -> str:
-        """For people: `labels=20 seed=0`."""
+        """Return text such as `labels=20 seed=0`."""
         return " ".join(f"{key}={value}" for key, value in {**self.settings, "seed": self.seed}.items())
 
 
 def curve_points(
     name: str,
-    words: Sequence[str],
+    overrides: Sequence[str],
     labels: Sequence[int],
     seeds: Sequence[int],
     *,
     overlays: Sequence[str] = (),
 ) -> list[Point]:
-    """Points of a learning curve: every number of labels with every seed, small numbers first.
+    """Create the points of a learning curve: every number of labels with every seed, small numbers first.
 
-    Another way of choosing labelled rows that the recipe has (`per_class`, `fraction`, `column`) is replaced.
+    The number replaces another selection of labelled rows in the recipe (`per_class`, `fraction`, `column`).
 
     Raises:
-        UsageError: a word sets what the curve sets.
+        UsageError: an override sets a key that the curve sets.
         RecipeError: the recipe is invalid.
     """
-    _refuse(words, (COUNT, *SEEDS), "curve")
-    base = load_recipe(name, words, overlays=overlays)
-    budget = cast(DataConfig, base.data.config).labels
-    others = [key for key in ("per_class", "fraction", "column") if getattr(budget, key) is not None]
-    replaced = [f"data.labels.{key}=null" for key in others]
-    return [
-        Point(
-            {"labels": count},
-            seed,
-            load_recipe(name, [*words, *replaced, f"{COUNT}={count}", *_seeded(seed)], overlays=overlays),
-        )
-        for count in sorted(labels)
-        for seed in seeds
+    _reject_overrides(overrides, (COUNT_KEY, *SEED_KEYS), "curve")
+    base = load_recipe(name, overrides, overlays=overlays)
+    selection = cast(DataConfig, base.data.config).labels
+    resets = [
+        f"data.labels.{key}=null"
+        for key in ("per_class", "fraction", "column")
+        if getattr(selection, key) is not None
     ]
+    points = []
+    for count in sorted(labels):
+        words = [*overrides, *resets, f"{COUNT_KEY}={count}"]
+        points += _create_points({"labels": count}, name, words, seeds, overlays)
+    return points
 
 
-def sweep_points(name: str, grid: Grid, seeds: Sequence[int], *, overlays: Sequence[str] = ()) -> list[Point]:
-    """Points of a grid: every combination with every seed.
+def sweep_points(
+    name: str, grid: ParameterGrid, seeds: Sequence[int], *, overlays: Sequence[str] = ()
+) -> list[Point]:
+    """Create the points of a grid: every combination with every seed.
 
     Raises:
-        UsageError: a word sets a seed.
-        RecipeError: one or more combinations are invalid; all of them are named.
-        PluginError: nothing is wrong but that a component cannot be used.
+        UsageError: an override sets a seed.
+        RecipeError: at least one combination is invalid; the message names all of them.
+        PluginError: all recipes are valid, but a component cannot be used.
     """
-    _refuse([*grid.fixed, *(f"{axis.key}=" for axis in grid.axes)], SEEDS, "sweep")
+    _reject_overrides([*grid.fixed, *(f"{axis.key}=" for axis in grid.axes)], SEED_KEYS, "sweep")
     points: list[Point] = []
     problems: dict[str, tuple[FlowgmmError, list[str]]] = {}
     for settings in grid.combinations():
         words = [f"{key}={value}" for key, value in settings.items()]
         try:
-            made = [
-                load_recipe(name, [*grid.fixed, *words, *_seeded(seed)], overlays=overlays) for seed in seeds
-            ]
+            points += _create_points(settings, name, [*grid.fixed, *words], seeds, overlays)
         except (RecipeError, PluginError) as error:
             text = "\n".join([error.message, *error.details])
             problems.setdefault(text, (error, []))[1].append(" ".join(words))
-            continue
-        points += [Point(settings, seed, recipe) for seed, recipe in zip(seeds, made, strict=True)]
-    _raise(problems, len(grid))
+    if problems:
+        raise _combined_error(list(problems.values()), len(grid))
     return points
 
 
-def group_name(settings: Mapping[str, Setting]) -> str:
-    """A folder name that is readable and, where it had to be cut or cleaned, unique by a digest."""
+def _create_points(
+    settings: Mapping[str, SettingValue],
+    name: str,
+    overrides: Sequence[str],
+    seeds: Sequence[int],
+    overlays: Sequence[str],
+) -> list[Point]:
+    points = []
+    for seed in seeds:
+        words = [*overrides, *(f"{key}={seed}" for key in SEED_KEYS)]
+        points.append(Point(settings, seed, load_recipe(name, words, overlays=overlays)))
+    return points
+
+
+def group_name(settings: Mapping[str, SettingValue]) -> str:
+    """Return a readable folder name; a digest keeps it unique if the settings do not fit."""
     text = "_".join(f"{key}-{value}" for key, value in settings.items())
     clean = re.sub(r"[^\w.+-]+", "-", text, flags=re.ASCII)
-    if clean == text and len(text) <= 80:
+    if clean == text and len(text) <= MAX_NAME_LETTERS:
         return text
     digest = hashlib.sha256(repr(sorted(settings.items())).encode()).hexdigest()[:6]
-    return f"{clean[:72].strip('-')}-{digest}"
+    return f"{clean[: MAX_NAME_LETTERS - 8].strip('-')}-{digest}"
 
 
-def _seeded(seed: int) -> list[str]:
-    return [f"{key}={seed}" for key in SEEDS]
-
-
-def _refuse(words: Sequence[str], taken: Sequence[str], command: str) -> None:
-    for word in words:
-        key = word.partition("=")[0].strip().removesuffix("!")
-        if key in taken:
-            flag = "--labels" if key == COUNT else "--seeds"
+def _reject_overrides(overrides: Sequence[str], keys: Sequence[str], command: str) -> None:
+    for override in overrides:
+        key = override.partition("=")[0].strip().removesuffix("!")
+        if key in keys:
+            flag = "--labels" if key == COUNT_KEY else "--seeds"
             raise UsageError(
-                f"`{word.rstrip('=')}`: {key} is what {command} {flag} sets", hint=f"use {flag} instead"
+                f"`{override.rstrip('=')}`: {command} {flag} sets {key}", hint=f"use {flag} instead"
             )
 
 
-def _raise(problems: Mapping[str, tuple[FlowgmmError, list[str]]], combinations: int) -> None:
-    """Raise what was found: an error of every combination as it is, others with the words that cause them."""
-    if not problems:
-        return
-    errors = [error for error, _ in problems.values()]
-    if len(problems) == 1 and len(next(iter(problems.values()))[1]) == combinations:
-        raise errors[0]
+def _combined_error(problems: Sequence[tuple[FlowgmmError, list[str]]], combinations: int) -> FlowgmmError:
+    """Combine errors with their combinations; an error of all combinations stays as it is."""
+    first = problems[0][0]
+    invalid = sum(len(words) for _, words in problems)
+    if len(problems) == 1 and invalid == combinations:
+        return first
     details = []
-    for error, where in problems.values():
-        more = f" (and {len(where) - 1:,} more)" if len(where) > 1 else ""
-        details += [f"{where[0]}{more}: {error.message}", *(f"  {detail}" for detail in error.details)]
-    bad = sum(len(where) for _, where in problems.values())
-    kind = RecipeError if any(isinstance(error, RecipeError) for error in errors) else PluginError
-    raise kind(
-        f"{bad:,} of {combinations:,} combinations are invalid; nothing was trained",
-        details=details,
-        hint=errors[0].hint,
-    )
+    for error, words in problems:
+        more = f" (and {len(words) - 1:,} more)" if len(words) > 1 else ""
+        details += [f"{words[0]}{more}: {error.message}", *(f"  {detail}" for detail in error.details)]
+    is_recipe = any(isinstance(error, RecipeError) for error, _ in problems)
+    message = f"{invalid:,} of {combinations:,} combinations are invalid; nothing was trained"
+    return (RecipeError if is_recipe else PluginError)(message, details=details, hint=first.hint)
+
+
+def check_data(points: Sequence[Point], context: DataContext) -> None:
+    """Load and split the rows of the points with the most and the fewest labels, before hours of training.
+
+    Raises:
+        DataError: the data cannot be read, has too few labels for a point, or no test rows.
+    """
+    from flowgmm_cli.data.prepare import load_rows
+
+    by_labels = sorted(points, key=lambda point: point.settings.get("labels", 0), reverse=True)
+    if points and "labels" in points[0].settings:
+        selection = [by_labels[0], by_labels[-1]]
+    else:
+        selection = by_labels[:1]
+    for point in selection:
+        try:
+            rows = load_rows(point.recipe.data, context)
+        except DataError as error:
+            message = f"{point.describe()}: {error.message}"
+            raise DataError(message, details=error.details, hint=error.hint) from error
+        if rows.test is None:
+            raise missing_test_rows()
+
+
+def missing_test_rows() -> DataError:
+    """Return the error for data without test rows."""
+    return DataError("there are no test rows, so accuracy cannot be measured", hint="data.split.test=0.2")

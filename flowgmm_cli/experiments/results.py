@@ -1,4 +1,4 @@
-"""What the finished runs of a study found, as rows, csv and spreads over seeds."""
+"""Results of the finished runs of an experiment: rows, csv, and summaries over seeds."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from flowgmm_cli.experiments.points import Setting
+from flowgmm_cli.experiments.points import SettingValue
 
-OURS = "flowgmm"
+FLOWGMM = "flowgmm"
 METRICS = ("accuracy", "balanced_accuracy", "nll", "ece", "seconds")
 
 
 @dataclass(frozen=True)
 class Result:
-    """What one run found.
+    """The result of a run.
 
     Attributes:
         settings: of its group.
         seed: of the run.
-        run: the run directory, relative to the study's folder.
+        run: the run directory, relative to the folder of the experiment.
         methods: metrics by method; `flowgmm` first, then baselines.
         criterion: name of the metric that chose the best epoch, and its value there.
     """
 
-    settings: Mapping[str, Setting]
+    settings: Mapping[str, SettingValue]
     seed: int
     run: str
     methods: Mapping[str, Mapping[str, Any]]
     criterion: tuple[str | None, float | None] = (None, None)
 
     def rows(self) -> list[dict[str, Any]]:
-        """One flat row per method."""
+        """Return a flat row for each method."""
         return [
             {**self.settings, "seed": self.seed, "method": method}
             | {name: values.get(name) for name in METRICS}
@@ -44,8 +44,8 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Spread:
-    """A number over seeds: how many, mean, standard deviation (0 of one), least and most."""
+class Summary:
+    """A metric over seeds: number of seeds, mean, standard deviation (0 for one seed), minimum, maximum."""
 
     n: int
     mean: float
@@ -54,67 +54,65 @@ class Spread:
     max: float
 
     @classmethod
-    def of(cls, values: Sequence[float]) -> Spread:
+    def from_values(cls, values: Sequence[float]) -> Summary:
         """Summarise at least one number."""
-        spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        return cls(len(values), statistics.fmean(values), spread, min(values), max(values))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dict(vars(self))
+        sd = statistics.stdev(values) if len(values) > 1 else 0.0
+        return cls(len(values), statistics.fmean(values), sd, min(values), max(values))
 
 
 @dataclass(frozen=True)
 class Group:
-    """All results of one setting and method.
+    """All results of a setting and method.
 
     Attributes:
         settings: of the group.
         method: `flowgmm` or a baseline.
-        metrics: spread by metric; a metric that no run has is missing.
-        criterion: name of the metric that chose the best epochs, None where the runs differ in it.
-        watched: its spread.
+        metrics: summary by metric, without metrics that no run has.
+        criterion: name of the metric that chose the best epochs; None if the runs used different ones.
+        criterion_summary: its summary.
     """
 
-    settings: Mapping[str, Setting]
+    settings: Mapping[str, SettingValue]
     method: str
-    metrics: Mapping[str, Spread]
+    metrics: Mapping[str, Summary]
     criterion: str | None = None
-    watched: Spread | None = None
+    criterion_summary: Summary | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        found = {name: spread.to_dict() for name, spread in self.metrics.items()}
-        watched = {"metric": self.criterion, **self.watched.to_dict()} if self.watched else None
-        extra = {"criterion": watched} if self.method == OURS else {}
-        return {"settings": dict(self.settings), "method": self.method, **found, **extra}
+        """Return plain values for JSON."""
+        value: dict[str, Any] = {"settings": dict(self.settings), "method": self.method}
+        value |= {name: dict(vars(summary)) for name, summary in self.metrics.items()}
+        if self.method == FLOWGMM:
+            summary = self.criterion_summary
+            value["criterion"] = {"metric": self.criterion, **vars(summary)} if summary else None
+        return value
 
 
-def summarise(results: Iterable[Result]) -> list[Group]:
-    """Spreads over seeds, by setting and method, in the order in which they first occur."""
-    found: dict[tuple[tuple[tuple[str, Setting], ...], str], list[Result]] = {}
+def group_results(results: Iterable[Result]) -> list[Group]:
+    """Group results by setting and method, in the order of their first occurrence."""
+    groups: dict[tuple[tuple[tuple[str, SettingValue], ...], str], list[Result]] = {}
     for result in results:
         for method in result.methods:
-            found.setdefault((tuple(result.settings.items()), method), []).append(result)
-    return [_group(dict(settings), method, members) for (settings, method), members in found.items()]
+            groups.setdefault((tuple(result.settings.items()), method), []).append(result)
+    return [_summarise(dict(settings), method, members) for (settings, method), members in groups.items()]
 
 
-def _group(settings: Mapping[str, Setting], method: str, members: Sequence[Result]) -> Group:
+def _summarise(settings: Mapping[str, SettingValue], method: str, results: Sequence[Result]) -> Group:
     metrics = {}
     for name in METRICS:
-        values = [one.methods[method].get(name) for one in members]
+        values = [result.methods[method].get(name) for result in results]
         numbers = [float(value) for value in values if value is not None]
         if numbers:
-            metrics[name] = Spread.of(numbers)
-    names = {one.criterion[0] for one in members}
-    watched = [one.criterion[1] for one in members if one.criterion[1] is not None]
-    if method != OURS or len(names) > 1 or not watched:
+            metrics[name] = Summary.from_values(numbers)
+    names = {result.criterion[0] for result in results}
+    criterion = [result.criterion[1] for result in results if result.criterion[1] is not None]
+    if method != FLOWGMM or len(names) > 1 or not criterion:
         return Group(settings, method, metrics)
-    return Group(settings, method, metrics, names.pop(), Spread.of(watched))
+    return Group(settings, method, metrics, names.pop(), Summary.from_values(criterion))
 
 
 def to_csv(results: Iterable[Result]) -> str:
-    """All rows as csv with a header; an empty text if there are none."""
+    """Write all rows as csv with a header; empty if there are none."""
     rows = [row for result in results for row in result.rows()]
     file = io.StringIO()
     if rows:

@@ -58,7 +58,7 @@ def check(trained: TrainedModel, rows: Rows, *, context: DataContext, at_most: i
     if not len(rows):
         raise DataError("there are no rows to check the model on")
     rows = rows.take(_evenly(len(rows), STATISTICS))
-    features = torch.from_numpy(trained.preprocessor.featuriser.transform(rows, context)).double()
+    features = torch.from_numpy(trained.preprocessor.feature_encoder.transform(rows, context)).double()
     some = torch.from_numpy(_evenly(len(rows), at_most))
     transforms = trained.preprocessor.transforms
     steps = list_steps(transforms, features[some], "transforms")
@@ -189,7 +189,7 @@ def _alone(flow: nn.Module, x: Tensor) -> Finding:
 
 def _input_names(trained: TrainedModel, count: int) -> list[str]:
     """Names of the flow's inputs: those of the features, unless a transform mixes or drops some."""
-    names = trained.preprocessor.featuriser.feature_names
+    names = trained.preprocessor.feature_names
     mixed = any(getattr(step, "mixes", False) for step in trained.preprocessor.transforms.layers)
     return names if len(names) == count and not mixed else [str(index) for index in range(count)]
 

@@ -66,7 +66,7 @@ class FlowGMM:
     @property
     def columns(self) -> tuple[Column, ...]:
         """The input columns that the model reads."""
-        return self.trained.preprocessor.featuriser.columns
+        return self.trained.preprocessor.columns
 
     @property
     def scores(self) -> tuple[str, ...]:
@@ -216,9 +216,9 @@ class FlowGMM:
             rows = load_run_rows(self.trained, self._context, fingerprint=self.run.info().get("fingerprint"))
             split, found = held_out_rows(rows)
             return InputRows(Chunk(found, 0), f"the run's {split} split")
-        featuriser = self.trained.preprocessor.featuriser
+        preprocessor = self.trained.preprocessor
         schema = InputSchema.from_config(
-            self.trained.recipe.data, self.columns, self.class_names, ranges=featuriser.ranges
+            self.trained.recipe.data, self.columns, self.class_names, ranges=preprocessor.ranges
         )
         return read_input(data, schema, context=self._context, on_error=on_error)
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from flowgmm_cli.api import Rows
-from flowgmm_cli.data.preprocessor import Split
+from flowgmm_cli.data.preprocessor import Tensors
 from flowgmm_cli.data.readers.base import RowReader
 from flowgmm_cli.inference.inputs import concatenate_rows
 from flowgmm_cli.inference.scoring import ScoredRows
@@ -55,7 +55,7 @@ class Extremes:
     odd: Places
 
 
-def compute_row_statistics(trained: TrainedModel, split: Split) -> RowStatistics:
+def compute_row_statistics(trained: TrainedModel, split: Tensors) -> RowStatistics:
     """Say of preprocessed rows what a gallery needs."""
     seen = trained.encode_rows(split)
     log_posterior = seen.log_posterior.numpy()

@@ -142,8 +142,8 @@ def column_errors(trained: TrainedModel, rows: Rows, x: Tensor) -> dict[str, flo
     """
     found = {}
     back = trained.preprocessor.invert(x)
-    ranges = trained.preprocessor.featuriser.ranges
-    for column in trained.preprocessor.featuriser.columns:
+    ranges = trained.preprocessor.ranges
+    for column in trained.preprocessor.columns:
         cells, again = rows.columns[column.name], back[column.name]
         if again is None or not len(cells):
             continue

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Rows, iterate_batches
-from flowgmm_cli.data.featuriser import Featuriser
+from flowgmm_cli.data.feature_encoder import FeatureEncoder
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -32,7 +32,7 @@ class Neighbours:
 
 
 def nearest_texts(
-    featuriser: Featuriser,
+    feature_encoder: FeatureEncoder,
     features: npt.NDArray[np.float64],
     rows: Rows,
     column: Column,
@@ -54,17 +54,17 @@ def nearest_texts(
     column of texts beside other columns has a place of its own.
 
     Args:
-        featuriser: of the model.
+        feature_encoder: of the model.
         features: feature matrix of the made rows, `(n, F)`.
         rows: where the texts are from, such as the training rows.
         column: the column of texts.
         context: surroundings of the encoder.
         k: how many for each; at most the number of rows.
     """
-    place = {one.name: part for one, part in featuriser.layout}[column.name]
+    place = {one.name: part for one, part in feature_encoder.layout}[column.name]
     vectors = np.empty((len(rows), place.stop - place.start), np.float32)
     for part in iterate_batches(len(rows), _CHUNK):
-        vectors[part] = featuriser.transform_column(
+        vectors[part] = feature_encoder.transform_column(
             column.name, rows.take(np.arange(len(rows))[part]), context
         )
     centre = vectors.mean(axis=0, dtype=np.float64)
@@ -91,7 +91,7 @@ def _directions(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def text_columns(
-    featuriser: Featuriser,
+    feature_encoder: FeatureEncoder,
     features: npt.NDArray[np.float64],
     rows: Rows,
     context: DataContext,
@@ -103,9 +103,9 @@ def text_columns(
     Nothing where the model reads no texts; arguments as for `nearest_texts`.
     """
     found: dict[str, npt.NDArray[Any]] = {}
-    columns = [column for column in featuriser.columns if column.kind == "text"]
+    columns = [column for column in feature_encoder.columns if column.kind == "text"]
     for column in columns:
-        near = nearest_texts(featuriser, features, rows, column, context, k=k)
+        near = nearest_texts(feature_encoder, features, rows, column, context, k=k)
         distance = "distance" if len(columns) == 1 else f"{column.name}_distance"
         for place in range(near.texts.shape[1]):
             suffix = f"_{place + 1}" if place else ""

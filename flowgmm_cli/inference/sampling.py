@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.api import Column
-from flowgmm_cli.data.lazy import RowStore
+from flowgmm_cli.data.lazy_dataset import RowStore
 from flowgmm_cli.errors import RunFailedError, UsageError, did_you_mean
 from flowgmm_cli.model import Ensemble, FlowMixture, Model
 from flowgmm_cli.trained import TrainedModel, encode
@@ -225,21 +225,21 @@ def describe_rows(
             hint="`flowgmm check` finds out where; a lower --temperature stays closer to the data",
         )
     preprocessor = trained.preprocessor
-    features = preprocessor.features_of(x)
+    features = preprocessor.invert_transforms(x)
     latents = encode(trained.model, x)
     log_probabilities = trained.model.log_posterior(latents).cpu().numpy()
-    log_density = latents.log_prob().double() + preprocessor.log_det_of(features)
+    log_density = latents.log_prob().double() + preprocessor.log_det(features)
     return GeneratedRows(
         x=x,
         classes=log_probabilities.argmax(1) if classes is None else classes,
         log_probabilities=log_probabilities,
         log_density=log_density.numpy(),
         features=features.numpy(),
-        cells=preprocessor.featuriser.invert(features.numpy()),
+        cells=preprocessor.feature_encoder.invert(features.numpy()),
         ids=np.array([str(one) for one in (range(1, len(x) + 1) if ids is None else ids)], dtype=object),
-        columns=preprocessor.featuriser.columns,
+        columns=preprocessor.columns,
         class_names=trained.class_names,
-        whole=preprocessor.featuriser.whole,
+        whole=preprocessor.feature_encoder.whole,
         further=further or {},
     )
 

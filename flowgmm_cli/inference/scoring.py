@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from flowgmm_cli.api import DataContext, Latents, Rows, ScoreInputs, iterate_batches
-from flowgmm_cli.data.preprocessor import Split
+from flowgmm_cli.data.preprocessor import Tensors
 from flowgmm_cli.data.readers.base import Chunk, OnError, RowReader, note_once
 from flowgmm_cli.errors import DataError, RunError, RunFailedError, UsageError
 from flowgmm_cli.inference.workers import iterate_results, run_in_order
@@ -89,7 +89,7 @@ class Scorer:
     on_error: OnError
     name: str
 
-    def prepare(self, chunk: Chunk) -> tuple[Split, dict[int, str]]:
+    def prepare(self, chunk: Chunk) -> tuple[Tensors, dict[int, str]]:
         """Tensors of the rows that can be used, and what is wrong with the others."""
         rows = chunk.rows
         split, refused = self.trained.preprocessor.apply_usable(
@@ -104,7 +104,7 @@ class Scorer:
         """Both steps."""
         return self.finish(chunk, *self.prepare(chunk))
 
-    def finish(self, chunk: Chunk, split: Split, problems: dict[int, str]) -> ScoredRows:
+    def finish(self, chunk: Chunk, split: Tensors, problems: dict[int, str]) -> ScoredRows:
         """Density, probabilities, scores and latents."""
         good = np.ones(len(chunk), dtype=bool)
         good[list(problems)] = False
@@ -228,7 +228,7 @@ def _jobs(reader: RowReader, task: Scorer, *, alone: bool) -> Iterator[Callable[
 
 
 def _reads_texts(trained: TrainedModel) -> bool:
-    return any(column.kind == "text" for column in trained.preprocessor.featuriser.columns)
+    return any(column.kind == "text" for column in trained.preprocessor.columns)
 
 
 def split_chunks(reader: RowReader, trained: TrainedModel) -> Iterator[Chunk]:

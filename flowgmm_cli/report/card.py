@@ -58,7 +58,7 @@ def _card_data(context: ReportContext) -> ModelCardData:
     """Metadata that the Hub reads."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    kinds = {column.kind for column in context.trained.preprocessor.featuriser.columns}
+    kinds = {column.kind for column in context.trained.preprocessor.columns}
     task = {"text": "text-classification", "image": "image-classification"}.get(
         next(iter(kinds)) if len(kinds) == 1 else "", "tabular-classification"
     )
@@ -102,7 +102,7 @@ def _facts(context: ReportContext) -> dict[str, Any]:
         "members": members,
         "parameters": sum(parameter.numel() for parameter in trained.model.parameters()),
         "dim": trained.preprocessor.dim,
-        "columns": [f"{item.name} ({item.kind})" for item in trained.preprocessor.featuriser.columns],
+        "columns": [f"{item.name} ({item.kind})" for item in trained.preprocessor.columns],
         "class_names": trained.class_names,
         "detector": trained.detector,
         "calibration": _describe_calibration(context),

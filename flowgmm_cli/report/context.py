@@ -21,7 +21,7 @@ from flowgmm_cli.runs import Run
 
 if TYPE_CHECKING:
     from flowgmm_cli.data.prepare import SplitRows
-    from flowgmm_cli.data.preprocessor import Split
+    from flowgmm_cli.data.preprocessor import Tensors
     from flowgmm_cli.trained import TrainedModel
 
 MAX_FILE_ROWS = 20_000  # rows of a file that a report reads; figures need no more
@@ -42,7 +42,7 @@ class ValidationRows:
     """
 
     name: str
-    split: Split
+    split: Tensors
     rows: Rows | None = None
 
 
@@ -136,7 +136,7 @@ class ReportContext:
                 return ValidationRows(name, split, rows)
         raise UnavailableError("The run has no held-out rows to show.")
 
-    def read_split(self, data: str, data_format: str | None = None) -> Split:
+    def read_split(self, data: str, data_format: str | None = None) -> Tensors:
         """Read and preprocess the first 20,000 rows of a file; warn of rows that cannot be used.
 
         Raises:
@@ -147,9 +147,9 @@ class ReportContext:
         from flowgmm_cli.data.readers.schema import InputSchema
 
         trained = self.trained
-        featuriser = trained.preprocessor.featuriser
+        preprocessor = trained.preprocessor
         schema = InputSchema.from_config(
-            trained.recipe.data, featuriser.columns, trained.class_names, ranges=featuriser.ranges
+            trained.recipe.data, preprocessor.columns, trained.class_names, ranges=preprocessor.ranges
         )
         reader = open_rows(data, schema, context=self.context, format=data_format, on_error="keep")
         parts, problems, total = [], 0, 0
@@ -195,15 +195,15 @@ def load_report_context(
     return ReportContext(run, run.info(), run.status(), run.recipe(), context, warn, data, data_format, out)
 
 
-def concatenate(splits: Sequence[Split]) -> Split:
+def concatenate(splits: Sequence[Tensors]) -> Tensors:
     """Join consecutive rows."""
     import numpy as np
     import torch
 
-    from flowgmm_cli.data.preprocessor import Split
+    from flowgmm_cli.data.preprocessor import Tensors
 
     inputs = [split.inputs for split in splits if split.inputs is not None]
-    return Split(
+    return Tensors(
         x=torch.cat([split.x for split in splits]),
         log_det=torch.cat([split.log_det for split in splits]),
         labels=torch.cat([split.labels for split in splits]),

@@ -60,8 +60,8 @@ class FeaturePlane:
 
 def predict_plane(trained: TrainedModel, rows: SplitRows, context: DataContext) -> FeaturePlane | None:
     """Predict a grid around the training rows; None unless the model has exactly two numeric features."""
-    names = trained.preprocessor.featuriser.feature_names
-    columns = trained.preprocessor.featuriser.columns
+    names = trained.preprocessor.feature_names
+    columns = trained.preprocessor.columns
     if len(names) != 2 or any(column.kind not in ("numeric", "vector") for column in columns):
         return None
     cells = [np.asarray(rows.train.columns[column.name], dtype=np.float64) for column in columns]

@@ -54,11 +54,11 @@ def gallery_section(context: ReportContext) -> list[Part]:
         omitted = pluralise(len(classes) - MAX_CLASSES, "further class")
         parts.append(Paragraph(f"Not shown: {omitted}.", "note"))
         classes = classes[:MAX_CLASSES]
-    column = image_column(preprocessor.featuriser.columns)
+    column = image_column(preprocessor.columns)
     inputs = validation.split.inputs
-    images = None if inputs is None else preprocessor.images(inputs)
+    images = None if inputs is None else preprocessor.to_images(inputs)
     if column is not None and images is not None:
-        limits = preprocessor.featuriser.ranges.get(column.name)
+        limits = preprocessor.ranges.get(column.name)
         return [*parts, *_image_parts(context, statistics, images.numpy(), classes, limits)]
     if validation.rows is None:
         raise UnavailableError("Single rows are shown for the run's own data only, not for a file.")
@@ -107,7 +107,7 @@ def _tables(
     context: ReportContext, statistics: RowStatistics, rows: Rows, classes: Sequence[int]
 ) -> list[Part]:
     names = context.trained.class_names
-    inputs = [column.name for column in context.trained.preprocessor.featuriser.columns]
+    inputs = [column.name for column in context.trained.preprocessor.columns]
     columns = inputs[:MAX_COLUMNS]
 
     def cells(row: int) -> list[Any]:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowgmm_cli.api import Column
-from flowgmm_cli.data.image_shape import WHITE, image_shape
+from flowgmm_cli.data.images.format import WHITE, image_shape
 from flowgmm_cli.report.figures import GREY, INK, SECOND, disable_math, new_figure, set_title, shorten
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from flowgmm_cli.data.preprocessor import Split
+from flowgmm_cli.data.preprocessor import Tensors
 from flowgmm_cli.errors import FlowgmmError
 from flowgmm_cli.evaluation.detection import detection_metrics
 from flowgmm_cli.files import read_json
@@ -37,7 +37,7 @@ class ScoredRows:
     """Preprocessed rows, their name in captions, and their scores by name of the score."""
 
     name: str
-    split: Split
+    split: Tensors
     scores: Mapping[str, npt.NDArray[np.float64]]
 
 
@@ -130,14 +130,14 @@ def _images(
     context: ReportContext, inside: ScoredRows, outside: ScoredRows, score: str, threshold: float
 ) -> list[Part]:
     """Images by score, if rows are images: out-of-distribution ones with pixels, and ordinary ones."""
-    featuriser = context.trained.preprocessor.featuriser
-    column = image_column(featuriser.columns)
+    feature_encoder = context.trained.preprocessor.feature_encoder
+    column = image_column(feature_encoder.columns)
     if column is None or inside.split.inputs is None:
         return []
 
     def images_at(rows: ScoredRows, indices: npt.NDArray[np.int64]) -> tuple[Any, npt.NDArray[np.float64]]:
         inputs = rows.split.inputs
-        images = None if inputs is None else context.trained.preprocessor.images(inputs[indices])
+        images = None if inputs is None else context.trained.preprocessor.to_images(inputs[indices])
         if images is None:
             raise ValueError("rows without images")
         return images.numpy(), rows.scores[score][indices]
@@ -150,7 +150,7 @@ def _images(
     figure = score_figure(
         others,
         images_at(inside, top),
-        limits=featuriser.ranges.get(column.name),
+        limits=feature_encoder.ranges.get(column.name),
         threshold=threshold,
         score=score,
         name=str(context.out) if others is not None else "",
@@ -162,7 +162,7 @@ def _images(
     return [plot(figure, name="ood-images", caption=caption)]
 
 
-def shuffle_features(split: Split, rng: np.random.Generator) -> Split:
+def shuffle_features(split: Tensors, rng: np.random.Generator) -> Tensors:
     """Make pseudo-OOD rows: half of the features come from other rows; no pixels, no labels."""
     size = tuple(split.x.shape)
     others = torch.from_numpy(rng.integers(size[0], size=size))
@@ -171,12 +171,12 @@ def shuffle_features(split: Split, rng: np.random.Generator) -> Split:
     return replace(split, x=x, labels=torch.full_like(split.labels, -1), inputs=None)
 
 
-def _subsample(split: Split, rng: np.random.Generator) -> Split:
+def _subsample(split: Tensors, rng: np.random.Generator) -> Tensors:
     if len(split) <= MAX_ROWS:
         return split
     index = np.sort(rng.choice(len(split), MAX_ROWS, replace=False))
     inputs = None if split.inputs is None else split.inputs[index]
-    return Split(split.x[index], split.log_det[index], split.labels[index], split.ids[index], inputs)
+    return Tensors(split.x[index], split.log_det[index], split.labels[index], split.ids[index], inputs)
 
 
 def _reads_images(context: ReportContext, name: str) -> bool:

@@ -37,7 +37,7 @@ TEMPERATURES = (0.3, TEMPERATURE, 1.0)
 def samples_section(context: ReportContext) -> list[Part]:
     """Samples of each class."""
     trained = context.trained
-    columns = trained.preprocessor.featuriser.columns
+    columns = trained.preprocessor.columns
     classes = list(range(min(len(trained.class_names), MAX_CLASSES)))
     column = image_column(columns)
     temperature = "the temperatures above them" if column else f"temperature {TEMPERATURE:g}"
@@ -69,7 +69,7 @@ def _draw(trained: TrainedModel, count: int, classes: list[int], temperature: fl
 def _images(trained: TrainedModel, column: Column, classes: list[int]) -> Part:
     batches = [_draw(trained, IMAGES_PER_CELL, classes, value) for value in TEMPERATURES]
     rows = concatenate_generated(batches, further={"temperature": TEMPERATURES})
-    limits = trained.preprocessor.featuriser.ranges.get(column.name)
+    limits = trained.preprocessor.ranges.get(column.name)
     caption = (
         "Each line is a class, each image a sample of it; the same draws at three temperatures. If the "
         "images of a line look like their class and differ from each other, the model has learned the class "
@@ -82,7 +82,7 @@ def _images(trained: TrainedModel, column: Column, classes: list[int]) -> Part:
 def _texts(context: ReportContext, generated: GeneratedRows) -> Part:
     trained = context.trained
     neighbours = text_columns(
-        trained.preprocessor.featuriser, generated.features, context.rows.train, context.context, k=2
+        trained.preprocessor.feature_encoder, generated.features, context.rows.train, context.context, k=2
     )
     rows = [
         [trained.class_names[index], *(_format(cell) for cell in cells)]

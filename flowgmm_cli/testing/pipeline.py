@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowgmm_cli.api import Column, DataContext, Encoder, Rows
-from flowgmm_cli.data.featuriser import Featuriser
+from flowgmm_cli.data.feature_encoder import FeatureEncoder
 from flowgmm_cli.plugins.registry import build
 
 
@@ -23,5 +23,5 @@ def features_of(
 
     make = encoder if getattr(config, "encoder", None) is not None else None
     missing: Any = getattr(config, "missing", "error")
-    featuriser = Featuriser.fit(rows, columns, missing=missing, encoder=make)
-    return featuriser.transform(rows, context)
+    feature_encoder = FeatureEncoder.fit(rows, columns, missing=missing, encoder=make)
+    return feature_encoder.transform(rows, context)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.api import Objective, iterate_batches
-from flowgmm_cli.data.lazy import RowStore
+from flowgmm_cli.data.lazy_dataset import RowStore
 from flowgmm_cli.flows.flat import latent_sizes
 from flowgmm_cli.mixture.build import mixture_dims
 from flowgmm_cli.mixture.means import READ_UNLABELLED, initial_means

@@ -118,7 +118,7 @@ def require_scores(recipe: Recipe, preprocessor: Preprocessor) -> None:
     Raises:
         RecipeError: none of them does, or the default does not.
     """
-    config, columns = recipe.ood, preprocessor.featuriser.columns
+    config, columns = recipe.ood, preprocessor.columns
     if len(columns) == 1 and len(columns[0].shape) in (2, 3):
         return
     names = score_names(config.scores)

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from flowgmm_cli.api import DataConfig, DataContext, Rows
 from flowgmm_cli.data.large.stream import RowStream
-from flowgmm_cli.data.lazy import RowStore, is_lazy
+from flowgmm_cli.data.lazy_dataset import RowStore, is_lazy
 from flowgmm_cli.data.prepare import SplitRows, fit_preprocessor, load_rows
-from flowgmm_cli.data.preprocessor import Preprocessor, Split
+from flowgmm_cli.data.preprocessor import Preprocessor, Tensors
 from flowgmm_cli.data.readers.base import note_once
 from flowgmm_cli.errors import RunError
 from flowgmm_cli.files import read_json, read_tensors, write_json, write_tensors
@@ -64,8 +64,8 @@ class Inputs:
     rows: SplitRows
     preprocessor: Preprocessor
     train: TrainSplit
-    val: Split | None
-    test: Split | None
+    val: Tensors | None
+    test: Tensors | None
 
     @property
     def classes(self) -> int:
@@ -138,12 +138,12 @@ def _transformed(recipe: Recipe, rows: SplitRows, preprocessor: Preprocessor, co
     views = cast(DataConfig, recipe.data.config).views
     with_inputs = preprocessor.random or bool(select_level("inputs", [*views.weak, *views.strong]))
 
-    def in_memory(part: Rows, name: str) -> Split:
+    def in_memory(part: Rows, name: str) -> Tensors:
         split = preprocessor.apply(part, context, with_inputs=with_inputs)
         return replace(split, copies=text_copies(recipe, part, preprocessor, context, part=name))
 
-    if any(is_lazy(rows.train.columns[column.name]) for column in preprocessor.featuriser.columns):
-        x, inputs = preprocessor.lazily(rows.train, context)
+    if any(is_lazy(rows.train.columns[column.name]) for column in preprocessor.columns):
+        x, inputs = preprocessor.apply_lazily(rows.train, context)
         labels = torch.from_numpy(rows.train.labels.astype(np.int64))
         train = TrainSplit(x, labels, inputs if with_inputs else None)
     else:
@@ -167,7 +167,7 @@ def _stream(
         split = preprocessor.apply(part, quiet, with_inputs=with_inputs)
         return (split.x,) if split.inputs is None else (split.x, split.inputs)
 
-    numbers = preprocessor.dim + (len(preprocessor.featuriser.feature_names) if with_inputs else 0)
+    numbers = preprocessor.dim + (len(preprocessor.feature_names) if with_inputs else 0)
     return RowStream(rows.large, make, row_bytes=4 * numbers)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from flowgmm_cli.api import iterate_batches
-from flowgmm_cli.data.lazy import rows_of
+from flowgmm_cli.data.lazy_dataset import load_tensor
 from flowgmm_cli.evaluation.evaluate import bits_per_dim
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.seeds import derive_seed
@@ -112,7 +112,7 @@ class Monitor:
     def _density(self, teacher: FlowMixture) -> dict[str, float]:
         if self.pixels is None or self.log_det is None:
             return {}
-        x = rows_of(self.rows.x)
+        x = load_tensor(self.rows.x)
         parts = [teacher(x[part]).log_prob() for part in iterate_batches(len(x), chunk_rows(x.shape[1]))]
         log_prob = float((torch.cat(parts) + self.log_det.to(x)).mean())
         return {"monitor.bits_per_dim": bits_per_dim(-log_prob, self.pixels)}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.api import iterate_batches
-from flowgmm_cli.data.lazy import RowStore
+from flowgmm_cli.data.lazy_dataset import RowStore
 from flowgmm_cli.mixture.weights import estimate_weights
 from flowgmm_cli.model import FlowMixture, Model
 from flowgmm_cli.trained import encode

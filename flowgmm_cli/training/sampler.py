@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.data.large.stream import EpochReader
-from flowgmm_cli.data.lazy import RowStore
+from flowgmm_cli.data.lazy_dataset import RowStore
 from flowgmm_cli.seeds import generator
 from flowgmm_cli.training.viewing import Forms
 

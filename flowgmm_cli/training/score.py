@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.prepare import SplitRows, load_rows
-from flowgmm_cli.data.preprocessor import Split
+from flowgmm_cli.data.preprocessor import Tensors
 from flowgmm_cli.errors import DataError, RunError
 from flowgmm_cli.evaluation.baselines import run_baselines
 from flowgmm_cli.evaluation.evaluate import Evaluation, evaluate
@@ -82,7 +82,7 @@ class HeldOut:
 
     trained: TrainedModel
     rows: SplitRows
-    split: Split
+    split: Tensors
 
 
 def load_held_out(

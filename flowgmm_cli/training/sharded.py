@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.api import Latents
-from flowgmm_cli.data.lazy import LazyRows, rows_of
+from flowgmm_cli.data.lazy_dataset import LazyDataset, load_tensor
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.training.processes import Processes
 from flowgmm_cli.training.step import StepInput, TrainingStep
@@ -127,17 +127,17 @@ def read(forms: Forms, positions: Tensor | Forms, processes: Processes) -> Forms
     """
     if isinstance(positions, Forms):
         return positions
-    lazy = isinstance(forms.x, LazyRows) or isinstance(forms.inputs, LazyRows)
+    lazy = isinstance(forms.x, LazyDataset) or isinstance(forms.inputs, LazyDataset)
     rows = len(positions)
     if processes.alone or not lazy or rows < processes.count:
         return forms[positions]
     mine = forms[positions[processes.share(rows)]]
     copies = {name: one[positions] for name, one in forms.copies.items()}
     if mine.inputs is None:
-        return Forms(processes.together(rows_of(mine.x), rows), None, copies)
+        return Forms(processes.together(load_tensor(mine.x), rows), None, copies)
     x = forms.x
-    whole = x.at(positions) if isinstance(x, LazyRows) else x[positions]
-    return Forms(whole, processes.together(rows_of(mine.inputs), rows), copies)
+    whole = x.subset(positions) if isinstance(x, LazyDataset) else x[positions]
+    return Forms(whole, processes.together(load_tensor(mine.inputs), rows), copies)
 
 
 def _join(mine: Tensor, processes: Processes, rows: int) -> Tensor:

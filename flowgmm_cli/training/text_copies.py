@@ -73,7 +73,7 @@ def _changed(
     context: DataContext,
 ) -> Iterator[tuple[Rows, DataContext]]:
     """The rows with changed texts, once for each seed, with a place in the cache for each."""
-    names = [column.name for column in preprocessor.featuriser.columns if column.kind == "text"]
+    names = [column.name for column in preprocessor.columns if column.kind == "text"]
     if not names:
         raise RecipeError(
             f"the view `{changes[0].use}` changes texts, and no column of the data holds texts",

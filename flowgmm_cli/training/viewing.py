@@ -13,9 +13,9 @@ from torch import Tensor
 
 from flowgmm_cli.api import Component, View
 from flowgmm_cli.bijection import Sequential
-from flowgmm_cli.data.image_shape import image_shape
+from flowgmm_cli.data.images.format import image_shape
 from flowgmm_cli.data.large.stream import RowStream
-from flowgmm_cli.data.lazy import LazyRows, RowStore, rows_of
+from flowgmm_cli.data.lazy_dataset import LazyDataset, RowStore, load_tensor
 from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.data.transforms.base import Transform
 from flowgmm_cli.errors import RecipeError
@@ -74,7 +74,7 @@ class Forms:
     def __getitem__(self, index: Tensor | slice) -> Forms:
         """Some of the rows: positions, a mask or a slice; all but copies, and `x` by `inputs`, are read."""
         inputs = None if self.inputs is None else self.inputs[index]
-        x = self.x.at(index) if isinstance(self.x, LazyRows) and inputs is not None else self.x[index]
+        x = self.x.subset(index) if isinstance(self.x, LazyDataset) and inputs is not None else self.x[index]
         return Forms(x, inputs, {name: rows[index] for name, rows in self.copies.items()})
 
     def to(self, device: torch.device) -> Forms:
@@ -85,7 +85,7 @@ class Forms:
 
     def finite(self) -> bool:
         """Whether every number is; this waits for the device."""
-        forms = (rows_of(self.x), *(() if self.inputs is None else (rows_of(self.inputs),)))
+        forms = (load_tensor(self.x), *(() if self.inputs is None else (load_tensor(self.inputs),)))
         copies = (one.all() for one in self.copies.values())
         return all(bool(form.isfinite().all()) for form in (*forms, *copies))
 
@@ -138,10 +138,10 @@ class Viewing:
         if self.texts:
             return rows.copies[self.name].pick(generator)
         if self.transforms is None:
-            return rows_of(rows.x)
+            return load_tensor(rows.x)
         if rows.inputs is None:
             raise ValueError(f"the {self.name} view starts from inputs, and the rows come without them")
-        return rows_of(rows.inputs)
+        return load_tensor(rows.inputs)
 
 
 def build_viewing(
@@ -195,7 +195,7 @@ class OnColumn:
 
 
 def _on_images(view: Component, preprocessor: Preprocessor) -> list[OnColumn]:
-    layout, ranges = preprocessor.featuriser.layout, preprocessor.featuriser.ranges
+    layout, ranges = preprocessor.feature_encoder.layout, preprocessor.ranges
     images = [(column, place, image_shape(column)) for column, place in layout]
 
     def white(name: str) -> float:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.api import Config
-from flowgmm_cli.data.image_shape import MOST_CHANNELS
+from flowgmm_cli.data.images.format import MAX_CHANNELS
 from flowgmm_cli.errors import RecipeError
 
 ConfigT = TypeVar("ConfigT", bound=Config)
@@ -44,10 +44,10 @@ def check_shape(view: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
     Raises:
         RecipeError: it is not, or the channels come last.
     """
-    if len(shape) != 3 or not 1 <= shape[0] <= MOST_CHANNELS:
+    if len(shape) != 3 or not 1 <= shape[0] <= MAX_CHANNELS:
         raise RecipeError(
             f"the view `{view}` changes images, got entries of shape {shape}",
-            hint=f"images have the shape (channels, height, width), with at most {MOST_CHANNELS} channels",
+            hint=f"images have the shape (channels, height, width), with at most {MAX_CHANNELS} channels",
         )
     return (shape[0], shape[1], shape[2])
 

@@ -54,7 +54,7 @@ def test_a_folder_trains_and_new_images_go_the_same_way(flowgmm: Any, folder: Pa
     assert done.code == 0, done.err
     answers = {row["id"]: row["prediction"] for row in csv.DictReader(io.StringIO(done.out))}
     assert answers == {"a.png": "dark", "b.png": "bright", "c.png": ""}
-    assert "c.png: cannot be read: it is no image of a known type" in done.err
+    assert "c.png: cannot be read: it is not an image of a known type" in done.err
     done = flowgmm("predict", "--data", "new", "--on-error", "fail")
     assert (done.code, "new, c.png" in done.err) == (5, True)
 
@@ -87,7 +87,7 @@ def spoil(case: str) -> list[str]:
         ("one image", ["all labelled training rows are of one class, `dark`"]),
         ("no image", ["the folder photos holds no image", "it holds: dark/"]),
         ("no classes", ["no training row has a label"]),
-        ("a table of other files", ["names files that are not there", "did you mean `dark/1.png`?"]),
+        ("a table of other files", ["names files that do not exist", "did you mean `dark/1.png`?"]),
         ("no folder", ["no such file: fotos/x/y"]),
     ],
 )

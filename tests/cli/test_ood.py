@@ -79,7 +79,7 @@ def test_rows_that_cannot_be_scored_keep_their_place_with_empty_cells(flowgmm: A
     lines = Path("s.csv").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 4
     assert set(lines[2].split(",")[1:]) == {""}
-    assert "1 of the 3 rows of y.csv could not be scored" in outcome.err
+    assert "1 row of y.csv could not be scored" in outcome.err
     stopped = flowgmm("ood", "--out", "y.csv", "--on-error", "fail")
     assert stopped.code == 5
     save("none.csv", [["x1", "x2"], ["oops", "3"]])
@@ -162,6 +162,29 @@ def test_both_sides_from_stdin_are_refused(flowgmm: Any, run: Path) -> None:
     assert flowgmm("ood", "--in", "-", "--out", "-").code == 2
 
 
+def without_scores(run: Path) -> None:
+    """Make it look like a run of a version that had no scores."""
+    file = run / "model.json"
+    values = json.loads(file.read_text(encoding="utf-8"))
+    del values["detector"], values["recipe"]["ood"]
+    file.write_text(json.dumps(values), encoding="utf-8")
+
+
+def test_a_run_of_an_older_version_gets_its_scores_on_the_way(flowgmm: Any, run: Path, far: str) -> None:
+    expected = json.loads(flowgmm("ood", "--out", far, "--json").out)
+    without_scores(run)
+    outcome = flowgmm("ood", "--out", far, "--json")
+    assert outcome.code == 0, outcome.err
+    assert "fitted to its data now" in outcome.err
+    found = json.loads(outcome.out)
+    assert found["default_score"] == expected["default_score"]
+    assert found["scores"] == expected["scores"]
+    Path("t.csv").unlink()
+    gone = flowgmm("ood", "--in", far, "--out", far)
+    assert gone.code == 6
+    assert "train again" in gone.err
+
+
 def test_rows_come_and_go_through_pipes(run: Path, far: str) -> None:
     line = f"cat far.csv | {sys.executable} -m flowgmm_cli ood --out - --save - --quiet | head -3"
     done = subprocess.run(
@@ -209,7 +232,7 @@ def test_images_are_shown_by_score(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--gallery", "g.png"], "this run has no image column"),
+        (["--gallery", "g.png"], "the rows of this run are none"),
         (["--gallery", "g.jpg"], "PNG files"),
         (["--gallery", "g.png", "--out", "-"], "reads the rows twice"),
     ],

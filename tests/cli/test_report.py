@@ -38,6 +38,7 @@ def test_rows_of_ones_own_take_the_place_of_the_test_rows(flowgmm: Any, run: Pat
     text = (run / "report.html").read_text(encoding="utf-8")
     assert "one of the rows of own.csv" in text
     assert "The other rows are those of out.csv." in text
+    assert "40 ordinary rows and 20 other rows" in text
 
 
 def test_rows_that_are_not_there_take_their_own_sections_only(flowgmm: Any, run: Path) -> None:

@@ -56,7 +56,7 @@ def test_every_combination_is_trained_and_ranked(flowgmm: Any, moons_file: Path)
 
     other = flowgmm("sweep", str(moons_file), "flow.couplings=2,4", *WORDS, "--seeds", "0")
     assert other.code == 6
-    assert "keys: it has data.views.strong flow.couplings, now flow.couplings" in other.err
+    assert "keys: stored data.views.strong flow.couplings, now flow.couplings" in other.err
 
 
 def test_labelled_held_out_rows_rank_where_there_are_some(flowgmm: Any, moons_file: Path) -> None:

@@ -12,13 +12,11 @@ from hypothesis import strategies as st
 
 from flowgmm_cli.api import Column, DataContext, Rows
 from flowgmm_cli.bijection import Sequential
-from flowgmm_cli.data.featuriser import Featuriser
+from flowgmm_cli.data.feature_encoder import FeatureEncoder
 from flowgmm_cli.data.preprocessor import Preprocessor
-from flowgmm_cli.data.transforms.clip import Clip
+from flowgmm_cli.data.transforms.elementwise import Clip, Scale, Standardise
 from flowgmm_cli.data.transforms.pca import Pca
 from flowgmm_cli.data.transforms.quantile import Quantile
-from flowgmm_cli.data.transforms.scale import Scale
-from flowgmm_cli.data.transforms.standardise import Standardise
 
 CONTEXT = DataContext()
 COLUMNS = (
@@ -46,8 +44,8 @@ def table(seed: int, n: int) -> Rows:
 
 
 def fitted(train: Rows, *names: str) -> Preprocessor:
-    featuriser = Featuriser.fit(train, COLUMNS, missing="error", encoder=None)
-    x = torch.from_numpy(featuriser.transform(train, CONTEXT))
+    feature_encoder = FeatureEncoder.fit(train, COLUMNS, missing="error", encoder=None)
+    x = torch.from_numpy(feature_encoder.transform(train, CONTEXT))
     makers = {"standardise": Standardise, "quantile": Quantile, "scale": Scale, "pca": Pca}
     transforms = []
     for name in names:
@@ -56,7 +54,7 @@ def fitted(train: Rows, *names: str) -> Preprocessor:
         step.fit(x)
         x = step(x)[0]
         transforms.append(step)
-    return Preprocessor(featuriser, Sequential(transforms))
+    return Preprocessor(feature_encoder, Sequential(transforms))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +82,7 @@ def test_whole_numbers_stay_whole_wherever_a_row_lies() -> None:
     found = preprocessor.invert(torch.randn(40, preprocessor.dim, generator=torch.Generator().manual_seed(0)))
     assert (found["count"] == np.rint(found["count"])).all()
     assert not (found["height"] == np.rint(found["height"])).any()
-    assert preprocessor.featuriser.whole == {"count"}
+    assert preprocessor.feature_encoder.whole == {"count"}
     assert not np.signbit(found["count"][found["count"] == 0]).any()
 
 
@@ -92,18 +90,18 @@ def test_one_fraction_in_training_is_enough_to_leave_numbers_alone() -> None:
     train = table(0, 50)
     train.columns["count"][7] = 0.5
     preprocessor = fitted(train, "standardise")
-    assert preprocessor.featuriser.whole == set()
+    assert preprocessor.feature_encoder.whole == set()
 
 
 def test_what_pca_drops_becomes_the_mean_of_training() -> None:
     train, rows = table(0, 200), table(1, 20)
     preprocessor = fitted(train, "pca to 4")
-    features = torch.from_numpy(preprocessor.featuriser.transform(train, CONTEXT))
+    features = torch.from_numpy(preprocessor.feature_encoder.transform(train, CONTEXT))
     centred = features - features.mean(0)
     basis = torch.linalg.svd(centred).Vh[:4]
-    new = torch.from_numpy(preprocessor.featuriser.transform(rows, CONTEXT))
+    new = torch.from_numpy(preprocessor.feature_encoder.transform(rows, CONTEXT))
     expected = (new - features.mean(0)) @ basis.T @ basis + features.mean(0)
-    found = preprocessor.features_of(preprocessor.apply(rows, CONTEXT).x)
+    found = preprocessor.invert_transforms(preprocessor.apply(rows, CONTEXT).x)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-5)
 
 
@@ -120,8 +118,8 @@ def test_clipped_cells_come_back_at_the_limit() -> None:
 def test_the_log_det_of_features_is_that_of_apply() -> None:
     preprocessor = fitted(table(0, 80), "quantile", "scale")
     rows = table(1, 30)
-    features = torch.from_numpy(preprocessor.featuriser.transform(rows, CONTEXT))
-    assert torch.equal(preprocessor.log_det_of(features), preprocessor.apply(rows, CONTEXT).log_det)
+    features = torch.from_numpy(preprocessor.feature_encoder.transform(rows, CONTEXT))
+    assert torch.equal(preprocessor.log_det(features), preprocessor.apply(rows, CONTEXT).log_det)
 
 
 def test_texts_have_no_inverse() -> None:
@@ -141,15 +139,15 @@ def test_texts_have_no_inverse() -> None:
 
     texts = np.array(["a", "bb", "ccc"], dtype=object)
     rows = Rows({"text": texts}, np.full(3, -1), np.arange(3).astype(str))
-    featuriser = Featuriser.fit(rows, [Column("text", "text")], missing="error", encoder=Lengths)
-    assert featuriser.invert(np.ones((2, 1))) == {"text": None}
-    assert featuriser.transform_column("text", rows, CONTEXT).tolist() == [[1], [2], [3]]
+    feature_encoder = FeatureEncoder.fit(rows, [Column("text", "text")], missing="error", encoder=Lengths)
+    assert feature_encoder.invert(np.ones((2, 1))) == {"text": None}
+    assert feature_encoder.transform_column("text", rows, CONTEXT).tolist() == [[1], [2], [3]]
 
 
 def test_what_is_known_of_the_columns_is_saved() -> None:
-    old = fitted(table(0, 50), "standardise").featuriser
+    old = fitted(table(0, 50), "standardise").feature_encoder
     values, arrays = old.state()
-    new = Featuriser.from_state(json.loads(json.dumps(values)), arrays, encoder=None)
+    new = FeatureEncoder.from_state(json.loads(json.dumps(values)), arrays, encoder=None)
     assert new.whole == old.whole == {"count"}
     assert new.ranges == old.ranges
     assert new.ranges["count"] == (table(0, 50).columns["count"].min(), table(0, 50).columns["count"].max())
@@ -157,5 +155,5 @@ def test_what_is_known_of_the_columns_is_saved() -> None:
     for block in values["blocks"]:  # as runs were saved before that was known
         block["values"].pop("whole", None)
         block["values"].pop("range", None)
-    older = Featuriser.from_state(values, arrays, encoder=None)
+    older = FeatureEncoder.from_state(values, arrays, encoder=None)
     assert (older.whole, older.ranges) == (frozenset(), {})

@@ -8,12 +8,12 @@ import torch
 
 from flowgmm_cli.api import Column, DataContext, Rows
 from flowgmm_cli.bijection import Sequential
-from flowgmm_cli.data.featuriser import Featuriser
-from flowgmm_cli.data.image_shape import image_shape
+from flowgmm_cli.data.feature_encoder import FeatureEncoder
+from flowgmm_cli.data.images.format import image_shape
 from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.data.transforms.dequantise import Dequantise
+from flowgmm_cli.data.transforms.elementwise import Standardise
 from flowgmm_cli.data.transforms.pca import Pca
-from flowgmm_cli.data.transforms.standardise import Standardise
 
 COLOUR, GREY = Column("image", "image", (4, 6, 3)), Column("image", "image", (4, 6))
 
@@ -24,15 +24,15 @@ def rows(*columns, n=5):
     return Rows(cells, np.full(n, -1), np.arange(n).astype(str))
 
 
-def featuriser(*columns):
-    return Featuriser.fit(rows(*columns), columns, missing="error", encoder=None)
+def feature_encoder(*columns):
+    return FeatureEncoder.fit(rows(*columns), columns, missing="error", encoder=None)
 
 
 def preprocessor(column, *transforms):
     made = [make(math.prod(column.shape)) for make in transforms]
     for one in made:
-        one.fit(torch.from_numpy(featuriser(column).transform(rows(column), DataContext())).double())
-    return Preprocessor(featuriser(column), Sequential(made))
+        one.fit(torch.from_numpy(feature_encoder(column).transform(rows(column), DataContext())).double())
+    return Preprocessor(feature_encoder(column), Sequential(made))
 
 
 @pytest.mark.parametrize(
@@ -55,18 +55,18 @@ def test_which_columns_hold_images(column, shape):
 
 def test_pixels_stay_bytes_with_their_channels_first():
     given = rows(COLOUR)
-    matrix = featuriser(COLOUR).transform(given, DataContext())
+    matrix = feature_encoder(COLOUR).transform(given, DataContext())
     assert matrix.dtype == np.uint8
     np.testing.assert_array_equal(matrix.reshape(5, 3, 4, 6), given.columns["image"].transpose(0, 3, 1, 2))
 
 
 @pytest.mark.parametrize("column", [GREY, COLOUR])
 def test_images_come_back(column):
-    given, made = rows(column), featuriser(column)
+    given, made = rows(column), feature_encoder(column)
     back = made.invert(made.transform(given, DataContext()).astype(float) + 0.3)["image"]
     assert back.dtype == np.uint8
     np.testing.assert_array_equal(back, given.columns["image"])
-    restored = Featuriser.from_state(*made.state(), encoder=None)
+    restored = FeatureEncoder.from_state(*made.state(), encoder=None)
     assert restored.columns == (column,)
     assert restored.ranges == {"image": (0.0, 255.0)}
     assert restored.whole == {"image"}
@@ -74,7 +74,7 @@ def test_images_come_back(column):
 
 def test_beside_other_columns_pixels_become_numbers():
     number = Column("age", "numeric")
-    made = Featuriser.fit(
+    made = FeatureEncoder.fit(
         Rows({**rows(GREY).columns, "age": np.arange(5.0)}, np.full(5, -1), np.arange(5)),
         (GREY, number),
         missing="error",
@@ -104,7 +104,7 @@ def test_inputs_are_kept_as_bytes_and_seen_as_images():
     assert split.x.dtype == torch.float32
     assert split.inputs is not None
     assert split.inputs.dtype == torch.uint8
-    images = made.images(split.inputs)
+    images = made.to_images(split.inputs)
     np.testing.assert_array_equal(images, given.columns["image"])
     np.testing.assert_array_equal((split.x * 256).floor().to(torch.uint8), split.inputs)
     np.testing.assert_allclose(split.log_det, -72 * math.log(256))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from flowgmm_cli.api import Column, LabelsConfig, Rows, SourceData, SplitConfig
 from flowgmm_cli.data import splits
-from flowgmm_cli.data.content import row_digests
+from flowgmm_cli.data.fingerprint import row_digests
 from flowgmm_cli.data.splits import divide
 from flowgmm_cli.errors import DataError
 

@@ -18,7 +18,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
 
 from flowgmm_cli import FlowGMMClassifier
-from flowgmm_cli.data.preprocessor import Split
+from flowgmm_cli.data.preprocessor import Tensors
 from flowgmm_cli.errors import RunError
 from flowgmm_cli.trained import TrainedModel
 
@@ -83,7 +83,7 @@ def test_density_and_latents_are_those_of_the_trained_model(fitted: FlowGMMClass
     features = torch.from_numpy(x)
     transformed, log_det = fitted.trained_.preprocessor.transforms(features)
     labels = torch.full((len(x),), -1)
-    found = fitted.trained_.predict(Split(transformed, log_det, labels, np.arange(len(x))))
+    found = fitted.trained_.predict(Tensors(transformed, log_det, labels, np.arange(len(x))))
     np.testing.assert_array_equal(fitted.score_samples(x), found.log_density)
     np.testing.assert_allclose(fitted.predict_log_proba(x), found.log_probabilities)
     np.testing.assert_allclose(fitted.transform(x), model.embed(transformed).detach().numpy())
@@ -166,7 +166,7 @@ def test_the_saved_model_is_an_ordinary_one(fitted: FlowGMMClassifier, tmp_path:
     assert trained.class_names == ("0", "1")
     x, _, _ = moons()
     seen, log_det = trained.preprocessor.transforms(torch.from_numpy(x))
-    found = trained.predict(Split(seen.float(), log_det, torch.full((len(x),), -1), np.arange(len(x))))
+    found = trained.predict(Tensors(seen.float(), log_det, torch.full((len(x),), -1), np.arange(len(x))))
     np.testing.assert_allclose(np.exp(found.log_probabilities), fitted.predict_proba(x), atol=1e-4)
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from flowgmm_cli.experiments.outputs import FLATTERS, ranked, write_curve, write_sweep
+from flowgmm_cli.experiments.experiment import Experiment
+from flowgmm_cli.experiments.outputs import TEST_RANKING_NOTE, rank, write_curve, write_sweep
 from flowgmm_cli.experiments.points import curve_points
-from flowgmm_cli.experiments.results import Result, summarise
-from flowgmm_cli.experiments.study import Study
+from flowgmm_cli.experiments.results import Result, group_results
 
 
 def result(
@@ -23,29 +23,29 @@ def result(
 
 
 @pytest.fixture
-def study(moons_file: Path, tmp_path: Path) -> Study:
+def experiment(moons_file: Path, tmp_path: Path) -> Experiment:
     points = curve_points(str(moons_file), [], [6], [0])
-    return Study(tmp_path / "out", kind="curve", recipe=points[0].recipe, keys=["labels"], words=[])
+    return Experiment(tmp_path / "out", kind="curve", recipe=points[0].recipe, keys=["labels"], overrides=[])
 
 
-def test_a_curve_is_csv_json_and_png(study: Study) -> None:
+def test_a_curve_is_csv_json_and_png(experiment: Experiment) -> None:
     results = [
         result({"labels": labels}, seed, 0.8 + labels / 1000 + seed / 100, ("monitor.loss", 1.0), knn=0.7)
         for labels in (20, 50)
         for seed in (0, 1)
     ]
-    value = write_curve(study, results)
+    value = write_curve(experiment, results)
     assert value["schema"] == "flowgmm/curve/1"
     assert (value["labels"], value["seeds"], value["runs"]) == ([20, 50], [0, 1], 4)
     first = value["points"][0]
     assert (first["labels"], first["method"]) == (20, "flowgmm")
     assert first["accuracy"]["mean"] == pytest.approx(0.825)
-    written = json.loads((study.folder / "curve.json").read_text(encoding="utf-8"))
+    written = json.loads((experiment.folder / "curve.json").read_text(encoding="utf-8"))
     assert {key: written[key] for key in value} == value
     assert len(written["rows"]) == 8
-    assert (study.folder / "curve.csv").read_text(encoding="utf-8").count("\n") == 9
-    assert (study.folder / "curve.png").read_bytes().startswith(b"\x89PNG")
-    assert {path.name for path in study.folder.iterdir()} == {"curve.csv", "curve.json", "curve.png"}
+    assert (experiment.folder / "curve.csv").read_text(encoding="utf-8").count("\n") == 9
+    assert (experiment.folder / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert {path.name for path in experiment.folder.iterdir()} == {"curve.csv", "curve.json", "curve.png"}
 
 
 SWEEP = [
@@ -54,30 +54,30 @@ SWEEP = [
 ]
 
 
-def test_a_sweep_is_ranked_by_labelled_held_out_rows_where_there_are_some(study: Study) -> None:
-    groups, note = ranked(summarise(SWEEP))
+def test_a_sweep_is_ranked_by_labelled_held_out_rows_where_there_are_some(experiment: Experiment) -> None:
+    groups, note = rank(group_results(SWEEP))
     assert [one.settings["flow.couplings"] for one in groups] == ["4", "2"]
     assert "val.accuracy" in note
     losses = [
         result(one.settings, 0, 0.5, ("val.nll", value)) for one, value in zip(SWEEP, (0.2, 0.9), strict=True)
     ]  # type: ignore[arg-type]
-    assert [one.settings["flow.couplings"] for one in ranked(summarise(losses))[0]] == ["2", "4"]
+    assert [one.settings["flow.couplings"] for one in rank(group_results(losses))[0]] == ["2", "4"]
 
 
-def test_else_by_test_accuracy_and_that_it_flatters_is_said(study: Study) -> None:
+def test_else_by_test_accuracy_and_that_it_flatters_is_said(experiment: Experiment) -> None:
     blind = [
         result(dict(one.settings), 0, one.methods["flowgmm"]["accuracy"], ("monitor.loss", 9.0))
         for one in SWEEP
     ]
-    value = write_sweep(study, blind)
+    value = write_sweep(experiment, blind)
     assert value["schema"] == "flowgmm/sweep/1"
     assert [one["settings"]["flow.couplings"] for one in value["combinations"]] == ["2", "4"]
-    assert value["note"] == FLATTERS
-    assert "better on these rows than it is" in FLATTERS
+    assert value["note"] == TEST_RANKING_NOTE
+    assert "better on these rows than it is" in TEST_RANKING_NOTE
     assert value["combinations"][0]["criterion"]["metric"] == "monitor.loss"
-    assert (study.folder / "sweep.png").read_bytes().startswith(b"\x89PNG")
+    assert (experiment.folder / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_nothing_finished_gives_empty_results(study: Study) -> None:
-    assert write_curve(study, [])["points"] == []
-    assert not (study.folder / "curve.png").exists()
+def test_nothing_finished_gives_empty_results(experiment: Experiment) -> None:
+    assert write_curve(experiment, [])["points"] == []
+    assert not (experiment.folder / "curve.png").exists()

@@ -6,7 +6,7 @@ import statistics
 
 import pytest
 
-from flowgmm_cli.experiments.results import Result, Spread, summarise, to_csv
+from flowgmm_cli.experiments.results import Result, Summary, group_results, to_csv
 
 
 def result(
@@ -25,27 +25,27 @@ RESULTS = [result(20, 0, 0.5, knn=0.4), result(20, 1, 0.7, knn=0.6), result(50, 
 
 def test_spreads_agree_with_statistics() -> None:
     values = [0.1, 0.5, 0.3]
-    found = Spread.of(values)
+    found = Summary.from_values(values)
     assert (found.n, found.min, found.max) == (3, 0.1, 0.5)
     assert found.mean == pytest.approx(statistics.mean(values))
     assert found.sd == pytest.approx(statistics.stdev(values))
-    assert Spread.of([2.0]).sd == 0
+    assert Summary.from_values([2.0]).sd == 0
 
 
 def test_groups_are_settings_and_methods() -> None:
-    groups = {(one.settings["labels"], one.method): one for one in summarise(RESULTS)}
+    groups = {(one.settings["labels"], one.method): one for one in group_results(RESULTS)}
     assert set(groups) == {(20, "flowgmm"), (20, "knn"), (50, "flowgmm")}
     ours = groups[20, "flowgmm"]
     assert ours.metrics["accuracy"].mean == pytest.approx(0.6)
     assert ours.metrics["accuracy"].n == 2
     assert "ece" not in ours.metrics
-    assert (ours.criterion, ours.watched and ours.watched.max) == ("val.nll", 0.7)
-    assert groups[20, "knn"].watched is None
+    assert (ours.criterion, ours.criterion_summary and ours.criterion_summary.max) == ("val.nll", 0.7)
+    assert groups[20, "knn"].criterion_summary is None
 
 
 def test_criteria_of_different_kinds_are_not_averaged() -> None:
     mixed = [result(20, 0, 0.5), result(20, 1, 0.7, criterion="monitor.loss")]
-    assert summarise(mixed)[0].criterion is None
+    assert group_results(mixed)[0].criterion is None
 
 
 def test_the_csv_has_a_row_for_each_method_of_each_run() -> None:

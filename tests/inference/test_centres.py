@@ -43,7 +43,7 @@ def test_samples_are_drawn_there_and_judged_by_the_model(make_trained: MakeTrain
     made = draw_samples(trained, 500, classes=[0], generator=torch.Generator().manual_seed(0), source=source)
     z = trained.model.parts[0].flow(made.x)[0].detach()
     torch.testing.assert_close(z.mean(0), heaps[0], atol=0.1, rtol=0)
-    expected = trained.model.log_prob(made.x).detach().double() + trained.preprocessor.log_det_of(
+    expected = trained.model.log_prob(made.x).detach().double() + trained.preprocessor.log_det(
         torch.from_numpy(made.features)
     )
     torch.testing.assert_close(torch.from_numpy(made.log_density), expected, atol=1e-4, rtol=1e-5)

@@ -120,7 +120,7 @@ def test_a_weight_that_is_nan_is_named_with_the_step_it_spoils(make_trained: Mak
 def test_the_first_row_that_becomes_infinite_is_named(make_trained: MakeTrained) -> None:
     trained = make_trained("data.transforms=[{use: standardise}]")
     rows = rows_of(trained)
-    name = trained.preprocessor.featuriser.columns[0].name
+    name = trained.preprocessor.columns[0].name
     for value, where in ((1e60, "the conversion to 32-bit numbers"), (1e38, "flow.0.couplings.0")):
         cells = rows.columns[name].copy()
         cells[7] = value
@@ -162,7 +162,7 @@ def test_a_weight_that_cannot_be_inverted_is_found(make_trained: MakeTrained) ->
 def test_a_constant_input_is_a_warning_that_names_it(make_trained: MakeTrained) -> None:
     trained = make_trained("data.transforms=[{use: standardise}]")
     rows = rows_of(trained)
-    name = trained.preprocessor.featuriser.feature_names[1]
+    name = trained.preprocessor.feature_names[1]
     columns = {**rows.columns, name: np.full(len(rows), 0.25)}
     report = check(trained, Rows(columns, rows.labels, rows.ids), context=CONTEXT, at_most=8)
     found = finding(report, "dimensions")

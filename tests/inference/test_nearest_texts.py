@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flowgmm_cli.api import Column, DataContext, Rows
-from flowgmm_cli.data.featuriser import Featuriser
+from flowgmm_cli.data.feature_encoder import FeatureEncoder
 from flowgmm_cli.inference.nearest_texts import nearest_texts, text_columns
 
 RNG = np.random.default_rng(0)
@@ -38,13 +38,13 @@ def rows() -> Rows:
 
 
 @pytest.fixture
-def featuriser() -> Featuriser:
-    return Featuriser.fit(rows(), [HEIGHT, TEXT], missing="error", encoder=Table)
+def encoder() -> FeatureEncoder:
+    return FeatureEncoder.fit(rows(), [HEIGHT, TEXT], missing="error", encoder=Table)
 
 
-def test_the_nearest_are_those_of_the_smallest_angle_from_the_mean(featuriser: Featuriser) -> None:
+def test_the_nearest_are_those_of_the_smallest_angle_from_the_mean(encoder: FeatureEncoder) -> None:
     asked = np.concatenate([np.zeros((20, 1)), RNG.normal(size=(20, 6)) + 2], axis=1)
-    found = nearest_texts(featuriser, asked, rows(), TEXT, DataContext(), k=4)
+    found = nearest_texts(encoder, asked, rows(), TEXT, DataContext(), k=4)
     mean = VECTORS.mean(0)
     a, b = asked[:, 1:] - mean, VECTORS - mean
     angles = 1 - (a @ b.T) / np.linalg.norm(a, axis=1)[:, None] / np.linalg.norm(b, axis=1)
@@ -54,28 +54,28 @@ def test_the_nearest_are_those_of_the_smallest_angle_from_the_mean(featuriser: F
     assert found.ids[0, 0] == f"train:{order[0, 0]}"
 
 
-def test_a_text_is_nearest_to_itself_however_near_to_the_mean_it_is_moved(featuriser: Featuriser) -> None:
+def test_a_text_is_nearest_to_itself_however_near_to_the_mean_it_is_moved(encoder: FeatureEncoder) -> None:
     mean = VECTORS.mean(0)
     for share in (1.0, 0.3, 0.05):  # as samples of a low temperature lie
         asked = np.concatenate([np.zeros((50, 1)), mean + share * (VECTORS - mean)], axis=1)
-        found = nearest_texts(featuriser, asked, rows(), TEXT, DataContext(), k=1)
+        found = nearest_texts(encoder, asked, rows(), TEXT, DataContext(), k=1)
         assert found.texts[:, 0].tolist() == rows().columns["text"].tolist()
         np.testing.assert_allclose(found.distances, 0, atol=1e-4)
 
 
-def test_pieces_give_what_the_whole_gives(featuriser: Featuriser, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pieces_give_what_the_whole_gives(encoder: FeatureEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = RNG.normal(size=(7, 7))
-    whole = nearest_texts(featuriser, asked, rows(), TEXT, DataContext(), k=2)
+    whole = nearest_texts(encoder, asked, rows(), TEXT, DataContext(), k=2)
     monkeypatch.setattr("flowgmm_cli.inference.nearest_texts._CHUNK", 3)
-    pieces = nearest_texts(featuriser, asked, rows(), TEXT, DataContext(), k=2)
+    pieces = nearest_texts(encoder, asked, rows(), TEXT, DataContext(), k=2)
     assert (whole.texts == pieces.texts).all()
 
 
-def test_columns_are_named_and_there_are_no_more_than_rows(featuriser: Featuriser) -> None:
+def test_columns_are_named_and_there_are_no_more_than_rows(encoder: FeatureEncoder) -> None:
     asked = RNG.normal(size=(3, 7))
-    found = text_columns(featuriser, asked, rows(), DataContext(), k=2)
+    found = text_columns(encoder, asked, rows(), DataContext(), k=2)
     assert list(found) == ["text", "distance", "text_2", "distance_2"]
     few = rows().take(np.arange(2))
-    assert len(text_columns(featuriser, asked, few, DataContext(), k=9)) == 4
-    numbers = Featuriser.fit(rows(), [HEIGHT], missing="error", encoder=None)
+    assert len(text_columns(encoder, asked, few, DataContext(), k=9)) == 4
+    numbers = FeatureEncoder.fit(rows(), [HEIGHT], missing="error", encoder=None)
     assert text_columns(numbers, asked[:, :1], rows(), DataContext()) == {}

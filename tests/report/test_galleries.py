@@ -105,7 +105,7 @@ def test_a_table_has_typical_and_odd_rows_in_its_own_columns(context: ReportCont
     parts = gallery_section(context)
     assert isinstance(parts[0], Paragraph)
     first, second = (part for part in parts if isinstance(part, Table))
-    names = [column.name for column in context.trained.preprocessor.featuriser.columns]
+    names = [column.name for column in context.trained.preprocessor.columns]
     assert first.columns[-2:] == names
     validation = context.validation
     assert validation.rows is not None

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.data.lazy import LazyRows, rows_of
+from flowgmm_cli.data.lazy_dataset import LazyDataset, load_tensor
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import create_run
@@ -74,7 +74,7 @@ def test_the_model_is_the_same_bit_for_bit(
     for name, words in (("memory", ()), ("disk", ("data.memory=0",))):
         made = recipe(pictures, transforms, flow, *words)
         data = prepare(made, DataContext())
-        assert isinstance(data.train.x, LazyRows) is (name == "disk")
+        assert isinstance(data.train.x, LazyDataset) is (name == "disk")
         runs[name] = create_run(made, argv=[], directory=tmp_path / name)
         train(made, runs[name])
     one, other = (weights(run.path) for run in runs.values())
@@ -101,16 +101,16 @@ def test_a_run_on_pixels_tells_bits_per_dim(pictures: Path, tmp_path: Path) -> N
 def test_only_what_a_step_needs_is_read(pictures: Path, tmp_path: Path) -> None:
     data = prepare(recipe(pictures, *PIXELS, "data.memory=0"), DataContext(cache_dir=str(tmp_path / "cache")))
     x, asked = data.train.x, []
-    assert isinstance(x, LazyRows)
+    assert isinstance(x, LazyDataset)
 
     def make(positions: Any) -> torch.Tensor:
         asked.append(len(positions))
         return torch.zeros(len(positions), 24)
 
-    forms = Forms(LazyRows(make, np.arange(50), 24), LazyRows(make, np.arange(50), 24))
+    forms = Forms(LazyDataset(make, np.arange(50), 24), LazyDataset(make, np.arange(50), 24))
     some = forms[torch.tensor([3, 1, 7])]
     assert asked == [3]  # the inputs; `x` waits until somebody wants it
-    assert rows_of(some.x).shape == (3, 24)
+    assert load_tensor(some.x).shape == (3, 24)
     assert asked == [3, 3]
 
 
@@ -126,8 +126,8 @@ def test_only_what_a_step_needs_is_read(pictures: Path, tmp_path: Path) -> None:
 )
 def test_an_index_means_what_it_means_to_a_tensor(index: Any) -> None:
     rows = torch.arange(30.0).reshape(10, 3)
-    lazy = LazyRows(lambda positions: rows[torch.from_numpy(positions)], np.arange(10), 3)
+    lazy = LazyDataset(lambda positions: rows[torch.from_numpy(positions)], np.arange(10), 3)
     assert torch.equal(lazy[index], rows[index])
-    assert torch.equal(rows_of(lazy.at(index)), rows[index])
-    assert lazy.at(index).shape == rows[index].shape
-    assert torch.equal(rows_of(lazy.to(torch.device("cpu"))), rows)
+    assert torch.equal(load_tensor(lazy.subset(index)), rows[index])
+    assert lazy.subset(index).shape == rows[index].shape
+    assert torch.equal(load_tensor(lazy.to(torch.device("cpu"))), rows)

@@ -126,7 +126,7 @@ with joined("cpu") as processes:
 """
 LAZY = """
 import numpy as np
-from flowgmm_cli.data.lazy import LazyRows, rows_of
+from flowgmm_cli.data.lazy_dataset import LazyRows, rows_of
 from flowgmm_cli.training.sharded import by_shares, read
 from flowgmm_cli.training.viewing import Forms
 

@@ -102,7 +102,7 @@ def test_inputs_that_nothing_moves_come_out_as_the_transformed_rows(
 
 def test_inputs_are_changed_then_transformed_then_features_are_changed() -> None:
     from flowgmm_cli.bijection import Sequential
-    from flowgmm_cli.data.transforms.scale import Scale
+    from flowgmm_cli.data.transforms.elementwise import Scale
 
     double = Scale(2, 2.0)
     double.fit(torch.ones(2, 2, dtype=torch.float64))
@@ -133,7 +133,7 @@ def test_an_image_is_moved_before_the_transforms_and_columns_beside_it_stay(pict
     assert seen[0].tolist() == [0, 1, 4, 3, 2, 7, 6, 5, 8]
     recipe = pictures("data.transforms=[]", "data.views.strong=[{use: affine, pixels: 0, degrees: 180}]")
     data = prepare(recipe, CONTEXT)
-    (column, place), *more = data.preprocessor.featuriser.layout
+    (column, place), *more = data.preprocessor.feature_encoder.layout
     assert (column.shape, place, more) == ((3, 4), slice(0, 12), [])
     assert data.train.inputs is not None
     assert torch.equal(data.train.inputs, data.train.x)

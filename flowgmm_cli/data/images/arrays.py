@@ -1,4 +1,4 @@
-"""Arrays of images, however they are laid out, as uint8 pixels."""
+"""Convert arrays of images, in any layout and data type, to uint8 pixels."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flowgmm_cli.data.image_shape import WHITE
-from flowgmm_cli.data.images.load import Wanted
-from flowgmm_cli.data.images.rule import Header, ImageRule, choose_rule
+from flowgmm_cli.data.images.format import WHITE, ImageFormat, ImageHeader, choose_format
+from flowgmm_cli.data.images.load import ImageOptions
 from flowgmm_cli.errors import DataError
 
 if TYPE_CHECKING:
@@ -19,14 +18,14 @@ if TYPE_CHECKING:
     Bytes = npt.NDArray[np.uint8]
 
 _CHANNELS = (1, 3, 4)
-_SIXTEEN_BITS = 65_535
+_MAX_UINT16 = 65_535
 
 
 def channels_last(array: Array, size: tuple[int, ...] | None = None) -> Array | None:
-    """A view `(N, height, width)` or `(N, height, width, 3 or 4)`; None if the entries are no images.
+    """Return a view `(N, height, width)` or `(N, height, width, 3 or 4)`; None if the entries are not images.
 
-    Where the channels may be first or last, the `size` (height, width) that is expected decides, else they
-    are last.
+    If either axis could hold the channels, the expected `size` (height, width) decides; without it they are
+    last.
 
     >>> channels_last(np.zeros((5, 3, 8, 6))).shape, channels_last(np.zeros((5, 8, 6, 1))).shape
     ((5, 8, 6, 3), (5, 8, 6))
@@ -44,18 +43,20 @@ def channels_last(array: Array, size: tuple[int, ...] | None = None) -> Array | 
 
 
 def value_range(array: Array) -> tuple[float, float, bool]:
-    """The smallest and the largest value, NaN if any is, and whether all are whole numbers."""
+    """Return minimum and maximum, NaN if there is any, and True if all values are whole numbers."""
     if array.dtype.kind in "iub":
         return float(array.min()), float(array.max()), True
     low, high = float(array.min()), float(array.max())
     return low, high, bool(np.isfinite(low + high) and (array == np.rint(array)).all())
 
 
-def scale_of(dtype: np.dtype[Any], low: float, high: float, whole: bool, *, where: str) -> tuple[float, str]:
-    """What values are multiplied by to be pixels from 0 to 255, and a note; '' where that is plain.
+def pixel_scale(
+    dtype: np.dtype[Any], low: float, high: float, whole: bool, *, where: str
+) -> tuple[float, str]:
+    """Return the factor from values to pixels of 0 to 255, and a note, '' if the values are pixels already.
 
     Raises:
-        DataError: nobody knows what is black and what is white.
+        DataError: the values have no defined black and white.
     """
     if dtype == np.uint8:
         return 1.0, ""
@@ -65,81 +66,85 @@ def scale_of(dtype: np.dtype[Any], low: float, high: float, whole: bool, *, wher
         return 1.0, f"{where}: {dtype} values from {low:.0f} to {high:.0f} are read as pixels"
     if dtype == np.uint16:
         return (
-            WHITE / _SIXTEEN_BITS,
-            f"{where}: 16 bits are scaled to 8, {_SIXTEEN_BITS:,} to {WHITE}; the largest is {high:,.0f}",
+            WHITE / _MAX_UINT16,
+            f"{where}: 16 bits are scaled to 8, {_MAX_UINT16:,} to {WHITE}; the largest is {high:,.0f}",
         )
-    found = f"{low:g} to {high:g}" if np.isfinite(low + high) else "NaN or infinite ones among them"
+    observed = f"{low:g} to {high:g}" if np.isfinite(low + high) else "including NaN or infinity"
     raise DataError(
-        f"{where}: {dtype} values ({found}) are no pixels",
+        f"{where}: {dtype} values ({observed}) are not pixels",
         hint=f"give uint8, whole numbers from 0 to {WHITE}, or fractions from 0 to 1; for other numbers "
-        "there is the source `arrays`",
+        "use the source `arrays`",
     )
 
 
 def as_pixels(array: Array, *, where: str) -> tuple[Bytes, str]:
-    """Return uint8 `(N, height, width)` or `(N, height, width, 3 or 4)`, and a note; '' for none.
+    """Return uint8 `(N, height, width)` or `(N, height, width, 3 or 4)`, and a note, '' if there is none.
 
     Raises:
-        DataError: the array holds no images, or values that are no pixels.
+        DataError: the array does not hold images, or its values are not pixels.
     """
     images = channels_last(array)
     if images is None or array.dtype.kind not in "fiub":
         raise DataError(
             f"{where} must hold images (N, height, width), (N, height, width, channels) or "
             f"(N, channels, height, width), got {array.dtype} {array.shape}",
-            hint="reshape it; for vectors there is the source `arrays`",
+            hint="reshape it; for vectors use the source `arrays`",
         )
     if len(images) == 0:
         raise DataError(f"{where} has no rows")
     if images.dtype == np.uint8:
         return images, ""
-    factor, note = scale_of(images.dtype, *value_range(images), where=where)
+    factor, note = pixel_scale(images.dtype, *value_range(images), where=where)
     pixels = np.empty(images.shape, dtype=np.uint8)
-    for index, image in enumerate(images):  # one at a time: float copies of all are eight times as large
+    for index, image in enumerate(images):  # one by one: a float copy of all is eight times as large
         pixels[index] = np.rint(image * factor) if factor != 1 else image
     return pixels, note
 
 
 def fit_pixels(
-    arrays: Mapping[str, Bytes], wanted: Wanted, *, where: str
-) -> tuple[dict[str, Bytes], ImageRule, list[str]]:
-    """Bring arrays of images, by name, to one shape; return them, the shape and notes.
+    arrays: Mapping[str, Bytes], options: ImageOptions, *, where: str
+) -> tuple[dict[str, Bytes], list[str]]:
+    """Convert arrays of images, by name, to a common format; also return notes.
 
     Raises:
-        DataError: sizes differ and nothing may be done about it.
+        DataError: sizes differ and the options do not allow resizing.
     """
     headers = [
-        (f"the image in `{name}`", Header(one.shape[2], one.shape[1], one.ndim == 4))
-        for name, one in arrays.items()
+        (f"the image in `{name}`", ImageHeader(pixels.shape[2], pixels.shape[1], pixels.ndim == 4))
+        for name, pixels in arrays.items()
     ]
-    rule = choose_rule(headers, where=where, channels=wanted.channels, size=wanted.size, resize=wanted.resize)
-    fitted, notes = {}, []
+    image_format = choose_format(
+        headers, where=where, channels=options.channels, size=options.size, resize=options.resize
+    )
+    converted, notes = {}, []
     for name, pixels in arrays.items():
-        fitted[name], changes = convert_pixels(pixels, rule)
+        converted[name], changes = convert_pixels(pixels, image_format)
         notes += [f"`{name}`: {change}" for change in changes]
-    return fitted, rule, notes
+    return converted, notes
 
 
-def convert_pixels(pixels: Bytes, rule: ImageRule) -> tuple[Bytes, list[str]]:
-    """Bring images `(N, height, width)` or `(N, height, width, 3 or 4)` to `(N, *rule.shape)`, with notes.
+def convert_pixels(pixels: Bytes, image_format: ImageFormat) -> tuple[Bytes, list[str]]:
+    """Convert images `(N, height, width)` or `(N, height, width, 3 or 4)` to `(N, *image_format.shape)`.
+
+    Also returns descriptions of the changes.
 
     Raises:
-        WrongSizeError: they have another size, and the rule is to refuse it.
+        WrongSizeError: they have another size, and the format does not resize.
     """
-    if pixels.shape[1:] == rule.shape:
+    if pixels.shape[1:] == image_format.shape:
         return pixels, []
     from PIL import Image
 
-    from flowgmm_cli.data.images.decode import convert
-    from flowgmm_cli.data.images.pool import in_order
+    from flowgmm_cli.data.images.decode import convert_image
+    from flowgmm_cli.data.images.decode_many import map_in_order
 
-    made = np.empty((len(pixels), *rule.shape), dtype=np.uint8)
+    converted = np.empty((len(pixels), *image_format.shape), dtype=np.uint8)
     changes: set[str] = set()
 
-    def one(index: int) -> tuple[Bytes, frozenset[str]]:
-        return convert(Image.fromarray(np.ascontiguousarray(pixels[index])), rule)
+    def convert(index: int) -> tuple[Bytes, frozenset[str]]:
+        return convert_image(Image.fromarray(np.ascontiguousarray(pixels[index])), image_format)
 
-    for index, (image, changed) in enumerate(in_order(one, len(pixels))):
-        made[index] = image
-        changes |= changed
-    return made, sorted(changes)
+    for index, (image, image_changes) in enumerate(map_in_order(convert, len(pixels))):
+        converted[index] = image
+        changes |= image_changes
+    return converted, sorted(changes)

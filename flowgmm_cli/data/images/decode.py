@@ -1,4 +1,4 @@
-"""One image file to pixels, turned upright, of 8 bits, grey or colour, of the wanted size."""
+"""Decode an image file to 8-bit pixels, rotated upright, grey or colour, of a given size."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from flowgmm_cli.data.image_shape import WHITE
-from flowgmm_cli.data.images.rule import Header, ImageRule
+from flowgmm_cli.data.images.format import WHITE, ImageFormat, ImageHeader
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -25,16 +24,16 @@ _WITH_EXIF = ("JPEG", "MPO", "TIFF", "WEBP")  # for others `getexif` decodes the
 _ORIENTATION = 0x0112
 _WIDTH, _HEIGHT = 0x0100, 0x0101
 _SIDEWAYS = (5, 6, 7, 8)  # orientations that swap height and width
-_SIXTEEN_BITS = 65_535
+_MAX_UINT16 = 65_535
 _SCALING = Image.Resampling.BILINEAR
 
 
 class UnreadableError(ValueError):
-    """Why an image cannot be read, in words for people."""
+    """An image cannot be read; the message says why."""
 
 
 class WrongSizeError(ValueError):
-    """An image has another size than the rule's.
+    """An image has another size than the format, which does not resize.
 
     Args:
         width: in pixels.
@@ -47,73 +46,73 @@ class WrongSizeError(ValueError):
         self.height = height
 
 
-def header(content: Content) -> Header:
-    """What an image is, from the first bytes of it.
+def read_header(content: Content) -> ImageHeader:
+    """Read the size and channels of an image from its first bytes.
 
     Raises:
-        UnreadableError: it is none.
+        UnreadableError: it is not an image.
     """
     try:
         with _open(content) as image:
-            width, height = _stored_size(image)
+            width, height = _size_on_disk(image)
             if _orientation(image) in _SIDEWAYS:
                 width, height = height, width
-            return Header(width, height, _in_colour(image))
+            return ImageHeader(width, height, _has_colour(image))
     except MemoryError:
         raise
-    except Exception as error:  # Pillow's decoders raise many things
-        raise _unreadable(error) from error
+    except Exception as error:  # Pillow's decoders raise many types
+        raise _translate(error) from error
 
 
-def decode(content: Content, rule: ImageRule) -> tuple[Pixels, frozenset[str]]:
-    """Return the pixels, uint8 of the rule's shape, and what was changed on the way, in words for people.
+def decode(content: Content, image_format: ImageFormat) -> tuple[Pixels, frozenset[str]]:
+    """Return pixels, uint8 of the format's shape, and descriptions of the changes made to the image.
 
-    An image of several frames is its first one.
+    Only the first frame of several is read.
 
     Raises:
-        UnreadableError: it is no image, or a damaged one.
-        WrongSizeError: it has another size, and the rule is to refuse it.
+        UnreadableError: it is not an image, or damaged.
+        WrongSizeError: it has another size, and the format does not resize.
     """
     try:
         with _open(content) as image:
             several = image.format != "MPO" and bool(getattr(image, "is_animated", False))
-            if rule.resize != "error":  # a JPEG can be decoded at 1/2, 1/4 or 1/8 of its size
-                side = 2 * max(rule.height, rule.width)
+            if image_format.resize != "error":  # a JPEG can be decoded at 1/2, 1/4 or 1/8 of its size
+                side = 2 * max(image_format.height, image_format.width)
                 image.draft(None, (side, side))
             if _orientation(image) not in (None, 1):
                 ImageOps.exif_transpose(image, in_place=True)
             image.load()
-            pixels, changes = convert(image, rule)
+            pixels, changes = convert_image(image, image_format)
         return pixels, changes | {"of several frames the first counts"} if several else changes
     except (MemoryError, WrongSizeError, UnreadableError):
         raise
     except Exception as error:
-        raise _unreadable(error) from error
+        raise _translate(error) from error
 
 
-def convert(image: Image.Image, rule: ImageRule) -> tuple[Pixels, frozenset[str]]:
+def convert_image(image: Image.Image, image_format: ImageFormat) -> tuple[Pixels, frozenset[str]]:
     """Return the pixels of an open image; results and errors as for `decode`."""
     changes = set()
     if image.mode.startswith("I"):
-        image = _of_8_bits(image)
-        changes.add(f"16 bits are scaled to 8, {_SIXTEEN_BITS:,} to {WHITE}")
+        image = _scale_to_8_bits(image)
+        changes.add(f"16 bits are scaled to 8, {_MAX_UINT16:,} to {WHITE}")
     elif image.mode == "F":
-        raise UnreadableError("its pixels are fractions, of which nobody knows what is white")
+        raise UnreadableError("its pixels are fractions, which have no defined white")
     elif image.mode == "CMYK":
         changes.add("CMYK is turned into RGB")
-    colour = _in_colour(image)
+    colour = _has_colour(image)
     if image.mode in _ALPHA_MODES or "transparency" in image.info:
-        image, transparent = _on_white(image)
+        image, transparent = _flatten_alpha(image)
         if transparent:
-            changes.add("what is transparent becomes white")
+            changes.add("transparency becomes white")
     image = image if image.mode in ("L", "RGB") else image.convert("RGB" if colour else "L")
-    if colour and not rule.colour and not _looks_grey(image):
+    if colour and not image_format.colour and not _looks_grey(image):
         changes.add("colour is turned into grey")
-    if not colour and rule.colour:
+    if not colour and image_format.colour:
         changes.add("grey is turned into colour")
-    target = "RGB" if rule.colour else "L"
+    target = "RGB" if image_format.colour else "L"
     image = image if image.mode == target else image.convert(target)
-    return np.array(_fitted(image, rule), dtype=np.uint8), frozenset(changes)
+    return np.array(_resize(image, image_format), dtype=np.uint8), frozenset(changes)
 
 
 def _open(content: Content) -> Image.Image:
@@ -130,39 +129,39 @@ def _orientation(image: Image.Image) -> int | None:
     if image.format not in _WITH_EXIF and "exif" not in image.info:
         return None
     try:
-        found = image.getexif().get(_ORIENTATION)
-    except Exception:  # a damaged tag spoils no pixel
+        orientation = image.getexif().get(_ORIENTATION)
+    except Exception:  # a damaged tag does not affect the pixels
         return None
-    return found if isinstance(found, int) else None
+    return orientation if isinstance(orientation, int) else None
 
 
-def _stored_size(image: Image.Image) -> tuple[int, int]:
-    """Width and height before the image is turned; of a TIFF `size` is that after it in newer versions."""
+def _size_on_disk(image: Image.Image) -> tuple[int, int]:
+    """Return width and height before rotation; newer versions of Pillow give those after it for a TIFF."""
     tags = getattr(image, "tag_v2", None)
     if image.format == "TIFF" and tags is not None:
         return int(tags[_WIDTH]), int(tags[_HEIGHT])
     return image.size
 
 
-def _in_colour(image: Image.Image) -> bool:
+def _has_colour(image: Image.Image) -> bool:
     if image.mode == "P":
         palette = np.array(image.getpalette("RGB") or [0, 0, 0]).reshape(-1, 3)
         return not bool((palette == palette[:, :1]).all())
     return not (image.mode in _GREY_MODES or image.mode.startswith(("I", "F")))
 
 
-def _of_8_bits(image: Image.Image) -> Image.Image:
+def _scale_to_8_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image).astype(np.float64)
     low, high = values.min(), values.max()
-    if low < 0 or high > _SIXTEEN_BITS:
+    if low < 0 or high > _MAX_UINT16:
         raise UnreadableError(
-            f"its pixels are numbers from {low:.0f} to {high:.0f}, of which nobody knows what is white"
+            f"its pixels are numbers from {low:.0f} to {high:.0f}, which have no defined white"
         )
-    return Image.fromarray(np.rint(values * (WHITE / _SIXTEEN_BITS)).astype(np.uint8))
+    return Image.fromarray(np.rint(values * (WHITE / _MAX_UINT16)).astype(np.uint8))
 
 
-def _on_white(image: Image.Image) -> tuple[Image.Image, bool]:
-    """An image without transparency, as browsers show it; and whether it had any."""
+def _flatten_alpha(image: Image.Image) -> tuple[Image.Image, bool]:
+    """Put an image on white, as browsers do; also return True if a pixel was transparent."""
     image = image.convert("RGBA")
     lowest, _ = image.getchannel("A").getextrema()
     white = Image.new("RGBA", image.size, "white")
@@ -174,28 +173,29 @@ def _looks_grey(image: Image.Image) -> bool:
     return pixels.ndim == 2 or bool((pixels == pixels[..., :1]).all())
 
 
-def _fitted(image: Image.Image, rule: ImageRule) -> Image.Image:
-    wanted = (rule.width, rule.height)
-    if image.size == wanted:
+def _resize(image: Image.Image, image_format: ImageFormat) -> Image.Image:
+    size = (image_format.width, image_format.height)
+    if image.size == size:
         return image
-    if rule.resize == "error":
+    if image_format.resize == "error":
         raise WrongSizeError(*image.size)
-    if rule.resize == "stretch":
-        return image.resize(wanted, _SCALING)
-    if rule.resize == "crop":
-        return ImageOps.fit(image, wanted, _SCALING)
-    scale = min(rule.width / image.width, rule.height / image.height)
+    if image_format.resize == "stretch":
+        return image.resize(size, _SCALING)
+    if image_format.resize == "crop":
+        return ImageOps.fit(image, size, _SCALING)
+    scale = min(size[0] / image.width, size[1] / image.height)
     inner = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    black = Image.new(image.mode, wanted)
-    black.paste(image.resize(inner, _SCALING), ((rule.width - inner[0]) // 2, (rule.height - inner[1]) // 2))
-    return black
+    background = Image.new(image.mode, size)
+    corner = ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)
+    background.paste(image.resize(inner, _SCALING), corner)
+    return background
 
 
-def _unreadable(error: Exception) -> UnreadableError:
+def _translate(error: Exception) -> UnreadableError:
     if isinstance(error, UnreadableError):
         return error
     if isinstance(error, UnidentifiedImageError):
-        return UnreadableError("it is no image of a known type")
+        return UnreadableError("it is not an image of a known type")
     if isinstance(error, OSError) and error.strerror:
         return UnreadableError(f"it cannot be opened: {error.strerror}")
     lines = str(error).strip().splitlines()

@@ -1,22 +1,21 @@
-"""From encoded images to pixels of one shape: in memory, from a decoded copy, or decoded when read."""
+"""Decode images to pixels of one format: in memory, cached on disk, or decoded on each read."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.data.images.copies import Copy, CopyPlace, CopyWriter
-from flowgmm_cli.data.images.decode import UnreadableError, header
-from flowgmm_cli.data.images.pictures import Pictures
-from flowgmm_cli.data.images.pool import in_order
-from flowgmm_cli.data.images.read import decoding_store, reason, try_decode
-from flowgmm_cli.data.images.rule import Channels, Header, ImageRule, Resize, choose_rule
-from flowgmm_cli.data.images.store import PixelStore, of_array
+from flowgmm_cli.data.images.decode import UnreadableError, read_header
+from flowgmm_cli.data.images.decode_many import decode_on_read, error_text, map_in_order, try_decode
+from flowgmm_cli.data.images.encoded_images import EncodedImages
+from flowgmm_cli.data.images.format import Channels, ImageFormat, ImageHeader, Resize, choose_format
+from flowgmm_cli.data.images.lazy_pixels import LazyPixels, lazy_pixels_of
+from flowgmm_cli.data.images.pixel_cache import CachedPixels, PixelCache, PixelCacheWriter
 from flowgmm_cli.errors import DataError
 
 if TYPE_CHECKING:
@@ -25,20 +24,20 @@ if TYPE_CHECKING:
     Bytes = npt.NDArray[np.uint8]
     Positions = npt.NDArray[np.int64]
 
-_LISTED = 8  # damaged files that a message names
+_MAX_LISTED = 8  # damaged files named in a message
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What images are to become, and what may be done for it.
+class ImageOptions:
+    """Conversion and caching of images.
 
     Attributes:
-        channels: grey or colour; `auto` = grey where all are.
-        size: (height, width); None where all have the same.
-        resize: see `ImageRule`.
-        on_corrupt: what becomes of one that cannot be read: it is an error, or it is left out with a note.
-        memory: most bytes of pixels to keep in memory.
-        cache: when decoded pixels are kept on disk; `auto` = where they are too many for the memory.
+        channels: grey or colour; `auto` means grey if all images are grey.
+        size: (height, width); None if all images have the same size.
+        resize: see `ImageFormat`.
+        on_corrupt: `error` refuses an unreadable image, `skip` leaves it out with a note.
+        memory: maximal bytes of pixels kept in memory.
+        cache: when decoded pixels are cached on disk; `auto` means if they exceed `memory`.
     """
 
     channels: Channels = "auto"
@@ -50,153 +49,162 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """Pixels.
+class LoadedPixels:
+    """Pixels of images.
 
     Attributes:
         pixels: uint8 `(N, height, width)` or `(N, height, width, 3)`.
-        kept: which of the images they are, int64 `(N,)`; all, but for damaged ones that are left out.
-        notes: what the user should know.
+        kept: positions of the images, int64 `(N,)`; all but the damaged ones that are left out.
+        notes: for the user.
     """
 
-    pixels: Bytes | PixelStore
+    pixels: Bytes | LazyPixels
     kept: Positions
     notes: tuple[str, ...]
 
 
-def load_pictures(pictures: Pictures, wanted: Wanted, context: DataContext) -> Loaded:
-    """Decode every image once, and keep the pixels where they fit.
+def load_images(images: EncodedImages, options: ImageOptions, context: DataContext) -> LoadedPixels:
+    """Decode every image once, and keep the pixels in memory or on disk.
 
     Raises:
-        DataError: images are damaged, differ in size though they may not, or none is left.
+        DataError: images are damaged, differ in size without `resize`, or none can be read.
     """
-    place = None
-    if wanted.cache != "never":
-        settings = repr((wanted.channels, wanted.size, wanted.resize, wanted.on_corrupt))
-        place = CopyPlace(context, where=pictures.where, content=pictures.signature(), rule=settings)
-        if (copy := place.find()) is not None:
-            return _of_copy(copy, wanted)
-    faults: dict[int, str] = {}
-    headers = _headers(pictures, context, faults)
+    cache = None
+    if options.cache != "never":
+        settings = repr((options.channels, options.size, options.resize, options.on_corrupt))
+        cache = PixelCache(context, where=images.where, content=images.signature(), settings=settings)
+        if (cached := cache.load()) is not None:
+            return _from_cache(cached, options)
+    errors: dict[int, str] = {}
+    headers = _read_headers(images, context, errors)
     if not headers:
-        raise _damaged(faults, pictures, left=0)
-    named = [(pictures.names[index], one) for index, one in headers.items()]
-    rule = choose_rule(
-        named, where=pictures.where, channels=wanted.channels, size=wanted.size, resize=wanted.resize
+        raise _damage_error(errors, images, usable=0)
+    named = [(images.names[index], header) for index, header in headers.items()]
+    image_format = choose_format(
+        named, where=images.where, channels=options.channels, size=options.size, resize=options.resize
     )
-    return _decoded(pictures, np.array(list(headers), dtype=np.int64), rule, faults, wanted, place, context)
+    candidates = np.array(list(headers), dtype=np.int64)
+    return _decode_all(images, candidates, image_format, errors, options, cache, context)
 
 
-def _headers(pictures: Pictures, context: DataContext, faults: dict[int, str]) -> dict[int, Header]:
-    def one(index: int) -> Header | str:
+def _read_headers(
+    images: EncodedImages, context: DataContext, errors: dict[int, str]
+) -> dict[int, ImageHeader]:
+    """Return the headers of the readable images by position; add the errors of the others to `errors`."""
+
+    def read(index: int) -> ImageHeader | str:
         try:
-            return header(pictures.content(index))
+            return read_header(images.content(index))
         except (UnreadableError, OSError) as error:
-            return reason(error)
+            return error_text(error)
 
-    found = {}
-    shown = in_order(one, len(pictures), lambda done, n: context.progress(done, n, "looking at images"))
-    for index, header_or_fault in enumerate(shown):
-        if isinstance(header_or_fault, str):
-            faults[index] = header_or_fault
+    headers = {}
+    results = map_in_order(read, len(images), lambda done, n: context.progress(done, n, "looking at images"))
+    for index, result in enumerate(results):
+        if isinstance(result, str):
+            errors[index] = result
         else:
-            found[index] = header_or_fault
-    return found
+            headers[index] = result
+    return headers
 
 
-def _decoded(
-    pictures: Pictures,
+def _decode_all(
+    images: EncodedImages,
     candidates: Positions,
-    rule: ImageRule,
-    faults: dict[int, str],
-    wanted: Wanted,
-    place: CopyPlace | None,
+    image_format: ImageFormat,
+    errors: dict[int, str],
+    options: ImageOptions,
+    cache: PixelCache | None,
     context: DataContext,
-) -> Loaded:
-    shape = (len(candidates), *rule.shape)
-    fits = int(np.prod(shape)) <= wanted.memory
+) -> LoadedPixels:
+    shape = (len(candidates), *image_format.shape)
+    fits = int(np.prod(shape)) <= options.memory
     notes: list[str] = []
     writer = None
-    if place is not None and (wanted.cache == "always" or not fits):
-        writer = _start(place, shape, notes)
+    if cache is not None and (options.cache == "always" or not fits):
+        writer = _create_entry(cache, shape, notes)
     target = writer.pixels if writer is not None else np.empty(shape, np.uint8) if fits else None
     try:
-        changes, bad = _fill(pictures, candidates, rule, target, context)
-        faults |= bad
-        if faults and (wanted.on_corrupt == "error" or len(bad) == len(candidates)):
-            raise _damaged(faults, pictures, left=len(candidates) - len(bad))
-        rows = np.flatnonzero([index not in bad for index in candidates.tolist()])
+        changes, decode_errors = _decode_into(target, images, candidates, image_format, context)
+        errors |= decode_errors
+        if errors and (options.on_corrupt == "error" or len(decode_errors) == len(candidates)):
+            raise _damage_error(errors, images, usable=len(candidates) - len(decode_errors))
+        rows = np.flatnonzero([index not in decode_errors for index in candidates.tolist()])
         kept = candidates[rows]
-        notes += [f"{count:,} of {len(kept):,} images: {what}" for what, count in sorted(changes.items())]
-        notes += _left_out(faults, pictures)
-        if writer is not None and place is not None:
-            copy = writer.finish(kept, rows, notes)
+        notes += [f"{count:,} of {len(kept):,} images: {change}" for change, count in sorted(changes.items())]
+        if errors:
+            notes.append(_skip_note(errors, images))
+        if writer is not None and cache is not None:
+            cached = writer.finish(kept, rows, notes)
             if not fits:
-                context.note(f"decoded images are kept in {place.folder}")
-            return _of_copy(copy, wanted)
+                context.note(f"decoded images are kept in {cache.folder}")
+            return _from_cache(cached, options)
     except BaseException:
         if writer is not None:
-            writer.abandon()
+            writer.discard()
         raise
     if target is not None:
-        return Loaded(target if len(rows) == len(target) else target[rows], kept, tuple(notes))
+        return LoadedPixels(target if len(rows) == len(target) else target[rows], kept, tuple(notes))
     notes.append("images are decoded each time they are read, since their pixels do not fit in data.memory")
-    return Loaded(decoding_store(pictures, kept, rule), kept, tuple(notes))
+    return LoadedPixels(decode_on_read(images, kept, image_format), kept, tuple(notes))
 
 
-def _start(place: CopyPlace, shape: tuple[int, ...], notes: list[str]) -> CopyWriter | None:
+def _create_entry(cache: PixelCache, shape: tuple[int, ...], notes: list[str]) -> PixelCacheWriter | None:
     try:
-        return place.start(shape)
+        return cache.create(shape)
     except OSError as error:
         notes.append(
-            f"decoded images are not kept: {place.folder.parent} cannot be written ({error.strerror})"
+            f"decoded images are not kept: {cache.folder.parent} cannot be written ({error.strerror})"
         )
         return None
 
 
-def _fill(
-    pictures: Pictures, candidates: Positions, rule: ImageRule, target: Bytes | None, context: DataContext
+def _decode_into(
+    target: Bytes | None,
+    images: EncodedImages,
+    candidates: Positions,
+    image_format: ImageFormat,
+    context: DataContext,
 ) -> tuple[Counter[str], dict[int, str]]:
-    """Decode into `target`; return how often what was changed, and the faults by position."""
+    """Decode into `target`; return the number of images with each change, and the errors by position."""
     changes: Counter[str] = Counter()
-    faults: dict[int, str] = {}
-    results = in_order(
-        lambda at: try_decode(pictures, int(candidates[at]), rule),
+    errors: dict[int, str] = {}
+    results = map_in_order(
+        lambda index: try_decode(images, int(candidates[index]), image_format),
         len(candidates),
         lambda done, n: context.progress(done, n, "decoding images"),
     )
-    for at, found in enumerate(results):
-        if isinstance(found, tuple):
-            changes.update(found[1])
+    for index, result in enumerate(results):
+        if isinstance(result, tuple):
+            changes.update(result[1])
             if target is not None:
-                target[at] = found[0]
+                target[index] = result[0]
         else:
-            faults[int(candidates[at])] = reason(found)
-    return changes, faults
+            errors[int(candidates[index])] = error_text(result)
+    return changes, errors
 
 
-def _of_copy(copy: Copy, wanted: Wanted) -> Loaded:
-    fits = copy.pixels.nbytes <= wanted.memory
-    return Loaded(np.array(copy.pixels) if fits else of_array(copy.pixels), copy.kept, copy.notes)
+def _from_cache(cached: CachedPixels, options: ImageOptions) -> LoadedPixels:
+    fits = cached.pixels.nbytes <= options.memory
+    pixels = np.array(cached.pixels) if fits else lazy_pixels_of(cached.pixels)
+    return LoadedPixels(pixels, cached.kept, cached.notes)
 
 
-def _damaged(faults: Mapping[int, str], pictures: Pictures, *, left: int) -> DataError:
-    listed = [f"{pictures.names[index]}: {faults[index]}" for index in sorted(faults)[:_LISTED]]
-    if len(faults) > _LISTED:
-        listed.append(f"and {len(faults) - _LISTED:,} more")
+def _damage_error(errors: Mapping[int, str], images: EncodedImages, *, usable: int) -> DataError:
+    details = [f"{images.names[index]}: {errors[index]}" for index in sorted(errors)[:_MAX_LISTED]]
+    if len(errors) > _MAX_LISTED:
+        details.append(f"and {len(errors) - _MAX_LISTED:,} more")
     return DataError(
-        f"{pictures.where}: {len(faults):,} of {len(pictures):,} images cannot be read"
-        if left
-        else f"{pictures.where}: no image can be read",
-        details=listed,
-        hint="make these files again" + (", or leave them out: data.on_corrupt=skip" if left else ""),
+        f"{images.where}: {len(errors):,} of {len(images):,} images cannot be read"
+        if usable
+        else f"{images.where}: no image can be read",
+        details=details,
+        hint="make these files again" + (", or leave them out: data.on_corrupt=skip" if usable else ""),
     )
 
 
-def _left_out(faults: Mapping[int, str], pictures: Pictures) -> Sequence[str]:
-    if not faults:
-        return []
-    listed = [f"{pictures.names[index]} ({faults[index]})" for index in sorted(faults)[:3]]
-    more = f" and {len(faults) - 3:,} more" if len(faults) > 3 else ""
-    count = f"{len(faults):,} of {len(pictures):,} images"
-    return [f"{count} cannot be read and are left out: {', '.join(listed)}{more}"]
+def _skip_note(errors: Mapping[int, str], images: EncodedImages) -> str:
+    listed = [f"{images.names[index]} ({errors[index]})" for index in sorted(errors)[:3]]
+    more = f" and {len(errors) - 3:,} more" if len(errors) > 3 else ""
+    count = f"{len(errors):,} of {len(images):,} images"
+    return f"{count} cannot be read and are left out: {', '.join(listed)}{more}"

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flowgmm_cli.api import DataContext, Rows
-from flowgmm_cli.data.labels import marked_rows
+from flowgmm_cli.data.label_budget import marked_rows
 from flowgmm_cli.data.large.cache import Arrays, load_or_compute
 from flowgmm_cli.data.large.files import TableFiles
 from flowgmm_cli.data.large.reader import GroupReader

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flowgmm_cli.api import DataContext, LabelsConfig, Rows, SourceData, SplitConfig
-from flowgmm_cli.data.content import row_digests
+from flowgmm_cli.data.fingerprint import row_digests
 from flowgmm_cli.data.large.duplicates import find_duplicates
 from flowgmm_cli.data.large.files import TableFiles
 from flowgmm_cli.data.large.labels import TableLabels

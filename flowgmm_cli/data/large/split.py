@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowgmm_cli.api import LabelsConfig, Rows, SplitConfig, iterate_batches
-from flowgmm_cli.data.labels import choose_labelled
+from flowgmm_cli.data.label_budget import choose_labelled
 from flowgmm_cli.data.large.labels import TableLabels
 from flowgmm_cli.data.splits import draw, split_generator
 

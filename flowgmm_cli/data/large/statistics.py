@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowgmm_cli.api import Column
-from flowgmm_cli.data.blocks import MISSING_CATEGORY, Block, Categories, Numbers
+from flowgmm_cli.data.column_encoders import MISSING_CATEGORY, Block, Categories, Numbers
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -95,7 +95,7 @@ class CsvReader(TableReader):
         if not self._delimiter:
             self._delimiter = guess_delimiter(self._suffix, lines[blank].decode("utf-8", "replace"))
             if self._delimiter not in (",", "\t"):
-                self._options.note(f"{self.name}: cells are divided by `{self._delimiter}`")
+                self._options.note(f"{self.name}: the delimiter is `{self._delimiter}`")
         end = start + len(lines[blank])
         while True:  # a quoted name may contain line breaks
             records, used = split_records(

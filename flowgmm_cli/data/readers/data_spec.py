@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from flowgmm_cli.api import Column, Component, DataContext, Rows, SourceData
-from flowgmm_cli.data.image_shape import WHITE, image_shape
+from flowgmm_cli.data.images.format import WHITE, image_shape
 from flowgmm_cli.data.readers.arrays import shapes_match
 from flowgmm_cli.data.readers.base import MemoryReader, RowReader
 from flowgmm_cli.data.readers.chunks import unknown_label_note

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowgmm_cli.api import Column, Rows, iterate_batches
-from flowgmm_cli.data.image_shape import WHITE
 from flowgmm_cli.data.images.decode import WrongSizeError
-from flowgmm_cli.data.images.files import SUFFIXES, list_files, pictures_of
-from flowgmm_cli.data.images.read import read_pictures
-from flowgmm_cli.data.images.rule import ImageRule
+from flowgmm_cli.data.images.decode_many import decode_images
+from flowgmm_cli.data.images.encoded_images import SUFFIXES, images_in_folder, list_files
+from flowgmm_cli.data.images.format import WHITE, ImageFormat
 from flowgmm_cli.data.readers.base import Chunk, ReadOptions
 from flowgmm_cli.data.readers.row_errors import (
     NOT_UTF8,
@@ -77,14 +76,14 @@ class FolderReader:
             yield Chunk(rows, part.start, problems)
 
     def _read_images(self, files: list[str]) -> tuple[Cells, dict[int, RowError]]:
-        rule = ImageRule.of(self._column.shape, self._schema.resize)
-        pixels, image_errors, changes = read_pictures(
-            pictures_of(self._folder, files), np.arange(len(files)), rule
+        image_format = ImageFormat.from_shape(self._column.shape, self._schema.resize)
+        pixels, image_errors, changes = decode_images(
+            images_in_folder(self._folder, files), np.arange(len(files)), image_format
         )
         for change in sorted(changes):
             self._note(change)
         errors = {
-            position: self._size_error(error, f"{rule.width}x{rule.height}")
+            position: self._size_error(error, f"{image_format.width}x{image_format.height}")
             if isinstance(error, WrongSizeError)
             else RowError(f"cannot be read: {error}", _REWRITE_HINT)
             for position, error in image_errors.items()

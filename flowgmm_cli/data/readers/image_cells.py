@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowgmm_cli.api import Column
-from flowgmm_cli.data.image_shape import WHITE
-from flowgmm_cli.data.images.arrays import channels_last, convert_pixels, scale_of, value_range
-from flowgmm_cli.data.images.rule import ImageRule, Resize
-from flowgmm_cli.data.images.store import PixelStore
+from flowgmm_cli.data.images.arrays import channels_last, convert_pixels, pixel_scale, value_range
+from flowgmm_cli.data.images.format import WHITE, ImageFormat, Resize
+from flowgmm_cli.data.images.lazy_pixels import LazyPixels
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -46,13 +45,13 @@ class ImageConverter:
         self, dtype: np.dtype[Any], blocks: Iterable[Array], column: Column, resize: Resize, *, where: str
     ) -> None:
         self._column = column
-        self._rule = ImageRule.of(column.shape, resize)
+        self._rule = ImageFormat.from_shape(column.shape, resize)
         self._factor, note = 1.0, ""
         if dtype != np.uint8:
             lows, highs, are_whole = zip(*(value_range(block) for block in blocks if block.size), strict=True)
             low = float("nan") if any(map(np.isnan, lows)) else min(lows)
             high, whole = max(highs), all(are_whole)
-            self._factor, note = scale_of(dtype, low, high, whole, where=where)
+            self._factor, note = pixel_scale(dtype, low, high, whole, where=where)
         self.notes = [note] if note else []
 
     def __call__(self, array: Array) -> Bytes:
@@ -72,8 +71,8 @@ class ImageConverter:
 
 
 def convert_images(
-    cells: Array | PixelStore, column: Column, resize: Resize, *, where: str
-) -> Array | PixelStore:
+    cells: Array | LazyPixels, column: Column, resize: Resize, *, where: str
+) -> Array | LazyPixels:
     """Convert entries to cells of an image column; a store on disk is converted when it is read.
 
     Raises:
@@ -84,10 +83,10 @@ def convert_images(
     if isinstance(cells, np.ndarray):
         return convert(cells)
     store = cells
-    return PixelStore(lambda positions: convert(store.read(positions)), np.arange(len(store)), column.shape)
+    return LazyPixels(lambda positions: convert(store.read(positions)), np.arange(len(store)), column.shape)
 
 
-def convert_to_vectors(cells: Array | PixelStore, column: Column, high: float) -> Array:
+def convert_to_vectors(cells: Array | LazyPixels, column: Column, high: float) -> Array:
     """Convert pixels to cells of a vector column with the same number of entries.
 
     Args:

@@ -1,6 +1,6 @@
 """Open rows of any kind: files, folders, standard input and data specs.
 
-schema = InputSchema.from_config(recipe.data, featuriser.columns, class_names, ranges=featuriser.ranges)
+schema = InputSchema.from_config(recipe.data, preprocessor.columns, class_names, ranges=preprocessor.ranges)
 for chunk in open_rows("new.csv", schema, context=context):
     ...
 """

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from flowgmm_cli.api import Column, Component
-from flowgmm_cli.data.images.rule import Resize
+from flowgmm_cli.data.images.format import Resize
 from flowgmm_cli.data.images.specs import ImagesConfig
 
 
@@ -54,9 +54,9 @@ class InputSchema:
 
         Args:
             data: the `data` section of its recipe.
-            columns: the input columns in use, `preprocessor.featuriser.columns`.
+            columns: the input columns in use, `preprocessor.columns`.
             class_names: index -> name.
-            ranges: `preprocessor.featuriser.ranges`.
+            ranges: `preprocessor.ranges`.
         """
         config = data.config
         text: str | list[str] | None = getattr(config, "text", None)

@@ -1,4 +1,4 @@
-"""Source `arrays`: NumPy files, such as embeddings made elsewhere. Never unpickles."""
+"""Source `arrays`: NumPy files, such as precomputed embeddings. Never unpickles."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
-from flowgmm_cli.data.sources.columns import code_labels, lookup, row_ids
+from flowgmm_cli.data.sources.columns import encode_labels, row_ids
 from flowgmm_cli.data.sources.files import existing_file
 from flowgmm_cli.errors import DataError, did_you_mean
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class ArraysSource:
-    """One vector column `x` of shape `(N, ...)`."""
+    """A vector column `x` of shape `(N, ...)`."""
 
     def __init__(self, config: ArraysConfig) -> None:
         self._config = config
@@ -52,7 +52,7 @@ class ArraysSource:
                 raise DataError(
                     f"{config.path}: {len(x[split]):,} {split} rows, but labels of shape {y[split].shape}"
                 )
-        class_names, labels = code_named(y, config.class_names)
+        class_names, labels = encode_label_arrays(y, config.class_names)
         splits = {
             split: Rows({"x": rows}, labels[split], row_ids(split, len(rows))) for split, rows in x.items()
         }
@@ -62,54 +62,55 @@ class ArraysSource:
     def _reader(self) -> Callable[[str, str], Array]:
         file = existing_file(self._config.path)
         if file.suffix == ".npz":
-            return lambda name, key: from_npz(file, name, key)
+            return lambda name, key: read_npz(file, name, key)
         if file.suffix == ".npy":
-            return lambda name, key: from_npy(file if key == "data.x" else existing_file(name))
+            return lambda name, key: read_npy(file if key == "data.x" else existing_file(name))
         raise DataError(f"{self._config.path} is neither an npz nor an npy file")
 
     def _has(self, name: str) -> bool:
         file = existing_file(self._config.path)
-        return file.suffix == ".npz" and name in names_in(file)
+        return file.suffix == ".npz" and name in npz_names(file)
 
 
-def code_named(
+def encode_label_arrays(
     y: Mapping[str, Array], names: Sequence[str] | None
 ) -> tuple[tuple[str, ...], dict[str, npt.NDArray[np.int64]]]:
-    """Class names and int64 codes of label arrays; whole numbers are indices into `names`, if there are any.
+    """Return class names and int64 codes of label arrays; with `names`, labels are indices into them.
 
     Raises:
-        DataError: a label is no such index.
+        DataError: a label is not such an index.
     """
     cells = {split: label_strings(labels) for split, labels in y.items()}
     if names is None:
-        return code_labels(cells)
-    code: dict[Any, int] = {None: -1} | {str(index): index for index in range(len(names))}
+        return encode_labels(cells)
+    codes = [str(index) for index in range(len(names))]
+    known = {None, *codes}
     for column in cells.values():
-        if foreign := next((cell for cell in column if cell not in code), None):
-            raise DataError(f"label {foreign} is no index into the {len(names)} data.class_names")
-    return tuple(names), {split: lookup(column, code.__getitem__) for split, column in cells.items()}
+        if unknown := next((cell for cell in column if cell not in known), None):
+            raise DataError(f"label {unknown} is not an index into the {len(names)} data.class_names")
+    return tuple(names), encode_labels(cells, codes)[1]
 
 
-def names_in(file: Path) -> list[str]:
-    """Names of the arrays in an npz file.
+def npz_names(file: Path) -> list[str]:
+    """Return the names of the arrays in an npz file.
 
     Raises:
-        DataError: it is none.
+        DataError: it is not an npz file.
     """
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return list(archive.files)
-    except Exception as error:  # a damaged zip file raises many things
+    except Exception as error:  # a damaged zip file raises many types
         raise DataError(f"{file} cannot be read as an npz file: {error}") from error
 
 
-def from_npz(file: Path, name: str, key: str) -> Array:
-    """An array of an npz file; `key` is the recipe key that asks for it.
+def read_npz(file: Path, name: str, key: str) -> Array:
+    """Read an array of an npz file; `key` is the recipe key that names it.
 
     Raises:
-        DataError: there is none of that name, or it cannot be read.
+        DataError: there is no array of that name, or it cannot be read.
     """
-    if name not in (names := names_in(file)):
+    if name not in (names := npz_names(file)):
         raise DataError(
             f"{file} has no array `{name}` ({key}){did_you_mean(name, names)}",
             details=[f"arrays: {', '.join(names)}"],
@@ -122,8 +123,8 @@ def from_npz(file: Path, name: str, key: str) -> Array:
         raise DataError(f"{file}: array `{name}` cannot be read: {error}") from error
 
 
-def from_npy(file: Path, *, mapped: bool = False) -> Array:
-    """The array of an npy file, `mapped` into memory if that is asked for.
+def read_npy(file: Path, *, mapped: bool = False) -> Array:
+    """Read the array of an npy file, memory-mapped if `mapped`.
 
     Raises:
         DataError: it cannot be read.
@@ -148,7 +149,7 @@ def _features(array: Array, key: str) -> Array:
 
 
 def label_strings(labels: Array) -> npt.NDArray[np.object_]:
-    """Labels as strings, None for -1, NaN and ''."""
+    """Return labels as strings, None for -1, NaN and ''."""
     if labels.dtype.kind == "f":
         if not (np.isnan(labels) | (labels == np.round(labels))).all():
             raise DataError("labels must be whole numbers or strings")

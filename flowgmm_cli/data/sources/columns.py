@@ -1,13 +1,13 @@
-"""What the cells of a table mean: numbers, categories, texts, labels.
+"""Convert the cells of Arrow columns to strings, numbers, vectors, texts and labels.
 
 A cell that is empty or blank is missing. Words such as `NA` or `null` are missing in a column of numbers
-only: as a category or a class they may be Namibia or somebody's name.
+only: as a category or a class they may be Namibia or a name.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-_FOREIGN_NUMBER = re.compile(
+_LOCALISED_NUMBER = re.compile(
     r"[+-]?(\d{1,3}([ .'\u00a0\u202f]\d{3})+(,\d*)?|\d*,\d+|\d{1,3}(,\d{3})+(\.\d*)?)"
 )
 _PLAIN_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
@@ -32,13 +32,13 @@ def strings(cells: pa.ChunkedArray) -> npt.NDArray[np.object_]:
     >>> strings(pa.chunked_array([[" NA ", "", "  "]])).tolist()
     ['NA', None, None]
     """
-    if is_string(cells.type):  # the same as below, many times faster
+    if is_string(cells.type):  # equal to the general case below, many times faster
         trimmed = pc.utf8_trim_whitespace(cells)
         empty = pc.equal(trimmed, "")
         if pc.any(empty).as_py():
             trimmed = pc.if_else(empty, pa.scalar(None, trimmed.type), trimmed)
-        found: npt.NDArray[np.object_] = trimmed.to_numpy(zero_copy_only=False).astype(object, copy=False)
-        return found
+        values: npt.NDArray[np.object_] = trimmed.to_numpy(zero_copy_only=False).astype(object, copy=False)
+        return values
     return np.array([_string(cell) for cell in cells.to_pylist()], dtype=object)
 
 
@@ -62,7 +62,7 @@ def texts(columns: Sequence[pa.ChunkedArray]) -> npt.NDArray[np.object_]:
 
 
 def numbers(cells: pa.ChunkedArray) -> npt.NDArray[np.float64] | None:
-    """Return cells as float64, NaN where a cell is missing; None if they are no numbers.
+    """Return cells as float64, NaN where a cell is missing; None if they are not numbers.
 
     >>> numbers(pa.chunked_array([["1", " 2.5 ", "", "NA", "inf"]])).tolist()
     [1.0, 2.5, nan, nan, inf]
@@ -81,7 +81,7 @@ def numbers(cells: pa.ChunkedArray) -> npt.NDArray[np.float64] | None:
     return values
 
 
-def not_numbers(cells: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+def non_numeric_positions(cells: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     """Return the positions of cells that are neither missing nor a number."""
     if not is_string(cells.type):
         return np.arange(0 if numbers(cells) is not None else len(cells))
@@ -91,37 +91,36 @@ def not_numbers(cells: pa.ChunkedArray) -> npt.NDArray[np.int64]:
 
 
 def _is_a_number(cell: str) -> bool:
-    """Whether `numbers` takes a trimmed cell; slow for a single cell, so most are told by their looks."""
+    """Return True if `numbers` accepts a trimmed cell; a pattern decides most cells, since it is fast."""
     if _PLAIN_NUMBER.fullmatch(cell):
         return True
     try:
-        float(cell)  # takes all that Arrow takes but for nan(...), and more
+        float(cell)  # accepts a superset of Arrow's numbers, except nan(...)
     except ValueError:
         if not cell.lower().startswith(("nan(", "-nan(", "+nan(")):
             return False
     return numbers(pa.chunked_array([[cell]])) is not None
 
 
-def foreign_numbers(cells: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """Return the positions of numbers with a decimal comma or marks between thousands.
+def localised_number_positions(cells: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+    """Return the positions of numbers with a decimal comma or thousands separators.
 
-    They are none where any other cell is no number at all.
+    Empty if another cell is not a number at all.
 
-    >>> foreign_numbers(pa.chunked_array([["1,5", "", "2"]])).tolist()
+    >>> localised_number_positions(pa.chunked_array([["1,5", "", "2"]])).tolist()
     [0]
-    >>> foreign_numbers(pa.chunked_array([["1,234.5", "1.234,5"]])).tolist()
+    >>> localised_number_positions(pa.chunked_array([["1,234.5", "1.234,5"]])).tolist()
     [0, 1]
-    >>> foreign_numbers(pa.chunked_array([["1,5", "red"]])).tolist()
+    >>> localised_number_positions(pa.chunked_array([["1,5", "red"]])).tolist()
     []
     """
-    odd = not_numbers(cells)
-    found = strings(cells)[odd]
-    every = all(_FOREIGN_NUMBER.fullmatch(str(cell)) for cell in found)
-    return odd if every else odd[:0]
+    positions = non_numeric_positions(cells)
+    localised = all(_LOCALISED_NUMBER.fullmatch(str(cell)) for cell in strings(cells)[positions])
+    return positions if localised else positions[:0]
 
 
 def vectors(cells: pa.ChunkedArray) -> npt.NDArray[np.float64] | None:
-    """Return lists of numbers of one length as `(N, length)`; None if the cells are anything else."""
+    """Return lists of numbers of one length as `(N, length)`; None for other cells."""
     if not (pa.types.is_list(cells.type) or pa.types.is_fixed_size_list(cells.type)):
         return None
     flat = cells.combine_chunks()
@@ -141,7 +140,7 @@ def _blank_to_null(cells: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def is_string(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds strings."""
+    """Return True for a type of strings."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
@@ -150,7 +149,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def natural_order(names: Sequence[str]) -> list[str]:
-    """Sort names as people do: numbers by value, others by text with the numbers in it by value.
+    """Sort names: numbers by value, others by text, in which numbers count by value.
 
     >>> natural_order(["10", "9", "-1"]), natural_order(["b", "class 10", "class 9", "A"])
     (['-1', '9', '10'], ['A', 'b', 'class 9', 'class 10'])
@@ -169,26 +168,26 @@ def _natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part], name
 
 
-def code_labels(
-    labels: Mapping[str, npt.NDArray[np.object_]],
+def encode_labels(
+    labels: Mapping[str, npt.NDArray[np.object_]], names: Sequence[str] | None = None
 ) -> tuple[tuple[str, ...], dict[str, npt.NDArray[np.int64]]]:
-    """Turn label strings per split (None = unlabelled) into class names and int64 codes (-1 = unlabelled)."""
-    names = natural_order(sorted({name for column in labels.values() for name in column if name is not None}))
-    code: Mapping[Any, int] = {None: -1} | {name: index for index, name in enumerate(names)}
-    return tuple(names), {split: lookup(column, code.__getitem__) for split, column in labels.items()}
+    """Encode label strings of each split (None = unlabelled) as int64 (-1 = unlabelled).
+
+    Returns the class names, by default those that occur in natural order, and the codes.
+    """
+    if names is None:
+        names = natural_order(
+            sorted({name for cells in labels.values() for name in cells if name is not None})
+        )
+    return tuple(names), {split: label_codes(cells, names) for split, cells in labels.items()}
 
 
-def lookup(cells: npt.NDArray[Any], code: Callable[[Any], int]) -> npt.NDArray[np.int64]:
-    """Apply `code` to every cell."""
-    return np.fromiter((code(cell) for cell in cells), dtype=np.int64, count=len(cells))
-
-
-def class_codes(cells: pa.ChunkedArray, names: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Return the codes of a `ClassLabel` column; null and -1 are unlabelled."""
-    codes: npt.NDArray[np.int64] = pc.fill_null(cells, -1).to_numpy().astype(np.int64)
-    return np.where((codes >= 0) & (codes < len(names)), codes, -1)
+def label_codes(cells: npt.NDArray[Any], names: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Return the index of each cell in `names`, -1 for None and other cells."""
+    codes: dict[Any, int] = {name: index for index, name in enumerate(names)}
+    return np.fromiter((codes.get(cell, -1) for cell in cells), dtype=np.int64, count=len(cells))
 
 
 def row_ids(split: str, count: int) -> npt.NDArray[np.object_]:
-    """Ids of rows without a name of their own: `train:1` is the first training row."""
+    """Return ids of rows without names: `train:1` is the first training row."""
     return np.array([f"{split}:{row}" for row in range(1, count + 1)], dtype=object)

@@ -1,6 +1,6 @@
-"""Source `csv`: people's own tables, with numbers, categories and text.
+"""Source `csv`: tables of the user, with numbers, categories and text.
 
-What a column is, the training file decides; validation and test files must then fit.
+The training file decides the kind of each column; validation and test files must then fit.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from flowgmm_cli.data.large.labels import read_labels
 from flowgmm_cli.data.large.reader import read_all, sample_table
 from flowgmm_cli.data.large.rows import RowBuilder
 from flowgmm_cli.data.large.source import LargeSource, require_small_batches
+from flowgmm_cli.data.sources.column_kinds import infer_column, shorten
 from flowgmm_cli.data.sources.columns import (
-    code_labels,
-    lookup,
-    not_numbers,
+    encode_labels,
+    label_codes,
+    non_numeric_positions,
     numbers,
     row_ids,
     strings,
     texts,
     vectors,
 )
-from flowgmm_cli.data.sources.kinds import column_of, short
 from flowgmm_cli.data.sources.tables import Table, read_table
 from flowgmm_cli.errors import DataError, RecipeError
 
@@ -38,12 +38,12 @@ if TYPE_CHECKING:
     from flowgmm_cli.data.specs import CsvConfig
 
 _GIB = 2**30
-_SMALL = 2**26  # bytes of test or validation rows that are kept in memory however small the budget
-_KIND = {"numeric": "a number", "vector": "a list of numbers of one length"}
+_HELD_OUT_BYTES = 2**26  # test or validation rows that fit in memory with any budget
+_DESCRIPTIONS = {"numeric": "a number", "vector": "a list of numbers of equal length"}
 
 
 class CsvSource:
-    """A training file and, if given, files of the other splits with the same columns."""
+    """A training file and optional files of the other splits with the same columns."""
 
     def __init__(self, config: CsvConfig, context: DataContext) -> None:
         self._config = config
@@ -51,7 +51,7 @@ class CsvSource:
         self._notes: list[str] = []
 
     def load(self) -> SourceData:
-        """Read the files and give every column its kind; training rows beyond the memory stay in them."""
+        """Read the files and infer the kinds of columns; training rows beyond `memory` stay on disk."""
         config = self._config
         parts = find_files(config.path) if is_table_path(config.path) else None
         if parts is not None and self._size(parts) > config.memory * _GIB:
@@ -65,10 +65,10 @@ class CsvSource:
         if not is_table_path(path):
             return read_table(path, delimiter=self._config.delimiter, note=self._notes.append)
         parts = find_files(path)
-        if split != "train" and self._size(parts) > max(self._config.memory * _GIB, _SMALL):
+        if split != "train" and self._size(parts) > max(self._config.memory * _GIB, _HELD_OUT_BYTES):
             raise DataError(
                 f"{path}: {parts.rows:,} {split} rows would take more than data.memory "
-                f"({self._config.memory:g} GiB), and only training rows may stay on the disk",
+                f"({self._config.memory:g} GiB), and only training rows can stay on disk",
                 hint=f"give fewer rows as data.{split}_path, or raise data.memory",
             )
         if Path(path).suffix.lower() == ".parquet" and Path(path).expanduser().is_file():
@@ -76,20 +76,20 @@ class CsvSource:
         return Table(read_all(parts), parts.class_names, path)
 
     def _size(self, parts: TableFiles) -> int:
-        """Bytes that the input columns take in memory, about."""
+        """Return the approximate bytes of the input columns in memory."""
         config = self._config
-        used = {*(config.features or ()), *_listed(config.text)}
+        used = {*(config.features or ()), *_as_list(config.text)}
         if not used:
             used = set(parts.names) - {config.label, str(config.id), *config.drop}
         return parts.memory_bytes(name for name in parts.names if name in used)
 
     def _large(self, parts: TableFiles) -> LargeSource:
-        """What stays on the disk; other splits are read."""
+        """Return a source whose training rows stay on disk; other splits are read."""
         config = self._config
         if config.text:
             raise DataError(
                 f"{parts.where}: texts of {parts.rows:,} rows would take more than data.memory "
-                f"({config.memory:g} GiB), and rows that stay on the disk can hold none",
+                f"({config.memory:g} GiB), and texts cannot stay on disk",
                 hint="encode the texts first and give a column of vectors, or raise data.memory",
             )
         head = Table(sample_table(parts), parts.class_names, parts.where)
@@ -99,16 +99,15 @@ class CsvSource:
         others = {"val": config.val_path, "test": config.test_path}
         tables = {split: self._table(path, split) for split, path in others.items() if path is not None}
         labels = self._labels(tables)
-        seen = sorted({name for cells in labels.values() for name in cells if name is not None})
+        names = sorted({name for cells in labels.values() for name in cells if name is not None})
         marker = config.labels.column
         if marker is not None:
             head.column(marker, key="data.labels.column")
         builder = RowBuilder(columns, self._cells, config.id, frozenset(config.categorical or ()))
         require_small_batches(parts, builder, int(config.memory * _GIB))
-        table_labels = read_labels(parts, config.label, marker, seen, self._context)
-        codes = {name: index for index, name in enumerate(table_labels.names)}
+        table_labels = read_labels(parts, config.label, marker, names, self._context)
         splits = {
-            split: self._rows(split, tables[split], columns, lookup(cells, lambda name: codes.get(name, -1)))
+            split: self._rows(split, tables[split], columns, label_codes(cells, table_labels.names))
             for split, cells in labels.items()
         }
         self._note_extra_columns({"train": head, **tables})
@@ -125,16 +124,14 @@ class CsvSource:
         )
 
     def _in_memory(self, tables: dict[str, Table]) -> SourceData:
-        class_names, codes = code_labels(self._labels(tables))
+        class_names, codes = encode_labels(self._labels(tables))
         columns = self._columns(tables["train"])
         splits = {split: self._rows(split, table, columns, codes[split]) for split, table in tables.items()}
         self._note_extra_columns(tables)
         return SourceData(columns, class_names, splits, tuple(self._notes))
 
     def _labels(self, tables: dict[str, Table]) -> dict[str, npt.NDArray[np.object_]]:
-        label = self._config.label
-        cells = {split: strings(table.column(label, key="data.label")) for split, table in tables.items()}
-        return _named(cells, tables, label)
+        return {split: table.label_strings(self._config.label) for split, table in tables.items()}
 
     def _rows(
         self, split: str, table: Table, columns: tuple[Column, ...], codes: npt.NDArray[np.int64]
@@ -152,7 +149,7 @@ class CsvSource:
             for name in getattr(config, key) or ():
                 table.column(name, key=f"data.{key}")
         reserved = {config.label, config.id, config.labels.column, *config.drop}
-        parts = _listed(config.text)
+        parts = _as_list(config.text)
         for name in (*parts, *(config.features or ())):
             table.column(name, key="data.text" if name in parts else "data.features")
             if name == config.label:
@@ -169,9 +166,8 @@ class CsvSource:
                     f"the text alone is used; list columns in data.features to add them: {', '.join(others)}"
                 )
             others = []
-        named = config.categorical or ()
         inputs += [
-            column_of(name, table, categorical=named, note=self._notes.append)
+            infer_column(name, table, categorical=config.categorical or (), note=self._notes.append)
             for name in others
             if not self._is_index(name, table)
         ]
@@ -183,7 +179,7 @@ class CsvSource:
         return tuple(inputs)
 
     def _is_index(self, name: str, table: Table) -> bool:
-        """Whether a nameless column is empty or, as one written by pandas, counts rows."""
+        """Return True for a nameless column that is empty or, as pandas writes it, counts rows."""
         if not re.fullmatch(r"Unnamed: \d+", name) or self._config.features is not None:
             return False
         values = numbers(table.data[name])
@@ -192,25 +188,25 @@ class CsvSource:
         empty = bool(np.isnan(values).all())
         if not empty and not (np.diff(values) == 1).all():
             return False
-        what = "is empty" if empty else "only counts rows"
-        self._notes.append(f"the nameless column `{name}` {what} and is left out")
+        reason = "is empty" if empty else "only counts rows"
+        self._notes.append(f"the nameless column `{name}` {reason} and is left out")
         return True
 
     def _cells(self, column: Column, table: Table) -> npt.NDArray[Any]:
         if column.kind == "text":
-            parts = _listed(self._config.text)
+            parts = _as_list(self._config.text)
             return texts([table.column(part, key="data.text") for part in parts])
         cells = table.column(column.name, key="an input column of the training rows")
         if column.kind == "category":
             return strings(cells)
-        found = numbers(cells) if column.kind == "numeric" else vectors(cells)
-        if found is not None and found.shape[1:] == column.shape:
-            return found
-        odd = not_numbers(cells)
+        values = numbers(cells) if column.kind == "numeric" else vectors(cells)
+        if values is not None and values.shape[1:] == column.shape:
+            return values
+        odd = non_numeric_positions(cells)
         row = int(odd[0]) if column.kind == "numeric" and len(odd) else 0
         raise DataError(
-            f"{table.where}: column `{column.name}` is {_KIND[column.kind]} in the training file, but row "
-            f"{row + 1} has `{short(str(cells[row].as_py()))}`",
+            f"{table.where}: column `{column.name}` is {_DESCRIPTIONS[column.kind]} in the training file, "
+            f"but row {row + 1} has `{shorten(str(cells[row].as_py()))}`",
             hint="correct the cell (empty means missing), or leave the column out with "
             f"data.drop=[{column.name}]",
         )
@@ -222,10 +218,10 @@ class CsvSource:
         seen: set[str | None] = set()
         for row, name in enumerate(ids, start=1):
             if name is None or name in seen:
-                what = "is empty" if name is None else f"is `{name}` again"
+                fault = "is empty" if name is None else f"repeats `{name}`"
                 raise DataError(
-                    f"{table.where}: column `{self._config.id}` (data.id) {what} in row {row}",
-                    hint="an id names one row; without data.id rows are numbered",
+                    f"{table.where}: column `{self._config.id}` (data.id) {fault} in row {row}",
+                    hint="an id must name a single row; without data.id rows are numbered",
                 )
             seen.add(name)
         return ids
@@ -238,22 +234,10 @@ class CsvSource:
         known = set(tables["train"].names)
         for table in tables.values():
             if extra := [name for name in table.names if name not in known]:
-                self._notes.append(f"{table.where} has columns that training has not: {', '.join(extra)}")
+                self._notes.append(f"{table.where} has columns that training lacks: {', '.join(extra)}")
 
 
-def _named(
-    labels: dict[str, npt.NDArray[np.object_]], tables: dict[str, Table], column: str
-) -> dict[str, npt.NDArray[np.object_]]:
-    """Replace the codes of a `ClassLabel` column (parquet files keep its names) by the names."""
-    named = {}
-    for split, cells in labels.items():
-        names = tables[split].class_names.get(column)
-        of = None if names is None else {str(code): name for code, name in enumerate(names)}
-        named[split] = cells if of is None else np.array([of.get(cell) for cell in cells], dtype=object)
-    return named
-
-
-def _listed(names: str | Sequence[str] | None) -> list[str]:
+def _as_list(names: str | Sequence[str] | None) -> list[str]:
     return [] if names is None else [names] if isinstance(names, str) else list(names)
 
 

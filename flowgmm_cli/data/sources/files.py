@@ -1,4 +1,4 @@
-"""What files of rows have in common: paths that exist, and header lines. Imports no library of tables."""
+"""Check paths and header lines of table files. Imports no table library."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flowgmm_cli.errors import DataError, did_you_mean
 
-NO_HEADER = "the first line is to hold the names of the columns; here it holds numbers"
+NO_HEADER = "the first line must hold the names of the columns, but it holds numbers"
 _DELIMITERS = ",;\t|"
 
 
@@ -32,7 +32,7 @@ def existing_file(path: str) -> Path:
 
 
 def column_names(header: Sequence[str], *, where: str) -> list[str]:
-    """Return the names in a header line; one without a name gets the one that pandas would give it.
+    """Return the names in a header line; a column without a name gets the one that pandas would give it.
 
     Raises:
         DataError: two columns have the same name.
@@ -50,7 +50,7 @@ def column_names(header: Sequence[str], *, where: str) -> list[str]:
 
 
 def is_number(text: str) -> bool:
-    """Whether a word is a number, which names of columns hardly ever are."""
+    """Return True if a word is a number, which names of columns rarely are."""
     try:
         float(text)
     except ValueError:
@@ -59,7 +59,7 @@ def is_number(text: str) -> bool:
 
 
 def guess_delimiter(suffix: str, header: str) -> str:
-    """Return the delimiter that is most frequent in the header line; a comma in doubt."""
+    """Return the most frequent delimiter of the header line, by default a comma."""
     if suffix.lower() in (".tsv", ".tab"):
         return "\t"
     return max(_DELIMITERS, key=header.count)

@@ -1,4 +1,4 @@
-"""Folders of images: a folder for each class, or a table of labels; split by folders, or not."""
+"""Read folders of images, with a folder for each class or a table of labels, and folders of splits."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flowgmm_cli.data.images.files import Listing, pictures_of
-from flowgmm_cli.data.sources.image_labels import LABELS, TableLabels, read_labels
-from flowgmm_cli.data.sources.image_parts import Found, Part, objects
+from flowgmm_cli.data.images.encoded_images import Listing, images_in_folder
+from flowgmm_cli.data.sources.image_labels import LABELS_FILE, TableLabels, read_labels
+from flowgmm_cli.data.sources.image_set import ImageSet, ImageSplit, object_array
 from flowgmm_cli.errors import DataError
 
 if TYPE_CHECKING:
     from flowgmm_cli.data.images.specs import ImagesConfig
 
 _SPLITS = {"train": ("train",), "test": ("test",), "val": ("val", "valid", "validation")}
-_SPELT = {"unlabelled": "unlabeled"}  # the American way, where the name is the default
+_SPELLINGS = {"unlabelled": "unlabeled"}  # the American spelling of the default name
 
 
-def find_in_folder(folder: Path, listing: Listing, config: ImagesConfig) -> Found:
-    """The images below a folder, which are listed, each split with its labels.
+def read_folder_images(folder: Path, listing: Listing, config: ImagesConfig) -> ImageSet:
+    """Read the images of a folder listing, each split with its labels.
 
     Raises:
-        DataError: there are none, or a table of labels does not fit them.
+        DataError: there are no images, or a table of labels does not fit them.
     """
     if not listing.images:
         raise DataError(
@@ -32,33 +32,34 @@ def find_in_folder(folder: Path, listing: Listing, config: ImagesConfig) -> Foun
     layout = _Folder(folder, listing, config)
     roots = layout.split_roots()
     if roots:
-        return layout.of_roots(roots)
-    images = listing.images
-    return Found({"train": layout.part("", images)}, notes=layout.notes)
+        return layout.read_roots(roots)
+    return ImageSet({"train": layout.read_split("", listing.images)}, notes=layout.notes)
 
 
 class _Folder:
+    """A folder of images whose layout is inferred from its subfolders and tables."""
+
     def __init__(self, folder: Path, listing: Listing, config: ImagesConfig) -> None:
         self._folder = folder
         self._listing = listing
         self._config = config
-        self._unlabelled = {config.unlabelled, _SPELT.get(config.unlabelled, config.unlabelled)}
+        self._unlabelled = {config.unlabelled, _SPELLINGS.get(config.unlabelled, config.unlabelled)}
         self.notes: list[str] = []
         others = {suffix: n for suffix, n in listing.others.items() if suffix not in (".csv", ".tsv", ".md")}
         if others:
             kinds = ", ".join(f"{n:,} {suffix or 'without a suffix'}" for suffix, n in sorted(others.items()))
-            self.notes.append(f"{config.path}: files that are no images are left out ({kinds})")
+            self.notes.append(f"{config.path}: files that are not images are left out ({kinds})")
 
     def split_roots(self) -> dict[str, str]:
-        """Split -> the folder of its images; empty where the folders at the top are classes."""
+        """Return split -> folder of its images; empty if the top folders are classes."""
         roots = {
             split: name for split, names in _SPLITS.items() for name in reversed(names) if self._is_root(name)
         }
         return roots if "train" in roots else {}
 
-    def of_roots(self, roots: dict[str, str]) -> Found:
-        """The images of the splits, and those of the folder of unlabelled ones beside them."""
-        parts = {}
+    def read_roots(self, roots: dict[str, str]) -> ImageSet:
+        """Read the images of the splits, and those of an `unlabelled` folder beside them."""
+        splits = {}
         used = set(roots.values())
         images = self._listing.images
         for split, root in roots.items():
@@ -67,42 +68,45 @@ class _Folder:
             if split == "train":
                 extra = [name for name in images if name.split("/")[0] in self._unlabelled - used]
                 used |= {name.split("/")[0] for name in extra}
-            parts[split] = self.part(root, own, extra)
-        left = sorted({name.split("/")[0] for name in images if name.split("/")[0] not in used})
-        if left:
-            listed = ", ".join(left[:8])
+            splits[split] = self.read_split(root, own, extra)
+        unused = sorted({name.split("/")[0] for name in images if name.split("/")[0] not in used})
+        if unused:
+            listed = ", ".join(unused[:8])
             self.notes.append(f"{self._config.path}: beside {', '.join(roots.values())}, left out: {listed}")
-        return Found(parts, notes=self.notes)
+        return ImageSet(splits, notes=self.notes)
 
-    def part(self, root: str, images: Sequence[str], unlabelled: Sequence[str] = ()) -> Part:
-        """The images below a root, with more that have no label."""
+    def read_split(self, root: str, images: Sequence[str], unlabelled: Sequence[str] = ()) -> ImageSplit:
+        """Read the images below a root, and further images without labels."""
         names = [*images, *unlabelled]
         table = self._table(root)
         if table is not None:
-            found: TableLabels = read_labels(table, images, root, self._config, self.notes)
-            labels = [*found.labels, *(None for _ in unlabelled)]
+            cells: TableLabels = read_labels(table, images, root, self._config, self.notes)
+            labels = [*cells.labels, *(None for _ in unlabelled)]
             extras = {
-                key: objects([*cells, *(None for _ in unlabelled)]) for key, cells in found.extras.items()
+                key: object_array([*column, *(None for _ in unlabelled)])
+                for key, column in cells.extras.items()
             }
         else:
-            labels = [*self._classes(root, images), *(None for _ in unlabelled)]
+            labels = [*self._class_folders(root, images), *(None for _ in unlabelled)]
             extras = {}
-        paths = objects(names)
-        return Part(pictures_of(self._folder, names), objects(labels), paths, {**extras, "path": paths})
+        paths = object_array(names)
+        return ImageSplit(
+            images_in_folder(self._folder, names), object_array(labels), paths, {**extras, "path": paths}
+        )
 
     def _is_root(self, name: str) -> bool:
-        """Whether a folder at the top has classes or labels of its own, and is not a class by itself."""
+        """Return True if a top folder has class folders or a label table, so is not a class itself."""
         if name not in self._listing.folders:
             return False
         inner = any(image.startswith(f"{name}/") and image.count("/") > 1 for image in self._listing.images)
         return inner or self._table(name) is not None
 
     def _table(self, root: str) -> Path | None:
-        """The table of labels of a root; None where folders are the labels."""
+        """Return the table of labels of a root; None if its folders are the classes."""
         base = self._folder / root
         given = self._config.labels_file
         if given is None:
-            return base / LABELS if (base / LABELS).is_file() else None
+            return base / LABELS_FILE if (base / LABELS_FILE).is_file() else None
         beside = base / Path(given).expanduser()
         if beside.is_file():
             return beside
@@ -116,11 +120,11 @@ class _Folder:
         raise DataError(
             f"{self._config.path} has no file {given} (data.labels_file)",
             details=[f"tables there: {', '.join(sorted(near)[:8])}"] if near else [],
-            hint="name it by its path in the folder",
+            hint="give its path in the folder",
         )
 
-    def _classes(self, root: str, images: Sequence[str]) -> list[str | None]:
-        """The class of each image: the folder below the root that it is in."""
+    def _class_folders(self, root: str, images: Sequence[str]) -> list[str | None]:
+        """Return the class of each image: its folder below the root."""
         depth = 1 if root else 0
         inner = [name.split("/")[depth:] for name in images]
         labels = [
@@ -129,10 +133,10 @@ class _Folder:
         loose = sum(len(parts) == 1 for parts in inner)
         what = f"{self._config.path}/{root}" if root else self._config.path
         if loose == len(inner):
-            self.notes.append(f"{what}: no folders of classes and no {LABELS}, so no image has a label")
+            self.notes.append(f"{what}: no class folders and no {LABELS_FILE}, so no image has a label")
         elif loose:
             self.notes.append(
-                f"{what}: {loose:,} of {len(inner):,} images lie in no folder of a class: no label"
+                f"{what}: {loose:,} of {len(inner):,} images are in no class folder and have no label"
             )
         full = {parts[0] for parts in inner if len(parts) > 1}
         prefix = f"{root}/" if root else ""
@@ -142,10 +146,10 @@ class _Folder:
             if name.startswith(prefix) and name.count("/") == depth and name.removeprefix(prefix) not in full
         ]
         if empty:
-            self.notes.append(f"{what}: folders without an image are no classes: {', '.join(empty[:8])}")
+            self.notes.append(f"{what}: folders without images are not classes: {', '.join(empty[:8])}")
         return labels
 
 
 def _contents(folder: Path) -> str:
-    there = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
-    return ", ".join(there[:8]) + (", ..." if len(there) > 8 else "") if there else "nothing"
+    entries = sorted(entry.name + "/" * entry.is_dir() for entry in folder.iterdir())
+    return ", ".join(entries[:8]) + (", ..." if len(entries) > 8 else "") if entries else "nothing"

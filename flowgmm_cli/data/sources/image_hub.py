@@ -1,109 +1,93 @@
-"""Images of data sets on the Hugging Face hub, or of local copies of them."""
+"""Read images from data sets of the Hugging Face hub, or from local copies of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.images.decode import Content, UnreadableError
-from flowgmm_cli.data.images.pictures import Pictures, joined
-from flowgmm_cli.data.sources.columns import class_codes, row_ids, strings
-from flowgmm_cli.data.sources.hub_tables import read_splits, split_of
-from flowgmm_cli.data.sources.image_parts import Found, Part, objects
-from flowgmm_cli.data.sources.tables import Table
+from flowgmm_cli.data.images.encoded_images import EncodedImages, concatenate_images
+from flowgmm_cli.data.sources.columns import row_ids, strings
+from flowgmm_cli.data.sources.hub_tables import read_splits
+from flowgmm_cli.data.sources.image_set import ImageSet, ImageSplit
+from flowgmm_cli.data.sources.tables import Table, common_class_names
 from flowgmm_cli.errors import DataError
 
 if TYPE_CHECKING:
     from flowgmm_cli.data.images.specs import ImagesConfig
-    from flowgmm_cli.data.sources.image_parts import Strings
+    from flowgmm_cli.data.sources.image_set import Strings
 
 
-def find_in_hub(config: ImagesConfig, context: DataContext) -> Found:
-    """The images of the splits that the configuration names.
+def read_hub_images(config: ImagesConfig, context: DataContext) -> ImageSet:
+    """Read the images of the splits that the configuration names.
 
     Raises:
         DataError: a split or a column is missing, or the data set cannot be read.
     """
     notes: list[str] = []
-    named = [config.train_split, config.test_split, config.val_split, config.unlabelled_split]
     tables = read_splits(
-        config.path,
-        name=config.name,
-        revision=config.revision,
-        splits=[name for name in named if name],
-        train_split=config.train_split,
-        context=context,
-        note=notes.append,
+        config,
+        context,
+        notes.append,
+        single_split=config.train_split,
+        unlabelled_split=config.unlabelled_split,
     )
-    chosen = {"train": split_of(tables, config.train_split, path=config.path, key="data.train_split")}
-    if config.val_split is not None:
-        chosen["val"] = split_of(tables, config.val_split, path=config.path, key="data.val_split")
-    if config.test_split == "test" and "test" not in tables:
-        notes.append(f"{config.path} has no split `test`")
-    elif config.test_split is not None:
-        chosen["test"] = split_of(tables, config.test_split, path=config.path, key="data.test_split")
-    parts = {split: _part(split, table, config) for split, table in chosen.items()}
-    if config.unlabelled_split is not None:
-        more = split_of(tables, config.unlabelled_split, path=config.path, key="data.unlabelled_split")
-        parts["train"] = _with_unlabelled(parts["train"], more, config)
-    names = [table.class_names.get(config.label) for table in chosen.values()]
-    same = names[0] is not None and all(other == names[0] for other in names)
-    return Found(parts, tuple(names[0] or ()) if same else None, notes)
+    unlabelled = tables.pop("unlabelled", None)
+    splits = {split: _image_split(split, table, config) for split, table in tables.items()}
+    if unlabelled is not None:
+        splits["train"] = _add_unlabelled(splits["train"], unlabelled, config)
+    return ImageSet(splits, common_class_names(list(tables.values()), config.label), notes)
 
 
-def _part(split: str, table: Table, config: ImagesConfig) -> Part:
-    cells = table.column(config.label, key="data.label")
-    names = table.class_names.get(config.label)
-    labels = strings(cells)
-    if names is not None:
-        labels = objects([None if code < 0 else names[code] for code in class_codes(cells, names).tolist()])
+def _image_split(split: str, table: Table, config: ImagesConfig) -> ImageSplit:
+    labels = table.label_strings(config.label)
     marker = config.labels.column
     extras = {marker: strings(table.data[marker])} if marker is not None and marker in table.names else {}
-    pictures = _pictures(table, config.image, split)
-    return Part(pictures, labels, row_ids(split, len(labels)), extras)
+    return ImageSplit(
+        _encoded_images(table, config.image, split), labels, row_ids(split, len(labels)), extras
+    )
 
 
-def _with_unlabelled(train: Part, table: Table, config: ImagesConfig) -> Part:
-    more = _pictures(table, config.image, "unlabelled")
+def _add_unlabelled(train: ImageSplit, table: Table, config: ImagesConfig) -> ImageSplit:
+    more = _encoded_images(table, config.image, "unlabelled")
     none = np.full(len(more), None, dtype=object)
-    first = train.images if isinstance(train.images, Pictures) else more
     extras: dict[str, Strings] = {key: np.concatenate([cells, none]) for key, cells in train.extras.items()}
-    return Part(
-        joined([first, more]),
+    return ImageSplit(
+        concatenate_images([cast(EncodedImages, train.images), more]),
         np.concatenate([train.labels, none]),
         np.concatenate([train.ids, row_ids("unlabelled", len(more))]),
         extras,
     )
 
 
-def _pictures(table: Table, column: str | None, split: str) -> Pictures:
-    holding = [name for name in table.names if _holds_images(table.data.column(name).type)]
+def _encoded_images(table: Table, column: str | None, split: str) -> EncodedImages:
+    candidates = [name for name in table.names if _is_image_type(table.data.column(name).type)]
     if column is None:
-        if len(holding) != 1:
+        if len(candidates) != 1:
             raise DataError(
-                f"{table.where} has {len(holding) or 'no'} columns of images",
+                f"{table.where} has {len(candidates) or 'no'} columns of images",
                 details=[f"columns: {', '.join(table.names)}"],
                 hint="name one with data.image",
             )
-        column = holding[0]
+        column = candidates[0]
     cells = table.column(column, key="data.image")
-    if column not in holding:
+    if column not in candidates:
         raise DataError(
             f"{table.where}: column `{column}` (data.image) holds no image files but {cells.type}",
-            details=[f"columns of images: {', '.join(holding) or 'none'}"],
+            details=[f"columns of images: {', '.join(candidates) or 'none'}"],
         )
     names = row_ids(split, len(cells)).tolist()
-    encoded = _Cells(cells)
-    return Pictures(table.where, names, encoded.content, encoded.signature)
+    encoded = _EncodedCells(cells)
+    return EncodedImages(table.where, names, encoded.content, encoded.signature)
 
 
-def _holds_images(kind: pa.DataType) -> bool:
+def _is_image_type(kind: pa.DataType) -> bool:
     if pa.types.is_struct(kind):
         names = {field.name: field.type for field in kind}
         return "bytes" in names and _is_binary(names["bytes"])
@@ -114,8 +98,8 @@ def _is_binary(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-class _Cells:
-    """Encoded images in a column, of bytes or of `{bytes, path}`."""
+class _EncodedCells:
+    """Encoded images in a column of bytes or of `{bytes, path}`."""
 
     def __init__(self, cells: pa.ChunkedArray) -> None:
         self._cells = cells
@@ -133,17 +117,9 @@ class _Cells:
 
     def signature(self) -> str:
         total = blake2b(digest_size=16)
-        for chunk in _chunks(self._cells):
-            for cell in chunk:
-                value = cell.as_py()
-                content = (
-                    value["bytes"] or str(value.get("path")).encode() if isinstance(value, dict) else value
-                )
-                total.update(b"-" if content is None else b"%d:" % len(content))
-                total.update(content or b"")
+        chunks: Sequence[Any] = self._cells.chunks
+        for cell in (cell.as_py() for chunk in chunks for cell in chunk):
+            content = cell["bytes"] or str(cell.get("path")).encode() if isinstance(cell, dict) else cell
+            total.update(b"-" if content is None else b"%d:" % len(content))
+            total.update(content or b"")
         return total.hexdigest()
-
-
-def _chunks(cells: pa.ChunkedArray) -> Sequence[Any]:
-    chunks: Sequence[Any] = cells.chunks
-    return chunks

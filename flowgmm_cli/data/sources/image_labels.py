@@ -1,4 +1,4 @@
-"""A table of labels beside images: one row names a file and its class."""
+"""Read a table of labels for images: each row names a file and its class."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from flowgmm_cli.errors import DataError, did_you_mean
 if TYPE_CHECKING:
     from flowgmm_cli.data.images.specs import ImagesConfig
 
-LABELS = "labels.csv"
-_LISTED = 8
-_FEW = 5_000  # near matches among more names would take long
+LABELS_FILE = "labels.csv"
+_MAX_LISTED = 8
+_MAX_SUGGESTED = 5_000  # searching more names for near matches would take long
 
 
 @dataclass(frozen=True)
 class TableLabels:
-    """What a table says of each image, None where it says nothing.
+    """Cells of a label table in the order of the images, None for images that it does not name.
 
     Attributes:
         labels: classes.
@@ -37,68 +37,67 @@ def read_labels(
 ) -> TableLabels:
     """Read the labels of images.
 
-    A file may be named without its suffix, if that is plain.
+    The table may name a file without its suffix if only one file matches.
 
     Args:
         table: csv, tsv, jsonl or parquet file with the columns `config.file` and `config.label`.
-        images: paths in the folder of the data.
-        root: the folder that the table's paths begin in, a path in the folder of the data.
+        images: paths in the data folder.
+        root: folder to which the table's paths are relative, a path in the data folder.
         config: names the columns.
-        notes: more are added.
+        notes: receives notes for the user.
 
     Raises:
-        DataError: the table names a file that is not there, or one twice with different labels.
+        DataError: the table names a file that does not exist, or one twice with different labels.
     """
-    read = read_table(str(table), note=notes.append)
-    files = strings(read.column(config.file, key="data.file"))
-    labels = strings(read.column(config.label, key="data.label"))
+    content = read_table(str(table), note=notes.append)
+    files = strings(content.column(config.file, key="data.file"))
+    labels = strings(content.column(config.label, key="data.label"))
     marker = config.labels.column
-    marked = strings(read.data.column(marker)) if marker is not None and marker in read.names else None
 
     prefix = f"{root}/" if root else ""
-    known = {name.removeprefix(prefix): row for row, name in enumerate(images)}
+    positions = {name.removeprefix(prefix): position for position, name in enumerate(images)}
     stems: dict[str, int | None] = {}
-    for name, place in known.items():
+    for name, position in positions.items():
         stem = PurePosixPath(name).with_suffix("").as_posix()
-        stems[stem] = None if stem in stems else place
-    found: dict[int, int] = {}
+        stems[stem] = None if stem in stems else position
+    line_of: dict[int, int] = {}
     missing: list[tuple[int, str | None]] = []
-    row: int | None
     for line, file in enumerate(files.tolist()):
-        plain = None if file is None else PurePosixPath(file.replace("\\", "/")).as_posix()
-        row = None if plain is None else known.get(plain, stems.get(plain))
-        if row is None:
+        path = None if file is None else PurePosixPath(file.replace("\\", "/")).as_posix()
+        image = None if path is None else positions.get(path, stems.get(path))
+        if image is None:
             missing.append((line, file))
-        elif row in found and labels[found[row]] != labels[line]:
+        elif image in line_of and labels[line_of[image]] != labels[line]:
             raise DataError(
-                f"{table}: {file} is named twice, as `{labels[found[row]]}` and as `{labels[line]}`",
+                f"{table}: {file} is named twice, as `{labels[line_of[image]]}` and as `{labels[line]}`",
                 hint="leave one of the rows out",
             )
         else:
-            found[row] = line
+            line_of[image] = line
     if missing:
-        raise _missing(missing, table, list(known), len(files))
-    if len(found) < len(images):
-        notes.append(f"{table.name} does not name {len(images) - len(found):,} of {len(images):,} images")
-    lines = [found.get(row) for row in range(len(images))]
+        raise _missing_files(missing, table, list(positions), len(files))
+    if len(line_of) < len(images):
+        notes.append(f"{table.name} does not name {len(images) - len(line_of):,} of {len(images):,} images")
+    lines = [line_of.get(image) for image in range(len(images))]
     extras = {}
-    if marker is not None and marked is not None:
-        extras[marker] = [None if line is None else marked[line] for line in lines]
+    if marker is not None and marker in content.names:
+        marks = strings(content.data.column(marker))
+        extras[marker] = [None if line is None else marks[line] for line in lines]
     return TableLabels([None if line is None else labels[line] for line in lines], extras)
 
 
-def _missing(
+def _missing_files(
     missing: Sequence[tuple[int, str | None]], table: Path, known: Sequence[str], total: int
 ) -> DataError:
-    names = known if len(known) <= _FEW else []
+    names = known if len(known) <= _MAX_SUGGESTED else []
     details = [
         f"row {line + 1}: {file or 'an empty cell'}{did_you_mean(file, names) if file else ''}"
-        for line, file in missing[:_LISTED]
+        for line, file in missing[:_MAX_LISTED]
     ]
-    if len(missing) > _LISTED:
-        details.append(f"and {len(missing) - _LISTED:,} more")
+    if len(missing) > _MAX_LISTED:
+        details.append(f"and {len(missing) - _MAX_LISTED:,} more")
     return DataError(
-        f"{table} names files that are not there ({len(missing):,} of {total:,} rows)",
+        f"{table} names files that do not exist ({len(missing):,} of {total:,} rows)",
         details=details,
-        hint="paths begin in the folder of the images; data.file names their column",
+        hint="paths are relative to the folder of the images; data.file names their column",
     )

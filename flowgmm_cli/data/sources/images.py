@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -12,19 +11,18 @@ import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
 from flowgmm_cli.data.images.arrays import fit_pixels
-from flowgmm_cli.data.images.files import list_files
-from flowgmm_cli.data.images.load import Wanted, load_pictures
-from flowgmm_cli.data.images.pictures import Pictures, joined
-from flowgmm_cli.data.images.rule import size_of
-from flowgmm_cli.data.images.store import PixelStore, of_array
-from flowgmm_cli.data.sources.arrays import code_named
-from flowgmm_cli.data.sources.columns import code_labels, lookup
+from flowgmm_cli.data.images.encoded_images import EncodedImages, concatenate_images, list_files
+from flowgmm_cli.data.images.format import parse_size
+from flowgmm_cli.data.images.lazy_pixels import LazyPixels, lazy_pixels_of
+from flowgmm_cli.data.images.load import ImageOptions, load_images
+from flowgmm_cli.data.sources.arrays import encode_label_arrays
+from flowgmm_cli.data.sources.columns import encode_labels
 from flowgmm_cli.data.sources.files import existing_file
 from flowgmm_cli.data.sources.hub_tables import is_hub_id
-from flowgmm_cli.data.sources.image_arrays import find_in_idx, find_in_npz, idx_files, is_idx
-from flowgmm_cli.data.sources.image_folder import find_in_folder
-from flowgmm_cli.data.sources.image_hub import find_in_hub
-from flowgmm_cli.data.sources.image_parts import Found, Part, objects
+from flowgmm_cli.data.sources.image_arrays import idx_files, is_idx, read_array_images, read_idx_images
+from flowgmm_cli.data.sources.image_folder import read_folder_images
+from flowgmm_cli.data.sources.image_hub import read_hub_images
+from flowgmm_cli.data.sources.image_set import ImageSet, ImageSplit, object_array
 from flowgmm_cli.errors import DataError
 
 if TYPE_CHECKING:
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
 
     from flowgmm_cli.data.images.specs import ImagesConfig
 
-    Codes = npt.NDArray[np.int64]
+    Pixels = npt.NDArray[np.uint8] | LazyPixels
 
 COLUMN = "image"
 _GIB = 2**30
@@ -45,9 +43,9 @@ class ImagesSource:
         self._config = config
         self._context = context
         self._notes: list[str] = []
-        self._wanted = Wanted(
+        self._options = ImageOptions(
             channels=config.channels,
-            size=size_of(config.size),
+            size=parse_size(config.size),
             resize=config.resize,
             on_corrupt=config.on_corrupt,
             memory=int(config.memory * _GIB),
@@ -56,107 +54,99 @@ class ImagesSource:
 
     def load(self) -> SourceData:
         """Find the images and their labels, and decode them once."""
-        found = self._found()
-        self._notes += found.notes
-        parts = dict(found.parts)
-        if all(isinstance(part.images, Pictures) for part in parts.values()):
-            pixels, parts = self._from_files(parts)
-            class_names, labels = _coded(
-                {name: part.labels for name, part in parts.items()}, found.class_names
-            )
+        images = self._read_all()
+        self._notes += images.notes
+        splits = dict(images.splits)
+        decoded = not all(isinstance(split.images, EncodedImages) for split in splits.values())
+        if decoded:
+            pixels = self._convert_arrays(splits)
         else:
-            pixels = self._from_arrays(parts)
-            class_names, labels = code_named(
-                {name: part.labels for name, part in parts.items()}, found.class_names
-            )
-        splits = {
-            # a store is an array for all that rows are asked for
-            name: Rows({COLUMN: cast(Any, pixels[name])}, labels[name], part.ids, part.extras)
-            for name, part in parts.items()
+            pixels, splits = self._decode_files(splits)
+        encode = encode_label_arrays if decoded else encode_labels
+        class_names, labels = encode(
+            {name: split.labels for name, split in splits.items()}, images.class_names
+        )
+        rows = {
+            name: Rows({COLUMN: cast(Any, pixels[name])}, labels[name], split.ids, split.extras)
+            for name, split in splits.items()
         }
         column = Column(COLUMN, "image", pixels["train"].shape[1:])
-        return SourceData((column,), class_names, splits, tuple(self._notes))
+        return SourceData((column,), class_names, rows, tuple(self._notes))
 
-    def _found(self) -> Found:
-        """What `path` holds, and as further splits what `test_path` and `val_path` do."""
-        found = self._at(self._config.path)
-        parts, notes = dict(found.parts), list(found.notes)
-        files = isinstance(parts["train"].images, Pictures)
+    def _read_all(self) -> ImageSet:
+        """Read the images at `path`, and those at `test_path` and `val_path` as further splits."""
+        images = self._read(self._config.path)
+        splits, notes = dict(images.splits), list(images.notes)
+        encoded = isinstance(splits["train"].images, EncodedImages)
         for split, path in (("test", self._config.test_path), ("val", self._config.val_path)):
             if path is None:
                 continue
-            other = self._at(path)
-            if isinstance(other.parts["train"].images, Pictures) is not files:
+            other = self._read(path)
+            if isinstance(other.splits["train"].images, EncodedImages) is not encoded:
                 raise DataError(
                     f"data.{split}_path and data.path are of different kinds: {path} and {self._config.path}",
                     hint="give both as files of images, or both as arrays",
                 )
-            part = other.parts.get(split, other.parts["train"])
-            ids = [f"{split}:{one.removeprefix('train:').removeprefix(f'{split}:')}" for one in part.ids]
-            parts[split] = replace(part, ids=objects(ids))
+            part = other.splits.get(split, other.splits["train"])
+            ids = [f"{split}:{name.removeprefix('train:').removeprefix(f'{split}:')}" for name in part.ids]
+            splits[split] = replace(part, ids=object_array(ids))
             notes += [note for note in other.notes if "data.split.test" not in note]
-        return Found(parts, found.class_names, notes)
+        return ImageSet(splits, images.class_names, notes)
 
-    def _at(self, path: str) -> Found:
+    def _read(self, path: str) -> ImageSet:
         config = self._config.model_copy(update={"path": path})
-        place = Path(path).expanduser()
-        if place.is_dir():
-            if files := idx_files(place):
-                return find_in_idx(files, config)
-            listing = list_files(place)
+        local = Path(path).expanduser()
+        if local.is_dir():
+            if files := idx_files(local):
+                return read_idx_images(files, config)
+            listing = list_files(local)
             if not listing.images and listing.others[".parquet"]:
-                return find_in_hub(config, self._context)
-            return find_in_folder(place.resolve(), listing, config)
-        if not place.exists() and is_hub_id(path):
-            return find_in_hub(config, self._context)
+                return read_hub_images(config, self._context)
+            return read_folder_images(local.resolve(), listing, config)
+        if not local.exists() and is_hub_id(path):
+            return read_hub_images(config, self._context)
         file = existing_file(path)
         if is_idx(file.name):
-            return find_in_idx({"train": file}, config)
+            return read_idx_images({"train": file}, config)
         if file.suffix in (".npz", ".npy"):
-            return find_in_npz(file, config)
+            return read_array_images(file, config)
         if file.suffix == ".parquet":
-            return find_in_hub(config, self._context)
+            return read_hub_images(config, self._context)
         raise DataError(
-            f"{path} is no folder of images and no file that holds many",
+            f"{path} is neither a folder of images nor a file of image arrays",
             hint="known files: npz, npy, parquet, and IDX such as train-images-idx3-ubyte.gz",
         )
 
-    def _from_files(
-        self, parts: Mapping[str, Part]
-    ) -> tuple[dict[str, npt.NDArray[np.uint8] | PixelStore], dict[str, Part]]:
-        """Pixels by split, and the parts without the images that are left out."""
-        together = joined([cast(Pictures, part.images) for part in parts.values()])
-        loaded = load_pictures(replace(together, where=self._config.path), self._wanted, self._context)
+    def _decode_files(
+        self, splits: Mapping[str, ImageSplit]
+    ) -> tuple[dict[str, Pixels], dict[str, ImageSplit]]:
+        """Return pixels by split, and the splits without the images that are left out."""
+        images = concatenate_images([cast(EncodedImages, split.images) for split in splits.values()])
+        loaded = load_images(replace(images, where=self._config.path), self._options, self._context)
         self._notes += loaded.notes
-        ends = list(accumulate(len(part) for part in parts.values()))
-        pixels: dict[str, npt.NDArray[np.uint8] | PixelStore] = {}
-        left = {}
-        for (name, part), end in zip(parts.items(), ends, strict=True):
-            start = end - len(part)
+        pixels: dict[str, Pixels] = {}
+        usable = {}
+        start = 0
+        for name, split in splits.items():
+            end = start + len(split)
             rows = slice(*np.searchsorted(loaded.kept, [start, end]).tolist())
             kept = loaded.kept[rows] - start
             pixels[name] = loaded.pixels[rows]
-            extras = {key: cells[kept] for key, cells in part.extras.items()}
-            left[name] = replace(part, labels=part.labels[kept], ids=part.ids[kept], extras=extras)
-        return pixels, left
+            extras = {key: cells[kept] for key, cells in split.extras.items()}
+            usable[name] = replace(split, labels=split.labels[kept], ids=split.ids[kept], extras=extras)
+            start = end
+        return pixels, usable
 
-    def _from_arrays(self, parts: Mapping[str, Part]) -> dict[str, npt.NDArray[np.uint8] | PixelStore]:
-        given = {name: cast("npt.NDArray[np.uint8]", part.images) for name, part in parts.items()}
-        fitted, _, notes = fit_pixels(given, self._wanted, where=self._config.path)
+    def _convert_arrays(self, splits: Mapping[str, ImageSplit]) -> dict[str, Pixels]:
+        arrays = {name: cast("npt.NDArray[np.uint8]", split.images) for name, split in splits.items()}
+        pixels, notes = fit_pixels(arrays, self._options, where=self._config.path)
         self._notes += notes
-        mapped = [isinstance(one, np.memmap) for one in fitted.values()]
-        if sum(one.nbytes for one in fitted.values()) > self._wanted.memory and all(mapped):
-            return {name: of_array(one) for name, one in fitted.items()}
-        return {name: np.array(one) if isinstance(one, np.memmap) else one for name, one in fitted.items()}
-
-
-def _coded(
-    labels: Mapping[str, npt.NDArray[np.object_]], names: tuple[str, ...] | None
-) -> tuple[tuple[str, ...], dict[str, Codes]]:
-    if names is None:
-        return code_labels(labels)
-    code: dict[Any, int] = {None: -1} | {name: index for index, name in enumerate(names)}
-    return names, {split: lookup(cells, code.__getitem__) for split, cells in labels.items()}
+        mapped = all(isinstance(array, np.memmap) for array in pixels.values())
+        if mapped and sum(array.nbytes for array in pixels.values()) > self._options.memory:
+            return {name: lazy_pixels_of(array) for name, array in pixels.items()}
+        return {
+            name: np.array(array) if isinstance(array, np.memmap) else array for name, array in pixels.items()
+        }
 
 
 def build(config: ImagesConfig, context: DataContext) -> ImagesSource:

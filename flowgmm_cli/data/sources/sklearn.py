@@ -1,8 +1,8 @@
-"""Source `sklearn`: handwritten digits, and sets drawn in the plane; no file and no network.
+"""Source `sklearn`: handwritten digits, and synthetic sets in the plane; needs no file and no network.
 
-The drawn sets are those of the FlowGMM paper (Izmailov et al. 2020, fig. 2): two moons and two circles with
-noise 0.05, eight Gaussians on a ring in three classes, and the pinwheel of Johnson et al. (2016) with five
-arms, a class each.
+The synthetic sets are those of the FlowGMM paper (Izmailov et al. 2020, fig. 2): two moons and two circles
+with noise 0.05, eight Gaussians on a ring in three classes, and the pinwheel of Johnson et al. (2016) with a
+class for each of its five arms.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 
 class SklearnSource:
-    """Digits as one column `pixels`, 8 x 8 in 0..1; drawn sets as the numeric columns `x1` and `x2`."""
+    """Digits as a column `pixels`, 8 x 8 in 0..1; synthetic sets as the numeric columns `x1` and `x2`."""
 
     def __init__(self, config: SklearnConfig) -> None:
         self._config = config
 
     def load(self) -> SourceData:
-        """Load or draw the set; the test rows of a drawn set are a draw of their own."""
+        """Load or generate the set; the test rows of a synthetic set are a separate draw."""
         config = self._config
         if config.name == "digits":
             return _digits()
@@ -56,7 +56,7 @@ def _digits() -> SourceData:
 
 
 def _two_moons(count: int, noise: float, rng: np.random.Generator) -> Points:
-    labels = _even_classes(count, 2, rng)
+    labels = _balanced_classes(count, 2, rng)
     angle = rng.uniform(0, np.pi, count)
     upper = np.stack([np.cos(angle), np.sin(angle)], 1)
     lower = np.stack([1 - np.cos(angle), 0.5 - np.sin(angle)], 1)
@@ -64,23 +64,23 @@ def _two_moons(count: int, noise: float, rng: np.random.Generator) -> Points:
 
 
 def _two_circles(count: int, noise: float, rng: np.random.Generator) -> Points:
-    labels = _even_classes(count, 2, rng)
+    labels = _balanced_classes(count, 2, rng)
     angle = rng.uniform(0, 2 * np.pi, count)
     radius = np.where(labels == 0, 1.0, 0.4)
     return _polar(radius, angle) + noise * rng.standard_normal((count, 2)), labels
 
 
 def _eight_gaussians(count: int, noise: float, rng: np.random.Generator) -> Points:
-    blob = _even_classes(count, 8, rng)
+    blob = _balanced_classes(count, 8, rng)
     centres = _polar(np.full(count, 4 / np.sqrt(2)), blob * np.pi / 4)
     return centres + noise * rng.standard_normal((count, 2)), blob * 3 // 8
 
 
 def _pinwheel(count: int, noise: float, rng: np.random.Generator) -> Points:
-    arm = _even_classes(count, 5, rng)
+    arm = _balanced_classes(count, 5, rng)
     radial = 1 + 0.3 * rng.standard_normal(count)
     tangential = noise * rng.standard_normal(count)
-    angle = arm * 2 * np.pi / 5 + 0.25 * np.exp(radial)  # arms lag behind, the further out the more
+    angle = arm * 2 * np.pi / 5 + 0.25 * np.exp(radial)  # arms lag behind with the distance
     turned = [
         radial * np.cos(angle) - tangential * np.sin(angle),
         radial * np.sin(angle) + tangential * np.cos(angle),
@@ -88,8 +88,8 @@ def _pinwheel(count: int, noise: float, rng: np.random.Generator) -> Points:
     return 2 * np.stack(turned, 1), arm
 
 
-def _even_classes(count: int, classes: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Class of each row, in random order; the classes' sizes differ by at most one."""
+def _balanced_classes(count: int, classes: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Return the class of each row in random order; class sizes differ by at most 1."""
     return rng.permutation(np.arange(count, dtype=np.int64) % classes)
 
 
@@ -97,7 +97,7 @@ def _polar(radius: npt.NDArray[np.float64], angle: npt.NDArray[np.float64]) -> n
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)
 
 
-# name -> (draw, usual noise, class names)
+# name -> (sampler, default noise, class names)
 _SETS = {
     "two_moons": (_two_moons, 0.05, ("upper", "lower")),
     "two_circles": (_two_circles, 0.05, ("outer", "inner")),

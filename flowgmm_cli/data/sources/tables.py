@@ -1,7 +1,7 @@
-"""Files of rows, read through `datasets` into Arrow tables without guessing.
+"""Read table files through `datasets` into Arrow tables without guessing types.
 
-Cells of a csv stay the strings they are; what is a number is decided later, by `columns.py`. Nothing is
-written beside the user's files: `datasets` works in a temporary folder that is gone afterwards.
+Cells of a csv stay strings; `columns.py` converts them to numbers later. `datasets` works in a temporary
+folder that is removed, so nothing is written beside the user's files.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import datasets
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from flowgmm_cli.data.hub import hub_access
+from flowgmm_cli.data.sources.columns import strings
 from flowgmm_cli.data.sources.files import column_names, existing_file, guess_delimiter
 from flowgmm_cli.errors import DataError, did_you_mean
 
@@ -33,22 +36,22 @@ _BUILDERS = {
     ".json": "json",
 }
 _READ_HINTS = {
-    "csv": "put cells that hold the delimiter in quotes, or name another one with data.delimiter",
-    "parquet": "the file is damaged or no parquet file; write it again",
-    "json": "each line is to be one JSON object with the columns as keys",
+    "csv": "quote cells that contain the delimiter, or set another one with data.delimiter",
+    "parquet": "the file is damaged or not a parquet file; write it again",
+    "json": "each line must be a JSON object with the columns as keys",
 }
 _JSON = getattr(datasets, "Json", ())  # since datasets 5
-_NO_ROWS = ("corresponds to no data", "BatchSize must be greater than 0")  # how datasets says it
+_NO_ROWS = ("corresponds to no data", "BatchSize must be greater than 0")  # messages of datasets
 
 
 @dataclass(frozen=True)
 class Table:
-    """Columns by name.
+    """A table of named columns.
 
     Attributes:
         data: the rows.
-        class_names: names of the integer codes of `ClassLabel` columns, by column.
-        where: what to call this table in messages, a path as a rule.
+        class_names: class names of `ClassLabel` columns, whose cells are integer codes, by column.
+        where: name of the table in messages, usually a path.
     """
 
     data: pa.Table
@@ -61,7 +64,7 @@ class Table:
         return list(self.data.column_names)
 
     def column(self, name: str, *, key: str) -> pa.ChunkedArray:
-        """Return a column; `key` is the recipe key that asks for it.
+        """Return a column; `key` is the recipe key that names it.
 
         Raises:
             DataError: there is no such column.
@@ -78,6 +81,21 @@ class Table:
             else f"add the column, or train without it: data.drop=[{name}]",
         )
 
+    def label_strings(self, name: str, *, key: str = "data.label") -> npt.NDArray[np.object_]:
+        """Return a column as strings, None where a cell is empty; codes of classes become class names."""
+        cells = strings(self.column(name, key=key))
+        names = self.class_names.get(name)
+        if names is None:
+            return cells
+        by_code = {str(code): class_name for code, class_name in enumerate(names)}
+        return np.array([by_code.get(cell) for cell in cells], dtype=object)
+
+
+def common_class_names(tables: Sequence[Table], label: str) -> tuple[str, ...] | None:
+    """Return the class names of a `ClassLabel` column; None if tables lack them or differ."""
+    names = [table.class_names.get(label) for table in tables]
+    return tuple(names[0]) if names[0] is not None and all(other == names[0] for other in names) else None
+
 
 def from_dataset(dataset: datasets.Dataset, where: str) -> Table:
     """Return the rows of a `datasets.Dataset` as a table."""
@@ -89,12 +107,12 @@ def from_dataset(dataset: datasets.Dataset, where: str) -> Table:
     data = dataset.with_format("arrow")[:]
     for index, (name, feature) in enumerate(dataset.features.items()):
         if isinstance(feature, _JSON):
-            data = data.set_column(index, name, _unquoted(data.column(name)))
+            data = data.set_column(index, name, _parse_json(data.column(name)))
     return Table(data, names, where)
 
 
-def _unquoted(cells: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Turn cells of JSON text, which is how a column of mixed types arrives, into plain strings."""
+def _parse_json(cells: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Parse JSON cells, the form of a column of mixed types, to plain strings."""
     values = [None if cell is None else json.loads(cell) for cell in cells.to_pylist()]
     texts = [
         value if isinstance(value, str | None) else cell
@@ -104,7 +122,7 @@ def _unquoted(cells: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def read_table(path: str, *, delimiter: str | None = None, note: Callable[[str], None]) -> Table:
-    """Read one csv, tsv, parquet or jsonl file; `note` is told what had to be guessed.
+    """Read a csv, tsv, parquet or jsonl file; `note` receives guesses, such as the delimiter.
 
     Raises:
         DataError: the file is missing, empty, of an unknown type or malformed.
@@ -122,7 +140,7 @@ def read_table(path: str, *, delimiter: str | None = None, note: Callable[[str],
     with TemporaryDirectory(prefix="flowgmm-") as cache, hub_access(offline=True):
         try:
             with warnings.catch_warnings():
-                # pandas only warns where a row has more cells than the header, and then drops cells
+                # pandas only warns if a row has more cells than the header, and drops cells
                 warnings.filterwarnings("error", message="Length of header or names")
                 dataset = datasets.load_dataset(
                     builder,
@@ -132,7 +150,7 @@ def read_table(path: str, *, delimiter: str | None = None, note: Callable[[str],
                     keep_in_memory=True,
                     **options,
                 )
-        except Exception as error:  # datasets wraps whatever its reader raises
+        except Exception as error:  # datasets wraps the errors of its readers
             if any(words in root_cause(error) for words in _NO_ROWS):
                 raise DataError(f"{path} has no rows", hint="a header line and rows are needed") from error
             raise DataError(
@@ -150,7 +168,7 @@ def root_cause(error: BaseException) -> str:
 
 
 def _csv_options(file: Path, delimiter: str | None, note: Callable[[str], None]) -> dict[str, Any]:
-    """Return the reader's options: every column a string, no cell read as missing."""
+    """Return options of the csv reader: every column holds strings, and no cell is read as missing."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             first = next((line for line in stream if line.strip()), "")
@@ -167,7 +185,7 @@ def _csv_options(file: Path, delimiter: str | None, note: Callable[[str], None])
             f"{file}: the header line cannot be read: {error}", hint=_READ_HINTS["csv"]
         ) from error
     if delimiter is None and separator not in (",", "\t"):
-        note(f"{file.name}: cells are divided by `{separator}` (set data.delimiter to change it)")
+        note(f"{file.name}: the delimiter is `{separator}` (set data.delimiter to change it)")
     names = column_names(header, where=str(file))
     return {
         "sep": separator,

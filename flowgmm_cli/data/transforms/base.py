@@ -1,4 +1,4 @@
-"""What every data transform is: a bijection that is fitted once and then only applied."""
+"""Base class of data transforms: bijections that are fitted once and then only applied."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from flowgmm_cli.bijection import Bijection
 class Transform(Bijection):
     """A map of float64 feature matrices `(N, D)`, fitted on training rows.
 
-    What it learned are buffers, so that a state dict holds all of it. Where their size depends on the data, a
-    newly built transform takes the size from the state dict.
+    All fitted values are buffers, so a state dict holds all of them. A newly built transform takes the shape
+    of a buffer from the state dict, since it may depend on the data.
 
     Args:
         features: D.
 
     Attributes:
         in_features: D.
-        mixes: whether a number of the result depends on several of a row; otherwise the i-th comes from the
-            i-th, and images stay images.
-        random: whether `draw` is something else than `forward`.
-        fits: whether `fit` learns anything.
+        mixes: True if an output depends on several inputs of a row. Otherwise output i depends on input i
+            alone, and images stay images.
+        random: True if `draw` differs from `forward`.
+        fits: True if `fit` learns anything.
     """
 
     mixes: ClassVar[bool] = False
@@ -39,17 +39,17 @@ class Transform(Bijection):
 
     @property
     def out_features(self) -> int:
-        """Number of columns of the result."""
+        """Number of output columns."""
         return self.in_features
 
     @property
     def inexact(self) -> str:
-        """Why the map cannot be undone and the density is not that of its input; '' if it can and is."""
+        """Reason that the map is not invertible and its density not that of the input; '' if it is."""
         return ""
 
     @property
     def exact(self) -> bool:
-        """Whether the map is invertible, so that its log-det gives the density of its input."""
+        """True if the map is invertible, so that its log-det gives the density of its input."""
         return not self.inexact
 
     @abstractmethod
@@ -57,7 +57,7 @@ class Transform(Bijection):
         """Learn from training rows `x`, float64 `(N, D)`, finite, N >= 1."""
 
     def draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """What a step of training makes of rows; where the map has noise in it, from `generator`."""
+        """Transform rows in a training step; a random map draws its noise from `generator`."""
         z: Tensor = self(x)[0]
         return z
 
@@ -69,13 +69,13 @@ class Transform(Bijection):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
-        """Show the shapes in a printed model."""
+        """Show the widths in a printed model."""
         return f"{self.in_features} -> {self.out_features}"
 
 
-def spread(x: Tensor) -> Tensor:
-    """Standard deviation of each column `(D,)`, exactly 0 where a column is constant up to rounding."""
-    deviation = x.std(dim=0, correction=0)
+def column_std(x: Tensor) -> Tensor:
+    """Return the standard deviation of each column `(D,)`: 0 where it is constant up to rounding."""
+    std = x.std(dim=0, correction=0)
     largest = torch.maximum(x.amax(dim=0), -x.amin(dim=0))  # `x.abs()` would be as large as x
     rounding = 16 * torch.finfo(x.dtype).eps * largest
-    return torch.where(deviation > rounding, deviation, torch.zeros_like(deviation))
+    return torch.where(std > rounding, std, torch.zeros_like(std))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from flowgmm_cli.data.specs import DequantiseConfig
 
 _STEP = 0x9E3779B97F4A7C15 - 2**64  # 2^64 / golden ratio, as a signed number
-_MIX = 0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64
+_MULTIPLIERS = 0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64
 
 
 class Dequantise(Transform):
@@ -26,10 +26,10 @@ class Dequantise(Transform):
     .. math:: \log P(v) \ge \mathbb{E}_u \big[\log p(x)\big] - D \log L
 
     and the log-determinant :math:`-D \log L` makes `log p` the right-hand side, so that bits per dimension
-    are :math:`-\log p / (D \log 2)` with nothing to be added.
+    are :math:`-\log p / (D \log 2)` without further terms.
 
-    Training draws u anew in each step (`draw`). Everywhere else a row must come out the same each time and
-    whatever stands beside it: there u is a hash of the row's own numbers and the place in the row.
+    Training draws a new u in each step (`draw`). Everywhere else the result of a row must not depend on the
+    call or on the other rows: there u is a hash of the row's numbers and of the column index.
 
     Args:
         features: D.
@@ -44,33 +44,33 @@ class Dequantise(Transform):
         self.levels = levels
 
     def fit(self, x: Tensor) -> None:
-        """Look at the range of training rows `x` `(N, D)`; nothing is learned.
+        """Check the range of training rows `x` `(N, D)`; nothing is learned.
 
         Raises:
-            DataError: they hold other numbers than 0, 1, ..., L - 1.
+            DataError: a number is not one of 0, 1, ..., L - 1.
         """
         low, high = float(x.min()), float(x.max())
         whole = not x.is_floating_point() or bool((x == x.round()).all())
         if not whole or low < 0 or high > self.levels - 1:
-            found = "fractions" if not whole else f"numbers from {low:g} to {high:g}"
+            observed = "fractions" if not whole else f"numbers from {low:g} to {high:g}"
             raise DataError(
-                f"`dequantise` takes whole numbers from 0 to {self.levels - 1}, and the rows hold {found}",
+                f"`dequantise` takes whole numbers from 0 to {self.levels - 1}, and the rows hold {observed}",
                 hint="leave it out, or set `levels` to the largest number plus 1"
                 if whole and low >= 0
                 else "leave it out: these numbers have a density as they are",
             )
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return rows in [0, 1) and the log-determinant; the noise depends on each row alone."""
+        """Return rows in [0, 1) and the log-determinant; the noise is a function of the row."""
         whole = self._whole(x)
-        noise = _hashed(whole).to(x)
-        # rounding has no derivative; the map between two whole numbers has
-        return self._place(x + (whole - x).detach(), noise), self._log_det(x)
+        noise = _hash_noise(whole).to(x)
+        # straight-through: rounding has no derivative
+        return self._add_noise(x + (whole - x).detach(), noise), self._log_det(x)
 
     def draw(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """The same with noise from `generator`; fractions, which views make, are rounded."""
+        """Return rows with noise from `generator`; fractions, which views make, are rounded."""
         noise = torch.empty_like(x).uniform_(generator=generator)
-        return self._place(self._whole(x), noise)
+        return self._add_noise(self._whole(x), noise)
 
     def inverse(self, z: Tensor) -> Tensor:
         """Return the whole numbers."""
@@ -79,8 +79,8 @@ class Dequantise(Transform):
     def _whole(self, x: Tensor) -> Tensor:
         return x.round().clamp(0, self.levels - 1)
 
-    def _place(self, whole: Tensor, noise: Tensor) -> Tensor:
-        # rounding to the next whole number would change the row; rows are kept in float32
+    def _add_noise(self, whole: Tensor, noise: Tensor) -> Tensor:
+        # float32 rounding must not carry a value to the next whole number
         margin = 2 * self.levels * torch.finfo(torch.float32).eps
         return (whole + noise.clamp(margin, 1 - margin)) / self.levels
 
@@ -90,23 +90,23 @@ class Dequantise(Transform):
         return torch.full((len(x),), value, dtype=dtype, device=x.device)
 
 
-def _hashed(whole: Tensor) -> Tensor:
-    """Numbers in [0, 1) that look uniform and depend on the row and the place in it, float64 or float32.
+def _hash_noise(whole: Tensor) -> Tensor:
+    """Return pseudo-uniform noise in [0, 1), a function of the row and the column, float64 or float32.
 
-    The finaliser of SplitMix64 (Steele et al., 2014) on a weighted sum of the row plus a step for each place;
-    products of int64 wrap, as they should.
+    The finaliser of SplitMix64 (Steele et al., 2014) on a weighted sum of the row plus a step for each
+    column; products of int64 are meant to wrap.
     """
     numbers = whole.long() + 1
-    place = torch.arange(1, whole.shape[1] + 1, device=whole.device)
-    key = _mixed((numbers * _mixed(place * _STEP)).sum(1, keepdim=True))
-    bits = (_mixed(key + place * _STEP) >> 11) & ((1 << 53) - 1)
+    columns = torch.arange(1, whole.shape[1] + 1, device=whole.device)
+    key = _mix((numbers * _mix(columns * _STEP)).sum(1, keepdim=True))
+    bits = (_mix(key + columns * _STEP) >> 11) & ((1 << 53) - 1)
     precise = whole.dtype == torch.float64
     return bits.double() / 2**53 if precise else (bits >> 29).float() / 2**24
 
 
-def _mixed(x: Tensor) -> Tensor:
-    x = (x ^ ((x >> 30) & ((1 << 34) - 1))) * _MIX[0]
-    x = (x ^ ((x >> 27) & ((1 << 37) - 1))) * _MIX[1]
+def _mix(x: Tensor) -> Tensor:
+    x = (x ^ ((x >> 30) & ((1 << 34) - 1))) * _MULTIPLIERS[0]
+    x = (x ^ ((x >> 27) & ((1 << 37) - 1))) * _MULTIPLIERS[1]
     return x ^ ((x >> 31) & ((1 << 33) - 1))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from flowgmm_cli.data.transforms.base import Transform, spread
+from flowgmm_cli.data.transforms.base import Transform, column_std
 
 if TYPE_CHECKING:
     from flowgmm_cli.data.specs import PcaConfig
@@ -20,13 +20,13 @@ class Pca(Transform):
     largest entry positive; s makes the mean variance of the kept components 1. Unlike whitening this leaves
     their relative sizes, and so the geometry of embeddings, as they are.
 
-    With fewer components than features the rest is dropped: the density is that of the projection, and the
-    inverse puts training means in the place of what is gone.
+    With fewer components than features the others are dropped: the density is that of the projection, and the
+    inverse puts the training mean in their place.
 
     Args:
         features: D.
-        keep: number of components (at most those in which the training rows vary), share of the variance, or
-            None for all.
+        keep: number of components (at most the rank of the training rows), share of the variance, or None for
+            all.
     """
 
     mixes = True
@@ -50,7 +50,7 @@ class Pca(Transform):
 
     @property
     def inexact(self) -> str:
-        """Dropped components cannot be restored."""
+        """Reason: dropped components cannot be restored."""
         if self.out_features == self.in_features:
             return ""
         kept = f"{self.out_features} of {self.in_features} components"
@@ -59,14 +59,14 @@ class Pca(Transform):
     def fit(self, x: Tensor) -> None:
         """Diagonalise the covariance."""
         self.mean = x.mean(dim=0)
-        # Columns that vary by rounding alone would only turn the basis at random.
-        centred = torch.where(spread(x) > 0, x - self.mean, torch.zeros_like(x))
+        # Columns that vary by rounding alone would rotate the basis at random.
+        centred = torch.where(column_std(x) > 0, x - self.mean, torch.zeros_like(x))
         variances, vectors = torch.linalg.eigh(centred.T @ centred / len(x))
         variances, components = variances.flip(0).clamp_min(0), vectors.T.flip(0)
         largest = components.abs().argmax(dim=1, keepdim=True)
         components = components * components.gather(1, largest).sign()
         kept = self._count(variances)
-        if isinstance(self._keep, int):  # a few rows span fewer dimensions than are asked for
+        if isinstance(self._keep, int):  # few rows span fewer dimensions than requested
             rounding = variances[0] * len(variances) * torch.finfo(x.dtype).eps
             kept = min(kept, max(1, int((variances > rounding).sum())))
         variance = variances[:kept].mean()
@@ -87,7 +87,7 @@ class Pca(Transform):
         return z, (-self.out_features * self.scale.log()).expand(x.shape[0])
 
     def inverse(self, z: Tensor) -> Tensor:
-        """Return x, with the training mean along dropped components."""
+        """Return x, with the training mean along the dropped components."""
         return (z * self.scale) @ self.components + self.mean
 
 

@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 
 from flowgmm_cli.data.images.arrays import as_pixels, channels_last, convert_pixels, fit_pixels
-from flowgmm_cli.data.images.load import Wanted
-from flowgmm_cli.data.images.rule import ImageRule
+from flowgmm_cli.data.images.format import ImageFormat
+from flowgmm_cli.data.images.load import ImageOptions
 from flowgmm_cli.errors import DataError
 
 DRAWN = np.random.default_rng(0)
@@ -22,7 +22,7 @@ COLOUR = DRAWN.integers(0, 256, (5, 6, 7, 3), dtype=np.uint8)
         (COLOUR.transpose(0, 3, 1, 2), COLOUR),
     ],
 )
-def test_every_layout_is_told_by_its_shape(given, expected):
+def test_layouts_are_recognised_by_their_shape(given, expected):
     pixels, note = as_pixels(given, where="x")
     np.testing.assert_array_equal(pixels, expected)
     assert note == ""
@@ -66,7 +66,7 @@ def test_bits_and_sixteen_bits():
     assert "16 bits are scaled to 8" in note
 
 
-def with_one(value):
+def with_value(value):
     given = GREY / 255
     given[2, 3, 4] = value
     return given
@@ -78,13 +78,13 @@ def with_one(value):
         GREY.astype(int) - 1,
         GREY.astype(int) * 2,
         GREY / 100,
-        with_one(np.nan),
-        with_one(np.inf),
-        with_one(-0.1),
+        with_value(np.nan),
+        with_value(np.inf),
+        with_value(-0.1),
     ],
 )
 def test_other_numbers_are_no_pixels(given):
-    with pytest.raises(DataError, match=r"x: .* are no pixels") as caught:
+    with pytest.raises(DataError, match=r"x: .* are not pixels") as caught:
         as_pixels(given, where="x")
     assert "fractions from 0 to 1" in caught.value.hint
 
@@ -95,18 +95,20 @@ def test_no_rows():
 
 
 def test_channels_and_sizes_are_those_of_pillow():
-    rule = ImageRule(3, 4, colour=False, resize="stretch")
-    cells, changes = convert_pixels(COLOUR, rule)
+    image_format = ImageFormat(3, 4, colour=False, resize="stretch")
+    cells, changes = convert_pixels(COLOUR, image_format)
     for cell, image in zip(cells, COLOUR, strict=True):
         grey = Image.fromarray(image).convert("L").resize((4, 3), Image.Resampling.BILINEAR)
         np.testing.assert_array_equal(cell, np.asarray(grey))
     assert changes == ["colour is turned into grey"]
 
 
-def test_arrays_of_several_splits_get_one_shape():
-    fitted, rule, notes = fit_pixels({"train": GREY, "test": COLOUR}, Wanted(), where="a.npz")
-    assert rule.shape == (6, 7, 3)
-    assert {name: one.shape for name, one in fitted.items()} == {"train": (5, 6, 7, 3), "test": (5, 6, 7, 3)}
+def test_arrays_of_several_splits_get_a_common_format():
+    fitted, notes = fit_pixels({"train": GREY, "test": COLOUR}, ImageOptions(), where="a.npz")
+    assert {name: pixels.shape for name, pixels in fitted.items()} == {
+        "train": (5, 6, 7, 3),
+        "test": (5, 6, 7, 3),
+    }
     assert notes == ["`train`: grey is turned into colour"]
     with pytest.raises(DataError, match="images differ in size: the image in `train` is 7x6"):
-        fit_pixels({"train": GREY, "test": GREY[:, :5]}, Wanted(), where="a.npz")
+        fit_pixels({"train": GREY, "test": GREY[:, :5]}, ImageOptions(), where="a.npz")

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flowgmm_cli.data.images.decode import UnreadableError, WrongSizeError, decode, header
-from flowgmm_cli.data.images.rule import Header, ImageRule
+from flowgmm_cli.data.images.decode import UnreadableError, WrongSizeError, decode, read_header
+from flowgmm_cli.data.images.format import ImageFormat, ImageHeader
 
 GREY = (np.arange(12, dtype=np.uint8) * 20).reshape(3, 4)
 COLOUR = np.stack([GREY, GREY[::-1], 255 - GREY], axis=2)
 NOISE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-AS_GREY, AS_COLOUR = ImageRule(3, 4, colour=False), ImageRule(3, 4, colour=True)
+AS_GREY, AS_COLOUR = ImageFormat(3, 4, colour=False), ImageFormat(3, 4, colour=True)
 
 
 def content(pixels, format="PNG", **options):
@@ -26,47 +26,47 @@ def with_mode(pixels, mode):
 
 @pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF", "PPM", "TGA"])
 @pytest.mark.parametrize("pixels", [GREY, COLOUR])
-def test_pixels_come_as_they_are(format, pixels):
+def test_pixels_are_unchanged(format, pixels):
     colour = pixels.ndim == 3
-    found, changes = decode(content(pixels, format), AS_COLOUR if colour else AS_GREY)
-    assert found.dtype == np.uint8
-    assert found.flags.writeable
-    np.testing.assert_array_equal(found, pixels)
+    decoded, changes = decode(content(pixels, format), AS_COLOUR if colour else AS_GREY)
+    assert decoded.dtype == np.uint8
+    assert decoded.flags.writeable
+    np.testing.assert_array_equal(decoded, pixels)
     assert changes == frozenset()
-    assert header(content(pixels, format)) == Header(4, 3, colour)
+    assert read_header(content(pixels, format)) == ImageHeader(4, 3, colour)
 
 
 def test_a_file_is_read_like_its_bytes(save):
     path = save("a.png", COLOUR)
     np.testing.assert_array_equal(decode(path, AS_COLOUR)[0], COLOUR)
-    assert header(path) == Header(4, 3, True)
+    assert read_header(path) == ImageHeader(4, 3, True)
 
 
 def test_grey_and_colour_are_turned_into_each_other():
-    found, changes = decode(content(GREY), AS_COLOUR)
-    np.testing.assert_array_equal(found, np.repeat(GREY[..., None], 3, axis=2))
+    decoded, changes = decode(content(GREY), AS_COLOUR)
+    np.testing.assert_array_equal(decoded, np.repeat(GREY[..., None], 3, axis=2))
     assert changes == {"grey is turned into colour"}
-    found, changes = decode(content(COLOUR), AS_GREY)
+    decoded, changes = decode(content(COLOUR), AS_GREY)
     luma = (COLOUR @ np.array([0.299, 0.587, 0.114])).round()  # ITU-R BT.601
-    np.testing.assert_allclose(found, luma, atol=1)
+    np.testing.assert_allclose(decoded, luma, atol=1)
     assert changes == {"colour is turned into grey"}
 
 
 def test_colour_files_of_grey_pixels_lose_nothing():
-    found, changes = decode(content(np.repeat(GREY[..., None], 3, axis=2)), AS_GREY)
-    np.testing.assert_array_equal(found, GREY)
+    decoded, changes = decode(content(np.repeat(GREY[..., None], 3, axis=2)), AS_GREY)
+    np.testing.assert_array_equal(decoded, GREY)
     assert changes == frozenset()
 
 
 def test_what_is_transparent_becomes_white():
     alpha = np.full((3, 4), 255, dtype=np.uint8)
     alpha[0, 0], alpha[0, 1] = 0, 128
-    found, changes = decode(content(np.dstack([COLOUR, alpha])), AS_COLOUR)
-    assert found[0, 0].tolist() == [255, 255, 255]
+    decoded, changes = decode(content(np.dstack([COLOUR, alpha])), AS_COLOUR)
+    assert decoded[0, 0].tolist() == [255, 255, 255]
     share = 128 / 255
-    np.testing.assert_allclose(found[0, 1], COLOUR[0, 1] * share + 255 * (1 - share), atol=1)
-    np.testing.assert_array_equal(found[1:], COLOUR[1:])
-    assert changes == {"what is transparent becomes white"}
+    np.testing.assert_allclose(decoded[0, 1], COLOUR[0, 1] * share + 255 * (1 - share), atol=1)
+    np.testing.assert_array_equal(decoded[1:], COLOUR[1:])
+    assert changes == {"transparency becomes white"}
     opaque, changes = decode(content(np.dstack([COLOUR, np.full_like(alpha, 255)])), AS_COLOUR)
     np.testing.assert_array_equal(opaque, COLOUR)
     assert changes == frozenset()
@@ -76,20 +76,20 @@ def test_grey_with_transparency():
     alpha = np.full((3, 4), 255, dtype=np.uint8)
     alpha[0, 0] = 0
     encoded = content(np.dstack([GREY, alpha]))
-    found, _ = decode(encoded, AS_GREY)
-    assert found[0, 0] == 255
-    np.testing.assert_array_equal(found[1:], GREY[1:])
-    assert header(encoded) == Header(4, 3, False)
+    decoded, _ = decode(encoded, AS_GREY)
+    assert decoded[0, 0] == 255
+    np.testing.assert_array_equal(decoded[1:], GREY[1:])
+    assert read_header(encoded) == ImageHeader(4, 3, False)
 
 
 @pytest.mark.parametrize("transparency", [None, 3])
 def test_palettes(transparency):
     image = Image.fromarray(COLOUR).quantize(12)
     options = {} if transparency is None else {"transparency": transparency}
-    found, changes = decode(content(image, **options), AS_COLOUR)
+    decoded, changes = decode(content(image, **options), AS_COLOUR)
     expected = np.array(image.convert("RGB"))
     expected[np.asarray(image) == transparency] = 255
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(decoded, expected)
     assert bool(changes) == (transparency is not None)
 
 
@@ -97,36 +97,36 @@ def test_a_palette_of_greys_is_grey():
     image = Image.fromarray((GREY // 20).astype(np.uint8))
     image.putpalette([value for index in range(12) for value in [index * 20] * 3])
     assert image.mode == "P"
-    assert header(content(image)) == Header(4, 3, False)
-    found, changes = decode(content(image), AS_GREY)
-    np.testing.assert_array_equal(found, GREY)
+    assert read_header(content(image)) == ImageHeader(4, 3, False)
+    decoded, changes = decode(content(image), AS_GREY)
+    np.testing.assert_array_equal(decoded, GREY)
     assert changes == frozenset()
 
 
-def test_one_bit_and_cmyk():
+def test_bits_and_cmyk():
     bits = GREY > 100
-    found, changes = decode(content(Image.fromarray(bits)), AS_GREY)
-    np.testing.assert_array_equal(found, bits * 255)
+    decoded, changes = decode(content(Image.fromarray(bits)), AS_GREY)
+    np.testing.assert_array_equal(decoded, bits * 255)
     assert changes == frozenset()
     cmyk = with_mode(COLOUR, "CMYK")
-    found, changes = decode(content(cmyk, "TIFF"), AS_COLOUR)
-    np.testing.assert_array_equal(found, np.array(cmyk.convert("RGB")))
+    decoded, changes = decode(content(cmyk, "TIFF"), AS_COLOUR)
+    np.testing.assert_array_equal(decoded, np.array(cmyk.convert("RGB")))
     assert changes == {"CMYK is turned into RGB"}
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF"])
 def test_sixteen_bits_are_scaled(format):
     deep = np.array([[0, 128, 129, 257], [5_000, 30_000, 65_278, 65_535]], dtype=np.uint16)
-    found, changes = decode(content(deep, format), ImageRule(2, 4, colour=False))
-    np.testing.assert_array_equal(found, np.rint(deep / 257))
+    decoded, changes = decode(content(deep, format), ImageFormat(2, 4, colour=False))
+    np.testing.assert_array_equal(decoded, np.rint(deep / 257))
     assert changes == {"16 bits are scaled to 8, 65,535 to 255"}
 
 
 @pytest.mark.parametrize(
     "pixels", [np.full((3, 4), 70_000, dtype=np.int32), np.full((3, 4), 0.5, dtype=np.float32)]
 )
-def test_numbers_whose_white_nobody_knows_are_refused(pixels):
-    with pytest.raises(UnreadableError, match="nobody knows what is white"):
+def test_numbers_without_a_defined_white_are_refused(pixels):
+    with pytest.raises(UnreadableError, match="no defined white"):
         decode(content(pixels, "TIFF"), AS_GREY)
 
 
@@ -141,10 +141,10 @@ def test_images_are_turned_upright(orientation, format):
     exif[0x0112] = orientation
     options = {"lossless": True} if format == "WEBP" else {}
     encoded = content(GREY, format, exif=exif, **options)
-    seen = header(encoded)
+    seen = read_header(encoded)
     assert (seen.height, seen.width) == upright.shape
-    found, _ = decode(encoded, ImageRule(*upright.shape, colour=False))
-    np.testing.assert_array_equal(found, upright)
+    decoded, _ = decode(encoded, ImageFormat(*upright.shape, colour=False))
+    np.testing.assert_array_equal(decoded, upright)
 
 
 @pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "TIFF"])
@@ -152,44 +152,44 @@ def test_of_several_frames_the_first_counts(format):
     frames = [Image.fromarray(GREY), Image.fromarray(255 - GREY)]
     options = {"lossless": True} if format == "WEBP" else {}
     encoded = content(frames[0], format, save_all=True, append_images=frames[1:], **options)
-    found, changes = decode(encoded, AS_GREY)
-    np.testing.assert_array_equal(found, GREY)
+    decoded, changes = decode(encoded, AS_GREY)
+    np.testing.assert_array_equal(decoded, GREY)
     assert "of several frames the first counts" in changes
 
 
 def test_another_size_is_refused_unless_it_may_be_changed():
     with pytest.raises(WrongSizeError, match="the image is 4x3 pixels"):
-        decode(content(GREY), ImageRule(4, 3, colour=False))
+        decode(content(GREY), ImageFormat(4, 3, colour=False))
 
 
 def test_stretch_is_pillows_resize():
-    found, _ = decode(content(COLOUR), ImageRule(6, 5, colour=True, resize="stretch"))
+    decoded, _ = decode(content(COLOUR), ImageFormat(6, 5, colour=True, resize="stretch"))
     np.testing.assert_array_equal(
-        found, np.asarray(Image.fromarray(COLOUR).resize((5, 6), Image.Resampling.BILINEAR))
+        decoded, np.asarray(Image.fromarray(COLOUR).resize((5, 6), Image.Resampling.BILINEAR))
     )
 
 
 def test_crop_keeps_the_middle():
     wide = np.zeros((10, 30), dtype=np.uint8)
     wide[:, 10:20] = 200
-    found, _ = decode(content(wide), ImageRule(10, 10, colour=False, resize="crop"))
-    np.testing.assert_array_equal(found, np.full((10, 10), 200))
+    decoded, _ = decode(content(wide), ImageFormat(10, 10, colour=False, resize="crop"))
+    np.testing.assert_array_equal(decoded, np.full((10, 10), 200))
 
 
 @pytest.mark.parametrize("shape", [(10, 20), (20, 10)])
 def test_pad_puts_the_whole_image_on_black(shape):
-    found, _ = decode(content(np.full(shape, 200, np.uint8)), ImageRule(8, 8, colour=False, resize="pad"))
+    decoded, _ = decode(content(np.full(shape, 200, np.uint8)), ImageFormat(8, 8, colour=False, resize="pad"))
     expected = np.zeros((8, 8))
     expected[2:6] = 200
-    np.testing.assert_array_equal(found, expected if shape == (10, 20) else expected.T)
+    np.testing.assert_array_equal(decoded, expected if shape == (10, 20) else expected.T)
 
 
 @pytest.mark.parametrize("resize", ["stretch", "crop", "pad"])
 @pytest.mark.parametrize("shape", [(1, 500), (500, 1), (1, 1)])
 def test_extreme_shapes(resize, shape):
-    found, _ = decode(content(np.full(shape, 9, np.uint8)), ImageRule(8, 6, colour=True, resize=resize))
-    assert found.shape == (8, 6, 3)
-    assert found.max() == 9
+    decoded, _ = decode(content(np.full(shape, 9, np.uint8)), ImageFormat(8, 6, colour=True, resize=resize))
+    assert decoded.shape == (8, 6, 3)
+    assert decoded.max() == 9
 
 
 def test_large_photographs_are_decoded_at_a_fraction_of_their_size():
@@ -197,33 +197,33 @@ def test_large_photographs_are_decoded_at_a_fraction_of_their_size():
     photo = np.stack([x % 256, y % 256, (x + y) % 256], axis=2).astype(np.uint8) // 64 * 16 + 64
     smooth = np.asarray(Image.fromarray(photo).resize((120, 80)).resize((1200, 800)))
     encoded = content(smooth, "JPEG", quality=95)
-    found, _ = decode(encoded, ImageRule(32, 48, colour=True, resize="stretch"))
+    decoded, _ = decode(encoded, ImageFormat(32, 48, colour=True, resize="stretch"))
     whole = Image.open(io.BytesIO(encoded)).resize((48, 32), Image.Resampling.BILINEAR)
-    assert np.abs(found.astype(int) - np.asarray(whole)).mean() < 2
+    assert np.abs(decoded.astype(int) - np.asarray(whole)).mean() < 2
 
 
 @pytest.mark.parametrize(
     ("damaged", "why"),
     [
         (b"", "it is empty"),
-        (b"no image", "no image of a known type"),
+        (b"no image", "not an image of a known type"),
         (content(np.zeros((64, 64, 3), np.uint8))[:60], "cannot be decoded: .*truncated"),
         (content(NOISE, "JPEG")[:900], "truncated"),
-        (b"GIF89a", "no image of a known type|cannot be decoded"),
+        (b"GIF89a", "not an image of a known type|cannot be decoded"),
     ],
 )
 def test_damaged_images_say_why(damaged, why):
     with pytest.raises(UnreadableError, match=why):
-        decode(damaged, ImageRule(64, 64, colour=True))
+        decode(damaged, ImageFormat(64, 64, colour=True))
 
 
 def test_empty_files_and_damaged_headers(tmp_path):
     empty = tmp_path / "a.png"
     empty.write_bytes(b"")
-    for read in (header, lambda one: decode(one, AS_GREY)):
+    for read in (read_header, lambda content: decode(content, AS_GREY)):
         with pytest.raises(UnreadableError, match="the file is empty"):
             read(empty)
-        with pytest.raises(UnreadableError, match="no image of a known type"):
+        with pytest.raises(UnreadableError, match="not an image of a known type"):
             read(b"<svg></svg>")
 
 
@@ -235,5 +235,5 @@ def test_a_bomb_is_refused(monkeypatch):
 
 def test_damaged_exif_spoils_no_pixel():
     encoded = content(GREY, "PNG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
-    found, _ = decode(encoded, AS_GREY)
-    np.testing.assert_array_equal(found, GREY)
+    decoded, _ = decode(encoded, AS_GREY)
+    np.testing.assert_array_equal(decoded, GREY)

@@ -4,22 +4,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flowgmm_cli.data.images import copies
-from flowgmm_cli.data.images.files import list_files, pictures_of
-from flowgmm_cli.data.images.load import Wanted, load_pictures
-from flowgmm_cli.data.images.pictures import joined
-from flowgmm_cli.data.images.store import PixelStore
+from flowgmm_cli.data.images import pixel_cache
+from flowgmm_cli.data.images.encoded_images import concatenate_images, images_in_folder, list_files
+from flowgmm_cli.data.images.lazy_pixels import LazyPixels
+from flowgmm_cli.data.images.load import ImageOptions, load_images
 from flowgmm_cli.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 5, 4), dtype=np.uint8)
-NEVER, ON_DISK = Wanted(cache="never", memory=0), Wanted(memory=0)
+NEVER, ON_DISK = ImageOptions(cache="never", memory=0), ImageOptions(memory=0)
 
 
 @pytest.fixture
 def pictures(save):
     for index, pixels in enumerate(PIXELS):
         folder = save(f"{index}.png", pixels).parent
-    return lambda: pictures_of(folder, list_files(folder).images)
+    return lambda: images_in_folder(folder, list_files(folder).images)
 
 
 @pytest.fixture
@@ -32,62 +31,62 @@ def damage(tmp_path):
     return make
 
 
-@pytest.mark.parametrize("wanted", [Wanted(), Wanted(cache="always"), ON_DISK, NEVER])
-def test_pixels_are_the_same_wherever_they_are_kept(pictures, context, wanted):
+@pytest.mark.parametrize("options", [ImageOptions(), ImageOptions(cache="always"), ON_DISK, NEVER])
+def test_pixels_are_the_same_wherever_they_are_kept(pictures, context, options):
     for _ in range(2):  # a second time from the copy, if there is one
-        loaded = load_pictures(pictures(), wanted, context)
-        assert isinstance(loaded.pixels, PixelStore) is (wanted.memory == 0)
+        loaded = load_images(pictures(), options, context)
+        assert isinstance(loaded.pixels, LazyPixels) is (options.memory == 0)
         np.testing.assert_array_equal(np.asarray(loaded.pixels), PIXELS)
         assert loaded.kept.tolist() == list(range(20))
 
 
-def test_a_copy_saves_the_decoding_until_a_file_changes(pictures, context, save, monkeypatch):
-    load_pictures(pictures(), ON_DISK, context)
+def test_a_cache_saves_the_decoding_until_a_file_changes(pictures, context, save, monkeypatch):
+    load_images(pictures(), ON_DISK, context)
     with monkeypatch.context() as patch:
-        patch.setattr("flowgmm_cli.data.images.load.header", lambda content: pytest.fail("looked at"))
-        patch.setattr("flowgmm_cli.data.images.read.decode", lambda *_: pytest.fail("decoded"))
-        np.testing.assert_array_equal(np.asarray(load_pictures(pictures(), ON_DISK, context).pixels), PIXELS)
+        patch.setattr("flowgmm_cli.data.images.load.read_header", lambda content: pytest.fail("looked at"))
+        patch.setattr("flowgmm_cli.data.images.decode_many.decode", lambda *_: pytest.fail("decoded"))
+        np.testing.assert_array_equal(np.asarray(load_images(pictures(), ON_DISK, context).pixels), PIXELS)
     path = save("3.png", 255 - PIXELS[3])
     os.utime(path, ns=(1, 1))
     np.testing.assert_array_equal(
-        np.asarray(load_pictures(pictures(), ON_DISK, context).pixels)[3], 255 - PIXELS[3]
+        np.asarray(load_images(pictures(), ON_DISK, context).pixels)[3], 255 - PIXELS[3]
     )
 
 
-def test_where_the_copy_is_is_said(pictures, context, notes, tmp_path):
-    load_pictures(pictures(), ON_DISK, context)
+def test_the_place_of_the_cache_is_noted(pictures, context, notes, tmp_path):
+    load_images(pictures(), ON_DISK, context)
     assert notes == [f"decoded images are kept in {next((tmp_path / 'cache/pixels').glob('*/*'))}"]
 
 
 def test_small_sets_leave_nothing_on_the_disk(pictures, context, tmp_path):
-    load_pictures(pictures(), Wanted(), context)
+    load_images(pictures(), ImageOptions(), context)
     assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize("memory", [0, 2**30])
 @pytest.mark.parametrize("cache", ["auto", "never", "always"])
-def test_damaged_images_are_left_out_where_that_is_asked_for(pictures, damage, context, memory, cache):
+def test_damaged_images_are_left_out_on_request(pictures, damage, context, memory, cache):
     damage("0.png", "7.png", "19.png")
-    wanted = Wanted(on_corrupt="skip", memory=memory, cache=cache)
+    options = ImageOptions(on_corrupt="skip", memory=memory, cache=cache)
     for _ in range(2):
-        loaded = load_pictures(pictures(), wanted, context)
+        loaded = load_images(pictures(), options, context)
         good = [index for index in range(20) if index not in (0, 7, 19)]
         assert loaded.kept.tolist() == good
         np.testing.assert_array_equal(np.asarray(loaded.pixels), PIXELS[good])
-        told = [note for note in loaded.notes if "left out" in note]
-        assert len(told) == 1
-        assert told[0].startswith(
+        skipped = [note for note in loaded.notes if "left out" in note]
+        assert len(skipped) == 1
+        assert skipped[0].startswith(
             "3 of 20 images cannot be read and are left out: 0.png (it cannot be decoded"
         )
 
 
-@pytest.mark.parametrize("wanted", [Wanted(), ON_DISK, NEVER])
-def test_damaged_images_are_named_all_at_once(pictures, damage, context, wanted, tmp_path):
+@pytest.mark.parametrize("options", [ImageOptions(), ON_DISK, NEVER])
+def test_damaged_images_are_named_all_at_once(pictures, damage, context, options, tmp_path):
     damage(*(f"{index}.png" for index in range(11)))
     (tmp_path / "images/11.png").write_text("no image")
     (tmp_path / "images/12.png").write_bytes(b"")
     with pytest.raises(DataError) as caught:
-        load_pictures(pictures(), wanted, context)
+        load_images(pictures(), options, context)
     assert "13 of 20 images cannot be read" in caught.value.message
     assert len(caught.value.details) == 9
     assert caught.value.details[0].startswith("0.png: it cannot be decoded")
@@ -101,30 +100,30 @@ def test_no_image_left_is_an_error_even_if_they_may_be_left_out(pictures, damage
     for path in (tmp_path / "images").iterdir():
         path.write_bytes(path.read_bytes()[:60] if content is None else content)
     with pytest.raises(DataError, match="no image can be read") as caught:
-        load_pictures(pictures(), Wanted(on_corrupt="skip"), context)
+        load_images(pictures(), ImageOptions(on_corrupt="skip"), context)
     assert "skip" not in caught.value.hint
 
 
 def test_a_folder_that_cannot_be_written_costs_a_note(pictures, context, tmp_path, monkeypatch):
     (tmp_path / "cache").write_text("a file")
-    loaded = load_pictures(pictures(), ON_DISK, context)
+    loaded = load_images(pictures(), ON_DISK, context)
     np.testing.assert_array_equal(np.asarray(loaded.pixels), PIXELS)
     assert any("cannot be written" in note for note in loaded.notes)
     assert any("decoded each time" in note for note in loaded.notes)
 
 
-def test_an_interrupt_leaves_no_copy(pictures, context, tmp_path, monkeypatch):
+def test_an_interrupt_leaves_no_entry(pictures, context, tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("flowgmm_cli.data.images.read.decode", interrupt)
+    monkeypatch.setattr("flowgmm_cli.data.images.decode_many.decode", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        load_pictures(pictures(), ON_DISK, context)
+        load_images(pictures(), ON_DISK, context)
     assert not list(tmp_path.glob("cache/pixels/*/*"))
 
 
 def test_a_file_that_goes_away_is_named_when_it_is_read(pictures, context, tmp_path):
-    pixels = load_pictures(pictures(), NEVER, context).pixels
+    pixels = load_images(pictures(), NEVER, context).pixels
     (tmp_path / "images/4.png").unlink()
     np.testing.assert_array_equal(np.asarray(pixels[:4]), PIXELS[:4])
     with pytest.raises(
@@ -136,33 +135,35 @@ def test_a_file_that_goes_away_is_named_when_it_is_read(pictures, context, tmp_p
 def test_changes_are_counted(save, context):
     folder = save("a.png", PIXELS[0]).parent
     save("b.png", np.dstack([PIXELS[0]] * 3) + np.arange(3, dtype=np.uint8))
-    loaded = load_pictures(
-        pictures_of(folder, list_files(folder).images), replace(Wanted(), channels="colour"), context
+    loaded = load_images(
+        images_in_folder(folder, list_files(folder).images),
+        replace(ImageOptions(), channels="colour"),
+        context,
     )
     assert loaded.pixels.shape == (2, 5, 4, 3)
     assert loaded.notes == ("1 of 2 images: grey is turned into colour",)
 
 
-def test_several_folders_as_one(save):
+def test_folders_are_concatenated(save):
     for name in ("x/1.png", "x/2.png", "y/1.png"):
         folder = save(name, PIXELS[0]).parent.parent
-    parts = [pictures_of(folder / one, list_files(folder / one).images) for one in "xy"]
-    together = joined(parts)
+    parts = [images_in_folder(folder / name, list_files(folder / name).images) for name in "xy"]
+    together = concatenate_images(parts)
     assert [together.content(index) for index in range(3)] == [
         folder / "x/1.png", folder / "x/2.png", folder / "y/1.png",
     ]  # fmt: skip
     assert together.signature() == "".join(part.signature() for part in parts)
 
 
-def test_progress_is_told(pictures, context):
-    told = []
-    load_pictures(pictures(), NEVER, replace(context, progress=lambda *one: told.append(one)))
-    assert {what for *_, what in told} == {"looking at images", "decoding images"}
-    assert (20, 20, "decoding images") in told
+def test_progress_is_reported(pictures, context):
+    calls = []
+    load_images(pictures(), NEVER, replace(context, progress=lambda *call: calls.append(call)))
+    assert {what for *_, what in calls} == {"looking at images", "decoding images"}
+    assert (20, 20, "decoding images") in calls
 
 
-def test_the_format_of_copies_is_part_of_their_name(pictures, context, monkeypatch, notes):
-    load_pictures(pictures(), ON_DISK, context)
-    monkeypatch.setattr(copies, "_FORMAT", "other")
-    load_pictures(pictures(), ON_DISK, context)
+def test_the_format_of_entries_is_part_of_their_name(pictures, context, monkeypatch, notes):
+    load_images(pictures(), ON_DISK, context)
+    monkeypatch.setattr(pixel_cache, "_FORMAT", "other")
+    load_images(pictures(), ON_DISK, context)
     assert len(set(notes)) == 2

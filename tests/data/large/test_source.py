@@ -146,8 +146,8 @@ def test_column_statistics_cover_all_rows(config, context, folder, some_rows, wr
     assert statistics["a"].maximum == 1e4
     assert statistics["colour"].categories == {"red", "green", "blue", "violet"}
     preprocessor = fit_preprocessor(loaded, data, context)
-    assert "colour=violet" in preprocessor.featuriser.feature_names
-    assert preprocessor.featuriser.ranges["a"][1] == 1e4
+    assert "colour=violet" in preprocessor.feature_names
+    assert preprocessor.ranges["a"][1] == 1e4
     assert any("missing cells of `a` are filled in" in note for note in preprocessor.notes)
 
 
@@ -168,7 +168,7 @@ def test_a_missing_cell_is_an_error_with_its_row_if_the_recipe_says_so(
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"text": "name"}, "can hold none"),
+        ({"text": "name"}, "texts cannot stay on disk"),
         ({"label": "kid"}, "did you mean `kind`"),
         ({"drop": []}, "`name` is neither numbers nor a few categories"),
         ({"features": ["name"]}, "`name` is neither numbers nor a few categories"),
@@ -196,8 +196,8 @@ def test_a_column_of_many_categories_must_be_named_in_the_recipe(config, context
 
 
 def test_large_splits_beside_the_training_rows_are_refused(config, context, folder, monkeypatch):
-    monkeypatch.setattr("flowgmm_cli.data.sources.csv._SMALL", 100)
-    with pytest.raises(DataError, match="only training rows may stay on the disk"):
+    monkeypatch.setattr("flowgmm_cli.data.sources.csv._HELD_OUT_BYTES", 100)
+    with pytest.raises(DataError, match="only training rows can stay on disk"):
         load_rows(config(folder, test_path=str(folder)), context)
 
 

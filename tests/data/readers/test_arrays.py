@@ -32,7 +32,7 @@ def idx(array, code=8, dtype="u1"):
 
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize(
-    ("arrays", "said"),
+    ("arrays", "expected_note"),
     [
         ({"v": X, "x": X + 1}, None),
         ({"x": X, "other": X + 1}, "`x` is read as `v`"),
@@ -42,11 +42,13 @@ def idx(array, code=8, dtype="u1"):
         ({"v": np.asfortranarray(X)}, None),
     ],
 )
-def test_the_array_of_the_column(rows, read, vector, npz, notes, arrays, said, compressed):
+def test_a_column_is_read_from_the_array_of_its_name_or_the_only_fitting_array(
+    rows, read, vector, npz, notes, arrays, expected_note, compressed
+):
     reader = rows(npz(compressed, **arrays), vector(2, 2), chunk_rows=4)
     assert reader.total == 6
     assert (read(reader).columns["v"] == X).all()
-    assert [said in note for note in notes] == ([True] if said else [])
+    assert [expected_note in note for note in notes] == ([True] if expected_note else [])
 
 
 @pytest.mark.parametrize(
@@ -63,32 +65,32 @@ def test_labels_by_name_or_code(rows, read, vector, npz, labels, expected):
     assert read(rows(npz(v=X, **labels), schema, chunk_rows=2)).labels == expected
 
 
-def test_the_arrays_that_the_run_was_told_of_come_first(rows, read, vector, npz):
+def test_arrays_named_in_the_recipe_have_priority(rows, read, vector, npz):
     schema = vector(2, 2, arrays=(("hidden", "h"), ("shown", "s")))
-    found = read(rows(npz(x=X + 1, hidden=X, h=np.array(["ash"] * 6), y=np.array(["oak"] * 6)), schema))
-    assert (found.columns["v"] == X).all()
-    assert found.labels == [0] * 6
+    result = read(rows(npz(x=X + 1, hidden=X, h=np.array(["ash"] * 6), y=np.array(["oak"] * 6)), schema))
+    assert (result.columns["v"] == X).all()
+    assert result.labels == [0] * 6
 
 
 def test_columns_of_a_table_are_arrays_too(rows, read, table, npz):
     arrays = {"x": np.arange(3), "colour": np.array([" red", "", "NA"]), "y": np.array([1.5, np.nan, 2])}
-    found = read(rows(npz(**arrays, name=np.array(["p", "q", "r"])), table))
-    assert found["x"] == [0, 1, 2]
-    assert found["colour"] == ["red", None, "NA"]
-    assert found["y"] == [1.5, None, 2]
-    assert found.ids == ["p", "q", "r"]
+    result = read(rows(npz(**arrays, name=np.array(["p", "q", "r"])), table))
+    assert result["x"] == [0, 1, 2]
+    assert result["colour"] == ["red", None, "NA"]
+    assert result["y"] == [1.5, None, 2]
+    assert result.ids == ["p", "q", "r"]
 
 
-def test_a_matrix_is_taken_for_columns_of_numbers_in_order(rows, read, tmp_path, notes):
+def test_a_matrix_is_read_as_numeric_columns_in_order(rows, read, tmp_path, notes):
     np.save(tmp_path / "t.npy", np.arange(6).reshape(3, 2))
     schema = InputSchema((Column("b", "numeric"), Column("a", "numeric")), ("u",))
-    found = read(rows(tmp_path / "t.npy", schema))
-    assert (found["b"], found["a"]) == ([0, 2, 4], [1, 3, 5])
+    result = read(rows(tmp_path / "t.npy", schema))
+    assert (result["b"], result["a"]) == ([0, 2, 4], [1, 3, 5])
     assert "taken in order: b, a" in notes[0]
 
 
 @pytest.mark.parametrize("kind", ["idx", "npy", "npz"])
-def test_rows_may_be_written_to(rows, vector, tmp_path, kind):
+def test_rows_are_writable(rows, vector, tmp_path, kind):
     x = np.arange(24, dtype=np.uint8).reshape(6, 2, 2)
     path = tmp_path / f"t.{kind}"
     if kind == "idx":
@@ -106,9 +108,9 @@ def test_idx_with_labels_beside_it(rows, read, vector, write):
     zipped = write(gzip.compress(idx(images)), "t10k-images-idx3-ubyte.gz")
     write(gzip.compress(idx(np.array([0, 1, 1, 1, 0, 5]))), "t10k-labels-idx1-ubyte.gz")
     schema = InputSchema((Column("v", "vector", (4,)),), ("0", "1"))
-    found = read(rows(zipped, schema, chunk_rows=4))
-    assert (found.columns["v"] == images.reshape(6, 4)).all()
-    assert found.labels == [0, 1, 1, 1, 0, -1]
+    result = read(rows(zipped, schema, chunk_rows=4))
+    assert (result.columns["v"] == images.reshape(6, 4)).all()
+    assert result.labels == [0, 1, 1, 1, 0, -1]
     numbers = write(idx(images / 7, 0x0D, ">f4"), "t.idx")
     assert np.allclose(read(rows(numbers, vector(2, 2))).columns["v"], images / 7)
 
@@ -123,7 +125,7 @@ def test_idx_with_labels_beside_it(rows, read, vector, write):
         ({"v": X[:0]}, "has no rows"),
     ],
 )
-def test_what_does_not_fit_is_said(rows, vector, npz, arrays, words):
+def test_arrays_that_do_not_fit_are_an_error(rows, vector, npz, arrays, words):
     with pytest.raises(DataError) as caught:
         rows(npz(**arrays), vector(2, 2))
     assert words in caught.value.message
@@ -172,6 +174,6 @@ def test_every_array_comes_back_in_order(array, size, kind, fortran, read, tmp_p
     else:
         (np.savez_compressed if kind == "zipped" else np.savez)(path, v=stored)
     schema = InputSchema((Column("v", "vector", array.shape[1:]),), ("a",))
-    found = read(open_rows(str(path), schema, context=DataContext(), chunk_rows=size))
-    assert np.array_equal(found.columns["v"], array)
-    assert found.ids == [str(row + 1) for row in range(len(array))]
+    result = read(open_rows(str(path), schema, context=DataContext(), chunk_rows=size))
+    assert np.array_equal(result.columns["v"], array)
+    assert result.ids == [str(row + 1) for row in range(len(array))]

@@ -21,9 +21,9 @@ def same(values, expected):
     return np.array_equal(np.asarray(values, dtype=float), expected, equal_nan=True)
 
 
-def test_cells_mean_what_they_mean_in_training(read, rows, table, write, notes):
-    found = read(rows(write(GOOD), table))
-    columns, labels, ids, problems = found.columns, found.labels, found.ids, found.problems
+def test_cells_are_parsed_as_in_training(read, rows, table, write, notes):
+    result = read(rows(write(GOOD), table))
+    columns, labels, ids, problems = result.columns, result.labels, result.ids, result.problems
     assert same(columns["x"], [1, NAN, NAN])
     assert same(columns["y"], [2.5, -300, np.inf])
     assert columns["colour"].tolist() == ["red", None, "NA"]
@@ -49,26 +49,26 @@ def test_cells_mean_what_they_mean_in_training(read, rows, table, write, notes):
         lambda text: text.replace("x,", '"x" ,').replace("name", " name"),
     ],
 )
-def test_the_same_rows_in_other_clothes(read, rows, table, write, change):
-    found = read(rows(write(change(GOOD)), table))
-    columns, labels, ids, problems = found.columns, found.labels, found.ids, found.problems
+def test_encodings_line_ends_delimiters_and_quotes_do_not_change_the_rows(read, rows, table, write, change):
+    result = read(rows(write(change(GOOD)), table))
+    columns, labels, ids, problems = result.columns, result.labels, result.ids, result.problems
     assert same(columns["x"], [1, NAN, NAN])
     assert columns["colour"].tolist() == ["red", None, "NA"]
     assert (labels, ids, problems) == ([1, -1, -1], ["a", "b", "c"], {})
 
 
-def test_labels_and_ids_need_not_be_there(read, rows, table, write):
-    found = read(rows(write("y,colour,x\n1,red,2\n3,,4\n"), table))
-    columns, labels, ids = found.columns, found.labels, found.ids
+def test_labels_and_ids_are_optional(read, rows, table, write):
+    result = read(rows(write("y,colour,x\n1,red,2\n3,,4\n"), table))
+    columns, labels, ids = result.columns, result.labels, result.ids
     assert same(columns["x"], [2, 4])
     assert labels == [-1, -1]
     assert ids == ["1", "2"]
 
 
 def test_columns_that_are_not_read_are_noted_once(rows, table, write, notes):
-    found = rows(write("x,y,colour,more,less\n1,2,red,ä,5\n"), table)
-    list(found)
-    list(found)
+    result = rows(write("x,y,colour,more,less\n1,2,red,ä,5\n"), table)
+    list(result)
+    list(result)
     assert [note for note in notes if "more, less" in note] == notes
 
 
@@ -83,13 +83,13 @@ def test_columns_that_are_not_read_are_noted_once(rows, table, write, notes):
 def test_a_missing_column_is_an_error_before_any_row(rows, table, write, header, words):
     with pytest.raises(DataError) as caught:
         rows(write(f"{header}\n1,2,3\n"), table)
-    said = "\n".join([caught.value.message, *caught.value.details])
-    assert (words in said) or ("did you mean `color`" in said and "colour" in words)
-    assert f"columns: {header.replace(',', ', ')}" in said
+    message = "\n".join([caught.value.message, *caught.value.details])
+    assert (words in message) or ("did you mean `color`" in message and "colour" in words)
+    assert f"columns: {header.replace(',', ', ')}" in message
 
 
 @pytest.mark.parametrize("line", ["1.5,2,3", "1.5,1.5,3"])
-def test_a_file_without_a_header_is_told_so(rows, table, write, line):
+def test_a_file_without_a_header_is_an_error(rows, table, write, line):
     with pytest.raises(DataError) as caught:
         rows(write(f"{line}\n4,5,6\n"), table)
     assert "names of the columns" in caught.value.hint
@@ -108,7 +108,7 @@ ODD = [
 
 @pytest.mark.parametrize(("line", "what"), ODD)
 @pytest.mark.parametrize("quoted", [False, True])
-def test_an_odd_line_in_the_middle(read, rows, table, write, line, what, quoted):
+def test_a_malformed_line_is_reported_with_its_number(read, rows, table, write, line, what, quoted):
     """Lines are physical: a cell that holds line breaks takes several."""
     before = b'0,"a\r\nb\nc",0\n\n' if quoted else b"0,a,0\n0,a,0\n0,a,0\n\n"
     odd = line if isinstance(line, bytes) else line.encode()
@@ -117,8 +117,8 @@ def test_an_odd_line_in_the_middle(read, rows, table, write, line, what, quoted)
         list(rows(path, table))
     assert caught.value.message == f"{path}:6: {what}"
     assert "--on-error keep" in caught.value.hint
-    found = read(rows(path, table, on_error="keep"))
-    columns, ids, problems = found.columns, found.ids, found.problems
+    result = read(rows(path, table, on_error="keep"))
+    columns, ids, problems = result.columns, result.ids, result.problems
     at = 1 if quoted else 3
     assert problems == {at: f"line 6: {what}"}
     assert same(np.delete(columns["x"], at), [0] * at + [7, 7])
@@ -131,21 +131,21 @@ def test_a_decimal_comma_is_recognised(rows, table, write):
     assert "1000.50" in caught.value.hint
 
 
-def test_cells_missing_at_the_end_of_a_line_may_be_no_input(read, rows, table, write):
-    found = read(rows(write("x,colour,y,kind\n1,red,2\n3,,4,oak\n"), table))
-    columns, labels, problems = found.columns, found.labels, found.problems
+def test_cells_at_the_end_of_a_line_may_be_missing_if_they_are_not_inputs(read, rows, table, write):
+    result = read(rows(write("x,colour,y,kind\n1,red,2\n3,,4,oak\n"), table))
+    columns, labels, problems = result.columns, result.labels, result.problems
     assert same(columns["y"], [2, 4])
     assert labels == [-1, 1]
     assert problems == {}
 
 
-def test_bad_bytes_in_a_column_that_is_not_read_do_no_harm(read, rows, table, write):
+def test_bad_bytes_in_an_unread_column_are_ignored(read, rows, table, write):
     path = write(b"x,colour,y,z\n1,red,2,\xe4\n3,red,4,\xe4\n5,red\n")
     problems = read(rows(path, table, on_error="keep")).problems
     assert list(problems) == [2]
 
 
-def test_an_open_quote_spoils_its_own_line_only(read, rows, write, monkeypatch):
+def test_an_unclosed_quote_is_an_error_of_its_own_line_only(read, rows, write, monkeypatch):
     monkeypatch.setattr("flowgmm_cli.data.readers.csv.MAX_RECORD", 2000)
     monkeypatch.setattr("flowgmm_cli.data.readers.records.MAX_RECORD", 2000)
     monkeypatch.setattr("flowgmm_cli.data.readers.csv.BLOCK", 700)
@@ -156,8 +156,8 @@ def test_an_open_quote_spoils_its_own_line_only(read, rows, write, monkeypatch):
     lines[1999] = '1999,"open,t'
     path = write("x,text,z\n" + "\n".join(lines))
     schema = InputSchema((Column("x", "numeric"), Column("text", "text")), ("a",))
-    found = read(rows(path, schema, on_error="keep"))
-    columns, problems = found.columns, found.problems
+    result = read(rows(path, schema, on_error="keep"))
+    columns, problems = result.columns, result.problems
     assert {at: why.split(":")[0] for at, why in problems.items()} == {
         100: "line 102",
         1000: "line 1002",
@@ -204,10 +204,10 @@ def test_one_column_with_blank_lines(read, rows, write):
     assert same(columns["x"], [1, 2])
 
 
-def test_text_parts_are_joined_and_the_joined_text_will_do(read, rows, texts, write):
+def test_text_parts_are_joined_unless_the_text_column_exists(read, rows, texts, write):
     content = 'title,description,kind\nA,"b\nc",oak\n,d,\n'
-    found = read(rows(write(content), texts))
-    columns, labels = found.columns, found.labels
+    result = read(rows(write(content), texts))
+    columns, labels = result.columns, result.labels
     assert columns["text"].tolist() == ["A\nb\nc", "d"]
     assert labels == [1, -1]
     assert read(rows(write("text\nwhole\n"), texts)).columns["text"].tolist() == ["whole"]
@@ -216,10 +216,10 @@ def test_text_parts_are_joined_and_the_joined_text_will_do(read, rows, texts, wr
 
 
 @pytest.mark.parametrize("names", ["v[0],v[1],v[2],v[3]", "v_0,v_1,v_2,v_3"])
-def test_vectors_stand_in_numbered_columns(read, rows, vector, write, names):
+def test_a_vector_is_read_from_numbered_columns(read, rows, vector, write, names):
     path = write(f"{names},kind\n1,2,3,4,oak\n5,6,7,x,\n")
-    found = read(rows(path, vector(2, 2), on_error="keep"))
-    columns, labels, problems = found.columns, found.labels, found.problems
+    result = read(rows(path, vector(2, 2), on_error="keep"))
+    columns, labels, problems = result.columns, result.labels, result.problems
     assert columns["v"][0].tolist() == [[1, 2], [3, 4]]
     assert labels == [1, -1]
     assert problems == {1: f"line 3: column `{names.split(',')[3]}` wants a number, got `x`"}
@@ -228,13 +228,13 @@ def test_vectors_stand_in_numbered_columns(read, rows, vector, write, names):
 def test_standard_input_is_read_once(read, table, context, monkeypatch):
     stream = io.TextIOWrapper(io.BufferedReader(io.BytesIO(GOOD.encode())))
     monkeypatch.setattr(sys, "stdin", stream)
-    found = open_rows("-", table, context=context)
-    assert read(found).ids == ["a", "b", "c"]
+    result = open_rows("-", table, context=context)
+    assert read(result).ids == ["a", "b", "c"]
     with pytest.raises(DataError, match="only once"):
-        list(found)
+        list(result)
 
 
-def test_a_terminal_is_no_input(table, context, monkeypatch):
+def test_a_terminal_is_not_an_input(table, context, monkeypatch):
     monkeypatch.setattr(sys, "stdin", type("Terminal", (), {"isatty": lambda self: True})())
     with pytest.raises(UsageError, match="nothing is piped"):
         open_rows("-", table, context=context)
@@ -253,7 +253,7 @@ FLOAT = st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False))
     block=st.integers(1, 60),
     delimiter=st.sampled_from([",", ";", "\t"]),
 )
-def test_every_table_comes_back_in_order_whatever_the_blocks(
+def test_every_table_is_read_in_order_for_every_block_size(
     read, rows, size, block, delimiter, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(reader, "BLOCK", max(block, 20))
@@ -264,8 +264,8 @@ def test_every_table_comes_back_in_order_whatever_the_blocks(
     path = tmp_path / "t.csv"
     path.write_bytes("\n".join(lines).encode())
     schema = InputSchema((Column("text", "text"), Column("x", "numeric")), ("a",), delimiter=delimiter)
-    found = read(open_rows(str(path), schema, context=DataContext(), chunk_rows=size))
-    columns, problems = found.columns, found.problems
+    result = read(open_rows(str(path), schema, context=DataContext(), chunk_rows=size))
+    columns, problems = result.columns, result.problems
     assert problems == {}
     assert columns["text"].tolist() == [text if text.strip() else "" for text, _ in rows]
     assert same(columns["x"], [NAN if number is None else number for _, number in rows])

@@ -26,17 +26,17 @@ def test_images_are_rows_named_by_their_paths(rows, read, vector, folder, notes)
     (path / ".hidden.png").write_text("no image")
     reader = rows(path, vector(3, 4), chunk_rows=2)
     assert reader.total == 3
-    found = read(reader)
-    assert found.ids == ["fir/b.BMP", "oak/a9.png", "oak/a10.png"]
-    assert found.labels == [-1, 1, 1]
-    assert (found.columns["v"] == np.stack([GREY + 2, GREY + 1, GREY])).all()
+    result = read(reader)
+    assert result.ids == ["fir/b.BMP", "oak/a9.png", "oak/a10.png"]
+    assert result.labels == [-1, 1, 1]
+    assert (result.columns["v"] == np.stack([GREY + 2, GREY + 1, GREY])).all()
     assert "from 0 (black) to 255 (white)" in notes[0]
 
 
 def test_pixels_have_the_range_of_training(rows, read, vector, folder, notes):
     path = folder(a_dot_png=GREY)
-    found = read(rows(path, vector(3, 4, ranges={"v": (0.0, 1.0)})))
-    assert np.allclose(found.columns["v"][0], GREY / 255)
+    result = read(rows(path, vector(3, 4, ranges={"v": (0.0, 1.0)})))
+    assert np.allclose(result.columns["v"][0], GREY / 255)
     assert "1 (white)" in notes[0]
 
 
@@ -51,18 +51,16 @@ def test_pixels_have_the_range_of_training(rows, read, vector, folder, notes):
         ((3, 4), np.repeat(GREY[..., None], 3, axis=2), GREY, "colour images are turned grey"),
     ],
 )
-def test_channels_are_made_to_fit_with_a_note(
-    rows, read, vector, folder, notes, shape, given, expected, said
-):
-    found = read(rows(folder(a_dot_png=given, b_dot_png=given), vector(*shape)))
-    assert (found.columns["v"] == expected).all()
+def test_channels_are_converted_with_a_note(rows, read, vector, folder, notes, shape, given, expected, said):
+    result = read(rows(folder(a_dot_png=given, b_dot_png=given), vector(*shape)))
+    assert (result.columns["v"] == expected).all()
     assert notes[1:] == ([note for note in notes if note.endswith(said)] if said else [])
     assert len(notes) == (2 if said else 1)
 
 
 def test_square_images_may_be_vectors(rows, read, vector, folder):
-    found = read(rows(folder(a_dot_png=GREY[:, :3]), vector(9)))
-    assert (found.columns["v"][0] == GREY[:, :3].ravel()).all()
+    result = read(rows(folder(a_dot_png=GREY[:, :3]), vector(9)))
+    assert (result.columns["v"][0] == GREY[:, :3].ravel()).all()
 
 
 def test_images_are_never_resized_and_damaged_ones_are_named(rows, read, vector, folder):
@@ -72,24 +70,24 @@ def test_images_are_never_resized_and_damaged_ones_are_named(rows, read, vector,
         list(rows(path, vector(3, 4)))
     assert caught.value.message == f"{path}, b.png: the image is 3x4 pixels, the model reads 4x3"
     assert "-resize 4x3!" in caught.value.hint
-    found = read(rows(path, vector(3, 4), on_error="keep"))
-    assert list(found.problems) == [1, 2, 3]
-    assert found.problems[2].startswith("c.png: cannot be read: ")
-    assert "more than 8 bits" in found.problems[3]
-    assert (found.columns["v"][0] == GREY).all()
+    result = read(rows(path, vector(3, 4), on_error="keep"))
+    assert list(result.problems) == [1, 2, 3]
+    assert result.problems[2].startswith("c.png: cannot be read: ")
+    assert "more than 8 bits" in result.problems[3]
+    assert (result.columns["v"][0] == GREY).all()
 
 
 def test_texts_are_rows_too(rows, read, texts, tmp_path):
     for name, content in [("2.txt", b"two\nlines"), ("10.txt", b"\xe4"), ("1.txt", b"")]:
         (tmp_path / "d").mkdir(exist_ok=True)
         (tmp_path / "d" / name).write_bytes(content)
-    found = read(rows(tmp_path / "d", texts, on_error="keep"))
-    assert found["text"] == ["", "two\nlines", ""]
-    assert found.ids == ["1.txt", "2.txt", "10.txt"]
-    assert found.problems == {2: "10.txt: not UTF-8 text"}
+    result = read(rows(tmp_path / "d", texts, on_error="keep"))
+    assert result["text"] == ["", "two\nlines", ""]
+    assert result.ids == ["1.txt", "2.txt", "10.txt"]
+    assert result.problems == {2: "10.txt: not UTF-8 text"}
 
 
-def test_folders_that_hold_nothing_of_use(rows, vector, table, texts, tmp_path):
+def test_folders_without_usable_files(rows, vector, table, texts, tmp_path):
     (tmp_path / "data.parquet").write_text("")
     with pytest.raises(DataError, match="holds no images") as caught:
         rows(tmp_path, vector(3, 4))

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from flowgmm_cli.api import Column
+from flowgmm_cli.data.images.lazy_pixels import LazyPixels
 from flowgmm_cli.data.images.specs import ImagesConfig
-from flowgmm_cli.data.images.store import PixelStore
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.errors import DataError
 
@@ -49,35 +49,35 @@ def test_the_schema_takes_the_rule_from_the_run(component):
     assert ImagesConfig.model_fields["resize"].default == "error"
 
 
-def test_a_folder_gives_bytes_and_labels(rows, read, images, folder, notes):
+def test_a_folder_is_read_as_pixels_and_labels(rows, read, images, folder, notes):
     path = folder(oak__1=GREY[0], test__ash__2=GREY[1], other__3=GREY[2], ash=GREY[3])
-    found = read(rows(path, images(3, 4), chunk_rows=2))
-    assert found.ids == ["ash.png", "oak/1.png", "other/3.png", "test/ash/2.png"]
-    assert found.labels == [-1, 1, -1, 0]
-    assert found.columns["image"].dtype == np.uint8
-    np.testing.assert_array_equal(found.columns["image"], GREY[[3, 0, 2, 1]])
+    result = read(rows(path, images(3, 4), chunk_rows=2))
+    assert result.ids == ["ash.png", "oak/1.png", "other/3.png", "test/ash/2.png"]
+    assert result.labels == [-1, 1, -1, 0]
+    assert result.columns["image"].dtype == np.uint8
+    np.testing.assert_array_equal(result.columns["image"], GREY[[3, 0, 2, 1]])
     assert notes == []
 
 
 def test_channels_are_those_of_the_model_with_a_note(rows, read, images, folder, notes):
     path = folder(a=GREY[0], b=COLOUR[0])
-    found = read(rows(path, images(3, 4, 3), chunk_rows=1))
-    np.testing.assert_array_equal(found.columns["image"][0], np.repeat(GREY[0][..., None], 3, axis=2))
-    np.testing.assert_array_equal(found.columns["image"][1], COLOUR[0])
+    result = read(rows(path, images(3, 4, 3), chunk_rows=1))
+    np.testing.assert_array_equal(result.columns["image"][0], np.repeat(GREY[0][..., None], 3, axis=2))
+    np.testing.assert_array_equal(result.columns["image"][1], COLOUR[0])
     assert notes == [f"{path}: grey is turned into colour"]
 
 
 @pytest.mark.parametrize("resize", ["crop", "pad", "stretch"])
-def test_sizes_go_the_way_that_they_went_in_training(rows, read, images, folder, context, resize, tmp_path):
+def test_images_are_resized_as_in_training(rows, read, images, folder, context, resize, tmp_path):
     path = folder(oak__1=DRAWN.integers(0, 256, (9, 20), dtype=np.uint8), ash__2=GREY[0])
     source = f"{{use: images, path: {path}, size: [3, 4], resize: {resize}}}"
     trained = read(rows(source, images(3, 4)))
-    found = read(rows(path, images(3, 4, resize=resize)))
-    assert found.ids == trained.ids
-    np.testing.assert_array_equal(found.columns["image"], trained.columns["image"])
+    result = read(rows(path, images(3, 4, resize=resize)))
+    assert result.ids == trained.ids
+    np.testing.assert_array_equal(result.columns["image"], trained.columns["image"])
 
 
-def test_rows_that_cannot_be_used_are_named_or_kept(rows, read, images, folder):
+def test_unusable_images_are_errors_or_problems(rows, read, images, folder):
     path = folder(a=GREY[0], b=GREY[0].T.copy(), e=GREY[1])
     (path / "c.png").write_bytes((path / "a.png").read_bytes()[:50])
     (path / "d.png").write_bytes(b"")
@@ -86,11 +86,11 @@ def test_rows_that_cannot_be_used_are_named_or_kept(rows, read, images, folder):
     assert caught.value.message == f"{path}, b.png: the image is 3x4 pixels, the model reads 4x3"
     assert "-resize 4x3!" in caught.value.hint
     assert "--on-error keep" in caught.value.hint
-    found = read(rows(path, images(3, 4), on_error="keep"))
-    assert found.problems[1] == "b.png: the image is 3x4 pixels, the model reads 4x3"
-    assert found.problems[2].startswith("c.png: cannot be read: it cannot be decoded")
-    assert found.problems[3] == "d.png: cannot be read: the file is empty"
-    np.testing.assert_array_equal(found.columns["image"][[0, 4]], GREY[:2])
+    result = read(rows(path, images(3, 4), on_error="keep"))
+    assert result.problems[1] == "b.png: the image is 3x4 pixels, the model reads 4x3"
+    assert result.problems[2].startswith("c.png: cannot be read: it cannot be decoded")
+    assert result.problems[3] == "d.png: cannot be read: the file is empty"
+    np.testing.assert_array_equal(result.columns["image"][[0, 4]], GREY[:2])
 
 
 def test_a_folder_without_images_names_the_source(rows, images, tmp_path):
@@ -122,41 +122,41 @@ def written(tmp_path, **arrays):
 )
 def test_arrays_of_every_layout_and_type(rows, read, images, tmp_path, given, expected):
     schema = images(*expected.shape[1:])
-    found = read(rows(written(tmp_path, image=given, y=LABELS), schema, chunk_rows=3))
-    assert found.columns["image"].dtype == np.uint8
-    np.testing.assert_array_equal(found.columns["image"], expected)
+    result = read(rows(written(tmp_path, image=given, y=LABELS), schema, chunk_rows=3))
+    assert result.columns["image"].dtype == np.uint8
+    np.testing.assert_array_equal(result.columns["image"], expected)
 
 
-def test_what_is_white_is_told_by_the_whole_array(rows, read, images, tmp_path):
+def test_the_value_of_white_is_found_from_the_whole_array(rows, read, images, tmp_path):
     dark_first = np.zeros((7, 3, 4))
     dark_first[5] = 255
-    found = read(rows(written(tmp_path, image=dark_first), images(3, 4), chunk_rows=2))
-    np.testing.assert_array_equal(found.columns["image"], dark_first)
+    result = read(rows(written(tmp_path, image=dark_first), images(3, 4), chunk_rows=2))
+    np.testing.assert_array_equal(result.columns["image"], dark_first)
 
 
 def test_names_of_arrays_and_classes(rows, read, images, tmp_path, notes):
     path = written(tmp_path, x_test=COLOUR, y_test=LABELS, names=np.array(["oak", "ash"]), z=COLOUR)
-    found = read(rows(path, images(3, 4, 3)))
-    assert found.labels == [1, 0, 1, 0, 1, 0, -1]
+    result = read(rows(path, images(3, 4, 3)))
+    assert result.labels == [1, 0, 1, 0, 1, 0, -1]
     assert "the array `x_test` is read as `image`" in notes[0]
 
 
 def test_arrays_of_other_channels_and_sizes(rows, read, images, tmp_path, notes):
-    found = read(rows(written(tmp_path, x=COLOUR), images(3, 4)))
+    result = read(rows(written(tmp_path, x=COLOUR), images(3, 4)))
     grey = np.stack([np.asarray(Image.fromarray(one).convert("L")) for one in COLOUR])
-    np.testing.assert_array_equal(found.columns["image"], grey)
+    np.testing.assert_array_equal(result.columns["image"], grey)
     assert any("colour is turned into grey" in note for note in notes)
     with pytest.raises(DataError, match="no array has rows that fit"):
         rows(written(tmp_path, x=COLOUR), images(5, 5, 3))
-    found = read(rows(written(tmp_path, x=COLOUR), images(5, 5, 3, resize="stretch")))
-    assert found.columns["image"].shape == (7, 5, 5, 3)
+    result = read(rows(written(tmp_path, x=COLOUR), images(5, 5, 3, resize="stretch")))
+    assert result.columns["image"].shape == (7, 5, 5, 3)
 
 
 @pytest.mark.parametrize("value", [np.nan, 300.0, -1.0])
-def test_arrays_that_hold_no_pixels(rows, images, tmp_path, value):
+def test_arrays_without_pixels(rows, images, tmp_path, value):
     given = GREY.astype(np.float64)
     given[6, 0, 0] = value
-    with pytest.raises(DataError, match=r"array `image`: float64 values .* are no pixels"):
+    with pytest.raises(DataError, match=r"array `image`: float64 values .* are not pixels"):
         rows(written(tmp_path, image=given), images(3, 4), chunk_rows=2)
 
 
@@ -164,23 +164,23 @@ def test_idx_files(rows, read, images, tmp_path):
     for name, array in (("images-idx3", GREY), ("labels-idx1", LABELS[:7].clip(0).astype(np.uint8))):
         head = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
         (tmp_path / f"t10k-{name}-ubyte.gz").write_bytes(gzip.compress(head + array.tobytes()))
-    found = read(rows(tmp_path / "t10k-images-idx3-ubyte.gz", images(3, 4, codes=("oak", "ash"))))
-    np.testing.assert_array_equal(found.columns["image"], GREY)
-    assert found.labels == [1, 0, 1, 0, 1, 0, 1]
+    result = read(rows(tmp_path / "t10k-images-idx3-ubyte.gz", images(3, 4, codes=("oak", "ash"))))
+    np.testing.assert_array_equal(result.columns["image"], GREY)
+    assert result.labels == [1, 0, 1, 0, 1, 0, 1]
 
 
-def test_specs_of_other_sources_become_pixels(rows, read, images, tmp_path):
+def test_data_specs_of_other_sources_are_converted_to_pixels(rows, read, images, tmp_path):
     path = written(tmp_path, train=GREY / 255, train_label=LABELS)
-    found = read(rows(f"{{use: arrays, path: {path}}}", images(3, 4)))
-    assert found.columns["image"].dtype == np.uint8
-    np.testing.assert_array_equal(found.columns["image"], GREY)
+    result = read(rows(f"{{use: arrays, path: {path}}}", images(3, 4)))
+    assert result.columns["image"].dtype == np.uint8
+    np.testing.assert_array_equal(result.columns["image"], GREY)
 
 
-def test_specs_of_images_on_the_disk_stay_there(rows, images, folder):
+def test_images_of_a_data_spec_stay_on_disk(rows, images, folder):
     path = folder(oak__1=COLOUR[0], ash__2=COLOUR[1])
     spec = f"{{use: images, path: {path}, memory: 0.0, cache: never}}"
     (chunk,) = list(rows(spec, images(3, 4)))
-    assert isinstance(chunk.rows.columns["image"], PixelStore)
+    assert isinstance(chunk.rows.columns["image"], LazyPixels)
     expected = [np.asarray(Image.fromarray(one).convert("L")) for one in COLOUR[[1, 0]]]
     np.testing.assert_array_equal(np.asarray(chunk.rows.columns["image"]), expected)
     assert chunk.rows.labels.tolist() == [0, 1]
@@ -198,5 +198,5 @@ def test_images_of_a_spec_for_a_model_of_vectors(rows, read, vector, tmp_path, g
     schema = vector(*shape, ranges={"v": (0.0, high)})
     for memory in ("2.0", "0.0"):
         path = written(tmp_path, x=given, y=LABELS)
-        found = read(rows(f"{{use: images, path: {path}, memory: {memory}}}", schema))
-        np.testing.assert_array_equal(found.columns["v"], expected)
+        result = read(rows(f"{{use: images, path: {path}, memory: {memory}}}", schema))
+        np.testing.assert_array_equal(result.columns["v"], expected)

@@ -60,8 +60,8 @@ def test_the_schema_of_a_run_comes_from_its_recipe(component):
 )
 def test_standard_input(rows, read, table, stdin, content, format):
     reader = rows(stdin(content), table, format=format)
-    found = read(reader)
-    assert (found["x"], found["colour"], found["y"]) == ([1], ["red"], [2])
+    result = read(reader)
+    assert (result["x"], result["colour"], result["y"]) == ([1], ["red"], [2])
     with pytest.raises(DataError, match="standard input can be read only once"):
         list(reader)
 
@@ -80,7 +80,7 @@ def test_a_named_pipe_is_read_once(rows, read, table, tmp_path):
     feeder.join()
 
 
-def test_what_standard_input_cannot_be(rows, table, stdin):
+def test_formats_that_standard_input_cannot_have(rows, table, stdin):
     with pytest.raises(UsageError, match="cannot be read as parquet"):
         rows(stdin(""), table, format="parquet")
     with pytest.raises(UsageError, match="did you mean `parquet`"):
@@ -101,15 +101,15 @@ def test_files_of_unknown_types_and_missing_ones(rows, read, table, write, tmp_p
 
 def test_a_csv_spec_names_columns_of_its_own(rows, read, texts, write):
     path = write("question,kind,answer\nwhy?,oak,y\n", "q.csv")
-    found = read(rows(f"{{use: csv, path: '{path}', text: question}}", texts))
-    assert found["text"] == ["why?"]
-    assert found.labels == [1]
-    found = read(
+    result = read(rows(f"{{use: csv, path: '{path}', text: question}}", texts))
+    assert result["text"] == ["why?"]
+    assert result.labels == [1]
+    result = read(
         rows(f"{{use: csv, path: '{path}', text: [question, answer], label: answer, id: kind}}", texts)
     )
-    assert (found["text"], found.labels, found.ids) == (["why?\ny"], [-1], ["oak"])
-    found = read(rows(f"{{use: hf_text, path: '{path}', text: question, label: kind}}", texts))
-    assert (found["text"], found.labels) == (["why?"], [1])
+    assert (result["text"], result.labels, result.ids) == (["why?\ny"], [-1], ["oak"])
+    result = read(rows(f"{{use: hf_text, path: '{path}', text: question, label: kind}}", texts))
+    assert (result["text"], result.labels) == (["why?"], [1])
 
 
 def test_a_spec_with_splits(rows, read, table, write):
@@ -124,9 +124,9 @@ def test_a_spec_with_splits(rows, read, table, write):
 
 def test_a_spec_of_another_source_is_loaded(rows, read):
     schema = InputSchema((Column("pixels", "vector", (64,)),), ("7", "3"))
-    found = read(rows("{use: sklearn, name: digits}", schema))
-    assert found.columns["pixels"].shape == (1797, 64)
-    assert sorted(set(found.labels)) == [-1, 0, 1]
+    result = read(rows("{use: sklearn, name: digits}", schema))
+    assert result.columns["pixels"].shape == (1797, 64)
+    assert sorted(set(result.labels)) == [-1, 0, 1]
     moons = InputSchema((Column("x2", "numeric"), Column("x1", "numeric")), ("0", "1"))
     assert len(read(rows("{use: sklearn, name: two_moons, test_n: 30}", moons)).ids) == 30
     with pytest.raises(DataError, match="gives no column `pixels`"):
@@ -148,9 +148,9 @@ def test_a_spec_of_another_source_is_loaded(rows, read):
 def test_a_wrong_spec_is_explained_like_a_recipe(rows, table, spec, words):
     with pytest.raises(RecipeError) as caught:
         rows(spec, table)
-    said = "\n".join([caught.value.message, *caught.value.details])
-    assert any(word in said for word in words.split("|"))
-    assert "the data spec" in said
+    message = "\n".join([caught.value.message, *caught.value.details])
+    assert any(word in message for word in words.split("|"))
+    assert "the data spec" in message
 
 
 def test_text_in_a_spec_for_a_model_without_text(rows, table, write):
@@ -164,10 +164,10 @@ def test_rows_in_memory_come_in_chunks(read):
     for size in (1, 3, 10, 99):
         reader = MemoryReader(rows, "test", chunk_rows=size)
         for _ in range(2):
-            found = read(reader)
-            assert found["x"] == list(range(10))
-            assert found.labels == list(range(10))
-            assert found.ids == rows.ids.tolist()
+            result = read(reader)
+            assert result["x"] == list(range(10))
+            assert result.labels == list(range(10))
+            assert result.ids == rows.ids.tolist()
         assert max(map(len, reader)) == min(size, 10)
 
 

@@ -48,13 +48,13 @@ def test_the_same_rows_in_every_format(rows, read, table, write, tmp_path, kind,
         path = parquet(tmp_path / "t.parquet", columns)
     reader = rows(path, table, chunk_rows=size)
     for _ in range(2):
-        found = read(reader)
-        assert found["x"] == [1, None, 3]
-        assert found["y"] == [2.5, -300, None]
-        assert found["colour"] == ["red", None, "NA"]
-        assert found.labels == [1, -1, -1]
-        assert found.ids == ["a", "b", "3"]
-        assert found.problems == {}
+        result = read(reader)
+        assert result["x"] == [1, None, 3]
+        assert result["y"] == [2.5, -300, None]
+        assert result["colour"] == ["red", None, "NA"]
+        assert result.labels == [1, -1, -1]
+        assert result.ids == ["a", "b", "3"]
+        assert result.problems == {}
     assert len([note for note in notes if "`birch`" in note]) == 1
 
 
@@ -68,24 +68,24 @@ def test_the_same_rows_in_every_format(rows, read, table, write, tmp_path, kind,
         (b'{"x": 1, "y": 2, "colour": "r\xe4d"}', "not UTF-8 text"),
     ],
 )
-def test_an_odd_line_in_the_middle(rows, read, table, write, line, what):
+def test_a_malformed_line_is_reported_with_its_number(rows, read, table, write, line, what):
     odd = line if isinstance(line, bytes) else line.encode()
     good = b'{"x": 1, "y": 2, "colour": "red"}\n'
     path = write(good + b"\n" + good + odd + b"\n" + good, "t.jsonl")
     with pytest.raises(DataError) as caught:
         list(rows(path, table))
     assert caught.value.message.startswith(f"{path}:4: {what}")
-    found = read(rows(path, table, on_error="keep"))
-    assert list(found.problems) == [2]
-    assert found.problems[2].startswith(f"line 4: {what}")
-    assert found["x"] == [1, 1, None, 1]
+    result = read(rows(path, table, on_error="keep"))
+    assert list(result.problems) == [2]
+    assert result.problems[2].startswith(f"line 4: {what}")
+    assert result["x"] == [1, 1, None, 1]
 
 
 def test_a_key_may_be_left_out_but_not_everywhere(rows, read, table, write):
     content = '{"x": 1, "y": 2}\n{"y": 3, "colour": 7, "new": 1}\n{"colour": "red"}'
-    found = read(rows(write(content, "t.jsonl"), table))
-    assert found["x"] == [1, None, None]
-    assert found["colour"] == [None, "7", "red"]
+    result = read(rows(write(content, "t.jsonl"), table))
+    assert result["x"] == [1, None, None]
+    assert result["colour"] == [None, "7", "red"]
     with pytest.raises(DataError, match="no column `colour`"):
         rows(write('{"x": 1, "y": 2}', "t.jsonl"), table)
 
@@ -102,10 +102,10 @@ def test_parquet_cells_that_do_not_fit(rows, read, table, tmp_path):
     with pytest.raises(DataError) as caught:
         list(rows(path, table))
     assert caught.value.message == f"{path}, row 2: column `x` wants a number, got `two`"
-    found = read(rows(path, table, on_error="keep"))
-    assert found["x"] == [1, None, None]
-    assert found["colour"] == ["1", "2", None]
-    assert found.problems == {1: "row 2: column `x` wants a number, got `two`"}
+    result = read(rows(path, table, on_error="keep"))
+    assert result["x"] == [1, None, None]
+    assert result["colour"] == ["1", "2", None]
+    assert result.problems == {1: "row 2: column `x` wants a number, got `two`"}
 
 
 def test_class_names_inside_a_parquet_file_are_used(rows, read, table, tmp_path):
@@ -121,7 +121,7 @@ def test_class_names_inside_a_parquet_file_are_used(rows, read, table, tmp_path)
     assert read(rows(tmp_path / "t.parquet", table)).labels == [0, 1, -1, -1]
 
 
-def test_files_that_are_no_parquet(rows, table, write, tmp_path):
+def test_files_that_are_not_parquet(rows, table, write, tmp_path):
     with pytest.raises(DataError, match="cannot be read as parquet"):
         rows(write("x,y\n1,2\n", "t.parquet"), table)
     path = parquet(tmp_path / "s.parquet", {"x": [1.0], "y": [1.0], "colour": ["u"]})
@@ -141,9 +141,9 @@ def test_lists_are_vectors(rows, read, vector, write, tmp_path, kind):
         path = parquet(tmp_path / "t.parquet", {"v": pa.array(cells, pa.list_(pa.float32()))})
     else:
         path = write(lines([{"v": cell} for cell in cells]), "t.jsonl")
-    found = read(rows(path, vector(2, 2), on_error="keep", chunk_rows=2))
-    assert found.columns["v"][:2].tolist() == [[[1, 2], [3, 4]], [[5, 6], [7, 8]]]
-    assert [at for at, why in found.problems.items() if "wants a list of 4 numbers" in why][:2] == [2, 3]
+    result = read(rows(path, vector(2, 2), on_error="keep", chunk_rows=2))
+    assert result.columns["v"][:2].tolist() == [[[1, 2], [3, 4]], [[5, 6], [7, 8]]]
+    assert [at for at, why in result.problems.items() if "wants a list of 4 numbers" in why][:2] == [2, 3]
 
 
 VALUES = st.fixed_dictionaries(
@@ -167,12 +167,12 @@ def test_every_table_comes_back_in_order(values, size, groups, kind, read, tmp_p
         columns = {name: pa.array([row[name] for row in values], of) for name, of in types.items()}
         parquet(path, columns, row_group_size=groups)
     schema = InputSchema((Column("text", "text"), Column("x", "numeric"), Column("c", "category")), ("a",))
-    found = read(open_rows(str(path), schema, context=DataContext(), chunk_rows=size))
-    assert found["text"] == [row["text"] if (row["text"] or "").strip() else "" for row in values]
+    result = read(open_rows(str(path), schema, context=DataContext(), chunk_rows=size))
+    assert result["text"] == [row["text"] if (row["text"] or "").strip() else "" for row in values]
     assert np.array_equal(
-        found.columns["x"],
+        result.columns["x"],
         [np.nan if row["x"] is None else float(row["x"]) for row in values],
         equal_nan=True,
     )
-    assert found["c"] == [row["c"] for row in values]
-    assert found.problems == {}
+    assert result["c"] == [row["c"] for row in values]
+    assert result.problems == {}

@@ -5,24 +5,24 @@ import pytest
 from flowgmm_cli.errors import DataError
 
 
-def test_every_line_is_a_text_blank_ones_too(rows, read, texts, write):
+def test_every_line_is_a_text_also_a_blank_line(rows, read, texts, write):
     path = write("\ufeffone\r\n\n  two, 2\nüç", "t.txt")
     for size in (1, 3, 100):
-        found = read(rows(path, texts, chunk_rows=size))
-        assert found["text"] == ["one", "", "  two, 2", "üç"]
-        assert found.ids == ["1", "2", "3", "4"]
-        assert found.labels == [-1] * 4
+        result = read(rows(path, texts, chunk_rows=size))
+        assert result["text"] == ["one", "", "  two, 2", "üç"]
+        assert result.ids == ["1", "2", "3", "4"]
+        assert result.labels == [-1] * 4
     assert read(rows(write(gzip.compress(b"a\nb\n"), "t.txt.gz"), texts))["text"] == ["a", "b"]
 
 
-def test_lines_that_are_no_text(rows, read, texts, write):
+def test_lines_that_are_not_utf8(rows, read, texts, write):
     path = write(b"a\nb\xe4\nc\n", "t.txt")
     with pytest.raises(DataError) as caught:
         list(rows(path, texts, chunk_rows=1))
     assert caught.value.message == f"{path}:2: not UTF-8 text"
-    found = read(rows(path, texts, chunk_rows=1, on_error="keep"))
-    assert found.problems == {1: "line 2: not UTF-8 text"}
-    assert found["text"] == ["a", "", "c"]
+    result = read(rows(path, texts, chunk_rows=1, on_error="keep"))
+    assert result.problems == {1: "line 2: not UTF-8 text"}
+    assert result["text"] == ["a", "", "c"]
 
 
 def test_a_model_of_a_table_needs_more_than_texts(rows, table, texts, write):

@@ -5,16 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowgmm_cli.data.sources.columns import (
-    class_codes,
-    code_labels,
-    foreign_numbers,
+    encode_labels,
+    localised_number_positions,
     natural_order,
-    not_numbers,
+    non_numeric_positions,
     numbers,
     strings,
     texts,
     vectors,
 )
+from flowgmm_cli.data.sources.tables import Table
 
 
 def cells(values, kind=None):
@@ -34,7 +34,7 @@ def test_words_for_missing_are_missing_in_numbers(word):
 @pytest.mark.parametrize("word", ["one", "1_000", "1,5", "0x10", "1 2", "12a"])
 def test_what_only_looks_like_a_number_is_none(word):
     assert numbers(cells(["1", word])) is None
-    assert not_numbers(cells(["1", word, "NA", ""])).tolist() == [1]
+    assert non_numeric_positions(cells(["1", word, "NA", ""])).tolist() == [1]
 
 
 def test_typed_columns_are_numbers_as_they_are():
@@ -83,7 +83,7 @@ def test_the_order_does_not_depend_on_the_order_given(names):
 
 
 def test_classes_are_numbered_over_all_splits():
-    names, codes = code_labels(
+    names, codes = encode_labels(
         {"train": np.array(["b", None], dtype=object), "test": np.array(["a"], dtype=object)}
     )
     assert names == ("a", "b")
@@ -91,15 +91,16 @@ def test_classes_are_numbered_over_all_splits():
 
 
 def test_class_label_codes_without_a_name_are_unlabelled():
-    assert class_codes(cells([0, 1, -1, None]), ["a", "b"]).tolist() == [0, 1, -1, -1]
+    table = Table(pa.table({"y": [0, 1, -1, None]}), {"y": ["a", "b"]})
+    assert table.label_strings("y").tolist() == ["a", "b", None, None]
 
 
 @pytest.mark.parametrize("cell", ["1,5", "-,5", "1.234,5", "1 234,5", "1,234", "1,234,567.8", "1.234.567"])
 def test_numbers_written_otherwise_are_found(cell):
-    assert foreign_numbers(pa.chunked_array([["1.5", "", cell, "NA"]])).tolist() == [2]
-    assert foreign_numbers(pa.chunked_array([[cell, "red"]])).tolist() == []
+    assert localised_number_positions(pa.chunked_array([["1.5", "", cell, "NA"]])).tolist() == [2]
+    assert localised_number_positions(pa.chunked_array([[cell, "red"]])).tolist() == []
 
 
 @pytest.mark.parametrize("cell", ["1, 5", "1,2,3", "a,5", ",", "2024-01-01", "10.0.0.1"])
 def test_other_words_are_no_numbers_written_otherwise(cell):
-    assert foreign_numbers(pa.chunked_array([["1.5", cell]])).tolist() == []
+    assert localised_number_positions(pa.chunked_array([["1.5", cell]])).tolist() == []

@@ -218,7 +218,7 @@ TYPO = "x,label\n" + "".join(f"{'o1' if i == 41 else i / 7},{'ab'[i % 2]}\n" for
         ("x,label\n1,a\n2,b,c,d\n", {}, "cannot be read as csv"),
         ("x,label\n1,a,EXTRA\n2,b,EXTRA\n", {}, "cannot be read as csv"),
         ("x,label\n1,ä\n".encode("latin-1"), {}, "UTF-8"),
-        ("id,x,label\nq,1,a\nq,2,b\n", {"id": "id"}, "is `q` again in row 2"),
+        ("id,x,label\nq,1,a\nq,2,b\n", {"id": "id"}, "repeats `q` in row 2"),
         ("id,x,label\nq,1,a\n,2,b\n", {"id": "id"}, "is empty in row 2"),
     ],
 )

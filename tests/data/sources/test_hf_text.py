@@ -64,7 +64,7 @@ def test_several_files_are_splits_by_name(context, tmp_path):
     assert data.splits["train"].columns["text"].tolist() == ["train text"]
     assert data.splits["test"].columns["text"].tolist() == ["test text"]
     (tmp_path / "other.csv").write_text("text,label\nx,a\n")
-    with pytest.raises(DataError, match="which split is this"):
+    with pytest.raises(DataError, match="belongs to no split"):
         load(context, [tmp_path / "train-all.csv", tmp_path / "other.csv"])
 
 

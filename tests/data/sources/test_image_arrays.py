@@ -4,8 +4,8 @@ import struct
 import numpy as np
 import pytest
 
+from flowgmm_cli.data.images.lazy_pixels import LazyPixels
 from flowgmm_cli.data.images.specs import ImagesConfig
-from flowgmm_cli.data.images.store import PixelStore
 from flowgmm_cli.data.sources.images import build
 from flowgmm_cli.errors import DataError
 
@@ -62,7 +62,7 @@ def test_single_files(load, idx):
     data = load(train, test_path=str(test))
     assert data.splits["train"].labels.tolist() == LABELS.tolist()
     assert data.splits["test"].labels.tolist() == [-1, -1, -1]
-    assert any("no label is known" in note for note in data.notes)
+    assert any("no labels: there is" in note for note in data.notes)
 
 
 def test_several_sets_in_a_folder(load, idx, tmp_path):
@@ -155,7 +155,7 @@ def test_npy_files(load, tmp_path):
     assert type(data.splits["train"].columns["image"]) is np.ndarray
     assert data.splits["train"].labels.tolist() == LABELS.tolist()
     lazy = load(tmp_path / "x.npy", y=str(tmp_path / "y.npy"), memory=0.0)
-    assert isinstance(lazy.splits["train"].columns["image"], PixelStore)
+    assert isinstance(lazy.splits["train"].columns["image"], LazyPixels)
     np.testing.assert_array_equal(np.asarray(lazy.splits["train"].columns["image"]), COLOUR)
 
 

@@ -56,9 +56,9 @@ def test_folders_without_images_loose_images_and_other_files_are_said(load, make
     assert data.class_names == ("cat", "dog")
     assert data.splits["train"].labels.tolist() == [0, 1, -1]
     assert data.notes == (
-        f"{folder}: files that are no images are left out (1 .txt)",
-        f"{folder}: 1 of 3 images lie in no folder of a class: no label",
-        f"{folder}: folders without an image are no classes: bird",
+        f"{folder}: files that are not images are left out (1 .txt)",
+        f"{folder}: 1 of 3 images are in no class folder and have no label",
+        f"{folder}: folders without images are not classes: bird",
     )
 
 

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from flowgmm_cli.api import DataContext
+from flowgmm_cli.data.images.lazy_pixels import LazyPixels
 from flowgmm_cli.data.images.specs import ImagesConfig
-from flowgmm_cli.data.images.store import PixelStore
 from flowgmm_cli.data.sources import hub_tables
 from flowgmm_cli.data.sources.images import build
 from flowgmm_cli.errors import DataError
@@ -60,7 +60,7 @@ def test_a_split_without_its_labels_makes_more_training_rows(load, folder):
 def test_pixels_may_stay_on_the_disk(load, folder):
     for cache in ("auto", "never"):
         cells = load(folder, memory=0.0, cache=cache).splits["test"].columns["image"]
-        assert isinstance(cells, PixelStore)
+        assert isinstance(cells, LazyPixels)
         np.testing.assert_array_equal(np.asarray(cells), PIXELS[4:6])
 
 
@@ -104,7 +104,7 @@ def test_cells_that_are_no_images(load, tmp_path):
     with pytest.raises(DataError, match="2 of 3 images cannot be read") as caught:
         load(tmp_path / "a.parquet")
     assert caught.value.details == (
-        "train:2: it is no image of a known type",
+        "train:2: it is not an image of a known type",
         "train:3: the cell is empty",
     )
     data = load(tmp_path / "a.parquet", on_corrupt="skip")

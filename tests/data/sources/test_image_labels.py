@@ -69,7 +69,7 @@ def test_missing_files_are_named_with_near_matches(load):
     lines = "".join(f"x{index}.png,ox\n" for index in range(9))
     with pytest.raises(DataError) as caught:
         load(f"file,label\na.pgn,ox\n,elk\n{lines}b.png,ox\n")
-    assert "names files that are not there (11 of 12 rows)" in caught.value.message
+    assert "names files that do not exist (11 of 12 rows)" in caught.value.message
     assert caught.value.details[0] == "row 1: a.pgn; did you mean `a.png`?"
     assert caught.value.details[1] == "row 2: an empty cell"
     assert caught.value.details[-1] == "and 3 more"

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
+from flowgmm_cli.data.images.lazy_pixels import LazyPixels
 from flowgmm_cli.data.images.specs import ImagesConfig
-from flowgmm_cli.data.images.store import PixelStore
 from flowgmm_cli.data.prepare import load_rows
 from flowgmm_cli.data.sources.images import build
 from flowgmm_cli.errors import DataError
@@ -48,7 +48,7 @@ def test_pixels_on_the_disk_make_the_same_rows(component, context, folder, cache
     settings = {"path": str(folder), "labels": {"per_class": 3}}
     rows = load_rows(component("data", "images", **settings), context)
     lazy = load_rows(component("data", "images", **settings, memory=0.0, cache=cache), context)
-    assert isinstance(lazy.train.columns["image"], PixelStore)
+    assert isinstance(lazy.train.columns["image"], LazyPixels)
     assert lazy.fingerprint == rows.fingerprint
     for one, other in [(rows.train, lazy.train), (rows.val, lazy.val), (rows.test, lazy.test)]:
         assert one.ids.tolist() == other.ids.tolist()
@@ -104,7 +104,7 @@ def test_damaged_files_take_their_labels_and_ids_with_them(load, folder):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("photos/cat/01.png", "no folder of images and no file that holds many"),
+        ("photos/cat/01.png", "neither a folder of images nor a file"),
         ("fotos/cat/x/y", "no such file"),
         ("phot.npz", "no such file"),
     ],

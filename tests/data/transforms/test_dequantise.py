@@ -1,4 +1,4 @@
-"""Noise within the steps of whole numbers: which numbers, which noise, which density."""
+"""Dequantisation: range, noise, and density."""
 
 import math
 
@@ -61,12 +61,12 @@ def test_noise_depends_on_the_row_and_on_nothing_else():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_one_pixel_more_changes_all_the_noise():
+def test_a_changed_pixel_changes_all_the_noise():
     v = pixels(rows=1, features=200)
     v[0, 7] = 10
     other = v.clone()
     other[0, 7] = 11
-    noise = [Dequantise(200)(one)[0] * 256 - one for one in (v, other)]
+    noise = [Dequantise(200)(row)[0] * 256 - row for row in (v, other)]
     assert (noise[0] != noise[1]).all()
 
 
@@ -85,10 +85,10 @@ def test_noise_is_uniform_and_uncorrelated(content):
 
 def test_training_draws_new_noise_from_its_generator():
     v, transform = pixels(dtype=torch.float32), Dequantise(12)
-    one, two = (transform.draw(v, torch.Generator().manual_seed(seed)) for seed in (1, 2))
-    assert not torch.equal(one, two)
-    assert torch.equal(one, transform.draw(v, torch.Generator().manual_seed(1)))
-    assert kstest((one * 256 - v).numpy().ravel(), "uniform").pvalue > 1e-3
+    first, second = (transform.draw(v, torch.Generator().manual_seed(seed)) for seed in (1, 2))
+    assert not torch.equal(first, second)
+    assert torch.equal(first, transform.draw(v, torch.Generator().manual_seed(1)))
+    assert kstest((first * 256 - v).numpy().ravel(), "uniform").pvalue > 1e-3
 
 
 def test_fractions_that_views_make_are_rounded_into_the_range():
@@ -104,23 +104,23 @@ def test_the_log_determinant_is_that_of_the_jacobian():
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "message"),
     [
         ([[0.5, 1.0]], "fractions"),
         ([[0.0, 256.0]], "from 0 to 256"),
         ([[-1.0, 3.0]], "from -1 to 3"),
     ],
 )
-def test_other_numbers_are_refused(rows, said):
-    with pytest.raises(DataError, match=said):
+def test_other_numbers_are_refused(rows, message):
+    with pytest.raises(DataError, match=message):
         Dequantise(2).fit(torch.tensor(rows))
 
 
-def test_bytes_are_taken_as_they_are():
+def test_fit_takes_uint8():
     Dequantise(12).fit(pixels().to(torch.uint8))
 
 
-def test_it_runs_without_numbers():
+def test_it_runs_on_the_meta_device():
     z, log_det = Dequantise(5)(torch.zeros(3, 5, device="meta"))
     assert z.shape == (3, 5)
     assert log_det.device.type == "meta"

@@ -16,17 +16,17 @@ def x():
 def test_directions_are_those_of_scikit_learn(x):
     transform = Pca(6, 4)
     transform.fit(x)
-    theirs = PCA(4).fit(x.numpy())
-    assert np.allclose(np.abs(np.sum(transform.components.numpy() * theirs.components_, axis=1)), 1)
+    reference = PCA(4).fit(x.numpy())
+    assert np.allclose(np.abs(np.sum(transform.components.numpy() * reference.components_, axis=1)), 1)
 
 
-def test_mean_variance_of_kept_components_is_one_and_their_ratios_stay(x):
+def test_kept_components_have_mean_variance_1_and_keep_their_ratios(x):
     transform = Pca(6, 3)
     transform.fit(x)
     variance = transform(x)[0].var(dim=0, correction=0)
-    theirs = PCA(3).fit(x.numpy()).explained_variance_
+    reference = PCA(3).fit(x.numpy()).explained_variance_
     assert variance.mean().item() == pytest.approx(1)
-    assert np.allclose(variance.numpy() / variance[0].item(), theirs / theirs[0])
+    assert np.allclose(variance.numpy() / variance[0].item(), reference / reference[0])
 
 
 @pytest.mark.parametrize("share", [0.5, 0.9, 0.99, 0.999])
@@ -53,9 +53,9 @@ def test_more_components_than_features_means_all(x):
 def test_the_inverse_of_a_projection_is_the_nearest_point_of_its_plane(x):
     transform = Pca(6, 2)
     transform.fit(x)
-    theirs = PCA(2).fit(x.numpy())
+    reference = PCA(2).fit(x.numpy())
     back = transform.inverse(transform(x)[0])
-    assert np.allclose(back.numpy(), theirs.inverse_transform(theirs.transform(x.numpy())))
+    assert np.allclose(back.numpy(), reference.inverse_transform(reference.transform(x.numpy())))
 
 
 def test_fewer_rows_than_features_still_give_a_rotation():
@@ -66,7 +66,7 @@ def test_fewer_rows_than_features_still_give_a_rotation():
     assert torch.allclose(eye, torch.eye(10, dtype=torch.float64))
 
 
-def test_no_more_components_are_kept_than_the_rows_vary_in():
+def test_at_most_the_rank_of_the_rows_is_kept():
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(30, 200, dtype=torch.float64, generator=generator)
     transform = Pca(200, 128)
@@ -81,7 +81,7 @@ def test_no_more_components_are_kept_than_the_rows_vary_in():
     assert torch.equal(again(x)[0], z)
 
 
-def test_equal_rows_keep_one_component():
+def test_equal_rows_keep_a_single_component():
     transform = Pca(8, 4)
     transform.fit(torch.ones(5, 8, dtype=torch.float64))
     assert transform.out_features == 1

@@ -1,16 +1,16 @@
-"""One table of all transforms through the same tests; what only one of them promises is in its own file."""
+"""Tests of every transform; those of `quantile`, `pca` and `dequantise` have files of their own."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.preprocessing import StandardScaler
 
 from flowgmm_cli.bijection import Sequential
-from flowgmm_cli.data.transforms.clip import Clip
+from flowgmm_cli.data.transforms.elementwise import Clip, Scale, Standardise
 from flowgmm_cli.data.transforms.pca import Pca
 from flowgmm_cli.data.transforms.quantile import Quantile
-from flowgmm_cli.data.transforms.scale import Scale
-from flowgmm_cli.data.transforms.standardise import Standardise
 
 EXACT = {
     "standardise": Standardise,
@@ -41,7 +41,7 @@ def data(seed, rows=40, features=3, kind="normal"):
     return x * torch.logspace(-3, 3, features, dtype=torch.float64) + 5
 
 
-def fitted(make, x):
+def fit(make, x):
     transform = make(x.shape[1])
     for step in transform.layers if isinstance(transform, Sequential) else [transform]:
         step.fit(x)
@@ -58,8 +58,8 @@ def fitted(make, x):
     features=st.sampled_from([1, 2, 5]),
     kind=st.sampled_from(["normal", "ties", "constant", "outliers"]),
 )
-def test_new_rows_survive_the_round_trip(name, seed, rows, features, kind):
-    transform = fitted(EXACT[name], data(seed, rows, features, kind))
+def test_inverse_restores_new_rows(name, seed, rows, features, kind):
+    transform = fit(EXACT[name], data(seed, rows, features, kind))
     new = data(seed + 1, 30, features) * 3
     z, log_det = transform(new)
     assert torch.isfinite(z).all()
@@ -72,19 +72,19 @@ def test_new_rows_survive_the_round_trip(name, seed, rows, features, kind):
 @pytest.mark.parametrize("name", EXACT)
 @pytest.mark.parametrize("features", [1, 2, 5])
 @pytest.mark.parametrize("kind", ["normal", "ties", "constant", "outliers"])
-def test_log_det_is_that_of_the_autograd_jacobian(name, features, kind):
-    transform = fitted(EXACT[name], data(0, features=features, kind=kind))
+def test_log_det_agrees_with_the_autograd_jacobian(name, features, kind):
+    transform = fit(EXACT[name], data(0, features=features, kind=kind))
     new = data(1, rows=6, features=features)
     _, log_det = transform(new)
     for row, value in zip(new, log_det, strict=True):
-        jacobian = torch.autograd.functional.jacobian(lambda one: transform(one[None])[0][0], row)
+        jacobian = torch.autograd.functional.jacobian(lambda point: transform(point[None])[0][0], row)
         assert torch.linalg.slogdet(jacobian)[1].item() == pytest.approx(value.item(), rel=1e-9, abs=1e-9)
 
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("rows", [0, 1, 4])
-def test_log_det_has_one_float64_per_row(name, rows):
-    transform = fitted(ALL[name], data(0))
+def test_log_det_is_a_float64_for_each_row(name, rows):
+    transform = fit(ALL[name], data(0))
     z, log_det = transform(data(1, rows=rows))
     assert log_det.shape == (rows,)
     assert log_det.dtype == z.dtype == torch.float64
@@ -94,24 +94,38 @@ def test_log_det_has_one_float64_per_row(name, rows):
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("kind", ["normal", "ties"])
-def test_a_new_transform_takes_over_the_state(name, kind):
-    old, new = fitted(ALL[name], data(0, rows=30, kind=kind)), ALL[name](3)
+def test_state_dict_restores_a_transform(name, kind):
+    old, new = fit(ALL[name], data(0, rows=30, kind=kind)), ALL[name](3)
     new.load_state_dict(old.state_dict())
     x = data(1)
-    for one, two in zip(old(x), new(x), strict=True):
-        assert torch.equal(one, two)
+    for old_result, new_result in zip(old(x), new(x), strict=True):
+        assert torch.equal(old_result, new_result)
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_exactly_the_transforms_that_lose_something_say_so(name):
-    transform = fitted(ALL[name], data(0))
+def test_only_lossy_transforms_are_inexact(name):
+    transform = fit(ALL[name], data(0))
     if not isinstance(transform, Sequential):
         assert transform.exact == (name in EXACT)
         assert bool(transform.inexact) == (name not in EXACT)
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_fitting_twice_gives_the_same(name):
+def test_fit_is_deterministic(name):
     x = data(0)
-    one, two = fitted(ALL[name], x), fitted(ALL[name], x.clone())
-    assert torch.equal(one(x)[0], two(x)[0])
+    first, second = fit(ALL[name], x), fit(ALL[name], x.clone())
+    assert torch.equal(first(x)[0], second(x)[0])
+
+
+def test_standardise_agrees_with_scikit_learn():
+    x = np.random.default_rng(0).normal(3, [1, 10, 1e-6], (50, 3))
+    transform = Standardise(3)
+    transform.fit(torch.from_numpy(x))
+    assert np.allclose(transform(torch.from_numpy(x))[0].numpy(), StandardScaler().fit_transform(x))
+
+
+def test_standardise_keeps_the_scale_of_a_constant_feature_despite_rounding():
+    x = torch.full((1000, 1), 0.1, dtype=torch.float64)
+    transform = Standardise(1)
+    transform.fit(x)
+    assert transform.scale.item() == 1

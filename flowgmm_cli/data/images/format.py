@@ -1,0 +1,148 @@
+"""The size and channels of images: of columns, of files, and the format that a model reads."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from flowgmm_cli.api import Column
+from flowgmm_cli.errors import DataError
+
+Channels = Literal["auto", "grey", "colour"]
+Resize = Literal["error", "stretch", "crop", "pad"]
+RESIZE_HINT = "set data.size=[height, width] and data.resize=crop, pad or stretch"
+MAX_CHANNELS = 4
+"""A longer first axis is the height of an image with its channels last, or the entry is not an image."""
+WHITE = 255
+"""The largest value of a pixel of an `image` column."""
+
+
+def image_shape(column: Column) -> tuple[int, int, int] | None:
+    """Return `(channels, height, width)` of a column's entries; None if they are not images.
+
+    `image` columns hold `(height, width)` or `(height, width, channels)`; vector columns that count as images
+    hold `(height, width)` or `(channels, height, width)`. The feature matrix has channels first.
+
+    >>> image_shape(Column("photo", "image", (32, 24, 3)))
+    (3, 32, 24)
+    >>> image_shape(Column("x", "vector", (8, 8)))
+    (1, 8, 8)
+    >>> image_shape(Column("x", "vector", (50,))) is None
+    True
+    """
+    shape = column.shape
+    if len(shape) == 2 and column.kind in ("image", "vector"):
+        return (1, *shape)
+    if len(shape) != 3:
+        return None
+    if column.kind == "image":
+        return (shape[2], shape[0], shape[1])
+    return shape if column.kind == "vector" and shape[0] <= MAX_CHANNELS else None
+
+
+@dataclass(frozen=True)
+class ImageFormat:
+    """The size and channels that every image is converted to.
+
+    Attributes:
+        height: in pixels.
+        width: in pixels.
+        colour: True for three channels, False for one.
+        resize: treatment of an image of another size: `error` refuses it, `stretch` deforms it, `crop` scales
+            it and cuts it about its centre, `pad` scales it to fit on a black background.
+    """
+
+    height: int
+    width: int
+    colour: bool
+    resize: Resize = "error"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(height, width)`, of colour images `(height, width, 3)`."""
+        return (self.height, self.width, 3) if self.colour else (self.height, self.width)
+
+    @property
+    def size(self) -> str:
+        """Width and height as text."""
+        return f"{self.width}x{self.height}"
+
+    @classmethod
+    def from_shape(cls, shape: tuple[int, ...], resize: Resize = "error") -> ImageFormat:
+        """Return the format with this `shape`.
+
+        >>> ImageFormat.from_shape((32, 24, 3)).colour
+        True
+        """
+        return cls(shape[0], shape[1], len(shape) == 3, resize)
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """Size in pixels, after rotation to upright, and channels of an image that is not decoded yet."""
+
+    width: int
+    height: int
+    colour: bool
+
+    @property
+    def size(self) -> str:
+        """Width and height as text."""
+        return f"{self.width}x{self.height}"
+
+
+def parse_size(size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    """Return `data.size` as (height, width).
+
+    >>> parse_size(32), parse_size([32, 24])
+    ((32, 32), (32, 24))
+    """
+    if size is None or isinstance(size, int):
+        return None if size is None else (size, size)
+    return size[0], size[1]
+
+
+def choose_format(
+    headers: Sequence[tuple[str, ImageHeader]],
+    *,
+    where: str,
+    channels: Channels,
+    size: tuple[int, int] | None,
+    resize: Resize,
+) -> ImageFormat:
+    """Choose the common format of images.
+
+    Args:
+        headers: name of each image in messages, and its header; at least one.
+        where: name of the whole set in messages.
+        channels: `auto` means grey if all images are grey.
+        size: (height, width); None if all images have the same size.
+        resize: see `ImageFormat`.
+
+    Raises:
+        DataError: sizes differ and `resize` is `error`.
+    """
+    colour = channels == "colour" or (channels == "auto" and any(header.colour for _, header in headers))
+    if resize != "error" and size is not None:
+        return ImageFormat(*size, colour, resize)
+    first_name, first = headers[0]
+    common = size or (first.height, first.width)
+    others = [(name, header) for name, header in headers if (header.height, header.width) != common]
+    if others and size is None:
+        counts = Counter(header.size for _, header in headers).most_common(8)
+        raise DataError(
+            f"{where}: images differ in size: {first_name} is {first.size} pixels (width x height), "
+            f"{others[0][0]} {others[0][1].size}",
+            details=[f"{count:,} of {listed}" for listed, count in counts],
+            hint=RESIZE_HINT,
+        )
+    if others:
+        more = f", and {len(others) - 1:,} more" if len(others) > 1 else ""
+        raise DataError(
+            f"{where}: {others[0][0]} is {others[0][1].size} pixels (width x height){more}, data.size is "
+            f"{common[1]}x{common[0]}, and data.resize is `error`",
+            hint="set data.resize=crop, pad or stretch",
+        )
+    return ImageFormat(*common, colour)

@@ -1,0 +1,89 @@
+"""Pixels that are read on access, behind the interface of an array."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, SupportsIndex
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Bytes = npt.NDArray[np.uint8]
+    Positions = npt.NDArray[np.int64]
+    Index = slice | npt.NDArray[Any] | list[int]
+
+
+class LazyPixels:
+    """An array-like `(N, *entry)` of uint8 that selects rows by index without reading them.
+
+    `np.asarray` reads all pixels, as does any operation on values. Only the first axis can be indexed.
+
+    Args:
+        read: reads the images at some positions, `(n, *entry)`.
+        positions: positions of the images, int64 `(N,)`.
+        entry: shape of an image.
+    """
+
+    lazy = True
+    dtype = np.dtype(np.uint8)
+
+    def __init__(
+        self, read: Callable[[Positions], Bytes], positions: Positions, entry: tuple[int, ...]
+    ) -> None:
+        self._read = read
+        self._positions = positions
+        self._entry = entry
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(N, *entry)`."""
+        return (len(self), *self._entry)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return 1 + len(self._entry)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all pixels in memory."""
+        return len(self) * int(np.prod(self._entry))
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    def __getitem__(self, index: Index | SupportsIndex) -> LazyPixels | Bytes:
+        """Select images without reading them; an integer reads the pixels of a single one."""
+        chosen = self._positions[index]
+        if np.ndim(chosen) == 0:
+            image: Bytes = self._read(np.array([chosen], dtype=np.int64))[0]
+            return image
+        return LazyPixels(self._read, chosen, self._entry)
+
+    def read(self, index: Index | None = None) -> Bytes:
+        """Read the pixels of all images, or of those at an index."""
+        positions = self._positions if index is None else self._positions[index]
+        return self._read(positions) if len(positions) else np.empty((0, *self._entry), dtype=np.uint8)
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        if copy is False:
+            raise ValueError("pixels that are read on access are always a copy")
+        pixels = self.read()
+        return pixels if dtype is None else pixels.astype(dtype, copy=False)
+
+    def __repr__(self) -> str:
+        return f"LazyPixels(shape={self.shape})"
+
+
+def lazy_pixels_of(pixels: Bytes) -> LazyPixels:
+    """Return lazy pixels backed by an array, such as a memory-mapped file."""
+
+    def read(positions: Positions) -> Bytes:
+        first = int(positions[0])
+        if len(positions) == int(positions[-1]) - first + 1 and (np.diff(positions) == 1).all():
+            return np.array(pixels[first : first + len(positions)])  # many times faster than by positions
+        return np.array(pixels[positions])
+
+    return LazyPixels(read, np.arange(len(pixels)), pixels.shape[1:])

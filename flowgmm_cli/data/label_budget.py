@@ -1,0 +1,119 @@
+"""Which training rows keep their label."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flowgmm_cli.api import LabelsConfig, Rows
+from flowgmm_cli.data.stratified_sampling import by_class, even, proportional
+from flowgmm_cli.errors import DataError, did_you_mean
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+_TRUE = {"1", "true", "yes", "y", "t", "x"}
+_FALSE = {None, "", "0", "false", "no", "n", "f"}
+
+
+def choose_labelled(
+    rows: Rows,
+    config: LabelsConfig,
+    class_names: Sequence[str],
+    *,
+    sizes: Mapping[int, int] | None = None,
+) -> npt.NDArray[np.int64]:
+    """Return the sorted positions of the training rows whose label may be seen.
+
+    With `balanced` every class gets the same number, else numbers in proportion to the classes, at least one
+    each. The draw depends on the rows' order, the budget and the seed alone.
+
+    Args:
+        rows: the training rows, or a part of them with enough of each class.
+        config: the budget.
+        class_names: index -> name.
+        sizes: labelled rows of each class, where `rows` are a part only.
+
+    Raises:
+        DataError: no row has a label, only one class has (without `single_class`), or a class has too few
+            rows for the budget.
+    """
+    labelled = np.flatnonzero(rows.labels >= 0)
+    if config.column is not None:
+        labelled = labelled[marked_rows(rows, config.column)[labelled]]
+    _require_classes(rows.labels[labelled], class_names, least=1 if config.single_class else 2)
+    if config.count is None and config.per_class is None and config.fraction is None:
+        return labelled
+
+    rng = np.random.default_rng(config.seed)
+    order = by_class(rows.labels, labelled, rng)
+    sizes = sizes or {label: len(positions) for label, positions in order.items()}
+    there = sum(sizes.values())
+    if config.per_class is not None:
+        wanted = dict.fromkeys(sizes, config.per_class)
+    else:
+        total = config.count if config.count is not None else round((config.fraction or 0) * len(rows))
+        if total > there:
+            raise DataError(
+                f"{total} labelled rows are asked for, but only {there} rows have a label",
+                hint="ask for fewer, or leave data.labels out to use every label",
+            )
+        if total < len(sizes):
+            raise DataError(
+                f"{total} labelled rows cannot show all {len(sizes)} classes",
+                hint=f"ask for {len(sizes)} or more",
+            )
+        wanted = even(sizes, total, rng) if config.balanced else proportional(sizes, total, least=1)
+    short = [label for label in sizes if wanted[label] > sizes[label]]
+    if short:
+        raise DataError(
+            "too few labelled rows to choose from",
+            details=[
+                f"class `{class_names[label]}`: {wanted[label]} asked for, {sizes[label]} there"
+                for label in short
+            ],
+            hint="ask for fewer"
+            if config.per_class is not None
+            else "ask for fewer, or set data.labels.balanced=false",
+        )
+    return np.sort(np.concatenate([order[label][:count] for label, count in wanted.items()]))
+
+
+def marked_rows(rows: Rows, column: str) -> npt.NDArray[np.bool_]:
+    """Return a mask of the rows whose cell in `column` says true.
+
+    Raises:
+        DataError: the column is not there, or a cell is neither true nor false.
+    """
+    if column not in rows.extras:
+        near = did_you_mean(column, rows.extras)
+        raise DataError(
+            f"the training rows have no column `{column}` (data.labels.column){near}",
+            hint="set data.labels.column to a column that marks the labelled rows",
+        )
+    cells = [None if cell is None else str(cell).strip().casefold() for cell in rows.extras[column]]
+    odd = sorted({cell for cell in cells if cell not in _TRUE and cell not in _FALSE and cell is not None})
+    if odd:
+        raise DataError(
+            f"column `{column}` (data.labels.column) must hold true or false, got `{odd[0]}`",
+            details=["true: 1, true, yes, y, t, x; false: 0, false, no, n, f, an empty cell"],
+            hint="write 1 for labelled rows and leave the others empty",
+        )
+    return np.array([cell in _TRUE for cell in cells], dtype=bool)
+
+
+def _require_classes(labels: npt.NDArray[np.int64], class_names: Sequence[str], *, least: int) -> None:
+    seen = np.unique(labels)
+    if len(seen) == 0:
+        raise DataError(
+            "no training row has a label",
+            hint="label a few rows of each class, or check data.label and data.labels",
+        )
+    if len(seen) < least:
+        raise DataError(
+            f"all labelled training rows are of one class, `{class_names[seen[0]]}`; at least two are needed",
+            hint="label a few rows of another class, or check data.label and data.labels; to learn only what "
+            "these rows are like, and tell others from them, set data.labels.single_class=true",
+        )

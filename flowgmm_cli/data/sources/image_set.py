@@ -1,0 +1,59 @@
+"""Images with their labels, before they are converted to one format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flowgmm_cli.data.images.encoded_images import EncodedImages
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Strings = npt.NDArray[np.object_]
+    Bytes = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class ImageSplit:
+    """Images of a split.
+
+    Attributes:
+        images: encoded; or pixels `(N, height, width)` or `(N, height, width, 3 or 4)`.
+        labels: `(N,)`, None if unlabelled; for pixels the values of the file.
+        ids: `(N,)`.
+        extras: see `Rows`.
+    """
+
+    images: EncodedImages | Bytes
+    labels: npt.NDArray[Any]
+    ids: Strings
+    extras: Mapping[str, Strings] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """The images at a path.
+
+    Attributes:
+        splits: by name; `train` always exists.
+        class_names: names in order, if the data define them; else None.
+        notes: for the user.
+    """
+
+    splits: Mapping[str, ImageSplit]
+    class_names: tuple[str, ...] | None = None
+    notes: Sequence[str] = ()
+
+
+def object_array(cells: Sequence[str | None]) -> Strings:
+    """Return strings as an array of objects."""
+    array = np.empty(len(cells), dtype=object)
+    array[:] = cells
+    return array

@@ -1,0 +1,257 @@
+"""A folder with the runs of an experiment, which can be resumed but never mixed with other recipes.
+
+experiment = Experiment(folder, kind="curve", recipe=recipe, keys=["labels"], overrides=overrides)
+experiment.open(points)
+for point in points:
+    experiment.run_point(point, options)
+experiment.read_results()
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flowgmm_cli.api import DataContext
+from flowgmm_cli.errors import FlowgmmError, RunError
+from flowgmm_cli.experiments.points import Point, SettingValue, missing_test_rows
+from flowgmm_cli.experiments.results import FLOWGMM, Result
+from flowgmm_cli.files import read_json, write_json
+from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.runs import Run, create_run, open_run
+from flowgmm_cli.training.fitting import Talk
+from flowgmm_cli.training.interrupt import Interrupt
+
+SCHEMA = "flowgmm/study/1"
+FILE = "study.json"
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Options of all runs of an experiment.
+
+    Attributes:
+        context: environment of data sources.
+        talk: callbacks for progress and notes.
+        interrupt: a request to stop.
+        baselines: fit the baselines on the same vectors and labels too.
+        argv: the command line, for `run.json`.
+    """
+
+    context: DataContext = field(default_factory=DataContext)
+    talk: Talk = field(default_factory=Talk)
+    interrupt: Interrupt = field(default_factory=Interrupt)
+    baselines: bool = False
+    argv: Sequence[str] = ()
+
+
+class Experiment:
+    """The runs of a curve or sweep.
+
+    ==============================  ===========================================
+    `study.json`                    kind, recipe and settings of the experiment
+    `runs/<settings>/seed-<seed>/`  ordinary run directories
+    ==============================  ===========================================
+
+    Args:
+        folder: its folder.
+        kind: `curve` or `sweep`.
+        recipe: recipe of any run; its name, file and overlays are those of the experiment.
+        keys: keys of the settings of each point.
+        overrides: overrides that all runs share, as given.
+    """
+
+    def __init__(
+        self, folder: Path, *, kind: str, recipe: Recipe, keys: Sequence[str], overrides: Sequence[str]
+    ) -> None:
+        self.folder = folder
+        self.header = {
+            "schema": SCHEMA,
+            "kind": kind,
+            "recipe": recipe.name,
+            "digest": hashlib.sha256(recipe.origin.text.encode()).hexdigest(),
+            "keys": sorted(keys),
+            "overlays": list(recipe.origin.overlays),
+            "overrides": sorted(overrides),
+        }
+
+    def open(self, points: Sequence[Point]) -> None:
+        """Create the folder, or check that it belongs to this experiment, and add the points' settings.
+
+        Raises:
+            RunError: the folder has other contents, or an experiment or run of another recipe.
+        """
+        file = self.folder / FILE
+        groups: dict[str, Any] = {}
+        if file.is_file():
+            stored = read_json(file, "study")
+            details = [
+                self._describe_difference(key, stored.get(key))
+                for key, value in self.header.items()
+                if stored.get(key) != value
+            ]
+            if details:
+                raise self._conflict(details)
+            groups = dict(stored.get("groups", {}))
+        elif self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+            raise self._conflict([f"it has no {FILE}"])
+        for point in points:
+            self._find_run(point)
+        groups |= {point.group: dict(point.settings) for point in points}
+        try:
+            write_json(file, {**self.header, "groups": groups})
+        except OSError as error:
+            raise RunError(
+                f"the folder {self.folder} cannot be created: {error.strerror}",
+                hint="choose another: --out DIR",
+            ) from error
+
+    def is_finished(self, point: Point, *, baselines: bool) -> bool:
+        """Return True if the run of a point is done, with its baselines if they are required."""
+        run = self._find_run(point)
+        return run is not None and _is_done(run) and bool(not baselines or _read_baselines(run))
+
+    def run_point(self, point: Point, options: RunOptions) -> Result:
+        """Train a point, resume its training, or only add its missing baselines.
+
+        Raises:
+            DataError: the data has no test rows.
+            FlowgmmError: training failed.
+        """
+        from flowgmm_cli.training.pipeline import train
+
+        run = self._find_run(point)
+        is_new = run is None
+        if run is None:
+            run = create_run(point.recipe, argv=options.argv, directory=self.path(point))
+        if not _is_done(run):
+            _require_idle(run)
+            try:
+                train(
+                    point.recipe,
+                    run,
+                    context=options.context,
+                    talk=options.talk,
+                    interrupt=options.interrupt,
+                )
+            except FlowgmmError:
+                if is_new and not run.checkpoints.exists():  # its rows could not be read
+                    shutil.rmtree(run.path)
+                raise
+        if run.info().get("test") is None:
+            raise missing_test_rows()
+        if options.baselines and not _read_baselines(run):
+            _add_baselines(run, options)
+        return self._read_result(run, point.settings, point.seed)
+
+    def read_results(self) -> list[Result]:
+        """Read the results of all finished runs in the folder, in the order of settings and seeds."""
+        groups = read_json(self.folder / FILE, "study").get("groups", {})
+        order = _sort_groups(groups)
+        runs = [
+            (order.index(group), int(file.parent.name.removeprefix("seed-")), Run(file.parent))
+            for group in groups
+            for file in self.folder.glob(f"runs/{group}/seed-*/run.json")
+        ]
+        return [
+            self._read_result(run, groups[order[index]], seed)
+            for index, seed, run in sorted(runs, key=lambda item: item[:2])
+            if _is_done(run) and run.info().get("test") is not None
+        ]
+
+    def path(self, point: Point) -> Path:
+        """Return the run directory of a point."""
+        return self.folder / "runs" / point.group / f"seed-{point.seed}"
+
+    def _find_run(self, point: Point) -> Run | None:
+        """Return the run of a point if it exists. Raises `RunError` if it has another recipe."""
+        path = self.path(point)
+        if not path.exists():
+            return None
+        run = open_run(path)
+        stored, current = _compared_settings(run.recipe()), _compared_settings(point.recipe)
+        sections = [key for key in current if stored.get(key) != current[key]]
+        if sections:
+            raise self._conflict([f"{path} has another {', '.join(sections)} section"])
+        return run
+
+    def _read_result(self, run: Run, settings: Mapping[str, SettingValue], seed: int) -> Result:
+        info = run.info()
+        best = info.get("best") or {}
+        return Result(
+            settings=settings,
+            seed=seed,
+            run=run.path.relative_to(self.folder).as_posix(),
+            methods={FLOWGMM: {**info["test"], "seconds": info.get("seconds")}, **_read_baselines(run)},
+            criterion=(best.get("metric"), best.get("value")),
+        )
+
+    def _conflict(self, details: Sequence[str]) -> RunError:
+        kind, name = self.header["kind"], self.header["recipe"]
+        return RunError(
+            f"{self.folder} belongs to something other than this {kind} of {name}, so it cannot be resumed",
+            details=details,
+            hint=f"choose another folder: --out {self.folder}-2; or repeat the arguments of the first call",
+        )
+
+    def _describe_difference(self, key: str, stored: object) -> str:
+        if key == "digest":
+            return "the recipe file has changed since"
+        current = self.header[key]
+        if isinstance(stored, list):
+            return f"{key}: stored {' '.join(stored) or 'none'}, now {' '.join(current) or 'none'}"
+        return f"{key}: stored {stored}, now {current}"
+
+
+def _sort_groups(groups: Mapping[str, Mapping[str, SettingValue]]) -> list[str]:
+    """Sort groups by their settings if these are numbers; else keep the order."""
+    values = {name: tuple(settings.values()) for name, settings in groups.items()}
+    if not all(isinstance(value, int) for settings in values.values() for value in settings):
+        return list(groups)
+    return sorted(groups, key=lambda name: tuple(int(value) for value in values[name]))
+
+
+def _is_done(run: Run) -> bool:
+    return bool(run.info().get("status") == "done")
+
+
+def _read_baselines(run: Run) -> dict[str, dict[str, Any]]:
+    file = run.path / "eval" / "test.json"
+    return dict(read_json(file, "evaluation").get("baselines", {})) if file.is_file() else {}
+
+
+def _add_baselines(run: Run, options: RunOptions) -> None:
+    from flowgmm_cli.training.score import score_run
+
+    evaluation = score_run(
+        run,
+        split="test",
+        context=options.context,
+        with_baselines=True,
+        progress=lambda done, total, what: options.talk.progress(done, total, "baselines", what),
+        warn=options.talk.note,
+    )
+    write_json(run.path / "eval" / "test.json", evaluation.to_dict(str(run.path)))
+
+
+def _compared_settings(recipe: Recipe) -> dict[str, Any]:
+    """Return everything that decides the result of a run: the recipe without the folder of its runs."""
+    values = recipe.to_dict()
+    values["run"] = {key: value for key, value in values["run"].items() if key != "dir"}
+    return values
+
+
+def _require_idle(run: Run) -> None:
+    """Raise `RunError` if another process of this machine trains the run."""
+    info = run.info()
+    if run.status() == "running" and info.get("host") == platform.node() and info.get("pid") != os.getpid():
+        raise RunError(
+            f"another process ({info.get('pid')}) is training {run.path}",
+            hint="wait for it, or stop it first",
+        )

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from flowgmm_cli.cli import console
+from flowgmm_cli.cli.console import PlainProgress
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Consoles and settings of this test's own."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+    console.stdout.cache_clear()
+    console.stderr.cache_clear()
+    yield
+    console.stdout.cache_clear()
+    console.stderr.cache_clear()
+    console.settings.quiet = console.settings.verbose = False
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_json_has_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
+    console.print_json({"a": float("nan"), "b": [float("inf"), 1.5], "c": {"ü": (1, None)}})
+    out = capsys.readouterr().out
+    assert json.loads(out) == {"a": None, "b": [None, 1.5], "c": {"ü": [1, None]}}
+    assert "ü" in out
+
+
+def test_a_table_in_a_pipe_is_never_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
+    console.print_table(["name", "n"], [["x" * 200, 5], ["[red]y", None], ["語", 12]], right=["n"], title="T")
+    assert capsys.readouterr().out.splitlines() == [
+        "T",
+        "name" + " " * 196 + "   n",
+        "x" * 200 + "   5",
+        "[red]y",
+        "語" + " " * 198 + "  12",
+    ]
+
+
+def test_a_table_on_a_terminal_fits_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    console.print_table(["name", "n"], [["word " * 20, 5], ["[red]y", None]], title="T")
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue()).splitlines()
+    assert max(len(line) for line in lines) <= 40
+    assert any("[red]y" in line for line in lines)
+
+
+def test_quiet_silences_notes_but_no_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+    console.settings.quiet = True
+    console.note("a note")
+    console.warn("a [b]warning[/b]")
+    console.debug("detail")
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "warning: a [b]warning[/b]\n")
+
+
+def test_verbose_says_more(capsys: pytest.CaptureFixture[str]) -> None:
+    console.settings.verbose = True
+    console.debug("detail")
+    assert capsys.readouterr().err == "detail\n"
+
+
+def test_long_notes_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    console.note("word " * 100)
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("variable", ["NO_COLOR", None])
+def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch, variable: str | None) -> None:
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    if variable:
+        monkeypatch.setenv(variable, "1")
+    console.warn("careful")
+    assert ("\x1b[33m" in stream.getvalue()) is (variable is None)
+    assert "careful" in stream.getvalue()
+
+
+def test_plain_progress_speaks_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    report = PlainProgress(every=5, clock=lambda: now[0])
+    for step in range(1, 22):
+        report(step, 21, "train", f"loss {step}")
+        now[0] += 1
+    assert capsys.readouterr().err.splitlines() == [
+        "train  6 of 21  loss 6",
+        "train  11 of 21  loss 11",
+        "train  16 of 21  loss 16",
+        "train  21 of 21  loss 21",
+    ]
+
+
+def test_short_work_is_silent_and_the_end_of_long_work_is_told_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now = [0.0]
+    report = PlainProgress(every=5, clock=lambda: now[0])
+    report(0, 2, "short")
+    report(2, 2, "short")
+    report(0, 0, "long")
+    now[0] = 6
+    report(1200, 0, "long")
+    now[0] = 7
+    report(1300, 1300, "long")
+    report(1300, 1300, "long")
+    assert capsys.readouterr().err.splitlines() == ["long  1,200", "long  1,300 of 1,300"]
+
+
+def test_progress_off_a_terminal_is_plain(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.progress() as report:
+        assert isinstance(report, PlainProgress)
+
+
+def test_quiet_progress_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
+    console.settings.quiet = True
+    with console.progress() as report:
+        report(1, 1, "x")
+    captured = capsys.readouterr()
+    assert captured.out + captured.err == ""
+
+
+def terminal_progress(monkeypatch: pytest.MonkeyPatch, **environ: str) -> tuple[Any, str]:
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    for name, value in {"TERM": "xterm", "COLUMNS": "120", **environ}.items():
+        monkeypatch.setenv(name, value)
+    with console.progress() as report:
+        report(3, 10, "encode [x]", "a [bold] detail")
+        report(10, 10, "encode [x]", "done")
+        console.note("meanwhile")
+    return report, stream.getvalue()
+
+
+def test_a_terminal_gets_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    report, text = terminal_progress(monkeypatch)
+    assert not isinstance(report, PlainProgress)
+    assert "encode [x]" in text
+    assert "10/10" in text
+    assert "meanwhile" in text
+
+
+@pytest.mark.parametrize("environ", [{"FLOWGMM_NO_PROGRESS": "1"}, {"TERM": "dumb"}])
+def test_bars_can_be_switched_off(monkeypatch: pytest.MonkeyPatch, environ: dict[str, str]) -> None:
+    report, _ = terminal_progress(monkeypatch, **environ)
+    assert isinstance(report, PlainProgress)

@@ -1,0 +1,175 @@
+import json
+
+import numpy as np
+import pytest
+
+from flowgmm_cli.api import Column, Rows
+from flowgmm_cli.data.feature_encoder import FeatureEncoder
+from flowgmm_cli.errors import DataError
+
+NAN, INF = np.nan, np.inf
+
+
+class Lengths:
+    """The length of a text, and how many training texts there were."""
+
+    dim = 2
+
+    def __init__(self):
+        self.fitted = -1
+
+    def fit(self, texts):
+        self.fitted = len(texts)
+
+    def encode(self, texts):
+        return np.array([[len(text), self.fitted] for text in texts], np.float32).reshape(-1, 2)
+
+    def cache_key(self):
+        return None
+
+    def state(self):
+        return {"fitted": self.fitted}, {}
+
+    def load_state(self, values, arrays):
+        self.fitted = values["fitted"]
+
+
+def rows(**columns):
+    columns = {
+        name: np.array(cells, dtype=object if isinstance(cells[0], str | None) else float)
+        for name, cells in columns.items()
+    }
+    count = len(next(iter(columns.values())))
+    return Rows(columns, np.zeros(count, np.int64), np.array([f"train:{i + 1}" for i in range(count)]))
+
+
+def fit(data, *columns, missing="median", encoder=None):
+    return FeatureEncoder.fit(data, columns, missing=missing, encoder=encoder)
+
+
+X = Column("x", "numeric")
+COLOUR = Column("colour", "category")
+TEXT = Column("text", "text")
+
+
+def test_missing_and_infinite_cells_take_training_statistics(context):
+    train, new = rows(x=[1, 2, 9, NAN, INF]), rows(x=[NAN, -INF, 5])
+    assert fit(train, X).transform(new, context).tolist() == [[2], [2], [5]]
+    assert fit(train, X, missing="mean").transform(new, context).tolist() == [[4], [4], [5]]
+
+
+def test_missing_cells_can_be_an_error_that_names_column_count_and_row(context):
+    fitted = fit(rows(x=[1, 2, 3]), X, missing="error")
+    with pytest.raises(DataError, match=r"`x` has 2 missing or infinite cells, the first in row train:2"):
+        fitted.transform(rows(x=[1, NAN, INF]), context)
+
+
+@pytest.mark.parametrize(
+    ("cells", "reason"), [([NAN, NAN, INF], "missing"), ([3, 3, 3], "equal"), ([3, NAN, 3], "equal")]
+)
+def test_columns_that_carry_nothing_are_left_out_with_a_note(context, cells, reason):
+    data = rows(x=[1, 2, 3], dull=cells)
+    fitted = fit(data, Column("dull", "numeric"), X)
+    assert fitted.feature_names == ["x"]
+    assert "`dull` is left out" in fitted.notes[0]
+    assert reason in fitted.notes[0]
+    assert fitted.transform(data, context).tolist() == [[1], [2], [3]]
+
+
+def test_nothing_left_is_an_error():
+    with pytest.raises(DataError, match="no input column is left"):
+        fit(rows(x=[1, 1]), X)
+
+
+def test_categories_become_one_feature_each_and_an_unknown_one_none(context, notes):
+    fitted = fit(rows(colour=["red", "blue", None, "red"]), COLOUR)
+    assert fitted.feature_names == ["colour=(missing)", "colour=blue", "colour=red"]
+    assert fitted.transform(rows(colour=["red", None, "green", "blue"]), context).tolist() == [
+        [0, 0, 1],
+        [1, 0, 0],
+        [0, 0, 0],
+        [0, 1, 0],
+    ]
+    assert notes == ["1 cells of `colour` hold a category that training never saw"]
+
+
+def test_an_empty_text_is_encoded_like_any_other(context):
+    fitted = fit(rows(text=["ab", None, ""]), TEXT, encoder=Lengths)
+    assert fitted.transform(rows(text=[None, "", "abc"]), context).tolist() == [
+        [0, 3],
+        [0, 3],
+        [3, 3],
+    ]
+
+
+def test_an_encoder_that_gives_nan_is_found_out(context):
+    class Broken(Lengths):
+        def encode(self, texts):
+            return np.array([[1, 1], [NAN, 1]], np.float32)
+
+    fitted = fit(rows(text=["ab", "c"]), TEXT, encoder=Broken)
+    with pytest.raises(DataError, match="no finite vector for 1 texts, first row train:2"):
+        fitted.transform(rows(text=["ab", "c"]), context)
+
+
+def test_text_without_an_encoder_is_an_error():
+    with pytest.raises(DataError, match="no `encoder`"):
+        fit(rows(text=["a"]), TEXT)
+
+
+def test_vectors_are_flattened_and_keep_constant_entries(context):
+    column = Column("v", "vector", (2, 2))
+    values = np.arange(12, dtype=np.float16).reshape(3, 2, 2)
+    values[:, 0, 0] = 1
+    data = Rows({"v": values}, np.zeros(3, np.int64), np.arange(3).astype(str))
+    matrix = fit(data, column).transform(data, context)
+    assert matrix.dtype == np.float64
+    assert (matrix == values.reshape(3, 4)).all()
+
+
+def test_a_vector_of_another_shape_is_an_error(context):
+    column = Column("v", "vector", (2,))
+    data = Rows({"v": np.ones((3, 2))}, np.zeros(3, np.int64), np.arange(3).astype(str))
+    other = Rows({"v": np.ones((3, 5))}, np.zeros(3, np.int64), np.arange(3).astype(str))
+    with pytest.raises(DataError, match=r"shape \(5,\), training had \(2,\)"):
+        fit(data, column).transform(other, context)
+
+
+def test_a_missing_column_has_near_matches(context):
+    fitted = fit(rows(price=[1, 2]), Column("price", "numeric"))
+    with pytest.raises(DataError, match="did you mean `prise`"):
+        fitted.transform(rows(prise=[1, 2]), context)
+
+
+def test_only_plain_numbers_have_an_exact_density():
+    data = rows(x=[1, 2], colour=["a", "b"], text=["a", "b"], holes=[1, NAN])
+    assert fit(data, X).exact
+    for column in (COLOUR, TEXT):
+        fitted = fit(data, X, column, encoder=Lengths)
+        assert not fitted.exact
+        assert column.name in fitted.inexact[0]
+    filled = FeatureEncoder.fit(rows(x=[1, 2, NAN]), [X], missing="median", encoder=None)
+    assert "filled in" in filled.inexact[0]
+
+
+def test_state_is_json_and_arrays_and_restores_everything(context):
+    data = rows(x=[1, NAN, 4], colour=["b", "a", None], text=["q", "", "rst"])
+    old = fit(data, X, COLOUR, TEXT, encoder=Lengths)
+    values, arrays = old.state()
+    new = FeatureEncoder.from_state(json.loads(json.dumps(values)), arrays, encoder=Lengths)
+    assert new.feature_names == old.feature_names
+    assert new.columns == old.columns
+    assert new.notes == old.notes
+    assert new.inexact == old.inexact
+    fresh = rows(x=[NAN, 2], colour=["a", "zebra"], text=["", "longer"])
+    assert (new.transform(fresh, context) == old.transform(fresh, context)).all()
+
+
+def test_the_layout_tells_where_each_column_is(context):
+    data = rows(x=[1, 2, 3], dull=[1, 1, 1], colour=["red", "blue", "red"])
+    data.columns["image"] = np.arange(18.0).reshape(3, 2, 3)
+    image = Column("image", "vector", (2, 3))
+    fitted = fit(data, X, Column("dull", "numeric"), COLOUR, image)
+    assert fitted.layout == [(X, slice(0, 1)), (COLOUR, slice(1, 3)), (image, slice(3, 9))]
+    matrix = fitted.transform(data, context)
+    assert (matrix[:, 3:9].reshape(3, 2, 3) == data.columns["image"]).all()

@@ -1,0 +1,172 @@
+"""A experiment trains each point once, goes on where it stopped, and mixes nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from flowgmm_cli.api import DataContext
+from flowgmm_cli.errors import DataError, InterruptedRunError, RunError
+from flowgmm_cli.experiments.experiment import Experiment, RunOptions
+from flowgmm_cli.experiments.points import Point, check_data, curve_points
+from flowgmm_cli.training.interrupt import Interrupt
+
+WORDS = ["train.epochs=2"]
+
+
+@pytest.fixture
+def points(moons_file: Path) -> list[Point]:
+    return curve_points(str(moons_file), WORDS, [6, 12], [0, 1])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "curve"
+
+
+def make_experiment(
+    folder: Path, points: Sequence[Point], words: Sequence[str] = WORDS, kind: str = "curve"
+) -> Experiment:
+    return Experiment(
+        folder, kind=kind, recipe=points[0].recipe, keys=sorted(points[0].settings), overrides=words
+    )
+
+
+class StopsAfter(Interrupt):
+    """An interrupt that comes after some looks."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks = looks
+
+    def requested(self) -> bool:
+        self.looks -= 1
+        return self.looks < 0
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        yield
+
+
+def test_every_point_is_an_ordinary_run(folder: Path, points: list[Point]) -> None:
+    experiment = make_experiment(folder, points)
+    experiment.open(points)
+    found = [experiment.run_point(point, RunOptions()) for point in points[:2]]
+    run = folder / "runs" / "labels-6" / "seed-1"
+    info = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    assert info["status"] == "done"
+    assert (run / "model.safetensors").is_file()
+    assert found[1].run == "runs/labels-6/seed-1"
+    assert found[1].methods["flowgmm"]["accuracy"] == info["test"]["accuracy"]
+    assert found[1].criterion == (info["best"]["metric"], info["best"]["value"])
+    assert experiment.read_results() == found
+
+
+def test_finished_points_are_not_trained_again(folder: Path, points: list[Point]) -> None:
+    experiment = make_experiment(folder, points)
+    experiment.open(points)
+    experiment.run_point(points[0], RunOptions())
+    file = experiment.path(points[0]) / "model.safetensors"
+    before = file.stat().st_mtime_ns
+    again = make_experiment(folder, points)
+    again.open(points)
+    assert [again.is_finished(point, baselines=False) for point in points] == [True, False, False, False]
+    again.run_point(points[0], RunOptions())
+    assert file.stat().st_mtime_ns == before
+
+
+def test_baselines_are_added_to_a_finished_point(folder: Path, points: list[Point]) -> None:
+    experiment = make_experiment(folder, points)
+    experiment.open(points)
+    experiment.run_point(points[0], RunOptions())
+    assert not experiment.is_finished(points[0], baselines=True)
+    result = experiment.run_point(points[0], RunOptions(baselines=True))
+    assert next(iter(result.methods)) == "flowgmm"
+    assert {"logistic_regression", "knn"} < set(result.methods)
+    assert experiment.is_finished(points[0], baselines=True)
+    assert experiment.read_results() == [result]
+
+
+def test_an_interrupted_point_is_resumed_to_the_same_end(
+    folder: Path, tmp_path: Path, points: list[Point]
+) -> None:
+    whole = make_experiment(tmp_path / "whole", points)
+    whole.open(points)
+    expected = whole.run_point(points[0], RunOptions())
+
+    experiment = make_experiment(folder, points)
+    experiment.open(points)
+    with pytest.raises(InterruptedRunError):
+        experiment.run_point(points[0], RunOptions(interrupt=StopsAfter(3)))
+    assert experiment.read_results() == []
+    assert not experiment.is_finished(points[0], baselines=False)
+    found = experiment.run_point(points[0], RunOptions())
+    metrics = [dict(one.methods["flowgmm"]) for one in (expected, found)]
+    assert [one.pop("seconds") > 0 for one in metrics] == [True, True]
+    assert metrics[0] == metrics[1]
+
+
+@pytest.mark.parametrize("change", ["words", "recipe", "kind", "foreign", "file"])
+def test_a_folder_of_something_else_is_refused(
+    folder: Path, moons_file: Path, points: list[Point], change: str
+) -> None:
+    if change == "file":
+        folder.write_text("mine", encoding="utf-8")
+    elif change == "foreign":
+        folder.mkdir()
+        (folder / "mine.txt").write_text("mine", encoding="utf-8")
+    else:
+        make_experiment(folder, points).open(points)
+    words, kind = (
+        (["train.epochs=3"] if change == "words" else WORDS),
+        ("sweep" if change == "kind" else "curve"),
+    )
+    if change == "recipe":
+        text = moons_file.read_text(encoding="utf-8").replace("couplings: 2", "couplings: 4")
+        moons_file.write_text(text, encoding="utf-8")
+    others = curve_points(str(moons_file), words, [6], [0])
+    with pytest.raises(RunError) as caught:
+        make_experiment(folder, others, words, kind).open(others)
+    assert "--out" in str(caught.value.hint)
+    assert caught.value.details
+
+
+def test_a_run_of_another_recipe_is_refused(
+    folder: Path, moons_file: Path, points: list[Point], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file and the words are the same, but an environment variable in it is not."""
+    text = moons_file.read_text(encoding="utf-8").replace("lr: 1e-2", "lr: '${env:RATE:-1e-2}'")
+    moons_file.write_text(text, encoding="utf-8")
+    before = curve_points(str(moons_file), WORDS, [6], [0])
+    experiment = make_experiment(folder, before)
+    experiment.open(before)
+    experiment.run_point(before[0], RunOptions())
+    monkeypatch.setenv("RATE", "1e-3")
+    after = curve_points(str(moons_file), WORDS, [6], [0])
+    with pytest.raises(RunError) as caught:
+        make_experiment(folder, after).open(after)
+    assert "train section" in caught.value.details[0]
+
+
+def test_more_points_join_those_that_are_there(folder: Path, moons_file: Path) -> None:
+    first = curve_points(str(moons_file), WORDS, [12], [0])
+    second = curve_points(str(moons_file), WORDS, [6], [0])
+    for points in (first, second):
+        experiment = make_experiment(folder, points)
+        experiment.open(points)
+        experiment.run_point(points[0], RunOptions())
+    assert [one.settings["labels"] for one in experiment.read_results()] == [6, 12]
+
+
+def test_data_that_cannot_do_is_told_before_training(moons_file: Path) -> None:
+    points = curve_points(str(moons_file), [], [6, 5000], [0])
+    with pytest.raises(DataError, match="labels=5000"):
+        check_data(points, DataContext())
+    check_data(points[:1], DataContext())
+    none = curve_points(str(moons_file), ["data.test_n=0", "data.split.test=0"], [6], [0])
+    with pytest.raises(DataError, match="no test rows"):
+        check_data(none, DataContext())
