@@ -1,4 +1,4 @@
-"""Simple methods on the same vectors and the same labelled rows: what a model has to beat.
+"""Baselines: simple methods on the same vectors and the same labelled rows.
 
 Each one chooses its settings by cross-validation on the labelled rows alone.
 """
@@ -16,27 +16,28 @@ import numpy as np
 import numpy.typing as npt
 
 from flowgmm_cli.errors import UsageError, did_you_mean
+from flowgmm_cli.evaluation.cross_validation import BaselineData, predict_each_split, search_settings
+from flowgmm_cli.evaluation.label_spreading import label_spreading
 from flowgmm_cli.evaluation.metrics import classification_metrics, log_probabilities
-from flowgmm_cli.evaluation.spreading import label_spreading
-from flowgmm_cli.evaluation.tuning import Problem, choose, split_by_split
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.integer[Any]]
 Index = npt.NDArray[np.intp]
 Progress = Callable[[int, int, str], None]
-Method = Callable[[Problem], tuple[FloatArray, dict[str, Any]]]
+Method = Callable[[BaselineData], tuple[FloatArray, dict[str, Any]]]
 
-SELF_TRAINING_CELLS = 8_000_000  # unlabelled rows * features: about a second for each of its fits
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece")
+MAX_SELF_TRAINING_CELLS = 8_000_000  # unlabelled rows * features: about a second for each of its fits
 
 
 @dataclass(frozen=True)
 class BaselineResult:
-    """How a baseline does on the test rows.
+    """Results of a baseline on the test rows.
 
     Attributes:
         accuracy, balanced_accuracy, macro_f1, nll, ece: see `ClassificationMetrics`.
         seconds: time for choosing settings, fitting and predicting.
-        settings: what cross-validation chose.
+        settings: chosen by cross-validation.
     """
 
     accuracy: float
@@ -48,7 +49,7 @@ class BaselineResult:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return dict(vars(self))
 
 
@@ -66,15 +67,15 @@ def run_baselines(
 
     Args:
         x_train: all training rows `(N, D)`, labelled or not.
-        labels: their visible labels `(N,)`, -1 where there is none.
+        labels: their visible labels `(N,)`, -1 for unlabelled rows.
         x_test: test rows `(M, D)`.
         y_test: true labels `(M,)`.
         seed: of folds, subsamples and initial weights.
-        names: which ones, out of `BASELINES`; default all.
-        progress: `progress(done, total, name)`, called before each one and at the end.
+        names: keys of `BASELINES`; default all.
+        progress: `progress(done, total, name)`, called before each baseline and at the end.
 
     Returns:
-        Results by name, in the order asked for.
+        Results by name, in the order of `names`.
 
     Raises:
         UsageError: an unknown name.
@@ -90,106 +91,103 @@ def run_baselines(
     visible = np.asarray(labels, dtype=np.int64)
     if len(np.unique(visible[visible >= 0])) < 2:
         raise ValueError("baselines need labelled rows of at least two classes")
-    problem = Problem(
+    data = BaselineData(
         x=np.ascontiguousarray(x_train, dtype=np.float32),
         labels=visible,
         x_test=np.ascontiguousarray(x_test, dtype=np.float32),
         classes=int(max(visible.max(), np.max(y_test))) + 1,
         seed=seed,
     )
-    report = progress or (lambda done, total, what: None)
+    report = progress or (lambda done, total, name: None)
     results: dict[str, BaselineResult] = {}
     for done, name in enumerate(names):
         report(done, len(names), name)
         start = time.perf_counter()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of convergence: a baseline that stops early is still one
-            probabilities, settings = BASELINES[name](problem)
+            warnings.simplefilter("ignore")  # of convergence: a baseline that stops early is still valid
+            probabilities, settings = BASELINES[name](data)
         seconds = time.perf_counter() - start
-        found = classification_metrics(log_probabilities(probabilities), np.asarray(y_test), resamples=0)
-        results[name] = BaselineResult(
-            found.accuracy, found.balanced_accuracy, found.macro_f1, found.nll, found.ece, seconds, settings
-        )
+        metrics = classification_metrics(log_probabilities(probabilities), np.asarray(y_test), resamples=0)
+        scalars = {name: getattr(metrics, name) for name in METRICS}
+        results[name] = BaselineResult(**scalars, seconds=seconds, settings=settings)
     report(len(names), len(names), "")
     return results
 
 
-def _alone(method: Method) -> Method:
-    """Carry a method out in one thread: of its small products each is slower by far in several."""
+def _single_threaded(method: Method) -> Method:
+    """Run a method in one thread: several threads make its small matrix products slower by far."""
 
     @wraps(method)
-    def carry_out(problem: Problem) -> tuple[FloatArray, dict[str, Any]]:
+    def run(data: BaselineData) -> tuple[FloatArray, dict[str, Any]]:
         from threadpoolctl import threadpool_limits
 
         with threadpool_limits(limits=1):
-            return method(problem)
+            return method(data)
 
-    return carry_out
-
-
-@_alone
-def logistic_regression(problem: Problem) -> tuple[FloatArray, dict[str, Any]]:
-    """Multinomial logistic regression on the labelled rows."""
-    strength = _choose_regularisation(problem)
-    rows = problem.labelled
-    model = _linear(strength).fit(problem.x[rows], problem.labels[rows])
-    return _probabilities(model, problem.x_test, problem.classes), {"C": strength}
+    return run
 
 
-def knn(problem: Problem) -> tuple[FloatArray, dict[str, Any]]:
-    """Vote of the nearest labelled rows, smoothed by one vote shared among all classes."""
+@_single_threaded
+def logistic_regression(data: BaselineData) -> tuple[FloatArray, dict[str, Any]]:
+    """Fit multinomial logistic regression to the labelled rows."""
+    strength = _search_strength(data)
+    rows = data.labelled
+    model = _logistic(strength).fit(data.x[rows], data.labels[rows])
+    return _probabilities(model, data.x_test, data.classes), {"C": strength}
+
+
+def knn(data: BaselineData) -> tuple[FloatArray, dict[str, Any]]:
+    """Let the nearest labelled rows vote, smoothed by a vote that all classes share."""
     from sklearn.neighbors import KNeighborsClassifier
 
-    def vote(candidate: tuple[int, str], fitted: Index, x: FloatArray) -> FloatArray:
+    def vote(candidate: tuple[int, str], rows: Index, x: FloatArray) -> FloatArray:
         k, metric = candidate
-        k = min(k, len(fitted))
+        k = min(k, len(rows))
         model = KNeighborsClassifier(k, weights="distance", metric=metric)
-        model.fit(problem.x[fitted], problem.labels[fitted])
-        votes = k * _probabilities(model, x, problem.classes)
-        return np.asarray((votes + 1 / problem.classes) / (k + 1))
+        model.fit(data.x[rows], data.labels[rows])
+        votes = k * _probabilities(model, x, data.classes)
+        return np.asarray((votes + 1 / data.classes) / (k + 1))
 
-    best = choose(
+    best = search_settings(
         [(k, metric) for k in (1, 3, 5, 10, 20, 40) for metric in ("euclidean", "cosine")],
-        split_by_split(
-            lambda candidate, fitted, held_out: vote(candidate, fitted, problem.x[held_out]), problem
-        ),
-        problem,
+        predict_each_split(lambda candidate, rows, held_out: vote(candidate, rows, data.x[held_out]), data),
+        data,
         default=(1, "euclidean"),
     )
-    return vote(best, problem.labelled, problem.x_test), {"neighbours": best[0], "metric": best[1]}
+    return vote(best, data.labelled, data.x_test), {"neighbours": best[0], "metric": best[1]}
 
 
-@_alone
-def self_training(problem: Problem) -> tuple[FloatArray, dict[str, Any]]:
-    """Logistic regression that goes on with its own confident predictions (Yarowsky, 1995)."""
+@_single_threaded
+def self_training(data: BaselineData) -> tuple[FloatArray, dict[str, Any]]:
+    """Fit logistic regression to the labels and then to its own confident predictions (Yarowsky, 1995)."""
     from sklearn.semi_supervised import SelfTrainingClassifier
 
-    strength = _choose_regularisation(problem)
-    unlabelled = problem.rng().permutation(problem.unlabelled)
+    strength = _search_strength(data)
+    unlabelled = data.rng().permutation(data.unlabelled)
 
-    def fit(threshold: float, fitted: Index, others: Index) -> Any:
-        rows = np.concatenate([fitted, others])
-        targets = np.concatenate([problem.labels[fitted], np.full(len(others), -1)])
-        model = SelfTrainingClassifier(_linear(strength), threshold=threshold, max_iter=10)
-        return model.fit(problem.x[rows], targets)
+    def fit(threshold: float, labelled: Index, others: Index) -> Any:
+        rows = np.concatenate([labelled, others])
+        targets = np.concatenate([data.labels[labelled], np.full(len(others), -1)])
+        model = SelfTrainingClassifier(_logistic(strength), threshold=threshold, max_iter=10)
+        return model.fit(data.x[rows], targets)
 
-    def predict(threshold: float, fitted: Index, held_out: Index) -> FloatArray:
-        # The held-out rows are part of the unlabelled pile, as they would be if they had no label.
+    def predict(threshold: float, labelled: Index, held_out: Index) -> FloatArray:
+        # the held-out rows count as unlabelled rows
         others = np.concatenate([unlabelled[:2000], held_out])
-        return _probabilities(fit(threshold, fitted, others), problem.x[held_out], problem.classes)
+        return _probabilities(fit(threshold, labelled, others), data.x[held_out], data.classes)
 
-    threshold = choose((0.7, 0.8, 0.9, 0.95), split_by_split(predict, problem), problem, default=0.9)
-    pile = unlabelled[: SELF_TRAINING_CELLS // problem.x.shape[1]]
-    model = fit(threshold, problem.labelled, pile)
-    settings = {"C": strength, "threshold": threshold, "unlabelled": len(pile)}
-    return _probabilities(model, problem.x_test, problem.classes), settings
+    threshold = search_settings((0.7, 0.8, 0.9, 0.95), predict_each_split(predict, data), data, default=0.9)
+    others = unlabelled[: MAX_SELF_TRAINING_CELLS // data.x.shape[1]]
+    model = fit(threshold, data.labelled, others)
+    settings = {"C": strength, "threshold": threshold, "unlabelled": len(others)}
+    return _probabilities(model, data.x_test, data.classes), settings
 
 
-def mlp(problem: Problem) -> tuple[FloatArray, dict[str, Any]]:
-    """A network with one hidden layer of 256 on the labelled rows."""
+def mlp(data: BaselineData) -> tuple[FloatArray, dict[str, Any]]:
+    """Fit a network with a hidden layer of 256 units to the labelled rows."""
     from sklearn.neural_network import MLPClassifier
 
-    spread = max(float(problem.x.std()), 1e-12)  # one number: the geometry of the vectors is kept
+    scale = max(float(data.x.std()), 1e-12)  # the same for all features, to keep the geometry
 
     def fit(penalty: float, rows: Index) -> Any:
         model = MLPClassifier(
@@ -197,16 +195,16 @@ def mlp(problem: Problem) -> tuple[FloatArray, dict[str, Any]]:
             alpha=penalty,
             learning_rate_init=3e-3,
             max_iter=int(np.clip(1_000_000 // len(rows), 20, 150)),
-            random_state=problem.seed,
+            random_state=data.seed,
         )
-        return model.fit(problem.x[rows] / spread, problem.labels[rows])
+        return model.fit(data.x[rows] / scale, data.labels[rows])
 
-    def predict(penalty: float, fitted: Index, held_out: Index) -> FloatArray:
-        return _probabilities(fit(penalty, fitted), problem.x[held_out] / spread, problem.classes)
+    def predict(penalty: float, rows: Index, held_out: Index) -> FloatArray:
+        return _probabilities(fit(penalty, rows), data.x[held_out] / scale, data.classes)
 
-    penalty = choose((1.0, 10.0, 100.0), split_by_split(predict, problem), problem, default=1.0)
-    model = fit(penalty, problem.labelled)
-    return _probabilities(model, problem.x_test / spread, problem.classes), {"alpha": penalty}
+    penalty = search_settings((1.0, 10.0, 100.0), predict_each_split(predict, data), data, default=1.0)
+    model = fit(penalty, data.labelled)
+    return _probabilities(model, data.x_test / scale, data.classes), {"alpha": penalty}
 
 
 BASELINES: dict[str, Method] = {
@@ -218,26 +216,26 @@ BASELINES: dict[str, Method] = {
 }
 
 
-def _linear(strength: float) -> Any:
+def _logistic(strength: float) -> Any:
     from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(C=strength, max_iter=200, tol=1e-3)
 
 
-def _choose_regularisation(problem: Problem) -> float:
-    if "C" not in problem.chosen:
+def _search_strength(data: BaselineData) -> float:
+    if "C" not in data.shared:
 
-        def predict(strength: float, fitted: Index, held_out: Index) -> FloatArray:
-            model = _linear(strength).fit(problem.x[fitted], problem.labels[fitted])
-            return _probabilities(model, problem.x[held_out], problem.classes)
+        def predict(strength: float, rows: Index, held_out: Index) -> FloatArray:
+            model = _logistic(strength).fit(data.x[rows], data.labels[rows])
+            return _probabilities(model, data.x[held_out], data.classes)
 
         candidates = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
-        problem.chosen["C"] = choose(candidates, split_by_split(predict, problem), problem, default=1.0)
-    return problem.chosen["C"]
+        data.shared["C"] = search_settings(candidates, predict_each_split(predict, data), data, default=1.0)
+    return data.shared["C"]
 
 
 def _probabilities(model: Any, x: FloatArray, classes: int) -> npt.NDArray[np.float64]:
-    """A model's probabilities with a column for every class, also for those it has not seen."""
+    """Return a model's probabilities with a column for every class, also for classes it was not fitted to."""
     result = np.zeros((len(x), classes))
     result[:, model.classes_] = model.predict_proba(x)
     return result

@@ -1,14 +1,16 @@
-"""Temperature scaling (Guo et al., 2017) that stays sane with few, noisy labels and saturated densities."""
+"""Calibration: temperature scaling for few, noisy labels and saturated densities, and its errors."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.integer[Any]]
+BoolArray = npt.NDArray[np.bool_]
 
 _TINY = np.finfo(np.float64).tiny
 _NOISES = np.linspace(0.001, 0.25, 84)
@@ -21,7 +23,7 @@ def fit_temperature(
     pseudo_rows: float = 1.0,
     bounds: tuple[float, float] = (1e-4, 1e6),
 ) -> float:
-    r"""Temperature T for which `softmax(log_joint / T)` predicts the labels best.
+    r"""Fit the temperature T for which `softmax(log_joint / T)` predicts the labels best (Guo et al., 2017).
 
     Minimises, over :math:`\beta = 1/T`, the convex
 
@@ -43,52 +45,37 @@ def fit_temperature(
     Raises:
         ValueError: no labelled rows, labels outside `0..K-1`, or densities that are not finite.
     """
-    labels = np.asarray(labels)
-    known = labels >= 0
-    scores = np.asarray(log_joint, dtype=np.float64)[known]
-    labels = labels[known]
-    if (
-        scores.ndim != 2
-        or not len(scores)
-        or not np.isfinite(scores).all()
-        or labels.max() >= scores.shape[1]
-    ):
-        raise ValueError("need finite log-densities (N, K) and at least one label in 0..K-1")
-    scores = scores - scores.max(1, keepdims=True)
+    from scipy.optimize import brentq
+
+    scores, labels = _select_labelled(log_joint, labels)
     if not scores.any():
         return 1.0
     share = pseudo_rows / len(scores)
     target = scores[np.arange(len(scores)), labels].sum() + share * scores.mean(1).sum()
 
-    def slope(log_temperature: float) -> float:
+    def gradient(log_temperature: float) -> float:
         """Derivative of the objective by beta: expected minus observed score."""
         weights = np.exp(scores * np.exp(-log_temperature))
         expected = (weights * scores).sum(1) / weights.sum(1)
         return float((1 + share) * expected.sum() - target)
 
-    # The slope rises with beta, so it falls with T: bisect on log T, which spans many orders of magnitude.
-    low, high = np.log(bounds[0]), np.log(bounds[1])
-    if slope(high) >= 0:
+    # The gradient falls with T. The root is sought in log T, which spans many orders of magnitude.
+    low, high = np.log(bounds)
+    if gradient(high) >= 0:
         return float(bounds[1])
-    if slope(low) <= 0:
+    if gradient(low) <= 0:
         return float(bounds[0])
-    while high - low > 1e-9:
-        middle = (low + high) / 2
-        if slope(middle) > 0:
-            low = middle
-        else:
-            high = middle
-    return float(np.exp((low + high) / 2))
+    return float(np.exp(brentq(gradient, low, high, xtol=1e-12)))
 
 
 def fit_temperature_and_noise(log_joint: FloatArray, labels: IntArray) -> tuple[float, float]:
-    r"""Temperature T and noise :math:`\epsilon` for which labels are predicted best by
+    r"""Fit the temperature T and noise :math:`\epsilon` that predict the labels best by
 
     .. math:: p(k \mid x) = (1 - \epsilon) \, \mathrm{softmax}_k(\log p(x, k) / T) + \epsilon / K
 
-    Some labels are wrong, or right for reasons that no density shows, however far a row lies from the
+    Some labels are wrong, or correct for reasons that no density shows, however far a row lies from the
     boundary; 3 % in the common test sets (Northcutt, Athalye and Mueller, 2021). A temperature alone can
-    only make room for them by doubting every row.
+    account for them only by a lower confidence in every row.
 
     Maximises the likelihood of the labels, the penalty of `fit_temperature` and a prior Beta(6, 96) on the
     noise, which has its mode at 5 % and counts for a hundred rows: fewer could hardly show it.
@@ -103,26 +90,21 @@ def fit_temperature_and_noise(log_joint: FloatArray, labels: IntArray) -> tuple[
     from scipy.optimize import minimize_scalar
 
     start = fit_temperature(log_joint, labels)
-    known = np.asarray(labels) >= 0
-    scores = np.asarray(log_joint, dtype=np.float64)[known]
-    truth = np.asarray(labels)[known]
-    scores = scores - scores.max(1, keepdims=True)
+    scores, truth = _select_labelled(log_joint, labels)
     n, classes = scores.shape
     share = 1 / n  # of the penalty's one row
 
     def loss(log_temperature: float, noise: float) -> float:
         scaled = scores * np.exp(-log_temperature)
         log_p = scaled - np.log(np.exp(scaled).sum(1, keepdims=True))
-        right = (1 - noise) * np.exp(log_p[np.arange(n), truth]) + noise / classes
+        likelihood = (1 - noise) * np.exp(log_p[np.arange(n), truth]) + noise / classes
         prior = 5 * np.log(noise) + 95 * np.log1p(-noise)
-        return float(-np.log(np.maximum(right, _TINY)).sum() - share * log_p.mean(1).sum() - prior)
+        return float(-np.log(np.maximum(likelihood, _TINY)).sum() - share * log_p.mean(1).sum() - prior)
 
     def best_temperature(noise: float) -> tuple[float, float]:
-        around = np.log(start)
-        found = minimize_scalar(
-            loss, bounds=(around - 5, around + 0.5), args=(noise,), method="bounded", options={"xatol": 1e-6}
-        )
-        return float(found.fun), float(found.x)
+        bounds = (np.log(start) - 5, np.log(start) + 0.5)
+        best = minimize_scalar(loss, bounds=bounds, args=(noise,), method="bounded", options={"xatol": 1e-6})
+        return float(best.fun), float(best.x)
 
     _, noise = min((best_temperature(noise)[0], noise) for noise in _NOISES)
     return float(np.exp(best_temperature(noise)[1])), float(noise)
@@ -131,7 +113,7 @@ def fit_temperature_and_noise(log_joint: FloatArray, labels: IntArray) -> tuple[
 def fit_class_bias(
     log_joint: FloatArray, labels: IntArray, *, noise: float, start: float = 1.0, strength: float = 5.0
 ) -> tuple[float, FloatArray]:
-    r"""Temperature T and what to add to each class so that classes come out as often as they are.
+    r"""Fit the temperature T and a bias of each class, so that classes are predicted as often as they occur.
 
     .. math:: p(k \mid x) = (1 - \epsilon) \, \mathrm{softmax}_k(\log p(x, k) / T + b_k) + \epsilon / K
 
@@ -151,10 +133,8 @@ def fit_class_bias(
     """
     from scipy.optimize import minimize
 
-    known = np.asarray(labels) >= 0
-    truth = np.asarray(labels)[known]
-    scores = np.asarray(log_joint, dtype=np.float64)[known] / start
-    scores = scores - scores.max(1, keepdims=True)
+    scores, truth = _select_labelled(log_joint, labels)
+    scores = scores / start
     rows, classes = np.arange(len(scores)), scores.shape[1]
 
     def loss(values: FloatArray) -> tuple[float, FloatArray]:
@@ -162,24 +142,117 @@ def fit_class_bias(
         logits = steepness * scores + bias
         odds = np.exp(logits - logits.max(1, keepdims=True))
         p = odds / odds.sum(1, keepdims=True)
-        own = p[rows, truth]
-        right = np.maximum((1 - noise) * own + noise / classes, _TINY)
-        share = (1 - noise) * own / right  # of the likelihood's slope that the softmax answers for
+        p_true = p[rows, truth]
+        likelihood = np.maximum((1 - noise) * p_true + noise / classes, _TINY)
+        share = (1 - noise) * p_true / likelihood  # of the softmax in the likelihood's gradient
         by_logit = share[:, None] * p
         by_logit[rows, truth] -= share
-        slope = np.array([steepness * (by_logit * scores).sum(), *by_logit.sum(0)])
+        gradient = np.array([steepness * (by_logit * scores).sum(), *by_logit.sum(0)])
         penalty = strength * values @ values / 2
-        return float(penalty - np.log(right).sum()), slope + strength * values
+        return float(penalty - np.log(likelihood).sum()), gradient + strength * values
 
     values = minimize(loss, np.zeros(1 + classes), jac=True, method="L-BFGS-B").x
     return float(start * np.exp(-values[0])), values[1:]
 
 
 def margin_scale(log_joint: FloatArray) -> float:
-    """How large a model's log-odds are: of log-densities `(N, K)`, the 95 % quantile of first minus second.
+    """Return the scale of log-odds: the 95 % quantile of largest minus second largest in `(N, K)`.
 
-    A quantile this high is that of rows of which the model is in no doubt. A better model is in doubt of
-    fewer rows, so that means and medians of two models differ by more than their scale.
+    A quantile this high describes rows that the model is certain of. A better model is uncertain of fewer
+    rows, so means and medians of two models differ by more than their scale.
     """
     first_two = np.partition(np.asarray(log_joint, dtype=np.float64), -2, axis=1)[:, -2:]
     return float(np.quantile(first_two[:, 1] - first_two[:, 0], 0.95))
+
+
+def _select_labelled(
+    log_joint: FloatArray, labels: IntArray
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.integer[Any]]]:
+    """Return the labelled rows minus their largest entry, and their labels; see `fit_temperature`."""
+    labels = np.asarray(labels)
+    known = labels >= 0
+    scores, labels = np.asarray(log_joint, dtype=np.float64)[known], labels[known]
+    fits = scores.ndim == 2 and len(scores) and labels.max() < scores.shape[1]
+    if not fits or not np.isfinite(scores).all():
+        raise ValueError("need finite log-densities (N, K) and at least one label in 0..K-1")
+    return scores - scores.max(1, keepdims=True), labels
+
+
+@dataclass(frozen=True)
+class ReliabilityBin:
+    """Rows of similar confidence.
+
+    Attributes:
+        low: lower end, which belongs to the first bin only.
+        high: upper end, which belongs to the bin.
+        count: number of rows.
+        confidence: mean confidence of the rows, None in an empty bin.
+        accuracy: share of correct predictions, None in an empty bin.
+    """
+
+    low: float
+    high: float
+    count: int
+    confidence: float | None
+    accuracy: float | None
+
+
+def reliability_table(
+    confidence: FloatArray,
+    correct: BoolArray,
+    *,
+    bins: int = 15,
+    binning: Literal["width", "mass"] = "width",
+) -> list[ReliabilityBin]:
+    """Group rows by confidence and compare the mean confidence of each group with its accuracy.
+
+    Args:
+        confidence: probability of the predicted class, `(N,)`, in 0..1.
+        correct: mask of the correct predictions, `(N,)`.
+        bins: number of groups.
+        binning: `width`, groups of equal width on 0..1 (Guo et al., 2017), or `mass`, groups of equally many
+            rows, equal confidences in their order (Nixon et al., 2019).
+    """
+    confidence = np.asarray(confidence, dtype=np.float64)
+    correct = np.asarray(correct, dtype=bool)
+    if binning == "width":
+        edges = np.linspace(0, 1, bins + 1)
+        bin_of_row = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+        groups = [np.flatnonzero(bin_of_row == index) for index in range(bins)]
+        limits = list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
+    else:
+        groups = np.array_split(np.argsort(confidence, kind="stable"), bins)
+        groups = [group for group in groups if len(group)]
+        limits = [(float(confidence[group[0]]), float(confidence[group[-1]])) for group in groups]
+    return [
+        ReliabilityBin(
+            low=low,
+            high=high,
+            count=len(group),
+            confidence=float(confidence[group].mean()) if len(group) else None,
+            accuracy=float(correct[group].mean()) if len(group) else None,
+        )
+        for group, (low, high) in zip(groups, limits, strict=True)
+    ]
+
+
+def calibration_error(
+    confidence: FloatArray,
+    correct: BoolArray,
+    *,
+    bins: int = 15,
+    binning: Literal["width", "mass"] = "width",
+) -> float:
+    r"""Compute the expected calibration error (Naeini et al., 2015; Guo et al., 2017, eq. 3).
+
+    .. math:: \sum_b \frac{n_b}{N} |\mathrm{acc}_b - \mathrm{conf}_b|
+
+    Arguments as in `reliability_table`.
+    """
+    table = reliability_table(confidence, correct, bins=bins, binning=binning)
+    gaps = [
+        row.count * abs(row.accuracy - row.confidence)
+        for row in table
+        if row.accuracy is not None and row.confidence is not None
+    ]
+    return float(sum(gaps) / len(confidence))

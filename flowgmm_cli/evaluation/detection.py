@@ -1,12 +1,13 @@
-"""How well a score tells out-of-distribution rows (the positives) from in-distribution rows.
+"""Separation of out-of-distribution rows (the positives) from in-distribution rows by a score.
 
-A higher score means further out. Everything depends on the order of the scores alone.
+A higher score means further out. Every metric depends only on the order of the scores, and infinite scores
+keep their place in it; `sklearn.metrics` refuses those.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import Any
 
@@ -15,15 +16,17 @@ import numpy.typing as npt
 
 from flowgmm_cli.evaluation.intervals import Interval, percentile_interval, wilson_interval
 
-_BINS = 2000  # distinct scores told apart in a bootstrap: its cost does not grow with the number of rows
-_BLOCK = 100  # resamples held at once
+MAX_BINS = 2000  # distinct scores in a bootstrap: its cost does not grow with the number of rows
+_BATCH_RESAMPLES = 100  # resamples in memory at a time
 
 FloatArray = npt.NDArray[np.floating[Any]]
+Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class DetectionMetrics:
-    """What `detection_metrics` finds.
+    """Metrics of a score.
 
     Attributes:
         auroc: probability that an out-of-distribution row scores higher than an in-distribution row.
@@ -42,56 +45,30 @@ class DetectionMetrics:
     n_out: int
 
     def to_dict(self) -> dict[str, float]:
-        """Plain values for JSON."""
-        return dict(vars(self))
+        """Return plain values for JSON."""
+        return asdict(self)
 
 
 def detection_metrics(scores_in: FloatArray, scores_out: FloatArray) -> DetectionMetrics:
     """Compare scores of in-distribution rows `(N,)` with those of out-of-distribution rows `(M,)`.
 
-    Infinite scores keep their place in the order.
-
     Raises:
         ValueError: no rows on one side, or a NaN.
     """
+    counts = histograms(scores_in, scores_out)
+    metrics = {name: float(values[0]) for name, values in _metrics_of_counts(*counts).items()}
     return DetectionMetrics(
-        auroc=auroc(scores_in, scores_out),
-        aupr_in=average_precision(-np.asarray(scores_out), -np.asarray(scores_in)),
-        aupr_out=average_precision(scores_in, scores_out),
-        fpr95=fpr_at_tpr(scores_in, scores_out, tpr=0.95),
-        n_in=len(scores_in),
-        n_out=len(scores_out),
+        auroc=auroc(scores_in, scores_out), n_in=len(scores_in), n_out=len(scores_out), **metrics
     )
 
 
 def auroc(negatives: FloatArray, positives: FloatArray) -> float:
-    """Area under the ROC curve by ranks (Mann and Whitney, 1947); a tie counts one half.
+    """Compute the area under the ROC curve by ranks (Mann and Whitney, 1947); a tie counts one half.
 
     >>> auroc(np.array([0.0, 1.0]), np.array([1.0, 2.0]))
     0.875
     """
-    negatives, positives = _checked(negatives), _checked(positives)
-    negatives = np.sort(negatives)
-    below = np.searchsorted(negatives, positives, side="left")
-    up_to = np.searchsorted(negatives, positives, side="right")
-    return float((below.sum() + up_to.sum()) / (2 * len(negatives) * len(positives)))
-
-
-def average_precision(negatives: FloatArray, positives: FloatArray) -> float:
-    r""":math:`\sum_t (R_t - R_{t-1}) P_t` over falling thresholds, without interpolation."""
-    true_positives, false_positives = _counts(negatives, positives)
-    precision = true_positives / (true_positives + false_positives)
-    steps = np.diff(true_positives, prepend=0) / true_positives[-1]
-    return float((steps * precision).sum())
-
-
-def fpr_at_tpr(negatives: FloatArray, positives: FloatArray, *, tpr: float) -> float:
-    """Smallest share of negatives flagged by a threshold that flags at least `tpr` of the positives."""
-    true_positives, false_positives = _counts(negatives, positives)
-    # Compared as counts: 0.95 * 20 is not exactly 19 in floating point.
-    needed = np.ceil(round(tpr * true_positives[-1], 9))
-    first = int(np.searchsorted(true_positives, needed))
-    return float(false_positives[first] / false_positives[-1])
+    return float(_share_below(_check(negatives), _check(positives)).mean())
 
 
 def detection_intervals(
@@ -102,10 +79,10 @@ def detection_intervals(
     level: float = 0.95,
     resamples: int = 1000,
 ) -> dict[str, Interval]:
-    """Confidence intervals of the metrics of `detection_metrics`, by name.
+    """Compute confidence intervals of the metrics of `detection_metrics`, by name.
 
-    Of the AUROC by DeLong's variance; of the others by a percentile bootstrap over the rows of each side, in
-    which scores are told apart by 2,000 equally filled bins of all of them.
+    The interval of the AUROC uses DeLong's variance; the others come from a percentile bootstrap over the
+    rows of each side, on scores in at most 2,000 equally filled bins.
 
     Args:
         scores_in: of in-distribution rows `(N,)`.
@@ -117,99 +94,116 @@ def detection_intervals(
     Raises:
         ValueError: no rows on one side, or a NaN.
     """
-    count_in, count_out = _histograms(scores_in, scores_out)
+    count_in, count_out = (counts[0] for counts in histograms(scores_in, scores_out, max_bins=MAX_BINS))
     n_in, n_out = int(count_in.sum()), int(count_out.sum())
-    draws: dict[str, list[npt.NDArray[np.float64]]] = {"aupr_in": [], "aupr_out": [], "fpr95": []}
-    for start in range(0, resamples, _BLOCK):
-        size = min(_BLOCK, resamples - start)
+    batches = []
+    for start in range(0, resamples, _BATCH_RESAMPLES):
+        size = min(_BATCH_RESAMPLES, resamples - start)
         # resampling rows draws the bins from a multinomial
-        some_in = rng.multinomial(n_in, count_in / n_in, size=size)
-        some_out = rng.multinomial(n_out, count_out / n_out, size=size)
-        draws["aupr_in"].append(_areas(some_out, some_in))
-        draws["aupr_out"].append(_areas(some_in[:, ::-1], some_out[:, ::-1]))
-        draws["fpr95"].append(_false_alarms(some_in[:, ::-1], some_out[:, ::-1], tpr=0.95))
-    found = {name: percentile_interval(np.concatenate(one), level=level) for name, one in draws.items()}
-    return {"auroc": auroc_interval(scores_in, scores_out, level=level), **found}
+        resampled_in = rng.multinomial(n_in, count_in / n_in, size=size)
+        resampled_out = rng.multinomial(n_out, count_out / n_out, size=size)
+        batches.append(_metrics_of_counts(resampled_in, resampled_out))
+    return {
+        "auroc": auroc_interval(scores_in, scores_out, level=level),
+        **{
+            name: percentile_interval(np.concatenate([batch[name] for batch in batches]), level=level)
+            for name in ("aupr_in", "aupr_out", "fpr95")
+        },
+    }
 
 
 def auroc_interval(negatives: FloatArray, positives: FloatArray, *, level: float = 0.95) -> Interval:
-    r"""DeLong's interval (DeLong et al., 1988) of `auroc`, symmetric in the log-odds of the area.
+    r"""Compute DeLong's interval (DeLong et al., 1988) of `auroc`, symmetric in the log-odds of the area.
 
     The variance is :math:`s_{10}^2 / m + s_{01}^2 / n`: each positive's share of the negatives below it
-    varies between positives, and likewise for negatives. Computed from ranks (Sun and Xu, 2014). Where one
-    side lies above the other altogether there is no variance to be seen: the interval is then Wilson's for a
-    share that was never missed in as many rows as the smaller side has.
+    varies between positives, and likewise for negatives. Computed from ranks (Sun and Xu, 2014). Where all
+    rows of one side lie above the other the variance is 0: the interval is then Wilson's for a share without
+    an error in as many rows as the smaller side has.
     """
-    negatives, positives = np.sort(_checked(negatives)), np.sort(_checked(positives))
-    area = auroc(negatives, positives)
-    below = _shares_below(negatives, positives)
-    above = 1 - _shares_below(positives, negatives)
-    variance = sum(float(one.var(ddof=1)) / len(one) for one in (below, above) if len(one) > 1)
-    smaller = min(len(negatives), len(positives))
+    from scipy.special import expit, logit
+
+    negatives, positives = _check(negatives), _check(positives)
+    below, above = _share_below(negatives, positives), 1 - _share_below(positives, negatives)
+    area = float(below.mean())
+    variance = sum(float(share.var(ddof=1)) / len(share) for share in (below, above) if len(share) > 1)
     if not variance:
+        smaller = min(len(negatives), len(positives))
         return wilson_interval(round(area * smaller), smaller, level=level)
-    z = NormalDist().inv_cdf(0.5 + level / 2)
-    half = z * math.sqrt(variance) / (area * (1 - area))
-    log_odds = math.log(area / (1 - area))
-    low, high = (1 / (1 + math.exp(-min(max(log_odds + side, -700.0), 700.0))) for side in (-half, half))
-    return Interval(low, high, level)
+    half = NormalDist().inv_cdf(0.5 + level / 2) * math.sqrt(variance) / (area * (1 - area))
+    return Interval(float(expit(logit(area) - half)), float(expit(logit(area) + half)), level)
 
 
-def _shares_below(ordered: FloatArray, scores: FloatArray) -> npt.NDArray[np.float64]:
-    """Share of rising scores below each of `scores`, ties counted half."""
-    left, right = (np.searchsorted(ordered, scores, side=side) for side in ("left", "right"))
-    found: npt.NDArray[np.float64] = (left + right) / (2 * len(ordered))
-    return found
+def histograms(
+    scores_in: FloatArray, scores_out: FloatArray, *, max_bins: int | None = None
+) -> tuple[Counts, Counts]:
+    """Count the rows of each side by rising score.
+
+    Args:
+        scores_in: of in-distribution rows `(N,)`.
+        scores_out: of out-of-distribution rows `(M,)`.
+        max_bins: with more distinct scores than this, that many equally filled bins; None for a bin for each
+            distinct score.
+
+    Returns:
+        Two arrays `(1, bins)`.
+    """
+    sides = (_check(scores_in), _check(scores_out))
+    scores = np.sort(np.concatenate(sides))
+    lowest = np.unique(scores)
+    if max_bins is not None and len(lowest) > max_bins:
+        lowest = np.unique(scores[np.linspace(0, len(scores), max_bins, endpoint=False).astype(np.intp)])
+    count_in, count_out = (
+        np.bincount(np.searchsorted(lowest, side, side="right") - 1, minlength=len(lowest))[None]
+        for side in sides
+    )
+    return count_in.astype(np.int64), count_out.astype(np.int64)
 
 
-def _histograms(
-    scores_in: FloatArray, scores_out: FloatArray
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Rows of each side by rising score, in one bin for each distinct score or 2,000 equally filled ones."""
-    scores_in, scores_out = _checked(scores_in), _checked(scores_out)
-    together = np.concatenate([scores_in, scores_out])
-    lowest = np.unique(together)
-    if len(lowest) > _BINS:
-        places = np.linspace(0, len(together), _BINS, endpoint=False).astype(np.intp)
-        lowest = np.unique(np.sort(together)[places])
-    found = [
-        np.bincount(np.searchsorted(lowest, side, side="right") - 1, minlength=len(lowest))
-        for side in (scores_in, scores_out)
-    ]
-    return found[0].astype(np.int64), found[1].astype(np.int64)
+def _metrics_of_counts(count_in: Counts, count_out: Counts) -> dict[str, Floats]:
+    """Compute the metrics of histograms `(resamples, bins)` by rising score, each `(resamples,)`."""
+    from_the_top = count_in[:, ::-1], count_out[:, ::-1]
+    return {
+        "aupr_in": average_precision(count_out, count_in),
+        "aupr_out": average_precision(*from_the_top),
+        "fpr95": fpr_at_tpr(*from_the_top, tpr=0.95),
+    }
 
 
-def _areas(negatives: npt.NDArray[np.int64], positives: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Average precision of counts `(resamples, bins)`, the most suspicious bin first."""
+def average_precision(negatives: Counts, positives: Counts) -> Floats:
+    r"""Compute :math:`\sum_t (R_t - R_{t-1}) P_t`, without interpolation.
+
+    Args:
+        negatives: counts `(resamples, bins)`, the bin flagged first in front.
+        positives: the same.
+    """
     true, false = positives.cumsum(axis=1), negatives.cumsum(axis=1)
     precision = true / np.maximum(true + false, 1)
-    found: npt.NDArray[np.float64] = (positives * precision).sum(axis=1) / true[:, -1]
-    return found
+    return np.asarray((positives * precision).sum(axis=1) / true[:, -1])
 
 
-def _false_alarms(
-    negatives: npt.NDArray[np.int64], positives: npt.NDArray[np.int64], *, tpr: float
-) -> npt.NDArray[np.float64]:
-    """Share of negatives flagged with `tpr` of the positives, of counts as in `_areas`."""
+def fpr_at_tpr(negatives: Counts, positives: Counts, *, tpr: float) -> Floats:
+    """Compute the smallest share of negatives flagged together with at least `tpr` of the positives.
+
+    Args:
+        negatives: counts `(resamples, bins)`, the bin flagged first in front.
+        positives: the same.
+        tpr: true-positive rate.
+    """
     true, false = positives.cumsum(axis=1), negatives.cumsum(axis=1)
-    needed = np.ceil(np.round(tpr * true[:, -1], 9))
-    first = (true >= needed[:, None]).argmax(axis=1)
-    found: npt.NDArray[np.float64] = np.take_along_axis(false, first[:, None], axis=1)[:, 0] / false[:, -1]
-    return found
+    # compared as counts: 0.95 * 20 is not exactly 19 in floating point
+    needed = np.ceil(np.round(tpr * true[:, -1:], 9))
+    first = (true >= needed).argmax(axis=1)[:, None]
+    return np.asarray(np.take_along_axis(false, first, axis=1)[:, 0] / false[:, -1])
 
 
-def _counts(
-    negatives: FloatArray, positives: FloatArray
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Positives and negatives at or above each distinct score, from the highest score down."""
-    negatives, positives = _checked(negatives), _checked(positives)
-    thresholds = np.unique(np.concatenate([negatives, positives]))[::-1]
-    above_positive = len(positives) - np.searchsorted(np.sort(positives), thresholds, side="left")
-    above_negative = len(negatives) - np.searchsorted(np.sort(negatives), thresholds, side="left")
-    return above_positive.astype(np.int64), above_negative.astype(np.int64)
+def _share_below(others: FloatArray, scores: FloatArray) -> Floats:
+    """Return the share of `others` below each of `scores`; ties count one half."""
+    ordered = np.sort(others)
+    left, right = (np.searchsorted(ordered, scores, side=side) for side in ("left", "right"))
+    return np.asarray((left + right) / (2 * len(ordered)))
 
 
-def _checked(scores: FloatArray) -> npt.NDArray[np.float64]:
+def _check(scores: FloatArray) -> Floats:
     values = np.asarray(scores, dtype=np.float64)
     if values.ndim != 1 or not len(values) or np.isnan(values).any():
         raise ValueError(f"scores must be a non-empty vector without NaN, got shape {values.shape}")

@@ -1,4 +1,4 @@
-"""A model's predictions of a split against its true labels."""
+"""Evaluation of a model's predictions for a split against its true labels."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ SCHEMA = "flowgmm/eval/1"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a model does on a split.
+    """Results of a model on a split.
 
     Attributes:
         split: name of the split.
         classification: metrics of the calibrated probabilities.
         density_nll: mean `-log p(x)` in nats per row.
-        bits_per_dim: the same in bits for each pixel of a row; None where rows are not discrete pixels.
+        bits_per_dim: the same in bits per pixel; None if rows are not discrete pixels.
         baselines: results of simple methods on the same rows, by name.
     """
 
@@ -35,22 +35,22 @@ class Evaluation:
     bits_per_dim: float | None = None
 
     def metrics(self) -> dict[str, float | None]:
-        """The scalars, by name."""
-        found = self.classification
+        """Return the scalars, by name."""
+        result = self.classification
         return {
-            "accuracy": found.accuracy,
-            "balanced_accuracy": found.balanced_accuracy,
-            "macro_f1": found.macro_f1,
-            "nll": found.nll,
-            "brier": found.brier,
+            "accuracy": result.accuracy,
+            "balanced_accuracy": result.balanced_accuracy,
+            "macro_f1": result.macro_f1,
+            "nll": result.nll,
+            "brier": result.brier,
             "bits_per_dim": self.bits_per_dim,
             "density_nll": self.density_nll,
-            "ece": found.ece,
-            "adaptive_ece": found.adaptive_ece,
+            "ece": result.ece,
+            "adaptive_ece": result.adaptive_ece,
         }
 
     def to_dict(self, run: str) -> dict[str, Any]:
-        """The JSON object of `flowgmm eval --json`."""
+        """Return the JSON object of `flowgmm eval --json`."""
         details = self.classification.to_dict()
         return {
             "schema": SCHEMA,
@@ -67,13 +67,13 @@ class Evaluation:
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Evaluation:
-        """Restore what `to_dict` gave. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
+        """Restore the result of `to_dict`. Raises `KeyError`, `TypeError` or `ValueError` otherwise."""
         metrics = value["metrics"]
         return cls(
             split=value["split"],
             classification=ClassificationMetrics.from_dict({**value, **metrics}),
             density_nll=float(metrics["density_nll"]),
-            baselines={name: BaselineResult(**one) for name, one in value["baselines"].items()},
+            baselines={name: BaselineResult(**result) for name, result in value["baselines"].items()},
             bits_per_dim=None if metrics.get("bits_per_dim") is None else float(metrics["bits_per_dim"]),
         )
 
@@ -96,7 +96,7 @@ def evaluate(
         labels: true classes `(N,)`, -1 where unknown.
         class_names: index -> name.
         baselines: results on the same rows.
-        pixels: how many whole numbers a row's `log p` is the log-probability of; None where it is a density.
+        pixels: number of discrete pixels in a row; None where `log_density` is the density of real numbers.
     """
     known = labels >= 0
     density_nll = float(-log_density[known].mean())
@@ -110,7 +110,7 @@ def evaluate(
 
 
 def bits_per_dim(nll: float, pixels: int) -> float:
-    r""":math:`-\log P(v) / (D \log 2)`, from nats for a row of D whole numbers.
+    r"""Convert nats for a row of D discrete pixels to bits per pixel, :math:`-\log P(v) / (D \log 2)`.
 
     >>> bits_per_dim(math.log(256) * 784, 784)
     8.0

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from flowgmm_cli.evaluation.intervals import (
-    Interval,
-    confusion_bootstrap,
-    percentile_interval,
-    wilson_interval,
-)
-from flowgmm_cli.evaluation.reliability import (
-    ReliabilityBin,
-    expected_calibration_error,
-    reliability_table,
-)
+from flowgmm_cli.evaluation.calibration import ReliabilityBin, calibration_error, reliability_table
+from flowgmm_cli.evaluation.intervals import Interval, percentile_interval, wilson_interval
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.integer[Any]]
@@ -31,8 +22,8 @@ class ClassMetrics:
 
     Attributes:
         name: the class.
-        precision: share of the rows predicted as this class that are of it; 0 if none is.
-        recall: share of the rows of this class that are predicted as it; 0 if there are none.
+        precision: share of correct predictions among those of this class; 0 without any.
+        recall: share of correct predictions among the rows of this class; 0 without any.
         f1: harmonic mean of both.
         support: rows of this class.
         predicted: rows predicted as this class.
@@ -45,18 +36,14 @@ class ClassMetrics:
     support: int
     predicted: int
 
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return dict(vars(self))
-
 
 @dataclass(frozen=True)
 class ClassificationMetrics:
-    """What `classification_metrics` finds.
+    """Metrics of a classifier.
 
     Attributes:
         n: number of rows.
-        accuracy: share of right predictions.
+        accuracy: share of correct predictions.
         balanced_accuracy: mean recall of the classes that occur.
         macro_f1: mean F1 of the classes that occur or are predicted.
         nll: mean negative log-probability of the true class, in nats.
@@ -83,19 +70,12 @@ class ClassificationMetrics:
     intervals: dict[str, Interval]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        scalars = {name: value for name, value in vars(self).items() if isinstance(value, int | float)}
-        return {
-            **scalars,
-            "per_class": [row.to_dict() for row in self.per_class],
-            "confusion": [list(row) for row in self.confusion],
-            "reliability": [row.to_dict() for row in self.reliability],
-            "intervals": {name: interval.to_dict() for name, interval in self.intervals.items()},
-        }
+        """Return plain values for JSON."""
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> ClassificationMetrics:
-        """Restore what `to_dict` gave; other keys are ignored. Raises `KeyError` or `TypeError` otherwise."""
+        """Restore the result of `to_dict`; other keys are ignored. Raises `KeyError` or `TypeError`."""
         scalars = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece", "adaptive_ece")
         return cls(
             n=int(value["n"]),
@@ -103,7 +83,7 @@ class ClassificationMetrics:
             per_class=tuple(ClassMetrics(**row) for row in value["per_class"]),
             confusion=tuple(tuple(int(count) for count in row) for row in value["confusion"]),
             reliability=tuple(ReliabilityBin(**row) for row in value["reliability"]),
-            intervals={name: Interval(**one) for name, one in value["intervals"].items()},
+            intervals={name: Interval(**ends) for name, ends in value["intervals"].items()},
         )
 
 
@@ -119,8 +99,8 @@ def classification_metrics(
 ) -> ClassificationMetrics:
     """Evaluate log-probabilities `(N, K)` against labels `(N,)` in `0..K-1`.
 
-    Logarithms, because the likelihood of a confident mistake would be lost in a probability of 0; from
-    probabilities use `log_probabilities`.
+    Logarithms keep the likelihood of a confident mistake, whose probability may round to 0; use
+    `log_probabilities` to convert probabilities.
 
     Args:
         log_probabilities: rows whose exponentials sum to 1.
@@ -136,48 +116,37 @@ def classification_metrics(
     """
     log_p = np.asarray(log_probabilities, dtype=np.float64)
     labels = np.asarray(labels)
-    check(log_p, labels)
+    check_scores(log_p, labels)
     n, classes = log_p.shape
     p = np.exp(log_p)
     predictions = log_p.argmax(1)
-    correct = predictions == labels
-    confidence = p.max(1)
+    correct, confidence = predictions == labels, p.max(1)
     confusion = confusion_matrix(labels, predictions, classes)
-    precision, recall, f1 = precision_recall_f1(confusion)
     names = [str(k) for k in range(classes)] if class_names is None else list(class_names)
-    support, predicted = confusion.sum(1), confusion.sum(0)
+    columns = (*precision_recall_f1(confusion), confusion.sum(1), confusion.sum(0))
+    rows = zip(names, *(column.tolist() for column in columns), strict=True)
     intervals = {"accuracy": wilson_interval(int(correct.sum()), n, level=level)}
     if resamples:
-        draws = confusion_bootstrap(confusion, rng=np.random.default_rng(seed), resamples=resamples)
-        intervals["balanced_accuracy"] = percentile_interval(balanced_accuracy(draws), level=level)
+        draws = resample_confusion(confusion, rng=np.random.default_rng(seed), resamples=resamples)
+        intervals["balanced_accuracy"] = percentile_interval(mean_recall(draws), level=level)
         intervals["macro_f1"] = percentile_interval(macro_f1(draws), level=level)
     return ClassificationMetrics(
         n=n,
         accuracy=float(correct.mean()),
-        balanced_accuracy=float(balanced_accuracy(confusion)),
+        balanced_accuracy=float(mean_recall(confusion)),
         macro_f1=float(macro_f1(confusion)),
         nll=nll(log_p, labels),
         brier=brier(p, labels),
-        ece=expected_calibration_error(confidence, correct, bins=bins),
-        adaptive_ece=expected_calibration_error(confidence, correct, bins=bins, binning="mass"),
-        per_class=tuple(
-            ClassMetrics(
-                names[k],
-                float(precision[k]),
-                float(recall[k]),
-                float(f1[k]),
-                int(support[k]),
-                int(predicted[k]),
-            )
-            for k in range(classes)
-        ),
+        ece=calibration_error(confidence, correct, bins=bins),
+        adaptive_ece=calibration_error(confidence, correct, bins=bins, binning="mass"),
+        per_class=tuple(ClassMetrics(*row) for row in rows),
         confusion=tuple(tuple(row) for row in confusion.tolist()),
         reliability=tuple(reliability_table(confidence, correct, bins=bins)),
         intervals=intervals,
     )
 
 
-def check(scores: FloatArray, labels: IntArray) -> None:
+def check_scores(scores: FloatArray, labels: IntArray) -> None:
     """Raise ValueError unless `scores` is `(N, K)`, N > 0, without NaN, and `labels` `(N,)` in `0..K-1`."""
     if scores.ndim != 2 or labels.shape != scores.shape[:1] or not scores.size:
         raise ValueError(f"need scores (N, K) and labels (N,), N > 0; got {scores.shape} and {labels.shape}")
@@ -188,10 +157,7 @@ def check(scores: FloatArray, labels: IntArray) -> None:
 
 
 def log_probabilities(probabilities: FloatArray) -> npt.NDArray[np.float64]:
-    """Logarithms of probabilities `(N, K)`, which are first scaled to sum 1 and kept above 2.2e-16.
-
-    scikit-learn's `log_loss` uses the same bound.
-    """
+    """Return logarithms of probabilities `(N, K)`, scaled to sum 1, clipped at 2.2e-16 as in `log_loss`."""
     p = np.asarray(probabilities, dtype=np.float64)
     p = p / p.sum(1, keepdims=True)
     result: npt.NDArray[np.float64] = np.log(np.clip(p, np.finfo(np.float64).eps, 1.0))
@@ -199,7 +165,7 @@ def log_probabilities(probabilities: FloatArray) -> npt.NDArray[np.float64]:
 
 
 def confusion_matrix(labels: IntArray, predictions: IntArray, classes: int) -> npt.NDArray[np.int64]:
-    """Counts `(K, K)`, true class by predicted class."""
+    """Count rows by true and predicted class, `(K, K)`."""
     cells = np.asarray(labels, np.int64) * classes + np.asarray(predictions, np.int64)
     return np.bincount(cells, minlength=classes * classes).reshape(classes, classes).astype(np.int64)
 
@@ -207,36 +173,49 @@ def confusion_matrix(labels: IntArray, predictions: IntArray, classes: int) -> n
 def precision_recall_f1(
     confusion: IntArray,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Per class, of confusion matrices `(..., K, K)`: three arrays `(..., K)`; a share of nothing is 0."""
-    right = np.diagonal(confusion, axis1=-2, axis2=-1).astype(np.float64)
+    """Compute the metrics of each class, `(..., K)`, from confusion matrices `(..., K, K)`; 0 / 0 is 0."""
+    correct = np.diagonal(confusion, axis1=-2, axis2=-1).astype(np.float64)
     support, predicted = confusion.sum(-1), confusion.sum(-2)
     return (
-        right / np.maximum(predicted, 1),
-        right / np.maximum(support, 1),
-        2 * right / np.maximum(predicted + support, 1),
+        correct / np.maximum(predicted, 1),
+        correct / np.maximum(support, 1),
+        2 * correct / np.maximum(predicted + support, 1),
     )
 
 
-def balanced_accuracy(confusion: IntArray) -> npt.NDArray[np.float64]:
-    """Mean recall over the classes that occur, of confusion matrices `(..., K, K)`: shape `(...)`."""
+def mean_recall(confusion: IntArray) -> npt.NDArray[np.float64]:
+    """Compute the balanced accuracy over the classes that occur, `(...)`, of matrices `(..., K, K)`."""
     _, recall, _ = precision_recall_f1(confusion)
     occurs = confusion.sum(-1) > 0
     return np.asarray(recall.sum(-1) / np.maximum(occurs.sum(-1), 1))
 
 
 def macro_f1(confusion: IntArray) -> npt.NDArray[np.float64]:
-    """Mean F1 over the classes that occur or are predicted, of matrices `(..., K, K)`: shape `(...)`."""
+    """Average F1 over the classes that occur or are predicted, `(...)`, of matrices `(..., K, K)`."""
     _, _, f1 = precision_recall_f1(confusion)
     occurs = confusion.sum(-1) + confusion.sum(-2) > 0
     return np.asarray(f1.sum(-1) / np.maximum(occurs.sum(-1), 1))
 
 
+def resample_confusion(
+    confusion: IntArray, *, rng: np.random.Generator, resamples: int = 1000
+) -> npt.NDArray[np.int64]:
+    """Draw confusion matrices of bootstrap resamples, `(resamples, K, K)`.
+
+    Resampling rows with replacement draws the cells from a multinomial, so the cost does not depend on the
+    number of rows.
+    """
+    total = int(confusion.sum())
+    draws = rng.multinomial(total, confusion.ravel() / total, size=resamples)
+    return draws.reshape(resamples, *confusion.shape).astype(np.int64)
+
+
 def nll(log_probabilities: FloatArray, labels: IntArray) -> float:
-    """Mean negative log-probability of the true class, in nats (log loss)."""
+    """Compute the mean negative log-probability of the true class, in nats (log loss)."""
     return float(-log_probabilities[np.arange(len(labels)), labels].mean())
 
 
 def brier(probabilities: FloatArray, labels: IntArray) -> float:
-    r"""Mean of :math:`\sum_k (p_k - [y = k])^2`, between 0 and 2 (Brier, 1950)."""
+    r"""Compute the mean of :math:`\sum_k (p_k - [y = k])^2`, between 0 and 2 (Brier, 1950)."""
     truth = np.eye(probabilities.shape[1])[labels]
     return float(((probabilities - truth) ** 2).sum(1).mean())

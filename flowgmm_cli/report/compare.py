@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from flowgmm_cli.errors import RecipeError, RunError
-from flowgmm_cli.evaluation.difference import Difference, paired_means, paired_shares, unpaired_shares
 from flowgmm_cli.evaluation.evaluate import Evaluation
-from flowgmm_cli.evaluation.outcomes import Outcomes, pair
+from flowgmm_cli.evaluation.paired_tests import (
+    Difference,
+    compare_accuracies,
+    compare_independent_accuracies,
+    compare_means,
+)
+from flowgmm_cli.evaluation.predictions import StoredPredictions, match_rows
 from flowgmm_cli.recipe.yaml import read_yaml
 from flowgmm_cli.report.context import read_evaluation
 from flowgmm_cli.runs import Run
@@ -36,7 +41,7 @@ class ComparedRun:
     info: Mapping[str, Any]
     status: str
     evaluation: Evaluation | None
-    outcomes: Outcomes | None
+    outcomes: StoredPredictions | None
     settings: Mapping[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
@@ -92,7 +97,7 @@ class RunDifference:
         details = ""
         if self.test_rows in ("same", "some"):
             details = f"; {self.only_first:,} only the first got right, {self.only_second:,} only the second"
-        verdict = "is larger than expected by chance" if self.accuracy.clear else "may be chance"
+        verdict = "is larger than expected by chance" if self.accuracy.significant else "may be chance"
         test = ""
         if self.accuracy.p_value is not None:
             test = f" (McNemar's exact test: p = {self.accuracy.p_value:.2g})"
@@ -157,7 +162,7 @@ def _read(run: Run) -> ComparedRun:
         raise RunError(
             f"run {run.path} is damaged: {error}", hint="`flowgmm runs list` shows the runs"
         ) from error
-    outcomes = Outcomes.load(run.path / "eval" / "test.npz")
+    outcomes = StoredPredictions.load(run.path / "eval" / "test.npz")
     return ComparedRun(run, run.info(), run.status(), read_evaluation(run), outcomes, flatten(settings))
 
 
@@ -185,21 +190,21 @@ def _subtract(first: ComparedRun, second: ComparedRun) -> RunDifference:
         return RunDifference("unknown")
     metrics = (first.evaluation.classification, second.evaluation.classification)
     counts = [count for item in metrics for count in (round(item.accuracy * item.n), item.n)]
-    unpaired = unpaired_shares(*counts)
+    unpaired = compare_independent_accuracies(*counts)
     if first.outcomes is None or second.outcomes is None:
         return RunDifference("unknown", accuracy=unpaired)
-    left, right = pair(first.outcomes, second.outcomes)
+    left, right = match_rows(first.outcomes, second.outcomes)
     if len(left) < 2:
         return RunDifference("other", accuracy=unpaired)
-    first_right, second_right = first.outcomes.right[left], second.outcomes.right[right]
+    first_right, second_right = first.outcomes.correct[left], second.outcomes.correct[right]
     same = len(left) == len(first.outcomes) == len(second.outcomes)
     return RunDifference(
         "same" if same else "some",
         len(left),
         int((first_right & ~second_right).sum()),
         int((~first_right & second_right).sum()),
-        paired_shares(first_right, second_right),
-        paired_means(-first.outcomes.log_probability[left], -second.outcomes.log_probability[right]),
+        compare_accuracies(first_right, second_right),
+        compare_means(-first.outcomes.log_probability[left], -second.outcomes.log_probability[right]),
     )
 
 

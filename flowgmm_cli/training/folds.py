@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from flowgmm_cli.evaluation.tuning import stratified_folds
+from flowgmm_cli.evaluation.cross_validation import assign_folds
 from flowgmm_cli.recipe.schema import TrainConfig
 from flowgmm_cli.seeds import derive_seed
 
@@ -42,7 +42,7 @@ def labelled_folds(labels: npt.NDArray[np.int64], folds: int, *, seed: int) -> l
     rows = np.flatnonzero(labels >= 0)
     counts = np.bincount(labels[rows])
     movable = rows[counts[labels[rows]] > 1]
-    number = stratified_folds(labels[movable], folds, rng=np.random.default_rng(derive_seed(seed, "folds")))
+    number = assign_folds(labels[movable], folds, rng=np.random.default_rng(derive_seed(seed, "folds")))
     found = []
     for index in range(number.max(initial=-1) + 1):
         held_out = movable[number == index]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.evaluation.evaluate import Evaluation, evaluate
-from flowgmm_cli.evaluation.outcomes import outcomes
+from flowgmm_cli.evaluation.predictions import collect_predictions
 from flowgmm_cli.files import write_json
 from flowgmm_cli.inference.sampling import recentre_components
 from flowgmm_cli.recipe.schema import Recipe
@@ -207,6 +207,6 @@ def _test(trained: TrainedModel, data: Inputs, run: Run) -> Evaluation | None:
         pixels=trained.preprocessor.pixels,
     )
     write_json(run.path / "eval" / "test.json", result.to_dict(str(run.path)))
-    said = outcomes(data.rows.test, data.rows.columns, found.log_probabilities, names)
+    said = collect_predictions(data.rows.test, data.rows.columns, found.log_probabilities, names)
     said.save(run.path / "eval" / "test.npz")
     return result

@@ -11,7 +11,7 @@ from flowgmm_cli.data.preprocessor import Tensors
 from flowgmm_cli.errors import DataError, RunError
 from flowgmm_cli.evaluation.baselines import run_baselines
 from flowgmm_cli.evaluation.evaluate import Evaluation, evaluate
-from flowgmm_cli.evaluation.outcomes import outcomes
+from flowgmm_cli.evaluation.predictions import collect_predictions
 from flowgmm_cli.runs import Run
 from flowgmm_cli.trained import TrainedModel
 
@@ -57,7 +57,7 @@ def score_run(
         )
     chosen = held.rows.test if split == "test" else held.rows.val
     if chosen is not None:
-        said = outcomes(chosen, held.rows.columns, found.log_probabilities, trained.class_names)
+        said = collect_predictions(chosen, held.rows.columns, found.log_probabilities, trained.class_names)
         said.save(run.path / "eval" / f"{split}.npz")
     return evaluate(
         split,

@@ -37,19 +37,19 @@ def results() -> dict[str, BaselineResult]:
 def test_every_baseline_learns_digits_from_sixty_labels(
     results: dict[str, BaselineResult], name: str, least: float
 ) -> None:
-    found = results[name]
-    assert least < found.accuracy < 1
-    assert found.balanced_accuracy == pytest.approx(found.accuracy, abs=0.03)
-    assert 0 < found.nll < np.log(10)
-    assert 0 <= found.ece < 0.4
-    assert found.seconds > 0
-    assert found.settings
+    result = results[name]
+    assert least < result.accuracy < 1
+    assert result.balanced_accuracy == pytest.approx(result.accuracy, abs=0.03)
+    assert 0 < result.nll < np.log(10)
+    assert 0 <= result.ece < 0.4
+    assert result.seconds > 0
+    assert result.settings
 
 
 def test_results_are_plain_json_in_order(results: dict[str, BaselineResult]) -> None:
     assert list(results) == list(BASELINES)
-    found = json.loads(json.dumps({name: result.to_dict() for name, result in results.items()}))
-    assert set(found["knn"]) == {
+    result = json.loads(json.dumps({name: result.to_dict() for name, result in results.items()}))
+    assert set(result["knn"]) == {
         "accuracy",
         "balanced_accuracy",
         "macro_f1",
@@ -84,24 +84,24 @@ def test_no_label_of_a_test_row_is_used() -> None:
 
 
 @pytest.mark.parametrize("name", list(BASELINES))
-def test_one_label_a_class_and_a_class_without_any_are_managed(name: str) -> None:
+def test_a_single_label_a_class_and_a_class_without_labels_work(name: str) -> None:
     x, labels, x_test, y_test = digits(0, 300)
     full = digits(300, 300)[1]
     for k in range(9):  # class 9 has no label at all
         labels[np.flatnonzero(full == k)[0]] = k
-    found = run_baselines(x, labels, x_test, y_test, seed=0, names=[name])[name]
-    assert found.accuracy > 0.3
-    assert np.isfinite(found.nll)
+    result = run_baselines(x, labels, x_test, y_test, seed=0, names=[name])[name]
+    assert result.accuracy > 0.3
+    assert np.isfinite(result.nll)
 
 
 @pytest.mark.parametrize("name", list(BASELINES))
-def test_all_rows_labelled_and_a_single_feature_are_managed(name: str) -> None:
+def test_fully_labelled_rows_and_a_single_feature_work(name: str) -> None:
     x = np.linspace(-1, 1, 40)[:, None]
     y = (x[:, 0] > 0).astype(int)
     assert run_baselines(x, y, x + 1e-3, y, seed=0, names=[name])[name].accuracy > 0.9
 
 
-def test_progress_is_told_before_each_and_at_the_end() -> None:
+def test_progress_is_reported_before_each_baseline_and_at_the_end() -> None:
     calls: list[tuple[int, int, str]] = []
     names = ["knn", "logistic_regression"]
     run_baselines(*digits(30, 100), seed=0, names=names, progress=lambda *call: calls.append(call))

@@ -1,17 +1,22 @@
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize, minimize_scalar
 from scipy.special import log_softmax, softmax
+from sklearn.calibration import calibration_curve
 
 from flowgmm_cli.evaluation.calibration import (
+    calibration_error,
     fit_class_bias,
     fit_temperature,
     fit_temperature_and_noise,
     margin_scale,
+    reliability_table,
 )
 
 
@@ -66,7 +71,7 @@ def test_temperature_scales_with_the_densities_and_ignores_shifts(
 
 @pytest.mark.parametrize("n", [2, 10, 200])
 @pytest.mark.parametrize("gap", [1.0, 5000.0])
-def test_rows_that_are_all_right_claim_an_error_of_about_one_in_n(n: int, gap: float) -> None:
+def test_correct_rows_alone_give_an_error_of_about_1_in_n(n: int, gap: float) -> None:
     labels = np.arange(n) % 2
     scores = gap * np.eye(2)[labels]
     confidence = 1 / (1 + np.exp(-gap / fit_temperature(scores, labels)))
@@ -86,7 +91,7 @@ def test_the_lower_bound_holds() -> None:
     assert fit_temperature(1e-9 * np.eye(2)[labels], labels) == 1e-4
 
 
-def test_equal_densities_leave_the_temperature_at_one() -> None:
+def test_equal_densities_leave_the_temperature_at_1() -> None:
     assert fit_temperature(np.full((5, 3), -700.0), np.array([0, 1, 2, 0, 1])) == 1.0
 
 
@@ -106,7 +111,7 @@ def test_unlabelled_rows_are_left_out() -> None:
         (np.array([[0.0, np.nan]]), [0]),
     ],
 )
-def test_what_cannot_be_calibrated_is_refused(scores: np.ndarray, labels: list[int]) -> None:
+def test_unsuitable_densities_and_labels_are_refused(scores: np.ndarray, labels: list[int]) -> None:
     with pytest.raises(ValueError, match="need finite log-densities"):
         fit_temperature(scores, np.array(labels, dtype=int))
 
@@ -125,13 +130,13 @@ def test_the_scale_of_margins_is_proportional_to_the_densities_and_ignores_what_
 
 @pytest.mark.parametrize("noise", [0.02, 0.1])
 @pytest.mark.parametrize("scale", [1.0, 1000.0])
-def test_noise_and_temperature_are_found_again(noise: float, scale: float) -> None:
+def test_noise_and_temperature_are_recovered(noise: float, scale: float) -> None:
     scores, labels = logits(40_000, true_temperature=2.0)
     rng = np.random.default_rng(3)
     wrong = rng.random(len(labels)) < noise
     labels = np.where(wrong, rng.integers(0, 4, len(labels)), labels)
-    temperature, found = fit_temperature_and_noise(scale * scores, labels)
-    assert found == pytest.approx(noise, abs=0.01)
+    temperature, result = fit_temperature_and_noise(scale * scores, labels)
+    assert result == pytest.approx(noise, abs=0.01)
     assert temperature == pytest.approx(2.0 * scale, rel=0.06)
 
 
@@ -150,14 +155,14 @@ def test_the_fit_is_the_optimum_of_the_penalised_likelihood() -> None:
         assert loss(temperature, noise) < loss(temperature, max(other, 1e-4))
 
 
-def test_few_labels_all_right_still_leave_some_doubt() -> None:
+def test_few_correct_labels_still_leave_some_doubt() -> None:
     scores = 1e4 * np.eye(3)[np.arange(12) % 3]
     temperature, noise = fit_temperature_and_noise(scores, np.arange(12) % 3)
     probabilities = (1 - noise) * softmax(scores / temperature, axis=1) + noise / 3
     assert 0.9 < probabilities.max() < 0.99
 
 
-def test_class_biases_are_found_again_and_are_the_optimum() -> None:
+def test_class_biases_are_recovered_and_optimal() -> None:
     rng = np.random.default_rng(8)
     scores = 2.0 * rng.normal(size=(40_000, 4))
     true = np.array([0.8, -0.5, 0.0, -0.3])
@@ -166,14 +171,76 @@ def test_class_biases_are_found_again_and_are_the_optimum() -> None:
     assert temperature == pytest.approx(2.0, rel=0.05)
     assert bias - bias.mean() == pytest.approx(true - true.mean(), abs=0.05)
 
-    few, theirs = scores[:50], labels[:50].copy()
-    theirs[:5] = -1
+    few, few_labels = scores[:50], labels[:50].copy()
+    few_labels[:5] = -1
 
-    def seen(values: np.ndarray) -> float:
+    def negative_log_posterior(values: np.ndarray) -> float:
         p = 0.95 * softmax(np.exp(values[0]) * few[5:] / 3.0 + values[1:], axis=1) + 0.05 / 4
-        return float(-np.log(p[np.arange(45), theirs[5:]]).sum() + 5.0 * values @ values / 2)
+        return float(-np.log(p[np.arange(45), few_labels[5:]]).sum() + 5.0 * values @ values / 2)
 
-    temperature, bias = fit_class_bias(few, theirs, noise=0.05, start=3.0)
-    best = seen(np.array([np.log(3.0 / temperature), *bias]))
-    independent = minimize(seen, np.zeros(5), method="Nelder-Mead", options={"maxiter": 5000, "fatol": 1e-9})
+    temperature, bias = fit_class_bias(few, few_labels, noise=0.05, start=3.0)
+    best = negative_log_posterior(np.array([np.log(3.0 / temperature), *bias]))
+    independent = minimize(
+        negative_log_posterior, np.zeros(5), method="Nelder-Mead", options={"maxiter": 5000, "fatol": 1e-9}
+    )
     assert best == pytest.approx(independent.fun, abs=1e-4)
+
+
+def sample(n: int = 1000, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    confidence = rng.uniform(0.25, 1, n)
+    return confidence, rng.random(n) < confidence**2  # over-confident
+
+
+@pytest.mark.parametrize("bins", [1, 5, 15])
+def test_bins_of_equal_width_agree_with_scikit_learn(bins: int) -> None:
+    confidence, correct = sample()
+    rows = [row for row in reliability_table(confidence, correct, bins=bins) if row.count]
+    accuracy, mean = calibration_curve(correct, confidence, n_bins=bins, strategy="uniform")
+    np.testing.assert_allclose([row.accuracy for row in rows], accuracy)
+    np.testing.assert_allclose([row.confidence for row in rows], mean)
+    expected = sum(row.count * abs(a - m) for row, a, m in zip(rows, accuracy, mean, strict=True)) / 1000
+    assert calibration_error(confidence, correct, bins=bins) == pytest.approx(expected)
+
+
+def test_bins_of_equal_mass_agree_with_scikit_learn() -> None:
+    confidence, correct = sample()
+    rows = reliability_table(confidence, correct, bins=10, binning="mass")
+    accuracy, mean = calibration_curve(correct, confidence, n_bins=10, strategy="quantile")
+    assert [row.count for row in rows] == [100] * 10
+    np.testing.assert_allclose([row.accuracy for row in rows], accuracy)
+    np.testing.assert_allclose([row.confidence for row in rows], mean)
+
+
+def test_a_small_case_by_hand() -> None:
+    confidence, correct = np.array([0.55, 0.6, 0.9, 1.0]), np.array([True, False, True, True])
+    # two bins in use of five: (0.4, 0.6] with confidence .575, accuracy .5; (0.8, 1] with .95 and 1
+    assert calibration_error(confidence, correct, bins=5) == pytest.approx(0.5 * 0.075 + 0.5 * 0.05)
+
+
+def test_every_row_falls_into_a_single_bin_also_at_the_edges() -> None:
+    confidence = np.array([0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    table = reliability_table(confidence, np.ones(6, bool), bins=5)
+    assert [row.count for row in table] == [2, 1, 1, 1, 1]
+    assert (table[0].low, table[-1].high) == (0, 1)
+
+
+def test_an_empty_bin_states_no_shares() -> None:
+    table = reliability_table(np.array([0.95]), np.array([True]), bins=10)
+    assert asdict(table[0]) == {
+        "low": 0.0,
+        "high": 0.1,
+        "count": 0,
+        "confidence": None,
+        "accuracy": None,
+    }
+
+
+def test_more_bins_than_rows_are_fine() -> None:
+    table = reliability_table(np.array([0.5, 0.7]), np.array([True, False]), bins=15, binning="mass")
+    assert [row.count for row in table] == [1, 1]
+
+
+def test_perfect_confidence_has_no_error() -> None:
+    assert calibration_error(np.ones(7), np.ones(7, bool)) == 0
+    assert calibration_error(np.ones(7), np.zeros(7, bool), binning="mass") == 1

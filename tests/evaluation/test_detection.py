@@ -8,13 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from flowgmm_cli.evaluation import detection as module
 from flowgmm_cli.evaluation.detection import (
+    MAX_BINS,
     auroc,
     auroc_interval,
+    average_precision,
     detection_intervals,
     detection_metrics,
     fpr_at_tpr,
+    histograms,
 )
 
 scores = st.lists(st.integers(-5, 5).map(float), min_size=1, max_size=40).map(np.array)  # many ties
@@ -23,14 +25,14 @@ scores = st.lists(st.integers(-5, 5).map(float), min_size=1, max_size=40).map(np
 @settings(max_examples=200, deadline=None)
 @given(scores_in=scores, scores_out=scores)
 def test_areas_agree_with_scikit_learn_also_with_ties(scores_in: np.ndarray, scores_out: np.ndarray) -> None:
-    found = detection_metrics(scores_in, scores_out)
+    result = detection_metrics(scores_in, scores_out)
     truth = np.repeat([0, 1], [len(scores_in), len(scores_out)])
     both = np.concatenate([scores_in, scores_out])
-    assert found.auroc == pytest.approx(reference.roc_auc_score(truth, both))
-    assert found.aupr_out == pytest.approx(reference.average_precision_score(truth, both))
-    assert found.aupr_in == pytest.approx(reference.average_precision_score(1 - truth, -both))
+    assert result.auroc == pytest.approx(reference.roc_auc_score(truth, both))
+    assert result.aupr_out == pytest.approx(reference.average_precision_score(truth, both))
+    assert result.aupr_in == pytest.approx(reference.average_precision_score(1 - truth, -both))
     fpr, tpr, _ = reference.roc_curve(truth, both, drop_intermediate=False)
-    assert found.fpr95 == pytest.approx(fpr[tpr >= 0.95 - 1e-9].min())
+    assert result.fpr95 == pytest.approx(fpr[tpr >= 0.95 - 1e-9].min())
 
 
 def test_separated_and_reversed_scores_are_the_extremes() -> None:
@@ -47,7 +49,7 @@ def test_separated_and_reversed_scores_are_the_extremes() -> None:
     assert detection_metrics(high, low).fpr95 == 1
 
 
-def test_scores_far_outside_zero_to_one_and_infinite_ones_keep_their_order() -> None:
+def test_large_and_infinite_scores_keep_their_order() -> None:
     scores_in, scores_out = np.array([-5e3, -4e3, -np.inf]), np.array([-4.5e3, np.inf])
     assert auroc(scores_in, scores_out) == pytest.approx(5 / 6)
     assert detection_metrics(scores_in, scores_out).auroc == pytest.approx(5 / 6)
@@ -63,8 +65,9 @@ def test_only_the_order_of_the_scores_counts() -> None:
 
 def test_exactly_95_percent_of_the_positives_is_enough() -> None:
     positives = np.arange(1.0, 21.0)  # all but the lowest: 19 of 20
-    assert fpr_at_tpr(np.array([1.5, 0.0]), positives, tpr=0.95) == 0
-    assert fpr_at_tpr(np.array([1.5, 0.0]), positives, tpr=0.96) == 0.5
+    negatives, positives = (counts[:, ::-1] for counts in histograms(np.array([1.5, 0.0]), positives))
+    assert fpr_at_tpr(negatives, positives, tpr=0.95) == [0]
+    assert fpr_at_tpr(negatives, positives, tpr=0.96) == [0.5]
 
 
 @pytest.mark.parametrize("bad", [[], [np.nan], [[1.0]]])
@@ -91,7 +94,7 @@ def test_the_interval_of_the_area_has_delongs_width(n: int, m: int, shift: float
     rng = np.random.default_rng(n)
     negatives, positives = rng.normal(size=n).round(1), rng.normal(shift, 1.3, size=m).round(1)  # with ties
     area, interval = auroc(negatives, positives), auroc_interval(negatives, positives)
-    low, high = (np.log(one / (1 - one)) for one in (interval.low, interval.high))
+    low, high = (np.log(value / (1 - value)) for value in (interval.low, interval.high))
     assert (low + high) / 2 == pytest.approx(np.log(area / (1 - area)))
     error = delong_deviation(negatives, positives) / (area * (1 - area))
     assert (high - low) / 2 == pytest.approx(1.959964 * error)
@@ -101,8 +104,8 @@ def test_the_interval_of_the_area_agrees_with_a_bootstrap() -> None:
     rng = np.random.default_rng(1)
     negatives, positives = rng.normal(size=300), rng.normal(1, 1, size=200)
     draws = [auroc(rng.choice(negatives, 300), rng.choice(positives, 200)) for _ in range(1500)]
-    found = auroc_interval(negatives, positives)
-    assert [found.low, found.high] == pytest.approx(np.quantile(draws, [0.025, 0.975]).tolist(), abs=0.008)
+    result = auroc_interval(negatives, positives)
+    assert [result.low, result.high] == pytest.approx(np.quantile(draws, [0.025, 0.975]).tolist(), abs=0.008)
 
 
 def test_the_interval_of_the_area_covers_the_truth_as_often_as_it_says() -> None:
@@ -110,59 +113,45 @@ def test_the_interval_of_the_area_covers_the_truth_as_often_as_it_says() -> None
     truth = 0.5 * (1 + math.erf(1.5 / 2))  # P(N(1.5, 1) > N(0, 1))
     hits = 0
     for _ in range(600):
-        found = auroc_interval(rng.normal(size=60), rng.normal(1.5, 1, size=40))
-        hits += found.low <= truth <= found.high
+        result = auroc_interval(rng.normal(size=60), rng.normal(1.5, 1, size=40))
+        hits += result.low <= truth <= result.high
     assert hits / 600 == pytest.approx(0.95, abs=0.025)
 
 
 @pytest.mark.parametrize(("shift", "ends"), [(100.0, (0.8, 1.0)), (-100.0, (0.0, 0.2))])
 def test_a_perfect_area_is_not_certain(shift: float, ends: tuple[float, float]) -> None:
-    found = auroc_interval(np.arange(20.0), np.arange(50.0) + shift)
-    assert [found.low, found.high] == pytest.approx(ends, abs=0.04)
-    one_each = auroc_interval(np.array([0.0]), np.array([0.0]))
-    assert 0 <= one_each.low <= 0.5 <= one_each.high <= 1
+    result = auroc_interval(np.arange(20.0), np.arange(50.0) + shift)
+    assert [result.low, result.high] == pytest.approx(ends, abs=0.04)
+    tied = auroc_interval(np.array([0.0]), np.array([0.0]))
+    assert 0 <= tied.low <= 0.5 <= tied.high <= 1
 
 
 def test_intervals_of_all_metrics_agree_with_resampled_rows() -> None:
     rng = np.random.default_rng(3)
     scores_in, scores_out = rng.normal(size=400), rng.normal(1.2, 1.2, size=250)
-    found = detection_intervals(scores_in, scores_out, rng=np.random.default_rng(4))
+    result = detection_intervals(scores_in, scores_out, rng=np.random.default_rng(4))
     draws = [detection_metrics(rng.choice(scores_in, 400), rng.choice(scores_out, 250)) for _ in range(1000)]
-    for name, interval in found.items():
-        expected = np.quantile([getattr(one, name) for one in draws], [0.025, 0.975]).tolist()
+    for name, interval in result.items():
+        expected = np.quantile([getattr(value, name) for value in draws], [0.025, 0.975]).tolist()
         width = 0.04 if name == "fpr95" else 0.012
         assert [interval.low, interval.high] == pytest.approx(expected, abs=width), name
 
 
-@settings(max_examples=60, deadline=None)
-@given(scores_in=scores, scores_out=scores)
-def test_one_resample_is_measured_as_its_rows_would_be(scores_in: np.ndarray, scores_out: np.ndarray) -> None:
-    low, high = module._histograms(scores_in, scores_out)
-    assert (low.sum(), high.sum()) == (len(scores_in), len(scores_out))
-    truth = detection_metrics(scores_in, scores_out)
-    up, down = (np.stack([low, high])[:, None], np.stack([low, high])[:, None, ::-1])
-    assert module._areas(up[1], up[0])[0] == pytest.approx(truth.aupr_in)
-    assert module._areas(down[0], down[1])[0] == pytest.approx(truth.aupr_out)
-    assert module._false_alarms(down[0], down[1], tpr=0.95)[0] == pytest.approx(truth.fpr95)
-
-
-def test_very_many_rows_cost_no_more_than_some_and_are_measured_nearly_as_well() -> None:
+def test_bins_limit_the_cost_of_many_rows_and_hardly_change_the_metrics() -> None:
     rng = np.random.default_rng(5)
     scores_in, scores_out = rng.normal(size=300_000), rng.normal(2, 1, size=200_000)
-    low, high = module._histograms(scores_in, scores_out)
-    assert len(low) <= 2000
+    low, high = histograms(scores_in, scores_out, max_bins=MAX_BINS)
+    assert low.shape[1] <= MAX_BINS
     truth = detection_metrics(scores_in, scores_out)
-    assert module._areas(high[None], low[None])[0] == pytest.approx(truth.aupr_in, abs=2e-4)
-    assert module._false_alarms(low[None, ::-1], high[None, ::-1], tpr=0.95)[0] == pytest.approx(
-        truth.fpr95, abs=2e-3
-    )
-    found = detection_intervals(scores_in, scores_out, rng=rng, resamples=200)
-    assert all(found[name].high - found[name].low < 0.01 for name in found)
-    assert all(found[name].low < getattr(truth, name) < found[name].high for name in found)
+    assert average_precision(high, low)[0] == pytest.approx(truth.aupr_in, abs=2e-4)
+    assert fpr_at_tpr(low[:, ::-1], high[:, ::-1], tpr=0.95)[0] == pytest.approx(truth.fpr95, abs=2e-3)
+    result = detection_intervals(scores_in, scores_out, rng=rng, resamples=200)
+    assert all(result[name].high - result[name].low < 0.01 for name in result)
+    assert all(result[name].low < getattr(truth, name) < result[name].high for name in result)
 
 
 def test_infinite_scores_have_intervals_too() -> None:
-    found = detection_intervals(
+    result = detection_intervals(
         np.array([-np.inf, 0.0, 1.0]), np.array([1.0, np.inf]), rng=np.random.default_rng(0), resamples=50
     )
-    assert all(np.isfinite([one.low, one.high]).all() for one in found.values())
+    assert all(np.isfinite([value.low, value.high]).all() for value in result.values())

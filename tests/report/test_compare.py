@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from flowgmm_cli.errors import RunError
-from flowgmm_cli.evaluation.outcomes import Outcomes
+from flowgmm_cli.evaluation.predictions import StoredPredictions
 from flowgmm_cli.report.compare import compare, flatten
 from flowgmm_cli.report.compare_page import difference_rows, result_rows, short_names, write_comparison
 from flowgmm_cli.runs import Run
@@ -18,9 +18,9 @@ from flowgmm_cli.runs import Run
 def change(run: Run, **replace: object) -> None:
     """Change what a run said of its test rows."""
     path = run.path / "eval" / "test.npz"
-    found = Outcomes.load(path)
+    found = StoredPredictions.load(path)
     assert found is not None
-    Outcomes(**{**vars(found), **replace}).save(path)
+    StoredPredictions(**{**vars(found), **replace}).save(path)
 
 
 def test_the_same_test_rows_are_compared_row_by_row(awkward: Run, other: Run) -> None:
@@ -42,7 +42,7 @@ def test_the_same_test_rows_are_compared_row_by_row(awkward: Run, other: Run) ->
 
 
 def test_common_rows_are_compared_alone(awkward: Run, other: Run) -> None:
-    found = Outcomes.load(other.path / "eval" / "test.npz")
+    found = StoredPredictions.load(other.path / "eval" / "test.npz")
     assert found is not None
     change(other, digests=np.concatenate([found.digests[:9], 255 - found.digests[9:]]))
     difference = compare([awkward, other]).differences[0]
@@ -51,7 +51,7 @@ def test_common_rows_are_compared_alone(awkward: Run, other: Run) -> None:
 
 
 def test_other_rows_are_said_to_be_other(awkward: Run, other: Run) -> None:
-    found = Outcomes.load(other.path / "eval" / "test.npz")
+    found = StoredPredictions.load(other.path / "eval" / "test.npz")
     assert found is not None
     change(other, digests=255 - found.digests)
     difference = compare([awkward, other]).differences[0]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from flowgmm_cli.evaluation.baselines import BaselineResult
+from flowgmm_cli.evaluation.calibration import calibration_error
 from flowgmm_cli.evaluation.evaluate import Evaluation
 from flowgmm_cli.evaluation.metrics import ClassificationMetrics, classification_metrics, log_probabilities
-from flowgmm_cli.evaluation.reliability import expected_calibration_error
 from flowgmm_cli.report.text import (
     chance_ece,
     compare_with_baselines,
@@ -53,9 +53,7 @@ def test_the_text_says_if_a_baseline_is_better() -> None:
 def test_the_ece_by_chance_is_that_of_a_calibrated_model() -> None:
     rng = np.random.default_rng(0)
     confidence = rng.uniform(0.5, 1, size=400)
-    errors = [
-        expected_calibration_error(confidence, rng.random(400) < confidence, bins=15) for _ in range(200)
-    ]
+    errors = [calibration_error(confidence, rng.random(400) < confidence, bins=15) for _ in range(200)]
     labels = np.where(rng.random(400) < confidence, 0, 1)
     p = np.stack([confidence, 1 - confidence], axis=1)
     metrics = classification_metrics(log_probabilities(p), labels)

@@ -5,30 +5,35 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flowgmm_cli.evaluation import tuning
-from flowgmm_cli.evaluation.tuning import Problem, choose, split_by_split, stratified_folds
+from flowgmm_cli.evaluation import cross_validation
+from flowgmm_cli.evaluation.cross_validation import (
+    BaselineData,
+    assign_folds,
+    predict_each_split,
+    search_settings,
+)
 
 
-def problem(labels: list[int], **kwargs: int) -> Problem:
+def problem(labels: list[int], **kwargs: int) -> BaselineData:
     x = np.arange(len(labels), dtype=np.float32)[:, None]
-    return Problem(x, np.array(labels), x, classes=max(labels) + 1, seed=0, **kwargs)
+    return BaselineData(x, np.array(labels), x, classes=max(labels) + 1, seed=0, **kwargs)
 
 
 @settings(max_examples=100, deadline=None)
 @given(labels=st.lists(st.integers(0, 4), min_size=1, max_size=60), folds=st.integers(2, 6))
 def test_folds_are_equally_large_and_spread_every_class(labels: list[int], folds: int) -> None:
     array = np.array(labels)
-    fold = stratified_folds(array, folds, rng=np.random.default_rng(0))
+    fold = assign_folds(array, folds, rng=np.random.default_rng(0))
     largest = np.bincount(array).max()
     if largest < 2:
         assert (fold == -1).all()
         return
-    made = min(folds, largest)
-    sizes = np.bincount(fold, minlength=made)
-    assert len(sizes) == made
+    expected_folds = min(folds, largest)
+    sizes = np.bincount(fold, minlength=expected_folds)
+    assert len(sizes) == expected_folds
     assert sizes.max() - sizes.min() <= 1
     for k in np.unique(array):
-        counts = np.bincount(fold[array == k], minlength=made)
+        counts = np.bincount(fold[array == k], minlength=expected_folds)
         assert counts.max() - counts.min() <= 1
 
 
@@ -42,7 +47,7 @@ def test_splits_are_disjoint_cover_the_labelled_rows_and_nothing_else() -> None:
 
 
 def test_very_many_labelled_rows_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tuning, "MOST_TUNING_ROWS", 10)
+    monkeypatch.setattr(cross_validation, "MAX_TUNING_ROWS", 10)
     p = problem([0, 1] * 50)
     assert len(set(p.tuning_rows)) == 10
     assert sum(len(held_out) for _, held_out in p.splits) == 10
@@ -56,9 +61,9 @@ def test_the_most_accurate_candidate_is_chosen() -> None:
     p = problem([0, 1, 0, 1, 0, 1])
     truth = p.labels
     candidates = {"wrong": lambda rows: 1 - truth[rows], "right": lambda rows: truth[rows]}
-    best = choose(
+    best = search_settings(
         candidates,
-        split_by_split(lambda c, _, held_out: certain(candidates[c](held_out)), p),
+        predict_each_split(lambda c, _, held_out: certain(candidates[c](held_out)), p),
         p,
         default="wrong",
     )
@@ -67,9 +72,9 @@ def test_the_most_accurate_candidate_is_chosen() -> None:
 
 def test_of_equally_accurate_candidates_the_likelier_is_chosen() -> None:
     p = problem([0, 1, 0, 1, 0, 1])
-    best = choose(
+    best = search_settings(
         [0.6, 0.9, 0.7],
-        split_by_split(
+        predict_each_split(
             lambda c, _, held: c * certain(p.labels[held]) + (1 - c) * certain(1 - p.labels[held]), p
         ),
         p,
@@ -81,4 +86,4 @@ def test_of_equally_accurate_candidates_the_likelier_is_chosen() -> None:
 def test_without_folds_the_default_is_taken() -> None:
     p = problem([0, 1, -1, -1])
     assert p.splits == []
-    assert choose([1, 2], lambda *_: certain(np.array([0])), p, default=2) == 2
+    assert search_settings([1, 2], lambda *_: certain(np.array([0])), p, default=2) == 2

@@ -1,4 +1,4 @@
-"""What a model said of single test rows, kept so that runs can be compared row by row without data."""
+"""Predictions for single test rows, stored so that runs can be compared row by row without the data."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ FORMAT = "flowgmm/outcomes/1"
 
 
 @dataclass(frozen=True)
-class Outcomes:
-    """Labelled rows with what was said of them.
+class StoredPredictions:
+    """Labelled rows with their predictions.
 
     Attributes:
         digests: of the input columns, uint8 `(N, 16)`.
@@ -41,10 +41,9 @@ class Outcomes:
         return len(self.labels)
 
     @property
-    def right(self) -> npt.NDArray[np.bool_]:
-        """Whether the prediction is right, `(N,)`."""
-        found: npt.NDArray[np.bool_] = self.predictions == self.labels
-        return found
+    def correct(self) -> npt.NDArray[np.bool_]:
+        """Mask of the correct predictions, `(N,)`."""
+        return np.equal(self.predictions, self.labels)
 
     def save(self, path: Path) -> None:
         """Write an npz file."""
@@ -63,33 +62,31 @@ class Outcomes:
         write_bytes(path, file.getvalue())
 
     @classmethod
-    def load(cls, path: Path) -> Outcomes | None:
-        """Read what `save` wrote; None where there is no such file or it is damaged."""
+    def load(cls, path: Path) -> StoredPredictions | None:
+        """Read the file that `save` wrote; None if it is missing or damaged."""
         try:
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
                 if file["format"].tobytes().decode() != FORMAT:
                     return None
-                ends = np.cumsum(file["lengths"])
-                parts = np.split(file["names"], ends[:-1])
-                names = tuple(part.tobytes().decode("utf-8", "surrogatepass") for part in parts)
+                names = np.split(file["names"], np.cumsum(file["lengths"])[:-1])
                 return cls(
                     file["digests"],
                     file["labels"].astype(np.int64),
                     file["predictions"].astype(np.int64),
                     file["log_probability"],
-                    names,
+                    tuple(name.tobytes().decode("utf-8", "surrogatepass") for name in names),
                 )
         except (OSError, ValueError, KeyError, EOFError, IndexError, BadZipFile):
             return None
 
 
-def outcomes(
+def collect_predictions(
     rows: Rows,
     columns: tuple[Column, ...],
     log_probabilities: npt.NDArray[np.floating[Any]],
     class_names: tuple[str, ...],
-) -> Outcomes:
-    """Keep what was said of the labelled rows among `rows`.
+) -> StoredPredictions:
+    """Collect the predictions for the labelled rows among `rows`.
 
     Args:
         rows: N rows as their source gives them.
@@ -98,34 +95,35 @@ def outcomes(
         class_names: K names.
     """
     known = rows.labels >= 0
-    chosen = rows.take(known)
-    said, labels = log_probabilities[known], chosen.labels
-    digests = b"".join(row_digests(chosen, columns))
-    return Outcomes(
-        np.frombuffer(digests, dtype=np.uint8).reshape(len(labels), -1),
-        labels,
-        said.argmax(1),
-        said[np.arange(len(labels)), labels].astype(np.float64),
+    labelled, log_p = rows.take(known), log_probabilities[known]
+    digests = b"".join(row_digests(labelled, columns))
+    return StoredPredictions(
+        np.frombuffer(digests, dtype=np.uint8).reshape(len(labelled), -1),
+        labelled.labels,
+        log_p.argmax(1),
+        log_p[np.arange(len(labelled)), labelled.labels].astype(np.float64),
         class_names,
     )
 
 
-def pair(one: Outcomes, other: Outcomes) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Positions of the rows that both hold, with the same contents and true class, in order of `one`.
+def match_rows(
+    first: StoredPredictions, second: StoredPredictions
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Return the positions of rows with equal contents and true class in both, in order of `first`.
 
-    Of equal rows the first is paired with the first, the second with the second.
+    Among equal rows the first is matched with the first, the second with the second.
     """
-    waiting: dict[tuple[bytes, str], list[int]] = defaultdict(list)
-    for place in reversed(range(len(other))):
-        waiting[_key(other, place)].append(place)
+    unmatched: dict[tuple[bytes, str], list[int]] = defaultdict(list)
+    for index in reversed(range(len(second))):
+        unmatched[_key(second, index)].append(index)
     left, right = [], []
-    for place in range(len(one)):
-        places = waiting.get(_key(one, place))
-        if places:
-            left.append(place)
-            right.append(places.pop())
+    for index in range(len(first)):
+        candidates = unmatched.get(_key(first, index))
+        if candidates:
+            left.append(index)
+            right.append(candidates.pop())
     return np.array(left, dtype=np.intp), np.array(right, dtype=np.intp)
 
 
-def _key(found: Outcomes, place: int) -> tuple[bytes, str]:
-    return found.digests[place].tobytes(), found.class_names[found.labels[place]]
+def _key(stored: StoredPredictions, index: int) -> tuple[bytes, str]:
+    return stored.digests[index].tobytes(), stored.class_names[stored.labels[index]]

@@ -5,20 +5,25 @@ import pytest
 from sklearn.datasets import make_moons
 from sklearn.semi_supervised import LabelSpreading
 
-from flowgmm_cli.evaluation import spreading
-from flowgmm_cli.evaluation.spreading import KernelGraph, NeighbourGraph, label_spreading, sample, spread
-from flowgmm_cli.evaluation.tuning import Problem
+from flowgmm_cli.evaluation.cross_validation import BaselineData
+from flowgmm_cli.evaluation.label_spreading import (
+    KernelGraph,
+    NeighbourGraph,
+    label_spreading,
+    propagate,
+    sample_rows,
+)
 
 
-def moons(n: int = 400, labelled: int = 10, seed: int = 0) -> tuple[Problem, np.ndarray]:
+def moons(n: int = 400, labelled: int = 10, seed: int = 0) -> tuple[BaselineData, np.ndarray]:
     x, y = make_moons(n + 200, noise=0.08, random_state=seed)
     labels = np.full(n, -1)
     labels[:labelled] = y[:labelled]
     train, test = x[:n].astype(np.float32), x[n:].astype(np.float32)
-    return Problem(train, labels.astype(np.int64), test, classes=2, seed=seed), y[n:]
+    return BaselineData(train, labels.astype(np.int64), test, classes=2, seed=seed), y[n:]
 
 
-def test_two_moons_are_told_apart_from_twenty_labels() -> None:
+def test_twenty_labels_separate_two_moons() -> None:
     problem, truth = moons(labelled=20)
     probabilities, settings = label_spreading(problem)
     assert probabilities.shape == (200, 2)
@@ -35,16 +40,16 @@ def test_the_kernel_agrees_with_scikit_learn() -> None:
     reference.fit(problem.x, problem.labels)
     start = np.zeros((150, 2), dtype=np.float32)
     start[problem.labelled, problem.labels[problem.labelled]] = 1
-    shares = spread(graph.within(width), start, alpha=alpha, iterations=500)
+    shares = propagate(graph.affinity_matrix(width), start, alpha=alpha, iterations=500)
     np.testing.assert_allclose(shares, reference.label_distributions_, atol=0.02)
     np.testing.assert_allclose(
-        graph.to_test(width, shares), reference.predict_proba(problem.x_test), atol=0.03
+        graph.predict(width, shares), reference.predict_proba(problem.x_test), atol=0.03
     )
 
 
 def test_the_neighbour_graph_is_symmetric_sparse_and_without_loops() -> None:
     problem, _ = moons()
-    within = NeighbourGraph(problem).within(10.0)
+    within = NeighbourGraph(problem).affinity_matrix(10.0)
     dense = within.toarray()
     np.testing.assert_allclose(dense, dense.T, rtol=1e-5)
     assert not dense.diagonal().any()
@@ -55,16 +60,16 @@ def test_the_neighbour_graph_is_symmetric_sparse_and_without_loops() -> None:
 def test_a_node_that_no_label_reaches_has_equal_shares() -> None:
     start = np.array([[1, 0], [0, 0], [0, 0]], dtype=np.float32)
     joined = np.array([[0, 1, 0], [1, 0, 0], [0, 0, 0]], dtype=np.float32)
-    assert spread(joined, start, alpha=0.5).tolist() == [[1, 0], [1, 0], [0.5, 0.5]]
+    assert propagate(joined, start, alpha=0.5).tolist() == [[1, 0], [1, 0], [0.5, 0.5]]
 
 
 def test_several_sets_of_labels_spread_as_each_of_them_alone() -> None:
     problem, _ = moons(100)
-    within = NeighbourGraph(problem).within(10.0)
+    within = NeighbourGraph(problem).affinity_matrix(10.0)
     start = (np.random.default_rng(0).random((100, 3, 2)) < 0.1).astype(np.float32)
-    together = spread(within, start, alpha=0.3)
+    together = propagate(within, start, alpha=0.3)
     for index in range(3):
-        alone = spread(within, start[:, index], alpha=0.3)
+        alone = propagate(within, start[:, index], alpha=0.3)
         np.testing.assert_allclose(together[:, index], alone, atol=2e-3)
 
 
@@ -73,25 +78,25 @@ def test_equal_rows_and_far_test_rows_stay_finite() -> None:
     labels = np.full(80, -1)
     labels[[0, 1, 40, 41]] = [0, 0, 1, 1]
     test = np.array([[-1e6, -1e6], [0, 0], [1, 1], [1e6, 1e6]], dtype=np.float32)
-    problem = Problem(x, labels.astype(np.int64), test, classes=2, seed=0)
+    problem = BaselineData(x, labels.astype(np.int64), test, classes=2, seed=0)
     assert label_spreading(problem)[0].argmax(1).tolist() == [0, 0, 1, 1]
     for graph in (NeighbourGraph(problem), KernelGraph(problem)):
         for setting in graph.settings:
-            assert np.isfinite(graph.to_test(setting, np.full((80, 2), 0.5))).all()
+            assert np.isfinite(graph.predict(setting, np.full((80, 2), 0.5))).all()
 
 
-def test_rows_beyond_the_limit_are_sampled_and_labelled_ones_kept() -> None:
+def test_rows_beyond_the_limit_are_sampled_and_labelled_rows_stay() -> None:
     problem, _ = moons(400, labelled=10)
-    rows = sample(problem, 50)
+    rows = sample_rows(problem, 50)
     assert len(rows) == len(set(rows)) == 50
     assert (np.diff(rows) > 0).all()
     assert set(problem.labelled) <= set(rows)
-    assert np.array_equal(rows, sample(problem, 50))
+    assert np.array_equal(rows, sample_rows(problem, 50))
 
 
 def test_more_labelled_rows_than_a_graph_holds_are_sampled_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spreading, "DENSE_ROWS", 60)
-    monkeypatch.setattr("flowgmm_cli.evaluation.tuning.MOST_TUNING_ROWS", 40)
+    monkeypatch.setattr("flowgmm_cli.evaluation.label_spreading.MAX_KERNEL_ROWS", 60)
+    monkeypatch.setattr("flowgmm_cli.evaluation.cross_validation.MAX_TUNING_ROWS", 40)
     problem, truth = moons(400, labelled=400)
     assert len(KernelGraph(problem).rows) == 60
     probabilities, _ = label_spreading(problem)
@@ -105,7 +110,7 @@ def test_the_cosine_ignores_the_length_of_rows() -> None:
     x = (x * rng.exponential(20, size=(300, 1))).astype(np.float32)
     x[0] = 0  # no direction at all
     labels = np.where(np.arange(300) < 31, classes, -1)
-    problem = Problem(x[:200], labels[:200], x[200:], classes=3, seed=0)
+    problem = BaselineData(x[:200], labels[:200], x[200:], classes=3, seed=0)
     probabilities, settings = label_spreading(problem)
     assert settings["metric"] == "cosine"
     assert (probabilities.argmax(1) == classes[200:]).mean() > 0.95
@@ -113,7 +118,7 @@ def test_the_cosine_ignores_the_length_of_rows() -> None:
 
 def test_three_rows_are_enough() -> None:
     x = np.array([[0.0], [1.0], [0.9]], dtype=np.float32)
-    problem = Problem(x, np.array([0, 1, -1]), x, classes=2, seed=0)
+    problem = BaselineData(x, np.array([0, 1, -1]), x, classes=2, seed=0)
     probabilities, _ = label_spreading(problem)
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
     assert probabilities.argmax(1).tolist()[1:] == [1, 1]

@@ -1,0 +1,183 @@
+"""Label spreading (Zhou et al., 2004) on a neighbour graph of all rows and on a dense kernel of some.
+
+`sklearn.semi_supervised.LabelSpreading` has neither weights that adapt to the density nor a cosine metric,
+and builds its graph anew for every fold and setting.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from flowgmm_cli.api import iterate_batches
+from flowgmm_cli.evaluation.cross_validation import BaselineData, search_settings
+from flowgmm_cli.neighbours import ITERATIONS, TINY, affinity, normalised, shares_of, spread_mass
+
+FloatArray = npt.NDArray[np.floating[Any]]
+Index = npt.NDArray[np.intp]
+
+NEIGHBOURS = (10, 30)
+WIDTHS = (10.0, 20.0, 100.0)
+MIN_COSINE_FEATURES = 10  # in fewer dimensions a direction carries too little information
+MAX_KERNEL_ROWS = 4000  # a dense kernel of so many rows takes 64 MB
+MAX_GRAPH_COST = 2.5e11  # rows * rows * features of the neighbour search: seconds on two cores
+_BATCH_ROWS = 4096
+
+
+class Graph(ABC):
+    """Training rows as nodes, connected to one another and to the test rows; a setting gives the width."""
+
+    name: str
+    metric: str
+    settings: tuple[float, ...]
+    alphas: tuple[float, ...]
+    rows: Index
+
+    @abstractmethod
+    def affinity_matrix(self, setting: float) -> Any:
+        """Return the normalised affinity of the nodes, `(n, n)`, sparse or dense."""
+
+    @abstractmethod
+    def predict(self, setting: float, shares: FloatArray) -> FloatArray:
+        """Average the nodes' class `shares` `(n, K)` around each test row, `(M, K)`."""
+
+
+def label_spreading(data: BaselineData) -> tuple[FloatArray, dict[str, Any]]:
+    """Spread labels over the graph with the best cross-validated accuracy.
+
+    Returns:
+        Probabilities `(M, K)` and settings.
+    """
+    metrics = ("euclidean", "cosine") if data.x.shape[1] >= MIN_COSINE_FEATURES else ("euclidean",)
+    graphs: list[Graph] = [kind(data, metric) for kind in (NeighbourGraph, KernelGraph) for metric in metrics]
+    candidates = [(g, setting, alpha) for g in graphs for setting in g.settings for alpha in g.alphas]
+
+    @lru_cache(maxsize=1)  # candidates come graph by graph, and a matrix may be dense
+    def affinity_matrix(index: int, setting: float) -> Any:
+        return graphs[index].affinity_matrix(setting)
+
+    def propagate_sets(candidate: tuple[Graph, float, float], sets: Sequence[Index]) -> FloatArray:
+        """Return class shares `(n, len(sets), K)`: each set of labels is independent, in one product."""
+        graph, setting, alpha = candidate
+        start = np.zeros((len(graph.rows), len(sets), data.classes), dtype=np.float32)
+        for index, labelled in enumerate(sets):
+            labelled = np.intersect1d(labelled, graph.rows)
+            start[np.searchsorted(graph.rows, labelled), index, data.labels[labelled]] = 1
+        return propagate(affinity_matrix(graphs.index(graph), setting), start, alpha=alpha)
+
+    def predict(candidate: tuple[Graph, float, float]) -> FloatArray:
+        shares = propagate_sets(candidate, [fit_rows for fit_rows, _ in data.splits])
+        nodes = [np.searchsorted(candidate[0].rows, held_out) for _, held_out in data.splits]
+        return np.concatenate([shares[index, split] for split, index in enumerate(nodes)])
+
+    best = search_settings(candidates, predict, data, default=candidates[0])
+    graph, setting, alpha = best
+    probabilities = graph.predict(setting, propagate_sets(best, [data.labelled])[:, 0])
+    settings = {"graph": graph.name, "metric": graph.metric, "width": setting, "alpha": alpha}
+    return probabilities, {**settings, "rows": len(graph.rows)}
+
+
+def propagate(
+    matrix: Any, start: npt.NDArray[np.float32], *, alpha: float, iterations: int = ITERATIONS
+) -> npt.NDArray[np.float32]:
+    """Return class shares `(n, ..., K)` of the nodes: rows that sum to 1, uniform where no label arrives.
+
+    Args:
+        matrix: the normalised affinity, `(n, n)`.
+        start: the labels, `(n, ..., K)`, one-hot, with zeros for unlabelled nodes.
+        alpha: share that a node takes from its neighbours.
+        iterations: at most this many.
+    """
+    return shares_of(spread_mass(matrix, start, alpha=alpha, iterations=iterations))
+
+
+class NeighbourGraph(Graph):
+    """Nearest neighbours, with weights that adapt to the local density; the setting is their number.
+
+    See `flowgmm_cli.neighbours.affinity`.
+    """
+
+    name = "nearest neighbours"
+    alphas = (0.9, 0.99)
+
+    def __init__(self, data: BaselineData, metric: str = "euclidean") -> None:
+        from sklearn.neighbors import NearestNeighbors
+
+        self.metric = metric
+        self.rows = sample_rows(data, int((MAX_GRAPH_COST / data.x.shape[1]) ** 0.5))
+        largest = min(max(NEIGHBOURS), len(self.rows) - 1)
+        self.settings = tuple(sorted({float(min(k, largest)) for k in NEIGHBOURS}))
+        search = NearestNeighbors(n_neighbors=largest).fit(_scale_rows(data.x[self.rows], metric))
+        self.distance, self.index = search.kneighbors()
+        self.test_distance, self.test_index = search.kneighbors(_scale_rows(data.x_test, metric))
+
+    def affinity_matrix(self, setting: float) -> Any:
+        """Return the normalised affinity of the nodes, sparse."""
+        return normalised(self._affinity(self.distance, self.index, int(setting)))
+
+    def predict(self, setting: float, shares: FloatArray) -> FloatArray:
+        """Average the nodes' class `shares` around each test row."""
+        weights = self._affinity(self.test_distance, self.test_index, int(setting))
+        return np.asarray((weights @ shares) / np.maximum(weights.sum(1), TINY)[:, None])
+
+    def _affinity(self, distance: FloatArray, index: Index, k: int) -> Any:
+        return affinity(distance[:, :k], index[:, :k], self.distance[:, k - 1], own=distance[:, k - 1])
+
+
+class KernelGraph(Graph):
+    """A dense Gaussian kernel; the setting is its exponent at the median squared distance."""
+
+    name = "Gaussian kernel"
+    settings = WIDTHS
+    alphas = (0.5, 0.9, 0.99)
+
+    def __init__(self, data: BaselineData, metric: str = "euclidean") -> None:
+        from sklearn.metrics.pairwise import euclidean_distances
+
+        self.metric = metric
+        self.rows = sample_rows(data, MAX_KERNEL_ROWS)
+        self.x, self.x_test = _scale_rows(data.x[self.rows], metric), _scale_rows(data.x_test, metric)
+        self.distance = euclidean_distances(self.x, squared=True)
+        self.median = max(float(np.median(self.distance)), TINY)
+
+    def affinity_matrix(self, setting: float) -> Any:
+        """Return the normalised affinity of the nodes, dense."""
+        matrix = np.exp(-setting / self.median * self.distance)
+        np.fill_diagonal(matrix, 0)
+        root = np.sqrt(np.maximum(matrix.sum(1), TINY))
+        matrix /= root[:, None]
+        matrix /= root
+        return matrix
+
+    def predict(self, setting: float, shares: FloatArray) -> FloatArray:
+        """Average the nodes' class `shares` around each test row."""
+        from sklearn.metrics.pairwise import euclidean_distances
+
+        result = np.empty((len(self.x_test), shares.shape[1]), dtype=np.float32)
+        for batch in iterate_batches(len(self.x_test), _BATCH_ROWS):
+            distance = euclidean_distances(self.x_test[batch], self.x, squared=True)
+            # relative to the nearest node, so that the weights of a far row do not vanish
+            distance -= distance.min(1, keepdims=True)
+            weight = np.exp(-setting / self.median * distance)
+            result[batch] = (weight @ shares) / weight.sum(1, keepdims=True)
+        return result
+
+
+def _scale_rows(x: npt.NDArray[np.float32], metric: str) -> npt.NDArray[np.float32]:
+    """Scale rows to length 1 for the cosine, which has the order of the distance between such rows."""
+    if metric == "euclidean":
+        return x
+    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), TINY))
+
+
+def sample_rows(data: BaselineData, limit: int) -> Index:
+    """Draw at most `limit` training rows, ascending: first the tuning rows, then other labelled rows."""
+    rng, tuning = data.rng(), data.tuning_rows
+    labelled = rng.permutation(np.setdiff1d(data.labelled, tuning))
+    rows = np.concatenate([tuning, labelled, rng.permutation(data.unlabelled)])
+    return np.sort(rows[: max(limit, len(tuning))])
