@@ -30,9 +30,9 @@ def test_the_same_test_rows_are_compared_row_by_row(awkward: Run, other: Run) ->
     one, two = (run.outcomes for run in comparison.runs)
     assert one is not None
     assert two is not None
-    assert difference.only_first == int((one.right & ~two.right).sum())
+    assert difference.only_first == int((one.correct & ~two.correct).sum())
     assert difference.accuracy is not None
-    assert difference.accuracy.value == pytest.approx(two.right.mean() - one.right.mean())
+    assert difference.accuracy.value == pytest.approx(two.correct.mean() - one.correct.mean())
     accuracies = [run.evaluation.classification.accuracy for run in comparison.runs if run.evaluation]
     assert difference.accuracy.value == pytest.approx(accuracies[1] - accuracies[0])
     nll = [run.evaluation.classification.nll for run in comparison.runs if run.evaluation]
