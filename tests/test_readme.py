@@ -132,8 +132,8 @@ def test_linked_files_exist(text: str) -> None:
         assert (ROOT / target).exists(), target
 
 
-def test_contributing_lists_every_floor() -> None:
-    cells = re.findall(r"^\| (`[^|]+) \|", CONTRIBUTING[CONTRIBUTING.index("| floor |") :], re.M)
+def test_contributing_lists_every_layer() -> None:
+    cells = re.findall(r"^\| (`[^|]+) \|", CONTRIBUTING[CONTRIBUTING.index("| layer |") :], re.M)
     listed = {name.rstrip("/") for cell in cells for name in re.findall(r"`([\w./]+)`", cell)}
     package = ROOT / "flowgmm_cli"
     modules = {path.name for path in package.glob("*.py")} - {"__init__.py"}
