@@ -1,4 +1,4 @@
-"""A trained model on disk and in memory: preprocessing and FlowGMM together, all that inference needs."""
+"""A trained model on disk and in memory: the preprocessor with the FlowGMM, sufficient for inference."""
 
 from __future__ import annotations
 
@@ -29,41 +29,54 @@ from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.scores.detector import Detector
 
 FORMAT = "flowgmm/model/1"
-_CHUNK = 4096  # rows seen at once, fewer of wide ones
-_CHUNK_NUMBERS = 2**20
+_CHUNK_ROWS = 4096
+_CHUNK_ENTRIES = 2**20
 
 
 @dataclass(frozen=True)
 class Member:
-    """How one of a model's parts was trained.
+    """Training settings of one part of a model.
 
     Attributes:
-        candidate: the candidate of the search it comes from; None without a search.
-        changes: what is different from the recipe; `flowgmm_cli.recipe.load.vary` applies it.
+        candidate: name of the search candidate that it comes from; None without a search.
+        changes: differences from the recipe, for `flowgmm_cli.recipe.parse.vary`.
     """
 
     candidate: str | None = None
     changes: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Return plain values for JSON."""
         return {"candidate": self.candidate, "changes": dict(self.changes)}
 
 
 @dataclass(frozen=True)
-class TrainedModel:
-    """Preprocessing and FlowMixture, with the names of the classes.
+class Predictions:
+    """Outputs of the model for some rows.
 
     Attributes:
-        recipe: what it was trained with.
-        preprocessor: rows to the flow's input.
-        model: the flow's input to densities, posteriors and latents; one FlowMixture or an ensemble.
+        log_probabilities: calibrated `log p(k | x)`, float64 `(N, K)`.
+        log_density: `log p(x)` in nats, including the transforms' log-determinant, float64 `(N,)`.
+    """
+
+    log_probabilities: np.ndarray[Any, np.dtype[np.float64]]
+    log_density: np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """Preprocessor and FlowMixture, with the names of the classes.
+
+    Attributes:
+        recipe: recipe of the training.
+        preprocessor: maps rows to the flow's input.
+        model: maps the flow's input to latents, densities and posteriors; one FlowMixture or an ensemble.
         class_names: index -> name.
-        facts: what is known of its training, such as the calibration; plain JSON values.
-        members: how each part of the model was trained.
-        detector: scores of how far out rows are; None where the run has none.
-        source: what samples are drawn from, the flows with their components moved to where rows lie (see
-            `flowgmm_cli.inference.sampling`); None where the run has none.
+        facts: facts about the training, such as the calibration; plain JSON values.
+        members: training settings of each part of the model.
+        detector: fitted out-of-distribution scores; None before they are fitted.
+        sampling_model: model to draw samples from: the same flows, with components moved to the rows' mean
+            latents (see `flowgmm_cli.inference.sampling.recentre_components`); None stands for `model`.
     """
 
     recipe: Recipe
@@ -73,19 +86,25 @@ class TrainedModel:
     facts: Mapping[str, Any] = field(default_factory=dict)
     members: tuple[Member, ...] = (Member(),)
     detector: Detector | None = None
-    source: Model | None = None
+    sampling_model: Model | None = None
 
     @property
     def image(self) -> Column | None:
-        """The input column, where it is the only one and holds images: entries of two or three axes."""
+        """The input column if it is the only one and holds images: entries with two or three axes."""
         columns = self.preprocessor.columns
         return columns[0] if len(columns) == 1 and len(columns[0].shape) in (2, 3) else None
 
+    def require_detector(self) -> Detector:
+        """Return the fitted scores. Raises `RunError` if there are none."""
+        if self.detector is None:
+            raise RunError("this model has no out-of-distribution scores", hint="`flowgmm train` fits them")
+        return self.detector
+
     @torch.no_grad()
     def encode_rows(self, split: Tensors) -> ScoreInputs:
-        """Preprocessed rows as scores see them, on the CPU.
+        """Compute latents, posteriors and densities of preprocessed rows, on the CPU.
 
-        Their pixels are there where the rows are images and `split` was made with its inputs.
+        The result has pixels if the rows are images and `split` was made with its inputs.
         """
         latents = encode(self.model, split.x)
         images = None if split.inputs is None else self.preprocessor.to_images(split.inputs)
@@ -98,27 +117,27 @@ class TrainedModel:
         )
 
     def encode_images(self, images: Tensor) -> ScoreInputs:
-        """Images `(N, height, width)` or with channels last as scores see them, without their pixels."""
+        """Compute the same for images `(N, height, width)` or with channels last, without their pixels."""
         x, log_det = self.preprocessor.transform_features(self.preprocessor.from_images(images))
-        nameless = torch.full((len(x),), -1)
-        return self.encode_rows(Tensors(x, log_det, nameless, np.arange(len(x)).astype(str)))
+        unlabelled = torch.full((len(x),), -1)
+        return self.encode_rows(Tensors(x, log_det, unlabelled, np.arange(len(x)).astype(str)))
 
     def predict(self, split: Tensors) -> Predictions:
-        """Classes, probabilities and densities of preprocessed rows."""
+        """Compute class probabilities and densities of preprocessed rows."""
         latents = encode(self.model, split.x)
         log_density = latents.log_prob().double() + split.log_det
         return Predictions(self.model.log_posterior(latents).numpy(), log_density.numpy())
 
     def save(self, folder: Path) -> None:
-        """Write `model.safetensors`, then `model.json`, which makes it complete."""
+        """Write `model.safetensors`, then `model.json`, which completes the model."""
         values, arrays = self.preprocessor.state()
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"preprocessor.{name}": torch.from_numpy(np.array(a)) for name, a in arrays.items()}
         detector = None
         if self.detector is not None:
             detector, fitted = self.detector.state()
-            tensors |= {f"scores.{name}": torch.from_numpy(np.array(one)) for name, one in fitted.items()}
-        for index, part in enumerate(self.source.parts if self.source else ()):
+            tensors |= {f"scores.{name}": torch.from_numpy(np.array(a)) for name, a in fitted.items()}
+        for index, part in enumerate(self.sampling_model.parts if self.sampling_model else ()):
             mixture = part.mixture.state_dict().items()
             tensors |= {f"source.{index}.{name}": value for name, value in mixture}
         write_tensors(folder / "model.safetensors", tensors, {"format": FORMAT})
@@ -139,90 +158,82 @@ class TrainedModel:
 
     @classmethod
     def load(cls, folder: Path, *, context: DataContext | None = None) -> TrainedModel:
-        """Read what `save` wrote.
+        """Read the files of `save`.
 
         Raises:
-            RunError: a file is missing, damaged or foreign.
+            RunError: a file is missing, damaged or of another format.
             PluginError: a component is not installed.
         """
+        context = context or DataContext()
         values = read_json(folder / "model.json", "model")
         tensors, metadata = read_tensors(folder / "model.safetensors", "model")
-        for found in (values.get("format"), metadata.get("format")):
-            if found != FORMAT:
+        for file_format in (values.get("format"), metadata.get("format")):
+            if file_format != FORMAT:
                 raise RunError(
-                    f"{folder} holds a model in the format {found!r}, this version reads {FORMAT!r}",
+                    f"{folder} holds a model in the format {file_format!r}, this version reads {FORMAT!r}",
                     hint="train again, or use the version of flowgmm-cli named in run.json",
                 )
-        arrays = {name: one.numpy() for name, one in _select_prefix("preprocessor.", tensors).items()}
-        fitted = {name: one.numpy() for name, one in _select_prefix("scores.", tensors).items()}
-        detector = None
         try:
-            components = values["components"]
-            for warning in require(components, what=f"the model in {folder}"):
-                (context or DataContext()).note(f"warning: {warning}")
-            recipe = parse_resolved(qualify(values["recipe"], components), str(folder / "model.json"))
-            class_names = tuple(values["class_names"])
-            facts = dict(values["facts"])
-            preprocessor = Preprocessor.from_state(
-                values["preprocessor"], arrays, data=recipe.data, context=context or DataContext()
-            )
-            if (width := values["features"]) != preprocessor.dim:
-                raise ValueError(f"{width} features, and the preprocessor makes {preprocessor.dim}")
-            listed = qualify(values["members"], components)
-            members = tuple(Member(one["candidate"], one["changes"]) for one in listed)
-            model = build_model(recipe, members, shape=preprocessor.shape, classes=len(class_names))
-            model.load_state_dict(_select_prefix("model.", tensors))
-            if values.get("detector") is not None:  # runs of older versions have none
-                detector = Detector.from_state(values["detector"], fitted, components=recipe.ood.scores)
-            source = _source(model, _select_prefix("source.", tensors))
+            return cls._from_state(values, tensors, folder, context)
         except (RecipeError, AttributeError, LookupError, TypeError, RuntimeError, ValueError) as error:
             raise RunError(
                 f"the model in {folder} is damaged: its files do not fit together",
                 details=[f"{type(error).__name__}: {error}".strip().splitlines()[0]],
                 hint="train again, or use another run",
             ) from error
-        return cls(recipe, preprocessor, model.eval(), class_names, facts, members, detector, source)
 
-
-@dataclass(frozen=True)
-class Predictions:
-    """What the model says of some rows.
-
-    Attributes:
-        log_probabilities: calibrated `log p(k | x)`, float64 `(N, K)`.
-        log_density: `log p(x)` in nats, the transforms' log-determinant included, float64 `(N,)`.
-    """
-
-    log_probabilities: np.ndarray[Any, np.dtype[np.float64]]
-    log_density: np.ndarray[Any, np.dtype[np.float64]]
+    @classmethod
+    def _from_state(
+        cls, values: dict[str, Any], tensors: dict[str, Tensor], folder: Path, context: DataContext
+    ) -> TrainedModel:
+        components = values["components"]
+        for warning in require(components, what=f"the model in {folder}"):
+            context.note(f"warning: {warning}")
+        recipe = parse_resolved(qualify(values["recipe"], components), str(folder / "model.json"))
+        class_names = tuple(values["class_names"])
+        arrays = {name: value.numpy() for name, value in _strip_prefix("preprocessor.", tensors).items()}
+        preprocessor = Preprocessor.from_state(
+            values["preprocessor"], arrays, data=recipe.data, context=context
+        )
+        if (width := values["features"]) != preprocessor.dim:
+            raise ValueError(f"{width} features, and the preprocessor makes {preprocessor.dim}")
+        members = tuple(
+            Member(member["candidate"], member["changes"])
+            for member in qualify(values["members"], components)
+        )
+        model = build_model(recipe, members, shape=preprocessor.shape, classes=len(class_names))
+        model.load_state_dict(_strip_prefix("model.", tensors))
+        detector = None
+        if values["detector"] is not None:
+            fitted = {name: value.numpy() for name, value in _strip_prefix("scores.", tensors).items()}
+            detector = Detector.from_state(values["detector"], fitted, components=recipe.ood.scores)
+        sampling_model = _replace_mixtures(model, _strip_prefix("source.", tensors))
+        facts = dict(values["facts"])
+        return cls(recipe, preprocessor, model.eval(), class_names, facts, members, detector, sampling_model)
 
 
 @torch.no_grad()
 def encode(model: Model, x: Tensor) -> Latents:
-    """See preprocessed rows `(N, D)` through a model, in chunks; the latents are on the CPU."""
+    """Map preprocessed rows `(N, D)` to latents, in chunks; the latents are on the CPU."""
     device = model.temperature.device
     slices = list(iterate_batches(len(x), chunk_rows(x.shape[1]))) or [slice(0)]
-    parts: list[Latents] = [model(x[part].to(device)) for part in slices]
+    chunks: list[Latents] = [model(x[part].to(device)) for part in slices]
     return Latents(
-        torch.cat([part.z.cpu() for part in parts]),
-        torch.cat([part.log_det.cpu() for part in parts]),
-        torch.cat([part.class_log_prob.cpu() for part in parts]),
+        torch.cat([chunk.z.cpu() for chunk in chunks]),
+        torch.cat([chunk.log_det.cpu() for chunk in chunks]),
+        torch.cat([chunk.class_log_prob.cpu() for chunk in chunks]),
     )
 
 
 def chunk_rows(features: int) -> int:
-    """How many rows of a length a model sees at once; convolutions keep many numbers for each of a row's."""
-    return min(_CHUNK, max(64, _CHUNK_NUMBERS // max(1, features)))
-
-
-def _select_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): one for name, one in tensors.items() if name.startswith(prefix)}
+    """Return the number of rows of a chunk; fewer of wide rows, of which convolutions keep many numbers."""
+    return min(_CHUNK_ROWS, max(64, _CHUNK_ENTRIES // max(1, features)))
 
 
 def build_model(
     recipe: Recipe, members: Sequence[Member] = (Member(),), *, shape: tuple[int, ...], classes: int
 ) -> Model:
-    """The model of a recipe before it has seen data, for loading weights into."""
+    """Build the model of a recipe with initial weights, to load trained ones into."""
     models = []
     for member in members:
         varied = vary(recipe, member.changes) if member.changes else recipe
@@ -231,28 +242,16 @@ def build_model(
     return models[0] if len(models) == 1 else Ensemble(models)
 
 
-def _source(model: Model, tensors: Mapping[str, Tensor]) -> Model | None:
-    """The flows of a model with other mixtures; None where no mixtures were saved."""
-    if not tensors:
-        return None
-    parts = []
-    for index, part in enumerate(model.parts):
-        mixture = copy.deepcopy(part.mixture)
-        mixture.load_state_dict(_select_prefix(f"{index}.", tensors))
-        parts.append(FlowMixture(part.flow, mixture))
-    return parts[0] if len(parts) == 1 else Ensemble(parts)
-
-
 def build_flow(component: Component, shape: tuple[int, ...], generator: torch.Generator) -> torch.nn.Module:
-    """Build a flow for rows that come as vectors, whatever their own shape.
+    """Build a flow of vectors; a flow of images is wrapped into one.
 
     Args:
         component: the recipe's `flow`.
-        shape: of a row, `(D,)` or `(channels, height, width)`.
-        generator: seeds the weights.
+        shape: shape of a row, `(D,)` or `(channels, height, width)`.
+        generator: random numbers for the weights.
 
     Raises:
-        RecipeError: the flow takes images, and the rows are none.
+        RecipeError: the flow takes images, and the rows are vectors.
     """
     accepts = cast(FlowSpec, registry().find("flow", component.use).spec()).accepts
     if "image" in accepts and len(shape) == 3:
@@ -287,3 +286,20 @@ def build_mixture(
         weights=weights,
     )
     return mixture
+
+
+def _replace_mixtures(model: Model, tensors: Mapping[str, Tensor]) -> Model | None:
+    """Return the flows of a model with the mixtures of a state dict; None for an empty one."""
+    if not tensors:
+        return None
+    parts = []
+    for index, part in enumerate(model.parts):
+        mixture = copy.deepcopy(part.mixture)
+        mixture.load_state_dict(_strip_prefix(f"{index}.", tensors))
+        parts.append(FlowMixture(part.flow, mixture))
+    return parts[0] if len(parts) == 1 else Ensemble(parts)
+
+
+def _strip_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with a prefix, by the rest of their names."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -64,12 +64,12 @@ def test_what_samples_are_drawn_from_comes_back_with_the_model_and_shares_its_fl
 ) -> None:
     x = held_out(trained).x
     source = recentre_components(trained.model, x)
-    replace(trained, source=source).save(tmp_path)
+    replace(trained, sampling_model=source).save(tmp_path)
     loaded = TrainedModel.load(tmp_path)
-    assert loaded.source is not None
-    drawn = [one.sample(20, torch.Generator().manual_seed(1))[0] for one in (source, loaded.source)]
+    assert loaded.sampling_model is not None
+    drawn = [one.sample(20, torch.Generator().manual_seed(1))[0] for one in (source, loaded.sampling_model)]
     assert torch.equal(*drawn)
-    assert loaded.source.parts[0].flow is loaded.model.parts[0].flow
+    assert loaded.sampling_model.parts[0].flow is loaded.model.parts[0].flow
     assert torch.equal(loaded.model.log_prob(x), trained.model.log_prob(x))
 
 

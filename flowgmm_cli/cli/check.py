@@ -54,7 +54,7 @@ def check(
     chosen = chosen_run(run, run_flag)
     console.note("loading torch…")
 
-    from flowgmm_cli.inference.check import STATISTICS
+    from flowgmm_cli.inference.check import MAX_LATENT_ROWS
     from flowgmm_cli.inference.check import check as examine
     from flowgmm_cli.inference.inputs import read_first_rows
     from flowgmm_cli.trained import TrainedModel
@@ -71,7 +71,7 @@ def check(
             on_error="fail",
             purpose="a check",
         )
-        seen = read_first_rows(reader, max(rows, STATISTICS) if data else None)
+        seen = read_first_rows(reader, max(rows, MAX_LATENT_ROWS) if data else None)
         report = examine(trained, seen, context=context, at_most=rows)
     if as_json:
         console.print_json(report.to_dict(str(chosen.path)))

@@ -13,41 +13,7 @@ if TYPE_CHECKING:
     from flowgmm_cli.inference.ood import OODResult, ScoreSet
     from flowgmm_cli.inference.predictions import OODRule
     from flowgmm_cli.runs import Run as RunDirectory
-    from flowgmm_cli.scores.detector import Detector
     from flowgmm_cli.trained import TrainedModel
-
-
-def with_scores(
-    trained: TrainedModel, run: RunDirectory, context: DataContext
-) -> tuple[TrainedModel, Detector]:
-    """The model with its scores; those of a run that has none are fitted to its data, if it is still there.
-
-    Raises:
-        RunError: the data is gone.
-    """
-    if trained.detector is not None:
-        return trained, trained.detector
-    from dataclasses import replace
-
-    from flowgmm_cli.cli import console
-    from flowgmm_cli.errors import DataError, RunError
-    from flowgmm_cli.inference.inputs import load_run_rows
-    from flowgmm_cli.training.detect import fit_detection
-
-    console.note("this run was trained without scores; they are fitted to its data now, and not kept")
-    try:
-        fingerprint = run.info().get("fingerprint")
-        rows = load_run_rows(
-            trained, context, fingerprint=fingerprint, warn=console.warn, purpose="fitting scores"
-        )
-    except DataError as error:
-        raise RunError(
-            f"run {run.path} has no out-of-distribution scores: it was trained by an older version",
-            details=[error.message, *error.details],
-            hint="train again to have them",
-        ) from error
-    detector = fit_detection(trained, rows, context).detector
-    return replace(trained, detector=detector), detector
 
 
 def load_run_rows(trained: TrainedModel, run: RunDirectory, context: DataContext) -> RowReader:
@@ -114,12 +80,12 @@ def picture(result: OODResult) -> bytes:
     from flowgmm_cli.report.figures import png
     from flowgmm_cli.report.histogram import histogram_figure
 
-    name = result.flag.score
+    name = result.rule.score
     return png(
         histogram_figure(
             result.inside.scores[name],
             result.outside.scores[name],
-            threshold=result.flag.threshold,
+            threshold=result.rule.threshold,
             score=name,
             name_in=result.inside.name,
             name_out=result.outside.name,
@@ -131,7 +97,7 @@ def picture(result: OODResult) -> bytes:
 def require_images(trained: TrainedModel) -> None:
     """Raise `UsageError` if the rows of a model are no images."""
     from flowgmm_cli.errors import UsageError
-    from flowgmm_cli.inference.sampling import image_column
+    from flowgmm_cli.inference.samples import image_column
 
     if image_column(trained.preprocessor.columns) is None:
         raise UsageError(
@@ -149,8 +115,9 @@ def draw_gallery(
     """Images of either side by score, as a PNG file; each side is what to read again, and its scores."""
     import numpy as np
 
-    from flowgmm_cli.inference.gallery import positions_by_quantile, read_rows_at
-    from flowgmm_cli.inference.sampling import image_column
+    from flowgmm_cli.inference.gallery import positions_by_quantile
+    from flowgmm_cli.inference.inputs import read_rows_at
+    from flowgmm_cli.inference.samples import image_column
     from flowgmm_cli.report.figures import png
     from flowgmm_cli.report.galleries import IMAGES_PER_ROW, score_figure
     from flowgmm_cli.report.image_grid import column_images
@@ -183,7 +150,7 @@ def show(result: OODResult) -> None:
     for name, found in result.metrics.items():
         marks = [
             word
-            for word, given in (("default", name == result.default), ("flags", name == result.flag.score))
+            for word, given in (("default", name == result.default), ("flags", name == result.rule.score))
             if given
         ]
         interval = result.intervals[name]["auroc"]
@@ -201,12 +168,15 @@ def show(result: OODResult) -> None:
     console.print_text("")
     console.print_table(
         [
-            f"above the threshold {result.flag.threshold:.6g} of {result.flag.score}",
+            f"above the threshold {result.rule.threshold:.6g} of {result.rule.score}",
             "rows",
             "flagged",
             "share",
         ],
-        [[side.name, f"{side.n:,}", f"{side.flagged:,}", f"{side.share:.2%}"] for side in (inside, outside)],
+        [
+            [side.name, f"{side.n:,}", f"{side.flagged:,}", f"{side.flagged_share:.2%}"]
+            for side in (inside, outside)
+        ],
         right=["rows", "flagged", "share"],
     )
 
@@ -218,7 +188,7 @@ def say(result: OODResult) -> None:
 
     found = result.to_dict()
     console.note(
-        f"{CONVENTION}; the threshold is exceeded by {100 * result.flag.fpr:g} % of the run's held-out rows"
+        f"{CONVENTION}; the threshold is exceeded by {100 * result.rule.fpr:g} % of the run's held-out rows"
     )
     console.note(
         f"{result.inside.n + result.outside.n:,} rows in {found['seconds']:.1f} s, "

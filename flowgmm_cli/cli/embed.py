@@ -100,7 +100,7 @@ def embed(
 
     from flowgmm_cli.inference.embedding import check_map, embedding_columns
     from flowgmm_cli.inference.predictions import Totals, select_columns
-    from flowgmm_cli.inference.scoring import score_by
+    from flowgmm_cli.inference.scoring import score
     from flowgmm_cli.trained import TrainedModel
 
     kind = check_map(map_)
@@ -122,9 +122,7 @@ def embed(
             purpose="embed without --data",
         )
         totals = Totals(len(trained.class_names))
-        stream = score_by(
-            processes,
-            chosen.path,
+        stream = score(
             trained,
             reader,
             latents=space == "latent",
@@ -132,6 +130,8 @@ def embed(
             context=context,
             on_error=policy,
             device=device,
+            processes=processes,
+            folder=chosen.path,
         )
         rows = embedding_columns(
             watched(stream, progress, reader.total, "embed"),

@@ -100,7 +100,7 @@ def features(
 
     from flowgmm_cli.inference.features import FlowLayers, perturb_channel
     from flowgmm_cli.inference.inputs import read_first_rows
-    from flowgmm_cli.inference.sampling import image_column
+    from flowgmm_cli.inference.samples import image_column
     from flowgmm_cli.trained import TrainedModel
 
     with console.progress() as progress:
@@ -133,11 +133,11 @@ def features(
             channel,
             np.linspace(-reach, reach, steps).tolist(),
             reference=x,
-            where=place,
+            extent=place,
             site=site,
             ids=rows.ids[:n],
         )
-    made = turned.made
+    made = turned.rows
     if save or not as_json:
         look = Picture("features", subtitle=_said(turned, where))
         write_made(trained, made, {}, save or "-", format_, look=look)
@@ -182,15 +182,15 @@ def _facts(turned: ChannelEffect) -> dict[str, Any]:
         "name": turned.layer.name,
         "shape": list(turned.layer.shape),
         "channel": turned.channel,
-        "standard_deviation": turned.spread,
-        "n": len(turned.made),
+        "standard_deviation": turned.standard_deviation,
+        "n": len(turned.rows),
     }
 
 
 def _said(turned: ChannelEffect, where: str) -> str:
     what = f"layer {turned.layer.number} ({turned.layer.name}), channel {turned.channel}"
     place = "" if len(turned.layer.shape) == 1 else f", {where}"
-    return f"{what}{place}; in its standard deviations of {turned.spread:.3g}"
+    return f"{what}{place}; in its standard deviations of {turned.standard_deviation:.3g}"
 
 
 def _check_words(

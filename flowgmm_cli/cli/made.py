@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from flowgmm_cli.api import Rows
-    from flowgmm_cli.inference.sampling import GeneratedRows
+    from flowgmm_cli.inference.samples import GeneratedRows
     from flowgmm_cli.trained import TrainedModel
 
     Columns = dict[str, npt.NDArray[Any]]
@@ -66,13 +66,13 @@ def write_made(
     cells = _cells(made, flat=chosen in ("csv", "tsv"))
     if chosen in ("parquet", "jsonl"):
         cells = {name: one.reshape(len(one), -1) if one.ndim > 2 else one for name, one in cells.items()}
-    further = {"flow_input": made.x.numpy()} if chosen == "npz" else {}
+    extra_columns = {"flow_input": made.x.numpy()} if chosen == "npz" else {}
     with open_writer(where, format=format_) as writer:
-        writer.write({**_ours(made), **texts, **cells, **further})
+        writer.write({**_ours(made), **texts, **cells, **extra_columns})
 
 
 def _figure(trained: TrainedModel, made: GeneratedRows, look: Picture) -> Figure:
-    from flowgmm_cli.inference.sampling import image_column
+    from flowgmm_cli.inference.samples import image_column
     from flowgmm_cli.report import generated_images
 
     column = image_column(made.columns)
@@ -101,7 +101,7 @@ def _ours(made: GeneratedRows) -> Columns:
 
 
 def _cells(made: GeneratedRows, *, flat: bool = False) -> Columns:
-    ours = 4 + len(made.further)
+    ours = 4 + len(made.extra_columns)
     return dict(list(made.table(flat=flat).items())[ours:])
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from flowgmm_cli.api import Rows
     from flowgmm_cli.data.readers.base import RowReader
     from flowgmm_cli.inference.interpolation import InterpolationPath
-    from flowgmm_cli.inference.sampling import GeneratedRows
+    from flowgmm_cli.inference.samples import GeneratedRows
     from flowgmm_cli.model import Model
     from flowgmm_cli.trained import TrainedModel
 
@@ -70,7 +70,8 @@ def drawn(
     """Samples at each temperature; the same random numbers are used for all, so that nothing else differs."""
     import torch
 
-    from flowgmm_cli.inference.sampling import class_index, concatenate_generated, draw_samples
+    from flowgmm_cli.inference.samples import class_index, concatenate_generated
+    from flowgmm_cli.inference.sampling import draw_samples
 
     wanted = [class_index(trained, name) for name in classes] if classes else None
     parts = [
@@ -85,7 +86,9 @@ def drawn(
         for one in temperatures
     ]
     return (
-        parts[0] if len(parts) == 1 else concatenate_generated(parts, further={"temperature": temperatures})
+        parts[0]
+        if len(parts) == 1
+        else concatenate_generated(parts, extra_columns={"temperature": temperatures})
     )
 
 
@@ -99,14 +102,14 @@ def walked(
 ) -> GeneratedRows:
     """Paths between each two of the rows `x`; of several, the column `path` says which."""
     from flowgmm_cli.inference.interpolation import interpolate
-    from flowgmm_cli.inference.sampling import concatenate_generated
+    from flowgmm_cli.inference.samples import concatenate_generated
 
     parts = [
         interpolate(trained, x[2 * place : 2 * place + 2], steps=steps, path=path)
         for place in range(len(ends))
     ]
     names = [f"{first} to {last}" for first, last in ends]
-    return parts[0] if len(parts) == 1 else concatenate_generated(parts, further={"path": names})
+    return parts[0] if len(parts) == 1 else concatenate_generated(parts, extra_columns={"path": names})
 
 
 def carried(
@@ -123,7 +126,7 @@ def carried(
     """
     from flowgmm_cli.inference.inputs import read_first_rows
     from flowgmm_cli.inference.interpolation import transfer, transfer_all
-    from flowgmm_cli.inference.sampling import class_index
+    from flowgmm_cli.inference.samples import class_index
 
     everywhere = target == ALL and ALL not in trained.class_names
     place = None if everywhere else class_index(trained, target)

@@ -141,7 +141,6 @@ def ood(
         show,
         slug,
         warn_of_density,
-        with_scores,
     )
     from flowgmm_cli.cli.gates import hold, parse_gates
     from flowgmm_cli.cli.work import chosen_run, data_context
@@ -161,17 +160,18 @@ def ood(
     from flowgmm_cli.inference.gallery import ScoreRecord
     from flowgmm_cli.inference.ood import collect_scores, compare_scores, ood_columns
     from flowgmm_cli.inference.predictions import OODRule
-    from flowgmm_cli.inference.scoring import score_by
+    from flowgmm_cli.inference.scoring import score
     from flowgmm_cli.trained import TrainedModel
 
     with console.progress() as progress, stopped_by_terminate():
         context = data_context(progress, offline=offline)
-        trained, detector = with_scores(TrainedModel.load(chosen.path, context=context), chosen, context)
+        trained = TrainedModel.load(chosen.path, context=context)
+        detector = trained.require_detector()
         if gallery is not None:
             require_images(trained)
         name = detector.default if score_name is None else score_name
         share = trained.recipe.ood.fpr if fpr is None else fpr
-        flag = OODRule(name, detector.threshold(name, share), share)
+        rule = OODRule(name, detector.threshold(name, share), share)
         names = [name] if alone else list(detector.names)
         warn_of_density(trained, name)
         rng = np.random.default_rng(0)
@@ -181,18 +181,18 @@ def ood(
         ) -> ScoreSet:
             if not alone and (reader.total or 0) > _MANY:
                 console.note(f"{reader.name}: {reader.total:,} rows; --alone computes one score only")
-            stream = score_by(
-                processes,
-                chosen.path,
+            stream = score(
                 trained,
                 reader,
                 scores=names,
                 context=context,
                 on_error=policy,
                 device=device,
+                processes=processes,
+                folder=chosen.path,
             )
             return collect_scores(
-                reader.name, watched(stream, progress, reader.total, what), flag, rng, each=each
+                reader.name, watched(stream, progress, reader.total, what), rule, rng, callback=each
             )
 
         def rows(data: str | None) -> RowReader:
@@ -211,22 +211,22 @@ def ood(
 
             def answer(scored: ScoredRows) -> None:
                 if writer:
-                    writer.write(ood_columns(scored, detector, flag, others))
+                    writer.write(ood_columns(scored, detector, rule, others))
                 if gallery is not None:
-                    out_book.note(scored)
+                    out_book.add(scored)
 
-            kept = in_book.note if gallery is not None else lambda scored: None
+            kept = in_book.add if gallery is not None else lambda scored: None
             in_side = side(inside_rows, "score --in", kept)
             out_side = side(outside_rows, "score --out", answer)
             for one in (in_side, out_side):
                 require_rows(one)
     result = compare_scores(
-        str(chosen.path), in_side, out_side, default=detector.default, flag=flag, rng=np.random.default_rng(1)
+        str(chosen.path), in_side, out_side, default=detector.default, rule=rule, rng=np.random.default_rng(1)
     )
     file = chosen.path / "ood" / f"{slug(out)}{f'-against-{slug(inside)}' if inside else ''}.json"
     write_json(file, result.to_file())
     if gallery is not None:
-        shown = draw_gallery(trained, (inside_rows, in_book), (outside_rows, out_book), flag)
+        shown = draw_gallery(trained, (inside_rows, in_book), (outside_rows, out_book), rule)
         write_bytes(gallery, shown)
         console.note(f"written {gallery}")
     if plot is not None:

@@ -89,14 +89,14 @@ def predict(
     console.note("loading torch…")
 
     from flowgmm_cli.inference.predictions import Totals, column_names, prediction_columns, select_columns
-    from flowgmm_cli.inference.scoring import score_by
+    from flowgmm_cli.inference.scoring import score
     from flowgmm_cli.trained import TrainedModel
 
     with console.progress() as progress, stopped_by_terminate():
         context = data_context(progress, offline=offline)
         trained = TrainedModel.load(chosen.path, context=context)
         flag = _flag(trained, score_name, fpr)
-        names = select_columns(only, column_names(trained.class_names, flag))
+        names = select_columns(only, column_names(trained.class_names))
         reader = rows_in(
             trained,
             chosen.info(),
@@ -107,15 +107,15 @@ def predict(
             purpose="predict without --data",
         )
         totals = Totals(len(trained.class_names))
-        stream = score_by(
-            processes,
-            chosen.path,
+        stream = score(
             trained,
             reader,
-            scores=(flag.score,) if flag else (),
+            scores=(flag.score,),
             context=context,
             on_error=policy,
             device=device,
+            processes=processes,
+            folder=chosen.path,
         )
         rows = watched(stream, progress, reader.total, "predict")
         if writer is None:
@@ -140,28 +140,18 @@ def predict(
     say_totals(totals, reader.name)
 
 
-def _flag(trained: TrainedModel, name: str | None, fpr: float | None) -> OODRule | None:
-    """The score to use and its threshold; None where the run has no scores."""
-    from flowgmm_cli.cli import console
-    from flowgmm_cli.errors import RunError
+def _flag(trained: TrainedModel, name: str | None, fpr: float | None) -> OODRule:
+    """The score to use and its threshold."""
     from flowgmm_cli.inference.predictions import OODRule
 
-    detector = trained.detector
-    if detector is None:
-        if name is not None or fpr is not None:
-            raise RunError(
-                "this run has no out-of-distribution scores: it was trained by an older version",
-                hint="train again to have them, or leave out --score and --fpr",
-            )
-        console.note("this run has no out-of-distribution scores, so ood_score and is_ood are left out")
-        return None
+    detector = trained.require_detector()
     chosen = detector.default if name is None else name
     share = trained.recipe.ood.fpr if fpr is None else fpr
     return OODRule(chosen, detector.threshold(chosen, share), share)
 
 
 def _summary(
-    run: str, trained: TrainedModel, totals: Totals, flag: OODRule | None, save: str | None
+    run: str, trained: TrainedModel, totals: Totals, flag: OODRule, save: str | None
 ) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
@@ -171,10 +161,10 @@ def _summary(
         "reasons": totals.reasons,
         "saved": save,
         "classes": dict(zip(trained.class_names, totals.counts.tolist(), strict=True)),
-        "flagged": totals.flagged if flag else None,
-        "score": flag.score if flag else None,
-        "threshold": flag.threshold if flag else None,
-        "fpr": flag.fpr if flag else None,
+        "flagged": totals.flagged,
+        "score": flag.score,
+        "threshold": flag.threshold,
+        "fpr": flag.fpr,
         "labelled": totals.labelled,
         "accuracy": totals.accuracy,
         "seconds": round(totals.seconds, 3),
@@ -182,7 +172,7 @@ def _summary(
     }
 
 
-def _show(trained: TrainedModel, totals: Totals, flag: OODRule | None) -> None:
+def _show(trained: TrainedModel, totals: Totals, flag: OODRule) -> None:
     """How many rows went to each class; stdout is free, for the rows are in a file."""
     from flowgmm_cli.cli import console
 
@@ -195,8 +185,7 @@ def _show(trained: TrainedModel, totals: Totals, flag: OODRule | None) -> None:
         ],
         right=["rows", "share"],
     )
-    if flag:
-        console.note(
-            f"ood     {totals.flagged:,} rows ({totals.flagged / scored:.1%}) score above "
-            f"{flag.threshold:.4g} by {flag.score}, as {100 * flag.fpr:.3g}% of in-distribution rows do"
-        )
+    console.note(
+        f"ood     {totals.flagged:,} rows ({totals.flagged / scored:.1%}) score above "
+        f"{flag.threshold:.4g} by {flag.score}, as {100 * flag.fpr:.3g}% of in-distribution rows do"
+    )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from flowgmm_cli.api import DataContext, Rows
     from flowgmm_cli.inference.interpolation import InterpolationPath
-    from flowgmm_cli.inference.sampling import GeneratedRows
+    from flowgmm_cli.inference.samples import GeneratedRows
     from flowgmm_cli.trained import TrainedModel
 
     Columns = dict[str, npt.NDArray[Any]]
@@ -139,13 +139,14 @@ def sample(
     chosen = chosen_run(run, run_flag)
     console.note("loading torch…")
 
-    from flowgmm_cli.inference import sampling
+    from flowgmm_cli.inference.samples import image_column
+    from flowgmm_cli.inference.sampling import class_means
     from flowgmm_cli.trained import TrainedModel
 
     with console.progress() as progress:
         context = data_context(progress, offline=offline)
         trained = TrainedModel.load(chosen.path, context=context)
-        picture = sampling.image_column(trained.preprocessor.columns)
+        picture = image_column(trained.preprocessor.columns)
         if picture is not None and save is None and not as_json:
             raise UsageError(
                 "this model makes images, which need a file", hint="--save samples.png, or --save samples.npz"
@@ -156,9 +157,7 @@ def sample(
             each = "each draws its share" if not (means or interpolate or transfer) else "the first is used"
             console.note(f"{members} members of an ensemble: {each}")
         given: Rows | None = None
-        source = trained.source if around == "rows" else trained.model
-        if source is None:
-            console.note("a run of an older version: samples are drawn around the means (--around means)")
+        source = trained.sampling_model if around == "rows" else trained.model
         if interpolate or transfer:
             purpose = "--interpolate" if interpolate else "--transfer"
             reader = rows_in(
@@ -181,7 +180,7 @@ def sample(
             given, made = carried(trained, reader, transfer, most, lambda rows: _seen(trained, rows, context))
             mode = "transfer"
         elif means:
-            mode, made = "means", sampling.class_means(trained, source=source)
+            mode, made = "means", class_means(trained, source=source)
         else:
             made = drawn(trained, n, temperatures, classes=classes, seed=seed, source=source)
             mode = "draw"
@@ -271,7 +270,7 @@ def _texts(
     if not any(column.kind == "text" for column in feature_encoder.columns):
         return {}
     from flowgmm_cli.inference.inputs import load_run_rows
-    from flowgmm_cli.inference.nearest_texts import text_columns
+    from flowgmm_cli.inference.nearest_texts import nearest_text_columns
 
     rows = load_run_rows(
         trained,
@@ -280,4 +279,4 @@ def _texts(
         warn=console.warn,
         purpose="showing texts near to a sample",
     )
-    return text_columns(feature_encoder, made.features, rows.train, context, k=nearest)
+    return nearest_text_columns(feature_encoder, made.features, rows.train, context, k=nearest)

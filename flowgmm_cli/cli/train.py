@@ -108,8 +108,8 @@ def train(
         return
     console.note("loading torch…")
 
+    from flowgmm_cli.devices import find_device
     from flowgmm_cli.runs import create_run, open_run
-    from flowgmm_cli.training.engine import find_device
     from flowgmm_cli.training.interrupt import Interrupt
     from flowgmm_cli.training.processes import joined
 

@@ -22,13 +22,14 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from flowgmm_cli.api import Column, DataContext, Rows
 from flowgmm_cli.data.prepare import SplitRows
 from flowgmm_cli.data.preprocessor import Tensors
+from flowgmm_cli.devices import find_device
 from flowgmm_cli.errors import DataError, FlowgmmError, PluginError, RecipeError, RunError
 from flowgmm_cli.estimator.labels import read_labels
 from flowgmm_cli.estimator.recipe import make_recipe, plain
 from flowgmm_cli.files import read_json, write_json
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.trained import Predictions, TrainedModel, encode
-from flowgmm_cli.training.engine import Engine, deterministic, find_device, make_engine
+from flowgmm_cli.training.engine import Engine, deterministic, make_engine
 from flowgmm_cli.training.fitting import Fitting, Talk
 from flowgmm_cli.training.inputs import prepare_rows
 from flowgmm_cli.training.interrupt import Interrupt

@@ -35,7 +35,7 @@ from flowgmm_cli.inference.layers import Step, list_steps, to_float64
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.trained import TrainedModel
 
-STATISTICS = 5000
+MAX_LATENT_ROWS = 5000
 """Most rows that the statistics of the latents use."""
 IMAGE_NUMBERS = 1024
 """Most numbers of an image, or of several, at which Jacobians of a flow of images are taken: each number
@@ -57,7 +57,7 @@ def check(trained: TrainedModel, rows: Rows, *, context: DataContext, at_most: i
     """
     if not len(rows):
         raise DataError("there are no rows to check the model on")
-    rows = rows.take(_evenly(len(rows), STATISTICS))
+    rows = rows.take(_evenly(len(rows), MAX_LATENT_ROWS))
     features = torch.from_numpy(trained.preprocessor.feature_encoder.transform(rows, context)).double()
     some = torch.from_numpy(_evenly(len(rows), at_most))
     transforms = trained.preprocessor.transforms

@@ -1,4 +1,4 @@
-"""The answer of `embed`: vectors per row, with a map of two dimensions if asked for."""
+"""Vectors of rows, with a two-dimensional map of them: the columns of `embed`."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 Space = Literal["latent", "input"]
 MapMethod = Literal["pca", "tsne", "umap"]
 FIT_ROWS = 10_000
-"""The axes of a PCA map are those of the first so many rows."""
-MAP_ROWS = 20_000
-"""t-SNE and UMAP place rows beside each other, so all of them are in memory at once: at most this many."""
+"""Number of first rows to which the axes of a PCA map are fitted."""
+MAX_MAP_ROWS = 20_000
+"""Most rows of a t-SNE or UMAP map, which needs all of them in memory."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class PrincipalPlane:
 
     Attributes:
         mean: `(D,)`.
-        axes: orthonormal `(D, 2)`; a single dimension has one axis, and the second coordinate is 0.
+        axes: orthonormal `(D, 2)`; for D = 1 the second axis is zero.
     """
 
     mean: Matrix
@@ -39,7 +39,7 @@ class PrincipalPlane:
 
     @classmethod
     def fit(cls, rows: Matrix) -> PrincipalPlane:
-        """The directions in which rows `(N, D)` vary most; the largest entry of each is positive."""
+        """Find the directions of largest variance of rows `(N, D)`; the largest entry of each is positive."""
         rows = rows.astype(np.float64)
         mean = rows.mean(axis=0) if len(rows) else np.zeros(rows.shape[1])
         _, vectors = np.linalg.eigh((rows - mean).T @ (rows - mean))
@@ -50,113 +50,106 @@ class PrincipalPlane:
         return cls(mean, axes)
 
     def __call__(self, rows: Matrix) -> Matrix:
-        """Coordinates `(N, 2)` of rows `(N, D)`; a row of NaN has NaN."""
-        found: Matrix = (rows - self.mean) @ self.axes
-        return found
+        """Project rows `(N, D)` to coordinates `(N, 2)`; a row of NaN has NaN."""
+        coordinates: Matrix = (rows - self.mean) @ self.axes
+        return coordinates
 
 
-def vectors_of(scored: ScoredRows, space: Space) -> Matrix:
-    """The vectors of rows, float32 `(N, D)`; NaN where a row could not be scored."""
-    found = scored.z if space == "latent" else scored.x
-    if found is None:
-        raise ValueError(f"the rows were scored without vectors of the {space} space")
-    return found
-
-
-def embedding_columns(
-    stream: Iterator[ScoredRows], space: Space, kind: MapMethod | None
-) -> Iterator[tuple[ScoredRows, Columns]]:
-    """Rows with their columns `id`, `z` and, of a map, `map_0` and `map_1`; in order.
-
-    A PCA map holds the first `FIT_ROWS` rows back to fit its axes, and then streams. The other maps hold all.
-
-    Raises:
-        PluginError: the library of the map is not installed.
-        UsageError: too many rows for such a map.
-    """
-    if kind is None:
-        for scored in stream:
-            yield scored, {"id": scored.ids, "z": vectors_of(scored, space)}
-    elif kind == "pca":
-        yield from _pca(stream, space)
-    else:
-        yield from _neighbours(stream, space, kind)
-
-
-def _pca(stream: Iterator[ScoredRows], space: Space) -> Iterator[tuple[ScoredRows, Columns]]:
-    held: list[ScoredRows] = []
-    plane: PrincipalPlane | None = None
-    for scored in stream:
-        held.append(scored)
-        if plane is None and sum(int(one.good.sum()) for one in held) < FIT_ROWS:
-            continue
-        plane = plane or _plane(held, space)
-        for one in held:
-            yield one, _mapped(one, space, plane(vectors_of(one, space)))
-        held = []
-    if held:
-        plane = plane or _plane(held, space)
-        for one in held:
-            yield one, _mapped(one, space, plane(vectors_of(one, space)))
-
-
-def _plane(held: list[ScoredRows], space: Space) -> PrincipalPlane:
-    rows = np.concatenate([vectors_of(one, space)[one.good] for one in held])
-    return PrincipalPlane.fit(rows[:FIT_ROWS])
-
-
-def _neighbours(
-    stream: Iterator[ScoredRows], space: Space, kind: MapMethod
-) -> Iterator[tuple[ScoredRows, Columns]]:
-    check_map(kind)
-    held: list[ScoredRows] = []
-    for scored in stream:
-        held.append(scored)
-        if sum(map(len, held)) > MAP_ROWS:
-            raise UsageError(
-                f"--map {kind} places rows beside each other and takes at most {MAP_ROWS:,} of them",
-                hint="--map pca has no limit; or give fewer rows",
-            )
-    if not held:
-        return
-    good = np.concatenate([one.good for one in held])
-    rows = np.concatenate([vectors_of(one, space)[one.good] for one in held])
-    places = np.full((len(good), 2), np.nan)
-    if len(rows):
-        places[good] = _tsne(rows) if kind == "tsne" else _umap(rows)
-    start = 0
-    for one in held:
-        yield one, _mapped(one, space, places[start : start + len(one)])
-        start += len(one)
-
-
-def check_map(kind: str | None) -> MapMethod | None:
-    """The map of that name, or None.
+def check_map(method: str | None) -> MapMethod | None:
+    """Return the map method of that name, or None.
 
     Raises:
         PluginError: its library is not installed.
-        UsageError: there is no such map.
+        UsageError: there is no such method.
     """
-    if kind is None:
+    if method is None:
         return None
-    if kind == "umap":
+    if method == "umap":
         from importlib.util import find_spec
 
         if find_spec("umap") is None:
             raise PluginError("--map umap needs the package umap-learn", hint="pip install umap-learn")
-    elif kind not in ("pca", "tsne"):
-        raise UsageError(f"--map is pca, tsne or umap, not `{kind}`", hint="--map pca")
-    return kind  # type: ignore[return-value]
+    elif method not in ("pca", "tsne"):
+        raise UsageError(f"--map is pca, tsne or umap, not `{method}`", hint="--map pca")
+    return method  # type: ignore[return-value]
 
 
-def _mapped(scored: ScoredRows, space: Space, places: Matrix) -> Columns:
-    places = places.astype(np.float32)
-    return {
-        "id": scored.ids,
-        "z": vectors_of(scored, space),
-        "map_0": places[:, 0],
-        "map_1": places[:, 1],
-    }
+def embedding_columns(
+    stream: Iterator[ScoredRows], space: Space, method: MapMethod | None
+) -> Iterator[tuple[ScoredRows, Columns]]:
+    """Yield scored rows with their columns `id`, `z` and, with a map, `map_0` and `map_1`; in order.
+
+    A PCA map waits for `FIT_ROWS` rows to fit its axes, and then streams. The other maps need all rows first.
+
+    Raises:
+        PluginError: the library of the map is not installed.
+        UsageError: there are too many rows for the map.
+    """
+    if method is None:
+        for scored in stream:
+            yield scored, {"id": scored.ids, "z": vectors_of(scored, space)}
+    elif method == "pca":
+        yield from _pca_columns(stream, space)
+    else:
+        yield from _neighbour_map_columns(stream, space, method)
+
+
+def vectors_of(scored: ScoredRows, space: Space) -> Matrix:
+    """Return the vectors of rows in a space, float32 `(N, D)`; NaN where a row could not be scored."""
+    vectors = scored.z if space == "latent" else scored.x
+    if vectors is None:
+        raise ValueError(f"the rows were scored without vectors of the {space} space")
+    return vectors
+
+
+def _pca_columns(stream: Iterator[ScoredRows], space: Space) -> Iterator[tuple[ScoredRows, Columns]]:
+    waiting: list[ScoredRows] = []
+    count = 0
+    for scored in stream:
+        waiting.append(scored)
+        count += int(scored.scorable.sum())
+        if count >= FIT_ROWS:
+            break
+    if not waiting:
+        return
+    plane = PrincipalPlane.fit(_scorable_vectors(waiting, space)[:FIT_ROWS])
+    for chunks in (waiting, stream):
+        for scored in chunks:
+            yield scored, _columns(scored, space, plane(vectors_of(scored, space)))
+
+
+def _neighbour_map_columns(
+    stream: Iterator[ScoredRows], space: Space, method: MapMethod
+) -> Iterator[tuple[ScoredRows, Columns]]:
+    check_map(method)
+    chunks: list[ScoredRows] = []
+    for scored in stream:
+        chunks.append(scored)
+        if sum(map(len, chunks)) > MAX_MAP_ROWS:
+            raise UsageError(
+                f"--map {method} needs all rows in memory and takes at most {MAX_MAP_ROWS:,} of them",
+                hint="--map pca has no limit; or give fewer rows",
+            )
+    if not chunks:
+        return
+    scorable = np.concatenate([scored.scorable for scored in chunks])
+    vectors = _scorable_vectors(chunks, space)
+    coordinates = np.full((len(scorable), 2), np.nan)
+    if len(vectors):
+        coordinates[scorable] = _tsne(vectors) if method == "tsne" else _umap(vectors)
+    start = 0
+    for scored in chunks:
+        yield scored, _columns(scored, space, coordinates[start : start + len(scored)])
+        start += len(scored)
+
+
+def _scorable_vectors(chunks: list[ScoredRows], space: Space) -> Matrix:
+    return np.concatenate([vectors_of(scored, space)[scored.scorable] for scored in chunks])
+
+
+def _columns(scored: ScoredRows, space: Space, coordinates: Matrix) -> Columns:
+    x, y = coordinates.astype(np.float32).T
+    return {"id": scored.ids, "z": vectors_of(scored, space), "map_0": x, "map_1": y}
 
 
 def _tsne(rows: Matrix) -> Matrix:
@@ -165,8 +158,8 @@ def _tsne(rows: Matrix) -> Matrix:
     from sklearn.manifold import TSNE
 
     perplexity = min(30.0, (len(rows) - 1) / 3)
-    found: Matrix = TSNE(2, init="pca", perplexity=perplexity, random_state=0).fit_transform(rows)
-    return found
+    coordinates: Matrix = TSNE(2, init="pca", perplexity=perplexity, random_state=0).fit_transform(rows)
+    return coordinates
 
 
 def _umap(rows: Matrix) -> Matrix:
@@ -174,6 +167,6 @@ def _umap(rows: Matrix) -> Matrix:
         return PrincipalPlane.fit(rows)(rows)
     from importlib import import_module
 
-    maker = import_module("umap").UMAP(n_neighbors=min(15, len(rows) - 1), random_state=0, n_jobs=1)
-    found: Matrix = maker.fit_transform(rows)
-    return found
+    umap = import_module("umap").UMAP(n_neighbors=min(15, len(rows) - 1), random_state=0, n_jobs=1)
+    coordinates: Matrix = umap.fit_transform(rows)
+    return coordinates

@@ -1,10 +1,10 @@
-r"""What a channel of a layer does: rows with it turned up and down, through the inverse of the layers before.
+r"""Effect of a channel of a layer: rows with the channel changed, by the inverse of the layers before it.
 
 .. math:: x(\alpha) = f_{1:l}^{-1}\big(f_{1:l}(x) + \alpha \, \sigma_c \, \delta\big)
 
-with the standard deviation :math:`\sigma_c` of channel c over rows and positions, and :math:`\delta` one
-position, a bump around it, or the whole channel. A flow needs no optimisation for this, unlike classifiers:
-its layers can be undone.
+with the standard deviation :math:`\sigma_c` of channel c over rows and positions, and :math:`\delta` a
+position, a bump around it, or the whole channel. Unlike a classifier, a flow needs no optimisation for this:
+its layers are invertible.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from torch import Tensor
 
 from flowgmm_cli.errors import UsageError
 from flowgmm_cli.inference.layers import Step, list_steps
-from flowgmm_cli.inference.sampling import GeneratedRows, describe_rows
+from flowgmm_cli.inference.samples import GeneratedRows
 from flowgmm_cli.trained import TrainedModel
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
 Extent = Literal["bump", "channel", "site"]
-WHERE: tuple[Extent, ...] = ("bump", "channel", "site")
-_BUMP = 6.0  # a bump's standard deviation is the longer side divided by this
+EXTENTS: tuple[Extent, ...] = ("bump", "channel", "site")
+_BUMP = 6.0  # the longer side divided by a bump's standard deviation
 
 
 @dataclass(frozen=True)
 class Layer:
-    """What stands after a number of steps of a flow.
+    """Output of the first steps of a flow.
 
     Attributes:
-        number: of steps; 0 is the flow's input, the last one the latent.
-        name: of the last of them.
+        number: number of steps; 0 is the flow's input, the last one the latent.
+        name: name of the last of them.
         shape: `(channels, height, width)`, or `(D,)` of a vector, whose entries are its channels.
-        factored: numbers of a row that were factored out before, and that no later step touches.
+        factored: numbers of a row that were factored out before, which no later step changes.
     """
 
     number: int
@@ -49,12 +49,12 @@ class Layer:
 
     @property
     def channels(self) -> int:
-        """How many there are."""
+        """Number of channels."""
         return self.shape[0]
 
 
 class FlowLayers:
-    """The layers of a model's flow; of an ensemble those of its first member.
+    """Layers of a model's flow; the first member's of an ensemble.
 
     Args:
         trained: the model.
@@ -66,16 +66,18 @@ class FlowLayers:
         width, shape = trained.preprocessor.dim, trained.preprocessor.shape
         self._device = trained.model.temperature.device
         generator = torch.Generator().manual_seed(0)
-        rows = torch.rand(2, width, generator=generator)  # pixels lie between 0 and 1; other flows take any
+        rows = torch.rand(
+            2, width, generator=generator
+        )  # in the range of pixels; other flows take any numbers
         self.steps: list[Step] = list_steps(flow, rows.to(self._device), "flow")
-        of_images = any(step.shape for step in self.steps)
-        self.layers = [Layer(0, "input", shape if of_images else (width,))]
+        has_images = any(step.shape for step in self.steps)
+        self.layers = [Layer(0, "input", shape if has_images else (width,))]
         for number, step in enumerate(self.steps, 1):
-            found = step.shape or (width,)
-            self.layers.append(Layer(number, step.name, found, width - math.prod(found)))
+            step_shape = step.shape or (width,)
+            self.layers.append(Layer(number, step.name, step_shape, width - math.prod(step_shape)))
 
-    def at(self, number: int) -> Layer:
-        """The layer of a number. Raises `UsageError` if there is none."""
+    def get(self, number: int) -> Layer:
+        """Return a layer by number. Raises `UsageError` if there is none."""
         if not 0 <= number < len(self.layers):
             raise UsageError(
                 f"--layer is {number}, and the flow has the layers 0 to {len(self.layers) - 1}",
@@ -85,7 +87,7 @@ class FlowLayers:
 
     @torch.no_grad()
     def forward(self, x: Tensor, number: int) -> Tensor:
-        """What rows `(N, D)` are after `number` steps, `(N, D)`, what was factored out included."""
+        """Apply `number` steps to rows `(N, D)`; the result `(N, D)` includes factored-out numbers."""
         x = x.to(self._device)
         for step in self.steps[:number]:
             x, _ = step.forward(x)
@@ -93,34 +95,32 @@ class FlowLayers:
 
     @torch.no_grad()
     def inverse(self, state: Tensor, number: int) -> Tensor:
-        """Undo `forward`."""
+        """Invert `forward`."""
         for step in reversed(self.steps[:number]):
             state = step.inverse(state)
         return state
 
-    def spreads(self, state: Tensor, layer: Layer) -> Tensor:
-        """Standard deviation of each channel over rows and positions, `(channels,)`."""
-        return self._head(state, layer).transpose(0, 1).flatten(1).std(1)
-
-    def _head(self, state: Tensor, layer: Layer) -> Tensor:
-        return state[:, : math.prod(layer.shape)].reshape(len(state), *layer.shape)
+    def standard_deviations(self, state: Tensor, layer: Layer) -> Tensor:
+        """Return the standard deviation of each channel over rows and positions, `(channels,)`."""
+        head = state[:, : math.prod(layer.shape)].reshape(len(state), *layer.shape)
+        return head.transpose(0, 1).flatten(1).std(1)
 
 
 @dataclass(frozen=True)
 class ChannelEffect:
-    """Rows with a channel turned up and down.
+    """Rows with a channel changed.
 
     Attributes:
-        made: one row for each row and amount, row by row; the column `amount` holds the amounts.
-        layer: whose channel.
-        channel: which, from 0.
-        spread: its standard deviation.
+        rows: one row for each input row and amount, row by row; the column `amount` holds the amounts.
+        layer: layer of the channel.
+        channel: its index.
+        standard_deviation: its standard deviation.
     """
 
-    made: GeneratedRows
+    rows: GeneratedRows
     layer: Layer
     channel: int
-    spread: float
+    standard_deviation: float
 
 
 def perturb_channel(
@@ -131,56 +131,56 @@ def perturb_channel(
     amounts: Sequence[float],
     *,
     reference: Tensor,
-    where: Extent = "bump",
+    extent: Extent = "bump",
     site: tuple[int, int] | None = None,
     ids: npt.NDArray[Any] | None = None,
 ) -> ChannelEffect:
-    """Turn one channel of some rows up and down.
+    """Change one channel of some rows by several amounts.
 
     Args:
-        layers: of the model.
+        layers: layers of the model.
         x: the flow's inputs of the rows, `(N, D)`.
-        number: of the layer.
-        channel: from 0; None takes the one with the largest standard deviation.
+        number: number of the layer.
+        channel: index; None takes the channel of the largest standard deviation.
         amounts: alpha, in standard deviations of the channel.
-        reference: rows `(M, D)` over which that is taken, at least 2.
-        where: delta.
-        site: its row and column in the layer; the middle by default.
+        reference: rows `(M, D)` that determine the standard deviations, at least 2.
+        extent: shape of delta.
+        site: row and column of delta in the layer; the middle by default.
         ids: names of the rows.
 
     Raises:
         RunFailedError: an inverse is not finite.
         UsageError: there is no such layer, channel or site.
     """
-    layer = layers.at(number)
-    spreads = layers.spreads(layers.forward(reference, number), layer)
-    channel = int(spreads.argmax()) if channel is None else channel
+    layer = layers.get(number)
+    deviations = layers.standard_deviations(layers.forward(reference, number), layer)
+    channel = int(deviations.argmax()) if channel is None else channel
     if not 0 <= channel < layer.channels:
         raise UsageError(
             f"--channel is {channel}, and layer {number} has the channels 0 to {layer.channels - 1}",
             hint="`flowgmm features` lists layers with their shapes",
         )
     state = layers.forward(x, number)
-    push = torch.zeros(layer.shape, dtype=state.dtype, device=state.device)
-    push[channel] = perturbation_mask(layer, where, site).to(push)
-    push = torch.cat([push.flatten(), push.new_zeros(layer.factored)]) * spreads[channel]
+    direction = torch.zeros(layer.shape, dtype=state.dtype, device=state.device)
+    direction[channel] = perturbation_mask(layer, extent, site).to(direction)
+    direction = torch.cat([direction.flatten(), direction.new_zeros(layer.factored)]) * deviations[channel]
     alpha = torch.tensor(list(amounts), dtype=state.dtype, device=state.device)
-    moved = state[:, None] + alpha[None, :, None] * push
+    moved = state[:, None] + alpha[None, :, None] * direction
     back = layers.inverse(moved.flatten(0, 1), number)
-    names = [str(one) for one in (range(1, len(x) + 1) if ids is None else ids)]
-    made = describe_rows(
+    names = [str(name) for name in (range(1, len(x) + 1) if ids is None else ids)]
+    rows = GeneratedRows.from_flow_inputs(
         layers.trained,
         back,
         ids=[name for name in names for _ in amounts],
-        further={"amount": np.tile(np.asarray(amounts, dtype=np.float64), len(x))},
+        extra_columns={"amount": np.tile(np.asarray(amounts, dtype=np.float64), len(x))},
     )
-    return ChannelEffect(made, layer, channel, float(spreads[channel]))
+    return ChannelEffect(rows, layer, channel, float(deviations[channel]))
 
 
-def perturbation_mask(layer: Layer, where: Extent, site: tuple[int, int] | None = None) -> Tensor:
-    """Where a channel is changed: `(height, width)` with 1 at the site, or a scalar for vectors.
+def perturbation_mask(layer: Layer, extent: Extent, site: tuple[int, int] | None = None) -> Tensor:
+    """Return delta for a channel: `(height, width)` with 1 at the site, or a scalar for vectors.
 
-    >>> delta(Layer(1, "", (2, 3, 3)), "site", (0, 2)).tolist()
+    >>> perturbation_mask(Layer(1, "", (2, 3, 3)), "site", (0, 2)).tolist()
     [[0.0, 0.0, 1.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
     """
     if len(layer.shape) == 1:
@@ -192,12 +192,10 @@ def perturbation_mask(layer: Layer, where: Extent, site: tuple[int, int] | None 
             f"--at {row},{column} lies outside of layer {layer.number}, which is {height} x {width}",
             hint=f"--at {height // 2},{width // 2} is its middle",
         )
-    if where == "channel":
+    if extent == "channel":
         return torch.ones(height, width)
-    found = torch.zeros(height, width)
-    found[row, column] = 1
-    if where == "bump":
-        size = max(height, width) / _BUMP
-        y, x = torch.arange(height) - row, torch.arange(width) - column
-        found = torch.exp(-(y[:, None] ** 2 + x[None, :] ** 2) / (2 * size**2))
-    return found
+    y, x = torch.arange(height) - row, torch.arange(width) - column
+    if extent == "site":
+        return ((y[:, None] == 0) & (x[None, :] == 0)).float()
+    size = max(height, width) / _BUMP
+    return torch.exp(-(y[:, None] ** 2 + x[None, :] ** 2) / (2 * size**2))

@@ -1,10 +1,10 @@
-"""A finished run as a Python object, with the verbs of the command line.
+"""A finished run as a Python object, with the commands of the command line as methods.
 
 from flowgmm_cli import load
 
 model = load("runs/latest")
-found = model.predict("new.csv")  # or an array, a dict of columns, a list of texts
-found.prediction, found.confidence, found.is_ood
+result = model.predict("new.csv")  # or an array, a dict of columns, a list of texts
+result.prediction, result.confidence, result.is_ood
 """
 
 from __future__ import annotations
@@ -18,12 +18,17 @@ import numpy as np
 import torch
 
 from flowgmm_cli.api import Column, DataContext
-from flowgmm_cli.data.readers.base import Chunk, OnError, RowReader
-from flowgmm_cli.data.readers.schema import InputSchema
-from flowgmm_cli.errors import DataError, RunError, UsageError
+from flowgmm_cli.data.readers.base import MemoryReader, OnError, RowReader
+from flowgmm_cli.errors import DataError, UsageError
 from flowgmm_cli.evaluation.evaluate import Evaluation, evaluate
 from flowgmm_cli.inference.embedding import MapMethod, Space, check_map, embedding_columns
-from flowgmm_cli.inference.inputs import InputRows, held_out_rows, load_run_rows, read_input
+from flowgmm_cli.inference.inputs import (
+    held_out_rows,
+    input_schema,
+    load_run_rows,
+    open_input,
+    read_first_rows,
+)
 from flowgmm_cli.inference.ood import OODResult, collect_scores, compare_scores
 from flowgmm_cli.inference.predictions import OODRule, PredictionResult, concatenate
 from flowgmm_cli.inference.scoring import ScoredRows, score
@@ -34,7 +39,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from flowgmm_cli.inference.check_report import CheckReport
-    from flowgmm_cli.inference.sampling import GeneratedRows
+    from flowgmm_cli.inference.samples import GeneratedRows
 
     Floats = npt.NDArray[np.float64]
 
@@ -42,12 +47,12 @@ if TYPE_CHECKING:
 class FlowGMM:
     """A loaded run; see `load`.
 
-    Rows may be given in any form that `flowgmm_cli.inference.inputs.read_given` takes; None stands for the
-    run's own held-out rows. Rows that cannot be scored keep their place, unless `on_error="fail"`.
+    `data` may have any form that `flowgmm_cli.inference.inputs.open_input` takes; None stands for the run's
+    own held-out rows. Rows that cannot be scored keep their place, unless `on_error="fail"`.
 
     Attributes:
-        run: its directory.
-        trained: preprocessing, flow, mixture and scores.
+        run: the run directory.
+        trained: preprocessor, flow, mixture and scores.
         class_names: index -> name.
     """
 
@@ -65,13 +70,13 @@ class FlowGMM:
 
     @property
     def columns(self) -> tuple[Column, ...]:
-        """The input columns that the model reads."""
+        """Input columns that the model reads."""
         return self.trained.preprocessor.columns
 
     @property
     def scores(self) -> tuple[str, ...]:
         """Names of the out-of-distribution scores, the default first."""
-        return self.trained.detector.names if self.trained.detector else ()
+        return self.trained.require_detector().names
 
     def predict(
         self,
@@ -81,22 +86,22 @@ class FlowGMM:
         fpr: float | None = None,
         on_error: OnError = "keep",
     ) -> PredictionResult:
-        """Classes, probabilities, densities and out-of-distribution flags.
+        """Predict classes, probabilities, densities and out-of-distribution flags.
 
         Args:
             data: rows.
-            score: the score that flags; the run's own choice without it.
-            fpr: share of in-distribution rows that may be flagged.
+            score: name of the score that flags; None for the run's own choice.
+            fpr: share of in-distribution rows that may be flagged; None for the recipe's.
             on_error: `fail` raises for a row that cannot be scored.
         """
-        flag = self.flag(score, fpr) if score or fpr or self.scores else None
-        stream = self._score(data, scores=(flag.score,) if flag else (), on_error=on_error)
-        return PredictionResult.of(list(stream), self.class_names, flag)
+        rule = self.ood_rule(score, fpr)
+        stream = self._score(data, scores=(rule.score,), on_error=on_error)
+        return PredictionResult.from_scored(list(stream), self.class_names, rule)
 
     def predict_proba(self, data: Any = None, *, on_error: OnError = "keep") -> Floats:
-        """Calibrated probabilities `(N, K)`, in the order of `class_names`."""
-        found = [one.log_probabilities for one in self._score(data, on_error=on_error)]
-        probabilities: Floats = np.exp(np.concatenate(found))
+        """Return calibrated probabilities `(N, K)`, in the order of `class_names`."""
+        stream = list(self._score(data, on_error=on_error))
+        probabilities: Floats = np.exp(concatenate(stream, lambda chunk: chunk.log_probabilities))
         return probabilities
 
     def embed(
@@ -107,7 +112,7 @@ class FlowGMM:
         map: MapMethod | None = None,
         on_error: OnError = "keep",
     ) -> npt.NDArray[np.float32]:
-        """Vectors `(N, D)` of the latent space or of the flow's input; with `map`, places `(N, 2)`."""
+        """Return vectors `(N, D)` of the latent space or of the flow's input; with `map`, points `(N, 2)`."""
         if space not in ("latent", "input"):
             raise UsageError(f"space is latent or input, not `{space}`")
         stream = self._score(data, latents=space == "latent", inputs=space == "input", on_error=on_error)
@@ -119,8 +124,9 @@ class FlowGMM:
     def sample(
         self, n: int = 16, *, class_name: str | None = None, temperature: float | None = None, seed: int = 0
     ) -> GeneratedRows:
-        """Draw rows, of one class or by the class weights; `Made.table()` has them by column."""
-        from flowgmm_cli.inference.sampling import TEMPERATURE, class_index, draw_samples
+        """Draw rows of one class, or of all classes by their weights; `table()` of the result has columns."""
+        from flowgmm_cli.inference.samples import class_index
+        from flowgmm_cli.inference.sampling import TEMPERATURE, draw_samples
 
         return draw_samples(
             self.trained,
@@ -139,72 +145,64 @@ class FlowGMM:
         fpr: float | None = None,
         seed: int = 0,
     ) -> OODResult:
-        """How well every score tells rows from elsewhere from in-distribution ones.
+        """Measure how well each score separates out-of-distribution rows from in-distribution rows.
 
         Args:
-            outside: rows to hold against the others.
-            inside: in-distribution rows; the run's own held-out ones without it.
-            score: the score that flags; the run's own choice without it.
+            outside: out-of-distribution rows.
+            inside: in-distribution rows; None for the run's own held-out rows.
+            score: name of the score that flags; None for the run's own choice.
             fpr: share of in-distribution rows that may be flagged.
-            seed: of the confidence intervals.
+            seed: seed of the confidence intervals.
         """
-        flag = self.flag(score, fpr)
+        rule = self.ood_rule(score, fpr)
         rng = np.random.default_rng(seed)
-        sides = []
+        sets = []
         for data in (inside, outside):
             reader = self._reader(data, "keep")
-            stream = self._score(reader, scores=self.scores)
-            sides.append(collect_scores(reader.name, stream, flag, rng))
-            if not sides[-1].n:
-                raise DataError(f"no row of {reader.name} could be scored", details=sides[-1].reasons)
-        return compare_scores(str(self.run.path), *sides, default=self.scores[0], flag=flag, rng=rng)
+            sets.append(collect_scores(reader.name, self._score(reader, scores=self.scores), rule, rng))
+            if not sets[-1].n:
+                raise DataError(f"no row of {reader.name} could be scored", details=sets[-1].reasons)
+        return compare_scores(str(self.run.path), *sets, default=self.scores[0], rule=rule, rng=rng)
 
     def evaluate(self, data: Any = None) -> Evaluation:
-        """Compare predictions with the labels that the rows have: a file or a dict with the label column."""
+        """Compare predictions with labels; `data` is a file or a dict with the label column."""
         reader = self._reader(data, "keep")
         stream = list(self._score(reader))
-        labels, good = concatenate(stream, lambda one: one.labels), concatenate(stream, lambda one: one.good)
-        known = good & (labels >= 0)
+        labels = concatenate(stream, lambda chunk: chunk.labels)
+        known = concatenate(stream, lambda chunk: chunk.scorable) & (labels >= 0)
         if not known.any():
             raise DataError(f"{reader.name}: no row has a label", hint="name rows that have the label column")
         return evaluate(
             "test" if data is None else reader.name,
-            concatenate(stream, lambda one: one.log_probabilities)[known],
-            concatenate(stream, lambda one: one.log_density)[known],
+            concatenate(stream, lambda chunk: chunk.log_probabilities)[known],
+            concatenate(stream, lambda chunk: chunk.log_density)[known],
             labels[known],
             self.class_names,
             pixels=self.trained.preprocessor.pixels,
         )
 
     def check(self, data: Any = None, *, at_most: int = 64) -> CheckReport:
-        """Examine inverses, log-determinants and latents at some rows; see `flowgmm check`."""
-        from flowgmm_cli.inference.check import STATISTICS, check
-        from flowgmm_cli.inference.inputs import read_first_rows
+        """Check inverses, log-determinants and latents at some rows; see `flowgmm check`."""
+        from flowgmm_cli.inference.check import MAX_LATENT_ROWS, check
 
-        rows = read_first_rows(self._reader(data, "fail"), max(at_most, STATISTICS))
+        rows = read_first_rows(self._reader(data, "fail"), max(at_most, MAX_LATENT_ROWS))
         return check(self.trained, rows, context=self._context, at_most=at_most)
 
     def report(self, path: str | os.PathLike[str] | None = None) -> Path:
-        """Write the page of `flowgmm report`; into the run directory unless a path is given."""
+        """Write the page of `flowgmm report`, by default into the run directory."""
         from flowgmm_cli.report.context import load_report_context
         from flowgmm_cli.report.report import write_report
 
         target = self.run.path / "report.html" if path is None else Path(path)
         return write_report(load_report_context(self.run, context=self._context), target).path
 
-    def flag(self, score: str | None = None, fpr: float | None = None) -> OODRule:
-        """How rows are flagged: the score, its threshold and the share of held-out rows above it.
+    def ood_rule(self, score: str | None = None, fpr: float | None = None) -> OODRule:
+        """Return the score that flags, its threshold and the share of held-out rows above it.
 
         Raises:
-            RunError: the run has no scores.
-            UsageError: there is no such score, or no such share.
+            UsageError: there is no such score, or the share is not between 0 and 1.
         """
-        detector = self.trained.detector
-        if detector is None:
-            raise RunError(
-                "this run has no out-of-distribution scores: it was trained by an older version",
-                hint="train again to have them",
-            )
+        detector = self.trained.require_detector()
         share = self.trained.recipe.ood.fpr if fpr is None else fpr
         if not 0 < share < 1:
             raise UsageError(f"fpr is {share}, it must lie between 0 and 1")
@@ -213,20 +211,15 @@ class FlowGMM:
 
     def _reader(self, data: Any, on_error: OnError) -> RowReader:
         if data is None:
-            rows = load_run_rows(self.trained, self._context, fingerprint=self.run.info().get("fingerprint"))
-            split, found = held_out_rows(rows)
-            return InputRows(Chunk(found, 0), f"the run's {split} split")
-        preprocessor = self.trained.preprocessor
-        schema = InputSchema.from_config(
-            self.trained.recipe.data, self.columns, self.class_names, ranges=preprocessor.ranges
-        )
-        return read_input(data, schema, context=self._context, on_error=on_error)
+            rows = load_run_rows(self.trained, self._context)
+            split, held_out = held_out_rows(rows)
+            return MemoryReader(held_out, f"the run's {split} split")
+        return open_input(data, input_schema(self.trained), context=self._context, on_error=on_error)
 
     def _score(self, data: Any, *, on_error: OnError = "keep", **options: Any) -> Iterator[ScoredRows]:
-        reader = self._reader(data, on_error)
         return score(
             self.trained,
-            reader,
+            self._reader(data, on_error),
             context=self._context,
             on_error=on_error,
             device=self._device,
@@ -244,18 +237,18 @@ def load(
     """Load a finished run.
 
     Args:
-        run: its directory, where `latest` stands for the newest of a folder; without it `$FLOWGMM_RUN`, else
-            the newest finished run under `./runs`.
+        run: run directory; a last component `latest` means the newest run of that folder. None takes
+            `$FLOWGMM_RUN`, or else the newest finished run under `./runs`.
         device: `auto`, `cpu` or `cuda`.
-        offline: never touch the network.
-        note: told what the command line would say on stderr, such as `print`.
+        offline: do not use the network.
+        note: called with each message that the command line would print on stderr, such as `print`.
 
     Raises:
         RunError: there is no such run, or its files cannot be used.
-        PluginError: a component that it needs is not installed.
+        PluginError: a component of it is not installed.
     """
     from flowgmm_cli.data.cache import user_cache_dir
 
-    found, _ = find_run(None if run is None else os.fspath(run))
+    directory, _ = find_run(None if run is None else os.fspath(run))
     context = DataContext(offline=offline, cache_dir=str(user_cache_dir()), note=note)
-    return FlowGMM(found, TrainedModel.load(found.path, context=context), context, device=device)
+    return FlowGMM(directory, TrainedModel.load(directory.path, context=context), context, device=device)

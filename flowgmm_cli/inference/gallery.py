@@ -1,4 +1,4 @@
-"""Which rows of many are worth looking at: typical, odd and doubtful ones of a class, and rows by score."""
+"""Selection of rows for galleries: typical, odd and uncertain rows of a class, and rows by score."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from flowgmm_cli.api import Rows
 from flowgmm_cli.data.preprocessor import Tensors
-from flowgmm_cli.data.readers.base import RowReader
-from flowgmm_cli.inference.inputs import concatenate_rows
 from flowgmm_cli.inference.scoring import ScoredRows
 from flowgmm_cli.trained import TrainedModel
 
@@ -22,18 +19,18 @@ if TYPE_CHECKING:
     Places = npt.NDArray[np.int64]
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Where in the order of scores rows are shown."""
+"""Quantiles of a score around which rows are shown."""
 
 
 @dataclass(frozen=True)
 class RowStatistics:
-    """What a model says of some rows.
+    """Class, density and uncertainty of rows.
 
     Attributes:
-        classes: the class of each row, int64 `(N,)`: its label, or the predicted class where it has none.
+        classes: class of each row, int64 `(N,)`: its label, or the predicted class if it has none.
         predicted: int64 `(N,)`.
-        log_density: `log p(x | k)` of that class in nats, the transforms' log-determinant included, `(N,)`.
-        entropy: of the calibrated posterior in nats, `(N,)`: 0 where the model has no doubt.
+        log_density: `log p(x | k)` of that class in nats, including the transforms' log-determinant, `(N,)`.
+        entropy: entropy of the calibrated posterior in nats, `(N,)`.
     """
 
     classes: Places
@@ -47,8 +44,8 @@ class Extremes:
     """Positions of rows of one class.
 
     Attributes:
-        typical: the densest under the class, the densest first.
-        odd: the least dense, the least dense first; none of them is typical, too.
+        typical: rows of the highest density under the class, highest first.
+        odd: rows of the lowest density, lowest first; disjoint from `typical`.
     """
 
     typical: Places
@@ -56,83 +53,71 @@ class Extremes:
 
 
 def compute_row_statistics(trained: TrainedModel, split: Tensors) -> RowStatistics:
-    """Say of preprocessed rows what a gallery needs."""
-    seen = trained.encode_rows(split)
-    log_posterior = seen.log_posterior.numpy()
+    """Compute the statistics of preprocessed rows."""
+    rows = trained.encode_rows(split)
+    log_posterior = rows.log_posterior.numpy()
     predicted = log_posterior.argmax(1)
     labels = split.labels.numpy()
     classes = np.where(labels >= 0, labels, predicted)
-    logs = [part.mixture.log_weights.detach().double().cpu() for part in trained.model.parts]
-    weights = torch.stack(logs).mean(0).numpy()
-    joint = seen.latents.class_log_prob.double() + (seen.latents.log_det.double() + split.log_det)[:, None]
-    density = joint.numpy()[np.arange(len(split)), classes] - weights[classes]
+    log_weights = [part.mixture.log_weights.detach().double().cpu() for part in trained.model.parts]
+    log_prior = torch.stack(log_weights).mean(0).numpy()
+    log_det = rows.latents.log_det.double() + split.log_det
+    log_joint = (rows.latents.class_log_prob.double() + log_det[:, None]).numpy()
+    log_density = log_joint[np.arange(len(split)), classes] - log_prior[classes]
     with np.errstate(invalid="ignore"):
         summands = np.where(log_posterior > -np.inf, np.exp(log_posterior) * log_posterior, 0.0)
-    return RowStatistics(classes, predicted, density, -summands.sum(1))
+    return RowStatistics(classes, predicted, log_density, -summands.sum(1))
 
 
-def select_extremes(told: RowStatistics, index: int, most: int) -> Extremes:
-    """The typical and the odd rows of the class `index`, at most `most` of each."""
-    rows = np.flatnonzero((told.classes == index) & np.isfinite(told.log_density))
-    order = rows[np.argsort(-told.log_density[rows], kind="stable")]
-    typical = order[: min(most, -(-len(order) // 2))]
-    return Extremes(typical, order[len(typical) :][::-1][:most])
+def select_extremes(statistics: RowStatistics, class_index: int, count: int) -> Extremes:
+    """Return the typical and the odd rows of a class, at most `count` of each."""
+    rows = np.flatnonzero((statistics.classes == class_index) & np.isfinite(statistics.log_density))
+    order = rows[np.argsort(-statistics.log_density[rows], kind="stable")]
+    typical = order[: min(count, -(-len(order) // 2))]
+    return Extremes(typical, order[len(typical) :][::-1][:count])
 
 
-def select_uncertain(told: RowStatistics, most: int) -> Places:
-    """The rows with the largest entropy, that first."""
-    return np.argsort(-told.entropy, kind="stable")[:most]
+def select_uncertain(statistics: RowStatistics, count: int) -> Places:
+    """Return the rows of largest entropy, largest first."""
+    return np.argsort(-statistics.entropy, kind="stable")[:count]
 
 
-def positions_by_quantile(values: Floats, each: int) -> list[Places]:
-    """Positions of values around each of `QUANTILES`, rising: five lots, none with a row of another.
+def positions_by_quantile(values: Floats, count: int) -> list[Places]:
+    """Return up to `count` positions of values around each of `QUANTILES`, ascending and disjoint.
 
-    >>> [lot.tolist() for lot in by_quantile(np.array([5.0, 1, 4, 2, 3, 0]), 1)]
+    >>> [group.tolist() for group in positions_by_quantile(np.array([5.0, 1, 4, 2, 3, 0]), 1)]
     [[5], [1], [3], [2], [0]]
     """
     order = np.argsort(values, kind="stable")
-    each = min(each, len(order) // len(QUANTILES))
-    starts = [round(share * (len(order) - each)) for share in QUANTILES]
-    return [order[start : start + each] for start in starts] if each else [order]
+    count = min(count, len(order) // len(QUANTILES))
+    starts = [round(share * (len(order) - count)) for share in QUANTILES]
+    return [order[start : start + count] for start in starts] if count else [order]
 
 
 @dataclass
 class ScoreRecord:
-    """Scores of rows that pass by, with the places of the rows in the input.
+    """Scores of a stream of rows, with the positions of the rows in the input.
 
     Attributes:
-        score: which score.
+        score: name of the score.
     """
 
     score: str
     _places: list[Places] = field(default_factory=list)
     _values: list[Floats] = field(default_factory=list)
 
-    def note(self, scored: ScoredRows) -> None:
-        """Take down a stretch of rows."""
-        good = np.flatnonzero(scored.good)
-        self._places.append(good + scored.start)
-        self._values.append(scored.ood[self.score][good])
+    def add(self, scored: ScoredRows) -> None:
+        """Record rows."""
+        places = np.flatnonzero(scored.scorable)
+        self._places.append(places + scored.start)
+        self._values.append(scored.ood[self.score][places])
 
     @property
     def places(self) -> Places:
-        """Places of the rows that could be scored, from 0."""
+        """Positions of the scored rows, from 0."""
         return np.concatenate([*self._places, np.zeros(0, dtype=np.int64)])
 
     @property
     def values(self) -> Floats:
         """Their scores."""
         return np.concatenate([*self._values, np.zeros(0)])
-
-
-def read_rows_at(reader: RowReader, places: Places) -> Rows:
-    """Rows of an input by their place in it, from 0, in the order of `places`; the input is read again."""
-    wanted = np.unique(places)
-    found = []
-    for chunk in reader:
-        inside = wanted[(wanted >= chunk.start) & (wanted < chunk.start + len(chunk))] - chunk.start
-        if len(inside):
-            found.append(chunk.rows.take(inside))
-        if not len(wanted) or chunk.start + len(chunk) > wanted[-1]:
-            break
-    return concatenate_rows(found).take(np.searchsorted(wanted, places))

@@ -1,4 +1,4 @@
-"""How well a run tells rows from elsewhere from its own kind, by every score it has."""
+"""Comparison of out-of-distribution rows with in-distribution rows by every score of a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from flowgmm_cli.evaluation.detection import DetectionMetrics, detection_intervals, detection_metrics
 from flowgmm_cli.evaluation.intervals import Interval
-from flowgmm_cli.inference.predictions import REASONS, OODRule
+from flowgmm_cli.inference.predictions import MAX_REASONS, OODRule
 from flowgmm_cli.inference.scoring import ScoredRows
 from flowgmm_cli.scores.detector import Detector
 
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
 
 SCHEMA = "flowgmm/ood/1"
 CONVENTION = "higher = further out; the rows of --out are the positives"
-_KEPT = 1_000_000  # rows of a side whose scores are compared
-_DRAWN = 400  # scores of a side that are kept for figures
+_MAX_COMPARED_ROWS = 1_000_000  # a random sample of more rows is compared
+_FIGURE_ROWS = 400  # scores of each set that are saved for figures
 
 
 @dataclass(frozen=True)
 class ScoreSet:
-    """The rows of `--in` or of `--out`.
+    """Scores of the rows of `--in` or of `--out`.
 
     Attributes:
-        name: what to call them.
-        n: rows that could be scored.
-        unscorable: rows that could not.
-        reasons: why, for the first of these.
-        flagged: rows above the threshold.
-        scores: by name, each `(m,)`: of all rows, or of a million of them drawn at random.
+        name: name of the rows in messages.
+        n: number of rows that could be scored.
+        unscorable: number of rows that could not.
+        reasons: reasons of the first of these.
+        flagged: number of rows above the threshold.
+        scores: scores by name, each `(m,)`: of all rows, or of a random million of them.
         seconds: time taken.
     """
 
@@ -50,42 +50,43 @@ class ScoreSet:
     seconds: float
 
     @property
-    def share(self) -> float:
+    def flagged_share(self) -> float:
         """Flagged share of the rows."""
         return self.flagged / self.n if self.n else float("nan")
 
     def sample(self, score: str) -> list[float]:
-        """Some of the values of a score, rising and evenly spaced by rank."""
+        """Return some values of a score, ascending and evenly spaced by rank."""
         values = np.sort(self.scores[score])
-        if len(values) > _DRAWN:
-            values = values[np.linspace(0, len(values) - 1, _DRAWN).round().astype(np.intp)]
+        if len(values) > _FIGURE_ROWS:
+            values = values[np.linspace(0, len(values) - 1, _FIGURE_ROWS).round().astype(np.intp)]
         return [float(value) for value in values]
 
 
 @dataclass(frozen=True)
 class OODResult:
-    """What `flowgmm ood` finds.
+    """Result of `flowgmm ood`.
 
     Attributes:
         run: the run.
         inside: in-distribution rows.
-        outside: the rows held against them.
-        default: the score that the run chose.
-        flag: the score that flags here, with its threshold.
-        metrics: by score.
-        intervals: by score and metric.
+        outside: the rows compared with them.
+        default: the run's own choice of a score.
+        rule: the score that flags here, with its threshold.
+        metrics: metrics by score.
+        intervals: confidence intervals by score and metric.
     """
 
     run: str
     inside: ScoreSet
     outside: ScoreSet
     default: str
-    flag: OODRule
+    rule: OODRule
     metrics: Mapping[str, DetectionMetrics]
     intervals: Mapping[str, Mapping[str, Interval]]
 
     def to_dict(self) -> dict[str, Any]:
-        """The JSON object of `flowgmm ood --json`."""
+        """Return the JSON object of `flowgmm ood --json`."""
+        seconds = self.inside.seconds + self.outside.seconds
         return {
             "schema": SCHEMA,
             "run": self.run,
@@ -97,136 +98,134 @@ class OODResult:
             "unscorable_out": self.outside.unscorable,
             "convention": CONVENTION,
             "default_score": self.default,
-            "score": self.flag.score,
+            "score": self.rule.score,
             "scores": {
                 name: {
-                    **{key: getattr(found, key) for key in ("auroc", "aupr_in", "aupr_out", "fpr95")},
-                    "intervals": {key: one.to_dict() for key, one in self.intervals[name].items()},
+                    **{key: getattr(metrics, key) for key in ("auroc", "aupr_in", "aupr_out", "fpr95")},
+                    "intervals": {key: interval.to_dict() for key, interval in self.intervals[name].items()},
                 }
-                for name, found in self.metrics.items()
+                for name, metrics in self.metrics.items()
             },
-            "threshold": self.flag.threshold,
-            "fpr": self.flag.fpr,
-            "flagged_fraction": self.outside.share,
-            "flagged_fraction_in": self.inside.share,
-            "seconds": round(self.inside.seconds + self.outside.seconds, 3),
-            "rows_per_second": round(
-                (self.inside.n + self.outside.n) / max(self.inside.seconds + self.outside.seconds, 1e-9), 1
-            ),
+            "threshold": self.rule.threshold,
+            "fpr": self.rule.fpr,
+            "flagged_fraction": self.outside.flagged_share,
+            "flagged_fraction_in": self.inside.flagged_share,
+            "seconds": round(seconds, 3),
+            "rows_per_second": round((self.inside.n + self.outside.n) / max(seconds, 1e-9), 1),
         }
 
     def to_file(self) -> dict[str, Any]:
-        """The same, with some of the values of the score that flags, for figures."""
-        sample = {"in": self.inside.sample(self.flag.score), "out": self.outside.sample(self.flag.score)}
+        """Return the same with a sample of the flagging score's values, for figures."""
+        sample = {"in": self.inside.sample(self.rule.score), "out": self.outside.sample(self.rule.score)}
         return {**self.to_dict(), "sample": sample}
 
 
 def collect_scores(
     name: str,
     stream: Iterable[ScoredRows],
-    flag: OODRule,
+    rule: OODRule,
     rng: np.random.Generator,
     *,
-    each: Callable[[ScoredRows], None] = lambda scored: None,
+    callback: Callable[[ScoredRows], None] = lambda scored: None,
 ) -> ScoreSet:
-    """Take in the rows of one side; memory does not grow with their number beyond a million.
+    """Collect the scores of a stream of rows; memory does not grow beyond a million rows.
 
     Args:
-        name: what to call them.
-        stream: the rows, with their scores.
-        flag: the score that flags, and its threshold.
-        rng: draws the rows that are kept of very many.
-        each: told of every stretch of rows.
+        name: name of the rows in messages.
+        stream: rows with their scores.
+        rule: the score that flags, and its threshold.
+        rng: draws the sample of very many rows.
+        callback: called with every chunk of rows.
     """
     n = unscorable = flagged = 0
     reasons: list[str] = []
-    kept = _Reservoir(_KEPT, rng)
-    started = time.perf_counter()
+    reservoir = _Reservoir(_MAX_COMPARED_ROWS, rng)
+    start = time.perf_counter()
     for scored in stream:
-        each(scored)
-        good = scored.good
-        n += int(good.sum())
-        unscorable += int((~good).sum())
-        reasons += list(scored.problems.values())[: REASONS - len(reasons)]
-        flagged += int((scored.ood[flag.score][good] > flag.threshold).sum())
-        kept.add({key: values[good] for key, values in scored.ood.items()})
-    seconds = time.perf_counter() - started
-    return ScoreSet(name, n, unscorable, tuple(reasons), flagged, kept.values(), seconds)
+        callback(scored)
+        mask = scored.scorable
+        n += int(mask.sum())
+        unscorable += int((~mask).sum())
+        reasons += list(scored.problems.values())[: MAX_REASONS - len(reasons)]
+        flagged += int((scored.ood[rule.score][mask] > rule.threshold).sum())
+        reservoir.add({key: values[mask] for key, values in scored.ood.items()})
+    seconds = time.perf_counter() - start
+    return ScoreSet(name, n, unscorable, tuple(reasons), flagged, reservoir.values(), seconds)
 
 
 def compare_scores(
-    run: str, inside: ScoreSet, outside: ScoreSet, *, default: str, flag: OODRule, rng: np.random.Generator
+    run: str, inside: ScoreSet, outside: ScoreSet, *, default: str, rule: OODRule, rng: np.random.Generator
 ) -> OODResult:
-    """Hold the scores of two sides against each other; both have rows.
+    """Compute the detection metrics of all scores; both sets have rows.
 
     Args:
         run: the run.
         inside: in-distribution rows.
-        outside: the others.
-        default: the score that the run chose.
-        flag: the score that flags.
-        rng: of the intervals.
+        outside: the other rows.
+        default: the run's own choice of a score.
+        rule: the score that flags.
+        rng: for the confidence intervals.
     """
     pairs = {name: (values, outside.scores[name]) for name, values in inside.scores.items()}
     metrics = {name: detection_metrics(*pair) for name, pair in pairs.items()}
     intervals = {name: detection_intervals(*pair, rng=rng) for name, pair in pairs.items()}
-    order = sorted(metrics, key=lambda name: (name != flag.score, -metrics[name].auroc))
+    order = sorted(metrics, key=lambda name: (name != rule.score, -metrics[name].auroc))
     return OODResult(
         run,
         inside,
         outside,
         default,
-        flag,
+        rule,
         {name: metrics[name] for name in order},
         {name: intervals[name] for name in order},
     )
 
 
-def ood_columns(scored: ScoredRows, detector: Detector, flag: OODRule, others: Sequence[str] = ()) -> Columns:
-    """The columns that `--save` writes of some rows; see `Writer` for how a missing cell is told.
+def ood_columns(
+    scored: ScoredRows, detector: Detector, rule: OODRule, other_scores: Sequence[str] = ()
+) -> Columns:
+    """Return the columns that `--save` writes; `Writer` describes how missing cells are marked.
 
     Args:
-        scored: the rows, with their scores.
-        detector: knows the held-out rows' scores.
-        flag: the score that flags.
-        others: further scores, each in a column of its name.
+        scored: rows with their scores.
+        detector: has the scores of held-out rows.
+        rule: the score that flags.
+        other_scores: further scores, each in a column of its name.
     """
-    values, good = scored.ood[flag.score], scored.good
+    values, mask = scored.ood[rule.score], scored.scorable
     percentile = np.full(len(values), np.nan)
-    percentile[good] = detector.percentile(flag.score, values[good])
-    with np.errstate(invalid="ignore"):
-        flagged = np.ma.array(values > flag.threshold, mask=~good)
-    columns: Columns = {"id": scored.ids, "ood_score": values, "percentile": percentile, "is_ood": flagged}
-    return columns | {name: scored.ood[name] for name in others}
+    percentile[mask] = detector.percentile(rule.score, values[mask])
+    flags = np.ma.array(values > rule.threshold, mask=~mask)
+    columns: Columns = {"id": scored.ids, "ood_score": values, "percentile": percentile, "is_ood": flags}
+    return columns | {name: scored.ood[name] for name in other_scores}
 
 
 class _Reservoir:
-    """Every row has the same chance to be among the kept ones (Vitter, 1985, algorithm R)."""
+    """Uniform random sample of a stream of rows (Vitter, 1985, algorithm R)."""
 
-    def __init__(self, most: int, rng: np.random.Generator) -> None:
-        self.most = most
+    def __init__(self, size: int, rng: np.random.Generator) -> None:
+        self.size = size
         self.rng = rng
         self._parts: list[dict[str, Floats]] = []
-        self._full: dict[str, Floats] = {}
-        self._seen = 0
+        self._count = 0
 
     def add(self, rows: Mapping[str, Floats]) -> None:
-        """Take in rows."""
-        size = len(next(iter(rows.values()), ()))
-        room = max(0, min(self.most - self._seen, size))
-        if room:
-            self._parts.append({name: values[:room].copy() for name, values in rows.items()})
-        if size > room:
-            self._full = self.values()
-            self._parts = [self._full]
-            places = self.rng.integers(0, np.arange(self._seen + room, self._seen + size) + 1)
-            taken = np.flatnonzero(places < self.most)
+        """Add rows."""
+        count = len(next(iter(rows.values()), ()))
+        free = max(0, min(self.size - self._count, count))
+        if free:
+            self._parts.append({name: values[:free].copy() for name, values in rows.items()})
+        if count > free:
+            sample = self.values()
+            self._parts = [sample]
+            places = self.rng.integers(0, np.arange(self._count + free, self._count + count) + 1)
+            kept = np.flatnonzero(places < self.size)
             for name, values in rows.items():
-                self._full[name][places[taken]] = values[room:][taken]
-        self._seen += size
+                sample[name][places[kept]] = values[free:][kept]
+        self._count += count
 
     def values(self) -> dict[str, Floats]:
-        """The kept rows."""
+        """Return the sample."""
         if len(self._parts) == 1:
             return self._parts[0]
         names = self._parts[0] if self._parts else {}

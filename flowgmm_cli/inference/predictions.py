@@ -1,4 +1,4 @@
-"""The answer of `predict`: columns per row, and totals over all rows."""
+"""Predictions of rows: as columns of a table, as arrays in memory, and their totals."""
 
 from __future__ import annotations
 
@@ -16,25 +16,20 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Columns = dict[str, npt.NDArray[Any]]
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
     Floats = npt.NDArray[np.float64]
 
-
-REASONS = 3
-"""Rows that could not be scored are told of one by one up to here."""
+MAX_REASONS = 3
+"""Number of rows that could not be scored whose reasons are kept."""
 
 
 @dataclass(frozen=True)
 class OODRule:
-    """How rows are flagged as out of distribution.
+    """Rule that flags rows as out of distribution.
 
     Attributes:
         score: name of the score.
-        threshold: a row that scores higher is flagged.
-        fpr: share of held-out rows that lies above the threshold.
+        threshold: rows with a higher score are flagged.
+        fpr: share of held-out rows above the threshold.
     """
 
     score: str
@@ -42,14 +37,13 @@ class OODRule:
     fpr: float
 
 
-def column_names(class_names: Sequence[str], flag: OODRule | None) -> list[str]:
-    """The columns of an answer, in order; without a score there are none of out-of-distribution detection."""
-    ood = ["ood_score", "is_ood"] if flag else []
-    return ["id", "prediction", "confidence", *ood, *(f"p_{name}" for name in class_names)]
+def column_names(class_names: Sequence[str]) -> list[str]:
+    """Return the columns of predictions, in order."""
+    return ["id", "prediction", "confidence", "ood_score", "is_ood", *(f"p_{name}" for name in class_names)]
 
 
 def select_columns(only: Sequence[str] | None, names: Sequence[str]) -> list[str]:
-    """The columns that `--only` asks for, in its order; a word may list several, with commas between them.
+    """Return the columns of `--only`, in its order; a word may list several, separated by commas.
 
     A class may be named with or without its `p_`, and may have commas in its name.
 
@@ -58,50 +52,109 @@ def select_columns(only: Sequence[str] | None, names: Sequence[str]) -> list[str
     """
     if not only:
         return list(names)
-    chosen = []
+    selected = []
     for word in only:
-        parts = [word] if word in names else [part.strip() for part in word.split(",")]
-        for part in parts:
-            found = part if part in names else f"p_{part}"
-            if found not in names:
+        for part in [word] if word in names else [part.strip() for part in word.split(",")]:
+            name = part if part in names else f"p_{part}"
+            if name not in names:
                 raise UsageError(
                     f"--only: there is no column `{part}`{did_you_mean(part, names)}",
                     hint=f"the columns are {', '.join(names)}",
                 )
-            chosen.append(found)
-    return list(dict.fromkeys(chosen))
+            selected.append(name)
+    return list(dict.fromkeys(selected))
 
 
-def prediction_columns(scored: ScoredRows, class_names: Sequence[str], flag: OODRule | None) -> Columns:
-    """All columns of an answer; see `Writer` for how a missing cell is told."""
-    names = np.array([*class_names, None], dtype=object)  # the last one, at -1, for rows without an answer
-    classes = scored.classes
+def prediction_columns(scored: ScoredRows, class_names: Sequence[str], rule: OODRule) -> Columns:
+    """Return all columns of predictions; `Writer` describes how missing cells are marked."""
     probabilities = np.exp(scored.log_probabilities).astype(np.float32)
-    columns: Columns = {
+    values = scored.ood[rule.score]
+    return {
         "id": scored.ids,
-        "prediction": names[classes],
+        "prediction": _names_or_none(class_names)[scored.classes],
         "confidence": probabilities.max(axis=1),
+        "ood_score": values.astype(np.float32),
+        "is_ood": np.ma.array(values > rule.threshold, mask=~scored.scorable),
+        **{f"p_{name}": probabilities[:, place] for place, name in enumerate(class_names)},
     }
-    if flag:
-        values = scored.ood[flag.score]
-        columns["ood_score"] = values.astype(np.float32)
-        columns["is_ood"] = np.ma.array(values > flag.threshold, mask=~scored.good)
-    return columns | {f"p_{name}": probabilities[:, place] for place, name in enumerate(class_names)}
+
+
+def _names_or_none(class_names: Sequence[str]) -> npt.NDArray[Any]:
+    """Return the names of classes by index, and None at -1."""
+    return np.array([*class_names, None], dtype=object)
+
+
+@dataclass(frozen=True)
+class PredictionResult:
+    """Predictions in memory; every array has one entry a row, in order.
+
+    Attributes:
+        ids: names of the rows.
+        prediction: names of classes; None for a row that could not be scored, which has NaN elsewhere.
+        confidence: calibrated probability of the predicted class.
+        probabilities: `(N, K)`, in the order of `class_names`.
+        log_density: `log p(x)` in nats.
+        ood_score: out-of-distribution score, higher = further out.
+        is_ood: flags of the rows above the threshold.
+        class_names: index -> name.
+        problems: position -> reason why the row could not be scored.
+    """
+
+    ids: npt.NDArray[Any]
+    prediction: npt.NDArray[Any]
+    confidence: Floats
+    probabilities: Floats
+    log_density: Floats
+    ood_score: Floats
+    is_ood: npt.NDArray[np.bool_]
+    class_names: tuple[str, ...]
+    problems: dict[int, str]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @classmethod
+    def from_scored(
+        cls, chunks: Sequence[ScoredRows], class_names: tuple[str, ...], rule: OODRule
+    ) -> PredictionResult:
+        """Concatenate scored rows; at least one chunk."""
+        probabilities = np.exp(concatenate(chunks, lambda chunk: chunk.log_probabilities))
+        ood: Floats = concatenate(chunks, lambda chunk: chunk.ood[rule.score])
+        return cls(
+            ids=concatenate(chunks, lambda chunk: chunk.ids),
+            prediction=_names_or_none(class_names)[concatenate(chunks, lambda chunk: chunk.classes)],
+            confidence=probabilities.max(axis=1),
+            probabilities=probabilities,
+            log_density=concatenate(chunks, lambda chunk: chunk.log_density),
+            ood_score=ood,
+            is_ood=ood > rule.threshold,
+            class_names=class_names,
+            problems={
+                chunk.start + place: reason for chunk in chunks for place, reason in chunk.problems.items()
+            },
+        )
+
+
+def concatenate(
+    chunks: Sequence[ScoredRows], part: Callable[[ScoredRows], npt.NDArray[Any]]
+) -> npt.NDArray[Any]:
+    """Concatenate one array of all chunks."""
+    return np.concatenate([part(chunk) for chunk in chunks])
 
 
 @dataclass
 class Totals:
-    """What is counted while rows pass.
+    """Counts over a stream of rows.
 
     Attributes:
         n: rows.
-        unscorable: rows without an answer.
-        reasons: why, for the first `REASONS` of them.
+        unscorable: rows that could not be scored.
+        reasons: reasons of the first `MAX_REASONS` of them.
         counts: rows predicted of each class, `(K,)`.
         flagged: rows flagged as out of distribution.
-        labelled: rows with an answer whose true class the input names.
+        labelled: scored rows with a known true class.
         correct: those of them that are predicted right.
-        started: when counting began, in seconds of `time.perf_counter`.
+        started: start time, in seconds of `time.perf_counter`.
     """
 
     classes: int
@@ -116,91 +169,30 @@ class Totals:
     def __post_init__(self) -> None:
         self.counts = np.zeros(self.classes, dtype=np.int64)
 
-    def add(self, scored: ScoredRows, flag: OODRule | None = None) -> None:
-        """Count a stretch of rows."""
+    def add(self, scored: ScoredRows, rule: OODRule | None = None) -> None:
+        """Count rows."""
         classes = scored.classes
         self.n += len(scored)
-        self.unscorable += int((~scored.good).sum())
-        if len(self.reasons) < REASONS:
-            self.reasons += list(scored.problems.values())[: REASONS - len(self.reasons)]
-        self.counts += np.bincount(classes[scored.good], minlength=self.classes)
-        known = scored.good & (scored.labels >= 0)
+        self.unscorable += int((~scored.scorable).sum())
+        self.reasons += list(scored.problems.values())[: MAX_REASONS - len(self.reasons)]
+        self.counts += np.bincount(classes[scored.scorable], minlength=self.classes)
+        known = scored.scorable & (scored.labels >= 0)
         self.labelled += int(known.sum())
         self.correct += int((classes[known] == scored.labels[known]).sum())
-        if flag:
-            with np.errstate(invalid="ignore"):
-                self.flagged += int((scored.ood[flag.score] > flag.threshold).sum())
+        if rule:
+            self.flagged += int((scored.ood[rule.score] > rule.threshold).sum())
 
     @property
     def seconds(self) -> float:
-        """Since counting began."""
+        """Seconds since the start."""
         return time.perf_counter() - self.started
 
     @property
     def rows_per_second(self) -> float:
-        """Rows in a second, reading and writing included."""
+        """Throughput in rows per second, including reading and writing."""
         return self.n / max(self.seconds, 1e-9)
 
     @property
     def accuracy(self) -> float | None:
-        """Share of the labelled rows that is predicted right; None where no row is labelled."""
+        """Share of the labelled rows that is predicted right; None without labelled rows."""
         return self.correct / self.labelled if self.labelled else None
-
-
-@dataclass(frozen=True)
-class PredictionResult:
-    """What a model says of rows; every array has one entry for each of them, in order.
-
-    Attributes:
-        ids: names of the rows.
-        prediction: names of classes; None for a row that could not be scored, which has NaN elsewhere.
-        confidence: calibrated probability of the predicted class.
-        probabilities: `(N, K)`, in the order of `class_names`.
-        log_density: `log p(x)` in nats.
-        ood_score: how far out, higher = further; None for runs without scores.
-        is_ood: whether that is above the threshold; None for runs without scores.
-        class_names: index -> name.
-        problems: position -> why the row could not be scored.
-    """
-
-    ids: npt.NDArray[Any]
-    prediction: npt.NDArray[Any]
-    confidence: Floats
-    probabilities: Floats
-    log_density: Floats
-    ood_score: Floats | None
-    is_ood: npt.NDArray[np.bool_] | None
-    class_names: tuple[str, ...]
-    problems: dict[int, str]
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @classmethod
-    def of(
-        cls, stream: Sequence[ScoredRows], class_names: tuple[str, ...], flag: OODRule | None
-    ) -> PredictionResult:
-        """Put scored rows together, at least one stretch of them."""
-        names = np.array(
-            [*class_names, None], dtype=object
-        )  # the last one, at -1, for rows without an answer
-        probabilities = np.exp(concatenate(stream, lambda one: one.log_probabilities))
-        ood = concatenate(stream, lambda one: one.ood[flag.score]) if flag else None
-        return cls(
-            ids=concatenate(stream, lambda one: one.ids),
-            prediction=names[concatenate(stream, lambda one: one.classes)],
-            confidence=probabilities.max(axis=1),
-            probabilities=probabilities,
-            log_density=concatenate(stream, lambda one: one.log_density),
-            ood_score=ood,
-            is_ood=ood > flag.threshold if flag and ood is not None else None,
-            class_names=class_names,
-            problems={one.start + place: why for one in stream for place, why in one.problems.items()},
-        )
-
-
-def concatenate(
-    stream: Sequence[ScoredRows], part: Callable[[ScoredRows], npt.NDArray[Any]]
-) -> npt.NDArray[Any]:
-    """One array of all stretches, one after the other."""
-    return np.concatenate([part(one) for one in stream])

@@ -1,77 +1,107 @@
-"""Pieces of work side by side, with results in order.
-
-Each worker has one thread for its arithmetic: that is faster than many threads for each layer of a small
-network, and on a busy machine, where threads would wait for each other, many times faster.
-"""
+"""Jobs in parallel threads or processes, with results in the order of the jobs."""
 
 from __future__ import annotations
 
-import gc
+import multiprocessing
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import TypeVar
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
 
 import torch
 
+from flowgmm_cli.errors import RunFailedError
+
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def run_in_order(jobs: Iterable[Callable[[], Result]], *, workers: int, threads: int = 1) -> Iterator[Result]:
-    """Carry out jobs and yield their results in the order of the jobs.
+def run_in_threads(
+    jobs: Iterable[Callable[[], Result]], *, workers: int, threads: int = 1
+) -> Iterator[Result]:
+    """Run jobs and yield their results in the order of the jobs.
 
-    Jobs are taken from the iterable by the caller's thread, a few more than there are workers, so that memory
-    does not grow with their number. An error in a job comes out in its place; what follows is given up.
+    The caller's thread takes jobs from the iterable, a few more than there are workers, so memory does not
+    grow with their number. An error in a job is raised in its place; later jobs are cancelled. Each worker
+    computes with one thread: for small networks that is faster than many threads in each layer, and many
+    times faster on a busy machine, where the threads of a layer wait for each other.
 
     Args:
-        jobs: work without arguments.
-        workers: how many are at work at once.
-        threads: threads of torch for what the iterable itself does.
+        jobs: functions without arguments.
+        workers: number of worker threads.
+        threads: torch threads for the iterable itself.
     """
-    with _threads(threads), _pool(workers) as pool:
-        yield from iterate_results(map(pool.submit, jobs), ahead=2 * workers)
-
-
-def iterate_results(futures: Iterable[Future[Result]], *, ahead: int) -> Iterator[Result]:
-    """The results of futures in their order; up to `ahead` of them are made beyond the one waited for."""
-    waiting: deque[Future[Result]] = deque()
-    try:
-        for future in futures:
-            waiting.append(future)
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
-
-
-@contextmanager
-def _pool(workers: int) -> Iterator[ThreadPoolExecutor]:
     from threadpoolctl import threadpool_limits
 
-    gc.freeze()  # what has been imported is no garbage, and looking through it again and again takes time
-    with (
-        threadpool_limits(limits=1, user_api="blas"),
-        ThreadPoolExecutor(workers, thread_name_prefix="rows", initializer=_begin) as pool,
-    ):
-        try:
-            yield pool
-        finally:
-            gc.unfreeze()
-
-
-def _begin() -> None:
-    torch.set_num_threads(1)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(count)
+    torch.set_num_threads(threads)
     try:
-        yield
+        with (
+            threadpool_limits(limits=1, user_api="blas"),
+            ThreadPoolExecutor(
+                workers, thread_name_prefix="rows", initializer=torch.set_num_threads, initargs=(1,)
+            ) as pool,
+        ):
+            yield from _iterate_results(map(pool.submit, jobs), ahead=2 * workers)
     finally:
         torch.set_num_threads(before)
+
+
+def run_in_processes(
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    *,
+    processes: int,
+    initializer: Callable[..., None],
+    initargs: tuple[Any, ...],
+) -> Iterator[Result]:
+    """Apply a function to items in new processes and yield the results in the order of the items.
+
+    Args:
+        function: picklable, like the items and the results.
+        items: arguments, sent to the processes one by one.
+        processes: number of processes.
+        initializer: called once in each process, with its rank from 0 and then `initargs`.
+        initargs: see above.
+
+    Raises:
+        RunFailedError: a process was killed.
+    """
+    context = multiprocessing.get_context("spawn")  # torch does not survive a fork once it has threads
+    ranks = context.SimpleQueue()
+    for rank in range(processes):
+        ranks.put(rank)
+    pool = ProcessPoolExecutor(
+        processes, mp_context=context, initializer=_initialize, initargs=(ranks, initializer, *initargs)
+    )
+    try:
+        yield from _iterate_results((pool.submit(function, item) for item in items), ahead=2 * processes)
+    except BrokenProcessPool as error:
+        raise RunFailedError(
+            "a process that scored rows was killed; this machine may have run out of memory",
+            hint=f"use fewer than --processes {processes}",
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _initialize(
+    ranks: multiprocessing.SimpleQueue[int], initializer: Callable[..., None], *args: Any
+) -> None:
+    initializer(ranks.get(), *args)
+
+
+def _iterate_results(futures: Iterable[Future[Result]], *, ahead: int) -> Iterator[Result]:
+    """Yield the results of futures in order; at most `ahead` futures are started beyond the awaited one."""
+    pending: deque[Future[Result]] = deque()
+    try:
+        for future in futures:
+            pending.append(future)
+            if len(pending) > ahead:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for future in pending:
+            future.cancel()

@@ -14,7 +14,7 @@ from flowgmm_cli.inference.gallery import (
     select_extremes,
     select_uncertain,
 )
-from flowgmm_cli.inference.sampling import image_column
+from flowgmm_cli.inference.samples import image_column
 from flowgmm_cli.report.context import ReportContext, UnavailableError
 from flowgmm_cli.report.figures import shorten
 from flowgmm_cli.report.image_grid import ImageRow, Images, Limits, image_grid_figure

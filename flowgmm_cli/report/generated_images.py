@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from flowgmm_cli.api import Column
-    from flowgmm_cli.inference.sampling import GeneratedRows
+    from flowgmm_cli.inference.samples import GeneratedRows
 
 
 def samples_figure(
@@ -21,7 +21,7 @@ def samples_figure(
 ) -> Figure:
     """Draw a row for each class, with a block of columns for each value of a column `temperature`."""
     images = column_images(column, rows.cells[column.name])
-    temperature = rows.further.get("temperature", np.zeros(len(rows)))
+    temperature = rows.extra_columns.get("temperature", np.zeros(len(rows)))
     temperatures = list(dict.fromkeys(temperature.tolist()))
     classes = sorted(set(rows.classes.tolist()))
     cells = [
@@ -56,8 +56,8 @@ def means_figure(rows: GeneratedRows, column: Column, *, limits: Limits, title: 
 def paths_figure(rows: GeneratedRows, column: Column, *, limits: Limits, title: str) -> Figure:
     """Draw a row for each interpolation path; the column `path` has their names if there are several."""
     images = column_images(column, rows.cells[column.name])
-    names = rows.further.get("path", np.array([""] * len(rows), dtype=object))
-    t = rows.further["t"]
+    names = rows.extra_columns.get("path", np.array([""] * len(rows), dtype=object))
+    t = rows.extra_columns["t"]
     starts = np.flatnonzero(t == 0).tolist()
     ends = [*starts[1:], len(rows)]
     grid = [ImageRow(str(names[start]), images[start:end]) for start, end in zip(starts, ends, strict=True)]
@@ -70,7 +70,7 @@ def transfer_figure(
 ) -> Figure:
     """Draw original images with their transfers: below them for one class, to their right for all."""
     images, originals = column_images(column, rows.cells[column.name]), column_images(column, originals)
-    origins, names = rows.further["from"], rows.class_names
+    origins, names = rows.extra_columns["from"], rows.class_names
     if len(rows) == len(originals):
         target = names[int(rows.classes[0])] if len(rows) else ""
         grid = [ImageRow("given", originals), ImageRow(f"as {target}", images)]
@@ -98,7 +98,7 @@ def features_figure(
     rows: GeneratedRows, column: Column, *, limits: Limits, title: str, subtitle: str
 ) -> Figure:
     """Draw a row for each input row, with a column for each amount by which a channel is shifted."""
-    images, amounts = column_images(column, rows.cells[column.name]), rows.further["amount"]
+    images, amounts = column_images(column, rows.cells[column.name]), rows.extra_columns["amount"]
     steps = len(np.unique(amounts))
     grid = [
         ImageRow(str(rows.ids[start]), images[start : start + steps]) for start in range(0, len(rows), steps)

@@ -15,7 +15,7 @@ from flowgmm_cli.errors import FlowgmmError
 from flowgmm_cli.evaluation.detection import detection_metrics
 from flowgmm_cli.files import read_json
 from flowgmm_cli.inference.gallery import positions_by_quantile
-from flowgmm_cli.inference.sampling import image_column
+from flowgmm_cli.inference.samples import image_column
 from flowgmm_cli.report.context import ReportContext, UnavailableError
 from flowgmm_cli.report.galleries import IMAGES_PER_ROW, score_figure
 from flowgmm_cli.report.histogram import histogram_figure

@@ -7,14 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from flowgmm_cli.inference.nearest_texts import text_columns
-from flowgmm_cli.inference.sampling import (
-    TEMPERATURE,
-    GeneratedRows,
-    concatenate_generated,
-    draw_samples,
-    image_column,
-)
+from flowgmm_cli.inference.samples import GeneratedRows, concatenate_generated, image_column
+from flowgmm_cli.inference.sampling import TEMPERATURE, draw_samples
 from flowgmm_cli.report.context import ReportContext
 from flowgmm_cli.report.figures import shorten
 from flowgmm_cli.report.generated_images import samples_figure
@@ -68,7 +62,7 @@ def _draw(trained: TrainedModel, count: int, classes: list[int], temperature: fl
 
 def _images(trained: TrainedModel, column: Column, classes: list[int]) -> Part:
     batches = [_draw(trained, IMAGES_PER_CELL, classes, value) for value in TEMPERATURES]
-    rows = concatenate_generated(batches, further={"temperature": TEMPERATURES})
+    rows = concatenate_generated(batches, extra_columns={"temperature": TEMPERATURES})
     limits = trained.preprocessor.ranges.get(column.name)
     caption = (
         "Each line is a class, each image a sample of it; the same draws at three temperatures. If the "
@@ -81,7 +75,7 @@ def _images(trained: TrainedModel, column: Column, classes: list[int]) -> Part:
 
 def _texts(context: ReportContext, generated: GeneratedRows) -> Part:
     trained = context.trained
-    neighbours = text_columns(
+    neighbours = nearest_text_columns(
         trained.preprocessor.feature_encoder, generated.features, context.rows.train, context.context, k=2
     )
     rows = [

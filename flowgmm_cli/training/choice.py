@@ -17,7 +17,7 @@ import torch
 
 from flowgmm_cli.api import Component, Latents, ScoreInputs
 from flowgmm_cli.evaluation.detection import auroc
-from flowgmm_cli.inference.workers import run_in_order
+from flowgmm_cli.inference.workers import run_in_threads
 from flowgmm_cli.model import Model
 from flowgmm_cli.scores.detector import Detector, fit_detector, reads_images
 from flowgmm_cli.training.stand_ins import from_latents, transforms_log_det
@@ -144,7 +144,7 @@ def _turn(
 def _each(work: Iterable[Callable[[], dict[str, Any]]]) -> list[dict[str, Any]]:
     """Results of work that is done side by side: matrix products of a few rows do not fill a processor."""
     jobs = (torch.no_grad()(one) for one in work)
-    return list(run_in_order(jobs, workers=torch.get_num_threads()))
+    return list(run_in_threads(jobs, workers=torch.get_num_threads()))
 
 
 def _without(rows: ScoreInputs, left_out: int, index: npt.NDArray[np.intp], model: Model) -> ScoreInputs:

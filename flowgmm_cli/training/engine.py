@@ -12,8 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from flowgmm_cli.errors import UsageError
-from flowgmm_cli.training.ranks import several
+from flowgmm_cli.devices import find_device
 
 Precision = Literal["fp32", "bf16"]
 
@@ -59,26 +58,6 @@ def make_engine(*, device: str, precision: str, features: int) -> Engine:
     if precision == "auto":
         precision = "bf16" if features >= _SMALL and bf16_pays(place) else "fp32"
     return Engine(place, "bf16" if precision == "bf16" else "fp32")
-
-
-def find_device(name: str) -> torch.device:
-    """The device accelerate picks, or the one that `name` demands. Raises `UsageError` if it is absent."""
-    absent = (name == "cuda" and not torch.cuda.is_available()) or (
-        name == "mps" and not torch.backends.mps.is_available()
-    )
-    if absent:
-        raise UsageError(
-            f"run.device is {name}, but this machine has none that torch can use",
-            hint="`run.device=auto` takes what is there; `flowgmm doctor` shows it",
-        )
-    if name in ("cpu", "mps"):
-        return torch.device(name)
-    if name == "cuda" and not several():  # else each process has one of its own
-        return torch.device(name)
-    from accelerate import PartialState
-
-    device: torch.device = PartialState().device
-    return device
 
 
 def bf16_pays(device: torch.device) -> bool:

@@ -175,7 +175,7 @@ def _train(
     trained = dataclasses.replace(
         trained,
         detector=detection.detector,
-        source=recentre_components(trained.model, data.train.x),
+        sampling_model=recentre_components(trained.model, data.train.x),
         facts={**facts, "ood": detection.to_dict()},
     )
     talk.note(f"ood     {detection.describe()}")

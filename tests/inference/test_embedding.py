@@ -13,10 +13,10 @@ from flowgmm_cli.inference.scoring import ScoredRows
 
 
 def piece(z: np.ndarray, start: int = 0) -> ScoredRows:
-    good = ~np.isnan(z).any(1)
+    scorable = ~np.isnan(z).any(1)
     ids = np.array([str(start + row + 1) for row in range(len(z))], dtype=object)
     nothing = np.full(len(z), -1)
-    return ScoredRows(start, ids, nothing, good, np.where(good, 0.0, np.nan)[:, None], z[:, 0], z=z)
+    return ScoredRows(start, ids, nothing, scorable, np.where(scorable, 0.0, np.nan)[:, None], z[:, 0], z=z)
 
 
 def pieces(z: np.ndarray, size: int) -> Iterator[ScoredRows]:
@@ -97,7 +97,7 @@ def test_a_few_rows_are_mapped_somehow(n: int) -> None:
 
 
 def test_too_many_rows_for_tsne(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedding, "MAP_ROWS", 25)
+    monkeypatch.setattr(embedding, "MAX_MAP_ROWS", 25)
     with pytest.raises(UsageError, match="at most 25") as caught:
         list(embedding_columns(pieces(rows(40), 10), "latent", "tsne"))
     assert "--map pca" in str(caught.value.hint)

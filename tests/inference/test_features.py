@@ -36,24 +36,24 @@ def test_forward_and_inverse_are_undone_by_each_other_and_end_at_the_latent(make
     torch.testing.assert_close(layers.forward(imaged.x, len(layers.layers) - 1), z)
 
 
-@pytest.mark.parametrize("where", ["bump", "channel", "site"])
+@pytest.mark.parametrize("extent", ["bump", "channel", "site"])
 def test_the_channel_moves_by_its_standard_deviation_and_nothing_else_does(
-    make_imaged: Any, where: Any
+    make_imaged: Any, extent: Any
 ) -> None:
     imaged = make_imaged("grey")
     layers, x = FlowLayers(imaged.trained), imaged.x
     number = len(layers.layers) - 1
-    found = perturb_channel(layers, x[:2], number, 1, AMOUNTS, reference=x, where=where, site=(1, 0))
-    assert found.made.further["amount"].tolist() == [-2, 0, 2] * 2
-    assert found.made.ids.tolist() == ["1"] * 3 + ["2"] * 3
+    found = perturb_channel(layers, x[:2], number, 1, AMOUNTS, reference=x, extent=extent, site=(1, 0))
+    assert found.rows.extra_columns["amount"].tolist() == [-2, 0, 2] * 2
+    assert found.rows.ids.tolist() == ["1"] * 3 + ["2"] * 3
     layer = found.layer
     states = layers.forward(x, number)
     own = states[:, : 8 * 2 * 2].reshape(-1, 8, 2, 2)[:, 1]
-    assert found.spread == pytest.approx(float(np.std(own.numpy(), ddof=1)), rel=1e-5)
-    moved = layers.forward(found.made.x, number).reshape(2, 3, -1)
+    assert found.standard_deviation == pytest.approx(float(np.std(own.numpy(), ddof=1)), rel=1e-5)
+    moved = layers.forward(found.rows.x, number).reshape(2, 3, -1)
     change = moved - states[:2, None]
     expected = torch.zeros(layer.shape)
-    expected[1] = perturbation_mask(layer, where, (1, 0)) * found.spread
+    expected[1] = perturbation_mask(layer, extent, (1, 0)) * found.standard_deviation
     for place, amount in enumerate(AMOUNTS):
         torch.testing.assert_close(
             change[:, place, :32], (amount * expected).reshape(1, -1).expand(2, -1), rtol=0, atol=1e-3
@@ -66,7 +66,7 @@ def test_without_an_amount_images_come_back_as_they_are(make_imaged: Any) -> Non
         imaged = make_imaged(kind)
         layers = FlowLayers(imaged.trained)
         found = perturb_channel(layers, imaged.x[:3], 5, 0, [0.0], reference=imaged.x)
-        cells = found.made.cells["photo"]
+        cells = found.rows.cells["photo"]
         assert cells is not None
         np.testing.assert_array_equal(cells, imaged.rows.columns["photo"][:3])
 
@@ -77,7 +77,7 @@ def test_without_a_channel_the_one_that_varies_most_is_taken(make_trained: Any) 
     x = torch.randn(50, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 7.0])
     found = perturb_channel(layers, x[:1], 0, None, [1.0], reference=x)
     assert found.channel == 1
-    torch.testing.assert_close(found.made.x[0], x[0] + torch.tensor([0.0, float(x[:, 1].std())]))
+    torch.testing.assert_close(found.rows.x[0], x[0] + torch.tensor([0.0, float(x[:, 1].std())]))
 
 
 def test_a_bump_falls_off_around_its_place() -> None:

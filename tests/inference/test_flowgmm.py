@@ -12,7 +12,7 @@ import pytest
 import flowgmm_cli
 from flowgmm_cli import FlowGMM, load
 from flowgmm_cli.errors import DataError, RunError, UsageError
-from flowgmm_cli.files import read_json, write_json
+from flowgmm_cli.files import read_json
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.runs import create_run
 from flowgmm_cli.training.pipeline import train
@@ -73,15 +73,15 @@ def test_predictions_have_names_and_flags(model: FlowGMM) -> None:
     assert np.allclose(found.probabilities.sum(1), 1)
     assert np.array_equal(found.confidence, found.probabilities.max(1))
     assert np.array_equal(model.predict_proba(ROWS), found.probabilities)
-    flag = model.flag()
+    rule = model.ood_rule()
     assert found.ood_score is not None
-    assert np.array_equal(found.is_ood, found.ood_score > flag.threshold)
+    assert np.array_equal(found.is_ood, found.ood_score > rule.threshold)
     assert sorted(model.scores) == ["latent_knn", "nll"]
-    assert flag.score == model.scores[0]
+    assert rule.score == model.scores[0]
     other = model.predict(ROWS, score=model.scores[1], fpr=0.2)
     assert other.ood_score is not None
     assert not np.array_equal(other.ood_score, found.ood_score)
-    assert model.flag(fpr=0.5).threshold <= flag.threshold
+    assert model.ood_rule(fpr=0.5).threshold <= rule.threshold
 
 
 def test_its_own_held_out_rows_stand_in(model: FlowGMM) -> None:
@@ -163,23 +163,6 @@ def test_notes_are_told_if_somebody_listens(folder: Path) -> None:
     model = load(folder / "runs" / "csv" / "first", note=told.append)
     model.predict({**ROWS, "taste": ["sweet"] * 4})
     assert any("taste" in line for line in told)
-
-
-def test_a_run_of_an_older_version_has_no_scores(model: FlowGMM, folder: Path, tmp_path: Path) -> None:
-    import shutil
-
-    shutil.copytree(folder / "runs" / "csv" / "first", tmp_path / "old")
-    values = read_json(tmp_path / "old" / "model.json", "model")
-    del values["detector"]
-    write_json(tmp_path / "old" / "model.json", values)
-    old = load(tmp_path / "old")
-    found = old.predict(ROWS)
-    assert (found.ood_score, found.is_ood, old.scores) == (None, None, ())
-    assert np.array_equal(found.probabilities, model.predict(ROWS).probabilities)
-    with pytest.raises(RunError, match="older version"):
-        old.predict(ROWS, score="nll")
-    with pytest.raises(RunError, match="older version"):
-        old.ood(ROWS)
 
 
 def test_the_names_are_the_packages_own() -> None:

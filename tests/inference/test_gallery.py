@@ -17,10 +17,10 @@ from flowgmm_cli.inference.gallery import (
     ScoreRecord,
     compute_row_statistics,
     positions_by_quantile,
-    read_rows_at,
     select_extremes,
     select_uncertain,
 )
+from flowgmm_cli.inference.inputs import read_rows_at
 from flowgmm_cli.inference.scoring import ScoredRows
 
 TOLD = RowStatistics(
@@ -89,15 +89,15 @@ def test_lots_rise_and_share_no_row(values: list[float], each: int) -> None:
 
 def test_scores_keep_the_places_of_their_rows() -> None:
     book = ScoreRecord("nll")
-    for start, good in ((0, [True, False, True]), (3, [True, True])):
-        size = len(good)
-        values = np.where(good, np.arange(start, start + size, dtype=float), np.nan)
-        book.note(
+    for start, scorable in ((0, [True, False, True]), (3, [True, True])):
+        size = len(scorable)
+        values = np.where(scorable, np.arange(start, start + size, dtype=float), np.nan)
+        book.add(
             ScoredRows(
                 start=start,
                 ids=np.array([str(start + place) for place in range(size)]),
                 labels=np.full(size, -1),
-                good=np.array(good),
+                scorable=np.array(scorable),
                 log_probabilities=np.zeros((size, 2)),
                 log_density=np.zeros(size),
                 ood={"nll": values},

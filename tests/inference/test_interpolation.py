@@ -47,7 +47,7 @@ def test_both_ends_are_the_given_rows(make_trained: MakeTrained, path: str, memb
         for name, cells in made.cells.items():
             assert cells is not None
             np.testing.assert_allclose(cells[[0, -1]], rows.columns[name][[a, b]], atol=1e-5)
-        assert made.further["t"].tolist() == [0, 0.25, 0.5, 0.75, 1]
+        assert made.extra_columns["t"].tolist() == [0, 0.25, 0.5, 0.75, 1]
 
 
 def test_a_linear_path_is_a_straight_line_of_even_steps_in_the_latent_space(
@@ -107,7 +107,7 @@ def test_a_transfer_exchanges_the_means_of_the_most_responsible_components(
     for index in range(len(x)):
         whole = (log_prob[index].exp() / components).sum(1)
         own = int(whole.argmax())
-        assert made.further["from"][index] == trained.class_names[own]
+        assert made.extra_columns["from"][index] == trained.class_names[own]
         means = part.mixture.means.reshape(2, components, -1)
         source = means[own, int(log_prob[index, own].argmax())]
         goal = means[1, int(log_prob[index, 1].argmax())]
@@ -168,7 +168,7 @@ def test_rows_are_carried_into_every_class_row_by_row(make_trained: MakeTrained,
     for target in range(classes):
         alone = transfer(trained, x[:3], target, ids=ids)
         torch.testing.assert_close(made.x[target::classes], alone.x)
-        assert made.further["from"][target::classes].tolist() == alone.further["from"].tolist()
+        assert made.extra_columns["from"][target::classes].tolist() == alone.extra_columns["from"].tolist()
 
 
 @pytest.mark.parametrize("kind", ["grey", "colour", "vector", "vector colour"])
@@ -182,7 +182,7 @@ def test_images_go_to_each_other_and_stay_in_their_own_class(make_imaged: Any, k
     made = transfer_all(imaged.trained, imaged.x[:4])
     cells = made.cells["photo"]
     assert cells is not None
-    own = np.array(imaged.trained.class_names)[made.classes] == made.further["from"]
+    own = np.array(imaged.trained.class_names)[made.classes] == made.extra_columns["from"]
     assert own.sum() == 4
     np.testing.assert_array_equal(cells[own], pixels[:4])
     assert not (cells[~own] == np.repeat(pixels[:4], 2, axis=0)).all()

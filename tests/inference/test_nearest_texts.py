@@ -7,7 +7,7 @@ import pytest
 
 from flowgmm_cli.api import Column, DataContext, Rows
 from flowgmm_cli.data.feature_encoder import FeatureEncoder
-from flowgmm_cli.inference.nearest_texts import nearest_texts, text_columns
+from flowgmm_cli.inference.nearest_texts import nearest_text_columns, nearest_texts
 
 RNG = np.random.default_rng(0)
 VECTORS = RNG.normal(size=(50, 6)).astype(np.float32) + 2
@@ -73,9 +73,9 @@ def test_pieces_give_what_the_whole_gives(encoder: FeatureEncoder, monkeypatch: 
 
 def test_columns_are_named_and_there_are_no_more_than_rows(encoder: FeatureEncoder) -> None:
     asked = RNG.normal(size=(3, 7))
-    found = text_columns(encoder, asked, rows(), DataContext(), k=2)
+    found = nearest_text_columns(encoder, asked, rows(), DataContext(), k=2)
     assert list(found) == ["text", "distance", "text_2", "distance_2"]
     few = rows().take(np.arange(2))
-    assert len(text_columns(encoder, asked, few, DataContext(), k=9)) == 4
+    assert len(nearest_text_columns(encoder, asked, few, DataContext(), k=9)) == 4
     numbers = FeatureEncoder.fit(rows(), [HEIGHT], missing="error", encoder=None)
-    assert text_columns(numbers, asked[:, :1], rows(), DataContext()) == {}
+    assert nearest_text_columns(numbers, asked[:, :1], rows(), DataContext()) == {}

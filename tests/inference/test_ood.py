@@ -14,21 +14,21 @@ from flowgmm_cli.inference.predictions import OODRule
 from flowgmm_cli.inference.scoring import ScoredRows
 from flowgmm_cli.scores.detector import Detector, FittedScore
 
-FLAG = OODRule("near", 1.0, 0.05)
+RULE = OODRule("near", 1.0, 0.05)
 
 
 def scored(values: Mapping[str, np.ndarray], *, bad: tuple[int, ...] = (), start: int = 0) -> ScoredRows:
     n = len(next(iter(values.values())))
-    good = np.ones(n, dtype=bool)
-    good[list(bad)] = False
+    scorable = np.ones(n, dtype=bool)
+    scorable[list(bad)] = False
     return ScoredRows(
         start=start,
         ids=np.array([f"r{start + place}" for place in range(n)], dtype=object),
         labels=np.full(n, -1),
-        good=good,
+        scorable=scorable,
         log_probabilities=np.zeros((n, 2)),
         log_density=np.zeros(n),
-        ood={name: np.where(good, one, np.nan) for name, one in values.items()},
+        ood={name: np.where(scorable, one, np.nan) for name, one in values.items()},
         problems={place: f"row r{start + place}: empty" for place in bad},
     )
 
@@ -40,7 +40,7 @@ def pieces(values: Mapping[str, np.ndarray], size: int) -> Iterator[ScoredRows]:
 
 
 def side(**values: np.ndarray) -> ScoreSet:
-    return collect_scores("x", pieces(values, 64), FLAG, np.random.default_rng(0))
+    return collect_scores("x", pieces(values, 64), RULE, np.random.default_rng(0))
 
 
 def test_rows_are_counted_flagged_and_kept_in_order() -> None:
@@ -49,31 +49,31 @@ def test_rows_are_counted_flagged_and_kept_in_order() -> None:
     found = collect_scores(
         "x.csv",
         [scored({"near": values[:3]}, bad=(1,)), scored({"near": values[3:]}, bad=(1,), start=3)],
-        FLAG,
+        RULE,
         np.random.default_rng(0),
-        each=lambda part: told.append(len(part)),
+        callback=lambda part: told.append(len(part)),
     )
     assert (found.name, found.n, found.unscorable, found.flagged) == ("x.csv", 3, 2, 2)
-    assert found.share == pytest.approx(2 / 3)
+    assert found.flagged_share == pytest.approx(2 / 3)
     assert found.reasons == ("row r1: empty", "row r4: empty")
     assert found.scores["near"].tolist() == [0.5, 3.0, 2.0]
     assert told == [3, 2]
 
 
 def test_a_side_without_a_row_that_can_be_scored_is_empty() -> None:
-    found = collect_scores("x", [scored({"near": np.zeros(2)}, bad=(0, 1))], FLAG, np.random.default_rng(0))
+    found = collect_scores("x", [scored({"near": np.zeros(2)}, bad=(0, 1))], RULE, np.random.default_rng(0))
     assert (found.n, found.unscorable) == (0, 2)
-    assert np.isnan(found.share)
-    assert collect_scores("x", [], FLAG, np.random.default_rng(0)).scores == {}
+    assert np.isnan(found.flagged_share)
+    assert collect_scores("x", [], RULE, np.random.default_rng(0)).scores == {}
 
 
 def test_of_very_many_rows_each_has_the_same_chance_to_be_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_KEPT", 200)
+    monkeypatch.setattr(module, "_MAX_COMPARED_ROWS", 200)
     counts = np.zeros(1000)
     for seed in range(60):
         values = np.arange(1000.0)
         stream = pieces({"near": values, "far": -values}, 37)
-        found = collect_scores("x", stream, FLAG, np.random.default_rng(seed))
+        found = collect_scores("x", stream, RULE, np.random.default_rng(seed))
         assert (found.n, found.flagged) == (1000, 998)
         assert len(found.scores["near"]) == 200
         np.testing.assert_array_equal(found.scores["far"], -found.scores["near"])  # rows stay together
@@ -86,7 +86,7 @@ def test_every_score_is_compared_and_the_one_that_flags_comes_first() -> None:
     rng = np.random.default_rng(0)
     inside = side(near=rng.normal(size=300), best=rng.normal(size=300), worst=rng.normal(size=300))
     outside = side(near=rng.normal(1, 1, 200), best=rng.normal(3, 1, 200), worst=rng.normal(-1, 1, 200))
-    found = compare_scores("r", inside, outside, default="worst", flag=FLAG, rng=rng)
+    found = compare_scores("r", inside, outside, default="worst", rule=RULE, rng=rng)
     assert list(found.metrics) == ["near", "best", "worst"]
     value = found.to_dict()
     for name, one in value["scores"].items():
@@ -104,7 +104,7 @@ def test_every_score_is_compared_and_the_one_that_flags_comes_first() -> None:
 def test_the_file_has_a_sample_that_stands_for_all_rows() -> None:
     rng = np.random.default_rng(0)
     inside, outside = side(near=rng.normal(size=5000)), side(near=np.array([2.0, 1.0]))
-    found = compare_scores("r", inside, outside, default="near", flag=FLAG, rng=rng)
+    found = compare_scores("r", inside, outside, default="near", rule=RULE, rng=rng)
     sample = found.to_file()["sample"]
     assert sample["out"] == [1.0, 2.0]
     assert len(sample["in"]) == 400
@@ -117,7 +117,7 @@ def test_the_file_has_a_sample_that_stands_for_all_rows() -> None:
 def test_columns_of_rows_that_cannot_be_scored_are_empty() -> None:
     detector = Detector((FittedScore("near", 0, None, np.arange(4.0)),), "near")  # type: ignore[arg-type]
     part = scored({"near": np.array([0.0, 9.0, 1.5]), "far": np.array([5.0, 6.0, 7.0])}, bad=(0,))
-    columns = ood_columns(part, detector, FLAG, ["far"])
+    columns = ood_columns(part, detector, RULE, ["far"])
     assert list(columns) == ["id", "ood_score", "percentile", "is_ood", "far"]
     assert columns["id"].tolist() == ["r0", "r1", "r2"]
     np.testing.assert_array_equal(columns["percentile"], [np.nan, 1.0, 0.5])

@@ -14,7 +14,7 @@ from flowgmm_cli.inference.predictions import (
 from flowgmm_cli.inference.scoring import ScoredRows
 
 CLASSES = ("cat", "dog, wild")
-FLAG = OODRule("nll", 1.5, 0.05)
+RULE = OODRule("nll", 1.5, 0.05)
 NAMES = ["id", "prediction", "confidence", "ood_score", "is_ood", "p_cat", "p_dog, wild"]
 
 
@@ -24,7 +24,7 @@ def scored() -> ScoredRows:
         start=10,
         ids=np.array(["a", "b", "c"], dtype=object),
         labels=np.array([1, 0, 1]),
-        good=np.array([True, False, True]),
+        scorable=np.array([True, False, True]),
         log_probabilities=np.log(p),
         log_density=np.array([-1.0, np.nan, -2.0]),
         ood={"nll": np.array([1.5, np.nan, 2.0])},
@@ -33,19 +33,14 @@ def scored() -> ScoredRows:
 
 
 def test_columns_are_those_of_the_contract() -> None:
-    columns = prediction_columns(scored(), CLASSES, FLAG)
-    assert list(columns) == column_names(CLASSES, FLAG) == NAMES
+    columns = prediction_columns(scored(), CLASSES, RULE)
+    assert list(columns) == column_names(CLASSES) == NAMES
     assert columns["id"].tolist() == ["a", "b", "c"]
     assert columns["prediction"].tolist() == ["cat", None, "dog, wild"]
     assert columns["confidence"].dtype == np.float32
     assert np.array_equal(columns["confidence"], np.array([0.75, np.nan, 0.875], np.float32), equal_nan=True)
     assert columns["is_ood"].tolist() == [False, None, True]  # the threshold itself is in distribution
     assert np.array_equal(columns["p_cat"], np.array([0.75, np.nan, 0.125], np.float32), equal_nan=True)
-
-
-def test_a_run_without_scores_has_no_ood_columns() -> None:
-    columns = prediction_columns(scored(), CLASSES, None)
-    assert list(columns) == column_names(CLASSES, None) == [n for n in NAMES if "ood" not in n]
 
 
 @pytest.mark.parametrize(
@@ -72,7 +67,7 @@ def test_an_unknown_column_is_a_usage_error() -> None:
 def test_totals_add_up() -> None:
     totals = Totals(2)
     for _ in range(4):
-        totals.add(scored(), FLAG)
+        totals.add(scored(), RULE)
     assert (totals.n, totals.unscorable, totals.flagged) == (12, 4, 4)
     assert totals.reasons == ["line 12: bad"] * 3
     assert totals.counts.tolist() == [4, 4]

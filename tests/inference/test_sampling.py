@@ -15,14 +15,8 @@ import torch
 from flowgmm_cli.api import Column, DataContext, Rows
 from flowgmm_cli.cli.made import Picture, write_made
 from flowgmm_cli.errors import RunFailedError, UsageError
-from flowgmm_cli.inference.sampling import (
-    class_index,
-    class_means,
-    concatenate_generated,
-    describe_rows,
-    draw_samples,
-    image_column,
-)
+from flowgmm_cli.inference.samples import GeneratedRows, class_index, concatenate_generated, image_column
+from flowgmm_cli.inference.sampling import class_means, draw_samples
 from flowgmm_cli.trained import TrainedModel
 
 MakeTrained = Callable[..., TrainedModel]
@@ -112,7 +106,12 @@ def test_whole_columns_are_integers_and_taken_names_are_left_to_the_input(make_t
     values = np.array([1.0, 2.0, 3.0])
     columns = (Column("class", "numeric"),)
     changed = type(made)(
-        **{**vars(made), "cells": {"class": values}, "columns": columns, "whole": frozenset({"class"})}
+        **{
+            **vars(made),
+            "cells": {"class": values},
+            "columns": columns,
+            "integer_columns": frozenset({"class"}),
+        }
     )
     table = changed.table()
     assert list(table) == ["id", "sample_class", "log_density", "confidence", "class"]
@@ -140,7 +139,7 @@ def test_an_inverse_that_is_not_finite_is_an_error(make_trained: MakeTrained) ->
     trained = make_trained()
     x = torch.tensor([[0.0, 1.0], [float("nan"), 0.0], [0.0, float("inf")]])
     with pytest.raises(RunFailedError, match="not finite in 2 of 3 rows"):
-        describe_rows(trained, x)
+        GeneratedRows.from_flow_inputs(trained, x)
 
 
 def test_an_unknown_class_has_near_matches(make_trained: MakeTrained) -> None:
@@ -153,21 +152,21 @@ def test_an_unknown_class_has_near_matches(make_trained: MakeTrained) -> None:
 def test_lots_are_joined_in_order_with_a_column_that_tells_them_apart(make_trained: MakeTrained) -> None:
     trained = make_trained()
     lots = [draw_samples(trained, 3, classes=[0], temperature=one, generator=seeded()) for one in (0.0, 0.5)]
-    made = concatenate_generated(lots, further={"temperature": [0.0, 0.5]})
-    assert made.further["temperature"].tolist() == [0, 0, 0, 0.5, 0.5, 0.5]
+    made = concatenate_generated(lots, extra_columns={"temperature": [0.0, 0.5]})
+    assert made.extra_columns["temperature"].tolist() == [0, 0, 0, 0.5, 0.5, 0.5]
     assert made.ids.tolist() == ["1", "2", "3", "4", "5", "6"]
     assert torch.equal(made.x, torch.cat([one.x for one in lots]))
     assert made.log_density.tolist() == [*lots[0].log_density, *lots[1].log_density]
     assert len(made.table()["temperature"]) == 6
     taken = made.take(np.array([4, 0]))
     assert taken.ids.tolist() == ["5", "1"]
-    assert taken.further["temperature"].tolist() == [0.5, 0]
+    assert taken.extra_columns["temperature"].tolist() == [0.5, 0]
     for name, cells in taken.cells.items():
         whole = made.cells[name]
         assert cells is not None
         assert whole is not None
         assert cells.tolist() == whole[[4, 0]].tolist()
-    assert concatenate_generated(lots, count=False).ids.tolist() == ["1", "2", "3"] * 2
+    assert concatenate_generated(lots, renumber=False).ids.tolist() == ["1", "2", "3"] * 2
 
 
 @pytest.mark.parametrize("kind", ["grey", "colour", "vector", "vector colour"])

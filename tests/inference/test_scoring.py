@@ -17,7 +17,7 @@ from flowgmm_cli.data.prepare import load_rows
 from flowgmm_cli.data.readers.base import Chunk, MemoryReader, RowReader
 from flowgmm_cli.errors import DataError, RunError, UsageError
 from flowgmm_cli.inference import scoring
-from flowgmm_cli.inference.scoring import ScoredRows, find_device, score
+from flowgmm_cli.inference.scoring import ScoredRows, score
 from flowgmm_cli.scores.detector import Detector, fit_detector
 from flowgmm_cli.trained import TrainedModel
 
@@ -68,7 +68,7 @@ def whole(stream: Iterator[ScoredRows]) -> ScoredRows:
 
     return ScoredRows(
         0,
-        *(together(part) for part in ("ids", "labels", "good", "log_probabilities", "log_density")),
+        *(together(part) for part in ("ids", "labels", "scorable", "log_probabilities", "log_density")),
         ood={name: np.concatenate([piece.ood[name] for piece in pieces]) for name in names},
         z=together("z") if pieces[0].z is not None else None,
         x=together("x") if pieces[0].x is not None else None,
@@ -82,7 +82,7 @@ def test_it_says_what_the_model_says(trained: TrainedModel) -> None:
     expected, seen = trained.predict(split), trained.encode_rows(split)
     reader = MemoryReader(rows, "test")
     found = whole(score(trained, reader, scores=("latent_knn", "nll"), latents=True, inputs=True))
-    assert found.good.all()
+    assert found.scorable.all()
     assert found.ids.tolist() == rows.ids.tolist()
     assert found.labels.tolist() == rows.labels.tolist()
     assert np.allclose(found.log_probabilities, expected.log_probabilities, atol=1e-5)
@@ -103,7 +103,7 @@ def test_rows_do_not_depend_on_their_neighbours(
 ) -> None:
     rows = own(trained).take(np.arange(120))
     plain = whole(score(trained, MemoryReader(rows, "test"), scores=("nll",), latents=True))
-    monkeypatch.setattr(scoring, "_PIECE", piece)
+    monkeypatch.setattr(scoring, "_CHUNK_ROWS", piece)
     reader = MemoryReader(rows, "test", chunk_rows=chunk)
     found = whole(score(trained, reader, scores=("nll",), latents=True))
     assert found.ids.tolist() == plain.ids.tolist()
@@ -129,19 +129,19 @@ def test_problems_keep_their_place(trained: TrainedModel) -> None:
     bad = [3, 5, 17, 38, 39]
     reader = Chunks(Chunk(rows, 0, problems))
     found = whole(score(trained, reader, scores=("nll",), latents=True, inputs=True))
-    assert np.flatnonzero(~found.good).tolist() == bad
+    assert np.flatnonzero(~found.scorable).tolist() == bad
     assert sorted(found.problems) == bad
     assert found.problems[5] == problems[5]
     assert found.problems[3].startswith(f"row {rows.ids[3]}: ")
     for values in (found.log_probabilities, found.log_density, found.ood["nll"], found.z, found.x):
         assert values is not None
         missing = np.isnan(values).reshape(40, -1)
-        assert missing.all(1).tolist() == missing.any(1).tolist() == (~found.good).tolist()
+        assert missing.all(1).tolist() == missing.any(1).tolist() == (~found.scorable).tolist()
     assert found.classes[bad].tolist() == [-1] * 5
-    clean = own(trained).take(np.flatnonzero(found.good))
+    clean = own(trained).take(np.flatnonzero(found.scorable))
     alone = whole(score(trained, MemoryReader(clean, "clean"), scores=("nll",)))
-    assert np.allclose(found.log_probabilities[found.good], alone.log_probabilities, atol=1e-5)
-    assert found.ids[found.good].tolist() == alone.ids.tolist()
+    assert np.allclose(found.log_probabilities[found.scorable], alone.log_probabilities, atol=1e-5)
+    assert found.ids[found.scorable].tolist() == alone.ids.tolist()
 
 
 @pytest.mark.parametrize("place", [3, 39])
@@ -157,7 +157,7 @@ def test_nothing_but_bad_rows(trained: TrainedModel) -> None:
     rows = own(trained).take(np.arange(3))
     reader = Chunks(Chunk(rows, 0, dict.fromkeys(range(3), "bad")))
     found = whole(score(trained, reader, scores=("nll",), latents=True))
-    assert not found.good.any()
+    assert not found.scorable.any()
     assert found.problems == dict.fromkeys(range(3), "bad")
 
 
@@ -176,9 +176,9 @@ def test_a_density_that_is_no_number_is_a_problem_of_its_row(trained: TrainedMod
 
     trained.model.flow = Odd(trained.model.flow)  # type: ignore[assignment]
     found = whole(score(trained, MemoryReader(rows, "test"), scores=("nll",)))
-    assert (~found.good).sum() == 1
+    assert (~found.scorable).sum() == 1
     assert "not a finite number" in next(iter(found.problems.values()))
-    assert np.isfinite(found.ood["nll"][found.good]).all()
+    assert np.isfinite(found.ood["nll"][found.scorable]).all()
 
 
 # --- work side by side ------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 def test_order_and_values_are_those_of_one_worker(
     trained: TrainedModel, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
-    monkeypatch.setattr(scoring, "_PIECE", 10)
+    monkeypatch.setattr(scoring, "_CHUNK_ROWS", 10)
     found = whole(score(trained, MemoryReader(own(trained), "test")))
     assert torch.get_num_threads() == threads
     assert found.ids.tolist() == own(trained).ids.tolist()
@@ -272,16 +272,9 @@ def test_unknown_scores_and_devices_are_usage_errors(trained: TrainedModel) -> N
         list(score(trained, reader, device="gpu"))
 
 
-def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(UsageError, match="this machine has none"):
-        find_device("cuda")
-    assert find_device("auto") == find_device("cpu") == torch.device("cpu")
-
-
-def test_a_run_without_scores_says_so(make_trained: MakeTrained) -> None:
+def test_scores_of_a_model_without_them_are_an_error(make_trained: MakeTrained) -> None:
     trained = make_trained()
     reader = MemoryReader(own(trained), "test")
     assert whole(score(trained, reader)).ood == {}
-    with pytest.raises(RunError, match="older version"):
+    with pytest.raises(RunError, match="no out-of-distribution scores"):
         list(score(trained, reader, scores=("nll",)))

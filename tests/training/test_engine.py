@@ -5,26 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from flowgmm_cli.errors import UsageError
 from flowgmm_cli.training import engine
-from flowgmm_cli.training.engine import Engine, deterministic, find_device, make_engine, rounded_products
+from flowgmm_cli.training.engine import Engine, deterministic, make_engine, rounded_products
 
 CPU = torch.device("cpu")
-
-
-@pytest.mark.parametrize("name", ["cuda", "mps"])
-def test_a_device_that_is_not_there_is_a_usage_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
-    with pytest.raises(UsageError, match=name) as caught:
-        find_device(name)
-    assert caught.value.exit_code == 2
-    assert "doctor" in str(caught.value.hint)
-
-
-def test_auto_takes_a_device_that_is_there() -> None:
-    torch.ones(1, device=find_device("auto"))
-    assert find_device("cpu") == CPU
 
 
 @pytest.mark.parametrize(("precision", "expected"), [("fp32", "fp32"), ("bf16", "bf16")])
