@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from flowgmm_cli.inference.nearest_texts import nearest_text_columns
 from flowgmm_cli.inference.samples import GeneratedRows, concatenate_generated, image_column
 from flowgmm_cli.inference.sampling import TEMPERATURE, draw_samples
 from flowgmm_cli.report.context import ReportContext

@@ -162,29 +162,6 @@ def test_both_sides_from_stdin_are_refused(flowgmm: Any, run: Path) -> None:
     assert flowgmm("ood", "--in", "-", "--out", "-").code == 2
 
 
-def without_scores(run: Path) -> None:
-    """Make it look like a run of a version that had no scores."""
-    file = run / "model.json"
-    values = json.loads(file.read_text(encoding="utf-8"))
-    del values["detector"], values["recipe"]["ood"]
-    file.write_text(json.dumps(values), encoding="utf-8")
-
-
-def test_a_run_of_an_older_version_gets_its_scores_on_the_way(flowgmm: Any, run: Path, far: str) -> None:
-    expected = json.loads(flowgmm("ood", "--out", far, "--json").out)
-    without_scores(run)
-    outcome = flowgmm("ood", "--out", far, "--json")
-    assert outcome.code == 0, outcome.err
-    assert "fitted to its data now" in outcome.err
-    found = json.loads(outcome.out)
-    assert found["default_score"] == expected["default_score"]
-    assert found["scores"] == expected["scores"]
-    Path("t.csv").unlink()
-    gone = flowgmm("ood", "--in", far, "--out", far)
-    assert gone.code == 6
-    assert "train again" in gone.err
-
-
 def test_rows_come_and_go_through_pipes(run: Path, far: str) -> None:
     line = f"cat far.csv | {sys.executable} -m flowgmm_cli ood --out - --save - --quiet | head -3"
     done = subprocess.run(

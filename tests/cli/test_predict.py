@@ -29,13 +29,6 @@ def write(path: str, *lines: str, header: str = "x1,x2") -> str:
     return path
 
 
-def as_old(run: Path) -> None:
-    """Make it a run of the time before there were scores."""
-    values = json.loads((run / "model.json").read_text(encoding="utf-8"))
-    del values["detector"]
-    (run / "model.json").write_text(json.dumps(values), encoding="utf-8")
-
-
 # --- the answer -------------------------------------------------------------------------------------------
 
 
@@ -118,16 +111,6 @@ def test_rows_from_far_away_are_flagged(flowgmm: Any, run: Path) -> None:
     write("far.csv", *(f"{x},{-x}" for x in range(500, 520)))
     value = json.loads(flowgmm("predict", "--data", "far.csv", "--score", "input_knn", "--json").out)
     assert value["flagged"] == 20
-
-
-def test_a_run_of_an_older_version_goes_without_ood_columns(flowgmm: Any, run: Path) -> None:
-    as_old(run)
-    outcome = flowgmm("predict", "--data", "t.csv")
-    assert outcome.code == 0, outcome.err
-    assert outcome.out.splitlines()[0] == "id,prediction,confidence,p_no,p_yes"
-    assert "no out-of-distribution scores" in outcome.err
-    assert flowgmm("predict", "--data", "t.csv", "--score", "nll").code == 6
-    assert flowgmm("predict", "--data", "t.csv", "--only", "is_ood").code == 2
 
 
 # --- rows that cannot be scored ---------------------------------------------------------------------------

@@ -66,7 +66,7 @@ def test_a_text_is_nearest_to_itself_however_near_to_the_mean_it_is_moved(encode
 def test_pieces_give_what_the_whole_gives(encoder: FeatureEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = RNG.normal(size=(7, 7))
     whole = nearest_texts(encoder, asked, rows(), TEXT, DataContext(), k=2)
-    monkeypatch.setattr("flowgmm_cli.inference.nearest_texts._CHUNK", 3)
+    monkeypatch.setattr("flowgmm_cli.inference.nearest_texts._CHUNK_ROWS", 3)
     pieces = nearest_texts(encoder, asked, rows(), TEXT, DataContext(), k=2)
     assert (whole.texts == pieces.texts).all()
 
