@@ -175,7 +175,7 @@ class Experiment:
         if not path.exists():
             return None
         run = open_run(path)
-        stored, current = _compared_settings(run.recipe()), _compared_settings(point.recipe)
+        stored, current = _result_settings(run.recipe()), _result_settings(point.recipe)
         sections = [key for key in current if stored.get(key) != current[key]]
         if sections:
             raise self._conflict([f"{path} has another {', '.join(sections)} section"])
@@ -240,7 +240,7 @@ def _add_baselines(run: Run, options: RunOptions) -> None:
     write_json(run.path / "eval" / "test.json", evaluation.to_dict(str(run.path)))
 
 
-def _compared_settings(recipe: Recipe) -> dict[str, Any]:
+def _result_settings(recipe: Recipe) -> dict[str, Any]:
     """Return everything that decides the result of a run: the recipe without the folder of its runs."""
     values = recipe.to_dict()
     values["run"] = {key: value for key, value in values["run"].items() if key != "dir"}

@@ -52,12 +52,15 @@ def curve_figure(curves: Sequence[MethodCurve], *, title: str, subtitle: str = "
     axes = figure.subplots()
     colours = method_colours(sorted({curve.method for curve in curves}))
     for curve in curves:
-        ours = curve.method == "flowgmm"
-        colour, order = colours[curve.method], 4 if ours else 3
+        is_flowgmm = curve.method == "flowgmm"
+        colour, order = colours[curve.method], 4 if is_flowgmm else 3
         axes.fill_between(
-            curve.x, curve.low, curve.high, color=colour, alpha=0.2 if ours else 0.07, linewidth=0
+            curve.x, curve.low, curve.high, color=colour, alpha=0.2 if is_flowgmm else 0.07, linewidth=0
         )
-        style: dict[str, Any] = {"linewidth": 2.6 if ours else 1.4, "markersize": 6 if ours else 4}
+        style: dict[str, Any] = {
+            "linewidth": 2.6 if is_flowgmm else 1.4,
+            "markersize": 6 if is_flowgmm else 4,
+        }
         style |= {"marker": "o", "markeredgecolor": "white", "markeredgewidth": 0.8, "zorder": order}
         axes.plot(curve.x, curve.mean, color=colour, **style)
     ticks = sorted({x for curve in curves for x in curve.x})
@@ -89,8 +92,8 @@ def _write_names(axes: Axes, curves: Sequence[MethodCurve], colours: Mapping[str
     low, high = axes.get_ylim()
     curves = sorted(curves, key=lambda curve: curve.mean[-1])
     ends = [(curve.mean[-1] - low) / (high - low) for curve in curves]
-    for curve, end, y in zip(curves, ends, spread_apart(ends, 0.052), strict=True):
-        ours, colour = curve.method == "flowgmm", colours[curve.method]
+    for curve, end, y in zip(curves, ends, separate(ends, 0.052), strict=True):
+        is_flowgmm, colour = curve.method == "flowgmm", colours[curve.method]
         arrow = {"arrowstyle": "-", "linewidth": 0.7, "shrinkA": 1, "shrinkB": 1, "relpos": (0, 0.5)}
         axes.annotate(
             method_name(curve.method),
@@ -99,18 +102,18 @@ def _write_names(axes: Axes, curves: Sequence[MethodCurve], colours: Mapping[str
             xycoords="axes fraction",
             textcoords="axes fraction",
             va="center",
-            fontsize=10 if ours else 9,
-            fontweight="bold" if ours else "normal",
+            fontsize=10 if is_flowgmm else 9,
+            fontweight="bold" if is_flowgmm else "normal",
             color=colour,
             annotation_clip=False,
             arrowprops={**arrow, "color": colour},
         )
 
 
-def spread_apart(values: Sequence[float], distance: float) -> list[float]:
+def separate(values: Sequence[float], distance: float) -> list[float]:
     """Move ascending values as little as possible until neighbours are `distance` apart.
 
-    >>> spread_apart([0.0, 0.0, 5.0], 1.0)
+    >>> separate([0.0, 0.0, 5.0], 1.0)
     [-0.5, 0.5, 5.0]
     """
     blocks: list[tuple[list[float], float]] = []  # values of a block, and its centre

@@ -96,7 +96,7 @@ def sweep_points(
             text = "\n".join([error.message, *error.details])
             problems.setdefault(text, (error, []))[1].append(" ".join(words))
     if problems:
-        raise _combined_error(list(problems.values()), len(grid))
+        raise _combine_errors(list(problems.values()), len(grid))
     return points
 
 
@@ -134,7 +134,7 @@ def _reject_overrides(overrides: Sequence[str], keys: Sequence[str], command: st
             )
 
 
-def _combined_error(problems: Sequence[tuple[FlowgmmError, list[str]]], combinations: int) -> FlowgmmError:
+def _combine_errors(problems: Sequence[tuple[FlowgmmError, list[str]]], combinations: int) -> FlowgmmError:
     """Combine errors with their combinations; an error of all combinations stays as it is."""
     first = problems[0][0]
     invalid = sum(len(words) for _, words in problems)

@@ -112,7 +112,7 @@ def _summarise(settings: Mapping[str, SettingValue], method: str, results: Seque
 
 
 def to_csv(results: Iterable[Result]) -> str:
-    """Write all rows as csv with a header; empty if there are none."""
+    """Write all rows as csv with a header; empty without results."""
     rows = [row for result in results for row in result.rows()]
     file = io.StringIO()
     if rows:

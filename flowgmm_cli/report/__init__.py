@@ -1,1 +1,1 @@
-"""What people look at: figures, report pages, model cards."""
+"""Reports of runs: sections with figures, an HTML page, a model card, and comparisons of runs."""

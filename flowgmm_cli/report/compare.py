@@ -32,8 +32,8 @@ class ComparedRun:
         run: the run.
         info: `run.json`.
         status: see `Run.status`.
-        evaluation: results on its test rows; None if there are none.
-        outcomes: predictions of single test rows; None if they were not stored.
+        evaluation: results on its test rows; None without test rows.
+        predictions: of single test rows; None if they were not stored.
         settings: the resolved recipe as `section.key` -> value.
     """
 
@@ -41,7 +41,7 @@ class ComparedRun:
     info: Mapping[str, Any]
     status: str
     evaluation: Evaluation | None
-    outcomes: StoredPredictions | None
+    predictions: StoredPredictions | None
     settings: Mapping[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
@@ -162,8 +162,8 @@ def _read(run: Run) -> ComparedRun:
         raise RunError(
             f"run {run.path} is damaged: {error}", hint="`flowgmm runs list` shows the runs"
         ) from error
-    outcomes = StoredPredictions.load(run.path / "eval" / "test.npz")
-    return ComparedRun(run, run.info(), run.status(), read_evaluation(run), outcomes, flatten(settings))
+    predictions = StoredPredictions.load(run.path / "eval" / "test.npz")
+    return ComparedRun(run, run.info(), run.status(), read_evaluation(run), predictions, flatten(settings))
 
 
 def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -191,20 +191,20 @@ def _subtract(first: ComparedRun, second: ComparedRun) -> RunDifference:
     metrics = (first.evaluation.classification, second.evaluation.classification)
     counts = [count for item in metrics for count in (round(item.accuracy * item.n), item.n)]
     unpaired = compare_independent_accuracies(*counts)
-    if first.outcomes is None or second.outcomes is None:
+    if first.predictions is None or second.predictions is None:
         return RunDifference("unknown", accuracy=unpaired)
-    left, right = match_rows(first.outcomes, second.outcomes)
+    left, right = match_rows(first.predictions, second.predictions)
     if len(left) < 2:
         return RunDifference("other", accuracy=unpaired)
-    first_right, second_right = first.outcomes.correct[left], second.outcomes.correct[right]
-    same = len(left) == len(first.outcomes) == len(second.outcomes)
+    first_correct, second_correct = first.predictions.correct[left], second.predictions.correct[right]
+    same = len(left) == len(first.predictions) == len(second.predictions)
     return RunDifference(
         "same" if same else "some",
         len(left),
-        int((first_right & ~second_right).sum()),
-        int((~first_right & second_right).sum()),
-        compare_accuracies(first_right, second_right),
-        compare_means(-first.outcomes.log_probability[left], -second.outcomes.log_probability[right]),
+        int((first_correct & ~second_correct).sum()),
+        int((~first_correct & second_correct).sum()),
+        compare_accuracies(first_correct, second_correct),
+        compare_means(-first.predictions.log_probability[left], -second.predictions.log_probability[right]),
     )
 
 

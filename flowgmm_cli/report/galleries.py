@@ -163,7 +163,7 @@ def score_figure(
     """Draw out-of-distribution images by score, and in-distribution images with high scores below them.
 
     Args:
-        outside: images in the order of `positions_by_quantile`, and their scores; None if there are none.
+        outside: images in the order of `positions_by_quantile`, and their scores; None to leave them out.
         inside: in-distribution images, and their scores.
         limits: values of black and white.
         threshold: images above it are flagged, and framed.

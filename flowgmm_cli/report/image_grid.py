@@ -84,7 +84,7 @@ def image_grid_figure(
     canvas = _compose(rows, images, layout, low, high)
     cell = min(_MAX_IMAGE_WIDTH, _MAX_WIDTH / max(canvas.shape[1] / size[1], 1))
     width, height = cell / size[1] * canvas.shape[1], cell / size[1] * canvas.shape[0]
-    # the image has its exact size, whatever is written around it; encoding fits the paper to both
+    # the image keeps its exact size; encoding fits the paper to the image and the text around it
     figure = new_figure(width + 2 * _MARGIN, height + 2 * _MARGIN)
     figure.set_layout_engine("none")
     paper = figure.get_size_inches()

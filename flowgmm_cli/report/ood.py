@@ -55,7 +55,7 @@ def ood_section(context: ReportContext) -> list[Part]:
         parts.append(Paragraph(f"There is no histogram. {reason}", "note"))
     except FlowgmmError as error:
         parts.append(Paragraph(f"There is no histogram: {error.message.rstrip('.')}.", "note"))
-    return [*parts, *_selection_table(facts), *_stored_comparisons(context.run.path / "ood")]
+    return [*parts, *_selection_table(facts), *_read_comparisons(context.run.path / "ood")]
 
 
 def _describe_threshold(detector: Detector, fpr: float, facts: Mapping[str, Any]) -> str:
@@ -207,8 +207,8 @@ def _selection_table(facts: Mapping[str, Any]) -> list[Part]:
     return [Table(["score", *kinds], rows, caption, right=kinds, highlight=highlight, summary=summary)]
 
 
-def _stored_comparisons(folder: Path) -> list[Part]:
-    """Comparisons that `flowgmm ood` has stored in the run, the newest first."""
+def _read_comparisons(folder: Path) -> list[Part]:
+    """Read the comparisons that `flowgmm ood` has stored in the run, the newest first."""
     parts: list[Part] = []
     rows = []
     files = sorted(folder.glob("*.json"), key=lambda file: -file.stat().st_mtime)

@@ -17,7 +17,7 @@ MAX_OPEN_ROWS = 30  # a longer table is collapsed
 
 
 def require_evaluation(context: ReportContext) -> Evaluation:
-    """Return the results on test rows. Raises `UnavailableError` if there are none."""
+    """Return the results on test rows. Raises `UnavailableError` without test results."""
     if context.evaluation is None:
         raise UnavailableError(
             "There are no results on test rows: the run has no labelled test rows, or is not finished."

@@ -37,7 +37,7 @@ def make_experiment(
 
 
 class StopsAfter(Interrupt):
-    """An interrupt that comes after some looks."""
+    """An interrupt that comes after a number of checks."""
 
     def __init__(self, looks: int) -> None:
         super().__init__()
@@ -55,15 +55,15 @@ class StopsAfter(Interrupt):
 def test_every_point_is_an_ordinary_run(folder: Path, points: list[Point]) -> None:
     experiment = make_experiment(folder, points)
     experiment.open(points)
-    found = [experiment.run_point(point, RunOptions()) for point in points[:2]]
+    results = [experiment.run_point(point, RunOptions()) for point in points[:2]]
     run = folder / "runs" / "labels-6" / "seed-1"
     info = json.loads((run / "run.json").read_text(encoding="utf-8"))
     assert info["status"] == "done"
     assert (run / "model.safetensors").is_file()
-    assert found[1].run == "runs/labels-6/seed-1"
-    assert found[1].methods["flowgmm"]["accuracy"] == info["test"]["accuracy"]
-    assert found[1].criterion == (info["best"]["metric"], info["best"]["value"])
-    assert experiment.read_results() == found
+    assert results[1].run == "runs/labels-6/seed-1"
+    assert results[1].methods["flowgmm"]["accuracy"] == info["test"]["accuracy"]
+    assert results[1].criterion == (info["best"]["metric"], info["best"]["value"])
+    assert experiment.read_results() == results
 
 
 def test_finished_points_are_not_trained_again(folder: Path, points: list[Point]) -> None:
@@ -104,9 +104,9 @@ def test_an_interrupted_point_is_resumed_to_the_same_end(
         experiment.run_point(points[0], RunOptions(interrupt=StopsAfter(3)))
     assert experiment.read_results() == []
     assert not experiment.is_finished(points[0], baselines=False)
-    found = experiment.run_point(points[0], RunOptions())
-    metrics = [dict(one.methods["flowgmm"]) for one in (expected, found)]
-    assert [one.pop("seconds") > 0 for one in metrics] == [True, True]
+    resumed = experiment.run_point(points[0], RunOptions())
+    metrics = [dict(result.methods["flowgmm"]) for result in (expected, resumed)]
+    assert [result.pop("seconds") > 0 for result in metrics] == [True, True]
     assert metrics[0] == metrics[1]
 
 
@@ -159,10 +159,10 @@ def test_more_points_join_those_that_are_there(folder: Path, moons_file: Path) -
         experiment = make_experiment(folder, points)
         experiment.open(points)
         experiment.run_point(points[0], RunOptions())
-    assert [one.settings["labels"] for one in experiment.read_results()] == [6, 12]
+    assert [result.settings["labels"] for result in experiment.read_results()] == [6, 12]
 
 
-def test_data_that_cannot_do_is_told_before_training(moons_file: Path) -> None:
+def test_unusable_data_is_reported_before_training(moons_file: Path) -> None:
     points = curve_points(str(moons_file), [], [6, 5000], [0])
     with pytest.raises(DataError, match="labels=5000"):
         check_data(points, DataContext())

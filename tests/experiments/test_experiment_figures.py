@@ -13,7 +13,7 @@ from flowgmm_cli.experiments.figures import (
     MAX_COMBINATIONS,
     MethodCurve,
     curve_figure,
-    spread_apart,
+    separate,
     sweep_figure,
 )
 from flowgmm_cli.report.figures import png
@@ -29,7 +29,7 @@ def texts(figure: Any) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of letters that the font lacks
         figure.canvas.draw()
-    return "\n".join(one.get_text() for one in figure.findobj(Text))
+    return "\n".join(item.get_text() for item in figure.findobj(Text))
 
 
 CURVES = [
@@ -52,14 +52,14 @@ def test_a_curve_draws_the_means_it_is_given() -> None:
     assert size(png(figure))[0] > 900
 
 
-def test_a_curve_of_one_number_of_labels_can_be_drawn() -> None:
+def test_a_curve_with_a_single_number_of_labels_can_be_drawn() -> None:
     curve = [MethodCurve("flowgmm", [20], [0.5], [0.5], [0.5])]
     assert size(png(curve_figure(curve, title="x")))[0] > 500
 
 
 @pytest.mark.parametrize("values", [[0.0, 0.0, 0.0], [0.0, 0.5, 1.2, 1.3], [0.1, 5.0], [1.0]])
 def test_names_are_moved_apart_and_keep_their_order_and_middle(values: list[float]) -> None:
-    moved = spread_apart(values, 1.0)
+    moved = separate(values, 1.0)
     assert all(gap >= 1 - 1e-9 for gap in np.diff(moved))
     assert np.mean(moved) == pytest.approx(np.mean(values))
 

@@ -32,7 +32,7 @@ def test_commas_in_quotes_and_brackets_do_not_divide(text: str, values: list[str
 
 
 @given(st.lists(st.integers() | st.lists(st.integers(), max_size=3), min_size=1, max_size=5))
-def test_flow_values_come_back_one_by_one(values: list[object]) -> None:
+def test_lists_of_values_are_split_into_their_values(values: list[object]) -> None:
     texts = [str(value) for value in values]
     assert split_values(",".join(texts)) == texts
 

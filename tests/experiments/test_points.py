@@ -16,7 +16,7 @@ def budget(point: Any) -> Any:
 
 def test_a_curve_has_every_number_of_labels_with_every_seed(moons_file: Path) -> None:
     points = curve_points(str(moons_file), ["train.epochs=1"], [12, 6], [0, 3])
-    assert [(dict(one.settings), one.seed) for one in points] == [
+    assert [(dict(point.settings), point.seed) for point in points] == [
         ({"labels": 6}, 0), ({"labels": 6}, 3), ({"labels": 12}, 0), ({"labels": 12}, 3),
     ]  # fmt: skip
     for point in points:
@@ -35,8 +35,8 @@ def test_what_the_flags_set_goes_before_the_overlays(moons_file: Path) -> None:
     assert (budget(point).count, budget(point).per_class, point.recipe.run.seed) == (8, None, 2)
     assert (point.recipe.train.epochs, point.recipe.train.lr) == (9, 0.5)
     swept = sweep_points(str(moons_file), read_grid(["train.epochs=1,2"]), [0], overlays=["x"])
-    assert [one.recipe.train.epochs for one in swept] == [1, 2]
-    assert {budget(one).per_class for one in swept} == {3}
+    assert [point.recipe.train.epochs for point in swept] == [1, 2]
+    assert {budget(point).per_class for point in swept} == {3}
 
 
 @pytest.mark.parametrize("way", ["per_class: 3", "fraction: 0.1"])
@@ -66,11 +66,11 @@ def test_a_sweep_has_every_combination_with_every_seed(moons_file: Path) -> None
     grid = read_grid(["flow.couplings=2,4", "train.lr=1e-3,1e-2", "train.epochs=1"])
     points = sweep_points(str(moons_file), grid, [0, 1])
     assert len(points) == 8
-    assert len({(one.group, one.seed) for one in points}) == 8
-    assert {(one.recipe.flow.config.couplings, one.recipe.train.lr) for one in points} == {  # type: ignore[attr-defined]
+    assert len({(point.group, point.seed) for point in points}) == 8
+    assert {(point.recipe.flow.config.couplings, point.recipe.train.lr) for point in points} == {  # type: ignore[attr-defined]
         (2, 1e-3), (2, 1e-2), (4, 1e-3), (4, 1e-2),
     }  # fmt: skip
-    assert {one.recipe.train.epochs for one in points} == {1}
+    assert {point.recipe.train.epochs for point in points} == {1}
 
 
 def test_all_invalid_combinations_are_named_at_once(moons_file: Path) -> None:
@@ -84,7 +84,7 @@ def test_all_invalid_combinations_are_named_at_once(moons_file: Path) -> None:
     assert "flow.couplings=none train.lr=-1" in text
 
 
-def test_a_mistake_of_all_combinations_is_told_once(moons_file: Path) -> None:
+def test_an_error_of_all_combinations_is_reported_once(moons_file: Path) -> None:
     with pytest.raises(RecipeError) as caught:
         sweep_points(str(moons_file), read_grid(["train.epoch=3", "flow.couplings=2,4"]), [0])
     assert "combinations" not in caught.value.message
@@ -98,8 +98,8 @@ def test_group_names_are_readable_folders_and_differ_where_settings_do() -> None
         group_name({"flow.couplings": "2", "prior.means": "labelled"})
         == "flow.couplings-2_prior.means-labelled"
     )
-    one, other = (group_name({"views": f"[{{use: noise, scale: {scale}}}]"}) for scale in ("0.1", "0 1"))
-    assert one != other
-    for name in (one, other, group_name({"k": "x/../../y" * 30})):
+    first, second = (group_name({"views": f"[{{use: noise, scale: {scale}}}]"}) for scale in ("0.1", "0 1"))
+    assert first != second
+    for name in (first, second, group_name({"k": "x/../../y" * 30})):
         assert "/" not in name
         assert len(name) <= 80

@@ -25,21 +25,24 @@ RESULTS = [result(20, 0, 0.5, knn=0.4), result(20, 1, 0.7, knn=0.6), result(50, 
 
 def test_spreads_agree_with_statistics() -> None:
     values = [0.1, 0.5, 0.3]
-    found = Summary.from_values(values)
-    assert (found.n, found.min, found.max) == (3, 0.1, 0.5)
-    assert found.mean == pytest.approx(statistics.mean(values))
-    assert found.sd == pytest.approx(statistics.stdev(values))
+    summary = Summary.from_values(values)
+    assert (summary.n, summary.min, summary.max) == (3, 0.1, 0.5)
+    assert summary.mean == pytest.approx(statistics.mean(values))
+    assert summary.sd == pytest.approx(statistics.stdev(values))
     assert Summary.from_values([2.0]).sd == 0
 
 
 def test_groups_are_settings_and_methods() -> None:
-    groups = {(one.settings["labels"], one.method): one for one in group_results(RESULTS)}
+    groups = {(group.settings["labels"], group.method): group for group in group_results(RESULTS)}
     assert set(groups) == {(20, "flowgmm"), (20, "knn"), (50, "flowgmm")}
-    ours = groups[20, "flowgmm"]
-    assert ours.metrics["accuracy"].mean == pytest.approx(0.6)
-    assert ours.metrics["accuracy"].n == 2
-    assert "ece" not in ours.metrics
-    assert (ours.criterion, ours.criterion_summary and ours.criterion_summary.max) == ("val.nll", 0.7)
+    flowgmm = groups[20, "flowgmm"]
+    assert flowgmm.metrics["accuracy"].mean == pytest.approx(0.6)
+    assert flowgmm.metrics["accuracy"].n == 2
+    assert "ece" not in flowgmm.metrics
+    assert (flowgmm.criterion, flowgmm.criterion_summary and flowgmm.criterion_summary.max) == (
+        "val.nll",
+        0.7,
+    )
     assert groups[20, "knn"].criterion_summary is None
 
 

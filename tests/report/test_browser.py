@@ -1,4 +1,4 @@
-"""A real browser opens the report: it asks the network for nothing, and has nothing to complain about."""
+"""A real browser opens the report without requests to the network and without errors."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 @pytest.fixture(scope="session")
 def browser() -> str:
     """A Chromium, where there is one that starts."""
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if found is None:
+    path = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if path is None:
         pytest.skip("no Chromium on this machine")
-    return found
+    return path
 
 
 class Server:
-    """Serves a folder and notes down what is asked of it."""
+    """Serve a folder and record the requests."""
 
     def __init__(self, folder: Path) -> None:
-        asked: list[str] = []
+        requests: list[str] = []
 
         class Handler(http.server.SimpleHTTPRequestHandler):
             def log_message(self, format: str, *args: object) -> None:
-                asked.append(self.path)
+                requests.append(self.path)
 
         handler = functools.partial(Handler, directory=str(folder))
-        self.asked = asked
+        self.requests = requests
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.thread = threading.Thread(target=self.server.serve_forever)
         self.thread.start()
@@ -62,13 +62,13 @@ class Server:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     """A server of this test's folder."""
-    found = Server(tmp_path)
-    yield found
-    found.close()
+    server = Server(tmp_path)
+    yield server
+    server.close()
 
 
 def open_page(browser: str, address: str, profile: Path) -> tuple[str, str]:
-    """What the page has become once loaded, and what was said on the console and by the network stack."""
+    """Return the loaded page, and the log of the console and the network stack."""
     command = [browser, "--headless=new", "--disable-gpu", f"--user-data-dir={profile}", "--no-first-run"]
     command += ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
     command += ["--enable-logging=stderr", "--v=0", "--timeout=20000", "--dump-dom", address]
@@ -85,20 +85,20 @@ def console(log: str) -> list[str]:
     return [line for line in log.splitlines() if re.search(r":CONSOLE[:(]|Refused to|net::ERR", line)]
 
 
-def test_the_check_would_notice(browser: str, server: Server, tmp_path: Path) -> None:
+def test_the_check_notices_requests_and_errors(browser: str, server: Server, tmp_path: Path) -> None:
     page = tmp_path / "bad.html"
     page.write_text("<img src='/pixel.png'><script>console.error('oh no')</script>", encoding="utf-8")
     _, log = open_page(browser, f"{server.address}/bad.html", tmp_path / "profile")
-    assert "/pixel.png" in server.asked
+    assert "/pixel.png" in server.requests
     assert any("oh no" in line for line in console(log))
 
 
-def test_a_report_asks_for_nothing_and_complains_of_nothing(
+def test_a_report_makes_no_requests_and_logs_no_errors(
     browser: str, server: Server, context: ReportContext, names: tuple[str, ...], tmp_path: Path
 ) -> None:
     write_report(context, tmp_path / "report.html")
     dom, log = open_page(browser, f"{server.address}/report.html", tmp_path / "profile")
-    assert server.asked == ["/report.html"]
+    assert server.requests == ["/report.html"]
     assert console(log) == []
     assert "<script" not in dom
     assert dom.count("<figcaption>") > 8
@@ -107,9 +107,11 @@ def test_a_report_asks_for_nothing_and_complains_of_nothing(
     assert len(names) == 3
 
 
-def test_so_does_a_comparison(browser: str, server: Server, awkward: Run, other: Run, tmp_path: Path) -> None:
+def test_a_comparison_makes_no_requests_and_logs_no_errors(
+    browser: str, server: Server, awkward: Run, other: Run, tmp_path: Path
+) -> None:
     write_comparison(compare([awkward, other]), tmp_path / "c.html")
     dom, log = open_page(browser, f"{server.address}/c.html", tmp_path / "profile")
-    assert server.asked == ["/c.html"]
+    assert server.requests == ["/c.html"]
     assert console(log) == []
     assert "curve-loss" in dom

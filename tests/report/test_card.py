@@ -22,7 +22,7 @@ def test_the_header_is_yaml_with_results(context: ReportContext) -> None:
     assert value["pipeline_tag"] == "tabular-classification"
     results = value["model-index"][0]["results"][0]
     assert context.evaluation is not None
-    metrics = {one["type"]: one["value"] for one in results["metrics"]}
+    metrics = {metric["type"]: metric["value"] for metric in results["metrics"]}
     assert metrics["accuracy"] == pytest.approx(context.evaluation.classification.accuracy, abs=1e-4)
     assert results["dataset"]["name"] == "t <i>.csv"
     assert body.startswith("\n# csv\n")
@@ -44,21 +44,21 @@ def test_every_section_is_there(context: ReportContext) -> None:
     ]
 
 
-def test_overlays_are_named_where_some_were_applied(context: ReportContext) -> None:
+def test_the_card_names_overlays_of_the_recipe(context: ReportContext) -> None:
     assert "Overlays" not in model_card(context)
     with_overlays = replace(context, info={**context.info, "overlays": ["cpu", "a<b"]})
     assert "- Overlays of the recipe: cpu, a&lt;b\n" in model_card(with_overlays)
 
 
-def test_numbers_come_with_their_intervals(context: ReportContext) -> None:
+def test_metrics_have_intervals(context: ReportContext) -> None:
     assert context.evaluation is not None
-    found = context.evaluation.classification
-    interval = found.intervals["accuracy"]
-    line = f"| accuracy | {found.accuracy:.4f} | {interval.low:.4f} to {interval.high:.4f} |"
+    metrics = context.evaluation.classification
+    interval = metrics.intervals["accuracy"]
+    line = f"| accuracy | {metrics.accuracy:.4f} | {interval.low:.4f} to {interval.high:.4f} |"
     assert line in model_card(context)
 
 
-def test_names_that_users_chose_make_no_markup(context: ReportContext) -> None:
+def test_user_chosen_names_are_escaped(context: ReportContext) -> None:
     body = model_card(context).split("---\n", 2)[2]
     assert "<script" not in body
     assert "&lt;script&gt;" in body
@@ -67,13 +67,13 @@ def test_names_that_users_chose_make_no_markup(context: ReportContext) -> None:
     assert len(re.findall(r"(?<!\\)\|", row)) == 6  # its own bar is escaped
 
 
-def test_where_and_by_whom_it_was_trained_is_nobodys_business(context: ReportContext) -> None:
+def test_the_card_does_not_reveal_folder_and_host(context: ReportContext) -> None:
     text = model_card(context)
     assert str(context.run.path.parent) not in text
     assert str(context.info["host"]) not in text.split()
 
 
-def test_it_is_written_into_the_run(context: ReportContext) -> None:
+def test_the_card_is_written_into_the_run(context: ReportContext) -> None:
     path = write_card(context)
     assert path == context.run.path / FILE
     assert path.read_text(encoding="utf-8") == model_card(context)
@@ -89,13 +89,13 @@ def test_a_run_without_test_rows_has_a_card(awkward: Run) -> None:
 def test_baselines_are_named(awkward: Run) -> None:
     file = awkward.path / "eval" / "test.json"
     value = json.loads(file.read_text(encoding="utf-8"))
-    one = {"accuracy": 0.25, "balanced_accuracy": 0.3, "macro_f1": 0.2, "nll": 1.5, "ece": 0.1}
-    value["baselines"] = {"label_spreading": {**one, "seconds": 0.1, "settings": {}}}
+    metrics = {"accuracy": 0.25, "balanced_accuracy": 0.3, "macro_f1": 0.2, "nll": 1.5, "ece": 0.1}
+    value["baselines"] = {"label_spreading": {**metrics, "seconds": 0.1, "settings": {}}}
     file.write_text(json.dumps(value), encoding="utf-8")
     assert "label spreading 0.2500" in model_card(load_report_context(awkward, context=DataContext()))
 
 
-def test_a_run_without_a_model_has_none(awkward: Run) -> None:
+def test_a_run_without_a_model_has_no_card(awkward: Run) -> None:
     (awkward.path / "model.json").unlink()
     with pytest.raises(UnavailableError, match="no model yet"):
         write_card(load_report_context(awkward, context=DataContext()))

@@ -1,4 +1,4 @@
-"""Runs side by side: the same rows are compared row by row, and it is said where they are not the same."""
+"""Runs side by side: common test rows are paired, and the summary states how many there are."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from flowgmm_cli.runs import Run
 
 
 def change(run: Run, **replace: object) -> None:
-    """Change what a run said of its test rows."""
+    """Replace stored predictions of a run."""
     path = run.path / "eval" / "test.npz"
-    found = StoredPredictions.load(path)
-    assert found is not None
-    StoredPredictions(**{**vars(found), **replace}).save(path)
+    predictions = StoredPredictions.load(path)
+    assert predictions is not None
+    StoredPredictions(**{**vars(predictions), **replace}).save(path)
 
 
 def test_the_same_test_rows_are_compared_row_by_row(awkward: Run, other: Run) -> None:
     comparison = compare([awkward, other])
     difference = comparison.differences[0]
     assert (difference.test_rows, difference.rows) == ("same", 12)
-    one, two = (run.outcomes for run in comparison.runs)
-    assert one is not None
-    assert two is not None
-    assert difference.only_first == int((one.correct & ~two.correct).sum())
+    first, second = (run.predictions for run in comparison.runs)
+    assert first is not None
+    assert second is not None
+    assert difference.only_first == int((first.correct & ~second.correct).sum())
     assert difference.accuracy is not None
-    assert difference.accuracy.value == pytest.approx(two.correct.mean() - one.correct.mean())
+    assert difference.accuracy.value == pytest.approx(second.correct.mean() - first.correct.mean())
     accuracies = [run.evaluation.classification.accuracy for run in comparison.runs if run.evaluation]
     assert difference.accuracy.value == pytest.approx(accuracies[1] - accuracies[0])
     nll = [run.evaluation.classification.nll for run in comparison.runs if run.evaluation]
@@ -41,19 +41,19 @@ def test_the_same_test_rows_are_compared_row_by_row(awkward: Run, other: Run) ->
     assert "same 12 rows" in difference.summary
 
 
-def test_common_rows_are_compared_alone(awkward: Run, other: Run) -> None:
-    found = StoredPredictions.load(other.path / "eval" / "test.npz")
-    assert found is not None
-    change(other, digests=np.concatenate([found.digests[:9], 255 - found.digests[9:]]))
+def test_runs_are_compared_on_their_common_rows(awkward: Run, other: Run) -> None:
+    predictions = StoredPredictions.load(other.path / "eval" / "test.npz")
+    assert predictions is not None
+    change(other, digests=np.concatenate([predictions.digests[:9], 255 - predictions.digests[9:]]))
     difference = compare([awkward, other]).differences[0]
     assert (difference.test_rows, difference.rows) == ("some", 9)
     assert "9 test rows in common" in difference.summary
 
 
-def test_other_rows_are_said_to_be_other(awkward: Run, other: Run) -> None:
-    found = StoredPredictions.load(other.path / "eval" / "test.npz")
-    assert found is not None
-    change(other, digests=255 - found.digests)
+def test_different_test_rows_are_not_paired(awkward: Run, other: Run) -> None:
+    predictions = StoredPredictions.load(other.path / "eval" / "test.npz")
+    assert predictions is not None
+    change(other, digests=255 - predictions.digests)
     difference = compare([awkward, other]).differences[0]
     assert difference.test_rows == "other"
     assert difference.nll is None
@@ -62,7 +62,7 @@ def test_other_rows_are_said_to_be_other(awkward: Run, other: Run) -> None:
     assert "different rows" in difference.summary
 
 
-def test_runs_that_noted_nothing_down_are_not_paired(awkward: Run, other: Run) -> None:
+def test_runs_without_stored_predictions_are_not_paired(awkward: Run, other: Run) -> None:
     (other.path / "eval" / "test.npz").unlink()
     difference = compare([awkward, other]).differences[0]
     assert difference.test_rows == "unknown"
@@ -71,7 +71,7 @@ def test_runs_that_noted_nothing_down_are_not_paired(awkward: Run, other: Run) -
     assert compare([awkward, other]).differences[0].accuracy is None
 
 
-def test_settings_that_differ_are_listed_and_no_others(awkward: Run, other: Run) -> None:
+def test_only_settings_that_differ_are_listed(awkward: Run, other: Run) -> None:
     assert compare([awkward, other]).settings == {"run.seed": [0, 1]}
 
 
@@ -84,7 +84,7 @@ def test_versions_that_differ_are_listed(awkward: Run, other: Run) -> None:
     assert versions["torch"][1] == "9.9"
 
 
-def test_a_missing_key_is_not_false_or_zero() -> None:
+def test_settings_are_flattened() -> None:
     assert flatten({"a": {"b": [1, {"c": None}]}, "d": {}}) == {"a.b.0": 1, "a.b.1.c": None, "d": {}}
 
 
@@ -94,21 +94,21 @@ def test_a_damaged_run_is_named(awkward: Run, other: Run) -> None:
         compare([awkward, other])
 
 
-def test_the_json_holds_all_of_it(awkward: Run, other: Run) -> None:
+def test_the_json_is_complete(awkward: Run, other: Run) -> None:
     value = compare([awkward, other]).to_dict()
     json.dumps(value, allow_nan=False)
     assert value["schema"] == "flowgmm/compare/1"
-    assert [one["run"] for one in value["runs"]] == [str(awkward.path), str(other.path)]
+    assert [item["run"] for item in value["runs"]] == [str(awkward.path), str(other.path)]
     assert value["differences"][0]["against"] == str(awkward.path)
     assert {"difference", "low", "high", "p_value"} <= set(value["differences"][0]["accuracy"])
     assert value["settings"] == {"run.seed": [0, 1]}
 
 
-def test_names_are_what_tells_runs_apart(awkward: Run, other: Run) -> None:
-    found = compare([awkward, other])
-    assert short_names(found) == ["one", "two"]
-    assert [len(row) for row in result_rows(found)] == [3] * 7
-    assert difference_rows(found, ["one", "two"])[0][0] == "two"
+def test_short_names_leave_out_shared_folders(awkward: Run, other: Run) -> None:
+    comparison = compare([awkward, other])
+    assert short_names(comparison) == ["one", "two"]
+    assert [len(row) for row in result_rows(comparison)] == [3] * 7
+    assert difference_rows(comparison, ["one", "two"])[0][0] == "two"
 
 
 def test_the_page_is_self_contained_and_overlays_the_curves(awkward: Run, other: Run, tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def texts(figure: Any) -> str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of letters that the font lacks
         figure.canvas.draw()
-    return "\n".join(one.get_text() for one in figure.findobj(Text))
+    return "\n".join(item.get_text() for item in figure.findobj(Text))
 
 
 def make_metrics(classes: int, *, names: list[str] | None = None, n: int = 400) -> ClassificationMetrics:
@@ -42,25 +42,25 @@ def make_metrics(classes: int, *, names: list[str] | None = None, n: int = 400) 
 
 
 def test_reliability_bars_are_the_accuracy_of_their_bins() -> None:
-    found = make_metrics(3)
-    figure = reliability_figure(found)
+    metrics = make_metrics(3)
+    figure = reliability_figure(metrics)
     above, below = figure.axes
     heights = [patch.get_height() for patch in above.patches if patch.get_fill() and patch.get_y() == 0]
-    accuracies = [one.accuracy for one in found.reliability if one.count]
+    accuracies = [group.accuracy for group in metrics.reliability if group.count]
     assert [height for height in heights if height in accuracies] == pytest.approx(accuracies)
     shares = [patch.get_height() for patch in below.patches]
     assert sum(shares) == pytest.approx(1)
-    said = texts(figure)
-    for value in (found.ece, found.adaptive_ece, found.brier, found.nll):
-        assert f"{value:.4f}" in said
+    words = texts(figure)
+    for value in (metrics.ece, metrics.adaptive_ece, metrics.brier, metrics.nll):
+        assert f"{value:.4f}" in words
 
 
 @pytest.mark.parametrize("classes", [2, 10, 45])
 def test_the_confusion_matrix_shows_shares_and_of_few_classes_counts(classes: int) -> None:
-    found = make_metrics(classes)
-    figure = confusion_figure(found)
+    metrics = make_metrics(classes)
+    figure = confusion_figure(metrics)
     image = np.asarray(figure.axes[0].images[0].get_array())
-    counts = np.array(found.confusion)
+    counts = np.array(metrics.confusion)
     assert image == pytest.approx(counts / counts.sum(1, keepdims=True))
     cells = [text.get_text() for text in figure.axes[0].texts if text.get_text().isdigit()]
     assert cells == ([str(count) for count in counts.ravel() if count] if classes <= 10 else [])
@@ -70,11 +70,11 @@ def test_the_confusion_matrix_shows_shares_and_of_few_classes_counts(classes: in
 
 
 def test_names_are_no_formulas_and_letters_the_font_lacks_no_failure() -> None:
-    found = make_metrics(3, names=["$x_1$ & {", "$", "漢字 \U0001f600"])
+    metrics = make_metrics(3, names=["$x_1$ & {", "$", "漢字 \U0001f600"])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert size(png(confusion_figure(found)))[0] > 0
-    assert "$x_1$ & {" in texts(confusion_figure(found))
+        assert size(png(confusion_figure(metrics)))[0] > 0
+    assert "$x_1$ & {" in texts(confusion_figure(metrics))
 
 
 def latent(dims: int, classes: int, components: int = 1) -> LatentRows:
@@ -93,17 +93,17 @@ def test_the_latent_space_names_each_class_and_draws_two_ellipses_a_component(
     dims: int, classes: int, components: int
 ) -> None:
     figure = latent_figure(latent(dims, classes, components))
-    said = texts(figure).split("\n")
-    assert all(said.count(f"class {k}") == 1 for k in range(classes))
+    words = texts(figure).split("\n")
+    assert all(words.count(f"class {k}") == 1 for k in range(classes))
     assert len(figure.axes[0].patches) == 2 * classes * components
-    assert ("the plane of" in "\n".join(said)) == (dims > 2)
+    assert ("the plane of" in "\n".join(words)) == (dims > 2)
 
 
 def test_ellipses_are_the_projected_gaussians() -> None:
-    """Of isotropic components with standard deviation 2, in any plane: circles of radius 2 and 4."""
-    found = latent(6, 3)
-    wide = replace(found, scales=2 * found.scales)
-    sizes = {(round(one.width, 6), round(one.height, 6)) for one in latent_figure(wide).axes[0].patches}  # type: ignore[attr-defined]
+    """Isotropic components with standard deviation 2, in any plane: circles of radius 2 and 4."""
+    rows = latent(6, 3)
+    wide = replace(rows, scales=2 * rows.scales)
+    sizes = {(round(patch.width, 6), round(patch.height, 6)) for patch in latent_figure(wide).axes[0].patches}  # type: ignore[attr-defined]
     assert sizes == {(4.0, 4.0), (8.0, 8.0)}
 
 
@@ -111,19 +111,19 @@ def test_ellipses_are_the_projected_gaussians() -> None:
 def test_the_plane_is_orthonormal_and_shows_the_means_best(classes: int) -> None:
     from sklearn.decomposition import PCA
 
-    found = latent(9, classes)
-    plane = discriminant_plane(found.z, found.means)
+    rows = latent(9, classes)
+    plane = discriminant_plane(rows.z, rows.means)
     assert plane.T @ plane == pytest.approx(np.eye(2), abs=1e-8)
-    centred = found.means - found.means.mean(0)
-    best = PCA(min(2, classes - 1)).fit(found.means)
+    centred = rows.means - rows.means.mean(0)
+    best = PCA(min(2, classes - 1)).fit(rows.means)
     kept = ((centred @ plane) ** 2).sum() / (centred**2).sum()
     assert kept == pytest.approx(best.explained_variance_ratio_.sum())
-    assert np.var(found.z @ plane[:, 1]) > 0.1
+    assert np.var(rows.z @ plane[:, 1]) > 0.1
 
 
 def test_the_plane_of_two_dimensions_is_the_plane_itself() -> None:
-    found = latent(2, 4)
-    assert discriminant_plane(found.z, found.means).tolist() == np.eye(2).tolist()
+    rows = latent(2, 4)
+    assert discriminant_plane(rows.z, rows.means).tolist() == np.eye(2).tolist()
 
 
 def test_regions_mark_the_labelled_rows() -> None:
@@ -141,15 +141,15 @@ def test_regions_mark_the_labelled_rows() -> None:
     )
     figure = regions_figure(plane)
     dots = [
-        len(np.asarray(one.get_offsets()))
-        for one in figure.axes[0].collections
-        if len(np.asarray(one.get_offsets())) > 1
+        len(np.asarray(collection.get_offsets()))
+        for collection in figure.axes[0].collections
+        if len(np.asarray(collection.get_offsets())) > 1
     ]
     assert 113 in dots
     assert sum(dots) == 120
-    said = texts(figure)
+    words = texts(figure)
     for text in ("left", "right", "unlabelled", "7 labelled and 113 unlabelled"):
-        assert text in said
+        assert text in words
     image = np.asarray(figure.axes[0].images[0].get_array())
     assert image.min() >= 0
     assert image.max() <= 1
@@ -168,7 +168,7 @@ def test_a_density_that_is_nowhere_finite_is_left_out() -> None:
     assert size(png(regions_figure(plane)))[0] > 700
 
 
-def test_colours_differ_and_ours_is_the_same_everywhere() -> None:
+def test_colours_differ_and_flowgmm_keeps_its_colour() -> None:
     for count in (2, 10, 12, 30):
         assert len(set(class_colours(count))) == count
     assert method_colours(["flowgmm", "knn"])["flowgmm"] == method_colours(["mlp", "flowgmm"])["flowgmm"]

@@ -33,17 +33,17 @@ WORDS = (
 
 
 @pytest.fixture(scope="session")
-def _pictured(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    folder = tmp_path_factory.mktemp("pictured")
+def _image_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("image_context")
     recipe = load_recipe("digits", list(WORDS))
     train(recipe, create_run(recipe, argv=["train", "digits"], directory=folder / "run"))
     return Run(folder / "run")
 
 
 @pytest.fixture
-def pictured(_pictured: Run) -> ReportContext:
-    """What a report of a run of images is made of."""
-    return load_report_context(_pictured, context=CONTEXT)
+def image_context(_image_run: Run) -> ReportContext:
+    """Return the report context of a run of images."""
+    return load_report_context(_image_run, context=CONTEXT)
 
 
 def pixels(figure: Figure) -> np.ndarray:
@@ -57,38 +57,38 @@ def plots(parts: Sequence[Part], name: str = "") -> list[Plot]:
     return [part for part in parts if isinstance(part, Plot) and name in part.name]
 
 
-def test_a_run_of_images_has_galleries(pictured: ReportContext) -> None:
-    gallery, uncertain = plots(gallery_section(pictured))
+def test_a_run_of_images_has_galleries(image_context: ReportContext) -> None:
+    gallery, uncertain = plots(gallery_section(image_context))
     assert (gallery.name, uncertain.name) == ("gallery", "doubtful")
     assert gallery.png.startswith(b"\x89PNG")
-    statistics = compute_row_statistics(pictured.trained, pictured.validation.split)
+    statistics = compute_row_statistics(image_context.trained, image_context.validation.split)
     best = select_extremes(statistics, 3, 1).typical[0]
     assert f"{statistics.log_density[best]:.4g}" in gallery.svg.decode()
     assert "typical" in gallery.svg.decode()
     assert "log p(x | class)" in gallery.caption
 
 
-def test_samples_of_images_are_shown_at_three_temperatures(pictured: ReportContext) -> None:
-    (plot,) = plots(samples_section(pictured))
+def test_samples_of_images_are_shown_at_three_temperatures(image_context: ReportContext) -> None:
+    (plot,) = plots(samples_section(image_context))
     for text in ("temperature 0.3", "temperature 0.7", "temperature 1"):
         assert text in plot.svg.decode()
 
 
 def test_ordinary_images_with_high_scores_are_shown_with_and_without_others(
-    pictured: ReportContext, tmp_path: Path
+    image_context: ReportContext, tmp_path: Path
 ) -> None:
-    (plot,) = plots(ood_section(pictured), "ood-images")
+    (plot,) = plots(ood_section(image_context), "ood-images")
     assert "ordinary, highest" in plot.svg.decode()
     assert "other, lowest" not in plot.svg.decode()
     file = tmp_path / "noise.npz"
     np.savez(file, pixels=np.random.default_rng(0).integers(0, 17, (30, 8, 8)).astype(float))
-    context = load_report_context(pictured.run, context=CONTEXT, out=str(file))
+    context = load_report_context(image_context.run, context=CONTEXT, out=str(file))
     (plot,) = plots(ood_section(context), "ood-images")
     for text in ("other, lowest", "other, middle", "other, highest", "ordinary, highest"):
         assert text in plot.svg.decode()
 
 
-def test_images_stand_in_the_order_of_their_scores_and_flagged_ones_are_framed() -> None:
+def test_images_are_sorted_by_score_and_framed_if_flagged() -> None:
     values = np.array([5.0, 1, 3, 2, 4])
     images = values[:, None, None] * np.ones((5, 4, 4))
     ordinary = np.full((1, 4, 4), 9.0), np.array([4.5])

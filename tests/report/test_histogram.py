@@ -17,7 +17,7 @@ INSIDE = RNG.gamma(2.0, size=2000)
     [RNG.gamma(6.0, size=300), 10 ** RNG.uniform(0, 30, 300), np.array([4.0]), np.full(3, -1e9)],
     ids=["near", "far", "one row", "far below"],
 )
-def test_every_row_is_in_a_bar_and_the_threshold_in_sight(outside: np.ndarray) -> None:
+def test_every_row_is_in_a_bar_and_the_threshold_visible(outside: np.ndarray) -> None:
     figure = histogram_figure(INSIDE, outside, threshold=5.0, score="latent_knn", auroc=0.5)
     (axes,) = figure.axes
     for line in axes.patches:
@@ -28,7 +28,7 @@ def test_every_row_is_in_a_bar_and_the_threshold_in_sight(outside: np.ndarray) -
     assert png(figure).startswith(b"\x89PNG")
 
 
-def test_far_rows_bend_the_axis_and_near_ones_do_not() -> None:
+def test_the_axis_is_asinh_scaled_for_far_rows_only() -> None:
     near = histogram_figure(INSIDE, INSIDE + 5, threshold=5.0, score="nll").axes[0]
     far = histogram_figure(INSIDE, INSIDE * 1e4, threshold=5.0, score="nll").axes[0]
     assert (near.get_xscale(), far.get_xscale()) == ("linear", "asinh")

@@ -20,34 +20,34 @@ RNG = np.random.default_rng(0)
 def sheet(figure: Figure) -> np.ndarray:
     """The pixels shown."""
     (image,) = figure.axes[0].images
-    found = image.get_array()
-    assert found is not None
-    return np.asarray(found)
+    values = image.get_array()
+    assert values is not None
+    return np.asarray(values)
 
 
 def words(figure: Figure) -> set[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         figure.canvas.draw()
-    return {one.get_text() for one in figure.findobj(Text)}
+    return {text.get_text() for text in figure.findobj(Text)}
 
 
 def test_each_picture_stands_in_its_row_and_column() -> None:
     rows = [ImageRow("a", RNG.random((3, 8, 5))), ImageRow("b", RNG.random((2, 8, 5)))]
-    found = sheet(image_grid_figure(rows, limits=(0, 1)))
-    assert found.shape == (8 + 1 + 8, 5 + 1 + 5 + 1 + 5, 3)
+    canvas = sheet(image_grid_figure(rows, limits=(0, 1)))
+    assert canvas.shape == (8 + 1 + 8, 5 + 1 + 5 + 1 + 5, 3)
     for y, row in enumerate(rows):
         for x, image in enumerate(row.images):
-            part = found[y * 9 : y * 9 + 8, x * 6 : x * 6 + 5]
+            part = canvas[y * 9 : y * 9 + 8, x * 6 : x * 6 + 5]
             np.testing.assert_allclose(part, np.repeat(image[..., None], 3, axis=2))
-    assert (found[9:, 12:] == 1).all()  # the shorter row ends in white
-    assert (found[8] == 1).all()
+    assert (canvas[9:, 12:] == 1).all()  # the shorter row ends in white
+    assert (canvas[8] == 1).all()
 
 
 def test_values_go_from_black_to_white_between_the_limits() -> None:
     image = np.array([[[-5.0, 0.0], [8.0, 16.0]]])
-    found = sheet(image_grid_figure([ImageRow("", image)], limits=(0, 16)))[..., 0]
-    np.testing.assert_allclose(found, [[0, 0], [0.5, 1]])
+    canvas = sheet(image_grid_figure([ImageRow("", image)], limits=(0, 16)))[..., 0]
+    np.testing.assert_allclose(canvas, [[0, 0], [0.5, 1]])
     free = sheet(image_grid_figure([ImageRow("", RNG.normal(size=(4, 30, 30)))]))
     assert (free.min(), free.max()) == (0, 1)
 
@@ -56,10 +56,10 @@ def test_values_go_from_black_to_white_between_the_limits() -> None:
 def test_channels_may_come_first_or_last(shape: tuple[int, ...]) -> None:
     images = RNG.random(shape)
     assert channels_last(images).shape[1:3] == (6, 7)
-    found = sheet(image_grid_figure([ImageRow("", images)], limits=(0, 1)))[:6, :7]
+    canvas = sheet(image_grid_figure([ImageRow("", images)], limits=(0, 1)))[:6, :7]
     colours = images[0] if images.ndim == 3 else channels_last(images)[0][..., :3]
     expected = np.broadcast_to(colours.reshape(6, 7, -1), (6, 7, 3))
-    np.testing.assert_allclose(found, expected)
+    np.testing.assert_allclose(canvas, expected)
 
 
 def test_rows_columns_and_the_whole_are_labelled_as_they_are() -> None:
@@ -84,12 +84,12 @@ def test_pictures_stand_in_their_places_and_blocks_are_set_apart() -> None:
     images = RNG.random((3, 8, 8))
     rows = [ImageRow("a", images, positions=[0, 1, 3])]
     figure = image_grid_figure(rows, limits=(0, 1), blocks=[("cold", 2), ("warm", 2)])
-    found = sheet(figure)[..., 0]
+    canvas = sheet(figure)[..., 0]
     corners = [0, 9, 8 + 1 + 8 + 1 + 4, 8 + 1 + 8 + 1 + 4 + 8 + 1]
-    assert found.shape == (8, corners[3] + 8)
+    assert canvas.shape == (8, corners[3] + 8)
     for image, column in zip(images, (0, 1, 3), strict=True):
-        np.testing.assert_allclose(found[:, corners[column] : corners[column] + 8], image)
-    assert (found[:, corners[2] : corners[2] + 8] == 1).all()
+        np.testing.assert_allclose(canvas[:, corners[column] : corners[column] + 8], image)
+    assert (canvas[:, corners[2] : corners[2] + 8] == 1).all()
     assert {"cold", "warm"} <= words(figure)
     named = words(image_grid_figure(rows, blocks=[("", 2), ("", 2)], headings=["p", "q", "r", "s"]))
     assert {"p", "q", "r", "s"} <= named
@@ -98,18 +98,18 @@ def test_pictures_stand_in_their_places_and_blocks_are_set_apart() -> None:
 def test_frames_and_notes_belong_to_their_pictures() -> None:
     row = ImageRow("a", np.zeros((2, 10, 10)), notes=["1.5", "$x$"], framed=[False, True])
     figure = image_grid_figure([row, ImageRow("b", np.ones((1, 10, 10)))], limits=(0, 1))
-    (frame,) = [one for one in figure.axes[0].patches if isinstance(one, Rectangle)]
+    (frame,) = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
     assert (frame.get_x(), frame.get_y(), frame.get_width(), frame.get_height()) == (10.5, -0.5, 10, 10)
     assert {"1.5", "$x$"} <= words(figure)
-    found = sheet(figure)[..., 0]
-    assert found.shape == (10 + 3 + 1 + 10, 21)
-    assert (found[10:, :] == 1).all()
+    canvas = sheet(figure)[..., 0]
+    assert canvas.shape == (10 + 3 + 1 + 10, 21)
+    assert (canvas[10:, :] == 1).all()
 
 
-def test_bytes_go_from_0_to_255_whatever_they_hold() -> None:
+def test_bytes_always_go_from_0_to_255() -> None:
     image = np.array([[[51, 102], [102, 51]]], dtype=np.uint8)
-    found = sheet(image_grid_figure([ImageRow("", image)]))[..., 0]
-    np.testing.assert_allclose(found, [[0.2, 0.4], [0.4, 0.2]])
+    canvas = sheet(image_grid_figure([ImageRow("", image)]))[..., 0]
+    np.testing.assert_allclose(canvas, [[0.2, 0.4], [0.4, 0.2]])
 
 
 @pytest.mark.parametrize(
@@ -125,6 +125,6 @@ def test_bytes_go_from_0_to_255_whatever_they_hold() -> None:
 )
 def test_a_column_says_where_its_channels_are(column: Column, entry: tuple[int, ...]) -> None:
     cells = RNG.random((2, *column.shape))
-    found = column_images(column, cells)
-    assert found.shape == (2, *entry)
-    assert found.sum() == pytest.approx(cells.sum())
+    canvas = column_images(column, cells)
+    assert canvas.shape == (2, *entry)
+    assert canvas.sum() == pytest.approx(cells.sum())

@@ -25,7 +25,7 @@ FETCHING = {"script", "iframe", "object", "embed", "audio", "video", "source", "
 
 
 class Page(HTMLParser):
-    """Collects what a page refers to and says, and checks that elements are closed."""
+    """Collects references and texts of a page, and checks that elements are closed."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -107,54 +107,56 @@ def write(context: ReportContext, folder: Path) -> WrittenReport:
 
 
 @pytest.fixture(scope="session")
-def written(_awkward: Path, tmp_path_factory: pytest.TempPathFactory) -> WrittenReport:
+def report_page(_awkward: Path, tmp_path_factory: pytest.TempPathFactory) -> WrittenReport:
     """The complete report of the awkward run."""
     context = load_report_context(Run(_awkward / "one"), context=DataContext(offline=True))
     return write(context, tmp_path_factory.mktemp("report"))
 
 
-def test_the_page_refers_to_nothing_outside_itself(written: WrittenReport) -> None:
-    requires_nothing(written.page)
-    assert "http" not in written.html.replace("http-equiv", "")
-    assert "default-src 'none'" in written.html
+def test_the_page_refers_to_nothing_outside_itself(report_page: WrittenReport) -> None:
+    requires_nothing(report_page.page)
+    assert "http" not in report_page.html.replace("http-equiv", "")
+    assert "default-src 'none'" in report_page.html
 
 
-def test_user_chosen_names_are_plain_text(written: WrittenReport, names: tuple[str, ...]) -> None:
-    assert "<script" not in written.html
-    assert "<i>" not in written.html
-    assert "<b>" not in written.html
-    text = " ".join(written.page.texts)
+def test_user_chosen_names_are_plain_text(report_page: WrittenReport, names: tuple[str, ...]) -> None:
+    assert "<script" not in report_page.html
+    assert "<i>" not in report_page.html
+    assert "<b>" not in report_page.html
+    text = " ".join(report_page.page.texts)
     for name in names:
         assert name in text
 
 
-def test_the_report_has_every_section_and_every_figure_a_caption(written: WrittenReport) -> None:
-    sections = written.report.sections
+def test_the_report_has_every_section_and_every_figure_a_caption(report_page: WrittenReport) -> None:
+    sections = report_page.report.sections
     assert [section.id for section in sections] == [key for key, _, _ in SECTIONS]
-    assert set(written.unavailable) == {"baselines", "race"}
+    assert set(report_page.unavailable) == {"baselines", "race"}
     plots = [plot for section in sections if isinstance(section, Section) for plot in section.plots]
     assert {"loss", "confusion", "reliability", "latent", "ood"} <= {plot.name for plot in plots}
     assert all(len(plot.caption) > 40 for plot in plots)
-    assert written.page.tags.count("figcaption") >= len(plots)
-    assert written.page.tags.count("img") == len(plots)
+    assert report_page.page.tags.count("figcaption") >= len(plots)
+    assert report_page.page.tags.count("img") == len(plots)
 
 
-def test_figures_are_png_files_beside_the_page(written: WrittenReport) -> None:
-    assert written.report.figures
-    for name, path in written.report.figures.items():
-        assert path == written.folder / "some" / f"{name}.png"
+def test_figures_are_png_files_beside_the_page(report_page: WrittenReport) -> None:
+    assert report_page.report.figures
+    for name, path in report_page.report.figures.items():
+        assert path == report_page.folder / "some" / f"{name}.png"
         assert path.read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_summary_states_accuracy_and_confidence(written: WrittenReport, context: ReportContext) -> None:
+def test_the_summary_states_accuracy_and_confidence(
+    report_page: WrittenReport, context: ReportContext
+) -> None:
     evaluation = context.evaluation
     assert evaluation is not None
     metrics = evaluation.classification
     interval = metrics.intervals["accuracy"]
-    assert f"{100 * metrics.accuracy:.1f} % of the predicted classes are right" in written.text
-    assert f"between {100 * interval.low:.1f} % and {100 * interval.high:.1f} %" in written.text
-    assert "12 test rows are few" in written.text
-    assert "Its mean confidence on the test rows is" in written.text
+    assert f"{100 * metrics.accuracy:.1f} % of the predicted classes are right" in report_page.text
+    assert f"between {100 * interval.low:.1f} % and {100 * interval.high:.1f} %" in report_page.text
+    assert "12 test rows are few" in report_page.text
+    assert "Its mean confidence on the test rows is" in report_page.text
 
 
 def test_the_settings_section_names_overlays(context: ReportContext) -> None:
@@ -166,20 +168,20 @@ def test_the_settings_section_names_overlays(context: ReportContext) -> None:
     assert not [text for text in texts() if "verlay" in text]
 
 
-def test_samples_are_rows_in_the_columns_of_the_input(written: WrittenReport) -> None:
-    table = written.parts("samples")[-1]
+def test_samples_are_rows_in_the_columns_of_the_input(report_page: WrittenReport) -> None:
+    table = report_page.parts("samples")[-1]
     assert isinstance(table, Table)
     assert {"class", "log_density", "x<b>&1", "x2"} <= set(table.columns)
     assert len(table.rows) == 2 * 3
 
 
-def test_scores_are_compared_with_pseudo_ood_rows(written: WrittenReport, context: ReportContext) -> None:
+def test_scores_are_compared_with_pseudo_ood_rows(report_page: WrittenReport, context: ReportContext) -> None:
     detector = context.trained.detector
     assert detector is not None
-    table = next(part for part in written.parts("ood") if isinstance(part, Table))
+    table = next(part for part in report_page.parts("ood") if isinstance(part, Table))
     assert {row[0] for row in table.rows} <= set(detector.names)
-    assert f"{detector.default}" in written.text
-    assert "pseudo-OOD rows" in written.text
+    assert f"{detector.default}" in report_page.text
+    assert "pseudo-OOD rows" in report_page.text
 
 
 def test_missing_data_makes_only_its_own_sections_unavailable(awkward: Run, tmp_path: Path) -> None:
@@ -244,9 +246,9 @@ def test_the_report_shows_baselines_and_the_search(awkward: Run, tmp_path: Path)
     assert "flow.couplings = 4" in written.text
 
 
-def test_the_json_names_the_page_its_sections_and_figures(written: WrittenReport) -> None:
-    value = written.report.to_dict("RUN")
-    page = str(written.folder / "some.html")
+def test_the_json_names_the_page_its_sections_and_figures(report_page: WrittenReport) -> None:
+    value = report_page.report.to_dict("RUN")
+    page = str(report_page.folder / "some.html")
     assert (value["schema"], value["run"], value["report"]) == ("flowgmm/report/1", "RUN", page)
     assert {section["id"] for section in value["sections"]} == {key for key, _, _ in SECTIONS}
     assert all(section["made"] == (section["reason"] is None) for section in value["sections"])
