@@ -80,9 +80,8 @@ def assign_splits(
     places, codes, sizes = _draw_candidates(table_labels, labels, split.seed)
     thinned = len(places) < sum(sizes.values())
     if thinned:
-        split = split.model_copy(
-            update={"stratify": True}
-        )  # the proportions of all rows, not of the candidates
+        # keep the class proportions of all rows, not those of the candidates
+        split = split.model_copy(update={"stratify": True})
     marked = np.zeros(len(places), dtype=bool)
     if table_labels.marked is not None:
         marked = table_labels.marked[places]
@@ -96,9 +95,7 @@ def assign_splits(
         count = min(target, max_rows, MAX_HELD_OUT_ROWS, len(candidates) // 2 if thinned else target)
         chosen = draw(rows, candidates, count, split, stream=stream, sizes=sizes if thinned else None)
         free[chosen] = False
-        if len(chosen):
-            reason = f", not {target:,}: they are kept in memory" if target > len(chosen) else ""
-            notes.append(f"{len(chosen):,} rows {description}{reason}")
+        notes.extend(_describe_count(len(chosen), target, description))
         return places[chosen]
 
     test = val = _EMPTY
@@ -107,35 +104,64 @@ def assign_splits(
         test = hold_out(0, target, "are set aside for the test (data.split.test)")
     val_target = 0 if has_val else round(split.val * (total - len(test)))
     if val_target and split.val_labels:
-        description = (
-            "with labels beyond the labelled budget form the validation split (data.split.val_labels)"
+        val = hold_out(
+            1,
+            val_target,
+            "with labels beyond the labelled budget form the validation split (data.split.val_labels)",
         )
-        val = hold_out(1, val_target, description)
 
-    held_out = _class_sizes(table_labels.codes[np.concatenate([test, val])])
-    sizes = {label: size - held_out.get(label, 0) for label, size in sizes.items()}
-    budget = labels.model_copy(update={"column": None})
-    if budget.fraction is not None:
-        count = round(budget.fraction * (total - len(test) - len(val)))
-        budget = budget.model_copy(update={"fraction": None, "count": count})
+    held_out = np.concatenate([test, val])
+    held_out_sizes = _class_sizes(table_labels.codes[held_out])
+    sizes = {label: size - held_out_sizes.get(label, 0) for label, size in sizes.items()}
     usable = np.flatnonzero(free & (marked if table_labels.marked is not None else True))
-    if budget.count is None and budget.per_class is None and table_labels.marked is None:
-        require_memory(sum(sizes.values()))  # all labels are used: check before a subset is drawn
     available = Rows({}, codes[usable], places[usable])
-    known = {label: size for label, size in sizes.items() if size} if table_labels.marked is None else None
-    chosen = choose_labelled(available, budget, table_labels.names, sizes=known)
-    labelled = available.ids[chosen]
-    require_memory(len(labelled))
-
-    rng = split_generator(split, stream=1)
+    labelled = _draw_labelled(
+        available, table_labels, labels, sizes, total=total - len(held_out), require_memory=require_memory
+    )
     if val_target and not split.val_labels:
+        rng = split_generator(split, stream=1)
         val = _draw_others(rng, total, min(val_target, max_rows, MAX_HELD_OUT_ROWS), [test, labelled])
-        if len(val):
-            reason = f", not {val_target:,}: they are kept in memory" if val_target > len(val) else ""
-            notes.append(f"{len(val):,} rows are held out (data.split.val){reason}")
+        notes.extend(_describe_count(len(val), val_target, "are held out (data.split.val)"))
     even = np.unique(np.linspace(0, total - 1, min(total, max_rows, MAX_SAMPLE_ROWS)).astype(np.int64))
     sample = np.setdiff1d(even, np.concatenate([test, val]))
     return SplitIndex(np.sort(labelled), sample, np.sort(test), np.sort(val), tuple(notes))
+
+
+def _describe_count(count: int, target: int, description: str) -> list[str]:
+    reason = f", not {target:,}: they are kept in memory" if target > count else ""
+    return [f"{count:,} rows {description}{reason}"] if count else []
+
+
+def _draw_labelled(
+    available: Rows,
+    table_labels: TableLabels,
+    labels: LabelsConfig,
+    sizes: dict[int, int],
+    *,
+    total: int,
+    require_memory: Callable[[int], None],
+) -> Positions:
+    """Draw the labelled rows.
+
+    Args:
+        available: candidates with their labels; their ids are indices in the table.
+        table_labels: labels of all rows.
+        labels: the labelled budget.
+        sizes: class -> number of labelled training rows in the table.
+        total: number of training rows, to which `labels.fraction` refers.
+        require_memory: see `assign_splits`.
+    """
+    budget = labels.model_copy(update={"column": None})
+    if budget.fraction is not None:
+        budget = budget.model_copy(update={"fraction": None, "count": round(budget.fraction * total)})
+    has_markers = table_labels.marked is not None
+    if budget.count is None and budget.per_class is None and not has_markers:
+        require_memory(sum(sizes.values()))  # all labels are used: check before a subset is drawn
+    known = None if has_markers else {label: size for label, size in sizes.items() if size}
+    chosen = choose_labelled(available, budget, table_labels.names, sizes=known)
+    require_memory(len(chosen))
+    labelled: Positions = available.ids[chosen]
+    return labelled
 
 
 def _draw_candidates(
