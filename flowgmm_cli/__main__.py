@@ -45,29 +45,29 @@ def _run() -> int:
 
 
 def _report(error: Exception) -> int:
-    from flowgmm_cli.cli import console
+    from flowgmm_cli.cli import output
     from flowgmm_cli.errors import FlowgmmError, RunFailedError
 
-    console.show_traceback(error)
+    output.print_traceback(error)
     if isinstance(error, FlowgmmError):
-        console.show_error(error)
+        output.print_error(error)
         return error.exit_code
     if isinstance(error, MemoryError):
         out = RunFailedError("out of memory", hint="try a smaller train.batch_size, or fewer rows")
-        console.show_error(out)
+        output.print_error(out)
         return out.exit_code
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" while writing {error.filename}" if error.filename else ""
         full = RunFailedError(f"the disk is full{where}", hint="free some space, then run the command again")
-        console.show_error(full)
+        output.print_error(full)
         return full.exit_code
     if isinstance(error, OSError) and error.filename and error.strerror:
         failed = RunFailedError(
             f"{error.filename}: {error.strerror}", hint="check that the path is right and can be written"
         )
-        console.show_error(failed)
+        output.print_error(failed)
         return failed.exit_code
-    console.show_bug(error)
+    output.print_bug(error)
     return 1
 
 

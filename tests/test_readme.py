@@ -14,7 +14,7 @@ import pytest
 import typer
 
 from flowgmm_cli import errors
-from flowgmm_cli.cli import console
+from flowgmm_cli.cli import output
 from flowgmm_cli.cli.app import app
 from flowgmm_cli.recipe.bundled import bundled_recipes
 from flowgmm_cli.recipe.load import load_recipe
@@ -50,7 +50,7 @@ def _unchanged(monkeypatch: pytest.MonkeyPatch) -> Any:
     for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
         monkeypatch.setenv(name, "0")  # `--offline` sets them while it is parsed
     yield
-    console.settings.quiet = console.settings.verbose = False
+    output.settings.quiet = output.settings.verbose = False
 
 
 @pytest.mark.usefixtures("_unchanged")

@@ -1,12 +1,15 @@
-"""The command-line application: one Typer app, one module per subcommand."""
+"""The command-line application: one Typer app whose commands are imported when they are used.
+
+A help page of the application needs only names and summaries, so it imports no command.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
-
-from flowgmm_cli.cli.lazy import lazy_group
+from typer.core import TyperCommand, TyperGroup
 
 COMMANDS = {
     "train": ("Train a model from a recipe, calibrate it and test it.", "train:train"),
@@ -23,7 +26,7 @@ COMMANDS = {
         "sample:sample",
     ),
     "features": (
-        "List the layers of a flow, or show what a channel of one does: rows with it turned up and down.",
+        "List the layers of a flow, or show the effect of a channel: rows with it turned up and down.",
         "features:features",
     ),
     "embed": (
@@ -49,11 +52,11 @@ COMMANDS = {
     ),
     "curve": (
         "Accuracy against the number of labels, with its spread over seeds, beside simple baselines.",
-        "curve:curve",
+        "experiments:curve",
     ),
     "sweep": (
         "Train every combination of some settings, each with every seed, and rank them.",
-        "sweep:sweep",
+        "experiments:sweep",
     ),
     "runs": ("List, show and compare training runs.", "runs:app"),
     "recipes": ("List, show, copy and validate recipes.", "recipes:app"),
@@ -63,16 +66,65 @@ COMMANDS = {
         "doctor:doctor",
     ),
 }
-"""Name -> (the first paragraph of its help, `module:attribute` in this package), in the order of the help."""
+"""Name -> (first paragraph of its help, `module:attribute` in this package), in the order of the help."""
+
+
+class LazyCommand(TyperCommand):
+    """A placeholder for a command, or a group of commands, that is imported when its arguments are parsed.
+
+    Args:
+        name: name of the command.
+        summary: first paragraph of its help.
+        target: `package.module:attribute` of the function, or of a group's Typer application. A module may
+            have a class `Command` for its function.
+    """
+
+    def __init__(self, name: str, summary: str, target: str) -> None:
+        super().__init__(name, help=summary)
+        self._target = target
+
+    def load(self) -> Any:
+        """Import and return the command itself."""
+        path, _, attribute = self._target.partition(":")
+        module = import_module(path)
+        target = getattr(module, attribute)
+        app = typer.Typer(pretty_exceptions_enable=False)
+        app.callback()(_nothing)  # an application with a single command would be that command
+        if isinstance(target, typer.Typer):
+            app.add_typer(target, name=self.name)
+        else:
+            from flowgmm_cli.cli.options import Command
+
+            app.command(self.name, cls=getattr(module, "Command", Command))(target)
+        group: Any = typer.main.get_command(app)
+        return group.commands[self.name]
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Parse the arguments with the command itself; the context is the command's own."""
+        return self.load().make_context(info_name, args, parent=parent, **extra)
+
+
+class LazyGroup(TyperGroup):
+    """The commands of `COMMANDS`, not yet imported."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name, (summary, target) in COMMANDS.items():
+            self.add_command(LazyCommand(name, summary, f"flowgmm_cli.cli.{target}"))
+
+
+def _nothing() -> None:
+    pass
+
 
 app = typer.Typer(
     name="flowgmm",
-    cls=lazy_group({name: (text, f"flowgmm_cli.cli.{place}") for name, (text, place) in COMMANDS.items()}),
+    cls=LazyGroup,
     help="One model from few labels and many unlabelled rows: it classifies, scores density, generates, "
     "embeds and detects out-of-distribution data.",
     no_args_is_help=True,
     add_completion=True,
-    pretty_exceptions_enable=False,  # errors are rendered in __main__
+    pretty_exceptions_enable=False,  # errors are printed in __main__
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -81,7 +133,7 @@ def _version(value: bool) -> None:
     if value:
         from importlib.metadata import version
 
-        from flowgmm_cli.cli.console import print_text
+        from flowgmm_cli.cli.output import print_text
 
         print_text(f"flowgmm {version('flowgmm-cli')}")
         raise typer.Exit

@@ -1,35 +1,116 @@
-"""`flowgmm doctor`: what this machine offers, and what is wrong with it."""
+"""`flowgmm doctor`: versions, devices, folders and plugins of this machine, and problems with them."""
 
 from __future__ import annotations
 
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from flowgmm_cli.cli.options import Json, Quiet, Verbose
+from flowgmm_cli.cli import options, output
+from flowgmm_cli.errors import GateError
+
+PACKAGES = (
+    "torch", "typer", "rich", "pyyaml", "datasets", "entrypoints", "pydantic", "safetensors", "scikit-learn",
+    "accelerate", "wordllama", "matplotlib", "numpy", "sentence-transformers",
+)  # fmt: skip
+OPTIONAL = ("sentence-transformers",)
+_MIN_FREE_BYTES = 2 * 1024**3
 
 
 def doctor(
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 7 if there is a problem.")] = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    as_json: options.Json = False,
 ) -> None:
     """Report versions, devices, folders and plugin problems, to read or to paste into an issue."""
-    from flowgmm_cli.cli import console
-    from flowgmm_cli.doctor import examine
-    from flowgmm_cli.errors import GateError
-
-    found = examine()
+    facts, problems = inspect_machine()
     if as_json:
-        console.print_json({"schema": "flowgmm/doctor/1", **found.to_dict()})
+        output.print_json({"schema": "flowgmm/doctor/1", "facts": facts, "problems": problems})
     else:
-        console.print_table(["what", "found"], list(found.facts.items()))
-        if found.problems:
-            console.print_text("")
-            console.print_table(["problem"], [[problem] for problem in found.problems])
+        output.print_table(["item", "value"], list(facts.items()))
+        if problems:
+            output.print_text("")
+            output.print_table(["problem"], [[problem] for problem in problems])
         else:
-            console.note("no problems")
-    if strict and found.problems:
-        count = "1 problem" if len(found.problems) == 1 else f"{len(found.problems)} problems"
-        raise GateError(count, details=found.problems)
+            output.note("no problems")
+    if strict and problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise GateError(count, details=problems)
+
+
+def inspect_machine() -> tuple[dict[str, str], list[str]]:
+    """Return facts by name, in reading order, and problems that may keep flowgmm from working."""
+    from flowgmm_cli import __version__
+    from flowgmm_cli.data.cache import user_cache_dir
+    from flowgmm_cli.plugins.registry import registry
+
+    facts = {
+        "flowgmm": __version__,
+        "python": f"{platform.python_version()} ({sys.executable})",
+        "system": platform.platform(),
+        "processors": str(os.cpu_count()),
+    }
+    versions = _versions()
+    facts |= versions | _devices()
+    cache = user_cache_dir()
+    facts |= {
+        "embedding cache": str(cache),
+        "hub cache": str(Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()),
+        "offline": "yes" if os.environ.get("HF_HUB_OFFLINE", "") not in ("", "0") else "no",
+    }
+    problems = [
+        f"{name} is {version}"
+        for name, version in versions.items()
+        if version == "not installed" and name not in OPTIONAL
+    ]
+    problems += [problem for folder in (Path.cwd(), cache) if (problem := _folder_problem(folder))]
+    known = registry()
+    for entry in (entry.inspect() for entry in known.entries()):
+        if entry.state not in ("ok", "disabled"):
+            problems.append(f"{entry.kind} {entry.name}: {entry.state}: {entry.problem}")
+    problems += map(str, known.problems)
+    facts["plugins"] = str(sum(not entry.builtin for entry in known.entries()))
+    return facts, problems
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions
+
+
+def _devices() -> dict[str, str]:
+    try:
+        import torch
+    except ImportError as error:
+        return {"devices": f"torch cannot be imported: {error}"}
+    from flowgmm_cli.devices import find_device
+    from flowgmm_cli.training.engine import bf16_pays
+
+    device = find_device("auto")
+    names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    return {
+        "devices": ", ".join(["cpu", *names, *(["mps"] if torch.backends.mps.is_available() else [])]),
+        "device under auto": str(device),
+        "bf16 under auto": "yes" if bf16_pays(device) else "no",
+        "threads": str(torch.get_num_threads()),
+    }
+
+
+def _folder_problem(folder: Path) -> str | None:
+    """Return a reason why files cannot be written below `folder`, or None."""
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not os.access(existing, os.W_OK):
+        return f"{folder} cannot be written"
+    free = shutil.disk_usage(existing).free
+    return f"{folder} has only {free / 1024**2:,.0f} MiB left" if free < _MIN_FREE_BYTES else None

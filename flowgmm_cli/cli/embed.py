@@ -2,62 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from contextlib import nullcontext
+from typing import Annotated, Any, Literal
 
 import typer
-from typer.core import TyperCommand
 
-from flowgmm_cli.cli.options import (
-    Data,
-    Device,
-    Format,
-    InputFormat,
-    Json,
-    Offline,
-    OnError,
-    Only,
-    PluginModule,
-    Processes,
-    Quiet,
-    Run,
-    RunFlag,
-    Save,
-    Verbose,
-)
+from flowgmm_cli.cli import options, output
+from flowgmm_cli.cli.session import note_throughput, open_session, warn_unscorable
+from flowgmm_cli.cli.validation import check_input_kept, check_stdout
 
 SCHEMA = "flowgmm/embed/1"
 
 
-class Command(TyperCommand):
+class Command(options.Command):
     """The command line of `embed`, where `--map` alone means `--map pca`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Give `--map` its value where none follows."""
-        following = [*args[1:], "-"]
-        spelled = [
-            "--map=pca" if word == "--map" and after.startswith("-") else word
-            for word, after in zip(args, following, strict=True)
+        """Give `--map` its default value if no value follows."""
+        expanded = [
+            "--map=pca" if word == "--map" and following.startswith("-") else word
+            for word, following in zip(args, [*args[1:], "-"], strict=True)
         ]
-        return super().parse_args(ctx, spelled)
+        return super().parse_args(ctx, expanded)
 
 
 def embed(
-    run: Run = None,
-    run_flag: RunFlag = None,
-    data: Data = None,
-    data_format: InputFormat = None,
-    save: Save = None,
-    format_: Format = None,
-    only: Only = None,
+    run: options.Run = None,
+    run_flag: options.RunFlag = None,
+    data: options.Data = None,
+    data_format: options.DataFormat = None,
+    save: options.Save = None,
+    format_: options.Format = None,
+    only: options.Only = None,
     space: Annotated[
-        str,
+        Literal["latent", "input"],
         typer.Option(
             metavar="latent|input",
-            help="Vectors of the latent space, or what the flow is given: features after the transforms.",
+            help="Vectors of the latent space, or the inputs of the flow: features after the transforms.",
         ),
     ] = "latent",
     map_: Annotated[
-        str | None,
+        Literal["pca", "tsne", "umap"] | None,
         typer.Option(
             "--map",
             metavar="pca|tsne|umap",
@@ -66,93 +51,61 @@ def embed(
             show_default=False,
         ),
     ] = None,
-    on_error: OnError = "keep",
-    device: Device = "auto",
-    processes: Processes = 1,
-    offline: Offline = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    plugin_module: PluginModule = None,
+    on_error: options.OnError = "keep",
+    device: options.Device = "auto",
+    processes: options.Processes = 1,
+    offline: options.Offline = False,
+    as_json: options.Json = False,
 ) -> None:
     """Embed rows: one vector for each row of the input, in order, to a file or to stdout.
 
     Columns: id, then z_0 to z_{D-1}; in parquet, jsonl and npz one column z of lists. A row that cannot be
-    scored keeps its place with empty cells. Of an ensemble the vectors are its first member's. Without --data
-    the run's own test rows are embedded.
+    scored keeps its place with empty cells. The vectors of an ensemble are those of its first member. Without
+    --data the run's own test rows are embedded.
 
     Examples: flowgmm embed --data new.csv --save z.parquet · flowgmm embed --map pca --only id,map_0,map_1 ·
     flowgmm embed runs/digits/latest --space input --save x.npz
     """
-    from flowgmm_cli.cli import console
-    from flowgmm_cli.cli.answers import check_words, rows_in, say_totals, stopped_by_terminate, watched
-    from flowgmm_cli.cli.work import chosen_run, data_context
     from flowgmm_cli.data.writers.open import open_writer
-    from flowgmm_cli.errors import UsageError
 
-    policy = check_words(data, save, as_json=as_json, on_error=on_error)
-    if space not in ("latent", "input"):
-        raise UsageError(f"--space is latent or input, not `{space}`", hint="--space latent")
+    check_stdout(save, as_json=as_json)
+    check_input_kept(data, save)
     # with --json alone there is no table to write
     writer = None if as_json and save is None else open_writer(save or "-", format=format_)
-    chosen = chosen_run(run, run_flag)
-    console.note("loading torch…")
+    with open_session(run, run_flag, offline=offline) as session:
+        from flowgmm_cli.inference.embedding import check_map, embedding_columns
+        from flowgmm_cli.inference.predictions import Totals, select_columns
 
-    from flowgmm_cli.inference.embedding import check_map, embedding_columns
-    from flowgmm_cli.inference.predictions import Totals, select_columns
-    from flowgmm_cli.inference.scoring import score
-    from flowgmm_cli.trained import TrainedModel
-
-    kind = check_map(map_)
-    names = select_columns(only, ["id", "z", *(["map_0", "map_1"] if kind else [])])
-    with console.progress() as progress, stopped_by_terminate():
-        context = data_context(progress, offline=offline)
-        trained = TrainedModel.load(chosen.path, context=context)
+        trained, kind = session.trained, check_map(map_)
+        names = select_columns(only, ["id", "z", *(["map_0", "map_1"] if kind else [])])
         if space == "latent" and len(trained.model.parts) > 1:
-            console.note(
-                f"{len(trained.model.parts)} members of an ensemble: the vectors are the first one's"
-            )
-        reader = rows_in(
-            trained,
-            chosen.info(),
-            context,
-            data,
-            data_format=data_format,
-            on_error=policy,
-            purpose="embed without --data",
+            output.note(f"ensemble of {len(trained.model.parts)}: the vectors are those of the first member")
+        reader = session.open_rows(
+            data, purpose="embed without --data", data_format=data_format, on_error=on_error
         )
         totals = Totals(len(trained.class_names))
-        stream = score(
-            trained,
+        stream = session.score(
             reader,
+            "embed",
             latents=space == "latent",
             inputs=space == "input",
-            context=context,
-            on_error=policy,
+            on_error=on_error,
             device=device,
             processes=processes,
-            folder=chosen.path,
         )
-        rows = embedding_columns(
-            watched(stream, progress, reader.total, "embed"),
-            "latent" if space == "latent" else "input",
-            kind,
-        )
-        if writer is None:
-            for scored, _ in rows:
+        rows = embedding_columns(stream, space, kind)
+        with writer or nullcontext():
+            for scored, columns in rows:
                 totals.add(scored)
-        else:
-            with writer:
-                for scored, columns in rows:
+                if writer:
                     writer.write({name: columns[name] for name in names})
-                    totals.add(scored)
     if save not in (None, "-"):
-        console.note(f"written {save}: {totals.n:,} rows of {trained.preprocessor.dim} dimensions")
+        output.note(f"written {save}: {totals.n:,} rows of {trained.preprocessor.dim} dimensions")
     if as_json:
-        console.print_json(
+        output.print_json(
             {
                 "schema": SCHEMA,
-                "run": str(chosen.path),
+                "run": str(session.run.path),
                 "n": totals.n,
                 "unscorable": totals.unscorable,
                 "reasons": totals.reasons,
@@ -164,4 +117,5 @@ def embed(
                 "rows_per_second": round(totals.rows_per_second, 1),
             }
         )
-    say_totals(totals, reader.name)
+    warn_unscorable(reader.name, totals.n, totals.unscorable, totals.reasons)
+    note_throughput(totals.n, totals.seconds)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from flowgmm_cli.cli.options import Json, Offline, PluginModule, Quiet, Run, RunFlag, Verbose
+from flowgmm_cli.cli import options, output
+from flowgmm_cli.cli.session import data_context, select_run
+from flowgmm_cli.cli.validation import enforce_gates, parse_gates
 
 if TYPE_CHECKING:
     from flowgmm_cli.evaluation.evaluate import Evaluation
@@ -15,9 +17,11 @@ GATES = ("accuracy", "balanced_accuracy", "macro_f1")
 
 
 def evaluate(
-    run: Run = None,
-    run_flag: RunFlag = None,
-    split: Annotated[str, typer.Option("--split", help="test, or val if it has labels.")] = "test",
+    run: options.Run = None,
+    run_flag: options.RunFlag = None,
+    split: Annotated[
+        Literal["test", "val"], typer.Option("--split", help="test, or val if it has labels.")
+    ] = "test",
     baselines: Annotated[
         bool,
         typer.Option(
@@ -30,113 +34,109 @@ def evaluate(
         bool,
         typer.Option(
             "--plots",
-            help="Write PNG files into the run's eval/: reliability, confusion, latent space and, of two "
+            help="Write PNG files into the run's eval/: reliability, confusion, latent space and, for two "
             "features, decision regions.",
         ),
     ] = False,
-    fail_under: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--fail-under",
-            metavar="METRIC=VALUE",
-            help=f"Exit with 7 if a metric is below a value; one of {', '.join(GATES)}. Can be repeated.",
-            show_default=False,
-        ),
-    ] = None,
-    offline: Offline = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    plugin_module: PluginModule = None,
+    fail_under: options.FailUnder = None,
+    offline: options.Offline = False,
+    as_json: options.Json = False,
 ) -> None:
     """Evaluate a run: accuracy, calibration and density, by class, with confidence intervals.
+
+    Metrics of --fail-under: accuracy, balanced_accuracy, macro_f1.
 
     Examples: flowgmm eval · flowgmm eval runs/digits/latest --baselines --plots ·
     flowgmm eval --fail-under accuracy=0.9
     """
-    from flowgmm_cli.cli import console
-    from flowgmm_cli.cli.gates import hold, parse_gates
-    from flowgmm_cli.cli.work import chosen_run, data_context
-    from flowgmm_cli.errors import UsageError
-
-    gates = parse_gates(fail_under or (), GATES)
-    if split not in ("test", "val"):
-        raise UsageError(f"--split is test or val, not `{split}`", hint="flowgmm eval --split test")
-    found = chosen_run(run, run_flag)
-    console.note("loading torch…")
+    gates = parse_gates(fail_under, GATES)
+    selected = select_run(run, run_flag)
+    output.note("loading torch…")
 
     from flowgmm_cli.files import write_json
     from flowgmm_cli.training.score import score_run
 
-    with console.progress() as progress:
+    with output.progress() as progress:
         context = data_context(progress, offline=offline)
         result = score_run(
-            found,
+            selected,
             split=split,
             context=context,
             with_baselines=baselines,
             progress=progress,
-            warn=console.warn,
+            warn=output.warn,
         )
-    value = result.to_dict(str(found.path))
-    write_json(found.path / "eval" / f"{split}.json", value)
+    values = result.to_dict(str(selected.path))
+    write_json(selected.path / "eval" / f"{split}.json", values)
     if as_json:
-        console.print_json(value)
+        output.print_json(values)
     else:
-        _show(str(found.path), result)
-        _show_scores(found.info().get("ood"))
+        _print_methods(str(selected.path), result)
+        _print_classes(result)
+        _print_calibration(result)
+        _print_scores(selected.info().get("ood"))
     if plots:
         from flowgmm_cli.report.eval_plots import write_plots
 
-        for file in write_plots(found, result, context=context):
-            console.note(f"written {file}")
-    hold(gates, result.metrics())
+        for file in write_plots(selected, result, context=context):
+            output.note(f"written {file}")
+    enforce_gates(gates, result.metrics())
 
 
-def _show(run: str, result: Evaluation) -> None:
-    from flowgmm_cli.cli import console
-
-    found = result.classification
-    columns = ["method", "accuracy", "95 % interval", "balanced", "macro F1", "NLL", "ECE"]
-    interval = found.intervals["accuracy"]
+def _print_methods(run: str, result: Evaluation) -> None:
+    metrics = result.classification
+    interval = metrics.intervals["accuracy"]
     rows = [
-        ["flowgmm", f"{found.accuracy:.4f}", f"{interval.low:.4f} to {interval.high:.4f}"]
-        + [f"{value:.4f}" for value in (found.balanced_accuracy, found.macro_f1, found.nll, found.ece)]
+        ["flowgmm", f"{metrics.accuracy:.4f}", f"{interval.low:.4f} to {interval.high:.4f}"]
+        + [
+            f"{value:.4f}"
+            for value in (metrics.balanced_accuracy, metrics.macro_f1, metrics.nll, metrics.ece)
+        ]
     ]
-    for name, one in sorted(result.baselines.items(), key=lambda item: -item[1].accuracy):
-        values = (one.balanced_accuracy, one.macro_f1, one.nll, one.ece)
-        rows.append([name.replace("_", " "), f"{one.accuracy:.4f}", "", *(f"{v:.4f}" for v in values)])
-    right = ["accuracy", "balanced", "macro F1", "NLL", "ECE"]
-    console.print_table(columns, rows, right=right, title=f"{run}: {found.n:,} {result.split} rows")
-    console.print_text("")
-    console.print_table(
+    for name, baseline in sorted(result.baselines.items(), key=lambda item: -item[1].accuracy):
+        values = (baseline.balanced_accuracy, baseline.macro_f1, baseline.nll, baseline.ece)
+        cells = [f"{baseline.accuracy:.4f}", "", *(f"{value:.4f}" for value in values)]
+        rows.append([name.replace("_", " "), *cells])
+    output.print_table(
+        ["method", "accuracy", "95 % interval", "balanced", "macro F1", "NLL", "ECE"],
+        rows,
+        right=["accuracy", "balanced", "macro F1", "NLL", "ECE"],
+        title=f"{run}: {metrics.n:,} {result.split} rows",
+    )
+
+
+def _print_classes(result: Evaluation) -> None:
+    output.print_text("")
+    output.print_table(
         ["class", "precision", "recall", "F1", "rows", "predicted"],
         [
-            [one.name, *(f"{v:.4f}" for v in (one.precision, one.recall, one.f1)), one.support, one.predicted]
-            for one in found.per_class
+            [row.name, *(f"{v:.4f}" for v in (row.precision, row.recall, row.f1)), row.support, row.predicted]
+            for row in result.classification.per_class
         ],
         right=["precision", "recall", "F1", "rows", "predicted"],
     )
-    console.print_text("")
-    console.print_table(
+
+
+def _print_calibration(result: Evaluation) -> None:
+    metrics = result.classification
+    output.print_text("")
+    output.print_table(
         ["confidence", "rows", "mean confidence", "accuracy"],
         [
-            [f"{one.low:.2f} to {one.high:.2f}", one.count, f"{one.confidence:.3f}", f"{one.accuracy:.3f}"]
-            for one in found.reliability
-            if one.confidence is not None and one.accuracy is not None
+            [f"{b.low:.2f} to {b.high:.2f}", b.count, f"{b.confidence:.3f}", f"{b.accuracy:.3f}"]
+            for b in metrics.reliability
+            if b.confidence is not None and b.accuracy is not None
         ],
         right=["rows", "mean confidence", "accuracy"],
-        title=f"calibration: Brier {found.brier:.4f}, ECE {found.ece:.4f} with bins of equal width, "
-        f"{found.adaptive_ece:.4f} with bins of equal mass",
+        title=f"calibration: Brier {metrics.brier:.4f}, ECE {metrics.ece:.4f} with bins of equal width, "
+        f"{metrics.adaptive_ece:.4f} with bins of equal mass",
     )
     bits = f", {result.bits_per_dim:.3f} bits/dim" if result.bits_per_dim is not None else ""
-    console.note(f"density: mean -log p(x) = {result.density_nll:.3f} nats per row{bits}")
+    output.note(f"density: mean -log p(x) = {result.density_nll:.3f} nats per row{bits}")
 
 
-def _show_scores(ood: dict[str, Any] | None) -> None:
-    """The out-of-distribution scores of a run, by what they were chosen on."""
-    from flowgmm_cli.cli import console
-
+def _print_scores(ood: dict[str, Any] | None) -> None:
+    """Print the out-of-distribution scores of a run with the values that they were selected by."""
     if not ood or not ood.get("choice"):
         return
     kinds = list(next(iter(ood["choice"].values())))
@@ -144,11 +144,11 @@ def _show_scores(ood: dict[str, Any] | None) -> None:
         [name, "flags" if name == ood["default"] else "", *(f"{values[kind]:.4f}" for kind in kinds)]
         for name, values in ood["choice"].items()
     ]
-    console.print_text("")
-    console.print_table(
+    output.print_text("")
+    output.print_table(
         ["score", "", *kinds],
         rows,
         right=kinds,
-        title="out-of-distribution scores: AUROC against stand-ins made of the run's own rows; "
-        f"{ood['default']} flags above {ood['threshold']:.4g} (flowgmm ood compares them on rows of yours)",
+        title="out-of-distribution scores: AUROC against pseudo-OOD rows made from the run's own rows; "
+        f"{ood['default']} flags above {ood['threshold']:.4g} (flowgmm ood compares them on your own rows)",
     )

@@ -1,34 +1,26 @@
-"""`flowgmm features`: what the channels of a flow's layers do."""
+"""`flowgmm features`: the effect of the channels of a flow's layers."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from flowgmm_cli.cli.options import (
-    Data,
-    Format,
-    InputFormat,
-    Json,
-    Offline,
-    PluginModule,
-    Quiet,
-    Run,
-    RunFlag,
-    Verbose,
-)
+from flowgmm_cli.cli import options, output
+from flowgmm_cli.cli.session import open_session
+from flowgmm_cli.cli.validation import check_stdout
+from flowgmm_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from flowgmm_cli.inference.features import ChannelEffect, Extent, FlowLayers
+    from flowgmm_cli.inference.features import ChannelEffect, FlowLayers
 
 SCHEMA = "flowgmm/features/1"
-_REFERENCE = 512  # rows over which a channel's spread is taken
+_REFERENCE_ROWS = 512  # rows over which the standard deviation of a channel is taken
 
 
 def features(
-    run: Run = None,
-    run_flag: RunFlag = None,
+    run: options.Run = None,
+    run_flag: options.RunFlag = None,
     layer: Annotated[
         int | None,
         typer.Option(
@@ -39,193 +31,134 @@ def features(
     ] = None,
     channel: Annotated[
         int | None,
-        typer.Option("--channel", help="From 0; the one that varies most without it.", show_default=False),
+        typer.Option(
+            "--channel",
+            help="Number of the channel, from 0; the most variable without it.",
+            show_default=False,
+        ),
     ] = None,
     where: Annotated[
-        str,
+        Literal["bump", "channel", "site"],
         typer.Option(
             metavar="bump|channel|site",
-            help="Change the channel around a place, everywhere, or at the place alone.",
+            help="Change the channel around a position, at all positions, or at the position alone.",
         ),
     ] = "bump",
     at: Annotated[
         str | None,
         typer.Option(
-            metavar="ROW,COLUMN", help="The place, in the layer; its middle without it.", show_default=False
+            metavar="ROW,COLUMN", help="The position in the layer; its middle without it.", show_default=False
         ),
     ] = None,
     reach: Annotated[
-        float, typer.Option(help="How far up and down, in standard deviations of the channel.")
+        float, typer.Option(help="Largest change, up and down, in standard deviations of the channel.")
     ] = 3.0,
-    steps: Annotated[int, typer.Option(help="Columns of the picture, both ends included.")] = 7,
-    n: Annotated[int, typer.Option("--number", "-n", help="Rows that are shown.")] = 6,
-    data: Data = None,
-    data_format: InputFormat = None,
-    save: Annotated[
-        str | None,
-        typer.Option(
-            "--save",
-            metavar="FILE|-",
-            help="File to write: csv, tsv, parquet, jsonl, npz or, of images, png; - for stdout.",
-            show_default=False,
-        ),
-    ] = None,
-    format_: Format = None,
-    offline: Offline = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    plugin_module: PluginModule = None,
+    steps: Annotated[int, typer.Option(min=2, help="Columns of the figure, both ends included.")] = 7,
+    n: Annotated[int, typer.Option("--number", "-n", min=1, help="Number of rows shown.")] = 6,
+    data: options.Data = None,
+    data_format: options.DataFormat = None,
+    save: options.SaveSamples = None,
+    format_: options.Format = None,
+    offline: options.Offline = False,
+    as_json: options.Json = False,
 ) -> None:
-    """List the layers of a flow, or show what a channel of one does: rows with it turned up and down.
+    """List the layers of a flow, or show the effect of a channel: rows with it turned up and down.
 
     The layers up to it are applied to rows of --data, or the run's test rows, the channel is changed, and the
-    layers are undone. Images become a PNG grid with a line for each row; of tables the changed rows are
-    written in the columns and units of the input.
+    layers are inverted. Images become a PNG grid with a line for each row; changed rows of tables are written
+    in the columns and units of the input.
 
     Examples: flowgmm features · flowgmm features --layer 9 --channel 3 --save f.png ·
     flowgmm features --layer 4 --where channel --reach 5 --save f.png
     """
-    from flowgmm_cli.cli import console
-    from flowgmm_cli.cli.answers import rows_in
-    from flowgmm_cli.cli.made import Picture, made_rows, write_made
-    from flowgmm_cli.cli.work import chosen_run, data_context
-    from flowgmm_cli.errors import UsageError
+    if layer is None and (channel is not None or save):
+        word = "--save" if channel is None else "--channel"
+        raise UsageError(f"{word} needs --layer", hint="`flowgmm features` lists the layers")
+    check_stdout(save, as_json=as_json)
+    if not 0 < reach < float("inf"):
+        raise UsageError(f"--reach is {reach}, it must be above 0", hint="--reach 3")
+    site = _parse_site(at)
+    with open_session(run, run_flag, offline=offline) as session:
+        import numpy as np
 
-    site, place = _check_words(layer, channel, where, at, reach, steps, n, save, as_json=as_json)
-    chosen = chosen_run(run, run_flag)
-    console.note("loading torch…")
+        from flowgmm_cli.cli import sample_output
+        from flowgmm_cli.inference.features import FlowLayers, perturb_channel
+        from flowgmm_cli.inference.inputs import read_first_rows
 
-    import numpy as np
-
-    from flowgmm_cli.inference.features import FlowLayers, perturb_channel
-    from flowgmm_cli.inference.inputs import read_first_rows
-    from flowgmm_cli.inference.samples import image_column
-    from flowgmm_cli.trained import TrainedModel
-
-    with console.progress() as progress:
-        context = data_context(progress, offline=offline)
-        trained = TrainedModel.load(chosen.path, context=context)
+        trained, path = session.trained, str(session.run.path)
         layers = FlowLayers(trained)
         if layer is None:
-            _list(str(chosen.path), layers, as_json=as_json)
+            _print_layers(path, layers, as_json=as_json)
             return
-        picture = image_column(trained.preprocessor.columns)
-        if picture is not None and save is None and not as_json:
-            raise UsageError("this model makes images, which need a file", hint="--save features.png")
-        if save and save.lower().endswith(".png") and picture is None:
-            raise UsageError("this model does not make images", hint="--save features.csv")
-        reader = rows_in(
-            trained,
-            chosen.info(),
-            context,
-            data,
-            data_format=data_format,
-            on_error="fail",
-            purpose="features",
-        )
-        rows = read_first_rows(reader, max(n, _REFERENCE))
-        x = trained.preprocessor.apply(rows, context).x
-        turned = perturb_channel(
+        sample_output.check_image_file(trained, save, "features", as_json=as_json)
+        reader = session.open_rows(data, purpose="features", data_format=data_format)
+        rows = read_first_rows(reader, max(n, _REFERENCE_ROWS))
+        x = trained.preprocessor.apply(rows, session.context).x
+        effect = perturb_channel(
             layers,
             x[:n],
             layer,
             channel,
             np.linspace(-reach, reach, steps).tolist(),
             reference=x,
-            extent=place,
+            extent=where,
             site=site,
             ids=rows.ids[:n],
         )
-    made = turned.rows
+    changed, description = effect.rows, _describe(effect, where)
     if save or not as_json:
-        look = Picture("features", subtitle=_said(turned, where))
-        write_made(trained, made, {}, save or "-", format_, look=look)
+        layout = sample_output.FigureLayout("features", subtitle=description)
+        sample_output.write_samples(trained, changed, {}, save or "-", format_, layout=layout)
     if as_json:
-        facts = _facts(turned)
-        console.print_json(
-            {"schema": SCHEMA, "run": str(chosen.path), **facts, "saved": save, "rows": made_rows(made, {})}
-        )
-    console.note(_said(turned, where))
-    if save and save != "-":
-        console.note(f"written {save}: {len(made):,} rows")
+        values = {"schema": SCHEMA, "run": path, **_to_dict(effect), "saved": save}
+        output.print_json({**values, "rows": sample_output.rows_to_dicts(changed, {})})
+    output.note(description)
 
 
-def _list(run: str, layers: FlowLayers, *, as_json: bool) -> None:
-    from flowgmm_cli.cli import console
-
+def _print_layers(run: str, layers: FlowLayers, *, as_json: bool) -> None:
     if as_json:
-        found = [
+        values = [
             {
-                "layer": one.number,
-                "name": one.name,
-                "shape": list(one.shape),
-                "channels": one.channels,
-                "factored_out": one.factored,
+                "layer": layer.number,
+                "name": layer.name,
+                "shape": list(layer.shape),
+                "channels": layer.channels,
+                "factored_out": layer.factored,
             }
-            for one in layers.layers
+            for layer in layers.layers
         ]
-        console.print_json({"schema": SCHEMA, "run": run, "layers": found})
+        output.print_json({"schema": SCHEMA, "run": run, "layers": values})
         return
     rows = [
-        [str(one.number), one.name, " x ".join(map(str, one.shape)), f"{one.channels:,}", f"{one.factored:,}"]
-        for one in layers.layers
+        [layer.number, layer.name, " x ".join(map(str, layer.shape)), layer.channels, layer.factored]
+        for layer in layers.layers
     ]
     columns = ["layer", "after", "shape", "channels", "factored out"]
-    console.print_table(columns, rows, right=["layer", "channels", "factored out"])
-    console.note("--layer N --channel C shows what a channel does")
+    output.print_table(columns, rows, right=["layer", "channels", "factored out"])
+    output.note("--layer N --channel C shows the effect of a channel")
 
 
-def _facts(turned: ChannelEffect) -> dict[str, Any]:
+def _to_dict(effect: ChannelEffect) -> dict[str, Any]:
     return {
-        "layer": turned.layer.number,
-        "name": turned.layer.name,
-        "shape": list(turned.layer.shape),
-        "channel": turned.channel,
-        "standard_deviation": turned.standard_deviation,
-        "n": len(turned.rows),
+        "layer": effect.layer.number,
+        "name": effect.layer.name,
+        "shape": list(effect.layer.shape),
+        "channel": effect.channel,
+        "standard_deviation": effect.standard_deviation,
+        "n": len(effect.rows),
     }
 
 
-def _said(turned: ChannelEffect, where: str) -> str:
-    what = f"layer {turned.layer.number} ({turned.layer.name}), channel {turned.channel}"
-    place = "" if len(turned.layer.shape) == 1 else f", {where}"
-    return f"{what}{place}; in its standard deviations of {turned.standard_deviation:.3g}"
+def _describe(effect: ChannelEffect, where: str) -> str:
+    position = "" if len(effect.layer.shape) == 1 else f", {where}"
+    layer = f"layer {effect.layer.number} ({effect.layer.name}), channel {effect.channel}{position}"
+    return f"{layer}; in its standard deviations of {effect.standard_deviation:.3g}"
 
 
-def _check_words(
-    layer: int | None,
-    channel: int | None,
-    where: str,
-    at: str | None,
-    reach: float,
-    steps: int,
-    n: int,
-    save: str | None,
-    *,
-    as_json: bool,
-) -> tuple[tuple[int, int] | None, Extent]:
-    """Refuse words that make no sense; return the place and what is changed."""
-    from flowgmm_cli.errors import UsageError
-
-    if layer is None and (channel is not None or save):
-        word = "--save" if channel is None else "--channel"
-        raise UsageError(f"{word} needs --layer", hint="`flowgmm features` lists the layers")
-    if as_json and save == "-":
-        raise UsageError("--json and --save - would both write to stdout", hint="leave one of them out")
-    for name, value, least in (("--steps", steps, 2), ("-n", n, 1)):
-        if value < least:
-            raise UsageError(
-                f"{name} is {value}, it must be at least {least}", hint="flowgmm features --help"
-            )
-    if not 0 < reach < float("inf"):
-        raise UsageError(f"--reach is {reach}, it must be above 0", hint="--reach 3")
-    if where not in ("bump", "channel", "site"):
-        raise UsageError(f"--where is bump, channel or site, not `{where}`", hint="--where channel")
-    kind: Extent = "bump" if where == "bump" else "channel" if where == "channel" else "site"
+def _parse_site(at: str | None) -> tuple[int, int] | None:
     if at is None:
-        return None, kind
+        return None
     row, _, column = at.partition(",")
     if not (row.strip().isdecimal() and column.strip().isdecimal()):
         raise UsageError(f"--at {at} is not a row and a column", hint="--at 3,4")
-    return (int(row), int(column)), kind
+    return int(row), int(column)

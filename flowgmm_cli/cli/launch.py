@@ -1,4 +1,4 @@
-"""Training with several processes, from the command line: who starts them, and who helps the leader."""
+"""Training with several processes: how they are started, and the part of each but the first."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from flowgmm_cli.errors import FlowgmmError
     from flowgmm_cli.recipe.schema import Recipe
 
-_LEADERS_TURN = 2.0  # seconds; as soon as one process ends, whoever started them may end them all
+_EXIT_DELAY_SECONDS = 2.0  # when one process ends, the launcher may end the others
 
 
 def start(
@@ -26,16 +26,16 @@ def start(
     offline: bool,
     as_json: bool,
 ) -> None:
-    """Make the run, and let processes carry it out that go on with it as with any other.
+    """Create the run and start processes that resume it.
 
     Args:
-        recipe: of a new run.
-        resume: the run to go on with, instead.
-        run_dir: where the new one is to be.
-        processes: how many.
+        recipe: recipe of a new run.
+        resume: run to continue instead.
+        run_dir: folder of the new run.
+        processes: number of processes.
         offline, as_json: flags of the command.
     """
-    from flowgmm_cli.cli.console import settings
+    from flowgmm_cli.cli.output import settings
     from flowgmm_cli.cli.processes import launch
     from flowgmm_cli.errors import UsageError
     from flowgmm_cli.runs import create_run, open_run
@@ -61,8 +61,8 @@ def start(
 
 
 def follow(recipe: Recipe, *, offline: bool) -> None:
-    """Train with the leader to the end of training; the rest, and the telling, it does alone."""
-    from flowgmm_cli.cli.work import data_context
+    """Take part in training; the main process does everything after it, and prints."""
+    from flowgmm_cli.cli.session import data_context
     from flowgmm_cli.errors import InterruptedRunError, LostProcessError, RunFailedError
     from flowgmm_cli.runs import open_run
     from flowgmm_cli.training.interrupt import Interrupt
@@ -78,12 +78,12 @@ def follow(recipe: Recipe, *, offline: bool) -> None:
             context = data_context(silent, offline=offline)
             assist(run.recipe(), run, together, context=context, interrupt=interrupt)
     except (LostProcessError, RunFailedError) as error:
-        leave_the_telling(error)
+        exit_silently(error)
     except (InterruptedRunError, KeyboardInterrupt) as error:
         raise typer.Exit(InterruptedRunError.exit_code) from error
 
 
-def leave_the_telling(error: FlowgmmError) -> NoReturn:
-    """End with an error of which the leader tells, and not before it has."""
-    time.sleep(_LEADERS_TURN)
+def exit_silently(error: FlowgmmError) -> NoReturn:
+    """Exit with the code of an error, after the main process has printed it."""
+    time.sleep(_EXIT_DELAY_SECONDS)
     raise typer.Exit(error.exit_code) from error

@@ -1,19 +1,22 @@
-"""Flags that several subcommands share, as annotated types; all are accepted after the subcommand.
+"""Options that several commands share, as annotated types.
 
-    def show(name: str, as_json: Json = False, quiet: Quiet = False, verbose: Verbose = False) -> None: ...
+    def show(run: options.Run = None, as_json: options.Json = False) -> None: ...
 
-`Quiet`, `Verbose`, `Offline` and `PluginModule` take effect while the command line is parsed; a command need
-not look.
+Every command also takes `--quiet`, `--verbose` and `--plugin-module`, which `Command` adds. These and
+`--offline` take effect while the command line is parsed.
 """
 
 from __future__ import annotations
 
 import os
-from typing import Annotated
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
-from flowgmm_cli.cli.console import settings
+from flowgmm_cli.cli.output import settings
 
 
 def _set_quiet(value: bool) -> bool:
@@ -28,68 +31,138 @@ def _set_verbose(value: bool) -> bool:
 
 def _set_offline(value: bool) -> bool:
     if value:
-        # read by huggingface_hub and datasets when they are imported, which is later than this
+        # huggingface_hub and datasets read these when they are imported, which is later
         os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
     return value
 
 
-def _load_modules(value: list[str] | None) -> list[str] | None:
+def _add_plugin_modules(value: list[str] | None) -> list[str] | None:
+    for file in value or ():
+        if not Path(file).expanduser().is_file():
+            from flowgmm_cli.errors import UsageError
+
+            raise UsageError(
+                f"--plugin-module: there is no file {file}",
+                hint="it takes a Python file that defines a FlowSpec, DataSpec, ...",
+            )
     if value:
-        from pathlib import Path
-
-        from flowgmm_cli.errors import UsageError
-
-        for file in value:
-            if not Path(file).expanduser().is_file():
-                raise UsageError(
-                    f"--plugin-module: there is no file {file}",
-                    hint="it takes a Python file that defines a FlowSpec, DataSpec, ...",
-                )
-        # read by the registry when it is made, which is later than this; kept for processes of our own
-        given = [str(Path(file).expanduser().absolute()) for file in value]
-        before = [one for one in os.environ.get("FLOWGMM_PLUGIN_MODULES", "").split(os.pathsep) if one]
-        os.environ["FLOWGMM_PLUGIN_MODULES"] = os.pathsep.join(dict.fromkeys([*before, *given]))
+        # the registry and the processes that flowgmm starts read the variable
+        known = [path for path in os.environ.get("FLOWGMM_PLUGIN_MODULES", "").split(os.pathsep) if path]
+        paths = [str(Path(file).expanduser().absolute()) for file in value]
+        os.environ["FLOWGMM_PLUGIN_MODULES"] = os.pathsep.join(dict.fromkeys([*known, *paths]))
     return value
 
 
 def complete_recipe(incomplete: str) -> list[str]:
-    """Bundled names and recipe files that begin so, for the shell's completion; reads file names only."""
-    from pathlib import Path
-
+    """List bundled names and recipe files with a prefix, for completion in a shell; reads file names only."""
     from flowgmm_cli.recipe.bundled import bundled_recipes
 
     names = [name for name in bundled_recipes() if name.startswith(incomplete)]
     folder, _, start = incomplete.rpartition("/")
-    below = sorted(Path(folder or ".").glob(f"{start.replace('[', '[[]')}*"))
-    files = [f"{path}/" if path.is_dir() else str(path) for path in below]
+    paths = sorted(Path(folder or ".").glob(f"{start.replace('[', '[[]')}*"))
+    files = [f"{path}/" if path.is_dir() else str(path) for path in paths]
     return names + [file for file in files if file.endswith((".yaml", ".yml", "/"))]
 
 
+# --- options of every command -----------------------------------------------------------------------------
+
+
+def _common(
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", callback=_set_quiet, help="Print only the result and warnings."),
+    ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose", "-v", callback=_set_verbose, help="Print more; errors come with their traceback."
+        ),
+    ] = False,
+    plugin_module: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--plugin-module",
+            metavar="FILE.py",
+            callback=_add_plugin_modules,
+            help="Load components from a Python file of your own; can be repeated. Also "
+            "$FLOWGMM_PLUGIN_MODULES.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    pass
+
+
+@cache
+def _common_params() -> tuple[Any, ...]:
+    app = typer.Typer(add_completion=False)
+    app.command()(_common)
+    params = tuple(typer.main.get_command(app).params)
+    for param in params:
+        param.expose_value = False  # their callbacks do the work
+    return params
+
+
+class Command(TyperCommand):
+    """A command with the options that every command takes."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params = [*self.params, *_common_params()]
+
+
+# --- output -----------------------------------------------------------------------------------------------
+
 Json = Annotated[bool, typer.Option("--json", "-j", help="Print one JSON object.")]
-Quiet = Annotated[
-    bool, typer.Option("--quiet", "-q", callback=_set_quiet, help="Say nothing but the answer and warnings.")
-]
-Verbose = Annotated[
-    bool,
-    typer.Option("--verbose", "-v", callback=_set_verbose, help="Say more; errors show their traceback."),
-]
-Offline = Annotated[
-    bool,
+Save = Annotated[
+    str | None,
     typer.Option(
-        "--offline", envvar="FLOWGMM_OFFLINE", callback=_set_offline, help="Never touch the network."
-    ),
-]
-PluginModule = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--plugin-module",
-        metavar="FILE.py",
-        callback=_load_modules,
-        help="Load components from a Python file of your own; may be given several times. Also "
-        "$FLOWGMM_PLUGIN_MODULES.",
+        "--save",
+        metavar="FILE|-",
+        help="File to write: csv, tsv, parquet, jsonl or npz by its suffix; - for stdout.",
         show_default=False,
     ),
 ]
+SaveSamples = Annotated[
+    str | None,
+    typer.Option(
+        "--save",
+        metavar="FILE|-",
+        help="File to write: csv, tsv, parquet, jsonl, npz or, for images, png; - for stdout.",
+        show_default=False,
+    ),
+]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        help="Format to write, if the file name does not imply it: csv, tsv, parquet, jsonl or npz.",
+        show_default=False,
+    ),
+]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--only",
+        metavar="COLUMN,...",
+        help="Columns to write, in this order; all of them without it.",
+        show_default=False,
+    ),
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace a file that exists.")]
+FailUnder = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--fail-under",
+        metavar="METRIC=VALUE",
+        help="Exit with 7 if a metric is below a value; can be repeated.",
+        show_default=False,
+    ),
+]
+
+# --- runs and rows ----------------------------------------------------------------------------------------
+
 Run = Annotated[
     str | None,
     typer.Argument(
@@ -101,6 +174,69 @@ Run = Annotated[
 RunFlag = Annotated[
     str | None, typer.Option("--run", metavar="RUN", help="The same as the argument RUN.", show_default=False)
 ]
+Data = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="FILE|-|SPEC",
+        help="Rows to read: csv, tsv, parquet, jsonl, npz, npy, idx, txt, a folder of images, - for stdin, "
+        "or a data spec such as '{use: csv, path: new.csv}'.",
+        show_default=False,
+    ),
+]
+DataFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--data-format",
+        metavar="FORMAT",
+        help="Format of the rows to read, if their file name does not imply it; stdin is csv by default.",
+        show_default=False,
+    ),
+]
+OnError = Annotated[
+    Literal["fail", "keep"],
+    typer.Option(
+        "--on-error",
+        metavar="fail|keep",
+        help="If a row cannot be read or scored: stop and name it, or keep it with empty cells.",
+    ),
+]
+Score = Annotated[
+    str | None,
+    typer.Option(
+        "--score",
+        metavar="NAME",
+        help="Out-of-distribution score that flags rows; the run's own choice without it.",
+        show_default=False,
+    ),
+]
+Fpr = Annotated[
+    float | None,
+    typer.Option(
+        "--fpr",
+        help="Share of in-distribution rows that may be flagged; the recipe's ood.fpr without it.",
+        show_default=False,
+    ),
+]
+Device = Annotated[
+    str, typer.Option("--device", metavar="auto|cpu|cuda", help="Device on which the model computes.")
+]
+Processes = Annotated[
+    int,
+    typer.Option(
+        "--processes",
+        metavar="N",
+        min=1,
+        help="Number of processes that score rows: for texts on a CPU, or several GPUs.",
+    ),
+]
+Offline = Annotated[
+    bool,
+    typer.Option("--offline", envvar="FLOWGMM_OFFLINE", callback=_set_offline, help="Never use the network."),
+]
+
+# --- recipes and experiments ------------------------------------------------------------------------------
+
 RecipeName = Annotated[
     str,
     typer.Argument(
@@ -118,71 +254,23 @@ Overlay = Annotated[
     typer.Option(
         "--overlay",
         metavar="NAME",
-        help="Apply an overlay that the recipe has, before KEY=VALUE; may be given several times.",
+        help="Apply an overlay of the recipe, before KEY=VALUE; can be repeated.",
         show_default=False,
     ),
 ]
-Data = Annotated[
-    str | None,
-    typer.Option(
-        "--data",
-        metavar="FILE|-|SPEC",
-        help="Rows to read: csv, tsv, parquet, jsonl, npz, npy, idx, txt, a folder of images, - for stdin, "
-        "or a data spec such as '{use: csv, path: new.csv}'.",
-        show_default=False,
-    ),
-]
-InputFormat = Annotated[
-    str | None,
-    typer.Option(
-        "--data-format",
-        metavar="FORMAT",
-        help="What the rows to read are, where their name does not say it; stdin is csv by default.",
-        show_default=False,
-    ),
-]
-Save = Annotated[
-    str | None,
-    typer.Option(
-        "--save",
-        metavar="FILE|-",
-        help="File to write: csv, tsv, parquet, jsonl or npz by its suffix; - for stdout.",
-        show_default=False,
-    ),
-]
-Format = Annotated[
-    str | None,
-    typer.Option(
-        "--format",
-        metavar="FORMAT",
-        help="What to write, where the name of the file does not say it: csv, tsv, parquet, jsonl or npz.",
-        show_default=False,
-    ),
-]
-Only = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--only",
-        metavar="COLUMN,...",
-        help="Columns to write, in this order; all of them without it.",
-        show_default=False,
-    ),
-]
-OnError = Annotated[
+Seeds = Annotated[
     str,
     typer.Option(
-        "--on-error",
-        metavar="fail|keep",
-        help="A row that cannot be read or scored: stop with its place, or keep it with empty cells.",
+        "--seeds",
+        metavar="A..B",
+        help="Seeds of the label draws and of training, such as 0..4 or 0,2; the test rows stay the same.",
     ),
 ]
-Processes = Annotated[
-    int,
+ExperimentFolder = Annotated[
+    Path | None,
     typer.Option(
-        "--processes",
-        metavar="N",
-        min=1,
-        help="Score with so many processes: texts on a CPU, or several GPUs.",
+        "--out",
+        metavar="DIR",
+        help="Folder of the results and runs; default: curves/RECIPE or sweeps/RECIPE.",
     ),
 ]
-Device = Annotated[str, typer.Option("--device", metavar="auto|cpu|cuda", help="Where the model computes.")]

@@ -1,4 +1,4 @@
-"""`flowgmm plugins`: what is installed and where it comes from, parameters, a scaffold, a conformance run."""
+"""`flowgmm plugins`: list, describe and test components, and write a package with a new one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flowgmm_cli.cli.options import Json, Overrides, PluginModule, Quiet, Verbose
+from flowgmm_cli.cli import options, output
+from flowgmm_cli.errors import PluginError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from flowgmm_cli.plugins.entry import Entry
@@ -22,151 +23,138 @@ Kind = Annotated[
 Name = Annotated[str, typer.Argument(help="A component, bare or as package/name.")]
 
 
-@app.command("list")
+@app.command("list", cls=options.Command)
 def list_plugins(
     kind: Kind = None,
     check: Annotated[
         bool,
         typer.Option("--check", help="Import every plugin to find those that are broken or incompatible."),
     ] = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    plugin_module: PluginModule = None,
+    as_json: options.Json = False,
 ) -> None:
     """List every component with its package, its state and a summary.
 
-    No plugin is imported without --check: its summary is then that of its package. States: ok, disabled
+    Without --check no plugin is imported and its summary is that of its package. States: ok, disabled
     (FLOWGMM_DISABLE_PLUGINS), conflict (write package/name) and, with --check, incompatible and broken.
     """
-    from flowgmm_cli.cli import console
     from flowgmm_cli.plugins.registry import registry
 
     known = registry()
-    entries = [entry.inspect() if check else entry for entry in known.entries(_kind(kind))]
+    entries = [entry.inspect() if check else entry for entry in known.entries(_check_kind(kind))]
     rows = [_row(entry) for entry in entries] + (_recipe_rows() if kind in (None, "recipe") else [])
     if as_json:
-        console.print_json({"schema": "flowgmm/plugins/1", "plugins": rows, "problems": list(known.problems)})
+        output.print_json({"schema": "flowgmm/plugins/1", "plugins": rows, "problems": list(known.problems)})
     else:
         cells = [
             [row["kind"], row["name"], _origin(row), row["state"], row["problem"] or row["summary"]]
             for row in rows
         ]
-        console.print_table(["kind", "name", "package", "state", "summary"], cells)
+        output.print_table(["kind", "name", "package", "state", "summary"], cells)
     for problem in known.problems:
-        console.warn(problem)
+        output.warn(problem)
 
 
-@app.command()
+@app.command(cls=options.Command)
 def describe(
     name: Name,
     kind: Kind = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    plugin_module: PluginModule = None,
+    as_json: options.Json = False,
 ) -> None:
     """Show a component's parameters (type and limits, default, meaning) and how a recipe chooses it.
 
     Examples: flowgmm plugins describe realnvp · flowgmm plugins describe flowgmm-nsf/nsf --json
     """
-    from flowgmm_cli.cli import console
     from flowgmm_cli.plugins.registry import registry
 
     known = registry()
-    found = [known.find(entry.kind, entry.qualified) for entry in _named(name, _kind(kind))]
-    described = [_description(entry) for entry in found]
+    entries = [known.find(entry.kind, entry.qualified) for entry in _find_entries(name, _check_kind(kind))]
+    descriptions = [_describe(entry) for entry in entries]
     if as_json:
-        console.print_json({"schema": "flowgmm/plugin/1", "plugins": described})
+        output.print_json({"schema": "flowgmm/plugin/1", "plugins": descriptions})
         return
-    for number, (entry, values) in enumerate(zip(found, described, strict=True)):
+    for number, (entry, values) in enumerate(zip(entries, descriptions, strict=True)):
         lines = [f"{entry.kind} {entry.name}   {entry.origin}", entry.summary, values["docs"]]
-        console.print_text(("\n" if number else "") + "\n".join(line for line in lines if line) + "\n")
-        cells = [[one["name"], one["default"], one["expected"], one["description"]] for one in _shown(values)]
+        output.print_text(("\n" if number else "") + "\n".join(line for line in lines if line) + "\n")
+        cells = [
+            [row["name"], _default(row), row["expected"], row["description"]] for row in values["parameters"]
+        ]
         if cells:
-            console.print_table(["parameter", "default", "value", "meaning"], cells)
+            output.print_table(["parameter", "default", "value", "meaning"], cells)
         else:
-            console.print_text("no parameters")
-        console.print_text(f"\nin a recipe:\n\n{values['recipe']}")
+            output.print_text("no parameters")
+        output.print_text(f"\nin a recipe:\n\n{values['recipe']}")
 
 
-@app.command()
+@app.command(cls=options.Command)
 def new(
     name: Annotated[str, typer.Argument(help="Name of the package, such as flowgmm-mine or my-flow.")],
     kind: Annotated[
         str, typer.Option("--kind", "-k", help="flow, data, regulariser, encoder or score.")
     ] = "flow",
     directory: Annotated[
-        Path, typer.Option("--directory", "-d", help="Folder in which the package's folder is made.")
+        Path, typer.Option("--directory", "-d", help="Folder in which the package's folder is created.")
     ] = Path(),
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
+    as_json: options.Json = False,
 ) -> None:
     """Write a package with a small working component of your own, its tests, a recipe and a README.
 
     Examples: flowgmm plugins new my-flow · flowgmm plugins new flowgmm-rings --kind data --directory ~/code
     """
-    from flowgmm_cli.cli import console
     from flowgmm_cli.plugins.scaffold import write_package
 
-    made = write_package(name, kind, directory.expanduser())
-    files = [str(path.relative_to(made.folder)) for path in made.files]
+    package = write_package(name, kind, directory.expanduser())
+    files = [str(path.relative_to(package.folder)) for path in package.files]
     if as_json:
-        console.print_json(
+        output.print_json(
             {
                 "schema": "flowgmm/plugin-new/1",
-                "folder": str(made.folder),
-                "package": made.package,
-                "kind": made.kind,
-                "name": made.name,
+                "folder": str(package.folder),
+                "package": package.package,
+                "kind": package.kind,
+                "name": package.name,
                 "files": files,
             }
         )
         return
-    console.print_text(f"{made.folder}: {made.kind} `{made.name}`\n" + "\n".join(f"  {one}" for one in files))
-    console.note(
-        f"next: pip install -e {made.folder} && python -m pytest {made.folder} && "
-        f"flowgmm plugins test {made.package}/{made.name}"
+    output.print_text(
+        f"{package.folder}: {package.kind} `{package.name}`\n" + "\n".join(f"  {file}" for file in files)
+    )
+    output.note(
+        f"next: pip install -e {package.folder} && python -m pytest {package.folder} && "
+        f"flowgmm plugins test {package.package}/{package.name}"
     )
 
 
-@app.command("test")
-def carry_out_checks(
+@app.command("test", cls=options.Command)
+def run_tests(
     name: Name,
-    overrides: Overrides = None,
+    overrides: options.Overrides = None,
     kind: Kind = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    plugin_module: PluginModule = None,
+    as_json: options.Json = False,
 ) -> None:
-    """Hold a component to its contract with the conformance kit; needs no pytest.
+    """Test that a component keeps its contract, with the conformance tests; needs no pytest.
 
-    Words KEY=VALUE are parameters to check it with, as in a recipe. A check that fails ends with exit code 4.
+    KEY=VALUE sets a parameter of the component, as in a recipe. A failed check ends with exit code 4.
 
     Examples: flowgmm plugins test my_flow · flowgmm plugins test my_source path=data.csv label=y
     """
-    from flowgmm_cli.cli import console
-    from flowgmm_cli.cli.plugin_tests import carry_out
-    from flowgmm_cli.errors import PluginError
+    from flowgmm_cli.cli import plugin_tests
     from flowgmm_cli.plugins.registry import registry
 
     known = registry()
-    entries = _named(name, _kind(kind))
-    found = known.find(entries[0].kind, entries[0].qualified)
+    entries = _find_entries(name, _check_kind(kind))
     if len(entries) > 1:
         names = [f"--kind {entry.kind} {entry.qualified}" for entry in entries]
         raise PluginError(f"`{name}` is the name of several components", details=names, hint="say which one")
-    failed = carry_out(found, overrides or [], as_json=as_json)
+    entry = known.find(entries[0].kind, entries[0].qualified)
+    failed = plugin_tests.run_tests(entry, overrides or [], as_json=as_json)
     if failed:
-        words = f"{failed} check{'s' if failed > 1 else ''}"
-        console.warn(f"{found.kind} `{found.name}` from {found.origin} fails {words}")
+        count = f"{failed} check{'s' if failed > 1 else ''}"
+        output.warn(f"{entry.kind} `{entry.name}` from {entry.origin} fails {count}")
         raise typer.Exit(PluginError.exit_code)
 
 
-def _kind(kind: str | None) -> str | None:
-    from flowgmm_cli.errors import UsageError, did_you_mean
+def _check_kind(kind: str | None) -> str | None:
     from flowgmm_cli.plugins.entry import SPEC_TYPES
 
     if kind in (None, *SPEC_TYPES):
@@ -179,20 +167,18 @@ def _kind(kind: str | None) -> str | None:
     )
 
 
-def _named(name: str, kind: str | None) -> list[Entry]:
-    """All entries that a name can mean, of any kind; at least one."""
-    from flowgmm_cli.errors import PluginError, did_you_mean
+def _find_entries(name: str, kind: str | None) -> list[Entry]:
+    """Return all entries with a name, of any kind or of one; at least one."""
     from flowgmm_cli.plugins.registry import registry
 
     known = registry()
     entries = known.entries(kind)
-    found = [entry for entry in entries if name in (entry.name, entry.qualified)]
-    if found:
-        return found
+    matches = [entry for entry in entries if name in (entry.name, entry.qualified)]
+    if matches:
+        return matches
     names = dict.fromkeys(entry.name for entry in entries)
-    what = kind or "component"
     raise PluginError(
-        f"unknown {what} `{name}`{did_you_mean(name, names)}",
+        f"unknown {kind or 'component'} `{name}`{did_you_mean(name, names)}",
         details=known.problems,
         hint="`flowgmm plugins list` shows them all",
     )
@@ -216,7 +202,7 @@ def _row(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _description(entry: Entry) -> dict[str, Any]:
+def _describe(entry: Entry) -> dict[str, Any]:
     from flowgmm_cli.plugins.entry import SHARED_CONFIGS
     from flowgmm_cli.recipe.parameters import parameters, snippet
 
@@ -224,8 +210,8 @@ def _description(entry: Entry) -> dict[str, Any]:
     rows = parameters(spec.config, shared)
     inherited = set(shared.model_fields) if shared else set()
     own = [row for row in rows if row.name.split(".")[0] not in inherited]
-    bare = [one for one in _named(entry.name, entry.kind) if one.name == entry.name]
-    use = entry.name if len(bare) == 1 or entry.builtin else entry.qualified
+    same_name = [match for match in _find_entries(entry.name, entry.kind) if match.name == entry.name]
+    use = entry.name if len(same_name) == 1 or entry.builtin else entry.qualified
     return {
         **_row(entry),
         "api": spec.api,
@@ -237,20 +223,20 @@ def _description(entry: Entry) -> dict[str, Any]:
 
 
 def _recipe_rows() -> list[dict[str, Any]]:
-    """Packages that bring recipes."""
+    """Return rows of the packages that bring recipes."""
     from flowgmm_cli.plugins.registry import registry
 
     return [
         {
             "kind": "recipe",
-            "name": one.name,
-            "package": one.package,
-            "version": one.version,
-            "state": "disabled" if registry().is_disabled(one.package) else "ok",
-            "summary": f"recipes in {one.target}; see `flowgmm recipes list`",
+            "name": entry.name,
+            "package": entry.package,
+            "version": entry.version,
+            "state": "disabled" if registry().is_disabled(entry.package) else "ok",
+            "summary": f"recipes in {entry.target}; see `flowgmm recipes list`",
             "problem": "",
         }
-        for one in registry().recipes
+        for entry in registry().recipes
     ]
 
 
@@ -262,11 +248,7 @@ def _origin(row: dict[str, Any]) -> str:
     return "built in" if row["package"] == CORE else " ".join(filter(None, [row["package"], row["version"]]))
 
 
-def _shown(values: dict[str, Any]) -> list[dict[str, Any]]:
+def _default(row: dict[str, Any]) -> str:
     import json
 
-    shown = []
-    for one in values["parameters"]:
-        default = "required" if one["required"] else json.dumps(one["default"], ensure_ascii=False)
-        shown.append({**one, "default": default.strip('"')})
-    return shown
+    return "required" if row["required"] else json.dumps(row["default"], ensure_ascii=False).strip('"')

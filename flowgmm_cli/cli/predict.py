@@ -1,69 +1,35 @@
-"""`flowgmm predict`: classes, probabilities and out-of-distribution flags for rows."""
+"""`flowgmm predict`: classes, probabilities and out-of-distribution flags of rows."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from flowgmm_cli.cli.options import (
-    Data,
-    Device,
-    Format,
-    InputFormat,
-    Json,
-    Offline,
-    OnError,
-    Only,
-    PluginModule,
-    Processes,
-    Quiet,
-    Run,
-    RunFlag,
-    Save,
-    Verbose,
-)
+from flowgmm_cli.cli import options, output
+from flowgmm_cli.cli.session import Session, note_throughput, open_session, warn_unscorable
+from flowgmm_cli.cli.validation import check_fpr, check_input_kept, check_stdout
 
 if TYPE_CHECKING:
     from flowgmm_cli.inference.predictions import OODRule, Totals
-    from flowgmm_cli.trained import TrainedModel
 
 SCHEMA = "flowgmm/predict/1"
 
 
 def predict(
-    run: Run = None,
-    run_flag: RunFlag = None,
-    data: Data = None,
-    data_format: InputFormat = None,
-    save: Save = None,
-    format_: Format = None,
-    only: Only = None,
-    score_name: Annotated[
-        str | None,
-        typer.Option(
-            "--score",
-            metavar="NAME",
-            help="Out-of-distribution score to use; the run's own choice without it.",
-            show_default=False,
-        ),
-    ] = None,
-    fpr: Annotated[
-        float | None,
-        typer.Option(
-            "--fpr",
-            help="Share of in-distribution rows that may be flagged; the recipe's ood.fpr without it.",
-            show_default=False,
-        ),
-    ] = None,
-    on_error: OnError = "keep",
-    device: Device = "auto",
-    processes: Processes = 1,
-    offline: Offline = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    plugin_module: PluginModule = None,
+    run: options.Run = None,
+    run_flag: options.RunFlag = None,
+    data: options.Data = None,
+    data_format: options.DataFormat = None,
+    save: options.Save = None,
+    format_: options.Format = None,
+    only: options.Only = None,
+    score: options.Score = None,
+    fpr: options.Fpr = None,
+    on_error: options.OnError = "keep",
+    device: options.Device = "auto",
+    processes: options.Processes = 1,
+    offline: options.Offline = False,
+    as_json: options.Json = False,
 ) -> None:
     """Predict classes: one row for each row of the input, in order, to a file or to stdout.
 
@@ -74,97 +40,62 @@ def predict(
     Examples: flowgmm predict --data new.csv --save out.csv · flowgmm predict --data - < new.csv | head -3 ·
     flowgmm predict runs/digits/latest --save p.parquet --only id,prediction
     """
-    from flowgmm_cli.cli import console
-    from flowgmm_cli.cli.answers import check_words, rows_in, say_totals, stopped_by_terminate, watched
-    from flowgmm_cli.cli.work import chosen_run, data_context
     from flowgmm_cli.data.writers.open import open_writer
-    from flowgmm_cli.errors import UsageError
 
-    policy = check_words(data, save, as_json=as_json, on_error=on_error)
-    if fpr is not None and not 0 < fpr < 1:
-        raise UsageError(f"--fpr is {fpr}, it must lie between 0 and 1", hint="--fpr 0.05")
+    check_stdout(save, as_json=as_json)
+    check_input_kept(data, save)
+    check_fpr(fpr)
     # with --json alone there is no table to write
     writer = None if as_json and save is None else open_writer(save or "-", format=format_)
-    chosen = chosen_run(run, run_flag)
-    console.note("loading torch…")
-
-    from flowgmm_cli.inference.predictions import Totals, column_names, prediction_columns, select_columns
-    from flowgmm_cli.inference.scoring import score
-    from flowgmm_cli.trained import TrainedModel
-
-    with console.progress() as progress, stopped_by_terminate():
-        context = data_context(progress, offline=offline)
-        trained = TrainedModel.load(chosen.path, context=context)
-        flag = _flag(trained, score_name, fpr)
-        names = select_columns(only, column_names(trained.class_names))
-        reader = rows_in(
-            trained,
-            chosen.info(),
-            context,
-            data,
-            data_format=data_format,
-            on_error=policy,
-            purpose="predict without --data",
+    with open_session(run, run_flag, offline=offline) as session:
+        from flowgmm_cli.inference.predictions import (
+            Totals,
+            column_names,
+            prediction_columns,
+            select_columns,
         )
-        totals = Totals(len(trained.class_names))
-        stream = score(
-            trained,
-            reader,
-            scores=(flag.score,),
-            context=context,
-            on_error=policy,
-            device=device,
-            processes=processes,
-            folder=chosen.path,
+
+        class_names = session.trained.class_names
+        rule = session.ood_rule(score, fpr)
+        names = select_columns(only, column_names(class_names))
+        reader = session.open_rows(
+            data, purpose="predict without --data", data_format=data_format, on_error=on_error
         )
-        rows = watched(stream, progress, reader.total, "predict")
-        if writer is None:
-            for scored in rows:
-                totals.add(scored, flag)
-        else:
-            with writer:
-                for scored in rows:
-                    columns = prediction_columns(scored, trained.class_names, flag)
+        totals = Totals(len(class_names))
+        stream = session.score(
+            reader, "predict", scores=[rule.score], on_error=on_error, device=device, processes=processes
+        )
+        with writer or nullcontext():
+            for scored in stream:
+                totals.add(scored, rule)
+                if writer:
+                    columns = prediction_columns(scored, class_names, rule)
                     writer.write({name: columns[name] for name in names})
-                    totals.add(scored, flag)
     if save not in (None, "-"):
-        console.note(f"written {save}: {totals.n:,} rows")
+        output.note(f"written {save}: {totals.n:,} rows")
     if as_json:
-        console.print_json(_summary(str(chosen.path), trained, totals, flag, save))
+        output.print_json(_to_dict(session, totals, rule, save))
     elif save not in (None, "-"):
-        _show(trained, totals, flag)
+        _print_summary(class_names, totals, rule)
     if totals.accuracy is not None:
-        console.note(
-            f"labels  {totals.accuracy:.2%} of the {totals.labelled:,} labelled rows are predicted right"
-        )
-    say_totals(totals, reader.name)
+        output.note(f"labels  accuracy {totals.accuracy:.2%} on the {totals.labelled:,} labelled rows")
+    warn_unscorable(reader.name, totals.n, totals.unscorable, totals.reasons)
+    note_throughput(totals.n, totals.seconds)
 
 
-def _flag(trained: TrainedModel, name: str | None, fpr: float | None) -> OODRule:
-    """The score to use and its threshold."""
-    from flowgmm_cli.inference.predictions import OODRule
-
-    detector = trained.require_detector()
-    chosen = detector.default if name is None else name
-    share = trained.recipe.ood.fpr if fpr is None else fpr
-    return OODRule(chosen, detector.threshold(chosen, share), share)
-
-
-def _summary(
-    run: str, trained: TrainedModel, totals: Totals, flag: OODRule, save: str | None
-) -> dict[str, Any]:
+def _to_dict(session: Session, totals: Totals, rule: OODRule, save: str | None) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
-        "run": run,
+        "run": str(session.run.path),
         "n": totals.n,
         "unscorable": totals.unscorable,
         "reasons": totals.reasons,
         "saved": save,
-        "classes": dict(zip(trained.class_names, totals.counts.tolist(), strict=True)),
+        "classes": dict(zip(session.trained.class_names, totals.counts.tolist(), strict=True)),
         "flagged": totals.flagged,
-        "score": flag.score,
-        "threshold": flag.threshold,
-        "fpr": flag.fpr,
+        "score": rule.score,
+        "threshold": rule.threshold,
+        "fpr": rule.fpr,
         "labelled": totals.labelled,
         "accuracy": totals.accuracy,
         "seconds": round(totals.seconds, 3),
@@ -172,20 +103,18 @@ def _summary(
     }
 
 
-def _show(trained: TrainedModel, totals: Totals, flag: OODRule) -> None:
-    """How many rows went to each class; stdout is free, for the rows are in a file."""
-    from flowgmm_cli.cli import console
-
+def _print_summary(class_names: tuple[str, ...], totals: Totals, rule: OODRule) -> None:
+    """Print the number of rows of each class; stdout is free, since the rows are in a file."""
     scored = max(1, totals.n - totals.unscorable)
-    console.print_table(
+    output.print_table(
         ["class", "rows", "share"],
         [
             [name, f"{count:,}", f"{count / scored:.1%}"]
-            for name, count in zip(trained.class_names, totals.counts.tolist(), strict=True)
+            for name, count in zip(class_names, totals.counts.tolist(), strict=True)
         ],
         right=["rows", "share"],
     )
-    console.note(
-        f"ood     {totals.flagged:,} rows ({totals.flagged / scored:.1%}) score above "
-        f"{flag.threshold:.4g} by {flag.score}, as {100 * flag.fpr:.3g}% of in-distribution rows do"
+    output.note(
+        f"ood     {totals.flagged:,} rows ({totals.flagged / scored:.1%}) have a {rule.score} score above "
+        f"{rule.threshold:.4g}, which {100 * rule.fpr:.3g}% of in-distribution rows exceed"
     )

@@ -1,8 +1,7 @@
 """Several processes of `flowgmm train` on this machine, for `--processes N`.
 
 They find each other as under `torchrun`, by RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT. That program is
-not called because its exit code is 1 whatever the matter is, and because it tells of a failed process by a
-traceback of its own.
+not used because its exit code is always 1 and because it prints a traceback for a failed process.
 """
 
 from __future__ import annotations
@@ -19,20 +18,20 @@ from types import FrameType
 
 from flowgmm_cli.errors import RunFailedError
 
-_GRACE = 60.0  # seconds in which the others end by themselves when one has failed; the leader saves its state
-_LAST = 10.0  # seconds between asking and killing
-_PAUSE = 0.05
+_GRACE_SECONDS = 60.0  # after a failure, for the main process to save its state
+_KILL_SECONDS = 10.0  # between SIGTERM and SIGKILL
+_POLL_SECONDS = 0.05
 
 
 def launch(words: Sequence[str], count: int, *, hint: str) -> int:
-    """Start processes, wait for all of them and tell what became of them.
+    """Start processes and wait for all of them.
 
-    A signal is passed on to all; each has a session of its own, so that Ctrl-C comes from here alone.
+    Signals are forwarded to all; each process has its own session, so that Ctrl-C reaches it only from here.
 
     Args:
         words: command line of each, after `flowgmm`.
-        count: how many.
-        hint: what to do next if one is killed.
+        count: number of processes.
+        hint: the next step if one is killed.
 
     Returns:
         The exit code: that of the process that failed, 0 if none did.
@@ -40,11 +39,11 @@ def launch(words: Sequence[str], count: int, *, hint: str) -> int:
     Raises:
         RunFailedError: a process was killed from outside.
     """
-    shared = _surroundings(count, os.environ)
+    shared = _environment(count, os.environ)
     started: list[subprocess.Popen[bytes]] = []
     try:
         for rank in range(count):
-            # the leader alone may read what the user types
+            # only the main process reads the terminal
             stdin = None if rank == 0 else subprocess.DEVNULL
             started.append(
                 subprocess.Popen(
@@ -54,7 +53,7 @@ def launch(words: Sequence[str], count: int, *, hint: str) -> int:
                     start_new_session=True,
                 )
             )
-        with _passing_on(started):
+        with _forward_signals(started):
             first = _wait(started)
     finally:
         _end(started)
@@ -67,7 +66,7 @@ def launch(words: Sequence[str], count: int, *, hint: str) -> int:
 
 
 def exit_code(codes: Sequence[int]) -> int:
-    """The code that says most: that of the process with a reason of its own, the leader's before others'.
+    """Return the most informative exit code: the first above 1, by rank, else 1 if any process failed.
 
     >>> exit_code([0, 0]), exit_code([1, 5]), exit_code([3, 1]), exit_code([1, -15])
     (0, 5, 3, 1)
@@ -75,10 +74,10 @@ def exit_code(codes: Sequence[int]) -> int:
     return next((code for code in codes if code > 1), int(any(codes)))
 
 
-def _surroundings(count: int, environ: Mapping[str, str]) -> dict[str, str]:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
+def _environment(count: int, environ: Mapping[str, str]) -> dict[str, str]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
     threads = max(1, (os.cpu_count() or 1) // count)
     return {
         "OMP_NUM_THREADS": str(threads),
@@ -92,18 +91,18 @@ def _surroundings(count: int, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _wait(started: Sequence[subprocess.Popen[bytes]]) -> int | None:
-    """Wait until all have ended, or some time after one has failed; returns that one."""
+    """Wait until all have ended, or some time after one has failed; return the rank of that one."""
     failed, limit = None, float("inf")
     while any(process.poll() is None for process in started) and time.monotonic() < limit:
         if failed is None:
-            failed = _failed(started)
-            limit = time.monotonic() + _GRACE if failed is not None else limit
-        time.sleep(_PAUSE)
-    return _failed(started) if failed is None else failed
+            failed = _find_failure(started)
+            limit = time.monotonic() + _GRACE_SECONDS if failed is not None else limit
+        time.sleep(_POLL_SECONDS)
+    return _find_failure(started) if failed is None else failed
 
 
-def _failed(started: Sequence[subprocess.Popen[bytes]]) -> int | None:
-    """A process that has failed; one that was killed, rather than one that missed it."""
+def _find_failure(started: Sequence[subprocess.Popen[bytes]]) -> int | None:
+    """Return the rank of a failed process, preferably one that was killed by a signal."""
     codes = {rank: code for rank, process in enumerate(started) if (code := process.poll())}
     return min(codes, key=lambda rank: codes[rank]) if codes else None
 
@@ -112,7 +111,7 @@ def _end(started: Sequence[subprocess.Popen[bytes]]) -> None:
     for process in started:
         if process.poll() is None:
             process.terminate()
-    limit = time.monotonic() + _LAST
+    limit = time.monotonic() + _KILL_SECONDS
     for process in started:
         try:
             process.wait(max(0.0, limit - time.monotonic()))
@@ -122,15 +121,15 @@ def _end(started: Sequence[subprocess.Popen[bytes]]) -> None:
 
 
 @contextmanager
-def _passing_on(started: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """Send SIGINT and SIGTERM on to all processes."""
+def _forward_signals(started: Sequence[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """Forward SIGINT and SIGTERM to all processes."""
 
-    def hear(number: int, frame: FrameType | None) -> None:
+    def forward(number: int, frame: FrameType | None) -> None:
         for process in started:
             if process.poll() is None:
                 process.send_signal(number)
 
-    before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:

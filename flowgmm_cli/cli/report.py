@@ -7,22 +7,14 @@ from typing import Annotated
 
 import typer
 
-from flowgmm_cli.cli.options import (
-    Data,
-    InputFormat,
-    Json,
-    Offline,
-    PluginModule,
-    Quiet,
-    Run,
-    RunFlag,
-    Verbose,
-)
+from flowgmm_cli.cli import options, output
+from flowgmm_cli.cli.session import data_context, explain_write_errors, select_run
+from flowgmm_cli.cli.validation import check_suffix
 
 
 def report(
-    run: Run = None,
-    run_flag: RunFlag = None,
+    run: options.Run = None,
+    run_flag: options.RunFlag = None,
     save: Annotated[
         Path | None,
         typer.Option(
@@ -32,58 +24,54 @@ def report(
             show_default=False,
         ),
     ] = None,
-    data: Data = None,
-    data_format: InputFormat = None,
+    data: options.Data = None,
+    data_format: options.DataFormat = None,
     out: Annotated[
         str | None,
         typer.Option(
             "--out",
             metavar="FILE|SPEC",
-            help="Rows to hold against in-distribution ones in the histogram of out-of-distribution scores.",
+            help="Rows to compare with in-distribution rows in the histogram of out-of-distribution scores.",
             show_default=False,
         ),
     ] = None,
-    offline: Offline = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    plugin_module: PluginModule = None,
+    offline: options.Offline = False,
+    as_json: options.Json = False,
 ) -> None:
     """Write a page about a run: results, curves, figures, samples, settings. It needs no network to be read.
 
-    With --data the rows of a file take the place of the run's own test rows in the latent map and the
-    histogram. What cannot be made, because data is gone or nothing was measured, says so on the page.
+    With --data the rows of a file replace the run's own test rows in the latent map and the histogram. If
+    a section cannot be made, because data is missing or nothing was measured, the page gives the reason.
 
     Examples: flowgmm report · flowgmm report runs/digits/latest --save digits.html ·
     flowgmm report --out strange.csv
     """
-    from flowgmm_cli.cli import console
-    from flowgmm_cli.cli.work import chosen_run, data_context, writing
-    from flowgmm_cli.errors import UsageError
-
-    if save is not None and save.suffix.lower() not in (".html", ".htm"):
-        raise UsageError(f"--save {save}: a report is an HTML file", hint=f"--save {save}.html")
-    found = chosen_run(run, run_flag)
-    console.note("loading torch…")
+    check_suffix("--save", save, (".html", ".htm"), "a report is an HTML file")
+    selected = select_run(run, run_flag)
+    output.note("loading torch…")
 
     from flowgmm_cli.report.context import load_report_context
     from flowgmm_cli.report.page import Unavailable
     from flowgmm_cli.report.report import write_report
 
-    with console.progress() as progress:
-        context = data_context(progress, offline=offline)
-        material = load_report_context(
-            found, context=context, data=data, data_format=data_format, out=out, warn=console.warn
+    with output.progress() as progress:
+        context = load_report_context(
+            selected,
+            context=data_context(progress, offline=offline),
+            data=data,
+            data_format=data_format,
+            out=out,
+            warn=output.warn,
         )
-        path = save.expanduser() if save is not None else found.path / "report.html"
-        with writing(path):
-            written = write_report(material, path, progress=progress)
+        path = save.expanduser() if save is not None else selected.path / "report.html"
+        with explain_write_errors(path):
+            page = write_report(context, path, progress=progress)
     if as_json:
-        console.print_json(written.to_dict(str(found.path)))
+        output.print_json(page.to_dict(str(selected.path)))
         return
-    console.print_text(str(written.path))
-    for section in written.sections:
+    output.print_text(str(page.path))
+    for section in page.sections:
         if isinstance(section, Unavailable):
-            console.note(f"without {section.title.lower()}: {section.reason}")
-    folder = written.path.parent / written.path.stem
-    console.note(f"{len(written.figures)} figures as PNG files in {folder}")
+            output.note(f"without {section.title.lower()}: {section.reason}")
+    folder = page.path.parent / page.path.stem
+    output.note(f"{len(page.figures)} figures as PNG files in {folder}")

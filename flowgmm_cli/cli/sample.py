@@ -1,40 +1,22 @@
-"""`flowgmm sample`: rows that a model makes, from its classes or from other rows."""
+"""`flowgmm sample`: rows that a model generates, from its classes or from other rows."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from flowgmm_cli.cli.options import (
-    Data,
-    Format,
-    InputFormat,
-    Json,
-    Offline,
-    PluginModule,
-    Quiet,
-    Run,
-    RunFlag,
-    Verbose,
-)
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from flowgmm_cli.api import DataContext, Rows
-    from flowgmm_cli.inference.interpolation import InterpolationPath
-    from flowgmm_cli.inference.samples import GeneratedRows
-    from flowgmm_cli.trained import TrainedModel
-
-    Columns = dict[str, npt.NDArray[Any]]
+from flowgmm_cli.cli import options, output
+from flowgmm_cli.cli.session import open_session
+from flowgmm_cli.cli.validation import check_stdout, parse_floats, parse_row_pairs
+from flowgmm_cli.errors import UsageError
 
 SCHEMA = "flowgmm/sample/1"
 
 
 def sample(
-    run: Run = None,
-    run_flag: RunFlag = None,
+    run: options.Run = None,
+    run_flag: options.RunFlag = None,
     classes: Annotated[
         list[str] | None,
         typer.Option(
@@ -45,41 +27,44 @@ def sample(
             show_default=False,
         ),
     ] = None,
-    n: Annotated[int, typer.Option("--number", "-n", help="Rows of each --class; without it, in all.")] = 16,
+    n: Annotated[
+        int, typer.Option("--number", "-n", min=1, help="Rows of each --class; without it, in all.")
+    ] = 16,
     temperature: Annotated[
         str,
         typer.Option(
             metavar="T[,T...]",
             help="Factor on the standard deviations: 1 follows the model's density, less stays closer to "
-            "the classes' means (0). Several are set side by side.",
+            "the class means (0). Several values are shown side by side.",
         ),
     ] = "0.7",
-    seed: Annotated[int, typer.Option(help="Of the random numbers.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 0,
     around: Annotated[
-        str,
+        Literal["rows", "means"],
         typer.Option(
             metavar="rows|means",
-            help="Draw around where the training rows of each class lie, which looks like them, or around "
-            "the means that the model tells classes by.",
+            help="Draw around the training rows of each class, which gives rows that look like them, or "
+            "around the class means that the classifier uses.",
         ),
     ] = "rows",
-    means: Annotated[bool, typer.Option("--means", help="The means of the classes instead.")] = False,
+    means: Annotated[bool, typer.Option("--means", help="Generate the class means instead.")] = False,
     interpolate: Annotated[
         tuple[str, str] | None,
         typer.Option(
             "--interpolate",
             metavar="ROW ROW",
-            help="A path between two rows instead: ids, or numbers from 1, of --data or the run's test rows; "
-            "with commas several paths, such as 5,9 17,2.",
+            help="Generate a path between two rows instead: ids, or numbers from 1, of --data or the run's "
+            "test rows; with commas several paths, such as 5,9 17,2.",
             show_default=False,
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(help="Rows of a path, both ends included.")] = 8,
+    steps: Annotated[int, typer.Option(min=2, help="Rows of a path, both ends included.")] = 8,
     path: Annotated[
-        str,
+        Literal["linear", "spherical"],
         typer.Option(
             metavar="linear|spherical",
-            help="Straight through the latent space, or at the distance from the means that rows have.",
+            help="A straight path through the latent space, or one that keeps the rows' distance from the "
+            "means.",
         ),
     ] = "linear",
     transfer: Annotated[
@@ -87,29 +72,20 @@ def sample(
         typer.Option(
             "--transfer",
             metavar="CLASS|all",
-            help="Carry rows of --data, or the run's test rows, into this class, or each, instead: its mean "
-            "takes the place of their own class's, what is particular to each row stays.",
+            help="Move rows of --data, or the run's test rows, into this class, or each, instead: its mean "
+            "replaces the mean of their own class, and their residual stays.",
             show_default=False,
         ),
     ] = None,
-    data: Data = None,
-    data_format: InputFormat = None,
-    nearest: Annotated[int, typer.Option(help="Of texts: training texts shown for each row.")] = 3,
-    save: Annotated[
-        str | None,
-        typer.Option(
-            "--save",
-            metavar="FILE|-",
-            help="File to write: csv, tsv, parquet, jsonl, npz or, of images, png; - for stdout.",
-            show_default=False,
-        ),
-    ] = None,
-    format_: Format = None,
-    offline: Offline = False,
-    as_json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    plugin_module: PluginModule = None,
+    data: options.Data = None,
+    data_format: options.DataFormat = None,
+    nearest: Annotated[
+        int, typer.Option(min=1, help="For texts: number of training texts shown for each row.")
+    ] = 3,
+    save: options.SaveSamples = None,
+    format_: options.Format = None,
+    offline: options.Offline = False,
+    as_json: options.Json = False,
 ) -> None:
     """Make rows: of classes, on the way between two rows, or of one class in the manner of another.
 
@@ -122,161 +98,56 @@ def sample(
     flowgmm sample --transfer Business --data new.csv --save moved.csv · flowgmm sample --means ·
     flowgmm sample digits/latest --class 3 --class 8 -n 6 --temperature 0.3,0.7,1 --save grid.png
     """
-    from flowgmm_cli.cli import console
-    from flowgmm_cli.cli.answers import rows_in
-    from flowgmm_cli.cli.made import Picture, made_rows, show_texts, write_made
-    from flowgmm_cli.cli.making import carried, drawn, numbers, pairs, walked
-    from flowgmm_cli.cli.work import chosen_run, data_context
-    from flowgmm_cli.errors import UsageError
-
-    way = _check_words(classes, n, means, interpolate, steps, path, transfer, data, nearest)
-    temperatures = numbers(temperature, "--temperature")
-    ends = pairs(interpolate) if interpolate else []
-    if as_json and save == "-":
-        raise UsageError("--json and --save - would both write to stdout", hint="leave one of them out")
-    if around not in ("means", "rows"):
-        raise UsageError(f"--around is means or rows, not `{around}`", hint="--around rows")
-    chosen = chosen_run(run, run_flag)
-    console.note("loading torch…")
-
-    from flowgmm_cli.inference.samples import image_column
-    from flowgmm_cli.inference.sampling import class_means
-    from flowgmm_cli.trained import TrainedModel
-
-    with console.progress() as progress:
-        context = data_context(progress, offline=offline)
-        trained = TrainedModel.load(chosen.path, context=context)
-        picture = image_column(trained.preprocessor.columns)
-        if picture is not None and save is None and not as_json:
-            raise UsageError(
-                "this model makes images, which need a file", hint="--save samples.png, or --save samples.npz"
-            )
-        if save and save.lower().endswith(".png") and picture is None:
-            raise UsageError("this model does not make images", hint="--save samples.csv")
-        if (members := len(trained.model.parts)) > 1:
-            each = "each draws its share" if not (means or interpolate or transfer) else "the first is used"
-            console.note(f"{members} members of an ensemble: {each}")
-        given: Rows | None = None
-        source = trained.sampling_model if around == "rows" else trained.model
-        if interpolate or transfer:
-            purpose = "--interpolate" if interpolate else "--transfer"
-            reader = rows_in(
-                trained,
-                chosen.info(),
-                context,
-                data,
-                data_format=data_format,
-                on_error="fail",
-                purpose=purpose,
-            )
-        if interpolate:
-            from flowgmm_cli.inference.inputs import select_rows
-
-            given = select_rows(reader, [name for pair in ends for name in pair])
-            made = walked(trained, _seen(trained, given, context), ends, steps=steps, path=way)
-            mode = "interpolate"
-        elif transfer:
-            most = None if save and not save.lower().endswith(".png") else n
-            given, made = carried(trained, reader, transfer, most, lambda rows: _seen(trained, rows, context))
-            mode = "transfer"
-        elif means:
-            mode, made = "means", class_means(trained, source=source)
-        else:
-            made = drawn(trained, n, temperatures, classes=classes, seed=seed, source=source)
-            mode = "draw"
-        if given is not None:
-            _say_loss(trained, given, context)
-        texts = _texts(trained, made, chosen.info(), context, nearest)
-
-    factor = temperatures[0] if len(temperatures) == 1 else temperatures
-    fixed = {"temperature": factor, "seed": seed} if mode == "draw" else {}
-    if save or not (as_json or texts):
-        look = Picture(mode, given, temperatures)
-        write_made(trained, made, texts, save or "-", format_, look=look)
-    if as_json:
-        console.print_json(
-            {
-                "schema": SCHEMA,
-                "run": str(chosen.path),
-                "mode": mode,
-                "n": len(made),
-                **fixed,
-                "saved": save,
-                "rows": made_rows(made, texts),
-            }
-        )
-    elif texts and not save:
-        show_texts(made, texts)
-    if save and save != "-":
-        console.note(f"written {save}: {len(made):,} rows")
-
-
-def _check_words(
-    classes: list[str] | None,
-    n: int,
-    means: bool,
-    interpolate: tuple[str, str] | None,
-    steps: int,
-    path: str,
-    transfer: str | None,
-    data: str | None,
-    nearest: int,
-) -> InterpolationPath:
-    from flowgmm_cli.errors import UsageError
-
     modes = {"--class": classes, "--means": means, "--interpolate": interpolate, "--transfer": transfer}
-    chosen = [name for name, value in modes.items() if value]
-    if len(chosen) > 1:
-        raise UsageError(f"{' and '.join(chosen)} do not go together", hint="one of them at a time")
-    if data and not (interpolate or transfer):
+    _check_modes([name for name, value in modes.items() if value], data)
+    temperatures = parse_floats(temperature, "--temperature")
+    pairs = parse_row_pairs(interpolate)
+    check_stdout(save, as_json=as_json)
+    with open_session(run, run_flag, offline=offline) as session:
+        from flowgmm_cli.cli import sample_output
+        from flowgmm_cli.cli.generate import Request, find_nearest_texts, generate
+
+        sample_output.check_image_file(session.trained, save, "samples", as_json=as_json)
+        request = Request(
+            classes=classes,
+            n=n,
+            temperatures=temperatures,
+            seed=seed,
+            around=around,
+            means=means,
+            pairs=pairs,
+            steps=steps,
+            path=path,
+            target=transfer,
+            max_rows=None if save and not save.lower().endswith(".png") else n,
+            data=data,
+            data_format=data_format,
+        )
+        if (members := len(session.trained.model.parts)) > 1:
+            use = "each draws its share" if request.mode == "draw" else "the first is used"
+            output.note(f"ensemble of {members}: {use}")
+        rows, source = generate(session, request)
+        texts = find_nearest_texts(session, rows, nearest)
+    if save or not (as_json or texts):
+        layout = sample_output.FigureLayout(request.mode, source, temperatures)
+        sample_output.write_samples(session.trained, rows, texts, save or "-", format_, layout=layout)
+    if as_json:
+        values: dict[str, Any] = {"schema": SCHEMA, "run": str(session.run.path), "mode": request.mode}
+        values |= {"n": len(rows)}
+        if request.mode == "draw":
+            factor = temperatures[0] if len(temperatures) == 1 else temperatures
+            values |= {"temperature": factor, "seed": seed}
+        output.print_json({**values, "saved": save, "rows": sample_output.rows_to_dicts(rows, texts)})
+    elif texts and not save:
+        sample_output.print_texts(rows, texts)
+
+
+def _check_modes(modes: list[str], data: str | None) -> None:
+    """Raise `UsageError` if several ways to generate rows are named, or `--data` has no use."""
+    if len(modes) > 1:
+        raise UsageError(f"{' and '.join(modes)} do not go together", hint="choose one of them")
+    if data and not {"--interpolate", "--transfer"} & {*modes}:
         raise UsageError(
-            "--data names rows to start from, but none are asked for",
+            "--data names rows to start from, which only --interpolate and --transfer use",
             hint="--interpolate ROW ROW or --transfer CLASS; the file to write is --save FILE",
         )
-    bounds = {"-n": (n, 1), "--steps": (steps, 2), "--nearest": (nearest, 1)}
-    for name, (value, least) in bounds.items():
-        if value < least:
-            raise UsageError(f"{name} is {value}, it must be at least {least}", hint="flowgmm sample --help")
-    if path not in ("linear", "spherical"):
-        raise UsageError(f"--path is linear or spherical, not `{path}`", hint="--path spherical")
-    return "linear" if path == "linear" else "spherical"
-
-
-def _seen(trained: TrainedModel, rows: Rows, context: DataContext) -> Any:
-    return trained.preprocessor.apply(rows, context).x
-
-
-def _say_loss(trained: TrainedModel, rows: Rows, context: DataContext) -> None:
-    """How well given rows come back: through the flow, and through the transforms."""
-    from flowgmm_cli.cli import console
-    from flowgmm_cli.inference.interpolation import column_errors, round_trip_error
-
-    x = _seen(trained, rows, context)
-    console.note(f"given rows come back from the latent space within {round_trip_error(trained, x):.1g}")
-    gone = {name: share for name, share in column_errors(trained, rows, x).items() if share > 1e-4}
-    for name, share in gone.items():
-        console.note(f"`{name}` comes back within {share:.2%} of its range: the transforms lose the rest")
-    for reason in trained.preprocessor.inexact if gone else ():
-        console.debug(reason)
-
-
-def _texts(
-    trained: TrainedModel, made: GeneratedRows, info: dict[str, Any], context: DataContext, nearest: int
-) -> Columns:
-    """Nearest training texts; nothing where the model reads no texts."""
-    from flowgmm_cli.cli import console
-
-    feature_encoder = trained.preprocessor.feature_encoder
-    if not any(column.kind == "text" for column in feature_encoder.columns):
-        return {}
-    from flowgmm_cli.inference.inputs import load_run_rows
-    from flowgmm_cli.inference.nearest_texts import nearest_text_columns
-
-    rows = load_run_rows(
-        trained,
-        context,
-        fingerprint=info.get("fingerprint"),
-        warn=console.warn,
-        purpose="showing texts near to a sample",
-    )
-    return nearest_text_columns(feature_encoder, made.features, rows.train, context, k=nearest)

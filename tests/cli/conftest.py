@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from own_files import SHORT, numbers, save
 
 from flowgmm_cli.__main__ import main
-from flowgmm_cli.cli import console
+from flowgmm_cli.cli import output
 from flowgmm_cli.plugins.registry import registry
 
 
@@ -50,7 +50,7 @@ def flowgmm(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
     registry.cache_clear()
     yield run
     registry.cache_clear()
-    console.settings.quiet = console.settings.verbose = False
+    output.settings.quiet = output.settings.verbose = False
 
 
 @pytest.fixture(scope="session")

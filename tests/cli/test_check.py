@@ -58,7 +58,7 @@ def test_a_damaged_model_fails_by_name_with_exit_code_1(run: Path) -> None:
     assert (done.returncode, done.stderr) == (1, "")
     assert f"model.{name}: 1 of" in done.stdout
     assert "failed: weights" in done.stdout
-    assert "what helps:" in done.stdout
+    assert "remedy:" in done.stdout
     assert done.stdout.splitlines()[-1] == "verdict: failed"
 
 

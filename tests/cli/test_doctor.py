@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from flowgmm_cli import doctor
+from flowgmm_cli.cli import doctor
 
 
 @pytest.fixture(autouse=True)
-def _room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk with room on it, whatever this machine has."""
+def _free_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk with free space."""
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(2**40, 0, 2**40))
 
@@ -32,14 +32,13 @@ def test_the_report_is_a_table(flowgmm: Any) -> None:
     outcome = flowgmm("doctor")
     assert outcome.code == 0
     lines = outcome.out.splitlines()
-    assert lines[0].split() == ["what", "found"]
+    assert lines[0].split() == ["item", "value"]
     assert any(line.startswith("torch ") for line in lines)
     assert outcome.err == "no problems\n"
 
 
 def test_problems_are_listed_and_strict_is_7(flowgmm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = doctor.Examination({"flowgmm": "0"}, ("nowhere cannot be written",))
-    monkeypatch.setattr(doctor, "examine", lambda: found)
+    monkeypatch.setattr(doctor, "inspect_machine", lambda: ({"flowgmm": "0"}, ["nowhere cannot be written"]))
     outcome = flowgmm("doctor")
     assert outcome.code == 0
     assert "nowhere cannot be written" in outcome.out
@@ -48,7 +47,7 @@ def test_problems_are_listed_and_strict_is_7(flowgmm: Any, monkeypatch: pytest.M
     assert "error: 1 problem" in outcome.err
 
 
-def test_little_room_is_a_problem(flowgmm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_little_free_space_is_a_problem(flowgmm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(2**40, 2**40 - 1, 1))
     problems = json.loads(flowgmm("doctor", "--json").out)["problems"]

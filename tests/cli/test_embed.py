@@ -73,15 +73,15 @@ def test_a_bad_row_keeps_its_place(flowgmm: Any, run: Path) -> None:
     outcome = flowgmm("embed", "--data", "bad.csv", "--map")
     assert outcome.code == 0
     assert outcome.out.splitlines()[2] == "2,,,,"
-    assert "1 row of 3 could not be scored and is kept without an answer" in outcome.err
+    assert "1 of the 3 rows of bad.csv could not be scored" in outcome.err
     assert flowgmm("embed", "--data", "bad.csv", "--on-error", "fail").code == 5
 
 
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
-        (["--space", "pixels"], 2, "latent or input"),
-        (["--map", "lda"], 2, "pca, tsne or umap"),
+        (["--space", "pixels"], 2, "'latent'"),
+        (["--map", "lda"], 2, "'tsne'"),
         (["--only", "z_0"], 2, "no column `z_0`"),
         (["--data", "t.csv", "--save", "t.csv"], 2, "would replace"),
         (["--save", "-", "--json"], 2, "would both write"),

@@ -79,7 +79,7 @@ def test_rows_that_cannot_be_scored_keep_their_place_with_empty_cells(flowgmm: A
     lines = Path("s.csv").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 4
     assert set(lines[2].split(",")[1:]) == {""}
-    assert "1 row of y.csv could not be scored" in outcome.err
+    assert "1 of the 3 rows of y.csv could not be scored" in outcome.err
     stopped = flowgmm("ood", "--out", "y.csv", "--on-error", "fail")
     assert stopped.code == 5
     save("none.csv", [["x1", "x2"], ["oops", "3"]])
@@ -209,7 +209,7 @@ def test_images_are_shown_by_score(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--gallery", "g.png"], "the rows of this run are none"),
+        (["--gallery", "g.png"], "this run has no image column"),
         (["--gallery", "g.jpg"], "PNG files"),
         (["--gallery", "g.png", "--out", "-"], "reads the rows twice"),
     ],

@@ -177,7 +177,7 @@ def test_a_race_is_shown_beside_the_test_and_told_in_json(flowgmm: Any) -> None:
     outcome = flowgmm(*WORDS[:-1], RACE)
     assert outcome.code == 0, outcome.err
     lines = outcome.out.splitlines()
-    assert lines[0] == "search, on labels that the training did not see"
+    assert lines[0] == "search, on labels that the training did not use"
     assert lines[1].split() == ["candidate", "NLL", "accuracy", "agreement", "density", "score"]
     assert {lines[2].split()[0], lines[3].split()[0]} == {"plain", "wide"}
     assert lines[2].endswith("kept")

@@ -9,20 +9,20 @@ from typing import Any
 
 import pytest
 
-from flowgmm_cli.cli import console
-from flowgmm_cli.cli.console import PlainProgress
+from flowgmm_cli.cli import output
+from flowgmm_cli.cli.output import PlainProgress
 
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Consoles and settings of this test's own."""
     monkeypatch.delenv("COLUMNS", raising=False)
-    console.stdout.cache_clear()
-    console.stderr.cache_clear()
+    output.stdout.cache_clear()
+    output.stderr.cache_clear()
     yield
-    console.stdout.cache_clear()
-    console.stderr.cache_clear()
-    console.settings.quiet = console.settings.verbose = False
+    output.stdout.cache_clear()
+    output.stderr.cache_clear()
+    output.settings.quiet = output.settings.verbose = False
 
 
 class Terminal(io.StringIO):
@@ -31,14 +31,14 @@ class Terminal(io.StringIO):
 
 
 def test_json_has_no_nan(capsys: pytest.CaptureFixture[str]) -> None:
-    console.print_json({"a": float("nan"), "b": [float("inf"), 1.5], "c": {"ü": (1, None)}})
+    output.print_json({"a": float("nan"), "b": [float("inf"), 1.5], "c": {"ü": (1, None)}})
     out = capsys.readouterr().out
     assert json.loads(out) == {"a": None, "b": [None, 1.5], "c": {"ü": [1, None]}}
     assert "ü" in out
 
 
 def test_a_table_in_a_pipe_is_never_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
-    console.print_table(["name", "n"], [["x" * 200, 5], ["[red]y", None], ["語", 12]], right=["n"], title="T")
+    output.print_table(["name", "n"], [["x" * 200, 5], ["[red]y", None], ["語", 12]], right=["n"], title="T")
     assert capsys.readouterr().out.splitlines() == [
         "T",
         "name" + " " * 196 + "   n",
@@ -54,29 +54,29 @@ def test_a_table_on_a_terminal_fits_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("NO_COLOR", "1")
-    console.print_table(["name", "n"], [["word " * 20, 5], ["[red]y", None]], title="T")
+    output.print_table(["name", "n"], [["word " * 20, 5], ["[red]y", None]], title="T")
     lines = re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue()).splitlines()
     assert max(len(line) for line in lines) <= 40
     assert any("[red]y" in line for line in lines)
 
 
 def test_quiet_silences_notes_but_no_warnings(capsys: pytest.CaptureFixture[str]) -> None:
-    console.settings.quiet = True
-    console.note("a note")
-    console.warn("a [b]warning[/b]")
-    console.debug("detail")
+    output.settings.quiet = True
+    output.note("a note")
+    output.warn("a [b]warning[/b]")
+    output.debug("detail")
     captured = capsys.readouterr()
     assert (captured.out, captured.err) == ("", "warning: a [b]warning[/b]\n")
 
 
 def test_verbose_says_more(capsys: pytest.CaptureFixture[str]) -> None:
-    console.settings.verbose = True
-    console.debug("detail")
+    output.settings.verbose = True
+    output.debug("detail")
     assert capsys.readouterr().err == "detail\n"
 
 
 def test_long_notes_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    console.note("word " * 100)
+    output.note("word " * 100)
     assert capsys.readouterr().err.count("\n") == 1
 
 
@@ -89,7 +89,7 @@ def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch, v
     monkeypatch.setenv("TERM", "xterm-256color")
     if variable:
         monkeypatch.setenv(variable, "1")
-    console.warn("careful")
+    output.warn("careful")
     assert ("\x1b[33m" in stream.getvalue()) is (variable is None)
     assert "careful" in stream.getvalue()
 
@@ -125,13 +125,13 @@ def test_short_work_is_silent_and_the_end_of_long_work_is_told_once(
 
 
 def test_progress_off_a_terminal_is_plain(capsys: pytest.CaptureFixture[str]) -> None:
-    with console.progress() as report:
+    with output.progress() as report:
         assert isinstance(report, PlainProgress)
 
 
 def test_quiet_progress_is_silent(capsys: pytest.CaptureFixture[str]) -> None:
-    console.settings.quiet = True
-    with console.progress() as report:
+    output.settings.quiet = True
+    with output.progress() as report:
         report(1, 1, "x")
     captured = capsys.readouterr()
     assert captured.out + captured.err == ""
@@ -142,10 +142,10 @@ def terminal_progress(monkeypatch: pytest.MonkeyPatch, **environ: str) -> tuple[
     monkeypatch.setattr(sys, "stderr", stream)
     for name, value in {"TERM": "xterm", "COLUMNS": "120", **environ}.items():
         monkeypatch.setenv(name, value)
-    with console.progress() as report:
+    with output.progress() as report:
         report(3, 10, "encode [x]", "a [bold] detail")
         report(10, 10, "encode [x]", "done")
-        console.note("meanwhile")
+        output.note("meanwhile")
     return report, stream.getvalue()
 
 

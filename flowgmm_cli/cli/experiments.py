@@ -1,0 +1,232 @@
+"""`flowgmm curve` and `flowgmm sweep`: many runs of one recipe, with other labels, seeds or settings."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from flowgmm_cli.cli import options, output
+from flowgmm_cli.cli.session import data_context
+from flowgmm_cli.errors import InterruptedRunError, RunFailedError
+
+if TYPE_CHECKING:
+    from flowgmm_cli.experiments.experiment import Experiment
+    from flowgmm_cli.experiments.points import Point
+    from flowgmm_cli.experiments.results import Result
+
+Write = Callable[["Experiment", Sequence["Result"]], dict[str, Any]]
+
+
+def curve(
+    recipe: options.RecipeName,
+    overrides: options.Overrides = None,
+    overlay: options.Overlay = None,
+    labels: Annotated[
+        str, typer.Option("--labels", metavar="N,...", help="Numbers of labelled rows, such as 20,50,100.")
+    ] = "20,50,100,200",
+    seeds: options.Seeds = "0..4",
+    baselines: Annotated[
+        bool,
+        typer.Option(
+            "--baselines/--no-baselines", help="Fit five simple methods on the same vectors and labels."
+        ),
+    ] = True,
+    out: options.ExperimentFolder = None,
+    offline: options.Offline = False,
+    as_json: options.Json = False,
+) -> None:
+    """Accuracy against the number of labels, with its spread over seeds, beside simple baselines.
+
+    Points that are already in the folder are not trained again.
+
+    Examples: flowgmm curve digits --labels 20,50,100,200 --seeds 0..4 ·
+    flowgmm curve my.yaml data.path=my.csv --labels 50,500 --no-baselines
+    """
+    from flowgmm_cli.experiments.grid import parse_integers
+    from flowgmm_cli.experiments.points import curve_points
+
+    words = list(overrides or [])
+    counts, draws = parse_integers(labels, "--labels", minimum=2), parse_integers(seeds, "--seeds")
+    points = curve_points(recipe, words, counts, draws, overlays=overlay or ())
+    for line in points[0].recipe.origin.notes:
+        output.note(line)
+    output.note("loading torch…")
+
+    from flowgmm_cli.experiments.experiment import Experiment
+    from flowgmm_cli.experiments.outputs import write_curve
+
+    first = points[0].recipe
+    folder = (out or Path("curves", first.name)).expanduser()
+    experiment = Experiment(folder, kind="curve", recipe=first, keys=["labels"], overrides=words)
+    values = _run_points(experiment, points, write_curve, baselines=baselines, offline=offline)
+    if as_json:
+        output.print_json(values)
+    else:
+        _print_curve(values)
+    _note_files(folder, "curve")
+
+
+def sweep(
+    recipe: options.RecipeName,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="KEY=VALUE,...",
+            help="Changes to the recipe; several values, separated by commas, are tried one by one.",
+            show_default=False,
+        ),
+    ],
+    overlay: options.Overlay = None,
+    seeds: options.Seeds = "0..2",
+    out: options.ExperimentFolder = None,
+    offline: options.Offline = False,
+    as_json: options.Json = False,
+) -> None:
+    """Train every combination of some settings, each with every seed, and rank them.
+
+    A value that contains a comma needs quotes or brackets. All combinations are validated before the first
+    one is trained; those that are already in the folder are not trained again.
+
+    Examples: flowgmm sweep digits flow.couplings=2,4,6 train.lr=1e-3,3e-3 --seeds 0..2 ·
+    flowgmm sweep csv data.path=my.csv data.label=y prior.means=labelled,logistic_regression
+    """
+    from flowgmm_cli.experiments.grid import parse_integers, read_grid
+    from flowgmm_cli.experiments.points import sweep_points
+
+    grid, draws = read_grid(words), parse_integers(seeds, "--seeds")
+    points = sweep_points(recipe, grid, draws, overlays=overlay or ())
+    for line in dict.fromkeys(line for point in points for line in point.recipe.origin.notes):
+        output.note(line)
+    output.note(f"{len(grid):,} combinations, {len(points):,} runs")
+    output.note("loading torch…")
+
+    from flowgmm_cli.experiments.experiment import Experiment
+    from flowgmm_cli.experiments.outputs import write_sweep
+
+    first = points[0].recipe
+    folder = (out or Path("sweeps", first.name)).expanduser()
+    keys = [axis.key for axis in grid.axes]
+    experiment = Experiment(folder, kind="sweep", recipe=first, keys=keys, overrides=grid.fixed)
+    values = _run_points(experiment, points, write_sweep, baselines=False, offline=offline)
+    if as_json:
+        output.print_json(values)
+    else:
+        _print_sweep(values)
+    _note_files(folder, "sweep")
+
+
+def _run_points(
+    experiment: Experiment, points: Sequence[Point], write: Write, *, baselines: bool, offline: bool
+) -> dict[str, Any]:
+    """Train the points that are not finished and write the results after each; return the last results.
+
+    Raises:
+        InterruptedRunError: stopped by the user; finished points are kept.
+        RunFailedError: one or more runs failed; the others were trained.
+    """
+    from flowgmm_cli.experiments.experiment import RunOptions
+    from flowgmm_cli.experiments.points import check_data
+    from flowgmm_cli.training.fitting import Talk
+    from flowgmm_cli.training.interrupt import Interrupt
+
+    experiment.open(points)
+    pending = [point for point in points if not experiment.is_finished(point, baselines=baselines)]
+    if len(pending) < len(points):
+        output.note(f"{len(points) - len(pending):,} of {len(points):,} points are there already")
+    failures: list[str] = []
+    command = shlex.join(["flowgmm", *sys.argv[1:]])
+    try:
+        with Interrupt() as interrupt, output.progress() as progress:
+            context = data_context(progress, offline=offline)
+            check_data(pending, context)
+            run_options = RunOptions(
+                context=context,
+                talk=Talk(progress=progress, note=output.debug),
+                interrupt=interrupt,
+                baselines=baselines,
+                argv=sys.argv[1:],
+            )
+            for index, point in enumerate(pending):
+                progress(index, len(pending), "points", point.describe())
+                try:
+                    result = experiment.run_point(point, run_options)
+                except RunFailedError as error:
+                    failures.append(f"{point.describe()}: {error.message}")
+                    output.warn(failures[-1])
+                    continue
+                write(experiment, experiment.read_results())
+                metrics = result.methods["flowgmm"]
+                output.note(
+                    f"{point.describe()}: accuracy {metrics['accuracy']:.4f} ({metrics['seconds']:.0f} s)"
+                )
+            progress(len(pending), len(pending), "points", "")
+    except InterruptedRunError as error:
+        raise InterruptedRunError(f"{error.message}; finished points are kept", hint=command) from error
+    except KeyboardInterrupt:
+        raise InterruptedRunError("stopped by you; finished points are kept", hint=command) from None
+    values = write(experiment, experiment.read_results())
+    if failures:
+        raise RunFailedError(
+            f"{len(failures):,} of {len(points):,} runs failed; the others are in {experiment.folder}",
+            details=failures,
+            hint=f"to try them again: {command}",
+        )
+    return values
+
+
+def _note_files(folder: Path, name: str) -> None:
+    for suffix in ("csv", "json", "png"):
+        output.note(f"written {folder / name}.{suffix}")
+
+
+def _print_curve(values: Mapping[str, Any]) -> None:
+    points: Sequence[Mapping[str, Any]] = values["points"]
+    methods = list(dict.fromkeys(point["method"] for point in points))
+    by_key = {(point["labels"], point["method"]): point for point in points}
+    rows = []
+    for count in values["labels"]:
+        model = by_key[count, "flowgmm"]
+        accuracies = [_accuracy(by_key.get((count, method))) for method in methods]
+        others = [f"{model[name]['mean']:.3f}" for name in ("nll", "ece")]
+        seconds = f"{model['seconds']['mean']:.0f}"
+        rows.append([f"{count:,}", model["accuracy"]["n"], *accuracies, *others, seconds])
+    names = [method.replace("_", " ") for method in methods]
+    columns = ["labels", "seeds", *names, "NLL", "ECE", "seconds"]
+    title = f"{values['folder']}: test accuracy, mean ± standard deviation over seeds"
+    output.print_table(columns, rows, right=columns, title=title)
+    output.note("NLL, ECE and seconds are those of flowgmm")
+
+
+def _print_sweep(values: Mapping[str, Any]) -> None:
+    groups: Sequence[Mapping[str, Any]] = values["combinations"]
+    keys = list(dict.fromkeys(key for group in groups for key in group["settings"]))
+    metrics = list(dict.fromkeys(group["criterion"]["metric"] for group in groups if group["criterion"]))
+    rows = []
+    for group in groups:
+        accuracy, criterion = group["accuracy"], group["criterion"]
+        rows.append(
+            [
+                *(group["settings"].get(key, "") for key in keys),
+                accuracy["n"],
+                _accuracy(group),
+                f"{accuracy['min']:.4f} to {accuracy['max']:.4f}",
+                f"{group['nll']['mean']:.3f}",
+                f"{group['ece']['mean']:.3f}",
+                *(
+                    f"{criterion['mean']:.4f}" if criterion and criterion["metric"] == metric else ""
+                    for metric in metrics
+                ),
+                f"{group['seconds']['mean']:.0f}",
+            ]
+        )
+    right = ["seeds", "test accuracy", "least to most", "NLL", "ECE", *metrics, "seconds"]
+    output.print_table([*keys, *right], rows, right=right, title=f"{values['folder']}: {values['note']}")
+
+
+def _accuracy(point: Mapping[str, Any] | None) -> str:
+    return f"{point['accuracy']['mean']:.4f} ±{point['accuracy']['sd']:.4f}" if point else ""

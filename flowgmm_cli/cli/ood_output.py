@@ -1,0 +1,140 @@
+"""Files, tables and figures of `flowgmm ood`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from flowgmm_cli.cli import output
+from flowgmm_cli.cli.session import note_throughput
+from flowgmm_cli.errors import UsageError
+from flowgmm_cli.files import write_bytes, write_json
+from flowgmm_cli.inference.gallery import positions_by_quantile
+from flowgmm_cli.inference.inputs import read_rows_at
+from flowgmm_cli.inference.ood import CONVENTION
+from flowgmm_cli.inference.samples import image_column
+
+if TYPE_CHECKING:
+    from flowgmm_cli.data.readers.base import RowReader
+    from flowgmm_cli.inference.gallery import ScoreRecord
+    from flowgmm_cli.inference.ood import OODResult
+    from flowgmm_cli.inference.predictions import OODRule
+    from flowgmm_cli.trained import TrainedModel
+
+
+def require_images(trained: TrainedModel) -> None:
+    """Raise `UsageError` if the rows of a model are not images."""
+    if image_column(trained.preprocessor.columns) is None:
+        raise UsageError(
+            "--gallery shows images, and this run has no image column",
+            hint="--save scores.csv --all-scores has the scores of each row",
+        )
+
+
+def save_result(run: Path, result: OODResult, in_data: str | None, out_data: str) -> None:
+    """Write the result into the folder `ood` of the run directory, in a file named after the rows."""
+    against = f"-against-{_file_stem(in_data)}" if in_data else ""
+    write_json(run / "ood" / f"{_file_stem(out_data)}{against}.json", result.to_file())
+
+
+def _file_stem(data: str) -> str:
+    """Return a file name for rows: the stem of their file, or words of their data spec."""
+    if data == "-":
+        return "stdin"
+    if data.lstrip().startswith("{"):
+        words = re.findall(r"[\w.-]+", data)
+        return "_".join(words[1:])[:60] or "spec"
+    return re.sub(r"[^\w.-]", "_", Path(data).expanduser().resolve().name.split(".")[0]) or "rows"
+
+
+def save_plot(path: Path, result: OODResult) -> None:
+    """Write a histogram of the score that flags as a PNG file."""
+    from flowgmm_cli.report.figures import png
+    from flowgmm_cli.report.histogram import histogram_figure
+
+    name = result.rule.score
+    figure = histogram_figure(
+        result.inside.scores[name],
+        result.outside.scores[name],
+        threshold=result.rule.threshold,
+        score=name,
+        name_in=result.inside.name,
+        name_out=result.outside.name,
+        auroc=result.metrics[name].auroc,
+    )
+    write_bytes(path, png(figure))
+    output.note(f"written {path}")
+
+
+def save_gallery(
+    path: Path,
+    trained: TrainedModel,
+    inside: tuple[RowReader, ScoreRecord],
+    outside: tuple[RowReader, ScoreRecord],
+    rule: OODRule,
+) -> None:
+    """Write images of both sides by score as a PNG file; a side is a reader and the scores of its rows."""
+    from flowgmm_cli.report.figures import png
+    from flowgmm_cli.report.galleries import IMAGES_PER_ROW, score_figure
+    from flowgmm_cli.report.image_grid import column_images
+
+    column = image_column(trained.preprocessor.columns)
+    if column is None:
+        raise ValueError("not a model of images")
+    (in_reader, in_book), (out_reader, out_book) = inside, outside
+    highest = np.argsort(-in_book.values, kind="stable")[:IMAGES_PER_ROW]
+    selected = np.concatenate(positions_by_quantile(out_book.values, IMAGES_PER_ROW))
+    in_images = read_rows_at(in_reader, in_book.places[highest]).columns[column.name]
+    out_images = read_rows_at(out_reader, out_book.places[selected]).columns[column.name]
+    figure = score_figure(
+        (column_images(column, out_images), out_book.values[selected]),
+        (column_images(column, in_images), in_book.values[highest]),
+        limits=trained.preprocessor.ranges.get(column.name),
+        threshold=rule.threshold,
+        score=rule.score,
+        name=out_reader.name,
+    )
+    write_bytes(path, png(figure))
+    output.note(f"written {path}")
+
+
+def print_tables(result: OODResult) -> None:
+    """Print the metrics of every score, and the flagged share of either side."""
+    rows = []
+    for name, metrics in result.metrics.items():
+        roles = {"default": result.default, "flags": result.rule.score}
+        marks = ", ".join(role for role, score in roles.items() if score == name)
+        interval = result.intervals[name]["auroc"]
+        rows.append(
+            [name, marks, f"{metrics.auroc:.4f}", f"{interval.low:.4f} to {interval.high:.4f}"]
+            + [f"{value:.4f}" for value in (metrics.aupr_in, metrics.aupr_out, metrics.fpr95)]
+        )
+    inside, outside = result.inside, result.outside
+    output.print_table(
+        ["score", "", "AUROC", "95 % interval", "AUPR-in", "AUPR-out", "FPR95"],
+        rows,
+        right=["AUROC", "AUPR-in", "AUPR-out", "FPR95"],
+        title=f"{result.run}: {outside.n:,} rows of {outside.name} against {inside.n:,} of {inside.name}",
+    )
+    output.print_text("")
+    threshold = f"above the threshold {result.rule.threshold:.6g} of {result.rule.score}"
+    output.print_table(
+        [threshold, "rows", "flagged", "share"],
+        [
+            [side.name, f"{side.n:,}", f"{side.flagged:,}", f"{side.flagged_share:.2%}"]
+            for side in (inside, outside)
+        ],
+        right=["rows", "flagged", "share"],
+    )
+
+
+def print_summary(result: OODResult) -> None:
+    """Print the meaning of the numbers, and the throughput, on stderr."""
+    output.note(
+        f"{CONVENTION}; {100 * result.rule.fpr:g} % of the run's held-out rows lie above the threshold"
+    )
+    sides = (result.inside, result.outside)
+    note_throughput(sum(side.n for side in sides), sum(side.seconds for side in sides))

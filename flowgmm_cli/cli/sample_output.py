@@ -1,0 +1,145 @@
+"""Write and print generated rows: images as figures, tables as columns, texts by their nearest texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flowgmm_cli.cli import output
+from flowgmm_cli.errors import UsageError
+from flowgmm_cli.inference.samples import image_column
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from matplotlib.figure import Figure
+
+    from flowgmm_cli.api import Rows
+    from flowgmm_cli.inference.samples import GeneratedRows
+    from flowgmm_cli.trained import TrainedModel
+
+    Columns = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class FigureLayout:
+    """Layout of a figure of generated images.
+
+    Attributes:
+        mode: `draw`, `means`, `interpolate`, `transfer` or `features`.
+        source: the rows that the images were generated from, if any.
+        temperatures: of samples.
+        subtitle: of a figure of features.
+    """
+
+    mode: str
+    source: Rows | None = None
+    temperatures: Sequence[float] = ()
+    subtitle: str = ""
+
+
+def check_image_file(trained: TrainedModel, save: str | None, example: str, *, as_json: bool) -> None:
+    """Raise `UsageError` if images have no file, or a PNG file would have no images."""
+    images = image_column(trained.preprocessor.columns) is not None
+    if images and save is None and not as_json:
+        raise UsageError("this model makes images, which need a file", hint=f"--save {example}.png")
+    if save and save.lower().endswith(".png") and not images:
+        raise UsageError("this model does not make images", hint=f"--save {example}.csv")
+
+
+def write_samples(
+    trained: TrainedModel,
+    rows: GeneratedRows,
+    texts: Columns,
+    save: str,
+    format_: str | None,
+    *,
+    layout: FigureLayout,
+) -> None:
+    """Write generated rows to a file or stdout.
+
+    Args:
+        trained: the model.
+        rows: the rows.
+        texts: columns of nearest texts.
+        save: the file, or `-`.
+        format_: its format; None goes by the suffix.
+        layout: layout of a figure of images.
+    """
+    if save.lower().endswith(".png") and format_ is None:
+        from flowgmm_cli.files import write_bytes
+        from flowgmm_cli.report.figures import png
+
+        write_bytes(Path(save), png(_figure(trained, rows, layout)))
+    else:
+        from flowgmm_cli.data.writers.open import find_format, open_writer
+
+        kind = find_format(save, format_)
+        statistics, cells = _split_table(rows, flat=kind in ("csv", "tsv"))
+        if kind in ("parquet", "jsonl"):
+            cells = {name: c.reshape(len(c), -1) if c.ndim > 2 else c for name, c in cells.items()}
+        inputs = {"flow_input": rows.x.numpy()} if kind == "npz" else {}
+        with open_writer(save, format=format_) as writer:
+            writer.write({**statistics, **texts, **cells, **inputs})
+    if save != "-":
+        output.note(f"written {save}: {len(rows):,} rows")
+
+
+def _figure(trained: TrainedModel, rows: GeneratedRows, layout: FigureLayout) -> Figure:
+    from flowgmm_cli.report import generated_images
+
+    column = image_column(rows.columns)
+    if column is None:
+        raise ValueError("not a model of images")
+    limits, title = trained.preprocessor.ranges.get(column.name), trained.recipe.name
+    if layout.mode == "interpolate":
+        return generated_images.paths_figure(rows, column, limits=limits, title=title)
+    if layout.mode == "transfer" and layout.source is not None:
+        source = layout.source.columns[column.name]
+        return generated_images.transfer_figure(rows, column, source, limits=limits, title=title)
+    if layout.mode == "means":
+        return generated_images.means_figure(rows, column, limits=limits, title=title)
+    if layout.mode == "features":
+        subtitle = layout.subtitle
+        return generated_images.features_figure(rows, column, limits=limits, title=title, subtitle=subtitle)
+    single = len(layout.temperatures) == 1
+    subtitle = f"samples at temperature {layout.temperatures[0]:g}" if single else "samples"
+    return generated_images.samples_figure(rows, column, limits=limits, title=title, subtitle=subtitle)
+
+
+def _split_table(rows: GeneratedRows, *, flat: bool = False) -> tuple[Columns, Columns]:
+    """Return the columns that describe the rows, and the input columns."""
+    columns = list(rows.table(flat=flat).items())
+    count = 4 + len(rows.extra_columns)
+    return dict(columns[:count]), dict(columns[count:])
+
+
+def rows_to_dicts(rows: GeneratedRows, texts: Columns) -> list[dict[str, Any]]:
+    """Return the rows as plain values for JSON."""
+    statistics, cells = _split_table(rows)
+    lists = {name: values.tolist() for name, values in {**statistics, **texts, **cells}.items()}
+    return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
+
+
+def print_texts(rows: GeneratedRows, texts: Columns) -> None:
+    """Print a paragraph for each sample: its statistics beside the nearest text, further texts below."""
+    names = list(texts)
+    lines: list[list[Any]] = []
+    for index in range(len(rows)):
+        name = rows.class_names[int(rows.classes[index])]
+        statistics = [
+            rows.ids[index],
+            name,
+            f"{rows.log_density[index]:.1f}",
+            f"{rows.confidence[index]:.2f}",
+        ]
+        for place in range(0, len(names), 2):
+            text, distance = texts[names[place]][index], texts[names[place + 1]][index]
+            cells = statistics if place == 0 else [""] * 4
+            lines.append([*cells, f"{distance:.2f}", " ".join(text.split())])
+    output.print_table(
+        ["id", "class", "log density", "confidence", "distance", "nearest training text"],
+        lines,
+        right=["log density", "confidence", "distance"],
+    )

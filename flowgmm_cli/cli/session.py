@@ -1,0 +1,219 @@
+"""A trained run while a command uses it, with its own rows or those of a file."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flowgmm_cli.cli import output
+from flowgmm_cli.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from flowgmm_cli.api import DataContext
+    from flowgmm_cli.data.prepare import SplitRows
+    from flowgmm_cli.data.readers.base import OnError, RowReader
+    from flowgmm_cli.inference.predictions import OODRule
+    from flowgmm_cli.inference.scoring import ScoredRows
+    from flowgmm_cli.runs import Run
+    from flowgmm_cli.trained import TrainedModel
+
+
+def data_context(progress: output.Progress, *, offline: bool) -> DataContext:
+    """Return the context of data sources and encoders: caches, network access, progress and notes."""
+    from flowgmm_cli.api import DataContext
+    from flowgmm_cli.data.cache import user_cache_dir
+
+    return DataContext(offline=offline, cache_dir=str(user_cache_dir()), progress=progress, note=output.note)
+
+
+def select_run(argument: str | None, flag: str | None) -> Run:
+    """Return the run that a command line names, or the default one; a note says which."""
+    from flowgmm_cli.runs import find_run
+
+    if argument and flag and argument != flag:
+        raise UsageError(f"two runs were named: {argument} and {flag}", hint="name one of them")
+    run, how = find_run(argument or flag)
+    output.note(f"run     {run.path} ({how})")
+    return run
+
+
+@dataclass(frozen=True)
+class Session:
+    """A loaded run.
+
+    Attributes:
+        run: the run directory.
+        trained: its model.
+        context: the context of data sources.
+        progress: reports progress.
+    """
+
+    run: Run
+    trained: TrainedModel
+    context: DataContext
+    progress: output.Progress
+
+    def ood_rule(self, score: str | None, fpr: float | None) -> OODRule:
+        """Return the score that flags rows, with its threshold; defaults are those of the run."""
+        from flowgmm_cli.inference.predictions import OODRule
+
+        detector = self.trained.require_detector()
+        name = score or detector.default
+        share = self.trained.recipe.ood.fpr if fpr is None else fpr
+        return OODRule(name, detector.threshold(name, share), share)
+
+    def own_rows(self, purpose: str) -> SplitRows:
+        """Read the rows of the run's recipe, split as in training; `purpose` is for error messages."""
+        from flowgmm_cli.inference.inputs import load_run_rows
+
+        fingerprint = self.run.info().get("fingerprint")
+        return load_run_rows(
+            self.trained, self.context, fingerprint=fingerprint, warn=output.warn, purpose=purpose
+        )
+
+    def open_rows(
+        self,
+        data: str | None,
+        *,
+        purpose: str,
+        data_format: str | None = None,
+        on_error: OnError = "fail",
+        flag: str = "--data",
+    ) -> RowReader:
+        """Open rows of a file, or the run's held-out rows.
+
+        Args:
+            data: a file, `-` or a data spec; None for held-out rows.
+            purpose: what the rows are for, for error messages.
+            data_format: format of the file; None goes by its name.
+            on_error: treatment of rows that cannot be read.
+            flag: the flag that names a file.
+        """
+        if data is None:
+            from flowgmm_cli.data.readers.base import MemoryReader
+            from flowgmm_cli.inference.inputs import held_out_rows
+
+            split, rows = held_out_rows(self.own_rows(purpose))
+            output.note(f"rows    the run's {split} split, {len(rows):,} rows; {flag} FILE names others")
+            if split == "train":
+                output.warn("this run has no held-out rows, so its training rows are used")
+            return MemoryReader(rows, f"the run's {split} split")
+        from flowgmm_cli.data.readers.open import open_rows
+        from flowgmm_cli.data.readers.schema import InputSchema
+
+        trained, preprocessor = self.trained, self.trained.preprocessor
+        schema = InputSchema.from_config(
+            trained.recipe.data, preprocessor.columns, trained.class_names, ranges=preprocessor.ranges
+        )
+        return open_rows(data, schema, context=self.context, format=data_format, on_error=on_error)
+
+    def score(
+        self,
+        reader: RowReader,
+        task: str,
+        *,
+        scores: Sequence[str] = (),
+        latents: bool = False,
+        inputs: bool = False,
+        on_error: OnError,
+        device: str,
+        processes: int,
+    ) -> Iterator[ScoredRows]:
+        """Score rows and report the progress of `task`; see `flowgmm_cli.inference.scoring.score`."""
+        from flowgmm_cli.inference.scoring import score
+
+        stream = score(
+            self.trained,
+            reader,
+            scores=scores,
+            latents=latents,
+            inputs=inputs,
+            context=self.context,
+            on_error=on_error,
+            device=device,
+            processes=processes,
+            folder=self.run.path,
+        )
+        count = 0
+        for scored in stream:
+            yield scored
+            count += len(scored)
+            self.progress(count, reader.total or 0, task)
+
+
+@contextmanager
+def open_session(run: str | None, run_flag: str | None, *, offline: bool) -> Iterator[Session]:
+    """Find and load a run, with progress on stderr while it is used."""
+    selected = select_run(run, run_flag)
+    output.note("loading torch…")
+    from flowgmm_cli.trained import TrainedModel
+
+    with output.progress() as progress, exit_on_sigterm():
+        context = data_context(progress, offline=offline)
+        yield Session(selected, TrainedModel.load(selected.path, context=context), context, progress)
+
+
+def warn_unscorable(name: str, n: int, unscorable: int, reasons: Sequence[str]) -> None:
+    """Warn of rows that could not be scored.
+
+    Args:
+        name: name of the rows.
+        n: number of rows.
+        unscorable: number of those that could not be scored.
+        reasons: one for each of the first of these.
+
+    Raises:
+        DataError: no row could be scored.
+    """
+    more = unscorable - len(reasons)
+    details = [*reasons, *([f"and {more:,} more"] if more else [])]
+    if unscorable and unscorable == n:
+        raise DataError(
+            f"none of the {n:,} rows of {name} could be scored",
+            details=details,
+            hint="compare its columns with those of the training data",
+        )
+    if unscorable:
+        rows = f"{unscorable:,} of the {n:,} rows of {name} could not be scored and have no result"
+        output.warn("\n  ".join([rows, *details]))
+
+
+def note_throughput(n: int, seconds: float) -> None:
+    """Print the number of rows and the rate at which they were scored."""
+    output.note(f"{n:,} rows in {seconds:.1f} s, {n / max(seconds, 1e-9):,.0f} rows a second")
+
+
+@contextmanager
+def exit_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the block like an error, so that no half-written file is left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def explain_write_errors(path: Path) -> Iterator[None]:
+    """Raise `UsageError` if a file that the user named cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # another file name would not help
+            raise
+        raise UsageError(
+            f"{path} cannot be written: {error.strerror or error}", hint="name a file in another folder"
+        ) from error
