@@ -1,8 +1,8 @@
-"""The contract plugin authors build on. Everything in `__all__` is under semantic versioning.
+"""The stable interface for plugin authors. Every name in `__all__` is under semantic versioning.
 
 Importing this module never imports torch. An entry point names a *spec*: a light object with the component's
-parameters (a pydantic model), a one-line summary, and `build`, the place of the callable that makes the real
-thing. Listing, describing and validating read specs; only training and inference call `build`.
+parameters (a pydantic model), a one-line summary, and `build`, the import path of the callable that builds
+the component. Listing, describing and validating read specs; only training and inference call `build`.
 
     # my_flow/plugin.py
     from flowgmm_cli.api import Config, Field, FlowSpec
@@ -17,14 +17,14 @@ thing. Listing, describing and validating read specs; only training and inferenc
     my_flow = "my_flow.plugin:my_flow"
 
 `ENTRY_POINT_GROUPS` has the group of each kind. Recipes need no code: an entry point of the group
-`flowgmm.recipes` names a package or a folder in it (`my_flow:recipes`), every `*.yaml` below which becomes
-the recipe `distribution/name`; the package is looked at, never imported.
+`flowgmm.recipes` names a package or a folder in it (`my_flow:recipes`). Every `*.yaml` below it becomes the
+recipe `distribution/name`; the package is not imported.
 
-Versions. `API_VERSION` counts the changes after which a plugin must be changed, too; a spec carries the
-version it was written against, and flowgmm loads those of this version and the one before. Within a version
-names are only added: new classes, new optional attributes and keywords with a default. What will go is
-announced in the changelog, under *Plugin API*, one minor version before. `flowgmm_cli.testing` is part of the
-contract; all other modules of flowgmm are not. A package therefore depends on `flowgmm-cli>=0.1,<1`.
+Versions. `API_VERSION` counts the changes that require changes in plugins. A spec has the version it was
+written for, and flowgmm loads specs of this version and the one before. Within a version names are only
+added: new classes, new optional attributes and keywords with a default. Removals are announced in the
+changelog, under *Plugin API*, one minor version before. `flowgmm_cli.testing` is part of this interface; all
+other modules of flowgmm are private. A package therefore depends on `flowgmm-cli>=0.1,<1`.
 """
 
 from __future__ import annotations
@@ -120,8 +120,8 @@ class Component(BaseModel):
     """A chosen component: in a recipe the mapping `{use: name, ...parameters}`.
 
     Attributes:
-        kind: what it is.
-        use: the name as the recipe gives it, bare or `package/name`.
+        kind: its kind.
+        use: its name in the recipe, bare or `package/name`.
         config: the validated parameters, an instance of the spec's `config`.
     """
 
@@ -174,17 +174,17 @@ def component_field(kind: Kind, default: Any = ..., **kwargs: Any) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Spec:
-    """What an entry point names.
+    """Description of a component, the target of an entry point.
 
     Attributes:
         config: parameter model.
         build: `package.module:callable`, imported only when the component is built.
         summary: one line for `flowgmm plugins list`.
-        api: the contract this plugin was written against.
+        api: the API version that the plugin was written for.
         docs: a longer text for `flowgmm plugins describe`.
         conformance: `package.module:Class`, the suite of `flowgmm_cli.testing` that `flowgmm plugins test`
-            carries out; needed only where the suite of the kind cannot do as it is, for instance because
-            there are required parameters.
+            runs; needed only if the suite of the kind does not fit, for instance because of required
+            parameters.
     """
 
     config: type[Config]
@@ -203,9 +203,9 @@ class FlowSpec(Spec):
     seeds the initial weights.
 
     Attributes:
-        accepts: the rows that it takes, `vector`, `image` or both. A flow of images is built where rows are
-            images and no transform mixes their pixels; what it is given are the pixels after the transforms,
-            with `dequantise` numbers in [0, 1).
+        accepts: the rows that it takes, `vector`, `image` or both. A flow of images requires rows that are
+            images and transforms that do not mix their pixels; its input are the pixels after the
+            transforms, with `dequantise` numbers in [0, 1).
     """
 
     accepts: frozenset[str] = frozenset({"vector"})
@@ -231,8 +231,8 @@ class ScoreSpec(Spec):
     """An out-of-distribution score (higher = further out); `build(config) -> Score`.
 
     Attributes:
-        reads: what its rows must be: `rows` for any, `images` for rows of one image column, whose pixels it
-            looks at.
+        reads: the rows it takes: `rows` for any, `images` for rows of one image column, whose pixels it
+            reads.
     """
 
     reads: Literal["rows", "images"] = "rows"
@@ -248,13 +248,13 @@ class ViewSpec(Spec):
     """A random change of rows that keeps their class. Built in only.
 
     Attributes:
-        level: what it changes, which says what `build` is given and returns:
+        level: the values it changes, which determine the form of `build`:
             `text`, the texts of a row before they are encoded: `build(config) -> TextView`, where `config`
             extends `TextViewConfig`;
             `inputs`, images before the transforms: `build(config, *, shape, high) -> View`, for each column
-            that holds images; it sees them as `(N, *shape)`, where `shape` is `(channels, height, width)`,
-            with values from 0 (black) to `high` (white; NaN where values of the column are below 0);
-            `features`, what the transforms make of a row, `(N, D)`: `build(config) -> View`.
+            of images; it takes them as `(N, *shape)`, where `shape` is `(channels, height, width)`, with
+            values from 0 (black) to `high` (white; NaN if the column has values below 0);
+            `features`, a row after the transforms, `(N, D)`: `build(config) -> View`.
     """
 
     level: Level = "features"
@@ -275,13 +275,13 @@ class PriorSpec(Spec):
 
 @runtime_checkable
 class Flow(Protocol):
-    """What a flow's `build` returns: an `nn.Module` that maps rows to latents and back.
+    """The result of a flow's `build`: an `nn.Module` that maps rows to latents and back.
 
-    Each row is mapped by itself, and no state is kept between calls. `log_det` is at least float32, also
-    under autocast. A flow with layers that start from data, such as actnorm, has a method `initialise(x)`
-    too; it is called once with training rows `(N, *shape)` before training. One of several scales has an
-    attribute `latent_sizes`, the latent dimensions of each scale in their order in z, the coarsest first, so
-    that a mixture can be put on some of the scales.
+    Rows are independent of each other, and no state is kept between calls. `log_det` is at least float32,
+    also under autocast. A flow with layers initialised from data, such as actnorm, also has a method
+    `initialise(x)`; it is called once with training rows `(N, *shape)` before training. A multi-scale flow
+    has an attribute `latent_sizes`, the latent dimensions of each scale in their order in z, the coarsest
+    first, so that a mixture can be put on some of the scales.
     """
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -297,10 +297,10 @@ class Flow(Protocol):
 
 
 class LabelsConfig(Config):
-    """Which training rows keep their label; at most one of count, per_class, fraction, column.
+    """The training rows that keep their label; at most one of count, per_class, fraction, column.
 
-    With none of them every label in the training data is used. The labels of all other rows are hidden from
-    everything but the final test.
+    Without any of them every label in the training data is used. The labels of all other rows are hidden
+    from everything but the final test.
     """
 
     count: int | None = Field(None, ge=1, description="number of labelled rows in all")
@@ -313,22 +313,21 @@ class LabelsConfig(Config):
     seed: int = Field(0, ge=0, description="seed of the draw")
     single_class: bool = Field(
         False,
-        description="let all labels be of one class: the model then learns what these rows are like, to tell "
-        "others from them, and classifies nothing",
+        description="allow a single class: the model then learns the distribution of its rows, to detect "
+        "other rows, and classifies nothing",
     )
 
     @model_validator(mode="after")
-    def _one_way_only(self) -> LabelsConfig:
-        given = [
-            name for name in ("count", "per_class", "fraction", "column") if getattr(self, name) is not None
-        ]
-        if len(given) > 1:
-            raise ValueError(f"give one of {', '.join(given)}, not {len(given)}")
+    def _check_exclusive(self) -> LabelsConfig:
+        names = ("count", "per_class", "fraction", "column")
+        present = [name for name in names if getattr(self, name) is not None]
+        if len(present) > 1:
+            raise ValueError(f"give one of {', '.join(present)}, not {len(present)}")
         return self
 
 
 class SplitConfig(Config):
-    """How rows are divided where the source gives no split of its own."""
+    """The division of the rows into splits, if the source has no splits of its own."""
 
     test: float = Field(0.2, ge=0, lt=1, description="share of the rows for the final test, if none is given")
     val: float = Field(0.05, ge=0, lt=1, description="share of the training rows held out")
@@ -338,7 +337,7 @@ class SplitConfig(Config):
         "split beyond the labelled budget, which every output then states",
     )
     duplicates: Literal["drop", "keep"] = Field(
-        "drop", description="what to do with training rows that are equal to a test row"
+        "drop", description="treatment of training rows that are equal to a test row"
     )
     stratify: bool = Field(True, description="keep class proportions when dividing")
     seed: int = Field(0, ge=0, description="seed of the division")
@@ -347,8 +346,8 @@ class SplitConfig(Config):
 class ViewsConfig(Config):
     """Random changes of training rows: the teacher sees the weak view, the student the strong one.
 
-    Labelled rows are seen under the weak view, too. A list goes from changes of texts to changes of images to
-    changes of features, since that is the way a row goes.
+    Labelled rows get the weak view, too. A list has changes of texts first, then changes of images, then
+    changes of features: the order in which a row passes them.
     """
 
     weak: list[Component] = component_field(
@@ -362,9 +361,11 @@ class ViewsConfig(Config):
 
 
 class DataConfig(Config):
-    """Parameters that every data source shares; a source's own model extends this one."""
+    """Parameters of every data source; a source's own model extends this one."""
 
-    labels: LabelsConfig = Field(default_factory=lambda: LabelsConfig(), description="which labels are seen")
+    labels: LabelsConfig = Field(
+        default_factory=lambda: LabelsConfig(), description="rows that keep their label"
+    )
     split: SplitConfig = Field(default_factory=lambda: SplitConfig(), description="train, val and test rows")
     transforms: list[Component] = component_field(
         "transform",
@@ -410,7 +411,7 @@ class Rows:
         return len(self.labels)
 
     def take(self, index: npt.NDArray[Any]) -> Rows:
-        """The rows at `index` (positions or a boolean mask), in that order."""
+        """Return the rows at `index` (positions or a boolean mask), in that order."""
         return Rows(
             columns={name: values[index] for name, values in self.columns.items()},
             labels=self.labels[index],
@@ -421,14 +422,14 @@ class Rows:
 
 @dataclass(frozen=True)
 class SourceData:
-    """What a source yields before labels are chosen and rows are divided.
+    """The data of a source before labels are chosen and rows are divided.
 
     Attributes:
         columns: the input columns, in order.
         class_names: index -> name.
-        splits: `train` always; `val` and `test` where the source has them. All labels the data holds are
-            there; choosing which of them may be seen is not the source's business.
-        notes: what the user should know (dropped columns, renamed classes), one line each.
+        splits: `train` always; `val` and `test` if the source has them, with all labels of the data. The
+            labels that training may use are chosen later.
+        notes: messages for the user (dropped columns, renamed classes), one line each.
     """
 
     columns: tuple[Column, ...]
@@ -439,14 +440,14 @@ class SourceData:
 
 @dataclass(frozen=True)
 class DataContext:
-    """What a source or encoder may use of its surroundings.
+    """The environment of a source or encoder.
 
     Attributes:
-        offline: never touch the network.
+        offline: do not use the network.
         cache_dir: a folder for this user's caches.
-        progress: `progress(done, total, what)`, called now and then from long work.
+        progress: `progress(done, total, what)`, called regularly during long work.
         note: `note(text)`, one line for the user.
-        streaming: rows come in chunks without end: nothing is kept on disk, and no note counts rows.
+        streaming: rows come in chunks without end: nothing is cached on disk, and no note counts rows.
     """
 
     offline: bool = False
@@ -457,7 +458,7 @@ class DataContext:
 
 
 class DataSource(Protocol):
-    """What a data source's `build` returns."""
+    """The result of a data source's `build`."""
 
     def load(self) -> SourceData:
         """Read everything. Raises `DataError` for missing or malformed data."""
@@ -465,7 +466,7 @@ class DataSource(Protocol):
 
 
 class Encoder(Protocol):
-    """Text to vectors. Fitted on training rows only, if it needs fitting at all."""
+    """The result of an encoder's `build`: texts to vectors, fitted on training rows only."""
 
     dim: int
 
@@ -478,7 +479,7 @@ class Encoder(Protocol):
         ...
 
     def cache_key(self) -> str | None:
-        """What, beside the text, decides the vector; None where vectors must not be cached."""
+        """Return a key of everything but the text that determines a vector; None forbids caching."""
         ...
 
     def state(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
@@ -494,13 +495,13 @@ class Encoder(Protocol):
 
 
 class RegulariserConfig(Config):
-    """Parameters that every regulariser shares."""
+    """Parameters of every regulariser."""
 
     weight: float = Field(1.0, ge=0, description="factor on its terms")
 
 
 class View(Protocol):
-    """What the `build` of a view of inputs or features returns."""
+    """The result of the `build` of a view of inputs or features."""
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Return a changed copy of the rows, of the same shape; random numbers come from `generator` alone.
@@ -511,7 +512,7 @@ class View(Protocol):
 
 
 class TextViewConfig(Config):
-    """Parameters that every view of texts shares."""
+    """Parameters of every view of texts."""
 
     copies: int = Field(
         4, ge=1, le=64, description="changed copies of each text that are encoded before training"
@@ -519,7 +520,7 @@ class TextViewConfig(Config):
 
 
 class TextView(Protocol):
-    """What the `build` of a view of texts returns."""
+    """The result of the `build` of a view of texts."""
 
     def __call__(self, texts: Sequence[str], generator: np.random.Generator) -> list[str]:
         """Return changed texts, one for each; random numbers come from `generator` alone."""
@@ -528,7 +529,7 @@ class TextView(Protocol):
 
 @dataclass(frozen=True)
 class Latents:
-    """Rows seen through the flow and the mixture.
+    """The outputs of the flow and the mixture for some rows.
 
     Attributes:
         z: latents `(N, D)`.
@@ -541,24 +542,24 @@ class Latents:
     class_log_prob: Tensor
 
     def log_prob(self) -> Tensor:
-        """`log p(x)` of each row, `(N,)`."""
+        """Return `log p(x)` of each row, `(N,)`."""
         return self.class_log_prob.logsumexp(1) + self.log_det
 
     def rows(self, index: slice) -> Latents:
-        """The latents of some of the rows."""
+        """Return the latents of some of the rows."""
         return Latents(self.z[index], self.log_det[index], self.class_log_prob[index])
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One training step's rows, on the device, after the data transforms, and what the student makes of them.
+    """The rows of a training step, on the device, after the transforms, and the student's latents of them.
 
     Attributes:
         labelled: labelled rows under the weak view, `(L, D)`; may be empty.
         labels: int64 `(L,)`.
         weak: unlabelled rows under the weak view, `(U, D)`.
         strong: the same rows under the strong view, `(U, D)`.
-        student: latents under the model being trained: `labelled` always, `weak` and `strong` where the
+        student: latents under the model being trained: `labelled` always, `weak` and `strong` if the
             objective or a regulariser declares that it reads them.
         temperature: divisor of class log-probabilities before any softmax in a loss; posteriors of
             high-dimensional mixtures saturate without it.
@@ -579,11 +580,11 @@ class Batch:
 
 
 class Regulariser(Protocol):
-    """What a regulariser's `build` returns.
+    """The result of a regulariser's `build`: an additional loss.
 
     Attributes:
-        reads: which of the student's views it uses, a subset of `{"weak", "strong"}`; all declared views and
-            the labelled rows share one forward pass.
+        reads: the student's views that it uses, a subset of `{"weak", "strong"}`; all declared views and the
+            labelled rows share one forward pass.
     """
 
     reads: frozenset[str]
@@ -605,10 +606,10 @@ class ScoreInputs:
 
     Attributes:
         x: the flow's input, float32 `(N, D)`.
-        latents: see `Latents`; of an ensemble `z` is the first member's.
+        latents: see `Latents`; for an ensemble, `z` is the first member's.
         log_posterior: calibrated `log p(k | x)`, float64 `(N, K)`.
         log_density: `log p(x)` in nats, the transforms' log-determinant included, float64 `(N,)`.
-        images: pixels `(N, height, width)` or `(N, height, width, channels)` before the transforms, where the
+        images: pixels `(N, height, width)` or `(N, height, width, channels)` before the transforms, if the
             rows are images; else None.
     """
 
@@ -627,17 +628,17 @@ Seen = ScoreInputs
 
 
 class Score(Protocol):
-    """What a score's `build` returns: how far out rows are. Each row's score depends on that row alone."""
+    """The result of a score's `build`: higher = further out. A row's score depends on that row only."""
 
     def fit(
         self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
     ) -> None:
-        """Learn what in-distribution rows look like.
+        """Fit the score to in-distribution rows.
 
         Args:
             train: rows the model was trained on, labelled or not; a sample of them where there are many.
             held_out: rows of the same kind that it was not trained on.
-            model: the trained model; `model(x)` maps rows to `Latents`. It is not there when rows are scored.
+            model: the trained model; `model(x)` maps rows to `Latents`. Only `fit` can use it.
             generator: source of randomness.
         """
         ...
@@ -656,10 +657,10 @@ class Score(Protocol):
 
 
 class Objective(Protocol):
-    """What an objective's `build` returns: the main loss, in the same form as a regulariser.
+    """The result of an objective's `build`: the main loss, in the same form as a regulariser.
 
-    `build(config, *, features, labelled, unlabelled, dims)` is told D, the numbers of training rows and how
-    many of the D latent dimensions carry the classes (None = all).
+    `build(config, *, features, labelled, unlabelled, dims)` gets D, the numbers of training rows, and the
+    number of latent dimensions, out of D, that carry the classes (None = all).
 
     Attributes:
         reads: as for a regulariser.
@@ -678,7 +679,7 @@ class Objective(Protocol):
 
 
 def iterate_batches(total: int, size: int) -> Iterator[slice]:
-    """Slices of at most `size` that cover `range(total)`.
+    """Yield slices of at most `size` that cover `range(total)`.
 
     >>> [(s.start, s.stop) for s in iterate_batches(5, 2)]
     [(0, 2), (2, 4), (4, 5)]

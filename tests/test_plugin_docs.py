@@ -11,7 +11,7 @@ import pytest
 from flowgmm_cli import api, testing
 from flowgmm_cli.plugins import registry as registries
 from flowgmm_cli.testing import run_checks, suite_for
-from flowgmm_cli.testing.check import check_names
+from flowgmm_cli.testing.checks import check_names
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "plugins"
 PAGES = {
@@ -50,7 +50,7 @@ def test_the_component_of_a_page_conforms(page: str, tmp_path: Path, monkeypatch
     assert type(suite_for(entry)) is type(written)
     quick = {"skip": {"test_survives_compiling": "seconds"} if kind == "flow" else {}}
     results = list(run_checks(type("Quick", (written,), quick)))
-    assert [(one.check, one.found) for one in results if one.outcome == "failed"] == []
+    assert [(one.check, one.problem) for one in results if one.outcome == "failed"] == []
 
 
 def test_the_check_of_the_publishing_page_finds_internals(tmp_path: Path) -> None:

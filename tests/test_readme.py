@@ -16,7 +16,7 @@ import typer
 from flowgmm_cli import errors
 from flowgmm_cli.cli import output
 from flowgmm_cli.cli.app import app
-from flowgmm_cli.recipe.bundled import bundled_recipes
+from flowgmm_cli.recipe.catalogue import available_recipes
 from flowgmm_cli.recipe.load import load_recipe
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -75,7 +75,7 @@ def test_recipes_and_overrides_are_valid(text: str, monkeypatch: pytest.MonkeyPa
         return  # names no recipe, or one that the reader copied
     monkeypatch.chdir(ROOT)
     recipe, overrides = words[1], [word for word in words[2:] if "=" in word]
-    assert recipe in bundled_recipes() or Path(recipe).is_file()
+    assert recipe in available_recipes() or Path(recipe).is_file()
     if words[0] != "copy":
         load_recipe(recipe, overrides)
 

@@ -55,9 +55,9 @@ def _add_plugin_modules(value: list[str] | None) -> list[str] | None:
 
 def complete_recipe(incomplete: str) -> list[str]:
     """List bundled names and recipe files with a prefix, for completion in a shell; reads file names only."""
-    from flowgmm_cli.recipe.bundled import bundled_recipes
+    from flowgmm_cli.recipe.catalogue import available_recipes
 
-    names = [name for name in bundled_recipes() if name.startswith(incomplete)]
+    names = [name for name in available_recipes() if name.startswith(incomplete)]
     folder, _, start = incomplete.rpartition("/")
     paths = sorted(Path(folder or ".").glob(f"{start.replace('[', '[[]')}*"))
     files = [f"{path}/" if path.is_dir() else str(path) for path in paths]

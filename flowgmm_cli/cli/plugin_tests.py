@@ -18,8 +18,8 @@ _OUTCOMES = ("passed", "failed", "skipped")
 
 def run_tests(entry: Entry, words: Sequence[str], *, as_json: bool) -> int:
     """Check a component with parameters `KEY=VALUE`, print the verdict and return the number of failures."""
-    from flowgmm_cli.testing.check import check_names, run_checks
-    from flowgmm_cli.testing.suites import suite_for
+    from flowgmm_cli.testing.checks import check_names, run_checks
+    from flowgmm_cli.testing.component import suite_for
 
     suite = suite_for(entry, _parse_parameters(entry, words))
     total = len(check_names(suite))
@@ -57,14 +57,14 @@ def run_tests(entry: Entry, words: Sequence[str], *, as_json: bool) -> int:
     for result in results:
         if result.outcome == "failed":
             fix = f"\n  fix: {result.fix}" if result.fix else ""
-            output.print_text(f"\n{result.check}\n  {result.found}{fix}")
+            output.print_text(f"\n{result.check}\n  {result.problem}{fix}")
     parts = [f"{counts[outcome]} {outcome}" for outcome in _OUTCOMES if counts[outcome]]
     output.print_text(f"\n{verdict}: {', '.join(parts)}")
     return counts["failed"]
 
 
 def _subject(result: CheckResult) -> str:
-    return f"skipped: {result.found}" if result.outcome == "skipped" else result.about
+    return f"skipped: {result.problem}" if result.outcome == "skipped" else result.description
 
 
 def _parse_parameters(entry: Entry, words: Sequence[str]) -> dict[str, Any]:

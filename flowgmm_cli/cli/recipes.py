@@ -19,9 +19,9 @@ app = typer.Typer(help="List, show, copy and validate recipes.", no_args_is_help
 def list_recipes(as_json: options.Json = False) -> None:
     """List the bundled recipes and those of installed plugins."""
     from flowgmm_cli.plugins.registry import registry
-    from flowgmm_cli.recipe.bundled import bundled_recipes
+    from flowgmm_cli.recipe.catalogue import available_recipes
 
-    recipes = list(bundled_recipes(registry()).values())
+    recipes = list(available_recipes(registry()).values())
     if as_json:
         rows = [
             {"name": r.name, "summary": r.summary, "path": str(r.path), "overlays": list(r.overlays)}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from flowgmm_cli.data.table_profile import ColumnProfile, Profile
 from flowgmm_cli.errors import RecipeError
-from flowgmm_cli.recipe.bundled import bundled_folder
+from flowgmm_cli.recipe.catalogue import recipe_folder
 from flowgmm_cli.recipe.yaml import read_scalar
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:[ .-][A-Za-z0-9_]+)*")
@@ -201,7 +201,7 @@ def _comment(text: str, indent: str) -> list[str]:
 
 
 def _bundled(name: str) -> list[str]:
-    folder = bundled_folder()
+    folder = recipe_folder()
     if folder is None:
         raise RecipeError("the bundled recipes are not there", hint="install flowgmm-cli again")
     return (folder / f"{name}.yaml").read_text(encoding="utf-8").splitlines()

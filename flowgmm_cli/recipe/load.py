@@ -11,7 +11,7 @@ from flowgmm_cli.errors import RecipeError, did_you_mean
 from flowgmm_cli.plugins import registry as plugins
 from flowgmm_cli.plugins.provenance import qualify, require
 from flowgmm_cli.plugins.registry import Registry
-from flowgmm_cli.recipe.bundled import bundled_recipes
+from flowgmm_cli.recipe.catalogue import available_recipes
 from flowgmm_cli.recipe.check import check_candidates
 from flowgmm_cli.recipe.parse import Source, parse
 from flowgmm_cli.recipe.schema import Recipe
@@ -123,7 +123,7 @@ def find_recipe(name_or_path: str, registry: Registry) -> Path:
     path = Path(name_or_path).expanduser()
     if path.is_file():
         return path
-    recipes = bundled_recipes(registry)
+    recipes = available_recipes(registry)
     if name_or_path in recipes:
         return recipes[name_or_path].path
     if path.is_dir():

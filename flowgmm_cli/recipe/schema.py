@@ -76,7 +76,7 @@ class TrainConfig(_Section):
     )
 
     @model_validator(mode="after")
-    def _compiles_whole_weights(self) -> TrainConfig:
+    def _check_compile(self) -> TrainConfig:
         if self.fsdp and self.compile:
             raise ValueError("fsdp and compile exclude each other; leave one of them false")
         return self
@@ -134,7 +134,7 @@ class SearchConfig(_Section):
 
     @field_validator("candidates")
     @classmethod
-    def _change_the_model_only(cls, candidates: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    def _check_keys(cls, candidates: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         for name, changes in candidates.items():
             foreign = [key for key in changes if not key.startswith(_SEARCHED)]
             if foreign:
@@ -172,7 +172,7 @@ class OodConfig(_Section):
     )
 
     @model_validator(mode="after")
-    def _default_is_a_score(self) -> OodConfig:
+    def _check_default(self) -> OodConfig:
         if not all(isinstance(score, Component) for score in self.scores):
             return self  # the default in recipe form
         if not self.scores:
@@ -258,14 +258,14 @@ class RecipeModel(Config):
 
     @field_validator("version", mode="before")
     @classmethod
-    def _is_the_number_one(cls, version: Any) -> Any:
+    def _check_version(cls, version: Any) -> Any:
         if type(version) is not int or version != 1:  # for Python, true and 1.0 are 1 as well
             raise ValueError(f"expected 1, the only version there is, got {describe(version)}")
         return version
 
     @field_validator("name")
     @classmethod
-    def _is_a_folder_name(cls, name: str | None) -> str | None:
+    def _check_name(cls, name: str | None) -> str | None:
         if name is not None and not re.fullmatch(r"\w[\w.+-]*", name):
             raise ValueError(
                 f'expected letters, digits, `_`, `-`, `.` and `+` only (it names a folder), got "{name}"'

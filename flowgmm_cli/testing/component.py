@@ -1,4 +1,4 @@
-"""What holds for every component, whatever its kind: a light, complete and documented spec."""
+"""Checks of every component: a light, complete and documented spec. The choice of a component's suite."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 from unittest import SkipTest
 
-from flowgmm_cli.api import Component, Config, Kind, Spec
-from flowgmm_cli.errors import FlowgmmError
+from flowgmm_cli.api import Component, Config, FlowSpec, Kind, Spec
+from flowgmm_cli.errors import PluginError
 from flowgmm_cli.plugins.entry import SUPPORTED_API, Entry, load_target
 from flowgmm_cli.plugins.registry import Registry, registry
 from flowgmm_cli.recipe.json_schema import recipe_schema
 from flowgmm_cli.recipe.parameters import parameters
 from flowgmm_cli.recipe.parse import parse_component
 from flowgmm_cli.recipe.yaml import write_yaml
-from flowgmm_cli.testing.check import Finding, check, expect
+from flowgmm_cli.testing.checks import check, expect
 
 HEAVY = (
     "accelerate",
@@ -45,11 +45,11 @@ HEAVY = (
 
 _PROBE = """
 import json, sys
-words = json.loads(sys.argv[1])
-sys.path[:] = words["path"]
+arguments = json.loads(sys.argv[1])
+sys.path[:] = arguments["path"]
 import importlib
-importlib.import_module(words["module"])
-sys.stderr.write("\\n" + json.dumps([name for name in words["heavy"] if name in sys.modules]))
+importlib.import_module(arguments["module"])
+sys.stderr.write("\\n" + json.dumps([name for name in arguments["heavy"] if name in sys.modules]))
 """
 
 
@@ -66,9 +66,9 @@ class Conformance:
         kind: the kind of component; the suites of the kinds set it.
         name: the name by which it is installed, bare or `package/name`.
         spec: the spec itself; enough where there is no name.
-        config: parameters to check it with, as in a recipe; the rest have their defaults.
-        skip: check -> why it does not apply to this component.
-        published: whether an installed entry point must name the spec.
+        config: parameters to check it with, as in a recipe; the others have their defaults.
+        skip: check -> reason why it does not apply to this component.
+        published: True if an installed entry point must name the spec.
     """
 
     kind: ClassVar[Kind]
@@ -78,17 +78,17 @@ class Conformance:
     skip: ClassVar[Mapping[str, str]] = {}
     published: ClassVar[bool] = True
 
-    # --- what checks are written with -----------------------------------------------------------------------
+    # --- helpers of the checks ------------------------------------------------------------------------------
 
     @property
     def subject(self) -> str:
-        """What is being checked, for people."""
+        """The component, for people."""
         name = self.name or type(self).__name__
         return f"{self.kind} `{name}`"
 
     @cached_property
     def entry(self) -> Entry | None:
-        """The installed component; None where only a spec was given that no entry point names."""
+        """The installed component; None for a spec that no entry point names."""
         if self.name:
             return registry().find(self.kind, self.name)
         expect(self.spec is not None, "the suite has neither a `name` nor a `spec`")
@@ -99,36 +99,36 @@ class Conformance:
         return None
 
     @property
-    def checked(self) -> Spec:
+    def resolved_spec(self) -> Spec:
         """The spec."""
         if self.spec is not None:
             return self.spec
-        found = self.entry
-        expect(found is not None, "there is no such component")
-        return cast(Entry, found).spec()
+        entry = self.entry
+        expect(entry is not None, "there is no such component")
+        return cast(Entry, entry).spec()
 
     def component(self, **values: Any) -> Component:
-        """The component as a recipe would choose it, with `config` and these parameters."""
-        given = {"use": self._bare, **self.config, **values}
-        return parse_component(
-            write_yaml(_plain(given)), self.kind, source=f"`config` of {type(self).__name__}",
-            registry=self._registry,
-        )  # fmt: skip
+        """Return the component as in a recipe, with `config` and these parameters."""
+        keys = {"use": self._bare_name, **self.config, **values}
+        return self._parse(keys, f"`config` of {type(self).__name__}")
+
+    def _parse(self, keys: Mapping[str, Any], source: str) -> Component:
+        return parse_component(write_yaml(_plain(keys)), self.kind, source=source, registry=self._registry)
 
     def build(self, *args: Any, **kwargs: Any) -> Any:
-        """Build the component with `config`; arguments are those of `build` after the config."""
+        """Build the component with `config`; the arguments are those of `build` after the config."""
         return self.build_with({}, *args, **kwargs)
 
     def build_with(self, values: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """The same with further parameters."""
+        """Build the component with `config` and further parameters."""
         return self._load_build()(self.component(**values).config, *args, **kwargs)
 
     @cached_property
     def _registry(self) -> Registry:
-        return registry().with_spec(self.kind, self._bare, self.checked)
+        return registry().with_spec(self.kind, self._bare_name, self.resolved_spec)
 
     @property
-    def _bare(self) -> str:
+    def _bare_name(self) -> str:
         if self.entry is not None:
             return self.entry.name
         return re.sub(r"\W", "_", type(self).__name__).lower()
@@ -136,7 +136,7 @@ class Conformance:
     def _load_build(self) -> Any:
         if self.entry is not None:
             return self.entry.load_build()
-        return load_target(self.checked.build, self.subject)
+        return load_target(self.resolved_spec.build, self.subject)
 
     # --- checks ---------------------------------------------------------------------------------------------
 
@@ -144,21 +144,21 @@ class Conformance:
     def test_entry_point_resolves(self) -> None:
         """An installed entry point names the spec, and no other package offers the name."""
         if not self.published:
-            raise SkipTest("the suite says that it is not published")
+            raise SkipTest("the suite declares it as not published")
         expect(self.entry is not None, "no installed entry point names this spec")
         entry = cast(Entry, self.entry)
-        expect(re.fullmatch(r"[a-z][a-z0-9_.]*", entry.name), f"`{entry.name}` is no name for recipes")
-        state = next(one for one in registry().entries(self.kind) if one.qualified == entry.qualified)
-        expect(state.state == "ok" or "/" in self.name, f"its name is in {state.state}: {state.problem}")
+        expect(re.fullmatch(r"[a-z][a-z0-9_.]*", entry.name), f"`{entry.name}` is not a name for recipes")
+        listed = next(item for item in registry().entries(self.kind) if item.qualified == entry.qualified)
+        expect(listed.state == "ok" or "/" in self.name, f"its name is in {listed.state}: {listed.problem}")
 
     @check("give the spec a summary of one line, and every parameter a `description`")
     def test_spec_is_complete(self) -> None:
         """The spec has a one-line summary, a supported API version and documented parameters."""
-        spec = self.checked
+        spec = self.resolved_spec
         expect(spec.summary.strip(), "`summary` is empty")
         expect("\n" not in spec.summary, "`summary` has more than one line")
         expect(len(spec.summary) <= 120, f"`summary` has {len(spec.summary)} characters; 120 fit in a list")
-        expect(spec.api in SUPPORTED_API, f"`api` is {spec.api}, which this flowgmm does not speak")
+        expect(spec.api in SUPPORTED_API, f"`api` is {spec.api}, which this flowgmm does not support")
         expect(
             re.fullmatch(r"[\w.]+:[\w.]+", spec.build), f"`build` is {spec.build!r}, not `module:callable`"
         )
@@ -166,37 +166,34 @@ class Conformance:
         expect(not undocumented, f"no `description` for {', '.join(undocumented)}")
 
     @check(
-        "move what is heavy into the module that `build` names; a spec module imports flowgmm_cli.api only"
+        "import heavy libraries in the module that `build` names; a spec module needs flowgmm_cli.api only"
     )
     def test_import_is_light(self) -> None:
         """Importing the spec's module imports no heavy library, in a fresh interpreter."""
         if self.entry is not None and self.entry.path:
-            raise SkipTest("a file of one's own may hold both halves; a package keeps them apart")
-        words = {"module": self._module(), "heavy": HEAVY, "path": sys.path}
+            raise SkipTest("a local module may hold spec and component; a package separates them")
+        module = self._module()
+        arguments = json.dumps({"module": module, "heavy": HEAVY, "path": sys.path})
+        environ = {**os.environ, "PYDANTIC_DISABLE_PLUGINS": "__all__"}  # they would be imported, too
         done = subprocess.run(
-            [sys.executable, "-c", _PROBE, json.dumps(words)],
+            [sys.executable, "-c", _PROBE, arguments],
             capture_output=True,
             text=True,
             check=False,
-            env={
-                **os.environ,
-                "PYDANTIC_DISABLE_PLUGINS": "__all__",
-            },  # it would look at everything installed
+            env=environ,
         )
         lines = done.stderr.strip().splitlines() or [""]
-        expect(done.returncode == 0, f"importing {words['module']} fails: {lines[-1]}")
+        expect(done.returncode == 0, f"importing {module} fails: {lines[-1]}")
         heavy = json.loads(lines[-1])
-        expect(not heavy, f"importing {words['module']} imports {', '.join(heavy)}")
+        expect(not heavy, f"importing {module} imports {', '.join(heavy)}")
 
     @check("give every parameter a default that its own limits allow, or none at all")
     def test_defaults_are_valid(self) -> None:
         """The defaults are valid, together with the suite's `config`."""
         config = self.component().config
-        expect(
-            isinstance(config, self.checked.config), "the parameters do not validate to the spec's `config`"
-        )
-        given = {name: getattr(config, name) for name in type(config).model_fields}
-        type(config).model_validate(given)
+        valid = isinstance(config, self.resolved_spec.config)
+        expect(valid, "the parameters do not validate to the spec's `config`")
+        type(config).model_validate(dict(config))
 
     @check("use plain types: numbers, strings, lists, mappings, Literal, and models that extend Config")
     def test_config_survives_yaml(self) -> None:
@@ -204,35 +201,29 @@ class Conformance:
         first = self.component()
         plain = first.to_dict()
         json.loads(json.dumps(plain, allow_nan=False))
-        again = parse_component(
-            write_yaml(_plain(plain)), self.kind, source="its own YAML", registry=self._registry
-        )
+        again = self._parse(plain, "its own YAML")
         expect(again == first, f"{plain} comes back as {again.to_dict()}")
 
     @check("use types for parameters that pydantic has a JSON Schema for")
     def test_config_has_a_json_schema(self) -> None:
         """The recipes' JSON Schema has the component, with every parameter."""
-        alone = registry().with_spec(self.kind, self._bare, self.checked, plugins=False)
-        schema = recipe_schema(alone)
+        schema = recipe_schema(
+            registry().with_spec(self.kind, self._bare_name, self.resolved_spec, plugins=False)
+        )
         json.dumps(schema, allow_nan=False)
         options = schema["$defs"].get(self.kind, {}).get("oneOf", [])
-        own = [one for one in options if one["title"] == self._bare]
+        own = [option for option in options if option["title"] == self._bare_name]
         if not options:
             raise SkipTest(f"no recipe section of this version holds a {self.kind}")
         expect(own, f"it is not among the {len(options)} options of {self.kind}")
-        missing = set(self.checked.config.model_fields) - set(own[0]["properties"])
+        missing = set(self.resolved_spec.config.model_fields) - set(own[0]["properties"])
         expect(not missing, f"no schema for {', '.join(sorted(missing))}")
 
     @check("let `build` name a callable in a module that can be imported: `package.module:callable`")
     def test_build_can_be_imported(self) -> None:
-        """What `build` names can be imported and called."""
-        try:
-            target = self._load_build()
-        except FlowgmmError as error:
-            raise Finding("; ".join([error.message, *error.details])) from error
-        expect(
-            callable(target), f"{self.checked.build} is a `{type(target).__name__}`, which cannot be called"
-        )
+        """The target of `build` can be imported and called."""
+        target, name = self._load_build(), self.resolved_spec.build
+        expect(callable(target), f"{name} is a `{type(target).__name__}`, which cannot be called")
 
     @check("the names of `skip` are names of checks")
     def test_what_is_skipped_exists(self) -> None:
@@ -244,28 +235,34 @@ class Conformance:
     def _module(self) -> str:
         if self.entry is not None and not self.entry.builtin:
             return self.entry.target.partition(":")[0]
-        return self.checked.config.__module__
-
-
-def scratch(folder: str) -> Path:
-    """A fresh folder below one that will be removed."""
-    path = Path(folder, "cache")
-    path.mkdir()
-    return path
+        return self.resolved_spec.config.__module__
 
 
 def _names(entry: Entry, spec: Spec | None) -> bool:
+    """Return whether an entry point names a spec."""
     if entry.loaded is not None:
         return entry.loaded is spec
     module, _, attribute = entry.target.partition(":")
-    found: Any = import_module(module)
+    target: Any = import_module(module)
     for part in attribute.split("."):
-        found = getattr(found, part, None)
-    return found is spec
+        target = getattr(target, part, None)
+    return target is spec
+
+
+def copy_state(source: Any, target: Any) -> None:
+    """Copy the state of a fitted encoder or score to another, through JSON and new arrays."""
+    values, arrays = source.state()
+    expect(
+        isinstance(values, Mapping) and isinstance(arrays, Mapping), "`state` does not return two mappings"
+    )
+    wrong = [name for name, array in arrays.items() if array.dtype.kind not in "fiub"]
+    expect(not wrong, f"the array `{wrong[0] if wrong else ''}` is not numeric")
+    plain = json.loads(json.dumps(dict(values), allow_nan=False))
+    target.load_state(plain, {name: array.copy() for name, array in arrays.items()})
 
 
 def _plain(value: Any) -> Any:
-    """Values of a `config` as YAML knows them."""
+    """Convert the values of a `config` to types of YAML."""
     if isinstance(value, Component):
         return value.to_dict()
     if isinstance(value, Config):
@@ -275,3 +272,48 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
+
+
+# --- the suite of a component -----------------------------------------------------------------------------
+
+_SUITES = {
+    "flow": "flows:FlowConformance",
+    "data": "data:DataConformance",
+    "regulariser": "regularisers:RegulariserConformance",
+    "encoder": "encoders:EncoderConformance",
+    "score": "scores:ScoreConformance",
+}
+
+
+def suite_for(entry: Entry, config: Mapping[str, Any] | None = None) -> type[Conformance]:
+    """Return the suite of a component: the one that its spec names, else that of its kind.
+
+    Args:
+        entry: the component.
+        config: parameters to check it with, in addition to those of its suite.
+
+    Raises:
+        PluginError: its kind has no suite, or the spec's own cannot be loaded.
+    """
+    spec = entry.spec()
+    label = f"the conformance suite of {entry.kind} `{entry.name}`"
+    if spec.conformance:
+        base = load_target(spec.conformance, label)
+    elif isinstance(spec, FlowSpec) and "vector" not in spec.accepts:
+        base = load_target("flowgmm_cli.testing.images:ImageFlowConformance", label)
+    elif entry.kind in _SUITES:
+        base = load_target(f"flowgmm_cli.testing.{_SUITES[entry.kind]}", label)
+    else:
+        raise PluginError(
+            f"there is no conformance suite for a component of the kind {entry.kind}",
+            hint=f"the kit has suites for {', '.join(_SUITES)}, and for recipes",
+        )
+    if not (isinstance(base, type) and issubclass(base, Conformance)):
+        raise PluginError(
+            f"{spec.conformance}, {label}, is not a suite of flowgmm_cli.testing",
+            hint="name a class that extends the suite of the kind, such as FlowConformance",
+        )
+    attributes: dict[str, Any] = {"name": entry.qualified, "spec": None, "__doc__": base.__doc__}
+    if config:
+        attributes["config"] = {**base.config, **config}
+    return type(base.__name__, (base,), attributes)

@@ -8,10 +8,10 @@ from flowgmm_cli.testing.flows import FlowConformance
 
 
 class ImageFlowConformance(FlowConformance):
-    """What holds for every flow of images; its rows are pixels in [0, 1].
+    """Checks of a flow of images; its rows are pixels in [0, 1].
 
-    One and three channels, from 4 to 32 pixels, some of which can be halved no more than twice. The smallest
-    image is the one of which the whole Jacobian is compared.
+    The images have one and three channels and from 4 to 32 pixels a side, some of which can be halved at
+    most twice. The whole Jacobian is compared for the smallest image.
     """
 
     dims: ClassVar[tuple[int | tuple[int, ...], ...]] = (

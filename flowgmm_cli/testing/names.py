@@ -1,28 +1,23 @@
-"""In which module of the kit each public name is."""
+"""The modules of the public names of `flowgmm_cli.testing`."""
 
 from __future__ import annotations
 
 from importlib import import_module
 
-PLACES = {
-    "CheckResult": "check",
-    "ConformanceError": "check",
-    "check": "check",
-    "run_checks": "check",
-    "Conformance": "component",
-    "DataConformance": "data",
-    "EncoderConformance": "encoders",
-    "FlowConformance": "flows",
-    "ImageFlowConformance": "images",
-    "RecipesConformance": "recipes",
-    "RegulariserConformance": "regularisers",
-    "ScoreConformance": "scores",
-    "suite_for": "suites",
+MODULES = {
+    "checks": ("CheckResult", "ConformanceError", "check", "run_checks"),
+    "component": ("Conformance", "suite_for"),
+    "data": ("DataConformance",),
+    "encoders": ("EncoderConformance",),
+    "flows": ("FlowConformance",),
+    "images": ("ImageFlowConformance",),
+    "recipes": ("RecipesConformance",),
+    "regularisers": ("RegulariserConformance",),
+    "scores": ("ScoreConformance",),
 }
-"""Public name -> module of `flowgmm_cli.testing`."""
 
 
-def look_up(name: str) -> object:
-    """What `flowgmm_cli.testing` offers under a name."""
-    found: object = getattr(import_module(f"flowgmm_cli.testing.{PLACES[name]}"), name)
-    return found
+def load(name: str) -> object:
+    """Import a public name."""
+    module = next(module for module, names in MODULES.items() if name in names)
+    return getattr(import_module(f"flowgmm_cli.testing.{module}"), name)

@@ -2,54 +2,107 @@
 
 from __future__ import annotations
 
+import json
+import math
+import os
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, ClassVar
+from unittest import SkipTest
 
 from flowgmm_cli.plugins.registry import registry
-from flowgmm_cli.recipe.bundled import BundledRecipe, bundled_recipes
+from flowgmm_cli.recipe.catalogue import BundledRecipe, available_recipes
 from flowgmm_cli.recipe.check import check_recipe
 from flowgmm_cli.recipe.load import find_source
-from flowgmm_cli.testing.check import check, expect
+from flowgmm_cli.testing.checks import check, expect
 
 
 class RecipesConformance:
-    """What holds for the recipes of a package.
+    """Checks of the recipes of a package.
 
         class TestRecipes(RecipesConformance):
             package = "flowgmm-nsf"
+            trainings = {"flowgmm-nsf/two_circles_nsf": []}
 
     Attributes:
         package: the distribution.
-        overrides: recipe -> words `key=value` for what it leaves to its user, such as a path.
-        skip: check -> why it does not apply.
+        overrides: recipe -> words `key=value` for values that the user must give, such as a path.
+        trainings: recipe to train for two epochs -> words `key=value` that make it small and quick.
+        skip: check -> reason why it does not apply.
     """
 
     package: ClassVar[str] = ""
     overrides: ClassVar[Mapping[str, Sequence[str]]] = {}
+    trainings: ClassVar[Mapping[str, Sequence[str]]] = {}
     skip: ClassVar[Mapping[str, str]] = {}
 
     @property
     def subject(self) -> str:
-        """What is being checked, for people."""
+        """The component, for people."""
         return f"recipes of {self.package}"
 
     def recipes(self) -> list[BundledRecipe]:
-        """The package's recipes."""
-        return [one for one in bundled_recipes(registry()).values() if one.package == self.package]
+        """List the package's recipes."""
+        return [recipe for recipe in available_recipes(registry()).values() if recipe.package == self.package]
+
+    def write_data(self, folder: Path) -> None:
+        """Write the files that the recipes of `trainings` read, relative to `folder`."""
 
     @check("name the folder in the group `flowgmm.recipes`, and ship its *.yaml files in the wheel")
     def test_recipes_are_found(self) -> None:
         """The package brings at least one recipe."""
         expect(self.recipes(), f"no recipe comes from {self.package}")
 
-    @check("begin each recipe with a comment line that says what it does")
+    @check("begin each recipe with a comment line that summarises it")
     def test_recipes_are_summarised(self) -> None:
-        """Every recipe begins with a comment that says what it does."""
-        silent = [one.name for one in self.recipes() if not one.summary]
+        """Every recipe begins with a comment that summarises it."""
+        silent = [recipe.name for recipe in self.recipes() if not recipe.summary]
         expect(not silent, f"no summary in {', '.join(silent)}")
 
     @check("`flowgmm recipes check NAME` shows the problem with its line")
     def test_recipes_are_valid(self) -> None:
         """Every recipe is valid, with each of its overlays too."""
-        for one in self.recipes():
-            check_recipe(find_source(one.name, self.overrides.get(one.name, ()), environ={}))
+        for recipe in self.recipes():
+            check_recipe(find_source(recipe.name, self.overrides.get(recipe.name, ()), environ={}))
+
+    @check("`flowgmm train NAME train.epochs=2` shows the error")
+    def test_recipes_train(self) -> None:
+        """Every recipe in `trainings` trains, and its saved model is evaluated."""
+        if not self.trainings:
+            raise SkipTest("the suite has no `trainings`")
+        for name, words in self.trainings.items():
+            with TemporaryDirectory(prefix="flowgmm-") as folder:
+                self.write_data(Path(folder))
+                short = [*words, "train.epochs=2", "calibration.method=none", "--run-dir", "run"]
+                run_command("train", name, *short, folder=folder)
+                result = run_command("eval", "run", folder=folder)
+                info = Path(folder, "run", "run.json").read_text(encoding="utf-8")
+            expect(result["n"] > 0, f"{name}: no test rows")
+            expect(math.isfinite(result["metrics"]["density_nll"]), f"{name}: the test NLL is not finite")
+            expect(self.package in info, f"{name}: run.json does not name the package")
+
+
+def run_command(*words: str, folder: str | Path) -> Any:
+    """Run `flowgmm WORDS --json` offline, in a process of its own; return its output.
+
+    Args:
+        words: command and arguments.
+        folder: the working directory, which also gets the cache.
+
+    Raises:
+        RuntimeError: the command failed; the message is its stderr.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "flowgmm_cli", *words, "--json", "--quiet"],
+        cwd=folder,
+        env={**os.environ, "FLOWGMM_CACHE_DIR": str(Path(folder, "cache")), "FLOWGMM_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"flowgmm {' '.join(words)}: {done.stderr.strip()}")
+    return json.loads(done.stdout)

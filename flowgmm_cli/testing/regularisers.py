@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -11,23 +12,24 @@ from torch import Tensor
 
 from flowgmm_cli.api import Batch, Kind
 from flowgmm_cli.model import FlowMixture
-from flowgmm_cli.testing.check import check, expect
+from flowgmm_cli.testing.checks import check, expect
 from flowgmm_cli.testing.component import Conformance
-from flowgmm_cli.testing.surroundings import random_numbers_left_alone
-from flowgmm_cli.testing.toys import WatchedStudent, toy_batch, toy_model
+from flowgmm_cli.testing.isolation import forbid_global_random_numbers
+from flowgmm_cli.testing.tensors import diff_tensors
+from flowgmm_cli.testing.toys import RecordingMapping, toy_batch, toy_model
 
 _VIEWS = {"weak", "strong"}
 
 
 class RegulariserConformance(Conformance):
-    """What holds for every regulariser; it is checked on a small model with D = 4 and K = 3.
+    """Checks of a regulariser on a small model with D = 4 and K = 3.
 
         class TestMyTerm(RegulariserConformance):
             name = "my_term"
 
     Attributes:
-        epoch: when in training it is looked at; beyond all ramps.
-        learns: whether its terms depend on the model's parameters at `epoch`.
+        epoch: epoch of the checks, after all ramps.
+        learns: True if its terms depend on the model's parameters at `epoch`.
     """
 
     kind: ClassVar[Kind] = "regulariser"
@@ -35,49 +37,47 @@ class RegulariserConformance(Conformance):
     learns: ClassVar[bool] = True
 
     def model(self) -> FlowMixture:
-        """A fresh small model, the student; give it another flow where the terms need one."""
+        """Make a small model, the student; override it for terms that need another flow."""
         return toy_model()
 
     def batch(self, model: FlowMixture, regulariser: Any, **sizes: Any) -> Batch:
-        """A step's rows; the student has seen what the regulariser declares to read."""
+        """Make a step's rows, with the student's latents of the views that the regulariser declares."""
         return toy_batch(model, frozenset(regulariser.reads), **{"epoch": self.epoch, **sizes})
 
     def terms(
         self, *, seed: int = 0, values: Mapping[str, Any] | None = None, **sizes: Any
     ) -> dict[str, Tensor]:
-        """The terms of a fresh regulariser on a fresh model."""
+        """Compute the terms of a new regulariser on a new model."""
         model, regulariser = self.model(), self.build_with(values or {})
         batch = self.batch(model, regulariser, seed=seed, **sizes)
         return dict(regulariser(model, _teacher(model), batch))
 
-    @check("set `reads = frozenset({...})` with the views whose student latents are used: `weak`, `strong`")
+    @check("set `reads = frozenset({...})` to the views whose student latents are used: `weak`, `strong`")
     def test_declares_what_it_reads(self) -> None:
         """`reads` is a subset of weak and strong."""
         regulariser = self.build()
         reads = getattr(regulariser, "reads", None)
         expect(isinstance(reads, frozenset | set), f"`reads` is {reads!r}, not a frozenset")
-        strange = set(reads or ()) - _VIEWS
-        expect(not strange, f"`reads` names {', '.join(map(str, strange))}; the views are weak and strong")
+        unknown = set(reads or ()) - _VIEWS
+        expect(not unknown, f"`reads` names {', '.join(map(str, unknown))}; the views are weak and strong")
 
-    @check("name the view in `reads`; `labelled` is always there, and `batch.weak` are the rows themselves")
+    @check("name the view in `reads`; `labelled` is always present, and `batch.weak` are the rows themselves")
     def test_reads_only_what_it_declares(self) -> None:
-        """It looks up no view of the student that it does not declare."""
+        """It reads no view of the student that it does not declare."""
         model, regulariser = self.model(), self.build()
-        student = WatchedStudent({name: model(torch.zeros(12, 4)) for name in ("labelled", *_VIEWS)})
         batch = self.batch(model, regulariser)
-        watched = Batch(**{**vars(batch), "student": student})
-        labelled = model(batch.labelled)
-        student._seen["labelled"] = labelled
-        regulariser(model, _teacher(model), watched)
-        undeclared = student.asked - set(regulariser.reads) - {"labelled"}
+        views = {name: model(torch.zeros(12, 4)) for name in _VIEWS}
+        student = RecordingMapping({"labelled": model(batch.labelled), **views})
+        regulariser(model, _teacher(model), replace(batch, student=student))
+        undeclared = student.keys_read - set(regulariser.reads) - {"labelled"}
         expect(not undeclared, f"it reads `{', '.join(sorted(undeclared))}`, which `reads` does not name")
 
-    @check("return a mapping from names to scalar tensors: means over rows, not one value a row")
+    @check("return a mapping from names to scalar tensors: means over rows, not a value for each row")
     def test_terms_are_finite_scalars(self) -> None:
         """Its terms are named, scalar and finite, at the start of training as well."""
         for epoch in (0.0, self.epoch):
             terms = self.terms(epoch=epoch)
-            expect(terms, "there is no term")
+            expect(terms, "it has no term")
             for name, value in terms.items():
                 expect(isinstance(name, str) and name, f"the term {name!r} has no name")
                 expect(isinstance(value, Tensor), f"`{name}` is a `{type(value).__name__}`, not a tensor")
@@ -94,27 +94,27 @@ class RegulariserConformance(Conformance):
             return
         expect(total.requires_grad, "the terms do not depend on the model's parameters")
         total.backward()
-        gradients = [one.grad for one in model.parameters() if one.grad is not None]
-        expect(any(bool(one.any()) for one in gradients), "every gradient is zero")
-        expect(all(bool(one.isfinite().all()) for one in gradients), "a gradient is not finite")
+        grads = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        expect(any(bool(grad.any()) for grad in grads), "every gradient is zero")
+        expect(all(bool(grad.isfinite().all()) for grad in grads), "a gradient is not finite")
 
     @check("call the teacher under torch.no_grad(), and change neither model in place")
     def test_teacher_is_untouched(self) -> None:
         """No gradient reaches the teacher, and neither model is changed."""
         model, regulariser = self.model(), self.build()
-        teacher = copy.deepcopy(model)  # its parameters could take gradients: none may come
-        before = [{name: one.clone() for name, one in part.state_dict().items()} for part in (model, teacher)]
+        teacher = copy.deepcopy(model)  # with parameters that could take gradients
+        before = [copy.deepcopy(part.state_dict()) for part in (model, teacher)]
         modes = (model.training, teacher.training)
         terms = regulariser(model, teacher, self.batch(model, regulariser))
         total: Any = torch.stack(list(terms.values())).sum()
         if total.requires_grad:
             total.backward()
-        reached = [name for name, one in teacher.named_parameters() if one.grad is not None]
+        reached = [name for name, value in teacher.named_parameters() if value.grad is not None]
         expect(not reached, f"a gradient reaches the teacher's `{reached[0] if reached else ''}`")
-        for what, part, state in zip(("model", "teacher"), (model, teacher), before, strict=True):
-            changed = [name for name, one in part.state_dict().items() if not torch.equal(one, state[name])]
-            expect(not changed, f"it changes `{changed[0] if changed else ''}` of the {what}")
-        frozen = [name for name, one in model.named_parameters() if not one.requires_grad]
+        for label, part, state in zip(("model", "teacher"), (model, teacher), before, strict=True):
+            changed = diff_tensors(part.state_dict(), state)
+            expect(not changed, f"it changes `{changed[0] if changed else ''}` of the {label}")
+        frozen = [name for name, value in model.named_parameters() if not value.requires_grad]
         expect(not frozen, f"it freezes `{frozen[0] if frozen else ''}` of the model")
         expect(modes == (model.training, teacher.training), "it switches between train() and eval()")
 
@@ -124,15 +124,15 @@ class RegulariserConformance(Conformance):
         model, regulariser = self.model(), self.build()
         batch = self.batch(model, regulariser)
         tensors = {name: getattr(batch, name) for name in ("labelled", "labels", "weak", "strong")}
-        tensors |= {f"student {name}": one.z for name, one in batch.student.items()}
-        before = {name: one.detach().clone() for name, one in tensors.items()}
+        tensors |= {f"student {name}": latents.z for name, latents in batch.student.items()}
+        before = {name: tensor.detach().clone() for name, tensor in tensors.items()}
         regulariser(model, _teacher(model), batch)
-        changed = [name for name, one in tensors.items() if not torch.equal(one.detach(), before[name])]
+        changed = diff_tensors(tensors, before)
         expect(not changed, f"it changes {', '.join(changed)}")
 
     @check("divide by `max(1, number of rows)`: the mean of nothing is NaN")
     def test_no_rows(self) -> None:
-        """Without unlabelled or labelled rows its terms are finite all the same."""
+        """Without unlabelled or labelled rows its terms are finite, too."""
         cases: tuple[dict[str, Any], ...] = (
             {"unlabelled": 0},
             {"labelled": 0},
@@ -140,29 +140,27 @@ class RegulariserConformance(Conformance):
         )
         for sizes in cases:
             for name, value in self.terms(**sizes).items():
-                words = ", ".join(f"{count} {what} rows" for what, count in sizes.items())
-                expect(bool(value.isfinite()), f"with {words} `{name}` is {value.item()}")
+                counts = ", ".join(f"{count} {kind} rows" for kind, count in sizes.items())
+                expect(bool(value.isfinite()), f"with {counts} `{name}` is {value.item()}")
 
-    @check("return terms as they are: training multiplies them by `weight`")
+    @check("return unweighted terms: training multiplies them by `weight`")
     def test_terms_are_not_weighted(self) -> None:
-        """The parameter `weight` leaves the terms as they are."""
-        one, two = self.terms(values={"weight": 1.0}), self.terms(values={"weight": 3.0})
-        same = one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
-        expect(same, "the terms change with `weight`")
+        """The parameter `weight` does not change the terms."""
+        terms = [self.terms(values={"weight": weight}) for weight in (1.0, 3.0)]
+        expect(not diff_tensors(*terms), "the terms change with `weight`")
 
     @check("draw random numbers from `batch.generator`, with `generator=` or a seed taken from it")
     def test_global_random_numbers_are_left_alone(self) -> None:
-        """Its random numbers are those of the batch's generator; the same step gives the same terms."""
+        """Its random numbers come from the batch's generator; the same step gives the same terms."""
         model, regulariser = self.model(), self.build()
         batch, teacher = self.batch(model, regulariser), _teacher(model)
-        with random_numbers_left_alone("it"):
+        with forbid_global_random_numbers("it"):
             regulariser(model, teacher, batch)
-        one, two = self.terms(), self.terms()
-        expect(all(torch.equal(one[name], two[name]) for name in one), "the same step gives other terms")
+        expect(not diff_tensors(self.terms(), self.terms()), "the same step gives other terms")
 
-    @check("keep nothing between calls: a resumed run would not have it. What grows is a function of `epoch`")
+    @check("keep no state between calls, since a resumed run lacks it; let ramps be functions of `epoch`")
     def test_no_state_between_calls(self) -> None:
-        """What it was shown before does not change its terms."""
+        """Earlier calls do not change its terms."""
         model, regulariser = self.model(), self.build()
         teacher = _teacher(model)
         first = dict(regulariser(model, teacher, self.batch(model, regulariser)))
@@ -170,7 +168,7 @@ class RegulariserConformance(Conformance):
             regulariser(model, teacher, self.batch(model, regulariser, seed=seed))
         again = dict(regulariser(model, teacher, self.batch(model, regulariser)))
         same = all(torch.allclose(first[name], again[name], atol=1e-6) for name in first)
-        expect(same, "the same step gives other terms once other rows have been seen")
+        expect(same, "the same step gives other terms after calls with other rows")
 
 
 def _teacher(model: FlowMixture) -> FlowMixture:

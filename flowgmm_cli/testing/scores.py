@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
@@ -11,27 +9,26 @@ import numpy.typing as npt
 import torch
 
 from flowgmm_cli.api import Kind, ScoreInputs, ScoreSpec
-from flowgmm_cli.testing.check import check, expect
-from flowgmm_cli.testing.component import Conformance
-from flowgmm_cli.testing.surroundings import random_numbers_left_alone, shared_seed
-from flowgmm_cli.testing.toys import seen_rows, toy_model, toy_seen
+from flowgmm_cli.testing.checks import check, expect
+from flowgmm_cli.testing.component import Conformance, copy_state
+from flowgmm_cli.testing.isolation import forbid_global_random_numbers, global_seed
+from flowgmm_cli.testing.toys import take_rows, toy_model, toy_score_inputs
 
 Floats = npt.NDArray[np.float64]
 
 
 class ScoreConformance(Conformance):
-    """What holds for every score; it is fitted to rows of a mixture of Gaussians.
+    """Checks of a score; it is fitted to rows of a mixture of Gaussians.
 
         class TestMyScore(ScoreConformance):
             name = "my_score"
 
     Attributes:
-        out: which rows it should take for out-of-distribution: those `far` from all training rows, or those
-            `between` two classes, as a score of doubt does.
-        separation: smallest probability that such a row scores higher than an ordinary one (the AUROC).
-        rank_stability: smallest rank correlation between the scores of one row fitted to two different
-            samples of training rows.
-        tolerance: largest relative difference between scores that should be equal.
+        out: the rows that are out-of-distribution for it: rows `far` from all training rows, or rows
+            `between` two classes, for a score of uncertainty.
+        separation: smallest probability that such a row scores higher than an ordinary row (the AUROC).
+        rank_stability: smallest rank correlation between the scores after fits to two samples of rows.
+        tolerance: largest relative difference between equal scores.
     """
 
     kind: ClassVar[Kind] = "score"
@@ -46,82 +43,86 @@ class ScoreConformance(Conformance):
 
     @property
     def _images(self) -> bool:
-        return cast(ScoreSpec, self.checked).reads == "images"
+        return cast(ScoreSpec, self.resolved_spec).reads == "images"
 
     def rows(self, n: int, seed: int) -> ScoreInputs:
-        """Rows of the model itself."""
+        """Sample rows of the model."""
         model = toy_model(self._features)
         with torch.no_grad():
-            x, _ = model.sample(n, torch.Generator().manual_seed(seed))
-        return toy_seen(model, x, images=self._images)
+            return self._inputs(model.sample(n, torch.Generator().manual_seed(seed))[0])
+
+    def _inputs(self, x: torch.Tensor) -> ScoreInputs:
+        return toy_score_inputs(toy_model(self._features), x, images=self._images)
 
     def out_rows(self, n: int = 120) -> ScoreInputs:
-        """Rows that the score should take for out-of-distribution."""
-        model, numbers = toy_model(self._features), torch.Generator().manual_seed(9)
+        """Make out-of-distribution rows."""
+        numbers = torch.Generator().manual_seed(9)
         x = self.rows(n, 9).x
         if self.out == "far":
-            x = x + 8 * torch.randn(x.shape, generator=numbers).sign() * torch.ones_like(x)
+            x = x + 8 * torch.randn(x.shape, generator=numbers).sign()
         else:
             with torch.no_grad():
                 z = torch.zeros(n, self._features)
                 z[:, 0] = 2.0 * torch.randn(n, generator=numbers).sign()  # halfway between two class means
-                x = model.flow.inverse(z)  # type: ignore[operator]
-        return toy_seen(model, x, images=self._images)
+                x = toy_model(self._features).flow.inverse(z)  # type: ignore[operator]
+        return self._inputs(x)
 
-    def fitted(self, *, seed: int = 0, rows: int = 400) -> Any:
-        """A fresh score, fitted."""
+    def fit(self, *, seed: int = 0, rows: int = 400) -> Any:
+        """Build a score and fit it."""
         score = self.build()
         model = toy_model(self._features)
         score.fit(self.rows(rows, seed), self.rows(rows // 2, seed + 100), model, np.random.default_rng(0))
         return score
 
-    def _ask(self, score: Any, rows: ScoreInputs) -> Floats:
-        with torch.no_grad():
-            found: Floats = score(rows)
-        return found
+    fitted = fit  # the earlier name
 
-    @check("higher is further out: turn the sign, or set `out = 'between'` for a score of doubt")
+    def _call(self, score: Any, rows: ScoreInputs) -> Floats:
+        with torch.no_grad():
+            values: Floats = score(rows)
+        return values
+
+    @check("higher is further out: change the sign, or set `out = 'between'` for a score of uncertainty")
     def test_higher_is_further_out(self) -> None:
-        """Out-of-distribution rows score higher than ordinary ones."""
-        score = self.fitted()
-        ordinary, out = self._ask(score, self.rows(200, 3)), self._ask(score, self.out_rows())
+        """Out-of-distribution rows score higher than ordinary rows."""
+        score = self.fit()
+        ordinary, out = self._call(score, self.rows(200, 3)), self._call(score, self.out_rows())
         higher = (out[:, None] > ordinary[None]).mean() + 0.5 * (out[:, None] == ordinary[None]).mean()
         expect(
             higher >= self.separation,
-            f"a row that is {self.out} scores higher than an ordinary one with probability {higher:.2f}, "
+            f"a row that is {self.out} scores higher than an ordinary row with probability {higher:.2f}, "
             f"not {self.separation:g}",
         )
 
-    @check("return a float64 array `(N,)`, one value a row")
+    @check("return a float64 array `(N,)`, a value for each row")
     def test_shapes(self) -> None:
-        """Scores are float64 (N,), for no rows and for one as well."""
-        score = self.fitted()
+        """Scores are float64 (N,), also for no rows and for a single row."""
+        score = self.fit()
         rows = self.rows(5, 3)
         for size in (5, 1, 0):
-            found = self._ask(score, seen_rows(rows, slice(size)))
-            expect(isinstance(found, np.ndarray), f"it gives a `{type(found).__name__}`, not an array")
-            expect(found.shape == (size,), f"{size} rows give the shape {found.shape}")
-            expect(found.dtype == np.float64, f"scores are {found.dtype}, not float64")
+            values = self._call(score, take_rows(rows, slice(size)))
+            expect(isinstance(values, np.ndarray), f"it gives a `{type(values).__name__}`, not an array")
+            expect(values.shape == (size,), f"{size} rows give the shape {values.shape}")
+            expect(values.dtype == np.float64, f"scores are {values.dtype}, not float64")
 
-    @check("learn scales and centres in `fit`; in a call look at each row by itself")
+    @check("learn scales and centres in `fit`, not in a call")
     def test_rows_are_independent(self) -> None:
         """A row's score does not depend on the rows scored with it."""
-        score, rows = self.fitted(), self.rows(80, 3)
-        together = self._ask(score, rows)
+        score, rows = self.fit(), self.rows(80, 3)
+        expected = self._call(score, rows)
         for index in ([0], [79, 3], list(range(20, 30))):
-            alone = self._ask(score, seen_rows(rows, torch.tensor(index)))
-            same = np.allclose(alone, together[index], rtol=self.tolerance, atol=self.tolerance)
+            values = self._call(score, take_rows(rows, torch.tensor(index)))
+            same = np.allclose(values, expected[index], rtol=self.tolerance, atol=self.tolerance)
+            first = index[0]
             expect(
-                same,
-                f"row {index[0]} scores {alone[0]:.6g} by itself and {together[index[0]]:.6g} among others",
+                same, f"row {first} scores {values[0]:.6g} in a small batch, {expected[first]:.6g} in a large"
             )
 
-    @check("rest on what all training rows have in common, not on single ones")
+    @check("let the score depend on the distribution of the training rows, not on single rows")
     def test_ranks_are_stable(self) -> None:
-        """Fitted to another sample of rows, it puts rows into nearly the same order."""
+        """Fitted to another sample of rows, it gives rows nearly the same order."""
         rows = self.rows(300, 3)
-        one, two = (self._ask(self.fitted(seed=seed), rows) for seed in (0, 50))
-        ranks = [values.argsort(kind="stable").argsort(kind="stable") for values in (one, two)]
+        scores = [self._call(self.fit(seed=seed), rows) for seed in (0, 50)]
+        ranks = [values.argsort(kind="stable").argsort(kind="stable") for values in scores]
         table: Any = np.corrcoef(np.stack(ranks).astype(np.float64))
         correlation = float(table[0, 1])
         expect(
@@ -131,56 +132,48 @@ class ScoreConformance(Conformance):
 
     @check("clip, and replace NaN by a very high score: such a row is further out than any other")
     def test_scores_are_finite(self) -> None:
-        """Every score is finite, of rows that are huge, infinite or not numbers too."""
-        score, model = self.fitted(), toy_model(self._features)
+        """Every score is finite, also for rows that are huge, infinite or NaN."""
+        score = self.fit()
         for value in (0.0, 1e6, -1e30, float("inf"), float("nan")):
-            x = torch.full((2, self._features), value)
-            found = self._ask(score, toy_seen(model, x, images=self._images))
-            expect(bool(np.isfinite(found).all()), f"rows of {value:g} score {found[0]}")
+            values = self._call(score, self._inputs(torch.full((2, self._features), value)))
+            expect(bool(np.isfinite(values).all()), f"rows of {value:g} score {values[0]}")
 
-    @check("cope with few and with equal rows: add a floor to what is divided by")
+    @check("support few and equal rows: give every divisor a lower bound")
     def test_fits_few_rows(self) -> None:
-        """It can be fitted to one row and to equal rows, and is finite after that."""
-        model, few = toy_model(self._features), self.rows(1, 0)
-        equal = toy_seen(model, torch.ones(30, self._features), images=self._images)
-        for what, rows in (("one row", few), ("30 equal rows", equal)):
+        """It can be fitted to a single row and to equal rows, and gives finite scores after that."""
+        model, equal = toy_model(self._features), self._inputs(torch.ones(30, self._features))
+        for name, rows in (("one row", self.rows(1, 0)), ("30 equal rows", equal)):
             score = self.build()
             score.fit(rows, rows, model, np.random.default_rng(0))
-            found = self._ask(score, self.rows(20, 3))
-            expect(bool(np.isfinite(found).all()), f"fitted to {what} it gives scores that are not finite")
+            values = self._call(score, self.rows(20, 3))
+            expect(bool(np.isfinite(values).all()), f"fitted to {name} it gives scores that are not finite")
 
-    @check("return plain JSON values and numeric arrays from `state`; keep no model: it is not there later")
+    @check("return plain JSON values and numeric arrays from `state`; keep no reference to the model")
     def test_state_round_trip(self) -> None:
-        """A fresh score that is given the state of a fitted one gives the same scores."""
-        score, rows = self.fitted(), self.rows(50, 3)
-        values, arrays = score.state()
-        expect(isinstance(values, Mapping) and isinstance(arrays, Mapping), "`state` gives no two mappings")
-        plain = json.loads(json.dumps(dict(values), allow_nan=False))
-        wrong = [name for name, one in arrays.items() if np.asarray(one).dtype.kind not in "fiub"]
-        expect(not wrong, f"the array `{wrong[0] if wrong else ''}` holds no numbers")
-        again = self.build()
-        again.load_state(plain, {name: np.array(one) for name, one in arrays.items()})
-        same = np.array_equal(self._ask(again, rows), self._ask(score, rows))
+        """A new score with the state of a fitted one gives the same scores."""
+        score, again, rows = self.fit(), self.build(), self.rows(50, 3)
+        copy_state(score, again)
+        same = np.array_equal(self._call(again, rows), self._call(score, rows))
         expect(same, "the restored score gives other values")
 
     @check("draw from the `generator` that `fit` is given")
     def test_global_random_numbers_are_left_alone(self) -> None:
-        """Its random numbers are those of the generator; the same one gives the same scores."""
+        """Its random numbers come from the generator; the same seed gives the same scores."""
         rows = self.rows(50, 3)
-        self._ask(self.fitted(), rows)  # what is imported only now may do what it likes
-        with random_numbers_left_alone("fitting and scoring"):
-            first = self._ask(self.fitted(), rows)
-        with shared_seed(5):
-            second = self._ask(self.fitted(), rows)
+        self._call(self.fit(), rows)  # imports may draw
+        with forbid_global_random_numbers("fitting and scoring"):
+            first = self._call(self.fit(), rows)
+        with global_seed(5):
+            second = self._call(self.fit(), rows)
         expect(np.array_equal(first, second), "the same generator gives other scores")
 
     @check("make new arrays instead of changing those of the rows in place")
     def test_rows_are_left_alone(self) -> None:
         """Scoring changes no rows and no fitted values."""
-        score, rows = self.fitted(), self.rows(30, 3)
+        score, rows = self.fit(), self.rows(30, 3)
         tensors = (rows.x, rows.latents.z, rows.log_posterior, rows.log_density)
-        before = [one.clone() for one in tensors]
-        first = self._ask(score, rows)
-        same = all(torch.equal(one, two) for one, two in zip(tensors, before, strict=True))
+        before = [tensor.clone() for tensor in tensors]
+        first = self._call(score, rows)
+        same = all(map(torch.equal, tensors, before))
         expect(same, "scoring changes the rows in place")
-        expect(np.array_equal(self._ask(score, rows), first), "scoring again gives other values")
+        expect(np.array_equal(self._call(score, rows), first), "scoring again gives other values")

@@ -1,10 +1,11 @@
-"""Small helpers for tensors and what holds them."""
+"""Comparisons of tensors, and of the modules that hold them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor, nn
@@ -12,19 +13,28 @@ from torch import Tensor, nn
 _REGISTERED = ("_parameters", "_buffers", "_modules")
 
 
-def difference(got: Tensor, want: Tensor) -> float:
-    """Largest absolute difference over 1 + the largest magnitude wanted; infinite if anything is NaN."""
-    if got.shape != want.shape:
+def difference(actual: Tensor, expected: Tensor) -> float:
+    """Return the largest absolute difference, relative to 1 + max |expected|; infinite after a NaN."""
+    if actual.shape != expected.shape:
         return float("inf")
-    if not got.numel():
+    if not actual.numel():
         return 0.0
-    got, want = got.detach(), want.detach()
-    error = float((got - want).abs().max() / (1 + want.abs().max()))
+    actual, expected = actual.detach(), expected.detach()
+    error = float((actual - expected).abs().max() / (1 + expected.abs().max()))
     return error if error == error else float("inf")
 
 
-def unregistered_tensors(module: nn.Module) -> Iterator[str]:
-    """Names of attributes that hold tensors which are neither parameters nor buffers."""
+def diff_tensors(state: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> list[str]:
+    """List the names whose tensors differ in any bit, or that only one of the states has."""
+    return [
+        name
+        for name in {**state, **other}
+        if name not in state or name not in other or not torch.equal(state[name], other[name])
+    ]
+
+
+def find_unregistered(module: nn.Module) -> Iterator[str]:
+    """Yield the attributes that hold tensors which are neither parameters nor buffers."""
     for prefix, part in module.named_modules():
         for name, value in vars(part).items():
             if name not in _REGISTERED and _holds_tensor(value):
@@ -32,60 +42,49 @@ def unregistered_tensors(module: nn.Module) -> Iterator[str]:
 
 
 def _holds_tensor(value: Any) -> bool:
-    if isinstance(value, Tensor):
-        return True
     if isinstance(value, list | tuple):
         return any(map(_holds_tensor, value))
-    return isinstance(value, dict) and any(map(_holds_tensor, value.values()))
+    if isinstance(value, dict):
+        return any(map(_holds_tensor, value.values()))
+    return isinstance(value, Tensor)
 
 
-def memory_faults(state: dict[str, Tensor]) -> list[str]:
-    """What keeps tensors of a state from being saved and restored by themselves.
+def memory_problems(state: Mapping[str, Tensor]) -> list[str]:
+    """Describe the tensors that cannot be saved and restored separately: views, and strided tensors.
 
-    Tied tensors, one and the same under two names, are fine.
+    Tied tensors, the same tensor under two names, are fine.
     """
-    faults = [f"`{name}` is not contiguous" for name, one in state.items() if not one.is_contiguous()]
+    problems = [f"`{name}` is not contiguous" for name, tensor in state.items() if not tensor.is_contiguous()]
     owners: dict[int, tuple[str, Tensor]] = {}
-    for name, one in state.items():
-        if not one.numel() or one.device.type == "meta":
+    for name, tensor in state.items():
+        if not tensor.numel() or tensor.device.type == "meta":
             continue
-        earlier, other = owners.setdefault(one.untyped_storage().data_ptr(), (name, one))
-        same = (one.data_ptr(), one.shape, one.stride()) == (other.data_ptr(), other.shape, other.stride())
-        if not same:
-            faults.append(f"`{name}` is a view of the memory of `{earlier}`")
-    return faults
-
-
-def same_tensors(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
-    """Whether two states are equal to the last bit."""
-    return one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+        owner, other = owners.setdefault(tensor.untyped_storage().data_ptr(), (name, tensor))
+        if (tensor.data_ptr(), tensor.shape, tensor.stride()) != (
+            other.data_ptr(), other.shape, other.stride(),
+        ):  # fmt: skip
+            problems.append(f"`{name}` is a view of the memory of `{owner}`")
+    return problems
 
 
 @contextmanager
 def autocast_on_meta() -> Iterator[None]:
     """Let `torch.autocast("meta", ...)` do nothing inside the block; torch refuses that device.
 
-    Layers that switch autocast off for what needs precision do so for the device of their input.
+    Layers that need full precision switch autocast off for the device of their input.
     """
-    kind = torch.amp.autocast_mode.autocast
-    names = ("__init__", "__enter__", "__exit__")
-    originals = {name: getattr(kind, name) for name in names}
+    autocast: Any = torch.amp.autocast_mode.autocast
+    init, enter, leave = autocast.__init__, autocast.__enter__, autocast.__exit__
 
-    def begin(self: Any, device_type: str, *args: Any, **kwargs: Any) -> None:
+    def init_unless_meta(self: Any, device_type: str, *args: Any, **kwargs: Any) -> None:
         self.on_meta = device_type == "meta"
         if not self.on_meta:
-            originals["__init__"](self, device_type, *args, **kwargs)
+            init(self, device_type, *args, **kwargs)
 
-    def enter(self: Any) -> Any:
-        return self if self.on_meta else originals["__enter__"](self)
-
-    def leave(self: Any, *args: Any) -> Any:
-        return None if self.on_meta else originals["__exit__"](self, *args)
-
-    for name, method in zip(names, (begin, enter, leave), strict=True):
-        setattr(kind, name, method)
-    try:
+    with mock.patch.multiple(
+        autocast,
+        __init__=init_unless_meta,
+        __enter__=lambda self: self if self.on_meta else enter(self),
+        __exit__=lambda self, *error: None if self.on_meta else leave(self, *error),
+    ):
         yield
-    finally:
-        for name, original in originals.items():
-            setattr(kind, name, original)

@@ -1,4 +1,4 @@
-"""A small model whose answers are known, and what it makes of rows."""
+"""A small model with known results, and its inputs and outputs for losses and scores."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flowgmm_cli.model import FlowMixture
 
 
 class ToyFlow(nn.Module):
-    """Multiplies each feature by a learned factor and turns the first two by a learned angle."""
+    """Multiplies each feature by a learned factor and rotates the first two by a learned angle."""
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -23,14 +23,14 @@ class ToyFlow(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map `(N, D)` to latents and log-determinants."""
-        z = self._turn(x * self.log_scale.exp(), self.angle)
+        z = self._rotate(x * self.log_scale.exp(), self.angle)
         return z, self.log_scale.sum().expand(len(x))
 
     def inverse(self, z: Tensor) -> Tensor:
         """Undo `forward`."""
-        return self._turn(z, -self.angle) * (-self.log_scale).exp()
+        return self._rotate(z, -self.angle) * (-self.log_scale).exp()
 
-    def _turn(self, x: Tensor, angle: Tensor) -> Tensor:
+    def _rotate(self, x: Tensor, angle: Tensor) -> Tensor:
         if x.shape[1] < 2:
             return x
         first, second, rest = x[:, :1], x[:, 1:2], x[:, 2:]
@@ -39,32 +39,32 @@ class ToyFlow(nn.Module):
 
 
 def toy_model(features: int = 4, classes: int = 3) -> FlowMixture:
-    """A flow and a mixture, both with parameters; its classes lie on the first axis, 4 apart."""
+    """Make a flow and a mixture, both with parameters; the classes lie on the first axis, 4 apart."""
     means = torch.zeros(classes, features)
     means[:, 0] = 4.0 * (torch.arange(classes) - (classes - 1) / 2)
     return FlowMixture(ToyFlow(features), GaussianMixture(means, learn_means=True, learn_scales=True))
 
 
-class WatchedStudent(Mapping[str, Latents]):
-    """What the student makes of the views, which remembers what was asked for.
+class RecordingMapping(Mapping[str, Latents]):
+    """The student's latents by view, with a record of the views that were read.
 
     Attributes:
-        asked: names that were looked up, whether they were there or not.
+        keys_read: names that were looked up, also missing ones.
     """
 
-    def __init__(self, seen: Mapping[str, Latents]) -> None:
-        self._seen = dict(seen)
-        self.asked: set[str] = set()
+    def __init__(self, latents: Mapping[str, Latents]) -> None:
+        self._latents = dict(latents)
+        self.keys_read: set[str] = set()
 
     def __getitem__(self, name: str) -> Latents:
-        self.asked.add(name)
-        return self._seen[name]
+        self.keys_read.add(name)
+        return self._latents[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._seen)
+        return iter(self._latents)
 
     def __len__(self) -> int:
-        return len(self._seen)
+        return len(self._latents)
 
 
 def toy_batch(
@@ -78,7 +78,7 @@ def toy_batch(
     epoch: float = 50.0,
     seed: int = 0,
 ) -> Batch:
-    """A training step's rows, and what the student makes of the labelled ones and of the views in `reads`."""
+    """Make a training step's rows, with the student's latents of labelled rows and views in `reads`."""
     numbers = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         rows, true = model.sample(labelled + unlabelled, numbers)
@@ -88,13 +88,13 @@ def toy_batch(
         "weak": weak,
         "strong": weak + 0.3 * torch.randn(weak.shape, generator=numbers),
     }
-    seen = {name: model(x) for name, x in views.items() if name == "labelled" or name in reads}
+    latents = {name: model(x) for name, x in views.items() if name == "labelled" or name in reads}
     return Batch(
         labelled=views["labelled"],
         labels=true[:labelled],
         weak=views["weak"],
         strong=views["strong"],
-        student=WatchedStudent(seen),
+        student=latents,
         temperature=1.5,
         step=1000,
         epoch=epoch,
@@ -103,19 +103,18 @@ def toy_batch(
 
 
 @torch.no_grad()
-def toy_seen(model: FlowMixture, x: Tensor, *, images: bool = False) -> ScoreInputs:
-    """Rows `(N, D)` as a trained model shows them to scores; with images of D = 4 x 4 pixels if asked."""
+def toy_score_inputs(model: FlowMixture, x: Tensor, *, images: bool = False) -> ScoreInputs:
+    """Make the score inputs of rows `(N, D)`, with `images` of D = 4 x 4 pixels."""
     latents: Latents = model(x)
     pixels = x.reshape(len(x), 4, 4).sigmoid() if images else None
     return ScoreInputs(x, latents, model.log_posterior(latents), latents.log_prob().double(), pixels)
 
 
-def seen_rows(rows: ScoreInputs, index: Any) -> ScoreInputs:
-    """Some of the rows."""
-    one = rows.latents
+def take_rows(rows: ScoreInputs, index: Any) -> ScoreInputs:
+    """Return some of the rows."""
     return ScoreInputs(
         rows.x[index],
-        Latents(one.z[index], one.log_det[index], one.class_log_prob[index]),
+        rows.latents.rows(index),
         rows.log_posterior[index],
         rows.log_density[index],
         None if rows.images is None else rows.images[index],

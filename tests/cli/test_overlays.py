@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from flowgmm_cli.recipe import load as load_module
-from flowgmm_cli.recipe.bundled import BundledRecipe
+from flowgmm_cli.recipe.catalogue import BundledRecipe
 
 OVERLAYS = """\
 overlays:
@@ -167,18 +167,18 @@ def test_show_applies_overlays_and_names_them_where_none_is_chosen(flowgmm: Any)
 def test_the_list_has_a_column_of_overlays_where_a_recipe_has_some(
     flowgmm: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flowgmm_cli.recipe import bundled
+    from flowgmm_cli.recipe import catalogue
 
     Path("plain.yaml").write_text("# Plain one\nversion: 1\n", encoding="utf-8")
     found = {name: BundledRecipe(name, Path(f"{name}.yaml")) for name in ("plain", "moons")}
-    monkeypatch.setattr(bundled, "bundled_recipes", lambda registry: found)
+    monkeypatch.setattr(catalogue, "available_recipes", lambda registry: found)
     lines = flowgmm("recipes", "list").out.splitlines()
     assert lines[0].split() == ["name", "summary", "overlays"]
     assert [line.split()[0] for line in lines[1:]] == ["plain", "moons"]
     assert lines[2].endswith("cpu, short")
     rows = json.loads(flowgmm("recipes", "list", "--json").out)["recipes"]
     assert [row["overlays"] for row in rows] == [[], ["cpu", "short"]]
-    monkeypatch.setattr(bundled, "bundled_recipes", lambda registry: {"plain": found["plain"]})
+    monkeypatch.setattr(catalogue, "available_recipes", lambda registry: {"plain": found["plain"]})
     assert flowgmm("recipes", "list").out.splitlines()[0].split() == ["name", "summary"]
 
 
@@ -186,7 +186,7 @@ def test_a_bundled_recipe_s_overlays_can_be_chosen_by_its_name(
     flowgmm: Any, recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {"bundled": BundledRecipe("bundled", recipe)}
-    monkeypatch.setattr(load_module, "bundled_recipes", lambda registry: found)
+    monkeypatch.setattr(load_module, "available_recipes", lambda registry: found)
     value = json.loads(flowgmm("recipes", "show", "bundled", "--json", "--overlay", "cpu").out)
     assert value["recipe"]["flow"]["hidden"] == 4
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from flowgmm_cli.recipe.bundled import bundled_folder
+from flowgmm_cli.recipe.catalogue import recipe_folder
 
 GOOD = """\
 # moons.yaml — two moons
@@ -25,7 +25,7 @@ def good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def bundled_names() -> list[str]:
-    folder = bundled_folder()
+    folder = recipe_folder()
     assert folder is not None
     return sorted(file.relative_to(folder).with_suffix("").as_posix() for file in folder.rglob("*.yaml"))
 
@@ -41,7 +41,7 @@ def test_every_bundled_recipe_is_listed_with_a_summary(flowgmm: Any) -> None:
 
 @pytest.mark.parametrize("name", bundled_names())
 def test_every_bundled_recipe_is_valid(flowgmm: Any, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = bundled_folder()
+    folder = recipe_folder()
     assert folder is not None
     text = (folder / f"{name}.yaml").read_text(encoding="utf-8")
     for variable in re.findall(r"\$\{env:(\w+)\}", text):

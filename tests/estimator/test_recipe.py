@@ -10,7 +10,7 @@ import pytest
 from flowgmm_cli import FlowGMMClassifier
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.estimator.recipe import MEMORY, make_recipe, plain
-from flowgmm_cli.recipe.bundled import bundled_recipes
+from flowgmm_cli.recipe.catalogue import available_recipes
 from flowgmm_cli.recipe.schema import Recipe
 
 
@@ -99,7 +99,7 @@ def test_overlays_come_before_the_overrides(tmp_path: Path, kind: str) -> None:
         recipe_of(recipe=given, overlays=["cpi"])
 
 
-@pytest.mark.parametrize("name", sorted(bundled_recipes()))
+@pytest.mark.parametrize("name", sorted(available_recipes()))
 def test_every_bundled_recipe_can_be_applied_to_rows_in_memory(name: str) -> None:
     assert recipe_of(recipe=name).data.use == "arrays"
 

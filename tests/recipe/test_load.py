@@ -8,7 +8,7 @@ import pytest
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.plugins.registry import Registry
 from flowgmm_cli.recipe import load as load_module
-from flowgmm_cli.recipe.bundled import BundledRecipe
+from flowgmm_cli.recipe.catalogue import BundledRecipe
 from flowgmm_cli.recipe.load import find_recipe, load_recipe, load_resolved
 from flowgmm_cli.recipe.parse import vary
 from flowgmm_cli.recipe.schema import STANDARD_SCORES
@@ -35,7 +35,7 @@ def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Bundle
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("version: 1\ndata: {use: empty}\n", encoding="utf-8")
         recipes[name] = BundledRecipe(name, file)
-    monkeypatch.setattr(load_module, "bundled_recipes", lambda registry: recipes)
+    monkeypatch.setattr(load_module, "available_recipes", lambda registry: recipes)
     return recipes
 
 

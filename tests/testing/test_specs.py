@@ -8,7 +8,7 @@ import wrong_specs
 
 from flowgmm_cli.api import FlowSpec
 from flowgmm_cli.testing import ConformanceError, FlowConformance, run_checks, suite_for
-from flowgmm_cli.testing.check import check_names
+from flowgmm_cli.testing.checks import check_names
 
 WRONG = [
     ("test_spec_is_complete", "NO_SUMMARY", "`summary` is empty"),
@@ -35,7 +35,7 @@ def suite_of(spec: FlowSpec, **attributes: Any) -> FlowConformance:
 def test_each_wrong_spec_is_caught_by_the_check_that_names_it(check: str, spec: str, found: str) -> None:
     with pytest.raises(ConformanceError, match=check) as caught:
         getattr(suite_of(getattr(wrong_specs, spec)), check)()
-    assert found in caught.value.found
+    assert found in caught.value.problem
 
 
 @pytest.mark.parametrize("check", sorted({one[0] for one in WRONG}))
@@ -81,7 +81,7 @@ def test_checks_of_the_author_s_own_belong_to_the_suite() -> None:
             raise KeyError("mine")
 
     last = list(run_checks(Own))[-1]
-    assert (last.check, last.outcome, last.found) == ("test_of_my_own", "failed", "KeyError: 'mine'")
+    assert (last.check, last.outcome, last.problem) == ("test_of_my_own", "failed", "KeyError: 'mine'")
 
 
 def test_the_suite_of_a_component_is_its_own_or_that_of_its_kind() -> None:
@@ -101,7 +101,7 @@ def test_the_suite_of_a_component_is_its_own_or_that_of_its_kind() -> None:
         return replace(entry, loaded=replace(entry.loaded, conformance=place))
 
     assert suite_for(naming("own_suites:Small")).dims == (3,)
-    with pytest.raises(PluginError, match="is no suite of"):
+    with pytest.raises(PluginError, match="is not a suite of"):
         suite_for(naming("wrong_flows:Right"))
     image = registry().find("flow", "glow")
     assert suite_for(image).__name__ == "GlowConformance"

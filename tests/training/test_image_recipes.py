@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.recipe.bundled import bundled_recipes
+from flowgmm_cli.recipe.catalogue import available_recipes
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.runs import create_run
 from flowgmm_cli.testing.tensors import autocast_on_meta
@@ -110,7 +110,7 @@ def test_every_recipe_for_gpus_has_one_for_machines_without() -> None:
         assert load_recipe(name, ["data.path=x"]).train.compile
         assert "cpu" in load_recipe(name, ["data.path=x"]).overlays
         assert not load_recipe(name, ["data.path=x"], overlays=["cpu"]).train.compile
-    assert {*SIZES, "images", "mnist_pca"} <= set(bundled_recipes())
+    assert {*SIZES, "images", "mnist_pca"} <= set(available_recipes())
 
 
 @pytest.mark.slow

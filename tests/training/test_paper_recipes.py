@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.recipe.bundled import bundled_recipes
+from flowgmm_cli.recipe.catalogue import available_recipes
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.training.dry_run import dry_run
 from flowgmm_cli.training.fitting import Talk
 
-PAPER = sorted(name for name in bundled_recipes() if name.startswith("paper/"))
+PAPER = sorted(name for name in available_recipes() if name.startswith("paper/"))
 IMAGES = ("paper/mnist", "paper/svhn", "paper/cifar10")
 DRAWN = ("paper/two_moons", "paper/two_circles", "paper/eight_gaussians", "paper/pinwheel")
 

@@ -12,4 +12,5 @@ class TestSql(conformance.SqlConformance):
 
 class TestRecipes(RecipesConformance):
     package = "flowgmm-arrow"
+    trainings = {"flowgmm-arrow/sql": []}  # noqa: RUF012
     overrides = {"flowgmm-arrow/parquet": ["data.path=rows", "data.label=y"]}  # noqa: RUF012

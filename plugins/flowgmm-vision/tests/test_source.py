@@ -58,12 +58,12 @@ def test_the_vector_is_what_the_last_layer_reads(shapes: Path) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         network = torchvision.models.resnet18(weights=None).eval()
-    see = torchvision.models.ResNet18_Weights.DEFAULT.transforms(crop_size=64, resize_size=73)
+    transform = torchvision.models.ResNet18_Weights.DEFAULT.transforms(crop_size=64, resize_size=73)
     heard: list[torch.Tensor] = []
     network.fc.register_forward_hook(lambda layer, given, out: heard.append(given[0]))
     files = [one.file for one in list_images(str(shapes), "unlabelled")]
     with torch.inference_mode():
-        network(torch.stack([see(Image.open(file).convert("RGB")) for file in files]))
+        network(torch.stack([transform(Image.open(file).convert("RGB")) for file in files]))
     np.testing.assert_allclose(found, heard[0].numpy(), rtol=1e-4, atol=1e-5)
 
 

@@ -40,7 +40,7 @@ class Model:
     """
 
     network: nn.Module
-    see: Callable[[Image], Tensor]
+    transform: Callable[[Image], Tensor]
     key: str
 
 
@@ -54,7 +54,7 @@ def make_model(config: ImageFeaturesConfig, context: DataContext) -> Model:
     """
     library = import_library(config.library, context.note)
     make = _torchvision if config.library == "torchvision" else _timm
-    network, head, see, fetch = make(library, config, offline=context.offline)
+    network, head, transform, fetch = make(library, config, offline=context.offline)
     weights = f"random {config.seed}"
     if config.weights != "random":
         file = fetch() if config.weights == "download" else local_file(config.weights)
@@ -62,7 +62,7 @@ def make_model(config: ImageFeaturesConfig, context: DataContext) -> Model:
         weights = digest(file)
     network.eval().requires_grad_(False)
     version = f"{config.library} {library.__version__}, torch {torch.__version__}"
-    return Model(network, see, f"{version}, {config.model}, {weights}, {see!r}")
+    return Model(network, transform, f"{version}, {config.model}, {weights}, {transform!r}")
 
 
 _Made = tuple[nn.Module, Sequence[str], Callable[["Image"], Tensor], Callable[[], Path]]
@@ -74,11 +74,11 @@ def _torchvision(library: Any, config: ImageFeaturesConfig, *, offline: bool) ->
     if name not in known:
         raise _unknown("torchvision", name, known)
     best = models.get_model_weights(name).DEFAULT
-    see = best.transforms()
+    transform = best.transforms()
     if config.image_size is not None:
-        share = see.resize_size[0] / see.crop_size[0]
+        share = transform.resize_size[0] / transform.crop_size[0]
         size = config.image_size
-        see = best.transforms(crop_size=size, resize_size=max(size, round(size * share)))
+        transform = best.transforms(crop_size=size, resize_size=max(size, round(size * share)))
     with _seeded(config.seed):
         # without `init_weights` these two warn, and take minutes for numbers of a rare distribution
         options = {"init_weights": False} if name in ("googlenet", "inception_v3") else {}
@@ -88,7 +88,7 @@ def _torchvision(library: Any, config: ImageFeaturesConfig, *, offline: bool) ->
     head = _last_layer(network, outputs=1000)
     parent, _, attribute = head.rpartition(".")
     setattr(network.get_submodule(parent), attribute, nn.Identity())
-    return network, [head], see, lambda: download_torchvision(best.url, offline=offline)
+    return network, [head], transform, lambda: download_torchvision(best.url, offline=offline)
 
 
 def _last_layer(network: nn.Module, *, outputs: int) -> str:
@@ -114,10 +114,10 @@ def _timm(library: Any, config: ImageFeaturesConfig, *, offline: bool) -> _Made:
         settings["input_size"] = (3, config.image_size, config.image_size)
     if settings["input_size"][0] != 3:
         raise RecipeError(f"data.model  {name} sees images of {settings['input_size'][0]} channels, not 3")
-    see = library.data.create_transform(**settings, is_training=False)
+    transform = library.data.create_transform(**settings, is_training=False)
     head = about.get("classifier") or ()
     names = [head] if isinstance(head, str) else list(head)
-    return network, names, see, lambda: download_timm(about.get("hf_hub_id"), offline=offline)
+    return network, names, transform, lambda: download_timm(about.get("hf_hub_id"), offline=offline)
 
 
 def _unknown(library: str, name: str, known: Sequence[str]) -> RecipeError:

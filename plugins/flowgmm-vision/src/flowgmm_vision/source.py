@@ -104,7 +104,7 @@ class ImageFeaturesSource:
 def _see(model: Model, content: bytes) -> Tensor | str:
     """What the model sees of an image, or why it cannot."""
     try:
-        return model.see(decode(content))
+        return model.transform(decode(content))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         return (str(error).strip() or type(error).__name__).splitlines()[0]
 

@@ -52,7 +52,7 @@ class BundledRecipe:
 
 
 @cache
-def bundled_folder() -> Path | None:
+def recipe_folder() -> Path | None:
     """Return the folder of flowgmm's recipes: `flowgmm_cli/_recipes` in a wheel, `recipes/` in a checkout."""
     package = Path(__file__).resolve().parent.parent
     for folder in (package / "_recipes", package.parent / "recipes"):
@@ -61,9 +61,9 @@ def bundled_folder() -> Path | None:
     return None
 
 
-def bundled_recipes(registry: Registry | None = None) -> dict[str, BundledRecipe]:
+def available_recipes(registry: Registry | None = None) -> dict[str, BundledRecipe]:
     """Return all recipes by name: flowgmm's own, then those of the plugins in `registry`."""
-    recipes = {recipe.name: recipe for recipe in _recipes_in(bundled_folder())}
+    recipes = {recipe.name: recipe for recipe in _recipes_in(recipe_folder())}
     for entry in registry.recipes if registry is not None else ():
         if registry is not None and not registry.is_disabled(entry.package):
             for recipe in _recipes_in(_plugin_folder(entry.target), entry.package):

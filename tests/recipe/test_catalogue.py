@@ -6,14 +6,14 @@ import pytest
 
 from flowgmm_cli.plugins.discovery import PluginEntryPoint
 from flowgmm_cli.plugins.registry import Registry
-from flowgmm_cli.recipe.bundled import BundledRecipe, bundled_folder, bundled_recipes
+from flowgmm_cli.recipe.catalogue import BundledRecipe, available_recipes, recipe_folder
 
 
 def test_our_recipes_are_found() -> None:
-    folder = bundled_folder()
+    folder = recipe_folder()
     assert folder is not None
-    assert "digits" in bundled_recipes()
-    assert all(one.path.is_relative_to(folder) for one in bundled_recipes().values())
+    assert "digits" in available_recipes()
+    assert all(one.path.is_relative_to(folder) for one in available_recipes().values())
 
 
 @pytest.mark.parametrize(
@@ -71,6 +71,6 @@ def test_a_plugin_s_recipes_are_found_without_importing_it(
         file.write_text("version: 1\n", encoding="utf-8")
     (tmp_path / "fake_pack" / "__init__.py").write_text("raise RuntimeError", encoding="utf-8")
     found = [PluginEntryPoint("recipe", "mine", target, "fake-pack", "1.0")]
-    theirs = [one for one in bundled_recipes(Registry({}, found)).values() if one.package]
+    theirs = [one for one in available_recipes(Registry({}, found)).values() if one.package]
     assert [one.name for one in theirs] == names
-    assert not [one for one in bundled_recipes(Registry({}, found, disabled="all")).values() if one.package]
+    assert not [one for one in available_recipes(Registry({}, found, disabled="all")).values() if one.package]

@@ -1,0 +1,167 @@
+"""The checks of a suite: methods that pytest collects, and that `run_checks` runs without pytest."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, Protocol, TypeVar
+from unittest import SkipTest
+
+from flowgmm_cli.errors import FlowgmmError
+
+
+class ConformanceError(AssertionError):
+    """A component breaks its contract.
+
+    Args:
+        check: the name of the check.
+        subject: the component, for people.
+        problem: the defect, with numbers.
+        fix: advice for its author.
+    """
+
+    def __init__(self, check: str, subject: str, problem: str, fix: str) -> None:
+        super().__init__(f"{check}: {subject}: {problem}\n  fix: {fix}")
+        self.check = check
+        self.subject = subject
+        self.problem = problem
+        self.fix = fix
+
+    @property
+    def found(self) -> str:
+        """The earlier name of `problem`."""
+        return self.problem
+
+
+class Finding(Exception):  # noqa: N818 - `check` turns it into a ConformanceError
+    """A defect, raised by code that does not know the name of the check."""
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """The result of a check.
+
+    Attributes:
+        check: its name.
+        outcome: `passed`, `failed` or `skipped`.
+        problem: the defect, or the reason for skipping.
+        fix: advice after a failure.
+        seconds: its duration.
+        description: its subject, one line.
+    """
+
+    check: str
+    outcome: Literal["passed", "failed", "skipped"]
+    problem: str = ""
+    fix: str = ""
+    seconds: float = 0.0
+    description: str = ""
+
+    @property
+    def found(self) -> str:
+        """The earlier name of `problem`."""
+        return self.problem
+
+    @property
+    def about(self) -> str:
+        """The earlier name of `description`."""
+        return self.description
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        keys = {"problem": "found", "description": "about"}
+        return {keys.get(name, name): value for name, value in asdict(self).items()} | {
+            "seconds": round(self.seconds, 3)
+        }
+
+
+class Suite(Protocol):
+    """The attributes of a class with checks."""
+
+    @property
+    def skip(self) -> Mapping[str, str]:
+        """Check -> reason why it does not apply."""
+        ...
+
+    @property
+    def subject(self) -> str:
+        """The component, for people."""
+        ...
+
+
+S = TypeVar("S", bound=Suite)
+
+
+def check(fix: str) -> Callable[[Callable[[S], None]], Callable[[S], None]]:
+    """Make a method a check: any exception becomes a `ConformanceError` with this advice.
+
+    The method's name begins with `test_`; its docstring says in one line what must hold. A check in the
+    suite's `skip` is skipped with the reason given there.
+    """
+
+    def decorate(method: Callable[[S], None]) -> Callable[[S], None]:
+        name = method.__name__
+
+        @functools.wraps(method)
+        def run(self: S) -> None:
+            if name in self.skip:
+                raise SkipTest(self.skip[name])
+            try:
+                method(self)
+            except (ConformanceError, SkipTest):
+                raise
+            except Finding as finding:
+                raise ConformanceError(name, self.subject, str(finding), fix) from None
+            except (Exception, SystemExit) as error:
+                raise ConformanceError(name, self.subject, describe_error(error), fix) from error
+
+        return run
+
+    return decorate
+
+
+def expect(condition: object, problem: str) -> None:
+    """Raise a `Finding` unless the condition holds."""
+    if not condition:
+        raise Finding(problem)
+
+
+def describe_error(error: BaseException) -> str:
+    """Describe an error in one line."""
+    if isinstance(error, FlowgmmError):
+        return "; ".join([error.message, *(detail.strip() for detail in error.details)])
+    return f"{type(error).__name__}: {error}".rstrip(": ")
+
+
+def check_names(suite: type[Any]) -> list[str]:
+    """List the checks of a suite: those of its bases first, each in the order of its definition."""
+    names = dict.fromkeys(
+        name for base in reversed(suite.__mro__) for name in vars(base) if name.startswith("test_")
+    )
+    return [name for name in names if callable(getattr(suite, name, None))]
+
+
+def run_checks(suite: type[Any]) -> Iterator[CheckResult]:
+    """Run all checks of a suite, one after the other, without pytest.
+
+    Yields:
+        The result of each check, as soon as it is known.
+    """
+    instance = suite()
+    for name in check_names(suite):
+        description = (getattr(suite, name).__doc__ or "").strip().split("\n")[0].rstrip(".")
+        start = time.perf_counter()
+        outcome: Literal["passed", "failed", "skipped"] = "failed"
+        problem = fix = ""
+        try:
+            getattr(instance, name)()
+            outcome = "passed"
+        except SkipTest as skipped:
+            outcome, problem = "skipped", str(skipped)
+        except ConformanceError as error:
+            problem, fix = error.problem, error.fix
+        except (Exception, SystemExit) as error:  # a check of the author's own, without the decorator
+            problem = describe_error(error)
+        yield CheckResult(name, outcome, problem, fix, time.perf_counter() - start, description)
