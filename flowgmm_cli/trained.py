@@ -19,7 +19,7 @@ from flowgmm_cli.errors import RecipeError, RunError
 from flowgmm_cli.files import read_json, read_tensors, write_json, write_tensors
 from flowgmm_cli.flows.flat import FlatFlow, latent_sizes
 from flowgmm_cli.mixture.gaussian import GaussianMixture
-from flowgmm_cli.mixture.starts.start import Start
+from flowgmm_cli.mixture.init import InitialMeans
 from flowgmm_cli.model import Ensemble, FlowMixture, Model
 from flowgmm_cli.plugins.provenance import qualify, require
 from flowgmm_cli.plugins.registry import build, provenance, registry
@@ -273,7 +273,7 @@ def build_mixture(
     shape: tuple[int, ...],
     *,
     classes: int,
-    start: Start | None = None,
+    initial: InitialMeans | None = None,
     weights: Tensor | None = None,
 ) -> GaussianMixture:
     """Build the mixture of a flow's latents; see `flowgmm_cli.mixture.build`."""
@@ -282,7 +282,7 @@ def build_mixture(
         classes=classes,
         features=math.prod(shape),
         scales=latent_sizes(flow),
-        start=start,
+        initial=initial,
         weights=weights,
     )
     return mixture

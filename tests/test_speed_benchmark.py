@@ -104,7 +104,7 @@ def test_the_plain_loss_is_that_of_the_other_libraries(bench: Any) -> None:
     model = library.model()
     with torch.no_grad():
         model.mixture.means.copy_(rows.means)
-        model.mixture.raw_scales.fill_(torch.tensor(1 - model.mixture.floor).log())
+        model.mixture.raw_scales.fill_(torch.tensor(1 - model.mixture.min_scale).log())
         for parameter in model.flow.parameters():
             parameter.normal_(std=0.3, generator=torch.Generator().manual_seed(2))
     recipe = bench.library.recipe_of(shape, "likelihood", "fp32")

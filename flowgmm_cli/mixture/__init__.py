@@ -1,1 +1,1 @@
-"""The latent distribution: Gaussians for each class, and where they start."""
+"""Gaussian mixture of the latents, and its initialisation."""

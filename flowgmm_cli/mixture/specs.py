@@ -23,10 +23,10 @@ class GMMConfig(Config):
         "given",
     ] = Field(
         "labelled",
-        description="where the class means start: class means of the labelled rows; of all rows, weighted by "
-        "a quick logistic regression or by label spreading over nearest neighbours; k-means clusters matched "
-        "to the classes; class means of the labelled rows and, after `warm_up_epochs`, of all latents; a "
-        "normal draw; the corners of a regular simplex, all equally far apart; or the `points`",
+        description="initial means: class means of the labelled rows; of all rows, weighted by a logistic "
+        "regression or by label spreading over nearest neighbours; k-means clusters matched to the classes; "
+        "class means of the labelled rows and, after `warm_up_epochs`, of all latents; a normal draw; the "
+        "corners of a regular simplex, all equally far apart; or the `points`",
     )
     points: list[list[float]] | None = Field(
         None,
@@ -42,22 +42,22 @@ class GMMConfig(Config):
     warm_up_epochs: float = Field(
         2.0,
         gt=0,
-        description="passes after which `means: latent` sets the means anew, at most half of the training",
+        description="epochs after which `means: latent` recomputes the means, at most half of the training",
     )
     components: int = Field(1, ge=1, description="Gaussians of each class")
     dims: int | None = Field(
         None,
         ge=1,
-        description="how many latent dimensions carry the classes, the first ones (after a `pca` transform "
-        "the leading components); the others are standard normal; null = all",
+        description="number of latent dimensions that carry the classes, from the first on (after a `pca` "
+        "transform the leading components); the others are standard normal; null = all",
     )
     scales: int | None = Field(
         None,
         ge=1,
-        description="the same for a flow of several scales: how many of them carry the classes, from the "
-        "coarsest on; null = all",
+        description="the same for a flow of several scales: number of scales that carry the classes, from "
+        "the coarsest on; null = all",
     )
-    scale: float = Field(1.0, gt=0, description="standard deviation the components start with")
+    scale: float = Field(1.0, gt=0, description="initial standard deviation of the components")
     covariance: Literal["isotropic", "diagonal"] = Field(
         "isotropic", description="one standard deviation per component, or one per component and dimension"
     )
@@ -65,7 +65,7 @@ class GMMConfig(Config):
     learn_means: bool = Field(True, description="train the means")
     learn_scales: bool = Field(True, description="train the standard deviations")
     learn_weights: bool = Field(
-        False, description="train the class weights, from where `class_prior` starts them"
+        False, description="train the class weights; `class_prior` gives their initial values"
     )
     learn_component_weights: bool = Field(
         True, description="train the weights of the components within their class, if there are several"
@@ -106,7 +106,7 @@ class GMMConfig(Config):
         return self
 
     @model_validator(mode="after")
-    def _there_is_a_rest_to_learn(self) -> GMMConfig:
+    def _learn_rest_needs_nuisance_dimensions(self) -> GMMConfig:
         if self.dims is not None and self.scales is not None:
             raise ValueError(
                 "give `dims` or `scales`, not both: each says which dimensions carry the classes"

@@ -11,10 +11,9 @@ from flowgmm_cli.api import Objective, iterate_batches
 from flowgmm_cli.data.lazy_dataset import RowStore
 from flowgmm_cli.flows.flat import latent_sizes
 from flowgmm_cli.mixture.build import mixture_dims
-from flowgmm_cli.mixture.means import READ_UNLABELLED, initial_means
+from flowgmm_cli.mixture.class_prior import initial_weights
+from flowgmm_cli.mixture.init import USES_UNLABELLED, TrainingLatents, initial_means
 from flowgmm_cli.mixture.specs import GMMConfig
-from flowgmm_cli.mixture.starts.start import StartRows
-from flowgmm_cli.mixture.weights import initial_weights
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.recipe.schema import Recipe
@@ -60,12 +59,12 @@ def start_model(
         initialise(x[:_CHUNK])
     # Means live in the latent space; where the flow starts as the identity these are the rows themselves.
     seen = labels >= 0
-    others = _unlabelled(x, seen) if config.means in READ_UNLABELLED else x[:0]
+    others = _unlabelled(x, seen) if config.means in USES_UNLABELLED else x[:0]
     labelled, unlabelled = (_latents(flow, rows) for rows in (x[seen], others))
-    rows = StartRows(labelled, labels[seen], unlabelled, classes, dims)
-    start = initial_means(config, rows, randomness)
+    rows = TrainingLatents(labelled, labels[seen], unlabelled, classes, dims)
+    initial = initial_means(config, rows, randomness)
     weights = initial_weights(config, labels=labels[seen], classes=classes)
-    mixture = build_mixture(recipe.prior, flow, shape, classes=classes, start=start, weights=weights)
+    mixture = build_mixture(recipe.prior, flow, shape, classes=classes, initial=initial, weights=weights)
     return FlowMixture(flow.train(), mixture)
 
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.api import iterate_batches
-from flowgmm_cli.mixture.starts.components import component_shares, means_of_shares
+from flowgmm_cli.mixture.clusters import component_responsibilities
+from flowgmm_cli.mixture.init import weighted_means
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.seeds import generator
 from flowgmm_cli.training.sampler import TrainingRows
@@ -63,12 +64,12 @@ def set_latent_means(
     latents, shares = _see(teacher, rows.x[index], temperature)
     seen = labels >= 0
     shares[seen] = torch.nn.functional.one_hot(labels[seen], shares.shape[1]).to(shares)
-    split = component_shares(latents, shares, teacher.mixture.components, randomness)
+    split = component_responsibilities(latents, shares, teacher.mixture.components, randomness)
     state = randomness.get_state()
     for one in (model, teacher):
         z = latents if one is teacher else _see(model, rows.x[index], temperature)[0]
         mixture = one.mixture
-        start = means_of_shares(
+        start = weighted_means(
             z,
             split,
             classes=mixture.classes,

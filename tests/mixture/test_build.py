@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.mixture.build import build, mixture_dims
+from flowgmm_cli.mixture.init import InitialMeans
 from flowgmm_cli.mixture.specs import GMMConfig
-from flowgmm_cli.mixture.starts.start import Start
 
 K, C, D = 4, 3, 6
 
@@ -19,9 +19,9 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def start_of(config: GMMConfig) -> Start:
+def random_initial_means(config: GMMConfig) -> InitialMeans:
     dims = config.dims or D
-    return Start(
+    return InitialMeans(
         torch.randn(K * config.components, dims, generator=seeded()),
         torch.rand(K, config.components, generator=seeded(1)) + 0.1,
     )
@@ -54,13 +54,13 @@ LEARNED = {
 @pytest.mark.parametrize("name", CONFIGS)
 def test_build_follows_the_config_and_its_state_loads_into_a_fresh_mixture(name: str, tmp_path: Path) -> None:
     config = CONFIGS[name]
-    start = start_of(config)
-    gmm = build(config, classes=K, features=D, start=start, weights=torch.tensor([4.0, 3.0, 2.0, 1.0]))
+    initial = random_initial_means(config)
+    gmm = build(config, classes=K, features=D, initial=initial, weights=torch.tensor([4.0, 3.0, 2.0, 1.0]))
     assert {key for key, _ in gmm.named_parameters()} == LEARNED[name]
     assert (gmm.classes, gmm.features, gmm.dims) == (K, D, config.dims or D)
-    assert torch.equal(gmm.means, start.means)
+    assert torch.equal(gmm.means, initial.means)
     assert gmm.log_weights.exp().tolist() == pytest.approx([0.4, 0.3, 0.2, 0.1])
-    within = start.component_weights / start.component_weights.sum(1, keepdim=True)
+    within = initial.component_weights / initial.component_weights.sum(1, keepdim=True)
     torch.testing.assert_close(gmm.log_component_weights.exp(), within)
     torch.testing.assert_close(gmm.scales, torch.full_like(gmm.scales, config.scale))
     rows = 1 if config.shared_covariance else K * config.components
@@ -76,7 +76,7 @@ def test_build_follows_the_config_and_its_state_loads_into_a_fresh_mixture(name:
     assert torch.equal(gmm.class_log_prob(z), other.class_log_prob(z))
 
 
-def test_one_component_in_all_dimensions_keeps_the_names_it_always_had() -> None:
+def test_state_keys_of_one_component_in_all_dimensions() -> None:
     for covariance, learned in itertools.product(("isotropic", "diagonal"), (False, True)):
         config = GMMConfig(covariance=covariance, learn_weights=learned, dims=D if learned else None)
         state = build(config, classes=K, features=D).state_dict()

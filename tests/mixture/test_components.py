@@ -34,7 +34,7 @@ def mixture(
     spread: float = 2.0,
     seed: int = 0,
 ) -> GaussianMixture:
-    """A mixture in float64 with every parameter off its start."""
+    """A mixture in float64 with perturbed parameters."""
     generator = seeded(seed)
     means = spread * torch.randn(classes * components, dims, generator=generator, dtype=torch.float64)
     result = GaussianMixture(
@@ -54,8 +54,8 @@ def mixture(
     return result
 
 
-def of_class(gmm: GaussianMixture, k: int) -> MixtureSameFamily:
-    """`p(z | k)` in the words of torch."""
+def class_distribution(gmm: GaussianMixture, k: int) -> MixtureSameFamily:
+    """`p(z | k)` as a distribution of torch."""
     means, scales = gmm.moments()
     own = gmm.component_classes == k
     weights = Categorical(logits=gmm.log_component_weights[k], validate_args=False)
@@ -63,7 +63,7 @@ def of_class(gmm: GaussianMixture, k: int) -> MixtureSameFamily:
 
 
 def joint(gmm: GaussianMixture, z: Tensor) -> Tensor:
-    conditional = torch.stack([of_class(gmm, k).log_prob(z) for k in range(gmm.classes)], dim=1)
+    conditional = torch.stack([class_distribution(gmm, k).log_prob(z) for k in range(gmm.classes)], dim=1)
     return conditional + gmm.log_weights
 
 
@@ -81,10 +81,10 @@ def test_densities_and_gradients_are_those_of_torch_distributions(
     torch.testing.assert_close(gmm.posterior(z, 2.0), torch.softmax(expected / 2, dim=1))
     inputs = [z, *gmm.parameters()]
     assert len(inputs) == 1 + 4 + 2 * rest
-    ours = torch.autograd.grad(gmm.class_log_prob(z).square().sum(), inputs)
-    theirs = torch.autograd.grad(expected.square().sum(), inputs)
-    for one, two in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-9, atol=1e-8)
+    grads = torch.autograd.grad(gmm.class_log_prob(z).square().sum(), inputs)
+    expected_grads = torch.autograd.grad(expected.square().sum(), inputs)
+    for grad, other in zip(grads, expected_grads, strict=True):
+        torch.testing.assert_close(grad, other, rtol=1e-9, atol=1e-8)
 
 
 @settings(max_examples=40, deadline=None)
@@ -111,20 +111,20 @@ def test_densities_of_any_shape_are_those_of_torch_distributions(
         seed=seed,
     )
     z = 2 * torch.randn(rows, dims + more, generator=seeded(seed + 1), dtype=torch.float64)
-    found = gmm.class_log_prob(z)
-    assert found.shape == (rows, classes)
+    log_prob = gmm.class_log_prob(z)
+    assert log_prob.shape == (rows, classes)
     if rows:
-        torch.testing.assert_close(found, joint(gmm, z), rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(log_prob, joint(gmm, z), rtol=1e-10, atol=1e-10)
 
 
-def test_equal_components_are_one() -> None:
-    one = GaussianMixture(torch.randn(K, D, generator=seeded()), diagonal=True)
-    three = GaussianMixture(one.means.repeat_interleave(3, 0), components=3, diagonal=True)
+def test_equal_components_are_one_component() -> None:
+    single = GaussianMixture(torch.randn(K, D, generator=seeded()), diagonal=True)
+    three = GaussianMixture(single.means.repeat_interleave(3, 0), components=3, diagonal=True)
     z = torch.randn(9, D, generator=seeded(1))
-    torch.testing.assert_close(three.class_log_prob(z), one.class_log_prob(z))
+    torch.testing.assert_close(three.class_log_prob(z), single.class_log_prob(z))
 
 
-def test_the_rest_counts_for_the_density_and_not_for_the_posterior() -> None:
+def test_nuisance_dimensions_change_the_density_but_not_the_posterior() -> None:
     gmm = mixture(rest=False)
     z = torch.randn(9, D, generator=seeded(1), dtype=torch.float64)
     moved = z.clone()
@@ -155,25 +155,25 @@ def test_samples_have_the_moments_of_their_class(rest: bool) -> None:
     shares = torch.bincount(classes) / 60_000
     torch.testing.assert_close(shares, gmm.log_weights.exp().float(), atol=0.01, rtol=0)
     for k in range(K):
-        own, expected = z[classes == k], of_class(gmm, k)
+        own, expected = z[classes == k], class_distribution(gmm, k)
         torch.testing.assert_close(own.mean(0), expected.mean, atol=0.1, rtol=0)
         torch.testing.assert_close(own.var(0), expected.variance, atol=0.1, rtol=0.06)
 
 
 def test_cold_samples_are_means_of_components_of_the_class() -> None:
     gmm = mixture()
-    wanted = torch.tensor([2, 0, 1] * 50)
-    z, classes = gmm.sample(150, seeded(), wanted, temperature=0.0)
-    assert torch.equal(classes, wanted)
+    expected = torch.tensor([2, 0, 1] * 50)
+    z, classes = gmm.sample(150, seeded(), expected, temperature=0.0)
+    assert torch.equal(classes, expected)
     means, _ = gmm.moments()
     distances = torch.cdist(z, means.detach())
     nearest = distances.argmin(1)
     assert float(distances.min(1).values.max()) < 1e-6
-    assert torch.equal(gmm.component_classes[nearest], wanted)
+    assert torch.equal(gmm.component_classes[nearest], expected)
     assert len(nearest.unique()) == K * C
 
 
-def test_a_mixture_of_one_component_draws_what_it_always_drew() -> None:
+def test_a_mixture_of_one_component_draws_classes_and_then_noise() -> None:
     gmm = GaussianMixture(torch.randn(K, D, generator=seeded()), weights=torch.tensor([1.0, 2.0, 3.0]))
     z, classes = gmm.sample(100, seeded(1))
     generator = seeded(1)
@@ -202,11 +202,13 @@ def test_diagonal_distances_between_very_many_means_need_little_memory(shared: b
     own = torch.arange(8)
     with Watch():
         z = gmm.means[own] + torch.randn(8, d, generator=seeded(1))
-        found = gmm.component_log_prob(z)
-        found.sum().backward()
+        log_prob = gmm.component_log_prob(z)
+        log_prob.sum().backward()
     assert largest <= 2 * count * count
     expected = Independent(Normal(gmm.means.double(), gmm.scales.double().expand_as(gmm.means)), 1)
-    torch.testing.assert_close(found.double(), expected.log_prob(z.double()[:, None]), rtol=1e-5, atol=1e-3)
+    torch.testing.assert_close(
+        log_prob.double(), expected.log_prob(z.double()[:, None]), rtol=1e-5, atol=1e-3
+    )
 
 
 def test_component_weights_are_normalised_and_must_be_positive() -> None:

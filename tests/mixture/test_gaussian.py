@@ -69,10 +69,10 @@ def test_gradients_are_those_of_torch_distributions(diagonal: bool, shared: bool
     gmm = mixture(diagonal=diagonal, shared=shared)
     z = rows(9).requires_grad_()
     inputs = [z, gmm.means, gmm.raw_scales]
-    ours = torch.autograd.grad(gmm.log_prob(z).sum(), inputs)
-    theirs = torch.autograd.grad(truth(gmm).log_prob(z).sum(), inputs)
-    for one, two in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-10)
+    grads = torch.autograd.grad(gmm.log_prob(z).sum(), inputs)
+    expected = torch.autograd.grad(truth(gmm).log_prob(z).sum(), inputs)
+    for grad, other in zip(grads, expected, strict=True):
+        torch.testing.assert_close(grad, other, rtol=1e-10, atol=1e-10)
 
 
 def test_gradients_are_finite_where_rows_and_means_coincide() -> None:
@@ -101,12 +101,12 @@ def test_float32_keeps_small_distances_between_far_means(
     own = torch.arange(32) % K
     z = (exact.means[own] + rows(32, d, 1.0)).detach().float()
     expected = exact.component_log_prob(z.double())
-    found = gmm.component_log_prob(z)
-    assert found.dtype == torch.float32
-    # The density of a row under its own component, about -800 nats, is what is easily lost.
-    near, near_expected = found.gather(1, own[:, None]), expected.gather(1, own[:, None])
+    log_prob = gmm.component_log_prob(z)
+    assert log_prob.dtype == torch.float32
+    # The density of a row under its own component, about -800 nats, is easily lost.
+    near, near_expected = log_prob.gather(1, own[:, None]), expected.gather(1, own[:, None])
     torch.testing.assert_close(near.double(), near_expected, rtol=1e-5, atol=1e-3)
-    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-2)
+    torch.testing.assert_close(log_prob.double(), expected, rtol=1e-5, atol=1e-2)
 
 
 def test_autocast_does_not_reach_the_mixture() -> None:
@@ -162,36 +162,36 @@ def test_samples_have_the_moments_of_their_component(diagonal: bool, shared: boo
 
 def test_sampling_follows_classes_temperature_and_generator() -> None:
     gmm = mixture()
-    wanted = torch.tensor([2, 2, 0])
-    cold, classes = gmm.sample(3, seeded(), wanted, temperature=0.0)
-    assert torch.equal(classes, wanted)
-    assert torch.equal(cold, gmm.means[wanted])
-    one, two = gmm.sample(3, seeded(7), wanted)[0], gmm.sample(3, seeded(7), wanted, temperature=2.0)[0]
-    torch.testing.assert_close(two - cold, 2 * (one - cold))
+    expected = torch.tensor([2, 2, 0])
+    cold, classes = gmm.sample(3, seeded(), expected, temperature=0.0)
+    assert torch.equal(classes, expected)
+    assert torch.equal(cold, gmm.means[expected])
+    z, wider = gmm.sample(3, seeded(7), expected)[0], gmm.sample(3, seeded(7), expected, temperature=2.0)[0]
+    torch.testing.assert_close(wider - cold, 2 * (z - cold))
     z, classes = gmm.sample(0, seeded())
     assert z.shape == (0, D)
     assert classes.shape == (0,)
     with pytest.raises(ValueError, match="classes must have the shape"):
-        gmm.sample(4, seeded(), wanted)
+        gmm.sample(4, seeded(), expected)
 
 
-@pytest.mark.parametrize("what", ["means", "scales", "weights"])
-def test_each_part_can_be_learned_or_fixed(what: str) -> None:
+@pytest.mark.parametrize("name", ["means", "scales", "weights"])
+def test_each_parameter_can_be_learned_or_fixed(name: str) -> None:
     names = {"means": "means", "scales": "raw_scales", "weights": "raw_log_weights"}
     for learned in (False, True):
         gmm = GaussianMixture(
-            torch.zeros(K, D), **{f"learn_{part}": part == what and learned for part in names}
+            torch.zeros(K, D), **{f"learn_{part}": part == name and learned for part in names}
         )
-        assert [name for name, _ in gmm.named_parameters()] == ([names[what]] if learned else [])
+        assert [name for name, _ in gmm.named_parameters()] == ([names[name]] if learned else [])
         assert set(gmm.state_dict()) == set(names.values())
 
 
-def test_a_scale_never_falls_below_its_floor() -> None:
-    gmm = GaussianMixture(torch.zeros(K, D), scale=2.0, floor=0.01)
+def test_a_scale_has_a_minimum() -> None:
+    gmm = GaussianMixture(torch.zeros(K, D), scale=2.0)
     torch.testing.assert_close(gmm.scales, torch.full((K, 1), 2.0))
     with torch.no_grad():
         gmm.raw_scales.fill_(-1e4)
-    torch.testing.assert_close(gmm.scales, torch.full((K, 1), 0.02))
+    torch.testing.assert_close(gmm.scales, torch.full((K, 1), 0.002))
     assert gmm.log_prob(torch.ones(1, D)).isfinite().all()
 
 
@@ -205,10 +205,9 @@ def test_weights_are_normalised_and_must_be_positive() -> None:
             gmm.set_weights(torch.tensor(bad))
 
 
-@pytest.mark.parametrize("bad", [{"scale": 0.0}, {"floor": 0.0}, {"floor": 1.0}])
-def test_impossible_arguments_are_refused(bad: dict[str, float]) -> None:
+def test_impossible_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="need scale > 0"):
-        GaussianMixture(torch.zeros(2, D), **bad)
+        GaussianMixture(torch.zeros(2, D), scale=0.0)
     with pytest.raises(ValueError, match="means must have the shape"):
         GaussianMixture(torch.zeros(D))
 

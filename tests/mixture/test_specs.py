@@ -4,12 +4,12 @@ from typing import get_args
 
 import pytest
 
-from flowgmm_cli.mixture.means import STARTS
+from flowgmm_cli.mixture.init import INITIALISERS
 from flowgmm_cli.mixture.specs import GMMConfig
 
 
-def test_every_name_of_a_start_has_a_function() -> None:
-    assert set(STARTS) == set(get_args(GMMConfig.model_fields["means"].annotation))
+def test_every_value_of_means_has_an_initialiser() -> None:
+    assert set(INITIALISERS) == set(get_args(GMMConfig.model_fields["means"].annotation))
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_every_name_of_a_start_has_a_function() -> None:
         ({"points": [[0.0]]}, "needs means: given"),
     ],
 )
-def test_what_makes_no_sense_is_refused(config: dict[str, object], message: str) -> None:
+def test_inconsistent_parameters_are_refused(config: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GMMConfig.model_validate(config)
 

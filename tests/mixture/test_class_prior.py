@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from flowgmm_cli.errors import RecipeError
+from flowgmm_cli.mixture.class_prior import estimate_weights, initial_weights
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.mixture.specs import GMMConfig
-from flowgmm_cli.mixture.weights import estimate_weights, initial_weights
 
 LABELS = torch.tensor([0, 0, 0, 1])
 
 
-def test_each_class_prior_starts_where_it_says() -> None:
+def test_initial_weights_of_each_class_prior() -> None:
     def start(**config: object) -> list[float]:
         weights = initial_weights(GMMConfig.model_validate(config), labels=LABELS, classes=3)
         assert weights.sum().item() == pytest.approx(1)
@@ -39,7 +39,7 @@ def test_given_weights_must_match_the_classes() -> None:
         ({"class_prior": "given", "weights": [1.0, float("inf")]}, "finite"),
     ],
 )
-def test_weights_that_make_no_sense_are_refused(config: dict[str, object], message: str) -> None:
+def test_inconsistent_weights_are_refused(config: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GMMConfig.model_validate(config)
 
@@ -51,20 +51,20 @@ def test_estimated_weights_find_the_true_shares() -> None:
     start = torch.tensor([0.5, 0.5], dtype=torch.float64)
     with torch.no_grad():
         log_prob = gmm.component_log_prob(z)
-    found = estimate_weights(log_prob, start, iterations=500)
-    assert found.sum().item() == pytest.approx(1)
-    assert found.tolist() == pytest.approx([0.8, 0.2], abs=0.01)
+    weights = estimate_weights(log_prob, start, iterations=500)
+    assert weights.sum().item() == pytest.approx(1)
+    assert weights.tolist() == pytest.approx([0.8, 0.2], abs=0.01)
 
-    def likelihood(weights: torch.Tensor) -> float:
-        return torch.logsumexp(log_prob.double() + weights.log(), dim=1).mean().item()
+    def likelihood(candidate: torch.Tensor) -> float:
+        return torch.logsumexp(log_prob.double() + candidate.log(), dim=1).mean().item()
 
-    nudged = found + torch.tensor([0.02, -0.02])
-    assert likelihood(found) > max(likelihood(start), likelihood(nudged), likelihood(found.flip(0)))
+    nudged = weights + torch.tensor([0.02, -0.02])
+    assert likelihood(weights) > max(likelihood(start), likelihood(nudged), likelihood(weights.flip(0)))
 
 
-def test_estimation_keeps_every_class_alive_and_without_rows_keeps_the_start() -> None:
+def test_estimation_leaves_every_weight_positive_and_needs_no_rows() -> None:
     start = torch.tensor([0.7, 0.3], dtype=torch.float64)
     one_sided = torch.tensor([[0.0, -1e4]]).expand(50, 2)
-    found = estimate_weights(one_sided, start)
-    assert 0 < found[1].item() < 0.02
+    weights = estimate_weights(one_sided, start)
+    assert 0 < weights[1].item() < 0.02
     torch.testing.assert_close(estimate_weights(torch.empty(0, 2), start), start)

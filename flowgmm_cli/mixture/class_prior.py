@@ -1,4 +1,4 @@
-"""Class weights: where they start, and how to estimate them from unlabelled rows."""
+"""Class weights: their initial values, and their estimation from unlabelled rows."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from flowgmm_cli.mixture.specs import GMMConfig
 
 
 def initial_weights(config: GMMConfig, *, labels: Tensor, classes: int) -> Tensor:
-    """Return the class weights the recipe asks for, float64 `(classes,)`, with sum 1.
+    """Compute the initial class weights of a recipe, float64 `(classes,)`, with sum 1.
 
-    `labelled` counts the labelled rows with one row more for each class (Laplace), so that no class is ever
-    ruled out; `estimated` starts uniform.
+    `labelled` counts the labelled rows and one row more for each class (Laplace), so no weight is 0;
+    `estimated` starts uniform.
 
     Args:
         config: the parameters of `gmm`.
@@ -21,7 +21,7 @@ def initial_weights(config: GMMConfig, *, labels: Tensor, classes: int) -> Tenso
         classes: number of classes, K.
 
     Raises:
-        RecipeError: `weights` has not one number for each class.
+        RecipeError: `weights` does not have one number for each class.
     """
     weights = torch.ones(classes, dtype=torch.float64)
     if config.class_prior == "labelled":
@@ -40,17 +40,17 @@ def initial_weights(config: GMMConfig, *, labels: Tensor, classes: int) -> Tenso
 def estimate_weights(
     conditional_log_prob: Tensor, start: Tensor, *, iterations: int = 100, pseudo_count: float = 1.0
 ) -> Tensor:
-    r"""Class weights under which unlabelled rows are most likely, by expectation maximisation.
+    r"""Estimate the class weights of unlabelled rows by expectation maximisation.
 
     .. math:: \pi_k \leftarrow \frac{\sum_n p(k \mid z_n; \pi) + a \, \pi^0_k K}{N + a K}
 
-    (Saerens, Latinne and Decaestecker, 2002; the Dirichlet prior of a rows per class about the start keeps
-    every class alive.)
+    (Saerens, Latinne and Decaestecker, 2002.) A Dirichlet prior of a rows per class about the initial weights
+    keeps every weight above 0.
 
     Args:
-        conditional_log_prob: `(N, K)`, from `GaussianMixture.conditional_log_prob`, tempered if need be.
-        start: weights to start from, `(K,)`, with sum 1.
-        iterations: at most this many.
+        conditional_log_prob: `(N, K)`, from `GaussianMixture.conditional_log_prob`, perhaps tempered.
+        start: initial weights `(K,)`, of any sum.
+        iterations: maximum number.
         pseudo_count: strength a of the prior.
 
     Returns:
@@ -63,8 +63,8 @@ def estimate_weights(
     for _ in range(iterations):
         counts = torch.softmax(log_prob + weights.log(), dim=1).sum(0)
         update = (counts + pseudo_count * classes * prior) / (rows + pseudo_count * classes)
-        moved = (update - weights).abs().max()
+        change = (update - weights).abs().max()
         weights = update
-        if moved < 1e-6:
+        if change < 1e-6:
             break
     return weights

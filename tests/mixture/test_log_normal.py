@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
-from flowgmm_cli.mixture.density import log_normal
+from flowgmm_cli.mixture.gaussian import log_normal
 
 COVARIANCES = pytest.mark.parametrize(("shared", "diagonal"), [(s, d) for s in (0, 1) for d in (0, 1)])
 

@@ -1,1 +1,0 @@
-"""Where the means of the mixture start: from guesses of the classes, from clusters, or drawn."""
