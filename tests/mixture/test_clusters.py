@@ -41,10 +41,8 @@ def test_components_divide_only_the_rows_of_their_class() -> None:
 
 def test_a_class_that_is_nowhere_likeliest_has_its_best_row() -> None:
     shares = torch.tensor([[0.9, 0.1], [0.6, 0.4], [1.0, 0.0]])
-    split = component_responsibilities(torch.randn(3, 2, generator=seeded()), shares, 2, seeded()).reshape(
-        3, 2, 2
-    )
-    assert split[:, 1].sum(1).gt(0).tolist() == [False, True, False]
+    split = component_responsibilities(torch.randn(3, 2, generator=seeded()), shares, 2, seeded())
+    assert split.reshape(3, 2, 2)[:, 1].sum(1).gt(0).tolist() == [False, True, False]
 
 
 def test_components_without_rows_start_near_their_class_mean_and_apart() -> None:
@@ -75,9 +73,7 @@ def test_kmeans_of_very_many_rows_is_fitted_to_a_reproducible_sample(
 
 @settings(max_examples=50, deadline=None)
 @given(classes=st.integers(1, 3), components=st.integers(1, 2), seed=st.integers(0, 999))
-def test_no_other_assignment_has_more_rows_or_as_many_at_smaller_distances(
-    classes: int, components: int, seed: int
-) -> None:
+def test_no_other_assignment_of_clusters_is_better(classes: int, components: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     count = classes * components
     counts = rng.integers(0, 4, (count, classes))

@@ -48,9 +48,7 @@ def initialise(name: str, *, seed: int = 0, unlabelled: int = 3000, **config: ob
 
 @pytest.mark.parametrize("components", [1, 2])
 @pytest.mark.parametrize("name", sorted({*RANDOM, *FROM_ROWS}))
-def test_every_initialiser_returns_float32_means_that_depend_on_its_generator(
-    name: str, components: int
-) -> None:
+def test_means_are_float32_and_depend_on_the_generator(name: str, components: int) -> None:
     config = {"components": components, "dims": 1 if name != "simplex" else None}
     if name == "simplex" and components > 1:
         pytest.skip("six means cannot be equally far apart in three dimensions")
@@ -285,7 +283,7 @@ def test_label_spreading_accepts_equal_rows_and_a_single_row() -> None:
     assert label_spreading(single, seeded())[1].tolist() == [[1.0]]
 
 
-def test_label_spreading_takes_a_sample_of_very_many_rows_with_every_label(
+def test_label_spreading_samples_from_very_many_rows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(init, "GRAPH_OPERATIONS", 2 * 100.0**2)
