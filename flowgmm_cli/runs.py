@@ -1,14 +1,15 @@
-"""Run directories: made, found, described. See the table of files in `Run`."""
+"""Run directories: create, find and describe them. `Run` lists their files."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import platform
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,7 +24,7 @@ from flowgmm_cli.recipe.schema import Recipe
 
 Status = Literal["running", "done", "interrupted", "failed"]
 SCHEMA = "flowgmm/run/1"
-_NOT_OURS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.ENOTEMPTY}
+_USER_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.ENOTEMPTY}
 
 
 @dataclass(frozen=True)
@@ -31,16 +32,16 @@ class Run:
     """One run directory.
 
     ======================  ================================================================
-    `recipe.yaml`           the recipe as it was given
+    `recipe.yaml`           the recipe as given
     `resolved.yaml`         the same with overrides, interpolation and defaults
     `run.json`              status, versions, plugin provenance, argv, device, seed, times
     `metrics.jsonl`         one line per logged step
     `checkpoints/`          `last` and `best` (safetensors) and the fitted preprocessor
     `model.safetensors`     weights for inference, with `model.json`
-    `eval/`                 results of evaluations, and what was said of each row (npz)
-    `MODEL_CARD.md`         what the model is, how good it is, how to use it
+    `eval/`                 results of evaluations, and predictions of each row (npz)
+    `MODEL_CARD.md`         description of the model, its quality and its use
     `report.html`           the report, with its figures as PNG files in `report/`
-    `search.json`           the race of settings, where the recipe has one, with `search.safetensors`
+    `search.json`           results of the search, if the recipe has one, with `search.safetensors`
     `members/`              metrics and checkpoints of the further members of an ensemble, by number
     ======================  ================================================================
     """
@@ -54,16 +55,16 @@ class Run:
 
     @property
     def metrics(self) -> Path:
-        """The file of training metrics."""
+        """File of training metrics."""
         return self.path / "metrics.jsonl"
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of resume states."""
+        """Folder of checkpoints."""
         return self.path / "checkpoints"
 
     def member(self, index: int) -> Run:
-        """Where a member of an ensemble keeps its metrics and checkpoints; the first in the run itself."""
+        """Return the directory of a member's metrics and checkpoints; the run itself for the first one."""
         if index == 0:
             return self
         member = Run(self.path / "members" / str(index))
@@ -71,11 +72,11 @@ class Run:
         return member
 
     def info(self) -> dict[str, Any]:
-        """What `run.json` says. Raises `RunError` if it cannot be read."""
+        """Return the contents of `run.json`. Raises `RunError` if it cannot be read."""
         return read_json(self.path / "run.json", f"run {self.path}")
 
     def status(self) -> str:
-        """As in `run.json`, but `killed` where the process that trained it is gone."""
+        """Return the status in `run.json`, or `killed` if the process that trained the run is gone."""
         info = self.info()
         status = str(info.get("status", "unknown"))
         if status == "running" and info.get("host") == platform.node() and not _is_alive(info.get("pid")):
@@ -83,11 +84,11 @@ class Run:
         return status
 
     def update(self, **values: Any) -> None:
-        """Replace values in `run.json`."""
+        """Update values in `run.json`."""
         write_json(self.path / "run.json", {**self.info(), **values, "updated": _now()})
 
     def recipe(self) -> Recipe:
-        """The resolved recipe. Raises `RunError` if it is missing or damaged."""
+        """Return the resolved recipe. Raises `RunError` if it is missing or damaged."""
         file = self.path / "resolved.yaml"
         if not file.is_file():
             raise RunError(f"run {self.path} has no resolved.yaml", hint="`flowgmm runs list` shows the runs")
@@ -98,10 +99,10 @@ class Run:
 
 
 def create_run(recipe: Recipe, *, argv: Sequence[str], directory: Path | None = None) -> Run:
-    """Make a run directory under `run.dir`, or exactly `directory`; it appears complete or not at all.
+    """Create a run directory under `run.dir`, or exactly `directory`; it appears complete or not at all.
 
     Raises:
-        RunError: `directory` exists already and is not empty, or cannot be made.
+        RunError: `directory` exists already and is not empty, or cannot be created.
     """
     if directory is None:
         stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -109,47 +110,46 @@ def create_run(recipe: Recipe, *, argv: Sequence[str], directory: Path | None = 
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise RunError(
             f"{directory} exists already",
-            hint=f"flowgmm train --resume {directory} goes on with it; or choose another --run-dir",
+            hint=f"flowgmm train --resume {directory} resumes it; or choose another --run-dir",
         )
-    unfinished = directory.parent / f".{directory.name}.{secrets.token_hex(2)}.tmp"
+    incomplete = directory.parent / f".{directory.name}.{secrets.token_hex(2)}.tmp"
     try:
-        unfinished.mkdir(parents=True)
-        write_text(unfinished / "recipe.yaml", recipe.origin.text)
-        write_text(unfinished / "resolved.yaml", recipe.to_yaml())
-        write_json(unfinished / "run.json", _first_info(recipe, argv))
+        incomplete.mkdir(parents=True)
+        write_text(incomplete / "recipe.yaml", recipe.origin.text)
+        write_text(incomplete / "resolved.yaml", recipe.to_yaml())
+        write_json(incomplete / "run.json", _initial_info(recipe, argv))
         if directory.exists():
             directory.rmdir()
-        unfinished.rename(directory)
+        incomplete.rename(directory)
     except BaseException as error:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        if isinstance(error, OSError) and error.errno in _NOT_OURS:
+        shutil.rmtree(incomplete, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in _USER_ERRORS:
             raise RunError(
-                f"the run directory {directory} cannot be made: {error.strerror}",
-                hint="choose another place: --run-dir DIR, or run.dir=DIR",
+                f"the run directory {directory} cannot be created: {error.strerror}",
+                hint="choose another directory: --run-dir DIR, or run.dir=DIR",
             ) from error
         raise
     return Run(directory)
 
 
 def open_run(path: Path) -> Run:
-    """The run at `path`. Raises `RunError` if there is none."""
+    """Return the run at `path`. Raises `RunError` if `path` is not a run directory."""
     run = Run(path)
     if not (path / "run.json").is_file():
-        found = [one.name for one in list_runs(Path("runs"))]
-        near = did_you_mean(str(path), [f"runs/{name}" for name in found])
-        raise RunError(f"{path} is not a run directory{near}", hint="`flowgmm runs list` shows the runs")
+        similar = did_you_mean(str(path), [f"runs/{known.name}" for known in list_runs(Path("runs"))])
+        raise RunError(f"{path} is not a run directory{similar}", hint="`flowgmm runs list` shows the runs")
     run.info()
     return run
 
 
 def find_run(given: str | None, environ: Mapping[str, str] | None = None) -> tuple[Run, str]:
-    """Find the run a command means, and say how it was found.
+    """Return the run of a command, and the way it was selected.
 
-    The order: `given`, `$FLOWGMM_RUN`, the newest finished run under `./runs`. A last path component `latest`
-    means the newest finished run of that folder.
+    The first of these counts: `given`, `$FLOWGMM_RUN`, the newest finished run under `./runs`. A last path
+    component `latest` means the newest finished run of that folder.
 
     Raises:
-        RunError: there is none.
+        RunError: there is no such run.
     """
     environ = os.environ if environ is None else environ
     if given:
@@ -167,30 +167,22 @@ def find_run(given: str | None, environ: Mapping[str, str] | None = None) -> tup
             hint="train one: flowgmm train digits; or name a run: --run DIR",
         )
     newest = max(finished, key=lambda run: str(run.info().get("created", "")))
-    return newest, how if not given else f"the newest finished run under {path.parent}"
+    return newest, f"the newest finished run under {path.parent}" if given else how
 
 
 def list_runs(root: Path) -> list[Run]:
-    """All readable runs in `root` or one level below it, by path."""
-
-    def candidates() -> Iterator[Path]:
-        for pattern in ("*/run.json", "*/*/run.json"):
-            yield from root.glob(pattern)
-
-    found = []
-    for file in sorted(candidates()):
-        if file.parent.name.startswith("."):
-            continue
+    """Return all readable runs in `root` or one level below it, by path."""
+    runs = []
+    for file in sorted([*root.glob("*/run.json"), *root.glob("*/*/run.json")]):
         run = Run(file.parent)
-        try:
+        with contextlib.suppress(RunError):
             run.info()
-        except RunError:
-            continue
-        found.append(run)
-    return found
+            if not run.path.name.startswith("."):  # such a directory is incomplete
+                runs.append(run)
+    return runs
 
 
-def _first_info(recipe: Recipe, argv: Sequence[str]) -> dict[str, Any]:
+def _initial_info(recipe: Recipe, argv: Sequence[str]) -> dict[str, Any]:
     from importlib.metadata import PackageNotFoundError, version
 
     versions = {"flowgmm-cli": __version__, "python": platform.python_version()}
@@ -219,7 +211,7 @@ def _first_info(recipe: Recipe, argv: Sequence[str]) -> dict[str, Any]:
 
 
 def process_info() -> dict[str, Any]:
-    """Who is at work on a run."""
+    """Return the process that trains a run."""
     return {"pid": os.getpid(), "host": platform.node()}
 
 
@@ -228,10 +220,8 @@ def _is_alive(pid: object) -> bool:
         return False
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)
     return True
 
 

@@ -95,7 +95,7 @@ class TrainedModel:
         return columns[0] if len(columns) == 1 and len(columns[0].shape) in (2, 3) else None
 
     def require_detector(self) -> Detector:
-        """Return the fitted scores. Raises `RunError` if there are none."""
+        """Return the fitted scores. Raises `RunError` if the model has no scores."""
         if self.detector is None:
             raise RunError("this model has no out-of-distribution scores", hint="`flowgmm train` fits them")
         return self.detector

@@ -104,7 +104,7 @@ def test_a_run_that_cannot_be_made_leaves_nothing(
 
 def test_a_place_that_cannot_hold_a_run_is_a_run_error(moons: MakeRecipe, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="cannot be made"):
+    with pytest.raises(RunError, match="cannot be created"):
         create_run(moons(), argv=[], directory=tmp_path / "file" / "run")
 
 
@@ -119,7 +119,7 @@ def test_a_rival_that_takes_the_folder_meanwhile_is_not_overwritten(
         return real(self, target)
 
     monkeypatch.setattr(Path, "rename", overtaken)
-    with pytest.raises(RunError, match="cannot be made"):
+    with pytest.raises(RunError, match="cannot be created"):
         create_run(moons(), argv=[], directory=folder)
     assert tree(tmp_path) == sorted(["moons.yaml", "run", "run/theirs"])
 

@@ -97,9 +97,9 @@ class Session:
         """
         if data is None:
             from flowgmm_cli.data.readers.base import MemoryReader
-            from flowgmm_cli.inference.inputs import held_out_rows
+            from flowgmm_cli.inference.inputs import select_held_out
 
-            split, rows = held_out_rows(self.own_rows(purpose))
+            split, rows = select_held_out(self.own_rows(purpose))
             output.note(f"rows    the run's {split} split, {len(rows):,} rows; {flag} FILE names others")
             if split == "train":
                 output.warn("this run has no held-out rows, so its training rows are used")

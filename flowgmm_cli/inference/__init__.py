@@ -1,1 +1,1 @@
-"""What a finished run does with rows."""
+"""Uses of a finished run: predictions, embeddings, samples, out-of-distribution scores, checks."""

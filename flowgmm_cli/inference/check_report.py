@@ -1,27 +1,27 @@
-"""What an examination of a model finds, for people and for JSON."""
+"""Results of a check of a model, for people and for JSON."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Verdict = Literal["ok", "warning", "failed", "skipped"]
-_ORDER: dict[Verdict, int] = {"skipped": 0, "ok": 0, "warning": 1, "failed": 2}
+_ORDER: dict[Verdict, int] = {"skipped": 0, "ok": 1, "warning": 2, "failed": 3}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The outcome of one check.
+    """Result of one check.
 
     Attributes:
-        check: its name.
-        verdict: `ok`, `warning`, `failed`, or `skipped` where it could not be made.
-        message: what was found, with numbers.
-        meaning: what that means for the model's answers; '' if all is well.
-        advice: what to do; '' if all is well.
-        details: single findings, such as names of weights.
+        check: name of the check.
+        verdict: `ok`, `warning`, `failed`, or `skipped` if it was not possible.
+        message: the result, with numbers.
+        meaning: consequence for the model's outputs; '' without a problem.
+        advice: remedy; '' without a problem.
+        details: single results, such as names of weights.
     """
 
     check: str
@@ -34,16 +34,16 @@ class Finding:
 
 @dataclass(frozen=True)
 class LayerCheck:
-    """One step of the way from the feature matrix to the latent; errors are None where not measured.
+    """Errors of one step from the feature matrix to the latent; None if not measured.
 
     Attributes:
-        name: where it is and what it is.
-        round_trip: largest error of inverse after forward in float64, as a share of the numbers' size. Of a
-            step that loses something by its own account, forward after inverse instead.
-        round_trip_32: the same in float32, as the model computes.
+        name: its path and class.
+        round_trip: largest error of inverse after forward in float64, relative to the numbers' size. For a
+            step without an exact inverse, of forward after inverse instead.
+        round_trip_32: the same in float32, in which the model computes.
         log_det: largest difference from the Jacobian's determinant, in nats.
         low, high: smallest and largest log-determinant per dimension.
-        inexact: why the step cannot be undone, by its own account; '' if it can.
+        inexact: the step's own reason for having no exact inverse; '' if it has one.
     """
 
     name: str
@@ -57,17 +57,17 @@ class LayerCheck:
 
 @dataclass(frozen=True)
 class ClassCheck:
-    """How the rows of a class fill its Gaussians; each row counts for the most responsible component.
+    """Fit of a class's Gaussians to its rows; each row counts for the most responsible component.
 
-    With the standardised residual `e = (z - mean) / scale`, of which every entry is standard normal where the
-    mixture fits:
+    The standardised residual is `e = (z - mean) / scale`; its entries are standard normal if the mixture
+    fits.
 
     Attributes:
         name: the class.
         rows: number of rows.
-        offset: root mean square of the mean of e; 0 where it fits, about `1 / sqrt(rows)` by chance.
-        variance: mean of e squared; 1 where it fits.
-        radius: mean length of e by `sqrt(D)`; 1 where it fits.
+        offset: root mean square of the mean of e; 0 for a good fit, about `1 / sqrt(rows)` by chance.
+        variance: mean of e squared; 1 for a good fit.
+        radius: mean length of e divided by `sqrt(D)`; 1 for a good fit.
         ks: Kolmogorov-Smirnov distance of the squared length from chi-square with D degrees of freedom, in
             [0, 1].
     """
@@ -82,15 +82,16 @@ class ClassCheck:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """Everything that was found.
+    """All results.
 
     Attributes:
         findings: one for each check.
-        layers: the steps of the way to the latent.
+        layers: the steps to the latent.
         classes: the classes that have rows.
-        rows: number of rows seen.
-        jacobian_rows: number of rows at which Jacobians were taken.
+        rows: number of rows.
+        jacobian_rows: number of rows at which Jacobians were computed.
         features: length of a latent vector, D.
+        notes: restrictions of the checks.
     """
 
     findings: tuple[Finding, ...]
@@ -99,49 +100,45 @@ class CheckReport:
     rows: int
     jacobian_rows: int
     features: int
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
-        """The worst verdict; `ok` if nothing was found."""
+        """The worst verdict; `ok` without findings."""
         return worst([finding.verdict for finding in self.findings])
 
     def to_dict(self, run: str) -> dict[str, Any]:
-        """The JSON of `flowgmm check --json`; numbers that are not finite become None."""
-        value = {
+        """Return the JSON of `flowgmm check --json`; numbers that are not finite become None."""
+        values = {
             "schema": "flowgmm/check/1",
             "run": run,
             "verdict": self.verdict,
             "rows": self.rows,
             "jacobian_rows": self.jacobian_rows,
             "features": self.features,
-            "checks": [asdict(one) for one in self.findings],
-            "layers": [asdict(one) for one in self.layers],
-            "classes": [asdict(one) for one in self.classes],
+            "checks": [asdict(finding) for finding in self.findings],
+            "layers": [asdict(layer) for layer in self.layers],
+            "classes": [asdict(check) for check in self.classes],
             "notes": list(self.notes),
         }
-        cleaned: dict[str, Any] = _finite(value)
-        return cleaned
+        finite: dict[str, Any] = _replace_non_finite(values)
+        return finite
 
 
 def worst(verdicts: Sequence[Verdict]) -> Verdict:
-    """The worst of some verdicts; `ok` for none, and `skipped` only where all are.
+    """Return the worst of some verdicts; `ok` for none, and `skipped` only if all are.
 
     >>> worst(["ok", "failed", "warning"]), worst(["skipped", "ok"]), worst([])
     ('failed', 'ok', 'ok')
     """
-    if verdicts and all(one == "skipped" for one in verdicts):
-        return "skipped"
-    rank = max((_ORDER[one] for one in verdicts), default=0)
-    by_rank: dict[int, Verdict] = {0: "ok", 1: "warning", 2: "failed"}
-    return by_rank[rank]
+    return max(verdicts, key=lambda verdict: _ORDER[verdict], default="ok")
 
 
-def _finite(value: Any) -> Any:
+def _replace_non_finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
+        return {key: _replace_non_finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
+        return [_replace_non_finite(item) for item in value]
     return value

@@ -77,7 +77,7 @@ class FlowLayers:
             self.layers.append(Layer(number, step.name, step_shape, width - math.prod(step_shape)))
 
     def get(self, number: int) -> Layer:
-        """Return a layer by number. Raises `UsageError` if there is none."""
+        """Return a layer by number. Raises `UsageError` for an unknown number."""
         if not 0 <= number < len(self.layers):
             raise UsageError(
                 f"--layer is {number}, and the flow has the layers 0 to {len(self.layers) - 1}",

@@ -23,11 +23,11 @@ from flowgmm_cli.errors import DataError, UsageError
 from flowgmm_cli.evaluation.evaluate import Evaluation, evaluate
 from flowgmm_cli.inference.embedding import MapMethod, Space, check_map, embedding_columns
 from flowgmm_cli.inference.inputs import (
-    held_out_rows,
     input_schema,
     load_run_rows,
     open_input,
     read_first_rows,
+    select_held_out,
 )
 from flowgmm_cli.inference.ood import OODResult, collect_scores, compare_scores
 from flowgmm_cli.inference.predictions import OODRule, PredictionResult, concatenate
@@ -212,7 +212,7 @@ class FlowGMM:
     def _reader(self, data: Any, on_error: OnError) -> RowReader:
         if data is None:
             rows = load_run_rows(self.trained, self._context)
-            split, held_out = held_out_rows(rows)
+            split, held_out = select_held_out(rows)
             return MemoryReader(held_out, f"the run's {split} split")
         return open_input(data, input_schema(self.trained), context=self._context, on_error=on_error)
 

@@ -76,7 +76,7 @@ def load_run_rows(
     return rows
 
 
-def held_out_rows(rows: SplitRows) -> tuple[str, Rows]:
+def select_held_out(rows: SplitRows) -> tuple[str, Rows]:
     """Return the name and rows of the first split there is: test, validation, training."""
     if rows.test is not None:
         return "test", rows.test

@@ -1,4 +1,4 @@
-"""The steps of which an invertible map consists, found without knowing what kinds there are."""
+"""The steps of an invertible map, and its Jacobian."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from flowgmm_cli.api import iterate_batches
 from flowgmm_cli.bijection import Bijection, Sequential
 from flowgmm_cli.flows.flat import FlatFlow
 from flowgmm_cli.flows.layers.coupling import split_halves
 from flowgmm_cli.flows.multiscale import MultiScale
 
-_AT_ONCE = 128  # rows of a Jacobian taken at once: a convolution keeps many numbers of each
+_JACOBIAN_ROWS = 128  # rows of a Jacobian in one batch: a convolution keeps many numbers of each
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of the way from the feature matrix to the latent.
+    """One step from the feature matrix to the latent.
 
     Attributes:
-        name: where it is and what it is, such as `flow.layers.0.couplings.2 AffineCoupling`.
+        name: its path and class, such as `flow.layers.0.couplings.2 AffineCoupling`.
         module: the map of rows `(N, D)`.
-        inexact: why it cannot be undone, by its own account; '' if it can.
-        shape: what the first numbers of its result are, such as `(channels, height, width)`; the others are
-            pieces that were factored out. Empty where the result is a plain vector.
+        inexact: its own reason for having no exact inverse; '' if it has one.
+        shape: shape of the first numbers of its result, such as `(channels, height, width)`; the others were
+            factored out. Empty if the result is a plain vector.
     """
 
     name: str
@@ -37,17 +38,17 @@ class Step:
     shape: tuple[int, ...] = ()
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Apply it."""
+        """Return the result and the log-determinant."""
         z, log_det = self.module(x)
         return z, log_det
 
     def inverse(self, z: Tensor) -> Tensor:
-        """Undo it."""
+        """Invert `forward`."""
         return cast(Tensor, self.module.inverse(z))  # type: ignore[operator]
 
 
 class HeadBijection(Bijection):
-    """A map of arrays as one of vectors: it takes the first numbers of a row and leaves the others alone.
+    """A map of arrays as a map of vectors: it changes the first numbers of a row and keeps the others.
 
     Args:
         module: maps `(N, *shape)` to `(N, *result)` with as many numbers.
@@ -67,26 +68,24 @@ class HeadBijection(Bijection):
         return torch.cat([head.flatten(1), x[:, self.size :]], dim=1), log_det
 
     def inverse(self, z: Tensor) -> Tensor:
-        """Undo `forward`."""
+        """Invert `forward`."""
         head = self.module.inverse(z[:, : self.size].reshape(len(z), *self.result))  # type: ignore[operator]
         return torch.cat([head.flatten(1), z[:, self.size :]], dim=1)
 
 
 def list_steps(module: nn.Module, x: Tensor, name: str) -> list[Step]:
-    """The steps of a map, first to last; a map of which nothing more is known is a single step.
+    """Return the steps of a map, first to last; an unknown map is a single step.
 
-    A `Sequential` consists of its layers, a `MultiScale` of those of its scales, which leave alone what was
-    factored out before: this stands behind what goes on, as in the latent. Of any other map a list of
-    bijections in it is taken for its steps if these, one after the other, give for the rows `x` what the map
-    itself gives, and so is every part of a part.
+    The steps of a `Sequential` are its layers, those of a `MultiScale` the layers of its scales, which keep
+    the numbers that were factored out before; these come last, as in the latent. In any other map, a list of
+    bijections counts as its steps if applying them in order to the rows `x` gives the result of the map. The
+    same holds for each step.
     """
-    if isinstance(module, FlatFlow):
-        return list(_array_steps(module, x, name))
-    return list(_steps(module, x, name))
+    return list(_image_steps(module, x, name) if isinstance(module, FlatFlow) else _steps(module, x, name))
 
 
 @torch.no_grad()
-def _array_steps(flow: FlatFlow, x: Tensor, name: str) -> Iterator[Step]:
+def _image_steps(flow: FlatFlow, x: Tensor, name: str) -> Iterator[Step]:
     """Steps of a flow of images, each as a map of vectors."""
     inner = flow.flow
     scales: list[nn.Module] = list(inner.scales) if isinstance(inner, MultiScale) else [inner]
@@ -98,18 +97,16 @@ def _array_steps(flow: FlatFlow, x: Tensor, name: str) -> Iterator[Step]:
         if index:
             head, _ = split_halves(head)
         label = f"{name}.scales.{index}" if isinstance(inner, MultiScale) else name
-        for place, layer in _leaves(scale, label):
+        for path, layer in _leaves(scale, label):
             shape = tuple(head.shape[1:])
-            head = _value(layer, head)
+            head = layer(head)[0]
             result = tuple(head.shape[1:])
-            inexact = str(getattr(layer, "inexact", ""))
-            yield Step(
-                f"{place} {type(layer).__name__}", HeadBijection(layer, shape, result), inexact, result
-            )
+            module = HeadBijection(layer, shape, result)
+            yield Step(f"{path} {type(layer).__name__}", module, _inexact(layer), result)
 
 
 def _leaves(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
-    """The layers of a `Sequential`, and of those in it, with their places."""
+    """Layers of nested `Sequential`s with their paths."""
     if not isinstance(module, Sequential):
         yield name, module
         return
@@ -117,18 +114,18 @@ def _leaves(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
         yield from _leaves(layer, f"{name}.{index}")
 
 
+@torch.no_grad()
 def _steps(module: nn.Module, x: Tensor, name: str) -> Iterator[Step]:
-    found = _parts(module, x)
-    if found is None:
-        yield Step(f"{name} {type(module).__name__}", module, str(getattr(module, "inexact", "")))
-        return
-    label, parts = found
+    label, parts = _find_parts(module, x)
+    if not parts:
+        yield Step(f"{name} {type(module).__name__}", module, _inexact(module))
     for index, part in enumerate(parts):
         yield from _steps(part, x, f"{name}.{label}{index}")
-        x = _value(part, x)
+        x = part(x)[0]
 
 
-def _parts(module: nn.Module, x: Tensor) -> tuple[str, list[nn.Module]] | None:
+def _find_parts(module: nn.Module, x: Tensor) -> tuple[str, list[nn.Module]]:
+    """Return the name and modules of the list of bijections that compose a map, or empty ones."""
     for label, child in module.named_children():
         parts = list(child) if isinstance(child, nn.ModuleList) else []
         if not parts or not all(isinstance(part, Bijection) for part in parts):
@@ -138,48 +135,46 @@ def _parts(module: nn.Module, x: Tensor) -> tuple[str, list[nn.Module]] | None:
         try:
             value = x
             for part in parts:
-                value = _value(part, value)
-            whole = _value(module, x)
+                value = part(value)[0]
+            whole = module(x)[0]
         except (RuntimeError, ValueError, TypeError, IndexError):
             continue
         if value.shape == whole.shape and torch.allclose(
             value.double(), whole.double(), rtol=1e-4, atol=1e-5, equal_nan=True
         ):
             return f"{label}.", parts
-    return None
+    return "", []
 
 
-@torch.no_grad()
-def _value(module: nn.Module, x: Tensor) -> Tensor:
-    z: Tensor = module(x)[0]
-    return z
+def _inexact(module: nn.Module) -> str:
+    return str(getattr(module, "inexact", ""))
 
 
 def to_float64(module: nn.Module) -> nn.Module:
-    """A copy of a map in float64, on the CPU, in evaluation mode, without gradients to its weights."""
+    """Return a copy of a map in float64, on the CPU, in evaluation mode, without gradients of its weights."""
     return copy.deepcopy(module).cpu().double().eval().requires_grad_(False)
 
 
 def jacobian(module: nn.Module, row: Tensor) -> Tensor:
-    """The Jacobian `(d_out, d_in)` of a map of rows at one row `(d_in,)`, by autograd.
+    """Return the Jacobian `(d_out, d_in)` of a map of rows at one row `(d_in,)`, by autograd.
 
-    The row is given once for each number of the result, and each copy is asked for the gradient of one of
-    them, which is right as long as rows do not depend on each other.
+    The batch repeats the row for each number of the result; each copy yields the gradient of one of them.
+    This is right as long as rows do not depend on each other.
     """
     with torch.no_grad():
         width = module(row[None])[0].shape[1]
-    parts = [torch.arange(start, min(start + _AT_ONCE, width)) for start in range(0, width, _AT_ONCE)]
-    found = [_gradients(module, row, part) for part in parts]
-    return torch.cat(found) if found else torch.zeros(0, len(row), dtype=row.dtype)
+    places = torch.arange(width)
+    gradients = [_gradients(module, row, places[part]) for part in iterate_batches(width, _JACOBIAN_ROWS)]
+    return torch.cat(gradients) if gradients else torch.zeros(0, len(row), dtype=row.dtype)
 
 
 def _gradients(module: nn.Module, row: Tensor, places: Tensor) -> Tensor:
-    """The rows `places` of the Jacobian."""
+    """Return the rows `places` of the Jacobian."""
     copies = row.detach().repeat(len(places), 1).requires_grad_(True)
+    gradient = None
     with torch.enable_grad():
         z, _ = module(copies)
-        if not z.requires_grad:  # a constant
-            return torch.zeros_like(copies).detach()
-        chosen = z[torch.arange(len(places)), places]
-        (gradient,) = torch.autograd.grad(chosen.sum(), copies, allow_unused=True)
+        if z.requires_grad:  # else it is constant
+            selected = z[torch.arange(len(places)), places]
+            (gradient,) = torch.autograd.grad(selected.sum(), copies, allow_unused=True)
     return torch.zeros_like(copies).detach() if gradient is None else gradient.detach()

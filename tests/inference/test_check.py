@@ -214,12 +214,12 @@ def test_samples_of_the_model_fit_its_own_mixture(make_trained: MakeTrained) -> 
 def test_long_vectors_are_checked_at_fewer_rows_and_that_is_said(
     make_trained: MakeTrained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flowgmm_cli.inference.check_steps.JACOBIAN_NUMBERS", 3 * 64**2)
+    monkeypatch.setattr("flowgmm_cli.inference.check_steps.MAX_JACOBIAN_NUMBERS", 3 * 64**2)
     trained = make_trained(*DIGITS, "data.transforms=[{use: scale}]", size=0.1)
     report = report_of(trained, at_most=16)
     assert report.jacobian_rows == 3
-    assert report.notes == ("Jacobians of 64 features are taken at 3 rows only",)
-    monkeypatch.setattr("flowgmm_cli.inference.check_steps.MOST_FEATURES", 32)
+    assert report.notes == ("Jacobians of 64 features are computed at 3 rows only",)
+    monkeypatch.setattr("flowgmm_cli.inference.check_steps.MAX_JACOBIAN_FEATURES", 32)
     without = report_of(trained, at_most=16)
     assert without.jacobian_rows == 0
     assert finding(without, "log-det").verdict == "skipped"

@@ -68,7 +68,7 @@ def test_a_wrong_layer_of_a_flow_of_images_is_named(make_imaged: Any) -> None:
 def test_large_images_are_checked_without_jacobians_and_it_is_said(
     make_imaged: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("flowgmm_cli.inference.check.IMAGE_NUMBERS", 63)
+    monkeypatch.setattr("flowgmm_cli.inference.check.MAX_IMAGE_NUMBERS", 63)
     imaged = make_imaged("grey")
     report = check(imaged.trained, imaged.rows, context=CONTEXT, at_most=2)
     assert report.jacobian_rows == 0
