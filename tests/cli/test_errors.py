@@ -121,7 +121,7 @@ CASES: dict[str, tuple[Callable[[], None], list[str], int, list[str]]] = {
     "too many labels asked for": (
         nothing, ["data.labels.count=99"], 5, ["99 labelled rows", "24 rows have a label"],
     ),
-    "no such device": (nothing, ["run.device=cuda"], 2, ["run.device is cuda", "run.device=auto"]),
+    "no such device": (nothing, ["run.device=cuda"], 2, ["run.device=cuda", "run.device=auto"]),
     "runs where a file is": (nothing, ["run.dir=t.csv"], 6, ["t.csv", "cannot be created"]),
 }  # fmt: skip
 
