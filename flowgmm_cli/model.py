@@ -19,11 +19,11 @@ from flowgmm_cli.mixture.gaussian import GaussianMixture
 
 
 class Model(nn.Module):
-    """What a trained run offers of transformed rows, one FlowMixture or several; all follows from `forward`.
+    """Base of a trained FlowGMM or an ensemble: everything follows from `parts` and `forward`.
 
     Attributes:
         temperature: divisor of class log-densities in calibrated posteriors, a scalar.
-        noise: share of labels that calibrated posteriors take for drawn at random, a scalar.
+        noise: share of labels that calibrated posteriors assume to be drawn at random, a scalar.
     """
 
     temperature: Tensor
@@ -37,32 +37,34 @@ class Model(nn.Module):
     @property
     @abstractmethod
     def parts(self) -> tuple[FlowMixture, ...]:
-        """The flows with their mixtures that it consists of."""
+        """The flows with their mixtures: itself, or the members of an ensemble."""
 
     @abstractmethod
     def forward(self, x: Tensor) -> Latents:
-        """See rows `(N, *shape)`."""
+        """Compute latents and densities of rows `(N, *shape)`."""
 
-    @abstractmethod
+    @torch.no_grad()
     def sample(
-        self,
-        n: int,
-        generator: torch.Generator,
-        classes: Tensor | None = None,
-        *,
-        temperature: float = 1.0,
+        self, n: int, generator: torch.Generator, classes: Tensor | None = None, *, temperature: float = 1.0
     ) -> tuple[Tensor, Tensor]:
-        """Draw rows and their classes.
+        """Draw rows `(n, *shape)` and their classes `(n,)`, each row from a random part.
 
-        Args:
-            n: how many.
-            generator: source of randomness.
-            classes: int64 `(n,)`; None draws them by the class weights.
-            temperature: factor on the components' standard deviations; the paper's figures use 0.25.
-
-        Returns:
-            Rows `(n, *shape)` and classes `(n,)`.
+        See `GaussianMixture.sample` for the arguments; the figures of the paper use `temperature` 0.25.
         """
+        parts, device = self.parts, generator.device
+        index = (
+            torch.randint(len(parts), (n,), generator=generator, device=device) if len(parts) > 1 else None
+        )
+        rows, labels = [], []
+        for part in parts:
+            z, k = part.mixture.sample(n, generator, classes, temperature=temperature)
+            rows.append(part.flow.inverse(z))  # type: ignore[operator]
+            labels.append(k)
+        if index is None:
+            return rows[0], labels[0]
+        index = index.to(labels[0].device)
+        position = torch.arange(n, device=index.device)
+        return torch.stack(rows)[index, position], torch.stack(labels)[index, position]
 
     def log_prob(self, x: Tensor) -> Tensor:
         """`log p(x)` in nats, `(N,)`."""
@@ -79,23 +81,23 @@ class Model(nn.Module):
         return self.log_posterior(self(x)).exp()
 
     def log_posterior(self, latents: Latents) -> Tensor:
-        r"""Calibrated `log p(k | x)` of rows already seen.
+        r"""Calibrated `log p(k | x)` from latents.
 
         .. math:: \log\big((1 - \epsilon) \, \mathrm{softmax}_k(\log p(x, k) / T) + \epsilon / K\big)
 
         with `temperature` T and `noise` epsilon: `(N, K)` on the device of the latents, float64 where that
-        has such numbers.
+        exists.
         """
         log_joint = latents.class_log_prob
         log_joint = log_joint if log_joint.device.type == "mps" else log_joint.double()
         log_posterior = torch.log_softmax(log_joint / self.temperature.to(log_joint.device), dim=1)
         noise = self.noise.to(log_posterior)
-        uniform = (noise / log_joint.shape[1]).log()  # -inf without noise, which leaves every bit as it is
+        uniform = (noise / log_joint.shape[1]).log()  # -inf without noise, which changes no bit
         return torch.logaddexp(log_posterior + torch.log1p(-noise), uniform)
 
     @torch.no_grad()
     def class_prior(self) -> Tensor:
-        """Weights of the classes `(K,)`, with sum 1; of several parts the mean."""
+        """Class weights `(K,)` with sum 1; the mean over the parts."""
         return torch.stack([part.mixture.log_weights.exp() for part in self.parts]).mean(0)
 
     def embed(self, x: Tensor) -> Tensor:
@@ -105,11 +107,18 @@ class Model(nn.Module):
 
 
 class FlowMixture(Model):
-    """The FlowGMM of transformed rows: a flow and a mixture.
+    """FlowGMM of transformed rows: a flow and a mixture.
 
     Args:
         flow: maps rows `(N, *shape)` to latents `(N, D)` and back (`flowgmm_cli.api.Flow`).
         mixture: the latent distribution.
+
+    Examples:
+        >>> from flowgmm_cli.flows.realnvp import RealNVP
+        >>> flow = RealNVP(2, hidden=16, generator=torch.Generator().manual_seed(0))
+        >>> model = FlowMixture(flow, GaussianMixture(torch.tensor([[-2.0, 0.0], [2.0, 0.0]])))
+        >>> model.posterior(torch.randn(5, 2)).shape
+        torch.Size([5, 2])
     """
 
     def __init__(self, flow: nn.Module, mixture: GaussianMixture) -> None:
@@ -123,35 +132,21 @@ class FlowMixture(Model):
         return (self,)
 
     def forward(self, x: Tensor) -> Latents:
-        """See rows `(N, *shape)` through the flow and the mixture."""
+        """Compute latents and densities of rows `(N, *shape)`."""
         z, log_det = self.flow(x)
         z = z.to(torch.promote_types(z.dtype, torch.float32))
         return Latents(z, log_det, self.mixture.class_log_prob(z))
 
-    @torch.no_grad()
-    def sample(
-        self,
-        n: int,
-        generator: torch.Generator,
-        classes: Tensor | None = None,
-        *,
-        temperature: float = 1.0,
-    ) -> tuple[Tensor, Tensor]:
-        """Draw latents from the mixture and map them back; see `Model.sample`."""
-        z, classes = self.mixture.sample(n, generator, classes, temperature=temperature)
-        return self.flow.inverse(z), classes  # type: ignore[operator]
-
 
 class Ensemble(Model):
-    r"""Differently started FlowGMMs as one, their log-densities averaged.
+    r"""FlowGMMs of different initialisations with averaged log-densities.
 
     .. math:: \log p(x, k) = \frac{1}{M} \textstyle\sum_m \log p_m(x, k)
 
-    The logarithmic pool of the members (Genest and Zidek, 1986): a row is dense, or of a class, where all of
-    them say so, while in the mean of their densities the boldest would speak alone. Its integral is at most
-    1, so `log_prob` is never above the normalised density.
-
-    Latents are those of the first member, whose densities the others correct.
+    This is the logarithmic pool of the members (Genest and Zidek, 1986): the density of a row or class is
+    high only where it is high for all members, while the mean of densities follows the most confident member.
+    Its integral is at most 1, so `log_prob` is never above the normalised density. Latents are those of the
+    first member.
 
     Args:
         members: at least one; all of the same rows and classes.
@@ -167,23 +162,8 @@ class Ensemble(Model):
         return tuple(member for member in self.members if isinstance(member, FlowMixture))
 
     def forward(self, x: Tensor) -> Latents:
-        """See rows `(N, *shape)` through every member."""
-        seen: list[Latents] = [member(x) for member in self.parts]
-        log_det = seen[0].log_det
-        joint = torch.stack([one.class_log_prob + (one.log_det - log_det)[:, None] for one in seen])
-        return Latents(seen[0].z, log_det, joint.mean(0))
-
-    @torch.no_grad()
-    def sample(
-        self,
-        n: int,
-        generator: torch.Generator,
-        classes: Tensor | None = None,
-        *,
-        temperature: float = 1.0,
-    ) -> tuple[Tensor, Tensor]:
-        """Draw each row from a member chosen at random; see `Model.sample`."""
-        chosen = torch.randint(len(self.parts), (n,), generator=generator, device=generator.device)
-        drawn = [member.sample(n, generator, classes, temperature=temperature) for member in self.parts]
-        index = chosen.to(drawn[0][1].device), torch.arange(n, device=drawn[0][1].device)
-        return torch.stack([x for x, _ in drawn])[index], torch.stack([k for _, k in drawn])[index]
+        """Compute latents and averaged densities of rows `(N, *shape)`."""
+        latents: list[Latents] = [member(x) for member in self.parts]
+        log_det = latents[0].log_det
+        joint = [member.class_log_prob + (member.log_det - log_det)[:, None] for member in latents]
+        return Latents(latents[0].z, log_det, torch.stack(joint).mean(0))

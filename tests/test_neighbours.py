@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from flowgmm_cli.neighbours import affinity, normalised, shares_of, spread_mass
+from flowgmm_cli.neighbours import affinity, normalise_graph, normalise_rows, spread_labels
 
 
 def graph(n: int = 60, k: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -12,7 +12,7 @@ def graph(n: int = 60, k: int = 5) -> tuple[np.ndarray, np.ndarray]:
     return NearestNeighbors(n_neighbors=k).fit(x).kneighbors()
 
 
-def test_weights_fall_with_the_distance_in_units_of_both_surroundings() -> None:
+def test_affinities_decrease_with_the_distance_in_units_of_both_local_scales() -> None:
     distance, index = graph()
     sigma = distance[:, -1]
     weights = affinity(distance, index, sigma).toarray()
@@ -24,22 +24,22 @@ def test_weights_fall_with_the_distance_in_units_of_both_surroundings() -> None:
 
 def test_the_normalised_graph_is_symmetric_with_largest_eigenvalue_one() -> None:
     distance, index = graph()
-    dense = normalised(affinity(distance, index, distance[:, -1])).toarray()
+    dense = normalise_graph(affinity(distance, index, distance[:, -1])).toarray()
     np.testing.assert_allclose(dense, dense.T, rtol=1e-5)
     assert np.linalg.eigvalsh(dense.astype(float)).max() == pytest.approx(1, abs=1e-4)
 
 
-def test_spreading_comes_to_the_closed_form() -> None:
+def test_spreading_converges_to_the_closed_form() -> None:
     distance, index = graph()
-    within = normalised(affinity(distance, index, distance[:, -1]))
+    matrix = normalise_graph(affinity(distance, index, distance[:, -1]))
     start = np.zeros((60, 2), dtype=np.float32)
     start[0, 0] = start[1, 1] = 1
     alpha = 0.8
-    closed = (1 - alpha) * np.linalg.solve(np.eye(60) - alpha * within.toarray().astype(float), start)
-    found = spread_mass(within, start, alpha=alpha, iterations=500)
-    np.testing.assert_allclose(found, closed, atol=1e-3)
+    closed = (1 - alpha) * np.linalg.solve(np.eye(60) - alpha * matrix.toarray().astype(float), start)
+    mass = spread_labels(matrix, start, alpha=alpha, iterations=500)
+    np.testing.assert_allclose(mass, closed, atol=1e-3)
 
 
-def test_shares_sum_to_one_and_are_equal_where_nothing_is() -> None:
+def test_rows_sum_to_one_and_zero_rows_are_uniform() -> None:
     mass = np.array([[3, 1], [0, 0]], dtype=np.float32)
-    assert shares_of(mass).tolist() == [[0.75, 0.25], [0.5, 0.5]]
+    assert normalise_rows(mass).tolist() == [[0.75, 0.25], [0.5, 0.5]]

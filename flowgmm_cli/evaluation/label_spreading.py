@@ -16,7 +16,14 @@ import numpy.typing as npt
 
 from flowgmm_cli.api import iterate_batches
 from flowgmm_cli.evaluation.cross_validation import BaselineData, search_settings
-from flowgmm_cli.neighbours import ITERATIONS, TINY, affinity, normalised, shares_of, spread_mass
+from flowgmm_cli.neighbours import (
+    MAX_ITERATIONS,
+    TINY,
+    affinity,
+    normalise_graph,
+    normalise_rows,
+    spread_labels,
+)
 
 FloatArray = npt.NDArray[np.floating[Any]]
 Index = npt.NDArray[np.intp]
@@ -83,7 +90,7 @@ def label_spreading(data: BaselineData) -> tuple[FloatArray, dict[str, Any]]:
 
 
 def propagate(
-    matrix: Any, start: npt.NDArray[np.float32], *, alpha: float, iterations: int = ITERATIONS
+    matrix: Any, start: npt.NDArray[np.float32], *, alpha: float, iterations: int = MAX_ITERATIONS
 ) -> npt.NDArray[np.float32]:
     """Return class shares `(n, ..., K)` of the nodes: rows that sum to 1, uniform where no label arrives.
 
@@ -93,7 +100,7 @@ def propagate(
         alpha: share that a node takes from its neighbours.
         iterations: at most this many.
     """
-    return shares_of(spread_mass(matrix, start, alpha=alpha, iterations=iterations))
+    return normalise_rows(spread_labels(matrix, start, alpha=alpha, iterations=iterations))
 
 
 class NeighbourGraph(Graph):
@@ -118,7 +125,7 @@ class NeighbourGraph(Graph):
 
     def affinity_matrix(self, setting: float) -> Any:
         """Return the normalised affinity of the nodes, sparse."""
-        return normalised(self._affinity(self.distance, self.index, int(setting)))
+        return normalise_graph(self._affinity(self.distance, self.index, int(setting)))
 
     def predict(self, setting: float, shares: FloatArray) -> FloatArray:
         """Average the nodes' class `shares` around each test row."""
@@ -126,7 +133,7 @@ class NeighbourGraph(Graph):
         return np.asarray((weights @ shares) / np.maximum(weights.sum(1), TINY)[:, None])
 
     def _affinity(self, distance: FloatArray, index: Index, k: int) -> Any:
-        return affinity(distance[:, :k], index[:, :k], self.distance[:, k - 1], own=distance[:, k - 1])
+        return affinity(distance[:, :k], index[:, :k], self.distance[:, k - 1], row_sigma=distance[:, k - 1])
 
 
 class KernelGraph(Graph):

@@ -23,7 +23,7 @@ from flowgmm_cli.mixture.clusters import (
     subsample,
 )
 from flowgmm_cli.mixture.specs import GMMConfig
-from flowgmm_cli.neighbours import TINY, affinity, normalised, shares_of, spread_mass
+from flowgmm_cli.neighbours import TINY, affinity, normalise_graph, normalise_rows, spread_labels
 
 NEIGHBOURS = 10
 ALPHA = 0.9
@@ -228,10 +228,10 @@ def label_spreading(latents: TrainingLatents, generator: torch.Generator) -> tup
     distance, neighbour = search.kneighbors()
     start = np.zeros((len(x), latents.classes), dtype=np.float32)
     start[:labels] = latents.one_hot.float().cpu().numpy()
-    graph = normalised(affinity(distance, neighbour, distance[:, -1]))
-    mass = spread_mass(graph, start, alpha=ALPHA)
+    graph = normalise_graph(affinity(distance, neighbour, distance[:, -1]))
+    mass = spread_labels(graph, start, alpha=ALPHA)
     reached = torch.from_numpy(mass.sum(1) > TINY)
-    responsibilities = torch.from_numpy(shares_of(mass)).double()
+    responsibilities = torch.from_numpy(normalise_rows(mass)).double()
     responsibilities[:labels] = latents.one_hot.cpu()
     return x[reached.to(x.device)], responsibilities[reached]
 
