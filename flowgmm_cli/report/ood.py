@@ -60,7 +60,7 @@ def ood_section(context: ReportContext) -> list[Part]:
 
 def _describe_threshold(detector: Detector, fpr: float, facts: Mapping[str, Any]) -> str:
     split = "held-out rows" if facts.get("held_out", "val") == "val" else "training rows"
-    rows = len(detector.held_out(detector.default))
+    rows = len(detector.reference_scores(detector.default))
     text = (
         "Every row gets a score; a higher score is further out of the distribution. The default score of the "
         f"run is `{detector.default}`. Rows above {detector.threshold(detector.default, fpr):.4g} are "

@@ -1,4 +1,4 @@
-"""All scores of a run, fitted, with what held-out rows score: percentiles and thresholds come from these."""
+"""The fitted scores of a run; percentiles and thresholds come from the scores of held-out rows."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from flowgmm_cli.api import Component, Score, ScoreInputs, ScoreSpec
 from flowgmm_cli.errors import RecipeError, UsageError, did_you_mean
 from flowgmm_cli.plugins.registry import build, registry
 from flowgmm_cli.recipe.schema import score_names
-from flowgmm_cli.scores.values import Floats, finite
+from flowgmm_cli.scores.base import Floats, State, select_prefix, to_finite
 
-_KEPT = 4000  # held-out scores kept of each score
+MAX_REFERENCE = 4000  # scores of held-out rows that are stored for each score
 
 
 @dataclass(frozen=True)
@@ -24,25 +24,25 @@ class FittedScore:
     """One score of a detector.
 
     Attributes:
-        name: what it is called; a component that is there twice gets a number.
-        component: its place in the recipe's list.
+        name: that of the component, with a number where the recipe has it twice.
+        component: its position in the recipe's list.
         score: the fitted score.
-        held_out: its values on held-out rows, rising, at most 4,000.
+        reference: its values on held-out rows, rising, at most 4,000.
     """
 
     name: str
     component: int
     score: Score
-    held_out: Floats
+    reference: Floats
 
 
 @dataclass(frozen=True)
 class Detector:
-    """Scores rows; higher = further out, whatever the score.
+    """Scores rows; for every score, higher = further out.
 
     Attributes:
         scores: the fitted scores, in the order of the recipe.
-        default: name of the one that flags.
+        default: name of the score that flags rows.
     """
 
     scores: tuple[FittedScore, ...]
@@ -51,48 +51,47 @@ class Detector:
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the scores, the default first."""
-        others = [one.name for one in self.scores if one.name != self.default]
+        others = [fitted.name for fitted in self.scores if fitted.name != self.default]
         return (self.default, *others)
 
     def __call__(self, rows: ScoreInputs, names: Sequence[str] | None = None) -> dict[str, Floats]:
-        """Scores of rows by name, each `(N,)`; the default is first.
+        """Score rows, by name of the score, each `(N,)`; the default is first.
 
         Args:
-            rows: rows as the model sees them.
-            names: which scores; None for all.
+            rows: rows with the model's outputs for them.
+            names: of the scores; None for all.
 
         Raises:
             UsageError: there is no score of that name.
         """
-        asked = self.names if names is None else [name for name in self.names if name in names]
         for name in names or ():
             self._find(name)
-        return {name: finite(self._find(name).score(rows)) for name in asked}
+        chosen = [name for name in self.names if names is None or name in names]
+        return {name: to_finite(self._find(name).score(rows)) for name in chosen}
 
     def percentile(self, name: str, values: npt.NDArray[Any]) -> Floats:
-        """Share of held-out rows that score lower than each of `values` `(N,)`, in [0, 1]."""
-        held_out = self._find(name).held_out
-        found: Floats = np.searchsorted(held_out, values, side="left") / len(held_out)
-        return found
+        """Return the share of held-out rows that score lower than each of `values` `(N,)`, in [0, 1]."""
+        reference = self.reference_scores(name)
+        return np.asarray(np.searchsorted(reference, values, side="left") / len(reference))
 
     def threshold(self, name: str, fpr: float = 0.05) -> float:
-        """The lowest held-out score above which at most a share `fpr` of the held-out rows lies.
+        """Return the lowest held-out score that at most a share `fpr` of the held-out rows exceeds.
 
-        A row is out of distribution if it scores higher than this, not if it scores the same.
+        A row is out of distribution if its score is higher than this, not if it is equal.
         """
-        held_out = self._find(name).held_out
+        reference = self.reference_scores(name)
         if fpr >= 1:
-            return float(np.nextafter(held_out[0], -np.inf))
-        # Rounded, as 0.95 * 20 is not exactly 19 in floating point.
-        place = math.ceil(round((1 - fpr) * len(held_out), 9)) - 1
-        return float(held_out[max(place, 0)])
+            return float(np.nextafter(reference[0], -np.inf))
+        # rounded, as 0.95 * 20 is not exactly 19 in floating point
+        index = math.ceil(round((1 - fpr) * len(reference), 9)) - 1
+        return float(reference[max(index, 0)])
 
-    def held_out(self, name: str) -> Floats:
-        """What held-out rows scored, rising, at most 4,000 values."""
-        return self._find(name).held_out
+    def reference_scores(self, name: str) -> Floats:
+        """Return the scores of held-out rows, rising, at most 4,000 values."""
+        return self._find(name).reference
 
     def with_default(self, name: str) -> Detector:
-        """The same detector, which flags by another score.
+        """Return the same detector with another default.
 
         Raises:
             UsageError: there is no score of that name.
@@ -100,29 +99,29 @@ class Detector:
         return replace(self, default=self._find(name).name)
 
     def _find(self, name: str) -> FittedScore:
-        for one in self.scores:
-            if one.name == name:
-                return one
-        names = [one.name for one in self.scores]
+        for fitted in self.scores:
+            if fitted.name == name:
+                return fitted
+        names = [fitted.name for fitted in self.scores]
         raise UsageError(
             f"this model has no score `{name}`{did_you_mean(name, names)}",
             hint=f"its scores are {', '.join(names)}",
         )
 
-    def state(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-        """Return (JSON values, arrays) to restore it from, together with the recipe's `ood.scores`.
+    def state(self) -> State:
+        """Return (JSON values, arrays) for `from_state`, together with the recipe's `ood.scores`.
 
-        Equal arrays, such as the rows that two scores keep, are saved once.
+        Equal arrays, such as the rows that two scores store, are saved once.
         """
-        listed, arrays = [], {}
-        for index, one in enumerate(self.scores):
-            values, own = one.score.state()
-            listed.append({"name": one.name, "component": one.component, "values": values})
-            arrays[f"{index}.held_out"] = one.held_out
-            arrays |= {f"{index}.fitted.{name}": value for name, value in own.items()}
-        same = _same(arrays)
-        values = {"default": self.default, "scores": listed, "same": same}
-        return values, {name: value for name, value in arrays.items() if name not in same}
+        scores, arrays = [], {}
+        for index, fitted in enumerate(self.scores):
+            values, own = fitted.score.state()
+            scores.append({"name": fitted.name, "component": fitted.component, "values": values})
+            arrays[f"{index}.held_out"] = fitted.reference
+            arrays |= {f"{index}.fitted.{name}": array for name, array in own.items()}
+        duplicates = _find_duplicates(arrays)
+        unique = {name: array for name, array in arrays.items() if name not in duplicates}
+        return {"default": self.default, "scores": scores, "same": duplicates}, unique
 
     @classmethod
     def from_state(
@@ -132,20 +131,14 @@ class Detector:
         *,
         components: Sequence[Component],
     ) -> Detector:
-        """Restore what `state` returned; `components` is the recipe's `ood.scores`."""
-        everything = {**arrays, **{name: arrays[other] for name, other in values["same"].items()}}
+        """Restore the result of `state`; `components` is the recipe's `ood.scores`."""
+        arrays = {**arrays, **{name: arrays[other] for name, other in values["same"].items()}}
         scores = []
-        for index, one in enumerate(values["scores"]):
-            score: Score = build(components[one["component"]])
-            prefix = f"{index}.fitted."
-            own = {
-                name.removeprefix(prefix): value
-                for name, value in everything.items()
-                if name.startswith(prefix)
-            }
-            score.load_state(one["values"], own)
-            held_out = everything[f"{index}.held_out"]
-            scores.append(FittedScore(one["name"], one["component"], score, held_out))
+        for index, entry in enumerate(values["scores"]):
+            score: Score = build(components[entry["component"]])
+            score.load_state(entry["values"], select_prefix(arrays, f"{index}.fitted."))
+            reference = arrays[f"{index}.held_out"]
+            scores.append(FittedScore(entry["name"], entry["component"], score, reference))
         return cls(tuple(scores), values["default"])
 
 
@@ -161,16 +154,16 @@ def fit_detector(
     """Fit the scores that suit the rows.
 
     Args:
-        components: the recipe's `ood.scores`; those that read images are passed over where rows are none.
+        components: the recipe's `ood.scores`; those that read images are skipped for rows without images.
         train: rows the model was trained on.
         held_out: rows of the same kind that it was not trained on.
         model: the trained model.
-        seed: of the random numbers; every score gets the same, so that scores which keep some of the rows
-            keep the same ones.
-        default: name of the score that flags; None for the first.
+        seed: of the random numbers; every score gets the same, so that scores which store a sample of the
+            rows store the same sample.
+        default: name of the default score; None for the first.
 
     Raises:
-        RecipeError: none of the scores suits the rows.
+        RecipeError: no score suits the rows.
         UsageError: there is no score of the name `default`.
     """
     names, scores = score_names(components), list[FittedScore]()
@@ -179,9 +172,9 @@ def fit_detector(
             continue
         score: Score = build(component)
         score.fit(train, held_out, model, np.random.default_rng(seed))
-        values = np.sort(finite(score(held_out)))
-        if len(values) > _KEPT:
-            values = values[np.linspace(0, len(values) - 1, _KEPT).round().astype(np.intp)]
+        values = np.sort(to_finite(score(held_out)))
+        if len(values) > MAX_REFERENCE:
+            values = values[np.linspace(0, len(values) - 1, MAX_REFERENCE).round().astype(np.intp)]
         scores.append(FittedScore(names[index], index, score, values))
     if not scores:
         raise RecipeError(
@@ -194,17 +187,14 @@ def fit_detector(
 
 
 def reads_images(component: Component) -> bool:
-    """Whether a score's rows must be images."""
+    """Return True if a score needs rows that are images."""
     return cast(ScoreSpec, registry().find("score", component.use).spec()).reads == "images"
 
 
-def _same(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, str]:
-    """Names of arrays that equal one before them, with its name."""
+def _find_duplicates(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, str]:
+    """Map the names of arrays that equal an earlier array to its name."""
     first: dict[tuple[Any, ...], str] = {}
-    found = {}
-    for name, value in arrays.items():
-        key = (value.shape, value.dtype.str, value.tobytes())
-        earlier = first.setdefault(key, name)
-        if earlier != name:
-            found[name] = earlier
-    return found
+    for name, array in arrays.items():
+        first.setdefault((array.shape, array.dtype.str, array.tobytes()), name)
+    earlier = {name: first[array.shape, array.dtype.str, array.tobytes()] for name, array in arrays.items()}
+    return {name: other for name, other in earlier.items() if name != other}

@@ -1,39 +1,180 @@
-"""Score `mahalanobis`."""
+"""Mahalanobis distances, `mahalanobis` and `class_mahalanobis`, and the Gaussian behind them."""
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from flowgmm_cli.api import ScoreInputs
-from flowgmm_cli.scores.gaussian import Gaussian, fit_gaussian
+from flowgmm_cli.scores.base import Arrays, ArrayScore, Floats, to_finite, to_numpy
 from flowgmm_cli.scores.specs import MahalanobisConfig
-from flowgmm_cli.scores.values import FittedArrays, Floats, array, finite
+
+_MAX_FULL_RANK = 1024  # dimensions up to which all directions are computed
+_MAX_RANK = 512  # directions of more dimensions
+_MIN_VARIANCE = 1e-9  # as a share of the mean variance: that of a constant feature is 0
 
 
-class Mahalanobis(FittedArrays):
-    r""":math:`\sqrt{(x - m)^T S^{-1} (x - m)}` in the flow's input space; higher = further out.
+@dataclass(frozen=True)
+class Gaussian:
+    r"""A centred Gaussian with covariance :math:`U \mathrm{diag}(\lambda - \sigma^2) U^T + \sigma^2 I`.
 
-    m and S are mean and covariance of the training rows (Mahalanobis, 1936), S drawn towards a sphere
-    (Ledoit and Wolf, 2004). The model has no part in it.
+    Attributes:
+        directions: U, orthonormal columns, float32 `(D, r)`.
+        variances: lambda along them, float64 `(r,)`.
+        residual: sigma^2, the variance in every other direction; without meaning if r = D.
     """
 
-    def __init__(self, config: MahalanobisConfig) -> None:
-        super().__init__()
-        self.shrinkage = config.shrinkage
+    directions: npt.NDArray[np.float32]
+    variances: Floats
+    residual: float
+
+    @property
+    def full_rank(self) -> bool:
+        """True with a variance for every direction."""
+        return bool(self.directions.shape[1] == len(self.directions))
+
+    def whiten(self, rows: Floats) -> Floats:
+        """Return coordinates along the directions `(N, r)` of rows `(N, D)`, in standard deviations."""
+        return np.asarray((rows @ self.directions) / np.sqrt(self.variances))
+
+    def mahalanobis(self, rows: Floats) -> Floats:
+        r"""Return squared Mahalanobis lengths :math:`d^T S^{-1} d` of centred rows `(N, D)`, `(N,)`."""
+        if self.full_rank:
+            return sum_of_squares(self.whiten(rows))
+        along = rows @ self.directions
+        beyond = np.maximum(sum_of_squares(rows) - sum_of_squares(along), 0.0)
+        return np.asarray((along**2 / self.variances).sum(axis=1) + beyond / self.residual)
+
+    def log_prob(self, rows: Floats) -> Floats:
+        """Return the log-density in nats of centred rows, `(N,)`."""
+        size, rank = self.directions.shape
+        log_volume = np.log(self.variances).sum() + (size - rank) * math.log(self.residual)
+        constant = float(log_volume) + size * math.log(2 * math.pi)
+        return np.asarray(-0.5 * (self.mahalanobis(rows) + constant))
+
+    def state(self) -> Arrays:
+        """Return arrays for `from_state`."""
+        return {"directions": self.directions, "variances": self.variances, "rest": np.array(self.residual)}
+
+    @classmethod
+    def from_state(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Gaussian:
+        """Restore the result of `state`; other arrays are ignored."""
+        return cls(arrays["directions"], arrays["variances"], float(arrays["rest"]))
+
+
+def fit_gaussian(
+    rows: Floats,
+    *,
+    shrinkage: Literal["ledoit_wolf", "none"],
+    generator: np.random.Generator,
+    rank: int | None = None,
+) -> Gaussian:
+    """Fit the covariance of centred rows.
+
+    Args:
+        rows: rows minus their mean, or each minus the mean of its class, `(N, D)`.
+        shrinkage: `ledoit_wolf` shrinks the covariance towards a sphere by the share that Ledoit and Wolf
+            (2004) found to be best, which makes it regular even with fewer rows than dimensions.
+        generator: of the randomised decomposition in very many dimensions.
+        rank: number of directions; None for all, or for the first 512 of more than 1,024 dimensions.
+    """
+    count, size = rows.shape
+    rank = min(rank or (size if size <= _MAX_FULL_RANK else _MAX_RANK), size)
+    mean = float((rows**2).sum() / (count * size)) or 1.0
+    variances, directions = _principal_components(rows, rank, generator)
+    remaining = size - rank
+    residual = max(mean * size - variances.sum(), 0.0) / remaining if remaining else 0.0
+    if shrinkage == "ledoit_wolf":
+        from sklearn.covariance import ledoit_wolf_shrinkage
+
+        share = 1.0  # a single row determines nothing but the scale
+        if count > 1:  # in units in which fourth powers cannot overflow
+            share = float(ledoit_wolf_shrinkage(rows / math.sqrt(mean), assume_centered=True))
+        variances, residual = (1 - share) * variances + share * mean, (1 - share) * residual + share * mean
+    floor = _MIN_VARIANCE * mean
+    return Gaussian(directions.astype(np.float32), np.maximum(variances, floor), max(residual, floor))
+
+
+def _principal_components(rows: Floats, rank: int, generator: np.random.Generator) -> tuple[Floats, Floats]:
+    """Return variances `(r,)` and directions `(D, r)`."""
+    count, size = rows.shape
+    if size <= _MAX_FULL_RANK:
+        variances, directions = np.linalg.eigh(rows.T @ rows / count)
+        return np.maximum(variances[::-1][:rank], 0.0), directions[:, ::-1][:, :rank]
+    from sklearn.utils.extmath import randomized_svd
+
+    seed = int(generator.integers(2**31))
+    _, singular, components = randomized_svd(rows, min(rank, count), n_iter=4, random_state=seed)
+    return singular**2 / count, components.T
+
+
+def sum_of_squares(rows: Floats) -> Floats:
+    """Return squared Euclidean lengths of rows `(N, D)`, `(N,)`."""
+    return np.asarray(np.einsum("nd,nd->n", rows, rows))
+
+
+class Mahalanobis(ArrayScore):
+    r""":math:`\sqrt{(x - m)^T S^{-1} (x - m)}` in the flow's input space; higher = further out.
+
+    m and S are mean and covariance of the training rows (Mahalanobis, 1936), S shrunk towards a sphere
+    (Ledoit and Wolf, 2004). The score does not use the model.
+    """
+
+    config: MahalanobisConfig
 
     def fit(
         self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
     ) -> None:
-        """Take mean and covariance."""
-        x = array(train.x)
+        """Fit mean and covariance."""
+        x = to_numpy(train.x)
         mean = x.mean(axis=0)
-        gaussian = fit_gaussian(x - mean, shrinkage=self.shrinkage, generator=generator)
+        gaussian = fit_gaussian(x - mean, shrinkage=self.config.shrinkage, generator=generator)
         self.fitted = {"mean": mean, **gaussian.state()}
 
     def __call__(self, rows: ScoreInputs) -> Floats:
         """Return `(N,)`."""
         gaussian = Gaussian.from_state(self.fitted)
         with np.errstate(over="ignore", invalid="ignore"):
-            return finite(np.sqrt(gaussian.squared_distance(array(rows.x) - self.fitted["mean"])))
+            return to_finite(np.sqrt(gaussian.mahalanobis(to_numpy(rows.x) - self.fitted["mean"])))
+
+
+class ClassMahalanobis(ArrayScore):
+    r""":math:`\min_k \sqrt{(z - m_k)^T S^{-1} (z - m_k)}` in the latent space; higher = further out.
+
+    Means of the classes that the model predicts for its training rows, and one covariance around them (Lee et
+    al., 2018), shrunk towards a sphere (Ledoit and Wolf, 2004). Unlike the mixture's own distances these
+    depend on where the rows really are.
+    """
+
+    config: MahalanobisConfig
+
+    def fit(
+        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
+    ) -> None:
+        """Fit class means and the covariance around them, without rows that have infinite latents."""
+        z, classes = to_numpy(train.latents.z), to_numpy(train.log_posterior).argmax(axis=1)
+        usable = np.isfinite(z).all(axis=1)
+        if usable.any():
+            z, classes = z[usable], classes[usable]
+        z = np.nan_to_num(z)
+        present, classes = np.unique(classes, return_inverse=True)
+        means = np.stack([z[classes == index].mean(axis=0) for index in range(len(present))])
+        gaussian = fit_gaussian(z - means[classes], shrinkage=self.config.shrinkage, generator=generator)
+        self.fitted = {"means": means, **gaussian.state()}
+
+    def __call__(self, rows: ScoreInputs) -> Floats:
+        """Return `(N,)`."""
+        gaussian, z, means = Gaussian.from_state(self.fitted), to_numpy(rows.latents.z), self.fitted["means"]
+        distance = gaussian.mahalanobis
+        nearest = np.full(len(z), np.inf)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if gaussian.full_rank:  # one product for all classes
+                z, means, distance = gaussian.whiten(z), gaussian.whiten(means), sum_of_squares
+            for mean in means:
+                nearest = np.minimum(nearest, distance(z - mean))
+            return to_finite(np.sqrt(nearest))

@@ -1,4 +1,4 @@
-"""Specs of the built-in out-of-distribution scores: of all of them, higher means further out."""
+"""Specs of the built-in out-of-distribution scores; for all of them, higher means further out."""
 
 from __future__ import annotations
 
@@ -16,27 +16,31 @@ class NoParameters(Config):
 class TypicalityConfig(Config):
     """Parameters of `typicality`."""
 
-    centre: Literal["mean", "median"] = Field("mean", description="what typical is, of the held-out rows")
+    centre: Literal["mean", "median"] = Field(
+        "mean", description="average of the held-out rows that counts as typical"
+    )
 
 
 class KnnConfig(Config):
     """Parameters of `latent_knn` and `input_knn`."""
 
     k: int = Field(10, ge=1, le=1000, description="number of nearest rows")
-    distance: Literal["mean", "kth"] = Field("mean", description="of the k nearest rows, or to the k-th")
+    distance: Literal["mean", "kth"] = Field(
+        "mean", description="mean distance to the k nearest rows, or distance to the k-th"
+    )
     scale: Literal["none", "standardise", "unit"] = Field(
         "none",
         description="none = distances as they are; standardise = every feature to standard deviation 1; "
-        "unit = every row to length 1, so that only directions count",
+        "unit = every row to length 1, so that only the direction counts",
     )
-    rows: int = Field(2000, ge=1, le=50_000, description="training rows that are kept, at most")
+    rows: int = Field(2000, ge=1, le=50_000, description="largest number of training rows to store")
 
 
 class AngleKnnConfig(KnnConfig):
     """Parameters of `angle_knn`."""
 
     scale: Literal["none", "standardise", "unit"] = Field(
-        "unit", description="unit = every row to length 1, so that only directions count; see `input_knn`"
+        "unit", description="unit = every row to length 1, so that only the direction counts; see `input_knn`"
     )
 
 
@@ -44,7 +48,7 @@ class MahalanobisConfig(Config):
     """Parameters of `mahalanobis` and `class_mahalanobis`."""
 
     shrinkage: Literal["ledoit_wolf", "none"] = Field(
-        "ledoit_wolf", description="how the covariance is drawn towards a sphere"
+        "ledoit_wolf", description="shrinkage of the covariance towards a sphere"
     )
 
 
@@ -52,13 +56,13 @@ class DensityOfStatesConfig(Config):
     """Parameters of `density_of_states`."""
 
     bandwidth: float = Field(1.0, gt=0, description="factor on Scott's bandwidth")
-    rows: int = Field(2000, ge=2, le=20_000, description="training rows that are kept, at most")
+    rows: int = Field(2000, ge=2, le=20_000, description="largest number of training rows to store")
 
 
 class LikelihoodRatioConfig(Config):
     """Parameters of `likelihood_ratio`."""
 
-    mutation: float = Field(0.2, ge=0, le=1, description="share of pixels that are replaced at random")
+    mutation: float = Field(0.2, ge=0, le=1, description="share of pixels to replace at random")
     rank: int = Field(64, ge=1, le=512, description="principal directions of the background")
 
 
@@ -77,75 +81,74 @@ class CombinedConfig(Config):
     @model_validator(mode="after")
     def _has_scores(self) -> CombinedConfig:
         if not self.of:
-            raise ValueError("of is empty; it names the scores to combine")
+            raise ValueError("of is empty; it must list the scores to combine")
         return self
 
 
 SPECS: dict[str, Spec] = {
     "combined": ScoreSpec(
         config=CombinedConfig,
-        build="flowgmm_cli.scores.combined:Combined",
+        build="flowgmm_cli.scores.combination:Combined",
         summary="Several scores as one, through their tail probabilities on held-out rows",
-        docs="Fisher's way (1932) of combining tests: -log of the share of held-out rows that score higher, "
+        docs="Fisher's combination of tests (1932): -log of the share of held-out rows that score higher, "
         "summed over the scores, or the largest. Beyond the last held-out row a generalised Pareto tail "
-        "keeps far rows in order.",
+        "keeps the order of far rows.",
     ),
     "entropy": ScoreSpec(
         config=NoParameters,
-        build="flowgmm_cli.scores.entropy:Entropy",
-        summary="Entropy of the calibrated posterior: doubt between the classes",
-        docs="In nats, from 0 to log K. Sees rows between classes; rows far beyond one class look certain.",
+        build="flowgmm_cli.scores.posterior:Entropy",
+        summary="Entropy of the calibrated posterior: uncertainty between the classes",
+        docs="In nats, from 0 to log K. Detects rows between classes; rows far beyond a class look certain.",
     ),
     "max_posterior": ScoreSpec(
         config=NoParameters,
-        build="flowgmm_cli.scores.max_posterior:MaxPosterior",
+        build="flowgmm_cli.scores.posterior:MaxPosterior",
         summary="Log-odds against the most probable class, with full resolution near certainty",
         docs="Hendrycks and Gimpel (2017). In the order of 1 - max p(k|x), but as log-odds, which do not "
         "saturate.",
     ),
     "latent_knn": ScoreSpec(
         config=KnnConfig,
-        build="flowgmm_cli.scores.latent_knn:LatentKnn",
+        build="flowgmm_cli.scores.neighbours:LatentKnn",
         summary="Distance to the nearest training rows in the latent space",
         docs="Sun et al. (2022), on z.",
     ),
     "input_knn": ScoreSpec(
         config=KnnConfig,
-        build="flowgmm_cli.scores.input_knn:InputKnn",
+        build="flowgmm_cli.scores.neighbours:InputKnn",
         summary="Distance to the nearest training rows in the flow's input space",
-        docs="Sun et al. (2022), on the rows as the transforms of the recipe leave them. Owes nothing to the "
-        "model.",
+        docs="Sun et al. (2022), on the rows after the transforms of the recipe. Does not use the model.",
     ),
     "angle_knn": ScoreSpec(
         config=AngleKnnConfig,
-        build="flowgmm_cli.scores.input_knn:InputKnn",
-        summary="Distance to the nearest training rows in the flow's input space, by direction alone",
-        docs="Sun et al. (2022), who scale every row to length 1. Sees what a row is about, however long or "
-        "short it is. Owes nothing to the model.",
+        build="flowgmm_cli.scores.neighbours:InputKnn",
+        summary="Distance to the nearest training rows in the flow's input space, by direction only",
+        docs="Sun et al. (2022), who scale every row to length 1. Compares the contents of rows of any "
+        "length. Does not use the model.",
     ),
     "nll": ScoreSpec(
         config=NoParameters,
-        build="flowgmm_cli.scores.nll:Nll",
-        summary="-log p(x); alone it is a poor score for images and texts",
+        build="flowgmm_cli.scores.density:Nll",
+        summary="-log p(x); by itself a poor score for images and texts",
         docs="In nats. Simple rows often get a higher density than the training rows themselves (Nalisnick "
         "et al., 2019a; Kirichenko et al., 2020), so it is never a good first choice for images.",
     ),
     "typicality": ScoreSpec(
         config=TypicalityConfig,
-        build="flowgmm_cli.scores.typicality:Typicality",
-        summary="|-log p(x) - mean of held-out rows|: too likely is strange, too",
+        build="flowgmm_cli.scores.density:Typicality",
+        summary="|-log p(x) - mean of held-out rows|: rows that are too likely are strange, too",
         docs="Nalisnick et al. (2019b), for single rows.",
     ),
     "latent_radius": ScoreSpec(
         config=NoParameters,
-        build="flowgmm_cli.scores.latent_radius:LatentRadius",
+        build="flowgmm_cli.scores.density:LatentRadius",
         summary="Distance from the shell on which the nearest Gaussian's mass lies",
         docs="|min over the components of |z - mu|^2/s^2 - D| / sqrt(2 D): about standard normal in absolute "
         "value for rows of a perfect model.",
     ),
     "class_mahalanobis": ScoreSpec(
         config=MahalanobisConfig,
-        build="flowgmm_cli.scores.class_mahalanobis:ClassMahalanobis",
+        build="flowgmm_cli.scores.mahalanobis:ClassMahalanobis",
         summary="Mahalanobis distance to the nearest class in the latent space, one covariance for all",
         docs="Lee et al. (2018), with the classes the model predicts for its training rows.",
     ),
@@ -153,26 +156,26 @@ SPECS: dict[str, Spec] = {
         config=MahalanobisConfig,
         build="flowgmm_cli.scores.mahalanobis:Mahalanobis",
         summary="Mahalanobis distance to the training rows in the flow's input space, one Gaussian",
-        docs="Owes nothing to the model.",
+        docs="Does not use the model.",
     ),
     "density_of_states": ScoreSpec(
         config=DensityOfStatesConfig,
-        build="flowgmm_cli.scores.density_of_states:DensityOfStates",
-        summary="How rare a row's combination of density, log-det, radius, entropy and kNN distance is",
+        build="flowgmm_cli.scores.density:DensityOfStates",
+        summary="Rarity of a row's combination of density, log-det, radius, entropy and kNN distance",
         docs="Morningstar et al. (2021): a kernel density estimate over standardised statistics of "
         "training rows.",
     ),
     "likelihood_ratio": ScoreSpec(
         config=LikelihoodRatioConfig,
-        build="flowgmm_cli.scores.likelihood_ratio:LikelihoodRatio",
+        build="flowgmm_cli.scores.images:LikelihoodRatio",
         summary="Images: density of a background model minus that of this one",
         docs="Ren et al. (2019). The background is small: a low-rank Gaussian of pixels (probabilistic PCA), "
-        "fitted to training images some of whose pixels are replaced at random.",
+        "fitted to training images in which random pixels replace some others.",
         reads="images",
     ),
     "compression": ScoreSpec(
         config=NoParameters,
-        build="flowgmm_cli.scores.compression:Compression",
+        build="flowgmm_cli.scores.images:Compression",
         summary="Images: bits by the model minus bits by a general compressor",
         docs="Serra et al. (2020), with the filters of PNG and zlib as the compressor. Corrects for images "
         "that are likely only because they are simple.",

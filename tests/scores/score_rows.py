@@ -1,4 +1,4 @@
-"""Rows as a small model sees them, and scores fitted to them."""
+"""Inputs of scores from a small model, and scores fitted to them."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class Identity(torch.nn.Module):
         return z / self.scale
 
 
-def seen_of(model: Model, x: torch.Tensor, images: torch.Tensor | None = None) -> ScoreInputs:
-    """What a run would show to the scores."""
+def make_inputs(model: Model, x: torch.Tensor, images: torch.Tensor | None = None) -> ScoreInputs:
+    """Return the inputs of scores that a run would compute."""
     with torch.no_grad():
         latents = encode(model, x)
         return ScoreInputs(x, latents, model.log_posterior(latents), latents.log_prob().double(), images)
 
 
-def latents_of(class_log_prob: list[list[float]]) -> ScoreInputs:
-    """Rows of which only the class log-densities matter."""
+def inputs_from_logits(class_log_prob: list[list[float]]) -> ScoreInputs:
+    """Return inputs whose class log-densities matter only."""
     log_joint = torch.tensor(class_log_prob, dtype=torch.float64)
     n = len(log_joint)
     latents = Latents(torch.zeros(n, 1), torch.zeros(n), log_joint)
@@ -44,16 +44,16 @@ def latents_of(class_log_prob: list[list[float]]) -> ScoreInputs:
 
 
 def component(name: str, **values: Any) -> Component:
-    """A score with parameters."""
+    """Return a score with parameters."""
     if name == "combined" and "of" not in values:
         values["of"] = [component("entropy"), component("latent_knn")]
     return Component(kind="score", use=name, config=SPECS[name].config(**values))
 
 
-def fitted(
+def fit_score(
     name: str, train: ScoreInputs, held_out: ScoreInputs | None = None, model: Any = None, **values: Any
 ) -> Score:
-    """A score, fitted."""
+    """Fit a score."""
     score: Score = build(component(name, **values))
     score.fit(train, train if held_out is None else held_out, model, np.random.default_rng(0))
     return score

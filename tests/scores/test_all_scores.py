@@ -1,4 +1,4 @@
-"""What holds for every score."""
+"""Contract of every score."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from score_rows import Identity, component, fitted, seen_of
+from score_rows import Identity, component, fit_score, make_inputs
 
 from flowgmm_cli.api import Score, ScoreInputs
 from flowgmm_cli.evaluation.detection import auroc
@@ -18,42 +18,42 @@ from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import FlowMixture, Model
 from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.recipe.schema import STANDARD_SCORES
+from flowgmm_cli.scores.base import take_rows
 from flowgmm_cli.scores.specs import SPECS
-from flowgmm_cli.scores.values import rows_of
 
 Draw = Callable[..., ScoreInputs]
 every_score = pytest.mark.parametrize("name", list(SPECS))
-DOUBT = {"entropy", "max_posterior"}  # far rows are sure of their class
+DOUBT = {"entropy", "max_posterior"}  # far rows have a certain class
 DIRECTION = {"angle_knn"}  # however far a row is
 
 
-def test_a_recipe_gets_all_of_them_by_itself() -> None:
+def test_a_recipe_has_all_scores_by_default() -> None:
     assert tuple(SPECS) == STANDARD_SCORES
 
 
 @every_score
 def test_higher_is_further_out(name: str, draw: Draw, gaussian: Model) -> None:
-    score = fitted(name, draw(600), draw(300, seed=1), gaussian)
+    score = fit_score(name, draw(600), draw(300, seed=1), gaussian)
     out = torch.zeros(200, 4) if name in DOUBT else draw(200, seed=2).x + 6 * torch.ones(4)
-    out = seen_of(gaussian, out, out.reshape(-1, 2, 2))
+    out = make_inputs(gaussian, out, out.reshape(-1, 2, 2))
     assert auroc(score(draw(300, seed=3)), score(out)) > 0.95
 
 
 @every_score
 def test_a_row_s_score_depends_on_that_row_alone(name: str, draw: Draw, gaussian: Model) -> None:
-    score = fitted(name, draw(700), draw(300, seed=1), gaussian)
+    score = fit_score(name, draw(700), draw(300, seed=1), gaussian)
     rows = draw(1100, seed=2)  # more than any block
     together = score(rows)
     assert together.shape == (1100,)
     assert together.dtype == np.float64
     for index in ([0], [1099, 3], list(range(500, 530))):
-        alone = score(rows_of(rows, np.array(index)))
+        alone = score(take_rows(rows, np.array(index)))
         np.testing.assert_allclose(alone, together[index], rtol=1e-6, atol=1e-6)
 
 
 @every_score
 def test_the_fitted_score_is_restored_from_arrays(name: str, draw: Draw, gaussian: Model) -> None:
-    score = fitted(name, draw(200), draw(100, seed=1), gaussian)
+    score = fit_score(name, draw(200), draw(100, seed=1), gaussian)
     values, arrays = score.state()
     assert all(array.dtype.kind in "fi" for array in arrays.values())
     again = build(component(name))
@@ -64,23 +64,23 @@ def test_the_fitted_score_is_restored_from_arrays(name: str, draw: Draw, gaussia
 
 @every_score
 def test_no_rows_are_no_scores(name: str, draw: Draw, gaussian: Model) -> None:
-    score = fitted(name, draw(40), draw(30, seed=1), gaussian)
-    assert score(rows_of(draw(5), np.array([], dtype=int))).shape == (0,)
+    score = fit_score(name, draw(40), draw(30, seed=1), gaussian)
+    assert score(take_rows(draw(5), np.array([], dtype=int))).shape == (0,)
 
 
 @every_score
-def test_one_row_is_enough_to_fit(name: str, draw: Draw, gaussian: Model) -> None:
-    score = fitted(name, draw(1), draw(1, seed=1), gaussian)
+def test_a_single_row_is_enough_to_fit(name: str, draw: Draw, gaussian: Model) -> None:
+    score = fit_score(name, draw(1), draw(1, seed=1), gaussian)
     assert np.isfinite(score(draw(20, seed=2))).all()
 
 
 @every_score
 def test_equal_rows_are_no_division_by_zero(name: str, gaussian: Model) -> None:
     x = torch.ones(30, 4)
-    rows = seen_of(gaussian, x, x.reshape(-1, 2, 2))
-    score = fitted(name, rows, rows, gaussian)
+    rows = make_inputs(gaussian, x, x.reshape(-1, 2, 2))
+    score = fit_score(name, rows, rows, gaussian)
     other = torch.cat([x[:1], x[:1] + 1])
-    near, far = score(seen_of(gaussian, other, other.reshape(-1, 2, 2)))
+    near, far = score(make_inputs(gaussian, other, other.reshape(-1, 2, 2)))
     assert np.isfinite([near, far]).all()
     if name.endswith(("knn", "mahalanobis")) and name not in DIRECTION:
         assert far > near
@@ -90,10 +90,10 @@ MODEL = FlowMixture(Identity(), GaussianMixture(torch.tensor([[-3.0, 0, 0, 0], [
 
 
 @cache
-def fitted_once(name: str) -> Score:
+def fit_cached(name: str) -> Score:
     x, _ = MODEL.sample(80, torch.Generator().manual_seed(0))
-    rows = seen_of(MODEL, x, x.reshape(-1, 2, 2))
-    return fitted(name, rows, rows, MODEL)
+    rows = make_inputs(MODEL, x, x.reshape(-1, 2, 2))
+    return fit_score(name, rows, rows, MODEL)
 
 
 numbers = st.floats(width=32, allow_nan=True, allow_infinity=True)
@@ -102,18 +102,18 @@ numbers = st.floats(width=32, allow_nan=True, allow_infinity=True)
 @every_score
 @settings(max_examples=20, deadline=None)
 @given(cells=st.lists(st.lists(numbers, min_size=4, max_size=4), min_size=1, max_size=6))
-def test_every_value_is_finite_whatever_the_row(name: str, cells: list[list[float]]) -> None:
-    score = fitted_once(name)
+def test_every_value_is_finite_for_any_row(name: str, cells: list[list[float]]) -> None:
+    score = fit_cached(name)
     x = torch.tensor(cells)
-    found = score(seen_of(MODEL, x, x.reshape(-1, 2, 2)))
-    assert found.shape == (len(cells),)
-    assert np.isfinite(found).all()
+    result = score(make_inputs(MODEL, x, x.reshape(-1, 2, 2)))
+    assert result.shape == (len(cells),)
+    assert np.isfinite(result).all()
 
 
 @every_score
 def test_rows_out_of_all_bounds_are_far_out(name: str, draw: Draw, gaussian: Model) -> None:
     if name in DOUBT | DIRECTION:
         pytest.skip("does not see distances")
-    score = fitted(name, draw(300), draw(200, seed=1), gaussian)
+    score = fit_score(name, draw(300), draw(200, seed=1), gaussian)
     x = torch.tensor([[1e30] * 4, [-3e38] * 4, [1e6] * 4])
-    assert score(seen_of(gaussian, x, x.reshape(-1, 2, 2))).min() > score(draw(500, seed=2)).max()
+    assert score(make_inputs(gaussian, x, x.reshape(-1, 2, 2))).min() > score(draw(500, seed=2)).max()

@@ -27,18 +27,18 @@ def fit(components: list[Component], draw: Draw, model: Model, **options: Any) -
 
 
 def detector_of(held_out: np.ndarray) -> Detector:
-    return Detector((FittedScore("one", 0, None, np.sort(held_out)),), "one")  # type: ignore[arg-type]
+    return Detector((FittedScore("main", 0, None, np.sort(held_out)),), "main")  # type: ignore[arg-type]
 
 
 def test_all_scores_are_given_the_default_first(draw: Draw, gaussian: Model) -> None:
     detector = fit(EVERY, draw, gaussian, default="nll")
     assert detector.names[0] == "nll"
     rows = draw(30, seed=2)
-    found = detector(rows)
-    assert list(found) == list(detector.names)
-    assert sorted(found) == sorted(SPECS)
+    result = detector(rows)
+    assert list(result) == list(detector.names)
+    assert sorted(result) == sorted(SPECS)
     assert list(detector(rows, ["entropy", "nll"])) == ["nll", "entropy"]
-    np.testing.assert_array_equal(found["nll"], -rows.log_density.numpy())
+    np.testing.assert_array_equal(result["nll"], -rows.log_density.numpy())
 
 
 def test_the_first_score_is_the_default_unless_another_is_named(draw: Draw, gaussian: Model) -> None:
@@ -49,7 +49,7 @@ def test_the_first_score_is_the_default_unless_another_is_named(draw: Draw, gaus
     assert fit(components, draw, gaussian, default="nll").default == "nll"
 
 
-def test_scores_of_images_are_passed_over_where_there_are_none(draw: Draw, gaussian: Model) -> None:
+def test_scores_of_images_are_skipped_for_rows_without_images(draw: Draw, gaussian: Model) -> None:
     detector = fit(EVERY, draw, gaussian, with_images=False)
     assert set(detector.names) == set(SPECS) - {"likelihood_ratio", "compression"}
     with pytest.raises(RecipeError, match="no score") as caught:
@@ -57,7 +57,7 @@ def test_scores_of_images_are_passed_over_where_there_are_none(draw: Draw, gauss
     assert caught.value.details == ("compression reads images",)
 
 
-def test_a_component_can_be_there_twice(draw: Draw, gaussian: Model) -> None:
+def test_a_component_can_be_repeated(draw: Draw, gaussian: Model) -> None:
     components = [component("input_knn"), component("input_knn", k=1), component("input_knn", k=2)]
     assert fit(components, draw, gaussian).names == ("input_knn", "input_knn_2", "input_knn_3")
 
@@ -80,7 +80,7 @@ def test_an_unknown_score_is_refused_with_a_guess(draw: Draw, gaussian: Model) -
     fpr=st.floats(0.001, 0.999),
 )
 def test_the_threshold_flags_as_many_held_out_rows_as_it_may(held_out: np.ndarray, fpr: float) -> None:
-    threshold = detector_of(held_out).threshold("one", fpr)
+    threshold = detector_of(held_out).threshold("main", fpr)
     assert threshold in held_out
     assert (held_out > threshold).mean() <= fpr
     lower = held_out[held_out < threshold]
@@ -90,9 +90,9 @@ def test_the_threshold_flags_as_many_held_out_rows_as_it_may(held_out: np.ndarra
 
 def test_thresholds_and_percentiles_by_hand() -> None:
     detector = detector_of(np.arange(20.0))
-    assert detector.threshold("one") == 18  # one of twenty lies above
-    assert detector.threshold("one", 0.5) == 9
-    assert detector.percentile("one", np.array([-1.0, 0.0, 0.5, 19.0, 20.0])).tolist() == [
+    assert detector.threshold("main") == 18  # one of twenty lies above
+    assert detector.threshold("main", 0.5) == 9
+    assert detector.percentile("main", np.array([-1.0, 0.0, 0.5, 19.0, 20.0])).tolist() == [
         0,
         0,
         0.05,
@@ -100,17 +100,15 @@ def test_thresholds_and_percentiles_by_hand() -> None:
         1,
     ]
     ties = detector_of(np.array([1.0, 1, 1, 2]))
-    assert ties.percentile("one", np.array([1.0, 2.0])).tolist() == [0, 0.75]
+    assert ties.percentile("main", np.array([1.0, 2.0])).tolist() == [0, 0.75]
 
 
-def test_of_many_held_out_scores_some_are_kept_that_give_the_same_thresholds(
-    draw: Draw, gaussian: Model
-) -> None:
+def test_a_sample_of_many_held_out_scores_gives_the_same_thresholds(draw: Draw, gaussian: Model) -> None:
     held_out = draw(20_000, seed=1)
     components = [component("nll")]
     detector = fit_detector(components, draw(50), held_out, gaussian, 0)
     scores = -held_out.log_density.numpy()
-    kept = detector.held_out("nll")
+    kept = detector.reference_scores("nll")
     assert len(kept) == 4000
     assert (kept[0], kept[-1]) == (scores.min(), scores.max())
     for fpr in (0.5, 0.05, 0.01, 0.001):
@@ -129,7 +127,7 @@ def test_it_is_restored_from_its_state(draw: Draw, gaussian: Model) -> None:
         assert again.threshold(name) == detector.threshold(name)
 
 
-def test_rows_that_several_scores_keep_are_saved_once(draw: Draw, gaussian: Model) -> None:
+def test_rows_that_several_scores_store_are_saved_once(draw: Draw, gaussian: Model) -> None:
     of = [component("entropy"), component("latent_knn")]
     alone = fit([component("latent_knn")], draw, gaussian).state()[1]
     both = fit([component("latent_knn"), component("combined", of=of)], draw, gaussian).state()[1]
@@ -159,12 +157,12 @@ class Broken:
         return {}, {}
 
 
-def test_a_plugin_s_numbers_are_made_finite(
+def test_a_plugin_s_numbers_become_finite(
     draw: Draw, gaussian: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = ScoreSpec(config=Config, build="nowhere:at_all", summary="NaN")
     monkeypatch.setattr(module, "build", lambda component: Broken(component.config))
     monkeypatch.setattr(module, "reads_images", lambda component: spec.reads == "images")
-    detector = fit([Component(kind="score", use="mine/odd", config=Config())], draw, gaussian)
+    detector = fit([Component(kind="score", use="own/odd", config=Config())], draw, gaussian)
     assert detector.names == ("odd",)
     assert np.isfinite(detector(draw(3))["odd"]).all()

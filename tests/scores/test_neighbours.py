@@ -5,15 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from score_rows import Identity, fitted, seen_of
+from score_rows import Identity, fit_score, make_inputs
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler, normalize
 
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import FlowMixture
-from flowgmm_cli.scores.nearest import NearestRows, _smallest
+from flowgmm_cli.scores.neighbours import NearestRows
 from flowgmm_cli.scores.specs import KnnConfig
 
 
@@ -22,8 +20,8 @@ def rows_of_size(n: int, features: int, *, seed: int, offset: float = 0.0) -> to
 
 
 def reference(train: np.ndarray, rows: np.ndarray, k: int, distance: str) -> np.ndarray:
-    found, _ = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(train).kneighbors(rows)
-    return found.mean(axis=1) if distance == "mean" else found[:, -1]
+    result, _ = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(train).kneighbors(rows)
+    return result.mean(axis=1) if distance == "mean" else result[:, -1]
 
 
 @pytest.mark.parametrize("distance", ["mean", "kth"])
@@ -31,7 +29,7 @@ def reference(train: np.ndarray, rows: np.ndarray, k: int, distance: str) -> np.
 def test_distances_are_those_of_scikit_learn(distance: str, count: int, features: int, k: int) -> None:
     train, rows = rows_of_size(count, features, seed=0), rows_of_size(600, features, seed=1)
     nearest = NearestRows(KnnConfig(k=k, distance=distance))  # type: ignore[arg-type]
-    nearest.keep(train, np.random.default_rng(0))
+    nearest.store(train, np.random.default_rng(0))
     expected = reference(train.double().numpy(), rows.double().numpy(), k, distance)
     np.testing.assert_allclose(nearest.distances(rows), expected, rtol=1e-5)
 
@@ -39,62 +37,54 @@ def test_distances_are_those_of_scikit_learn(distance: str, count: int, features
 def test_a_common_offset_costs_no_digits() -> None:
     train, rows = (rows_of_size(200, 4, seed=seed, offset=10_000.0) for seed in (0, 1))
     nearest = NearestRows(KnnConfig(k=3))
-    nearest.keep(train, np.random.default_rng(0))
+    nearest.store(train, np.random.default_rng(0))
     expected = reference(train.double().numpy(), rows.double().numpy(), 3, "mean")
     np.testing.assert_allclose(nearest.distances(rows), expected, rtol=1e-3)
 
 
-def test_features_can_be_standardised_and_a_constant_one_stays() -> None:
+def test_features_can_be_standardised_and_constant_features_stay() -> None:
     train, rows = rows_of_size(100, 3, seed=0), rows_of_size(20, 3, seed=1)
     train[:, 1] *= 100
     train[:, 2] = rows[:, 2] = 7.0
     nearest = NearestRows(KnnConfig(k=2, scale="standardise"))
-    nearest.keep(train, np.random.default_rng(0))
+    nearest.store(train, np.random.default_rng(0))
     scaler = StandardScaler().fit(train.double().numpy())
-    expected = reference(*(scaler.transform(one.double().numpy()) for one in (train, rows)), 2, "mean")
+    expected = reference(*(scaler.transform(tensor.double().numpy()) for tensor in (train, rows)), 2, "mean")
     np.testing.assert_allclose(nearest.distances(rows), expected, rtol=1e-4)
 
 
 def test_of_rows_of_unit_length_only_directions_count() -> None:
     train, rows = rows_of_size(100, 3, seed=0), rows_of_size(20, 3, seed=1)
     nearest = NearestRows(KnnConfig(k=2, scale="unit"))
-    nearest.keep(train, np.random.default_rng(0))
-    expected = reference(*(normalize(one.double().numpy()) for one in (train, rows)), 2, "mean")
+    nearest.store(train, np.random.default_rng(0))
+    expected = reference(*(normalize(tensor.double().numpy()) for tensor in (train, rows)), 2, "mean")
     np.testing.assert_allclose(nearest.distances(rows), expected, rtol=1e-4)
     np.testing.assert_allclose(nearest.distances(7 * rows), nearest.distances(rows), rtol=1e-4)
 
 
-def test_no_more_rows_are_kept_than_asked_for_and_memory_is_bounded() -> None:
+def test_the_number_of_stored_rows_and_memory_are_bounded() -> None:
     nearest = NearestRows(KnnConfig(rows=50))
-    nearest.keep(rows_of_size(200, 3, seed=0), np.random.default_rng(0))
+    nearest.store(rows_of_size(200, 3, seed=0), np.random.default_rng(0))
     assert nearest.fitted["rows"].shape == (50, 3)
     assert nearest.fitted["rows"].dtype == np.float32
     wide = NearestRows(KnnConfig())
-    wide.keep(torch.zeros(300, 20_000), np.random.default_rng(0))
+    wide.store(torch.zeros(300, 20_000), np.random.default_rng(0))
     assert wide.fitted["rows"].nbytes <= 16e6
 
 
-def test_training_rows_that_are_not_finite_are_no_neighbours() -> None:
+def test_infinite_training_rows_are_ignored() -> None:
     train = rows_of_size(30, 2, seed=0)
     broken = torch.cat([train, torch.tensor([[np.nan, 0.0], [np.inf, 1.0]])])
-    found = []
+    result = []
     for rows in (train, broken):
         nearest = NearestRows(KnnConfig(k=2))
-        nearest.keep(rows, np.random.default_rng(0))
-        found.append(nearest.distances(rows_of_size(10, 2, seed=1)))
-    np.testing.assert_array_equal(*found)
+        nearest.store(rows, np.random.default_rng(0))
+        result.append(nearest.distances(rows_of_size(10, 2, seed=1)))
+    np.testing.assert_array_equal(*result)
 
 
-@settings(max_examples=60, deadline=None)
-@given(groups=st.integers(1, 9), k=st.integers(1, 64), seed=st.integers(0, 5))
-def test_the_smallest_of_a_row_are_found_by_groups(groups: int, k: int, seed: int) -> None:
-    values = torch.randint(0, 90, (7, 64 * groups), generator=torch.Generator().manual_seed(seed)).float()
-    found = values.gather(1, _smallest(values, k)).sort(dim=1).values
-    assert torch.equal(found, values.sort(dim=1).values[:, :k])
-
-
-def test_one_looks_at_latents_and_the_other_at_rows() -> None:
+def test_the_scores_read_latents_and_rows() -> None:
     model = FlowMixture(Identity(10.0), GaussianMixture(torch.zeros(1, 3)))
-    train, rows = (seen_of(model, rows_of_size(60, 3, seed=seed)) for seed in (0, 1))
-    at_input, latent = (fitted(f"{name}_knn", train)(rows) for name in ("input", "latent"))
+    train, rows = (make_inputs(model, rows_of_size(60, 3, seed=seed)) for seed in (0, 1))
+    at_input, latent = (fit_score(f"{name}_knn", train)(rows) for name in ("input", "latent"))
     np.testing.assert_allclose(latent, 10 * at_input, rtol=1e-5)

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from score_rows import component, fitted
+from score_rows import component, fit_score
 
 from flowgmm_cli.api import ScoreInputs
 from flowgmm_cli.model import Model
-from flowgmm_cli.scores.tail import Tail
+from flowgmm_cli.scores.combination import Tail
 
 Draw = Callable[..., ScoreInputs]
 
@@ -46,10 +46,10 @@ values = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=60).map(np.array)
 @settings(max_examples=150, deadline=None)
 @given(held_out=values, rows=st.lists(st.floats(allow_nan=False), min_size=2, max_size=30).map(np.array))
 def test_rarity_never_falls_and_is_finite_and_positive(held_out: np.ndarray, rows: np.ndarray) -> None:
-    found = Tail.fit(held_out)(np.sort(rows))
-    assert np.isfinite(found).all()
-    assert (found >= 0).all()
-    assert (np.diff(found) >= -1e-12 * np.abs(found[1:])).all()
+    result = Tail.fit(held_out)(np.sort(rows))
+    assert np.isfinite(result).all()
+    assert (result >= 0).all()
+    assert (np.diff(result) >= -1e-12 * np.abs(result[1:])).all()
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 300, 30_000])
@@ -59,7 +59,7 @@ def test_far_rows_keep_their_order(size: int) -> None:
     assert (np.diff(Tail.fit(held_out)(far)) > 0).all()
 
 
-def test_few_values_are_kept_of_many_and_say_nearly_the_same() -> None:
+def test_a_tail_of_many_values_stores_few_and_hardly_changes() -> None:
     held_out = np.random.default_rng(0).normal(size=50_000)
     tail = Tail.fit(held_out)
     assert len(tail.values) <= 1000
@@ -77,16 +77,16 @@ def test_a_tail_is_restored_from_arrays() -> None:
 def test_scores_are_combined_by_their_rarity(draw: Draw, gaussian: Model, how: str) -> None:
     train, held_out, rows = draw(200), draw(150, seed=1), draw(50, seed=2)
     names = ["entropy", "mahalanobis", "nll"]
-    both = fitted("combined", train, held_out, gaussian, of=[component(name) for name in names], how=how)
+    both = fit_score("combined", train, held_out, gaussian, of=[component(name) for name in names], how=how)
     rarities = []
     for name in names:
-        one = fitted(name, train, held_out, gaussian)
-        rarities.append(Tail.fit(one(held_out))(one(rows)))
+        fitted = fit_score(name, train, held_out, gaussian)
+        rarities.append(Tail.fit(fitted(held_out))(fitted(rows)))
     np.testing.assert_allclose(both(rows), getattr(np, how)(rarities, axis=0))
 
 
-def test_one_score_alone_keeps_its_order(draw: Draw, gaussian: Model) -> None:
+def test_a_single_score_keeps_its_order(draw: Draw, gaussian: Model) -> None:
     train, held_out, rows = draw(200), draw(150, seed=1), draw(80, seed=2)
-    alone = fitted("combined", train, held_out, gaussian, of=[component("input_knn")])
-    plain = fitted("input_knn", train, held_out, gaussian)
+    alone = fit_score("combined", train, held_out, gaussian, of=[component("input_knn")])
+    plain = fit_score("input_knn", train, held_out, gaussian)
     np.testing.assert_array_equal(np.argsort(alone(rows)), np.argsort(plain(rows)))

@@ -7,33 +7,32 @@ import math
 import numpy as np
 import pytest
 import torch
-from score_rows import Identity, fitted, latents_of, seen_of
+from score_rows import Identity, fit_score, inputs_from_logits, make_inputs
 
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import FlowMixture
-from flowgmm_cli.scores.entropy import entropy
-from flowgmm_cli.scores.tempered import gaps
+from flowgmm_cli.scores.posterior import class_gaps, entropy_of_gaps
 
 ROWS = [[0.0, 0.0, 0.0], [2.0, 0.0, -1.0], [-900.0, -905.0, -910.0], [5.0, math.log(3.0), -math.inf]]
 
 
 def test_entropy_is_that_of_the_softmax() -> None:
-    rows = latents_of(ROWS)
+    rows = inputs_from_logits(ROWS)
     p = torch.softmax(torch.tensor(ROWS, dtype=torch.float64), dim=1)
     expected = torch.distributions.Categorical(p).entropy()
-    np.testing.assert_allclose(fitted("entropy", rows)(rows), expected, rtol=1e-12)
+    np.testing.assert_allclose(fit_score("entropy", rows)(rows), expected, rtol=1e-12)
 
 
 def test_max_posterior_is_the_log_odds_against_the_best_class() -> None:
-    rows = latents_of(ROWS)
+    rows = inputs_from_logits(ROWS)
     p = torch.softmax(torch.tensor(ROWS, dtype=torch.float64), dim=1).amax(1).numpy()
-    np.testing.assert_allclose(fitted("max_posterior", rows)(rows), np.log((1 - p) / p), rtol=1e-9)
+    np.testing.assert_allclose(fit_score("max_posterior", rows)(rows), np.log((1 - p) / p), rtol=1e-9)
 
 
 @pytest.mark.parametrize("name", ["entropy", "max_posterior"])
 def test_saturated_posteriors_keep_their_order(name: str) -> None:
-    rows = latents_of([[0.0, -gap] for gap in (600.0, 300.0, 80.0, 40.0, 39.0, 1.0, 0.5)])
-    assert (np.diff(fitted(name, rows)(rows)) > 0).all()
+    rows = inputs_from_logits([[0.0, -gap] for gap in (600.0, 300.0, 80.0, 40.0, 39.0, 1.0, 0.5)])
+    assert (np.diff(fit_score(name, rows)(rows)) > 0).all()
     assert (rows.log_posterior.exp().amax(1)[:4] == 1).all()  # where plain probabilities say nothing
 
 
@@ -41,37 +40,37 @@ def test_saturated_posteriors_keep_their_order(name: str) -> None:
 def test_the_temperature_of_the_model_is_used(name: str) -> None:
     model = FlowMixture(Identity(), GaussianMixture(torch.tensor([[-1.0], [1.0]])))
     model.temperature.fill_(4.0)
-    rows = seen_of(model, torch.tensor([[0.3], [2.0]]))
+    rows = make_inputs(model, torch.tensor([[0.3], [2.0]]))
     p = rows.log_posterior.exp().numpy()
     expected = {"entropy": -(p * np.log(p)).sum(1), "max_posterior": np.log(1 / p.max(1) - 1)}[name]
-    np.testing.assert_allclose(fitted(name, rows, model=model)(rows), expected, rtol=1e-6)
+    np.testing.assert_allclose(fit_score(name, rows, model=model)(rows), expected, rtol=1e-6)
 
 
 def test_noise_in_the_labels_does_not_hide_what_tells_sure_rows_apart() -> None:
     model = FlowMixture(Identity(), GaussianMixture(torch.tensor([[-3.0], [3.0]])))
     model.noise.fill_(0.2)
-    rows = seen_of(model, torch.tensor([[10.0], [9.0], [8.0]]))
-    assert (np.diff(fitted("max_posterior", rows, model=model)(rows)) > 1).all()
+    rows = make_inputs(model, torch.tensor([[10.0], [9.0], [8.0]]))
+    assert (np.diff(fit_score("max_posterior", rows, model=model)(rows)) > 1).all()
 
 
-def test_one_class_leaves_no_doubt() -> None:
-    rows = latents_of([[3.0], [-50.0]])
-    assert fitted("entropy", rows)(rows).tolist() == [0, 0]
-    assert fitted("max_posterior", rows)(rows).tolist() == [0, 0]
+def test_a_single_class_leaves_no_doubt() -> None:
+    rows = inputs_from_logits([[3.0], [-50.0]])
+    assert fit_score("entropy", rows)(rows).tolist() == [0, 0]
+    assert fit_score("max_posterior", rows)(rows).tolist() == [0, 0]
 
 
 def test_rows_whose_densities_are_no_numbers_are_in_full_doubt() -> None:
-    rows = latents_of([[math.nan, 0.0], [-math.inf, -math.inf]])
-    np.testing.assert_allclose(fitted("entropy", rows)(rows), math.log(2))
-    np.testing.assert_allclose(fitted("max_posterior", rows)(rows), 0, atol=1e-15)
+    rows = inputs_from_logits([[math.nan, 0.0], [-math.inf, -math.inf]])
+    np.testing.assert_allclose(fit_score("entropy", rows)(rows), math.log(2))
+    np.testing.assert_allclose(fit_score("max_posterior", rows)(rows), 0, atol=1e-15)
 
 
-def test_entropy_of_a_row_nearly_sure_is_found_in_full() -> None:
+def test_entropy_of_a_nearly_certain_row_has_full_precision() -> None:
     gap = 500.0
     expected = math.exp(-gap) * (1 + gap)  # to first order in exp(-gap)
-    np.testing.assert_allclose(entropy(np.array([[0.0, gap]])), expected, rtol=1e-12)
+    np.testing.assert_allclose(entropy_of_gaps(np.array([[0.0, gap]])), expected, rtol=1e-12)
 
 
 def test_gaps_are_the_distances_to_the_best_class() -> None:
-    rows = latents_of([[1.0, 4.0, -2.0]])
-    assert gaps(rows.latents, 3.0).tolist() == [[1.0, 0.0, 2.0]]
+    rows = inputs_from_logits([[1.0, 4.0, -2.0]])
+    assert class_gaps(rows.latents, 3.0).tolist() == [[1.0, 0.0, 2.0]]

@@ -1,0 +1,74 @@
+"""Base class of the scores: a state of arrays, and conversions to finite NumPy arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from flowgmm_cli.api import Latents, ScoreInputs
+
+Floats = npt.NDArray[np.float64]
+Arrays = dict[str, npt.NDArray[Any]]
+State = tuple[dict[str, Any], Arrays]
+
+FAR = 3e38
+"""Replaces infinite scores and NaN: as far out as float32 can say."""
+
+
+def to_finite(values: npt.NDArray[Any]) -> Floats:
+    """Convert scores to float64, all finite.
+
+    A row so far out that numbers overflow, or cancel to NaN, counts as further out than any other.
+
+    >>> to_finite(np.array([1.0, np.nan, -np.inf]))
+    array([ 1.e+00,  3.e+38, -3.e+38])
+    """
+    return np.clip(np.nan_to_num(np.asarray(values, np.float64), nan=FAR, posinf=FAR, neginf=-FAR), -FAR, FAR)
+
+
+def to_numpy(values: Tensor) -> Floats:
+    """Convert a tensor to a float64 array."""
+    array: Floats = values.detach().cpu().double().numpy()
+    return array
+
+
+def take_rows(rows: ScoreInputs, index: npt.NDArray[np.integer[Any]]) -> ScoreInputs:
+    """Return some of the rows, by position."""
+    positions, latents = torch.from_numpy(index), rows.latents
+    return ScoreInputs(
+        rows.x[positions],
+        Latents(latents.z[positions], latents.log_det[positions], latents.class_log_prob[positions]),
+        rows.log_posterior[positions],
+        rows.log_density[positions],
+        None if rows.images is None else rows.images[positions],
+    )
+
+
+def select_prefix(arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> Arrays:
+    """Return the arrays whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+class ArrayScore:
+    """A score whose state consists of arrays.
+
+    Attributes:
+        fitted: arrays that `fit` sets, by name.
+    """
+
+    def __init__(self, config: Any = None) -> None:
+        self.config = config
+        self.fitted: Arrays = {}
+
+    def state(self) -> State:
+        """See `flowgmm_cli.api.Score`."""
+        return {}, dict(self.fitted)
+
+    def load_state(self, values: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """See `flowgmm_cli.api.Score`."""
+        self.fitted = dict(arrays)

@@ -1,0 +1,117 @@
+"""Scores of distance to the nearest training rows: `input_knn`, `angle_knn` and `latent_knn`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from flowgmm_cli.api import ScoreInputs, iterate_batches
+from flowgmm_cli.scores.base import ArrayScore, Floats, to_finite, to_numpy
+from flowgmm_cli.scores.specs import KnnConfig
+
+_BATCH_ROWS = 512  # rows whose distances to all references are in memory at a time
+_MAX_VALUES = 4_000_000  # numbers stored of the references: 16 MB
+_MAX_COORDINATE = 1e15  # the square of a larger number, times a reference, might overflow float32
+
+
+class NearestRows(ArrayScore):
+    r"""Mean distance to the k nearest of the stored rows, or distance to the k-th.
+
+    .. math:: \frac{1}{k} \textstyle\sum_{i \le k} |v - v_{(i)}|
+
+    (Sun et al., 2022, "Out-of-distribution detection with deep nearest neighbors", take the k-th distance.)
+    Matrix products in float32 find the nearest rows; the distances to these few are then computed from
+    differences in float64, so a score does not depend on the other rows of a batch.
+
+    Args:
+        config: k, the distance, the scale of features, the number of stored rows.
+    """
+
+    config: KnnConfig
+
+    def store(self, rows: Tensor, generator: np.random.Generator) -> None:
+        """Store a sample of the rows `(N, D)`, as float32, without rows that have infinite numbers."""
+        usable = np.flatnonzero(rows.isfinite().all(dim=1).numpy())
+        usable = usable if len(usable) else np.arange(len(rows))
+        limit = max(1, min(self.config.rows, _MAX_VALUES // max(1, rows.shape[1])))
+        if len(usable) > limit:
+            usable = np.sort(generator.choice(usable, limit, replace=False))
+        sample = np.nan_to_num(to_numpy(rows[torch.from_numpy(usable)]))
+        # rows are centred, since a common offset would cost digits in float32
+        centre, scale = np.zeros(rows.shape[1]), np.ones(rows.shape[1])
+        if self.config.scale != "unit":
+            centre = sample.mean(axis=0)
+        if self.config.scale == "standardise":
+            deviation = sample.std(axis=0)
+            scale = np.where(deviation > 0, deviation, 1.0)
+        self.fitted = {"centre": centre.astype(np.float32), "scale": scale.astype(np.float32)}
+        self.fitted["rows"] = self._scale(sample).astype(np.float32)
+
+    def distances(self, rows: Tensor) -> Floats:
+        """Return the scores of rows `(N, D)`, `(N,)`, in the unit of the scaled features."""
+        references = torch.from_numpy(np.ascontiguousarray(self.fitted["rows"], np.float32))
+        half_norms = references.square().sum(dim=1) / 2
+        exact, k = to_numpy(references), min(self.config.k, len(references))
+        result = np.empty(len(rows))
+        for batch in iterate_batches(len(rows), _BATCH_ROWS):
+            values = self._scale(to_numpy(rows[batch]))
+            clipped = np.clip(np.nan_to_num(values), -_MAX_COORDINATE, _MAX_COORDINATE).astype(np.float32)
+            # |x - r|^2 / 2 without |x|^2, which is the same for all r
+            order = torch.addmm(half_norms, torch.from_numpy(clipped), references.T, alpha=-1)
+            nearest = order.topk(k, dim=1, largest=False).indices.numpy()
+            with np.errstate(over="ignore", invalid="ignore"):
+                result[batch] = self._distance(values, exact, nearest)
+        return to_finite(result)
+
+    def _distance(self, values: Floats, exact: Floats, index: npt.NDArray[Any]) -> Floats:
+        # one neighbour at a time, to save memory
+        columns = [np.linalg.norm(values - exact[column], axis=1) for column in index.T]
+        nearest = np.stack(columns, axis=1)
+        return np.asarray(nearest.mean(axis=1) if self.config.distance == "mean" else nearest.max(axis=1))
+
+    def _scale(self, values: Floats) -> Floats:
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self.config.scale == "unit":
+                length = np.linalg.norm(values, axis=1, keepdims=True)
+                return values / np.where(length > 0, length, 1.0)
+            return np.asarray((values - self.fitted["centre"]) / self.fitted["scale"])
+
+
+class InputKnn(NearestRows):
+    """Distance to the nearest training rows in the flow's input space; higher = further out.
+
+    Features have the scale of the recipe's transforms, the flow's own, unless `scale` changes it. The score
+    does not use the model.
+    """
+
+    def fit(
+        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
+    ) -> None:
+        """Store training rows, labelled or not."""
+        self.store(train.x, generator)
+
+    def __call__(self, rows: ScoreInputs) -> Floats:
+        """Return `(N,)`."""
+        return self.distances(rows.x)
+
+
+class LatentKnn(NearestRows):
+    """Distance to the nearest training rows in the latent space; higher = further out.
+
+    The latent space has the unit of the mixture, whose components have a standard deviation near 1, so by
+    default features are not scaled.
+    """
+
+    def fit(
+        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
+    ) -> None:
+        """Store training rows, labelled or not."""
+        self.store(train.latents.z, generator)
+
+    def __call__(self, rows: ScoreInputs) -> Floats:
+        """Return `(N,)`."""
+        return self.distances(rows.latents.z)
