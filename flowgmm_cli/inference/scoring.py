@@ -24,7 +24,7 @@ from flowgmm_cli.data.readers.base import Chunk, OnError, RowReader, note_once
 from flowgmm_cli.devices import find_device
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.inference.workers import run_in_processes, run_in_threads
-from flowgmm_cli.scores.values import rows_of
+from flowgmm_cli.scores.base import take_rows
 from flowgmm_cli.trained import TrainedModel
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Scorer:
                 )
                 scorable[place] = False
             self._raise_for(problems)
-            rows = rows_of(rows, np.flatnonzero(finite.numpy()))
+            rows = take_rows(rows, np.flatnonzero(finite.numpy()))
         ood: dict[str, Floats] = {}
         if self.request.scores:
             with torch.no_grad():
