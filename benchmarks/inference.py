@@ -127,7 +127,7 @@ def bare(run: Path, data: Path) -> dict[str, float]:
     from flowgmm_cli.api import DataContext
     from flowgmm_cli.data.readers.open import open_rows
     from flowgmm_cli.data.readers.schema import InputSchema
-    from flowgmm_cli.trained import TrainedModel
+    from flowgmm_cli.trained_model import TrainedModel
 
     context = DataContext(streaming=True)
     trained = TrainedModel.load(run, context=context)

@@ -12,7 +12,7 @@ from library import Library, Precision
 from shapes import Rows, Shape
 from timing import CLOCKS, Contender, by_turns, repeated
 
-from flowgmm_cli.trained import encode
+from flowgmm_cli.trained_model import encode
 
 BASE = Shape("base", 128, 1024, hidden=256)
 PRECISIONS: tuple[Precision, ...] = ("fp32", "bf16")

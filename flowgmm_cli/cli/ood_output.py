@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from flowgmm_cli.inference.gallery import ScoreRecord
     from flowgmm_cli.inference.ood import OODResult
     from flowgmm_cli.inference.predictions import OODRule
-    from flowgmm_cli.trained import TrainedModel
+    from flowgmm_cli.trained_model import TrainedModel
 
 
 def require_images(trained: TrainedModel) -> None:

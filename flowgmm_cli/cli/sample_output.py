@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from flowgmm_cli.api import Rows
     from flowgmm_cli.inference.samples import GeneratedRows
-    from flowgmm_cli.trained import TrainedModel
+    from flowgmm_cli.trained_model import TrainedModel
 
     Columns = dict[str, npt.NDArray[Any]]
 

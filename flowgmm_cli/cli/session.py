@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from flowgmm_cli.inference.predictions import OODRule
     from flowgmm_cli.inference.scoring import ScoredRows
     from flowgmm_cli.runs import Run
-    from flowgmm_cli.trained import TrainedModel
+    from flowgmm_cli.trained_model import TrainedModel
 
 
 def data_context(progress: output.Progress, *, offline: bool) -> DataContext:
@@ -152,7 +152,7 @@ def open_session(run: str | None, run_flag: str | None, *, offline: bool) -> Ite
     """Find and load a run, with progress on stderr while it is used."""
     selected = select_run(run, run_flag)
     output.note("loading torch…")
-    from flowgmm_cli.trained import TrainedModel
+    from flowgmm_cli.trained_model import TrainedModel
 
     with output.progress() as progress, exit_on_sigterm():
         context = data_context(progress, offline=offline)

@@ -28,7 +28,7 @@ from flowgmm_cli.estimator.labels import read_labels
 from flowgmm_cli.estimator.recipe import make_recipe, plain
 from flowgmm_cli.files import read_json, write_json
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.trained import Predictions, TrainedModel, encode
+from flowgmm_cli.trained_model import Predictions, TrainedModel, encode
 from flowgmm_cli.training.engine import Engine, deterministic, make_engine
 from flowgmm_cli.training.fitting import Fitting, Talk
 from flowgmm_cli.training.inputs import prepare_rows
@@ -86,7 +86,7 @@ class FlowGMMClassifier(
         feature_names_in_: their names, if X has any.
         n_iter_: optimiser steps taken.
         temperature_: divisor of the class log-probabilities.
-        trained_: the model with its preprocessing, `flowgmm_cli.trained.TrainedModel`.
+        trained_: the model with its preprocessing, `flowgmm_cli.trained_model.TrainedModel`.
 
     Source: Izmailov et al., Semi-Supervised Learning with Normalizing Flows, ICML 2020.
 

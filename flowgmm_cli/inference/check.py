@@ -33,7 +33,7 @@ from flowgmm_cli.inference.check_steps import (
 )
 from flowgmm_cli.inference.layers import Step, list_steps, to_float64
 from flowgmm_cli.model import FlowMixture
-from flowgmm_cli.trained import TrainedModel
+from flowgmm_cli.trained_model import TrainedModel
 
 MAX_LATENT_ROWS = 5000
 """Most rows for the statistics of the latents."""

@@ -21,7 +21,7 @@ from torch import Tensor
 from flowgmm_cli.errors import UsageError
 from flowgmm_cli.inference.layers import Step, list_steps
 from flowgmm_cli.inference.samples import GeneratedRows
-from flowgmm_cli.trained import TrainedModel
+from flowgmm_cli.trained_model import TrainedModel
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -33,7 +33,7 @@ from flowgmm_cli.inference.ood import OODResult, collect_scores, compare_scores
 from flowgmm_cli.inference.predictions import OODRule, PredictionResult, concatenate
 from flowgmm_cli.inference.scoring import ScoredRows, score
 from flowgmm_cli.runs import Run, find_run
-from flowgmm_cli.trained import TrainedModel
+from flowgmm_cli.trained_model import TrainedModel
 
 if TYPE_CHECKING:
     import numpy.typing as npt

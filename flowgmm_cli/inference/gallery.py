@@ -10,7 +10,7 @@ import torch
 
 from flowgmm_cli.data.preprocessor import Tensors
 from flowgmm_cli.inference.scoring import ScoredRows
-from flowgmm_cli.trained import TrainedModel
+from flowgmm_cli.trained_model import TrainedModel
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -22,7 +22,7 @@ from flowgmm_cli.data.readers.base import (
 )
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.errors import DataError
-from flowgmm_cli.trained import TrainedModel
+from flowgmm_cli.trained_model import TrainedModel
 
 if TYPE_CHECKING:
     import numpy.typing as npt

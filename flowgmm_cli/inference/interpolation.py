@@ -11,7 +11,7 @@ from torch import Tensor
 from flowgmm_cli.api import Rows
 from flowgmm_cli.inference.samples import GeneratedRows, concatenate_generated
 from flowgmm_cli.model import FlowMixture
-from flowgmm_cli.trained import TrainedModel, encode
+from flowgmm_cli.trained_model import TrainedModel, encode
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from flowgmm_cli.api import Column
 from flowgmm_cli.errors import RunFailedError, UsageError, did_you_mean
-from flowgmm_cli.trained import TrainedModel, encode
+from flowgmm_cli.trained_model import TrainedModel, encode
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -11,7 +11,7 @@ from torch import Tensor
 from flowgmm_cli.data.lazy_dataset import RowStore
 from flowgmm_cli.inference.samples import GeneratedRows
 from flowgmm_cli.model import Ensemble, FlowMixture, Model
-from flowgmm_cli.trained import TrainedModel, encode
+from flowgmm_cli.trained_model import TrainedModel, encode
 
 TEMPERATURE = 0.7
 """Default factor on the standard deviations of samples.

@@ -25,7 +25,7 @@ from flowgmm_cli.devices import find_device
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.inference.workers import run_in_processes, run_in_threads
 from flowgmm_cli.scores.base import take_rows
-from flowgmm_cli.trained import TrainedModel
+from flowgmm_cli.trained_model import TrainedModel
 
 if TYPE_CHECKING:
     import numpy.typing as npt

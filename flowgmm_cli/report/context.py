@@ -22,7 +22,7 @@ from flowgmm_cli.runs import Run
 if TYPE_CHECKING:
     from flowgmm_cli.data.prepare import SplitRows
     from flowgmm_cli.data.preprocessor import Tensors
-    from flowgmm_cli.trained import TrainedModel
+    from flowgmm_cli.trained_model import TrainedModel
 
 MAX_FILE_ROWS = 20_000  # rows of a file that a report reads; figures need no more
 
@@ -104,7 +104,7 @@ class ReportContext:
     @cached_property
     def trained(self) -> TrainedModel:
         """The model. Raises `UnavailableError`."""
-        from flowgmm_cli.trained import TrainedModel
+        from flowgmm_cli.trained_model import TrainedModel
 
         with _unavailable("The model cannot be used"):
             if not self._model_file:

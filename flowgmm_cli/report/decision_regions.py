@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from flowgmm_cli.data.prepare import SplitRows
-    from flowgmm_cli.trained import TrainedModel
+    from flowgmm_cli.trained_model import TrainedModel
 
 Matrix = npt.NDArray[np.floating[Any]]
 STEPS = 240  # cells of the grid along each axis

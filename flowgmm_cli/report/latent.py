@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from flowgmm_cli.trained import TrainedModel
+    from flowgmm_cli.trained_model import TrainedModel
 
 Matrix = npt.NDArray[np.floating[Any]]
 MAX_ROWS = 6000  # of more rows a random sample is drawn
@@ -78,7 +78,7 @@ def latent_section(context: ReportContext) -> list[Part]:
 
 def encode_latents(trained: TrainedModel, x: torch.Tensor, labels: torch.Tensor) -> LatentRows:
     """Map preprocessed rows `(N, D)` to the latent space of the model, or of an ensemble's first member."""
-    from flowgmm_cli.trained import encode
+    from flowgmm_cli.trained_model import encode
 
     first = trained.model.parts[0]
     means, scales = first.mixture.moments()

@@ -19,7 +19,7 @@ from flowgmm_cli.seeds import derive_seed
 
 if TYPE_CHECKING:
     from flowgmm_cli.api import Column
-    from flowgmm_cli.trained import TrainedModel
+    from flowgmm_cli.trained_model import TrainedModel
 
 MAX_CLASSES = 12
 MAX_COLUMNS = 12

@@ -18,7 +18,7 @@ from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.seeds import generator
-from flowgmm_cli.trained import build_flow, build_mixture, chunk_rows
+from flowgmm_cli.trained_model import build_flow, build_mixture, chunk_rows
 
 _CHUNK = 4096
 _SOME = 50_000

@@ -17,7 +17,7 @@ from flowgmm_cli.flows.flat import FlatFlow
 from flowgmm_cli.recipe.schema import Recipe, score_names
 from flowgmm_cli.scores.detector import Detector, fit_detector, reads_images
 from flowgmm_cli.seeds import derive_seed
-from flowgmm_cli.trained import TrainedModel
+from flowgmm_cli.trained_model import TrainedModel
 from flowgmm_cli.training.choice import choose_default
 from flowgmm_cli.training.stand_ins import image_stand_ins, vector_stand_ins
 

@@ -17,7 +17,7 @@ from flowgmm_cli.model import Ensemble, FlowMixture, Model
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
 from flowgmm_cli.seeds import derive_seed
-from flowgmm_cli.trained import Member, encode
+from flowgmm_cli.trained_model import Member, encode
 from flowgmm_cli.training.build import training_temperature
 from flowgmm_cli.training.calibrate import Calibration, calibrate, set_calibration
 from flowgmm_cli.training.fitting import Fitting

@@ -14,7 +14,7 @@ from flowgmm_cli.data.lazy_dataset import load_tensor
 from flowgmm_cli.evaluation.evaluate import bits_per_dim
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.seeds import derive_seed
-from flowgmm_cli.trained import chunk_rows
+from flowgmm_cli.trained_model import chunk_rows
 from flowgmm_cli.training.engine import Engine
 from flowgmm_cli.training.step import StepInput, TrainingStep
 from flowgmm_cli.training.viewing import Forms

@@ -14,7 +14,7 @@ from flowgmm_cli.files import write_json
 from flowgmm_cli.inference.sampling import recentre_components
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run, Status, process_info
-from flowgmm_cli.trained import TrainedModel
+from flowgmm_cli.trained_model import TrainedModel
 from flowgmm_cli.training.calibrate import Calibration
 from flowgmm_cli.training.detect import fit_detection, require_scores
 from flowgmm_cli.training.engine import Engine, deterministic, make_engine

@@ -11,7 +11,7 @@ from flowgmm_cli.api import iterate_batches
 from flowgmm_cli.data.lazy_dataset import RowStore
 from flowgmm_cli.mixture.class_prior import estimate_weights
 from flowgmm_cli.model import FlowMixture, Model
-from flowgmm_cli.trained import encode
+from flowgmm_cli.trained_model import encode
 from flowgmm_cli.training.calibrate import Likelihoods
 from flowgmm_cli.training.processes import Processes
 from flowgmm_cli.training.sampler import TrainingRows

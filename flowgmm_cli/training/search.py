@@ -26,7 +26,7 @@ from flowgmm_cli.evaluation.metrics import nll
 from flowgmm_cli.files import read_json, read_tensors, write_json, write_tensors
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
-from flowgmm_cli.trained import encode
+from flowgmm_cli.trained_model import encode
 from flowgmm_cli.training.calibrate import HeldOut, unlabelled_sample
 from flowgmm_cli.training.fitting import Fitting
 from flowgmm_cli.training.folds import Fold, labelled_folds

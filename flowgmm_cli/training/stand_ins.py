@@ -20,7 +20,7 @@ from torch import Tensor
 from flowgmm_cli.api import Latents, ScoreInputs
 from flowgmm_cli.flows.flat import FlatFlow
 from flowgmm_cli.model import Model
-from flowgmm_cli.trained import encode
+from flowgmm_cli.trained_model import encode
 from flowgmm_cli.views.degradations import gaussian_blur
 
 _ROWS = 1000  # stand-ins of each kind: an AUROC to about a percent

@@ -20,7 +20,7 @@ from sklearn.utils import get_tags
 from flowgmm_cli import FlowGMMClassifier
 from flowgmm_cli.data.preprocessor import Tensors
 from flowgmm_cli.errors import RunError
-from flowgmm_cli.trained import TrainedModel
+from flowgmm_cli.trained_model import TrainedModel
 
 Array = npt.NDArray[Any]
 QUICK: dict[str, Any] = {"max_steps": 60, "hidden": 16, "random_state": 0}

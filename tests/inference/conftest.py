@@ -14,7 +14,7 @@ from flowgmm_cli.data.prepare import SplitRows, fit_preprocessor, load_rows
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import Ensemble, FlowMixture
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.trained import TrainedModel, build_model
+from flowgmm_cli.trained_model import TrainedModel, build_model
 
 MakeTrained = Callable[..., TrainedModel]
 

@@ -9,7 +9,7 @@ import torch
 
 from flowgmm_cli.inference.sampling import class_means, draw_samples, recentre_components
 from flowgmm_cli.model import FlowMixture
-from flowgmm_cli.trained import TrainedModel
+from flowgmm_cli.trained_model import TrainedModel
 
 MakeTrained = Callable[..., TrainedModel]
 

@@ -18,7 +18,7 @@ from flowgmm_cli.flows.layers.affine import ElementwiseAffine
 from flowgmm_cli.inference.check import check
 from flowgmm_cli.inference.check_report import CheckReport, Finding
 from flowgmm_cli.model import FlowMixture
-from flowgmm_cli.trained import TrainedModel
+from flowgmm_cli.trained_model import TrainedModel
 
 MakeTrained = Callable[..., TrainedModel]
 DIGITS = ("data.name=digits",)

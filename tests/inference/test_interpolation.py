@@ -24,7 +24,7 @@ from flowgmm_cli.inference.interpolation import (
     transfer,
     transfer_all,
 )
-from flowgmm_cli.trained import TrainedModel
+from flowgmm_cli.trained_model import TrainedModel
 
 MakeTrained = Callable[..., TrainedModel]
 CONTEXT = DataContext()

@@ -17,7 +17,7 @@ from flowgmm_cli.cli.sample_output import FigureLayout, write_samples
 from flowgmm_cli.errors import RunFailedError, UsageError
 from flowgmm_cli.inference.samples import GeneratedRows, class_index, concatenate_generated, image_column
 from flowgmm_cli.inference.sampling import class_means, draw_samples
-from flowgmm_cli.trained import TrainedModel
+from flowgmm_cli.trained_model import TrainedModel
 
 MakeTrained = Callable[..., TrainedModel]
 DIGITS = ("data.name=digits", "data.transforms=[{use: pca, dim: 8}]")

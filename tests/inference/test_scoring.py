@@ -19,7 +19,7 @@ from flowgmm_cli.errors import DataError, RunError, UsageError
 from flowgmm_cli.inference import scoring
 from flowgmm_cli.inference.scoring import ScoredRows, score
 from flowgmm_cli.scores.detector import Detector, fit_detector
-from flowgmm_cli.trained import TrainedModel
+from flowgmm_cli.trained_model import TrainedModel
 
 MakeTrained = Callable[..., TrainedModel]
 CONTEXT = DataContext()

@@ -11,7 +11,7 @@ from flowgmm_cli.api import Component, Latents, Score, ScoreInputs
 from flowgmm_cli.model import Model
 from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.scores.specs import SPECS
-from flowgmm_cli.trained import encode
+from flowgmm_cli.trained_model import encode
 
 
 class Identity(torch.nn.Module):

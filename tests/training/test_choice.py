@@ -14,7 +14,7 @@ from flowgmm_cli.plugins.registry import registry
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.scores.detector import fit_detector
-from flowgmm_cli.trained import TrainedModel, encode
+from flowgmm_cli.trained_model import TrainedModel, encode
 from flowgmm_cli.training.choice import Choice, choose_default, mean
 from flowgmm_cli.training.inputs import prepare
 from flowgmm_cli.training.stand_ins import vector_stand_ins

@@ -14,7 +14,7 @@ from flowgmm_cli.data.prepare import load_rows
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
-from flowgmm_cli.trained import TrainedModel
+from flowgmm_cli.trained_model import TrainedModel
 from flowgmm_cli.training import detect
 from flowgmm_cli.training.detect import fit_detection
 

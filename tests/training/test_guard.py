@@ -10,7 +10,7 @@ from torch import Tensor
 from flowgmm_cli.bijection import Bijection, Sequential, zero_log_det
 from flowgmm_cli.errors import RunFailedError
 from flowgmm_cli.runs import Run
-from flowgmm_cli.trained import build_flow
+from flowgmm_cli.trained_model import build_flow
 from flowgmm_cli.training.metrics_log import read_metrics
 from flowgmm_cli.training.pipeline import TrainResult, train
 
@@ -64,7 +64,7 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
             return Sequential([build_flow(*args), Poison(kind, step)])  # type: ignore[list-item]
 
         monkeypatch.setattr("flowgmm_cli.training.build.build_flow", build)
-        monkeypatch.setattr("flowgmm_cli.trained.build_flow", build)
+        monkeypatch.setattr("flowgmm_cli.trained_model.build_flow", build)
 
     return set_up
 

@@ -14,7 +14,7 @@ from flowgmm_cli.recipe.catalogue import available_recipes
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.runs import create_run
 from flowgmm_cli.testing.tensors import autocast_on_meta
-from flowgmm_cli.trained import TrainedModel, build_flow
+from flowgmm_cli.trained_model import TrainedModel, build_flow
 from flowgmm_cli.training.dry_run import dry_run
 from flowgmm_cli.training.fitting import Talk
 from flowgmm_cli.training.pipeline import train

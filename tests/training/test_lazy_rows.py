@@ -16,7 +16,7 @@ from flowgmm_cli.data.lazy_dataset import LazyDataset, load_tensor
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import create_run
-from flowgmm_cli.trained import TrainedModel
+from flowgmm_cli.trained_model import TrainedModel
 from flowgmm_cli.training.inputs import prepare
 from flowgmm_cli.training.pipeline import train
 from flowgmm_cli.training.viewing import Forms

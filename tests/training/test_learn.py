@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from flowgmm_cli.runs import Run
-from flowgmm_cli.trained import TrainedModel
+from flowgmm_cli.trained_model import TrainedModel
 from flowgmm_cli.training.interrupt import Interrupt
 from flowgmm_cli.training.metrics_log import read_metrics
 from flowgmm_cli.training.pipeline import TrainResult, train

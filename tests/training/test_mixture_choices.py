@@ -12,7 +12,7 @@ from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.prepare import load_rows
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
-from flowgmm_cli.trained import TrainedModel
+from flowgmm_cli.trained_model import TrainedModel
 from flowgmm_cli.training.pipeline import TrainResult
 
 TrainRun = Callable[..., tuple[Run, TrainResult]]

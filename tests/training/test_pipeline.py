@@ -14,7 +14,7 @@ from flowgmm_cli.errors import DataError, RunError
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run, create_run
-from flowgmm_cli.trained import TrainedModel
+from flowgmm_cli.trained_model import TrainedModel
 from flowgmm_cli.training import fitting
 from flowgmm_cli.training.fitting import Talk
 from flowgmm_cli.training.pipeline import TrainResult, train

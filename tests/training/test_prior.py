@@ -7,7 +7,7 @@ from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import Ensemble, FlowMixture
 from flowgmm_cli.recipe.schema import CalibrationConfig
-from flowgmm_cli.trained import encode
+from flowgmm_cli.trained_model import encode
 from flowgmm_cli.training import prior
 from flowgmm_cli.training.calibrate import _fit
 from flowgmm_cli.training.optim import make_teacher

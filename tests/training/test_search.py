@@ -15,7 +15,7 @@ from flowgmm_cli.evaluation.calibration import fit_temperature_and_noise, margin
 from flowgmm_cli.files import read_json, write_tensors
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
-from flowgmm_cli.trained import TrainedModel, encode
+from flowgmm_cli.trained_model import TrainedModel, encode
 from flowgmm_cli.training import search
 from flowgmm_cli.training.calibrate import HeldOut, unlabelled_sample
 from flowgmm_cli.training.inputs import prepare

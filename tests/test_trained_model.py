@@ -17,7 +17,7 @@ from flowgmm_cli.files import read_tensors, write_tensors
 from flowgmm_cli.inference.sampling import recentre_components
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.scores.detector import fit_detector
-from flowgmm_cli.trained import TrainedModel, build_model, encode
+from flowgmm_cli.trained_model import TrainedModel, build_model, encode
 
 MakeRecipe = Callable[..., Recipe]
 CONTEXT = DataContext()
@@ -101,7 +101,7 @@ def held_out_are_seen_in_pieces_and_none_are_no_trouble(
 ) -> None:
     split = held_out(trained)
     whole = encode(trained.model, split.x)
-    monkeypatch.setattr("flowgmm_cli.trained._CHUNK_ROWS", 7)
+    monkeypatch.setattr("flowgmm_cli.trained_model._CHUNK_ROWS", 7)
     pieces = encode(trained.model, split.x)
     torch.testing.assert_close(whole.class_log_prob, pieces.class_log_prob)
     torch.testing.assert_close(whole.log_det, pieces.log_det)
