@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from flowgmm_cli.api import (
@@ -31,7 +32,6 @@ from flowgmm_cli.data.readers.base import note_once
 from flowgmm_cli.data.splits import divide
 from flowgmm_cli.data.transforms.base import Transform
 from flowgmm_cli.errors import DataError
-from flowgmm_cli.memory import release_arrow
 from flowgmm_cli.plugins.registry import build
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def load_rows(data: Component, context: DataContext) -> SplitRows:
         DataError: the data is missing, malformed or has too few labels.
     """
     rows = _load_rows(data, context)
-    release_arrow()  # columns of the source lay there
+    pa.default_memory_pool().release_unused()  # of the columns of the source
     return rows
 
 
@@ -83,7 +83,7 @@ def _load_rows(data: Component, context: DataContext) -> SplitRows:
     config = cast(DataConfig, data.config)
     context = replace(context, note=note_once(context))
     source: SourceData = build(data, context).load()
-    release_arrow()  # of tables
+    pa.default_memory_pool().release_unused()  # of tables
     large: LargeRows | None = None
     if isinstance(source, LargeSource):
         division, large, digest = split_large_table(

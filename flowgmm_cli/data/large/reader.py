@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 
 from flowgmm_cli.data.large.files import TableFile, TableFiles, guard_read
 from flowgmm_cli.errors import DataError
-from flowgmm_cli.memory import release_arrow
 
 _BUFFER_BYTES = 2**16  # read at once of each column, so that a row group need not fit into memory
 _BATCH_CELLS = 2**20  # 8 MiB of float64
@@ -58,7 +57,7 @@ class GroupReader:
                 file.close()
         self._file = self._handle = None
         self._place = -1
-        release_arrow()
+        pa.default_memory_pool().release_unused()  # as much as a whole table took
 
     def read(self, group: int, start: int = 0, rows: int | None = None) -> Iterator[pa.Table]:
         """Yield the rows `start` to `start + rows` of a group in batches.

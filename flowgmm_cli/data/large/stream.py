@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -16,7 +17,6 @@ from flowgmm_cli.api import Rows
 from flowgmm_cli.data.large.shuffle import LocalShuffle, RowRange
 from flowgmm_cli.data.large.source import LargeRows
 from flowgmm_cli.errors import DataError
-from flowgmm_cli.memory import release_arrow
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -148,7 +148,7 @@ class EpochReader:
                     for whole, tensor in zip(buffer, tensors, strict=True):
                         whole[targets] = tensor
                     position += len(rows)
-        release_arrow()
+        pa.default_memory_pool().release_unused()
         return tuple(buffer)
 
     def _convert(self, rows: Rows, where: str) -> TensorTuple:
