@@ -1,10 +1,14 @@
-"""The one place that turns errors into text and exit codes."""
+"""Run the command line; the only module that turns errors into text and exit codes."""
 
 from __future__ import annotations
 
 import errno
 import os
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from flowgmm_cli.errors import FlowgmmError
 
 
 def main() -> None:
@@ -14,8 +18,8 @@ def main() -> None:
     incompatible · 5 data missing or malformed · 6 run or checkpoint unusable · 7 gate not met · 130
     interrupted.
     """
-    # OpenMP's threads spin for milliseconds while they wait for each other, which on a machine that does
-    # other work too makes torch many times slower; a short spin costs next to nothing on an idle one.
+    # OpenMP threads spin for milliseconds while they wait for each other, which makes torch many times slower
+    # on a busy machine; a short spin costs next to nothing on an idle one.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     # pydantic and torch would read the entry points of all installed distributions for plugins that flowgmm
     # does not use, and a malformed file of any distribution would stop both
@@ -34,7 +38,7 @@ def _run() -> int:
         app()
         code = 0
     except SystemExit as stop:
-        code = _code_of(stop)
+        code = _exit_code(stop)
     except KeyboardInterrupt:
         code = 130
     except BrokenPipeError:
@@ -45,34 +49,37 @@ def _run() -> int:
 
 
 def _report(error: Exception) -> int:
+    """Print an error and return its exit code."""
     from flowgmm_cli.cli import output
-    from flowgmm_cli.errors import FlowgmmError, RunFailedError
 
     output.print_traceback(error)
+    known = _explain(error)
+    if known is None:
+        output.print_bug(error)
+        return 1
+    output.print_error(known)
+    return known.exit_code
+
+
+def _explain(error: Exception) -> FlowgmmError | None:
+    """Return an error that a user can act on; None for a bug in flowgmm."""
+    from flowgmm_cli.errors import FlowgmmError, RunFailedError
+
     if isinstance(error, FlowgmmError):
-        output.print_error(error)
-        return error.exit_code
+        return error
     if isinstance(error, MemoryError):
-        out = RunFailedError("out of memory", hint="try a smaller train.batch_size, or fewer rows")
-        output.print_error(out)
-        return out.exit_code
+        return RunFailedError("out of memory", hint="try a smaller train.batch_size, or fewer rows")
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        where = f" while writing {error.filename}" if error.filename else ""
-        full = RunFailedError(f"the disk is full{where}", hint="free some space, then run the command again")
-        output.print_error(full)
-        return full.exit_code
+        file = f" while writing {error.filename}" if error.filename else ""
+        return RunFailedError(f"the disk is full{file}", hint="free some space, then run the command again")
     if isinstance(error, OSError) and error.filename and error.strerror:
-        failed = RunFailedError(
-            f"{error.filename}: {error.strerror}", hint="check that the path is right and can be written"
-        )
-        output.print_error(failed)
-        return failed.exit_code
-    output.print_bug(error)
-    return 1
+        hint = "check that the path is right and can be written"
+        return RunFailedError(f"{error.filename}: {error.strerror}", hint=hint)
+    return None
 
 
-def _code_of(stop: SystemExit) -> int:
-    # Typer ends with code 1 when a reader such as `head` closes the pipe; for the user that is no failure
+def _exit_code(stop: SystemExit) -> int:
+    # Typer exits with 1 when a reader such as `head` closes the pipe, which is no failure
     if isinstance(stop.__context__, BrokenPipeError):
         return 0
     if stop.code is None or isinstance(stop.code, int):
@@ -81,7 +88,7 @@ def _code_of(stop: SystemExit) -> int:
 
 
 def _flush(code: int) -> int:
-    """Write what is left of stdout; a closed pipe is no error, a full disk is."""
+    """Flush stdout; a closed pipe is no error, a full disk is one."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -93,7 +100,7 @@ def _flush(code: int) -> int:
 
 
 def _silence() -> None:
-    # so that the interpreter's own flush at exit has nothing to complain about
+    # the interpreter flushes stdout again at exit
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

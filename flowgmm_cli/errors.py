@@ -1,7 +1,7 @@
-"""One exception class per documented exit code.
+"""One exception class for each documented exit code.
 
 A message says what happened and where; `details` lists single problems, one a line; `hint` is the next
-command to type. Only `flowgmm_cli.__main__` turns these into text and exit codes.
+step. Only `flowgmm_cli.__main__` turns these into text and exit codes.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class InterruptedRunError(FlowgmmError):
 
 
 class LostProcessError(FlowgmmError):
-    """Another process of the run is gone; what ended it is told elsewhere."""
+    """Another process of the run has ended; its own message names the cause."""
 
     exit_code = 1
 

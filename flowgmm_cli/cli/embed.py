@@ -26,6 +26,24 @@ class Command(options.Command):
         return super().parse_args(ctx, expanded)
 
 
+Space = Annotated[
+    Literal["latent", "input"],
+    typer.Option(
+        metavar="latent|input",
+        help="Vectors of the latent space, or the inputs of the flow: features after the transforms.",
+    ),
+]
+MapMethod = Annotated[
+    Literal["pca", "tsne", "umap"] | None,
+    typer.Option(
+        "--map",
+        metavar="pca|tsne|umap",
+        help="Add map_0 and map_1: two principal axes of the first 10,000 rows, or t-SNE or UMAP of at "
+        "most 20,000 rows.",
+    ),
+]
+
+
 def embed(
     run: options.Run = None,
     run_flag: options.RunFlag = None,
@@ -34,23 +52,8 @@ def embed(
     save: options.Save = None,
     format_: options.Format = None,
     only: options.Only = None,
-    space: Annotated[
-        Literal["latent", "input"],
-        typer.Option(
-            metavar="latent|input",
-            help="Vectors of the latent space, or the inputs of the flow: features after the transforms.",
-        ),
-    ] = "latent",
-    map_: Annotated[
-        Literal["pca", "tsne", "umap"] | None,
-        typer.Option(
-            "--map",
-            metavar="pca|tsne|umap",
-            help="Add map_0 and map_1: two principal axes of the first 10,000 rows, or t-SNE or UMAP of at "
-            "most 20,000 rows.",
-            show_default=False,
-        ),
-    ] = None,
+    space: Space = "latent",
+    map_: MapMethod = None,
     on_error: options.OnError = "keep",
     device: options.Device = "auto",
     processes: options.Processes = 1,

@@ -16,28 +16,31 @@ if TYPE_CHECKING:
 GATES = ("accuracy", "balanced_accuracy", "macro_f1")
 
 
+SplitName = Annotated[Literal["test", "val"], typer.Option("--split", help="test, or val if it has labels.")]
+Baselines = Annotated[
+    bool,
+    typer.Option(
+        "--baselines",
+        help="Compare with logistic regression, kNN, label spreading, self-training and an MLP, all on "
+        "the same vectors and labels.",
+    ),
+]
+Plots = Annotated[
+    bool,
+    typer.Option(
+        "--plots",
+        help="Write PNG files into the run's eval/: reliability, confusion, latent space and, for two "
+        "features, decision regions.",
+    ),
+]
+
+
 def evaluate(
     run: options.Run = None,
     run_flag: options.RunFlag = None,
-    split: Annotated[
-        Literal["test", "val"], typer.Option("--split", help="test, or val if it has labels.")
-    ] = "test",
-    baselines: Annotated[
-        bool,
-        typer.Option(
-            "--baselines",
-            help="Compare with logistic regression, kNN, label spreading, self-training and an MLP, all on "
-            "the same vectors and labels.",
-        ),
-    ] = False,
-    plots: Annotated[
-        bool,
-        typer.Option(
-            "--plots",
-            help="Write PNG files into the run's eval/: reliability, confusion, latent space and, for two "
-            "features, decision regions.",
-        ),
-    ] = False,
+    split: SplitName = "test",
+    baselines: Baselines = False,
+    plots: Plots = False,
     fail_under: options.FailUnder = None,
     offline: options.Offline = False,
     as_json: options.Json = False,

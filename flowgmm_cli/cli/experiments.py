@@ -78,7 +78,6 @@ def sweep(
         typer.Argument(
             metavar="KEY=VALUE,...",
             help="Changes to the recipe; several values, separated by commas, are tried one by one.",
-            show_default=False,
         ),
     ],
     overlay: options.Overlay = None,

@@ -18,43 +18,42 @@ SCHEMA = "flowgmm/features/1"
 _REFERENCE_ROWS = 512  # rows over which the standard deviation of a channel is taken
 
 
+Layer = Annotated[
+    int | None,
+    typer.Option(
+        "--layer", help="Number of the layer, 0 for the flow's input; without it the layers are listed."
+    ),
+]
+Channel = Annotated[
+    int | None, typer.Option("--channel", help="Number of the channel, from 0; the most variable without it.")
+]
+Extent = Annotated[
+    Literal["bump", "channel", "site"],
+    typer.Option(
+        metavar="bump|channel|site",
+        help="Change the channel around a position, at all positions, or at the position alone.",
+    ),
+]
+Position = Annotated[
+    str | None, typer.Option(metavar="ROW,COLUMN", help="The position in the layer; its middle without it.")
+]
+Reach = Annotated[
+    float, typer.Option(help="Largest change, up and down, in standard deviations of the channel.")
+]
+Steps = Annotated[int, typer.Option(min=2, help="Columns of the figure, both ends included.")]
+RowCount = Annotated[int, typer.Option("--number", "-n", min=1, help="Number of rows shown.")]
+
+
 def features(
     run: options.Run = None,
     run_flag: options.RunFlag = None,
-    layer: Annotated[
-        int | None,
-        typer.Option(
-            "--layer",
-            help="Number of the layer, 0 for the flow's input; without it the layers are listed.",
-            show_default=False,
-        ),
-    ] = None,
-    channel: Annotated[
-        int | None,
-        typer.Option(
-            "--channel",
-            help="Number of the channel, from 0; the most variable without it.",
-            show_default=False,
-        ),
-    ] = None,
-    where: Annotated[
-        Literal["bump", "channel", "site"],
-        typer.Option(
-            metavar="bump|channel|site",
-            help="Change the channel around a position, at all positions, or at the position alone.",
-        ),
-    ] = "bump",
-    at: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ROW,COLUMN", help="The position in the layer; its middle without it.", show_default=False
-        ),
-    ] = None,
-    reach: Annotated[
-        float, typer.Option(help="Largest change, up and down, in standard deviations of the channel.")
-    ] = 3.0,
-    steps: Annotated[int, typer.Option(min=2, help="Columns of the figure, both ends included.")] = 7,
-    n: Annotated[int, typer.Option("--number", "-n", min=1, help="Number of rows shown.")] = 6,
+    layer: Layer = None,
+    channel: Channel = None,
+    where: Extent = "bump",
+    at: Position = None,
+    reach: Reach = 3.0,
+    steps: Steps = 7,
+    n: RowCount = 6,
     data: options.Data = None,
     data_format: options.DataFormat = None,
     save: options.SaveSamples = None,

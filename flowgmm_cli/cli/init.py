@@ -18,32 +18,31 @@ if TYPE_CHECKING:
     from flowgmm_cli.data.table_profile import Profile
 
 
+TableFile = Annotated[
+    Path, typer.Argument(metavar="FILE", help="A table: csv, tsv, parquet or jsonl, with a header.")
+]
+LabelColumn = Annotated[str | None, typer.Option("--label", metavar="COLUMN", help="Column of the class.")]
+TextColumns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--text", metavar="COLUMN", help="Column of text, if it is not recognised; can be repeated."
+    ),
+]
+RecipeFile = Annotated[
+    str | None,
+    typer.Option(
+        "--save",
+        metavar="FILE.yaml|-",
+        help="The recipe to write; - for stdout. Default: the table's name, in the current folder.",
+    ),
+]
+
+
 def init(
-    file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A table: csv, tsv, parquet or jsonl, with a header.")
-    ],
-    label: Annotated[
-        str | None,
-        typer.Option("--label", metavar="COLUMN", help="Column of the class.", show_default=False),
-    ] = None,
-    text: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--text",
-            metavar="COLUMN",
-            help="Column of text, if it is not recognised; can be repeated.",
-            show_default=False,
-        ),
-    ] = None,
-    save: Annotated[
-        str | None,
-        typer.Option(
-            "--save",
-            metavar="FILE.yaml|-",
-            help="The recipe to write; - for stdout. Default: the table's name, in the current folder.",
-            show_default=False,
-        ),
-    ] = None,
+    file: TableFile,
+    label: LabelColumn = None,
+    text: TextColumns = None,
+    save: RecipeFile = None,
     force: options.Force = False,
     as_json: options.Json = False,
 ) -> None:

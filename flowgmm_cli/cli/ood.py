@@ -23,7 +23,6 @@ from flowgmm_cli.cli.validation import (
 from flowgmm_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from flowgmm_cli.data.readers.base import RowReader
     from flowgmm_cli.inference.scoring import ScoredRows
 
 GATES = ("auroc", "aupr_in", "aupr_out")
@@ -35,56 +34,56 @@ _MEANING = [
 ]
 
 
+InData = Annotated[
+    str | None,
+    typer.Option(
+        "--in",
+        metavar="FILE|-|SPEC",
+        help="In-distribution rows to read: csv, tsv, parquet, jsonl, npz, npy, idx, txt, a folder of "
+        "images, - for stdin, or a data spec such as '{use: csv, path: new.csv}'. Without it the run's "
+        "own held-out rows.",
+    ),
+]
+OutData = Annotated[
+    str | None,
+    typer.Option(
+        "--out",
+        metavar="FILE|-|SPEC",
+        help="Rows to read and to compare with them, in the same forms. The file to write is --save.",
+    ),
+]
+Alone = Annotated[
+    bool, typer.Option("--alone", help="Compute only the score that flags rows, which is faster.")
+]
+AllScores = Annotated[bool, typer.Option("--all-scores", help="Let --save write a column for each score.")]
+PlotFile = Annotated[
+    Path | None, typer.Option("--plot", metavar="FILE.png", help="Write a histogram of both sides.")
+]
+GalleryFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--gallery",
+        metavar="FILE.png",
+        help="For images: write those of --out by score, and the in-distribution ones with the highest "
+        "scores.",
+    ),
+]
+
+
 def ood(
     run: options.Run = None,
     run_flag: options.RunFlag = None,
-    in_data: Annotated[
-        str | None,
-        typer.Option(
-            "--in",
-            metavar="FILE|-|SPEC",
-            help="In-distribution rows to read: csv, tsv, parquet, jsonl, npz, npy, idx, txt, a folder of "
-            "images, - for stdin, or a data spec such as '{use: csv, path: new.csv}'. Without it the run's "
-            "own held-out rows.",
-            show_default=False,
-        ),
-    ] = None,
-    out_data: Annotated[
-        str | None,
-        typer.Option(
-            "--out",
-            metavar="FILE|-|SPEC",
-            help="Rows to read and to compare with them, in the same forms. The file to write is --save.",
-            show_default=False,
-        ),
-    ] = None,
+    in_data: InData = None,
+    out_data: OutData = None,
     data_format: options.DataFormat = None,
     score: options.Score = None,
     fpr: options.Fpr = None,
-    alone: Annotated[
-        bool, typer.Option("--alone", help="Compute only the score that flags rows, which is faster.")
-    ] = False,
+    alone: Alone = False,
     save: options.Save = None,
     format_: options.Format = None,
-    all_scores: Annotated[
-        bool, typer.Option("--all-scores", help="Let --save write a column for each score.")
-    ] = False,
-    plot: Annotated[
-        Path | None,
-        typer.Option(
-            "--plot", metavar="FILE.png", help="Write a histogram of both sides.", show_default=False
-        ),
-    ] = None,
-    gallery: Annotated[
-        Path | None,
-        typer.Option(
-            "--gallery",
-            metavar="FILE.png",
-            help="For images: write those of --out by score, and the in-distribution ones with the highest "
-            "scores.",
-            show_default=False,
-        ),
-    ] = None,
+    all_scores: AllScores = False,
+    plot: PlotFile = None,
+    gallery: GalleryFile = None,
     fail_under: options.FailUnder = None,
     on_error: options.OnError = "keep",
     device: options.Device = "auto",
@@ -125,39 +124,35 @@ def ood(
         names = [rule.score] if alone else list(detector.names)
         others = [name for name in names if name != rule.score] if all_scores else []
         _warn_of_density(session, rule.score)
+        score_rows = partial(
+            session.score, scores=names, on_error=on_error, device=device, processes=processes
+        )
         open_rows = partial(session.open_rows, data_format=data_format, on_error=on_error)
         with writer or nullcontext():
             # --out first: a mistake in it is reported before the rows of --in are scored, which takes long
             out_reader = open_rows(out, purpose="ood")
             in_reader = open_rows(in_data, purpose="ood without --in", flag="--in")
-            in_book, out_book = ScoreRecord(rule.score), ScoreRecord(rule.score)
+            in_record, out_record = ScoreRecord(rule.score), ScoreRecord(rule.score)
 
-            def note_in(scored: ScoredRows) -> None:
+            def add_in(scored: ScoredRows) -> None:
                 if gallery is not None:
-                    in_book.add(scored)
+                    in_record.add(scored)
 
-            def write_out(scored: ScoredRows) -> None:
+            def add_out(scored: ScoredRows) -> None:
                 if writer:
                     writer.write(ood_columns(scored, detector, rule, others))
                 if gallery is not None:
-                    out_book.add(scored)
+                    out_record.add(scored)
 
             rng = np.random.default_rng(0)
             sides = []
-            for flag, reader, consume in (
-                ("--in", in_reader, note_in),
-                ("--out", out_reader, write_out),
+            for reader, task, add in (
+                (in_reader, "score --in", add_in),
+                (out_reader, "score --out", add_out),
             ):
-                _note_many_rows(reader, alone=alone)
-                stream = session.score(
-                    reader,
-                    f"score {flag}",
-                    scores=names,
-                    on_error=on_error,
-                    device=device,
-                    processes=processes,
-                )
-                sides.append(collect_scores(reader.name, stream, rule, rng, callback=consume))
+                if len(names) > 1 and (reader.total or 0) > _MANY_ROWS:
+                    output.note(f"{reader.name}: {reader.total:,} rows; --alone computes one score only")
+                sides.append(collect_scores(reader.name, score_rows(reader, task), rule, rng, callback=add))
             for side in sides:
                 warn_unscorable(side.name, side.n + side.unscorable, side.unscorable, side.reasons)
     result = compare_scores(
@@ -165,16 +160,11 @@ def ood(
     )
     ood_output.save_result(session.run.path, result, in_data, out)
     if gallery is not None:
-        ood_output.save_gallery(gallery, session.trained, (in_reader, in_book), (out_reader, out_book), rule)
+        sources = (in_reader, in_record), (out_reader, out_record)
+        ood_output.save_gallery(gallery, session.trained, *sources, rule)
     if plot is not None:
         ood_output.save_plot(plot, result)
-    if save not in (None, "-"):
-        output.note(f"written {save}: {result.outside.n + result.outside.unscorable:,} rows")
-    if as_json:
-        output.print_json(result.to_dict())
-    elif save != "-":
-        ood_output.print_tables(result)
-    ood_output.print_summary(result)
+    ood_output.print_result(result, save, as_json=as_json)
     metrics = result.metrics[rule.score]
     enforce_gates(gates, {name: getattr(metrics, name) for name in GATES}, subject=f" of {rule.score}")
 
@@ -214,8 +204,3 @@ def _warn_of_density(session: Session, score: str) -> None:
             "-log p(x) alone is a poor score for images: simple images often have a higher density than the "
             "training images, even if they show something else; compare it with the other scores"
         )
-
-
-def _note_many_rows(reader: RowReader, *, alone: bool) -> None:
-    if not alone and (reader.total or 0) > _MANY_ROWS:
-        output.note(f"{reader.name}: {reader.total:,} rows; --alone computes one score only")

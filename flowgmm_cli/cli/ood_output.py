@@ -101,7 +101,21 @@ def save_gallery(
     output.note(f"written {path}")
 
 
-def print_tables(result: OODResult) -> None:
+def print_result(result: OODResult, save: str | None, *, as_json: bool) -> None:
+    """Print the result, unless stdout has the rows of `--save -`, with notes on its meaning."""
+    sides = (result.inside, result.outside)
+    if save not in (None, "-"):
+        output.note(f"written {save}: {result.outside.n + result.outside.unscorable:,} rows")
+    if as_json:
+        output.print_json(result.to_dict())
+    elif save != "-":
+        _print_tables(result)
+    share = 100 * result.rule.fpr
+    output.note(f"{CONVENTION}; {share:g} % of the run's held-out rows lie above the threshold")
+    note_throughput(sum(side.n for side in sides), sum(side.seconds for side in sides))
+
+
+def _print_tables(result: OODResult) -> None:
     """Print the metrics of every score, and the flagged share of either side."""
     rows = []
     for name, metrics in result.metrics.items():
@@ -129,12 +143,3 @@ def print_tables(result: OODResult) -> None:
         ],
         right=["rows", "flagged", "share"],
     )
-
-
-def print_summary(result: OODResult) -> None:
-    """Print the meaning of the numbers, and the throughput, on stderr."""
-    output.note(
-        f"{CONVENTION}; {100 * result.rule.fpr:g} % of the run's held-out rows lie above the threshold"
-    )
-    sides = (result.inside, result.outside)
-    note_throughput(sum(side.n for side in sides), sum(side.seconds for side in sides))

@@ -86,7 +86,6 @@ def _common(
             callback=_add_plugin_modules,
             help="Load components from a Python file of your own; can be repeated. Also "
             "$FLOWGMM_PLUGIN_MODULES.",
-            show_default=False,
         ),
     ] = None,
 ) -> None:
@@ -120,7 +119,6 @@ Save = Annotated[
         "--save",
         metavar="FILE|-",
         help="File to write: csv, tsv, parquet, jsonl or npz by its suffix; - for stdout.",
-        show_default=False,
     ),
 ]
 SaveSamples = Annotated[
@@ -129,7 +127,6 @@ SaveSamples = Annotated[
         "--save",
         metavar="FILE|-",
         help="File to write: csv, tsv, parquet, jsonl, npz or, for images, png; - for stdout.",
-        show_default=False,
     ),
 ]
 Format = Annotated[
@@ -138,16 +135,12 @@ Format = Annotated[
         "--format",
         metavar="FORMAT",
         help="Format to write, if the file name does not imply it: csv, tsv, parquet, jsonl or npz.",
-        show_default=False,
     ),
 ]
 Only = Annotated[
     list[str] | None,
     typer.Option(
-        "--only",
-        metavar="COLUMN,...",
-        help="Columns to write, in this order; all of them without it.",
-        show_default=False,
+        "--only", metavar="COLUMN,...", help="Columns to write, in this order; all of them without it."
     ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that exists.")]
@@ -157,7 +150,6 @@ FailUnder = Annotated[
         "--fail-under",
         metavar="METRIC=VALUE",
         help="Exit with 7 if a metric is below a value; can be repeated.",
-        show_default=False,
     ),
 ]
 
@@ -166,14 +158,10 @@ FailUnder = Annotated[
 Run = Annotated[
     str | None,
     typer.Argument(
-        metavar="[RUN]",
-        help="Run directory; else $FLOWGMM_RUN, else the newest finished run under ./runs.",
-        show_default=False,
+        metavar="[RUN]", help="Run directory; else $FLOWGMM_RUN, else the newest finished run under ./runs."
     ),
 ]
-RunFlag = Annotated[
-    str | None, typer.Option("--run", metavar="RUN", help="The same as the argument RUN.", show_default=False)
-]
+RunFlag = Annotated[str | None, typer.Option("--run", metavar="RUN", help="The same as the argument RUN.")]
 Data = Annotated[
     str | None,
     typer.Option(
@@ -181,7 +169,6 @@ Data = Annotated[
         metavar="FILE|-|SPEC",
         help="Rows to read: csv, tsv, parquet, jsonl, npz, npy, idx, txt, a folder of images, - for stdin, "
         "or a data spec such as '{use: csv, path: new.csv}'.",
-        show_default=False,
     ),
 ]
 DataFormat = Annotated[
@@ -190,7 +177,6 @@ DataFormat = Annotated[
         "--data-format",
         metavar="FORMAT",
         help="Format of the rows to read, if their file name does not imply it; stdin is csv by default.",
-        show_default=False,
     ),
 ]
 OnError = Annotated[
@@ -207,15 +193,12 @@ Score = Annotated[
         "--score",
         metavar="NAME",
         help="Out-of-distribution score that flags rows; the run's own choice without it.",
-        show_default=False,
     ),
 ]
 Fpr = Annotated[
     float | None,
     typer.Option(
-        "--fpr",
-        help="Share of in-distribution rows that may be flagged; the recipe's ood.fpr without it.",
-        show_default=False,
+        "--fpr", help="Share of in-distribution rows that may be flagged; the recipe's ood.fpr without it."
     ),
 ]
 Device = Annotated[
@@ -247,15 +230,12 @@ RecipeName = Annotated[
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe; KEY! removes.", show_default=False),
+    typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe; KEY! removes."),
 ]
 Overlay = Annotated[
     list[str] | None,
     typer.Option(
-        "--overlay",
-        metavar="NAME",
-        help="Apply an overlay of the recipe, before KEY=VALUE; can be repeated.",
-        show_default=False,
+        "--overlay", metavar="NAME", help="Apply an overlay of the recipe, before KEY=VALUE; can be repeated."
     ),
 ]
 Seeds = Annotated[

@@ -17,9 +17,7 @@ app = typer.Typer(
     help="List, describe, make and test components, built in and installed.", no_args_is_help=True
 )
 
-Kind = Annotated[
-    str | None, typer.Option("--kind", "-k", help="Only this kind: flow, data, ...", show_default=False)
-]
+Kind = Annotated[str | None, typer.Option("--kind", "-k", help="Only this kind: flow, data, ...")]
 Name = Annotated[str, typer.Argument(help="A component, bare or as package/name.")]
 
 

@@ -79,7 +79,7 @@ def show(
 def copy(
     recipe: options.RecipeName,
     destination: Annotated[
-        Path | None, typer.Argument(help="A file or folder; default: the current folder.", show_default=False)
+        Path | None, typer.Argument(help="A file or folder; default: the current folder.")
     ] = None,
     force: options.Force = False,
 ) -> None:
@@ -103,7 +103,7 @@ def copy(
 def check(
     recipes: Annotated[
         list[str],
-        typer.Argument(metavar="RECIPE...", show_default=False, help="Recipes, then changes to all of them."),
+        typer.Argument(metavar="RECIPE...", help="Recipes, then changes to all of them."),
     ],
     overlay: options.Overlay = None,
     as_json: options.Json = False,
@@ -156,9 +156,7 @@ def check(
 
 @app.command(cls=options.Command)
 def schema(
-    save: Annotated[
-        Path | None, typer.Option("--save", help="Write it to this file.", show_default=False)
-    ] = None,
+    save: Annotated[Path | None, typer.Option("--save", help="Write it to this file.")] = None,
 ) -> None:
     """Print the JSON Schema of recipes, installed plugins included, for an editor."""
     import json

@@ -18,10 +18,7 @@ def report(
     save: Annotated[
         Path | None,
         typer.Option(
-            "--save",
-            metavar="FILE.html",
-            help="The page to write; default report.html in the run directory.",
-            show_default=False,
+            "--save", metavar="FILE.html", help="The page to write; default report.html in the run directory."
         ),
     ] = None,
     data: options.Data = None,
@@ -32,7 +29,6 @@ def report(
             "--out",
             metavar="FILE|SPEC",
             help="Rows to compare with in-distribution rows in the histogram of out-of-distribution scores.",
-            show_default=False,
         ),
     ] = None,
     offline: options.Offline = False,

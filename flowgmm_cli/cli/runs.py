@@ -89,12 +89,7 @@ def compare_runs(
     ],
     save: Annotated[
         Path | None,
-        typer.Option(
-            "--save",
-            metavar="FILE.html",
-            help="Write a page with overlaid learning curves too.",
-            show_default=False,
-        ),
+        typer.Option("--save", metavar="FILE.html", help="Write a page with overlaid learning curves too."),
     ] = None,
     as_json: options.Json = False,
 ) -> None:

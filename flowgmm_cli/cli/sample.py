@@ -14,74 +14,81 @@ from flowgmm_cli.errors import UsageError
 SCHEMA = "flowgmm/sample/1"
 
 
+Classes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class",
+        "-c",
+        metavar="NAME",
+        help="Draw rows of this class; can be repeated. Without it classes are drawn by their weights.",
+    ),
+]
+SampleCount = Annotated[
+    int, typer.Option("--number", "-n", min=1, help="Rows of each --class; without it, in all.")
+]
+Temperature = Annotated[
+    str,
+    typer.Option(
+        metavar="T[,T...]",
+        help="Factor on the standard deviations: 1 follows the model's density, less stays closer to "
+        "the class means (0). Several values are shown side by side.",
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Seed of the random numbers.")]
+Around = Annotated[
+    Literal["rows", "means"],
+    typer.Option(
+        metavar="rows|means",
+        help="Draw around the training rows of each class, which gives rows that look like them, or "
+        "around the class means that the classifier uses.",
+    ),
+]
+Means = Annotated[bool, typer.Option("--means", help="Generate the class means instead.")]
+Interpolate = Annotated[
+    tuple[str, str] | None,
+    typer.Option(
+        "--interpolate",
+        metavar="ROW ROW",
+        help="Generate a path between two rows instead: ids, or numbers from 1, of --data or the run's "
+        "test rows; with commas several paths, such as 5,9 17,2.",
+    ),
+]
+Steps = Annotated[int, typer.Option(min=2, help="Rows of a path, both ends included.")]
+PathShape = Annotated[
+    Literal["linear", "spherical"],
+    typer.Option(
+        metavar="linear|spherical",
+        help="A straight path through the latent space, or one that keeps the rows' distance from the means.",
+    ),
+]
+Transfer = Annotated[
+    str | None,
+    typer.Option(
+        "--transfer",
+        metavar="CLASS|all",
+        help="Move rows of --data, or the run's test rows, into this class, or each, instead: its mean "
+        "replaces the mean of their own class, and their residual stays.",
+    ),
+]
+Nearest = Annotated[int, typer.Option(min=1, help="For texts: number of training texts shown for each row.")]
+
+
 def sample(
     run: options.Run = None,
     run_flag: options.RunFlag = None,
-    classes: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--class",
-            "-c",
-            metavar="NAME",
-            help="Draw rows of this class; can be repeated. Without it classes are drawn by their weights.",
-            show_default=False,
-        ),
-    ] = None,
-    n: Annotated[
-        int, typer.Option("--number", "-n", min=1, help="Rows of each --class; without it, in all.")
-    ] = 16,
-    temperature: Annotated[
-        str,
-        typer.Option(
-            metavar="T[,T...]",
-            help="Factor on the standard deviations: 1 follows the model's density, less stays closer to "
-            "the class means (0). Several values are shown side by side.",
-        ),
-    ] = "0.7",
-    seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 0,
-    around: Annotated[
-        Literal["rows", "means"],
-        typer.Option(
-            metavar="rows|means",
-            help="Draw around the training rows of each class, which gives rows that look like them, or "
-            "around the class means that the classifier uses.",
-        ),
-    ] = "rows",
-    means: Annotated[bool, typer.Option("--means", help="Generate the class means instead.")] = False,
-    interpolate: Annotated[
-        tuple[str, str] | None,
-        typer.Option(
-            "--interpolate",
-            metavar="ROW ROW",
-            help="Generate a path between two rows instead: ids, or numbers from 1, of --data or the run's "
-            "test rows; with commas several paths, such as 5,9 17,2.",
-            show_default=False,
-        ),
-    ] = None,
-    steps: Annotated[int, typer.Option(min=2, help="Rows of a path, both ends included.")] = 8,
-    path: Annotated[
-        Literal["linear", "spherical"],
-        typer.Option(
-            metavar="linear|spherical",
-            help="A straight path through the latent space, or one that keeps the rows' distance from the "
-            "means.",
-        ),
-    ] = "linear",
-    transfer: Annotated[
-        str | None,
-        typer.Option(
-            "--transfer",
-            metavar="CLASS|all",
-            help="Move rows of --data, or the run's test rows, into this class, or each, instead: its mean "
-            "replaces the mean of their own class, and their residual stays.",
-            show_default=False,
-        ),
-    ] = None,
+    classes: Classes = None,
+    n: SampleCount = 16,
+    temperature: Temperature = "0.7",
+    seed: Seed = 0,
+    around: Around = "rows",
+    means: Means = False,
+    interpolate: Interpolate = None,
+    steps: Steps = 8,
+    path: PathShape = "linear",
+    transfer: Transfer = None,
     data: options.Data = None,
     data_format: options.DataFormat = None,
-    nearest: Annotated[
-        int, typer.Option(min=1, help="For texts: number of training texts shown for each row.")
-    ] = 3,
+    nearest: Nearest = 3,
     save: options.SaveSamples = None,
     format_: options.Format = None,
     offline: options.Offline = False,

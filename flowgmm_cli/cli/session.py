@@ -90,7 +90,7 @@ class Session:
 
         Args:
             data: a file, `-` or a data spec; None for held-out rows.
-            purpose: what the rows are for, for error messages.
+            purpose: use of the rows, for error messages.
             data_format: format of the file; None goes by its name.
             on_error: treatment of rows that cannot be read.
             flag: the flag that names a file.

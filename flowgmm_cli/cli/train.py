@@ -28,47 +28,52 @@ SCHEMA = "flowgmm/train/1"
 _CPU = "cpu"
 
 
+RecipeArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="[RECIPE]", help="A recipe file, or the name of a bundled recipe."),
+]
+ResumeRun = Annotated[
+    Path | None, typer.Option("--resume", metavar="RUN", help="Continue this run; needs no recipe.")
+]
+RunDir = Annotated[Path | None, typer.Option("--run-dir", help="Write the run to exactly this folder.")]
+Seed = Annotated[int | None, typer.Option("--seed", help="The same as run.seed=N.")]
+TrainDevice = Annotated[
+    str | None, typer.Option("--device", help="auto, cpu, cuda or mps; the same as run.device=NAME.")
+]
+Auto = Annotated[
+    bool | None,
+    typer.Option(
+        "--auto/--no-auto",
+        help="Search settings before training, by cross-validation on the labelled rows; recipes for "
+        "your own data do so by default.",
+    ),
+]
+TrainProcesses = Annotated[
+    int,
+    typer.Option(
+        "--processes",
+        metavar="N",
+        min=1,
+        help="Number of processes on this machine, with a GPU or a share of the cores each. For several "
+        "machines use torchrun or accelerate launch with `-m flowgmm_cli train ...`.",
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Read the data, build the model and take one step; write nothing.")
+]
+
+
 def train(
-    recipe: Annotated[
-        str | None,
-        typer.Argument(metavar="[RECIPE]", help="A recipe file, or the name of a bundled recipe."),
-    ] = None,
+    recipe: RecipeArgument = None,
     overrides: options.Overrides = None,
     overlay: options.Overlay = None,
-    resume: Annotated[
-        Path | None,
-        typer.Option("--resume", metavar="RUN", help="Continue this run; needs no recipe."),
-    ] = None,
-    run_dir: Annotated[
-        Path | None, typer.Option("--run-dir", help="Write the run to exactly this folder.")
-    ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="The same as run.seed=N.")] = None,
-    device: Annotated[
-        str | None, typer.Option("--device", help="auto, cpu, cuda or mps; the same as run.device=NAME.")
-    ] = None,
-    auto: Annotated[
-        bool | None,
-        typer.Option(
-            "--auto/--no-auto",
-            help="Search settings before training, by cross-validation on the labelled rows; recipes for "
-            "your own data do so by default.",
-            show_default=False,
-        ),
-    ] = None,
-    processes: Annotated[
-        int,
-        typer.Option(
-            "--processes",
-            metavar="N",
-            min=1,
-            help="Number of processes on this machine, with a GPU or a share of the cores each. For several "
-            "machines use torchrun or accelerate launch with `-m flowgmm_cli train ...`.",
-        ),
-    ] = 1,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Read the data, build the model and take one step; write nothing."),
-    ] = False,
+    resume: ResumeRun = None,
+    run_dir: RunDir = None,
+    seed: Seed = None,
+    device: TrainDevice = None,
+    auto: Auto = None,
+    processes: TrainProcesses = 1,
+    dry_run: DryRun = False,
     offline: options.Offline = False,
     as_json: options.Json = False,
 ) -> None:
