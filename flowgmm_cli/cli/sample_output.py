@@ -87,25 +87,25 @@ def write_samples(
 
 
 def _figure(trained: TrainedModel, rows: GeneratedRows, layout: FigureLayout) -> Figure:
-    from flowgmm_cli.report import generated_images
+    from flowgmm_cli.report import samples
 
     column = image_column(rows.columns)
     if column is None:
         raise ValueError("not a model of images")
     limits, title = trained.preprocessor.ranges.get(column.name), trained.recipe.name
     if layout.mode == "interpolate":
-        return generated_images.paths_figure(rows, column, limits=limits, title=title)
+        return samples.paths_figure(rows, column, limits=limits, title=title)
     if layout.mode == "transfer" and layout.source is not None:
         source = layout.source.columns[column.name]
-        return generated_images.transfer_figure(rows, column, source, limits=limits, title=title)
+        return samples.transfer_figure(rows, column, source, limits=limits, title=title)
     if layout.mode == "means":
-        return generated_images.means_figure(rows, column, limits=limits, title=title)
+        return samples.means_figure(rows, column, limits=limits, title=title)
     if layout.mode == "features":
         subtitle = layout.subtitle
-        return generated_images.features_figure(rows, column, limits=limits, title=title, subtitle=subtitle)
+        return samples.features_figure(rows, column, limits=limits, title=title, subtitle=subtitle)
     single = len(layout.temperatures) == 1
     subtitle = f"samples at temperature {layout.temperatures[0]:g}" if single else "samples"
-    return generated_images.samples_figure(rows, column, limits=limits, title=title, subtitle=subtitle)
+    return samples.samples_figure(rows, column, limits=limits, title=title, subtitle=subtitle)
 
 
 def _split_table(rows: GeneratedRows, *, flat: bool = False) -> tuple[Columns, Columns]:

@@ -55,7 +55,7 @@ class ReportContext:
         info: `run.json`.
         status: see `Run.status`.
         recipe: the resolved recipe.
-        context: environment of data sources.
+        data_context: environment of data sources.
         warn: called with notes for the user.
         data: rows to use instead of the run's own test rows, a file or specification as for `open_rows`.
         data_format: format of `data`, if its name does not tell.
@@ -66,11 +66,23 @@ class ReportContext:
     info: Mapping[str, Any]
     status: str
     recipe: Recipe
-    context: DataContext
+    data_context: DataContext
     warn: Callable[[str], None] = field(default=lambda text: None)
     data: str | None = None
     data_format: str | None = None
     out: str | None = None
+    _failures: dict[str, UnavailableError] = field(default_factory=dict, init=False, repr=False)
+
+    @contextmanager
+    def _unavailable(self, message: str) -> Iterator[None]:
+        """Translate errors to `UnavailableError`; a failed block is not tried again."""
+        if message not in self._failures:
+            try:
+                yield
+                return
+            except FlowgmmError as error:
+                self._failures[message] = UnavailableError(f"{message}: {error.message.rstrip('.')}.")
+        raise self._failures[message]
 
     @cached_property
     def evaluation(self) -> Evaluation | None:
@@ -106,18 +118,18 @@ class ReportContext:
         """The model. Raises `UnavailableError`."""
         from flowgmm_cli.trained_model import TrainedModel
 
-        with _unavailable("The model cannot be used"):
+        with self._unavailable("The model cannot be used"):
             if not self._model_file:
                 raise RunError(f"this run has no model yet; its status is {self.status}")
-            return TrainedModel.load(self.run.path, context=self.context)
+            return TrainedModel.load(self.run.path, context=self.data_context)
 
     @cached_property
     def rows(self) -> SplitRows:
         """All rows, split as in training. Raises `UnavailableError`."""
         from flowgmm_cli.data.prepare import load_rows
 
-        with _unavailable("The data of the run cannot be read"):
-            rows = load_rows(self.recipe.data, self.context)
+        with self._unavailable("The data of the run cannot be read"):
+            rows = load_rows(self.recipe.data, self.data_context)
             if self.class_names and rows.class_names != self.class_names:
                 raise DataError("its classes are no longer those of the model")
         if rows.fingerprint != self.info.get("fingerprint"):
@@ -132,7 +144,7 @@ class ReportContext:
         for name, rows in (("test rows", self.rows.test), ("held-out rows", self.rows.val)):
             if rows is not None:
                 with_inputs = self.trained.image is not None
-                split = self.trained.preprocessor.apply(rows, self.context, with_inputs=with_inputs)
+                split = self.trained.preprocessor.apply(rows, self.data_context, with_inputs=with_inputs)
                 return ValidationRows(name, split, rows)
         raise UnavailableError("The run has no held-out rows to show.")
 
@@ -151,11 +163,11 @@ class ReportContext:
         schema = InputSchema.from_config(
             trained.recipe.data, preprocessor.columns, trained.class_names, ranges=preprocessor.ranges
         )
-        reader = open_rows(data, schema, context=self.context, format=data_format, on_error="keep")
+        reader = open_rows(data, schema, context=self.data_context, format=data_format, on_error="keep")
         parts, problems, total = [], 0, 0
         for chunk in reader:
             split, unusable = trained.preprocessor.apply_usable(
-                chunk.rows, self.context, skip=chunk.problems, with_inputs=trained.image is not None
+                chunk.rows, self.data_context, skip=chunk.problems, with_inputs=trained.image is not None
             )
             parts.append(split)
             problems += len(chunk.problems) + len(unusable)
@@ -168,14 +180,6 @@ class ReportContext:
         if problems:
             self.warn(f"report: {problems:,} rows of {data} cannot be used and are left out")
         return concatenate(parts)
-
-
-@contextmanager
-def _unavailable(message: str) -> Iterator[None]:
-    try:
-        yield
-    except FlowgmmError as error:
-        raise UnavailableError(f"{message}: {error.message.rstrip('.')}.") from error
 
 
 def load_report_context(

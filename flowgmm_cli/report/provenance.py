@@ -1,4 +1,4 @@
-"""Sections on data, settings and versions: everything needed to repeat the run."""
+"""Sections on data, settings, their search, and versions: everything needed to repeat the run."""
 
 from __future__ import annotations
 
@@ -88,6 +88,31 @@ def settings_section(context: ReportContext) -> list[Part]:
     if recipe.is_file():
         parts.append(Code(recipe.read_text(encoding="utf-8", errors="replace"), "the recipe as given"))
     return [*parts, Code(context.recipe.to_yaml(), "every setting, defaults included")]
+
+
+def search_section(context: ReportContext) -> list[Part]:
+    """Table of the candidates of the search before training."""
+    search = context.search
+    if search is None:
+        raise UnavailableError("The recipe has no search, so its settings were used unchanged.")
+    winners = set(search.get("kept") or ())
+    columns = ["candidate", "NLL", "accuracy", "agreement", "density", "score", "seconds", "settings"]
+    rows = []
+    for candidate in search["candidates"]:
+        changes = [f"{key} = {value}" for key, value in candidate["changes"].items()]
+        numbers = [f"{candidate[key]:.3f}" for key in ("nll", "accuracy", "agreement", "density", "score")]
+        name = candidate["name"] + (" (kept)" if candidate["name"] in winners else "")
+        rows.append([name, *numbers, f"{candidate['seconds']:.0f}", ", ".join(changes) or "as in the recipe"])
+    caption = (
+        "Before training, each of these settings was trained on parts of the labelled rows and evaluated on "
+        "the rest: log loss and accuracy on the left-out labels, agreement of the trainings on unlabelled "
+        "rows, and density of rows that no training saw. The best by score were trained in full, and their "
+        "predictions are averaged."
+    )
+    highlight = [i for i, candidate in enumerate(search["candidates"]) if candidate["name"] in winners]
+    parts: list[Part] = [Table(columns, rows, caption, right=columns[1:7], highlight=highlight)]
+    reason = str(search.get("reason", ""))
+    return [*parts, Paragraph(f"Why: {reason}.", "note")] if reason else parts
 
 
 def versions_section(context: ReportContext) -> list[Part]:

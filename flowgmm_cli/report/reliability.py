@@ -1,4 +1,4 @@
-"""Reliability diagram: accuracy against confidence (DeGroot and Fienberg, 1983; Guo et al., 2017)."""
+"""Calibration, and the reliability diagram (DeGroot and Fienberg, 1983; Guo et al., 2017)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flowgmm_cli.evaluation.metrics import ClassificationMetrics
-from flowgmm_cli.report.context import ReportContext
+from flowgmm_cli.report.context import ReportContext, UnavailableError
 from flowgmm_cli.report.figures import ACCENT, FAINT, GREY, INK, SECOND, new_figure, set_title, style_axes
-from flowgmm_cli.report.page import Paragraph, Part, plot
+from flowgmm_cli.report.page import Paragraph, Part, Table, plot
 from flowgmm_cli.report.results import require_evaluation
-from flowgmm_cli.report.text import describe_calibration, mean_confidence
+from flowgmm_cli.report.text import describe_calibration, mean_confidence, percent, pluralise
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+_MAX_OPEN_CLASSES = 12  # a longer table is collapsed
 
 
 def reliability_section(context: ReportContext) -> list[Part]:
@@ -31,6 +33,31 @@ def reliability_section(context: ReportContext) -> list[Part]:
     parts: list[Part] = [plot(figure, name="reliability", caption=caption)]
     calibration = context.info.get("calibration")
     return [*parts, Paragraph(describe_calibration(calibration))] if calibration else parts
+
+
+def calibration_section(context: ReportContext) -> list[Part]:
+    """Temperature, and the class frequencies that the model assumes."""
+    calibration = context.info.get("calibration")
+    if not calibration:
+        raise UnavailableError("The run stopped before its calibration.")
+    parts: list[Part] = [Paragraph(describe_calibration(calibration))]
+    if calibration.get("accuracy") is not None:
+        labels, accuracy = pluralise(int(calibration["rows"]), "label"), percent(calibration["accuracy"])
+        parts.append(
+            Paragraph(f"The model predicted {accuracy} of the {labels} of the calibration right.", "note")
+        )
+    prior = context.facts.get("class_prior")
+    if prior and len(prior) == len(context.class_names):
+        caption = (
+            "Frequencies of the classes that the model assumes before it sees a row (prior.class_prior). If "
+            "the classes have other frequencies where the model is used, its confidences shift."
+        )
+        rows = [[name, percent(share)] for name, share in zip(context.class_names, prior, strict=True)]
+        summary = f"show all {len(rows)} classes" if len(rows) > _MAX_OPEN_CLASSES else ""
+        parts.append(
+            Table(["class", "assumed share"], rows, caption, right=["assumed share"], summary=summary)
+        )
+    return parts
 
 
 def reliability_figure(

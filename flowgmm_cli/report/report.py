@@ -16,11 +16,10 @@ from flowgmm_cli.report.latent import latent_section
 from flowgmm_cli.report.learning_curves import curves_section
 from flowgmm_cli.report.ood import ood_section
 from flowgmm_cli.report.page import Part, Section, Unavailable, render
-from flowgmm_cli.report.provenance import data_section, settings_section, versions_section
-from flowgmm_cli.report.reliability import reliability_section
+from flowgmm_cli.report.provenance import data_section, search_section, settings_section, versions_section
+from flowgmm_cli.report.reliability import calibration_section, reliability_section
 from flowgmm_cli.report.results import baselines_section, classes_section, summary_section
 from flowgmm_cli.report.samples import samples_section
-from flowgmm_cli.report.tuning import calibration_section, search_section
 
 SCHEMA = "flowgmm/report/1"
 BuildSection = Callable[[ReportContext], Sequence[Part]]
