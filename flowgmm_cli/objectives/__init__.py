@@ -1,1 +1,1 @@
-"""Main losses, one file each."""
+"""Objectives: the main losses."""

@@ -4,8 +4,8 @@ r"""The default objective.
           \;-\; \frac{w_x}{D}\, \overline{\log p(x)}
 
 with :math:`\tau = \sqrt{D} / 4`: the log-odds of a D-dimensional mixture have a spread of about
-:math:`\sqrt{D}` and would saturate every softmax; where fewer dimensions carry the classes, their number
-takes the place of D here. Dividing the density by D is the balance of IB-INN (Ardizzone et al., 2020).
+:math:`\sqrt{D}` and would saturate every softmax; if fewer dimensions carry the classes, their number
+replaces D here. Dividing the density by D is the balance of IB-INN (Ardizzone et al., 2020).
 
 The loss of the paper's program for images, :math:`w\, \mathrm{CE} - \overline{\log p(x)}` plus the term
 `flow_consistency` (Izmailov et al., 2020, section 4.3), is `{labelled: 3, density: 1, temperature: 1,

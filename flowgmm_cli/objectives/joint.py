@@ -5,7 +5,7 @@ r"""The paper's objective, the exact likelihood of labelled and unlabelled rows.
 (Izmailov et al., 2020, eq. 4), here as a mean over rows and divided by D, which changes neither the optimum
 nor the direction of a step.
 
-The paper's program weighs the two means instead, and lets the unlabelled one run over all training rows: for
+The paper's program weights the two means instead, and takes the unlabelled mean over all training rows: for
 tables and text :math:`-\overline{\log p(x \mid y)} - a\, \overline{\log p(x)}`, with both weights equal for
 its synthetic sets. With fixed, equal class weights p(x | y) and p(x, y) differ by a constant.
 """
@@ -29,7 +29,7 @@ class Joint:
         features: D.
         labelled: number of labelled rows.
         unlabelled: number of rows without a label.
-        dims: of no account here.
+        dims: not used.
     """
 
     reads = frozenset({"weak"})
@@ -54,12 +54,12 @@ class Joint:
         self.unlabelled = unlabelled / total if config.unlabelled is None else config.unlabelled
 
     def __call__(self, model: Any, teacher: Any, batch: Batch) -> Mapping[str, Tensor]:
-        """Return `labelled` and `unlabelled`; either is 0 where there are no such rows."""
-        seen = batch.student["labelled"]
-        by_class = seen.class_log_prob
+        """Return `labelled` and `unlabelled`; either is 0 without such rows."""
+        labelled = batch.student["labelled"]
+        by_class = labelled.class_log_prob
         if not self.class_weights:
             by_class = by_class - model.mixture.log_weights
-        joint = by_class.gather(1, batch.labels[:, None])[:, 0] + seen.log_det
+        joint = by_class.gather(1, batch.labels[:, None])[:, 0] + labelled.log_det
         marginal = batch.student["weak"].log_prob()
         return {
             "labelled": -self.labelled / self.divisor * joint.sum() / max(1, len(joint)),

@@ -1,1 +1,1 @@
-"""Losses added to the objective, one file each."""
+"""Regularisers: additional terms of the loss."""

@@ -1,39 +1,165 @@
-r"""Consistency between views with a soft target.
-
-.. math:: \mathrm{CE}\big(\mathrm{sharpen}(p_{teacher}(k \mid x_{weak})),\ p_{student}(k \mid x_{strong})\big)
-
-The paper's consistency term (Izmailov et al., 2020, section 4.3) takes the most likely class as a hard label;
-a soft, tempered and sharpened target lets doubtful rows pull less. The teacher is an exponential moving
-average of the student (Tarvainen and Valpola, 2017), the sharpening that of Berthelot et al. (2019).
-"""
+"""Regularisers that ask for the same class under two views of a row, or between two rows."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from flowgmm_cli.api import Batch
-from flowgmm_cli.regularisers.ramp import linear_ramp
-from flowgmm_cli.regularisers.specs import ConsistencyConfig
+from flowgmm_cli.regularisers.base import RampRegulariser, mean_of_sum
+from flowgmm_cli.regularisers.specs import (
+    ConsistencyConfig,
+    FlowConsistencyConfig,
+    MixupConfig,
+    PiModelConfig,
+    VatConfig,
+)
 
 
-class Consistency:
-    """Cross-entropy of the student on the strong view to the teacher's sharpened posterior on the weak."""
+class Consistency(RampRegulariser[ConsistencyConfig]):
+    r"""Cross-entropy of the student on the strong view to the teacher's sharpened posterior on the weak view.
 
-    reads = frozenset({"strong"})
+    .. math:: \mathrm{CE}\big(\mathrm{sharpen}(p_{teacher}(k \mid x_{weak})),
+              \ p_{student}(k \mid x_{strong})\big)
 
-    def __init__(self, config: ConsistencyConfig) -> None:
-        self.config = config
+    The paper's consistency term (Izmailov et al., 2020, section 4.3) uses the most likely class as a hard
+    label; with a soft, tempered and sharpened target uncertain rows have less weight. The teacher is an
+    exponential moving average of the student (Tarvainen and Valpola, 2017), the sharpening that of Berthelot
+    et al. (2019). No gradient reaches the teacher.
+    """
 
-    def __call__(self, model: Any, teacher: Any, batch: Batch) -> Mapping[str, Tensor]:
-        """Return `{"consistency": scalar}`; no gradient reaches the teacher."""
-        with torch.no_grad():
-            log_prob = teacher(batch.weak).class_log_prob / batch.temperature
-            target = torch.softmax(torch.log_softmax(log_prob, dim=1) / self.config.sharpening, dim=1)
+    name = "consistency"
+
+    def loss(self, model: Any, teacher: Any, batch: Batch) -> Tensor:
+        """Return the mean cross-entropy."""
+        target = teacher_targets(teacher, batch, self.config.sharpening)
         student = torch.log_softmax(batch.student["strong"].class_log_prob / batch.temperature, dim=1)
-        # The sum over no rows is 0 where their mean would be NaN.
-        loss = -(target * student).sum() / max(1, len(target))
-        return {"consistency": linear_ramp(batch.epoch, self.config.ramp_epochs) * loss}
+        return mean_of_sum(-(target * student).sum(), len(target))
+
+
+class FlowConsistency(RampRegulariser[FlowConsistencyConfig]):
+    r"""Negative log-density of the strong view in the class that the student predicts for the weak view.
+
+    .. math:: -\frac{1}{D} \log p(x_{strong} \mid \hat y), \qquad \hat y = \arg\max_k p(k \mid x_{weak})
+
+    The paper's consistency term (Izmailov et al., 2020, section 4.3). The label has no gradient, and there is
+    no teacher.
+    """
+
+    name = "flow_consistency"
+
+    def loss(self, model: Any, teacher: Any, batch: Batch) -> Tensor:
+        """Return the mean negative log-density."""
+        with torch.no_grad():
+            label = model(batch.weak).class_log_prob.argmax(1, keepdim=True)
+        strong = batch.student["strong"]
+        # p(x | k), not p(x, k): the weight of a class does not depend on the rows within it
+        component = strong.class_log_prob - model.mixture.log_weights
+        log_prob = component.gather(1, label)[:, 0] + strong.log_det
+        divisor = strong.z.shape[1] if self.config.per_dimension else 1
+        return mean_of_sum(-log_prob.sum(), len(log_prob)) / divisor
+
+
+class PiModel(RampRegulariser[PiModelConfig]):
+    r"""Squared difference of the tempered class probabilities of two views (Laine and Aila, 2017).
+
+    .. math:: \textstyle\sum_k \big(p(k \mid x_{strong}) - p(k \mid x_{weak})\big)^2
+
+    Both are the student's; the weak view is the target and has no gradient.
+    """
+
+    name = "pi_model"
+
+    def loss(self, model: Any, teacher: Any, batch: Batch) -> Tensor:
+        """Return the mean squared difference."""
+        with torch.no_grad():
+            target = torch.softmax(model(batch.weak).class_log_prob / batch.temperature, dim=1)
+        p = torch.softmax(batch.student["strong"].class_log_prob / batch.temperature, dim=1)
+        return mean_of_sum((p - target).square().sum(), len(p))
+
+
+class Mixup(RampRegulariser[MixupConfig]):
+    r"""Mixup of latents (Verma et al., 2019; Zhang et al., 2018), with targets as in MixMatch.
+
+    .. math:: \mathrm{CE}\big(\lambda t_i + (1 - \lambda) t_j,\ p(k \mid \lambda z_i + (1 - \lambda) z_j)\big)
+              \qquad \lambda = \max(\lambda', 1 - \lambda'), \quad \lambda' \sim \mathrm{Beta}(a, a)
+
+    with z the student's latents of the strong views and t the teacher's tempered and sharpened posteriors of
+    the weak ones (Berthelot et al., 2019, section 3.3). No gradient reaches the teacher.
+    """
+
+    name = "mixup"
+
+    def loss(self, model: Any, teacher: Any, batch: Batch) -> Tensor:
+        """Return the mean cross-entropy of the mixture between pairs of latents."""
+        target = teacher_targets(teacher, batch, self.config.sharpening)
+        z = batch.student["strong"].z
+        partner = torch.randperm(len(z), generator=batch.generator, device=z.device)
+        share = draw_shares(len(z), self.config.alpha, batch.generator).to(z.dtype)[:, None]
+        mixed = model.mixture.class_log_prob(torch.lerp(z[partner], z, share))
+        student = torch.log_softmax(mixed / batch.temperature, dim=1)
+        return mean_of_sum(-(torch.lerp(target[partner], target, share) * student).sum(), len(z))
+
+
+class Vat(RampRegulariser[VatConfig]):
+    r"""Virtual adversarial training (Miyato et al., 2018).
+
+    .. math:: \mathrm{KL}\big(p(\cdot \mid x)\ \|\ p(\cdot \mid x + r)\big), \qquad
+              r = \arg\max_{\|r\| \le \epsilon} \mathrm{KL}
+
+    p is the student's tempered posterior; power iteration on the curvature of the divergence gives the
+    direction of r. Target and direction have no gradient.
+    """
+
+    name = "vat"
+    reads: frozenset[str] = frozenset()
+
+    def loss(self, model: Any, teacher: Any, batch: Batch) -> Tensor:
+        """Return the mean divergence under the worst small change of a row."""
+        x = batch.weak
+        unit = float(x[0].numel()) ** 0.5 if len(x) else 1.0
+        with torch.no_grad():
+            target = torch.softmax(model(x).class_log_prob / batch.temperature, dim=1)
+
+        def divergence(change: Tensor) -> Tensor:
+            log_p = torch.log_softmax(model(x + change).class_log_prob / batch.temperature, dim=1)
+            return mean_of_sum(torch.nn.functional.kl_div(log_p, target, reduction="sum"), len(x))
+
+        change = _unit_rows(torch.empty_like(x).normal_(generator=batch.generator))
+        for _ in range(self.config.iterations):
+            probe = (self.config.probe * unit * change).requires_grad_()
+            with torch.enable_grad():
+                (grad,) = torch.autograd.grad(divergence(probe), probe)
+            change = _unit_rows(grad)
+        return divergence(self.config.radius * unit * change)
+
+
+def teacher_targets(teacher: Any, batch: Batch, sharpening: float) -> Tensor:
+    """Return the teacher's tempered and sharpened posterior of the weak view, `(U, K)`, without gradient."""
+    with torch.no_grad():
+        log_prob = teacher(batch.weak).class_log_prob / batch.temperature
+        return torch.softmax(torch.log_softmax(log_prob, dim=1) / sharpening, dim=1)
+
+
+def draw_shares(count: int, alpha: float, generator: torch.Generator) -> Tensor:
+    r"""Draw :math:`\max(\lambda, 1 - \lambda)` with :math:`\lambda \sim \mathrm{Beta}(\alpha, \alpha)`.
+
+    Torch's own gamma and beta draws accept no generator; a symmetric beta variable has a closed form in two
+    uniform ones (Devroye, 1996, "Random variate generation in one line of code"), without rejections:
+    :math:`\lambda = \frac12 \pm \frac12 \big(1 + 1 / ((U^{-1/\alpha} - 1) \cos^2 2 \pi V)\big)^{-1/2}`.
+
+    Returns:
+        float32 `(count,)` in [1/2, 1], on the device of the generator.
+    """
+    u, v = torch.empty(2, count, device=generator.device).uniform_(generator=generator)
+    spread = torch.expm1(-u.log() / alpha) * torch.cos(2 * math.pi * v).square()
+    return 0.5 + 0.5 * torch.rsqrt(1 + 1 / spread)
+
+
+def _unit_rows(x: Tensor) -> Tensor:
+    """Scale rows to length 1; rows of zeros stay zero."""
+    length: Tensor = x.flatten(1).norm(dim=1).clamp_min(torch.finfo(x.dtype).tiny)
+    return x / length.reshape(-1, *[1] * (x.ndim - 1))

@@ -5,53 +5,54 @@ from __future__ import annotations
 from flowgmm_cli.api import Field, RegulariserConfig, RegulariserSpec, Spec
 
 
-class ConsistencyConfig(RegulariserConfig):
-    """Parameters of `consistency`."""
+class RampConfig(RegulariserConfig):
+    """Parameters of regularisers that grow at the start of training."""
 
     ramp_epochs: float = Field(3.0, ge=0, description="epochs over which the term grows to full weight")
+
+
+class ConsistencyConfig(RampConfig):
+    """Parameters of `consistency`."""
+
     sharpening: float = Field(
         0.5, gt=0, le=1, description="temperature on the teacher's probabilities; 1 leaves them as they are"
     )
 
 
-class FlowConsistencyConfig(RegulariserConfig):
+class FlowConsistencyConfig(RampConfig):
     """Parameters of `flow_consistency`."""
 
-    ramp_epochs: float = Field(3.0, ge=0, description="epochs over which the term grows to full weight")
     per_dimension: bool = Field(True, description="divide the term by D")
 
 
-class PiModelConfig(RegulariserConfig):
+class PiModelConfig(RampConfig):
     """Parameters of `pi_model`."""
 
-    ramp_epochs: float = Field(3.0, ge=0, description="epochs over which the term grows to full weight")
 
-
-class EntropyConfig(RegulariserConfig):
+class EntropyConfig(RampConfig):
     """Parameters of `entropy`."""
 
     weight: float = Field(0.1, ge=0, description="factor on its term")
-    ramp_epochs: float = Field(3.0, ge=0, description="epochs over which the term grows to full weight")
 
 
-class VatConfig(RegulariserConfig):
+class VatConfig(RampConfig):
     """Parameters of `vat`."""
 
     radius: float = Field(
         0.1, gt=0, description="length of the adversarial change, as a share of sqrt(D), in feature units"
     )
-    probe: float = Field(1e-2, gt=0, description="length of the step that finds its direction, likewise")
-    iterations: int = Field(1, ge=1, le=10, description="power iterations that find its direction")
-    ramp_epochs: float = Field(3.0, ge=0, description="epochs over which the term grows to full weight")
+    probe: float = Field(
+        1e-2, gt=0, description="length of the step of the power iteration, in the same unit"
+    )
+    iterations: int = Field(1, ge=1, le=10, description="power iterations for the direction of the change")
 
 
-class MixupConfig(RegulariserConfig):
+class MixupConfig(RampConfig):
     """Parameters of `mixup`."""
 
     alpha: float = Field(
         0.75, gt=0, le=1000, description="shares are drawn from Beta(alpha, alpha); large = nearly halves"
     )
-    ramp_epochs: float = Field(3.0, ge=0, description="epochs over which the term grows to full weight")
     sharpening: float = Field(
         0.5, gt=0, le=1, description="temperature on the teacher's probabilities; 1 leaves them as they are"
     )
@@ -76,50 +77,50 @@ SPECS: dict[str, Spec] = {
         config=ConsistencyConfig,
         build="flowgmm_cli.regularisers.consistency:Consistency",
         summary="Same class under both views: cross-entropy to the teacher's sharpened posterior",
-        docs="The averaged model (Tarvainen and Valpola, 2017) classifies the weak view of an unlabelled "
-        "row; its tempered posterior, sharpened, is the target of the student on the strong view.",
+        docs="The moving average of the model (Tarvainen and Valpola, 2017) classifies the weak view of an "
+        "unlabelled row; its tempered and sharpened posterior is the student's target on the strong view.",
     ),
     "flow_consistency": RegulariserSpec(
         config=FlowConsistencyConfig,
-        build="flowgmm_cli.regularisers.flow_consistency:FlowConsistency",
-        summary="The paper's: likelihood of the strong view in the class predicted for the weak one",
+        build="flowgmm_cli.regularisers.consistency:FlowConsistency",
+        summary="The paper's term: likelihood of the strong view in the class predicted for the weak one",
         docs="Izmailov et al. (2020), section 4.3: the model itself predicts the class of the weak view, a "
         "hard label without gradient; the strong view should be likely under that class. Divided by D.",
     ),
     "pi_model": RegulariserSpec(
         config=PiModelConfig,
-        build="flowgmm_cli.regularisers.pi_model:PiModel",
+        build="flowgmm_cli.regularisers.consistency:PiModel",
         summary="Squared difference of the class probabilities of the two views",
         docs="Laine and Aila (2017). The weak view's probabilities are the target, without gradient.",
     ),
     "entropy": RegulariserSpec(
         config=EntropyConfig,
-        build="flowgmm_cli.regularisers.entropy:Entropy",
+        build="flowgmm_cli.regularisers.penalties:Entropy",
         summary="Entropy of the posterior of unlabelled rows, to keep boundaries out of dense regions",
         docs="Grandvalet and Bengio (2004), on tempered posteriors of the strong view.",
     ),
     "vat": RegulariserSpec(
         config=VatConfig,
-        build="flowgmm_cli.regularisers.vat:Vat",
+        build="flowgmm_cli.regularisers.consistency:Vat",
         summary="Virtual adversarial training: same posterior under the worst small change of a row",
         docs="Miyato et al. (2018). Costs three further passes of the unlabelled rows for one iteration.",
     ),
     "mixup": RegulariserSpec(
         config=MixupConfig,
-        build="flowgmm_cli.regularisers.mixup:Mixup",
-        summary="Between the latents of two rows, the same mix of their classes",
+        build="flowgmm_cli.regularisers.consistency:Mixup",
+        summary="Mixup: between the latents of two rows, the same mix of their classes",
         docs="Mixup in the latent space (Verma et al., 2019) of unlabelled rows under the strong view, with "
         "the teacher's sharpened posteriors of the weak view as targets (MixMatch, Berthelot et al., 2019).",
     ),
     "mean_separation": RegulariserSpec(
         config=MeanSeparationConfig,
-        build="flowgmm_cli.regularisers.mean_separation:MeanSeparation",
+        build="flowgmm_cli.regularisers.penalties:MeanSeparation",
         summary="Squared hinge on the distance between class means",
         docs="Keeps learned means from drifting together before the classes have separated.",
     ),
     "log_det_penalty": RegulariserSpec(
         config=LogDetPenaltyConfig,
-        build="flowgmm_cli.regularisers.log_det_penalty:LogDetPenalty",
+        build="flowgmm_cli.regularisers.penalties:LogDetPenalty",
         summary="Squared log-determinant per dimension, against extreme changes of volume",
     ),
 }

@@ -72,7 +72,7 @@ def test_without_unlabelled_rows_the_density_is_that_of_the_labelled() -> None:
 
 
 @pytest.mark.parametrize("rows", ["strong", "weak"])
-def test_it_reads_the_view_it_is_told_to(rows: str) -> None:
+def test_it_reads_the_view_of_its_config(rows: str) -> None:
     hybrid = objective(rows=rows)
     assert hybrid.reads == {rows}
     view = {"strong": STRONG, "weak": WEAK}[rows]

@@ -64,7 +64,7 @@ def test_the_loss_of_the_paper_s_program_for_tables_and_text() -> None:
     assert joint.pool == "all"
 
 
-def test_the_loss_of_the_paper_s_program_for_synthetic_sets_weighs_both_halves_of_a_batch_alike() -> None:
+def test_the_loss_of_the_paper_s_program_for_synthetic_sets_has_equal_weights() -> None:
     config = JointConfig(labelled=0.5, unlabelled=0.5, per_dimension=False)
     two = Latents(torch.zeros(2, 2), torch.tensor([0.25, 1.0]), torch.tensor([[-1.0, -1.0], [-2.0, -2.0]]))
     terms = Joint(config, features=2, labelled=2, unlabelled=9)(None, None, batch(LABELLED, [1, 0], two))
@@ -72,7 +72,7 @@ def test_the_loss_of_the_paper_s_program_for_synthetic_sets_weighs_both_halves_o
     assert float(sum(terms.values())) == pytest.approx(-sum(rows) / 4)
 
 
-def test_in_a_pool_of_all_rows_the_labelled_ones_count_twice() -> None:
+def test_in_a_pool_of_all_rows_labelled_rows_count_twice() -> None:
     joint = Joint(JointConfig(pool="all"), features=2, labelled=10, unlabelled=30)
     assert (joint.labelled, joint.unlabelled) == (10 / 50, 40 / 50)
 
@@ -101,7 +101,7 @@ def test_over_all_rows_it_is_the_exact_joint_likelihood(make_model: Callable[...
 
     def log_joint(row: torch.Tensor) -> torch.Tensor:
         """log p(x, y) for all y, by autograd and torch.distributions."""
-        jacobian = torch.autograd.functional.jacobian(lambda one: model.embed(one[None])[0], row)
+        jacobian = torch.autograd.functional.jacobian(lambda x: model.embed(x[None])[0], row)
         mixture, z = model.mixture, model.embed(row[None])
         components = Independent(Normal(mixture.means, mixture.scales.expand_as(mixture.means)), 1)
         return mixture.log_weights + components.log_prob(z) + torch.linalg.slogdet(jacobian).logabsdet

@@ -51,19 +51,19 @@ def loss(sharpening: float = 0.5, ramp: float = 3.0, **options: float) -> float:
 
 def by_hand(odds: tuple[float, float]) -> float:
     """Cross-entropy with the teacher's log-odds for class 0, the student's tempered by 2."""
-    first, second = (1 / (1 + math.exp(-one)) for one in odds)
+    first, second = (1 / (1 + math.exp(-log_odds)) for log_odds in odds)
     log_p = -math.log1p(math.exp(1)), 1 - math.log1p(math.exp(1))  # of the student's (0, 1)
     row_1 = -(first * log_p[0] + (1 - first) * log_p[1])
     row_2 = -(second + (1 - second)) * math.log(0.5)
     return (row_1 + row_2) / 2
 
 
-def test_the_term_is_the_one_worked_out_by_hand() -> None:
+def test_the_term_equals_a_computation_by_hand() -> None:
     # tempered by 2, then sharpened by 0.5: the teacher's log-odds come out as they were
     assert loss(sharpening=0.5) == pytest.approx(by_hand((4.0, -2.0)), rel=1e-5)
 
 
-def test_a_sharpening_of_one_leaves_the_tempered_posterior() -> None:
+def test_a_sharpening_of_1_leaves_the_tempered_posterior() -> None:
     assert loss(sharpening=1.0) == pytest.approx(by_hand((2.0, -1.0)), rel=1e-5)
 
 

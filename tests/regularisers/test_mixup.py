@@ -11,7 +11,7 @@ from scipy import stats
 
 from flowgmm_cli.api import Batch, Latents
 from flowgmm_cli.model import FlowMixture
-from flowgmm_cli.regularisers.mixup import Mixup, larger_shares
+from flowgmm_cli.regularisers.consistency import Mixup, draw_shares
 from flowgmm_cli.regularisers.specs import MixupConfig
 
 MakeModel = Callable[..., FlowMixture]
@@ -71,14 +71,14 @@ def by_hand(z: list[float], partners: list[int], shares: list[float], sharpening
 
 
 @pytest.mark.parametrize("sharpening", [0.5, 1.0])
-def test_the_term_is_the_one_worked_out_by_hand(sharpening: float) -> None:
+def test_the_term_equals_a_computation_by_hand(sharpening: float) -> None:
     z = [1.0, -0.5, 0.3]
     draws = torch.Generator().manual_seed(3)
     partners = torch.randperm(3, generator=draws).tolist()
-    shares = larger_shares(3, 0.75, draws).tolist()
+    shares = draw_shares(3, 0.75, draws).tolist()
     assert partners != [0, 1, 2]
-    found = loss(z, seed=3, alpha=0.75, sharpening=sharpening)
-    assert found == pytest.approx(by_hand(z, partners, shares, sharpening), rel=1e-5)
+    result = loss(z, seed=3, alpha=0.75, sharpening=sharpening)
+    assert result == pytest.approx(by_hand(z, partners, shares, sharpening), rel=1e-5)
 
 
 def test_rows_that_are_hardly_mixed_have_a_target_each_of_their_own() -> None:
@@ -95,7 +95,7 @@ def test_with_a_large_alpha_the_middle_between_two_rows_is_taken() -> None:
 
 @pytest.mark.parametrize("alpha", [0.3, 0.5, 0.75, 1.0, 4.0, 200.0])
 def test_shares_are_the_larger_of_two_that_follow_the_beta_distribution(alpha: float) -> None:
-    shares = larger_shares(20_000, alpha, torch.Generator().manual_seed(0)).double().numpy()
+    shares = draw_shares(20_000, alpha, torch.Generator().manual_seed(0)).double().numpy()
     assert shares.min() >= 0.5
     assert shares.max() <= 1
     # numbers of 32 bits come no nearer to 1 than 6e-8, which for a small alpha is not that near
@@ -109,12 +109,12 @@ def test_shares_are_the_larger_of_two_that_follow_the_beta_distribution(alpha: f
     assert stats.kstest(seen, lambda share: below(share) / inside).pvalue > 1e-3
 
 
-def test_the_smallest_uniform_number_gives_a_share_of_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_smallest_uniform_number_gives_a_share_of_1(monkeypatch: pytest.MonkeyPatch) -> None:
     def lowest(self: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         return self.zero_()
 
     monkeypatch.setattr(torch.Tensor, "uniform_", lowest)
-    assert larger_shares(3, 0.75, torch.Generator()).tolist() == [1.0] * 3
+    assert draw_shares(3, 0.75, torch.Generator()).tolist() == [1.0] * 3
 
 
 def test_random_numbers_come_from_the_generator_of_the_step() -> None:
@@ -133,9 +133,9 @@ def test_gradients_go_through_both_latents_and_the_mixture_but_not_to_the_target
     x = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
     latents = student(x)
     latents.z.retain_grad()
-    one = batch(latents.z)
+    mixed = batch(latents.z)
     weak = x.clone().requires_grad_()
-    given = Batch(**{**vars(one), "weak": weak, "student": {"strong": latents}})
+    given = Batch(**{**vars(mixed), "weak": weak, "student": {"strong": latents}})
     Mixup(MixupConfig())(student, other, given)["mixup"].backward()  # type: ignore[no-untyped-call]
     assert latents.z.grad is not None
     assert bool((latents.z.grad.abs().sum(1) > 0).all())

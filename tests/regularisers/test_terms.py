@@ -1,4 +1,4 @@
-"""What every regulariser owes: a finite differentiable term, a ramp, and a teacher left alone."""
+"""Contract of every regulariser: a finite differentiable term, a ramp, and no gradient in the teacher."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ MakeModel = Callable[..., FlowMixture]
 RAMPED = sorted(name for name, spec in SPECS.items() if "ramp_epochs" in spec.config.model_fields)
 
 
-def built(name: str, **values: Any) -> Any:
+def build_regulariser(name: str, **values: Any) -> Any:
     spec = SPECS[name]
     return load_target(spec.build, name)(spec.config(**values))
 
 
 def term(name: str, student: FlowMixture, batch: Batch, teacher: Any = None, **values: Any) -> torch.Tensor:
-    terms = built(name, **values)(student, teacher or student, batch)
+    terms = build_regulariser(name, **values)(student, teacher or student, batch)
     assert list(terms) == [name]
     value: torch.Tensor = terms[name]
     return value
@@ -131,7 +131,7 @@ def test_entropy_is_that_of_a_categorical_distribution(make_model: MakeModel, st
 
 
 def test_vat_is_the_divergence_along_the_steepest_direction(step_batch: MakeBatch) -> None:
-    # log-odds that are linear in the row change most along their slope, whatever the row
+    # log-odds that are linear in the row change most along their slope, for any row
     slope, radius = torch.tensor([3.0, -1.0]), 0.2
 
     def student(x: torch.Tensor) -> Latents:
@@ -139,7 +139,7 @@ def test_vat_is_the_divergence_along_the_steepest_direction(step_batch: MakeBatc
         return Latents(x, torch.zeros(len(x)), torch.stack([odds, torch.zeros_like(odds)], dim=1))
 
     batch = step_batch(student)  # type: ignore[arg-type]
-    found = term("vat", student, batch, radius=radius, iterations=2).item()  # type: ignore[arg-type]
+    result = term("vat", student, batch, radius=radius, iterations=2).item()  # type: ignore[arg-type]
     length = radius * math.sqrt(2) * float(slope.norm()) / batch.temperature
     by_hand, other = 0.0, 0.0
     for odds in (batch.weak @ slope / batch.temperature).tolist():
@@ -151,14 +151,14 @@ def test_vat_is_the_divergence_along_the_steepest_direction(step_batch: MakeBatc
         by_hand += max(both) / len(batch.weak)
         other += min(both) / len(batch.weak)
     # the power iteration finds the line, the start which way along it
-    assert other * (1 - 1e-3) <= found <= by_hand * (1 + 1e-3)
-    assert found == pytest.approx(by_hand, rel=0.2)
+    assert other * (1 - 1e-3) <= result <= by_hand * (1 + 1e-3)
+    assert result == pytest.approx(by_hand, rel=0.2)
 
 
 def test_vat_finds_a_worse_change_than_chance(make_model: MakeModel, step_batch: MakeBatch) -> None:
     student = make_model(seed=1)
     batch = step_batch(student)
-    found = term("vat", student, batch, radius=0.1, iterations=3).item()
+    result = term("vat", student, batch, radius=0.1, iterations=3).item()
     target = torch.softmax(student.class_log_prob(batch.weak) / batch.temperature, dim=1)
     draws = torch.Generator().manual_seed(1)
     chance = []
@@ -167,7 +167,7 @@ def test_vat_finds_a_worse_change_than_chance(make_model: MakeModel, step_batch:
         change = 0.1 * 2**0.5 * change / change.norm(dim=1, keepdim=True)
         changed = torch.softmax(student.class_log_prob(batch.weak + change) / batch.temperature, dim=1)
         chance.append((target * (target / changed).log()).sum(1).mean().item())
-    assert found > 1.2 * sum(chance) / len(chance)
+    assert result > 1.2 * sum(chance) / len(chance)
 
 
 def test_means_repel_each_other_below_the_distance_only(make_model: MakeModel, step_batch: MakeBatch) -> None:
@@ -185,16 +185,16 @@ def test_means_repel_each_other_below_the_distance_only(make_model: MakeModel, s
     assert (torch.pdist(moved) / scale)[distances.argmin()] > nearest
 
 
-def test_components_of_one_class_do_not_repel_each_other(
+def test_components_of_the_same_class_do_not_repel_each_other(
     step_batch: MakeBatch, make_model: MakeModel
 ) -> None:
     student = make_model(2, 2)
     means = torch.tensor([[0.0, 0.0], [0.1, 0.0], [3.0, 0.0], [3.0, 0.1]])
     batch = step_batch(student)
     student.mixture = GaussianMixture(means, components=2, scale=0.5)
-    found = term("mean_separation", student, batch, distance=7.0)
+    result = term("mean_separation", student, batch, distance=7.0)
     between = torch.cdist(means[:2], means[2:]).flatten() / 0.5
-    torch.testing.assert_close(found.detach(), torch.relu(7 - between).square().mean())
+    torch.testing.assert_close(result.detach(), torch.relu(7 - between).square().mean())
 
 
 def test_the_log_det_penalty_is_per_dimension(make_model: MakeModel, step_batch: MakeBatch) -> None:
