@@ -111,7 +111,7 @@ def test_an_interrupted_point_is_resumed_to_the_same_end(
 
 
 @pytest.mark.parametrize("change", ["words", "recipe", "kind", "foreign", "file"])
-def test_a_folder_of_something_else_is_refused(
+def test_a_folder_with_other_contents_is_refused(
     folder: Path, moons_file: Path, points: list[Point], change: str
 ) -> None:
     if change == "file":
@@ -152,7 +152,7 @@ def test_a_run_of_another_recipe_is_refused(
     assert "train section" in caught.value.details[0]
 
 
-def test_more_points_join_those_that_are_there(folder: Path, moons_file: Path) -> None:
+def test_new_points_are_added_to_a_folder(folder: Path, moons_file: Path) -> None:
     first = curve_points(str(moons_file), WORDS, [12], [0])
     second = curve_points(str(moons_file), WORDS, [6], [0])
     for points in (first, second):

@@ -27,7 +27,7 @@ from flowgmm_cli.experiments.grid import parse_integers, read_grid, split_values
         ("[1,2", ["[1,2"]),
     ],
 )
-def test_commas_in_quotes_and_brackets_do_not_divide(text: str, values: list[str]) -> None:
+def test_commas_in_quotes_and_brackets_do_not_split(text: str, values: list[str]) -> None:
     assert split_values(text) == values
 
 
@@ -37,7 +37,7 @@ def test_lists_of_values_are_split_into_their_values(values: list[object]) -> No
     assert split_values(",".join(texts)) == texts
 
 
-def test_words_are_axes_or_fixed() -> None:
+def test_arguments_are_axes_or_fixed_overrides() -> None:
     grid = read_grid(["a.b=1,2", "train.epochs=5", "c=x,y,z", "d=[1,2]", "e!"])
     assert grid.fixed == ("train.epochs=5", "d=[1,2]", "e!")
     assert [axis.key for axis in grid.axes] == ["a.b", "c"]
@@ -60,7 +60,7 @@ def test_words_are_axes_or_fixed() -> None:
         ([f"{key}=0,1,2,3,4,5,6,7,8,9" for key in "abcde"], "100,000 combinations"),
     ],
 )
-def test_slips_are_usage_errors(words: list[str], why: str) -> None:
+def test_invalid_grids_are_usage_errors(words: list[str], why: str) -> None:
     with pytest.raises(UsageError, match=why):
         read_grid(words)
 
@@ -95,7 +95,7 @@ def test_lists_and_ranges(text: str, numbers: list[int]) -> None:
         ("²", "neither"),
     ],
 )
-def test_anything_else_is_a_usage_error_that_shows_the_form(text: str, why: str) -> None:
+def test_invalid_lists_are_usage_errors_with_an_example(text: str, why: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_integers(text, "--seeds")
     assert why in caught.value.message
@@ -103,11 +103,11 @@ def test_anything_else_is_a_usage_error_that_shows_the_form(text: str, why: str)
     assert "0..4" in str(caught.value.hint)
 
 
-def test_numbers_below_the_least_are_refused() -> None:
+def test_numbers_below_the_minimum_are_refused() -> None:
     with pytest.raises(UsageError, match="1 is below 2"):
         parse_integers("20,1", "--labels", minimum=2)
 
 
 @given(st.integers(0, 500), st.integers(0, 500))
-def test_a_range_is_what_range_says(first: int, length: int) -> None:
+def test_a_range_includes_both_ends(first: int, length: int) -> None:
     assert parse_integers(f"{first}..{first + length}", "-") == list(range(first, first + length + 1))

@@ -54,7 +54,7 @@ SWEEP = [
 ]
 
 
-def test_a_sweep_is_ranked_by_labelled_held_out_rows_where_there_are_some(experiment: Experiment) -> None:
+def test_a_sweep_is_ranked_by_labelled_held_out_rows(experiment: Experiment) -> None:
     groups, note = rank(group_results(SWEEP))
     assert [group.settings["flow.couplings"] for group in groups] == ["4", "2"]
     assert "val.accuracy" in note
@@ -81,6 +81,6 @@ def test_a_sweep_without_labelled_held_out_rows_is_ranked_by_test_accuracy_with_
     assert (experiment.folder / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_nothing_finished_gives_empty_results(experiment: Experiment) -> None:
+def test_without_finished_runs_results_are_empty(experiment: Experiment) -> None:
     assert write_curve(experiment, [])["points"] == []
     assert not (experiment.folder / "curve.png").exists()

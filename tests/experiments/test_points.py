@@ -27,7 +27,7 @@ def test_a_curve_has_every_number_of_labels_with_every_seed(moons_file: Path) ->
     assert points[0].describe() == "labels=6 seed=0"
 
 
-def test_what_the_flags_set_goes_before_the_overlays(moons_file: Path) -> None:
+def test_flags_take_precedence_over_overlays(moons_file: Path) -> None:
     overlay = "{data.labels: {per_class: 3, count: null}, run.seed: 5, train.epochs: 9}"
     text = moons_file.read_text(encoding="utf-8")
     moons_file.write_text(f"{text}overlays: {{x: {overlay}}}\n", encoding="utf-8")
@@ -40,7 +40,7 @@ def test_what_the_flags_set_goes_before_the_overlays(moons_file: Path) -> None:
 
 
 @pytest.mark.parametrize("way", ["per_class: 3", "fraction: 0.1"])
-def test_another_way_of_choosing_labels_gives_way(moons_file: Path, way: str) -> None:
+def test_the_number_of_labels_replaces_another_selection(moons_file: Path, way: str) -> None:
     text = moons_file.read_text(encoding="utf-8").replace("count: 12", way)
     moons_file.write_text(text, encoding="utf-8")
     point = curve_points(str(moons_file), [], [8], [0])[0]
@@ -52,7 +52,7 @@ def test_another_way_of_choosing_labels_gives_way(moons_file: Path, way: str) ->
     ("word", "flag"),
     [("data.labels.count=3", "--labels"), ("run.seed=1", "--seeds"), ("data.labels.seed=1", "--seeds")],
 )
-def test_what_the_flags_set_is_no_override(moons_file: Path, word: str, flag: str) -> None:
+def test_keys_of_flags_are_refused_as_overrides(moons_file: Path, word: str, flag: str) -> None:
     with pytest.raises(UsageError, match=flag):
         curve_points(str(moons_file), [word], [8], [0])
     if flag == "--seeds":
@@ -73,7 +73,7 @@ def test_a_sweep_has_every_combination_with_every_seed(moons_file: Path) -> None
     assert {point.recipe.train.epochs for point in points} == {1}
 
 
-def test_all_invalid_combinations_are_named_at_once(moons_file: Path) -> None:
+def test_the_error_names_all_invalid_combinations(moons_file: Path) -> None:
     grid = read_grid(["flow.couplings=2,none", "train.lr=1e-3,-1"])
     with pytest.raises(RecipeError) as caught:
         sweep_points(str(moons_file), grid, [0])

@@ -23,7 +23,7 @@ def result(
 RESULTS = [result(20, 0, 0.5, knn=0.4), result(20, 1, 0.7, knn=0.6), result(50, 0, 0.9)]
 
 
-def test_spreads_agree_with_statistics() -> None:
+def test_summaries_agree_with_statistics() -> None:
     values = [0.1, 0.5, 0.3]
     summary = Summary.from_values(values)
     assert (summary.n, summary.min, summary.max) == (3, 0.1, 0.5)

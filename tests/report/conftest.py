@@ -1,4 +1,4 @@
-"""A small run whose class names, column names and paths are as awkward as people make them."""
+"""A small run with awkward names of classes, columns and paths."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def test_reliability_bars_are_the_accuracy_of_their_bins() -> None:
 
 
 @pytest.mark.parametrize("classes", [2, 10, 45])
-def test_the_confusion_matrix_shows_shares_and_of_few_classes_counts(classes: int) -> None:
+def test_the_confusion_matrix_shows_shares_and_counts_for_few_classes(classes: int) -> None:
     metrics = make_metrics(classes)
     figure = confusion_figure(metrics)
     image = np.asarray(figure.axes[0].images[0].get_array())
@@ -69,7 +69,7 @@ def test_the_confusion_matrix_shows_shares_and_of_few_classes_counts(classes: in
     assert 500 < height < 2000
 
 
-def test_names_are_no_formulas_and_letters_the_font_lacks_no_failure() -> None:
+def test_names_with_dollar_signs_and_unknown_letters_can_be_drawn() -> None:
     metrics = make_metrics(3, names=["$x_1$ & {", "$", "漢字 \U0001f600"])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -174,7 +174,7 @@ def test_colours_differ_and_flowgmm_keeps_its_colour() -> None:
     assert method_colours(["flowgmm", "knn"])["flowgmm"] == method_colours(["mlp", "flowgmm"])["flowgmm"]
 
 
-def test_a_figure_leaves_no_trace_in_matplotlib() -> None:
+def test_a_figure_does_not_change_matplotlib_settings() -> None:
     import matplotlib
 
     before = dict(matplotlib.rcParams)

@@ -1,4 +1,4 @@
-"""Galleries: each picture and row is the one that it is said to be."""
+"""Galleries show the right images and rows with the right labels."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_table_has_typical_and_odd_rows_in_its_own_columns(context: ReportCont
     assert entropies == sorted(entropies, reverse=True)
 
 
-def test_bits_for_each_pixel_are_shown_where_they_were_measured(awkward: Run, other: Run) -> None:
+def test_bits_per_pixel_are_shown_if_they_were_measured(awkward: Run, other: Run) -> None:
     def collect(run: Run) -> tuple[str, str, list[list[str]]]:
         context = load_report_context(run, context=CONTEXT)
         tiles = next(part for part in summary_section(context) if isinstance(part, Tiles))

@@ -1,4 +1,4 @@
-"""The histogram of two sides' scores."""
+"""The histogram of scores of in-distribution and other rows."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_axis_is_asinh_scaled_for_far_rows_only() -> None:
     assert (near.get_xscale(), far.get_xscale()) == ("linear", "asinh")
 
 
-def test_the_legend_says_how_many_rows_of_each_side_are_flagged() -> None:
+def test_the_legend_states_the_share_of_flagged_rows() -> None:
     figure = histogram_figure(
         np.array([0.0, 1, 2, 9]),
         np.array([5.0, 6]),

@@ -1,4 +1,4 @@
-"""Pictures in rows: every pixel where it belongs."""
+"""Grids of images: every pixel at its position."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def words(figure: Figure) -> set[str]:
     return {text.get_text() for text in figure.findobj(Text)}
 
 
-def test_each_picture_stands_in_its_row_and_column() -> None:
+def test_each_image_is_in_its_row_and_column() -> None:
     rows = [ImageRow("a", RNG.random((3, 8, 5))), ImageRow("b", RNG.random((2, 8, 5)))]
     canvas = sheet(image_grid_figure(rows, limits=(0, 1)))
     assert canvas.shape == (8 + 1 + 8, 5 + 1 + 5 + 1 + 5, 3)
@@ -62,25 +62,25 @@ def test_channels_may_come_first_or_last(shape: tuple[int, ...]) -> None:
     np.testing.assert_allclose(canvas, expected)
 
 
-def test_rows_columns_and_the_whole_are_labelled_as_they_are() -> None:
+def test_labels_headings_and_title_are_shown_literally() -> None:
     rows = [ImageRow("$a_1$", np.zeros((2, 4, 4))), ImageRow("x" * 60, np.zeros((2, 4, 4)))]
     figure = image_grid_figure(rows, headings=["0", "1/2"], title="digits", subtitle="samples")
     assert {"$a_1$", "x" * 23 + "…", "0", "1/2", "digits", "samples"} <= words(figure)
 
 
 @pytest.mark.parametrize("images", [np.zeros((0, 4, 4)), np.full((2, 4, 4), 3.0), np.full((1, 4, 4), np.nan)])
-def test_nothing_constants_and_nan_can_be_drawn(images: np.ndarray) -> None:
+def test_empty_constant_and_nan_images_can_be_drawn(images: np.ndarray) -> None:
     assert png(image_grid_figure([ImageRow("a", images)])).startswith(b"\x89PNG")
     assert png(image_grid_figure([])).startswith(b"\x89PNG")
 
 
-def test_many_pictures_stay_on_paper_of_a_readable_size() -> None:
+def test_a_grid_of_many_images_has_a_readable_size() -> None:
     data = png(image_grid_figure([ImageRow(str(k), RNG.random((100, 28, 28))) for k in range(10)]))
     width = int.from_bytes(data[16:20], "big")
     assert 1000 < width < 2500
 
 
-def test_pictures_stand_in_their_places_and_blocks_are_set_apart() -> None:
+def test_images_are_at_their_positions_with_gaps_between_blocks() -> None:
     images = RNG.random((3, 8, 8))
     rows = [ImageRow("a", images, positions=[0, 1, 3])]
     figure = image_grid_figure(rows, limits=(0, 1), blocks=[("cold", 2), ("warm", 2)])
@@ -95,7 +95,7 @@ def test_pictures_stand_in_their_places_and_blocks_are_set_apart() -> None:
     assert {"p", "q", "r", "s"} <= named
 
 
-def test_frames_and_notes_belong_to_their_pictures() -> None:
+def test_frames_and_notes_are_at_their_images() -> None:
     row = ImageRow("a", np.zeros((2, 10, 10)), notes=["1.5", "$x$"], framed=[False, True])
     figure = image_grid_figure([row, ImageRow("b", np.ones((1, 10, 10)))], limits=(0, 1))
     (frame,) = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
@@ -123,7 +123,7 @@ def test_bytes_always_go_from_0_to_255() -> None:
         (Column("a", "vector", (6, 7)), (6, 7)),
     ],
 )
-def test_a_column_says_where_its_channels_are(column: Column, entry: tuple[int, ...]) -> None:
+def test_cells_of_a_column_become_images_with_channels_last(column: Column, entry: tuple[int, ...]) -> None:
     cells = RNG.random((2, *column.shape))
     canvas = column_images(column, cells)
     assert canvas.shape == (2, *entry)

@@ -1,4 +1,4 @@
-"""The page of a run: self-contained, safe against what users write, and whole when parts are missing."""
+"""The page of a run: self-contained, escaped, and complete when parts are missing."""
 
 from __future__ import annotations
 
