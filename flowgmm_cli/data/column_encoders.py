@@ -1,4 +1,4 @@
-"""Blocks of the feature matrix: each turns one input column into a few columns of numbers."""
+"""Column encoders: each maps an input column to a few columns of the feature matrix."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from flowgmm_cli.api import Column, DataContext, Encoder
 from flowgmm_cli.data.cache import encode
 from flowgmm_cli.data.images.format import WHITE
+from flowgmm_cli.data.large.statistics import ColumnStatistics
 from flowgmm_cli.errors import DataError
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 MISSING_CATEGORY = "(missing)"
 
 
-class Block(Protocol):
-    """A fitted block."""
+class ColumnEncoder(Protocol):
+    """A fitted encoder of a column."""
 
     @property
     def column(self) -> Column:
@@ -37,32 +38,29 @@ class Block(Protocol):
 
     @property
     def names(self) -> list[str]:
-        """Names of the features it makes."""
+        """Names of the features."""
         ...
 
     @property
     def inexact(self) -> str:
-        """Why the density of its features is not that of the column; '' if it is."""
+        """Reason that the density of the features is not that of the column; '' if it is."""
         ...
 
     @property
-    def refusal(self) -> str:
-        """Why a row cannot be used whose features are not finite."""
+    def invalid_reason(self) -> str:
+        """Reason that a row with non-finite features cannot be used."""
         ...
 
     def features(self, cells: Cells, context: DataContext) -> Matrix | Bytes:
-        """Return float64 `(N, len(names))`, of images uint8.
-
-        A row that cannot be used has features that are not finite.
-        """
+        """Return float64 `(N, len(names))`, of images uint8; features of invalid rows are not finite."""
         ...
 
     def transform(self, cells: Cells, ids: Cells, context: DataContext) -> Matrix | Bytes:
-        """Return float64 `(N, len(names))`, of images uint8, all finite."""
+        """Return float64 `(N, len(names))`, of images uint8, all finite; raise `DataError` for others."""
         ...
 
     def invert(self, features: Matrix) -> Cells | None:
-        """Return the cells `(N, *shape)` that stand for features `(N, len(names))`; None if no cell can."""
+        """Return the cells `(N, *shape)` of features `(N, len(names))`; None if there is no inverse."""
         ...
 
     def state(self) -> State:
@@ -71,13 +69,13 @@ class Block(Protocol):
 
 
 @dataclass(frozen=True)
-class Numbers:
-    """A numeric or vector column; a NaN or infinite cell takes the value that `fill` has for it.
+class NumericColumn:
+    """A numeric or vector column; NaN and infinite cells are replaced by `fill`.
 
     Attributes:
-        fill: `(d,)`, None where such cells are an error.
-        whole: whether the training rows hold nothing but whole numbers.
-        range: the smallest and the largest value of the training rows; None where that is not known.
+        fill: `(d,)`; None if such cells are an error.
+        whole: True if all training cells are whole numbers.
+        range: smallest and largest training cell; None if unknown.
     """
 
     column: Column
@@ -87,45 +85,43 @@ class Numbers:
     range: tuple[float, float] | None = None
 
     @classmethod
-    def fit(cls, column: Column, cells: Cells, missing: MissingPolicy) -> Numbers:
-        """Learn what replaces missing cells from the training cells."""
-        matrix = _flat(cells)
-        known = np.isfinite(matrix)
-        values = matrix[known]
-        whole = len(values) > 0 and bool((values == np.rint(values)).all())
-        bounds = (float(values.min()), float(values.max())) if len(values) else None
+    def fit(
+        cls, column: Column, cells: Cells, missing: MissingPolicy, statistics: ColumnStatistics
+    ) -> NumericColumn:
+        """Compute fill values from training cells; `statistics` are those of all training rows."""
+        whole = statistics.finite > 0 and statistics.integral
+        bounds = (statistics.minimum, statistics.maximum) if statistics.finite else None
         if missing == "error":
             return cls(column, None, whole=whole, range=bounds)
-        inexact = "" if known.all() else f"missing cells of `{column.name}` are filled in"
         average = np.median if missing == "median" else np.mean
+        matrix = _flatten(cells)
         fill = [
-            float(average(values[here])) if here.any() else 0.0
-            for values, here in zip(matrix.T, known.T, strict=True)
+            float(average(values[finite])) if finite.any() else 0.0
+            for values, finite in zip(matrix.T, np.isfinite(matrix).T, strict=True)
         ]
+        inexact = "" if statistics.complete else f"missing cells of `{column.name}` are filled in"
         return cls(column, np.array(fill), inexact, whole, bounds)
 
     @property
     def names(self) -> list[str]:
         """The column's name, with an index for each entry of a vector."""
-        size = int(np.prod(self.column.shape))
-        name = self.column.name
-        return [name] if self.column.kind == "numeric" else [f"{name}[{entry}]" for entry in range(size)]
+        return [self.column.name] if self.column.kind == "numeric" else _indexed_names(self.column)
 
     @property
-    def refusal(self) -> str:
-        """A missing cell that nothing fills in."""
+    def invalid_reason(self) -> str:
+        """A missing cell is an error."""
         return f"column `{self.column.name}` is missing or infinite, and data.missing is `error`"
 
     def features(self, cells: Cells, context: DataContext) -> Matrix:
-        """Fill in missing cells, if the policy is not `error`."""
-        matrix = _flat(cells)
+        """Return the numbers, missing cells filled in unless the policy is `error`."""
+        matrix = _flatten(cells)
         if self.fill is None:
             return matrix
         bad = ~np.isfinite(matrix)
         return np.where(bad, self.fill, matrix) if bad.any() else matrix
 
     def transform(self, cells: Cells, ids: Cells, context: DataContext) -> Matrix:
-        """Fill in missing cells.
+        """Return the numbers, missing cells filled in.
 
         Raises:
             DataError: a cell is missing and the policy is `error`.
@@ -142,46 +138,34 @@ class Numbers:
         return matrix
 
     def invert(self, features: Matrix) -> Cells:
-        """Return the numbers in the column's shape, rounded where training saw whole ones only.
+        """Return the numbers in the column's shape, rounded if all training cells are whole numbers.
 
-        This undoes `transform` but for cells that were filled in.
+        Undoes `transform` except for filled cells.
         """
         values = np.rint(features) + 0.0 if self.whole else features  # + 0.0: no -0
         return values.reshape(len(features), *self.column.shape)
 
     def state(self) -> State:
-        """Return the fill values, and what is known of the training cells."""
+        """Return the fill values and statistics of the training cells."""
         values = {"inexact": self.inexact, "whole": self.whole, "range": self.range and list(self.range)}
         return values, {} if self.fill is None else {"fill": self.fill}
 
 
 @dataclass(frozen=True)
-class Pixels:
-    """An image column: its pixels as they are, uint8, channels first."""
+class PixelColumn:
+    """An image column: its uint8 pixels, channels first."""
 
     column: Column
 
     inexact = ""
-    refusal = "the image cannot be read"
+    invalid_reason = "the image cannot be read"
+    whole = True
+    range = (0.0, float(WHITE))
 
     @property
     def names(self) -> list[str]:
-        """The column's name, with an index for each number of an image."""
-        return [f"{self.column.name}[{entry}]" for entry in range(int(np.prod(self.column.shape)))]
-
-    @property
-    def whole(self) -> bool:
-        """Pixels are whole numbers."""
-        return True
-
-    @property
-    def range(self) -> tuple[float, float]:
-        """From black to white."""
-        return (0.0, float(WHITE))
-
-    def transform(self, cells: Cells, ids: Cells, context: DataContext) -> Bytes:
-        """Return the pixels, uint8 `(N, channels * height * width)`."""
-        return self.features(cells, context)
+        """The column's name with an index for each number of an image."""
+        return _indexed_names(self.column)
 
     def features(self, cells: Cells, context: DataContext) -> Bytes:
         """Return the pixels, uint8 `(N, channels * height * width)`."""
@@ -190,8 +174,12 @@ class Pixels:
             pixels = np.moveaxis(pixels, 3, 1)
         return np.ascontiguousarray(pixels, dtype=np.uint8).reshape(len(pixels), len(self.names))
 
+    def transform(self, cells: Cells, ids: Cells, context: DataContext) -> Bytes:
+        """Return the pixels, uint8 `(N, channels * height * width)`."""
+        return self.features(cells, context)
+
     def invert(self, features: Matrix) -> Cells:
-        """Return images `(N, *shape)` of the nearest whole values, uint8."""
+        """Return images `(N, *shape)` of the nearest whole numbers, uint8."""
         pixels = np.rint(features).clip(0, WHITE).astype(np.uint8)
         if len(self.column.shape) == 2:
             return pixels.reshape(len(features), *self.column.shape)
@@ -199,21 +187,21 @@ class Pixels:
         return np.moveaxis(pixels.reshape(len(features), channels, height, width), 1, 3)
 
     def state(self) -> State:
-        """Nothing: all is in the column."""
+        """Return nothing: the column determines the encoder."""
         return {}, {}
 
 
 @dataclass(frozen=True)
-class Categories:
-    """A category column, one 0/1 feature for each category that the training rows show."""
+class CategoryColumn:
+    """A category column, one-hot encoded with the categories of the training rows."""
 
     column: Column
     categories: tuple[str, ...]
 
     @classmethod
-    def fit(cls, column: Column, cells: Cells) -> Categories:
-        """Collect the categories; empty cells are one of their own."""
-        present = {MISSING_CATEGORY if cell is None else str(cell) for cell in cells}
+    def fit(cls, column: Column, statistics: ColumnStatistics) -> CategoryColumn:
+        """Take the categories; an empty cell is a category of its own."""
+        present = {MISSING_CATEGORY if cell is None else cell for cell in statistics.categories}
         return cls(column, tuple(sorted(present)))
 
     @property
@@ -223,39 +211,39 @@ class Categories:
 
     @property
     def inexact(self) -> str:
-        """Categories have no density."""
+        """Reason: categories have no density."""
         return f"`{self.column.name}` holds categories; the density is that of their 0/1 features"
 
     @property
-    def refusal(self) -> str:
-        """No row is refused."""
+    def invalid_reason(self) -> str:
+        """Empty: every row is valid."""
         return ""
 
-    def transform(self, cells: Cells, ids: Cells, context: DataContext) -> Matrix:
-        """Return 0/1 features, all 0 for a category that training never saw."""
-        return self.features(cells, context)
-
     def features(self, cells: Cells, context: DataContext) -> Matrix:
-        """Return 0/1 features, all 0 for a category that training never saw."""
-        place: dict[str | None, int] = {category: index for index, category in enumerate(self.categories)}
-        place[None] = place.get(MISSING_CATEGORY, -1)
-        codes = np.fromiter(map(place.get, cells, repeat(-1)), np.int64, len(cells))
+        """Return 0/1 features, all 0 for an unknown category."""
+        codes: dict[str | None, int] = {category: index for index, category in enumerate(self.categories)}
+        codes[None] = codes.get(MISSING_CATEGORY, -1)
+        cell_codes = np.fromiter(map(codes.get, cells, repeat(-1)), np.int64, len(cells))
         matrix = np.zeros((len(cells), len(self.categories)))
-        known = np.flatnonzero(codes >= 0)
-        matrix[known, codes[known]] = 1.0
+        known = np.flatnonzero(cell_codes >= 0)
+        matrix[known, cell_codes[known]] = 1.0
         if len(known) < len(cells):
             count = "some" if context.streaming else f"{len(cells) - len(known):,}"
             context.note(f"{count} cells of `{self.column.name}` hold a category that training never saw")
         return matrix
 
+    def transform(self, cells: Cells, ids: Cells, context: DataContext) -> Matrix:
+        """Return 0/1 features, all 0 for an unknown category."""
+        return self.features(cells, context)
+
     def invert(self, features: Matrix) -> Cells:
         """Return the category with the largest feature, None for the empty cell.
 
-        This undoes `transform` for all categories that training saw.
+        Undoes `transform` for known categories.
         """
         cells = np.array([None if c == MISSING_CATEGORY else c for c in self.categories], dtype=object)
-        found: Cells = cells[features.argmax(axis=1)]
-        return found
+        inverted: Cells = cells[features.argmax(axis=1)]
+        return inverted
 
     def state(self) -> State:
         """Return the categories."""
@@ -263,16 +251,16 @@ class Categories:
 
 
 @dataclass(frozen=True)
-class Text:
-    """A text column, as the vectors of an encoder."""
+class TextColumn:
+    """A text column, as vectors of a text encoder."""
 
     column: Column
     encoder: Encoder
 
     @classmethod
-    def fit(cls, column: Column, cells: Cells, encoder: Encoder) -> Text:
+    def fit(cls, column: Column, cells: Cells, encoder: Encoder) -> TextColumn:
         """Fit the encoder to the training texts."""
-        encoder.fit(_texts(cells))
+        encoder.fit(_as_strings(cells))
         return cls(column, encoder)
 
     @property
@@ -282,23 +270,23 @@ class Text:
 
     @property
     def inexact(self) -> str:
-        """Texts have no density."""
+        """Reason: texts have no density."""
         return f"`{self.column.name}` holds texts; the density is that of their vectors"
 
     @property
-    def refusal(self) -> str:
+    def invalid_reason(self) -> str:
         """The encoder failed."""
         return f"the encoder gave no finite vector for `{self.column.name}`"
 
     def features(self, cells: Cells, context: DataContext) -> Matrix:
-        """Return the texts' vectors."""
-        return encode(self.encoder, _texts(cells), context).astype(np.float64)
+        """Return the vectors of the texts."""
+        return encode(self.encoder, _as_strings(cells), context).astype(np.float64)
 
     def transform(self, cells: Cells, ids: Cells, context: DataContext) -> Matrix:
-        """Return the texts' vectors.
+        """Return the vectors of the texts.
 
         Raises:
-            DataError: the encoder made a vector that is not finite.
+            DataError: the encoder returned a vector that is not finite.
         """
         vectors = self.features(cells, context)
         bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
@@ -309,7 +297,7 @@ class Text:
         return vectors
 
     def invert(self, features: Matrix) -> None:
-        """No text has a given vector; see `flowgmm_cli.inference.nearest_texts` for what comes near."""
+        """Return None: vectors have no inverse; `flowgmm_cli.inference.nearest_texts` finds near texts."""
         return
 
     def state(self) -> State:
@@ -319,28 +307,32 @@ class Text:
 
 def restore(
     column: Column, values: Mapping[str, Any], arrays: Mapping[str, Cells], encoder: Encoder | None
-) -> Block:
-    """Make a block from what `state` returned; `encoder` is a newly built one, for a text column."""
+) -> ColumnEncoder:
+    """Restore a column encoder from its `state`; `encoder` is a newly built one, for a text column."""
     if column.kind == "image":
-        return Pixels(column)
+        return PixelColumn(column)
     if column.kind == "category":
-        return Categories(column, tuple(values["categories"]))
+        return CategoryColumn(column, tuple(values["categories"]))
     if column.kind == "text" and encoder is not None:
         encoder.load_state(values, arrays)
-        return Text(column, encoder)
-    bounds = values.get("range")
-    return Numbers(
+        return TextColumn(column, encoder)
+    bounds = values["range"]
+    return NumericColumn(
         column,
         arrays.get("fill"),
         values["inexact"],
-        bool(values.get("whole", False)),
+        bool(values["whole"]),
         (float(bounds[0]), float(bounds[1])) if bounds else None,
     )
 
 
-def _flat(cells: Cells) -> Matrix:
+def _indexed_names(column: Column) -> list[str]:
+    return [f"{column.name}[{entry}]" for entry in range(int(np.prod(column.shape)))]
+
+
+def _flatten(cells: Cells) -> Matrix:
     return cells.reshape(len(cells), int(np.prod(cells.shape[1:]))).astype(np.float64)
 
 
-def _texts(cells: Cells) -> Sequence[str]:
+def _as_strings(cells: Cells) -> Sequence[str]:
     return ["" if cell is None else str(cell) for cell in cells]

@@ -1,4 +1,4 @@
-"""From input columns to one matrix of numbers, with everything fitted on training rows."""
+"""Encode input columns as a matrix of numbers, with column encoders fitted on training rows."""
 
 from __future__ import annotations
 
@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Encoder, Rows
-from flowgmm_cli.data.column_encoders import Block, Categories, Numbers, Pixels, Text, restore
-from flowgmm_cli.data.large.statistics import ColumnStatistics, apply_statistics, unusable_reason
+from flowgmm_cli.data.column_encoders import (
+    CategoryColumn,
+    ColumnEncoder,
+    NumericColumn,
+    PixelColumn,
+    TextColumn,
+    restore,
+)
+from flowgmm_cli.data.large.statistics import ColumnStatistics
 from flowgmm_cli.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -17,24 +24,25 @@ if TYPE_CHECKING:
 
     from flowgmm_cli.data.specs import MissingPolicy
 
+    Array = npt.NDArray[Any]
     Features = npt.NDArray[np.float64] | npt.NDArray[np.uint8]
 
 EncoderFactory = Callable[[], Encoder]
-"""Builds a new encoder: each text column has one of its own, since some are fitted."""
+"""Builds a text encoder: each text column has its own, since some encoders are fitted."""
 
 
 class FeatureEncoder:
-    """The feature matrix's blocks, one per input column that is in use.
+    """The column encoders of the input columns in use; their features side by side are the feature matrix.
 
     Attributes:
         feature_names: D names.
-        notes: columns left out and cells filled in, one line each.
+        notes: columns left out and cells filled in.
     """
 
-    def __init__(self, blocks: Sequence[Block], notes: Sequence[str] = ()) -> None:
-        self._blocks = tuple(blocks)
+    def __init__(self, encoders: Sequence[ColumnEncoder], notes: Sequence[str] = ()) -> None:
+        self._encoders = tuple(encoders)
         self.notes = tuple(notes)
-        self.feature_names = [name for block in self._blocks for name in block.names]
+        self.feature_names = [name for encoder in self._encoders for name in encoder.names]
 
     @classmethod
     def fit(
@@ -44,212 +52,208 @@ class FeatureEncoder:
         *,
         missing: MissingPolicy,
         encoder: EncoderFactory | None,
-        facts: Mapping[str, ColumnStatistics] | None = None,
+        statistics: Mapping[str, ColumnStatistics] | None = None,
     ) -> FeatureEncoder:
         """Fit to training rows.
 
         Args:
-            rows: the training rows, or some of them.
+            rows: the training rows, or a sample of them.
             columns: the input columns.
-            missing: what becomes of missing cells.
-            encoder: makes encoders for columns of texts.
-            facts: what is known of the columns of all training rows, where `rows` are some of them.
+            missing: treatment of missing cells.
+            encoder: builds encoders for text columns.
+            statistics: statistics of the columns of all training rows, if `rows` are a sample.
 
         Raises:
-            DataError: no column carries anything, a text column has no encoder, or a numeric cell is missing
-                and `missing` is `error`.
+            DataError: no column carries information, a text column has no encoder, or a numeric cell is
+                missing and `missing` is `error`.
         """
-        blocks: list[Block] = []
+        encoders: list[ColumnEncoder] = []
         notes = []
         for column in columns:
             cells = rows.columns[column.name]
-            known = facts.get(column.name) if facts else None
-            if (
-                reason := _useless(column, cells, missing)
-                if known is None
-                else unusable_reason(column, known, missing)
-            ):
+            known = (statistics or {}).get(column.name) or ColumnStatistics.from_cells(column, cells)
+            if reason := _drop_reason(column, known, missing):
                 notes.append(f"column `{column.name}` is left out: {reason} in the training rows")
                 continue
-            block = _fit_block(column, cells, missing, encoder)
-            block = block if known is None else apply_statistics(block, known)
-            blocks.append(block)
-            if isinstance(block, Numbers) and block.inexact:
-                notes.append(f"{block.inexact} with the {missing} of the training rows")
-        if not blocks:
+            fitted = _fit_column(column, cells, missing, known, encoder)
+            encoders.append(fitted)
+            if isinstance(fitted, NumericColumn) and fitted.inexact:
+                notes.append(f"{fitted.inexact} with the {missing} of the training rows")
+        if not encoders:
             raise DataError(
                 "no input column is left", details=notes, hint="check data.features and data.drop"
             )
-        return cls(blocks, notes)
+        return cls(encoders, notes)
 
     @property
     def inexact(self) -> tuple[str, ...]:
-        """Why the density of the matrix is not that of the input columns; empty if it is."""
-        return tuple(block.inexact for block in self._blocks if block.inexact)
+        """Reasons that the density of the matrix is not that of the input columns; empty if it is."""
+        return tuple(encoder.inexact for encoder in self._encoders if encoder.inexact)
 
     @property
     def exact(self) -> bool:
-        """Whether the matrix holds the input columns as they are."""
+        """True if the matrix holds the input columns unchanged."""
         return not self.inexact
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """The input columns in use."""
-        return tuple(block.column for block in self._blocks)
+        return tuple(encoder.column for encoder in self._encoders)
 
     @property
     def layout(self) -> list[tuple[Column, slice]]:
-        """The input columns in use, each with its place in the matrix."""
-        ends = np.cumsum([0, *(len(block.names) for block in self._blocks)]).tolist()
+        """The input columns in use, each with its columns of the matrix."""
+        ends = np.cumsum([0, *(len(encoder.names) for encoder in self._encoders)]).tolist()
         return [
-            (block.column, slice(start, stop))
-            for block, start, stop in zip(self._blocks, ends, ends[1:], strict=False)
+            (encoder.column, slice(start, stop))
+            for encoder, start, stop in zip(self._encoders, ends, ends[1:], strict=False)
         ]
-
-    def transform(self, rows: Rows, context: DataContext) -> Features:
-        """Return float64 `(N, D)`, all finite; uint8 where the rows are images and nothing else.
-
-        Raises:
-            DataError: a column is not there or has another shape, or a cell is missing and may not be.
-        """
-        return _joined([self._transform(block, rows, context) for block in self._blocks])
-
-    def transform_column(self, name: str, rows: Rows, context: DataContext) -> Features:
-        """Return the features of one input column in use, `(N, d)`; errors as for `transform`."""
-        block = next(block for block in self._blocks if block.column.name == name)
-        return self._transform(block, rows, context)
-
-    def usable(self, rows: Rows, context: DataContext) -> tuple[Features, dict[int, str]]:
-        """Return what `transform` does, and of the rows that it would refuse the positions and reasons.
-
-        Such a row holds entries that are not finite.
-
-        Raises:
-            DataError: a column is not there or has another shape.
-        """
-        parts = []
-        problems: dict[int, str] = {}
-        for block in self._blocks:
-            part = block.features(self._cells(block, rows), context)
-            if not np.isfinite(part).all():
-                for position in np.flatnonzero(~np.isfinite(part).all(axis=1)).tolist():
-                    problems.setdefault(position, block.refusal)
-            parts.append(part)
-        return _joined(parts), problems
-
-    def _transform(self, block: Block, rows: Rows, context: DataContext) -> Features:
-        return block.transform(self._cells(block, rows), rows.ids, context)
-
-    def _cells(self, block: Block, rows: Rows) -> npt.NDArray[Any]:
-        name, shape = block.column.name, block.column.shape
-        if name not in rows.columns:
-            raise DataError(f"the rows have no column `{name}`{did_you_mean(name, rows.columns)}")
-        cells = rows.columns[name]
-        if cells.shape[1:] != shape:
-            raise DataError(f"column `{name}` has entries of shape {cells.shape[1:]}, training had {shape}")
-        return cells
-
-    def invert(self, matrix: npt.NDArray[np.float64]) -> dict[str, npt.NDArray[Any] | None]:
-        """Return the input columns in use for a matrix `(N, D)`, in the units and shapes of the input.
-
-        Exact for numbers, but where training saw only whole ones the nearest whole number is taken; of a
-        category the one with the largest feature. A text has no inverse: its column is None.
-        """
-        return {
-            block.column.name: block.invert(matrix[:, place])
-            for block, (_, place) in zip(self._blocks, self.layout, strict=True)
-        }
 
     @property
     def whole(self) -> frozenset[str]:
-        """Names of the columns in which training saw whole numbers only."""
+        """Names of the columns whose training cells are whole numbers."""
         return frozenset(
-            block.column.name for block in self._blocks if isinstance(block, Numbers | Pixels) and block.whole
+            encoder.column.name
+            for encoder in self._encoders
+            if isinstance(encoder, NumericColumn | PixelColumn) and encoder.whole
         )
 
     @property
     def ranges(self) -> dict[str, tuple[float, float]]:
-        """The smallest and the largest training value of each column of numbers for which they are known."""
+        """Smallest and largest training value of each column of numbers, if known."""
         return {
-            block.column.name: block.range
-            for block in self._blocks
-            if isinstance(block, Numbers | Pixels) and block.range is not None
+            encoder.column.name: encoder.range
+            for encoder in self._encoders
+            if isinstance(encoder, NumericColumn | PixelColumn) and encoder.range is not None
         }
 
-    def state(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    def transform(self, rows: Rows, context: DataContext) -> Features:
+        """Return float64 `(N, D)`, all finite; uint8 if the rows are images and nothing else.
+
+        Raises:
+            DataError: a column is missing or has another shape, or a cell is missing and must not be.
+        """
+        return _concatenate([self._transform(encoder, rows, context) for encoder in self._encoders])
+
+    def transform_column(self, name: str, rows: Rows, context: DataContext) -> Features:
+        """Return the features of an input column in use, `(N, d)`; errors as for `transform`."""
+        encoder = next(encoder for encoder in self._encoders if encoder.column.name == name)
+        return self._transform(encoder, rows, context)
+
+    def transform_valid(self, rows: Rows, context: DataContext) -> tuple[Features, dict[int, str]]:
+        """Return the matrix, and positions and reasons of the rows that `transform` would refuse.
+
+        The features of these rows are not finite.
+
+        Raises:
+            DataError: a column is missing or has another shape.
+        """
+        parts = []
+        problems: dict[int, str] = {}
+        for encoder in self._encoders:
+            part = encoder.features(_cells_of(encoder.column, rows), context)
+            if not np.isfinite(part).all():
+                for position in np.flatnonzero(~np.isfinite(part).all(axis=1)).tolist():
+                    problems.setdefault(position, encoder.invalid_reason)
+            parts.append(part)
+        return _concatenate(parts), problems
+
+    def _transform(self, encoder: ColumnEncoder, rows: Rows, context: DataContext) -> Features:
+        return encoder.transform(_cells_of(encoder.column, rows), rows.ids, context)
+
+    def invert(self, matrix: npt.NDArray[np.float64]) -> dict[str, Array | None]:
+        """Return the input columns in use of a matrix `(N, D)`, in the units and shapes of the input.
+
+        Numbers are exact, but rounded if training saw only whole numbers; the category is that with the
+        largest feature. A text column is None, since it has no inverse.
+        """
+        return {
+            encoder.column.name: encoder.invert(matrix[:, columns])
+            for encoder, (_, columns) in zip(self._encoders, self.layout, strict=True)
+        }
+
+    def state(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """Return (JSON values, arrays)."""
         values: dict[str, Any] = {"blocks": [], "notes": list(self.notes)}
-        arrays: dict[str, npt.NDArray[Any]] = {}
-        for index, block in enumerate(self._blocks):
-            column = block.column
-            block_values, block_arrays = block.state()
+        arrays: dict[str, Array] = {}
+        for index, encoder in enumerate(self._encoders):
+            column = encoder.column
+            encoder_values, encoder_arrays = encoder.state()
             described = {"name": column.name, "kind": column.kind, "shape": list(column.shape)}
-            values["blocks"].append({"column": described, "values": block_values})
-            arrays |= {f"{index}.{name}": array for name, array in block_arrays.items()}
+            values["blocks"].append({"column": described, "values": encoder_values})
+            arrays |= {f"{index}.{name}": array for name, array in encoder_arrays.items()}
         return values, arrays
 
     @classmethod
     def from_state(
-        cls,
-        values: Mapping[str, Any],
-        arrays: Mapping[str, npt.NDArray[Any]],
-        *,
-        encoder: EncoderFactory | None,
+        cls, values: Mapping[str, Any], arrays: Mapping[str, Array], *, encoder: EncoderFactory | None
     ) -> FeatureEncoder:
-        """Restore what `state` returned; `encoder` as for `fit`."""
-        blocks = []
-        for index, one in enumerate(values["blocks"]):
-            described = one["column"]
+        """Restore the result of `state`; `encoder` as for `fit`."""
+        encoders = []
+        for index, entry in enumerate(values["blocks"]):
+            described = entry["column"]
             column = Column(described["name"], described["kind"], tuple(described["shape"]))
-            own = {
-                name.removeprefix(f"{index}."): array
-                for name, array in arrays.items()
-                if name.startswith(f"{index}.")
-            }
-            made = _encoder(column, encoder) if column.kind == "text" else None
-            blocks.append(restore(column, one["values"], own, made))
-        return cls(blocks, values["notes"])
+            text_encoder = _build_encoder(column, encoder) if column.kind == "text" else None
+            own_arrays = select_prefix(f"{index}.", arrays)
+            encoders.append(restore(column, entry["values"], own_arrays, text_encoder))
+        return cls(encoders, values["notes"])
 
 
-def _fit_block(
-    column: Column, cells: npt.NDArray[Any], missing: MissingPolicy, encoder: EncoderFactory | None
-) -> Block:
+def select_prefix(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the arrays whose names begin with a prefix, without it."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _fit_column(
+    column: Column,
+    cells: Array,
+    missing: MissingPolicy,
+    statistics: ColumnStatistics,
+    encoder: EncoderFactory | None,
+) -> ColumnEncoder:
     if column.kind == "category":
-        return Categories.fit(column, cells)
+        return CategoryColumn.fit(column, statistics)
     if column.kind == "text":
-        return Text.fit(column, cells, _encoder(column, encoder))
+        return TextColumn.fit(column, cells, _build_encoder(column, encoder))
     if column.kind == "image":
-        return Pixels(column)
-    return Numbers.fit(column, cells, missing)
+        return PixelColumn(column)
+    return NumericColumn.fit(column, cells, missing, statistics)
 
 
-def _encoder(column: Column, factory: EncoderFactory | None) -> Encoder:
+def _build_encoder(column: Column, factory: EncoderFactory | None) -> Encoder:
     if factory is None:
-        raise DataError(
-            f"column `{column.name}` holds text, and this data source has no `encoder` to make vectors of it"
-        )
+        raise DataError(f"column `{column.name}` holds text, and this data source has no `encoder` for it")
     return factory()
 
 
-def _joined(parts: Sequence[Features]) -> Features:
-    """Blocks side by side; a single one is not copied."""
+def _cells_of(column: Column, rows: Rows) -> Array:
+    name, shape = column.name, column.shape
+    if name not in rows.columns:
+        raise DataError(f"the rows have no column `{name}`{did_you_mean(name, rows.columns)}")
+    cells = rows.columns[name]
+    if cells.shape[1:] != shape:
+        raise DataError(f"column `{name}` has entries of shape {cells.shape[1:]}, training had {shape}")
+    return cells
+
+
+def _concatenate(parts: Sequence[Features]) -> Features:
+    """Return features side by side; a single part is not copied."""
     if len(parts) == 1:
         return parts[0]
-    joined: Features = np.concatenate([np.asarray(part, dtype=np.float64) for part in parts], axis=1)
-    return joined
+    matrix: Features = np.concatenate([np.asarray(part, dtype=np.float64) for part in parts], axis=1)
+    return matrix
 
 
-def _useless(column: Column, cells: npt.NDArray[Any], missing: MissingPolicy) -> str:
-    """Why a column carries nothing: '' if it does. Texts and vectors are taken whole."""
+def _drop_reason(column: Column, statistics: ColumnStatistics, missing: MissingPolicy) -> str:
+    """Return the reason that a column carries no information, '' if it does; texts and vectors always do."""
     if column.kind == "numeric":
-        known = cells[np.isfinite(cells)]
-        if len(known) == 0:
+        if not statistics.finite:
             return "all its cells are missing"
-        if (len(known) == len(cells) or missing != "error") and known.min() == known.max():
+        if (statistics.complete or missing != "error") and statistics.constant:
             return "all its cells are equal"
     if column.kind == "category":
-        if all(cell is None for cell in cells):
+        if statistics.categories <= {None}:
             return "all its cells are missing"
-        if len(set(cells)) == 1:
+        if len(statistics.categories) == 1:
             return "all its cells are equal"
     return ""

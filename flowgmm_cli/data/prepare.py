@@ -124,7 +124,7 @@ def fit_preprocessor(rows: SplitRows, data: Component, context: DataContext) -> 
         rows.columns,
         missing=missing,
         encoder=encoder_factory(config, context),
-        facts=None if rows.large is None else rows.large.statistics,
+        statistics=None if rows.large is None else rows.large.statistics,
     )
     # labelled rows may be of rare classes more often than others are
     seen = rows.train if rows.large is None else rows.train.take(rows.large.sample)

@@ -1,4 +1,4 @@
-"""Statistics of the columns of a table on disk, and their use for features that were fitted to some rows."""
+"""Statistics of columns, updated batch by batch."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowgmm_cli.api import Column
-from flowgmm_cli.data.column_encoders import MISSING_CATEGORY, Block, Categories, Numbers
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-
-    from flowgmm_cli.data.specs import MissingPolicy
 
 
 @dataclass
@@ -39,6 +36,16 @@ class ColumnStatistics:
     total: float = 0.0
     categories: set[str | None] = field(default_factory=set)
 
+    @classmethod
+    def from_cells(cls, column: Column, cells: npt.NDArray[Any]) -> ColumnStatistics:
+        """Compute the statistics of a column in memory; those of texts and images stay empty."""
+        statistics = cls()
+        if column.kind == "category":
+            statistics.update_categories(np.array([None if c is None else str(c) for c in cells], dtype=object))
+        elif column.kind in ("numeric", "vector"):
+            statistics.update(cells)
+        return statistics
+
     def update(self, cells: npt.NDArray[Any]) -> None:
         """Add numeric cells."""
         is_finite = np.isfinite(cells)
@@ -50,7 +57,8 @@ class ColumnStatistics:
         finite = cells if count == cells.size else cells[is_finite]
         self.minimum = min(self.minimum, float(finite.min()))
         self.maximum = max(self.maximum, float(finite.max()))
-        self.total += float(finite.sum(dtype=np.float64))
+        with np.errstate(over="ignore"):
+            self.total += float(finite.sum(dtype=np.float64))
         self.integral = self.integral and bool((finite == np.rint(finite)).all())
 
     def update_categories(self, cells: npt.NDArray[Any]) -> None:
@@ -76,34 +84,3 @@ class ColumnStatistics:
     def from_dict(cls, value: Mapping[str, Any]) -> ColumnStatistics:
         """Return the statistics that `to_dict` returned as `value`."""
         return cls(**{**value, "categories": set(value["categories"])})
-
-
-def apply_statistics(block: Block, statistics: ColumnStatistics) -> Block:
-    """Return a block, fitted to some rows, with the categories, range and missing cells of all rows."""
-    if isinstance(block, Categories):
-        present = {MISSING_CATEGORY if cell is None else cell for cell in statistics.categories}
-        return dataclasses.replace(block, categories=tuple(sorted(present)))
-    if not isinstance(block, Numbers):
-        return block
-    has_filled_cells = not statistics.complete and block.fill is not None
-    return dataclasses.replace(
-        block,
-        inexact=f"missing cells of `{block.column.name}` are filled in" if has_filled_cells else "",
-        whole=statistics.finite > 0 and statistics.integral,
-        range=(statistics.minimum, statistics.maximum) if statistics.finite else None,
-    )
-
-
-def unusable_reason(column: Column, statistics: ColumnStatistics, missing: MissingPolicy) -> str:
-    """Return the reason why a column carries no information, or an empty string."""
-    if column.kind == "numeric":
-        if not statistics.finite:
-            return "all its cells are missing"
-        if (statistics.complete or missing != "error") and statistics.constant:
-            return "all its cells are equal"
-    if column.kind == "category":
-        if statistics.categories <= {None}:
-            return "all its cells are missing"
-        if len(statistics.categories) == 1:
-            return "all its cells are equal"
-    return ""
