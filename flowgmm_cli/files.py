@@ -8,12 +8,14 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from flowgmm_cli.errors import RunError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+Item = TypeVar("Item")
 
 _HINT = "the file is truncated, missing or written by another program; train again or use another run"
 
@@ -107,6 +109,11 @@ def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, st
     except (SafetensorError, OSError, ValueError) as error:
         raise RunError(f"{what}: {path} is not a readable safetensors file ({error})", hint=_HINT) from None
     return tensors, metadata
+
+
+def select_prefix(prefix: str, items: Mapping[str, Item]) -> dict[str, Item]:
+    """Return the items whose names begin with a prefix, under the rest of their names."""
+    return {name.removeprefix(prefix): item for name, item in items.items() if name.startswith(prefix)}
 
 
 def _umask() -> int:

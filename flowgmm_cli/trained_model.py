@@ -191,7 +191,7 @@ class TrainedModel:
             context.note(f"warning: {warning}")
         recipe = parse_resolved(qualify(values["recipe"], components), str(folder / "model.json"))
         class_names = tuple(values["class_names"])
-        arrays = {name: value.numpy() for name, value in _strip_prefix("preprocessor.", tensors).items()}
+        arrays = {name: value.numpy() for name, value in select_prefix("preprocessor.", tensors).items()}
         preprocessor = Preprocessor.from_state(
             values["preprocessor"], arrays, data=recipe.data, context=context
         )
@@ -202,12 +202,12 @@ class TrainedModel:
             for member in qualify(values["members"], components)
         )
         model = build_model(recipe, members, shape=preprocessor.shape, classes=len(class_names))
-        model.load_state_dict(_strip_prefix("model.", tensors))
+        model.load_state_dict(select_prefix("model.", tensors))
         detector = None
         if values["detector"] is not None:
-            fitted = {name: value.numpy() for name, value in _strip_prefix("scores.", tensors).items()}
+            fitted = {name: value.numpy() for name, value in select_prefix("scores.", tensors).items()}
             detector = Detector.from_state(values["detector"], fitted, components=recipe.ood.scores)
-        sampling_model = _replace_mixtures(model, _strip_prefix("source.", tensors))
+        sampling_model = _replace_mixtures(model, select_prefix("source.", tensors))
         facts = dict(values["facts"])
         return cls(recipe, preprocessor, model.eval(), class_names, facts, members, detector, sampling_model)
 
@@ -295,11 +295,6 @@ def _replace_mixtures(model: Model, tensors: Mapping[str, Tensor]) -> Model | No
     parts = []
     for index, part in enumerate(model.parts):
         mixture = copy.deepcopy(part.mixture)
-        mixture.load_state_dict(_strip_prefix(f"{index}.", tensors))
+        mixture.load_state_dict(select_prefix(f"{index}.", tensors))
         parts.append(FlowMixture(part.flow, mixture))
     return parts[0] if len(parts) == 1 else Ensemble(parts)
-
-
-def _strip_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors whose names begin with a prefix, by the rest of their names."""
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

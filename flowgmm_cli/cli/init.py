@@ -59,14 +59,14 @@ def init(
     if target is not None:
         check_absent(target, "name another file with --save, or replace it with --force", force=force)
 
-    from flowgmm_cli.data.starter_recipe import starter_recipe, warnings
+    from flowgmm_cli.data.starter_recipe import profile_warnings, render_recipe
     from flowgmm_cli.files import write_text
 
     profile = _profile(file, label, text or ())
     words = ["flowgmm", "init", str(file), *(["--label", label] if label else [])]
     words += [word for name in text or () for word in ("--text", name)]
-    recipe = starter_recipe(profile, path=str(file), command=shlex.join(words))
-    notes = warnings(profile)
+    recipe = render_recipe(profile, path=str(file), command=shlex.join(words))
+    notes = profile_warnings(profile)
     if target is None:
         output.print_text(recipe)
     else:
@@ -97,19 +97,19 @@ def _profile(file: Path, label: str | None, texts: Sequence[str]) -> Profile:
         DataError: the table has no label column, or no column that can be an input.
         UsageError: the label column is unclear, or named as text.
     """
-    from flowgmm_cli.data.label_column import class_counts, label_column
+    from flowgmm_cli.data.label_column import class_counts, find_label_column
     from flowgmm_cli.data.sources.tables import read_table
-    from flowgmm_cli.data.table_profile import profile as profile_columns
+    from flowgmm_cli.data.table_profile import profile_table
 
     table = read_table(str(file), note=output.note)
-    label_name = label_column(table, label)
+    label_name = find_label_column(table, label)
     if label is None:
         output.note(f"label   {label_name} (the only candidate; --label names another)")
     for name in texts:
         table.column(name, key="--text")
         if name == label_name:
             raise UsageError(f"--text {name}: that is the label", hint="name a column of text")
-    profile = profile_columns(table, label=label_name, classes=class_counts(table, label_name), text=texts)
+    profile = profile_table(table, label=label_name, classes=class_counts(table, label_name), text=texts)
     if not profile.with_role("input", "text"):
         raise DataError(
             f"{file}: no column can be an input",

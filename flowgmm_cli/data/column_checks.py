@@ -1,4 +1,4 @@
-"""Signs that a column is no measurement: it counts or names the rows, is a date, or gives the label away."""
+"""Signs that a column is not a measurement: it counts or names rows, holds dates, or leaks the label."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-_CHANCE = 1e-4
-_FEWEST = 12  # labelled rows below which nothing is said of a column and the label
-_SHORTEST = 3.0  # labelled rows that a value has on average, to say anything
+_SIGNIFICANCE = 1e-4
+_MIN_LABELLED = 12  # labelled rows
+_MIN_ROWS_PER_VALUE = 3.0  # labelled rows of a value, on average
 _CODE = re.compile(r"[0-9a-fA-F]{8,}|[0-9a-fA-F-]{32,}|[A-Za-z]{0,6}[-_ ]?\d+|\S*\d{3,}\S*")
 _DATE = re.compile(
     r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ].*)?"
@@ -27,48 +27,50 @@ _DATE = re.compile(
 )
 
 
-def counts_rows(values: npt.NDArray[np.float64]) -> bool:
-    """Whether numbers rise by 1 from row to row.
+def is_counter(values: npt.NDArray[np.float64]) -> bool:
+    """Return True if numbers increase by 1 from row to row.
 
-    >>> counts_rows(np.arange(5.0)), counts_rows(np.array([1.0, 2.0, 4.0]))
+    >>> is_counter(np.arange(5.0)), is_counter(np.array([1.0, 2.0, 4.0]))
     (True, False)
     """
     return len(values) > 2 and bool(np.isfinite(values).all()) and bool((np.diff(values) == 1).all())
 
 
-def names_a_row(cells: Sequence[str], missing: int, *, named_so: bool) -> bool:
-    """Whether strings are ids: none twice, and they look like codes or the column is called so.
+def is_identifier(cells: Sequence[str], missing: int, *, id_name: bool) -> bool:
+    """Return True if strings are ids: distinct, and code-like or in a column with the name of an id.
 
     Args:
-        cells: cells that are not empty.
-        missing: number of those that are.
-        named_so: whether the column's name is that of an id.
+        cells: the non-empty cells.
+        missing: number of empty cells.
+        id_name: True if the column's name is that of an id.
     """
     if missing or len(set(cells)) < len(cells) or len(cells) < 3:
         return False
-    return named_so or sum(bool(_CODE.fullmatch(cell)) for cell in cells) >= 0.9 * len(cells)
+    return id_name or sum(bool(_CODE.fullmatch(cell)) for cell in cells) >= 0.9 * len(cells)
 
 
-def dates(cells: Sequence[str]) -> bool:
-    """Whether nearly all strings are dates or times of day.
+def are_dates(cells: Sequence[str]) -> bool:
+    """Return True if nearly all strings are dates or times of day.
 
-    >>> dates(["2024-01-31", "2024-02-01 10:00"]), dates(["12/05/99", "1 Mar 2020"]), dates(["1.5", "May"])
-    (True, True, False)
+    >>> are_dates(["2024-01-31", "2024-02-01 10:00"]), are_dates(["12/05/99", "1 Mar 2020"])
+    (True, True)
+    >>> are_dates(["1.5", "May"])
+    False
     """
-    seen = cells[:500]
-    found = sum(bool(_DATE.fullmatch(cell)) or _is_iso(cell) for cell in seen)
-    return bool(seen) and found >= 0.95 * len(seen)
+    sample = cells[:500]
+    matches = sum(bool(_DATE.fullmatch(cell)) or _is_iso(cell) for cell in sample)
+    return bool(sample) and matches >= 0.95 * len(sample)
 
 
-def predicts(cells: npt.NDArray[np.object_], labels: npt.NDArray[np.object_]) -> bool:
-    """Whether every value of a column goes with one class only, and that is no accident.
+def leaks_label(cells: npt.NDArray[np.object_], labels: npt.NDArray[np.object_]) -> bool:
+    """Return True if every value of a column occurs with a single class, and this is significant.
 
-    Values that are seen once say nothing, so the others must be the rule; that all of these are of one class
-    each must be very unlikely if the column had nothing to do with the classes.
+    The test assumes that the column is independent of the classes. It needs enough rows of each value: a
+    value that occurs once is no evidence.
 
     Args:
         cells: the column, None where a cell is empty.
-        labels: the classes, None where a row has none.
+        labels: the classes, None where a row is unlabelled.
     """
     by_value: dict[str, Counter[str]] = defaultdict(Counter)
     classes: Counter[str] = Counter()
@@ -79,17 +81,17 @@ def predicts(cells: npt.NDArray[np.object_], labels: npt.NDArray[np.object_]) ->
         if cell is not None:
             by_value[str(cell)][str(label)] += 1
     total = sum(classes.values())
-    if total < _FEWEST or len(classes) < 2 or len(by_value) < 2 or total < _SHORTEST * len(by_value):
+    if total < _MIN_LABELLED or len(classes) < 2 or len(by_value) < 2:
         return False
-    if any(len(counts) > 1 for counts in by_value.values()):
+    if total < _MIN_ROWS_PER_VALUE * len(by_value) or any(len(counts) > 1 for counts in by_value.values()):
         return False
     if len({next(iter(counts)) for counts in by_value.values()}) < len(classes):
         return False
     shares = [count / total for count in classes.values()]
-    chance = sum(
+    log_probability = sum(
         math.log(sum(share ** sum(counts.values()) for share in shares)) for counts in by_value.values()
     )
-    return chance < math.log(_CHANCE)
+    return log_probability < math.log(_SIGNIFICANCE)
 
 
 def _is_iso(cell: str) -> bool:

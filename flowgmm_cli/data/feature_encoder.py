@@ -18,6 +18,7 @@ from flowgmm_cli.data.column_encoders import (
 )
 from flowgmm_cli.data.large.statistics import ColumnStatistics
 from flowgmm_cli.errors import DataError, did_you_mean
+from flowgmm_cli.files import select_prefix
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -197,11 +198,6 @@ class FeatureEncoder:
             own_arrays = select_prefix(f"{index}.", arrays)
             encoders.append(restore(column, entry["values"], own_arrays, text_encoder))
         return cls(encoders, values["notes"])
-
-
-def select_prefix(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the arrays whose names begin with a prefix, without it."""
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def _fit_column(

@@ -1,4 +1,4 @@
-"""Digests of rows and of whole splits: the same content gives the same digest, on every machine."""
+"""Digests of rows and of whole splits: equal content gives equal digests on every machine."""
 
 from __future__ import annotations
 
@@ -16,55 +16,53 @@ if TYPE_CHECKING:
 
     Cells = npt.NDArray[Any]
 
-_SIZE = 16  # bytes of a digest
-_BLOCK = 1024  # rows at once
+_DIGEST_BYTES = 16
+_BATCH_ROWS = 1024
 
 
 def row_digests(rows: Rows, columns: Sequence[Column]) -> npt.NDArray[np.object_]:
-    """Return one `bytes` digest per row of its input columns; labels and ids do not count.
+    """Return a `bytes` digest of the input columns of each row; labels and ids do not count.
 
     All NaN are equal, and so are the two zeros.
     """
-    found = np.empty(len(rows), dtype=object)
-    # what is alike side by side is hashed as one piece: a call for each cell takes most of the time
-    runs = [list(run) for _, run in groupby(columns, lambda column: _kind(column, rows))]
-    for part in iterate_batches(len(rows), _BLOCK):  # images may be on the disk
-        states = [blake2b(digest_size=_SIZE) for _ in range(len(found[part]))]
-        for run in runs:
-            pieces = _PIECES[_kind(run[0], rows)]([rows.columns[column.name][part] for column in run])
-            for state, piece in zip(states, pieces, strict=True):
-                state.update(piece)
-        found[part] = [state.digest() for state in states]
-    return found
+    digests = np.empty(len(rows), dtype=object)
+    # neighbouring columns of a kind are hashed together: a call for each cell would take most of the time
+    groups = [(kind, list(group)) for kind, group in groupby(columns, lambda column: _kind(column, rows))]
+    for batch in iterate_batches(len(rows), _BATCH_ROWS):  # images may be on disk
+        states = [blake2b(digest_size=_DIGEST_BYTES) for _ in range(len(digests[batch]))]
+        for kind, group in groups:
+            contents = _TO_BYTES[kind]([rows.columns[column.name][batch] for column in group])
+            for state, content in zip(states, contents, strict=True):
+                state.update(content)
+        digests[batch] = [state.digest() for state in states]
+    return digests
 
 
 def _kind(column: Column, rows: Rows) -> str:
     if column.kind == "image":
         return "pixels"
-    return "words" if rows.columns[column.name].dtype == object else "numbers"
+    return "strings" if rows.columns[column.name].dtype == object else "numbers"
 
 
-def _pixels(columns: Sequence[Cells]) -> Iterable[bytes]:
-    """Rows of columns of images."""
-    whole = [np.ascontiguousarray(pixels) for pixels in columns]
-    return (b"".join(map(memoryview, row)) for row in zip(*whole, strict=True))
+def _pixel_bytes(columns: Sequence[Cells]) -> Iterable[bytes]:
+    arrays = [np.ascontiguousarray(pixels) for pixels in columns]
+    return (b"".join(map(memoryview, row)) for row in zip(*arrays, strict=True))
 
 
-def _words(columns: Sequence[Cells]) -> Iterable[bytes]:
-    """Rows of columns of strings and None."""
-    return (b"".join(map(_word, row)) for row in zip(*columns, strict=True))
+def _string_bytes(columns: Sequence[Cells]) -> Iterable[bytes]:
+    return (b"".join(map(_cell_bytes, row)) for row in zip(*columns, strict=True))
 
 
-def _word(cell: Any) -> bytes:
-    # a length in front keeps ("ab", "c") apart from ("a", "bc"); None differs from ""
+def _cell_bytes(cell: Any) -> bytes:
+    # the length distinguishes ("ab", "c") from ("a", "bc"); None differs from ""
     if cell is None:
         return b"-"
     data = str(cell).encode("utf-8", "surrogatepass")
     return b"%d:%b" % (len(data), data)
 
 
-def _numbers(columns: Sequence[Cells]) -> Iterable[bytes]:
-    """Rows of columns of numbers, all NaN alike and both zeros, on every machine."""
+def _number_bytes(columns: Sequence[Cells]) -> Iterable[bytes]:
+    """Return little-endian rows with a single NaN and a single zero."""
     flat = [values.reshape(len(values), -1).astype(np.float64) for values in columns]
     matrix = np.concatenate(flat, axis=1, dtype=np.float64) + 0.0
     matrix[np.isnan(matrix)] = np.nan
@@ -72,20 +70,21 @@ def _numbers(columns: Sequence[Cells]) -> Iterable[bytes]:
     return rows
 
 
-_PIECES: Mapping[str, Callable[[Sequence[Cells]], Iterable[bytes]]] = {
-    "pixels": _pixels,
-    "words": _words,
-    "numbers": _numbers,
+_TO_BYTES: Mapping[str, Callable[[Sequence[Cells]], Iterable[bytes]]] = {
+    "pixels": _pixel_bytes,
+    "strings": _string_bytes,
+    "numbers": _number_bytes,
 }
 
 
 def fingerprint(columns: Sequence[Column], class_names: Sequence[str], splits: Mapping[str, Rows]) -> str:
     """Return a hex digest of the input columns, labels and ids of all splits, in order."""
-    total = blake2b(digest_size=_SIZE)
-    total.update(repr(([(one.name, one.kind, one.shape) for one in columns], list(class_names))).encode())
+    total = blake2b(digest_size=_DIGEST_BYTES)
+    described = [(column.name, column.kind, column.shape) for column in columns]
+    total.update(repr((described, list(class_names))).encode())
     for name, rows in splits.items():
         total.update(f"{name}:{len(rows)}:".encode())
         total.update(b"".join(row_digests(rows, columns)))
         total.update(np.ascontiguousarray(rows.labels, dtype="<i8").tobytes())
-        total.update("\n".join(str(one) for one in rows.ids).encode("utf-8", "surrogatepass"))
+        total.update("\n".join(map(str, rows.ids)).encode("utf-8", "surrogatepass"))
     return total.hexdigest()

@@ -1,4 +1,4 @@
-"""Access to Hugging Face libraries: silent, and offline where that is asked for."""
+"""Silent and optionally offline access to Hugging Face libraries."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from contextlib import contextmanager
 
 @contextmanager
 def hub_access(*, offline: bool) -> Iterator[None]:
-    """Within this context Hugging Face libraries draw no bars, log nothing and send no statistics.
+    """Stop progress bars, logs and telemetry of Hugging Face libraries within this context.
 
-    With `offline` they use their caches alone, and without it they are as free as the user's environment
-    (`HF_HUB_OFFLINE`) leaves them. Everything is put back at the end.
+    With `offline` they use only their caches, otherwise the user's environment (`HF_HUB_OFFLINE`) decides.
+    All settings are restored at the end.
     """
     import datasets
     import datasets.config
     import huggingface_hub.constants
     import huggingface_hub.utils
 
-    # Libraries read the environment on import: those two are loaded by now and have to be told directly,
-    # while others (transformers) may be imported within this context.
+    # Libraries read the environment on import. These two are imported already and need their constants set;
+    # others (transformers) may be imported within this context.
     constants = [(huggingface_hub.constants, "HF_HUB_DISABLE_TELEMETRY", True)]
     constants.append((datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False))
     environment = {"HF_HUB_DISABLE_TELEMETRY": "1"}

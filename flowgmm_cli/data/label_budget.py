@@ -1,4 +1,4 @@
-"""Which training rows keep their label."""
+"""Select the training rows that keep their label."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flowgmm_cli.api import LabelsConfig, Rows
-from flowgmm_cli.data.stratified_sampling import by_class, even, proportional
+from flowgmm_cli.data.stratified_sampling import allocate_evenly, allocate_proportionally, shuffle_by_class
 from flowgmm_cli.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -25,67 +25,75 @@ def choose_labelled(
     *,
     sizes: Mapping[int, int] | None = None,
 ) -> npt.NDArray[np.int64]:
-    """Return the sorted positions of the training rows whose label may be seen.
+    """Return the sorted positions of the training rows whose label may be used.
 
-    With `balanced` every class gets the same number, else numbers in proportion to the classes, at least one
-    each. The draw depends on the rows' order, the budget and the seed alone.
+    With `balanced` every class gets the same number, otherwise numbers in proportion to the classes, at least
+    one each. The sample is a function of the order of rows, the budget and the seed.
 
     Args:
-        rows: the training rows, or a part of them with enough of each class.
+        rows: the training rows, or a sample with enough of each class.
         config: the budget.
         class_names: index -> name.
-        sizes: labelled rows of each class, where `rows` are a part only.
+        sizes: labelled rows of each class, if `rows` are a sample.
 
     Raises:
-        DataError: no row has a label, only one class has (without `single_class`), or a class has too few
+        DataError: no row has a label, only one class has any (without `single_class`), or a class has too few
             rows for the budget.
     """
     labelled = np.flatnonzero(rows.labels >= 0)
     if config.column is not None:
-        labelled = labelled[marked_rows(rows, config.column)[labelled]]
+        labelled = labelled[marked_mask(rows, config.column)[labelled]]
     _require_classes(rows.labels[labelled], class_names, least=1 if config.single_class else 2)
     if config.count is None and config.per_class is None and config.fraction is None:
         return labelled
 
     rng = np.random.default_rng(config.seed)
-    order = by_class(rows.labels, labelled, rng)
+    order = shuffle_by_class(rows.labels, labelled, rng)
     sizes = sizes or {label: len(positions) for label, positions in order.items()}
-    there = sum(sizes.values())
-    if config.per_class is not None:
-        wanted = dict.fromkeys(sizes, config.per_class)
-    else:
-        total = config.count if config.count is not None else round((config.fraction or 0) * len(rows))
-        if total > there:
-            raise DataError(
-                f"{total} labelled rows are asked for, but only {there} rows have a label",
-                hint="ask for fewer, or leave data.labels out to use every label",
-            )
-        if total < len(sizes):
-            raise DataError(
-                f"{total} labelled rows cannot show all {len(sizes)} classes",
-                hint=f"ask for {len(sizes)} or more",
-            )
-        wanted = even(sizes, total, rng) if config.balanced else proportional(sizes, total, least=1)
-    short = [label for label in sizes if wanted[label] > sizes[label]]
+    counts = _class_counts(sizes, config, len(rows), rng)
+    short = [label for label in sizes if counts[label] > sizes[label]]
     if short:
         raise DataError(
             "too few labelled rows to choose from",
             details=[
-                f"class `{class_names[label]}`: {wanted[label]} asked for, {sizes[label]} there"
+                f"class `{class_names[label]}`: {counts[label]} requested, {sizes[label]} available"
                 for label in short
             ],
-            hint="ask for fewer"
+            hint="request fewer"
             if config.per_class is not None
-            else "ask for fewer, or set data.labels.balanced=false",
+            else "request fewer, or set data.labels.balanced=false",
         )
-    return np.sort(np.concatenate([order[label][:count] for label, count in wanted.items()]))
+    return np.sort(np.concatenate([order[label][:count] for label, count in counts.items()]))
 
 
-def marked_rows(rows: Rows, column: str) -> npt.NDArray[np.bool_]:
-    """Return a mask of the rows whose cell in `column` says true.
+def _class_counts(
+    sizes: Mapping[int, int], config: LabelsConfig, rows: int, rng: np.random.Generator
+) -> dict[int, int]:
+    """Return the number of labelled rows of each class that the budget asks for."""
+    if config.per_class is not None:
+        return dict.fromkeys(sizes, config.per_class)
+    total = config.count if config.count is not None else round((config.fraction or 0) * rows)
+    available = sum(sizes.values())
+    if total > available:
+        raise DataError(
+            f"{total} labelled rows are requested, but only {available} rows have a label",
+            hint="request fewer, or leave data.labels out to use every label",
+        )
+    if total < len(sizes):
+        raise DataError(
+            f"{total} labelled rows cannot cover all {len(sizes)} classes",
+            hint=f"request {len(sizes)} or more",
+        )
+    if config.balanced:
+        return allocate_evenly(sizes, total, rng)
+    return allocate_proportionally(sizes, total, least=1)
+
+
+def marked_mask(rows: Rows, column: str) -> npt.NDArray[np.bool_]:
+    """Return a mask of the rows whose cell in `column` is true.
 
     Raises:
-        DataError: the column is not there, or a cell is neither true nor false.
+        DataError: the column does not exist, or a cell is neither true nor false.
     """
     if column not in rows.extras:
         near = did_you_mean(column, rows.extras)
@@ -105,15 +113,16 @@ def marked_rows(rows: Rows, column: str) -> npt.NDArray[np.bool_]:
 
 
 def _require_classes(labels: npt.NDArray[np.int64], class_names: Sequence[str], *, least: int) -> None:
-    seen = np.unique(labels)
-    if len(seen) == 0:
+    classes = np.unique(labels)
+    if len(classes) == 0:
         raise DataError(
             "no training row has a label",
             hint="label a few rows of each class, or check data.label and data.labels",
         )
-    if len(seen) < least:
+    if len(classes) < least:
         raise DataError(
-            f"all labelled training rows are of one class, `{class_names[seen[0]]}`; at least two are needed",
-            hint="label a few rows of another class, or check data.label and data.labels; to learn only what "
-            "these rows are like, and tell others from them, set data.labels.single_class=true",
+            f"all labelled training rows are of the class `{class_names[classes[0]]}`; "
+            "at least two classes are needed",
+            hint="label a few rows of another class, or check data.label and data.labels; to learn a single "
+            "class and detect others, set data.labels.single_class=true",
         )

@@ -1,4 +1,4 @@
-"""Tensors of rows that stay on the disk: made of some of the rows whenever these are asked for."""
+"""Rows on disk behind the interface of a tensor: an index reads rows."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 
 
 class LazyDataset:
-    """Looks like a tensor `(N, width)`, or `(N,)`, as far as its size and its rows go.
+    """A map-style dataset with the shape of a tensor `(N, width)`, or `(N,)`.
 
-    An index gives a tensor of those rows on `device`; `subset` gives them without reading them yet.
+    An index reads rows as a tensor on `device`; `subset` selects rows without reading them.
 
     Args:
-        make: tensors of the rows at some positions, on the CPU.
-        positions: which of the source's rows these are, int64 `(N,)`.
-        width: numbers of a row; None for a single one, whose axis is left out.
-        device: where tensors are wanted.
+        read: reads the rows at some positions as a tensor on the CPU.
+        positions: positions of the rows in their source, int64 `(N,)`.
+        width: numbers in a row; None for a single number, without an axis.
+        device: device of the tensors.
     """
 
     def __init__(
         self,
-        make: Callable[[Positions], Tensor],
+        read: Callable[[Positions], Tensor],
         positions: Positions,
         width: int | None,
         device: torch.device | None = None,
     ) -> None:
-        self._make = make
+        self._read = read
         self._positions = positions
         self._width = width
         self.device = device or torch.device("cpu")
@@ -48,31 +48,31 @@ class LazyDataset:
         return len(self._positions)
 
     def subset(self, index: Tensor | slice) -> LazyDataset:
-        """Some of the rows: positions, a mask or a slice."""
-        chosen = index if isinstance(index, slice) else index.cpu().numpy()
-        return LazyDataset(self._make, self._positions[chosen], self._width, self.device)
+        """Select rows by positions, a mask or a slice."""
+        selection = index if isinstance(index, slice) else index.cpu().numpy()
+        return LazyDataset(self._read, self._positions[selection], self._width, self.device)
 
     def __getitem__(self, index: Tensor | slice) -> Tensor:
-        """The rows' tensor."""
-        made = self._make(self.subset(index)._positions)
-        if self.device.type == "cuda":  # the copy then goes on while the device works
-            return made.pin_memory().to(self.device, non_blocking=True)
-        return made.to(self.device)
+        """Read rows as a tensor."""
+        rows = self._read(self.subset(index)._positions)
+        if self.device.type == "cuda":  # pinned memory is copied while the device works
+            return rows.pin_memory().to(self.device, non_blocking=True)
+        return rows.to(self.device)
 
     def to(self, device: torch.device) -> LazyDataset:
-        """The same rows, whose tensors are wanted on a device."""
-        return LazyDataset(self._make, self._positions, self._width, device)
+        """Return the same rows with tensors on another device."""
+        return LazyDataset(self._read, self._positions, self._width, device)
 
 
 RowStore = Tensor | LazyDataset
-"""Rows in memory, or rows that are read when they are asked for."""
+"""Rows in memory, or rows that are read on access."""
 
 
 def load_tensor(store: RowStore) -> Tensor:
-    """All of the rows as a tensor."""
+    """Return all rows as a tensor."""
     return store if isinstance(store, Tensor) else store[:]
 
 
 def is_lazy(cells: object) -> bool:
-    """Whether a column's cells stay on the disk, by their own account."""
+    """Return True if a column's cells are read on access, by their attribute `lazy`."""
     return bool(getattr(cells, "lazy", False))

@@ -1,4 +1,4 @@
-"""The one way from the `data` section of a recipe to tensors.
+"""Load and split the rows of a recipe's `data` section, and fit their preprocessing.
 
 rows = load_rows(recipe.data, context)
 preprocessor = fit_preprocessor(rows, recipe.data, context)
@@ -14,14 +14,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from flowgmm_cli.api import (
-    Column,
-    Component,
-    DataConfig,
-    DataContext,
-    Rows,
-    SourceData,
-)
+from flowgmm_cli.api import Column, Component, DataConfig, DataContext, Rows, SourceData
 from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.data.feature_encoder import FeatureEncoder
 from flowgmm_cli.data.fingerprint import fingerprint
@@ -29,7 +22,7 @@ from flowgmm_cli.data.large.source import LargeRows, LargeSource, split_large_ta
 from flowgmm_cli.data.lazy_dataset import is_lazy
 from flowgmm_cli.data.preprocessor import Preprocessor, encoder_factory
 from flowgmm_cli.data.readers.base import note_once
-from flowgmm_cli.data.splits import divide
+from flowgmm_cli.data.splits import split_rows
 from flowgmm_cli.data.transforms.base import Transform
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.plugins.registry import build
@@ -37,24 +30,24 @@ from flowgmm_cli.plugins.registry import build
 if TYPE_CHECKING:
     from flowgmm_cli.data.specs import MissingPolicy
 
-_SAMPLE = 20_000  # rows of those on the disk that transforms are fitted to
+_MAX_FIT_ROWS = 20_000  # rows on disk that transforms are fitted to
 
 
 @dataclass(frozen=True)
 class SplitRows:
-    """The rows of a run, divided, with hidden labels.
+    """The split rows of a run, with labels masked.
 
     Attributes:
         columns: the input columns, in order.
-        class_names: index -> name; only classes that a labelled training row shows.
+        class_names: index -> name; only classes with a labelled training row.
         train: labels are -1 except in the labelled rows.
-        val: labels are -1 except where they may be used: rows of the labelled budget itself, or any if the
-            recipe sets `split.val_labels`. None where nothing is held out.
-        test: with their true labels. None where there is no test split.
-        val_labels: whether `val` holds labels beyond the labelled budget, which every output must state.
-        notes: what the user should know, one line each.
-        fingerprint: hex digest of all of it; the same rows give the same one.
-        large: the training rows where they stay in their files; `train` then holds those in memory.
+        val: labels are -1 except where they may be used: rows of the labelled budget, or all with
+            `split.val_labels`. None if nothing is held out.
+        test: with true labels. None without a test split.
+        val_labels: True if `val` has labels beyond the labelled budget, which every output must state.
+        notes: for the user.
+        fingerprint: hex digest of all of it; equal rows give equal digests.
+        large: the training rows that stay in their files; `train` then has those in memory.
     """
 
     columns: tuple[Column, ...]
@@ -69,7 +62,7 @@ class SplitRows:
 
 
 def load_rows(data: Component, context: DataContext) -> SplitRows:
-    """Load a source's rows, divide them and hide the labels that may not be seen.
+    """Load the rows of a source, split them, and mask the labels that must not be seen.
 
     Raises:
         DataError: the data is missing, malformed or has too few labels.
@@ -86,38 +79,38 @@ def _load_rows(data: Component, context: DataContext) -> SplitRows:
     pa.default_memory_pool().release_unused()  # of tables
     large: LargeRows | None = None
     if isinstance(source, LargeSource):
-        division, large, digest = split_large_table(
+        splits, large, digest = split_large_table(
             source, labels=config.labels, split=config.split, context=context
         )
     else:
-        _check(source, data.use)
-        division = divide(source, labels=config.labels, split=config.split)
-        splits = {"train": division.train, "val": division.val, "test": division.test}
-        there = {name: rows for name, rows in splits.items() if rows is not None}
-        digest = fingerprint(source.columns, division.class_names, there)
+        _validate(source, data.use)
+        splits = split_rows(source, labels=config.labels, split=config.split)
+        named = {"train": splits.train, "val": splits.val, "test": splits.test}
+        present = {name: rows for name, rows in named.items() if rows is not None}
+        digest = fingerprint(source.columns, splits.class_names, present)
     return SplitRows(
         columns=source.columns,
-        class_names=division.class_names,
-        train=division.train,
-        val=division.val,
-        test=division.test,
-        val_labels=config.split.val_labels and division.val is not None,
-        notes=(*source.notes, *division.notes),
+        class_names=splits.class_names,
+        train=splits.train,
+        val=splits.val,
+        test=splits.test,
+        val_labels=config.split.val_labels and splits.val is not None,
+        notes=(*source.notes, *splits.notes),
         fingerprint=digest,
         large=large,
     )
 
 
 def fit_preprocessor(rows: SplitRows, data: Component, context: DataContext) -> Preprocessor:
-    """Fit features and transforms to the training rows, labelled or not.
+    """Fit column encoders and transforms to the training rows, labelled and unlabelled.
 
-    Of rows that stay on the disk, transforms are fitted to a sample.
+    For rows on disk, transforms are fitted to a sample.
 
     Raises:
-        DataError: no usable column, or missing cells that may not be.
+        DataError: no usable column, or missing cells that are an error.
     """
     config = cast(DataConfig, data.config)
-    # Both mean the same in every source that has them, see specs.py.
+    # means the same in every source that has it, see specs.py
     missing: MissingPolicy = getattr(config, "missing", "error")
     feature_encoder = FeatureEncoder.fit(
         rows.train,
@@ -126,11 +119,11 @@ def fit_preprocessor(rows: SplitRows, data: Component, context: DataContext) -> 
         encoder=encoder_factory(config, context),
         statistics=None if rows.large is None else rows.large.statistics,
     )
-    # labelled rows may be of rare classes more often than others are
-    seen = rows.train if rows.large is None else rows.train.take(rows.large.sample)
-    if any(is_lazy(seen.columns[column.name]) for column in rows.columns) and len(seen) > _SAMPLE:
-        seen = seen.take(np.unique(np.linspace(0, len(seen) - 1, _SAMPLE).astype(np.int64)))
-    x = torch.from_numpy(feature_encoder.transform(seen, context))
+    # of a large table, labelled rows would make rare classes too frequent
+    sample = rows.train if rows.large is None else rows.train.take(rows.large.sample)
+    if any(is_lazy(sample.columns[column.name]) for column in rows.columns) and len(sample) > _MAX_FIT_ROWS:
+        sample = sample.take(np.unique(np.linspace(0, len(sample) - 1, _MAX_FIT_ROWS).astype(np.int64)))
+    x = torch.from_numpy(feature_encoder.transform(sample, context))
     transforms: list[Transform] = []
     for component in config.transforms:
         if transforms:
@@ -141,8 +134,8 @@ def fit_preprocessor(rows: SplitRows, data: Component, context: DataContext) -> 
     return Preprocessor(feature_encoder, Sequential(transforms))
 
 
-def _check(source: SourceData, use: str) -> None:
-    """Hold a source, ours or a plugin's, to its contract."""
+def _validate(source: SourceData, use: str) -> None:
+    """Check that a source, built-in or of a plugin, keeps its contract."""
     for split, rows in source.splits.items():
         sizes = {len(rows), len(rows.ids), *(len(rows.columns[column.name]) for column in source.columns)}
         if len(sizes) != 1:
@@ -150,4 +143,4 @@ def _check(source: SourceData, use: str) -> None:
         if len(rows) == 0:
             raise DataError(f"data source `{use}`: the split `{split}` has no rows")
         if rows.labels.min() < -1 or rows.labels.max() >= len(source.class_names):
-            raise DataError(f"data source `{use}`: a label of `{split}` is no index into the class names")
+            raise DataError(f"data source `{use}`: a label of `{split}` is not an index into the class names")

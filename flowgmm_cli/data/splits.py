@@ -1,22 +1,23 @@
-"""Dividing a source's rows into train, validation and test, and hiding the labels that may not be seen.
+"""Split rows into train, validation and test, and mask the labels that must not be seen.
 
-The order of steps is what keeps labels honest: first the test rows, then training rows equal to a test row
-go, then a validation split that uses labels (if asked for), then the labelled rows, and last a validation
-split from what is left. Only the test split carries labels beyond the budget.
+The order of steps keeps labels honest: the test rows are split off, training rows equal to a test row are
+dropped, a validation split that uses labels is split off (if requested), the labelled rows are chosen, and
+the default validation split is taken from the remaining rows. Only the test split has labels beyond the
+budget.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flowgmm_cli.api import Column, LabelsConfig, Rows, SourceData, SplitConfig
 from flowgmm_cli.data.fingerprint import row_digests
-from flowgmm_cli.data.label_budget import choose_labelled, marked_rows
-from flowgmm_cli.data.stratified_sampling import by_class, proportional
+from flowgmm_cli.data.label_budget import choose_labelled, marked_mask
+from flowgmm_cli.data.stratified_sampling import sample_held_out, split_rng
 from flowgmm_cli.errors import DataError
 
 if TYPE_CHECKING:
@@ -24,19 +25,19 @@ if TYPE_CHECKING:
 
     Positions = npt.NDArray[np.int64]
 
-_PLACE, _DIGEST = "place", "digest"  # columns of rows that are being divided
+_INDEX, _DIGEST = "index", "digest"  # columns of index-only rows
 
 
 @dataclass(frozen=True)
-class Division:
+class Splits:
     """Disjoint splits; labels are visible in `train` and `val` only where they may be used.
 
     Attributes:
         train: never empty.
-        val: None where no row is held out.
-        test: None where there is none; all its rows carry their true label.
-        class_names: the classes that have a labelled row; labels index them.
-        notes: what the user should know.
+        val: None if no row is held out.
+        test: None without a test split; all its rows have their true label.
+        class_names: the classes that have a labelled row; labels are indices into them.
+        notes: for the user.
     """
 
     train: Rows
@@ -46,77 +47,77 @@ class Division:
     notes: tuple[str, ...]
 
 
-def divide(source: SourceData, *, labels: LabelsConfig, split: SplitConfig) -> Division:
-    """Divide the rows of a source.
+def split_rows(source: SourceData, *, labels: LabelsConfig, split: SplitConfig) -> Splits:
+    """Split the rows of a source.
 
     Raises:
-        DataError: no labels, one class, a class in the test split that no labelled row shows, or
-            no rows left.
+        DataError: no labels, a single class, a class in the test split without a labelled row, or no rows
+            left.
     """
     notes: list[str] = []
-    whole = {name: source.splits.get(name, source.splits["train"]) for name in ("train", "val", "test")}
-    drop = split.duplicates == "drop" and (len(source.splits) > 1 or split.test > 0 or split.val > 0)
-    digested = source.columns if drop else None
-    light = {name: _light(rows, digested) for name, rows in source.splits.items()}
-    train, val, test = light["train"], light.get("val"), light.get("test")
+    originals = {name: source.splits.get(name, source.splits["train"]) for name in ("train", "val", "test")}
+    needs_digests = split.duplicates == "drop" and (len(source.splits) > 1 or split.test > 0 or split.val > 0)
+    digest_columns = source.columns if needs_digests else None
+    index_rows = {name: _index_only(rows, digest_columns) for name, rows in source.splits.items()}
+    train, val, test = index_rows["train"], index_rows.get("val"), index_rows.get("test")
     if test is not None:
-        test = with_labels(test, notes)
+        test = drop_unlabelled(test, notes)
     elif split.test > 0:
-        train, test = _make_test(train, labels, split, notes)
+        train, test = _split_test(train, labels, split, notes)
     if split.duplicates == "drop":
         if test is not None and val is not None:
-            val = without_equals(val, test, _digests, "validation", "test", notes)
+            val = drop_duplicates(val, test, _digests, "validation", "test", notes)
         if test is not None:
-            train = without_equals(train, test, _digests, "training", "test", notes)
+            train = drop_duplicates(train, test, _digests, "training", "test", notes)
         if val is not None:
-            train = without_equals(train, val, _digests, "training", "validation", notes)
+            train = drop_duplicates(train, val, _digests, "training", "validation", notes)
 
-    made_val = val is None and round(split.val * len(train)) > 0
-    if made_val and split.val_labels:
-        train, val = _labelled_val(train, labels, split, notes)
-    chosen = choose_labelled(train, labels, source.class_names)
-    if made_val and not split.val_labels:
-        train, val = _hidden_val(train, chosen, split, notes)
+    needs_val = val is None and round(split.val * len(train)) > 0
+    if needs_val and split.val_labels:
+        train, val = _split_labelled_val(train, labels, split, notes)
+    labelled = choose_labelled(train, labels, source.class_names)
+    if needs_val and not split.val_labels:
+        train, val = _split_val(train, labelled, split, notes)
     else:
-        train = hide(train, chosen)
+        train = mask_labels(train, labelled)
         if val is not None and not split.val_labels:
-            val = hide(val, np.empty(0, dtype=np.int64))
-    return with_known_classes(
-        Division(
-            train=_whole(train, whole["train"]),
-            val=None if val is None else _whole(val, whole["val"]),
-            test=None if test is None else _whole(test, whole["test"]),
+            val = mask_labels(val, np.empty(0, dtype=np.int64))
+    return renumber_classes(
+        Splits(
+            train=_take(train, originals["train"]),
+            val=None if val is None else _take(val, originals["val"]),
+            test=None if test is None else _take(test, originals["test"]),
             class_names=source.class_names,
             notes=tuple(notes),
         )
     )
 
 
-def _light(rows: Rows, digested: tuple[Column, ...] | None) -> Rows:
-    """The rows with their places instead of their cells, and their digests if there is need of them.
+def _index_only(rows: Rows, digest_columns: tuple[Column, ...] | None) -> Rows:
+    """Replace the cells of rows by their positions, and digests of `digest_columns`, if any.
 
-    Dividing them copies no cell, and none is hashed twice.
+    Splitting these copies no cells and hashes each row once.
     """
-    place = {_PLACE: np.arange(len(rows))}
-    return replace(
-        rows, columns=place if digested is None else {**place, _DIGEST: row_digests(rows, digested)}
-    )
+    columns: dict[str, npt.NDArray[Any]] = {_INDEX: np.arange(len(rows))}
+    if digest_columns is not None:
+        columns[_DIGEST] = row_digests(rows, digest_columns)
+    return replace(rows, columns=columns)
 
 
-def _whole(light: Rows, rows: Rows) -> Rows:
-    """What has become of light rows, with the cells that the rows had."""
-    place = light.columns[_PLACE]
-    if np.array_equal(place, np.arange(len(rows))):
-        return replace(light, columns=rows.columns)
-    return replace(light, columns={name: cells[place] for name, cells in rows.columns.items()})
+def _take(index_rows: Rows, rows: Rows) -> Rows:
+    """Give index-only rows the cells of the original rows."""
+    index = index_rows.columns[_INDEX]
+    if np.array_equal(index, np.arange(len(rows))):
+        return replace(index_rows, columns=rows.columns)
+    return replace(index_rows, columns={name: cells[index] for name, cells in rows.columns.items()})
 
 
-def _digests(light: Rows) -> npt.NDArray[np.object_]:
-    return light.columns[_DIGEST]
+def _digests(index_rows: Rows) -> npt.NDArray[np.object_]:
+    return index_rows.columns[_DIGEST]
 
 
-def with_labels(test: Rows, notes: list[str]) -> Rows:
-    """The test rows that have a label. Raises `DataError` if none has."""
+def drop_unlabelled(test: Rows, notes: list[str]) -> Rows:
+    """Return the test rows that have a label. Raises `DataError` if none has."""
     labelled = test.labels >= 0
     if not labelled.any():
         raise DataError(
@@ -128,172 +129,138 @@ def with_labels(test: Rows, notes: list[str]) -> Rows:
     return test.take(labelled)
 
 
-def _make_test(
+def _split_test(
     train: Rows, labels: LabelsConfig, split: SplitConfig, notes: list[str]
 ) -> tuple[Rows, Rows | None]:
     candidates = np.flatnonzero(train.labels >= 0)
     if labels.column is not None:
-        unmarked = candidates[~marked_rows(train, labels.column)[candidates]]
+        unmarked = candidates[~marked_mask(train, labels.column)[candidates]]
         candidates = unmarked if len(unmarked) else candidates
-    wanted = round(split.test * len(candidates))
-    chosen = draw(train, candidates, wanted, split, stream=0)
+    chosen = sample_held_out(train.labels, candidates, round(split.test * len(candidates)), split, stream=0)
     if not len(chosen):
         return train, None
     notes.append(f"{len(chosen):,} rows are set aside for the test (data.split.test)")
-    return _parted(train, chosen)
+    return _partition(train, chosen)
 
 
-def _labelled_val(
+def _split_labelled_val(
     train: Rows, labels: LabelsConfig, split: SplitConfig, notes: list[str]
 ) -> tuple[Rows, Rows | None]:
     candidates = np.flatnonzero(train.labels >= 0)
     if labels.column is not None:
-        candidates = candidates[~marked_rows(train, labels.column)[candidates]]
-    chosen = draw(train, candidates, round(split.val * len(train)), split, stream=1)
+        candidates = candidates[~marked_mask(train, labels.column)[candidates]]
+    chosen = sample_held_out(train.labels, candidates, round(split.val * len(train)), split, stream=1)
     if not len(chosen):
         return train, None
     notes.append(
         f"{len(chosen):,} rows with labels beyond the labelled budget form the validation split "
         "(data.split.val_labels)"
     )
-    rest, val = _parted(train, chosen)
+    rest, val = _partition(train, chosen)
     if split.duplicates == "drop":
-        rest = without_equals(rest, val, _digests, "training", "validation", notes)
+        rest = drop_duplicates(rest, val, _digests, "training", "validation", notes)
     return rest, val
 
 
-def _hidden_val(
-    train: Rows, chosen: Positions, split: SplitConfig, notes: list[str]
+def _split_val(
+    train: Rows, labelled: Positions, split: SplitConfig, notes: list[str]
 ) -> tuple[Rows, Rows | None]:
-    """Hold out rows without a visible label; where there are too few, labelled rows of the budget itself."""
-    visible = hide(train, chosen)
-    wanted = round(split.val * len(train))
+    """Hold out rows without a visible label; if there are too few, labelled rows of the budget."""
+    visible = mask_labels(train, labelled)
+    count = round(split.val * len(train))
     candidates = np.flatnonzero(visible.labels < 0)
     digests = _digests(train) if split.duplicates == "drop" and len(candidates) else None
     if digests is not None:
-        shown = set(digests[chosen])
-        candidates = candidates[[digest not in shown for digest in digests[candidates]]]
-    if len(candidates) >= wanted:
-        held = np.sort(split_generator(split, stream=1).permutation(candidates)[:wanted])
+        labelled_digests = set(digests[labelled])
+        candidates = candidates[[digest not in labelled_digests for digest in digests[candidates]]]
+    if len(candidates) >= count:
+        chosen = np.sort(split_rng(split, stream=1).permutation(candidates)[:count])
     else:
-        held = draw(visible, chosen, min(wanted, len(chosen)), split, stream=1)
-        notes.append(f"{len(held):,} labelled rows are held out for validation, out of the labelled budget")
-    if not len(held):
+        chosen = sample_held_out(visible.labels, labelled, min(count, len(labelled)), split, stream=1)
+        notes.append(f"{len(chosen):,} labelled rows are held out for validation, out of the labelled budget")
+    if not len(chosen):
         return visible, None
-    rest, val = _parted(visible, held)
-    if digests is not None and len(candidates) >= wanted:
-        rest = without_equals(rest, val, _digests, "training", "validation", notes)
+    rest, val = _partition(visible, chosen)
+    if digests is not None and len(candidates) >= count:
+        rest = drop_duplicates(rest, val, _digests, "training", "validation", notes)
     return rest, val
 
 
-def draw(
-    rows: Rows,
-    candidates: Positions,
-    wanted: int,
-    split: SplitConfig,
-    *,
-    stream: int,
-    sizes: Mapping[int, int] | None = None,
-) -> Positions:
-    """Draw labelled rows, by class if `stratify`, always leaving each class at least one.
-
-    Where the candidates are a part of all, `sizes` has the rows of each class to be in proportion to.
-    """
-    rng = split_generator(split, stream=stream)
-    order = by_class(rows.labels, candidates, rng)
-    spare = {label: positions[:-1] for label, positions in order.items()}
-    if split.stratify:
-        sizes = sizes or {label: len(positions) for label, positions in order.items()}
-        counts = proportional(sizes, wanted)
-        drawn = [spare[label][: counts[label]] for label in order]
-    else:
-        pool = np.concatenate([np.empty(0, dtype=np.int64), *spare.values()])
-        drawn = [rng.permutation(np.sort(pool))[:wanted]]
-    return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *drawn]))
-
-
-def split_generator(split: SplitConfig, *, stream: int) -> np.random.Generator:
-    """Random numbers for the draw of test rows (stream 0) or validation rows (1)."""
-    return np.random.default_rng([split.seed, stream])
-
-
-def _parted(rows: Rows, held: Positions) -> tuple[Rows, Rows]:
+def _partition(rows: Rows, held_out: Positions) -> tuple[Rows, Rows]:
     mask = np.zeros(len(rows), dtype=bool)
-    mask[held] = True
+    mask[held_out] = True
     return rows.take(~mask), rows.take(mask)
 
 
-def hide(rows: Rows, keep: Positions) -> Rows:
-    """The rows with no labels but those at some positions."""
+def mask_labels(rows: Rows, keep: Positions) -> Rows:
+    """Set all labels to -1 except those at some positions."""
     labels = np.full_like(rows.labels, -1)
     labels[keep] = rows.labels[keep]
     return replace(rows, labels=labels)
 
 
-def without_equals(
+def drop_duplicates(
     rows: Rows,
-    held: Rows,
+    held_out: Rows,
     digests: Callable[[Rows], npt.NDArray[np.object_]],
-    what: str,
-    other: str,
+    kind: str,
+    held_out_kind: str,
     notes: list[str],
 ) -> Rows:
-    """The rows without those whose cells are those of a held-out row.
+    """Drop the rows that are equal to a held-out row.
 
     Args:
-        rows: those to keep.
-        held: those held out.
-        digests: of the cells of rows.
-        what, other: what the two are called.
-        notes: told how many are left out.
+        rows: rows to filter.
+        held_out: held-out rows.
+        digests: digests of the cells of rows.
+        kind, held_out_kind: names of both in messages.
+        notes: receives the number of dropped rows.
 
     Raises:
-        DataError: none is left.
+        DataError: no row is left.
     """
-    taken = set(digests(held))
-    equal = np.array([digest in taken for digest in digests(rows)], dtype=bool)
+    held_out_digests = set(digests(held_out))
+    equal = np.array([digest in held_out_digests for digest in digests(rows)], dtype=bool)
     if not equal.any():
         return rows
     if equal.all():
         raise DataError(
-            f"every {what} row is equal to a {other} row",
+            f"every {kind} row is equal to a {held_out_kind} row",
             hint="give other test rows, or set data.split.duplicates=keep",
         )
-    notes.append(f"{equal.sum():,} {what} rows are equal to a {other} row and are left out")
+    notes.append(f"{equal.sum():,} {kind} rows are equal to a {held_out_kind} row and are left out")
     return rows.take(~equal)
 
 
-def with_known_classes(division: Division) -> Division:
-    """Number the classes that labelled training rows show; others cannot be learned."""
-    names = division.class_names
-    known = np.unique(division.train.labels[division.train.labels >= 0])
-    for split, rows in (("test", division.test), ("validation", division.val)):
+def renumber_classes(splits: Splits) -> Splits:
+    """Renumber the classes that have labelled training rows; others cannot be learned."""
+    names = splits.class_names
+    known = np.unique(splits.train.labels[splits.train.labels >= 0])
+    for split, rows in (("test", splits.test), ("validation", splits.val)):
         if rows is None:
             continue
-        unseen = np.setdiff1d(rows.labels[rows.labels >= 0], known)
-        if len(unseen):
+        unknown = np.setdiff1d(rows.labels[rows.labels >= 0], known)
+        if len(unknown):
             raise DataError(
-                f"the {split} split has classes that no labelled training row shows",
+                f"the {split} split has classes without a labelled training row",
                 details=[
                     f"class `{names[label]}`: {(rows.labels == label).sum():,} {split} rows"
-                    for label in unseen
+                    for label in unknown
                 ],
-                hint="label a training row of each, or take the class out of the data",
+                hint="label a training row of each, or remove the class from the data",
             )
-    code = np.full(len(names) + 1, -1, dtype=np.int64)  # the last cell maps -1 to itself
+    code = np.full(len(names) + 1, -1, dtype=np.int64)  # the last entry maps -1 to itself
     code[known] = np.arange(len(known))
     lost = [name for label, name in enumerate(names) if label not in set(known.tolist())]
-    notes = (
-        (*division.notes, f"no labelled row shows the class {', '.join(lost)}") if lost else division.notes
-    )
+    notes = (*splits.notes, f"no labelled row shows the class {', '.join(lost)}") if lost else splits.notes
 
     def renumber(rows: Rows | None) -> Rows | None:
         return None if rows is None else replace(rows, labels=code[rows.labels])
 
-    return Division(
-        train=replace(division.train, labels=code[division.train.labels]),
-        val=renumber(division.val),
-        test=renumber(division.test),
+    return Splits(
+        train=replace(splits.train, labels=code[splits.train.labels]),
+        val=renumber(splits.val),
+        test=renumber(splits.test),
         class_names=tuple(names[label] for label in known),
         notes=notes,
     )

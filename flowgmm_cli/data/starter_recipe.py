@@ -1,7 +1,7 @@
-"""A recipe for a table nobody has written one for: commented, valid, and ready to train.
+"""Write a starter recipe for a table: commented, valid, and ready to train.
 
-The sections on model and training are those of the bundled recipes `csv` and `text`, comments included; what
-comes from the look at the table is the `data` section, with the reason of each choice beside it.
+The sections on model and training are those of the bundled recipes `csv` and `text`, including comments; the
+`data` section comes from the profile of the table, with the reason of each choice.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from flowgmm_cli.recipe.catalogue import recipe_folder
 from flowgmm_cli.recipe.yaml import read_scalar
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:[ .-][A-Za-z0-9_]+)*")
-_REFERENCE = re.compile(r"\$(\{[^{}]*\})")  # one more `$` before it makes it plain text
-_WIDTH = 100
-_FEW_LABELS, _FEW_OF_A_CLASS = 30, 5
-_SHOWN = 12  # classes listed by name
-_UNKNOWN = {
+_REFERENCE = re.compile(r"\$(\{[^{}]*\})")  # a second `$` makes it plain text
+_LINE_WIDTH = 100
+_MIN_LABELLED, _MIN_LABELLED_OF_CLASS = 30, 5
+_MAX_LISTED = 12  # class names
+_UNKNOWN_CLASSES = [
     "na",
     "n/a",
     "nan",
@@ -35,81 +35,86 @@ _UNKNOWN = {
     "unlabelled",
     "unlabeled",
     "-1",
-}
+]
 
 
-def starter_recipe(found: Profile, *, path: str, command: str) -> str:
-    """The recipe as text.
+def render_recipe(profile: Profile, *, path: str, command: str) -> str:
+    """Return the text of a recipe.
 
     Args:
-        found: what the table is like.
-        path: the file, as the recipe is to name it.
-        command: what was typed, for the head of the recipe.
+        profile: of the table.
+        path: the file, as the recipe names it.
+        command: the command line, for the head of the recipe.
     """
-    texts = [one.name for one in found.with_role("text")]
-    base = _bundled("text" if texts else "csv")
+    texts = [column.name for column in profile.with_role("text")]
+    base = _bundled_lines("text" if texts else "csv")
     lines = [
-        *_comment(f"{Path(path).name}: {found.rows:,} rows, class in the column {found.label}.", ""),
+        *_comment(f"{Path(path).name}: {profile.rows:,} rows, class in the column {profile.label}.", ""),
         "#",
         *_comment(
-            f"Written by `{command}` from a look at the file; change what is not right. "
-            "`flowgmm recipes check` says whether it is still valid, `flowgmm train` trains it.",
+            f"Written by `{command}` from a profile of the file; change it as needed. "
+            "`flowgmm recipes check` validates it, `flowgmm train` trains it.",
             "",
         ),
         "#",
-        *_labels(found),
+        *_label_lines(profile),
         "version: 1",
         "data:",
         "  use: csv",
-        f"  path: {quoted(path)}"
-        + ("" if Path(path).is_absolute() else "  # seen from where flowgmm is started"),
-        f"  label: {quoted(found.label)}  # an empty cell is an unlabelled row",
-        *_id(found),
-        *(_text(found, texts) if texts else _inputs(found)),
+        f"  path: {quote_yaml(path)}"
+        + ("" if Path(path).is_absolute() else "  # relative to the folder where flowgmm is started"),
+        f"  label: {quote_yaml(profile.label)}  # an empty cell is an unlabelled row",
+        *(
+            f"  id: {quote_yaml(column.name)}  # {to_line(column.reason)}: not an input"
+            for column in profile.with_role("id")
+        ),
+        *(_text_lines(profile, texts) if texts else _input_lines(profile)),
         *_section(base, "transforms"),
-        *_rest(base),
+        *_sections_after_data(base),
     ]
     return "\n".join(lines) + "\n"
 
 
-def warnings(found: Profile) -> list[str]:
-    """What the owner of the table should know before training, one line each."""
-    said = []
-    if found.labelled < _FEW_LABELS:
-        said.append(
-            f"{found.labelled:,} labels are few; from about {_FEW_LABELS} on results can be relied on"
+def profile_warnings(profile: Profile) -> list[str]:
+    """Return warnings for the owner of the table, about labels and leaks."""
+    warnings = []
+    if profile.labelled < _MIN_LABELLED:
+        warnings.append(
+            f"{profile.labelled:,} labels are few; results are reliable from about {_MIN_LABELLED} on"
         )
-    rare = [name for name, rows in found.classes.items() if rows < _FEW_OF_A_CLASS]
+    rare = [name for name, rows in profile.classes.items() if rows < _MIN_LABELLED_OF_CLASS]
     if rare:
-        shown = ", ".join(rare[:_SHOWN]) + (", ..." if len(rare) > _SHOWN else "")
-        said.append(f"classes with fewer than {_FEW_OF_A_CLASS} labels, hard to learn and to test: {shown}")
-    odd = [name for name in found.classes if name.strip().casefold() in _UNKNOWN]
-    if odd:
-        said.append(f"`{odd[0]}` is taken for a class; if it means that nobody knows, empty these cells")
-    if found.labelled == found.rows:
-        said.append("every row has a label; data.labels.count=N shows training N of them only")
-    given_away = [one.name for one in found.columns if "gives the label away" in one.reason]
-    if given_away:
-        said.append(f"left out, since they give the label away: {', '.join(given_away)}")
-    return said
+        listed = ", ".join(rare[:_MAX_LISTED]) + (", ..." if len(rare) > _MAX_LISTED else "")
+        warnings.append(
+            f"classes with fewer than {_MIN_LABELLED_OF_CLASS} labels, hard to learn and to test: {listed}"
+        )
+    unknown = [name for name in profile.classes if name.strip().casefold() in _UNKNOWN_CLASSES]
+    if unknown:
+        warnings.append(f"`{unknown[0]}` counts as a class; if it means unknown, empty these cells")
+    if profile.labelled == profile.rows:
+        warnings.append("every row has a label; data.labels.count=N shows training N of them only")
+    leaks = [column.name for column in profile.columns if "gives the label away" in column.reason]
+    if leaks:
+        warnings.append(f"left out, since they give the label away: {', '.join(leaks)}")
+    return warnings
 
 
-def quoted(text: str) -> str:
-    r"""Text as a YAML scalar that is read back as this very text; `${` does not begin a reference.
+def quote_yaml(text: str) -> str:
+    r"""Return a YAML scalar that is read back as the text; `${` does not begin a reference.
 
-    >>> quoted("colour"), quoted("no"), quoted("true"), quoted("a: b"), quoted("2020")
+    >>> quote_yaml("colour"), quote_yaml("no"), quote_yaml("true"), quote_yaml("a: b"), quote_yaml("2020")
     ('colour', '"no"', '"true"', '"a: b"', '"2020"')
-    >>> quoted("${HOME}")
+    >>> quote_yaml("${HOME}")
     '"$${HOME}"'
     """
-    # what YAML 1.1 reads as a boolean is quoted too, for other programs
+    # YAML 1.1 booleans are quoted too, for other programs
     plain = _PLAIN.fullmatch(text) and text.lower() not in ("y", "n", "yes", "no", "on", "off", "null")
     if plain and isinstance(read_scalar(text), str):
         return text
-    return '"' + "".join(map(_escaped, _REFERENCE.sub(r"$$\1", text))) + '"'
+    return '"' + "".join(map(_escape, _REFERENCE.sub(r"$$\1", text))) + '"'
 
 
-def _escaped(letter: str) -> str:
+def _escape(letter: str) -> str:
     if letter in '"\\':
         return f"\\{letter}"
     code = ord(letter)
@@ -118,70 +123,67 @@ def _escaped(letter: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def shown(text: str, most: int = 60) -> str:
-    """Text within a comment: on one line, without what cannot be printed, and not too long."""
-    line = "".join(letter if letter.isprintable() else " " for letter in text)
-    line = " ".join(line.split())
+def to_line(text: str, most: int = 60) -> str:
+    """Return text for a comment: a single line of printable characters, shortened to `most` characters."""
+    line = " ".join(_printable(text).split())
     return line if len(line) <= most else f"{line[: most - 3]}..."
 
 
-def _labels(found: Profile) -> list[str]:
-    listed = [f"{shown(name, 40)} ({rows:,})" for name, rows in list(found.classes.items())[:_SHOWN]]
-    rest = len(found.classes) - len(listed)
+def _label_lines(profile: Profile) -> list[str]:
+    listed = [f"{to_line(name, 40)} ({rows:,})" for name, rows in list(profile.classes.items())[:_MAX_LISTED]]
+    rest = len(profile.classes) - len(listed)
     classes = ", ".join(listed) + (f" and {rest:,} more" if rest else "")
-    unlabelled = found.rows - found.labelled
-    text = f"Labels: {found.labelled:,} rows are labelled, {unlabelled:,} are not. Classes: {classes}."
+    unlabelled = profile.rows - profile.labelled
+    text = f"Labels: {profile.labelled:,} rows are labelled, {unlabelled:,} are not. Classes: {classes}."
     lines = _comment(text, "")
-    for line in warnings(found):
+    for line in profile_warnings(profile):
         lines += _comment(f"Note: {line}.", "")
     return lines
 
 
-def _id(found: Profile) -> list[str]:
-    return [f"  id: {quoted(one.name)}  # {shown(one.reason)}: no input" for one in found.with_role("id")]
-
-
-def _text(found: Profile, texts: Sequence[str]) -> list[str]:
-    names = ", ".join(quoted(name) for name in texts)
+def _text_lines(profile: Profile, texts: Sequence[str]) -> list[str]:
+    names = ", ".join(quote_yaml(name) for name in texts)
     lines = [f"  text: [{names}]  # joined by a line break" if len(texts) > 1 else f"  text: {names}"]
-    others = [one for one in found.with_role("dropped") if one.reason == "the text alone is used"]
+    others = [column for column in profile.with_role("dropped") if column.reason == "the text alone is used"]
     if others:
-        listed = ", ".join(quoted(one.name) for one in others[:_SHOWN])
+        listed = ", ".join(quote_yaml(column.name) for column in others[:_MAX_LISTED])
         lines += _comment(f"The text alone is used; `features: [{listed}]` adds other columns.", "  ")
-    if found.english is False:
-        lines += [
-            "  encoder: {use: tfidf_svd, dim: 256}  # the texts do not look English; it learns their words",
-        ]
+    if profile.english is False:
+        encoder = "tfidf_svd, dim: 256}  # the texts do not look English; it learns their words"
     else:
-        lines += [
-            "  encoder: {use: wordllama, dim: 256}  # static word embeddings, about 8,000 texts a second"
-        ]
-    return lines
+        encoder = "wordllama, dim: 256}  # static word embeddings, about 8,000 texts a second"
+    return [*lines, f"  encoder: {{use: {encoder}"]
 
 
-def _inputs(found: Profile) -> list[str]:
-    inputs, dropped = found.with_role("input"), found.with_role("dropped")
-    kinds = {kind: sum(one.kind == kind for one in inputs) for kind in ("numbers", "categories", "vectors")}
+def _input_lines(profile: Profile) -> list[str]:
+    inputs, dropped = profile.with_role("input"), profile.with_role("dropped")
+    counts = {
+        kind: sum(column.kind == kind for column in inputs) for kind in ("numbers", "categories", "vectors")
+    }
     counted = ", ".join(
-        f"{number:,} column{'s' if number > 1 else ''} of {kind}" for kind, number in kinds.items() if number
+        f"{count:,} column{'s' if count > 1 else ''} of {kind}" for kind, count in counts.items() if count
     )
     lines = _comment(f"Inputs: {counted or 'none'}; all columns but the label and those dropped.", "  ")
     if dropped:
-        lines.append("  drop:  # take a line out to use the column after all")
-        lines += [f"    - {quoted(one.name)}  # {shown(one.reason, 90)}" for one in dropped]
-    categorical = [one for one in inputs if one.categorical]
+        lines.append("  drop:  # remove a line to use the column")
+        lines += _listed_columns(dropped)
+    categorical = [column for column in inputs if column.categorical]
     if categorical:
         lines.append("  categorical:")
-        lines += [f"    - {quoted(one.name)}  # {shown(one.reason, 90)}" for one in categorical]
-    gaps = [one for one in inputs if one.missing and one.kind == "numbers"]
-    if gaps:
-        listed = ", ".join(f"{shown(one.name, 30)} {_share(one, found.rows)}" for one in gaps[:6])
-        more = f" and {len(gaps) - 6:,} more columns" if len(gaps) > 6 else ""
+        lines += [
+            f"    - {quote_yaml(column.name)}  # {to_line(column.reason, 90)}" for column in categorical
+        ]
+    incomplete = [column for column in inputs if column.missing and column.kind == "numbers"]
+    if incomplete:
+        listed = ", ".join(
+            f"{to_line(column.name, 30)} {_missing_share(column, profile.rows)}" for column in incomplete[:6]
+        )
+        more = f" and {len(incomplete) - 6:,} more columns" if len(incomplete) > 6 else ""
         lines += _comment(f"Empty cells take the median of their column: {listed}{more}.", "  ")
         lines.append("  missing: median")
-    codes = [one for one in inputs if one.kind == "numbers" and 2 < one.distinct <= 10]
+    codes = [column for column in inputs if column.kind == "numbers" and 2 < column.distinct <= 10]
     if codes:
-        listed = ", ".join(shown(one.name, 30) for one in codes[:6])
+        listed = ", ".join(to_line(column.name, 30) for column in codes[:6])
         lines += _comment(
             f"Numbers with few different values ({listed}): if they are codes and not amounts, list them "
             "under `categorical:`.",
@@ -190,31 +192,41 @@ def _inputs(found: Profile) -> list[str]:
     return lines
 
 
-def _share(one: ColumnProfile, rows: int) -> str:
-    return f"{100 * one.missing / max(rows, 1):.0f} %"
+def _listed_columns(columns: Sequence[ColumnProfile]) -> list[str]:
+    return [f"    - {quote_yaml(column.name)}  # {to_line(column.reason, 90)}" for column in columns]
+
+
+def _missing_share(column: ColumnProfile, rows: int) -> str:
+    return f"{100 * column.missing / max(rows, 1):.0f} %"
 
 
 def _comment(text: str, indent: str) -> list[str]:
-    line = "".join(letter if letter.isprintable() else " " for letter in text)
-    wrapped = textwrap.wrap(line, _WIDTH - len(indent), break_long_words=False, break_on_hyphens=False)
+    width = _LINE_WIDTH - len(indent)
+    wrapped = textwrap.wrap(_printable(text), width, break_long_words=False, break_on_hyphens=False)
     return [f"{indent}# {part}" for part in wrapped]
 
 
-def _bundled(name: str) -> list[str]:
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def _bundled_lines(name: str) -> list[str]:
     folder = recipe_folder()
     if folder is None:
-        raise RecipeError("the bundled recipes are not there", hint="install flowgmm-cli again")
+        raise RecipeError("the bundled recipes are missing", hint="install flowgmm-cli again")
     return (folder / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
 
 
 def _section(lines: Sequence[str], key: str) -> list[str]:
-    """What a bundled recipe's `data` section says from `key` on."""
-    start = next(place for place, line in enumerate(lines) if line.startswith(f"  {key}:"))
-    stop = next(place for place in range(start, len(lines)) if re.match(r"\w", lines[place]))
-    return list(lines[start:stop])
+    """Return the lines of a bundled recipe's `data` section from `key` on."""
+    start = next(index for index, line in enumerate(lines) if line.startswith(f"  {key}:"))
+    return list(lines[start : _end_of_section(lines, start)])
 
 
-def _rest(lines: Sequence[str]) -> list[str]:
-    """The sections after `data`."""
-    start = next(place for place, line in enumerate(lines) if line.startswith("data:")) + 1
-    return list(lines[next(place for place in range(start, len(lines)) if re.match(r"\w", lines[place])) :])
+def _sections_after_data(lines: Sequence[str]) -> list[str]:
+    start = next(index for index, line in enumerate(lines) if line.startswith("data:")) + 1
+    return list(lines[_end_of_section(lines, start) :])
+
+
+def _end_of_section(lines: Sequence[str], start: int) -> int:
+    return next(index for index in range(start, len(lines)) if re.match(r"\w", lines[index]))

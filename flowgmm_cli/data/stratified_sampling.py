@@ -1,4 +1,4 @@
-"""Drawing rows class by class, reproducibly."""
+"""Reproducible sampling of rows by class."""
 
 from __future__ import annotations
 
@@ -7,29 +7,36 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from flowgmm_cli.api import SplitConfig
+
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    Positions = npt.NDArray[np.int64]
 
-def by_class(
-    labels: npt.NDArray[np.int64], positions: npt.NDArray[np.int64], rng: np.random.Generator
-) -> dict[int, npt.NDArray[np.int64]]:
-    """Return the positions of each class in a random order, classes ascending.
 
-    A longer draw from the same order contains the shorter one, so that label budgets are nested.
+def shuffle_by_class(
+    labels: npt.NDArray[np.int64], positions: Positions, rng: np.random.Generator
+) -> dict[int, Positions]:
+    """Return the positions of each class in random order, classes ascending.
+
+    A longer sample from the same order contains the shorter one, so label budgets are nested.
     """
-    of = labels[positions]
-    return {int(label): rng.permutation(positions[of == label]) for label in np.unique(of)}
+    position_labels = labels[positions]
+    return {
+        int(label): rng.permutation(positions[position_labels == label])
+        for label in np.unique(position_labels)
+    }
 
 
-def proportional(sizes: Mapping[int, int], total: int, *, least: int = 0) -> dict[int, int]:
-    """Share `total` among classes in proportion to their sizes, by largest remainders.
+def allocate_proportionally(sizes: Mapping[int, int], total: int, *, least: int = 0) -> dict[int, int]:
+    """Divide `total` among classes in proportion to their sizes, by largest remainders.
 
     No class gets more than its size or, as far as its size and `total` allow, less than `least`.
 
-    >>> proportional({0: 70, 1: 30}, 10)
+    >>> allocate_proportionally({0: 70, 1: 30}, 10)
     {0: 7, 1: 3}
-    >>> proportional({0: 99, 1: 1}, 10, least=1)
+    >>> allocate_proportionally({0: 99, 1: 1}, 10, least=1)
     {0: 9, 1: 1}
     """
     rows = sum(sizes.values())
@@ -50,8 +57,45 @@ def proportional(sizes: Mapping[int, int], total: int, *, least: int = 0) -> dic
     return counts
 
 
-def even(sizes: Mapping[int, int], total: int, rng: np.random.Generator) -> dict[int, int]:
-    """Share `total` evenly among classes; the classes that get one more are drawn."""
-    each, over = divmod(total, len(sizes))
-    lucky = {list(sizes)[index] for index in rng.permutation(len(sizes))[:over]}
-    return {label: each + (label in lucky) for label in sizes}
+def allocate_evenly(sizes: Mapping[int, int], total: int, rng: np.random.Generator) -> dict[int, int]:
+    """Divide `total` evenly among classes; the classes that get an extra row are random."""
+    each, remainder = divmod(total, len(sizes))
+    extra = {list(sizes)[index] for index in rng.permutation(len(sizes))[:remainder]}
+    return {label: each + (label in extra) for label in sizes}
+
+
+def sample_held_out(
+    labels: npt.NDArray[np.int64],
+    candidates: Positions,
+    count: int,
+    split: SplitConfig,
+    *,
+    stream: int,
+    sizes: Mapping[int, int] | None = None,
+) -> Positions:
+    """Sample labelled rows to hold out, by class if `stratify`; each class keeps at least one row.
+
+    Args:
+        labels: labels of all rows.
+        candidates: positions of the rows to sample from.
+        count: number of rows.
+        split: seed and `stratify`.
+        stream: see `split_rng`.
+        sizes: rows of each class to be in proportion to, if the candidates are only some of them.
+    """
+    rng = split_rng(split, stream=stream)
+    order = shuffle_by_class(labels, candidates, rng)
+    spare = {label: positions[:-1] for label, positions in order.items()}
+    if split.stratify:
+        sizes = sizes or {label: len(positions) for label, positions in order.items()}
+        counts = allocate_proportionally(sizes, count)
+        samples = [spare[label][: counts[label]] for label in order]
+    else:
+        pool = np.concatenate([np.empty(0, dtype=np.int64), *spare.values()])
+        samples = [rng.permutation(np.sort(pool))[:count]]
+    return np.sort(np.concatenate([np.empty(0, dtype=np.int64), *samples]))
+
+
+def split_rng(split: SplitConfig, *, stream: int) -> np.random.Generator:
+    """Return the random generator of test rows (stream 0) or validation rows (stream 1)."""
+    return np.random.default_rng([split.seed, stream])

@@ -106,7 +106,7 @@ class Scorer:
     def preprocess(self, chunk: Chunk) -> tuple[Tensors, dict[int, str]]:
         """Return tensors of the usable rows, and the problems of the others."""
         rows = chunk.rows
-        split, refused = self.trained.preprocessor.apply_usable(
+        split, refused = self.trained.preprocessor.apply_valid(
             rows, self.context, skip=chunk.problems, with_inputs=self.trained.image is not None
         )
         problems = dict(chunk.problems)

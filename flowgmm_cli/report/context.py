@@ -166,7 +166,7 @@ class ReportContext:
         reader = open_rows(data, schema, context=self.data_context, format=data_format, on_error="keep")
         parts, problems, total = [], 0, 0
         for chunk in reader:
-            split, unusable = trained.preprocessor.apply_usable(
+            split, unusable = trained.preprocessor.apply_valid(
                 chunk.rows, self.data_context, skip=chunk.problems, with_inputs=trained.image is not None
             )
             parts.append(split)

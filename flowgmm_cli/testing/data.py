@@ -190,11 +190,11 @@ class DataConformance(Conformance):
     def test_rows_become_features(self) -> None:
         """The rows can be divided into splits and turned into finite features."""
         from flowgmm_cli.data.feature_encoder import FeatureEncoder
-        from flowgmm_cli.data.splits import divide
+        from flowgmm_cli.data.splits import split_rows
 
         source, _ = self._splits()
         config: Any = self.component().config
-        division = divide(source, labels=config.labels, split=config.split)
+        division = split_rows(source, labels=config.labels, split=config.split)
         with self.context(offline=self.offline == "loads") as context:
             encoder = getattr(config, "encoder", None)
             feature_encoder = FeatureEncoder.fit(

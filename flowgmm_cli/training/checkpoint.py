@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.errors import RunError
-from flowgmm_cli.files import read_tensors, write_tensors
+from flowgmm_cli.files import read_tensors, select_prefix, write_tensors
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.training.fsdp import as_divided, divided, own, whole
 from flowgmm_cli.training.optim import in_order
@@ -88,10 +88,10 @@ def load_checkpoint(
             f"checkpoint: {path} was not written by this version of flowgmm",
             hint="train again, or use the version of flowgmm-cli named in run.json",
         )
-    load_state(model, _under(tensors, "model."), path)
-    load_state(teacher, _under(tensors, "teacher."), path)
+    load_state(model, select_prefix("model.", tensors), path)
+    load_state(teacher, select_prefix("teacher.", tensors), path)
     try:
-        _load_optimiser(optimiser, _under(tensors, "optimiser."), in_order(model))
+        _load_optimiser(optimiser, select_prefix("optimiser.", tensors), in_order(model))
         return Progress(**json.loads(metadata["progress"]))
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise RunError(
@@ -177,7 +177,3 @@ def _load_optimiser(
             raise ValueError(f"optimiser.{name} has the wrong shape")
         state.setdefault(int(index), {})[key] = own(as_divided(value, like))
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
-
-
-def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}

@@ -1,11 +1,11 @@
-"""Columns that are no measurements are recognised, and ordinary ones are left alone."""
+"""Counters, ids, dates and leaks are recognised; ordinary columns are not."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from flowgmm_cli.data.column_checks import counts_rows, dates, names_a_row, predicts
+from flowgmm_cli.data.column_checks import are_dates, is_counter, is_identifier, leaks_label
 
 
 def column(cells: list[object]) -> np.ndarray:
@@ -13,21 +13,21 @@ def column(cells: list[object]) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("values", "found"),
+    ("values", "expected"),
     [([0, 1, 2, 3], True), ([7, 8, 9], True), ([0, 2, 4], False), ([3, 2, 1], False), ([1, 2], False)],
 )
-def test_a_counter_rises_by_one(values: list[float], found: bool) -> None:
-    assert counts_rows(np.array(values, dtype=float)) is found
+def test_a_counter_increases_by_1(values: list[float], expected: bool) -> None:
+    assert is_counter(np.array(values, dtype=float)) is expected
 
 
 def test_ids_are_unique_codes_or_called_so() -> None:
     codes = [f"a{row:04d}" for row in range(20)]
-    assert names_a_row(codes, 0, named_so=False)
-    assert not names_a_row([*codes, "a0001"], 0, named_so=False)
-    assert not names_a_row(codes, 1, named_so=True)
+    assert is_identifier(codes, 0, id_name=False)
+    assert not is_identifier([*codes, "a0001"], 0, id_name=False)
+    assert not is_identifier(codes, 1, id_name=True)
     people = ["Ann Lee", "Bo Ek", "Cy Orr", "Di May"]
-    assert not names_a_row(people, 0, named_so=False)
-    assert names_a_row(people, 0, named_so=True)
+    assert not is_identifier(people, 0, id_name=False)
+    assert is_identifier(people, 0, id_name=True)
 
 
 @pytest.mark.parametrize(
@@ -41,40 +41,38 @@ def test_ids_are_unique_codes_or_called_so() -> None:
     ],
 )
 def test_dates_are_dates(cells: list[str]) -> None:
-    assert dates(cells)
+    assert are_dates(cells)
 
 
 @pytest.mark.parametrize("cells", [["1.5", "2.5"], ["red", "blue"], ["2024", "1999"], ["1-2", "3-4"], []])
-def test_other_cells_are_none(cells: list[str]) -> None:
-    assert not dates(cells)
+def test_other_cells_are_not_dates(cells: list[str]) -> None:
+    assert not are_dates(cells)
 
 
 def test_a_column_that_names_the_class_gives_it_away() -> None:
     labels = column(["a", "b", "c", None] * 10)
-    assert predicts(column(["0", "1", "2", "0"] * 10), labels)
-    assert (
-        predicts(column(["x", "y", None, "x"] * 10 + ["z"] * 0), labels) is False
-    )  # c has no value of its own
+    assert leaks_label(column(["0", "1", "2", "0"] * 10), labels)
+    assert not leaks_label(column(["x", "y", None, "x"] * 10), labels)  # no value stands for c
 
 
-def test_one_row_against_it_clears_a_column() -> None:
+def test_a_single_contradicting_row_clears_a_column() -> None:
     labels = column(["a", "b"] * 20)
     cells = ["0", "1"] * 20
-    assert predicts(column(cells), labels)
-    assert not predicts(column(["1", *cells[1:]]), labels)
+    assert leaks_label(column(cells), labels)
+    assert not leaks_label(column(["1", *cells[1:]]), labels)
 
 
 def test_values_seen_once_say_nothing() -> None:
     labels = column(["a", "b"] * 20)
-    assert not predicts(column([str(row) for row in range(40)]), labels)
+    assert not leaks_label(column([str(row) for row in range(40)]), labels)
 
 
 def test_few_labels_say_nothing() -> None:
-    assert not predicts(column(["0", "1"] * 20), column(["a", "b"] * 3 + [None] * 34))
+    assert not leaks_label(column(["0", "1"] * 20), column(["a", "b"] * 3 + [None] * 34))
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_chance_does_not_look_like_a_leak(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    labels = column([str(one) for one in rng.integers(0, 2, size=30)])
-    assert not predicts(column([str(one) for one in rng.integers(0, 8, size=30)]), labels)
+    labels = column([str(value) for value in rng.integers(0, 2, size=30)])
+    assert not leaks_label(column([str(value) for value in rng.integers(0, 8, size=30)]), labels)

@@ -90,7 +90,7 @@ def test_impossible_budgets_say_why(data, config, words):
 def test_too_few_rows_names_the_class_and_both_numbers():
     with pytest.raises(DataError) as caught:
         choose_labelled(MIXED, LabelsConfig(count=60), NAMES)
-    assert caught.value.details == ("class `eel`: 20 asked for, 10 there",)
+    assert caught.value.details == ("class `eel`: 20 requested, 10 available",)
     assert "balanced=false" in caught.value.hint
 
 

@@ -187,7 +187,7 @@ def test_values_beyond_float32_are_an_error(component, context):
 
 @pytest.mark.parametrize(
     ("labels", "ids", "words"),
-    [([0, 1, 0], ["a"], "differ in length"), ([], [], "no rows"), ([0, 5], ["a", "b"], "no index")],
+    [([0, 1, 0], ["a"], "differ in length"), ([], [], "no rows"), ([0, 5], ["a", "b"], "not an index")],
 )
 def test_a_source_that_breaks_its_contract_is_told(component, context, monkeypatch, labels, ids, words):
     rows = Rows({"x": np.zeros(len(labels))}, np.array(labels, np.int64), np.array(ids))
@@ -234,7 +234,7 @@ def test_rows_that_cannot_be_used_are_left_out_with_the_reason(component, contex
     preprocessor = _two_columns(component, context, "error")
     cells = {"a": np.array([1.0, np.nan, 2.0, 1e300, 3.0]), "b": np.array([0.0, 1.0, np.inf, 1.0, 2.0])}
     rows = Rows(cells, np.array([0, 1, -1, 1, 0]), np.array(list("pqrst")))
-    split, problems = preprocessor.apply_usable(rows, context, with_inputs=True)
+    split, problems = preprocessor.apply_valid(rows, context, with_inputs=True)
     assert list(problems) == [1, 2, 3]
     assert "`a` is missing" in problems[1]
     assert "`b` is missing or infinite" in problems[2]
@@ -243,7 +243,7 @@ def test_rows_that_cannot_be_used_are_left_out_with_the_reason(component, contex
     assert split.ids.tolist() == ["p", "t"]
     for name in ("x", "log_det", "labels", "inputs"):
         assert torch.equal(getattr(split, name), getattr(expected, name))
-    split, problems = preprocessor.apply_usable(rows, context, skip=[0, 2])
+    split, problems = preprocessor.apply_valid(rows, context, skip=[0, 2])
     assert list(problems) == [1, 3]
     assert split.ids.tolist() == ["t"]
     with pytest.raises(DataError):
@@ -254,7 +254,7 @@ def test_missing_cells_that_are_filled_in_make_no_row_unusable(component, contex
     preprocessor = _two_columns(component, context, "median")
     cells = {"a": np.array([np.nan, np.inf]), "b": np.array([1.0, np.nan])}
     rows = Rows(cells, np.array([0, 1]), np.array(["p", "q"]))
-    split, problems = preprocessor.apply_usable(rows, context)
+    split, problems = preprocessor.apply_valid(rows, context)
     assert problems == {}
     assert torch.equal(split.x, preprocessor.apply(rows, context).x)
 
@@ -262,6 +262,6 @@ def test_missing_cells_that_are_filled_in_make_no_row_unusable(component, contex
 def test_no_row_at_all_can_be_used(component, context):
     preprocessor = _two_columns(component, context, "error")
     rows = Rows({"a": np.array([np.nan]), "b": np.array([1.0])}, np.array([0]), np.array(["p"]))
-    split, problems = preprocessor.apply_usable(rows, context)
+    split, problems = preprocessor.apply_valid(rows, context)
     assert (len(split), list(problems)) == (0, [0])
     assert split.x.shape == (0, 2)

@@ -6,9 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowgmm_cli.api import Column, LabelsConfig, Rows, SourceData, SplitConfig
-from flowgmm_cli.data import splits
 from flowgmm_cli.data.fingerprint import row_digests
-from flowgmm_cli.data.splits import divide
+from flowgmm_cli.data.splits import split_rows
 from flowgmm_cli.errors import DataError
 
 
@@ -23,8 +22,8 @@ def source(names=("a", "b"), **splits):
     return SourceData((Column("x", "numeric"),), names, splits)
 
 
-def parts(division):
-    return [part for part in (division.train, division.val, division.test) if part is not None]
+def parts(splits):
+    return [part for part in (splits.train, splits.val, splits.test) if part is not None]
 
 
 @settings(max_examples=60, deadline=None)
@@ -43,75 +42,77 @@ def test_splits_are_disjoint_complete_reproducible_and_honest(
     truth = np.repeat([0, 1, -1], sizes)
     labels = LabelsConfig(per_class=per_class, seed=seed)
     split = SplitConfig(test=test, val=val, val_labels=val_labels, stratify=stratify, seed=seed)
-    division = divide(source(train=rows(truth)), labels=labels, split=split)
-    again = divide(source(train=rows(truth)), labels=labels, split=split)
+    splits = split_rows(source(train=rows(truth)), labels=labels, split=split)
+    again = split_rows(source(train=rows(truth)), labels=labels, split=split)
 
-    ids = np.concatenate([part.ids for part in parts(division)])
+    ids = np.concatenate([part.ids for part in parts(splits)])
     assert sorted(ids) == sorted(f"train:{row}" for row in range(len(truth)))
-    assert all((one.ids == two.ids).all() for one, two in zip(parts(division), parts(again), strict=True))
-    for part in parts(division):
+    assert all((one.ids == two.ids).all() for one, two in zip(parts(splits), parts(again), strict=True))
+    for part in parts(splits):
         assert part.columns["x"].tolist() == [float(name.split(":")[1]) for name in part.ids]
         true = truth[[int(name.split(":")[1]) for name in part.ids]]
         assert ((part.labels == true) | (part.labels == -1)).all()
-        if part is division.test:
+        if part is splits.test:
             assert (part.labels >= 0).all()
-    assert set(division.train.labels) >= {0, 1}
+    assert set(splits.train.labels) >= {0, 1}
     if per_class == 1:
-        visible = (division.train.labels >= 0).sum()
-        beyond = 0 if division.val is None else (division.val.labels >= 0).sum()
+        visible = (splits.train.labels >= 0).sum()
+        beyond = 0 if splits.val is None else (splits.val.labels >= 0).sum()
         assert visible + (0 if val_labels else beyond) == 2
 
 
 def test_made_splits_keep_proportions():
     truth = np.repeat([0, 1], [800, 200])
-    division = divide(source(train=rows(truth)), labels=LabelsConfig(), split=SplitConfig(test=0.25, val=0.1))
-    assert np.bincount(division.test.labels).tolist() == [200, 50]
-    assert np.bincount(division.val.labels).tolist() == [60, 15]
+    splits = split_rows(
+        source(train=rows(truth)), labels=LabelsConfig(), split=SplitConfig(test=0.25, val=0.1)
+    )
+    assert np.bincount(splits.test.labels).tolist() == [200, 50]
+    assert np.bincount(splits.val.labels).tolist() == [60, 15]
 
 
 def test_validation_rows_come_from_the_unlabelled_ones_and_show_no_label():
-    division = divide(
+    splits = split_rows(
         source(train=rows([0, 1] * 50), test=rows([0, 1], [200, 201], "test")),
         labels=LabelsConfig(count=20),
         split=SplitConfig(val=0.3),
     )
-    assert len(division.val) == 30
-    assert (division.val.labels == -1).all()
-    assert (division.train.labels >= 0).sum() == 20
+    assert len(splits.val) == 30
+    assert (splits.val.labels == -1).all()
+    assert (splits.train.labels >= 0).sum() == 20
 
 
 def test_without_unlabelled_rows_validation_is_held_out_of_the_budget():
-    division = divide(
+    splits = split_rows(
         source(train=rows([0, 1] * 50)), labels=LabelsConfig(), split=SplitConfig(test=0, val=0.1)
     )
-    assert (division.val.labels >= 0).sum() == 10
-    assert (division.train.labels >= 0).sum() == 90
-    assert any("out of the labelled budget" in note for note in division.notes)
+    assert (splits.val.labels >= 0).sum() == 10
+    assert (splits.train.labels >= 0).sum() == 90
+    assert any("out of the labelled budget" in note for note in splits.notes)
 
 
 def test_validation_labels_beyond_the_budget_leave_the_budget_whole_and_are_stated():
-    division = divide(
+    splits = split_rows(
         source(train=rows([0, 1] * 50)),
         labels=LabelsConfig(count=20),
         split=SplitConfig(test=0, val=0.1, val_labels=True),
     )
-    assert (division.val.labels >= 0).sum() == 10
-    assert (division.train.labels >= 0).sum() == 20
-    assert any("beyond the labelled budget" in note for note in division.notes)
+    assert (splits.val.labels >= 0).sum() == 10
+    assert (splits.train.labels >= 0).sum() == 20
+    assert any("beyond the labelled budget" in note for note in splits.notes)
 
 
 def test_labels_of_a_given_validation_split_are_hidden_unless_asked_for():
     data = source(train=rows([0, 1] * 5), val=rows([0, 1], [50, 51], "val"))
-    hidden = divide(data, labels=LabelsConfig(), split=SplitConfig(test=0))
-    shown = divide(data, labels=LabelsConfig(), split=SplitConfig(test=0, val_labels=True))
+    hidden = split_rows(data, labels=LabelsConfig(), split=SplitConfig(test=0))
+    shown = split_rows(data, labels=LabelsConfig(), split=SplitConfig(test=0, val_labels=True))
     assert hidden.val.labels.tolist() == [-1, -1]
     assert shown.val.labels.tolist() == [0, 1]
 
 
 def test_training_rows_equal_to_a_test_row_go_unless_kept():
     data = source(train=rows([0, 1, 0, 1], [1, 2, 3, 4]), test=rows([0, 1], [2, 9], "test"))
-    dropped = divide(data, labels=LabelsConfig(), split=SplitConfig(val=0))
-    kept = divide(data, labels=LabelsConfig(), split=SplitConfig(val=0, duplicates="keep"))
+    dropped = split_rows(data, labels=LabelsConfig(), split=SplitConfig(val=0))
+    kept = split_rows(data, labels=LabelsConfig(), split=SplitConfig(val=0, duplicates="keep"))
     assert dropped.train.columns["x"].tolist() == [1, 3, 4]
     assert kept.train.columns["x"].tolist() == [1, 2, 3, 4]
     assert any("1 training rows are equal to a test row" in note for note in dropped.notes)
@@ -120,10 +121,10 @@ def test_training_rows_equal_to_a_test_row_go_unless_kept():
 def test_a_held_out_row_has_no_twin_among_the_training_rows():
     x = np.repeat(np.arange(40), 3)
     truth = np.tile([0, 1, -1], 40)
-    division = divide(
+    splits = split_rows(
         source(train=rows(truth, x)), labels=LabelsConfig(per_class=5), split=SplitConfig(test=0.2, val=0.2)
     )
-    values = [set(part.columns["x"]) for part in parts(division)]
+    values = [set(part.columns["x"]) for part in parts(splits)]
     assert not values[0] & values[1]
     assert not values[0] & values[2]
 
@@ -131,43 +132,43 @@ def test_a_held_out_row_has_no_twin_among_the_training_rows():
 def test_all_rows_equal_to_test_rows_is_an_error():
     data = source(train=rows([0, 1], [1, 2]), test=rows([0, 1], [1, 2], "test"))
     with pytest.raises(DataError, match="every training row"):
-        divide(data, labels=LabelsConfig(), split=SplitConfig())
+        split_rows(data, labels=LabelsConfig(), split=SplitConfig())
 
 
 def test_a_class_that_only_the_test_shows_is_named():
     data = source(("a", "b", "rare"), train=rows([0, 1] * 5), test=rows([0, 2, 2], [50, 51, 52], "test"))
-    with pytest.raises(DataError, match="no labelled training row") as caught:
-        divide(data, labels=LabelsConfig(), split=SplitConfig())
+    with pytest.raises(DataError, match="without a labelled training row") as caught:
+        split_rows(data, labels=LabelsConfig(), split=SplitConfig())
     assert caught.value.details == ("class `rare`: 2 test rows",)
 
 
 def test_a_class_nobody_labelled_is_left_out_and_the_others_are_renumbered():
     data = source(("a", "unused", "c"), train=rows([0, 2] * 5), test=rows([2, 0], [50, 51], "test"))
-    division = divide(data, labels=LabelsConfig(), split=SplitConfig(val=0))
-    assert division.class_names == ("a", "c")
-    assert division.test.labels.tolist() == [1, 0]
-    assert any("unused" in note for note in division.notes)
+    splits = split_rows(data, labels=LabelsConfig(), split=SplitConfig(val=0))
+    assert splits.class_names == ("a", "c")
+    assert splits.test.labels.tolist() == [1, 0]
+    assert any("unused" in note for note in splits.notes)
 
 
-def test_test_rows_without_a_label_are_left_out_and_none_at_all_is_an_error():
+def test_unlabelled_test_rows_are_left_out_and_an_unlabelled_test_split_is_an_error():
     train = rows([0, 1] * 5)
-    some = divide(
+    some = split_rows(
         source(train=train, test=rows([0, -1], [50, 51], "test")), labels=LabelsConfig(), split=SplitConfig()
     )
     assert some.test.ids.tolist() == ["test:0"]
     with pytest.raises(DataError, match="no row of the test split has a label"):
-        divide(source(train=train, test=rows([-1], [50])), labels=LabelsConfig(), split=SplitConfig())
+        split_rows(source(train=train, test=rows([-1], [50])), labels=LabelsConfig(), split=SplitConfig())
 
 
 def test_marked_rows_are_not_spent_on_the_test():
     marks = ["1"] * 10 + ["0"] * 90
-    division = divide(
-        source(train=rows([0, 1] * 50, mine=marks)),
-        labels=LabelsConfig(column="mine"),
+    splits = split_rows(
+        source(train=rows([0, 1] * 50, marked=marks)),
+        labels=LabelsConfig(column="marked"),
         split=SplitConfig(test=0.5, val=0),
     )
-    assert (division.train.labels >= 0).sum() == 10
-    assert len(division.test) == 45
+    assert (splits.train.labels >= 0).sum() == 10
+    assert len(splits.test) == 45
 
 
 @pytest.mark.parametrize("val_labels", [False, True])
@@ -180,24 +181,24 @@ def test_each_row_is_hashed_once_and_each_cell_copied_once(monkeypatch, given, v
             copied.append(len(self))
             return np.asarray(self)[index]
 
-    def counted(some, columns):
+    def count_digests(some, columns):
         hashed.append(len(some))
         return row_digests(replace(some, columns={"x": np.asarray(some.columns["x"])}), columns)
 
-    monkeypatch.setattr(splits, "row_digests", counted)
-    made = {
+    monkeypatch.setattr("flowgmm_cli.data.splits.row_digests", count_digests)
+    given_rows = {
         name: rows([0, 1] * 5, x=np.arange(10) + 100 * place, prefix=name)
         for place, name in enumerate(given, 1)
     }
-    made["train"] = rows([0, 1] * 20)
-    made = {name: replace(one, columns={"x": one.columns["x"].view(Cells)}) for name, one in made.items()}
-    division = divide(
-        source(**made),
+    given_rows["train"] = rows([0, 1] * 20)
+    given_rows = {
+        name: replace(part, columns={"x": part.columns["x"].view(Cells)}) for name, part in given_rows.items()
+    }
+    splits = split_rows(
+        source(**given_rows),
         labels=LabelsConfig(count=6),
         split=SplitConfig(test=0.2, val=0.2, val_labels=val_labels),
     )
-    assert sorted(hashed) == sorted(len(one) for one in made.values())
+    assert sorted(hashed) == sorted(len(part) for part in given_rows.values())
     assert copied == [40] * (3 - len(given) if len(given) < 2 else 0)
-    assert len(division.train) == 40 - sum(
-        len(part) for part in parts(division)[1:] if "train" in part.ids[0]
-    )
+    assert len(splits.train) == 40 - sum(len(part) for part in parts(splits)[1:] if "train" in part.ids[0])

@@ -1,4 +1,4 @@
-"""Starter recipes are valid whatever the table is called and holds, and some are really trained."""
+"""Starter recipes are valid for any names and contents of a table, and can be trained."""
 
 from __future__ import annotations
 
@@ -13,62 +13,16 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from flowgmm_cli.data.specs import CsvConfig
-from flowgmm_cli.data.starter_recipe import quoted, starter_recipe, warnings
+from flowgmm_cli.data.starter_recipe import profile_warnings, quote_yaml, render_recipe
 from flowgmm_cli.data.table_profile import ColumnProfile, Profile
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.yaml import read_yaml
 
-NASTY = [
-    "null",
-    "yes",
-    "no",
-    "on",
-    "~",
-    "true",
-    "2020",
-    "1e5",
-    "0x1F",
-    "a: b",
-    "# no",
-    "- x",
-    "{a}",
-    "[b]",
-    "&c",
-]
-NASTY += [
-    "*d",
-    "!e",
-    "|",
-    ">",
-    "%f",
-    "@g",
-    "`h`",
-    '"i"',
-    "'j'",
-    "k\\l",
-    "m\nn",
-    "o\tp",
-    " q ",
-    "",
-    "${env:HOME}",
-]
-NASTY += [
-    "$${r}",
-    "$",
-    "=s",
-    "<<",
-    "t,u",
-    "漢字",
-    "🙂",
-    "\u2028",
-    "\x85",
-    "\x7f",
-    "\ufeff",
-    "v\x00w",
-    "12:30:45",
-    "y",
-]
-NAMES = st.sampled_from(NASTY) | st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
+SPECIAL = ["null", "yes", "no", "on", "~", "true", "2020", "1e5", "0x1F", "a: b", "# no", "- x", "{a}", "[b]"]
+SPECIAL += ["&c", "*d", "!e", "|", ">", "%f", "@g", "`h`", '"i"', "'j'", "k\\l", "m\nn", "o\tp", " q ", ""]
+SPECIAL += ["${env:HOME}", "$${r}", "$", "=s", "<<", "t,u", "漢字", "🙂", "\u2028", "\x85", "\x7f", "\ufeff"]
+SPECIAL += ["v\x00w", "12:30:45", "y"]
+NAMES = st.sampled_from(SPECIAL) | st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 
 
 _REFERENCE = re.compile(r"\$\$\{([^{}]*)\}")  # as interpolation takes the escape away
@@ -81,11 +35,11 @@ def column(name: str, role: str, **more: Any) -> ColumnProfile:
 
 @given(NAMES)
 def test_a_quoted_scalar_is_read_back_as_it_was(text: str) -> None:
-    found = read_yaml(f"key: {quoted(text)}  # a comment\n", "x").plain()["key"]
-    assert isinstance(found, str)
-    assert _REFERENCE.sub(r"${\1}", found) == text
-    listed = read_yaml(f"key: [{quoted(text)}, {quoted(text)}]\n", "x").plain()["key"]
-    assert listed == [found, found]
+    value = read_yaml(f"key: {quote_yaml(text)}  # a comment\n", "x").plain()["key"]
+    assert isinstance(value, str)
+    assert _REFERENCE.sub(r"${\1}", value) == text
+    listed = read_yaml(f"key: [{quote_yaml(text)}, {quote_yaml(text)}]\n", "x").plain()["key"]
+    assert listed == [value, value]
 
 
 @settings(
@@ -111,13 +65,13 @@ def test_the_recipe_of_any_table_is_valid(
     for name, role in zip(others, roles, strict=False):
         if role == "categorical":
             columns.append(column(name, "input", categorical=True, reason="many: # values", distinct=70))
-        elif role == "id" and any(one.role == "id" for one in columns):
+        elif role == "id" and any(item.role == "id" for item in columns):
             columns.append(column(name, "dropped", reason=name))
         else:
             columns.append(column(name, role, reason=f"because of {name}", missing=3, distinct=5))
-    texts = [one.name for one in columns if one.role == "text"]
-    found = Profile(1000, label, classes, tuple(columns), english if texts else None)
-    text = starter_recipe(found, path=path, command=f"flowgmm init {path}")
+    texts = [item.name for item in columns if item.role == "text"]
+    profile = Profile(1000, label, classes, tuple(columns), english if texts else None)
+    text = render_recipe(profile, path=path, command=f"flowgmm init {path}")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "my.yaml"
         file.write_text(text, encoding="utf-8")
@@ -128,9 +82,9 @@ def test_the_recipe_of_any_table_is_valid(
         assert config.text == (texts if len(texts) > 1 else texts[0])
     else:
         assert config.text is None
-        assert config.drop == [one.name for one in columns if one.role == "dropped"]
-        assert (config.categorical or []) == [one.name for one in columns if one.categorical]
-    assert config.id == next((one.name for one in columns if one.role == "id"), None)
+        assert config.drop == [item.name for item in columns if item.role == "dropped"]
+        assert (config.categorical or []) == [item.name for item in columns if item.categorical]
+    assert config.id == next((item.name for item in columns if item.role == "id"), None)
 
 
 def test_reasons_and_classes_stand_in_comments() -> None:
@@ -139,8 +93,8 @@ def test_reasons_and_classes_stand_in_comments() -> None:
         column("x", "input", missing=50, distinct=900),
         column("num", "dropped", reason="it counts the rows"),
     )
-    found = Profile(1000, "y", {"a": 120, "b": 3}, columns)
-    text = starter_recipe(found, path="my.csv", command="flowgmm init my.csv --label y")
+    profile = Profile(1000, "y", {"a": 120, "b": 3}, columns)
+    text = render_recipe(profile, path="my.csv", command="flowgmm init my.csv --label y")
     for part in (
         "# my.csv: 1,000 rows, class in the column y.",
         "Labels: 123 rows are labelled, 877 are not. Classes: a (120), b (3).",
@@ -153,21 +107,21 @@ def test_reasons_and_classes_stand_in_comments() -> None:
 
 
 @pytest.mark.parametrize(
-    ("classes", "said"),
+    ("classes", "message"),
     [
         ({"a": 5, "b": 9}, "14 labels are few"),
-        ({"NA": 50, "b": 90}, "`NA` is taken for a class"),
+        ({"NA": 50, "b": 90}, "`NA` counts as a class"),
         ({"a": 500, "b": 500}, "every row has a label"),
     ],
 )
-def test_what_the_owner_should_know_is_said(classes: dict[str, int], said: str) -> None:
-    found = Profile(1000, "y", classes, (column("y", "label"), column("x", "input")))
-    assert any(said in line for line in warnings(found))
+def test_the_owner_is_warned(classes: dict[str, int], message: str) -> None:
+    profile = Profile(1000, "y", classes, (column("y", "label"), column("x", "input")))
+    assert any(message in line for line in profile_warnings(profile))
 
 
 def test_texts_that_are_not_english_get_an_encoder_that_learns_words() -> None:
-    found = Profile(100, "y", {"a": 50, "b": 40}, (column("y", "label"), column("t", "text")), False)
-    assert "tfidf_svd" in starter_recipe(found, path="t.csv", command="")
+    profile = Profile(100, "y", {"a": 50, "b": 40}, (column("y", "label"), column("t", "text")), False)
+    assert "tfidf_svd" in render_recipe(profile, path="t.csv", command="")
 
 
 def table(seed: int) -> str:
@@ -190,17 +144,17 @@ def test_the_recipe_of_a_real_table_trains(
 ) -> None:
     from flowgmm_cli.data.label_column import class_counts
     from flowgmm_cli.data.sources.tables import read_table
-    from flowgmm_cli.data.table_profile import profile
+    from flowgmm_cli.data.table_profile import profile_table
     from flowgmm_cli.runs import create_run
     from flowgmm_cli.training.pipeline import train
 
     monkeypatch.chdir(tmp_path)
     Path("my table.csv").write_text(table(seed), encoding="utf-8")
     read = read_table("my table.csv", note=lambda line: None)
-    found = profile(read, label="y # es", classes=class_counts(read, "y # es"))
-    assert {one.name: one.role for one in found.columns}["day"] == "dropped"
-    Path("my.yaml").write_text(starter_recipe(found, path="my table.csv", command="x"), encoding="utf-8")
+    profile = profile_table(read, label="y # es", classes=class_counts(read, "y # es"))
+    assert {item.name: item.role for item in profile.columns}["day"] == "dropped"
+    Path("my.yaml").write_text(render_recipe(profile, path="my table.csv", command="x"), encoding="utf-8")
     words = ["train.epochs=1", "flow.hidden=8", "calibration.folds=2", "search=null", "run.dir=runs"]
     recipe = load_recipe("my.yaml", words)
     result = train(recipe, create_run(recipe, argv=["train"]))
-    assert result.trained.class_names == tuple(found.classes)
+    assert result.trained.class_names == tuple(profile.classes)

@@ -249,7 +249,7 @@ def test_notes_of_chunks_are_told_once_and_texts_are_not_kept(
 ) -> None:
     told: list[str] = []
     contexts: list[DataContext] = []
-    apply = type(trained.preprocessor).apply_usable
+    apply = type(trained.preprocessor).apply_valid
 
     def noisy(self: object, rows: Rows, context: DataContext, **options: object) -> object:
         contexts.append(context)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flowgmm_cli.api import DataContext, Rows
-from flowgmm_cli.data.label_budget import marked_rows
+from flowgmm_cli.data.label_budget import marked_mask
 from flowgmm_cli.data.large.cache import Arrays, load_or_compute
 from flowgmm_cli.data.large.files import TableFiles
 from flowgmm_cli.data.large.reader import GroupReader
@@ -90,7 +90,7 @@ def _read(
 
     def parse_markers(cells: Sequence[str | None]) -> npt.NDArray[Any]:
         column = np.array(cells, dtype=object)
-        return marked_rows(
+        return marked_mask(
             Rows({}, np.zeros(len(column), np.int64), column, {str(marker): column}), str(marker)
         )
 

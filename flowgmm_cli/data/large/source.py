@@ -18,7 +18,7 @@ from flowgmm_cli.data.large.labels import TableLabels
 from flowgmm_cli.data.large.rows import ResidentRows, RowBuilder, load_resident_rows
 from flowgmm_cli.data.large.split import MIN_ROWS, SplitIndex, assign_splits
 from flowgmm_cli.data.large.statistics import ColumnStatistics
-from flowgmm_cli.data.splits import Division, hide, with_known_classes, with_labels, without_equals
+from flowgmm_cli.data.splits import Splits, drop_duplicates, drop_unlabelled, mask_labels, renumber_classes
 from flowgmm_cli.errors import DataError
 
 if TYPE_CHECKING:
@@ -77,14 +77,14 @@ class LargeRows:
 
 def split_large_table(
     source: LargeSource, *, labels: LabelsConfig, split: SplitConfig, context: DataContext
-) -> tuple[Division, LargeRows, str]:
+) -> tuple[Splits, LargeRows, str]:
     """Split the rows and read those that stay in memory: labelled rows, held-out rows, and a sample.
 
     Returns:
         The splits, whose `train` has the training rows in memory; all training rows; and a digest.
 
     Raises:
-        DataError: as in `flowgmm_cli.data.splits.divide`, or the labelled rows do not fit into memory.
+        DataError: as in `flowgmm_cli.data.splits.split_rows`, or the labelled rows do not fit into memory.
     """
     row_bytes = _NUMBER_BYTES * source.builder.width
     given = {name: source.splits.get(name) for name in ("test", "val")}
@@ -108,7 +108,7 @@ def split_large_table(
         for name in ("test", "val")
     )
     if val is not None and not split.val_labels:
-        val = hide(val, np.empty(0, dtype=np.int64))
+        val = mask_labels(val, np.empty(0, dtype=np.int64))
     left_out = held_out
     if split.duplicates == "drop" and (splits := [rows for rows in (test, val) if rows is not None]):
         duplicates = find_duplicates(source.table, source.builder, splits, held_out, context)
@@ -126,11 +126,11 @@ def split_large_table(
             )
         if test is not None and val is not None:
             digests = partial(row_digests, columns=source.columns)
-            val = without_equals(val, test, digests, "validation", "test", notes)
+            val = drop_duplicates(val, test, digests, "validation", "test", notes)
     resident = np.setdiff1d(np.union1d(index.labelled, index.sample), left_out)
     visible = np.isin(resident, index.labelled)
     train = resident_rows.take(resident, np.where(visible, source.table_labels.codes[resident], -1))
-    division = with_known_classes(Division(train, val, test, source.class_names, tuple(notes)))
+    division = renumber_classes(Splits(train, val, test, source.class_names, tuple(notes)))
     large = LargeRows(
         table=source.table,
         builder=source.builder,
@@ -168,7 +168,7 @@ def _find_held_out_rows(
     notes: list[str],
 ) -> Rows | None:
     if given is not None:
-        return with_labels(given, notes) if name == "test" else given
+        return drop_unlabelled(given, notes) if name == "test" else given
     positions = index.test if name == "test" else index.val
     return resident_rows.take(positions, source.table_labels.codes[positions]) if len(positions) else None
 
@@ -191,7 +191,7 @@ def _describe(source: LargeSource) -> str:
     )
 
 
-def _digest(source: LargeSource, resident_rows: ResidentRows, division: Division) -> str:
+def _digest(source: LargeSource, resident_rows: ResidentRows, division: Splits) -> str:
     """Return a digest of the rows and labels, from the statistics of the columns instead of every cell."""
     total = blake2b(digest_size=16)
     columns = [(column.name, column.kind, column.shape) for column in source.columns]

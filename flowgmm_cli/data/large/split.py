@@ -15,7 +15,7 @@ import numpy as np
 from flowgmm_cli.api import LabelsConfig, Rows, SplitConfig, iterate_batches
 from flowgmm_cli.data.label_budget import choose_labelled
 from flowgmm_cli.data.large.labels import TableLabels
-from flowgmm_cli.data.splits import draw, split_generator
+from flowgmm_cli.data.stratified_sampling import sample_held_out, split_rng
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -85,7 +85,6 @@ def assign_splits(
     marked = np.zeros(len(places), dtype=bool)
     if table_labels.marked is not None:
         marked = table_labels.marked[places]
-    rows = Rows({}, codes, places)
     free = np.ones(len(places), dtype=bool)
 
     def hold_out(stream: int, target: int, description: str) -> Positions:
@@ -93,7 +92,9 @@ def assign_splits(
         if not len(candidates) and stream == 0:
             candidates = np.flatnonzero(free)
         count = min(target, max_rows, MAX_HELD_OUT_ROWS, len(candidates) // 2 if thinned else target)
-        chosen = draw(rows, candidates, count, split, stream=stream, sizes=sizes if thinned else None)
+        chosen = sample_held_out(
+            codes, candidates, count, split, stream=stream, sizes=sizes if thinned else None
+        )
         free[chosen] = False
         notes.extend(_describe_count(len(chosen), target, description))
         return places[chosen]
@@ -119,11 +120,11 @@ def assign_splits(
         available, table_labels, labels, sizes, total=total - len(held_out), require_memory=require_memory
     )
     if val_target and not split.val_labels:
-        rng = split_generator(split, stream=1)
+        rng = split_rng(split, stream=1)
         val = _draw_others(rng, total, min(val_target, max_rows, MAX_HELD_OUT_ROWS), [test, labelled])
         notes.extend(_describe_count(len(val), val_target, "are held out (data.split.val)"))
-    even = np.unique(np.linspace(0, total - 1, min(total, max_rows, MAX_SAMPLE_ROWS)).astype(np.int64))
-    sample = np.setdiff1d(even, np.concatenate([test, val]))
+    spaced = np.unique(np.linspace(0, total - 1, min(total, max_rows, MAX_SAMPLE_ROWS)).astype(np.int64))
+    sample = np.setdiff1d(spaced, np.concatenate([test, val]))
     return SplitIndex(np.sort(labelled), sample, np.sort(test), np.sort(val), tuple(notes))
 
 
@@ -179,9 +180,9 @@ def _draw_candidates(
     share = np.ones(max(sizes, default=0) + 1)
     if sum(sizes.values()) > 2 * _MAX_CANDIDATES:
         # enough rows of each class for stratified and for balanced draws
-        even = _MAX_CANDIDATES // len(sizes) + 4 * (labels.per_class or 0)
+        per_class = _MAX_CANDIDATES // len(sizes) + 4 * (labels.per_class or 0)
         for label, size in sizes.items():
-            share[label] = min(1.0, _MAX_CANDIDATES / sum(sizes.values()) + even / size)
+            share[label] = min(1.0, _MAX_CANDIDATES / sum(sizes.values()) + per_class / size)
     rng = np.random.default_rng([seed, 2])
     drawn = []
     for block in iterate_batches(len(table_labels.codes), _BLOCK_ROWS):

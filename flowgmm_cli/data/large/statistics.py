@@ -41,7 +41,9 @@ class ColumnStatistics:
         """Compute the statistics of a column in memory; those of texts and images stay empty."""
         statistics = cls()
         if column.kind == "category":
-            statistics.update_categories(np.array([None if c is None else str(c) for c in cells], dtype=object))
+            statistics.update_categories(
+                np.array([None if c is None else str(c) for c in cells], dtype=object)
+            )
         elif column.kind in ("numeric", "vector"):
             statistics.update(cells)
         return statistics

@@ -70,7 +70,7 @@ def _unclear_kind(name: str, table: Table, distinct: int) -> DataError:
     if mostly_numbers(table.data[name]):
         odd = non_numeric_positions(table.data[name])
         return DataError(
-            f"{table.where}: column `{name}` holds numbers but for {len(odd):,} cells, the first in row "
+            f"{table.where}: column `{name}` holds numbers except {len(odd):,} cells, the first in row "
             f"{odd[0] + 1}: `{shorten(cells[odd[0]])}`",
             hint="correct these cells (empty means missing), declare all categories with "
             f"data.categorical=[{name}], or leave the column out with data.drop=[{name}]",

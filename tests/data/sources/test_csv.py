@@ -211,7 +211,7 @@ TYPO = "x,label\n" + "".join(f"{'o1' if i == 41 else i / 7},{'ab'[i % 2]}\n" for
         (HARD, {"drop": ["cosnt"]}, "did you mean `const`"),
         (HARD, {"features": ["nope"]}, "(data.features)"),
         (LONG, {}, "`note` is neither numbers nor a few categories: it has 100 different values"),
-        (TYPO, {}, "`x` holds numbers but for 1 cells, the first in row 42: `o1`"),
+        (TYPO, {}, "`x` holds numbers except 1 cells, the first in row 42: `o1`"),
         ("", {}, "is empty"),
         ("label\na\nb\n", {}, "no input column"),
         ("x,x,label\n1,2,a\n", {}, "twice: x"),

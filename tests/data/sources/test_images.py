@@ -117,7 +117,7 @@ def test_places_without_images(load, folder, tmp_path, name, message):
 def test_one_image_is_no_training_set(component, context, tmp_path):
     (tmp_path / "one/cat").mkdir(parents=True)
     Image.fromarray(IMAGES[0]).save(tmp_path / "one/cat/1.png")
-    with pytest.raises(DataError, match="at least two are needed"):
+    with pytest.raises(DataError, match="at least two classes are needed"):
         load_rows(component("data", "images", path=str(tmp_path / "one")), context)
 
 
