@@ -49,11 +49,6 @@ def take_rows(rows: ScoreInputs, index: npt.NDArray[np.integer[Any]]) -> ScoreIn
     )
 
 
-def select_prefix(arrays: Mapping[str, npt.NDArray[Any]], prefix: str) -> Arrays:
-    """Return the arrays whose names begin with `prefix`, without it."""
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
-
-
 class ArrayScore:
     """A score whose state consists of arrays.
 

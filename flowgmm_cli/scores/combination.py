@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from flowgmm_cli.api import Score, ScoreInputs
+from flowgmm_cli.files import select_prefix
 from flowgmm_cli.plugins.registry import build
-from flowgmm_cli.scores.base import FAR, Arrays, Floats, State, select_prefix, to_finite
+from flowgmm_cli.scores.base import FAR, Arrays, Floats, State, to_finite
 from flowgmm_cli.scores.specs import CombinedConfig
 
 _MAX_KNOTS = 1000  # values stored
@@ -60,9 +61,9 @@ class Combined:
     def load_state(self, values: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """See `flowgmm_cli.api.Score`."""
         for index, (score, score_values) in enumerate(zip(self.scores, values["scores"], strict=True)):
-            score.load_state(score_values, select_prefix(arrays, f"{index}.score."))
+            score.load_state(score_values(f"{index}.score.", arrays))
         count = len(self.scores)
-        self.tails = [Tail.from_state(select_prefix(arrays, f"{index}.tail.")) for index in range(count)]
+        self.tails = [Tail.from_state(select_prefix(f"{index}.tail.", arrays)) for index in range(count)]
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from flowgmm_cli.scores.base import (
     ArrayScore,
     Floats,
     State,
-    select_prefix,
     take_rows,
     to_finite,
     to_numpy,
@@ -172,7 +171,7 @@ class DensityOfStates:
         """See `flowgmm_cli.api.Score`."""
         self.fitted = {name: arrays[name] for name in ("middle", "scale", "points")}
         for name, score in self.statistics.items():
-            score.load_state(values[name], select_prefix(arrays, f"{name}."))
+            score.load_state(values[name](f"{name}.", arrays))
 
     def _states(self, rows: ScoreInputs) -> Floats:
         statistics = [score(rows) for score in self.statistics.values()]

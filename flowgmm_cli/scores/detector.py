@@ -14,7 +14,7 @@ from flowgmm_cli.api import Component, Score, ScoreInputs, ScoreSpec
 from flowgmm_cli.errors import RecipeError, UsageError, did_you_mean
 from flowgmm_cli.plugins.registry import build, registry
 from flowgmm_cli.recipe.schema import score_names
-from flowgmm_cli.scores.base import Floats, State, select_prefix, to_finite
+from flowgmm_cli.scores.base import Floats, State, to_finite
 
 MAX_REFERENCE = 4000  # scores of held-out rows that are stored for each score
 
@@ -136,7 +136,7 @@ class Detector:
         scores = []
         for index, entry in enumerate(values["scores"]):
             score: Score = build(components[entry["component"]])
-            score.load_state(entry["values"], select_prefix(arrays, f"{index}.fitted."))
+            score.load_state(entry["values"](f"{index}.fitted.", arrays))
             reference = arrays[f"{index}.held_out"]
             scores.append(FittedScore(entry["name"], entry["component"], score, reference))
         return cls(tuple(scores), values["default"])
