@@ -61,7 +61,7 @@ class Combined:
     def load_state(self, values: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """See `flowgmm_cli.api.Score`."""
         for index, (score, score_values) in enumerate(zip(self.scores, values["scores"], strict=True)):
-            score.load_state(score_values(f"{index}.score.", arrays))
+            score.load_state(score_values, select_prefix(f"{index}.score.", arrays))
         count = len(self.scores)
         self.tails = [Tail.from_state(select_prefix(f"{index}.tail.", arrays)) for index in range(count)]
 

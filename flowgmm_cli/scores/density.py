@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from flowgmm_cli.api import Score, ScoreInputs, iterate_batches
+from flowgmm_cli.files import select_prefix
 from flowgmm_cli.scores.base import (
     Arrays,
     ArrayScore,
@@ -171,7 +172,7 @@ class DensityOfStates:
         """See `flowgmm_cli.api.Score`."""
         self.fitted = {name: arrays[name] for name in ("middle", "scale", "points")}
         for name, score in self.statistics.items():
-            score.load_state(values[name](f"{name}.", arrays))
+            score.load_state(values[name], select_prefix(f"{name}.", arrays))
 
     def _states(self, rows: ScoreInputs) -> Floats:
         statistics = [score(rows) for score in self.statistics.values()]

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from flowgmm_cli.api import Component, Score, ScoreInputs, ScoreSpec
 from flowgmm_cli.errors import RecipeError, UsageError, did_you_mean
+from flowgmm_cli.files import select_prefix
 from flowgmm_cli.plugins.registry import build, registry
 from flowgmm_cli.recipe.schema import score_names
 from flowgmm_cli.scores.base import Floats, State, to_finite
@@ -136,7 +137,7 @@ class Detector:
         scores = []
         for index, entry in enumerate(values["scores"]):
             score: Score = build(components[entry["component"]])
-            score.load_state(entry["values"](f"{index}.fitted.", arrays))
+            score.load_state(entry["values"], select_prefix(f"{index}.fitted.", arrays))
             reference = arrays[f"{index}.held_out"]
             scores.append(FittedScore(entry["name"], entry["component"], score, reference))
         return cls(tuple(scores), values["default"])

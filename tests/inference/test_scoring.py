@@ -256,7 +256,7 @@ def test_notes_of_chunks_are_told_once_and_texts_are_not_kept(
         context.note("some cells are new")
         return apply(self, rows, context, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(type(trained.preprocessor), "apply_usable", noisy)
+    monkeypatch.setattr(type(trained.preprocessor), "apply_valid", noisy)
     reader: RowReader = MemoryReader(own(trained), "test", chunk_rows=50)
     list(score(trained, reader, context=DataContext(cache_dir=str(tmp_path), note=told.append)))
     assert told == ["some cells are new"]
