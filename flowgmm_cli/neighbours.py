@@ -51,7 +51,7 @@ def normalise_graph(affinities: Any) -> Any:
     return (scaling @ affinities @ scaling).tocsr()
 
 
-def spread_labels(
+def propagate_labels(
     graph: Any, start: npt.NDArray[np.float32], *, alpha: float, iterations: int = MAX_ITERATIONS
 ) -> npt.NDArray[np.float32]:
     r"""Iterate :math:`F \leftarrow \alpha S F + (1 - \alpha) Y`.

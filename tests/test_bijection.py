@@ -79,11 +79,11 @@ class OnVectors(Bijection):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         z, log_det = self.images(x.reshape(-1, *self.shape))
-        self.behind = z.shape[1:]
+        self.output_shape = z.shape[1:]
         return z.flatten(1), log_det
 
     def inverse(self, z: Tensor) -> Tensor:
-        return self.images.inverse(z.reshape(-1, *self.behind)).flatten(1)
+        return self.images.inverse(z.reshape(-1, *self.output_shape)).flatten(1)
 
 
 def coupling(shape: Shape, g: torch.Generator, *, flip: bool = False, spline: bool = False) -> ImageCoupling:
@@ -138,19 +138,19 @@ IMAGES: dict[str, tuple[MakeImages, tuple[Shape, ...]]] = {  # name -> (maker, s
 
 
 def on_vectors(make: MakeImages, shape: Shape) -> Make:
-    def made(d: int, g: torch.Generator) -> OnVectors:
+    def build(d: int, g: torch.Generator) -> OnVectors:
         bijection = OnVectors(make(shape, g), shape)
-        bijection(torch.zeros(1, d))  # tells the shape that its results have
+        bijection(torch.zeros(1, d))  # sets the shape of its results
         return bijection
 
-    return made
+    return build
 
 
 CASES = [
     pytest.param(make, d, id=f"{name}-{d}")
-    for name, (make, least) in TABLE.items()
+    for name, (make, smallest) in TABLE.items()
     for d in (1, 2, 3, 7, 8)
-    if d >= least
+    if d >= smallest
 ] + [
     pytest.param(on_vectors(make, shape), math.prod(shape), id=f"{name}-{'x'.join(map(str, shape))}")
     for name, (make, shapes) in IMAGES.items()
@@ -163,7 +163,7 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def disturbed(make: Make, d: int, dtype: torch.dtype = torch.float64) -> Bijection:
+def perturbed(make: Make, d: int, dtype: torch.dtype = torch.float64) -> Bijection:
     """The bijection away from its identity start: every parameter moved by noise."""
     bijection = make(d, seeded()).to(dtype)
     noise = seeded(1)
@@ -180,7 +180,7 @@ def rows(n: int, d: int, dtype: torch.dtype = torch.float64, seed: int = 2) -> T
 @pytest.mark.parametrize(("make", "d"), CASES)
 @pytest.mark.parametrize("n", [0, 1, 5])
 def test_inverse_undoes_forward(make: Make, d: int, n: int) -> None:
-    bijection, x = disturbed(make, d), rows(n, d)
+    bijection, x = perturbed(make, d), rows(n, d)
     z, log_det = bijection(x)
     assert z.shape == x.shape
     assert log_det.shape == (n,)
@@ -190,7 +190,7 @@ def test_inverse_undoes_forward(make: Make, d: int, n: int) -> None:
 
 @pytest.mark.parametrize(("make", "d"), CASES)
 def test_log_det_is_that_of_the_autograd_jacobian(make: Make, d: int) -> None:
-    bijection, x = disturbed(make, d), rows(4, d)
+    bijection, x = perturbed(make, d), rows(4, d)
     _, log_det = bijection(x)
     for row, value in zip(x, log_det, strict=True):
         jacobian = torch.autograd.functional.jacobian(lambda v: bijection(v[None])[0][0], row)
@@ -199,7 +199,7 @@ def test_log_det_is_that_of_the_autograd_jacobian(make: Make, d: int) -> None:
 
 @pytest.mark.parametrize(("make", "d"), CASES)
 def test_float32_round_trip_stays_near(make: Make, d: int) -> None:
-    bijection, x = disturbed(make, d, torch.float32), rows(5, d, torch.float32)
+    bijection, x = perturbed(make, d, torch.float32), rows(5, d, torch.float32)
     z, log_det = bijection(x)
     assert z.dtype == log_det.dtype == torch.float32
     torch.testing.assert_close(bijection.inverse(z), x, rtol=1e-3, atol=1e-4)
@@ -207,13 +207,13 @@ def test_float32_round_trip_stays_near(make: Make, d: int) -> None:
 
 @pytest.mark.parametrize(("make", "d"), CASES)
 def test_float64_stays_float64(make: Make, d: int) -> None:
-    z, log_det = disturbed(make, d)(rows(2, d))
+    z, log_det = perturbed(make, d)(rows(2, d))
     assert z.dtype == log_det.dtype == torch.float64
 
 
 @pytest.mark.parametrize(("make", "d"), CASES)
 def test_autocast_leaves_the_result_in_float32(make: Make, d: int) -> None:
-    bijection, x = disturbed(make, d, torch.float32), rows(5, d, torch.float32)
+    bijection, x = perturbed(make, d, torch.float32), rows(5, d, torch.float32)
     exact, exact_log_det = bijection(x)
     with torch.autocast("cpu", torch.bfloat16):
         z, log_det = bijection(x)
@@ -223,17 +223,17 @@ def test_autocast_leaves_the_result_in_float32(make: Make, d: int) -> None:
 
 
 @pytest.mark.parametrize(("make", "d"), CASES)
-def test_every_row_is_mapped_by_itself(make: Make, d: int) -> None:
-    bijection, x = disturbed(make, d), rows(5, d)
+def test_rows_are_mapped_independently(make: Make, d: int) -> None:
+    bijection, x = perturbed(make, d), rows(5, d)
     z, log_det = bijection(x)
-    one_z, one_log_det = bijection(x[3:4])
-    torch.testing.assert_close(one_z, z[3:4])
-    torch.testing.assert_close(one_log_det, log_det[3:4])
+    row_z, row_log_det = bijection(x[3:4])
+    torch.testing.assert_close(row_z, z[3:4])
+    torch.testing.assert_close(row_log_det, log_det[3:4])
 
 
 @pytest.mark.parametrize(("make", "d"), CASES)
 def test_forward_changes_neither_its_input_nor_the_module(make: Make, d: int) -> None:
-    bijection, x = disturbed(make, d), rows(5, d)
+    bijection, x = perturbed(make, d), rows(5, d)
     before, state = x.clone(), {key: value.clone() for key, value in bijection.state_dict().items()}
     first = bijection(x)
     bijection.inverse(x)
@@ -244,7 +244,7 @@ def test_forward_changes_neither_its_input_nor_the_module(make: Make, d: int) ->
 
 @pytest.mark.parametrize(("make", "d"), CASES)
 def test_gradients_reach_every_parameter_and_are_finite(make: Make, d: int) -> None:
-    bijection, x = disturbed(make, d), rows(5, d).requires_grad_()
+    bijection, x = perturbed(make, d), rows(5, d).requires_grad_()
     z, log_det = bijection(x)
     (z.square().sum() + log_det.sum()).backward()
     assert x.grad is not None
@@ -256,7 +256,7 @@ def test_gradients_reach_every_parameter_and_are_finite(make: Make, d: int) -> N
 
 @pytest.mark.parametrize(("make", "d"), CASES)
 def test_state_survives_safetensors(make: Make, d: int, tmp_path: Path) -> None:
-    bijection, x = disturbed(make, d, torch.float32), rows(5, d, torch.float32)
+    bijection, x = perturbed(make, d, torch.float32), rows(5, d, torch.float32)
     save_file(bijection.state_dict(), tmp_path / "state.safetensors")
     other = make(d, seeded(99))
     other.load_state_dict(load_file(tmp_path / "state.safetensors"))
@@ -265,25 +265,25 @@ def test_state_survives_safetensors(make: Make, d: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("make", "d"), CASES)
-def test_same_generator_gives_same_weights_and_leaves_the_global_one_alone(make: Make, d: int) -> None:
+def test_weights_depend_on_the_passed_generator_only(make: Make, d: int) -> None:
     before = torch.get_rng_state()
-    one, two = make(d, seeded(5)).state_dict(), make(d, seeded(5)).state_dict()
+    first, second = make(d, seeded(5)).state_dict(), make(d, seeded(5)).state_dict()
     assert torch.equal(torch.get_rng_state(), before)
-    assert one.keys() == two.keys()
-    assert all(torch.equal(one[key], two[key]) for key in one)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 @pytest.mark.parametrize("name", STARTS_AT_IDENTITY)
 def test_a_fresh_bijection_is_the_identity(name: str) -> None:
-    make, least = TABLE[name]
-    for d in (max(least, 2), 7):
+    make, smallest = TABLE[name]
+    for d in (max(smallest, 2), 7):
         x = rows(5, d, torch.float32)
         z, log_det = make(d, seeded())(x)
         assert torch.equal(z, x)
         assert torch.equal(log_det, torch.zeros(5))
 
 
-def test_zero_log_det_is_at_least_float32() -> None:
+def test_zero_log_det_is_at_smallest_float32() -> None:
     assert zero_log_det(torch.zeros(3, 2, dtype=torch.bfloat16)).dtype == torch.float32
     assert zero_log_det(torch.zeros(3, 2, dtype=torch.float64)).dtype == torch.float64
 
@@ -296,7 +296,7 @@ def test_zero_log_det_is_at_least_float32() -> None:
     seed=st.integers(0, 2**31),
 )
 def test_round_trip_holds_at_any_scale(name: str, d: int, scale: float, seed: int) -> None:
-    bijection, x = disturbed(TABLE[name][0], d), scale * rows(4, d, seed=seed)
+    bijection, x = perturbed(TABLE[name][0], d), scale * rows(4, d, seed=seed)
     z, log_det = bijection(x)
     assert log_det.isfinite().all()
     torch.testing.assert_close(bijection.inverse(z), x, rtol=1e-7, atol=1e-7 * scale)

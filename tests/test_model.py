@@ -32,7 +32,7 @@ def test_log_prob_is_that_of_torch_distributions_through_the_jacobian(
 
     def jacobian(row: torch.Tensor) -> torch.Tensor:
         with torch.enable_grad():
-            return torch.autograd.functional.jacobian(lambda one: model.embed(one[None])[0], row)
+            return torch.autograd.functional.jacobian(lambda v: model.embed(v[None])[0], row)
 
     log_det = torch.stack([torch.linalg.slogdet(jacobian(row)).logabsdet for row in x])
     expected = mixture_of(model).log_prob(model.embed(x)) + log_det
@@ -41,7 +41,7 @@ def test_log_prob_is_that_of_torch_distributions_through_the_jacobian(
 
 
 @torch.no_grad()
-def test_the_joint_density_sums_to_the_density_and_divides_into_the_posterior(make_model: MakeModel) -> None:
+def test_the_joint_density_gives_density_and_posterior(make_model: MakeModel) -> None:
     model, x = make_model(3, 4).double(), rows(9, 3)
     joint = model.class_log_prob(x)
     assert joint.shape == (9, 4)
@@ -91,7 +91,7 @@ def test_the_density_integrates_to_one_through_flow_and_mixture(make_model: Make
     assert float(density.sum() * cell) == pytest.approx(1, abs=1e-4)
 
 
-def test_samples_have_the_asked_classes_and_come_from_the_generator_alone(make_model: MakeModel) -> None:
+def test_samples_have_the_given_classes_and_depend_only_on_the_generator(make_model: MakeModel) -> None:
     model = make_model(5, 3)
     state = torch.get_rng_state()
 
@@ -111,7 +111,7 @@ def test_samples_have_the_asked_classes_and_come_from_the_generator_alone(make_m
 
 
 @torch.no_grad()
-def test_samples_at_temperature_zero_are_the_class_means_and_colder_ones_are_likelier(
+def test_samples_at_temperature_zero_are_the_class_means(
     make_model: MakeModel,
 ) -> None:
     model, classes = make_model().double(), torch.arange(300) % 3
@@ -137,7 +137,7 @@ def test_samples_follow_the_mixture(make_model: MakeModel) -> None:
 
 
 @torch.no_grad()
-def test_embeddings_are_the_latents_and_go_back_to_the_rows(make_model: MakeModel) -> None:
+def test_embeddings_are_the_latents_and_invert_to_the_rows(make_model: MakeModel) -> None:
     model, x = make_model(5).double(), rows(8, 5)
     z = model.embed(x)
     assert z.shape == (8, 5)
@@ -145,7 +145,7 @@ def test_embeddings_are_the_latents_and_go_back_to_the_rows(make_model: MakeMode
 
 
 @torch.no_grad()
-def test_no_rows_give_empty_answers(make_model: MakeModel) -> None:
+def test_no_rows_give_empty_results(make_model: MakeModel) -> None:
     model, none = make_model(), torch.empty(0, 2)
     assert model.log_prob(none).shape == (0,)
     assert model.posterior(none).shape == (0, 3)
@@ -201,17 +201,17 @@ def test_an_ensemble_samples_from_every_member(make_model: MakeModel) -> None:
     for shift, member in zip((-100.0, 100.0), members, strict=True):
         with torch.no_grad():
             member.mixture.means += shift
-    wanted = torch.arange(300) % 3
-    x, classes = Ensemble(members).sample(300, torch.Generator().manual_seed(0), wanted)
-    assert torch.equal(classes, wanted)
+    labels = torch.arange(300) % 3
+    x, classes = Ensemble(members).sample(300, torch.Generator().manual_seed(0), labels)
+    assert torch.equal(classes, labels)
     own = torch.stack([member.log_prob(x) for member in members]).argmax(0)
     assert 100 < int(own.sum()) < 200
-    again, _ = Ensemble(members).sample(300, torch.Generator().manual_seed(0), wanted)
+    again, _ = Ensemble(members).sample(300, torch.Generator().manual_seed(0), labels)
     assert torch.equal(x, again)
 
 
 @torch.no_grad()
-def test_noise_mixes_the_posterior_with_the_uniform_one(make_model: MakeModel) -> None:
+def test_noise_mixes_the_posterior_with_the_uniform_distribution(make_model: MakeModel) -> None:
     model, x = make_model(3, 4).double(), rows(9, 3)
     sure = model.posterior(x)
     model.noise.fill_(0.2)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestNeighbors
 
-from flowgmm_cli.neighbours import affinity, normalise_graph, normalise_rows, spread_labels
+from flowgmm_cli.neighbours import affinity, normalise_graph, normalise_rows, propagate_labels
 
 
 def graph(n: int = 60, k: int = 5) -> tuple[np.ndarray, np.ndarray]:
@@ -36,7 +36,7 @@ def test_spreading_converges_to_the_closed_form() -> None:
     start[0, 0] = start[1, 1] = 1
     alpha = 0.8
     closed = (1 - alpha) * np.linalg.solve(np.eye(60) - alpha * matrix.toarray().astype(float), start)
-    mass = spread_labels(matrix, start, alpha=alpha, iterations=500)
+    mass = propagate_labels(matrix, start, alpha=alpha, iterations=500)
     np.testing.assert_allclose(mass, closed, atol=1e-3)
 
 

@@ -1,1 +1,1 @@
-"""Text to vectors."""
+"""Text encoders."""

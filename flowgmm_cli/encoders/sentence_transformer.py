@@ -1,4 +1,4 @@
-"""Vectors of a `sentence-transformers` model (extra `text`)."""
+"""Text encoder with a `sentence-transformers` model (extra `text`)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class SentenceTransformerEncoder:
-    """A pretrained sentence encoder; needs no fitting."""
+    """Pretrained sentence encoder; needs no fitting."""
 
     def __init__(self, config: SentenceTransformerConfig) -> None:
         self._config = config
@@ -42,7 +42,7 @@ class SentenceTransformerEncoder:
         return np.asarray(vectors, dtype=np.float32)
 
     def cache_key(self) -> str | None:
-        """Return everything that decides the vectors, but for the contents of the model's folder."""
+        """Return all that determines the vectors, except the contents of a local model folder."""
         config = self._config
         return (
             f"sentence-transformers {version('sentence-transformers')} {config.model} {config.revision} "
@@ -50,11 +50,11 @@ class SentenceTransformerEncoder:
         )
 
     def state(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-        """Return the name of the model; its weights stay where they are."""
+        """Return the name of the model, without its weights."""
         return {"model": self._config.model, "dim": self.dim}, {}
 
     def load_state(self, values: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Check that the same model is in use."""
+        """Check that the state is of the same model."""
         if (values["model"], values["dim"]) != (self._config.model, self.dim):
             raise DataError(
                 f"the run was made with {values['model']} ({values['dim']} dimensions), "

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 
     from flowgmm_cli.encoders.specs import TfidfSvdConfig
 
-_NOISE = 1e-4  # singular values below this share of the first are rounding errors of float32
+MIN_SINGULAR_VALUE = 1e-4  # as a share of the largest; below it are rounding errors of float32
 
 
 class TfidfSvdEncoder:
-    """Fitted on training texts. A text without a known n-gram is the zero vector, others have length <= 1.
+    """TF-IDF and truncated SVD, fitted on training texts.
 
-    `dim` is at most the rank of the training texts' TF-IDF matrix.
+    The vector of a text without a known n-gram is zero; other vectors have length at most 1. `dim` is at most
+    the rank of the training texts' TF-IDF matrix.
     """
 
     def __init__(self, config: TfidfSvdConfig) -> None:
@@ -35,7 +36,7 @@ class TfidfSvdEncoder:
         """Learn the vocabulary, the document frequencies and the leading singular vectors.
 
         Raises:
-            DataError: too few words are in use.
+            DataError: no n-gram occurs often enough.
         """
         try:
             weights = self._vectorizer.fit_transform(texts)
@@ -45,9 +46,9 @@ class TfidfSvdEncoder:
                 hint="set data.encoder.min_df=1, or check data.text",
             ) from error
         rank = min(self._config.dim, *weights.shape)
-        _, strengths, rows = randomized_svd(weights, rank, random_state=self._config.seed)
-        # Directions in which the texts do not vary are rounding noise, which later scaling would blow up.
-        self._components = rows[strengths > _NOISE * strengths[0]].astype(np.float32)
+        _, singular, rows = randomized_svd(weights, rank, random_state=self._config.seed)
+        # Directions in which the texts do not vary are rounding noise, which scaling would amplify.
+        self._components = rows[singular > MIN_SINGULAR_VALUE * singular[0]].astype(np.float32)
         self.dim = len(self._components)
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:

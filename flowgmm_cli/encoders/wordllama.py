@@ -1,7 +1,7 @@
-"""Static token vectors from the `wordllama` package, averaged over the tokens of a text.
+"""Text encoder with static token vectors of the `wordllama` package, averaged over the tokens of a text.
 
 The model (a 16 MB table for the Llama 2 vocabulary, trained with Matryoshka truncation, so that the leading
-64 or 128 dimensions work on their own) is part of the package: nothing is ever downloaded.
+64 or 128 dimensions work on their own) is part of the package; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from flowgmm_cli.encoders.specs import WordLlamaConfig
 
 _MODEL, _WEIGHTS_DIM = "l2_supercat", 256
-_CHUNK = 1024  # texts tokenised at once
+CHUNK_TEXTS = 1024  # tokenised at once
 
 
 class WordLlamaEncoder:
@@ -40,11 +40,11 @@ class WordLlamaEncoder:
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Return float32 `(N, dim)`."""
         vectors = np.zeros((len(texts), self.dim), dtype=np.float32)
-        for start in range(0, len(texts), _CHUNK):
+        for start in range(0, len(texts), CHUNK_TEXTS):
             # Tokens of all texts lie end to end: padding to the longest text, as the package's own `embed`
             # does, would need gigabytes for one very long document.
             encodings = self._tokenizer.encode_batch_fast(
-                list(texts[start : start + _CHUNK]), add_special_tokens=False
+                list(texts[start : start + CHUNK_TEXTS]), add_special_tokens=False
             )
             tokens = [encoding.ids for encoding in encodings]
             lengths = torch.tensor([len(ids) for ids in tokens])
@@ -58,18 +58,18 @@ class WordLlamaEncoder:
         return f"wordllama {version('wordllama')} {_MODEL} {self.dim}"
 
     def state(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-        """Return which model it was; the vectors stay in the package."""
+        """Return the names of model and package, without the vectors."""
         return {"model": _MODEL, "wordllama": version("wordllama")}, {}
 
     def load_state(self, values: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Check that the same model is in use."""
+        """Check that the state is of the same model."""
         if values["model"] != _MODEL:
             raise DataError(f"the run was made with the wordllama model {values['model']}, not {_MODEL}")
 
 
 def _load_model(dim: int) -> tuple[Any, torch.Tensor]:
     """Return the tokenizer and the `(vocabulary, dim)` table from the package folder."""
-    # Importing wordllama configures the root logger of the whole program; put that back.
+    # Importing wordllama configures the root logger of the process; restore it.
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     try:
@@ -77,7 +77,7 @@ def _load_model(dim: int) -> tuple[Any, torch.Tensor]:
     finally:
         root.handlers[:] = handlers
         root.setLevel(level)
-    # As the "cache" the package folder is searched under the names that the files really have there.
+    # wordllama looks for its files in the "cache" under the names that they have in the package folder.
     package = Path(wordllama.__file__).parent
     try:
         model = wordllama.WordLlama.load(

@@ -22,7 +22,7 @@ from flowgmm_cli.neighbours import (
     affinity,
     normalise_graph,
     normalise_rows,
-    spread_labels,
+    propagate_labels,
 )
 
 FloatArray = npt.NDArray[np.floating[Any]]
@@ -100,7 +100,7 @@ def propagate(
         alpha: share that a node takes from its neighbours.
         iterations: at most this many.
     """
-    return normalise_rows(spread_labels(matrix, start, alpha=alpha, iterations=iterations))
+    return normalise_rows(propagate_labels(matrix, start, alpha=alpha, iterations=iterations))
 
 
 class NeighbourGraph(Graph):

@@ -18,35 +18,38 @@ class RealNVPConfig(Config):
         0.0,
         ge=0,
         lt=1,
-        description="share of a conditioner's units that are dropped in training, after its first ReLU",
+        description="probability that a unit after a conditioner's first ReLU is dropped in training",
     )
     actnorm: bool = Field(
-        False, description="standardise each feature before each coupling, at first from the data"
+        False, description="standardise each feature before each coupling, initialised from the data"
     )
     mixing: Literal["none", "permutation", "lu"] = Field(
         "none",
-        description="what mixes the features before each coupling: nothing (the halves swap roles), a fixed "
-        "random permutation, or a learned linear map",
+        description="layer that mixes the features before each coupling: none (the halves swap roles), a "
+        "fixed random permutation, or a learned linear map",
     )
 
 
 class ImageFlowConfig(Config):
-    """Parameters that all flows of images have."""
+    """Parameters of all flows of images."""
 
     hidden: int = Field(64, ge=1, description="channels of the conditioners' hidden layers")
     coupling: Literal["affine", "spline"] = Field(
         "affine",
-        description="what a coupling does to each number: scale and shift it, or then bend it by a "
+        description="map of each number in a coupling: scale and shift, or these and a "
         "rational-quadratic spline, at a higher cost",
     )
     bins: int = Field(8, ge=2, le=64, description="bins of a spline, with `coupling: spline`")
     scale_limit: float = Field(2.0, gt=0, description="largest absolute log-scale of one coupling")
     dropout: float = Field(
-        0.0, ge=0, lt=1, description="share of a conditioner's hidden channels that are dropped in training"
+        0.0,
+        ge=0,
+        lt=1,
+        description="probability that a hidden channel of a conditioner is dropped in training",
     )
     dequantisation: Literal["uniform", "variational"] = Field(
         "uniform",
-        description="noise added to pixels: as it comes from the transform `dequantise`, or reshaped inside "
+        description="noise added to pixels: that of the transform `dequantise`, or this noise mapped inside "
         "each pixel's cell by a small learned flow, which tightens the bound on the likelihood",
     )
     levels: int = Field(
@@ -59,8 +62,8 @@ class ImageFlowConfig(Config):
         0,
         ge=0,
         le=16,
-        description="couplings of that small flow, after a scale and shift of each pixel's noise by what the "
-        "image is around it; with `dequantisation: variational`",
+        description="couplings of that small flow, after a scale and shift of each pixel's noise that depend "
+        "on the image around it; with `dequantisation: variational`",
     )
     noise_hidden: int = Field(
         32, ge=1, description="channels of its conditioners, with `dequantisation: variational`"
@@ -70,10 +73,10 @@ class ImageFlowConfig(Config):
         gt=0,
         lt=0.5,
         description="a in logit(a + (1 - 2a) x), the first layer, for pixels in [0, 1]; null for rows that "
-        "are no dequantised pixels",
+        "are not dequantised pixels",
     )
     checkpointing: bool = Field(
-        False, description="compute steps again in the backward pass instead of keeping what they computed"
+        False, description="recompute steps in the backward pass instead of keeping their activations"
     )
 
 
@@ -87,7 +90,7 @@ class RealNVPImageConfig(ImageFlowConfig):
     channel: int = Field(3, ge=0, le=64, description="channel couplings of each scale but the last")
     blocks: int = Field(2, ge=0, le=32, description="residual blocks of a conditioner")
     actnorm: bool = Field(
-        True, description="standardise each channel before each coupling, at first from the data"
+        True, description="standardise each channel before each coupling, initialised from the data"
     )
 
 
@@ -116,7 +119,7 @@ SPECS: dict[str, Spec] = {
         accepts=frozenset({"image"}),
         conformance="flowgmm_cli.testing.images:RealNVPImageConformance",
         docs="Each scale has couplings of the two colours of a checkerboard, then of channels; then half of "
-        "the channels leave as latents and the image goes on at half the size. Rows are dequantised pixels "
+        "the channels leave as latents and the image continues at half the size. Rows are dequantised pixels "
         "in [0, 1]; with `logit: null` any numbers. Latents come coarsest scale first. 28 by 28 pixels fit 3 "
         "scales, 32 by 32 fit 6.",
     ),
@@ -126,8 +129,8 @@ SPECS: dict[str, Spec] = {
         summary="Multi-scale steps of actnorm, 1x1 convolution and coupling (Kingma and Dhariwal, 2018)",
         accepts=frozenset({"image"}),
         conformance="flowgmm_cli.testing.images:GlowConformance",
-        docs="Each scale takes blocks of 2 by 2 pixels together as channels, mixes and couples them in "
-        "steps, and lets half of them leave as latents. Rows are dequantised pixels in [0, 1]; with "
+        docs="Each scale turns blocks of 2 by 2 pixels into channels, mixes and couples them in steps, and "
+        "lets half of them leave as latents. Rows are dequantised pixels in [0, 1]; with "
         "`logit: null` any numbers. Latents come coarsest scale first. 28 by 28 pixels fit 2 scales, 32 by "
         "32 fit 5.",
     ),

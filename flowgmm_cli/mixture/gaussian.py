@@ -112,7 +112,7 @@ class GaussianMixture(nn.Module):
         # Without a minimum the likelihood is unbounded: a component could shrink onto a single row.
         self.min_scale = MIN_SCALE * scale
         shape = (1 if shared else count, dims if diagonal else 1)
-        # By the exponential, a step of the optimiser is relative, whatever the unit of the latents.
+        # By the exponential, steps of the optimiser are relative, in any unit of the latents.
         raw_scales = torch.full(shape, math.log(scale - self.min_scale), dtype=means.dtype)
         raw_log_weights = torch.zeros(count // components, dtype=means.dtype)
         self._register("means", means.detach().clone(), learned=learn_means)

@@ -23,7 +23,7 @@ from flowgmm_cli.mixture.clusters import (
     subsample,
 )
 from flowgmm_cli.mixture.specs import GMMConfig
-from flowgmm_cli.neighbours import TINY, affinity, normalise_graph, normalise_rows, spread_labels
+from flowgmm_cli.neighbours import TINY, affinity, normalise_graph, normalise_rows, propagate_labels
 
 NEIGHBOURS = 10
 ALPHA = 0.9
@@ -49,7 +49,7 @@ class TrainingLatents:
     dims: int
 
     @property
-    def one_hot(self) -> Tensor:
+    def label_indicators(self) -> Tensor:
         """The labels as responsibilities, float64 `(L, K)`."""
         return torch.nn.functional.one_hot(self.labels, self.classes).double()
 
@@ -142,7 +142,9 @@ def simplex_means(config: GMMConfig, latents: TrainingLatents, generator: torch.
     return InitialMeans.with_equal_weights(means, components=config.components)
 
 
-def given_means(config: GMMConfig, latents: TrainingLatents, generator: torch.Generator) -> InitialMeans:
+def means_from_recipe(
+    config: GMMConfig, latents: TrainingLatents, generator: torch.Generator
+) -> InitialMeans:
     """Points of the recipe. Raises `RecipeError` if their number or length does not fit the data."""
     points = config.points or []
     count = latents.classes * config.components
@@ -188,7 +190,7 @@ def kmeans_means(config: GMMConfig, latents: TrainingLatents, generator: torch.G
 
 def label_responsibilities(latents: TrainingLatents, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Labelled rows `(L, D)` and their labels as responsibilities `(L, K)`."""
-    return latents.labelled, latents.one_hot
+    return latents.labelled, latents.label_indicators
 
 
 def logistic_regression(latents: TrainingLatents, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -207,7 +209,7 @@ def logistic_regression(latents: TrainingLatents, generator: torch.Generator) ->
     with single_thread_no_warnings():
         model.fit(latents.labelled.double().cpu().numpy(), latents.labels.cpu().numpy())
     probabilities = torch.from_numpy(model.predict_proba(latents.unlabelled.double().cpu().numpy()))
-    return x, torch.cat([latents.one_hot.cpu(), probabilities]).to(x.device)
+    return x, torch.cat([latents.label_indicators.cpu(), probabilities]).to(x.device)
 
 
 def label_spreading(latents: TrainingLatents, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -227,12 +229,12 @@ def label_spreading(latents: TrainingLatents, generator: torch.Generator) -> tup
     search = NearestNeighbors(n_neighbors=min(NEIGHBOURS, len(x) - 1)).fit(x.float().cpu().numpy())
     distance, neighbour = search.kneighbors()
     start = np.zeros((len(x), latents.classes), dtype=np.float32)
-    start[:labels] = latents.one_hot.float().cpu().numpy()
+    start[:labels] = latents.label_indicators.float().cpu().numpy()
     graph = normalise_graph(affinity(distance, neighbour, distance[:, -1]))
-    mass = spread_labels(graph, start, alpha=ALPHA)
+    mass = propagate_labels(graph, start, alpha=ALPHA)
     reached = torch.from_numpy(mass.sum(1) > TINY)
     responsibilities = torch.from_numpy(normalise_rows(mass)).double()
-    responsibilities[:labels] = latents.one_hot.cpu()
+    responsibilities[:labels] = latents.label_indicators.cpu()
     return x[reached.to(x.device)], responsibilities[reached]
 
 
@@ -244,14 +246,14 @@ def class_means(soft_labels: SoftLabels) -> Initialiser:
         x, responsibilities = soft_labels(latents, generator)
         x = x[:, : latents.dims]
         responsibilities = component_responsibilities(x, responsibilities, config.components, generator)
-        return weighted_means(
+        return means_from_responsibilities(
             x, responsibilities, classes=latents.classes, scale=config.scale, generator=generator
         )
 
     return initialise
 
 
-def weighted_means(
+def means_from_responsibilities(
     x: Tensor, responsibilities: Tensor, *, classes: int, scale: float, generator: torch.Generator
 ) -> InitialMeans:
     """Means of the rows `x` `(N, d)` weighted by the `responsibilities` `(N, K C)` of the components.
@@ -283,7 +285,7 @@ INITIALISERS: dict[str, Initialiser] = {
     "latent": class_means(label_responsibilities),  # until the end of the warm-up, see training.warm_up
     "random": random_means,
     "simplex": simplex_means,
-    "given": given_means,
+    "given": means_from_recipe,
 }
 
 USES_UNLABELLED = frozenset({"logistic_regression", "label_spreading", "kmeans"})

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from flowgmm_cli.api import iterate_batches
 from flowgmm_cli.mixture.clusters import component_responsibilities
-from flowgmm_cli.mixture.init import weighted_means
+from flowgmm_cli.mixture.init import means_from_responsibilities
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.seeds import generator
 from flowgmm_cli.training.sampler import TrainingRows
@@ -69,7 +69,7 @@ def set_latent_means(
     for one in (model, teacher):
         z = latents if one is teacher else _see(model, rows.x[index], temperature)[0]
         mixture = one.mixture
-        start = weighted_means(
+        start = means_from_responsibilities(
             z,
             split,
             classes=mixture.classes,

@@ -11,7 +11,7 @@ from flowgmm_cli.errors import DataError, PluginError
 
 
 class FakeModel:
-    """Stands for the package's class: the arguments it was given and vectors of length 4."""
+    """Replacement of the package's class: records its arguments and returns vectors of length 4."""
 
     def __init__(self, model, revision=None):
         if model == "missing":
@@ -50,21 +50,21 @@ def test_no_texts_give_an_empty_matrix(package):
     assert build(SentenceTransformerConfig()).encode([]).shape == (0, 4)
 
 
-def test_the_cache_key_tells_apart_what_changes_vectors(package):
+def test_the_cache_key_differs_where_vectors_differ(package):
     variants = [{}, {"model": "m"}, {"revision": "r"}, {"max_tokens": 96}, {"normalise": False}]
-    keys = {build(SentenceTransformerConfig(**one)).cache_key() for one in variants}
+    keys = {build(SentenceTransformerConfig(**variant)).cache_key() for variant in variants}
     assert len(keys) == len(variants)
     assert build(SentenceTransformerConfig(batch_size=1)).cache_key() in keys
 
 
-def test_another_model_cannot_take_over_a_state(package):
+def test_the_state_of_another_model_is_refused(package):
     values, arrays = build(SentenceTransformerConfig(model="m")).state()
     build(SentenceTransformerConfig(model="m")).load_state(values, arrays)
     with pytest.raises(DataError, match="made with m"):
         build(SentenceTransformerConfig(model="n")).load_state(values, arrays)
 
 
-def test_a_missing_model_is_an_error_with_a_way_out(package):
+def test_a_missing_model_is_an_error_with_a_hint(package):
     with pytest.raises(DataError, match=r"missing is not a local folder$") as caught:
         build(SentenceTransformerConfig(model="missing"))
     assert "local folder" in caught.value.hint

@@ -18,45 +18,45 @@ def texts():
     return [" ".join(rng.choice(WORDS, 8)) for _ in range(80)]
 
 
-def fitted(texts, **parameters):
+def fit_encoder(texts, **parameters):
     encoder = build(TfidfSvdConfig(**parameters))
     encoder.fit(texts)
     return encoder
 
 
 def test_inner_products_are_those_of_scikit_learn(texts):
-    mine = fitted(texts, dim=5, min_df=2).encode(texts)
+    vectors = fit_encoder(texts, dim=5, min_df=2).encode(texts)
     weights = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True).fit_transform(texts)
-    theirs = TruncatedSVD(5, algorithm="arpack", random_state=0).fit_transform(weights)
-    assert np.allclose(mine @ mine.T, theirs @ theirs.T, atol=2e-2)
-    assert mine.dtype == np.float32
+    reference = TruncatedSVD(5, algorithm="arpack", random_state=0).fit_transform(weights)
+    assert np.allclose(vectors @ vectors.T, reference @ reference.T, atol=2e-2)
+    assert vectors.dtype == np.float32
 
 
-def test_an_empty_or_foreign_text_is_the_zero_vector(texts):
-    vectors = fitted(texts, dim=5).encode(["", "unheard of", "ball"])
+def test_a_text_without_known_words_is_the_zero_vector(texts):
+    vectors = fit_encoder(texts, dim=5).encode(["", "unheard of", "ball"])
     assert (vectors[:2] == 0).all()
     assert (vectors[2] != 0).any()
 
 
-def test_dim_is_at_most_what_the_texts_fill():
-    encoder = fitted(["ball goal", "vote law", "ball goal"], dim=100, min_df=1)
+def test_dim_is_at_most_the_rank_of_the_texts():
+    encoder = fit_encoder(["ball goal", "vote law", "ball goal"], dim=100, min_df=1)
     assert encoder.dim == 2
     assert encoder.encode(["ball"]).shape == (1, 2)
 
 
 def test_words_of_one_letter_count():
-    encoder = fitted(["球 門", "法 票"], dim=2, min_df=1)
+    encoder = fit_encoder(["球 門", "法 票"], dim=2, min_df=1)
     assert (encoder.encode(["球"]) != 0).any()
 
 
 def test_fitting_is_reproducible_and_vectors_are_not_cached(texts):
-    one, two = fitted(texts, dim=5), fitted(texts, dim=5)
-    assert (one.encode(texts) == two.encode(texts)).all()
-    assert one.cache_key() is None
+    first, second = fit_encoder(texts, dim=5), fit_encoder(texts, dim=5)
+    assert (first.encode(texts) == second.encode(texts)).all()
+    assert first.cache_key() is None
 
 
 def test_state_restores_the_fitted_encoder(texts):
-    old = fitted(texts, dim=5)
+    old = fit_encoder(texts, dim=5)
     values, arrays = old.state()
     new = build(TfidfSvdConfig(dim=5))
     new.load_state(json.loads(json.dumps(values)), arrays)
@@ -67,8 +67,8 @@ def test_state_restores_the_fitted_encoder(texts):
 @pytest.mark.parametrize("texts", [["", ""], ["all", "words", "differ"], ["!?", "..."]])
 def test_too_few_words_are_an_error(texts):
     with pytest.raises(DataError, match="no n-gram occurs in 2"):
-        fitted(texts)
+        fit_encoder(texts)
 
 
 def test_no_texts_give_an_empty_matrix(texts):
-    assert fitted(texts, dim=5).encode([]).shape == (0, 5)
+    assert fit_encoder(texts, dim=5).encode([]).shape == (0, 5)

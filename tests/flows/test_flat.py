@@ -1,4 +1,4 @@
-"""Image flows behind the interface of flows of vectors."""
+"""Flows of images with the interface of flows of vectors."""
 
 import torch
 
@@ -6,17 +6,17 @@ from flowgmm_cli.bijection import Bijection
 from flowgmm_cli.flows.flat import FlatFlow, Unflatten, latent_sizes
 
 
-class Doubled(Bijection):
-    """Doubles images and flattens them; it starts from data, too."""
+class DoublingFlow(Bijection):
+    """Doubles images and flattens them; has scales and an initialisation."""
 
     latent_sizes = (4, 8)
 
     def __init__(self):
         super().__init__()
-        self.seen = None
+        self.init_shape = None
 
     def initialise(self, x):
-        self.seen = x.shape
+        self.init_shape = x.shape
 
     def forward(self, x):
         return 2 * x.flatten(1), torch.full((len(x),), 12 * torch.tensor(2.0).log())
@@ -25,8 +25,8 @@ class Doubled(Bijection):
         return z.reshape(-1, 3, 2, 2) / 2
 
 
-def test_rows_go_through_as_images_and_come_back_flat():
-    flow = FlatFlow(Doubled(), (3, 2, 2))
+def test_rows_are_mapped_as_images_and_returned_flat():
+    flow = FlatFlow(DoublingFlow(), (3, 2, 2))
     x = torch.randn(5, 12, generator=torch.Generator().manual_seed(0))
     z, log_det = flow(x)
     assert torch.equal(z, 2 * x)
@@ -35,14 +35,14 @@ def test_rows_go_through_as_images_and_come_back_flat():
     assert flow(x[:0])[0].shape == (0, 12)
 
 
-def test_scales_and_the_start_from_data_are_passed_on():
-    flow = FlatFlow(inner := Doubled(), (3, 2, 2))
+def test_scales_and_initialisation_are_forwarded_to_the_flow():
+    flow = FlatFlow(inner := DoublingFlow(), (3, 2, 2))
     flow.initialise(torch.zeros(4, 12))
-    assert inner.seen == (4, 3, 2, 2)
+    assert inner.init_shape == (4, 3, 2, 2)
     assert flow.latent_sizes == latent_sizes(flow) == (4, 8)
 
 
-def test_a_flow_without_scales_or_start_needs_neither():
+def test_scales_and_initialisation_are_optional():
     flow = FlatFlow(Unflatten((12,)), (12,))
     flow.initialise(torch.zeros(4, 12))
     assert latent_sizes(flow) == ()

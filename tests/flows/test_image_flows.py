@@ -59,7 +59,7 @@ def test_the_spec_builds_what_the_flow_protocol_asks_for(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("shape", [(784,), (28, 28), (1, 0, 4)])
-def test_rows_that_are_no_images_are_refused(name: str, shape: tuple[int, ...]) -> None:
+def test_rows_that_are_not_images_are_refused(name: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(RecipeError, match=f"`{name}` takes images"):
         make(name, shape)
 
@@ -75,7 +75,7 @@ def test_rows_that_are_no_images_are_refused(name: str, shape: tuple[int, ...]) 
         ("realnvp_image", (1, 7, 7), 1, "an odd size of one channel has no halves", "even height"),
     ],
 )
-def test_too_many_scales_are_told_with_the_number_that_fits(
+def test_an_error_about_too_many_scales_names_the_number_that_fits(
     name: str, shape: tuple[int, ...], scales: int, message: str, hint: str
 ) -> None:
     with pytest.raises(RecipeError, match=message) as caught:
@@ -125,9 +125,7 @@ def test_an_odd_last_scale_has_couplings_of_channels() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("config", [{}, {"dequantisation": "variational"}, {"logit": None}])
-def test_every_actnorm_starts_from_data_and_a_loaded_one_does_not_start_again(
-    name: str, config: dict[str, Any]
-) -> None:
+def test_every_actnorm_is_initialised_from_data_only_once(name: str, config: dict[str, Any]) -> None:
     flow, x = make(name, (1, 8, 8), **config), pixels(50, 1, 8, 8)
     flow.initialise(x)
     norms = [layer for layer in flow.modules() if isinstance(layer, ActNorm)]
@@ -136,10 +134,10 @@ def test_every_actnorm_starts_from_data_and_a_loaded_one_does_not_start_again(
     other = make(name, (1, 8, 8), **config)
     other.load_state_dict(flow.state_dict())
     other.initialise(0.1 * pixels(50, 1, 8, 8))
-    assert all(torch.equal(one, flow.state_dict()[key]) for key, one in other.state_dict().items())
+    assert all(torch.equal(value, flow.state_dict()[key]) for key, value in other.state_dict().items())
 
 
-def test_what_follows_an_actnorm_sees_standardised_channels() -> None:
+def test_the_output_of_an_initialised_actnorm_is_standardised() -> None:
     flow, x = make("realnvp_image", (1, 8, 8), checkerboard=2), pixels(200, 1, 8, 8)
     flow.initialise(x)
     seen: list[torch.Tensor] = []
@@ -158,22 +156,22 @@ def test_what_follows_an_actnorm_sees_standardised_channels() -> None:
 def test_checkpointing_gives_the_same_gradients(name: str, precision: str) -> None:
     plain, checkpointed = (make(name, (1, 8, 8), dropout=0.3, checkpointing=on) for on in (False, True))
     x = pixels(4, 1, 8, 8)
-    found = []
+    results = []
     for flow in (plain, checkpointed):
         disturb(flow)
         torch.random.manual_seed(3)  # dropout draws from the global generator
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             z, log_det = flow(x)
         (z.square().sum() - log_det.sum()).backward()
-        found.append([z, log_det, *(parameter.grad for parameter in flow.parameters())])
-    assert len(found[0]) > 20
-    assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
+        results.append([z, log_det, *(parameter.grad for parameter in flow.parameters())])
+    assert len(results[0]) > 20
+    assert all(torch.equal(value, other) for value, other in zip(*results, strict=True))
 
 
-def test_checkpointing_computes_steps_twice() -> None:
+def test_checkpointing_computes_each_step_twice() -> None:
     flow = make("glow", (1, 8, 8), checkpointing=True)
     calls = []
-    next(one for one in flow.modules() if isinstance(one, ActNorm)).register_forward_hook(
+    next(module for module in flow.modules() if isinstance(module, ActNorm)).register_forward_hook(
         lambda *_: calls.append(1)
     )
     z, _ = flow(pixels(2, 1, 8, 8))
@@ -219,7 +217,7 @@ def test_probabilities_of_all_images_sum_to_at_most_one() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_on_the_meta_device_and_the_number_of_weights(name: str) -> None:
+def test_flows_run_on_the_meta_device_with_the_expected_number_of_parameters(name: str) -> None:
     flow = make(name, (3, 32, 32)).to("meta")
     with autocast_on_meta():
         z, log_det = flow(torch.empty(2, 3, 32, 32, device="meta"))
@@ -233,7 +231,7 @@ def test_on_the_meta_device_and_the_number_of_weights(name: str) -> None:
     def residual(i: int, o: int, h: int = 8) -> int:
         return 9 * i * h + h + 2 * (9 * h * h + h) + h * o + o
 
-    count = sum(one.numel() for one in flow.parameters())
+    count = sum(parameter.numel() for parameter in flow.parameters())
     if name == "glow":
 
         def step(c: int) -> int:
@@ -245,13 +243,13 @@ def test_on_the_meta_device_and_the_number_of_weights(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_printed_flow_tells_its_layers(name: str) -> None:
+def test_a_printed_flow_shows_its_layers(name: str) -> None:
     text = repr(make(name, (1, 8, 8), dequantisation="variational"))
     for part in ("latent_sizes=(32, 32)", "Logit(alpha=0.05)", "levels=256", "channels=4", "scale_limit=2"):
         assert part in text
 
 
-def test_layers_before_the_couplings_are_as_asked_for() -> None:
+def test_input_layers_follow_the_config() -> None:
     plain, none = make("glow", (1, 4, 4)), make("glow", (1, 4, 4), logit=None)
     assert isinstance(plain.scales[0], Sequential)
     assert isinstance(plain.scales[0].layers[0], Logit)
@@ -261,8 +259,8 @@ def test_layers_before_the_couplings_are_as_asked_for() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("extra", [{}, {"coupling": "spline"}, {"dequantisation": "variational"}])
-def test_it_learns_a_distribution_of_images(name: str, extra: dict[str, Any]) -> None:
-    """Bars at one of four places: 2 bits an image, so that nearly all bits per dimension can be saved."""
+def test_a_flow_learns_a_distribution_of_images(name: str, extra: dict[str, Any]) -> None:
+    """Bars at one of four positions: 2 bits an image, so that nearly all bits per dimension can be saved."""
     flow = make(name, (1, 8, 8), hidden=24, **extra)
     generator = seeded(3)
     mixture = GaussianMixture(torch.zeros(1, 64))

@@ -24,7 +24,7 @@ def test_the_spec_builds_what_the_flow_protocol_asks_for() -> None:
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (1, 28, 28)])
-def test_rows_that_are_no_vectors_are_refused(shape: tuple[int, ...]) -> None:
+def test_rows_that_are_not_vectors_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(RecipeError, match="takes vectors"):
         build(RealNVPConfig(), shape=shape, generator=torch.Generator())
 
@@ -81,7 +81,7 @@ def test_flow_and_mixture_integrate_to_one_in_two_dimensions() -> None:
     assert mass.item() == pytest.approx(1, abs=2e-3)
 
 
-def test_the_state_does_not_depend_on_the_batch_that_came_before() -> None:
+def test_results_do_not_depend_on_the_rest_of_the_batch() -> None:
     flow = make(4)
     x = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
     assert torch.equal(torch.cat([flow(x[:2])[0], flow(x[2:])[0]]), flow(x)[0])
@@ -102,7 +102,7 @@ def test_dropout_comes_after_the_first_relu_of_each_conditioner_and_adds_no_weig
         assert sum(isinstance(layer, torch.nn.Dropout) for layer in net) == 1
 
 
-def test_with_dropout_a_training_flow_is_random_and_another_one_is_not() -> None:
+def test_dropout_makes_a_flow_random_only_in_training() -> None:
     flow = make(4, dropout=0.5)
     with torch.no_grad():
         for parameter in flow.parameters():

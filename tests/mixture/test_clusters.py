@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flowgmm_cli.mixture import clusters
 from flowgmm_cli.mixture.clusters import component_responsibilities, fit_kmeans, match_clusters
-from flowgmm_cli.mixture.init import weighted_means
+from flowgmm_cli.mixture.init import means_from_responsibilities
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -22,7 +22,7 @@ def test_a_single_component_has_the_responsibilities_of_its_class() -> None:
     shares = torch.rand(50, 2, generator=seeded(1), dtype=torch.float64)
     split = component_responsibilities(x, shares, 1, seeded())
     assert torch.equal(split, shares)
-    start = weighted_means(x, split, classes=2, scale=1.0, generator=seeded())
+    start = means_from_responsibilities(x, split, classes=2, scale=1.0, generator=seeded())
     expected = torch.stack([(shares[:, [k]] * x).sum(0) / shares[:, k].sum() for k in range(2)])
     torch.testing.assert_close(start.means.double(), expected, rtol=1e-5, atol=1e-6)
     assert torch.equal(start.component_weights, shares.sum(0)[:, None].float() + 1)
@@ -49,7 +49,7 @@ def test_components_without_rows_start_near_their_class_mean_and_apart() -> None
     x = torch.tensor([[1.0, 2.0], [-5.0, 0.0], [-7.0, 0.0]])
     shares = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
     split = component_responsibilities(x, shares, 3, seeded())
-    start = weighted_means(x, split, classes=2, scale=2.0, generator=seeded())
+    start = means_from_responsibilities(x, split, classes=2, scale=2.0, generator=seeded())
     assert start.means.isfinite().all()
     assert torch.pdist(start.means).min() > 1e-3
     away = (start.means[:3] - x[0]).norm(dim=1).sort().values

@@ -252,7 +252,7 @@ def test_logistic_regression_gives_its_probabilities() -> None:
     expected = torch.from_numpy(reference.predict_proba(rows.unlabelled.double().numpy()))
     assert len(x) == 400
     torch.testing.assert_close(responsibilities[6:], expected)
-    assert torch.equal(responsibilities[:6], rows.one_hot)
+    assert torch.equal(responsibilities[:6], rows.label_indicators)
 
 
 def test_labels_spread_along_curved_classes() -> None:
@@ -261,7 +261,7 @@ def test_labels_spread_along_curved_classes() -> None:
     assert len(x) == len(responsibilities) == 400
     torch.testing.assert_close(responsibilities.sum(1), torch.ones(400, dtype=torch.float64))
     assert (responsibilities.argmax(1) == truth).double().mean() > 0.98
-    assert torch.equal(responsibilities[:6], rows.one_hot)
+    assert torch.equal(responsibilities[:6], rows.label_indicators)
 
 
 def test_rows_that_no_label_reaches_are_left_out() -> None:
@@ -294,7 +294,7 @@ def test_label_spreading_samples_from_very_many_rows(
     assert torch.equal(x[:6], rows.labelled)
     assert torch.equal(x, again)
     assert x.shape != other.shape or not torch.equal(x, other)
-    assert torch.equal(responsibilities[:6], rows.one_hot)
+    assert torch.equal(responsibilities[:6], rows.label_indicators)
 
 
 @pytest.mark.slow

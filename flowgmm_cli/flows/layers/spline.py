@@ -51,14 +51,14 @@ def rational_quadratic(
     xs = _knots(raw[..., :bins], bound)
     ys = _knots(raw[..., bins : 2 * bins], bound)
     offset = math.log(math.expm1(1 - MIN_SLOPE))  # softplus(offset) = 1 - MIN_SLOPE
-    slopes = pad(MIN_SLOPE + softplus(raw[..., 2 * bins :] + offset), (1, 1), value=1.0)
+    derivatives = pad(MIN_SLOPE + softplus(raw[..., 2 * bins :] + offset), (1, 1), value=1.0)
 
     inside = x.clamp(-bound, bound)
     knots = ys if inverse else xs
     index = (inside[..., None] >= knots[..., 1:-1]).sum(-1, keepdim=True)
     x0, x1 = _gather(xs, index), _gather(xs, index + 1)
     y0, y1 = _gather(ys, index), _gather(ys, index + 1)
-    d0, d1 = _gather(slopes, index), _gather(slopes, index + 1)
+    d0, d1 = _gather(derivatives, index), _gather(derivatives, index + 1)
     width, height = x1 - x0, y1 - y0
     mean = height / width
     bend = d0 + d1 - 2 * mean

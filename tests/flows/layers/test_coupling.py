@@ -66,8 +66,8 @@ def test_a_stack_is_the_composition_of_its_couplings() -> None:
     perturb(stack)
     composed = Sequential(stack.couplings)  # type: ignore[arg-type]
     x = torch.randn(5, 7, generator=seeded(2))
-    for one, two in zip(stack(x), composed(x), strict=True):
-        torch.testing.assert_close(one, two)
+    for value, expected in zip(stack(x), composed(x), strict=True):
+        torch.testing.assert_close(value, expected)
     torch.testing.assert_close(stack.inverse(x), composed.inverse(x))
 
 
