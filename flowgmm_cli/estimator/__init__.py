@@ -1,1 +1,1 @@
-"""FlowGMM as a scikit-learn estimator."""
+"""`FlowGMMClassifier`, a scikit-learn estimator for rows in memory."""

@@ -1,4 +1,4 @@
-"""`FlowGMMClassifier`: the whole way from rows to a calibrated model behind scikit-learn's interface."""
+"""`FlowGMMClassifier`: training and use of a calibrated model behind scikit-learn's interface."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from flowgmm_cli.api import Column, DataContext, Rows
 from flowgmm_cli.data.prepare import SplitRows
 from flowgmm_cli.data.preprocessor import Tensors
 from flowgmm_cli.devices import find_device
-from flowgmm_cli.errors import DataError, FlowgmmError, PluginError, RecipeError, RunError
+from flowgmm_cli.errors import DataError, PluginError, RecipeError, RunError
 from flowgmm_cli.estimator.labels import read_labels
-from flowgmm_cli.estimator.recipe import make_recipe, plain
+from flowgmm_cli.estimator.recipe import build_recipe, to_plain
 from flowgmm_cli.files import read_json, write_json
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.trained_model import Predictions, TrainedModel, encode
@@ -37,7 +37,7 @@ from flowgmm_cli.training.learn import learn
 
 FORMAT = "flowgmm/classifier/1"
 _FILE = "classifier.json"
-_SEEDS = 2**31 - 1
+_MAX_SEED = 2**31 - 1
 
 Matrix = npt.NDArray[np.float64]
 
@@ -50,35 +50,36 @@ class FlowGMMClassifier(
 ):
     """Semi-supervised classifier, density and generator: a normalizing flow with a Gaussian for each class.
 
-    Rows of `y` that are -1 have no label, as in `sklearn.semi_supervised`; in an array of objects None means
-    the same. Labels that hold -1 and just one other value are the two classes of the usual +-1 coding.
+    A label -1 in `y` is missing, as in `sklearn.semi_supervised`; so is None in an array of objects. Labels
+    of -1 and a single other value are the two classes of the usual +-1 coding.
 
     Args:
-        couplings: number of affine couplings of the flow; few labels want few.
+        couplings: number of affine couplings of the flow; few labels need few.
         hidden: width of their networks.
-        dropout: share of their units dropped in training.
-        means: where the class means start, such as `labelled`, `logistic_regression` or `label_spreading`.
-        noise: standard deviation of the noise on the strong view of a row, 0 for none; the features have
+        dropout: dropout rate of these networks.
+        means: initializer of the class means, such as `labelled`, `logistic_regression` or `label_spreading`.
+        noise: standard deviation of the noise in the strong view of a row, 0 for none; the features have
             about unit variance.
         drop: share of features dropped from the strong view, 0 for none.
-        consistency: weight of the agreement between views of unlabelled rows.
+        consistency: weight of the consistency between views of unlabelled rows.
         density: weight of the density of all rows.
         transforms: `quantile`, `standardise`, `pca`, `scale`, None, or a list as in a recipe, such as
             `[{"use": "pca", "dim": 32}]`.
-        epochs: passes over the rows; None: as many steps as there are rows, at least 100.
-        max_steps: most optimiser steps.
+        epochs: passes over the rows; None for as many steps as rows, at least 100.
+        max_steps: maximum number of optimiser steps.
         batch_size: unlabelled rows in a step.
         lr: highest learning rate.
-        ensemble: differently started members that are averaged.
-        search: choose noise, depth, start and weights first, in a race that sees no label beyond those of y;
+        ensemble: number of members, which differ in their seeds and are averaged.
+        search: search noise, depth, initializer and weights first, by cross-validation on the labels of y;
             takes several times as long.
         calibrate: fit a temperature to the labelled rows, by cross-fitting, if there are enough.
-        recipe: name, path or mapping of a recipe in the place of all settings above but `ensemble`, `search`
-            and `calibrate`. Of its data section only transforms and views count.
-        overlays: names of overlays that the recipe has, such as `["cpu"]`; None for none.
+        recipe: name, path or mapping of a recipe that replaces all settings above but `ensemble`,
+            `search` and `calibrate`. Only transforms and views of its data section are used.
+        overlays: names of overlays of the recipe, such as `["cpu"]`.
         overrides: recipe keys and their values, such as `{"train.weight_decay": 0.1}`.
         random_state: an int gives the same model every time.
-        device: `auto`, `cpu`, `cuda` or `mps`, for training; everything else is done on the CPU in float64.
+        device: `auto`, `cpu`, `cuda` or `mps`, for training; all other computations use the CPU and
+            float64.
 
     Attributes:
         classes_: the classes in sorted order, `(K,)`.
@@ -148,7 +149,7 @@ class FlowGMMClassifier(
         self.device = device
 
     def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
-        """Train on rows X `(N, D)` with labels y `(N,)`, -1 where there is none; writes no file.
+        """Train on rows X `(N, D)` with labels y `(N,)`, -1 for missing ones; write no files.
 
         Raises:
             ValueError: X, y or a parameter cannot be used.
@@ -156,53 +157,52 @@ class FlowGMMClassifier(
         """
         x, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)
         classes, codes = read_labels(column_or_1d(y, warn=True))
-        seed = int(check_random_state(self.random_state).randint(_SEEDS))
+        seed = int(check_random_state(self.random_state).randint(_MAX_SEED))
         try:
-            recipe = make_recipe(self.get_params(deep=False), rows=len(x), seed=seed)
+            recipe = build_recipe(self.get_params(deep=False), rows=len(x), seed=seed)
             data = prepare_rows(recipe, _split_rows(x, codes, classes), DataContext())
             engine = _engine(recipe, data.preprocessor.dim)
             with deterministic(recipe.run.deterministic):
                 learned = learn(Fitting(recipe, data, engine, Talk(), Interrupt()))
         except (DataError, PluginError, RecipeError) as error:
-            raise ValueError(_said(error)) from error
+            raise ValueError("; ".join([error.message, *error.details])) from error
         facts = {"calibration": learned.calibration.to_dict(), "rows": data.counts()}
         trained = TrainedModel(
             recipe, data.preprocessor, learned.model.cpu(), data.rows.class_names, facts, learned.members
         )
-        self._keep(trained, classes, learned.steps)
-        return self
+        return self._set_fitted(trained, classes, learned.steps)
 
     def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
-        """The most likely class of each row, `(N,)`."""
-        best = self._see(X).log_probabilities.argmax(axis=1)
-        found: npt.NDArray[Any] = self.classes_[best]
-        return found
+        """Return the most probable class of each row, `(N,)`."""
+        codes = self._predict(X).log_probabilities.argmax(axis=1)
+        labels: npt.NDArray[Any] = self.classes_[codes]
+        return labels
 
     def predict_proba(self, X: Any) -> Matrix:  # noqa: N803
-        """Calibrated probabilities `(N, K)`, in the order of `classes_`."""
+        """Return calibrated probabilities `(N, K)`, in the order of `classes_`."""
         return np.exp(self.predict_log_proba(X))
 
     def predict_log_proba(self, X: Any) -> Matrix:  # noqa: N803
-        """Their logarithms; no lower than that of the smallest normal number, about -708."""
-        floored: Matrix = np.maximum(self._see(X).log_probabilities, np.log(np.finfo(np.float64).tiny))
-        return floored
+        """Return their logarithms, at least that of the smallest normal number, about -708."""
+        clipped: Matrix = np.maximum(self._predict(X).log_probabilities, np.log(np.finfo(np.float64).tiny))
+        return clipped
 
     def score_samples(self, X: Any) -> Matrix:  # noqa: N803
-        """`log p(x)` of each row in nats, `(N,)`: the density in the units of X."""
-        return self._see(X).log_density
+        """Return `log p(x)` of each row in nats, `(N,)`: the density in the units of X."""
+        return self._predict(X).log_density
 
     def transform(self, X: Any) -> Matrix:  # noqa: N803
-        """Latent vectors `(N, D)`."""
-        split = self._inputs(X)
-        z: Matrix = encode(self._model(), split.x).z.numpy()
+        """Return latent vectors `(N, D)`."""
+        tensors = self._preprocess(X)
+        z: Matrix = encode(self.trained_.model, tensors.x).z.numpy()
         return z
 
     def sample(self, n_samples: int = 1, y: Any = None) -> tuple[Matrix, npt.NDArray[Any]]:
-        """Draw rows and their classes; the same ones at each call if `random_state` is an int.
+        """Draw rows and their classes; the same at each call if `random_state` is an int.
 
         Args:
-            n_samples: how many.
-            y: a class, or one for each row; None draws them by the class weights.
+            n_samples: number of rows.
+            y: a class, or a class for each row; None draws classes by their weights.
 
         Returns:
             Rows `(n_samples, D)` in the units of X, and their classes `(n_samples,)`.
@@ -211,35 +211,35 @@ class FlowGMMClassifier(
             ValueError: a class is unknown.
         """
         check_is_fitted(self)
-        seed = int(check_random_state(self.random_state).randint(_SEEDS))
+        seed = int(check_random_state(self.random_state).randint(_MAX_SEED))
         codes = None
         if y is not None:
-            wanted = np.broadcast_to(np.asarray(y), (n_samples,))
-            unknown = wanted[~np.isin(wanted, self.classes_)]
+            labels = np.broadcast_to(np.asarray(y), (n_samples,))
+            unknown = labels[~np.isin(labels, self.classes_)]
             if len(unknown):
                 raise ValueError(f"y has the unknown class {unknown[0]}; classes: {self.classes_.tolist()}")
-            codes = torch.from_numpy(np.searchsorted(self.classes_, wanted).astype(np.int64))
-        rows, drawn = self._model().sample(n_samples, torch.Generator().manual_seed(seed), codes)
+            codes = torch.from_numpy(np.searchsorted(self.classes_, labels).astype(np.int64))
+        rows, codes = self.trained_.model.sample(n_samples, torch.Generator().manual_seed(seed), codes)
         with torch.no_grad():
             x: Matrix = self.trained_.preprocessor.transforms.inverse(rows.double()).numpy()
-        return x, self.classes_[drawn.numpy()]
+        return x, self.classes_[codes.numpy()]
 
     def save(self, folder: str | Path) -> None:
-        """Write the fitted estimator to a folder, which is made if need be; no pickle.
+        """Write the fitted estimator to a folder, which is created if necessary; no pickle.
 
-        A `random_state` that is neither an int nor None is not kept.
+        A `random_state` that is neither an int nor None is not saved.
         """
         check_is_fitted(self)
-        place = Path(folder)
-        place.mkdir(parents=True, exist_ok=True)
-        single = copy.deepcopy(self._model()).float()  # the numbers of training, of which these are copies
-        dataclasses.replace(self.trained_, model=single).save(place)
-        parameters = plain(self.get_params(deep=False))
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        model = copy.deepcopy(self.trained_.model).float()  # exact: training was in float32
+        dataclasses.replace(self.trained_, model=model).save(folder)
+        parameters = to_plain(self.get_params(deep=False))
         if not isinstance(parameters["random_state"], int):
             parameters["random_state"] = None
         names = getattr(self, "feature_names_in_", None)
         write_json(
-            place / _FILE,
+            folder / _FILE,
             {
                 "format": FORMAT,
                 "parameters": parameters,
@@ -253,52 +253,50 @@ class FlowGMMClassifier(
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """Read what `save` wrote.
+        """Read the files of `save`.
 
         Raises:
-            RunError: a file is missing, damaged or foreign.
+            RunError: a file is missing, damaged or of another format.
         """
-        place = Path(folder)
-        values = read_json(place / _FILE, "classifier")
+        folder = Path(folder)
+        values = read_json(folder / _FILE, "classifier")
         if values.get("format") != FORMAT:
             raise RunError(
-                f"{place} holds a classifier in the format {values.get('format')!r}, not {FORMAT!r}"
+                f"{folder} holds a classifier in the format {values.get('format')!r}, not {FORMAT!r}"
             )
-        trained = TrainedModel.load(place)
+        trained = TrainedModel.load(folder)
         try:
-            made = cls(**values["parameters"])
-            made.n_features_in_ = values["features"]
+            classifier = cls(**values["parameters"])
+            classifier.n_features_in_ = values["features"]
             if values["feature_names"] is not None:
-                made.feature_names_in_ = np.array(values["feature_names"], dtype=object)
-            made._keep(trained, np.array(values["classes"], dtype=values["dtype"]), values["steps"])
+                classifier.feature_names_in_ = np.array(values["feature_names"], dtype=object)
+            classes = np.array(values["classes"], dtype=values["dtype"])
+            return classifier._set_fitted(trained, classes, values["steps"])
         except (LookupError, TypeError, ValueError) as error:
-            raise RunError(f"the classifier in {place} is damaged: {error}") from error
-        return made
+            raise RunError(f"the classifier in {folder} is damaged: {error}") from error
 
-    def _keep(self, trained: TrainedModel, classes: npt.NDArray[Any], steps: int) -> None:
-        # float64: rows must not depend on the others that are looked at with them
+    def _set_fitted(self, trained: TrainedModel, classes: npt.NDArray[Any], steps: int) -> Self:
+        # in float64 the result of a row does not depend on the other rows of its batch
         self.trained_ = dataclasses.replace(trained, model=trained.model.double().eval())
         self.classes_ = classes
         self.n_iter_ = steps
         self.temperature_ = float(trained.model.temperature)
         self._n_features_out = trained.preprocessor.dim
+        return self
 
-    def _model(self) -> Any:
-        return self.trained_.model
+    def _predict(self, X: Any) -> Predictions:  # noqa: N803
+        tensors = self._preprocess(X)  # raises if there is no model yet
+        return self.trained_.predict(tensors)
 
-    def _see(self, X: Any) -> Predictions:  # noqa: N803
-        split = self._inputs(X)  # first: it says so if there is no model yet
-        return self.trained_.predict(split)
-
-    def _inputs(self, X: Any) -> Tensors:  # noqa: N803
+    def _preprocess(self, X: Any) -> Tensors:  # noqa: N803
         check_is_fitted(self)
         x = validate_data(self, X, dtype=np.float64, reset=False)
         rows = _rows(x, np.full(len(x), -1, dtype=np.int64))
         preprocessor = self.trained_.preprocessor
         features = torch.from_numpy(preprocessor.feature_encoder.transform(rows, DataContext()))
         with torch.no_grad():
-            seen, log_det = preprocessor.transforms(features)
-        return Tensors(seen, log_det, torch.from_numpy(rows.labels), rows.ids)
+            x, log_det = preprocessor.transforms(features)
+        return Tensors(x, log_det, torch.from_numpy(rows.labels), rows.ids)
 
 
 def _rows(x: Matrix, codes: npt.NDArray[np.int64]) -> Rows:
@@ -319,11 +317,7 @@ def _split_rows(x: Matrix, codes: npt.NDArray[np.int64], classes: npt.NDArray[An
 
 
 def _engine(recipe: Recipe, features: int) -> Engine:
-    """On a CPU in float32, for what is faster is found by a measurement that may turn out either way."""
+    """Choose float32 on a CPU, since `auto` depends on a measurement that may differ between calls."""
     automatic = recipe.train.precision == "auto" and find_device(recipe.run.device).type == "cpu"
     precision = "fp32" if automatic else recipe.train.precision
     return make_engine(device=recipe.run.device, precision=precision, features=features)
-
-
-def _said(error: FlowgmmError) -> str:
-    return "; ".join([error.message, *error.details])

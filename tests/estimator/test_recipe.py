@@ -9,13 +9,13 @@ import pytest
 
 from flowgmm_cli import FlowGMMClassifier
 from flowgmm_cli.errors import RecipeError
-from flowgmm_cli.estimator.recipe import MEMORY, make_recipe, plain
+from flowgmm_cli.estimator.recipe import MEMORY, build_recipe, to_plain
 from flowgmm_cli.recipe.catalogue import available_recipes
 from flowgmm_cli.recipe.schema import Recipe
 
 
 def recipe_of(rows: int = 50, **parameters: Any) -> Recipe:
-    return make_recipe(FlowGMMClassifier(**parameters).get_params(deep=False), rows=rows, seed=7)
+    return build_recipe(FlowGMMClassifier(**parameters).get_params(deep=False), rows=rows, seed=7)
 
 
 def test_keywords_become_a_recipe() -> None:
@@ -93,7 +93,7 @@ def test_overlays_come_before_the_overrides(tmp_path: Path, kind: str) -> None:
     given: Any = {"path": file, "mapping": values}[kind]
     found = recipe_of(recipe=given, overlays=("cpu", "b"), overrides={"train.epochs": 3})
     assert (found.flow.to_dict()["couplings"], found.train.lr, found.train.epochs) == (3, 0.5, 3)
-    assert (found.ensemble, found.data.use, found.overlays) == (2, MEMORY["use"], ("cpu", "b"))
+    assert (found.ensemble, found.data.use, found.origin.overlays) == (2, MEMORY["use"], ("cpu", "b"))
     assert recipe_of(recipe=given, overlays="b").ensemble == 2
     with pytest.raises(RecipeError, match="no overlay `cpi`; did you mean `cpu`"):
         recipe_of(recipe=given, overlays=["cpi"])
@@ -127,4 +127,4 @@ def test_bad_settings_are_named_before_anything_is_trained(parameters: dict[str,
 
 def test_plain_values_have_nothing_of_numpy() -> None:
     given = {"a": np.float64(0.5), "b": (np.int64(1), np.array([2, 3])), "c": Path("x"), "d": None}
-    assert json.dumps(plain(given)) == '{"a": 0.5, "b": [1, [2, 3]], "c": "x", "d": null}'
+    assert json.dumps(to_plain(given)) == '{"a": 0.5, "b": [1, [2, 3]], "c": "x", "d": null}'
