@@ -105,7 +105,7 @@ class NumericColumn:
     @property
     def names(self) -> list[str]:
         """The column's name, with an index for each entry of a vector."""
-        return [self.column.name] if self.column.kind == "numeric" else _indexed_names(self.column)
+        return [self.column.name] if self.column.kind == "numeric" else _entry_names(self.column)
 
     @property
     def invalid_reason(self) -> str:
@@ -165,7 +165,7 @@ class PixelColumn:
     @property
     def names(self) -> list[str]:
         """The column's name with an index for each number of an image."""
-        return _indexed_names(self.column)
+        return _entry_names(self.column)
 
     def features(self, cells: Cells, context: DataContext) -> Bytes:
         """Return the pixels, uint8 `(N, channels * height * width)`."""
@@ -326,7 +326,7 @@ def restore(
     )
 
 
-def _indexed_names(column: Column) -> list[str]:
+def _entry_names(column: Column) -> list[str]:
     return [f"{column.name}[{entry}]" for entry in range(int(np.prod(column.shape)))]
 
 

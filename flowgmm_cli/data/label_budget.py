@@ -42,7 +42,7 @@ def choose_labelled(
     """
     labelled = np.flatnonzero(rows.labels >= 0)
     if config.column is not None:
-        labelled = labelled[marked_mask(rows, config.column)[labelled]]
+        labelled = labelled[marker_mask(rows, config.column)[labelled]]
     _require_classes(rows.labels[labelled], class_names, least=1 if config.single_class else 2)
     if config.count is None and config.per_class is None and config.fraction is None:
         return labelled
@@ -89,7 +89,7 @@ def _class_counts(
     return allocate_proportionally(sizes, total, least=1)
 
 
-def marked_mask(rows: Rows, column: str) -> npt.NDArray[np.bool_]:
+def marker_mask(rows: Rows, column: str) -> npt.NDArray[np.bool_]:
     """Return a mask of the rows whose cell in `column` is true.
 
     Raises:

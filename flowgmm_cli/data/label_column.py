@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from flowgmm_cli.data.sources.columns import natural_order, numbers
+from flowgmm_cli.data.sources.columns import numbers, sort_naturally
 from flowgmm_cli.data.sources.tables import Table
 from flowgmm_cli.errors import DataError, UsageError
 
@@ -75,7 +75,7 @@ def _counts(table: Table, name: str) -> dict[str, int]:
     except (TypeError, ValueError):
         return {}
     counts = Counter(cell for cell in cells if cell is not None)
-    return {name: counts[name] for name in natural_order(sorted(counts))}
+    return {name: counts[name] for name in sort_naturally(sorted(counts))}
 
 
 def _is_candidate(table: Table, name: str) -> bool:

@@ -41,19 +41,22 @@ class CsvConfig(DataConfig):
     features: list[str] | None = Field(
         None, description="input columns; by default the text if there is one, else every other column"
     )
-    drop: list[str] = Field(default_factory=list, description="columns that are no input")
+    drop: list[str] = Field(default_factory=list, description="columns that are not inputs")
     categorical: list[str] | None = Field(
         None, description="columns of categories, numbers too; by default the non-numeric ones"
     )
-    missing: MissingPolicy = Field("median", description="what replaces an empty or infinite numeric cell")
+    missing: MissingPolicy = Field("median", description="replacement of an empty or infinite numeric cell")
     id: str | None = Field(None, description="column that names a row; by default the row number")
     delimiter: str | None = Field(
-        None, min_length=1, max_length=1, description="by default taken from the suffix and the header line"
+        None,
+        min_length=1,
+        max_length=1,
+        description="by default inferred from suffix and header line",
     )
     memory: float = Field(
         2.0,
         ge=0,
-        description="most cells of parquet and arrow files to keep in memory, in GiB; the rest stays on disk",
+        description="memory for cells of parquet and arrow files, in GiB; further rows stay on disk",
     )
     encoder: Component = component_field(
         "encoder", {"use": "wordllama"}, description="text to vectors; used where `text` is set"
@@ -67,8 +70,8 @@ class HfTextConfig(DataConfig):
     revision: str | None = Field(None, description="commit, tag or branch on the hub")
     name: str | None = Field(None, description="configuration of the data set")
     train_split: str = Field("train", description="split with the training rows")
-    test_split: str | None = Field("test", description="split of the final test; made if there is no `test`")
-    val_split: str | None = Field(None, description="split of the validation rows; made if none is named")
+    test_split: str | None = Field("test", description="split of the final test; drawn if there is no `test`")
+    val_split: str | None = Field(None, description="split of the validation rows; by default drawn")
     text: str | list[str] = Field("text", description="column of text, or several joined by a line break")
     label: str = Field("label", description="column of the class; null or -1 is an unlabelled row")
     encoder: Component = component_field("encoder", {"use": "wordllama"}, description="text to vectors")
@@ -83,14 +86,14 @@ class SklearnConfig(DataConfig):
     """Parameters of `sklearn`."""
 
     name: Literal["digits", "two_moons", "two_circles", "eight_gaussians", "pinwheel"] = Field(
-        description="digits: 1,797 real images of 8x8 pixels; the others are drawn, in 2-D"
+        description="digits: 1,797 real images of 8x8 pixels; the others are synthetic, in 2-D"
     )
-    n: int = Field(1000, ge=10, description="training rows of a drawn set")
-    test_n: int = Field(1000, ge=0, description="test rows of a drawn set, a fresh draw")
+    n: int = Field(1000, ge=10, description="training rows of a synthetic set")
+    test_n: int = Field(1000, ge=0, description="test rows of a synthetic set, a separate draw")
     noise: float | None = Field(
-        None, ge=0, description="width of the noise of a drawn set; by default the usual one of each set"
+        None, ge=0, description="standard deviation of the noise of a synthetic set; each set has its default"
     )
-    seed: int = Field(0, ge=0, description="seed of a drawn set")
+    seed: int = Field(0, ge=0, description="seed of a synthetic set")
 
 
 class ArraysConfig(DataConfig):
@@ -101,10 +104,10 @@ class ArraysConfig(DataConfig):
     )
     x: str = Field("train", description="training rows (N, ...)")
     y: str = Field("train_label", description="training labels (N,); -1, NaN or '' is an unlabelled row")
-    x_test: str | None = Field("test", description="test rows; made if there is no `test`")
+    x_test: str | None = Field("test", description="test rows; drawn if there is no `test`")
     y_test: str | None = Field("test_label", description="test labels")
     class_names: list[str] | None = Field(None, description="names of the labels 0, 1, ...")
-    missing: MissingPolicy = Field("error", description="what replaces a NaN or infinite cell")
+    missing: MissingPolicy = Field("error", description="replacement of a NaN or infinite cell")
 
 
 SPECS: dict[str, Spec] = {
@@ -112,10 +115,10 @@ SPECS: dict[str, Spec] = {
         config=CsvConfig,
         build="flowgmm_cli.data.sources.csv:build",
         summary="Your own table: csv, tsv, parquet or jsonl, with numbers, categories and text",
-        docs="Parquet and Arrow files whose cells would take more than `memory` are read in parts while "
-        "training goes on, through a buffer of shuffled rows; labelled, held-out and some other rows are "
-        "kept in memory. Up to 20,000 test and 20,000 validation rows are then held out, and texts must be "
-        "vectors already.",
+        docs="Parquet and Arrow files whose cells would take more than `memory` are read in parts during "
+        "training, through a buffer of shuffled rows; labelled, held-out and a sample of other rows stay in "
+        "memory. At most 20,000 test and 20,000 validation rows are then held out, and texts must be encoded "
+        "as vectors first.",
     ),
     "hf_text": DataSpec(
         config=HfTextConfig,
@@ -125,22 +128,21 @@ SPECS: dict[str, Spec] = {
     "sklearn": DataSpec(
         config=SklearnConfig,
         build="flowgmm_cli.data.sources.sklearn:build",
-        summary="Digits and drawn 2-D sets; needs no file and no network",
+        summary="Digits and synthetic 2-D sets; needs no file and no network",
     ),
     "arrays": DataSpec(
         config=ArraysConfig,
         build="flowgmm_cli.data.sources.arrays:build",
-        summary="NumPy arrays: an npz file or npy files, such as embeddings made elsewhere",
+        summary="NumPy arrays: an npz file or npy files, such as precomputed embeddings",
     ),
     "images": DataSpec(
         config=ImagesConfig,
         build="flowgmm_cli.data.sources.images:build",
         summary="Images: folders of files, IDX (MNIST), npz and npy, or a data set of the hub",
         docs="A folder holds a folder for each class, and one named `unlabelled` for the rest; or images and "
-        "labels.csv. Folders `train`, `test` and `val` of this form make the splits. Images are turned "
-        "upright, what is transparent becomes white, of several frames the first counts, and 16 bits are "
-        "scaled to 8; notes say so. What does not fit in `memory` is decoded once and read from a copy in "
-        "the cache (FLOWGMM_CACHE_DIR).",
+        "labels.csv. Folders `train`, `test` and `val` of this form make the splits. Images are rotated "
+        "upright, transparency becomes white, only the first frame is read, and 16 bits are scaled to 8; "
+        "notes say so. Pixels beyond `memory` are decoded once and cached on disk (FLOWGMM_CACHE_DIR).",
     ),
 }
 
@@ -168,21 +170,21 @@ class PcaConfig(Config):
 class ClipConfig(Config):
     """Parameters of `clip`."""
 
-    limit: float = Field(8.0, gt=0, description="largest magnitude, in the units at this place")
+    limit: float = Field(8.0, gt=0, description="largest magnitude, in the units of the preceding transform")
 
 
 class ScaleConfig(Config):
     """Parameters of `scale`."""
 
     factor: float | None = Field(
-        None, gt=0, description="multiply by this; by default what makes the mean variance 1"
+        None, gt=0, description="multiply by this; the default makes the mean variance 1"
     )
 
 
 class DequantiseConfig(Config):
     """Parameters of `dequantise`."""
 
-    levels: int = Field(256, ge=2, le=65_536, description="how many whole numbers there are, from 0")
+    levels: int = Field(256, ge=2, le=65_536, description="number of whole numbers, from 0")
 
 
 TRANSFORMS: dict[str, Spec] = {
@@ -215,8 +217,8 @@ TRANSFORMS: dict[str, Spec] = {
         config=DequantiseConfig,
         build="flowgmm_cli.data.transforms.dequantise:build",
         summary="Whole numbers such as pixels to [0, 1), by noise within each step",
-        docs="For flows of images: a density of whole numbers is infinite without it. `log p` is then that "
-        "of the pixels, and `eval` reports bits per dimension. The noise is new in each step of training, "
-        "and everywhere else a function of the row, so that results can be repeated.",
+        docs="For flows of images: without it a density of whole numbers is unbounded. `log p` is then that "
+        "of the pixels, and `eval` reports bits per dimension. Noise is drawn in each training step; "
+        "otherwise it is a function of the row, so results are reproducible.",
     ),
 }

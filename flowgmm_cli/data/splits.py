@@ -16,7 +16,7 @@ import numpy as np
 
 from flowgmm_cli.api import Column, LabelsConfig, Rows, SourceData, SplitConfig
 from flowgmm_cli.data.fingerprint import row_digests
-from flowgmm_cli.data.label_budget import choose_labelled, marked_mask
+from flowgmm_cli.data.label_budget import choose_labelled, marker_mask
 from flowgmm_cli.data.stratified_sampling import sample_held_out, split_rng
 from flowgmm_cli.errors import DataError
 
@@ -134,7 +134,7 @@ def _split_test(
 ) -> tuple[Rows, Rows | None]:
     candidates = np.flatnonzero(train.labels >= 0)
     if labels.column is not None:
-        unmarked = candidates[~marked_mask(train, labels.column)[candidates]]
+        unmarked = candidates[~marker_mask(train, labels.column)[candidates]]
         candidates = unmarked if len(unmarked) else candidates
     chosen = sample_held_out(train.labels, candidates, round(split.test * len(candidates)), split, stream=0)
     if not len(chosen):
@@ -148,7 +148,7 @@ def _split_labelled_val(
 ) -> tuple[Rows, Rows | None]:
     candidates = np.flatnonzero(train.labels >= 0)
     if labels.column is not None:
-        candidates = candidates[~marked_mask(train, labels.column)[candidates]]
+        candidates = candidates[~marker_mask(train, labels.column)[candidates]]
     chosen = sample_held_out(train.labels, candidates, round(split.val * len(train)), split, stream=1)
     if not len(chosen):
         return train, None

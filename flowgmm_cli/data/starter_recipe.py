@@ -47,7 +47,7 @@ def render_recipe(profile: Profile, *, path: str, command: str) -> str:
         command: the command line, for the head of the recipe.
     """
     texts = [column.name for column in profile.with_role("text")]
-    base = _bundled_lines("text" if texts else "csv")
+    base = _read_bundled("text" if texts else "csv")
     lines = [
         *_comment(f"{Path(path).name}: {profile.rows:,} rows, class in the column {profile.label}.", ""),
         "#",
@@ -166,7 +166,7 @@ def _input_lines(profile: Profile) -> list[str]:
     lines = _comment(f"Inputs: {counted or 'none'}; all columns but the label and those dropped.", "  ")
     if dropped:
         lines.append("  drop:  # remove a line to use the column")
-        lines += _listed_columns(dropped)
+        lines += _list_columns(dropped)
     categorical = [column for column in inputs if column.categorical]
     if categorical:
         lines.append("  categorical:")
@@ -192,7 +192,7 @@ def _input_lines(profile: Profile) -> list[str]:
     return lines
 
 
-def _listed_columns(columns: Sequence[ColumnProfile]) -> list[str]:
+def _list_columns(columns: Sequence[ColumnProfile]) -> list[str]:
     return [f"    - {quote_yaml(column.name)}  # {to_line(column.reason, 90)}" for column in columns]
 
 
@@ -210,7 +210,7 @@ def _printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
-def _bundled_lines(name: str) -> list[str]:
+def _read_bundled(name: str) -> list[str]:
     folder = recipe_folder()
     if folder is None:
         raise RecipeError("the bundled recipes are missing", hint="install flowgmm-cli again")

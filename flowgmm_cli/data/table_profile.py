@@ -16,8 +16,8 @@ import pyarrow as pa
 from flowgmm_cli.data.column_checks import are_dates, is_counter, is_identifier, leaks_label
 from flowgmm_cli.data.sources.column_kinds import FEW_CATEGORIES, MAX_CATEGORIES, mostly_numbers
 from flowgmm_cli.data.sources.columns import (
-    localised_number_positions,
-    non_numeric_positions,
+    find_localised_numbers,
+    find_non_numeric,
     numbers,
     strings,
     vectors,
@@ -166,11 +166,11 @@ def _profile_column(
         return column("dates", "dropped", "dates are not inputs; derive numbers from them")
     if pa.types.is_nested(cells.type):
         return column("other", "dropped", "its cells are lists or objects")
-    if len(localised := localised_number_positions(cells)):
+    if len(localised := find_localised_numbers(cells)):
         example = values[localised[0]]
         return column("strings", "dropped", f"numbers with a decimal comma, such as {example}; write 1000.50")
     if distinct > FEW_CATEGORIES and mostly_numbers(cells):
-        odd = non_numeric_positions(cells)
+        odd = find_non_numeric(cells)
         reason = f"numbers except {len(odd):,} cells, the first in row {odd[0] + 1}"
         return column("strings", "dropped", reason)
     if not text and _is_text(name, filled, distinct):

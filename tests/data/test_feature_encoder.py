@@ -81,7 +81,7 @@ def test_nothing_left_is_an_error():
         fit(rows(x=[1, 1]), X)
 
 
-def test_categories_become_one_feature_each_and_an_unknown_one_none(context, notes):
+def test_each_known_category_becomes_a_feature(context, notes):
     fitted = fit(rows(colour=["red", "blue", None, "red"]), COLOUR)
     assert fitted.feature_names == ["colour=(missing)", "colour=blue", "colour=red"]
     assert fitted.transform(rows(colour=["red", None, "green", "blue"]), context).tolist() == [
@@ -102,7 +102,7 @@ def test_an_empty_text_is_encoded_like_any_other(context):
     ]
 
 
-def test_an_encoder_that_gives_nan_is_found_out(context):
+def test_an_encoder_that_returns_nan_is_refused(context):
     class Broken(Lengths):
         def encode(self, texts):
             return np.array([[1, 1], [NAN, 1]], np.float32)

@@ -15,7 +15,7 @@ def rows(numbers, texts, labels=None):
     return Rows(columns, labels, np.arange(len(numbers)).astype(str))
 
 
-def test_equal_rows_have_equal_digests_whatever_their_nan_and_zero():
+def test_all_nan_and_both_zeros_have_equal_digests():
     other = -np.nan  # a NaN with another sign bit
     digests = row_digests(rows([0.0, -0.0, np.nan, other], ["x"] * 4), [NUMBER, TEXT])
     assert digests[0] == digests[1]
@@ -72,7 +72,7 @@ def test_images_have_the_same_digests_in_memory_and_on_the_disk():
     assert len(set(digests)) == len(np.unique(pixels, axis=0))
 
 
-def test_a_digest_is_that_of_the_cells_one_after_the_other():
+def test_a_digest_covers_the_cells_in_order():
     rng = np.random.default_rng(0)
     numbers = rng.normal(size=(2_500, 5))  # more than are hashed at once
     numbers[rng.random(numbers.shape) < 0.1] = np.nan
@@ -105,7 +105,7 @@ def test_no_rows_have_no_digests():
     assert row_digests(rows([], []), [NUMBER, TEXT]).tolist() == []
 
 
-def test_columns_side_by_side_are_hashed_as_one_piece(monkeypatch):
+def test_neighbouring_columns_are_hashed_together(monkeypatch):
     """A call for each cell took most of the time that comes before training."""
     pieces = []
 

@@ -43,7 +43,7 @@ def table(seed: int, n: int) -> Rows:
     )
 
 
-def fitted(train: Rows, *names: str) -> Preprocessor:
+def fit_on(train: Rows, *names: str) -> Preprocessor:
     feature_encoder = FeatureEncoder.fit(train, COLUMNS, missing="error", encoder=None)
     x = torch.from_numpy(feature_encoder.transform(train, CONTEXT))
     makers = {"standardise": Standardise, "quantile": Quantile, "scale": Scale, "pca": Pca}
@@ -66,7 +66,7 @@ def fitted(train: Rows, *names: str) -> Preprocessor:
 def test_new_rows_come_back_through_everything_that_can_be_undone(
     names: tuple[str, ...], seed: int, n: int
 ) -> None:
-    preprocessor = fitted(table(seed + 1, 50), *names)
+    preprocessor = fit_on(table(seed + 1, 50), *names)
     rows = table(seed, n)
     back = preprocessor.invert(preprocessor.apply(rows, CONTEXT).x)
     assert list(back) == [column.name for column in COLUMNS]
@@ -78,36 +78,38 @@ def test_new_rows_come_back_through_everything_that_can_be_undone(
 
 
 def test_whole_numbers_stay_whole_wherever_a_row_lies() -> None:
-    preprocessor = fitted(table(0, 50), "standardise")
-    found = preprocessor.invert(torch.randn(40, preprocessor.dim, generator=torch.Generator().manual_seed(0)))
-    assert (found["count"] == np.rint(found["count"])).all()
-    assert not (found["height"] == np.rint(found["height"])).any()
+    preprocessor = fit_on(table(0, 50), "standardise")
+    inverted = preprocessor.invert(
+        torch.randn(40, preprocessor.dim, generator=torch.Generator().manual_seed(0))
+    )
+    assert (inverted["count"] == np.rint(inverted["count"])).all()
+    assert not (inverted["height"] == np.rint(inverted["height"])).any()
     assert preprocessor.feature_encoder.whole == {"count"}
-    assert not np.signbit(found["count"][found["count"] == 0]).any()
+    assert not np.signbit(inverted["count"][inverted["count"] == 0]).any()
 
 
-def test_one_fraction_in_training_is_enough_to_leave_numbers_alone() -> None:
+def test_a_single_training_fraction_prevents_rounding() -> None:
     train = table(0, 50)
     train.columns["count"][7] = 0.5
-    preprocessor = fitted(train, "standardise")
+    preprocessor = fit_on(train, "standardise")
     assert preprocessor.feature_encoder.whole == set()
 
 
 def test_what_pca_drops_becomes_the_mean_of_training() -> None:
     train, rows = table(0, 200), table(1, 20)
-    preprocessor = fitted(train, "pca to 4")
+    preprocessor = fit_on(train, "pca to 4")
     features = torch.from_numpy(preprocessor.feature_encoder.transform(train, CONTEXT))
     centred = features - features.mean(0)
     basis = torch.linalg.svd(centred).Vh[:4]
     new = torch.from_numpy(preprocessor.feature_encoder.transform(rows, CONTEXT))
     expected = (new - features.mean(0)) @ basis.T @ basis + features.mean(0)
-    found = preprocessor.invert_transforms(preprocessor.apply(rows, CONTEXT).x)
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-5)
+    inverted = preprocessor.invert_transforms(preprocessor.apply(rows, CONTEXT).x)
+    torch.testing.assert_close(inverted, expected, atol=1e-4, rtol=1e-5)
 
 
 def test_clipped_cells_come_back_at_the_limit() -> None:
     train = table(0, 200)
-    preprocessor = fitted(train, "standardise", "clip")
+    preprocessor = fit_on(train, "standardise", "clip")
     rows = table(1, 3)
     rows.columns["height"][:] = [170, 1000, -1000]
     back = preprocessor.invert(preprocessor.apply(rows, CONTEXT).x)["height"]
@@ -116,7 +118,7 @@ def test_clipped_cells_come_back_at_the_limit() -> None:
 
 
 def test_the_log_det_of_features_is_that_of_apply() -> None:
-    preprocessor = fitted(table(0, 80), "quantile", "scale")
+    preprocessor = fit_on(table(0, 80), "quantile", "scale")
     rows = table(1, 30)
     features = torch.from_numpy(preprocessor.feature_encoder.transform(rows, CONTEXT))
     assert torch.equal(preprocessor.log_det(features), preprocessor.apply(rows, CONTEXT).log_det)
@@ -145,7 +147,7 @@ def test_texts_have_no_inverse() -> None:
 
 
 def test_statistics_of_the_columns_are_saved() -> None:
-    old = fitted(table(0, 50), "standardise").feature_encoder
+    old = fit_on(table(0, 50), "standardise").feature_encoder
     values, arrays = old.state()
     new = FeatureEncoder.from_state(json.loads(json.dumps(values)), arrays, encoder=None)
     assert new.whole == old.whole == {"count"}

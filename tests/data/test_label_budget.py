@@ -46,13 +46,13 @@ def test_fraction_is_of_all_training_rows():
     assert sum(counts(choose_labelled(MIXED, LabelsConfig(fraction=0.15), NAMES))) == 30
 
 
-def test_unbalanced_count_keeps_proportions_and_at_least_one_of_each():
+def test_unbalanced_count_keeps_proportions_and_a_row_of_each_class():
     assert counts(choose_labelled(MIXED, LabelsConfig(count=10, balanced=False), NAMES)) == [7, 2, 1]
     assert counts(choose_labelled(MIXED, LabelsConfig(count=3, balanced=False), NAMES)) == [1, 1, 1]
 
 
 @given(st.integers(1, 9), st.integers(0, 5))
-def test_a_larger_budget_contains_the_smaller_one(per_class, seed):
+def test_a_larger_budget_contains_the_smaller(per_class, seed):
     small = choose_labelled(MIXED, LabelsConfig(per_class=per_class, seed=seed), NAMES)
     large = choose_labelled(MIXED, LabelsConfig(per_class=per_class + 1, seed=seed), NAMES)
     assert set(small) < set(large)

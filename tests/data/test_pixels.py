@@ -20,7 +20,7 @@ COLOUR, GREY = Column("image", "image", (4, 6, 3)), Column("image", "image", (4,
 
 def rows(*columns, n=5):
     drawn = np.random.default_rng(0)
-    cells = {one.name: drawn.integers(0, 256, (n, *one.shape), dtype=np.uint8) for one in columns}
+    cells = {column.name: drawn.integers(0, 256, (n, *column.shape), dtype=np.uint8) for column in columns}
     return Rows(cells, np.full(n, -1), np.arange(n).astype(str))
 
 
@@ -29,10 +29,10 @@ def feature_encoder(*columns):
 
 
 def preprocessor(column, *transforms):
-    made = [make(math.prod(column.shape)) for make in transforms]
-    for one in made:
-        one.fit(torch.from_numpy(feature_encoder(column).transform(rows(column), DataContext())).double())
-    return Preprocessor(feature_encoder(column), Sequential(made))
+    fitted = [make(math.prod(column.shape)) for make in transforms]
+    for step in fitted:
+        step.fit(torch.from_numpy(feature_encoder(column).transform(rows(column), DataContext())).double())
+    return Preprocessor(feature_encoder(column), Sequential(fitted))
 
 
 @pytest.mark.parametrize(
@@ -62,11 +62,11 @@ def test_pixels_stay_bytes_with_their_channels_first():
 
 @pytest.mark.parametrize("column", [GREY, COLOUR])
 def test_images_come_back(column):
-    given, made = rows(column), feature_encoder(column)
-    back = made.invert(made.transform(given, DataContext()).astype(float) + 0.3)["image"]
+    given, fitted = rows(column), feature_encoder(column)
+    back = fitted.invert(fitted.transform(given, DataContext()).astype(float) + 0.3)["image"]
     assert back.dtype == np.uint8
     np.testing.assert_array_equal(back, given.columns["image"])
-    restored = FeatureEncoder.from_state(*made.state(), encoder=None)
+    restored = FeatureEncoder.from_state(*fitted.state(), encoder=None)
     assert restored.columns == (column,)
     assert restored.ranges == {"image": (0.0, 255.0)}
     assert restored.whole == {"image"}
@@ -74,14 +74,14 @@ def test_images_come_back(column):
 
 def test_beside_other_columns_pixels_become_numbers():
     number = Column("age", "numeric")
-    made = FeatureEncoder.fit(
+    fitted = FeatureEncoder.fit(
         Rows({**rows(GREY).columns, "age": np.arange(5.0)}, np.full(5, -1), np.arange(5)),
         (GREY, number),
         missing="error",
         encoder=None,
     )
     both = Rows({**rows(GREY).columns, "age": np.arange(5.0)}, np.full(5, -1), np.arange(5))
-    assert made.transform(both, DataContext()).dtype == np.float64
+    assert fitted.transform(both, DataContext()).dtype == np.float64
 
 
 def test_images_stay_images_until_something_mixes_their_pixels():
@@ -99,12 +99,12 @@ def test_only_dequantised_pixels_have_bits():
 
 
 def test_inputs_are_kept_as_bytes_and_seen_as_images():
-    made, given = preprocessor(COLOUR, Dequantise), rows(COLOUR)
-    split = made.apply(given, DataContext(), with_inputs=True)
+    fitted, given = preprocessor(COLOUR, Dequantise), rows(COLOUR)
+    split = fitted.apply(given, DataContext(), with_inputs=True)
     assert split.x.dtype == torch.float32
     assert split.inputs is not None
     assert split.inputs.dtype == torch.uint8
-    images = made.to_images(split.inputs)
+    images = fitted.to_images(split.inputs)
     np.testing.assert_array_equal(images, given.columns["image"])
     np.testing.assert_array_equal((split.x * 256).floor().to(torch.uint8), split.inputs)
     np.testing.assert_allclose(split.log_det, -72 * math.log(256))
@@ -117,8 +117,8 @@ def test_a_density_of_pixels_is_that_of_the_whole_numbers():
 
 
 def test_samples_become_whole_pixels():
-    made = preprocessor(GREY, Dequantise)
+    fitted = preprocessor(GREY, Dequantise)
     x = torch.rand(7, 24, generator=torch.Generator().manual_seed(0))
-    cells = made.invert(x)["image"]
+    cells = fitted.invert(x)["image"]
     assert cells.dtype == np.uint8
     np.testing.assert_array_equal(cells.reshape(7, 24), (x * 256).floor())

@@ -81,7 +81,7 @@ def test_tensors_have_the_promised_types(digits, context):
     assert len(split) == len(rows.train)
 
 
-def test_the_feature_matrix_is_kept_where_it_is_asked_for(digits, context):
+def test_the_feature_matrix_is_kept_on_request(digits, context):
     rows = load_rows(digits, context)
     preprocessor = fit_preprocessor(rows, digits, context)
     split = preprocessor.apply(rows.train, context, with_inputs=True)
@@ -101,15 +101,15 @@ def test_everything_is_fitted_on_training_rows_alone(digits, table, context):
             for name, cells in rows.test.columns.items()
         }
         poisoned = replace(rows, test=replace(rows.test, columns=columns), val=None)
-        one, two = (fit_preprocessor(some, data, context) for some in (rows, poisoned))
-        assert torch.equal(one.apply(rows.train, context).x, two.apply(rows.train, context).x)
+        first, second = (fit_preprocessor(some, data, context) for some in (rows, poisoned))
+        assert torch.equal(first.apply(rows.train, context).x, second.apply(rows.train, context).x)
 
 
 def test_hidden_labels_cannot_matter(table, context):
     rows = load_rows(table, context)
     other = replace(rows, train=replace(rows.train, labels=np.full_like(rows.train.labels, -1)))
-    one, two = (fit_preprocessor(some, table, context) for some in (rows, other))
-    assert torch.equal(one.apply(rows.train, context).x, two.apply(rows.train, context).x)
+    first, second = (fit_preprocessor(some, table, context) for some in (rows, other))
+    assert torch.equal(first.apply(rows.train, context).x, second.apply(rows.train, context).x)
 
 
 def test_state_survives_json_and_safetensors(digits, table, context):
@@ -120,9 +120,9 @@ def test_state_survives_json_and_safetensors(digits, table, context):
         values, arrays = json.loads(json.dumps(values)), load(save(arrays))
         new = Preprocessor.from_state(values, arrays, data=data, context=context)
         for split in (rows.train, rows.val, rows.test):
-            one, two = old.apply(split, context), new.apply(split, context)
-            assert torch.equal(one.x, two.x)
-            assert torch.equal(one.log_det, two.log_det)
+            first, second = old.apply(split, context), new.apply(split, context)
+            assert torch.equal(first.x, second.x)
+            assert torch.equal(first.log_det, second.log_det)
         assert (new.dim, new.notes, new.inexact) == (old.dim, old.notes, old.inexact)
 
 
@@ -140,7 +140,7 @@ def test_log_det_is_the_sum_over_all_transforms(component, context):
     features = torch.from_numpy(preprocessor.feature_encoder.transform(rows.test.take(np.arange(5)), context))
     for row, log_det in zip(features, split.log_det, strict=True):
         jacobian = torch.autograd.functional.jacobian(
-            lambda one: preprocessor.transforms(one[None])[0][0], row
+            lambda first: preprocessor.transforms(first[None])[0][0], row
         )
         assert torch.linalg.slogdet(jacobian)[1].item() == pytest.approx(log_det.item())
 
@@ -149,14 +149,14 @@ def test_what_makes_the_density_inexact_is_listed(table, digits, context):
     of_table = fit_preprocessor(load_rows(table, context), table, context).inexact
     of_digits = fit_preprocessor(load_rows(digits, context), digits, context).inexact
     assert [
-        word for word in ("texts", "filled in", "categories") if any(word in one for one in of_table)
+        word for word in ("texts", "filled in", "categories") if any(word in first for first in of_table)
     ] == [
         "texts",
         "filled in",
         "categories",
     ]
-    assert any("pca keeps" in one for one in of_digits)
-    assert any("clip" in one for one in of_digits)
+    assert any("pca keeps" in first for first in of_digits)
+    assert any("clip" in first for first in of_digits)
 
 
 def test_no_transforms_leave_the_features_as_they_are(component, context):
@@ -189,7 +189,7 @@ def test_values_beyond_float32_are_an_error(component, context):
     ("labels", "ids", "words"),
     [([0, 1, 0], ["a"], "differ in length"), ([], [], "no rows"), ([0, 5], ["a", "b"], "not an index")],
 )
-def test_a_source_that_breaks_its_contract_is_told(component, context, monkeypatch, labels, ids, words):
+def test_a_source_that_breaks_its_contract_is_refused(component, context, monkeypatch, labels, ids, words):
     rows = Rows({"x": np.zeros(len(labels))}, np.array(labels, np.int64), np.array(ids))
 
     class Broken:
@@ -211,14 +211,14 @@ def test_ag_news_is_encoded_once(component, context, shared_data):
     )
     rows = load_rows(data, context)
     rows = replace(rows, train=rows.train.take(np.arange(3000)), test=rows.test.take(np.arange(500)))
-    asked = []
-    context = replace(context, progress=lambda done, total, what: asked.append(total))
-    one = fit_preprocessor(rows, data, context).apply(rows.train, context)
-    assert max(asked) == 3000
-    asked.clear()
-    two = fit_preprocessor(rows, data, context).apply(rows.train, context)
-    assert asked == []
-    assert torch.equal(one.x, two.x)
+    requests = []
+    context = replace(context, progress=lambda done, total, what: requests.append(total))
+    first = fit_preprocessor(rows, data, context).apply(rows.train, context)
+    assert max(requests) == 3000
+    requests.clear()
+    second = fit_preprocessor(rows, data, context).apply(rows.train, context)
+    assert requests == []
+    assert torch.equal(first.x, second.x)
 
 
 def _two_columns(component, context, missing):

@@ -47,7 +47,9 @@ def test_splits_are_disjoint_complete_reproducible_and_honest(
 
     ids = np.concatenate([part.ids for part in parts(splits)])
     assert sorted(ids) == sorted(f"train:{row}" for row in range(len(truth)))
-    assert all((one.ids == two.ids).all() for one, two in zip(parts(splits), parts(again), strict=True))
+    assert all(
+        (first.ids == second.ids).all() for first, second in zip(parts(splits), parts(again), strict=True)
+    )
     for part in parts(splits):
         assert part.columns["x"].tolist() == [float(name.split(":")[1]) for name in part.ids]
         true = truth[[int(name.split(":")[1]) for name in part.ids]]
@@ -61,7 +63,7 @@ def test_splits_are_disjoint_complete_reproducible_and_honest(
         assert visible + (0 if val_labels else beyond) == 2
 
 
-def test_made_splits_keep_proportions():
+def test_drawn_splits_keep_proportions():
     truth = np.repeat([0, 1], [800, 200])
     splits = split_rows(
         source(train=rows(truth)), labels=LabelsConfig(), split=SplitConfig(test=0.25, val=0.1)
@@ -70,7 +72,7 @@ def test_made_splits_keep_proportions():
     assert np.bincount(splits.val.labels).tolist() == [60, 15]
 
 
-def test_validation_rows_come_from_the_unlabelled_ones_and_show_no_label():
+def test_validation_rows_are_unlabelled_training_rows():
     splits = split_rows(
         source(train=rows([0, 1] * 50), test=rows([0, 1], [200, 201], "test")),
         labels=LabelsConfig(count=20),
@@ -101,7 +103,7 @@ def test_validation_labels_beyond_the_budget_leave_the_budget_whole_and_are_stat
     assert any("beyond the labelled budget" in note for note in splits.notes)
 
 
-def test_labels_of_a_given_validation_split_are_hidden_unless_asked_for():
+def test_labels_of_a_given_validation_split_are_masked_by_default():
     data = source(train=rows([0, 1] * 5), val=rows([0, 1], [50, 51], "val"))
     hidden = split_rows(data, labels=LabelsConfig(), split=SplitConfig(test=0))
     shown = split_rows(data, labels=LabelsConfig(), split=SplitConfig(test=0, val_labels=True))
@@ -142,7 +144,7 @@ def test_a_class_that_only_the_test_shows_is_named():
     assert caught.value.details == ("class `rare`: 2 test rows",)
 
 
-def test_a_class_nobody_labelled_is_left_out_and_the_others_are_renumbered():
+def test_a_class_without_labelled_rows_is_left_out_and_the_others_are_renumbered():
     data = source(("a", "unused", "c"), train=rows([0, 2] * 5), test=rows([2, 0], [50, 51], "test"))
     splits = split_rows(data, labels=LabelsConfig(), split=SplitConfig(val=0))
     assert splits.class_names == ("a", "c")

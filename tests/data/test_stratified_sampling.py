@@ -8,7 +8,7 @@ sizes = st.lists(st.integers(1, 500), min_size=1, max_size=8).map(lambda counts:
 
 
 @given(sizes, st.integers(0, 1000), st.integers(0, 2))
-def test_proportional_shares_are_whole_within_reach_and_near_the_quota(sizes, total, least):
+def test_proportional_counts_are_near_the_quota(sizes, total, least):
     counts = allocate_proportionally(sizes, total, least=least)
     rows = sum(sizes.values())
     assert sum(counts.values()) == min(total, rows)
@@ -20,7 +20,7 @@ def test_proportional_shares_are_whole_within_reach_and_near_the_quota(sizes, to
 
 
 @given(sizes, st.integers(0, 100))
-def test_even_shares_differ_by_at_most_one(sizes, total):
+def test_even_counts_differ_by_at_most_1(sizes, total):
     counts = allocate_evenly(sizes, total, np.random.default_rng(0))
     assert sum(counts.values()) == total
     assert max(counts.values()) - min(counts.values()) <= 1

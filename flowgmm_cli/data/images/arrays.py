@@ -78,7 +78,7 @@ def pixel_scale(
 
 
 def as_pixels(array: Array, *, where: str) -> tuple[Bytes, str]:
-    """Return uint8 `(N, height, width)` or `(N, height, width, 3 or 4)`, and a note, '' if there is none.
+    """Return uint8 `(N, height, width)` or `(N, height, width, 3 or 4)`, and a note, which may be empty.
 
     Raises:
         DataError: the array does not hold images, or its values are not pixels.

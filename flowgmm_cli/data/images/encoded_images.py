@@ -12,7 +12,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from flowgmm_cli.data.images.decode import Content
-from flowgmm_cli.data.sources.columns import natural_order
+from flowgmm_cli.data.sources.columns import sort_naturally
 
 _TYPES = "png jpg jpeg jpe jfif webp bmp gif tif tiff ppm pgm pbm pnm jp2 avif tga"
 SUFFIXES = tuple(f".{suffix}" for suffix in _TYPES.split())
@@ -25,8 +25,8 @@ class EncodedImages:
     Attributes:
         where: their origin, usually a path.
         names: name of each in messages.
-        content: returns the bytes of each, or its file; called from several threads, and raises `OSError` or
-            `UnreadableError` if there are none.
+        content: returns the bytes of an image, or its file; called from several threads; may raise `OSError`
+            and `UnreadableError`.
         signature: computes a digest that changes when the pixels may have changed.
     """
 
@@ -93,7 +93,7 @@ def list_files(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> Listing:
                 images.append((base / name).as_posix())
             else:
                 others[Path(name).suffix.lower()] += 1
-    return Listing(natural_order(images), others, natural_order(folders))
+    return Listing(sort_naturally(images), others, sort_naturally(folders))
 
 
 def images_in_folder(folder: Path, names: Sequence[str]) -> EncodedImages:

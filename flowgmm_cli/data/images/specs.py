@@ -12,7 +12,7 @@ _Pixels = Annotated[int, Field(ge=1, le=65_536)]
 
 
 class ImageViewsConfig(ViewsConfig):
-    """Random changes of images: small ones for the teacher, larger ones for the student."""
+    """Random changes of images: weak ones for the teacher, strong ones for the student."""
 
     weak: list[Component] = component_field(
         "view",
@@ -41,11 +41,11 @@ class ImagesConfig(DataConfig):
     )
     resize: Literal["error", "stretch", "crop", "pad"] = Field(
         "error",
-        description="what becomes of an image of another size: refused, deformed, cut about its centre, or "
-        "put on black",
+        description="treatment of an image of another size: refused, deformed, cropped about its centre, or "
+        "padded with black",
     )
     on_corrupt: Literal["error", "skip"] = Field(
-        "error", description="what becomes of a damaged file; skip = it is left out, and a note says so"
+        "error", description="treatment of a damaged file; skip = leave it out with a note"
     )
     unlabelled: str = Field(
         "unlabelled", description="folder of images without a label, beside the folders of the classes"
@@ -69,16 +69,14 @@ class ImagesConfig(DataConfig):
     revision: str | None = Field(None, description="commit, tag or branch on the hub")
     image: str | None = Field(None, description="column of images on the hub; by default the only one")
     train_split: str = Field("train", description="split of the hub with the training rows")
-    test_split: str | None = Field("test", description="split of the final test; made if there is no `test`")
-    val_split: str | None = Field(None, description="split of the validation rows; made if none is named")
+    test_split: str | None = Field("test", description="split of the final test; drawn if there is no `test`")
+    val_split: str | None = Field(None, description="split of the validation rows; by default drawn")
     unlabelled_split: str | None = Field(
-        None, description="split whose images are more training rows, without their labels"
+        None, description="split whose images are further training rows, without their labels"
     )
-    memory: float = Field(
-        2.0, ge=0, description="most pixels to keep in memory, in GiB; the rest stays on disk"
-    )
+    memory: float = Field(2.0, ge=0, description="memory for pixels, in GiB; further pixels stay on disk")
     cache: Literal["auto", "never", "always"] = Field(
-        "auto", description="when decoded files are kept on disk; auto = where they do not fit in `memory`"
+        "auto", description="when decoded pixels are cached on disk; auto = if they do not fit in `memory`"
     )
     transforms: list[Component] = component_field(
         "transform",
@@ -90,7 +88,7 @@ class ImagesConfig(DataConfig):
     )
 
     @model_validator(mode="after")
-    def _resized_to_something(self) -> ImagesConfig:
+    def _require_size(self) -> ImagesConfig:
         if self.resize != "error" and self.size is None:
             raise ValueError(f"resize is {self.resize}, and size is not given: [height, width] in pixels")
         return self

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flowgmm_cli.data.readers.parquet import read_class_names
-from flowgmm_cli.data.sources.columns import natural_order
+from flowgmm_cli.data.sources.columns import sort_naturally
 from flowgmm_cli.errors import DataError
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ def _list_files(path: str) -> list[Path]:
     if not files:
         raise DataError(error, hint=f"known types: {', '.join(SUFFIXES)}; a csv file is named by itself")
     by_name = {str(file): file.resolve() for file in files}
-    return [by_name[name] for name in natural_order(list(by_name))]
+    return [by_name[name] for name in sort_naturally(list(by_name))]
 
 
 def _read_metadata(place: Path) -> tuple[TableFile, pa.Schema]:

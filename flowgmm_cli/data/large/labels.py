@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flowgmm_cli.api import DataContext, Rows
-from flowgmm_cli.data.label_budget import marked_mask
+from flowgmm_cli.data.label_budget import marker_mask
 from flowgmm_cli.data.large.cache import Arrays, load_or_compute
 from flowgmm_cli.data.large.files import TableFiles
 from flowgmm_cli.data.large.reader import GroupReader
-from flowgmm_cli.data.sources.columns import natural_order, strings
+from flowgmm_cli.data.sources.columns import sort_naturally, strings
 from flowgmm_cli.errors import DataError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _read(
 
     def parse_markers(cells: Sequence[str | None]) -> npt.NDArray[Any]:
         column = np.array(cells, dtype=object)
-        return marked_mask(
+        return marker_mask(
             Rows({}, np.zeros(len(column), np.int64), column, {str(marker): column}), str(marker)
         )
 
@@ -107,7 +107,7 @@ def _read(
                 if marked is not None:
                     marked[rows] = _map_distinct(part.column(marker), parse_markers)
                 start += part.num_rows
-    names = natural_order(sorted({*known, *others}))
+    names = sort_naturally(sorted({*known, *others}))
     index_of = {name: index for index, name in enumerate(names)}
     if len(names) > _MAX_INT8_CLASSES:
         codes = codes.astype(np.int16, copy=False)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from flowgmm_cli.data.sources.files import existing_file
+from flowgmm_cli.data.sources.files import require_file
 from flowgmm_cli.errors import DataError, UsageError
 
 STDIN = "-"
@@ -71,7 +71,7 @@ def find_source(where: str) -> ByteSource:
     path = Path(where).expanduser()
     if path.exists() and not path.is_file() and not path.is_dir():  # a pipe, such as <(zcat rows.csv.gz)
         return ByteSource(where, path, rereadable=False)
-    return ByteSource(where, existing_file(where), rereadable=True)
+    return ByteSource(where, require_file(where), rereadable=True)
 
 
 class _GzipStream(gzip.GzipFile):

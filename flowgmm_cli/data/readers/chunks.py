@@ -18,8 +18,8 @@ from flowgmm_cli.data.readers.match import ColumnMatch, match_columns
 from flowgmm_cli.data.readers.row_errors import RowError, raise_or_skip, translate_errors
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.data.sources.columns import (
-    localised_number_positions,
-    non_numeric_positions,
+    find_localised_numbers,
+    find_non_numeric,
     numbers,
     strings,
     texts,
@@ -236,7 +236,7 @@ def _parse_numbers(cells: pa.ChunkedArray, name: str) -> tuple[npt.NDArray[np.fl
     parsed = numbers(cells)
     if parsed is not None:
         return parsed, {}
-    bad = non_numeric_positions(cells)
+    bad = find_non_numeric(cells)
     bad_cells = [str(cell) for cell in cells.take(pa.array(bad)).to_pylist()]
     error_of = {cell: _number_error(cell, name) for cell in set(bad_cells)}
     errors = {position: error_of[cell] for position, cell in zip(bad.tolist(), bad_cells, strict=True)}
@@ -250,7 +250,7 @@ def _parse_numbers(cells: pa.ChunkedArray, name: str) -> tuple[npt.NDArray[np.fl
 
 
 def _number_error(cell: str, name: str) -> RowError:
-    has_foreign_format = len(localised_number_positions(pa.chunked_array([[cell]]))) > 0
+    has_foreign_format = len(find_localised_numbers(pa.chunked_array([[cell]]))) > 0
     return RowError(
         f"column `{name}` wants a number, got `{shorten(cell)}`",
         "write numbers like 1000.50, without a decimal comma or marks between thousands"

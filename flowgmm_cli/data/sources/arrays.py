@@ -10,7 +10,7 @@ import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
 from flowgmm_cli.data.sources.columns import encode_labels, row_ids
-from flowgmm_cli.data.sources.files import existing_file
+from flowgmm_cli.data.sources.files import require_file
 from flowgmm_cli.errors import DataError, did_you_mean
 
 if TYPE_CHECKING:
@@ -30,17 +30,17 @@ class ArraysSource:
     def load(self) -> SourceData:
         """Read the arrays."""
         config = self._config
-        read, notes = self._reader(), []
-        x = {"train": _features(read(config.x, "data.x"), "data.x")}
+        read, notes = self._array_reader(), []
+        x = {"train": _as_features(read(config.x, "data.x"), "data.x")}
         y = {"train": read(config.y, "data.y")}
-        if config.x_test == "test" and not self._has(config.x_test):
+        if config.x_test == "test" and not self._has_array(config.x_test):
             notes.append(f"{config.path} has no array `test`")
         elif config.x_test is not None:
             if config.y_test is None:
                 raise DataError(
                     "data.x_test is set, but data.y_test is not: nothing can be tested without labels"
                 )
-            x["test"] = _features(read(config.x_test, "data.x_test"), "data.x_test")
+            x["test"] = _as_features(read(config.x_test, "data.x_test"), "data.x_test")
             y["test"] = read(config.y_test, "data.y_test")
             if x["test"].shape[1:] != x["train"].shape[1:]:
                 raise DataError(
@@ -59,16 +59,16 @@ class ArraysSource:
         column = Column("x", "vector", x["train"].shape[1:])
         return SourceData((column,), class_names, splits, tuple(notes))
 
-    def _reader(self) -> Callable[[str, str], Array]:
-        file = existing_file(self._config.path)
+    def _array_reader(self) -> Callable[[str, str], Array]:
+        file = require_file(self._config.path)
         if file.suffix == ".npz":
             return lambda name, key: read_npz(file, name, key)
         if file.suffix == ".npy":
-            return lambda name, key: read_npy(file if key == "data.x" else existing_file(name))
+            return lambda name, key: read_npy(file if key == "data.x" else require_file(name))
         raise DataError(f"{self._config.path} is neither an npz nor an npy file")
 
-    def _has(self, name: str) -> bool:
-        file = existing_file(self._config.path)
+    def _has_array(self, name: str) -> bool:
+        file = require_file(self._config.path)
         return file.suffix == ".npz" and name in npz_names(file)
 
 
@@ -138,7 +138,7 @@ def read_npy(file: Path, *, mapped: bool = False) -> Array:
     return array
 
 
-def _features(array: Array, key: str) -> Array:
+def _as_features(array: Array, key: str) -> Array:
     if array.ndim == 1:
         array = array[:, None]
     if array.ndim == 0 or array.size == 0 or array.dtype.kind not in "fiub":

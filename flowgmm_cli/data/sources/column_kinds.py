@@ -9,8 +9,8 @@ import pyarrow as pa
 from flowgmm_cli.api import Column
 from flowgmm_cli.data.sources.columns import (
     MISSING_WORDS,
-    localised_number_positions,
-    non_numeric_positions,
+    find_localised_numbers,
+    find_non_numeric,
     numbers,
     strings,
     vectors,
@@ -48,7 +48,7 @@ def infer_column(
         return Column(name, "vector", entries.shape[1:])
     known = [cell for cell in strings(cells) if cell is not None]
     distinct = len(set(known))
-    if len(localised := localised_number_positions(cells)):
+    if len(localised := find_localised_numbers(cells)):
         raise DataError(
             f"{table.where}: column `{name}` holds numbers with a decimal comma or with thousands "
             f"separators, the first in row {localised[0] + 1}: `{shorten(str(cells[localised[0]].as_py()))}`",
@@ -68,7 +68,7 @@ def _unclear_kind(name: str, table: Table, distinct: int) -> DataError:
     """Return the error for a column that is neither numbers nor a few categories."""
     cells = strings(table.data[name])
     if mostly_numbers(table.data[name]):
-        odd = non_numeric_positions(table.data[name])
+        odd = find_non_numeric(table.data[name])
         return DataError(
             f"{table.where}: column `{name}` holds numbers except {len(odd):,} cells, the first in row "
             f"{odd[0] + 1}: `{shorten(cells[odd[0]])}`",
@@ -87,7 +87,7 @@ def _unclear_kind(name: str, table: Table, distinct: int) -> DataError:
 def mostly_numbers(cells: pa.ChunkedArray) -> bool:
     """Return True if nine of ten cells that are not missing are numbers."""
     known = [cell for cell in strings(cells) if cell is not None and cell.lower() not in MISSING_WORDS]
-    return len(non_numeric_positions(cells)) <= 0.1 * len(known)
+    return len(find_non_numeric(cells)) <= 0.1 * len(known)
 
 
 def shorten(text: str) -> str:

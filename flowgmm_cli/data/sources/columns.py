@@ -81,16 +81,16 @@ def numbers(cells: pa.ChunkedArray) -> npt.NDArray[np.float64] | None:
     return values
 
 
-def non_numeric_positions(cells: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+def find_non_numeric(cells: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     """Return the positions of cells that are neither missing nor a number."""
     if not is_string(cells.type):
         return np.arange(0 if numbers(cells) is not None else len(cells))
     known = _blank_to_null(cells).to_pylist()
-    odd = {cell for cell in set(known) - {None} if not _is_a_number(cell)}
+    odd = {cell for cell in set(known) - {None} if not _is_number_text(cell)}
     return np.array([row for row, cell in enumerate(known) if cell in odd], dtype=np.int64)
 
 
-def _is_a_number(cell: str) -> bool:
+def _is_number_text(cell: str) -> bool:
     """Return True if `numbers` accepts a trimmed cell; a pattern decides most cells, since it is fast."""
     if _PLAIN_NUMBER.fullmatch(cell):
         return True
@@ -102,7 +102,7 @@ def _is_a_number(cell: str) -> bool:
     return numbers(pa.chunked_array([[cell]])) is not None
 
 
-def localised_number_positions(cells: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+def find_localised_numbers(cells: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     """Return the positions of numbers with a decimal comma or thousands separators.
 
     Empty if another cell is not a number at all.
@@ -114,7 +114,7 @@ def localised_number_positions(cells: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     >>> localised_number_positions(pa.chunked_array([["1,5", "red"]])).tolist()
     []
     """
-    positions = non_numeric_positions(cells)
+    positions = find_non_numeric(cells)
     localised = all(_LOCALISED_NUMBER.fullmatch(str(cell)) for cell in strings(cells)[positions])
     return positions if localised else positions[:0]
 
@@ -148,7 +148,7 @@ def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
-def natural_order(names: Sequence[str]) -> list[str]:
+def sort_naturally(names: Sequence[str]) -> list[str]:
     """Sort names: numbers by value, others by text, in which numbers count by value.
 
     >>> natural_order(["10", "9", "-1"]), natural_order(["b", "class 10", "class 9", "A"])
@@ -176,7 +176,7 @@ def encode_labels(
     Returns the class names, by default those that occur in natural order, and the codes.
     """
     if names is None:
-        names = natural_order(
+        names = sort_naturally(
             sorted({name for cells in labels.values() for name in cells if name is not None})
         )
     return tuple(names), {split: label_codes(cells, names) for split, cells in labels.items()}

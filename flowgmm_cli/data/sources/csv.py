@@ -21,8 +21,8 @@ from flowgmm_cli.data.large.source import LargeSource, require_small_batches
 from flowgmm_cli.data.sources.column_kinds import infer_column, shorten
 from flowgmm_cli.data.sources.columns import (
     encode_labels,
+    find_non_numeric,
     label_codes,
-    non_numeric_positions,
     numbers,
     row_ids,
     strings,
@@ -54,18 +54,18 @@ class CsvSource:
         """Read the files and infer the kinds of columns; training rows beyond `memory` stay on disk."""
         config = self._config
         parts = find_files(config.path) if is_table_path(config.path) else None
-        if parts is not None and self._size(parts) > config.memory * _GIB:
-            return self._large(parts)
+        if parts is not None and self._memory_bytes(parts) > config.memory * _GIB:
+            return self._load_on_disk(parts)
         paths = {"train": config.path, "val": config.val_path, "test": config.test_path}
-        return self._in_memory(
-            {split: self._table(path, split) for split, path in paths.items() if path is not None}
+        return self._load_in_memory(
+            {split: self._read_table(path, split) for split, path in paths.items() if path is not None}
         )
 
-    def _table(self, path: str, split: str) -> Table:
+    def _read_table(self, path: str, split: str) -> Table:
         if not is_table_path(path):
             return read_table(path, delimiter=self._config.delimiter, note=self._notes.append)
         parts = find_files(path)
-        if split != "train" and self._size(parts) > max(self._config.memory * _GIB, _HELD_OUT_BYTES):
+        if split != "train" and self._memory_bytes(parts) > max(self._config.memory * _GIB, _HELD_OUT_BYTES):
             raise DataError(
                 f"{path}: {parts.rows:,} {split} rows would take more than data.memory "
                 f"({self._config.memory:g} GiB), and only training rows can stay on disk",
@@ -75,7 +75,7 @@ class CsvSource:
             return read_table(path, note=self._notes.append)
         return Table(read_all(parts), parts.class_names, path)
 
-    def _size(self, parts: TableFiles) -> int:
+    def _memory_bytes(self, parts: TableFiles) -> int:
         """Return the approximate bytes of the input columns in memory."""
         config = self._config
         used = {*(config.features or ()), *_as_list(config.text)}
@@ -83,7 +83,7 @@ class CsvSource:
             used = set(parts.names) - {config.label, str(config.id), *config.drop}
         return parts.memory_bytes(name for name in parts.names if name in used)
 
-    def _large(self, parts: TableFiles) -> LargeSource:
+    def _load_on_disk(self, parts: TableFiles) -> LargeSource:
         """Return a source whose training rows stay on disk; other splits are read."""
         config = self._config
         if config.text:
@@ -95,19 +95,19 @@ class CsvSource:
         head = Table(sample_table(parts), parts.class_names, parts.where)
         for name in (config.label, *([config.id] if config.id else [])):
             head.column(name, key="data.label" if name == config.label else "data.id")
-        columns = self._columns(head)
+        columns = self._infer_columns(head)
         others = {"val": config.val_path, "test": config.test_path}
-        tables = {split: self._table(path, split) for split, path in others.items() if path is not None}
-        labels = self._labels(tables)
+        tables = {split: self._read_table(path, split) for split, path in others.items() if path is not None}
+        labels = self._read_labels(tables)
         names = sorted({name for cells in labels.values() for name in cells if name is not None})
         marker = config.labels.column
         if marker is not None:
             head.column(marker, key="data.labels.column")
-        builder = RowBuilder(columns, self._cells, config.id, frozenset(config.categorical or ()))
+        builder = RowBuilder(columns, self._convert_cells, config.id, frozenset(config.categorical or ()))
         require_small_batches(parts, builder, int(config.memory * _GIB))
         table_labels = read_labels(parts, config.label, marker, names, self._context)
         splits = {
-            split: self._rows(split, tables[split], columns, label_codes(cells, table_labels.names))
+            split: self._build_rows(split, tables[split], columns, label_codes(cells, table_labels.names))
             for split, cells in labels.items()
         }
         self._note_extra_columns({"train": head, **tables})
@@ -123,27 +123,29 @@ class CsvSource:
             strict=config.missing == "error",
         )
 
-    def _in_memory(self, tables: dict[str, Table]) -> SourceData:
-        class_names, codes = encode_labels(self._labels(tables))
-        columns = self._columns(tables["train"])
-        splits = {split: self._rows(split, table, columns, codes[split]) for split, table in tables.items()}
+    def _load_in_memory(self, tables: dict[str, Table]) -> SourceData:
+        class_names, codes = encode_labels(self._read_labels(tables))
+        columns = self._infer_columns(tables["train"])
+        splits = {
+            split: self._build_rows(split, table, columns, codes[split]) for split, table in tables.items()
+        }
         self._note_extra_columns(tables)
         return SourceData(columns, class_names, splits, tuple(self._notes))
 
-    def _labels(self, tables: dict[str, Table]) -> dict[str, npt.NDArray[np.object_]]:
+    def _read_labels(self, tables: dict[str, Table]) -> dict[str, npt.NDArray[np.object_]]:
         return {split: table.label_strings(self._config.label) for split, table in tables.items()}
 
-    def _rows(
+    def _build_rows(
         self, split: str, table: Table, columns: tuple[Column, ...], codes: npt.NDArray[np.int64]
     ) -> Rows:
         return Rows(
-            columns={column.name: self._cells(column, table) for column in columns},
+            columns={column.name: self._convert_cells(column, table) for column in columns},
             labels=codes,
-            ids=self._ids(split, table),
-            extras=self._extras(table),
+            ids=self._read_ids(split, table),
+            extras=self._marker_cells(table),
         )
 
-    def _columns(self, table: Table) -> tuple[Column, ...]:
+    def _infer_columns(self, table: Table) -> tuple[Column, ...]:
         config = self._config
         for key in ("drop", "categorical"):
             for name in getattr(config, key) or ():
@@ -192,7 +194,7 @@ class CsvSource:
         self._notes.append(f"the nameless column `{name}` {reason} and is left out")
         return True
 
-    def _cells(self, column: Column, table: Table) -> npt.NDArray[Any]:
+    def _convert_cells(self, column: Column, table: Table) -> npt.NDArray[Any]:
         if column.kind == "text":
             parts = _as_list(self._config.text)
             return texts([table.column(part, key="data.text") for part in parts])
@@ -202,7 +204,7 @@ class CsvSource:
         values = numbers(cells) if column.kind == "numeric" else vectors(cells)
         if values is not None and values.shape[1:] == column.shape:
             return values
-        odd = non_numeric_positions(cells)
+        odd = find_non_numeric(cells)
         row = int(odd[0]) if column.kind == "numeric" and len(odd) else 0
         raise DataError(
             f"{table.where}: column `{column.name}` is {_DESCRIPTIONS[column.kind]} in the training file, "
@@ -211,7 +213,7 @@ class CsvSource:
             f"data.drop=[{column.name}]",
         )
 
-    def _ids(self, split: str, table: Table) -> npt.NDArray[Any]:
+    def _read_ids(self, split: str, table: Table) -> npt.NDArray[Any]:
         if self._config.id is None:
             return row_ids(split, table.data.num_rows)
         ids = strings(table.column(self._config.id, key="data.id"))
@@ -226,7 +228,7 @@ class CsvSource:
             seen.add(name)
         return ids
 
-    def _extras(self, table: Table) -> dict[str, npt.NDArray[Any]]:
+    def _marker_cells(self, table: Table) -> dict[str, npt.NDArray[Any]]:
         marker = self._config.labels.column
         return {marker: strings(table.data[marker])} if marker in table.names else {}
 

@@ -11,7 +11,7 @@ NO_HEADER = "the first line must hold the names of the columns, but it holds num
 _DELIMITERS = ",;\t|"
 
 
-def existing_file(path: str) -> Path:
+def require_file(path: str) -> Path:
     """Return the absolute path of a file that exists.
 
     Raises:

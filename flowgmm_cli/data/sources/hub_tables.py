@@ -14,7 +14,7 @@ import datasets.config
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.hub import hub_access
-from flowgmm_cli.data.sources.files import existing_file
+from flowgmm_cli.data.sources.files import require_file
 from flowgmm_cli.data.sources.tables import Table, from_dataset, read_table, root_cause
 from flowgmm_cli.errors import DataError, did_you_mean
 
@@ -98,7 +98,7 @@ def _read_all(
     if local.is_dir():
         return _read_folder(local.resolve(), config.name)
     if not is_hub_id(path):
-        existing_file(path)  # raises, with a hint of what exists
+        require_file(path)  # raises, with a hint of what exists
     return _read_hub(path, config.name, config.revision, context)
 
 
@@ -119,7 +119,7 @@ def _read_files(
         return {single_split: read_table(paths[0], note=note)}
     tables: dict[str, Table] = {}
     for path in paths:
-        stem = existing_file(path).stem
+        stem = require_file(path).stem
         split = next((name for name in splits if re.match(rf"{re.escape(name)}\b", stem)), None)
         if split is None or split in tables:
             raise DataError(

@@ -15,7 +15,7 @@ from flowgmm_cli.data.readers.array_files import open_idx
 from flowgmm_cli.data.readers.byte_source import find_source
 from flowgmm_cli.data.sources.arrays import npz_names, read_npy, read_npz
 from flowgmm_cli.data.sources.columns import row_ids
-from flowgmm_cli.data.sources.files import existing_file
+from flowgmm_cli.data.sources.files import require_file
 from flowgmm_cli.data.sources.image_set import ImageSet, ImageSplit
 from flowgmm_cli.errors import DataError
 
@@ -85,7 +85,7 @@ def read_idx_images(files: dict[str, Path], config: ImagesConfig) -> ImageSet:
         labels = _idx_labels(file, len(pixels), notes)
         notes += [note] if note else []
         splits[split] = ImageSplit(pixels, labels, row_ids(split, len(pixels)))
-    return ImageSet(splits, _configured_names(config), notes)
+    return ImageSet(splits, _class_names(config), notes)
 
 
 def read_array_images(file: Path, config: ImagesConfig) -> ImageSet:
@@ -114,7 +114,7 @@ def read_array_images(file: Path, config: ImagesConfig) -> ImageSet:
             )
         splits[split] = ImageSplit(pixels, labels, row_ids(split, len(pixels)))
     named = _first(_NAMES, available)
-    names = _configured_names(config)
+    names = _class_names(config)
     if names is None and named is not None:
         names = tuple(str(name) for name in read_npz(file, named, "data.class_names").tolist())
     return ImageSet(splits, names, notes)
@@ -127,19 +127,19 @@ def _read_npy_images(file: Path, config: ImagesConfig) -> ImageSet:
     for split, (x, y) in pairs.items():
         if x is None:
             continue
-        mapped = read_npy(existing_file(x), mapped=True)
+        mapped = read_npy(require_file(x), mapped=True)
         pixels, note = as_pixels(mapped, where=Path(x).name)
         notes += [note] if note else []
         labels = np.full(len(pixels), -1)
         if y is None:
             notes.append(f"{Path(x).name} has no labels; {_key('y', split)} can name a file of labels")
         else:
-            labels = _check_labels(read_npy(existing_file(y)), len(pixels), Path(y).name)
+            labels = _check_labels(read_npy(require_file(y)), len(pixels), Path(y).name)
         splits[split] = ImageSplit(pixels, labels, row_ids(split, len(pixels)))
-    return ImageSet(splits, _configured_names(config), notes)
+    return ImageSet(splits, _class_names(config), notes)
 
 
-def _configured_names(config: ImagesConfig) -> tuple[str, ...] | None:
+def _class_names(config: ImagesConfig) -> tuple[str, ...] | None:
     return None if config.class_names is None else tuple(config.class_names)
 
 

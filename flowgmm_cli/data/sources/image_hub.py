@@ -50,12 +50,12 @@ def _image_split(split: str, table: Table, config: ImagesConfig) -> ImageSplit:
     marker = config.labels.column
     extras = {marker: strings(table.data[marker])} if marker is not None and marker in table.names else {}
     return ImageSplit(
-        _encoded_images(table, config.image, split), labels, row_ids(split, len(labels)), extras
+        _images_in_column(table, config.image, split), labels, row_ids(split, len(labels)), extras
     )
 
 
 def _add_unlabelled(train: ImageSplit, table: Table, config: ImagesConfig) -> ImageSplit:
-    more = _encoded_images(table, config.image, "unlabelled")
+    more = _images_in_column(table, config.image, "unlabelled")
     none = np.full(len(more), None, dtype=object)
     extras: dict[str, Strings] = {key: np.concatenate([cells, none]) for key, cells in train.extras.items()}
     return ImageSplit(
@@ -66,7 +66,7 @@ def _add_unlabelled(train: ImageSplit, table: Table, config: ImagesConfig) -> Im
     )
 
 
-def _encoded_images(table: Table, column: str | None, split: str) -> EncodedImages:
+def _images_in_column(table: Table, column: str | None, split: str) -> EncodedImages:
     candidates = [name for name in table.names if _is_image_type(table.data.column(name).type)]
     if column is None:
         if len(candidates) != 1:

@@ -17,7 +17,7 @@ from flowgmm_cli.data.images.lazy_pixels import LazyPixels, lazy_pixels_of
 from flowgmm_cli.data.images.load import ImageOptions, load_images
 from flowgmm_cli.data.sources.arrays import encode_label_arrays
 from flowgmm_cli.data.sources.columns import encode_labels
-from flowgmm_cli.data.sources.files import existing_file
+from flowgmm_cli.data.sources.files import require_file
 from flowgmm_cli.data.sources.hub_tables import is_hub_id
 from flowgmm_cli.data.sources.image_arrays import idx_files, is_idx, read_array_images, read_idx_images
 from flowgmm_cli.data.sources.image_folder import read_folder_images
@@ -105,7 +105,7 @@ class ImagesSource:
             return read_folder_images(local.resolve(), listing, config)
         if not local.exists() and is_hub_id(path):
             return read_hub_images(config, self._context)
-        file = existing_file(path)
+        file = require_file(path)
         if is_idx(file.name):
             return read_idx_images({"train": file}, config)
         if file.suffix in (".npz", ".npy"):

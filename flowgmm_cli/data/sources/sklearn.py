@@ -56,7 +56,7 @@ def _digits() -> SourceData:
 
 
 def _two_moons(count: int, noise: float, rng: np.random.Generator) -> Points:
-    labels = _balanced_classes(count, 2, rng)
+    labels = _draw_classes(count, 2, rng)
     angle = rng.uniform(0, np.pi, count)
     upper = np.stack([np.cos(angle), np.sin(angle)], 1)
     lower = np.stack([1 - np.cos(angle), 0.5 - np.sin(angle)], 1)
@@ -64,20 +64,20 @@ def _two_moons(count: int, noise: float, rng: np.random.Generator) -> Points:
 
 
 def _two_circles(count: int, noise: float, rng: np.random.Generator) -> Points:
-    labels = _balanced_classes(count, 2, rng)
+    labels = _draw_classes(count, 2, rng)
     angle = rng.uniform(0, 2 * np.pi, count)
     radius = np.where(labels == 0, 1.0, 0.4)
     return _polar(radius, angle) + noise * rng.standard_normal((count, 2)), labels
 
 
 def _eight_gaussians(count: int, noise: float, rng: np.random.Generator) -> Points:
-    blob = _balanced_classes(count, 8, rng)
+    blob = _draw_classes(count, 8, rng)
     centres = _polar(np.full(count, 4 / np.sqrt(2)), blob * np.pi / 4)
     return centres + noise * rng.standard_normal((count, 2)), blob * 3 // 8
 
 
 def _pinwheel(count: int, noise: float, rng: np.random.Generator) -> Points:
-    arm = _balanced_classes(count, 5, rng)
+    arm = _draw_classes(count, 5, rng)
     radial = 1 + 0.3 * rng.standard_normal(count)
     tangential = noise * rng.standard_normal(count)
     angle = arm * 2 * np.pi / 5 + 0.25 * np.exp(radial)  # arms lag behind with the distance
@@ -88,7 +88,7 @@ def _pinwheel(count: int, noise: float, rng: np.random.Generator) -> Points:
     return 2 * np.stack(turned, 1), arm
 
 
-def _balanced_classes(count: int, classes: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+def _draw_classes(count: int, classes: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
     """Return the class of each row in random order; class sizes differ by at most 1."""
     return rng.permutation(np.arange(count, dtype=np.int64) % classes)
 

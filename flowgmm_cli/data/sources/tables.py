@@ -23,7 +23,7 @@ import pyarrow as pa
 
 from flowgmm_cli.data.hub import hub_access
 from flowgmm_cli.data.sources.columns import strings
-from flowgmm_cli.data.sources.files import column_names, existing_file, guess_delimiter
+from flowgmm_cli.data.sources.files import column_names, guess_delimiter, require_file
 from flowgmm_cli.errors import DataError, did_you_mean
 
 _BUILDERS = {
@@ -127,7 +127,7 @@ def read_table(path: str, *, delimiter: str | None = None, note: Callable[[str],
     Raises:
         DataError: the file is missing, empty, of an unknown type or malformed.
     """
-    file = existing_file(path)
+    file = require_file(path)
     builder = _BUILDERS.get(file.suffix.lower())
     if builder is None:
         raise DataError(

@@ -74,7 +74,7 @@ def test_npy_files_name_each_other(tmp_path, context):
         ({"train": np.array([None] * 6, dtype=object), "train_label": [0] * 6}, {}, "cannot be read"),
     ],
 )
-def test_what_does_not_fit_is_said(tmp_path, context, arrays, parameters, words):
+def test_mismatches_are_errors(tmp_path, context, arrays, parameters, words):
     with pytest.raises(DataError) as caught:
         load(archive(tmp_path, **arrays), context, **parameters)
     assert words in caught.value.message

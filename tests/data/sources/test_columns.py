@@ -6,10 +6,10 @@ from hypothesis import strategies as st
 
 from flowgmm_cli.data.sources.columns import (
     encode_labels,
-    localised_number_positions,
-    natural_order,
-    non_numeric_positions,
+    find_localised_numbers,
+    find_non_numeric,
     numbers,
+    sort_naturally,
     strings,
     texts,
     vectors,
@@ -34,7 +34,7 @@ def test_words_for_missing_are_missing_in_numbers(word):
 @pytest.mark.parametrize("word", ["one", "1_000", "1,5", "0x10", "1 2", "12a"])
 def test_what_only_looks_like_a_number_is_none(word):
     assert numbers(cells(["1", word])) is None
-    assert non_numeric_positions(cells(["1", word, "NA", ""])).tolist() == [1]
+    assert find_non_numeric(cells(["1", word, "NA", ""])).tolist() == [1]
 
 
 def test_typed_columns_are_numbers_as_they_are():
@@ -54,7 +54,7 @@ def test_texts_are_joined_and_never_missing():
     assert texts([cells(["a", None, None]), cells(["b", " ", "c"])]).tolist() == ["a\nb", "", "c"]
 
 
-def test_lists_of_one_length_are_vectors():
+def test_lists_of_equal_length_are_vectors():
     assert vectors(cells([[1, 2], [3, 4]])).tolist() == [[1, 2], [3, 4]]
     assert vectors(cells([[1, 2], [3]])) is None
     assert vectors(cells([[1, 2], None])) is None
@@ -74,12 +74,12 @@ def test_lists_of_one_length_are_vectors():
     ],
 )
 def test_names_are_sorted_as_people_do(names, ordered):
-    assert natural_order(names) == ordered
+    assert sort_naturally(names) == ordered
 
 
 @given(st.lists(st.text(max_size=4)))
 def test_the_order_does_not_depend_on_the_order_given(names):
-    assert natural_order(names) == natural_order(names[::-1])
+    assert sort_naturally(names) == sort_naturally(names[::-1])
 
 
 def test_classes_are_numbered_over_all_splits():
@@ -96,11 +96,11 @@ def test_class_label_codes_without_a_name_are_unlabelled():
 
 
 @pytest.mark.parametrize("cell", ["1,5", "-,5", "1.234,5", "1 234,5", "1,234", "1,234,567.8", "1.234.567"])
-def test_numbers_written_otherwise_are_found(cell):
-    assert localised_number_positions(pa.chunked_array([["1.5", "", cell, "NA"]])).tolist() == [2]
-    assert localised_number_positions(pa.chunked_array([[cell, "red"]])).tolist() == []
+def test_localised_numbers_are_recognised(cell):
+    assert find_localised_numbers(pa.chunked_array([["1.5", "", cell, "NA"]])).tolist() == [2]
+    assert find_localised_numbers(pa.chunked_array([[cell, "red"]])).tolist() == []
 
 
 @pytest.mark.parametrize("cell", ["1, 5", "1,2,3", "a,5", ",", "2024-01-01", "10.0.0.1"])
 def test_other_words_are_no_numbers_written_otherwise(cell):
-    assert localised_number_positions(pa.chunked_array([["1.5", cell]])).tolist() == []
+    assert find_localised_numbers(pa.chunked_array([["1.5", cell]])).tolist() == []

@@ -112,7 +112,7 @@ def test_integer_labels_stay_as_they_are_and_sort_by_value(context, write, tmp_p
     assert load(context, str(tmp_path / "t.parquet")).class_names == ("0", "1")
 
 
-def test_minus_one_is_a_class_like_any_other(context, write):
+def test_minus_1_is_an_ordinary_class(context, write):
     assert load(context, write("x,label\n1,-1\n2,1\n")).class_names == ("-1", "1")
 
 
@@ -179,7 +179,7 @@ def test_the_index_that_pandas_writes_is_no_input(context, tmp_path):
     assert "only counts rows" in data.notes[0]
 
 
-def test_test_columns_go_by_name_and_extra_ones_are_noted(context, write):
+def test_test_columns_match_by_name_and_extra_columns_are_noted(context, write):
     data = load(
         context,
         write("x,y,label\n1,2,a\n3,4,b\n"),
@@ -222,7 +222,7 @@ TYPO = "x,label\n" + "".join(f"{'o1' if i == 41 else i / 7},{'ab'[i % 2]}\n" for
         ("id,x,label\nq,1,a\n,2,b\n", {"id": "id"}, "is empty in row 2"),
     ],
 )
-def test_what_is_wrong_is_said(context, write, content, parameters, words):
+def test_invalid_tables_are_errors(context, write, content, parameters, words):
     with pytest.raises(DataError) as caught:
         load(context, write(content), **parameters)
     assert words in caught.value.message

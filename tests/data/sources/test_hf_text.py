@@ -16,7 +16,7 @@ TEST = {"text": ["two"], "title": ["W"], "label": [0]}
 
 
 def load(context, path, **parameters):
-    path = [str(one) for one in path] if isinstance(path, list) else str(path)
+    path = [str(part) for part in path] if isinstance(path, list) else str(path)
     return hf_text.build(HfTextConfig(path=path, **parameters), context).load()
 
 
@@ -78,7 +78,7 @@ def test_several_files_are_splits_by_name(context, tmp_path):
         ({"label": "lable"}, "did you mean `label`"),
     ],
 )
-def test_wrong_names_are_said(context, folder, parameters, words):
+def test_wrong_names_are_errors(context, folder, parameters, words):
     with pytest.raises(DataError) as caught:
         load(context, folder, **parameters)
     assert words in caught.value.message
@@ -106,8 +106,8 @@ def test_what_looks_like_a_path_is_never_looked_up_on_the_hub(monkeypatch, tmp_p
 
 def test_offline_says_which_cache_was_looked_in(context):
     with pytest.raises(DataError) as caught:
-        load(context, "nobody/no-such-data-set")
-    assert caught.value.message.startswith("offline, and nobody/no-such-data-set is neither")
+        load(context, "unknown/no-such-data-set")
+    assert caught.value.message.startswith("offline, and unknown/no-such-data-set is neither")
     assert str(datasets.config.HF_DATASETS_CACHE) in caught.value.message
     assert "data.path" in caught.value.hint
 
@@ -120,7 +120,7 @@ def test_a_hub_out_of_reach_is_an_error_that_says_so(monkeypatch):
 
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", unreachable)
     with pytest.raises(DataError, match=r"the hub cannot be reached .Name or service not known") as caught:
-        load(DataContext(), "nobody/no-such-data-set")
+        load(DataContext(), "unknown/no-such-data-set")
     assert "local folder" in caught.value.hint
 
 

@@ -47,7 +47,7 @@ def test_a_folder_like_mnists(load, idx, tmp_path, suffix, dash):
     assert data.notes == ()
 
 
-def test_test_images_alone_are_one_split(load, idx, tmp_path):
+def test_test_images_alone_are_a_single_split(load, idx, tmp_path):
     idx("t10k-images-idx3-ubyte", GREY)
     idx("t10k-labels-idx1-ubyte", LABELS)
     data = load(tmp_path)
@@ -133,7 +133,7 @@ def test_arrays_without_labels_or_images(load, tmp_path):
         load(tmp_path / "c.npz")
 
 
-def test_fractions_are_pixels_and_are_said_to_be(load, tmp_path):
+def test_fractions_are_pixels_with_a_note(load, tmp_path):
     np.savez(tmp_path / "a.npz", x=GREY / np.float32(255), y=LABELS)
     data = load(tmp_path / "a.npz")
     np.testing.assert_array_equal(data.splits["train"].columns["image"], GREY)

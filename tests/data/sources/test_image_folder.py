@@ -29,7 +29,8 @@ def load(context):
 def labelled(rows, names):
     """Id -> class."""
     return {
-        one: names[label] if label >= 0 else None for one, label in zip(rows.ids, rows.labels, strict=True)
+        row_id: names[label] if label >= 0 else None
+        for row_id, label in zip(rows.ids, rows.labels, strict=True)
     }
 
 
@@ -48,7 +49,7 @@ def test_folders_are_classes(load, make, unlabelled):
     assert data.notes == ()
 
 
-def test_folders_without_images_loose_images_and_other_files_are_said(load, make):
+def test_folders_without_images_loose_images_and_other_files_are_noted(load, make):
     folder = make("cat/1.png", "dog/1.png", "loose.png")
     (folder / "bird/nothing").mkdir(parents=True)
     (folder / "cat/notes.txt").write_text("")

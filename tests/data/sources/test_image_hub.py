@@ -23,7 +23,7 @@ SPLITS = {"train": slice(0, 4), "test": slice(4, 6), "extra": slice(6, 9)}
 
 
 def dataset(rows):
-    images = [Image.fromarray(one) for one in PIXELS[rows]]
+    images = [Image.fromarray(pixels) for pixels in PIXELS[rows]]
     labels = [None, 2, *[0] * len(images)][: len(images)]
     return datasets.Dataset.from_dict({"image": images, "label": labels}, features=FEATURES)
 
@@ -75,20 +75,20 @@ def test_pixels_may_stay_on_the_disk(load, folder):
         ({"image": "label"}, "column `label` (data.image) holds no image files"),
     ],
 )
-def test_wrong_names_are_said(load, folder, more, words):
+def test_wrong_names_are_errors(load, folder, more, words):
     with pytest.raises(DataError) as caught:
         load(folder, **more)
     assert words in caught.value.message
 
 
-def encoded(pixels):
+def encode_png(pixels):
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")
     return stream.getvalue()
 
 
 def test_a_parquet_file_of_plain_bytes(load, tmp_path):
-    table = pa.table({"img": [encoded(one) for one in PIXELS[:3]], "label": ["b", "a", None]})
+    table = pa.table({"img": [encode_png(pixels) for pixels in PIXELS[:3]], "label": ["b", "a", None]})
     pq.write_table(table, tmp_path / "a.parquet")
     data = load(tmp_path / "a.parquet")
     assert data.class_names == ("a", "b")
@@ -99,7 +99,7 @@ def test_a_parquet_file_of_plain_bytes(load, tmp_path):
 
 def test_cells_that_are_no_images(load, tmp_path):
     pq.write_table(
-        pa.table({"img": [encoded(PIXELS[0]), b"x", None], "label": [1, 2, 3]}), tmp_path / "a.parquet"
+        pa.table({"img": [encode_png(PIXELS[0]), b"x", None], "label": [1, 2, 3]}), tmp_path / "a.parquet"
     )
     with pytest.raises(DataError, match="2 of 3 images cannot be read") as caught:
         load(tmp_path / "a.parquet")
@@ -113,7 +113,7 @@ def test_cells_that_are_no_images(load, tmp_path):
 
 @pytest.mark.parametrize("count", [0, 2])
 def test_which_column_must_be_plain(load, tmp_path, count):
-    cells = {f"img{index}": [encoded(PIXELS[0])] for index in range(count)}
+    cells = {f"img{index}": [encode_png(PIXELS[0])] for index in range(count)}
     pq.write_table(pa.table({**cells, "label": [1]}), tmp_path / "a.parquet")
     with pytest.raises(DataError, match=rf"has {count or 'no'} columns of images") as caught:
         load(tmp_path / "a.parquet")
@@ -122,22 +122,22 @@ def test_which_column_must_be_plain(load, tmp_path, count):
         assert load(tmp_path / "a.parquet", image="img1").columns[0].shape == (6, 5, 3)
 
 
-def test_the_hub_is_asked_for_what_the_recipe_names(monkeypatch, tmp_path):
-    asked = []
+def test_the_recipe_decides_the_request_to_the_hub(monkeypatch, tmp_path):
+    requests = []
 
     def load_dataset(path, name, *, revision):
-        asked.append((path, name, revision))
+        requests.append((path, name, revision))
         return datasets.DatasetDict({split: dataset(rows) for split, rows in SPLITS.items()})
 
     monkeypatch.setattr(hub_tables, "probe", lambda path, revision: None)
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     config = ImagesConfig(path="ufldl/svhn", name="cropped_digits", revision="abc", unlabelled_split="extra")
     data = build(config, DataContext(cache_dir=str(tmp_path))).load()
-    assert asked == [("ufldl/svhn", "cropped_digits", "abc")]
+    assert requests == [("ufldl/svhn", "cropped_digits", "abc")]
     np.testing.assert_array_equal(data.splits["train"].columns["image"], PIXELS[[0, 1, 2, 3, 6, 7, 8]])
 
 
-def test_offline_nothing_is_asked_for(load, monkeypatch):
-    monkeypatch.setattr(hub_tables, "probe", lambda *_: pytest.fail("the hub was asked"))
-    with pytest.raises(DataError, match=r"offline, and nobody/no-such-images is neither a local folder"):
-        load("nobody/no-such-images")
+def test_offline_sends_no_request(load, monkeypatch):
+    monkeypatch.setattr(hub_tables, "probe", lambda *_: pytest.fail("the hub was requests"))
+    with pytest.raises(DataError, match=r"offline, and unknown/no-such-images is neither a local folder"):
+        load("unknown/no-such-images")

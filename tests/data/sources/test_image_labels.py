@@ -27,7 +27,7 @@ def load(context, folder):
 def classes(data):
     rows = data.splits["train"]
     names = [*data.class_names, None]
-    return {one: names[label] for one, label in zip(rows.ids, rows.labels, strict=True)}
+    return {row_id: names[label] for row_id, label in zip(rows.ids, rows.labels, strict=True)}
 
 
 def test_labels_by_file(load):
@@ -76,7 +76,7 @@ def test_missing_files_are_named_with_near_matches(load):
     assert len(caught.value.details) == 9
 
 
-def test_two_labels_of_one_file(load):
+def test_two_labels_of_a_file(load):
     with pytest.raises(DataError, match=r"a\.png is named twice, as `ox` and as `elk`"):
         load("file,label\na.png,ox\na.png,elk\n")
     assert classes(load("file,label\na.png,ox\na.png,ox\n"))["a.png"] == "ox"
@@ -90,7 +90,7 @@ def test_two_labels_of_one_file(load):
         ({"label": "class"}, "has no column `class` (data.label)"),
     ],
 )
-def test_wrong_names_are_said(load, more, words):
+def test_wrong_names_are_errors(load, more, words):
     with pytest.raises(DataError) as caught:
         load("file,label\na.png,ox\n", **more)
     assert words in caught.value.message

@@ -50,10 +50,10 @@ def test_pixels_on_the_disk_make_the_same_rows(component, context, folder, cache
     lazy = load_rows(component("data", "images", **settings, memory=0.0, cache=cache), context)
     assert isinstance(lazy.train.columns["image"], LazyPixels)
     assert lazy.fingerprint == rows.fingerprint
-    for one, other in [(rows.train, lazy.train), (rows.val, lazy.val), (rows.test, lazy.test)]:
-        assert one.ids.tolist() == other.ids.tolist()
-        assert one.labels.tolist() == other.labels.tolist()
-        np.testing.assert_array_equal(one.columns["image"], np.asarray(other.columns["image"]))
+    for expected, other in [(rows.train, lazy.train), (rows.val, lazy.val), (rows.test, lazy.test)]:
+        assert expected.ids.tolist() == other.ids.tolist()
+        assert expected.labels.tolist() == other.labels.tolist()
+        np.testing.assert_array_equal(expected.columns["image"], np.asarray(other.columns["image"]))
 
 
 def test_training_images_that_are_test_images_are_left_out(component, context, folder):
@@ -68,14 +68,14 @@ def test_training_images_that_are_test_images_are_left_out(component, context, f
     assert any("2 training rows are equal to a test row" in note for note in rows.notes)
 
 
-def test_other_splits_may_be_elsewhere(load, folder, tmp_path):
+def test_other_splits_may_have_other_paths(load, folder, tmp_path):
     (tmp_path / "more/dog").mkdir(parents=True)
     Image.fromarray(IMAGES[0]).save(tmp_path / "more/dog/1.png")
     data = load(folder, test_path=str(tmp_path / "more"), val_path=str(folder))
     assert {name: len(rows) for name, rows in data.splits.items()} == {"train": 40, "test": 1, "val": 40}
     assert data.splits["test"].ids.tolist() == ["test:dog/1.png"]
     assert data.splits["test"].labels.tolist() == [1]
-    ids = [one for rows in data.splits.values() for one in rows.ids]
+    ids = [row_id for rows in data.splits.values() for row_id in rows.ids]
     assert len(set(ids)) == len(ids)
 
 
@@ -114,7 +114,7 @@ def test_places_without_images(load, folder, tmp_path, name, message):
         load(tmp_path / name)
 
 
-def test_one_image_is_no_training_set(component, context, tmp_path):
+def test_a_single_image_is_not_a_training_set(component, context, tmp_path):
     (tmp_path / "one/cat").mkdir(parents=True)
     Image.fromarray(IMAGES[0]).save(tmp_path / "one/cat/1.png")
     with pytest.raises(DataError, match="at least two classes are needed"):
@@ -134,6 +134,6 @@ def test_resizing_needs_a_size():
 
 def test_defaults_suit_images():
     data = parse_component("{use: images, path: photos}", "data", source="a test")
-    assert [one.use for one in data.config.transforms] == ["pca"]
-    assert [one.use for one in data.config.views.weak] == ["affine"]
-    assert [one.use for one in data.config.views.strong] == ["affine", "noise"]
+    assert [part.use for part in data.config.transforms] == ["pca"]
+    assert [part.use for part in data.config.views.weak] == ["affine"]
+    assert [part.use for part in data.config.views.strong] == ["affine", "noise"]

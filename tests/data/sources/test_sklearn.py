@@ -27,14 +27,14 @@ def test_digits_are_pixels_between_0_and_1(context):
 
 @pytest.mark.parametrize("name", DRAWN)
 def test_a_drawn_set_has_fresh_test_rows_and_follows_its_seed(context, name):
-    one, two = (load(context, name=name, n=200, test_n=100, seed=4) for _ in range(2))
-    train, test = points(one.splits["train"]), points(one.splits["test"])
-    assert (train == points(two.splits["train"])).all()
+    first, second = (load(context, name=name, n=200, test_n=100, seed=4) for _ in range(2))
+    train, test = points(first.splits["train"]), points(first.splits["test"])
+    assert (train == points(second.splits["train"])).all()
     assert train.shape == (200, 2)
     assert test.shape == (100, 2)
     assert not (points(load(context, name=name, n=200, seed=5).splits["train"]) == train).all()
     assert not set(map(tuple, train)) & set(map(tuple, test))
-    assert len(set(one.splits["train"].ids) | set(one.splits["test"].ids)) == 300
+    assert len(set(first.splits["train"].ids) | set(first.splits["test"].ids)) == 300
 
 
 @pytest.mark.parametrize(("name", "classes"), [("two_moons", 2), ("two_circles", 2), ("pinwheel", 5)])

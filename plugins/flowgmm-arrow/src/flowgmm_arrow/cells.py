@@ -85,7 +85,7 @@ def decoded(cells: pa.Array) -> pa.Array:
     return cells.dictionary_decode() if isinstance(cells, pa.DictionaryArray) else cells
 
 
-def natural_order(names: Iterable[str]) -> list[str]:
+def sort_naturally(names: Iterable[str]) -> list[str]:
     """Sort names as people do: numbers by value, others by text with the numbers in it by value.
 
     >>> natural_order(["10", "9"]), natural_order(["b 10", "b 9", "A"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from flowgmm_arrow.cells import Cells, natural_order, numbers, strings, texts, vectors
+from flowgmm_arrow.cells import Cells, numbers, sort_naturally, strings, texts, vectors
 from flowgmm_arrow.choose import Chosen
 from flowgmm_cli.api import Column, DataError, Rows, SourceData
 
@@ -133,7 +133,7 @@ def assemble(
         if not gathered.rows:
             raise DataError(f"the {split} split has no rows", hint=f"check what data gives for `{split}`")
     labels = {split: gathered.labels() for split, gathered in splits.items()}
-    names = natural_order({cell for cells in labels.values() for cell in cells.tolist() if cell is not None})
+    names = sort_naturally({cell for cells in labels.values() for cell in cells.tolist() if cell is not None})
     code: dict[Any, int] = {None: -1} | {name: index for index, name in enumerate(names)}
     columns: tuple[Column, ...] = ()
     found: dict[str, Rows] = {}
