@@ -20,6 +20,8 @@ from flowgmm_cli.report.text import percent, pluralise
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
 
+    from flowgmm_cli.scores.detector import Detector
+
 FILE = "MODEL_CARD.md"
 MAX_LISTED = 60  # classes or columns; more are counted, not listed
 _TEMPLATE = Path(__file__).parent / "templates" / "model_card.md.j2"
@@ -104,7 +106,7 @@ def _facts(context: ReportContext) -> dict[str, Any]:
         "dim": trained.preprocessor.dim,
         "columns": [f"{item.name} ({item.kind})" for item in trained.preprocessor.columns],
         "class_names": trained.class_names,
-        "detector": trained.detector,
+        "detection": _describe_detection(trained.detector),
         "calibration": _describe_calibration(context),
         "limits": _list_limits(context),
         "versions": {"flowgmm-cli": "", **versions},
@@ -147,6 +149,18 @@ def _results(evaluation: Evaluation | None) -> dict[str, Any]:
         "intervals": intervals,
         "baselines": [(text.method_name(name), result.accuracy) for name, result in baselines],
     }
+
+
+def _describe_detection(detector: Detector | None) -> str:
+    if detector is None:
+        return "This run has no fitted out-of-distribution scores."
+    score, rows = detector.default, len(detector.reference_scores(detector.default))
+    return (
+        f"Default score: {escape(score)} (higher = further out). Rows with a score above "
+        f"{detector.threshold(score):.6g} are flagged; 5 % of {rows:,} held-out rows exceed it. Available "
+        f"scores: {escape(', '.join(detector.names))}. Their power depends on the kind of "
+        "out-of-distribution rows; `flowgmm ood --out FILE` measures it."
+    )
 
 
 def _describe_calibration(context: ReportContext) -> str:
