@@ -38,12 +38,12 @@ def test_a_fresh_flow_is_the_identity() -> None:
 def test_the_network_at_a_time_tells_its_jacobian() -> None:
     moment = make(3, depth=3).double().velocity(torch.tensor(0.4, dtype=torch.float64))
     x, v = rows(4, 3, torch.float64), rows(4, 3, torch.float64).flip(0)
-    _, slopes = moment(x)
-    jacobian = moment.jacobian(slopes)
+    _, derivatives = moment(x)
+    jacobian = moment.jacobian(derivatives)
     for row, found in zip(x, jacobian, strict=True):
         want = torch.autograd.functional.jacobian(lambda one: moment(one[None])[0][0], row)
         torch.testing.assert_close(found, want)
-    torch.testing.assert_close(moment.pull_back(v, slopes), (v[:, None] @ jacobian)[:, 0])
+    torch.testing.assert_close(moment.pull_back(v, derivatives), (v[:, None] @ jacobian)[:, 0])
 
 
 def linear(d: int, **parameters: Any) -> tuple[Ffjord, torch.Tensor]:
@@ -92,9 +92,11 @@ def test_the_estimated_trace_is_unbiased_over_directions() -> None:
     x = rows(6, 3, torch.float64)
     moment = exact.velocity(torch.tensor(0.5, dtype=torch.float64))
     with torch.no_grad():
-        _, slopes = moment(x)
-        want = moment.jacobian(slopes).diagonal(dim1=1, dim2=2).sum(1)
-        draws = torch.stack([(moment.pull_back(v.expand(6, -1), slopes) * v).sum(1) for v in probing.probes])
+        _, derivatives = moment(x)
+        want = moment.jacobian(derivatives).diagonal(dim1=1, dim2=2).sum(1)
+        draws = torch.stack(
+            [(moment.pull_back(v.expand(6, -1), derivatives) * v).sum(1) for v in probing.probes]
+        )
     error = draws.std(0) / math.sqrt(len(draws))
     assert float(((draws.mean(0) - want) / error).abs().max()) < 4.5
 

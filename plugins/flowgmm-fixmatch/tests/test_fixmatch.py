@@ -45,12 +45,12 @@ def term(
 
 
 def test_fixed_thresholds_are_one_number() -> None:
-    assert torch.equal(thresholds.fixed(P, 0.9), torch.full((5,), 0.9))
+    assert torch.equal(thresholds.constant_threshold(P, 0.9), torch.full((5,), 0.9))
 
 
 def test_flex_thresholds_are_lower_for_classes_with_few_confident_rows() -> None:
     # confident rows at 0.95: two of class 0, one of class 1, none of class 2; two rows are below
-    found = thresholds.flex(P, 0.95)
+    found = thresholds.flexmatch_threshold(P, 0.95)
     half = 0.95 * 0.5 / 1.5
     torch.testing.assert_close(found, torch.tensor([0.95, 0.95, half, 0.0, 0.0]))
 
@@ -58,21 +58,23 @@ def test_flex_thresholds_are_lower_for_classes_with_few_confident_rows() -> None
 def test_flex_thresholds_rise_slowly_while_most_rows_are_below() -> None:
     doubtful = torch.cat([P[:1], P[3:4].expand(9, -1)])
     share = 1 / 9  # one confident row of class 0 against nine below
-    assert float(thresholds.flex(doubtful, 0.95)[0]) == pytest.approx(0.95 * share / (2 - share))
+    assert float(thresholds.flexmatch_threshold(doubtful, 0.95)[0]) == pytest.approx(
+        0.95 * share / (2 - share)
+    )
 
 
 def test_free_thresholds_are_the_mean_confidence_scaled_by_class() -> None:
     confidence = (0.97 + 0.96 + 0.98 + 0.5 + 0.4) / 5
     mean = P.mean(0)
     want = confidence * (mean / mean.max())[torch.tensor([0, 0, 1, 2, 2])]
-    torch.testing.assert_close(thresholds.free(P), want)
+    torch.testing.assert_close(thresholds.freematch_threshold(P), want)
 
 
-@pytest.mark.parametrize("kind", ["fixed", "flex", "free"])
-def test_thresholds_of_no_rows_are_none(kind: str) -> None:
-    none = torch.zeros(0, 3)
-    found = thresholds.free(none) if kind == "free" else getattr(thresholds, kind)(none, 0.9)
-    assert found.shape == (0,)
+def test_without_rows_there_are_no_thresholds() -> None:
+    empty = torch.zeros(0, 3)
+    assert thresholds.constant_threshold(empty, 0.9).shape == (0,)
+    assert thresholds.flexmatch_threshold(empty, 0.9).shape == (0,)
+    assert thresholds.freematch_threshold(empty).shape == (0,)
 
 
 def test_only_confident_rows_count_and_their_class_is_the_target() -> None:

@@ -57,8 +57,8 @@ def test_a_network_shortens_every_distance(scale: float) -> None:
             parameter += scale * torch.randn(parameter.shape, generator=seeded(1))
         weights = network.weights()
         x = 3 * torch.randn(500, 4, generator=seeded(2))
-        _, slopes = network(x, weights)
-        norms = torch.linalg.matrix_norm(network.jacobian(weights, slopes), 2)
+        _, derivatives = network(x, weights)
+        norms = torch.linalg.matrix_norm(network.jacobian(weights, derivatives), 2)
     assert float(norms.max()) <= 0.9 * (1 + 1e-5)
 
 
@@ -70,9 +70,9 @@ def test_jacobian_and_pull_back_are_those_of_autograd() -> None:
     weights = network.weights()
     x = torch.randn(4, 3, generator=seeded(2), dtype=torch.float64)
     v = torch.randn(4, 3, generator=seeded(3), dtype=torch.float64)
-    _, slopes = network(x, weights)
-    jacobian = network.jacobian(weights, slopes)
+    _, derivatives = network(x, weights)
+    jacobian = network.jacobian(weights, derivatives)
     for row, found in zip(x, jacobian, strict=True):
         want = torch.autograd.functional.jacobian(lambda one: network(one[None], weights)[0][0], row)
         torch.testing.assert_close(found, want)
-    torch.testing.assert_close(network.pull_back(v, weights, slopes), (v[:, None] @ jacobian)[:, 0])
+    torch.testing.assert_close(network.pull_back(v, weights, derivatives), (v[:, None] @ jacobian)[:, 0])

@@ -7,7 +7,7 @@ import torch
 
 from flowgmm_cli.api import RecipeError, RunFailedError
 from flowgmm_residual.model import ResidualFlow, build
-from flowgmm_residual.noise import keys, mix, signs, uniform
+from flowgmm_residual.noise import mix, random_signs, row_keys, uniform
 from flowgmm_residual.plugin import ResidualConfig
 
 
@@ -31,12 +31,12 @@ def test_the_estimate_of_training_is_unbiased(exact_terms: int) -> None:
     block, x = flow.layers[0], rows(4, 3).double()
     with torch.no_grad():
         weights = block.network.weights()
-        _, slopes = block.network(x, weights)
-        exact = block._exact_log_det(weights, slopes)
+        _, derivatives = block.network(x, weights)
+        exact = block._exact_log_det(weights, derivatives)
         draws = []
         for index in range(4000):
             number = int(mix(torch.tensor(index)))
-            draws.append(block._roulette((mix(keys(x) + index), number), weights, slopes))
+            draws.append(block._roulette((mix(row_keys(x) + index), number), weights, derivatives))
     seen = torch.stack(draws)
     error = seen.std(0) / math.sqrt(len(seen))
     assert float(((seen.mean(0) - exact) / error).abs().max()) < 4.5
@@ -84,7 +84,7 @@ def test_gradients_of_the_estimate_reach_every_parameter() -> None:
 
 
 def test_signs_are_balanced_and_uncorrelated() -> None:
-    drawn = signs(keys(torch.arange(2000.0)[:, None]), 8)
+    drawn = random_signs(row_keys(torch.arange(2000.0)[:, None]), 8)
     assert set(drawn.unique().tolist()) == {-1.0, 1.0}
     assert float(drawn.mean(0).abs().max()) < 0.1
     assert float((drawn.T @ drawn / 2000 - torch.eye(8)).abs().max()) < 0.1

@@ -18,9 +18,9 @@ Cells = npt.NDArray[Any]
 
 def numbers(cells: pa.Array) -> npt.NDArray[np.float64]:
     """Return numbers as float64, NaN where a cell is null."""
-    floats = pc.cast(decoded(cells), pa.float64())
-    found: npt.NDArray[np.float64] = pc.fill_null(floats, float("nan")).to_numpy(zero_copy_only=False)
-    return found
+    floats = pc.cast(decode_dictionary(cells), pa.float64())
+    array: npt.NDArray[np.float64] = pc.fill_null(floats, float("nan")).to_numpy(zero_copy_only=False)
+    return array
 
 
 def strings(cells: pa.Array) -> Cells:
@@ -32,11 +32,11 @@ def strings(cells: pa.Array) -> Cells:
     ['a', None]
     """
     coded = cells if isinstance(cells, pa.DictionaryArray) else pc.dictionary_encode(cells)
-    values = [_string(one) for one in coded.dictionary.to_pylist()]
+    values = [_string(cell) for cell in coded.dictionary.to_pylist()]
     table = np.array([*values, None], dtype=object)
     codes = pc.fill_null(coded.indices, len(values)) if coded.indices.null_count else coded.indices
-    found: Cells = table[codes.to_numpy(zero_copy_only=False)]
-    return found
+    array: Cells = table[codes.to_numpy(zero_copy_only=False)]
+    return array
 
 
 def _string(cell: Any) -> str | None:
@@ -49,7 +49,7 @@ def _string(cell: Any) -> str | None:
 
 def texts(parts: Sequence[pa.Array]) -> Cells:
     """Return one text a row, its parts joined by a line break; a row of nulls is ''."""
-    rows = zip(*(decoded(part).to_pylist() for part in parts), strict=True)
+    rows = zip(*(decode_dictionary(part).to_pylist() for part in parts), strict=True)
     joined = ["\n".join(str(cell) for cell in row if cell is not None and str(cell).strip()) for row in rows]
     return np.array(joined, dtype=object)
 
@@ -74,14 +74,14 @@ def vectors(cells: pa.Array, name: str) -> Cells:
             f"column `{name}` holds {what} where vectors of one length are expected",
             hint=f"correct it, or leave the column out with data.drop=[{name}]",
         )
-    found: Cells = pc.cast(flat, pa.float64()).to_numpy(zero_copy_only=False)
+    array: Cells = pc.cast(flat, pa.float64()).to_numpy(zero_copy_only=False)
     if not pa.types.is_float64(cells.type.value_type):
-        found = found.astype(np.float32)
-    return found.reshape(len(cells), *(shape or (max(lengths, default=0),)))
+        array = array.astype(np.float32)
+    return array.reshape(len(cells), *(shape or (max(lengths, default=0),)))
 
 
-def decoded(cells: pa.Array) -> pa.Array:
-    """Cells of a dictionary as plain ones."""
+def decode_dictionary(cells: pa.Array) -> pa.Array:
+    """Return the cells of a dictionary array as a plain array."""
     return cells.dictionary_decode() if isinstance(cells, pa.DictionaryArray) else cells
 
 
@@ -97,6 +97,11 @@ def sort_naturally(names: Iterable[str]) -> list[str]:
             return False, float(name), [], name
         except ValueError:
             parts = re.split(r"(\d+)", name.casefold())
-            return True, 0.0, [(int(one), "") if one.isdecimal() else (-1, one) for one in parts if one], name
+            return (
+                True,
+                0.0,
+                [(int(cell), "") if cell.isdecimal() else (-1, cell) for cell in parts if cell],
+                name,
+            )
 
     return sorted(names, key=key)

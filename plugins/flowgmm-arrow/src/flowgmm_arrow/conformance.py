@@ -1,4 +1,4 @@
-"""What `flowgmm plugins test` checks of the sources: with files and a database made for it."""
+"""Conformance suites of the sources, with their own files and queries."""
 
 from __future__ import annotations
 

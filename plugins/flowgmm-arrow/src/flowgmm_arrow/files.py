@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from flowgmm_arrow.choose import choose, near
-from flowgmm_arrow.gather import Gathered, assemble, class_codes
+from flowgmm_arrow.columns import select_columns, suggest
+from flowgmm_arrow.gather import SplitBuilder, assemble, class_codes
 from flowgmm_cli.api import DataContext, DataError, SourceData
 
 if TYPE_CHECKING:
@@ -41,17 +41,17 @@ class ArrowSource:
         given = {"train": config.path, "val": config.val_path, "test": config.test_path}
         tables = {split: _Table(path, config.format) for split, path in given.items() if path is not None}
         train = tables["train"]
-        chosen = choose(train.schema, config, train.where)
+        selection = select_columns(train.schema, config, train.where)
         splits = {}
         for split, table in tables.items():
-            table.need(chosen.read)
+            table.require(selection.read)
             codes = class_codes(table.schema, config.label)
-            splits[split] = Gathered(chosen, config, table.where, codes)
+            splits[split] = SplitBuilder(selection, config, table.where, codes)
             total = table.count()
-            for batch, ids in table.batches(chosen.read, config.batch_rows):
-                splits[split].add(batch, (f"{split}:{one}" for one in ids))
+            for batch, ids in table.batches(selection.read, config.batch_rows):
+                splits[split].add(batch, (f"{split}:{number}" for number in ids))
                 self._context.progress(splits[split].rows, total, f"reading {table.where}")
-        return assemble(splits, chosen, config)
+        return assemble(splits, selection, config)
 
 
 class _Table:
@@ -65,9 +65,9 @@ class _Table:
     def __init__(self, given: str | Sequence[str], form: str | None) -> None:
         patterns = [given] if isinstance(given, str) else list(given)
         self.where = patterns[0] if len(patterns) == 1 else f"{patterns[0]} and {len(patterns) - 1} more"
-        found = [_files(pattern, form) for pattern in patterns]
-        base = Path(os.path.commonpath([root for root, _ in found]))
-        names = {file: file.relative_to(base).as_posix() for _, files in found for file in files}
+        located = [_files(pattern, form) for pattern in patterns]
+        base = Path(os.path.commonpath([root for root, _ in located]))
+        names = {file: file.relative_to(base).as_posix() for _, files in located for file in files}
         self._names = {str(file): name for file, name in sorted(names.items(), key=lambda item: item[1])}
         kinds = {form or SUFFIXES[Path(name).suffix.lower()] for name in self._names.values()}
         if len(kinds) > 1:
@@ -91,7 +91,7 @@ class _Table:
                 hint="the files must be Parquet or Arrow files whose columns have the same types",
             ) from error
 
-    def need(self, columns: Sequence[str]) -> None:
+    def require(self, columns: Sequence[str]) -> None:
         """Make sure that columns are there.
 
         Raises:
@@ -101,7 +101,7 @@ class _Table:
             if name not in self.schema.names:
                 raise DataError(
                     f"{self.where} has no column `{name}`, which the training rows have"
-                    f"{near(name, self.schema.names)}",
+                    f"{suggest(name, self.schema.names)}",
                     details=[f"columns: {', '.join(self.schema.names)}"],
                     hint=f"add the column, or train without it: data.drop=[{name}]",
                 )
@@ -128,31 +128,31 @@ class _Table:
 
 
 def _files(given: str, form: str | None) -> tuple[Path, list[Path]]:
-    """The files that a path or pattern names, and the folder they are below."""
+    """Return the root folder and the files of a path or pattern."""
     path = Path(given).expanduser().absolute()
     if path.is_file():
         if form is None and path.suffix.lower() not in SUFFIXES:
             raise DataError(
-                f"{given}: what it is cannot be told from the suffix `{path.suffix}`",
+                f"{given}: the suffix is unknown: `{path.suffix}`",
                 hint=f"set data.format, or use one of {', '.join(SUFFIXES)}",
             )
         return path.parent, [path]
     fixed = next((index for index, part in enumerate(path.parts) if glob.has_magic(part)), len(path.parts))
     root = path if path.is_dir() else Path(*path.parts[:fixed])
     pattern = "**/*" if path.is_dir() else "/".join(path.parts[fixed:])
-    found = sorted(root.glob(pattern)) if pattern else []
-    found = [file for file in found if file.is_file() and not _hidden(file.relative_to(root))]
+    located = sorted(root.glob(pattern)) if pattern else []
+    located = [file for file in located if file.is_file() and not _hidden(file.relative_to(root))]
     if form is None:
-        found = [file for file in found if file.suffix.lower() in SUFFIXES]
-    if not found:
+        located = [file for file in located if file.suffix.lower() in SUFFIXES]
+    if not located:
         kinds = "any file" if form is not None else f"a file of the types {', '.join(SUFFIXES)}"
         what = f"{given} does not hold {kinds}" if path.is_dir() else f"nothing is found at {given}"
         raise DataError(what, hint=f"check the path; it is looked for in {Path.cwd()}")
-    return root, found
+    return root, located
 
 
 def _hidden(path: Path) -> bool:
-    """Whether a file is one that writers leave behind, such as _SUCCESS or .part.crc."""
+    """Return whether a file is a by-product of writers, such as _SUCCESS or .part.crc."""
     return any(part.startswith((".", "_")) for part in path.parts)
 
 

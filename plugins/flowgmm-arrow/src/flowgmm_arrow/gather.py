@@ -1,4 +1,4 @@
-"""Batches of rows to what a source gives."""
+"""Batches of rows to the data of a source."""
 
 from __future__ import annotations
 
@@ -10,28 +10,30 @@ import numpy as np
 import pyarrow as pa
 
 from flowgmm_arrow.cells import Cells, numbers, sort_naturally, strings, texts, vectors
-from flowgmm_arrow.choose import Chosen
+from flowgmm_arrow.columns import ColumnSelection
 from flowgmm_cli.api import Column, DataError, Rows, SourceData
 
 if TYPE_CHECKING:
     from flowgmm_arrow.plugin import TableConfig
 
 MANY_CATEGORIES = 64
-"""A column of strings with more different values than this must be named as what it is."""
+"""A column of strings with more different values than this must be declared in the recipe."""
 
 
-class Gathered:
-    """The rows of one split: each batch becomes arrays at once, and Arrow's memory is free again.
+class SplitBuilder:
+    """Collects the rows of a split: each batch is converted to arrays, and Arrow's memory is freed.
 
     Args:
-        chosen: the columns.
+        selection: the columns.
         config: of the source.
-        where: what to call the rows in messages.
-        codes: names of the label's codes 0, 1, ...; empty where labels are no codes.
+        where: the name of the rows in messages.
+        codes: names of the label's codes 0, 1, ...; empty for labels that are not codes.
     """
 
-    def __init__(self, chosen: Chosen, config: TableConfig, where: str, codes: Sequence[str] = ()) -> None:
-        self._chosen = chosen
+    def __init__(
+        self, selection: ColumnSelection, config: TableConfig, where: str, codes: Sequence[str] = ()
+    ) -> None:
+        self._selection = selection
         self._config = config
         self._where = where
         self._codes = {str(code): name for code, name in enumerate(codes)}
@@ -39,15 +41,15 @@ class Gathered:
         self.rows = 0
 
     def add(self, batch: pa.RecordBatch, ids: Iterable[str]) -> None:
-        """Add a batch with the columns in use; `ids` are of no account where the recipe names a column."""
-        chosen, config = self._chosen, self._config
-        found: dict[str, Cells] = {}
-        if chosen.text:
-            found["text"] = texts([batch.column(part) for part in chosen.text])
-        for name, kind in chosen.kinds.items():
+        """Add a batch with the columns in use; `ids` are ignored if the recipe has an id column."""
+        selection, config = self._selection, self._config
+        arrays: dict[str, Cells] = {}
+        if selection.text:
+            arrays["text"] = texts([batch.column(part) for part in selection.text])
+        for name, kind in selection.kinds.items():
             cells = batch.column(name)
             try:
-                found[f"in {name}"] = (
+                arrays[f"in {name}"] = (
                     numbers(cells)
                     if kind == "numeric"
                     else strings(cells)
@@ -59,15 +61,15 @@ class Gathered:
                     f"{self._where}: column `{name}` cannot be read as {kind}: {error}",
                     hint=f"make it of one type in all files, or leave it out with data.drop=[{name}]",
                 ) from error
-        found["label"] = strings(batch.column(config.label))
+        arrays["label"] = strings(batch.column(config.label))
         if config.id is not None:
-            found["id"] = strings(batch.column(config.id))
+            arrays["id"] = strings(batch.column(config.id))
         else:
-            found["id"] = np.array(list(ids), dtype=object)
+            arrays["id"] = np.array(list(ids), dtype=object)
         marker = config.labels.column
         if marker is not None and marker in batch.schema.names:
-            found["marker"] = strings(batch.column(marker))
-        for name, cells in found.items():
+            arrays["marker"] = strings(batch.column(marker))
+        for name, cells in arrays.items():
             self._parts.setdefault(name, []).append(cells)
         self.rows += batch.num_rows
 
@@ -100,23 +102,23 @@ class Gathered:
         ids, column = self.take("id"), self._config.id
         if column is not None:
             seen: set[str | None] = set()
-            for row, one in enumerate(ids.tolist(), start=1):
-                if one is None or one in seen:
-                    what = "is empty" if one is None else f"is `{one}` again"
+            for row, code in enumerate(ids.tolist(), start=1):
+                if code is None or code in seen:
+                    what = "is empty" if code is None else f"is `{code}` again"
                     raise DataError(
                         f"{self._where}: column `{column}` (data.id) {what} in row {row}",
                         hint="an id names one row",
                     )
-                seen.add(one)
+                seen.add(code)
         return ids
 
     def has_marker(self) -> bool:
-        """Whether the rows have the column that marks labelled ones."""
+        """Return whether the rows have the column that marks labelled rows."""
         return "marker" in self._parts
 
 
 def assemble(
-    splits: Mapping[str, Gathered], chosen: Chosen, config: TableConfig, *, sort: bool = False
+    splits: Mapping[str, SplitBuilder], selection: ColumnSelection, config: TableConfig, *, sort: bool = False
 ) -> SourceData:
     """Make the source's data of its splits.
 
@@ -136,20 +138,20 @@ def assemble(
     names = sort_naturally({cell for cells in labels.values() for cell in cells.tolist() if cell is not None})
     code: dict[Any, int] = {None: -1} | {name: index for index, name in enumerate(names)}
     columns: tuple[Column, ...] = ()
-    found: dict[str, Rows] = {}
+    rows_by_split: dict[str, Rows] = {}
     for split, gathered in splits.items():
         inputs: dict[str, Cells] = {}
-        if chosen.text:
-            inputs[chosen.text_name] = gathered.take("text")
-        for name, kind in chosen.kinds.items():
+        if selection.text:
+            inputs[selection.text_name] = gathered.take("text")
+        for name, kind in selection.kinds.items():
             inputs[name] = gathered.take(f"in {name}")
-            if kind == "category" and split == "train" and name not in chosen.named:
+            if kind == "category" and split == "train" and name not in selection.named:
                 _check_categories(name, inputs[name])
         if split == "train":
             columns = tuple(
                 Column(name, "text")
-                if chosen.text and name == chosen.text_name
-                else Column(name, chosen.kinds[name], cells.shape[1:])
+                if selection.text and name == selection.text_name
+                else Column(name, selection.kinds[name], cells.shape[1:])
                 for name, cells in inputs.items()
             )
         for column in columns:
@@ -162,8 +164,8 @@ def assemble(
         extras = {str(config.labels.column): gathered.take("marker")} if gathered.has_marker() else {}
         own = np.fromiter((code[cell] for cell in labels[split]), dtype=np.int64, count=gathered.rows)
         rows = Rows(inputs, own, gathered.ids(), extras)
-        found[split] = rows.take(np.argsort(rows.ids.astype(str), kind="stable")) if sort else rows
-    return SourceData(columns, tuple(names), found, chosen.notes)
+        rows_by_split[split] = rows.take(np.argsort(rows.ids.astype(str), kind="stable")) if sort else rows
+    return SourceData(columns, tuple(names), rows_by_split, selection.notes)
 
 
 def _check_categories(name: str, cells: Cells) -> None:

@@ -10,7 +10,7 @@ from flowgmm_cli.api import Component, DataConfig, DataSpec, Field, component_fi
 
 
 class TableConfig(DataConfig):
-    """What both sources share."""
+    """Parameters of both sources."""
 
     label: str = Field(description="column of the class; null or an empty string is an unlabelled row")
     unlabelled: str | None = Field(
@@ -22,7 +22,7 @@ class TableConfig(DataConfig):
     features: list[str] | None = Field(
         None, description="input columns; by default the text if there is one, else every other column"
     )
-    drop: list[str] = Field(default_factory=list, description="columns that are no input")
+    drop: list[str] = Field(default_factory=list, description="columns to leave out")
     categorical: list[str] | None = Field(
         None, description="columns of categories, numbers too; columns of strings are categories anyway"
     )
@@ -46,7 +46,7 @@ class ArrowConfig(TableConfig):
     test_path: str | list[str] | None = Field(None, description="rows of the final test, same columns")
     val_path: str | list[str] | None = Field(None, description="rows of the validation split, same columns")
     format: Literal["parquet", "arrow"] | None = Field(
-        None, description="what the files are; by default taken from their suffixes"
+        None, description="format of the files; by default taken from their suffixes"
     )
 
 
@@ -85,7 +85,7 @@ ARROW = DataSpec(
 SQL = DataSpec(
     config=SqlConfig,
     build="flowgmm_arrow.sql:build",
-    summary="What a SELECT gives, through DuckDB or an ADBC driver",
+    summary="The result of a SELECT, through DuckDB or an ADBC driver",
     docs="With `id` the rows are put in its order; without, let the query have an ORDER BY. Offline, DuckDB "
     "loads no extension, and ADBC drivers of servers are refused.",
     conformance="flowgmm_arrow.conformance:SqlConformance",

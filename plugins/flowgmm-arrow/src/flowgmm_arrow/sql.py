@@ -1,4 +1,4 @@
-"""Source `sql`: what a SELECT gives, through DuckDB or an ADBC driver."""
+"""Source `sql`: the result of a SELECT, through DuckDB or an ADBC driver."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from flowgmm_arrow.choose import choose
-from flowgmm_arrow.gather import Gathered, assemble
+from flowgmm_arrow.columns import select_columns
+from flowgmm_arrow.gather import SplitBuilder, assemble
 from flowgmm_cli.api import DataContext, DataError, PluginError, RecipeError, SourceData
 
 if TYPE_CHECKING:
@@ -31,41 +31,43 @@ class SqlSource:
         self._context = context
 
     def load(self) -> SourceData:
-        """Carry out the queries, and read what they give a batch at a time."""
+        """Run the queries, and read their results in batches."""
         config = self._config
-        given = {"train": config.query, "val": config.val_query, "test": config.test_query}
-        queries = {split: query for split, query in given.items() if query is not None}
-        if config.id is None and not all(re.search(r"\border\s+by\b", one, re.I) for one in queries.values()):
+        queries_by_split = {"train": config.query, "val": config.val_query, "test": config.test_query}
+        queries = {split: query for split, query in queries_by_split.items() if query is not None}
+        if config.id is None and not all(
+            re.search(r"\border\s+by\b", query_text, re.I) for query_text in queries.values()
+        ):
             self._context.note(
                 "without data.id and without ORDER BY in the query, rows may come in another order next "
                 "time, and be divided otherwise"
             )
-        splits: dict[str, Gathered] = {}
-        chosen = None
-        with self._connected() as connection:
+        splits: dict[str, SplitBuilder] = {}
+        selection = None
+        with self._connect() as connection:
             for split, query in queries.items():
                 with _reader(connection, query, f"data.{'' if split == 'train' else split + '_'}query",
                              config.batch_rows) as reader:  # fmt: skip
-                    chosen = chosen or choose(reader.schema, config, f"the {split} query")
-                    lost = [name for name in chosen.read if name not in reader.schema.names]
+                    selection = selection or select_columns(reader.schema, config, f"the {split} query")
+                    lost = [name for name in selection.read if name not in reader.schema.names]
                     if lost:
                         raise DataError(
                             f"the {split} query gives no column `{lost[0]}`, which the training rows have",
                             hint="let both queries select the same columns",
                         )
-                    splits[split] = Gathered(chosen, config, f"the {split} query")
+                    splits[split] = SplitBuilder(selection, config, f"the {split} query")
                     for batch in reader:
                         done = splits[split].rows
                         rows = range(done + 1, done + 1 + batch.num_rows)
-                        splits[split].add(batch.select(chosen.read), (f"{split}:{row}" for row in rows))
+                        splits[split].add(batch.select(selection.read), (f"{split}:{row}" for row in rows))
                         self._context.progress(splits[split].rows, 0, "reading rows")
-        if chosen is None:
+        if selection is None:
             raise DataError("there is no query")
-        return assemble(splits, chosen, config, sort=config.id is not None)
+        return assemble(splits, selection, config, sort=config.id is not None)
 
     @contextmanager
-    def _connected(self) -> Iterator[Any]:
-        """A connection to the database."""
+    def _connect(self) -> Iterator[Any]:
+        """Open a connection to the database."""
         config, offline = self._config, self._context.offline
         database = _address(config.database)
         if config.driver == "duckdb":
@@ -89,7 +91,7 @@ class SqlSource:
 
 
 def _duckdb(database: str | None, *, offline: bool) -> Any:
-    """A connection that writes nothing; offline it loads no extension, and so reaches no network."""
+    """Open a read-only connection; offline it loads no extension, so it needs no network."""
     duckdb = _module("duckdb", "duckdb")
     options = {"autoinstall_known_extensions": "false"}
     if offline:
@@ -111,7 +113,7 @@ def _duckdb(database: str | None, *, offline: bool) -> Any:
 
 @contextmanager
 def _reader(connection: Any, query: str, key: str, rows: int) -> Iterator[pa.RecordBatchReader]:
-    """The batches that a query gives.
+    """Open a reader of the batches of a query.
 
     Raises:
         DataError: the database refuses it, or fails on the way.
@@ -128,7 +130,7 @@ def _reader(connection: Any, query: str, key: str, rows: int) -> Iterator[pa.Rec
         if len(statements) != 1 or statements[0].type.name != "SELECT":
             raise RecipeError(f"{key}  is not one SELECT", hint="prepare the data in the database beforehand")
         relation = connection.sql(query)
-        # what used to be `fetch_arrow_reader`, and gives batches without holding the whole
+        # `to_arrow_reader` in newer versions of DuckDB; both stream the batches
         read = getattr(relation, "to_arrow_reader", None) or relation.fetch_arrow_reader
         with read(rows) as reader:
             yield reader
@@ -141,10 +143,10 @@ def _reader(connection: Any, query: str, key: str, rows: int) -> Iterator[pa.Rec
         raise DataError(f"{key}  fails: {_first_line(error)}", hint=hint) from error
 
 
-def _address(given: str | None) -> str | None:
-    if given is None or not given.startswith("env:"):
-        return given
-    name = given.removeprefix("env:")
+def _address(queries_by_split: str | None) -> str | None:
+    if queries_by_split is None or not queries_by_split.startswith("env:"):
+        return queries_by_split
+    name = queries_by_split.removeprefix("env:")
     if name not in os.environ:
         raise DataError(
             f"data.database  the environment variable {name} is not set", hint=f"export {name}=..."

@@ -1,4 +1,4 @@
-"""What `flowgmm plugins test` checks of `ffjord` and `rnode`."""
+"""Conformance suites of `ffjord` and `rnode`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from flowgmm_ffjord.plugin import FfjordConfig
 
 
 class FfjordConformance(FlowConformance):
-    """As for every flow, as exactly as the default tolerances of the solver are."""
+    """Checks of a flow, with the accuracy of the solver's default tolerances."""
 
     config: ClassVar = {"hidden": 16}
     tolerance = 1e-3
@@ -22,10 +22,10 @@ class FfjordConformance(FlowConformance):
 
 
 class RnodeConformance(RegulariserConformance):
-    """As for every regulariser, on a model with the flow that it is for."""
+    """Checks of a regulariser, on a model with the flow `ffjord`."""
 
     def model(self) -> Any:
-        """A small model whose flow has left its start, where nothing moves."""
+        """Make a small model whose flow is not the identity."""
         model = super().model()
         generator = torch.Generator().manual_seed(0)
         flow = Ffjord(4, FfjordConfig(hidden=8, method="rk4", steps=4), generator=generator)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchdiffeq import odeint, odeint_adjoint
 
 from flowgmm_cli.api import RecipeError, RunFailedError
-from flowgmm_ffjord.noise import key, keys, signs
+from flowgmm_ffjord.noise import random_signs, row_keys, tensor_key
 from flowgmm_ffjord.plugin import FfjordConfig
 from flowgmm_ffjord.velocity import Moment, Velocity
 
@@ -70,32 +70,32 @@ class Ffjord(nn.Module):
 
         def change(time: Tensor, state: State) -> State:
             moment = self.velocity(time)
-            speed, slopes = moment(state[0])
-            return speed, _trace(moment, slopes, directions)
+            speed, derivatives = moment(state[0])
+            return speed, _jacobian_trace(moment, derivatives, directions)
 
         z, log_det = self._solve(change, (x, x.new_zeros(len(x))))
         return z, log_det
 
     def inverse(self, z: Tensor) -> Tensor:
-        """Map latents `(N, D)` back to rows `(N, D)`. Raises `RunFailedError` where the solver gives up."""
+        """Map latents `(N, D)` back to rows `(N, D)`. Raises `RunFailedError` if the solver gives up."""
         z = _at_least_float32(z)
-        found: State = self._solve(
+        results: State = self._solve(
             lambda time, state: (self.velocity(time)(state[0])[0],), (z,), backwards=True
         )
-        return found[0]
+        return results[0]
 
     def path_energies(self, x: Tensor) -> PathEnergies:
-        """Follow rows `(N, D)` and integrate what `rnode` keeps small."""
+        """Integrate the penalties of `rnode` along the paths of rows `(N, D)`."""
         x = _at_least_float32(x)
         directions = self._directions(x)
-        nothing = x.new_zeros(len(x))
+        zeros = x.new_zeros(len(x))
 
         def change(time: Tensor, state: State) -> State:
             moment = self.velocity(time)
-            speed, slopes = moment(state[0])
-            return speed, speed.square().sum(1), _squared_norm(moment, slopes, directions)
+            speed, derivatives = moment(state[0])
+            return speed, speed.square().sum(1), _jacobian_norm(moment, derivatives, directions)
 
-        _, kinetic, jacobian = self._solve(change, (x, nothing, nothing))
+        _, kinetic, jacobian = self._solve(change, (x, zeros, zeros))
         return PathEnergies(kinetic, jacobian)
 
     def extra_repr(self) -> str:
@@ -108,17 +108,17 @@ class Ffjord(nn.Module):
         if self.config.trace == "exact" or (self.config.trace == "auto" and self.features <= limit):
             return None
         if self.training:
-            rows = keys(x) ^ key(self.velocity.weights[-1])
-            return signs(rows, self.features).to(x.dtype)[None]
+            rows = row_keys(x) ^ tensor_key(self.velocity.weights[-1])
+            return random_signs(rows, self.features).to(x.dtype)[None]
         return self.probes.to(x.dtype)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator] # a solver decides by values how to go on
+    @torch.compiler.disable  # type: ignore[untyped-decorator] # the solver's control flow depends on values
     def _solve(
         self, change: Callable[[Tensor, State], State], start: State, *, backwards: bool = False
     ) -> State:
         x, config = start[0], self.config
-        if not len(x):  # of no rows a solver cannot tell how far off it is
-            return tuple(one.clone() for one in start)
+        if not len(x):  # without rows a solver has no error estimate
+            return tuple(tensor.clone() for tensor in start)
         ends = [config.time, 0.0] if backwards else [0.0, config.time]
         equal = config.method in _EQUAL_STEPS
         options: dict[str, Any] = (
@@ -133,30 +133,36 @@ class Ffjord(nn.Module):
         solve = odeint
         if config.adjoint and torch.is_grad_enabled():
             solve = odeint_adjoint
-            settings["adjoint_params"] = tuple(one for one in self.velocity.parameters() if one.requires_grad)
+            settings["adjoint_params"] = tuple(
+                tensor for tensor in self.velocity.parameters() if tensor.requires_grad
+            )
         try:
             with torch.autocast(x.device.type, enabled=False):
                 path = solve(change, start, torch.tensor(ends, dtype=x.dtype, device=x.device), **settings)
-        except AssertionError as error:  # torchdiffeq's way to say it
+        except AssertionError as error:  # raised by torchdiffeq
             raise RunFailedError(
                 f"the solver {config.method} of `ffjord` gave up: {error}",
                 hint="lower train.lr, add the regulariser `rnode`, loosen rtol and atol, or take method: rk4",
             ) from error
-        return tuple(one[-1] for one in path)
+        return tuple(tensor[-1] for tensor in path)
 
 
-def _trace(moment: Moment, slopes: list[Tensor], directions: Tensor | None) -> Tensor:
+def _jacobian_trace(moment: Moment, derivatives: list[Tensor], directions: Tensor | None) -> Tensor:
     if directions is None:
-        return moment.jacobian(slopes).diagonal(dim1=1, dim2=2).sum(1)
-    found = [(moment.pull_back(v.expand(len(slopes[0]), -1), slopes) * v).sum(1) for v in directions]
-    return torch.stack(found).mean(0)
+        return moment.jacobian(derivatives).diagonal(dim1=1, dim2=2).sum(1)
+    results = [
+        (moment.pull_back(v.expand(len(derivatives[0]), -1), derivatives) * v).sum(1) for v in directions
+    ]
+    return torch.stack(results).mean(0)
 
 
-def _squared_norm(moment: Moment, slopes: list[Tensor], directions: Tensor | None) -> Tensor:
+def _jacobian_norm(moment: Moment, derivatives: list[Tensor], directions: Tensor | None) -> Tensor:
     if directions is None:
-        return moment.jacobian(slopes).square().sum((1, 2))
-    found = [moment.pull_back(v.expand(len(slopes[0]), -1), slopes).square().sum(1) for v in directions]
-    return torch.stack(found).mean(0)
+        return moment.jacobian(derivatives).square().sum((1, 2))
+    results = [
+        moment.pull_back(v.expand(len(derivatives[0]), -1), derivatives).square().sum(1) for v in directions
+    ]
+    return torch.stack(results).mean(0)
 
 
 def _at_least_float32(x: Tensor) -> Tensor:
@@ -164,7 +170,7 @@ def _at_least_float32(x: Tensor) -> Tensor:
 
 
 def build(config: FfjordConfig, *, shape: tuple[int, ...], generator: torch.Generator) -> Ffjord:
-    """Make the flow for rows of `shape` `(D,)`.
+    """Build the flow for rows of `shape` `(D,)`.
 
     Raises:
         RecipeError: the rows are not vectors.

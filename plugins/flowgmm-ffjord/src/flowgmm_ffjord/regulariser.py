@@ -25,7 +25,7 @@ class Rnode:
         self.config = config
 
     def __call__(self, model: Any, teacher: Any, batch: Batch) -> Mapping[str, Tensor]:
-        """Return `rnode_kinetic` and `rnode_jacobian`; no teacher is asked.
+        """Return `rnode_kinetic` and `rnode_jacobian`; the teacher is not used.
 
         Raises:
             RecipeError: the model's flow follows no paths.

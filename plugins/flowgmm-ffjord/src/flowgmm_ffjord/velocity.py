@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Moment:
-    """The network at one time: an ordinary network with these weights.
+    """The network at a fixed time: an ordinary network with these weights.
 
     Attributes:
         weights: matrices of the layers, first to last.
@@ -24,31 +24,31 @@ class Moment:
     biases: list[Tensor]
 
     def __call__(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Velocities `(N, D)` of rows `(N, D)`, and the slopes of the hidden layers."""
-        slopes = []
+        """Return velocities `(N, D)` of rows `(N, D)`, and the derivatives of the hidden activations."""
+        derivatives = []
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
             x = torch.tanh(F.linear(x, weight, bias))
-            slopes.append(1 - x.square())
-        return F.linear(x, self.weights[-1], self.biases[-1]), slopes
+            derivatives.append(1 - x.square())
+        return F.linear(x, self.weights[-1], self.biases[-1]), derivatives
 
-    def jacobian(self, slopes: list[Tensor]) -> Tensor:
-        """The Jacobian of each row, `(N, D, D)`."""
-        jacobian = slopes[0][:, :, None] * self.weights[0]
-        for weight, slope in zip(self.weights[1:-1], slopes[1:], strict=True):
-            jacobian = slope[:, :, None] * (weight @ jacobian)
+    def jacobian(self, derivatives: list[Tensor]) -> Tensor:
+        """Return the Jacobian of each row, `(N, D, D)`."""
+        jacobian = derivatives[0][:, :, None] * self.weights[0]
+        for weight, derivative in zip(self.weights[1:-1], derivatives[1:], strict=True):
+            jacobian = derivative[:, :, None] * (weight @ jacobian)
         return self.weights[-1] @ jacobian
 
-    def pull_back(self, v: Tensor, slopes: list[Tensor]) -> Tensor:
-        """The product of `v` `(N, D)` with the Jacobian of each row, from the left: `(N, D)`."""
-        for weight, slope in zip(reversed(self.weights[1:]), reversed(slopes), strict=True):
-            v = (v @ weight) * slope
+    def pull_back(self, v: Tensor, derivatives: list[Tensor]) -> Tensor:
+        """Return the product of `v` `(N, D)` with the Jacobian of each row, from the left: `(N, D)`."""
+        for weight, derivative in zip(reversed(self.weights[1:]), reversed(derivatives), strict=True):
+            v = (v @ weight) * derivative
         return v @ self.weights[0]
 
 
 class Velocity(nn.Module):
     """A network of a row and the time, 0 everywhere at first.
 
-    In each layer the time sets a gate on what comes out and a shift of it, as in the layers `concatsquash` of
+    In each layer the time determines a gate and a shift of the output, as in the layers `concatsquash` of
     Grathwohl et al. (2019).
 
     Args:
@@ -75,10 +75,12 @@ class Velocity(nn.Module):
                 last.zero_()
 
     def forward(self, time: Tensor) -> Moment:
-        """The network at a time, a scalar."""
+        """Return the network at a time, a scalar."""
         weights, biases = [], []
-        for weight, bias, (slope, height, shift) in zip(self.weights, self.biases, self.gates, strict=True):
-            gate = torch.sigmoid(slope * time + height)
+        for weight, bias, (derivative, height, shift) in zip(
+            self.weights, self.biases, self.gates, strict=True
+        ):
+            gate = torch.sigmoid(derivative * time + height)
             weights.append(gate[:, None] * weight)
             biases.append(gate * bias + shift * time)
         return Moment(weights, biases)

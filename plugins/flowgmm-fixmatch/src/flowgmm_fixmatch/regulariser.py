@@ -46,7 +46,7 @@ class FixMatch:
 
     def _thresholds(self, probabilities: Tensor) -> Tensor:
         if self.config.thresholds == "flex":
-            return thresholds.flex(probabilities, self.config.threshold)
+            return thresholds.flexmatch_threshold(probabilities, self.config.threshold)
         if self.config.thresholds == "free":
-            return thresholds.free(probabilities)
-        return thresholds.fixed(probabilities, self.config.threshold)
+            return thresholds.freematch_threshold(probabilities)
+        return thresholds.constant_threshold(probabilities, self.config.threshold)

@@ -1,9 +1,8 @@
-r"""From which probability on a predicted class counts, per row.
+r"""Thresholds of the probability above which a predicted class counts, for each row.
 
-FlexMatch and FreeMatch carry statistics from step to step: counts over all rows, moving averages of
-confidences. Here they are those of the batch at hand. What moves slowly in their place is the averaged model
-that makes the predictions; so nothing has to be saved, a resumed run goes on exactly, and asking for the
-loss of held-out rows changes nothing.
+FlexMatch and FreeMatch keep statistics between steps: counts over all rows, moving averages of confidences.
+Here the statistics are those of the batch, and the averaged model that predicts changes slowly instead. So
+there is no state to save, a resumed run continues exactly, and the loss of held-out rows has no side effect.
 
 All functions take probabilities `(N, K)` and return thresholds `(N,)`, without waiting for the device.
 """
@@ -15,13 +14,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def fixed(probabilities: Tensor, threshold: float) -> Tensor:
-    """The same for every row (FixMatch, Sohn et al., 2020, eq. 4)."""
+def constant_threshold(probabilities: Tensor, threshold: float) -> Tensor:
+    """Return the same threshold for every row (FixMatch, Sohn et al., 2020, eq. 4)."""
     return probabilities.new_full((len(probabilities),), threshold)
 
 
-def flex(probabilities: Tensor, threshold: float) -> Tensor:
-    r"""Lower for classes with few confident rows (FlexMatch, Zhang et al., 2021, eqs. 5 to 11).
+def flexmatch_threshold(probabilities: Tensor, threshold: float) -> Tensor:
+    r"""Return lower thresholds for classes with few confident rows (Zhang et al., 2021, eqs. 5 to 11).
 
     With :math:`\sigma_k` rows of class k at or above the threshold, and :math:`u` rows below it,
 
@@ -30,14 +29,14 @@ def flex(probabilities: Tensor, threshold: float) -> Tensor:
     """
     confidence, label = _most_likely(probabilities)
     confident = (confidence >= threshold).to(probabilities.dtype)
-    counts = (_one_hot(label, probabilities) * confident[:, None]).sum(0)
+    counts = (_encode_labels(label, probabilities) * confident[:, None]).sum(0)
     most = torch.maximum(counts.amax(), len(probabilities) - counts.sum()).clamp_min(1)
     learnt = counts / most
     return (threshold * learnt / (2 - learnt))[label]
 
 
-def free(probabilities: Tensor) -> Tensor:
-    r"""The mean confidence, lower for classes of little probability (FreeMatch, Wang et al., 2023).
+def freematch_threshold(probabilities: Tensor) -> Tensor:
+    r"""Return the mean confidence, lower for classes of little probability (FreeMatch, Wang et al., 2023).
 
     .. math:: \tau_k = \frac{\bar p_k}{\max_j \bar p_j} \; \overline{\max_j p_j}
     """
@@ -49,9 +48,9 @@ def free(probabilities: Tensor) -> Tensor:
 
 
 def _most_likely(probabilities: Tensor) -> tuple[Tensor, Tensor]:
-    found = probabilities.max(dim=1)
-    return found.values, found.indices
+    best = probabilities.max(dim=1)
+    return best.values, best.indices
 
 
-def _one_hot(label: Tensor, probabilities: Tensor) -> Tensor:
+def _encode_labels(label: Tensor, probabilities: Tensor) -> Tensor:
     return F.one_hot(label, probabilities.shape[1]).to(probabilities.dtype)

@@ -1,4 +1,4 @@
-"""What `flowgmm plugins test` checks of `residual`."""
+"""Conformance suite of `residual`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from flowgmm_cli.testing import FlowConformance
 
 
 class ResidualConformance(FlowConformance):
-    """As for every flow; the inverse looks at values to know when it is there."""
+    """Checks of a flow; the inverse is an iteration that stops depending on values."""
 
     config: ClassVar = {"blocks": 2, "hidden": 16}
     runs_on_meta = False

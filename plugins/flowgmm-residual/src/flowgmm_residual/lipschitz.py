@@ -85,28 +85,28 @@ class LipschitzNetwork(nn.Module):
         self.activations = nn.ModuleList(LipSwish() for _ in range(depth))
 
     def weights(self) -> list[Tensor]:
-        """The matrices, each divided so that its norm is below its share of the bound."""
+        """Return the matrices, each scaled so that its norm is below its share of the bound."""
         return [
             matrix / torch.clamp_min(spectral_bound(matrix) / self.bound, 1.0) for matrix in self.matrices
         ]
 
     def forward(self, x: Tensor, weights: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Values `(N, D)`, and the slopes of each hidden layer for `jacobian` and `pull_back`."""
-        slopes = []
+        derivatives = []
         for weight, bias, activate in zip(weights, self.biases, self.activations, strict=False):
-            x, slope = activate(F.linear(x, weight, bias))
-            slopes.append(slope)
-        return F.linear(x, weights[-1], self.biases[-1]), slopes
+            x, derivative = activate(F.linear(x, weight, bias))
+            derivatives.append(derivative)
+        return F.linear(x, weights[-1], self.biases[-1]), derivatives
 
-    def jacobian(self, weights: list[Tensor], slopes: list[Tensor]) -> Tensor:
+    def jacobian(self, weights: list[Tensor], derivatives: list[Tensor]) -> Tensor:
         """The Jacobian of each row, `(N, D, D)`."""
-        jacobian = slopes[0][:, :, None] * weights[0]
-        for weight, slope in zip(weights[1:-1], slopes[1:], strict=True):
-            jacobian = slope[:, :, None] * (weight @ jacobian)
+        jacobian = derivatives[0][:, :, None] * weights[0]
+        for weight, derivative in zip(weights[1:-1], derivatives[1:], strict=True):
+            jacobian = derivative[:, :, None] * (weight @ jacobian)
         return weights[-1] @ jacobian
 
-    def pull_back(self, v: Tensor, weights: list[Tensor], slopes: list[Tensor]) -> Tensor:
+    def pull_back(self, v: Tensor, weights: list[Tensor], derivatives: list[Tensor]) -> Tensor:
         """The product of `v` `(N, D)` with the Jacobian of each row, from the left: `(N, D)`."""
-        for weight, slope in zip(reversed(weights[1:]), reversed(slopes), strict=True):
-            v = (v @ weight) * slope
+        for weight, derivative in zip(reversed(weights[1:]), reversed(derivatives), strict=True):
+            v = (v @ weight) * derivative
         return v @ weights[0]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from flowgmm_cli.api import RecipeError, RunFailedError
 from flowgmm_residual.lipschitz import LipschitzNetwork
-from flowgmm_residual.noise import key, keys, mix, signs, uniform
+from flowgmm_residual.noise import mix, random_signs, row_keys, tensor_key, uniform
 from flowgmm_residual.plugin import ResidualConfig
 
 _EXACT_TRAINING = 8  # features up to which the Jacobian costs little more than the series
@@ -43,8 +43,8 @@ class ResidualBlock(nn.Module):
             bound=config.lipschitz,
             generator=generator,
         )
-        signs = torch.randint(0, 2, (config.eval_probes, features), generator=generator)
-        self.register_buffer("probes", 2.0 * signs - 1)
+        random_signs = torch.randint(0, 2, (config.eval_probes, features), generator=generator)
+        self.register_buffer("probes", 2.0 * random_signs - 1)
 
     def forward(self, x: Tensor, noise: tuple[Tensor, int] | None = None) -> tuple[Tensor, Tensor]:
         """Map `(N, D)` to `(N, D)` and the log-determinant `(N,)`.
@@ -55,22 +55,22 @@ class ResidualBlock(nn.Module):
                 anew (`estimates`).
         """
         weights = self.network.weights()
-        y, slopes = self.network(x, weights)
+        y, derivatives = self.network(x, weights)
         if noise is not None:
-            return x + y, self._roulette(noise, weights, slopes)
+            return x + y, self._roulette(noise, weights, derivatives)
         if self._exact():
-            return x + y, self._exact_log_det(weights, slopes)
-        return x + y, self._series(weights, slopes)
+            return x + y, self._exact_log_det(weights, derivatives)
+        return x + y, self._series(weights, derivatives)
 
     def estimates(self) -> bool:
-        """Whether the log-determinant is an estimate that needs noise."""
+        """Return whether the log-determinant is an estimate that needs noise."""
         return self.training and not self._exact()
 
     def inverse(self, z: Tensor) -> Tensor:
         """Undo `forward` by the iteration `x = z - g(x)`.
 
         Raises:
-            RunFailedError: it does not settle within `max_iterations`, or `z` is not finite.
+            RunFailedError: it does not converge within `max_iterations`, or `z` is not finite.
         """
         config = self.config
         weights = self.network.weights()
@@ -103,16 +103,18 @@ class ResidualBlock(nn.Module):
             return self.features <= (_EXACT_TRAINING if self.training else _EXACT_EVALUATION)
         return self.config.log_det == "exact"
 
-    def _exact_log_det(self, weights: list[Tensor], slopes: list[Tensor]) -> Tensor:
+    def _exact_log_det(self, weights: list[Tensor], derivatives: list[Tensor]) -> Tensor:
         parts = []
-        for part in zip(*(torch.split(slope, _ROWS) for slope in slopes), strict=True):
+        for part in zip(*(torch.split(derivative, _ROWS) for derivative in derivatives), strict=True):
             jacobian = self.network.jacobian(weights, list(part))
             eye = torch.eye(self.features, dtype=jacobian.dtype, device=jacobian.device)
             parts.append(torch.linalg.slogdet(eye + jacobian).logabsdet)
         return torch.cat(parts)
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator] # the number of terms is another one in each call
-    def _roulette(self, noise: tuple[Tensor, int], weights: list[Tensor], slopes: list[Tensor]) -> Tensor:
+    @torch.compiler.disable  # type: ignore[untyped-decorator] # the number of terms differs between calls
+    def _roulette(
+        self, noise: tuple[Tensor, int], weights: list[Tensor], derivatives: list[Tensor]
+    ) -> Tensor:
         """Unbiased: Hutchinson's traces, the series cut off at random (Chen et al., 2019, theorem 1)."""
         config = self.config
         rows, number = noise
@@ -120,24 +122,24 @@ class ResidualBlock(nn.Module):
         while draw < reached:  # the first further term always, each other with probability `continuation`
             more += 1
             reached *= config.continuation
-        v = signs(rows, self.features).to(slopes[0].dtype)
+        v = random_signs(rows, self.features).to(derivatives[0].dtype)
         total, w = v.new_zeros(len(v)), v
         factor = 1.0
         for k in range(1, config.exact_terms + more + 1):
             if k > config.exact_terms + 1:
                 factor /= config.continuation
-            w = self.network.pull_back(w, weights, slopes)
+            w = self.network.pull_back(w, weights, derivatives)
             total = total - (-1) ** k * factor / k * (w * v).sum(1)
         return total
 
-    def _series(self, weights: list[Tensor], slopes: list[Tensor]) -> Tensor:
+    def _series(self, weights: list[Tensor], derivatives: list[Tensor]) -> Tensor:
         """A long series with directions that are the same for every row and every call."""
-        total = slopes[0].new_zeros(len(slopes[0]))
+        total = derivatives[0].new_zeros(len(derivatives[0]))
         for probe in self.probes.to(total.dtype):
             v = probe.expand(len(total), -1)
             w = v
             for k in range(1, self.config.eval_terms + 1):
-                w = self.network.pull_back(w, weights, slopes)
+                w = self.network.pull_back(w, weights, derivatives)
                 total = total - (-1) ** k / k * (w * v).sum(1)
         return total / len(self.probes)
 
@@ -200,13 +202,13 @@ class ResidualFlow(nn.Module):
         return x, total
 
     def _noise(self, x: Tensor) -> list[tuple[Tensor, int]]:
-        """What each block's estimate takes its noise from; empty where nothing is estimated."""
+        """Return the keys of the noise of each block's estimate; an empty list for exact log-determinants."""
         blocks = [layer for layer in self.layers if isinstance(layer, ResidualBlock)]
         if not blocks[0].estimates():
             return []
-        rows = keys(x)
-        own = torch.stack([mix(key(block.network.matrices[-1]) + n) for n, block in enumerate(blocks)])
-        return [(rows ^ one, number) for one, number in zip(own, own.tolist(), strict=True)]
+        rows = row_keys(x)
+        own = torch.stack([mix(tensor_key(block.network.matrices[-1]) + n) for n, block in enumerate(blocks)])
+        return [(rows ^ block_key, number) for block_key, number in zip(own, own.tolist(), strict=True)]
 
     def inverse(self, z: Tensor) -> Tensor:
         """Map latents `(N, D)` back to rows `(N, D)`. Raises `RunFailedError` where it cannot."""
@@ -228,7 +230,7 @@ class ResidualFlow(nn.Module):
 
 
 def build(config: ResidualConfig, *, shape: tuple[int, ...], generator: torch.Generator) -> ResidualFlow:
-    """Make the flow for rows of `shape` `(D,)`.
+    """Build the flow for rows of `shape` `(D,)`.
 
     Raises:
         RecipeError: the rows are not vectors.

@@ -1,9 +1,9 @@
 """Random signs that follow from the rows and the weights.
 
-A flow is given no generator when it maps rows, and may neither draw from torch's global one nor keep state.
-So its noise is a hash: of the bits of a row, of the weights, and of the place. Every step has other weights
-and so other noise; the same call has the same noise, whatever rows are beside a row, and a resumed run goes
-on with the noise it would have had. All of it happens on the device.
+A flow gets no generator in `forward`, and may neither draw from torch's global generator nor keep state. Its
+noise is therefore a hash of the bits of a row, of the weights, and of the position. Each step has other
+weights and other noise. Equal calls have equal noise, independently of the other rows of the batch, and a
+resumed run continues with the same noise. All of it is computed on the device.
 
 The hash is the finaliser of SplitMix64 (Steele, Lea and Flood, 2014).
 """
@@ -26,29 +26,29 @@ def mix(number: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def keys(x: Tensor) -> Tensor:
+def row_keys(x: Tensor) -> Tensor:
     """A number for each row of `(N, D)`, from its bits in float32: int64 `(N,)`."""
     bits = x.detach().to(torch.float32).contiguous().view(torch.int32).to(torch.int64)
     places = torch.arange(1, x.shape[1] + 1, device=x.device) * _STEP
-    return mix(mix(bits + places).sum(1))  # integers wrap around, the same in whatever order they are added
+    return mix(mix(bits + places).sum(1))  # integers wrap around, so the order of the sum does not matter
 
 
 @torch.no_grad()
-def key(weight: Tensor) -> Tensor:
+def tensor_key(weight: Tensor) -> Tensor:
     """One number for all of a weight's bits: int64 `()`."""
-    return keys(weight.reshape(1, -1))[0]
+    return row_keys(weight.reshape(1, -1))[0]
 
 
 @torch.no_grad()
-def signs(rows: Tensor, features: int) -> Tensor:
+def random_signs(rows: Tensor, features: int) -> Tensor:
     """Numbers -1 and 1 for each key `(N,)`: float32 `(N, D)`."""
     places = mix(torch.arange(1, features + 1, device=rows.device) * _STEP)
     return (mix(rows[:, None] ^ places) & 1).to(torch.float32) * 2 - 1
 
 
-def uniform(key: int) -> float:
+def uniform(tensor_key: int) -> float:
     """A number between 0 and 1, neither of them, for a key."""
-    return ((key >> 12 & (2**52 - 1)) + 0.5) / 2**52
+    return ((tensor_key >> 12 & (2**52 - 1)) + 0.5) / 2**52
 
 
 def _shift(number: Tensor, places: int) -> Tensor:

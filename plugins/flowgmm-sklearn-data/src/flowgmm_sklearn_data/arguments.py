@@ -1,4 +1,4 @@
-"""What a loader may be called with."""
+"""The arguments of a loader."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from flowgmm_cli.api import RecipeError
 
-OWN = {
+RESERVED = {
     "as_frame": "the source takes arrays",
     "return_X_y": "the source takes names, too",
     "return_distributions": "the source takes rows and classes",
@@ -17,7 +17,7 @@ OWN = {
     "download_if_missing": "the source downloads unless it is offline (FLOWGMM_OFFLINE=1)",
     "random_state": "set data.seed",
 }
-"""Arguments that the source gives itself -> what to do instead."""
+"""Arguments that the source sets itself -> advice."""
 
 
 def find_loader(name: str) -> Callable[..., Any]:
@@ -29,22 +29,22 @@ def find_loader(name: str) -> Callable[..., Any]:
     from sklearn import datasets
 
     known = sorted(set(datasets.__all__) - {"fetch_file", "load_sample_image", "load_sample_images"})
-    known = [one for one in known if one.startswith(("load_", "fetch_", "make_"))]
+    known = [name for name in known if name.startswith(("load_", "fetch_", "make_"))]
     if name == "fetch_openml":
         raise RecipeError(
             "data.loader  fetch_openml has a source of its own", hint="write {use: openml, id: NUMBER}"
         )
     if name not in known:
         raise RecipeError(
-            f"data.loader  scikit-learn has no loader `{name}`{near(name, known)}",
+            f"data.loader  scikit-learn has no loader `{name}`{suggest(name, known)}",
             details=[f"loaders: {', '.join(known)}"],
         )
-    found: Callable[..., Any] = getattr(datasets, name)
-    return found
+    function: Callable[..., Any] = getattr(datasets, name)
+    return function
 
 
 def check_arguments(loader: Callable[..., Any], given: Mapping[str, Any], key: str) -> None:
-    """Hold arguments against the loader's signature.
+    """Check arguments against the loader's signature.
 
     Args:
         loader: the function.
@@ -52,20 +52,20 @@ def check_arguments(loader: Callable[..., Any], given: Mapping[str, Any], key: s
         key: the recipe key they come from.
 
     Raises:
-        RecipeError: there are unknown, reserved or missing ones; all are named.
+        RecipeError: arguments are unknown, reserved or missing; all are named.
     """
     signature = inspect.signature(loader).parameters
-    allowed = [name for name in signature if name not in OWN]
+    allowed = [name for name in signature if name not in RESERVED]
     problems = []
     for name in given:
-        if name in signature and name in OWN:
-            problems.append(f"{key}.{name}  is given by the source: {OWN[name]}")
+        if name in signature and name in RESERVED:
+            problems.append(f"{key}.{name}  is given by the source: {RESERVED[name]}")
         elif name not in signature:
-            problems.append(f"{key}.{name}  {loader.__name__} has no such argument{near(name, allowed)}")
+            problems.append(f"{key}.{name}  {loader.__name__} has no such argument{suggest(name, allowed)}")
     problems += [
         f"{key}.{name}  is missing"
-        for name, one in signature.items()
-        if one.default is inspect.Parameter.empty and name not in given
+        for name, parameter in signature.items()
+        if parameter.default is inspect.Parameter.empty and name not in given
     ]
     if problems:
         raise RecipeError(
@@ -76,11 +76,11 @@ def check_arguments(loader: Callable[..., Any], given: Mapping[str, Any], key: s
 
 
 def accepts(loader: Callable[..., Any], name: str) -> bool:
-    """Whether a function has an argument of this name."""
+    """Return whether a function has an argument of this name."""
     return name in inspect.signature(loader).parameters
 
 
-def near(given: str, allowed: list[str]) -> str:
+def suggest(given: str, allowed: list[str]) -> str:
     """Return `; did you mean `x`?` for the nearest allowed name, or an empty string."""
-    found = get_close_matches(given, allowed, n=1, cutoff=0.6)
-    return f"; did you mean `{found[0]}`?" if found else ""
+    function = get_close_matches(given, allowed, n=1, cutoff=0.6)
+    return f"; did you mean `{function[0]}`?" if function else ""

@@ -11,14 +11,14 @@ import numpy.typing as npt
 
 from flowgmm_cli.api import DataError
 
-FEW = 20
-"""Numbers with at most this many different values are classes, in however few rows."""
+MAX_CLASSES = 20
+"""Numbers with at most this many different values are classes, for any number of rows."""
 
 Labels = npt.NDArray[np.int64]
 
 
-def plain(cell: Any) -> str | None:
-    """A cell as a stripped string; None where it is missing, and whole numbers without `.0`."""
+def clean_cell(cell: Any) -> str | None:
+    """Return a cell as a stripped string, whole numbers without `.0`; None for a missing cell."""
     if cell is None or cell != cell:  # NaN, NaT
         return None
     if isinstance(cell, bytes):
@@ -36,14 +36,14 @@ def code_targets(
     unlabelled: str | None = None,
     what: str,
 ) -> tuple[tuple[str, ...], dict[str, Labels]]:
-    """Turn the targets of each split into class names and labels, -1 where there is none.
+    """Turn the targets of each split into class names and labels, -1 for a missing target.
 
     Args:
         targets: split -> `(N,)` of numbers, strings or bytes.
-        names: names of the targets 0, 1, ...; of no account where they do not fit.
+        names: names of the targets 0, 1, ...; ignored if they do not fit.
         bins: cut numbers into so many classes by the quantiles of `train`.
         unlabelled: value of a target that marks an unlabelled row.
-        what: what to call the data in messages.
+        what: the data's name in messages.
 
     Raises:
         DataError: there are several targets a row, or they are quantities and `bins` is None.
@@ -54,14 +54,14 @@ def code_targets(
                 f"{what} has {target.shape[1] if target.ndim == 2 else 'several'} targets for each row",
                 hint="flowgmm learns one class for each row; choose another data set",
             )
-    cells = {split: [plain(one) for one in target.tolist()] for split, target in targets.items()}
+    cells = {split: [clean_cell(cell) for cell in target.tolist()] for split, target in targets.items()}
     if unlabelled is not None:
         cells = {split: [None if c == unlabelled else c for c in column] for split, column in cells.items()}
     if bins is not None:
-        return _binned(cells, bins, what)
+        return _bin_targets(cells, bins, what)
     known = {cell for column in cells.values() for cell in column if cell is not None}
     if names and known <= {str(index) for index in range(len(names))}:
-        found = [str(name) for name in names]
+        class_names = [str(name) for name in names]
         code = {str(index): index for index in range(len(names))}
     else:
         rows = sum(len(column) for column in cells.values())
@@ -70,20 +70,20 @@ def code_targets(
                 f"{what} has a quantity for a target, with {len(known):,} different values in {rows:,} rows",
                 hint="make classes of ranges of it, for instance three: data.bins=3",
             )
-        found = sorted(known, key=_by_value)
-        code = {name: index for index, name in enumerate(found)}
+        class_names = sorted(known, key=_by_value)
+        code = {name: index for index, name in enumerate(class_names)}
     labels = {
         split: np.array([-1 if cell is None else code[cell] for cell in column], dtype=np.int64)
         for split, column in cells.items()
     }
-    return tuple(found), labels
+    return tuple(class_names), labels
 
 
 def _are_quantities(targets: Mapping[str, npt.NDArray[Any]], known: set[str], rows: int) -> bool:
     if any(target.dtype.kind not in "iuf" for target in targets.values()):
         return False
     whole = all(cell.lstrip("-").isdecimal() for cell in known)
-    return not whole or len(known) > max(FEW, rows / 10)
+    return not whole or len(known) > max(MAX_CLASSES, rows / 10)
 
 
 def _by_value(name: str) -> tuple[bool, float, str]:
@@ -93,7 +93,7 @@ def _by_value(name: str) -> tuple[bool, float, str]:
         return True, 0.0, name
 
 
-def _binned(
+def _bin_targets(
     cells: Mapping[str, Sequence[str | None]], bins: int, what: str
 ) -> tuple[tuple[str, ...], dict[str, Labels]]:
     try:
@@ -111,7 +111,7 @@ def _binned(
     if not len(train):
         raise DataError(f"no training row of {what} has a target", hint="data.unlabelled may be wrong")
     edges = np.unique(np.quantile(train, np.linspace(0, 1, bins + 1)[1:-1]))
-    edges = edges[edges > train.min()]  # nothing lies below the smallest value
+    edges = edges[edges > train.min()]  # the first range would be empty
     # a range holds the rows with low <= target < high
     bounds = ["", *(f"{edge:.6g}" for edge in edges), ""]
     names = [

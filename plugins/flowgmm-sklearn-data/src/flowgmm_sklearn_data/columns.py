@@ -1,4 +1,4 @@
-"""What a loader or OpenML gives for rows, as input columns."""
+"""The rows of a loader or of OpenML as input columns."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from flowgmm_cli.api import Column, DataError, RecipeError
-from flowgmm_sklearn_data.arguments import near
-from flowgmm_sklearn_data.classes import plain
+from flowgmm_sklearn_data.arguments import suggest
+from flowgmm_sklearn_data.classes import clean_cell
 
-MANY_COLUMNS = 512
-"""From here on the features of a matrix are one column of vectors."""
+MAX_NAMED_COLUMNS = 512
+"""A matrix with more features becomes a single column of vectors."""
 
-MANY_CATEGORIES = 64
-"""A column that holds no numbers and more different values than this must be named as what it is."""
+MAX_CATEGORIES = 64
+"""A column without numbers that has more different values must be declared in the recipe."""
 
-MOST_BYTES = 4 * 2**30
+MAX_DENSE_BYTES = 4 * 2**30
 """The largest sparse matrix that is made dense."""
 
 Cells = npt.NDArray[Any]
@@ -27,7 +27,7 @@ Cells = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Choice:
-    """What the recipe says of columns: see the source's parameters."""
+    """The recipe's keys about columns: see the source's parameters."""
 
     drop: Sequence[str] = ()
     categorical: Sequence[str] | None = None
@@ -35,16 +35,16 @@ class Choice:
 
 
 def matrix_columns(matrix: Any, names: Sequence[str], what: str) -> dict[str, Cells]:
-    """The columns of a matrix `(N, D)`, sparse or dense, or `{"x": matrix}` where D is large.
+    """Return the columns of a matrix `(N, D)`, sparse or dense, or `{"x": matrix}` for large D.
 
     Args:
-        matrix: numbers, or objects where some columns hold none.
-        names: the columns' names; `x1`, `x2`, ... where they do not fit.
-        what: what to call the data in messages.
+        matrix: numbers, or objects if some columns are not numeric.
+        names: the columns' names; `x1`, `x2`, ... if they do not fit.
+        what: the data's name in messages.
     """
     if hasattr(matrix, "toarray"):
         rows, features = matrix.shape
-        if rows * features * 8 > MOST_BYTES:
+        if rows * features * 8 > MAX_DENSE_BYTES:
             raise DataError(
                 f"{what} is a sparse matrix of {rows:,} rows and {features:,} features, "
                 f"{rows * features * 8 / 2**30:,.0f} GiB in memory",
@@ -56,9 +56,9 @@ def matrix_columns(matrix: Any, names: Sequence[str], what: str) -> dict[str, Ce
     if matrix.ndim != 2:
         raise DataError(
             f"{what} gives rows of {matrix.ndim - 1} dimensions where numbers in one are expected",
-            hint="flowgmm plugins describe sklearn_loader says which loaders suit",
+            hint="flowgmm plugins describe sklearn_loader lists suitable loaders",
         )
-    if matrix.dtype.kind in "fiub" and matrix.shape[1] > MANY_COLUMNS:
+    if matrix.dtype.kind in "fiub" and matrix.shape[1] > MAX_NAMED_COLUMNS:
         return {"x": matrix.astype(np.float64)}
     if len(names) != matrix.shape[1] or len(set(names)) < len(names):
         names = [f"x{index}" for index in range(1, matrix.shape[1] + 1)]
@@ -68,11 +68,11 @@ def matrix_columns(matrix: Any, names: Sequence[str], what: str) -> dict[str, Ce
 def choose_columns(
     splits: Mapping[str, Mapping[str, Cells]], choice: Choice, what: str
 ) -> tuple[tuple[Column, ...], dict[str, dict[str, Cells]]]:
-    """Give every column of `train` its kind, and all splits the cells that go with it.
+    """Determine the kind of every column of `train`, and convert the cells of all splits.
 
     Raises:
         DataError: a column is neither numbers nor categories, or no column is left.
-        RecipeError: a column is named that is not there.
+        RecipeError: the recipe names a missing column.
     """
     train = splits["train"]
     _check_names(list(train), choice, what)
@@ -81,7 +81,7 @@ def choose_columns(
     if choice.text:
         columns.append(Column(choice.text[0] if len(choice.text) == 1 else "text", "text"))
         for split, table in splits.items():
-            cells[split][columns[0].name] = _joined([table[part] for part in choice.text])
+            cells[split][columns[0].name] = _join_texts([table[part] for part in choice.text])
     for name in train:
         if name in choice.drop or name in choice.text:
             continue
@@ -97,7 +97,7 @@ def choose_columns(
 def _check_names(names: list[str], choice: Choice, what: str) -> None:
     given = {"drop": choice.drop, "categorical": choice.categorical or (), "text": choice.text}
     problems = [
-        f"data.{key}  no column `{name}`{near(name, names)}"
+        f"data.{key}  no column `{name}`{suggest(name, names)}"
         for key, columns in given.items()
         for name in columns
         if name not in names
@@ -115,8 +115,8 @@ def _column(name: str, values: Cells, choice: Choice, what: str) -> Column:
     words = choice.categorical is None and values.dtype == object and _are_strings(values)
     if not words and _numbers(values) is not None:
         return Column(name, "numeric")
-    distinct = {plain(cell) for cell in values.tolist()} - {None}
-    if len(distinct) > MANY_CATEGORIES:
+    distinct = {clean_cell(cell) for cell in values.tolist()} - {None}
+    if len(distinct) > MAX_CATEGORIES:
         raise DataError(
             f"{what}: column `{name}` is neither numbers nor a few categories: it has {len(distinct):,} "
             f"different values, such as `{min(map(str, distinct))[:40]}`",
@@ -126,7 +126,7 @@ def _column(name: str, values: Cells, choice: Choice, what: str) -> Column:
 
 
 def _are_strings(values: Cells) -> bool:
-    """Whether no cell holds a number: OpenML's categories may be `0` and `1`, and are categories still."""
+    """Return whether no cell is a number; OpenML's categories may be the strings `0` and `1`."""
     return all(cell is None or cell != cell or isinstance(cell, str) for cell in values.tolist())
 
 
@@ -134,14 +134,14 @@ def _cells(column: Column, values: Cells, what: str) -> Cells:
     if column.kind == "vector":
         return values
     if column.kind == "category":
-        return np.array([plain(cell) for cell in values.tolist()], dtype=object)
-    found = _numbers(values)
-    if found is None:
+        return np.array([clean_cell(cell) for cell in values.tolist()], dtype=object)
+    numbers = _numbers(values)
+    if numbers is None:
         raise DataError(
             f"{what}: column `{column.name}` holds numbers in the training rows, and others in the test rows",
             hint=f"data.categorical=[{column.name}] takes all for categories",
         )
-    return found
+    return numbers
 
 
 def _numbers(values: Cells) -> npt.NDArray[np.float64] | None:
@@ -153,9 +153,9 @@ def _numbers(values: Cells) -> npt.NDArray[np.float64] | None:
         return None
 
 
-def _joined(parts: Sequence[Cells]) -> Cells:
+def _join_texts(parts: Sequence[Cells]) -> Cells:
     texts = [
-        "\n".join(text for cell in row if (text := plain(cell)) is not None)
+        "\n".join(text for cell in row if (text := clean_cell(cell)) is not None)
         for row in zip(*(part.tolist() for part in parts), strict=True)
     ]
     return np.array(texts, dtype=object)

@@ -1,4 +1,4 @@
-"""What `flowgmm plugins test` checks of the sources; all of it offline."""
+"""Conformance suites of the sources; they need no network."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def write_download(
         (f"{api}/{number}", {"data_set_description": about}),
         (f"{api}/features/{number}", {"data_features": {"feature": features}}),
         (f"{api}/qualities/{number}", {"data_qualities": {"quality": []}}),
-        (f"{api}/list/data_name/made/limit/2/status/active/", _found(number)),
+        (f"{api}/list/data_name/made/limit/2/status/active/", _search_result(number)),
     ):
         files[path] = json.dumps(content).encode()
     for path, data in files.items():
@@ -114,6 +114,6 @@ def write_download(
         file.write_bytes(gzip.compress(data))
 
 
-def _found(number: int) -> dict[str, Any]:
-    one = {"did": number, "name": "made", "version": 1, "status": "active", "format": "ARFF"}
-    return {"data": {"dataset": [one]}}
+def _search_result(number: int) -> dict[str, Any]:
+    entry = {"did": number, "name": "made", "version": 1, "status": "active", "format": "ARFF"}
+    return {"data": {"dataset": [entry]}}

@@ -1,4 +1,4 @@
-"""Source `sklearn_loader`: what a function of `sklearn.datasets` gives."""
+"""Source `sklearn_loader`: the data of a function of `sklearn.datasets`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from flowgmm_cli.api import DataContext, DataError, Rows, SourceData
 from flowgmm_sklearn_data.arguments import accepts, check_arguments, find_loader
-from flowgmm_sklearn_data.classes import code_targets, plain
+from flowgmm_sklearn_data.classes import clean_cell, code_targets
 from flowgmm_sklearn_data.columns import Choice, choose_columns, matrix_columns
 from flowgmm_sklearn_data.network import downloads
 
@@ -24,14 +24,14 @@ Cells = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class _Loaded:
-    """What one call of a loader gave.
+    """The data of one call of a loader.
 
     Attributes:
         columns: name -> cells.
-        target: `(N,)`, as it is.
+        target: `(N,)`, not converted.
         names: of the targets 0, 1, ...
         text: names of the columns that hold texts.
-        files: a file name for each row, where rows have one.
+        files: a file name for each row, if rows have files.
     """
 
     columns: dict[str, Cells]
@@ -60,24 +60,26 @@ class LoaderSource:
         config = self._config
         loaded = {split: self._call(arguments) for split, arguments in self._calls.items()}
         first = loaded["train"]
-        for split, one in loaded.items():
-            if list(one.columns) != list(first.columns):
+        for split, item in loaded.items():
+            if list(item.columns) != list(first.columns):
                 raise DataError(
                     f"{config.loader}: the {split} rows have other columns than the training rows",
                     hint="data.test_arguments is to choose rows only",
                 )
         choice = Choice(config.drop, config.categorical, first.text)
         columns, cells = choose_columns(
-            {split: one.columns for split, one in loaded.items()}, choice, config.loader
+            {split: item.columns for split, item in loaded.items()}, choice, config.loader
         )
         names, labels = code_targets(
-            {split: one.target for split, one in loaded.items()},
+            {split: item.target for split, item in loaded.items()},
             names=first.names,
             bins=config.bins,
             unlabelled=config.unlabelled,
             what=config.loader,
         )
-        splits = {split: Rows(cells[split], labels[split], _ids(split, one)) for split, one in loaded.items()}
+        splits = {
+            split: Rows(cells[split], labels[split], _ids(split, item)) for split, item in loaded.items()
+        }
         return SourceData(columns, names, splits)
 
     def _call(self, arguments: Mapping[str, Any]) -> _Loaded:
@@ -92,54 +94,54 @@ class LoaderSource:
         if config.loader.startswith("fetch_"):
             self._context.progress(0, 1, f"loading {config.loader}")
         with downloads(config.loader, config.data_home, offline=offline):
-            found = loader(**{**arguments, **own})
-        return _read(found, config.loader)
+            bunch = loader(**{**arguments, **own})
+        return _read(bunch, config.loader)
 
 
-def _read(found: Any, what: str) -> _Loaded:
-    """Take what a loader returns apart: a `Bunch`, or a tuple of rows and targets."""
-    if isinstance(found, tuple) and len(found) == 2:
-        found = dict(zip(("data", "target"), found, strict=True))
-    if not isinstance(found, Mapping) or "data" not in found or "target" not in found:
+def _read(bunch: Any, what: str) -> _Loaded:
+    """Read the result of a loader: a `Bunch`, or a tuple of rows and targets."""
+    if isinstance(bunch, tuple) and len(bunch) == 2:
+        bunch = dict(zip(("data", "target"), bunch, strict=True))
+    if not isinstance(bunch, Mapping) or "data" not in bunch or "target" not in bunch:
         raise DataError(f"{what} gives no rows with a target", hint="choose a loader for classification")
-    data, target = found["data"], found["target"]
+    data, target = bunch["data"], bunch["target"]
     if hasattr(target, "toarray"):
         raise DataError(
             f"{what} has several labels for each row",
             hint="flowgmm learns one class for each row; choose another data set",
         )
     target = np.asarray(target)
-    names = tuple(str(plain(name)) for name in _listed(found.get("target_names")))
+    names = tuple(str(clean_cell(name)) for name in _as_list(bunch.get("target_names")))
     if isinstance(data, list):
-        texts = [one.decode("utf-8", "replace") if isinstance(one, bytes) else one for one in data]
-        files = tuple(map(str, _listed(found.get("filenames"))))
+        texts = [item.decode("utf-8", "replace") if isinstance(item, bytes) else item for item in data]
+        files = tuple(map(str, _as_list(bunch.get("filenames"))))
         return _Loaded({"text": np.array(texts, dtype=object)}, target, names, ("text",), files)
-    images = np.asarray(found["images"]) if "images" in found else None
+    images = np.asarray(bunch["images"]) if "images" in bunch else None
     if images is None and isinstance(data, np.ndarray) and data.ndim > 2:
         images = data
     if images is not None and images.ndim in (3, 4):
         return _Loaded({"pixels": _unit(images)}, target, names)
-    features = [str(plain(name)) for name in _listed(found.get("feature_names"))]
+    features = [str(clean_cell(name)) for name in _as_list(bunch.get("feature_names"))]
     return _Loaded(matrix_columns(data, features, what), target, names)
 
 
 def _unit(images: Cells) -> Cells:
-    """Images in 0..1, whatever their range: 0..16 for digits, 0..255 for photographs as bytes."""
+    """Scale images to 0..1 from 0..1, 0..16 (digits) or 0..255 (bytes)."""
     largest = float(images.max())
     scale = 1.0 if largest <= 1 else 16.0 if largest <= 16 else 255.0
     return images.astype(np.float32) / np.float32(scale)
 
 
-def _listed(values: Any) -> list[Any]:
+def _as_list(values: Any) -> list[Any]:
     return [] if values is None else list(values)
 
 
 def _ids(split: str, loaded: _Loaded) -> Cells:
-    """File names with their folder where each row has its own, else numbers from 1."""
+    """Return file names with their folder if each row has its own, else numbers from 1."""
     short = ["/".join(PurePath(file).parts[-2:]) for file in loaded.files]
     if len(short) != len(loaded.target) or len(set(short)) < len(short):
         short = [str(row) for row in range(1, len(loaded.target) + 1)]
-    return np.array([f"{split}:{one}" for one in short], dtype=object)
+    return np.array([f"{split}:{item}" for item in short], dtype=object)
 
 
 def build(config: SklearnLoaderConfig, context: DataContext) -> LoaderSource:

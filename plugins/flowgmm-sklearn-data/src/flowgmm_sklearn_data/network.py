@@ -1,4 +1,4 @@
-"""Keep scikit-learn off the network, and say what it lacks."""
+"""Keeps scikit-learn offline, and translates its errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def downloads(what: str, data_home: str | None, *, offline: bool) -> Iterator[No
     scikit-learn opens every address with `urllib.request`, whose opener can be replaced.
 
     Args:
-        what: what is loaded, for people.
+        what: the data's name in messages.
         data_home: scikit-learn's folder of downloads, None for its default.
         offline: refuse to open any address.
     """

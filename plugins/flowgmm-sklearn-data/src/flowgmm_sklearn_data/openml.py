@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from flowgmm_cli.api import DataContext, DataError, Rows, SourceData
-from flowgmm_sklearn_data.arguments import near
+from flowgmm_sklearn_data.arguments import suggest
 from flowgmm_sklearn_data.classes import code_targets
-from flowgmm_sklearn_data.columns import MANY_COLUMNS, Choice, choose_columns
+from flowgmm_sklearn_data.columns import MAX_NAMED_COLUMNS, Choice, choose_columns
 from flowgmm_sklearn_data.network import downloads
 
 if TYPE_CHECKING:
@@ -35,13 +35,13 @@ class OpenMLSource:
         label = config.label or self._target(targets)
         if label not in frame.columns:
             raise DataError(
-                f"{self._what} has no column `{label}` (data.label){near(label, list(frame.columns))}",
+                f"{self._what} has no column `{label}` (data.label){suggest(label, list(frame.columns))}",
                 hint=f"its columns are {', '.join(list(frame.columns)[:30])}",
             )
         inputs = {name: _array(frame[name]) for name in frame.columns if name != label}
         parts = [config.text] if isinstance(config.text, str) else list(config.text or ())
-        if not (parts or config.drop or config.categorical) and len(inputs) > MANY_COLUMNS:
-            inputs = _one_vector(inputs)
+        if not (parts or config.drop or config.categorical) and len(inputs) > MAX_NAMED_COLUMNS:
+            inputs = _stack_columns(inputs)
         choice = Choice(config.drop, config.categorical, parts)
         columns, cells = choose_columns({"train": inputs}, choice, self._what)
         names, labels = code_targets(
@@ -54,13 +54,13 @@ class OpenMLSource:
         return SourceData(columns, names, {"train": Rows(cells["train"], labels["train"], ids)})
 
     def _fetch(self) -> tuple[pd.DataFrame, list[str]]:
-        """The whole table, and the columns that OpenML takes for targets."""
+        """Fetch the whole table, and the columns that OpenML declares as targets."""
         from sklearn.datasets import fetch_openml
 
         config, offline = self._config, self._context.offline
         self._context.progress(0, 1, f"loading {self._what}")
         with downloads(self._what, config.data_home, offline=offline):
-            found = fetch_openml(
+            dataset = fetch_openml(
                 data_id=config.id,
                 name=config.name,
                 version="active" if config.version is None else config.version,
@@ -71,14 +71,16 @@ class OpenMLSource:
                 n_retries=1 if offline else 3,
                 delay=1e-3 if offline else 1.0,
             )
-        if found.frame is None:
+        if dataset.frame is None:
             raise DataError(
                 f"{self._what} is a sparse table, which this source does not read",
                 hint="load it with scikit-learn, reduce it, and train on the arrays: {use: arrays, ...}",
             )
-        named = str(found.details.get("default_target_attribute") or "")
-        targets = [named] if named in found.frame.columns else [one for one in named.split(",") if one]
-        return found.frame, targets
+        target = str(dataset.details.get("default_target_attribute") or "")
+        targets = (
+            [target] if target in dataset.frame.columns else [name for name in target.split(",") if name]
+        )
+        return dataset.frame, targets
 
     def _target(self, targets: list[str]) -> str:
         if len(targets) == 1:
@@ -92,7 +94,7 @@ class OpenMLSource:
 
 
 def _array(series: pd.Series[Any]) -> npt.NDArray[Any]:
-    """Cells as NumPy has them: categories and strings as objects, None where a cell is missing."""
+    """Return cells as NumPy arrays: categories and strings as objects, None for a missing cell."""
     import pandas as pd
 
     if pd.api.types.is_numeric_dtype(series.dtype):
@@ -102,8 +104,8 @@ def _array(series: pd.Series[Any]) -> npt.NDArray[Any]:
     return cells
 
 
-def _one_vector(inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-    """Many columns of numbers, such as pixels, as one column of vectors."""
+def _stack_columns(inputs: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+    """Stack many numeric columns, such as pixels, to a single column of vectors."""
     if all(cells.dtype == np.float64 for cells in inputs.values()):
         return {"x": np.stack(list(inputs.values()), axis=1)}
     return inputs

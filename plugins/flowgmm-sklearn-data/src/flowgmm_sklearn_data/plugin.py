@@ -10,7 +10,7 @@ from flowgmm_cli.api import Component, DataConfig, DataSpec, Field, component_fi
 
 
 class TableConfig(DataConfig):
-    """What both sources share."""
+    """Parameters of both sources."""
 
     bins: int | None = Field(
         None,
@@ -20,7 +20,7 @@ class TableConfig(DataConfig):
     unlabelled: str | None = Field(
         None, description="value of the target that marks a row without a label; NaN and null always do"
     )
-    drop: list[str] = Field(default_factory=list, description="columns that are no input")
+    drop: list[str] = Field(default_factory=list, description="columns to leave out")
     categorical: list[str] | None = Field(
         None, description="columns of categories, numbers too; by default those that hold no numbers"
     )
@@ -42,13 +42,11 @@ class SklearnLoaderConfig(TableConfig):
         pattern=r"^(load|fetch|make)_[a-z0-9_]+$",
         description="a function of sklearn.datasets: load_wine, fetch_covtype, make_classification, ...",
     )
-    arguments: dict[str, Any] = Field(
-        default_factory=dict, description="what the function is called with, by name"
-    )
+    arguments: dict[str, Any] = Field(default_factory=dict, description="arguments of the function, by name")
     test_arguments: dict[str, Any] | None = Field(
         None,
-        description="arguments of a second call that gives the test rows, such as {subset: test}; what "
-        "`arguments` says holds there, too",
+        description="arguments of a second call that gives the test rows, such as {subset: test}, "
+        "in addition to `arguments`",
     )
     seed: int = Field(0, ge=0, lt=2**32, description="`random_state` of a function that has one")
 
@@ -61,20 +59,18 @@ class OpenMLConfig(TableConfig):
     version: int | None = Field(
         None, ge=1, description="version of the name; by default the oldest one that is active"
     )
-    label: str | None = Field(
-        None, description="column of the class; by default the target that OpenML names"
-    )
+    label: str | None = Field(None, description="column of the class; by default OpenML's target")
     text: str | list[str] | None = Field(
         None, description="column of text, or several that are joined by a line break"
     )
     parser: Literal["liac-arff", "pandas"] = Field(
         "liac-arff",
-        description="who reads the download: pandas is much faster, but keeps quotes in texts and, from "
+        description="parser of the download: pandas is much faster, but keeps quotes in texts and, from "
         "3.1 on with scikit-learn up to 1.9, fails on categories that read like numbers",
     )
 
     @model_validator(mode="after")
-    def _one_data_set(self) -> OpenMLConfig:
+    def _check_dataset(self) -> OpenMLConfig:
         if (self.id is None) == (self.name is None):
             raise ValueError("give either `id` or `name`")
         if self.version is not None and self.name is None:
@@ -87,7 +83,7 @@ SKLEARN_LOADER = DataSpec(
     build="flowgmm_sklearn_data.loader:build",
     summary="Any load_*, fetch_* or make_* function of sklearn.datasets",
     docs="`arguments` are checked against the function's signature. Classes are named as in the data set. "
-    "What fetch_* downloads stays in scikit-learn's folder, which is all that is read when offline.",
+    "Downloads of fetch_* stay in scikit-learn's folder, the only place that is read offline.",
     conformance="flowgmm_sklearn_data.conformance:LoaderConformance",
 )
 OPENML = DataSpec(

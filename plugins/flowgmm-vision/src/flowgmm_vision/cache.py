@@ -1,4 +1,4 @@
-"""Vectors of images, kept on disk by what the images hold.
+"""A cache on disk of the vectors of images, by the digest of the image file.
 
 A folder for each model holds parts: npy files of records `(digest of the image's file, vector)`. A part is
 named by the digest of its own bytes and written under another name first: a damaged or unfinished one is
@@ -23,16 +23,16 @@ Vector = npt.NDArray[np.float32]
 
 
 def digest(content: bytes) -> bytes:
-    """What a vector is kept under."""
+    """Return the key of an image's vector."""
     return blake2b(content, digest_size=16).digest()
 
 
 class Cache:
-    """The vectors that one model made of images.
+    """The vectors of a model.
 
     Args:
-        context: says where, and whether anything is to be kept.
-        key: what, beside an image, decides its vector.
+        context: the cache folder; without one, or when streaming, nothing is cached.
+        key: everything but the image that determines its vector.
     """
 
     def __init__(self, context: DataContext, key: str) -> None:
@@ -42,14 +42,14 @@ class Cache:
         self._note = context.note
 
     def read(self) -> dict[bytes, Vector]:
-        """All vectors that are there."""
-        found: dict[bytes, Vector] = {}
+        """Read all cached vectors."""
+        vectors: dict[bytes, Vector] = {}
         if self._folder is None:
-            return found
+            return vectors
         try:
             files = sorted(self._folder.glob("*.npy"))
         except OSError:
-            return found
+            return vectors
         for file in files:
             try:
                 content = file.read_bytes()
@@ -59,11 +59,11 @@ class Cache:
             except (OSError, ValueError, EOFError):
                 continue
             if part.dtype.names == ("key", "vector"):
-                found.update(zip(part["key"].tolist(), part["vector"], strict=True))
-        return found
+                vectors.update(zip(part["key"].tolist(), part["vector"], strict=True))
+        return vectors
 
     def write(self, vectors: Mapping[bytes, Vector]) -> None:
-        """Keep vectors; a folder that cannot be written costs a note and nothing else."""
+        """Write vectors; a folder that cannot be written only causes a note."""
         if self._folder is None or not vectors:
             return
         dim = len(next(iter(vectors.values())))

@@ -1,4 +1,4 @@
-"""What `flowgmm plugins test` checks of the source: with drawn images and a model of random weights."""
+"""Conformance suite of the source, with drawn images and a model of random weights."""
 
 from __future__ import annotations
 

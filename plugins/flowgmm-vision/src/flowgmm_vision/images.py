@@ -1,4 +1,4 @@
-"""Folders of images: which files there are, and what is in them."""
+"""Folders of images: lists of their files, and decoding."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ SUFFIXES = frozenset(f".{kind}" for kind in _KINDS)
 
 
 @dataclass(frozen=True)
-class Listed:
+class ImageFile:
     """An image file.
 
     Attributes:
-        file: where it is.
+        file: the path.
         name: its path below the folder, with `/`.
-        label: the class it is in, None for none.
+        label: its class; None without a label.
     """
 
     file: Path
@@ -31,11 +31,11 @@ class Listed:
     label: str | None
 
 
-def list_images(folder: str, unlabelled: str) -> list[Listed]:
-    """List the images below a folder, by name; what is hidden is left out.
+def list_images(folder: str, unlabelled: str) -> list[ImageFile]:
+    """List the images below a folder, by name, without hidden files.
 
     Raises:
-        DataError: there is no such folder, or no image in it.
+        DataError: the folder does not exist, or has no image.
     """
     root = Path(folder).expanduser()
     if not root.is_dir():
@@ -44,26 +44,26 @@ def list_images(folder: str, unlabelled: str) -> list[Listed]:
             f"{folder} {what}; a folder with a folder of images for each class is needed",
             hint=f"check the path; it is looked for in {Path.cwd()}",
         )
-    found = []
+    images = []
     for file in root.rglob("*"):
         inner = file.relative_to(root)
         hidden = any(part.startswith((".", "_")) for part in inner.parts)
         if hidden or file.suffix.lower() not in SUFFIXES or not file.is_file():
             continue
         own = inner.parts[0] if len(inner.parts) > 1 else unlabelled
-        found.append(Listed(file, inner.as_posix(), None if own == unlabelled else own))
-    if not found:
+        images.append(ImageFile(file, inner.as_posix(), None if own == unlabelled else own))
+    if not images:
         raise DataError(
             f"{folder} holds no image", hint=f"images are files of the types {', '.join(sorted(SUFFIXES))}"
         )
-    return sorted(found, key=lambda one: one.name)
+    return sorted(images, key=lambda image: image.name)
 
 
 def decode(content: bytes) -> Image.Image:
     """Return an RGB image, upright, its first frame.
 
     Raises:
-        OSError, ValueError, SyntaxError, Image.DecompressionBombError: what Pillow says of a damaged one.
+        OSError, ValueError, SyntaxError, Image.DecompressionBombError: raised by Pillow for a damaged image.
     """
     with Image.open(io.BytesIO(content)) as opened:
         image: Image.Image = ImageOps.exif_transpose(opened) or opened
@@ -72,7 +72,7 @@ def decode(content: bytes) -> Image.Image:
             image = Image.fromarray((values.clip(0, 65535) >> 8).astype(np.uint8))
         if image.mode in ("P", "PA") or "transparency" in image.info:
             image = image.convert("RGBA")
-        if image.mode in ("RGBA", "LA"):  # what is transparent may be of any colour below: make it white
+        if image.mode in ("RGBA", "LA"):  # transparent pixels have any colour: make them white
             image = image.convert("RGBA")
             white = Image.new("RGBA", image.size, "white")
             image = Image.alpha_composite(white, image)
@@ -80,6 +80,6 @@ def decode(content: bytes) -> Image.Image:
 
 
 def natural_key(name: str) -> tuple[list[tuple[int, str]], str]:
-    """Sort names as people do, with the numbers in them by value."""
+    """Return a sort key of names that compares the numbers in them by value."""
     parts = re.split(r"(\d+)", name.casefold())
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts if part], name

@@ -43,7 +43,7 @@ def _import_torchvision(note: Callable[[str], None]) -> None:
     except RuntimeError as error:
         if "operator torchvision::" not in str(error):
             raise
-        for name in [one for one in sys.modules if one.partition(".")[0] == "torchvision"]:
+        for name in [module for module in sys.modules if module.partition(".")[0] == "torchvision"]:
             del sys.modules[name]
         for name in _REGISTRATIONS:
             sys.modules[f"torchvision.{name}"] = ModuleType(f"torchvision.{name}")

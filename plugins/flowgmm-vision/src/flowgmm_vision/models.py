@@ -1,4 +1,4 @@
-"""Models that turn images into vectors: a network without its last layer, and how it wants to see images."""
+"""Models that turn images into vectors: a network without its last layer, and its transform of images."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Model:
-    """A network and what goes before it.
+    """A network and its transform of images.
 
     Attributes:
         network: images `(N, 3, H, W)` to vectors `(N, D)`.
-        see: an RGB image to a tensor `(3, H, W)`.
-        key: what, beside an image, decides its vector.
+        transform: an RGB image to a tensor `(3, H, W)`.
+        key: everything but the image that determines its vector.
     """
 
     network: nn.Module
@@ -45,7 +45,7 @@ class Model:
 
 
 def make_model(config: ImageFeaturesConfig, context: DataContext) -> Model:
-    """Make the model that a recipe names, with its weights.
+    """Build the model of a recipe, with its weights.
 
     Raises:
         RecipeError: there is no such model.
@@ -65,10 +65,10 @@ def make_model(config: ImageFeaturesConfig, context: DataContext) -> Model:
     return Model(network, transform, f"{version}, {config.model}, {weights}, {transform!r}")
 
 
-_Made = tuple[nn.Module, Sequence[str], Callable[["Image"], Tensor], Callable[[], Path]]
+_ModelParts = tuple[nn.Module, Sequence[str], Callable[["Image"], Tensor], Callable[[], Path]]
 
 
-def _torchvision(library: Any, config: ImageFeaturesConfig, *, offline: bool) -> _Made:
+def _torchvision(library: Any, config: ImageFeaturesConfig, *, offline: bool) -> _ModelParts:
     models, name = library.models, config.model
     known = models.list_models(module=models)
     if name not in known:
@@ -92,17 +92,17 @@ def _torchvision(library: Any, config: ImageFeaturesConfig, *, offline: bool) ->
 
 
 def _last_layer(network: nn.Module, *, outputs: int) -> str:
-    """Name of the layer that tells the classes apart."""
-    found = [
+    """Return the name of the classification layer."""
+    layers = [
         name
         for name, layer in network.named_modules()
         if (isinstance(layer, nn.Linear) and layer.out_features == outputs)
         or (isinstance(layer, nn.Conv2d) and layer.out_channels == outputs)
     ]
-    return str(found[-1])
+    return str(layers[-1])
 
 
-def _timm(library: Any, config: ImageFeaturesConfig, *, offline: bool) -> _Made:
+def _timm(library: Any, config: ImageFeaturesConfig, *, offline: bool) -> _ModelParts:
     name = config.model
     if not library.is_model(name):
         raise _unknown("timm", name, library.list_models())
@@ -122,7 +122,7 @@ def _timm(library: Any, config: ImageFeaturesConfig, *, offline: bool) -> _Made:
 
 def _unknown(library: str, name: str, known: Sequence[str]) -> RecipeError:
     near = get_close_matches(name, known, n=3, cutoff=0.6)
-    meant = f"; did you mean {' or '.join(f'`{one}`' for one in near)}?" if near else ""
+    meant = f"; did you mean {' or '.join(f'`{match}`' for match in near)}?" if near else ""
     return RecipeError(
         f"data.model  {library} has no model `{name}` for whole images{meant}",
         hint=f"python -c 'import {library}' and its list_models() say which there are",
@@ -131,7 +131,7 @@ def _unknown(library: str, name: str, known: Sequence[str]) -> RecipeError:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Let new weights follow from a seed; the process's random numbers stay as they are."""
+    """Seed new weights; the process's random numbers are restored."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield

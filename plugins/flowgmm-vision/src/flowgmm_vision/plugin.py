@@ -17,7 +17,7 @@ class ImageFeaturesConfig(DataConfig):
     test_path: str | None = Field(None, description="the same for the final test")
     val_path: str | None = Field(None, description="the same for the validation split")
     unlabelled: str = Field("unlabelled", min_length=1, description="name of the folder without labels")
-    library: Literal["torchvision", "timm"] = Field("torchvision", description="whose model it is")
+    library: Literal["torchvision", "timm"] = Field("torchvision", description="library of the model")
     model: str = Field("resnet18", min_length=1, description="name of the model in its library")
     weights: str = Field(
         min_length=1,
@@ -30,15 +30,15 @@ class ImageFeaturesConfig(DataConfig):
     seed: int = Field(0, ge=0, lt=2**63, description="seed of random weights")
     batch_size: int = Field(64, ge=1, description="images that are encoded at a time")
     workers: int = Field(4, ge=1, le=64, description="threads that decode images")
-    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="where the model runs")
-    unreadable: Literal["error", "skip"] = Field("error", description="what to do with damaged images")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field("auto", description="device of the model")
+    unreadable: Literal["error", "skip"] = Field("error", description="treatment of damaged images")
 
 
 IMAGE_FEATURES = DataSpec(
     config=ImageFeaturesConfig,
     build="flowgmm_vision.source:build",
     summary="Folders of images, each turned into a vector by a model of torchvision or timm",
-    docs="The vectors are what the model's last layer reads. They are kept in flowgmm's cache by what an "
-    "image holds, so each is encoded once. Nothing is downloaded unless `weights` is `download`.",
+    docs="The vectors are the inputs of the model's last layer. They are kept in flowgmm's cache by the "
+    "image's digest, so each is encoded once. Nothing is downloaded unless `weights` is `download`.",
     conformance="flowgmm_vision.conformance:ImageFeaturesConformance",
 )

@@ -1,4 +1,4 @@
-"""Source `image_features`: folders of images, as the vectors that a model makes of them."""
+"""Source `image_features`: folders of images, as vectors of a model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from flowgmm_cli.api import Column, DataContext, DataError, RecipeError, Rows, RunFailedError, SourceData
 from flowgmm_vision.cache import Cache, Vector, digest
-from flowgmm_vision.images import Listed, decode, list_images, natural_key
+from flowgmm_vision.images import ImageFile, decode, list_images, natural_key
 from flowgmm_vision.models import Model, make_model
 
 if TYPE_CHECKING:
@@ -32,17 +32,17 @@ class ImageFeaturesSource:
         self._context = context
 
     def load(self) -> SourceData:
-        """List the images, and encode those whose vectors are not kept yet."""
+        """List the images, and encode those that are not in the cache."""
         config = self._config
         given = {"train": config.path, "val": config.val_path, "test": config.test_path}
         listed = {
             split: list_images(path, config.unlabelled) for split, path in given.items() if path is not None
         }
-        vectors, notes = self._encode([one for images in listed.values() for one in images])
+        vectors, notes = self._encode([image for images in listed.values() for image in images])
         listed = {
-            split: [one for one in images if one.file in vectors] for split, images in listed.items()
+            split: [image for image in images if image.file in vectors] for split, images in listed.items()
         }  # fmt: skip
-        labels = {one.label for images in listed.values() for one in images if one.label is not None}
+        labels = {image.label for images in listed.values() for image in images if image.label is not None}
         names = sorted(labels, key=natural_key)
         code = {None: -1} | {name: index for index, name in enumerate(names)}
         splits = {}
@@ -50,21 +50,21 @@ class ImageFeaturesSource:
             if not images:
                 raise DataError(f"no image of `{split}` can be read", hint="write the images again")
             splits[split] = Rows(
-                columns={"embedding": np.stack([vectors[one.file] for one in images])},
-                labels=np.array([code[one.label] for one in images], dtype=np.int64),
-                ids=np.array([f"{split}:{one.name}" for one in images], dtype=object),
+                columns={"embedding": np.stack([vectors[image.file] for image in images])},
+                labels=np.array([code[image.label] for image in images], dtype=np.int64),
+                ids=np.array([f"{split}:{image.name}" for image in images], dtype=object),
             )
         dim = splits["train"].columns["embedding"].shape[1]
         return SourceData((Column("embedding", "vector", (dim,)),), tuple(names), splits, notes)
 
-    def _encode(self, images: Sequence[Listed]) -> tuple[Mapping[object, Vector], tuple[str, ...]]:
-        """The vector of each file that can be read, and what to tell of the others."""
+    def _encode(self, images: Sequence[ImageFile]) -> tuple[Mapping[object, Vector], tuple[str, ...]]:
+        """Return the vector of each file that can be read, and notes about the others."""
         config, context = self._config, self._context
         model = make_model(config, context)
         cache = Cache(context, model.key)
         known = cache.read()
         fresh: dict[bytes, Vector] = {}
-        found: dict[object, Vector] = {}
+        encoded: dict[object, Vector] = {}
         bad: list[str] = []
         device = _device(config.device)
         network = model.network.to(device)
@@ -72,21 +72,21 @@ class ImageFeaturesSource:
             for start in range(0, len(images), config.batch_size):
                 context.progress(start, len(images), "encoding images")
                 batch = images[start : start + config.batch_size]
-                contents = list(pool.map(lambda one: one.file.read_bytes(), batch))
+                contents = list(pool.map(lambda image: image.file.read_bytes(), batch))
                 keys = [digest(content) for content in contents]
                 needed = {key: at for at, key in enumerate(keys) if key not in known}
-                tensors = pool.map(partial(_see, model), [contents[at] for at in needed.values()])
+                tensors = pool.map(partial(_load_tensor, model), [contents[at] for at in needed.values()])
                 seen = dict(zip(needed, tensors, strict=True))
                 good = {key: tensor for key, tensor in seen.items() if isinstance(tensor, Tensor)}
                 if good:
-                    made = dict(zip(good, _run(network, list(good.values()), device), strict=True))
-                    known |= made
-                    fresh |= made
-                for key, one in zip(keys, batch, strict=True):
+                    new_vectors = dict(zip(good, _run(network, list(good.values()), device), strict=True))
+                    known |= new_vectors
+                    fresh |= new_vectors
+                for key, image in zip(keys, batch, strict=True):
                     if key in known:
-                        found[one.file] = known[key]
+                        encoded[image.file] = known[key]
                     else:
-                        bad.append(f"{one.file}: {seen[key]}")
+                        bad.append(f"{image.file}: {seen[key]}")
                 if len(fresh) >= _KEEP_EVERY:
                     cache.write(fresh)
                     fresh = {}
@@ -98,11 +98,12 @@ class ImageFeaturesSource:
                 details=bad[:8],
                 hint="remove or replace them, or go without: data.unreadable=skip",
             )
-        return found, (f"{len(bad)} images cannot be read and are left out, such as {bad[0]}",) if bad else ()
+        note = f"{len(bad)} images cannot be read and are left out, such as {bad[0]}" if bad else ""
+        return encoded, (note,) if bad else ()
 
 
-def _see(model: Model, content: bytes) -> Tensor | str:
-    """What the model sees of an image, or why it cannot."""
+def _load_tensor(model: Model, content: bytes) -> Tensor | str:
+    """Return the model's input of an image, or the error of a damaged image."""
     try:
         return model.transform(decode(content))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
@@ -110,7 +111,7 @@ def _see(model: Model, content: bytes) -> Tensor | str:
 
 
 def _run(network: torch.nn.Module, images: Sequence[Tensor], device: str) -> npt.NDArray[np.float32]:
-    """Vectors `(N, D)` of images `(3, H, W)`."""
+    """Return vectors `(N, D)` of images `(3, H, W)`."""
     with torch.inference_mode():
         try:
             out = network(torch.stack(list(images)).to(device))
@@ -130,20 +131,20 @@ def _run(network: torch.nn.Module, images: Sequence[Tensor], device: str) -> npt
     return vectors
 
 
-def _device(wanted: str) -> str:
-    """The device to run on.
+def _device(requested: str) -> str:
+    """Return the device to run on.
 
     Raises:
-        RecipeError: it is not there.
+        RecipeError: it does not exist.
     """
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if wanted == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if there[name])
-    if not there[wanted]:
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if requested == "auto":
+        return next(name for name in ("cuda", "mps", "cpu") if available[name])
+    if not available[requested]:
         raise RecipeError(
-            f"data.device  there is no `{wanted}` on this machine", hint="leave data.device out"
+            f"data.device  there is no `{requested}` on this machine", hint="leave data.device out"
         )
-    return wanted
+    return requested
 
 
 def build(config: ImageFeaturesConfig, context: DataContext) -> ImageFeaturesSource:

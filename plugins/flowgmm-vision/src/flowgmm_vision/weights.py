@@ -60,7 +60,7 @@ def read_state(file: Path) -> dict[str, Tensor]:
     for name in _WRAPPERS:
         if isinstance(state, Mapping) and isinstance(state.get(name), Mapping):
             state = state[name]
-    if not isinstance(state, Mapping) or not all(isinstance(one, Tensor) for one in state.values()):
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise DataError(f"{file} holds no state dict", hint="save model.state_dict(), best as safetensors")
     state = {str(name): value for name, value in state.items()}
     for prefix in _PREFIXES:
@@ -100,7 +100,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], head: Sequence[str
 
 
 def _below(name: str, modules: Sequence[str]) -> bool:
-    return any(name == one or name.startswith(f"{one}.") for one in modules)
+    return any(name == value or name.startswith(f"{value}.") for value in modules)
 
 
 def download_torchvision(url: str, *, offline: bool) -> Path:
@@ -119,7 +119,7 @@ def download_torchvision(url: str, *, offline: bool) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(file), hash_prefix=stem, progress=False)
     except (OSError, RuntimeError) as error:
-        raise _failed(name, error) from error
+        raise _download_error(name, error) from error
     return file
 
 
@@ -134,14 +134,14 @@ def download_timm(repository: str | None, *, offline: bool) -> Path:
 
     if not repository:
         raise RecipeError("data.weights  timm has no pretrained weights for this model", hint="name a file")
-    found = try_to_load_from_cache(repository, "model.safetensors")
-    if isinstance(found, str) and os.path.isfile(found):  # noqa: PTH113 - it is a string as it comes
-        return Path(found)
+    cached = try_to_load_from_cache(repository, "model.safetensors")
+    if isinstance(cached, str) and os.path.isfile(cached):  # noqa: PTH113 - it is a string as it comes
+        return Path(cached)
     _refuse_offline(offline, f"{repository} is not in the cache of the Hugging Face hub")
     try:
         return Path(hf_hub_download(repository, "model.safetensors"))
     except Exception as error:  # of the hub, of the libraries below it
-        raise _failed(repository, error) from error
+        raise _download_error(repository, error) from error
 
 
 def _refuse_offline(offline: bool, what: str) -> None:
@@ -152,7 +152,7 @@ def _refuse_offline(offline: bool, what: str) -> None:
         )
 
 
-def _failed(what: str, error: Exception) -> DataError:
+def _download_error(what: str, error: Exception) -> DataError:
     return DataError(
         f"{what} cannot be downloaded: {_first_line(error)}",
         hint="check the network, or name a file: data.weights=FILE",

@@ -1,4 +1,4 @@
-"""What `flowgmm plugins test` checks of the flows."""
+"""Conformance suites of the flows."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class GaussianisationConformance(BisectionConformance):
 
 
 class ContinuousConformance(FlowConformance):
-    """As exact as the solver's default tolerances; it looks at values to choose its steps."""
+    """Checks with the accuracy of the solver's default tolerances; its steps depend on values."""
 
     config: ClassVar = {"hidden": 16}
     dims: ClassVar = (1, 2, 7)

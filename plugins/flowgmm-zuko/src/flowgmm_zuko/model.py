@@ -219,7 +219,7 @@ def _autoregressive(
         )
     for transform in flow.transform.transforms:
         if getattr(transform, "f", None) is zuko.transforms.SoftclipTransform:
-            # zuko clips to 11 what comes between transforms that can be undone between -10 and 10
+            # zuko clips to 11 between transforms that can be inverted between -10 and 10
             transform.bound = 10.0
     if config.start == "identity":
         _start_at_identity(flow.transform)

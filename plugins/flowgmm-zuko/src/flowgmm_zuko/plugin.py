@@ -8,7 +8,7 @@ from flowgmm_cli.api import Config, Field, FlowSpec
 
 
 class NetworkConfig(Config):
-    """What all flows share whose transforms are set by a network."""
+    """Parameters of flows whose transforms are set by a network."""
 
     transforms: int = Field(6, ge=1, le=128, description="number of transforms, one after the other")
     hidden: int = Field(128, ge=1, le=8192, description="width of the networks' hidden layers")
@@ -21,7 +21,7 @@ class NetworkConfig(Config):
 
 
 class AutoregressiveConfig(NetworkConfig):
-    """What all autoregressive flows share."""
+    """Parameters of autoregressive flows."""
 
     transforms: int = Field(3, ge=1, le=128, description="number of transforms, one after the other")
     passes: int | None = Field(
@@ -36,14 +36,14 @@ class AutoregressiveConfig(NetworkConfig):
 
 
 class CouplingConfig(NetworkConfig):
-    """What all coupling flows share."""
+    """Parameters of coupling flows."""
 
     random_masks: bool = Field(
         False, description="draw each coupling's halves; by default even and odd features take turns"
     )
     mixing: Literal["none", "permutation", "lu"] = Field(
         "none",
-        description="what mixes the features before each coupling: nothing, a fixed random permutation, or a "
+        description="mixing of the features before each coupling: nothing, a fixed random permutation, or a "
         "learned linear map",
     )
 
@@ -79,7 +79,7 @@ class NSFCouplingConfig(CouplingConfig, _Spline):
 
     mixing: Literal["none", "permutation", "lu"] = Field(
         "lu",
-        description="what mixes the features before each coupling: nothing, a fixed random permutation, or a "
+        description="mixing of the features before each coupling: nothing, a fixed random permutation, or a "
         "learned linear map",
     )
 
@@ -116,7 +116,7 @@ class NAFConfig(AutoregressiveConfig):
     """Parameters of `zuko_naf`."""
 
     start: Literal["random"] = Field("random", description="zuko's own start; there is no other")
-    signal: int = Field(16, ge=1, le=1024, description="length of what a monotonic network is told")
+    signal: int = Field(16, ge=1, le=1024, description="length of a monotonic network's context")
     network_hidden: int = Field(64, ge=2, le=8192, multiple_of=2, description="width of a monotonic network")
     network_depth: int = Field(2, ge=1, le=16, description="hidden layers of a monotonic network")
 
@@ -124,7 +124,7 @@ class NAFConfig(AutoregressiveConfig):
 class UNAFConfig(AutoregressiveConfig):
     """Parameters of `zuko_unaf`."""
 
-    signal: int = Field(16, ge=1, le=1024, description="length of what an integrand network is told")
+    signal: int = Field(16, ge=1, le=1024, description="length of an integrand network's context")
     network_hidden: int = Field(64, ge=1, le=8192, description="width of an integrand network")
     network_depth: int = Field(2, ge=1, le=16, description="hidden layers of an integrand network")
 
@@ -189,14 +189,14 @@ NAF = FlowSpec(
     config=NAFConfig,
     build="flowgmm_zuko.model:build_naf",
     summary="Neural autoregressive flow (Huang et al., 2018)",
-    docs=f"A monotonic network for each feature, told a signal of those before it. {_DENSITY} {_BISECTION}",
+    docs=f"A monotonic network for each feature, with those before it as context. {_DENSITY} {_BISECTION}",
     conformance="flowgmm_zuko.conformance:NeuralConformance",
 )
 UNAF = FlowSpec(
     config=UNAFConfig,
     build="flowgmm_zuko.model:build_unaf",
     summary="Unconstrained monotonic networks, autoregressive (Wehenkel and Louppe, 2019)",
-    docs="The integral of a positive network for each feature, told a signal of those before it. "
+    docs="The integral of a positive network for each feature, with those before it as context. "
     f"{_DENSITY} {_BISECTION}",
     conformance="flowgmm_zuko.conformance:IntegralConformance",
 )

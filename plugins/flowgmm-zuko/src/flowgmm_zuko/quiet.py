@@ -4,7 +4,7 @@ Importing zuko 1.6 switches off argument checks of every `torch.distributions.Di
 empties `Distribution.arg_constraints`, renames torch's `_InverseTransform` and hangs a method on torch's
 `Transform`. Here all of it is undone; the method moves to zuko's own transforms, which call it.
 
-Where somebody else imported zuko before, the process is left as they wanted it.
+If zuko was imported before, the process is left as it is.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def _import_zuko() -> Any:
     if "zuko" in sys.modules:
         return sys.modules["zuko"]
     inverse = transforms._InverseTransform
-    kept = {
+    originals = {
         (owner, name): vars(owner).get(name)
         for owner, name in ((Distribution, "_validate_args"), (Distribution, "arg_constraints"))
     }
@@ -29,7 +29,7 @@ def _import_zuko() -> Any:
     try:
         import zuko
     finally:
-        for (owner, name), value in kept.items():
+        for (owner, name), value in originals.items():
             setattr(owner, name, value)
         inverse.__name__ = inverse_name
         method = vars(Transform).get(_METHOD)

@@ -1,4 +1,4 @@
-"""Which columns of an Arrow schema are the input, and of which kind."""
+"""Selection of the input columns of an Arrow schema, and their kinds."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Chosen:
+class ColumnSelection:
     """The columns in use.
 
     Attributes:
         kinds: input column -> kind, in order, without the text.
-        text: the parts of the text column; empty if there is none.
-        named: columns that the recipe calls categories, however many these are.
-        read: all columns to read: the input, the label, ids and what marks labelled rows.
-        notes: what the user should know.
+        text: the parts of the text column; empty without text.
+        named: columns that the recipe declares as categories, of any number.
+        read: all columns to read: the input, the label, ids and the marker of labelled rows.
+        notes: messages for the user.
     """
 
     kinds: dict[str, Literal["numeric", "category", "vector"]]
@@ -39,17 +39,17 @@ class Chosen:
         return self.text[0] if len(self.text) == 1 else "text"
 
 
-def choose(schema: pa.Schema, config: TableConfig, where: str) -> Chosen:
+def select_columns(schema: pa.Schema, config: TableConfig, where: str) -> ColumnSelection:
     """Choose the columns of a table.
 
     Args:
         schema: of the training rows.
         config: of the source.
-        where: what to call the table in messages.
+        where: the table's name in messages.
 
     Raises:
-        RecipeError: the recipe names columns that are not there, or names one twice.
-        DataError: a column has a type that is no input.
+        RecipeError: the recipe names missing columns.
+        DataError: two columns have the same name, or a column's type cannot be an input.
     """
     names = list(schema.names)
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -76,7 +76,7 @@ def choose(schema: pa.Schema, config: TableConfig, where: str) -> Chosen:
             hint="check data.features and data.drop",
         )
     read = dict.fromkeys([*kinds, *text, config.label, *filter(None, (config.id, marker))])
-    return Chosen(kinds, text, named, tuple(read), notes)
+    return ColumnSelection(kinds, text, named, tuple(read), notes)
 
 
 def _check_names(names: Sequence[str], config: TableConfig, text: Sequence[str], where: str) -> None:
@@ -89,7 +89,7 @@ def _check_names(names: Sequence[str], config: TableConfig, text: Sequence[str],
         "categorical": config.categorical or [],
     }
     problems = [
-        f"data.{key}  no column `{name}`{near(name, names)}"
+        f"data.{key}  no column `{name}`{suggest(name, names)}"
         for key, columns in given.items()
         for name in columns
         if name not in names
@@ -109,31 +109,31 @@ def _kind(field: pa.Field, where: str) -> Literal["numeric", "category", "vector
     if isinstance(kind, pa.FixedShapeTensorType) or (is_list(kind) and is_number(kind.value_type)):
         return "vector"
     raise DataError(
-        f"{where}: column `{field.name}` is of the type {field.type}, which is no input",
+        f"{where}: column `{field.name}` is of the type {field.type}, which cannot be an input",
         hint=f"leave it out with data.drop=[{field.name}], or turn it into numbers",
     )
 
 
 def is_number(kind: pa.DataType) -> bool:
-    """Whether cells of a type are taken for numbers."""
+    """Return whether cells of a type are numbers."""
     types = pa.types
     plain = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
     return bool(plain or types.is_boolean(kind) or types.is_null(kind))
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether cells of a type are strings."""
+    """Return whether cells of a type are strings."""
     types = pa.types
     return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
 def is_list(kind: pa.DataType) -> bool:
-    """Whether cells of a type are lists."""
+    """Return whether cells of a type are lists."""
     types = pa.types
     return bool(types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind))
 
 
-def near(given: str, allowed: Sequence[str]) -> str:
+def suggest(given: str, allowed: Sequence[str]) -> str:
     """Return `; did you mean `x`?` for the nearest allowed name, or an empty string."""
-    found = get_close_matches(given, allowed, n=1, cutoff=0.6)
-    return f"; did you mean `{found[0]}`?" if found else ""
+    matches = get_close_matches(given, allowed, n=1, cutoff=0.6)
+    return f"; did you mean `{matches[0]}`?" if matches else ""
