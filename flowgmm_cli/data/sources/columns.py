@@ -151,7 +151,7 @@ def _is_number(kind: pa.DataType) -> bool:
 def sort_naturally(names: Sequence[str]) -> list[str]:
     """Sort names: numbers by value, others by text, in which numbers count by value.
 
-    >>> natural_order(["10", "9", "-1"]), natural_order(["b", "class 10", "class 9", "A"])
+    >>> sort_naturally(["10", "9", "-1"]), sort_naturally(["b", "class 10", "class 9", "A"])
     (['-1', '9', '10'], ['A', 'b', 'class 9', 'class 10'])
     """
     try:

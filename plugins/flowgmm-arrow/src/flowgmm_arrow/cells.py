@@ -88,7 +88,7 @@ def decode_dictionary(cells: pa.Array) -> pa.Array:
 def sort_naturally(names: Iterable[str]) -> list[str]:
     """Sort names as people do: numbers by value, others by text with the numbers in it by value.
 
-    >>> natural_order(["10", "9"]), natural_order(["b 10", "b 9", "A"])
+    >>> sort_naturally(["10", "9"]), sort_naturally(["b 10", "b 9", "A"])
     (['9', '10'], ['A', 'b 9', 'b 10'])
     """
 
