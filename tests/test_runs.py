@@ -82,7 +82,7 @@ def test_an_empty_folder_may_become_a_run_and_a_full_one_is_left_alone(
 
 
 @pytest.mark.parametrize("fails", ["fsync", "rename", "interrupt"])
-def test_a_run_that_cannot_be_made_leaves_nothing(
+def test_a_run_that_cannot_be_created_leaves_nothing(
     moons: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
     recipe, folder = moons(), tmp_path / "place" / "run"
@@ -102,13 +102,13 @@ def test_a_run_that_cannot_be_made_leaves_nothing(
     assert tree(folder.parent) == []
 
 
-def test_a_place_that_cannot_hold_a_run_is_a_run_error(moons: MakeRecipe, tmp_path: Path) -> None:
+def test_an_unwritable_place_is_a_run_error(moons: MakeRecipe, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot be created"):
         create_run(moons(), argv=[], directory=tmp_path / "file" / "run")
 
 
-def test_a_rival_that_takes_the_folder_meanwhile_is_not_overwritten(
+def test_a_directory_created_meanwhile_is_not_overwritten(
     moons: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, real = tmp_path / "run", Path.rename
@@ -136,7 +136,7 @@ def test_a_run_whose_process_is_gone_counts_as_killed(tmp_path: Path) -> None:
     assert run.status() == "done"
 
 
-def test_what_is_no_run_is_a_run_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_folder_is_a_run_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     fake_run(tmp_path / "runs" / "digits" / "2026-a")
     for path in (tmp_path, tmp_path / "none"):
@@ -194,7 +194,7 @@ def test_the_process_environment_is_the_default(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("word", [None, "runs/latest", "elsewhere/latest"])
-def test_without_a_finished_run_it_says_what_to_do(
+def test_without_a_finished_run_the_error_has_a_hint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str | None
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -204,7 +204,7 @@ def test_without_a_finished_run_it_says_what_to_do(
     assert "flowgmm train" in str(caught.value.hint)
 
 
-def test_a_run_that_is_called_latest_is_meant_itself(tmp_path: Path) -> None:
+def test_a_run_directory_named_latest_is_opened_itself(tmp_path: Path) -> None:
     run = fake_run(tmp_path / "latest")
     assert find_run(str(run.path), {}) == (run, "as given")
 

@@ -59,9 +59,7 @@ def test_a_saved_model_predicts_the_same_in_every_bit(trained: TrainedModel, tmp
     assert not loaded.model.training
 
 
-def test_what_samples_are_drawn_from_comes_back_with_the_model_and_shares_its_flow(
-    trained: TrainedModel, tmp_path: Path
-) -> None:
+def test_the_sampling_model_is_saved_and_shares_the_flow(trained: TrainedModel, tmp_path: Path) -> None:
     x = held_out(trained).x
     source = recentre_components(trained.model, x)
     replace(trained, sampling_model=source).save(tmp_path)
@@ -161,7 +159,7 @@ def test_weights_that_do_not_fit_are_a_run_error(trained: TrainedModel, tmp_path
         TrainedModel.load(tmp_path)
 
 
-def test_a_plugin_that_is_gone_is_a_plugin_error(trained: TrainedModel, tmp_path: Path) -> None:
+def test_an_uninstalled_plugin_is_a_plugin_error(trained: TrainedModel, tmp_path: Path) -> None:
     trained.save(tmp_path)
     file = tmp_path / "model.json"
     file.write_text(file.read_text().replace('"use": "realnvp"', '"use": "some-package/spline"'))
@@ -177,7 +175,7 @@ def test_the_description_names_every_component(trained: TrainedModel, tmp_path: 
     assert {("flow", "realnvp"), ("prior", "gmm"), ("transform", "quantile"), ("view", "noise")} <= names
 
 
-def test_rows_are_seen_as_they_are_predicted(trained: TrainedModel) -> None:
+def test_encoded_rows_agree_with_predictions(trained: TrainedModel) -> None:
     split = held_out(trained)
     seen, found = trained.encode_rows(split), trained.predict(split)
     assert len(seen) == len(split)
@@ -189,7 +187,7 @@ def test_rows_are_seen_as_they_are_predicted(trained: TrainedModel) -> None:
     assert (seen.images, trained.image) == (None, None)
 
 
-def test_images_are_seen_as_they_were_before_the_transforms(moons: MakeRecipe) -> None:
+def test_encoded_images_are_those_before_the_transforms(moons: MakeRecipe) -> None:
     recipe = moons("data.name=digits", "data.transforms=[{use: pca, dim: 4}]")
     rows = load_rows(recipe.data, CONTEXT)
     preprocessor = fit_preprocessor(rows, recipe.data, CONTEXT)
@@ -204,7 +202,7 @@ def test_images_are_seen_as_they_were_before_the_transforms(moons: MakeRecipe) -
     assert trained.encode_rows(preprocessor.apply(rows.test, CONTEXT)).images is None
 
 
-def test_its_scores_are_saved_with_it(trained: TrainedModel, tmp_path: Path) -> None:
+def test_scores_are_saved_with_the_model(trained: TrainedModel, tmp_path: Path) -> None:
     seen = trained.encode_rows(held_out(trained))
     components = trained.recipe.ood.scores
     detector = fit_detector(components, seen, seen, trained.model, 0, default="nll")

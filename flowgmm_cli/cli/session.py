@@ -63,10 +63,7 @@ class Session:
         """Return the score that flags rows, with its threshold; defaults are those of the run."""
         from flowgmm_cli.inference.predictions import OODRule
 
-        detector = self.trained.require_detector()
-        name = score or detector.default
-        share = self.trained.recipe.ood.fpr if fpr is None else fpr
-        return OODRule(name, detector.threshold(name, share), share)
+        return OODRule.from_model(self.trained, score, fpr)
 
     def own_rows(self, purpose: str) -> SplitRows:
         """Read the rows of the run's recipe, split as in training; `purpose` is for error messages."""
@@ -105,12 +102,9 @@ class Session:
                 output.warn("this run has no held-out rows, so its training rows are used")
             return MemoryReader(rows, f"the run's {split} split")
         from flowgmm_cli.data.readers.open import open_rows
-        from flowgmm_cli.data.readers.schema import InputSchema
+        from flowgmm_cli.inference.inputs import input_schema
 
-        trained, preprocessor = self.trained, self.trained.preprocessor
-        schema = InputSchema.from_config(
-            trained.recipe.data, preprocessor.columns, trained.class_names, ranges=preprocessor.ranges
-        )
+        schema = input_schema(self.trained)
         return open_rows(data, schema, context=self.context, format=data_format, on_error=on_error)
 
     def score(

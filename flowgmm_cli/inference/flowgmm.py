@@ -202,12 +202,9 @@ class FlowGMM:
         Raises:
             UsageError: there is no such score, or the share is not between 0 and 1.
         """
-        detector = self.trained.require_detector()
-        share = self.trained.recipe.ood.fpr if fpr is None else fpr
-        if not 0 < share < 1:
-            raise UsageError(f"fpr is {share}, it must lie between 0 and 1")
-        name = detector.default if score is None else score
-        return OODRule(name, detector.threshold(name, share), share)
+        if fpr is not None and not 0 < fpr < 1:
+            raise UsageError(f"fpr is {fpr}, it must lie between 0 and 1")
+        return OODRule.from_model(self.trained, score, fpr)
 
     def _reader(self, data: Any, on_error: OnError) -> RowReader:
         if data is None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from flowgmm_cli.errors import UsageError, did_you_mean
 from flowgmm_cli.inference.scoring import ScoredRows
+from flowgmm_cli.trained_model import TrainedModel
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -35,6 +36,19 @@ class OODRule:
     score: str
     threshold: float
     fpr: float
+
+    @classmethod
+    def from_model(cls, trained: TrainedModel, score: str | None = None, fpr: float | None = None) -> OODRule:
+        """Return the rule of a score and a false positive rate, by default those of the model and its recipe.
+
+        Raises:
+            RunError: the model has no scores.
+            UsageError: there is no such score.
+        """
+        detector = trained.require_detector()
+        name = score or detector.default
+        share = trained.recipe.ood.fpr if fpr is None else fpr
+        return cls(name, detector.threshold(name, share), share)
 
 
 def column_names(class_names: Sequence[str]) -> list[str]:

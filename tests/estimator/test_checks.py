@@ -16,11 +16,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:y holds only -1:UserWarning")
 
 
 @parametrize_with_checks([FlowGMMClassifier(hidden=16, max_steps=20, calibrate=False)])
-def test_a_short_training_has_all_manners_of_an_estimator(estimator: FlowGMMClassifier, check: Check) -> None:
+def test_a_short_training_passes_scikit_learns_checks(estimator: FlowGMMClassifier, check: Check) -> None:
     check(estimator)
 
 
 @pytest.mark.slow
 @parametrize_with_checks([FlowGMMClassifier()])
-def test_the_defaults_have_all_manners_of_an_estimator(estimator: FlowGMMClassifier, check: Check) -> None:
+def test_the_defaults_pass_the_checks_of_scikit_learn(estimator: FlowGMMClassifier, check: Check) -> None:
     check(estimator)

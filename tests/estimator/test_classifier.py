@@ -146,7 +146,7 @@ def test_a_saved_estimator_is_the_same_when_it_is_loaded(tmp_path: Path, names: 
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "model" / name).read_bytes()
 
 
-def test_an_ensemble_does_whatever_a_single_model_does(tmp_path: Path) -> None:
+def test_an_ensemble_has_all_methods_of_a_single_model(tmp_path: Path) -> None:
     x, y, _ = moons(80, labels=12)
     several = FlowGMMClassifier(**QUICK, ensemble=2, calibrate=False).fit(x, y)
     assert several.n_iter_ == 2 * 60
@@ -170,7 +170,7 @@ def test_the_saved_model_is_an_ordinary_one(fitted: FlowGMMClassifier, tmp_path:
     np.testing.assert_allclose(np.exp(found.log_probabilities), fitted.predict_proba(x), atol=1e-4)
 
 
-def test_what_is_no_saved_classifier_is_an_error(fitted: FlowGMMClassifier, tmp_path: Path) -> None:
+def test_loading_another_folder_is_an_error(fitted: FlowGMMClassifier, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="classifier"):
         FlowGMMClassifier.load(tmp_path)
     fitted.save(tmp_path)
@@ -198,7 +198,7 @@ def test_it_works_in_a_pipeline_and_a_grid_search() -> None:
     assert search.best_estimator_.predict(x).shape == (90,)
 
 
-def test_the_seed_decides_and_nothing_else_does() -> None:
+def test_only_the_seed_changes_the_model() -> None:
     x, y, _ = moons(60)
     state = torch.get_rng_state()
     quick = {**QUICK, "dropout": 0.3}
@@ -212,7 +212,7 @@ def test_the_seed_decides_and_nothing_else_does() -> None:
     assert not np.array_equal(*free)
 
 
-def test_fit_says_nothing_and_writes_nothing(
+def test_fit_prints_and_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -222,7 +222,7 @@ def test_fit_says_nothing_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_tags_say_what_it_takes() -> None:
+def test_tags_describe_the_estimator() -> None:
     tags = get_tags(FlowGMMClassifier())
     assert tags.estimator_type == "classifier"
     assert tags.target_tags.required

@@ -20,7 +20,7 @@ from flowgmm_cli.estimator.labels import read_labels
         (np.array([5, -1, 4, None], dtype=object), [4, 5], [1, -1, 0, -1]),
     ],
 )
-def test_classes_are_told_from_missing_labels(
+def test_classes_are_separated_from_missing_labels(
     y: np.ndarray[Any, Any], classes: list[Any], codes: list[int]
 ) -> None:
     found, found_codes = read_labels(y)
@@ -29,7 +29,7 @@ def test_classes_are_told_from_missing_labels(
     assert found_codes.tolist() == codes
 
 
-def test_minus_1_and_one_other_number_are_two_classes_and_a_warning_says_so() -> None:
+def test_minus_1_and_one_other_number_are_two_classes_with_a_warning() -> None:
     with pytest.warns(UserWarning, match="only -1 and 1, taken as two classes"):
         classes, codes = read_labels(np.array([1, -1, -1]))
     assert (classes.tolist(), codes.tolist()) == ([-1, 1], [1, 0, 0])
@@ -50,6 +50,6 @@ def test_minus_1_and_one_other_number_are_two_classes_and_a_warning_says_so() ->
         (np.array([0.5, 1.25]), "Unknown label type"),
     ],
 )
-def test_what_cannot_be_learned_from_is_an_error(y: np.ndarray[Any, Any], message: str) -> None:
+def test_unusable_labels_are_an_error(y: np.ndarray[Any, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_labels(y)

@@ -125,6 +125,6 @@ def test_bad_settings_are_named_before_anything_is_trained(parameters: dict[str,
         FlowGMMClassifier(**parameters).fit(x, [0, 1, 0, 1, -1, -1])
 
 
-def test_plain_values_have_nothing_of_numpy() -> None:
+def test_plain_values_contain_no_numpy_types() -> None:
     given = {"a": np.float64(0.5), "b": (np.int64(1), np.array([2, 3])), "c": Path("x"), "d": None}
     assert json.dumps(to_plain(given)) == '{"a": 0.5, "b": [1, [2, 3]], "c": "x", "d": null}'

@@ -69,7 +69,7 @@ def with_layer(trained: TrainedModel, layer: nn.Module) -> TrainedModel:
     "words", [(), (*DIGITS, "data.transforms=[{use: pca, dim: 6}, {use: clip, limit: 2}]")]
 )
 @pytest.mark.parametrize("members", [1, 2])
-def test_a_sound_model_has_no_failed_check(
+def test_a_correct_model_passes_all_checks(
     make_trained: MakeTrained, words: tuple[str, ...], members: int
 ) -> None:
     trained = make_trained(*words, members=members, size=0.1)
@@ -105,7 +105,7 @@ def test_a_wrong_layer_is_named(make_trained: MakeTrained, mistake: str, check_n
         )
 
 
-def test_a_weight_that_is_nan_is_named_with_the_step_it_spoils(make_trained: MakeTrained) -> None:
+def test_a_nan_weight_is_named_with_its_step(make_trained: MakeTrained) -> None:
     trained = make_trained()
     with torch.no_grad():
         trained.model.parts[0].flow.get_parameter("layers.0.couplings.1.net.0.weight")[0, 0] = float("nan")
@@ -134,7 +134,7 @@ def test_the_first_row_that_becomes_infinite_is_named(make_trained: MakeTrained)
         assert str(rows.ids[7]) in found.details[0]
 
 
-def test_a_scale_that_has_collapsed_is_a_dead_dimension_and_an_extreme_determinant(
+def test_a_collapsed_scale_is_a_dead_dimension_and_an_extreme_determinant(
     make_trained: MakeTrained,
 ) -> None:
     layer = ElementwiseAffine(2)
@@ -170,7 +170,7 @@ def test_a_constant_input_is_a_warning_that_names_it(make_trained: MakeTrained) 
     assert f"flow inputs that are constant in these rows: {name}" in found.details
 
 
-def test_a_flow_of_which_nothing_is_known_is_checked_as_a_whole(make_trained: MakeTrained) -> None:
+def test_an_unknown_flow_is_checked_as_a_whole(make_trained: MakeTrained) -> None:
     class Foreign(nn.Module):
         def __init__(self, factor: float) -> None:
             super().__init__()
@@ -211,7 +211,7 @@ def test_samples_of_the_model_fit_its_own_mixture(make_trained: MakeTrained) -> 
     assert finding(check(trained, rows, context=CONTEXT, at_most=4), "latents").verdict == "warning"
 
 
-def test_long_vectors_are_checked_at_fewer_rows_and_that_is_said(
+def test_long_vectors_are_checked_at_fewer_rows_with_a_note(
     make_trained: MakeTrained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flowgmm_cli.inference.check_steps.MAX_JACOBIAN_NUMBERS", 3 * 64**2)

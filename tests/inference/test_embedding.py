@@ -47,12 +47,12 @@ def test_the_axes_are_those_of_pca() -> None:
     assert (plane.axes[largest, [0, 1]] > 0).all()
 
 
-def test_a_single_dimension_has_a_second_coordinate_of_nothing() -> None:
+def test_the_second_coordinate_of_a_single_dimension_is_zero() -> None:
     assert np.array_equal(PrincipalPlane.fit(rows(9, 1))(rows(9, 1))[:, 1], np.zeros(9))
 
 
 @pytest.mark.parametrize("size", [1, 7, 100])
-def test_the_first_rows_make_the_map_of_all(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+def test_pca_axes_are_fitted_to_the_first_rows(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     monkeypatch.setattr(embedding, "FIT_ROWS", 20)
     z = rows(100)
     z[4] = np.nan
@@ -64,7 +64,7 @@ def test_the_first_rows_make_the_map_of_all(monkeypatch: pytest.MonkeyPatch, siz
     assert np.allclose(np.delete(places, 4, 0), PrincipalPlane.fit(first)(np.delete(z, 4, 0)), atol=1e-4)
 
 
-def test_rows_are_not_held_back_once_the_map_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pca_map_streams_once_its_axes_are_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedding, "FIT_ROWS", 20)
     taken: list[int] = []
 
@@ -90,7 +90,7 @@ def test_tsne_keeps_groups_apart_and_missing_rows_in_place() -> None:
 
 
 @pytest.mark.parametrize("n", [0, 1, 3])
-def test_a_few_rows_are_mapped_somehow(n: int) -> None:
+def test_maps_of_few_rows_have_a_point_for_each_row(n: int) -> None:
     for kind in ("pca", "tsne"):
         found = list(embedding_columns(pieces(rows(n), 2), "latent", kind))
         assert sum(len(columns["map_0"]) for _, columns in found) == n
@@ -103,7 +103,7 @@ def test_too_many_rows_for_tsne(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "--map pca" in str(caught.value.hint)
 
 
-def test_maps_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_and_uninstalled_maps_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     assert check_map(None) is None
     assert check_map("pca") == "pca"
     with pytest.raises(UsageError, match="pca, tsne or umap"):

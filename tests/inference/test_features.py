@@ -14,7 +14,7 @@ from flowgmm_cli.inference.features import FlowLayers, Layer, perturb_channel, p
 AMOUNTS = (-2.0, 0.0, 2.0)
 
 
-def test_layers_know_their_shapes_and_what_was_factored_out(make_imaged: Any, make_trained: Any) -> None:
+def test_layers_have_their_shapes_and_factored_out_numbers(make_imaged: Any, make_trained: Any) -> None:
     layers = FlowLayers(make_imaged("colour").trained).layers
     assert (layers[0].name, layers[0].shape) == ("input", (3, 8, 8))
     assert [one.number for one in layers] == list(range(len(layers)))
@@ -26,7 +26,7 @@ def test_layers_know_their_shapes_and_what_was_factored_out(make_imaged: Any, ma
     assert len(plain.layers) == 3
 
 
-def test_forward_and_inverse_are_undone_by_each_other_and_end_at_the_latent(make_imaged: Any) -> None:
+def test_inverse_inverts_forward_and_the_last_layer_is_the_latent(make_imaged: Any) -> None:
     imaged = make_imaged("grey")
     layers = FlowLayers(imaged.trained)
     for number in range(len(layers.layers)):
@@ -37,9 +37,7 @@ def test_forward_and_inverse_are_undone_by_each_other_and_end_at_the_latent(make
 
 
 @pytest.mark.parametrize("extent", ["bump", "channel", "site"])
-def test_the_channel_moves_by_its_standard_deviation_and_nothing_else_does(
-    make_imaged: Any, extent: Any
-) -> None:
+def test_only_the_channel_changes_and_by_its_standard_deviation(make_imaged: Any, extent: Any) -> None:
     imaged = make_imaged("grey")
     layers, x = FlowLayers(imaged.trained), imaged.x
     number = len(layers.layers) - 1
@@ -61,7 +59,7 @@ def test_the_channel_moves_by_its_standard_deviation_and_nothing_else_does(
         torch.testing.assert_close(change[:, place, 32:], torch.zeros(2, 32), rtol=0, atol=1e-3)
 
 
-def test_without_an_amount_images_come_back_as_they_are(make_imaged: Any) -> None:
+def test_amount_zero_reconstructs_the_images(make_imaged: Any) -> None:
     for kind in ("grey", "colour", "vector", "vector colour"):
         imaged = make_imaged(kind)
         layers = FlowLayers(imaged.trained)
@@ -71,7 +69,7 @@ def test_without_an_amount_images_come_back_as_they_are(make_imaged: Any) -> Non
         np.testing.assert_array_equal(cells, imaged.rows.columns["photo"][:3])
 
 
-def test_without_a_channel_the_one_that_varies_most_is_taken(make_trained: Any) -> None:
+def test_the_default_channel_has_the_largest_standard_deviation(make_trained: Any) -> None:
     trained = make_trained()
     layers = FlowLayers(trained)
     x = torch.randn(50, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 7.0])
@@ -80,7 +78,7 @@ def test_without_a_channel_the_one_that_varies_most_is_taken(make_trained: Any) 
     torch.testing.assert_close(found.rows.x[0], x[0] + torch.tensor([0.0, float(x[:, 1].std())]))
 
 
-def test_a_bump_falls_off_around_its_place() -> None:
+def test_a_bump_decreases_around_its_site() -> None:
     layer = Layer(1, "", (2, 6, 9))
     found = perturbation_mask(layer, "bump", (2, 3))
     assert found.shape == (6, 9)
@@ -95,7 +93,7 @@ def test_a_bump_falls_off_around_its_place() -> None:
     ("number", "channel", "site", "says"),
     [(99, 0, None, "--layer is 99"), (1, 1, None, "--channel is 1"), (1, 0, (8, 0), "outside")],
 )
-def test_what_is_not_there_is_refused(
+def test_unknown_layers_channels_and_sites_are_usage_errors(
     make_imaged: Any, number: int, channel: int, site: tuple[int, int] | None, says: str
 ) -> None:
     imaged = make_imaged("grey")

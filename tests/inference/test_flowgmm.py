@@ -56,7 +56,7 @@ ROWS = {
 }
 
 
-def test_latest_is_found_as_on_the_command_line(here: None) -> None:
+def test_latest_is_the_newest_run_as_on_the_command_line(here: None) -> None:
     for found in (load(), load("runs/latest"), load(Path("runs/csv/first"))):
         assert found.run.path.name == "first"
         assert found.class_names == ("ash", "yew")
@@ -84,7 +84,7 @@ def test_predictions_have_names_and_flags(model: FlowGMM) -> None:
     assert model.ood_rule(fpr=0.5).threshold <= rule.threshold
 
 
-def test_its_own_held_out_rows_stand_in(model: FlowGMM) -> None:
+def test_the_default_rows_are_the_held_out_rows(model: FlowGMM) -> None:
     evaluation = model.evaluate()
     saved = read_json(model.run.path / "eval" / "test.json", "eval")["metrics"]
     assert evaluation.split == "test"
@@ -127,7 +127,7 @@ def test_samples_are_of_their_class(model: FlowGMM) -> None:
     assert np.array_equal(made.log_density, again.log_density)
 
 
-def test_far_rows_are_told_from_its_own(model: FlowGMM) -> None:
+def test_far_rows_are_separated_from_the_held_out_rows(model: FlowGMM) -> None:
     rng = np.random.default_rng(0)
     far = {"width": rng.normal(40, 1, 50), "height": rng.normal(-40, 1, 50), "colour": ["red"] * 50}
     found = model.ood(far)
@@ -136,14 +136,14 @@ def test_far_rows_are_told_from_its_own(model: FlowGMM) -> None:
     assert next(iter(found.metrics)) == model.scores[0]
 
 
-def test_its_arithmetic_can_be_checked(model: FlowGMM) -> None:
+def test_check_returns_a_report(model: FlowGMM) -> None:
     report = model.check(at_most=4)
     assert report.verdict != "failed"
     assert report.rows == saved_rows(model)
 
 
 @pytest.mark.slow
-def test_a_page_is_written(model: FlowGMM, tmp_path: Path) -> None:
+def test_report_writes_a_page(model: FlowGMM, tmp_path: Path) -> None:
     page = model.report(tmp_path / "r.html")
     assert page.read_text(encoding="utf-8").lstrip().lower().startswith("<!doctype html")
 
@@ -158,14 +158,14 @@ def test_rows_that_cannot_be_scored(model: FlowGMM) -> None:
         model.predict(given, on_error="fail")
 
 
-def test_notes_are_told_if_somebody_listens(folder: Path) -> None:
+def test_notes_are_passed_to_the_callback(folder: Path) -> None:
     told: list[str] = []
     model = load(folder / "runs" / "csv" / "first", note=told.append)
     model.predict({**ROWS, "taste": ["sweet"] * 4})
     assert any("taste" in line for line in told)
 
 
-def test_the_names_are_the_packages_own() -> None:
+def test_the_package_exports_its_names_without_heavy_imports() -> None:
     assert {"FlowGMM", "load"} <= set(flowgmm_cli.__all__)
     code = "import sys, flowgmm_cli; print(sorted({'torch', 'numpy', 'pyarrow'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

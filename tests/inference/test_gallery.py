@@ -31,7 +31,7 @@ TOLD = RowStatistics(
 )
 
 
-def test_the_densest_and_the_least_dense_rows_of_a_class_are_found() -> None:
+def test_typical_and_odd_rows_are_the_densest_and_least_dense_of_a_class() -> None:
     first = select_extremes(TOLD, 0, 1)
     assert (first.typical.tolist(), first.odd.tolist()) == ([0], [2])
     every = select_extremes(TOLD, 0, 9)
@@ -72,7 +72,7 @@ def test_densities_are_those_of_the_class_and_entropies_those_of_scipy(
 
 
 @given(st.lists(st.floats(-5, 5), min_size=0, max_size=60), st.integers(1, 8))
-def test_lots_rise_and_share_no_row(values: list[float], each: int) -> None:
+def test_quantile_groups_are_ascending_and_disjoint(values: list[float], each: int) -> None:
     scores = np.array(values, dtype=np.float64)
     lots = positions_by_quantile(scores, each)
     places = np.concatenate(lots).tolist()
@@ -87,7 +87,7 @@ def test_lots_rise_and_share_no_row(values: list[float], each: int) -> None:
         assert middle.min() <= np.median(scores) <= middle.max() or each % 2 == 0 or len(values) % 2 == 0
 
 
-def test_scores_keep_the_places_of_their_rows() -> None:
+def test_recorded_scores_have_the_positions_of_their_rows() -> None:
     book = ScoreRecord("nll")
     for start, scorable in ((0, [True, False, True]), (3, [True, True])):
         size = len(scorable)
@@ -109,7 +109,7 @@ def test_scores_keep_the_places_of_their_rows() -> None:
 
 
 @pytest.mark.parametrize("chunk_rows", [2, 7, 100])
-def test_rows_are_found_by_their_place(chunk_rows: int) -> None:
+def test_rows_are_read_by_position(chunk_rows: int) -> None:
     ids = np.array([f"r{place}" for place in range(20)], dtype=object)
     rows = Rows({"a": np.arange(20.0)}, np.full(20, -1), ids)
     reader = MemoryReader(rows, "rows", chunk_rows=chunk_rows)

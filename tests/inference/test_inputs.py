@@ -49,7 +49,7 @@ def test_columns_are_matched_by_name() -> None:
     assert chunk.rows.ids.tolist() == ["p", "q", "r"]
 
 
-def test_a_file_says_the_same(tmp_path: Path) -> None:
+def test_a_file_gives_the_same_rows(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text("name,colour,width,y,other\np,red,1.5,yes,1\nq,,,,2\nr,blue,3,no,3\n")
     chunk = read(COLUMNS, TABLE)
@@ -60,7 +60,7 @@ def test_a_file_says_the_same(tmp_path: Path) -> None:
         assert np.array_equal(file.rows.columns["width"], chunk.rows.columns["width"], equal_nan=True)
 
 
-def test_arrays_serve_as_columns_too() -> None:
+def test_arrays_can_be_columns() -> None:
     given = {"width": np.arange(3), "colour": np.array(["red", "blue", "red"])}
     chunk = read(given, TABLE)
     assert chunk.rows.columns["width"].tolist() == [0, 1, 2]
@@ -95,13 +95,13 @@ def test_texts_are_texts(data: Any) -> None:
     assert read(data, TEXTS).rows.columns["text"].tolist() == ["a", "b"]
 
 
-def test_rows_and_readers_are_taken_as_they_are() -> None:
+def test_rows_and_readers_are_accepted() -> None:
     rows = Rows({"a": np.zeros(2), "b": np.ones(2)}, np.array([0, -1]), np.array(["x", "y"], dtype=object))
     assert read(rows, NUMBERS).rows.ids.tolist() == ["x", "y"]
     assert read(MemoryReader(rows, "r"), NUMBERS).rows.ids.tolist() == ["x", "y"]
 
 
-def test_an_object_with_columns_is_as_good_as_a_dict() -> None:
+def test_an_object_with_columns_is_accepted_like_a_dict() -> None:
     class Frame:
         def keys(self) -> list[str]:
             return ["a", "b"]
@@ -125,6 +125,6 @@ def test_an_object_with_columns_is_as_good_as_a_dict() -> None:
         ("nowhere.csv", NUMBERS, "nowhere.csv"),
     ],
 )
-def test_what_does_not_fit_is_a_data_error(data: Any, schema: InputSchema, words: str) -> None:
+def test_rows_that_do_not_fit_the_model_are_a_data_error(data: Any, schema: InputSchema, words: str) -> None:
     with pytest.raises(DataError, match=words):
         read(data, schema)

@@ -80,7 +80,7 @@ def test_a_spherical_path_keeps_the_distance_from_the_mean_between_rows_of_equal
     b=st.lists(st.floats(-3, 3), min_size=3, max_size=3),
     flip=st.sampled_from([None, 1.0, -1.0, 0.0]),
 )
-def test_turning_is_finite_and_its_length_goes_evenly(
+def test_slerp_is_finite_and_changes_the_length_evenly(
     a: list[float], b: list[float], flip: float | None
 ) -> None:
     first = torch.tensor(a, dtype=torch.float64)
@@ -126,7 +126,7 @@ def test_a_transfer_to_its_own_class_is_the_row_itself(make_trained: MakeTrained
         assert (made.classes == target).all()
 
 
-def test_there_and_back_is_the_row_again(make_trained: MakeTrained) -> None:
+def test_a_transfer_and_its_reverse_give_the_row_again(make_trained: MakeTrained) -> None:
     trained = make_trained()
     _, x = held_out(trained)
     part = trained.model.parts[0]
@@ -146,7 +146,7 @@ def test_the_most_responsible_component_belongs_to_the_class(make_trained: MakeT
     assert (responsible_components(part, z, 1 - classes) // 3 == 1 - classes).all()
 
 
-def test_what_the_transforms_lose_is_told_by_column(make_trained: MakeTrained) -> None:
+def test_column_errors_measure_the_loss_of_the_transforms(make_trained: MakeTrained) -> None:
     kept = make_trained("data.transforms=[{use: standardise}]")
     rows, x = held_out(kept)
     assert max(column_errors(kept, rows, x).values()) < 1e-5
@@ -157,7 +157,7 @@ def test_what_the_transforms_lose_is_told_by_column(make_trained: MakeTrained) -
 
 
 @pytest.mark.parametrize("members", [1, 2])
-def test_rows_are_carried_into_every_class_row_by_row(make_trained: MakeTrained, members: int) -> None:
+def test_transfer_all_moves_each_row_into_every_class(make_trained: MakeTrained, members: int) -> None:
     trained = make_trained("data.name=digits", "data.transforms=[{use: pca, dim: 6}]", members=members)
     _, x = held_out(trained)
     ids = np.array(["a", "b", "c"], dtype=object)
@@ -172,7 +172,7 @@ def test_rows_are_carried_into_every_class_row_by_row(make_trained: MakeTrained,
 
 
 @pytest.mark.parametrize("kind", ["grey", "colour", "vector", "vector colour"])
-def test_images_go_to_each_other_and_stay_in_their_own_class(make_imaged: Any, kind: str) -> None:
+def test_images_are_interpolated_and_unchanged_in_their_own_class(make_imaged: Any, kind: str) -> None:
     imaged = make_imaged(kind)
     pixels = imaged.rows.columns["photo"]
     made = interpolate(imaged.trained, imaged.x[[0, 3]], steps=4)

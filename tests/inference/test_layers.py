@@ -65,7 +65,7 @@ def test_a_wrong_layer_of_a_flow_of_images_is_named(make_imaged: Any) -> None:
     assert "`flow.scales.1.2 Wrong`" in found.details[0]
 
 
-def test_large_images_are_checked_without_jacobians_and_it_is_said(
+def test_large_images_are_checked_without_jacobians_with_a_note(
     make_imaged: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("flowgmm_cli.inference.check.MAX_IMAGE_NUMBERS", 63)
@@ -77,7 +77,7 @@ def test_large_images_are_checked_without_jacobians_and_it_is_said(
     assert all(one.log_det is None and one.round_trip is not None for one in layers)
 
 
-def test_a_flow_of_images_of_which_nothing_is_known_is_one_step(make_imaged: Any) -> None:
+def test_an_unknown_flow_of_images_is_one_step(make_imaged: Any) -> None:
     class Foreign(torch.nn.Module):
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return 2 * x.flatten(1), zero_log_det(x)
@@ -87,7 +87,7 @@ def test_a_flow_of_images_of_which_nothing_is_known_is_one_step(make_imaged: Any
     assert torch.equal(step.forward(torch.ones(3, 4))[0], torch.full((3, 4), 2.0))
 
 
-def test_a_map_of_the_head_leaves_the_rest_alone() -> None:
+def test_a_head_bijection_keeps_the_other_numbers() -> None:
     class Turn(Bijection):
         """Exchanges height and width, and doubles."""
 
@@ -107,7 +107,7 @@ def test_a_map_of_the_head_leaves_the_rest_alone() -> None:
 
 
 @pytest.mark.parametrize("width", [3, 200])
-def test_a_jacobian_is_that_of_torch_however_many_parts_it_is_taken_in(width: int) -> None:
+def test_a_jacobian_equals_torchs_for_any_number_of_batches(width: int) -> None:
     class Squares(Bijection):
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             return x**2 + x.roll(1, 1), zero_log_det(x)

@@ -54,7 +54,7 @@ def test_the_nearest_are_those_of_the_smallest_angle_from_the_mean(encoder: Feat
     assert found.ids[0, 0] == f"train:{order[0, 0]}"
 
 
-def test_a_text_is_nearest_to_itself_however_near_to_the_mean_it_is_moved(encoder: FeatureEncoder) -> None:
+def test_a_text_is_nearest_to_itself_when_moved_towards_the_mean(encoder: FeatureEncoder) -> None:
     mean = VECTORS.mean(0)
     for share in (1.0, 0.3, 0.05):  # as samples of a low temperature lie
         asked = np.concatenate([np.zeros((50, 1)), mean + share * (VECTORS - mean)], axis=1)
@@ -63,7 +63,7 @@ def test_a_text_is_nearest_to_itself_however_near_to_the_mean_it_is_moved(encode
         np.testing.assert_allclose(found.distances, 0, atol=1e-4)
 
 
-def test_pieces_give_what_the_whole_gives(encoder: FeatureEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_give_the_same_neighbours(encoder: FeatureEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = RNG.normal(size=(7, 7))
     whole = nearest_texts(encoder, asked, rows(), TEXT, DataContext(), k=2)
     monkeypatch.setattr("flowgmm_cli.inference.nearest_texts._CHUNK_ROWS", 3)

@@ -60,14 +60,14 @@ def test_rows_are_counted_flagged_and_kept_in_order() -> None:
     assert told == [3, 2]
 
 
-def test_a_side_without_a_row_that_can_be_scored_is_empty() -> None:
+def test_a_set_without_scorable_rows_is_empty() -> None:
     found = collect_scores("x", [scored({"near": np.zeros(2)}, bad=(0, 1))], RULE, np.random.default_rng(0))
     assert (found.n, found.unscorable) == (0, 2)
     assert np.isnan(found.flagged_share)
     assert collect_scores("x", [], RULE, np.random.default_rng(0)).scores == {}
 
 
-def test_of_very_many_rows_each_has_the_same_chance_to_be_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_sample_of_very_many_rows_is_uniform(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_MAX_COMPARED_ROWS", 200)
     counts = np.zeros(1000)
     for seed in range(60):
@@ -101,7 +101,7 @@ def test_every_score_is_compared_and_the_one_that_flags_comes_first() -> None:
     assert value["flagged_fraction"] == (outside.scores["near"] > 1).mean()
 
 
-def test_the_file_has_a_sample_that_stands_for_all_rows() -> None:
+def test_the_file_has_a_representative_sample_of_scores() -> None:
     rng = np.random.default_rng(0)
     inside, outside = side(near=rng.normal(size=5000)), side(near=np.array([2.0, 1.0]))
     found = compare_scores("r", inside, outside, default="near", rule=RULE, rng=rng)

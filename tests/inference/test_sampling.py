@@ -149,7 +149,7 @@ def test_an_unknown_class_has_near_matches(make_trained: MakeTrained) -> None:
         class_index(trained, trained.class_names[1] + "x")
 
 
-def test_lots_are_joined_in_order_with_a_column_that_tells_them_apart(make_trained: MakeTrained) -> None:
+def test_parts_are_concatenated_in_order_with_extra_columns(make_trained: MakeTrained) -> None:
     trained = make_trained()
     lots = [draw_samples(trained, 3, classes=[0], temperature=one, generator=seeded()) for one in (0.0, 0.5)]
     made = concatenate_generated(lots, extra_columns={"temperature": [0.0, 0.5]})
@@ -170,7 +170,7 @@ def test_lots_are_joined_in_order_with_a_column_that_tells_them_apart(make_train
 
 
 @pytest.mark.parametrize("kind", ["grey", "colour", "vector", "vector colour"])
-def test_images_are_made_in_the_shape_and_values_of_their_column(make_imaged: Any, kind: str) -> None:
+def test_generated_images_have_the_shape_and_values_of_their_column(make_imaged: Any, kind: str) -> None:
     imaged = make_imaged(kind)
     shape = imaged.rows.columns["photo"].shape[1:]
     for made in (
@@ -191,7 +191,7 @@ def test_images_are_made_in_the_shape_and_values_of_their_column(make_imaged: An
 
 @pytest.mark.parametrize("suffix", ["npz", "csv", "parquet", "jsonl", "png"])
 @pytest.mark.parametrize("kind", ["grey", "colour", "vector colour"])
-def test_made_images_are_written_in_every_format(
+def test_generated_images_are_written_in_every_format(
     make_imaged: Any, tmp_path: Path, suffix: str, kind: str
 ) -> None:
     imaged = make_imaged(kind)

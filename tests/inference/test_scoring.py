@@ -76,7 +76,7 @@ def whole(stream: Iterator[ScoredRows]) -> ScoredRows:
     )
 
 
-def test_it_says_what_the_model_says(trained: TrainedModel) -> None:
+def test_scores_equal_the_outputs_of_the_model(trained: TrainedModel) -> None:
     rows = own(trained)
     split = trained.preprocessor.apply(rows, CONTEXT)
     expected, seen = trained.predict(split), trained.encode_rows(split)
@@ -145,7 +145,7 @@ def test_problems_keep_their_place(trained: TrainedModel) -> None:
 
 
 @pytest.mark.parametrize("place", [3, 39])
-def test_a_bad_row_ends_it_if_asked_to(trained: TrainedModel, place: int) -> None:
+def test_a_bad_row_is_an_error_if_on_error_is_fail(trained: TrainedModel, place: int) -> None:
     rows, _ = spoiled(trained)
     rows = rows.take(np.array([0, 1, place, 2]))
     with pytest.raises(DataError, match=rf"x\.csv, row {rows.ids[2]}: ") as caught:
@@ -153,7 +153,7 @@ def test_a_bad_row_ends_it_if_asked_to(trained: TrainedModel, place: int) -> Non
     assert "--on-error keep" in str(caught.value.hint)
 
 
-def test_nothing_but_bad_rows(trained: TrainedModel) -> None:
+def test_an_input_of_bad_rows_has_no_scorable_row(trained: TrainedModel) -> None:
     rows = own(trained).take(np.arange(3))
     reader = Chunks(Chunk(rows, 0, dict.fromkeys(range(3), "bad")))
     found = whole(score(trained, reader, scores=("nll",), latents=True))
@@ -204,7 +204,7 @@ def test_order_and_values_are_those_of_one_worker(
     assert np.allclose(found.log_density, direct.log_density, atol=1e-5)
 
 
-def test_no_more_than_a_few_pieces_are_read_ahead(trained: TrainedModel, threads: int) -> None:
+def test_only_a_few_chunks_are_read_ahead(trained: TrainedModel, threads: int) -> None:
     read: list[int] = []
 
     class Counted(Chunks):
@@ -222,7 +222,7 @@ def test_no_more_than_a_few_pieces_are_read_ahead(trained: TrainedModel, threads
     stream.close()
 
 
-def test_a_stream_that_is_left_leaves_no_threads(trained: TrainedModel) -> None:
+def test_a_closed_stream_leaves_no_threads(trained: TrainedModel) -> None:
     before = threading.active_count()
     stream = score(trained, MemoryReader(own(trained), "test", chunk_rows=10))
     next(stream)
@@ -244,7 +244,7 @@ def test_an_error_of_the_reader_comes_through(trained: TrainedModel) -> None:
 # --- texts, notes, devices --------------------------------------------------------------------------------
 
 
-def test_notes_of_chunks_are_told_once_and_texts_are_not_kept(
+def test_notes_are_printed_once_and_vectors_of_texts_are_not_cached(
     trained: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []

@@ -24,7 +24,9 @@ def misplaced(trained: TrainedModel) -> tuple[torch.Tensor, torch.Tensor]:
         return part.flow.inverse(heaps.repeat(200, 1) + 0.5 * noise), heaps
 
 
-def test_components_move_to_their_rows_and_get_their_spread(make_trained: MakeTrained) -> None:
+def test_components_move_to_the_mean_of_their_rows(
+    make_trained: MakeTrained,
+) -> None:
     trained = make_trained()
     x, heaps = misplaced(trained)
     before = {name: value.clone() for name, value in trained.model.state_dict().items()}
@@ -36,7 +38,9 @@ def test_components_move_to_their_rows_and_get_their_spread(make_trained: MakeTr
     assert source.parts[0].flow is trained.model.parts[0].flow
 
 
-def test_samples_are_drawn_there_and_judged_by_the_model(make_trained: MakeTrained) -> None:
+def test_samples_come_from_the_recentred_model(
+    make_trained: MakeTrained,
+) -> None:
     trained = make_trained()
     x, heaps = misplaced(trained)
     source = recentre_components(trained.model, x)
@@ -52,7 +56,7 @@ def test_samples_are_drawn_there_and_judged_by_the_model(make_trained: MakeTrain
 
 
 @pytest.mark.parametrize("members", [1, 2])
-def test_components_without_rows_stay_and_every_member_is_moved(
+def test_components_without_rows_keep_their_means_and_all_members_are_recentred(
     make_trained: MakeTrained, members: int
 ) -> None:
     trained = make_trained(members=members, components=2)
