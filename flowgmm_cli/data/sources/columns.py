@@ -107,11 +107,11 @@ def find_localised_numbers(cells: pa.ChunkedArray) -> npt.NDArray[np.int64]:
 
     Empty if another cell is not a number at all.
 
-    >>> localised_number_positions(pa.chunked_array([["1,5", "", "2"]])).tolist()
+    >>> find_localised_numbers(pa.chunked_array([["1,5", "", "2"]])).tolist()
     [0]
-    >>> localised_number_positions(pa.chunked_array([["1,234.5", "1.234,5"]])).tolist()
+    >>> find_localised_numbers(pa.chunked_array([["1,234.5", "1.234,5"]])).tolist()
     [0, 1]
-    >>> localised_number_positions(pa.chunked_array([["1,5", "red"]])).tolist()
+    >>> find_localised_numbers(pa.chunked_array([["1,5", "red"]])).tolist()
     []
     """
     positions = find_non_numeric(cells)
