@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -239,6 +240,28 @@ def test_an_error_of_the_reader_comes_through(trained: TrainedModel) -> None:
     stream = score(trained, Broken(Chunk(own(trained).take(np.arange(4)), 0)))
     with pytest.raises(DataError, match="cut short"):
         list(stream)
+
+
+@pytest.mark.slow
+def test_several_processes_give_the_rows_of_one(
+    trained: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained.save(tmp_path)
+    monkeypatch.setattr(scoring, "_CHUNK_ROWS", 40)
+    rows, problems = spoiled(trained)
+    options: dict[str, Any] = {"scores": ("nll",), "latents": True, "device": "cpu"}
+
+    def read() -> Chunks:
+        return Chunks(Chunk(rows, 0, problems), Chunk(own(trained), len(rows)))
+
+    single = whole(score(trained, read(), **options))
+    found = whole(score(trained, read(), **options, processes=2, folder=tmp_path))
+    assert found.ids.tolist() == single.ids.tolist()
+    assert found.problems == single.problems
+    assert np.allclose(found.log_density, single.log_density, atol=1e-5, equal_nan=True)
+    assert np.allclose(found.ood["nll"], single.ood["nll"], atol=1e-5, equal_nan=True)
+    with pytest.raises(DataError, match=r"x\.csv, "):
+        list(score(trained, read(), on_error="fail", processes=2, folder=tmp_path))
 
 
 # --- texts, notes, devices --------------------------------------------------------------------------------
