@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,59 +29,62 @@ if TYPE_CHECKING:
 MISSING_CATEGORY = "(missing)"
 
 
-class ColumnEncoder(Protocol):
-    """A fitted encoder of a column."""
+@dataclass(frozen=True)
+class ColumnEncoder(ABC):
+    """A fitted encoder of an input column.
 
-    @property
-    def column(self) -> Column:
-        """The input column."""
-        ...
+    Attributes:
+        column: the input column.
+    """
+
+    column: Column
 
     @property
     def names(self) -> list[str]:
-        """Names of the features."""
-        ...
+        """Names of the features: the column's name with an index for each entry."""
+        return [f"{self.column.name}[{entry}]" for entry in range(int(np.prod(self.column.shape)))]
 
     @property
     def inexact(self) -> str:
         """Reason that the density of the features is not that of the column; '' if it is."""
-        ...
+        return ""
 
     @property
     def invalid_reason(self) -> str:
         """Reason that a row with non-finite features cannot be used."""
-        ...
+        return ""
 
-    def features(self, cells: Cells, context: DataContext) -> Matrix | Bytes:
+    @abstractmethod
+    def transform(self, cells: Cells, context: DataContext) -> Matrix | Bytes:
         """Return float64 `(N, len(names))`, of images uint8; features of invalid rows are not finite."""
-        ...
 
-    def transform(self, cells: Cells, ids: Cells, context: DataContext) -> Matrix | Bytes:
-        """Return float64 `(N, len(names))`, of images uint8, all finite; raise `DataError` for others."""
-        ...
+    def invalid_error(self, invalid: npt.NDArray[np.bool_], ids: Cells) -> DataError:
+        """Return the error for features `(N, len(names))` that are not finite where `invalid` is True."""
+        first = ids[np.flatnonzero(invalid.any(axis=1))[0]]
+        return DataError(f"{self.invalid_reason}, the first in row {first}")
 
+    @abstractmethod
     def invert(self, features: Matrix) -> Cells | None:
         """Return the cells `(N, *shape)` of features `(N, len(names))`; None if there is no inverse."""
-        ...
 
     def state(self) -> State:
         """Return (JSON values, arrays) to restore it from."""
-        ...
+        return {}, {}
 
 
 @dataclass(frozen=True)
-class NumericColumn:
+class NumericColumn(ColumnEncoder):
     """A numeric or vector column; NaN and infinite cells are replaced by `fill`.
 
     Attributes:
         fill: `(d,)`; None if such cells are an error.
+        has_missing: True if training cells are filled.
         whole: True if all training cells are whole numbers.
         range: smallest and largest training cell; None if unknown.
     """
 
-    column: Column
     fill: Matrix | None
-    inexact: str = ""
+    has_missing: bool = False
     whole: bool = False
     range: tuple[float, float] | None = None
 
@@ -99,43 +103,39 @@ class NumericColumn:
             float(average(values[finite])) if finite.any() else 0.0
             for values, finite in zip(matrix.T, np.isfinite(matrix).T, strict=True)
         ]
-        inexact = "" if statistics.complete else f"missing cells of `{column.name}` are filled in"
-        return cls(column, np.array(fill), inexact, whole, bounds)
+        return cls(column, np.array(fill), not statistics.complete, whole, bounds)
 
     @property
     def names(self) -> list[str]:
         """The column's name, with an index for each entry of a vector."""
-        return [self.column.name] if self.column.kind == "numeric" else _entry_names(self.column)
+        return [self.column.name] if self.column.kind == "numeric" else super().names
+
+    @property
+    def inexact(self) -> str:
+        """Reason: cells are filled in."""
+        return f"missing cells of `{self.column.name}` are filled in" if self.has_missing else ""
 
     @property
     def invalid_reason(self) -> str:
         """A missing cell is an error."""
         return f"column `{self.column.name}` is missing or infinite, and data.missing is `error`"
 
-    def features(self, cells: Cells, context: DataContext) -> Matrix:
+    def transform(self, cells: Cells, context: DataContext) -> Matrix:
         """Return the numbers, missing cells filled in unless the policy is `error`."""
         matrix = _flatten(cells)
         if self.fill is None:
             return matrix
-        bad = ~np.isfinite(matrix)
-        return np.where(bad, self.fill, matrix) if bad.any() else matrix
+        missing = ~np.isfinite(matrix)
+        return np.where(missing, self.fill, matrix) if missing.any() else matrix
 
-    def transform(self, cells: Cells, ids: Cells, context: DataContext) -> Matrix:
-        """Return the numbers, missing cells filled in.
-
-        Raises:
-            DataError: a cell is missing and the policy is `error`.
-        """
-        matrix = self.features(cells, context)
-        bad = ~np.isfinite(matrix)
-        if bad.any():
-            rows = np.flatnonzero(bad.any(axis=1))
-            raise DataError(
-                f"column `{self.column.name}` has {bad.sum():,} missing or infinite cells, "
-                f"the first in row {ids[rows[0]]}",
-                hint="set data.missing=median to fill them in",
-            )
-        return matrix
+    def invalid_error(self, invalid: npt.NDArray[np.bool_], ids: Cells) -> DataError:
+        """Return the error for missing cells."""
+        first = ids[np.flatnonzero(invalid.any(axis=1))[0]]
+        return DataError(
+            f"column `{self.column.name}` has {invalid.sum():,} missing or infinite cells, "
+            f"the first in row {first}",
+            hint="set data.missing=median to fill them in",
+        )
 
     def invert(self, features: Matrix) -> Cells:
         """Return the numbers in the column's shape, rounded if all training cells are whole numbers.
@@ -152,31 +152,19 @@ class NumericColumn:
 
 
 @dataclass(frozen=True)
-class PixelColumn:
+class PixelColumn(ColumnEncoder):
     """An image column: its uint8 pixels, channels first."""
 
-    column: Column
-
-    inexact = ""
     invalid_reason = "the image cannot be read"
     whole = True
     range = (0.0, float(WHITE))
 
-    @property
-    def names(self) -> list[str]:
-        """The column's name with an index for each number of an image."""
-        return _entry_names(self.column)
-
-    def features(self, cells: Cells, context: DataContext) -> Bytes:
+    def transform(self, cells: Cells, context: DataContext) -> Bytes:
         """Return the pixels, uint8 `(N, channels * height * width)`."""
         pixels: Bytes = np.asarray(cells)
         if pixels.ndim == 4:
             pixels = np.moveaxis(pixels, 3, 1)
         return np.ascontiguousarray(pixels, dtype=np.uint8).reshape(len(pixels), len(self.names))
-
-    def transform(self, cells: Cells, ids: Cells, context: DataContext) -> Bytes:
-        """Return the pixels, uint8 `(N, channels * height * width)`."""
-        return self.features(cells, context)
 
     def invert(self, features: Matrix) -> Cells:
         """Return images `(N, *shape)` of the nearest whole numbers, uint8."""
@@ -186,16 +174,11 @@ class PixelColumn:
         height, width, channels = self.column.shape
         return np.moveaxis(pixels.reshape(len(features), channels, height, width), 1, 3)
 
-    def state(self) -> State:
-        """Return nothing: the column determines the encoder."""
-        return {}, {}
-
 
 @dataclass(frozen=True)
-class CategoryColumn:
+class CategoryColumn(ColumnEncoder):
     """A category column, one-hot encoded with the categories of the training rows."""
 
-    column: Column
     categories: tuple[str, ...]
 
     @classmethod
@@ -214,12 +197,7 @@ class CategoryColumn:
         """Reason: categories have no density."""
         return f"`{self.column.name}` holds categories; the density is that of their 0/1 features"
 
-    @property
-    def invalid_reason(self) -> str:
-        """Empty: every row is valid."""
-        return ""
-
-    def features(self, cells: Cells, context: DataContext) -> Matrix:
+    def transform(self, cells: Cells, context: DataContext) -> Matrix:
         """Return 0/1 features, all 0 for an unknown category."""
         codes: dict[str | None, int] = {category: index for index, category in enumerate(self.categories)}
         codes[None] = codes.get(MISSING_CATEGORY, -1)
@@ -231,10 +209,6 @@ class CategoryColumn:
             count = "some" if context.streaming else f"{len(cells) - len(known):,}"
             context.note(f"{count} cells of `{self.column.name}` hold a category that training never saw")
         return matrix
-
-    def transform(self, cells: Cells, ids: Cells, context: DataContext) -> Matrix:
-        """Return 0/1 features, all 0 for an unknown category."""
-        return self.features(cells, context)
 
     def invert(self, features: Matrix) -> Cells:
         """Return the category with the largest feature, None for the empty cell.
@@ -251,10 +225,9 @@ class CategoryColumn:
 
 
 @dataclass(frozen=True)
-class TextColumn:
+class TextColumn(ColumnEncoder):
     """A text column, as vectors of a text encoder."""
 
-    column: Column
     encoder: Encoder
 
     @classmethod
@@ -276,25 +249,16 @@ class TextColumn:
     @property
     def invalid_reason(self) -> str:
         """The encoder failed."""
-        return f"the encoder gave no finite vector for `{self.column.name}`"
+        return f"the encoder of `{self.column.name}` gave no finite vector"
 
-    def features(self, cells: Cells, context: DataContext) -> Matrix:
+    def transform(self, cells: Cells, context: DataContext) -> Matrix:
         """Return the vectors of the texts."""
         return encode(self.encoder, _as_strings(cells), context).astype(np.float64)
 
-    def transform(self, cells: Cells, ids: Cells, context: DataContext) -> Matrix:
-        """Return the vectors of the texts.
-
-        Raises:
-            DataError: the encoder returned a vector that is not finite.
-        """
-        vectors = self.features(cells, context)
-        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-        if len(bad):
-            raise DataError(
-                f"the encoder gave no finite vector for {len(bad):,} texts, first row {ids[bad[0]]}"
-            )
-        return vectors
+    def invalid_error(self, invalid: npt.NDArray[np.bool_], ids: Cells) -> DataError:
+        """Return the error for vectors that are not finite."""
+        rows = np.flatnonzero(invalid.any(axis=1))
+        return DataError(f"{self.invalid_reason} for {len(rows):,} texts, first row {ids[rows[0]]}")
 
     def invert(self, features: Matrix) -> None:
         """Return None: vectors have no inverse; `flowgmm_cli.inference.nearest_texts` finds near texts."""
@@ -320,14 +284,10 @@ def restore(
     return NumericColumn(
         column,
         arrays.get("fill"),
-        values["inexact"],
+        bool(values["inexact"]),
         bool(values["whole"]),
         (float(bounds[0]), float(bounds[1])) if bounds else None,
     )
-
-
-def _entry_names(column: Column) -> list[str]:
-    return [f"{column.name}[{entry}]" for entry in range(int(np.prod(column.shape)))]
 
 
 def _flatten(cells: Cells) -> Matrix:

@@ -134,12 +134,12 @@ class FeatureEncoder:
         Raises:
             DataError: a column is missing or has another shape, or a cell is missing and must not be.
         """
-        return _concatenate([self._transform(encoder, rows, context) for encoder in self._encoders])
+        return _concatenate([_transform(encoder, rows, context) for encoder in self._encoders])
 
     def transform_column(self, name: str, rows: Rows, context: DataContext) -> Features:
         """Return the features of an input column in use, `(N, d)`; errors as for `transform`."""
         encoder = next(encoder for encoder in self._encoders if encoder.column.name == name)
-        return self._transform(encoder, rows, context)
+        return _transform(encoder, rows, context)
 
     def transform_valid(self, rows: Rows, context: DataContext) -> tuple[Features, dict[int, str]]:
         """Return the matrix, and positions and reasons of the rows that `transform` would refuse.
@@ -152,15 +152,11 @@ class FeatureEncoder:
         parts = []
         problems: dict[int, str] = {}
         for encoder in self._encoders:
-            part = encoder.features(_cells_of(encoder.column, rows), context)
-            if not np.isfinite(part).all():
-                for position in np.flatnonzero(~np.isfinite(part).all(axis=1)).tolist():
-                    problems.setdefault(position, encoder.invalid_reason)
+            part = encoder.transform(_cells_of(encoder.column, rows), context)
+            for position in np.flatnonzero(_invalid(part).any(axis=1)).tolist():
+                problems.setdefault(position, encoder.invalid_reason)
             parts.append(part)
         return _concatenate(parts), problems
-
-    def _transform(self, encoder: ColumnEncoder, rows: Rows, context: DataContext) -> Features:
-        return encoder.transform(_cells_of(encoder.column, rows), rows.ids, context)
 
     def invert(self, matrix: npt.NDArray[np.float64]) -> dict[str, Array | None]:
         """Return the input columns in use of a matrix `(N, D)`, in the units and shapes of the input.
@@ -220,6 +216,19 @@ def _build_encoder(column: Column, factory: EncoderFactory | None) -> Encoder:
     if factory is None:
         raise DataError(f"column `{column.name}` holds text, and this data source has no `encoder` for it")
     return factory()
+
+
+def _transform(encoder: ColumnEncoder, rows: Rows, context: DataContext) -> Features:
+    features = encoder.transform(_cells_of(encoder.column, rows), context)
+    invalid = _invalid(features)
+    if invalid.any():
+        raise encoder.invalid_error(invalid, rows.ids)
+    return features
+
+
+def _invalid(features: Features) -> npt.NDArray[np.bool_]:
+    """Return a mask of the features that are not finite; a single False for pixels, which always are."""
+    return ~np.isfinite(features) if features.dtype.kind == "f" else np.zeros((1, 1), dtype=bool)
 
 
 def _cells_of(column: Column, rows: Rows) -> Array:
