@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from flowgmm_cli.api import Column, Component, DataConfig, DataContext, Rows, SourceData
+from flowgmm_cli.api import Column, Component, DataConfig, DataContext, SourceData
 from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.data.feature_encoder import FeatureEncoder
 from flowgmm_cli.data.fingerprint import fingerprint
@@ -22,7 +22,7 @@ from flowgmm_cli.data.large.source import LargeRows, LargeSource, split_large_ta
 from flowgmm_cli.data.lazy_dataset import is_lazy
 from flowgmm_cli.data.preprocessor import Preprocessor, encoder_factory
 from flowgmm_cli.data.readers.base import note_once
-from flowgmm_cli.data.splits import split_rows
+from flowgmm_cli.data.splits import Splits, split_rows
 from flowgmm_cli.data.transforms.base import Transform
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.plugins.registry import build
@@ -33,31 +33,20 @@ if TYPE_CHECKING:
 _MAX_FIT_ROWS = 20_000  # rows on disk that transforms are fitted to
 
 
-@dataclass(frozen=True)
-class SplitRows:
-    """The split rows of a run, with labels masked.
+@dataclass(frozen=True, kw_only=True)
+class SplitRows(Splits):
+    """The split rows of a run.
 
     Attributes:
         columns: the input columns, in order.
-        class_names: index -> name; only classes with a labelled training row.
-        train: labels are -1 except in the labelled rows.
-        val: labels are -1 except where they may be used: rows of the labelled budget, or all with
-            `split.val_labels`. None if nothing is held out.
-        test: with true labels. None without a test split.
         val_labels: True if `val` has labels beyond the labelled budget, which every output must state.
-        notes: for the user.
         fingerprint: hex digest of all of it; equal rows give equal digests.
         large: the training rows that stay in their files; `train` then has those in memory.
     """
 
     columns: tuple[Column, ...]
-    class_names: tuple[str, ...]
-    train: Rows
-    val: Rows | None
-    test: Rows | None
-    val_labels: bool
-    notes: tuple[str, ...]
-    fingerprint: str
+    val_labels: bool = False
+    fingerprint: str = ""
     large: LargeRows | None = None
 
 
@@ -88,14 +77,11 @@ def _load_rows(data: Component, context: DataContext) -> SplitRows:
         named = {"train": splits.train, "val": splits.val, "test": splits.test}
         present = {name: rows for name, rows in named.items() if rows is not None}
         digest = fingerprint(source.columns, splits.class_names, present)
+    splits = replace(splits, notes=(*source.notes, *splits.notes))
     return SplitRows(
+        **vars(splits),
         columns=source.columns,
-        class_names=splits.class_names,
-        train=splits.train,
-        val=splits.val,
-        test=splits.test,
         val_labels=config.split.val_labels and splits.val is not None,
-        notes=(*source.notes, *splits.notes),
         fingerprint=digest,
         large=large,
     )

@@ -30,13 +30,14 @@ _INDEX, _DIGEST = "index", "digest"  # columns of index-only rows
 
 @dataclass(frozen=True)
 class Splits:
-    """Disjoint splits; labels are visible in `train` and `val` only where they may be used.
+    """Disjoint splits with masked labels.
 
     Attributes:
-        train: never empty.
-        val: None if no row is held out.
-        test: None without a test split; all its rows have their true label.
-        class_names: the classes that have a labelled row; labels are indices into them.
+        train: never empty; labels are -1 except in the labelled rows.
+        val: labels are -1 except where they may be used: rows of the labelled budget, or all with
+            `split.val_labels`. None if nothing is held out.
+        test: with true labels. None without a test split.
+        class_names: index -> name; only classes with a labelled training row.
         notes: for the user.
     """
 
@@ -44,7 +45,7 @@ class Splits:
     val: Rows | None
     test: Rows | None
     class_names: tuple[str, ...]
-    notes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def split_rows(source: SourceData, *, labels: LabelsConfig, split: SplitConfig) -> Splits:

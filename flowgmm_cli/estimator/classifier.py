@@ -310,9 +310,6 @@ def _split_rows(x: Matrix, codes: npt.NDArray[np.int64], classes: npt.NDArray[An
         train=_rows(x, codes),
         val=None,
         test=None,
-        val_labels=False,
-        notes=(),
-        fingerprint="",
     )
 
 

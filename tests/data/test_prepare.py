@@ -226,7 +226,7 @@ def _two_columns(component, context, missing):
     values = {"a": np.array([1.0, 2.0, 3.0]), "b": np.array([0.0, 1.0, 5.0])}
     rows = Rows(values, np.array([0, 1, -1]), np.array(["1", "2", "3"]))
     columns = (Column("a", "numeric"), Column("b", "numeric"))
-    splits = prepare.SplitRows(columns, ("u", "v"), rows, None, None, False, (), "")
+    splits = prepare.SplitRows(columns=columns, class_names=("u", "v"), train=rows, val=None, test=None)
     return fit_preprocessor(splits, data, context)
 
 

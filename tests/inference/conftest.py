@@ -86,7 +86,7 @@ def make_imaged(moons: Callable[..., Recipe]) -> MakeImaged:
         rows = Rows({"photo": cells}, np.arange(24) % classes, ids)
         names = tuple("abcdefghij"[:classes])
         context = DataContext()
-        split = SplitRows((column,), names, rows, None, rows, False, (), "")
+        split = SplitRows(columns=(column,), class_names=names, train=rows, val=None, test=rows)
         preprocessor = fit_preprocessor(split, recipe.data, context)
         model = build_model(recipe, shape=preprocessor.shape, classes=classes)
         generator = torch.Generator().manual_seed(0)

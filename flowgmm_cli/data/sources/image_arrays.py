@@ -81,10 +81,8 @@ def read_idx_images(files: dict[str, Path], config: ImagesConfig) -> ImageSet:
         files = {"train": only}
     splits = {}
     for split, file in files.items():
-        pixels, note = as_pixels(_read_idx(file), where=file.name)
-        labels = _idx_labels(file, len(pixels), notes)
-        notes += [note] if note else []
-        splits[split] = ImageSplit(pixels, labels, row_ids(split, len(pixels)))
+        labels, label_name = _idx_labels(file, notes)
+        splits[split] = _image_split(split, _read_idx(file), file.name, labels, label_name, notes)
     return ImageSet(splits, _class_names(config), notes)
 
 
@@ -100,23 +98,17 @@ def read_array_images(file: Path, config: ImagesConfig) -> ImageSet:
         name = x or _first(_X[split], available)
         if name is None and split != "train":
             continue
-        pixels, note = as_pixels(
-            read_npz(file, name or "x", _key("x", split)), where=f"{file.name}, `{name}`"
-        )
-        notes += [note] if note else []
+        array = read_npz(file, name or "x", _key("x", split))
         label_name = y or _first(_Y[split], available)
-        labels = np.full(len(pixels), -1)
         if label_name is None:
             notes.append(f"{file.name} has no labels of `{name}`")
-        else:
-            labels = _check_labels(
-                read_npz(file, label_name, _key("y", split)), len(pixels), f"{file.name}, `{label_name}`"
-            )
-        splits[split] = ImageSplit(pixels, labels, row_ids(split, len(pixels)))
-    named = _first(_NAMES, available)
+        labels = None if label_name is None else read_npz(file, label_name, _key("y", split))
+        splits[split] = _image_split(
+            split, array, f"{file.name}, `{name}`", labels, f"{file.name}, `{label_name}`", notes
+        )
     names = _class_names(config)
-    if names is None and named is not None:
-        names = tuple(str(name) for name in read_npz(file, named, "data.class_names").tolist())
+    if names is None and (array_name := _first(_NAMES, available)) is not None:
+        names = tuple(map(str, read_npz(file, array_name, "data.class_names").tolist()))
     return ImageSet(splits, names, notes)
 
 
@@ -127,16 +119,28 @@ def _read_npy_images(file: Path, config: ImagesConfig) -> ImageSet:
     for split, (x, y) in pairs.items():
         if x is None:
             continue
-        mapped = read_npy(require_file(x), mapped=True)
-        pixels, note = as_pixels(mapped, where=Path(x).name)
-        notes += [note] if note else []
-        labels = np.full(len(pixels), -1)
+        name = Path(x).name
         if y is None:
-            notes.append(f"{Path(x).name} has no labels; {_key('y', split)} can name a file of labels")
-        else:
-            labels = _check_labels(read_npy(require_file(y)), len(pixels), Path(y).name)
-        splits[split] = ImageSplit(pixels, labels, row_ids(split, len(pixels)))
+            notes.append(f"{name} has no labels; {_key('y', split)} can name a file of labels")
+        labels = None if y is None else read_npy(require_file(y))
+        array = read_npy(require_file(x), mapped=True)
+        splits[split] = _image_split(split, array, name, labels, Path(y or x).name, notes)
     return ImageSet(splits, _class_names(config), notes)
+
+
+def _image_split(
+    split: str, array: Array, where: str, labels: Array | None, labels_where: str, notes: list[str]
+) -> ImageSplit:
+    """Return a split of an array of images and its labels, `(N,)` or `(N, 1)`; None means unlabelled."""
+    pixels, note = as_pixels(array, where=where)
+    notes += [note] if note else []
+    if labels is None:
+        labels = np.full(len(pixels), -1)
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.shape != (len(pixels),):
+        raise DataError(f"{labels_where}: {len(pixels):,} images, but labels of shape {labels.shape}")
+    return ImageSplit(pixels, labels, row_ids(split, len(pixels)))
 
 
 def _class_names(config: ImagesConfig) -> tuple[str, ...] | None:
@@ -151,15 +155,6 @@ def _key(name: str, split: str) -> str:
     return f"data.{name}" if split == "train" else f"data.{name}_{split}"
 
 
-def _check_labels(labels: Array, count: int, where: str) -> Array:
-    """Return labels `(N,)`, also from `(N, 1)`."""
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.shape != (count,):
-        raise DataError(f"{where}: {count:,} images, but labels of shape {labels.shape}")
-    return labels
-
-
 def _read_idx(file: Path) -> Array:
     try:
         stored = open_idx(find_source(str(file)))
@@ -172,10 +167,11 @@ def _read_idx(file: Path) -> Array:
         ) from error
 
 
-def _idx_labels(images: Path, count: int, notes: list[str]) -> Array:
+def _idx_labels(images: Path, notes: list[str]) -> tuple[Array | None, str]:
+    """Return the labels in the file beside an IDX file of images, and the name of that file."""
     name = images.name.replace("images", "labels").replace("idx3", "idx1").replace("idx4", "idx1")
     for beside in (name, f"{name}.gz", name.removesuffix(".gz")):
         if beside != images.name and images.with_name(beside).is_file():
-            return _check_labels(_read_idx(images.with_name(beside)), count, beside)
+            return _read_idx(images.with_name(beside)), beside
     notes.append(f"no labels: there is no {name} beside {images.name}")
-    return np.full(count, -1)
+    return None, name
