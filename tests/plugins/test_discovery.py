@@ -21,10 +21,10 @@ HOSTILE = {
 
 
 def flows(folder: Path) -> list[tuple[str, str, str | None]]:
-    return [(one.name, one.package, one.version) for one in discover([str(folder)]).entry_points]
+    return [(item.name, item.package, item.version) for item in discover([str(folder)]).entry_points]
 
 
-def test_entry_points_of_all_groups_are_found_and_nothing_is_imported(install: Any, site: Path) -> None:
+def test_entry_points_of_all_groups_are_listed_without_imports(install: Any, site: Path) -> None:
     install(
         "Fake_One",
         "0.2",
@@ -41,7 +41,7 @@ def test_entry_points_of_all_groups_are_found_and_nothing_is_imported(install: A
     )
     result = discover([str(site)])
     assert result.problems == ()
-    assert [(one.kind, one.name, one.target) for one in result.entry_points] == [
+    assert [(item.kind, item.name, item.target) for item in result.entry_points] == [
         ("data", "moons", "fake_one:moons.spec"),
         ("encoder", "bert", "fake_one:bert"),
         ("flow", "nsf", "fake_one.plugin:nsf"),
@@ -49,7 +49,7 @@ def test_entry_points_of_all_groups_are_found_and_nothing_is_imported(install: A
         ("regulariser", "mixup", "fake_one:mixup"),
         ("score", "energy.v2", "fake_one:energy"),
     ]
-    assert {(one.package, one.version) for one in result.entry_points} == {("fake-one", "0.2")}
+    assert {(item.package, item.version) for item in result.entry_points} == {("fake-one", "0.2")}
     assert "fake_one" not in sys.modules
 
 
@@ -60,14 +60,14 @@ def test_a_malformed_file_of_another_package_hides_nothing(
     install_flow("fake-a", "one")
     install("fake-broken", raw=HOSTILE[kind])
     install_flow("fake-z", "two")
-    assert [one for one in flows(site) if one[0] != "odd"] == [
+    assert [item for item in flows(site) if item[0] != "odd"] == [
         ("one", "fake-a", "1.0"),
         ("two", "fake-z", "1.0"),
     ]
 
 
 @pytest.mark.parametrize("kind", ["no_value", "bad_bytes"])
-def test_a_file_that_nobody_can_read_is_named(install: Any, site: Path, kind: str) -> None:
+def test_an_unreadable_file_is_named(install: Any, site: Path, kind: str) -> None:
     install("fake-broken", raw=HOSTILE[kind])
     (problem,) = discover([str(site)]).problems
     assert problem.startswith("fake-broken 1.0: its entry points cannot be read")
@@ -100,7 +100,7 @@ def test_malformed_entry_points_are_problems(
 ) -> None:
     install("fake-a", entries={"flowgmm.flows": {name: target, "good": "fake_a:good"}})
     result = discover([str(site)])
-    assert [one.name for one in result.entry_points] == ["good"]
+    assert [item.name for item in result.entry_points] == ["good"]
     (problem,) = result.problems
     assert problem.startswith("fake-a 1.0: ")
     assert reason in problem
@@ -115,8 +115,8 @@ def test_the_first_of_two_copies_of_a_distribution_counts(
     (other / "METADATA").write_text("Name: fake.a\nVersion: 2.0\n", encoding="utf-8")
     (other / "entry_points.txt").write_text("[flowgmm.flows]\none = fake_a:spec\n", encoding="utf-8")
     path = [str(site), str(other.parent)]
-    assert [one.version for one in discover(path).entry_points] == ["1.0"]
-    assert [one.version for one in discover(path[::-1]).entry_points] == ["2.0"]
+    assert [item.version for item in discover(path).entry_points] == ["1.0"]
+    assert [item.version for item in discover(path[::-1]).entry_points] == ["2.0"]
 
 
 def test_both_back_ends_agree_on_a_healthy_environment(

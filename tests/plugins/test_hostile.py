@@ -32,7 +32,7 @@ spec = FlowSpec(config=Level{depth}, build="x:y", summary="Nested deeply")
 """
 LEVEL = """
 class Level{n}(Config):
-    below: {before} = Field(default_factory=lambda: {before}(), description="what is below")
+    below: {before} = Field(default_factory=lambda: {before}(), description="the next level")
 """
 HUGE = """
 from flowgmm_cli.api import Config, Field, FlowSpec
@@ -43,7 +43,7 @@ spec = FlowSpec(config=create_model("Huge", __base__=Config, **fields), build="x
 """
 
 
-def nested(depth: int = 20) -> str:
+def deep_plugin(depth: int = 20) -> str:
     levels = [LEVEL.format(n=0, before="Inner")]
     levels += [LEVEL.format(n=n, before=f"Level{n - 1}") for n in range(1, depth + 1)]
     return NESTED.format(levels="\n".join(levels), depth=depth)
@@ -51,7 +51,7 @@ def nested(depth: int = 20) -> str:
 
 @dataclass(frozen=True)
 class Hostile:
-    """A distribution that misbehaves, and what is said of it.
+    """A distribution that misbehaves, and the expected messages.
 
     Attributes:
         entry_points: its `entry_points.txt`; NAME stands for its module.
@@ -97,7 +97,7 @@ HOSTILE = {
     "unicode_package": Hostile(name="fläsh flow", checked="ok"),
     "no_target": Hostile("[flowgmm.flows]\nodd = nothing\n", listed=None, warning="not `module:attribute`"),
     "huge": Hostile(module=HUGE, checked="ok"),
-    "nested": Hostile(module=nested(), checked="ok"),
+    "nested": Hostile(module=deep_plugin(), checked="ok"),
     "recipes_nowhere": Hostile("[flowgmm.recipes]\nrecipes_nowhere = nowhere_at_all:x\n", module=None),
 }
 COMMANDS = {
@@ -119,17 +119,17 @@ except SystemExit as stop:
 """
 
 
-def install(site: Path, name: str, one: Hostile) -> None:
+def install(site: Path, name: str, item: Hostile) -> None:
     module = f"hostile_{name}"
-    info = site / f"{(one.name or module).replace(' ', '_')}-1.0.dist-info"
+    info = site / f"{(item.name or module).replace(' ', '_')}-1.0.dist-info"
     info.mkdir(parents=True)
-    about = f"Metadata-Version: 2.1\nName: {one.name or module}\nVersion: 1.0\n"
+    about = f"Metadata-Version: 2.1\nName: {item.name or module}\nVersion: 1.0\n"
     (info / "METADATA").write_text(about, encoding="utf-8")
-    text = one.entry_points
+    text = item.entry_points
     data = text.replace("NAME", module).encode() if isinstance(text, str) else text
     (info / "entry_points.txt").write_bytes(data)
-    if one.module is not None:
-        (site / f"{module}.py").write_text(one.module, encoding="utf-8")
+    if item.module is not None:
+        (site / f"{module}.py").write_text(item.module, encoding="utf-8")
 
 
 def run(site: Path, *words: str, **environ: str) -> tuple[int, str, str, list[str]]:
@@ -148,16 +148,16 @@ def run(site: Path, *words: str, **environ: str) -> tuple[int, str, str, list[st
 
 @pytest.fixture
 def all_at_once(tmp_path: Path) -> Path:
-    for name, one in HOSTILE.items():
-        install(tmp_path, name, one)
+    for name, item in HOSTILE.items():
+        install(tmp_path, name, item)
     return tmp_path
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_all_of_them_together_stop_no_command(all_at_once: Path, command: str) -> None:
     words, code = COMMANDS[command]
-    found, _, err, imported = run(all_at_once, *words)
-    assert found == code, err
+    actual, _, err, imported = run(all_at_once, *words)
+    assert actual == code, err
     assert not [name for name in imported if name.startswith("hostile_")]
     if command != "train":
         assert not imported
@@ -170,26 +170,26 @@ def rows_of(out: str, name: str) -> list[dict[str, Any]]:
 
 def test_the_list_says_of_each_what_is_known_without_importing_it(all_at_once: Path) -> None:
     _, out, err, _ = run(all_at_once, "plugins", "list", "--json")
-    for name, one in HOSTILE.items():
-        assert [row["state"] for row in rows_of(out, name)] == ([one.listed] if one.listed else []), name
-        assert one.warning in err, name
+    for name, item in HOSTILE.items():
+        assert [row["state"] for row in rows_of(out, name)] == ([item.listed] if item.listed else []), name
+        assert item.warning in err, name
 
 
 def test_a_check_says_of_each_what_is_wrong_with_it(all_at_once: Path) -> None:
     code, out, _, imported = run(all_at_once, "plugins", "list", "--check", "--json")
     assert code == 0
     assert "hostile_slow_torch" in imported
-    for name, one in HOSTILE.items():
-        if one.checked:
+    for name, item in HOSTILE.items():
+        if item.checked:
             (row,) = rows_of(out, name)
-            assert row["state"] == one.checked, (name, row["problem"])
-            assert bool(row["problem"]) == (one.checked != "ok")
+            assert row["state"] == item.checked, (name, row["problem"])
+            assert bool(row["problem"]) == (item.checked != "ok")
 
 
 @pytest.mark.parametrize(
-    "name", [name for name, one in HOSTILE.items() if one.checked in ("broken", "incompatible")]
+    "name", [name for name, item in HOSTILE.items() if item.checked in ("broken", "incompatible")]
 )
-def test_who_names_a_broken_one_is_told_with_code_4(all_at_once: Path, name: str) -> None:
+def test_a_recipe_with_a_broken_plugin_ends_with_code_4(all_at_once: Path, name: str) -> None:
     code, _, err, _ = run(all_at_once, "recipes", "check", "digits", f"flow.use=hostile_{name}")
     assert code == 4
     assert f"hostile-{name}".replace("_", "-") in err
@@ -211,8 +211,8 @@ def test_all_of_them_can_be_switched_off(all_at_once: Path) -> None:
 def test_each_by_itself_stops_no_command(tmp_path: Path, name: str, command: str) -> None:
     install(tmp_path, name, HOSTILE[name])
     words, code = COMMANDS[command]
-    found, out, err, imported = run(tmp_path, *words)
-    assert (found, imported) == (code, []), err
+    actual, out, err, imported = run(tmp_path, *words)
+    assert (actual, imported) == (code, []), err
     if command == "list":
         assert [row["state"] for row in rows_of(out, name)][:1] != ["broken"]
         assert HOSTILE[name].warning in err

@@ -35,8 +35,8 @@ def build(config, **kwargs):
 
 
 @pytest.fixture
-def mine(tmp_path: Path) -> Iterator[Path]:
-    """A plugin module; what is imported of it is forgotten afterwards."""
+def local_file(tmp_path: Path) -> Iterator[Path]:
+    """Write a plugin module; its imports are removed afterwards."""
     before = set(sys.modules)
     file = tmp_path / "mine.py"
     file.write_text(SOURCE, encoding="utf-8")
@@ -46,47 +46,47 @@ def mine(tmp_path: Path) -> Iterator[Path]:
             del sys.modules[name]
 
 
-def test_specs_are_named_by_their_variables(mine: Path) -> None:
-    module = load_file(mine)
-    assert [(one.name, one.spec.summary) for one in module.specs] == [
+def test_specs_are_named_by_their_variables(local_file: Path) -> None:
+    module = load_file(local_file)
+    assert [(item.name, item.spec.summary) for item in module.specs] == [
         ("my_flow", "A flow"),
         ("words", "An encoder"),
     ]
-    assert module.digest == hashlib.sha256(mine.read_bytes()).hexdigest()
+    assert module.digest == hashlib.sha256(local_file.read_bytes()).hexdigest()
     assert module.package == "mine-py"
     assert "mine" not in sys.modules
 
 
-def test_components_of_a_module_are_built_by_either_name(mine: Path) -> None:
-    registry = Registry({}, local=[load_file(mine)])
+def test_components_of_a_module_are_built_by_either_name(local_file: Path) -> None:
+    registry = Registry({}, local=[load_file(local_file)])
     for kind, name in (("flow", "my_flow"), ("encoder", "words"), ("flow", "mine.py/my_flow")):
         spec = registry.find(kind, name).spec()
         component = Component.model_construct(kind=kind, use=name, config=spec.config())
         assert registry.build(component, shape=(2,)) == (2, {"shape": (2,)})
 
 
-def test_provenance_has_path_and_hash(mine: Path) -> None:
-    registry = Registry({}, local=[load_file(mine)])
+def test_provenance_has_path_and_hash(local_file: Path) -> None:
+    registry = Registry({}, local=[load_file(local_file)])
     spec = registry.find("flow", "my_flow").spec()
-    found = registry.provenance(Component(kind="flow", use="my_flow", config=spec.config()))
-    assert (found["package"], found["version"], found["path"]) == ("mine-py", None, str(mine))
-    assert found["sha256"] == hashlib.sha256(mine.read_bytes()).hexdigest()
+    actual = registry.provenance(Component(kind="flow", use="my_flow", config=spec.config()))
+    assert (actual["package"], actual["version"], actual["path"]) == ("mine-py", None, str(local_file))
+    assert actual["sha256"] == hashlib.sha256(local_file.read_bytes()).hexdigest()
 
 
-def test_a_built_in_of_the_same_name_wins(mine: Path) -> None:
-    module = load_file(mine)
+def test_a_built_in_of_the_same_name_wins(local_file: Path) -> None:
+    module = load_file(local_file)
     builtin = module.specs[0].spec
     registry = Registry({"flow": {"my_flow": builtin}}, local=[module])
     assert registry.find("flow", "my_flow").builtin
     assert registry.entries("flow")[1].state == "conflict"
-    assert registry.find("flow", "mine.py/my_flow").path == str(mine)
+    assert registry.find("flow", "mine.py/my_flow").path == str(local_file)
 
 
-def test_a_module_that_has_changed_is_loaded_anew(mine: Path) -> None:
-    first = load_file(mine)
-    assert load_file(mine) == first
-    mine.write_text(SOURCE.replace("A flow", "Another flow"), encoding="utf-8")
-    assert load_file(mine).specs[0].spec.summary == "Another flow"
+def test_a_module_that_has_changed_is_loaded_anew(local_file: Path) -> None:
+    first = load_file(local_file)
+    assert load_file(local_file) == first
+    local_file.write_text(SOURCE.replace("A flow", "Another flow"), encoding="utf-8")
+    assert load_file(local_file).specs[0].spec.summary == "Another flow"
 
 
 @pytest.mark.parametrize(
@@ -98,10 +98,10 @@ def test_a_module_that_has_changed_is_loaded_anew(mine: Path) -> None:
         ("x = 1", "defines no component"),
     ],
 )
-def test_a_module_without_use_is_a_plugin_error(mine: Path, source: str, reason: str) -> None:
-    mine.write_text(source, encoding="utf-8")
+def test_a_module_without_use_is_a_plugin_error(local_file: Path, source: str, reason: str) -> None:
+    local_file.write_text(source, encoding="utf-8")
     with pytest.raises(PluginError, match=reason):
-        load_file(mine)
+        load_file(local_file)
 
 
 def test_a_file_that_is_not_there_is_a_plugin_error(tmp_path: Path) -> None:
@@ -112,25 +112,29 @@ def test_a_file_that_is_not_there_is_a_plugin_error(tmp_path: Path) -> None:
         load_file(tmp_path / "notes.txt")
 
 
-def test_the_environment_variable_names_files(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FLOWGMM_PLUGIN_MODULES", os.pathsep.join([str(mine), "", str(mine), "other.py"]))
-    assert local_files() == [mine, Path("other.py").absolute()]
+def test_the_environment_variable_names_files(local_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "FLOWGMM_PLUGIN_MODULES", os.pathsep.join([str(local_file), "", str(local_file), "other.py"])
+    )
+    assert local_files() == [local_file, Path("other.py").absolute()]
     registries.registry.cache_clear()
     try:
-        known = registries.registry()
-        assert known.find("flow", "my_flow").package == "mine-py"
-        assert ["other.py" in problem for problem in known.problems] == [True]
+        registry_of_site = registries.registry()
+        assert registry_of_site.find("flow", "my_flow").package == "mine-py"
+        assert ["other.py" in problem for problem in registry_of_site.problems] == [True]
     finally:
         registries.registry.cache_clear()
 
 
-def test_switching_all_plugins_off_keeps_modules_out(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mine.write_text("raise KeyboardInterrupt", encoding="utf-8")
-    monkeypatch.setenv("FLOWGMM_PLUGIN_MODULES", str(mine))
+def test_switching_all_plugins_off_keeps_modules_out(
+    local_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local_file.write_text("raise KeyboardInterrupt", encoding="utf-8")
+    monkeypatch.setenv("FLOWGMM_PLUGIN_MODULES", str(local_file))
     monkeypatch.setenv("FLOWGMM_DISABLE_PLUGINS", "all")
     registries.registry.cache_clear()
     try:
-        (problem,) = (one for one in registries.registry().problems if "mine.py" in one)
+        (problem,) = (item for item in registries.registry().problems if "mine.py" in item)
         assert "FLOWGMM_DISABLE_PLUGINS" in problem
     finally:
         registries.registry.cache_clear()

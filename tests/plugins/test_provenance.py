@@ -17,20 +17,20 @@ OWN = {"kind": "flow", "name": "realnvp", "package": "flowgmm-cli", "version": "
 NSF = {"kind": "flow", "name": "nsf", "package": "fake-nsf", "version": "1.0", "api": 1}
 
 
-def known(site: Path, **kwargs: Any) -> Registry:
-    found = discover([str(site)])
-    return Registry({"flow": {"realnvp": BUILTIN}}, found.entry_points, problems=found.problems, **kwargs)
+def registry_of_site(site: Path, **kwargs: Any) -> Registry:
+    actual = discover([str(site)])
+    return Registry({"flow": {"realnvp": BUILTIN}}, actual.entry_points, problems=actual.problems, **kwargs)
 
 
 def test_what_is_installed_is_fine_and_is_not_imported(install_flow: Any, site: Path) -> None:
     install_flow("fake-nsf", "nsf")
     (site / "fake_nsf.py").write_text("raise RuntimeError", encoding="utf-8")
-    assert require([OWN, NSF], what="the model", known=known(site)) == []
+    assert require([OWN, NSF], what="the model", known=registry_of_site(site)) == []
 
 
 def test_an_absent_plugin_is_an_error_with_the_line_that_installs_it(site: Path) -> None:
     with pytest.raises(PluginError) as caught:
-        require([OWN, NSF], what="the model in runs/x", known=known(site))
+        require([OWN, NSF], what="the model in runs/x", known=registry_of_site(site))
     assert caught.value.exit_code == 4
     assert caught.value.message == (
         "the model in runs/x needs the flow `nsf` from fake-nsf 1.0, which is not installed"
@@ -41,41 +41,41 @@ def test_an_absent_plugin_is_an_error_with_the_line_that_installs_it(site: Path)
 def test_another_package_with_the_name_is_no_substitute(install_flow: Any, site: Path) -> None:
     install_flow("fake-other", "nsf")
     with pytest.raises(PluginError, match=r"from fake-nsf 1\.0, which is not installed"):
-        require([NSF], what="the model", known=known(site))
+        require([NSF], what="the model", known=registry_of_site(site))
 
 
-def test_a_package_that_lost_the_component_is_told_from_an_absent_one(install_flow: Any, site: Path) -> None:
+def test_a_package_without_the_component_is_not_called_missing(install_flow: Any, site: Path) -> None:
     install_flow("fake-nsf", "glow")
     with pytest.raises(PluginError, match="which does not offer it any more"):
-        require([NSF], what="the model", known=known(site))
+        require([NSF], what="the model", known=registry_of_site(site))
 
 
 def test_another_version_is_a_warning(install_flow: Any, site: Path) -> None:
     install_flow("fake-nsf", "nsf")
-    made = {**NSF, "version": "0.9"}
-    assert require([made, made], what="the model", known=known(site)) == [
+    package = {**NSF, "version": "0.9"}
+    assert require([package, package], what="the model", known=registry_of_site(site)) == [
         "the model was made with fake-nsf 0.9; installed is 1.0"
     ]
 
 
-def test_a_plugin_that_is_switched_off_is_told(install_flow: Any, site: Path) -> None:
+def test_a_disabled_plugin_is_an_error(install_flow: Any, site: Path) -> None:
     install_flow("fake-nsf", "nsf")
     with pytest.raises(PluginError, match="switched off by FLOWGMM_DISABLE_PLUGINS"):
-        require([NSF], what="the model", known=known(site, disabled="fake-nsf"))
+        require([NSF], what="the model", known=registry_of_site(site, disabled="fake-nsf"))
 
 
-def test_a_local_module_is_asked_for_by_its_flag(tmp_path: Path) -> None:
+def test_the_hint_for_a_local_module_has_its_flag(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     source = "from flowgmm_cli.api import *\nNSF = FlowSpec(config=Config, build='mine:x', summary='')\n"
     file.write_text(source, encoding="utf-8")
     module = load_file(file)
-    made = {**NSF, "package": "mine-py", "version": None, "path": str(file), "sha256": module.digest}
+    package = {**NSF, "package": "mine-py", "version": None, "path": str(file), "sha256": module.digest}
     with pytest.raises(PluginError, match="from the plugin module") as caught:
-        require([made], what="the model", known=known(tmp_path))
+        require([package], what="the model", known=registry_of_site(tmp_path))
     assert caught.value.hint == f"give it again: --plugin-module {file}"
-    loaded = known(tmp_path, local=[module])
-    assert require([made], what="the model", known=loaded) == []
-    (warning,) = require([{**made, "sha256": "0"}], what="the model", known=loaded)
+    loaded = registry_of_site(tmp_path, local=[module])
+    assert require([package], what="the model", known=loaded) == []
+    (warning,) = require([{**package, "sha256": "0"}], what="the model", known=loaded)
     assert warning == f"{file} has changed since the model was made with it"
 
 

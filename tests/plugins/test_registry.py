@@ -22,14 +22,14 @@ BUILTIN = FlowSpec(config=Settings, build="fake_core:build", summary="Built in")
 
 
 def registry_of(site: Path, *, disabled: str = "") -> Registry:
-    found = discover([str(site)])
+    actual = discover([str(site)])
     return Registry(
-        {"flow": {"realnvp": BUILTIN}}, found.entry_points, problems=found.problems, disabled=disabled
+        {"flow": {"realnvp": BUILTIN}}, actual.entry_points, problems=actual.problems, disabled=disabled
     )
 
 
 def states(registry: Registry) -> list[tuple[str, str, str]]:
-    return [(one.name, one.package, one.inspect().state) for one in registry.entries("flow")]
+    return [(item.name, item.package, item.inspect().state) for item in registry.entries("flow")]
 
 
 def component(use: str, config: Config | None = None) -> Component:
@@ -52,10 +52,10 @@ def test_listing_entries_imports_no_plugin(install: Any, site: Path) -> None:
         entries={"flowgmm.flows": {"nsf": "fake_a:spec"}},
         modules={"fake_a": "raise KeyboardInterrupt"},
     )
-    assert [one.name for one in registry_of(site).entries()] == ["realnvp", "nsf"]
+    assert [item.name for item in registry_of(site).entries()] == ["realnvp", "nsf"]
 
 
-def test_finding_a_plugin_loads_that_one_only(install_flow: Any, site: Path) -> None:
+def test_finding_a_plugin_loads_no_other(install_flow: Any, site: Path) -> None:
     install_flow("fake-a", "nsf")
     install_flow("fake-b", "glow")
     entry = registry_of(site).find("flow", "nsf")
@@ -85,7 +85,7 @@ def test_a_built_in_is_not_shadowed(install_flow: Any, site: Path) -> None:
     assert "use: fake-a/realnvp" in other.problem
 
 
-def test_two_packages_with_one_name_are_a_conflict(install_flow: Any, site: Path) -> None:
+def test_two_packages_with_the_same_name_are_a_conflict(install_flow: Any, site: Path) -> None:
     install_flow("fake-a", "nsf")
     install_flow("fake-b", "nsf")
     registry = registry_of(site)
@@ -95,7 +95,7 @@ def test_two_packages_with_one_name_are_a_conflict(install_flow: Any, site: Path
     assert "fake-a 1.0, fake-b 1.0" in caught.value.message
     assert caught.value.hint == "write `use: fake-a/nsf` or `use: fake-b/nsf`"
     assert registry.find("flow", "fake-b/nsf").state == "ok"
-    assert [one.inspect().state for one in registry.entries("flow")] == ["ok", "conflict", "conflict"]
+    assert [item.inspect().state for item in registry.entries("flow")] == ["ok", "conflict", "conflict"]
     assert registry.entries("flow")[1].problem == "also offered by fake-b 1.0"
 
 
@@ -105,12 +105,12 @@ def test_the_same_name_for_two_kinds_is_no_conflict(install: Any, install_flow: 
     assert registry_of(site).find("flow", "nsf").package == "fake-a"
 
 
-def test_switching_one_of_two_off_settles_the_conflict(install_flow: Any, site: Path) -> None:
+def test_disabling_a_package_resolves_the_conflict(install_flow: Any, site: Path) -> None:
     install_flow("fake-a", "nsf")
     install_flow("fake-b", "nsf")
     registry = registry_of(site, disabled="Fake_A, other")
     assert registry.find("flow", "nsf").package == "fake-b"
-    assert [one.inspect().state for one in registry.entries("flow")] == ["ok", "disabled", "ok"]
+    assert [item.inspect().state for item in registry.entries("flow")] == ["ok", "disabled", "ok"]
 
 
 def test_all_plugins_can_be_switched_off(install: Any, site: Path) -> None:
@@ -158,7 +158,7 @@ def test_a_plugin_that_cannot_be_imported_is_broken(
     install("fake-a", entries={"flowgmm.flows": {"bad": "fake_a:spec"}}, modules={"fake_a": source})
     install_flow("fake-b", "good")
     registry = registry_of(site)
-    assert [one[2] for one in states(registry)] == ["ok", "broken", "ok"]
+    assert [item[2] for item in states(registry)] == ["ok", "broken", "ok"]
     with pytest.raises(PluginError) as caught:
         registry.find("flow", "bad")
     assert "fake-a 1.0" in caught.value.message
@@ -273,7 +273,7 @@ def test_the_environment_variable_reaches_the_registry(
     monkeypatch.setenv("FLOWGMM_DISABLE_PLUGINS", "fake-a")
     module.registry.cache_clear()
     try:
-        entry = next(one for one in module.registry().entries("flow") if one.package == "fake-a")
+        entry = next(item for item in module.registry().entries("flow") if item.package == "fake-a")
         assert entry.state == "disabled"
     finally:
         module.registry.cache_clear()

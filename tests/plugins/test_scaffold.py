@@ -1,4 +1,4 @@
-"""What `flowgmm plugins new` writes works at once: its tests, the conformance run, a recipe, the linters."""
+"""New packages of `flowgmm plugins new` work: tests, conformance run, recipe, linters."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from flowgmm_cli.plugins.scaffold import KINDS, Package, write_package
 LONG = "flowgmm-as-long-a-name-as-it-may-have-xy"
 
 
-def install(made: Package, site: Path) -> dict[str, str]:
+def install(package: Package, site: Path) -> dict[str, str]:
     """Install a package without a network: its metadata in a folder, its sources on the path."""
-    project = tomllib.loads((made.folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    info = site / f"{made.module}-{project['version']}.dist-info"
+    project = tomllib.loads((package.folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    info = site / f"{package.module}-{project['version']}.dist-info"
     info.mkdir(parents=True)
     about = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
     (info / "METADATA").write_text(about, encoding="utf-8")
@@ -29,7 +29,7 @@ def install(made: Package, site: Path) -> dict[str, str]:
         line for group, names in groups for line in (f"[{group}]", *(f"{a} = {b}" for a, b in names.items()))
     ]
     (info / "entry_points.txt").write_text("\n".join(points) + "\n", encoding="utf-8")
-    path = os.pathsep.join([str(site), str(made.folder / "src"), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(site), str(package.folder / "src"), os.environ.get("PYTHONPATH", "")])
     return {**os.environ, "PYTHONPATH": path, "TERM": "dumb", "FLOWGMM_PLUGIN_MODULES": ""}
 
 
@@ -39,9 +39,9 @@ def run(*words: str, env: dict[str, str], cwd: Path) -> subprocess.CompletedProc
     )
 
 
-def overrides(made: Package, folder: Path) -> list[str]:
-    """What the recipe of an encoder leaves to its user: texts."""
-    if made.kind != "encoder":
+def overrides(package: Package, folder: Path) -> list[str]:
+    """Return the words that the recipe of an encoder requires: texts."""
+    if package.kind != "encoder":
         return []
     path = folder / "texts.csv"
     rows = [f"{word} number {index},{word}" for index in range(30) for word in ("goal", "bank")]
@@ -53,26 +53,28 @@ def overrides(made: Package, folder: Path) -> list[str]:
     "kind", [kind if kind == "regulariser" else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
 )
 def test_a_new_package_works_at_once(kind: str, tmp_path: Path) -> None:
-    made = write_package(f"my-{kind}", kind, tmp_path)
-    env = install(made, tmp_path / "site")
-    tests = run("pytest", "-q", "-p", "no:cacheprovider", env=env, cwd=made.folder)
+    package = write_package(f"my-{kind}", kind, tmp_path)
+    env = install(package, tmp_path / "site")
+    tests = run("pytest", "-q", "-p", "no:cacheprovider", env=env, cwd=package.folder)
     assert tests.returncode == 0, tests.stdout[-3000:]
     listed = json.loads(
         run("flowgmm_cli", "plugins", "list", "--check", "--json", env=env, cwd=tmp_path).stdout
     )
     rows = [row for row in listed["plugins"] if row["package"] == f"my-{kind}"]
     assert {(row["kind"], row["state"]) for row in rows} == {(kind, "ok"), ("recipe", "ok")}
-    tested = run("flowgmm_cli", "plugins", "test", f"my-{kind}/{made.name}", "--json", env=env, cwd=tmp_path)
+    tested = run(
+        "flowgmm_cli", "plugins", "test", f"my-{kind}/{package.name}", "--json", env=env, cwd=tmp_path
+    )
     assert tested.returncode == 0, tested.stdout[-3000:]
-    words = [*overrides(made, tmp_path), "train.epochs=1", "flow.hidden=8"]
-    recipe = f"my-{kind}/{made.name}"
+    words = [*overrides(package, tmp_path), "train.epochs=1", "flow.hidden=8"]
+    recipe = f"my-{kind}/{package.name}"
     trained = run(
         "flowgmm_cli", "train", recipe, *words, "--run-dir", "run", "--quiet", env=env, cwd=tmp_path
     )
     assert trained.returncode == 0, trained.stderr
     components = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["components"]
     assert {"package": f"my-{kind}", "version": "0.1.0"}.items() <= next(
-        one.items() for one in components if one["name"] == made.name
+        item.items() for item in components if item["name"] == package.name
     )
     without = {name: value for name, value in env.items() if name != "PYTHONPATH"}
     gone = run("flowgmm_cli", "eval", "run", env=without, cwd=tmp_path)
@@ -83,25 +85,25 @@ def test_a_new_package_works_at_once(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["flowgmm-x1", LONG])
 def test_what_is_written_is_well_formed(kind: str, name: str, tmp_path: Path) -> None:
-    made = write_package(name, kind, tmp_path)
+    package = write_package(name, kind, tmp_path)
     ruff = Path(sys.executable).with_name("ruff")
     for words in (["check"], ["format", "--check"]):
         done = subprocess.run(
-            [ruff, *words, "--no-cache", "."], cwd=made.folder, capture_output=True, text=True, check=False
+            [ruff, *words, "--no-cache", "."], cwd=package.folder, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout
-    texts = [file.read_text(encoding="utf-8") for file in made.files]
+    texts = [file.read_text(encoding="utf-8") for file in package.files]
     assert not [text for text in texts if "$" in text.replace("${env:TEXTS", "")]
     (own,) = tomllib.loads(texts[0])["project"]["entry-points"]["flowgmm.recipes"]
-    assert own == made.name == name.removeprefix("flowgmm-").replace("-", "_")
+    assert own == package.name == name.removeprefix("flowgmm-").replace("-", "_")
 
 
 @pytest.mark.slow
 def test_what_is_written_is_typed(tmp_path: Path) -> None:
     for kind in KINDS:
-        made = write_package(f"my-{kind}", kind, tmp_path)
+        package = write_package(f"my-{kind}", kind, tmp_path)
         env = {**os.environ, "PYTHONPATH": "src", "MYPYPATH": "src"}
-        done = run("mypy", "--cache-dir", str(tmp_path / "cache"), env=env, cwd=made.folder)
+        done = run("mypy", "--cache-dir", str(tmp_path / "cache"), env=env, cwd=package.folder)
         assert done.returncode == 0, done.stdout
 
 

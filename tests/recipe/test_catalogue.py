@@ -9,11 +9,11 @@ from flowgmm_cli.plugins.registry import Registry
 from flowgmm_cli.recipe.catalogue import BundledRecipe, available_recipes, recipe_folder
 
 
-def test_our_recipes_are_found() -> None:
+def test_flowgmm_has_recipes_of_its_own() -> None:
     folder = recipe_folder()
     assert folder is not None
     assert "digits" in available_recipes()
-    assert all(one.path.is_relative_to(folder) for one in available_recipes().values())
+    assert all(item.path.is_relative_to(folder) for item in available_recipes().values())
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_the_overlays_are_named_as_far_as_the_file_can_be_read(
         ("nowhere_at_all.recipes", []),
     ],
 )
-def test_a_plugin_s_recipes_are_found_without_importing_it(
+def test_recipes_of_a_plugin_are_listed_without_importing_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: str, names: list[str]
 ) -> None:
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -70,7 +70,9 @@ def test_a_plugin_s_recipes_are_found_without_importing_it(
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("version: 1\n", encoding="utf-8")
     (tmp_path / "fake_pack" / "__init__.py").write_text("raise RuntimeError", encoding="utf-8")
-    found = [PluginEntryPoint("recipe", "mine", target, "fake-pack", "1.0")]
-    theirs = [one for one in available_recipes(Registry({}, found)).values() if one.package]
-    assert [one.name for one in theirs] == names
-    assert not [one for one in available_recipes(Registry({}, found, disabled="all")).values() if one.package]
+    actual = [PluginEntryPoint("recipe", "mine", target, "fake-pack", "1.0")]
+    plugin_recipes = [item for item in available_recipes(Registry({}, actual)).values() if item.package]
+    assert [item.name for item in plugin_recipes] == names
+    assert not [
+        item for item in available_recipes(Registry({}, actual, disabled="all")).values() if item.package
+    ]

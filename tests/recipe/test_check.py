@@ -76,7 +76,7 @@ def test_only_the_chosen_overlays_are_checked_where_some_are(check: Check) -> No
         check(text, overlays=("tow",))
 
 
-def test_what_an_overlay_breaks_elsewhere_is_said_to_come_from_it(check: Check) -> None:
+def test_a_problem_outside_an_overlay_names_the_overlay(check: Check) -> None:
     text = "version: 1\ndata: {use: empty}\noverlays:\n  disk: {data.use: table}\n"
     with pytest.raises(RecipeError) as caught:
         check(text)

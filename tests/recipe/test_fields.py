@@ -82,8 +82,8 @@ def test_parameters_in_words(name: str, words: str) -> None:
 
 
 def test_choices_are_those_of_literals_and_enums() -> None:
-    found = {name: choices(field) for name, field in Everything.model_fields.items()}
-    assert {name: values for name, values in found.items() if values} == {
+    actual = {name: choices(field) for name, field in Everything.model_fields.items()}
+    assert {name: values for name, values in actual.items() if values} == {
         "choice": ["a", "b"],
         "one": ["64", "128"],
         "side": ["left", "right"],

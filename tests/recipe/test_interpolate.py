@@ -84,7 +84,7 @@ def test_references_to_mappings_lists_and_items(load: Any) -> None:
     )
     recipe = load(text)
     assert recipe.data.config.label == ["x", "d"]
-    assert [one.config.weight for one in recipe.regularisers] == [3, 3]
+    assert [item.config.weight for item in recipe.regularisers] == [3, 3]
 
 
 def test_references_may_be_chained_in_any_order(load: Any) -> None:
@@ -113,7 +113,7 @@ def test_two_dollars_are_the_characters_themselves(load: Any) -> None:
         ("x ${train.lr", "without its `}`"),
     ],
 )
-def test_what_has_no_value_is_one_problem_with_its_place(load: Any, value: str, reason: str) -> None:
+def test_a_reference_without_value_is_a_single_problem(load: Any, value: str, reason: str) -> None:
     with pytest.raises(RecipeError) as caught:
         load(HEAD + f"run:\n  dir: '{value}'\n")
     (detail,) = caught.value.details
@@ -122,7 +122,7 @@ def test_what_has_no_value_is_one_problem_with_its_place(load: Any, value: str, 
     assert reason in detail
 
 
-def test_a_longer_circle_is_found(load: Any) -> None:
+def test_longer_circles_are_detected(load: Any) -> None:
     with pytest.raises(RecipeError) as caught:
         load(HEAD + "run:\n  dir: a${run.device}\n  device: b${run.dir}\n")
     assert any("run.dir -> run.device -> run.dir" in detail for detail in caught.value.details)

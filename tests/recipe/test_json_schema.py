@@ -15,7 +15,7 @@ HEAD: dict[str, Any] = {"version": 1, "data": {"use": "table", "path": "a"}}
 
 
 def matches(schema: dict[str, Any], value: Any, root: dict[str, Any]) -> bool:
-    """Whether a value satisfies a schema, for the few keywords that ours uses; others fail loudly."""
+    """Return whether a value satisfies a schema; unsupported keywords raise."""
     types = {
         "object": dict, "array": list, "string": str, "boolean": bool, "null": type(None), "integer": int,
         "number": (int, float),
@@ -124,7 +124,7 @@ def test_invalid_recipes_do_not(schema: dict[str, Any], more: dict[str, Any], lo
         load(json.dumps(value))
 
 
-def test_every_reference_leads_somewhere(schema: dict[str, Any]) -> None:
+def test_every_reference_has_a_definition(schema: dict[str, Any]) -> None:
     references = re.findall(r'"\$ref": "#/\$defs/([^"]+)"', json.dumps(schema))
     assert references
     assert set(references) <= set(schema["$defs"])
@@ -141,9 +141,9 @@ def test_every_object_is_closed_and_described(schema: dict[str, Any]) -> None:
             for inner in part:
                 yield from objects(inner)
 
-    found = list(objects(schema))
-    assert len(found) > 15
-    free = [one for one in found if one["additionalProperties"] is not False]
+    actual = list(objects(schema))
+    assert len(actual) > 15
+    free = [item for item in actual if item["additionalProperties"] is not False]
     candidates = schema["$defs"]["recipe.SearchConfig"]["properties"]["candidates"]["anyOf"][0]
     overlays = schema["properties"]["overlays"]
     # a candidate and an overlay name keys of the recipe

@@ -27,7 +27,7 @@ train: {lr: 3e-4}
 
 
 @pytest.fixture
-def bundled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, BundledRecipe]:
+def recipe_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, BundledRecipe]:
     monkeypatch.chdir(tmp_path)
     recipes = {}
     for name in ("digits", "paper/mnist", "mnist"):
@@ -46,7 +46,7 @@ def test_sections_of_the_resolved_recipe_have_a_fixed_order(load: Any) -> None:
     ]  # fmt: skip
 
 
-def test_the_resolved_recipe_loads_to_an_equal_one(load: Any, tmp_path: Path, registry: Registry) -> None:
+def test_the_resolved_recipe_loads_to_an_equal_recipe(load: Any, tmp_path: Path, registry: Registry) -> None:
     recipe = load(TEXT, "train.epochs=3", "run.dir=$${x}", environ={"DATA": "/über/x: y.csv"})
     file = tmp_path / "resolved.yaml"
     file.write_text(recipe.to_yaml(), encoding="utf-8")
@@ -73,8 +73,8 @@ def test_the_text_and_the_words_are_kept_as_given(load: Any) -> None:
     assert recipe.origin.path.name == "my.yaml"
 
 
-def test_components_are_found_at_any_depth(load: Any) -> None:
-    kinds = [(one.kind, one.use) for one in load(TEXT).components()]
+def test_components_are_listed_at_any_depth(load: Any) -> None:
+    kinds = [(item.kind, item.use) for item in load(TEXT).components()]
     assert kinds == [
         ("data", "table"), ("transform", "standardise"), ("transform", "scale"), ("view", "noise"),
         ("view", "drop"), ("encoder", "small"), ("flow", "realnvp"), ("prior", "gmm"),
@@ -83,13 +83,13 @@ def test_components_are_found_at_any_depth(load: Any) -> None:
     ]  # fmt: skip
 
 
-def test_a_name_is_a_bundled_recipe(bundled: Any, registry: Registry) -> None:
-    assert load_recipe("digits", registry=registry).origin.path == bundled["digits"].path
-    assert find_recipe("paper/mnist", registry) == bundled["paper/mnist"].path
+def test_a_name_is_a_bundled_recipe(recipe_files: Any, registry: Registry) -> None:
+    assert load_recipe("digits", registry=registry).origin.path == recipe_files["digits"].path
+    assert find_recipe("paper/mnist", registry) == recipe_files["paper/mnist"].path
 
 
 def test_a_file_comes_before_a_bundled_recipe(
-    bundled: Any, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe_files: Any, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("digits").write_text("version: 1\n", encoding="utf-8")
@@ -97,19 +97,19 @@ def test_a_file_comes_before_a_bundled_recipe(
 
 
 def test_a_folder_of_that_name_does_not_hide_a_bundled_recipe(
-    bundled: Any, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    recipe_files: Any, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("digits").mkdir()
     Path("other").mkdir()
-    assert find_recipe("digits", registry) == bundled["digits"].path
+    assert find_recipe("digits", registry) == recipe_files["digits"].path
     with pytest.raises(RecipeError, match="other is a folder"):
         find_recipe("other", registry)
 
 
 @pytest.mark.parametrize("path", ["digits.yaml", "recipes/digits.yaml", "./digits", "x/digits.yml"])
 def test_a_missing_path_is_never_replaced_by_a_bundled_recipe(
-    bundled: Any, registry: Registry, path: str
+    recipe_files: Any, registry: Registry, path: str
 ) -> None:
     with pytest.raises(RecipeError, match="there is no file") as caught:
         find_recipe(path, registry)
@@ -117,7 +117,7 @@ def test_a_missing_path_is_never_replaced_by_a_bundled_recipe(
     assert caught.value.hint == "a bundled recipe has this name: write `digits`"
 
 
-def test_an_unknown_name_is_an_error_with_a_guess(bundled: Any, registry: Registry) -> None:
+def test_an_unknown_name_is_an_error_with_a_guess(recipe_files: Any, registry: Registry) -> None:
     with pytest.raises(RecipeError, match="did you mean `digits`"):
         find_recipe("digit", registry)
 

@@ -17,7 +17,7 @@ TEXT = "version: 1\ndata: {use: table, path: x.csv}\n"
 
 def test_without_it_all_scores_are_fitted_and_the_default_is_chosen(load: Any) -> None:
     recipe = load(TEXT)
-    assert tuple(one.use for one in recipe.ood.scores) == STANDARD_SCORES
+    assert tuple(item.use for item in recipe.ood.scores) == STANDARD_SCORES
     assert (recipe.ood.default, recipe.ood.fpr) == ("auto", 0.05)
     assert recipe.to_dict()["ood"]["scores"][0] == {"use": STANDARD_SCORES[0]}
 
@@ -25,9 +25,9 @@ def test_without_it_all_scores_are_fitted_and_the_default_is_chosen(load: Any) -
 def test_it_can_be_written_and_overridden(load: Any) -> None:
     text = TEXT + "ood:\n  scores: [{use: nll}, {use: entropy}]\n  default: nll\n"
     recipe = load(text, "ood.fpr=0.01", "ood.default=entropy")
-    assert [one.use for one in recipe.ood.scores] == ["nll", "entropy"]
+    assert [item.use for item in recipe.ood.scores] == ["nll", "entropy"]
     assert (recipe.ood.default, recipe.ood.fpr) == ("entropy", 0.01)
-    assert [one.use for one in recipe.components() if one.kind == "score"] == ["nll", "entropy"]
+    assert [item.use for item in recipe.components() if item.kind == "score"] == ["nll", "entropy"]
 
 
 @pytest.mark.parametrize(
@@ -43,12 +43,12 @@ def test_it_can_be_written_and_overridden(load: Any) -> None:
         ("{threshold: 3}", "threshold"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_line(load: Any, section: str, message: str) -> None:
+def test_problems_have_their_line(load: Any, section: str, message: str) -> None:
     with pytest.raises(RecipeError) as caught:
         load(TEXT + f"ood: {section}\n")
-    said = "\n".join(caught.value.details)
-    assert message in said
-    assert "my.yaml:3" in said
+    message = "\n".join(caught.value.details)
+    assert message in message
+    assert "my.yaml:3" in message
 
 
 def test_an_unknown_score_is_no_plugin(load: Any) -> None:
@@ -64,7 +64,7 @@ def test_scores_within_a_score_are_checked_and_saved(tmp_path: Any) -> None:
         "ood: {scores: [{use: combined, of: [{use: nll}, {use: input_knn, k: 3}]}]}\n"
     )
     recipe = load_recipe(str(file))
-    kinds = [one.use for one in recipe.components() if one.kind == "score"]
+    kinds = [item.use for item in recipe.components() if item.kind == "score"]
     assert kinds == ["combined", "nll", "input_knn"]
     resolved = tmp_path / "resolved.yaml"
     resolved.write_text(recipe.to_yaml())
@@ -75,10 +75,10 @@ def test_scores_within_a_score_are_checked_and_saved(tmp_path: Any) -> None:
 
 
 def test_scores_that_share_a_name_are_numbered() -> None:
-    def one(use: str) -> Component:
+    def item(use: str) -> Component:
         return Component.model_construct(kind="score", use=use, config=None)
 
-    assert score_names([one("nll"), one("mine/nll"), one("nll_2"), one("nll")]) == (
+    assert score_names([item("nll"), item("mine/nll"), item("nll_2"), item("nll")]) == (
         "nll",
         "nll_2",
         "nll_2_2",

@@ -1,4 +1,4 @@
-"""Overlays: how their entries are applied, what is recorded, and what is said of mistakes in them."""
+"""Overlays: how their entries are applied, the recorded result, and the errors of malformed entries."""
 
 from __future__ import annotations
 
@@ -103,11 +103,11 @@ def test_plain_values_can_have_overlays_too(registry: Registry) -> None:
         "data": {"use": "empty"},
         "overlays": {"cpu": {"train.epochs": 3, "train": {"lr": 0.5}}},
     }
-    found = parse_resolved(values, "here", ["train.lr=0.25"], overlays=["cpu"], registry=registry)
-    assert (found.train.epochs, found.train.lr) == (3, 0.25)
+    actual = parse_resolved(values, "here", ["train.lr=0.25"], overlays=["cpu"], registry=registry)
+    assert (actual.train.epochs, actual.train.lr) == (3, 0.25)
 
 
-def test_another_component_drops_the_old_one_s_parameters_and_says_so(over: Over) -> None:
+def test_another_component_drops_the_old_parameters_with_a_note(over: Over) -> None:
     for lines in (["flow.use: chain", "flow.layers: 9"], ["flow.layers: 9", "flow.use: chain"]):
         recipe = over(*lines)
         assert recipe.flow.to_dict() == {"use": "chain", "layers": 9, "bins": [8]}
@@ -131,14 +131,14 @@ def test_a_mapping_without_use_leaves_the_other_keys(over: Over) -> None:
     data = recipe.data.to_dict()
     assert (data["path"], data["labels"]["per_class"], data["labels"]["count"]) == ("a.csv", 2, None)
     assert data["encoder"] == {"use": "small", "dim": 3}
-    assert [one.to_dict()["weight"] for one in recipe.regularisers] == [0.5, 4]
+    assert [item.to_dict()["weight"] for item in recipe.regularisers] == [0.5, 4]
     assert recipe.train.early_stopping is not None
     assert (recipe.train.early_stopping.patience, recipe.train.lr) == (2, 3e-4)
 
 
 def test_a_list_and_a_free_mapping_replace_what_is_there(over: Over) -> None:
     recipe = over("regularisers: [{use: consistency}]", "search: {candidates: {deep: {flow.layers: 9}}}")
-    assert [one.use for one in recipe.regularisers] == ["consistency"]
+    assert [item.use for item in recipe.regularisers] == ["consistency"]
     assert recipe.search is not None
     assert recipe.search.candidates == {"deep": {"flow.layers": 9}}
 
@@ -159,7 +159,7 @@ def test_a_key_is_removed(over: Over) -> None:
     recipe = over("flow.layers!:", "data: {labels!: }", "regularisers.0!:", "regularisers.1.weight: 9")
     assert recipe.flow.to_dict()["layers"] == 6
     assert recipe.data.to_dict()["labels"]["count"] is None
-    assert [(one.use, one.to_dict()["weight"]) for one in recipe.regularisers] == [("consistency", 9)]
+    assert [(item.use, item.to_dict()["weight"]) for item in recipe.regularisers] == [("consistency", 9)]
 
 
 def test_values_are_interpolated_where_the_overlay_is_chosen(
@@ -187,7 +187,7 @@ def test_mistakes_are_named_all_at_once_with_their_lines(over: Over) -> None:
         )  # fmt: skip
     assert caught.value.exit_code == 3
     assert "my.yaml --overlay x has 9 problems" in caught.value.message
-    found = {tuple(line.split(maxsplit=2)[:2]): line for line in details(caught)}
+    actual = {tuple(line.split(maxsplit=2)[:2]): line for line in details(caught)}
     for line, key, part in [
         ("10", "flow.layer", "unknown key for realnvp; did you mean `layers`? (from the overlay `x`)"),
         ("11", "trian", "did you mean `train`? (from the overlay `x`)"),
@@ -198,7 +198,7 @@ def test_mistakes_are_named_all_at_once_with_their_lines(over: Over) -> None:
         ("15", "run.seed!", "removes a key, so it takes no value"),
         ("16", "prior.x", "`prior.x!` removes a key that the recipe does not have"),
     ]:
-        assert part in found[line, key]
+        assert part in actual[line, key]
     assert "train.batch_size" in caught.value.details[-1]
     assert "(from the command line)" in caught.value.details[-1]
 
@@ -239,9 +239,9 @@ def test_a_section_of_another_form_is_refused_in_any_case(
     file.write_text(f"{BASE}{section}\n", encoding="utf-8")
     with pytest.raises(RecipeError) as caught:
         load_recipe(str(file), overlays=chosen, registry=registry)
-    (found,) = details(caught)
-    assert found.startswith(line)
-    assert part in found
+    (actual,) = details(caught)
+    assert actual.startswith(line)
+    assert part in actual
 
 
 def test_another_word_for_the_section_is_refused_with_a_guess(load: Any) -> None:
@@ -251,7 +251,9 @@ def test_another_word_for_the_section_is_refused_with_a_guess(load: Any) -> None
     assert line.startswith("8  overlay  unknown key for a recipe; did you mean `overlays`?")
 
 
-def test_an_unknown_overlay_is_an_error_with_the_known_ones(file: str, registry: Registry, load: Any) -> None:
+def test_an_unknown_overlay_is_an_error_that_lists_the_overlays(
+    file: str, registry: Registry, load: Any
+) -> None:
     with pytest.raises(RecipeError) as caught:
         load_recipe(file, overlays=["cpu", "shrot"], registry=registry)
     assert "my.yaml has no overlay `shrot`; did you mean `short`?; known: cpu, short" in caught.value.message
@@ -283,27 +285,27 @@ _VALUES: dict[str, st.SearchStrategy[Any]] = {
 _CHANGES = st.fixed_dictionaries({}, optional=_VALUES)
 
 
-def written_into(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+def write_into(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """The recipe with the values written where they belong, by hand."""
-    made: Any = json.loads(json.dumps(values))
+    package: Any = json.loads(json.dumps(values))
     for key, value in changes.items():
         *parents, last = key.split(".")
-        place: Any = made
-        for one in parents:
-            place = place[int(one)] if isinstance(place, list) else place.setdefault(one, {})
+        place: Any = package
+        for item in parents:
+            place = place[int(item)] if isinstance(place, list) else place.setdefault(item, {})
         place[last] = value
-    return dict(made)
+    return dict(package)
 
 
-def nested(changes: dict[str, Any]) -> dict[str, Any]:
-    """Changes as mappings in mappings, but for what is in lists."""
-    made: dict[str, Any] = {}
+def deep_plugin(changes: dict[str, Any]) -> dict[str, Any]:
+    """Changes as nested mappings; entries of lists keep their paths."""
+    package: dict[str, Any] = {}
     for key, value in changes.items():
         if key.startswith("regularisers"):
-            made[key] = value
+            package[key] = value
         elif not key.endswith(".use"):
-            made = written_into(made, {key: value})
-    return made
+            package = write_into(package, {key: value})
+    return package
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -318,9 +320,11 @@ def test_overlays_then_words_are_what_the_values_in_the_file_would_be(
         "regularisers": [{"use": "penalty", "power": 3}, {"use": "consistency", "weight": 0.25}],
         "train": {"lr": 0.5},
     }
-    overlays = {"first": nested(first) if deep else first, "second": second}
-    given_words = [f"{key}={json.dumps(one, ensure_ascii=False)}" for key, one in words.items()]
+    overlays = {"first": deep_plugin(first) if deep else first, "second": second}
+    given_words = [f"{key}={json.dumps(item, ensure_ascii=False)}" for key, item in words.items()]
     given_values = {**values, "overlays": overlays}
-    found = parse_resolved(given_values, "here", given_words, overlays=["first", "second"], registry=registry)
-    expected = written_into(written_into(written_into(values, first), second), words)
-    assert found.to_dict() == parse_resolved(expected, "here", registry=registry).to_dict()
+    actual = parse_resolved(
+        given_values, "here", given_words, overlays=["first", "second"], registry=registry
+    )
+    expected = write_into(write_into(write_into(values, first), second), words)
+    assert actual.to_dict() == parse_resolved(expected, "here", registry=registry).to_dict()

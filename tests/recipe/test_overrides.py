@@ -60,20 +60,20 @@ def test_text_stays_text_only_where_text_is_expected(load: Any) -> None:
 
 def test_list_items_by_number(load: Any) -> None:
     recipe = load(BASE, "regularisers.0.weight=2", "regularisers.2={use: consistency}")
-    assert [one.config.weight for one in recipe.regularisers] == [2, 0.25, 1.0]
+    assert [item.config.weight for item in recipe.regularisers] == [2, 0.25, 1.0]
 
 
 def test_removing(load: Any) -> None:
     recipe = load(BASE, "flow.layers!", "data.labels!", "regularisers.0!")
     assert recipe.flow.config.layers == 6
     assert recipe.data.config.labels.count is None
-    assert [one.use for one in recipe.regularisers] == ["consistency"]
+    assert [item.use for item in recipe.regularisers] == ["consistency"]
 
 
 def test_list_positions_are_those_of_the_file(load: Any) -> None:
     for words in itertools.permutations(["regularisers.0!", "regularisers.1.weight=9"]):
         recipe = load(BASE, *words)
-        assert [(one.use, one.config.weight) for one in recipe.regularisers] == [("consistency", 9)]
+        assert [(item.use, item.config.weight) for item in recipe.regularisers] == [("consistency", 9)]
     assert load(BASE, "regularisers.0!", "regularisers.1!").regularisers == ()
     assert load(BASE, "regularisers.0!", "regularisers.1.weight!").regularisers[0].config.weight == 1.0
 
@@ -88,13 +88,13 @@ def test_defaults_can_be_reached_into(load: Any) -> None:
     assert recipe.regularisers[0].config.weight == 3
     assert recipe.data.config.encoder.use == "small"
     assert recipe.data.config.encoder.config.dim == 5
-    assert [one.use for one in recipe.data.config.transforms] == ["standardise", "scale"]
+    assert [item.use for item in recipe.data.config.transforms] == ["standardise", "scale"]
     assert recipe.train.early_stopping.patience == 3
-    assert [one.use for one in recipe.data.config.views.strong] == ["noise", "drop"]
+    assert [item.use for item in recipe.data.config.views.strong] == ["noise", "drop"]
     assert recipe.data.config.views.strong[1].config.rate == 0.5
 
 
-def test_another_component_drops_the_old_one_s_parameters_and_says_so(load: Any) -> None:
+def test_another_component_drops_the_old_parameters_with_a_note(load: Any) -> None:
     for words in itertools.permutations(["flow.use=chain", "flow.layers=9"]):
         recipe = load(BASE, *words)
         assert recipe.flow.to_dict() == {"use": "chain", "layers": 9, "bins": [8]}
@@ -125,7 +125,7 @@ def test_naming_the_same_component_changes_nothing(load: Any) -> None:
     assert recipe.origin.notes == ()
 
 
-def test_of_two_words_for_one_key_the_later_wins(load: Any) -> None:
+def test_the_later_of_two_words_for_a_key_wins(load: Any) -> None:
     assert load(BASE, "train.epochs=3", "train.epochs=4").train.epochs == 4
 
 

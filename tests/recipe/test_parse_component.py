@@ -5,15 +5,15 @@ from flowgmm_cli.recipe.parse import parse_component
 
 
 def test_a_component_by_itself_is_read_as_in_a_recipe():
-    found = parse_component("{use: csv, path: a.csv, label: y, id: 'n'}", "data", source="spec")
-    assert (found.kind, found.use, found.config.path, found.config.id) == ("data", "csv", "a.csv", "n")
-    assert found.config.encoder.use == "wordllama"
+    actual = parse_component("{use: csv, path: a.csv, label: y, id: 'n'}", "data", source="spec")
+    assert (actual.kind, actual.use, actual.config.path, actual.config.id) == ("data", "csv", "a.csv", "n")
+    assert actual.config.encoder.use == "wordllama"
 
 
-def test_required_parameters_can_have_a_default_optional_ones_keep_theirs():
+def test_defaults_apply_to_required_parameters_only():
     defaults = {"label": "kind", "delimiter": ";", "unknown": 1}
-    found = parse_component("{use: csv, path: a.csv}", "data", source="spec", defaults=defaults)
-    assert (found.config.label, found.config.delimiter) == ("kind", None)
+    actual = parse_component("{use: csv, path: a.csv}", "data", source="spec", defaults=defaults)
+    assert (actual.config.label, actual.config.delimiter) == ("kind", None)
     given = parse_component("{use: csv, path: a.csv, label: y}", "data", source="spec", defaults=defaults)
     assert given.config.label == "y"
     assert (
@@ -32,12 +32,12 @@ def test_required_parameters_can_have_a_default_optional_ones_keep_theirs():
         ("{use: csv, path", "spec:1"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place(text, words):
+def test_problems_have_their_place(text, words):
     with pytest.raises(RecipeError) as caught:
         parse_component(text, "data", source="spec", defaults={"label": "y"})
-    said = "\n".join([caught.value.message, *caught.value.details])
-    assert words in said
-    assert "spec" in said
+    message = "\n".join([caught.value.message, *caught.value.details])
+    assert words in message
+    assert "spec" in message
 
 
 def test_an_unknown_component_is_a_matter_of_plugins():

@@ -30,9 +30,9 @@ def test_the_smallest_recipe_has_all_defaults(load: Any) -> None:
     recipe = load("version: 1\ndata: {use: empty}\n")
     assert recipe.name == "my"
     assert recipe.flow.use == "realnvp"
-    assert [one.use for one in recipe.regularisers] == ["consistency"]
-    assert [one.use for one in recipe.data.config.transforms] == ["standardise"]
-    assert all(isinstance(one, Component) for one in recipe.data.config.views.strong)
+    assert [item.use for item in recipe.regularisers] == ["consistency"]
+    assert [item.use for item in recipe.data.config.transforms] == ["standardise"]
+    assert all(isinstance(item, Component) for item in recipe.data.config.views.strong)
     assert recipe.train.lr == 1e-3
 
 
@@ -89,7 +89,7 @@ def test_the_smallest_recipe_has_all_defaults(load: Any) -> None:
         ("train: {learning_rate: 3}", "train.learning_rate: unknown key for `train`; known keys: epochs,"),
     ],
 )  # fmt: skip
-def test_one_problem_in_words_for_people(load: Any, line: str, message: str) -> None:
+def test_a_problem_is_described_for_people(load: Any, line: str, message: str) -> None:
     ((number, key, text),) = problems(load, HEAD + line + "\n")
     assert number == "3"
     assert f"{key}: {text}".startswith(message)
@@ -190,7 +190,7 @@ def test_values_take_the_types_that_yaml_has_no_word_for(load: Any) -> None:
     assert recipe.flow.config.bins == (1, 2)
 
 
-def test_a_whole_number_is_a_number_and_null_is_allowed_where_it_is_said(load: Any) -> None:
+def test_whole_numbers_are_numbers_and_null_needs_permission(load: Any) -> None:
     recipe = load(HEAD + "train: {lr: 1, clip_norm: null, early_stopping: null}\n")
     assert recipe.train.lr == 1
     assert recipe.train.clip_norm is None
@@ -205,9 +205,9 @@ def test_no_regularisers(load: Any) -> None:
 
 
 def test_the_order_of_keys_never_matters(load: Any) -> None:
-    one = load("version: 1\ndata: {use: table, path: a}\nflow: {use: chain, layers: 3}\n")
+    item = load("version: 1\ndata: {use: table, path: a}\nflow: {use: chain, layers: 3}\n")
     two = load("flow: {layers: 3, use: chain}\ndata: {path: a, use: table}\nversion: 1\n")
-    assert one.to_dict() == two.to_dict()
+    assert item.to_dict() == two.to_dict()
 
 
 @pytest.mark.parametrize(
@@ -226,17 +226,17 @@ def test_views_are_listed_the_way_a_row_goes(load: Any, listed: str, places: lis
         text = f"version: 1\ndata:\n  use: empty\n  views: {{{name}: [{listed}]}}\n"
         if not places:
             views = getattr(load(text).data.config.views, name)
-            assert [f"{{use: {one.use}}}" for one in views] == [one for one in listed.split(", ") if one]
+            assert [f"{{use: {item.use}}}" for item in views] == [item for item in listed.split(", ") if item]
             continue
-        found = problems(load, text)
-        assert [(line, key) for line, key, _ in found] == [
+        actual = problems(load, text)
+        assert [(line, key) for line, key, _ in actual] == [
             ("4", f"data.views.{name}.{place}") for place in places
         ]
-        assert all("list views in the order text, inputs, features" in message for _, _, message in found)
+        assert all("list views in the order text, inputs, features" in message for _, _, message in actual)
 
 
-def test_a_view_in_the_wrong_place_is_named_with_the_one_before_it(load: Any) -> None:
+def test_a_view_in_the_wrong_place_is_named_with_the_previous_view(load: Any) -> None:
     text = "version: 1\ndata: {use: empty, views: {strong: [{use: noise}, {use: zz}, {use: affine}]}}\n"
-    found = problems(load, text)
-    assert [key for _, key, _ in found] == ["data.views.strong.1.use", "data.views.strong.2"]
-    assert found[1][2].startswith("`affine` (inputs) comes after `noise` (features)")
+    actual = problems(load, text)
+    assert [key for _, key, _ in actual] == ["data.views.strong.1.use", "data.views.strong.2"]
+    assert actual[1][2].startswith("`affine` (inputs) comes after `noise` (features)")

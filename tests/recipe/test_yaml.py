@@ -71,7 +71,7 @@ def test_keys_are_always_strings() -> None:
     assert read_yaml("1: a\ntrue: b\nnull: c", "f").plain() == {"1": "a", "true": "b", "null": "c"}
 
 
-def test_positions_count_from_one_and_point_at_keys_and_items() -> None:
+def test_positions_are_those_of_keys_and_items() -> None:
     root = read_yaml("a: 1\nb:\n  c: [x, {d: y}]\n", "f")
     marks = {path: (node.mark.line, node.mark.column) for path, node in root.walk()}
     assert marks == {
@@ -100,7 +100,7 @@ def test_duplicate_keys_name_both_lines() -> None:
         read_yaml("train:\n  lr: 1\n  lr: 2\n", "f")
 
 
-def test_duplicate_keys_are_found_in_flow_mappings_too() -> None:
+def test_duplicate_keys_are_refused_in_flow_mappings_too() -> None:
     with pytest.raises(RecipeError, match="given twice"):
         read_yaml("train: {lr: 1, 'lr': 2}", "f")
 

@@ -48,7 +48,7 @@ class Right:
         return ("a", "b")
 
     def rows(self, split: str, n: int, numbers: np.random.Generator) -> Rows:
-        category = np.array([None if one else "red" for one in range(n)], object)
+        category = np.array([None if item else "red" for item in range(n)], object)
         columns = {"x": numbers.normal(size=n), "c": category}
         return Rows(columns, np.arange(n, dtype=np.int64) % 2, self.ids(split, n))
 
@@ -58,8 +58,8 @@ class Right:
 
 class NoTrain(Right):
     def load(self) -> SourceData:
-        found = super().load()
-        return SourceData(found.columns, found.class_names, {"training": found.splits["train"]})
+        actual = super().load()
+        return SourceData(actual.columns, actual.class_names, {"training": actual.splits["train"]})
 
 
 class Lengths(Right):
@@ -110,11 +110,11 @@ class OverlappingIds(Right):
 
 class OverlappingRows(Right):
     def load(self) -> SourceData:
-        found = super().load()
-        train, test = found.splits["train"], found.splits["test"]
+        actual = super().load()
+        train, test = actual.splits["train"], actual.splits["test"]
         copied = train.take(np.arange(len(test)))
         test = Rows(copied.columns, copied.labels, test.ids)
-        return SourceData(found.columns, found.class_names, {"train": train, "test": test})
+        return SourceData(actual.columns, actual.class_names, {"train": train, "test": test})
 
 
 class UsesTheNetwork(Right):
@@ -232,4 +232,4 @@ def test_the_csv_source_conforms(table: Path) -> None:
         "skip": {"test_import_is_light": "looked at for all built-ins at once"},
     }
     results = list(run_checks(type("OfCsv", (DataConformance,), attributes)))
-    assert [one for one in results if one.outcome == "failed"] == []
+    assert [item for item in results if item.outcome == "failed"] == []

@@ -29,11 +29,11 @@ class Right:
         pass
 
     def encode(self, texts: Sequence[str]) -> Any:
-        found = np.zeros((len(texts), self.dim), np.float32)
+        actual = np.zeros((len(texts), self.dim), np.float32)
         for row, text in enumerate(texts):
             for word in text.split():
-                found[row, zlib.crc32(word.encode()) % self.dim] += 1
-        return found
+                actual[row, zlib.crc32(word.encode()) % self.dim] += 1
+        return actual
 
     def cache_key(self) -> str | None:
         return f"words {self.dim}"
@@ -57,9 +57,9 @@ class WrongWidth(Right):
 
 class NanForEmpty(Right):
     def encode(self, texts: Sequence[str]) -> Any:
-        found = super().encode(texts)
+        actual = super().encode(texts)
         with np.errstate(invalid="ignore"):
-            return found / found.sum(1, keepdims=True)
+            return actual / actual.sum(1, keepdims=True)
 
 
 class AllTheSame(Right):
@@ -69,8 +69,8 @@ class AllTheSame(Right):
 
 class BatchMean(Right):
     def encode(self, texts: Sequence[str]) -> Any:
-        found = super().encode(texts)
-        return found - found.mean(0) if len(found) > 1 else found
+        actual = super().encode(texts)
+        return actual - actual.mean(0) if len(actual) > 1 else actual
 
 
 class GlobalWeights(Right):

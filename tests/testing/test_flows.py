@@ -65,10 +65,10 @@ class TestRealNVPImageWithAllLayers(RealNVPImageConformance):
     }
     random_in_training = True
     tolerance = 1e-3  # of a pixel's noise float32 keeps 16 bits
-    skip = {"test_survives_compiling": "what is checkpointed is not compiled"}  # noqa: RUF012
+    skip = {"test_survives_compiling": "checkpointed blocks are not compiled"}  # noqa: RUF012
 
 
-class TestTheRightOne(OfFlow):
+class TestTheCorrectFlow(OfFlow):
     spec = spec(Right)
     skip = {"test_import_is_light": "its module holds the flow as well"}  # noqa: RUF012
 
@@ -96,8 +96,8 @@ QUICK = {"test_survives_compiling", "test_import_is_light"}  # seconds each; loo
 def test_the_other_checks_pass(case: str) -> None:
     skip = dict.fromkeys(QUICK, "slow")
     results = list(run_checks(type("OfWrong", (suite_of(WRONG[case]),), {"skip": skip})))
-    assert [one.check for one in results if one.outcome == "failed"] == [case.partition(" ")[0]]
-    assert {one.check for one in results if one.outcome == "skipped"} >= QUICK
+    assert [item.check for item in results if item.outcome == "failed"] == [case.partition(" ")[0]]
+    assert {item.check for item in results if item.outcome == "skipped"} >= QUICK
 
 
 def test_a_stochastic_log_det_is_compared_by_its_mean() -> None:

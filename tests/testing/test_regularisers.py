@@ -47,7 +47,7 @@ class ReadsUndeclared(Right):
         return batch.student["strong"].z + 0 * batch.student.get("weak", batch.student["strong"]).z
 
 
-class OneValueARow(Right):
+class ValuePerRow(Right):
     def mean(self, values: Tensor) -> Tensor:
         return values.mean(1)
 
@@ -76,9 +76,9 @@ class ChangesTheTeacher(Right):
 
 class FreezesTheModel(Right):
     def __call__(self, model: Any, teacher: Any, batch: Batch) -> Mapping[str, Tensor]:
-        found = super().__call__(model, teacher, batch)
+        actual = super().__call__(model, teacher, batch)
         model.requires_grad_(False)
-        return found
+        return actual
 
 
 class SwitchesTheMode(Right):
@@ -120,7 +120,7 @@ class Remembers(Right):
 WRONG = [
     ("test_declares_what_it_reads", ReadsWhatIsNot),
     ("test_reads_only_what_it_declares", ReadsUndeclared),
-    ("test_terms_are_finite_scalars", OneValueARow),
+    ("test_terms_are_finite_scalars", ValuePerRow),
     ("test_terms_are_finite_scalars", NotFinite),
     ("test_gradients_reach_the_student", Detached),
     ("test_teacher_is_untouched", TeacherGradient),
@@ -161,4 +161,4 @@ def test_built_in_regularisers_conform(name: str) -> None:
     skip = {"test_import_is_light": "looked at for all built-ins at once"}
     config = CONFIGS.get(name, {})
     suite = type("Of", (RegulariserConformance,), {"name": name, "config": config, "skip": skip})
-    assert [one for one in run_checks(suite) if one.outcome == "failed"] == []
+    assert [item for item in run_checks(suite) if item.outcome == "failed"] == []

@@ -29,8 +29,8 @@ class Right:
 
     def __call__(self, rows: ScoreInputs) -> Any:
         x = rows.x.double().numpy()
-        found = (np.abs(x - self.values["mean"]) / self.values["scale"]).max(1)
-        return np.nan_to_num(found, nan=1e300, posinf=1e300)
+        actual = (np.abs(x - self.values["mean"]) / self.values["scale"]).max(1)
+        return np.nan_to_num(actual, nan=1e300, posinf=1e300)
 
     def state(self) -> tuple[dict[str, Any], dict[str, Any]]:
         return {}, dict(self.values)
@@ -56,8 +56,8 @@ class Float32(Right):
 
 class RanksInTheBatch(Right):
     def __call__(self, rows: ScoreInputs) -> Any:
-        found = super().__call__(rows)
-        return found - (found.mean() if len(found) else 0.0)
+        actual = super().__call__(rows)
+        return actual - (actual.mean() if len(actual) else 0.0)
 
 
 class DrawnWeights(Right):
@@ -154,4 +154,4 @@ def test_each_wrong_score_is_caught_by_the_check_that_names_it(check: str, wrong
 def test_built_in_scores_conform(name: str) -> None:
     skip = {"test_import_is_light": "looked at for all built-ins at once"}
     suite = type("Of", (ScoreConformance,), {"name": name, "skip": skip, **ATTRIBUTES.get(name, {})})
-    assert [one for one in run_checks(suite) if one.outcome == "failed"] == []
+    assert [item for item in run_checks(suite) if item.outcome == "failed"] == []

@@ -31,19 +31,19 @@ def suite_of(spec: FlowSpec, **attributes: Any) -> FlowConformance:
     return suite
 
 
-@pytest.mark.parametrize(("check", "spec", "found"), WRONG, ids=[one[1] for one in WRONG])
-def test_each_wrong_spec_is_caught_by_the_check_that_names_it(check: str, spec: str, found: str) -> None:
+@pytest.mark.parametrize(("check", "spec", "actual"), WRONG, ids=[item[1] for item in WRONG])
+def test_each_wrong_spec_is_caught_by_the_check_that_names_it(check: str, spec: str, actual: str) -> None:
     with pytest.raises(ConformanceError, match=check) as caught:
         getattr(suite_of(getattr(wrong_specs, spec)), check)()
-    assert found in caught.value.problem
+    assert actual in caught.value.problem
 
 
-@pytest.mark.parametrize("check", sorted({one[0] for one in WRONG}))
+@pytest.mark.parametrize("check", sorted({item[0] for item in WRONG}))
 def test_a_right_spec_passes(check: str) -> None:
     getattr(suite_of(wrong_specs.RIGHT), check)()
 
 
-def test_heavy_imports_are_found_in_a_fresh_interpreter() -> None:
+def test_heavy_imports_are_detected_in_a_fresh_interpreter() -> None:
     suite_of(wrong_specs.RIGHT).test_import_is_light()
     with pytest.raises(ConformanceError, match="importing wrong_flows imports numpy, torch"):
         suite_of(wrong_flows.spec(wrong_flows.Right)).test_import_is_light()
@@ -54,13 +54,13 @@ def test_a_spec_that_no_entry_point_names_is_not_published() -> None:
         suite_of(wrong_specs.RIGHT, published=True).test_entry_point_resolves()
 
 
-def test_a_name_that_is_not_installed_is_told() -> None:
+def test_an_unknown_name_is_reported() -> None:
     suite = type("OfName", (FlowConformance,), {"name": "realnpv"})()
     with pytest.raises(ConformanceError, match="did you mean `realnvp`"):
         suite.test_shapes()
 
 
-def test_a_parameter_that_does_not_exist_is_told() -> None:
+def test_an_unknown_parameter_is_reported() -> None:
     with pytest.raises(ConformanceError, match="unknown key for ofspec; did you mean"):
         suite_of(wrong_specs.RIGHT, config={"layer": 3}).test_shapes()
 

@@ -7,9 +7,9 @@ from flowgmm_arrow import cells
 
 
 def test_the_examples_hold() -> None:
-    found = doctest.testmod(cells)
-    assert found.attempted > 0
-    assert found.failed == 0
+    actual = doctest.testmod(cells)
+    assert actual.attempted > 0
+    assert actual.failed == 0
 
 
 def test_tensors_keep_their_shape() -> None:

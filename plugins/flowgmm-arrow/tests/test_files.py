@@ -54,9 +54,7 @@ def test_columns_take_their_kind_from_the_type(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
-def test_a_folder_is_read_in_the_order_of_names_whatever_the_size_of_a_batch(
-    tmp_path: Path, suffix: str
-) -> None:
+def test_a_folder_is_read_in_the_order_of_names_for_every_batch_size(tmp_path: Path, suffix: str) -> None:
     for part in (2, 1):
         write(tmp_path / "rows" / f"{part}{suffix}", x=[part + 0.1, part + 0.2, part + 0.3], y=[0, 1, 0])
     (tmp_path / "rows" / "_SUCCESS").touch()
@@ -71,8 +69,8 @@ def test_patterns_and_lists_name_files_and_equal_names_stay_apart(tmp_path: Path
     for folder in ("a", "b"):
         write(tmp_path / folder / "1.parquet", x=[1.0], y=["p"])
         write(tmp_path / folder / "other.parquet", x=[2.0], y=["q"])
-    one = load(tmp_path / "a" / "[0-9]*.parquet", drop=[]).splits["train"]
-    assert one.ids.tolist() == ["train:1.parquet:1"]
+    item = load(tmp_path / "a" / "[0-9]*.parquet", drop=[]).splits["train"]
+    assert item.ids.tolist() == ["train:1.parquet:1"]
     both = load([str(tmp_path / "a"), str(tmp_path / "b" / "1.parquet")]).splits["train"]
     assert both.ids.tolist() == ["train:a/1.parquet:1", "train:a/other.parquet:1", "train:b/1.parquet:1"]
 
@@ -121,10 +119,10 @@ def test_names_of_class_labels_are_kept(tmp_path: Path) -> None:
     import datasets
 
     features = datasets.Features({"x": datasets.Value("float32"), "y": datasets.ClassLabel(names=["z", "a"])})
-    made = datasets.Dataset.from_dict({"x": [1.0, 2.0, 3.0], "y": [1, 0, -1]}, features=features)
-    made.to_parquet(str(tmp_path / "t.parquet"))
+    result = datasets.Dataset.from_dict({"x": [1.0, 2.0, 3.0], "y": [1, 0, -1]}, features=features)
+    result.to_parquet(str(tmp_path / "t.parquet"))
     read = load(tmp_path)
-    assert [read.class_names[one] for one in read.splits["train"].labels[:2]] == ["a", "z"]
+    assert [read.class_names[item] for item in read.splits["train"].labels[:2]] == ["a", "z"]
     assert read.splits["train"].labels[2] == -1
 
 
@@ -136,7 +134,7 @@ def test_a_value_and_a_column_may_mark_rows(tmp_path: Path) -> None:
     assert read.splits["train"].extras["seen"].tolist() == ["True", "False", "True"]
 
 
-def test_all_unknown_names_are_told_at_once(tmp_path: Path) -> None:
+def test_all_unknown_names_are_reported_together(tmp_path: Path) -> None:
     file = write(tmp_path / "t.parquet", size=[1.0], y=["a"])
     with pytest.raises(RecipeError) as caught:
         load(file, label="why", drop=["siz"])

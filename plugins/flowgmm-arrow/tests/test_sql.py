@@ -34,7 +34,7 @@ def test_a_database_is_read_and_not_written(database: str) -> None:
     assert Path(database).stat().st_mtime_ns == before
 
 
-def test_rows_are_in_the_order_of_their_ids_whatever_the_query_does(database: str) -> None:
+def test_rows_are_in_the_order_of_their_ids_for_every_query(database: str) -> None:
     first, second = (
         load(f"SELECT * FROM t ORDER BY k {way}", database=database, id="k").splits["train"]
         for way in ("ASC", "DESC")
@@ -66,7 +66,7 @@ def test_files_are_queried_without_a_database(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "query", ["DROP TABLE t", "SELECT 1 AS x, 2 AS y; SELECT 3", "COPY (SELECT 1) TO 'x.csv'"]
 )
-def test_anything_but_one_select_is_refused(query: str, database: str) -> None:
+def test_only_a_single_select_is_accepted(query: str, database: str) -> None:
     with pytest.raises(RecipeError, match="not one SELECT"):
         load(query, database=database)
 
@@ -96,7 +96,7 @@ def test_what_is_no_database_is_a_data_error(tmp_path: Path) -> None:
         load("FROM t", database=str(tmp_path / "bad.duckdb"))
 
 
-def test_drivers_of_servers_are_refused_offline_and_absent_ones_named() -> None:
+def test_drivers_of_servers_are_refused_offline_and_missing_drivers_named() -> None:
     with pytest.raises(DataError, match="this run is offline"):
         load("SELECT 1", driver="adbc_driver_postgresql", database="postgresql://localhost")
     with pytest.raises(PluginError) as caught:

@@ -40,9 +40,9 @@ def test_the_network_at_a_time_tells_its_jacobian() -> None:
     x, v = rows(4, 3, torch.float64), rows(4, 3, torch.float64).flip(0)
     _, derivatives = moment(x)
     jacobian = moment.jacobian(derivatives)
-    for row, found in zip(x, jacobian, strict=True):
-        want = torch.autograd.functional.jacobian(lambda one: moment(one[None])[0][0], row)
-        torch.testing.assert_close(found, want)
+    for row, actual in zip(x, jacobian, strict=True):
+        expected = torch.autograd.functional.jacobian(lambda item: moment(item[None])[0][0], row)
+        torch.testing.assert_close(actual, expected)
     torch.testing.assert_close(moment.pull_back(v, derivatives), (v[:, None] @ jacobian)[:, 0])
 
 
@@ -54,8 +54,8 @@ def linear(d: int, **parameters: Any) -> tuple[Ffjord, torch.Tensor]:
         first, last = flow.velocity.weights
         first.copy_(1e-4 * torch.eye(d))
         last.copy_(1e4 * a)
-        for one in (*flow.velocity.biases, *flow.velocity.gates):
-            one.zero_()
+        for item in (*flow.velocity.biases, *flow.velocity.gates):
+            item.zero_()
         for gates in flow.velocity.gates:
             gates[1].fill_(50.0)  # open
     return flow, a
@@ -93,12 +93,12 @@ def test_the_estimated_trace_is_unbiased_over_directions() -> None:
     moment = exact.velocity(torch.tensor(0.5, dtype=torch.float64))
     with torch.no_grad():
         _, derivatives = moment(x)
-        want = moment.jacobian(derivatives).diagonal(dim1=1, dim2=2).sum(1)
+        expected = moment.jacobian(derivatives).diagonal(dim1=1, dim2=2).sum(1)
         draws = torch.stack(
             [(moment.pull_back(v.expand(6, -1), derivatives) * v).sum(1) for v in probing.probes]
         )
     error = draws.std(0) / math.sqrt(len(draws))
-    assert float(((draws.mean(0) - want) / error).abs().max()) < 4.5
+    assert float(((draws.mean(0) - expected) / error).abs().max()) < 4.5
 
 
 def test_directions_of_training_follow_rows_and_weights_and_leave_no_trace() -> None:
@@ -121,14 +121,14 @@ def test_evaluation_of_many_features_is_deterministic() -> None:
 
 
 def test_gradients_by_the_adjoint_are_those_through_the_solver() -> None:
-    found = []
+    actual = []
     for adjoint in (False, True):
         flow = make(2, method="dopri5", adjoint=adjoint, rtol=1e-9, atol=1e-9).double()
         z, log_det = flow(rows(5, 2, torch.float64))
         (z.square().sum() + log_det.sum()).backward()  # type: ignore[no-untyped-call]
-        found.append([parameter.grad for parameter in flow.parameters()])
-    for one, two in zip(*found, strict=True):
-        torch.testing.assert_close(one, two, rtol=1e-5, atol=1e-6)
+        actual.append([parameter.grad for parameter in flow.parameters()])
+    for item, two in zip(*actual, strict=True):
+        torch.testing.assert_close(item, two, rtol=1e-5, atol=1e-6)
 
 
 def test_a_solver_that_gives_up_is_an_error() -> None:
@@ -147,8 +147,8 @@ def test_the_regulariser_takes_mean_energies_of_the_first_rows_per_feature() -> 
     terms = Rnode(RnodeConfig(rows=4, kinetic=2.0, jacobian=0.0))(
         SimpleNamespace(flow=flow), None, SimpleNamespace(weak=x)
     )
-    want = 2 * flow.path_energies(x[:4]).kinetic.mean() / 3
-    torch.testing.assert_close(terms["rnode_kinetic"], want)
+    expected = 2 * flow.path_energies(x[:4]).kinetic.mean() / 3
+    torch.testing.assert_close(terms["rnode_kinetic"], expected)
     assert float(terms["rnode_jacobian"].detach()) == 0
 
 

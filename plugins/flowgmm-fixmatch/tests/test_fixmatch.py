@@ -39,20 +39,20 @@ def term(
         epoch=epoch,
         generator=torch.Generator(),
     )
-    found = FixMatch(FixMatchConfig(**parameters))(None, lambda x: latents(weak), batch)
-    assert list(found) == ["fixmatch"]
-    return found["fixmatch"]
+    actual = FixMatch(FixMatchConfig(**parameters))(None, lambda x: latents(weak), batch)
+    assert list(actual) == ["fixmatch"]
+    return actual["fixmatch"]
 
 
-def test_fixed_thresholds_are_one_number() -> None:
+def test_fixed_thresholds_are_constant() -> None:
     assert torch.equal(thresholds.constant_threshold(P, 0.9), torch.full((5,), 0.9))
 
 
 def test_flex_thresholds_are_lower_for_classes_with_few_confident_rows() -> None:
     # confident rows at 0.95: two of class 0, one of class 1, none of class 2; two rows are below
-    found = thresholds.flexmatch_threshold(P, 0.95)
+    actual = thresholds.flexmatch_threshold(P, 0.95)
     half = 0.95 * 0.5 / 1.5
-    torch.testing.assert_close(found, torch.tensor([0.95, 0.95, half, 0.0, 0.0]))
+    torch.testing.assert_close(actual, torch.tensor([0.95, 0.95, half, 0.0, 0.0]))
 
 
 def test_flex_thresholds_rise_slowly_while_most_rows_are_below() -> None:
@@ -66,8 +66,8 @@ def test_flex_thresholds_rise_slowly_while_most_rows_are_below() -> None:
 def test_free_thresholds_are_the_mean_confidence_scaled_by_class() -> None:
     confidence = (0.97 + 0.96 + 0.98 + 0.5 + 0.4) / 5
     mean = P.mean(0)
-    want = confidence * (mean / mean.max())[torch.tensor([0, 0, 1, 2, 2])]
-    torch.testing.assert_close(thresholds.freematch_threshold(P), want)
+    expected = confidence * (mean / mean.max())[torch.tensor([0, 0, 1, 2, 2])]
+    torch.testing.assert_close(thresholds.freematch_threshold(P), expected)
 
 
 def test_without_rows_there_are_no_thresholds() -> None:
@@ -82,8 +82,8 @@ def test_only_confident_rows_count_and_their_class_is_the_target() -> None:
         [[0.0, 0.0, 0.0], [2.0, 0.0, 0.0], [0.0, 1.0, 0.0], [9.0, 0.0, 0.0], [9.0, 0.0, 0.0]]
     )
     log_p = torch.log_softmax(strong, 1)
-    want = -(log_p[0, 0] + log_p[1, 0] + log_p[2, 1]) / 5
-    torch.testing.assert_close(term(P.log(), strong, thresholds="fixed", threshold=0.9), want)
+    expected = -(log_p[0, 0] + log_p[1, 0] + log_p[2, 1]) / 5
+    torch.testing.assert_close(term(P.log(), strong, thresholds="fixed", threshold=0.9), expected)
 
 
 def test_a_threshold_that_is_met_exactly_counts() -> None:
@@ -93,8 +93,8 @@ def test_a_threshold_that_is_met_exactly_counts() -> None:
 
 def test_soft_targets_are_the_probabilities() -> None:
     strong = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
-    found = term(P.log(), strong, thresholds="fixed", threshold=0.0, targets="soft")
-    torch.testing.assert_close(found, -(P * torch.log_softmax(strong, 1)).sum(1).mean())
+    actual = term(P.log(), strong, thresholds="fixed", threshold=0.0, targets="soft")
+    torch.testing.assert_close(actual, -(P * torch.log_softmax(strong, 1)).sum(1).mean())
 
 
 def test_the_student_may_predict_for_itself() -> None:
@@ -120,16 +120,16 @@ def test_the_term_grows_over_the_ramp(epoch: float, share: float) -> None:
 
 
 def test_a_single_class_costs_nothing() -> None:
-    one = torch.zeros(4, 1)
-    assert float(term(one, one)) == 0
+    item = torch.zeros(4, 1)
+    assert float(term(item, item)) == 0
 
 
 def test_targets_take_no_gradient() -> None:
     weak, strong = P.log().requires_grad_(), torch.zeros(5, 3, requires_grad=True)
     for predictor in ("teacher", "student"):
         for kind in ("fixed", "flex", "free"):
-            found = term(weak, strong, thresholds=kind, predictor=predictor)
-            at_strong, at_weak = torch.autograd.grad(found, (strong, weak), allow_unused=True)
+            actual = term(weak, strong, thresholds=kind, predictor=predictor)
+            at_strong, at_weak = torch.autograd.grad(actual, (strong, weak), allow_unused=True)
             assert at_strong.isfinite().all()
             assert at_weak is None
 

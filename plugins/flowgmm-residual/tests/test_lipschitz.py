@@ -37,15 +37,15 @@ def test_a_matrix_of_zeros_has_a_finite_gradient() -> None:
     assert matrix.grad.isfinite().all()
 
 
-def test_lipswish_tells_its_slopes_which_are_below_one() -> None:
+def test_derivatives_of_lipswish_are_below_1() -> None:
     activate = LipSwish().double()
     x = torch.linspace(-30, 30, 2001, dtype=torch.float64, requires_grad=True)
     for beta in (-3.0, 0.5, 8.0):
         with torch.no_grad():
             activate.beta.fill_(beta)
         value, slope = activate(x)
-        (want,) = torch.autograd.grad(value.sum(), x)
-        torch.testing.assert_close(slope, want)
+        (expected,) = torch.autograd.grad(value.sum(), x)
+        torch.testing.assert_close(slope, expected)
         assert float(slope.detach().abs().max()) <= 1
 
 
@@ -72,7 +72,7 @@ def test_jacobian_and_pull_back_are_those_of_autograd() -> None:
     v = torch.randn(4, 3, generator=seeded(3), dtype=torch.float64)
     _, derivatives = network(x, weights)
     jacobian = network.jacobian(weights, derivatives)
-    for row, found in zip(x, jacobian, strict=True):
-        want = torch.autograd.functional.jacobian(lambda one: network(one[None], weights)[0][0], row)
-        torch.testing.assert_close(found, want)
+    for row, actual in zip(x, jacobian, strict=True):
+        expected = torch.autograd.functional.jacobian(lambda item: network(item[None], weights)[0][0], row)
+        torch.testing.assert_close(actual, expected)
     torch.testing.assert_close(network.pull_back(v, weights, derivatives), (v[:, None] @ jacobian)[:, 0])

@@ -43,7 +43,7 @@ def test_the_estimate_of_training_is_unbiased(exact_terms: int) -> None:
     assert float(error.max()) < 0.05
 
 
-def test_the_series_of_evaluation_is_near_the_exact_one() -> None:
+def test_the_series_of_evaluation_is_near_the_exact_value() -> None:
     x = rows(50, 6)
     flow = make(6, eval_terms=100, eval_probes=400, log_det="estimate", lipschitz=0.9).eval()
     exact = make(6, log_det="exact", lipschitz=0.9).eval()

@@ -27,7 +27,7 @@ def test_a_table_has_the_names_of_the_data_set() -> None:
     np.testing.assert_array_equal(wine.splits["train"].columns["ash"], bunch.data[:, 2])
 
 
-def test_images_are_one_column_in_0_to_1() -> None:
+def test_images_are_a_single_column_in_0_to_1() -> None:
     digits = load("load_digits", arguments={"n_class": 2})
     (column,) = digits.columns
     assert (column.kind, column.shape) == ("vector", (8, 8))
@@ -61,7 +61,7 @@ def test_texts_of_a_folder_have_their_file_for_an_id(tmp_path: Path) -> None:
         assert (row_id, read.class_names[label]) == (f"train:{name}/{index}.txt", name)
 
 
-def test_a_sparse_file_is_read_and_minus_one_is_a_class(tmp_path: Path) -> None:
+def test_a_sparse_file_is_read_and_minus_1_is_a_class(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("-1 1:2 3:1\n+1 2:4\n-1 1:1\n", encoding="utf-8")
     read = load("load_svmlight_file", arguments={"f": str(tmp_path / "data")})
     assert read.class_names == ("-1", "1")
@@ -75,7 +75,7 @@ def test_a_value_may_mark_unlabelled_rows() -> None:
     assert set(read.splits["train"].labels) == {-1, 0}
 
 
-def test_quantities_become_classes_of_about_the_same_size_if_asked_to() -> None:
+def test_data_bins_makes_classes_of_about_the_same_size() -> None:
     with pytest.raises(DataError, match="a quantity for a target") as caught:
         load("load_diabetes")
     assert "data.bins" in str(caught.value.hint)
@@ -113,7 +113,7 @@ def test_all_wrong_arguments_are_named_at_once() -> None:
         load("make_moons", arguments={"n_samples": "many"})
 
 
-def test_an_unknown_loader_is_refused_with_a_near_one() -> None:
+def test_an_unknown_loader_is_refused_with_a_suggestion() -> None:
     with pytest.raises(RecipeError, match="did you mean `load_wine`"):
         load("load_wines")
     with pytest.raises(RecipeError, match="source of its own"):
@@ -123,7 +123,7 @@ def test_an_unknown_loader_is_refused_with_a_near_one() -> None:
 @pytest.mark.parametrize(
     "loader", ["load_linnerud", "make_multilabel_classification", "make_low_rank_matrix"]
 )
-def test_what_has_not_one_class_a_row_is_refused(loader: str) -> None:
+def test_data_without_a_single_class_for_each_row_is_refused(loader: str) -> None:
     with pytest.raises(DataError) as caught:
         load(loader, arguments={"n_dim": 3} if loader == "make_spd_matrix" else {})
     assert caught.value.hint

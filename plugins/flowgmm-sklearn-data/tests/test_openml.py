@@ -28,7 +28,7 @@ def load(**values: Any) -> SourceData:
 @pytest.mark.parametrize("which", [{"id": 7}, {"name": "made"}])
 def test_numbers_are_numbers_and_categories_are_categories(home: str, which: dict[str, Any]) -> None:
     read = load(data_home=home, **which)
-    assert [(one.name, one.kind) for one in read.columns] == [("size", "numeric"), ("flag", "category")]
+    assert [(item.name, item.kind) for item in read.columns] == [("size", "numeric"), ("flag", "category")]
     rows = read.splits["train"]
     np.testing.assert_array_equal(rows.columns["size"], [1.5, np.nan, -2, 4, 5])
     assert rows.columns["flag"].tolist() == ["1", "0", None, "1", "1"]
@@ -60,6 +60,6 @@ def test_offline_what_is_not_there_is_refused(home: str) -> None:
 
 
 @pytest.mark.parametrize("values", [{}, {"id": 1, "name": "iris"}, {"id": 1, "version": 2}])
-def test_a_data_set_is_named_in_one_way(values: dict[str, Any]) -> None:
+def test_a_data_set_has_an_id_or_a_name(values: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         OpenMLConfig(**values)

@@ -44,8 +44,8 @@ def test_folders_are_classes_and_paths_are_ids(shapes: Path) -> None:
     rows = read.splits["train"]
     assert read.class_names == ("circle", "square", "triangle")
     assert len(rows) == 12
-    for one, label in zip(rows.ids, rows.labels, strict=True):
-        split, _, name = one.partition(":")
+    for item, label in zip(rows.ids, rows.labels, strict=True):
+        split, _, name = item.partition(":")
         assert split == "train"
         assert (shapes / name).is_file()
         folder = name.partition("/")[0]
@@ -54,17 +54,17 @@ def test_folders_are_classes_and_paths_are_ids(shapes: Path) -> None:
 
 
 def test_the_vector_is_what_the_last_layer_reads(shapes: Path) -> None:
-    found = vectors(load(shapes, model="resnet18", image_size=64, seed=3))
+    actual = vectors(load(shapes, model="resnet18", image_size=64, seed=3))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
         network = torchvision.models.resnet18(weights=None).eval()
     transform = torchvision.models.ResNet18_Weights.DEFAULT.transforms(crop_size=64, resize_size=73)
     heard: list[torch.Tensor] = []
     network.fc.register_forward_hook(lambda layer, given, out: heard.append(given[0]))
-    files = [one.file for one in list_images(str(shapes), "unlabelled")]
+    files = [item.file for item in list_images(str(shapes), "unlabelled")]
     with torch.inference_mode():
         network(torch.stack([transform(Image.open(file).convert("RGB")) for file in files]))
-    np.testing.assert_allclose(found, heard[0].numpy(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(actual, heard[0].numpy(), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -92,9 +92,9 @@ def test_weights_come_from_a_file(shapes: Path, tmp_path: Path, kind: str) -> No
     else:
         without_head = {f"module.{n}": v for n, v in state.items() if not n.startswith("classifier")}
         torch.save({"state_dict": without_head, "epoch": 3}, file := tmp_path / "w.pth")
-    found = vectors(load(shapes, weights=str(file)))
-    np.testing.assert_array_equal(found, vectors(load(shapes, seed=5)))
-    assert not np.array_equal(found, vectors(load(shapes, seed=6)))
+    actual = vectors(load(shapes, weights=str(file)))
+    np.testing.assert_array_equal(actual, vectors(load(shapes, seed=5)))
+    assert not np.array_equal(actual, vectors(load(shapes, seed=6)))
 
 
 def test_weights_of_timm_come_from_a_file(shapes: Path, tmp_path: Path) -> None:

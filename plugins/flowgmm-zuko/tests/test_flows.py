@@ -52,7 +52,7 @@ def test_a_fresh_flow_is_the_identity(name: str, d: int) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in AT_IDENTITY if name != "nice"])
-def test_the_random_start_is_another_one(name: str) -> None:
+def test_the_random_start_differs(name: str) -> None:
     x = rows(20, 3)
     with torch.no_grad():
         z, _ = make(name, 3, start="random")(x)
@@ -92,12 +92,12 @@ def test_features_beyond_the_bound_of_a_spline_stay_as_they_are() -> None:
 
 
 def test_values_and_log_determinants_are_those_of_zuko() -> None:
-    theirs = zuko.flows.NSF(3, transforms=2, bins=4, hidden_features=[8, 8]).transform
+    zuko_flow = zuko.flows.NSF(3, transforms=2, bins=4, hidden_features=[8, 8]).transform
     flow = make("nsf", 3, transforms=2, bins=4, hidden=8, start="random", affine=False)
-    theirs.load_state_dict(flow.transform.state_dict())
+    zuko_flow.load_state_dict(flow.transform.state_dict())
     x = rows(7, 3)
     with torch.no_grad():
-        assert all(torch.equal(a, b) for a, b in zip(flow(x), theirs().call_and_ladj(x), strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(flow(x), zuko_flow().call_and_ladj(x), strict=True))
 
 
 def test_gradients_reach_every_parameter_in_evaluation_mode() -> None:
@@ -123,5 +123,5 @@ def test_rows_that_are_no_vectors_are_refused(name: str) -> None:
 def test_the_seed_of_the_generator_decides_and_advances() -> None:
     generator = torch.Generator().manual_seed(4)
     config = plugin.MAFConfig(hidden=8, start="random")
-    one, two = (model.build_maf(config, shape=(2,), generator=generator).state_dict() for _ in range(2))
-    assert any(not torch.equal(one[key], two[key]) for key in one)
+    item, two = (model.build_maf(config, shape=(2,), generator=generator).state_dict() for _ in range(2))
+    assert any(not torch.equal(item[key], two[key]) for key in item)

@@ -29,7 +29,7 @@ def test_the_import_of_zuko_alone_changes_torch() -> None:
     run("import zuko; assert all(a != b for a, b in zip(before, state())), state()")
 
 
-def test_after_ours_torch_is_as_it_was() -> None:
+def test_our_import_leaves_torch_unchanged() -> None:
     run("import flowgmm_zuko.model; assert before == state(), state()")
 
 
