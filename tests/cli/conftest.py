@@ -1,4 +1,4 @@
-"""Runs the command line in this process, and a small run for it to work on."""
+"""Run the command line in this process, on small runs that are trained once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from flowgmm_cli.plugins.registry import registry
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command left behind."""
+    """Exit code and output of a command."""
 
     code: int
     out: str
@@ -53,28 +53,49 @@ def flowgmm(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
     output.settings.quiet = output.settings.verbose = False
 
 
-@pytest.fixture(scope="session")
-def _trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which a model was trained on `t.csv`."""
+def train_run(folder: Path, recipe: str, words: list[str]) -> None:
+    """Train a recipe into `runs/RECIPE/first` of a folder."""
     from flowgmm_cli.recipe.load import load_recipe
     from flowgmm_cli.runs import create_run
     from flowgmm_cli.training.pipeline import train
 
-    folder = tmp_path_factory.mktemp("trained")
+    loaded = load_recipe(recipe, [*words, *SHORT[1:]])
+    train(loaded, create_run(loaded, argv=["train"], directory=folder / "runs" / recipe / "first"))
+
+
+@pytest.fixture(scope="session")
+def trained_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a model was trained on `t.csv`."""
+    folder = tmp_path_factory.mktemp("table")
     path = save(folder / "t.csv", numbers(60, labelled=40))
-    words = [f"data.path={path}", "data.label=label", "train.epochs=2", *SHORT[1:]]
-    recipe = load_recipe("csv", words)
-    train(recipe, create_run(recipe, argv=["train"], directory=folder / "runs" / "csv" / "first"))
+    train_run(folder, "csv", [f"data.path={path}", "data.label=label", "train.epochs=2"])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def trained_digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which a model of images was trained."""
+    folder = tmp_path_factory.mktemp("digits")
+    words = ["data.transforms=[{use: pca, dim: 8}]", "data.views={strong: []}", "data.labels.count=40"]
+    train_run(folder, "digits", [*words, "train.epochs=1"])
     return folder
 
 
 @pytest.fixture
-def run(_trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A finished run of this test's own, relative to its folder; its data is `t.csv` there."""
+def run(trained_table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A finished run for one test, relative to its folder; its data is `t.csv` there."""
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(_trained / "runs", "runs")
-    shutil.copy(_trained / "t.csv", "t.csv")
+    shutil.copytree(trained_table / "runs", "runs")
+    shutil.copy(trained_table / "t.csv", "t.csv")
     for file in Path("runs").rglob("*.[jy]*"):
         text = file.read_text(encoding="utf-8")
-        file.write_text(text.replace(str(_trained / "t.csv"), "t.csv"), encoding="utf-8")
+        file.write_text(text.replace(str(trained_table / "t.csv"), "t.csv"), encoding="utf-8")
     return Path("runs", "csv", "first")
+
+
+@pytest.fixture
+def digits_run(trained_digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A finished run of images for one test, the newest in its folder."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained_digits / "runs", "runs")
+    return Path("runs", "digits", "first")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,15 +49,14 @@ def test_rows_of_a_file_can_be_taken(flowgmm: Any, run: Path) -> None:
     assert json.loads(outcome.out)["rows"] == 60
 
 
-def test_a_damaged_model_fails_by_name_with_exit_code_1(run: Path) -> None:
+def test_a_damaged_model_fails_by_name_with_exit_code_1(flowgmm: Any, run: Path) -> None:
     name = damage(run).removeprefix("model.")
-    words = [sys.executable, "-m", "flowgmm_cli", "check", "--quiet"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (1, "")
-    assert f"model.{name}: 1 of" in done.stdout
-    assert "failed: weights" in done.stdout
-    assert "remedy:" in done.stdout
-    assert done.stdout.splitlines()[-1] == "verdict: failed"
+    outcome = flowgmm("check", "--quiet")
+    assert (outcome.code, outcome.err) == (1, "")
+    assert f"model.{name}: 1 of" in outcome.out
+    assert "failed: weights" in outcome.out
+    assert "remedy:" in outcome.out
+    assert outcome.out.splitlines()[-1] == "verdict: failed"
 
 
 @pytest.mark.parametrize(

@@ -135,7 +135,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(moons_file: Path) -> No
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130, said
-    assert "what is done is kept" in said
+    assert "finished points are kept" in said
     assert "hint: flowgmm curve " in said
     rows = table(Path("curves/moons/curve.csv"))
     assert [row["seed"] for row in rows] == ["0"]

@@ -147,7 +147,6 @@ def test_a_mistake_has_its_code_place_and_next_step(
         (["train"], ["name a recipe"]),
         (["eval", "--fail-under", "acuracy=1"], ["acuracy", "did you mean `accuracy`"]),
         (["eval", "--fail-under", "accuracy=high"], ["`high` is not a number"]),
-        (["eval", "--split", "train"], ["--split is test or val"]),
         (["eval", "a", "--run", "b"], ["two runs were named"]),
     ],
 )

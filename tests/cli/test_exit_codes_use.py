@@ -1,7 +1,4 @@
-"""Exit codes and JSON of the commands that use a run, through real processes as scripts start them.
-
-Cases that end before torch is imported take a moment; the others are marked slow.
-"""
+"""Exit codes and JSON of the commands that use a run."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ import pytest
 
 from flowgmm_cli.files import read_tensors, write_tensors
 
-Before = Callable[[Path], None]
+Change = Callable[[Path], None]
 
 
 def start(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -32,10 +29,6 @@ def start(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
     )
 
 
-def slow(*values: object) -> Any:
-    return pytest.param(*values, marks=pytest.mark.slow)
-
-
 def nothing(run: Path) -> None:
     """Leave the run as it is."""
 
@@ -44,7 +37,7 @@ def without_model(run: Path) -> None:
     (run / "model.json").unlink()
 
 
-def of_a_plugin_that_is_gone(run: Path) -> None:
+def with_a_missing_plugin(run: Path) -> None:
     for name in ("resolved.yaml", "model.json"):
         text = (run / name).read_text(encoding="utf-8")
         (run / name).write_text(text.replace("realnvp", "gone_flow"), encoding="utf-8")
@@ -95,7 +88,7 @@ KEYS: dict[tuple[str, ...], set[str]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words", KEYS, ids=lambda words: words[0])
-def test_0_with_one_json_object_and_nothing_else_on_stdout(run: Path, words: tuple[str, ...]) -> None:
+def test_stdout_holds_a_single_json_object(run: Path, words: tuple[str, ...]) -> None:
     with_a_twin(run)
     Path("far.csv").write_text("x1,x2\n" + "900,-900\n" * 20, encoding="utf-8")
     done = start(*words, "--json", "--quiet")
@@ -104,8 +97,8 @@ def test_0_with_one_json_object_and_nothing_else_on_stdout(run: Path, words: tup
     assert value["schema"] == f"flowgmm/{'compare' if words[0] == 'runs' else words[0]}/1"
     assert KEYS[words] <= set(value)
     if words[0] == "ood":
-        for found in value["scores"].values():
-            assert {"auroc", "aupr_in", "aupr_out", "fpr95"} <= set(found)
+        for metrics in value["scores"].values():
+            assert {"auroc", "aupr_in", "aupr_out", "fpr95"} <= set(metrics)
         assert value["flagged_fraction"] == 1
 
 
@@ -113,46 +106,46 @@ def test_0_with_one_json_object_and_nothing_else_on_stdout(run: Path, words: tup
 
 CASES: list[Any] = [
     # 1: the run itself failed
-    slow(1, with_nan, ("check", RUN), ""),
+    (1, with_nan, ("check", RUN), ""),
     # 2: usage
     (2, nothing, ("predict", RUN, "--no-such-flag"), "no-such-flag"),
     (2, nothing, ("predict", RUN, "--run", "other"), "two runs were named"),
     (2, nothing, ("predict", RUN, "--on-error", "perhaps"), "--on-error"),
     (2, nothing, ("embed", RUN, "--space", "outer"), "--space"),
-    slow(2, nothing, ("sample", RUN, "--class", "maybe"), "maybe"),
+    (2, nothing, ("sample", RUN, "--class", "maybe"), "maybe"),
     (2, nothing, ("ood", RUN), "--out"),
     (2, nothing, ("report", RUN, "--save", "r.pdf"), "HTML"),
     (2, nothing, ("check", RUN, "--rows", "0"), "--rows"),
     (2, nothing, ("init",), "FILE"),
     (2, lambda run: Path("t.yaml").write_text(""), ("init", "t.csv", "--label", "label"), "exists already"),
     (2, nothing, ("runs", "compare", RUN), "two runs"),
-    slow(2, nothing, ("report", RUN, "--save", "t.csv/r.html"), "cannot be written"),
-    slow(2, nothing, ("predict", RUN, "--data", "t.csv", "--save", "t.csv/o.csv"), "cannot be written"),
-    slow(2, with_a_twin, ("runs", "compare", RUN, TWIN, "--save", "t.csv/c.html"), "cannot be written"),
-    slow(2, nothing, ("init", "t.csv", "--label", "label", "--save", "t.csv/my.yaml"), "cannot be written"),
+    (2, nothing, ("report", RUN, "--save", "t.csv/r.html"), "cannot be written"),
+    (2, nothing, ("predict", RUN, "--data", "t.csv", "--save", "t.csv/o.csv"), "cannot be written"),
+    (2, with_a_twin, ("runs", "compare", RUN, TWIN, "--save", "t.csv/c.html"), "cannot be written"),
+    (2, nothing, ("init", "t.csv", "--label", "label", "--save", "t.csv/my.yaml"), "cannot be written"),
     # 3: a data spec is a piece of a recipe
-    slow(3, nothing, ("predict", RUN, "--data", MISSPELT), "did you mean `path`"),
-    slow(3, nothing, ("embed", RUN, "--data", MISSPELT), "did you mean `path`"),
-    slow(3, nothing, ("ood", RUN, "--out", MISSPELT), "did you mean `path`"),
-    slow(3, nothing, ("check", RUN, "--data", MISSPELT), "did you mean `path`"),
-    slow(3, nothing, ("sample", RUN, "--transfer", "no", "--data", MISSPELT), "did you mean `path`"),
+    (3, nothing, ("predict", RUN, "--data", MISSPELT), "did you mean `path`"),
+    (3, nothing, ("embed", RUN, "--data", MISSPELT), "did you mean `path`"),
+    (3, nothing, ("ood", RUN, "--out", MISSPELT), "did you mean `path`"),
+    (3, nothing, ("check", RUN, "--data", MISSPELT), "did you mean `path`"),
+    (3, nothing, ("sample", RUN, "--transfer", "no", "--data", MISSPELT), "did you mean `path`"),
     # 4: plugins
-    slow(4, nothing, ("predict", RUN, "--data", UNKNOWN), "nothing_like_it"),
-    slow(4, nothing, ("ood", RUN, "--out", UNKNOWN), "nothing_like_it"),
-    slow(4, of_a_plugin_that_is_gone, ("predict", RUN, "--data", "t.csv"), "gone_flow"),
-    slow(4, of_a_plugin_that_is_gone, ("embed", RUN, "--data", "t.csv"), "gone_flow"),
-    slow(4, of_a_plugin_that_is_gone, ("sample", RUN), "gone_flow"),
-    slow(4, of_a_plugin_that_is_gone, ("ood", RUN, "--out", "t.csv"), "gone_flow"),
-    slow(4, of_a_plugin_that_is_gone, ("report", RUN), "gone_flow"),
-    slow(4, of_a_plugin_that_is_gone, ("check", RUN), "gone_flow"),
+    (4, nothing, ("predict", RUN, "--data", UNKNOWN), "nothing_like_it"),
+    (4, nothing, ("ood", RUN, "--out", UNKNOWN), "nothing_like_it"),
+    (4, with_a_missing_plugin, ("predict", RUN, "--data", "t.csv"), "gone_flow"),
+    (4, with_a_missing_plugin, ("embed", RUN, "--data", "t.csv"), "gone_flow"),
+    (4, with_a_missing_plugin, ("sample", RUN), "gone_flow"),
+    (4, with_a_missing_plugin, ("ood", RUN, "--out", "t.csv"), "gone_flow"),
+    (4, with_a_missing_plugin, ("report", RUN), "gone_flow"),
+    (4, with_a_missing_plugin, ("check", RUN), "gone_flow"),
     # 5: data
-    slow(5, nothing, ("predict", RUN, "--data", "gone.csv"), "gone.csv"),
-    slow(5, nothing, ("embed", RUN, "--data", "gone.csv"), "gone.csv"),
-    slow(5, nothing, ("ood", RUN, "--out", "gone.csv"), "--save"),
-    slow(5, nothing, ("check", RUN, "--data", "gone.csv"), "gone.csv"),
-    slow(5, nothing, ("sample", RUN, "--transfer", "no", "--data", "gone.csv"), "gone.csv"),
-    slow(5, nothing, ("init", "gone.csv"), "gone.csv"),
-    slow(5, nothing, ("init", "t.csv", "--label", "lable"), "did you mean `label`"),
+    (5, nothing, ("predict", RUN, "--data", "gone.csv"), "gone.csv"),
+    (5, nothing, ("embed", RUN, "--data", "gone.csv"), "gone.csv"),
+    (5, nothing, ("ood", RUN, "--out", "gone.csv"), "--save"),
+    (5, nothing, ("check", RUN, "--data", "gone.csv"), "gone.csv"),
+    (5, nothing, ("sample", RUN, "--transfer", "no", "--data", "gone.csv"), "gone.csv"),
+    (5, nothing, ("init", "gone.csv"), "gone.csv"),
+    (5, nothing, ("init", "t.csv", "--label", "lable"), "did you mean `label`"),
     # 6: runs
     *(
         (6, nothing, (verb, "nowhere"), "nowhere")
@@ -161,29 +154,44 @@ CASES: list[Any] = [
     (6, nothing, ("ood", "nowhere", "--out", "t.csv"), "nowhere"),
     (6, nothing, ("runs", "compare", RUN, "nowhere"), "nowhere"),
     (6, with_a_damaged_twin, ("runs", "compare", RUN, TWIN), "run.json"),
-    slow(6, without_model, ("predict", RUN, "--data", "t.csv"), "model"),
-    slow(6, without_model, ("embed", RUN, "--data", "t.csv"), "model"),
-    slow(6, without_model, ("sample", RUN), "model"),
-    slow(6, without_model, ("ood", RUN, "--out", "t.csv"), "model"),
-    slow(6, without_model, ("check", RUN), "model"),
+    (6, without_model, ("predict", RUN, "--data", "t.csv"), "model"),
+    (6, without_model, ("embed", RUN, "--data", "t.csv"), "model"),
+    (6, without_model, ("sample", RUN), "model"),
+    (6, without_model, ("ood", RUN, "--out", "t.csv"), "model"),
+    (6, without_model, ("check", RUN), "model"),
     # 7: gates
-    slow(7, nothing, ("ood", RUN, "--out", "t.csv", "--fail-under", "auroc=1.1"), "gate not met"),
+    (7, nothing, ("ood", RUN, "--out", "t.csv", "--fail-under", "auroc=1.1"), "gate not met"),
 ]
 
 
-@pytest.mark.parametrize(("code", "before", "words", "said"), CASES)
-def test_every_documented_code_is_the_code_of_the_process(
-    run: Path, code: int, before: Before, words: tuple[str, ...], said: str
+@pytest.mark.parametrize(("code", "change", "words", "text"), CASES)
+def test_every_documented_code(
+    flowgmm: Any, run: Path, code: int, change: Change, words: tuple[str, ...], text: str
 ) -> None:
-    before(run)
-    done = start(*words)
-    assert done.returncode == code, done.stderr
-    assert said in done.stderr
-    assert "Traceback" not in done.stderr
-    if code != 1 or said:
-        assert done.stdout == "" or words[0] in ("ood", "runs")
-        last = done.stderr.strip().splitlines()
-        assert any(line.startswith("error: ") or "Error" in line or "Usage" in line for line in last)
+    change(run)
+    outcome = flowgmm(*words)
+    assert outcome.code == code, outcome.err
+    assert text in outcome.err
+    assert "Traceback" not in outcome.err
+    if code != 1 or text:
+        assert outcome.out == "" or words[0] in ("ood", "runs")
+        lines = outcome.err.strip().splitlines()
+        assert any(line.startswith("error: ") or "Error" in line or "Usage" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "text"),
+    [
+        (2, ("predict", RUN, "--on-error", "perhaps"), "--on-error"),
+        (2, ("ood", RUN), "--out"),
+        (6, ("runs", "compare", RUN, "nowhere"), "nowhere"),
+    ],
+)
+def test_the_code_of_a_real_process(run: Path, code: int, words: tuple[str, ...], text: str) -> None:
+    process = start(*words)
+    assert (process.returncode, process.stdout) == (code, "")
+    assert text in process.stderr
+    assert "Traceback" not in process.stderr
 
 
 @pytest.mark.slow
@@ -200,7 +208,7 @@ def test_130_when_stopped_by_the_user_and_nothing_is_left_behind(run: Path, word
     assert process.stderr is not None
     process.stdin.write("x1,x2\n1,2\n")
     process.stdin.flush()
-    for line in process.stderr:  # it is at work, and its handlers are in place
+    for line in process.stderr:  # its signal handlers are in place
         if "loading torch" in line:
             break
     with pytest.raises(subprocess.TimeoutExpired):  # it waits for more rows

@@ -173,27 +173,22 @@ def test_rows_come_and_go_through_pipes(run: Path, far: str) -> None:
     assert (run / "ood" / "stdin.json").is_file()
 
 
-def test_images_are_shown_by_score(
-    flowgmm: Any, moons_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    words = ["data.name=digits", "data.transforms=[{use: pca, dim: 8}]", "data.views.strong=[]"]
-    words += ["data.labels.count=40", "train.epochs=1", "calibration.method=none", "run.dir=runs"]
-    assert flowgmm("train", str(moons_file), *words).code == 0
+@pytest.mark.usefixtures("digits_run")
+def test_images_are_shown_by_score(flowgmm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = np.random.default_rng(0).integers(0, 17, (30, 8, 8)).astype(float)
     pixels[3] = np.nan
     np.savez("noise.npz", pixels=pixels)
-    seen: list[Any] = []
+    calls: list[Any] = []
 
-    def look(outside: Any, inside: Any, **options: Any) -> Figure:
-        seen.append((outside, inside, options))
+    def record(outside: Any, inside: Any, **options: Any) -> Figure:
+        calls.append((outside, inside, options))
         return score_figure(outside, inside, **options)
 
-    monkeypatch.setattr("flowgmm_cli.report.galleries.score_figure", look)
+    monkeypatch.setattr("flowgmm_cli.report.galleries.score_figure", record)
     outcome = flowgmm("ood", "--out", "noise.npz", "--gallery", "g.png", "--save", "s.csv", "--json")
     assert outcome.code == 0, outcome.err
     assert Path("g.png").read_bytes().startswith(b"\x89PNG")
-    ((images, values), (_, ordinary), options) = seen[0]
+    ((images, values), (_, ordinary), options) = calls[0]
     with Path("s.csv").open(encoding="utf-8", newline="") as file:
         scores = [row["ood_score"] for row in csv.DictReader(file)]
     assert scores[3] == ""

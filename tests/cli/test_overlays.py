@@ -204,7 +204,7 @@ def test_a_curve_keeps_to_its_overlays(flowgmm: Any) -> None:
     for others in ((), ("--overlay", "cpu"), ("--overlay", "short", "--overlay", "cpu")):
         other = flowgmm("curve", "moons.yaml", "train.lr=0.02", *others, *words)
         assert other.code == 6
-        assert "overlays: it has short, now" in other.err
+        assert "overlays: stored short, now" in other.err
 
 
 def test_a_sweep_has_overlays_in_every_run(flowgmm: Any) -> None:

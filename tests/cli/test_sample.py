@@ -17,15 +17,6 @@ def table(text: str) -> list[dict[str, str]]:
 
 
 @pytest.fixture
-def pictures(flowgmm: Any, moons_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    words = ["data.name=digits", "data.transforms=[{use: pca, dim: 8}]", "data.views.strong=[]"]
-    words += ["data.labels.count=40", "train.epochs=1", "calibration.method=none", "run.dir=runs"]
-    outcome = flowgmm("train", str(moons_file), *words)
-    assert outcome.code == 0, outcome.err
-
-
-@pytest.fixture
 def texts(flowgmm: Any, moons_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     lines = ["text,label"]
@@ -174,7 +165,7 @@ def test_rows_of_a_run_whose_data_is_gone_cannot_be_taken(flowgmm: Any, run: Pat
     assert "t.csv" in outcome.err
 
 
-@pytest.mark.usefixtures("pictures")
+@pytest.mark.usefixtures("digits_run")
 def test_images_become_a_grid_or_arrays(flowgmm: Any) -> None:
     refused = flowgmm("sample")
     assert refused.code == 2
@@ -262,7 +253,7 @@ def test_rows_are_carried_into_every_class(flowgmm: Any, run: Path) -> None:
         assert row["x1"] == alone[0]["x1"]
 
 
-@pytest.mark.usefixtures("pictures")
+@pytest.mark.usefixtures("digits_run")
 def test_images_are_drawn_by_temperature_path_and_class(flowgmm: Any) -> None:
     sizes = []
     for words in (

@@ -1,12 +1,13 @@
+"""Start-up: help imports next to nothing, and a mistake is reported before torch is imported."""
+
 from __future__ import annotations
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-
-import pytest
 
 HEAVY = (
     "torch",
@@ -22,74 +23,64 @@ HEAVY = (
 LIGHT = (*HEAVY, "numpy", "yaml", "entrypoints")
 
 PROBE = """
-import json, sys
-sys.argv = ["flowgmm", *{words!r}]
+import contextlib, io, json, sys
 from flowgmm_cli.__main__ import main
-try:
-    main()
-except SystemExit as stop:
-    sys.stdout.flush()
-    loaded = [name for name in {names!r} if name in sys.modules]
-    print(json.dumps([stop.code, loaded]), file=sys.stderr)
+
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["flowgmm", *words]
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        sys.stdout.fileno = sys.stderr.fileno = lambda: 1
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code
+    print(json.dumps([words, code, [name for name in {names!r} if name in sys.modules]]))
 """
 
 
-def loaded_by(*words: str, names: tuple[str, ...], **environ: str) -> tuple[int, list[str]]:
-    """Run a command in a fresh interpreter: its exit code, and which of the modules it imported."""
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROBE.format(words=words, names=names)],
+def probe(
+    commands: Sequence[Sequence[str]], names: tuple[str, ...], **environ: str
+) -> list[tuple[list[str], int, list[str]]]:
+    """Run commands in a fresh interpreter: words, exit code and imported modules, among some, of each."""
+    process = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PROBE.format(names=names), json.dumps(commands)],
         capture_output=True,
         text=True,
         env={**os.environ, "TERM": "dumb", **environ},
-        check=False,
+        check=True,
     )
-    code, loaded = json.loads(done.stderr.splitlines()[-1])
-    return code, loaded
+    return [tuple(json.loads(line)) for line in process.stdout.splitlines()]
 
 
-@pytest.mark.parametrize("words", [("--help",), ("--version",)])
-def test_help_imports_next_to_nothing(words: tuple[str, ...]) -> None:
-    assert loaded_by(*words, names=(*LIGHT, "pydantic")) == (0, [])
+def assert_imports(cases: Sequence[tuple[tuple[str, ...], int]], names: tuple[str, ...]) -> None:
+    results = probe([words for words, _ in cases], names)
+    assert results == [(list(words), code, []) for words, code in cases]
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("recipes", "--help"),
-        ("train", "--help"),
-        ("eval", "--help"),
-        ("curve", "--help"),
-        ("sweep", "--help"),
-        ("runs", "show", "--help"),
-        ("runs", "compare", "--help"),
-        ("report", "--help"),
-        ("init", "--help"),
-        ("doctor", "--help"),
-        ("plugins", "list", "-h"),
-    ],
-)
-def test_help_of_commands_imports_nothing_of_ours(words: tuple[str, ...]) -> None:
-    assert loaded_by(*words, names=LIGHT) == (0, [])  # newer versions of Typer bring pydantic
+def test_help_imports_next_to_nothing() -> None:
+    assert_imports([(("--help",), 0), (("--version",), 0)], (*LIGHT, "pydantic"))
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("plugins", "list"),
-        ("plugins", "describe", "csv"),
-        ("recipes", "list"),
-        ("recipes", "check", "digits"),
-        ("recipes", "show", "digits", "--resolved"),
-        ("recipes", "schema"),
-    ],
-)
-def test_inspection_imports_nothing_heavy(words: tuple[str, ...]) -> None:
-    assert loaded_by(*words, names=(*HEAVY, "numpy")) == (0, [])
+def test_help_of_commands_imports_no_library() -> None:
+    commands = [
+        ("recipes", "--help"), ("train", "--help"), ("eval", "--help"), ("predict", "--help"),
+        ("ood", "--help"), ("sample", "--help"), ("curve", "--help"), ("sweep", "--help"),
+        ("runs", "show", "--help"), ("runs", "compare", "--help"), ("report", "--help"), ("init", "--help"),
+        ("doctor", "--help"), ("plugins", "list", "-h"),
+    ]  # fmt: skip
+    assert_imports([(words, 0) for words in commands], LIGHT)  # newer versions of Typer bring pydantic
 
 
-@pytest.mark.parametrize(
-    ("words", "code"),
-    [
+def test_inspection_imports_nothing_heavy() -> None:
+    commands = [
+        ("plugins", "list"), ("plugins", "describe", "csv"), ("recipes", "list"),
+        ("recipes", "check", "digits"), ("recipes", "show", "digits", "--resolved"), ("recipes", "schema"),
+    ]  # fmt: skip
+    assert_imports([(words, 0) for words in commands], (*HEAVY, "numpy"))
+
+
+def test_a_mistake_is_reported_before_torch_is_imported() -> None:
+    cases = [
         (("train", "digits", "train.lr=fast"), 3),
         (("train", "csv"), 3),
         (("train", "digits", "flow.use=realnpv"), 4),
@@ -103,10 +94,8 @@ def test_inspection_imports_nothing_heavy(words: tuple[str, ...]) -> None:
         (("runs", "compare", "one", "two"), 6),
         (("init", "gone.csv", "--save", "pyproject.toml"), 2),
         (("runs", "list"), 0),
-    ],
-)
-def test_a_mistake_is_told_before_torch_is_imported(words: tuple[str, ...], code: int) -> None:
-    assert loaded_by(*words, names=HEAVY) == (code, [])
+    ]
+    assert_imports(cases, HEAVY)
 
 
 def test_a_hostile_plugin_does_not_reach_help(tmp_path: Path) -> None:
@@ -115,9 +104,10 @@ def test_a_hostile_plugin_does_not_reach_help(tmp_path: Path) -> None:
     (info / "METADATA").write_text("Name: hostile\nVersion: 1.0\n", encoding="utf-8")
     (info / "entry_points.txt").write_text("[flowgmm.flows]\nbad = hostile:spec\n", encoding="utf-8")
     (tmp_path / "hostile.py").write_text("import os\nos._exit(9)\n", encoding="utf-8")
-    path = {"PYTHONPATH": str(tmp_path)}
-    assert loaded_by("--help", names=("hostile",), **path) == (0, [])
-    assert loaded_by("recipes", "check", "digits", names=("hostile",), **path) == (0, [])
+    commands = [("--help",), ("recipes", "check", "digits")]
+    path = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    results = probe(commands, ("hostile",), PYTHONPATH=path)
+    assert results == [(list(words), 0, []) for words in commands]
 
 
 def test_the_light_modules_stay_light() -> None:
@@ -125,5 +115,5 @@ def test_the_light_modules_stay_light() -> None:
         "import sys, flowgmm_cli.api, flowgmm_cli.recipe.load, flowgmm_cli.plugins.registry\n"
         f"sys.exit(', '.join(name for name in {HEAVY!r} if name in sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stderr.strip() == ""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert process.stderr.strip() == ""

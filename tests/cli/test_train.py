@@ -1,4 +1,4 @@
-"""`flowgmm train`: what goes to stdout, what to stderr, and what is left in the run directory."""
+"""`flowgmm train`: its output and the run directory."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from own_files import SHORT, numbers, save
 
+from flowgmm_cli.cli.train import _load as load
+
 WORDS = ("train", "csv", "data.path=t.csv", "data.label=label", *SHORT)
 
 
@@ -24,10 +26,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def command(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in a process of its own, its streams being pipes."""
+def command(*words: str, folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a process of its own, with pipes as its streams."""
     return subprocess.run(
         [sys.executable, "-m", "flowgmm_cli", *words],
+        cwd=folder,
         capture_output=True,
         text=True,
         env={**os.environ, **environ},
@@ -35,24 +38,60 @@ def command(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_stdout_is_one_json_object_and_nothing_else() -> None:
-    done = command(*WORDS, "--json", FORCE_COLOR="", TTY_COMPATIBLE="")
-    assert done.returncode == 0, done.stderr
-    value = json.loads(done.stdout)
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A folder in which a process of its own trained a run, and that process."""
+    folder = tmp_path_factory.mktemp("first")
+    save(folder / "t.csv", numbers(60, labelled=40))
+    return folder, command(*WORDS, "--json", folder=folder, FORCE_COLOR="", TTY_COMPATIBLE="")
+
+
+First = tuple[Path, subprocess.CompletedProcess[str]]
+
+
+def read_info(run: Path) -> dict[str, Any]:
+    info: dict[str, Any] = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    return info
+
+
+def test_stdout_is_a_single_json_object(first: First) -> None:
+    folder, process = first
+    assert process.returncode == 0, process.stderr
+    value = json.loads(process.stdout)
     assert value["schema"] == "flowgmm/train/1"
     assert value["status"] == "done"
     assert value["epochs"] == 1
     assert value["seconds"] > 0
+    assert value["search"] is None
     assert set(value["best"]) >= {"metric", "value"}
     assert set(value["test"]) >= {"accuracy", "nll", "ece"}
     assert 0 <= value["test"]["accuracy"] <= 1
-    assert Path(value["run"], "model.safetensors").is_file()
-    assert f"run     {value['run']}" in done.stderr
-    assert "\x1b" not in done.stderr + done.stdout
-    assert "\r" not in done.stderr
+    assert (folder / value["run"] / "model.safetensors").is_file()
+    assert f"run     {value['run']}" in process.stderr
+    assert "\x1b" not in process.stderr + process.stdout
+    assert "\r" not in process.stderr
 
 
-def test_the_table_is_the_answer_and_the_rest_is_on_stderr(flowgmm: Any) -> None:
+def test_the_run_directory_is_complete(first: First) -> None:
+    folder, process = first
+    run = folder / json.loads(process.stdout)["run"]
+    files = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
+    assert files >= {
+        "recipe.yaml", "resolved.yaml", "run.json", "metrics.jsonl", "model.safetensors", "model.json",
+        "checkpoints/last.safetensors", "checkpoints/best.safetensors", "eval/test.json",
+    }  # fmt: skip
+    assert not [name for name in files if name.endswith(".tmp") or "/." in name]
+    info = read_info(run)
+    assert info["status"] == "done"
+    assert info["overrides"] == list(WORDS[2:])
+    assert info["argv"][:2] == ["train", "csv"]
+    assert info["rows"] == {"train": 49, "labelled": 32, "val": 3, "val_labelled": 0, "test": 8} | {
+        name: info["rows"][name] for name in ("train", "val")
+    }
+    assert {component["kind"] for component in info["components"]} >= {"data", "flow", "prior", "objective"}
+
+
+def test_the_table_is_on_stdout_and_the_rest_on_stderr(flowgmm: Any, first: First) -> None:
     outcome = flowgmm(*WORDS)
     assert outcome.code == 0, outcome.err
     lines = outcome.out.splitlines()
@@ -64,36 +103,17 @@ def test_the_table_is_the_answer_and_the_rest_is_on_stderr(flowgmm: Any) -> None
     parts = ("data    ", "8 test rows", "device  ", "temperature ", "done in", "next: flowgmm eval runs/csv/")
     for part in parts:
         assert part in outcome.err
+    # the same seed gives the same model, in another process too
+    assert read_info(Path(lines[0].split(":")[0]))["test"] == json.loads(first[1].stdout)["test"]
 
 
-def test_quiet_says_nothing_but_the_answer(flowgmm: Any) -> None:
+def test_quiet_prints_only_the_result(flowgmm: Any) -> None:
     outcome = flowgmm(*WORDS, "--quiet")
     assert (outcome.code, outcome.err) == (0, "")
     assert "accuracy" in outcome.out
-    outcome = flowgmm(*WORDS, "-q", "-j")
-    assert (outcome.code, outcome.err) == (0, "")
-    assert json.loads(outcome.out)["status"] == "done"
 
 
-def test_the_run_directory_is_complete(flowgmm: Any) -> None:
-    run = Path(json.loads(flowgmm(*WORDS, "--json").out)["run"])
-    files = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
-    assert files >= {
-        "recipe.yaml", "resolved.yaml", "run.json", "metrics.jsonl", "model.safetensors", "model.json",
-        "checkpoints/last.safetensors", "checkpoints/best.safetensors", "eval/test.json",
-    }  # fmt: skip
-    assert not [name for name in files if name.endswith(".tmp") or "/." in name]
-    info = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    assert info["status"] == "done"
-    assert info["overrides"] == list(WORDS[2:])
-    assert info["argv"][:2] == ["train", "csv"]
-    assert info["rows"] == {"train": 49, "labelled": 32, "val": 3, "val_labelled": 0, "test": 8} | {
-        name: info["rows"][name] for name in ("train", "val")
-    }
-    assert {one["kind"] for one in info["components"]} >= {"data", "flow", "prior", "objective"}
-
-
-def test_metrics_are_one_object_a_line(flowgmm: Any) -> None:
+def test_the_metrics_file_has_an_object_a_line(flowgmm: Any) -> None:
     words = [*WORDS, "train.epochs=4", "train.batch_size=16", "run.log_every=1", "--json"]
     run = Path(json.loads(flowgmm(*words).out)["run"])
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
@@ -108,34 +128,24 @@ def test_metrics_are_one_object_a_line(flowgmm: Any) -> None:
     assert {row["split"] for row in rows} == {"train", "val"}
 
 
-def test_a_dry_run_keeps_nothing(flowgmm: Any) -> None:
+def test_a_dry_run_writes_nothing(flowgmm: Any) -> None:
     outcome = flowgmm(*WORDS, "--dry-run", "--json")
     assert outcome.code == 0, outcome.err
     assert set(json.loads(outcome.out)["terms"]) >= {"labelled", "unlabelled"}
     assert not Path("runs").exists()
-    assert "nothing was kept" in flowgmm(*WORDS, "--dry-run").err
 
 
-def test_flags_for_seed_device_and_folder(flowgmm: Any) -> None:
+def test_flags_for_seed_device_and_folder(flowgmm: Any, first: First) -> None:
     outcome = flowgmm(*WORDS, "--seed", "7", "--device", "cpu", "--run-dir", "here/x", "--json")
     assert outcome.code == 0, outcome.err
     assert json.loads(outcome.out)["run"] == str(Path("here/x"))
-    info = json.loads(Path("here/x/run.json").read_text(encoding="utf-8"))
+    info = read_info(Path("here/x"))
     assert (info["seed"], info["device"]) == (7, "cpu")
+    assert info["test"] != json.loads(first[1].stdout)["test"]
     assert not Path("runs").exists()
 
 
-def test_the_same_seed_gives_the_same_answer(flowgmm: Any) -> None:
-    first, second, other = (
-        json.loads(flowgmm(*WORDS, "--json", "--seed", seed).out)["test"] for seed in ("1", "1", "2")
-    )
-    assert first == second
-    assert first != other
-
-
-def test_a_run_that_was_stopped_goes_on_without_a_recipe(
-    flowgmm: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stopped_run_resumes_without_a_recipe(flowgmm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from flowgmm_cli.training.interrupt import Interrupt
 
     with monkeypatch.context() as patch:
@@ -152,11 +162,10 @@ def test_a_run_that_was_stopped_goes_on_without_a_recipe(
 
 
 def test_without_test_rows_nothing_is_tested(flowgmm: Any) -> None:
-    outcome = flowgmm(*WORDS, "data.split.test=0", "--json")
-    assert outcome.code == 0, outcome.err
-    assert json.loads(outcome.out)["test"] is None
     outcome = flowgmm(*WORDS, "data.split.test=0")
+    assert outcome.code == 0, outcome.err
     assert outcome.out.startswith("runs/csv/")
+    assert read_info(Path(outcome.out.strip()))["test"] is None
     assert "nothing was tested" in outcome.err
     assert flowgmm("eval").code == 5
 
@@ -170,11 +179,11 @@ def test_notes_about_overrides_are_on_stderr(flowgmm: Any) -> None:
     assert json.loads(outcome.out)["test"]["accuracy"] >= 0
 
 
-RACE = "search={keep: 1, folds: 2, candidates: {plain: {}, wide: {flow.hidden: 12}}}"
+SEARCH = "search={keep: 1, folds: 2, candidates: {plain: {}, wide: {flow.hidden: 12}}}"
 
 
-def test_a_race_is_shown_beside_the_test_and_told_in_json(flowgmm: Any) -> None:
-    outcome = flowgmm(*WORDS[:-1], RACE)
+def test_a_search_is_shown_beside_the_test(flowgmm: Any) -> None:
+    outcome = flowgmm(*WORDS[:-1], SEARCH)
     assert outcome.code == 0, outcome.err
     lines = outcome.out.splitlines()
     assert lines[0] == "search, on labels that the training did not use"
@@ -182,29 +191,25 @@ def test_a_race_is_shown_beside_the_test_and_told_in_json(flowgmm: Any) -> None:
     assert {lines[2].split()[0], lines[3].split()[0]} == {"plain", "wide"}
     assert lines[2].endswith("kept")
     assert "search  " in outcome.err
-    value = json.loads(flowgmm(*WORDS[:-1], RACE, "--json").out)
-    assert value["search"]["kept"] == [lines[2].split()[0]]
-    assert "has the best score" in value["search"]["reason"]
-    assert {one["name"] for one in value["search"]["candidates"]} == {"plain", "wide"}
 
 
-def test_auto_gives_a_recipe_without_a_search_the_standard_one(flowgmm: Any) -> None:
-    words = (
-        "two_moons",
-        "data.n=60",
-        "data.test_n=20",
-        "train.epochs=1",
-        "flow.hidden=8",
-        "calibration.folds=2",
-    )
-    without = json.loads(flowgmm("train", *words, "--json").out)
-    assert without["search"] is None
-    value = json.loads(flowgmm("train", *words, "--auto", "--json").out)
-    names = {one["name"] for one in value["search"]["candidates"]}
-    assert names == {"as_given", "little_noise", "much_noise", "deep", "spread", "estimated_prior"}
-    assert len(value["search"]["kept"]) == 3
+def test_a_search_is_part_of_the_json(flowgmm: Any) -> None:
+    search = json.loads(flowgmm(*WORDS[:-1], SEARCH, "--json").out)["search"]
+    assert search["kept"] == [search["candidates"][0]["name"]]
+    assert "has the best score" in search["reason"]
+    assert {candidate["name"] for candidate in search["candidates"]} == {"plain", "wide"}
 
 
-def test_no_auto_trains_a_recipe_with_a_search_as_it_is(flowgmm: Any) -> None:
+def test_auto_adds_the_standard_search() -> None:
+    assert load("two_moons", [], [], auto=False).search is None
+    search = load("two_moons", [], [], auto=True).search
+    assert search is not None
+    assert list(search.candidates) == [
+        "as_given", "little_noise", "much_noise", "deep", "spread", "estimated_prior",
+    ]  # fmt: skip
+
+
+def test_no_auto_removes_the_search_of_a_recipe(flowgmm: Any) -> None:
+    assert load("csv", [*WORDS[2:4]], [], auto=False).search is not None
     value = json.loads(flowgmm(*WORDS[:-1], "--no-auto", "--json").out)
     assert value["search"] is None
