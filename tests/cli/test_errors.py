@@ -105,7 +105,7 @@ CASES: dict[str, tuple[Callable[[], None], list[str], int, list[str]]] = {
         5, ["t.csv has no column `lable`", "did you mean `label`", "x1, x2, label"],
     ),
     "no labels": (table(numbers(30, labelled=0)), [], 5, ["label"]),
-    "one class": (table(numbers(30, classes=("yes",))), [], 5, ["one class, `yes`"]),
+    "one class": (table(numbers(30, classes=("yes",))), [], 5, ["of the class `yes`"]),
     "a new class in the test file": (
         lambda: save("e.csv", numbers(9, classes=("yes", "perhaps"))) and None,
         ["data.test_path=e.csv"], 5, ["class `perhaps`: 4 test rows"],
