@@ -99,7 +99,7 @@ class Benchmark:
         return all((self.work / "data" / file).is_file() for file in files)
 
     def _baselines(self, recipe: Recipe, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-        from flowgmm_cli.training.inputs import prepare
+        from flowgmm_cli.training.prepare import prepare
 
         data = prepare(recipe, self.context)
         if data.test is None:
@@ -120,7 +120,7 @@ class Benchmark:
 
     def _flowgmm(self, one: DataSet, seed: int, recipe: Recipe) -> dict[str, Any]:
         from flowgmm_cli.runs import create_run, open_run
-        from flowgmm_cli.training.interrupt import Interrupt
+        from flowgmm_cli.training.callbacks import Interrupt
         from flowgmm_cli.training.pipeline import train
 
         folder = self.work / "runs" / one.name / f"{seed}-{_key(recipe, 'flowgmm')}"

@@ -15,13 +15,12 @@ from torch import Tensor
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.load import parse_resolved
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.training.build import start_model
+from flowgmm_cli.training.callbacks import StepCallbacks
+from flowgmm_cli.training.dataset import RowTensors, TrainingRows
 from flowgmm_cli.training.engine import Engine, deterministic
-from flowgmm_cli.training.loop import fit
-from flowgmm_cli.training.sampler import TrainingRows
-from flowgmm_cli.training.settings import Hooks, LoopSettings
+from flowgmm_cli.training.model_init import initialise_model
 from flowgmm_cli.training.step import build_step
-from flowgmm_cli.training.viewing import Forms
+from flowgmm_cli.training.trainer import FitConfig, fit
 
 Loss = Literal["likelihood", "default"]
 Precision = Literal["fp32", "bf16"]
@@ -88,7 +87,7 @@ class Library:
     def model(self) -> FlowMixture:
         """At its start."""
         recipe = recipe_of(self.shape, self.loss, self.precision, self.words)
-        return start_model(
+        return initialise_model(
             recipe, self.rows.labelled, self.rows.labels, classes=self.shape.classes, seed=0
         ).requires_grad_()
 
@@ -109,14 +108,14 @@ class Library:
             def advance(done: int, steps: int, values: Mapping[str, Any]) -> None:
                 ends.append(clock())
 
-            settings = LoopSettings(
+            settings = FitConfig(
                 train=recipe.train.model_copy(update={"max_steps": times + 2}),
                 checkpoint=recipe.checkpoint,
                 seed=0,
                 log_every=recipe.run.log_every,
             )
             with deterministic(recipe.run.deterministic):
-                fit(step, rows, settings, self.engine, hooks=Hooks(advance=advance))
+                fit(step, rows, settings, self.engine, hooks=StepCallbacks(advance=advance))
             # The first step sets up the optimiser's state; the last one ends a run.
             return [b - a for a, b in pairwise(ends[:-1])]
 
@@ -149,4 +148,4 @@ class Library:
         labels = torch.full((len(x),), -1)
         labels[: shape.labelled] = rows.labels
         labelled, rest = torch.arange(len(x)).split([shape.labelled, len(x) - shape.labelled])
-        return TrainingRows(Forms(x), labels, labelled, rest)
+        return TrainingRows(RowTensors(x), labels, labelled, rest)

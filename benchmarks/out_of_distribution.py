@@ -70,9 +70,9 @@ def measure(world: World, *, shared: Path, work: Path, seed: int) -> list[dict[s
     from flowgmm_cli.api import DataContext
     from flowgmm_cli.recipe.load import load_recipe
     from flowgmm_cli.runs import create_run, open_run
-    from flowgmm_cli.training.inputs import prepare
-    from flowgmm_cli.training.interrupt import Interrupt
+    from flowgmm_cli.training.callbacks import Interrupt
     from flowgmm_cli.training.pipeline import train
+    from flowgmm_cli.training.prepare import prepare
 
     context = DataContext(offline=True, cache_dir=str(user_cache_dir()))
     elsewhere = world.prepare(shared, work / "data")

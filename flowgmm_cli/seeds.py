@@ -12,7 +12,18 @@ import torch
 
 # A stream is identified by its position: append new ones at the end.
 Stream = Literal[
-    "init", "order", "labelled", "step", "monitor", "folds", "texts", "layers", "member", "scores", "report"
+    "init",
+    "order",
+    "labelled",
+    "step",
+    "monitor",
+    "folds",
+    "texts",
+    "layers",
+    "member",
+    "scores",
+    "report",
+    "rank",
 ]
 _STREAM_KEYS: dict[Stream, int] = {stream: key for key, stream in enumerate(get_args(Stream))}
 

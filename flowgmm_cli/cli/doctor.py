@@ -95,14 +95,14 @@ def _devices() -> dict[str, str]:
     except ImportError as error:
         return {"devices": f"torch cannot be imported: {error}"}
     from flowgmm_cli.devices import find_device
-    from flowgmm_cli.training.engine import bf16_pays
+    from flowgmm_cli.training.engine import bf16_is_faster
 
     device = find_device("auto")
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {
         "devices": ", ".join(["cpu", *names, *(["mps"] if torch.backends.mps.is_available() else [])]),
         "device under auto": str(device),
-        "bf16 under auto": "yes" if bf16_pays(device) else "no",
+        "bf16 under auto": "yes" if bf16_is_faster(device) else "no",
         "threads": str(torch.get_num_threads()),
     }
 

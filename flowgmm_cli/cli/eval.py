@@ -57,11 +57,11 @@ def evaluate(
     output.note("loading torch…")
 
     from flowgmm_cli.files import write_json
-    from flowgmm_cli.training.score import score_run
+    from flowgmm_cli.training.evaluate import evaluate_run
 
     with output.progress() as progress:
         context = data_context(progress, offline=offline)
-        result = score_run(
+        result = evaluate_run(
             selected,
             split=split,
             context=context,

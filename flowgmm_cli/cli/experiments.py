@@ -130,8 +130,7 @@ def _run_points(
     """
     from flowgmm_cli.experiments.experiment import RunOptions
     from flowgmm_cli.experiments.points import check_data
-    from flowgmm_cli.training.fitting import Talk
-    from flowgmm_cli.training.interrupt import Interrupt
+    from flowgmm_cli.training.callbacks import Callbacks, Interrupt
 
     experiment.open(points)
     pending = [point for point in points if not experiment.is_finished(point, baselines=baselines)]
@@ -145,7 +144,7 @@ def _run_points(
             check_data(pending, context)
             run_options = RunOptions(
                 context=context,
-                talk=Talk(progress=progress, note=output.debug),
+                callbacks=Callbacks(progress=progress, note=output.debug),
                 interrupt=interrupt,
                 baselines=baselines,
                 argv=sys.argv[1:],

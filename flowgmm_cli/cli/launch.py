@@ -1,23 +1,19 @@
-"""Training with several processes: how they are started, and the part of each but the first."""
+"""`flowgmm train` in several processes: starting them, and the part of all but the main process."""
 
 from __future__ import annotations
 
 import shutil
 import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import typer
 
 if TYPE_CHECKING:
-    from flowgmm_cli.errors import FlowgmmError
     from flowgmm_cli.recipe.schema import Recipe
 
-_EXIT_DELAY_SECONDS = 2.0  # when one process ends, the launcher may end the others
 
-
-def start(
+def launch_training(
     recipe: Recipe | None,
     resume: Path | None,
     run_dir: Path | None,
@@ -26,19 +22,19 @@ def start(
     offline: bool,
     as_json: bool,
 ) -> None:
-    """Create the run and start processes that resume it.
+    """Create the run, and start processes that resume it.
 
     Args:
         recipe: recipe of a new run.
-        resume: run to continue instead.
+        resume: the run to resume instead.
         run_dir: folder of the new run.
         processes: number of processes.
         offline, as_json: flags of the command.
     """
     from flowgmm_cli.cli.output import settings
-    from flowgmm_cli.cli.processes import launch
     from flowgmm_cli.errors import UsageError
     from flowgmm_cli.runs import create_run, open_run
+    from flowgmm_cli.training.launcher import launch
 
     if recipe is not None:
         run = create_run(recipe, argv=sys.argv[1:], directory=run_dir)
@@ -52,38 +48,35 @@ def start(
         "--quiet": settings.quiet,
         "--verbose": settings.verbose,
     }
-    words = ["train", "--resume", str(run.path), *(flag for flag, on in flags.items() if on)]
-    code = launch(words, processes, hint=f"flowgmm train --resume {run.path} --processes {processes}")
-    if code and recipe is not None and not run.checkpoints.exists():  # there is nothing to keep
-        shutil.rmtree(run.path)
+    arguments = ["train", "--resume", str(run.path), *(flag for flag, on in flags.items() if on)]
+    hint = f"flowgmm train --resume {run.path} --processes {processes}"
+    try:
+        code = launch(arguments, processes, hint=hint)
+    finally:
+        if recipe is not None and not run.checkpoints.exists():  # there is nothing to resume
+            shutil.rmtree(run.path)
     if code:
         raise typer.Exit(code)
 
 
-def follow(recipe: Recipe, *, offline: bool) -> None:
-    """Take part in training; the main process does everything after it, and prints."""
+def assist_training(recipe: Recipe, *, offline: bool) -> None:
+    """Train with the main process, which prints the errors and does the rest of the run."""
     from flowgmm_cli.cli.session import data_context
     from flowgmm_cli.errors import InterruptedRunError, LostProcessError, RunFailedError
     from flowgmm_cli.runs import open_run
-    from flowgmm_cli.training.interrupt import Interrupt
+    from flowgmm_cli.training.callbacks import Interrupt
+    from flowgmm_cli.training.distributed import init_process_group
     from flowgmm_cli.training.pipeline import assist
-    from flowgmm_cli.training.processes import joined
 
     def silent(done: int, total: int, what: str, detail: str = "") -> None:
         pass
 
     try:
-        with Interrupt() as interrupt, joined(recipe.run.device) as together:
-            run = open_run(Path(together.told("")))
+        with Interrupt() as interrupt, init_process_group(recipe.run.device) as group:
+            run = open_run(Path(group.broadcast_text("")))
             context = data_context(silent, offline=offline)
-            assist(run.recipe(), run, together, context=context, interrupt=interrupt)
+            assist(run.recipe(), run, group, context=context, interrupt=interrupt)
     except (LostProcessError, RunFailedError) as error:
-        exit_silently(error)
+        raise typer.Exit(error.exit_code) from error
     except (InterruptedRunError, KeyboardInterrupt) as error:
         raise typer.Exit(InterruptedRunError.exit_code) from error
-
-
-def exit_silently(error: FlowgmmError) -> NoReturn:
-    """Exit with the code of an error, after the main process has printed it."""
-    time.sleep(_EXIT_DELAY_SECONDS)
-    raise typer.Exit(error.exit_code) from error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flowgmm_cli.cli import options, output
-from flowgmm_cli.cli.launch import exit_silently, follow, start
+from flowgmm_cli.cli.launch import assist_training, launch_training
 from flowgmm_cli.cli.session import data_context
 from flowgmm_cli.errors import FlowgmmError, InterruptedRunError, RunFailedError, UsageError
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from flowgmm_cli.api import DataContext
     from flowgmm_cli.recipe.schema import Recipe
     from flowgmm_cli.runs import Run
-    from flowgmm_cli.training.interrupt import Interrupt
+    from flowgmm_cli.training.callbacks import Interrupt
+    from flowgmm_cli.training.distributed import Distributed
     from flowgmm_cli.training.pipeline import TrainResult
-    from flowgmm_cli.training.processes import Processes
-    from flowgmm_cli.training.search import Race
+    from flowgmm_cli.training.search import SearchResult
 
 SCHEMA = "flowgmm/train/1"
 _CPU = "cpu"
@@ -83,7 +83,7 @@ def train(
     flowgmm train my.yaml --overlay cpu train.epochs=3 ·
     flowgmm train --resume runs/digits/20261122-101500-3f9a · flowgmm train ag_news --processes 4
     """
-    from flowgmm_cli.training.ranks import follows, several
+    from flowgmm_cli.training.launcher import is_main_process, world_size
 
     words = list(overrides or [])
     words += [f"run.seed={seed}"] if seed is not None else []
@@ -96,11 +96,11 @@ def train(
         )
     if resume is None and recipe is None:
         raise UsageError("name a recipe, or a run with --resume", hint="flowgmm recipes list")
-    if dry_run and (processes > 1 or several()):
+    if dry_run and (processes > 1 or world_size() > 1):
         raise UsageError("--dry-run takes one step in one process", hint="leave out --processes")
 
-    if follows():
-        output.settings.quiet = True  # the main process prints
+    if not is_main_process():
+        output.settings.quiet = True
 
     loaded = None
     if recipe is not None:
@@ -108,8 +108,8 @@ def train(
         loaded = _load(recipe, words, overlay or [], auto=bool(auto))
         for line in loaded.origin.notes:
             output.note(line)
-    if processes > 1 and not several():
-        start(loaded, resume, run_dir, processes, offline=offline, as_json=as_json)
+    if processes > 1 and world_size() == 1:
+        launch_training(loaded, resume, run_dir, processes, offline=offline, as_json=as_json)
         return
     output.note("loading torch…")
 
@@ -119,8 +119,8 @@ def train(
     selected = loaded or (run.recipe() if run else None)
     if selected is None:
         raise ValueError("there is neither a recipe nor a run")
-    if follows():
-        follow(selected, offline=offline)
+    if not is_main_process():
+        assist_training(selected, offline=offline)
     elif dry_run:
         _dry_run(selected, offline=offline, as_json=as_json)
     else:
@@ -129,32 +129,30 @@ def train(
 
 def _load(recipe: str, words: list[str], overlays: list[str], *, auto: bool) -> Recipe:
     from flowgmm_cli.recipe.load import load_recipe
-    from flowgmm_cli.training.ranks import follows
 
-    try:
-        loaded = load_recipe(recipe, words, overlays=overlays)
-        if auto and loaded.search is None:
-            loaded = load_recipe(recipe, [*words, "search={}"], overlays=loaded.origin.overlays)
-    except FlowgmmError as error:
-        if follows():
-            exit_silently(error)
-        raise
+    loaded = load_recipe(recipe, words, overlays=overlays)
+    if auto and loaded.search is None:
+        loaded = load_recipe(recipe, [*words, "search={}"], overlays=loaded.origin.overlays)
     return loaded
 
 
 def _train(recipe: Recipe, run: Run | None, run_dir: Path | None, *, offline: bool, as_json: bool) -> None:
     """Train a new run, or continue one, and print its results."""
     from flowgmm_cli.runs import create_run
-    from flowgmm_cli.training.interrupt import Interrupt
-    from flowgmm_cli.training.processes import joined
+    from flowgmm_cli.training.callbacks import Interrupt
+    from flowgmm_cli.training.distributed import init_process_group
 
-    with Interrupt() as interrupt, output.progress() as progress, joined(recipe.run.device) as together:
+    with (
+        Interrupt() as interrupt,
+        output.progress() as progress,
+        init_process_group(recipe.run.device) as group,
+    ):
         _check_device(recipe)
         context = data_context(progress, offline=offline)
         new = run is None
         run = run or create_run(recipe, argv=sys.argv[1:], directory=run_dir)
-        together.told(str(run.path.absolute()))
-        result = _run_training(recipe, run, context, progress, interrupt, together, new=new)
+        group.broadcast_text(str(run.path.absolute()))
+        result = _run_training(recipe, run, context, progress, interrupt, group, new=new)
         _write_card(run, context)
     _print_result(run, result, as_json=as_json)
 
@@ -174,24 +172,24 @@ def _run_training(
     context: DataContext,
     progress: output.Progress,
     interrupt: Interrupt,
-    together: Processes,
+    group: Distributed,
     *,
     new: bool,
 ) -> TrainResult:
     """Train, and explain errors; the folder of a run that read no data is removed."""
-    from flowgmm_cli.training.fitting import Talk
+    from flowgmm_cli.training.callbacks import Callbacks
     from flowgmm_cli.training.pipeline import train as train_run
 
     resume = f"flowgmm train --resume {run.path}"
-    resume += "" if together.alone else f" --processes {together.count}"
+    resume += "" if group.world_size == 1 else f" --processes {group.world_size}"
     try:
         return train_run(
             recipe,
             run,
             context=context,
-            talk=Talk(progress=progress, note=output.note),
+            callbacks=Callbacks(progress=progress, note=output.note),
             interrupt=interrupt,
-            processes=together,
+            group=group,
         )
     except InterruptedRunError as error:
         raise InterruptedRunError(error.message, hint=resume) from error
@@ -227,14 +225,13 @@ def _explain_full_disk(error: OSError, resume: str) -> Exception:
 
 
 def _dry_run(recipe: Recipe, *, offline: bool, as_json: bool) -> None:
-    from flowgmm_cli.training.dry_run import dry_run
-    from flowgmm_cli.training.fitting import Talk
-    from flowgmm_cli.training.interrupt import Interrupt
+    from flowgmm_cli.training.callbacks import Callbacks, Interrupt
+    from flowgmm_cli.training.pipeline import dry_run
 
     with Interrupt(), output.progress() as progress:
         _check_device(recipe)
         context = data_context(progress, offline=offline)
-        terms = dry_run(recipe, context=context, talk=Talk(progress=progress, note=output.note))
+        terms = dry_run(recipe, context=context, callbacks=Callbacks(progress=progress, note=output.note))
     if as_json:
         output.print_json({"schema": "flowgmm/dry-run/1", "terms": terms})
         return
@@ -246,8 +243,8 @@ def _print_result(run: Run, result: TrainResult, *, as_json: bool) -> None:
     if as_json:
         output.print_json(_to_dict(run, result))
         return
-    if result.race:
-        _print_search(result.race)
+    if result.search:
+        _print_search(result.search)
     if result.test:
         metrics = result.test.classification
         interval = metrics.intervals["accuracy"]
@@ -288,11 +285,11 @@ def _to_dict(run: Run, result: TrainResult) -> dict[str, Any]:
         "best": {"metric": result.metric, "value": result.best},
         "test": result.test.metrics() if result.test else None,
         "calibration": result.calibration.to_dict(),
-        "search": result.race.summary() if result.race else None,
+        "search": result.search.summary() if result.search else None,
     }
 
 
-def _print_search(search: Race) -> None:
+def _print_search(search: SearchResult) -> None:
     selected = {result.name for result in search.kept}
     numbers = ["NLL", "accuracy", "agreement", "density", "score"]
     output.print_table(

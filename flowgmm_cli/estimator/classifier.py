@@ -29,11 +29,11 @@ from flowgmm_cli.estimator.recipe import build_recipe, to_plain
 from flowgmm_cli.files import read_json, write_json
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.trained_model import Predictions, TrainedModel, encode
-from flowgmm_cli.training.engine import Engine, deterministic, make_engine
-from flowgmm_cli.training.fitting import Fitting, Talk
-from flowgmm_cli.training.inputs import prepare_rows
-from flowgmm_cli.training.interrupt import Interrupt
-from flowgmm_cli.training.learn import learn
+from flowgmm_cli.training.callbacks import Callbacks, Interrupt
+from flowgmm_cli.training.engine import Engine, create_engine, deterministic
+from flowgmm_cli.training.fit_job import TrainContext
+from flowgmm_cli.training.fit_model import fit_model
+from flowgmm_cli.training.prepare import prepare_rows
 
 FORMAT = "flowgmm/classifier/1"
 _FILE = "classifier.json"
@@ -163,7 +163,7 @@ class FlowGMMClassifier(
             data = prepare_rows(recipe, _split_rows(x, codes, classes), DataContext())
             engine = _engine(recipe, data.preprocessor.dim)
             with deterministic(recipe.run.deterministic):
-                learned = learn(Fitting(recipe, data, engine, Talk(), Interrupt()))
+                learned = fit_model(TrainContext(recipe, data, engine, Callbacks(), Interrupt()))
         except (DataError, PluginError, RecipeError) as error:
             raise ValueError("; ".join([error.message, *error.details])) from error
         facts = {"calibration": learned.calibration.to_dict(), "rows": data.counts()}
@@ -317,4 +317,4 @@ def _engine(recipe: Recipe, features: int) -> Engine:
     """Choose float32 on a CPU, since `auto` depends on a measurement that may differ between calls."""
     automatic = recipe.train.precision == "auto" and find_device(recipe.run.device).type == "cpu"
     precision = "fp32" if automatic else recipe.train.precision
-    return make_engine(device=recipe.run.device, precision=precision, features=features)
+    return create_engine(device=recipe.run.device, precision=precision, features=features)

@@ -25,8 +25,7 @@ from flowgmm_cli.experiments.results import FLOWGMM, Result
 from flowgmm_cli.files import read_json, write_json
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run, create_run, open_run
-from flowgmm_cli.training.fitting import Talk
-from flowgmm_cli.training.interrupt import Interrupt
+from flowgmm_cli.training.callbacks import Callbacks, Interrupt
 
 SCHEMA = "flowgmm/study/1"
 FILE = "study.json"
@@ -38,14 +37,14 @@ class RunOptions:
 
     Attributes:
         context: environment of data sources.
-        talk: callbacks for progress and notes.
+        callbacks: progress and notes.
         interrupt: a request to stop.
         baselines: fit the baselines on the same vectors and labels too.
         argv: the command line, for `run.json`.
     """
 
     context: DataContext = field(default_factory=DataContext)
-    talk: Talk = field(default_factory=Talk)
+    callbacks: Callbacks = field(default_factory=Callbacks)
     interrupt: Interrupt = field(default_factory=Interrupt)
     baselines: bool = False
     argv: Sequence[str] = ()
@@ -137,7 +136,7 @@ class Experiment:
                     point.recipe,
                     run,
                     context=options.context,
-                    talk=options.talk,
+                    callbacks=options.callbacks,
                     interrupt=options.interrupt,
                 )
             except FlowgmmError:
@@ -227,15 +226,15 @@ def _read_baselines(run: Run) -> dict[str, dict[str, Any]]:
 
 
 def _add_baselines(run: Run, options: RunOptions) -> None:
-    from flowgmm_cli.training.score import score_run
+    from flowgmm_cli.training.evaluate import evaluate_run
 
-    evaluation = score_run(
+    evaluation = evaluate_run(
         run,
         split="test",
         context=options.context,
         with_baselines=True,
-        progress=lambda done, total, what: options.talk.progress(done, total, "baselines", what),
-        warn=options.talk.note,
+        progress=lambda done, total, what: options.callbacks.progress(done, total, "baselines", what),
+        warn=options.callbacks.note,
     )
     write_json(run.path / "eval" / "test.json", evaluation.to_dict(str(run.path)))
 

@@ -14,7 +14,7 @@ from flowgmm_cli.report.figures import png
 from flowgmm_cli.report.latent import encode_latents, latent_figure
 from flowgmm_cli.report.reliability import reliability_figure
 from flowgmm_cli.runs import Run
-from flowgmm_cli.training.score import load_held_out
+from flowgmm_cli.training.evaluate import load_held_out
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -1,8 +1,9 @@
-"""The state of a run in one safetensors file: student, teacher, optimiser, progress."""
+"""Checkpoints: student, teacher, optimiser and progress in one safetensors file, and when it is written."""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,23 +14,24 @@ from torch import Tensor
 from flowgmm_cli.errors import RunError
 from flowgmm_cli.files import read_tensors, select_prefix, write_tensors
 from flowgmm_cli.model import FlowMixture
-from flowgmm_cli.training.fsdp import as_divided, divided, own, whole
-from flowgmm_cli.training.optim import in_order
+from flowgmm_cli.recipe.schema import CheckpointConfig
+from flowgmm_cli.training.fsdp import distribute_like, full_tensor, is_sharded, local_shard
+from flowgmm_cli.training.optim import ordered_parameters
 
 FORMAT = "flowgmm/checkpoint/1"
 
 
 @dataclass
 class Progress:
-    """How far a run has come.
+    """Progress of a training.
 
     Attributes:
         step: optimiser steps taken.
-        seconds: training time so far, over all sittings.
+        seconds: training time so far, over all sessions.
         best: best value of the watched metric; None before the first.
-        best_epoch: when it was reached.
+        best_epoch: epoch in which it was reached.
         stale: epochs since then.
-        stopped: training has ended before its last epoch.
+        stopped: True if training has ended before its last epoch.
     """
 
     step: int = 0
@@ -39,9 +41,9 @@ class Progress:
     stale: int = 0
     stopped: bool = False
 
-    def judge(self, value: float, *, better: bool, epoch: int) -> None:
-        """Take note of the watched metric after an epoch, and of whether it is `better` than before."""
-        if better:
+    def update(self, value: float, *, is_better: bool, epoch: int) -> None:
+        """Record the watched metric after an epoch."""
+        if is_better:
             self.best, self.best_epoch, self.stale = value, epoch, 0
         else:
             self.stale += 1
@@ -58,18 +60,18 @@ def save_checkpoint(
 ) -> None:
     """Write everything that resuming needs; a failure leaves the previous file as it was.
 
-    The file does not tell whether the weights were divided among processes. If they are, all processes must
-    call this, and one of them `writes`.
+    The file holds full tensors, sharded weights or not. If weights are sharded, all processes must call this,
+    and one of them `writes`.
     """
     parts = {f"model.{name}": (value, value) for name, value in model.state_dict().items()}
     parts |= {f"teacher.{name}": (value, value) for name, value in teacher.state_dict().items()}
-    likes = in_order(model)
+    parameters = ordered_parameters(model)
     for index, state in optimiser.state_dict()["state"].items():
         parts |= {
-            f"optimiser.{index}.{name}": (torch.as_tensor(value), likes[index])
+            f"optimiser.{index}.{name}": (torch.as_tensor(value), parameters[index])
             for name, value in state.items()
         }
-    tensors = _together(parts, keeps=writes)
+    tensors = _full_tensors(parts, keep=writes)
     if writes:
         write_tensors(path, tensors, {"format": FORMAT, "progress": json.dumps(asdict(progress))})
 
@@ -91,7 +93,7 @@ def load_checkpoint(
     load_state(model, select_prefix("model.", tensors), path)
     load_state(teacher, select_prefix("teacher.", tensors), path)
     try:
-        _load_optimiser(optimiser, select_prefix("optimiser.", tensors), in_order(model))
+        _load_optimiser(optimiser, select_prefix("optimiser.", tensors), ordered_parameters(model))
         return Progress(**json.loads(metadata["progress"]))
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise RunError(
@@ -100,10 +102,10 @@ def load_checkpoint(
 
 
 class BestModel:
-    """The teacher of the best epoch, in memory until the state is saved.
+    """Weights of the teacher after the best epoch, in memory until the next checkpoint.
 
     Args:
-        path: where it is saved, and from where a resumed run takes it; None keeps it in memory only.
+        path: file of the weights, which a resumed run reads; None keeps them in memory only.
 
     Raises:
         RunError: the file is damaged.
@@ -112,58 +114,91 @@ class BestModel:
     def __init__(self, path: Path | None) -> None:
         self.path = path
         self._state: dict[str, Tensor] = {}
-        self._saved = True
+        self._is_saved = True
         if path is not None and path.exists():
             self._state, _ = read_tensors(path, "checkpoint")
 
-    def keep(self, teacher: FlowMixture) -> None:
-        """Take a copy of the teacher's weights."""
+    def update(self, teacher: FlowMixture) -> None:
+        """Copy the teacher's weights."""
         self._state = {name: value.detach().clone() for name, value in teacher.state_dict().items()}
-        self._saved = False
+        self._is_saved = False
 
     def save(self, *, writes: bool = True) -> None:
-        """Write it, if it is new; see `save_checkpoint`."""
-        if self.path is not None and not self._saved:
-            state = _together({name: (value, value) for name, value in self._state.items()}, keeps=writes)
+        """Write the weights if they are new; see `save_checkpoint`."""
+        if self.path is not None and not self._is_saved:
+            state = _full_tensors({name: (value, value) for name, value in self._state.items()}, keep=writes)
             if writes:
                 write_tensors(self.path, state)
-            self._saved = True
+            self._is_saved = True
 
     def restore(self, teacher: FlowMixture) -> None:
-        """Give the weights back to the teacher; without any it keeps its own."""
+        """Load the weights into the teacher, if there are any."""
         if self._state:
             load_state(teacher, self._state, self.path or Path("best"))
 
 
-def load_state(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
-    """Load weights strictly, whole or divided. Raises `RunError` where names or shapes do not fit."""
-    there = model.state_dict()
-    fits = {name: value for name, value in tensors.items() if name in there}
-    fits = {name: value for name, value in fits.items() if value.shape == there[name].shape}
-    try:
-        model.load_state_dict(
-            tensors | {name: as_divided(value, there[name]) for name, value in fits.items()}
+class CheckpointSchedule:
+    """Decides after which steps a checkpoint is written.
+
+    Args:
+        config: how often.
+        steps_per_epoch: steps of an epoch.
+    """
+
+    def __init__(self, config: CheckpointConfig, steps_per_epoch: int) -> None:
+        self.config = config
+        self.steps_per_epoch = steps_per_epoch
+        self._last = time.monotonic()
+
+    def is_late(self) -> bool:
+        """Return True if `every_minutes` have passed; several processes may disagree."""
+        minutes = self.config.every_minutes
+        return bool(minutes and time.monotonic() - self._last >= 60 * minutes)
+
+    def is_due(self, step: int, *, is_late: bool | None = None) -> bool:
+        """Return True if a checkpoint is due after `step` steps.
+
+        Args:
+            step: optimiser steps taken.
+            is_late: the value that all processes agree on; None = that of this process.
+        """
+        config = self.config
+        due = bool(
+            (config.every_epochs and step % (config.every_epochs * self.steps_per_epoch) == 0)
+            or (config.every_steps and step % config.every_steps == 0)
+            or (self.is_late() if is_late is None else is_late)
         )
+        if due:
+            self._last = time.monotonic()
+        return due
+
+
+def load_state(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
+    """Load full tensors strictly into a model, sharded or not. Raises `RunError` where they do not fit."""
+    own = model.state_dict()
+    fitting = [name for name, value in tensors.items() if name in own and value.shape == own[name].shape]
+    try:
+        model.load_state_dict(tensors | {name: distribute_like(tensors[name], own[name]) for name in fitting})
     except RuntimeError as error:
-        first = str(error).strip().splitlines()
+        lines = str(error).strip().splitlines()
         raise RunError(
             f"{path} does not fit this model",
-            details=[line.strip() for line in first[1:4]],
+            details=[line.strip() for line in lines[1:4]],
             hint="it belongs to another run; train again",
         ) from None
 
 
-def _together(parts: Mapping[str, tuple[Tensor, Tensor]], *, keeps: bool) -> dict[str, Tensor]:
-    """Whole tensors, each of (a value or a share, something divided alike).
+def _full_tensors(parts: Mapping[str, tuple[Tensor, Tensor]], *, keep: bool) -> dict[str, Tensor]:
+    """Full tensors, each of (a value or a local shard, a tensor that is sharded alike).
 
-    One is put together after the other, and none stays on a device that has no room for all.
+    They are gathered one after the other and moved to the CPU: a device may have no room for all.
     """
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for name, (value, like) in parts.items():
-        tensor = whole(value, like)
-        if keeps:
-            found[name] = tensor.cpu() if divided(like) else tensor
-    return found
+        tensor = full_tensor(value, like)
+        if keep:
+            tensors[name] = tensor.cpu() if is_sharded(like) else tensor
+    return tensors
 
 
 def _load_optimiser(
@@ -173,7 +208,7 @@ def _load_optimiser(
     for name, value in tensors.items():
         index, _, key = name.partition(".")
         like = parameters[int(index)]
-        if value.ndim and value.shape != like.shape:  # which torch does not look at
+        if value.ndim and value.shape != like.shape:  # torch does not check shapes
             raise ValueError(f"optimiser.{name} has the wrong shape")
-        state.setdefault(int(index), {})[key] = own(as_divided(value, like))
+        state.setdefault(int(index), {})[key] = local_shard(distribute_like(value, like))
     optimiser.load_state_dict({**optimiser.state_dict(), "state": state})

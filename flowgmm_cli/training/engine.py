@@ -1,4 +1,4 @@
-"""Devices and number formats, on accelerate."""
+"""Device, precision and the global settings of torch during training."""
 
 from __future__ import annotations
 
@@ -13,37 +13,38 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.devices import find_device
+from flowgmm_cli.seeds import derive_seed
 
 Precision = Literal["fp32", "bf16"]
 
-_WORTH_IT = 1.3  # how much faster bf16 must be to be chosen
-_WORTH_SHARING = 4e9  # floating-point operations of a step, some 20 ms of one thread
-_SMALL = 8  # features below which rounding costs more than it saves
+_MIN_SPEED_UP = 1.3  # of bf16, to be chosen
+_MIN_FLOPS_FOR_THREADS = 4e9  # of a step, some 20 ms of one thread
+_MIN_FEATURES = 8  # for bf16; with fewer, rounding costs more than it saves
 
 
 @dataclass(frozen=True)
 class Engine:
-    """Where and how the arithmetic is done.
+    """Device and precision of training.
 
     Attributes:
-        device: of all tensors of a step.
-        precision: of matrix products in networks; log-determinants and the mixture stay in float32.
+        device: device of all tensors of a step.
+        precision: precision of matrix products in networks; log-determinants and the mixture stay in float32.
     """
 
     device: torch.device
     precision: Precision
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Matrix products in bfloat16, if that is the precision."""
+        """Autocast to bfloat16, if that is the precision."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
     def describe(self) -> str:
-        """For people, such as `cpu, bf16`."""
+        """Describe both for people, such as `cpu, bf16`."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else ""
         return ", ".join(part for part in (str(self.device), name, self.precision) if part)
 
 
-def make_engine(*, device: str, precision: str, features: int) -> Engine:
+def create_engine(*, device: str, precision: str, features: int) -> Engine:
     """Choose device and precision.
 
     Args:
@@ -56,12 +57,12 @@ def make_engine(*, device: str, precision: str, features: int) -> Engine:
     """
     place = find_device(device)
     if precision == "auto":
-        precision = "bf16" if features >= _SMALL and bf16_pays(place) else "fp32"
+        precision = "bf16" if features >= _MIN_FEATURES and bf16_is_faster(place) else "fp32"
     return Engine(place, "bf16" if precision == "bf16" else "fp32")
 
 
-def bf16_pays(device: torch.device) -> bool:
-    """Whether bfloat16 matrix products are clearly faster here, by a measurement of a few milliseconds."""
+def bf16_is_faster(device: torch.device) -> bool:
+    """Measure, in a few milliseconds, if bfloat16 matrix products are clearly faster than float32 ones."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     if device.type != "cpu":
@@ -69,17 +70,17 @@ def bf16_pays(device: torch.device) -> bool:
     wide = torch.ones(1024, 512)
     square = torch.ones(512, 512)
     slow = _best_time(wide, square)
-    return slow > _WORTH_IT * _best_time(wide.bfloat16(), square.bfloat16())
+    return slow > _MIN_SPEED_UP * _best_time(wide.bfloat16(), square.bfloat16())
 
 
 def _best_time(a: Tensor, b: Tensor) -> float:
-    """Seconds of a product on one thread, by its own clock, which stands still while it has to wait."""
+    """Return processor seconds of a matrix product on one thread, the least of several."""
     times, threads = [], torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         for _ in range(6):
             start = time.thread_time()
-            a @ b
+            torch.mm(a, b)
             times.append(time.thread_time() - start)
     finally:
         torch.set_num_threads(threads)
@@ -87,19 +88,19 @@ def _best_time(a: Tensor, b: Tensor) -> float:
 
 
 @contextmanager
-def suitable_threads(engine: Engine, operations: float) -> Iterator[None]:
-    """Use one thread inside the block if a step is too small to be worth sharing out.
+def limit_threads(engine: Engine, flops: float) -> Iterator[None]:
+    """Use one thread inside the block if a step is small.
 
-    Threads have to wait for each other after every layer; for small steps that costs more than the second
-    processor brings, and many times more on a busy machine. The choice depends on the size alone, so that it
-    is the same on every run. OMP_NUM_THREADS, if set, decides instead.
+    Threads wait for each other after every layer; in small steps that costs more than a second processor
+    gains, and much more on a busy machine. The choice depends on the size alone, so that every run makes the
+    same one. OMP_NUM_THREADS, if set, decides instead.
 
     Args:
-        engine: where the work is done; only a CPU is concerned.
-        operations: floating-point operations of a step.
+        engine: only a CPU is concerned.
+        flops: floating-point operations of a step.
     """
     before = torch.get_num_threads()
-    if engine.device.type == "cpu" and operations < _WORTH_SHARING and "OMP_NUM_THREADS" not in os.environ:
+    if engine.device.type == "cpu" and flops < _MIN_FLOPS_FOR_THREADS and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
     try:
         yield
@@ -108,8 +109,8 @@ def suitable_threads(engine: Engine, operations: float) -> Iterator[None]:
 
 
 @contextmanager
-def rounded_products(engine: Engine, on: bool) -> Iterator[None]:
-    """Let float32 matrix products of a GPU round their factors to TF32 inside the block, if `on`."""
+def allow_tf32(engine: Engine, on: bool) -> Iterator[None]:
+    """Allow TF32 in float32 matrix products of a GPU inside the block, if `on`."""
     before = torch.get_float32_matmul_precision()
     if on and engine.device.type == "cuda":
         torch.set_float32_matmul_precision("high")
@@ -123,11 +124,10 @@ def rounded_products(engine: Engine, on: bool) -> Iterator[None]:
 def deterministic(on: bool) -> Iterator[None]:
     """Use deterministic algorithms inside the block, where torch has them.
 
-    torch would then also fill all fresh memory, in case something reads it before it is written; nothing
-    here does, and it is hundreds of fills a step.
+    torch would then also fill uninitialised memory, hundreds of times a step; nothing reads it here.
     """
     memory: Any = torch.utils.deterministic
-    # not `use_deterministic_algorithms`, which imports all of torch's compiler, a second of every run
+    # `use_deterministic_algorithms` would import torch's compiler, which takes a second
     before, fills = torch.get_deterministic_debug_mode(), memory.fill_uninitialized_memory
     torch.set_deterministic_debug_mode("warn" if on else "default")
     memory.fill_uninitialized_memory = fills and not on
@@ -136,3 +136,32 @@ def deterministic(on: bool) -> Iterator[None]:
     finally:
         torch.set_deterministic_debug_mode(before)
         memory.fill_uninitialized_memory = fills
+
+
+@contextmanager
+def seeded_layers(generator: torch.Generator) -> Iterator[None]:
+    """Seed the global generator, from which layers such as dropout draw, for the block.
+
+    The numbers depend on the seed of `generator` alone and not on the numbers drawn from it, so that a
+    resumed run drops the same units. After the block the global generator is in its earlier state.
+
+    Args:
+        generator: random numbers of the step, on the device of the rows.
+    """
+    global_generator = _global_generator(generator.device)
+    state = global_generator.get_state()
+    global_generator.manual_seed(derive_seed(generator.initial_seed(), "layers"))
+    try:
+        yield
+    finally:
+        global_generator.set_state(state)
+
+
+def _global_generator(device: torch.device) -> torch.Generator:
+    """Generator that `torch.nn.functional.dropout` draws from on a device."""
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        return torch.cuda.default_generators[index]
+    if device.type == "mps":
+        return torch.mps._get_default_mps_generator()
+    return torch.default_generator

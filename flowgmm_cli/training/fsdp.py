@@ -1,174 +1,261 @@
-"""Weights divided among processes (FSDP, Zhao et al., 2023), for flows that are large for one device.
+"""Fully sharded data parallel training (FSDP, Zhao et al., 2023), for flows too large for one device.
 
-Each process keeps a share of every tensor of the flow, of its gradient, of the optimiser's moments and of the
-averaged weights. Before a block works, the shares of its weights are put together, and afterwards dropped
-again; its gradients are averaged and divided as soon as they are there. The mixture, which is small, stays
-whole in all processes.
+Each process keeps a shard of every tensor of the flow, of its gradient, of the optimiser's moments and of the
+averaged weights. The weights of a block are gathered before it is called and freed afterwards; its gradients
+are averaged and scattered as soon as they are computed. The mixture is small and stays whole.
 
-torch keeps a divided tensor as a `DTensor`. The optimiser, the clipping and the averaging work on a process's
-own share of it, an ordinary tensor; files hold whole tensors.
+torch keeps a sharded tensor as a `DTensor`. The optimiser and the average work on local shards, which are
+ordinary tensors; files hold full tensors.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from flowgmm_cli.bijection import Bijection
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.model import FlowMixture
-from flowgmm_cli.training.blocks import blocks_of
-from flowgmm_cli.training.processes import Processes, noticed
+from flowgmm_cli.training.distributed import Distributed, translate_errors
+
+_MIN_SHARE = 0.1  # size of a block as a share of the largest; a message for a smaller one does not pay
 
 
 @dataclass(frozen=True)
 class Sharding:
-    """How the weights of a training are kept.
+    """Record of how the weights of a training are kept.
 
     Attributes:
-        blank: a model without weights, from which whole ones are made; None if all are whole in any case.
+        template: a model without weights, from which full copies are made; None if nothing is sharded.
     """
 
-    blank: FlowMixture | None = None
+    template: FlowMixture | None = None
 
     @property
     def on(self) -> bool:
-        """Whether weights are divided."""
-        return self.blank is not None
+        """True if weights are sharded."""
+        return self.template is not None
 
-    def whole(self, model: FlowMixture) -> FlowMixture:
-        """A model with all its weights, in every process: this one, or a copy of a divided one.
+    def full_model(self, model: FlowMixture) -> FlowMixture:
+        """Return a model with full weights in every process: `model` itself, or a copy of a sharded one.
 
         All processes must call this.
 
         Raises:
             LostProcessError: another process is gone.
         """
-        if self.blank is None:
+        if self.template is None:
             return model
-        made = copy.deepcopy(self.blank)
-        with noticed():
-            state = {name: whole(value) for name, value in model.state_dict().items()}
-        made.load_state_dict(state, assign=True)
-        for one, source in zip(made.parameters(), model.parameters(), strict=True):
-            one.requires_grad_(source.requires_grad)
-        return made.train(model.training)
+        full = copy.deepcopy(self.template)
+        with translate_errors():
+            state = {name: full_tensor(value) for name, value in model.state_dict().items()}
+        full.load_state_dict(state, assign=True)
+        for parameter, source in zip(full.parameters(), model.parameters(), strict=True):
+            parameter.requires_grad_(source.requires_grad)
+        return full.train(model.training)
 
 
-def shard(models: Sequence[FlowMixture], x: Tensor, processes: Processes, *, on: bool) -> Sharding:
-    """Divide the flows of some models in place, if `on` and if there is another process.
+def shard_models(models: Sequence[FlowMixture], x: Tensor, group: Distributed, *, on: bool) -> Sharding:
+    """Shard the flows of some models in place, if `on` and if there are several processes.
 
     Args:
-        models: of the same architecture, on the device of training, the same in every process.
-        x: a few preprocessed rows `(n, D)`, by which it is seen how the flow works.
-        processes: those that train together.
+        models: models of one architecture, on the device of training, the same in every process.
+        x: a few preprocessed rows `(n, D)`; one pass shows which modules of the flow call which.
+        group: the processes that train together.
         on: `train.fsdp`.
 
     Raises:
         LostProcessError: another process is gone.
-        RecipeError: the flow does not work in parts.
+        RecipeError: the flow cannot be sharded.
     """
-    if not on or processes.alone:
+    if not on or group.world_size == 1:
         return Sharding()
-    blank = _blank(models[0])
+    template = _without_weights(models[0])
     for model in models:
         try:
-            with noticed():
-                _divide(model.flow, x)
+            with translate_errors():
+                _shard_flow(model.flow, x)
         except (RuntimeError, ValueError, TypeError, AssertionError, NotImplementedError) as error:
             raise RecipeError(
-                f"train.fsdp: the flow {type(blank.flow).__name__} does not work with divided weights",
+                f"train.fsdp: the flow {type(template.flow).__name__} does not work with divided weights",
                 details=str(error).strip().splitlines()[:1],
                 hint="train.fsdp=false; every process then keeps all weights",
             ) from error
-    return Sharding(blank)
+    return Sharding(template)
 
 
-def own(tensor: Tensor) -> Tensor:
-    """This process's share of a divided tensor, or another tensor as it is; no gradient passes to a share."""
-    if not divided(tensor):
-        return tensor
-    with torch.no_grad():
-        return cast(Tensor, cast(Any, tensor).to_local())
+def is_sharded(tensor: Any) -> bool:
+    """Return True for a `DTensor`, without importing its class, which takes a second."""
+    return hasattr(tensor, "full_tensor")
 
 
 @torch.no_grad()
-def whole(tensor: Tensor, like: Tensor | None = None) -> Tensor:
-    """All of a divided tensor, or another tensor as it is.
+def local_shard(tensor: Any) -> Any:
+    """Shard of this process of a `DTensor`, sharing its memory; another tensor as it is."""
+    return tensor.to_local() if is_sharded(tensor) else tensor
 
-    All processes must call this.
+
+def local_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Trained parameters by name, local shards in place of sharded ones; they share memory with the model."""
+    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    return {
+        name: nn.Parameter(local_shard(value)) if is_sharded(value) else value
+        for name, value in trained.items()
+    }
+
+
+@torch.no_grad()
+def full_tensor(tensor: Any, like: Any = None) -> Any:
+    """Gather a sharded tensor; another tensor is returned as it is. All processes must call this.
 
     Args:
-        tensor: divided, or the share of something divided as `like` is.
-        like: None if `tensor` knows by itself.
+        tensor: a `DTensor`, or the local shard of something sharded like `like`.
+        like: None if `tensor` is a `DTensor`.
     """
-    if like is not None and divided(like) and tensor.ndim and not divided(tensor):
-        tensor = type(like).from_local(  # type: ignore[attr-defined]
+    if is_sharded(like) and tensor.ndim and not is_sharded(tensor):
+        tensor = type(like).from_local(
             tensor,
-            like.device_mesh,  # type: ignore[attr-defined]
-            like.placements,  # type: ignore[attr-defined]
+            like.device_mesh,
+            like.placements,
             run_check=False,
             shape=like.shape,
             stride=like.stride(),
         )
-    return cast(Any, tensor).full_tensor() if divided(tensor) else tensor
+    return tensor.full_tensor() if is_sharded(tensor) else tensor
 
 
 @torch.no_grad()
-def as_divided(tensor: Tensor, like: Tensor) -> Tensor:
-    """A whole tensor that every process has, divided as `like` is; nothing is sent."""
-    if not divided(like) or divided(tensor) or not tensor.ndim:
+def distribute_like(tensor: Tensor, like: Any) -> Tensor:
+    """Shard a full tensor that every process has as `like` is sharded; nothing is sent."""
+    if not is_sharded(like) or is_sharded(tensor) or not tensor.ndim:
         return tensor
     from torch.distributed.tensor import distribute_tensor
 
-    place = cast(Any, like)
-    return distribute_tensor(
-        tensor.to(like.device), place.device_mesh, place.placements, src_data_rank=None
-    ).detach()
+    local = tensor.to(like.device)
+    return distribute_tensor(local, like.device_mesh, like.placements, src_data_rank=None).detach()
 
 
-def divided(tensor: Tensor) -> bool:
-    """Whether it is one of those of which each process has a share."""
-    return hasattr(tensor, "full_tensor")  # without the class, whose import takes a second of every run
+@torch.no_grad()
+def find_blocks(flow: nn.Module, x: Tensor) -> list[nn.Module]:
+    """Find disjoint modules that hold nearly all parameters and use them only while they are called.
+
+    Parameters in no block are few, or are used by other modules than their owner. A coupling of a
+    `CouplingStack`, for example, is never called itself, but its network is.
+
+    Args:
+        flow: any module, also one of a plugin.
+        x: a few rows that it takes.
+    """
+    calls = _CallRecorder(flow)
+    with calls:
+        flow(x)
+    blocks = [module for module in _candidates(flow, calls.called) if calls.owns_its_parameters(module)]
+    owners: dict[nn.Parameter, int] = {}
+    for block in blocks:
+        for parameter in block.parameters():
+            owners[parameter] = owners.get(parameter, 0) + 1
+    blocks = [block for block in blocks if all(owners[parameter] == 1 for parameter in block.parameters())]
+    largest = max((_size(block) for block in blocks), default=0)
+    return [block for block in blocks if _size(block) >= _MIN_SHARE * largest]
 
 
-def _blank(model: FlowMixture) -> FlowMixture:
-    """A copy whose parameters have no numbers; its buffers do."""
+def _without_weights(model: FlowMixture) -> FlowMixture:
+    """Copy a model with its buffers, and with parameters on the meta device."""
     memo: dict[int, Any] = {
-        id(one): nn.Parameter(torch.empty_like(one, device="meta"), requires_grad=False)
-        for one in model.parameters()
+        id(parameter): nn.Parameter(torch.empty_like(parameter, device="meta"), requires_grad=False)
+        for parameter in model.parameters()
     }
     return copy.deepcopy(model, memo)
 
 
-def _divide(flow: nn.Module, x: Tensor) -> None:
+def _shard_flow(flow: nn.Module, x: Tensor) -> None:
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     training = flow.training
-    flow.eval()  # no dropout, of whose random numbers these rows would take some
-    blocks = blocks_of(flow, x)
+    flow.eval()  # dropout would draw random numbers
     options: dict[str, Any] = {
-        "mesh": _all_processes(x.device.type),
+        "mesh": _device_mesh(x.device.type),
         "reshard_after_forward": True,
-        "ignored_params": {one for one in flow.parameters() if not one.ndim},  # which cannot be divided
+        "ignored_params": {value for value in flow.parameters() if not value.ndim},  # scalars have no shards
     }
-    for block in blocks:
+    for block in find_blocks(flow, x):
         fully_shard(block, **options)
-    fully_shard(flow, **options)  # what is in no block
+    fully_shard(flow, **options)  # the parameters in no block
     if hasattr(flow, "inverse"):
         register_fsdp_forward_method(flow, "inverse")
     with torch.no_grad():
-        flow(x)  # torch's own preparations, after which shares stay in their place; and whether it works
+        flow(x)  # after its first call torch keeps the shards in place; a flow that cannot be sharded fails
     flow.train(training)
 
 
-@cache  # each might come with a process group of its own, and a race divides many flows
-def _all_processes(device: str) -> Any:
+@cache  # a new mesh may come with a new process group, and a search shards many flows
+def _device_mesh(device: str) -> Any:
     from torch.distributed.device_mesh import init_device_mesh
 
     return init_device_mesh(device, (torch.distributed.get_world_size(),))
+
+
+def _candidates(module: nn.Module, called: set[nn.Module]) -> Iterator[nn.Module]:
+    """Innermost bijections that are called, and the outermost modules outside of any bijection."""
+    for child in module.children():
+        has_inner = any(isinstance(part, Bijection) for part in child.modules() if part is not child)
+        if child in called and not has_inner:
+            if _size(child):
+                yield child
+        else:
+            yield from _candidates(child, called)
+
+
+def _size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.ndim)
+
+
+class _CallRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Records which modules are called, and during which calls each parameter is used."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.called: set[nn.Module] = set()
+        self._used_in: dict[nn.Parameter, set[nn.Module]] = {}
+        self._stack: list[nn.Module] = []
+        self._module = module
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> _CallRecorder:
+        for module in self._module.modules():
+            self._handles.append(module.register_forward_pre_hook(self._enter_call))
+            self._handles.append(module.register_forward_hook(self._leave_call))
+        super().__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        for handle in self._handles:
+            handle.remove()
+
+    def owns_its_parameters(self, module: nn.Module) -> bool:
+        """Return True if the parameters of `module` are used during its calls and at no other time."""
+        return all(module in self._used_in.get(parameter, {module}) for parameter in module.parameters())
+
+    def _enter_call(self, module: nn.Module, inputs: Any) -> None:
+        self.called.add(module)
+        self._stack.append(module)
+
+    def _leave_call(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
+        self._stack.pop()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        for leaf in tree_leaves((args, kwargs)):
+            if isinstance(leaf, nn.Parameter):
+                self._used_in[leaf] = self._used_in.get(leaf, set(self._stack)) & set(self._stack)
+        return func(*args, **(kwargs or {}))

@@ -1,4 +1,4 @@
-"""What to do when a loss is not finite: no step is taken with it, and the place is named."""
+"""Losses that are not finite: no optimiser step is taken with them, and the cause is named."""
 
 from __future__ import annotations
 
@@ -11,31 +11,37 @@ from torch import Tensor, nn
 from flowgmm_cli.api import Latents
 from flowgmm_cli.errors import RunFailedError
 from flowgmm_cli.model import FlowMixture
-from flowgmm_cli.training.random_layers import seeded_layers
-from flowgmm_cli.training.step import StepInput, TrainingStep
+from flowgmm_cli.training.dataset import StepInput
+from flowgmm_cli.training.engine import seeded_layers
+from flowgmm_cli.training.step import TrainingStep
 
 _NEVER = torch.iinfo(torch.int64).max
 
 
-class Guard:
-    """Skips the first step whose loss or gradient is not finite and all after it, on the device.
+class NonFiniteGuard:
+    """Skips the first step whose gradient is not finite and all after it, on the device.
 
-    The optimiser is told through `found_inf`, the signal gradient scalers use, so that the weights stay those
-    before that step, without the host waiting for the device.
+    The optimiser reads `found_inf`, the signal of gradient scalers, so that the weights stay those before
+    that step and the host does not wait for the device.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.first_bad = torch.full((), _NEVER, dtype=torch.int64, device=device)
+        self._first = torch.full((), _NEVER, dtype=torch.int64, device=device)
 
-    def watch(self, optimiser: torch.optim.Optimizer, step: int, loss: Tensor, norm: Tensor) -> None:
-        """Look at a step before the optimiser takes it."""
-        bad = ~(loss.detach().isfinite() & norm.detach().isfinite())
-        self.first_bad = torch.minimum(self.first_bad, torch.where(bad, step, _NEVER))
-        optimiser.found_inf = (self.first_bad != _NEVER).float()  # type: ignore[attr-defined]
+    @staticmethod
+    def poison(loss: Tensor) -> Tensor:
+        """Return the loss, or NaN in place of a loss that is not finite, so that its gradients show it."""
+        return loss * torch.where(loss.detach().isfinite(), 1.0, torch.nan)
+
+    def watch(self, optimiser: torch.optim.Optimizer, step: int, norm: Tensor) -> None:
+        """Check the gradient norm of a step before the optimiser takes it."""
+        is_bad = ~norm.detach().isfinite()
+        self._first = torch.minimum(self._first, torch.where(is_bad, step, _NEVER))
+        optimiser.found_inf = (self._first != _NEVER).float()  # type: ignore[attr-defined]
 
     def first_bad_step(self) -> int | None:
-        """The first step that was skipped; this waits for the device."""
-        first = int(self.first_bad)
+        """First step that was skipped; waits for the device."""
+        first = int(self._first)
         return None if first == _NEVER else first
 
 
@@ -46,27 +52,28 @@ def explain(
     generator: torch.Generator,
 ) -> RunFailedError:
     """Replay a step with the current weights and name the first module that is not finite."""
-    if not (rows.labelled.finite() and rows.unlabelled.finite()):
+    if not (rows.labelled.is_finite() and rows.unlabelled.is_finite()):
         return _failure(rows.step, "the rows themselves are not finite")
-    found: list[str] = []
+    culprits: list[str] = []
 
-    def look(name: str) -> Any:
+    def create_hook(name: str) -> Any:
         def hook(module: nn.Module, inputs: Any, output: Any) -> None:
-            if not found and not _finite(output):
+            if not culprits and not _is_finite(output):
                 # a module ends after those in it, so this is the innermost
-                found.append(f"{name} ({type(module).__name__})" if name else "the mixture")
+                culprits.append(f"{name} ({type(module).__name__})" if name else "the mixture")
 
         return hook
 
-    handles = [module.register_forward_hook(look(name)) for name, module in step_module.model.named_modules()]
+    modules = step_module.model.named_modules()
+    handles = [module.register_forward_hook(create_hook(name)) for name, module in modules]
     try:
         with seeded_layers(generator):
             terms = step_module(teacher, rows, generator)
     finally:
         for handle in handles:
             handle.remove()
-    if found:
-        return _failure(rows.step, f"the first output that is not finite is that of {found[0]}")
+    if culprits:
+        return _failure(rows.step, f"the first output that is not finite is that of {culprits[0]}")
     for name, value in terms.items():
         if not value.isfinite():
             return _failure(rows.step, f"the term loss.{name} is not finite, though every layer is")
@@ -78,21 +85,21 @@ def explain(
     return _failure(rows.step, "a replay of the step is finite, so the fault does not repeat itself")
 
 
-def _failure(step: int, what: str) -> RunFailedError:
+def _failure(step: int, cause: str) -> RunFailedError:
     return RunFailedError(
-        f"the loss is not finite at step {step} (batch {step}): {what}",
+        f"the loss is not finite at step {step} (batch {step}): {cause}",
         hint="lower train.lr or train.clip_norm, or add `{use: clip}` to data.transforms; "
         "what was saved before is kept",
     )
 
 
-def _finite(output: Any) -> bool:
+def _is_finite(output: Any) -> bool:
     if isinstance(output, Tensor):
         return bool(output.isfinite().all())
     if isinstance(output, Latents):
-        return _finite((output.z, output.log_det, output.class_log_prob))
+        return _is_finite((output.z, output.log_det, output.class_log_prob))
     if isinstance(output, tuple | list):
-        return all(_finite(one) for one in output)
+        return all(_is_finite(part) for part in output)
     if isinstance(output, Mapping):
-        return all(_finite(one) for one in output.values())
+        return all(_is_finite(part) for part in output.values())
     return True

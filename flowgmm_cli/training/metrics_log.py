@@ -12,18 +12,18 @@ from flowgmm_cli.files import write_text
 
 
 class MetricsLog:
-    """Appends lines to a file; on resuming, forgets what came after the checkpoint.
+    """Appends lines to a file; a resumed run drops the lines after its checkpoint.
 
     Args:
-        path: the file; None logs nowhere.
-        after: keep lines up to this step.
+        path: the file; None writes nothing.
+        last_step: last step of the checkpoint.
     """
 
-    def __init__(self, path: Path | None, *, after: int = 0) -> None:
+    def __init__(self, path: Path | None, *, last_step: int = 0) -> None:
         self.path = path
         if path is not None and path.exists():
-            kept = [json.dumps(line) for line in read_metrics(path) if line.get("step", 0) <= after]
-            write_text(path, "".join(f"{line}\n" for line in kept))
+            lines = [json.dumps(line) for line in read_metrics(path) if line.get("step", 0) <= last_step]
+            write_text(path, "".join(f"{line}\n" for line in lines))
 
     def write(self, *, step: int, epoch: float, split: str, seconds: float, **values: float) -> None:
         """Append a line; a value that is not finite is written as null."""
@@ -37,7 +37,7 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[Mapping[str, Any]]:
-    """All whole lines of the file; one cut short by a crash is left out."""
+    """Read all complete lines of the file; one cut short by a crash is left out."""
     lines: list[Mapping[str, Any]] = []
     for text in path.read_text(encoding="utf-8").splitlines():
         try:

@@ -1,4 +1,4 @@
-"""From a recipe to a saved, calibrated and tested model: the way of a run, top to bottom."""
+"""A run from its recipe to a saved, calibrated and tested model, top to bottom."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import contextlib
 import dataclasses
 import time
 from dataclasses import dataclass
+
+import torch
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.evaluation.evaluate import Evaluation, evaluate
@@ -15,30 +17,32 @@ from flowgmm_cli.inference.sampling import recentre_components
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run, Status, process_info
 from flowgmm_cli.trained_model import TrainedModel
-from flowgmm_cli.training.calibrate import Calibration
-from flowgmm_cli.training.detect import fit_detection, require_scores
-from flowgmm_cli.training.engine import Engine, deterministic, make_engine
-from flowgmm_cli.training.fitting import Fitting, Talk
-from flowgmm_cli.training.inputs import Inputs, prepare
-from flowgmm_cli.training.interrupt import Interrupt
-from flowgmm_cli.training.learn import learn
-from flowgmm_cli.training.processes import Processes
-from flowgmm_cli.training.search import Race
+from flowgmm_cli.training.calibration import Calibration
+from flowgmm_cli.training.callbacks import Callbacks, Interrupt
+from flowgmm_cli.training.dataset import RowTensors, StepInput, step_generator
+from flowgmm_cli.training.distributed import Distributed
+from flowgmm_cli.training.engine import Engine, create_engine, deterministic, seeded_layers
+from flowgmm_cli.training.fit_job import TrainContext
+from flowgmm_cli.training.fit_model import FittedModel, fit_model
+from flowgmm_cli.training.guard import explain
+from flowgmm_cli.training.ood_fit import fit_ood, require_scores
+from flowgmm_cli.training.optim import create_ema_model
+from flowgmm_cli.training.prepare import PreparedData, prepare
+from flowgmm_cli.training.search import SearchResult
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run ends with.
+    """Result of a run.
 
     Attributes:
         trained: the saved model.
-        test: evaluation of the test split; None where there is none.
-        metric, best: the watched metric and its best value, of the first member; None where nothing was
-            watched.
-        epochs: passes over the unlabelled rows, of the first member.
-        seconds: of the whole run, over all sittings.
-        calibration: the temperature and where it comes from.
-        race: the search for settings; None where the recipe has none.
+        test: evaluation of the test split; None without one.
+        metric, best: the watched metric and its best value, of the first member; None without one.
+        epochs: epochs of the first member.
+        seconds: duration of the run, over all sessions.
+        calibration: the temperature and its origin.
+        search: the search for settings; None without one.
     """
 
     trained: TrainedModel
@@ -48,7 +52,7 @@ class TrainResult:
     epochs: float
     seconds: float
     calibration: Calibration
-    race: Race | None = None
+    search: SearchResult | None = None
 
 
 def train(
@@ -56,39 +60,39 @@ def train(
     run: Run,
     *,
     context: DataContext | None = None,
-    talk: Talk | None = None,
+    callbacks: Callbacks | None = None,
     interrupt: Interrupt | None = None,
-    processes: Processes | None = None,
+    group: Distributed | None = None,
 ) -> TrainResult:
-    """Carry a run to its end, from its last checkpoint if it has one.
+    """Train a run to its end, from its last checkpoint if it has one.
 
-    Where several processes train together, the leader calls this and the others `assist`.
+    Where several processes train together, the main process calls this and the others call `assist`.
 
     Raises:
-        FlowgmmError: whatever stopped it; `run.json` then says `failed` or `interrupted`.
+        FlowgmmError: the error that stopped the run; `run.json` then says `failed` or `interrupted`.
     """
-    before, start = float(run.info().get("seconds", 0.0)), time.monotonic()
+    earlier, start = float(run.info().get("seconds", 0.0)), time.monotonic()
 
     def end(status: Status, error: str | None) -> float:
-        seconds = before + time.monotonic() - start
+        seconds = earlier + time.monotonic() - start
         run.update(status=status, error=error, seconds=round(seconds, 3))
         return seconds
 
-    processes = processes or Processes()
-    run.update(status="running", error=None, processes=processes.count, **process_info())
+    group = group or Distributed()
+    run.update(status="running", error=None, processes=group.world_size, **process_info())
     try:
         with deterministic(recipe.run.deterministic):
             result = _train(
                 recipe,
                 run,
                 context or DataContext(),
-                talk or Talk(),
+                callbacks or Callbacks(),
                 interrupt or Interrupt(),
-                processes,
+                group,
             )
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", None) == 130
-        with contextlib.suppress(OSError):  # a full disk must not hide what it made fail
+        with contextlib.suppress(OSError):  # a full disk must not hide the error that it caused
             end("interrupted" if stopped else "failed", str(error) or type(error).__name__)
         raise
     return dataclasses.replace(result, seconds=end("done", None))
@@ -97,116 +101,170 @@ def train(
 def assist(
     recipe: Recipe,
     run: Run,
-    processes: Processes,
+    group: Distributed,
     *,
     context: DataContext | None = None,
     interrupt: Interrupt | None = None,
 ) -> None:
-    """Train with the leader, whose run it is, to the end of training; the rest it does alone.
+    """Train with the main process, which does the rest of the run alone.
 
     Raises:
-        FlowgmmError: whatever stopped the training.
+        FlowgmmError: the error that stopped the training.
     """
     with deterministic(recipe.run.deterministic):
-        data = _prepare(recipe, run, context or DataContext(), processes)
-        engine = _engine(recipe, run, data, processes)
-        learn(Fitting(recipe, data, engine, Talk(), interrupt or Interrupt(), processes), run=run)
+        data = _prepare(recipe, run, context or DataContext(), group)
+        engine = _create_engine(recipe, run, data, group)
+        fit_model(TrainContext(recipe, data, engine, Callbacks(), interrupt or Interrupt(), group), run=run)
 
 
-def _prepare(recipe: Recipe, run: Run, context: DataContext, processes: Processes) -> Inputs:
-    with processes.in_turn():  # what the leader has fitted and kept, the others find
+def dry_run(recipe: Recipe, *, context: DataContext, callbacks: Callbacks) -> dict[str, float]:
+    """Read the data, build the model and compute one step with its gradients; keep nothing.
+
+    Returns:
+        The loss terms at the start of training.
+
+    Raises:
+        RunFailedError: a loss or gradient is not finite.
+    """
+    data = prepare(recipe, context)
+    engine = create_engine(
+        device=recipe.run.device, precision=recipe.train.precision, features=data.preprocessor.dim
+    )
+    train_context = TrainContext(recipe, data, engine, callbacks, Interrupt())
+    notes = (*data.rows.notes, *data.preprocessor.notes, *data.describe(), f"device  {engine.describe()}")
+    for line in (*notes, *train_context.unfinished_ramps()):
+        callbacks.note(line)
+    step = train_context.create_step(data.train.labels)
+    teacher = create_ema_model(step.model)
+    tensors = RowTensors.from_split(data.train)
+    labelled = (data.train.labels >= 0).nonzero().flatten()[: recipe.train.labelled_batch_size]
+    rows = StepInput(
+        labelled=tensors[labelled].to(engine.device),
+        labels=data.train.labels[labelled].to(engine.device),
+        unlabelled=tensors[: recipe.train.batch_size].to(engine.device),
+        step=0,
+        epoch=0.0,
+    )
+    rng = step_generator(engine.device, recipe.run.seed, 0)
+    with engine.autocast(), seeded_layers(rng):
+        terms = step(teacher, rows, rng)
+    loss = torch.stack(list(terms.values())).sum()
+    torch.autograd.backward(loss)
+    gradients = [parameter.grad for parameter in step.model.parameters() if parameter.grad is not None]
+    if not all(bool(value.isfinite().all()) for value in (loss, *gradients)):
+        raise explain(step, teacher, rows, step_generator(engine.device, recipe.run.seed, 0))
+    return {name: value.item() for name, value in terms.items()}
+
+
+def _prepare(recipe: Recipe, run: Run, context: DataContext, group: Distributed) -> PreparedData:
+    with group.main_process_first():  # the others read its preprocessor
         return prepare(recipe, context, run=run)
 
 
-def _engine(recipe: Recipe, run: Run, data: Inputs, processes: Processes) -> Engine:
-    # a resumed run goes on with the arithmetic it began with
+def _create_engine(recipe: Recipe, run: Run, data: PreparedData, group: Distributed) -> Engine:
+    # a resumed run keeps the precision it began with
     precision = run.info().get("precision", recipe.train.precision)
-    # what pays is measured, and the processes' measurements may differ
-    precision = processes.told(precision)
+    # the faster precision is measured, and processes may measure differently
+    precision = group.broadcast_text(precision)
     if precision == "auto":
-        found = make_engine(device=recipe.run.device, precision=precision, features=data.preprocessor.dim)
-        precision = processes.told(found.precision)
-    return make_engine(device=recipe.run.device, precision=precision, features=data.preprocessor.dim)
+        engine = create_engine(device=recipe.run.device, precision=precision, features=data.preprocessor.dim)
+        precision = group.broadcast_text(engine.precision)
+    return create_engine(device=recipe.run.device, precision=precision, features=data.preprocessor.dim)
 
 
 def _train(
     recipe: Recipe,
     run: Run,
     context: DataContext,
-    talk: Talk,
+    callbacks: Callbacks,
     interrupt: Interrupt,
-    processes: Processes,
+    group: Distributed,
 ) -> TrainResult:
-    data = _prepare(recipe, run, context, processes)
+    data = _prepare(recipe, run, context, group)
     require_scores(recipe, data.preprocessor)
-    talk.note(f"run     {run.path}")
-    for line in (*data.rows.notes, *data.preprocessor.notes, *data.describe()):
-        talk.note(line)
-    engine = _engine(recipe, run, data, processes)
-    shared = "" if processes.alone else f", {processes.count} processes"
-    shared += ", weights divided among them" if shared and recipe.train.fsdp else ""
-    talk.note(f"device  {engine.describe()}{shared}")
-    if recipe.train.fsdp and processes.alone:
-        talk.note("fsdp    there is one process, which keeps all weights; `--processes N` divides them")
-    fitting = Fitting(recipe, data, engine, talk, interrupt, processes)
-    for line in fitting.short_of_ramps():
-        talk.note(line)
+    engine = _create_engine(recipe, run, data, group)
+    train_context = TrainContext(recipe, data, engine, callbacks, interrupt, group)
+    for line in _start_notes(train_context, run):
+        callbacks.note(line)
     run.update(
         device=str(engine.device),
         precision=engine.precision,
         rows=data.counts(),
         val_labels=data.rows.val_labels,
     )
+    fitted = fit_model(train_context, run=run)
+    trained = _save(train_context, fitted, run, context)
+    test = _test(trained, data, run)
+    first, best = fitted.first, fitted.first.progress.best
+    run.update(
+        epochs=first.epochs,
+        steps=fitted.steps,
+        best={"metric": first.metric, "value": best, "epoch": first.progress.best_epoch},
+        members=[member.to_dict() for member in fitted.members],
+        calibration=fitted.calibration.to_dict(),
+        ood=trained.facts["ood"],
+        test=test.metrics() if test else None,
+    )
+    return TrainResult(
+        trained, test, first.metric, best, first.epochs, 0.0, fitted.calibration, fitted.search
+    )
 
-    learned = learn(fitting, run=run)
-    first, calibration = learned.first, learned.calibration
 
+def _start_notes(train_context: TrainContext, run: Run) -> list[str]:
+    """Describe rows, device and processes in lines for people."""
+    data, group, fsdp = train_context.data, train_context.group, train_context.recipe.train.fsdp
+    device = f"device  {train_context.engine.describe()}"
+    if group.world_size > 1:
+        device += f", {group.world_size} processes" + (", weights divided among them" if fsdp else "")
+    lines = [f"run     {run.path}", *data.rows.notes, *data.preprocessor.notes, *data.describe(), device]
+    if fsdp and group.world_size == 1:
+        lines.append("fsdp    there is one process, which keeps all weights; `--processes N` divides them")
+    return [*lines, *train_context.unfinished_ramps()]
+
+
+def _save(train_context: TrainContext, fitted: FittedModel, run: Run, context: DataContext) -> TrainedModel:
+    """Fit the out-of-distribution scores and write the model."""
+    data = train_context.data
     facts = {
-        "calibration": calibration.to_dict(),
+        "calibration": fitted.calibration.to_dict(),
         "rows": data.counts(),
         "val_labels": data.rows.val_labels,
         "inexact_density": list(data.preprocessor.inexact),
-        "class_prior": learned.model.class_prior().tolist(),
+        "class_prior": fitted.model.class_prior().tolist(),
     }
     trained = TrainedModel(
-        recipe, data.preprocessor, learned.model.cpu(), data.rows.class_names, facts, learned.members
+        train_context.recipe,
+        data.preprocessor,
+        fitted.model.cpu(),
+        data.rows.class_names,
+        facts,
+        fitted.members,
     )
-    detection = fit_detection(trained, data.rows, context)
+    ood = fit_ood(trained, data.rows, context)
     trained = dataclasses.replace(
         trained,
-        detector=detection.detector,
+        detector=ood.detector,
         sampling_model=recentre_components(trained.model, data.train.x),
-        facts={**facts, "ood": detection.to_dict()},
+        facts={**facts, "ood": ood.to_dict()},
     )
-    talk.note(f"ood     {detection.describe()}")
+    train_context.callbacks.note(f"ood     {ood.describe()}")
     trained.save(run.path)
-    test = _test(trained, data, run)
-    best = first.progress.best
-    run.update(
-        epochs=first.epochs,
-        steps=learned.steps,
-        best={"metric": first.metric, "value": best, "epoch": first.progress.best_epoch},
-        members=[member.to_dict() for member in learned.members],
-        calibration=calibration.to_dict(),
-        ood=detection.to_dict(),
-        test=test.metrics() if test else None,
-    )
-    return TrainResult(trained, test, first.metric, best, first.epochs, 0.0, calibration, learned.race)
+    return trained
 
 
-def _test(trained: TrainedModel, data: Inputs, run: Run) -> Evaluation | None:
+def _test(trained: TrainedModel, data: PreparedData, run: Run) -> Evaluation | None:
     if data.test is None or data.rows.test is None:
         return None
-    found, names = trained.predict(data.test), trained.class_names
+    predictions, names = trained.predict(data.test), trained.class_names
     result = evaluate(
         "test",
-        found.log_probabilities,
-        found.log_density,
+        predictions.log_probabilities,
+        predictions.log_density,
         data.test.labels.numpy(),
         names,
         pixels=trained.preprocessor.pixels,
     )
     write_json(run.path / "eval" / "test.json", result.to_dict(str(run.path)))
-    said = collect_predictions(data.rows.test, data.rows.columns, found.log_probabilities, names)
-    said.save(run.path / "eval" / "test.npz")
+    rows = collect_predictions(data.rows.test, data.rows.columns, predictions.log_probabilities, names)
+    rows.save(run.path / "eval" / "test.npz")
     return result

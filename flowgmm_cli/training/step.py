@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,8 @@ from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.training.viewing import Forms, Viewing, build_viewing
+from flowgmm_cli.training.augmentation import AugmentationPipeline, build_pipeline
+from flowgmm_cli.training.dataset import StepInput
 
 
 @dataclass(frozen=True)
@@ -25,28 +26,20 @@ class WeightedRegulariser:
     compute: Regulariser
 
 
-@dataclass(frozen=True)
-class StepInput:
-    """The rows of one step, on the device, before any view; see `flowgmm_cli.api.Batch`."""
-
-    labelled: Forms
-    labels: Tensor
-    unlabelled: Forms
-    step: int
-    epoch: float
-
-
 class TrainingStep(nn.Module):
     """All losses of a step from one forward pass of the student.
 
-    A module, so that it can be compiled or wrapped for several processes as a whole.
+    A module, so that it can be compiled or wrapped by `DistributedDataParallel` as a whole.
 
     Args:
         model: the student.
         objective: the main loss.
         regularisers: losses added to it.
-        weak: what the teacher sees of the unlabelled rows, and the student of the labelled ones.
-        strong: what the student sees of the unlabelled rows.
+        weak: view of the unlabelled rows for the teacher, and of the labelled rows for the student.
+        strong: view of the unlabelled rows for the student.
+
+    Attributes:
+        reads: views of the unlabelled rows that the losses read the student's latents of.
     """
 
     def __init__(
@@ -55,22 +48,26 @@ class TrainingStep(nn.Module):
         objective: Objective,
         regularisers: Sequence[WeightedRegulariser],
         *,
-        weak: Viewing | None = None,
-        strong: Viewing | None = None,
+        weak: AugmentationPipeline | None = None,
+        strong: AugmentationPipeline | None = None,
     ) -> None:
         super().__init__()
         self.model = model
         self.objective = objective
         self.regularisers = tuple(regularisers)
-        self.views = {"weak": weak or Viewing("weak"), "strong": strong or Viewing("strong")}
-        self.reads = frozenset().union(objective.reads, *(one.compute.reads for one in self.regularisers))
+        self.views = {
+            "weak": weak or AugmentationPipeline("weak"),
+            "strong": strong or AugmentationPipeline("strong"),
+        }
+        reads = (objective.reads, *(regulariser.compute.reads for regulariser in self.regularisers))
+        self.reads = frozenset().union(*reads)
 
     def forward(self, teacher: FlowMixture, rows: StepInput, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return the student's named scalar loss terms, weighted; their sum is the loss.
+        """Return the student's loss terms by name, weighted scalars; their sum is the loss.
 
         Args:
             teacher: the averaged model; no gradient reaches it.
-            rows: this step's rows.
+            rows: rows of this step.
             generator: random numbers of this step, on the device of the rows.
         """
         return self.losses(self.model, teacher, rows, generator)
@@ -78,28 +75,38 @@ class TrainingStep(nn.Module):
     def losses(
         self, model: FlowMixture, teacher: FlowMixture, rows: StepInput, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        """The same for any model in the student's place."""
-        drawn = ["weak", *(self.reads - {"weak"})]
-        views = {name: self.views[name](rows.unlabelled, generator) for name in drawn}
+        """Compute the same terms with another model in place of the student."""
+        views = {name: view(rows.unlabelled, generator) for name, view in self.views.items()}
         labelled = self.views["weak"](rows.labelled, generator)
-        parts = {"labelled": labelled, **{name: views[name] for name in sorted(self.reads)}}
-        batch = _Batch(
-            lambda: self.views["strong"](rows.unlabelled, generator),
+        batch = Batch(
             labelled=labelled,
             labels=rows.labels,
-            **views,
-            student=_see(model, parts),
+            weak=views["weak"],
+            strong=views["strong"],
+            student=_forward_parts(
+                model, {"labelled": labelled, **{name: views[name] for name in sorted(self.reads)}}
+            ),
             temperature=self.objective.temperature,
             step=rows.step,
             epoch=rows.epoch,
             generator=generator,
         )
         terms = dict(self.objective(model, teacher, batch))
-        for one in self.regularisers:
-            for name, value in one.compute(model, teacher, batch).items():
-                weighted = one.weight * value
+        for regulariser in self.regularisers:
+            for name, value in regulariser.compute(model, teacher, batch).items():
+                weighted = regulariser.weight * value
                 terms[name] = terms[name] + weighted if name in terms else weighted
         return terms
+
+
+def _forward_parts(model: FlowMixture, parts: dict[str, Tensor]) -> dict[str, Latents]:
+    """Latents of all parts by name, from one forward pass."""
+    latents = model(torch.cat(list(parts.values())))
+    sliced, start = {}, 0
+    for name, x in parts.items():
+        sliced[name] = latents.rows(slice(start, start + len(x)))
+        start += len(x)
+    return sliced
 
 
 def build_step(
@@ -111,7 +118,7 @@ def build_step(
     unlabelled: int,
     preprocessor: Preprocessor | None = None,
 ) -> TrainingStep:
-    """Build objective, regularisers and views of a recipe around a model.
+    """Build the objective, regularisers and views of a recipe around a model.
 
     Args:
         recipe: names the components.
@@ -122,48 +129,25 @@ def build_step(
         preprocessor: of the rows; needed where a view changes inputs.
 
     Raises:
-        RecipeError: a view changes images, and there are none.
+        RecipeError: a view changes images, and no column holds images.
     """
     views = cast(DataConfig, recipe.data.config).views
     device = model.mixture.means.device
+    objective = build(
+        recipe.objective,
+        features=features,
+        labelled=labelled,
+        unlabelled=unlabelled,
+        dims=model.mixture.dims,
+    )
     regularisers = [
         WeightedRegulariser(cast(RegulariserConfig, component.config).weight, build(component))
         for component in recipe.regularisers
     ]
     return TrainingStep(
         model,
-        build(
-            recipe.objective,
-            features=features,
-            labelled=labelled,
-            unlabelled=unlabelled,
-            dims=model.mixture.dims,
-        ),
+        objective,
         regularisers,
-        weak=build_viewing("weak", views.weak, preprocessor=preprocessor, device=device),
-        strong=build_viewing("strong", views.strong, preprocessor=preprocessor, device=device),
+        weak=build_pipeline("weak", views.weak, preprocessor=preprocessor, device=device),
+        strong=build_pipeline("strong", views.strong, preprocessor=preprocessor, device=device),
     )
-
-
-class _Batch(Batch):
-    """A batch whose rows under the strong view are made when somebody looks at them: not all losses do."""
-
-    def __init__(self, make_strong: Callable[[], Tensor] | None = None, **fields: Any) -> None:
-        for name, value in {**fields, "_make_strong": make_strong}.items():
-            object.__setattr__(self, name, value)
-
-    def __getattr__(self, name: str) -> Any:
-        if name != "strong" or self._make_strong is None:
-            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
-        object.__setattr__(self, name, self._make_strong())
-        return self.strong
-
-
-def _see(model: Any, parts: dict[str, Tensor]) -> dict[str, Latents]:
-    """Pass all parts through the model at once and hand them back by name."""
-    latents: Latents = model(torch.cat(list(parts.values())))
-    seen, start = {}, 0
-    for name, x in parts.items():
-        seen[name] = latents.rows(slice(start, start + len(x)))
-        start += len(x)
-    return seen

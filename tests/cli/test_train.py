@@ -146,10 +146,10 @@ def test_flags_for_seed_device_and_folder(flowgmm: Any, first: First) -> None:
 
 
 def test_a_stopped_run_resumes_without_a_recipe(flowgmm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flowgmm_cli.training.interrupt import Interrupt
+    from flowgmm_cli.training.callbacks import Interrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Interrupt, "requested", lambda self: True)
+        patch.setattr(Interrupt, "is_requested", lambda self: True)
         stopped = flowgmm(*WORDS, "train.epochs=3", "--json")
     assert (stopped.code, stopped.out) == (130, "")
     (run,) = Path("runs/csv").iterdir()

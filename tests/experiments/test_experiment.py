@@ -13,7 +13,7 @@ from flowgmm_cli.api import DataContext
 from flowgmm_cli.errors import DataError, InterruptedRunError, RunError
 from flowgmm_cli.experiments.experiment import Experiment, RunOptions
 from flowgmm_cli.experiments.points import Point, check_data, curve_points
-from flowgmm_cli.training.interrupt import Interrupt
+from flowgmm_cli.training.callbacks import Interrupt
 
 WORDS = ["train.epochs=2"]
 

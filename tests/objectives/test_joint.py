@@ -12,8 +12,8 @@ from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.objectives.joint import Joint
 from flowgmm_cli.objectives.specs import JointConfig
-from flowgmm_cli.training.step import StepInput, TrainingStep
-from flowgmm_cli.training.viewing import Forms
+from flowgmm_cli.training.dataset import RowTensors, StepInput
+from flowgmm_cli.training.step import TrainingStep
 
 
 def batch(labelled: Latents, labels: list[int], weak: Latents) -> Batch:
@@ -111,7 +111,9 @@ def test_over_all_rows_it_is_the_exact_joint_likelihood(make_model: Callable[...
     expected = labelled.gather(1, labels[:, None]).sum() + unlabelled.logsumexp(1).sum()
 
     joint = Joint(JointConfig(), features=3, labelled=4, unlabelled=7)
-    rows = StepInput(labelled=Forms(x[:4]), labels=labels, unlabelled=Forms(x[4:]), step=0, epoch=0.0)
+    rows = StepInput(
+        labelled=RowTensors(x[:4]), labels=labels, unlabelled=RowTensors(x[4:]), step=0, epoch=0.0
+    )
     terms = TrainingStep(model, joint, [])(model, rows, generator)
     torch.testing.assert_close(-sum(terms.values()) * 3 * 11, expected)
 

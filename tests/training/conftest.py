@@ -22,7 +22,7 @@ from flowgmm_cli.training.pipeline import TrainResult, train
 
 START = """
 import torch
-from flowgmm_cli.training.processes import joined
+from flowgmm_cli.training.distributed import Distributed, init_process_group
 """
 
 TrainRun = Callable[..., tuple[Run, TrainResult]]

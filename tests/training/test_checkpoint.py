@@ -16,9 +16,9 @@ from flowgmm_cli.files import read_tensors, write_tensors
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.schema import TrainConfig
 from flowgmm_cli.runs import Run
+from flowgmm_cli.training.callbacks import Callbacks
 from flowgmm_cli.training.checkpoint import BestModel, Progress, load_checkpoint, save_checkpoint
-from flowgmm_cli.training.fitting import Talk
-from flowgmm_cli.training.optim import make_optimiser, make_teacher
+from flowgmm_cli.training.optim import create_ema_model, create_optimiser
 from flowgmm_cli.training.pipeline import train
 
 MakeModel = Callable[..., FlowMixture]
@@ -28,7 +28,11 @@ State = tuple[FlowMixture, FlowMixture, torch.optim.Optimizer]
 
 def fresh(make_model: MakeModel, seed: int = 0, features: int = 2) -> State:
     model = make_model(features, seed=seed)
-    return model, make_teacher(make_model(features, seed=seed + 100)), make_optimiser(model, TrainConfig())
+    return (
+        model,
+        create_ema_model(make_model(features, seed=seed + 100)),
+        create_optimiser(model, TrainConfig()),
+    )
 
 
 def step(state: State, seed: int = 0) -> None:
@@ -147,7 +151,7 @@ def test_the_best_model_is_a_copy_that_is_written_when_it_is_new(
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
     best.save()
     assert not file.exists()
-    best.keep(teacher)
+    best.update(teacher)
     with torch.no_grad():
         for parameter in teacher.parameters():
             parameter.zero_()
@@ -195,7 +199,7 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_leaves_no_rubbish(
             full_disk(patch, files)
 
     with pytest.raises(OSError, match="No space"):
-        train(run.recipe(), run, talk=Talk(progress=fill))
+        train(run.recipe(), run, callbacks=Callbacks(progress=fill))
     patch.undo()
     assert not [path for path in run.path.rglob("*") if path.name.endswith(".tmp")]
     last = run.checkpoints / "last.safetensors"

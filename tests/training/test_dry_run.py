@@ -11,10 +11,9 @@ from flowgmm_cli.api import DataContext
 from flowgmm_cli.errors import RunFailedError
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
-from flowgmm_cli.training.dry_run import dry_run
-from flowgmm_cli.training.fitting import Talk
+from flowgmm_cli.training.callbacks import Callbacks
 from flowgmm_cli.training.metrics_log import read_metrics
-from flowgmm_cli.training.pipeline import TrainResult
+from flowgmm_cli.training.pipeline import TrainResult, dry_run
 
 MakeRecipe = Callable[..., Recipe]
 CONTEXT = DataContext()
@@ -23,7 +22,7 @@ CONTEXT = DataContext()
 def test_the_terms_at_the_start_are_told_and_nothing_is_kept(moons: MakeRecipe, tmp_path: Path) -> None:
     notes: list[str] = []
     before = sorted(tmp_path.iterdir())
-    terms = dry_run(moons("train.epochs=1"), context=CONTEXT, talk=Talk(note=notes.append))
+    terms = dry_run(moons("train.epochs=1"), context=CONTEXT, callbacks=Callbacks(note=notes.append))
     assert set(terms) == {"labelled", "unlabelled", "consistency"}
     assert terms["consistency"] == 0  # it grows from nothing
     assert sorted(tmp_path.iterdir()) == before
@@ -36,7 +35,7 @@ def test_the_terms_are_those_of_the_first_step_up_to_the_choice_of_rows(
     moons: MakeRecipe, train_run: Callable[..., tuple[Run, TrainResult]]
 ) -> None:
     words = ("train.batch_size=180", "train.labelled_batch_size=12", "data.views.strong=[]")
-    terms = dry_run(moons(*words), context=CONTEXT, talk=Talk())
+    terms = dry_run(moons(*words), context=CONTEXT, callbacks=Callbacks())
     run, _ = train_run("run", *words, "train.max_steps=1", "calibration.method=none")
     first = read_metrics(run.metrics)[0]
     for name, value in terms.items():
@@ -56,4 +55,4 @@ def test_a_start_that_is_not_finite_is_a_failed_run(
 
     monkeypatch.setattr(RealNVP, "forward", bad)
     with pytest.raises(RunFailedError, match=r"step 0 .*flow"):
-        dry_run(moons(), context=CONTEXT, talk=Talk())
+        dry_run(moons(), context=CONTEXT, callbacks=Callbacks())

@@ -5,15 +5,31 @@ from typing import Any
 import pytest
 import torch
 
+from flowgmm_cli.errors import UsageError
 from flowgmm_cli.training import engine
-from flowgmm_cli.training.engine import Engine, deterministic, make_engine, rounded_products
+from flowgmm_cli.training.engine import Engine, allow_tf32, create_engine, deterministic, find_device
 
 CPU = torch.device("cpu")
 
 
+@pytest.mark.parametrize("name", ["cuda", "mps"])
+def test_a_device_that_is_not_there_is_a_usage_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    with pytest.raises(UsageError, match=name) as caught:
+        find_device(name)
+    assert caught.value.exit_code == 2
+    assert "doctor" in str(caught.value.hint)
+
+
+def test_auto_takes_a_device_that_is_there() -> None:
+    torch.ones(1, device=find_device("auto"))
+    assert find_device("cpu") == CPU
+
+
 @pytest.mark.parametrize(("precision", "expected"), [("fp32", "fp32"), ("bf16", "bf16")])
 def test_a_given_precision_is_taken_as_it_is(precision: str, expected: str) -> None:
-    assert make_engine(device="cpu", precision=precision, features=2).precision == expected
+    assert create_engine(device="cpu", precision=precision, features=2).precision == expected
 
 
 @pytest.mark.parametrize(
@@ -22,23 +38,23 @@ def test_a_given_precision_is_taken_as_it_is(precision: str, expected: str) -> N
 def test_auto_takes_bf16_where_it_pays_and_vectors_are_not_short(
     monkeypatch: pytest.MonkeyPatch, pays: bool, features: int, expected: str
 ) -> None:
-    monkeypatch.setattr(engine, "bf16_pays", lambda device: pays)
-    assert make_engine(device="cpu", precision="auto", features=features).precision == expected
+    monkeypatch.setattr(engine, "bf16_is_faster", lambda device: pays)
+    assert create_engine(device="cpu", precision="auto", features=features).precision == expected
 
 
 def test_bf16_must_be_clearly_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([1.25, 1.0, 1.5, 1.0])
     monkeypatch.setattr(engine, "_best_time", lambda a, b: next(times))
-    assert not engine.bf16_pays(CPU)
-    assert engine.bf16_pays(CPU)
-    assert not engine.bf16_pays(torch.device("mps"))
+    assert not engine.bf16_is_faster(CPU)
+    assert engine.bf16_is_faster(CPU)
+    assert not engine.bf16_is_faster(torch.device("mps"))
 
 
 def test_bf16_is_compared_with_the_products_that_networks_take(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[torch.dtype, int]] = []
-    monkeypatch.setattr(engine, "product", lambda a, b: seen.append((a.dtype, torch.get_num_threads())))
+    monkeypatch.setattr(torch, "mm", lambda a, b: seen.append((a.dtype, torch.get_num_threads())))
     threads = torch.get_num_threads()
-    engine.bf16_pays(CPU)
+    engine.bf16_is_faster(CPU)
     assert set(seen) == {(torch.float32, 1), (torch.bfloat16, 1)}
     assert torch.get_num_threads() == threads
 
@@ -72,6 +88,6 @@ def test_products_are_rounded_on_gpus_only_and_only_inside() -> None:
     before = torch.get_float32_matmul_precision()
     gpu, cpu = (Engine(torch.device(name), "fp32") for name in ("cuda", "cpu"))
     for where, on, inside in ((gpu, True, "high"), (gpu, False, before), (cpu, True, before)):
-        with rounded_products(where, on):
+        with allow_tf32(where, on):
             assert torch.get_float32_matmul_precision() == inside
         assert torch.get_float32_matmul_precision() == before

@@ -11,6 +11,7 @@ from flowgmm_cli.bijection import Bijection, Sequential, zero_log_det
 from flowgmm_cli.errors import RunFailedError
 from flowgmm_cli.runs import Run
 from flowgmm_cli.trained_model import build_flow
+from flowgmm_cli.training import trainer
 from flowgmm_cli.training.metrics_log import read_metrics
 from flowgmm_cli.training.pipeline import TrainResult, train
 
@@ -63,7 +64,7 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
         def build(*args: Any) -> Sequential:
             return Sequential([build_flow(*args), Poison(kind, step)])  # type: ignore[list-item]
 
-        monkeypatch.setattr("flowgmm_cli.training.build.build_flow", build)
+        monkeypatch.setattr("flowgmm_cli.training.model_init.build_flow", build)
         monkeypatch.setattr("flowgmm_cli.trained_model.build_flow", build)
 
     return set_up
@@ -111,15 +112,14 @@ def test_no_step_is_taken_from_the_bad_one_on(
     new_run: NewRun, poison: Callable[[str, int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[list[Tensor]] = []
-    from flowgmm_cli.training import loop
 
-    real = loop.update_teacher
+    real = trainer.update_ema
 
-    def look(teacher: list[Tensor], model: list[Tensor], **options: Any) -> None:
-        seen.append([one.detach().clone() for one in model])
+    def spy(teacher: list[Tensor], model: list[Tensor], **options: Any) -> None:
+        seen.append([parameter.detach().clone() for parameter in model])
         real(teacher, model, **options)
 
-    monkeypatch.setattr(loop, "update_teacher", look)
+    monkeypatch.setattr(trainer, "update_ema", spy)
     poison("once", 14)
     run = new_run("run", *WORDS, "run.log_every=100", "train.batch_size=10", "checkpoint.every_steps=100")
     with pytest.raises(RunFailedError, match="at step 14"):
@@ -158,16 +158,17 @@ def test_a_term_that_is_not_finite_is_named(new_run: NewRun, monkeypatch: pytest
 
 
 def test_rows_that_are_not_finite_are_named(new_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flowgmm_cli.training.fitting import Fitting
+    from flowgmm_cli.training.fit_job import FitJob, PreparedFit
 
-    real = Fitting._rows
+    real = FitJob.prepare
 
-    def bad(self: Fitting, *args: Any) -> Any:
-        rows = real(self, *args)
-        rows.x[3] = float("inf")
-        return rows
+    def spoil(self: FitJob, *args: Any) -> PreparedFit:
+        fit = real(self, *args)
+        x: Any = fit.rows.x
+        x[3] = float("inf")
+        return fit
 
-    monkeypatch.setattr(Fitting, "_rows", bad)
+    monkeypatch.setattr(FitJob, "prepare", spoil)
     run = new_run("run", *WORDS)
     with pytest.raises(RunFailedError, match="rows themselves"):
         train(run.recipe(), run)

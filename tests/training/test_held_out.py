@@ -8,8 +8,9 @@ import pytest
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.training.dry_run import dry_run
-from flowgmm_cli.training.fitting import Fitting, Talk
+from flowgmm_cli.training.callbacks import Callbacks
+from flowgmm_cli.training.fit_job import TrainContext
+from flowgmm_cli.training.pipeline import dry_run
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -21,7 +22,7 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     def fit(*args: object, **kwargs: object) -> None:
         raise AssertionError("training began")
 
-    monkeypatch.setattr(Fitting, "begin", fit)
+    monkeypatch.setattr(TrainContext, "create_step", fit)
 
 
 @pytest.mark.usefixtures("no_training")
@@ -52,7 +53,7 @@ def test_what_needs_held_out_labels_is_refused_before_training(
 
 def test_a_dry_run_refuses_it_too(moons: MakeRecipe) -> None:
     with pytest.raises(RecipeError, match="may not see their labels"):
-        dry_run(moons("checkpoint.best.metric=val.nll"), context=DataContext(), talk=Talk())
+        dry_run(moons("checkpoint.best.metric=val.nll"), context=DataContext(), callbacks=Callbacks())
 
 
 @pytest.mark.parametrize(
@@ -64,4 +65,4 @@ def test_a_dry_run_refuses_it_too(moons: MakeRecipe) -> None:
     ],
 )
 def test_what_is_there_may_be_used(moons: MakeRecipe, words: list[str]) -> None:
-    assert dry_run(moons(*words), context=DataContext(), talk=Talk())
+    assert dry_run(moons(*words), context=DataContext(), callbacks=Callbacks())

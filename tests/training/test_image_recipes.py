@@ -7,17 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from flowgmm_cli.recipe.bundled import bundled_recipes
 from torch import nn
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.recipe.catalogue import available_recipes
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.runs import create_run
 from flowgmm_cli.testing.tensors import autocast_on_meta
 from flowgmm_cli.trained_model import TrainedModel, build_flow
-from flowgmm_cli.training.dry_run import dry_run
-from flowgmm_cli.training.fitting import Talk
-from flowgmm_cli.training.pipeline import train
+from flowgmm_cli.training.callbacks import Callbacks
+from flowgmm_cli.training.pipeline import dry_run, train
 
 SIZES = {
     "mnist": (1, 28, 28),
@@ -29,7 +28,7 @@ SIZES = {
     "paper/cifar10": (3, 32, 32),
 }
 GLOW = [name for name in SIZES if not name.startswith("paper/")]
-OVERLAYS = [(name, overlay) for name in SIZES for overlay in load_recipe(name).overlays]
+OVERLAYS = [(name, overlay) for name in SIZES for overlay in load_recipe(name).known_overlays]
 
 
 def made_images(folder: Path, shape: tuple[int, int, int], *, n: int = 90) -> Path:
@@ -100,7 +99,7 @@ def test_an_overlay_takes_a_step(name: str, overlay: str, tmp_path: Path) -> Non
     if load_recipe(name, ["data.path=x"], overlays=[overlay]).data.config.transforms[0].use == "pca":  # type: ignore[attr-defined]
         words.append("data.transforms.0.dim=16")
     recipe = load_recipe(name, words, overlays=[overlay])
-    losses = dry_run(recipe, context=DataContext(), talk=Talk())
+    losses = dry_run(recipe, context=DataContext(), callbacks=Callbacks())
     assert losses.keys() >= {"labelled", "unlabelled", "consistency"}
     assert all(np.isfinite(value) for value in losses.values())
 
@@ -108,17 +107,16 @@ def test_an_overlay_takes_a_step(name: str, overlay: str, tmp_path: Path) -> Non
 def test_every_recipe_for_gpus_has_one_for_machines_without() -> None:
     for name in GLOW:
         assert load_recipe(name, ["data.path=x"]).train.compile
-        assert "cpu" in load_recipe(name, ["data.path=x"]).overlays
+        assert "cpu" in load_recipe(name, ["data.path=x"]).known_overlays
         assert not load_recipe(name, ["data.path=x"], overlays=["cpu"]).train.compile
-    assert {*SIZES, "images", "mnist_pca"} <= set(available_recipes())
+    assert {*SIZES, "images", "mnist_pca"} <= set(bundled_recipes())
 
 
 @pytest.mark.slow
 def test_a_small_flow_of_pixels_learns_and_is_the_same_after_an_interruption(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flowgmm_cli.training import fitting
-    from flowgmm_cli.training.loop import fit
+    from flowgmm_cli.training.callbacks import Callbacks
 
     words = [
         f"data.path={made_images(tmp_path, (1, 16, 16), n=300)}",
@@ -141,17 +139,12 @@ def test_a_small_flow_of_pixels_learns_and_is_the_same_after_an_interruption(
     class CrashError(Exception):
         pass
 
-    def crashing(*args: object, hooks: object, **options: object) -> object:
-        def advance(done: int, steps: int, values: object) -> None:
-            if done == 15:
-                raise CrashError
+    def crash(done: int, total: int, title: str, detail: str) -> None:
+        if done == 15:
+            raise CrashError
 
-        return fit(*args, hooks=type(hooks)(stop=hooks.stop, advance=advance), **options)  # type: ignore[arg-type,attr-defined,call-arg]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(fitting, "fit", crashing)
-        with pytest.raises(CrashError):
-            train(recipe, torn)
+    with pytest.raises(CrashError):
+        train(recipe, torn, callbacks=Callbacks(progress=crash))
     train(recipe, torn)
     one, other = (TrainedModel.load(run.path).model.state_dict() for run in (whole, torn))
     assert all(torch.equal(value, other[name]) for name, value in one.items())

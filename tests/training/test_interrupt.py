@@ -6,22 +6,22 @@ import threading
 
 import pytest
 
-from flowgmm_cli.training.interrupt import Interrupt
+from flowgmm_cli.training.callbacks import Interrupt
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_is_noted_while_deferred_and_the_second_stops_at_once(number: int) -> None:
-    with Interrupt() as interrupt, interrupt.deferred():
-        assert not interrupt.requested()
+    with Interrupt() as interrupt, interrupt.defer():
+        assert not interrupt.is_requested()
         os.kill(os.getpid(), number)
-        assert interrupt.requested()
+        assert interrupt.is_requested()
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)
 
 
 def test_outside_deferred_work_a_signal_stops_at_once() -> None:
     with Interrupt() as interrupt:
-        with interrupt.deferred():
+        with interrupt.defer():
             pass
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
@@ -38,8 +38,8 @@ def test_outside_the_main_thread_it_hears_nothing_and_harms_nothing() -> None:
     heard = []
 
     def work() -> None:
-        with Interrupt() as interrupt, interrupt.deferred():
-            heard.append(interrupt.requested())
+        with Interrupt() as interrupt, interrupt.defer():
+            heard.append(interrupt.is_requested())
 
     thread = threading.Thread(target=work)
     thread.start()

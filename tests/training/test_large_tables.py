@@ -22,14 +22,13 @@ from flowgmm_cli.errors import DataError, InterruptedRunError
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run, create_run
-from flowgmm_cli.training.engine import make_engine
-from flowgmm_cli.training.fitting import Fitting, Talk
-from flowgmm_cli.training.inputs import prepare
-from flowgmm_cli.training.interrupt import Interrupt
+from flowgmm_cli.training.callbacks import Callbacks, Interrupt
+from flowgmm_cli.training.dataset import RowTensors, Sampler, TrainingRows
+from flowgmm_cli.training.engine import create_engine
+from flowgmm_cli.training.evaluate import evaluate_run
+from flowgmm_cli.training.fit_job import TrainContext
 from flowgmm_cli.training.pipeline import train
-from flowgmm_cli.training.sampler import Sampler, TrainingRows
-from flowgmm_cli.training.score import score_run
-from flowgmm_cli.training.viewing import Forms
+from flowgmm_cli.training.prepare import prepare
 
 RECIPE = """\
 version: 1
@@ -56,7 +55,7 @@ class After(Interrupt):
         super().__init__()
         self.left = steps
 
-    def requested(self) -> bool:
+    def is_requested(self) -> bool:
         self.left -= 1
         return self.left <= 0
 
@@ -101,7 +100,7 @@ def test_it_trains_evaluates_and_says_what_it_trains_on(make: Make, tmp_path: Pa
     assert result.epochs == 2
     lines = [json.loads(line) for line in run.metrics.read_text(encoding="utf-8").splitlines()]
     assert max(line["step"] for line in lines) == 2 * (rows["train"] // 64)
-    again = score_run(run, split="test", context=DataContext(), warn=notes.append)
+    again = evaluate_run(run, split="test", context=DataContext(), warn=notes.append)
     assert again.classification.accuracy == result.test.classification.accuracy
     assert notes == []
 
@@ -136,7 +135,7 @@ def sampler(made: Recipe, *, pool: str = "all", seed: int = 0) -> Sampler:
     labels = data.train.labels
     seen = labels >= 0
     rows = TrainingRows(
-        forms=Forms.of(data.train),
+        tensors=RowTensors.from_split(data.train, data.train.stream),
         labels=labels,
         labelled=seen.nonzero().flatten(),
         pool=(torch.ones_like(seen) if pool == "all" else ~seen).nonzero().flatten(),
@@ -149,20 +148,20 @@ def test_every_process_draws_the_same_batches_in_whatever_order(make: Make) -> N
     steps = [0, 1, 2, one.steps_per_epoch - 1, one.steps_per_epoch, one.steps_per_epoch + 9]
     batches = {step: one.batch(step) for step in steps}
     for step in reversed(steps):
-        labelled, unlabelled = other.batch(step)
-        assert torch.equal(labelled, batches[step][0])
-        assert torch.equal(unlabelled.x, batches[step][1].x)
-        assert unlabelled.x.shape == (64, 3)
+        again = other.batch(step)
+        assert torch.equal(again.labels, batches[step].labels)
+        assert torch.equal(again.unlabelled.x, batches[step].unlabelled.x)
+        assert again.unlabelled.x.shape == (64, 3)
     one.close()
     other.close()
 
 
 def test_rows_with_a_visible_label_are_drawn_if_the_pool_has_them(make: Make) -> None:
     every, others = sampler(make()), sampler(make(), pool="unlabelled")
-    assert len(every._draw) - len(others._draw) == 40
+    assert len(every._stream) - len(others._stream) == 40
     labelled = every.rows.x[every.rows.labelled]
     for drawn, wanted in ((every, True), (others, False)):
-        x = torch.cat([drawn.batch(step)[1].x for step in range(drawn.steps_per_epoch)])
+        x = torch.cat([drawn.batch(step).unlabelled.x for step in range(drawn.steps_per_epoch)])
         found = (x[:, None] == labelled[None]).all(2).any(0)
         assert found.float().mean() > 0.9 if wanted else not found.any()
         drawn.close()
@@ -179,7 +178,7 @@ def test_a_file_that_breaks_in_the_middle_ends_training_and_keeps_the_checkpoint
     class Breaking(Interrupt):
         steps = 0
 
-        def requested(self) -> bool:
+        def is_requested(self) -> bool:
             self.steps += 1
             if self.steps == 12:
                 for file, data in before.items():
@@ -226,6 +225,6 @@ def test_an_objective_knows_how_many_rows_there_are(make: Make, monkeypatch: pyt
     recipe = make("objective={use: joint}")
     data = prepare(recipe, DataContext())
     assert data.train.total > 2 * len(data.train)
-    engine = make_engine(device="cpu", precision="fp32", features=data.preprocessor.dim)
-    step = Fitting(recipe, data, engine, Talk(), Interrupt()).start(data.train.labels)
+    engine = create_engine(device="cpu", precision="fp32", features=data.preprocessor.dim)
+    step = TrainContext(recipe, data, engine, Callbacks(), Interrupt()).create_step(data.train.labels)
     assert step.objective.labelled == pytest.approx(40 / data.train.total)

@@ -17,9 +17,9 @@ from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import create_run
 from flowgmm_cli.trained_model import TrainedModel
-from flowgmm_cli.training.inputs import prepare
+from flowgmm_cli.training.dataset import RowTensors
 from flowgmm_cli.training.pipeline import train
-from flowgmm_cli.training.viewing import Forms
+from flowgmm_cli.training.prepare import prepare
 
 RECIPE = """\
 version: 1
@@ -107,7 +107,7 @@ def test_only_what_a_step_needs_is_read(pictures: Path, tmp_path: Path) -> None:
         asked.append(len(positions))
         return torch.zeros(len(positions), 24)
 
-    forms = Forms(LazyDataset(make, np.arange(50), 24), LazyDataset(make, np.arange(50), 24))
+    forms = RowTensors(LazyDataset(make, np.arange(50), 24), LazyDataset(make, np.arange(50), 24))
     some = forms[torch.tensor([3, 1, 7])]
     assert asked == [3]  # the inputs; `x` waits until somebody wants it
     assert load_tensor(some.x).shape == (3, 24)
@@ -128,6 +128,6 @@ def test_an_index_means_what_it_means_to_a_tensor(index: Any) -> None:
     rows = torch.arange(30.0).reshape(10, 3)
     lazy = LazyDataset(lambda positions: rows[torch.from_numpy(positions)], np.arange(10), 3)
     assert torch.equal(lazy[index], rows[index])
-    assert torch.equal(load_tensor(lazy.subset(index)), rows[index])
-    assert lazy.subset(index).shape == rows[index].shape
+    assert torch.equal(load_tensor(lazy.at(index)), rows[index])
+    assert lazy.at(index).shape == rows[index].shape
     assert torch.equal(load_tensor(lazy.to(torch.device("cpu"))), rows)

@@ -33,7 +33,7 @@ def test_resuming_forgets_what_came_after_the_checkpoint(tmp_path: Path) -> None
         write(log, step, loss=1 / 3 / step)
         write(log, step, "val", loss=2.0)
     before = file.read_text().splitlines()
-    log = MetricsLog(file, after=2)
+    log = MetricsLog(file, last_step=2)
     assert file.read_text().splitlines() == before[:4]
     write(log, 3)
     assert [(line["step"], line["split"]) for line in read_metrics(file)][4:] == [(3, "train")]
@@ -44,7 +44,7 @@ def test_a_line_cut_short_by_a_crash_is_dropped_and_does_not_spoil_the_next(tmp_
     write(MetricsLog(file), 1)
     with file.open("a") as stream:
         stream.write('{"step": 2, "ep')
-    log = MetricsLog(file, after=5)
+    log = MetricsLog(file, last_step=5)
     write(log, 3)
     assert [line["step"] for line in read_metrics(file)] == [1, 3]
     file.write_bytes(file.read_bytes() + b"\n[1]\n" + bytes(7))  # zeros, as a power cut leaves them

@@ -11,8 +11,8 @@ import pytest
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.recipe.catalogue import available_recipes
 from flowgmm_cli.recipe.load import load_recipe
-from flowgmm_cli.training.dry_run import dry_run
-from flowgmm_cli.training.fitting import Talk
+from flowgmm_cli.training.callbacks import Callbacks
+from flowgmm_cli.training.pipeline import dry_run
 
 PAPER = sorted(name for name in available_recipes() if name.startswith("paper/"))
 IMAGES = ("paper/mnist", "paper/svhn", "paper/cifar10")
@@ -87,6 +87,6 @@ def test_a_batch_of_a_drawn_set_is_half_labelled(name: str) -> None:
 @pytest.mark.parametrize("name", DRAWN)
 def test_a_drawn_set_can_be_trained_as_it_is(name: str, tmp_path: Path) -> None:
     recipe = load_recipe(name, [f"run.dir={tmp_path}", "run.device=cpu"])
-    terms = dry_run(recipe, context=DataContext(), talk=Talk())
+    terms = dry_run(recipe, context=DataContext(), callbacks=Callbacks())
     assert set(terms) == {"labelled", "unlabelled"}
     assert all(math.isfinite(term) for term in terms.values())

@@ -15,9 +15,9 @@ from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run, create_run
 from flowgmm_cli.trained_model import TrainedModel
-from flowgmm_cli.training import fitting
-from flowgmm_cli.training.fitting import Talk
+from flowgmm_cli.training.callbacks import Callbacks
 from flowgmm_cli.training.pipeline import TrainResult, train
+from flowgmm_cli.training.trainer import Trainer
 
 TrainRun = Callable[..., tuple[Run, TrainResult]]
 NewRun = Callable[..., Run]
@@ -223,15 +223,15 @@ def test_a_fold_is_trained_without_the_labels_it_is_asked_for(
     train_run: TrainRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[tuple[Any, Any]] = []
-    real = fitting.fit
+    fit = Trainer.fit
 
-    def look(step: Any, rows: Any, settings: Any, *args: Any, **options: Any) -> Any:
-        shown.append((rows, settings.train.epochs))
-        assert (options["folder"] is None) == (len(shown) > 1)
-        assert (options["monitor"] is None) == (len(shown) > 1)
-        return real(step, rows, settings, *args, **options)
+    def spy(self: Trainer) -> Any:
+        shown.append((self.rows, self.config.train.epochs))
+        assert (self.last_path is None) == (len(shown) > 1)
+        assert (self.validator is None) == (len(shown) > 1)
+        return fit(self)
 
-    monkeypatch.setattr(fitting, "fit", look)
+    monkeypatch.setattr(Trainer, "fit", spy)
     train_run("run", "calibration.folds=3", "calibration.epochs=0.5")
     assert [epochs for _, epochs in shown] == [4, 2, 2, 2]
     whole, *folds = [rows for rows, _ in shown]
@@ -285,7 +285,7 @@ def test_a_run_stopped_before_it_has_a_preprocessor_gets_its_fingerprint_later(
     def stop(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("flowgmm_cli.training.inputs.write_json", stop)
+    monkeypatch.setattr("flowgmm_cli.training.prepare.write_json", stop)
     with pytest.raises(KeyboardInterrupt):
         train(run.recipe(), run)
     assert run.status() == "interrupted"
@@ -301,7 +301,7 @@ def test_a_resumed_run_keeps_preprocessor_and_precision(new_run: NewRun) -> None
     (run.checkpoints / "preprocessor.json").touch()
     before = (run.checkpoints / "preprocessor.safetensors").stat().st_mtime_ns
     notes: list[str] = []
-    train(run.recipe(), run, talk=Talk(note=notes.append))
+    train(run.recipe(), run, callbacks=Callbacks(note=notes.append))
     assert (run.checkpoints / "preprocessor.safetensors").stat().st_mtime_ns == before
     assert "device  cpu, bf16" in notes
 
@@ -348,8 +348,10 @@ def test_progress_is_told_in_order(moons: Callable[..., Recipe], tmp_path: Path)
     notes: list[str] = []
     recipe = moons()
     run = create_run(recipe, argv=[], directory=tmp_path / "run")
-    talk = Talk(progress=lambda done, total, what, _: told.append((done, total, what)), note=notes.append)
-    train(recipe, run, talk=talk)
+    talk = Callbacks(
+        progress=lambda done, total, what, _: told.append((done, total, what)), note=notes.append
+    )
+    train(recipe, run, callbacks=talk)
     assert [one for one in told if one[2] == "train"] == [(step, 12, "train") for step in range(1, 13)]
     assert {what for _, _, what in told} == {
         "train", "calibrate, fold 1 of 2", "calibrate, fold 2 of 2"
@@ -370,7 +372,7 @@ def test_a_term_that_never_comes_to_its_full_weight_is_told(
     new_run: NewRun, words: tuple[str, ...], passes: str | None
 ) -> None:
     run, notes = new_run("run", "regularisers=[{use: consistency}]", "calibration.method=none", *words), []
-    train(run.recipe(), run, talk=Talk(note=notes.append))
+    train(run.recipe(), run, callbacks=Callbacks(note=notes.append))
     told = [line for line in notes if line.startswith("ramp")]
     assert told == (
         []

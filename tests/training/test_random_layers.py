@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 
 from flowgmm_cli.runs import Run
+from flowgmm_cli.training.engine import seeded_layers
 from flowgmm_cli.training.pipeline import TrainResult
-from flowgmm_cli.training.random_layers import seeded_layers
 
 TrainRun = Callable[..., tuple[Run, TrainResult]]
 DROPOUT = ("flow.dropout=0.5", "calibration.method=none")

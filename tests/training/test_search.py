@@ -17,10 +17,10 @@ from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
 from flowgmm_cli.trained_model import TrainedModel, encode
 from flowgmm_cli.training import search
-from flowgmm_cli.training.calibrate import HeldOut, unlabelled_sample
-from flowgmm_cli.training.inputs import prepare
+from flowgmm_cli.training.calibration import OutOfFold, unlabelled_sample
 from flowgmm_cli.training.pipeline import TrainResult, train
-from flowgmm_cli.training.search import CandidateResult, Race
+from flowgmm_cli.training.prepare import prepare
+from flowgmm_cli.training.search import CandidateResult, SearchResult
 
 TrainRun = Callable[..., tuple[Run, TrainResult]]
 NewRun = Callable[..., Run]
@@ -32,7 +32,7 @@ SEARCH = (
 
 
 def result(name: str, *, accuracy: float = 0.5, nll: float = 1.0, agreement: float = 0.5) -> CandidateResult:
-    held_out = HeldOut(np.zeros((2, 2)), np.array([0, 1]), np.zeros((2, 3, 2)))
+    held_out = OutOfFold(np.zeros((2, 2)), np.array([0, 1]), np.zeros((2, 3, 2)))
     return CandidateResult(name, {}, held_out, accuracy, nll, agreement, -1.0, 0.1)
 
 
@@ -41,7 +41,7 @@ def test_a_score_is_likelihood_and_a_little_agreement_and_density() -> None:
     assert one.score == pytest.approx(-0.5 + 0.2 * 0.9 + 0.02 * -1.0)
     again = CandidateResult.restore(json.loads(json.dumps(one.summary())), one.tensors())
     assert again.summary() == one.summary()
-    assert np.array_equal(again.held_out.elsewhere, one.held_out.elsewhere)
+    assert np.array_equal(again.out_of_fold.unlabelled, one.out_of_fold.unlabelled)
 
 
 def test_what_is_better_on_unseen_labels_wins_and_agreement_settles_ties(
@@ -49,7 +49,7 @@ def test_what_is_better_on_unseen_labels_wins_and_agreement_settles_ties(
 ) -> None:
     good, bad = result("good", accuracy=0.9, nll=0.3), result("bad", accuracy=0.6, nll=0.9)
     steady = result("steady", accuracy=0.9, nll=0.3, agreement=0.8)
-    found = search.judge([bad, good, steady], moons(SEARCH), keep=2, classes=2)
+    found = search.rank([bad, good, steady], moons(SEARCH), keep=2, classes=2)
     assert [one.name for one in found.results] == ["steady", "good", "bad"]
     assert [one.name for one in found.kept] == ["steady", "good"]
     assert found.reason.startswith("steady has the best score: 0.300 nats and 90.0% on labels not seen")
@@ -57,18 +57,18 @@ def test_what_is_better_on_unseen_labels_wins_and_agreement_settles_ties(
 
 def test_the_race_keeps_the_best_and_calibrates_on_what_they_said_together(train_run: TrainRun) -> None:
     run, found = train_run("run", SEARCH, "train.epochs=20")
-    assert found.race is not None
-    scores = [one.score for one in found.race.results]
+    assert found.search is not None
+    scores = [one.score for one in found.search.results]
     assert scores == sorted(scores, reverse=True)
-    assert [one.name for one in found.race.kept] == [one.name for one in found.race.results[:2]]
+    assert [one.name for one in found.search.kept] == [one.name for one in found.search.results[:2]]
     assert len(found.trained.model.parts) == 2
-    assert [member.candidate for member in found.trained.members] == [one.name for one in found.race.kept]
-    log_joint = np.mean([one.held_out.log_joint for one in found.race.kept], axis=0)
-    labels = found.race.kept[0].held_out.labels
+    assert [member.candidate for member in found.trained.members] == [one.name for one in found.search.kept]
+    log_joint = np.mean([one.out_of_fold.log_joint for one in found.search.kept], axis=0)
+    labels = found.search.kept[0].out_of_fold.labels
     assert len(labels) == 12
     of_the_folds, noise = fit_temperature_and_noise(log_joint, labels)
     assert found.calibration.noise == pytest.approx(noise)
-    said = np.mean([one.held_out.elsewhere for one in found.race.kept], axis=0)
+    said = np.mean([one.out_of_fold.unlabelled for one in found.search.kept], axis=0)
     scale = np.mean([margin_scale(one) for one in said])
     data = prepare(run.recipe(), DataContext())
     rows = torch.from_numpy(unlabelled_sample(data.train.labels.numpy()))
@@ -78,7 +78,7 @@ def test_the_race_keeps_the_best_and_calibrates_on_what_they_said_together(train
 
     saved = read_json(run.path / "search.json", "search")
     assert saved["schema"] == "flowgmm/search/1"
-    assert saved["kept"] == [one.name for one in found.race.kept]
+    assert saved["kept"] == [one.name for one in found.search.kept]
     assert {one["name"] for one in saved["candidates"]} == {"plain", "wide", "blind"}
 
 
@@ -95,7 +95,7 @@ def test_figures_of_a_candidate_are_those_of_its_own_trainings(
 
     monkeypatch.setattr(search, "fit_all", remember)
     _, found = train_run("run", "search={keep: 1, folds: 2, candidates: {only: {}}}")
-    (one,) = found.race.results if found.race else ()
+    (one,) = found.search.results if found.search else ()
     folds = seen[:2]
     data = folds[0][0].data
     truth = data.train.labels.numpy()
@@ -107,8 +107,8 @@ def test_figures_of_a_candidate_are_those_of_its_own_trainings(
         )
         labels.append(truth[hidden])
         classes.append(encode(model, data.train.x[data.train.labels < 0]).class_log_prob.argmax(1))
-    np.testing.assert_allclose(one.held_out.log_joint, np.concatenate(log_joint))
-    np.testing.assert_array_equal(one.held_out.labels, np.concatenate(labels))
+    np.testing.assert_allclose(one.out_of_fold.log_joint, np.concatenate(log_joint))
+    np.testing.assert_array_equal(one.out_of_fold.labels, np.concatenate(labels))
     assert one.agreement == pytest.approx(float((classes[0] == classes[1]).double().mean()))
     right = np.concatenate(log_joint).argmax(1) == np.concatenate(labels)
     assert one.accuracy == pytest.approx(right.mean())
@@ -119,7 +119,7 @@ def test_an_interrupted_race_goes_on_where_it_stopped_and_ends_the_same(
 ) -> None:
     whole, _ = train_run("whole", SEARCH)
     broken = new_run("broken", SEARCH)
-    tried, real = [], search._try
+    tried, real = [], search._evaluate_candidate
 
     def stop_at_the_second(*args: Any, **options: Any) -> Any:
         tried.append(args[1])
@@ -127,7 +127,7 @@ def test_an_interrupted_race_goes_on_where_it_stopped_and_ends_the_same(
             raise InterruptedRunError("stopped")
         return real(*args, **options)
 
-    monkeypatch.setattr(search, "_try", stop_at_the_second)
+    monkeypatch.setattr(search, "_evaluate_candidate", stop_at_the_second)
     with pytest.raises(InterruptedRunError):
         train(broken.recipe(), broken)
     train(broken.recipe(), broken)
@@ -149,9 +149,9 @@ def test_a_damaged_search_file_is_refused(new_run: NewRun) -> None:
 
 def test_with_one_label_of_each_class_the_first_candidates_are_taken_unjudged(train_run: TrainRun) -> None:
     _, found = train_run("run", SEARCH, "data.labels.count=2")
-    assert found.race is not None
-    assert [one.name for one in found.race.kept] == ["plain", "wide"]
-    assert "too few labels" in found.race.reason
+    assert found.search is not None
+    assert [one.name for one in found.search.kept] == ["plain", "wide"]
+    assert "too few labels" in found.search.reason
     assert found.calibration.method == "training"
 
 
@@ -177,7 +177,7 @@ def test_a_candidate_that_cannot_be_trained_is_found_before_training(
 
 def test_ensembles_of_a_race_take_every_kept_candidate_so_many_times(train_run: TrainRun) -> None:
     run, found = train_run("run", SEARCH, "ensemble=2")
-    kept = [one.name for one in found.race.kept] if found.race else []
+    kept = [one.name for one in found.search.kept] if found.search else []
     assert [member.candidate for member in found.trained.members] == kept * 2
     loaded = TrainedModel.load(run.path)
     assert loaded.members == found.trained.members
@@ -189,5 +189,5 @@ def test_ensembles_of_a_race_take_every_kept_candidate_so_many_times(train_run: 
 
 
 def test_a_race_of_a_race_is_never_recorded_as_finished_early(tmp_path: Path) -> None:
-    Race((result("a"),), (), "not finished").save(tmp_path)
+    SearchResult((result("a"),), (), "not finished").save(tmp_path)
     assert read_json(tmp_path / "search.json", "search")["kept"] == []

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, Literal
 
 import pytest
@@ -13,16 +12,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from flowgmm_cli.api import Batch
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.training.guard import Guard
-from flowgmm_cli.training.optim import (
-    averaged,
-    make_optimiser,
-    make_teacher,
-    set_learning_rate,
-    update_teacher,
-)
-from flowgmm_cli.training.step import StepInput, TrainingStep, WeightedRegulariser, build_step
-from flowgmm_cli.training.viewing import Forms, Viewing
+from flowgmm_cli.training.augmentation import AugmentationPipeline
+from flowgmm_cli.training.dataset import RowTensors, StepInput
+from flowgmm_cli.training.guard import NonFiniteGuard
+from flowgmm_cli.training.optim import create_ema_model, create_optimiser, set_learning_rate, update_ema
+from flowgmm_cli.training.step import TrainingStep, WeightedRegulariser, build_step
 
 MakeModel = Callable[..., FlowMixture]
 MakeRecipe = Callable[..., Recipe]
@@ -47,9 +41,9 @@ class Spy:
 def rows(labelled: int = 2, unlabelled: int = 5) -> StepInput:
     generator = torch.Generator().manual_seed(0)
     return StepInput(
-        labelled=Forms(torch.randn(labelled, 2, generator=generator)),
+        labelled=RowTensors(torch.randn(labelled, 2, generator=generator)),
         labels=torch.arange(labelled) % 2,
-        unlabelled=Forms(torch.randn(unlabelled, 2, generator=generator)),
+        unlabelled=RowTensors(torch.randn(unlabelled, 2, generator=generator)),
         step=7,
         epoch=1.5,
     )
@@ -67,7 +61,7 @@ def test_all_declared_views_and_the_labelled_rows_share_one_forward_pass(make_mo
     objective, regulariser = Spy({"weak"}, a=1.0), Spy({"strong"}, b=1.0)
     step = TrainingStep(model, objective, [WeightedRegulariser(1.0, regulariser)])
     given = rows()
-    step(make_teacher(model), given, torch.Generator())
+    step(create_ema_model(model), given, torch.Generator())
     assert calls == [2 + 5 + 5]
     batch = objective.batch
     assert batch is not None
@@ -80,31 +74,19 @@ def test_views_that_nobody_reads_cost_no_forward_pass(make_model: MakeModel) -> 
     model = make_model(classes=2)
     calls = count_calls(model)
     objective = Spy(set(), a=1.0)
-    TrainingStep(model, objective, [])(make_teacher(model), rows(), torch.Generator())
+    TrainingStep(model, objective, [])(create_ema_model(model), rows(), torch.Generator())
     assert calls == [2]
     assert objective.batch is not None
     assert set(objective.batch.student) == {"labelled"}
 
 
-def test_the_strong_view_is_made_when_somebody_looks_at_it_and_once(make_model: MakeModel) -> None:
-    made: list[Tensor] = []
-
-    def change(x: Tensor, generator: torch.Generator) -> Tensor:
-        made.append(x + torch.randn(x.shape, generator=generator))
-        return made[-1]
-
+def test_a_batch_has_both_views_though_the_losses_read_the_latents_of_one(make_model: MakeModel) -> None:
     model, objective = make_model(classes=2), Spy({"weak"}, a=1.0)
-    step = TrainingStep(model, objective, [], strong=Viewing("strong", features=[change]))
-    step(make_teacher(model), rows(), torch.Generator())
-    batch = objective.batch
-    assert batch is not None
-    assert not made
-    assert batch.strong is batch.strong is made[0]
-    assert len(made) == 1
-    other = replace(batch, weak=batch.strong)  # as a regulariser may do that calls another
-    assert other.weak is other.strong is made[0]
-    with pytest.raises(AttributeError, match="nothing"):
-        batch.nothing  # type: ignore[attr-defined]  # noqa: B018
+    strong = AugmentationPipeline("strong", features=[lambda x, generator: x + 1])
+    TrainingStep(model, objective, [], strong=strong)(create_ema_model(model), rows(), torch.Generator())
+    assert objective.batch is not None
+    assert torch.equal(objective.batch.strong, objective.batch.weak + 1)
+    assert objective.batch.student.keys() == {"labelled", "weak"}
 
 
 @pytest.mark.parametrize(("labelled", "unlabelled"), [(2, 5), (0, 5), (2, 0)])
@@ -120,10 +102,10 @@ def test_each_part_of_the_pass_is_what_its_rows_alone_would_give(
         model,
         objective,
         [],
-        weak=Viewing("weak", features=[lambda x, generator: x + 1]),
-        strong=Viewing("strong", features=[lambda x, generator: x * 2]),
+        weak=AugmentationPipeline("weak", features=[lambda x, generator: x + 1]),
+        strong=AugmentationPipeline("strong", features=[lambda x, generator: x * 2]),
     )
-    step(make_teacher(model), given, torch.Generator())
+    step(create_ema_model(model), given, torch.Generator())
     batch = objective.batch
     assert batch is not None
     expected = {
@@ -149,10 +131,12 @@ def test_views_are_applied_first_to_last_with_the_generator_of_the_step(make_mod
         return 2 * x
 
     objective = Spy(set(), a=1.0)
-    step = TrainingStep(make_model(), objective, [], strong=Viewing("strong", features=[double, noise]))
+    step = TrainingStep(
+        make_model(), objective, [], strong=AugmentationPipeline("strong", features=[double, noise])
+    )
     given, state = rows(2, 3), torch.get_rng_state()
     draw = torch.randn(3, 2, generator=torch.Generator().manual_seed(4))
-    step(make_teacher(step.model), given, torch.Generator().manual_seed(4))
+    step(create_ema_model(step.model), given, torch.Generator().manual_seed(4))
     assert objective.batch is not None
     torch.testing.assert_close(objective.batch.strong, 2 * given.unlabelled.x + draw)
     assert torch.equal(objective.batch.weak, given.unlabelled.x)
@@ -169,7 +153,7 @@ def test_weights_are_applied_and_terms_of_one_name_add_up(make_model: MakeModel)
         WeightedRegulariser(3.0, Spy(set(), main=1.0)),
     ]
     step = TrainingStep(model, Spy(set(), main=5.0), regularisers)
-    terms = step(make_teacher(model), rows(), torch.Generator())
+    terms = step(create_ema_model(model), rows(), torch.Generator())
     assert {name: float(term) for name, term in terms.items()} == {
         "main": 5.0 + 3.0,
         "shared": 2.0 + 0.5,
@@ -195,7 +179,7 @@ def test_losses_of_another_model_are_those_it_would_have_as_the_student(
 ) -> None:
     one, other = make_model(classes=2, seed=0), make_model(classes=2, seed=1)
     step, same = (build_step(moons(), model, features=2, labelled=2, unlabelled=5) for model in (one, other))
-    teacher = make_teacher(one)
+    teacher = create_ema_model(one)
     found = step.losses(other, teacher, rows(), torch.Generator().manual_seed(0))
     expected = same(teacher, rows(), torch.Generator().manual_seed(0))
     assert all(torch.equal(found[name], expected[name]) for name in expected)
@@ -216,14 +200,14 @@ class NoSync(TorchDispatchMode):
 @pytest.mark.parametrize("words", [(), ("objective.use=joint",), ("flow.actnorm=true", "flow.mixing=lu")])
 def test_a_step_never_waits_for_the_device(moons: MakeRecipe, words: tuple[str, ...]) -> None:
     recipe = moons(*words)
-    from flowgmm_cli.training.build import start_model
+    from flowgmm_cli.training.model_init import initialise_model
 
     given = rows(4, 6)
     x, labels = torch.cat([given.labelled.x, given.unlabelled.x]), torch.tensor([0, 1, 0, 1] + [-1] * 6)
-    model = start_model(recipe, x, labels, classes=2, seed=0)
+    model = initialise_model(recipe, x, labels, classes=2, seed=0)
     step = build_step(recipe, model, features=2, labelled=4, unlabelled=6)
-    teacher, optimiser = make_teacher(model), make_optimiser(model, recipe.train)
-    guard, generator = Guard(torch.device("cpu")), torch.Generator().manual_seed(0)
+    teacher, optimiser = create_ema_model(model), create_optimiser(model, recipe.train)
+    guard, generator = NonFiniteGuard(torch.device("cpu")), torch.Generator().manual_seed(0)
     before = [parameter.detach().clone() for parameter in model.parameters()]
     for number in range(2):
         with NoSync():
@@ -233,26 +217,29 @@ def test_a_step_never_waits_for_the_device(moons: MakeRecipe, words: tuple[str, 
             torch.autograd.backward(loss)
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             set_learning_rate(optimiser, 1e-3)
-            guard.watch(optimiser, number, loss, norm)
+            guard.watch(optimiser, number, norm)
             optimiser.step()
-            update_teacher(*averaged(teacher, model), decay=0.9, step=number)
+            update_ema(list(teacher.parameters()), list(model.parameters()), decay=0.9, step=number)
     assert any(not torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
     with pytest.raises(AssertionError, match="waits"), NoSync():
         guard.first_bad_step()
 
 
 def test_views_of_images_and_copies_of_texts_never_wait_for_the_device(make_model: MakeModel) -> None:
-    from flowgmm_cli.training.copies import Copies
-    from flowgmm_cli.training.viewing import OnColumn
-    from flowgmm_cli.views.geometry import Affine
+    from flowgmm_cli.views.affine import Affine
+
+    from flowgmm_cli.training.augmentation import ImageColumnView
+    from flowgmm_cli.training.dataset import TextCopies
     from flowgmm_cli.views.specs import AffineConfig
 
     move = Affine(AffineConfig(pixels=1, degrees=10, zoom=0.1, shear=5), shape=(1, 4, 4), high=1.0)
-    view = Viewing("strong", inputs=[OnColumn(move, slice(0, 16), (1, 4, 4))])
-    step = TrainingStep(make_model(16), Spy({"strong"}, a=1.0), [], strong=view, weak=Viewing("weak"))
-    forms = Forms(torch.randn(6, 16), torch.rand(6, 16), {"weak": Copies(torch.randn(6, 3, 16))})
+    view = AugmentationPipeline("strong", inputs=[ImageColumnView(move, slice(0, 16), (1, 4, 4))])
+    step = TrainingStep(
+        make_model(16), Spy({"strong"}, a=1.0), [], strong=view, weak=AugmentationPipeline("weak")
+    )
+    forms = RowTensors(torch.randn(6, 16), torch.rand(6, 16), {"weak": TextCopies(torch.randn(6, 3, 16))})
     given = StepInput(forms[:2], torch.tensor([0, 1]), forms[torch.arange(6)], step=0, epoch=0.0)
-    teacher, generator = make_teacher(step.model), torch.Generator().manual_seed(0)
+    teacher, generator = create_ema_model(step.model), torch.Generator().manual_seed(0)
     with NoSync():
         assert step(teacher, given, generator)
 
@@ -271,14 +258,14 @@ def without_data(model: FlowMixture) -> FlowMixture:
 
 def test_a_step_fits_together_on_tensors_without_data(moons: MakeRecipe, make_model: MakeModel) -> None:
     # so nothing in it looks at a number, and a compiler can trace it
-    model, teacher = make_model(64, 10), make_teacher(make_model(64, 10))
+    model, teacher = make_model(64, 10), create_ema_model(make_model(64, 10))
     with FakeTensorMode():
         model, teacher = without_data(model), without_data(teacher)
         step = build_step(moons("data.views.strong=[]"), model, features=64, labelled=8, unlabelled=32)
         given = StepInput(
-            labelled=Forms(torch.empty(8, 64)),
+            labelled=RowTensors(torch.empty(8, 64)),
             labels=torch.zeros(8, dtype=torch.int64),
-            unlabelled=Forms(torch.empty(32, 64)),
+            unlabelled=RowTensors(torch.empty(32, 64)),
             step=0,
             epoch=0.0,
         )
@@ -286,4 +273,4 @@ def test_a_step_fits_together_on_tensors_without_data(moons: MakeRecipe, make_mo
         assert all(isinstance(term, FakeTensor) for term in terms.values())
         torch.autograd.backward(torch.stack(list(terms.values())).sum())
         assert all(p.grad is not None and p.grad.shape == p.shape for p in model.parameters())
-        update_teacher(*averaged(teacher, model), decay=0.5, step=0)
+        update_ema(list(teacher.parameters()), list(model.parameters()), decay=0.5, step=0)

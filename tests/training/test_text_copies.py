@@ -11,8 +11,8 @@ from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import create_run
-from flowgmm_cli.training.inputs import Inputs, prepare
 from flowgmm_cli.training.pipeline import train
+from flowgmm_cli.training.prepare import PreparedData, prepare
 
 MakeRecipe = Callable[..., Recipe]
 RECIPE = """\
@@ -52,7 +52,7 @@ def context(tmp_path: Path) -> DataContext:
     return DataContext(cache_dir=str(tmp_path / "cache"))
 
 
-def copies(data: Inputs, name: str = "strong") -> torch.Tensor:
+def copies(data: PreparedData, name: str = "strong") -> torch.Tensor:
     return data.train.copies[name]
 
 

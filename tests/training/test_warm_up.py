@@ -11,13 +11,12 @@ from flowgmm_cli.errors import FlowgmmError
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.runs import Run
-from flowgmm_cli.training import loop, warm_up
-from flowgmm_cli.training.fitting import Talk
-from flowgmm_cli.training.optim import make_teacher
+from flowgmm_cli.training import model_init, trainer
+from flowgmm_cli.training.callbacks import Callbacks
+from flowgmm_cli.training.dataset import RowTensors, TrainingRows
+from flowgmm_cli.training.model_init import set_latent_means, warm_up_steps
+from flowgmm_cli.training.optim import create_ema_model
 from flowgmm_cli.training.pipeline import TrainResult, train
-from flowgmm_cli.training.sampler import TrainingRows
-from flowgmm_cli.training.viewing import Forms
-from flowgmm_cli.training.warm_up import set_latent_means, warm_up_steps
 
 MakeModel = Callable[..., FlowMixture]
 TrainRun = Callable[..., tuple[Run, TrainResult]]
@@ -31,13 +30,13 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def rows_of(features: int, classes: int, n: int = 60) -> TrainingRows:
+def load_tensor(features: int, classes: int, n: int = 60) -> TrainingRows:
     """The first two rows of each class are labelled, and so is none of the others."""
     labels = torch.full((n,), -1)
     labels[: 2 * classes] = torch.arange(2 * classes) % classes
     x = torch.randn(n, features, generator=seeded(9))
     labelled = torch.arange(2 * classes)
-    return TrainingRows(Forms(x), labels, labelled, torch.arange(n))
+    return TrainingRows(RowTensors(x), labels, labelled, torch.arange(n))
 
 
 def optimiser_of(model: FlowMixture) -> torch.optim.AdamW:
@@ -69,8 +68,8 @@ def test_the_warm_up_ends_by_the_middle_of_training(epochs: float | None, steps:
 def test_both_models_get_the_means_of_their_own_latents_in_the_teachers_shares(make_model: MakeModel) -> None:
     model = make_model(2, 3)
     optimiser = optimiser_of(model)
-    teacher = make_teacher(make_model(2, 3, seed=1))
-    rows = rows_of(2, 3)
+    teacher = create_ema_model(make_model(2, 3, seed=1))
+    rows = load_tensor(2, 3)
     with torch.no_grad():
         shares = torch.softmax(teacher(rows.x).class_log_prob / 1.5, dim=1)
         shares[:6] = torch.nn.functional.one_hot(rows.labels[:6], 3).float()
@@ -93,7 +92,7 @@ def test_the_optimiser_forgets_the_momentum_of_the_means_and_nothing_else(make_m
         for name, parameter in model.named_parameters()
     }
     assert before["mixture.means"]["exp_avg"].any()
-    set_latent_means(model, make_teacher(model), optimiser, rows_of(2, 3), temperature=1.0, seed=0)
+    set_latent_means(model, create_ema_model(model), optimiser, load_tensor(2, 3), temperature=1.0, seed=0)
     for name, parameter in model.named_parameters():
         for key, value in optimiser.state[parameter].items():
             if (name, key) == ("mixture.means", "exp_avg"):
@@ -111,8 +110,8 @@ def test_components_are_found_among_the_latents(learn: bool) -> None:
     start = torch.tensor([[0.0, 4.0], [0.1, 4.0], [8.0, 4.0], [8.1, 4.0]])
     model = FlowMixture(Sequential(), GaussianMixture(start, components=2, features=3, learn_means=learn))
     labels = torch.where(torch.arange(200) < 8, y, -1)
-    rows = TrainingRows(Forms(x), labels, torch.arange(8), torch.arange(200))
-    teacher = make_teacher(model)
+    rows = TrainingRows(RowTensors(x), labels, torch.arange(8), torch.arange(200))
+    teacher = create_ema_model(model)
     optimiser = torch.optim.AdamW(model.parameters())
     set_latent_means(model, teacher, optimiser, rows, temperature=1.0, seed=0)
     for k in range(2):
@@ -128,7 +127,7 @@ def test_components_are_found_among_the_latents(learn: bool) -> None:
 def test_of_very_many_rows_some_and_every_label_are_used(
     make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(warm_up, "_ROWS", 10)
+    monkeypatch.setattr(model_init, "_WARM_UP_ROWS", 10)
     seen: list[int] = []
     model = make_model(2, 3)
 
@@ -136,7 +135,9 @@ def test_of_very_many_rows_some_and_every_label_are_used(
         seen.append(len(inputs[0]))
 
     model.register_forward_hook(watch)
-    set_latent_means(model, make_teacher(model), optimiser_of(model), rows_of(2, 3), temperature=1.0, seed=0)
+    set_latent_means(
+        model, create_ema_model(model), optimiser_of(model), load_tensor(2, 3), temperature=1.0, seed=0
+    )
     assert seen[-1] == 6 + 9
 
 
@@ -160,7 +161,7 @@ def test_a_crash_before_at_or_after_the_reset_changes_no_bit(
     whole, _ = train_run("whole", *words)
     broken = new_run("broken", *words)
     with pytest.raises(FlowgmmError, match="as if"):
-        train(broken.recipe(), broken, talk=Talk(progress=crash))
+        train(broken.recipe(), broken, callbacks=Callbacks(progress=crash))
     train(broken.recipe(), broken)
     same_outcome(whole, broken)
 
@@ -169,7 +170,7 @@ def test_the_means_are_set_anew_once_and_only_for_this_start(
     train_run: TrainRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[int] = []
-    real = loop.set_latent_means
+    real = trainer.set_latent_means
 
     def watch(
         model: FlowMixture,
@@ -181,7 +182,7 @@ def test_the_means_are_set_anew_once_and_only_for_this_start(
         steps.append(int(optimiser.state[model.mixture.means]["step"]))
         real(model, teacher, optimiser, *args, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(loop, "set_latent_means", watch)
+    monkeypatch.setattr(trainer, "set_latent_means", watch)
     train_run("default", *LATENT)
     train_run("given", *LATENT, "prior.warm_up_epochs=0.5")
     train_run("other", *LATENT, "prior.means=labelled")

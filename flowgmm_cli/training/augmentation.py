@@ -1,0 +1,233 @@
+"""The two views of a recipe, from the forms in which a row is kept to the input of the flow."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowgmm_cli.api import Component, DataConfig, DataContext, Rows, TextView, TextViewConfig, View
+from flowgmm_cli.bijection import Sequential
+from flowgmm_cli.data.cache import user_cache_dir
+from flowgmm_cli.data.images.format import image_shape
+from flowgmm_cli.data.lazy_dataset import load_tensor
+from flowgmm_cli.data.preprocessor import Preprocessor
+from flowgmm_cli.data.transforms.base import Transform
+from flowgmm_cli.errors import RecipeError
+from flowgmm_cli.plugins.registry import build
+from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.seeds import derive_seed
+from flowgmm_cli.training.dataset import RowTensors
+from flowgmm_cli.views.specs import select_level
+
+Name = Literal["weak", "strong"]
+
+_SEEDS_PER_VIEW = 1000  # more than a view can have copies
+
+
+class AugmentationPipeline:
+    """A view of a recipe: changes of texts, then of inputs, then of features.
+
+    Texts are changed and encoded before training; one of the changed copies of each row is picked at random.
+
+    Args:
+        name: `weak` or `strong`; names the copies to pick from.
+        texts: True if texts are changed.
+        inputs: changes of the feature matrix, first to last.
+        transforms: from the feature matrix to the input of the flow, in float32 on the device of the rows;
+            given where rows start from the matrix, because it is changed or because a transform is random.
+        features: changes of the input of the flow, first to last.
+    """
+
+    def __init__(
+        self,
+        name: Name,
+        *,
+        texts: bool = False,
+        inputs: Sequence[View] = (),
+        transforms: Sequential | None = None,
+        features: Sequence[View] = (),
+    ) -> None:
+        self.name = name
+        self.texts = texts
+        self.inputs = tuple(inputs)
+        self.transforms = transforms if transforms is not None or not inputs else Sequential()
+        self.features = tuple(features)
+
+    def __call__(self, rows: RowTensors, generator: torch.Generator) -> Tensor:
+        """Return the input of the flow, `(N, D)`; random numbers come from `generator` alone."""
+        x = self._start(rows, generator)
+        if self.transforms is not None:
+            # matrix products in bfloat16 would not give the rows that the flow sees at inference
+            with torch.autocast(x.device.type, enabled=False):
+                x = x.float()
+                for change in self.inputs:
+                    x = change(x, generator)
+                for transform in self.transforms.layers:
+                    x = cast(Transform, transform).draw(x, generator)
+        for change in self.features:
+            x = change(x, generator)
+        return x
+
+    def _start(self, rows: RowTensors, generator: torch.Generator) -> Tensor:
+        if self.texts:
+            return rows.copies[self.name].pick(generator)
+        if self.transforms is None:
+            return load_tensor(rows.x)
+        if rows.inputs is None:
+            raise ValueError(f"the {self.name} view starts from inputs, and the rows come without them")
+        return load_tensor(rows.inputs)
+
+
+def build_pipeline(
+    name: Name, views: Sequence[Component], *, preprocessor: Preprocessor | None, device: torch.device
+) -> AugmentationPipeline:
+    """Build the changes that a recipe lists under `data.views.weak` or `data.views.strong`.
+
+    Args:
+        name: `weak` or `strong`.
+        views: the list.
+        preprocessor: of the rows; may be None where no view changes inputs and no transform is random.
+        device: device of the rows.
+
+    Raises:
+        RecipeError: a view changes images, and no column holds images.
+    """
+    texts = bool(select_level("text", views))
+    features = [build(view) for view in select_level("features", views)]
+    on_inputs = select_level("inputs", views)
+    if not on_inputs and (preprocessor is None or not preprocessor.random):
+        return AugmentationPipeline(name, texts=texts, features=features)
+    if preprocessor is None:
+        raise ValueError("views of inputs need the preprocessor of the rows")
+    # not every device has float64
+    transforms = copy.deepcopy(preprocessor.transforms).to(torch.float32).to(device)
+    inputs = [change for view in on_inputs for change in _on_image_columns(view, preprocessor)]
+    return AugmentationPipeline(name, texts=texts, inputs=inputs, transforms=transforms, features=features)
+
+
+class ImageColumnView:
+    """A change of the images of one column; the rest of the feature matrix stays as it is.
+
+    Args:
+        change: takes the images, `(N, channels, height, width)`.
+        columns: position of the images in the matrix.
+        shape: shape of an image.
+    """
+
+    def __init__(self, change: View, columns: slice, shape: tuple[int, int, int]) -> None:
+        self.change = change
+        self.columns = columns
+        self.shape = shape
+
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return a matrix of the shape of `x`, `(N, F)`."""
+        entries = x[:, self.columns]
+        changed = self.change(entries.reshape(len(x), *self.shape), generator)
+        before, after = x[:, : self.columns.start], x[:, self.columns.stop :]
+        return torch.cat([before, changed.reshape(entries.shape), after], dim=1)
+
+
+def _on_image_columns(view: Component, preprocessor: Preprocessor) -> list[ImageColumnView]:
+    layout, ranges = preprocessor.feature_encoder.layout, preprocessor.ranges
+    images = [(column, place, image_shape(column)) for column, place in layout]
+
+    def white(name: str) -> float:
+        low, high = ranges.get(name, (0.0, 1.0))
+        return high if low >= 0 else math.nan
+
+    changes = [
+        ImageColumnView(build(view, shape=shape, high=white(column.name)), place, shape)
+        for column, place, shape in images
+        if shape is not None
+    ]
+    if not changes:
+        raise RecipeError(
+            f"the view `{view.use}` changes images, and no column of the data holds images",
+            details=[
+                f"column `{column.name}` is {column.kind}" + (f" {column.shape}" if column.shape else "")
+                for column, _ in layout
+            ],
+            hint="keep the shape of images in the arrays, (N, height, width) or (N, channels, height, "
+            "width), or take the view out of data.views",
+        )
+    return changes
+
+
+def encode_text_copies(
+    recipe: Recipe, rows: Rows, preprocessor: Preprocessor, context: DataContext, *, part: str
+) -> Mapping[str, Tensor]:
+    """Encode changed copies of some rows, for each of the two views that changes texts.
+
+    A view has as many copies as the largest `copies` of its changes of texts; every copy goes through all of
+    them. The changes depend on `run.seed` and the part alone. The vectors are kept in the embedding cache, in
+    a folder of their own, so that the vectors of unchanged texts stay quick to look up.
+
+    Args:
+        recipe: names the views.
+        rows: training or held-out rows.
+        preprocessor: fitted to the unchanged training rows.
+        context: context of the data source.
+        part: `train` or `val`.
+
+    Returns:
+        By view, float32 `(N, copies, D)`, or `(N, copies, F)` where the view goes on to change inputs.
+
+    Raises:
+        RecipeError: a view changes texts, and the data has none.
+    """
+    views = cast(DataConfig, recipe.data.config).views
+    tables = {}
+    for number, (name, listed) in enumerate((("weak", views.weak), ("strong", views.strong))):
+        changes = select_level("text", listed)
+        if not changes:
+            continue
+        first = _SEEDS_PER_VIEW * (2 * number + ("train", "val").index(part))
+        copies = max(cast(TextViewConfig, change.config).copies for change in changes)
+        seeds = [derive_seed(recipe.run.seed, "texts", first + index) for index in range(copies)]
+        with_inputs = bool(select_level("inputs", listed))
+        encoded = []
+        for changed, own_context in _change_texts(rows, changes, seeds, preprocessor, context):
+            split = preprocessor.apply(changed, own_context, with_inputs=with_inputs)
+            encoded.append(split.x if split.inputs is None else split.inputs)
+        tables[name] = torch.stack(encoded, dim=1)
+    return tables
+
+
+def _change_texts(
+    rows: Rows,
+    changes: Sequence[Component],
+    seeds: Sequence[int],
+    preprocessor: Preprocessor,
+    context: DataContext,
+) -> Iterator[tuple[Rows, DataContext]]:
+    """Rows with changed texts, once for each seed, with a cache folder for each."""
+    names = [column.name for column in preprocessor.columns if column.kind == "text"]
+    if not names:
+        raise RecipeError(
+            f"the view `{changes[0].use}` changes texts, and no column of the data holds texts",
+            hint="name the column in data.text, or take the view out of data.views",
+        )
+    views: list[TextView] = [build(change) for change in changes]
+    description = json.dumps([change.to_dict() for change in changes])
+    for seed in seeds:
+        generator = np.random.default_rng(seed)
+        columns = dict(rows.columns)
+        for name in names:
+            texts = ["" if cell is None else str(cell) for cell in columns[name]]
+            for view in views:
+                texts = view(texts, generator)
+            columns[name] = np.array(texts, dtype=object)
+        digest = blake2b(f"{description} {seed}".encode(), digest_size=16).hexdigest()
+        base = Path(context.cache_dir) if context.cache_dir else user_cache_dir()
+        own_context = dataclasses.replace(context, cache_dir=str(base / "views" / digest))
+        yield dataclasses.replace(rows, columns=columns), own_context

@@ -1,0 +1,82 @@
+"""Progress, notes and interruption of a training: its ways to and from the user."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from flowgmm_cli.training.launcher import parent_has_ended
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """Functions that a run calls while it works.
+
+    Attributes:
+        progress: called with (steps taken, steps in all, title, detail).
+        note: called with one line for the user.
+    """
+
+    progress: Callable[[int, int, str, str], None] = lambda done, total, title, detail: None
+    note: Callable[[str], None] = lambda text: None
+
+
+@dataclass(frozen=True)
+class StepCallbacks:
+    """Functions that a trainer calls after each step.
+
+    Attributes:
+        should_stop: returns True to save the state and end the training.
+        on_step: called with (step, steps, values to show).
+    """
+
+    should_stop: Callable[[], bool] = lambda: False
+    on_step: Callable[[int, int, Mapping[str, Any]], None] = lambda step, steps, values: None
+
+
+class Interrupt:
+    """Ctrl-C and SIGTERM: the first asks the training to save and stop, the second stops at once.
+
+    Within `defer`, a signal only sets `is_requested`; at other times it raises KeyboardInterrupt. As a
+    context manager it restores the previous handlers. Outside the main thread it receives no signal.
+    """
+
+    def __init__(self) -> None:
+        self._requested = False
+        self._deferred = False
+        self._previous: dict[int, object] = {}
+
+    def is_requested(self) -> bool:
+        """Return True if a signal has come, or the launcher of this process has ended."""
+        return self._requested or parent_has_ended()
+
+    @contextmanager
+    def defer(self) -> Iterator[None]:
+        """Defer signals in a block that checks `is_requested` often."""
+        self._deferred = True
+        try:
+            yield
+        finally:
+            self._deferred = False
+
+    def __enter__(self) -> Interrupt:
+        if threading.current_thread() is threading.main_thread():
+            for number in _SIGNALS:
+                self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._requested or not self._deferred:
+            raise KeyboardInterrupt
+        self._requested = True

@@ -1,0 +1,91 @@
+"""Class weights estimated while training (`prior.class_prior: estimated`)."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor
+
+from flowgmm_cli.api import iterate_batches
+from flowgmm_cli.data.lazy_dataset import RowStore
+from flowgmm_cli.mixture.class_prior import estimate_weights
+from flowgmm_cli.model import FlowMixture, Model
+from flowgmm_cli.trained_model import encode
+from flowgmm_cli.training.calibration import Likelihoods
+from flowgmm_cli.training.dataset import TrainingRows
+from flowgmm_cli.training.distributed import Distributed
+
+_MAX_ROWS = 20_000  # enough for weights to a third of a percent
+_CHUNK = 4096
+
+
+@torch.no_grad()
+def estimate_class_prior(
+    model: FlowMixture,
+    teacher: FlowMixture,
+    rows: TrainingRows,
+    temperature: float,
+    group: Distributed | None = None,
+) -> None:
+    """Set the class weights of both models to those under which the training rows are most likely.
+
+    The densities of the teacher given the class are tempered; raw ones would count each row wholly for one
+    class.
+
+    Args:
+        model, teacher: student and average.
+        rows: all training rows.
+        temperature: divisor of class log-probabilities.
+        group: processes that train together; each computes the densities of a share of the rows.
+    """
+    if not len(rows.pool):
+        return
+    group = group or Distributed()
+    sample = rows.pool[:: -(-len(rows.pool) // _MAX_ROWS)]  # evenly spaced: a file may be sorted by class
+    x = rows.x[group.shard(sample)]
+    densities = [
+        teacher.mixture.conditional_log_prob(teacher.flow(x[part])[0]) / temperature
+        for part in iterate_batches(len(x), _CHUNK)
+    ]
+    log_prob = group.all_gather(torch.cat(densities)).cpu()
+    uniform = torch.full((teacher.mixture.classes,), 1 / teacher.mixture.classes, dtype=torch.float64)
+    weights = estimate_weights(log_prob, uniform)
+    for part in (model, teacher):
+        _set_weights(part, weights)
+
+
+@torch.no_grad()
+def refine_class_prior(model: Model, x: RowStore, likelihoods: Likelihoods | None = None) -> None:
+    """Estimate the class weights again with calibrated posteriors.
+
+    An overconfident model counts neighbours of a rare class as members of it, and the weights come out too
+    even. Calibrated likelihoods with a bias for each class correct that (Alexandari, Kundaje and Shrikumar,
+    2020).
+
+    Args:
+        model: calibrated model; all its parts get the same weights.
+        x: preprocessed training rows `(N, D)`.
+        likelihoods: likelihoods of the classes, from the calibration; None = those of the mixture.
+    """
+    if not len(x):
+        return
+    sample = x[:: -(-len(x) // _MAX_ROWS)]
+    latents = encode(model, sample)
+    joint = latents.class_log_prob
+    if likelihoods is None:
+        conditional = joint - torch.stack([part.mixture.log_weights.cpu() for part in model.parts]).mean(0)
+    else:  # in units of the densities, which `log_posterior` divides by the temperature
+        bias = torch.tensor(likelihoods.bias, dtype=torch.float64)
+        conditional = likelihoods.steepness * joint.double() + float(model.temperature) * bias
+    classes = joint.shape[1]
+    uniform = torch.full((classes,), 1 / classes, dtype=torch.float64)
+    corrected = dataclasses.replace(latents, class_log_prob=conditional)
+    weights = estimate_weights(model.log_posterior(corrected), uniform)
+    for part in model.parts:
+        _set_weights(part, weights)
+
+
+def _set_weights(model: FlowMixture, weights: Tensor) -> None:
+    raw = model.mixture.raw_log_weights
+    model.mixture.set_weights(weights.to(raw.dtype).to(raw.device))  # not every device has float64

@@ -1,0 +1,258 @@
+"""Rows as tensors: every form in which a view may start from them, and the batches of training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from flowgmm_cli.data.large.stream import EpochReader, RowStream
+from flowgmm_cli.data.lazy_dataset import LazyDataset, RowStore, load_tensor
+from flowgmm_cli.seeds import derive_seed, generator
+from flowgmm_cli.training.distributed import Distributed
+
+
+class Split(Protocol):
+    """Transformed rows of a split; see `RowTensors` for `x` and `inputs`."""
+
+    @property
+    def x(self) -> RowStore:
+        """Rows after the transforms."""
+        ...
+
+    @property
+    def inputs(self) -> RowStore | None:
+        """Rows before the transforms."""
+        ...
+
+    @property
+    def copies(self) -> Mapping[str, Tensor]:
+        """Rows with changed texts, by view, `(N, copies, D)`."""
+        ...
+
+
+@dataclass(frozen=True)
+class TextCopies:
+    """Several encodings of each row, each of a changed text; none is read before one a row is picked.
+
+    Attributes:
+        table: encodings of all rows, `(N, copies, D)`.
+        index: positions of these rows in the table, `(n,)`, on its device; None for all.
+    """
+
+    table: Tensor
+    index: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.table) if self.index is None else len(self.index)
+
+    def __getitem__(self, index: Tensor | slice) -> TextCopies:
+        """Select rows by positions, a mask or a slice."""
+        if isinstance(index, Tensor):
+            index = index.to(self.table.device)
+            if self.index is None and index.dtype == torch.int64:
+                return TextCopies(self.table, index)
+        return TextCopies(self.table, self._positions()[index])
+
+    def to(self, device: torch.device) -> TextCopies:
+        """Move to a device."""
+        return TextCopies(self.table.to(device), None if self.index is None else self.index.to(device))
+
+    def pick(self, generator: torch.Generator) -> Tensor:
+        """Pick one copy of each row at random, `(n, D)`; `generator` is on the device of the table."""
+        copies = self.table.shape[1]
+        choice = torch.randint(copies, (len(self),), generator=generator, device=self.table.device)
+        return self.table.flatten(0, 1).index_select(0, self._positions() * copies + choice)
+
+    def all(self) -> Tensor:
+        """All copies of the rows, `(n, copies, D)`."""
+        return self.table if self.index is None else self.table[self.index]
+
+    def _positions(self) -> Tensor:
+        if self.index is not None:
+            return self.index
+        return torch.arange(len(self.table), device=self.table.device)
+
+
+@dataclass(frozen=True)
+class RowTensors:
+    """Rows in every form from which a view may start.
+
+    Attributes:
+        x: rows after the transforms, `(N, D)`; rows that stay on the disk are read when they are used.
+        inputs: the feature matrix before the transforms, `(N, F)`, uint8 for images; None where no view
+            starts from it.
+        copies: encodings of changed texts under the view `weak` or `strong`, of D numbers, or F where the
+            view goes on to change inputs.
+        stream: all training rows of a table larger than memory, of which these are some; else None.
+    """
+
+    x: RowStore
+    inputs: RowStore | None = None
+    copies: Mapping[str, TextCopies] = field(default_factory=dict)
+    stream: RowStream | None = None
+
+    @classmethod
+    def from_split(cls, split: Split, stream: RowStream | None = None) -> RowTensors:
+        """Collect the tensors of a split."""
+        copies = {name: TextCopies(table) for name, table in split.copies.items()}
+        return cls(split.x, split.inputs, copies, stream)
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: Tensor | slice) -> RowTensors:
+        """Select and read rows by positions, a mask or a slice.
+
+        Text copies are not read yet, nor is `x` on the disk where `inputs` are read.
+        """
+        inputs = None if self.inputs is None else self.inputs[index]
+        x = self.x.subset(index) if isinstance(self.x, LazyDataset) and inputs is not None else self.x[index]
+        return RowTensors(x, inputs, {name: copies[index] for name, copies in self.copies.items()})
+
+    def to(self, device: torch.device) -> RowTensors:
+        """Move to a device."""
+        inputs = None if self.inputs is None else self.inputs.to(device)
+        copies = {name: table.to(device) for name, table in self.copies.items()}
+        return RowTensors(self.x.to(device), inputs, copies, self.stream)
+
+    def is_finite(self) -> bool:
+        """Return True if every number is finite; waits for the device."""
+        tensors = [load_tensor(self.x), *([] if self.inputs is None else [load_tensor(self.inputs)])]
+        tensors += [table.all() for table in self.copies.values()]
+        return all(bool(tensor.isfinite().all()) for tensor in tensors)
+
+
+@dataclass(frozen=True)
+class StepInput:
+    """Rows of one step, on the device, before any view; see `flowgmm_cli.api.Batch`."""
+
+    labelled: RowTensors
+    labels: Tensor
+    unlabelled: RowTensors
+    step: int
+    epoch: float
+
+
+@dataclass(frozen=True)
+class TrainingRows:
+    """Rows that a training sees, on its device.
+
+    Attributes:
+        tensors: all rows, `N` of them.
+        labels: int64 `(N,)`, -1 where unlabelled.
+        labelled: positions of the labelled rows, `(L,)`.
+        pool: positions of the rows that unlabelled batches are drawn from, `(P,)`.
+    """
+
+    tensors: RowTensors
+    labels: Tensor
+    labelled: Tensor
+    pool: Tensor
+
+    @property
+    def x(self) -> RowStore:
+        """Rows after the transforms, `(N, D)`."""
+        return self.tensors.x
+
+
+class Sampler:
+    """Batches by step number: unlabelled rows in a new random order each epoch, labelled rows in each step.
+
+    An epoch takes whole batches only; the rows left over differ from epoch to epoch. Positions depend on the
+    seed and the step alone, so that a resumed run needs no state. For a table larger than memory an epoch is
+    a pass over all of its rows, see `flowgmm_cli.data.large.shuffle`.
+
+    Args:
+        rows: all rows.
+        batch_size: unlabelled rows in a step, over all processes; at most the pool.
+        labelled_batch_size: labelled rows in a step, likewise; at most all.
+        seed: fixes the order.
+    """
+
+    def __init__(self, rows: TrainingRows, *, batch_size: int, labelled_batch_size: int, seed: int) -> None:
+        self.rows = rows
+        self.seed = seed
+        self._stream = _shuffle_stream(rows, seed)
+        pool = len(rows.pool if self._stream is None else self._stream)
+        self.batch_size = min(batch_size, pool)
+        self.labelled_batch_size = min(labelled_batch_size, len(rows.labelled))
+        if self.batch_size:
+            self.steps_per_epoch = pool // self.batch_size
+        else:
+            self.steps_per_epoch = -(-len(rows.labelled) // max(1, self.labelled_batch_size))
+        self._epoch = -1
+        self._order = rows.pool
+
+    def batch(self, step: int, group: Distributed | None = None) -> StepInput:
+        """Read the rows of a step.
+
+        Args:
+            step: optimiser steps before this one.
+            group: processes that train together, of which this one gets its share; None = the whole batch.
+
+        Raises:
+            DataError: rows on the disk cannot be read.
+        """
+        group = group or Distributed()
+        labelled = group.shard(self.labelled(step))
+        if self._stream is not None and self.batch_size:
+            unlabelled = self._read_stream(self._stream, step)
+            if group.world_size > 1:
+                unlabelled = unlabelled[group.shard(torch.arange(len(unlabelled)))]
+        else:
+            unlabelled = self.rows.tensors[group.shard(self.unlabelled(step))]
+        return StepInput(
+            labelled=self.rows.tensors[labelled],
+            labels=self.rows.labels[labelled],
+            unlabelled=unlabelled,
+            step=step,
+            epoch=step / self.steps_per_epoch,
+        )
+
+    def labelled(self, step: int) -> Tensor:
+        """Positions of the labelled rows of a step."""
+        labelled = self.rows.labelled
+        if self.labelled_batch_size == len(labelled):
+            return labelled
+        order = torch.randperm(len(labelled), generator=generator(self.seed, "labelled", step))
+        return labelled[order[: self.labelled_batch_size].to(labelled.device)]
+
+    def unlabelled(self, step: int) -> Tensor:
+        """Positions of the unlabelled rows of a step, if all rows are in memory."""
+        epoch, within = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            order = torch.randperm(len(self.rows.pool), generator=generator(self.seed, "order", epoch))
+            self._order = self.rows.pool[order.to(self.rows.pool.device)]
+            self._epoch = epoch
+        return self._order[within * self.batch_size : (within + 1) * self.batch_size]
+
+    def close(self) -> None:
+        """Stop reading ahead; the sampler can still be used."""
+        if self._stream is not None:
+            self._stream.close()
+
+    def _read_stream(self, stream: EpochReader, step: int) -> RowTensors:
+        epoch, within = divmod(step, self.steps_per_epoch)
+        start = within * self.batch_size
+        forms = stream.rows(epoch, start, start + self.batch_size)
+        x, *inputs = (form.to(self.rows.labels.device) for form in forms)
+        return RowTensors(x, inputs[0] if inputs else None)
+
+
+def step_generator(device: torch.device, seed: int, step: int, rank: int = 0) -> torch.Generator:
+    """Random numbers of a step on a device, different in each process."""
+    seed = derive_seed(seed, "step", step)
+    return torch.Generator(device).manual_seed(derive_seed(seed, "rank", rank) if rank else seed)
+
+
+def _shuffle_stream(rows: TrainingRows, seed: int) -> EpochReader | None:
+    """Rows of a table larger than memory in random order, labelled ones only if they are in the pool."""
+    stream = rows.tensors.stream
+    if stream is None:
+        return None
+    takes_all = len(rows.pool) == len(rows.labels)
+    return stream.shuffle(seed, without=None if takes_all else rows.labelled.cpu().numpy())

@@ -1,0 +1,209 @@
+"""Data-parallel training: the process group, its collectives, and errors of a lost peer.
+
+Every process takes an equal share of the labelled and unlabelled rows of each batch and has its own random
+numbers. `DistributedDataParallel` averages the gradients. The main process (rank 0) alone writes and prints.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
+
+from flowgmm_cli.errors import LostProcessError, UsageError
+from flowgmm_cli.training.launcher import is_main_process, world_size
+
+PEER_FAILURE = "another process of this run is gone"
+_MESSAGES = ("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL")
+_TIMEOUT = timedelta(hours=6)  # the main process may encode texts while the others wait
+_LAST_WORDS = timedelta(seconds=60)
+_ENDED = "main_process_has_ended"
+
+
+@dataclass(frozen=True)
+class Distributed:
+    """This process among those that train together; by default it is the only one.
+
+    Attributes:
+        rank: number of this process, from 0.
+        world_size: number of processes.
+        local_rank: number of this process on its machine.
+        device: of messages and, on GPUs, of this process; None for a single process.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    device: torch.device | None = None
+
+    @property
+    def is_main_process(self) -> bool:
+        """True for rank 0."""
+        return self.rank == 0
+
+    def shard(self, index: Tensor) -> Tensor:
+        """Share of this process in a batch, `index[rank::world_size]`, equally long in every process.
+
+        As in `torch.utils.data.DistributedSampler`, the first rows are taken twice where the number of rows
+        is not a multiple of the number of processes.
+        """
+        if self.world_size == 1 or not len(index):
+            return index
+        missing = -len(index) % self.world_size
+        while missing > len(index):
+            index, missing = torch.cat([index, index]), missing - len(index)
+        return torch.cat([index, index[:missing]])[self.rank :: self.world_size]
+
+    def all_reduce(self, tensor: Tensor) -> Tensor:
+        """Sum over the processes, in place."""
+        if self.world_size > 1:
+            with translate_errors():
+                distributed.all_reduce(tensor)
+        return tensor
+
+    def all_gather(self, tensor: Tensor) -> Tensor:
+        """Rows of all processes `(world_size * n, ...)`, given `(n, ...)` in each."""
+        if self.world_size == 1:
+            return tensor
+        parts = [torch.empty_like(tensor) for _ in range(self.world_size)]
+        with translate_errors():
+            distributed.all_gather(parts, tensor.contiguous())
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def broadcast(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by that of the main process; one message for each dtype."""
+        if self.world_size == 1:
+            return
+        for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
+            group = [tensor for tensor in tensors if tensor.dtype == dtype]
+            flat = torch.cat([tensor.reshape(-1) for tensor in group])
+            with translate_errors():
+                distributed.broadcast(flat, src=0)
+            parts = flat.split_with_sizes([tensor.numel() for tensor in group])
+            for tensor, part in zip(group, parts, strict=True):
+                tensor.copy_(part.view_as(tensor))
+
+    def broadcast_text(self, text: str) -> str:
+        """Text of the main process, sent as bytes."""
+        if self.world_size == 1:
+            return text
+        data = torch.tensor(list(text.encode()), dtype=torch.uint8, device=self.device)
+        length = torch.tensor([len(data)], device=self.device)
+        with translate_errors():
+            distributed.broadcast(length, src=0)
+            data = data if self.is_main_process else data.new_empty(int(length))
+            distributed.broadcast(data, src=0)
+        return bytes(data.tolist()).decode()
+
+    def barrier(self) -> None:
+        """Wait until every process has come to this point."""
+        self.all_reduce(torch.zeros(1, device=self.device))
+
+    @contextmanager
+    def main_process_first(self) -> Iterator[None]:
+        """Run the block in the main process, then in one process of each other machine, then in the rest.
+
+        The later ones find the files that an earlier one has downloaded or computed.
+        """
+        turn = 0 if self.is_main_process else 1 if self.local_rank == 0 else 2
+        if self.world_size == 1:
+            yield
+            return
+        for _ in range(turn):
+            self.barrier()
+        yield
+        for _ in range(2 - turn):
+            self.barrier()
+
+
+@contextmanager
+def init_process_group(device: str) -> Iterator[Distributed]:
+    """Join the other processes of the run, if there are any, and leave them at the end.
+
+    Args:
+        device: `run.device` of the recipe.
+
+    Raises:
+        LostProcessError: the other processes do not answer.
+        UsageError: there are more processes on this machine than GPUs.
+    """
+    if world_size() == 1:
+        yield Distributed()
+        return
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    on_gpu = device != "cpu" and torch.cuda.is_available()
+    if on_gpu and local_world_size > torch.cuda.device_count():
+        raise UsageError(
+            f"{local_world_size} processes are to share {torch.cuda.device_count()} GPUs of this machine",
+            hint="as many processes as GPUs, or run.device=cpu",
+        )
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // local_world_size))
+    place = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
+    if on_gpu:
+        torch.cuda.set_device(place)
+    with translate_errors():
+        store, rank, size = next(rendezvous("env://", timeout=_TIMEOUT))
+        distributed.init_process_group(
+            "nccl" if on_gpu else "gloo",
+            store=PrefixStore("flowgmm", store),
+            rank=rank,
+            world_size=size,
+            timeout=_TIMEOUT,
+        )
+    if is_main_process():
+        atexit.register(_announce_end, store)  # after its error, if there is one, has been printed
+    complete = False
+    try:
+        yield Distributed(rank, size, local_rank, place)
+        complete = True
+    except BaseException:
+        if not is_main_process():
+            _wait_for_main_process(store)
+        raise
+    finally:
+        # after a failure NCCL would wait for peers that may be gone
+        if complete or not on_gpu:
+            distributed.destroy_process_group()
+
+
+def _announce_end(store: Any) -> None:
+    with suppress(RuntimeError):  # peers that are gone need no answer
+        store.set(_ENDED, "1")
+
+
+def _wait_for_main_process(store: Any) -> None:
+    """Let the main process print its error: as soon as one process ends, the launcher ends all others."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with suppress(RuntimeError, distributed.DistError):
+        store.wait([_ENDED], _LAST_WORDS)
+
+
+@contextmanager
+def translate_errors() -> Iterator[None]:
+    """Turn errors of torch's collectives in the block into `LostProcessError`."""
+    try:
+        yield
+    except (RuntimeError, distributed.DistError) as error:
+        if not is_peer_failure(error):
+            raise
+        raise LostProcessError(PEER_FAILURE) from error
+
+
+def is_peer_failure(error: BaseException) -> bool:
+    """Return True for an error of torch that says that a message could not be sent or received."""
+    if isinstance(error, distributed.DistError):
+        return True
+    return isinstance(error, RuntimeError) and any(message in str(error) for message in _MESSAGES)

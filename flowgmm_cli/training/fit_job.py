@@ -1,0 +1,245 @@
+"""One model trained with one choice of visible labels: that of the run, of a member or of a fold."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from flowgmm_cli.flows.flat import FlatFlow
+from flowgmm_cli.mixture.specs import GMMConfig
+from flowgmm_cli.recipe.parse import vary
+from flowgmm_cli.recipe.schema import Recipe, TrainConfig
+from flowgmm_cli.runs import Run
+from flowgmm_cli.training.callbacks import Callbacks, Interrupt, StepCallbacks
+from flowgmm_cli.training.dataset import RowTensors, Sampler, TrainingRows
+from flowgmm_cli.training.distributed import Distributed
+from flowgmm_cli.training.engine import Engine, allow_tf32, limit_threads
+from flowgmm_cli.training.model_init import initialise_model
+from flowgmm_cli.training.optim import create_ema_model
+from flowgmm_cli.training.prepare import PreparedData
+from flowgmm_cli.training.step import TrainingStep, build_step
+from flowgmm_cli.training.trainer import FitConfig, FitResult, Trainer
+from flowgmm_cli.training.validation import Validator
+
+_TITLES = {"monitor.bits_per_dim": "bits/dim"}
+
+
+@dataclass(frozen=True)
+class TrainContext:
+    """Everything that a training needs beside its labels.
+
+    Attributes:
+        recipe: components, lengths, seed.
+        data: rows.
+        engine: device and precision.
+        callbacks: progress and notes.
+        interrupt: a request to stop.
+        group: the processes that train together, each with a context of its own; the main process writes.
+    """
+
+    recipe: Recipe
+    data: PreparedData
+    engine: Engine
+    callbacks: Callbacks
+    interrupt: Interrupt
+    group: Distributed = field(default_factory=Distributed)
+
+    def create_step(self, labels: Tensor) -> TrainingStep:
+        """Initialise the model and build its losses, on the device.
+
+        Args:
+            labels: visible labels of the training rows, int64 `(N,)`, -1 if unlabelled.
+        """
+        recipe, x = self.recipe, self.data.train.x
+        labelled = int((labels >= 0).sum())
+        model = initialise_model(
+            recipe,
+            x,
+            labels,
+            classes=self.data.classes,
+            seed=recipe.run.seed,
+            shape=self.data.preprocessor.shape,
+        )
+        return build_step(
+            recipe,
+            model.to(self.engine.device),
+            features=x.shape[1],
+            labelled=labelled,
+            unlabelled=self.data.train.total - labelled,
+            preprocessor=self.data.preprocessor,
+        )
+
+    def unfinished_ramps(self) -> Iterator[str]:
+        """Notes on loss terms that do not reach their full weight before training ends."""
+        train, rows = self.recipe.train, self.data.train.total
+        epochs = float(train.epochs)
+        if train.max_steps:
+            epochs = min(epochs, train.max_steps * min(train.batch_size, rows) / rows)
+        for index, regulariser in enumerate(self.recipe.regularisers):
+            ramp = getattr(regulariser.config, "ramp_epochs", 0.0)
+            if ramp > epochs:
+                yield (
+                    f"ramp    {regulariser.use} grows over {ramp:g} epochs, and training has {epochs:.2g}; "
+                    f"regularisers.{index}.ramp_epochs sets how many"
+                )
+
+
+@dataclass(frozen=True)
+class FitJob:
+    """A training to run.
+
+    Attributes:
+        labels: visible labels of the training rows `(N,)`, -1 if unlabelled.
+        changes: settings that differ from the recipe's.
+        run: keeps checkpoints and metrics, and is validated; None for a training that keeps nothing.
+        share: share of the recipe's epochs.
+    """
+
+    labels: npt.NDArray[np.int64]
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    run: Run | None = None
+    share: float = 1.0
+
+    def prepare(self, context: TrainContext, title: str) -> PreparedFit:
+        """Build the model, its losses and its rows; `title` names the training in its progress."""
+        recipe = vary(context.recipe, self.changes)
+        if self.share < 1:
+            recipe = recipe.model_copy(update={"train": shorten(recipe.train, self.share)})
+        context = replace(context, recipe=recipe)
+        labels = torch.from_numpy(self.labels)
+        step, device = context.create_step(labels), context.engine.device
+        is_labelled = labels >= 0
+        in_pool = torch.ones_like(is_labelled) if step.objective.pool == "all" else ~is_labelled
+        train = context.data.train
+        rows = TrainingRows(
+            tensors=RowTensors.from_split(train, train.stream).to(device),
+            labels=labels.to(device),
+            labelled=is_labelled.nonzero().flatten().to(device),
+            pool=in_pool.nonzero().flatten().to(device),
+        )
+        return PreparedFit(context, step, rows, self.run, title)
+
+
+@dataclass(frozen=True)
+class PreparedFit:
+    """A training that is ready to run.
+
+    Attributes:
+        context: recipe, rows, callbacks.
+        step: model and losses.
+        rows: training rows on the device.
+        run, title: see `FitJob`.
+    """
+
+    context: TrainContext
+    step: TrainingStep
+    rows: TrainingRows
+    run: Run | None
+    title: str
+
+    def run_to_end(self) -> FitResult:
+        """Train, from the last checkpoint of the run if it has one."""
+        context, run, recipe = self.context, self.run, self.context.recipe
+        prior = cast(GMMConfig, recipe.prior.config)
+        config = FitConfig(
+            train=recipe.train,
+            checkpoint=recipe.checkpoint,
+            seed=recipe.run.seed,
+            log_every=recipe.run.log_every,
+            estimate_prior=prior.class_prior == "estimated",
+            warm_up_epochs=prior.warm_up_epochs if prior.means == "latent" else None,
+        )
+        with (
+            limit_threads(context.engine, self.flops() / context.group.world_size),
+            allow_tf32(context.engine, recipe.train.tf32),
+            context.interrupt.defer(),
+        ):
+            trainer = Trainer(
+                self.step,
+                self.rows,
+                config,
+                context.engine,
+                validator=self._validator() if run else None,
+                folder=run.checkpoints if run else None,
+                metrics=run.metrics if run else None,
+                callbacks=StepCallbacks(context.interrupt.is_requested, self._progress()),
+                group=context.group,
+            )
+            return trainer.fit()
+
+    def flops(self) -> float:
+        """Floating-point operations of a step: forward, backward (twice that), and the teacher's forward."""
+        train, data = self.context.recipe.train, self.context.data
+        rows = min(train.batch_size, len(data.train)) + train.labelled_batch_size
+        flow = self.step.model.flow
+        if not isinstance(flow, FlatFlow):
+            return 4 * 2.0 * rows * sum(parameter.numel() for parameter in flow.parameters())
+        from torch.utils.flop_counter import FlopCounterMode
+
+        # a weight of a convolution is used for every pixel
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            flow(data.train.x[:1].to(self.context.engine.device))
+        return 4.0 * rows * float(counter.get_total_flops())
+
+    def uses_global_rng(self) -> bool:
+        """Return True if a step draws from torch's global generator, as dropout does; takes one to see."""
+        train, student = self.context.recipe.train, copy.deepcopy(self.step.model).train()
+        sampler = Sampler(
+            self.rows, batch_size=train.batch_size, labelled_batch_size=train.labelled_batch_size, seed=0
+        )
+        state = torch.get_rng_state()
+        try:
+            with self.context.engine.autocast():
+                self.step.losses(student, create_ema_model(student), sampler.batch(0), torch.Generator())
+            return not torch.equal(state, torch.get_rng_state())
+        finally:
+            torch.set_rng_state(state)
+
+    def _validator(self) -> Validator | None:
+        context = self.context
+        val, device = context.data.val, context.engine.device
+        if val is None:
+            return None
+        return Validator(
+            self.step,
+            RowTensors.from_split(val).to(device),
+            val.labels.to(device),
+            metric=context.recipe.checkpoint.best.metric,
+            seed=context.recipe.run.seed,
+            engine=context.engine,
+            pixels=context.data.preprocessor.pixels,
+            log_det=val.log_det,
+            group=context.group,
+        )
+
+    def _progress(self) -> Callable[[int, int, Mapping[str, Any]], None]:
+        detail = ""
+
+        def on_step(step: int, steps: int, values: Mapping[str, Any]) -> None:
+            nonlocal detail
+            if values:
+                names = ("loss", "val.accuracy", "monitor.agreement", "monitor.bits_per_dim")
+                parts = [f"{_TITLES.get(name, name)} {values[name]:.3f}" for name in names if name in values]
+                detail = "  ".join(parts) or detail
+            self.context.callbacks.progress(step, steps, self.title, detail)
+
+        return on_step
+
+
+def shorten(train: TrainConfig, share: float) -> TrainConfig:
+    """Settings of a training with a share of the epochs and steps, at least one."""
+    limit = train.max_steps
+    return train.model_copy(
+        update={
+            "epochs": max(1, math.ceil(share * train.epochs)),
+            "max_steps": limit and max(1, math.ceil(share * limit)),
+        }
+    )

@@ -1,0 +1,133 @@
+"""From rows and visible labels to a calibrated model: search, ensemble members, temperature."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from flowgmm_cli.api import Latents
+from flowgmm_cli.mixture.specs import GMMConfig
+from flowgmm_cli.model import Ensemble, Model
+from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.runs import Run
+from flowgmm_cli.seeds import derive_seed
+from flowgmm_cli.trained_model import Member, encode
+from flowgmm_cli.training.calibration import Calibration, Fold, calibrate, set_calibration
+from flowgmm_cli.training.class_prior import refine_class_prior
+from flowgmm_cli.training.distributed import Distributed
+from flowgmm_cli.training.fit_job import FitJob, TrainContext
+from flowgmm_cli.training.model_init import training_temperature
+from flowgmm_cli.training.parallel_fits import fit_all
+from flowgmm_cli.training.search import SearchResult, search
+from flowgmm_cli.training.trainer import FitResult
+
+
+@dataclass(frozen=True)
+class FittedModel:
+    """A calibrated model and how it was fitted.
+
+    Attributes:
+        model: one FlowMixture, or an ensemble.
+        members: settings of each of its parts.
+        calibration: the temperature, which the model has, and its origin.
+        first: result of the first member's training.
+        steps: optimiser steps of all members.
+        search: result of the search; None without one.
+    """
+
+    model: Model
+    members: tuple[Member, ...]
+    calibration: Calibration
+    first: FitResult
+    steps: int
+    search: SearchResult | None
+
+
+def fit_model(context: TrainContext, *, run: Run | None = None) -> FittedModel:
+    """Search for settings if the recipe has a search, train every member, calibrate them together.
+
+    Args:
+        context: recipe, rows, callbacks.
+        run: keeps checkpoints and results, so that an interrupted run can be resumed; None keeps nothing.
+    """
+    recipe, labels = context.recipe, context.data.train.labels.numpy()
+    result = search(context, labels, run=run) if recipe.search else None
+    if result:
+        context.callbacks.note(f"search  {result.reason}")
+    members = _broadcast_members(choose_members(recipe, result), context.group)
+    jobs = [
+        FitJob(labels, member.changes, run.member(index) if run else None)
+        for index, member in enumerate(members)
+    ]
+    fits = fit_all(context, jobs, title="train", unit="member")
+    model: Model = fits[0].model if len(fits) == 1 else Ensemble([fit.model for fit in fits])
+    calibration = _calibrate(context, model, members, labels, result)
+    set_calibration(model, calibration)
+    if cast(GMMConfig, recipe.prior.config).class_prior == "estimated":
+        refine_class_prior(model, context.data.train.x, calibration.likelihoods)
+    steps = sum(fit.progress.step for fit in fits)
+    return FittedModel(model, members, calibration, fits[0], steps, result)
+
+
+def choose_members(recipe: Recipe, result: SearchResult | None) -> tuple[Member, ...]:
+    """Return the kept candidates, or the recipe itself, `ensemble` times each, with different seeds."""
+    candidates: list[tuple[str | None, dict[str, Any]]] = [(None, {})]
+    if result:
+        candidates = [(candidate.name, candidate.changes) for candidate in result.kept]
+    members: list[Member] = []
+    for _ in range(recipe.ensemble):
+        for name, changes in candidates:
+            index = len(members)
+            seed = {"run.seed": derive_seed(recipe.run.seed, "member", index)} if index else {}
+            members.append(Member(name, {**changes, **seed}))
+    return tuple(members)
+
+
+def _broadcast_members(members: tuple[Member, ...], group: Distributed) -> tuple[Member, ...]:
+    """Members chosen by the main process; scores in other processes may differ in the last bit."""
+    if group.world_size == 1:
+        return members
+    text = group.broadcast_text(json.dumps([member.to_dict() for member in members]))
+    return tuple(Member(**values) for values in json.loads(text))
+
+
+def _calibrate(
+    context: TrainContext,
+    model: Model,
+    members: Sequence[Member],
+    labels: npt.NDArray[np.int64],
+    result: SearchResult | None,
+) -> Calibration:
+    recipe, data = context.recipe, context.data
+    val = None
+    if data.val is not None and bool((data.val.labels >= 0).any()):
+        val = encode(model, data.val.x), data.val.labels.numpy()
+
+    def train_folds(folds: Sequence[Fold]) -> list[Model]:
+        # one member suffices: the confidence of all of them together is measured on unlabelled rows
+        changes, share = members[0].changes, recipe.calibration.epochs
+        jobs = [FitJob(fold.visible, changes, share=share) for fold in folds]
+        return [fit.model for fit in fit_all(context, jobs, title="calibrate", unit="fold")]
+
+    def encode_train_rows(model: Model, index: npt.NDArray[np.intp]) -> Latents:
+        return encode(model, data.train.x[torch.from_numpy(index)])
+
+    return calibrate(
+        recipe.calibration,
+        val=val,
+        labels=labels,
+        temperature=training_temperature(
+            recipe, features=data.preprocessor.dim, dims=model.parts[0].mixture.dims
+        ),
+        train_folds=train_folds,
+        encode=encode_train_rows,
+        model=model,
+        seed=recipe.run.seed,
+        out_of_fold=result.mean_out_of_fold() if result else None,
+    )

@@ -1,0 +1,184 @@
+"""Initialisation from data: actnorm, means and weights before training, means again after a warm-up."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from flowgmm_cli.api import Objective, iterate_batches
+from flowgmm_cli.data.lazy_dataset import RowStore
+from flowgmm_cli.flows.flat import latent_sizes
+from flowgmm_cli.mixture.build import mixture_dims
+from flowgmm_cli.mixture.class_prior import initial_weights
+from flowgmm_cli.mixture.clusters import component_responsibilities
+from flowgmm_cli.mixture.init import USES_UNLABELLED, TrainingLatents, initial_means, means_from_responsibilities
+from flowgmm_cli.mixture.specs import GMMConfig
+from flowgmm_cli.model import FlowMixture
+from flowgmm_cli.plugins.registry import build
+from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.seeds import generator
+from flowgmm_cli.trained_model import build_flow, build_mixture, chunk_rows
+from flowgmm_cli.training.dataset import TrainingRows
+
+_CHUNK = 4096
+_MAX_UNLABELLED_ROWS = 50_000  # of rows that stay on the disk
+_PROBE_ROWS = 200
+_WARM_UP_ROWS = 20_000  # enough for means to a hundredth of a standard deviation
+
+
+@torch.no_grad()
+def initialise_model(
+    recipe: Recipe,
+    x: RowStore,
+    labels: Tensor,
+    *,
+    classes: int,
+    seed: int,
+    shape: tuple[int, ...] | None = None,
+) -> FlowMixture:
+    """Build the model and initialise it from the training rows.
+
+    Args:
+        recipe: names the flow and the mixture.
+        x: training rows `(N, D)`, on the CPU.
+        labels: int64 `(N,)`, -1 where unlabelled.
+        classes: K.
+        seed: fixes the random numbers.
+        shape: shape of a row before it was flattened, for flows of images; None for `(D,)`.
+
+    Raises:
+        DataError: there are too few rows for the means that the recipe asks for.
+        RecipeError: the prior does not fit the number of features or classes.
+    """
+    config = cast(GMMConfig, recipe.prior.config)
+    shape = shape or (x.shape[1],)
+    rng = generator(seed, "init")
+    flow = build_flow(recipe.flow, shape, rng).eval()  # no dropout
+    dims = mixture_dims(config, x.shape[1], latent_sizes(flow))
+    initialise = getattr(flow, "initialise", None)  # data-dependent layers such as actnorm
+    if initialise is not None:
+        initialise(x[:_CHUNK])
+    # means are points of the latent space; a flow that starts as the identity maps each row to itself
+    is_labelled = labels >= 0
+    others = _unlabelled_rows(x, is_labelled) if config.means in USES_UNLABELLED else x[:0]
+    labelled, unlabelled = (_latents(flow, rows) for rows in (x[is_labelled], others))
+    rows = TrainingLatents(labelled, labels[is_labelled], unlabelled, classes, dims)
+    initial = initial_means(config, rows, rng)
+    weights = initial_weights(config, labels=labels[is_labelled], classes=classes)
+    mixture = build_mixture(recipe.prior, flow, shape, classes=classes, initial=initial, weights=weights)
+    return FlowMixture(flow.train(), mixture)
+
+
+def _unlabelled_rows(x: RowStore, is_labelled: Tensor) -> Tensor:
+    """All unlabelled rows; evenly spaced ones if the rows stay on the disk."""
+    if isinstance(x, Tensor):
+        return x[~is_labelled]
+    positions = (~is_labelled).nonzero().flatten()
+    return x[positions[:: max(1, -(-len(positions) // _MAX_UNLABELLED_ROWS))]]
+
+
+def _latents(flow: torch.nn.Module, x: Tensor) -> Tensor:
+    probe = x[:: max(1, len(x) // _PROBE_ROWS)]
+    if len(x) > len(probe) and torch.equal(flow(probe)[0], probe):
+        return x  # most flows start as the identity
+    parts = [flow(x[part])[0] for part in iterate_batches(len(x), chunk_rows(x.shape[1]))]
+    return torch.cat(parts) if parts else x[:0]
+
+
+def training_temperature(recipe: Recipe, *, features: int, dims: int | None) -> float:
+    """Temperature of the objective, for posteriors without a fitted one.
+
+    Args:
+        recipe: names the objective.
+        features: D.
+        dims: number of latent dimensions that carry the classes; None = all.
+    """
+    objective: Objective = build(recipe.objective, features=features, labelled=1, unlabelled=1, dims=dims)
+    return objective.temperature
+
+
+def warm_up_steps(epochs: float | None, *, per_epoch: int, steps: int) -> int:
+    """Number of steps after which the means are set again, at most half of all steps; 0 for never.
+
+    Args:
+        epochs: epochs of the warm-up (`prior.warm_up_epochs`); None for none.
+        per_epoch: steps of an epoch.
+        steps: steps of the training, few in the folds of a calibration.
+    """
+    if epochs is None:
+        return 0
+    return min(max(1, round(epochs * per_epoch)), steps // 2)
+
+
+@torch.no_grad()
+def set_latent_means(
+    model: FlowMixture,
+    teacher: FlowMixture,
+    optimiser: torch.optim.Optimizer,
+    rows: TrainingRows,
+    *,
+    temperature: float,
+    seed: int,
+) -> None:
+    """Set the means of both models to the class means of their latents (`prior.means: latent`).
+
+    A labelled row counts for its class, another row for all classes by the tempered posterior of the teacher,
+    which is steadier than the student. Both models get means of the same rows with the same shares, but each
+    of its own latents, because the teacher's flow lags behind the student's. With several components, each
+    class is divided by k-means of the teacher's latents.
+
+    The optimiser forgets the momentum of the means, which points away from their old place. It keeps their
+    mean squared gradient, without which the next steps would be several times too long.
+
+    The result depends on the weights and the seed alone, so that a resumed run has the same.
+
+    Args:
+        model: the student.
+        teacher: its average.
+        optimiser: of the student.
+        rows: all training rows.
+        temperature: divisor of class log-probabilities.
+        seed: of the run.
+    """
+    rng = generator(seed, "init", 1)
+    model.eval()  # no dropout
+    index = _labelled_and_some_others(rows)
+    labels = rows.labels[index]
+    latents, shares = _latents_and_posteriors(teacher, rows.x[index], temperature)
+    is_labelled = labels >= 0
+    shares[is_labelled] = torch.nn.functional.one_hot(labels[is_labelled], shares.shape[1]).to(shares)
+    split = component_responsibilities(latents, shares, teacher.mixture.components, rng)
+    state = rng.get_state()
+    for part in (model, teacher):
+        is_teacher = part is teacher
+        z = latents if is_teacher else _latents_and_posteriors(model, rows.x[index], temperature)[0]
+        mixture = part.mixture
+        start = means_from_responsibilities(
+            z,
+            split,
+            classes=mixture.classes,
+            scale=float(teacher.mixture.scales.mean()),
+            generator=rng.set_state(state),
+        )
+        mixture.means.copy_(start.means)
+        mixture.set_component_weights(start.component_weights.to(mixture.means))
+    model.train()
+    moments = optimiser.state.get(model.mixture.means, {})
+    if "exp_avg" in moments:
+        moments["exp_avg"].zero_()
+
+
+def _labelled_and_some_others(rows: TrainingRows) -> Tensor:
+    """Positions of all labelled rows and of evenly spaced others."""
+    others = (rows.labels < 0).nonzero().flatten()
+    return torch.cat([rows.labelled, others[:: max(1, -(-len(others) // _WARM_UP_ROWS))]])
+
+
+def _latents_and_posteriors(model: FlowMixture, x: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Latent dimensions that carry the mixture `(N, d)` and tempered posteriors `(N, K)`, in chunks."""
+    latents = [model(x[part]) for part in iterate_batches(len(x), _CHUNK)]
+    z = torch.cat([chunk.z for chunk in latents])
+    log_prob = torch.cat([chunk.class_log_prob for chunk in latents])
+    return z[:, : model.mixture.dims], torch.softmax(log_prob / temperature, dim=1)

@@ -1,0 +1,206 @@
+"""Rows of a run as tensors; the fitted preprocessor is saved beside the checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowgmm_cli.api import DataConfig, DataContext, Rows
+from flowgmm_cli.data.large.stream import RowStream
+from flowgmm_cli.data.lazy_dataset import RowStore, is_lazy
+from flowgmm_cli.data.prepare import SplitRows, fit_preprocessor, load_rows
+from flowgmm_cli.data.preprocessor import Preprocessor, Tensors
+from flowgmm_cli.data.readers.base import note_once
+from flowgmm_cli.errors import RunError
+from flowgmm_cli.files import read_json, read_tensors, write_json, write_tensors
+from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.runs import Run
+from flowgmm_cli.training.augmentation import encode_text_copies
+from flowgmm_cli.training.validation import require_held_out
+from flowgmm_cli.views.specs import select_level
+
+_TENSORS, _VALUES = "preprocessor.safetensors", "preprocessor.json"
+
+
+@dataclass(frozen=True)
+class TrainSplit:
+    """The training rows; rows that stay on the disk are read when they are used.
+
+    For a table larger than memory these are the labelled rows and some others.
+
+    Attributes:
+        x: float32 `(N, D)`.
+        labels: int64 `(N,)`, -1 where unlabelled.
+        inputs, copies: see `flowgmm_cli.training.dataset.RowTensors`.
+        stream: all training rows of a table larger than memory; else None.
+    """
+
+    x: RowStore
+    labels: Tensor
+    inputs: RowStore | None = None
+    copies: Mapping[str, Tensor] = field(default_factory=dict)
+    stream: RowStream | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def total(self) -> int:
+        """Number of training rows, in memory and on the disk."""
+        return len(self) if self.stream is None else len(self.stream)
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Rows as tensors, with the fitted preprocessor."""
+
+    rows: SplitRows
+    preprocessor: Preprocessor
+    train: TrainSplit
+    val: Tensors | None
+    test: Tensors | None
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, K."""
+        return len(self.rows.class_names)
+
+    def counts(self) -> dict[str, int]:
+        """Count rows and visible labels, by name, for people and `run.json`."""
+        val = self.val
+        return {
+            "train": self.train.total,
+            "labelled": int((self.train.labels >= 0).sum()),
+            "val": len(val) if val is not None else 0,
+            "val_labelled": int((val.labels >= 0).sum()) if val is not None else 0,
+            "test": len(self.test) if self.test is not None else 0,
+        }
+
+    def describe(self) -> list[str]:
+        """Describe rows and labels in lines for people."""
+        n = self.counts()
+        lines = [
+            f"data    {n['train']:,} training rows, {n['labelled']:,} labelled · {n['val']:,} held out · "
+            f"{n['test']:,} test rows · {self.classes} classes · {self.preprocessor.dim} features"
+        ]
+        if self.rows.val_labels:
+            lines.append(
+                f"labels  {n['val_labelled']:,} validation labels beyond the labelled rows serve early "
+                "stopping and calibration (data.split.val_labels)"
+            )
+        return lines
+
+
+def prepare(recipe: Recipe, context: DataContext, *, run: Run | None = None) -> PreparedData:
+    """Load, split and transform the rows.
+
+    The preprocessor is fitted once; a resumed run reads it.
+
+    Raises:
+        DataError: the data is missing or malformed.
+        RecipeError: the recipe needs held-out rows or labels, or texts, and the data has none.
+        RunError: the data has changed since the run began.
+    """
+    rows = load_rows(recipe.data, context)
+    require_held_out(recipe, rows)
+    if run is not None:
+        _require_same_data(run, rows.fingerprint)
+    preprocessor = _load_preprocessor(recipe, run.checkpoints, context) if run is not None else None
+    if preprocessor is None:
+        preprocessor = fit_preprocessor(rows, recipe.data, context)
+        if run is not None:
+            run.update(
+                fingerprint=rows.fingerprint
+            )  # before the preprocessor, or a killed run would have none
+            _save_preprocessor(preprocessor, run.checkpoints)
+    return _transform(recipe, rows, preprocessor, context)
+
+
+def prepare_rows(recipe: Recipe, rows: SplitRows, context: DataContext) -> PreparedData:
+    """Transform rows in memory; the recipe's source is not read.
+
+    Raises:
+        DataError: the rows are malformed.
+        RecipeError: as for `prepare`.
+    """
+    require_held_out(recipe, rows)
+    return _transform(recipe, rows, fit_preprocessor(rows, recipe.data, context), context)
+
+
+def _transform(
+    recipe: Recipe, rows: SplitRows, preprocessor: Preprocessor, context: DataContext
+) -> PreparedData:
+    """Transform all splits, and keep every form from which a view of the recipe starts."""
+    views = cast(DataConfig, recipe.data.config).views
+    with_inputs = preprocessor.random or bool(select_level("inputs", [*views.weak, *views.strong]))
+
+    def transform(part: Rows, name: str) -> Tensors:
+        split = preprocessor.apply(part, context, with_inputs=with_inputs)
+        return replace(split, copies=encode_text_copies(recipe, part, preprocessor, context, part=name))
+
+    if any(is_lazy(rows.train.columns[column.name]) for column in preprocessor.columns):
+        x, inputs = preprocessor.apply_lazily(rows.train, context)
+        labels = torch.from_numpy(rows.train.labels.astype(np.int64))
+        train = TrainSplit(x, labels, inputs if with_inputs else None)
+    else:
+        split = transform(rows.train, "train")
+        stream = _stream(rows, preprocessor, context, with_inputs=with_inputs)
+        train = TrainSplit(split.x, split.labels, split.inputs, split.copies, stream)
+    val = None if rows.val is None else transform(rows.val, "val")
+    test = preprocessor.apply(rows.test, context) if rows.test is not None else None
+    return PreparedData(rows, preprocessor, train, val, test)
+
+
+def _stream(
+    rows: SplitRows, preprocessor: Preprocessor, context: DataContext, *, with_inputs: bool
+) -> RowStream | None:
+    """Reader of the training rows of a table larger than memory; None for any other table."""
+    if rows.large is None:
+        return None
+    quiet = replace(context, streaming=True, note=note_once(context))
+
+    def make(part: Rows) -> tuple[Tensor, ...]:
+        split = preprocessor.apply(part, quiet, with_inputs=with_inputs)
+        return (split.x,) if split.inputs is None else (split.x, split.inputs)
+
+    numbers = preprocessor.dim + (len(preprocessor.feature_names) if with_inputs else 0)
+    return RowStream(rows.large, make, row_bytes=4 * numbers)
+
+
+def _save_preprocessor(preprocessor: Preprocessor, folder: Path) -> None:
+    values, arrays = preprocessor.state()
+    write_tensors(
+        folder / _TENSORS, {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
+    )
+    write_json(folder / _VALUES, values)
+
+
+def _load_preprocessor(recipe: Recipe, folder: Path, context: DataContext) -> Preprocessor | None:
+    if not (folder / _VALUES).is_file():
+        return None
+    values = read_json(folder / _VALUES, "preprocessor")
+    tensors, _ = read_tensors(folder / _TENSORS, "preprocessor")
+    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+    try:
+        return Preprocessor.from_state(values, arrays, data=recipe.data, context=context)
+    except (AttributeError, LookupError, TypeError, RuntimeError, ValueError) as error:
+        raise RunError(
+            f"{folder / _TENSORS} does not fit {_VALUES}",
+            details=[str(error).strip().splitlines()[0]],
+            hint="start a new run with the same recipe",
+        ) from error
+
+
+def _require_same_data(run: Run, fingerprint: str) -> None:
+    recorded = run.info().get("fingerprint")
+    if recorded is not None and recorded != fingerprint:
+        raise RunError(
+            f"the data has changed since {run.path} began, so it cannot be resumed",
+            hint="start a new run with the same recipe",
+        )

@@ -1,0 +1,132 @@
+"""Pseudo-OOD rows: synthetic out-of-distribution rows, made of the run's own rows, by kind.
+
+Vectors: held-out rows with half of their features from other rows (`corrupted`), with noise as wide as the
+training rows (`scattered`), and 1.5 times as far from the mean (`magnified`).
+
+Images under a flow of their pixels: half of the pixels from another image (`corrupted`), two quarters from
+another image (`patched`), and blurred (`smoothed`). Every score detects noise with such a flow, while the
+density rates smooth images higher than its own (Nalisnick et al., 2019); these kinds tell the scores apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from flowgmm_cli.api import Latents, ScoreInputs
+from flowgmm_cli.flows.flat import FlatFlow
+from flowgmm_cli.model import Model
+from flowgmm_cli.trained_model import encode
+from flowgmm_cli.views.degradations import gaussian_blur
+
+_MAX_ROWS = 1000  # of each kind, for an AUROC to about a percent
+_BLUR = 1 / 32  # standard deviation of the blur, as a share of an image's longer side
+_BLUR_RADIUS = 3  # in standard deviations
+
+
+def pseudo_ood_vectors(
+    train: ScoreInputs, held_out: ScoreInputs, model: Model, generator: np.random.Generator
+) -> dict[str, ScoreInputs]:
+    """Make pseudo-OOD rows in the input space of the flow, by kind."""
+    by_kind = {}
+    for kind, make in _VECTORS.items():
+        index = torch.from_numpy(generator.integers(len(held_out), size=_MAX_ROWS))
+        x = make(train, held_out.x[index], generator)
+        if isinstance(model.parts[0].flow, FlatFlow):  # pixels lie between black and white
+            x = x.clamp(train.x.min(), train.x.max())
+        # the log-determinant of the transforms is about that of the original row
+        by_kind[kind] = score_inputs(x, encode(model, x), transforms_log_det(held_out)[index], model)
+    return by_kind
+
+
+def pseudo_ood_images(
+    train: Tensor,
+    held_out: Tensor,
+    encode_images: Callable[[Tensor], ScoreInputs],
+    generator: np.random.Generator,
+) -> dict[str, ScoreInputs]:
+    """Make pseudo-OOD images, by kind.
+
+    Args:
+        train: training images, `(N, height, width)` or `(N, height, width, channels)`.
+        held_out: held-out images of that form.
+        see_images: how the model sees images of that form.
+        generator: source of randomness.
+    """
+    by_kind = {}
+    for kind, make in _IMAGES.items():
+        own = generator.integers(len(held_out), size=min(_MAX_ROWS, max(len(held_out), len(train))))
+        other = generator.integers(len(train), size=len(own))
+        images = make(held_out[torch.from_numpy(own)], train[torch.from_numpy(other)], generator)
+        by_kind[kind] = encode_images(images)
+    return by_kind
+
+
+def transforms_log_det(rows: ScoreInputs) -> Tensor:
+    """Log-determinants of the transforms, `(N,)`."""
+    return rows.log_density - rows.latents.log_prob().double()
+
+
+def score_inputs(x: Tensor, latents: Latents, transforms_log_det: Tensor, model: Model) -> ScoreInputs:
+    """Build the inputs of scores for rows `(N, D)`, without images."""
+    density = latents.log_prob().double() + transforms_log_det
+    return ScoreInputs(x, latents, model.log_posterior(latents).double(), density)
+
+
+# --- of vectors ---------------------------------------------------------------------------------------------
+
+
+def _corrupt(train: ScoreInputs, x: Tensor, generator: np.random.Generator) -> Tensor:
+    others = torch.from_numpy(generator.integers(len(train), size=x.shape))
+    swapped = torch.from_numpy(generator.random(x.shape) < 0.5)
+    return torch.where(swapped, train.x.gather(0, others), x)
+
+
+def _scatter(train: ScoreInputs, x: Tensor, generator: np.random.Generator) -> Tensor:
+    noise = torch.from_numpy(generator.standard_normal(x.shape)).float()
+    return x + noise * train.x.std(0, unbiased=False)
+
+
+def _magnify(train: ScoreInputs, x: Tensor, generator: np.random.Generator) -> Tensor:
+    return train.x.mean(0) + 1.5 * (x - train.x.mean(0))
+
+
+_VECTORS: Mapping[str, Callable[[ScoreInputs, Tensor, np.random.Generator], Tensor]] = {
+    "corrupted": _corrupt,
+    "scattered": _scatter,
+    "magnified": _magnify,
+}
+
+
+# --- of images `(n, height, width[, channels])` -------------------------------------------------------------
+
+
+def _mix_pixels(own: Tensor, other: Tensor, generator: np.random.Generator) -> Tensor:
+    swapped = torch.from_numpy(generator.random(own.shape) < 0.5)
+    return torch.where(swapped, other, own)
+
+
+def _patch(own: Tensor, other: Tensor, generator: np.random.Generator) -> Tensor:
+    result, down, across = own.clone(), own.shape[1] // 2, own.shape[2] // 2
+    result[:, :down, :across] = other[:, :down, :across]
+    result[:, down:, across:] = other[:, down:, across:]
+    return result
+
+
+def _smooth(own: Tensor, other: Tensor, generator: np.random.Generator) -> Tensor:
+    images = (own.unsqueeze(1) if own.ndim == 3 else own.movedim(3, 1)).float()
+    sigma = max(1.0, _BLUR * max(images.shape[-2:]))
+    blurred = gaussian_blur(images, torch.full((len(images),), sigma), radius=round(_BLUR_RADIUS * sigma))
+    if not own.is_floating_point():
+        blurred = blurred.round()  # grey levels, as in the originals
+    return (blurred.squeeze(1) if own.ndim == 3 else blurred.movedim(1, 3)).to(own.dtype)
+
+
+_IMAGES: Mapping[str, Callable[[Tensor, Tensor, np.random.Generator], Tensor]] = {
+    "corrupted": _mix_pixels,
+    "patched": _patch,
+    "smoothed": _smooth,
+}

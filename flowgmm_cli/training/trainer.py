@@ -1,0 +1,354 @@
+"""The training loop, read top to bottom."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from flowgmm_cli.errors import InterruptedRunError, LostProcessError, RunFailedError
+from flowgmm_cli.model import FlowMixture
+from flowgmm_cli.recipe.schema import CheckpointConfig, TrainConfig
+from flowgmm_cli.training.callbacks import StepCallbacks
+from flowgmm_cli.training.checkpoint import (
+    BestModel,
+    CheckpointSchedule,
+    Progress,
+    load_checkpoint,
+    save_checkpoint,
+)
+from flowgmm_cli.training.class_prior import estimate_class_prior
+from flowgmm_cli.training.dataset import Sampler, StepInput, TrainingRows, step_generator
+from flowgmm_cli.training.distributed import Distributed, translate_errors
+from flowgmm_cli.training.engine import Engine, seeded_layers
+from flowgmm_cli.training.fsdp import is_sharded, local_parameters, local_shard, shard_models
+from flowgmm_cli.training.guard import NonFiniteGuard, explain
+from flowgmm_cli.training.metrics_log import MetricsLog
+from flowgmm_cli.training.model_init import set_latent_means, warm_up_steps
+from flowgmm_cli.training.optim import (
+    clip_gradients,
+    create_ema_model,
+    create_optimiser,
+    learning_rate,
+    set_learning_rate,
+    update_ema,
+)
+from flowgmm_cli.training.step import TrainingStep
+from flowgmm_cli.training.validation import Validator
+
+Losses = Callable[[FlowMixture, StepInput, torch.Generator], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """Settings of a training.
+
+    Attributes:
+        train: optimiser, lengths, precision.
+        checkpoint: how often the state is saved.
+        seed: fixes order, views and noise.
+        log_every: steps between two lines of metrics.
+        estimate_prior: estimate the class weights again after each epoch.
+        warm_up_epochs: epochs after which the means are set from the latents; None = never.
+    """
+
+    train: TrainConfig
+    checkpoint: CheckpointConfig
+    seed: int
+    log_every: int
+    estimate_prior: bool = False
+    warm_up_epochs: float | None = None
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """Result of a training.
+
+    Attributes:
+        model: the teacher of the best epoch if a metric is watched, else of the last.
+        progress: steps and seconds.
+        epochs: epochs trained, a fraction if it stopped within one.
+        metric: the watched metric; None without one.
+    """
+
+    model: FlowMixture
+    progress: Progress
+    epochs: float
+    metric: str | None
+
+
+class Trainer:
+    """Trains a student and its averaged teacher, from the last checkpoint if there is one.
+
+    Where several processes train together, each has a trainer with the same arguments.
+
+    Args:
+        step_module: the losses around the student; its model is trained in place, and with `train.fsdp` its
+            flow is sharded.
+        rows: training rows on the engine's device.
+        config: lengths, rates, seed.
+        engine: device and precision.
+        validator: measures the teacher on held-out rows after each epoch.
+        folder: folder of the checkpoints; None saves none.
+        metrics: file of the metrics; None writes none.
+        callbacks: progress and interruption.
+        group: the processes that train together; None = this one.
+
+    Raises:
+        RecipeError: `train.fsdp` with a flow that cannot be sharded.
+        RunError: the checkpoint is damaged or of another model.
+    """
+
+    def __init__(
+        self,
+        step_module: TrainingStep,
+        rows: TrainingRows,
+        config: FitConfig,
+        engine: Engine,
+        *,
+        validator: Validator | None = None,
+        folder: Path | None = None,
+        metrics: Path | None = None,
+        callbacks: StepCallbacks | None = None,
+        group: Distributed | None = None,
+    ) -> None:
+        self.step_module, self.rows, self.config, self.engine = step_module, rows, config, engine
+        self.validator = validator
+        self.callbacks = callbacks or StepCallbacks()
+        self.group = group or Distributed()
+        train = config.train
+
+        self.model = step_module.model
+        self.teacher = create_ema_model(self.model)
+        self.sharding = shard_models((self.model, self.teacher), rows.x[:2], self.group, on=train.fsdp)
+        self.parameters = local_parameters(self.model)
+        self.ema_pairs = tuple(
+            [local_shard(parameter) for parameter in model.parameters()]
+            for model in (self.teacher, self.model)
+        )
+        self.optimiser = create_optimiser(self.model, train, self.parameters)
+        self.last_path = folder / "last.safetensors" if folder else None
+        self.best = BestModel(folder / "best.safetensors" if folder else None)
+        self.progress = self._load()
+        self.log = MetricsLog(metrics if self.group.is_main_process else None, last_step=self.progress.step)
+        self.forward = self._wrap()
+
+        self.sampler = Sampler(
+            rows,
+            batch_size=train.batch_size,
+            labelled_batch_size=train.labelled_batch_size,
+            seed=config.seed,
+        )
+        self.steps_per_epoch = self.sampler.steps_per_epoch
+        steps = train.epochs * self.steps_per_epoch
+        self.steps = min(steps, train.max_steps or steps)
+        self.warm_up = warm_up_steps(config.warm_up_epochs, per_epoch=self.steps_per_epoch, steps=self.steps)
+        self.guard = NonFiniteGuard(engine.device)
+        self.schedule = CheckpointSchedule(config.checkpoint, self.steps_per_epoch)
+        self.start = time.monotonic() - self.progress.seconds
+        self.flags = torch.zeros(
+            2, device=engine.device
+        )  # processes that should stop, that are late in saving
+        self._step_is_complete = True
+
+    def fit(self) -> FitResult:
+        """Train to the end.
+
+        Raises:
+            RunFailedError: the loss is not finite; earlier checkpoints are kept. Or another process is gone;
+                the state is saved, unless its weights were sharded.
+            LostProcessError: another process is gone, in a process that saves nothing.
+            InterruptedRunError: `callbacks.should_stop` of any process returned True; the state is saved.
+        """
+        progress = self.progress
+        with closing(self.sampler), self._save_if_peer_fails():
+            self._synchronise()
+            self.model.train()
+            while progress.step < self.steps and not progress.stopped:
+                terms, rate = self._train_step()
+                step = progress.step
+                if step == self.warm_up:
+                    self._reset_means()
+                ends_epoch = step % self.steps_per_epoch == 0 or step == self.steps
+                values: dict[str, float] = {}
+                if ends_epoch or step % self.config.log_every == 0:
+                    values = self._log_losses(terms, rate)
+                if ends_epoch:
+                    values |= self._end_epoch()
+                self._step_is_complete = True
+                self.callbacks.on_step(step, self.steps, values)
+                self._save_or_stop(bool(values))
+        self.best.restore(self.teacher)
+        metric = self.validator.metric if self.validator else None
+        teacher = self.sharding.full_model(self.teacher)
+        return FitResult(teacher, progress, progress.step / self.steps_per_epoch, metric)
+
+    def _train_step(self) -> tuple[dict[str, Tensor], float]:
+        """Take one optimiser step; returns the loss terms and the learning rate."""
+        train, step = self.config.train, self.progress.step
+        batch = self.sampler.batch(step, self.group)
+        rng = step_generator(self.engine.device, self.config.seed, step, self.group.rank)
+        with self.engine.autocast(), seeded_layers(rng):
+            terms = self.forward(self.teacher, batch, rng)
+        loss = torch.stack(list(terms.values())).sum()
+        self.model.zero_grad()
+        torch.autograd.backward(self.guard.poison(loss))
+        if self.group.world_size > 1:
+            self._exchange()
+        norm = clip_gradients(self.model, train.clip_norm)
+        if self.sharding.on:
+            for name, parameter in self.model.named_parameters():
+                self.parameters[name].grad = local_shard(parameter.grad)
+        rate = learning_rate(train, step, self.steps)
+        set_learning_rate(self.optimiser, rate)
+        self.guard.watch(self.optimiser, step, norm)
+        self._step_is_complete = False
+        self.optimiser.step()
+        update_ema(*self.ema_pairs, decay=train.ema, step=step)
+        self.progress.step = step + 1
+        return terms, rate
+
+    def _end_epoch(self) -> dict[str, float]:
+        """Estimate the class weights, measure the teacher, keep it if it is the best."""
+        step, progress = self.progress.step, self.progress
+        if self.config.estimate_prior:
+            temperature = self.step_module.objective.temperature
+            estimate_class_prior(self.model, self.teacher, self.rows, temperature, self.group)
+        self._synchronise()
+        if self.validator is None:
+            return {}
+        result = self.validator.measure(self.teacher)
+        self._write_log("val", result.values)
+        is_better = result.is_better_than(progress.best)
+        progress.update(result.watched, is_better=is_better, epoch=-(-step // self.steps_per_epoch))
+        if is_better:
+            self.best.update(self.teacher)
+        stopping = self.config.train.early_stopping
+        progress.stopped = stopping is not None and progress.stale >= stopping.patience
+        return result.values
+
+    def _reset_means(self) -> None:
+        set_latent_means(
+            self.model,
+            self.teacher,
+            self.optimiser,
+            self.rows,
+            temperature=self.step_module.objective.temperature,
+            seed=self.config.seed,
+        )
+        self._synchronise()
+
+    def _log_losses(self, terms: dict[str, Tensor], rate: float) -> dict[str, float]:
+        """Write the mean loss terms of all processes; waits for the device."""
+        self._require_finite()
+        means = self.group.all_reduce(torch.stack(list(terms.values())).detach()) / self.group.world_size
+        values = {"loss": float(means.sum())}
+        values |= {f"loss.{name}": value for name, value in zip(terms, means.tolist(), strict=True)}
+        self._write_log("train", {**values, "lr": rate})
+        return values
+
+    def _write_log(self, split: str, values: dict[str, float]) -> None:
+        step = self.progress.step
+        epoch = step / self.steps_per_epoch
+        self.log.write(step=step, epoch=epoch, split=split, seconds=time.monotonic() - self.start, **values)
+
+    def _require_finite(self) -> None:
+        """Raise `RunFailedError` if a step was skipped; waits for the device."""
+        step = self.guard.first_bad_step()
+        if step is not None:
+            self.step_module.model = self.sharding.full_model(self.model)
+            teacher = self.sharding.full_model(self.teacher)
+            rng = step_generator(self.engine.device, self.config.seed, step)
+            with self.engine.autocast():
+                raise explain(self.step_module, teacher, self.sampler.batch(step), rng)
+
+    # --- checkpoints ---
+
+    def _load(self) -> Progress:
+        if self.last_path is None or not self.last_path.exists():
+            return Progress()
+        return load_checkpoint(self.last_path, self.model, self.teacher, self.optimiser)
+
+    def _save(self) -> None:
+        writes = self.group.is_main_process
+        if not (writes or self.sharding.on):
+            return
+        self.progress.seconds = time.monotonic() - self.start
+        self.best.save(writes=writes)  # before the state that refers to it
+        if self.last_path:
+            save_checkpoint(
+                self.last_path, self.model, self.teacher, self.optimiser, self.progress, writes=writes
+            )
+
+    def _save_or_stop(self, has_waited: bool) -> None:
+        """Save if it is due, and stop if the user asks for it.
+
+        Args:
+            has_waited: True if the host has waited for the device in this step.
+        """
+        step, is_late = self.progress.step, None
+        if self.group.world_size == 1:
+            stops = self.callbacks.should_stop()
+        else:
+            # to read a flag on a GPU is to wait for it
+            can_read = has_waited or self.engine.device.type == "cpu"
+            stops, is_late = (can_read and bool(flag) for flag in self.flags)
+        is_due = self.schedule.is_due(step, is_late=is_late)
+        if step == self.steps or self.progress.stopped or is_due or stops:
+            self._require_finite()
+            self._save()
+        if stops and not is_due and step < self.steps and not self.progress.stopped:
+            raise InterruptedRunError(f"stopped by you after step {step} of {self.steps}; the state is saved")
+
+    # --- several processes ---
+
+    def _wrap(self) -> Losses:
+        """Compile the step if the recipe says so, and let its gradients be averaged over the processes."""
+        mode, forward = self.config.train.compile, self.step_module
+        if mode:
+            forward = torch.compile(forward, mode=mode if isinstance(mode, str) else None)  # type: ignore[assignment]
+        if self.group.world_size == 1 or self.sharding.on:
+            return forward
+        # some losses do not read all parameters, and torch warns if all are read
+        warnings.filterwarnings("ignore", message=".*find_unused_parameters=True was specified")
+        warnings.filterwarnings("ignore", message=".*`broadcast_buffers` is deprecated")
+        return DistributedDataParallel(
+            forward, broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True
+        )
+
+    def _exchange(self) -> None:
+        """Add up the flags, and average gradients of parameters beside a sharded flow."""
+        self.flags[0].fill_(self.callbacks.should_stop())
+        self.flags[1].fill_(self.schedule.is_late())
+        self.group.all_reduce(self.flags)
+        if self.sharding.on:
+            for parameter in self.model.parameters():
+                if parameter.grad is not None and not is_sharded(parameter):
+                    self.group.all_reduce(parameter.grad).div_(self.group.world_size)
+
+    def _synchronise(self) -> None:
+        """Copy the weights of the main process: processors of different makes round differently."""
+        state = [*self.model.state_dict().values(), *self.teacher.state_dict().values()]
+        self.group.broadcast([tensor for tensor in state if not is_sharded(tensor)])
+
+    @contextmanager
+    def _save_if_peer_fails(self) -> Iterator[None]:
+        try:
+            with translate_errors():
+                yield
+        except LostProcessError as error:
+            if not self.group.is_main_process:
+                raise
+            can_save = self._step_is_complete and not self.sharding.on
+            if can_save:
+                self._require_finite()
+                self._save()
+            state = f"the state after step {self.progress.step}" if can_save else "what was saved before"
+            raise RunFailedError(f"{error.message}; {state} is kept") from error

@@ -1,0 +1,177 @@
+"""Metrics of held-out rows after each epoch, and the one that is watched."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from flowgmm_cli.api import iterate_batches
+from flowgmm_cli.data.lazy_dataset import load_tensor
+from flowgmm_cli.data.prepare import SplitRows
+from flowgmm_cli.errors import RecipeError
+from flowgmm_cli.model import FlowMixture
+from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.seeds import derive_seed
+from flowgmm_cli.trained_model import chunk_rows
+from flowgmm_cli.training.dataset import RowTensors, StepInput
+from flowgmm_cli.training.distributed import Distributed
+from flowgmm_cli.training.engine import Engine
+from flowgmm_cli.training.step import TrainingStep
+
+_HIGHER_IS_BETTER = {"val.accuracy", "monitor.agreement"}
+_AFTER_RAMPS = 1e9  # an epoch in which every term has its full weight
+
+
+@dataclass(frozen=True)
+class ValidationResult:
+    """Metrics after an epoch.
+
+    Attributes:
+        metric: name of the watched one.
+        values: all of them, by name.
+    """
+
+    metric: str
+    values: dict[str, float]
+
+    @property
+    def watched(self) -> float:
+        """Value of the watched metric."""
+        return self.values[self.metric]
+
+    def is_better_than(self, other: float | None) -> bool:
+        """Compare with another value, or with none; a value that is not finite is never better."""
+        if other is None or not math.isfinite(self.watched):
+            return math.isfinite(self.watched)
+        if self.metric in _HIGHER_IS_BETTER:
+            return self.watched > other
+        return self.watched < other
+
+
+class Validator:
+    """Measures a teacher on held-out rows.
+
+    `monitor.*` uses no label: `monitor.loss` is the loss of unlabelled rows, `monitor.agreement` the share of
+    rows with the same class under both views, `monitor.bits_per_dim` the bits of a pixel, for images.
+    `val.*` needs held-out rows with labels.
+
+    Args:
+        step_module: the losses.
+        rows: V held-out rows, on the device.
+        labels: int64 `(V,)`, -1 for labels that may not be used.
+        metric: the watched one, or `auto`: `val.accuracy` with labels, `monitor.loss` without.
+        seed: fixes the views, the same after each epoch.
+        engine: precision.
+        pixels: number of pixels in a row; None if rows are not images.
+        log_det: log-determinant of the transforms, `(V,)`; read for images only.
+        group: processes that train together; each measures a share of the rows.
+    """
+
+    def __init__(
+        self,
+        step_module: TrainingStep,
+        rows: RowTensors,
+        labels: Tensor,
+        *,
+        metric: str,
+        seed: int,
+        engine: Engine,
+        pixels: int | None = None,
+        log_det: Tensor | None = None,
+        group: Distributed | None = None,
+    ) -> None:
+        self.step_module = step_module
+        self.rows = rows
+        self.labels = labels
+        self.has_labels = bool((labels >= 0).any())
+        self.seed = derive_seed(seed, "monitor")
+        self.engine = engine
+        self.pixels = pixels
+        self.log_det = log_det
+        self.group = group or Distributed()
+        self.metric = metric if metric != "auto" else "val.accuracy" if self.has_labels else "monitor.loss"
+
+    @torch.no_grad()
+    def measure(self, teacher: FlowMixture) -> ValidationResult:
+        """Measure the teacher, with the same views each time.
+
+        All processes call this and get the same result.
+        """
+        rank, device = self.group.rank, self.labels.device
+        seed = derive_seed(self.seed, "rank", rank) if rank else self.seed
+        generator = torch.Generator(device).manual_seed(seed)
+        index = self.group.shard(torch.arange(len(self.rows), device=device))
+        sums: dict[str, float] = {}
+        for part in iterate_batches(len(index), chunk_rows(self.rows.x.shape[1])):
+            for name, value in self._sums(teacher, index[part], generator).items():
+                sums[name] = sums.get(name, 0.0) + float(value)
+        totals = torch.tensor(list(sums.values()), dtype=torch.float64)
+        if self.group.world_size > 1:
+            totals = self.group.all_reduce(totals.to(device))
+        by_name = dict(zip(sums, totals.tolist(), strict=True))
+        rows, labelled = by_name.pop("rows"), by_name.pop("labelled", 0.0)
+        means = {
+            name: value / (labelled if name.startswith("val.") else rows) for name, value in by_name.items()
+        }
+        return ValidationResult(self.metric, means)
+
+    def _sums(
+        self, teacher: FlowMixture, index: Tensor, generator: torch.Generator
+    ) -> dict[str, Tensor | int]:
+        """Sums over some rows, by the name of their mean."""
+        rows, labels = self.rows[index], self.labels[index]
+        batch = StepInput(rows[:0], labels[:0], rows, step=0, epoch=_AFTER_RAMPS)
+        with self.engine.autocast():
+            terms = self.step_module.losses(teacher, teacher, batch, generator)
+            views = [self.step_module.views[name](rows, generator) for name in ("weak", "strong")]
+            weak, strong = (teacher(view).class_log_prob.argmax(1) for view in views)
+        sums: dict[str, Tensor | int] = {
+            "rows": len(rows),
+            "monitor.loss": len(rows) * torch.stack(list(terms.values())).sum(),
+            "monitor.agreement": (weak == strong).sum(),
+        }
+        if self.pixels is not None and self.log_det is not None:
+            log_prob = teacher(load_tensor(rows.x)).log_prob() + self.log_det.to(index.device)[index]
+            sums["monitor.bits_per_dim"] = -log_prob.sum() / (self.pixels * math.log(2))
+        if self.has_labels:
+            is_labelled = labels >= 0
+            logits = teacher(load_tensor(rows.x)[is_labelled]).class_log_prob
+            labels = labels[is_labelled]
+            sums["labelled"] = len(labels)
+            sums["val.accuracy"] = (logits.argmax(1) == labels).sum()
+            temperature = self.step_module.objective.temperature
+            sums["val.nll"] = F.cross_entropy(logits / temperature, labels, reduction="sum")
+        return sums
+
+
+def require_held_out(recipe: Recipe, rows: SplitRows) -> None:
+    """Check before training that the rows and labels that the recipe watches or calibrates on are held out.
+
+    Raises:
+        RecipeError: they are not; names all settings that need them.
+    """
+    held_out = rows.val is not None
+    labelled = rows.val is not None and bool((rows.val.labels >= 0).any())
+    metric, calibration = recipe.checkpoint.best.metric, recipe.calibration
+    problems = []
+    if metric.startswith("val.") and not labelled:
+        problems.append(f"checkpoint.best.metric  {metric} needs held-out rows with labels")
+    elif metric != "auto" and not held_out:
+        problems.append(f"checkpoint.best.metric  {metric} needs held-out rows")
+    if recipe.train.early_stopping is not None and not held_out:
+        problems.append("train.early_stopping  needs held-out rows")
+    if calibration.method != "none" and calibration.on == "val" and not labelled:
+        problems.append("calibration.on  val needs held-out rows with labels")
+    if problems:
+        has = "held-out rows, but may not see their labels" if held_out else "no held-out rows"
+        raise RecipeError(
+            f"this run has {has}",
+            details=problems,
+            hint="data.split.val_labels=true lets their labels be used; metric: auto and on: auto need none"
+            if held_out
+            else "data.split.val=0.1 holds out a tenth of the training rows",
+        )

@@ -1,0 +1,185 @@
+"""Trainings side by side: the same as one after the other, and they end together."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from flowgmm_cli.errors import InterruptedRunError, RunFailedError
+from flowgmm_cli.runs import Run
+from flowgmm_cli.training import parallel_fits
+from flowgmm_cli.training.callbacks import Callbacks, Interrupt
+from flowgmm_cli.training.fit_job import FitJob, PreparedFit
+from flowgmm_cli.training.pipeline import TrainResult, train
+
+TrainRun = Callable[..., tuple[Run, TrainResult]]
+NewRun = Callable[..., Run]
+THREE = ("ensemble=3", "calibration.folds=2")
+
+
+@pytest.fixture(autouse=True)
+def four_processors() -> Any:
+    """As on a machine with four, whatever this one has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """Thread and number of its processors of each training, in the order in which they begin."""
+    seen: list[tuple[str, int]] = []
+    run_to_end = PreparedFit.run_to_end
+
+    def spy(self: PreparedFit) -> Any:
+        seen.append((threading.current_thread().name, torch.get_num_threads()))
+        return run_to_end(self)
+
+    monkeypatch.setattr(PreparedFit, "run_to_end", spy)
+    return seen
+
+
+def test_trainings_side_by_side_end_as_those_one_after_the_other(
+    train_run: TrainRun, same_outcome: Callable[[Run, Run], None], watched: list[tuple[str, int]]
+) -> None:
+    shared = torch.get_rng_state()
+    alone, one = train_run("alone", "run.jobs=1", *THREE)
+    assert watched == [("MainThread", 4)] * 5
+    watched.clear()
+    beside, other = train_run("beside", "run.jobs=2", *THREE)
+    names = [name for name, _ in watched]
+    # members 1 and 2 with two of the four processors each, member 3 with all of them, both folds
+    assert [count for _, count in watched] == [2, 2, 4, 2, 2]
+    assert names[2] == "MainThread"
+    assert len(set(names[:3])) == 3
+    assert names[3] != names[4]
+    same_outcome(alone, beside)
+    for part, twin in zip(one.trained.model.parts, other.trained.model.parts, strict=True):
+        for name, value in part.state_dict().items():
+            assert torch.equal(value, twin.state_dict()[name]), name
+    assert one.calibration == other.calibration
+    assert torch.equal(torch.get_rng_state(), shared)
+    assert torch.get_num_threads() == 4
+
+
+def test_threads_that_come_later_have_all_processors_again(train_run: TrainRun) -> None:
+    train_run("run", "run.jobs=2", "ensemble=2", "calibration.method=none")
+    found: list[int] = []
+    later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    later.start()
+    later.join()
+    assert found == [4]
+
+
+def test_candidates_of_a_search_train_their_folds_side_by_side(
+    train_run: TrainRun, watched: list[tuple[str, int]]
+) -> None:
+    search = "search={keep: 1, folds: 2, candidates: {plain: {}, wide: {flow.hidden: 24}}}"
+    _, one = train_run("alone", search, "run.jobs=1")
+    watched.clear()
+    _, other = train_run("beside", search, "run.jobs=2")
+    assert [count for _, count in watched] == [2, 2, 2, 2, 4]
+    assert one.search is not None
+    assert other.search is not None
+    assert [found.score for found in one.search.results] == [found.score for found in other.search.results]
+
+
+def test_several_trainings_have_one_progress(train_run: TrainRun) -> None:
+    told: dict[str, list[tuple[int, int, str]]] = {}
+
+    def progress(done: int, total: int, what: str, detail: str) -> None:
+        told.setdefault(what, []).append((done, total, detail))
+
+    train_run("run", "run.jobs=2", *THREE, callbacks=Callbacks(progress=progress))
+    assert list(told) == [
+        "train, members 1 and 2 of 3",
+        "train, member 3 of 3",
+        "calibrate, folds 1 and 2 of 2",
+    ]
+    both = told["train, members 1 and 2 of 3"]
+    assert [done for done, _, _ in both] == sorted(done for done, _, _ in both)
+    assert {total for _, total, _ in both} == {both[-1][0]}
+    assert both[-1][0] == 2 * told["train, member 3 of 3"][-1][0]
+    assert "loss" in both[-1][2]
+
+
+def test_an_interrupted_run_saves_all_that_were_at_it_and_goes_on(
+    train_run: TrainRun, new_run: NewRun, same_outcome: Callable[[Run, Run], None]
+) -> None:
+    words = ("run.jobs=2", *THREE)
+    whole, _ = train_run("whole", *words)
+    broken, interrupt = new_run("broken", *words), Interrupt()
+
+    def progress(done: int, total: int, what: str, detail: str) -> None:
+        interrupt._requested = "member" in what and done >= 6
+
+    with pytest.raises(InterruptedRunError, match="the state is saved"):
+        train(broken.recipe(), broken, callbacks=Callbacks(progress=progress), interrupt=interrupt)
+    assert broken.info()["status"] == "interrupted"
+    for member in (0, 1):
+        assert (broken.member(member).checkpoints / "last.safetensors").is_file()
+    assert not (broken.member(2).checkpoints / "last.safetensors").exists()
+    train(broken.recipe(), broken)
+    same_outcome(whole, broken)
+
+
+def test_one_that_fails_ends_the_others_which_are_saved(
+    new_run: NewRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_run("run", "run.jobs=2", "ensemble=2", "train.epochs=500")
+    prepared: list[PreparedFit] = []
+    prepare = FitJob.prepare
+
+    def spoil(self: FitJob, *args: Any) -> PreparedFit:
+        fit = prepare(self, *args)
+        prepared.append(fit)
+        if len(prepared) == 2:
+            fit.step.model.mixture.means.data.fill_(float("nan"))
+        return fit
+
+    monkeypatch.setattr(FitJob, "prepare", spoil)
+    with pytest.raises(RunFailedError, match="not finite"):
+        train(run.recipe(), run)
+    assert run.info()["status"] == "failed"
+    assert (run.member(0).checkpoints / "last.safetensors").is_file()
+    assert not (run.member(1).checkpoints / "last.safetensors").exists()
+    assert torch.get_num_threads() == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "at_once"),
+    [
+        (["run.jobs=3"], 3),
+        (["run.jobs=9"], 5),
+        (["run.jobs=1"], 1),
+        ([], 1),  # a step of the tiny recipe is mostly Python
+        (["flow.hidden=1024", "flow.depth=2"], 4),
+        (["run.jobs=3", "flow.dropout=0.2"], 1),  # draws from the generator that threads share
+        (["run.jobs=3", "train.compile=true"], 1),
+    ],
+)
+def test_how_many_go_on_at_once(
+    new_run: NewRun, monkeypatch: pytest.MonkeyPatch, words: list[str], at_once: int
+) -> None:
+    found: list[int] = []
+
+    class EnoughError(Exception):
+        pass
+
+    def spy(first: PreparedFit, jobs: int) -> int:
+        found.append(jobs_at_once(first, 5))
+        raise EnoughError
+
+    jobs_at_once = parallel_fits._jobs_at_once
+    monkeypatch.setattr(parallel_fits, "_jobs_at_once", spy)
+    run = new_run("run", "ensemble=2", *words)
+    before = torch.get_rng_state()
+    with pytest.raises(EnoughError):
+        train(run.recipe(), run)
+    assert found == [at_once]
+    assert torch.equal(torch.get_rng_state(), before)

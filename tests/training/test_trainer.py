@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from flowgmm_cli.errors import InterruptedRunError
+from flowgmm_cli.recipe.schema import CheckpointConfig
+from flowgmm_cli.runs import Run
+from flowgmm_cli.training.callbacks import Callbacks, Interrupt
+from flowgmm_cli.training.checkpoint import CheckpointSchedule
+from flowgmm_cli.training.metrics_log import read_metrics
+from flowgmm_cli.training.pipeline import TrainResult, train
+from flowgmm_cli.training.validation import ValidationResult, Validator
+
+TrainRun = Callable[..., tuple[Run, TrainResult]]
+NewRun = Callable[..., Run]
+Same = Callable[[Run, Run], None]
+StateOf = Callable[[Run], dict[str, Tensor]]
+
+FORTY = ("train.epochs=20", "train.max_steps=40", "calibration.method=none")
+
+
+class Crash(BaseException):
+    """Stands for the end of the process: nothing after it is saved."""
+
+
+def at(step: int, do: Callable[[], Any]) -> Callbacks:
+    """Do something when training has come to a step."""
+    return Callbacks(progress=lambda done, total, what, detail: do() if done == step else None)
+
+
+def crash() -> None:
+    raise Crash
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("flow.actnorm=true", "flow.mixing=lu", "flow.couplings=3"),
+        ("prior.class_prior=estimated", "train.schedule=cosine", "objective.use=joint"),
+        ("flow.dropout=0.5", "train.optimiser=adam", "train.schedule=steps"),
+    ],
+)
+def test_twenty_steps_then_twenty_are_forty_bit_for_bit(
+    train_run: TrainRun, new_run: NewRun, same_outcome: Same, words: tuple[str, ...]
+) -> None:
+    whole, _ = train_run("whole", *FORTY, *words)
+    halves = new_run("halves", *FORTY, *words)
+    stop = at(20, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with Interrupt() as interrupt, pytest.raises(InterruptedRunError, match="step 20 of 40"):
+        train(halves.recipe(), halves, interrupt=interrupt, callbacks=stop)
+    assert halves.status() == "interrupted"
+    assert not (halves.path / "model.json").exists()
+    train(halves.recipe(), halves)
+    same_outcome(whole, halves)
+
+
+@pytest.mark.parametrize("step", [1, 4, 23, 40])
+def test_a_crash_at_any_step_loses_what_came_after_the_checkpoint_and_nothing_else(
+    train_run: TrainRun, new_run: NewRun, same_outcome: Same, step: int
+) -> None:
+    words = (*FORTY, "checkpoint.every_steps=5", "train.early_stopping={patience: 50}")
+    whole, _ = train_run("whole", *words)
+    broken = new_run("broken", *words)
+    with pytest.raises(Crash):
+        train(broken.recipe(), broken, callbacks=at(step, crash))
+    train(broken.recipe(), broken)
+    same_outcome(whole, broken)
+
+
+def test_a_finished_run_that_is_resumed_stays_what_it_is(train_run: TrainRun, same_outcome: Same) -> None:
+    once, _ = train_run("once")
+    twice, _ = train_run("twice")
+    train(twice.recipe(), twice)
+    same_outcome(once, twice)
+
+
+def test_the_seed_decides_every_bit(train_run: TrainRun, same_outcome: Same, state_of: StateOf) -> None:
+    torch.manual_seed(1)
+    first, _ = train_run("first")
+    torch.manual_seed(2)  # of no account
+    second, _ = train_run("second")
+    same_outcome(first, second)
+    other, _ = train_run("other", "run.seed=1")
+    one, two = state_of(first), state_of(other)
+    weights = [name for name in one if name.startswith("model.flow") and name.endswith("weight")]
+    assert weights
+    assert not any(torch.equal(one[name], two[name]) for name in weights)
+
+
+def test_training_leaves_the_global_numbers_alone(train_run: TrainRun) -> None:
+    state = torch.get_rng_state()
+    train_run("run")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def test_metrics_are_logged_every_so_often_and_at_the_end_of_each_epoch(train_run: TrainRun) -> None:
+    run, result = train_run("run", "train.epochs=4", "run.log_every=2", "data.split.val_labels=true")
+    lines = read_metrics(run.metrics)
+    assert [line["step"] for line in lines if line["split"] == "train"] == [2, 3, 4, 6, 8, 9, 10, 12]
+    assert [line["epoch"] for line in lines if line["split"] == "val"] == [1, 2, 3, 4]
+    for line in lines:
+        if line["split"] == "train":
+            parts = [value for name, value in line.items() if name.startswith("loss.")]
+            assert line["loss"] == pytest.approx(sum(parts), rel=1e-5)
+            assert {"loss.labelled", "loss.unlabelled", "loss.consistency", "lr", "seconds"} <= line.keys()
+        else:
+            assert {"val.accuracy", "val.nll", "monitor.loss", "monitor.agreement"} <= line.keys()
+    assert result.epochs == 4
+    assert result.metric == "val.accuracy"
+
+
+@pytest.mark.parametrize(("limit", "steps"), [(1, 1), (5, 5), (12, 12), (99, 12)])
+def test_max_steps_ends_training_early(train_run: TrainRun, limit: int, steps: int) -> None:
+    run, result = train_run("run", f"train.max_steps={limit}", "calibration.method=none")
+    assert run.info()["steps"] == steps == read_metrics(run.metrics)[-1]["step"]
+    assert result.epochs == pytest.approx(steps / 3)
+    assert (run.path / "model.safetensors").exists()
+
+
+class Script(Validator):
+    """Readings of the watched metric as written, epoch by epoch; the last one stays."""
+
+    values: tuple[float, ...] = ()
+    teachers: list[dict[str, Tensor]] = []  # noqa: RUF012 - reset by each test
+
+    def measure(self, teacher: Any) -> ValidationResult:
+        self.teachers.append({name: value.clone() for name, value in teacher.state_dict().items()})
+        number = min(len(self.teachers), len(self.values)) - 1
+        return ValidationResult("monitor.loss", {"monitor.loss": self.values[number]})
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> type[Script]:
+    monkeypatch.setattr("flowgmm_cli.training.fit_job.Validator", Script)
+    monkeypatch.setattr(Script, "teachers", [])
+    return Script
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("values", "best", "epochs"),
+    [
+        ((3.0, 2.0, 1.0, 4.0, 5.0, 0.0), 3, 5),
+        ((1.0, 2.0, 3.0), 1, 3),
+        ((NAN, 5.0, NAN, 4.0, 6.0, 6.0), 4, 6),
+        ((INF, -INF, 2.0, 2.0, 2.0), None, 2),
+    ],
+)
+def test_training_stops_without_progress_and_the_best_model_is_kept(
+    train_run: TrainRun,
+    script: type[Script],
+    monkeypatch: pytest.MonkeyPatch,
+    values: tuple[float, ...],
+    best: int | None,
+    epochs: int,
+) -> None:
+    monkeypatch.setattr(script, "values", values)
+    run, result = train_run(
+        "run", "train.epochs=9", "train.early_stopping={patience: 2}", "calibration.method=none"
+    )
+    assert result.epochs == epochs
+    # without any finite reading the last model is all there is
+    kept = script.teachers[(best or epochs) - 1]
+    assert all(torch.equal(kept[name], value) for name, value in result.trained.model.state_dict().items())
+    expected = None if best is None else values[best - 1]
+    assert run.info()["best"] == {"metric": "monitor.loss", "value": expected, "epoch": best or 0}
+    assert result.best == expected
+
+
+def test_a_run_that_stopped_early_does_not_go_on_when_it_is_resumed(
+    train_run: TrainRun, script: type[Script], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(script, "values", (1.0, 2.0))
+    run, first = train_run(
+        "run", "train.epochs=9", "train.early_stopping={patience: 1}", "calibration.method=none"
+    )
+    weights = (run.path / "model.safetensors").read_bytes()
+    again = train(run.recipe(), run)
+    assert first.epochs == again.epochs == 2
+    assert (run.path / "model.safetensors").read_bytes() == weights
+
+
+def test_the_state_is_saved_by_epochs_steps_or_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("flowgmm_cli.training.checkpoint.time.monotonic", lambda: clock[0])
+
+    def due(**config: object) -> list[int]:
+        nothing = {"every_epochs": None, "every_steps": None, "every_minutes": None}
+        clock[0] = 0.0
+        saver = CheckpointSchedule(CheckpointConfig.model_validate(nothing | config), steps_per_epoch=3)
+        found = []
+        for step in range(1, 13):
+            clock[0] += 10.0  # seconds
+            if saver.is_due(step):
+                found.append(step)
+        return found
+
+    assert due() == []
+    assert due(every_epochs=2) == [6, 12]
+    assert due(every_steps=5) == [5, 10]
+    assert due(every_epochs=2, every_steps=5) == [5, 6, 10, 12]
+    assert due(every_minutes=0.5) == [3, 6, 9, 12]
+
+
+def test_several_processes_save_when_they_have_agreed_that_it_is_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("flowgmm_cli.training.checkpoint.time.monotonic", lambda: clock[0])
+    saver = CheckpointSchedule(CheckpointConfig(every_minutes=1), steps_per_epoch=3)
+    assert not saver.is_late()
+    clock[0] = 61
+    assert saver.is_late()
+    assert not saver.is_due(1, is_late=False)
+    assert saver.is_due(2, is_late=True)
+    assert not saver.is_late()
+    assert saver.is_due(3, is_late=True)  # by another's clock
+
+
+def test_each_step_has_random_numbers_of_its_own(
+    train_run: TrainRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flowgmm_cli.views.tabular import Noise
+
+    seeds: list[int] = []
+    real = Noise.__call__
+
+    def look(self: Noise, x: Tensor, generator: torch.Generator) -> Tensor:
+        seeds.append(generator.initial_seed())
+        return real(self, x, generator)
+
+    monkeypatch.setattr(Noise, "__call__", look)
+    train_run("run", "data.split.val=0", "calibration.method=none")
+    assert len(set(seeds)) == len(seeds) == 12

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from flowgmm_cli.model import FlowMixture
+from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.training.dataset import RowTensors
+from flowgmm_cli.training.engine import Engine
+from flowgmm_cli.training.optim import create_ema_model
+from flowgmm_cli.training.step import TrainingStep, build_step
+from flowgmm_cli.training.validation import ValidationResult, Validator
+
+MakeModel = Callable[..., FlowMixture]
+MakeRecipe = Callable[..., Recipe]
+ENGINE = Engine(torch.device("cpu"), "fp32")
+X = torch.randn(9, 2, generator=torch.Generator().manual_seed(0))
+HIDDEN = torch.full((9,), -1)
+SOME = torch.tensor([0, 1, -1, 0, 1, -1, 0, 0, 1])
+
+
+def monitor(
+    step: TrainingStep, labels: torch.Tensor = HIDDEN, metric: str = "auto", seed: int = 0
+) -> Validator:
+    return Validator(step, RowTensors(X), labels, metric=metric, seed=seed, engine=ENGINE)
+
+
+@pytest.fixture
+def step(moons: MakeRecipe, make_model: MakeModel) -> TrainingStep:
+    return build_step(moons(), make_model(classes=2), features=2, labelled=1, unlabelled=9)
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "other", "better"),
+    [
+        ("val.accuracy", 0.9, 0.8, True),
+        ("val.accuracy", 0.8, 0.8, False),
+        ("monitor.agreement", 0.7, 0.8, False),
+        ("val.nll", 0.7, 0.8, True),
+        ("monitor.loss", -1.0, -2.0, False),
+        ("monitor.loss", math.nan, 0.0, False),
+        ("monitor.loss", -math.inf, 0.0, False),
+        ("val.accuracy", math.nan, 0.0, False),
+        ("monitor.loss", 5.0, None, True),
+        ("monitor.loss", math.nan, None, False),
+        ("monitor.loss", math.inf, None, False),
+    ],
+)
+def test_better_means_higher_or_lower_by_metric_and_never_not_finite(
+    metric: str, value: float, other: float | None, better: bool
+) -> None:
+    assert ValidationResult(metric, {metric: value}).is_better_than(other) is better
+
+
+def test_without_labels_the_loss_is_watched_and_with_them_the_accuracy(step: TrainingStep) -> None:
+    teacher = create_ema_model(step.model)
+    blind, seeing = monitor(step), monitor(step, SOME)
+    assert (blind.metric, seeing.metric) == ("monitor.loss", "val.accuracy")
+    assert set(blind.measure(teacher).values) == {"monitor.loss", "monitor.agreement"}
+    assert set(seeing.measure(teacher).values) == {
+        "monitor.loss", "monitor.agreement", "val.accuracy", "val.nll"
+    }  # fmt: skip
+    assert monitor(step, SOME, "val.nll").metric == "val.nll"
+
+
+@torch.no_grad()
+def test_labelled_values_are_those_of_the_labelled_rows(step: TrainingStep) -> None:
+    teacher = create_ema_model(step.model)
+    values = monitor(step, SOME).measure(teacher).values
+    seen = SOME >= 0
+    log_posterior = torch.log_softmax(teacher.class_log_prob(X[seen]) / step.objective.temperature, 1)
+    assert values["val.accuracy"] == pytest.approx(
+        float((log_posterior.argmax(1) == SOME[seen]).double().mean())
+    )
+    assert values["val.nll"] == pytest.approx(
+        -float(log_posterior.gather(1, SOME[seen][:, None]).mean()), rel=1e-5
+    )
+
+
+def test_hidden_labels_are_never_looked_at(step: TrainingStep) -> None:
+    teacher = create_ema_model(step.model)
+    assert monitor(step).measure(teacher) == monitor(step, torch.full((9,), -1)).measure(teacher)
+    # and of the visible ones only the loss without labels
+    seeing, blind = monitor(step, SOME).measure(teacher).values, monitor(step).measure(teacher).values
+    assert all(seeing[name] == value for name, value in blind.items())
+
+
+def test_the_loss_is_what_training_minimises_on_unlabelled_rows(
+    moons: MakeRecipe, make_model: MakeModel
+) -> None:
+    recipe = moons("objective.use=joint", "regularisers=[]", "data.views.strong=[]")
+    step = build_step(recipe, make_model(classes=2), features=2, labelled=1, unlabelled=3)
+    with torch.no_grad():
+        expected = -float(step.model.log_prob(X).mean()) / 2 * 3 / 4
+    assert monitor(step).measure(create_ema_model(step.model)).values["monitor.loss"] == pytest.approx(
+        expected
+    )
+
+
+def test_rows_measured_in_pieces_give_the_mean_over_rows(
+    step: TrainingStep, monkeypatch: pytest.MonkeyPatch, moons: MakeRecipe, make_model: MakeModel
+) -> None:
+    recipe = moons("data.views.strong=[]")  # random views would differ between the pieces
+    step = build_step(recipe, make_model(classes=2), features=2, labelled=1, unlabelled=9)
+    teacher = create_ema_model(step.model)
+    whole = monitor(step, SOME).measure(teacher).values
+    monkeypatch.setattr("flowgmm_cli.training.validation.chunk_rows", lambda features: 4)
+    pieces = monitor(step, SOME).measure(teacher).values
+    assert pieces == {name: pytest.approx(value, rel=1e-5) for name, value in whole.items()}
+    assert whole["monitor.agreement"] == 1  # without a strong view both are the same
+
+
+def test_the_same_views_are_used_each_time_and_no_global_numbers(step: TrainingStep) -> None:
+    teacher, state = create_ema_model(step.model), torch.get_rng_state()
+    one = monitor(step)
+    assert one.measure(teacher) == one.measure(teacher) == monitor(step).measure(teacher)
+    assert one.measure(teacher) != monitor(step, seed=1).measure(teacher)
+    assert torch.equal(torch.get_rng_state(), state)
