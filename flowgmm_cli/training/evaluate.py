@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.data.prepare import load_rows
+from flowgmm_cli.data.prepare import SplitRows, load_rows
 from flowgmm_cli.data.preprocessor import Tensors
 from flowgmm_cli.errors import DataError, RunError
 from flowgmm_cli.evaluation.baselines import run_baselines
@@ -57,7 +57,7 @@ def evaluate_run(
         )
     chosen = data.rows.test if split == "test" else data.rows.val
     if chosen is not None:
-        said = collect_predictions(
+        stored = collect_predictions(
             chosen, data.rows.columns, predictions.log_probabilities, trained.class_names
         )
         stored.save(run.path / "eval" / f"{split}.npz")

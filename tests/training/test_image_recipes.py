@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from flowgmm_cli.recipe.bundled import bundled_recipes
 from torch import nn
 
 from flowgmm_cli.api import DataContext
+from flowgmm_cli.recipe.catalogue import available_recipes
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.runs import create_run
 from flowgmm_cli.testing.tensors import autocast_on_meta
@@ -28,7 +28,7 @@ SIZES = {
     "paper/cifar10": (3, 32, 32),
 }
 GLOW = [name for name in SIZES if not name.startswith("paper/")]
-OVERLAYS = [(name, overlay) for name in SIZES for overlay in load_recipe(name).known_overlays]
+OVERLAYS = [(name, overlay) for name in SIZES for overlay in load_recipe(name).overlays]
 
 
 def made_images(folder: Path, shape: tuple[int, int, int], *, n: int = 90) -> Path:
@@ -107,9 +107,9 @@ def test_an_overlay_takes_a_step(name: str, overlay: str, tmp_path: Path) -> Non
 def test_every_recipe_for_gpus_has_one_for_machines_without() -> None:
     for name in GLOW:
         assert load_recipe(name, ["data.path=x"]).train.compile
-        assert "cpu" in load_recipe(name, ["data.path=x"]).known_overlays
+        assert "cpu" in load_recipe(name, ["data.path=x"]).overlays
         assert not load_recipe(name, ["data.path=x"], overlays=["cpu"]).train.compile
-    assert {*SIZES, "images", "mnist_pca"} <= set(bundled_recipes())
+    assert {*SIZES, "images", "mnist_pca"} <= set(available_recipes())
 
 
 @pytest.mark.slow

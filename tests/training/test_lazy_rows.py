@@ -128,6 +128,6 @@ def test_an_index_means_what_it_means_to_a_tensor(index: Any) -> None:
     rows = torch.arange(30.0).reshape(10, 3)
     lazy = LazyDataset(lambda positions: rows[torch.from_numpy(positions)], np.arange(10), 3)
     assert torch.equal(lazy[index], rows[index])
-    assert torch.equal(load_tensor(lazy.at(index)), rows[index])
-    assert lazy.at(index).shape == rows[index].shape
+    assert torch.equal(load_tensor(lazy.subset(index)), rows[index])
+    assert lazy.subset(index).shape == rows[index].shape
     assert torch.equal(load_tensor(lazy.to(torch.device("cpu"))), rows)

@@ -49,7 +49,7 @@ def test_thresholds_come_from_held_out_rows(train_run: Callable[..., Any]) -> No
     split = found.trained.preprocessor.apply(_rows(run).val, DataContext())
     scores = found.trained.detector(found.trained.encode_rows(split))
     for name, values in scores.items():
-        np.testing.assert_array_equal(found.trained.detector.held_out(name), np.sort(values))
+        np.testing.assert_array_equal(found.trained.detector.reference_scores(name), np.sort(values))
 
 
 def test_the_recipe_can_name_the_default(train_run: Callable[..., Any]) -> None:
@@ -64,7 +64,7 @@ def test_without_held_out_rows_training_rows_are_set_aside(train_run: Callable[.
     facts = found.trained.facts["ood"]
     assert (facts["held_out"], facts["rows"], facts["held_out_rows"]) == ("train", 160, 40)
     # none of them is at distance 0 from a row that the score keeps
-    assert (found.trained.detector.held_out("input_knn") > 0).all()
+    assert (found.trained.detector.reference_scores("input_knn") > 0).all()
 
 
 def test_of_very_many_rows_a_sample_is_seen(

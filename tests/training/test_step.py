@@ -226,10 +226,9 @@ def test_a_step_never_waits_for_the_device(moons: MakeRecipe, words: tuple[str, 
 
 
 def test_views_of_images_and_copies_of_texts_never_wait_for_the_device(make_model: MakeModel) -> None:
-    from flowgmm_cli.views.affine import Affine
-
     from flowgmm_cli.training.augmentation import ImageColumnView
     from flowgmm_cli.training.dataset import TextCopies
+    from flowgmm_cli.views.geometry import Affine
     from flowgmm_cli.views.specs import AffineConfig
 
     move = Affine(AffineConfig(pixels=1, degrees=10, zoom=0.1, shear=5), shape=(1, 4, 4), high=1.0)
