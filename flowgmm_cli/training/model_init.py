@@ -13,7 +13,12 @@ from flowgmm_cli.flows.flat import latent_sizes
 from flowgmm_cli.mixture.build import mixture_dims
 from flowgmm_cli.mixture.class_prior import initial_weights
 from flowgmm_cli.mixture.clusters import component_responsibilities
-from flowgmm_cli.mixture.init import USES_UNLABELLED, TrainingLatents, initial_means, means_from_responsibilities
+from flowgmm_cli.mixture.init import (
+    USES_UNLABELLED,
+    TrainingLatents,
+    initial_means,
+    means_from_responsibilities,
+)
 from flowgmm_cli.mixture.specs import GMMConfig
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.plugins.registry import build
