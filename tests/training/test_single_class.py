@@ -28,7 +28,7 @@ def recipe_of(folder: Path, *words: str) -> Recipe:
 
 def test_it_is_an_error_unless_it_is_meant(tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path)
-    with pytest.raises(DataError, match="of one class, `good`") as caught:
+    with pytest.raises(DataError, match="of the class `good`") as caught:
         train(recipe, create_run(recipe, argv=[], directory=tmp_path / "run"))
     assert "data.labels.single_class=true" in str(caught.value.hint)
 
