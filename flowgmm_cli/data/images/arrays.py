@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowgmm_cli.data.images.format import WHITE, ImageFormat, ImageHeader, choose_format
-from flowgmm_cli.data.images.load import ImageOptions
 from flowgmm_cli.errors import DataError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
+
+    from flowgmm_cli.data.images.specs import ImagesConfig
 
     Array = npt.NDArray[Any]
     Bytes = npt.NDArray[np.uint8]
@@ -102,20 +103,18 @@ def as_pixels(array: Array, *, where: str) -> tuple[Bytes, str]:
 
 
 def fit_pixels(
-    arrays: Mapping[str, Bytes], options: ImageOptions, *, where: str
+    arrays: Mapping[str, Bytes], config: ImagesConfig, *, where: str
 ) -> tuple[dict[str, Bytes], list[str]]:
     """Convert arrays of images, by name, to a common format; also return notes.
 
     Raises:
-        DataError: sizes differ and the options do not allow resizing.
+        DataError: sizes differ and `config.resize` is `error`.
     """
     headers = [
         (f"the image in `{name}`", ImageHeader(pixels.shape[2], pixels.shape[1], pixels.ndim == 4))
         for name, pixels in arrays.items()
     ]
-    image_format = choose_format(
-        headers, where=where, channels=options.channels, size=options.size, resize=options.resize
-    )
+    image_format = choose_format(headers, config, where=where)
     converted, notes = {}, []
     for name, pixels in arrays.items():
         converted[name], changes = convert_pixels(pixels, image_format)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from flowgmm_cli.api import Column
 from flowgmm_cli.errors import DataError
+
+if TYPE_CHECKING:
+    from flowgmm_cli.data.images.specs import ImagesConfig
 
 Channels = Literal["auto", "grey", "colour"]
 Resize = Literal["error", "stretch", "crop", "pad"]
@@ -93,40 +96,24 @@ class ImageHeader:
         return f"{self.width}x{self.height}"
 
 
-def parse_size(size: int | Sequence[int] | None) -> tuple[int, int] | None:
-    """Return `data.size` as (height, width).
-
-    >>> parse_size(32), parse_size([32, 24])
-    ((32, 32), (32, 24))
-    """
-    if size is None or isinstance(size, int):
-        return None if size is None else (size, size)
-    return size[0], size[1]
-
-
 def choose_format(
-    headers: Sequence[tuple[str, ImageHeader]],
-    *,
-    where: str,
-    channels: Channels,
-    size: tuple[int, int] | None,
-    resize: Resize,
+    headers: Sequence[tuple[str, ImageHeader]], config: ImagesConfig, *, where: str
 ) -> ImageFormat:
     """Choose the common format of images.
 
     Args:
         headers: name of each image in messages, and its header; at least one.
+        config: channels, size and resizing.
         where: name of the whole set in messages.
-        channels: `auto` means grey if all images are grey.
-        size: (height, width); None if all images have the same size.
-        resize: see `ImageFormat`.
 
     Raises:
-        DataError: sizes differ and `resize` is `error`.
+        DataError: sizes differ and `config.resize` is `error`.
     """
-    colour = channels == "colour" or (channels == "auto" and any(header.colour for _, header in headers))
-    if resize != "error" and size is not None:
-        return ImageFormat(*size, colour, resize)
+    any_colour = config.channels == "auto" and any(header.colour for _, header in headers)
+    colour = config.channels == "colour" or any_colour
+    size = config.height_width
+    if config.resize != "error" and size is not None:
+        return ImageFormat(*size, colour, config.resize)
     first_name, first = headers[0]
     common = size or (first.height, first.width)
     others = [(name, header) for name, header in headers if (header.height, header.width) != common]

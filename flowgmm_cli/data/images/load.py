@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.images.decode import UnreadableError, read_header
 from flowgmm_cli.data.images.decode_many import decode_on_read, error_text, map_in_order, try_decode
 from flowgmm_cli.data.images.encoded_images import EncodedImages
-from flowgmm_cli.data.images.format import Channels, ImageFormat, ImageHeader, Resize, choose_format
+from flowgmm_cli.data.images.format import ImageFormat, ImageHeader, choose_format
 from flowgmm_cli.data.images.lazy_pixels import LazyPixels, lazy_pixels_of
 from flowgmm_cli.data.images.pixel_cache import CachedPixels, PixelCache, PixelCacheWriter
 from flowgmm_cli.errors import DataError
@@ -21,31 +21,12 @@ from flowgmm_cli.errors import DataError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from flowgmm_cli.data.images.specs import ImagesConfig
+
     Bytes = npt.NDArray[np.uint8]
     Positions = npt.NDArray[np.int64]
 
 _MAX_LISTED = 8  # damaged files named in a message
-
-
-@dataclass(frozen=True)
-class ImageOptions:
-    """Conversion and caching of images.
-
-    Attributes:
-        channels: grey or colour; `auto` means grey if all images are grey.
-        size: (height, width); None if all images have the same size.
-        resize: see `ImageFormat`.
-        on_corrupt: `error` refuses an unreadable image, `skip` leaves it out with a note.
-        memory: maximal bytes of pixels kept in memory.
-        cache: when decoded pixels are cached on disk; `auto` means if they exceed `memory`.
-    """
-
-    channels: Channels = "auto"
-    size: tuple[int, int] | None = None
-    resize: Resize = "error"
-    on_corrupt: Literal["error", "skip"] = "error"
-    memory: int = 2 * 2**30
-    cache: Literal["auto", "never", "always"] = "auto"
 
 
 @dataclass(frozen=True)
@@ -63,28 +44,26 @@ class LoadedPixels:
     notes: tuple[str, ...]
 
 
-def load_images(images: EncodedImages, options: ImageOptions, context: DataContext) -> LoadedPixels:
+def load_images(images: EncodedImages, config: ImagesConfig, context: DataContext) -> LoadedPixels:
     """Decode every image once, and keep the pixels in memory or on disk.
 
     Raises:
         DataError: images are damaged, differ in size without `resize`, or none can be read.
     """
     cache = None
-    if options.cache != "never":
-        settings = repr((options.channels, options.size, options.resize, options.on_corrupt))
+    if config.cache != "never":
+        settings = repr((config.channels, config.height_width, config.resize, config.on_corrupt))
         cache = PixelCache(context, where=images.where, content=images.signature(), settings=settings)
         if (cached := cache.load()) is not None:
-            return _from_cache(cached, options)
+            return _from_cache(cached, config)
     errors: dict[int, str] = {}
     headers = _read_headers(images, context, errors)
     if not headers:
         raise _damage_error(errors, images, usable=0)
     named = [(images.names[index], header) for index, header in headers.items()]
-    image_format = choose_format(
-        named, where=images.where, channels=options.channels, size=options.size, resize=options.resize
-    )
+    image_format = choose_format(named, config, where=images.where)
     candidates = np.array(list(headers), dtype=np.int64)
-    return _decode_all(images, candidates, image_format, errors, options, cache, context)
+    return _decode_all(images, candidates, image_format, errors, config, cache, context)
 
 
 def _read_headers(
@@ -113,21 +92,21 @@ def _decode_all(
     candidates: Positions,
     image_format: ImageFormat,
     errors: dict[int, str],
-    options: ImageOptions,
+    config: ImagesConfig,
     cache: PixelCache | None,
     context: DataContext,
 ) -> LoadedPixels:
     shape = (len(candidates), *image_format.shape)
-    fits = int(np.prod(shape)) <= options.memory
+    fits = int(np.prod(shape)) <= config.memory_bytes
     notes: list[str] = []
     writer = None
-    if cache is not None and (options.cache == "always" or not fits):
+    if cache is not None and (config.cache == "always" or not fits):
         writer = _create_entry(cache, shape, notes)
     target = writer.pixels if writer is not None else np.empty(shape, np.uint8) if fits else None
     try:
         changes, decode_errors = _decode_into(target, images, candidates, image_format, context)
         errors |= decode_errors
-        if errors and (options.on_corrupt == "error" or len(decode_errors) == len(candidates)):
+        if errors and (config.on_corrupt == "error" or len(decode_errors) == len(candidates)):
             raise _damage_error(errors, images, usable=len(candidates) - len(decode_errors))
         rows = np.flatnonzero([index not in decode_errors for index in candidates.tolist()])
         kept = candidates[rows]
@@ -138,7 +117,7 @@ def _decode_all(
             cached = writer.finish(kept, rows, notes)
             if not fits:
                 context.note(f"decoded images are kept in {cache.folder}")
-            return _from_cache(cached, options)
+            return _from_cache(cached, config)
     except BaseException:
         if writer is not None:
             writer.discard()
@@ -184,8 +163,8 @@ def _decode_into(
     return changes, errors
 
 
-def _from_cache(cached: CachedPixels, options: ImageOptions) -> LoadedPixels:
-    fits = cached.pixels.nbytes <= options.memory
+def _from_cache(cached: CachedPixels, config: ImagesConfig) -> LoadedPixels:
+    fits = cached.pixels.nbytes <= config.memory_bytes
     pixels = np.array(cached.pixels) if fits else lazy_pixels_of(cached.pixels)
     return LoadedPixels(pixels, cached.kept, cached.notes)
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import model_validator
 
 from flowgmm_cli.api import Component, DataConfig, Field, ViewsConfig, component_field
+from flowgmm_cli.data.images.format import Channels, Resize
 
 _Pixels = Annotated[int, Field(ge=1, le=65_536)]
 
@@ -35,11 +36,11 @@ class ImagesConfig(DataConfig):
     )
     test_path: str | None = Field(None, description="images of the final test, in the same form as `path`")
     val_path: str | None = Field(None, description="images of the validation split, in the same form")
-    channels: Literal["auto", "grey", "colour"] = Field("auto", description="auto = grey where all are grey")
+    channels: Channels = Field("auto", description="auto = grey where all are grey")
     size: _Pixels | Annotated[list[_Pixels], Field(min_length=2, max_length=2)] | None = Field(
         None, description="[height, width] in pixels, or one number for both; by default as they are"
     )
-    resize: Literal["error", "stretch", "crop", "pad"] = Field(
+    resize: Resize = Field(
         "error",
         description="treatment of an image of another size: refused, deformed, cropped about its centre, or "
         "padded with black",
@@ -86,6 +87,18 @@ class ImagesConfig(DataConfig):
     views: ImageViewsConfig = Field(
         default_factory=lambda: ImageViewsConfig(), description="random changes of training rows"
     )
+
+    @property
+    def height_width(self) -> tuple[int, int] | None:
+        """`size` as (height, width)."""
+        if self.size is None or isinstance(self.size, int):
+            return None if self.size is None else (self.size, self.size)
+        return self.size[0], self.size[1]
+
+    @property
+    def memory_bytes(self) -> int:
+        """`memory` in bytes."""
+        return int(self.memory * 2**30)
 
     @model_validator(mode="after")
     def _require_size(self) -> ImagesConfig:

@@ -12,9 +12,8 @@ import numpy as np
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
 from flowgmm_cli.data.images.arrays import fit_pixels
 from flowgmm_cli.data.images.encoded_images import EncodedImages, concatenate_images, list_files
-from flowgmm_cli.data.images.format import parse_size
 from flowgmm_cli.data.images.lazy_pixels import LazyPixels, lazy_pixels_of
-from flowgmm_cli.data.images.load import ImageOptions, load_images
+from flowgmm_cli.data.images.load import load_images
 from flowgmm_cli.data.sources.arrays import encode_label_arrays
 from flowgmm_cli.data.sources.columns import encode_labels
 from flowgmm_cli.data.sources.files import require_file
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     Pixels = npt.NDArray[np.uint8] | LazyPixels
 
 COLUMN = "image"
-_GIB = 2**30
 
 
 class ImagesSource:
@@ -43,14 +41,6 @@ class ImagesSource:
         self._config = config
         self._context = context
         self._notes: list[str] = []
-        self._options = ImageOptions(
-            channels=config.channels,
-            size=parse_size(config.size),
-            resize=config.resize,
-            on_corrupt=config.on_corrupt,
-            memory=int(config.memory * _GIB),
-            cache=config.cache,
-        )
 
     def load(self) -> SourceData:
         """Find the images and their labels, and decode them once."""
@@ -122,7 +112,7 @@ class ImagesSource:
     ) -> tuple[dict[str, Pixels], dict[str, ImageSplit]]:
         """Return pixels by split, and the splits without the images that are left out."""
         images = concatenate_images([cast(EncodedImages, split.images) for split in splits.values()])
-        loaded = load_images(replace(images, where=self._config.path), self._options, self._context)
+        loaded = load_images(replace(images, where=self._config.path), self._config, self._context)
         self._notes += loaded.notes
         pixels: dict[str, Pixels] = {}
         usable = {}
@@ -139,10 +129,10 @@ class ImagesSource:
 
     def _convert_arrays(self, splits: Mapping[str, ImageSplit]) -> dict[str, Pixels]:
         arrays = {name: cast("npt.NDArray[np.uint8]", split.images) for name, split in splits.items()}
-        pixels, notes = fit_pixels(arrays, self._options, where=self._config.path)
+        pixels, notes = fit_pixels(arrays, self._config, where=self._config.path)
         self._notes += notes
         mapped = all(isinstance(array, np.memmap) for array in pixels.values())
-        if mapped and sum(array.nbytes for array in pixels.values()) > self._options.memory:
+        if mapped and sum(array.nbytes for array in pixels.values()) > self._config.memory_bytes:
             return {name: lazy_pixels_of(array) for name, array in pixels.items()}
         return {
             name: np.array(array) if isinstance(array, np.memmap) else array for name, array in pixels.items()

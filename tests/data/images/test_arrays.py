@@ -4,7 +4,7 @@ from PIL import Image
 
 from flowgmm_cli.data.images.arrays import as_pixels, channels_last, convert_pixels, fit_pixels
 from flowgmm_cli.data.images.format import ImageFormat
-from flowgmm_cli.data.images.load import ImageOptions
+from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.errors import DataError
 
 DRAWN = np.random.default_rng(0)
@@ -104,11 +104,11 @@ def test_channels_and_sizes_are_those_of_pillow():
 
 
 def test_arrays_of_several_splits_get_a_common_format():
-    fitted, notes = fit_pixels({"train": GREY, "test": COLOUR}, ImageOptions(), where="a.npz")
+    fitted, notes = fit_pixels({"train": GREY, "test": COLOUR}, ImagesConfig(path="x"), where="a.npz")
     assert {name: pixels.shape for name, pixels in fitted.items()} == {
         "train": (5, 6, 7, 3),
         "test": (5, 6, 7, 3),
     }
     assert notes == ["`train`: grey is turned into colour"]
     with pytest.raises(DataError, match="images differ in size: the image in `train` is 7x6"):
-        fit_pixels({"train": GREY, "test": GREY[:, :5]}, ImageOptions(), where="a.npz")
+        fit_pixels({"train": GREY, "test": GREY[:, :5]}, ImagesConfig(path="x"), where="a.npz")

@@ -1,6 +1,7 @@
 import pytest
 
-from flowgmm_cli.data.images.format import ImageFormat, ImageHeader, choose_format, parse_size
+from flowgmm_cli.data.images.format import ImageFormat, ImageHeader, choose_format
+from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.errors import DataError
 
 SMALL, LARGE, RED = ImageHeader(4, 3, False), ImageHeader(8, 6, False), ImageHeader(4, 3, True)
@@ -8,7 +9,8 @@ SMALL, LARGE, RED = ImageHeader(4, 3, False), ImageHeader(8, 6, False), ImageHea
 
 def choose(*headers, channels="auto", size=None, resize="error"):
     named = [(f"{index}.png", header) for index, header in enumerate(headers)]
-    return choose_format(named, where="photos", channels=channels, size=parse_size(size), resize=resize)
+    config = ImagesConfig(path="photos", channels=channels, size=size, resize=resize)
+    return choose_format(named, config, where="photos")
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,18 @@ import pytest
 from flowgmm_cli.data.images import pixel_cache
 from flowgmm_cli.data.images.encoded_images import concatenate_images, images_in_folder, list_files
 from flowgmm_cli.data.images.lazy_pixels import LazyPixels
-from flowgmm_cli.data.images.load import ImageOptions, load_images
+from flowgmm_cli.data.images.load import load_images
+from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 5, 4), dtype=np.uint8)
-NEVER, ON_DISK = ImageOptions(cache="never", memory=0), ImageOptions(memory=0)
+
+
+def config(**settings):
+    return ImagesConfig(path="images", **settings)
+
+
+NEVER, ON_DISK = config(cache="never", memory=0.0), config(memory=0.0)
 
 
 @pytest.fixture
@@ -31,7 +38,7 @@ def damage(tmp_path):
     return make
 
 
-@pytest.mark.parametrize("options", [ImageOptions(), ImageOptions(cache="always"), ON_DISK, NEVER])
+@pytest.mark.parametrize("options", [config(), config(cache="always"), ON_DISK, NEVER])
 def test_pixels_are_the_same_wherever_they_are_kept(pictures, context, options):
     for _ in range(2):  # a second time from the copy, if there is one
         loaded = load_images(pictures(), options, context)
@@ -59,15 +66,15 @@ def test_the_place_of_the_cache_is_noted(pictures, context, notes, tmp_path):
 
 
 def test_small_sets_leave_nothing_on_the_disk(pictures, context, tmp_path):
-    load_images(pictures(), ImageOptions(), context)
+    load_images(pictures(), config(), context)
     assert not (tmp_path / "cache").exists()
 
 
-@pytest.mark.parametrize("memory", [0, 2**30])
+@pytest.mark.parametrize("memory", [0.0, 1.0])
 @pytest.mark.parametrize("cache", ["auto", "never", "always"])
 def test_damaged_images_are_left_out_on_request(pictures, damage, context, memory, cache):
     damage("0.png", "7.png", "19.png")
-    options = ImageOptions(on_corrupt="skip", memory=memory, cache=cache)
+    options = config(on_corrupt="skip", memory=memory, cache=cache)
     for _ in range(2):
         loaded = load_images(pictures(), options, context)
         good = [index for index in range(20) if index not in (0, 7, 19)]
@@ -80,7 +87,7 @@ def test_damaged_images_are_left_out_on_request(pictures, damage, context, memor
         )
 
 
-@pytest.mark.parametrize("options", [ImageOptions(), ON_DISK, NEVER])
+@pytest.mark.parametrize("options", [config(), ON_DISK, NEVER])
 def test_damaged_images_are_named_all_at_once(pictures, damage, context, options, tmp_path):
     damage(*(f"{index}.png" for index in range(11)))
     (tmp_path / "images/11.png").write_text("no image")
@@ -100,7 +107,7 @@ def test_no_image_left_is_an_error_even_if_they_may_be_left_out(pictures, damage
     for path in (tmp_path / "images").iterdir():
         path.write_bytes(path.read_bytes()[:60] if content is None else content)
     with pytest.raises(DataError, match="no image can be read") as caught:
-        load_images(pictures(), ImageOptions(on_corrupt="skip"), context)
+        load_images(pictures(), config(on_corrupt="skip"), context)
     assert "skip" not in caught.value.hint
 
 
@@ -137,7 +144,7 @@ def test_changes_are_counted(save, context):
     save("b.png", np.dstack([PIXELS[0]] * 3) + np.arange(3, dtype=np.uint8))
     loaded = load_images(
         images_in_folder(folder, list_files(folder).images),
-        replace(ImageOptions(), channels="colour"),
+        config(channels="colour"),
         context,
     )
     assert loaded.pixels.shape == (2, 5, 4, 3)
