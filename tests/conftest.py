@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # one worker a core; before torch is imported
+
 import torch
 
 from flowgmm_cli.flows.realnvp import RealNVP
@@ -32,6 +36,13 @@ train: {epochs: 4, batch_size: 60, labelled_batch_size: 8, lr: 1e-2, precision: 
 calibration: {folds: 2}
 run: {device: cpu, log_every: 2}
 """
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Use every core for the whole suite, and this process alone for named tests."""
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    return len(os.sched_getaffinity(0)) if whole else 0
+
 
 MakeRecipe = Callable[..., Recipe]
 MakeModel = Callable[..., FlowMixture]

@@ -59,6 +59,26 @@ def test_bf16_is_compared_with_the_products_that_networks_take(monkeypatch: pyte
     assert torch.get_num_threads() == threads
 
 
+@pytest.mark.parametrize(
+    ("device", "flops", "variable", "threads"),
+    [("cpu", 1.0, None, 1), ("cpu", 1e12, None, 3), ("cpu", 1.0, "3", 3), ("cuda", 1.0, None, 3)],
+)
+def test_small_steps_on_a_cpu_use_one_thread_unless_the_environment_decides(
+    device: str, flops: float, variable: str | None, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        with engine.limit_threads(Engine(torch.device(device), "fp32"), flops):
+            assert torch.get_num_threads() == threads
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_autocast_is_on_for_bf16_alone() -> None:
     a = torch.ones(4, 4)
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
