@@ -23,6 +23,7 @@ from flowgmm_cli.cli.validation import (
 from flowgmm_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
+    from flowgmm_cli.data.readers.base import RowReader
     from flowgmm_cli.inference.scoring import ScoredRows
 
 GATES = ("auroc", "aupr_in", "aupr_out")
@@ -132,34 +133,31 @@ def ood(
             # --out first: a mistake in it is reported before the rows of --in are scored, which takes long
             out_reader = open_rows(out, purpose="ood")
             in_reader = open_rows(in_data, purpose="ood without --in", flag="--in")
-            in_record, out_record = ScoreRecord(rule.score), ScoreRecord(rule.score)
+            for reader in (in_reader, out_reader) if len(names) > 1 else ():
+                _note_many_rows(reader)
+            in_record, out_record = (ScoreRecord(rule.score) if gallery else None for _ in range(2))
 
-            def add_in(scored: ScoredRows) -> None:
-                if gallery is not None:
-                    in_record.add(scored)
-
-            def add_out(scored: ScoredRows) -> None:
+            def write(scored: ScoredRows) -> None:
                 if writer:
                     writer.write(ood_columns(scored, detector, rule, others))
-                if gallery is not None:
+                if out_record:
                     out_record.add(scored)
 
             rng = np.random.default_rng(0)
-            sides = []
-            for reader, task, add in (
-                (in_reader, "score --in", add_in),
-                (out_reader, "score --out", add_out),
-            ):
-                if len(names) > 1 and (reader.total or 0) > _MANY_ROWS:
-                    output.note(f"{reader.name}: {reader.total:,} rows; --alone computes one score only")
-                sides.append(collect_scores(reader.name, score_rows(reader, task), rule, rng, callback=add))
+            sides = [
+                collect_scores(reader.name, score_rows(reader, task), rule, rng, callback=callback)
+                for reader, task, callback in (
+                    (in_reader, "score --in", in_record.add if in_record else _ignore),
+                    (out_reader, "score --out", write),
+                )
+            ]
             for side in sides:
                 warn_unscorable(side.name, side.n + side.unscorable, side.unscorable, side.reasons)
     result = compare_scores(
         str(session.run.path), *sides, default=detector.default, rule=rule, rng=np.random.default_rng(1)
     )
     ood_output.save_result(session.run.path, result, in_data, out)
-    if gallery is not None:
+    if gallery and in_record and out_record:
         sources = (in_reader, in_record), (out_reader, out_record)
         ood_output.save_gallery(gallery, session.trained, *sources, rule)
     if plot is not None:
@@ -204,3 +202,12 @@ def _warn_of_density(session: Session, score: str) -> None:
             "-log p(x) alone is a poor score for images: simple images often have a higher density than the "
             "training images, even if they show something else; compare it with the other scores"
         )
+
+
+def _note_many_rows(reader: RowReader) -> None:
+    if (reader.total or 0) > _MANY_ROWS:
+        output.note(f"{reader.name}: {reader.total:,} rows; --alone computes one score only")
+
+
+def _ignore(scored: ScoredRows) -> None:
+    pass

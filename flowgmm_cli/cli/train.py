@@ -248,15 +248,12 @@ def _print_result(run: Run, result: TrainResult, *, as_json: bool) -> None:
     if result.test:
         metrics = result.test.classification
         interval = metrics.intervals["accuracy"]
+        values = [metrics.accuracy, metrics.balanced_accuracy, metrics.macro_f1, metrics.nll, metrics.ece]
+        intervals = [f"{interval.low:.4f} to {interval.high:.4f}", *[""] * 4]
+        names = ["accuracy", "balanced accuracy", "macro F1", "NLL", "ECE"]
         output.print_table(
             ["test", "value", "95 % interval"],
-            [
-                ["accuracy", f"{metrics.accuracy:.4f}", f"{interval.low:.4f} to {interval.high:.4f}"],
-                ["balanced accuracy", f"{metrics.balanced_accuracy:.4f}", ""],
-                ["macro F1", f"{metrics.macro_f1:.4f}", ""],
-                ["NLL", f"{metrics.nll:.4f}", ""],
-                ["ECE", f"{metrics.ece:.4f}", ""],
-            ],
+            list(zip(names, (f"{value:.4f}" for value in values), intervals, strict=True)),
             right=["value"],
             title=f"{run.path}: {metrics.n:,} test rows",
         )

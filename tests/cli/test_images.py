@@ -84,7 +84,7 @@ def spoil(case: str) -> list[str]:
     [
         ("mixed sizes", ["photos: images differ in size: bright/0.png is 7x8 pixels", "data.resize=crop"]),
         ("damaged", ["1 of 60 images cannot be read", "dark/1.png: the file is empty", "on_corrupt=skip"]),
-        ("one image", ["all labelled training rows are of one class, `dark`"]),
+        ("one image", ["all labelled training rows are of the class `dark`"]),
         ("no image", ["the folder photos holds no image", "it holds: dark/"]),
         ("no classes", ["no training row has a label"]),
         ("a table of other files", ["names files that do not exist", "did you mean `dark/1.png`?"]),
