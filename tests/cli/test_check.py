@@ -62,7 +62,7 @@ def test_a_damaged_model_fails_by_name_with_exit_code_1(flowgmm: Any, run: Path)
 @pytest.mark.parametrize(
     ("words", "code"), [(["--rows", "0"], 2), (["--data", "gone.csv"], 5), (["runs/none"], 6)]
 )
-def test_what_makes_no_sense_is_refused(flowgmm: Any, run: Path, words: list[str], code: int) -> None:
+def test_senseless_options_are_refused(flowgmm: Any, run: Path, words: list[str], code: int) -> None:
     outcome = flowgmm("check", *words)
     assert (outcome.code, outcome.out) == (code, "")
 

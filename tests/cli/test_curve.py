@@ -1,4 +1,4 @@
-"""`flowgmm curve`: its files, its JSON, going on, and its mistakes."""
+"""`flowgmm curve`: files, JSON, resuming, and mistakes."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_the_json_and_the_files(flowgmm: Any, moons_file: Path) -> None:
     value = json.loads(outcome.out)
     assert value["schema"] == "flowgmm/curve/1"
     assert (value["recipe"], value["labels"], value["seeds"], value["runs"]) == ("moons", [6, 12], [0, 1], 4)
-    assert [(one["labels"], one["method"], one["accuracy"]["n"]) for one in value["points"]] == [
+    assert [(row["labels"], row["method"], row["accuracy"]["n"]) for row in value["points"]] == [
         (6, "flowgmm", 2), (12, "flowgmm", 2),
     ]  # fmt: skip
     folder = Path("curves", "moons")
@@ -59,7 +59,7 @@ def test_the_json_and_the_files(flowgmm: Any, moons_file: Path) -> None:
     assert f"written {folder / 'curve.png'}" in outcome.err
 
 
-def test_it_goes_on_with_what_is_there(flowgmm: Any, moons_file: Path) -> None:
+def test_finished_points_are_not_trained_again(flowgmm: Any, moons_file: Path) -> None:
     words = ("--labels", "6", "--no-baselines", "--out", "here")
     assert curve(flowgmm, moons_file, *words, "--seeds", "0").code == 0
     model = Path("here/runs/labels-6/seed-0/model.safetensors")
@@ -79,7 +79,7 @@ def test_it_goes_on_with_what_is_there(flowgmm: Any, moons_file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "text"),
     [
         (["--labels", "20;50"], 2, "--labels 20;50"),
         (["--labels", "1"], 2, "1 is below 2"),
@@ -90,12 +90,12 @@ def test_it_goes_on_with_what_is_there(flowgmm: Any, moons_file: Path) -> None:
         (["--labels", "6,900", "--seeds", "0"], 5, "labels=900 seed=0"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_trained(
-    flowgmm: Any, moons_file: Path, words: list[str], code: int, said: str
+def test_mistakes_are_reported_before_training(
+    flowgmm: Any, moons_file: Path, words: list[str], code: int, text: str
 ) -> None:
     outcome = flowgmm("curve", str(moons_file), *words)
     assert outcome.code == code
-    assert said in outcome.err
+    assert text in outcome.err
     assert outcome.out == ""
     assert not list(Path().rglob("run.json"))
 
@@ -133,10 +133,10 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(moons_file: Path) -> No
             break
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130, said
-    assert "finished points are kept" in said
-    assert "hint: flowgmm curve " in said
+    _, text = process.communicate(timeout=60)
+    assert process.returncode == 130, text
+    assert "finished points are kept" in text
+    assert "hint: flowgmm curve " in text
     rows = table(Path("curves/moons/curve.csv"))
     assert [row["seed"] for row in rows] == ["0"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -23,11 +23,11 @@ def test_vectors_are_those_of_the_model(flowgmm: Any, run: Path) -> None:
     from flowgmm_cli.inference.flowgmm import load
 
     model = load(run)
-    latent, given = embedded(flowgmm), embedded(flowgmm, "--space", "input")
+    latent, source = embedded(flowgmm), embedded(flowgmm, "--space", "input")
     assert latent["id"].tolist() == [str(row + 1) for row in range(60)]
     assert np.allclose(latent["z"], model.embed("t.csv"), atol=1e-6)
-    assert np.allclose(given["z"], model.embed("t.csv", space="input"), atol=1e-6)
-    assert latent["z"].shape == given["z"].shape == (60, 2)
+    assert np.allclose(source["z"], model.embed("t.csv", space="input"), atol=1e-6)
+    assert latent["z"].shape == source["z"].shape == (60, 2)
 
 
 def test_formats_differ_in_how_they_hold_a_vector(flowgmm: Any, run: Path) -> None:
@@ -39,16 +39,16 @@ def test_formats_differ_in_how_they_hold_a_vector(flowgmm: Any, run: Path) -> No
     assert np.array_equal(np.array([line[1:] for line in lines[1:]], np.float32), z)
     assert np.array_equal(np.array(pq.read_table("z.parquet")["z"].to_pylist(), np.float32), z)
     objects = [json.loads(line) for line in Path("z.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert np.array_equal(np.array([one["z"] for one in objects], np.float32), z)
+    assert np.array_equal(np.array([row["z"] for row in objects], np.float32), z)
 
 
 @pytest.mark.parametrize(
     ("words", "kind"), [(["--map"], "pca"), (["--map", "pca"], "pca"), (["--map=tsne"], "tsne")]
 )
 def test_a_map_adds_two_columns(flowgmm: Any, run: Path, words: list[str], kind: str) -> None:
-    found = embedded(flowgmm, *words)
-    assert list(found) == ["id", "z", "map_0", "map_1"]
-    assert found["map_0"].shape == (60,)
+    columns = embedded(flowgmm, *words)
+    assert list(columns) == ["id", "z", "map_0", "map_1"]
+    assert columns["map_0"].shape == (60,)
     outcome = flowgmm("embed", "--data", "t.csv", *words, "--json")
     assert json.loads(outcome.out)["map"] == kind
     outcome = flowgmm("embed", *words, "--only", "id,map_1", "--data", "t.csv")

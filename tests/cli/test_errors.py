@@ -1,4 +1,4 @@
-"""Every way to go wrong: the documented exit code, what and where, a next step, and nothing half-written."""
+"""Errors: the documented exit code, place and cause, a hint, and no half-written file."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def test_the_tables_name_every_score_and_the_default(flowgmm: Any, run: Path) ->
     assert [name for name, flags in marks.items() if flags == "flags"] == [chosen["default"]]
 
 
-def test_quiet_says_nothing_but_the_answer(flowgmm: Any, run: Path) -> None:
+def test_quiet_prints_only_the_result(flowgmm: Any, run: Path) -> None:
     outcome = flowgmm("eval", "--quiet", "--json")
     assert (outcome.code, outcome.err) == (0, "")
     json.loads(outcome.out)

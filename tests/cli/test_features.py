@@ -1,4 +1,4 @@
-"""`flowgmm features`: lists layers, turns channels, and refuses what is not there."""
+"""`flowgmm features`: the list of layers, the effect of channels, and refused options."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def test_rows_of_a_table_come_in_the_units_of_the_input(flowgmm: Any, run: Path)
     assert outcome.code == 0, outcome.err
     rows = table(outcome.out)
     assert [float(row["amount"]) for row in rows] == [-3, 0, 3] * 2
-    given = table(Path("t.csv").read_text(encoding="utf-8"))
+    source = table(Path("t.csv").read_text(encoding="utf-8"))
     for place in (0, 1):
         three = rows[3 * place : 3 * place + 3]
-        assert float(three[1]["x2"]) == pytest.approx(float(given[place]["x2"]), abs=1e-3)
-        assert {round(float(row["x1"]), 3) for row in three} == {round(float(given[place]["x1"]), 3)}
+        assert float(three[1]["x2"]) == pytest.approx(float(source[place]["x2"]), abs=1e-3)
+        assert {round(float(row["x1"]), 3) for row in three} == {round(float(source[place]["x1"]), 3)}
         values = [float(row["x2"]) for row in three]
         assert values[0] < values[1] < values[2]
     assert "channel 1; in its standard deviations of" in outcome.err
@@ -82,7 +82,7 @@ def test_images_become_a_grid(
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "says"),
+    ("words", "code", "text"),
     [
         (["--layer", "99"], 2, "the layers 0 to"),
         (["--layer", "0", "--channel", "7"], 2, "the channels 0 to 1"),
@@ -98,9 +98,9 @@ def test_images_become_a_grid(
         (["--layer", "0", "--data", "gone.csv"], 5, "gone.csv"),
     ],
 )
-def test_what_makes_no_sense_is_refused(
-    flowgmm: Any, run: Path, words: list[str], code: int, says: str
+def test_senseless_options_are_refused(
+    flowgmm: Any, run: Path, words: list[str], code: int, text: str
 ) -> None:
     outcome = flowgmm("features", *words)
     assert (outcome.code, outcome.out) == (code, "")
-    assert says in outcome.err
+    assert text in outcome.err

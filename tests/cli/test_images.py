@@ -1,4 +1,4 @@
-"""Folders of images from the command line: trained on, predicted for, and all that can be wrong with them."""
+"""Folders of images from the command line: training, prediction, and damaged folders."""
 
 from __future__ import annotations
 
@@ -91,9 +91,7 @@ def spoil(case: str) -> list[str]:
         ("no folder", ["no such file: fotos/x/y"]),
     ],
 )
-def test_what_is_wrong_is_5_and_leaves_nothing(
-    flowgmm: Any, folder: Path, case: str, parts: list[str]
-) -> None:
+def test_bad_images_are_5_and_leave_nothing(flowgmm: Any, folder: Path, case: str, parts: list[str]) -> None:
     words = spoil(case)
     done = flowgmm("train", "my.yaml", *words, "data.cache=always", "--json")
     assert (done.code, done.out) == (5, ""), done.err

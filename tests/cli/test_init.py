@@ -50,7 +50,7 @@ def test_the_json_keeps_its_contract(flowgmm: Any, table: str) -> None:
     assert (value["schema"], value["recipe"]) == ("flowgmm/init/1", "my table.yaml")
     assert (value["rows"], value["labelled"], value["unlabelled"]) == (80, 50, 30)
     assert value["classes"] == {"no": 25, "yes": 25}
-    roles = {one["name"]: one["role"] for one in value["columns"]}
+    roles = {row["name"]: row["role"] for row in value["columns"]}
     assert roles == {"row": "id", "x1": "input", "x2": "input", "label": "label"}
     assert {"kind", "missing", "distinct", "reason"} <= set(value["columns"][0])
 
@@ -75,7 +75,7 @@ def test_a_recipe_that_exists_is_not_replaced_unasked(flowgmm: Any, table: str) 
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "text"),
     [
         (("gone.csv",), 5, "no such file"),
         (("my table.csv", "--label", "labels"), 5, "did you mean `label`"),
@@ -85,14 +85,16 @@ def test_a_recipe_that_exists_is_not_replaced_unasked(flowgmm: Any, table: str) 
         (("my table.csv", "--lable", "label"), 2, "--lable"),
     ],
 )
-def test_mistakes_are_told(flowgmm: Any, table: str, words: tuple[str, ...], code: int, said: str) -> None:
+def test_mistakes_are_reported(
+    flowgmm: Any, table: str, words: tuple[str, ...], code: int, text: str
+) -> None:
     outcome = flowgmm("init", *words)
     assert outcome.code == code
-    assert said in outcome.err
+    assert text in outcome.err
     assert not Path("my table.yaml").exists()
 
 
-def test_a_label_that_cannot_be_guessed_is_asked_for(
+def test_an_unclear_label_needs_the_flag(
     flowgmm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

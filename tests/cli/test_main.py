@@ -40,7 +40,7 @@ def test_every_error_has_its_exit_code(
     assert outcome.err == "error: it [broke]\n  first\n  second\n\nhint: type this\n"
 
 
-def test_a_bug_says_that_it_is_one(flowgmm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_is_called_a_bug(flowgmm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     fail_with(monkeypatch, ZeroDivisionError("nothing"))
     outcome = flowgmm("recipes", "schema")
     assert outcome.code == 1

@@ -1,4 +1,4 @@
-"""`flowgmm ood`: its JSON contract, its tables and files, and what it refuses."""
+"""`flowgmm ood`: its JSON contract, tables and files, and refused options."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def test_the_json_keeps_its_contract(flowgmm: Any, run: Path, far: str) -> None:
         40,
     )
     assert value["default_score"] in value["scores"]
-    for one in value["scores"].values():
-        assert set(one) >= METRICS
-        assert all(0 <= one[name] <= 1 for name in METRICS)
+    for metrics in value["scores"].values():
+        assert set(metrics) >= METRICS
+        assert all(0 <= metrics[name] <= 1 for name in METRICS)
     assert {"entropy", "latent_knn", "input_knn", "nll", "combined"} <= set(value["scores"])
     assert value["scores"]["input_knn"]["auroc"] == 1
     assert 0 <= value["flagged_fraction"] <= 1
     kept = json.loads((run / "ood" / "far.json").read_text(encoding="utf-8"))
-    assert {name: one for name, one in kept.items() if name != "sample"} == value
+    assert {name: item for name, item in kept.items() if name != "sample"} == value
 
 
 def test_the_tables_name_the_default_and_the_convention(flowgmm: Any, run: Path, far: str) -> None:
@@ -112,7 +112,7 @@ def test_fpr_moves_the_threshold(flowgmm: Any, run: Path) -> None:
     assert (strict["fpr"], lenient["fpr"]) == (0.01, 0.6)
 
 
-def test_alone_computes_one_score(flowgmm: Any, run: Path, far: str) -> None:
+def test_alone_computes_a_single_score(flowgmm: Any, run: Path, far: str) -> None:
     value = json.loads(flowgmm("ood", "--out", far, "--score", "mahalanobis", "--alone", "--json").out)
     assert list(value["scores"]) == ["mahalanobis"]
 
@@ -125,7 +125,7 @@ def test_a_gate_that_is_not_met_ends_with_7(flowgmm: Any, run: Path, far: str) -
     assert "auroc of input_knn 0.5000 is below 0.9" in outcome.err
 
 
-def test_missing_rows_to_read_are_told_from_the_file_to_write(flowgmm: Any, run: Path) -> None:
+def test_the_message_explains_out_and_save(flowgmm: Any, run: Path) -> None:
     for words, code in ((["--out", "nowhere.csv"], 5), ([], 2)):
         outcome = flowgmm("ood", *words)
         assert (outcome.code, outcome.out) == (code, "")
@@ -193,7 +193,7 @@ def test_images_are_shown_by_score(flowgmm: Any, monkeypatch: pytest.MonkeyPatch
         scores = [row["ood_score"] for row in csv.DictReader(file)]
     assert scores[3] == ""
     for image, value in zip(images, values, strict=True):
-        place = next(at for at, one in enumerate(pixels) if np.array_equal(one, image))
+        place = next(index for index, array in enumerate(pixels) if np.array_equal(array, image))
         assert float(scores[place]) == pytest.approx(value)
     assert len(images) == 25
     assert (np.diff(values) >= 0).all()
@@ -202,16 +202,16 @@ def test_images_are_shown_by_score(flowgmm: Any, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "text"),
     [
         (["--gallery", "g.png"], "this run has no image column"),
         (["--gallery", "g.jpg"], "PNG files"),
         (["--gallery", "g.png", "--out", "-"], "reads the rows twice"),
     ],
 )
-def test_a_gallery_that_cannot_be_made_is_refused(
-    flowgmm: Any, run: Path, far: str, words: list[str], says: str
+def test_an_impossible_gallery_is_refused(
+    flowgmm: Any, run: Path, far: str, words: list[str], text: str
 ) -> None:
     outcome = flowgmm("ood", "--out", far, *words)
     assert (outcome.code, outcome.out) == (2, "")
-    assert says in outcome.err
+    assert text in outcome.err

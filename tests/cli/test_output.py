@@ -75,7 +75,7 @@ def test_verbose_says_more(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().err == "detail\n"
 
 
-def test_long_notes_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_long_notes_are_not_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
     output.note("word " * 100)
     assert capsys.readouterr().err.count("\n") == 1
 
@@ -108,7 +108,7 @@ def test_plain_progress_speaks_now_and_then(capsys: pytest.CaptureFixture[str]) 
     ]
 
 
-def test_short_work_is_silent_and_the_end_of_long_work_is_told_once(
+def test_short_work_is_silent_and_long_work_ends_with_a_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     now = [0.0]

@@ -1,4 +1,4 @@
-"""`--overlay` on the commands that take a recipe: what is applied, recorded and said, and the exit codes."""
+"""`--overlay` on the commands that take a recipe: effect, records, notes and exit codes."""
 
 from __future__ import annotations
 
@@ -170,23 +170,23 @@ def test_the_list_has_a_column_of_overlays_where_a_recipe_has_some(
     from flowgmm_cli.recipe import catalogue
 
     Path("plain.yaml").write_text("# Plain one\nversion: 1\n", encoding="utf-8")
-    found = {name: BundledRecipe(name, Path(f"{name}.yaml")) for name in ("plain", "moons")}
-    monkeypatch.setattr(catalogue, "available_recipes", lambda registry: found)
+    recipes = {name: BundledRecipe(name, Path(f"{name}.yaml")) for name in ("plain", "moons")}
+    monkeypatch.setattr(catalogue, "available_recipes", lambda registry: recipes)
     lines = flowgmm("recipes", "list").out.splitlines()
     assert lines[0].split() == ["name", "summary", "overlays"]
     assert [line.split()[0] for line in lines[1:]] == ["plain", "moons"]
     assert lines[2].endswith("cpu, short")
     rows = json.loads(flowgmm("recipes", "list", "--json").out)["recipes"]
     assert [row["overlays"] for row in rows] == [[], ["cpu", "short"]]
-    monkeypatch.setattr(catalogue, "available_recipes", lambda registry: {"plain": found["plain"]})
+    monkeypatch.setattr(catalogue, "available_recipes", lambda registry: {"plain": recipes["plain"]})
     assert flowgmm("recipes", "list").out.splitlines()[0].split() == ["name", "summary"]
 
 
 def test_a_bundled_recipe_s_overlays_can_be_chosen_by_its_name(
     flowgmm: Any, recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = {"bundled": BundledRecipe("bundled", recipe)}
-    monkeypatch.setattr(load_module, "available_recipes", lambda registry: found)
+    recipes = {"bundled": BundledRecipe("bundled", recipe)}
+    monkeypatch.setattr(load_module, "available_recipes", lambda registry: recipes)
     value = json.loads(flowgmm("recipes", "show", "bundled", "--json", "--overlay", "cpu").out)
     assert value["recipe"]["flow"]["hidden"] == 4
 

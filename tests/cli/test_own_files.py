@@ -1,4 +1,4 @@
-"""People's own files, as nasty as they come: each trains and evaluates, or is refused in clear words."""
+"""Unusual files of users: each trains and evaluates, or is refused with a clear message."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def classes(value: dict[str, Any]) -> list[str]:
     return [row["name"] for row in value["per_class"]]
 
 
-def given(train: str, test: str | None = None) -> list[str]:
+def data_words(train: str, test: str | None = None) -> list[str]:
     words = [f"data.path={train}", "data.label=label"]
     return [*words, f"data.test_path={test}"] if test else words
 
@@ -65,7 +65,7 @@ def test_a_table_with_everything_wrong_with_it(flowgmm: Any) -> None:
     rows = add_column(rows, "leer", lambda row: "")
     rows = add_column(rows, "größe", lambda row: ["1", "", "NA", "inf", "2.5"][row % 5])
     test = [*rows[:9], ["9", "", "7", "lila", "0.1", "0.2", "grün"], ["", "", "8", "", "1", "1", "日本"]]
-    words = given(
+    words = data_words(
         save("mein ordner/träin daten [1].csv", rows[:1] + rows[9:]), save("mein ordner/ü test.csv", test)
     )
     trained, value = train_and_eval(flowgmm, "csv", *words)
@@ -89,7 +89,7 @@ def test_texts_with_everything_wrong_with_them(flowgmm: Any) -> None:
     rows[20][0] = "   "
     rows[21][0] = "word " * 5000
     test = [*texts(8, classes=("grün", "日本"), seed=1), ["", "grün"]]
-    words = given(save("mein ordner/träin [1].csv", rows), save("mein ordner/ü test.csv", test))
+    words = data_words(save("mein ordner/träin [1].csv", rows), save("mein ordner/ü test.csv", test))
     _, value = train_and_eval(flowgmm, "text", *words, "data.text=text")
     assert classes(value) == ["grün", "日本"]
     assert value["n"] == 9
@@ -99,33 +99,37 @@ def test_texts_with_everything_wrong_with_them(flowgmm: Any) -> None:
 
 
 def plain() -> list[str]:
-    return given(save("t.csv", numbers(30, labelled=12)), save("e.csv", numbers(10, seed=1)))
+    return data_words(save("t.csv", numbers(30, labelled=12)), save("e.csv", numbers(10, seed=1)))
 
 
 def integer_labels() -> list[str]:
     names = ("10", "9", "-1")
-    return given(save("t.csv", numbers(40, classes=names)), save("e.csv", numbers(9, classes=names, seed=1)))
+    return data_words(
+        save("t.csv", numbers(40, classes=names)), save("e.csv", numbers(9, classes=names, seed=1))
+    )
 
 
 def names_like_missing_cells() -> list[str]:
     names = ("NA", "None", "nan")
-    return given(save("t.csv", numbers(40, classes=names)), save("e.csv", numbers(9, classes=names, seed=1)))
+    return data_words(
+        save("t.csv", numbers(40, classes=names)), save("e.csv", numbers(9, classes=names, seed=1))
+    )
 
 
 def byte_order_mark() -> list[str]:
-    return given(
+    return data_words(
         save("t.csv", "\ufeff" + as_csv(numbers(30))), save("e.csv", "\ufeff" + as_csv(numbers(9, seed=1)))
     )
 
 
 def windows_line_ends() -> list[str]:
-    return given(
+    return data_words(
         save("t.csv", as_csv(numbers(30, labelled=9), end="\r\n")), save("e.csv", numbers(9, seed=1))
     )
 
 
 def semicolons() -> list[str]:
-    return given(
+    return data_words(
         save("t.csv", as_csv(numbers(30), delimiter=";")),
         save("e.csv", as_csv(numbers(9, seed=1), delimiter=";")),
     )
@@ -134,11 +138,11 @@ def semicolons() -> list[str]:
 def chosen_delimiter() -> list[str]:
     train = save("t.csv", as_csv(numbers(30), delimiter=":"))
     test = save("e.csv", as_csv(numbers(9, seed=1), delimiter=":"))
-    return [*given(train, test), 'data.delimiter=":"']
+    return [*data_words(train, test), 'data.delimiter=":"']
 
 
 def tab_separated() -> list[str]:
-    return given(
+    return data_words(
         save("t.tsv", as_csv(numbers(30, labelled=10), delimiter="\t")), save("e.csv", numbers(9, seed=1))
     )
 
@@ -149,7 +153,7 @@ def json_lines() -> list[str]:
     for place, (a, b, label) in enumerate(rows):
         known = label if place < 20 else None
         lines.append(json.dumps({"x1": float(a), "x2": float(b) if place else None, "label": known}))
-    return given(save("t.jsonl", "\n".join(lines)), save("e.csv", numbers(9, seed=1)))
+    return data_words(save("t.jsonl", "\n".join(lines)), save("e.csv", numbers(9, seed=1)))
 
 
 def parquet() -> list[str]:
@@ -164,54 +168,56 @@ def parquet() -> list[str]:
         if name == "t":
             frame.loc[20:, "label"] = pd.NA
         frame.to_parquet(f"{name}.parquet", index=False)
-    return given("t.parquet", "e.parquet")
+    return data_words("t.parquet", "e.parquet")
 
 
-def one_feature() -> list[str]:
-    return given(save("t.csv", numbers(30, features=1)), save("e.csv", numbers(9, features=1, seed=1)))
+def single_feature() -> list[str]:
+    return data_words(save("t.csv", numbers(30, features=1)), save("e.csv", numbers(9, features=1, seed=1)))
 
 
 def more_features_than_rows() -> list[str]:
-    return given(save("t.csv", numbers(40, features=200)), save("e.csv", numbers(9, features=200, seed=1)))
+    return data_words(
+        save("t.csv", numbers(40, features=200)), save("e.csv", numbers(9, features=200, seed=1))
+    )
 
 
 def three_labels_of_each_class() -> list[str]:
     names = ("a", "b", "c")
     train = numbers(40, classes=names, labelled=9)
-    return given(save("t.csv", train), save("e.csv", numbers(9, classes=names, seed=1)))
+    return data_words(save("t.csv", train), save("e.csv", numbers(9, classes=names, seed=1)))
 
 
-def one_label_of_each_class() -> list[str]:
-    return given(save("t.csv", numbers(30, labelled=2)), save("e.csv", numbers(9, seed=1)))
+def single_label_of_each_class() -> list[str]:
+    return data_words(save("t.csv", numbers(30, labelled=2)), save("e.csv", numbers(9, seed=1)))
 
 
 def every_row_labelled() -> list[str]:
-    return given(save("t.csv", numbers(6)), save("e.csv", numbers(4, seed=1)))
+    return data_words(save("t.csv", numbers(6)), save("e.csv", numbers(4, seed=1)))
 
 
 def no_test_file() -> list[str]:
-    return given(save("t.csv", numbers(40, labelled=30)))
+    return data_words(save("t.csv", numbers(40, labelled=30)))
 
 
 def a_row_in_both_files() -> list[str]:
     train, test = numbers(30), numbers(9, seed=1)
-    return given(save("t.csv", [*train, test[1], test[2]]), save("e.csv", test))
+    return data_words(save("t.csv", [*train, test[1], test[2]]), save("e.csv", test))
 
 
 def a_pandas_index() -> list[str]:
     train = add_column(numbers(30), "", str)
-    return given(save("t.csv", train), save("e.csv", add_column(numbers(9, seed=1), "", str)))
+    return data_words(save("t.csv", train), save("e.csv", add_column(numbers(9, seed=1), "", str)))
 
 
 def other_column_order_and_extra_columns() -> list[str]:
     test = [[label, "more", b, a] for a, b, label in numbers(9, seed=1)]
     test[0] = ["label", "more", "x2", "x1"]
-    return given(save("t.csv", numbers(30)), save("e.csv", test))
+    return data_words(save("t.csv", numbers(30)), save("e.csv", test))
 
 
 def blank_lines_and_spaces() -> list[str]:
     train = as_csv(numbers(30)).replace("x1,", " x1 ,", 1).replace(",yes", ", yes ") + "\n\n"
-    return given(save("t.csv", train), save("e.csv", numbers(9, seed=1)))
+    return data_words(save("t.csv", train), save("e.csv", numbers(9, seed=1)))
 
 
 def extreme_numbers() -> list[str]:
@@ -219,23 +225,23 @@ def extreme_numbers() -> list[str]:
     train[1][0], train[2][0], train[3][1], train[4][1] = "1e300", "-1e300", "1e-300", "-0.0"
     test = numbers(9, seed=1)
     test[1][0], test[2][0] = "1.7e308", "-1.7e308"
-    return given(save("t.csv", train), save("e.csv", test))
+    return data_words(save("t.csv", train), save("e.csv", test))
 
 
 def quotes_and_line_breaks_in_categories() -> list[str]:
     kinds = ['a "b"', "two\nlines", "x, y"]
     train = add_column(numbers(30), "kind", lambda row: kinds[row % 3])
-    return given(
+    return data_words(
         save("t.csv", train), save("e.csv", add_column(numbers(9, seed=1), "kind", lambda _: "x, y"))
     )
 
 
 def unlabelled_test_rows() -> list[str]:
-    return given(save("t.csv", numbers(30)), save("e.csv", numbers(9, labelled=5, seed=1)))
+    return data_words(save("t.csv", numbers(30)), save("e.csv", numbers(9, labelled=5, seed=1)))
 
 
-def a_class_nobody_labelled_in_training_or_test() -> list[str]:
-    return given(save("t.csv", numbers(30)), save("e.csv", numbers(4, classes=("yes",), seed=1)))
+def a_class_without_labels() -> list[str]:
+    return data_words(save("t.csv", numbers(30)), save("e.csv", numbers(4, classes=("yes",), seed=1)))
 
 
 WORKING: list[tuple[Make, list[str], str]] = [
@@ -249,10 +255,10 @@ WORKING: list[tuple[Make, list[str], str]] = [
     (tab_separated, ["no", "yes"], ""),
     (json_lines, ["no", "yes"], "missing cells of `x2` are filled in"),
     (parquet, ["0", "1"], ""),
-    (one_feature, ["no", "yes"], "1 features"),
+    (single_feature, ["no", "yes"], "1 features"),
     (more_features_than_rows, ["no", "yes"], "200 features"),
     (three_labels_of_each_class, ["a", "b", "c"], "9 labelled"),
-    (one_label_of_each_class, ["no", "yes"], "too few labels to fit one"),
+    (single_label_of_each_class, ["no", "yes"], "too few labels to fit one"),
     (every_row_labelled, ["no", "yes"], ""),
     (no_test_file, ["no", "yes"], "6 rows are set aside for the test"),
     (a_row_in_both_files, ["no", "yes"], "2 training rows are equal to a test row"),
@@ -262,11 +268,11 @@ WORKING: list[tuple[Make, list[str], str]] = [
     (extreme_numbers, ["no", "yes"], ""),
     (quotes_and_line_breaks_in_categories, ["no", "yes"], ""),
     (unlabelled_test_rows, ["no", "yes"], "4 test rows have no label and are left out"),
-    (a_class_nobody_labelled_in_training_or_test, ["no", "yes"], ""),
+    (a_class_without_labels, ["no", "yes"], ""),
 ]
 
 
-@pytest.mark.parametrize(("make", "names", "note"), WORKING, ids=[one[0].__name__ for one in WORKING])
+@pytest.mark.parametrize(("make", "names", "note"), WORKING, ids=[case[0].__name__ for case in WORKING])
 def test_a_table_trains_and_evaluates(flowgmm: Any, make: Make, names: list[str], note: str) -> None:
     trained, value = train_and_eval(flowgmm, "csv", *make())
     assert classes(value) == names
@@ -296,7 +302,7 @@ def texts_in_json_lines() -> list[str]:
     lines = [
         json.dumps({"text": text if row else None, "label": row % 2}) for row, (text, _) in enumerate(rows)
     ]
-    return [*given(save("t.jsonl", "\n".join(lines))), "data.text=text"]
+    return [*data_words(save("t.jsonl", "\n".join(lines))), "data.text=text"]
 
 
 def two_text_columns() -> list[str]:
@@ -304,12 +310,12 @@ def two_text_columns() -> list[str]:
         add_column(texts(count, seed=seed), "title", lambda row: "a title" if row % 2 else "")
         for count, seed in ((30, 0), (8, 1))
     )
-    return [*given(save("t.csv", train), save("e.csv", test)), "data.text=[title, text]"]
+    return [*data_words(save("t.csv", train), save("e.csv", test)), "data.text=[title, text]"]
 
 
 def text_and_numbers() -> list[str]:
     train, test = (add_column(texts(count, seed=seed), "price", str) for count, seed in ((30, 0), (8, 1)))
-    words = given(save("t.csv", train), save("e.csv", test))
+    words = data_words(save("t.csv", train), save("e.csv", test))
     return [*words, "data.text=text", "data.features=[text, price]"]
 
 
@@ -317,15 +323,15 @@ def all_texts_empty_but_two() -> list[str]:
     rows = texts(20)
     for row in rows[3:]:
         row[0] = ""
-    return [*given(save("t.csv", rows), save("e.csv", texts(6, seed=1))), "data.split.duplicates=keep"]
+    return [*data_words(save("t.csv", rows), save("e.csv", texts(6, seed=1))), "data.split.duplicates=keep"]
 
 
 def few_texts() -> list[str]:
-    return given(save("t.csv", texts(6)), save("e.csv", texts(4, seed=1)))
+    return data_words(save("t.csv", texts(6)), save("e.csv", texts(4, seed=1)))
 
 
 def tfidf() -> list[str]:
-    words = given(save("t.csv", texts(30, labelled=10)), save("e.csv", texts(8, seed=1)))
+    words = data_words(save("t.csv", texts(30, labelled=10)), save("e.csv", texts(8, seed=1)))
     return [*words, "data.encoder.use=tfidf_svd"]
 
 
@@ -344,97 +350,97 @@ def test_a_file_of_texts_trains_and_evaluates(flowgmm: Any, make: Make) -> None:
 
 def decimal_commas() -> list[str]:
     rows = [[cell.replace(".", ",") for cell in row] for row in numbers(30)]
-    return given(save("t.csv", as_csv(rows, delimiter=";")))
+    return data_words(save("t.csv", as_csv(rows, delimiter=";")))
 
 
 def thousands() -> list[str]:
     rows = add_column(numbers(30), "price", lambda row: f"{row + 1},{row:03d}.50")
-    return given(save("t.csv", rows))
+    return data_words(save("t.csv", rows))
 
 
 def a_word_among_numbers() -> list[str]:
     rows = numbers(30)
     rows[7][0] = "about 3"
-    return given(save("t.csv", rows))
+    return data_words(save("t.csv", rows))
 
 
 def repeated_column() -> list[str]:
     rows = numbers(30)
     rows[0][1] = "x1"
-    return given(save("t.csv", rows))
+    return data_words(save("t.csv", rows))
 
 
 def no_labels_in_the_test_file() -> list[str]:
-    return given(save("t.csv", numbers(30)), save("e.csv", numbers(9, labelled=0, seed=1)))
+    return data_words(save("t.csv", numbers(30)), save("e.csv", numbers(9, labelled=0, seed=1)))
 
 
 def no_label_column_in_the_test_file() -> list[str]:
-    return given(save("t.csv", numbers(30)), save("e.csv", [row[:2] for row in numbers(9, seed=1)]))
+    return data_words(save("t.csv", numbers(30)), save("e.csv", [row[:2] for row in numbers(9, seed=1)]))
 
 
 def a_column_less_in_the_test_file() -> list[str]:
     train, test = numbers(30), [[row[0], row[2]] for row in numbers(9, seed=1)]
     train[0][:2] = ["width", "height"]
     test[0][0] = "hieght"
-    return given(save("t.csv", train), save("e.csv", test))
+    return data_words(save("t.csv", train), save("e.csv", test))
 
 
 def words_for_numbers_in_the_test_file() -> list[str]:
     test = numbers(9, seed=1)
     test[4][1] = "unknown"
-    return given(save("t.csv", numbers(30)), save("e.csv", test))
+    return data_words(save("t.csv", numbers(30)), save("e.csv", test))
 
 
 def every_row_in_both_files() -> list[str]:
-    return given(save("t.csv", numbers(30)), save("e.csv", numbers(30)))
+    return data_words(save("t.csv", numbers(30)), save("e.csv", numbers(30)))
 
 
 def an_empty_file() -> list[str]:
-    return given(save("t.csv", ""))
+    return data_words(save("t.csv", ""))
 
 
 def a_header_only() -> list[str]:
-    return given(save("t.csv", numbers(0)))
+    return data_words(save("t.csv", numbers(0)))
 
 
 def a_label_column_only() -> list[str]:
-    return given(save("t.csv", [[row[2]] for row in numbers(30)]))
+    return data_words(save("t.csv", [[row[2]] for row in numbers(30)]))
 
 
 def constant_columns_only() -> list[str]:
     rows = [["x1", "x2", "label"], *(["1", "", "ab"[row % 2]] for row in range(30))]
-    return [*given(save("t.csv", rows)), "data.split.duplicates=keep"]
+    return [*data_words(save("t.csv", rows)), "data.split.duplicates=keep"]
 
 
 def another_encoding() -> list[str]:
-    return given(save("t.csv", as_csv(numbers(30, classes=("grün", "rot"))).encode("latin-1")))
+    return data_words(save("t.csv", as_csv(numbers(30, classes=("grün", "rot"))).encode("latin-1")))
 
 
 def too_many_cells() -> list[str]:
     rows = numbers(30)
     rows[5] = [*rows[5], "more", "and more"]
-    return given(save("t.csv", rows))
+    return data_words(save("t.csv", rows))
 
 
 def an_unknown_type() -> list[str]:
-    return given(save("t.xlsx", b"PK\x03\x04"))
+    return data_words(save("t.xlsx", b"PK\x03\x04"))
 
 
 def no_parquet() -> list[str]:
-    return given(save("t.parquet", b"PAR1 this is none"))
+    return data_words(save("t.parquet", b"PAR1 this is none"))
 
 
 def no_json() -> list[str]:
-    return given(save("t.jsonl", '{"x1": 1, "label": "a"}\n{"x1": 2, "lab'))
+    return data_words(save("t.jsonl", '{"x1": 1, "label": "a"}\n{"x1": 2, "lab'))
 
 
 def a_folder() -> list[str]:
     Path("t.csv").mkdir()
-    return given("t.csv")
+    return data_words("t.csv")
 
 
 def names_in_a_column() -> list[str]:
-    return given(save("t.csv", add_column(numbers(90), "name", lambda row: f"Person {row}")))
+    return data_words(save("t.csv", add_column(numbers(90), "name", lambda row: f"Person {row}")))
 
 
 REFUSED: list[tuple[Make, list[str]]] = [
@@ -461,7 +467,7 @@ REFUSED: list[tuple[Make, list[str]]] = [
 ]
 
 
-@pytest.mark.parametrize(("make", "parts"), REFUSED, ids=[one[0].__name__ for one in REFUSED])
+@pytest.mark.parametrize(("make", "parts"), REFUSED, ids=[case[0].__name__ for case in REFUSED])
 def test_a_file_is_refused_in_clear_words(flowgmm: Any, make: Make, parts: list[str]) -> None:
     outcome = flowgmm("train", "csv", *make(), *SHORT, "--json")
     assert (outcome.code, outcome.out) == (5, ""), outcome.err

@@ -94,7 +94,7 @@ def test_a_check_shows_what_is_broken_or_incompatible(flowgmm: Any) -> None:
 
 
 @pytest.mark.usefixtures("plugin")
-def test_one_kind_only(flowgmm: Any) -> None:
+def test_the_list_of_a_kind(flowgmm: Any) -> None:
     rows = json.loads(flowgmm("plugins", "list", "--kind", "flow", "--json").out)["plugins"]
     assert {row["kind"] for row in rows} == {"flow"}
     assert (
@@ -138,8 +138,8 @@ def test_describe_shows_parameters(flowgmm: Any) -> None:
     ):
         assert part in outcome.out
     (described,) = json.loads(flowgmm("plugins", "describe", "good-flows/nsf", "--json").out)["plugins"]
-    assert [one["name"] for one in described["parameters"]] == ["bins", "width"]
-    assert [one["required"] for one in described["parameters"]] == [False, True]
+    assert [row["name"] for row in described["parameters"]] == ["bins", "width"]
+    assert [row["required"] for row in described["parameters"]] == [False, True]
 
 
 def test_describe_every_built_in(flowgmm: Any) -> None:
@@ -179,14 +179,14 @@ def test_every_snippet_is_a_piece_of_a_recipe(flowgmm: Any) -> None:
         while "use" not in piece:
             (piece,) = piece if isinstance(piece, list) else piece.values()
         assert piece["use"] == row["name"]
-        assert set(piece) - {"use"} <= {one["name"] for one in described["parameters"]}
+        assert set(piece) - {"use"} <= {row["name"] for row in described["parameters"]}
 
 
 @pytest.mark.usefixtures("plugin")
 def test_a_local_module_is_listed_described_and_used(flowgmm: Any, tmp_path: Path) -> None:
     flag = ("--plugin-module", str(tmp_path / "own.py"))
     rows = json.loads(flowgmm("plugins", "list", "--json", *flag).out)["plugins"]
-    (row,) = [one for one in rows if one["name"] == "own"]
+    (row,) = [row for row in rows if row["name"] == "own"]
     assert (row["package"], row["path"], row["summary"]) == ("own-py", flag[1], "A flow of mine")
     assert "number of layers" in flowgmm("plugins", "describe", "own", *flag).out
     assert flowgmm("recipes", "check", "two_moons", "flow.use=own", *flag).code == 0
@@ -231,9 +231,9 @@ def test_a_broken_local_module_breaks_what_needs_it_only(
 def test_a_conformance_run_gives_a_verdict(flowgmm: Any, tmp_path: Path) -> None:
     outcome = flowgmm("plugins", "test", "gini", "--json", "--plugin-module", str(_gini(tmp_path, "")))
     value = json.loads(outcome.out)
-    assert [one["found"] for one in value["checks"] if one["outcome"] == "failed"] == []
+    assert [row["found"] for row in value["checks"] if row["outcome"] == "failed"] == []
     assert (outcome.code, value["schema"], value["verdict"]) == (0, "flowgmm/plugin-test/1", "passed")
-    assert {one["outcome"] for one in value["checks"]} <= {"passed", "skipped"}
+    assert {row["outcome"] for row in value["checks"]} <= {"passed", "skipped"}
     assert value["passed"] + value["skipped"] == len(value["checks"])
 
 
@@ -254,7 +254,9 @@ def test_a_component_that_fails_ends_with_code_4(flowgmm: Any, tmp_path: Path) -
         (("realnvp", "layers"), 2, "no parameter of the form KEY=VALUE"),
     ],
 )
-def test_what_cannot_be_tested_is_told(flowgmm: Any, words: tuple[str, ...], code: int, part: str) -> None:
+def test_a_component_without_tests_is_an_error(
+    flowgmm: Any, words: tuple[str, ...], code: int, part: str
+) -> None:
     outcome = flowgmm("plugins", "test", *words)
     assert outcome.code == code
     assert part in outcome.err

@@ -1,4 +1,4 @@
-"""`flowgmm predict`: its columns and JSON, files and pipes, and rows that cannot be scored."""
+"""`flowgmm predict`: columns and JSON, files and pipes, and rows that cannot be scored."""
 
 from __future__ import annotations
 

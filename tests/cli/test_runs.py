@@ -1,4 +1,4 @@
-"""`flowgmm runs`: what has been trained."""
+"""`flowgmm runs`: list, show and compare."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_list_is_a_table(flowgmm: Any, run: Path, older: Path) -> None:
     assert lines[1].split()[1] == "done"
 
 
-def test_a_list_of_one_folder(flowgmm: Any, older: Path) -> None:
+def test_the_list_of_a_folder(flowgmm: Any, older: Path) -> None:
     value = json.loads(flowgmm("runs", "list", "runs/digits", "--json").out)
     assert [row["run"] for row in value["runs"]] == [str(older)]
 
@@ -63,7 +63,7 @@ def test_a_damaged_run_does_not_hide_the_others(flowgmm: Any, run: Path, older: 
 
 
 @pytest.mark.parametrize("words", [["runs/csv/first"], ["--run", "runs/csv/first"], []])
-def test_show_says_what_is_known(flowgmm: Any, run: Path, older: Path, words: list[str]) -> None:
+def test_show_prints_the_facts(flowgmm: Any, run: Path, older: Path, words: list[str]) -> None:
     outcome = flowgmm("runs", "show", *words)
     assert outcome.code == 0
     for part in (str(run), "done", "rows labelled", "test accuracy", "versions torch", "data.label=label"):
@@ -73,7 +73,7 @@ def test_show_says_what_is_known(flowgmm: Any, run: Path, older: Path, words: li
     assert (value["run"], value["status"], value["recipe"]) == (str(run), "done", "csv")
 
 
-def test_show_says_how_to_go_on(flowgmm: Any, older: Path) -> None:
+def test_show_says_how_to_resume(flowgmm: Any, older: Path) -> None:
     outcome = flowgmm("runs", "show", str(older))
     assert "it broke" in outcome.out
     assert f"next: flowgmm train --resume {older}" in outcome.err
@@ -106,11 +106,11 @@ def test_runs_are_compared_row_by_row(flowgmm: Any, run: Path, twin: Path) -> No
     assert outcome.code == 0, outcome.err
     value = json.loads(outcome.out)
     assert value["schema"] == "flowgmm/compare/1"
-    assert [one["run"] for one in value["runs"]] == [str(run), str(twin)]
-    found = value["differences"][0]
-    assert (found["test_rows"], found["rows"]) == ("same", 8)
-    assert found["accuracy"]["difference"] == 0
-    assert found["accuracy"]["low"] < 0 < found["accuracy"]["high"]
+    assert [row["run"] for row in value["runs"]] == [str(run), str(twin)]
+    difference = value["differences"][0]
+    assert (difference["test_rows"], difference["rows"]) == ("same", 8)
+    assert difference["accuracy"]["difference"] == 0
+    assert difference["accuracy"]["low"] < 0 < difference["accuracy"]["high"]
     assert value["settings"] == {"run.seed": [0, 5]}
 
 
@@ -135,7 +135,7 @@ def test_a_run_without_results_is_no_obstacle(flowgmm: Any, run: Path, older: Pa
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "text"),
     [
         (["runs/csv/first"], 2, "two runs or more"),
         (["runs/csv/first", "runs/csv/first"], 2, "named twice"),
@@ -143,9 +143,9 @@ def test_a_run_without_results_is_no_obstacle(flowgmm: Any, run: Path, older: Pa
         (["runs/csv/first", "runs/csv/twin", "--save", "c.png"], 2, "an HTML file"),
     ],
 )
-def test_mistakes_in_a_comparison_are_told(
-    flowgmm: Any, run: Path, twin: Path, words: list[str], code: int, said: str
+def test_mistakes_in_a_comparison_are_reported(
+    flowgmm: Any, run: Path, twin: Path, words: list[str], code: int, text: str
 ) -> None:
     outcome = flowgmm("runs", "compare", *words)
     assert outcome.code == code
-    assert said in outcome.err
+    assert text in outcome.err

@@ -1,4 +1,4 @@
-"""`flowgmm sample`: its answers by kind of data, its files, and what it refuses."""
+"""`flowgmm sample`: results by kind of data, files, and refused options."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_the_json_keeps_its_contract_and_the_seed_its_rows(flowgmm: Any, run: Pa
     assert other["rows"] != value["rows"]
 
 
-def test_what_is_saved_is_what_is_shown(flowgmm: Any, run: Path) -> None:
+def test_the_saved_rows_are_the_printed_rows(flowgmm: Any, run: Path) -> None:
     shown = flowgmm("sample", "-n", "4").out
     outcome = flowgmm("sample", "-n", "4", "--save", "s.csv")
     assert (outcome.code, outcome.out) == (0, "")
@@ -85,18 +85,18 @@ def test_samples_can_be_read_back_as_data(flowgmm: Any, run: Path) -> None:
     flowgmm("sample", "-n", "6", "--save", "s.csv")
     outcome = flowgmm("sample", "--transfer", "yes", "--data", "s.csv")
     assert outcome.code == 0, outcome.err
-    given, moved = table(Path("s.csv").read_text(encoding="utf-8")), table(outcome.out)
+    source, moved = table(Path("s.csv").read_text(encoding="utf-8")), table(outcome.out)
     assert [row["class"] for row in moved] == ["yes"] * 6
     stay = [index for index, row in enumerate(moved) if row["from"] == "yes"]
-    names = [name for name in given[0] if name not in ("id", "class", "log_density", "confidence")]
+    names = [name for name in source[0] if name not in ("id", "class", "log_density", "confidence")]
     for index in stay:
         for name in names:
             try:
                 assert float(moved[index][name]) == pytest.approx(
-                    float(given[index][name]), rel=1e-4, abs=1e-4
+                    float(source[index][name]), rel=1e-4, abs=1e-4
                 )
             except ValueError:
-                assert moved[index][name] == given[index][name]
+                assert moved[index][name] == source[index][name]
 
 
 def test_a_path_goes_from_row_to_row(flowgmm: Any, run: Path) -> None:
@@ -107,8 +107,8 @@ def test_a_path_goes_from_row_to_row(flowgmm: Any, run: Path) -> None:
         assert outcome.code == 0, outcome.err
         rows = table(outcome.out)
         assert [float(row["t"]) for row in rows] == [0, 0.25, 0.5, 0.75, 1]
-        given = table(Path("t.csv").read_text(encoding="utf-8"))
-        for row, source in ((rows[0], given[2]), (rows[-1], given[6])):
+        table_rows = table(Path("t.csv").read_text(encoding="utf-8"))
+        for row, source in ((rows[0], table_rows[2]), (rows[-1], table_rows[6])):
             for name in set(row) & set(source):
                 if source[name].replace(".", "").replace("-", "").isdigit():
                     assert float(row[name]) == pytest.approx(float(source[name]), rel=1e-4, abs=1e-4)
@@ -128,7 +128,7 @@ def test_means_have_a_row_for_each_class(flowgmm: Any, run: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "says"),
+    ("words", "code", "text"),
     [
         (["--class", "yess"], 2, "did you mean `yes`"),
         (["--class", "yes", "--means"], 2, "do not go together"),
@@ -148,12 +148,12 @@ def test_means_have_a_row_for_each_class(flowgmm: Any, run: Path) -> None:
         (["--save", "-", "--json"], 2, "stdout"),
     ],
 )
-def test_what_makes_no_sense_is_refused(
-    flowgmm: Any, run: Path, words: list[str], code: int, says: str
+def test_senseless_options_are_refused(
+    flowgmm: Any, run: Path, words: list[str], code: int, text: str
 ) -> None:
     outcome = flowgmm("sample", *words)
     assert (outcome.code, outcome.out) == (code, "")
-    assert says in outcome.err
+    assert text in outcome.err
 
 
 def test_rows_of_a_run_whose_data_is_gone_cannot_be_taken(flowgmm: Any, run: Path) -> None:
@@ -210,9 +210,7 @@ def test_texts_are_shown_by_the_nearest_training_texts(flowgmm: Any, texts: Path
     assert "texts near to a sample needs the data of the run" in gone.err
 
 
-def test_samples_are_drawn_around_the_training_rows_unless_the_means_are_asked_for(
-    flowgmm: Any, run: Path
-) -> None:
+def test_samples_are_drawn_around_the_training_rows_by_default(flowgmm: Any, run: Path) -> None:
     Path("t.csv").unlink()  # where rows lie is kept with the model
     words = [("--around", "means"), ("--around", "rows"), ()]
     means, rows, default = (json.loads(flowgmm("sample", *more, "--json").out)["rows"] for more in words)
@@ -235,7 +233,7 @@ def test_several_temperatures_share_their_random_numbers(flowgmm: Any, run: Path
     assert [row["temperature"] for row in value["rows"]] == [0.5, 1.0]
 
 
-def test_several_paths_are_told_apart(flowgmm: Any, run: Path) -> None:
+def test_a_column_names_the_path_of_a_row(flowgmm: Any, run: Path) -> None:
     outcome = flowgmm("sample", "--interpolate", "3,1", "7,2", "--data", "t.csv", "--steps", "3")
     assert outcome.code == 0, outcome.err
     rows = table(outcome.out)

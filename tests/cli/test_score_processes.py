@@ -37,16 +37,16 @@ def table(run: Path) -> str:
     return "many.csv"
 
 
-def test_rows_come_out_in_order_and_as_from_one_process(run: Path, table: str) -> None:
+def test_rows_come_in_order_and_equal_those_of_a_single_process(run: Path, table: str) -> None:
     for count in ("1", "2"):
         done = command("predict", str(run), "--data", table, "--save", f"p{count}.csv", "--processes", count)
         assert done.returncode == 0, done.stderr
         words = ["--data", table, "--save", f"z{count}.npz", "--processes", count]
         done = command("embed", str(run), *words)
         assert done.returncode == 0, done.stderr
-    one, two = (Path(f"p{count}.csv").read_text() for count in "12")
-    assert one.count("\n") == 9001
-    assert one == two
+    single, parallel = (Path(f"p{count}.csv").read_text() for count in "12")
+    assert single.count("\n") == 9001
+    assert single == parallel
     with np.load("z1.npz") as first, np.load("z2.npz") as second:
         assert first["z"].shape[0] == 9000
         np.testing.assert_array_equal(first["z"], second["z"])
@@ -54,17 +54,17 @@ def test_rows_come_out_in_order_and_as_from_one_process(run: Path, table: str) -
 
 
 def test_ood_tells_the_same(run: Path, table: str) -> None:
-    found = []
+    results = []
     for count in ("1", "2"):
         done = command("ood", str(run), "--out", table, "--json", "--save", "o.csv", "--processes", count)
         assert done.returncode == 0, done.stderr
         answer = {**json.loads(done.stdout), "seconds": None, "rows_per_second": None}
-        found.append((answer, Path("o.csv").read_text()))
-    assert {name for name in found[0][0] if found[0][0][name] != found[1][0][name]} == set()
-    assert found[0][1] == found[1][1]
+        results.append((answer, Path("o.csv").read_text()))
+    assert {name for name in results[0][0] if results[0][0][name] != results[1][0][name]} == set()
+    assert results[0][1] == results[1][1]
 
 
-def test_what_a_worker_refuses_is_refused_here(run: Path, table: str) -> None:
+def test_an_error_of_a_worker_ends_the_command(run: Path, table: str) -> None:
     words = ["--data", table, "--save", "p.csv", "--on-error", "fail", "--processes", "2"]
     done = command("predict", str(run), *words)
     assert done.returncode == 5

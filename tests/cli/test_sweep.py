@@ -30,13 +30,13 @@ def test_every_combination_is_trained_and_ranked(flowgmm: Any, moons_file: Path)
     value = json.loads(outcome.out)
     assert value["schema"] == "flowgmm/sweep/1"
     assert value["runs"] == 4
-    found = value["combinations"]
-    assert {tuple(one["settings"].items()) for one in found} == {
+    combinations = value["combinations"]
+    assert {tuple(row["settings"].items()) for row in combinations} == {
         (("flow.couplings", couplings), ("data.views.strong", view))
         for couplings in ("2", "4")
         for view in ("[]", "[{use: noise, scale: 0.1}]")
     }
-    accuracies = [one["accuracy"]["mean"] for one in found]
+    accuracies = [row["accuracy"]["mean"] for row in combinations]
     assert accuracies == sorted(accuracies, reverse=True)
     folder = Path("sweeps", "moons")
     rows = table(folder / "sweep.csv")
@@ -67,7 +67,7 @@ def test_labelled_held_out_rows_rank_where_there_are_some(flowgmm: Any, moons_fi
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "text"),
     [
         (["flow.couplings=2,none", "train.lr=1e-3,-1"], 3, "3 of 4 combinations are invalid"),
         (["train.epochs=3"], 2, "varies at least one key"),
@@ -78,12 +78,12 @@ def test_labelled_held_out_rows_rank_where_there_are_some(flowgmm: Any, moons_fi
         ([], 2, "Missing argument"),
     ],
 )
-def test_mistakes_are_told_before_anything_is_trained(
-    flowgmm: Any, moons_file: Path, words: list[str], code: int, said: str
+def test_mistakes_are_reported_before_training(
+    flowgmm: Any, moons_file: Path, words: list[str], code: int, text: str
 ) -> None:
     outcome = flowgmm("sweep", str(moons_file), *words)
     assert outcome.code == code
-    assert said in outcome.err
+    assert text in outcome.err
     assert not Path("sweeps").exists()
 
 
