@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -57,21 +57,26 @@ def name_of(module: Path) -> str:
 every_module = pytest.mark.parametrize("module", MODULES, ids=name_of)
 
 
-def tree(module: Path) -> ast.Module:
-    return ast.parse(module.read_text(encoding="utf-8"))
+@cache
+def nodes(module: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(module.read_text(encoding="utf-8"))))
 
 
-def calls(module: Path) -> Iterator[tuple[str, ast.Call]]:
+@cache
+def calls(module: Path) -> list[tuple[str, ast.Call]]:
     """Each call with the dotted name of what is called; `?` where it is not a name."""
-    for node in ast.walk(tree(module)):
-        if isinstance(node, ast.Call):
-            yield ast.unparse(node.func) if isinstance(node.func, ast.Name | ast.Attribute) else "?", node
+    return [
+        (ast.unparse(node.func) if isinstance(node.func, ast.Name | ast.Attribute) else "?", node)
+        for node in nodes(module)
+        if isinstance(node, ast.Call)
+    ]
 
 
+@cache
 def imports(module: Path) -> set[str]:
     """The top-level packages a module imports, anywhere in it."""
     found = set()
-    for node in ast.walk(tree(module)):
+    for node in nodes(module):
         if isinstance(node, ast.Import):
             found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
