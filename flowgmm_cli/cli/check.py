@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -44,68 +44,46 @@ def check(
     if as_json:
         output.print_json(report.to_dict(path))
     else:
-        _print_layers(path, report)
-        _print_classes(report)
-        _print_findings(report)
+        _print_tables(path, report)
+        _print_problems(report)
     if report.verdict == "failed":
         raise typer.Exit(1)
 
 
-def _print_layers(run: str, report: CheckReport) -> None:
-    output.print_table(
-        ["layer", "round trip", "in float32", "log-det", "log-det per dimension"],
-        [
-            [
-                f"{layer.name}{' *' if layer.inexact else ''}",
-                _scientific(layer.round_trip),
-                _scientific(layer.round_trip_32),
-                _scientific(layer.log_det),
-                "" if layer.low is None or layer.high is None else f"{layer.low:.3g} to {layer.high:.3g}",
-            ]
-            for layer in report.layers
-        ],
-        right=["round trip", "in float32", "log-det"],
-        title=f"{run}: errors at {report.jacobian_rows} rows of {report.features} features",
-    )
+def _print_tables(run: str, report: CheckReport) -> None:
+    headers = ["layer", "round trip", "in float32", "log-det", "log-det per dimension"]
+    rows: list[list[Any]] = []
+    for layer in report.layers:
+        errors = (layer.round_trip, layer.round_trip_32, layer.log_det)
+        span = "" if layer.low is None or layer.high is None else f"{layer.low:.3g} to {layer.high:.3g}"
+        numbers = ["" if error is None else f"{error:.1e}" for error in errors]
+        rows.append([f"{layer.name}{' *' if layer.inexact else ''}", *numbers, span])
+    title = f"{run}: errors at {report.jacobian_rows} rows of {report.features} features"
+    output.print_table(headers, rows, right=headers[1:4], title=title)
     for layer in report.layers:
         if layer.inexact:
             output.print_text(f"* {layer.inexact}")
-
-
-def _print_classes(report: CheckReport) -> None:
-    if not report.classes:
-        return
-    output.print_text("")
-    output.print_table(
-        ["class", "rows", "mean off by", "variance", "radius", "KS distance"],
-        [
+    if report.classes:
+        headers = ["class", "rows", "mean off by", "variance", "radius", "KS distance"]
+        rows = [
             [row.name, row.rows, *(f"{v:.2f}" for v in (row.offset, row.variance, row.radius, row.ks))]
             for row in report.classes
-        ],
-        right=["rows", "mean off by", "variance", "radius", "KS distance"],
-        title=f"latents of {report.rows:,} rows against the mixture (0, 1, 1 and 0 if it fits)",
-    )
-
-
-def _print_findings(report: CheckReport) -> None:
+        ]
+        title = f"latents of {report.rows:,} rows against the mixture (0, 1, 1 and 0 if it fits)"
+        output.print_text("")
+        output.print_table(headers, rows, right=headers[1:], title=title)
     output.print_text("")
-    output.print_table(
-        ["check", "verdict", "result"],
-        [[finding.check, finding.verdict, finding.message] for finding in report.findings],
-    )
+    rows = [[finding.check, finding.verdict, finding.message] for finding in report.findings]
+    output.print_table(["check", "verdict", "result"], rows)
+
+
+def _print_problems(report: CheckReport) -> None:
     for finding in report.findings:
-        if finding.verdict not in ("warning", "failed"):
-            continue
-        output.print_text(f"\n{finding.verdict}: {finding.check}: {finding.message}")
-        for detail in finding.details:
-            output.print_text(f"  {detail}")
-        for label, text in (("meaning:", finding.meaning), ("remedy:", finding.advice)):
-            if text:
-                output.print_text(f"  {label} {text}")
+        if finding.verdict in ("warning", "failed"):
+            output.print_text(f"\n{finding.verdict}: {finding.check}: {finding.message}")
+            lines = [*finding.details, f"meaning: {finding.meaning}", f"remedy: {finding.advice}"]
+            for line in lines:
+                output.print_text(f"  {line}")
     for line in report.notes:
         output.note(line)
     output.print_text(f"\nverdict: {report.verdict}")
-
-
-def _scientific(value: float | None) -> str:
-    return "" if value is None else f"{value:.1e}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -12,13 +13,12 @@ from flowgmm_cli.cli.validation import check_stdout
 from flowgmm_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from flowgmm_cli.inference.features import ChannelEffect, FlowLayers
+    from flowgmm_cli.inference.features import ChannelEffect, Layer
 
 SCHEMA = "flowgmm/features/1"
 _REFERENCE_ROWS = 512  # rows over which the standard deviation of a channel is taken
 
-
-Layer = Annotated[
+LayerNumber = Annotated[
     int | None,
     typer.Option(
         "--layer", help="Number of the layer, 0 for the flow's input; without it the layers are listed."
@@ -47,7 +47,7 @@ RowCount = Annotated[int, typer.Option("--number", "-n", min=1, help="Number of 
 def features(
     run: options.Run = None,
     run_flag: options.RunFlag = None,
-    layer: Layer = None,
+    layer: LayerNumber = None,
     channel: Channel = None,
     where: Extent = "bump",
     at: Position = None,
@@ -87,7 +87,7 @@ def features(
         trained, path = session.trained, str(session.run.path)
         layers = FlowLayers(trained)
         if layer is None:
-            _print_layers(path, layers, as_json=as_json)
+            _print_layers(path, layers.layers, as_json=as_json)
             return
         sample_output.check_image_file(trained, save, "features", as_json=as_json)
         reader = session.open_rows(data, purpose="features", data_format=data_format)
@@ -104,48 +104,42 @@ def features(
             site=site,
             ids=rows.ids[:n],
         )
-    changed, description = effect.rows, _describe(effect, where)
+    description = _describe(effect, where)
     if save or not as_json:
         layout = sample_output.FigureLayout("features", subtitle=description)
-        sample_output.write_samples(trained, changed, {}, save or "-", format_, layout=layout)
+        sample_output.write_samples(trained, effect.rows, {}, save or "-", format_, layout=layout)
     if as_json:
-        values = {"schema": SCHEMA, "run": path, **_to_dict(effect), "saved": save}
-        output.print_json({**values, "rows": sample_output.rows_to_dicts(changed, {})})
+        output.print_json(
+            {
+                "schema": SCHEMA,
+                "run": path,
+                "layer": effect.layer.number,
+                "name": effect.layer.name,
+                "shape": list(effect.layer.shape),
+                "channel": effect.channel,
+                "standard_deviation": effect.standard_deviation,
+                "n": len(effect.rows),
+                "saved": save,
+                "rows": sample_output.rows_to_dicts(effect.rows, {}),
+            }
+        )
     output.note(description)
 
 
-def _print_layers(run: str, layers: FlowLayers, *, as_json: bool) -> None:
+def _print_layers(run: str, layers: Sequence[Layer], *, as_json: bool) -> None:
+    headers = ["layer", "after", "shape", "channels", "factored out"]
+    rows: list[list[Any]] = [
+        [layer.number, layer.name, layer.shape, layer.shape[0], layer.factored] for layer in layers
+    ]
     if as_json:
-        values = [
-            {
-                "layer": layer.number,
-                "name": layer.name,
-                "shape": list(layer.shape),
-                "channels": layer.channels,
-                "factored_out": layer.factored,
-            }
-            for layer in layers.layers
-        ]
+        keys = ["layer", "name", "shape", "channels", "factored_out"]
+        values = [dict(zip(keys, row, strict=True)) for row in rows]
         output.print_json({"schema": SCHEMA, "run": run, "layers": values})
         return
-    rows = [
-        [layer.number, layer.name, " x ".join(map(str, layer.shape)), layer.channels, layer.factored]
-        for layer in layers.layers
-    ]
-    columns = ["layer", "after", "shape", "channels", "factored out"]
-    output.print_table(columns, rows, right=["layer", "channels", "factored out"])
+    for row in rows:
+        row[2] = " x ".join(map(str, row[2]))
+    output.print_table(headers, rows, right=["layer", "channels", "factored out"])
     output.note("--layer N --channel C shows the effect of a channel")
-
-
-def _to_dict(effect: ChannelEffect) -> dict[str, Any]:
-    return {
-        "layer": effect.layer.number,
-        "name": effect.layer.name,
-        "shape": list(effect.layer.shape),
-        "channel": effect.channel,
-        "standard_deviation": effect.standard_deviation,
-        "n": len(effect.rows),
-    }
 
 
 def _describe(effect: ChannelEffect, where: str) -> str:

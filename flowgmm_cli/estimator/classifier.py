@@ -42,6 +42,7 @@ _MAX_SEED = 2**31 - 1
 Matrix = npt.NDArray[np.float64]
 
 
+@dataclasses.dataclass(kw_only=True, eq=False, repr=False)
 class FlowGMMClassifier(
     ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
     TransformerMixin,  # type: ignore[misc]
@@ -101,52 +102,27 @@ class FlowGMMClassifier(
     True
     """
 
-    def __init__(
-        self,
-        *,
-        couplings: int = 2,
-        hidden: int = 128,
-        dropout: float = 0.0,
-        means: str = "labelled",
-        noise: float = 0.4,
-        drop: float = 0.1,
-        consistency: float = 0.3,
-        density: float = 0.2,
-        transforms: Any = "quantile",
-        epochs: int | None = None,
-        max_steps: int = 1000,
-        batch_size: int = 512,
-        lr: float = 1e-3,
-        ensemble: int = 1,
-        search: bool = False,
-        calibrate: bool = True,
-        recipe: Any = None,
-        overlays: Any = None,
-        overrides: Any = None,
-        random_state: Any = None,
-        device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
-    ) -> None:
-        self.couplings = couplings
-        self.hidden = hidden
-        self.dropout = dropout
-        self.means = means
-        self.noise = noise
-        self.drop = drop
-        self.consistency = consistency
-        self.density = density
-        self.transforms = transforms
-        self.epochs = epochs
-        self.max_steps = max_steps
-        self.batch_size = batch_size
-        self.lr = lr
-        self.ensemble = ensemble
-        self.search = search
-        self.calibrate = calibrate
-        self.recipe = recipe
-        self.overlays = overlays
-        self.overrides = overrides
-        self.random_state = random_state
-        self.device = device
+    couplings: int = 2
+    hidden: int = 128
+    dropout: float = 0.0
+    means: str = "labelled"
+    noise: float = 0.4
+    drop: float = 0.1
+    consistency: float = 0.3
+    density: float = 0.2
+    transforms: Any = "quantile"
+    epochs: int | None = None
+    max_steps: int = 1000
+    batch_size: int = 512
+    lr: float = 1e-3
+    ensemble: int = 1
+    search: bool = False
+    calibrate: bool = True
+    recipe: Any = None
+    overlays: Any = None
+    overrides: Any = None
+    random_state: Any = None
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
 
     def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
         """Train on rows X `(N, D)` with labels y `(N,)`, -1 for missing ones; write no files.
@@ -160,7 +136,14 @@ class FlowGMMClassifier(
         seed = int(check_random_state(self.random_state).randint(_MAX_SEED))
         try:
             recipe = build_recipe(self.get_params(deep=False), rows=len(x), seed=seed)
-            data = prepare_rows(recipe, _split_rows(x, codes, classes), DataContext())
+            split = SplitRows(
+                columns=(Column("x", "vector", x.shape[1:]),),
+                class_names=tuple(map(str, classes.tolist())),
+                train=_rows(x, codes),
+                val=None,
+                test=None,
+            )
+            data = prepare_rows(recipe, split, DataContext())
             engine = _engine(recipe, data.preprocessor.dim)
             with deterministic(recipe.run.deterministic):
                 learned = fit_model(TrainContext(recipe, data, engine, Callbacks(), Interrupt()))
@@ -175,8 +158,7 @@ class FlowGMMClassifier(
     def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
         """Return the most probable class of each row, `(N,)`."""
         codes = self._predict(X).log_probabilities.argmax(axis=1)
-        labels: npt.NDArray[Any] = self.classes_[codes]
-        return labels
+        return np.asarray(self.classes_[codes])
 
     def predict_proba(self, X: Any) -> Matrix:  # noqa: N803
         """Return calibrated probabilities `(N, K)`, in the order of `classes_`."""
@@ -184,8 +166,8 @@ class FlowGMMClassifier(
 
     def predict_log_proba(self, X: Any) -> Matrix:  # noqa: N803
         """Return their logarithms, at least that of the smallest normal number, about -708."""
-        clipped: Matrix = np.maximum(self._predict(X).log_probabilities, np.log(np.finfo(np.float64).tiny))
-        return clipped
+        smallest = np.log(np.finfo(np.float64).tiny)
+        return np.asarray(np.maximum(self._predict(X).log_probabilities, smallest))
 
     def score_samples(self, X: Any) -> Matrix:  # noqa: N803
         """Return `log p(x)` of each row in nats, `(N,)`: the density in the units of X."""
@@ -193,9 +175,7 @@ class FlowGMMClassifier(
 
     def transform(self, X: Any) -> Matrix:  # noqa: N803
         """Return latent vectors `(N, D)`."""
-        tensors = self._preprocess(X)
-        z: Matrix = encode(self.trained_.model, tensors.x).z.numpy()
-        return z
+        return np.asarray(encode(self.trained_.model, self._preprocess(X).x).z)
 
     def sample(self, n_samples: int = 1, y: Any = None) -> tuple[Matrix, npt.NDArray[Any]]:
         """Draw rows and their classes; the same at each call if `random_state` is an int.
@@ -238,18 +218,16 @@ class FlowGMMClassifier(
         if not isinstance(parameters["random_state"], int):
             parameters["random_state"] = None
         names = getattr(self, "feature_names_in_", None)
-        write_json(
-            folder / _FILE,
-            {
-                "format": FORMAT,
-                "parameters": parameters,
-                "classes": self.classes_.tolist(),
-                "dtype": self.classes_.dtype.str,
-                "features": self.n_features_in_,
-                "feature_names": None if names is None else names.tolist(),
-                "steps": self.n_iter_,
-            },
-        )
+        values = {
+            "format": FORMAT,
+            "parameters": parameters,
+            "classes": self.classes_.tolist(),
+            "dtype": self.classes_.dtype.str,
+            "features": self.n_features_in_,
+            "feature_names": None if names is None else names.tolist(),
+            "steps": self.n_iter_,
+        }
+        write_json(folder / _FILE, values)
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
@@ -301,16 +279,6 @@ class FlowGMMClassifier(
 
 def _rows(x: Matrix, codes: npt.NDArray[np.int64]) -> Rows:
     return Rows({"x": x}, codes, np.arange(len(x)).astype(str))
-
-
-def _split_rows(x: Matrix, codes: npt.NDArray[np.int64], classes: npt.NDArray[Any]) -> SplitRows:
-    return SplitRows(
-        columns=(Column("x", "vector", x.shape[1:]),),
-        class_names=tuple(map(str, classes.tolist())),
-        train=_rows(x, codes),
-        val=None,
-        test=None,
-    )
 
 
 def _engine(recipe: Recipe, features: int) -> Engine:

@@ -18,9 +18,6 @@ def read_labels(y: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Codes]:
     label is missing. Numbers of -1 and a single other value are the two classes of the usual -1, 1 coding,
     since nothing can be learned from one class; a warning is emitted.
 
-    Args:
-        y: labels `(N,)`.
-
     Returns:
         The classes in sorted order `(K,)`, of a plain dtype, and the class index of each label, -1 if it is
         missing, int64 `(N,)`.
@@ -56,25 +53,18 @@ def read_labels(y: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Codes]:
 
 
 def _find_missing(y: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    if y.dtype.kind in "US":
-        if (y == ("-1" if y.dtype.kind == "U" else b"-1")).any():
-            raise ValueError(
-                'y is an array of strings with "-1" among them; to mark unlabelled rows, use '
-                "an array with dtype=object and the number -1"
-            )
-        return np.zeros(len(y), dtype=bool)
-    if y.dtype == object:
-        return np.array(
-            [label is None or (not isinstance(label, str) and label == -1) for label in y], dtype=bool
+    if y.dtype.kind in "US" and (y == np.array("-1", dtype=y.dtype.kind)).any():
+        raise ValueError(
+            'y is an array of strings with "-1" among them; to mark unlabelled rows, use '
+            "an array with dtype=object and the number -1"
         )
-    if y.dtype.kind in "if":
-        return np.asarray(y == -1)
-    return np.zeros(len(y), dtype=bool)
+    if y.dtype == object:
+        return np.array([label is None or (not isinstance(label, str) and label == -1) for label in y], bool)
+    return np.asarray(y == -1) if y.dtype.kind in "if" else np.zeros(len(y), dtype=bool)
 
 
 def _to_plain_array(labels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Convert objects to an array of strings or numbers."""
-    strings = [isinstance(label, str) for label in labels]
-    if any(strings) and not all(strings):
+    if len({isinstance(label, str) for label in labels}) > 1:
         raise ValueError("y mixes strings and numbers; classes must be all of one kind")
     return np.array(labels.tolist())

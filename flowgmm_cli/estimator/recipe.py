@@ -18,41 +18,31 @@ MEMORY: dict[str, Any] = {"use": "arrays", "path": "rows-in-memory"}
 """Source in the data section; the rows are passed in memory, and no file is read."""
 
 _MIN_STEPS = 100
-_STEPS_PER_ROW = 1
 
 
 def default_recipe(parameters: Mapping[str, Any], *, rows: int) -> dict[str, Any]:
-    """Return the estimator's default recipe as plain values.
+    """Return the default recipe of an estimator with these parameters as plain values.
 
     It is the recipe `csv` without its limit on far values, which would truncate the density.
-
-    Args:
-        parameters: parameters of the estimator.
-        rows: number of rows; few rows need few steps.
+    Few rows need few steps.
     """
-    p = {name: to_plain(value) for name, value in parameters.items()}
-    views = [
-        {"use": "noise", "scale": p["noise"]} if p["noise"] else None,
-        {"use": "drop", "rate": p["drop"]} if p["drop"] else None,
-    ]
+    p = to_plain(parameters)
+    strong = [{"use": "noise", "scale": p["noise"]}] if p["noise"] else []
+    strong += [{"use": "drop", "rate": p["drop"]}] if p["drop"] else []
+    transforms = [{"use": p["transforms"]}] if isinstance(p["transforms"], str) else p["transforms"] or []
     steps = p["max_steps"]
     if p["epochs"] is None:
-        steps = min(steps, max(_MIN_STEPS, _STEPS_PER_ROW * rows))
+        steps = min(steps, max(_MIN_STEPS, rows))
     return {
         "version": 1,
         "name": "classifier",
         "data": {
             **MEMORY,
             "split": {"test": 0, "val": 0},
-            "transforms": _list_transforms(p["transforms"]),
-            "views": {"strong": [view for view in views if view]},
+            "transforms": list(transforms),
+            "views": {"strong": strong},
         },
-        "flow": {
-            "use": "realnvp",
-            "couplings": p["couplings"],
-            "hidden": p["hidden"],
-            "dropout": p["dropout"],
-        },
+        "flow": {"use": "realnvp", **{key: p[key] for key in ("couplings", "hidden", "dropout")}},
         "prior": {"use": "gmm", "means": p["means"]},
         "objective": {"use": "hybrid", "density": p["density"]},
         "regularisers": [{"use": "consistency", "weight": p["consistency"]}] if p["consistency"] else [],
@@ -67,11 +57,6 @@ def default_recipe(parameters: Mapping[str, Any], *, rows: int) -> dict[str, Any
 
 def build_recipe(parameters: Mapping[str, Any], *, rows: int, seed: int) -> Recipe:
     """Build and validate the recipe of an estimator.
-
-    Args:
-        parameters: parameters of the estimator.
-        rows: number of rows.
-        seed: seed of the run.
 
     Raises:
         RecipeError: a parameter, the recipe or an override is invalid.
@@ -89,9 +74,13 @@ def build_recipe(parameters: Mapping[str, Any], *, rows: int, seed: int) -> Reci
     if not parameters["calibrate"]:
         common["calibration.method"] = "none"
     given = parameters["recipe"]
-    overlays = _list_names(parameters["overlays"])
+    overlays = to_plain(parameters["overlays"]) or []
+    overlays = [overlays] if isinstance(overlays, str) else [str(name) for name in overlays]
     words = [f"data.{key}={value}" for key, value in MEMORY.items()]
-    words += [f"{key}={_to_word(value)}" for key, value in common.items()]
+    words += [  # JSON is YAML on one line
+        f"{key}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
+        for key, value in common.items()
+    ]
     if isinstance(given, str | Path):
         return load_recipe(str(given), words, overlays=overlays)
     if overlays and given is not None:
@@ -106,15 +95,6 @@ def build_recipe(parameters: Mapping[str, Any], *, rows: int, seed: int) -> Reci
     return parse_resolved(values, SOURCE)
 
 
-def _list_transforms(given: Any) -> list[Any]:
-    """Return the transforms of a name, None or a list in recipe form."""
-    if given is None:
-        return []
-    if isinstance(given, str):
-        return [{"use": given}]
-    return list(given)
-
-
 def to_plain(value: Any) -> Any:
     """Convert NumPy numbers, arrays, tuples and paths to plain values, for YAML and JSON."""
     if isinstance(value, np.generic):
@@ -126,18 +106,6 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [to_plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
-
-
-def _list_names(given: Any) -> list[str]:
-    """Return the names in None, a name or a sequence of names."""
-    if given is None:
-        return []
-    return [given] if isinstance(given, str) else [str(name) for name in given]
-
-
-def _to_word(value: Any) -> str:
-    """Return a value as an argument of the command line; JSON is YAML on one line."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _set(values: dict[str, Any], path: list[str], value: Any) -> None:

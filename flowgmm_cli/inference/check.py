@@ -21,15 +21,22 @@ from flowgmm_cli.api import DataContext, Rows
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.flows.flat import FlatFlow
 from flowgmm_cli.inference.check_latents import check_classes, check_conditioning, check_dimensions
-from flowgmm_cli.inference.check_report import CheckReport, ClassCheck, Finding, LayerCheck
+from flowgmm_cli.inference.check_report import (
+    CheckReport,
+    ClassCheck,
+    Finding,
+    LayerCheck,
+    Verdict,
+    judge,
+)
 from flowgmm_cli.inference.check_steps import (
     LOG_DET,
     ROUND_TRIP,
     check_finite,
     check_steps,
     check_weights,
-    judge_flow,
-    judge_transforms,
+    judge_layers,
+    judge_log_dets,
 )
 from flowgmm_cli.inference.layers import Step, list_steps, to_float64
 from flowgmm_cli.model import FlowMixture
@@ -38,18 +45,7 @@ from flowgmm_cli.trained_model import TrainedModel
 MAX_LATENT_ROWS = 5000
 """Most rows for the statistics of the latents."""
 MAX_IMAGE_NUMBERS = 1024
-"""Most numbers of an image, or of several, at which Jacobians of a flow of images are computed: each
-number costs a batch of one image through every layer and back."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _PartChecks:
-    """Results for one flow with its mixture."""
-
-    findings: list[Finding]
-    layers: list[LayerCheck]
-    classes: list[ClassCheck]
-    jacobian_rows: int
+"""Most numbers of one or several images at which Jacobians of a flow are computed: each costs a batch."""
 
 
 def check(trained: TrainedModel, rows: Rows, *, context: DataContext, at_most: int = 64) -> CheckReport:
@@ -72,23 +68,23 @@ def check(trained: TrainedModel, rows: Rows, *, context: DataContext, at_most: i
     features = torch.from_numpy(preprocessor.feature_encoder.transform(rows, context)).double()
     some = torch.from_numpy(_evenly(len(rows), at_most))
     steps = list_steps(preprocessor.transforms, features[some], "transforms")
-    transforms = check_steps(steps, features[some], at_most=at_most, native=torch.float64)
+    layers, _, jacobian_rows = check_steps(steps, features[some], at_most=at_most, native=torch.float64)
+    findings, classes = _judge_transforms(layers), []
     with torch.no_grad():
         x = preprocessor.transforms(features)[0].float()
     parts = trained.model.cpu().parts
-    findings, layers, classes = judge_transforms(transforms), list(transforms.layers), []
-    jacobian_rows = transforms.jacobian_rows
     for index, part in enumerate(parts):
         prefix = f"member {index + 1}: " if len(parts) > 1 else ""
         modules: list[tuple[str, nn.Module]] = [(f"{prefix}model", part)]
         if index == 0:
             modules.append(("transforms", preprocessor.transforms))
-        checks = _check_part(trained, part, (features, x), steps, rows.ids, some)
-        for finding in (check_weights(modules), *checks.findings):
-            findings.append(dataclasses.replace(finding, check=prefix + finding.check))
-        layers += [dataclasses.replace(layer, name=prefix + layer.name) for layer in checks.layers]
-        classes += [dataclasses.replace(fit, name=prefix + fit.name) for fit in checks.classes]
-        jacobian_rows = min(jacobian_rows, checks.jacobian_rows)
+        part_findings, part_layers, part_classes, count = _check_part(
+            trained, part, (features, x), steps, rows.ids, some
+        )
+        findings += _add_prefix("check", prefix, [check_weights(modules), *part_findings])
+        layers += _add_prefix("name", prefix, part_layers)
+        classes += _add_prefix("name", prefix, part_classes)
+        jacobian_rows = min(jacobian_rows, count)
     notes = []
     if not jacobian_rows and isinstance(parts[0].flow, FlatFlow):
         notes.append(
@@ -96,17 +92,27 @@ def check(trained: TrainedModel, rows: Rows, *, context: DataContext, at_most: i
             "log-determinants of the layers are compared with that of the whole flow only"
         )
     elif jacobian_rows < len(some):
-        count = "1 row" if jacobian_rows == 1 else f"{jacobian_rows} rows"
-        notes.append(f"Jacobians of {features.shape[1]:,} features are computed at {count} only")
+        plural = "row" if jacobian_rows == 1 else "rows"
+        notes.append(
+            f"Jacobians of {features.shape[1]:,} features are computed at {jacobian_rows} {plural} only"
+        )
     return CheckReport(
-        tuple(findings),
-        tuple(layers),
-        tuple(classes),
-        rows=len(rows),
-        jacobian_rows=jacobian_rows,
-        features=x.shape[1],
-        notes=tuple(notes),
+        len(rows), jacobian_rows, x.shape[1], tuple(findings), tuple(layers), tuple(classes), tuple(notes)
     )
+
+
+def _add_prefix(key: str, prefix: str, results: Sequence[Any]) -> list[Any]:
+    """Put a prefix before an attribute of results."""
+    return [dataclasses.replace(result, **{key: prefix + getattr(result, key)}) for result in results]
+
+
+def _judge_transforms(layers: Sequence[LayerCheck]) -> list[Finding]:
+    """Judge the errors of the data transforms, and report the steps without an exact inverse."""
+    round_trip, log_det = _add_prefix(
+        "check", "transforms: ", judge_layers(layers, ("round trip", "log-det"))
+    )
+    lossy = [f"`{layer.name}`: {layer.inexact}" for layer in layers if layer.inexact]
+    return [dataclasses.replace(round_trip, details=(*round_trip.details, *lossy)), log_det]
 
 
 def _check_part(
@@ -116,7 +122,7 @@ def _check_part(
     transforms: Sequence[Step],
     ids: npt.NDArray[Any],
     some: Tensor,
-) -> _PartChecks:
+) -> tuple[list[Finding], list[LayerCheck], list[ClassCheck], int]:
     """Check one flow with its mixture; `inputs` are the feature matrix and the flow's input of all rows."""
     features, x = inputs
     finite = x.isfinite().all(dim=1)
@@ -124,13 +130,14 @@ def _check_part(
     flow = part.flow
     steps = list_steps(flow, x[some], "flow")
     at_most = min(len(some), MAX_IMAGE_NUMBERS // x.shape[1]) if isinstance(flow, FlatFlow) else len(some)
-    checks = check_steps(steps, x[some], at_most=at_most, native=torch.float32)
+    layers, jacobians, count = check_steps(steps, x[some], at_most=at_most, native=torch.float32)
     findings = [
         check_finite(features, transforms, steps, ids),
-        *judge_flow(checks.layers),
+        *judge_layers(layers),
+        judge_log_dets(layers),
         _check_composition(flow, steps, x[some]),
         _check_independence(flow, x[some]),
-        check_conditioning(checks.jacobians, [str(name) for name in ids[some.numpy()]]),
+        check_conditioning(jacobians, [str(name) for name in ids[some.numpy()]]),
     ]
     x = x[finite]
     with torch.no_grad():
@@ -139,10 +146,10 @@ def _check_part(
     classes: list[ClassCheck] = []
     if finite.any() and all(bool(value.isfinite().all()) for value in part.mixture.state_dict().values()):
         names = _input_names(trained, x.shape[1])
-        findings.append(check_dimensions(x[finite], z[finite], part.mixture, checks.jacobians, names))
+        findings.append(check_dimensions(x[finite], z[finite], part.mixture, jacobians, names))
         classes, latents = check_classes(z[finite], part.mixture, trained.class_names)
         findings.append(latents)
-    return _PartChecks(findings, list(checks.layers), classes, checks.jacobian_rows)
+    return findings, layers, classes, count
 
 
 @torch.no_grad()
@@ -156,25 +163,19 @@ def _check_composition(flow: nn.Module, steps: Sequence[Step], x: Tensor) -> Fin
         total = total + step_log_det
     finite = z.isfinite().all(1) & value.isfinite().all(1)
     if not finite.any():
-        return Finding("composition", "skipped", "no row stays finite")
+        return judge("composition", "skipped", "no row stays finite")
     latent_error = float((z - value)[finite].abs().max())
     difference = ((log_det - total).abs() / (1 + total.abs()))[finite]
     log_det_error = float(difference.nan_to_num(nan=math.inf).max())
     round_trip = float((exact.inverse(z[finite]) - x[finite]).abs().max())  # type: ignore[operator]
     error = max(latent_error, log_det_error)
-    text = (
-        f"whole flow against its {len(steps)} layers: latents {latent_error:.2g}, "
-        f"log-det {log_det_error:.2g}, round trip {round_trip:.2g}"
-    )
+    verdict: Verdict = "warning"
     if error <= LOG_DET[0] and round_trip <= ROUND_TRIP[0] * 10:
-        return Finding("composition", "ok", text)
-    return Finding(
-        "composition",
-        "failed" if error > LOG_DET[1] or not round_trip <= ROUND_TRIP[1] else "warning",
-        text,
-        "the flow is not the composition of its layers, or their errors add up",
-        "the flow's own forward or inverse leaves something out, such as a layer's log-determinant",
-    )
+        verdict = "ok"
+    elif error > LOG_DET[1] or not round_trip <= ROUND_TRIP[1]:
+        verdict = "failed"
+    text = f"latents {latent_error:.2g}, log-det {log_det_error:.2g}, round trip {round_trip:.2g}"
+    return judge("composition", verdict, f"whole flow against its {len(steps)} layers: {text}")
 
 
 @torch.no_grad()
@@ -182,24 +183,14 @@ def _check_independence(flow: nn.Module, x: Tensor) -> Finding:
     """Compare rows in a batch with single rows."""
     exact = to_float64(flow)
     rows = x[:8].double()
-    z, log_det = exact(rows)
-    if not len(rows) or not z.isfinite().all():
-        return Finding("independence", "skipped", "no row stays finite")
-    single = [exact(row[None]) for row in rows]
-    error = max(
-        float((torch.cat([row_z for row_z, _ in single]) - z).abs().max()),
-        float((torch.cat([row_log_det for _, row_log_det in single]) - log_det).abs().max()),
-    )
+    batch = torch.cat([exact(rows)[0], exact(rows)[1][:, None]], dim=1)
+    if not len(rows) or not batch[:, :-1].isfinite().all():
+        return judge("independence", "skipped", "no row stays finite")
+    single = torch.cat([torch.cat([z[0], log_det]) for z, log_det in (exact(row[None]) for row in rows)])
+    error = float((single.view_as(batch) - batch).abs().max())
+    equal = error <= 1e-6 * (1 + float(batch[:, :-1].abs().max()) + float(batch[:, -1].abs().max()))
     text = f"single rows and rows in a batch differ by {error:.2g} at most"
-    if error <= 1e-6 * (1 + float(z.abs().max()) + float(log_det.abs().max())):
-        return Finding("independence", "ok", text)
-    return Finding(
-        "independence",
-        "failed",
-        text,
-        "the density of a row depends on the other rows of its batch",
-        "a layer uses statistics of the batch; it must use fixed ones once it is trained",
-    )
+    return judge("independence", "ok" if equal else "failed", text)
 
 
 def _input_names(trained: TrainedModel, count: int) -> list[str]:

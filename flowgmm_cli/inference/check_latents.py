@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from flowgmm_cli.inference.check_report import ClassCheck, Finding
+from flowgmm_cli.inference.check_report import ClassCheck, Finding, judge
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 
 VARIANCE = (0.5, 2.0)
@@ -30,17 +30,14 @@ def check_classes(
     means, scales = (moment.double() for moment in mixture.moments())
     component = mixture.component_log_prob(z).argmax(1)
     residuals = (z.double() - means[component]) / scales[component]
-    classes = mixture.component_classes[component]
-    dims = z.shape[1]
+    classes, dims = mixture.component_classes[component], z.shape[1]
     checks = []
-    for index, name in enumerate(class_names):
+    for index in classes.unique().tolist():
         members = residuals[classes == index]
-        if not len(members):
-            continue
         radius = members.square().sum(1)
         checks.append(
             ClassCheck(
-                name,
+                class_names[index],
                 rows=len(members),
                 offset=float(members.mean(0).square().mean().sqrt()),
                 variance=float(members.square().mean()),
@@ -54,78 +51,49 @@ def check_classes(
 def _judge_classes(checks: Sequence[ClassCheck], variance: float, class_names: Sequence[str]) -> Finding:
     large = [check for check in checks if check.rows >= MIN_CLASS_ROWS]
     if not large:
-        return Finding("latents", "skipped", f"too few rows: a class needs at least {MIN_CLASS_ROWS}")
-    message = f"variance within the classes {variance:.2f} (1 for a mixture that fits)"
-    low, high = VARIANCE
+        return judge("latents", "skipped", f"too few rows: a class needs at least {MIN_CLASS_ROWS}")
     details = [
         f"{check.name}: variance {check.variance:.2f}, mean off by {check.offset:.2f} standard deviations"
         for check in large
-        if not low < check.variance < high or check.offset > 0.5 + 2 / check.rows**0.5
+        if not VARIANCE[0] < check.variance < VARIANCE[1] or check.offset > 0.5 + 2 / check.rows**0.5
     ]
     missing = set(class_names) - {check.name for check in checks}
     if missing and sum(check.rows for check in checks) >= 20 * len(class_names):
         details.append(f"no row is predicted as {', '.join(sorted(missing))}")
-    if not details:
-        return Finding("latents", "ok", message)
-    return Finding(
-        "latents",
-        "warning",
-        message,
-        "the Gaussians of these classes do not describe these rows: densities, out-of-distribution scores "
-        "and samples are off, even if the classes are right",
-        "if these rows are like the training rows, give the density more weight (objective.density, "
-        "objective.rows=weak) or train longer; if not, this is their distance from them",
-        tuple(details),
-    )
+    message = f"variance within the classes {variance:.2f} (1 for a mixture that fits)"
+    return judge("latents", "warning" if details else "ok", message, details)
 
 
+@torch.no_grad()
 def check_dimensions(
     x: Tensor, z: Tensor, mixture: GaussianMixture, jacobians: Tensor | None, names: Sequence[str]
 ) -> Finding:
     """Find latent dimensions that do not vary, and inputs without influence.
 
-    Args:
-        x: the flow's inputs `(N, D)`, finite.
-        z: their latents.
-        mixture: its scales define a small deviation.
-        jacobians: Jacobians of the flow at some rows, `(n, D, D)`.
-        names: names of the flow's inputs.
+    `x` are the flow's finite inputs `(N, D)` with their `names`, `z` their latents, and `jacobians` those of
+    the flow at some rows, `(n, D, D)`. The scales of the mixture define a small deviation.
     """
     latent_names = [str(index) for index in range(z.shape[1])]
     constant, dead = [], []
     if len(z) >= 2:
-        _, scales = mixture.moments()
-        typical = scales.detach().double().cpu().median(0).values
+        typical = mixture.moments()[1].double().cpu().median(0).values
         still = z.double().cpu().std(0) < _MIN_RELATIVE_DEVIATION * typical
         constant += _describe("latent dimensions that do not vary over these rows", still, latent_names)
         constant += _describe("flow inputs that are constant in these rows", x.double().std(0) == 0, names)
-    if jacobians is not None and len(jacobians):
+    if jacobians is not None:
         for axis, text, axis_names in (
             (2, "latent dimensions that no input moves", latent_names),
             (1, "inputs that move no latent", names),
         ):
             norms = jacobians.norm(dim=axis).amax(0)
             dead += _describe(text, norms < _MIN_RELATIVE_GRADIENT * float(norms.max()), axis_names)
+    details = [*dead, *constant]
     if dead:
-        return Finding(
-            "dimensions",
-            "failed",
-            "the flow has dead dimensions",
-            "it cannot be inverted there, and the log-density is dominated by them",
-            "a layer's scale has collapsed: see the layers with the smallest log-determinant, and train "
-            "again with a smaller flow.scale_limit or train.lr",
-            (*dead, *constant),
-        )
+        message = "the flow has dead dimensions"
+        return judge("dimensions", "failed", message, details, cause="dead dimensions")
     if constant:
-        return Finding(
-            "dimensions",
-            "warning",
-            "some dimensions do not vary over these rows",
-            "a constant dimension holds no information about a row, and any other value in it looks far out",
-            "leave constant columns out (data.drop), or check more diverse rows",
-            tuple(constant),
-        )
-    return Finding("dimensions", "ok", f"all {z.shape[1]} latent dimensions vary and depend on the input")
+        return judge("dimensions", "warning", "some dimensions do not vary over these rows", details)
+    return judge("dimensions", "ok", f"all {z.shape[1]} latent dimensions vary and depend on the input")
 
 
 def _describe(text: str, flags: Tensor, names: Sequence[str]) -> list[str]:
@@ -136,8 +104,8 @@ def _describe(text: str, flags: Tensor, names: Sequence[str]) -> list[str]:
 
 def check_conditioning(jacobians: Tensor | None, ids: Sequence[str]) -> Finding:
     """Check the condition numbers of the flow's Jacobians `(n, D, D)`; `ids` are the names of their rows."""
-    if jacobians is None or not len(jacobians):
-        return Finding("conditioning", "skipped", "no Jacobian of the whole flow was computed")
+    if jacobians is None:
+        return judge("conditioning", "skipped", "no Jacobian of the whole flow was computed")
     values = torch.linalg.svdvals(jacobians)
     smallest = values[:, -1].clamp_min(torch.finfo(values.dtype).tiny)
     conditions = values[:, 0] / smallest
@@ -148,7 +116,7 @@ def check_conditioning(jacobians: Tensor | None, ids: Sequence[str]) -> Finding:
         f"{float(smallest.min()):.3g} to {float(values[:, 0].max()):.3g}"
     )
     if condition < _MAX_CONDITION:
-        return Finding("conditioning", "ok", message)
+        return judge("conditioning", "ok", message)
     digits = len(str(int(min(condition, 1e15)))) - 1
     return Finding(
         "conditioning",

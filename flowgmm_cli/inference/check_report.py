@@ -2,13 +2,62 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Verdict = Literal["ok", "warning", "failed", "skipped"]
-_ORDER: dict[Verdict, int] = {"skipped": 0, "ok": 1, "warning": 2, "failed": 3}
+Verdict = Literal["skipped", "ok", "warning", "failed"]
+_ORDER: tuple[Verdict, ...] = ("skipped", "ok", "warning", "failed")
+
+_PLUGIN_HINT = "see `flowgmm plugins test` for a plugin's flow"
+_EXPLANATIONS = {
+    "weights": (
+        "all rows that pass through them become NaN or infinite",
+        "train again with a lower train.lr or train.clip_norm, or go back to an earlier checkpoint",
+    ),
+    "round trip": (
+        "samples, interpolations and transfers of rows are wrong",
+        "the inverse of this layer does not belong to its forward, or it cannot be inverted with these "
+        f"weights; {_PLUGIN_HINT}",
+    ),
+    "round trip in float32": (
+        "samples, interpolations and transfers lose digits",
+        "the layer stretches some directions far more than others: a smaller flow.scale_limit helps",
+    ),
+    "log-det": (
+        "log-densities, and all scores and posteriors that compare them between rows, are wrong",
+        "the layer's log-determinant is not that of its map, or the map is singular at a row; "
+        f"{_PLUGIN_HINT}",
+    ),
+    "determinants": (
+        "the density of single rows depends on a layer that stretches or squeezes by a factor beyond 20,000",
+        "train again with a smaller flow.scale_limit or train.lr, or clip far rows",
+    ),
+    "composition": (
+        "the flow is not the composition of its layers, or their errors add up",
+        "the flow's own forward or inverse leaves something out, such as a layer's log-determinant",
+    ),
+    "independence": (
+        "the density of a row depends on the other rows of its batch",
+        "a layer uses statistics of the batch; it must use fixed ones once it is trained",
+    ),
+    "dead dimensions": (
+        "it cannot be inverted there, and the log-density is dominated by them",
+        "a layer's scale has collapsed: see the layers with the smallest log-determinant, and train "
+        "again with a smaller flow.scale_limit or train.lr",
+    ),
+    "dimensions": (
+        "a constant dimension holds no information about a row, and any other value in it looks far out",
+        "leave constant columns out (data.drop), or check more diverse rows",
+    ),
+    "latents": (
+        "the Gaussians of these classes do not describe these rows: densities, out-of-distribution scores "
+        "and samples are off, even if the classes are right",
+        "if these rows are like the training rows, give the density more weight (objective.density, "
+        "objective.rows=weak) or train longer; if not, this is their distance from them",
+    ),
+}
+"""Check -> consequence for the model's outputs, and remedy."""
 
 
 @dataclass(frozen=True)
@@ -59,17 +108,13 @@ class LayerCheck:
 class ClassCheck:
     """Fit of a class's Gaussians to its rows; each row counts for the most responsible component.
 
-    The standardised residual is `e = (z - mean) / scale`; its entries are standard normal if the mixture
-    fits.
+    The entries of the standardised residual `e = (z - mean) / scale` are standard normal if the mixture fits.
 
     Attributes:
-        name: the class.
-        rows: number of rows.
         offset: root mean square of the mean of e; 0 for a good fit, about `1 / sqrt(rows)` by chance.
         variance: mean of e squared; 1 for a good fit.
         radius: mean length of e divided by `sqrt(D)`; 1 for a good fit.
-        ks: Kolmogorov-Smirnov distance of the squared length from chi-square with D degrees of freedom, in
-            [0, 1].
+        ks: Kolmogorov-Smirnov distance of the squared length from chi-square with D degrees of freedom.
     """
 
     name: str
@@ -82,63 +127,31 @@ class ClassCheck:
 
 @dataclass(frozen=True)
 class CheckReport:
-    """All results.
+    """All results; `features` is the length of a latent vector, `notes` are restrictions of the checks."""
 
-    Attributes:
-        findings: one for each check.
-        layers: the steps to the latent.
-        classes: the classes that have rows.
-        rows: number of rows.
-        jacobian_rows: number of rows at which Jacobians were computed.
-        features: length of a latent vector, D.
-        notes: restrictions of the checks.
-    """
-
-    findings: tuple[Finding, ...]
-    layers: tuple[LayerCheck, ...]
-    classes: tuple[ClassCheck, ...]
     rows: int
     jacobian_rows: int
     features: int
+    findings: tuple[Finding, ...]
+    layers: tuple[LayerCheck, ...]
+    classes: tuple[ClassCheck, ...]
     notes: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
-        """The worst verdict; `ok` without findings."""
-        return worst([finding.verdict for finding in self.findings])
+        """The worst verdict."""
+        return max((finding.verdict for finding in self.findings), key=_ORDER.index)
 
     def to_dict(self, run: str) -> dict[str, Any]:
-        """Return the JSON of `flowgmm check --json`; numbers that are not finite become None."""
-        values = {
-            "schema": "flowgmm/check/1",
-            "run": run,
-            "verdict": self.verdict,
-            "rows": self.rows,
-            "jacobian_rows": self.jacobian_rows,
-            "features": self.features,
-            "checks": [asdict(finding) for finding in self.findings],
-            "layers": [asdict(layer) for layer in self.layers],
-            "classes": [asdict(check) for check in self.classes],
-            "notes": list(self.notes),
-        }
-        finite: dict[str, Any] = _replace_non_finite(values)
-        return finite
+        """Return the values of `flowgmm check --json`."""
+        values = {"checks" if key == "findings" else key: value for key, value in asdict(self).items()}
+        return {"schema": "flowgmm/check/1", "run": run, "verdict": self.verdict, **values}
 
 
-def worst(verdicts: Sequence[Verdict]) -> Verdict:
-    """Return the worst of some verdicts; `ok` for none, and `skipped` only if all are.
-
-    >>> worst(["ok", "failed", "warning"]), worst(["skipped", "ok"]), worst([])
-    ('failed', 'ok', 'ok')
-    """
-    return max(verdicts, key=lambda verdict: _ORDER[verdict], default="ok")
-
-
-def _replace_non_finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {key: _replace_non_finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_replace_non_finite(item) for item in value]
-    return value
+def judge(
+    check: str, verdict: Verdict, message: str, details: Sequence[str] = (), *, cause: str = ""
+) -> Finding:
+    """Return a finding; a warning or failure has the explanation of its cause, by default of its check."""
+    explained = verdict in ("warning", "failed")
+    meaning, advice = _EXPLANATIONS[cause or check] if explained else ("", "")
+    return Finding(check, verdict, message, meaning, advice, tuple(details))

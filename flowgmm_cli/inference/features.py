@@ -27,19 +27,15 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 Extent = Literal["bump", "channel", "site"]
-EXTENTS: tuple[Extent, ...] = ("bump", "channel", "site")
 _BUMP = 6.0  # the longer side divided by a bump's standard deviation
 
 
 @dataclass(frozen=True)
 class Layer:
-    """Output of the first steps of a flow.
+    """Output of the first `number` steps of a flow; 0 is the flow's input, the last one the latent.
 
-    Attributes:
-        number: number of steps; 0 is the flow's input, the last one the latent.
-        name: name of the last of them.
-        shape: `(channels, height, width)`, or `(D,)` of a vector, whose entries are its channels.
-        factored: numbers of a row that were factored out before, which no later step changes.
+    `name` is that of the last step. `shape` is `(channels, height, width)`, or `(D,)` of a vector, whose
+    entries are its channels. `factored` numbers of a row were factored out before and never change again.
     """
 
     number: int
@@ -47,34 +43,22 @@ class Layer:
     shape: tuple[int, ...]
     factored: int = 0
 
-    @property
-    def channels(self) -> int:
-        """Number of channels."""
-        return self.shape[0]
-
 
 class FlowLayers:
-    """Layers of a model's flow; the first member's of an ensemble.
-
-    Args:
-        trained: the model.
-    """
+    """Layers of a model's flow; the first member's of an ensemble."""
 
     def __init__(self, trained: TrainedModel) -> None:
         self.trained = trained
-        flow = trained.model.parts[0].flow
-        width, shape = trained.preprocessor.dim, trained.preprocessor.shape
+        width = trained.preprocessor.dim
         self._device = trained.model.temperature.device
-        generator = torch.Generator().manual_seed(0)
-        rows = torch.rand(
-            2, width, generator=generator
-        )  # in the range of pixels; other flows take any numbers
-        self.steps: list[Step] = list_steps(flow, rows.to(self._device), "flow")
+        # in the range of pixels; other flows take any numbers
+        rows = torch.rand(2, width, generator=torch.Generator().manual_seed(0)).to(self._device)
+        self.steps: list[Step] = list_steps(trained.model.parts[0].flow, rows, "flow")
         has_images = any(step.shape for step in self.steps)
-        self.layers = [Layer(0, "input", shape if has_images else (width,))]
+        self.layers = [Layer(0, "input", trained.preprocessor.shape if has_images else (width,))]
         for number, step in enumerate(self.steps, 1):
-            step_shape = step.shape or (width,)
-            self.layers.append(Layer(number, step.name, step_shape, width - math.prod(step_shape)))
+            shape = step.shape or (width,)
+            self.layers.append(Layer(number, step.name, shape, width - math.prod(shape)))
 
     def get(self, number: int) -> Layer:
         """Return a layer by number. Raises `UsageError` for an unknown number."""
@@ -100,22 +84,10 @@ class FlowLayers:
             state = step.inverse(state)
         return state
 
-    def standard_deviations(self, state: Tensor, layer: Layer) -> Tensor:
-        """Return the standard deviation of each channel over rows and positions, `(channels,)`."""
-        head = state[:, : math.prod(layer.shape)].reshape(len(state), *layer.shape)
-        return head.transpose(0, 1).flatten(1).std(1)
-
 
 @dataclass(frozen=True)
 class ChannelEffect:
-    """Rows with a channel changed.
-
-    Attributes:
-        rows: one row for each input row and amount, row by row; the column `amount` holds the amounts.
-        layer: layer of the channel.
-        channel: its index.
-        standard_deviation: its standard deviation.
-    """
+    """Rows with a channel changed, for each input row one of each amount, which is the column `amount`."""
 
     rows: GeneratedRows
     layer: Layer
@@ -153,25 +125,27 @@ def perturb_channel(
         UsageError: there is no such layer, channel or site.
     """
     layer = layers.get(number)
-    deviations = layers.standard_deviations(layers.forward(reference, number), layer)
+    numbers = math.prod(layer.shape)
+    states = layers.forward(reference, number)[:, :numbers].reshape(-1, *layer.shape)
+    deviations = states.transpose(0, 1).flatten(1).std(1)
     channel = int(deviations.argmax()) if channel is None else channel
-    if not 0 <= channel < layer.channels:
+    if not 0 <= channel < layer.shape[0]:
         raise UsageError(
-            f"--channel is {channel}, and layer {number} has the channels 0 to {layer.channels - 1}",
+            f"--channel is {channel}, and layer {number} has the channels 0 to {layer.shape[0] - 1}",
             hint="`flowgmm features` lists layers with their shapes",
         )
     state = layers.forward(x, number)
-    direction = torch.zeros(layer.shape, dtype=state.dtype, device=state.device)
-    direction[channel] = perturbation_mask(layer, extent, site).to(direction)
-    direction = torch.cat([direction.flatten(), direction.new_zeros(layer.factored)]) * deviations[channel]
-    alpha = torch.tensor(list(amounts), dtype=state.dtype, device=state.device)
+    direction = state.new_zeros(state.shape[1])
+    mask = perturbation_mask(layer, extent, site).to(direction)
+    direction[:numbers].view(layer.shape)[channel] = mask * deviations[channel]
+    alpha = torch.tensor(list(amounts)).to(state)
     moved = state[:, None] + alpha[None, :, None] * direction
     back = layers.inverse(moved.flatten(0, 1), number)
-    names = [str(name) for name in (range(1, len(x) + 1) if ids is None else ids)]
+    names = range(1, len(x) + 1) if ids is None else ids
     rows = GeneratedRows.from_flow_inputs(
         layers.trained,
         back,
-        ids=[name for name in names for _ in amounts],
+        ids=np.repeat(names, len(amounts)),
         extra_columns={"amount": np.tile(np.asarray(amounts, dtype=np.float64), len(x))},
     )
     return ChannelEffect(rows, layer, channel, float(deviations[channel]))

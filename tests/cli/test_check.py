@@ -57,6 +57,8 @@ def test_a_damaged_model_fails_by_name_with_exit_code_1(flowgmm: Any, run: Path)
     assert "failed: weights" in outcome.out
     assert "remedy:" in outcome.out
     assert outcome.out.splitlines()[-1] == "verdict: failed"
+    value = json.loads(flowgmm("check", "--json").out, parse_constant=pytest.fail)  # no NaN or Infinity
+    assert (value["schema"], value["verdict"]) == ("flowgmm/check/1", "failed")
 
 
 @pytest.mark.parametrize(
