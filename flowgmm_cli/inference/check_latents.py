@@ -32,7 +32,7 @@ def check_classes(
     residuals = (z.double() - means[component]) / scales[component]
     classes, dims = mixture.component_classes[component], z.shape[1]
     checks = []
-    for index in classes.unique().tolist():
+    for index in sorted(set(classes.tolist())):
         members = residuals[classes == index]
         radius = members.square().sum(1)
         checks.append(
