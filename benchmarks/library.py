@@ -1,4 +1,4 @@
-"""flowgmm in the benchmark: the loop that `flowgmm train` runs, on random rows."""
+"""flowgmm as a contender: the trainer of `flowgmm train` on random rows."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from flowgmm_cli.training.dataset import RowTensors, TrainingRows
 from flowgmm_cli.training.engine import Engine, deterministic
 from flowgmm_cli.training.model_init import initialise_model
 from flowgmm_cli.training.step import build_step
-from flowgmm_cli.training.trainer import FitConfig, fit
+from flowgmm_cli.training.trainer import FitConfig, Trainer
 
 Loss = Literal["likelihood", "default"]
 Precision = Literal["fp32", "bf16"]
 
-_BATCHES = 4  # rows in memory, in batches
+_BATCHES = 4  # unlabelled batches in memory
 _PLAIN = {
     "objective": {"use": "joint", "labelled": 1.0, "unlabelled": UNLABELLED_WEIGHT, "per_dimension": False},
     "regularisers": [],
@@ -34,12 +34,12 @@ _VIEWS = {"strong": [{"use": "noise", "scale": 0.5}, {"use": "drop", "rate": 0.2
 
 
 def recipe_of(shape: Shape, loss: Loss, precision: Precision, words: tuple[str, ...] = ()) -> Recipe:
-    """A recipe of this shape; `default` has the default losses with the views of the text recipes."""
+    """Build a recipe of this shape; `default` has the default losses with the views of the text recipes."""
     plain = loss == "likelihood"
     values: dict[str, Any] = {
         "version": 1,
         "name": "speed",
-        # the loop is given other rows; a component has to stand here
+        # The recipe needs a source, but the trainer gets other rows.
         "data": {"use": "sklearn", "name": "two_moons", "views": {} if plain else _VIEWS},
         "flow": {"use": "realnvp", "couplings": shape.couplings, "hidden": shape.hidden},
         "train": {
@@ -63,10 +63,11 @@ class Library:
     """One way of training with flowgmm.
 
     Args:
-        shape: sizes.
-        rows: of one batch.
-        loss: the plain likelihood, or what `flowgmm train` minimises unless told otherwise.
-        precision: of the networks.
+        shape: sizes of model and batch.
+        rows: rows of one batch.
+        loss: the plain likelihood, or the default losses of `flowgmm train`.
+        precision: number format of the networks.
+        words: overrides of the recipe.
     """
 
     shape: Shape
@@ -77,22 +78,22 @@ class Library:
 
     @property
     def name(self) -> str:
-        what = "" if self.loss == "likelihood" else "default losses, "
-        return f"flowgmm, {what}{self.precision}"
+        losses = "" if self.loss == "likelihood" else "default losses, "
+        return f"flowgmm, {losses}{self.precision}"
 
     @property
     def engine(self) -> Engine:
         return Engine(torch.device("cpu"), self.precision)
 
     def model(self) -> FlowMixture:
-        """At its start."""
+        """The model before training."""
         recipe = recipe_of(self.shape, self.loss, self.precision, self.words)
         return initialise_model(
             recipe, self.rows.labelled, self.rows.labels, classes=self.shape.classes, seed=0
         ).requires_grad_()
 
     def steps(self) -> Contender:
-        """Training steps: the time from the end of one to the end of the next within the loop."""
+        """Training steps: the time between the ends of two steps of the trainer."""
         recipe, rows = recipe_of(self.shape, self.loss, self.precision, self.words), self._training_rows()
         step = build_step(
             recipe,
@@ -105,24 +106,24 @@ class Library:
         def turn(times: int, clock: Callable[[], float]) -> list[float]:
             ends: list[float] = []
 
-            def advance(done: int, steps: int, values: Mapping[str, Any]) -> None:
+            def on_step(step: int, steps: int, values: Mapping[str, Any]) -> None:
                 ends.append(clock())
 
-            settings = FitConfig(
+            config = FitConfig(
                 train=recipe.train.model_copy(update={"max_steps": times + 2}),
                 checkpoint=recipe.checkpoint,
                 seed=0,
                 log_every=recipe.run.log_every,
             )
             with deterministic(recipe.run.deterministic):
-                fit(step, rows, settings, self.engine, hooks=StepCallbacks(advance=advance))
-            # The first step sets up the optimiser's state; the last one ends a run.
+                Trainer(step, rows, config, self.engine, callbacks=StepCallbacks(on_step=on_step)).fit()
+            # The first step sets up the state of the optimiser, and the last step writes the metrics.
             return [b - a for a, b in pairwise(ends[:-1])]
 
         return Contender(self.name, turn)
 
     def scores(self, x: Tensor) -> Contender:
-        """`log p(x)` of rows."""
+        """Compute `log p(x)` of rows."""
         model, engine = self.model().eval(), self.engine
 
         @torch.no_grad()
@@ -133,7 +134,7 @@ class Library:
         return repeated(self.name, score)
 
     def samples(self, n: int) -> Contender:
-        """New rows."""
+        """Draw new rows."""
         model, engine, generator = self.model().eval(), self.engine, torch.Generator().manual_seed(0)
 
         def sample() -> None:
