@@ -54,7 +54,7 @@ def init(
     Examples: flowgmm init my.csv --label y · flowgmm init posts.jsonl --label topic --text body ·
     flowgmm init my.csv --label y --save my.yaml && flowgmm train my.yaml
     """
-    target = _target(save, file)
+    target = None if save == "-" else Path(save or f"{file.name.removesuffix(file.suffix)}.yaml").expanduser()
     check_stdout(save, as_json=as_json)
     if target is not None:
         check_absent(target, "name another file with --save, or replace it with --force", force=force)
@@ -83,20 +83,8 @@ def init(
         output.note(f"next: flowgmm train {shlex.quote(str(target))}")
 
 
-def _target(save: str | None, file: Path) -> Path | None:
-    """Return the recipe file to write; None for stdout."""
-    if save == "-":
-        return None
-    return Path(save).expanduser() if save else Path(f"{file.name.removesuffix(file.suffix)}.yaml")
-
-
 def _profile(file: Path, label: str | None, texts: Sequence[str]) -> Profile:
-    """Read a table and find out what its columns hold.
-
-    Raises:
-        DataError: the table has no label column, or no column that can be an input.
-        UsageError: the label column is unclear, or named as text.
-    """
+    """Read and profile a table; raise `DataError` or `UsageError` without a label or an input."""
     from flowgmm_cli.data.label_column import class_counts, find_label_column
     from flowgmm_cli.data.sources.tables import read_table
     from flowgmm_cli.data.table_profile import profile_table
@@ -120,16 +108,13 @@ def _profile(file: Path, label: str | None, texts: Sequence[str]) -> Profile:
 
 
 def _print_columns(profile: Profile, target: Path) -> None:
-    rows, labelled, classes = profile.rows, profile.labelled, len(profile.classes)
-    output.print_table(
-        ["column", "type", "use", "empty", "different", "reason"],
-        [
-            [c.name, c.kind, c.role, f"{c.missing / max(rows, 1):.0%}", c.distinct, c.reason]
-            for c in profile.columns
-        ],
-        right=["empty", "different"],
-        title=f"{target}: {rows:,} rows, {labelled:,} labelled, {classes} classes",
-    )
+    rows = [
+        [c.name, c.kind, c.role, f"{c.missing / max(profile.rows, 1):.0%}", c.distinct, c.reason]
+        for c in profile.columns
+    ]
+    headers = ["column", "type", "use", "empty", "different", "reason"]
+    counts = f"{profile.rows:,} rows, {profile.labelled:,} labelled, {len(profile.classes)} classes"
+    output.print_table(headers, rows, right=["empty", "different"], title=f"{target}: {counts}")
 
 
 def _to_dict(profile: Profile, target: Path, notes: list[str]) -> dict[str, Any]:
@@ -142,6 +127,6 @@ def _to_dict(profile: Profile, target: Path, notes: list[str]) -> dict[str, Any]
         "label": profile.label,
         "text": [column.name for column in profile.with_role("text")],
         "classes": dict(profile.classes),
-        "columns": [column.to_dict() for column in profile.columns],
+        "columns": [vars(column) for column in profile.columns],
         "notes": notes,
     }

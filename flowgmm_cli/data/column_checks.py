@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -72,24 +72,19 @@ def leaks_label(cells: npt.NDArray[np.object_], labels: npt.NDArray[np.object_])
         cells: the column, None where a cell is empty.
         labels: the classes, None where a row is unlabelled.
     """
-    by_value: dict[str, Counter[str]] = defaultdict(Counter)
-    classes: Counter[str] = Counter()
-    for cell, label in zip(cells, labels, strict=True):
-        if label is None:
-            continue
-        classes[str(label)] += 1
-        if cell is not None:
-            by_value[str(cell)][str(label)] += 1
-    total = sum(classes.values())
-    if total < _MIN_LABELLED or len(classes) < 2 or len(by_value) < 2:
+    classes = Counter(str(label) for label in labels if label is not None)
+    pairs = Counter(
+        (str(cell), str(label))
+        for cell, label in zip(cells, labels, strict=True)
+        if cell is not None and label is not None
+    )
+    total, values = classes.total(), {value for value, _ in pairs}
+    if total < max(_MIN_LABELLED, _MIN_ROWS_PER_VALUE * len(values)) or min(len(classes), len(values)) < 2:
         return False
-    if total < _MIN_ROWS_PER_VALUE * len(by_value) or any(len(counts) > 1 for counts in by_value.values()):
+    if len(pairs) > len(values) or len({label for _, label in pairs}) < len(classes):
         return False
-    if len({next(iter(counts)) for counts in by_value.values()}) < len(classes):
-        return False
-    shares = [count / total for count in classes.values()]
     log_probability = sum(
-        math.log(sum(share ** sum(counts.values()) for share in shares)) for counts in by_value.values()
+        math.log(sum((rows / total) ** count for rows in classes.values())) for count in pairs.values()
     )
     return log_probability < math.log(_SIGNIFICANCE)
 

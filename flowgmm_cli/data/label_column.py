@@ -26,22 +26,19 @@ def find_label_column(table: Table, name: str | None) -> str:
         return name
     named = [name for name in table.names if name.strip().casefold() in _NAMES]
     named = [name for name in named if 2 <= len(_counts(table, name)) <= _MAX_CLASSES]
-    if len(named) == 1:
-        return named[0]
     candidates = named or [name for name in table.names if _is_candidate(table, name)]
     if len(candidates) == 1:
         return candidates[0]
-    hint = f"--label {candidates[0]}" if candidates else "--label COLUMN"
     if not candidates:
         raise UsageError(
             f"{table.where}: no column looks like a class",
             details=[f"columns: {', '.join(table.names)}"],
-            hint=f"name it: {hint}",
+            hint="name it: --label COLUMN",
         )
     raise UsageError(
         f"{table.where}: several columns may be the class",
         details=[f"{name}: {_summarise(_counts(table, name))}" for name in candidates],
-        hint=f"name one of them, for instance {hint}",
+        hint=f"name one of them, for instance --label {candidates[0]}",
     )
 
 

@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from flowgmm_cli.data.table_profile import ColumnProfile, Profile
+from flowgmm_cli.data.table_profile import Profile
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.recipe.catalogue import recipe_folder
 from flowgmm_cli.recipe.yaml import read_scalar
@@ -21,21 +21,8 @@ _REFERENCE = re.compile(r"\$(\{[^{}]*\})")  # a second `$` makes it plain text
 _LINE_WIDTH = 100
 _MIN_LABELLED, _MIN_LABELLED_OF_CLASS = 30, 5
 _MAX_LISTED = 12  # class names
-_UNKNOWN_CLASSES = [
-    "na",
-    "n/a",
-    "nan",
-    "null",
-    "none",
-    "nil",
-    "?",
-    "-",
-    ".",
-    "unknown",
-    "unlabelled",
-    "unlabeled",
-    "-1",
-]
+_UNKNOWN_CLASSES = ["na", "n/a", "nan", "null", "none", "nil", "?", "-", ".", "-1"]
+_UNKNOWN_CLASSES += ["unknown", "unlabelled", "unlabeled"]
 
 
 def render_recipe(profile: Profile, *, path: str, command: str) -> str:
@@ -48,29 +35,28 @@ def render_recipe(profile: Profile, *, path: str, command: str) -> str:
     """
     texts = [column.name for column in profile.with_role("text")]
     base = _read_bundled("text" if texts else "csv")
+    relative = "" if Path(path).is_absolute() else "  # relative to the folder where flowgmm is started"
     lines = [
-        *_comment(f"{Path(path).name}: {profile.rows:,} rows, class in the column {profile.label}.", ""),
+        *_comment(f"{Path(path).name}: {profile.rows:,} rows, class in the column {profile.label}."),
         "#",
         *_comment(
             f"Written by `{command}` from a profile of the file; change it as needed. "
-            "`flowgmm recipes check` validates it, `flowgmm train` trains it.",
-            "",
+            "`flowgmm recipes check` validates it, `flowgmm train` trains it."
         ),
         "#",
         *_label_lines(profile),
         "version: 1",
         "data:",
         "  use: csv",
-        f"  path: {quote_yaml(path)}"
-        + ("" if Path(path).is_absolute() else "  # relative to the folder where flowgmm is started"),
+        f"  path: {quote_yaml(path)}{relative}",
         f"  label: {quote_yaml(profile.label)}  # an empty cell is an unlabelled row",
         *(
             f"  id: {quote_yaml(column.name)}  # {to_line(column.reason)}: not an input"
             for column in profile.with_role("id")
         ),
         *(_text_lines(profile, texts) if texts else _input_lines(profile)),
-        *_section(base, "transforms"),
-        *_sections_after_data(base),
+        *_section(base, "  transforms:"),
+        *base[base.index("data:") + len(_section(base, "data:")) :],
     ]
     return "\n".join(lines) + "\n"
 
@@ -115,12 +101,9 @@ def quote_yaml(text: str) -> str:
 
 
 def _escape(letter: str) -> str:
-    if letter in '"\\':
-        return f"\\{letter}"
-    code = ord(letter)
-    if letter.isprintable() and not 0xD800 <= code <= 0xDFFF:
-        return letter
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    if letter.isprintable():
+        return f"\\{letter}" if letter in '"\\' else letter
+    return f"\\u{ord(letter):04x}" if ord(letter) < 0x10000 else f"\\U{ord(letter):08x}"
 
 
 def to_line(text: str, most: int = 60) -> str:
@@ -135,10 +118,8 @@ def _label_lines(profile: Profile) -> list[str]:
     classes = ", ".join(listed) + (f" and {rest:,} more" if rest else "")
     unlabelled = profile.rows - profile.labelled
     text = f"Labels: {profile.labelled:,} rows are labelled, {unlabelled:,} are not. Classes: {classes}."
-    lines = _comment(text, "")
-    for line in profile_warnings(profile):
-        lines += _comment(f"Note: {line}.", "")
-    return lines
+    notes = [f"Note: {line}." for line in profile_warnings(profile)]
+    return [line for part in (text, *notes) for line in _comment(part)]
 
 
 def _text_lines(profile: Profile, texts: Sequence[str]) -> list[str]:
@@ -164,43 +145,35 @@ def _input_lines(profile: Profile) -> list[str]:
         f"{count:,} column{'s' if count > 1 else ''} of {kind}" for kind, count in counts.items() if count
     )
     lines = _comment(f"Inputs: {counted or 'none'}; all columns but the label and those dropped.", "  ")
-    if dropped:
-        lines.append("  drop:  # remove a line to use the column")
-        lines += _list_columns(dropped)
     categorical = [column for column in inputs if column.categorical]
-    if categorical:
-        lines.append("  categorical:")
-        lines += [
-            f"    - {quote_yaml(column.name)}  # {to_line(column.reason, 90)}" for column in categorical
-        ]
-    incomplete = [column for column in inputs if column.missing and column.kind == "numbers"]
+    for key, columns in (
+        ("drop:  # remove a line to use the column", dropped),
+        ("categorical:", categorical),
+    ):
+        if columns:
+            lines.append(f"  {key}")
+            lines += [f"    - {quote_yaml(item.name)}  # {to_line(item.reason, 90)}" for item in columns]
+    numeric = [column for column in inputs if column.kind == "numbers"]
+    incomplete = [column for column in numeric if column.missing]
     if incomplete:
         listed = ", ".join(
-            f"{to_line(column.name, 30)} {_missing_share(column, profile.rows)}" for column in incomplete[:6]
+            f"{to_line(column.name, 30)} {100 * column.missing / max(profile.rows, 1):.0f} %"
+            for column in incomplete[:6]
         )
         more = f" and {len(incomplete) - 6:,} more columns" if len(incomplete) > 6 else ""
         lines += _comment(f"Empty cells take the median of their column: {listed}{more}.", "  ")
         lines.append("  missing: median")
-    codes = [column for column in inputs if column.kind == "numbers" and 2 < column.distinct <= 10]
+    codes = [to_line(column.name, 30) for column in numeric if 2 < column.distinct <= 10]
     if codes:
-        listed = ", ".join(to_line(column.name, 30) for column in codes[:6])
         lines += _comment(
-            f"Numbers with few different values ({listed}): if they are codes and not amounts, list them "
-            "under `categorical:`.",
+            f"Numbers with few different values ({', '.join(codes[:6])}): if they are codes and not amounts, "
+            "list them under `categorical:`.",
             "  ",
         )
     return lines
 
 
-def _list_columns(columns: Sequence[ColumnProfile]) -> list[str]:
-    return [f"    - {quote_yaml(column.name)}  # {to_line(column.reason, 90)}" for column in columns]
-
-
-def _missing_share(column: ColumnProfile, rows: int) -> str:
-    return f"{100 * column.missing / max(rows, 1):.0f} %"
-
-
-def _comment(text: str, indent: str) -> list[str]:
+def _comment(text: str, indent: str = "") -> list[str]:
     width = _LINE_WIDTH - len(indent)
     wrapped = textwrap.wrap(_printable(text), width, break_long_words=False, break_on_hyphens=False)
     return [f"{indent}# {part}" for part in wrapped]
@@ -218,15 +191,7 @@ def _read_bundled(name: str) -> list[str]:
 
 
 def _section(lines: Sequence[str], key: str) -> list[str]:
-    """Return the lines of a bundled recipe's `data` section from `key` on."""
-    start = next(index for index, line in enumerate(lines) if line.startswith(f"  {key}:"))
-    return list(lines[start : _end_of_section(lines, start)])
-
-
-def _sections_after_data(lines: Sequence[str]) -> list[str]:
-    start = next(index for index, line in enumerate(lines) if line.startswith("data:")) + 1
-    return list(lines[_end_of_section(lines, start) :])
-
-
-def _end_of_section(lines: Sequence[str], start: int) -> int:
-    return next(index for index in range(start, len(lines)) if re.match(r"\w", lines[index]))
+    """Return the lines of a recipe from a key to the next key at the left margin."""
+    start = next(index for index, line in enumerate(lines) if line.startswith(key))
+    end = next(index for index in range(start + 1, len(lines)) if re.match(r"\w", lines[index]))
+    return list(lines[start:end])

@@ -6,9 +6,9 @@ Roles are proposals: the starter recipe lists each with its reason, for the user
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -41,16 +41,10 @@ _LEAK = "each of its values goes with one class only: it gives the label away"
 
 @dataclass(frozen=True)
 class ColumnProfile:
-    """A column.
+    """A column with the role of its cells in a recipe and the reason, '' if none is needed.
 
-    Attributes:
-        name: as in the file.
-        kind: kind of its cells.
-        role: its role in a recipe.
-        reason: explanation of the role, '' if none is needed.
-        missing: number of empty cells.
-        distinct: number of distinct values.
-        categorical: True if a recipe must declare its values categories.
+    `missing` cells are empty; there are `distinct` different values. With `categorical` a recipe must declare
+    them categories.
     """
 
     name: str
@@ -61,21 +55,12 @@ class ColumnProfile:
     distinct: int = 0
     categorical: bool = False
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON values."""
-        return dict(vars(self))
-
 
 @dataclass(frozen=True)
 class Profile:
-    """A table.
+    """A table: rows of each class, in the order of class names, and all columns.
 
-    Attributes:
-        rows: number of rows.
-        label: name of the label column.
-        classes: rows of each class, in the order of class names.
-        columns: all columns, in order.
-        english: True if the texts look English; None without texts.
+    `english` is True if the texts look English, None without texts.
     """
 
     rows: int
@@ -113,15 +98,8 @@ def profile_table(
         else _profile_column(name, table.data[name], labels, text)
         for name in table.names
     ]
-    columns = _keep_first_id(columns)
+    columns = list(_assign_roles(columns))
     texts = [column.name for column in columns if column.role == "text"]
-    if texts:  # a text recipe uses only the text
-        columns = [
-            replace(column, role="dropped", reason="the text alone is used")
-            if column.role == "input"
-            else column
-            for column in columns
-        ]
     english = looks_english([cell for name in texts for cell in strings(table.data[name])]) if texts else None
     return Profile(table.data.num_rows, label, classes, tuple(columns), english)
 
@@ -138,82 +116,82 @@ def looks_english(texts: Sequence[str | None]) -> bool:
 def _profile_column(
     name: str, cells: pa.ChunkedArray, labels: npt.NDArray[np.object_], text: Sequence[str]
 ) -> ColumnProfile:
-    """Return the profile by the first rule that applies."""
     try:
         values = strings(cells)
     except (TypeError, ValueError):
         return ColumnProfile(name, "other", "dropped", "its cells are neither numbers nor words")
     filled = [cell for cell in values if cell is not None]
-    distinct = len(set(filled))
-    missing = len(values) - len(filled)
-
-    def column(kind: Kind, role: Role, reason: str = "", *, categorical: bool = False) -> ColumnProfile:
-        return ColumnProfile(name, kind, role, reason, missing, distinct, categorical)
-
-    if name in text:
-        return column("text", "text")
-    if not filled:
-        return column("empty", "dropped", "it is empty")
-    if distinct == 1 and not missing:
-        kind: Kind = "numbers" if numbers(cells) is not None else "categories"
-        return column(kind, "dropped", "it never changes")
+    distinct, missing = len(set(filled)), len(values) - len(filled)
     as_numbers = numbers(cells)
-    if as_numbers is not None:
-        return _profile_numbers(name, as_numbers, column, values, labels)
-    if (entries := vectors(cells)) is not None:
-        return column("vectors", "input", f"lists of {entries.shape[1]:,} numbers")
-    if pa.types.is_temporal(cells.type) or are_dates(filled):
-        return column("dates", "dropped", "dates are not inputs; derive numbers from them")
-    if pa.types.is_nested(cells.type):
-        return column("other", "dropped", "its cells are lists or objects")
-    if len(localised := find_localised_numbers(cells)):
-        example = values[localised[0]]
-        return column("strings", "dropped", f"numbers with a decimal comma, such as {example}; write 1000.50")
-    if distinct > FEW_CATEGORIES and mostly_numbers(cells):
-        odd = find_non_numeric(cells)
-        reason = f"numbers except {len(odd):,} cells, the first in row {odd[0] + 1}"
-        return column("strings", "dropped", reason)
-    if not text and _is_text(name, filled, distinct):
-        return column("text", "text", "sentences")
-    if is_identifier(filled, missing, id_name=bool(_ID_NAME.search(name))):
-        return column("strings", "id", "it names the rows")
-    return _profile_strings(values, filled, distinct, labels, column)
+    kind: Kind
+    role: Role
+    if name in text:
+        kind, role, reason = "text", "text", ""
+    elif not filled:
+        kind, role, reason = "empty", "dropped", "it is empty"
+    elif distinct == 1 and not missing:
+        kind, role, reason = "categories" if as_numbers is None else "numbers", "dropped", "it never changes"
+    elif as_numbers is not None:
+        kind, (role, reason) = "numbers", _number_role(name, as_numbers, values, labels)
+    else:
+        kind, role, reason = _classify_strings(name, cells, values, labels, infer_text=not text)
+    categorical = (kind, role) == ("categories", "input") and distinct > MAX_CATEGORIES
+    return ColumnProfile(name, kind, role, reason, missing, distinct, categorical)
 
 
-def _profile_numbers(
+def _number_role(
     name: str,
     values: npt.NDArray[np.float64],
-    column: Callable[..., ColumnProfile],
     cells: npt.NDArray[np.object_],
     labels: npt.NDArray[np.object_],
-) -> ColumnProfile:
+) -> tuple[Role, str]:
     if is_counter(values):
-        return column("numbers", "id", "it counts the rows")
+        return "id", "it counts the rows"
     whole = bool(np.isfinite(values).all() and (values == np.round(values)).all())
     if whole and _ID_NAME.search(name) and len(np.unique(values)) == len(values):
-        return column("numbers", "id", "it names the rows")
+        return "id", "it names the rows"
     if leaks_label(cells, labels):
-        return column("numbers", "dropped", _LEAK)
+        return "dropped", _LEAK
     infinite = int(np.isinf(values).sum())
-    return column("numbers", "input", f"{infinite:,} cells are infinite" if infinite else "")
+    return "input", f"{infinite:,} cells are infinite" if infinite else ""
 
 
-def _profile_strings(
+def _classify_strings(
+    name: str,
+    cells: pa.ChunkedArray,
     values: npt.NDArray[np.object_],
-    filled: Sequence[str],
-    distinct: int,
     labels: npt.NDArray[np.object_],
-    column: Callable[..., ColumnProfile],
-) -> ColumnProfile:
+    *,
+    infer_text: bool,
+) -> tuple[Kind, Role, str]:
+    """Return kind, role and reason by the first rule that applies."""
+    filled = [cell for cell in values if cell is not None]
+    distinct = len(set(filled))
+    if (entries := vectors(cells)) is not None:
+        return "vectors", "input", f"lists of {entries.shape[1]:,} numbers"
+    if pa.types.is_temporal(cells.type) or are_dates(filled):
+        return "dates", "dropped", "dates are not inputs; derive numbers from them"
+    if pa.types.is_nested(cells.type):
+        return "other", "dropped", "its cells are lists or objects"
+    if len(localised := find_localised_numbers(cells)):
+        example = values[localised[0]]
+        return "strings", "dropped", f"numbers with a decimal comma, such as {example}; write 1000.50"
+    if distinct > FEW_CATEGORIES and mostly_numbers(cells):
+        odd = find_non_numeric(cells)
+        return "strings", "dropped", f"numbers except {len(odd):,} cells, the first in row {odd[0] + 1}"
+    if infer_text and _is_text(name, filled, distinct):
+        return "text", "text", "sentences"
+    if is_identifier(filled, len(values) - len(filled), id_name=bool(_ID_NAME.search(name))):
+        return "strings", "id", "it names the rows"
     if distinct > 0.9 * len(filled) and distinct > FEW_CATEGORIES:
-        return column("strings", "dropped", "nearly every row has its own value")
+        return "strings", "dropped", "nearly every row has its own value"
     if leaks_label(values, labels):
-        return column("categories", "dropped", _LEAK)
+        return "categories", "dropped", _LEAK
     if distinct <= MAX_CATEGORIES:
-        return column("categories", "input")
+        return "categories", "input", ""
     if distinct <= _MAX_FREQUENT_CATEGORIES and len(filled) >= _MIN_ROWS_PER_CATEGORY * distinct:
-        return column("categories", "input", f"{distinct} categories, each a feature", categorical=True)
-    return column("strings", "dropped", f"{distinct:,} different values, too many for categories")
+        return "categories", "input", f"{distinct} categories, each a feature"
+    return "strings", "dropped", f"{distinct:,} different values, too many for categories"
 
 
 def _is_text(name: str, cells: Sequence[str], distinct: int) -> bool:
@@ -223,15 +201,16 @@ def _is_text(name: str, cells: Sequence[str], distinct: int) -> bool:
     return varied and (words >= _MIN_WORDS_OF_TEXT or (text_name and words >= 2))
 
 
-def _keep_first_id(columns: list[ColumnProfile]) -> list[ColumnProfile]:
-    """Keep the first complete id column with a name, and drop the others."""
+def _assign_roles(columns: Sequence[ColumnProfile]) -> Iterator[ColumnProfile]:
+    """Keep the first complete id column with a name, and drop the others; drop inputs beside texts."""
+    has_text = any(column.role == "text" for column in columns)
     has_id = False
-    kept = []
     for column in columns:
         if column.role == "id":
-            if has_id or column.missing or re.fullmatch(r"Unnamed: \d+", column.name):
-                column = replace(column, role="dropped")
-            else:
-                has_id = True
-        kept.append(column)
-    return kept
+            usable = not (has_id or column.missing or re.fullmatch(r"Unnamed: \d+", column.name))
+            has_id = has_id or usable
+            yield column if usable else replace(column, role="dropped")
+        elif column.role == "input" and has_text:
+            yield replace(column, role="dropped", reason="the text alone is used")
+        else:
+            yield column

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from scipy.stats import entropy
 
 from flowgmm_cli.data.preprocessor import Tensors
 from flowgmm_cli.inference.scoring import ScoredRows
@@ -39,19 +40,6 @@ class RowStatistics:
     entropy: Floats
 
 
-@dataclass(frozen=True)
-class Extremes:
-    """Positions of rows of one class.
-
-    Attributes:
-        typical: rows of the highest density under the class, highest first.
-        odd: rows of the lowest density, lowest first; disjoint from `typical`.
-    """
-
-    typical: Places
-    odd: Places
-
-
 def compute_row_statistics(trained: TrainedModel, split: Tensors) -> RowStatistics:
     """Compute the statistics of preprocessed rows."""
     rows = trained.encode_rows(split)
@@ -64,17 +52,18 @@ def compute_row_statistics(trained: TrainedModel, split: Tensors) -> RowStatisti
     log_det = rows.latents.log_det.double() + split.log_det
     log_joint = (rows.latents.class_log_prob.double() + log_det[:, None]).numpy()
     log_density = log_joint[np.arange(len(split)), classes] - log_prior[classes]
-    with np.errstate(invalid="ignore"):
-        summands = np.where(log_posterior > -np.inf, np.exp(log_posterior) * log_posterior, 0.0)
-    return RowStatistics(classes, predicted, log_density, -summands.sum(1))
+    return RowStatistics(classes, predicted, log_density, entropy(np.exp(log_posterior), axis=1))
 
 
-def select_extremes(statistics: RowStatistics, class_index: int, count: int) -> Extremes:
-    """Return the typical and the odd rows of a class, at most `count` of each."""
+def select_extremes(statistics: RowStatistics, class_index: int, count: int) -> tuple[Places, Places]:
+    """Return at most `count` rows of a class with its highest density, and as many with the lowest.
+
+    The highest and the lowest density come first; no row is in both.
+    """
     rows = np.flatnonzero((statistics.classes == class_index) & np.isfinite(statistics.log_density))
     order = rows[np.argsort(-statistics.log_density[rows], kind="stable")]
     typical = order[: min(count, -(-len(order) // 2))]
-    return Extremes(typical, order[len(typical) :][::-1][:count])
+    return typical, order[len(typical) :][::-1][:count]
 
 
 def select_uncertain(statistics: RowStatistics, count: int) -> Places:

@@ -64,16 +64,9 @@ class ScoreSet:
 
 @dataclass(frozen=True)
 class OODResult:
-    """Result of `flowgmm ood`.
+    """Result of `flowgmm ood`: metrics by score, confidence intervals by score and metric.
 
-    Attributes:
-        run: the run.
-        inside: in-distribution rows.
-        outside: the rows compared with them.
-        default: the run's own choice of a score.
-        rule: the score that flags here, with its threshold.
-        metrics: metrics by score.
-        intervals: confidence intervals by score and metric.
+    `default` is the run's own choice of a score, `rule` has the one that flags here.
     """
 
     run: str
@@ -156,41 +149,21 @@ def collect_scores(
 def compare_scores(
     run: str, inside: ScoreSet, outside: ScoreSet, *, default: str, rule: OODRule, rng: np.random.Generator
 ) -> OODResult:
-    """Compute the detection metrics of all scores; both sets have rows.
-
-    Args:
-        run: the run.
-        inside: in-distribution rows.
-        outside: the other rows.
-        default: the run's own choice of a score.
-        rule: the score that flags.
-        rng: for the confidence intervals.
-    """
+    """Compute the detection metrics of all scores; both sets have rows. `rng` draws confidence intervals."""
     pairs = {name: (values, outside.scores[name]) for name, values in inside.scores.items()}
     metrics = {name: detection_metrics(*pair) for name, pair in pairs.items()}
     intervals = {name: detection_intervals(*pair, rng=rng) for name, pair in pairs.items()}
     order = sorted(metrics, key=lambda name: (name != rule.score, -metrics[name].auroc))
-    return OODResult(
-        run,
-        inside,
-        outside,
-        default,
-        rule,
-        {name: metrics[name] for name in order},
-        {name: intervals[name] for name in order},
-    )
+    ordered = {name: metrics[name] for name in order}
+    return OODResult(run, inside, outside, default, rule, ordered, intervals)
 
 
 def ood_columns(
     scored: ScoredRows, detector: Detector, rule: OODRule, other_scores: Sequence[str] = ()
 ) -> Columns:
-    """Return the columns that `--save` writes; `Writer` describes how missing cells are marked.
+    """Return the columns that `--save` writes, with other scores in columns of their names.
 
-    Args:
-        scored: rows with their scores.
-        detector: has the scores of held-out rows.
-        rule: the score that flags.
-        other_scores: further scores, each in a column of its name.
+    `Writer` describes how missing cells are marked.
     """
     values, mask = scored.ood[rule.score], scored.scorable
     percentile = np.full(len(values), np.nan)

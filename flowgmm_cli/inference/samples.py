@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from flowgmm_cli.trained_model import TrainedModel, encode
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+_ARRAYS = ("classes", "log_probabilities", "log_density", "features", "ids")
 SAMPLE_COLUMNS = ("id", "class", "log_density", "confidence")
 
 
@@ -57,24 +58,11 @@ class GeneratedRows:
     @property
     def confidence(self) -> npt.NDArray[np.float64]:
         """Calibrated probability of each row's class, `(n,)`."""
-        confidence: npt.NDArray[np.float64] = np.exp(
-            self.log_probabilities[np.arange(len(self)), self.classes]
-        )
-        return confidence
+        return np.asarray(np.exp(self.log_probabilities[np.arange(len(self)), self.classes]))
 
     def take(self, places: npt.NDArray[np.int64]) -> GeneratedRows:
         """Return some of the rows, in the order of `places`."""
-        return replace(
-            self,
-            x=self.x[torch.from_numpy(places)],
-            classes=self.classes[places],
-            log_probabilities=self.log_probabilities[places],
-            log_density=self.log_density[places],
-            features=self.features[places],
-            cells={name: None if cells is None else cells[places] for name, cells in self.cells.items()},
-            ids=self.ids[places],
-            extra_columns={name: values[places] for name, values in self.extra_columns.items()},
-        )
+        return _combine([self], lambda arrays: arrays[0][places])
 
     def table(self, *, flat: bool = True) -> dict[str, npt.NDArray[Any]]:
         """Return columns `id, class, log_density, confidence`, the extra ones, then the input columns.
@@ -100,9 +88,8 @@ class GeneratedRows:
             else:
                 inputs[column.name] = cells
         taken = inputs.keys() | {column.name for column in self.columns}
-        return {
-            (f"sample_{name}" if name in taken else name): array for name, array in added.items()
-        } | inputs
+        named = {f"sample_{name}" if name in taken else name: array for name, array in added.items()}
+        return named | inputs
 
     @classmethod
     @torch.no_grad()
@@ -169,30 +156,28 @@ def concatenate_generated(
         extra_columns: columns to add, with a value for each part.
         renumber: number the rows from 1 instead of keeping their names.
     """
-    first, sizes = parts[0], [len(part) for part in parts]
+    rows = _combine(parts, np.concatenate)
+    sizes = [len(part) for part in parts]
     added = {name: np.repeat(np.asarray(values), sizes) for name, values in (extra_columns or {}).items()}
-    ids = [str(number) for number in range(1, sum(sizes) + 1)]
+    ids = np.array([str(number) for number in range(1, len(rows) + 1)], dtype=object)
+    return replace(rows, ids=ids if renumber else rows.ids, extra_columns={**added, **rows.extra_columns})
 
-    def join(name: str) -> npt.NDArray[Any]:
-        return np.concatenate([getattr(part, name) for part in parts])
 
-    return replace(
-        first,
-        x=torch.cat([part.x for part in parts]),
-        classes=join("classes"),
-        log_probabilities=join("log_probabilities"),
-        log_density=join("log_density"),
-        features=join("features"),
-        cells={
-            name: None if cells is None else np.concatenate([np.asarray(part.cells[name]) for part in parts])
-            for name, cells in first.cells.items()
-        },
-        ids=np.array(ids, dtype=object) if renumber else join("ids"),
-        extra_columns={
-            **added,
-            **{name: np.concatenate([p.extra_columns[name] for p in parts]) for name in first.extra_columns},
-        },
-    )
+def _combine(
+    parts: Sequence[GeneratedRows], function: Callable[[list[npt.NDArray[Any]]], npt.NDArray[Any]]
+) -> GeneratedRows:
+    """Replace each array of the first part by a function of those of all parts."""
+
+    def columns(name: str) -> dict[str, Any]:
+        tables = [getattr(part, name) for part in parts]
+        return {
+            key: None if values is None else function([table[key] for table in tables])
+            for key, values in tables[0].items()
+        }
+
+    arrays: dict[str, Any] = {name: function([getattr(part, name) for part in parts]) for name in _ARRAYS}
+    x = torch.from_numpy(function([part.x.numpy() for part in parts]))
+    return replace(parts[0], x=x, cells=columns("cells"), extra_columns=columns("extra_columns"), **arrays)
 
 
 def class_index(trained: TrainedModel, name: str) -> int:

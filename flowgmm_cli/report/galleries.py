@@ -72,14 +72,14 @@ def _image_parts(
     wrong = statistics.predicted != statistics.classes
     rows = []
     for index in classes:
-        extremes = select_extremes(statistics, index, IMAGES_PER_KIND)
-        indices = np.concatenate([extremes.typical, extremes.odd])
-        odd_columns = range(IMAGES_PER_KIND, IMAGES_PER_KIND + len(extremes.odd))
+        typical, odd = select_extremes(statistics, index, IMAGES_PER_KIND)
+        indices = np.concatenate([typical, odd])
+        odd_columns = range(IMAGES_PER_KIND, IMAGES_PER_KIND + len(odd))
         rows.append(
             ImageRow(
                 names[index],
                 images[indices],
-                positions=[*range(len(extremes.typical)), *odd_columns],
+                positions=[*range(len(typical)), *odd_columns],
                 notes=[f"{value:.4g}" for value in statistics.log_density[indices]],
                 framed=wrong[indices].tolist(),
             )
@@ -115,8 +115,8 @@ def _tables(
 
     table = []
     for index in classes:
-        extremes = select_extremes(statistics, index, ROWS_PER_KIND)
-        for kind, indices in (("typical", extremes.typical), ("odd", extremes.odd)):
+        typical, odd = select_extremes(statistics, index, ROWS_PER_KIND)
+        for kind, indices in (("typical", typical), ("odd", odd)):
             for row in indices:
                 density, predicted = f"{statistics.log_density[row]:.2f}", names[statistics.predicted[row]]
                 table.append([names[index], kind, rows.ids[row], density, predicted, *cells(row)])

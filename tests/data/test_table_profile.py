@@ -113,7 +113,7 @@ def test_other_languages_are_recognised() -> None:
 
 def test_a_profile_is_plain_json(tmp_path: Path) -> None:
     profile = profile_of(tmp_path, {"x": [DRAW.random() for _ in range(ROWS)], "y": LABELS})
-    json.dumps([column.to_dict() for column in profile.columns], allow_nan=False)
+    json.dumps([vars(column) for column in profile.columns], allow_nan=False)
     assert isinstance(profile.columns[0], ColumnProfile)
 
 
