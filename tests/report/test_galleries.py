@@ -62,7 +62,7 @@ def test_a_run_of_images_has_galleries(image_context: ReportContext) -> None:
     assert (gallery.name, uncertain.name) == ("gallery", "doubtful")
     assert gallery.png.startswith(b"\x89PNG")
     statistics = compute_row_statistics(image_context.trained, image_context.validation.split)
-    best = select_extremes(statistics, 3, 1).typical[0]
+    best = select_extremes(statistics, 3, 1)[0][0]
     assert f"{statistics.log_density[best]:.4g}" in gallery.svg.decode()
     assert "typical" in gallery.svg.decode()
     assert "log p(x | class)" in gallery.caption
