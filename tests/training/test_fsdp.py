@@ -68,7 +68,7 @@ class Plugin(torch.nn.Module):
 
 def flows(g):
     yield RealNVP(16, couplings=3, hidden=32, depth=2, generator=g)
-    yield RealNVP(16, couplings=2, hidden=9, depth=1, actnorm=True, mixing="lu", dropout=0.1, generator=g)
+    yield RealNVP(16, couplings=2, hidden=9, depth=1, actnorm=True, mixing="lu", generator=g)
     glow = GlowConfig(scales=2, steps=2, hidden=8)
     yield FlatFlow(build_glow(glow, shape=(1, 4, 4), generator=g), (1, 4, 4))
     yield Plugin(g)
