@@ -12,12 +12,13 @@ from shapes import CLIP_NORM, LEARNING_RATE, UNLABELLED_WEIGHT, Rows, Shape
 from timing import Contender, repeated
 from torch import Tensor
 
+from flowgmm_cli.data.row_tensors import RowTensors
+from flowgmm_cli.devices import Engine, deterministic
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.load import parse_resolved
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.training.callbacks import StepCallbacks
-from flowgmm_cli.training.dataset import RowTensors, TrainingRows
-from flowgmm_cli.training.engine import Engine, deterministic
+from flowgmm_cli.training.dataset import TrainingRows
 from flowgmm_cli.training.model_init import initialise_model
 from flowgmm_cli.training.step import build_step
 from flowgmm_cli.training.trainer import FitConfig, Trainer

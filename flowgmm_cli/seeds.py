@@ -5,6 +5,8 @@ No random state passes from one step to the next, so a resumed run continues exa
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal, get_args
 
 import numpy as np
@@ -39,3 +41,32 @@ def generator(
 ) -> torch.Generator:
     """Return a generator on `device`, seeded by `derive_seed`."""
     return torch.Generator(device).manual_seed(derive_seed(seed, stream, index))
+
+
+@contextmanager
+def seeded_layers(generator: torch.Generator) -> Iterator[None]:
+    """Seed the global generator, from which layers such as dropout draw, for the block.
+
+    The numbers depend on the seed of `generator` alone and not on the numbers drawn from it, so that a
+    resumed run drops the same units. After the block the global generator is in its earlier state.
+
+    Args:
+        generator: random numbers of the step, on the device of the rows.
+    """
+    global_generator = _global_generator(generator.device)
+    state = global_generator.get_state()
+    global_generator.manual_seed(derive_seed(generator.initial_seed(), "layers"))
+    try:
+        yield
+    finally:
+        global_generator.set_state(state)
+
+
+def _global_generator(device: torch.device) -> torch.Generator:
+    """Generator that `torch.nn.functional.dropout` draws from on a device."""
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        return torch.cuda.default_generators[index]
+    if device.type == "mps":
+        return torch.mps._get_default_mps_generator()
+    return torch.default_generator

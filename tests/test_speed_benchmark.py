@@ -95,7 +95,8 @@ def test_the_library_is_timed_in_its_own_loop(bench: Any, loss: str, precision: 
 
 
 def test_the_plain_loss_is_that_of_the_other_libraries(bench: Any) -> None:
-    from flowgmm_cli.training.dataset import RowTensors, StepInput
+    from flowgmm_cli.data.row_tensors import RowTensors
+    from flowgmm_cli.training.dataset import StepInput
     from flowgmm_cli.training.step import build_step
 
     shape = bench.shapes.TINY[0]

@@ -94,8 +94,7 @@ def _devices() -> dict[str, str]:
         import torch
     except ImportError as error:
         return {"devices": f"torch cannot be imported: {error}"}
-    from flowgmm_cli.devices import find_device
-    from flowgmm_cli.training.engine import bf16_is_faster
+    from flowgmm_cli.devices import bf16_is_faster, find_device
 
     device = find_device("auto")
     names = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]

@@ -57,7 +57,7 @@ def evaluate(
     output.note("loading torch…")
 
     from flowgmm_cli.files import write_json
-    from flowgmm_cli.training.evaluate import evaluate_run
+    from flowgmm_cli.inference.evaluate_run import evaluate_run
 
     with output.progress() as progress:
         context = data_context(progress, offline=offline)

@@ -39,7 +39,7 @@ class Tensors:
         ids: `(N,)` strings.
         inputs: the feature matrix before the transforms, `(N, F)`, float32, of images uint8; None unless
             requested.
-        copies: the rows with augmented texts by view, see `flowgmm_cli.training.dataset.RowTensors`.
+        copies: the rows with augmented texts by view, see `flowgmm_cli.data.row_tensors.RowTensors`.
     """
 
     x: Tensor

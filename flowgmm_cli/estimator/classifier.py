@@ -22,7 +22,7 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 from flowgmm_cli.api import Column, DataContext, Rows
 from flowgmm_cli.data.prepare import SplitRows
 from flowgmm_cli.data.preprocessor import Tensors
-from flowgmm_cli.devices import find_device
+from flowgmm_cli.devices import Engine, create_engine, deterministic, find_device
 from flowgmm_cli.errors import DataError, PluginError, RecipeError, RunError
 from flowgmm_cli.estimator.labels import read_labels
 from flowgmm_cli.estimator.recipe import build_recipe, to_plain
@@ -30,7 +30,6 @@ from flowgmm_cli.files import read_json, write_json
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.trained_model import Predictions, TrainedModel, encode
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt
-from flowgmm_cli.training.engine import Engine, create_engine, deterministic
 from flowgmm_cli.training.fit_job import TrainContext
 from flowgmm_cli.training.fit_model import fit_model
 from flowgmm_cli.training.prepare import prepare_rows

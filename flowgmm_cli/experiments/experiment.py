@@ -226,7 +226,7 @@ def _read_baselines(run: Run) -> dict[str, dict[str, Any]]:
 
 
 def _add_baselines(run: Run, options: RunOptions) -> None:
-    from flowgmm_cli.training.evaluate import evaluate_run
+    from flowgmm_cli.inference.evaluate_run import evaluate_run
 
     evaluation = evaluate_run(
         run,

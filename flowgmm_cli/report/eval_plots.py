@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.evaluation.evaluate import Evaluation
 from flowgmm_cli.files import write_bytes
+from flowgmm_cli.inference.evaluate_run import load_held_out
 from flowgmm_cli.report.confusion import confusion_figure
 from flowgmm_cli.report.decision_regions import predict_plane, regions_figure
 from flowgmm_cli.report.figures import png
 from flowgmm_cli.report.latent import encode_latents, latent_figure
 from flowgmm_cli.report.reliability import reliability_figure
 from flowgmm_cli.runs import Run
-from flowgmm_cli.training.evaluate import load_held_out
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,15 +13,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from flowgmm_cli.data.row_tensors import RowTensors
+from flowgmm_cli.devices import Engine, allow_tf32, limit_threads
 from flowgmm_cli.flows.flat import FlatFlow
 from flowgmm_cli.mixture.specs import GMMConfig
 from flowgmm_cli.recipe.parse import vary
 from flowgmm_cli.recipe.schema import Recipe, TrainConfig
 from flowgmm_cli.runs import Run
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt, StepCallbacks
-from flowgmm_cli.training.dataset import RowTensors, Sampler, TrainingRows
+from flowgmm_cli.training.dataset import Sampler, TrainingRows
 from flowgmm_cli.training.distributed import Distributed
-from flowgmm_cli.training.engine import Engine, allow_tf32, limit_threads
 from flowgmm_cli.training.model_init import initialise_model
 from flowgmm_cli.training.optim import create_ema_model
 from flowgmm_cli.training.prepare import PreparedData

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from flowgmm_cli.api import Latents
 from flowgmm_cli.errors import RunFailedError
 from flowgmm_cli.model import FlowMixture
+from flowgmm_cli.seeds import seeded_layers
 from flowgmm_cli.training.dataset import StepInput
-from flowgmm_cli.training.engine import seeded_layers
 from flowgmm_cli.training.step import TrainingStep
 
 _NEVER = torch.iinfo(torch.int64).max

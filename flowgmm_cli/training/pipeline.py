@@ -10,22 +10,24 @@ from dataclasses import dataclass
 import torch
 
 from flowgmm_cli.api import DataContext
+from flowgmm_cli.data.row_tensors import RowTensors
+from flowgmm_cli.devices import Engine, create_engine, deterministic
 from flowgmm_cli.evaluation.evaluate import Evaluation, evaluate
 from flowgmm_cli.evaluation.predictions import collect_predictions
 from flowgmm_cli.files import write_json
+from flowgmm_cli.inference.ood_fit import fit_ood, require_scores
 from flowgmm_cli.inference.sampling import recentre_components
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run, Status, process_info
+from flowgmm_cli.seeds import seeded_layers
 from flowgmm_cli.trained_model import TrainedModel
 from flowgmm_cli.training.calibration import Calibration
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt
-from flowgmm_cli.training.dataset import RowTensors, StepInput, step_generator
+from flowgmm_cli.training.dataset import StepInput, step_generator
 from flowgmm_cli.training.distributed import Distributed
-from flowgmm_cli.training.engine import Engine, create_engine, deterministic, seeded_layers
 from flowgmm_cli.training.fit_job import TrainContext
 from flowgmm_cli.training.fit_model import FittedModel, fit_model
 from flowgmm_cli.training.guard import explain
-from flowgmm_cli.training.ood_fit import fit_ood, require_scores
 from flowgmm_cli.training.optim import create_ema_model
 from flowgmm_cli.training.prepare import PreparedData, prepare
 from flowgmm_cli.training.search import SearchResult

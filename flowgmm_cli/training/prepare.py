@@ -21,8 +21,8 @@ from flowgmm_cli.errors import RunError
 from flowgmm_cli.files import read_json, read_tensors, write_json, write_tensors
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
-from flowgmm_cli.training.augmentation import encode_text_copies
 from flowgmm_cli.training.validation import require_held_out
+from flowgmm_cli.views.pipeline import encode_text_copies
 from flowgmm_cli.views.specs import select_level
 
 _TENSORS, _VALUES = "preprocessor.safetensors", "preprocessor.json"
@@ -37,7 +37,7 @@ class TrainSplit:
     Attributes:
         x: float32 `(N, D)`.
         labels: int64 `(N,)`, -1 where unlabelled.
-        inputs, copies: see `flowgmm_cli.training.dataset.RowTensors`.
+        inputs, copies: see `flowgmm_cli.data.row_tensors.RowTensors`.
         stream: all training rows of a table larger than memory; else None.
     """
 

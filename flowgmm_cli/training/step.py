@@ -14,8 +14,8 @@ from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.training.augmentation import AugmentationPipeline, build_pipeline
 from flowgmm_cli.training.dataset import StepInput
+from flowgmm_cli.views.pipeline import AugmentationPipeline, build_pipeline
 
 
 @dataclass(frozen=True)

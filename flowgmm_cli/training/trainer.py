@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from flowgmm_cli.devices import Engine
 from flowgmm_cli.errors import InterruptedRunError, LostProcessError, RunFailedError
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.schema import CheckpointConfig, TrainConfig
+from flowgmm_cli.seeds import seeded_layers
 from flowgmm_cli.training.callbacks import StepCallbacks
 from flowgmm_cli.training.checkpoint import (
     BestModel,
@@ -27,7 +29,6 @@ from flowgmm_cli.training.checkpoint import (
 from flowgmm_cli.training.class_prior import estimate_class_prior
 from flowgmm_cli.training.dataset import Sampler, StepInput, TrainingRows, step_generator
 from flowgmm_cli.training.distributed import Distributed, translate_errors
-from flowgmm_cli.training.engine import Engine, seeded_layers
 from flowgmm_cli.training.fsdp import is_sharded, local_parameters, local_shard, shard_models
 from flowgmm_cli.training.guard import NonFiniteGuard, explain
 from flowgmm_cli.training.metrics_log import MetricsLog

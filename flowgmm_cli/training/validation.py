@@ -12,14 +12,15 @@ from torch.nn import functional as F
 from flowgmm_cli.api import iterate_batches
 from flowgmm_cli.data.lazy_dataset import load_tensor
 from flowgmm_cli.data.prepare import SplitRows
+from flowgmm_cli.data.row_tensors import RowTensors
+from flowgmm_cli.devices import Engine
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.seeds import derive_seed
 from flowgmm_cli.trained_model import chunk_rows
-from flowgmm_cli.training.dataset import RowTensors, StepInput
+from flowgmm_cli.training.dataset import StepInput
 from flowgmm_cli.training.distributed import Distributed
-from flowgmm_cli.training.engine import Engine
 from flowgmm_cli.training.step import TrainingStep
 
 _HIGHER_IS_BETTER = {"val.accuracy", "monitor.agreement"}

@@ -8,11 +8,12 @@ import torch
 from torch.distributions import Independent, Normal
 
 from flowgmm_cli.api import Batch, Latents
+from flowgmm_cli.data.row_tensors import RowTensors
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.objectives.joint import Joint
 from flowgmm_cli.objectives.specs import JointConfig
-from flowgmm_cli.training.dataset import RowTensors, StepInput
+from flowgmm_cli.training.dataset import StepInput
 from flowgmm_cli.training.step import TrainingStep
 
 

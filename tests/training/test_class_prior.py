@@ -4,13 +4,14 @@ import pytest
 import torch
 
 from flowgmm_cli.bijection import Sequential
+from flowgmm_cli.data.row_tensors import RowTensors
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import Ensemble, FlowMixture
 from flowgmm_cli.recipe.schema import CalibrationConfig
 from flowgmm_cli.trained_model import encode
 from flowgmm_cli.training.calibration import _fit
 from flowgmm_cli.training.class_prior import estimate_class_prior, refine_class_prior
-from flowgmm_cli.training.dataset import RowTensors, TrainingRows
+from flowgmm_cli.training.dataset import TrainingRows
 from flowgmm_cli.training.optim import create_ema_model
 
 

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowgmm_cli.training.dataset import RowTensors, Sampler, TrainingRows
+from flowgmm_cli.data.row_tensors import RowTensors
+from flowgmm_cli.training.dataset import Sampler, TrainingRows
 from flowgmm_cli.training.distributed import Distributed
 
 

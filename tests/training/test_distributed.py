@@ -28,8 +28,9 @@ from flowgmm_cli.objectives.specs import HybridConfig
 from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.recipe.schema import CheckpointConfig, TrainConfig
 from flowgmm_cli.regularisers.specs import SPECS
-from flowgmm_cli.training.dataset import RowTensors, TrainingRows
-from flowgmm_cli.training.engine import Engine
+from flowgmm_cli.data.row_tensors import RowTensors
+from flowgmm_cli.training.dataset import TrainingRows
+from flowgmm_cli.devices import Engine
 from flowgmm_cli.training.step import TrainingStep, WeightedRegulariser
 from flowgmm_cli.training.trainer import FitConfig, Trainer
 

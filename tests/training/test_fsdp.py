@@ -46,8 +46,9 @@ from flowgmm_cli.recipe.schema import CheckpointConfig, TrainConfig
 from flowgmm_cli.regularisers.consistency import Consistency
 from flowgmm_cli.regularisers.specs import ConsistencyConfig
 from flowgmm_cli.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from flowgmm_cli.training.dataset import RowTensors, TrainingRows
-from flowgmm_cli.training.engine import Engine
+from flowgmm_cli.data.row_tensors import RowTensors
+from flowgmm_cli.training.dataset import TrainingRows
+from flowgmm_cli.devices import Engine
 from flowgmm_cli.training.fsdp import is_sharded, local_shard
 from flowgmm_cli.training.step import TrainingStep, WeightedRegulariser
 from flowgmm_cli.training.trainer import FitConfig, Trainer

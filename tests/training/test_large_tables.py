@@ -18,14 +18,15 @@ import torch
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.large import shuffle, split, stream
+from flowgmm_cli.data.row_tensors import RowTensors
+from flowgmm_cli.devices import create_engine
 from flowgmm_cli.errors import DataError, InterruptedRunError
+from flowgmm_cli.inference.evaluate_run import evaluate_run
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run, create_run
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt
-from flowgmm_cli.training.dataset import RowTensors, Sampler, TrainingRows
-from flowgmm_cli.training.engine import create_engine
-from flowgmm_cli.training.evaluate import evaluate_run
+from flowgmm_cli.training.dataset import Sampler, TrainingRows
 from flowgmm_cli.training.fit_job import TrainContext
 from flowgmm_cli.training.pipeline import train
 from flowgmm_cli.training.prepare import prepare

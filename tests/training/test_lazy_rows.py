@@ -13,11 +13,11 @@ from PIL import Image
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.lazy_dataset import LazyDataset, load_tensor
+from flowgmm_cli.data.row_tensors import RowTensors
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import create_run
 from flowgmm_cli.trained_model import TrainedModel
-from flowgmm_cli.training.dataset import RowTensors
 from flowgmm_cli.training.pipeline import train
 from flowgmm_cli.training.prepare import prepare
 

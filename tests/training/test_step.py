@@ -10,13 +10,14 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flowgmm_cli.api import Batch
+from flowgmm_cli.data.row_tensors import RowTensors
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.training.augmentation import AugmentationPipeline
-from flowgmm_cli.training.dataset import RowTensors, StepInput
+from flowgmm_cli.training.dataset import StepInput
 from flowgmm_cli.training.guard import NonFiniteGuard
 from flowgmm_cli.training.optim import create_ema_model, create_optimiser, set_learning_rate, update_ema
 from flowgmm_cli.training.step import TrainingStep, WeightedRegulariser, build_step
+from flowgmm_cli.views.pipeline import AugmentationPipeline
 
 MakeModel = Callable[..., FlowMixture]
 MakeRecipe = Callable[..., Recipe]
@@ -226,9 +227,9 @@ def test_a_step_never_waits_for_the_device(moons: MakeRecipe, words: tuple[str, 
 
 
 def test_views_of_images_and_copies_of_texts_never_wait_for_the_device(make_model: MakeModel) -> None:
-    from flowgmm_cli.training.augmentation import ImageColumnView
-    from flowgmm_cli.training.dataset import TextCopies
+    from flowgmm_cli.data.row_tensors import TextCopies
     from flowgmm_cli.views.geometry import Affine
+    from flowgmm_cli.views.pipeline import ImageColumnView
     from flowgmm_cli.views.specs import AffineConfig
 
     move = Affine(AffineConfig(pixels=1, degrees=10, zoom=0.1, shear=5), shape=(1, 4, 4), high=1.0)

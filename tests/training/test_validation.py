@@ -6,10 +6,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from flowgmm_cli.data.row_tensors import RowTensors
+from flowgmm_cli.devices import Engine
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.training.dataset import RowTensors
-from flowgmm_cli.training.engine import Engine
 from flowgmm_cli.training.optim import create_ema_model
 from flowgmm_cli.training.step import TrainingStep, build_step
 from flowgmm_cli.training.validation import ValidationResult, Validator

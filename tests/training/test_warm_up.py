@@ -7,13 +7,14 @@ import torch
 
 from flowgmm_cli.api import Latents
 from flowgmm_cli.bijection import Sequential
+from flowgmm_cli.data.row_tensors import RowTensors
 from flowgmm_cli.errors import FlowgmmError
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.runs import Run
 from flowgmm_cli.training import model_init, trainer
 from flowgmm_cli.training.callbacks import Callbacks
-from flowgmm_cli.training.dataset import RowTensors, TrainingRows
+from flowgmm_cli.training.dataset import TrainingRows
 from flowgmm_cli.training.model_init import set_latent_means, warm_up_steps
 from flowgmm_cli.training.optim import create_ema_model
 from flowgmm_cli.training.pipeline import TrainResult, train

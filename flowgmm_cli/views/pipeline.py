@@ -21,12 +21,12 @@ from flowgmm_cli.data.cache import user_cache_dir
 from flowgmm_cli.data.images.format import image_shape
 from flowgmm_cli.data.lazy_dataset import load_tensor
 from flowgmm_cli.data.preprocessor import Preprocessor
+from flowgmm_cli.data.row_tensors import RowTensors
 from flowgmm_cli.data.transforms.base import Transform
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.seeds import derive_seed
-from flowgmm_cli.training.dataset import RowTensors
 from flowgmm_cli.views.specs import select_level
 
 Name = Literal["weak", "strong"]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 
 from flowgmm_cli.runs import Run
-from flowgmm_cli.training.engine import seeded_layers
+from flowgmm_cli.seeds import seeded_layers
 from flowgmm_cli.training.pipeline import TrainResult
 
 TrainRun = Callable[..., tuple[Run, TrainResult]]

@@ -14,12 +14,12 @@ from flowgmm_cli.data.prepare import SplitRows
 from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.flows.flat import FlatFlow
+from flowgmm_cli.inference.ood_selection import select_score
+from flowgmm_cli.inference.pseudo_ood import pseudo_ood_images, pseudo_ood_vectors
 from flowgmm_cli.recipe.schema import Recipe, score_names
 from flowgmm_cli.scores.detector import Detector, fit_detector, reads_images
 from flowgmm_cli.seeds import derive_seed
 from flowgmm_cli.trained_model import TrainedModel
-from flowgmm_cli.training.ood_selection import select_score
-from flowgmm_cli.training.pseudo_ood import pseudo_ood_images, pseudo_ood_vectors
 
 MAX_TRAIN_ROWS = 5000
 """Training rows that the scores are fitted to."""

@@ -6,8 +6,8 @@ import pytest
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.errors import DataError, RunError
+from flowgmm_cli.inference.evaluate_run import evaluate_run
 from flowgmm_cli.runs import Run
-from flowgmm_cli.training.evaluate import evaluate_run
 from flowgmm_cli.training.pipeline import TrainResult
 
 TrainRun = Callable[..., tuple[Run, TrainResult]]
@@ -63,6 +63,6 @@ def test_baselines_are_scored_on_the_same_rows(train_run: TrainRun, monkeypatch:
         assert len(y_test) == len(x_test)
         return {}
 
-    monkeypatch.setattr("flowgmm_cli.training.evaluate.run_baselines", fake)
+    monkeypatch.setattr("flowgmm_cli.inference.evaluate_run.run_baselines", fake)
     evaluate_run(run, split="test", context=CONTEXT, with_baselines=True)
     assert given == [(180, 12, 60)]

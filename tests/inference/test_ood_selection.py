@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from flowgmm_cli.api import Component, DataContext, ScoreInputs
+from flowgmm_cli.inference.ood_selection import ScoreSelection, mean_auroc, select_score
+from flowgmm_cli.inference.pseudo_ood import pseudo_ood_vectors
 from flowgmm_cli.plugins.registry import registry
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.scores.detector import fit_detector
 from flowgmm_cli.trained_model import TrainedModel, encode
-from flowgmm_cli.training.ood_selection import ScoreSelection, mean_auroc, select_score
 from flowgmm_cli.training.prepare import prepare
-from flowgmm_cli.training.pseudo_ood import pseudo_ood_vectors
 
 from .conftest import TrainRun
 

@@ -12,11 +12,11 @@ import pytest
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.prepare import load_rows
 from flowgmm_cli.errors import RecipeError
+from flowgmm_cli.inference import ood_fit
+from flowgmm_cli.inference.ood_fit import fit_ood
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
 from flowgmm_cli.trained_model import TrainedModel
-from flowgmm_cli.training import ood_fit
-from flowgmm_cli.training.ood_fit import fit_ood
 
 FEW = "ood.scores=[{use: nll}, {use: input_knn}, {use: compression}]"
 

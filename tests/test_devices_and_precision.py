@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
+from flowgmm_cli import devices as engine
+from flowgmm_cli.devices import Engine, allow_tf32, create_engine, deterministic, find_device
 from flowgmm_cli.errors import UsageError
-from flowgmm_cli.training import engine
-from flowgmm_cli.training.engine import Engine, allow_tf32, create_engine, deterministic, find_device
 
 CPU = torch.device("cpu")
 

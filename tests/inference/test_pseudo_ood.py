@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from flowgmm_cli.training.pseudo_ood import pseudo_ood_images
+from flowgmm_cli.inference.pseudo_ood import pseudo_ood_images
 
 from .conftest import TrainRun
 

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.api import DataConfig, DataContext, View
+from flowgmm_cli.data.row_tensors import RowTensors, TextCopies
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import create_run
-from flowgmm_cli.training.augmentation import AugmentationPipeline, build_pipeline
 from flowgmm_cli.training.callbacks import Callbacks
-from flowgmm_cli.training.dataset import RowTensors, TextCopies
 from flowgmm_cli.training.pipeline import dry_run, train
 from flowgmm_cli.training.prepare import PreparedData, prepare
+from flowgmm_cli.views.pipeline import AugmentationPipeline, build_pipeline
 
 MakeRecipe = Callable[..., Recipe]
 CONTEXT = DataContext()
@@ -121,7 +121,7 @@ def test_transforms_stay_in_float32_under_autocast(pictures: MakeRecipe) -> None
 
 
 def test_an_image_is_moved_before_the_transforms_and_columns_beside_it_stay(pictures: MakeRecipe) -> None:
-    from flowgmm_cli.training.augmentation import ImageColumnView
+    from flowgmm_cli.views.pipeline import ImageColumnView
 
     x = torch.arange(2 * 9.0).reshape(2, 9)
 

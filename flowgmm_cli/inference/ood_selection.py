@@ -17,10 +17,10 @@ import torch
 
 from flowgmm_cli.api import Component, Latents, ScoreInputs
 from flowgmm_cli.evaluation.detection import auroc
+from flowgmm_cli.inference.pseudo_ood import score_inputs, transforms_log_det
 from flowgmm_cli.inference.workers import run_in_threads
 from flowgmm_cli.model import Model
 from flowgmm_cli.scores.detector import Detector, fit_detector, reads_images
-from flowgmm_cli.training.pseudo_ood import score_inputs, transforms_log_det
 
 _MAX_TRAIN_ROWS = 2000  # while a class is left out
 _MAX_CLASSES = 5  # that are left out, one after the other
@@ -68,7 +68,7 @@ def select_score(
         train: rows the scores were fitted on.
         held_out: rows they were not fitted on.
         model: the trained model.
-        pseudo_ood: by kind, see `flowgmm_cli.training.pseudo_ood`.
+        pseudo_ood: by kind, see `flowgmm_cli.inference.pseudo_ood`.
         generator: source of randomness.
     """
     plain_train, plain_held_out = (replace(rows, images=None) for rows in (train, held_out))
