@@ -5,18 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one worker a core; before torch is imported
 
 import torch
+from torch import Tensor
 
+from flowgmm_cli.files import read_tensors
 from flowgmm_cli.flows.realnvp import RealNVP
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.schema import Recipe
+
+if TYPE_CHECKING:
+    from flowgmm_cli.runs import Run
+    from flowgmm_cli.training.pipeline import TrainResult
 
 MOONS = """\
 version: 1
@@ -89,3 +96,68 @@ def make_model() -> MakeModel:
         return FlowMixture(flow, mixture)
 
     return make
+
+
+@pytest.fixture
+def new_run(moons: Callable[..., Recipe], tmp_path: Path) -> Callable[..., Run]:
+    """Make a run of the tiny recipe with some words: `new_run("name", "train.epochs=2")`."""
+
+    from flowgmm_cli.runs import create_run
+
+    def make(name: str, *words: str) -> Run:
+        return create_run(moons(*words), argv=[], directory=tmp_path / name)
+
+    return make
+
+
+@pytest.fixture
+def train_run(new_run: Callable[..., Run]) -> Callable[..., tuple[Run, TrainResult]]:
+    """Make such a run and train it to its end."""
+    from flowgmm_cli.training.pipeline import train
+
+    def run_it(name: str, *words: str, **options: Any) -> tuple[Run, TrainResult]:
+        run = new_run(name, *words)
+        return run, train(run.recipe(), run, **options)
+
+    return run_it
+
+
+@pytest.fixture
+def state_of() -> Callable[[Run], dict[str, Tensor]]:
+    """Student, teacher and optimiser as in the run's last checkpoint."""
+
+    def read(run: Run) -> dict[str, Tensor]:
+        tensors, _ = read_tensors(run.checkpoints / "last.safetensors", "checkpoint")
+        assert {name.split(".")[0] for name in tensors} == {"model", "teacher", "optimiser"}
+        assert all(value.isfinite().all() for value in tensors.values())
+        return tensors
+
+    return read
+
+
+@pytest.fixture
+def same_outcome(state_of: Callable[[Run], dict[str, Tensor]]) -> Callable[[Run, Run], None]:
+    """Fail unless two finished runs agree in every bit and every logged number, and log no step twice."""
+
+    from flowgmm_cli.training.metrics_log import read_metrics
+
+    def lines(run: Run) -> list[dict[str, Any]]:
+        return [{k: v for k, v in line.items() if k != "seconds"} for line in read_metrics(run.metrics)]
+
+    def check(one: Run, other: Run) -> None:
+        first, second = state_of(one), state_of(other)
+        assert first.keys() == second.keys()
+        assert [name for name in first if not torch.equal(first[name], second[name])] == []
+        for file in ("model.safetensors", "checkpoints/best.safetensors", "eval/test.json"):
+            assert (one.path / file).exists() == (other.path / file).exists()
+        assert (one.path / "model.safetensors").read_bytes() == (
+            other.path / "model.safetensors"
+        ).read_bytes()
+        assert lines(one) == lines(other)
+        places = [(line["step"], line["split"]) for line in lines(one)]
+        assert len(places) == len(set(places))
+        for name in ("test", "best", "calibration", "steps", "epochs"):
+            assert one.info()[name] == other.info()[name]
+        assert one.info()["status"] == other.info()["status"] == "done"
+
+    return check

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from flowgmm_cli.scores.detector import fit_detector
 from flowgmm_cli.trained_model import TrainedModel, encode
 from flowgmm_cli.training.prepare import prepare
 
-from .conftest import TrainRun
+TrainRun = Callable[..., Any]
+
 
 KINDS = ("corrupted", "scattered", "magnified")
 

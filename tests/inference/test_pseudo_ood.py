@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 
 from flowgmm_cli.inference.pseudo_ood import pseudo_ood_images
 
-from .conftest import TrainRun
+TrainRun = Callable[..., Any]
 
 
 def made(train: torch.Tensor, held_out: torch.Tensor, seed: int = 0) -> dict[str, torch.Tensor]:

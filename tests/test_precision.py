@@ -5,26 +5,10 @@ from typing import Any
 import pytest
 import torch
 
-from flowgmm_cli import devices as engine
-from flowgmm_cli.devices import Engine, allow_tf32, create_engine, deterministic, find_device
-from flowgmm_cli.errors import UsageError
+from flowgmm_cli import devices
+from flowgmm_cli.devices import Engine, allow_tf32, create_engine, deterministic
 
 CPU = torch.device("cpu")
-
-
-@pytest.mark.parametrize("name", ["cuda", "mps"])
-def test_a_device_that_is_not_there_is_a_usage_error(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
-    with pytest.raises(UsageError, match=name) as caught:
-        find_device(name)
-    assert caught.value.exit_code == 2
-    assert "doctor" in str(caught.value.hint)
-
-
-def test_auto_takes_a_device_that_is_there() -> None:
-    torch.ones(1, device=find_device("auto"))
-    assert find_device("cpu") == CPU
 
 
 @pytest.mark.parametrize(("precision", "expected"), [("fp32", "fp32"), ("bf16", "bf16")])
@@ -38,23 +22,23 @@ def test_a_given_precision_is_taken_as_it_is(precision: str, expected: str) -> N
 def test_auto_takes_bf16_where_it_pays_and_vectors_are_not_short(
     monkeypatch: pytest.MonkeyPatch, pays: bool, features: int, expected: str
 ) -> None:
-    monkeypatch.setattr(engine, "bf16_is_faster", lambda device: pays)
+    monkeypatch.setattr(devices, "bf16_is_faster", lambda device: pays)
     assert create_engine(device="cpu", precision="auto", features=features).precision == expected
 
 
 def test_bf16_must_be_clearly_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     times = iter([1.25, 1.0, 1.5, 1.0])
-    monkeypatch.setattr(engine, "_best_time", lambda a, b: next(times))
-    assert not engine.bf16_is_faster(CPU)
-    assert engine.bf16_is_faster(CPU)
-    assert not engine.bf16_is_faster(torch.device("mps"))
+    monkeypatch.setattr(devices, "_best_time", lambda a, b: next(times))
+    assert not devices.bf16_is_faster(CPU)
+    assert devices.bf16_is_faster(CPU)
+    assert not devices.bf16_is_faster(torch.device("mps"))
 
 
 def test_bf16_is_compared_with_the_products_that_networks_take(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[torch.dtype, int]] = []
     monkeypatch.setattr(torch, "mm", lambda a, b: seen.append((a.dtype, torch.get_num_threads())))
     threads = torch.get_num_threads()
-    engine.bf16_is_faster(CPU)
+    devices.bf16_is_faster(CPU)
     assert set(seen) == {(torch.float32, 1), (torch.bfloat16, 1)}
     assert torch.get_num_threads() == threads
 
@@ -72,7 +56,7 @@ def test_small_steps_on_a_cpu_use_one_thread_unless_the_environment_decides(
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        with engine.limit_threads(Engine(torch.device(device), "fp32"), flops):
+        with devices.limit_threads(Engine(torch.device(device), "fp32"), flops):
             assert torch.get_num_threads() == threads
         assert torch.get_num_threads() == 3
     finally:
