@@ -15,7 +15,7 @@ Check = Callable[[FlowGMMClassifier], None]
 pytestmark = pytest.mark.filterwarnings("ignore:y holds only -1:UserWarning")
 
 
-@parametrize_with_checks([FlowGMMClassifier(hidden=16, max_steps=20, calibrate=False)])
+@parametrize_with_checks([FlowGMMClassifier(hidden=16, max_steps=8, calibrate=False)])
 def test_a_short_training_passes_scikit_learns_checks(estimator: FlowGMMClassifier, check: Check) -> None:
     check(estimator)
 
