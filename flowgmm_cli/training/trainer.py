@@ -154,9 +154,7 @@ class Trainer:
         self.guard = NonFiniteGuard(engine.device)
         self.schedule = CheckpointSchedule(config.checkpoint, self.steps_per_epoch)
         self.start = time.monotonic() - self.progress.seconds
-        self.flags = torch.zeros(
-            2, device=engine.device
-        )  # processes that should stop, that are late in saving
+        self.flags = torch.zeros(2, device=engine.device)  # processes that should stop, are late to save
         self._step_is_complete = True
 
     def fit(self) -> FitResult:
@@ -236,13 +234,9 @@ class Trainer:
         return result.values
 
     def _reset_means(self) -> None:
+        temperature, seed = self.step_module.objective.temperature, self.config.seed
         set_latent_means(
-            self.model,
-            self.teacher,
-            self.optimiser,
-            self.rows,
-            temperature=self.step_module.objective.temperature,
-            seed=self.config.seed,
+            self.model, self.teacher, self.optimiser, self.rows, temperature=temperature, seed=seed
         )
         self._synchronise()
 

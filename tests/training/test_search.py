@@ -131,7 +131,7 @@ def test_an_interrupted_race_goes_on_where_it_stopped_and_ends_the_same(
     with pytest.raises(InterruptedRunError):
         train(broken.recipe(), broken)
     train(broken.recipe(), broken)
-    assert tried == ["plain", "wide", "wide", "blind"]  # the first is not raced again
+    assert tried == ["plain", "wide", "wide", "blind"]  # the first is not tried again
     for name in ("model.safetensors",):
         assert (whole.path / name).read_bytes() == (broken.path / name).read_bytes()
     before, after = (read_json(run.path / "search.json", "search") for run in (whole, broken))
