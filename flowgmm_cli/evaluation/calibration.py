@@ -198,11 +198,7 @@ class ReliabilityBin:
 
 
 def reliability_table(
-    confidence: FloatArray,
-    correct: BoolArray,
-    *,
-    bins: int = 15,
-    binning: Literal["width", "mass"] = "width",
+    confidence: FloatArray, correct: BoolArray, *, bins: int = 15, binning: Literal["width", "mass"] = "width"
 ) -> list[ReliabilityBin]:
     """Group rows by confidence and compare the mean confidence of each group with its accuracy.
 
@@ -237,11 +233,7 @@ def reliability_table(
 
 
 def calibration_error(
-    confidence: FloatArray,
-    correct: BoolArray,
-    *,
-    bins: int = 15,
-    binning: Literal["width", "mass"] = "width",
+    confidence: FloatArray, correct: BoolArray, *, bins: int = 15, binning: Literal["width", "mass"] = "width"
 ) -> float:
     r"""Compute the expected calibration error (Naeini et al., 2015; Guo et al., 2017, eq. 3).
 

@@ -10,15 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowgmm_cli.report.context import ReportContext, UnavailableError
-from flowgmm_cli.report.figures import (
-    GREY,
-    PALE,
-    class_colours,
-    disable_math,
-    new_figure,
-    set_title,
-    shorten,
-)
+from flowgmm_cli.report.figures import GREY, PALE, class_colours, disable_math, new_figure, set_title, shorten
 from flowgmm_cli.report.page import Part, plot
 
 if TYPE_CHECKING:

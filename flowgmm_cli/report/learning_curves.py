@@ -32,10 +32,7 @@ if TYPE_CHECKING:
 _MAX_POINTS = 800  # of a line; longer series are thinned out
 _MAX_MARKERS = 25
 _NO_METRICS = {"step", "epoch", "split", "seconds"}
-_LOSS_TERMS = {
-    "labelled": "error on labelled rows",
-    "unlabelled": "density of all rows",
-}
+_LOSS_TERMS = {"labelled": "error on labelled rows", "unlabelled": "density of all rows"}
 
 
 class Metric(NamedTuple):

@@ -119,11 +119,7 @@ class Tail:
 
     def state(self) -> Arrays:
         """Return arrays for `from_state`."""
-        return {
-            "values": self.values,
-            "rarity": self.rarity,
-            "excess": np.array([self.scale, self.shape]),
-        }
+        return {"values": self.values, "rarity": self.rarity, "excess": np.array([self.scale, self.shape])}
 
     @classmethod
     def from_state(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Tail:

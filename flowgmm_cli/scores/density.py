@@ -12,15 +12,7 @@ import torch
 
 from flowgmm_cli.api import Score, ScoreInputs, iterate_batches
 from flowgmm_cli.files import select_prefix
-from flowgmm_cli.scores.base import (
-    Arrays,
-    ArrayScore,
-    Floats,
-    State,
-    take_rows,
-    to_finite,
-    to_numpy,
-)
+from flowgmm_cli.scores.base import Arrays, ArrayScore, Floats, State, take_rows, to_finite, to_numpy
 from flowgmm_cli.scores.neighbours import LatentKnn
 from flowgmm_cli.scores.posterior import Entropy
 from flowgmm_cli.scores.specs import DensityOfStatesConfig, KnnConfig, TypicalityConfig

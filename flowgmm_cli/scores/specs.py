@@ -70,9 +70,7 @@ class CombinedConfig(Config):
     """Parameters of `combined`."""
 
     of: list[Component] = component_field(
-        "score",
-        [{"use": "entropy"}, {"use": "latent_knn"}, {"use": "angle_knn"}],
-        description="the scores",
+        "score", [{"use": "entropy"}, {"use": "latent_knn"}, {"use": "angle_knn"}], description="the scores"
     )
     how: Literal["sum", "max"] = Field(
         "sum", description="sum = far in several ways; max = far in one way is enough"

@@ -226,13 +226,7 @@ def test_every_row_falls_into_a_single_bin_also_at_the_edges() -> None:
 
 def test_an_empty_bin_states_no_shares() -> None:
     table = reliability_table(np.array([0.95]), np.array([True]), bins=10)
-    assert asdict(table[0]) == {
-        "low": 0.0,
-        "high": 0.1,
-        "count": 0,
-        "confidence": None,
-        "accuracy": None,
-    }
+    assert asdict(table[0]) == {"low": 0.0, "high": 0.1, "count": 0, "confidence": None, "accuracy": None}
 
 
 def test_more_bins_than_rows_are_fine() -> None:

@@ -80,10 +80,7 @@ def install_flow(install: Install) -> Callable[[str, str], None]:
         install(
             package,
             entries={"flowgmm.flows": {name: f"{module}:spec"}},
-            modules={
-                module: SPEC.format(module=module),
-                f"{module}_model": MODEL,
-            },
+            modules={module: SPEC.format(module=module), f"{module}_model": MODEL},
         )
 
     return run
