@@ -32,21 +32,15 @@ MAX_SELF_TRAINING_CELLS = 8_000_000  # unlabelled rows * features: about a secon
 
 @dataclass(frozen=True)
 class BaselineResult:
-    """Results of a baseline on the test rows.
+    """Results of a baseline on the test rows."""
 
-    Attributes:
-        accuracy, balanced_accuracy, macro_f1, nll, ece: see `ClassificationMetrics`.
-        seconds: time for choosing settings, fitting and predicting.
-        settings: chosen by cross-validation.
-    """
-
-    accuracy: float
+    accuracy: float  # accuracy, balanced_accuracy, macro_f1, nll, ece: see `ClassificationMetrics`
     balanced_accuracy: float
     macro_f1: float
     nll: float
     ece: float
-    seconds: float
-    settings: dict[str, Any] = field(default_factory=dict)
+    seconds: float  # time for choosing settings, fitting and predicting
+    settings: dict[str, Any] = field(default_factory=dict)  # chosen by cross-validation
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""

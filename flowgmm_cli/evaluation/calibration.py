@@ -180,21 +180,13 @@ def _select_labelled(
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """Rows of similar confidence.
+    """Rows of similar confidence."""
 
-    Attributes:
-        low: lower end, which belongs to the first bin only.
-        high: upper end, which belongs to the bin.
-        count: number of rows.
-        confidence: mean confidence of the rows, None in an empty bin.
-        accuracy: share of correct predictions, None in an empty bin.
-    """
-
-    low: float
-    high: float
+    low: float  # lower end, which belongs to the first bin only
+    high: float  # upper end, which belongs to the bin
     count: int
-    confidence: float | None
-    accuracy: float | None
+    confidence: float | None  # mean confidence of the rows, None in an empty bin
+    accuracy: float | None  # share of correct predictions, None in an empty bin
 
 
 def reliability_table(

@@ -22,24 +22,15 @@ MAX_TUNING_ROWS = 2000  # more labelled rows hardly change the choice and only c
 
 @dataclass(frozen=True)
 class BaselineData:
-    """The rows that every baseline gets.
+    """The rows that every baseline gets."""
 
-    Attributes:
-        x: training rows `(N, D)`, float32.
-        labels: `(N,)`, -1 where a row is unlabelled.
-        x_test: `(M, D)`, float32.
-        classes: number of classes, K.
-        seed: of everything random.
-        max_folds: of the cross-validation.
-        shared: settings that one method has chosen and another uses, by name.
-    """
-
-    x: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.int64]
-    x_test: npt.NDArray[np.float32]
-    classes: int
-    seed: int
-    max_folds: int = 5
+    x: npt.NDArray[np.float32]  # training rows `(N, D)`, float32
+    labels: npt.NDArray[np.int64]  # `(N,)`, -1 where a row is unlabelled
+    x_test: npt.NDArray[np.float32]  # `(M, D)`, float32
+    classes: int  # number of classes, K
+    seed: int  # of everything random
+    max_folds: int = 5  # of the cross-validation
+    # settings that one method has chosen and another uses, by name
     shared: dict[str, float] = field(default_factory=dict)
 
     @cached_property

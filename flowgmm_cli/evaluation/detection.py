@@ -26,23 +26,14 @@ Counts = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class DetectionMetrics:
-    """Metrics of a score.
+    """Metrics of a score."""
 
-    Attributes:
-        auroc: probability that an out-of-distribution row scores higher than an in-distribution row.
-        aupr_in: average precision with in-distribution rows as positives.
-        aupr_out: average precision with out-of-distribution rows as positives.
-        fpr95: share of in-distribution rows flagged where 95 % of the out-of-distribution rows are.
-        n_in: number of in-distribution rows.
-        n_out: number of out-of-distribution rows.
-    """
-
-    auroc: float
-    aupr_in: float
-    aupr_out: float
-    fpr95: float
-    n_in: int
-    n_out: int
+    auroc: float  # probability that an out-of-distribution row scores higher than an in-distribution row
+    aupr_in: float  # average precision with in-distribution rows as positives
+    aupr_out: float  # average precision with out-of-distribution rows as positives
+    fpr95: float  # share of in-distribution rows flagged where 95 % of the out-of-distribution rows are
+    n_in: int  # number of in-distribution rows
+    n_out: int  # number of out-of-distribution rows
 
     def to_dict(self) -> dict[str, float]:
         """Return plain values for JSON."""

@@ -18,21 +18,14 @@ SCHEMA = "flowgmm/eval/1"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Results of a model on a split.
-
-    Attributes:
-        split: name of the split.
-        classification: metrics of the calibrated probabilities.
-        density_nll: mean `-log p(x)` in nats per row.
-        bits_per_dim: the same in bits per pixel; None if rows are not discrete pixels.
-        baselines: results of simple methods on the same rows, by name.
-    """
+    """Results of a model on a split."""
 
     split: str
-    classification: ClassificationMetrics
-    density_nll: float
+    classification: ClassificationMetrics  # metrics of the calibrated probabilities
+    density_nll: float  # mean `-log p(x)` in nats per row
+    # results of simple methods on the same rows, by name
     baselines: Mapping[str, BaselineResult] = field(default_factory=dict)
-    bits_per_dim: float | None = None
+    bits_per_dim: float | None = None  # the same in bits per pixel; None if rows are not discrete pixels
 
     def metrics(self) -> dict[str, float | None]:
         """Return the scalars, by name."""

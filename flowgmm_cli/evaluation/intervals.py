@@ -11,17 +11,11 @@ import numpy.typing as npt
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval.
-
-    Attributes:
-        low: lower end.
-        high: upper end.
-        level: coverage, for instance 0.95.
-    """
+    """A confidence interval."""
 
     low: float
     high: float
-    level: float
+    level: float  # coverage, for instance 0.95
 
     def to_dict(self) -> dict[str, float]:
         """Return plain values for JSON."""

@@ -18,56 +18,32 @@ IntArray = npt.NDArray[np.integer[Any]]
 
 @dataclass(frozen=True)
 class ClassMetrics:
-    """One class against the rest.
-
-    Attributes:
-        name: the class.
-        precision: share of correct predictions among those of this class; 0 without any.
-        recall: share of correct predictions among the rows of this class; 0 without any.
-        f1: harmonic mean of both.
-        support: rows of this class.
-        predicted: rows predicted as this class.
-    """
+    """One class against the rest."""
 
     name: str
-    precision: float
-    recall: float
-    f1: float
-    support: int
-    predicted: int
+    precision: float  # share of correct predictions among those of this class; 0 without any
+    recall: float  # share of correct predictions among the rows of this class; 0 without any
+    f1: float  # harmonic mean of both
+    support: int  # rows of this class
+    predicted: int  # rows predicted as this class
 
 
 @dataclass(frozen=True)
 class ClassificationMetrics:
-    """Metrics of a classifier.
-
-    Attributes:
-        n: number of rows.
-        accuracy: share of correct predictions.
-        balanced_accuracy: mean recall of the classes that occur.
-        macro_f1: mean F1 of the classes that occur or are predicted.
-        nll: mean negative log-probability of the true class, in nats.
-        brier: mean squared distance between probabilities and the one-hot truth, 0..2.
-        ece: expected calibration error, 15 bins of equal width.
-        adaptive_ece: the same with bins of equally many rows.
-        per_class: a row for each class.
-        confusion: `confusion[i][j]` rows of class i predicted as class j.
-        reliability: the bins behind `ece`.
-        intervals: confidence intervals by metric name.
-    """
+    """Metrics of a classifier."""
 
     n: int
-    accuracy: float
-    balanced_accuracy: float
-    macro_f1: float
-    nll: float
-    brier: float
-    ece: float
-    adaptive_ece: float
-    per_class: tuple[ClassMetrics, ...]
-    confusion: tuple[tuple[int, ...], ...]
-    reliability: tuple[ReliabilityBin, ...]
-    intervals: dict[str, Interval]
+    accuracy: float  # share of correct predictions
+    balanced_accuracy: float  # mean recall of the classes that occur
+    macro_f1: float  # mean F1 of the classes that occur or are predicted
+    nll: float  # mean negative log-probability of the true class, in nats
+    brier: float  # mean squared distance between probabilities and the one-hot truth, 0..2
+    ece: float  # expected calibration error, 15 bins of equal width
+    adaptive_ece: float  # the same with bins of equally many rows
+    per_class: tuple[ClassMetrics, ...]  # a row for each class
+    confusion: tuple[tuple[int, ...], ...]  # `confusion[i][j]` rows of class i predicted as class j
+    reliability: tuple[ReliabilityBin, ...]  # the bins behind `ece`
+    intervals: dict[str, Interval]  # confidence intervals by metric name
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""

@@ -18,20 +18,13 @@ FloatArray = npt.NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Difference:
-    """Second minus first.
-
-    Attributes:
-        value: the difference.
-        low, high: its confidence interval.
-        level: coverage of the interval.
-        p_value: two-sided p-value of the hypothesis of no difference; None without a test.
-    """
+    """Second minus first."""
 
     value: float
-    low: float
+    low: float  # low, high: its confidence interval
     high: float
-    level: float
-    p_value: float | None = None
+    level: float  # coverage of the interval
+    p_value: float | None = None  # two-sided p-value of the hypothesis of no difference; None without a test
 
     @property
     def significant(self) -> bool:

@@ -21,21 +21,13 @@ FORMAT = "flowgmm/outcomes/1"
 
 @dataclass(frozen=True)
 class StoredPredictions:
-    """Labelled rows with their predictions.
+    """Labelled rows with their predictions."""
 
-    Attributes:
-        digests: of the input columns, uint8 `(N, 16)`.
-        labels: true classes, int64 `(N,)`.
-        predictions: predicted classes, int64 `(N,)`.
-        log_probability: of the true class, float64 `(N,)`.
-        class_names: index -> name.
-    """
-
-    digests: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.int64]
-    predictions: npt.NDArray[np.int64]
-    log_probability: npt.NDArray[np.float64]
-    class_names: tuple[str, ...]
+    digests: npt.NDArray[np.uint8]  # of the input columns, uint8 `(N, 16)`
+    labels: npt.NDArray[np.int64]  # true classes, int64 `(N,)`
+    predictions: npt.NDArray[np.int64]  # predicted classes, int64 `(N,)`
+    log_probability: npt.NDArray[np.float64]  # of the true class, float64 `(N,)`
+    class_names: tuple[str, ...]  # index -> name
 
     def __len__(self) -> int:
         return len(self.labels)

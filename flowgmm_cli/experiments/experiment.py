@@ -33,21 +33,13 @@ FILE = "study.json"
 
 @dataclass(frozen=True)
 class RunOptions:
-    """Options of all runs of an experiment.
+    """Options of all runs of an experiment."""
 
-    Attributes:
-        context: environment of data sources.
-        callbacks: progress and notes.
-        interrupt: a request to stop.
-        baselines: fit the baselines on the same vectors and labels too.
-        argv: the command line, for `run.json`.
-    """
-
-    context: DataContext = field(default_factory=DataContext)
-    callbacks: Callbacks = field(default_factory=Callbacks)
-    interrupt: Interrupt = field(default_factory=Interrupt)
-    baselines: bool = False
-    argv: Sequence[str] = ()
+    context: DataContext = field(default_factory=DataContext)  # environment of data sources
+    callbacks: Callbacks = field(default_factory=Callbacks)  # progress and notes
+    interrupt: Interrupt = field(default_factory=Interrupt)  # a request to stop
+    baselines: bool = False  # fit the baselines on the same vectors and labels too
+    argv: Sequence[str] = ()  # the command line, for `run.json`
 
 
 class Experiment:

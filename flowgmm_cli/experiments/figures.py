@@ -31,17 +31,11 @@ MAX_COMBINATIONS = 60  # of more combinations the worst are not drawn
 
 @dataclass(frozen=True)
 class MethodCurve:
-    """The learning curve of a method.
+    """The learning curve of a method."""
 
-    Attributes:
-        method: its name; `flowgmm` stands out.
-        x: numbers of labels, ascending.
-        mean, low, high: accuracy at each, and the band around it.
-    """
-
-    method: str
-    x: Sequence[int]
-    mean: Sequence[float]
+    method: str  # its name; `flowgmm` stands out
+    x: Sequence[int]  # numbers of labels, ascending
+    mean: Sequence[float]  # mean, low, high: accuracy at each, and the band around it
     low: Sequence[float]
     high: Sequence[float]
 

@@ -25,15 +25,10 @@ class Axis:
 
 @dataclass(frozen=True)
 class ParameterGrid:
-    """The arguments of a sweep.
+    """The arguments of a sweep."""
 
-    Attributes:
-        fixed: overrides of every run, as given.
-        axes: keys that vary, in the order given.
-    """
-
-    fixed: tuple[str, ...]
-    axes: tuple[Axis, ...]
+    fixed: tuple[str, ...]  # overrides of every run, as given
+    axes: tuple[Axis, ...]  # keys that vary, in the order given
 
     def __len__(self) -> int:
         return math.prod(len(axis.values) for axis in self.axes)

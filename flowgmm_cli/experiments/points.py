@@ -22,17 +22,11 @@ SettingValue = int | str
 
 @dataclass(frozen=True)
 class Point:
-    """A run of an experiment.
+    """A run of an experiment."""
 
-    Attributes:
-        settings: of its group, such as `{"labels": 20}`.
-        seed: of training and of the selection of labels.
-        recipe: the recipe to train.
-    """
-
-    settings: Mapping[str, SettingValue]
-    seed: int
-    recipe: Recipe
+    settings: Mapping[str, SettingValue]  # of its group, such as `{"labels": 20}`
+    seed: int  # of training and of the selection of labels
+    recipe: Recipe  # the recipe to train
 
     @property
     def group(self) -> str:

@@ -17,20 +17,13 @@ METRICS = ("accuracy", "balanced_accuracy", "nll", "ece", "seconds")
 
 @dataclass(frozen=True)
 class Result:
-    """The result of a run.
+    """The result of a run."""
 
-    Attributes:
-        settings: of its group.
-        seed: of the run.
-        run: the run directory, relative to the folder of the experiment.
-        methods: metrics by method; `flowgmm` first, then baselines.
-        criterion: name of the metric that chose the best epoch, and its value there.
-    """
-
-    settings: Mapping[str, SettingValue]
-    seed: int
-    run: str
-    methods: Mapping[str, Mapping[str, Any]]
+    settings: Mapping[str, SettingValue]  # of its group
+    seed: int  # of the run
+    run: str  # the run directory, relative to the folder of the experiment
+    methods: Mapping[str, Mapping[str, Any]]  # metrics by method; `flowgmm` first, then baselines
+    # name of the metric that chose the best epoch, and its value there
     criterion: tuple[str | None, float | None] = (None, None)
 
     def rows(self) -> list[dict[str, Any]]:
@@ -62,21 +55,14 @@ class Summary:
 
 @dataclass(frozen=True)
 class Group:
-    """All results of a setting and method.
+    """All results of a setting and method."""
 
-    Attributes:
-        settings: of the group.
-        method: `flowgmm` or a baseline.
-        metrics: summary by metric, without metrics that no run has.
-        criterion: name of the metric that chose the best epochs; None if the runs used different ones.
-        criterion_summary: its summary.
-    """
-
-    settings: Mapping[str, SettingValue]
-    method: str
-    metrics: Mapping[str, Summary]
+    settings: Mapping[str, SettingValue]  # of the group
+    method: str  # `flowgmm` or a baseline
+    metrics: Mapping[str, Summary]  # summary by metric, without metrics that no run has
+    # name of the metric that chose the best epochs; None if the runs used different ones
     criterion: str | None = None
-    criterion_summary: Summary | None = None
+    criterion_summary: Summary | None = None  # its summary
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""

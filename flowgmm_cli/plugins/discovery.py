@@ -20,21 +20,13 @@ _RawEntry = tuple[str, str, str, str, str | None]  # group, name, value, distrib
 
 @dataclass(frozen=True)
 class PluginEntryPoint:
-    """An installed entry point of a group of flowgmm's.
+    """An installed entry point of a group of flowgmm's."""
 
-    Attributes:
-        kind: a value of `flowgmm_cli.api.ENTRY_POINT_GROUPS`.
-        name: the name recipes use.
-        target: `package.module:attribute`; for recipes a package or `package:folder`.
-        package: the distribution, normalised as PEP 503 says.
-        version: the distribution's version, if its metadata has one.
-    """
-
-    kind: str
-    name: str
-    target: str
-    package: str
-    version: str | None
+    kind: str  # a value of `flowgmm_cli.api.ENTRY_POINT_GROUPS`
+    name: str  # the name recipes use
+    target: str  # `package.module:attribute`; for recipes a package or `package:folder`
+    package: str  # the distribution, normalised as PEP 503 says
+    version: str | None  # the distribution's version, if its metadata has one
 
 
 @dataclass(frozen=True)

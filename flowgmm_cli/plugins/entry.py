@@ -60,32 +60,20 @@ class _IncompatibleError(PluginError):
 
 @dataclass(frozen=True)
 class Entry:
-    """A component that recipes can name.
-
-    Attributes:
-        kind: its kind.
-        name: its bare name.
-        package: its distribution; `flowgmm-cli` for built-ins.
-        version: the distribution's version, if known.
-        target: the target of its entry point.
-        state: `ok`, or the reason why a recipe cannot use it by its bare name. Before a plugin is loaded only
-            `disabled` and `conflict` are known; `inspect` finds the others.
-        summary: the spec's one line; empty until a plugin's spec is loaded.
-        problem: the reason for a state other than `ok`, for people.
-        path: the file of a local module (`--plugin-module`); else empty.
-        digest: SHA-256 of that file.
-    """
+    """A component that recipes can name."""
 
     kind: str
     name: str
-    package: str
-    version: str | None
-    target: str
+    package: str  # its distribution; `flowgmm-cli` for built-ins
+    version: str | None  # the distribution's version, if known
+    target: str  # the target of its entry point
+    # `ok`, or the reason why a recipe cannot use it by its bare name. Before a plugin is loaded only
+    # `disabled` and `conflict` are known; `inspect` finds the others.
     state: State = "ok"
-    summary: str = ""
-    problem: str = ""
-    path: str = ""
-    digest: str = ""
+    summary: str = ""  # the spec's one line; empty until a plugin's spec is loaded
+    problem: str = ""  # the reason for a state other than `ok`, for people
+    path: str = ""  # the file of a local module (`--plugin-module`); else empty
+    digest: str = ""  # SHA-256 of that file
     loaded: Spec | None = field(default=None, repr=False, compare=False)
 
     @property

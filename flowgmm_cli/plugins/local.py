@@ -27,34 +27,21 @@ FLAG = "--plugin-module"
 
 @dataclass(frozen=True)
 class LocalSpec:
-    """A spec in a local module.
+    """A spec in a local module."""
 
-    Attributes:
-        name: its name in recipes.
-        attribute: the variable that holds it.
-        spec: the spec.
-    """
-
-    name: str
-    attribute: str
+    name: str  # its name in recipes
+    attribute: str  # the variable that holds it
     spec: Spec
 
 
 @dataclass(frozen=True)
 class LocalModule:
-    """An imported file.
+    """An imported file."""
 
-    Attributes:
-        path: the file, absolute.
-        module: the private name under which it is imported.
-        digest: SHA-256 of its content, in hexadecimal.
-        specs: the specs in it.
-    """
-
-    path: Path
-    module: str
-    digest: str
-    specs: tuple[LocalSpec, ...]
+    path: Path  # the file, absolute
+    module: str  # the private name under which it is imported
+    digest: str  # SHA-256 of its content, in hexadecimal
+    specs: tuple[LocalSpec, ...]  # the specs in it
 
     @property
     def package(self) -> str:

@@ -20,19 +20,12 @@ _TEMPLATES = Path(__file__).with_name("templates")
 
 @dataclass(frozen=True)
 class Scaffold:
-    """The templates of a kind of component.
+    """The templates of a kind of component."""
 
-    Attributes:
-        file: the module of the component.
-        description: summary of the component.
-        library: its dependency beside flowgmm.
-        example: a command that uses it.
-    """
-
-    file: str
-    description: str
-    library: str
-    example: str = "flowgmm train $package/$name"
+    file: str  # the module of the component
+    description: str  # summary of the component
+    library: str  # its dependency beside flowgmm
+    example: str = "flowgmm train $package/$name"  # a command that uses it
 
 
 KINDS = {
@@ -52,22 +45,13 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Package:
-    """A new package.
-
-    Attributes:
-        folder: its folder.
-        package: the distribution's name.
-        module: the name of its module.
-        kind: the kind of its component.
-        name: the component's name in recipes.
-        files: every file of it.
-    """
+    """A new package."""
 
     folder: Path
     package: str
     module: str
-    kind: str
-    name: str
+    kind: str  # the kind of its component
+    name: str  # the component's name in recipes
     files: tuple[Path, ...]
 
 

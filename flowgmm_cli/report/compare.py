@@ -26,23 +26,14 @@ TestRows = Literal["same", "some", "other", "unknown"]
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """A run of a comparison.
-
-    Attributes:
-        run: the run.
-        info: `run.json`.
-        status: see `Run.status`.
-        evaluation: results on its test rows; None without test rows.
-        predictions: of single test rows; None if they were not stored.
-        settings: the resolved recipe as `section.key` -> value.
-    """
+    """A run of a comparison."""
 
     run: Run
-    info: Mapping[str, Any]
-    status: str
-    evaluation: Evaluation | None
-    predictions: StoredPredictions | None
-    settings: Mapping[str, Any]
+    info: Mapping[str, Any]  # `run.json`
+    status: str  # see `Run.status`
+    evaluation: Evaluation | None  # results on its test rows; None without test rows
+    predictions: StoredPredictions | None  # of single test rows; None if they were not stored
+    settings: Mapping[str, Any]  # the resolved recipe as `section.key` -> value
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -64,21 +55,16 @@ class ComparedRun:
 
 @dataclass(frozen=True)
 class RunDifference:
-    """The difference of a run from the first.
+    """The difference of a run from the first."""
 
-    Attributes:
-        test_rows: `same`; `some` are the same; `other` rows altogether; `unknown` if the runs did not store
-            them.
-        rows: number of common test rows; 0 if unknown.
-        only_first, only_second: number of common rows that only the one or the other predicted right.
-        accuracy, nll: second minus first; None without results. Paired if `test_rows` is `same` or `some`,
-            and then of the common rows alone.
-    """
-
+    # `same`; `some` are the same; `other` rows altogether; `unknown` if the runs did not store them
     test_rows: TestRows
-    rows: int = 0
+    rows: int = 0  # number of common test rows; 0 if unknown
+    # only_first, only_second: number of common rows that only the one or the other predicted right
     only_first: int = 0
     only_second: int = 0
+    # accuracy, nll: second minus first; None without results. Paired if `test_rows` is `same` or
+    # `some`, and then of the common rows alone.
     accuracy: Difference | None = None
     nll: Difference | None = None
 

@@ -33,44 +33,27 @@ class UnavailableError(Exception):
 
 @dataclass(frozen=True)
 class ValidationRows:
-    """Rows that the model was not trained on.
+    """Rows that the model was not trained on."""
 
-    Attributes:
-        name: of the rows in captions, such as `test rows`.
-        split: preprocessed rows, with labels where they have any.
-        rows: the rows as they were read; None if they were not kept.
-    """
-
-    name: str
-    split: Tensors
-    rows: Rows | None = None
+    name: str  # of the rows in captions, such as `test rows`
+    split: Tensors  # preprocessed rows, with labels where they have any
+    rows: Rows | None = None  # the rows as they were read; None if they were not kept
 
 
 @dataclass(frozen=True)
 class ReportContext:
-    """A run with the data that the sections of its report share.
-
-    Attributes:
-        run: the run.
-        info: `run.json`.
-        status: see `Run.status`.
-        recipe: the resolved recipe.
-        data_context: environment of data sources.
-        warn: called with notes for the user.
-        data: rows to use instead of the run's own test rows, a file or specification as for `open_rows`.
-        data_format: format of `data`, if its name does not tell.
-        out: out-of-distribution rows, likewise; None for pseudo-OOD rows.
-    """
+    """A run with the data that the sections of its report share."""
 
     run: Run
-    info: Mapping[str, Any]
-    status: str
-    recipe: Recipe
-    data_context: DataContext
-    warn: Callable[[str], None] = field(default=lambda text: None)
+    info: Mapping[str, Any]  # `run.json`
+    status: str  # see `Run.status`
+    recipe: Recipe  # the resolved recipe
+    data_context: DataContext  # environment of data sources
+    warn: Callable[[str], None] = field(default=lambda text: None)  # called with notes for the user
+    # rows to use instead of the run's own test rows, a file or specification as for `open_rows`
     data: str | None = None
-    data_format: str | None = None
-    out: str | None = None
+    data_format: str | None = None  # format of `data`, if its name does not tell
+    out: str | None = None  # out-of-distribution rows, likewise; None for pseudo-OOD rows
     _failures: dict[str, UnavailableError] = field(default_factory=dict, init=False, repr=False)
 
     @contextmanager

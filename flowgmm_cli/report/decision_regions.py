@@ -36,26 +36,16 @@ UNLABELLED = "#4b5560"
 
 @dataclass(frozen=True)
 class FeaturePlane:
-    """A grid over two features with the predictions of the model.
+    """A grid over two features with the predictions of the model."""
 
-    Attributes:
-        x, y: coordinates of the grid, `(W,)` and `(H,)`.
-        probabilities: posteriors `(H, W, K)`.
-        log_density: of the untransformed features, `(H, W)`.
-        rows: training rows `(N, 2)`.
-        labels: their visible labels `(N,)`, -1 for rows without.
-        class_names: K names.
-        feature_names: names of x and y.
-    """
-
-    x: Matrix
+    x: Matrix  # x, y: coordinates of the grid, `(W,)` and `(H,)`
     y: Matrix
-    probabilities: Matrix
-    log_density: Matrix
-    rows: Matrix
-    labels: npt.NDArray[np.integer[Any]]
+    probabilities: Matrix  # posteriors `(H, W, K)`
+    log_density: Matrix  # of the untransformed features, `(H, W)`
+    rows: Matrix  # training rows `(N, 2)`
+    labels: npt.NDArray[np.integer[Any]]  # their visible labels `(N,)`, -1 for rows without
     class_names: Sequence[str]
-    feature_names: Sequence[str]
+    feature_names: Sequence[str]  # names of x and y
 
 
 def predict_plane(trained: TrainedModel, rows: SplitRows, context: DataContext) -> FeaturePlane | None:

@@ -32,21 +32,13 @@ _MARGIN = 1.0  # for labels; encoding a figure cuts off unused paper
 
 @dataclass(frozen=True)
 class ImageRow:
-    """A row of images.
+    """A row of images."""
 
-    Attributes:
-        label: written to the left of the row.
-        images: `(n, height, width)`, or with channels last or first.
-        positions: the column of each image; by default they are side by side.
-        notes: a few letters under each image.
-        framed: True for images with a frame.
-    """
-
-    label: str
-    images: Images
-    positions: Sequence[int] = ()
-    notes: Sequence[str] = ()
-    framed: Sequence[bool] = ()
+    label: str  # written to the left of the row
+    images: Images  # `(n, height, width)`, or with channels last or first
+    positions: Sequence[int] = ()  # the column of each image; by default they are side by side
+    notes: Sequence[str] = ()  # a few letters under each image
+    framed: Sequence[bool] = ()  # True for images with a frame
 
     @property
     def columns(self) -> Sequence[int]:

@@ -27,20 +27,12 @@ MAX_NAMES = 40
 
 @dataclass(frozen=True)
 class LatentRows:
-    """Rows in the latent space, and the mixture.
+    """Rows in the latent space, and the mixture."""
 
-    Attributes:
-        z: latent vectors `(N, D)`, D at least 2.
-        labels: true classes `(N,)`, -1 where unknown.
-        means: of the components, `(K C, D)`, class by class, C for each.
-        scales: standard deviations of the components, `(K C, D)`.
-        class_names: K names.
-    """
-
-    z: Matrix
-    labels: npt.NDArray[np.integer[Any]]
-    means: Matrix
-    scales: Matrix
+    z: Matrix  # latent vectors `(N, D)`, D at least 2
+    labels: npt.NDArray[np.integer[Any]]  # true classes `(N,)`, -1 where unknown
+    means: Matrix  # of the components, `(K C, D)`, class by class, C for each
+    scales: Matrix  # standard deviations of the components, `(K C, D)`
     class_names: Sequence[str]
 
 

@@ -51,23 +51,14 @@ class Tiles:
 
 @dataclass(frozen=True)
 class Table:
-    """A table.
+    """A table."""
 
-    Attributes:
-        columns: headings.
-        rows: cells; None is an empty one.
-        caption: the meaning of the table.
-        right: headings of columns that are aligned right.
-        highlight: indices of rows that stand out.
-        summary: a line to click on that opens the table; empty if the table is shown at once.
-    """
-
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Any]]
-    caption: str = ""
-    right: Sequence[str] = ()
-    highlight: Sequence[int] = ()
-    summary: str = ""
+    columns: Sequence[str]  # headings
+    rows: Sequence[Sequence[Any]]  # cells; None is an empty one
+    caption: str = ""  # the meaning of the table
+    right: Sequence[str] = ()  # headings of columns that are aligned right
+    highlight: Sequence[int] = ()  # indices of rows that stand out
+    summary: str = ""  # a line to click on that opens the table; empty if the table is shown at once
     kind: ClassVar[str] = "table"
 
 
@@ -82,18 +73,12 @@ class Code:
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure.
+    """A figure."""
 
-    Attributes:
-        name: of its file, unique within the page.
-        svg, png: the figure in both formats.
-        caption: its content and how to read it.
-    """
-
-    name: str
-    svg: bytes
+    name: str  # of its file, unique within the page
+    svg: bytes  # svg, png: the figure in both formats
     png: bytes
-    caption: str
+    caption: str  # its content and how to read it
     kind: ClassVar[str] = "plot"
 
     @property

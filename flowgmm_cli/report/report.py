@@ -45,17 +45,11 @@ SECTIONS: tuple[tuple[str, str, BuildSection], ...] = (
 
 @dataclass(frozen=True)
 class Report:
-    """The files of a report.
-
-    Attributes:
-        path: the page.
-        sections: all of them, unavailable ones included.
-        figures: PNG files by name.
-    """
+    """The files of a report."""
 
     path: Path
-    sections: tuple[Section | Unavailable, ...]
-    figures: dict[str, Path]
+    sections: tuple[Section | Unavailable, ...]  # all of them, unavailable ones included
+    figures: dict[str, Path]  # PNG files by name
 
     def to_dict(self, run: str) -> dict[str, Any]:
         """Return the JSON object of `flowgmm report --json`."""

@@ -74,18 +74,12 @@ class Tail:
     generalised Pareto distribution (Pickands, 1975), :math:`g(t) = g(v) + \frac{1}{\xi} \log(1 + \xi (t - v)
     / \beta)`: a row twice as far out stays further out, where an empirical share would be 0 for both. Below
     the smallest value it falls towards 0.
-
-    Attributes:
-        values: rising held-out values `(n,)`, float64.
-        rarity: g at these, `(n,)`, rising and above 0.
-        scale: beta at the largest value.
-        shape: xi, from 0 (exponential) to 0.9.
     """
 
-    values: Floats
-    rarity: Floats
-    scale: float
-    shape: float
+    values: Floats  # rising held-out values `(n,)`, float64
+    rarity: Floats  # g at these, `(n,)`, rising and above 0
+    scale: float  # beta at the largest value
+    shape: float  # xi, from 0 (exponential) to 0.9
 
     @classmethod
     def fit(cls, scores: Floats) -> Tail:

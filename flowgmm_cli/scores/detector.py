@@ -22,32 +22,20 @@ MAX_REFERENCE = 4000  # scores of held-out rows that are stored for each score
 
 @dataclass(frozen=True)
 class FittedScore:
-    """One score of a detector.
+    """One score of a detector."""
 
-    Attributes:
-        name: that of the component, with a number where the recipe has it twice.
-        component: its position in the recipe's list.
-        score: the fitted score.
-        reference: its values on held-out rows, rising, at most 4,000.
-    """
-
-    name: str
-    component: int
-    score: Score
-    reference: Floats
+    name: str  # that of the component, with a number where the recipe has it twice
+    component: int  # its position in the recipe's list
+    score: Score  # the fitted score
+    reference: Floats  # its values on held-out rows, rising, at most 4,000
 
 
 @dataclass(frozen=True)
 class Detector:
-    """Scores rows; for every score, higher = further out.
+    """Scores rows; for every score, higher = further out."""
 
-    Attributes:
-        scores: the fitted scores, in the order of the recipe.
-        default: name of the score that flags rows.
-    """
-
-    scores: tuple[FittedScore, ...]
-    default: str
+    scores: tuple[FittedScore, ...]  # the fitted scores, in the order of the recipe
+    default: str  # name of the score that flags rows
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -21,17 +21,11 @@ _MIN_VARIANCE = 1e-9  # as a share of the mean variance: that of a constant feat
 
 @dataclass(frozen=True)
 class Gaussian:
-    r"""A centred Gaussian with covariance :math:`U \mathrm{diag}(\lambda - \sigma^2) U^T + \sigma^2 I`.
+    r"""A centred Gaussian with covariance :math:`U \mathrm{diag}(\lambda - \sigma^2) U^T + \sigma^2 I`."""
 
-    Attributes:
-        directions: U, orthonormal columns, float32 `(D, r)`.
-        variances: lambda along them, float64 `(r,)`.
-        residual: sigma^2, the variance in every other direction; without meaning if r = D.
-    """
-
-    directions: npt.NDArray[np.float32]
-    variances: Floats
-    residual: float
+    directions: npt.NDArray[np.float32]  # U, orthonormal columns, float32 `(D, r)`
+    variances: Floats  # lambda along them, float64 `(r,)`
+    residual: float  # sigma^2, the variance in every other direction; without meaning if r = D
 
     @property
     def full_rank(self) -> bool:
