@@ -294,7 +294,7 @@ def main() -> None:
 
 def parse_seeds(text: str) -> list[int]:
     """`0..4`, `0,2,5` or `3` as numbers."""
-    from flowgmm_cli.experiments.grid import parse_integers
+    from flowgmm_cli.experiments.points import parse_integers
 
     return parse_integers(text, "--seeds")
 

@@ -11,7 +11,7 @@ from flowgmm_cli.cli.session import data_context, select_run
 from flowgmm_cli.cli.validation import enforce_gates, parse_gates
 
 if TYPE_CHECKING:
-    from flowgmm_cli.evaluation.evaluate import Evaluation
+    from flowgmm_cli.evaluation.metrics import Evaluation
 
 GATES = ("accuracy", "balanced_accuracy", "macro_f1")
 
@@ -79,7 +79,7 @@ def evaluate(
         _print_calibration(result)
         _print_scores(selected.info().get("ood"))
     if plots:
-        from flowgmm_cli.report.eval_plots import write_plots
+        from flowgmm_cli.report.report import write_plots
 
         for file in write_plots(selected, result, context=context):
             output.note(f"written {file}")

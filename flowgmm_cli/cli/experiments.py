@@ -47,8 +47,7 @@ def curve(
     Examples: flowgmm curve digits --labels 20,50,100,200 --seeds 0..4 ·
     flowgmm curve my.yaml data.path=my.csv --labels 50,500 --no-baselines
     """
-    from flowgmm_cli.experiments.grid import parse_integers
-    from flowgmm_cli.experiments.points import curve_points
+    from flowgmm_cli.experiments.points import curve_points, parse_integers
 
     words = list(overrides or [])
     counts, draws = parse_integers(labels, "--labels", minimum=2), parse_integers(seeds, "--seeds")
@@ -94,8 +93,7 @@ def sweep(
     Examples: flowgmm sweep digits flow.couplings=2,4,6 train.lr=1e-3,3e-3 --seeds 0..2 ·
     flowgmm sweep csv data.path=my.csv data.label=y prior.means=labelled,logistic_regression
     """
-    from flowgmm_cli.experiments.grid import parse_integers, read_grid
-    from flowgmm_cli.experiments.points import sweep_points
+    from flowgmm_cli.experiments.points import parse_integers, read_grid, sweep_points
 
     grid, draws = read_grid(words), parse_integers(seeds, "--seeds")
     points = sweep_points(recipe, grid, draws, overlays=overlay or ())

@@ -53,7 +53,7 @@ def _file_stem(data: str) -> str:
 def save_plot(path: Path, result: OODResult) -> None:
     """Write a histogram of the score that flags as a PNG file."""
     from flowgmm_cli.report.figures import png
-    from flowgmm_cli.report.histogram import histogram_figure
+    from flowgmm_cli.report.ood import histogram_figure
 
     name = result.rule.score
     figure = histogram_figure(

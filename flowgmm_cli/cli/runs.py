@@ -110,8 +110,7 @@ def compare_runs(
     if repeated := sorted(path for path, count in counts.items() if count > 1):
         raise UsageError(f"a run is named twice: {repeated[0]}", hint="name each run once")
 
-    from flowgmm_cli.report.compare import compare
-    from flowgmm_cli.report.compare_page import write_comparison
+    from flowgmm_cli.report.compare import compare, write_comparison
 
     comparison = compare(selected)
     if save is not None:
@@ -125,7 +124,7 @@ def compare_runs(
 
 
 def _print_comparison(comparison: Comparison) -> None:
-    from flowgmm_cli.report import compare_page as page
+    from flowgmm_cli.report import compare as page
 
     names = page.short_names(comparison)
     columns = ["", *names]

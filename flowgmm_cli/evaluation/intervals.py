@@ -1,8 +1,10 @@
-"""Confidence intervals."""
+"""Confidence intervals, and differences between two models with intervals and tests."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -41,3 +43,78 @@ def percentile_interval(values: npt.NDArray[np.floating[Any]], *, level: float) 
     """Return the central `level` share of bootstrap `values` (Efron, 1979)."""
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high), level)
+
+
+BoolArray = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Second minus first."""
+
+    value: float
+    low: float  # low, high: its confidence interval
+    high: float
+    level: float  # coverage of the interval
+    p_value: float | None = None  # two-sided p-value of the hypothesis of no difference; None without a test
+
+    @property
+    def significant(self) -> bool:
+        """True if the interval does not contain 0."""
+        return self.low > 0 or self.high < 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {"difference": self.value, **{k: v for k, v in vars(self).items() if k != "value"}}
+
+
+def compare_accuracies(first: BoolArray, second: BoolArray, *, level: float = 0.95) -> Difference:
+    """Compare the accuracies of two models on the same rows.
+
+    The interval is Wald's with half a row added to each of the four cells (Agresti and Min, 2005), the
+    p-value McNemar's exact one, which rests on the rows that only one of the models gets right.
+
+    Args:
+        first, second: masks of the correct predictions of each model, `(N,)`, N > 0.
+        level: coverage.
+    """
+    from scipy.stats import binomtest
+
+    n = len(first)
+    lost, won = int((first & ~second).sum()), int((~first & second).sum())
+    p_value = float(binomtest(won, won + lost, 0.5).pvalue) if won + lost else 1.0
+    b, c, total = lost + 0.5, won + 0.5, n + 2.0
+    centre = (c - b) / total
+    half = NormalDist().inv_cdf(0.5 + level / 2) * math.sqrt(b + c - (c - b) ** 2 / total) / total
+    return Difference((won - lost) / n, max(centre - half, -1.0), min(centre + half, 1.0), level, p_value)
+
+
+def compare_means(first: FloatArray, second: FloatArray, *, level: float = 0.95) -> Difference:
+    """Compare the means of a quantity of the same rows by the t test and its interval.
+
+    Args:
+        first, second: `(N,)`, N > 1.
+        level: coverage.
+    """
+    from scipy.stats import ttest_1samp
+
+    gap = np.asarray(second, np.float64) - np.asarray(first, np.float64)
+    value = float(gap.mean())
+    if gap.min() == gap.max():  # no variance
+        return Difference(value, value, value, level, float(value == 0))
+    test = ttest_1samp(gap, 0.0)
+    low, high = test.confidence_interval(level)
+    return Difference(value, float(low), float(high), level, float(test.pvalue))
+
+
+def compare_independent_accuracies(
+    correct_first: int, n_first: int, correct_second: int, n_second: int, *, level: float = 0.95
+) -> Difference:
+    """Compare accuracies on different rows by Newcombe's hybrid of Wilson intervals (1998, method 10)."""
+    p, q = correct_first / n_first, correct_second / n_second
+    first = wilson_interval(correct_first, n_first, level=level)
+    second = wilson_interval(correct_second, n_second, level=level)
+    low = (q - p) - math.hypot(q - second.low, first.high - p)
+    high = (q - p) + math.hypot(second.high - q, p - first.low)
+    return Difference(q - p, max(low, -1.0), min(high, 1.0), level)

@@ -10,7 +10,7 @@ from flowgmm_cli.data.prepare import SplitRows, load_rows
 from flowgmm_cli.data.preprocessor import Tensors
 from flowgmm_cli.errors import DataError, RunError
 from flowgmm_cli.evaluation.baselines import run_baselines
-from flowgmm_cli.evaluation.evaluate import Evaluation, evaluate
+from flowgmm_cli.evaluation.metrics import Evaluation, evaluate
 from flowgmm_cli.evaluation.predictions import collect_predictions
 from flowgmm_cli.runs import Run
 from flowgmm_cli.trained_model import TrainedModel

@@ -20,7 +20,7 @@ import torch
 from flowgmm_cli.api import Column, DataContext
 from flowgmm_cli.data.readers.base import MemoryReader, OnError, RowReader
 from flowgmm_cli.errors import DataError, UsageError
-from flowgmm_cli.evaluation.evaluate import Evaluation, evaluate
+from flowgmm_cli.evaluation.metrics import Evaluation, evaluate
 from flowgmm_cli.inference.embedding import MapMethod, Space, check_map, embedding_columns
 from flowgmm_cli.inference.inputs import (
     input_schema,

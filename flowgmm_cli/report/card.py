@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowgmm_cli.evaluation.evaluate import Evaluation
+from flowgmm_cli.evaluation.metrics import Evaluation
 from flowgmm_cli.files import write_text
 from flowgmm_cli.report import text
 from flowgmm_cli.report.context import ReportContext

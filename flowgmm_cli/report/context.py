@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowgmm_cli.api import DataContext, Rows
 from flowgmm_cli.errors import DataError, FlowgmmError, RunError
-from flowgmm_cli.evaluation.evaluate import Evaluation
+from flowgmm_cli.evaluation.metrics import Evaluation
 from flowgmm_cli.files import read_json
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run

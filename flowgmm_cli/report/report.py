@@ -1,25 +1,51 @@
-"""The report of a run: one self-contained HTML file, and its figures as PNG files beside it."""
+"""The report of a run: one HTML file, with its figures as PNG files beside it, and the plots of eval."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from flowgmm_cli.api import DataContext
 from flowgmm_cli.errors import FlowgmmError
+from flowgmm_cli.evaluation.metrics import Evaluation
 from flowgmm_cli.files import write_bytes, write_text
-from flowgmm_cli.report.confusion import confusion_section
 from flowgmm_cli.report.context import ReportContext, UnavailableError
+from flowgmm_cli.report.figures import png
 from flowgmm_cli.report.galleries import gallery_section
-from flowgmm_cli.report.latent import latent_section
+from flowgmm_cli.report.latent import (
+    encode_latents,
+    latent_figure,
+    latent_section,
+    predict_plane,
+    regions_figure,
+)
 from flowgmm_cli.report.learning_curves import curves_section
 from flowgmm_cli.report.ood import ood_section
 from flowgmm_cli.report.page import Part, Section, Unavailable, render
-from flowgmm_cli.report.provenance import data_section, search_section, settings_section, versions_section
-from flowgmm_cli.report.reliability import calibration_section, reliability_section
-from flowgmm_cli.report.results import baselines_section, classes_section, summary_section
+from flowgmm_cli.report.predictions import (
+    calibration_section,
+    confusion_figure,
+    confusion_section,
+    reliability_figure,
+    reliability_section,
+)
 from flowgmm_cli.report.samples import samples_section
+from flowgmm_cli.report.tables import (
+    baselines_section,
+    classes_section,
+    data_section,
+    search_section,
+    settings_section,
+    summary_section,
+    versions_section,
+)
+from flowgmm_cli.runs import Run
+from flowgmm_cli.training.evaluate import load_held_out
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SCHEMA = "flowgmm/report/1"
 BuildSection = Callable[[ReportContext], Sequence[Part]]
@@ -117,3 +143,29 @@ def build_section(key: str, title: str, build: BuildSection, context: ReportCont
         context.warn(f"report: the section {title} cannot be made ({type(error).__name__}: {error})")
         text = next(iter(str(error).strip().splitlines()), "")
         return Unavailable(key, title, f"This section cannot be made ({type(error).__name__}: {text}).")
+
+
+def write_plots(run: Run, evaluation: Evaluation, *, context: DataContext) -> list[Path]:
+    """Draw the evaluation of a split of a run into `eval/<split>-<figure>.png`; return the files.
+
+    Raises:
+        DataError: the data cannot be read any more.
+    """
+    held = load_held_out(run, split=evaluation.split, context=context)
+    figures: dict[str, Figure] = {
+        "reliability": reliability_figure(evaluation.classification),
+        "confusion": confusion_figure(evaluation.classification),
+    }
+    if held.trained.preprocessor.dim >= 2:
+        members = len(held.trained.model.parts)
+        title = "Latent space" if members == 1 else f"Latent space of the first of {members} members"
+        latents = encode_latents(held.trained, held.split.x, held.split.labels)
+        figures["latent"] = latent_figure(latents, title=title)
+    plane = predict_plane(held.trained, held.rows, context)
+    if plane is not None:
+        figures["regions"] = regions_figure(plane)
+    paths = []
+    for name, figure in figures.items():
+        paths.append(run.path / "eval" / f"{evaluation.split}-{name}.png")
+        write_bytes(paths[-1], png(figure))
+    return paths

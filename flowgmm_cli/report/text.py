@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flowgmm_cli.evaluation.evaluate import Evaluation
-from flowgmm_cli.evaluation.metrics import ClassificationMetrics
+from flowgmm_cli.evaluation.metrics import ClassificationMetrics, Evaluation
 from flowgmm_cli.recipe.schema import Recipe
 
 MIN_TEST_ROWS = 100  # with fewer, the interval of a share is wider than ten points either way

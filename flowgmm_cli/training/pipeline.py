@@ -12,7 +12,7 @@ import torch
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.row_tensors import RowTensors
 from flowgmm_cli.devices import Engine, create_engine, deterministic
-from flowgmm_cli.evaluation.evaluate import Evaluation, evaluate
+from flowgmm_cli.evaluation.metrics import Evaluation, evaluate
 from flowgmm_cli.evaluation.predictions import collect_predictions
 from flowgmm_cli.files import write_json
 from flowgmm_cli.inference.ood_fit import fit_ood, require_scores

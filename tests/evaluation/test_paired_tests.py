@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from flowgmm_cli.evaluation.paired_tests import (
+from flowgmm_cli.evaluation.intervals import (
     compare_accuracies,
     compare_independent_accuracies,
     compare_means,

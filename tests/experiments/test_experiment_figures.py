@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from flowgmm_cli.experiments.figures import (
+from flowgmm_cli.experiments.outputs import (
     MAX_COMBINATIONS,
     MethodCurve,
     curve_figure,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowgmm_cli.errors import UsageError
-from flowgmm_cli.experiments.grid import parse_integers, read_grid, split_values
+from flowgmm_cli.experiments.points import parse_integers, read_grid, split_values
 
 
 @pytest.mark.parametrize(

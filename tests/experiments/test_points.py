@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from flowgmm_cli.errors import PluginError, RecipeError, UsageError
-from flowgmm_cli.experiments.grid import read_grid
-from flowgmm_cli.experiments.points import curve_points, group_name, sweep_points
+from flowgmm_cli.experiments.points import curve_points, group_name, read_grid, sweep_points
 
 
 def budget(point: Any) -> Any:

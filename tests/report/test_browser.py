@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from flowgmm_cli.report.compare import compare
-from flowgmm_cli.report.compare_page import write_comparison
+from flowgmm_cli.report.compare import compare, write_comparison
 from flowgmm_cli.report.context import ReportContext
 from flowgmm_cli.report.report import write_report
 from flowgmm_cli.runs import Run

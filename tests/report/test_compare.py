@@ -10,8 +10,14 @@ import pytest
 
 from flowgmm_cli.errors import RunError
 from flowgmm_cli.evaluation.predictions import StoredPredictions
-from flowgmm_cli.report.compare import compare, flatten
-from flowgmm_cli.report.compare_page import difference_rows, result_rows, short_names, write_comparison
+from flowgmm_cli.report.compare import (
+    compare,
+    difference_rows,
+    flatten,
+    result_rows,
+    short_names,
+    write_comparison,
+)
 from flowgmm_cli.runs import Run
 
 

@@ -13,11 +13,17 @@ import pytest
 from matplotlib.text import Text
 
 from flowgmm_cli.evaluation.metrics import ClassificationMetrics, classification_metrics, log_probabilities
-from flowgmm_cli.report.confusion import confusion_figure
-from flowgmm_cli.report.decision_regions import STEPS, FeaturePlane, grid_axes, regions_figure
 from flowgmm_cli.report.figures import class_colours, method_colours, new_figure, png, set_title, shorten, svg
-from flowgmm_cli.report.latent import LatentRows, discriminant_plane, latent_figure
-from flowgmm_cli.report.reliability import reliability_figure
+from flowgmm_cli.report.latent import (
+    STEPS,
+    FeaturePlane,
+    LatentRows,
+    discriminant_plane,
+    grid_axes,
+    latent_figure,
+    regions_figure,
+)
+from flowgmm_cli.report.predictions import confusion_figure, reliability_figure
 
 
 def size(data: bytes) -> tuple[int, int]:

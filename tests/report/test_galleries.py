@@ -14,14 +14,13 @@ from flowgmm_cli.api import DataContext
 from flowgmm_cli.inference.gallery import compute_row_statistics, select_extremes
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.report.card import model_card
-from flowgmm_cli.report.compare import compare
-from flowgmm_cli.report.compare_page import result_rows
+from flowgmm_cli.report.compare import compare, result_rows
 from flowgmm_cli.report.context import ReportContext, load_report_context
 from flowgmm_cli.report.galleries import gallery_section, score_figure
 from flowgmm_cli.report.ood import ood_section
 from flowgmm_cli.report.page import Paragraph, Part, Plot, Table, Tiles
-from flowgmm_cli.report.results import summary_section
 from flowgmm_cli.report.samples import samples_section
+from flowgmm_cli.report.tables import summary_section
 from flowgmm_cli.runs import Run, create_run
 from flowgmm_cli.training.pipeline import train
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flowgmm_cli.report.figures import png
-from flowgmm_cli.report.histogram import histogram_figure
+from flowgmm_cli.report.ood import histogram_figure
 
 RNG = np.random.default_rng(0)
 INSIDE = RNG.gamma(2.0, size=2000)

@@ -16,8 +16,8 @@ import pytest
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.report.context import ReportContext, load_report_context
 from flowgmm_cli.report.page import Paragraph, Part, Section, Table, Unavailable
-from flowgmm_cli.report.provenance import settings_section
 from flowgmm_cli.report.report import SECTIONS, Report, write_report
+from flowgmm_cli.report.tables import settings_section
 from flowgmm_cli.runs import Run
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}

@@ -7,8 +7,12 @@ import pytest
 
 from flowgmm_cli.evaluation.baselines import BaselineResult
 from flowgmm_cli.evaluation.calibration import calibration_error
-from flowgmm_cli.evaluation.evaluate import Evaluation
-from flowgmm_cli.evaluation.metrics import ClassificationMetrics, classification_metrics, log_probabilities
+from flowgmm_cli.evaluation.metrics import (
+    ClassificationMetrics,
+    Evaluation,
+    classification_metrics,
+    log_probabilities,
+)
 from flowgmm_cli.report.text import (
     chance_ece,
     compare_with_baselines,

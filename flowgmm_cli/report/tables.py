@@ -1,0 +1,286 @@
+"""Sections made of tables: summary, classes, baselines, data, settings, their search, and versions."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from flowgmm_cli.data.prepare import SplitRows
+from flowgmm_cli.evaluation.baselines import BaselineResult
+from flowgmm_cli.evaluation.evaluate import Evaluation
+from flowgmm_cli.evaluation.intervals import wilson_interval
+from flowgmm_cli.evaluation.metrics import ClassificationMetrics
+from flowgmm_cli.report import text
+from flowgmm_cli.report.context import ReportContext, UnavailableError
+from flowgmm_cli.report.page import Code, Paragraph, Part, Table, Tile, Tiles
+from flowgmm_cli.report.text import describe_source, method_name, percent, pluralise
+
+MAX_OPEN_ROWS = 30  # a longer table is collapsed
+
+
+def require_evaluation(context: ReportContext) -> Evaluation:
+    """Return the results on test rows. Raises `UnavailableError` without test results."""
+    if context.evaluation is None:
+        raise UnavailableError(
+            "There are no results on test rows: the run has no labelled test rows, or is not finished."
+        )
+    return context.evaluation
+
+
+def summary_section(context: ReportContext) -> list[Part]:
+    """The model, its data, its quality, and the uncertainty of the results."""
+    rows = dict(context.info.get("rows") or {})
+    parts: list[Part] = []
+    if context.status != "done":
+        error = context.info.get("error")
+        reason = f" ({error})" if error else ""
+        parts.append(
+            Paragraph(f"This run is not finished; its status is `{context.status}`{reason}.", "lead")
+        )
+    if context.class_names:
+        members = len(context.info.get("members") or ()) or context.recipe.ensemble
+        model = text.describe_model(context.recipe, rows, len(context.class_names), members)
+        parts.append(Paragraph(model, "lead"))
+    evaluation = context.evaluation
+    if evaluation is None:
+        reason = "there are no labelled test rows" if context.facts else "the run has no model yet"
+        parts.append(Paragraph(f"The model was not evaluated: {reason}."))
+    else:
+        metrics = evaluation.classification
+        parts.append(_tiles(evaluation, rows))
+        parts += [
+            Paragraph(sentences)
+            for sentences in (
+                text.describe_accuracy(evaluation),
+                text.describe_confidence(metrics),
+                text.describe_weaknesses(metrics),
+                text.compare_with_baselines(evaluation),
+            )
+            if sentences
+        ]
+    caveats = text.list_caveats(context.info, evaluation, context.facts)
+    return [*parts, *(Paragraph(caveat, "note") for caveat in caveats)]
+
+
+def _tiles(evaluation: Evaluation, rows: Mapping[str, int]) -> Tiles:
+    metrics = evaluation.classification
+
+    def interval(name: str) -> str:
+        value = metrics.intervals.get(name)
+        return f"{percent(value.low)} to {percent(value.high)}" if value else ""
+
+    tiles = [
+        Tile("accuracy", percent(metrics.accuracy), interval("accuracy")),
+        Tile("balanced accuracy", percent(metrics.balanced_accuracy), interval("balanced_accuracy")),
+        Tile("macro F1", f"{metrics.macro_f1:.3f}", "mean over classes, at best 1"),
+        Tile("calibration error (ECE)", f"{metrics.ece:.3f}", f"by chance {text.chance_ece(metrics):.3f}"),
+        Tile("log loss (NLL)", f"{metrics.nll:.3f}", "nats per row, at best 0"),
+    ]
+    if evaluation.bits_per_dim is not None:
+        tiles.append(
+            Tile("bits per dimension", f"{evaluation.bits_per_dim:.3f}", "8 in an uncompressed image")
+        )
+    of_rows = f"of {rows.get('train', 0):,} for training"
+    return Tiles([*tiles, Tile("labelled rows", f"{rows.get('labelled', 0):,}", of_rows)])
+
+
+def classes_section(context: ReportContext) -> list[Part]:
+    """Recall, precision and F1 of each class."""
+    labelled = _count_labels(context)
+    columns = ["class", "labelled", "test rows", "recall", "95 % interval", "precision", "F1"]
+    rows = []
+    for index, row in enumerate(require_evaluation(context).classification.per_class):
+        interval = wilson_interval(round(row.recall * row.support), row.support) if row.support else None
+        rows.append(
+            [
+                row.name,
+                labelled[index] if labelled else None,
+                f"{row.support:,}",
+                percent(row.recall) if row.support else "-",
+                f"{percent(interval.low)} to {percent(interval.high)}" if interval else "-",
+                percent(row.precision) if row.predicted else "-",
+                f"{row.f1:.3f}",
+            ]
+        )
+    if not labelled:
+        del columns[1]
+        rows = [[row[0], *row[2:]] for row in rows]
+    caption = (
+        "Labelled: training rows of the class with a visible label. Recall: share of the test rows of the "
+        "class that the model assigns to it. Precision: share of the rows assigned to the class that belong "
+        "to it. F1: harmonic mean of both."
+    )
+    summary = f"show all {len(rows)} classes" if len(rows) > MAX_OPEN_ROWS else ""
+    return [Table(columns, rows, caption, right=columns[1:], summary=summary)]
+
+
+def _count_labels(context: ReportContext) -> list[str]:
+    """Labelled training rows by class; empty if the data cannot be read."""
+    try:
+        labels = context.rows.train.labels
+    except UnavailableError:
+        return []
+    return [f"{int((labels == index).sum()):,}" for index in range(len(context.class_names))]
+
+
+def baselines_section(context: ReportContext) -> list[Part]:
+    """The model in a table with simple methods, the most accurate first."""
+    evaluation = require_evaluation(context)
+    if not evaluation.baselines:
+        raise UnavailableError(
+            "No baselines were fitted. `flowgmm eval --baselines` fits five simpler methods to the same rows "
+            "and labels; a report written afterwards shows them here."
+        )
+    metrics = evaluation.classification
+    methods: list[tuple[str, ClassificationMetrics | BaselineResult]] = [
+        ("flowgmm", metrics),
+        *evaluation.baselines.items(),
+    ]
+    ranking = sorted(methods, key=lambda item: -item[1].accuracy)
+    rows = []
+    for name, result in ranking:
+        values = (result.accuracy, result.balanced_accuracy, result.macro_f1, result.nll, result.ece)
+        rows.append([method_name(name), *(f"{value:.4f}" for value in values)])
+    columns = ["method", "accuracy", "balanced accuracy", "macro F1", "NLL", "ECE"]
+    interval = metrics.intervals["accuracy"]
+    caption = (
+        "All methods were trained on the same vectors and labels, and tested on the same "
+        f"{pluralise(metrics.n, 'row')}. Each baseline chose its settings by cross-validation on the "
+        f"labelled rows. Differences in accuracy within {percent(interval.low)} to {percent(interval.high)} "
+        "may be chance."
+    )
+    highlight = [index for index, (name, _) in enumerate(ranking) if name == "flowgmm"]
+    return [Table(columns, rows, caption, right=columns[1:], highlight=highlight)]
+
+
+def data_section(context: ReportContext) -> list[Part]:
+    """Rows and labels by split and class."""
+    counts = dict(context.info.get("rows") or {})
+    if not counts:
+        raise UnavailableError("The run stopped before it had read its data.")
+    parts: list[Part] = [
+        Paragraph(
+            f"Rows come from {describe_source(context.recipe)} (source `{context.recipe.data.use}`). "
+            "Training uses the training rows and the labels of the labelled ones, and nothing else; held-out "
+            "rows decide when to stop; test rows are used once, at the end."
+        )
+    ]
+    try:
+        rows = context.rows
+    except UnavailableError as reason:
+        note = Paragraph(f"Counts by class cannot be shown. {reason}", "note")
+        return [*parts, _split_table(counts), note]
+    if rows.fingerprint != context.info.get("fingerprint"):
+        parts.append(
+            Paragraph("The data has changed since the training; these are its current counts.", "note")
+        )
+    columns = [
+        [column.name, column.kind, " by ".join(map(str, column.shape)) or "1"] for column in rows.columns
+    ]
+    summary = f"show {pluralise(len(columns), 'input column')}"
+    column_table = Table(["input column", "kind", "numbers in a cell"], columns, summary=summary)
+    return [*parts, _class_table(rows), column_table]
+
+
+def _split_table(counts: Mapping[str, int]) -> Table:
+    rows = [
+        [split, *(f"{counts.get(key, 0):,}" for key in keys)]
+        for split, keys in (
+            ("training", ("train", "labelled")),
+            ("held out", ("val", "val_labelled")),
+            ("test", ("test", "test")),
+        )
+    ]
+    return Table(["split", "rows", "labels used"], rows, right=["rows", "labels used"])
+
+
+def _class_table(rows: SplitRows) -> Table:
+    splits = {"training": rows.train, "held out": rows.val, "test": rows.test}
+    labels = {name: split.labels for name, split in splits.items() if split is not None}
+    body: list[list[Any]] = [
+        [name, *(f"{int((values == index).sum()):,}" for values in labels.values())]
+        for index, name in enumerate(rows.class_names)
+    ]
+    body.append(["without label", *(f"{int((values < 0).sum()):,}" for values in labels.values())])
+    body.append(["all", *(f"{len(values):,}" for values in labels.values())])
+    caption = (
+        "Number of rows of each class with a visible label, by split. The model learns the density from rows "
+        "without a visible label too."
+    )
+    summary = f"show all {len(rows.class_names)} classes" if len(body) > MAX_OPEN_ROWS else ""
+    names = list(labels)
+    return Table(["class", *names], body, caption, right=names, highlight=[len(body) - 1], summary=summary)
+
+
+def settings_section(context: ReportContext) -> list[Part]:
+    """The recipe and the arguments of the command line."""
+    arguments, overlays, overrides = (
+        [str(word) for word in context.info.get(key) or ()] for key in ("argv", "overlays", "overrides")
+    )
+    parts: list[Part] = []
+    if arguments and arguments[0] == "train":
+        parts.append(Paragraph(f"Trained with: flowgmm {shlex.join(arguments)}"))
+    if overlays:
+        parts.append(Paragraph(f"Overlays of the recipe: {', '.join(overlays)}", "note"))
+    if overrides:
+        parts.append(Paragraph(f"Overrides on the command line: {shlex.join(overrides)}", "note"))
+    recipe = context.run.path / "recipe.yaml"
+    if recipe.is_file():
+        parts.append(Code(recipe.read_text(encoding="utf-8", errors="replace"), "the recipe as given"))
+    return [*parts, Code(context.recipe.to_yaml(), "every setting, defaults included")]
+
+
+def search_section(context: ReportContext) -> list[Part]:
+    """Table of the candidates of the search before training."""
+    search = context.search
+    if search is None:
+        raise UnavailableError("The recipe has no search, so its settings were used unchanged.")
+    winners = set(search.get("kept") or ())
+    columns = ["candidate", "NLL", "accuracy", "agreement", "density", "score", "seconds", "settings"]
+    rows = []
+    for candidate in search["candidates"]:
+        changes = [f"{key} = {value}" for key, value in candidate["changes"].items()]
+        numbers = [f"{candidate[key]:.3f}" for key in ("nll", "accuracy", "agreement", "density", "score")]
+        name = candidate["name"] + (" (kept)" if candidate["name"] in winners else "")
+        rows.append([name, *numbers, f"{candidate['seconds']:.0f}", ", ".join(changes) or "as in the recipe"])
+    caption = (
+        "Before training, each of these settings was trained on parts of the labelled rows and evaluated on "
+        "the rest: log loss and accuracy on the left-out labels, agreement of the trainings on unlabelled "
+        "rows, and density of rows that no training saw. The best by score were trained in full, and their "
+        "predictions are averaged."
+    )
+    highlight = [i for i, candidate in enumerate(search["candidates"]) if candidate["name"] in winners]
+    parts: list[Part] = [Table(columns, rows, caption, right=columns[1:7], highlight=highlight)]
+    reason = str(search.get("reason", ""))
+    return [*parts, Paragraph(f"Why: {reason}.", "note")] if reason else parts
+
+
+def versions_section(context: ReportContext) -> list[Part]:
+    """Time, place and software of the run."""
+    info = context.info
+    facts: Sequence[tuple[str, Any]] = (
+        ("run", context.run.path),
+        ("started", str(info.get("created", ""))[:19].replace("T", " ") + " UTC"),
+        ("duration", f"{float(info.get('seconds') or 0):.0f} s"),
+        ("status", context.status),
+        ("seed", info.get("seed")),
+        ("device", info.get("device")),
+        ("precision", info.get("precision")),
+        ("epochs", info.get("epochs")),
+        ("optimiser steps", info.get("steps")),
+        ("fingerprint of the data", info.get("fingerprint")),
+    )
+    keys = ("kind", "name", "package", "version")
+    components = dict.fromkeys(
+        tuple(component.get(key) for key in keys) for component in info.get("components") or ()
+    )
+    return [
+        Table(["property", "value"], [fact for fact in facts if fact[1] is not None]),
+        Table(
+            ["package", "version"], list((info.get("versions") or {}).items()), summary="versions of packages"
+        ),
+        Table(
+            ["kind", "component", "package", "version"], list(components), summary="origin of each component"
+        ),
+    ]
