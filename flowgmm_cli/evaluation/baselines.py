@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy.typing as npt
 from flowgmm_cli.errors import UsageError, did_you_mean
 from flowgmm_cli.evaluation.cross_validation import BaselineData, predict_each_split, search_settings
 from flowgmm_cli.evaluation.label_spreading import label_spreading
-from flowgmm_cli.evaluation.metrics import classification_metrics, log_probabilities
+from flowgmm_cli.evaluation.metrics import BaselineResult, classification_metrics, log_probabilities
 
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.integer[Any]]
@@ -28,23 +27,6 @@ Method = Callable[[BaselineData], tuple[FloatArray, dict[str, Any]]]
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece")
 MAX_SELF_TRAINING_CELLS = 8_000_000  # unlabelled rows * features: about a second for each of its fits
-
-
-@dataclass(frozen=True)
-class BaselineResult:
-    """Results of a baseline on the test rows."""
-
-    accuracy: float  # accuracy, balanced_accuracy, macro_f1, nll, ece: see `ClassificationMetrics`
-    balanced_accuracy: float
-    macro_f1: float
-    nll: float
-    ece: float
-    seconds: float  # time for choosing settings, fitting and predicting
-    settings: dict[str, Any] = field(default_factory=dict)  # chosen by cross-validation
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return dict(vars(self))
 
 
 def run_baselines(

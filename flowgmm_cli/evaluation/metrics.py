@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flowgmm_cli.evaluation.baselines import BaselineResult
 from flowgmm_cli.evaluation.calibration import ReliabilityBin, calibration_error, reliability_table
 from flowgmm_cli.evaluation.intervals import Interval, percentile_interval, wilson_interval
 
@@ -200,6 +199,23 @@ def brier(probabilities: FloatArray, labels: IntArray) -> float:
 
 
 SCHEMA = "flowgmm/eval/1"
+
+
+@dataclass(frozen=True)
+class BaselineResult:
+    """Results of a baseline on the test rows."""
+
+    accuracy: float  # these five as in `ClassificationMetrics`
+    balanced_accuracy: float
+    macro_f1: float
+    nll: float
+    ece: float
+    seconds: float  # time for choosing settings, fitting and predicting
+    settings: dict[str, Any] = field(default_factory=dict)  # chosen by cross-validation
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return dict(vars(self))
 
 
 @dataclass(frozen=True)

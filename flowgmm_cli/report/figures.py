@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.text import Text
+    from matplotlib.text import Annotation, Text
 
 INK = "#1f2933"
 GREY = "#6b7785"
@@ -81,10 +81,8 @@ def method_colours(methods: Sequence[str]) -> dict[str, str]:
 
 def style_axes(axes: Axes, *, grid: Literal["", "x", "y"] = "") -> None:
     """Draw thin grey axes on two sides, and grid lines behind the data."""
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    for side in ("left", "bottom"):
-        axes.spines[side].set_color(FAINT)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
     axes.tick_params(colors=GREY, labelcolor=INK, labelsize=9, length=3)
     axes.xaxis.label.set_color(INK)
     axes.yaxis.label.set_color(INK)
@@ -98,10 +96,18 @@ def set_title(axes: Axes, title: str, subtitle: str = "", *, lift: float = 0) ->
     pad = lift + (26 if subtitle else 10)
     disable_math(axes.set_title(title, loc="left", y=1.0, pad=pad, color=INK, fontsize=12, fontweight="bold"))
     if subtitle:
-        position: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
-        text = axes.annotate(subtitle, (0, 1), (0, lift + 8), fontsize=9, color=GREY, **position)
+        place = (0, 1), (0, lift + 8)
+        text = annotate(axes, subtitle, *place, xycoords="axes fraction", fontsize=9, color=GREY)
         text.set_in_layout(False)  # a long line must not squeeze the axes
-        disable_math(text)
+
+
+def annotate(
+    axes: Axes, text: str, point: tuple[Any, Any], offset: tuple[float, float], **style: Any
+) -> Annotation:
+    """Write literal text `offset` points away from a point of the data, or of other `xycoords`."""
+    annotation = axes.annotate(text, point, offset, textcoords="offset points", **style)
+    disable_math(annotation)
+    return annotation
 
 
 def disable_math(*texts: Text) -> None:

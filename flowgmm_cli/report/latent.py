@@ -16,6 +16,7 @@ from flowgmm_cli.report.figures import (
     GREY,
     INK,
     PALE,
+    annotate,
     class_colours,
     disable_math,
     new_figure,
@@ -81,26 +82,15 @@ def encode_latents(trained: TrainedModel, x: torch.Tensor, labels: torch.Tensor)
     from flowgmm_cli.trained_model import encode
 
     first = trained.model.parts[0]
-    means, scales = first.mixture.moments()
-    return LatentRows(
-        z=encode(first, x).z.double().numpy(),
-        labels=labels.numpy(),
-        means=means.detach().double().cpu().numpy(),
-        scales=scales.detach().double().cpu().numpy(),
-        class_names=trained.class_names,
-    )
+    means, scales = (values.detach().double().cpu().numpy() for values in first.mixture.moments())
+    return LatentRows(encode(first, x).z.double().numpy(), labels.numpy(), means, scales, trained.class_names)
 
 
 def latent_figure(rows: LatentRows, *, title: str = "Latent space", seed: int = 0) -> Figure:
     """Draw rows coloured by true class, means as crosses, and ellipses at one and two standard deviations.
 
     More than two dimensions are projected, see `discriminant_plane`; an ellipse is then the outline of the
-    projected Gaussian.
-
-    Args:
-        rows: rows and mixture.
-        title: of the figure.
-        seed: of the random sample of many rows.
+    projected Gaussian. Of many rows a random sample is drawn, by `seed`.
     """
     plane = discriminant_plane(rows.z, rows.means)
     points, means = rows.z @ plane, rows.means @ plane
@@ -114,8 +104,7 @@ def latent_figure(rows: LatentRows, *, title: str = "Latent space", seed: int = 
     for index, (mean, covariance) in enumerate(zip(means, covariances, strict=True)):
         _draw_component(axes, mean, covariance, colours[index // components])
     if classes <= MAX_NAMES:
-        centres = means.reshape(classes, components, 2).mean(1)
-        _write_names(axes, centres, [shorten(name) for name in rows.class_names], colours)
+        _write_names(axes, means.reshape(classes, components, 2).mean(1), rows.class_names, colours)
     _set_limits(axes, points, means, np.array([2 * np.sqrt(np.diag(matrix)) for matrix in covariances]))
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_color(PALE)
@@ -166,44 +155,21 @@ def _draw_component(axes: Axes, mean: Matrix, covariance: Matrix, colour: str) -
 
     values, vectors = np.linalg.eigh(covariance)
     angle = float(np.degrees(np.arctan2(vectors[1, 1], vectors[0, 1])))
+    style: dict[str, Any] = {"facecolor": "none", "edgecolor": colour, "linewidth": 1.5, "zorder": 3}
     for radius, alpha in ((1, 1.0), (2, 0.55)):
-        width, height = 2 * radius * np.sqrt(np.maximum(values[::-1], 0))
-        axes.add_patch(
-            Ellipse(
-                (float(mean[0]), float(mean[1])),
-                float(width),
-                float(height),
-                angle=angle,
-                facecolor="none",
-                edgecolor=colour,
-                linewidth=1.5,
-                alpha=alpha,
-                zorder=3,
-            )
-        )
-    axes.plot(
-        *mean, marker="X", markersize=9, color=colour, markeredgecolor="white", markeredgewidth=1.2, zorder=5
-    )
+        size = (2 * radius * np.sqrt(np.maximum(values[::-1], 0))).tolist()
+        axes.add_patch(Ellipse(mean.tolist(), *size, angle=angle, alpha=alpha, **style))
+    edge = {"markeredgecolor": "white", "markeredgewidth": 1.2}
+    axes.plot(*mean, marker="X", markersize=9, color=colour, zorder=5, **edge)
 
 
 def _write_names(axes: Axes, means: Matrix, names: Sequence[str], colours: Sequence[str]) -> None:
     from matplotlib.patheffects import withStroke
 
+    style = {"ha": "center", "va": "bottom", "fontsize": 9.5, "fontweight": "bold", "zorder": 6}
     for mean, name, colour in zip(means, names, colours, strict=True):
-        text = axes.annotate(
-            name,
-            mean,
-            (0, 9),
-            textcoords="offset points",
-            ha="center",
-            va="bottom",
-            fontsize=9.5,
-            fontweight="bold",
-            color=colour,
-            zorder=6,
-        )
+        text = annotate(axes, shorten(name), mean, (0, 9), color=colour, **style)
         text.set_path_effects([withStroke(linewidth=3, foreground="white")])
-        disable_math(text)
 
 
 def _set_limits(axes: Axes, points: Matrix, means: Matrix, radii: Matrix) -> None:
@@ -245,24 +211,21 @@ def predict_plane(trained: TrainedModel, rows: SplitRows, context: DataContext) 
     x, y = grid_axes(points[finite])
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
     widths = [int(np.prod(column.shape, dtype=int)) for column in columns]
-    split = np.split(grid, np.cumsum(widths)[:-1], axis=1)
-    values = {
-        column.name: part.reshape(len(grid), *column.shape)
-        for column, part in zip(columns, split, strict=True)
-    }
+    parts = zip(columns, np.split(grid, np.cumsum(widths)[:-1], axis=1), strict=True)
+    values = {column.name: part.reshape(len(grid), *column.shape) for column, part in parts}
     ids = np.array([f"cell:{index}" for index in range(len(grid))], dtype=object)
     grid_rows = Rows(values, np.full(len(grid), -1), ids)
     predictions = trained.predict(trained.preprocessor.apply(grid_rows, context))
     shape = (len(y), len(x))
     return FeaturePlane(
-        x=x,
-        y=y,
-        probabilities=np.exp(predictions.log_probabilities).reshape(*shape, -1),
-        log_density=predictions.log_density.reshape(shape),
-        rows=points[finite],
-        labels=rows.train.labels[finite],
-        class_names=trained.class_names,
-        feature_names=names,
+        x,
+        y,
+        np.exp(predictions.log_probabilities).reshape(*shape, -1),
+        predictions.log_density.reshape(shape),
+        points[finite],
+        rows.train.labels[finite],
+        trained.class_names,
+        names,
     )
 
 
@@ -291,9 +254,7 @@ def regions_figure(plane: FeaturePlane, *, title: str = "Decision regions") -> F
     axes.set_ylabel(shorten(plane.feature_names[1], 40))
     disable_math(axes.xaxis.label, axes.yaxis.label)
     style_axes(axes)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(True)
-        axes.spines[side].set_color(FAINT)
+    axes.spines[["top", "right"]].set(visible=True, color=FAINT)
     labelled = int((plane.labels >= 0).sum())
     unlabelled = len(plane.labels) - labelled
     set_title(axes, title, f"{labelled:,} labelled and {unlabelled:,} unlabelled training rows")

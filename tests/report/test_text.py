@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flowgmm_cli.evaluation.baselines import BaselineResult
 from flowgmm_cli.evaluation.calibration import calibration_error
 from flowgmm_cli.evaluation.metrics import (
+    BaselineResult,
     ClassificationMetrics,
     Evaluation,
     classification_metrics,
