@@ -11,7 +11,16 @@ import numpy.typing as npt
 
 from flowgmm_cli.api import Column
 from flowgmm_cli.data.images.format import WHITE, image_shape
-from flowgmm_cli.report.figures import GREY, INK, SECOND, disable_math, new_figure, set_title, shorten
+from flowgmm_cli.report.figures import (
+    GREY,
+    INK,
+    SECOND,
+    annotate,
+    disable_math,
+    new_figure,
+    set_title,
+    shorten,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -169,6 +178,7 @@ def _draw_marks(axes: Axes, rows: Sequence[ImageRow], layout: _Layout, *, points
     from matplotlib.patches import Rectangle
 
     height, width = layout.size
+    style = {"ha": "center", "va": "top", "fontsize": min(7.0, points / 5.5), "color": GREY}
     for row, y in zip(rows, layout.y, strict=True):
         for column, framed in zip(row.columns, row.framed, strict=False):
             if framed:
@@ -177,17 +187,7 @@ def _draw_marks(axes: Axes, rows: Sequence[ImageRow], layout: _Layout, *, points
                 frame.set_clip_on(False)
                 axes.add_patch(frame)
         for column, note in zip(row.columns, row.notes, strict=False):
-            text = axes.annotate(
-                note,
-                (layout.x[column] + width / 2 - 0.5, y + height - 0.5),
-                (0, -2),
-                textcoords="offset points",
-                ha="center",
-                va="top",
-                fontsize=min(7.0, points / 5.5),
-                color=GREY,
-            )
-            disable_math(text)
+            annotate(axes, note, (layout.x[column] + width / 2 - 0.5, y + height - 0.5), (0, -2), **style)
 
 
 def _value_limits(images: Sequence[Images]) -> tuple[float, float]:

@@ -17,6 +17,7 @@ from flowgmm_cli.report.figures import (
     INK,
     LINE_COLOURS,
     SECOND,
+    annotate,
     disable_math,
     new_figure,
     set_title,
@@ -99,13 +100,8 @@ def curves_section(context: ReportContext) -> list[Part]:
         parts.append(plot(figure, name=name.replace(".", "-"), caption=caption))
     if "lr" in history:
         figure = series_figure(history["lr"], title="Learning rate")
-        parts.append(
-            plot(
-                figure,
-                name="learning-rate",
-                caption="Learning rate, the step size of the optimiser, by epoch.",
-            )
-        )
+        caption = "Learning rate, the step size of the optimiser, by epoch."
+        parts.append(plot(figure, name="learning-rate", caption=caption))
     return parts
 
 
@@ -134,12 +130,9 @@ def collect_series(lines: Sequence[Mapping[str, Any]]) -> dict[str, Series]:
     points: dict[str, list[tuple[float, float]]] = {}
     for line in lines:
         epoch = line.get("epoch")
-        if not isinstance(epoch, int | float):
-            continue
-        for name, value in line.items():
-            if name in _NO_METRICS or isinstance(value, bool) or not isinstance(value, int | float):
-                continue
-            points.setdefault(name, []).append((float(epoch), float(value)))
+        for name, value in line.items() if isinstance(epoch, int | float) else ():
+            if name not in _NO_METRICS and isinstance(value, int | float) and not isinstance(value, bool):
+                points.setdefault(name, []).append((float(epoch), float(value)))
     return {name: Series(name, *zip(*pairs, strict=True)) for name, pairs in points.items()}
 
 
@@ -172,16 +165,16 @@ def series_figure(series: Series, *, title: str, best_epoch: float | None = None
         _mark_best(axes, series, best_epoch, at_bottom=higher)
     _style_lines(axes)
     final = series.values[-1]
+    subtitle = f"lower is better · {final:.3f} at the end"
     if series.name == "lr":
         axes.yaxis.set_major_formatter("{x:.2g}")
-        set_title(axes, title, f"at most {max(series.values):.2g}")
+        subtitle = f"at most {max(series.values):.2g}"
     elif higher:
         from matplotlib.ticker import PercentFormatter
 
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        set_title(axes, title, f"higher is better · {final:.1%} at the end")
-    else:
-        set_title(axes, title, f"lower is better · {final:.3f} at the end")
+        subtitle = f"higher is better · {final:.1%} at the end"
+    set_title(axes, title, subtitle)
     return figure
 
 
@@ -210,17 +203,10 @@ def _mark_best(axes: Axes, series: Series, best: float, *, at_bottom: bool) -> N
     axes.axvline(epoch, color=SECOND, linewidth=1.1, linestyle=(0, (4, 3)))
     axes.plot(epoch, value, "o", color=SECOND, markersize=6)
     on_the_right = epoch > (min(series.epochs) + max(series.epochs)) / 2
-    axes.annotate(
-        f"best: epoch {best:g}",
-        (epoch, 0.04 if at_bottom else 0.96),
-        (-6 if on_the_right else 6, 0),
-        xycoords=("data", "axes fraction"),
-        textcoords="offset points",
-        ha="right" if on_the_right else "left",
-        va="bottom" if at_bottom else "top",
-        fontsize=8.5,
-        color=SECOND,
-    )
+    x, side = (-6, "right") if on_the_right else (6, "left")
+    y, edge = (0.04, "bottom") if at_bottom else (0.96, "top")
+    style = {"xycoords": ("data", "axes fraction"), "ha": side, "va": edge, "fontsize": 8.5, "color": SECOND}
+    annotate(axes, f"best: epoch {best:g}", (epoch, y), (x, 0), **style)
 
 
 def _style_lines(axes: Axes, *, legend: Mapping[str, Any] | None = None) -> None:

@@ -22,6 +22,7 @@ from flowgmm_cli.report.figures import (
     GREY,
     INK,
     SECOND,
+    annotate,
     disable_math,
     new_figure,
     set_title,
@@ -55,19 +56,11 @@ def histogram_figure(
     name_out: str = "other rows",
     auroc: float | None = None,
 ) -> Figure:
-    """Draw two overlapping histograms of one score, each as shares of its own rows.
+    """Draw two overlapping histograms of one score, each as shares of its own rows, and the threshold.
 
     Rows beyond the 1 % and 99 % quantiles of both sides are counted in the outermost bars. If the other rows
-    are very far out, the axis is linear near the in-distribution rows and logarithmic beyond them.
-
-    Args:
-        inside: scores of in-distribution rows.
-        outside: scores of the others.
-        threshold: rows above it are flagged.
-        score: name of the score.
-        name_in: name of the in-distribution rows.
-        name_out: name of the others.
-        auroc: for the line under the title.
+    are very far out, the axis is linear near the in-distribution rows and logarithmic beyond them. The AUROC
+    stands in the line under the title.
     """
     figure = new_figure(7.2, 3.9)
     axes: Axes = figure.subplots()
@@ -75,8 +68,7 @@ def histogram_figure(
     edges, width = _bin_edges(*sides, threshold)
     for values, colour, name in zip(sides, (ACCENT, SECOND), (name_in, name_out), strict=True):
         counts = np.histogram(values.clip(edges[0], edges[-1]), edges)[0] / len(values)
-        flagged = float((values > threshold).mean())
-        label = f"{shorten(name, 40)} · {flagged:.1%} flagged"
+        label = f"{shorten(name, 40)} · {float((values > threshold).mean()):.1%} flagged"
         axes.stairs(counts, edges, fill=True, color=colour, alpha=0.28, linewidth=0)
         axes.stairs(counts, edges, color=colour, linewidth=1.6, label=label, baseline=None)
     if width is not None:
@@ -85,25 +77,20 @@ def histogram_figure(
         axes.xaxis.set_major_formatter(lambda value, position: f"{value:,.6g}")
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(0, axes.get_ylim()[1] * 1.12)
-    _draw_threshold(axes, threshold)
+    axes.axvline(threshold, color=INK, linewidth=1.2, linestyle=(0, (4, 3)))
+    x = axes.transAxes.inverted().transform(axes.transData.transform((threshold, 0)))[0]
+    offset, side = (-5, "right") if x > 0.6 else (5, "left")
+    style = {"xycoords": ("data", "axes fraction"), "ha": side, "va": "top", "fontsize": 8.5, "color": INK}
+    annotate(axes, f"threshold {threshold:.4g}", (threshold, 1), (offset, -4), **style)
     name = score.replace("_", " ").replace("knn", "kNN")
     axes.set(xlabel=f"{name}: higher is further out", ylabel="share of rows")
     style_axes(axes, grid="y")
-    legend = axes.legend(
-        loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2, frameon=False, fontsize=9, labelcolor=GREY
-    )
+    box: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, -0.2), "ncols": 2, "frameon": False}
+    legend = axes.legend(fontsize=9, labelcolor=GREY, **box)
     disable_math(axes.xaxis.label, *legend.get_texts())
     rows = f"{len(sides[0]):,} and {len(sides[1]):,} rows"
     set_title(axes, "Out-of-distribution score", f"AUROC {auroc:.3f} · {rows}" if auroc is not None else rows)
     return figure
-
-
-def _draw_threshold(axes: Axes, threshold: float) -> None:
-    axes.axvline(threshold, color=INK, linewidth=1.2, linestyle=(0, (4, 3)))
-    x = axes.transAxes.inverted().transform(axes.transData.transform((threshold, 0)))[0]
-    style: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-    style |= {"ha": "right" if x > 0.6 else "left", "va": "top", "fontsize": 8.5, "color": INK}
-    axes.annotate(f"threshold {threshold:.4g}", (threshold, 1), (-5 if x > 0.6 else 5, -4), **style)
 
 
 def _bin_edges(inside: Floats, outside: Floats, threshold: float) -> tuple[Floats, float | None]:
@@ -142,17 +129,6 @@ def ood_section(context: ReportContext) -> list[Part]:
         raise UnavailableError("This run has no out-of-distribution scores.")
     facts = dict(context.facts.get("ood") or {})
     fpr = float(facts.get("fpr", 0.05))
-    parts: list[Part] = [Paragraph(_describe_threshold(detector, fpr, facts))]
-    try:
-        parts += _comparison(context, detector, fpr)
-    except UnavailableError as reason:
-        parts.append(Paragraph(f"There is no histogram. {reason}", "note"))
-    except FlowgmmError as error:
-        parts.append(Paragraph(f"There is no histogram: {error.message.rstrip('.')}.", "note"))
-    return [*parts, *_selection_table(facts), *_read_comparisons(context.run.path / "ood")]
-
-
-def _describe_threshold(detector: Detector, fpr: float, facts: Mapping[str, Any]) -> str:
     split = "held-out rows" if facts.get("held_out", "val") == "val" else "training rows"
     rows = len(detector.reference_scores(detector.default))
     text = (
@@ -161,7 +137,16 @@ def _describe_threshold(detector: Detector, fpr: float, facts: Mapping[str, Any]
         f"flagged: {percent(fpr, 0)} of the {rows:,} {split} lie above this threshold, so about as many "
         "in-distribution rows are flagged by mistake."
     )
-    return text if rows >= MIN_THRESHOLD_ROWS else f"{text} With so few rows that is a rough figure."
+    if rows < MIN_THRESHOLD_ROWS:
+        text += " With so few rows that is a rough figure."
+    parts: list[Part] = [Paragraph(text)]
+    try:
+        parts += _comparison(context, detector, fpr)
+    except UnavailableError as reason:
+        parts.append(Paragraph(f"There is no histogram. {reason}", "note"))
+    except FlowgmmError as error:
+        parts.append(Paragraph(f"There is no histogram: {error.message.rstrip('.')}.", "note"))
+    return [*parts, *_selection_table(facts), *_read_comparisons(context.run.path / "ood")]
 
 
 def _comparison(context: ReportContext, detector: Detector, fpr: float) -> list[Part]:
@@ -308,10 +293,26 @@ def _read_comparisons(folder: Path) -> list[Part]:
     files = sorted(folder.glob("*.json"), key=lambda file: -file.stat().st_mtime)
     for file in files[:MAX_COMPARISONS]:
         try:
-            comparison = read_json(file, "comparison")
-            rows.append(_comparison_row(comparison))
+            values = read_json(file, "comparison")
+            score, inside, outside = (str(values[key]) for key in ("score", "in", "out"))
+            metrics = values["scores"][score]
+            auroc, interval = float(metrics["auroc"]), metrics["intervals"]["auroc"]
+            counts = f"{values['n_in']:,}", f"{values['n_out']:,}"
+            limits = f"{interval['low']:.3f} to {interval['high']:.3f}"
+            flagged = percent(values["flagged_fraction"])
+            rows.append([inside, outside, *counts, score, f"{auroc:.3f}", limits, flagged])
             if file == files[0]:
-                parts.append(_comparison_plot(comparison))
+                figure = histogram_figure(
+                    values["sample"]["in"],
+                    values["sample"]["out"],
+                    threshold=float(values["threshold"]),
+                    score=score,
+                    name_in=inside,
+                    name_out=outside,
+                    auroc=auroc,
+                )
+                caption = f"The last comparison by `flowgmm ood`: {inside} against {outside}."
+                parts.append(plot(figure, name="ood-last", caption=caption))
         except (FlowgmmError, LookupError, TypeError, ValueError):
             continue  # damaged, or written by another program
     if rows:
@@ -319,34 +320,3 @@ def _read_comparisons(folder: Path) -> list[Part]:
         caption = "Comparisons by `flowgmm ood --in X --out Y`."
         parts.append(Table(columns, rows, caption, right=[*columns[2:4], *columns[5:]]))
     return parts
-
-
-def _comparison_row(comparison: Mapping[str, Any]) -> list[Any]:
-    score = str(comparison["score"])
-    metrics = comparison["scores"][score]
-    interval = metrics["intervals"]["auroc"]
-    return [
-        comparison["in"],
-        comparison["out"],
-        f"{comparison['n_in']:,}",
-        f"{comparison['n_out']:,}",
-        score,
-        f"{metrics['auroc']:.3f}",
-        f"{interval['low']:.3f} to {interval['high']:.3f}",
-        percent(comparison["flagged_fraction"]),
-    ]
-
-
-def _comparison_plot(comparison: Mapping[str, Any]) -> Part:
-    score, inside, outside = (str(comparison[key]) for key in ("score", "in", "out"))
-    figure = histogram_figure(
-        comparison["sample"]["in"],
-        comparison["sample"]["out"],
-        threshold=float(comparison["threshold"]),
-        score=score,
-        name_in=inside,
-        name_out=outside,
-        auroc=float(comparison["scores"][score]["auroc"]),
-    )
-    caption = f"The last comparison by `flowgmm ood`: {inside} against {outside}."
-    return plot(figure, name="ood-last", caption=caption)

@@ -139,10 +139,7 @@ def reliability_figure(
 ) -> Figure:
     """Draw bars of accuracy by confidence with diagonal and gaps, above a histogram of the confidences.
 
-    Args:
-        metrics: the evaluation.
-        title: of the figure.
-        with_metrics: write the calibration errors into the figure.
+    `with_metrics` writes the calibration errors into the figure.
     """
     figure = new_figure(5.2, 6.2)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
@@ -157,48 +154,31 @@ def reliability_figure(
 
 def _draw_bars(axes: Axes, metrics: ClassificationMetrics) -> None:
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1.2, linestyle=(0, (4, 3)), zorder=3)
+    gap = {"facecolor": "none", "edgecolor": SECOND, "hatch": "////", "linewidth": 0.8, "zorder": 2}
     for group in metrics.reliability:
         if not group.count or group.accuracy is None or group.confidence is None:
             continue
         centre, width = (group.low + group.high) / 2, 0.92 * (group.high - group.low)
         # a bin with few rows is uncertain and drawn pale
         weight = float(np.clip(np.sqrt(group.count) / 8, 0.25, 1.0))
+        low, high = sorted((group.accuracy, group.confidence))
         axes.bar(centre, group.accuracy, width, color=ACCENT, alpha=0.85 * weight, zorder=1)
-        axes.bar(
-            centre,
-            abs(group.accuracy - group.confidence),
-            width,
-            bottom=min(group.accuracy, group.confidence),
-            facecolor="none",
-            edgecolor=SECOND,
-            hatch="////",
-            linewidth=0.8,
-            alpha=max(0.35, weight),
-            zorder=2,
-        )
+        axes.bar(centre, high - low, width, bottom=low, alpha=max(0.35, weight), **gap)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy")
     style_axes(axes, grid="y")
 
 
 def _write_metrics(axes: Axes, metrics: ClassificationMetrics) -> None:
-    lines = [
-        ("ECE, bins of equal width", metrics.ece),
-        ("ECE, bins of equal mass", metrics.adaptive_ece),
-        ("Brier score", metrics.brier),
-        ("NLL", metrics.nll),
-    ]
-    axes.text(
-        0.03,
-        0.97,
-        "\n".join(f"{name:<25}{value:7.4f}" for name, value in lines),
-        transform=axes.transAxes,
-        va="top",
-        family="monospace",
-        fontsize=8.5,
-        color=INK,
-        bbox={"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": FAINT, "alpha": 0.92},
-        zorder=4,
-    )
+    values = {
+        "ECE, bins of equal width": metrics.ece,
+        "ECE, bins of equal mass": metrics.adaptive_ece,
+        "Brier score": metrics.brier,
+        "NLL": metrics.nll,
+    }
+    text = "\n".join(f"{name:<25}{value:7.4f}" for name, value in values.items())
+    box = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": FAINT, "alpha": 0.92}
+    style = {"transform": axes.transAxes, "va": "top", "family": "monospace", "fontsize": 8.5, "bbox": box}
+    axes.text(0.03, 0.97, text, color=INK, zorder=4, **style)
 
 
 def _draw_histogram(axes: Axes, metrics: ClassificationMetrics) -> None:
@@ -210,20 +190,12 @@ def _draw_histogram(axes: Axes, metrics: ClassificationMetrics) -> None:
     axes.set(xlabel="confidence: probability of the predicted class", ylabel="share of rows")
     axes.set_ylim(0, max([*shares, 0.01]) * 1.15)
     confidence = mean_confidence(metrics)
-    left = min(confidence, metrics.accuracy) > 0.5
-    for height, text, value, colour, style in (
+    x, side = (0.03, "left") if min(confidence, metrics.accuracy) > 0.5 else (0.97, "right")
+    style = {"transform": axes.transAxes, "va": "top", "ha": side, "fontsize": 8.5}
+    for y, text, value, colour, line in (
         (0.9, "— mean confidence", confidence, SECOND, "-"),
         (0.72, "- - accuracy", metrics.accuracy, ACCENT, "--"),
     ):
-        axes.axvline(value, color=colour, linewidth=1.4, linestyle=style)
-        axes.text(
-            0.03 if left else 0.97,
-            height,
-            f"{text} {value:.3f}",
-            transform=axes.transAxes,
-            va="top",
-            ha="left" if left else "right",
-            fontsize=8.5,
-            color=colour,
-        )
+        axes.axvline(value, color=colour, linewidth=1.4, linestyle=line)
+        axes.text(x, y, f"{text} {value:.3f}", color=colour, **style)
     style_axes(axes, grid="y")

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flowgmm_cli.data.prepare import SplitRows
-from flowgmm_cli.evaluation.evaluate import Evaluation
 from flowgmm_cli.evaluation.intervals import wilson_interval
-from flowgmm_cli.evaluation.metrics import BaselineResult, ClassificationMetrics
+from flowgmm_cli.evaluation.metrics import BaselineResult, ClassificationMetrics, Evaluation
 from flowgmm_cli.report import text
 from flowgmm_cli.report.context import ReportContext, UnavailableError
 from flowgmm_cli.report.page import Code, Paragraph, Part, Table, Tile, Tiles
