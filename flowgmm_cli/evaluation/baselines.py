@@ -15,7 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from flowgmm_cli.errors import UsageError, did_you_mean
-from flowgmm_cli.evaluation.cross_validation import BaselineData, predict_each_split, search_settings
+from flowgmm_cli.evaluation.cross_validation import (
+    BaselineData,
+    Candidate,
+    predict_each_split,
+    search_settings,
+)
 from flowgmm_cli.evaluation.label_spreading import label_spreading
 from flowgmm_cli.evaluation.metrics import BaselineResult, classification_metrics, log_probabilities
 
@@ -37,7 +42,7 @@ def run_baselines(
     *,
     seed: int,
     names: Sequence[str] | None = None,
-    progress: Progress | None = None,
+    progress: Progress = lambda done, total, name: None,
 ) -> dict[str, BaselineResult]:
     """Fit the baselines on `x_train` and evaluate them on the test rows.
 
@@ -60,10 +65,8 @@ def run_baselines(
     names = list(BASELINES) if names is None else list(names)
     for name in names:
         if name not in BASELINES:
-            allowed = ", ".join(BASELINES)
-            raise UsageError(
-                f"unknown baseline `{name}`{did_you_mean(name, BASELINES)}", hint=f"one of {allowed}"
-            )
+            message = f"unknown baseline `{name}`{did_you_mean(name, BASELINES)}"
+            raise UsageError(message, hint=f"one of {', '.join(BASELINES)}")
     visible = np.asarray(labels, dtype=np.int64)
     if len(np.unique(visible[visible >= 0])) < 2:
         raise ValueError("baselines need labelled rows of at least two classes")
@@ -74,10 +77,9 @@ def run_baselines(
         classes=int(max(visible.max(), np.max(y_test))) + 1,
         seed=seed,
     )
-    report = progress or (lambda done, total, name: None)
     results: dict[str, BaselineResult] = {}
     for done, name in enumerate(names):
-        report(done, len(names), name)
+        progress(done, len(names), name)
         start = time.perf_counter()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of convergence: a baseline that stops early is still valid
@@ -86,7 +88,7 @@ def run_baselines(
         metrics = classification_metrics(log_probabilities(probabilities), np.asarray(y_test), resamples=0)
         scalars = {name: getattr(metrics, name) for name in METRICS}
         results[name] = BaselineResult(**scalars, seconds=seconds, settings=settings)
-    report(len(names), len(names), "")
+    progress(len(names), len(names), "")
     return results
 
 
@@ -103,13 +105,32 @@ def _single_threaded(method: Method) -> Method:
     return run
 
 
+def _search_and_predict(
+    data: BaselineData,
+    predict: Callable[[Candidate, Index, FloatArray], FloatArray],
+    candidates: Sequence[Candidate],
+    *,
+    default: Candidate,
+) -> tuple[FloatArray, Candidate]:
+    """Search the setting of `predict(setting, fit_rows, x)`; return predictions for the test rows with it."""
+
+    def predict_split(candidate: Candidate, rows: Index, held_out: Index) -> FloatArray:
+        return predict(candidate, rows, data.x[held_out])
+
+    best = search_settings(candidates, predict_each_split(predict_split, data), data, default=default)
+    return predict(best, data.labelled, data.x_test), best
+
+
 @_single_threaded
 def logistic_regression(data: BaselineData) -> tuple[FloatArray, dict[str, Any]]:
     """Fit multinomial logistic regression to the labelled rows."""
-    strength = _search_strength(data)
-    rows = data.labelled
-    model = _logistic(strength).fit(data.x[rows], data.labels[rows])
-    return _probabilities(model, data.x_test, data.classes), {"C": strength}
+
+    def predict(strength: float, rows: Index, x: FloatArray) -> FloatArray:
+        return _probabilities(_logistic(strength).fit(data.x[rows], data.labels[rows]), x, data.classes)
+
+    candidates = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
+    probabilities, data.shared["C"] = _search_and_predict(data, predict, candidates, default=1.0)
+    return probabilities, {"C": data.shared["C"]}
 
 
 def knn(data: BaselineData) -> tuple[FloatArray, dict[str, Any]]:
@@ -124,13 +145,9 @@ def knn(data: BaselineData) -> tuple[FloatArray, dict[str, Any]]:
         votes = k * _probabilities(model, x, data.classes)
         return np.asarray((votes + 1 / data.classes) / (k + 1))
 
-    best = search_settings(
-        [(k, metric) for k in (1, 3, 5, 10, 20, 40) for metric in ("euclidean", "cosine")],
-        predict_each_split(lambda candidate, rows, held_out: vote(candidate, rows, data.x[held_out]), data),
-        data,
-        default=(1, "euclidean"),
-    )
-    return vote(best, data.labelled, data.x_test), {"neighbours": best[0], "metric": best[1]}
+    candidates = [(k, metric) for k in (1, 3, 5, 10, 20, 40) for metric in ("euclidean", "cosine")]
+    probabilities, (k, metric) = _search_and_predict(data, vote, candidates, default=(1, "euclidean"))
+    return probabilities, {"neighbours": k, "metric": metric}
 
 
 @_single_threaded
@@ -138,7 +155,9 @@ def self_training(data: BaselineData) -> tuple[FloatArray, dict[str, Any]]:
     """Fit logistic regression to the labels and then to its own confident predictions (Yarowsky, 1995)."""
     from sklearn.semi_supervised import SelfTrainingClassifier
 
-    strength = _search_strength(data)
+    if "C" not in data.shared:
+        logistic_regression(data)
+    strength = data.shared["C"]
     unlabelled = data.rng().permutation(data.unlabelled)
 
     def fit(threshold: float, labelled: Index, others: Index) -> Any:
@@ -165,22 +184,14 @@ def mlp(data: BaselineData) -> tuple[FloatArray, dict[str, Any]]:
 
     scale = max(float(data.x.std()), 1e-12)  # the same for all features, to keep the geometry
 
-    def fit(penalty: float, rows: Index) -> Any:
-        model = MLPClassifier(
-            (256,),
-            alpha=penalty,
-            learning_rate_init=3e-3,
-            max_iter=int(np.clip(1_000_000 // len(rows), 20, 150)),
-            random_state=data.seed,
-        )
-        return model.fit(data.x[rows] / scale, data.labels[rows])
+    def predict(penalty: float, rows: Index, x: FloatArray) -> FloatArray:
+        epochs = int(np.clip(1_000_000 // len(rows), 20, 150))
+        options = {"learning_rate_init": 3e-3, "max_iter": epochs, "random_state": data.seed}
+        model = MLPClassifier((256,), alpha=penalty, **options)
+        return _probabilities(model.fit(data.x[rows] / scale, data.labels[rows]), x / scale, data.classes)
 
-    def predict(penalty: float, rows: Index, held_out: Index) -> FloatArray:
-        return _probabilities(fit(penalty, rows), data.x[held_out] / scale, data.classes)
-
-    penalty = search_settings((1.0, 10.0, 100.0), predict_each_split(predict, data), data, default=1.0)
-    model = fit(penalty, data.labelled)
-    return _probabilities(model, data.x_test / scale, data.classes), {"alpha": penalty}
+    probabilities, penalty = _search_and_predict(data, predict, (1.0, 10.0, 100.0), default=1.0)
+    return probabilities, {"alpha": penalty}
 
 
 BASELINES: dict[str, Method] = {
@@ -196,18 +207,6 @@ def _logistic(strength: float) -> Any:
     from sklearn.linear_model import LogisticRegression
 
     return LogisticRegression(C=strength, max_iter=200, tol=1e-3)
-
-
-def _search_strength(data: BaselineData) -> float:
-    if "C" not in data.shared:
-
-        def predict(strength: float, rows: Index, held_out: Index) -> FloatArray:
-            model = _logistic(strength).fit(data.x[rows], data.labels[rows])
-            return _probabilities(model, data.x[held_out], data.classes)
-
-        candidates = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
-        data.shared["C"] = search_settings(candidates, predict_each_split(predict, data), data, default=1.0)
-    return data.shared["C"]
 
 
 def _probabilities(model: Any, x: FloatArray, classes: int) -> npt.NDArray[np.float64]:

@@ -117,19 +117,10 @@ def fit_class_bias(
 
     .. math:: p(k \mid x) = (1 - \epsilon) \, \mathrm{softmax}_k(\log p(x, k) / T + b_k) + \epsilon / K
 
-    Bias-corrected temperature scaling (Alexandari, Kundaje and Shrikumar, 2020) for a given epsilon.
+    Bias-corrected temperature scaling (Alexandari, Kundaje and Shrikumar, 2020) for a given `noise`, epsilon.
     Maximises the likelihood of the labels, a Gaussian prior on b and one on the logarithm of T about that of
-    `start`.
-
-    Args:
-        log_joint: log-densities or logits, `(N, K)`.
-        labels: true classes `(N,)`; rows with -1 are left out.
-        noise: epsilon.
-        start: the temperature without biases.
-        strength: precision of the priors; at 5, few rows move a class's odds by a half at most.
-
-    Returns:
-        T and b `(K,)`.
+    `start`, both of precision `strength`; at 5, few rows move a class's odds by a half at most. Returns T and
+    b `(K,)`; other arguments as for `fit_temperature`.
     """
     from scipy.optimize import minimize
 

@@ -63,11 +63,9 @@ class BaselineData:
 
 
 def assign_folds(labels: IntArray, folds: int, *, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Give each row a fold number, stratified by class; rare classes need not reach every fold.
+    """Give each row a fold number in `0..F-1`, stratified by class; rare classes need not reach every fold.
 
-    Returns:
-        int64 `(N,)`, in `0..F-1` with F = `folds` or, if smaller, the size of the largest class; -1
-        everywhere if that is below 2.
+    F is `folds` or, if smaller, the size of the largest class; all are -1 if that is below 2.
     """
     fold = np.full(len(labels), -1, dtype=np.int64)
     folds = min(folds, int(np.bincount(labels).max(initial=0)))
@@ -90,11 +88,8 @@ def search_settings(
 ) -> Candidate:
     """Return the candidate with the best cross-validated accuracy, among equals the likeliest.
 
-    Args:
-        candidates: settings to try.
-        predict: probabilities of the held-out rows, `(n, K)`, split after split; see `predict_each_split`.
-        data: rows and folds.
-        default: the result if cross-validation is impossible.
+    `predict` gives probabilities of the held-out rows, `(n, K)`, split after split; see `predict_each_split`.
+    The result is `default` if cross-validation is impossible.
     """
     if not data.splits:
         return default

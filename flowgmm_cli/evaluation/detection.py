@@ -72,15 +72,8 @@ def detection_intervals(
 ) -> dict[str, Interval]:
     """Compute confidence intervals of the metrics of `detection_metrics`, by name.
 
-    The interval of the AUROC uses DeLong's variance; the others come from a percentile bootstrap over the
-    rows of each side, on scores in at most 2,000 equally filled bins.
-
-    Args:
-        scores_in: of in-distribution rows `(N,)`.
-        scores_out: of out-of-distribution rows `(M,)`.
-        rng: source of randomness of the bootstrap.
-        level: coverage.
-        resamples: number of draws.
+    The interval of the AUROC uses DeLong's variance; the others come from a percentile bootstrap with
+    `resamples` draws over the rows of each side, on scores in at most 2,000 equally filled bins.
 
     Raises:
         ValueError: no rows on one side, or a NaN.
@@ -127,16 +120,9 @@ def auroc_interval(negatives: FloatArray, positives: FloatArray, *, level: float
 def histograms(
     scores_in: FloatArray, scores_out: FloatArray, *, max_bins: int | None = None
 ) -> tuple[Counts, Counts]:
-    """Count the rows of each side by rising score.
+    """Count the rows of each side by rising score, each `(1, bins)`: a bin for each distinct score.
 
-    Args:
-        scores_in: of in-distribution rows `(N,)`.
-        scores_out: of out-of-distribution rows `(M,)`.
-        max_bins: with more distinct scores than this, that many equally filled bins; None for a bin for each
-            distinct score.
-
-    Returns:
-        Two arrays `(1, bins)`.
+    With more than `max_bins` distinct scores there are that many equally filled bins.
     """
     sides = (_check(scores_in), _check(scores_out))
     scores = np.sort(np.concatenate(sides))
@@ -163,9 +149,7 @@ def _metrics_of_counts(count_in: Counts, count_out: Counts) -> dict[str, Floats]
 def average_precision(negatives: Counts, positives: Counts) -> Floats:
     r"""Compute :math:`\sum_t (R_t - R_{t-1}) P_t`, without interpolation.
 
-    Args:
-        negatives: counts `(resamples, bins)`, the bin flagged first in front.
-        positives: the same.
+    Both are counts `(resamples, bins)`, the bin flagged first in front.
     """
     true, false = positives.cumsum(axis=1), negatives.cumsum(axis=1)
     precision = true / np.maximum(true + false, 1)
@@ -175,10 +159,7 @@ def average_precision(negatives: Counts, positives: Counts) -> Floats:
 def fpr_at_tpr(negatives: Counts, positives: Counts, *, tpr: float) -> Floats:
     """Compute the smallest share of negatives flagged together with at least `tpr` of the positives.
 
-    Args:
-        negatives: counts `(resamples, bins)`, the bin flagged first in front.
-        positives: the same.
-        tpr: true-positive rate.
+    Both are counts `(resamples, bins)`, the bin flagged first in front.
     """
     true, false = positives.cumsum(axis=1), negatives.cumsum(axis=1)
     # compared as counts: 0.95 * 20 is not exactly 19 in floating point

@@ -70,14 +70,11 @@ class Difference:
 
 
 def compare_accuracies(first: BoolArray, second: BoolArray, *, level: float = 0.95) -> Difference:
-    """Compare the accuracies of two models on the same rows.
+    """Compare the accuracies of two models on the same rows, by masks of their correct predictions `(N,)`, N
+    > 0.
 
     The interval is Wald's with half a row added to each of the four cells (Agresti and Min, 2005), the
     p-value McNemar's exact one, which rests on the rows that only one of the models gets right.
-
-    Args:
-        first, second: masks of the correct predictions of each model, `(N,)`, N > 0.
-        level: coverage.
     """
     from scipy.stats import binomtest
 
@@ -91,12 +88,7 @@ def compare_accuracies(first: BoolArray, second: BoolArray, *, level: float = 0.
 
 
 def compare_means(first: FloatArray, second: FloatArray, *, level: float = 0.95) -> Difference:
-    """Compare the means of a quantity of the same rows by the t test and its interval.
-
-    Args:
-        first, second: `(N,)`, N > 1.
-        level: coverage.
-    """
+    """Compare the means of a quantity of the same rows `(N,)`, N > 1, by the t test and its interval."""
     from scipy.stats import ttest_1samp
 
     gap = np.asarray(second, np.float64) - np.asarray(first, np.float64)

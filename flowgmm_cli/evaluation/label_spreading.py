@@ -55,11 +55,7 @@ class Graph(ABC):
 
 
 def label_spreading(data: BaselineData) -> tuple[FloatArray, dict[str, Any]]:
-    """Spread labels over the graph with the best cross-validated accuracy.
-
-    Returns:
-        Probabilities `(M, K)` and settings.
-    """
+    """Spread labels over the graph with the best cross-validated accuracy."""
     metrics = ("euclidean", "cosine") if data.x.shape[1] >= MIN_COSINE_FEATURES else ("euclidean",)
     graphs: list[Graph] = [kind(data, metric) for kind in (NeighbourGraph, KernelGraph) for metric in metrics]
     candidates = [(g, setting, alpha) for g in graphs for setting in g.settings for alpha in g.alphas]
@@ -94,11 +90,8 @@ def propagate(
 ) -> npt.NDArray[np.float32]:
     """Return class shares `(n, ..., K)` of the nodes: rows that sum to 1, uniform where no label arrives.
 
-    Args:
-        matrix: the normalised affinity, `(n, n)`.
-        start: the labels, `(n, ..., K)`, one-hot, with zeros for unlabelled nodes.
-        alpha: share that a node takes from its neighbours.
-        iterations: at most this many.
+    `matrix` is the normalised affinity `(n, n)`, `start` the one-hot labels `(n, ..., K)`, zeros for
+    unlabelled nodes, and `alpha` the share that a node takes from its neighbours.
     """
     return normalise_rows(propagate_labels(matrix, start, alpha=alpha, iterations=iterations))
 

@@ -16,6 +16,12 @@ from flowgmm_cli.evaluation.intervals import Interval, percentile_interval, wils
 FloatArray = npt.NDArray[np.floating[Any]]
 IntArray = npt.NDArray[np.integer[Any]]
 
+SCHEMA = "flowgmm/eval/1"
+METRICS = (
+    "accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "bits_per_dim", "density_nll", "ece",
+    "adaptive_ece",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class ClassMetrics:
@@ -198,9 +204,6 @@ def brier(probabilities: FloatArray, labels: IntArray) -> float:
     return float(((probabilities - truth) ** 2).sum(1).mean())
 
 
-SCHEMA = "flowgmm/eval/1"
-
-
 @dataclass(frozen=True)
 class BaselineResult:
     """Results of a baseline on the test rows."""
@@ -223,26 +226,15 @@ class Evaluation:
     """Results of a model on a split."""
 
     split: str
-    classification: ClassificationMetrics  # metrics of the calibrated probabilities
+    classification: ClassificationMetrics  # of the calibrated probabilities
     density_nll: float  # mean `-log p(x)` in nats per row
-    # results of simple methods on the same rows, by name
-    baselines: Mapping[str, BaselineResult] = field(default_factory=dict)
-    bits_per_dim: float | None = None  # the same in bits per pixel; None if rows are not discrete pixels
+    baselines: Mapping[str, BaselineResult] = field(default_factory=dict)  # on the same rows, by name
+    bits_per_dim: float | None = None  # density_nll in bits per pixel; None if rows are not discrete pixels
 
     def metrics(self) -> dict[str, float | None]:
         """Return the scalars, by name."""
-        result = self.classification
-        return {
-            "accuracy": result.accuracy,
-            "balanced_accuracy": result.balanced_accuracy,
-            "macro_f1": result.macro_f1,
-            "nll": result.nll,
-            "brier": result.brier,
-            "bits_per_dim": self.bits_per_dim,
-            "density_nll": self.density_nll,
-            "ece": result.ece,
-            "adaptive_ece": result.adaptive_ece,
-        }
+        values = {**vars(self.classification), **vars(self)}
+        return {name: values[name] for name in METRICS}
 
     def to_dict(self, run: str) -> dict[str, Any]:
         """Return the JSON object of `flowgmm eval --json`."""
@@ -253,10 +245,7 @@ class Evaluation:
             "split": self.split,
             "n": self.classification.n,
             "metrics": self.metrics(),
-            "intervals": details["intervals"],
-            "per_class": details["per_class"],
-            "confusion": details["confusion"],
-            "reliability": details["reliability"],
+            **{name: details[name] for name in ("intervals", "per_class", "confusion", "reliability")},
             "baselines": {name: result.to_dict() for name, result in self.baselines.items()},
         }
 
@@ -265,11 +254,11 @@ class Evaluation:
         """Restore the result of `to_dict`. Raises `KeyError`, `TypeError` or `ValueError` otherwise."""
         metrics = value["metrics"]
         return cls(
-            split=value["split"],
-            classification=ClassificationMetrics.from_dict({**value, **metrics}),
-            density_nll=float(metrics["density_nll"]),
-            baselines={name: BaselineResult(**result) for name, result in value["baselines"].items()},
-            bits_per_dim=None if metrics.get("bits_per_dim") is None else float(metrics["bits_per_dim"]),
+            value["split"],
+            ClassificationMetrics.from_dict({**value, **metrics}),
+            float(metrics["density_nll"]),
+            {name: BaselineResult(**result) for name, result in value["baselines"].items()},
+            None if metrics.get("bits_per_dim") is None else float(metrics["bits_per_dim"]),
         )
 
 
@@ -282,16 +271,10 @@ def evaluate(
     baselines: Mapping[str, BaselineResult] | None = None,
     pixels: int | None = None,
 ) -> Evaluation:
-    """Compare predictions with labels; rows without a label are left out.
+    """Compare predictions with labels `(N,)`; rows without a label (-1) are left out.
 
-    Args:
-        split: name of the split.
-        log_probabilities: `log p(k | x)`, `(N, K)`.
-        log_density: `log p(x)`, `(N,)`.
-        labels: true classes `(N,)`, -1 where unknown.
-        class_names: index -> name.
-        baselines: results on the same rows.
-        pixels: number of discrete pixels in a row; None where `log_density` is the density of real numbers.
+    `log_probabilities` are `log p(k | x)`, `(N, K)`, `log_density` is `log p(x)`, `(N,)`; `pixels` is the
+    number of discrete pixels in a row, None where the density is that of real numbers.
     """
     known = labels >= 0
     density_nll = float(-log_density[known].mean())

@@ -78,13 +78,9 @@ def collect_predictions(
     log_probabilities: npt.NDArray[np.floating[Any]],
     class_names: tuple[str, ...],
 ) -> StoredPredictions:
-    """Collect the predictions for the labelled rows among `rows`.
+    """Collect the predictions for the labelled rows among N `rows` as their source gives them.
 
-    Args:
-        rows: N rows as their source gives them.
-        columns: the input columns.
-        log_probabilities: calibrated `log p(k | x)`, `(N, K)`.
-        class_names: K names.
+    `log_probabilities` are calibrated `log p(k | x)`, `(N, K)`.
     """
     known = rows.labels >= 0
     labelled, log_p = rows.take(known), log_probabilities[known]

@@ -43,19 +43,12 @@ class RunOptions:
 
 
 class Experiment:
-    """The runs of a curve or sweep.
+    """The runs of a curve or sweep, with the recipe of any run and the overrides that all runs share.
 
     ==============================  ===========================================
     `study.json`                    kind, recipe and settings of the experiment
     `runs/<settings>/seed-<seed>/`  ordinary run directories
     ==============================  ===========================================
-
-    Args:
-        folder: its folder.
-        kind: `curve` or `sweep`.
-        recipe: recipe of any run; its name, file and overlays are those of the experiment.
-        keys: keys of the settings of each point.
-        overrides: overrides that all runs share, as given.
     """
 
     def __init__(

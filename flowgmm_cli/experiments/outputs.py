@@ -131,12 +131,9 @@ def separate(values: Sequence[float], distance: float) -> list[float]:
 def sweep_figure(
     combinations: Sequence[tuple[str, Sequence[float]]], *, title: str, subtitle: str = ""
 ) -> Figure:
-    """Draw the accuracy of every seed as a dot, a line for each combination, the first at the top.
+    """Draw the accuracy of every seed as a dot, a line for each combination, the best first.
 
-    Args:
-        combinations: settings on one line and the accuracy of each seed, the best first.
-        title: of the figure.
-        subtitle: a smaller line under it.
+    A combination is its settings on one line and the accuracy of each seed.
     """
     rows = combinations[:MAX_COMBINATIONS]
     labels = [shorten(label, 70) for label, _ in rows]

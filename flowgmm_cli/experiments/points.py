@@ -117,13 +117,8 @@ def parse_integers(text: str, flag: str, *, minimum: int = 0) -> list[int]:
     >>> parse_integers("0..2,7", "--seeds")
     [0, 1, 2, 7]
 
-    Args:
-        text: integers and ranges, separated by commas.
-        flag: option of the command line, for messages.
-        minimum: smallest integer allowed.
-
     Raises:
-        UsageError: the text is no such list, or a number is below `minimum`.
+        UsageError: the text is no such list, or a number is below `minimum`; the message names the flag.
     """
 
     def error(reason: str) -> UsageError:

@@ -158,11 +158,7 @@ class Entry:
 
 
 def load_target(target: str, what: str) -> Any:
-    """Import `package.module:attribute`.
-
-    Args:
-        target: the module and attribute.
-        what: the component's name in errors.
+    """Import `package.module:attribute`; `what` is the component's name in errors.
 
     Raises:
         PluginError: the import failed in any way, also by `sys.exit()`.

@@ -14,15 +14,10 @@ Components = Iterable[Mapping[str, Any]]
 
 
 def require(components: Components, *, what: str, known: Registry | None = None) -> list[str]:
-    """Check that the plugins of a run or model are installed.
+    """Check that the plugins of a run or model are installed, by its `components` from `Registry.provenance`.
 
-    Args:
-        components: its `components`, from `Registry.provenance`.
-        what: the name of the run or model in messages.
-        known: the registry; default: this process's.
-
-    Returns:
-        Warnings, one line each: another version is installed, or a local module has changed.
+    `what` is the name of the run or model in messages. Returns warnings, one line each: another version is
+    installed, or a local module has changed.
 
     Raises:
         PluginError: a plugin is switched off or missing; the hint has the command that installs it.

@@ -162,13 +162,8 @@ def score_figure(
 ) -> Figure:
     """Draw out-of-distribution images by score, and in-distribution images with high scores below them.
 
-    Args:
-        outside: images in the order of `positions_by_quantile`, and their scores; None to leave them out.
-        inside: in-distribution images, and their scores.
-        limits: values of black and white.
-        threshold: images above it are flagged, and framed.
-        score: name of the score.
-        name: of the out-of-distribution rows.
+    Both are images with their scores, `outside` in the order of `positions_by_quantile`, or None to leave
+    them out; `name` is that of its rows. Images above the threshold are flagged, and framed.
     """
     rows = []
     if outside is not None:

@@ -104,10 +104,7 @@ def write_report(
 ) -> Report:
     """Build every section and write the page; its figures go into a folder beside it with the page's name.
 
-    Args:
-        context: the run.
-        path: the HTML file.
-        progress: called before each section and at the end.
+    `progress` is called before each section and at the end.
 
     Raises:
         OSError: the files cannot be written.

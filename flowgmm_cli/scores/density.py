@@ -87,12 +87,9 @@ class LatentRadius(ArrayScore):
 
 
 def nearest_component_distance(z: Floats, means: Floats, precisions: Floats) -> Floats:
-    """Return the squared Mahalanobis distance of latents `(N, D)` to the nearest component, `(N,)`.
+    """Return the squared Mahalanobis distance of latents `(N, D)` to the nearest of C components, `(N,)`.
 
-    Args:
-        z: latents.
-        means: of the components, `(C, D)`.
-        precisions: their inverse variances, `(C, D)`.
+    `means` and `precisions`, the inverse variances, are `(C, D)`.
     """
     nearest = np.full(len(z), np.inf)
     for mean, precision in zip(means, precisions, strict=True):
