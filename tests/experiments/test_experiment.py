@@ -43,12 +43,12 @@ class StopsAfter(Interrupt):
         super().__init__()
         self.looks = looks
 
-    def requested(self) -> bool:
+    def is_requested(self) -> bool:
         self.looks -= 1
         return self.looks < 0
 
     @contextmanager
-    def deferred(self) -> Iterator[None]:
+    def defer(self) -> Iterator[None]:
         yield
 
 
