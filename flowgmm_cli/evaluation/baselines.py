@@ -42,7 +42,7 @@ def run_baselines(
     *,
     seed: int,
     names: Sequence[str] | None = None,
-    progress: Progress = lambda done, total, name: None,
+    progress: Progress | None = None,
 ) -> dict[str, BaselineResult]:
     """Fit the baselines on `x_train` and evaluate them on the test rows.
 
@@ -77,9 +77,10 @@ def run_baselines(
         classes=int(max(visible.max(), np.max(y_test))) + 1,
         seed=seed,
     )
+    report = progress or (lambda done, total, name: None)
     results: dict[str, BaselineResult] = {}
     for done, name in enumerate(names):
-        progress(done, len(names), name)
+        report(done, len(names), name)
         start = time.perf_counter()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of convergence: a baseline that stops early is still valid
@@ -88,7 +89,7 @@ def run_baselines(
         metrics = classification_metrics(log_probabilities(probabilities), np.asarray(y_test), resamples=0)
         scalars = {name: getattr(metrics, name) for name in METRICS}
         results[name] = BaselineResult(**scalars, seconds=seconds, settings=settings)
-    progress(len(names), len(names), "")
+    report(len(names), len(names), "")
     return results
 
 

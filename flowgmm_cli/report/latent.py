@@ -159,7 +159,7 @@ def _draw_component(axes: Axes, mean: Matrix, covariance: Matrix, colour: str) -
     for radius, alpha in ((1, 1.0), (2, 0.55)):
         size = (2 * radius * np.sqrt(np.maximum(values[::-1], 0))).tolist()
         axes.add_patch(Ellipse(mean.tolist(), *size, angle=angle, alpha=alpha, **style))
-    edge = {"markeredgecolor": "white", "markeredgewidth": 1.2}
+    edge: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 1.2}
     axes.plot(*mean, marker="X", markersize=9, color=colour, zorder=5, **edge)
 
 

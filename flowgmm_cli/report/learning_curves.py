@@ -130,7 +130,9 @@ def collect_series(lines: Sequence[Mapping[str, Any]]) -> dict[str, Series]:
     points: dict[str, list[tuple[float, float]]] = {}
     for line in lines:
         epoch = line.get("epoch")
-        for name, value in line.items() if isinstance(epoch, int | float) else ():
+        if not isinstance(epoch, int | float):
+            continue
+        for name, value in line.items():
             if name not in _NO_METRICS and isinstance(value, int | float) and not isinstance(value, bool):
                 points.setdefault(name, []).append((float(epoch), float(value)))
     return {name: Series(name, *zip(*pairs, strict=True)) for name, pairs in points.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -154,7 +154,13 @@ def reliability_figure(
 
 def _draw_bars(axes: Axes, metrics: ClassificationMetrics) -> None:
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1.2, linestyle=(0, (4, 3)), zorder=3)
-    gap = {"facecolor": "none", "edgecolor": SECOND, "hatch": "////", "linewidth": 0.8, "zorder": 2}
+    gap: dict[str, Any] = {
+        "facecolor": "none",
+        "edgecolor": SECOND,
+        "hatch": "////",
+        "linewidth": 0.8,
+        "zorder": 2,
+    }
     for group in metrics.reliability:
         if not group.count or group.accuracy is None or group.confidence is None:
             continue
@@ -177,8 +183,8 @@ def _write_metrics(axes: Axes, metrics: ClassificationMetrics) -> None:
     }
     text = "\n".join(f"{name:<25}{value:7.4f}" for name, value in values.items())
     box = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": FAINT, "alpha": 0.92}
-    style = {"transform": axes.transAxes, "va": "top", "family": "monospace", "fontsize": 8.5, "bbox": box}
-    axes.text(0.03, 0.97, text, color=INK, zorder=4, **style)
+    style: dict[str, Any] = {"family": "monospace", "fontsize": 8.5, "color": INK, "bbox": box, "zorder": 4}
+    axes.text(0.03, 0.97, text, transform=axes.transAxes, va="top", **style)
 
 
 def _draw_histogram(axes: Axes, metrics: ClassificationMetrics) -> None:
@@ -191,7 +197,7 @@ def _draw_histogram(axes: Axes, metrics: ClassificationMetrics) -> None:
     axes.set_ylim(0, max([*shares, 0.01]) * 1.15)
     confidence = mean_confidence(metrics)
     x, side = (0.03, "left") if min(confidence, metrics.accuracy) > 0.5 else (0.97, "right")
-    style = {"transform": axes.transAxes, "va": "top", "ha": side, "fontsize": 8.5}
+    style: dict[str, Any] = {"transform": axes.transAxes, "va": "top", "ha": side, "fontsize": 8.5}
     for y, text, value, colour, line in (
         (0.9, "— mean confidence", confidence, SECOND, "-"),
         (0.72, "- - accuracy", metrics.accuracy, ACCENT, "--"),
