@@ -26,7 +26,16 @@ from flowgmm_cli.report.page import Paragraph, Part, Section, Table, Unavailable
 from flowgmm_cli.runs import Run
 
 SCHEMA = "flowgmm/compare/1"
-METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece", "density_nll", "bits_per_dim")
+METRICS = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "nll": "NLL",
+    "brier": "Brier score",
+    "ece": "ECE",
+    "density_nll": "-log p(x), nats",
+    "bits_per_dim": "bits per pixel",
+}
 TestRows = Literal["same", "some", "other", "unknown"]
 
 
@@ -208,15 +217,6 @@ def _select_differing(values: Sequence[Mapping[str, Any]]) -> dict[str, list[Any
 
 
 Row = Sequence[Any]
-_METRIC_NAMES = {
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro F1",
-    "nll": "NLL",
-    "brier": "Brier score",
-    "ece": "ECE",
-    "density_nll": "-log p(x), nats",
-    "bits_per_dim": "bits per pixel",
-}
 DIFFERENCE_COLUMNS = ["accuracy", "95 % interval", "NLL", "95 % interval of NLL"]
 
 
@@ -235,7 +235,7 @@ def result_rows(comparison: Comparison) -> list[Row]:
     evaluations = [run.evaluation for run in comparison.runs]
     tested = [evaluation for evaluation in evaluations if evaluation]
     rows: list[Row] = []
-    for metric in METRICS:
+    for metric, name in METRICS.items():
         if metric == "bits_per_dim" and (not tested or any(e.bits_per_dim is None for e in tested)):
             continue
         cells = []
@@ -244,7 +244,7 @@ def result_rows(comparison: Comparison) -> list[Row]:
             interval = evaluation.classification.intervals.get(metric) if evaluation else None
             limits = f" ({interval.low:.4f} to {interval.high:.4f})" if interval else ""
             cells.append("-" if value is None else f"{value:.4f}{limits}")
-        rows.append([_METRIC_NAMES.get(metric, metric), *cells])
+        rows.append([name, *cells])
     return rows
 
 
@@ -298,6 +298,11 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
     """Write the page. Raises `OSError` if it cannot be written."""
     names = short_names(comparison)
     columns = ["", *names]
+
+    def differing(key: str, values: Mapping[str, Sequence[Any]]) -> Section:
+        part = Table(columns, setting_rows(values)) if values else Paragraph(f"All {key} are the same.")
+        return Section(key, f"{key.capitalize()} that differ", [part])
+
     differences: list[Part] = [Paragraph(f"All differences are from {names[0]}.")]
     for name, difference in zip(names[1:], comparison.differences, strict=True):
         differences.append(Paragraph(f"{name}: {difference.summary}"))
@@ -315,37 +320,28 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
         Section("results", "Results on test rows", [Table(columns, result_rows(comparison), caption)]),
         Section("differences", "Differences", differences),
         _curves_section(comparison, names),
-        Section("settings", "Settings that differ", [_differing(columns, comparison.settings, "settings")]),
+        differing("settings", comparison.settings),
         Section("facts", "Data and time", [Table(columns, fact_rows(comparison))]),
-        Section("versions", "Versions that differ", [_differing(columns, comparison.versions, "versions")]),
+        differing("versions", comparison.versions),
     ]
     subtitle = " · ".join(str(run.run.path) for run in comparison.runs)
     write_text(path, render(title=f"{len(names)} runs compared", subtitle=subtitle, sections=sections))
 
 
 def _curves_section(comparison: Comparison, names: Sequence[str]) -> Section | Unavailable:
-    curves = {
-        "loss": (
-            "Training loss",
-            "Runs with other terms or weights have other losses: compare their shape, not their height.",
-        ),
-        **{name: (metric.title, metric.caption) for name, metric in MONITORED.items()},
-    }
-    histories = [read_history(run.run.metrics) for run in comparison.runs]
+    loss = (
+        "Training loss",
+        "Runs with other terms or weights have other losses: compare their shape, not their height.",
+    )
+    curves = {"loss": loss, **{name: (metric.title, metric.caption) for name, metric in MONITORED.items()}}
+    labels = [shorten(name, 60) for name in names]
+    histories = dict(zip(labels, (read_history(run.run.metrics) for run in comparison.runs), strict=True))
     parts = []
     for metric, (title, caption) in curves.items():
-        lines = {
-            shorten(name, 60): history[metric]
-            for name, history in zip(names, histories, strict=True)
-            if metric in history
-        }
+        lines = {name: history[metric] for name, history in histories.items() if metric in history}
         if lines:
             name = f"curve-{metric.replace('.', '-')}"
             parts.append(plot(overlay_figure(lines, title=title), name=name, caption=caption))
     if not parts:
         return Unavailable("curves", "Learning curves", "No run has logged anything.")
     return Section("curves", "Learning curves", parts)
-
-
-def _differing(columns: Sequence[str], values: Mapping[str, Sequence[Any]], what: str) -> Part:
-    return Table(columns, setting_rows(values)) if values else Paragraph(f"All {what} are the same.")
