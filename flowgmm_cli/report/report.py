@@ -11,6 +11,7 @@ from flowgmm_cli.api import DataContext
 from flowgmm_cli.errors import FlowgmmError
 from flowgmm_cli.evaluation.metrics import Evaluation
 from flowgmm_cli.files import write_bytes, write_text
+from flowgmm_cli.inference.evaluate_run import load_held_out
 from flowgmm_cli.report.context import ReportContext, UnavailableError
 from flowgmm_cli.report.figures import png
 from flowgmm_cli.report.galleries import gallery_section
@@ -42,7 +43,6 @@ from flowgmm_cli.report.tables import (
     versions_section,
 )
 from flowgmm_cli.runs import Run
-from flowgmm_cli.training.evaluate import load_held_out
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
