@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -25,34 +27,23 @@ MAX_MAP_ROWS = 20_000
 """Most rows of a t-SNE or UMAP map, which needs all of them in memory."""
 
 
-@dataclass(frozen=True)
 class PrincipalPlane:
-    """Two principal axes.
+    """Projection to the two directions of largest variance of rows `(N, D)`.
 
-    Attributes:
-        mean: `(D,)`.
-        axes: orthonormal `(D, 2)`; for D = 1 the second axis is zero.
+    `axes` are orthonormal `(D, 2)`, and the largest entry of each is positive; for D = 1 the second is zero.
     """
 
-    mean: Matrix
-    axes: Matrix
-
-    @classmethod
-    def fit(cls, rows: Matrix) -> PrincipalPlane:
-        """Find the directions of largest variance of rows `(N, D)`; the largest entry of each is positive."""
+    def __init__(self, rows: Matrix) -> None:
         rows = rows.astype(np.float64)
-        mean = rows.mean(axis=0) if len(rows) else np.zeros(rows.shape[1])
-        _, vectors = np.linalg.eigh((rows - mean).T @ (rows - mean))
-        axes = np.zeros((rows.shape[1], 2))
+        self.mean = rows.mean(axis=0) if len(rows) else np.zeros(rows.shape[1])
+        _, vectors = np.linalg.eigh((rows - self.mean).T @ (rows - self.mean))
         best = vectors[:, ::-1][:, :2]
         best = best * np.sign(best[np.abs(best).argmax(axis=0), np.arange(best.shape[1])])
-        axes[:, : best.shape[1]] = best
-        return cls(mean, axes)
+        self.axes = np.pad(best, ((0, 0), (0, 2 - best.shape[1])))
 
     def __call__(self, rows: Matrix) -> Matrix:
         """Project rows `(N, D)` to coordinates `(N, 2)`; a row of NaN has NaN."""
-        coordinates: Matrix = (rows - self.mean) @ self.axes
-        return coordinates
+        return np.asarray((rows - self.mean) @ self.axes)
 
 
 def check_map(method: str | None) -> MapMethod | None:
@@ -65,8 +56,6 @@ def check_map(method: str | None) -> MapMethod | None:
     if method is None:
         return None
     if method == "umap":
-        from importlib.util import find_spec
-
         if find_spec("umap") is None:
             raise PluginError("--map umap needs the package umap-learn", hint="pip install umap-learn")
     elif method not in ("pca", "tsne"):
@@ -110,11 +99,9 @@ def _pca_columns(stream: Iterator[ScoredRows], space: Space) -> Iterator[tuple[S
         count += int(scored.scorable.sum())
         if count >= FIT_ROWS:
             break
-    if not waiting:
-        return
-    plane = PrincipalPlane.fit(_scorable_vectors(waiting, space)[:FIT_ROWS])
-    for chunks in (waiting, stream):
-        for scored in chunks:
+    if waiting:
+        plane = PrincipalPlane(_scorable_vectors(waiting, space)[:FIT_ROWS])
+        for scored in chain(waiting, stream):
             yield scored, _columns(scored, space, plane(vectors_of(scored, space)))
 
 
@@ -130,17 +117,15 @@ def _neighbour_map_columns(
                 f"--map {method} needs all rows in memory and takes at most {MAX_MAP_ROWS:,} of them",
                 hint="--map pca has no limit; or give fewer rows",
             )
-    if not chunks:
-        return
-    scorable = np.concatenate([scored.scorable for scored in chunks])
-    vectors = _scorable_vectors(chunks, space)
-    coordinates = np.full((len(scorable), 2), np.nan)
-    if len(vectors):
-        coordinates[scorable] = _tsne(vectors) if method == "tsne" else _umap(vectors)
+    vectors = _scorable_vectors(chunks, space) if chunks else np.empty((0, 0))
+    coordinates = _map(vectors, method) if len(vectors) else vectors
     start = 0
     for scored in chunks:
-        yield scored, _columns(scored, space, coordinates[start : start + len(scored)])
-        start += len(scored)
+        points = np.full((len(scored), 2), np.nan)
+        stop = start + int(scored.scorable.sum())
+        points[scored.scorable] = coordinates[start:stop, :2]
+        yield scored, _columns(scored, space, points)
+        start = stop
 
 
 def _scorable_vectors(chunks: list[ScoredRows], space: Space) -> Matrix:
@@ -152,21 +137,15 @@ def _columns(scored: ScoredRows, space: Space, coordinates: Matrix) -> Columns:
     return {"id": scored.ids, "z": vectors_of(scored, space), "map_0": x, "map_1": y}
 
 
-def _tsne(rows: Matrix) -> Matrix:
-    if len(rows) < 4 or rows.shape[1] < 2:  # too few for neighbourhoods
-        return PrincipalPlane.fit(rows)(rows)
-    from sklearn.manifold import TSNE
+def _map(rows: Matrix, method: MapMethod) -> Matrix:
+    if len(rows) < 4 or (method == "tsne" and rows.shape[1] < 2):  # too few for neighbourhoods
+        return PrincipalPlane(rows)(rows)
+    if method == "tsne":
+        from sklearn.manifold import TSNE
 
-    perplexity = min(30.0, (len(rows) - 1) / 3)
-    coordinates: Matrix = TSNE(2, init="pca", perplexity=perplexity, random_state=0).fit_transform(rows)
-    return coordinates
-
-
-def _umap(rows: Matrix) -> Matrix:
-    if len(rows) < 4:
-        return PrincipalPlane.fit(rows)(rows)
-    from importlib import import_module
-
-    umap = import_module("umap").UMAP(n_neighbors=min(15, len(rows) - 1), random_state=0, n_jobs=1)
-    coordinates: Matrix = umap.fit_transform(rows)
-    return coordinates
+        perplexity = min(30.0, (len(rows) - 1) / 3)
+        projection = TSNE(2, init="pca", perplexity=perplexity, random_state=0)
+    else:
+        umap = import_module("umap")
+        projection = umap.UMAP(n_neighbors=min(15, len(rows) - 1), random_state=0, n_jobs=1)
+    return np.asarray(projection.fit_transform(rows))

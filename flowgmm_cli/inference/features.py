@@ -111,11 +111,11 @@ def perturb_channel(
 
     Args:
         layers: layers of the model.
-        x: the flow's inputs of the rows, `(N, D)`.
+        x: the flow's inputs of the rows, `(N, D)`, with names `ids`.
         number: number of the layer.
         channel: index; None takes the channel of the largest standard deviation.
-        amounts: alpha, in standard deviations of the channel.
-        reference: rows `(M, D)` that determine the standard deviations, at least 2.
+        amounts: alpha, in standard deviations of the channel, which those of the rows `reference` determine.
+        reference: rows `(M, D)`, at least 2.
         extent: shape of delta.
         site: row and column of delta in the layer; the middle by default.
         ids: names of the rows.

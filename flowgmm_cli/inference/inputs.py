@@ -95,11 +95,15 @@ def select_rows(reader: RowReader, names: Sequence[str]) -> Rows:
     count = 0
     for chunk in reader:
         ids = chunk.rows.ids.astype(str)
-        for place in np.flatnonzero(np.isin(ids, list(names))).tolist():
-            by_id.setdefault(str(ids[place]), _row_and_problem(chunk, place))
-        for number, name in numbers.items():
-            if 0 <= number - 1 - chunk.start < len(chunk):
-                by_number[name] = _row_and_problem(chunk, number - 1 - chunk.start)
+        places = {place: str(ids[place]) for place in np.flatnonzero(np.isin(ids, list(names))).tolist()}
+        numbered = {
+            number - 1 - chunk.start: name
+            for number, name in numbers.items()
+            if 0 <= number - 1 - chunk.start < len(chunk)
+        }
+        for found, table in ((places, by_id), (numbered, by_number)):
+            for place, name in found.items():
+                table.setdefault(name, (chunk.rows.take(np.array([place])), chunk.problems.get(place)))
         count = chunk.start + len(chunk)
         if set(names) <= by_id.keys():
             break
@@ -113,10 +117,6 @@ def select_rows(reader: RowReader, names: Sequence[str]) -> Rows:
         if (problem := rows[name][1]) is not None:
             raise DataError(f"row `{name}` of {reader.name} cannot be used: {problem}")
     return concatenate_rows([rows[name][0] for name in names])
-
-
-def _row_and_problem(chunk: Chunk, place: int) -> tuple[Rows, str | None]:
-    return chunk.rows.take(np.array([place])), chunk.problems.get(place)
 
 
 def read_first_rows(reader: RowReader, count: int | None) -> Rows:
@@ -156,8 +156,9 @@ def concatenate_rows(parts: Sequence[Rows]) -> Rows:
 class ChunkReader:
     """Reader of one chunk in memory."""
 
+    name = _NAME
+
     def __init__(self, chunk: Chunk) -> None:
-        self.name = _NAME
         self.total: int | None = len(chunk)
         self._chunk = chunk
 

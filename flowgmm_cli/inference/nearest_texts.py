@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.preprocessing import normalize
 
 from flowgmm_cli.api import Column, DataContext, Rows, iterate_batches
 from flowgmm_cli.data.feature_encoder import FeatureEncoder
@@ -67,8 +68,8 @@ def nearest_texts(
         chunk = rows.take(np.arange(len(rows))[part])
         vectors[part] = feature_encoder.transform_column(column.name, chunk, context)
     mean = vectors.mean(axis=0, dtype=np.float64)
-    known = _normalise(vectors - mean.astype(np.float32))
-    queries = _normalise((features[:, place] - mean).astype(np.float32))
+    known = normalize(vectors - mean.astype(np.float32))
+    queries = normalize((features[:, place] - mean).astype(np.float32))
     k = min(k, len(rows))
     index = np.empty((len(queries), k), np.int64)
     cosine = np.empty((len(queries), k))
@@ -105,9 +106,3 @@ def nearest_text_columns(
             table[f"{column.name}{suffix}"] = near.texts[:, place]
             table[f"{distance}{suffix}"] = near.distances[:, place]
     return table
-
-
-def _normalise(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    directions: npt.NDArray[np.float32] = vectors / np.maximum(length, np.finfo(np.float32).tiny)
-    return directions

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -209,13 +209,7 @@ def score(
             chunks,
             processes=processes,
             initializer=_load_scorer,
-            initargs=(
-                folder.absolute(),
-                request,
-                context.offline,
-                target.type,
-                max(1, threads // processes),
-            ),
+            initargs=(folder.absolute(), request, context.offline, target.type, max(1, threads // processes)),
         )
         return
     quiet = DataContext(offline=context.offline, note=note_once(context), streaming=True)
@@ -224,20 +218,12 @@ def score(
     # them
     has_texts = _has_texts(trained)
     yield from run_in_threads(
-        _jobs(chunks, scorer, preprocess_first=has_texts),
+        (partial(scorer.compute, chunk, *scorer.preprocess(chunk)) for chunk in chunks)
+        if has_texts
+        else (partial(scorer, chunk) for chunk in chunks),
         workers=threads if target.type == "cpu" else 1,
         threads=threads if has_texts else 1,
     )
-
-
-def _jobs(
-    chunks: Iterator[Chunk], scorer: Scorer, *, preprocess_first: bool
-) -> Iterator[Callable[[], ScoredRows]]:
-    for chunk in chunks:
-        if preprocess_first:
-            yield partial(scorer.compute, chunk, *scorer.preprocess(chunk))
-        else:
-            yield partial(scorer, chunk)
 
 
 _scorers: list[Scorer] = []  # the scorer of a worker process
@@ -251,9 +237,8 @@ def _load_scorer(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process stops the workers
     torch.set_num_threads(threads)
     threadpool_limits(limits=threads, user_api="blas")
-    target = (
-        torch.device(device, rank % torch.cuda.device_count()) if device == "cuda" else torch.device(device)
-    )
+    index = rank % torch.cuda.device_count() if device == "cuda" else None
+    target = torch.device(device) if index is None else torch.device(device, index)
     context = DataContext(offline=offline, streaming=True)
     trained = to_device(TrainedModel.load(folder, context=context), target)
     _scorers.append(Scorer(trained, request, context))

@@ -39,7 +39,7 @@ def test_without_a_map_rows_go_straight_through() -> None:
 
 def test_the_axes_are_those_of_pca() -> None:
     z = rows(200)
-    plane = PrincipalPlane.fit(z)
+    plane = PrincipalPlane(z)
     truth = PCA(2).fit(z)
     assert np.allclose(np.abs(truth.components_ @ plane.axes), np.eye(2), atol=1e-5)
     assert np.allclose(np.abs(plane(z)), np.abs(truth.transform(z)), atol=1e-4)
@@ -48,7 +48,7 @@ def test_the_axes_are_those_of_pca() -> None:
 
 
 def test_the_second_coordinate_of_a_single_dimension_is_zero() -> None:
-    assert np.array_equal(PrincipalPlane.fit(rows(9, 1))(rows(9, 1))[:, 1], np.zeros(9))
+    assert np.array_equal(PrincipalPlane(rows(9, 1))(rows(9, 1))[:, 1], np.zeros(9))
 
 
 @pytest.mark.parametrize("size", [1, 7, 100])
@@ -61,7 +61,7 @@ def test_pca_axes_are_fitted_to_the_first_rows(monkeypatch: pytest.MonkeyPatch, 
     places = np.concatenate([np.stack([c["map_0"], c["map_1"]], 1) for _, c in found])
     first = np.delete(z[:21], 4, axis=0)
     assert np.isnan(places[4]).all()
-    assert np.allclose(np.delete(places, 4, 0), PrincipalPlane.fit(first)(np.delete(z, 4, 0)), atol=1e-4)
+    assert np.allclose(np.delete(places, 4, 0), PrincipalPlane(first)(np.delete(z, 4, 0)), atol=1e-4)
 
 
 def test_a_pca_map_streams_once_its_axes_are_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
