@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from flowgmm_cli.bijection import zero_log_det
+from flowgmm_cli.bijection import Bijection, zero_log_det
 from flowgmm_cli.inference.check_report import Finding, LayerCheck, Verdict, judge
 from flowgmm_cli.inference.layers import Step, jacobian, to_float64
 
@@ -62,9 +62,9 @@ def check_finite(
     clip = "add {use: standardise} or {use: clip} to data.transforms and train again"
     stages: list[tuple[str, Callable[[Tensor], tuple[Tensor, Tensor]], str]] = [
         ("the feature matrix", lambda x: (x, zero_log_det(x)), columns),
-        *((step.name, step.forward, columns) for step in transforms),
+        *((step.name, step.module, columns) for step in transforms),
         ("the conversion to 32-bit numbers", lambda x: (x.float(), zero_log_det(x)), clip),
-        *((step.name, step.forward, _flow_advice(step)) for step in flow),
+        *((step.name, step.module, _flow_advice(step)) for step in flow),
     ]
     x = features
     for place, forward, advice in stages:
@@ -112,15 +112,15 @@ def check_steps(
     complete = count > 0
     for step in steps:
         layer = LayerCheck(step.name, inexact=step.inexact)
-        exact = dataclasses.replace(step, module=to_float64(step.module))
-        z, log_det = exact.forward(x) if len(x) else (x, x.new_zeros(0))
+        exact = to_float64(step.module)
+        z, log_det = exact(x) if len(x) else (x, x.new_zeros(0))
         finite = _finite_rows(z) & log_det.isfinite()
         rows = finite[:count].nonzero().flatten()
         if finite.any():
             layer = _measure_errors(step, exact, x[finite], log_det[finite] / max(z.shape[1], 1), native)
         complete = complete and len(rows) == count and bool(_finite_rows(z).all())
         if len(rows):
-            jacobians = torch.stack([jacobian(exact.module, x[row]) for row in rows])
+            jacobians = torch.stack([jacobian(exact, x[row]) for row in rows])
             error = _log_det_error(jacobians, log_det[rows].double(), lossy=bool(step.inexact))
             layer = dataclasses.replace(layer, log_det=error)
             if complete:
@@ -131,24 +131,28 @@ def check_steps(
     return layers, product if complete else None, count
 
 
-def _measure_errors(step: Step, exact: Step, x: Tensor, log_det: Tensor, native: torch.dtype) -> LayerCheck:
+def _measure_errors(
+    step: Step, exact: Bijection, x: Tensor, log_det: Tensor, native: torch.dtype
+) -> LayerCheck:
     """Measure a step at rows; `log_det` is per dimension."""
     return LayerCheck(
         step.name,
-        round_trip=_round_trip_error(exact, x),
-        round_trip_32=_round_trip_error(step, x.float()) if native == torch.float32 else None,
+        round_trip=_round_trip_error(exact, x, lossy=bool(step.inexact)),
+        round_trip_32=_round_trip_error(step.module, x.float(), lossy=bool(step.inexact))
+        if native == torch.float32
+        else None,
         low=float(log_det.min()),
         high=float(log_det.max()),
         inexact=step.inexact,
     )
 
 
-def _round_trip_error(step: Step, x: Tensor) -> float:
+def _round_trip_error(module: Bijection, x: Tensor, *, lossy: bool) -> float:
     """Return the largest error of inverse after forward, relative to the size of each column."""
-    z, _ = step.forward(x)
-    back = step.inverse(z)
-    if step.inexact:  # x is lost, but its latent must be the same
-        x, back = z, step.forward(back)[0]
+    z, _ = module(x)
+    back = module.inverse(z)
+    if lossy:  # x is lost, but its latent must be the same
+        x, back = z, module(back)[0]
     if not x.numel():
         return 0.0
     size = x.abs().amax(0)

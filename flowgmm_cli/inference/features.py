@@ -74,14 +74,14 @@ class FlowLayers:
         """Apply `number` steps to rows `(N, D)`; the result `(N, D)` includes factored-out numbers."""
         x = x.to(self._device)
         for step in self.steps[:number]:
-            x, _ = step.forward(x)
+            x, _ = step.module(x)
         return x
 
     @torch.no_grad()
     def inverse(self, state: Tensor, number: int) -> Tensor:
         """Invert `forward`."""
         for step in reversed(self.steps[:number]):
-            state = step.inverse(state)
+            state = step.module.inverse(state)
         return state
 
 

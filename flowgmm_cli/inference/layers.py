@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from flowgmm_cli.flows.flat import FlatFlow
 from flowgmm_cli.flows.layers.coupling import split_halves
 from flowgmm_cli.flows.multiscale import MultiScale
 
+Map = TypeVar("Map", bound=nn.Module)
 _JACOBIAN_ROWS = 128  # rows of a Jacobian in one batch: a convolution keeps many numbers of each
 
 
@@ -33,27 +34,15 @@ class Step:
     """
 
     name: str
-    module: nn.Module
+    module: Bijection
     inexact: str = ""
     shape: tuple[int, ...] = ()
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the result and the log-determinant."""
-        z, log_det = self.module(x)
-        return z, log_det
-
-    def inverse(self, z: Tensor) -> Tensor:
-        """Invert `forward`."""
-        return cast(Tensor, self.module.inverse(z))  # type: ignore[operator]
 
 
 class HeadBijection(Bijection):
     """A map of arrays as a map of vectors: it changes the first numbers of a row and keeps the others.
 
-    Args:
-        module: maps `(N, *shape)` to `(N, *result)` with as many numbers.
-        shape: see above.
-        result: see above.
+    The module maps `(N, *shape)` to `(N, *result)` with as many numbers.
     """
 
     def __init__(self, module: nn.Module, shape: tuple[int, ...], result: tuple[int, ...]) -> None:
@@ -90,7 +79,7 @@ def _image_steps(flow: FlatFlow, x: Tensor, name: str) -> Iterator[Step]:
     inner = flow.flow
     scales: list[nn.Module] = list(inner.scales) if isinstance(inner, MultiScale) else [inner]
     if not all(isinstance(scale, Sequential) for scale in scales):
-        yield Step(f"{name} {type(inner).__name__}", flow)
+        yield Step(f"{name} {type(inner).__name__}", cast(Bijection, flow))
         return
     head = flow.unflatten(x[:1])[0]
     for index, scale in enumerate(scales):
@@ -118,7 +107,7 @@ def _leaves(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
 def _steps(module: nn.Module, x: Tensor, name: str) -> Iterator[Step]:
     label, parts = _find_parts(module, x)
     if not parts:
-        yield Step(f"{name} {type(module).__name__}", module, _inexact(module))
+        yield Step(f"{name} {type(module).__name__}", cast(Bijection, module), _inexact(module))
     for index, part in enumerate(parts):
         yield from _steps(part, x, f"{name}.{label}{index}")
         x = part(x)[0]
@@ -150,7 +139,7 @@ def _inexact(module: nn.Module) -> str:
     return str(getattr(module, "inexact", ""))
 
 
-def to_float64(module: nn.Module) -> nn.Module:
+def to_float64(module: Map) -> Map:
     """Return a copy of a map in float64, on the CPU, in evaluation mode, without gradients of its weights."""
     return copy.deepcopy(module).cpu().double().eval().requires_grad_(False)
 

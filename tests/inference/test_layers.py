@@ -28,13 +28,13 @@ def test_the_steps_of_a_flow_of_images_make_up_the_flow(make_imaged: Any, kind: 
     assert shapes[-1] == (8 * channels, 2, 2)
     way, total = x, torch.zeros(len(x), dtype=torch.float64)
     for step in steps:
-        way, log_det = step.forward(way)
+        way, log_det = step.module(way)
         total = total + log_det
     z, expected = flow(x)
     torch.testing.assert_close(way, z, rtol=0, atol=1e-12)
     torch.testing.assert_close(total, expected, rtol=1e-12, atol=1e-9)
     for step in reversed(steps):
-        way = step.inverse(way)
+        way = step.module.inverse(way)
     torch.testing.assert_close(way, x, rtol=0, atol=1e-9)
 
 
@@ -84,7 +84,7 @@ def test_an_unknown_flow_of_images_is_one_step(make_imaged: Any) -> None:
 
     (step,) = list_steps(FlatFlow(Foreign(), (1, 2, 2)), torch.ones(3, 4), "flow")
     assert (step.name, step.shape) == ("flow Foreign", ())
-    assert torch.equal(step.forward(torch.ones(3, 4))[0], torch.full((3, 4), 2.0))
+    assert torch.equal(step.module(torch.ones(3, 4))[0], torch.full((3, 4), 2.0))
 
 
 def test_a_head_bijection_keeps_the_other_numbers() -> None:
