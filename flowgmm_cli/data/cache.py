@@ -38,8 +38,8 @@ def user_cache_dir() -> Path:
 def encode(encoder: Encoder, texts: Sequence[str], context: DataContext) -> npt.NDArray[np.float32]:
     """Return the texts' vectors `(N, dim)`, each distinct text encoded at most once, ever.
 
-    A cache that cannot be written costs a note and nothing else. Of a stream of texts nothing is kept, and
-    nothing is looked up: each chunk would have to read the whole cache.
+    A cache that cannot be written costs a note. Nothing is kept or looked up of a stream of texts: each chunk
+    would have to read the whole cache.
     """
     key = None if context.streaming else encoder.cache_key()
     distinct = list(dict.fromkeys(texts))

@@ -6,25 +6,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import repeat
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Encoder
+from flowgmm_cli.data.array_types import Array, Bools, Bytes, Floats
 from flowgmm_cli.data.cache import encode
 from flowgmm_cli.data.images.format import WHITE
 from flowgmm_cli.data.large.statistics import ColumnStatistics
+from flowgmm_cli.data.specs import MissingPolicy
 from flowgmm_cli.errors import DataError
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from flowgmm_cli.data.specs import MissingPolicy
-
-    Cells = npt.NDArray[Any]
-    Matrix = npt.NDArray[np.float64]
-    Bytes = npt.NDArray[np.uint8]
-    State = tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]
+State = tuple[dict[str, Any], dict[str, Array]]
 
 MISSING_CATEGORY = "(missing)"
 
@@ -55,16 +49,16 @@ class ColumnEncoder(ABC):
         return ""
 
     @abstractmethod
-    def transform(self, cells: Cells, context: DataContext) -> Matrix | Bytes:
+    def transform(self, cells: Array, context: DataContext) -> Floats | Bytes:
         """Return float64 `(N, len(names))`, of images uint8; features of invalid rows are not finite."""
 
-    def invalid_error(self, invalid: npt.NDArray[np.bool_], ids: Cells) -> DataError:
+    def invalid_error(self, invalid: Bools, ids: Array) -> DataError:
         """Return the error for features `(N, len(names))` that are not finite where `invalid` is True."""
         first = ids[np.flatnonzero(invalid.any(axis=1))[0]]
         return DataError(f"{self.invalid_reason}, the first in row {first}")
 
     @abstractmethod
-    def invert(self, features: Matrix) -> Cells | None:
+    def invert(self, features: Floats) -> Array | None:
         """Return the cells `(N, *shape)` of features `(N, len(names))`; None if there is no inverse."""
 
     def state(self) -> State:
@@ -83,14 +77,14 @@ class NumericColumn(ColumnEncoder):
         range: smallest and largest training cell; None if unknown.
     """
 
-    fill: Matrix | None
+    fill: Floats | None
     has_missing: bool = False
     whole: bool = False
     range: tuple[float, float] | None = None
 
     @classmethod
     def fit(
-        cls, column: Column, cells: Cells, missing: MissingPolicy, statistics: ColumnStatistics
+        cls, column: Column, cells: Array, missing: MissingPolicy, statistics: ColumnStatistics
     ) -> NumericColumn:
         """Compute fill values from training cells; `statistics` are those of all training rows."""
         whole = statistics.finite > 0 and statistics.integral
@@ -120,7 +114,7 @@ class NumericColumn(ColumnEncoder):
         """A missing cell is an error."""
         return f"column `{self.column.name}` is missing or infinite, and data.missing is `error`"
 
-    def transform(self, cells: Cells, context: DataContext) -> Matrix:
+    def transform(self, cells: Array, context: DataContext) -> Floats:
         """Return the numbers, missing cells filled in unless the policy is `error`."""
         matrix = _flatten(cells)
         if self.fill is None:
@@ -128,7 +122,7 @@ class NumericColumn(ColumnEncoder):
         missing = ~np.isfinite(matrix)
         return np.where(missing, self.fill, matrix) if missing.any() else matrix
 
-    def invalid_error(self, invalid: npt.NDArray[np.bool_], ids: Cells) -> DataError:
+    def invalid_error(self, invalid: Bools, ids: Array) -> DataError:
         """Return the error for missing cells."""
         first = ids[np.flatnonzero(invalid.any(axis=1))[0]]
         return DataError(
@@ -137,11 +131,8 @@ class NumericColumn(ColumnEncoder):
             hint="set data.missing=median to fill them in",
         )
 
-    def invert(self, features: Matrix) -> Cells:
-        """Return the numbers in the column's shape, rounded if all training cells are whole numbers.
-
-        Undoes `transform` except for filled cells.
-        """
+    def invert(self, features: Floats) -> Array:
+        """Return the numbers in the column's shape, rounded if all training cells are whole numbers."""
         values = np.rint(features) + 0.0 if self.whole else features  # + 0.0: no -0
         return values.reshape(len(features), *self.column.shape)
 
@@ -159,14 +150,14 @@ class PixelColumn(ColumnEncoder):
     whole = True
     range = (0.0, float(WHITE))
 
-    def transform(self, cells: Cells, context: DataContext) -> Bytes:
+    def transform(self, cells: Array, context: DataContext) -> Bytes:
         """Return the pixels, uint8 `(N, channels * height * width)`."""
         pixels: Bytes = np.asarray(cells)
         if pixels.ndim == 4:
             pixels = np.moveaxis(pixels, 3, 1)
         return np.ascontiguousarray(pixels, dtype=np.uint8).reshape(len(pixels), len(self.names))
 
-    def invert(self, features: Matrix) -> Cells:
+    def invert(self, features: Floats) -> Array:
         """Return images `(N, *shape)` of the nearest whole numbers, uint8."""
         pixels = np.rint(features).clip(0, WHITE).astype(np.uint8)
         if len(self.column.shape) == 2:
@@ -197,7 +188,7 @@ class CategoryColumn(ColumnEncoder):
         """Reason: categories have no density."""
         return f"`{self.column.name}` holds categories; the density is that of their 0/1 features"
 
-    def transform(self, cells: Cells, context: DataContext) -> Matrix:
+    def transform(self, cells: Array, context: DataContext) -> Floats:
         """Return 0/1 features, all 0 for an unknown category."""
         codes: dict[str | None, int] = {category: index for index, category in enumerate(self.categories)}
         codes[None] = codes.get(MISSING_CATEGORY, -1)
@@ -210,13 +201,10 @@ class CategoryColumn(ColumnEncoder):
             context.note(f"{count} cells of `{self.column.name}` hold a category that training never saw")
         return matrix
 
-    def invert(self, features: Matrix) -> Cells:
-        """Return the category with the largest feature, None for the empty cell.
-
-        Undoes `transform` for known categories.
-        """
+    def invert(self, features: Floats) -> Array:
+        """Return the category with the largest feature, None for the empty cell."""
         cells = np.array([None if c == MISSING_CATEGORY else c for c in self.categories], dtype=object)
-        inverted: Cells = cells[features.argmax(axis=1)]
+        inverted: Array = cells[features.argmax(axis=1)]
         return inverted
 
     def state(self) -> State:
@@ -231,7 +219,7 @@ class TextColumn(ColumnEncoder):
     encoder: Encoder
 
     @classmethod
-    def fit(cls, column: Column, cells: Cells, encoder: Encoder) -> TextColumn:
+    def fit(cls, column: Column, cells: Array, encoder: Encoder) -> TextColumn:
         """Fit the encoder to the training texts."""
         encoder.fit(_as_strings(cells))
         return cls(column, encoder)
@@ -251,16 +239,16 @@ class TextColumn(ColumnEncoder):
         """The encoder failed."""
         return f"the encoder of `{self.column.name}` gave no finite vector"
 
-    def transform(self, cells: Cells, context: DataContext) -> Matrix:
+    def transform(self, cells: Array, context: DataContext) -> Floats:
         """Return the vectors of the texts."""
         return encode(self.encoder, _as_strings(cells), context).astype(np.float64)
 
-    def invalid_error(self, invalid: npt.NDArray[np.bool_], ids: Cells) -> DataError:
+    def invalid_error(self, invalid: Bools, ids: Array) -> DataError:
         """Return the error for vectors that are not finite."""
         rows = np.flatnonzero(invalid.any(axis=1))
         return DataError(f"{self.invalid_reason} for {len(rows):,} texts, first row {ids[rows[0]]}")
 
-    def invert(self, features: Matrix) -> None:
+    def invert(self, features: Floats) -> None:
         """Return None: vectors have no inverse; `flowgmm_cli.inference.nearest_texts` finds near texts."""
         return
 
@@ -270,7 +258,7 @@ class TextColumn(ColumnEncoder):
 
 
 def restore(
-    column: Column, values: Mapping[str, Any], arrays: Mapping[str, Cells], encoder: Encoder | None
+    column: Column, values: Mapping[str, Any], arrays: Mapping[str, Array], encoder: Encoder | None
 ) -> ColumnEncoder:
     """Restore a column encoder from its `state`; `encoder` is a newly built one, for a text column."""
     if column.kind == "image":
@@ -290,9 +278,9 @@ def restore(
     )
 
 
-def _flatten(cells: Cells) -> Matrix:
+def _flatten(cells: Array) -> Floats:
     return cells.reshape(len(cells), int(np.prod(cells.shape[1:]))).astype(np.float64)
 
 
-def _as_strings(cells: Cells) -> Sequence[str]:
+def _as_strings(cells: Array) -> Sequence[str]:
     return ["" if cell is None else str(cell) for cell in cells]

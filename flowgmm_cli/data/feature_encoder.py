@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Encoder, Rows
+from flowgmm_cli.data.array_types import Array, Bools, Bytes, Floats
 from flowgmm_cli.data.column_encoders import (
     CategoryColumn,
     ColumnEncoder,
@@ -17,28 +18,18 @@ from flowgmm_cli.data.column_encoders import (
     restore,
 )
 from flowgmm_cli.data.large.statistics import ColumnStatistics
+from flowgmm_cli.data.specs import MissingPolicy
 from flowgmm_cli.errors import DataError, did_you_mean
 from flowgmm_cli.files import select_prefix
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from flowgmm_cli.data.specs import MissingPolicy
-
-    Array = npt.NDArray[Any]
-    Features = npt.NDArray[np.float64] | npt.NDArray[np.uint8]
+Features = Floats | Bytes
 
 EncoderFactory = Callable[[], Encoder]
 """Builds a text encoder: each text column has its own, since some encoders are fitted."""
 
 
 class FeatureEncoder:
-    """The column encoders of the input columns in use; their features side by side are the feature matrix.
-
-    Attributes:
-        feature_names: D names.
-        notes: columns left out and cells filled in.
-    """
+    """The column encoders of the input columns in use; their features side by side are the feature matrix."""
 
     def __init__(self, encoders: Sequence[ColumnEncoder], notes: Sequence[str] = ()) -> None:
         self._encoders = tuple(encoders)
@@ -55,7 +46,7 @@ class FeatureEncoder:
         encoder: EncoderFactory | None,
         statistics: Mapping[str, ColumnStatistics] | None = None,
     ) -> FeatureEncoder:
-        """Fit to training rows.
+        """Fit to training rows; a column without information is left out.
 
         Args:
             rows: the training rows, or a sample of them.
@@ -63,10 +54,6 @@ class FeatureEncoder:
             missing: treatment of missing cells.
             encoder: builds encoders for text columns.
             statistics: statistics of the columns of all training rows, if `rows` are a sample.
-
-        Raises:
-            DataError: no column carries information, a text column has no encoder, or a numeric cell is
-                missing and `missing` is `error`.
         """
         encoders: list[ColumnEncoder] = []
         notes = []
@@ -129,11 +116,7 @@ class FeatureEncoder:
         }
 
     def transform(self, rows: Rows, context: DataContext) -> Features:
-        """Return float64 `(N, D)`, all finite; uint8 if the rows are images and nothing else.
-
-        Raises:
-            DataError: a column is missing or has another shape, or a cell is missing and must not be.
-        """
+        """Return float64 `(N, D)`, all finite; uint8 if the rows are images and nothing else."""
         return _concatenate([_transform(encoder, rows, context) for encoder in self._encoders])
 
     def transform_column(self, name: str, rows: Rows, context: DataContext) -> Features:
@@ -145,9 +128,6 @@ class FeatureEncoder:
         """Return the matrix, and positions and reasons of the rows that `transform` would refuse.
 
         The features of these rows are not finite.
-
-        Raises:
-            DataError: a column is missing or has another shape.
         """
         parts = []
         problems: dict[int, str] = {}
@@ -158,11 +138,10 @@ class FeatureEncoder:
             parts.append(part)
         return _concatenate(parts), problems
 
-    def invert(self, matrix: npt.NDArray[np.float64]) -> dict[str, Array | None]:
+    def invert(self, matrix: Floats) -> dict[str, Array | None]:
         """Return the input columns in use of a matrix `(N, D)`, in the units and shapes of the input.
 
-        Numbers are exact, but rounded if training saw only whole numbers; the category is that with the
-        largest feature. A text column is None, since it has no inverse.
+        Numbers are rounded if training saw only whole numbers; a text column is None: it has no inverse.
         """
         return {
             encoder.column.name: encoder.invert(matrix[:, columns])
@@ -226,7 +205,7 @@ def _transform(encoder: ColumnEncoder, rows: Rows, context: DataContext) -> Feat
     return features
 
 
-def _invalid(features: Features) -> npt.NDArray[np.bool_]:
+def _invalid(features: Features) -> Bools:
     """Return a mask of the features that are not finite; a single False for pixels, which always are."""
     return ~np.isfinite(features) if features.dtype.kind == "f" else np.zeros((1, 1), dtype=bool)
 

@@ -5,22 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from flowgmm_cli.api import Column, Rows, iterate_batches
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Cells = npt.NDArray[Any]
+from flowgmm_cli.data.array_types import Array, Strings
 
 _DIGEST_BYTES = 16
 _BATCH_ROWS = 1024
 
 
-def row_digests(rows: Rows, columns: Sequence[Column]) -> npt.NDArray[np.object_]:
+def row_digests(rows: Rows, columns: Sequence[Column]) -> Strings:
     """Return a `bytes` digest of the input columns of each row; labels and ids do not count.
 
     All NaN are equal, and so are the two zeros.
@@ -44,12 +40,12 @@ def _kind(column: Column, rows: Rows) -> str:
     return "strings" if rows.columns[column.name].dtype == object else "numbers"
 
 
-def _pixel_bytes(columns: Sequence[Cells]) -> Iterable[bytes]:
+def _pixel_bytes(columns: Sequence[Array]) -> Iterable[bytes]:
     arrays = [np.ascontiguousarray(pixels) for pixels in columns]
     return (b"".join(map(memoryview, row)) for row in zip(*arrays, strict=True))
 
 
-def _string_bytes(columns: Sequence[Cells]) -> Iterable[bytes]:
+def _string_bytes(columns: Sequence[Array]) -> Iterable[bytes]:
     return (b"".join(map(_cell_bytes, row)) for row in zip(*columns, strict=True))
 
 
@@ -61,7 +57,7 @@ def _cell_bytes(cell: Any) -> bytes:
     return b"%d:%b" % (len(data), data)
 
 
-def _number_bytes(columns: Sequence[Cells]) -> Iterable[bytes]:
+def _number_bytes(columns: Sequence[Array]) -> Iterable[bytes]:
     """Return little-endian rows with a single NaN and a single zero."""
     flat = [values.reshape(len(values), -1).astype(np.float64) for values in columns]
     matrix = np.concatenate(flat, axis=1, dtype=np.float64) + 0.0
@@ -70,7 +66,7 @@ def _number_bytes(columns: Sequence[Cells]) -> Iterable[bytes]:
     return rows
 
 
-_TO_BYTES: Mapping[str, Callable[[Sequence[Cells]], Iterable[bytes]]] = {
+_TO_BYTES: Mapping[str, Callable[[Sequence[Array]], Iterable[bytes]]] = {
     "pixels": _pixel_bytes,
     "strings": _string_bytes,
     "numbers": _number_bytes,

@@ -12,7 +12,6 @@ def hub_access(*, offline: bool) -> Iterator[None]:
     """Stop progress bars, logs and telemetry of Hugging Face libraries within this context.
 
     With `offline` they use only their caches, otherwise the user's environment (`HF_HUB_OFFLINE`) decides.
-    All settings are restored at the end.
     """
     import datasets
     import datasets.config

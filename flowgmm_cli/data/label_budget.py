@@ -3,38 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flowgmm_cli.api import LabelsConfig, Rows
+from flowgmm_cli.data.array_types import Bools, Ints
 from flowgmm_cli.data.stratified_sampling import allocate_evenly, allocate_proportionally, shuffle_by_class
 from flowgmm_cli.errors import DataError, did_you_mean
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 _TRUE = {"1", "true", "yes", "y", "t", "x"}
 _FALSE = {None, "", "0", "false", "no", "n", "f"}
 
 
 def choose_labelled(
-    rows: Rows,
-    config: LabelsConfig,
-    class_names: Sequence[str],
-    *,
-    sizes: Mapping[int, int] | None = None,
-) -> npt.NDArray[np.int64]:
+    rows: Rows, config: LabelsConfig, class_names: Sequence[str], *, sizes: Mapping[int, int] | None = None
+) -> Ints:
     """Return the sorted positions of the training rows whose label may be used.
 
     With `balanced` every class gets the same number, otherwise numbers in proportion to the classes, at least
-    one each. The sample is a function of the order of rows, the budget and the seed.
-
-    Args:
-        rows: the training rows, or a sample with enough of each class.
-        config: the budget.
-        class_names: index -> name.
-        sizes: labelled rows of each class, if `rows` are a sample.
+    one each. The sample is a function of the order of rows, the budget and the seed. If `rows` are a sample,
+    `sizes` gives the labelled rows of each class.
 
     Raises:
         DataError: no row has a label, only one class has any (without `single_class`), or a class has too few
@@ -89,12 +77,8 @@ def _class_counts(
     return allocate_proportionally(sizes, total, least=1)
 
 
-def marker_mask(rows: Rows, column: str) -> npt.NDArray[np.bool_]:
-    """Return a mask of the rows whose cell in `column` is true.
-
-    Raises:
-        DataError: the column does not exist, or a cell is neither true nor false.
-    """
+def marker_mask(rows: Rows, column: str) -> Bools:
+    """Return a mask of the rows whose cell in `column` is true; `DataError` for other cells than booleans."""
     if column not in rows.extras:
         near = did_you_mean(column, rows.extras)
         raise DataError(
@@ -112,7 +96,7 @@ def marker_mask(rows: Rows, column: str) -> npt.NDArray[np.bool_]:
     return np.array([cell in _TRUE for cell in cells], dtype=bool)
 
 
-def _require_classes(labels: npt.NDArray[np.int64], class_names: Sequence[str], *, least: int) -> None:
+def _require_classes(labels: Ints, class_names: Sequence[str], *, least: int) -> None:
     classes = np.unique(labels)
     if len(classes) == 0:
         raise DataError(

@@ -43,11 +43,7 @@ def find_label_column(table: Table, name: str | None) -> str:
 
 
 def class_counts(table: Table, label: str) -> dict[str, int]:
-    """Return the number of rows of each class, in the order of class names.
-
-    Raises:
-        DataError: the column does not hold classes: it has fewer than two, or nearly as many as rows.
-    """
+    """Return the number of rows of each class, by name; `DataError` if the column does not hold classes."""
     counts = _counts(table, label)
     labelled = sum(counts.values())
     if len(counts) < 2:

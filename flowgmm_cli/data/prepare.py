@@ -8,7 +8,7 @@ train = preprocessor.apply(rows.train, context)
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -22,13 +22,11 @@ from flowgmm_cli.data.large.source import LargeRows, LargeSource, split_large_ta
 from flowgmm_cli.data.lazy_dataset import is_lazy
 from flowgmm_cli.data.preprocessor import Preprocessor, encoder_factory
 from flowgmm_cli.data.readers.base import note_once
+from flowgmm_cli.data.specs import MissingPolicy
 from flowgmm_cli.data.splits import Splits, split_rows
 from flowgmm_cli.data.transforms.base import Transform
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.plugins.registry import build
-
-if TYPE_CHECKING:
-    from flowgmm_cli.data.specs import MissingPolicy
 
 _MAX_FIT_ROWS = 20_000  # rows on disk that transforms are fitted to
 
@@ -51,11 +49,7 @@ class SplitRows(Splits):
 
 
 def load_rows(data: Component, context: DataContext) -> SplitRows:
-    """Load the rows of a source, split them, and mask the labels that must not be seen.
-
-    Raises:
-        DataError: the data is missing, malformed or has too few labels.
-    """
+    """Load the rows of a source, split them, and mask the labels that must not be seen."""
     rows = _load_rows(data, context)
     pa.default_memory_pool().release_unused()  # of the columns of the source
     return rows
@@ -91,9 +85,6 @@ def fit_preprocessor(rows: SplitRows, data: Component, context: DataContext) -> 
     """Fit column encoders and transforms to the training rows, labelled and unlabelled.
 
     For rows on disk, transforms are fitted to a sample.
-
-    Raises:
-        DataError: no usable column, or missing cells that are an error.
     """
     config = cast(DataConfig, data.config)
     # means the same in every source that has it, see specs.py

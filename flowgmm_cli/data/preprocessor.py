@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from flowgmm_cli.api import Column, Component, DataConfig, DataContext, Encoder, Rows, iterate_batches
 from flowgmm_cli.bijection import Sequential
+from flowgmm_cli.data.array_types import Array, Ints
 from flowgmm_cli.data.feature_encoder import EncoderFactory, FeatureEncoder
 from flowgmm_cli.data.images.format import image_shape
 from flowgmm_cli.data.lazy_dataset import LazyDataset
@@ -19,11 +20,6 @@ from flowgmm_cli.data.transforms.base import Transform
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.files import select_prefix
 from flowgmm_cli.plugins.registry import build
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
 
 _BATCH_ROWS = 8192
 
@@ -123,12 +119,7 @@ class Preprocessor:
         return not self.inexact
 
     def apply(self, rows: Rows, context: DataContext, *, with_inputs: bool = False) -> Tensors:
-        """Preprocess rows.
-
-        Args:
-            rows: rows with the columns of the training rows.
-            context: cache folder, notes and progress.
-            with_inputs: keep the feature matrix.
+        """Preprocess rows; `with_inputs` keeps the feature matrix.
 
         Raises:
             DataError: a column or cell is missing, or a value is too large for float32.
@@ -147,15 +138,12 @@ class Preprocessor:
         return Tensors(x, log_det, labels, rows.ids, inputs=_compact(features) if with_inputs else None)
 
     def apply_lazily(self, rows: Rows, context: DataContext) -> tuple[LazyDataset, LazyDataset]:
-        """Return the flow's inputs and the feature matrix of rows on disk, both computed on access.
+        """Return the flow's inputs and the feature matrix of rows on disk; `apply` runs on access."""
 
-        Errors of `apply` are raised on access.
-        """
-
-        def read_x(positions: npt.NDArray[np.int64]) -> Tensor:
+        def read_x(positions: Ints) -> Tensor:
             return self.apply(rows.take(positions), context).x
 
-        def read_features(positions: npt.NDArray[np.int64]) -> Tensor:
+        def read_features(positions: Ints) -> Tensor:
             features = self.feature_encoder.transform(rows.take(positions), context)
             return _compact(torch.from_numpy(features))
 
@@ -168,19 +156,10 @@ class Preprocessor:
     def apply_valid(
         self, rows: Rows, context: DataContext, *, skip: Collection[int] = (), with_inputs: bool = False
     ) -> tuple[Tensors, dict[int, str]]:
-        """Preprocess rows and leave out those that `apply` would refuse.
-
-        Args:
-            rows: as for `apply`.
-            context: as for `apply`.
-            skip: positions of further rows to leave out.
-            with_inputs: keep the feature matrix.
+        """Preprocess rows and leave out those that `apply` would refuse, and those at the positions `skip`.
 
         Returns:
             The valid rows in order, and positions and reasons of the refused ones, without those in `skip`.
-
-        Raises:
-            DataError: a column is missing.
         """
         positions = np.arange(len(rows))
         if len(skip):
@@ -225,18 +204,13 @@ class Preprocessor:
     def invert(self, x: Tensor) -> dict[str, Array | None]:
         """Return the input columns of the flow's inputs `(N, D)`, in the units and shapes of the input.
 
-        `apply` of the result gives `x` again, up to rounding, if every step is invertible: `standardise`,
-        `quantile`, `scale`, and a `pca` with all components. A `pca` that drops components returns their
-        training means, and `clip` leaves values unchanged. Whole numbers and categories are rounded, see
-        `FeatureEncoder.invert`. A text column is None, since it has no inverse.
+        `apply` of the result gives `x` again, up to rounding, if every step is invertible. A `pca` that drops
+        components returns their training means; `clip` leaves values unchanged; see `FeatureEncoder.invert`.
         """
         return self.feature_encoder.invert(self.invert_transforms(x).numpy())
 
     def to_images(self, features: Tensor) -> Tensor | None:
-        """Return the pixels in a feature matrix `(N, F)`, `(N, height, width)` or with channels last.
-
-        None if the rows are not images of a single column.
-        """
+        """Return the images, channels last, in features `(N, F)`; None if there are other columns."""
         columns = self.columns
         if len(columns) != 1 or len(columns[0].shape) not in (2, 3):
             return None
@@ -265,9 +239,7 @@ class Preprocessor:
         """Restore the result of `state`; `data` is the `data` section it was fitted with."""
         config = cast(DataConfig, data.config)
         feature_encoder = FeatureEncoder.from_state(
-            values["featuriser"],
-            select_prefix("features.", arrays),
-            encoder=encoder_factory(config, context),
+            values["featuriser"], select_prefix("features.", arrays), encoder=encoder_factory(config, context)
         )
         transforms = Sequential(
             build(component, features=width)

@@ -48,10 +48,7 @@ class CsvConfig(DataConfig):
     missing: MissingPolicy = Field("median", description="replacement of an empty or infinite numeric cell")
     id: str | None = Field(None, description="column that names a row; by default the row number")
     delimiter: str | None = Field(
-        None,
-        min_length=1,
-        max_length=1,
-        description="by default inferred from suffix and header line",
+        None, min_length=1, max_length=1, description="by default inferred from suffix and header line"
     )
     memory: float = Field(
         2.0,

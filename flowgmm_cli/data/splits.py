@@ -10,20 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flowgmm_cli.api import Column, LabelsConfig, Rows, SourceData, SplitConfig
+from flowgmm_cli.data.array_types import Array, Positions, Strings
 from flowgmm_cli.data.fingerprint import row_digests
 from flowgmm_cli.data.label_budget import choose_labelled, marker_mask
 from flowgmm_cli.data.stratified_sampling import sample_held_out, split_rng
 from flowgmm_cli.errors import DataError
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Positions = npt.NDArray[np.int64]
 
 _INDEX, _DIGEST = "index", "digest"  # columns of index-only rows
 
@@ -52,8 +47,7 @@ def split_rows(source: SourceData, *, labels: LabelsConfig, split: SplitConfig) 
     """Split the rows of a source.
 
     Raises:
-        DataError: no labels, a single class, a class in the test split without a labelled row, or no rows
-            left.
+        DataError: no labels, a single class, a test class without a labelled row, or no rows left.
     """
     notes: list[str] = []
     originals = {name: source.splits.get(name, source.splits["train"]) for name in ("train", "val", "test")}
@@ -95,11 +89,8 @@ def split_rows(source: SourceData, *, labels: LabelsConfig, split: SplitConfig) 
 
 
 def _index_only(rows: Rows, digest_columns: tuple[Column, ...] | None) -> Rows:
-    """Replace the cells of rows by their positions, and digests of `digest_columns`, if any.
-
-    Splitting these copies no cells and hashes each row once.
-    """
-    columns: dict[str, npt.NDArray[Any]] = {_INDEX: np.arange(len(rows))}
+    """Replace the cells of rows by positions and digests: splitting copies no cells and hashes a row once."""
+    columns: dict[str, Array] = {_INDEX: np.arange(len(rows))}
     if digest_columns is not None:
         columns[_DIGEST] = row_digests(rows, digest_columns)
     return replace(rows, columns=columns)
@@ -113,7 +104,7 @@ def _take(index_rows: Rows, rows: Rows) -> Rows:
     return replace(index_rows, columns={name: cells[index] for name, cells in rows.columns.items()})
 
 
-def _digests(index_rows: Rows) -> npt.NDArray[np.object_]:
+def _digests(index_rows: Rows) -> Strings:
     return index_rows.columns[_DIGEST]
 
 
@@ -203,23 +194,12 @@ def mask_labels(rows: Rows, keep: Positions) -> Rows:
 def drop_duplicates(
     rows: Rows,
     held_out: Rows,
-    digests: Callable[[Rows], npt.NDArray[np.object_]],
+    digests: Callable[[Rows], Strings],
     kind: str,
     held_out_kind: str,
     notes: list[str],
 ) -> Rows:
-    """Drop the rows that are equal to a held-out row.
-
-    Args:
-        rows: rows to filter.
-        held_out: held-out rows.
-        digests: digests of the cells of rows.
-        kind, held_out_kind: names of both in messages.
-        notes: receives the number of dropped rows.
-
-    Raises:
-        DataError: no row is left.
-    """
+    """Drop the rows that are equal to a held-out row; `digests` hashes the cells of rows."""
     held_out_digests = set(digests(held_out))
     equal = np.array([digest in held_out_digests for digest in digests(rows)], dtype=bool)
     if not equal.any():

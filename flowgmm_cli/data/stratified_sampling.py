@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flowgmm_cli.api import SplitConfig
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Positions = npt.NDArray[np.int64]
+from flowgmm_cli.data.array_types import Ints, Positions
 
 
-def shuffle_by_class(
-    labels: npt.NDArray[np.int64], positions: Positions, rng: np.random.Generator
-) -> dict[int, Positions]:
+def shuffle_by_class(labels: Ints, positions: Positions, rng: np.random.Generator) -> dict[int, Positions]:
     """Return the positions of each class in random order, classes ascending.
 
     A longer sample from the same order contains the shorter one, so label budgets are nested.
@@ -65,7 +58,7 @@ def allocate_evenly(sizes: Mapping[int, int], total: int, rng: np.random.Generat
 
 
 def sample_held_out(
-    labels: npt.NDArray[np.int64],
+    labels: Ints,
     candidates: Positions,
     count: int,
     split: SplitConfig,
@@ -73,15 +66,9 @@ def sample_held_out(
     stream: int,
     sizes: Mapping[int, int] | None = None,
 ) -> Positions:
-    """Sample labelled rows to hold out, by class if `stratify`; each class keeps at least one row.
+    """Sample `count` labelled rows to hold out, by class if `stratify`; each class keeps at least one row.
 
-    Args:
-        labels: labels of all rows.
-        candidates: positions of the rows to sample from.
-        count: number of rows.
-        split: seed and `stratify`.
-        stream: see `split_rng`.
-        sizes: rows of each class to be in proportion to, if the candidates are only some of them.
+    `candidates` are positions in `labels`. If they are a sample, `sizes` gives the rows of each class.
     """
     rng = split_rng(split, stream=stream)
     order = shuffle_by_class(labels, candidates, rng)

@@ -95,11 +95,7 @@ def test_each_known_category_becomes_a_feature(context, notes):
 
 def test_an_empty_text_is_encoded_like_any_other(context):
     fitted = fit(rows(text=["ab", None, ""]), TEXT, encoder=Lengths)
-    assert fitted.transform(rows(text=[None, "", "abc"]), context).tolist() == [
-        [0, 3],
-        [0, 3],
-        [3, 3],
-    ]
+    assert fitted.transform(rows(text=[None, "", "abc"]), context).tolist() == [[0, 3], [0, 3], [3, 3]]
 
 
 def test_an_encoder_that_returns_nan_is_refused(context):

@@ -150,11 +150,7 @@ def test_what_makes_the_density_inexact_is_listed(table, digits, context):
     of_digits = fit_preprocessor(load_rows(digits, context), digits, context).inexact
     assert [
         word for word in ("texts", "filled in", "categories") if any(word in first for first in of_table)
-    ] == [
-        "texts",
-        "filled in",
-        "categories",
-    ]
+    ] == ["texts", "filled in", "categories"]
     assert any("pca keeps" in first for first in of_digits)
     assert any("clip" in first for first in of_digits)
 

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from flowgmm_cli.data.array_types import Array, Bytes
 from flowgmm_cli.data.images.format import WHITE, ImageFormat, ImageHeader, choose_format
+from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.errors import DataError
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from flowgmm_cli.data.images.specs import ImagesConfig
-
-    Array = npt.NDArray[Any]
-    Bytes = npt.NDArray[np.uint8]
 
 _CHANNELS = (1, 3, 4)
 _MAX_UINT16 = 65_535
@@ -54,11 +48,7 @@ def value_range(array: Array) -> tuple[float, float, bool]:
 def pixel_scale(
     dtype: np.dtype[Any], low: float, high: float, whole: bool, *, where: str
 ) -> tuple[float, str]:
-    """Return the factor from values to pixels of 0 to 255, and a note, '' if the values are pixels already.
-
-    Raises:
-        DataError: the values have no defined black and white.
-    """
+    """Return the factor from values to pixels of 0 to 255, and a note, '' if values are pixels already."""
     if dtype == np.uint8:
         return 1.0, ""
     if dtype.kind == "b" or (dtype.kind == "f" and low >= 0 and high <= 1):
@@ -79,11 +69,7 @@ def pixel_scale(
 
 
 def as_pixels(array: Array, *, where: str) -> tuple[Bytes, str]:
-    """Return uint8 `(N, height, width)` or `(N, height, width, 3 or 4)`, and a note, which may be empty.
-
-    Raises:
-        DataError: the array does not hold images, or its values are not pixels.
-    """
+    """Return uint8 `(N, height, width)` or `(N, height, width, 3 or 4)`, and a note, which may be empty."""
     images = channels_last(array)
     if images is None or array.dtype.kind not in "fiub":
         raise DataError(
@@ -105,11 +91,7 @@ def as_pixels(array: Array, *, where: str) -> tuple[Bytes, str]:
 def fit_pixels(
     arrays: Mapping[str, Bytes], config: ImagesConfig, *, where: str
 ) -> tuple[dict[str, Bytes], list[str]]:
-    """Convert arrays of images, by name, to a common format; also return notes.
-
-    Raises:
-        DataError: sizes differ and `config.resize` is `error`.
-    """
+    """Convert arrays of images, by name, to a common format; also return notes."""
     headers = [
         (f"the image in `{name}`", ImageHeader(pixels.shape[2], pixels.shape[1], pixels.ndim == 4))
         for name, pixels in arrays.items()
@@ -123,13 +105,7 @@ def fit_pixels(
 
 
 def convert_pixels(pixels: Bytes, image_format: ImageFormat) -> tuple[Bytes, list[str]]:
-    """Convert images `(N, height, width)` or `(N, height, width, 3 or 4)` to `(N, *image_format.shape)`.
-
-    Also returns descriptions of the changes.
-
-    Raises:
-        WrongSizeError: they have another size, and the format does not resize.
-    """
+    """Convert images `(N, height, width[, 3 or 4])` to a format, `(N, *shape)`; also describe the changes."""
     if pixels.shape[1:] == image_format.shape:
         return pixels, []
     from PIL import Image

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from flowgmm_cli.data.array_types import Bytes
 from flowgmm_cli.data.images.format import WHITE, ImageFormat, ImageHeader
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Pixels = npt.NDArray[np.uint8]
 
 Content = bytes | Path
 
@@ -33,12 +28,7 @@ class UnreadableError(ValueError):
 
 
 class WrongSizeError(ValueError):
-    """An image has another size than the format, which does not resize.
-
-    Args:
-        width: in pixels.
-        height: in pixels.
-    """
+    """An image of another size than the format, which does not resize; sizes are in pixels."""
 
     def __init__(self, width: int, height: int) -> None:
         super().__init__(f"the image is {width}x{height} pixels")
@@ -47,11 +37,7 @@ class WrongSizeError(ValueError):
 
 
 def read_header(content: Content) -> ImageHeader:
-    """Read the size and channels of an image from its first bytes.
-
-    Raises:
-        UnreadableError: it is not an image.
-    """
+    """Read the size and channels of an image from its first bytes. Raises `UnreadableError`."""
     try:
         with _open(content) as image:
             width, height = _size_on_disk(image)
@@ -64,14 +50,10 @@ def read_header(content: Content) -> ImageHeader:
         raise _translate(error) from error
 
 
-def decode(content: Content, image_format: ImageFormat) -> tuple[Pixels, frozenset[str]]:
+def decode(content: Content, image_format: ImageFormat) -> tuple[Bytes, frozenset[str]]:
     """Return pixels, uint8 of the format's shape, and descriptions of the changes made to the image.
 
-    Only the first frame of several is read.
-
-    Raises:
-        UnreadableError: it is not an image, or damaged.
-        WrongSizeError: it has another size, and the format does not resize.
+    Only the first frame of several is read. Raises `UnreadableError` or `WrongSizeError`.
     """
     try:
         with _open(content) as image:
@@ -90,7 +72,7 @@ def decode(content: Content, image_format: ImageFormat) -> tuple[Pixels, frozens
         raise _translate(error) from error
 
 
-def convert_image(image: Image.Image, image_format: ImageFormat) -> tuple[Pixels, frozenset[str]]:
+def convert_image(image: Image.Image, image_format: ImageFormat) -> tuple[Bytes, frozenset[str]]:
     """Return the pixels of an open image; results and errors as for `decode`."""
     changes = set()
     if image.mode.startswith("I"):

@@ -7,22 +7,18 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
+from flowgmm_cli.data.array_types import Bytes, Positions
 from flowgmm_cli.data.images.decode import UnreadableError, WrongSizeError, decode
 from flowgmm_cli.data.images.encoded_images import EncodedImages
 from flowgmm_cli.data.images.format import RESIZE_HINT, ImageFormat
 from flowgmm_cli.data.images.lazy_pixels import LazyPixels
 from flowgmm_cli.errors import DataError
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Bytes = npt.NDArray[np.uint8]
-    Positions = npt.NDArray[np.int64]
-    Decoded = tuple[Bytes, frozenset[str]]
+Decoded = tuple[Bytes, frozenset[str]]
 
 Result = TypeVar("Result")
 
@@ -32,28 +28,17 @@ _WARNINGS_LOCK = Lock()  # warning filters belong to the whole process
 
 
 def worker_count() -> int:
-    """Return the number of threads to use: one for each processor of this process, at most 16.
-
-    >>> 1 <= worker_count() <= 16
-    True
-    """
+    """Return the number of threads to use: one for each processor of this process, at most 16."""
     affinity = getattr(os, "sched_getaffinity", None)
     return min(16, len(affinity(0)) if affinity is not None else os.cpu_count() or 1)
 
 
 def map_in_order(
-    work: Callable[[int], Result],
-    count: int,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    work: Callable[[int], Result], count: int, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Iterator[Result]:
-    """Yield `work(0)` to `work(count - 1)` in that order, computed in parallel.
+    """Yield `work(0)` to `work(count - 1)` in that order, computed by several threads.
 
     Warnings of Pillow about oddities that do not change pixels are suppressed.
-
-    Args:
-        work: called from several threads.
-        count: number of calls.
-        progress: called as `progress(done, count)` now and then.
     """
     if count < _MIN_THREADED:
         for index in range(count):

@@ -99,16 +99,7 @@ class ImageHeader:
 def choose_format(
     headers: Sequence[tuple[str, ImageHeader]], config: ImagesConfig, *, where: str
 ) -> ImageFormat:
-    """Choose the common format of images.
-
-    Args:
-        headers: name of each image in messages, and its header; at least one.
-        config: channels, size and resizing.
-        where: name of the whole set in messages.
-
-    Raises:
-        DataError: sizes differ and `config.resize` is `error`.
-    """
+    """Choose the common format of images, given the name in messages and the header of each, at least one."""
     any_colour = config.channels == "auto" and any(header.colour for _, header in headers)
     colour = config.channels == "colour" or any_colour
     size = config.height_width

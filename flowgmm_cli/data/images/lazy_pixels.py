@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import SupportsIndex
 
 import numpy as np
+import numpy.typing as npt
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
+from flowgmm_cli.data.array_types import Array, Bytes, Positions
 
-    Bytes = npt.NDArray[np.uint8]
-    Positions = npt.NDArray[np.int64]
-    Index = slice | npt.NDArray[Any] | list[int]
+Index = slice | Array | list[int]
 
 
 class LazyPixels:
@@ -67,7 +65,7 @@ class LazyPixels:
         positions = self._positions if index is None else self._positions[index]
         return self._read(positions) if len(positions) else np.empty((0, *self._entry), dtype=np.uint8)
 
-    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> Array:
         if copy is False:
             raise ValueError("pixels that are read on access are always a copy")
         pixels = self.read()

@@ -5,26 +5,19 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flowgmm_cli.api import DataContext
+from flowgmm_cli.data.array_types import Bytes, Positions
 from flowgmm_cli.data.images.decode import UnreadableError, read_header
 from flowgmm_cli.data.images.decode_many import decode_on_read, error_text, map_in_order, try_decode
 from flowgmm_cli.data.images.encoded_images import EncodedImages
 from flowgmm_cli.data.images.format import ImageFormat, ImageHeader, choose_format
 from flowgmm_cli.data.images.lazy_pixels import LazyPixels, lazy_pixels_of
 from flowgmm_cli.data.images.pixel_cache import CachedPixels, PixelCache, PixelCacheWriter
+from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.errors import DataError
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from flowgmm_cli.data.images.specs import ImagesConfig
-
-    Bytes = npt.NDArray[np.uint8]
-    Positions = npt.NDArray[np.int64]
 
 _MAX_LISTED = 8  # damaged files named in a message
 
@@ -45,11 +38,7 @@ class LoadedPixels:
 
 
 def load_images(images: EncodedImages, config: ImagesConfig, context: DataContext) -> LoadedPixels:
-    """Decode every image once, and keep the pixels in memory or on disk.
-
-    Raises:
-        DataError: images are damaged, differ in size without `resize`, or none can be read.
-    """
+    """Decode every image once, and keep the pixels in memory or on disk."""
     cache = None
     if config.cache != "never":
         settings = repr((config.channels, config.height_width, config.resize, config.on_corrupt))

@@ -13,17 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flowgmm_cli.api import DataContext
+from flowgmm_cli.data.array_types import Bytes, Ints
 from flowgmm_cli.data.cache import user_cache_dir
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Bytes = npt.NDArray[np.uint8]
 
 _PIXELS, _ABOUT = "pixels.npy", "about.json"
 _FORMAT = "1"  # increased when the same files would be decoded to other pixels
@@ -32,16 +27,10 @@ _SPARE_BYTES = 2**30  # free space that is left on the disk
 
 @dataclass(frozen=True)
 class CachedPixels:
-    """A complete entry.
-
-    Attributes:
-        pixels: memory-mapped, uint8 `(N, *shape)`.
-        kept: positions of the images that could be decoded.
-        notes: the notes of their decoding.
-    """
+    """A complete entry: memory-mapped uint8 `(N, *shape)`, positions of the decoded images, and notes."""
 
     pixels: Bytes
-    kept: npt.NDArray[np.int64]
+    kept: Ints
     notes: tuple[str, ...]
 
 
@@ -75,11 +64,7 @@ class PixelCache:
         return CachedPixels(pixels, kept, notes) if valid else None
 
     def create(self, shape: tuple[int, ...]) -> PixelCacheWriter:
-        """Begin an entry of `(N, *shape)` pixels.
-
-        Raises:
-            OSError: the folder cannot be written, or has too little space.
-        """
+        """Begin an entry of `(N, *shape)` pixels. Raises `OSError` without the right or the space."""
         self._parent.mkdir(parents=True, exist_ok=True)
         needed = int(np.prod(shape)) + _SPARE_BYTES
         if shutil.disk_usage(self._parent).free < needed:
@@ -103,16 +88,8 @@ class PixelCacheWriter:
             folder / _PIXELS, mode="w+", dtype=np.uint8, shape=shape
         )
 
-    def finish(
-        self, kept: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], notes: Sequence[str]
-    ) -> CachedPixels:
-        """Move the entry to its final name.
-
-        Args:
-            kept: positions of the images that could be decoded.
-            rows: the rows of `pixels` that hold them.
-            notes: for the user.
-        """
+    def finish(self, kept: Ints, rows: Ints, notes: Sequence[str]) -> CachedPixels:
+        """Move the entry to its final name; `rows` of `pixels` hold the images at the positions `kept`."""
         if len(rows) != len(self.pixels):  # damaged images leave gaps
             compact = np.lib.format.open_memmap(
                 self._folder / f"{_PIXELS}.new", mode="w+", dtype=np.uint8,

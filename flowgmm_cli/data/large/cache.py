@@ -13,19 +13,16 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flowgmm_cli.api import DataContext
+from flowgmm_cli.data.array_types import Array
 from flowgmm_cli.data.cache import user_cache_dir
 from flowgmm_cli.data.large.files import TableFiles
 from flowgmm_cli.files import atomic_write
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-Arrays = Mapping[str, "npt.NDArray[Any]"]
+Arrays = Mapping[str, Array]
 """Name -> array of numbers, or of strings and None (dtype object)."""
 
 MAX_FILES = 24
@@ -39,13 +36,8 @@ def load_or_compute(
 ) -> Arrays:
     """Return the cached result for a key and the same files, or else `compute()`.
 
-    A cache that cannot be written causes a note, but no error.
-
-    Args:
-        table: the files.
-        context: environment, with the cache folder of the user.
-        key: everything that determines the result: arrays, and objects with a distinct `repr`.
-        compute: function that reads the table.
+    The key is everything that determines the result: arrays, and objects with a distinct `repr`. A cache that
+    cannot be written causes a note, but no error.
     """
     base = Path(context.cache_dir) if context.cache_dir else user_cache_dir()
     folder = base / "tables" / _digest([str(Path(table.where).expanduser().absolute())])
@@ -66,7 +58,7 @@ def load_or_compute(
     return result
 
 
-def _encode(arrays: Arrays) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+def _encode(arrays: Arrays) -> Iterator[tuple[str, Array]]:
     for name, array in arrays.items():
         if array.dtype == object:
             yield _TEXTS + name, np.frombuffer(json.dumps(array.tolist()).encode(), dtype=np.uint8)
@@ -76,7 +68,7 @@ def _encode(arrays: Arrays) -> Iterator[tuple[str, npt.NDArray[Any]]]:
 
 def _read(path: Path) -> Arrays | None:
     """Return the arrays of a file; None if it is missing or its checksums show damage."""
-    arrays: dict[str, npt.NDArray[Any]] = {}
+    arrays: dict[str, Array] = {}
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             for name in file.files:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from flowgmm_cli.api import Column, DataContext, Rows
+from flowgmm_cli.data.array_types import Array, Positions
 from flowgmm_cli.data.fingerprint import row_digests
 from flowgmm_cli.data.large.cache import Arrays, load_or_compute
 from flowgmm_cli.data.large.files import TableFiles
 from flowgmm_cli.data.large.rows import RowBuilder
 from flowgmm_cli.errors import DataError
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Positions = npt.NDArray[np.int64]
 
 MAX_DUPLICATES = 5_000_000
 """Maximum number of duplicates."""
@@ -25,25 +22,11 @@ _KEY_COLUMNS = 3  # columns that are compared first
 
 
 def find_duplicates(
-    table: TableFiles,
-    builder: RowBuilder,
-    held_out: Sequence[Rows],
-    skip: Positions,
-    context: DataContext,
+    table: TableFiles, builder: RowBuilder, held_out: Sequence[Rows], skip: Positions, context: DataContext
 ) -> Positions:
-    """Return the indices of the rows that are equal to a held-out row, ascending.
+    """Return the indices of the rows that are equal to a held-out row, ascending, without those in `skip`.
 
     A few columns of all rows are compared first; the rows that agree in these are then read in full.
-
-    Args:
-        table: the files.
-        builder: conversion of their columns.
-        held_out: the held-out rows.
-        skip: indices of the held-out rows, ascending.
-        context: environment; receives the progress.
-
-    Raises:
-        DataError: a file cannot be read, or there are too many duplicates.
     """
     digests = {digest for rows in held_out for digest in row_digests(rows, builder.columns)}
 
@@ -115,7 +98,7 @@ def _choose_keys(columns: Sequence[Column], held_out: Sequence[Rows]) -> tuple[C
     return tuple(ranked[:_KEY_COLUMNS])
 
 
-def _hash_numbers(cells: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+def _hash_numbers(cells: Array) -> npt.NDArray[np.uint64]:
     """Return a hash of each cell, equal for equal cells; NaN equals NaN, and -0 equals 0."""
     matrix = cells.reshape(len(cells), -1).astype(np.float64) + 0.0
     matrix[np.isnan(matrix)] = np.nan

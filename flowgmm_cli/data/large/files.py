@@ -11,18 +11,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from flowgmm_cli.data.array_types import Ints
 from flowgmm_cli.data.readers.parquet import read_class_names
 from flowgmm_cli.data.sources.columns import sort_naturally
 from flowgmm_cli.errors import DataError
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 PARQUET = (".parquet", ".pq")
 ARROW = (".arrow", ".feather", ".ipc")
@@ -88,7 +86,7 @@ class TableFiles:
         return [(index, group) for index, file in enumerate(self.files) for group in range(len(file.groups))]
 
     @cached_property
-    def group_rows(self) -> npt.NDArray[np.int64]:
+    def group_rows(self) -> Ints:
         """Number of rows of each group, in the order of rows."""
         return np.array([rows for file in self.files for rows in file.groups], dtype=np.int64)
 
@@ -126,11 +124,7 @@ def is_table_path(path: str) -> bool:
 
 
 def find_files(path: str) -> TableFiles:
-    """Find the files of a table and read their metadata, but no rows.
-
-    Raises:
-        DataError: there are no files, a file is damaged, or two files have different columns.
-    """
+    """Find the files of a table and read their metadata, but no rows."""
     files, schema, first = [], None, None
     for place in _list_files(path):
         file, file_schema = _read_metadata(place)
@@ -209,11 +203,7 @@ def _text_columns(schema: pa.Schema) -> list[str]:
 
 
 def guard_read(where: str, kind: str, read: Callable[[], Any]) -> Any:
-    """Call `read` and turn the errors of the libraries into `DataError`.
-
-    Raises:
-        DataError: `read` fails.
-    """
+    """Call `read` and turn the errors of the libraries into `DataError`."""
     try:
         return read()
     except (OSError, EOFError, pa.ArrowException) as error:

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from flowgmm_cli.api import DataContext, Rows
+from flowgmm_cli.data.array_types import Array, Bools
 from flowgmm_cli.data.label_budget import marker_mask
 from flowgmm_cli.data.large.cache import Arrays, load_or_compute
 from flowgmm_cli.data.large.files import TableFiles
 from flowgmm_cli.data.large.reader import GroupReader
 from flowgmm_cli.data.sources.columns import sort_naturally, strings
 from flowgmm_cli.errors import DataError
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 MAX_CLASSES = 32_000
 """Maximum number of classes."""
@@ -38,8 +35,8 @@ class TableLabels:
     """
 
     names: tuple[str, ...]
-    codes: npt.NDArray[Any]
-    marked: npt.NDArray[np.bool_] | None
+    codes: Array
+    marked: Bools | None
 
 
 def read_labels(
@@ -53,9 +50,6 @@ def read_labels(
         marker: the column that marks labelled rows.
         others: class names in other splits.
         context: environment; receives the progress.
-
-    Raises:
-        DataError: a file cannot be read, there are too many classes, or a cell of `marker` is not a boolean.
     """
 
     def compute() -> Arrays:
@@ -71,13 +65,13 @@ def read_labels(
 def _read(
     table: TableFiles, label: str, marker: str | None, others: Sequence[str], context: DataContext
 ) -> TableLabels:
-    codes: npt.NDArray[Any] = np.full(table.rows, -1, dtype=np.int8)
+    codes: Array = np.full(table.rows, -1, dtype=np.int8)
     marked = None if marker is None else np.zeros(table.rows, dtype=bool)
     known: dict[str, int] = {}
     class_names = table.class_names.get(label)
     name_of = None if class_names is None else {str(code): name for code, name in enumerate(class_names)}
 
-    def encode(cells: Sequence[str | None]) -> npt.NDArray[Any]:
+    def encode(cells: Sequence[str | None]) -> Array:
         names = [name_of.get(cell) if name_of and cell is not None else cell for cell in cells]
         encoded = [-1 if name is None else known.setdefault(name, len(known)) for name in names]
         if len(known) > MAX_CLASSES:
@@ -88,7 +82,7 @@ def _read(
             )
         return np.array(encoded, dtype=np.int64)
 
-    def parse_markers(cells: Sequence[str | None]) -> npt.NDArray[Any]:
+    def parse_markers(cells: Sequence[str | None]) -> Array:
         column = np.array(cells, dtype=object)
         return marker_mask(
             Rows({}, np.zeros(len(column), np.int64), column, {str(marker): column}), str(marker)
@@ -117,9 +111,7 @@ def _read(
     return TableLabels(tuple(names), codes, marked)
 
 
-def _map_distinct(
-    cells: pa.ChunkedArray, function: Callable[[Sequence[str | None]], npt.NDArray[Any]]
-) -> npt.NDArray[Any]:
+def _map_distinct(cells: pa.ChunkedArray, function: Callable[[Sequence[str | None]], Array]) -> Array:
     """Apply `function` to every cell as a string, None if empty, once for equal cells."""
     array = cells.combine_chunks()
     if isinstance(array, pa.ChunkedArray):
@@ -129,5 +121,5 @@ def _map_distinct(
     distinct = strings(pa.chunked_array([array.dictionary])).tolist()
     values = function([*distinct, None])
     indices = pc.fill_null(array.indices, len(distinct)).to_numpy(zero_copy_only=False)
-    mapped: npt.NDArray[Any] = values[indices.astype(np.int64)]
+    mapped: Array = values[indices.astype(np.int64)]
     return mapped

@@ -28,12 +28,7 @@ def batch_rows(width: int) -> int:
 class GroupReader:
     """Read ranges of rows within a row group, as a context manager for a single thread.
 
-    The file of the last group stays open.
-
-    Args:
-        table: the files.
-        columns: names of the columns to read.
-        rows: maximum number of rows in a batch.
+    The file of the last group stays open. A batch has at most `rows` rows.
     """
 
     def __init__(self, table: TableFiles, columns: Sequence[str], rows: int) -> None:
@@ -60,11 +55,7 @@ class GroupReader:
         pa.default_memory_pool().release_unused()  # as much as a whole table took
 
     def read(self, group: int, start: int = 0, rows: int | None = None) -> Iterator[pa.Table]:
-        """Yield the rows `start` to `start + rows` of a group in batches.
-
-        Raises:
-            DataError: the rows cannot be read, or the file has changed.
-        """
+        """Yield the rows `start` to `start + rows` of a group in batches."""
         place, inner = self._table.groups[group]
         file = self._table.files[place]
         where = self._table.describe_group(group)
@@ -118,11 +109,7 @@ class GroupReader:
 
 
 def read_all(table: TableFiles) -> pa.Table:
-    """Read all rows into memory.
-
-    Raises:
-        DataError: a file cannot be read.
-    """
+    """Read all rows into memory. Raises `DataError` if a file cannot be read."""
     parts = []
     with GroupReader(table, table.names, 2**20) as reader:
         for group in range(len(table.groups)):
@@ -131,11 +118,7 @@ def read_all(table: TableFiles) -> pa.Table:
 
 
 def sample_table(table: TableFiles) -> pa.Table:
-    """Read a few rows from all parts of a table, to infer the kinds of its columns.
-
-    Raises:
-        DataError: a file cannot be read.
-    """
+    """Read a few rows from all parts of a table, to infer the kinds of its columns."""
     groups = sorted({index * len(table.groups) // _SAMPLE_GROUPS for index in range(_SAMPLE_GROUPS)})
     with GroupReader(table, table.names, _SAMPLE_ROWS) as reader:
         parts = [next(reader.read(group)).select(table.names) for group in groups if table.group_rows[group]]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from flowgmm_cli.api import Column, DataContext, Rows
+from flowgmm_cli.data.array_types import Array, Positions
 from flowgmm_cli.data.large.cache import Arrays, load_or_compute
 from flowgmm_cli.data.large.files import TableFiles
 from flowgmm_cli.data.large.reader import GroupReader, batch_rows
@@ -19,11 +20,6 @@ from flowgmm_cli.data.sources.column_kinds import MAX_CATEGORIES
 from flowgmm_cli.data.sources.columns import strings
 from flowgmm_cli.data.sources.tables import Table
 from flowgmm_cli.errors import DataError
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Positions = npt.NDArray[np.int64]
 
 MAX_NAMED_CATEGORIES = 10_000
 """Maximum number of categories of a column in `data.categorical`."""
@@ -41,7 +37,7 @@ class RowBuilder:
     """
 
     columns: tuple[Column, ...]
-    cells: Callable[[Column, Table], npt.NDArray[Any]]
+    cells: Callable[[Column, Table], Array]
     id: str | None = None
     named: frozenset[str] = frozenset()
 
@@ -56,15 +52,9 @@ class RowBuilder:
         return GroupReader(table, names, batch_rows(self.width))
 
     def rows(self, part: pa.Table, first: int, where: str) -> Rows:
-        """Build rows without labels; their ids are their numbers in the table, from 1.
+        """Build rows without labels from a part of the table that begins at row `first` of it.
 
-        Args:
-            part: rows of the table.
-            first: number of rows before them in the table.
-            where: their row group as messages call it.
-
-        Raises:
-            DataError: a cell does not have the type of its column.
+        Ids are the numbers of the rows in the table, from 1.
         """
         named = Table(part, {}, f"{where}, rows from {first + 1:,}")
         return Rows(
@@ -88,7 +78,7 @@ class ResidentRows:
     rows: Rows
     statistics: Mapping[str, ColumnStatistics]
 
-    def take(self, positions: Positions, labels: npt.NDArray[Any]) -> Rows:
+    def take(self, positions: Positions, labels: Array) -> Rows:
         """Return the rows at some of the positions, with labels."""
         rows = self.rows.take(np.searchsorted(self.positions, positions))
         return Rows(rows.columns, labels.astype(np.int64), rows.ids)
@@ -112,9 +102,6 @@ def load_resident_rows(
         held_out: rows that the statistics leave out, ascending.
         strict: True if a missing or infinite number is an error.
         context: environment; receives the progress.
-
-    Raises:
-        DataError: a file or a cell cannot be read, or an id is empty or not unique among the rows in memory.
     """
     names = [column.name for column in builder.columns]
 
@@ -187,9 +174,7 @@ def _is_text(column: Column) -> bool:
     return column.kind in ("category", "text")
 
 
-def _update(
-    statistics: ColumnStatistics, column: Column, cells: npt.NDArray[Any], where: str, *, named: bool
-) -> None:
+def _update(statistics: ColumnStatistics, column: Column, cells: Array, where: str, *, named: bool) -> None:
     if not _is_text(column):
         statistics.update(cells)
         return
@@ -204,7 +189,7 @@ def _update(
         )
 
 
-def _missing_cell(column: Column, cells: npt.NDArray[Any], first: int, where: str) -> DataError:
+def _missing_cell(column: Column, cells: Array, first: int, where: str) -> DataError:
     bad = ~np.isfinite(cells.reshape(len(cells), -1)).all(axis=1)
     return DataError(
         f"{where}: column `{column.name}` is missing or infinite in row {first + int(bad.argmax()) + 1:,}",
@@ -212,7 +197,7 @@ def _missing_cell(column: Column, cells: npt.NDArray[Any], first: int, where: st
     )
 
 
-def _require_unique_ids(ids: npt.NDArray[Any], column: str, where: str) -> None:
+def _require_unique_ids(ids: Array, column: str, where: str) -> None:
     previous: set[Any] = set()
     for name in ids.tolist():
         if name is None or name in previous:

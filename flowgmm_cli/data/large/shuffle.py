@@ -7,17 +7,12 @@ together, and their rows are shuffled. The order is a function of seed and epoch
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from flowgmm_cli.data.array_types import Positions
 from flowgmm_cli.seeds import derive_seed, generator
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Positions = npt.NDArray[np.int64]
 
 _MIN_RANGES = 16  # ranges of a buffer, so that it has rows from many parts of the table
 _MIN_RANGE_ROWS = 1024  # a file is opened for each range
@@ -25,14 +20,7 @@ _MIN_RANGE_ROWS = 1024  # a file is opened for each range
 
 @dataclass(frozen=True)
 class RowRange:
-    """Range of rows within a row group.
-
-    Attributes:
-        group: index of the group.
-        offset: number of rows of the group before the range.
-        start: number of rows of the table before the range.
-        rows: number of rows in the range.
-    """
+    """A range of `rows` rows: `offset` in the row group with index `group`, `start` in the table."""
 
     group: int
     offset: int

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import blake2b
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flowgmm_cli.api import DataContext, LabelsConfig, Rows, SourceData, SplitConfig
+from flowgmm_cli.data.array_types import Positions
 from flowgmm_cli.data.fingerprint import row_digests
 from flowgmm_cli.data.large.duplicates import find_duplicates
 from flowgmm_cli.data.large.files import TableFiles
@@ -20,11 +20,6 @@ from flowgmm_cli.data.large.split import MIN_ROWS, SplitIndex, assign_splits
 from flowgmm_cli.data.large.statistics import ColumnStatistics
 from flowgmm_cli.data.splits import Splits, drop_duplicates, drop_unlabelled, mask_labels, renumber_classes
 from flowgmm_cli.errors import DataError
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Positions = npt.NDArray[np.int64]
 
 _NUMBER_BYTES = 8
 _MIN_BATCH_BYTES = 2**26  # a record batch may be this large even if the budget is smaller
@@ -82,9 +77,6 @@ def split_large_table(
 
     Returns:
         The splits, whose `train` has the training rows in memory; all training rows; and a digest.
-
-    Raises:
-        DataError: as in `flowgmm_cli.data.splits.split_rows`, or the labelled rows do not fit into memory.
     """
     row_bytes = _NUMBER_BYTES * source.builder.width
     given = {name: source.splits.get(name) for name in ("test", "val")}
@@ -144,11 +136,7 @@ def split_large_table(
 
 
 def require_small_batches(table: TableFiles, builder: RowBuilder, memory: int) -> None:
-    """Check that the record batches of Arrow files, which are read as a whole, fit into memory.
-
-    Raises:
-        DataError: a record batch is too large.
-    """
+    """Check that the record batches of Arrow files, which are read as a whole, fit into memory."""
     row_bytes = _NUMBER_BYTES * builder.width
     max_rows = max(memory // _LABELLED_SHARE, _MIN_BATCH_BYTES) // row_bytes
     for file in table.files:

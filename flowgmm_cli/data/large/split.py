@@ -8,19 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flowgmm_cli.api import LabelsConfig, Rows, SplitConfig, iterate_batches
+from flowgmm_cli.data.array_types import Array, Positions
 from flowgmm_cli.data.label_budget import choose_labelled
 from flowgmm_cli.data.large.labels import TableLabels
 from flowgmm_cli.data.stratified_sampling import sample_held_out, split_rng
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Positions = npt.NDArray[np.int64]
 
 MAX_HELD_OUT_ROWS = 20_000
 """Maximum number of test rows, and of validation rows: the standard error of an accuracy is below 0.4 %."""
@@ -70,9 +65,6 @@ def assign_splits(
         max_rows: number of rows of each kind that fit into memory.
         has_test, has_val: True if the split has its own files.
         require_memory: called with the number of labelled rows; raises an error if they are too many.
-
-    Raises:
-        DataError: there are too few labels for the budget, or too many for the memory.
     """
     notes: list[str] = []
     total = len(table_labels.codes)
@@ -142,16 +134,7 @@ def _draw_labelled(
     total: int,
     require_memory: Callable[[int], None],
 ) -> Positions:
-    """Draw the labelled rows.
-
-    Args:
-        available: candidates with their labels; their ids are indices in the table.
-        table_labels: labels of all rows.
-        labels: the labelled budget.
-        sizes: class -> number of labelled training rows in the table.
-        total: number of training rows, to which `labels.fraction` refers.
-        require_memory: see `assign_splits`.
-    """
+    """Draw labelled rows among `available`, whose ids are indices; `labels.fraction` is one of `total`."""
     budget = labels.model_copy(update={"column": None})
     if budget.fraction is not None:
         budget = budget.model_copy(update={"fraction": None, "count": round(budget.fraction * total)})
@@ -168,11 +151,7 @@ def _draw_labelled(
 def _draw_candidates(
     table_labels: TableLabels, labels: LabelsConfig, seed: int
 ) -> tuple[Positions, Positions, dict[int, int]]:
-    """Draw at most about `_MAX_CANDIDATES` labelled rows.
-
-    Returns:
-        Their indices, their codes, and the number of labelled rows of each class in the table.
-    """
+    """Draw about `_MAX_CANDIDATES` labelled rows; return indices, codes, and the sizes of all classes."""
     sizes: dict[int, int] = {}
     for block in iterate_batches(len(table_labels.codes), _BLOCK_ROWS):
         for label, count in _class_sizes(table_labels.codes[block]).items():
@@ -196,7 +175,7 @@ def _draw_candidates(
     return candidates, table_labels.codes[candidates].astype(np.int64), dict(sorted(sizes.items()))
 
 
-def _class_sizes(codes: npt.NDArray[Any]) -> dict[int, int]:
+def _class_sizes(codes: Array) -> dict[int, int]:
     counts = np.bincount(codes[codes >= 0])
     return {int(label): int(counts[label]) for label in np.flatnonzero(counts)}
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from flowgmm_cli.api import Column
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
+from flowgmm_cli.data.array_types import Array
 
 
 @dataclass
@@ -37,7 +35,7 @@ class ColumnStatistics:
     categories: set[str | None] = field(default_factory=set)
 
     @classmethod
-    def from_cells(cls, column: Column, cells: npt.NDArray[Any]) -> ColumnStatistics:
+    def from_cells(cls, column: Column, cells: Array) -> ColumnStatistics:
         """Compute the statistics of a column in memory; those of texts and images stay empty."""
         statistics = cls()
         if column.kind == "category":
@@ -48,7 +46,7 @@ class ColumnStatistics:
             statistics.update(cells)
         return statistics
 
-    def update(self, cells: npt.NDArray[Any]) -> None:
+    def update(self, cells: Array) -> None:
         """Add numeric cells."""
         is_finite = np.isfinite(cells)
         count = int(np.count_nonzero(is_finite))
@@ -63,7 +61,7 @@ class ColumnStatistics:
             self.total += float(finite.sum(dtype=np.float64))
         self.integral = self.integral and bool((finite == np.rint(finite)).all())
 
-    def update_categories(self, cells: npt.NDArray[Any]) -> None:
+    def update_categories(self, cells: Array) -> None:
         """Add cells of a categorical column."""
         self.cells += len(cells)
         self.categories.update(cells.tolist())

@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -14,12 +13,10 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.api import Rows
+from flowgmm_cli.data.array_types import Ints
 from flowgmm_cli.data.large.shuffle import LocalShuffle, RowRange
 from flowgmm_cli.data.large.source import LargeRows
 from flowgmm_cli.errors import DataError
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 TensorTuple = tuple[Tensor, ...]
 """Tensors of the same rows, each `(N, width)`."""
@@ -47,13 +44,8 @@ class RowStream:
     def __len__(self) -> int:
         return len(self.source)
 
-    def shuffle(self, seed: int, without: npt.NDArray[np.int64] | None = None) -> EpochReader:
-        """Return a reader of the rows in random orders.
-
-        Args:
-            seed: seed of the orders.
-            without: positions of rows in memory to leave out.
-        """
+    def shuffle(self, seed: int, without: Ints | None = None) -> EpochReader:
+        """Return a reader of the rows in random orders, without those at some positions in memory."""
         left_out = self.source.left_out
         if without is not None and len(without):
             left_out = np.union1d(left_out, self.source.resident[without])
@@ -81,11 +73,7 @@ class EpochReader:
         return self._shuffle.rows
 
     def rows(self, epoch: int, start: int, stop: int) -> TensorTuple:
-        """Return the tensors of the rows `start` to `stop` in the order of an epoch.
-
-        Raises:
-            DataError: rows cannot be read, or a cell does not have the type of its column.
-        """
+        """Return the tensors of the rows `start` to `stop` in the order of an epoch."""
         ends = self._shuffle.ends(epoch)
         first, last = (int(buffer) for buffer in np.searchsorted(ends, [start, stop - 1], side="right"))
         parts = []

@@ -8,31 +8,21 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
 
+from flowgmm_cli.data.array_types import Array
 from flowgmm_cli.data.readers.byte_source import ByteSource
 from flowgmm_cli.errors import DataError
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
 
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
 
 @dataclass(frozen=True)
 class StoredArray:
-    """Array of rows in a file.
-
-    Attributes:
-        shape: `(N, ...)`.
-        dtype: type of the entries.
-        read: `read(size)` yields all rows from the start, at most `size` at a time.
-    """
+    """Array of rows `(N, ...)` in a file; `read(size)` yields all rows, at most `size` at a time."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -62,11 +52,7 @@ def open_npz(path: Path, name: str) -> dict[str, StoredArray]:
 
 
 def open_npy(path: Path, name: str) -> StoredArray:
-    """Return the array of an npy file.
-
-    Raises:
-        DataError: it is a scalar or contains Python objects.
-    """
+    """Return the array of an npy file. Raises `DataError` if it is a scalar or contains Python objects."""
     with path.open("rb") as stream:
         shape, _, dtype = _read_npy_header(stream, name)
     if dtype.hasobject or not shape:
@@ -81,11 +67,7 @@ def open_npy(path: Path, name: str) -> StoredArray:
 
 
 def open_idx(source: ByteSource) -> StoredArray:
-    """Return the array of an IDX file, the format of MNIST, gzipped or not.
-
-    Raises:
-        DataError: the file is not an IDX file.
-    """
+    """Return the array of an IDX file, the format of MNIST, gzipped or not."""
     with source.open() as stream:
         shape, dtype = _read_idx_header(stream, source.name)
 
@@ -98,11 +80,7 @@ def open_idx(source: ByteSource) -> StoredArray:
 
 
 def open_idx_with_labels(source: ByteSource) -> dict[str, StoredArray]:
-    """Return the array of an IDX file, and the labels of the file beside it if MNIST's names are used.
-
-    Raises:
-        DataError: a file is not an IDX file.
-    """
+    """Return the array of an IDX file, and the labels of the file beside it if MNIST's names are used."""
     arrays = {"": open_idx(source)}
     if source.path is not None and "images" in source.path.name:
         name = source.path.name.replace("images", "labels").replace("idx3", "idx1")

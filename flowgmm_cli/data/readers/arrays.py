@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flowgmm_cli.api import Column, Rows
+from flowgmm_cli.data.array_types import Array, Strings
 from flowgmm_cli.data.readers.array_files import StoredArray
 from flowgmm_cli.data.readers.base import Chunk, ReadOptions, row_numbers, unlabelled
 from flowgmm_cli.data.readers.chunks import LabelEncoder
@@ -17,11 +17,6 @@ from flowgmm_cli.data.readers.row_errors import translate_errors
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.data.sources.arrays import label_strings
 from flowgmm_cli.errors import DataError
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
 
 _FEATURE_NAMES = ("x", "data", "test", "x_test", "test_images")
 _LABEL_NAMES = ("y", "label", "labels")
@@ -222,7 +217,7 @@ def shapes_match(actual: tuple[int, ...], expected: tuple[int, ...]) -> bool:
     return squeezed[0] == squeezed[1] or min(map(len, squeezed)) <= 1
 
 
-def _strip_strings(array: Array) -> npt.NDArray[np.object_]:
+def _strip_strings(array: Array) -> Strings:
     """Return cells as stripped strings, None for empty ones."""
     if array.dtype.kind == "S":
         array = np.char.decode(array, "utf-8")

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Rows, iterate_batches
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
+from flowgmm_cli.data.array_types import Ints, Strings
 
 OnError = Literal["fail", "keep"]
 """Policy for a row that cannot be read: `fail` stops with an error, `keep` records a problem."""
@@ -51,11 +49,7 @@ class RowReader(Protocol):
     total: int | None
 
     def __iter__(self) -> Iterator[Chunk]:
-        """Read from the start. Standard input can be read only once.
-
-        Raises:
-            DataError: the input is malformed or has no rows; with `on_error="fail"`, a row is malformed.
-        """
+        """Read from the start. Standard input can be read only once."""
         ...
 
 
@@ -105,11 +99,11 @@ def note_once(context: DataContext) -> Callable[[str], None]:
     return note
 
 
-def row_numbers(start: int, count: int) -> npt.NDArray[np.object_]:
+def row_numbers(start: int, count: int) -> Strings:
     """Return the ids of rows without an id column: their numbers in the input, from 1."""
     return np.array([str(row) for row in range(start + 1, start + count + 1)], dtype=object)
 
 
-def unlabelled(count: int) -> npt.NDArray[np.int64]:
+def unlabelled(count: int) -> Ints:
     """Return the labels of unlabelled rows: -1."""
     return np.full(count, -1, dtype=np.int64)

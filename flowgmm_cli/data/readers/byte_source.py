@@ -40,11 +40,7 @@ class ByteSource:
         return stem.suffix.lower()
 
     def open(self) -> BinaryIO:
-        """Open the source for reading, decompressed.
-
-        Raises:
-            DataError: the source was read before and cannot be read again.
-        """
+        """Open the source for reading, decompressed; `DataError` if it was read and cannot be read again."""
         if self._opened and not self.rereadable:
             raise DataError(f"{self.name} can be read only once", hint="write it to a file and name the file")
         self._opened = True
@@ -55,12 +51,7 @@ class ByteSource:
 
 
 def find_source(where: str) -> ByteSource:
-    """Return the source at a path, or standard input for `-`.
-
-    Raises:
-        DataError: the file does not exist.
-        UsageError: standard input is a terminal.
-    """
+    """Return the source at a path, or standard input for `-`."""
     if where == STDIN:
         if sys.stdin is None or sys.stdin.isatty():
             raise UsageError(

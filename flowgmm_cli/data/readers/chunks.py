@@ -6,13 +6,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from flowgmm_cli.api import Column, Rows, iterate_batches
+from flowgmm_cli.data.array_types import Array, Floats, Ints
 from flowgmm_cli.data.readers.base import Chunk, ReadOptions, row_numbers, unlabelled
 from flowgmm_cli.data.readers.match import ColumnMatch, match_columns
 from flowgmm_cli.data.readers.row_errors import RowError, raise_or_skip, translate_errors
@@ -26,11 +27,6 @@ from flowgmm_cli.data.sources.columns import (
     vectors,
 )
 from flowgmm_cli.errors import DataError
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Cells = npt.NDArray[Any]
 
 _UNKNOWN = -2  # code of a label that is not a class of the model
 
@@ -65,12 +61,7 @@ class RawBatch:
 class ChunkBuilder:
     """Convert raw batches to chunks.
 
-    Args:
-        schema: the columns that the model reads.
-        match: the columns of the input that hold them.
-        name: the input as messages call it.
-        options: settings of the reader.
-        codes: label cell -> class index, for labels that are not class names; -1 for no label.
+    `codes` maps label cells to class indices, -1 for no label, where labels are not class names.
     """
 
     def __init__(
@@ -88,11 +79,7 @@ class ChunkBuilder:
         self._encode_labels = LabelEncoder(codes or schema.class_index, name, options.note)
 
     def __call__(self, batch: RawBatch, start: int) -> Chunk:
-        """Convert a batch that begins `start` rows after the start of the input.
-
-        Raises:
-            DataError: a row is malformed, and `on_error` is `fail`.
-        """
+        """Convert a batch that begins `start` rows after the start of the input."""
         errors = dict(batch.errors)
         columns = {}
         for column, parts in self._match.inputs:
@@ -109,12 +96,12 @@ class ChunkBuilder:
         rows = Rows(columns, self._labels(batch.table), self._ids(batch.table, start))
         return Chunk(rows, start, problems)
 
-    def _labels(self, table: pa.Table) -> npt.NDArray[np.int64]:
+    def _labels(self, table: pa.Table) -> Ints:
         if self._match.label is None:
             return unlabelled(table.num_rows)
         return self._encode_labels(strings(table.column(self._match.label)))
 
-    def _ids(self, table: pa.Table, start: int) -> Cells:
+    def _ids(self, table: pa.Table, start: int) -> Array:
         if self._match.id is None:
             return row_numbers(start, table.num_rows)
         ids = strings(table.column(self._match.id))
@@ -127,11 +114,6 @@ class TableReader(ABC):
     """Base class of the readers of tables: csv, jsonl and parquet files.
 
     A subclass finds the columns of the input in its constructor and passes them to `_match_columns`.
-
-    Args:
-        name: the input as messages call it.
-        schema: the columns that the model reads.
-        options: settings.
     """
 
     format: ClassVar[str]
@@ -172,10 +154,7 @@ class TableReader(ABC):
 class LabelEncoder:
     """Convert label cells to class indices; a label that is not a class of the model counts as unlabelled.
 
-    Args:
-        codes: cell -> index; -1 for no label.
-        name: the input as messages call it.
-        note: tells the user once about a label that is not a class.
+    `codes` maps cells to indices, -1 for no label; `note` is called once, for a label that is not a class.
     """
 
     def __init__(self, codes: Mapping[str, int], name: str, note: Callable[[str], None]) -> None:
@@ -183,7 +162,7 @@ class LabelEncoder:
         self._name = name
         self._note: Callable[[str], None] | None = note
 
-    def __call__(self, cells: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    def __call__(self, cells: Array) -> Ints:
         """Return the class index of each cell, -1 for None and for unknown labels."""
         codes = (-1 if cell is None else self._codes.get(cell, _UNKNOWN) for cell in cells)
         labels = np.fromiter(codes, np.int64, len(cells))
@@ -201,17 +180,8 @@ def unknown_label_note(name: str, label: str) -> str:
 
 def parse_cells(
     column: Column, parts: Sequence[pa.ChunkedArray], names: Sequence[str]
-) -> tuple[Cells, dict[int, RowError]]:
-    """Parse the cells of an input column.
-
-    Args:
-        column: the input column.
-        parts: the columns of the input that form it.
-        names: their names.
-
-    Returns:
-        The cells, and position -> error of the cells that cannot be parsed.
-    """
+) -> tuple[Array, dict[int, RowError]]:
+    """Parse an input column, formed by `parts` with `names`; also return position -> error of bad cells."""
     plain = [
         pc.cast(part, part.type.value_type) if pa.types.is_dictionary(part.type) else part for part in parts
     ]
@@ -232,7 +202,7 @@ def parse_cells(
     return matrix.reshape(-1, *column.shape), errors
 
 
-def _parse_numbers(cells: pa.ChunkedArray, name: str) -> tuple[npt.NDArray[np.float64], dict[int, RowError]]:
+def _parse_numbers(cells: pa.ChunkedArray, name: str) -> tuple[Floats, dict[int, RowError]]:
     parsed = numbers(cells)
     if parsed is not None:
         return parsed, {}
@@ -259,7 +229,7 @@ def _number_error(cell: str, name: str) -> RowError:
     )
 
 
-def _parse_vectors(cells: pa.ChunkedArray, column: Column) -> tuple[Cells, dict[int, RowError]]:
+def _parse_vectors(cells: pa.ChunkedArray, column: Column) -> tuple[Array, dict[int, RowError]]:
     size = math.prod(column.shape)
     matrix = vectors(cells)
     if matrix is not None and matrix.shape[1] == size:

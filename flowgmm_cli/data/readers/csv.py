@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from flowgmm_cli.data.readers.base import ReadOptions
+from flowgmm_cli.data.readers.byte_source import ByteSource
 from flowgmm_cli.data.readers.chunks import RawBatch, TableReader
 from flowgmm_cli.data.readers.records import MAX_RECORD, Record, count_lines, regular_end, split_records
 from flowgmm_cli.data.readers.row_errors import RowError, translate_errors
@@ -22,11 +23,6 @@ from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.data.sources.columns import MISSING_WORDS, numbers
 from flowgmm_cli.data.sources.files import column_names, guess_delimiter
 from flowgmm_cli.errors import DataError
-
-if TYPE_CHECKING:
-    from typing import BinaryIO
-
-    from flowgmm_cli.data.readers.byte_source import ByteSource
 
 BLOCK = 2**20
 """Bytes read at once."""
@@ -41,11 +37,7 @@ _EMPTY_HINT = "a header line and rows are needed"
 
 
 class CsvReader(TableReader):
-    """Reader of a csv file or of standard input.
-
-    Raises:
-        DataError: there is no header line, or it lacks a column that the model reads.
-    """
+    """Reader of a csv file or of standard input."""
 
     format = "csv"
     empty_hint = _EMPTY_HINT

@@ -26,22 +26,13 @@ _ARRAY_KINDS = ("vector", "image")
 
 
 def parse_spec(text: str, schema: InputSchema) -> Component:
-    """Parse a data spec; the label column of the run is the default.
-
-    Raises:
-        RecipeError: the spec is invalid.
-        PluginError: the source cannot be used.
-    """
+    """Parse a data spec; the label column of the run is the default."""
     defaults = {"label": schema.label or "label"}
     return parse_component(text, "data", source=SOURCE, defaults=defaults)
 
 
 def find_file(data: Component, split: str | None) -> str | None:
-    """Return the file of a spec if it can be read in chunks; None if the source must load the rows.
-
-    Raises:
-        RecipeError: the spec has no such split.
-    """
+    """Return the file of a spec if it can be read in chunks; None if the source must load the rows."""
     config = data.config
     if isinstance(config, CsvConfig):
         paths = {"test": config.test_path, "train": config.path, "val": config.val_path}
@@ -88,11 +79,7 @@ def apply_spec(data: Component, schema: InputSchema) -> InputSchema:
 def load_spec(
     data: Component, schema: InputSchema, *, split: str | None, context: DataContext, chunk_rows: int
 ) -> RowReader:
-    """Load the rows of a spec into memory.
-
-    Raises:
-        DataError: a column or the split is missing, or the source cannot load its rows.
-    """
+    """Load the rows of a spec into memory."""
     source: SourceData = build(data, context).load()
     for note in source.notes:
         context.note(note)

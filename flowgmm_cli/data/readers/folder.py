@@ -4,30 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from flowgmm_cli.api import Column, Rows, iterate_batches
+from flowgmm_cli.data.array_types import Array, Ints
 from flowgmm_cli.data.images.decode import WrongSizeError
 from flowgmm_cli.data.images.decode_many import decode_images
 from flowgmm_cli.data.images.encoded_images import SUFFIXES, images_in_folder, list_files
 from flowgmm_cli.data.images.format import WHITE, ImageFormat
 from flowgmm_cli.data.readers.base import Chunk, ReadOptions
-from flowgmm_cli.data.readers.row_errors import (
-    NOT_UTF8,
-    NOT_UTF8_HINT,
-    RowError,
-    first_line,
-    raise_or_skip,
-)
+from flowgmm_cli.data.readers.row_errors import NOT_UTF8, NOT_UTF8_HINT, RowError, first_line, raise_or_skip
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.errors import DataError
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Cells = npt.NDArray[Any]
 
 _TEXT_SUFFIXES = (".txt",)
 _RESIZE_HINT = "resize the images first, for example with ImageMagick: mogrify -resize"
@@ -39,9 +29,6 @@ class FolderReader:
 
     If a parent folder of a file has the name of a class, that class is the label, as in the usual layouts of
     image data sets. Images of an image column are resized as in training, see `ImageRule`.
-
-    Raises:
-        DataError: the folder has no images, or the model does not read a single column of images or texts.
     """
 
     def __init__(self, folder: Path, schema: InputSchema, options: ReadOptions, *, name: str) -> None:
@@ -75,7 +62,7 @@ class FolderReader:
             rows = Rows({self._column.name: cells}, labels[part], np.array(files, dtype=object))
             yield Chunk(rows, part.start, problems)
 
-    def _read_images(self, files: list[str]) -> tuple[Cells, dict[int, RowError]]:
+    def _read_images(self, files: list[str]) -> tuple[Array, dict[int, RowError]]:
         image_format = ImageFormat.from_shape(self._column.shape, self._schema.resize)
         pixels, image_errors, changes = decode_images(
             images_in_folder(self._folder, files), np.arange(len(files)), image_format
@@ -90,10 +77,10 @@ class FolderReader:
         }
         return pixels, errors
 
-    def _read_files(self, files: list[str]) -> tuple[Cells, dict[int, RowError]]:
+    def _read_files(self, files: list[str]) -> tuple[Array, dict[int, RowError]]:
         errors: dict[int, RowError] = {}
         is_text = self._column.kind == "text"
-        cells: Cells = np.zeros((len(files), *self._column.shape), dtype=np.float32)
+        cells: Array = np.zeros((len(files), *self._column.shape), dtype=np.float32)
         if is_text:
             cells = np.full(len(files), "", dtype=object)
         for position, file in enumerate(files):
@@ -144,7 +131,7 @@ class FolderReader:
             else f"name a file in it, or a data set: --data '{{use: {use}, path: {self.name}}}'",
         )
 
-    def _labels(self) -> npt.NDArray[np.int64]:
+    def _labels(self) -> Ints:
         index = self._schema.class_index
         parents = [Path(file).parts[:-1] for file in self._files]
         labels = [next((index[name] for name in names if name in index), -1) for names in parents]
@@ -158,13 +145,8 @@ def _holds_images(column: Column) -> bool:
     return square or len(shape) == 2 or (len(shape) == 3 and shape[2] in (1, 3, 4))
 
 
-def _read_vector(path: Path, column: Column, scale: float, note: Callable[[str], None]) -> Cells:
-    """Read the pixels of a file times `scale`, float32 in the shape of the column.
-
-    Raises:
-        WrongSizeError: the image has another size.
-        Exception: any error of Pillow's decoders.
-    """
+def _read_vector(path: Path, column: Column, scale: float, note: Callable[[str], None]) -> Array:
+    """Read the pixels of a file times `scale`, float32 in the shape of the column."""
     from PIL import Image
 
     height, width, *channels = _image_shape(column.shape)
@@ -189,7 +171,7 @@ def _image_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape
 
 
-def _convert_channels(image: Any, channels: int, note: Callable[[str], None]) -> Cells:
+def _convert_channels(image: Any, channels: int, note: Callable[[str], None]) -> Array:
     """Convert an image to 1, 3 or 4 channels of 8 bits; `note` receives the changes."""
     mode = image.mode
     if mode.startswith(("I", "F")):

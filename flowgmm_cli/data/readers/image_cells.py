@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from flowgmm_cli.api import Column
+from flowgmm_cli.data.array_types import Array, Bytes
 from flowgmm_cli.data.images.arrays import channels_last, convert_pixels, pixel_scale, value_range
 from flowgmm_cli.data.images.format import WHITE, ImageFormat, Resize
 from flowgmm_cli.data.images.lazy_pixels import LazyPixels
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Array = npt.NDArray[Any]
-    Bytes = npt.NDArray[np.uint8]
 
 
 def images_fit(row: tuple[int, ...], column: Column, resize: Resize) -> bool:
@@ -30,15 +25,7 @@ def images_fit(row: tuple[int, ...], column: Column, resize: Resize) -> bool:
 class ImageConverter:
     """Convert arrays `(N, *row)` to uint8 cells `(N, *column.shape)`.
 
-    Args:
-        dtype: type of the arrays.
-        blocks: all arrays; read only if the type does not determine the value of white.
-        column: the column of the model.
-        resize: policy for images of another size.
-        where: the array as messages call it.
-
-    Raises:
-        DataError: the values are not pixels.
+    All arrays, `blocks`, are read only if `dtype` does not determine the value of white.
     """
 
     def __init__(
@@ -73,11 +60,7 @@ class ImageConverter:
 def convert_images(
     cells: Array | LazyPixels, column: Column, resize: Resize, *, where: str
 ) -> Array | LazyPixels:
-    """Convert entries to cells of an image column; a store on disk is converted when it is read.
-
-    Raises:
-        DataError: the values are not pixels.
-    """
+    """Convert entries to cells of an image column; a store on disk is converted when it is read."""
     blocks = [cells] if isinstance(cells, np.ndarray) else []
     convert = ImageConverter(cells.dtype, blocks, column, resize, where=where)
     if isinstance(cells, np.ndarray):
@@ -87,13 +70,7 @@ def convert_images(
 
 
 def convert_to_vectors(cells: Array | LazyPixels, column: Column, high: float) -> Array:
-    """Convert pixels to cells of a vector column with the same number of entries.
-
-    Args:
-        cells: uint8 pixels.
-        column: the column of the model.
-        high: largest value in training; if it is at most 1, pixels are scaled to 0 to 1.
-    """
+    """Convert uint8 pixels to cells of a vector column, scaled to 0 to 1 if `high` is at most 1."""
     pixels = np.asarray(cells)
     if pixels.ndim == 4 and pixels.shape[1:] != column.shape and len(column.shape) == 3:
         pixels = np.moveaxis(pixels, 3, 1)

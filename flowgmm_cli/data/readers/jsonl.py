@@ -5,20 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 
 from flowgmm_cli.data.readers.base import ReadOptions
+from flowgmm_cli.data.readers.byte_source import ByteSource
 from flowgmm_cli.data.readers.chunks import RawBatch, TableReader
 from flowgmm_cli.data.readers.row_errors import NOT_UTF8, NOT_UTF8_HINT, RowError, translate_errors
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.errors import DataError
 
-if TYPE_CHECKING:
-    from flowgmm_cli.data.readers.byte_source import ByteSource
-
-    Line = tuple[int, dict[str, Any] | RowError]
+Line = tuple[int, dict[str, Any] | RowError]
 
 _HEAD_ROWS = 100  # objects whose keys are the columns
 _HINT = "each line is to be one JSON object with the columns as keys"
@@ -28,9 +26,6 @@ class JsonlReader(TableReader):
     """Reader of JSON lines from a file or from standard input.
 
     The keys of the first 100 objects are the columns; a key that an object lacks is an empty cell.
-
-    Raises:
-        DataError: a column that the model reads is missing.
     """
 
     format = "json lines"

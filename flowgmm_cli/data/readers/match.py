@@ -53,11 +53,7 @@ class ColumnMatch:
 def match_columns(
     schema: InputSchema, names: Sequence[str], *, where: str, note: Callable[[str], None]
 ) -> ColumnMatch:
-    """Find the columns of a model in an input; `note` receives the names of those that are not read.
-
-    Raises:
-        DataError: a column is missing.
-    """
+    """Find the columns of a model in an input; `note` receives the names of those that are not read."""
     inputs: list[tuple[Column, tuple[str, ...]]] = []
     missing: list[str] = []
     for column in schema.columns:

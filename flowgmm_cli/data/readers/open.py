@@ -58,11 +58,6 @@ def open_rows(
         split: split of a data spec; by default `test`, else `train`.
         on_error: policy for rows that cannot be read: raise an error, or record a problem.
         chunk_rows: maximum number of rows in a chunk; chunks of wide rows are shorter.
-
-    Raises:
-        DataError: the input is missing, malformed or lacks a column.
-        RecipeError: the data spec is invalid.
-        UsageError: the format is unknown, or standard input is a terminal.
     """
     if format is not None and format not in FORMATS:
         raise UsageError(
@@ -89,12 +84,7 @@ def open_rows(
 
 
 def _find_format(source: ByteSource, format: str | None) -> str:
-    """Return the format: the given one, else that of the suffix.
-
-    Raises:
-        DataError: the suffix is unknown.
-        UsageError: standard input cannot have this format.
-    """
+    """Return the format: the given one, else that of the suffix."""
     if format is None and not source.rereadable:
         format = _FORMAT_OF_SUFFIX.get(source.suffix, "csv")
     if format is None and source.path is not None:

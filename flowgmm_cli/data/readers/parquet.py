@@ -19,11 +19,7 @@ _BUFFER_BYTES = 2**16  # read at once of each column, so that a long row group n
 
 
 class ParquetReader(TableReader):
-    """Reader of a parquet file.
-
-    Raises:
-        DataError: the file is damaged, or a column that the model reads is missing.
-    """
+    """Reader of a parquet file."""
 
     format = "parquet"
 

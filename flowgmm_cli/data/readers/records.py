@@ -26,13 +26,7 @@ _UNCLOSED_HINT = "put the closing quote in, or double a quote that is part of th
 
 @dataclass(frozen=True)
 class Record:
-    """One row of the file.
-
-    Attributes:
-        line: number of its first line, from 1.
-        cells: text of the cells; bytes that are not UTF-8 become lone surrogates.
-        error: error of the whole record.
-    """
+    """One row of the file, from line number `line`; bytes that are not UTF-8 become lone surrogates."""
 
     line: int
     cells: Sequence[str]
@@ -43,12 +37,7 @@ def regular_end(data: bytes, delimiter: str, *, last: bool) -> int | None:
     """Return the end of the last complete record; None if a quote is inside a cell.
 
     If all quotes are at the ends of cells, a line break ends a record exactly if the number of quotes before
-    it is even.
-
-    Args:
-        data: bytes from the start of a record.
-        delimiter: delimiter of cells.
-        last: True if the file ends here.
+    it is even. `data` begins with a record; `last` is True if the file ends with it.
     """
     if not delimiter.isascii():
         return None
@@ -101,16 +90,9 @@ def count_lines(data: bytes) -> int:
 
 
 def split_records(data: bytes, *, line: int, delimiter: str, last: bool) -> tuple[list[Record], int]:
-    """Split bytes into records; blank lines are skipped.
+    """Split bytes from the start of a record, on line number `line`, into records; also return their bytes.
 
-    Args:
-        data: bytes from the start of a record.
-        line: number of the first line.
-        delimiter: delimiter of cells.
-        last: True if the file ends here; otherwise an incomplete last record is left out.
-
-    Returns:
-        The records, and the number of bytes they take.
+    Blank lines are skipped, and unless `last`, an incomplete last record is left out.
     """
     lines = data.splitlines(keepends=True)
     if lines and not last and not lines[-1].endswith(b"\n"):  # an LF may follow the last CR

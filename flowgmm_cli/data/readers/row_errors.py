@@ -16,12 +16,7 @@ NOT_UTF8_HINT = "save the file as UTF-8"
 
 @dataclass(frozen=True)
 class RowError:
-    """Description of a malformed row.
-
-    Attributes:
-        message: the problem, without the place.
-        hint: advice to the user.
-    """
+    """Description of a malformed row: the problem, without the place, and advice to the user."""
 
     message: str
     hint: str = "correct it"
@@ -30,19 +25,9 @@ class RowError:
 def raise_or_skip(
     errors: Mapping[int, RowError], *, name: str, locate: Callable[[int], str], on_error: OnError
 ) -> dict[int, str]:
-    """Raise the first error of a chunk, or return a description of each bad row.
+    """Raise the first error of a chunk if `on_error` is `fail`, else return position -> place and message.
 
-    Args:
-        errors: position in the chunk -> error.
-        name: the input as messages call it.
-        locate: position -> place in the input: `line 17`, `row 3`, or the name of an image.
-        on_error: policy for such rows.
-
-    Returns:
-        Position -> place and message.
-
-    Raises:
-        DataError: there is an error, and `on_error` is `fail`.
+    `locate` gives the place of a position in the input: `line 17`, `row 3`, or the name of an image.
     """
     if errors and on_error == "fail":
         position = min(errors)
@@ -55,15 +40,7 @@ def raise_or_skip(
 
 @contextmanager
 def translate_errors(name: str, format: str) -> Iterator[None]:
-    """Turn the errors of libraries that read files into `DataError`.
-
-    Args:
-        name: the input as messages call it.
-        format: its format.
-
-    Raises:
-        DataError: the input cannot be read.
-    """
+    """Turn the errors of libraries that read files into `DataError`."""
     import zipfile
     import zlib
 

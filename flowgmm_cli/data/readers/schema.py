@@ -50,14 +50,7 @@ class InputSchema:
         *,
         ranges: Mapping[str, tuple[float, float]] | None = None,
     ) -> InputSchema:
-        """Return the schema of a run.
-
-        Args:
-            data: the `data` section of its recipe.
-            columns: the input columns in use, `preprocessor.columns`.
-            class_names: index -> name.
-            ranges: `preprocessor.ranges`.
-        """
+        """Return the schema of a run with a `data` section; `columns` and `ranges` are the preprocessor's."""
         config = data.config
         text: str | list[str] | None = getattr(config, "text", None)
         labels = getattr(config, "labels", None)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flowgmm_cli.api import Rows
 from flowgmm_cli.data.readers.base import Chunk, ReadOptions, row_numbers, unlabelled
+from flowgmm_cli.data.readers.byte_source import ByteSource
 from flowgmm_cli.data.readers.row_errors import (
     NOT_UTF8,
     NOT_UTF8_HINT,
@@ -20,16 +20,9 @@ from flowgmm_cli.data.readers.row_errors import (
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.errors import DataError
 
-if TYPE_CHECKING:
-    from flowgmm_cli.data.readers.byte_source import ByteSource
-
 
 class TextReader:
-    """Reader of plain text. Every line is a row, also a blank one, so line numbers are row numbers.
-
-    Raises:
-        DataError: the model reads other columns than one text.
-    """
+    """Reader of plain text. Every line is a row, also a blank one, so line numbers are row numbers."""
 
     def __init__(self, source: ByteSource, schema: InputSchema, options: ReadOptions) -> None:
         self.name = source.name

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
+from flowgmm_cli.data.array_types import Array, Ints, Strings
 from flowgmm_cli.data.sources.columns import encode_labels, row_ids
 from flowgmm_cli.data.sources.files import require_file
+from flowgmm_cli.data.specs import ArraysConfig
 from flowgmm_cli.errors import DataError, did_you_mean
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from flowgmm_cli.data.specs import ArraysConfig
-
-    Array = npt.NDArray[Any]
 
 
 class ArraysSource:
@@ -74,12 +68,8 @@ class ArraysSource:
 
 def encode_label_arrays(
     y: Mapping[str, Array], names: Sequence[str] | None
-) -> tuple[tuple[str, ...], dict[str, npt.NDArray[np.int64]]]:
-    """Return class names and int64 codes of label arrays; with `names`, labels are indices into them.
-
-    Raises:
-        DataError: a label is not such an index.
-    """
+) -> tuple[tuple[str, ...], dict[str, Ints]]:
+    """Return class names and int64 codes of label arrays; with `names`, labels are indices into them."""
     cells = {split: label_strings(labels) for split, labels in y.items()}
     if names is None:
         return encode_labels(cells)
@@ -92,11 +82,7 @@ def encode_label_arrays(
 
 
 def npz_names(file: Path) -> list[str]:
-    """Return the names of the arrays in an npz file.
-
-    Raises:
-        DataError: it is not an npz file.
-    """
+    """Return the names of the arrays in an npz file. Raises `DataError` if it is not an npz file."""
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return list(archive.files)
@@ -105,11 +91,7 @@ def npz_names(file: Path) -> list[str]:
 
 
 def read_npz(file: Path, name: str, key: str) -> Array:
-    """Read an array of an npz file; `key` is the recipe key that names it.
-
-    Raises:
-        DataError: there is no array of that name, or it cannot be read.
-    """
+    """Read an array of an npz file; `key` is the recipe key that names it."""
     if name not in (names := npz_names(file)):
         raise DataError(
             f"{file} has no array `{name}` ({key}){did_you_mean(name, names)}",
@@ -124,11 +106,7 @@ def read_npz(file: Path, name: str, key: str) -> Array:
 
 
 def read_npy(file: Path, *, mapped: bool = False) -> Array:
-    """Read the array of an npy file, memory-mapped if `mapped`.
-
-    Raises:
-        DataError: it cannot be read.
-    """
+    """Read the array of an npy file, memory-mapped if `mapped`. Raises `DataError` if it cannot be read."""
     try:
         array: Array = np.load(file, mmap_mode="r" if mapped else None, allow_pickle=False)
     except Exception as error:
@@ -148,7 +126,7 @@ def _as_features(array: Array, key: str) -> Array:
     return array
 
 
-def label_strings(labels: Array) -> npt.NDArray[np.object_]:
+def label_strings(labels: Array) -> Strings:
     """Return labels as strings, None for -1, NaN and ''."""
     if labels.dtype.kind == "f":
         if not (np.isnan(labels) | (labels == np.round(labels))).all():

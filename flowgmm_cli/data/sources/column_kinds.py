@@ -28,16 +28,9 @@ FEW_CATEGORIES = 10
 def infer_column(
     name: str, table: Table, *, categorical: Collection[str], note: Callable[[str], None]
 ) -> Column:
-    """Infer the kind of a column.
+    """Infer the kind of a column from the training rows, or a sample of them.
 
-    Args:
-        name: name of the column.
-        table: the training rows, or a sample of them.
-        categorical: columns that the recipe calls categories.
-        note: receives notes for the user.
-
-    Raises:
-        DataError: it holds neither numbers, vectors nor a few categories.
+    The recipe calls the columns in `categorical` categories; `note` receives notes for the user.
     """
     cells = table.data[name]
     if name in categorical:

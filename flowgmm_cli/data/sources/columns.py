@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
+from flowgmm_cli.data.array_types import Array, Floats, Ints, Strings
 
 _LOCALISED_NUMBER = re.compile(
     r"[+-]?(\d{1,3}([ .'\u00a0\u202f]\d{3})+(,\d*)?|\d*,\d+|\d{1,3}(,\d{3})+(\.\d*)?)"
@@ -24,7 +23,7 @@ _PLAIN_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 MISSING_WORDS = ("na", "n/a", "nan", "null", "none", "nil", "?", "-", ".", "#n/a")
 
 
-def strings(cells: pa.ChunkedArray) -> npt.NDArray[np.object_]:
+def strings(cells: pa.ChunkedArray) -> Strings:
     """Return cells as stripped strings, None where a cell is empty; whole numbers carry no `.0`.
 
     >>> strings(pa.chunked_array([[1.0, 2.5, None]])).tolist()
@@ -37,7 +36,7 @@ def strings(cells: pa.ChunkedArray) -> npt.NDArray[np.object_]:
         empty = pc.equal(trimmed, "")
         if pc.any(empty).as_py():
             trimmed = pc.if_else(empty, pa.scalar(None, trimmed.type), trimmed)
-        values: npt.NDArray[np.object_] = trimmed.to_numpy(zero_copy_only=False).astype(object, copy=False)
+        values: Strings = trimmed.to_numpy(zero_copy_only=False).astype(object, copy=False)
         return values
     return np.array([_string(cell) for cell in cells.to_pylist()], dtype=object)
 
@@ -50,7 +49,7 @@ def _string(cell: Any) -> str | None:
     return str(cell).strip() or None
 
 
-def texts(columns: Sequence[pa.ChunkedArray]) -> npt.NDArray[np.object_]:
+def texts(columns: Sequence[pa.ChunkedArray]) -> Strings:
     """Return one text per row, the parts joined by a line break; an empty text is ''.
 
     >>> texts([pa.chunked_array([["a", None]]), pa.chunked_array([["b", "c"]])]).tolist()
@@ -61,7 +60,7 @@ def texts(columns: Sequence[pa.ChunkedArray]) -> npt.NDArray[np.object_]:
     return np.array(joined, dtype=object)
 
 
-def numbers(cells: pa.ChunkedArray) -> npt.NDArray[np.float64] | None:
+def numbers(cells: pa.ChunkedArray) -> Floats | None:
     """Return cells as float64, NaN where a cell is missing; None if they are not numbers.
 
     >>> numbers(pa.chunked_array([["1", " 2.5 ", "", "NA", "inf"]])).tolist()
@@ -77,11 +76,11 @@ def numbers(cells: pa.ChunkedArray) -> npt.NDArray[np.float64] | None:
         floats = pc.cast(cells, pa.float64())
     except pa.ArrowInvalid:
         return None
-    values: npt.NDArray[np.float64] = pc.fill_null(floats, float("nan")).to_numpy()
+    values: Floats = pc.fill_null(floats, float("nan")).to_numpy()
     return values
 
 
-def find_non_numeric(cells: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+def find_non_numeric(cells: pa.ChunkedArray) -> Ints:
     """Return the positions of cells that are neither missing nor a number."""
     if not is_string(cells.type):
         return np.arange(0 if numbers(cells) is not None else len(cells))
@@ -102,7 +101,7 @@ def _is_number_text(cell: str) -> bool:
     return numbers(pa.chunked_array([[cell]])) is not None
 
 
-def find_localised_numbers(cells: pa.ChunkedArray) -> npt.NDArray[np.int64]:
+def find_localised_numbers(cells: pa.ChunkedArray) -> Ints:
     """Return the positions of numbers with a decimal comma or thousands separators.
 
     Empty if another cell is not a number at all.
@@ -119,7 +118,7 @@ def find_localised_numbers(cells: pa.ChunkedArray) -> npt.NDArray[np.int64]:
     return positions if localised else positions[:0]
 
 
-def vectors(cells: pa.ChunkedArray) -> npt.NDArray[np.float64] | None:
+def vectors(cells: pa.ChunkedArray) -> Floats | None:
     """Return lists of numbers of one length as `(N, length)`; None for other cells."""
     if not (pa.types.is_list(cells.type) or pa.types.is_fixed_size_list(cells.type)):
         return None
@@ -129,7 +128,7 @@ def vectors(cells: pa.ChunkedArray) -> npt.NDArray[np.float64] | None:
     lengths = set(pc.list_value_length(flat).to_pylist())
     if len(lengths) != 1:
         return None
-    entries: npt.NDArray[np.float64] = pc.cast(flat.flatten(), pa.float64()).to_numpy(zero_copy_only=False)
+    entries: Floats = pc.cast(flat.flatten(), pa.float64()).to_numpy(zero_copy_only=False)
     return entries.reshape(len(flat), -1)
 
 
@@ -169,8 +168,8 @@ def _natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
 
 
 def encode_labels(
-    labels: Mapping[str, npt.NDArray[np.object_]], names: Sequence[str] | None = None
-) -> tuple[tuple[str, ...], dict[str, npt.NDArray[np.int64]]]:
+    labels: Mapping[str, Strings], names: Sequence[str] | None = None
+) -> tuple[tuple[str, ...], dict[str, Ints]]:
     """Encode label strings of each split (None = unlabelled) as int64 (-1 = unlabelled).
 
     Returns the class names, by default those that occur in natural order, and the codes.
@@ -182,12 +181,12 @@ def encode_labels(
     return tuple(names), {split: label_codes(cells, names) for split, cells in labels.items()}
 
 
-def label_codes(cells: npt.NDArray[Any], names: Sequence[str]) -> npt.NDArray[np.int64]:
+def label_codes(cells: Array, names: Sequence[str]) -> Ints:
     """Return the index of each cell in `names`, -1 for None and other cells."""
     codes: dict[Any, int] = {name: index for index, name in enumerate(names)}
     return np.fromiter((codes.get(cell, -1) for cell in cells), dtype=np.int64, count=len(cells))
 
 
-def row_ids(split: str, count: int) -> npt.NDArray[np.object_]:
+def row_ids(split: str, count: int) -> Strings:
     """Return ids of rows without names: `train:1` is the first training row."""
     return np.array([f"{split}:{row}" for row in range(1, count + 1)], dtype=object)

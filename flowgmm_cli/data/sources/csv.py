@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
+from flowgmm_cli.data.array_types import Array, Ints, Strings
 from flowgmm_cli.data.large.files import TableFiles, find_files, is_table_path
 from flowgmm_cli.data.large.labels import read_labels
 from flowgmm_cli.data.large.reader import read_all, sample_table
@@ -30,12 +30,8 @@ from flowgmm_cli.data.sources.columns import (
     vectors,
 )
 from flowgmm_cli.data.sources.tables import Table, read_table
+from flowgmm_cli.data.specs import CsvConfig
 from flowgmm_cli.errors import DataError, RecipeError
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from flowgmm_cli.data.specs import CsvConfig
 
 _GIB = 2**30
 _HELD_OUT_BYTES = 2**26  # test or validation rows that fit in memory with any budget
@@ -132,12 +128,10 @@ class CsvSource:
         self._note_extra_columns(tables)
         return SourceData(columns, class_names, splits, tuple(self._notes))
 
-    def _read_labels(self, tables: dict[str, Table]) -> dict[str, npt.NDArray[np.object_]]:
+    def _read_labels(self, tables: dict[str, Table]) -> dict[str, Strings]:
         return {split: table.label_strings(self._config.label) for split, table in tables.items()}
 
-    def _build_rows(
-        self, split: str, table: Table, columns: tuple[Column, ...], codes: npt.NDArray[np.int64]
-    ) -> Rows:
+    def _build_rows(self, split: str, table: Table, columns: tuple[Column, ...], codes: Ints) -> Rows:
         return Rows(
             columns={column.name: self._convert_cells(column, table) for column in columns},
             labels=codes,
@@ -194,7 +188,7 @@ class CsvSource:
         self._notes.append(f"the nameless column `{name}` {reason} and is left out")
         return True
 
-    def _convert_cells(self, column: Column, table: Table) -> npt.NDArray[Any]:
+    def _convert_cells(self, column: Column, table: Table) -> Array:
         if column.kind == "text":
             parts = _as_list(self._config.text)
             return texts([table.column(part, key="data.text") for part in parts])
@@ -213,7 +207,7 @@ class CsvSource:
             f"data.drop=[{column.name}]",
         )
 
-    def _read_ids(self, split: str, table: Table) -> npt.NDArray[Any]:
+    def _read_ids(self, split: str, table: Table) -> Array:
         if self._config.id is None:
             return row_ids(split, table.data.num_rows)
         ids = strings(table.column(self._config.id, key="data.id"))
@@ -228,7 +222,7 @@ class CsvSource:
             seen.add(name)
         return ids
 
-    def _marker_cells(self, table: Table) -> dict[str, npt.NDArray[Any]]:
+    def _marker_cells(self, table: Table) -> dict[str, Array]:
         marker = self._config.labels.column
         return {marker: strings(table.data[marker])} if marker in table.names else {}
 

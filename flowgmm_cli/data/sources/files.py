@@ -12,11 +12,7 @@ _DELIMITERS = ",;\t|"
 
 
 def require_file(path: str) -> Path:
-    """Return the absolute path of a file that exists.
-
-    Raises:
-        DataError: it does not exist or is a folder.
-    """
+    """Return the absolute path of a file; `DataError` if it does not exist or is a folder."""
     file = Path(path).expanduser()
     if file.is_dir():
         raise DataError(f"{path} is a folder, not a file", hint="name one of the files in it")

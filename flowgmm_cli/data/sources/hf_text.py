@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
 from flowgmm_cli.data.sources.columns import encode_labels, row_ids, strings, texts
 from flowgmm_cli.data.sources.hub_tables import read_splits
 from flowgmm_cli.data.sources.tables import common_class_names
-
-if TYPE_CHECKING:
-    from flowgmm_cli.data.specs import HfTextConfig
+from flowgmm_cli.data.specs import HfTextConfig
 
 
 class HfTextSource:

@@ -7,20 +7,17 @@ import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 import datasets
 import datasets.config
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.hub import hub_access
+from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.sources.files import require_file
 from flowgmm_cli.data.sources.tables import Table, from_dataset, read_table, root_cause
+from flowgmm_cli.data.specs import HfTextConfig
 from flowgmm_cli.errors import DataError, did_you_mean
-
-if TYPE_CHECKING:
-    from flowgmm_cli.data.images.specs import ImagesConfig
-    from flowgmm_cli.data.specs import HfTextConfig
 
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _HUB_TIMEOUT_SECONDS = 10
@@ -55,9 +52,6 @@ def read_splits(
         note: receives guesses and a missing test split.
         single_split: the split that a single file holds.
         unlabelled_split: name of a split to read without its labels.
-
-    Raises:
-        DataError: the data set or a split does not exist, or cannot be read.
     """
     names = {
         "train": config.train_split,
@@ -165,11 +159,7 @@ def _read_hub(path: str, name: str | None, revision: str | None, context: DataCo
 
 
 def probe(path: str, revision: str | None) -> str | None:
-    """Query the hub for a data set; return the reason if it is unreachable, else None.
-
-    Raises:
-        DataError: the hub says that the data set does not exist or needs permission.
-    """
+    """Query the hub for a data set; return the reason if it is unreachable, else None."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError
 

@@ -6,11 +6,12 @@ import re
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flowgmm_cli.data.array_types import Array
 from flowgmm_cli.data.images.arrays import as_pixels
+from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.readers.array_files import open_idx
 from flowgmm_cli.data.readers.byte_source import find_source
 from flowgmm_cli.data.sources.arrays import npz_names, read_npy, read_npz
@@ -18,13 +19,6 @@ from flowgmm_cli.data.sources.columns import row_ids
 from flowgmm_cli.data.sources.files import require_file
 from flowgmm_cli.data.sources.image_set import ImageSet, ImageSplit
 from flowgmm_cli.errors import DataError
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from flowgmm_cli.data.images.specs import ImagesConfig
-
-    Array = npt.NDArray[Any]
 
 _X = {
     "train": ("x", "x_train", "train_images"),
@@ -52,11 +46,7 @@ def is_idx(name: str) -> bool:
 
 
 def idx_files(folder: Path) -> dict[str, Path]:
-    """Return split -> image file of the files in a folder that are named like those of MNIST.
-
-    Raises:
-        DataError: the folder has several such sets.
-    """
+    """Return split -> image file of the files in a folder that are named like those of MNIST."""
     sets: dict[str, dict[str, Path]] = {}
     for file in sorted(folder.iterdir(), reverse=True):  # the unzipped file comes last and wins
         match = _IDX.fullmatch(file.name)

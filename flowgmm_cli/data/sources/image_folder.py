@@ -4,26 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flowgmm_cli.data.images.encoded_images import Listing, images_in_folder
+from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.sources.image_labels import LABELS_FILE, TableLabels, read_labels
 from flowgmm_cli.data.sources.image_set import ImageSet, ImageSplit, object_array
 from flowgmm_cli.errors import DataError
-
-if TYPE_CHECKING:
-    from flowgmm_cli.data.images.specs import ImagesConfig
 
 _SPLITS = {"train": ("train",), "test": ("test",), "val": ("val", "valid", "validation")}
 _SPELLINGS = {"unlabelled": "unlabeled"}  # the American spelling of the default name
 
 
 def read_folder_images(folder: Path, listing: Listing, config: ImagesConfig) -> ImageSet:
-    """Read the images of a folder listing, each split with its labels.
-
-    Raises:
-        DataError: there are no images, or a table of labels does not fit them.
-    """
+    """Read the images of a folder listing, each split with its labels."""
     if not listing.images:
         raise DataError(
             f"the folder {config.path} holds no image", details=[f"it holds: {_contents(folder)}"],

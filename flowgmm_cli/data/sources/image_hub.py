@@ -5,31 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 
 from flowgmm_cli.api import DataContext
+from flowgmm_cli.data.array_types import Strings
 from flowgmm_cli.data.images.decode import Content, UnreadableError
 from flowgmm_cli.data.images.encoded_images import EncodedImages, concatenate_images
+from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.sources.columns import row_ids, strings
 from flowgmm_cli.data.sources.hub_tables import read_splits
 from flowgmm_cli.data.sources.image_set import ImageSet, ImageSplit
 from flowgmm_cli.data.sources.tables import Table, common_class_names
 from flowgmm_cli.errors import DataError
 
-if TYPE_CHECKING:
-    from flowgmm_cli.data.images.specs import ImagesConfig
-    from flowgmm_cli.data.sources.image_set import Strings
-
 
 def read_hub_images(config: ImagesConfig, context: DataContext) -> ImageSet:
-    """Read the images of the splits that the configuration names.
-
-    Raises:
-        DataError: a split or a column is missing, or the data set cannot be read.
-    """
+    """Read the images of the splits that the configuration names."""
     notes: list[str] = []
     tables = read_splits(
         config,

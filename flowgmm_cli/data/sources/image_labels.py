@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
 
+from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.sources.columns import strings
 from flowgmm_cli.data.sources.tables import read_table
 from flowgmm_cli.errors import DataError, did_you_mean
-
-if TYPE_CHECKING:
-    from flowgmm_cli.data.images.specs import ImagesConfig
 
 LABELS_FILE = "labels.csv"
 _MAX_LISTED = 8
@@ -21,12 +18,7 @@ _MAX_SUGGESTED = 5_000  # searching more names for near matches would take long
 
 @dataclass(frozen=True)
 class TableLabels:
-    """Cells of a label table in the order of the images, None for images that it does not name.
-
-    Attributes:
-        labels: classes.
-        extras: other columns that the recipe names.
-    """
+    """Labels and other named columns in the order of the images, None for images without a row."""
 
     labels: list[str | None]
     extras: Mapping[str, list[str | None]]
@@ -35,19 +27,9 @@ class TableLabels:
 def read_labels(
     table: Path, images: Sequence[str], root: str, config: ImagesConfig, notes: list[str]
 ) -> TableLabels:
-    """Read the labels of images.
+    """Read the labels of images, paths in the data folder; those in the table are relative to `root` in it.
 
     The table may name a file without its suffix if only one file matches.
-
-    Args:
-        table: csv, tsv, jsonl or parquet file with the columns `config.file` and `config.label`.
-        images: paths in the data folder.
-        root: folder to which the table's paths are relative, a path in the data folder.
-        config: names the columns.
-        notes: receives notes for the user.
-
-    Raises:
-        DataError: the table names a file that does not exist, or one twice with different labels.
     """
     content = read_table(str(table), note=notes.append)
     files = strings(content.column(config.file, key="data.file"))

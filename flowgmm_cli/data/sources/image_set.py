@@ -4,17 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flowgmm_cli.data.array_types import Array, Bytes, Strings
 from flowgmm_cli.data.images.encoded_images import EncodedImages
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Strings = npt.NDArray[np.object_]
-    Bytes = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -29,7 +23,7 @@ class ImageSplit:
     """
 
     images: EncodedImages | Bytes
-    labels: npt.NDArray[Any]
+    labels: Array
     ids: Strings
     extras: Mapping[str, Strings] = field(default_factory=dict)
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
+from flowgmm_cli.data.array_types import Bytes
 from flowgmm_cli.data.images.arrays import fit_pixels
 from flowgmm_cli.data.images.encoded_images import EncodedImages, concatenate_images, list_files
 from flowgmm_cli.data.images.lazy_pixels import LazyPixels, lazy_pixels_of
 from flowgmm_cli.data.images.load import load_images
+from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.sources.arrays import encode_label_arrays
 from flowgmm_cli.data.sources.columns import encode_labels
 from flowgmm_cli.data.sources.files import require_file
@@ -24,12 +26,7 @@ from flowgmm_cli.data.sources.image_hub import read_hub_images
 from flowgmm_cli.data.sources.image_set import ImageSet, ImageSplit, object_array
 from flowgmm_cli.errors import DataError
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from flowgmm_cli.data.images.specs import ImagesConfig
-
-    Pixels = npt.NDArray[np.uint8] | LazyPixels
+Pixels = Bytes | LazyPixels
 
 COLUMN = "image"
 
@@ -128,7 +125,7 @@ class ImagesSource:
         return pixels, usable
 
     def _convert_arrays(self, splits: Mapping[str, ImageSplit]) -> dict[str, Pixels]:
-        arrays = {name: cast("npt.NDArray[np.uint8]", split.images) for name, split in splits.items()}
+        arrays = {name: cast(Bytes, split.images) for name, split in splits.items()}
         pixels, notes = fit_pixels(arrays, self._config, where=self._config.path)
         self._notes += notes
         mapped = all(isinstance(array, np.memmap) for array in pixels.values())

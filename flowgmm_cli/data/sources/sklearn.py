@@ -7,19 +7,14 @@ class for each of its five arms.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
+from flowgmm_cli.data.array_types import Floats, Ints
 from flowgmm_cli.data.sources.columns import row_ids
+from flowgmm_cli.data.specs import SklearnConfig
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from flowgmm_cli.data.specs import SklearnConfig
-
-    Points = tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]
+Points = tuple[Floats, Ints]
 
 
 class SklearnSource:
@@ -88,12 +83,12 @@ def _pinwheel(count: int, noise: float, rng: np.random.Generator) -> Points:
     return 2 * np.stack(turned, 1), arm
 
 
-def _draw_classes(count: int, classes: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+def _draw_classes(count: int, classes: int, rng: np.random.Generator) -> Ints:
     """Return the class of each row in random order; class sizes differ by at most 1."""
     return rng.permutation(np.arange(count, dtype=np.int64) % classes)
 
 
-def _polar(radius: npt.NDArray[np.float64], angle: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _polar(radius: Floats, angle: Floats) -> Floats:
     return np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1)
 
 

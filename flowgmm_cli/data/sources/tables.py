@@ -18,9 +18,9 @@ from typing import Any
 
 import datasets
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
+from flowgmm_cli.data.array_types import Strings
 from flowgmm_cli.data.hub import hub_access
 from flowgmm_cli.data.sources.columns import strings
 from flowgmm_cli.data.sources.files import column_names, guess_delimiter, require_file
@@ -64,11 +64,7 @@ class Table:
         return list(self.data.column_names)
 
     def column(self, name: str, *, key: str) -> pa.ChunkedArray:
-        """Return a column; `key` is the recipe key that names it.
-
-        Raises:
-            DataError: there is no such column.
-        """
+        """Return a column; `key` is the recipe key that names it. Raises `DataError` if it is missing."""
         if name in self.names:
             return self.data.column(name)
         same = [other for other in self.names if other.casefold() == name.casefold()]
@@ -81,7 +77,7 @@ class Table:
             else f"add the column, or train without it: data.drop=[{name}]",
         )
 
-    def label_strings(self, name: str, *, key: str = "data.label") -> npt.NDArray[np.object_]:
+    def label_strings(self, name: str, *, key: str = "data.label") -> Strings:
         """Return a column as strings, None where a cell is empty; codes of classes become class names."""
         cells = strings(self.column(name, key=key))
         names = self.class_names.get(name)
@@ -122,11 +118,7 @@ def _parse_json(cells: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def read_table(path: str, *, delimiter: str | None = None, note: Callable[[str], None]) -> Table:
-    """Read a csv, tsv, parquet or jsonl file; `note` receives guesses, such as the delimiter.
-
-    Raises:
-        DataError: the file is missing, empty, of an unknown type or malformed.
-    """
+    """Read a csv, tsv, parquet or jsonl file; `note` receives guesses, such as the delimiter."""
     file = require_file(path)
     builder = _BUILDERS.get(file.suffix.lower())
     if builder is None:

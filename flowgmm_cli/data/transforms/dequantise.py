@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from flowgmm_cli.data.specs import DequantiseConfig
 from flowgmm_cli.data.transforms.base import Transform
 from flowgmm_cli.errors import DataError
-
-if TYPE_CHECKING:
-    from flowgmm_cli.data.specs import DequantiseConfig
 
 _STEP = 0x9E3779B97F4A7C15 - 2**64  # 2^64 / golden ratio, as a signed number
 _MULTIPLIERS = 0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64
@@ -44,11 +41,7 @@ class Dequantise(Transform):
         self.levels = levels
 
     def fit(self, x: Tensor) -> None:
-        """Check the range of training rows `x` `(N, D)`; nothing is learned.
-
-        Raises:
-            DataError: a number is not one of 0, 1, ..., L - 1.
-        """
+        """Check that training rows `x` `(N, D)` are whole numbers from 0 to L - 1; nothing is learned."""
         low, high = float(x.min()), float(x.max())
         whole = not x.is_floating_point() or bool((x == x.round()).all())
         if not whole or low < 0 or high > self.levels - 1:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from flowgmm_cli.bijection import zero_log_det
+from flowgmm_cli.data.specs import ClipConfig, ScaleConfig, StandardiseConfig
 from flowgmm_cli.data.transforms.base import Transform, column_std
-
-if TYPE_CHECKING:
-    from flowgmm_cli.data.specs import ClipConfig, ScaleConfig, StandardiseConfig
 
 
 class Standardise(Transform):

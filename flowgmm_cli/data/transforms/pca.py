@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
+from flowgmm_cli.data.specs import PcaConfig
 from flowgmm_cli.data.transforms.base import Transform, column_std
-
-if TYPE_CHECKING:
-    from flowgmm_cli.data.specs import PcaConfig
 
 
 class Pca(Transform):

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
+from flowgmm_cli.data.specs import QuantileConfig
 from flowgmm_cli.data.transforms.base import Transform
-
-if TYPE_CHECKING:
-    from flowgmm_cli.data.specs import QuantileConfig
 
 _CELLS = 4096
 _MAX_STEPS = 8  # more take as long as a binary search
@@ -100,11 +96,7 @@ def _merge_ties(quantiles: Tensor, probabilities: Tensor) -> tuple[Tensor, Tenso
 
 
 def _add_tails(inputs: Tensor, outputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Add a knot on either side, at a distance of the feature's range.
-
-    The slope there is that of the outermost segment, but at most that of the whole line: two training values
-    that are close together at an end must not map a new value far out.
-    """
+    """Add a knot on either side, at a distance of the range, with at most the slope of the whole line."""
     if len(inputs) == 1:
         reach, low, high = inputs.abs().clamp_min(1.0)[0], torch.ones(()), torch.ones(())
     else:

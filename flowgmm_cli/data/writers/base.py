@@ -6,14 +6,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import ExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import BinaryIO, Self
 
+from flowgmm_cli.data.array_types import Array
 from flowgmm_cli.data.writers.target import Target
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Columns = Mapping[str, npt.NDArray[Any]]
+Columns = Mapping[str, Array]
 
 
 class Writer(ABC):
@@ -41,11 +39,7 @@ class Writer(ABC):
         self._exit_stack = ExitStack()
 
     def write(self, columns: Columns) -> None:
-        """Write a chunk of rows.
-
-        Raises:
-            ValueError: the columns differ in length, or differ from those of the first chunk.
-        """
+        """Write a chunk of rows; `ValueError` if its columns differ in length, or from the first chunk's."""
         names = tuple(columns)
         sizes = {len(values) for values in columns.values()}
         if len(sizes) != 1:
@@ -67,10 +61,7 @@ class Writer(ABC):
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if kind is None:
             self._exit_stack.callback(self._write_footer)

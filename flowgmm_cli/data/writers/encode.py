@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
+from flowgmm_cli.data.array_types import Array, Bools
 
 
-def to_arrow(values: npt.NDArray[Any]) -> pa.Array:
+def to_arrow(values: Array) -> pa.Array:
     """Convert a column `(N,)` or `(N, D)` to an Arrow array; `Writer` says which cells become null.
 
     >>> to_arrow(np.array([0.5, np.nan])).to_pylist()
@@ -51,7 +49,7 @@ def encode_csv(cells: pa.Array, delimiter: str) -> pa.Array:
     return pc.if_else(special, quoted, cells)
 
 
-def encode_json(values: npt.NDArray[Any]) -> pa.Array:
+def encode_json(values: Array) -> pa.Array:
     r"""Convert the cells of a column to JSON; missing cells, NaN and infinities become null.
 
     >>> encode_json(np.array(['a', 'é', None], dtype=object)).to_pylist()
@@ -87,7 +85,7 @@ def utf8_bytes(lines: pa.Array) -> memoryview:
     return memoryview(data)[ends[0] : ends[-1]]
 
 
-def _string_array(values: npt.NDArray[Any]) -> pa.Array:
+def _string_array(values: Array) -> pa.Array:
     try:
         return pa.array(values, pa.string())
     except UnicodeEncodeError:  # file names may contain bytes that are not UTF-8
@@ -97,7 +95,7 @@ def _string_array(values: npt.NDArray[Any]) -> pa.Array:
         return pa.array(readable, pa.string())
 
 
-def _list_array(values: npt.NDArray[Any]) -> pa.Array:
+def _list_array(values: Array) -> pa.Array:
     missing = _missing_rows(values)
     present = np.ascontiguousarray(values[~missing])
     ends = np.concatenate([[0], np.cumsum(~missing) * values.shape[1]])
@@ -105,8 +103,7 @@ def _list_array(values: npt.NDArray[Any]) -> pa.Array:
     return pa.ListArray.from_arrays(offsets, pa.array(present.reshape(-1), from_pandas=True))
 
 
-def _missing_rows(values: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+def _missing_rows(values: Array) -> Bools:
     if values.dtype.kind != "f":
         return np.zeros(len(values), dtype=bool)
-    missing: npt.NDArray[np.bool_] = np.isnan(values).all(axis=1)
-    return missing
+    return np.asarray(np.isnan(values).all(axis=1))

@@ -6,17 +6,13 @@ import shutil
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from flowgmm_cli.data.writers.base import Writer
+from flowgmm_cli.data.array_types import Array
+from flowgmm_cli.data.writers.base import Columns, Writer
 from flowgmm_cli.data.writers.target import Target
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    from flowgmm_cli.data.writers.base import Columns
 
 
 class NpzWriter(Writer):
@@ -62,7 +58,7 @@ class _Spool:
         self._dtype: np.dtype[Any] | None = None
         self._entry: tuple[int, ...] = ()
 
-    def add(self, values: npt.NDArray[Any]) -> None:
+    def add(self, values: Array) -> None:
         """Append a chunk."""
         self._dtype = values.dtype if self._dtype is None else np.promote_types(self._dtype, values.dtype)
         self._entry = values.shape[1:]
@@ -84,7 +80,7 @@ class _Spool:
             member.write(np.ascontiguousarray(chunk, dtype=dtype).tobytes())
 
 
-def _to_plain_array(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _to_plain_array(values: Array) -> Array:
     if isinstance(values, np.ma.MaskedArray):
         return np.where(np.ma.getmaskarray(values), np.nan, values.data)
     if values.dtype.kind == "O":

@@ -15,15 +15,7 @@ _BINARY = ("parquet", "npz")
 
 
 def open_writer(where: str, *, format: str | None = None) -> Writer:
-    """Return the writer of a file or of stdout, see `Writer`.
-
-    Args:
-        where: a file, or `-` for stdout.
-        format: one of `FORMATS`; None takes it from the suffix, and is csv on stdout.
-
-    Raises:
-        UsageError: the format is not known, `where` is a folder, or binary data would go to a terminal.
-    """
+    """Return the writer of a file, or of stdout for `-`, of which the suffix gives the format (else csv)."""
     format = find_format(where, format)
     target = parse_target(where)
     if format in _BINARY and target.path is None and sys.stdout.isatty():

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from flowgmm_cli.data.writers.base import Writer
+from flowgmm_cli.data.writers.base import Columns, Writer
 from flowgmm_cli.data.writers.encode import to_arrow
 from flowgmm_cli.data.writers.target import Target
-
-if TYPE_CHECKING:
-    from flowgmm_cli.data.writers.base import Columns
 
 _GROUP_ROWS, _GROUP_BYTES = 131_072, 1 << 25  # a row group ends when it reaches either
 

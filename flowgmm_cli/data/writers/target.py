@@ -16,12 +16,7 @@ from flowgmm_cli.files import atomic_write
 
 @dataclass(frozen=True)
 class Target:
-    """Destination of bytes.
-
-    Attributes:
-        name: the destination as messages call it.
-        path: file, device or named pipe; None for standard output.
-    """
+    """Destination of bytes: a file, device or named pipe, or standard output if `path` is None."""
 
     name: str
     path: Path | None = None
@@ -42,9 +37,6 @@ class Target:
 
         A file is replaced when the block succeeds and stays unchanged after an error. Bytes sent to a stream
         cannot be taken back.
-
-        Raises:
-            UsageError: the folder does not exist or is read-only.
         """
         if self.path is None:
             sys.stdout.flush()
@@ -79,9 +71,6 @@ def parse_target(where: str) -> Target:
     """Return the target of a command-line argument: a path, or `-` for standard output.
 
     A symbolic link is followed, so the file that it points to is replaced and not the link.
-
-    Raises:
-        UsageError: the path is a folder.
     """
     if where == "-":
         return Target("stdout")

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from flowgmm_cli.api import iterate_batches
-from flowgmm_cli.data.writers.base import Writer
+from flowgmm_cli.data.writers.base import Columns, Writer
 from flowgmm_cli.data.writers.encode import encode_csv, encode_json, to_arrow, utf8_bytes
 from flowgmm_cli.data.writers.target import Target
-
-if TYPE_CHECKING:
-    from flowgmm_cli.data.writers.base import Columns
 
 _MAX_CELLS = 1_000_000  # cells converted to text at once
 

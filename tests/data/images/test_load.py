@@ -143,9 +143,7 @@ def test_changes_are_counted(save, context):
     folder = save("a.png", PIXELS[0]).parent
     save("b.png", np.dstack([PIXELS[0]] * 3) + np.arange(3, dtype=np.uint8))
     loaded = load_images(
-        images_in_folder(folder, list_files(folder).images),
-        config(channels="colour"),
-        context,
+        images_in_folder(folder, list_files(folder).images), config(channels="colour"), context
     )
     assert loaded.pixels.shape == (2, 5, 4, 3)
     assert loaded.notes == ("1 of 2 images: grey is turned into colour",)

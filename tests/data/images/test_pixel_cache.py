@@ -13,10 +13,7 @@ ALL = np.arange(6)
 def place(tmp_path):
     def make(content="files", settings="rule"):
         return PixelCache(
-            DataContext(cache_dir=str(tmp_path / "cache")),
-            where="photos",
-            content=content,
-            settings=settings,
+            DataContext(cache_dir=str(tmp_path / "cache")), where="photos", content=content, settings=settings
         )
 
     return make

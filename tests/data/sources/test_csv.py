@@ -66,12 +66,7 @@ def test_a_hard_file_is_read_cell_by_cell(context, write):
 def test_a_text_column_keeps_its_empty_text_and_stands_alone(context, write):
     data = load(context, write(HARD), text="text")
     assert kinds(data) == {"text": "text"}
-    assert train(data).columns["text"].tolist() == [
-        'Hé said "hi"\non two lines',
-        "",
-        "plain",
-        "comma, here",
-    ]
+    assert train(data).columns["text"].tolist() == ['Hé said "hi"\non two lines', "", "plain", "comma, here"]
     assert "größe" in data.notes[0]
 
 

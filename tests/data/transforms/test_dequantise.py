@@ -105,11 +105,7 @@ def test_the_log_determinant_is_that_of_the_jacobian():
 
 @pytest.mark.parametrize(
     ("rows", "message"),
-    [
-        ([[0.5, 1.0]], "fractions"),
-        ([[0.0, 256.0]], "from 0 to 256"),
-        ([[-1.0, 3.0]], "from -1 to 3"),
-    ],
+    [([[0.5, 1.0]], "fractions"), ([[0.0, 256.0]], "from 0 to 256"), ([[-1.0, 3.0]], "from -1 to 3")],
 )
 def test_other_numbers_are_refused(rows, message):
     with pytest.raises(DataError, match=message):

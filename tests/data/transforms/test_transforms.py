@@ -23,10 +23,7 @@ EXACT = {
         [Quantile(features, 7), Standardise(features), Pca(features)]
     ),
 }
-ALL = EXACT | {
-    "pca to 1": lambda features: Pca(features, 1),
-    "clip": lambda features: Clip(features, 1.5),
-}
+ALL = EXACT | {"pca to 1": lambda features: Pca(features, 1), "clip": lambda features: Clip(features, 1.5)}
 
 
 def data(seed, rows=40, features=3, kind="normal"):

@@ -1,0 +1,17 @@
+"""Types of NumPy arrays in annotations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+Bools = npt.NDArray[np.bool_]
+Bytes = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Positions = npt.NDArray[np.int64]
+Strings = npt.NDArray[np.object_]
+"""Strings and None."""
