@@ -39,10 +39,7 @@ def is_counter(values: npt.NDArray[np.float64]) -> bool:
 def is_identifier(cells: Sequence[str], missing: int, *, id_name: bool) -> bool:
     """Return True if strings are ids: distinct, and code-like or in a column with the name of an id.
 
-    Args:
-        cells: the non-empty cells.
-        missing: number of empty cells.
-        id_name: True if the column's name is that of an id.
+    `cells` are those that are not empty, `missing` is the number of the others.
     """
     if missing or len(set(cells)) < len(cells) or len(cells) < 3:
         return False
@@ -66,11 +63,7 @@ def leaks_label(cells: npt.NDArray[np.object_], labels: npt.NDArray[np.object_])
     """Return True if every value of a column occurs with a single class, and this is significant.
 
     The test assumes that the column is independent of the classes. It needs enough rows of each value: a
-    value that occurs once is no evidence.
-
-    Args:
-        cells: the column, None where a cell is empty.
-        labels: the classes, None where a row is unlabelled.
+    value that occurs once is no evidence. Empty cells and the labels of unlabelled rows are None.
     """
     classes = Counter(str(label) for label in labels if label is not None)
     pairs = Counter(

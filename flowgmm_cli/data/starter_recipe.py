@@ -26,13 +26,7 @@ _UNKNOWN_CLASSES += ["unknown", "unlabelled", "unlabeled"]
 
 
 def render_recipe(profile: Profile, *, path: str, command: str) -> str:
-    """Return the text of a recipe.
-
-    Args:
-        profile: of the table.
-        path: the file, as the recipe names it.
-        command: the command line, for the head of the recipe.
-    """
+    """Return the text of a recipe for the table in `path`; its head names the command line."""
     texts = [column.name for column in profile.with_role("text")]
     base = _read_bundled("text" if texts else "csv")
     relative = "" if Path(path).is_absolute() else "  # relative to the folder where flowgmm is started"

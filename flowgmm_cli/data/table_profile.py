@@ -82,13 +82,9 @@ class Profile:
 def profile_table(
     table: Table, *, label: str, classes: Mapping[str, int], text: Sequence[str] = ()
 ) -> Profile:
-    """Profile every column of a table.
+    """Profile every column of a table with the rows of each class in its label column.
 
-    Args:
-        table: result of `read_table`.
-        label: name of the label column.
-        classes: rows of each class.
-        text: names of text columns; without any, text columns are inferred.
+    `text` names the text columns; without any, text columns are inferred.
     """
     labels = strings(table.data[label])
     empty_labels = sum(cell is None for cell in labels)

@@ -76,8 +76,7 @@ def check(trained: TrainedModel, rows: Rows, *, context: DataContext, at_most: i
     for index, part in enumerate(parts):
         prefix = f"member {index + 1}: " if len(parts) > 1 else ""
         modules: list[tuple[str, nn.Module]] = [(f"{prefix}model", part)]
-        if index == 0:
-            modules.append(("transforms", preprocessor.transforms))
+        modules += [("transforms", preprocessor.transforms)] if index == 0 else []
         part_findings, part_layers, part_classes, count = _check_part(
             trained, part, (features, x), steps, rows.ids, some
         )
@@ -92,10 +91,8 @@ def check(trained: TrainedModel, rows: Rows, *, context: DataContext, at_most: i
             "log-determinants of the layers are compared with that of the whole flow only"
         )
     elif jacobian_rows < len(some):
-        plural = "row" if jacobian_rows == 1 else "rows"
-        notes.append(
-            f"Jacobians of {features.shape[1]:,} features are computed at {jacobian_rows} {plural} only"
-        )
+        count_text = "1 row" if jacobian_rows == 1 else f"{jacobian_rows} rows"
+        notes.append(f"Jacobians of {features.shape[1]:,} features are computed at {count_text} only")
     return CheckReport(
         len(rows), jacobian_rows, x.shape[1], tuple(findings), tuple(layers), tuple(classes), tuple(notes)
     )

@@ -85,11 +85,7 @@ def positions_by_quantile(values: Floats, count: int) -> list[Places]:
 
 @dataclass
 class ScoreRecord:
-    """Scores of a stream of rows, with the positions of the rows in the input.
-
-    Attributes:
-        score: name of the score.
-    """
+    """Values of a score in a stream of rows, with the positions of the rows in the input."""
 
     score: str
     _places: list[Places] = field(default_factory=list)

@@ -101,8 +101,8 @@ def select_rows(reader: RowReader, names: Sequence[str]) -> Rows:
             for number, name in numbers.items()
             if 0 <= number - 1 - chunk.start < len(chunk)
         }
-        for found, table in ((places, by_id), (numbered, by_number)):
-            for place, name in found.items():
+        for selected, table in ((places, by_id), (numbered, by_number)):
+            for place, name in selected.items():
                 table.setdefault(name, (chunk.rows.take(np.array([place])), chunk.problems.get(place)))
         count = chunk.start + len(chunk)
         if set(names) <= by_id.keys():

@@ -31,14 +31,8 @@ _FIGURE_ROWS = 400  # scores of each set that are saved for figures
 class ScoreSet:
     """Scores of the rows of `--in` or of `--out`.
 
-    Attributes:
-        name: name of the rows in messages.
-        n: number of rows that could be scored.
-        unscorable: number of rows that could not.
-        reasons: reasons of the first of these.
-        flagged: number of rows above the threshold.
-        scores: scores by name, each `(m,)`: of all rows, or of a random million of them.
-        seconds: time taken.
+    `n` rows could be scored, and `flagged` of them are above the threshold; `unscorable` rows could not, with
+    the `reasons` of the first of them. `scores` by name, each `(m,)`, are of all rows or a random million.
     """
 
     name: str

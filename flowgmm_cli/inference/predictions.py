@@ -158,17 +158,11 @@ def concatenate(
 
 @dataclass
 class Totals:
-    """Counts over a stream of rows.
+    """Counts over a stream of `n` rows.
 
-    Attributes:
-        n: rows.
-        unscorable: rows that could not be scored.
-        reasons: reasons of the first `MAX_REASONS` of them.
-        counts: rows predicted of each class, `(K,)`.
-        flagged: rows flagged as out of distribution.
-        labelled: scored rows with a known true class.
-        correct: those of them that are predicted right.
-        started: start time, in seconds of `time.perf_counter`.
+    `unscorable` rows could not be scored, with the `reasons` of the first `MAX_REASONS` of them. `counts` are
+    the rows predicted of each class, `(K,)`. `labelled` rows were scored and have a known true class, and the
+    prediction of `correct` of them is right.
     """
 
     classes: int

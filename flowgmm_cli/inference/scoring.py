@@ -87,13 +87,7 @@ class ScoreRequest:
 
 @dataclass(frozen=True)
 class Scorer:
-    """Score chunks of rows.
-
-    Attributes:
-        trained: the model.
-        request: outputs to compute.
-        context: context of the encoders.
-    """
+    """Score chunks of rows; `context` is that of the encoders."""
 
     trained: TrainedModel
     request: ScoreRequest
