@@ -14,6 +14,21 @@ import pytest
 from flowgmm_cli.errors import UsageError
 from flowgmm_cli.plugins.scaffold import KINDS, Package, write_package
 
+FLOWGMM = """
+import json
+import sys
+
+from flowgmm_cli.__main__ import main
+
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["flowgmm", *words]
+    try:
+        main()
+    except SystemExit as stop:
+        if stop.code:
+            raise
+    print(end="\\f")
+"""
 LONG = "flowgmm-as-long-a-name-as-it-may-have-xy"
 
 
@@ -39,6 +54,14 @@ def run(*words: str, env: dict[str, str], cwd: Path) -> subprocess.CompletedProc
     )
 
 
+def flowgmm(*commands: list[str], env: dict[str, str], cwd: Path) -> list[str]:
+    """Carry out commands in one process, all of which must succeed, and return the output of each."""
+    words = [sys.executable, "-c", FLOWGMM, json.dumps(commands)]
+    done = subprocess.run(words, capture_output=True, text=True, env=env, cwd=cwd, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr
+    return done.stdout.split("\f")[:-1]
+
+
 def overrides(package: Package, folder: Path) -> list[str]:
     """Return the words that the recipe of an encoder requires: texts."""
     if package.kind != "encoder":
@@ -57,21 +80,18 @@ def test_a_new_package_works_at_once(kind: str, tmp_path: Path) -> None:
     env = install(package, tmp_path / "site")
     tests = run("pytest", "-q", "-p", "no:cacheprovider", env=env, cwd=package.folder)
     assert tests.returncode == 0, tests.stdout[-3000:]
-    listed = json.loads(
-        run("flowgmm_cli", "plugins", "list", "--check", "--json", env=env, cwd=tmp_path).stdout
-    )
-    rows = [row for row in listed["plugins"] if row["package"] == f"my-{kind}"]
-    assert {(row["kind"], row["state"]) for row in rows} == {(kind, "ok"), ("recipe", "ok")}
-    tested = run(
-        "flowgmm_cli", "plugins", "test", f"my-{kind}/{package.name}", "--json", env=env, cwd=tmp_path
-    )
-    assert tested.returncode == 0, tested.stdout[-3000:]
-    words = [*overrides(package, tmp_path), "train.epochs=1", "flow.hidden=8"]
     recipe = f"my-{kind}/{package.name}"
-    trained = run(
-        "flowgmm_cli", "train", recipe, *words, "--run-dir", "run", "--quiet", env=env, cwd=tmp_path
+    words = [*overrides(package, tmp_path), "train.epochs=1", "flow.hidden=8"]
+    listed, tested, _ = flowgmm(
+        ["plugins", "list", "--check", "--json"],
+        ["plugins", "test", recipe, "--json"],
+        ["train", recipe, *words, "--run-dir", "run", "--quiet"],
+        env=env,
+        cwd=tmp_path,
     )
-    assert trained.returncode == 0, trained.stderr
+    rows = [row for row in json.loads(listed)["plugins"] if row["package"] == f"my-{kind}"]
+    assert {(row["kind"], row["state"]) for row in rows} == {(kind, "ok"), ("recipe", "ok")}
+    assert json.loads(tested)
     components = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["components"]
     assert {"package": f"my-{kind}", "version": "0.1.0"}.items() <= next(
         item.items() for item in components if item["name"] == package.name
