@@ -16,6 +16,7 @@ from flowgmm_cli.report.figures import (
     FAINT,
     GREY,
     INK,
+    annotate,
     disable_math,
     method_colours,
     new_figure,
@@ -49,21 +50,18 @@ def curve_figure(curves: Sequence[MethodCurve], *, title: str, subtitle: str = "
     figure = new_figure(7.6, 4.9)
     axes = figure.subplots()
     colours = method_colours(sorted({curve.method for curve in curves}))
+    style: dict[str, Any] = {"marker": "o", "markeredgecolor": "white", "markeredgewidth": 0.8}
     for curve in curves:
-        is_flowgmm = curve.method == "flowgmm"
-        colour, order = colours[curve.method], 4 if is_flowgmm else 3
-        axes.fill_between(
-            curve.x, curve.low, curve.high, color=colour, alpha=0.2 if is_flowgmm else 0.07, linewidth=0
-        )
-        style: dict[str, Any] = {
-            "linewidth": 2.6 if is_flowgmm else 1.4,
-            "markersize": 6 if is_flowgmm else 4,
-        }
-        style |= {"marker": "o", "markeredgecolor": "white", "markeredgewidth": 0.8, "zorder": order}
-        axes.plot(curve.x, curve.mean, color=colour, **style)
+        alpha, width, size, order = (0.2, 2.6, 6, 4) if curve.method == "flowgmm" else (0.07, 1.4, 4, 3)
+        style |= {"color": colours[curve.method], "linewidth": width, "markersize": size, "zorder": order}
+        axes.fill_between(curve.x, curve.low, curve.high, color=style["color"], alpha=alpha, linewidth=0)
+        axes.plot(curve.x, curve.mean, **style)
     ticks = sorted({x for curve in curves for x in curve.x})
+    labelled = ticks[:1]
+    for tick in ticks[1:]:  # labels must not overlap on the logarithmic axis
+        if np.log(tick / labelled[-1]) >= np.log(ticks[-1] / ticks[0]) / 14:
+            labelled.append(tick)
     axes.set_xscale("log")
-    labelled = _thin_out(ticks)
     axes.set_xticks(labelled, [f"{tick:,}" for tick in labelled])
     axes.minorticks_off()
     if len(ticks) > 1:
@@ -76,36 +74,18 @@ def curve_figure(curves: Sequence[MethodCurve], *, title: str, subtitle: str = "
     return figure
 
 
-def _thin_out(ticks: Sequence[int]) -> list[int]:
-    """Select ticks whose labels do not overlap on a logarithmic axis."""
-    selection = list(ticks[:1])
-    for tick in ticks[1:]:
-        if np.log(tick / selection[-1]) >= np.log(ticks[-1] / ticks[0]) / 14:
-            selection.append(tick)
-    return selection
-
-
 def _write_names(axes: Axes, curves: Sequence[MethodCurve], colours: Mapping[str, str]) -> None:
     """Write the names of the methods beside the right end, without overlaps."""
     low, high = axes.get_ylim()
     curves = sorted(curves, key=lambda curve: curve.mean[-1])
     ends = [(curve.mean[-1] - low) / (high - low) for curve in curves]
+    style: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "axes fraction", "va": "center"}
+    arrow = {"arrowstyle": "-", "linewidth": 0.7, "shrinkA": 1, "shrinkB": 1, "relpos": (0, 0.5)}
     for curve, end, y in zip(curves, ends, separate(ends, 0.052), strict=True):
-        is_flowgmm, colour = curve.method == "flowgmm", colours[curve.method]
-        arrow = {"arrowstyle": "-", "linewidth": 0.7, "shrinkA": 1, "shrinkB": 1, "relpos": (0, 0.5)}
-        axes.annotate(
-            method_name(curve.method),
-            (1.0, end),
-            (1.035, y),
-            xycoords="axes fraction",
-            textcoords="axes fraction",
-            va="center",
-            fontsize=10 if is_flowgmm else 9,
-            fontweight="bold" if is_flowgmm else "normal",
-            color=colour,
-            annotation_clip=False,
-            arrowprops={**arrow, "color": colour},
-        )
+        size, weight = (10, "bold") if curve.method == "flowgmm" else (9, "normal")
+        style |= {"fontsize": size, "fontweight": weight, "color": colours[curve.method]}
+        style["arrowprops"] = {**arrow, "color": style["color"]}
+        axes.annotate(method_name(curve.method), (1.0, end), (1.035, y), annotation_clip=False, **style)
 
 
 def separate(values: Sequence[float], distance: float) -> list[float]:
@@ -141,7 +121,14 @@ def sweep_figure(
     figure = new_figure(5.2 + 0.075 * max(len(label) for label in labels), 1.7 + 0.29 * len(rows))
     axes = figure.subplots()
     for y, (_, accuracies) in enumerate(rows):
-        _draw_combination(axes, y, accuracies, is_best=y == 0)
+        colour, ink, weight = (GREY, GREY, "normal") if y else (ACCENT, INK, "bold")
+        mean = float(np.mean(accuracies))
+        axes.axhline(y, color=FAINT, linewidth=0.5, zorder=0)
+        axes.hlines(y, min(accuracies), max(accuracies), color=colour, alpha=0.45, linewidth=2)
+        axes.plot(accuracies, [y] * len(accuracies), "o", color=colour, alpha=0.5, markersize=4.5, mew=0)
+        axes.plot(mean, y, "D", color=colour, markersize=6.5, markeredgecolor="white", markeredgewidth=0.8)
+        style = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 8.5, "fontweight": weight}
+        annotate(axes, f"{mean:.4f}", (1, y), (6, 0), color=ink, annotation_clip=False, **style)
     axes.set_yticks(range(len(rows)), labels, fontsize=8.5)
     disable_math(*axes.get_yticklabels())
     axes.set_ylim(len(rows) - 0.4, -0.6)
@@ -153,26 +140,6 @@ def sweep_figure(
     rest = f" · {omitted} more, all worse, not shown" if omitted else ""
     set_title(axes, title, f"{subtitle}{rest}")
     return figure
-
-
-def _draw_combination(axes: Axes, y: int, accuracies: Sequence[float], *, is_best: bool) -> None:
-    mean, colour = float(np.mean(accuracies)), ACCENT if is_best else GREY
-    axes.axhline(y, color=FAINT, linewidth=0.5, zorder=0)
-    axes.hlines(y, min(accuracies), max(accuracies), color=colour, alpha=0.45, linewidth=2)
-    axes.plot(accuracies, [y] * len(accuracies), "o", color=colour, alpha=0.5, markersize=4.5, mew=0)
-    axes.plot(mean, y, "D", color=colour, markersize=6.5, markeredgecolor="white", markeredgewidth=0.8)
-    axes.annotate(
-        f"{mean:.4f}",
-        (1, y),
-        (6, 0),
-        xycoords=("axes fraction", "data"),
-        textcoords="offset points",
-        va="center",
-        fontsize=8.5,
-        fontweight="bold" if is_best else "normal",
-        color=INK if is_best else GREY,
-        annotation_clip=False,
-    )
 
 
 CURVE_SCHEMA, SWEEP_SCHEMA = "flowgmm/curve/1", "flowgmm/sweep/1"
@@ -205,14 +172,12 @@ def write_curve(experiment: Experiment, results: Sequence[Result]) -> dict[str, 
 
 
 def _method_curve(method: str, groups: Sequence[Group]) -> MethodCurve:
-    by_labels = {
-        int(group.settings["labels"]): group.metrics["accuracy"] for group in groups if group.method == method
-    }
-    labels = sorted(by_labels)
-    accuracies = [by_labels[count] for count in labels]
+    members = [group for group in groups if group.method == method]
+    members.sort(key=lambda group: int(group.settings["labels"]))
+    accuracies = [group.metrics["accuracy"] for group in members]
     return MethodCurve(
         method,
-        labels,
+        [int(group.settings["labels"]) for group in members],
         [accuracy.mean for accuracy in accuracies],
         [accuracy.min for accuracy in accuracies],
         [accuracy.max for accuracy in accuracies],
@@ -231,7 +196,8 @@ def write_sweep(experiment: Experiment, results: Sequence[Result]) -> dict[str, 
         for group in groups:
             members = [result for result in results if result.settings == group.settings]
             accuracies = [float(result.methods[FLOWGMM]["accuracy"]) for result in members]
-            rows.append((describe_settings(group.settings, names), accuracies))
+            text = "  ".join(f"{names[key]}={value}" for key, value in group.settings.items())
+            rows.append((text, accuracies))
         seeds = len({result.seed for result in results})
         ranking = note.partition(":")[0].partition(",")[0]
         figure = sweep_figure(
@@ -262,11 +228,6 @@ def rank(groups: Sequence[Group]) -> tuple[list[Group], str]:
         note = TEST_RANKING_NOTE
     order = sorted(range(len(groups)), key=scores.__getitem__)
     return [groups[index] for index in order], note
-
-
-def describe_settings(settings: Mapping[str, Any], names: Mapping[str, str]) -> str:
-    """Write settings on one line, with short names of the keys."""
-    return "  ".join(f"{names[key]}={value}" for key, value in settings.items())
 
 
 def short_keys(keys: Sequence[str]) -> dict[str, str]:

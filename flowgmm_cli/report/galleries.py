@@ -120,22 +120,15 @@ def _tables(
             for row in indices:
                 density, predicted = f"{statistics.log_density[row]:.2f}", names[statistics.predicted[row]]
                 table.append([names[index], kind, rows.ids[row], density, predicted, *cells(row)])
-    omitted = len(inputs) - len(columns)
     caption = "Typical and odd rows by class."
-    if omitted:
+    if omitted := len(inputs) - len(columns):
         caption += f" Not shown: {pluralise(omitted, 'further column')}."
     headings = ["class", "", "id", "log p(x | class)", "predicted", *columns]
     extreme_table = Table(headings, table, caption, right=["log p(x | class)"])
-    table = [
-        [
-            names[statistics.classes[row]],
-            names[statistics.predicted[row]],
-            rows.ids[row],
-            f"{statistics.entropy[row]:.2f}",
-            *cells(row),
-        ]
-        for row in select_uncertain(statistics, UNCERTAIN_ROWS)
-    ]
+    table = []
+    for row in select_uncertain(statistics, UNCERTAIN_ROWS):
+        pair = names[statistics.classes[row]], names[statistics.predicted[row]]
+        table.append([*pair, rows.ids[row], f"{statistics.entropy[row]:.2f}", *cells(row)])
     caption = "The most uncertain rows: entropy of the class probabilities, in nats."
     headings = ["class", "predicted", "id", "entropy", *columns]
     return [extreme_table, Table(headings, table, caption, right=["entropy"])]

@@ -40,14 +40,12 @@ def samples_section(context: ReportContext) -> list[Part]:
     column = image_column(columns)
     temperature = "the temperatures above them" if column else f"temperature {TEMPERATURE:g}"
     is_text = any(item.kind == "text" for item in columns)
+    origin = "None of these rows is in the data."
+    if is_text:
+        origin = "A sampled vector is no text; the training texts nearest to it represent it."
     introduction = (
         "Latent vectors are drawn from the Gaussians of the classes and mapped back through the flow, at "
-        f"{temperature} (1 is the model's own spread; lower is closer to the mean of the class). "
-    )
-    introduction += (
-        "A sampled vector is no text; the training texts nearest to it represent it."
-        if is_text
-        else "None of these rows is in the data."
+        f"{temperature} (1 is the model's own spread; lower is closer to the mean of the class). {origin}"
     )
     parts: list[Part] = [Paragraph(introduction)]
     if len(classes) < len(trained.class_names):
@@ -79,13 +77,8 @@ def _images(trained: TrainedModel, column: Column, classes: list[int]) -> Part:
 
 def _texts(context: ReportContext, generated: GeneratedRows) -> Part:
     trained = context.trained
-    neighbours = nearest_text_columns(
-        trained.preprocessor.feature_encoder,
-        generated.features,
-        context.rows.train,
-        context.data_context,
-        k=2,
-    )
+    encoder, train = trained.preprocessor.feature_encoder, context.rows.train
+    neighbours = nearest_text_columns(encoder, generated.features, train, context.data_context, k=2)
     rows = [
         [trained.class_names[index], *(_format(cell) for cell in cells)]
         for index, *cells in zip(generated.classes, *neighbours.values(), strict=True)
@@ -102,9 +95,8 @@ def _texts(context: ReportContext, generated: GeneratedRows) -> Part:
 def _table(generated: GeneratedRows) -> Part:
     table = generated.table()
     label = "sample_class" if "sample_class" in table else "class"
-    names = [name for name in table if name not in ("id", "sample_id", "class", "sample_class")]
-    omitted = len(names) - MAX_COLUMNS
-    names = names[:MAX_COLUMNS]
+    inputs = [name for name in table if name not in ("id", "sample_id", "class", "sample_class")]
+    names = inputs[:MAX_COLUMNS]
     rows = [
         [table[label][row], *(_format(table[name][row], ".4g") for name in names)]
         for row in range(len(generated))
@@ -113,7 +105,7 @@ def _table(generated: GeneratedRows) -> Part:
         "Rows in the columns and units of the input. log_density is the log-likelihood of the row (higher: "
         "more typical), confidence the probability that the row belongs to its class."
     )
-    if omitted > 0:
+    if omitted := len(inputs) - len(names):
         caption += f" Not shown: {pluralise(omitted, 'further column')}."
     numeric = [name for name in names if np.issubdtype(table[name].dtype, np.number)]
     return Table(["class", *names], rows, caption, right=numeric)
@@ -184,15 +176,11 @@ def transfer_figure(
         target = names[int(rows.classes[0])] if len(rows) else ""
         grid = [ImageRow("given", originals), ImageRow(f"as {target}", images)]
         return image_grid_figure(grid, limits=limits, headings=list(origins), title=title)
-    transfers = images.reshape(len(originals), len(names), *images.shape[1:])
-    grid = [
-        ImageRow(
-            str(origin),
-            np.concatenate([original[None], row]),
-            framed=[False, *(name == origin for name in names)],
-        )
-        for origin, original, row in zip(origins[:: len(names)], originals, transfers, strict=True)
-    ]
+    grid = []
+    for start, (origin, original) in enumerate(zip(origins[:: len(names)], originals, strict=True)):
+        transfers = images[start * len(names) : (start + 1) * len(names)]
+        framed = [False, *(name == origin for name in names)]
+        grid.append(ImageRow(str(origin), np.concatenate([original[None], transfers]), framed=framed))
     return image_grid_figure(
         grid,
         limits=limits,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flowgmm_cli.data.prepare import SplitRows
@@ -11,7 +10,7 @@ from flowgmm_cli.evaluation.intervals import wilson_interval
 from flowgmm_cli.evaluation.metrics import BaselineResult, ClassificationMetrics, Evaluation
 from flowgmm_cli.report import text
 from flowgmm_cli.report.context import ReportContext, UnavailableError
-from flowgmm_cli.report.page import Code, Paragraph, Part, Table, Tile, Tiles
+from flowgmm_cli.report.page import Code, Paragraph, Part, Table
 from flowgmm_cli.report.text import describe_source, method_name, percent, pluralise
 
 MAX_OPEN_ROWS = 30  # a longer table is collapsed
@@ -45,65 +44,51 @@ def summary_section(context: ReportContext) -> list[Part]:
         reason = "there are no labelled test rows" if context.facts else "the run has no model yet"
         parts.append(Paragraph(f"The model was not evaluated: {reason}."))
     else:
-        metrics = evaluation.classification
         parts.append(_tiles(evaluation, rows))
-        parts += [
-            Paragraph(sentences)
-            for sentences in (
-                text.describe_accuracy(evaluation),
-                text.describe_confidence(metrics),
-                text.describe_weaknesses(metrics),
-                text.compare_with_baselines(evaluation),
-            )
-            if sentences
-        ]
+        sentences = (
+            text.describe_accuracy(evaluation),
+            text.describe_confidence(evaluation.classification),
+            text.describe_weaknesses(evaluation.classification),
+            text.compare_with_baselines(evaluation),
+        )
+        parts += [Paragraph(sentence) for sentence in sentences if sentence]
     caveats = text.list_caveats(context.info, evaluation, context.facts)
     return [*parts, *(Paragraph(caveat, "note") for caveat in caveats)]
 
 
 def _tiles(evaluation: Evaluation, rows: Mapping[str, int]) -> Tiles:
     metrics = evaluation.classification
-
-    def interval(name: str) -> str:
-        value = metrics.intervals.get(name)
-        return f"{percent(value.low)} to {percent(value.high)}" if value else ""
-
+    limits = {
+        name: f"{percent(item.low)} to {percent(item.high)}" for name, item in metrics.intervals.items()
+    }
+    balanced = percent(metrics.balanced_accuracy), limits.get("balanced_accuracy", "")
     tiles = [
-        Tile("accuracy", percent(metrics.accuracy), interval("accuracy")),
-        Tile("balanced accuracy", percent(metrics.balanced_accuracy), interval("balanced_accuracy")),
+        Tile("accuracy", percent(metrics.accuracy), limits.get("accuracy", "")),
+        Tile("balanced accuracy", *balanced),
         Tile("macro F1", f"{metrics.macro_f1:.3f}", "mean over classes, at best 1"),
         Tile("calibration error (ECE)", f"{metrics.ece:.3f}", f"by chance {text.chance_ece(metrics):.3f}"),
         Tile("log loss (NLL)", f"{metrics.nll:.3f}", "nats per row, at best 0"),
     ]
-    if evaluation.bits_per_dim is not None:
-        tiles.append(
-            Tile("bits per dimension", f"{evaluation.bits_per_dim:.3f}", "8 in an uncompressed image")
-        )
+    if (bits := evaluation.bits_per_dim) is not None:
+        tiles.append(Tile("bits per dimension", f"{bits:.3f}", "8 in an uncompressed image"))
     of_rows = f"of {rows.get('train', 0):,} for training"
     return Tiles([*tiles, Tile("labelled rows", f"{rows.get('labelled', 0):,}", of_rows)])
 
 
 def classes_section(context: ReportContext) -> list[Part]:
     """Recall, precision and F1 of each class."""
-    labelled = _count_labels(context)
-    columns = ["class", "labelled", "test rows", "recall", "95 % interval", "precision", "F1"]
     rows = []
-    for index, row in enumerate(require_evaluation(context).classification.per_class):
+    for row in require_evaluation(context).classification.per_class:
         interval = wilson_interval(round(row.recall * row.support), row.support) if row.support else None
-        rows.append(
-            [
-                row.name,
-                labelled[index] if labelled else None,
-                f"{row.support:,}",
-                percent(row.recall) if row.support else "-",
-                f"{percent(interval.low)} to {percent(interval.high)}" if interval else "-",
-                percent(row.precision) if row.predicted else "-",
-                f"{row.f1:.3f}",
-            ]
-        )
-    if not labelled:
-        del columns[1]
-        rows = [[row[0], *row[2:]] for row in rows]
+        limits = f"{percent(interval.low)} to {percent(interval.high)}" if interval else "-"
+        recall = percent(row.recall) if row.support else "-"
+        precision = percent(row.precision) if row.predicted else "-"
+        rows.append([row.name, f"{row.support:,}", recall, limits, precision, f"{row.f1:.3f}"])
+    columns = ["class", "test rows", "recall", "95 % interval", "precision", "F1"]
+    if labelled := _count_labels(context):
+        columns.insert(1, "labelled")
+        for cells, count in zip(rows, labelled, strict=True):
+            cells.insert(1, count)
     caption = (
         "Labelled: training rows of the class with a visible label. Recall: share of the test rows of the "
         "class that the model assigns to it. Precision: share of the rows assigned to the class that belong "
@@ -131,11 +116,8 @@ def baselines_section(context: ReportContext) -> list[Part]:
             "and labels; a report written afterwards shows them here."
         )
     metrics = evaluation.classification
-    methods: list[tuple[str, ClassificationMetrics | BaselineResult]] = [
-        ("flowgmm", metrics),
-        *evaluation.baselines.items(),
-    ]
-    ranking = sorted(methods, key=lambda item: -item[1].accuracy)
+    methods: dict[str, ClassificationMetrics | BaselineResult] = {"flowgmm": metrics, **evaluation.baselines}
+    ranking = sorted(methods.items(), key=lambda item: -item[1].accuracy)
     rows = []
     for name, result in ranking:
         values = (result.accuracy, result.balanced_accuracy, result.macro_f1, result.nll, result.ece)
@@ -167,30 +149,19 @@ def data_section(context: ReportContext) -> list[Part]:
     try:
         rows = context.rows
     except UnavailableError as reason:
-        note = Paragraph(f"Counts by class cannot be shown. {reason}", "note")
-        return [*parts, _split_table(counts), note]
+        keys = {"training": ("train", "labelled"), "held out": ("val", "val_labelled"), "test": ("test",) * 2}
+        lines = [[split, *(f"{counts.get(key, 0):,}" for key in pair)] for split, pair in keys.items()]
+        table = Table(["split", "rows", "labels used"], lines, right=["rows", "labels used"])
+        return [*parts, table, Paragraph(f"Counts by class cannot be shown. {reason}", "note")]
     if rows.fingerprint != context.info.get("fingerprint"):
-        parts.append(
-            Paragraph("The data has changed since the training; these are its current counts.", "note")
-        )
+        note = "The data has changed since the training; these are its current counts."
+        parts.append(Paragraph(note, "note"))
     columns = [
         [column.name, column.kind, " by ".join(map(str, column.shape)) or "1"] for column in rows.columns
     ]
     summary = f"show {pluralise(len(columns), 'input column')}"
     column_table = Table(["input column", "kind", "numbers in a cell"], columns, summary=summary)
     return [*parts, _class_table(rows), column_table]
-
-
-def _split_table(counts: Mapping[str, int]) -> Table:
-    rows = [
-        [split, *(f"{counts.get(key, 0):,}" for key in keys)]
-        for split, keys in (
-            ("training", ("train", "labelled")),
-            ("held out", ("val", "val_labelled")),
-            ("test", ("test", "test")),
-        )
-    ]
-    return Table(["split", "rows", "labels used"], rows, right=["rows", "labels used"])
 
 
 def _class_table(rows: SplitRows) -> Table:
@@ -257,28 +228,21 @@ def search_section(context: ReportContext) -> list[Part]:
 def versions_section(context: ReportContext) -> list[Part]:
     """Time, place and software of the run."""
     info = context.info
-    facts: Sequence[tuple[str, Any]] = (
-        ("run", context.run.path),
-        ("started", str(info.get("created", ""))[:19].replace("T", " ") + " UTC"),
-        ("duration", f"{float(info.get('seconds') or 0):.0f} s"),
-        ("status", context.status),
-        ("seed", info.get("seed")),
-        ("device", info.get("device")),
-        ("precision", info.get("precision")),
-        ("epochs", info.get("epochs")),
-        ("optimiser steps", info.get("steps")),
-        ("fingerprint of the data", info.get("fingerprint")),
-    )
+    facts = {
+        "run": context.run.path,
+        "started": str(info.get("created", ""))[:19].replace("T", " ") + " UTC",
+        "duration": f"{float(info.get('seconds') or 0):.0f} s",
+        "status": context.status,
+        **{key: info.get(key) for key in ("seed", "device", "precision", "epochs")},
+        "optimiser steps": info.get("steps"),
+        "fingerprint of the data": info.get("fingerprint"),
+    }
     keys = ("kind", "name", "package", "version")
-    components = dict.fromkeys(
-        tuple(component.get(key) for key in keys) for component in info.get("components") or ()
-    )
+    components = dict.fromkeys(tuple(item.get(key) for key in keys) for item in info.get("components") or ())
+    packages = list((info.get("versions") or {}).items())
+    headings = ["kind", "component", "package", "version"]
     return [
-        Table(["property", "value"], [fact for fact in facts if fact[1] is not None]),
-        Table(
-            ["package", "version"], list((info.get("versions") or {}).items()), summary="versions of packages"
-        ),
-        Table(
-            ["kind", "component", "package", "version"], list(components), summary="origin of each component"
-        ),
+        Table(["property", "value"], [fact for fact in facts.items() if fact[1] is not None]),
+        Table(["package", "version"], packages, summary="versions of packages"),
+        Table(headings, list(components), summary="origin of each component"),
     ]

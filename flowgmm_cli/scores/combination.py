@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.random import Generator
 
 from flowgmm_cli.api import Score, ScoreInputs
 from flowgmm_cli.files import select_prefix
@@ -34,9 +35,7 @@ class Combined:
         self.scores: list[Score] = [build(component) for component in config.of]
         self.tails: list[Tail] = []
 
-    def fit(
-        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
-    ) -> None:
+    def fit(self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: Generator) -> None:
         """Fit the scores, and their tails on held-out rows."""
         for score in self.scores:
             score.fit(train, held_out, model, generator)

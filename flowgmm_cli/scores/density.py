@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from numpy.random import Generator
 
 from flowgmm_cli.api import Score, ScoreInputs, iterate_batches
 from flowgmm_cli.files import select_prefix
@@ -28,9 +29,7 @@ class Nll(ArrayScore):
     denser than every training row (Nalisnick et al., 2019, arXiv:1810.09136).
     """
 
-    def fit(
-        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
-    ) -> None:
+    def fit(self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: Generator) -> None:
         """Do nothing."""
 
     def __call__(self, rows: ScoreInputs) -> Floats:
@@ -49,9 +48,7 @@ class Typicality(ArrayScore):
 
     config: TypicalityConfig
 
-    def fit(
-        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
-    ) -> None:
+    def fit(self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: Generator) -> None:
         """Compute H, without rows whose density is not finite."""
         nll = -to_numpy(held_out.log_density)
         nll = nll[np.isfinite(nll)]
@@ -70,9 +67,7 @@ class LatentRadius(ArrayScore):
     variance 2 D. Higher = further from the shell of the nearest component, inwards or outwards.
     """
 
-    def fit(
-        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
-    ) -> None:
+    def fit(self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: Generator) -> None:
         """Copy the components; those of an ensemble's first member, whose latents the rows have."""
         means, scales = model.parts[0].mixture.moments()
         self.fitted = {"means": to_numpy(means), "precisions": 1 / to_numpy(scales) ** 2}
@@ -117,9 +112,7 @@ class DensityOfStates:
         }
         self.fitted: Arrays = {}
 
-    def fit(
-        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
-    ) -> None:
+    def fit(self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: Generator) -> None:
         """Fit the statistics to half of the training rows, and store those of the other half.
 
         A row is at distance 0 from itself in the search for neighbours, and thresholds come from held-out

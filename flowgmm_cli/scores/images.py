@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.random import Generator
 
 from flowgmm_cli.api import ScoreInputs
 from flowgmm_cli.errors import DataError
@@ -47,9 +48,7 @@ class LikelihoodRatio(ArrayScore):
 
     config: LikelihoodRatioConfig
 
-    def fit(
-        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
-    ) -> None:
+    def fit(self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: Generator) -> None:
         """Fit the background."""
         pixels = get_pixels(train)
         low, high = pixels.min(), pixels.max()
@@ -82,9 +81,7 @@ class Compression(ArrayScore):
     numbers of bits.
     """
 
-    def fit(
-        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
-    ) -> None:
+    def fit(self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: Generator) -> None:
         """Store the range of the pixels."""
         images = get_images(train)
         low, high = float(images.min()), float(images.max())

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from numpy.random import Generator
 
 from flowgmm_cli.api import ScoreInputs
 from flowgmm_cli.scores.base import Arrays, ArrayScore, Floats, to_finite, to_numpy
@@ -65,7 +66,7 @@ def fit_gaussian(
     rows: Floats,
     *,
     shrinkage: Literal["ledoit_wolf", "none"],
-    generator: np.random.Generator,
+    generator: Generator,
     rank: int | None = None,
 ) -> Gaussian:
     """Fit the covariance of centred rows.
@@ -94,7 +95,7 @@ def fit_gaussian(
     return Gaussian(directions.astype(np.float32), np.maximum(variances, floor), max(residual, floor))
 
 
-def _principal_components(rows: Floats, rank: int, generator: np.random.Generator) -> tuple[Floats, Floats]:
+def _principal_components(rows: Floats, rank: int, generator: Generator) -> tuple[Floats, Floats]:
     """Return variances `(r,)` and directions `(D, r)`."""
     count, size = rows.shape
     if size <= _MAX_FULL_RANK:
@@ -121,9 +122,7 @@ class Mahalanobis(ArrayScore):
 
     config: MahalanobisConfig
 
-    def fit(
-        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
-    ) -> None:
+    def fit(self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: Generator) -> None:
         """Fit mean and covariance."""
         x = to_numpy(train.x)
         mean = x.mean(axis=0)
@@ -147,9 +146,7 @@ class ClassMahalanobis(ArrayScore):
 
     config: MahalanobisConfig
 
-    def fit(
-        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
-    ) -> None:
+    def fit(self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: Generator) -> None:
         """Fit class means and the covariance around them, without rows that have infinite latents."""
         z, classes = to_numpy(train.latents.z), to_numpy(train.log_posterior).argmax(axis=1)
         usable = np.isfinite(z).all(axis=1)

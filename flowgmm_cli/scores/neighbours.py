@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from numpy.random import Generator
 from torch import Tensor
 
 from flowgmm_cli.api import ScoreInputs, iterate_batches
@@ -33,7 +34,7 @@ class NearestRows(ArrayScore):
 
     config: KnnConfig
 
-    def store(self, rows: Tensor, generator: np.random.Generator) -> None:
+    def store(self, rows: Tensor, generator: Generator) -> None:
         """Store a sample of the rows `(N, D)`, as float32, without rows that have infinite numbers."""
         usable = np.flatnonzero(rows.isfinite().all(dim=1).numpy())
         usable = usable if len(usable) else np.arange(len(rows))
@@ -88,9 +89,7 @@ class InputKnn(NearestRows):
     does not use the model.
     """
 
-    def fit(
-        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
-    ) -> None:
+    def fit(self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: Generator) -> None:
         """Store training rows, labelled or not."""
         self.store(train.x, generator)
 
@@ -106,9 +105,7 @@ class LatentKnn(NearestRows):
     default features are not scaled.
     """
 
-    def fit(
-        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
-    ) -> None:
+    def fit(self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: Generator) -> None:
         """Store training rows, labelled or not."""
         self.store(train.latents.z, generator)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.random import Generator
 
 from flowgmm_cli.api import Latents, ScoreInputs
 from flowgmm_cli.scores.base import ArrayScore, Floats, to_finite, to_numpy
@@ -16,9 +17,7 @@ from flowgmm_cli.scores.base import ArrayScore, Floats, to_finite, to_numpy
 class PosteriorScore(ArrayScore):
     """A score of the tempered posterior; the temperature is that of the model."""
 
-    def fit(
-        self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: np.random.Generator
-    ) -> None:
+    def fit(self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: Generator) -> None:
         """Copy the temperature of the calibrated model; 1 without."""
         temperature = getattr(model, "temperature", None)
         self.fitted = {"temperature": np.asarray(1.0 if temperature is None else float(temperature))}
