@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from typing import Any
 
 from flowgmm_cli.data.prepare import SplitRows
@@ -10,7 +11,7 @@ from flowgmm_cli.evaluation.intervals import wilson_interval
 from flowgmm_cli.evaluation.metrics import BaselineResult, ClassificationMetrics, Evaluation
 from flowgmm_cli.report import text
 from flowgmm_cli.report.context import ReportContext, UnavailableError
-from flowgmm_cli.report.page import Code, Paragraph, Part, Table
+from flowgmm_cli.report.page import Code, Paragraph, Part, Table, Tile, Tiles
 from flowgmm_cli.report.text import describe_source, method_name, percent, pluralise
 
 MAX_OPEN_ROWS = 30  # a longer table is collapsed
