@@ -12,6 +12,7 @@ import importlib.util
 import os
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -26,22 +27,13 @@ FLAG = "--plugin-module"
 
 
 @dataclass(frozen=True)
-class LocalSpec:
-    """A spec in a local module."""
-
-    name: str  # its name in recipes
-    attribute: str  # the variable that holds it
-    spec: Spec
-
-
-@dataclass(frozen=True)
 class LocalModule:
     """An imported file."""
 
     path: Path  # the file, absolute
     module: str  # the private name under which it is imported
     digest: str  # SHA-256 of its content, in hexadecimal
-    specs: tuple[LocalSpec, ...]  # the specs in it
+    specs: Mapping[str, Spec]  # the variables that hold specs; recipes name them in lower case
 
     @property
     def package(self) -> str:
@@ -74,11 +66,11 @@ def load_file(path: str | Path) -> LocalModule:
     module = sys.modules.get(name)
     if module is None or getattr(module, "__flowgmm_digest__", None) != digest:
         module = _import(file, name, digest)
-    specs = tuple(
-        LocalSpec(attribute.lower(), attribute, value)
+    specs = {
+        attribute: value
         for attribute, value in vars(module).items()
         if isinstance(value, Spec) and not attribute.startswith("_")
-    )
+    }
     if not specs:
         raise PluginError(
             f"the plugin module {path} defines no component",

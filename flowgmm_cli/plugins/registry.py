@@ -228,10 +228,10 @@ def provenance(component: Component) -> dict[str, Any]:
 
 
 def _local_entries(module: LocalModule, kind: str) -> Iterator[Entry]:
-    for local in module.specs:
-        if kind_of(local.spec) == kind:
-            target = f"{module.module}:{local.attribute}"
-            entry = Entry(kind, local.name, module.package, None, target, summary=local.spec.summary)
+    for attribute, spec in module.specs.items():
+        if kind_of(spec) == kind:
+            target = f"{module.module}:{attribute}"
+            entry = Entry(kind, attribute.lower(), module.package, None, target, summary=spec.summary)
             yield replace(entry, path=str(module.path), digest=module.digest)
 
 

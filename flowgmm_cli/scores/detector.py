@@ -140,16 +140,12 @@ def fit_detector(
     *,
     default: str | None = None,
 ) -> Detector:
-    """Fit the scores that suit the rows.
+    """Fit the scores of the recipe's `ood.scores`; those that read images are skipped for rows without
+    images.
 
-    Args:
-        components: the recipe's `ood.scores`; those that read images are skipped for rows without images.
-        train: rows the model was trained on.
-        held_out: rows of the same kind that it was not trained on.
-        model: the trained model.
-        seed: of the random numbers; every score gets the same, so that scores which store a sample of the
-            rows store the same sample.
-        default: name of the default score; None for the first.
+    `train` are rows the model was trained on, `held_out` rows of the same kind that it was not trained on.
+    Every score gets random numbers of the same seed, so that scores which store a sample of the rows store
+    the same sample. `default` is the name of the default score; None for the first.
 
     Raises:
         RecipeError: no score suits the rows.

@@ -48,7 +48,7 @@ def local_file(tmp_path: Path) -> Iterator[Path]:
 
 def test_specs_are_named_by_their_variables(local_file: Path) -> None:
     module = load_file(local_file)
-    assert [(item.name, item.spec.summary) for item in module.specs] == [
+    assert [(name.lower(), spec.summary) for name, spec in module.specs.items()] == [
         ("my_flow", "A flow"),
         ("words", "An encoder"),
     ]
@@ -75,7 +75,7 @@ def test_provenance_has_path_and_hash(local_file: Path) -> None:
 
 def test_a_built_in_of_the_same_name_wins(local_file: Path) -> None:
     module = load_file(local_file)
-    builtin = module.specs[0].spec
+    builtin = next(iter(module.specs.values()))
     registry = Registry({"flow": {"my_flow": builtin}}, local=[module])
     assert registry.find("flow", "my_flow").builtin
     assert registry.entries("flow")[1].state == "conflict"
@@ -86,7 +86,7 @@ def test_a_module_that_has_changed_is_loaded_anew(local_file: Path) -> None:
     first = load_file(local_file)
     assert load_file(local_file) == first
     local_file.write_text(SOURCE.replace("A flow", "Another flow"), encoding="utf-8")
-    assert load_file(local_file).specs[0].spec.summary == "Another flow"
+    assert next(iter(load_file(local_file).specs.values())).summary == "Another flow"
 
 
 @pytest.mark.parametrize(
