@@ -22,7 +22,7 @@ from flowgmm_cli.evaluation.detection import (
 scores = st.lists(st.integers(-5, 5).map(float), min_size=1, max_size=40).map(np.array)  # many ties
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(scores_in=scores, scores_out=scores)
 def test_areas_agree_with_scikit_learn_also_with_ties(scores_in: np.ndarray, scores_out: np.ndarray) -> None:
     result = detection_metrics(scores_in, scores_out)
