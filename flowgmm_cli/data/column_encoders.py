@@ -25,13 +25,9 @@ MISSING_CATEGORY = "(missing)"
 
 @dataclass(frozen=True)
 class ColumnEncoder(ABC):
-    """A fitted encoder of an input column.
+    """A fitted encoder of an input column."""
 
-    Attributes:
-        column: the input column.
-    """
-
-    column: Column
+    column: Column  # the input column
 
     @property
     def names(self) -> list[str]:
@@ -68,19 +64,12 @@ class ColumnEncoder(ABC):
 
 @dataclass(frozen=True)
 class NumericColumn(ColumnEncoder):
-    """A numeric or vector column; NaN and infinite cells are replaced by `fill`.
+    """A numeric or vector column; NaN and infinite cells are replaced by `fill`."""
 
-    Attributes:
-        fill: `(d,)`; None if such cells are an error.
-        has_missing: True if training cells are filled.
-        whole: True if all training cells are whole numbers.
-        range: smallest and largest training cell; None if unknown.
-    """
-
-    fill: Floats | None
-    has_missing: bool = False
-    whole: bool = False
-    range: tuple[float, float] | None = None
+    fill: Floats | None  # `(d,)`; None if such cells are an error
+    has_missing: bool = False  # True if training cells are filled
+    whole: bool = False  # True if all training cells are whole numbers
+    range: tuple[float, float] | None = None  # smallest and largest training cell; None if unknown
 
     @classmethod
     def fit(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
+from flowgmm_cli.data.messages import join_some
 from flowgmm_cli.data.sources.columns import numbers, sort_naturally
 from flowgmm_cli.data.sources.tables import Table
 from flowgmm_cli.errors import DataError, UsageError
@@ -79,6 +80,4 @@ def _is_candidate(table: Table, name: str) -> bool:
 
 
 def _summarise(counts: Mapping[str, int], most: int = 5) -> str:
-    listed = [f"{name} ({rows:,} rows)" for name, rows in list(counts.items())[:most]]
-    rest = len(counts) - len(listed)
-    return ", ".join(listed) + (f" and {rest:,} more" if rest else "")
+    return join_some((f"{name} ({rows:,} rows)" for name, rows in counts.items()), len(counts), most)

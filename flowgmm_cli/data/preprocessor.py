@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowgmm_cli.api import Column, Component, DataConfig, DataContext, Encoder, Rows, iterate_batches
+from flowgmm_cli.api import Component, DataConfig, DataContext, Encoder, Rows, iterate_batches
 from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.data.array_types import Array, Ints
 from flowgmm_cli.data.feature_encoder import EncoderFactory, FeatureEncoder
@@ -55,11 +55,14 @@ class Preprocessor:
     Attributes:
         feature_encoder: input columns to the matrix `(N, F)`.
         transforms: the matrix to the flow's input `(N, D)`, in float64 on the CPU.
+        columns, ranges, feature_names, notes: see `FeatureEncoder`.
     """
 
     def __init__(self, feature_encoder: FeatureEncoder, transforms: Sequential) -> None:
         self.feature_encoder = feature_encoder
         self.transforms = transforms.requires_grad_(False).eval()
+        self.columns, self.ranges = feature_encoder.columns, feature_encoder.ranges
+        self.feature_names, self.notes = feature_encoder.feature_names, feature_encoder.notes
 
     @property
     def dim(self) -> int:
@@ -87,26 +90,6 @@ class Preprocessor:
     def random(self) -> bool:
         """True if a transform has noise, which training draws in each step."""
         return any(step.random for step in self._steps())
-
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        """The input columns in use."""
-        return self.feature_encoder.columns
-
-    @property
-    def ranges(self) -> dict[str, tuple[float, float]]:
-        """Smallest and largest training value of each column of numbers, if known."""
-        return self.feature_encoder.ranges
-
-    @property
-    def feature_names(self) -> list[str]:
-        """Names of the columns of the feature matrix."""
-        return self.feature_encoder.feature_names
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Notes for the user."""
-        return self.feature_encoder.notes
 
     @property
     def inexact(self) -> tuple[str, ...]:

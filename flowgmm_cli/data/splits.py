@@ -17,7 +17,7 @@ from flowgmm_cli.api import Column, LabelsConfig, Rows, SourceData, SplitConfig
 from flowgmm_cli.data.array_types import Array, Positions, Strings
 from flowgmm_cli.data.fingerprint import row_digests
 from flowgmm_cli.data.label_budget import choose_labelled, marker_mask
-from flowgmm_cli.data.stratified_sampling import sample_held_out, split_rng
+from flowgmm_cli.data.stratified_sampling import HELD_OUT_NOTES, sample_held_out, split_rng
 from flowgmm_cli.errors import DataError
 
 _INDEX, _DIGEST = "index", "digest"  # columns of index-only rows
@@ -58,7 +58,7 @@ def split_rows(source: SourceData, *, labels: LabelsConfig, split: SplitConfig) 
     if test is not None:
         test = drop_unlabelled(test, notes)
     elif split.test > 0:
-        train, test = _split_test(train, labels, split, notes)
+        train, test = _hold_out_labelled(train, labels, split, notes, stream=0)
     if split.duplicates == "drop":
         if test is not None and val is not None:
             val = drop_duplicates(val, test, _digests, "validation", "test", notes)
@@ -69,7 +69,9 @@ def split_rows(source: SourceData, *, labels: LabelsConfig, split: SplitConfig) 
 
     needs_val = val is None and round(split.val * len(train)) > 0
     if needs_val and split.val_labels:
-        train, val = _split_labelled_val(train, labels, split, notes)
+        train, val = _hold_out_labelled(train, labels, split, notes, stream=1)
+        if val is not None and split.duplicates == "drop":
+            train = drop_duplicates(train, val, _digests, "training", "validation", notes)
     labelled = choose_labelled(train, labels, source.class_names)
     if needs_val and not split.val_labels:
         train, val = _split_val(train, labelled, split, notes)
@@ -121,37 +123,20 @@ def drop_unlabelled(test: Rows, notes: list[str]) -> Rows:
     return test.take(labelled)
 
 
-def _split_test(
-    train: Rows, labels: LabelsConfig, split: SplitConfig, notes: list[str]
+def _hold_out_labelled(
+    train: Rows, labels: LabelsConfig, split: SplitConfig, notes: list[str], *, stream: int
 ) -> tuple[Rows, Rows | None]:
+    """Hold out labelled rows for the test (stream 0), or rows beyond the labelled budget (stream 1)."""
     candidates = np.flatnonzero(train.labels >= 0)
     if labels.column is not None:
         unmarked = candidates[~marker_mask(train, labels.column)[candidates]]
-        candidates = unmarked if len(unmarked) else candidates
-    chosen = sample_held_out(train.labels, candidates, round(split.test * len(candidates)), split, stream=0)
+        candidates = unmarked if len(unmarked) or stream == 1 else candidates
+    count = round(split.val * len(train) if stream == 1 else split.test * len(candidates))
+    chosen = sample_held_out(train.labels, candidates, count, split, stream=stream)
     if not len(chosen):
         return train, None
-    notes.append(f"{len(chosen):,} rows are set aside for the test (data.split.test)")
+    notes.append(f"{len(chosen):,} rows {HELD_OUT_NOTES[stream]}")
     return _partition(train, chosen)
-
-
-def _split_labelled_val(
-    train: Rows, labels: LabelsConfig, split: SplitConfig, notes: list[str]
-) -> tuple[Rows, Rows | None]:
-    candidates = np.flatnonzero(train.labels >= 0)
-    if labels.column is not None:
-        candidates = candidates[~marker_mask(train, labels.column)[candidates]]
-    chosen = sample_held_out(train.labels, candidates, round(split.val * len(train)), split, stream=1)
-    if not len(chosen):
-        return train, None
-    notes.append(
-        f"{len(chosen):,} rows with labels beyond the labelled budget form the validation split "
-        "(data.split.val_labels)"
-    )
-    rest, val = _partition(train, chosen)
-    if split.duplicates == "drop":
-        rest = drop_duplicates(rest, val, _digests, "training", "validation", notes)
-    return rest, val
 
 
 def _split_val(

@@ -9,6 +9,12 @@ import numpy as np
 from flowgmm_cli.api import SplitConfig
 from flowgmm_cli.data.array_types import Ints, Positions
 
+HELD_OUT_NOTES = (
+    "are set aside for the test (data.split.test)",
+    "with labels beyond the labelled budget form the validation split (data.split.val_labels)",
+)
+"""Descriptions of the labelled rows that stream 0 and stream 1 hold out, see `split_rng`."""
+
 
 def shuffle_by_class(labels: Ints, positions: Positions, rng: np.random.Generator) -> dict[int, Positions]:
     """Return the positions of each class in random order, classes ascending.

@@ -10,6 +10,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from flowgmm_cli.data.array_types import Bytes
 from flowgmm_cli.data.images.format import WHITE, ImageFormat, ImageHeader
+from flowgmm_cli.data.messages import first_line
 
 Content = bytes | Path
 
@@ -88,7 +89,7 @@ def convert_image(image: Image.Image, image_format: ImageFormat) -> tuple[Bytes,
         if transparent:
             changes.add("transparency becomes white")
     image = image if image.mode in ("L", "RGB") else image.convert("RGB" if colour else "L")
-    if colour and not image_format.colour and not _looks_grey(image):
+    if colour and not image_format.colour and not looks_grey(image):
         changes.add("colour is turned into grey")
     if not colour and image_format.colour:
         changes.add("grey is turned into colour")
@@ -150,7 +151,8 @@ def _flatten_alpha(image: Image.Image) -> tuple[Image.Image, bool]:
     return Image.alpha_composite(white, image).convert("RGB"), lowest != WHITE
 
 
-def _looks_grey(image: Image.Image) -> bool:
+def looks_grey(image: Image.Image) -> bool:
+    """Return True if the channels of a decoded image are equal."""
     pixels = np.asarray(image)
     return pixels.ndim == 2 or bool((pixels == pixels[..., :1]).all())
 
@@ -180,5 +182,4 @@ def _translate(error: Exception) -> UnreadableError:
         return UnreadableError("it is not an image of a known type")
     if isinstance(error, OSError) and error.strerror:
         return UnreadableError(f"it cannot be opened: {error.strerror}")
-    lines = str(error).strip().splitlines()
-    return UnreadableError(f"it cannot be decoded: {lines[0] if lines else type(error).__name__}")
+    return UnreadableError(f"it cannot be decoded: {first_line(error)}")

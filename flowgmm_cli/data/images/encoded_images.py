@@ -59,17 +59,11 @@ def concatenate_images(parts: Sequence[EncodedImages]) -> EncodedImages:
 
 @dataclass(frozen=True)
 class Listing:
-    """The contents of a folder and its subfolders, without hidden files.
+    """The contents of a folder and its subfolders, without hidden files."""
 
-    Attributes:
-        images: paths relative to the folder, with `/`, in natural order.
-        others: number of other files by suffix.
-        folders: relative paths of all subfolders.
-    """
-
-    images: list[str]
-    others: Counter[str]
-    folders: list[str]
+    images: list[str]  # paths relative to the folder, with `/`, in natural order
+    others: Counter[str]  # number of other files by suffix
+    folders: list[str]  # relative paths of all subfolders
 
 
 def list_files(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> Listing:

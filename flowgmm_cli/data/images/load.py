@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
+from typing import cast
 
 import numpy as np
 
@@ -14,27 +15,13 @@ from flowgmm_cli.data.images.decode import UnreadableError, read_header
 from flowgmm_cli.data.images.decode_many import decode_on_read, error_text, map_in_order, try_decode
 from flowgmm_cli.data.images.encoded_images import EncodedImages
 from flowgmm_cli.data.images.format import ImageFormat, ImageHeader, choose_format
-from flowgmm_cli.data.images.lazy_pixels import LazyPixels, lazy_pixels_of
-from flowgmm_cli.data.images.pixel_cache import CachedPixels, PixelCache, PixelCacheWriter
+from flowgmm_cli.data.images.lazy_pixels import lazy_pixels_of
+from flowgmm_cli.data.images.pixel_cache import LoadedPixels, PixelCache, PixelCacheWriter
 from flowgmm_cli.data.images.specs import ImagesConfig
+from flowgmm_cli.data.messages import join_some, list_some
 from flowgmm_cli.errors import DataError
 
 _MAX_LISTED = 8  # damaged files named in a message
-
-
-@dataclass(frozen=True)
-class LoadedPixels:
-    """Pixels of images.
-
-    Attributes:
-        pixels: uint8 `(N, height, width)` or `(N, height, width, 3)`.
-        kept: positions of the images, int64 `(N,)`; all but the damaged ones that are left out.
-        notes: for the user.
-    """
-
-    pixels: Bytes | LazyPixels
-    kept: Positions
-    notes: tuple[str, ...]
 
 
 def load_images(images: EncodedImages, config: ImagesConfig, context: DataContext) -> LoadedPixels:
@@ -152,27 +139,25 @@ def _decode_into(
     return changes, errors
 
 
-def _from_cache(cached: CachedPixels, config: ImagesConfig) -> LoadedPixels:
-    fits = cached.pixels.nbytes <= config.memory_bytes
-    pixels = np.array(cached.pixels) if fits else lazy_pixels_of(cached.pixels)
-    return LoadedPixels(pixels, cached.kept, cached.notes)
+def _from_cache(cached: LoadedPixels, config: ImagesConfig) -> LoadedPixels:
+    mapped = cast(Bytes, cached.pixels)
+    fits = mapped.nbytes <= config.memory_bytes
+    return replace(cached, pixels=np.array(mapped) if fits else lazy_pixels_of(mapped))
 
 
 def _damage_error(errors: Mapping[int, str], images: EncodedImages, *, usable: int) -> DataError:
-    details = [f"{images.names[index]}: {errors[index]}" for index in sorted(errors)[:_MAX_LISTED]]
-    if len(errors) > _MAX_LISTED:
-        details.append(f"and {len(errors) - _MAX_LISTED:,} more")
+    details = (f"{images.names[index]}: {errors[index]}" for index in sorted(errors))
     return DataError(
         f"{images.where}: {len(errors):,} of {len(images):,} images cannot be read"
         if usable
         else f"{images.where}: no image can be read",
-        details=details,
+        details=list_some(details, len(errors), _MAX_LISTED),
         hint="make these files again" + (", or leave them out: data.on_corrupt=skip" if usable else ""),
     )
 
 
 def _skip_note(errors: Mapping[int, str], images: EncodedImages) -> str:
-    listed = [f"{images.names[index]} ({errors[index]})" for index in sorted(errors)[:3]]
-    more = f" and {len(errors) - 3:,} more" if len(errors) > 3 else ""
-    count = f"{len(errors):,} of {len(images):,} images"
-    return f"{count} cannot be read and are left out: {', '.join(listed)}{more}"
+    listed = join_some(
+        (f"{images.names[index]} ({errors[index]})" for index in sorted(errors)), len(errors), 3
+    )
+    return f"{len(errors):,} of {len(images):,} images cannot be read and are left out: {listed}"

@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.data.array_types import Bytes, Ints
+from flowgmm_cli.data.array_types import Bytes, Positions
 from flowgmm_cli.data.cache import user_cache_dir
+from flowgmm_cli.data.images.lazy_pixels import LazyPixels
 
 _PIXELS, _ABOUT = "pixels.npy", "about.json"
 _FORMAT = "1"  # increased when the same files would be decoded to other pixels
@@ -26,11 +27,17 @@ _SPARE_BYTES = 2**30  # free space that is left on the disk
 
 
 @dataclass(frozen=True)
-class CachedPixels:
-    """A complete entry: memory-mapped uint8 `(N, *shape)`, positions of the decoded images, and notes."""
+class LoadedPixels:
+    """Pixels of images.
 
-    pixels: Bytes
-    kept: Ints
+    Attributes:
+        pixels: uint8 `(N, height, width)` or `(N, height, width, 3)`; memory-mapped in a cache entry.
+        kept: positions of the images, int64 `(N,)`; all but the damaged ones that are left out.
+        notes: for the user.
+    """
+
+    pixels: Bytes | LazyPixels
+    kept: Positions
     notes: tuple[str, ...]
 
 
@@ -51,7 +58,7 @@ class PixelCache:
         self._parent = base / "pixels" / _digest(str(origin.resolve()) if origin.exists() else where)
         self.folder = self._parent / f"{self._files}-{_digest(_FORMAT + settings)}"
 
-    def load(self) -> CachedPixels | None:
+    def load(self) -> LoadedPixels | None:
         """Return the entry if there is a complete, undamaged one."""
         try:
             about = json.loads((self.folder / _ABOUT).read_text(encoding="utf-8"))
@@ -61,7 +68,7 @@ class PixelCache:
         except (OSError, ValueError, KeyError, TypeError, EOFError):
             return None
         valid = pixels.dtype == np.uint8 and len(pixels) == len(kept)
-        return CachedPixels(pixels, kept, notes) if valid else None
+        return LoadedPixels(pixels, kept, notes) if valid else None
 
     def create(self, shape: tuple[int, ...]) -> PixelCacheWriter:
         """Begin an entry of `(N, *shape)` pixels. Raises `OSError` without the right or the space."""
@@ -88,7 +95,7 @@ class PixelCacheWriter:
             folder / _PIXELS, mode="w+", dtype=np.uint8, shape=shape
         )
 
-    def finish(self, kept: Ints, rows: Ints, notes: Sequence[str]) -> CachedPixels:
+    def finish(self, kept: Positions, rows: Positions, notes: Sequence[str]) -> LoadedPixels:
         """Move the entry to its final name; `rows` of `pixels` hold the images at the positions `kept`."""
         if len(rows) != len(self.pixels):  # damaged images leave gaps
             compact = np.lib.format.open_memmap(
@@ -111,7 +118,7 @@ class PixelCacheWriter:
             shutil.rmtree(self._cache.folder)
             self._folder.replace(self._cache.folder)
         self._cache.remove_outdated()
-        return self._cache.load() or CachedPixels(self.pixels, kept, tuple(notes))
+        return self._cache.load() or LoadedPixels(self.pixels, kept, tuple(notes))
 
     def discard(self) -> None:
         """Remove the unfinished entry."""

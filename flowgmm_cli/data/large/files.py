@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flowgmm_cli.data.array_types import Ints
+from flowgmm_cli.data.messages import first_line
 from flowgmm_cli.data.readers.parquet import read_class_names
 from flowgmm_cli.data.sources.columns import sort_naturally
 from flowgmm_cli.errors import DataError
@@ -63,17 +64,11 @@ class TableFile:
 
 @dataclass(frozen=True)
 class TableFiles:
-    """Table on disk.
+    """Table on disk."""
 
-    Attributes:
-        where: the path that the user gave.
-        files: files with rows, in the order of rows.
-        schema: schema of the first file.
-    """
-
-    where: str
-    files: tuple[TableFile, ...]
-    schema: pa.Schema
+    where: str  # the path that the user gave
+    files: tuple[TableFile, ...]  # files with rows, in the order of rows
+    schema: pa.Schema  # schema of the first file
 
     @cached_property
     def rows(self) -> int:
@@ -207,10 +202,10 @@ def guard_read(where: str, kind: str, read: Callable[[], Any]) -> Any:
     try:
         return read()
     except (OSError, EOFError, pa.ArrowException) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        is_stream = "not an arrow file" in lines[0].casefold()
+        reason = first_line(error)
+        is_stream = "not an arrow file" in reason.casefold()
         raise DataError(
-            f"{where} cannot be read as {kind}: {lines[0]}",
+            f"{where} cannot be read as {kind}: {reason}",
             hint="it may be of Arrow's stream format, which cannot be read in parts: write it as Parquet"
             if is_stream
             else "the file is damaged, cut short or missing; write it again, or take it out of the folder",

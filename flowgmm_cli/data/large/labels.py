@@ -89,18 +89,14 @@ def _read(
         )
 
     with GroupReader(table, [label, *([marker] if marker else [])], _BATCH_ROWS) as reader:
-        start = 0
-        for group in range(len(table.groups)):
-            context.progress(group, len(table.groups), "reading labels")
-            for part in reader.read(group):
-                rows = slice(start, start + part.num_rows)
-                batch_codes = _map_distinct(part.column(label), encode)
-                if len(known) > _MAX_INT8_CLASSES and codes.dtype == np.int8:
-                    codes = codes.astype(np.int16)
-                codes[rows] = batch_codes
-                if marked is not None:
-                    marked[rows] = _map_distinct(part.column(marker), parse_markers)
-                start += part.num_rows
+        for _, start, part in reader.scan(context, "reading labels"):
+            rows = slice(start, start + part.num_rows)
+            batch_codes = _map_distinct(part.column(label), encode)
+            if len(known) > _MAX_INT8_CLASSES and codes.dtype == np.int8:
+                codes = codes.astype(np.int16)
+            codes[rows] = batch_codes
+            if marked is not None:
+                marked[rows] = _map_distinct(part.column(marker), parse_markers)
     names = sort_naturally(sorted({*known, *others}))
     index_of = {name: index for index, name in enumerate(names)}
     if len(names) > _MAX_INT8_CLASSES:

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.large.files import TableFile, TableFiles, guard_read
 from flowgmm_cli.errors import DataError
 
@@ -77,6 +78,15 @@ class GroupReader:
             if count > start:  # a group can be read only from its beginning
                 low = max(start, first)
                 yield batch.slice(low - first, min(stop, count) - low)
+
+    def scan(self, context: DataContext, description: str) -> Iterator[tuple[str, int, pa.Table]]:
+        """Yield all rows in batches: their row group in messages, the number of rows before, the rows."""
+        start = 0
+        for group in range(len(self._table.groups)):
+            context.progress(group, len(self._table.groups), description)
+            for part in self.read(group):
+                yield self._table.describe_group(group), start, part
+                start += part.num_rows
 
     def _open(self, file: TableFile) -> None:
         status = file.path.stat()

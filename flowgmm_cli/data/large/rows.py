@@ -139,26 +139,21 @@ def _read_resident_rows(
     }
     ids = np.array([f"train:{position + 1}" for position in positions.tolist()], dtype=object)
     statistics = {column.name: ColumnStatistics() for column in builder.columns}
-    start = 0
     with builder.read(table, ids=True) as reader:
-        for group in range(len(table.groups)):
-            context.progress(group, len(table.groups), "reading all rows once")
-            where = table.describe_group(group)
-            for part in reader.read(group):
-                rows, stop = builder.rows(part, start, where), start + part.num_rows
-                target = _range_of(positions, start, stop)
-                chosen = positions[target] - start
-                excluded = held_out[_range_of(held_out, start, stop)] - start
-                for column in builder.columns:
-                    cells = rows.columns[column.name]
-                    columns[column.name][target] = cells[chosen]
-                    rest = np.delete(cells, excluded, axis=0) if len(excluded) else cells
-                    _update(statistics[column.name], column, rest, where, named=column.name in builder.named)
-                    if strict and not _is_text(column) and not statistics[column.name].complete:
-                        raise _missing_cell(column, cells, start, where)
-                if builder.id is not None and len(chosen):
-                    ids[target] = strings(part.column(builder.id).take(pa.array(chosen)))
-                start = stop
+        for where, start, part in reader.scan(context, "reading all rows once"):
+            rows, stop = builder.rows(part, start, where), start + part.num_rows
+            target = _range_of(positions, start, stop)
+            chosen = positions[target] - start
+            excluded = held_out[_range_of(held_out, start, stop)] - start
+            for column in builder.columns:
+                cells = rows.columns[column.name]
+                columns[column.name][target] = cells[chosen]
+                rest = np.delete(cells, excluded, axis=0) if len(excluded) else cells
+                _update(statistics[column.name], column, rest, where, named=column.name in builder.named)
+                if strict and not _is_text(column) and not statistics[column.name].complete:
+                    raise _missing_cell(column, cells, start, where)
+            if builder.id is not None and len(chosen):
+                ids[target] = strings(part.column(builder.id).take(pa.array(chosen)))
     if builder.id is not None:
         _require_unique_ids(ids, builder.id, table.where)
     rows = Rows(columns, np.full(len(positions), -1, dtype=np.int64), ids)

@@ -15,7 +15,7 @@ from flowgmm_cli.api import LabelsConfig, Rows, SplitConfig, iterate_batches
 from flowgmm_cli.data.array_types import Array, Positions
 from flowgmm_cli.data.label_budget import choose_labelled
 from flowgmm_cli.data.large.labels import TableLabels
-from flowgmm_cli.data.stratified_sampling import sample_held_out, split_rng
+from flowgmm_cli.data.stratified_sampling import HELD_OUT_NOTES, sample_held_out, split_rng
 
 MAX_HELD_OUT_ROWS = 20_000
 """Maximum number of test rows, and of validation rows: the standard error of an accuracy is below 0.4 %."""
@@ -79,7 +79,7 @@ def assign_splits(
         marked = table_labels.marked[places]
     free = np.ones(len(places), dtype=bool)
 
-    def hold_out(stream: int, target: int, description: str) -> Positions:
+    def hold_out(stream: int, target: int) -> Positions:
         candidates = np.flatnonzero(free & ~marked)
         if not len(candidates) and stream == 0:
             candidates = np.flatnonzero(free)
@@ -88,20 +88,16 @@ def assign_splits(
             codes, candidates, count, split, stream=stream, sizes=sizes if thinned else None
         )
         free[chosen] = False
-        notes.extend(_describe_count(len(chosen), target, description))
+        notes.extend(_describe_count(len(chosen), target, HELD_OUT_NOTES[stream]))
         return places[chosen]
 
     test = val = _EMPTY
     if not has_test and split.test > 0:
         target = round(split.test * sum(sizes.values()))
-        test = hold_out(0, target, "are set aside for the test (data.split.test)")
+        test = hold_out(0, target)
     val_target = 0 if has_val else round(split.val * (total - len(test)))
     if val_target and split.val_labels:
-        val = hold_out(
-            1,
-            val_target,
-            "with labels beyond the labelled budget form the validation split (data.split.val_labels)",
-        )
+        val = hold_out(1, val_target)
 
     held_out = np.concatenate([test, val])
     held_out_sizes = _class_sizes(table_labels.codes[held_out])

@@ -29,17 +29,11 @@ _BUFFER_SHARE = 8  # a buffer takes 1/8 of the memory budget; there are two at a
 
 @dataclass(frozen=True)
 class RowStream:
-    """Training rows of a table on disk.
+    """Training rows of a table on disk."""
 
-    Attributes:
-        source: the rows.
-        make: function that converts rows to tensors on the CPU.
-        row_bytes: bytes of a row in all tensors.
-    """
-
-    source: LargeRows
-    make: Callable[[Rows], TensorTuple]
-    row_bytes: int
+    source: LargeRows  # the rows
+    make: Callable[[Rows], TensorTuple]  # function that converts rows to tensors on the CPU
+    row_bytes: int  # bytes of a row in all tensors
 
     def __len__(self) -> int:
         return len(self.source)

@@ -8,14 +8,14 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from flowgmm_cli.api import Column, Rows
-from flowgmm_cli.data.array_types import Array, Strings
+from flowgmm_cli.data.array_types import Array
 from flowgmm_cli.data.readers.array_files import StoredArray
 from flowgmm_cli.data.readers.base import Chunk, ReadOptions, row_numbers, unlabelled
 from flowgmm_cli.data.readers.chunks import LabelEncoder
 from flowgmm_cli.data.readers.image_cells import ImageConverter, images_fit
 from flowgmm_cli.data.readers.row_errors import translate_errors
 from flowgmm_cli.data.readers.schema import InputSchema
-from flowgmm_cli.data.sources.arrays import label_strings
+from flowgmm_cli.data.sources.arrays import label_strings, strip_strings
 from flowgmm_cli.errors import DataError
 
 _FEATURE_NAMES = ("x", "data", "test", "x_test", "test_images")
@@ -128,7 +128,7 @@ class ArrayReader:
 
     def _convert(self, column: Column, index: int, array: Array) -> Array:
         if column.kind in ("text", "category"):
-            cells = _strip_strings(array)
+            cells = strip_strings(array)
             return np.where(cells == None, "", cells) if column.kind == "text" else cells  # noqa: E711
         if column.kind == "image":
             images = self._images[column.name]
@@ -215,12 +215,3 @@ def shapes_match(actual: tuple[int, ...], expected: tuple[int, ...]) -> bool:
         return False
     squeezed = [[axis for axis in shape if axis != 1] for shape in (actual, expected)]
     return squeezed[0] == squeezed[1] or min(map(len, squeezed)) <= 1
-
-
-def _strip_strings(array: Array) -> Strings:
-    """Return cells as stripped strings, None for empty ones."""
-    if array.dtype.kind == "S":
-        array = np.char.decode(array, "utf-8")
-    if array.dtype.kind == "U":
-        return np.array([str(cell).strip() or None for cell in array.tolist()], dtype=object)
-    return np.array([str(int(cell)) for cell in array.tolist()], dtype=object)

@@ -18,17 +18,11 @@ _GZIP = b"\x1f\x8b"
 
 @dataclass
 class ByteSource:
-    """File, named pipe or standard input.
+    """File, named pipe or standard input."""
 
-    Attributes:
-        name: the source as messages call it.
-        path: the file; None for standard input.
-        rereadable: True if it can be opened more than once.
-    """
-
-    name: str
-    path: Path | None
-    rereadable: bool
+    name: str  # the source as messages call it
+    path: Path | None  # the file; None for standard input
+    rereadable: bool  # True if it can be opened more than once
     _opened: bool = field(default=False, init=False)
 
     @property

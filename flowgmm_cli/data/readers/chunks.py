@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from flowgmm_cli.api import Column, Rows, iterate_batches
 from flowgmm_cli.data.array_types import Array, Floats, Ints
+from flowgmm_cli.data.messages import shorten
 from flowgmm_cli.data.readers.base import Chunk, ReadOptions, row_numbers, unlabelled
 from flowgmm_cli.data.readers.match import ColumnMatch, match_columns
 from flowgmm_cli.data.readers.row_errors import RowError, raise_or_skip, translate_errors
@@ -243,14 +244,8 @@ def _parse_vectors(cells: pa.ChunkedArray, column: Column) -> tuple[Array, dict[
                 raise ValueError
             values[position] = row.reshape(column.shape)
         except (TypeError, ValueError):  # ragged, or not numbers
-            actual = f"{len(cell):,} entries" if isinstance(cell, list) else f"`{shorten(cells[position])}`"
+            actual = f"{len(cell):,} entries" if isinstance(cell, list) else f"`{shorten(cell)}`"
             errors[position] = RowError(
                 f"column `{column.name}` wants a list of {size:,} numbers, got {actual}", "correct the cell"
             )
     return values, errors
-
-
-def shorten(cell: Any) -> str:
-    """Return a cell for a message, cut to 40 characters."""
-    text = str(cell.as_py() if isinstance(cell, pa.Scalar) else cell)
-    return text if len(text) <= 40 else f"{text[:37]}..."

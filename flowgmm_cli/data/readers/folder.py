@@ -10,12 +10,13 @@ import numpy as np
 
 from flowgmm_cli.api import Column, Rows, iterate_batches
 from flowgmm_cli.data.array_types import Array, Ints
-from flowgmm_cli.data.images.decode import WrongSizeError
+from flowgmm_cli.data.images.decode import WrongSizeError, looks_grey
 from flowgmm_cli.data.images.decode_many import decode_images
 from flowgmm_cli.data.images.encoded_images import SUFFIXES, images_in_folder, list_files
 from flowgmm_cli.data.images.format import WHITE, ImageFormat
+from flowgmm_cli.data.messages import first_line
 from flowgmm_cli.data.readers.base import Chunk, ReadOptions
-from flowgmm_cli.data.readers.row_errors import NOT_UTF8, NOT_UTF8_HINT, RowError, first_line, raise_or_skip
+from flowgmm_cli.data.readers.row_errors import NOT_UTF8, NOT_UTF8_HINT, RowError, raise_or_skip
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.errors import DataError
 
@@ -94,7 +95,8 @@ class FolderReader:
             except UnicodeDecodeError:
                 errors[position] = RowError(NOT_UTF8, NOT_UTF8_HINT)
             except WrongSizeError as error:
-                errors[position] = self._size_error(error, _size_text(self._column))
+                height, width, *_ = _image_shape(self._column.shape)
+                errors[position] = self._size_error(error, f"{width}x{height}")
             except Exception as error:  # Pillow's decoders raise errors of many types
                 errors[position] = RowError(f"cannot be read: {first_line(error)}", _REWRITE_HINT)
         return cells, errors
@@ -157,12 +159,6 @@ def _read_vector(path: Path, column: Column, scale: float, note: Callable[[str],
     return (pixels.astype(np.float32) * scale).reshape(column.shape)
 
 
-def _size_text(column: Column) -> str:
-    """Return the size of a column's images as `WIDTHxHEIGHT`."""
-    height, width, *_ = _image_shape(column.shape)
-    return f"{width}x{height}"
-
-
 def _image_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return height, width and, if the shape has three axes, channels."""
     if len(shape) == 1:
@@ -182,14 +178,9 @@ def _convert_channels(image: Any, channels: int, note: Callable[[str], None]) ->
         note("transparency is left out")
         image = image.convert("RGBA" if colour else "LA")
     if colour and channels == 1:
-        if mode != "P" or not _is_grey(image):
+        if mode != "P" or not looks_grey(image.convert("RGB")):
             note("colour images are turned grey")
     elif not colour and channels > 1:
         note("grey images are turned into colour")
     target = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
     return np.asarray(image if image.mode == target else image.convert(target))
-
-
-def _is_grey(image: Any) -> bool:
-    pixels = np.asarray(image.convert("RGB"))
-    return bool((pixels[..., :1] == pixels).all())

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from flowgmm_cli.api import Column
+from flowgmm_cli.data.messages import join_some, list_some, suggest_column
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.data.sources.files import NO_HEADER, is_number
-from flowgmm_cli.errors import DataError, did_you_mean
+from flowgmm_cli.errors import DataError
 
 _MAX_NAMES = 12  # names in a message
 
@@ -105,22 +106,14 @@ def _missing_columns(
         hint = NO_HEADER
     elif schema.text is not None and len(missing) == 1:
         hint = f"say which column is the text: --data '{{use: csv, path: {where}, text: COLUMN}}'"
-    near = "".join(_suggest(name, names) for name in missing[:1]) if len(missing) == 1 else ""
+    near = suggest_column(missing[0], names) if len(missing) == 1 else ""
     details = [f"columns: {_join(names)}"]
     if len(missing) > 1:
-        details = [f"missing: `{name}`{_suggest(name, names)}" for name in missing[:_MAX_NAMES]] + details
-        if len(missing) > _MAX_NAMES:
-            details.insert(_MAX_NAMES, f"and {len(missing) - _MAX_NAMES:,} more")
-    shown = ", ".join(f"`{name}`" for name in missing[:_MAX_NAMES])
-    more = f" and {len(missing) - _MAX_NAMES:,} more" if len(missing) > _MAX_NAMES else ""
-    return DataError(f"{where} has {what} {shown}{more}{near}", details=details, hint=hint)
-
-
-def _suggest(name: str, names: Sequence[str]) -> str:
-    same = [other for other in names if other.casefold() == name.casefold()]
-    return f"; did you mean `{same[0]}`?" if same else did_you_mean(name, names)
+        suggestions = (f"missing: `{name}`{suggest_column(name, names)}" for name in missing)
+        details = [*list_some(suggestions, len(missing), _MAX_NAMES), *details]
+    listed = _join([f"`{name}`" for name in missing])
+    return DataError(f"{where} has {what} {listed}{near}", details=details, hint=hint)
 
 
 def _join(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MAX_NAMES:,} more" if len(names) > _MAX_NAMES else ""
-    return ", ".join(names[:_MAX_NAMES]) + more
+    return join_some(names, len(names), _MAX_NAMES)

@@ -21,20 +21,9 @@ Format = Literal["csv", "tsv", "parquet", "jsonl", "npz", "npy", "idx", "txt"]
 FORMATS: tuple[str, ...] = get_args(Format)
 
 _STREAM_FORMATS = ("csv", "tsv", "jsonl", "txt")  # formats of standard input
-_FORMAT_OF_SUFFIX: dict[str, Format] = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".json": "jsonl",
-    ".npz": "npz",
-    ".npy": "npy",
-    ".idx": "idx",
-    ".txt": "txt",
-}
+_FORMAT_OF_SUFFIX = {f".{format}": format for format in FORMATS} | {
+    ".tab": "tsv", ".pq": "parquet", ".ndjson": "jsonl", ".json": "jsonl"
+}  # fmt: skip
 
 
 def open_rows(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from flowgmm_cli.data.messages import first_line
 from flowgmm_cli.data.readers.base import OnError
 from flowgmm_cli.errors import DataError
 
@@ -55,9 +56,3 @@ def translate_errors(name: str, format: str) -> Iterator[None]:
             hint="the file is damaged, cut short or of another type; make it again, or name its type with "
             "--data-format",
         ) from error
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -134,11 +134,18 @@ def label_strings(labels: Array) -> Strings:
         labels = np.where(np.isnan(labels), -1, labels).astype(np.int64)
     if labels.dtype.kind in "iub":
         return np.array([None if label < 0 else str(int(label)) for label in labels.tolist()], dtype=object)
-    if labels.dtype.kind == "S":
-        labels = np.char.decode(labels, "utf-8")
-    if labels.dtype.kind == "U":
-        return np.array([label.strip() or None for label in labels.tolist()], dtype=object)
+    if labels.dtype.kind in "SU":
+        return strip_strings(labels)
     raise DataError(f"labels must be whole numbers or strings, got {labels.dtype}")
+
+
+def strip_strings(array: Array) -> Strings:
+    """Return strings without blanks around them, None for empty ones, and whole numbers as strings."""
+    if array.dtype.kind == "S":
+        array = np.char.decode(array, "utf-8")
+    if array.dtype.kind == "U":
+        return np.array([cell.strip() or None for cell in array.tolist()], dtype=object)
+    return np.array([str(int(cell)) for cell in array.tolist()], dtype=object)
 
 
 def build(config: ArraysConfig, context: DataContext) -> ArraysSource:

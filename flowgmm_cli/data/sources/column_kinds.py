@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 import pyarrow as pa
 
 from flowgmm_cli.api import Column
+from flowgmm_cli.data.messages import shorten
 from flowgmm_cli.data.sources.columns import (
     MISSING_WORDS,
     find_localised_numbers,
@@ -44,7 +45,7 @@ def infer_column(
     if len(localised := find_localised_numbers(cells)):
         raise DataError(
             f"{table.where}: column `{name}` holds numbers with a decimal comma or with thousands "
-            f"separators, the first in row {localised[0] + 1}: `{shorten(str(cells[localised[0]].as_py()))}`",
+            f"separators, the first in row {localised[0] + 1}: `{shorten(cells[localised[0]].as_py())}`",
             hint=f"write them like 1000.50, or declare them categories with data.categorical=[{name}]",
         )
     if distinct > MAX_CATEGORIES or (distinct > FEW_CATEGORIES and mostly_numbers(cells)):
@@ -81,8 +82,3 @@ def mostly_numbers(cells: pa.ChunkedArray) -> bool:
     """Return True if nine of ten cells that are not missing are numbers."""
     known = [cell for cell in strings(cells) if cell is not None and cell.lower() not in MISSING_WORDS]
     return len(find_non_numeric(cells)) <= 0.1 * len(known)
-
-
-def shorten(text: str) -> str:
-    """Shorten a cell for a message."""
-    return text if len(text) <= 40 else f"{text[:37]}..."

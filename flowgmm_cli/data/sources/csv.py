@@ -18,7 +18,8 @@ from flowgmm_cli.data.large.labels import read_labels
 from flowgmm_cli.data.large.reader import read_all, sample_table
 from flowgmm_cli.data.large.rows import RowBuilder
 from flowgmm_cli.data.large.source import LargeSource, require_small_batches
-from flowgmm_cli.data.sources.column_kinds import infer_column, shorten
+from flowgmm_cli.data.messages import shorten
+from flowgmm_cli.data.sources.column_kinds import infer_column
 from flowgmm_cli.data.sources.columns import (
     encode_labels,
     find_non_numeric,
@@ -136,7 +137,7 @@ class CsvSource:
             columns={column.name: self._convert_cells(column, table) for column in columns},
             labels=codes,
             ids=self._read_ids(split, table),
-            extras=self._marker_cells(table),
+            extras=table.marker_cells(self._config.labels.column),
         )
 
     def _infer_columns(self, table: Table) -> tuple[Column, ...]:
@@ -202,7 +203,7 @@ class CsvSource:
         row = int(odd[0]) if column.kind == "numeric" and len(odd) else 0
         raise DataError(
             f"{table.where}: column `{column.name}` is {_DESCRIPTIONS[column.kind]} in the training file, "
-            f"but row {row + 1} has `{shorten(str(cells[row].as_py()))}`",
+            f"but row {row + 1} has `{shorten(cells[row].as_py())}`",
             hint="correct the cell (empty means missing), or leave the column out with "
             f"data.drop=[{column.name}]",
         )
@@ -221,10 +222,6 @@ class CsvSource:
                 )
             seen.add(name)
         return ids
-
-    def _marker_cells(self, table: Table) -> dict[str, Array]:
-        marker = self._config.labels.column
-        return {marker: strings(table.data[marker])} if marker in table.names else {}
 
     def _note_extra_columns(self, tables: dict[str, Table]) -> None:
         known = set(tables["train"].names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
-from flowgmm_cli.data.sources.columns import encode_labels, row_ids, strings, texts
+from flowgmm_cli.data.sources.columns import encode_labels, row_ids, texts
 from flowgmm_cli.data.sources.hub_tables import read_splits
 from flowgmm_cli.data.sources.tables import common_class_names
 from flowgmm_cli.data.specs import HfTextConfig
@@ -27,11 +27,10 @@ class HfTextSource:
             {split: table.label_strings(config.label) for split, table in tables.items()},
             common_class_names(list(tables.values()), config.label),
         )
-        marker = config.labels.column
         splits = {}
         for split, table in tables.items():
             column = texts([table.column(part, key="data.text") for part in parts])
-            extras = {marker: strings(table.data[marker])} if marker in table.names else {}
+            extras = table.marker_cells(config.labels.column)
             splits[split] = Rows({name: column}, labels[split], row_ids(split, len(column)), extras)
         return SourceData((Column(name, "text"),), class_names, splits, tuple(notes))
 

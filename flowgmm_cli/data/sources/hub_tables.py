@@ -21,19 +21,7 @@ from flowgmm_cli.errors import DataError, did_you_mean
 
 _HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 _HUB_TIMEOUT_SECONDS = 10
-_FILE_SUFFIXES = (
-    ".csv",
-    ".tsv",
-    ".parquet",
-    ".json",
-    ".jsonl",
-    ".npz",
-    ".npy",
-    ".gz",
-    ".zip",
-    ".png",
-    ".jpg",
-)
+_FILE_TYPES = ("csv", "tsv", "parquet", "json", "jsonl", "npz", "npy", "gz", "zip", "png", "jpg")
 
 
 def read_splits(
@@ -102,7 +90,7 @@ def is_hub_id(path: str) -> bool:
     >>> is_hub_id("ylecun/mnist"), is_hub_id("data/photos/cats"), is_hub_id("mnist.npz")
     (True, False, False)
     """
-    return bool(_HUB_ID.fullmatch(path)) and Path(path).suffix not in _FILE_SUFFIXES
+    return bool(_HUB_ID.fullmatch(path)) and Path(path).suffix.removeprefix(".") not in _FILE_TYPES
 
 
 def _read_files(

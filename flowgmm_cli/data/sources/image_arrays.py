@@ -20,16 +20,6 @@ from flowgmm_cli.data.sources.files import require_file
 from flowgmm_cli.data.sources.image_set import ImageSet, ImageSplit
 from flowgmm_cli.errors import DataError
 
-_X = {
-    "train": ("x", "x_train", "train_images"),
-    "test": ("x_test", "test_images"),
-    "val": ("x_val", "val_images"),
-}
-_Y = {
-    "train": ("y", "y_train", "train_labels"),
-    "test": ("y_test", "test_labels"),
-    "val": ("y_val", "val_labels"),
-}
 _NAMES = ("names", "class_names")
 _IDX = re.compile(r"(?P<set>.*?)(?P<split>train|t10k|test)[-.]images[-.]idx\d[-.]ubyte(\.gz)?", re.IGNORECASE)
 _BATCH_ROWS = 8192
@@ -85,11 +75,11 @@ def read_array_images(file: Path, config: ImagesConfig) -> ImageSet:
     splits = {}
     configured = {"train": (config.x, config.y), "test": (config.x_test, config.y_test), "val": (None, None)}
     for split, (x, y) in configured.items():
-        name = x or _first(_X[split], available)
+        name = x or _find_array("x", "images", split, available)
         if name is None and split != "train":
             continue
         array = read_npz(file, name or "x", _key("x", split))
-        label_name = y or _first(_Y[split], available)
+        label_name = y or _find_array("y", "labels", split, available)
         if label_name is None:
             notes.append(f"{file.name} has no labels of `{name}`")
         labels = None if label_name is None else read_npz(file, label_name, _key("y", split))
@@ -135,6 +125,12 @@ def _image_split(
 
 def _class_names(config: ImagesConfig) -> tuple[str, ...] | None:
     return None if config.class_names is None else tuple(config.class_names)
+
+
+def _find_array(key: str, content: str, split: str, available: Sequence[str]) -> str | None:
+    """Return the array of a split among those that are there, such as `x`, `x_train` or `train_images`."""
+    main = (key,) if split == "train" else ()
+    return _first((*main, f"{key}_{split}", f"{split}_{content}"), available)
 
 
 def _first(names: Sequence[str], available: Sequence[str]) -> str | None:

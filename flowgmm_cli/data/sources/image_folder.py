@@ -7,7 +7,7 @@ from pathlib import Path
 
 from flowgmm_cli.data.images.encoded_images import Listing, images_in_folder
 from flowgmm_cli.data.images.specs import ImagesConfig
-from flowgmm_cli.data.sources.image_labels import LABELS_FILE, TableLabels, read_labels
+from flowgmm_cli.data.sources.image_labels import LABELS_FILE, read_labels
 from flowgmm_cli.data.sources.image_set import ImageSet, ImageSplit, object_array
 from flowgmm_cli.errors import DataError
 
@@ -73,18 +73,14 @@ class _Folder:
         names = [*images, *unlabelled]
         table = self._table(root)
         if table is not None:
-            cells: TableLabels = read_labels(table, images, root, self._config, self.notes)
-            labels = [*cells.labels, *(None for _ in unlabelled)]
-            extras = {
-                key: object_array([*column, *(None for _ in unlabelled)])
-                for key, column in cells.extras.items()
-            }
+            labels, columns = read_labels(table, images, root, self._config, self.notes)
         else:
-            labels = [*self._class_folders(root, images), *(None for _ in unlabelled)]
-            extras = {}
+            labels, columns = self._class_folders(root, images), {}
+        none = [None] * len(unlabelled)
         paths = object_array(names)
+        extras = {key: object_array([*column, *none]) for key, column in columns.items()} | {"path": paths}
         return ImageSplit(
-            images_in_folder(self._folder, names), object_array(labels), paths, {**extras, "path": paths}
+            images_in_folder(self._folder, names), object_array([*labels, *none]), paths, extras
         )
 
     def _is_root(self, name: str) -> bool:

@@ -15,7 +15,7 @@ from flowgmm_cli.data.array_types import Strings
 from flowgmm_cli.data.images.decode import Content, UnreadableError
 from flowgmm_cli.data.images.encoded_images import EncodedImages, concatenate_images
 from flowgmm_cli.data.images.specs import ImagesConfig
-from flowgmm_cli.data.sources.columns import row_ids, strings
+from flowgmm_cli.data.sources.columns import row_ids
 from flowgmm_cli.data.sources.hub_tables import read_splits
 from flowgmm_cli.data.sources.image_set import ImageSet, ImageSplit
 from flowgmm_cli.data.sources.tables import Table, common_class_names
@@ -41,8 +41,7 @@ def read_hub_images(config: ImagesConfig, context: DataContext) -> ImageSet:
 
 def _image_split(split: str, table: Table, config: ImagesConfig) -> ImageSplit:
     labels = table.label_strings(config.label)
-    marker = config.labels.column
-    extras = {marker: strings(table.data[marker])} if marker is not None and marker in table.names else {}
+    extras = table.marker_cells(config.labels.column)
     return ImageSplit(
         _images_in_column(table, config.image, split), labels, row_ids(split, len(labels)), extras
     )

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from flowgmm_cli.data.images.specs import ImagesConfig
+from flowgmm_cli.data.messages import list_some
 from flowgmm_cli.data.sources.columns import strings
 from flowgmm_cli.data.sources.tables import read_table
 from flowgmm_cli.errors import DataError, did_you_mean
@@ -16,19 +16,12 @@ _MAX_LISTED = 8
 _MAX_SUGGESTED = 5_000  # searching more names for near matches would take long
 
 
-@dataclass(frozen=True)
-class TableLabels:
-    """Labels and other named columns in the order of the images, None for images without a row."""
-
-    labels: list[str | None]
-    extras: Mapping[str, list[str | None]]
-
-
 def read_labels(
     table: Path, images: Sequence[str], root: str, config: ImagesConfig, notes: list[str]
-) -> TableLabels:
+) -> tuple[list[str | None], dict[str, list[str | None]]]:
     """Read the labels of images, paths in the data folder; those in the table are relative to `root` in it.
 
+    Also returns the column that marks labelled rows, by name. Images that the table lacks have None.
     The table may name a file without its suffix if only one file matches.
     """
     content = read_table(str(table), note=notes.append)
@@ -65,21 +58,19 @@ def read_labels(
     if marker is not None and marker in content.names:
         marks = strings(content.data.column(marker))
         extras[marker] = [None if line is None else marks[line] for line in lines]
-    return TableLabels([None if line is None else labels[line] for line in lines], extras)
+    return [None if line is None else labels[line] for line in lines], extras
 
 
 def _missing_files(
     missing: Sequence[tuple[int, str | None]], table: Path, known: Sequence[str], total: int
 ) -> DataError:
     names = known if len(known) <= _MAX_SUGGESTED else []
-    details = [
+    details = (
         f"row {line + 1}: {file or 'an empty cell'}{did_you_mean(file, names) if file else ''}"
-        for line, file in missing[:_MAX_LISTED]
-    ]
-    if len(missing) > _MAX_LISTED:
-        details.append(f"and {len(missing) - _MAX_LISTED:,} more")
+        for line, file in missing
+    )
     return DataError(
         f"{table} names files that do not exist ({len(missing):,} of {total:,} rows)",
-        details=details,
+        details=list_some(details, len(missing), _MAX_LISTED),
         hint="paths are relative to the folder of the images; data.file names their column",
     )

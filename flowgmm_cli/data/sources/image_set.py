@@ -13,19 +13,12 @@ from flowgmm_cli.data.images.encoded_images import EncodedImages
 
 @dataclass(frozen=True)
 class ImageSplit:
-    """Images of a split.
+    """Images of a split."""
 
-    Attributes:
-        images: encoded; or pixels `(N, height, width)` or `(N, height, width, 3 or 4)`.
-        labels: `(N,)`, None if unlabelled; for pixels the values of the file.
-        ids: `(N,)`.
-        extras: see `Rows`.
-    """
-
-    images: EncodedImages | Bytes
-    labels: Array
-    ids: Strings
-    extras: Mapping[str, Strings] = field(default_factory=dict)
+    images: EncodedImages | Bytes  # encoded; or pixels `(N, height, width)` or `(N, height, width, 3 or 4)`
+    labels: Array  # `(N,)`, None if unlabelled; for pixels the values of the file
+    ids: Strings  # `(N,)`
+    extras: Mapping[str, Strings] = field(default_factory=dict)  # see `Rows`
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -33,17 +26,11 @@ class ImageSplit:
 
 @dataclass(frozen=True)
 class ImageSet:
-    """The images at a path.
+    """The images at a path."""
 
-    Attributes:
-        splits: by name; `train` always exists.
-        class_names: names in order, if the data define them; else None.
-        notes: for the user.
-    """
-
-    splits: Mapping[str, ImageSplit]
-    class_names: tuple[str, ...] | None = None
-    notes: Sequence[str] = ()
+    splits: Mapping[str, ImageSplit]  # by name; `train` always exists
+    class_names: tuple[str, ...] | None = None  # names in order, if the data define them; else None
+    notes: Sequence[str] = ()  # for the user
 
 
 def object_array(cells: Sequence[str | None]) -> Strings:

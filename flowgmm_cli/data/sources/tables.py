@@ -22,18 +22,15 @@ import pyarrow as pa
 
 from flowgmm_cli.data.array_types import Strings
 from flowgmm_cli.data.hub import hub_access
+from flowgmm_cli.data.messages import first_line, suggest_column
 from flowgmm_cli.data.sources.columns import strings
 from flowgmm_cli.data.sources.files import column_names, guess_delimiter, require_file
-from flowgmm_cli.errors import DataError, did_you_mean
+from flowgmm_cli.errors import DataError
 
 _BUILDERS = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".tab": "csv",
+    **dict.fromkeys((".csv", ".tsv", ".tab"), "csv"),
     ".parquet": "parquet",
-    ".jsonl": "json",
-    ".ndjson": "json",
-    ".json": "json",
+    **dict.fromkeys((".jsonl", ".ndjson", ".json"), "json"),
 }
 _READ_HINTS = {
     "csv": "quote cells that contain the delimiter, or set another one with data.delimiter",
@@ -67,10 +64,8 @@ class Table:
         """Return a column; `key` is the recipe key that names it. Raises `DataError` if it is missing."""
         if name in self.names:
             return self.data.column(name)
-        same = [other for other in self.names if other.casefold() == name.casefold()]
-        near = f"; did you mean `{same[0]}`?" if same else did_you_mean(name, self.names)
         raise DataError(
-            f"{self.where} has no column `{name}` ({key}){near}",
+            f"{self.where} has no column `{name}` ({key}){suggest_column(name, self.names)}",
             details=[f"columns: {', '.join(self.names)}"],
             hint=f"set {key} to one of these columns"
             if key.startswith("data.")
@@ -85,6 +80,10 @@ class Table:
             return cells
         by_code = {str(code): class_name for code, class_name in enumerate(names)}
         return np.array([by_code.get(cell) for cell in cells], dtype=object)
+
+    def marker_cells(self, marker: str | None) -> dict[str, Strings]:
+        """Return the cells of the column that marks labelled rows, by its name; {} without it."""
+        return {marker: strings(self.data[marker])} if marker in self.names else {}
 
 
 def common_class_names(tables: Sequence[Table], label: str) -> tuple[str, ...] | None:
@@ -155,8 +154,7 @@ def root_cause(error: BaseException) -> str:
     """Return the first line of the innermost message of a chain of exceptions."""
     while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return first_line(error)
 
 
 def _csv_options(file: Path, delimiter: str | None, note: Callable[[str], None]) -> dict[str, Any]:

@@ -1,0 +1,39 @@
+"""Parts of the messages of readers, sources and images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+
+from flowgmm_cli.errors import did_you_mean
+
+_MAX_LETTERS = 40
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def shorten(cell: object) -> str:
+    """Return a cell for a message, cut to 40 characters."""
+    text = str(cell)
+    return text if len(text) <= _MAX_LETTERS else f"{text[: _MAX_LETTERS - 3]}..."
+
+
+def suggest_column(name: str, names: Iterable[str]) -> str:
+    """Return `; did you mean ...?` with the same name in another case, or a similar one; else ''."""
+    names = list(names)
+    same = [other for other in names if other.casefold() == name.casefold()]
+    return f"; did you mean `{same[0]}`?" if same else did_you_mean(name, names)
+
+
+def list_some(items: Iterable[str], total: int, limit: int) -> list[str]:
+    """Return the first items, at most `limit`, and a last one with the number of the others of `total`."""
+    return [*islice(items, limit), *([f"and {total - limit:,} more"] if total > limit else [])]
+
+
+def join_some(items: Iterable[str], total: int, limit: int) -> str:
+    """Join the first items, at most `limit`, by commas, and add the number of the others of `total`."""
+    return ", ".join(islice(items, limit)) + (f" and {total - limit:,} more" if total > limit else "")
