@@ -193,7 +193,7 @@ class Preprocessor:
         return self.feature_encoder.invert(self.invert_transforms(x).numpy())
 
     def to_images(self, features: Tensor) -> Tensor | None:
-        """Return the images, channels last, in features `(N, F)`; None if there are other columns."""
+        """Return the images, channels last, of features `(N, F)`; None unless they are of one column."""
         columns = self.columns
         if len(columns) != 1 or len(columns[0].shape) not in (2, 3):
             return None

@@ -93,7 +93,7 @@ def fit_pixels(
 ) -> tuple[dict[str, Bytes], list[str]]:
     """Convert arrays of images, by name, to a common format; also return notes."""
     headers = [
-        (f"the image in `{name}`", ImageHeader(pixels.shape[2], pixels.shape[1], pixels.ndim == 4))
+        (f"the image in `{name}`", ImageHeader(pixels.shape[1], pixels.shape[2], pixels.ndim == 4))
         for name, pixels in arrays.items()
     ]
     image_format = choose_format(headers, config, where=where)

@@ -44,7 +44,7 @@ def read_header(content: Content) -> ImageHeader:
             width, height = _size_on_disk(image)
             if _orientation(image) in _SIDEWAYS:
                 width, height = height, width
-            return ImageHeader(width, height, _has_colour(image))
+            return ImageHeader(height, width, _has_colour(image))
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise many types

@@ -46,31 +46,34 @@ def image_shape(column: Column) -> tuple[int, int, int] | None:
 
 
 @dataclass(frozen=True)
-class ImageFormat:
-    """The size and channels that every image is converted to.
-
-    Attributes:
-        height: in pixels.
-        width: in pixels.
-        colour: True for three channels, False for one.
-        resize: treatment of an image of another size: `error` refuses it, `stretch` deforms it, `crop` scales
-            it and cuts it about its centre, `pad` scales it to fit on a black background.
-    """
+class ImageHeader:
+    """Size in pixels, upright, and channels of an image: three if `colour`, else one."""
 
     height: int
     width: int
     colour: bool
+
+    @property
+    def size(self) -> str:
+        """Width and height as text."""
+        return f"{self.width}x{self.height}"
+
+
+@dataclass(frozen=True)
+class ImageFormat(ImageHeader):
+    """The size and channels that every image is converted to.
+
+    Attributes:
+        resize: treatment of an image of another size: `error` refuses it, `stretch` deforms it, `crop` scales
+            it and cuts it about its centre, `pad` scales it to fit on a black background.
+    """
+
     resize: Resize = "error"
 
     @property
     def shape(self) -> tuple[int, ...]:
         """`(height, width)`, of colour images `(height, width, 3)`."""
         return (self.height, self.width, 3) if self.colour else (self.height, self.width)
-
-    @property
-    def size(self) -> str:
-        """Width and height as text."""
-        return f"{self.width}x{self.height}"
 
     @classmethod
     def from_shape(cls, shape: tuple[int, ...], resize: Resize = "error") -> ImageFormat:
@@ -80,20 +83,6 @@ class ImageFormat:
         True
         """
         return cls(shape[0], shape[1], len(shape) == 3, resize)
-
-
-@dataclass(frozen=True)
-class ImageHeader:
-    """Size in pixels, after rotation to upright, and channels of an image that is not decoded yet."""
-
-    width: int
-    height: int
-    colour: bool
-
-    @property
-    def size(self) -> str:
-        """Width and height as text."""
-        return f"{self.width}x{self.height}"
 
 
 def choose_format(

@@ -67,9 +67,9 @@ class Writer(ABC):
             self._exit_stack.callback(self._write_footer)
         self._exit_stack.__exit__(kind, error, traceback)
 
-    @abstractmethod
     def _write_header(self, columns: Columns) -> None:
         """Write the part before the rows; the first chunk gives the names and types of the columns."""
+        return
 
     @abstractmethod
     def _write_rows(self, columns: Columns, size: int) -> None:

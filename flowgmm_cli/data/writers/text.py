@@ -76,9 +76,6 @@ class DelimitedWriter(Writer):
 class JsonlWriter(Writer):
     """Write one JSON object per line; missing cells are null, a column `(N, D)` is a list in each row."""
 
-    def _write_header(self, columns: Columns) -> None:
-        return
-
     def _write_rows(self, columns: Columns, size: int) -> None:
         for chunk in _split(columns, size):
             pieces: list[pa.Array | str] = []

@@ -33,13 +33,13 @@ def test_pixels_are_unchanged(format, pixels):
     assert decoded.flags.writeable
     np.testing.assert_array_equal(decoded, pixels)
     assert changes == frozenset()
-    assert read_header(content(pixels, format)) == ImageHeader(4, 3, colour)
+    assert read_header(content(pixels, format)) == ImageHeader(3, 4, colour)
 
 
 def test_a_file_is_read_like_its_bytes(save):
     path = save("a.png", COLOUR)
     np.testing.assert_array_equal(decode(path, AS_COLOUR)[0], COLOUR)
-    assert read_header(path) == ImageHeader(4, 3, True)
+    assert read_header(path) == ImageHeader(3, 4, True)
 
 
 def test_grey_and_colour_are_turned_into_each_other():
@@ -79,7 +79,7 @@ def test_grey_with_transparency():
     decoded, _ = decode(encoded, AS_GREY)
     assert decoded[0, 0] == 255
     np.testing.assert_array_equal(decoded[1:], GREY[1:])
-    assert read_header(encoded) == ImageHeader(4, 3, False)
+    assert read_header(encoded) == ImageHeader(3, 4, False)
 
 
 @pytest.mark.parametrize("transparency", [None, 3])
@@ -97,7 +97,7 @@ def test_a_palette_of_greys_is_grey():
     image = Image.fromarray((GREY // 20).astype(np.uint8))
     image.putpalette([value for index in range(12) for value in [index * 20] * 3])
     assert image.mode == "P"
-    assert read_header(content(image)) == ImageHeader(4, 3, False)
+    assert read_header(content(image)) == ImageHeader(3, 4, False)
     decoded, changes = decode(content(image), AS_GREY)
     np.testing.assert_array_equal(decoded, GREY)
     assert changes == frozenset()

@@ -4,7 +4,7 @@ from flowgmm_cli.data.images.format import ImageFormat, ImageHeader, choose_form
 from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.errors import DataError
 
-SMALL, LARGE, RED = ImageHeader(4, 3, False), ImageHeader(8, 6, False), ImageHeader(4, 3, True)
+SMALL, LARGE, RED = ImageHeader(3, 4, False), ImageHeader(6, 8, False), ImageHeader(3, 4, True)
 
 
 def choose(*headers, channels="auto", size=None, resize="error"):
