@@ -78,14 +78,8 @@ def fit_temperature_and_noise(log_joint: FloatArray, labels: IntArray) -> tuple[
     account for them only by a lower confidence in every row.
 
     Maximises the likelihood of the labels, the penalty of `fit_temperature` and a prior Beta(6, 96) on the
-    noise, which has its mode at 5 % and counts for a hundred rows: fewer could hardly show it.
-
-    Args:
-        log_joint: log-densities or logits, `(N, K)`.
-        labels: true classes `(N,)`; rows with -1 are left out.
-
-    Raises:
-        ValueError: as for `fit_temperature`.
+    noise, which has its mode at 5 % and counts for a hundred rows: fewer could hardly show it. Arguments and
+    errors are those of `fit_temperature`.
     """
     from scipy.optimize import minimize_scalar
 
@@ -185,12 +179,9 @@ def reliability_table(
 ) -> list[ReliabilityBin]:
     """Group rows by confidence and compare the mean confidence of each group with its accuracy.
 
-    Args:
-        confidence: probability of the predicted class, `(N,)`, in 0..1.
-        correct: mask of the correct predictions, `(N,)`.
-        bins: number of groups.
-        binning: `width`, groups of equal width on 0..1 (Guo et al., 2017), or `mass`, groups of equally many
-            rows, equal confidences in their order (Nixon et al., 2019).
+    `confidence` is the probability of the predicted class `(N,)`, `correct` the mask of the correct
+    predictions. With `width` the groups have equal width on 0..1 (Guo et al., 2017), with `mass` equally many
+    rows, equal confidences in their order (Nixon et al., 2019).
     """
     confidence = np.asarray(confidence, dtype=np.float64)
     correct = np.asarray(correct, dtype=bool)

@@ -69,14 +69,11 @@ def fit_gaussian(
     generator: Generator,
     rank: int | None = None,
 ) -> Gaussian:
-    """Fit the covariance of centred rows.
+    """Fit the covariance of rows `(N, D)` minus their mean, or each minus the mean of its class.
 
-    Args:
-        rows: rows minus their mean, or each minus the mean of its class, `(N, D)`.
-        shrinkage: `ledoit_wolf` shrinks the covariance towards a sphere by the share that Ledoit and Wolf
-            (2004) found to be best, which makes it regular even with fewer rows than dimensions.
-        generator: of the randomised decomposition in very many dimensions.
-        rank: number of directions; None for all, or for the first 512 of more than 1,024 dimensions.
+    `ledoit_wolf` shrinks the covariance towards a sphere by the share that Ledoit and Wolf (2004) found to be
+    best, which makes it regular even with fewer rows than dimensions. `rank` is the number of directions;
+    None for all, or for the first 512 of more than 1,024 dimensions, whose decomposition is randomised.
     """
     count, size = rows.shape
     rank = min(rank or (size if size <= _MAX_FULL_RANK else _MAX_RANK), size)
