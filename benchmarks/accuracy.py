@@ -132,7 +132,7 @@ class Benchmark:
             raise SystemExit(f"{one.name} has no test rows")
         metrics = result.test.metrics()
         seconds = max(result.seconds, time.monotonic() - start)
-        return {**metrics, "seconds": seconds, "epochs": result.epochs, "run": str(folder)}
+        return {**metrics, "seconds": seconds, "epochs": result.first.epochs, "run": str(folder)}
 
     def _read(self, one: DataSet, seed: int, name: str, recipe: Recipe) -> dict[str, Any] | None:
         file = self._file(one, seed, name)

@@ -87,6 +87,14 @@ class Run:
         """Update values in `run.json`."""
         write_json(self.path / "run.json", {**self.info(), **values, "updated": _now()})
 
+    def require_same_data(self, fingerprint: str) -> None:
+        """Raise `RunError` if the run began with data of another fingerprint."""
+        if self.info().get("fingerprint") not in (None, fingerprint):
+            raise RunError(
+                f"the data has changed since {self.path} began, so it cannot be resumed",
+                hint="start a new run with the same recipe",
+            )
+
     def recipe(self) -> Recipe:
         """Return the resolved recipe. Raises `RunError` if it is missing or damaged."""
         file = self.path / "resolved.yaml"

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import shutil
+import signal
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+
+from flowgmm_cli.errors import InterruptedRunError, LostProcessError, RunFailedError, UsageError
 
 if TYPE_CHECKING:
     from flowgmm_cli.recipe.schema import Recipe
@@ -32,9 +38,7 @@ def launch_training(
         offline, as_json: flags of the command.
     """
     from flowgmm_cli.cli.output import settings
-    from flowgmm_cli.errors import UsageError
     from flowgmm_cli.runs import create_run, open_run
-    from flowgmm_cli.training.launcher import launch
 
     if recipe is not None:
         run = create_run(recipe, argv=sys.argv[1:], directory=run_dir)
@@ -59,10 +63,64 @@ def launch_training(
         raise typer.Exit(code)
 
 
+def launch(arguments: Sequence[str], processes: int, *, hint: str) -> int:
+    """Start `processes` processes of `flowgmm` on this machine with torch's elastic launcher, and wait.
+
+    A signal is passed on to all of them. If a process fails, the others are asked to stop.
+
+    Args:
+        arguments: command line of each process, after `flowgmm`.
+        processes: number of processes.
+        hint: what to type next if a process is killed.
+
+    Returns:
+        The exit code: 0, or that of the process that failed first.
+
+    Raises:
+        RunFailedError: a process was killed from outside.
+    """
+    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    # the processes print their own errors
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        local_addr="localhost",
+        max_restarts=0,
+        monitor_interval=0.1,
+        logs_specs=DefaultLogsSpecs(),
+    )
+    try:
+        elastic_launch(config, sys.executable)("-m", "flowgmm_cli", *arguments)
+    except ChildFailedError as error:
+        codes = {rank: failure.exitcode for rank, failure in error.failures.items()}
+        return _exit_code(codes, error.get_first_failure()[0], processes, hint)
+    except SignalException:
+        return InterruptedRunError.exit_code
+    return 0
+
+
+def _exit_code(codes: Mapping[int, int], first: int, processes: int, hint: str) -> int:
+    """Exit code of the launcher, given those of the failed ranks and the rank that failed first."""
+    code = codes[first]
+    if code < 0:
+        name = signal.Signals(-code).name
+        memory = "; this machine may have run out of memory" if name == "SIGKILL" else ""
+        raise RunFailedError(f"process {first} of {processes} was ended by {name}{memory}", hint=hint)
+    # a process that lost its peers ends with 1; a code of its own says more
+    return next((value for _, value in sorted(codes.items()) if value > 1), code)
+
+
 def assist_training(recipe: Recipe, *, offline: bool) -> None:
     """Train with the main process, which prints the errors and does the rest of the run."""
     from flowgmm_cli.cli.session import data_context
-    from flowgmm_cli.errors import InterruptedRunError, LostProcessError, RunFailedError
     from flowgmm_cli.runs import open_run
     from flowgmm_cli.training.callbacks import Interrupt
     from flowgmm_cli.training.distributed import init_process_group

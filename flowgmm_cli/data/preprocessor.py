@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -17,11 +18,12 @@ from flowgmm_cli.data.feature_encoder import EncoderFactory, FeatureEncoder
 from flowgmm_cli.data.images.format import image_shape
 from flowgmm_cli.data.lazy_dataset import LazyDataset
 from flowgmm_cli.data.transforms.base import Transform
-from flowgmm_cli.errors import DataError
-from flowgmm_cli.files import select_prefix
+from flowgmm_cli.errors import DataError, RunError
+from flowgmm_cli.files import read_json, read_tensors, select_prefix, write_json, write_tensors
 from flowgmm_cli.plugins.registry import build
 
 _BATCH_ROWS = 8192
+_TENSORS, _VALUES = "preprocessor.safetensors", "preprocessor.json"
 
 
 @dataclass(frozen=True)
@@ -231,6 +233,30 @@ class Preprocessor:
         saved = select_prefix("transforms.", arrays)
         transforms.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in saved.items()})
         return cls(feature_encoder, transforms)
+
+    def save(self, folder: Path) -> None:
+        """Write `state` to a folder: the arrays, then the JSON values."""
+        values, arrays = self.state()
+        tensors = {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
+        write_tensors(folder / _TENSORS, tensors)
+        write_json(folder / _VALUES, values)
+
+    @classmethod
+    def load(cls, folder: Path, *, data: Component, context: DataContext) -> Preprocessor | None:
+        """Read the result of `save`; None if there is none. Raises `RunError` if it is damaged."""
+        if not (folder / _VALUES).is_file():
+            return None
+        values = read_json(folder / _VALUES, "preprocessor")
+        tensors, _ = read_tensors(folder / _TENSORS, "preprocessor")
+        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
+        try:
+            return cls.from_state(values, arrays, data=data, context=context)
+        except (AttributeError, LookupError, TypeError, RuntimeError, ValueError) as error:
+            raise RunError(
+                f"{folder / _TENSORS} does not fit {_VALUES}",
+                details=[str(error).strip().splitlines()[0]],
+                hint="start a new run with the same recipe",
+            ) from error
 
     def _steps(self) -> list[Transform]:
         return [cast(Transform, step) for step in self.transforms.layers]

@@ -122,12 +122,7 @@ def full_tensor(tensor: Any, like: Any = None) -> Any:
     """
     if is_sharded(like) and tensor.ndim and not is_sharded(tensor):
         tensor = type(like).from_local(
-            tensor,
-            like.device_mesh,
-            like.placements,
-            run_check=False,
-            shape=like.shape,
-            stride=like.stride(),
+            tensor, like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
         )
     return tensor.full_tensor() if is_sharded(tensor) else tensor
 

@@ -46,10 +46,7 @@ class NonFiniteGuard:
 
 
 def explain(
-    step_module: TrainingStep,
-    teacher: FlowMixture,
-    rows: StepInput,
-    generator: torch.Generator,
+    step_module: TrainingStep, teacher: FlowMixture, rows: StepInput, generator: torch.Generator
 ) -> RunFailedError:
     """Replay a step with the current weights and name the first module that is not finite."""
     if not (rows.labelled.is_finite() and rows.unlabelled.is_finite()):
@@ -89,7 +86,7 @@ def _failure(step: int, cause: str) -> RunFailedError:
     return RunFailedError(
         f"the loss is not finite at step {step} (batch {step}): {cause}",
         hint="lower train.lr or train.clip_norm, or add `{use: clip}` to data.transforms; "
-        "what was saved before is kept",
+        "earlier checkpoints are kept",
     )
 
 

@@ -11,7 +11,7 @@ import torch
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.row_tensors import RowTensors
-from flowgmm_cli.devices import Engine, create_engine, deterministic
+from flowgmm_cli.devices import create_engine, deterministic
 from flowgmm_cli.evaluation.metrics import Evaluation, evaluate
 from flowgmm_cli.evaluation.predictions import collect_predictions
 from flowgmm_cli.files import write_json
@@ -21,7 +21,6 @@ from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run, Status, process_info
 from flowgmm_cli.seeds import seeded_layers
 from flowgmm_cli.trained_model import TrainedModel
-from flowgmm_cli.training.calibration import Calibration
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt
 from flowgmm_cli.training.dataset import StepInput, step_generator
 from flowgmm_cli.training.distributed import Distributed
@@ -30,31 +29,21 @@ from flowgmm_cli.training.fit_model import FittedModel, fit_model
 from flowgmm_cli.training.guard import explain
 from flowgmm_cli.training.optim import create_ema_model
 from flowgmm_cli.training.prepare import PreparedData, prepare
-from flowgmm_cli.training.search import SearchResult
 
 
 @dataclass(frozen=True)
-class TrainResult:
-    """Result of a run.
+class TrainResult(FittedModel):
+    """A fitted model, as it was saved and tested.
 
     Attributes:
         trained: the saved model.
         test: evaluation of the test split; None without one.
-        metric, best: the watched metric and its best value, of the first member; None without one.
-        epochs: epochs of the first member.
         seconds: duration of the run, over all sessions.
-        calibration: the temperature and its origin.
-        search: the search for settings; None without one.
     """
 
     trained: TrainedModel
     test: Evaluation | None
-    metric: str | None
-    best: float | None
-    epochs: float
     seconds: float
-    calibration: Calibration
-    search: SearchResult | None = None
 
 
 def train(
@@ -80,18 +69,12 @@ def train(
         run.update(status=status, error=error, seconds=round(seconds, 3))
         return seconds
 
-    group = group or Distributed()
+    context, group = context or DataContext(), group or Distributed()
     run.update(status="running", error=None, processes=group.world_size, **process_info())
     try:
         with deterministic(recipe.run.deterministic):
-            result = _train(
-                recipe,
-                run,
-                context or DataContext(),
-                callbacks or Callbacks(),
-                interrupt or Interrupt(),
-                group,
-            )
+            train_context = _prepare(recipe, run, context, callbacks, interrupt, group)
+            result = _train(train_context, run, context)
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", None) == 130
         with contextlib.suppress(OSError):  # a full disk must not hide the error that it caused
@@ -114,9 +97,7 @@ def assist(
         FlowgmmError: the error that stopped the training.
     """
     with deterministic(recipe.run.deterministic):
-        data = _prepare(recipe, run, context or DataContext(), group)
-        engine = _create_engine(recipe, run, data, group)
-        fit_model(TrainContext(recipe, data, engine, Callbacks(), interrupt or Interrupt(), group), run=run)
+        fit_model(_prepare(recipe, run, context or DataContext(), None, interrupt, group), run=run)
 
 
 def dry_run(recipe: Recipe, *, context: DataContext, callbacks: Callbacks) -> dict[str, float]:
@@ -158,36 +139,32 @@ def dry_run(recipe: Recipe, *, context: DataContext, callbacks: Callbacks) -> di
     return {name: value.item() for name, value in terms.items()}
 
 
-def _prepare(recipe: Recipe, run: Run, context: DataContext, group: Distributed) -> PreparedData:
-    with group.main_process_first():  # the others read its preprocessor
-        return prepare(recipe, context, run=run)
-
-
-def _create_engine(recipe: Recipe, run: Run, data: PreparedData, group: Distributed) -> Engine:
-    # a resumed run keeps the precision it began with
-    precision = run.info().get("precision", recipe.train.precision)
-    # the faster precision is measured, and processes may measure differently
-    precision = group.broadcast_text(precision)
-    if precision == "auto":
-        engine = create_engine(device=recipe.run.device, precision=precision, features=data.preprocessor.dim)
-        precision = group.broadcast_text(engine.precision)
-    return create_engine(device=recipe.run.device, precision=precision, features=data.preprocessor.dim)
-
-
-def _train(
+def _prepare(
     recipe: Recipe,
     run: Run,
     context: DataContext,
-    callbacks: Callbacks,
-    interrupt: Interrupt,
+    callbacks: Callbacks | None,
+    interrupt: Interrupt | None,
     group: Distributed,
-) -> TrainResult:
-    data = _prepare(recipe, run, context, group)
-    require_scores(recipe, data.preprocessor)
-    engine = _create_engine(recipe, run, data, group)
-    train_context = TrainContext(recipe, data, engine, callbacks, interrupt, group)
+) -> TrainContext:
+    """Read the rows and choose device and precision, the same in all processes."""
+    with group.main_process_first():  # the others read its preprocessor
+        data = prepare(recipe, context, run=run)
+        require_scores(recipe, data.preprocessor)
+    device, features = recipe.run.device, data.preprocessor.dim
+    # a resumed run keeps the precision it began with
+    precision = group.broadcast_text(run.info().get("precision", recipe.train.precision))
+    engine = create_engine(device=device, precision=precision, features=features)
+    if precision == "auto":  # the faster one is measured, and processes may measure differently
+        precision = group.broadcast_text(engine.precision)
+        engine = create_engine(device=device, precision=precision, features=features)
+    return TrainContext(recipe, data, engine, callbacks or Callbacks(), interrupt or Interrupt(), group)
+
+
+def _train(train_context: TrainContext, run: Run, context: DataContext) -> TrainResult:
+    data, engine = train_context.data, train_context.engine
     for line in _start_notes(train_context, run):
-        callbacks.note(line)
+        train_context.callbacks.note(line)
     run.update(
         device=str(engine.device),
         precision=engine.precision,
@@ -197,19 +174,17 @@ def _train(
     fitted = fit_model(train_context, run=run)
     trained = _save(train_context, fitted, run, context)
     test = _test(trained, data, run)
-    first, best = fitted.first, fitted.first.progress.best
+    first, progress = fitted.first, fitted.first.progress
     run.update(
         epochs=first.epochs,
         steps=fitted.steps,
-        best={"metric": first.metric, "value": best, "epoch": first.progress.best_epoch},
+        best={"metric": first.metric, "value": progress.best, "epoch": progress.best_epoch},
         members=[member.to_dict() for member in fitted.members],
         calibration=fitted.calibration.to_dict(),
         ood=trained.facts["ood"],
         test=test.metrics() if test else None,
     )
-    return TrainResult(
-        trained, test, first.metric, best, first.epochs, 0.0, fitted.calibration, fitted.search
-    )
+    return TrainResult(**vars(fitted), trained=trained, test=test, seconds=0.0)
 
 
 def _start_notes(train_context: TrainContext, run: Run) -> list[str]:
@@ -226,21 +201,16 @@ def _start_notes(train_context: TrainContext, run: Run) -> list[str]:
 
 def _save(train_context: TrainContext, fitted: FittedModel, run: Run, context: DataContext) -> TrainedModel:
     """Fit the out-of-distribution scores and write the model."""
-    data = train_context.data
+    data, model = train_context.data, fitted.model.cpu()
     facts = {
         "calibration": fitted.calibration.to_dict(),
         "rows": data.counts(),
         "val_labels": data.rows.val_labels,
         "inexact_density": list(data.preprocessor.inexact),
-        "class_prior": fitted.model.class_prior().tolist(),
+        "class_prior": model.class_prior().tolist(),
     }
     trained = TrainedModel(
-        train_context.recipe,
-        data.preprocessor,
-        fitted.model.cpu(),
-        data.rows.class_names,
-        facts,
-        fitted.members,
+        train_context.recipe, data.preprocessor, model, data.rows.class_names, facts, fitted.members
     )
     ood = fit_ood(trained, data.rows, context)
     trained = dataclasses.replace(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -17,28 +16,19 @@ from flowgmm_cli.data.lazy_dataset import RowStore, is_lazy
 from flowgmm_cli.data.prepare import SplitRows, fit_preprocessor, load_rows
 from flowgmm_cli.data.preprocessor import Preprocessor, Tensors
 from flowgmm_cli.data.readers.base import note_once
-from flowgmm_cli.errors import RunError
-from flowgmm_cli.files import read_json, read_tensors, write_json, write_tensors
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
 from flowgmm_cli.training.validation import require_held_out
 from flowgmm_cli.views.pipeline import encode_text_copies
 from flowgmm_cli.views.specs import select_level
 
-_TENSORS, _VALUES = "preprocessor.safetensors", "preprocessor.json"
-
 
 @dataclass(frozen=True)
 class TrainSplit:
     """The training rows; rows that stay on the disk are read when they are used.
 
-    For a table larger than memory these are the labelled rows and some others.
-
-    Attributes:
-        x: float32 `(N, D)`.
-        labels: int64 `(N,)`, -1 where unlabelled.
-        inputs, copies: see `flowgmm_cli.data.row_tensors.RowTensors`.
-        stream: all training rows of a table larger than memory; else None.
+    See `flowgmm_cli.data.row_tensors.RowTensors`. For a table larger than memory these are the labelled rows
+    and some others, and `stream` reads all of them.
     """
 
     x: RowStore
@@ -73,13 +63,12 @@ class PreparedData:
 
     def counts(self) -> dict[str, int]:
         """Count rows and visible labels, by name, for people and `run.json`."""
-        val = self.val
         return {
             "train": self.train.total,
             "labelled": int((self.train.labels >= 0).sum()),
-            "val": len(val) if val is not None else 0,
-            "val_labelled": int((val.labels >= 0).sum()) if val is not None else 0,
-            "test": len(self.test) if self.test is not None else 0,
+            "val": len(self.val) if self.val else 0,
+            "val_labelled": int((self.val.labels >= 0).sum()) if self.val else 0,
+            "test": len(self.test) if self.test else 0,
         }
 
     def describe(self) -> list[str]:
@@ -109,16 +98,15 @@ def prepare(recipe: Recipe, context: DataContext, *, run: Run | None = None) -> 
     """
     rows = load_rows(recipe.data, context)
     require_held_out(recipe, rows)
+    preprocessor = None
     if run is not None:
-        _require_same_data(run, rows.fingerprint)
-    preprocessor = _load_preprocessor(recipe, run.checkpoints, context) if run is not None else None
+        run.require_same_data(rows.fingerprint)
+        preprocessor = Preprocessor.load(run.checkpoints, data=recipe.data, context=context)
     if preprocessor is None:
         preprocessor = fit_preprocessor(rows, recipe.data, context)
         if run is not None:
-            run.update(
-                fingerprint=rows.fingerprint
-            )  # before the preprocessor, or a killed run would have none
-            _save_preprocessor(preprocessor, run.checkpoints)
+            run.update(fingerprint=rows.fingerprint)  # first, or a killed run would have none
+            preprocessor.save(run.checkpoints)
     return _transform(recipe, rows, preprocessor, context)
 
 
@@ -136,7 +124,7 @@ def prepare_rows(recipe: Recipe, rows: SplitRows, context: DataContext) -> Prepa
 def _transform(
     recipe: Recipe, rows: SplitRows, preprocessor: Preprocessor, context: DataContext
 ) -> PreparedData:
-    """Transform all splits, and keep every form from which a view of the recipe starts."""
+    """Transform all splits, with the feature matrix and copies from which views of the recipe start."""
     views = cast(DataConfig, recipe.data.config).views
     with_inputs = preprocessor.random or bool(select_level("inputs", [*views.weak, *views.strong]))
 
@@ -165,42 +153,9 @@ def _stream(
         return None
     quiet = replace(context, streaming=True, note=note_once(context))
 
-    def make(part: Rows) -> tuple[Tensor, ...]:
+    def transform(part: Rows) -> tuple[Tensor, ...]:
         split = preprocessor.apply(part, quiet, with_inputs=with_inputs)
         return (split.x,) if split.inputs is None else (split.x, split.inputs)
 
     numbers = preprocessor.dim + (len(preprocessor.feature_names) if with_inputs else 0)
-    return RowStream(rows.large, make, row_bytes=4 * numbers)
-
-
-def _save_preprocessor(preprocessor: Preprocessor, folder: Path) -> None:
-    values, arrays = preprocessor.state()
-    write_tensors(
-        folder / _TENSORS, {name: torch.from_numpy(np.array(value)) for name, value in arrays.items()}
-    )
-    write_json(folder / _VALUES, values)
-
-
-def _load_preprocessor(recipe: Recipe, folder: Path, context: DataContext) -> Preprocessor | None:
-    if not (folder / _VALUES).is_file():
-        return None
-    values = read_json(folder / _VALUES, "preprocessor")
-    tensors, _ = read_tensors(folder / _TENSORS, "preprocessor")
-    arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
-    try:
-        return Preprocessor.from_state(values, arrays, data=recipe.data, context=context)
-    except (AttributeError, LookupError, TypeError, RuntimeError, ValueError) as error:
-        raise RunError(
-            f"{folder / _TENSORS} does not fit {_VALUES}",
-            details=[str(error).strip().splitlines()[0]],
-            hint="start a new run with the same recipe",
-        ) from error
-
-
-def _require_same_data(run: Run, fingerprint: str) -> None:
-    recorded = run.info().get("fingerprint")
-    if recorded is not None and recorded != fingerprint:
-        raise RunError(
-            f"the data has changed since {run.path} began, so it cannot be resumed",
-            hint="start a new run with the same recipe",
-        )
+    return RowStream(rows.large, transform, row_bytes=4 * numbers)

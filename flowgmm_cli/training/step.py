@@ -134,11 +134,7 @@ def build_step(
     views = cast(DataConfig, recipe.data.config).views
     device = model.mixture.means.device
     objective = build(
-        recipe.objective,
-        features=features,
-        labelled=labelled,
-        unlabelled=unlabelled,
-        dims=model.mixture.dims,
+        recipe.objective, features=features, labelled=labelled, unlabelled=unlabelled, dims=model.mixture.dims
     )
     regularisers = [
         WeightedRegulariser(cast(RegulariserConfig, component.config).weight, build(component))

@@ -18,6 +18,7 @@ from flowgmm_cli.errors import InterruptedRunError, LostProcessError, RunFailedE
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.schema import CheckpointConfig, TrainConfig
 from flowgmm_cli.seeds import seeded_layers
+from flowgmm_cli.training import optim
 from flowgmm_cli.training.callbacks import StepCallbacks
 from flowgmm_cli.training.checkpoint import (
     BestModel,
@@ -33,14 +34,6 @@ from flowgmm_cli.training.fsdp import is_sharded, local_parameters, local_shard,
 from flowgmm_cli.training.guard import NonFiniteGuard, explain
 from flowgmm_cli.training.metrics_log import MetricsLog
 from flowgmm_cli.training.model_init import set_latent_means, warm_up_steps
-from flowgmm_cli.training.optim import (
-    clip_gradients,
-    create_ema_model,
-    create_optimiser,
-    learning_rate,
-    set_learning_rate,
-    update_ema,
-)
 from flowgmm_cli.training.step import TrainingStep
 from flowgmm_cli.training.validation import Validator
 
@@ -52,9 +45,6 @@ class FitConfig:
     """Settings of a training.
 
     Attributes:
-        train: optimiser, lengths, precision.
-        checkpoint: how often the state is saved.
-        seed: fixes order, views and noise.
         log_every: steps between two lines of metrics.
         estimate_prior: estimate the class weights again after each epoch.
         warm_up_epochs: epochs after which the means are set from the latents; None = never.
@@ -74,7 +64,6 @@ class FitResult:
 
     Attributes:
         model: the teacher of the best epoch if a metric is watched, else of the last.
-        progress: steps and seconds.
         epochs: epochs trained, a fraction if it stopped within one.
         metric: the watched metric; None without one.
     """
@@ -91,11 +80,9 @@ class Trainer:
     Where several processes train together, each has a trainer with the same arguments.
 
     Args:
-        step_module: the losses around the student; its model is trained in place, and with `train.fsdp` its
-            flow is sharded.
+        step_module: losses around the student, which is trained in place; `train.fsdp` shards its flow.
         rows: training rows on the engine's device.
-        config: lengths, rates, seed.
-        engine: device and precision.
+        config, engine: settings, device and precision.
         validator: measures the teacher on held-out rows after each epoch.
         folder: folder of the checkpoints; None saves none.
         metrics: file of the metrics; None writes none.
@@ -127,14 +114,13 @@ class Trainer:
         train = config.train
 
         self.model = step_module.model
-        self.teacher = create_ema_model(self.model)
+        self.teacher = optim.create_ema_model(self.model)
         self.sharding = shard_models((self.model, self.teacher), rows.x[:2], self.group, on=train.fsdp)
         self.parameters = local_parameters(self.model)
         self.ema_pairs = tuple(
-            [local_shard(parameter) for parameter in model.parameters()]
-            for model in (self.teacher, self.model)
+            [local_shard(weight) for weight in model.parameters()] for model in (self.teacher, self.model)
         )
-        self.optimiser = create_optimiser(self.model, train, self.parameters)
+        self.optimiser = optim.create_optimiser(self.model, train, self.parameters)
         self.last_path = folder / "last.safetensors" if folder else None
         self.best = BestModel(folder / "best.safetensors" if folder else None)
         self.progress = self._load()
@@ -142,10 +128,7 @@ class Trainer:
         self.forward = self._wrap()
 
         self.sampler = Sampler(
-            rows,
-            batch_size=train.batch_size,
-            labelled_batch_size=train.labelled_batch_size,
-            seed=config.seed,
+            rows, batch_size=train.batch_size, labelled_batch_size=train.labelled_batch_size, seed=config.seed
         )
         self.steps_per_epoch = self.sampler.steps_per_epoch
         steps = train.epochs * self.steps_per_epoch
@@ -161,8 +144,8 @@ class Trainer:
         """Train to the end.
 
         Raises:
-            RunFailedError: the loss is not finite; earlier checkpoints are kept. Or another process is gone;
-                the state is saved, unless its weights were sharded.
+            RunFailedError: the loss is not finite, and earlier checkpoints are kept; or another process is
+                gone, and the state is saved unless its weights were sharded.
             LostProcessError: another process is gone, in a process that saves nothing.
             InterruptedRunError: `callbacks.should_stop` of any process returned True; the state is saved.
         """
@@ -201,16 +184,16 @@ class Trainer:
         torch.autograd.backward(self.guard.poison(loss))
         if self.group.world_size > 1:
             self._exchange()
-        norm = clip_gradients(self.model, train.clip_norm)
+        norm = optim.clip_gradients(self.model, train.clip_norm)
         if self.sharding.on:
             for name, parameter in self.model.named_parameters():
                 self.parameters[name].grad = local_shard(parameter.grad)
-        rate = learning_rate(train, step, self.steps)
-        set_learning_rate(self.optimiser, rate)
+        rate = optim.learning_rate(train, step, self.steps)
+        optim.set_learning_rate(self.optimiser, rate)
         self.guard.watch(self.optimiser, step, norm)
         self._step_is_complete = False
         self.optimiser.step()
-        update_ema(*self.ema_pairs, decay=train.ema, step=step)
+        optim.update_ema(*self.ema_pairs, decay=train.ema, step=step)
         self.progress.step = step + 1
         return terms, rate
 
@@ -250,9 +233,8 @@ class Trainer:
         return values
 
     def _write_log(self, split: str, values: dict[str, float]) -> None:
-        step = self.progress.step
-        epoch = step / self.steps_per_epoch
-        self.log.write(step=step, epoch=epoch, split=split, seconds=time.monotonic() - self.start, **values)
+        step, seconds = self.progress.step, time.monotonic() - self.start
+        self.log.write(step=step, epoch=step / self.steps_per_epoch, split=split, seconds=seconds, **values)
 
     def _require_finite(self) -> None:
         """Raise `RunFailedError` if a step was skipped; waits for the device."""
@@ -278,16 +260,11 @@ class Trainer:
         self.progress.seconds = time.monotonic() - self.start
         self.best.save(writes=writes)  # before the state that refers to it
         if self.last_path:
-            save_checkpoint(
-                self.last_path, self.model, self.teacher, self.optimiser, self.progress, writes=writes
-            )
+            state = (self.model, self.teacher, self.optimiser, self.progress)
+            save_checkpoint(self.last_path, *state, writes=writes)
 
     def _save_or_stop(self, has_waited: bool) -> None:
-        """Save if it is due, and stop if the user asks for it.
-
-        Args:
-            has_waited: True if the host has waited for the device in this step.
-        """
+        """Save if it is due, and stop if the user asks; `has_waited`: the host has waited for the device."""
         step, is_late = self.progress.step, None
         if self.group.world_size == 1:
             stops = self.callbacks.should_stop()
@@ -306,9 +283,10 @@ class Trainer:
 
     def _wrap(self) -> Losses:
         """Compile the step if the recipe says so, and let its gradients be averaged over the processes."""
-        mode, forward = self.config.train.compile, self.step_module
+        mode = self.config.train.compile
+        forward: Losses = self.step_module
         if mode:
-            forward = torch.compile(forward, mode=mode if isinstance(mode, str) else None)  # type: ignore[assignment]
+            forward = torch.compile(forward, mode=mode if isinstance(mode, str) else None)
         if self.group.world_size == 1 or self.sharding.on:
             return forward
         # some losses do not read all parameters, and torch warns if all are read
@@ -345,5 +323,6 @@ class Trainer:
             if can_save:
                 self._require_finite()
                 self._save()
-            state = f"the state after step {self.progress.step}" if can_save else "what was saved before"
-            raise RunFailedError(f"{error.message}; {state} is kept") from error
+            step = self.progress.step
+            kept = f"the state after step {step} is" if can_save else "earlier checkpoints are"
+            raise RunFailedError(f"{error.message}; {kept} kept") from error

@@ -171,11 +171,11 @@ def test_a_killed_process_ends_the_run_which_can_be_resumed(
     assert step >= 5
     if more:  # the leader has only its share
         assert step % 5 == 0
-        assert "what was saved before is kept" in err
+        assert "earlier checkpoints are kept" in err
     elif rank == 1:  # the leader has saved where it was
         saved = f"the state after step {step} is kept" in err
         # or it was noticed while an epoch was measured, between a step and the state after it
-        assert saved or (step % 5 == 0 and "what was saved before is kept" in err)
+        assert saved or (step % 5 == 0 and "earlier checkpoints are kept" in err)
     recipe = run / "resolved.yaml"
     recipe.write_text(recipe.read_text().replace("epochs: 4000", f"epochs: {step // 3 + 2}"))
     resume(run, "--processes", "2")

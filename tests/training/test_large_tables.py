@@ -98,7 +98,7 @@ def test_it_trains_evaluates_and_says_what_it_trains_on(make: Make, tmp_path: Pa
     rows = run.info()["rows"]
     assert rows["labelled"] == 40
     assert rows["train"] == 3000 - rows["test"] - rows["val"]
-    assert result.epochs == 2
+    assert result.first.epochs == 2
     lines = [json.loads(line) for line in run.metrics.read_text(encoding="utf-8").splitlines()]
     assert max(line["step"] for line in lines) == 2 * (rows["train"] // 64)
     again = evaluate_run(run, split="test", context=DataContext(), warn=notes.append)

@@ -84,7 +84,7 @@ def test_every_way_to_train_ends_with_a_finite_model(train_run: TrainRun, words:
     assert (result.test is None) == ("data.test_n=0" in words)
     if result.test is not None:
         assert all(value is None or np.isfinite(value) for value in result.test.metrics().values())
-    assert (result.metric is None) == ("data.split.val=0" in words)
+    assert (result.first.metric is None) == ("data.split.val=0" in words)
     assert run.info()["status"] == "done"
 
 
@@ -285,7 +285,7 @@ def test_a_run_stopped_before_it_has_a_preprocessor_gets_its_fingerprint_later(
     def stop(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("flowgmm_cli.training.prepare.write_json", stop)
+    monkeypatch.setattr("flowgmm_cli.data.preprocessor.write_json", stop)
     with pytest.raises(KeyboardInterrupt):
         train(run.recipe(), run)
     assert run.status() == "interrupted"

@@ -114,15 +114,15 @@ def test_metrics_are_logged_every_so_often_and_at_the_end_of_each_epoch(train_ru
             assert {"loss.labelled", "loss.unlabelled", "loss.consistency", "lr", "seconds"} <= line.keys()
         else:
             assert {"val.accuracy", "val.nll", "monitor.loss", "monitor.agreement"} <= line.keys()
-    assert result.epochs == 4
-    assert result.metric == "val.accuracy"
+    assert result.first.epochs == 4
+    assert result.first.metric == "val.accuracy"
 
 
 @pytest.mark.parametrize(("limit", "steps"), [(1, 1), (5, 5), (12, 12), (99, 12)])
 def test_max_steps_ends_training_early(train_run: TrainRun, limit: int, steps: int) -> None:
     run, result = train_run("run", f"train.max_steps={limit}", "calibration.method=none")
     assert run.info()["steps"] == steps == read_metrics(run.metrics)[-1]["step"]
-    assert result.epochs == pytest.approx(steps / 3)
+    assert result.first.epochs == pytest.approx(steps / 3)
     assert (run.path / "model.safetensors").exists()
 
 
@@ -169,13 +169,13 @@ def test_training_stops_without_progress_and_the_best_model_is_kept(
     run, result = train_run(
         "run", "train.epochs=9", "train.early_stopping={patience: 2}", "calibration.method=none"
     )
-    assert result.epochs == epochs
+    assert result.first.epochs == epochs
     # without any finite reading the last model is all there is
     kept = script.teachers[(best or epochs) - 1]
     assert all(torch.equal(kept[name], value) for name, value in result.trained.model.state_dict().items())
     expected = None if best is None else values[best - 1]
     assert run.info()["best"] == {"metric": "monitor.loss", "value": expected, "epoch": best or 0}
-    assert result.best == expected
+    assert result.first.progress.best == expected
 
 
 def test_a_run_that_stopped_early_does_not_go_on_when_it_is_resumed(
@@ -187,7 +187,7 @@ def test_a_run_that_stopped_early_does_not_go_on_when_it_is_resumed(
     )
     weights = (run.path / "model.safetensors").read_bytes()
     again = train(run.recipe(), run)
-    assert first.epochs == again.epochs == 2
+    assert first.first.epochs == again.first.epochs == 2
     assert (run.path / "model.safetensors").read_bytes() == weights
 
 
