@@ -138,23 +138,24 @@ class Component(BaseModel):
 
 def to_plain(config: BaseModel) -> dict[str, Any]:
     """Return a config as plain YAML values; nested components take their recipe form."""
+    return {name: plain_value(getattr(config, name)) for name in type(config).model_fields}
 
-    def plain(value: Any) -> Any:
-        if isinstance(value, Component):
-            return value.to_dict()
-        if isinstance(value, BaseModel):
-            return to_plain(value)
-        if isinstance(value, list | tuple):
-            return [plain(item) for item in value]
-        if isinstance(value, set | frozenset):
-            return sorted((plain(item) for item in value), key=str)
-        if isinstance(value, Mapping):
-            return {key: plain(item) for key, item in value.items()}
-        if isinstance(value, Enum):
-            return value.value
-        return str(value) if isinstance(value, PurePath) else value
 
-    return {name: plain(getattr(config, name)) for name in type(config).model_fields}
+def plain_value(value: Any) -> Any:
+    """Return a value of a config as plain YAML values."""
+    if isinstance(value, Component):
+        return value.to_dict()
+    if isinstance(value, BaseModel):
+        return to_plain(value)
+    if isinstance(value, list | tuple):
+        return [plain_value(item) for item in value]
+    if isinstance(value, set | frozenset):
+        return sorted((plain_value(item) for item in value), key=str)
+    if isinstance(value, Mapping):
+        return {str(key): plain_value(item) for key, item in value.items()}
+    if isinstance(value, Enum):
+        return value.value
+    return str(value) if isinstance(value, PurePath) else value
 
 
 def component_field(kind: Kind, default: Any = ..., **kwargs: Any) -> Any:

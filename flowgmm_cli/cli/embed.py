@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Annotated, Any, Literal
 
 import typer
 
 from flowgmm_cli.cli import options, output
-from flowgmm_cli.cli.session import note_throughput, open_session, warn_unscorable
-from flowgmm_cli.cli.validation import check_input_kept, check_stdout
+from flowgmm_cli.cli.session import note_throughput, open_session, open_table, totals_to_dict, warn_unscorable
 
 SCHEMA = "flowgmm/embed/1"
 
@@ -69,12 +67,7 @@ def embed(
     Examples: flowgmm embed --data new.csv --save z.parquet · flowgmm embed --map pca --only id,map_0,map_1 ·
     flowgmm embed runs/digits/latest --space input --save x.npz
     """
-    from flowgmm_cli.data.writers.open import open_writer
-
-    check_stdout(save, as_json=as_json)
-    check_input_kept(data, save)
-    # with --json alone there is no table to write
-    writer = None if as_json and save is None else open_writer(save or "-", format=format_)
+    writer_context = open_table(data, save, format_, as_json=as_json)
     with open_session(run, run_flag, offline=offline) as session:
         from flowgmm_cli.inference.embedding import check_map, embedding_columns
         from flowgmm_cli.inference.predictions import Totals, select_columns
@@ -97,7 +90,7 @@ def embed(
             processes=processes,
         )
         rows = embedding_columns(stream, space, kind)
-        with writer or nullcontext():
+        with writer_context as writer:
             for scored, columns in rows:
                 totals.add(scored)
                 if writer:
@@ -105,20 +98,7 @@ def embed(
     if save not in (None, "-"):
         output.note(f"written {save}: {totals.n:,} rows of {trained.preprocessor.dim} dimensions")
     if as_json:
-        output.print_json(
-            {
-                "schema": SCHEMA,
-                "run": str(session.run.path),
-                "n": totals.n,
-                "unscorable": totals.unscorable,
-                "reasons": totals.reasons,
-                "saved": save,
-                "space": space,
-                "dim": trained.preprocessor.dim,
-                "map": kind,
-                "seconds": round(totals.seconds, 3),
-                "rows_per_second": round(totals.rows_per_second, 1),
-            }
-        )
+        own = {"space": space, "dim": trained.preprocessor.dim, "map": kind}
+        output.print_json(totals_to_dict(SCHEMA, session, totals, save, **own))
     warn_unscorable(reader.name, totals.n, totals.unscorable, totals.reasons)
     note_throughput(totals.n, totals.seconds)

@@ -106,8 +106,8 @@ def features(
         )
     description = _describe(effect, where)
     if save or not as_json:
-        layout = sample_output.FigureLayout("features", subtitle=description)
-        sample_output.write_samples(trained, effect.rows, {}, save or "-", format_, layout=layout)
+        figure = sample_output.figure(trained, effect.rows, "features", subtitle=description)
+        sample_output.write_samples(effect.rows, {}, save or "-", format_, figure=figure)
     if as_json:
         output.print_json(
             {

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -19,94 +18,69 @@ from flowgmm_cli.inference.interpolation import (
     transfer_all,
 )
 from flowgmm_cli.inference.samples import class_index, concatenate_generated
-from flowgmm_cli.inference.sampling import class_means, draw_samples
+from flowgmm_cli.inference.sampling import draw_samples
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from flowgmm_cli.api import Rows
     from flowgmm_cli.cli.session import Session
+    from flowgmm_cli.data.readers.base import RowReader
     from flowgmm_cli.inference.samples import GeneratedRows
+    from flowgmm_cli.model import Model
+    from flowgmm_cli.trained_model import TrainedModel
 
 ALL = "all"
 """Value of `--transfer` that stands for every class, unless a class has this name."""
 
 
-@dataclass(frozen=True)
-class Request:
-    """Options of `flowgmm sample`.
-
-    Attributes:
-        classes: classes to draw from; None draws them by their weights.
-        n: rows of each class, or rows in all.
-        temperatures: factors on the standard deviations.
-        seed: of the random numbers.
-        around: draw around the training rows of each class, or around the class means.
-        means: generate the class means.
-        pairs: the two rows of each path.
-        steps: rows of a path, both ends included.
-        path: shape of a path.
-        target: class, or `ALL`, that rows are transferred into.
-        max_rows: number of rows to transfer; None for all.
-        data, data_format: rows to start from; None for the run's own.
-    """
-
-    classes: Sequence[str] | None
-    n: int
-    temperatures: Sequence[float]
-    seed: int
-    around: Literal["rows", "means"]
-    means: bool
-    pairs: Sequence[tuple[str, str]]
-    steps: int
-    path: InterpolationPath
-    target: str | None
-    max_rows: int | None
-    data: str | None
-    data_format: str | None
-
-    @property
-    def mode(self) -> str:
-        """The way rows are generated: `interpolate`, `transfer`, `means` or `draw`."""
-        if self.pairs:
-            return "interpolate"
-        return "transfer" if self.target else "means" if self.means else "draw"
+def draw(
+    trained: TrainedModel,
+    classes: Sequence[str] | None,
+    n: int,
+    temperatures: Sequence[float],
+    *,
+    seed: int,
+    source: Model,
+) -> GeneratedRows:
+    """Draw `n` rows of each class, or in all by the classes' weights, at each temperature."""
+    indices = [class_index(trained, name) for name in classes] if classes else None
+    draws = [
+        draw_samples(
+            trained,
+            n,
+            classes=indices,
+            temperature=temperature,
+            generator=torch.Generator().manual_seed(seed),  # the same numbers for all
+            source=source,
+        )
+        for temperature in temperatures
+    ]
+    return _concatenate(draws, "temperature", temperatures)
 
 
-def generate(session: Session, request: Request) -> tuple[GeneratedRows, Rows | None]:
-    """Generate rows; also return the rows that they were generated from, if any."""
+def interpolate_pairs(
+    session: Session,
+    reader: RowReader,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    steps: int,
+    path: InterpolationPath,
+) -> tuple[GeneratedRows, Rows]:
+    """Generate `steps` rows on the path between the rows of each pair; also return the rows of the pairs."""
+    rows = select_rows(reader, [name for pair in pairs for name in pair])
+    x = _note_round_trip(session, rows)
+    paths = [interpolate(session.trained, ends, steps=steps, path=path) for ends in torch.split(x, 2)]
+    return _concatenate(paths, "path", [f"{first} to {last}" for first, last in pairs]), rows
+
+
+def transfer_rows(
+    session: Session, reader: RowReader, target: str, max_rows: int | None
+) -> tuple[GeneratedRows, Rows]:
+    """Transfer the first rows, or all, into a class, or into each (`ALL`); also return those rows."""
     trained = session.trained
-    source = trained.sampling_model if request.around == "rows" else trained.model
-    if request.mode == "means":
-        return class_means(trained, source=source), None
-    if request.mode == "draw":
-        classes = [class_index(trained, name) for name in request.classes] if request.classes else None
-        draws = [
-            draw_samples(
-                trained,
-                request.n,
-                classes=classes,
-                temperature=temperature,
-                generator=torch.Generator().manual_seed(request.seed),  # the same numbers for all
-                source=source,
-            )
-            for temperature in request.temperatures
-        ]
-        return _concatenate(draws, "temperature", request.temperatures), None
-    reader = session.open_rows(
-        request.data, purpose=f"--{request.mode}", data_format=request.data_format, on_error="fail"
-    )
-    if request.mode == "interpolate":
-        rows = select_rows(reader, [name for pair in request.pairs for name in pair])
-        x = _note_round_trip(session, rows)
-        paths = [
-            interpolate(trained, ends, steps=request.steps, path=request.path) for ends in torch.split(x, 2)
-        ]
-        names = [f"{first} to {last}" for first, last in request.pairs]
-        return _concatenate(paths, "path", names), rows
-    target = request.target or ALL
     index = None if target == ALL and ALL not in trained.class_names else class_index(trained, target)
-    rows = read_first_rows(reader, request.max_rows)
+    rows = read_first_rows(reader, max_rows)
     x = _note_round_trip(session, rows)
     if index is None:
         return transfer_all(trained, x, ids=rows.ids), rows

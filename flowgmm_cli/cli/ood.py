@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flowgmm_cli.cli import options, output
-from flowgmm_cli.cli.session import Session, open_session, warn_unscorable
+from flowgmm_cli.cli.session import Session, open_session
 from flowgmm_cli.cli.validation import (
     check_fpr,
     check_input_kept,
@@ -107,34 +107,28 @@ def ood(
 
     gates = parse_gates(fail_under, GATES)
     out = _check_flags(in_data, out_data, {"--plot": plot, "--gallery": gallery})
-    check_fpr(fpr)
-    check_stdout(save, as_json=as_json)
-    for data in (in_data, out):
-        check_input_kept(data, save)
+    _check_save(save, fpr, in_data, out, as_json=as_json)
     writer = open_writer(save, format=format_) if save is not None else None
     with open_session(run, run_flag, offline=offline) as session:
         import numpy as np
 
         from flowgmm_cli.cli import ood_output
         from flowgmm_cli.inference.gallery import ScoreRecord
-        from flowgmm_cli.inference.ood import collect_scores, compare_scores, ood_columns
+        from flowgmm_cli.inference.ood import compare_scores, ood_columns
 
-        if gallery is not None:
-            ood_output.require_images(session.trained)
+        ood_output.check_gallery(gallery, session.trained)
         detector, rule = session.trained.require_detector(), session.ood_rule(score, fpr)
         names = [rule.score] if alone else list(detector.names)
         others = [name for name in names if name != rule.score] if all_scores else []
         _warn_of_density(session, rule.score)
-        score_rows = partial(
-            session.score, scores=names, on_error=on_error, device=device, processes=processes
-        )
+        work: dict[str, Any] = {"on_error": on_error, "device": device, "processes": processes}
         open_rows = partial(session.open_rows, data_format=data_format, on_error=on_error)
         with writer or nullcontext():
             # --out first: a mistake in it is reported before the rows of --in are scored, which takes long
             out_reader = open_rows(out, purpose="ood")
             in_reader = open_rows(in_data, purpose="ood without --in", flag="--in")
-            for reader in (in_reader, out_reader) if len(names) > 1 else ():
-                _note_many_rows(reader)
+            if len(names) > 1:
+                _note_many_rows(in_reader, out_reader)
             in_record, out_record = (ScoreRecord(rule.score) if gallery else None for _ in range(2))
 
             def write(scored: ScoredRows) -> None:
@@ -143,37 +137,23 @@ def ood(
                 if out_record:
                     out_record.add(scored)
 
-            rng = np.random.default_rng(0)
-            sides = [
-                collect_scores(reader.name, score_rows(reader, task), rule, rng, callback=callback)
-                for reader, task, callback in (
-                    (in_reader, "score --in", in_record.add if in_record else _ignore),
-                    (out_reader, "score --out", write),
-                )
-            ]
-            for side in sides:
-                warn_unscorable(side.name, side.n + side.unscorable, side.unscorable, side.reasons)
+            callbacks = (in_record.add if in_record else lambda scored: None), write
+            sides = ood_output.score_sides(session, (in_reader, out_reader), callbacks, names, rule, **work)
     result = compare_scores(
         str(session.run.path), *sides, default=detector.default, rule=rule, rng=np.random.default_rng(1)
     )
-    ood_output.save_result(session.run.path, result, in_data, out)
+    ood_output.save_result(session.run.path, result, in_data, out, plot)
     if gallery and in_record and out_record:
-        sources = (in_reader, in_record), (out_reader, out_record)
-        ood_output.save_gallery(gallery, session.trained, *sources, rule)
-    if plot is not None:
-        ood_output.save_plot(plot, result)
+        ood_output.save_gallery(
+            gallery, session.trained, (in_reader, in_record), (out_reader, out_record), rule
+        )
     ood_output.print_result(result, save, as_json=as_json)
     metrics = result.metrics[rule.score]
     enforce_gates(gates, {name: getattr(metrics, name) for name in GATES}, subject=f" of {rule.score}")
 
 
 def _check_flags(in_data: str | None, out_data: str | None, figures: Mapping[str, Path | None]) -> str:
-    """Check that the flags fit together and return `--out`.
-
-    Raises:
-        DataError: a file does not exist.
-        UsageError: `--out` is missing, or flags contradict each other.
-    """
+    """Check that the flags fit together and return `--out`."""
     if out_data is None:
         raise UsageError("--out is missing: it names the rows to examine", details=_MEANING, hint=_EXAMPLE)
     for flag, data in (("--in", in_data), ("--out", out_data)):
@@ -196,6 +176,13 @@ def _check_flags(in_data: str | None, out_data: str | None, figures: Mapping[str
     return out_data
 
 
+def _check_save(save: str | None, fpr: float | None, *data: str | None, as_json: bool) -> None:
+    check_fpr(fpr)
+    check_stdout(save, as_json=as_json)
+    for file in data:
+        check_input_kept(file, save)
+
+
 def _warn_of_density(session: Session, score: str) -> None:
     if score == "nll" and session.trained.image is not None:
         output.warn(
@@ -204,10 +191,7 @@ def _warn_of_density(session: Session, score: str) -> None:
         )
 
 
-def _note_many_rows(reader: RowReader) -> None:
-    if (reader.total or 0) > _MANY_ROWS:
-        output.note(f"{reader.name}: {reader.total:,} rows; --alone computes one score only")
-
-
-def _ignore(scored: ScoredRows) -> None:
-    pass
+def _note_many_rows(*readers: RowReader) -> None:
+    for reader in readers:
+        if (reader.total or 0) > _MANY_ROWS:
+            output.note(f"{reader.name}: {reader.total:,} rows; --alone computes one score only")

@@ -1,43 +1,67 @@
-"""Files, tables and figures of `flowgmm ood`."""
+"""Scores, files, tables and figures of `flowgmm ood`."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flowgmm_cli.cli import output
-from flowgmm_cli.cli.session import note_throughput
+from flowgmm_cli.cli.session import note_throughput, warn_unscorable
 from flowgmm_cli.errors import UsageError
 from flowgmm_cli.files import write_bytes, write_json
 from flowgmm_cli.inference.gallery import positions_by_quantile
 from flowgmm_cli.inference.inputs import read_rows_at
-from flowgmm_cli.inference.ood import CONVENTION
+from flowgmm_cli.inference.ood import CONVENTION, collect_scores
 from flowgmm_cli.inference.samples import image_column
 
 if TYPE_CHECKING:
+    from flowgmm_cli.cli.session import Session
     from flowgmm_cli.data.readers.base import RowReader
     from flowgmm_cli.inference.gallery import ScoreRecord
-    from flowgmm_cli.inference.ood import OODResult
+    from flowgmm_cli.inference.ood import OODResult, ScoreSet
     from flowgmm_cli.inference.predictions import OODRule
+    from flowgmm_cli.inference.scoring import ScoredRows
     from flowgmm_cli.trained_model import TrainedModel
 
 
-def require_images(trained: TrainedModel) -> None:
-    """Raise `UsageError` if the rows of a model are not images."""
-    if image_column(trained.preprocessor.columns) is None:
+def check_gallery(gallery: Path | None, trained: TrainedModel) -> None:
+    """Raise `UsageError` for a gallery of rows that are not images."""
+    if gallery is not None and image_column(trained.preprocessor.columns) is None:
         raise UsageError(
             "--gallery shows images, and this run has no image column",
             hint="--save scores.csv --all-scores has the scores of each row",
         )
 
 
-def save_result(run: Path, result: OODResult, in_data: str | None, out_data: str) -> None:
-    """Write the result into the folder `ood` of the run directory, in a file named after the rows."""
+def score_sides(
+    session: Session,
+    readers: Sequence[RowReader],
+    callbacks: Sequence[Callable[[ScoredRows], None]],
+    names: Sequence[str],
+    rule: OODRule,
+    **work: Any,
+) -> list[ScoreSet]:
+    """Score the rows of --in, then those of --out, and warn of those that cannot be scored."""
+    rng = np.random.default_rng(0)
+    sides = []
+    for flag, reader, callback in zip(("--in", "--out"), readers, callbacks, strict=True):
+        rows = session.score(reader, f"score {flag}", scores=names, **work)
+        sides.append(collect_scores(reader.name, rows, rule, rng, callback=callback))
+    for side in sides:
+        warn_unscorable(side.name, side.n + side.unscorable, side.unscorable, side.reasons)
+    return sides
+
+
+def save_result(run: Path, result: OODResult, in_data: str | None, out_data: str, plot: Path | None) -> None:
+    """Write the result into the folder `ood` of the run, in a file named after the rows, and `--plot`."""
     against = f"-against-{_file_stem(in_data)}" if in_data else ""
     write_json(run / "ood" / f"{_file_stem(out_data)}{against}.json", result.to_file())
+    if plot is not None:
+        _save_plot(plot, result)
 
 
 def _file_stem(data: str) -> str:
@@ -50,7 +74,7 @@ def _file_stem(data: str) -> str:
     return re.sub(r"[^\w.-]", "_", Path(data).expanduser().resolve().name.split(".")[0]) or "rows"
 
 
-def save_plot(path: Path, result: OODResult) -> None:
+def _save_plot(path: Path, result: OODResult) -> None:
     """Write a histogram of the score that flags as a PNG file."""
     from flowgmm_cli.report.figures import png
     from flowgmm_cli.report.ood import histogram_figure

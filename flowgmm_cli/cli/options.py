@@ -69,8 +69,7 @@ def complete_recipe(incomplete: str) -> list[str]:
 
 def _common(
     quiet: Annotated[
-        bool,
-        typer.Option("--quiet", "-q", callback=_set_quiet, help="Print only the result and warnings."),
+        bool, typer.Option("--quiet", "-q", callback=_set_quiet, help="Print only the result and warnings.")
     ] = False,
     verbose: Annotated[
         bool,
@@ -229,8 +228,7 @@ RecipeName = Annotated[
     ),
 ]
 Overrides = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe; KEY! removes."),
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe; KEY! removes.")
 ]
 Overlay = Annotated[
     list[str] | None,

@@ -53,11 +53,7 @@ def list_plugins(
 
 
 @app.command(cls=options.Command)
-def describe(
-    name: Name,
-    kind: Kind = None,
-    as_json: options.Json = False,
-) -> None:
+def describe(name: Name, kind: Kind = None, as_json: options.Json = False) -> None:
     """Show a component's parameters (type and limits, default, meaning) and how a recipe chooses it.
 
     Examples: flowgmm plugins describe realnvp · flowgmm plugins describe flowgmm-nsf/nsf --json
@@ -125,10 +121,7 @@ def new(
 
 @app.command("test", cls=options.Command)
 def run_tests(
-    name: Name,
-    overrides: options.Overrides = None,
-    kind: Kind = None,
-    as_json: options.Json = False,
+    name: Name, overrides: options.Overrides = None, kind: Kind = None, as_json: options.Json = False
 ) -> None:
     """Test that a component keeps its contract, with the conformance tests; needs no pytest.
 

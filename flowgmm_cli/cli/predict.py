@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from flowgmm_cli.cli import options, output
-from flowgmm_cli.cli.session import Session, note_throughput, open_session, warn_unscorable
-from flowgmm_cli.cli.validation import check_fpr, check_input_kept, check_stdout
+from flowgmm_cli.cli.session import note_throughput, open_session, open_table, totals_to_dict, warn_unscorable
+from flowgmm_cli.cli.validation import check_fpr
 
 if TYPE_CHECKING:
     from flowgmm_cli.inference.predictions import OODRule, Totals
@@ -40,20 +39,10 @@ def predict(
     Examples: flowgmm predict --data new.csv --save out.csv · flowgmm predict --data - < new.csv | head -3 ·
     flowgmm predict runs/digits/latest --save p.parquet --only id,prediction
     """
-    from flowgmm_cli.data.writers.open import open_writer
-
-    check_stdout(save, as_json=as_json)
-    check_input_kept(data, save)
+    writer_context = open_table(data, save, format_, as_json=as_json)
     check_fpr(fpr)
-    # with --json alone there is no table to write
-    writer = None if as_json and save is None else open_writer(save or "-", format=format_)
     with open_session(run, run_flag, offline=offline) as session:
-        from flowgmm_cli.inference.predictions import (
-            Totals,
-            column_names,
-            prediction_columns,
-            select_columns,
-        )
+        from flowgmm_cli.inference.predictions import Totals, column_names, prediction_columns, select_columns
 
         class_names = session.trained.class_names
         rule = session.ood_rule(score, fpr)
@@ -65,7 +54,7 @@ def predict(
         stream = session.score(
             reader, "predict", scores=[rule.score], on_error=on_error, device=device, processes=processes
         )
-        with writer or nullcontext():
+        with writer_context as writer:
             for scored in stream:
                 totals.add(scored, rule)
                 if writer:
@@ -74,33 +63,22 @@ def predict(
     if save not in (None, "-"):
         output.note(f"written {save}: {totals.n:,} rows")
     if as_json:
-        output.print_json(_to_dict(session, totals, rule, save))
+        own = {
+            "classes": dict(zip(class_names, totals.counts.tolist(), strict=True)),
+            "flagged": totals.flagged,
+            "score": rule.score,
+            "threshold": rule.threshold,
+            "fpr": rule.fpr,
+            "labelled": totals.labelled,
+            "accuracy": totals.accuracy,
+        }
+        output.print_json(totals_to_dict(SCHEMA, session, totals, save, **own))
     elif save not in (None, "-"):
         _print_summary(class_names, totals, rule)
     if totals.accuracy is not None:
         output.note(f"labels  accuracy {totals.accuracy:.2%} on the {totals.labelled:,} labelled rows")
     warn_unscorable(reader.name, totals.n, totals.unscorable, totals.reasons)
     note_throughput(totals.n, totals.seconds)
-
-
-def _to_dict(session: Session, totals: Totals, rule: OODRule, save: str | None) -> dict[str, Any]:
-    return {
-        "schema": SCHEMA,
-        "run": str(session.run.path),
-        "n": totals.n,
-        "unscorable": totals.unscorable,
-        "reasons": totals.reasons,
-        "saved": save,
-        "classes": dict(zip(session.trained.class_names, totals.counts.tolist(), strict=True)),
-        "flagged": totals.flagged,
-        "score": rule.score,
-        "threshold": rule.threshold,
-        "fpr": rule.fpr,
-        "labelled": totals.labelled,
-        "accuracy": totals.accuracy,
-        "seconds": round(totals.seconds, 3),
-        "rows_per_second": round(totals.rows_per_second, 1),
-    }
 
 
 def _print_summary(class_names: tuple[str, ...], totals: Totals, rule: OODRule) -> None:

@@ -41,8 +41,7 @@ def show(
     overrides: options.Overrides = None,
     overlay: options.Overlay = None,
     resolved: Annotated[
-        bool,
-        typer.Option("--resolved", help="Fill in all defaults, apply changes, replace references."),
+        bool, typer.Option("--resolved", help="Fill in all defaults, apply changes, replace references.")
     ] = False,
     as_json: options.Json = False,
 ) -> None:
@@ -102,8 +101,7 @@ def copy(
 @app.command(cls=options.Command)
 def check(
     recipes: Annotated[
-        list[str],
-        typer.Argument(metavar="RECIPE...", help="Recipes, then changes to all of them."),
+        list[str], typer.Argument(metavar="RECIPE...", help="Recipes, then changes to all of them.")
     ],
     overlay: options.Overlay = None,
     as_json: options.Json = False,

@@ -54,11 +54,7 @@ def list_all(
 
 
 @app.command(cls=options.Command)
-def show(
-    run: options.Run = None,
-    run_flag: options.RunFlag = None,
-    as_json: options.Json = False,
-) -> None:
+def show(run: options.Run = None, run_flag: options.RunFlag = None, as_json: options.Json = False) -> None:
     """Show a run: status, data, settings, versions, results."""
 
     selected = select_run(run, run_flag)

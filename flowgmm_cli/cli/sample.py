@@ -105,43 +105,41 @@ def sample(
     flowgmm sample --transfer Business --data new.csv --save moved.csv · flowgmm sample --means ·
     flowgmm sample digits/latest --class 3 --class 8 -n 6 --temperature 0.3,0.7,1 --save grid.png
     """
-    modes = {"--class": classes, "--means": means, "--interpolate": interpolate, "--transfer": transfer}
-    _check_modes([name for name, value in modes.items() if value], data)
+    flags = {"--class": classes, "--means": means, "--interpolate": interpolate, "--transfer": transfer}
+    mode = _check_modes([name for name, value in flags.items() if value], data)
     temperatures = parse_floats(temperature, "--temperature")
     pairs = parse_row_pairs(interpolate)
     check_stdout(save, as_json=as_json)
     with open_session(run, run_flag, offline=offline) as session:
-        from flowgmm_cli.cli import sample_output
-        from flowgmm_cli.cli.generate import Request, find_nearest_texts, generate
+        from flowgmm_cli.cli import generate, sample_output
+        from flowgmm_cli.inference.sampling import class_means
 
-        sample_output.check_image_file(session.trained, save, "samples", as_json=as_json)
-        request = Request(
-            classes=classes,
-            n=n,
-            temperatures=temperatures,
-            seed=seed,
-            around=around,
-            means=means,
-            pairs=pairs,
-            steps=steps,
-            path=path,
-            target=transfer,
-            max_rows=None if save and not save.lower().endswith(".png") else n,
-            data=data,
-            data_format=data_format,
-        )
-        if (members := len(session.trained.model.parts)) > 1:
-            use = "each draws its share" if request.mode == "draw" else "the first is used"
+        trained, origin = session.trained, None
+        sample_output.check_image_file(trained, save, "samples", as_json=as_json)
+        if (members := len(trained.model.parts)) > 1:
+            use = "each draws its share" if mode == "draw" else "the first is used"
             output.note(f"ensemble of {members}: {use}")
-        rows, source = generate(session, request)
-        texts = find_nearest_texts(session, rows, nearest)
+        source = (trained.sampling_model if around == "rows" else None) or trained.model
+        if mode == "means":
+            rows = class_means(trained, source=source)
+        elif mode == "draw":
+            rows = generate.draw(trained, classes, n, temperatures, seed=seed, source=source)
+        else:
+            reader = session.open_rows(data, purpose=f"--{mode}", data_format=data_format)
+            if mode == "interpolate":
+                rows, origin = generate.interpolate_pairs(session, reader, pairs, steps=steps, path=path)
+            else:
+                max_rows = None if save and not save.lower().endswith(".png") else n
+                rows, origin = generate.transfer_rows(session, reader, transfer or generate.ALL, max_rows)
+        texts = generate.find_nearest_texts(session, rows, nearest)
     if save or not (as_json or texts):
-        layout = sample_output.FigureLayout(request.mode, source, temperatures)
-        sample_output.write_samples(session.trained, rows, texts, save or "-", format_, layout=layout)
+        at = f" at temperature {temperatures[0]:g}" if len(temperatures) == 1 else ""
+        figure = sample_output.figure(trained, rows, mode, origin=origin, subtitle=f"samples{at}")
+        sample_output.write_samples(rows, texts, save or "-", format_, figure=figure)
     if as_json:
-        values: dict[str, Any] = {"schema": SCHEMA, "run": str(session.run.path), "mode": request.mode}
+        values: dict[str, Any] = {"schema": SCHEMA, "run": str(session.run.path), "mode": mode}
         values |= {"n": len(rows)}
-        if request.mode == "draw":
+        if mode == "draw":
             factor = temperatures[0] if len(temperatures) == 1 else temperatures
             values |= {"temperature": factor, "seed": seed}
         output.print_json({**values, "saved": save, "rows": sample_output.rows_to_dicts(rows, texts)})
@@ -149,12 +147,16 @@ def sample(
         sample_output.print_texts(rows, texts)
 
 
-def _check_modes(modes: list[str], data: str | None) -> None:
-    """Raise `UsageError` if several ways to generate rows are named, or `--data` has no use."""
-    if len(modes) > 1:
-        raise UsageError(f"{' and '.join(modes)} do not go together", hint="choose one of them")
-    if data and not {"--interpolate", "--transfer"} & {*modes}:
+def _check_modes(flags: list[str], data: str | None) -> str:
+    """Return the mode, `interpolate`, `transfer`, `means` or `draw`.
+
+    Raises `UsageError` if several are named, or `--data` has no use.
+    """
+    if len(flags) > 1:
+        raise UsageError(f"{' and '.join(flags)} do not go together", hint="choose one of them")
+    if data and not {"--interpolate", "--transfer"} & {*flags}:
         raise UsageError(
             "--data names rows to start from, which only --interpolate and --transfer use",
             hint="--interpolate ROW ROW or --transfer CLASS; the file to write is --save FILE",
         )
+    return flags[0].removeprefix("--") if flags and flags != ["--class"] else "draw"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,23 +21,6 @@ if TYPE_CHECKING:
     Columns = dict[str, npt.NDArray[Any]]
 
 
-@dataclass(frozen=True)
-class FigureLayout:
-    """Layout of a figure of generated images.
-
-    Attributes:
-        mode: `draw`, `means`, `interpolate`, `transfer` or `features`.
-        source: the rows that the images were generated from, if any.
-        temperatures: of samples.
-        subtitle: of a figure of features.
-    """
-
-    mode: str
-    source: Rows | None = None
-    temperatures: Sequence[float] = ()
-    subtitle: str = ""
-
-
 def check_image_file(trained: TrainedModel, save: str | None, example: str, *, as_json: bool) -> None:
     """Raise `UsageError` if images have no file, or a PNG file would have no images."""
     images = image_column(trained.preprocessor.columns) is not None
@@ -49,29 +31,14 @@ def check_image_file(trained: TrainedModel, save: str | None, example: str, *, a
 
 
 def write_samples(
-    trained: TrainedModel,
-    rows: GeneratedRows,
-    texts: Columns,
-    save: str,
-    format_: str | None,
-    *,
-    layout: FigureLayout,
+    rows: GeneratedRows, texts: Columns, save: str, format_: str | None, *, figure: Callable[[], Figure]
 ) -> None:
-    """Write generated rows to a file or stdout.
-
-    Args:
-        trained: the model.
-        rows: the rows.
-        texts: columns of nearest texts.
-        save: the file, or `-`.
-        format_: its format; None goes by the suffix.
-        layout: layout of a figure of images.
-    """
+    """Write generated rows, beside columns of nearest texts, to a file or stdout; `figure` draws images."""
     if save.lower().endswith(".png") and format_ is None:
         from flowgmm_cli.files import write_bytes
         from flowgmm_cli.report.figures import png
 
-        write_bytes(Path(save), png(_figure(trained, rows, layout)))
+        write_bytes(Path(save), png(figure()))
     else:
         from flowgmm_cli.data.writers.open import find_format, open_writer
 
@@ -86,26 +53,34 @@ def write_samples(
         output.note(f"written {save}: {len(rows):,} rows")
 
 
-def _figure(trained: TrainedModel, rows: GeneratedRows, layout: FigureLayout) -> Figure:
-    from flowgmm_cli.report import samples
+def figure(
+    trained: TrainedModel, rows: GeneratedRows, mode: str, *, origin: Rows | None = None, subtitle: str = ""
+) -> Callable[[], Figure]:
+    """Return a function that draws generated images.
 
-    column = image_column(rows.columns)
-    if column is None:
-        raise ValueError("not a model of images")
-    limits, title = trained.preprocessor.ranges.get(column.name), trained.recipe.name
-    if layout.mode == "interpolate":
-        return samples.paths_figure(rows, column, limits=limits, title=title)
-    if layout.mode == "transfer" and layout.source is not None:
-        source = layout.source.columns[column.name]
-        return samples.transfer_figure(rows, column, source, limits=limits, title=title)
-    if layout.mode == "means":
-        return samples.means_figure(rows, column, limits=limits, title=title)
-    if layout.mode == "features":
-        subtitle = layout.subtitle
-        return samples.features_figure(rows, column, limits=limits, title=title, subtitle=subtitle)
-    single = len(layout.temperatures) == 1
-    subtitle = f"samples at temperature {layout.temperatures[0]:g}" if single else "samples"
-    return samples.samples_figure(rows, column, limits=limits, title=title, subtitle=subtitle)
+    `mode` is `draw`, `means`, `interpolate`, `transfer` or `features`, and `origin` the rows that the images
+    were generated from.
+    """
+
+    def draw() -> Figure:
+        from flowgmm_cli.report import samples
+
+        column = image_column(rows.columns)
+        if column is None:
+            raise ValueError("not a model of images")
+        labels: dict[str, Any] = {
+            "limits": trained.preprocessor.ranges.get(column.name),
+            "title": trained.recipe.name,
+        }
+        if mode == "transfer" and origin is not None:
+            return samples.transfer_figure(rows, column, origin.columns[column.name], **labels)
+        if mode in ("interpolate", "means"):
+            plot = samples.paths_figure if mode == "interpolate" else samples.means_figure
+            return plot(rows, column, **labels)
+        titled = samples.features_figure if mode == "features" else samples.samples_figure
+        return titled(rows, column, subtitle=subtitle, **labels)
+
+    return draw
 
 
 def _split_table(rows: GeneratedRows, *, flat: bool = False) -> tuple[Columns, Columns]:

@@ -6,19 +6,21 @@ import errno
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flowgmm_cli.cli import output
+from flowgmm_cli.cli.validation import check_input_kept, check_stdout
 from flowgmm_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from flowgmm_cli.api import DataContext
     from flowgmm_cli.data.prepare import SplitRows
     from flowgmm_cli.data.readers.base import OnError, RowReader
-    from flowgmm_cli.inference.predictions import OODRule
+    from flowgmm_cli.data.writers.base import Writer
+    from flowgmm_cli.inference.predictions import OODRule, Totals
     from flowgmm_cli.inference.scoring import ScoredRows
     from flowgmm_cli.runs import Run
     from flowgmm_cli.trained_model import TrainedModel
@@ -45,19 +47,12 @@ def select_run(argument: str | None, flag: str | None) -> Run:
 
 @dataclass(frozen=True)
 class Session:
-    """A loaded run.
+    """A loaded run."""
 
-    Attributes:
-        run: the run directory.
-        trained: its model.
-        context: the context of data sources.
-        progress: reports progress.
-    """
-
-    run: Run
-    trained: TrainedModel
-    context: DataContext
-    progress: output.Progress
+    run: Run  # the run directory
+    trained: TrainedModel  # its model
+    context: DataContext  # the context of data sources
+    progress: output.Progress  # reports progress
 
     def ood_rule(self, score: str | None, fpr: float | None) -> OODRule:
         """Return the score that flags rows, with its threshold; defaults are those of the run."""
@@ -83,15 +78,7 @@ class Session:
         on_error: OnError = "fail",
         flag: str = "--data",
     ) -> RowReader:
-        """Open rows of a file, or the run's held-out rows.
-
-        Args:
-            data: a file, `-` or a data spec; None for held-out rows.
-            purpose: use of the rows, for error messages.
-            data_format: format of the file; None goes by its name.
-            on_error: treatment of rows that cannot be read.
-            flag: the flag that names a file.
-        """
+        """Open rows of `data`, or the run's held-out rows; `purpose` and the flag are for messages."""
         if data is None:
             from flowgmm_cli.data.readers.base import MemoryReader
             from flowgmm_cli.inference.inputs import select_held_out
@@ -153,18 +140,36 @@ def open_session(run: str | None, run_flag: str | None, *, offline: bool) -> Ite
         yield Session(selected, TrainedModel.load(selected.path, context=context), context, progress)
 
 
+def open_table(
+    data: str | None, save: str | None, format_: str | None, *, as_json: bool
+) -> AbstractContextManager[Writer | None]:
+    """Check `--data` and `--save` and return the writer of the table; with `--json` alone there is none."""
+    from flowgmm_cli.data.writers.open import open_writer
+
+    check_stdout(save, as_json=as_json)
+    check_input_kept(data, save)
+    return nullcontext() if as_json and save is None else open_writer(save or "-", format=format_)
+
+
+def totals_to_dict(
+    schema: str, session: Session, totals: Totals, save: str | None, **values: Any
+) -> dict[str, Any]:
+    """Return the JSON values of a command that writes a table, with its own `values` in their place."""
+    return {
+        "schema": schema,
+        "run": str(session.run.path),
+        "n": totals.n,
+        "unscorable": totals.unscorable,
+        "reasons": totals.reasons,
+        "saved": save,
+        **values,
+        "seconds": round(totals.seconds, 3),
+        "rows_per_second": round(totals.rows_per_second, 1),
+    }
+
+
 def warn_unscorable(name: str, n: int, unscorable: int, reasons: Sequence[str]) -> None:
-    """Warn of rows that could not be scored.
-
-    Args:
-        name: name of the rows.
-        n: number of rows.
-        unscorable: number of those that could not be scored.
-        reasons: one for each of the first of these.
-
-    Raises:
-        DataError: no row could be scored.
-    """
+    """Warn of rows that could not be scored, with the first reasons; raise `DataError` if none could."""
     more = unscorable - len(reasons)
     details = [*reasons, *([f"and {more:,} more"] if more else [])]
     if unscorable and unscorable == n:

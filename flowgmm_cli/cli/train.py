@@ -29,8 +29,7 @@ _CPU = "cpu"
 
 
 RecipeArgument = Annotated[
-    str | None,
-    typer.Argument(metavar="[RECIPE]", help="A recipe file, or the name of a bundled recipe."),
+    str | None, typer.Argument(metavar="[RECIPE]", help="A recipe file, or the name of a bundled recipe.")
 ]
 ResumeRun = Annotated[
     Path | None, typer.Option("--resume", metavar="RUN", help="Continue this run; needs no recipe.")

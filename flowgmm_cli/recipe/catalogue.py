@@ -14,17 +14,11 @@ if TYPE_CHECKING:  # shell completion needs the names only, and fast
 
 @dataclass(frozen=True)
 class BundledRecipe:
-    """A recipe that can be named without a path.
+    """A recipe that can be named without a path."""
 
-    Attributes:
-        name: the name, such as `digits` or `paper/mnist`; for a plugin's recipe `package/name`.
-        path: the file.
-        package: its distribution; empty for flowgmm's own.
-    """
-
-    name: str
-    path: Path
-    package: str = ""
+    name: str  # the name, such as `digits` or `paper/mnist`; for a plugin's recipe `package/name`
+    path: Path  # the file
+    package: str = ""  # its distribution; empty for flowgmm's own
 
     @property
     def summary(self) -> str:

@@ -52,11 +52,7 @@ def find_source(
     registry: Registry | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Source:
-    """Find and read a recipe's file; the arguments are those of `load_recipe`.
-
-    Raises:
-        RecipeError: there is no such recipe, or its file cannot be read.
-    """
+    """Find and read a recipe's file; the arguments are those of `load_recipe`."""
     known = registry or plugins.registry()
     path = find_recipe(name_or_path, known)
     return Source(read_text(path), path, overrides, known, os.environ if environ is None else environ)
@@ -115,11 +111,7 @@ def parse_resolved(
 
 
 def find_recipe(name_or_path: str, registry: Registry) -> Path:
-    """Return the file of a name or path on the command line.
-
-    Raises:
-        RecipeError: it does not exist. A bundled recipe never replaces a path that does not exist.
-    """
+    """Return the file of a name or path on the command line."""
     path = Path(name_or_path).expanduser()
     if path.is_file():
         return path
@@ -147,11 +139,7 @@ def find_recipe(name_or_path: str, registry: Registry) -> Path:
 
 
 def read_text(path: Path) -> str:
-    """Read a recipe file as text.
-
-    Raises:
-        RecipeError: it is missing, unreadable, too large or not UTF-8.
-    """
+    """Read a recipe file as text."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise RecipeError(f"{path} is larger than {MAX_BYTES:,} bytes, which no recipe needs")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import Enum
-from pathlib import PurePath
 from typing import Any, TypeAlias
+
+from flowgmm_cli.api import plain_value
 
 Path: TypeAlias = tuple[str | int, ...]
 Scalar: TypeAlias = str | int | float | bool | None
@@ -14,19 +14,12 @@ Scalar: TypeAlias = str | int | float | bool | None
 
 @dataclass(frozen=True)
 class Mark:
-    """A place: a line and column of the file (from 1), the command line, or neither (a default).
+    """A place: a line and column of the file (from 1), the command line, or neither (a default)."""
 
-    Attributes:
-        line: 0 where the value is not in the file.
-        column: likewise.
-        word: the override that set the value.
-        overlay: the overlay that set the value; the place is that in the overlay.
-    """
-
-    line: int = 0
-    column: int = 0
-    word: str | None = None
-    overlay: str | None = None
+    line: int = 0  # 0 where the value is not in the file
+    column: int = 0  # likewise
+    word: str | None = None  # the override that set the value
+    overlay: str | None = None  # the overlay that set the value; the place is that in the overlay
 
 
 DEFAULT = Mark()
@@ -100,15 +93,12 @@ def make_node(value: Any, mark: Mark = DEFAULT) -> Node:
     Types that YAML does not have take their nearest form: tuples and sets become lists, paths strings, enum
     members their values.
     """
-    if isinstance(value, Mapping):
-        return Node({str(key): make_node(item, mark) for key, item in value.items()}, mark)
-    if isinstance(value, set | frozenset):
-        value = sorted(value, key=str)
-    if isinstance(value, list | tuple):
-        return Node([make_node(item, mark) for item in value], mark)
-    if isinstance(value, Enum):
-        value = value.value
-    return Node(str(value) if isinstance(value, PurePath) else value, mark)
+    value = plain_value(value)
+    if isinstance(value, dict):
+        value = {key: make_node(item, mark) for key, item in value.items()}
+    elif isinstance(value, list):
+        value = [make_node(item, mark) for item in value]
+    return Node(value, mark)
 
 
 def parse_index(key: str | int) -> int | None:

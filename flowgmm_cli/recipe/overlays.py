@@ -64,11 +64,7 @@ def require_overlays(names: Sequence[str], known: Mapping[str, Node], source: st
 
 
 def apply_overlay(root: Node, overlay: Node, layout: Layout) -> tuple[list[str], list[Problem]]:
-    """Apply an overlay to a tree, in place.
-
-    Returns:
-        Notes for the user, and a problem for each change that cannot be applied.
-    """
+    """Apply an overlay to a tree, in place; return notes for the user, and a problem for each failure."""
     changes: list[Override] = []
     problems: list[Problem] = []
     for key, value in (overlay.value if isinstance(overlay.value, dict) else {}).items():

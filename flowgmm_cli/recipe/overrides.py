@@ -47,11 +47,7 @@ Failures = list[tuple[Override, RecipeError]]
 
 
 def parse_override(word: str) -> Override:
-    """Read a word of the command line.
-
-    Raises:
-        RecipeError: it has neither `=` nor a final `!`, an empty key, or a value that is not YAML.
-    """
+    """Read a word of the command line."""
     key, equals, text = word.partition("=")
     removes = not equals and key.endswith("!")
     path = _split_key(key[:-1] if removes else key)
@@ -79,11 +75,7 @@ def _read_value(word: str, text: str) -> Node:
 
 
 def parse_overlay_entry(key: str, value: Node, section: Path = ()) -> Override:
-    """Read an entry of an overlay: `key.path: value`, or `key.path!:` to remove a key.
-
-    Raises:
-        RecipeError: the key has an empty part, or removes and has a value.
-    """
+    """Read an entry of an overlay: `key.path: value`, or `key.path!:` to remove a key."""
     path = format_path((*section, key))
     parts = key.removesuffix("!").split(".")
     if not all(part.strip() for part in parts):
@@ -96,11 +88,7 @@ def parse_overlay_entry(key: str, value: Node, section: Path = ()) -> Override:
 
 
 def make_overrides(values: Mapping[str, Any]) -> list[Override]:
-    """Make overrides of Python values by `key.path`; they act like words of the command line.
-
-    Raises:
-        RecipeError: a key has an empty part.
-    """
+    """Make overrides of Python values by `key.path`; they act like words of the command line."""
     overrides = []
     for key, value in values.items():
         text = json.dumps(value, ensure_ascii=False)
@@ -117,18 +105,9 @@ def make_overrides(values: Mapping[str, Any]) -> list[Override]:
 
 
 def apply_overrides(root: Node, words: Sequence[str | Override], layout: Layout) -> list[str]:
-    """Apply overrides to a tree, in place.
+    """Apply overrides, in any order, to a tree, in place; return notes for the user, one line each.
 
-    Args:
-        root: the recipe's mapping.
-        words: in any order; of two that set the same key the later one wins.
-        layout: the kinds and defaults of the recipe's keys.
-
-    Returns:
-        Notes for the user, one line each.
-
-    Raises:
-        RecipeError: one or more words cannot be applied; all of them are named.
+    Of two that set the same key the later one wins. One `RecipeError` names all that cannot be applied.
     """
     overrides: list[Override] = []
     problems: list[RecipeError] = []
@@ -148,11 +127,7 @@ def apply_overrides(root: Node, words: Sequence[str | Override], layout: Layout)
 
 
 def apply_changes(root: Node, changes: Sequence[Override], layout: Layout) -> tuple[list[str], Failures]:
-    """Apply changes to a tree, in place, and skip those that fail.
-
-    Returns:
-        Notes for the user, and the changes that cannot be applied.
-    """
+    """Apply changes to a tree, in place; return notes for the user, and the changes that failed."""
     notes: list[str] = []
     failures: Failures = []
     lines: dict[Path, int] = {}

@@ -15,23 +15,14 @@ from flowgmm_cli.recipe.fields import choices, default_value, describe_field, in
 
 @dataclass(frozen=True)
 class Parameter:
-    """One key of a component or section.
+    """One key of a component or section."""
 
-    Attributes:
-        name: its key; `labels.count` for a key of a nested mapping.
-        expected: the accepted values, in words.
-        required: whether the recipe must give it.
-        default: its value if the recipe does not, in recipe form.
-        choices: the accepted values, if those are fixed.
-        description: its meaning.
-    """
-
-    name: str
-    expected: str
-    required: bool
-    default: Any
-    choices: tuple[str, ...]
-    description: str
+    name: str  # its key; `labels.count` for a key of a nested mapping
+    expected: str  # the accepted values, in words
+    required: bool  # whether the recipe must give it
+    default: Any  # its value if the recipe does not, in recipe form
+    choices: tuple[str, ...]  # the accepted values, if those are fixed
+    description: str  # its meaning
 
     def to_dict(self) -> dict[str, Any]:
         """Return the parameter as JSON values."""

@@ -28,44 +28,28 @@ _VARIABLE_KEYS = ("data", "flow", "prior", "objective", "regularisers", "train",
 
 @dataclass(frozen=True)
 class Source:
-    """The text of a recipe, and the words after it.
+    """The text of a recipe, and the words after it."""
 
-    Attributes:
-        text: the recipe.
-        path: its file.
-        words: overrides `key.path=value` or `key.path!`.
-        registry: the components.
-        environ: environment variables; None = nothing is interpolated.
-    """
-
-    text: str
-    path: Path
-    words: Sequence[str]
-    registry: Registry
-    environ: Mapping[str, str] | None
+    text: str  # the recipe
+    path: Path  # its file
+    words: Sequence[str]  # overrides `key.path=value` or `key.path!`
+    registry: Registry  # the components
+    environ: Mapping[str, str] | None  # environment variables; None = nothing is interpolated
 
 
 @dataclass(frozen=True)
 class ParseResult:
-    """A parsed recipe with its problems.
+    """A parsed recipe with its problems."""
 
-    Attributes:
-        recipe: None if there are problems.
-        problems: everything that is wrong.
-        known_overlays: the names of its overlays.
-    """
-
-    recipe: Recipe | None
-    problems: list[Problem]
-    known_overlays: tuple[str, ...]
+    recipe: Recipe | None  # None if there are problems
+    problems: list[Problem]  # everything that is wrong
+    known_overlays: tuple[str, ...]  # the names of its overlays
 
 
 def parse(source: Source, overlays: Sequence[str] = ()) -> Recipe:
     """Validate a recipe with the named overlays, applied in this order, and then the words.
 
-    Raises:
-        RecipeError: it is invalid; all problems are named.
-        PluginError: the only problems are components that cannot be used.
+    Raises `RecipeError` with all problems, or `PluginError` if the only ones are unusable components.
     """
     result = try_parse(source, overlays)
     raise_problems(result.problems, str(source.path), overlays)
@@ -75,11 +59,7 @@ def parse(source: Source, overlays: Sequence[str] = ()) -> Recipe:
 
 
 def try_parse(source: Source, overlays: Sequence[str] = ()) -> ParseResult:
-    """Do the same as `parse`, but return the problems.
-
-    Raises:
-        RecipeError: the text cannot be read, it has no such overlay, or a word cannot be applied.
-    """
+    """Do the same as `parse`, but return the problems."""
     name = str(source.path)
     root = _read(source.text, name)
     known, problems = pop_overlays(root)
@@ -122,10 +102,6 @@ def vary(recipe: Recipe, changes: Mapping[str, Any], *, registry: Registry | Non
     """Return the recipe with other values at some keys, such as `{"flow.couplings": 4}`, and the same name.
 
     Values act like overrides: another `use` drops the parameters of the component before it.
-
-    Raises:
-        RecipeError: a key or value is not valid there.
-        PluginError: a component it names cannot be used.
     """
     known = registry or plugins.registry()
     root = make_node({**recipe.to_dict(), "search": None})

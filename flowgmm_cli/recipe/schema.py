@@ -275,23 +275,14 @@ class RecipeModel(Config):
 
 @dataclass(frozen=True)
 class Origin:
-    """The origin of a recipe.
+    """The origin of a recipe."""
 
-    Attributes:
-        path: the file it was read from.
-        text: the text of the file.
-        overlays: the overlays that were applied, in this order.
-        overrides: the words of the command line.
-        notes: messages for the user about how the words were applied, one line each.
-        env: names of the environment variables whose values were inserted.
-    """
-
-    path: Path | None = None
-    text: str = ""
-    overlays: tuple[str, ...] = ()
-    overrides: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    env: tuple[str, ...] = ()
+    path: Path | None = None  # the file it was read from
+    text: str = ""  # the text of the file
+    overlays: tuple[str, ...] = ()  # the overlays that were applied, in this order
+    overrides: tuple[str, ...] = ()  # the words of the command line
+    notes: tuple[str, ...] = ()  # messages for the user about how the words were applied, one line each
+    env: tuple[str, ...] = ()  # names of the environment variables whose values were inserted
 
 
 class Recipe(RecipeModel):

@@ -16,27 +16,28 @@ if TYPE_CHECKING:
     from .regularisers import RegulariserConformance as RegulariserConformance
     from .scores import ScoreConformance as ScoreConformance
 
-__all__ = [
-    "CheckResult",
-    "Conformance",
-    "ConformanceError",
-    "DataConformance",
-    "EncoderConformance",
-    "FlowConformance",
-    "ImageFlowConformance",
-    "RecipesConformance",
-    "RegulariserConformance",
-    "ScoreConformance",
-    "check",
-    "run_checks",
-    "suite_for",
-]
+_MODULES = {
+    "CheckResult": "checks",
+    "ConformanceError": "checks",
+    "check": "checks",
+    "run_checks": "checks",
+    "Conformance": "component",
+    "suite_for": "component",
+    "DataConformance": "data",
+    "EncoderConformance": "encoders",
+    "FlowConformance": "flows",
+    "ImageFlowConformance": "images",
+    "RecipesConformance": "recipes",
+    "RegulariserConformance": "regularisers",
+    "ScoreConformance": "scores",
+}
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> object:
     """Import a public name on first use: the checks of data need no torch."""
-    if name in __all__:
-        from .names import load
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
 
-        return load(name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal
 from unittest import SkipTest
 
 from flowgmm_cli.errors import FlowgmmError
+
+Outcome = Literal["passed", "failed", "skipped"]
 
 
 class ConformanceError(AssertionError):
@@ -24,15 +26,9 @@ class ConformanceError(AssertionError):
 
     def __init__(self, check: str, subject: str, problem: str, fix: str) -> None:
         super().__init__(f"{check}: {subject}: {problem}\n  fix: {fix}")
-        self.check = check
-        self.subject = subject
-        self.problem = problem
-        self.fix = fix
+        self.check, self.subject, self.problem, self.fix = check, subject, problem, fix
 
-    @property
-    def found(self) -> str:
-        """The earlier name of `problem`."""
-        return self.problem
+    found = property(lambda self: self.problem, doc="The earlier name of `problem`.")
 
 
 class Finding(Exception):  # noqa: N818 - `check` turns it into a ConformanceError
@@ -53,21 +49,14 @@ class CheckResult:
     """
 
     check: str
-    outcome: Literal["passed", "failed", "skipped"]
+    outcome: Outcome
     problem: str = ""
     fix: str = ""
     seconds: float = 0.0
     description: str = ""
 
-    @property
-    def found(self) -> str:
-        """The earlier name of `problem`."""
-        return self.problem
-
-    @property
-    def about(self) -> str:
-        """The earlier name of `description`."""
-        return self.description
+    found = property(lambda self: self.problem, doc="The earlier name of `problem`.")
+    about = property(lambda self: self.description, doc="The earlier name of `description`.")
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -77,35 +66,21 @@ class CheckResult:
         }
 
 
-class Suite(Protocol):
-    """The attributes of a class with checks."""
-
-    @property
-    def skip(self) -> Mapping[str, str]:
-        """Check -> reason why it does not apply."""
-        ...
-
-    @property
-    def subject(self) -> str:
-        """The component, for people."""
-        ...
+Method = Callable[[Any], None]
 
 
-S = TypeVar("S", bound=Suite)
-
-
-def check(fix: str) -> Callable[[Callable[[S], None]], Callable[[S], None]]:
+def check(fix: str) -> Callable[[Method], Method]:
     """Make a method a check: any exception becomes a `ConformanceError` with this advice.
 
     The method's name begins with `test_`; its docstring says in one line what must hold. A check in the
     suite's `skip` is skipped with the reason given there.
     """
 
-    def decorate(method: Callable[[S], None]) -> Callable[[S], None]:
+    def decorate(method: Method) -> Method:
         name = method.__name__
 
         @functools.wraps(method)
-        def run(self: S) -> None:
+        def run(self: Any) -> None:
             if name in self.skip:
                 raise SkipTest(self.skip[name])
             try:
@@ -144,24 +119,22 @@ def check_names(suite: type[Any]) -> list[str]:
 
 
 def run_checks(suite: type[Any]) -> Iterator[CheckResult]:
-    """Run all checks of a suite, one after the other, without pytest.
-
-    Yields:
-        The result of each check, as soon as it is known.
-    """
+    """Run all checks of a suite without pytest; yield the result of each as soon as it is known."""
     instance = suite()
     for name in check_names(suite):
         description = (getattr(suite, name).__doc__ or "").strip().split("\n")[0].rstrip(".")
         start = time.perf_counter()
-        outcome: Literal["passed", "failed", "skipped"] = "failed"
-        problem = fix = ""
-        try:
-            getattr(instance, name)()
-            outcome = "passed"
-        except SkipTest as skipped:
-            outcome, problem = "skipped", str(skipped)
-        except ConformanceError as error:
-            problem, fix = error.problem, error.fix
-        except (Exception, SystemExit) as error:  # a check of the author's own, without the decorator
-            problem = describe_error(error)
+        outcome, problem, fix = _run(getattr(instance, name))
         yield CheckResult(name, outcome, problem, fix, time.perf_counter() - start, description)
+
+
+def _run(method: Callable[[], None]) -> tuple[Outcome, str, str]:
+    try:
+        method()
+    except SkipTest as skipped:
+        return "skipped", str(skipped), ""
+    except ConformanceError as error:
+        return "failed", error.problem, error.fix
+    except (Exception, SystemExit) as error:  # a check of the author's own, without the decorator
+        return "failed", describe_error(error), ""
+    return "passed", "", ""

@@ -10,11 +10,10 @@ import sys
 from collections.abc import Mapping
 from functools import cached_property
 from importlib import import_module
-from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 from unittest import SkipTest
 
-from flowgmm_cli.api import Component, Config, FlowSpec, Kind, Spec
+from flowgmm_cli.api import Component, FlowSpec, Kind, Spec, plain_value
 from flowgmm_cli.errors import PluginError
 from flowgmm_cli.plugins.entry import SUPPORTED_API, Entry, load_target
 from flowgmm_cli.plugins.registry import Registry, registry
@@ -22,25 +21,12 @@ from flowgmm_cli.recipe.json_schema import recipe_schema
 from flowgmm_cli.recipe.parameters import parameters
 from flowgmm_cli.recipe.parse import parse_component
 from flowgmm_cli.recipe.yaml import write_yaml
-from flowgmm_cli.testing.checks import check, expect
+from flowgmm_cli.testing.checks import Finding, check, expect
 
 HEAVY = (
-    "accelerate",
-    "datasets",
-    "jax",
-    "matplotlib",
-    "numpy",
-    "pandas",
-    "polars",
-    "pyarrow",
-    "scipy",
-    "sklearn",
-    "tensorflow",
-    "torch",
-    "torchvision",
-    "transformers",
-    "wordllama",
-)
+    "accelerate", "datasets", "jax", "matplotlib", "numpy", "pandas", "polars", "pyarrow", "scipy", "sklearn",
+    "tensorflow", "torch", "torchvision", "transformers", "wordllama",
+)  # fmt: skip
 """Libraries that no spec module may import."""
 
 _PROBE = """
@@ -103,17 +89,17 @@ class Conformance:
         """The spec."""
         if self.spec is not None:
             return self.spec
-        entry = self.entry
-        expect(entry is not None, "there is no such component")
-        return cast(Entry, entry).spec()
+        if self.entry is None:
+            raise Finding("there is no such component")
+        return self.entry.spec()
 
     def component(self, **values: Any) -> Component:
         """Return the component as in a recipe, with `config` and these parameters."""
-        keys = {"use": self._bare_name, **self.config, **values}
+        keys = plain_value({"use": self._bare_name, **self.config, **values})
         return self._parse(keys, f"`config` of {type(self).__name__}")
 
     def _parse(self, keys: Mapping[str, Any], source: str) -> Component:
-        return parse_component(write_yaml(_plain(keys)), self.kind, source=source, registry=self._registry)
+        return parse_component(write_yaml(keys), self.kind, source=source, registry=self._registry)
 
     def build(self, *args: Any, **kwargs: Any) -> Any:
         """Build the component with `config`; the arguments are those of `build` after the config."""
@@ -145,8 +131,9 @@ class Conformance:
         """An installed entry point names the spec, and no other package offers the name."""
         if not self.published:
             raise SkipTest("the suite declares it as not published")
-        expect(self.entry is not None, "no installed entry point names this spec")
-        entry = cast(Entry, self.entry)
+        entry = self.entry
+        if entry is None:
+            raise Finding("no installed entry point names this spec")
         expect(re.fullmatch(r"[a-z][a-z0-9_.]*", entry.name), f"`{entry.name}` is not a name for recipes")
         listed = next(item for item in registry().entries(self.kind) if item.qualified == entry.qualified)
         expect(listed.state == "ok" or "/" in self.name, f"its name is in {listed.state}: {listed.problem}")
@@ -159,9 +146,8 @@ class Conformance:
         expect("\n" not in spec.summary, "`summary` has more than one line")
         expect(len(spec.summary) <= 120, f"`summary` has {len(spec.summary)} characters; 120 fit in a list")
         expect(spec.api in SUPPORTED_API, f"`api` is {spec.api}, which this flowgmm does not support")
-        expect(
-            re.fullmatch(r"[\w.]+:[\w.]+", spec.build), f"`build` is {spec.build!r}, not `module:callable`"
-        )
+        named = re.fullmatch(r"[\w.]+:[\w.]+", spec.build)
+        expect(named, f"`build` is {spec.build!r}, not `module:callable`")
         undocumented = [row.name for row in parameters(spec.config) if not row.description]
         expect(not undocumented, f"no `description` for {', '.join(undocumented)}")
 
@@ -175,13 +161,8 @@ class Conformance:
         module = self._module()
         arguments = json.dumps({"module": module, "heavy": HEAVY, "path": sys.path})
         environ = {**os.environ, "PYDANTIC_DISABLE_PLUGINS": "__all__"}  # they would be imported, too
-        done = subprocess.run(
-            [sys.executable, "-c", _PROBE, arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=environ,
-        )
+        command = [sys.executable, "-c", _PROBE, arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
         lines = done.stderr.strip().splitlines() or [""]
         expect(done.returncode == 0, f"importing {module} fails: {lines[-1]}")
         heavy = json.loads(lines[-1])
@@ -207,9 +188,8 @@ class Conformance:
     @check("use types for parameters that pydantic has a JSON Schema for")
     def test_config_has_a_json_schema(self) -> None:
         """The recipes' JSON Schema has the component, with every parameter."""
-        schema = recipe_schema(
-            registry().with_spec(self.kind, self._bare_name, self.resolved_spec, plugins=False)
-        )
+        known = registry().with_spec(self.kind, self._bare_name, self.resolved_spec, plugins=False)
+        schema = recipe_schema(known)
         json.dumps(schema, allow_nan=False)
         options = schema["$defs"].get(self.kind, {}).get("oneOf", [])
         own = [option for option in options if option["title"] == self._bare_name]
@@ -252,26 +232,12 @@ def _names(entry: Entry, spec: Spec | None) -> bool:
 def copy_state(source: Any, target: Any) -> None:
     """Copy the state of a fitted encoder or score to another, through JSON and new arrays."""
     values, arrays = source.state()
-    expect(
-        isinstance(values, Mapping) and isinstance(arrays, Mapping), "`state` does not return two mappings"
-    )
+    mappings = isinstance(values, Mapping) and isinstance(arrays, Mapping)
+    expect(mappings, "`state` does not return two mappings")
     wrong = [name for name, array in arrays.items() if array.dtype.kind not in "fiub"]
     expect(not wrong, f"the array `{wrong[0] if wrong else ''}` is not numeric")
     plain = json.loads(json.dumps(dict(values), allow_nan=False))
     target.load_state(plain, {name: array.copy() for name, array in arrays.items()})
-
-
-def _plain(value: Any) -> Any:
-    """Convert the values of a `config` to types of YAML."""
-    if isinstance(value, Component):
-        return value.to_dict()
-    if isinstance(value, Config):
-        return _plain(value.model_dump())
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
 
 
 # --- the suite of a component -----------------------------------------------------------------------------
@@ -297,17 +263,15 @@ def suite_for(entry: Entry, config: Mapping[str, Any] | None = None) -> type[Con
     """
     spec = entry.spec()
     label = f"the conformance suite of {entry.kind} `{entry.name}`"
-    if spec.conformance:
-        base = load_target(spec.conformance, label)
-    elif isinstance(spec, FlowSpec) and "vector" not in spec.accepts:
-        base = load_target("flowgmm_cli.testing.images:ImageFlowConformance", label)
-    elif entry.kind in _SUITES:
-        base = load_target(f"flowgmm_cli.testing.{_SUITES[entry.kind]}", label)
-    else:
+    suite = _SUITES.get(entry.kind, "")
+    if isinstance(spec, FlowSpec) and "vector" not in spec.accepts:
+        suite = "images:ImageFlowConformance"
+    if not (spec.conformance or suite):
         raise PluginError(
             f"there is no conformance suite for a component of the kind {entry.kind}",
             hint=f"the kit has suites for {', '.join(_SUITES)}, and for recipes",
         )
+    base = load_target(spec.conformance or f"flowgmm_cli.testing.{suite}", label)
     if not (isinstance(base, type) and issubclass(base, Conformance)):
         raise PluginError(
             f"{spec.conformance}, {label}, is not a suite of flowgmm_cli.testing",

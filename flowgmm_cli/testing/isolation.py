@@ -17,11 +17,7 @@ from flowgmm_cli.testing.checks import Finding, expect
 
 @contextmanager
 def forbid_global_random_numbers(action: str) -> Iterator[None]:
-    """Raise a `Finding` if the block draws from, or seeds, a generator that the whole process shares.
-
-    Args:
-        action: the subject of the message, such as "fitting".
-    """
+    """Raise a `Finding` if the block draws from, or seeds, a generator that the whole process shares."""
     before = _random_states()
     try:
         yield
@@ -47,11 +43,7 @@ def global_seed(seed: int) -> Iterator[None]:
 
 @contextmanager
 def forbid_network(action: str) -> Iterator[None]:
-    """Refuse connections inside the block, and raise a `Finding` after an attempt.
-
-    Args:
-        action: the subject of the message, such as "loading".
-    """
+    """Refuse connections inside the block, and raise a `Finding` after an attempt."""
     attempts: list[str] = []
     connect = socket.socket.connect
 
