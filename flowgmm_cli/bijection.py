@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +58,7 @@ class Sequential(Bijection):
 
     def inverse(self, z: Tensor) -> Tensor:
         """Invert the layers in reverse order."""
-        for layer in reversed(self.layers):
-            z = layer.inverse(z)  # type: ignore[operator]
+        layers: Iterable[Any] = reversed(self.layers)
+        for layer in layers:
+            z = layer.inverse(z)
         return z

@@ -58,7 +58,7 @@ class Model(nn.Module):
         rows, labels = [], []
         for part in parts:
             z, k = part.mixture.sample(n, generator, classes, temperature=temperature)
-            rows.append(part.flow.inverse(z))  # type: ignore[operator]
+            rows.append(part.flow.inverse(z))
             labels.append(k)
         if index is None:
             return rows[0], labels[0]

@@ -62,7 +62,7 @@ class FlatFlow(nn.Module):
 
     def inverse(self, z: Tensor) -> Tensor:
         """Invert `forward`."""
-        return self.unflatten.inverse(self.flow.inverse(z))  # type: ignore[operator]
+        return self.unflatten.inverse(self.flow.inverse(z))
 
 
 def latent_sizes(flow: nn.Module) -> tuple[int, ...]:

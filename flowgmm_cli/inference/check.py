@@ -164,7 +164,7 @@ def _check_composition(flow: nn.Module, steps: Sequence[Step], x: Tensor) -> Fin
     latent_error = float((z - value)[finite].abs().max())
     difference = ((log_det - total).abs() / (1 + total.abs()))[finite]
     log_det_error = float(difference.nan_to_num(nan=math.inf).max())
-    round_trip = float((exact.inverse(z[finite]) - x[finite]).abs().max())  # type: ignore[operator]
+    round_trip = float((exact.inverse(z[finite]) - x[finite]).abs().max())
     error = max(latent_error, log_det_error)
     verdict: Verdict = "warning"
     if error <= LOG_DET[0] and round_trip <= ROUND_TRIP[0] * 10:

@@ -57,7 +57,7 @@ def interpolate(
         residuals = _slerp(z[0] - centres[0], z[1] - centres[1], t)
         points = torch.lerp(centres[:1], centres[1:], t[:, None]) + residuals
     points[0], points[-1] = z[0], z[1]  # exactly
-    x = part.flow.inverse(points)  # type: ignore[operator]
+    x = part.flow.inverse(points)
     return GeneratedRows.from_flow_inputs(trained, x, extra_columns={"t": t.double().cpu().numpy()})
 
 
@@ -88,7 +88,7 @@ def transfer(
     sources = predict_classes(part, z)
     targets = torch.full_like(sources, target)
     shift = means[responsible_components(part, z, targets)] - means[responsible_components(part, z, sources)]
-    moved = part.flow.inverse(z + shift)  # type: ignore[operator]
+    moved = part.flow.inverse(z + shift)
     unchanged = (sources == target)[:, None].cpu()
     names = np.array(trained.class_names, dtype=object)
     return GeneratedRows.from_flow_inputs(
@@ -131,7 +131,7 @@ def round_trip_error(trained: TrainedModel, x: Tensor) -> float:
     """Return the largest error of the flow's inverse after its forward pass at flow inputs `(N, D)`."""
     part = trained.model.parts[0]
     with torch.no_grad():
-        back = part.flow.inverse(_encode(part, x))  # type: ignore[operator]
+        back = part.flow.inverse(_encode(part, x))
     return float((back.cpu() - x).abs().max()) if len(x) else 0.0
 
 

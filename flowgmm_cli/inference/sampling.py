@@ -69,7 +69,7 @@ def class_means(trained: TrainedModel, *, source: Model | None = None) -> Genera
     names = [trained.class_names[index] for index in classes]
     if (count := part.mixture.components) > 1:
         names = [f"{name}.{index % count + 1}" for index, name in enumerate(names)]
-    x = part.flow.inverse(means)  # type: ignore[operator]
+    x = part.flow.inverse(means)
     return GeneratedRows.from_flow_inputs(trained, x, classes=classes, ids=names)
 
 

@@ -6,7 +6,6 @@ import itertools
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 from unittest import SkipTest
 
@@ -44,9 +43,7 @@ class DataConformance(Conformance):
     def context(self, *, offline: bool = True) -> Iterator[DataContext]:
         """Make a context with an empty cache of its own."""
         with tempfile.TemporaryDirectory() as folder:
-            cache = Path(folder, "cache")
-            cache.mkdir()
-            yield DataContext(offline=offline, cache_dir=str(cache))
+            yield DataContext(offline=offline, cache_dir=folder)
 
     def load(self, **values: Any) -> SourceData:
         """Load the source's data; without the network if the source can."""
@@ -92,16 +89,16 @@ class DataConformance(Conformance):
         """Labels are indices into the class names or -1; class names are different strings."""
         source, splits = self._splits()
         names = source.class_names
-        valid = all(isinstance(name, str) and name for name in names)
-        expect(valid, "a class name is not a string, or is empty")
+        expect(
+            all(isinstance(name, str) and name for name in names), "a class name is not a string, or is empty"
+        )
         expect(len(set(names)) == len(names), "two classes have one name")
         for name, rows in splits:
             labels = np.asarray(rows.labels)
             expect(labels.dtype == np.int64, f"labels of `{name}` are {labels.dtype}, not int64")
-            in_range = labels.min() >= -1 and labels.max() < len(names)
-            expect(
-                in_range, f"labels of `{name}` are {labels.min()} to {labels.max()} for {len(names)} classes"
-            )
+            low, high = labels.min(), labels.max()
+            in_range = low >= -1 and high < len(names)
+            expect(in_range, f"labels of `{name}` are {low} to {high} for {len(names)} classes")
         expect((source.splits["train"].labels >= 0).any(), "no training row has a label")
 
     @check("give each row an id that is a string of its own, such as its place in the source's file")
@@ -146,13 +143,10 @@ class DataConformance(Conformance):
             both = set(map(str, rows.ids)) & set(map(str, other_rows.ids))
             expect(not both, f"{len(both)} ids are in `{name}` and in `{other}`, such as {min(both or 'x')}")
         cells = {name: [_row(source, rows, index) for index in range(len(rows))] for name, rows in splits}
-        for name in cells:
-            if name != "train":
-                train = set(cells["train"])
-                share = sum(row in train for row in cells[name]) / max(1, len(cells[name]))
-                expect(
-                    share <= self.shared_rows, f"{share:.0%} of the rows of `{name}` equal a row of `train`"
-                )
+        train = set(cells.pop("train"))
+        for name, others in cells.items():
+            share = sum(row in train for row in others) / max(1, len(others))
+            expect(share <= self.shared_rows, f"{share:.0%} of the rows of `{name}` equal a row of `train`")
 
     @check("check `context.offline` before any connection; raise DataError with a hint")
     def test_offline_is_honoured(self) -> None:
@@ -196,11 +190,12 @@ class DataConformance(Conformance):
         config: Any = self.component().config
         division = split_rows(source, labels=config.labels, split=config.split)
         with self.context(offline=self.offline == "loads") as context:
-            encoder = getattr(config, "encoder", None)
+            values = dict(config)
+            encoder = values.get("encoder")
             feature_encoder = FeatureEncoder.fit(
                 division.train,
                 source.columns,
-                missing=getattr(config, "missing", "error"),
+                missing=values.get("missing", "error"),
                 encoder=None if encoder is None else lambda: registry.build(encoder),
             )
             x = feature_encoder.transform(division.train, context)

@@ -52,6 +52,10 @@ class EncoderConformance(Conformance):
 
     fitted = fit  # the earlier name
 
+    def _encode(self) -> Any:
+        """Fit an encoder and return the vectors of `texts`."""
+        return self.fit().encode(list(self.texts))
+
     def _is_close(self, a: Any, b: Any) -> bool:
         if a.shape != b.shape or not a.size:
             return bool(a.shape == b.shape)
@@ -97,24 +101,22 @@ class EncoderConformance(Conformance):
     def test_same_texts_same_vectors(self) -> None:
         """Fitting and encoding again gives the same vectors, also after other global random numbers."""
         with global_seed(1):
-            first = self.fit().encode(list(self.texts))
+            first = self._encode()
         with global_seed(2):
-            second = self.fit().encode(list(self.texts))
+            second = self._encode()
         expect(self._is_close(first, second), "a second encoder gives other vectors")
         encoder = self.fit()
         before = encoder.encode(list(self.texts))
         encoder.encode(["something else"])
-        expect(
-            self._is_close(encoder.encode(list(self.texts)), before),
-            "encoding other texts changes the vectors",
-        )
+        same = self._is_close(encoder.encode(list(self.texts)), before)
+        expect(same, "encoding other texts changes the vectors")
 
     @check("draw from a generator with a seed that is a parameter")
     def test_global_random_numbers_are_left_alone(self) -> None:
         """Neither fitting nor encoding draws from, or seeds, the process's random numbers."""
-        self.fit().encode(list(self.texts))  # imports may draw
+        self._encode()  # imports may draw
         with forbid_global_random_numbers("fitting and encoding"):
-            self.fit().encode(list(self.texts))
+            self._encode()
 
     @check("return None from `cache_key` if `fit` changes the vectors, else name model, version, parameters")
     def test_cache_key(self) -> None:
@@ -133,10 +135,8 @@ class EncoderConformance(Conformance):
         encoder, again = self.fit(), self.build()
         copy_state(encoder, again)
         expect(again.dim == encoder.dim, f"`dim` is {again.dim} after loading, and was {encoder.dim}")
-        want = encoder.encode(list(self.texts))
-        expect(
-            self._is_close(again.encode(list(self.texts)), want), "the restored encoder gives other vectors"
-        )
+        same = self._is_close(again.encode(list(self.texts)), encoder.encode(list(self.texts)))
+        expect(same, "the restored encoder gives other vectors")
 
     @check("load weights from an installed package or a local folder; or set `works_offline = False`")
     def test_offline_is_honoured(self) -> None:
@@ -144,4 +144,4 @@ class EncoderConformance(Conformance):
         if not self.works_offline:
             raise SkipTest("the suite declares that it needs the network")
         with forbid_network("building, fitting and encoding"):
-            self.fit().encode(list(self.texts))
+            self._encode()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
 from flowgmm_cli.testing.flows import FlowConformance
 
 
@@ -14,24 +12,18 @@ class ImageFlowConformance(FlowConformance):
     most twice. The whole Jacobian is compared for the smallest image.
     """
 
-    dims: ClassVar[tuple[int | tuple[int, ...], ...]] = (
-        (1, 4, 4),
-        (3, 8, 8),
-        (1, 16, 8),
-        (1, 28, 28),
-        (3, 32, 32),
-    )
-    interval: ClassVar[tuple[float, float] | None] = (0.0, 1.0)
-    jacobian_up_to: ClassVar[int] = 16
+    dims = ((1, 4, 4), (3, 8, 8), (1, 16, 8), (1, 28, 28), (3, 32, 32))
+    interval = (0.0, 1.0)
+    jacobian_up_to = 16
 
 
 class RealNVPImageConformance(ImageFlowConformance):
     """The suite of `realnvp_image`, small enough to be quick."""
 
-    config: ClassVar[dict[str, Any]] = {"checkerboard": 2, "channel": 2, "hidden": 8, "blocks": 1}
+    config = {"checkerboard": 2, "channel": 2, "hidden": 8, "blocks": 1}
 
 
 class GlowConformance(ImageFlowConformance):
     """The suite of `glow`, small enough to be quick."""
 
-    config: ClassVar[dict[str, Any]] = {"steps": 2, "hidden": 8}
+    config = {"steps": 2, "hidden": 8}

@@ -95,14 +95,9 @@ def run_command(*words: str, folder: str | Path) -> Any:
     Raises:
         RuntimeError: the command failed; the message is its stderr.
     """
-    done = subprocess.run(
-        [sys.executable, "-m", "flowgmm_cli", *words, "--json", "--quiet"],
-        cwd=folder,
-        env={**os.environ, "FLOWGMM_CACHE_DIR": str(Path(folder, "cache")), "FLOWGMM_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    command = [sys.executable, "-m", "flowgmm_cli", *words, "--json", "--quiet"]
+    env = {**os.environ, "FLOWGMM_CACHE_DIR": str(Path(folder, "cache")), "FLOWGMM_OFFLINE": "1"}
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"flowgmm {' '.join(words)}: {done.stderr.strip()}")
     return json.loads(done.stdout)

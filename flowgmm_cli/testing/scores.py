@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -39,20 +39,15 @@ class ScoreConformance(Conformance):
 
     @property
     def _features(self) -> int:
-        return 16 if self._images else 4
-
-    @property
-    def _images(self) -> bool:
-        return cast(ScoreSpec, self.resolved_spec).reads == "images"
+        spec = self.resolved_spec
+        return 16 if isinstance(spec, ScoreSpec) and spec.reads == "images" else 4
 
     def rows(self, n: int, seed: int) -> ScoreInputs:
         """Sample rows of the model."""
-        model = toy_model(self._features)
-        with torch.no_grad():
-            return self._inputs(model.sample(n, torch.Generator().manual_seed(seed))[0])
+        return self._inputs(toy_model(self._features).sample(n, torch.Generator().manual_seed(seed))[0])
 
     def _inputs(self, x: torch.Tensor) -> ScoreInputs:
-        return toy_score_inputs(toy_model(self._features), x, images=self._images)
+        return toy_score_inputs(toy_model(self._features), x, images=self._features == 16)
 
     def out_rows(self, n: int = 120) -> ScoreInputs:
         """Make out-of-distribution rows."""
@@ -64,14 +59,16 @@ class ScoreConformance(Conformance):
             with torch.no_grad():
                 z = torch.zeros(n, self._features)
                 z[:, 0] = 2.0 * torch.randn(n, generator=numbers).sign()  # halfway between two class means
-                x = toy_model(self._features).flow.inverse(z)  # type: ignore[operator]
+                x = toy_model(self._features).flow.inverse(z)
         return self._inputs(x)
 
     def fit(self, *, seed: int = 0, rows: int = 400) -> Any:
         """Build a score and fit it."""
+        return self._fit(self.rows(rows, seed), self.rows(rows // 2, seed + 100))
+
+    def _fit(self, train: ScoreInputs, held_out: ScoreInputs) -> Any:
         score = self.build()
-        model = toy_model(self._features)
-        score.fit(self.rows(rows, seed), self.rows(rows // 2, seed + 100), model, np.random.default_rng(0))
+        score.fit(train, held_out, toy_model(self._features), np.random.default_rng(0))
         return score
 
     fitted = fit  # the earlier name
@@ -87,11 +84,8 @@ class ScoreConformance(Conformance):
         score = self.fit()
         ordinary, out = self._call(score, self.rows(200, 3)), self._call(score, self.out_rows())
         higher = (out[:, None] > ordinary[None]).mean() + 0.5 * (out[:, None] == ordinary[None]).mean()
-        expect(
-            higher >= self.separation,
-            f"a row that is {self.out} scores higher than an ordinary row with probability {higher:.2f}, "
-            f"not {self.separation:g}",
-        )
+        problem = f"a row that is {self.out} scores higher than an ordinary row with probability {higher:.2f}"
+        expect(higher >= self.separation, f"{problem}, not {self.separation:g}")
 
     @check("return a float64 array `(N,)`, a value for each row")
     def test_shapes(self) -> None:
@@ -112,10 +106,8 @@ class ScoreConformance(Conformance):
         for index in ([0], [79, 3], list(range(20, 30))):
             values = self._call(score, take_rows(rows, torch.tensor(index)))
             same = np.allclose(values, expected[index], rtol=self.tolerance, atol=self.tolerance)
-            first = index[0]
-            expect(
-                same, f"row {first} scores {values[0]:.6g} in a small batch, {expected[first]:.6g} in a large"
-            )
+            scores = f"{values[0]:.6g} in a small batch, {expected[index[0]]:.6g} in a large"
+            expect(same, f"row {index[0]} scores {scores}")
 
     @check("let the score depend on the distribution of the training rows, not on single rows")
     def test_ranks_are_stable(self) -> None:
@@ -123,12 +115,9 @@ class ScoreConformance(Conformance):
         rows = self.rows(300, 3)
         scores = [self._call(self.fit(seed=seed), rows) for seed in (0, 50)]
         ranks = [values.argsort(kind="stable").argsort(kind="stable") for values in scores]
-        table: Any = np.corrcoef(np.stack(ranks).astype(np.float64))
-        correlation = float(table[0, 1])
-        expect(
-            correlation >= self.rank_stability,
-            f"the rank correlation between two fits is {correlation:.2f}, not {self.rank_stability:g}",
-        )
+        correlation = float(np.corrcoef(np.stack(ranks).astype(np.float64))[0, 1])
+        problem = f"the rank correlation between two fits is {correlation:.2f}, not {self.rank_stability:g}"
+        expect(correlation >= self.rank_stability, problem)
 
     @check("clip, and replace NaN by a very high score: such a row is further out than any other")
     def test_scores_are_finite(self) -> None:
@@ -141,11 +130,9 @@ class ScoreConformance(Conformance):
     @check("support few and equal rows: give every divisor a lower bound")
     def test_fits_few_rows(self) -> None:
         """It can be fitted to a single row and to equal rows, and gives finite scores after that."""
-        model, equal = toy_model(self._features), self._inputs(torch.ones(30, self._features))
+        equal = self._inputs(torch.ones(30, self._features))
         for name, rows in (("one row", self.rows(1, 0)), ("30 equal rows", equal)):
-            score = self.build()
-            score.fit(rows, rows, model, np.random.default_rng(0))
-            values = self._call(score, self.rows(20, 3))
+            values = self._call(self._fit(rows, rows), self.rows(20, 3))
             expect(bool(np.isfinite(values).all()), f"fitted to {name} it gives scores that are not finite")
 
     @check("return plain JSON values and numeric arrays from `state`; keep no reference to the model")
@@ -153,8 +140,10 @@ class ScoreConformance(Conformance):
         """A new score with the state of a fitted one gives the same scores."""
         score, again, rows = self.fit(), self.build(), self.rows(50, 3)
         copy_state(score, again)
-        same = np.array_equal(self._call(again, rows), self._call(score, rows))
-        expect(same, "the restored score gives other values")
+        expect(
+            np.array_equal(self._call(again, rows), self._call(score, rows)),
+            "the restored score gives other values",
+        )
 
     @check("draw from the `generator` that `fit` is given")
     def test_global_random_numbers_are_left_alone(self) -> None:
@@ -174,6 +163,5 @@ class ScoreConformance(Conformance):
         tensors = (rows.x, rows.latents.z, rows.log_posterior, rows.log_density)
         before = [tensor.clone() for tensor in tensors]
         first = self._call(score, rows)
-        same = all(map(torch.equal, tensors, before))
-        expect(same, "scoring changes the rows in place")
+        expect(all(map(torch.equal, tensors, before)), "scoring changes the rows in place")
         expect(np.array_equal(self._call(score, rows), first), "scoring again gives other values")

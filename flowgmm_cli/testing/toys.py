@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import UserDict
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -45,26 +46,16 @@ def toy_model(features: int = 4, classes: int = 3) -> FlowMixture:
     return FlowMixture(ToyFlow(features), GaussianMixture(means, learn_means=True, learn_scales=True))
 
 
-class RecordingMapping(Mapping[str, Latents]):
-    """The student's latents by view, with a record of the views that were read.
-
-    Attributes:
-        keys_read: names that were looked up, also missing ones.
-    """
+class RecordingMapping(UserDict[str, Latents]):
+    """The student's latents by view; `keys_read` has all names that were looked up, also missing ones."""
 
     def __init__(self, latents: Mapping[str, Latents]) -> None:
-        self._latents = dict(latents)
         self.keys_read: set[str] = set()
+        super().__init__(latents)
 
     def __getitem__(self, name: str) -> Latents:
         self.keys_read.add(name)
-        return self._latents[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._latents)
-
-    def __len__(self) -> int:
-        return len(self._latents)
+        return super().__getitem__(name)
 
 
 def toy_batch(
@@ -73,8 +64,6 @@ def toy_batch(
     *,
     labelled: int = 5,
     unlabelled: int = 12,
-    features: int = 4,
-    classes: int = 3,
     epoch: float = 50.0,
     seed: int = 0,
 ) -> Batch:
@@ -83,17 +72,12 @@ def toy_batch(
     with torch.no_grad():
         rows, true = model.sample(labelled + unlabelled, numbers)
     weak = rows[labelled:]
-    views = {
-        "labelled": rows[:labelled],
-        "weak": weak,
-        "strong": weak + 0.3 * torch.randn(weak.shape, generator=numbers),
-    }
+    strong = weak + 0.3 * torch.randn(weak.shape, generator=numbers)
+    views = {"labelled": rows[:labelled], "weak": weak, "strong": strong}
     latents = {name: model(x) for name, x in views.items() if name == "labelled" or name in reads}
     return Batch(
-        labelled=views["labelled"],
+        **views,
         labels=true[:labelled],
-        weak=views["weak"],
-        strong=views["strong"],
         student=latents,
         temperature=1.5,
         step=1000,
