@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -123,7 +124,7 @@ class FlowMixture(Model):
 
     def __init__(self, flow: nn.Module, mixture: GaussianMixture) -> None:
         super().__init__()
-        self.flow = flow
+        self.flow: Any = flow
         self.mixture = mixture
 
     @property

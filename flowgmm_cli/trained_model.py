@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -253,7 +253,7 @@ def build_flow(component: Component, shape: tuple[int, ...], generator: torch.Ge
     Raises:
         RecipeError: the flow takes images, and the rows are vectors.
     """
-    accepts = cast(FlowSpec, registry().find("flow", component.use).spec()).accepts
+    accepts = registry().spec(FlowSpec, component.use).accepts
     if "image" in accepts and len(shape) == 3:
         return FlatFlow(build(component, shape=shape, generator=generator), shape)
     if "vector" not in accepts:

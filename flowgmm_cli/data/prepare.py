@@ -88,7 +88,7 @@ def fit_preprocessor(rows: SplitRows, data: Component, context: DataContext) -> 
     """
     config = cast(DataConfig, data.config)
     # means the same in every source that has it, see specs.py
-    missing: MissingPolicy = getattr(config, "missing", "error")
+    missing: MissingPolicy = dict(config).get("missing", "error")
     feature_encoder = FeatureEncoder.fit(
         rows.train,
         rows.columns,

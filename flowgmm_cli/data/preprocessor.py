@@ -277,7 +277,7 @@ def _compact(features: Tensor) -> Tensor:
 
 def encoder_factory(config: DataConfig, context: DataContext) -> EncoderFactory | None:
     """Return a function that builds the text encoder of a `data` section; None if it has none."""
-    component: Component | None = getattr(config, "encoder", None)
+    component: Component | None = dict(config).get("encoder")
     if component is None:
         return None
 

@@ -43,10 +43,10 @@ Matrix = npt.NDArray[np.float64]
 
 @dataclasses.dataclass(kw_only=True, eq=False, repr=False)
 class FlowGMMClassifier(
-    ClassNamePrefixFeaturesOutMixin,  # type: ignore[misc]
-    TransformerMixin,  # type: ignore[misc]
-    ClassifierMixin,  # type: ignore[misc]
-    BaseEstimator,  # type: ignore[misc]
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    ClassifierMixin,
+    BaseEstimator,
 ):
     """Semi-supervised classifier, density and generator: a normalizing flow with a Gaussian for each class.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
 from flowgmm_cli.bijection import Bijection, zero_log_det
@@ -42,7 +44,7 @@ class FlatFlow(nn.Module):
     def __init__(self, flow: nn.Module, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.unflatten = Unflatten(shape)
-        self.flow = flow
+        self.flow: Any = flow
 
     @property
     def latent_sizes(self) -> tuple[int, ...]:

@@ -152,7 +152,7 @@ def _check_part(
 @torch.no_grad()
 def _check_composition(flow: nn.Module, steps: Sequence[Step], x: Tensor) -> Finding:
     """Compare the whole flow with its steps: the same latents, and the sum of their log-determinants."""
-    exact = to_float64(flow)
+    exact: Any = to_float64(flow)
     z, log_det = exact(x.double())
     total, value = torch.zeros(len(x), dtype=torch.float64), x.double()
     for step in steps:

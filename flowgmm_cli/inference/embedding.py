@@ -53,14 +53,14 @@ def check_map(method: str | None) -> MapMethod | None:
         PluginError: its library is not installed.
         UsageError: there is no such method.
     """
+    methods: dict[str, MapMethod] = {"pca": "pca", "tsne": "tsne", "umap": "umap"}
     if method is None:
         return None
-    if method == "umap":
-        if find_spec("umap") is None:
-            raise PluginError("--map umap needs the package umap-learn", hint="pip install umap-learn")
-    elif method not in ("pca", "tsne"):
+    if method not in methods:
         raise UsageError(f"--map is pca, tsne or umap, not `{method}`", hint="--map pca")
-    return method  # type: ignore[return-value]
+    if method == "umap" and find_spec("umap") is None:
+        raise PluginError("--map umap needs the package umap-learn", hint="pip install umap-learn")
+    return methods[method]
 
 
 def embedding_columns(

@@ -64,7 +64,7 @@ def load_run_rows(
     try:
         rows = load_rows(trained.recipe.data, context)
     except DataError as error:
-        path = getattr(trained.recipe.data.config, "path", None)
+        path = dict(trained.recipe.data.config).get("path")
         key = f"data.path: {path}" if path else f"data.use: {trained.recipe.data.use}"
         raise DataError(
             f"{purpose} needs the data of the run, which cannot be read: {error.message}",

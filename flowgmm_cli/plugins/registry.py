@@ -12,13 +12,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from importlib import import_module, metadata
-from typing import Any
+from typing import Any, TypeVar
 
 from flowgmm_cli.api import Component, Spec
 from flowgmm_cli.errors import FlowgmmError, PluginError, did_you_mean
 from flowgmm_cli.plugins.discovery import PluginEntryPoint, discover, normalise
 from flowgmm_cli.plugins.entry import CORE, SPEC_TYPES, Entry, kind_of
 from flowgmm_cli.plugins.local import LocalModule, load_file, local_files
+
+S = TypeVar("S", bound=Spec)
 
 _SPEC_TABLES = {
     "flow": ("flowgmm_cli.flows.specs", "SPECS"),
@@ -100,6 +102,14 @@ class Registry:
         entry = self._pick(kind, use)
         spec = entry.spec()
         return replace(entry, state="ok", problem="", summary=spec.summary, loaded=spec)
+
+    def spec(self, spec_type: type[S], use: str) -> S:
+        """Return the spec of a component whose kind has specs of this type; see `find`."""
+        kind = next(kind for kind, known in SPEC_TYPES.items() if known is spec_type)
+        spec = self.find(kind, use).spec()
+        if not isinstance(spec, spec_type):
+            raise TypeError(f"{kind} `{use}` has a {type(spec).__name__}")
+        return spec
 
     def build(self, component: Component, *args: Any, **kwargs: Any) -> Any:
         """Import the spec's `build` target and call it with the component's config, `args` and `kwargs`."""

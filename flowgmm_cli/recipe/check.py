@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 from flowgmm_cli.api import DataConfig, ViewSpec
 from flowgmm_cli.errors import FlowgmmError, PluginError, RecipeError
@@ -113,12 +113,11 @@ def _candidate_error(result: ParseResult, registry: Registry) -> FlowgmmError | 
 
 def _early_views(recipe: Recipe, registry: Registry) -> dict[str, list[dict[str, Any]]]:
     """Return the views of a recipe that act before the transforms, by side."""
-    views = cast(DataConfig, recipe.data.config).views
+    config = recipe.data.config
+    sides = (
+        {"weak": config.views.weak, "strong": config.views.strong} if isinstance(config, DataConfig) else {}
+    )
     return {
-        side: [
-            view.to_dict()
-            for view in listed
-            if cast(ViewSpec, registry.find("view", view.use).spec()).level != "features"
-        ]
-        for side, listed in (("weak", views.weak), ("strong", views.strong))
+        side: [view.to_dict() for view in views if registry.spec(ViewSpec, view.use).level != "features"]
+        for side, views in sides.items()
     }

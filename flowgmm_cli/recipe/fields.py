@@ -12,7 +12,7 @@ import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from flowgmm_cli.api import Component, to_plain
+from flowgmm_cli.api import Component, Kind, to_plain
 
 _NAMES: dict[Any, tuple[str, str]] = {
     bool: ("true or false", "true or false"),
@@ -31,11 +31,11 @@ _NAMES: dict[Any, tuple[str, str]] = {
 # --- types ------------------------------------------------------------------------------------------------
 
 
-def component_kind(field: FieldInfo) -> str | None:
+def component_kind(field: FieldInfo) -> Kind | None:
     """Return the kind of component that a field holds (or a list of them); None for other fields."""
-    extra = field.json_schema_extra
-    kind = extra.get("component") if isinstance(extra, dict) else None
-    return kind if isinstance(kind, str) else None
+    extra: Any = field.json_schema_extra
+    kind: Kind | None = extra.get("component") if isinstance(extra, dict) else None
+    return kind
 
 
 def inner_model(field: FieldInfo) -> type[BaseModel] | None:

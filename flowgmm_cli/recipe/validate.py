@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -90,9 +90,9 @@ class Validator:
             return nested.model_construct() if valid is None else valid
         return fields.cast_to_declared(child.plain(), field)
 
-    def _component(self, kind: str, node: Node, path: Path) -> Component:
+    def _component(self, kind: Kind, node: Node, path: Path) -> Component:
         """Validate a component; return one with an empty `use` if it is invalid."""
-        invalid = Component.model_construct(kind=cast(Kind, kind), use="", config=Config())
+        invalid = Component.model_construct(kind=kind, use="", config=Config())
         if not isinstance(node.value, dict):
             example = node.value if isinstance(node.value, str) else "name"
             form = f"a mapping such as `{{use: {example}}}`"
@@ -116,7 +116,7 @@ class Validator:
         config = self._model(spec.config, keys, path, name)
         if not isinstance(config, Config):
             return invalid
-        return Component(kind=cast(Kind, kind), use=name, config=config)
+        return Component(kind=kind, use=name, config=config)
 
     def _check_order(self, views: Sequence[Component], nodes: Sequence[Node], path: Path) -> None:
         """Require views in the order in which a row passes them: text, inputs, features."""
@@ -125,7 +125,7 @@ class Validator:
         for index, view in enumerate(views):
             if not view.use:  # it has another problem already
                 continue
-            level = cast(ViewSpec, self.registry.find("view", view.use).spec()).level
+            level = self.registry.spec(ViewSpec, view.use).level
             if previous is not None and order.index(level) < order.index(previous[1]):
                 self._add(
                     nodes[index],

@@ -39,10 +39,10 @@ def method_name(method: str) -> str:
 
 def describe_source(recipe: Recipe) -> str:
     """Name the origin of the rows, such as `my.csv`."""
-    config = recipe.data.config
+    values = dict(recipe.data.config)
     if recipe.data.use.rpartition("/")[2] == "sklearn":
-        return f"the data set `{getattr(config, 'name', '')}`"
-    path = getattr(config, "path", None)
+        return f"the data set `{values.get('name', '')}`"
+    path = values.get("path")
     if isinstance(path, list):
         return ", ".join(Path(item).name for item in path)
     return Path(path).name if isinstance(path, str) else f"the data source `{recipe.data.use}`"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -173,7 +173,7 @@ def fit_detector(
 
 def reads_images(component: Component) -> bool:
     """Return True if a score needs rows that are images."""
-    return cast(ScoreSpec, registry().find("score", component.use).spec()).reads == "images"
+    return registry().spec(ScoreSpec, component.use).reads == "images"
 
 
 def _find_duplicates(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from flowgmm_cli.testing.flows import FlowConformance
 
 
@@ -20,10 +22,10 @@ class ImageFlowConformance(FlowConformance):
 class RealNVPImageConformance(ImageFlowConformance):
     """The suite of `realnvp_image`, small enough to be quick."""
 
-    config = {"checkerboard": 2, "channel": 2, "hidden": 8, "blocks": 1}
+    config: ClassVar = {"checkerboard": 2, "channel": 2, "hidden": 8, "blocks": 1}
 
 
 class GlowConformance(ImageFlowConformance):
     """The suite of `glow`, small enough to be quick."""
 
-    config = {"steps": 2, "hidden": 8}
+    config: ClassVar = {"steps": 2, "hidden": 8}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 from pydantic import field_validator
 
@@ -270,5 +270,5 @@ SPECS: dict[str, ViewSpec] = {
 
 def select_level(level: Level, views: Sequence[Component]) -> list[Component]:
     """Return the views of a recipe that act on one level, texts, inputs or features, in their order."""
-    find = registry().find
-    return [view for view in views if cast(ViewSpec, find("view", view.use).spec()).level == level]
+    known = registry()
+    return [view for view in views if known.spec(ViewSpec, view.use).level == level]

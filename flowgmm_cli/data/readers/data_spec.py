@@ -54,7 +54,8 @@ def find_file(data: Component, split: str | None) -> str | None:
 def apply_spec(data: Component, schema: InputSchema) -> InputSchema:
     """Return the schema with the column names of a spec instead of those of the run."""
     config = data.config
-    text: str | list[str] | None = getattr(config, "text", None)
+    values = dict(config)
+    text: str | list[str] | None = values.get("text")
     parts = schema.text_parts
     if text is not None and (
         isinstance(config, CsvConfig) or any(column.kind == "text" for column in schema.columns)
@@ -65,13 +66,13 @@ def apply_spec(data: Component, schema: InputSchema) -> InputSchema:
                 f"{SOURCE}  `text` is given, but the model reads no text",
                 hint="leave `text` out: columns are found by their names",
             )
-    known = {*schema.known, *getattr(config, "drop", ())}
+    known = {*schema.known, *values.get("drop", ())}
     return replace(
         schema,
-        label=getattr(config, "label", schema.label),
-        id=getattr(config, "id", None) or schema.id,
+        label=values.get("label", schema.label),
+        id=values.get("id") or schema.id,
         text_parts=parts,
-        delimiter=getattr(config, "delimiter", None),
+        delimiter=values.get("delimiter"),
         known=frozenset(known),
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from flowgmm_cli.api import Column, Component
+from flowgmm_cli.api import Column, Component, DataConfig
 from flowgmm_cli.data.images.format import Resize
 from flowgmm_cli.data.images.specs import ImagesConfig
 
@@ -52,24 +52,24 @@ class InputSchema:
     ) -> InputSchema:
         """Return the schema of a run with a `data` section; `columns` and `ranges` are the preprocessor's."""
         config = data.config
-        text: str | list[str] | None = getattr(config, "text", None)
-        labels = getattr(config, "labels", None)
-        marker = getattr(labels, "column", None)
+        values = dict(config)
+        text: str | list[str] | None = values.get("text")
+        marker = config.labels.column if isinstance(config, DataConfig) else None
         pairs = [
-            (name, getattr(config, y, None))
+            (name, values.get(y))
             for x, y in (("x_test", "y_test"), ("x", "y"))
-            if isinstance(name := getattr(config, x, None), str)
+            if isinstance(name := values.get(x), str)
         ]
         return cls(
             columns=tuple(columns),
             class_names=tuple(class_names),
-            label=getattr(config, "label", "label"),
-            id=getattr(config, "id", None),
+            label=values.get("label", "label"),
+            id=values.get("id"),
             text_parts=(text,) if isinstance(text, str) else tuple(text or ()),
-            delimiter=getattr(config, "delimiter", None),
+            delimiter=values.get("delimiter"),
             arrays=tuple(pairs),
-            codes=tuple(getattr(config, "class_names", None) or ()),
-            known=frozenset([*getattr(config, "drop", ()), *([marker] if marker else [])]),
+            codes=tuple(values.get("class_names") or ()),
+            known=frozenset([*values.get("drop", ()), *([marker] if marker else [])]),
             ranges=dict(ranges or {}),
             resize=config.resize if isinstance(config, ImagesConfig) else "error",
         )
