@@ -61,14 +61,8 @@ def evaluate(
 
     with output.progress() as progress:
         context = data_context(progress, offline=offline)
-        result = evaluate_run(
-            selected,
-            split=split,
-            context=context,
-            with_baselines=baselines,
-            progress=progress,
-            warn=output.warn,
-        )
+        work: dict[str, Any] = {"context": context, "progress": progress, "warn": output.warn}
+        result = evaluate_run(selected, split=split, with_baselines=baselines, **work)
     values = result.to_dict(str(selected.path))
     write_json(selected.path / "eval" / f"{split}.json", values)
     if as_json:
@@ -89,17 +83,12 @@ def evaluate(
 def _print_methods(run: str, result: Evaluation) -> None:
     metrics = result.classification
     interval = metrics.intervals["accuracy"]
-    rows = [
-        ["flowgmm", f"{metrics.accuracy:.4f}", f"{interval.low:.4f} to {interval.high:.4f}"]
-        + [
-            f"{value:.4f}"
-            for value in (metrics.balanced_accuracy, metrics.macro_f1, metrics.nll, metrics.ece)
-        ]
-    ]
-    for name, baseline in sorted(result.baselines.items(), key=lambda item: -item[1].accuracy):
-        values = (baseline.balanced_accuracy, baseline.macro_f1, baseline.nll, baseline.ece)
-        cells = [f"{baseline.accuracy:.4f}", "", *(f"{value:.4f}" for value in values)]
-        rows.append([name.replace("_", " "), *cells])
+    baselines = sorted(result.baselines.items(), key=lambda item: -item[1].accuracy)
+    rows = []
+    for name, row in (("flowgmm", metrics), *baselines):
+        cells = [f"{value:.4f}" for value in (row.balanced_accuracy, row.macro_f1, row.nll, row.ece)]
+        span = f"{interval.low:.4f} to {interval.high:.4f}" if row is metrics else ""
+        rows.append([name.replace("_", " "), f"{row.accuracy:.4f}", span, *cells])
     output.print_table(
         ["method", "accuracy", "95 % interval", "balanced", "macro F1", "NLL", "ECE"],
         rows,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,11 +15,7 @@ from flowgmm_cli.cli.session import data_context
 from flowgmm_cli.errors import InterruptedRunError, RunFailedError
 
 if TYPE_CHECKING:
-    from flowgmm_cli.experiments.experiment import Experiment
     from flowgmm_cli.experiments.points import Point
-    from flowgmm_cli.experiments.results import Result
-
-Write = Callable[["Experiment", Sequence["Result"]], dict[str, Any]]
 
 
 def curve(
@@ -54,20 +50,9 @@ def curve(
     points = curve_points(recipe, words, counts, draws, overlays=overlay or ())
     for line in points[0].recipe.origin.notes:
         output.note(line)
-    output.note("loading torch…")
-
-    from flowgmm_cli.experiments.experiment import Experiment
-    from flowgmm_cli.experiments.outputs import write_curve
-
-    first = points[0].recipe
-    folder = (out or Path("curves", first.name)).expanduser()
-    experiment = Experiment(folder, kind="curve", recipe=first, keys=["labels"], overrides=words)
-    values = _run_points(experiment, points, write_curve, baselines=baselines, offline=offline)
-    if as_json:
-        output.print_json(values)
-    else:
-        _print_curve(values)
-    _note_files(folder, "curve")
+    settings = {"keys": ["labels"], "overrides": words}
+    values = _run_points("curve", points, out, settings, baselines=baselines, offline=offline)
+    _print_values("curve", values, as_json=as_json)
 
 
 def sweep(
@@ -100,25 +85,19 @@ def sweep(
     for line in dict.fromkeys(line for point in points for line in point.recipe.origin.notes):
         output.note(line)
     output.note(f"{len(grid):,} combinations, {len(points):,} runs")
-    output.note("loading torch…")
-
-    from flowgmm_cli.experiments.experiment import Experiment
-    from flowgmm_cli.experiments.outputs import write_sweep
-
-    first = points[0].recipe
-    folder = (out or Path("sweeps", first.name)).expanduser()
-    keys = [axis.key for axis in grid.axes]
-    experiment = Experiment(folder, kind="sweep", recipe=first, keys=keys, overrides=grid.fixed)
-    values = _run_points(experiment, points, write_sweep, baselines=False, offline=offline)
-    if as_json:
-        output.print_json(values)
-    else:
-        _print_sweep(values)
-    _note_files(folder, "sweep")
+    settings = {"keys": [axis.key for axis in grid.axes], "overrides": grid.fixed}
+    values = _run_points("sweep", points, out, settings, baselines=False, offline=offline)
+    _print_values("sweep", values, as_json=as_json)
 
 
 def _run_points(
-    experiment: Experiment, points: Sequence[Point], write: Write, *, baselines: bool, offline: bool
+    kind: str,
+    points: Sequence[Point],
+    out: Path | None,
+    settings: Mapping[str, Any],
+    *,
+    baselines: bool,
+    offline: bool,
 ) -> dict[str, Any]:
     """Train the points that are not finished and write the results after each; return the last results.
 
@@ -126,10 +105,17 @@ def _run_points(
         InterruptedRunError: stopped by the user; finished points are kept.
         RunFailedError: one or more runs failed; the others were trained.
     """
-    from flowgmm_cli.experiments.experiment import RunOptions
+    output.note("loading torch…")
+
+    from flowgmm_cli.experiments import outputs
+    from flowgmm_cli.experiments.experiment import Experiment, RunOptions
     from flowgmm_cli.experiments.points import check_data
     from flowgmm_cli.training.callbacks import Callbacks, Interrupt
 
+    first = points[0].recipe
+    folder = (out or Path(f"{kind}s", first.name)).expanduser()
+    experiment = Experiment(folder, kind=kind, recipe=first, **settings)
+    write = outputs.write_curve if kind == "curve" else outputs.write_sweep
     experiment.open(points)
     pending = [point for point in points if not experiment.is_finished(point, baselines=baselines)]
     if len(pending) < len(points):
@@ -156,10 +142,8 @@ def _run_points(
                     output.warn(failures[-1])
                     continue
                 write(experiment, experiment.read_results())
-                metrics = result.methods["flowgmm"]
-                output.note(
-                    f"{point.describe()}: accuracy {metrics['accuracy']:.4f} ({metrics['seconds']:.0f} s)"
-                )
+                accuracy, seconds = (result.methods["flowgmm"][key] for key in ("accuracy", "seconds"))
+                output.note(f"{point.describe()}: accuracy {accuracy:.4f} ({seconds:.0f} s)")
             progress(len(pending), len(pending), "points", "")
     except InterruptedRunError as error:
         raise InterruptedRunError(f"{error.message}; finished points are kept", hint=command) from error
@@ -175,9 +159,13 @@ def _run_points(
     return values
 
 
-def _note_files(folder: Path, name: str) -> None:
+def _print_values(kind: str, values: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        output.print_json(values)
+    else:
+        (_print_curve if kind == "curve" else _print_sweep)(values)
     for suffix in ("csv", "json", "png"):
-        output.note(f"written {folder / name}.{suffix}")
+        output.note(f"written {Path(values['folder'], kind)}.{suffix}")
 
 
 def _print_curve(values: Mapping[str, Any]) -> None:

@@ -93,16 +93,9 @@ def features(
         reader = session.open_rows(data, purpose="features", data_format=data_format)
         rows = read_first_rows(reader, max(n, _REFERENCE_ROWS))
         x = trained.preprocessor.apply(rows, session.context).x
+        amounts, ids = np.linspace(-reach, reach, steps).tolist(), rows.ids[:n]
         effect = perturb_channel(
-            layers,
-            x[:n],
-            layer,
-            channel,
-            np.linspace(-reach, reach, steps).tolist(),
-            reference=x,
-            extent=where,
-            site=site,
-            ids=rows.ids[:n],
+            layers, x[:n], layer, channel, amounts, reference=x, extent=where, site=site, ids=ids
         )
     description = _describe(effect, where)
     if save or not as_json:

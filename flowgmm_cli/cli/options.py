@@ -19,13 +19,8 @@ from typer.core import TyperCommand
 from flowgmm_cli.cli.output import settings
 
 
-def _set_quiet(value: bool) -> bool:
-    settings.quiet = value
-    return value
-
-
-def _set_verbose(value: bool) -> bool:
-    settings.verbose = value
+def _set_flag(param: typer.CallbackParam, value: bool) -> bool:
+    setattr(settings, str(param.name), value)
     return value
 
 
@@ -69,12 +64,12 @@ def complete_recipe(incomplete: str) -> list[str]:
 
 def _common(
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", callback=_set_quiet, help="Print only the result and warnings.")
+        bool, typer.Option("--quiet", "-q", callback=_set_flag, help="Print only the result and warnings.")
     ] = False,
     verbose: Annotated[
         bool,
         typer.Option(
-            "--verbose", "-v", callback=_set_verbose, help="Print more; errors come with their traceback."
+            "--verbose", "-v", callback=_set_flag, help="Print more; errors come with their traceback."
         ),
     ] = False,
     plugin_module: Annotated[

@@ -77,13 +77,9 @@ def print_table(
     right: Sequence[str] = (),
     title: str | None = None,
 ) -> None:
-    """Print a table to stdout.
+    """Print a table to stdout, with a line `title` above it; a cell that is None is empty.
 
-    Args:
-        columns: headings.
-        rows: cells, shown with `str`; None is an empty cell.
-        right: headings of columns whose cells are aligned right.
-        title: a line above the table.
+    `right` has the headings of columns whose cells are aligned right.
     """
     cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
     if stdout().is_terminal:
@@ -120,12 +116,9 @@ def _rich_table(
     from rich.table import Table
     from rich.text import Text
 
+    heading = Text(title) if title else None
     table = Table(
-        box=box.SIMPLE_HEAD,
-        title=Text(title) if title else None,
-        title_justify="left",
-        pad_edge=False,
-        header_style="bold",
+        box=box.SIMPLE_HEAD, title=heading, title_justify="left", pad_edge=False, header_style="bold"
     )
     for column in columns:
         table.add_column(Text(column), justify="right" if column in right else "left", overflow="fold")
@@ -166,9 +159,8 @@ def print_bug(error: BaseException) -> None:
     _print_line("error: ", f"{type(error).__name__}: {error}", "bold red")
     _print_line("", "", "")
     if not wants_traceback():
-        _print_line(
-            "hint: ", "this is a bug in flowgmm; run again with FLOWGMM_TRACEBACK=1 and report it", "cyan"
-        )
+        hint = "this is a bug in flowgmm; run again with FLOWGMM_TRACEBACK=1 and report it"
+        _print_line("hint: ", hint, "cyan")
 
 
 def print_traceback(error: BaseException) -> None:

@@ -32,18 +32,9 @@ def run_tests(entry: Entry, words: Sequence[str], *, as_json: bool) -> int:
     counts = {outcome: sum(result.outcome == outcome for result in results) for outcome in _OUTCOMES}
     verdict = "failed" if counts["failed"] else "passed"
     if as_json:
-        output.print_json(
-            {
-                "schema": SCHEMA,
-                "kind": entry.kind,
-                "name": entry.name,
-                "package": entry.package,
-                "version": entry.version,
-                "verdict": verdict,
-                **counts,
-                "checks": [result.to_dict() for result in results],
-            }
-        )
+        values = {key: getattr(entry, key) for key in ("kind", "name", "package", "version")}
+        checks = [result.to_dict() for result in results]
+        output.print_json({"schema": SCHEMA, **values, "verdict": verdict, **counts, "checks": checks})
         return counts["failed"]
     output.print_table(
         ["check", "outcome", "seconds", "subject"],

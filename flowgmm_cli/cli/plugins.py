@@ -99,20 +99,12 @@ def new(
     package = write_package(name, kind, directory.expanduser())
     files = [str(path.relative_to(package.folder)) for path in package.files]
     if as_json:
-        output.print_json(
-            {
-                "schema": "flowgmm/plugin-new/1",
-                "folder": str(package.folder),
-                "package": package.package,
-                "kind": package.kind,
-                "name": package.name,
-                "files": files,
-            }
-        )
+        values = {key: getattr(package, key) for key in ("package", "kind", "name")}
+        schema = {"schema": "flowgmm/plugin-new/1", "folder": str(package.folder)}
+        output.print_json({**schema, **values, "files": files})
         return
-    output.print_text(
-        f"{package.folder}: {package.kind} `{package.name}`\n" + "\n".join(f"  {file}" for file in files)
-    )
+    lines = [f"{package.folder}: {package.kind} `{package.name}`", *(f"  {file}" for file in files)]
+    output.print_text("\n".join(lines))
     output.note(
         f"next: pip install -e {package.folder} && python -m pytest {package.folder} && "
         f"flowgmm plugins test {package.package}/{package.name}"
@@ -148,14 +140,11 @@ def run_tests(
 def _check_kind(kind: str | None) -> str | None:
     from flowgmm_cli.plugins.entry import SPEC_TYPES
 
-    if kind in (None, *SPEC_TYPES):
-        return kind
-    if kind == "recipe":
-        return "recipe"
     kinds = [*SPEC_TYPES, "recipe"]
-    raise UsageError(
-        f"unknown kind `{kind}`{did_you_mean(str(kind), kinds)}", details=[f"kinds: {', '.join(kinds)}"]
-    )
+    if kind is not None and kind not in kinds:
+        guess = did_you_mean(kind, kinds)
+        raise UsageError(f"unknown kind `{kind}`{guess}", details=[f"kinds: {', '.join(kinds)}"])
+    return kind
 
 
 def _find_entries(name: str, kind: str | None) -> list[Entry]:
@@ -178,19 +167,11 @@ def _find_entries(name: str, kind: str | None) -> list[Entry]:
 def _row(entry: Entry) -> dict[str, Any]:
     from flowgmm_cli.plugins.discovery import distribution_summary
 
-    summary = entry.summary
-    if not summary and not entry.path:
-        summary = distribution_summary(entry.package)
-    return {
-        "kind": entry.kind,
-        "name": entry.name,
-        "package": entry.package,
-        "version": entry.version,
-        "state": entry.state,
-        "summary": summary,
-        "problem": entry.problem,
-        **({"path": entry.path} if entry.path else {}),
-    }
+    keys = ("kind", "name", "package", "version", "state", "summary", "problem")
+    row = {key: getattr(entry, key) for key in keys}
+    if entry.path:
+        return {**row, "path": entry.path}
+    return {**row, "summary": entry.summary or distribution_summary(entry.package)}
 
 
 def _describe(entry: Entry) -> dict[str, Any]:

@@ -62,14 +62,9 @@ def show(
         names = ", ".join(loaded.overlays)
         output.note(f"without the recipe's overlays ({names}); --overlay NAME applies one")
     if as_json:
-        output.print_json(
-            {
-                "schema": "flowgmm/recipe/1",
-                "path": str(loaded.origin.path),
-                "overlays": {"known": list(loaded.overlays), "applied": list(loaded.origin.overlays)},
-                "recipe": loaded.to_dict(),
-            }
-        )
+        overlays = {"known": list(loaded.overlays), "applied": list(loaded.origin.overlays)}
+        values = {"path": str(loaded.origin.path), "overlays": overlays, "recipe": loaded.to_dict()}
+        output.print_json({"schema": "flowgmm/recipe/1", **values})
     else:
         output.print_text(loaded.to_yaml())
 
@@ -113,8 +108,8 @@ def check(
     from flowgmm_cli.recipe.check import check_recipe
     from flowgmm_cli.recipe.load import find_source
 
-    overrides = [word for word in recipes if _is_override(word)]
-    names = [word for word in recipes if not _is_override(word)]
+    overrides = [word for word in recipes if "=" in word or word.endswith("!")]
+    names = [word for word in recipes if word not in overrides]
     if not names:
         raise UsageError("name a recipe to check", hint="flowgmm recipes check RECIPE [KEY=VALUE]...")
     failures: dict[str, FlowgmmError] = {}
@@ -170,10 +165,6 @@ def schema(
         save.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     output.print_text(str(save))
     output.note(f"first line of a recipe:  # yaml-language-server: $schema={save}")
-
-
-def _is_override(word: str) -> bool:
-    return "=" in word or word.endswith("!")
 
 
 def _problems(error: FlowgmmError | None) -> list[str]:

@@ -16,10 +16,8 @@ from flowgmm_cli.cli.session import data_context
 from flowgmm_cli.errors import FlowgmmError, InterruptedRunError, RunFailedError, UsageError
 
 if TYPE_CHECKING:
-    from flowgmm_cli.api import DataContext
     from flowgmm_cli.recipe.schema import Recipe
     from flowgmm_cli.runs import Run
-    from flowgmm_cli.training.callbacks import Interrupt
     from flowgmm_cli.training.distributed import Distributed
     from flowgmm_cli.training.pipeline import TrainResult
     from flowgmm_cli.training.search import SearchResult
@@ -138,20 +136,19 @@ def _load(recipe: str, words: list[str], overlays: list[str], *, auto: bool) -> 
 def _train(recipe: Recipe, run: Run | None, run_dir: Path | None, *, offline: bool, as_json: bool) -> None:
     """Train a new run, or continue one, and print its results."""
     from flowgmm_cli.runs import create_run
-    from flowgmm_cli.training.callbacks import Interrupt
+    from flowgmm_cli.training.callbacks import Callbacks, Interrupt
     from flowgmm_cli.training.distributed import init_process_group
 
-    with (
-        Interrupt() as interrupt,
-        output.progress() as progress,
-        init_process_group(recipe.run.device) as group,
-    ):
+    device = recipe.run.device
+    with Interrupt() as interrupt, output.progress() as progress, init_process_group(device) as group:
         _check_device(recipe)
         context = data_context(progress, offline=offline)
         new = run is None
         run = run or create_run(recipe, argv=sys.argv[1:], directory=run_dir)
         group.broadcast_text(str(run.path.absolute()))
-        result = _run_training(recipe, run, context, progress, interrupt, group, new=new)
+        callbacks = Callbacks(progress=progress, note=output.note)
+        work = {"context": context, "callbacks": callbacks, "interrupt": interrupt}
+        result = _run_training(recipe, run, new=new, group=group, **work)
         _write_card(run, context)
     _print_result(run, result, as_json=as_json)
 
@@ -165,31 +162,14 @@ def _check_device(recipe: Recipe) -> None:
         output.note(f"this recipe is meant for a GPU; `--overlay {_CPU}` has settings for this machine")
 
 
-def _run_training(
-    recipe: Recipe,
-    run: Run,
-    context: DataContext,
-    progress: output.Progress,
-    interrupt: Interrupt,
-    group: Distributed,
-    *,
-    new: bool,
-) -> TrainResult:
+def _run_training(recipe: Recipe, run: Run, *, new: bool, group: Distributed, **work: Any) -> TrainResult:
     """Train, and explain errors; the folder of a run that read no data is removed."""
-    from flowgmm_cli.training.callbacks import Callbacks
     from flowgmm_cli.training.pipeline import train as train_run
 
     resume = f"flowgmm train --resume {run.path}"
     resume += "" if group.world_size == 1 else f" --processes {group.world_size}"
     try:
-        return train_run(
-            recipe,
-            run,
-            context=context,
-            callbacks=Callbacks(progress=progress, note=output.note),
-            interrupt=interrupt,
-            group=group,
-        )
+        return train_run(recipe, run, group=group, **work)
     except InterruptedRunError as error:
         raise InterruptedRunError(error.message, hint=resume) from error
     except KeyboardInterrupt:

@@ -18,16 +18,8 @@ from flowgmm_cli.recipe.schema import Recipe
 def check_recipe(source: Source, overlays: Sequence[str] = ()) -> Recipe:
     """Validate a recipe as it would be trained, and with each of its overlays separately.
 
-    Args:
-        source: the recipe and the words after it, which are applied after the overlays.
-        overlays: those to apply; with them, only the recipe that they make is checked.
-
-    Returns:
-        The recipe with `overlays`.
-
-    Raises:
-        RecipeError: something is invalid; the problems of the recipe and of all overlays are named.
-        PluginError: the only problems are components that cannot be used.
+    With `overlays`, only the recipe that they make is checked. Raises `RecipeError` with the problems of the
+    recipe and of all overlays, or `PluginError` if the only ones are components that cannot be used.
     """
     result = try_parse(source, overlays)
     error = _candidate_error(result, source.registry)
@@ -39,11 +31,8 @@ def check_recipe(source: Source, overlays: Sequence[str] = ()) -> Recipe:
                 problems.setdefault(_key(problem), _with_overlay(problem, name))
     if error is not None and not problems:
         raise error
-    raise_problems(
-        [*problems.values(), *(Problem((), line, DEFAULT) for line in candidate_lines)],
-        str(source.path),
-        overlays,
-    )
+    found = [*problems.values(), *(Problem((), line, DEFAULT) for line in candidate_lines)]
+    raise_problems(found, str(source.path), overlays)
     if result.recipe is None:
         raise RecipeError(f"{source.path} is invalid")
     return result.recipe

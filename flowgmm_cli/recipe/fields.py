@@ -20,10 +20,7 @@ _NAMES: dict[Any, tuple[str, str]] = {
     float: ("a number", "numbers"),
     str: ("a string", "strings"),
     dict: ("a mapping", "mappings"),
-    list: ("a list", "lists"),
-    tuple: ("a list", "lists"),
-    set: ("a list", "lists"),
-    frozenset: ("a list", "lists"),
+    **dict.fromkeys((list, tuple, set, frozenset), ("a list", "lists")),
     Path: ("a path", "paths"),
 }
 

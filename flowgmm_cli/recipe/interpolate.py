@@ -26,26 +26,15 @@ class _UnresolvedError(Exception):
 
 
 class Interpolation:
-    """Resolves all references of one recipe tree, in place.
-
-    Args:
-        root: the recipe's mapping.
-        layout: the defaults of keys that the recipe leaves out.
-        environ: the environment variables.
-
-    Attributes:
-        problems: references without a value, each at its own place and not where it is used.
-        failed: the paths of all values that could not be resolved.
-        env: names of the variables whose values were inserted.
-    """
+    """Resolves all references of one recipe tree, in place."""
 
     def __init__(self, root: Node, layout: Layout, environ: Mapping[str, str]) -> None:
         self.root = root
-        self.layout = layout
+        self.layout = layout  # the defaults of keys that the recipe leaves out
         self.environ = environ
-        self.problems: list[Problem] = []
-        self.failed: set[Path] = set()
-        self.env: set[str] = set()
+        self.problems: list[Problem] = []  # references without a value, at their own place
+        self.failed: set[Path] = set()  # the paths of all values that could not be resolved
+        self.env: set[str] = set()  # names of the variables whose values were inserted
         self._active: list[tuple[Node, Path]] = []
         self._done: set[int] = set()  # ids of nodes, resolved or failed; the tree keeps the nodes
 

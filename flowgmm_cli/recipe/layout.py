@@ -13,12 +13,7 @@ from flowgmm_cli.recipe.schema import RecipeModel
 
 
 class Layout:
-    """The models behind the mappings of one recipe tree.
-
-    Args:
-        root: the recipe's mapping; each call reads its current state.
-        registry: resolves `use`.
-    """
+    """The models behind the mappings of one recipe tree; each call reads the tree's current state."""
 
     def __init__(self, root: Node, registry: Registry) -> None:
         self.root = root

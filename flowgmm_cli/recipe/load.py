@@ -17,6 +17,8 @@ from flowgmm_cli.recipe.parse import Source, parse
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.recipe.yaml import MAX_BYTES, read_yaml, write_yaml
 
+_HINT = "`flowgmm recipes list` shows the bundled ones"
+
 
 def load_recipe(
     name_or_path: str,
@@ -63,14 +65,8 @@ def load_resolved(
 ) -> Recipe:
     """Read a run's `resolved.yaml`, which is complete: nothing in it is interpolated.
 
-    Args:
-        path: the file.
-        registry: the components; default: this process's.
-        components: the provenance of the run's components, from its `run.json`.
-
-    Raises:
-        RecipeError: the file is missing or invalid.
-        PluginError: a component it names is not installed any more.
+    `components` is the provenance of the run's components, from its `run.json`. Raises `RecipeError` if the
+    file is missing or invalid, `PluginError` if a component it names is not installed any more.
     """
     file = Path(path)
     known = registry or plugins.registry()
@@ -91,18 +87,9 @@ def parse_resolved(
     overlays: Sequence[str] = (),
     registry: Registry | None = None,
 ) -> Recipe:
-    """Validate plain values such as those of `Recipe.to_dict`.
+    """Validate plain values such as those of `Recipe.to_dict`, which may have overlays too.
 
-    Args:
-        values: the recipe; it may have overlays too.
-        source: its place in messages.
-        overrides: words, as in `load_recipe`.
-        overlays: names of overlays in `values`.
-        registry: the components; default: this process's.
-
-    Raises:
-        RecipeError: they are invalid.
-        PluginError: a component they name is not installed any more.
+    `source` is their place in messages; the other arguments and the errors are those of `load_recipe`.
     """
     known = registry or plugins.registry()
     recipe = parse(Source(write_yaml(dict(values)), Path(source), overrides, known, None), overlays)
@@ -125,17 +112,11 @@ def find_recipe(name_or_path: str, registry: Registry) -> Path:
     if len(short) == 1:
         return short[0].path
     if path.suffix in (".yaml", ".yml") or "/" in name_or_path or os.sep in name_or_path:
-        same = next((name for name in (path.stem, f"paper/{path.stem}") if name in recipes), None)
-        hint = (
-            f"a bundled recipe has this name: write `{same}`"
-            if same
-            else "`flowgmm recipes list` shows the bundled ones"
-        )
+        same = [name for name in (path.stem, f"paper/{path.stem}") if name in recipes]
+        hint = f"a bundled recipe has this name: write `{same[0]}`" if same else _HINT
         raise RecipeError(f"there is no file {name_or_path}", hint=hint)
-    raise RecipeError(
-        f"there is no file and no bundled recipe `{name_or_path}`{did_you_mean(name_or_path, recipes)}",
-        hint="`flowgmm recipes list` shows the bundled ones",
-    )
+    guess = did_you_mean(name_or_path, recipes)
+    raise RecipeError(f"there is no file and no bundled recipe `{name_or_path}`{guess}", hint=_HINT)
 
 
 def read_text(path: Path) -> str:

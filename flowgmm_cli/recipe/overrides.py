@@ -196,9 +196,8 @@ def _put(holder: Node, key: str | int, value: Node, change: Override, path: Path
         holder.value[str(key)] = value
         return
     if not isinstance(holder.value, list):
-        raise RecipeError(
-            f"`{change.word}`: `{format_path(path)}` holds a single value, so it has no keys of its own"
-        )
+        message = f"`{change.word}`: `{format_path(path)}` holds a single value, so it has no keys of its own"
+        raise RecipeError(message)
     index = parse_index(key)
     if index is None or index > len(holder.value):
         raise _no_such_item(change, path, len(holder.value))
@@ -216,10 +215,8 @@ def _drop_parameters(holder: Node, path: Path, new: Node, layout: Layout, notes:
     for key in dropped:
         del holder.value[key]
     if dropped:
-        keys = ", ".join(dropped)
-        notes.append(
-            f"{format_path(path)} is now {new.value}: dropped {keys}, set in the recipe for {old.value}"
-        )
+        state = f"{format_path(path)} is now {new.value}"
+        notes.append(f"{state}: dropped {', '.join(dropped)}, set in the recipe for {old.value}")
 
 
 def _remove(root: Node, change: Override, layout: Layout) -> None:

@@ -41,9 +41,8 @@ def _rows(name: str, field: FieldInfo) -> list[Parameter]:
     nested = inner_model(field)
     required = field.is_required()
     default = None if required else default_value(field)
-    row = Parameter(
-        name, describe_field(field), required, default, tuple(choices(field)), field.description or ""
-    )
+    allowed = tuple(choices(field))
+    row = Parameter(name, describe_field(field), required, default, allowed, field.description or "")
     below = [replace(inner, name=f"{name}.{inner.name}") for inner in parameters(nested)] if nested else []
     return below if below and default is not None else [row, *below]
 
@@ -64,10 +63,7 @@ _PLACES = {
 def snippet(kind: str, use: str, rows: Sequence[Parameter]) -> str:
     """Write a piece of a recipe that chooses a component, with its parameters at their defaults.
 
-    Args:
-        kind: the kind of component.
-        use: the name to write, bare or `package/name`.
-        rows: its parameters; a required one stands as `...`, keys of nested mappings are left out.
+    A required parameter stands as `...`; keys of nested mappings are left out.
     """
     place, indent = _PLACES[kind]
     lines = [(f"{indent}use: {use}", "")]

@@ -67,17 +67,14 @@ def try_parse(source: Source, overlays: Sequence[str] = ()) -> ParseResult:
         require_overlays(overlays, known, name)
     layout = Layout(root, source.registry)
     notes: list[str] = []
-    for overlay in overlays:
-        if overlay in known:
-            more_notes, more_problems = apply_overlay(root, known[overlay].copy(), layout)
-            notes += more_notes
-            problems += more_problems
+    for overlay in [name for name in overlays if name in known]:
+        more_notes, more_problems = apply_overlay(root, known[overlay].copy(), layout)
+        notes += more_notes
+        problems += more_problems
     notes += apply_overrides(root, source.words, layout)
     if root.child(OVERLAYS_KEY) is not None:
-        raise RecipeError(
-            f"`{OVERLAYS_KEY}` cannot be changed on the command line",
-            hint="--overlay NAME applies an overlay",
-        )
+        message = f"`{OVERLAYS_KEY}` cannot be changed on the command line"
+        raise RecipeError(message, hint="--overlay NAME applies an overlay")
     unresolved: set[KeyPath] = set()
     env: set[str] = set()
     if source.environ is not None:
@@ -125,16 +122,9 @@ def parse_component(
 ) -> Component:
     """Read and validate a component by itself, written as in a recipe: `{use: csv, path: a.csv, label: y}`.
 
-    Args:
-        text: a YAML mapping with `use`.
-        kind: its kind.
-        source: the name of the text in messages.
-        defaults: values of required parameters that the text leaves out.
-        registry: the components; default: this process's.
-
-    Raises:
-        RecipeError: the text is no such mapping, or invalid; all problems are named.
-        PluginError: the only problem is that the component cannot be used.
+    `source` is the name of the text in messages, and `defaults` has values of required parameters that the
+    text may leave out. Raises `RecipeError` with all problems, or `PluginError` if the component cannot be
+    used.
     """
     known = registry or plugins.registry()
     root = read_yaml(text, source)
@@ -164,9 +154,8 @@ def _add_defaults(
 def _read(text: str, name: str) -> Node:
     root = read_yaml(text, name)
     if root.value is None:
-        raise RecipeError(
-            f"{name} is empty", hint="start from a bundled recipe: `flowgmm recipes copy digits`"
-        )
+        hint = "start from a bundled recipe: `flowgmm recipes copy digits`"
+        raise RecipeError(f"{name} is empty", hint=hint)
     if not isinstance(root.value, dict):
         raise RecipeError(f"{name}:{root.mark.line}  a recipe is a mapping, not {describe(root.plain())}")
     return root

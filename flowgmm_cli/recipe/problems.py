@@ -15,23 +15,14 @@ _HINT = (
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong.
+    """One thing that is wrong."""
 
-    Attributes:
-        path: the key.
-        message: the reason.
-        mark: the place.
-        replaced: the value in the file, if an override or overlay replaced it.
-        cause: the error behind it, if a component cannot be used.
-        hint: the next step.
-    """
-
-    path: Path
-    message: str
-    mark: Mark
-    replaced: Node | None = None
-    cause: PluginError | None = None
-    hint: str | None = None
+    path: Path  # the key
+    message: str  # the reason
+    mark: Mark  # the place
+    replaced: Node | None = None  # the value in the file, if an override or overlay replaced it
+    cause: PluginError | None = None  # the error behind it, if a component cannot be used
+    hint: str | None = None  # the next step
 
     def place(self, source: str) -> str:
         """Return `file:line`; the bare file name for a default, nothing for the command line."""
@@ -57,16 +48,9 @@ class Problem:
 
 
 def raise_problems(problems: Sequence[Problem], source: str, overlays: Sequence[str] = ()) -> None:
-    """Raise all problems as one error; do nothing if the list is empty.
+    """Raise all problems of the file `source` as one error; do nothing if the list is empty.
 
-    Args:
-        problems: in any order.
-        source: the file.
-        overlays: those that were applied to it.
-
-    Raises:
-        PluginError: every problem is a component that cannot be used.
-        RecipeError: there are other problems.
+    It is a `PluginError` if every problem is a component that cannot be used, else a `RecipeError`.
     """
     if not problems:
         return

@@ -22,13 +22,7 @@ class Validator:
     """Walks a tree, model by model.
 
     Pydantic checks the leaves. Components and nested models are checked one by one on the way, so that every
-    problem is reported with its place, independently of the others.
-
-    Args:
-        registry: resolves `use`.
-
-    Attributes:
-        problems: everything that is wrong.
+    problem is reported with its place, independently of the others. `problems` has everything that is wrong.
     """
 
     def __init__(self, registry: Registry) -> None:
@@ -127,12 +121,11 @@ class Validator:
                 continue
             level = self.registry.spec(ViewSpec, view.use).level
             if previous is not None and order.index(level) < order.index(previous[1]):
-                self._add(
-                    nodes[index],
-                    (*path, index),
+                message = (
                     f"`{view.use}` ({level}) comes after `{previous[0]}` ({previous[1]}); list views in the "
-                    f"order {', '.join(order)}, in which a row passes them",
                 )
+                message += f"order {', '.join(order)}, in which a row passes them"
+                self._add(nodes[index], (*path, index), message)
             else:
                 previous = (view.use, level)
 
@@ -148,11 +141,8 @@ class Validator:
             elif not only_fields:  # a rule over several keys cannot be checked while some are wrong
                 self._add(node, path, _message(details))
         absent = [key for key, details in by_key.items() if details["type"] == "missing"]
-        words = [
-            f"{format_path((*path, key))}=..."
-            for key in absent
-            if not fields.has_keys(model.model_fields[key])
-        ]
+        single = [key for key in absent if not fields.has_keys(model.model_fields[key])]
+        words = [f"{format_path((*path, key))}=..." for key in single]
         them = "it" if len(words) == 1 else "them"
         hint = f"set {them} in the recipe, or add to the command: {' '.join(words)}" if words else None
         for key, details in by_key.items():
@@ -167,16 +157,10 @@ class Validator:
                 self._add(child, place, _describe_mismatch(field, child, details))
 
     def _add_unknown_key(self, model: type[BaseModel], child: Node, path: Path, label: str) -> None:
-        key = str(path[-1])
-        names = list(model.model_fields)
-        guess = did_you_mean(key, names)
-        if not guess:
-            inner = [
-                f"{name}.{key}"
-                for name, field in model.model_fields.items()
-                if (nested := fields.inner_model(field)) is not None and key in nested.model_fields
-            ]
-            guess = f"; did you mean `{inner[0]}`?" if inner else ""
+        key, names = str(path[-1]), list(model.model_fields)
+        nested = {name: fields.inner_model(field) for name, field in model.model_fields.items()}
+        inner = [f"{name}.{key}" for name, part in nested.items() if part and key in part.model_fields]
+        guess = did_you_mean(key, names) or (f"; did you mean `{inner[0]}`?" if inner else "")
         known = f"; known keys: {', '.join(names)}" if names else "; it has none"
         hint = f"`flowgmm plugins describe {label}` lists its parameters" if label[0] not in "`a" else None
         self._add(child, path, f"unknown key for {label}{guess or known}", hint=hint)

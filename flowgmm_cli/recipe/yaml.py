@@ -76,14 +76,9 @@ for _name, _pattern, _first in (
 
 
 def read_yaml(text: str, source: str) -> Node:
-    """Read one YAML document.
+    """Read one YAML document; `source` is its name in messages: the path as the user gave it.
 
-    Args:
-        text: the document.
-        source: its name in messages: the path as the user gave it.
-
-    Raises:
-        RecipeError: the text is not YAML, or has something that is refused (see above).
+    Raises `RecipeError` if the text is not YAML, or has something that is refused (see above).
     """
     if len(text) > MAX_BYTES:
         raise RecipeError(f"{source} is larger than {MAX_BYTES:,} characters, which no recipe needs")
@@ -172,10 +167,8 @@ class _Builder:
                 continue
             key = str(key_node.value)
             if key in own:
-                first = own[key].mark.line
-                raise self.error(
-                    mark, f"`{key}` is given twice; the first is at line {first}", "keep one of them"
-                )
+                message = f"`{key}` is given twice; the first is at line {own[key].mark.line}"
+                raise self.error(mark, message, "keep one of them")
             own[key] = self.build(value_node, mark, depth + 1)
         return {**merged, **own}
 

@@ -135,7 +135,8 @@ class RegulariserConformance(Conformance):
     @check("divide by `max(1, number of rows)`: the mean of nothing is NaN")
     def test_no_rows(self) -> None:
         """Without unlabelled or labelled rows its terms are finite, too."""
-        for sizes in ({"unlabelled": 0}, {"labelled": 0}, {"labelled": 1, "unlabelled": 1}):
+        cases: list[dict[str, Any]] = [{"unlabelled": 0}, {"labelled": 0}, {"labelled": 1, "unlabelled": 1}]
+        for sizes in cases:
             for name, value in self.terms(**sizes).items():
                 counts = ", ".join(f"{count} {kind} rows" for kind, count in sizes.items())
                 expect(bool(value.isfinite()), f"with {counts} `{name}` is {value.item()}")

@@ -115,7 +115,8 @@ class ScoreConformance(Conformance):
         rows = self.rows(300, 3)
         scores = [self._call(self.fit(seed=seed), rows) for seed in (0, 50)]
         ranks = [values.argsort(kind="stable").argsort(kind="stable") for values in scores]
-        correlation = float(np.corrcoef(np.stack(ranks).astype(np.float64))[0, 1])
+        table: Any = np.corrcoef(np.stack(ranks).astype(np.float64))
+        correlation = float(table[0, 1])
         problem = f"the rank correlation between two fits is {correlation:.2f}, not {self.rank_stability:g}"
         expect(correlation >= self.rank_stability, problem)
 

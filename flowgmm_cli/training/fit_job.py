@@ -182,7 +182,7 @@ class PreparedFit:
         rows = min(train.batch_size, len(data.train)) + train.labelled_batch_size
         flow = self.step.model.flow
         if not isinstance(flow, FlatFlow):
-            return 4 * 2.0 * rows * sum(parameter.numel() for parameter in flow.parameters())
+            return 4 * 2.0 * rows * sum(int(parameter.numel()) for parameter in flow.parameters())
         from torch.utils.flop_counter import FlopCounterMode
 
         # a weight of a convolution is used for every pixel
