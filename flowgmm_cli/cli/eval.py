@@ -84,8 +84,9 @@ def _print_methods(run: str, result: Evaluation) -> None:
     metrics = result.classification
     interval = metrics.intervals["accuracy"]
     baselines = sorted(result.baselines.items(), key=lambda item: -item[1].accuracy)
+    methods: list[tuple[str, Any]] = [("flowgmm", metrics), *baselines]
     rows = []
-    for name, row in (("flowgmm", metrics), *baselines):
+    for name, row in methods:
         cells = [f"{value:.4f}" for value in (row.balanced_accuracy, row.macro_f1, row.nll, row.ece)]
         span = f"{interval.low:.4f} to {interval.high:.4f}" if row is metrics else ""
         rows.append([name.replace("_", " "), f"{row.accuracy:.4f}", span, *cells])
