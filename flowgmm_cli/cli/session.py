@@ -143,7 +143,7 @@ def open_session(run: str | None, run_flag: str | None, *, offline: bool) -> Ite
 def open_table(
     data: str | None, save: str | None, format_: str | None, *, as_json: bool
 ) -> AbstractContextManager[Writer | None]:
-    """Check `--data` and `--save` and return the writer of the table; with `--json` alone there is none."""
+    """Check `--data` and `--save` and return the writer of the table; `--json` alone needs no table."""
     from flowgmm_cli.data.writers.open import open_writer
 
     check_stdout(save, as_json=as_json)

@@ -31,8 +31,8 @@ def check_recipe(source: Source, overlays: Sequence[str] = ()) -> Recipe:
                 problems.setdefault(_key(problem), _with_overlay(problem, name))
     if error is not None and not problems:
         raise error
-    found = [*problems.values(), *(Problem((), line, DEFAULT) for line in candidate_lines)]
-    raise_problems(found, str(source.path), overlays)
+    all_problems = [*problems.values(), *(Problem((), line, DEFAULT) for line in candidate_lines)]
+    raise_problems(all_problems, str(source.path), overlays)
     if result.recipe is None:
         raise RecipeError(f"{source.path} is invalid")
     return result.recipe
