@@ -10,8 +10,6 @@ import tomllib
 from functools import cache
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "flowgmm_cli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -39,6 +37,7 @@ GLOBAL_RANDOMNESS = {
     "np.random.shuffle",
     "random.seed",
 }
+GUARDS_OF_GLOBAL_GENERATORS = {"testing/isolation.py"}
 # parts of a declared package, not packages of their own
 PARTS = {"pydantic_core": "pydantic", "annotated_types": "pydantic"}
 DISTRIBUTIONS = {
@@ -54,9 +53,6 @@ def name_of(module: Path) -> str:
     return module.relative_to(PACKAGE).as_posix()
 
 
-every_module = pytest.mark.parametrize("module", MODULES, ids=name_of)
-
-
 @cache
 def nodes(module: Path) -> list[ast.AST]:
     return list(ast.walk(ast.parse(module.read_text(encoding="utf-8"))))
@@ -69,6 +65,16 @@ def calls(module: Path) -> list[tuple[str, ast.Call]]:
         (ast.unparse(node.func) if isinstance(node.func, ast.Name | ast.Attribute) else "?", node)
         for node in nodes(module)
         if isinstance(node, ast.Call)
+    ]
+
+
+def lines_with_calls(names: set[str], modules: list[Path]) -> list[str]:
+    """Return the module and the line of each call of one of these names."""
+    return [
+        f"{name_of(module)}:{call.lineno}"
+        for module in modules
+        for name, call in calls(module)
+        if name in names
     ]
 
 
@@ -90,42 +96,38 @@ def test_imports_go_down_only() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@every_module
-def test_modules_are_short(module: Path) -> None:
-    lines = len(module.read_text(encoding="utf-8").splitlines())
-    assert lines <= LONGEST or name_of(module) in LONG
+def test_modules_are_short() -> None:
+    lines = {name_of(module): len(module.read_text(encoding="utf-8").splitlines()) for module in MODULES}
+    assert {name: count for name, count in lines.items() if count > LONGEST and name not in LONG} == {}
 
 
-@every_module
-def test_only_the_command_line_prints(module: Path) -> None:
-    if name_of(module).startswith("cli/"):
-        return
-    assert not {"print", "sys.stdout.write", "sys.stderr.write"} & {name for name, _ in calls(module)}
+def test_only_the_command_line_prints() -> None:
+    printing = {"print", "sys.stdout.write", "sys.stderr.write"}
+    assert (
+        lines_with_calls(printing, [module for module in MODULES if not name_of(module).startswith("cli/")])
+        == []
+    )
 
 
-@every_module
-def test_nothing_that_is_read_can_run_code(module: Path) -> None:
-    assert not FORBIDDEN_MODULES & imports(module)
-    for name, call in calls(module):
-        assert name not in FORBIDDEN_CALLS, f"line {call.lineno}"
-        for keyword in call.keywords:
-            if keyword.arg in ("allow_pickle", "trust_remote_code"):
-                assert isinstance(keyword.value, ast.Constant), f"line {call.lineno}"
-                assert keyword.value.value is False, f"line {call.lineno}"
+def test_nothing_that_is_read_can_run_code() -> None:
+    assert [name_of(module) for module in MODULES if FORBIDDEN_MODULES & imports(module)] == []
+    assert lines_with_calls(FORBIDDEN_CALLS, MODULES) == []
+    for module in MODULES:
+        for _, call in calls(module):
+            for keyword in call.keywords:
+                if keyword.arg in ("allow_pickle", "trust_remote_code"):
+                    assert isinstance(keyword.value, ast.Constant), f"{module}:{call.lineno}"
+                    assert keyword.value.value is False, f"{module}:{call.lineno}"
 
 
-@every_module
-def test_random_numbers_come_from_passed_generators(module: Path) -> None:
-    if name_of(module) == "testing/isolation.py":  # it guards the global generators
-        return
-    assert "random" not in imports(module)
-    assert not GLOBAL_RANDOMNESS & {name for name, _ in calls(module)}
+def test_random_numbers_come_from_passed_generators() -> None:
+    modules = [module for module in MODULES if name_of(module) not in GUARDS_OF_GLOBAL_GENERATORS]
+    assert [name_of(module) for module in modules if "random" in imports(module)] == []
+    assert lines_with_calls(GLOBAL_RANDOMNESS, modules) == []
 
 
-@every_module
-def test_packages_import_nothing_by_themselves(module: Path) -> None:
-    if module.name == "__init__.py":
-        assert not imports(module)
+def test_packages_import_nothing_by_themselves() -> None:
+    assert [name_of(module) for module in MODULES if module.name == "__init__.py" and imports(module)] == []
 
 
 def test_every_library_that_is_imported_is_declared() -> None:
