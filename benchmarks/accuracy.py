@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from data_sets import DATA_SETS, DataSet, shared_data
+from data_sets import DATA_SETS, DataSet, shared_folder
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.cache import user_cache_dir
@@ -277,7 +277,7 @@ def main() -> None:
     words = [name for word in words for name in (BASELINES if word == "baselines" else [word])]
     methods = [_known(name, {name: name for name in METHODS}) for name in words]
     seeds = parse_seeds(given.seeds)
-    benchmark = Benchmark(given.work.resolve(), shared_data(), given.set)
+    benchmark = Benchmark(given.work.resolve(), shared_folder(), given.set)
     if not (given.markdown or given.report):
         for one in chosen:
             for seed in seeds:

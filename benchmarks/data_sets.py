@@ -49,7 +49,7 @@ class DataSet:
         return [*files, f"data.labels.count={self.labels}", *seeds]
 
 
-def shared_data() -> Path:
+def shared_folder() -> Path:
     """The folder of real data."""
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"
     return Path(os.environ.get("FLOWGMM_SHARED_DATA", str(beside))).expanduser().resolve()

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 from shapes import CLIP_NORM, LEARNING_RATE, UNLABELLED_WEIGHT, Rows, Shape
-from timing import Contender, repeated
+from timing import Contender, repeat
 from torch import Tensor
 
 from flowgmm_cli.data.row_tensors import RowTensors
@@ -132,7 +132,7 @@ class Library:
             with engine.autocast():
                 model.log_prob(x)
 
-        return repeated(self.name, score)
+        return repeat(self.name, score)
 
     def samples(self, n: int) -> Contender:
         """Draw new rows."""
@@ -142,7 +142,7 @@ class Library:
             with engine.autocast():
                 model.sample(n, generator)
 
-        return repeated(self.name, sample)
+        return repeat(self.name, sample)
 
     def _training_rows(self) -> TrainingRows:
         shape, rows = self.shape, self.rows

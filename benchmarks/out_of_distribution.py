@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from accuracy import environment
-from data_sets import shared_data
+from data_sets import shared_folder
 from ood_pairs import WORLDS, World
 
 from flowgmm_cli.data.cache import user_cache_dir
@@ -169,7 +169,7 @@ def main() -> None:
     wanted = given.only.split(",") if given.only else list(names)
     if unknown := [name for name in wanted if name not in names]:
         raise SystemExit(f"there is no `{unknown[0]}`; one of {', '.join(names)}")
-    work, shared = given.work.resolve(), shared_data()
+    work, shared = given.work.resolve(), shared_folder()
     points: list[dict[str, Any]] = []
     for name in wanted:
         file = work / "points" / f"{name}-{given.seed}.json"

@@ -1,8 +1,7 @@
 """The model of the benchmark in other libraries: the same couplings, a closed-form mixture, the same loss.
 
-Each is built as its own documentation does; where a library has a choice, the faster one is taken. The loss
-sees labelled and unlabelled rows in one pass, and the optimiser is fused, which is more than their users
-mostly do.
+Each is built as in the documentation of its library, with the fastest of several choices. One pass computes
+the loss of labelled and unlabelled rows, and the optimiser is fused, which is faster than most users' code.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ class Peer(nn.Module, ABC):
     """A flow of another library with a mixture of unit Gaussians.
 
     Args:
-        flow: whatever module holds the weights.
+        flow: the module of the library.
         means: `(K, D)`, learned.
     """
 
@@ -32,40 +31,42 @@ class Peer(nn.Module, ABC):
         self.means = nn.Parameter(means.clone())
 
     @abstractmethod
-    def see(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents `(N, D)` and log-determinants `(N,)`."""
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return latents `(N, D)` and log-determinants `(N,)`."""
 
     @abstractmethod
-    def invert(self, z: Tensor) -> Tensor:
-        """Rows of latents."""
+    def decode(self, z: Tensor) -> Tensor:
+        """Map latents back to rows."""
 
     def densities(self, z: Tensor) -> Tensor:
-        r""":math:`\log N(z; \mu_k, 1)`, `(N, K)`."""
+        r"""Compute :math:`\log N(z; \mu_k, 1)`, `(N, K)`."""
         distances = torch.cdist(z, self.means).square()
         return -0.5 * (distances + z.shape[1] * math.log(2 * math.pi))
 
     def loss(self, rows: Rows) -> Tensor:
         """Negative log-likelihood of labelled rows with their class and of unlabelled rows."""
-        z, log_det = self.see(torch.cat([rows.labelled, rows.unlabelled]))
-        found, labelled = self.densities(z), len(rows.labels)
-        joint = found[:labelled].gather(1, rows.labels[:, None])[:, 0] + log_det[:labelled]
-        marginal = torch.logsumexp(found[labelled:], 1) - math.log(len(self.means)) + log_det[labelled:]
+        z, log_det = self.encode(torch.cat([rows.labelled, rows.unlabelled]))
+        log_densities, labelled = self.densities(z), len(rows.labels)
+        joint = log_densities[:labelled].gather(1, rows.labels[:, None])[:, 0] + log_det[:labelled]
+        marginal = (
+            torch.logsumexp(log_densities[labelled:], 1) - math.log(len(self.means)) + log_det[labelled:]
+        )
         return -(joint.mean() + UNLABELLED_WEIGHT * marginal.mean())
 
     def score(self, x: Tensor) -> Tensor:
-        """`log p(x)`, `(N,)`."""
-        z, log_det = self.see(x)
+        """Compute `log p(x)`, `(N,)`."""
+        z, log_det = self.encode(x)
         return torch.logsumexp(self.densities(z), 1) - math.log(len(self.means)) + log_det
 
     def sample(self, n: int) -> Tensor:
         """Draw rows `(n, D)`."""
         component = torch.randint(len(self.means), (n,))
-        return self.invert(self.means[component] + torch.randn(n, self.means.shape[1]))
+        return self.decode(self.means[component] + torch.randn(n, self.means.shape[1]))
 
 
-def stepper(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
-    """One optimiser step of a loss: gradient, clipping, fused AdamW."""
-    parameters = [one for one in model.parameters() if one.requires_grad]
+def create_step(model: nn.Module, loss: Callable[[], Tensor]) -> Callable[[], None]:
+    """Create a function that takes one optimiser step: gradient, clipping, fused AdamW."""
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(parameters, lr=LEARNING_RATE, fused=True)
 
     def step() -> None:
@@ -82,10 +83,10 @@ def zuko_peer(shape: Shape, rows: Rows) -> Peer:
     import zuko
 
     class Zuko(Peer):
-        def see(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
             return self.flow().transform.call_and_ladj(x)  # type: ignore[no-any-return]
 
-        def invert(self, z: Tensor) -> Tensor:
+        def decode(self, z: Tensor) -> Tensor:
             return self.flow().transform.inv(z)  # type: ignore[no-any-return]
 
     hidden = (shape.hidden, shape.hidden)
@@ -108,10 +109,10 @@ def nflows_peer(shape: Shape, rows: Rows) -> Peer:
             return super().forward(x)  # type: ignore[no-any-return]
 
     class Nflows(Peer):
-        def see(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
             return self.flow(x)  # type: ignore[no-any-return]
 
-        def invert(self, z: Tensor) -> Tensor:
+        def decode(self, z: Tensor) -> Tensor:
             return self.flow.inverse(z)[0]  # type: ignore[no-any-return, operator]
 
     layers = []
@@ -127,14 +128,14 @@ def normflows_peer(shape: Shape, rows: Rows) -> Peer:
     import normflows
 
     class Normflows(Peer):
-        def see(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
             total: Any = 0
             for layer in reversed(self.flow):  # type: ignore[call-overload]
                 x, log_det = layer.inverse(x)
                 total = total + log_det
             return x, total
 
-        def invert(self, z: Tensor) -> Tensor:
+        def decode(self, z: Tensor) -> Tensor:
             for layer in self.flow:  # type: ignore[attr-defined]
                 z, _ = layer(z)
             return z
@@ -154,6 +155,6 @@ PEERS: dict[str, Callable[[Shape, Rows], Peer]] = {
 }
 
 
-def installed() -> list[str]:
-    """Those of them that can be imported."""
+def available_peers() -> list[str]:
+    """Names of the libraries that can be imported."""
     return [name for name in PEERS if find_spec(name) is not None]

@@ -2,15 +2,15 @@
 
     python benchmarks/processes.py                      two processes beside one, rows as of AG-News
     python benchmarks/processes.py --processes 4 --pairs 5
-    python benchmarks/processes.py --hidden 1024        wider networks, for which less is done twice
+    python benchmarks/processes.py --hidden 1024        wider networks, with a smaller share of repeated work
     python benchmarks/processes.py --features 784 --hidden 1024
-    python benchmarks/processes.py --json results.json  keep the figures
+    python benchmarks/processes.py --json results.json  save the results
 
-Both train the same recipe, in turn, so that what else the machine does falls on both; a rate is the number of
-unlabelled rows in a second between the first line of metrics and the last. To be run on a machine that does
-nothing else: processes that wait for each other suffer more from neighbours than one does. The work of a
-process, CPU seconds for a step in the longer of two trainings beyond those of the shorter, does not depend on
-neighbours; its ratio is what the processes would reach if none ever waited.
+Both train the same recipe in alternation, so that other programs disturb both alike. A rate is the number of
+unlabelled rows per second between the first and the last line of metrics. Run it on an idle machine: processes
+that wait for each other lose more time to other programs than a single one. The CPU time of a step, the
+difference between a long and a short training, does not depend on other programs; its ratio is the speed-up
+without waiting.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ run: {{device: cpu, log_every: 5}}
 
 
 def make_rows(path: Path, features: int, *, seed: int = 0) -> None:
-    """Write rows around class means, of which few have a label."""
+    """Write rows around class means, few of them labelled."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(CLASSES, size=ROWS + 500)
     means = 1.5 * rng.normal(size=(CLASSES, features))
     rows = (means[labels] + rng.normal(size=(len(labels), features))).astype(np.float32)
-    seen = np.where(np.arange(ROWS) < LABELLED, labels[:ROWS], -1)
-    np.savez(path, train=rows[:ROWS], train_label=seen, test=rows[ROWS:], test_label=labels[ROWS:])
+    shown_labels = np.where(np.arange(ROWS) < LABELLED, labels[:ROWS], -1)
+    np.savez(path, train=rows[:ROWS], train_label=shown_labels, test=rows[ROWS:], test_label=labels[ROWS:])
 
 
 def measure(recipe: Path, run: Path, processes: int, batch: int, steps: int) -> tuple[float, float]:
-    """Train; unlabelled rows per second, and CPU seconds of one process from its start to its end."""
+    """Train; returns unlabelled rows per second and the CPU seconds of one process, start-up included."""
     words = [sys.executable, "-m", "flowgmm_cli", "train", str(recipe), "--run-dir", str(run), "--quiet"]
     words += [f"train.max_steps={steps}"]
     environ = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -108,19 +108,20 @@ def main() -> None:
                 )
                 rates[processes].append(speed)
                 works[processes].append((long - short) / options.steps)
-            one, several = (found[-1] for found in rates.values())
+            single, several = (values[-1] for values in rates.values())
+            print(f"pair {pair + 1}: {single:,.0f} and {several:,.0f} rows/s,", end=" ")
+            print(f"{several / single:.2f} times", end="; ")
+            single, several = (1000 * values[-1] for values in works.values())
             print(
-                f"pair {pair + 1}: {one:,.0f} and {several:,.0f} rows/s, {several / one:.2f} times", end="; "
+                f"{single:.1f} and {several:.1f} ms of CPU time per step, {single / several:.2f} times less"
             )
-            one, several = (1000 * found[-1] for found in works.values())
-            print(f"{one:.1f} and {several:.1f} ms of work a step, {one / several:.2f} times less")
-    ratios = [several / one for one, several in zip(*rates.values(), strict=True)]
-    possible = [one / several for one, several in zip(*works.values(), strict=True)]
+    ratios = [several / single for single, several in zip(*rates.values(), strict=True)]
+    possible = [single / several for single, several in zip(*works.values(), strict=True)]
     print(f"{options.processes} processes: {statistics.median(ratios):.2f} times one (median)", end="; ")
-    print(f"{statistics.median(possible):.2f} if none had to wait")
+    print(f"{statistics.median(possible):.2f} without waiting")
     if options.json:
-        given = {key: value for key, value in vars(options).items() if key != "json"}
-        result = {"schema": SCHEMA, **given, "rows_per_second": rates, "ratios": ratios}
+        settings = {key: value for key, value in vars(options).items() if key != "json"}
+        result = {"schema": SCHEMA, **settings, "rows_per_second": rates, "ratios": ratios}
         result |= {"seconds_of_work_a_step": works, "possible": possible}
         options.json.write_text(json.dumps(result, indent=2) + "\n")
 

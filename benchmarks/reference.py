@@ -1,9 +1,9 @@
-"""A plain port of the paper's program for tables and text, for its speed alone.
+"""A plain port of the paper's program for tables and text, written to compare the speed.
 
 (Izmailov et al., 2020; github.com/izmailovpavel/flowgmm, `flow_ssl/realnvp` and `flow_ssl/distributions`.)
-Couplings multiply the whole vector by a mask, so that half of what their networks compute is thrown away;
-every Gaussian is a `MultivariateNormal` with a dense covariance, made anew in each call and used in a loop
-over classes; labelled and unlabelled rows pass one after the other. Its dropout is left out.
+Couplings multiply the whole vector by a mask, so half of the outputs of their networks are discarded. Every
+Gaussian is a `MultivariateNormal` with a dense covariance, created in each call and used in a loop over the
+classes. Labelled rows and unlabelled rows have a pass each. The port has no dropout.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 from torch.nn import functional as F
 
-_LARGEST = 2**25  # numbers in all covariances together
+_MAX_NUMBERS = 2**25  # in all covariances together
 
 
 def fits(shape: Shape) -> bool:
-    """Whether its dense covariances are of a size worth waiting for."""
-    return shape.classes * shape.features**2 <= _LARGEST
+    """Return True if the dense covariances are small enough to be measured."""
+    return shape.classes * shape.features**2 <= _MAX_NUMBERS
 
 
 class MaskedCoupling(nn.Module):
@@ -77,7 +77,7 @@ class Reference(nn.Module):
         self.weights = torch.ones(shape.classes)
         self.raw_scales = torch.full((shape.classes,), 1.0).expm1().log()
 
-    def see(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         total = x.new_zeros(len(x))
         for coupling in self.couplings:
             x, log_det = coupling(x)
@@ -92,18 +92,18 @@ class Reference(nn.Module):
         ]
 
     def densities(self, z: Tensor) -> Tensor:
-        return torch.cat([one.log_prob(z)[:, None] for one in self.gaussians()], dim=1)
+        return torch.cat([gaussian.log_prob(z)[:, None] for gaussian in self.gaussians()], dim=1)
 
     def log_prob(self, x: Tensor, y: Tensor | None = None) -> Tensor:
-        z, log_det = self.see(x)
-        found = self.densities(z)
-        mixture = torch.logsumexp(found + torch.log(F.softmax(self.weights, dim=0)), dim=1)
+        z, log_det = self.encode(x)
+        log_densities = self.densities(z)
+        mixture = torch.logsumexp(log_densities + torch.log(F.softmax(self.weights, dim=0)), dim=1)
         if y is None:
             return mixture + log_det
         log_prob = torch.zeros_like(mixture)
-        for index in range(found.shape[1]):
+        for index in range(log_densities.shape[1]):
             mask = y == index
-            log_prob[mask] += found[:, index][mask]
+            log_prob[mask] += log_densities[:, index][mask]
         return log_prob + log_det
 
     def loss(self, rows: Rows) -> Tensor:
@@ -115,8 +115,8 @@ class Reference(nn.Module):
 
     def sample(self, n: int) -> Tensor:
         component = torch.randint(len(self.means), (n,))
-        drawn = torch.stack([one.sample((n,)) for one in self.gaussians()])
-        z = drawn[component, torch.arange(n)]
+        samples = torch.stack([gaussian.sample((n,)) for gaussian in self.gaussians()])
+        z = samples[component, torch.arange(n)]
         for coupling in reversed(self.couplings):
             z = coupling.inverse(z)  # type: ignore[operator]
         return z

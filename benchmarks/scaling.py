@@ -1,4 +1,4 @@
-"""Cost of flowgmm against one size at a time."""
+"""Cost of flowgmm as a function of one size at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from library import Library, Precision
 from shapes import Rows, Shape
-from timing import CLOCKS, Contender, by_turns, repeated
+from timing import CLOCKS, Contender, repeat, time_in_rounds
 
 from flowgmm_cli.trained_model import encode
 
@@ -23,9 +23,9 @@ class Axis:
     """One size that grows.
 
     Attributes:
-        what: the work, and the size.
-        sizes: from small to large.
-        contenders: those of one size.
+        what: the work and the size.
+        sizes: in ascending order.
+        contenders: returns the contenders of a size.
     """
 
     what: str
@@ -34,20 +34,20 @@ class Axis:
 
 
 def steps(key: str) -> Callable[[int], list[Contender]]:
-    """Training steps with the default losses at the base shape with another size."""
+    """Create contenders of an axis: training steps with the default losses, one size of the base shape changed."""
 
     def make(size: int) -> list[Contender]:
         shape = replace(BASE, **{key: size})  # type: ignore[arg-type]
         shape = replace(shape, labelled=max(shape.labelled, shape.classes))
-        rows = Rows.of(shape)
+        rows = Rows.draw(shape)
         return [Library(shape, rows, "default", precision).steps() for precision in PRECISIONS]
 
     return make
 
 
-def scored(size: int) -> list[Contender]:
-    """Latents and densities of many rows, as `eval` and `predict` see them."""
-    rows = Rows.of(BASE)
+def scoring(size: int) -> list[Contender]:
+    """Create the contender of an axis: latents and densities of many rows, as in `eval` and `predict`."""
+    rows = Rows.draw(BASE)
     model = Library(BASE, rows, "default", "fp32").model().eval()
     x = rows.unlabelled.repeat(-(-size // BASE.batch), 1)[:size]
 
@@ -55,7 +55,7 @@ def scored(size: int) -> list[Contender]:
     def work() -> None:
         encode(model, x)
 
-    return [repeated("flowgmm, fp32", work)]
+    return [repeat("flowgmm, fp32", work)]
 
 
 AXES = (
@@ -64,25 +64,25 @@ AXES = (
     Axis("training step, classes", (2, 16, 64, 256, 1024), steps("classes")),
     Axis("training step, couplings", (2, 4, 8, 16), steps("couplings")),
     Axis("training step, hidden units", (64, 128, 256, 512, 1024), steps("hidden")),
-    Axis("scoring, rows", (1_000, 10_000, 100_000), scored),
+    Axis("scoring, rows", (1_000, 10_000, 100_000), scoring),
 )
 
 
 def scaling(*, threads: int, rounds: int, clock: str, axes: Sequence[Axis] = AXES) -> list[dict[str, Any]]:
-    """Median seconds along every axis, and the power of the size by which they grow from point to point."""
+    """Measure seconds along every axis, and the exponent of their growth between neighbouring sizes."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        return [_along(axis, rounds=rounds, clock=CLOCKS[clock]) for axis in axes]
+        return [_measure_axis(axis, rounds=rounds, clock=CLOCKS[clock]) for axis in axes]
     finally:
         torch.set_num_threads(before)
 
 
-def _along(axis: Axis, *, rounds: int, clock: Callable[[], float]) -> dict[str, Any]:
+def _measure_axis(axis: Axis, *, rounds: int, clock: Callable[[], float]) -> dict[str, Any]:
     seconds: dict[str, list[float]] = {}
     for size in axis.sizes:
-        for name, times in by_turns(axis.contenders(size), rounds=rounds, clock=clock).items():
-            # nothing is compared within a round here, and the least is what others disturb least
+        for name, times in time_in_rounds(axis.contenders(size), rounds=rounds, clock=clock).items():
+            # nothing is compared within a round, and other programs disturb the minimum least
             seconds.setdefault(name, []).append(min(times))
     return {
         "what": axis.what,
@@ -94,10 +94,10 @@ def _along(axis: Axis, *, rounds: int, clock: Callable[[], float]) -> dict[str, 
 
 
 def growth(sizes: Sequence[int], seconds: Sequence[float]) -> list[float | None]:
-    """The exponent between each point and the one before: 1 = linear; None for the first."""
-    found: list[float | None] = [None]
+    """Exponent between each point and its predecessor: 1 = linear; None for the first."""
+    exponents: list[float | None] = [None]
     for index in range(1, len(sizes)):
-        found.append(
+        exponents.append(
             math.log(seconds[index] / seconds[index - 1]) / math.log(sizes[index] / sizes[index - 1])
         )
-    return found
+    return exponents

@@ -1,4 +1,4 @@
-"""Sizes of what is timed, the rows it sees, and the matrix products it cannot avoid."""
+"""Sizes of the models, their random rows, and the matrix products of a step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from timing import Contender, repeated
+from timing import Contender, repeat
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,15 +17,15 @@ CLIP_NORM = 100.0
 
 @dataclass(frozen=True)
 class Shape:
-    """What every contender is given.
+    """Sizes of the model and of the batch.
 
     Attributes:
-        name: in words.
+        name: name in tables.
         features: D.
         batch: unlabelled rows in a step.
         labelled: labelled rows in a step.
         classes: K.
-        couplings: how many.
+        couplings: number of couplings.
         hidden: width of the two hidden layers of each coupling.
     """
 
@@ -38,7 +38,7 @@ class Shape:
     hidden: int = 512
 
     def describe(self) -> str:
-        """One line."""
+        """Format the sizes in one line."""
         rows = f"D = {self.features:,}, batch {self.batch:,} + {self.labelled:,}, {self.classes} classes"
         return f"{self.name}: {rows}, {self.couplings} couplings of {self.hidden}"
 
@@ -64,8 +64,8 @@ class Rows:
     means: Tensor
 
     @classmethod
-    def of(cls, shape: Shape) -> Rows:
-        """The same for everyone."""
+    def draw(cls, shape: Shape) -> Rows:
+        """Draw the rows of a shape, the same for every contender."""
         generator = torch.Generator().manual_seed(0)
         return cls(
             torch.randn(shape.labelled, shape.features, generator=generator),
@@ -76,40 +76,40 @@ class Rows:
 
 
 def products(shape: Shape, dtype: torch.dtype) -> Callable[[], None]:
-    """The matrix products of a plain step, with their gradients: the least that split couplings take.
+    """Create a function with only the matrix products of a step and of its gradients, a lower bound of its time.
 
-    Nothing is there but them: no bias, no activation, one set of inputs, results that are thrown away. The
-    first coupling needs no gradient of its input.
+    There is no bias, no activation and one set of inputs, and the results are discarded. The first coupling
+    needs no gradient of its input.
     """
     rows, half, hidden = shape.batch + shape.labelled, shape.features // 2, shape.hidden
     sizes = [(half, hidden), (hidden, hidden), (hidden, 2 * (shape.features - half))]
     weights = [[torch.randn(b, a).to(dtype) for a, b in sizes] for _ in range(shape.couplings)]
     inputs = [torch.randn(rows, a).to(dtype) for a, _ in sizes]
-    slopes = [torch.randn(rows, b).to(dtype) for _, b in sizes]
+    grads = [torch.randn(rows, b).to(dtype) for _, b in sizes]
 
     def work() -> None:
         for stack in weights:
             for x, weight in zip(inputs, stack, strict=True):
                 F.linear(x, weight)
         for index, stack in enumerate(weights):
-            for layer, (x, weight, slope) in enumerate(zip(inputs, stack, slopes, strict=True)):
+            for layer, (x, weight, grad) in enumerate(zip(inputs, stack, grads, strict=True)):
                 if index or layer:
-                    torch.mm(slope, weight)
-                torch.mm(slope.T, x)
+                    torch.mm(grad, weight)
+                torch.mm(grad.T, x)
 
     return work
 
 
 def floors(shape: Shape) -> list[Contender]:
-    """The products as contenders."""
+    """Create contenders that only compute the products."""
     return [
-        repeated(f"matrix products, {name}", products(shape, dtype))
+        repeat(f"matrix products, {name}", products(shape, dtype))
         for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16))
     ]
 
 
 def operations(shape: Shape) -> float:
-    """Floating-point operations of those products."""
+    """Count the floating-point operations of the products."""
     half, hidden = shape.features // 2, shape.hidden
     first = half * hidden
     weights = shape.couplings * (first + hidden * hidden + hidden * 2 * (shape.features - half))

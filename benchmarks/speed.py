@@ -1,6 +1,6 @@
 """Time of a training step, of scoring and of sampling: flowgmm beside zuko, nflows and normflows.
 
-    pip install zuko nflows normflows                  as many of them as you like
+    pip install zuko nflows normflows                  any of them
     python benchmarks/speed.py                         all shapes, one thread, then two
     python benchmarks/speed.py --shapes text,table --threads 1 --rounds 20
     python benchmarks/speed.py --scaling               cost against rows, features, classes and depth
@@ -8,11 +8,11 @@
     python benchmarks/speed.py --markdown --json results.json
 
 All libraries train the same architecture, six affine couplings with two hidden layers, for the same
-likelihood with the same optimiser; flowgmm does so in its own loop, and once more with the losses that
-`flowgmm train` uses unless told otherwise (two views, averaged teacher, consistency). They take turns in one
-process, and ratios are medians of ratios within a round, so that they hold on a machine that is not quite
-quiet. `--clock cpu` counts the seconds of the processor instead, which is fair for one thread even on a busy
-machine. The floor is the time of a step's matrix products alone, measured in the same rounds.
+likelihood with the same optimiser; flowgmm does so with its own trainer, and a second time with its default
+losses (two views, averaged teacher, consistency). The libraries alternate within one process, and ratios are
+medians of ratios within a round, so they hold on a slightly busy machine. `--clock cpu` measures processor time,
+which is fair for one thread even on a busy machine. The matrix products of a step alone are measured in the same
+rounds.
 """
 
 from __future__ import annotations
@@ -24,72 +24,74 @@ from typing import Any, Literal, cast
 
 import torch
 from library import Library
-from peers import PEERS, Peer, installed, stepper
+from peers import PEERS, Peer, available_peers, create_step
 from reference import Reference, fits
 from shapes import SHAPES, TINY, Rows, Shape, floors, operations
 from speed_tables import footnote, scaling_table, tables
-from timing import CLOCKS, Contender, by_turns, repeated
+from timing import CLOCKS, Contender, repeat, time_in_rounds
 
 from flowgmm_cli.files import write_json
 
 SCHEMA = "flowgmm/benchmark/speed/1"
 REFERENCE = "plain port of the paper's program"
-What = Literal["step", "score", "sample"]
-WHATS: tuple[What, ...] = ("step", "score", "sample")
+Work = Literal["step", "score", "sample"]
+WORKS: tuple[Work, ...] = ("step", "score", "sample")
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One kind of work at one shape.
+class SpeedResult:
+    """Results of one kind of work at one shape.
 
     Attributes:
         what: `step`, `score` or `sample`.
         shape: sizes.
-        threads: of torch.
-        seconds: by contender, a figure for each round.
-        left_out: contender -> why it was not measured.
+        threads: threads of torch.
+        seconds: seconds of each round, by contender.
+        left_out: reasons why a contender was not measured, by contender.
     """
 
-    what: What
+    what: Work
     shape: Shape
     threads: int
     seconds: dict[str, list[float]]
     left_out: dict[str, str]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        found = asdict(self)
+        """Return plain values for JSON."""
+        values = asdict(self)
         if self.what == "step":
-            found["operations"] = operations(self.shape)
-        return found
+            values["operations"] = operations(self.shape)
+        return values
 
 
-def contenders(what: What, shape: Shape) -> tuple[list[Contender], dict[str, str]]:
-    """Who can be measured, and who cannot."""
-    rows = Rows.of(shape)
-    found = floors(shape) if what == "step" else []
-    there, left_out = installed(), {}
+def create_contenders(what: Work, shape: Shape) -> tuple[list[Contender], dict[str, str]]:
+    """Create the contenders; returns them and, for those that cannot be measured, the reasons by name."""
+    rows = Rows.draw(shape)
+    contenders = floors(shape) if what == "step" else []
+    available, left_out = available_peers(), {}
     for name, build in PEERS.items():
-        if name in there:
-            found.append(_other(name, build(shape, rows), what, rows))
+        if name in available:
+            contenders.append(_contender(name, build(shape, rows), what, rows))
         else:
             left_out[name] = "not installed"
     if fits(shape):
-        found.append(_other(REFERENCE, Reference(shape, rows), what, rows))
+        contenders.append(_contender(REFERENCE, Reference(shape, rows), what, rows))
     else:
         left_out[REFERENCE] = "dense covariances of this size take too long"
     for precision in ("fp32", "bf16"):
         plain = Library(shape, rows, "likelihood", precision)
         if what == "step":
-            found += [plain.steps(), Library(shape, rows, "default", precision).steps()]
+            contenders += [plain.steps(), Library(shape, rows, "default", precision).steps()]
         else:
-            found.append(plain.scores(rows.unlabelled) if what == "score" else plain.samples(shape.batch))
-    return found, left_out
+            contenders.append(
+                plain.scores(rows.unlabelled) if what == "score" else plain.samples(shape.batch)
+            )
+    return contenders, left_out
 
 
-def _other(name: str, model: Peer | Reference, what: What, rows: Rows) -> Contender:
+def _contender(name: str, model: Peer | Reference, what: Work, rows: Rows) -> Contender:
     if what == "step":
-        return repeated(name, stepper(model, lambda: model.loss(rows)))
+        return repeat(name, create_step(model, lambda: model.loss(rows)))
     model.eval()
 
     @torch.no_grad()
@@ -99,26 +101,26 @@ def _other(name: str, model: Peer | Reference, what: What, rows: Rows) -> Conten
         else:
             model.sample(len(rows.unlabelled))
 
-    return repeated(name, work)
+    return repeat(name, work)
 
 
-def measure(what: What, shape: Shape, *, threads: int, rounds: int, clock: str) -> Measured:
-    """Let all contenders take turns."""
+def measure(what: Work, shape: Shape, *, threads: int, rounds: int, clock: str) -> SpeedResult:
+    """Time all contenders in alternation."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        found, left_out = contenders(what, shape)
-        seconds = by_turns(found, rounds=rounds, clock=CLOCKS[clock])
+        contenders, left_out = create_contenders(what, shape)
+        seconds = time_in_rounds(contenders, rounds=rounds, clock=CLOCKS[clock])
     finally:
         torch.set_num_threads(before)
-    return Measured(what, shape, threads, seconds, left_out)
+    return SpeedResult(what, shape, threads, seconds, left_out)
 
 
 def main() -> None:
     """Measure, print the tables, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--shapes", help="names, separated by commas")
-    parser.add_argument("--what", default=",".join(WHATS), help="of step, score, sample")
+    parser.add_argument("--what", default=",".join(WORKS), help="some of step, score, sample")
     parser.add_argument("--threads", default="1,2", help="numbers, separated by commas")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--clock", choices=sorted(CLOCKS), default="wall")
@@ -126,47 +128,47 @@ def main() -> None:
     parser.add_argument("--end-to-end", action="store_true", help="whole processes")
     parser.add_argument("--markdown", action="store_true", help="tables for the documentation")
     parser.add_argument("--json", type=Path, help="file for the figures")
-    given = parser.parse_args()
+    options = parser.parse_args()
     from accuracy import environment
 
     value: dict[str, Any] = {
         "schema": SCHEMA,
         "environment": environment(),
-        "rounds": given.rounds,
-        "clock": given.clock,
+        "rounds": options.rounds,
+        "clock": options.clock,
     }
-    threads = [int(one) for one in given.threads.split(",")]
-    if given.scaling:
+    threads = [int(number) for number in options.threads.split(",")]
+    if options.scaling:
         from scaling import scaling
 
-        value["scaling"] = scaling(threads=threads[0], rounds=given.rounds, clock=given.clock)
+        value["scaling"] = scaling(threads=threads[0], rounds=options.rounds, clock=options.clock)
         print("\n".join([*scaling_table(value["scaling"]), "", footnote(value)]))
-    elif given.end_to_end:
-        from whole import SIZE, end_to_end, whole_table
+    elif options.end_to_end:
+        from whole import SIZE, end_to_end, end_to_end_table
 
-        value["end_to_end"] = end_to_end(SIZE, rounds=given.rounds)
-        print("\n".join([*whole_table(value["end_to_end"]), "", footnote(value)]))
+        value["end_to_end"] = end_to_end(SIZE, rounds=options.rounds)
+        print("\n".join([*end_to_end_table(value["end_to_end"]), "", footnote(value)]))
     else:
-        shapes = [_known(name) for name in given.shapes.split(",")] if given.shapes else list(SHAPES)
-        whats = [cast(What, one) for one in given.what.split(",") if one in WHATS]
+        shapes = [_find_shape(name) for name in options.shapes.split(",")] if options.shapes else list(SHAPES)
+        works = [cast(Work, name) for name in options.what.split(",") if name in WORKS]
         measured = []
         for count in threads:
             for shape in shapes:
-                for what in whats:
-                    one = measure(what, shape, threads=count, rounds=given.rounds, clock=given.clock)
-                    measured.append(one.to_dict())
-                    print("\n".join(["", *tables(measured[-1:], markdown=given.markdown)]), flush=True)
+                for what in works:
+                    result = measure(what, shape, threads=count, rounds=options.rounds, clock=options.clock)
+                    measured.append(result.to_dict())
+                    print("\n".join(["", *tables(measured[-1:], markdown=options.markdown)]), flush=True)
         value["measured"] = measured
         print(f"\n{footnote(value)}")
-    if given.json:
-        write_json(given.json, value)
+    if options.json:
+        write_json(options.json, value)
 
 
-def _known(name: str) -> Shape:
-    every = {one.name: one for one in (*SHAPES, *TINY)}
-    if name not in every:
-        raise SystemExit(f"there is no shape `{name}`; one of {', '.join(every)}")
-    return every[name]
+def _find_shape(name: str) -> Shape:
+    shapes = {shape.name: shape for shape in (*SHAPES, *TINY)}
+    if name not in shapes:
+        raise SystemExit(f"there is no shape `{name}`; choose one of {', '.join(shapes)}")
+    return shapes[name]
 
 
 if __name__ == "__main__":

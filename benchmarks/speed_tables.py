@@ -1,4 +1,4 @@
-"""The figures of `speed.py` as tables."""
+"""Tables of the results of `speed.py`."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ _PARTS = {
 
 
 def fastest_peer(seconds: dict[str, list[float]]) -> str | None:
-    """The other library with the smallest median; None where none was measured."""
-    there = [name for name in PEERS if name in seconds]
-    return min(there, key=lambda name: statistics.median(seconds[name]), default=None)
+    """Name of the other library with the smallest median; None if no other library was measured."""
+    peers = [name for name in PEERS if name in seconds]
+    return min(peers, key=lambda name: statistics.median(seconds[name]), default=None)
 
 
 def tables(measured: Sequence[dict[str, Any]], *, markdown: bool) -> list[str]:
-    """One table for each kind of work at each shape."""
+    """Format one table for each kind of work at each shape."""
     lines = []
-    for one in measured:
-        shape, seconds = one["shape"], one["seconds"]
+    for result in measured:
+        shape, seconds = result["shape"], result["seconds"]
         rows = f"D = {shape['features']:,}, batch {shape['batch']:,}"
-        if one["what"] == "step":
+        if result["what"] == "step":
             rows += f" + {shape['labelled']:,}"
         title = (
-            f"{_PARTS[one['what']]}, {shape['name']}: {rows}, {shape['classes']} classes, "
-            f"{shape['couplings']} couplings of {shape['hidden']}, {one['threads']} thread"
-            f"{'s' if one['threads'] > 1 else ''}"
+            f"{_PARTS[result['what']]}, {shape['name']}: {rows}, {shape['classes']} classes, "
+            f"{shape['couplings']} couplings of {shape['hidden']}, {result['threads']} thread"
+            f"{'s' if result['threads'] > 1 else ''}"
         )
         peer = fastest_peer(seconds)
         floor = next((name for name in seconds if name.startswith("matrix products, fp32")), None)
@@ -46,36 +46,36 @@ def tables(measured: Sequence[dict[str, Any]], *, markdown: bool) -> list[str]:
             cells += [f"{ratio(times, seconds[peer]):.2f}"] if peer else []
             cells += [f"{ratio(seconds[floor], times):.2f}"] if floor else []
             body.append(cells)
-        body += [[name, why, *[""] * (len(head) - 2)] for name, why in one["left_out"].items()]
+        body += [[name, why, *[""] * (len(head) - 2)] for name, why in result["left_out"].items()]
         lines += [title, "", *(_markdown if markdown else _plain)([head, *body])]
     return lines
 
 
-def scaling_table(found: Sequence[dict[str, Any]]) -> list[str]:
-    """Cost against one size at a time."""
+def scaling_table(results: Sequence[dict[str, Any]]) -> list[str]:
+    """Format the cost as a function of one size at a time."""
     lines = []
-    for one in found:
-        names = list(one["seconds"])
-        head = [one["what"], *(f"{name}, ms" for name in names), *(f"{name}, growth" for name in names)]
+    for result in results:
+        names = list(result["seconds"])
+        head = [result["what"], *(f"{name}, ms" for name in names), *(f"{name}, growth" for name in names)]
         body = []
-        for index, size in enumerate(one["sizes"]):
-            times = [one["seconds"][name][index] for name in names]
+        for index, size in enumerate(result["sizes"]):
+            times = [result["seconds"][name][index] for name in names]
             growth = []
             for name in names:
-                power = one["growth"][name][index]
+                power = result["growth"][name][index]
                 growth.append("" if power is None else f"{power:.2f}")
             body.append([f"{size:,}", *(f"{1000 * seconds:.2f}" for seconds in times), *growth])
-        lines += [f"{one['what']}; otherwise {one['otherwise']}", "", *_markdown([head, *body]), ""]
+        lines += [f"{result['what']}; otherwise {result['otherwise']}", "", *_markdown([head, *body]), ""]
     return lines
 
 
 def footnote(value: dict[str, Any]) -> str:
-    """How the tables were measured, in one line."""
-    found = value["environment"]
-    clock = "seconds of the processor" if value["clock"] == "cpu" else "seconds of the clock"
+    """Describe the measurement in one line."""
+    environment = value["environment"]
+    clock = "processor time" if value["clock"] == "cpu" else "wall time"
     return (
-        f"Medians of {value['rounds']} rounds of turns, {clock}; {found['date']}, {found['cores']} cores of "
-        f"{found['cpu']}, torch {found['torch']}."
+        f"Medians of {value['rounds']} rounds, {clock}; {environment['date']}, "
+        f"{environment['cores']} cores of {environment['cpu']}, torch {environment['torch']}."
     )
 
 

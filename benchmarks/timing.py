@@ -1,4 +1,4 @@
-"""Times of contenders in one process, by turns, so that ratios hold on a machine that is not quiet."""
+"""Times of contenders that alternate in one process, so that ratios hold on a busy machine."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
-_TURN = 0.1  # seconds of a turn, at least
-_MOST = 20  # repetitions of a turn, at most
+_MIN_TURN_SECONDS = 0.1
+_MAX_REPETITIONS = 20  # in a turn
 
 
 @dataclass(frozen=True)
@@ -17,17 +17,17 @@ class Contender:
     """Something to be timed.
 
     Attributes:
-        name: as in the table.
-        turn: does its work so many times and returns the seconds each took by the given clock; it may leave
-            out what it needs to begin.
+        name: name in the table.
+        turn: called with a number and a clock; does the work that often and returns the seconds of each
+            repetition, without those of the set-up.
     """
 
     name: str
     turn: Callable[[int, Callable[[], float]], Sequence[float]]
 
 
-def repeated(name: str, work: Callable[[], object]) -> Contender:
-    """A contender whose work is a call, the first of every turn untimed: others have emptied the caches."""
+def repeat(name: str, work: Callable[[], object]) -> Contender:
+    """Create a contender that calls `work`; the first call of a turn, with cold caches, is not timed."""
 
     def turn(times: int, clock: Callable[[], float]) -> list[float]:
         work()
@@ -41,26 +41,26 @@ def repeated(name: str, work: Callable[[], object]) -> Contender:
     return Contender(name, turn)
 
 
-def by_turns(
+def time_in_rounds(
     contenders: Sequence[Contender], *, rounds: int, clock: Callable[[], float]
 ) -> dict[str, list[float]]:
-    """Seconds of one piece of work, a median for each contender and round.
+    """Time all contenders; returns the median seconds of a repetition by contender, one for each round.
 
-    Everyone has one turn a round, in an order that moves on by one each time. One round before them is not
-    counted and says how often a piece of work fits into a turn.
+    Every contender has one turn in a round, and the order rotates by one from round to round. A first round
+    is not counted; it determines the number of repetitions of a turn.
     """
     times = {}
-    for one in contenders:
-        took = min(one.turn(1, clock))
-        times[one.name] = max(1, min(_MOST, round(_TURN / max(took, 1e-9))))
-    found: dict[str, list[float]] = {one.name: [] for one in contenders}
+    for contender in contenders:
+        duration = min(contender.turn(1, clock))
+        times[contender.name] = max(1, min(_MAX_REPETITIONS, round(_MIN_TURN_SECONDS / max(duration, 1e-9))))
+    seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     for index in range(rounds):
         first = index % len(contenders)
-        for one in (*contenders[first:], *contenders[:first]):
-            found[one.name].append(statistics.median(one.turn(times[one.name], clock)))
-    return found
+        for contender in (*contenders[first:], *contenders[:first]):
+            seconds[contender.name].append(statistics.median(contender.turn(times[contender.name], clock)))
+    return seconds
 
 
 def ratio(times: Sequence[float], others: Sequence[float]) -> float:
-    """The median over rounds of the ratio within a round."""
+    """Median over the rounds of the ratio within a round."""
     return statistics.median(a / b for a, b in zip(times, others, strict=True))

@@ -1,4 +1,4 @@
-"""From the start of a process to a model that is trained and has scored its rows, each library in its own."""
+"""Whole processes: imports, set-up, training and scoring, each library in its own process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STEPS = 40
 def end_to_end(
     shape: str, *, rounds: int, steps: int = STEPS, names: Sequence[str] | None = None
 ) -> list[dict[str, Any]]:
-    """Seconds of whole processes, by turns, one thread each; those of the import and of the set-up apart.
+    """Measure whole processes with one thread each, in alternation, with the seconds of each part.
 
     Args:
         shape: name of a shape.
@@ -28,48 +28,51 @@ def end_to_end(
         steps: optimiser steps of each.
         names: contenders; None for all that are installed.
     """
-    from peers import installed
+    from peers import available_peers
 
-    names = list(names or [*installed(), *OWN])
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    names = list(names or [*available_peers(), *OWN])
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for _ in range(rounds):
         for name in names:
             command = [sys.executable, __file__, name, shape, str(steps)]
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
             start = time.perf_counter()
-            done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
-            parts = json.loads(done.stdout.splitlines()[-1])
-            found[name].append({"all": time.perf_counter() - start, **parts})
+            process = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+            parts = json.loads(process.stdout.splitlines()[-1])
+            results[name].append({"all": time.perf_counter() - start, **parts})
     return [
         {
             "name": name,
             "shape": shape,
             "steps": steps,
-            "seconds": {part: statistics.median(one[part] for one in times) for part in times[0]},
+            "seconds": {part: statistics.median(parts[part] for parts in times) for part in times[0]},
         }
-        for name, times in found.items()
+        for name, times in results.items()
     ]
 
 
-def whole_table(found: Sequence[dict[str, Any]]) -> list[str]:
+def end_to_end_table(results: Sequence[dict[str, Any]]) -> list[str]:
     """The medians as a Markdown table."""
-    parts = list(found[0]["seconds"])
-    lines = [f"{found[0]['steps']} steps and scoring of a batch, {found[0]['shape']}; whole processes, s", ""]
+    parts = list(results[0]["seconds"])
+    lines = [
+        f"{results[0]['steps']} steps and scoring of a batch, {results[0]['shape']}; whole processes, s",
+        "",
+    ]
     lines += [f"| | {' | '.join(parts)} |", f"| --- |{' --- |' * len(parts)}"]
-    for contender in found:
+    for contender in results:
         cells = [f"{contender['seconds'][part]:.2f}" for part in parts]
         lines.append(f"| {contender['name']} | {' | '.join(cells)} |")
     return lines
 
 
-def one(name: str, shape_name: str, steps: int) -> dict[str, float]:
-    """Do it here; seconds of each part."""
+def run_contender(name: str, shape_name: str, steps: int) -> dict[str, float]:
+    """Train and score in this process; returns the seconds of each part."""
     start = time.perf_counter()
     import torch
     from shapes import SHAPES, TINY, Rows
 
-    shape = next(one for one in (*SHAPES, *TINY) if one.name == shape_name)
-    rows = Rows.of(shape)
+    shape = next(shape for shape in (*SHAPES, *TINY) if shape.name == shape_name)
+    rows = Rows.draw(shape)
     torch.set_num_threads(1)
     if name.startswith("flowgmm"):
         from library import Library
@@ -79,15 +82,15 @@ def one(name: str, shape_name: str, steps: int) -> dict[str, float]:
         imported = time.perf_counter()
         contender, scores = library.steps(), library.scores(rows.unlabelled)
         ready = time.perf_counter()
-        contender.turn(steps - 2, time.perf_counter)  # a turn takes two more
+        contender.turn(steps - 2, time.perf_counter)  # a turn takes two steps more
         trained = time.perf_counter()
         scores.turn(0, time.perf_counter)
     else:
-        from peers import PEERS, stepper
+        from peers import PEERS, create_step
 
         model = PEERS[name](shape, rows)  # imports the library, too
         imported = time.perf_counter()
-        step = stepper(model, lambda: model.loss(rows))
+        step = create_step(model, lambda: model.loss(rows))
         ready = time.perf_counter()
         for _ in range(steps):
             step()
@@ -108,4 +111,4 @@ if __name__ == "__main__":
     parser.add_argument("shape")
     parser.add_argument("steps", type=int)
     given = parser.parse_args()
-    print(json.dumps(one(given.name, given.shape, given.steps)))
+    print(json.dumps(run_contender(given.name, given.shape, given.steps)))

@@ -72,7 +72,7 @@ def test_every_entry_names_a_recipe_and_valid_words(accuracy: Any, tmp_path: Pat
 def test_real_data_become_csv_files(accuracy: Any, tmp_path: Path, name: str) -> None:
     import csv
 
-    shared = accuracy.shared_data()
+    shared = accuracy.shared_folder()
     if not shared.is_dir():
         pytest.skip(f"no folder {shared}; FLOWGMM_SHARED_DATA names another")
     next(one for one in accuracy.DATA_SETS if one.name == name).prepare(shared, tmp_path)

@@ -72,10 +72,10 @@ def test_turns_go_round_and_are_summed_up_within_a_round(bench: Any) -> None:
             order.append(name)
             now[0] += seconds
 
-        return bench.timing.repeated(name, work)
+        return bench.timing.repeat(name, work)
 
     pair = [contender("slow", 0.3), contender("fast", 0.05)]
-    found = bench.timing.by_turns(pair, rounds=3, clock=lambda: now[0])
+    found = bench.timing.time_in_rounds(pair, rounds=3, clock=lambda: now[0])
     assert found == {"slow": pytest.approx([0.3] * 3), "fast": pytest.approx([0.05] * 3)}
     # first once to warm up and once timed; then turns of a tenth of a second, and one more to warm up
     slow, fast = ["slow"] * 2, ["fast"] * 3
@@ -87,7 +87,7 @@ def test_turns_go_round_and_are_summed_up_within_a_round(bench: Any) -> None:
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_library_is_timed_in_its_own_loop(bench: Any, loss: str, precision: str) -> None:
     shape = bench.shapes.TINY[0]
-    library = bench.library.Library(shape, bench.shapes.Rows.of(shape), loss, precision)
+    library = bench.library.Library(shape, bench.shapes.Rows.draw(shape), loss, precision)
     clock = iter(range(1000)).__next__
     assert count(library.steps(), clock) == (1, 3)
     assert count(library.scores(torch.zeros(5, shape.features)), clock) == (1, 3)
@@ -100,7 +100,7 @@ def test_the_plain_loss_is_that_of_the_other_libraries(bench: Any) -> None:
     from flowgmm_cli.training.step import build_step
 
     shape = bench.shapes.TINY[0]
-    rows = bench.shapes.Rows.of(shape)
+    rows = bench.shapes.Rows.draw(shape)
     library = bench.library.Library(shape, rows, "likelihood", "fp32")
     model = library.model()
     with torch.no_grad():
@@ -114,10 +114,10 @@ def test_the_plain_loss_is_that_of_the_other_libraries(bench: Any) -> None:
     terms = step(model, given, torch.Generator())
 
     class Same(bench.peers.Peer):  # type: ignore[misc, name-defined]
-        def see(self, x: torch.Tensor) -> Any:
+        def encode(self, x: torch.Tensor) -> Any:
             return self.flow(x)
 
-        def invert(self, z: torch.Tensor) -> Any:
+        def decode(self, z: torch.Tensor) -> Any:
             return self.flow.inverse(z)
 
     found = sum(float(term.detach()) for term in terms.values())
@@ -129,13 +129,15 @@ def test_the_plain_loss_is_that_of_the_other_libraries(bench: Any) -> None:
 
 def test_the_port_is_a_flow_with_dense_gaussians(bench: Any) -> None:
     shape = bench.shapes.TINY[0]
-    rows = bench.shapes.Rows.of(shape)
+    rows = bench.shapes.Rows.draw(shape)
     port = bench.reference.Reference(shape, rows)
-    z, log_det = port.see(rows.unlabelled)
+    z, log_det = port.encode(rows.unlabelled)
     for coupling in reversed(port.couplings):
         z = coupling.inverse(z)
     torch.testing.assert_close(z, rows.unlabelled, rtol=1e-4, atol=1e-5)
-    jacobian = torch.autograd.functional.jacobian(lambda one: port.see(one[None])[0][0], rows.unlabelled[0])
+    jacobian = torch.autograd.functional.jacobian(
+        lambda one: port.encode(one[None])[0][0], rows.unlabelled[0]
+    )
     torch.testing.assert_close(log_det[0], torch.linalg.slogdet(jacobian).logabsdet, rtol=1e-4, atol=1e-5)
     expected = torch.distributions.Normal(rows.means, 1.0).log_prob(z[:, None]).sum(2)
     torch.testing.assert_close(port.densities(z), expected, rtol=1e-4, atol=1e-4)
@@ -172,14 +174,16 @@ def test_who_is_not_installed_is_named(bench: Any, monkeypatch: pytest.MonkeyPat
 def test_other_libraries_are_the_same_kind_of_flow(bench: Any, name: str) -> None:
     pytest.importorskip(name)
     shape = bench.shapes.TINY[0]
-    rows = bench.shapes.Rows.of(shape)
+    rows = bench.shapes.Rows.draw(shape)
     peer = bench.peers.PEERS[name](shape, rows)
-    z, log_det = peer.see(rows.unlabelled)
-    torch.testing.assert_close(peer.invert(z), rows.unlabelled, rtol=1e-4, atol=1e-4)
-    jacobian = torch.autograd.functional.jacobian(lambda one: peer.see(one[None])[0][0], rows.unlabelled[0])
+    z, log_det = peer.encode(rows.unlabelled)
+    torch.testing.assert_close(peer.decode(z), rows.unlabelled, rtol=1e-4, atol=1e-4)
+    jacobian = torch.autograd.functional.jacobian(
+        lambda one: peer.encode(one[None])[0][0], rows.unlabelled[0]
+    )
     torch.testing.assert_close(log_det[0], torch.linalg.slogdet(jacobian).logabsdet, rtol=1e-4, atol=1e-4)
     before = float(peer.loss(rows).detach())
-    step = bench.peers.stepper(peer, lambda: peer.loss(rows))
+    step = bench.peers.create_step(peer, lambda: peer.loss(rows))
     for _ in range(5):
         step()
     assert float(peer.loss(rows).detach()) < before
@@ -204,7 +208,7 @@ def test_cost_is_measured_along_an_axis(bench: Any, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(bench.scaling, "BASE", bench.shapes.TINY[0])
     axes = [
         bench.scaling.Axis("training step, classes", (2, 5), bench.scaling.steps("classes")),
-        bench.scaling.Axis("scoring, rows", (10, 40), bench.scaling.scored),
+        bench.scaling.Axis("scoring, rows", (10, 40), bench.scaling.scoring),
     ]
     found = bench.scaling.scaling(threads=1, rounds=1, clock="cpu", axes=axes)
     assert [len(one["seconds"]) for one in found] == [2, 1]  # both precisions, and scoring in one
@@ -230,4 +234,4 @@ def test_whole_processes_are_measured(bench: Any) -> None:
     found = bench.whole.end_to_end("tiny", rounds=1, steps=5, names=["flowgmm, fp32"])
     assert set(found[0]["seconds"]) == {"all", "imports", "set-up", "training", "scoring"}
     assert found[0]["seconds"]["all"] > found[0]["seconds"]["imports"] > 0
-    assert any("flowgmm, fp32" in line for line in bench.whole.whole_table(found))
+    assert any("flowgmm, fp32" in line for line in bench.whole.end_to_end_table(found))
