@@ -1,7 +1,7 @@
-"""The data sets of the benchmarks: which recipe, which words, and how the files are made ready.
+"""The data sets of the benchmarks: recipes, overrides and the preparation of files.
 
-Real data come from the folder `FLOWGMM_SHARED_DATA` (default `../shared/data` beside the checkout). What has
-to be rewritten as csv goes into a work folder, once.
+Real data come from the folder `FLOWGMM_SHARED_DATA` (default `../shared/data` beside the checkout). Some are
+converted to csv once, in a work folder.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ Prepare = Callable[[Path, Path], None]
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set and how flowgmm is trained on it.
+    """A data set, with the recipe and overrides of its training.
 
     Attributes:
         name: for `--only` and in tables.
         recipe: a bundled recipe.
         labels: number of labelled rows.
         words: overrides; `{shared}` and `{work}` are filled in.
-        own_test: the source has test rows of its own; else a seed draws them as well.
+        own_test: True if the source has test rows of its own; otherwise a seed draws them.
         prepare: writes files into the work folder; None if none are needed.
-        what: the data in a few words, for tables.
+        what: description for tables.
     """
 
     name: str
@@ -42,21 +42,21 @@ class DataSet:
     what: str = ""
 
     def overrides(self, *, shared: Path, work: Path, seed: int) -> list[str]:
-        """The words of one draw: files, number of labels and seeds."""
+        """Overrides of one draw: files, number of labels and seeds."""
         files = [word.format(shared=shared, work=work) for word in self.words]
         seeds = [f"run.seed={seed}", f"data.labels.seed={seed}"]
         seeds += [] if self.own_test else [f"data.split.seed={seed}"]
         return [*files, f"data.labels.count={self.labels}", *seeds]
 
 
-def shared_folder() -> Path:
-    """The folder of real data."""
+def data_folder() -> Path:
+    """Folder of real data."""
     beside = Path(__file__).resolve().parents[2] / "shared" / "data"
     return Path(os.environ.get("FLOWGMM_SHARED_DATA", str(beside))).expanduser().resolve()
 
 
 def pendigits(shared: Path, work: Path) -> None:
-    """One csv with the label `y`."""
+    """Write one csv file with the label `y`."""
     import pandas as pd
 
     table = pd.read_csv(shared / "pendigits" / "pendigits_train.csv")
@@ -64,7 +64,7 @@ def pendigits(shared: Path, work: Path) -> None:
 
 
 def susy(shared: Path, work: Path) -> None:
-    """Rows and labels, which come in files of their own, joined; the test file stays the test."""
+    """Join rows and labels, which are separate files; the test file stays the test set."""
     import pandas as pd
 
     for part in ("train", "test"):
@@ -75,7 +75,7 @@ def susy(shared: Path, work: Path) -> None:
 
 
 def higgs(shared: Path, work: Path) -> None:
-    """Both files together: 500 test rows would leave two points of chance in an accuracy."""
+    """Join both files: with 500 test rows, an accuracy would have an error of two points."""
     import pandas as pd
 
     files = [shared / "higgs" / name for name in ("higgs_train_7000.tsv", "higgs_test_500.tsv")]
@@ -85,7 +85,7 @@ def higgs(shared: Path, work: Path) -> None:
 
 
 def trec(shared: Path, work: Path) -> None:
-    """Questions with their coarse type."""
+    """Write questions with their coarse type."""
     import pandas as pd
 
     for file, part in (("train_5500.label", "train"), ("TREC_10.label", "test")):
@@ -96,7 +96,7 @@ def trec(shared: Path, work: Path) -> None:
 
 
 def ag_news_skewed(shared: Path, work: Path) -> None:
-    """Training texts of the four classes as 10 : 3 : 1 : 1, drawn once; the test stays balanced."""
+    """Draw training texts of the four classes as 10 : 3 : 1 : 1; the test set stays balanced."""
     import pandas as pd
 
     hub = shared / "ag_news_hub" / "data"
@@ -113,7 +113,7 @@ def ag_news_skewed(shared: Path, work: Path) -> None:
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:
-    """Whole or not at all, because several processes may prepare the same file."""
+    """Write a whole file or none, because several processes may prepare the same file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     table.to_csv(unfinished, index=False)

@@ -2,20 +2,18 @@
 
     python benchmarks/image_step.py                       MNIST's size, batches of 64
     python benchmarks/image_step.py --size 32 --channels 3 --batch 32
-    python benchmarks/image_step.py --json results.json   keep the figures
+    python benchmarks/image_step.py --json results.json   save the results
 
 Both have the same numbers of scales, couplings, hidden channels and residual blocks, the same batch and the
-same optimiser. What differs is how they are laid out. The other layout is a plain port of that of
-izmailovpavel/flowgmm, written for this benchmark: checkerboard couplings run a network on the whole image
-with one colour blanked out, and blank half of what comes out; convolutions are weight-normalised, with batch
-norm before each, and every block has a 1 by 1 convolution of its own to the end; each class is a Gaussian
-with a dense covariance, factorised in every step. (It is factorised once a step here, where the original does
-it about four times; and the hidden channels stay the same, where the original doubles them behind the
-squeeze.)
+same optimiser; only the layout differs. The other layout is a plain port of izmailovpavel/flowgmm, written
+for this benchmark. Its checkerboard couplings run a network on the whole image with one colour masked, and
+mask half of the output. Its convolutions are weight-normalised, with batch norm before each, and every block
+has a 1 by 1 convolution to the output. Each class is a Gaussian with a dense covariance, factorised in every
+step. (The port factorises it once per step, the original about four times. The port keeps the number of
+hidden channels, the original doubles them after the squeeze.)
 
-Steps (forward, backward, optimiser) take turns in one process, so that whatever else the machine does slows
-both alike; a ratio is that of two neighbouring steps, and the table has the median of these.
-"""
+Steps (forward, backward, optimiser) of both alternate in one process, so that other programs slow both
+alike. A ratio compares two neighbouring steps, and the table has the median of the ratios."""
 
 from __future__ import annotations
 
@@ -43,17 +41,17 @@ SCHEMA = "flowgmm/benchmark/image_step/1"
 
 @dataclass(frozen=True)
 class Setting:
-    """What is built and how it is measured.
+    """Sizes of the models and of the measurement.
 
     Attributes:
         size: height and width of the images, divisible by 4.
-        channels: of the images.
+        channels: channels of the images.
         batch: images in a step.
         hidden: channels of the networks.
         blocks: residual blocks of a network.
         couplings: of each kind in each of the two scales; the last has one checkerboard coupling more.
         classes: K.
-        rounds: steps of each that count, after two that do not.
+        rounds: measured steps of each, after two for warm-up.
     """
 
     size: int = 28
@@ -67,12 +65,12 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Measured:
+class StepResult:
     """One layout in one precision.
 
     Attributes:
         what: the layout.
-        precision: of the networks: `fp32` or `bf16` (autocast).
+        precision: precision of the networks, `fp32` or `bf16` (autocast).
         seconds: median time of a step.
         images_per_second: batch over `seconds`.
         parameters: number of weights.
@@ -122,14 +120,14 @@ class OtherNet(nn.Module):
 
 
 class OtherCoupling(nn.Module):
-    """One masked coupling; `mask` is 1 where the image is kept, or None for halves of the channels."""
+    """One masked coupling; it masks a checkerboard or halves of the channels."""
 
     def __init__(self, channels: int, setting: Setting, *, checkerboard: bool, flip: bool) -> None:
         super().__init__()
         self.checkerboard, self.flip = checkerboard, flip
-        seen = channels if checkerboard else channels // 2
-        self.net = OtherNet(seen, 2 * seen, setting.hidden, setting.blocks)
-        self.rescale = nn.Parameter(torch.ones(seen, 1, 1))
+        inputs = channels if checkerboard else channels // 2
+        self.net = OtherNet(inputs, 2 * inputs, setting.hidden, setting.blocks)
+        self.rescale = nn.Parameter(torch.ones(inputs, 1, 1))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         if self.checkerboard:
@@ -149,7 +147,7 @@ class OtherCoupling(nn.Module):
 
 
 class OtherLayout(nn.Module):
-    """Two scales and dense Gaussians; `forward` gives `log p(x)`."""
+    """Two scales and dense Gaussians; `forward` returns `log p(x)`."""
 
     def __init__(self, setting: Setting, means: Tensor) -> None:
         super().__init__()
@@ -188,8 +186,8 @@ class OtherLayout(nn.Module):
             return dense.log_prob(z[:, None]).logsumexp(1) - math.log(len(self.means)) + total
 
 
-class OurLayout(nn.Module):
-    """The flow and mixture of a run; `forward` gives `log p(x)`."""
+class Layout(nn.Module):
+    """The flow and mixture of a run; `forward` returns `log p(x)`."""
 
     def __init__(self, setting: Setting, means: Tensor) -> None:
         super().__init__()
@@ -207,8 +205,8 @@ class OurLayout(nn.Module):
         return self.model.log_prob(x)
 
 
-def stepper(model: nn.Module, x: Tensor, precision: str) -> Callable[[], float]:
-    """A function that carries out one step and says how long it took."""
+def create_step(model: nn.Module, x: Tensor, precision: str) -> Callable[[], float]:
+    """Create a function that takes one step and returns its seconds."""
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-4)
 
     def step() -> float:
@@ -223,17 +221,17 @@ def stepper(model: nn.Module, x: Tensor, precision: str) -> Callable[[], float]:
     return step
 
 
-def measure(setting: Setting, precisions: list[str]) -> list[Measured]:
-    """Time both layouts in each precision, in turns."""
+def measure(setting: Setting, precisions: list[str]) -> list[StepResult]:
+    """Time both layouts in each precision, in alternation."""
     generator = torch.Generator().manual_seed(0)
     features = setting.channels * setting.size**2
     means = torch.randn(setting.classes, features, generator=generator)
     x = torch.rand(setting.batch, setting.channels, setting.size, setting.size, generator=generator)
-    found = []
+    results = []
     for precision in precisions:
         torch.manual_seed(0)  # of the port's layers
-        models = {"other layout": OtherLayout(setting, means), "realnvp_image": OurLayout(setting, means)}
-        steps = {name: stepper(model, x, precision) for name, model in models.items()}
+        models = {"other layout": OtherLayout(setting, means), "realnvp_image": Layout(setting, means)}
+        steps = {name: create_step(model, x, precision) for name, model in models.items()}
         for _ in range(2):
             for step in steps.values():
                 step()
@@ -244,17 +242,17 @@ def measure(setting: Setting, precisions: list[str]) -> list[Measured]:
         for name, model in models.items():
             seconds = statistics.median(times[name])
             pairs = zip(times[name], times["realnvp_image"], strict=True)
-            found.append(
-                Measured(
+            results.append(
+                StepResult(
                     name,
                     precision,
                     seconds,
                     setting.batch / seconds,
                     sum(parameter.numel() for parameter in model.parameters()),
-                    statistics.median(one / ours for one, ours in pairs),
+                    statistics.median(own / reference for own, reference in pairs),
                 )
             )
-    return found
+    return results
 
 
 def main() -> None:
@@ -263,27 +261,28 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--precisions", default="fp32,bf16", help="comma-separated")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--json", type=Path, help="file for the figures")
-    given = vars(parser.parse_args())
-    kept, precisions, threads = given.pop("json"), given.pop("precisions").split(","), given.pop("threads")
+    parser.add_argument("--json", type=Path, help="file for the results")
+    options = vars(parser.parse_args())
+    path, precisions, threads = (options.pop(name) for name in ("json", "precisions", "threads"))
     torch.set_num_threads(threads)
-    setting = Setting(**given)
-    found = measure(setting, precisions)
+    setting = Setting(**options)
+    results = measure(setting, precisions.split(","))
     size = f"{setting.channels}x{setting.size}x{setting.size}"
     print(f"images of {size}, batches of {setting.batch}, {threads} threads, torch {torch.__version__}")
     print(f"{'':14} {'':5} {'step':>9} {'images/s':>9} {'weights':>10} {'of realnvp_image':>17}")
-    for one in found:
-        figures = f"{1000 * one.seconds:>6.0f} ms {one.images_per_second:>9,.0f} {one.parameters:>10,}"
-        print(f"{one.what:14} {one.precision:5} {figures} {one.ratio:>16.2f}x")
-    if kept:
+    for result in results:
+        figures = f"{1000 * result.seconds:>6.0f} ms {result.images_per_second:>9,.0f}"
+        figures += f" {result.parameters:>10,} {result.ratio:>16.2f}x"
+        print(f"{result.what:14} {result.precision:5} {figures}")
+    if path:
         value = {
             "schema": SCHEMA,
             "setting": asdict(setting),
             "threads": threads,
             "torch": torch.__version__,
-            "measured": [asdict(one) for one in found],
+            "measured": [asdict(result) for result in results],
         }
-        kept.write_text(json.dumps(value, indent=2))
+        path.write_text(json.dumps(value, indent=2))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,14 @@
 """Memory and throughput of predict, embed and ood on a large table, beside the bare model on the same rows.
 
-    python benchmarks/inference.py                         5 million rows, made in a temporary folder
+    python benchmarks/inference.py                         5 million rows in a temporary folder
     python benchmarks/inference.py --rows 200000 --verbs predict,ood
     python benchmarks/inference.py --run runs/csv/latest --data rows.csv      a run and rows of your own
-    python benchmarks/inference.py --json results.json     keep the figures
+    python benchmarks/inference.py --json results.json     save the results
 
 The bare model is a process of its own with the same threads: it reads and preprocesses the same rows, but
-only the time inside the model (latents, densities and calibrated probabilities) counts. A verb's rate counts
-everything from its first row to its last: reading, preprocessing, the model, scores and writing. Memory is
-the largest resident size of the whole process. To be run on a machine that does nothing else.
-"""
+only the time inside the model (latents, densities and calibrated probabilities) counts. The rate of a
+command includes reading, preprocessing, the model, scores and writing of all rows. Memory is the largest
+resident size of the process. Run it on an idle machine."""
 
 from __future__ import annotations
 
@@ -36,8 +35,8 @@ WORDS = ["calibration.folds=2", "train.max_steps=300"]
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One process.
+class ProcessResult:
+    """Results of one process.
 
     Attributes:
         what: the verb, or `bare model`.
@@ -98,7 +97,7 @@ def make_run(folder: Path) -> Path:
     return run
 
 
-def measure(what: str, command: list[str], rows: int) -> Measured:
+def measure(what: str, command: list[str], rows: int) -> ProcessResult:
     """Carry out a command that prints a JSON object with `rows_per_second`."""
     start = time.monotonic()
     with tempfile.TemporaryFile() as answer, subprocess.Popen(command, stdout=answer) as process:
@@ -110,7 +109,7 @@ def measure(what: str, command: list[str], rows: int) -> Measured:
         answer.seek(0)
         value = json.load(answer)
     scale = 1024 if sys.platform == "linux" else 1 << 20  # kilobytes on Linux, bytes on macOS
-    return Measured(what, rows, seconds, value["rows_per_second"], usage.ru_maxrss / scale)
+    return ProcessResult(what, rows, seconds, value["rows_per_second"], usage.ru_maxrss / scale)
 
 
 def command_of(verb: str, run: Path, data: Path, folder: Path) -> list[str]:
@@ -150,16 +149,16 @@ def main() -> None:
     parser.add_argument("--verbs", default=",".join(VERBS))
     parser.add_argument("--run", type=Path, help="a run; made if left out")
     parser.add_argument("--data", type=Path, help="rows; made if left out")
-    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--json", type=Path, help="file for the results")
     parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.bare:
-        print(json.dumps(bare(given.run, given.data)))
+    options = parser.parse_args()
+    if options.bare:
+        print(json.dumps(bare(options.run, options.data)))
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        run = given.run or make_run(folder)
-        data, rows = given.data, given.rows
+        run = options.run or make_run(folder)
+        data, rows = options.data, options.rows
         if data is None:
             data = folder / "rows.csv"
             make_table(data, rows, labels=False)
@@ -167,18 +166,18 @@ def main() -> None:
             with data.open("rb") as stream:
                 rows = sum(1 for _ in stream) - 1
         own = [sys.executable, __file__, "--bare", "--run", str(run), "--data", str(data)]
-        found = [measure("bare model", own, rows)]
-        for verb in given.verbs.split(","):
-            found.append(measure(verb, command_of(verb, run, data, folder), rows))
+        results = [measure("bare model", own, rows)]
+        for verb in options.verbs.split(","):
+            results.append(measure(verb, command_of(verb, run, data, folder), rows))
     print(f"{rows:,} rows, {os.cpu_count()} processors")
     print(f"{'':12} {'rows/s':>10} {'of the bare model':>18} {'seconds':>9} {'peak MiB':>9}")
-    for one in found:
-        ratio = one.rows_per_second / found[0].rows_per_second
-        figures = f"{one.rows_per_second:>10,.0f} {ratio:>17.2f}x {one.seconds:>9.1f} {one.peak_mib:>9,.0f}"
-        print(f"{one.what:12} {figures}")
-    if given.json:
-        given.json.write_text(
-            json.dumps({"schema": SCHEMA, "measured": [asdict(one) for one in found]}, indent=2)
+    for result in results:
+        ratio = result.rows_per_second / results[0].rows_per_second
+        figures = f"{result.rows_per_second:>10,.0f} {ratio:>17.2f}x {result.seconds:>9.1f}"
+        print(f"{result.what:12} {figures} {result.peak_mib:>9,.0f}")
+    if options.json:
+        options.json.write_text(
+            json.dumps({"schema": SCHEMA, "measured": [asdict(result) for result in results]}, indent=2)
         )
 
 

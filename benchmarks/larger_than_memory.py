@@ -1,17 +1,16 @@
 """Training on a folder of Parquet files larger than memory, beside the same training on rows in memory.
 
-    python benchmarks/larger_than_memory.py                          20 GB, made in a temporary folder
+    python benchmarks/larger_than_memory.py                          20 GB in a temporary folder
     python benchmarks/larger_than_memory.py --gigabytes 2 --steps 500
-    python benchmarks/larger_than_memory.py --folder /data/scratch   where the files are made, then removed
-    python benchmarks/larger_than_memory.py --json results.json      keep the figures
+    python benchmarks/larger_than_memory.py --folder /data/scratch   the folder of the files
+    python benchmarks/larger_than_memory.py --json results.json      save the results
 
-Each training is a process of its own, `flowgmm train` with the same recipe; the one in memory has some of
-the rows, and is measured before and after the other, since a machine is not equally fast all the time. The
-time of a step is the median over lines of `metrics.jsonl` after the first steps. Memory is the largest
-resident size of the process, files that it has mapped included, as the kernel counts it. Set-up is what
-comes before the first step: start of Python, labels, one look at all rows, the model. A last training of the
-same files finds in the cache what that look has shown; only its set-up is of interest.
-"""
+Each training is a process of its own, `flowgmm train` with the same recipe. The training in memory has some
+of the rows and is measured before and after the other, because the speed of a machine varies. The time of a
+step is the median over lines of `metrics.jsonl` after the first steps. Memory is the largest resident size
+of the process, with mapped files, as the kernel counts it. Set-up is the time before the first step: start
+of Python, labels, one pass over all rows, the model. A last training of the same files finds the results of
+the pass in the cache; only its set-up is of interest."""
 
 from __future__ import annotations
 
@@ -36,7 +35,7 @@ CLASSES = ("ash", "birch", "yew", "oak")
 LABELLED = 0.05
 FILE_ROWS = 2**20
 GROUP_ROWS = 2**16
-WARM = 100  # steps that do not count
+WARM_UP_STEPS = 100
 RECIPE = """\
 version: 1
 name: larger
@@ -56,18 +55,18 @@ run: {{device: cpu, log_every: {log_every}}}
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One training.
+class TrainingResult:
+    """Results of one training.
 
     Attributes:
         what: `files`, `memory` or `again`.
         rows: of the table.
         setup_seconds: before the first step.
         step_ms: median time of a step.
-        cpu_ms: processor time of a step, all threads together: what a busy machine changes least.
+        cpu_ms: processor time of a step, of all threads; other programs hardly change it.
         peak_mib: largest resident size, mapped files included.
-        anonymous_mib, mapped_mib: the largest of its two parts, each by itself, as far as it was looked at.
-        accuracy: on the test rows.
+        anonymous_mib, mapped_mib: largest sampled size of each of its two parts.
+        accuracy: accuracy on the test rows.
     """
 
     what: str
@@ -82,9 +81,9 @@ class Measured:
 
 
 def make_table(folder: Path, rows: int, features: int, *, file_rows: int, group_rows: int) -> int:
-    """Write Parquet files of float32 columns around class means, a few rows labelled; return their bytes.
+    """Write Parquet files of float32 columns around class means, a few rows labelled; returns their bytes.
 
-    Every file is another stretch of the same noise in each column, which is many times faster than new noise.
+    Every file has another range of the same noise in each column, which is many times faster than new noise.
     """
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -113,8 +112,8 @@ def make_table(folder: Path, rows: int, features: int, *, file_rows: int, group_
     return size
 
 
-def train(what: str, path: Path, rows: int, folder: Path, words: dict[str, object]) -> Measured:
-    """Train in a process of its own, and look at it while it works."""
+def train(what: str, path: Path, rows: int, folder: Path, words: dict[str, object]) -> TrainingResult:
+    """Train in a process of its own, and sample its memory and time."""
     run = folder / f"run-{what}-{time.monotonic_ns()}"
     recipe = folder / f"{what}.yaml"
     recipe.write_text(RECIPE.format(path=path, **words), encoding="utf-8")
@@ -142,7 +141,7 @@ def train(what: str, path: Path, rows: int, folder: Path, words: dict[str, objec
         test = json.load(answer)["test"]
     lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
     lines = [line for line in lines if line["split"] == "train"]
-    warm = min(WARM, lines[-1]["step"] // 2)
+    warm = min(WARM_UP_STEPS, lines[-1]["step"] // 2)
     times = [
         1000 * (after["seconds"] - before["seconds"]) / (after["step"] - before["step"])
         for before, after in pairwise(lines)
@@ -150,7 +149,7 @@ def train(what: str, path: Path, rows: int, folder: Path, words: dict[str, objec
     ]
     spent = [(step, seconds) for step, seconds in spent if step >= warm]
     mib = {name: value / 1024 for name, value in peak.items()}
-    return Measured(
+    return TrainingResult(
         what=what,
         rows=rows,
         setup_seconds=first - lines[0]["seconds"],
@@ -169,8 +168,8 @@ def _memory(process: int) -> dict[str, int]:
         lines = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
     except (OSError, ProcessLookupError):
         return {}
-    found = dict(line.split(":", 1) for line in lines if ":" in line)
-    return {name: int(found[name].split()[0]) for name in ("VmHWM", "RssAnon", "RssFile") if name in found}
+    sizes = dict(line.split(":", 1) for line in lines if ":" in line)
+    return {name: int(sizes[name].split()[0]) for name in ("VmHWM", "RssAnon", "RssFile") if name in sizes}
 
 
 def _last_step(metrics: Path) -> int:
@@ -194,8 +193,8 @@ def main() -> None:
     parser.add_argument("--memory", type=float, default=2.0, help="data.memory, in GiB")
     parser.add_argument("--group-rows", type=int, default=GROUP_ROWS, help="rows of a row group")
     parser.add_argument("--file-rows", type=int, default=FILE_ROWS, help="rows of a file")
-    parser.add_argument("--folder", type=Path, help="where to make the files; by default the system's own")
-    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--folder", type=Path, help="folder of the files; by default a temporary one")
+    parser.add_argument("--json", type=Path, help="file for the results")
     args = parser.parse_args()
     if not Path("/proc/self/status").exists():
         raise SystemExit("memory is read from /proc, which only Linux has")
@@ -203,18 +202,18 @@ def main() -> None:
     subset = min(args.subset, rows)
     words = {"labels": args.labels, "steps": args.steps, "batch": args.batch}
     words["log_every"] = max(1, min(20, args.steps // 10))
-    with tempfile.TemporaryDirectory(prefix="flowgmm-rows-", dir=args.folder) as made:
-        folder = Path(made)
+    with tempfile.TemporaryDirectory(prefix="flowgmm-rows-", dir=args.folder) as name:
+        folder = Path(name)
         start = time.monotonic()
         shape = {"file_rows": min(args.file_rows, rows), "group_rows": args.group_rows}
         size = make_table(folder / "all", rows, args.features, **shape)
         make_table(folder / "some", subset, args.features, **{**shape, "file_rows": subset})
         print(f"{rows:,} rows, {size / 1e9:.2f} GB, made in {time.monotonic() - start:.0f} s", flush=True)
 
-        def in_memory() -> Measured:
+        def in_memory() -> TrainingResult:
             return train("memory", folder / "some", subset, folder, {**words, "memory": 64})
 
-        def in_files(what: str) -> Measured:
+        def in_files(what: str) -> TrainingResult:
             return train(what, folder / "all", rows, folder, {**words, "memory": args.memory})
 
         measured = [in_memory(), in_files("files"), in_memory(), in_files("again")]
@@ -222,17 +221,17 @@ def main() -> None:
         f"{'':8}{'rows':>14}{'set-up s':>10}{'ms/step':>9}{'cpu ms':>8}"
         f"{'peak MiB':>10}{'anon':>8}{'mapped':>8}{'accuracy':>10}"
     )
-    for one in measured:
+    for result in measured:
         print(
-            f"{one.what:8}{one.rows:14,}{one.setup_seconds:10.1f}{one.step_ms:9.2f}{one.cpu_ms:8.2f}"
-            f"{one.peak_mib:10,.0f}{one.anonymous_mib:8,.0f}{one.mapped_mib:8,.0f}{one.accuracy:10.4f}"
+            f"{result.what:8}{result.rows:14,}{result.setup_seconds:10.1f}{result.step_ms:9.2f}{result.cpu_ms:8.2f}"
+            f"{result.peak_mib:10,.0f}{result.anonymous_mib:8,.0f}{result.mapped_mib:8,.0f}{result.accuracy:10.4f}"
         )
-    ratio, of_processor = (
+    ratio, cpu_ratio = (
         2 * getattr(measured[1], name) / (getattr(measured[0], name) + getattr(measured[2], name))
         for name in ("step_ms", "cpu_ms")
     )
     print(
-        f"a step takes {ratio:.3f} of its time in memory, {of_processor:.3f} of the processor's; "
+        f"a step takes {ratio:.3f} of its time in memory, {cpu_ratio:.3f} of the CPU time; "
         f"peak {measured[1].peak_mib:,.0f} MiB"
     )
     if args.json:
@@ -240,8 +239,8 @@ def main() -> None:
             "schema": SCHEMA,
             "bytes": size,
             "ratio": ratio,
-            "cpu_ratio": of_processor,
-            "measured": [asdict(one) for one in measured],
+            "cpu_ratio": cpu_ratio,
+            "measured": [asdict(result) for result in measured],
         }
         args.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""What is in distribution and what is not, for `out_of_distribution.py`."""
+"""Training data and out-of-distribution rows for `out_of_distribution.py`."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ import numpy as np
 from data_sets import write_table
 
 Prepare = Callable[[Path, Path], Mapping[str, Any]]
-"""`prepare(shared, work)` writes what training reads into `work`; files of rows from elsewhere, by name."""
+"""`prepare(shared, work)` writes training files into `work`; returns files of other rows by name."""
 
 TOPICS = ("World", "Sports", "Business", "Sci/Tech")
-_SENTINELS = -5  # MiniBooNE: more than half of a faulty row lies below it, see its README
+_SENTINELS = -5  # MiniBooNE: more than half of a faulty row is below it, see its README
 
 
 @dataclass(frozen=True)
 class World:
-    """What a run is trained on, and what lies outside.
+    """Training data of a run, and rows outside of their distribution.
 
     Attributes:
         name: for `--only`.
-        what: for tables.
+        what: name for tables.
         recipe: a bundled recipe.
         words: overrides; `{shared}` and `{work}` are filled in.
         prepare: see `Prepare`.
-        overlays: of the recipe.
+        overlays: overlays of the recipe.
     """
 
     name: str
@@ -80,7 +80,7 @@ def without_digit(shared: Path, work: Path, *, digit: int) -> dict[str, Path]:
     import pandas as pd
 
     rows = pd.read_csv(shared / "pendigits" / "pendigits_train.csv")
-    return {f"the digit {digit}": _divided(rows, rows["clase"] != digit, work / "pendigits")}
+    return {f"the digit {digit}": _split(rows, rows["clase"] != digit, work / "pendigits")}
 
 
 def normal_states(shared: Path, work: Path) -> dict[str, Path]:
@@ -88,7 +88,7 @@ def normal_states(shared: Path, work: Path) -> dict[str, Path]:
     import pandas as pd
 
     rows = pd.read_csv(shared / "shuttle" / "shuttle_27145.csv")
-    return {"the other classes": _divided(rows, rows["clase"] == 0, work / "shuttle")}
+    return {"the other classes": _split(rows, rows["clase"] == 0, work / "shuttle")}
 
 
 def sound_detector(shared: Path, work: Path) -> dict[str, Path]:
@@ -97,7 +97,7 @@ def sound_detector(shared: Path, work: Path) -> dict[str, Path]:
 
     rows = pd.read_csv(shared / "miniboone" / "miniboone_5044.csv")
     faulty = (rows.drop(columns="clase") < _SENTINELS).mean(axis=1) > 0.5
-    return {"faults of the detector": _divided(rows, ~faulty, work / "miniboone")}
+    return {"faults of the detector": _split(rows, ~faulty, work / "miniboone")}
 
 
 def seven_kinds(shared: Path, work: Path, *, out: tuple[int, ...]) -> dict[str, Path]:
@@ -112,8 +112,8 @@ def seven_kinds(shared: Path, work: Path, *, out: tuple[int, ...]) -> dict[str, 
     return {", ".join(names[index] for index in out): Path(f"{stem}_out.npz")}
 
 
-def _divided(rows: Any, inside: Any, stem: Path) -> Path:
-    """Write both sides as `stem_in.csv` and `stem_out.csv`; the latter's path."""
+def _split(rows: Any, inside: Any, stem: Path) -> Path:
+    """Write both sides as `stem_in.csv` and `stem_out.csv`; returns the path of the second."""
     write_table(rows[inside], stem.with_name(f"{stem.name}_in.csv"))
     outside = stem.with_name(f"{stem.name}_out.csv")
     write_table(rows[~inside].drop(columns="clase"), outside)

@@ -1,14 +1,14 @@
-"""How well runs tell rows from elsewhere from their own: every score of a run beside simple detectors.
+"""Detection of out-of-distribution rows: every score of a run beside simple detectors.
 
-    python benchmarks/out_of_distribution.py                    everything that is not there yet, then a table
+    python benchmarks/out_of_distribution.py                    all missing points, then a table
     python benchmarks/out_of_distribution.py --only shuttle,pendigits --seed 3
-    python benchmarks/out_of_distribution.py --markdown         the table of the README, of what is there
+    python benchmarks/out_of_distribution.py --markdown         the table of the README from existing points
 
-Runs are trained with the bundled recipes and none of them sees a row from elsewhere. The simple detectors
-(kNN distance, Mahalanobis distance, isolation forest) are fitted to the same training vectors, to their first
-128 principal components where they have more than 512 numbers. At most 5,000 rows a side are compared. The
-settings and kinds of stand-ins of the default score were settled with several of these pairs in sight.
-"""
+Runs are trained with the bundled recipes, without out-of-distribution rows. The simple detectors (kNN
+distance, Mahalanobis distance, isolation forest) are fitted to the same training vectors, or to their first
+128 principal components if the vectors have more than 512 numbers. At most 5,000 rows of each side are
+compared. The settings and the pseudo-OOD rows of the default score were chosen while looking at several of
+these pairs."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from accuracy import environment
-from data_sets import shared_folder
+from data_sets import data_folder
 from ood_pairs import WORLDS, World
 
 from flowgmm_cli.data.cache import user_cache_dir
 from flowgmm_cli.files import read_json, write_json
 
 SCHEMA = "flowgmm/benchmark/ood/1"
-AT_MOST = 5000  # rows a side
-FITTED = 20_000  # training rows that simple detectors are fitted to
-WIDE, DIMS = 512, 128  # beyond so many numbers, so many principal components for the simple detectors
+MAX_ROWS = 5000  # of each side
+MAX_TRAIN_ROWS = 20_000  # for the simple detectors
+MAX_FEATURES, DIMS = 512, 128  # with more features, the simple detectors get DIMS principal components
 
 Matrix = npt.NDArray[np.float64]
 Detector = Callable[[Matrix], Matrix]
@@ -44,26 +44,25 @@ def simple_detectors(train: Matrix, seed: int) -> Mapping[str, Detector]:
     from sklearn.ensemble import IsolationForest
     from sklearn.neighbors import NearestNeighbors
 
-    if len(train) > FITTED:
-        train = train[np.random.default_rng(seed).choice(len(train), FITTED, replace=False)]
-    wide = train.shape[1] > WIDE
-    fewer = PCA(DIMS, random_state=seed).fit(train) if wide else None
-    seen = train if fewer is None else fewer.transform(train)
-    neighbours = NearestNeighbors(n_neighbors=5).fit(seen)
-    gaussian = LedoitWolf().fit(seen)
-    forest = IsolationForest(n_estimators=200, random_state=seed).fit(seen)
+    if len(train) > MAX_TRAIN_ROWS:
+        train = train[np.random.default_rng(seed).choice(len(train), MAX_TRAIN_ROWS, replace=False)]
+    pca = PCA(DIMS, random_state=seed).fit(train) if train.shape[1] > MAX_FEATURES else None
+    vectors = train if pca is None else pca.transform(train)
+    neighbours = NearestNeighbors(n_neighbors=5).fit(vectors)
+    gaussian = LedoitWolf().fit(vectors)
+    forest = IsolationForest(n_estimators=200, random_state=seed).fit(vectors)
     detectors: dict[str, Detector] = {
         "knn": lambda x: neighbours.kneighbors(x)[0].mean(1),
         "mahalanobis": gaussian.mahalanobis,
         "isolation_forest": lambda x: -forest.score_samples(x),
     }
-    if fewer is None:
+    if pca is None:
         return detectors
-    return {name: lambda x, one=one: one(fewer.transform(x)) for name, one in detectors.items()}
+    return {name: lambda x, detect=detect: detect(pca.transform(x)) for name, detect in detectors.items()}
 
 
 def measure(world: World, *, shared: Path, work: Path, seed: int) -> list[dict[str, Any]]:
-    """Train a run if it is not there, and compare its test rows with those of each place elsewhere."""
+    """Train a run unless it exists, and compare its test rows with each set of other rows."""
     from sklearn.metrics import roc_auc_score
 
     from flowgmm_cli import load
@@ -75,7 +74,7 @@ def measure(world: World, *, shared: Path, work: Path, seed: int) -> list[dict[s
     from flowgmm_cli.training.prepare import prepare
 
     context = DataContext(offline=True, cache_dir=str(user_cache_dir()))
-    elsewhere = world.prepare(shared, work / "data")
+    outside = world.prepare(shared, work / "data")
     words = [word.format(shared=shared, work=work / "data") for word in world.words]
     recipe = load_recipe(
         world.recipe,
@@ -97,7 +96,7 @@ def measure(world: World, *, shared: Path, work: Path, seed: int) -> list[dict[s
     own_scores = {name: detect(own) for name, detect in detectors.items()}
     model = load(folder)
     points = []
-    for place, rows in elsewhere.items():
+    for place, rows in outside.items():
         compared = model.ood(rows).to_dict()
         far = _at_most(np.asarray(model.embed(rows, space="input"), dtype=np.float64), rng)
         truth = np.repeat([0, 1], [len(own), len(far)])
@@ -114,7 +113,7 @@ def measure(world: World, *, shared: Path, work: Path, seed: int) -> list[dict[s
                 "n_in": compared["n_in"],
                 "n_out": compared["n_out"],
                 "default": compared["default_score"],
-                "scores": {name: one["auroc"] for name, one in compared["scores"].items()},
+                "scores": {name: values["auroc"] for name, values in compared["scores"].items()},
                 "simple": simple,
                 "environment": environment(),
             }
@@ -123,7 +122,7 @@ def measure(world: World, *, shared: Path, work: Path, seed: int) -> list[dict[s
 
 
 def table(points: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The README's table: the default score beside the simple detectors."""
+    """Format the table of the README: the default score beside the simple detectors."""
     lines = [
         "| in | out | flowgmm | kNN, Mahalanobis, isolation forest |",
         "| --- | --- | --- | --- |",
@@ -136,7 +135,7 @@ def table(points: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def details(points: Sequence[Mapping[str, Any]]) -> list[str]:
-    """All scores of all pairs, the best of each pair first."""
+    """Format all scores of all pairs, the best of each pair first."""
     lines = []
     for point in points:
         best = max(point["simple"].values())
@@ -153,35 +152,37 @@ def details(points: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _at_most(rows: Matrix, rng: np.random.Generator) -> Matrix:
-    return rows if len(rows) <= AT_MOST else rows[rng.choice(len(rows), AT_MOST, replace=False)]
+    return rows if len(rows) <= MAX_ROWS else rows[rng.choice(len(rows), MAX_ROWS, replace=False)]
 
 
 def main() -> None:
-    """Make what is missing, write the JSON, print the table."""
+    """Compute missing points, write the JSON, print the table."""
     names = {world.name: world for world in WORLDS}
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--only", help=f"separated by commas: {', '.join(names)}")
     parser.add_argument("--seed", type=int, default=10, help="draw of labels and seed (default 10)")
     parser.add_argument("--work", type=Path, default=Path("runs/benchmarks/ood"), help="work folder")
     parser.add_argument("--out", type=Path, help="the JSON (default: results.json in the work folder)")
-    parser.add_argument("--markdown", action="store_true", help="the README's table of what is there")
-    given = parser.parse_args()
-    wanted = given.only.split(",") if given.only else list(names)
-    if unknown := [name for name in wanted if name not in names]:
-        raise SystemExit(f"there is no `{unknown[0]}`; one of {', '.join(names)}")
-    work, shared = given.work.resolve(), shared_folder()
+    parser.add_argument(
+        "--markdown", action="store_true", help="the table of the README from existing points"
+    )
+    options = parser.parse_args()
+    chosen = options.only.split(",") if options.only else list(names)
+    if unknown := [name for name in chosen if name not in names]:
+        raise SystemExit(f"there is no `{unknown[0]}`; choose one of {', '.join(names)}")
+    work, shared = options.work.resolve(), data_folder()
     points: list[dict[str, Any]] = []
-    for name in wanted:
-        file = work / "points" / f"{name}-{given.seed}.json"
-        if not file.is_file() and not given.markdown:
-            found = measure(names[name], shared=shared, work=work, seed=given.seed)
-            write_json(file, {"schema": SCHEMA, "points": found})
+    for name in chosen:
+        file = work / "points" / f"{name}-{options.seed}.json"
+        if not file.is_file() and not options.markdown:
+            new = measure(names[name], shared=shared, work=work, seed=options.seed)
+            write_json(file, {"schema": SCHEMA, "points": new})
         if file.is_file():
-            kept = read_json(file, "points")["points"]
-            print("\n".join(details(kept)), file=sys.stderr, flush=True)
-            points += kept
-    if not given.markdown:
-        write_json(given.out or work / "results.json", {"schema": SCHEMA, "points": points})
+            existing = read_json(file, "points")["points"]
+            print("\n".join(details(existing)), file=sys.stderr, flush=True)
+            points += existing
+    if not options.markdown:
+        write_json(options.out or work / "results.json", {"schema": SCHEMA, "points": points})
     print("\n".join(table(points)))
 
 

@@ -7,11 +7,10 @@
     python benchmarks/processes.py --json results.json  save the results
 
 Both train the same recipe in alternation, so that other programs disturb both alike. A rate is the number of
-unlabelled rows per second between the first and the last line of metrics. Run it on an idle machine: processes
-that wait for each other lose more time to other programs than a single one. The CPU time of a step, the
-difference between a long and a short training, does not depend on other programs; its ratio is the speed-up
-without waiting.
-"""
+unlabelled rows per second between the first and the last line of metrics. Run it on an idle machine:
+processes that wait for each other lose more time to other programs than a single one. The CPU time of a
+step, the difference between a long and a short training, does not depend on other programs; its ratio is the
+speed-up without waiting."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class Rows:
 
 
 def products(shape: Shape, dtype: torch.dtype) -> Callable[[], None]:
-    """Create a function with only the matrix products of a step and of its gradients, a lower bound of its time.
+    """Create a function of only the matrix products of a step, with gradients: a lower bound of its time.
 
     There is no bias, no activation and one set of inputs, and the results are discarded. The first coupling
     needs no gradient of its input.

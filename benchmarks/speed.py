@@ -10,10 +10,9 @@
 All libraries train the same architecture, six affine couplings with two hidden layers, for the same
 likelihood with the same optimiser; flowgmm does so with its own trainer, and a second time with its default
 losses (two views, averaged teacher, consistency). The libraries alternate within one process, and ratios are
-medians of ratios within a round, so they hold on a slightly busy machine. `--clock cpu` measures processor time,
-which is fair for one thread even on a busy machine. The matrix products of a step alone are measured in the same
-rounds.
-"""
+medians of ratios within a round, so they hold on a slightly busy machine. `--clock cpu` measures processor
+time, which is fair for one thread even on a busy machine. The matrix products of a step alone are measured
+in the same rounds."""
 
 from __future__ import annotations
 

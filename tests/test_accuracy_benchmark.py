@@ -1,4 +1,4 @@
-"""`benchmarks/accuracy.py`: points are made once, kept, and summed up."""
+"""`benchmarks/accuracy.py`: points are made once, existing, and summed up."""
 
 from __future__ import annotations
 
@@ -36,8 +36,12 @@ def test_points_are_made_once_and_summed_up(accuracy: Any, tmp_path: Path) -> No
     assert {file: file.stat().st_mtime_ns for file in stamps} == stamps
 
     changed = accuracy.Benchmark(tmp_path, tmp_path, (*SHORT, "train.lr=1e-3"))
-    kept = changed.kept(digits, [3], methods)
-    assert [len(kept[name]) for name in methods] == [0, 1, 1]  # the vectors are the same, the training is not
+    existing = changed.existing_points(digits, [3], methods)
+    assert [len(existing[name]) for name in methods] == [
+        0,
+        1,
+        1,
+    ]  # the vectors are the same, the training is not
 
     value = accuracy.report(benchmark, [digits], [3, 4], accuracy.METHODS)
     assert value["data_sets"]["digits"]["summary"]["knn"]["accuracy"]["mean"] == first["knn"]["accuracy"]
@@ -72,7 +76,7 @@ def test_every_entry_names_a_recipe_and_valid_words(accuracy: Any, tmp_path: Pat
 def test_real_data_become_csv_files(accuracy: Any, tmp_path: Path, name: str) -> None:
     import csv
 
-    shared = accuracy.shared_folder()
+    shared = accuracy.data_folder()
     if not shared.is_dir():
         pytest.skip(f"no folder {shared}; FLOWGMM_SHARED_DATA names another")
     next(one for one in accuracy.DATA_SETS if one.name == name).prepare(shared, tmp_path)

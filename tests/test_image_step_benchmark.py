@@ -65,6 +65,6 @@ def test_the_other_layout_is_a_flow_with_the_same_number_of_couplings(image_step
     want = torch.linalg.slogdet(latent.reshape(16, 16)).logabsdet
     torch.testing.assert_close(log_det[0], want, rtol=1e-5, atol=1e-4)  # s and t are float32
     couplings = [one for one in other.modules() if isinstance(one, image_step.OtherCoupling)]
-    ours = image_step.OurLayout(setting, means)
+    ours = image_step.Layout(setting, means)
     names = [type(one).__name__ for one in ours.modules()]
     assert len(couplings) == names.count("ImageCoupling") == 7

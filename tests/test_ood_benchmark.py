@@ -41,7 +41,7 @@ def shared(tmp_path: Path) -> Path:
     return tmp_path / "shared"
 
 
-def test_a_digit_left_out_is_told_from_the_others(
+def test_a_digit_left_out_is_printed_from_the_others(
     bench: Any,
     shared: Path,
     tmp_path: Path,
@@ -56,8 +56,8 @@ def test_a_digit_left_out_is_told_from_the_others(
     argv = ["out_of_distribution.py", "--only", "pendigits", "--seed", "3", "--work", str(work)]
     monkeypatch.setattr(sys, "argv", argv)
     bench.main()
-    told = capsys.readouterr()
-    assert "| pen strokes without the digit 4, 100 labels | the digit 4 | " in told.out
+    printed = capsys.readouterr()
+    assert "| pen strokes without the digit 4, 100 labels | the digit 4 | " in printed.out
     (point,) = json.loads((work / "results.json").read_text())["points"]
     assert point["n_out"] == 150
     assert set(point["simple"]) == {"knn", "mahalanobis", "isolation_forest"}
@@ -69,7 +69,7 @@ def test_a_digit_left_out_is_told_from_the_others(
 
     stamp = (work / "points" / "pendigits-3.json").stat().st_mtime_ns
     bench.main()
-    assert capsys.readouterr().out == told.out
+    assert capsys.readouterr().out == printed.out
     assert (work / "points" / "pendigits-3.json").stat().st_mtime_ns == stamp
 
 
@@ -96,7 +96,7 @@ def test_every_world_is_a_recipe_that_holds(
         )
 
 
-def test_an_unknown_name_is_told(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_name_is_printed(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["out_of_distribution.py", "--only", "shuttles"])
-    with pytest.raises(SystemExit, match="there is no `shuttles`; one of ag_news"):
+    with pytest.raises(SystemExit, match="there is no `shuttles`; choose one of ag_news"):
         bench.main()

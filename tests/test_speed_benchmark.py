@@ -157,7 +157,7 @@ def test_operations_are_those_of_the_products(bench: Any) -> None:
 
 @pytest.mark.parametrize("what", ["step", "score", "sample"])
 def test_who_is_not_installed_is_named(bench: Any, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    monkeypatch.setattr(bench.speed, "installed", lambda: [])
+    monkeypatch.setattr(bench.speed, "available_peers", lambda: [])
     threads = torch.get_num_threads()
     shape = bench.shapes.TINY[0]
     measured = bench.speed.measure(what, shape, threads=1, rounds=2, clock="cpu").to_dict()
