@@ -34,7 +34,7 @@ class Axis:
 
 
 def steps(key: str) -> Callable[[int], list[Contender]]:
-    """Create contenders of an axis: training steps with the default losses, `key` of the base shape changed."""
+    """Create contenders of an axis: training steps with the default losses and another `key`."""
 
     def make(size: int) -> list[Contender]:
         shape = replace(BASE, **{key: size})  # type: ignore[arg-type]
