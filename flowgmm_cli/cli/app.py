@@ -12,61 +12,41 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 COMMANDS = {
-    "train": ("Train a model from a recipe, calibrate it and test it.", "train:train"),
-    "eval": (
-        "Evaluate a run: accuracy, calibration and density, by class, with confidence intervals.",
-        "eval:evaluate",
-    ),
-    "predict": (
-        "Predict classes: one row for each row of the input, in order, to a file or to stdout.",
-        "predict:predict",
-    ),
-    "sample": (
-        "Make rows: of classes, on the way between two rows, or of one class in the manner of another.",
-        "sample:sample",
-    ),
+    "train": "Train a model from a recipe, calibrate it and test it.",
+    "eval": "Evaluate a run: accuracy, calibration and density, by class, with confidence intervals.",
+    "predict": "Predict classes: one row for each row of the input, in order, to a file or to stdout.",
+    "sample": "Make rows: of classes, on the way between two rows, or of one class in the manner of another.",
     "features": (
-        "List the layers of a flow, or show the effect of a channel: rows with it turned up and down.",
-        "features:features",
+        "List the layers of a flow, or show the effect of a channel: rows with it turned up and down."
     ),
-    "embed": (
-        "Embed rows: one vector for each row of the input, in order, to a file or to stdout.",
-        "embed:embed",
-    ),
-    "ood": (
-        "Tell rows apart: the rows of --out against in-distribution rows, by every score of the run.",
-        "ood:ood",
-    ),
-    "report": (
-        "Write a page about a run: results, curves, figures, samples, settings. It needs no network to be "
-        "read.",
-        "report:report",
-    ),
+    "embed": "Embed rows: one vector for each row of the input, in order, to a file or to stdout.",
+    "ood": "Tell rows apart: the rows of --out against in-distribution rows, by every score of the run.",
+    "report": "Write a page about a run: results, curves, figures, samples, settings. It needs no network to "
+    "be read.",
     "check": (
-        "Check a model on rows: inverse and log-determinant layer by layer, latents, dead dimensions, NaN.",
-        "check:check",
+        "Check a model on rows: inverse and log-determinant layer by layer, latents, dead dimensions, NaN."
     ),
     "init": (
-        "Look at a table and write a recipe that trains on it, with the reason of each choice as a comment.",
-        "init:init",
+        "Look at a table and write a recipe that trains on it, with the reason of each choice as a comment."
     ),
-    "curve": (
-        "Accuracy against the number of labels, with its spread over seeds, beside simple baselines.",
-        "experiments:curve",
-    ),
-    "sweep": (
-        "Train every combination of some settings, each with every seed, and rank them.",
-        "experiments:sweep",
-    ),
-    "runs": ("List, show and compare training runs.", "runs:app"),
-    "recipes": ("List, show, copy and validate recipes.", "recipes:app"),
-    "plugins": ("List, describe, make and test components, built in and installed.", "plugins:app"),
-    "doctor": (
-        "Report versions, devices, folders and plugin problems, to read or to paste into an issue.",
-        "doctor:doctor",
-    ),
+    "curve": "Accuracy against the number of labels, with its spread over seeds, beside simple baselines.",
+    "sweep": "Train every combination of some settings, each with every seed, and rank them.",
+    "runs": "List, show and compare training runs.",
+    "recipes": "List, show, copy and validate recipes.",
+    "plugins": "List, describe, make and test components, built in and installed.",
+    "doctor": "Report versions, devices, folders and plugin problems, to read or to paste into an issue.",
 }
-"""Name -> (first paragraph of its help, `module:attribute` in this package), in the order of the help."""
+"""Name -> first paragraph of its help, in the order of the help."""
+
+_TARGETS = {
+    "eval": "eval:evaluate",
+    "curve": "experiments:curve",
+    "sweep": "experiments:sweep",
+    "runs": "runs:app",
+    "recipes": "recipes:app",
+    "plugins": "plugins:app",
+}
+"""Name -> `module:attribute` in this package, where it is not `name:name`."""
 
 
 class LazyCommand(TyperCommand):
@@ -109,7 +89,8 @@ class LazyGroup(TyperGroup):
 
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
-        for name, (summary, target) in COMMANDS.items():
+        for name, summary in COMMANDS.items():
+            target = _TARGETS.get(name, f"{name}:{name}")
             self.add_command(LazyCommand(name, summary, f"flowgmm_cli.cli.{target}"))
 
 

@@ -94,33 +94,11 @@ class Session:
         schema = input_schema(self.trained)
         return open_rows(data, schema, context=self.context, format=data_format, on_error=on_error)
 
-    def score(
-        self,
-        reader: RowReader,
-        task: str,
-        *,
-        scores: Sequence[str] = (),
-        latents: bool = False,
-        inputs: bool = False,
-        on_error: OnError,
-        device: str,
-        processes: int,
-    ) -> Iterator[ScoredRows]:
-        """Score rows and report the progress of `task`; see `flowgmm_cli.inference.scoring.score`."""
+    def score(self, reader: RowReader, task: str, **options: Any) -> Iterator[ScoredRows]:
+        """Score rows and report the progress of `task`; options are those of `inference.scoring.score`."""
         from flowgmm_cli.inference.scoring import score
 
-        stream = score(
-            self.trained,
-            reader,
-            scores=scores,
-            latents=latents,
-            inputs=inputs,
-            context=self.context,
-            on_error=on_error,
-            device=device,
-            processes=processes,
-            folder=self.run.path,
-        )
+        stream = score(self.trained, reader, context=self.context, folder=self.run.path, **options)
         count = 0
         for scored in stream:
             yield scored
