@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from suites import expect_caught, suite_of
 
 from flowgmm_cli.api import (
     Column,
@@ -165,17 +166,11 @@ WRONG = [
 ]
 
 
-def suite_of(source: type[Right], **attributes: Any) -> type[DataConformance]:
-    class Of(DataConformance):
-        published = False
-        spec = DataSpec(config=Settings, build="x:y", summary="A source")
+SPEC = DataSpec(config=Settings, build="x:y", summary="A source")
 
-        def _load_build(self) -> Any:
-            return source
 
-    for name, value in attributes.items():
-        setattr(Of, name, value)
-    return Of
+def suite(component: type[Right], **attributes: Any) -> type[Any]:
+    return suite_of(DataConformance, SPEC, component, **attributes)
 
 
 class WithDataError(Right):
@@ -187,10 +182,8 @@ class WithDataError(Right):
 
 @pytest.mark.parametrize(("check", "wrong"), WRONG, ids=[f"{wrong.__name__}" for _, wrong in WRONG])
 def test_each_wrong_source_is_caught_by_the_check_that_names_it(check: str, wrong: type[Right]) -> None:
-    missing = {"n": 5000}
-    getattr(suite_of(WithDataError, missing=missing)(), check)()
-    with pytest.raises(ConformanceError, match=check):
-        getattr(suite_of(wrong, missing=missing)(), check)()
+    right, other = (suite(source, missing={"n": 5000}) for source in (WithDataError, wrong))
+    expect_caught(right, other, check)
 
 
 def test_a_source_that_needs_the_network_refuses_offline() -> None:
@@ -200,11 +193,11 @@ def test_a_source_that_needs_the_network_refuses_offline() -> None:
                 raise DataError("offline", hint="run once without --offline")
             return super().load()
 
-    suite_of(Refuses, offline="refuses")().test_offline_is_honoured()
+    suite(Refuses, offline="refuses")().test_offline_is_honoured()
     with pytest.raises(ConformanceError, match="offline"):
-        suite_of(Refuses)().test_offline_is_honoured()
+        suite(Refuses)().test_offline_is_honoured()
     with pytest.raises(ConformanceError, match="it loads offline"):
-        suite_of(Right, offline="refuses")().test_offline_is_honoured()
+        suite(Right, offline="refuses")().test_offline_is_honoured()
 
 
 class TestSklearn(DataConformance):

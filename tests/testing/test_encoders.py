@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from suites import expect_caught, suite_of
 
 from flowgmm_cli.api import Config, EncoderSpec, Field
-from flowgmm_cli.testing import ConformanceError, EncoderConformance
+from flowgmm_cli.testing import EncoderConformance
 
 
 class Settings(Config):
@@ -138,24 +139,18 @@ WRONG = [
 ]
 
 
-def suite_of(encoder: type[Right]) -> type[EncoderConformance]:
-    class Of(EncoderConformance):
-        published = False
-        spec = EncoderSpec(config=Settings, build="x:y", summary="An encoder")
+SPEC = EncoderSpec(config=Settings, build="x:y", summary="An encoder")
 
-        def _load_build(self) -> Any:
-            return encoder
 
-    return Of
+def suite(component: type[Right]) -> type[Any]:
+    return suite_of(EncoderConformance, SPEC, component)
 
 
 @pytest.mark.parametrize(
     ("check", "wrong"), WRONG, ids=[f"{wrong.__name__}-{check[5:]}" for check, wrong in WRONG]
 )
 def test_each_wrong_encoder_is_caught_by_the_check_that_names_it(check: str, wrong: type[Right]) -> None:
-    getattr(suite_of(Right)(), check)()
-    with pytest.raises(ConformanceError, match=check):
-        getattr(suite_of(wrong)(), check)()
+    expect_caught(suite(Right), suite(wrong), check)
 
 
 class TestTfidfSvd(EncoderConformance):

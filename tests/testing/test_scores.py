@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from suites import expect_caught, suite_of
 
 from flowgmm_cli.api import Config, ScoreInputs, ScoreSpec
 from flowgmm_cli.plugins.registry import Builtins
-from flowgmm_cli.testing import ConformanceError, ScoreConformance, run_checks
+from flowgmm_cli.testing import ScoreConformance, run_checks
 
 
 class Settings(Config):
@@ -132,26 +133,20 @@ ATTRIBUTES: dict[str, Any] = {
 }
 
 
-def suite_of(score: type[Right]) -> type[ScoreConformance]:
-    class Of(ScoreConformance):
-        published = False
-        spec = ScoreSpec(config=Settings, build="x:y", summary="A score")
+SPEC = ScoreSpec(config=Settings, build="x:y", summary="A score")
 
-        def _load_build(self) -> Any:
-            return score
 
-    return Of
+def suite(component: type[Right]) -> type[Any]:
+    return suite_of(ScoreConformance, SPEC, component)
 
 
 @pytest.mark.parametrize(("check", "wrong"), WRONG, ids=[wrong.__name__ for _, wrong in WRONG])
 def test_each_wrong_score_is_caught_by_the_check_that_names_it(check: str, wrong: type[Right]) -> None:
-    getattr(suite_of(Right)(), check)()
-    with pytest.raises(ConformanceError, match=check):
-        getattr(suite_of(wrong)(), check)()
+    expect_caught(suite(Right), suite(wrong), check)
 
 
 @pytest.mark.parametrize("name", Builtins()["score"])
 def test_built_in_scores_conform(name: str) -> None:
     skip = {"test_import_is_light": "looked at for all built-ins at once"}
-    suite = type("Of", (ScoreConformance,), {"name": name, "skip": skip, **ATTRIBUTES.get(name, {})})
-    assert [item for item in run_checks(suite) if item.outcome == "failed"] == []
+    built_in = type("Of", (ScoreConformance,), {"name": name, "skip": skip, **ATTRIBUTES.get(name, {})})
+    assert [item for item in run_checks(built_in) if item.outcome == "failed"] == []

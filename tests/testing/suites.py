@@ -1,0 +1,23 @@
+"""Suites of components that no entry point names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from flowgmm_cli.api import Spec
+from flowgmm_cli.testing import Conformance, ConformanceError
+
+
+def suite_of(base: type[Conformance], spec: Spec, component: type, **attributes: Any) -> type[Any]:
+    """Return a suite that checks a class in place of the component that the spec builds."""
+    members = {"published": False, "spec": spec, "_load_build": lambda self: component}
+    return type("Of", (base,), {**members, **attributes})
+
+
+def expect_caught(right: type[Any], wrong: type[Any], check: str) -> None:
+    """Expect that a check passes for one suite, and fails under its own name for the other."""
+    getattr(right(), check)()
+    with pytest.raises(ConformanceError, match=check):
+        getattr(wrong(), check)()
