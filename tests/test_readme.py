@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import runpy
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -133,10 +134,16 @@ def test_linked_files_exist(text: str) -> None:
         assert (ROOT / target).exists(), target
 
 
-def test_contributing_lists_every_layer() -> None:
-    cells = re.findall(r"^\| (`[^|]+) \|", CONTRIBUTING[CONTRIBUTING.index("| layer |") :], re.M)
-    listed = {name.rstrip("/") for cell in cells for name in re.findall(r"`([\w./]+)`", cell)}
-    package = ROOT / "flowgmm_cli"
-    modules = {path.name for path in package.glob("*.py")} - {"__init__.py"}
-    packages = {path.parent.name for path in package.glob("*/__init__.py")}
-    assert modules | packages <= listed
+def test_contributing_lists_the_layers_of_the_import_linter() -> None:
+    cells = re.findall(
+        r"^\| (`[^|]+) \|", CONTRIBUTING[CONTRIBUTING.index("| layer |") :].split("\n\n")[0], re.M
+    )
+    listed = [
+        {name.removesuffix(".py").rstrip("/") for name in re.findall(r"`([^`]+)`", cell)} for cell in cells
+    ]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    assert listed == [set(layer.split(" | ")) for layer in layers]
+    for name in set().union(*listed):
+        path = ROOT / "flowgmm_cli" / name
+        assert path.is_dir() or path.with_suffix(".py").is_file()
