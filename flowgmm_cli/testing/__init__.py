@@ -16,28 +16,27 @@ if TYPE_CHECKING:
     from .regularisers import RegulariserConformance as RegulariserConformance
     from .scores import ScoreConformance as ScoreConformance
 
-_MODULES = {
-    "CheckResult": "checks",
-    "ConformanceError": "checks",
-    "check": "checks",
-    "run_checks": "checks",
-    "Conformance": "component",
-    "suite_for": "component",
-    "DataConformance": "data",
-    "EncoderConformance": "encoders",
-    "FlowConformance": "flows",
-    "ImageFlowConformance": "images",
-    "RecipesConformance": "recipes",
-    "RegulariserConformance": "regularisers",
-    "ScoreConformance": "scores",
-}
-__all__ = list(_MODULES)
+__all__ = [
+    "CheckResult",
+    "Conformance",
+    "ConformanceError",
+    "DataConformance",
+    "EncoderConformance",
+    "FlowConformance",
+    "ImageFlowConformance",
+    "RecipesConformance",
+    "RegulariserConformance",
+    "ScoreConformance",
+    "check",
+    "run_checks",
+    "suite_for",
+]
 
 
 def __getattr__(name: str) -> object:
     """Import a public name on first use: the checks of data need no torch."""
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
+    if name in __all__:
+        from .names import load
 
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+        return load(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
