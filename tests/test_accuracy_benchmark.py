@@ -1,4 +1,4 @@
-"""`benchmarks/accuracy.py`: points are made once, existing, and summed up."""
+"""`benchmarks/accuracy.py`: points are computed once, saved and summarised."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def accuracy(monkeypatch: pytest.MonkeyPatch) -> Any:
         sys.modules.pop(name)
 
 
-def test_points_are_made_once_and_summed_up(accuracy: Any, tmp_path: Path) -> None:
-    digits = next(one for one in accuracy.DATA_SETS if one.name == "digits")
+def test_points_are_computed_once_and_summarised(accuracy: Any, tmp_path: Path) -> None:
+    digits = next(data_set for data_set in accuracy.DATA_SETS if data_set.name == "digits")
     methods = ["flowgmm", "knn", "all_labels"]
     benchmark = accuracy.Benchmark(tmp_path, tmp_path, SHORT)
     first = benchmark.points(digits, 3, methods)
@@ -50,26 +50,26 @@ def test_points_are_made_once_and_summed_up(accuracy: Any, tmp_path: Path) -> No
     assert len({line.count("|") for line in lines}) == 1
     assert f"{first['knn']['accuracy']:.3f}" in lines[2]
     assert any(line.startswith("digits") and " knn " in line for line in accuracy.details(value))
-    found = first["knn"]["environment"]
-    assert f"{found['date']}, {found['cores']} cores of" in accuracy.footnote(value)
+    environment = first["knn"]["environment"]
+    assert f"{environment['date']}, {environment['cores']} cores of" in accuracy.footnote(value)
     json.dumps(value, allow_nan=False)
 
 
 def test_a_draw_sets_the_split_only_where_the_data_have_no_test_rows(accuracy: Any, tmp_path: Path) -> None:
-    by_name = {one.name: one for one in accuracy.DATA_SETS}
+    by_name = {data_set.name: data_set for data_set in accuracy.DATA_SETS}
     own = by_name["susy"].overrides(shared=tmp_path, work=tmp_path, seed=7)
-    made = by_name["higgs"].overrides(shared=tmp_path, work=tmp_path, seed=7)
+    drawn = by_name["higgs"].overrides(shared=tmp_path, work=tmp_path, seed=7)
     assert {"run.seed=7", "data.labels.seed=7", "data.labels.count=40"} <= set(own)
-    assert "data.split.seed=7" in made
+    assert "data.split.seed=7" in drawn
     assert "data.split.seed=7" not in own
 
 
 def test_every_entry_names_a_recipe_and_valid_words(accuracy: Any, tmp_path: Path) -> None:
     from flowgmm_cli.recipe.load import load_recipe
 
-    for one in accuracy.DATA_SETS:
-        recipe = load_recipe(one.recipe, one.overrides(shared=tmp_path, work=tmp_path, seed=1))
-        assert recipe.data.config.labels.count == one.labels
+    for data_set in accuracy.DATA_SETS:
+        recipe = load_recipe(data_set.recipe, data_set.overrides(shared=tmp_path, work=tmp_path, seed=1))
+        assert recipe.data.config.labels.count == data_set.labels
 
 
 @pytest.mark.parametrize("name", ["pendigits", "susy", "higgs", "trec"])
@@ -79,13 +79,13 @@ def test_real_data_become_csv_files(accuracy: Any, tmp_path: Path, name: str) ->
     shared = accuracy.data_folder()
     if not shared.is_dir():
         pytest.skip(f"no folder {shared}; FLOWGMM_SHARED_DATA names another")
-    next(one for one in accuracy.DATA_SETS if one.name == name).prepare(shared, tmp_path)
+    next(data_set for data_set in accuracy.DATA_SETS if data_set.name == name).prepare(shared, tmp_path)
     rows = {"pendigits": [7493], "susy": [10_000, 1_000], "higgs": [7_500], "trec": [5_452, 500]}[name]
     classes = {"pendigits": 10, "susy": 2, "higgs": 2, "trec": 6}[name]
-    found = []
+    rows_of_files = []
     for file in sorted(tmp_path.iterdir(), reverse=True):
         with file.open(encoding="utf-8", newline="") as lines:
             table = list(csv.DictReader(lines))
-        found.append(len(table))
+        rows_of_files.append(len(table))
         assert len({row["y"] for row in table}) == classes
-    assert found == rows
+    assert rows_of_files == rows

@@ -1,4 +1,4 @@
-"""The walkthrough of CONTRIBUTING is code that works."""
+"""The walkthrough of CONTRIBUTING works."""
 
 from __future__ import annotations
 
@@ -18,16 +18,18 @@ TEXT = (Path(__file__).resolve().parent.parent / "CONTRIBUTING.md").read_text(en
 
 @pytest.fixture
 def walkthrough(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the code of the section defines: the spec, the flow, `build`."""
+    """Names that the code of the section defines: the spec, the flow, `build`."""
     section = TEXT[TEXT.index("## Add a flow") : TEXT.index("## Add something else")]
-    blocks = [textwrap.dedent(one) for one in re.findall(r"^ *```python\n(.*?)^ *```$", section, re.M | re.S)]
+    blocks = [
+        textwrap.dedent(block) for block in re.findall(r"^ *```python\n(.*?)^ *```$", section, re.M | re.S)
+    ]
     parameters, module, _line = blocks
     names: dict[str, Any] = dict(vars(api))
     exec(parameters, names)
     monkeypatch.setattr(specs, "PlanewiseConfig", names["PlanewiseConfig"], raising=False)
-    found: dict[str, Any] = {"__name__": "flowgmm_cli.flows.planewise", "PLANEWISE": names["PLANEWISE"]}
-    exec(compile(module, "CONTRIBUTING.md", "exec"), found)
-    return found
+    namespace: dict[str, Any] = {"__name__": "flowgmm_cli.flows.planewise", "PLANEWISE": names["PLANEWISE"]}
+    exec(compile(module, "CONTRIBUTING.md", "exec"), namespace)
+    return namespace
 
 
 @pytest.mark.parametrize("features", [1, 2, 5])

@@ -1,4 +1,4 @@
-"""Rules of the house that no linter knows."""
+"""Rules of the project that no linter checks."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "flowgmm_cli"
 MODULES = sorted(PACKAGE.rglob("*.py"))
-LONGEST = 350
-LONG = {"api.py"}  # the contract of plugin authors, to be read as one
+MAX_LINES = 350
+LONG_MODULES = {"api.py"}  # the interface for plugin authors, a single document
 
-# unpickling or evaluating what a file says lets the file run code
+# unpickling or evaluating a file lets it run code
 FORBIDDEN_CALLS = {
     "__import__",
     "compile",
@@ -29,7 +29,7 @@ FORBIDDEN_CALLS = {
     "yaml.unsafe_load",
 }
 FORBIDDEN_MODULES = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
-# random numbers come from generators that are passed
+# random numbers come from generators passed as arguments
 GLOBAL_RANDOMNESS = {
     "np.random.rand",
     "np.random.randn",
@@ -60,7 +60,7 @@ def nodes(module: Path) -> list[ast.AST]:
 
 @cache
 def calls(module: Path) -> list[tuple[str, ast.Call]]:
-    """Each call with the dotted name of what is called; `?` where it is not a name."""
+    """Each call with the dotted name of its function; `?` if that is no name."""
     return [
         (ast.unparse(node.func) if isinstance(node.func, ast.Name | ast.Attribute) else "?", node)
         for node in nodes(module)
@@ -80,14 +80,14 @@ def lines_with_calls(names: set[str], modules: list[Path]) -> list[str]:
 
 @cache
 def imports(module: Path) -> set[str]:
-    """The top-level packages a module imports, anywhere in it."""
-    found = set()
+    """Top-level packages that a module imports anywhere."""
+    modules = set()
     for node in nodes(module):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            modules |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found.add(node.module.split(".")[0])
-    return found
+            modules.add(node.module.split(".")[0])
+    return modules
 
 
 def test_imports_go_down_only() -> None:
@@ -98,7 +98,9 @@ def test_imports_go_down_only() -> None:
 
 def test_modules_are_short() -> None:
     lines = {name_of(module): len(module.read_text(encoding="utf-8").splitlines()) for module in MODULES}
-    assert {name: count for name, count in lines.items() if count > LONGEST and name not in LONG} == {}
+    assert {
+        name: count for name, count in lines.items() if count > MAX_LINES and name not in LONG_MODULES
+    } == {}
 
 
 def test_only_the_command_line_prints() -> None:
@@ -109,7 +111,7 @@ def test_only_the_command_line_prints() -> None:
     )
 
 
-def test_nothing_that_is_read_can_run_code() -> None:
+def test_files_that_are_read_cannot_run_code() -> None:
     assert [name_of(module) for module in MODULES if FORBIDDEN_MODULES & imports(module)] == []
     assert lines_with_calls(FORBIDDEN_CALLS, MODULES) == []
     for module in MODULES:
@@ -135,21 +137,21 @@ def test_every_library_that_is_imported_is_declared() -> None:
     texts = [*project["dependencies"], *project["optional-dependencies"]["text"]]
     declared = {re.split(r"[^\w-]", text)[0] for text in texts}
     imported = set().union(*map(imports, MODULES)) - sys.stdlib_module_names - {"flowgmm_cli"}
-    wanted = {DISTRIBUTIONS.get(PARTS.get(name, name), PARTS.get(name, name)) for name in imported}
-    assert wanted - declared == set()
+    required = {DISTRIBUTIONS.get(PARTS.get(name, name), PARTS.get(name, name)) for name in imported}
+    assert required - declared == set()
 
 
-def test_our_plugins_build_on_the_contract_alone() -> None:
+def test_first_party_plugins_import_only_the_public_interface() -> None:
     public = {"flowgmm_cli.api", "flowgmm_cli.testing"}
     for file in sorted((ROOT / "plugins").glob("*/src/**/*.py")) + sorted(
         (ROOT / "plugins").glob("*/tests/**/*.py")
     ):
-        found = set()
+        modules = set()
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
-                found |= {alias.name for alias in node.names}
+                modules |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 names = {f"{node.module}.{alias.name}" for alias in node.names}
-                found |= names if node.module == "flowgmm_cli" else {node.module or ""}
-        ours = {name for name in found if name.split(".")[0] == "flowgmm_cli"}
-        assert ours <= public, f"{file.relative_to(ROOT)} imports {', '.join(sorted(ours - public))}"
+                modules |= names if node.module == "flowgmm_cli" else {node.module or ""}
+        internal = {name for name in modules if name.split(".")[0] == "flowgmm_cli"}
+        assert internal <= public, f"{file.relative_to(ROOT)} imports {', '.join(sorted(internal - public))}"

@@ -1,4 +1,4 @@
-"""`benchmarks/image_step.py`: both layouts are what they are compared for; no times are looked at."""
+"""`benchmarks/image_step.py`: both layouts are flows of the same size; times are not checked."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def image_step(monkeypatch: pytest.MonkeyPatch) -> Any:
     sys.modules.pop("image_step")
 
 
-def test_it_prints_a_table_and_keeps_its_figures(
+def test_it_prints_a_table_and_saves_its_results(
     image_step: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     small = {"size": 4, "batch": 3, "hidden": 4, "blocks": 1, "couplings": 1, "classes": 2, "rounds": 1}
@@ -32,13 +32,13 @@ def test_it_prints_a_table_and_keeps_its_figures(
     assert "realnvp_image" in capsys.readouterr().out
     value = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))
     assert value["setting"]["hidden"] == 4
-    assert [(one["what"], one["precision"]) for one in value["measured"]] == [
+    assert [(result["what"], result["precision"]) for result in value["measured"]] == [
         ("other layout", "fp32"),
         ("realnvp_image", "fp32"),
         ("other layout", "bf16"),
         ("realnvp_image", "bf16"),
     ]
-    assert all(one["images_per_second"] > 0 for one in value["measured"])
+    assert all(result["images_per_second"] > 0 for result in value["measured"])
     assert value["measured"][1]["ratio"] == 1.0
 
 
@@ -64,7 +64,7 @@ def test_the_other_layout_is_a_flow_with_the_same_number_of_couplings(image_step
     latent = torch.autograd.functional.jacobian(lambda v: (other(v), latents[-1])[1], x)
     want = torch.linalg.slogdet(latent.reshape(16, 16)).logabsdet
     torch.testing.assert_close(log_det[0], want, rtol=1e-5, atol=1e-4)  # s and t are float32
-    couplings = [one for one in other.modules() if isinstance(one, image_step.OtherCoupling)]
-    ours = image_step.Layout(setting, means)
-    names = [type(one).__name__ for one in ours.modules()]
+    couplings = [layer for layer in other.modules() if isinstance(layer, image_step.OtherCoupling)]
+    layout = image_step.Layout(setting, means)
+    names = [type(layer).__name__ for layer in layout.modules()]
     assert len(couplings) == names.count("ImageCoupling") == 7

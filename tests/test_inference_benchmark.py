@@ -1,4 +1,4 @@
-"""`benchmarks/inference.py`, and what it shows: memory does not grow with the number of rows."""
+"""`benchmarks/inference.py` and its result: memory does not grow with the number of rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def inference(monkeypatch: pytest.MonkeyPatch) -> Any:
     sys.modules.pop("inference")
 
 
-def test_the_table_is_made_as_it_says(inference: Any, tmp_path: Path) -> None:
+def test_the_table_has_the_documented_columns(inference: Any, tmp_path: Path) -> None:
     inference.make_table(tmp_path / "a.csv", 150, labels=True)
     lines = (tmp_path / "a.csv").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 151
@@ -49,12 +49,12 @@ def test_memory_is_flat(inference: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_it_prints_a_table_and_keeps_its_figures(tmp_path: Path) -> None:
+def test_it_prints_a_table_and_saves_its_results(tmp_path: Path) -> None:
     words = ["--rows", "3000", "--verbs", "predict", "--json", str(tmp_path / "f.json")]
     done = subprocess.run(
         [sys.executable, str(FOLDER / "inference.py"), *words], capture_output=True, text=True, check=True
     )
     assert "bare model" in done.stdout
     measured = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))["measured"]
-    assert [one["what"] for one in measured] == ["bare model", "predict"]
-    assert all(one["rows_per_second"] > 0 for one in measured)
+    assert [result["what"] for result in measured] == ["bare model", "predict"]
+    assert all(result["rows_per_second"] > 0 for result in measured)

@@ -1,4 +1,4 @@
-"""`benchmarks/larger_than_memory.py`, and what it shows: memory does not grow with the number of rows."""
+"""`benchmarks/larger_than_memory.py` and its result: memory does not grow with the number of rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> Any:
     sys.modules.pop("larger_than_memory")
 
 
-def test_the_files_are_made_as_it_says(benchmark: Any, tmp_path: Path) -> None:
+def test_the_files_have_the_documented_rows(benchmark: Any, tmp_path: Path) -> None:
     size = benchmark.make_table(tmp_path / "rows", 2500, 3, file_rows=1000, group_rows=400)
     files = sorted((tmp_path / "rows").iterdir())
     assert [pq.read_metadata(file).num_rows for file in files] == [1000, 1000, 500]
@@ -49,7 +49,7 @@ def test_memory_is_flat(benchmark: Any, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_it_prints_a_table_and_keeps_its_figures(tmp_path: Path) -> None:
+def test_it_prints_a_table_and_saves_its_results(tmp_path: Path) -> None:
     words = ["--gigabytes", "0.002", "--features", "5", "--steps", "20", "--batch", "64", "--labels", "40"]
     words += ["--memory", "0.001", "--subset", "5000", "--file-rows", "30000", "--group-rows", "8000"]
     words += ["--folder", str(tmp_path), "--json", str(tmp_path / "f.json")]
@@ -60,8 +60,8 @@ def test_it_prints_a_table_and_keeps_its_figures(tmp_path: Path) -> None:
         check=True,
     )
     assert "of its time in memory" in done.stdout
-    found = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))
-    assert [one["what"] for one in found["measured"]] == ["memory", "files", "memory", "again"]
-    assert found["measured"][1]["rows"] == 100_000
-    assert all(one["step_ms"] > 0 and one["peak_mib"] > 100 for one in found["measured"])
+    results = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))
+    assert [result["what"] for result in results["measured"]] == ["memory", "files", "memory", "again"]
+    assert results["measured"][1]["rows"] == 100_000
+    assert all(result["step_ms"] > 0 and result["peak_mib"] > 100 for result in results["measured"])
     assert not list(tmp_path.glob("flowgmm-rows-*"))

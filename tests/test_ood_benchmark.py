@@ -1,4 +1,4 @@
-"""`benchmarks/out_of_distribution.py`: runs and simple detectors on the same vectors, kept once made."""
+"""`benchmarks/out_of_distribution.py`: runs and simple detectors on the same vectors, computed once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 @pytest.fixture
-def shared(tmp_path: Path) -> Path:
+def data_folder(tmp_path: Path) -> Path:
     """Strokes of three digits around means of their own; the 4 is far from the others."""
     rng = np.random.default_rng(0)
     means = {0: np.zeros(6), 1: np.full(6, 4.0), 4: np.full(6, -12.0)}
@@ -41,17 +41,17 @@ def shared(tmp_path: Path) -> Path:
     return tmp_path / "shared"
 
 
-def test_a_digit_left_out_is_printed_from_the_others(
+def test_an_omitted_digit_is_detected(
     bench: Any,
-    shared: Path,
+    data_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    world = next(one for one in bench.WORLDS if one.name == "pendigits")
+    world = next(world for world in bench.WORLDS if world.name == "pendigits")
     short = replace(world, words=(*world.words, "data.labels.count=10", *SHORT))
     monkeypatch.setattr(bench, "WORLDS", (short,))
-    monkeypatch.setenv("FLOWGMM_SHARED_DATA", str(shared))
+    monkeypatch.setenv("FLOWGMM_SHARED_DATA", str(data_folder))
     work = tmp_path / "work"
     argv = ["out_of_distribution.py", "--only", "pendigits", "--seed", "3", "--work", str(work)]
     monkeypatch.setattr(sys, "argv", argv)
@@ -82,9 +82,7 @@ def test_simple_detectors_of_wide_rows_look_at_principal_components(bench: Any) 
         assert detect(far).mean() > detect(near).mean(), name
 
 
-def test_every_world_is_a_recipe_that_holds(
-    bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_world_is_a_valid_recipe(bench: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from flowgmm_cli.recipe.load import load_recipe
 
     for world in bench.WORLDS:
@@ -96,7 +94,7 @@ def test_every_world_is_a_recipe_that_holds(
         )
 
 
-def test_an_unknown_name_is_printed(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_name_is_an_error(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["out_of_distribution.py", "--only", "shuttles"])
     with pytest.raises(SystemExit, match="there is no `shuttles`; choose one of ag_news"):
         bench.main()

@@ -1,4 +1,4 @@
-"""What is built from the checkout: the wheel, and the source distribution it can be built from."""
+"""The wheel and the source distribution."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def build(target: str, source: Path, folder: Path) -> Path:
-    """Build without pip, so without a network; returns the one file that was made."""
+    """Build without pip, so without a network; returns the only file of the folder."""
     words = [sys.executable, "-m", "hatchling", "build", "-t", target, "-d", str(folder)]
     subprocess.run(words, cwd=source, check=True, capture_output=True)
-    (made,) = folder.iterdir()
-    return made
+    (file,) = folder.iterdir()
+    return file
 
 
 @pytest.fixture(scope="module")
@@ -77,31 +77,32 @@ def test_the_wheel_says_licence_and_command(wheel: ZipFile) -> None:
 def test_the_source_distribution_builds_the_same_wheel(wheel: ZipFile, sdist: Path, tmp_path: Path) -> None:
     assert (sdist / "tests" / Path(__file__).name).is_file()
     again = ZipFile(build("wheel", sdist, tmp_path))
-    assert {one.filename: one.CRC for one in again.infolist()} == {
-        one.filename: one.CRC for one in wheel.infolist()
+    assert {file.filename: file.CRC for file in again.infolist()} == {
+        file.filename: file.CRC for file in wheel.infolist()
     }
 
 
-def test_there_is_one_version(wheel: ZipFile) -> None:
+def test_all_versions_are_equal(wheel: ZipFile) -> None:
     info = f"flowgmm_cli-{flowgmm_cli.__version__}.dist-info"
     metadata = message_from_string(wheel.read(f"{info}/METADATA").decode())
     assert metadata["Version"] == version("flowgmm-cli") == flowgmm_cli.__version__
 
 
-def declared() -> list[str]:
+def declarations() -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     return [*project["dependencies"], *project["optional-dependencies"]["dev"]]
 
 
-def declared_by_plugins() -> set[str]:
-    """What the first-party plugins ask for; they need not be installed here."""
-    found = [
-        tomllib.loads(path.read_text(encoding="utf-8")) for path in ROOT.glob("plugins/*/pyproject.toml")
+def plugin_dependencies() -> set[str]:
+    """Requirements of the first-party plugins, which may not be installed."""
+    projects = [
+        tomllib.loads(path.read_text(encoding="utf-8"))["project"]
+        for path in ROOT.glob("plugins/*/pyproject.toml")
     ]
     return {
         canonicalize_name(Requirement(text).name)
-        for one in (project["project"] for project in found)
-        for texts in (one["dependencies"], *one.get("optional-dependencies", {}).values())
+        for project in projects
+        for texts in (project["dependencies"], *project.get("optional-dependencies", {}).values())
         for text in texts
     }
 
@@ -109,28 +110,32 @@ def declared_by_plugins() -> set[str]:
 @cache
 def pins() -> dict[str, str]:
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    found = [re.fullmatch(r"([\w.-]+)==([\w.]+)", line) for line in lines if line and line[0] != "#"]
-    assert all(found), "every line pins one version"
-    return {canonicalize_name(match[1]): match[2] for match in found if match}
+    matches = [re.fullmatch(r"([\w.-]+)==([\w.]+)", line) for line in lines if line and line[0] != "#"]
+    assert all(matches), "every line pins one version"
+    return {canonicalize_name(match[1]): match[2] for match in matches if match}
 
 
 def test_constraints_pin_what_the_project_needs_and_nothing_else() -> None:
-    todo = [(Requirement(text), "") for text in declared()]
+    todo = [(Requirement(text), "") for text in declarations()]
     needed = set()
     while todo:
-        one, extra = todo.pop()
-        key = canonicalize_name(one.name)
-        if (one.marker is not None and not one.marker.evaluate({"extra": extra})) or key in needed:
+        requirement, extra = todo.pop()
+        key = canonicalize_name(requirement.name)
+        if (
+            requirement.marker is not None and not requirement.marker.evaluate({"extra": extra})
+        ) or key in needed:
             continue
         if key in pins() and version(key).split("+")[0] != pins()[key]:
             pytest.skip(f"{key} {version(key)} is not the pinned one, and may need other packages")
         needed.add(key)
-        todo += [(Requirement(text), more) for text in requires(key) or () for more in ("", *one.extras)]
+        todo += [
+            (Requirement(text), more) for text in requires(key) or () for more in ("", *requirement.extras)
+        ]
     assert needed - pins().keys() == set()
-    assert pins().keys() - needed - declared_by_plugins() == set()
+    assert pins().keys() - needed - plugin_dependencies() == set()
 
 
 def test_pins_lie_within_the_ranges_of_the_project() -> None:
-    for text in declared():
-        one = Requirement(text)
-        assert one.specifier.contains(pins()[canonicalize_name(one.name)]), text
+    for text in declarations():
+        requirement = Requirement(text)
+        assert requirement.specifier.contains(pins()[canonicalize_name(requirement.name)]), text

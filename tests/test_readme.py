@@ -1,4 +1,4 @@
-"""The README and CONTRIBUTING say what is so: commands parse, recipes are valid, tables are complete."""
+"""The README and CONTRIBUTING are true: commands parse, recipes are valid, tables are complete."""
 
 from __future__ import annotations
 
@@ -26,35 +26,35 @@ CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
 def code_blocks(text: str, language: str) -> list[str]:
-    found = re.finditer(rf"^( *)```{language}\n(.*?)\n\1```$", text, re.M | re.S)
-    return [re.sub(rf"^{match[1]}", "", match[2], flags=re.M) for match in found]
+    matches = re.finditer(rf"^( *)```{language}\n(.*?)\n\1```$", text, re.M | re.S)
+    return [re.sub(rf"^{match[1]}", "", match[2], flags=re.M) for match in matches]
 
 
 def flowgmm_commands(text: str) -> list[str]:
     """The words after `flowgmm` of each command in the shell blocks, comments left out."""
-    found = []
+    commands = []
     for line in "\n".join(code_blocks(text, "sh")).splitlines():
         for command in re.split(r"&&|\||;", line):
             words = shlex.split(command, comments=True)
             if words and Path(words[0]).name == "flowgmm":
-                found.append(shlex.join(words[1:]))
-    return found
+                commands.append(shlex.join(words[1:]))
+    return commands
 
 
 README_COMMANDS = flowgmm_commands(README)
 # planewise is the flow that the walkthrough of CONTRIBUTING adds
-COMMANDS = README_COMMANDS + [one for one in flowgmm_commands(CONTRIBUTING) if "planewise" not in one]
+COMMANDS = README_COMMANDS + [text for text in flowgmm_commands(CONTRIBUTING) if "planewise" not in text]
 
 
 @pytest.fixture
-def _unchanged(monkeypatch: pytest.MonkeyPatch) -> Any:
+def _restore_settings(monkeypatch: pytest.MonkeyPatch) -> Any:
     for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
         monkeypatch.setenv(name, "0")  # `--offline` sets them while it is parsed
     yield
     output.settings.quiet = output.settings.verbose = False
 
 
-@pytest.mark.usefixtures("_unchanged")
+@pytest.mark.usefixtures("_restore_settings")
 @pytest.mark.parametrize("text", COMMANDS)
 def test_commands_and_their_flags_exist(text: str) -> None:
     command: Any = typer.main.get_command(app)
@@ -123,8 +123,8 @@ def test_the_table_of_commands_is_complete() -> None:
 
 
 def test_the_table_of_exit_codes_is_complete() -> None:
-    classes = [one for one in vars(errors).values() if isinstance(one, type)]
-    codes = {one.exit_code for one in classes if issubclass(one, errors.FlowgmmError)}
+    classes = [value for value in vars(errors).values() if isinstance(value, type)]
+    codes = {error.exit_code for error in classes if issubclass(error, errors.FlowgmmError)}
     assert [int(cell) for cell in table_below("### Exit codes", "code")] == sorted({0, *codes})
 
 

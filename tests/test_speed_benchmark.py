@@ -1,6 +1,6 @@
-"""`benchmarks/speed.py` at tiny sizes: everyone trains the same thing, tables and JSON hold the figures.
+"""`benchmarks/speed.py` at tiny sizes: all contenders train the same model, tables and JSON have the results.
 
-No time is asserted here: a busy machine must not make a test fail.
+Times are not checked, because a busy machine must not make a test fail.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def count(contender: Any, clock: Any) -> tuple[int, ...]:
     return tuple(len(contender.turn(times, clock)) for times in (1, 3))
 
 
-def test_turns_go_round_and_are_summed_up_within_a_round(bench: Any) -> None:
+def test_the_order_of_contenders_rotates_and_ratios_are_within_rounds(bench: Any) -> None:
     now, order = [0.0], []
 
     def contender(name: str, seconds: float) -> Any:
@@ -75,8 +75,8 @@ def test_turns_go_round_and_are_summed_up_within_a_round(bench: Any) -> None:
         return bench.timing.repeat(name, work)
 
     pair = [contender("slow", 0.3), contender("fast", 0.05)]
-    found = bench.timing.time_in_rounds(pair, rounds=3, clock=lambda: now[0])
-    assert found == {"slow": pytest.approx([0.3] * 3), "fast": pytest.approx([0.05] * 3)}
+    results = bench.timing.time_in_rounds(pair, rounds=3, clock=lambda: now[0])
+    assert results == {"slow": pytest.approx([0.3] * 3), "fast": pytest.approx([0.05] * 3)}
     # first once to warm up and once timed; then turns of a tenth of a second, and one more to warm up
     slow, fast = ["slow"] * 2, ["fast"] * 3
     assert order == ["slow", "slow", "fast", "fast", *slow, *fast, *fast, *slow, *slow, *fast]
@@ -120,11 +120,11 @@ def test_the_plain_loss_is_that_of_the_other_libraries(bench: Any) -> None:
         def decode(self, z: torch.Tensor) -> Any:
             return self.flow.inverse(z)
 
-    found = sum(float(term.detach()) for term in terms.values())
+    results = sum(float(term.detach()) for term in terms.values())
     expected = Same(model.flow, rows.means).loss(rows).detach()
     # the library's joint density has the weight of the class, log 1/2 here
     offset = torch.tensor(2.0).log()
-    assert found == pytest.approx(float(expected + offset), rel=1e-5)
+    assert results == pytest.approx(float(expected + offset), rel=1e-5)
 
 
 def test_the_port_is_a_flow_with_dense_gaussians(bench: Any) -> None:
@@ -136,7 +136,7 @@ def test_the_port_is_a_flow_with_dense_gaussians(bench: Any) -> None:
         z = coupling.inverse(z)
     torch.testing.assert_close(z, rows.unlabelled, rtol=1e-4, atol=1e-5)
     jacobian = torch.autograd.functional.jacobian(
-        lambda one: port.encode(one[None])[0][0], rows.unlabelled[0]
+        lambda row: port.encode(row[None])[0][0], rows.unlabelled[0]
     )
     torch.testing.assert_close(log_det[0], torch.linalg.slogdet(jacobian).logabsdet, rtol=1e-4, atol=1e-5)
     expected = torch.distributions.Normal(rows.means, 1.0).log_prob(z[:, None]).sum(2)
@@ -156,7 +156,7 @@ def test_operations_are_those_of_the_products(bench: Any) -> None:
 
 
 @pytest.mark.parametrize("what", ["step", "score", "sample"])
-def test_who_is_not_installed_is_named(bench: Any, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+def test_missing_libraries_are_named(bench: Any, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
     monkeypatch.setattr(bench.speed, "available_peers", lambda: [])
     threads = torch.get_num_threads()
     shape = bench.shapes.TINY[0]
@@ -179,7 +179,7 @@ def test_other_libraries_are_the_same_kind_of_flow(bench: Any, name: str) -> Non
     z, log_det = peer.encode(rows.unlabelled)
     torch.testing.assert_close(peer.decode(z), rows.unlabelled, rtol=1e-4, atol=1e-4)
     jacobian = torch.autograd.functional.jacobian(
-        lambda one: peer.encode(one[None])[0][0], rows.unlabelled[0]
+        lambda row: peer.encode(row[None])[0][0], rows.unlabelled[0]
     )
     torch.testing.assert_close(log_det[0], torch.linalg.slogdet(jacobian).logabsdet, rtol=1e-4, atol=1e-4)
     before = float(peer.loss(rows).detach())
@@ -189,7 +189,7 @@ def test_other_libraries_are_the_same_kind_of_flow(bench: Any, name: str) -> Non
     assert float(peer.loss(rows).detach()) < before
 
 
-def test_the_fastest_of_the_others_is_what_ratios_refer_to(bench: Any) -> None:
+def test_ratios_refer_to_the_fastest_other_library(bench: Any) -> None:
     seconds = {"zuko": [2.0, 2.0], "nflows": [1.0, 3.0], "flowgmm, fp32": [1.0, 1.0]}
     assert bench.tables.fastest_peer(seconds) in ("zuko", "nflows")
     assert bench.tables.fastest_peer({**seconds, "normflows": [0.5, 0.5]}) == "normflows"
@@ -210,28 +210,28 @@ def test_cost_is_measured_along_an_axis(bench: Any, monkeypatch: pytest.MonkeyPa
         bench.scaling.Axis("training step, classes", (2, 5), bench.scaling.steps("classes")),
         bench.scaling.Axis("scoring, rows", (10, 40), bench.scaling.scoring),
     ]
-    found = bench.scaling.scaling(threads=1, rounds=1, clock="cpu", axes=axes)
-    assert [len(one["seconds"]) for one in found] == [2, 1]  # both precisions, and scoring in one
-    assert all(len(times) == 2 for one in found for times in one["seconds"].values())
-    lines = bench.tables.scaling_table(found)
+    results = bench.scaling.scaling(threads=1, rounds=1, clock="cpu", axes=axes)
+    assert [len(result["seconds"]) for result in results] == [2, 1]  # both precisions, and scoring in one
+    assert all(len(times) == 2 for result in results for times in result["seconds"].values())
+    lines = bench.tables.scaling_table(results)
     assert sum(line.startswith("| 40 |") for line in lines) == 1
 
 
 @pytest.mark.slow
-def test_it_prints_a_table_and_keeps_its_figures(tmp_path: Path) -> None:
+def test_it_prints_a_table_and_saves_its_results(tmp_path: Path) -> None:
     words = ["--shapes", "tiny", "--threads", "1", "--rounds", "2", "--json", str(tmp_path / "f.json")]
     done = subprocess.run(
         [sys.executable, str(FOLDER / "speed.py"), *words], capture_output=True, text=True, check=True
     )
     assert "Training step, tiny" in done.stdout
     value = json.loads((tmp_path / "f.json").read_text(encoding="utf-8"))
-    assert [one["what"] for one in value["measured"]] == ["step", "score", "sample"]
+    assert [result["what"] for result in value["measured"]] == ["step", "score", "sample"]
     assert value["environment"]["torch"] == torch.__version__
 
 
 @pytest.mark.slow
 def test_whole_processes_are_measured(bench: Any) -> None:
-    found = bench.whole.end_to_end("tiny", rounds=1, steps=5, names=["flowgmm, fp32"])
-    assert set(found[0]["seconds"]) == {"all", "imports", "set-up", "training", "scoring"}
-    assert found[0]["seconds"]["all"] > found[0]["seconds"]["imports"] > 0
-    assert any("flowgmm, fp32" in line for line in bench.whole.end_to_end_table(found))
+    results = bench.whole.end_to_end("tiny", rounds=1, steps=5, names=["flowgmm, fp32"])
+    assert set(results[0]["seconds"]) == {"all", "imports", "set-up", "training", "scoring"}
+    assert results[0]["seconds"]["all"] > results[0]["seconds"]["imports"] > 0
+    assert any("flowgmm, fp32" in line for line in bench.whole.end_to_end_table(results))
