@@ -79,11 +79,6 @@ class FeatureEncoder:
         return tuple(encoder.inexact for encoder in self._encoders if encoder.inexact)
 
     @property
-    def exact(self) -> bool:
-        """True if the matrix holds the input columns unchanged."""
-        return not self.inexact
-
-    @property
     def columns(self) -> tuple[Column, ...]:
         """The input columns in use."""
         return tuple(encoder.column for encoder in self._encoders)

@@ -86,7 +86,7 @@ class Preprocessor:
     def pixels(self) -> int | None:
         """The number of whole numbers whose log-probability is `log p`; None if `log p` is a density."""
         first = self._steps()[:1]
-        return len(self.feature_names) if first and first[0].random and self.exact else None
+        return len(self.feature_names) if first and first[0].random and not self.inexact else None
 
     @property
     def random(self) -> bool:
@@ -97,11 +97,6 @@ class Preprocessor:
     def inexact(self) -> tuple[str, ...]:
         """Reasons that log p of a row is not the density of its input columns; empty if it is."""
         return (*self.feature_encoder.inexact, *(step.inexact for step in self._steps() if step.inexact))
-
-    @property
-    def exact(self) -> bool:
-        """True if the log-det makes log p the density of the input columns."""
-        return not self.inexact
 
     def apply(self, rows: Rows, context: DataContext, *, with_inputs: bool = False) -> Tensors:
         """Preprocess rows; `with_inputs` keeps the feature matrix.

@@ -139,10 +139,10 @@ def test_a_missing_column_has_near_matches(context):
 
 def test_only_plain_numbers_have_an_exact_density():
     data = rows(x=[1, 2], colour=["a", "b"], text=["a", "b"], holes=[1, NAN])
-    assert fit(data, X).exact
+    assert not fit(data, X).inexact
     for column in (COLOUR, TEXT):
         fitted = fit(data, X, column, encoder=Lengths)
-        assert not fitted.exact
+        assert fitted.inexact
         assert column.name in fitted.inexact[0]
     filled = FeatureEncoder.fit(rows(x=[1, 2, NAN]), [X], missing="median", encoder=None)
     assert "filled in" in filled.inexact[0]

@@ -77,11 +77,7 @@ class ImageFormat(ImageHeader):
 
     @classmethod
     def from_shape(cls, shape: tuple[int, ...], resize: Resize = "error") -> ImageFormat:
-        """Return the format with this `shape`.
-
-        >>> ImageFormat.from_shape((32, 24, 3)).colour
-        True
-        """
+        """Return the format with this `shape`."""
         return cls(shape[0], shape[1], len(shape) == 3, resize)
 
 

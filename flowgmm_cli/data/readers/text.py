@@ -25,9 +25,15 @@ class TextReader:
     """Reader of plain text. Every line is a row, also a blank one, so line numbers are row numbers."""
 
     def __init__(self, source: ByteSource, schema: InputSchema, options: ReadOptions) -> None:
+        if schema.text is None:
+            columns = ", ".join(column.name for column in schema.columns[:12])
+            raise DataError(
+                f"{source.name} holds nothing but texts, but the model reads columns: {columns}",
+                hint="give it a csv, parquet or jsonl file with these columns",
+            )
         self.name = source.name
         self.total: int | None = None
-        self._column = _require_text_column(schema, source.name)
+        self._column = schema.text.name
         self._source = source
         self._options = options
 
@@ -50,23 +56,8 @@ class TextReader:
                 cells[position] = line.decode().rstrip("\r\n")
             except UnicodeDecodeError:
                 errors[position] = RowError(NOT_UTF8, NOT_UTF8_HINT)
+        numbers = row_numbers(start, len(lines))
         problems = raise_or_skip(
-            errors,
-            name=self.name,
-            locate=lambda position: f"line {start + position + 1}",
-            on_error=self._options.on_error,
+            errors, name=self.name, locate=lambda at: f"line {numbers[at]}", on_error=self._options.on_error
         )
-        count = len(lines)
-        return Chunk(
-            Rows({self._column: cells}, unlabelled(count), row_numbers(start, count)), start, problems
-        )
-
-
-def _require_text_column(schema: InputSchema, name: str) -> str:
-    if schema.text is None:
-        columns = ", ".join(column.name for column in schema.columns[:12])
-        raise DataError(
-            f"{name} holds nothing but texts, but the model reads columns: {columns}",
-            hint="give it a csv, parquet or jsonl file with these columns",
-        )
-    return schema.text.name
+        return Chunk(Rows({self._column: cells}, unlabelled(len(lines)), numbers), start, problems)

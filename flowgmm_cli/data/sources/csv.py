@@ -234,6 +234,4 @@ def _as_list(names: str | Sequence[str] | None) -> list[str]:
     return [] if names is None else [names] if isinstance(names, str) else list(names)
 
 
-def build(config: CsvConfig, context: DataContext) -> CsvSource:
-    """Build the source."""
-    return CsvSource(config, context)
+build = CsvSource

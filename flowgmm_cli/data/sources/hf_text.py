@@ -35,6 +35,4 @@ class HfTextSource:
         return SourceData((Column(name, "text"),), class_names, splits, tuple(notes))
 
 
-def build(config: HfTextConfig, context: DataContext) -> HfTextSource:
-    """Build the source."""
-    return HfTextSource(config, context)
+build = HfTextSource

@@ -136,6 +136,4 @@ class ImagesSource:
         }
 
 
-def build(config: ImagesConfig, context: DataContext) -> ImagesSource:
-    """Build the source."""
-    return ImagesSource(config, context)
+build = ImagesSource

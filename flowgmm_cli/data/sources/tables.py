@@ -14,9 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import datasets
 import numpy as np
 import pyarrow as pa
 
@@ -26,6 +25,9 @@ from flowgmm_cli.data.messages import first_line, suggest_column
 from flowgmm_cli.data.sources.columns import strings
 from flowgmm_cli.data.sources.files import column_names, guess_delimiter, require_file
 from flowgmm_cli.errors import DataError
+
+if TYPE_CHECKING:
+    import datasets
 
 _BUILDERS = {
     **dict.fromkeys((".csv", ".tsv", ".tab"), "csv"),
@@ -37,7 +39,6 @@ _READ_HINTS = {
     "parquet": "the file is damaged or not a parquet file; write it again",
     "json": "each line must be a JSON object with the columns as keys",
 }
-_JSON = getattr(datasets, "Json", ())  # since datasets 5
 _NO_ROWS = ("corresponds to no data", "BatchSize must be greater than 0")  # messages of datasets
 
 
@@ -94,6 +95,9 @@ def common_class_names(tables: Sequence[Table], label: str) -> tuple[str, ...] |
 
 def from_dataset(dataset: datasets.Dataset, where: str) -> Table:
     """Return the rows of a `datasets.Dataset` as a table."""
+    import datasets
+
+    json_type = getattr(datasets, "Json", ())  # since datasets 5
     names = {
         name: feature.names
         for name, feature in dataset.features.items()
@@ -101,7 +105,7 @@ def from_dataset(dataset: datasets.Dataset, where: str) -> Table:
     }
     data = dataset.with_format("arrow")[:]
     for index, (name, feature) in enumerate(dataset.features.items()):
-        if isinstance(feature, _JSON):
+        if isinstance(feature, json_type):
             data = data.set_column(index, name, _parse_json(data.column(name)))
     return Table(data, names, where)
 
@@ -127,6 +131,8 @@ def read_table(path: str, *, delimiter: str | None = None, note: Callable[[str],
         )
     if file.stat().st_size == 0:
         raise DataError(f"{path} is empty", hint="a header line and rows are needed")
+    import datasets  # takes a second to load, and few need it
+
     options = _csv_options(file, delimiter, note) if builder == "csv" else {}
     with TemporaryDirectory(prefix="flowgmm-") as cache, hub_access(offline=True):
         try:
@@ -176,6 +182,8 @@ def _csv_options(file: Path, delimiter: str | None, note: Callable[[str], None])
         ) from error
     if delimiter is None and separator not in (",", "\t"):
         note(f"{file.name}: the delimiter is `{separator}` (set data.delimiter to change it)")
+    import datasets
+
     names = column_names(header, where=str(file))
     return {
         "sep": separator,

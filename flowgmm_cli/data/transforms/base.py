@@ -47,11 +47,6 @@ class Transform(Bijection):
         """Reason that the map is not invertible and its density not that of the input; '' if it is."""
         return ""
 
-    @property
-    def exact(self) -> bool:
-        """True if the map is invertible, so that its log-det gives the density of its input."""
-        return not self.inexact
-
     @abstractmethod
     def fit(self, x: Tensor) -> None:
         """Learn from training rows `x`, float64 `(N, D)`, finite, N >= 1."""

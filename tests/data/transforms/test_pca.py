@@ -47,7 +47,7 @@ def test_more_components_than_features_means_all(x):
     transform = Pca(6, 99)
     transform.fit(x)
     assert transform.out_features == 6
-    assert transform.exact
+    assert not transform.inexact
 
 
 def test_the_inverse_of_a_projection_is_the_nearest_point_of_its_plane(x):
