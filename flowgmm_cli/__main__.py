@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -75,7 +76,24 @@ def _explain(error: Exception) -> FlowgmmError | None:
     if isinstance(error, OSError) and error.filename and error.strerror:
         hint = "check that the path is right and can be written"
         return RunFailedError(f"{error.filename}: {error.strerror}", hint=hint)
-    return None
+    return _explain_metadata(error)
+
+
+def _explain_metadata(error: Exception) -> FlowgmmError | None:
+    """Name the distributions whose metadata a library, such as scikit-learn, cannot read."""
+    import traceback
+
+    from flowgmm_cli.errors import PluginError
+    from flowgmm_cli.plugins.discovery import discover
+
+    files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
+    if not any(file.parts[-3:-1] == ("importlib", "metadata") for file in files):
+        return None
+    return PluginError(
+        f"a library cannot read the metadata of an installed distribution: {error}",
+        details=discover().problems,
+        hint="reinstall the distribution, or uninstall it",
+    )
 
 
 def _exit_code(stop: SystemExit) -> int:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
 
-from flowgmm_cli.data.large.stream import RowStream
 from flowgmm_cli.data.lazy_dataset import LazyDataset, RowStore, load_tensor
+
+if TYPE_CHECKING:
+    from flowgmm_cli.data.large.stream import RowStream
 
 
 class Split(Protocol):

@@ -7,10 +7,13 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from flowgmm_cli.__main__ import main
 
 HEALTHY = """
 from flowgmm_cli.api import Config, Field, FlowSpec
@@ -224,3 +227,22 @@ def test_of_many_distributions_none_is_imported(tmp_path: Path) -> None:
     code, out, _, imported = run(tmp_path, "plugins", "list", "--json")
     assert (code, imported) == (0, [])
     assert sum(row["package"].startswith("hostile-many-") for row in json.loads(out)["plugins"]) == 300
+
+
+def test_metadata_that_a_library_cannot_read_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    install(tmp_path, "bad_bytes", HOSTILE["bad_bytes"])
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def load(*args: object, **options: object) -> None:
+        metadata.entry_points(group="library.plugins")  # as narwhals does for scikit-learn
+
+    monkeypatch.setattr("flowgmm_cli.recipe.load.load_recipe", load)
+    monkeypatch.setattr("sys.argv", ["flowgmm", "train", "digits"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 4
+    err = capsys.readouterr().err
+    assert "hostile-bad-bytes 1.0: its entry points cannot be read" in err
+    assert "uninstall" in err
