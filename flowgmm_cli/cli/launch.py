@@ -135,7 +135,7 @@ def assist_training(recipe: Recipe, *, offline: bool) -> None:
         with Interrupt() as interrupt, init_process_group(recipe.run.device) as group:
             run = open_run(Path(group.broadcast_text("")))
             context = data_context(silent, offline=offline)
-            assist(run.recipe(), run, group, context=context, interrupt=interrupt)
+            assist(run.recipe(), run, context, interrupt, group)
     except (LostProcessError, RunFailedError) as error:
         raise typer.Exit(error.exit_code) from error
     except (InterruptedRunError, KeyboardInterrupt) as error:

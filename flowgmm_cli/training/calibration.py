@@ -29,6 +29,9 @@ from flowgmm_cli.model import Model
 from flowgmm_cli.recipe.schema import CalibrationConfig
 from flowgmm_cli.seeds import derive_seed
 
+Labels = npt.NDArray[np.int64]
+LogJoint = npt.NDArray[np.float64]  # class log-densities
+Encode = Callable[[Model, npt.NDArray[np.intp]], Latents]  # training rows at some positions
 Method = Literal["val", "cross_fit", "training", "none"]
 _MAX_SAMPLE_ROWS = 2000
 _MIN_LABELS = 10  # held-out labels for a fitted temperature; with fewer that of the objective is better
@@ -36,29 +39,17 @@ _MIN_LABELS = 10  # held-out labels for a fitted temperature; with fewer that of
 
 @dataclass(frozen=True)
 class Fold:
-    """One fold of a cross-validation.
+    """Labels that a training may use, `(N,)`, -1 for all others, and positions of the rows it predicts."""
 
-    Attributes:
-        visible: labels of the training rows `(N,)` that its training may use, -1 for all others.
-        held_out: positions of the labelled rows that it predicts.
-    """
-
-    visible: npt.NDArray[np.int64]
+    visible: Labels
     held_out: npt.NDArray[np.intp]
 
 
-def split_labelled(labels: npt.NDArray[np.int64], folds: int, *, seed: int) -> list[Fold]:
+def split_labelled(labels: Labels, folds: int, *, seed: int) -> list[Fold]:
     """Split the labelled rows into stratified folds.
 
-    The only row of its class is never held out, so that every fold has all classes.
-
-    Args:
-        labels: visible labels of the training rows `(N,)`, -1 if unlabelled.
-        folds: number of folds; fewer if no class has so many rows.
-        seed: seed of the run.
-
-    Returns:
-        The folds; none if every class has a single row.
+    The only row of its class is never held out, so that every fold has all classes. There are fewer folds if
+    no class has so many rows, and none if every class has a single row.
     """
     rows = np.flatnonzero(labels >= 0)
     counts = np.bincount(labels[rows])
@@ -79,9 +70,7 @@ class Likelihoods:
 
     .. math:: \log p(x \mid k) = s \log p(x, k) / T + b_k
 
-    Attributes:
-        steepness: s, where T is the temperature of the calibration.
-        bias: b, `(K,)`.
+    with the `steepness` s, the `bias` b, `(K,)`, and the temperature T of the calibration.
     """
 
     steepness: float
@@ -95,8 +84,7 @@ class Calibration:
     Attributes:
         temperature: divisor of class log-probabilities.
         method: `val`, `cross_fit`, `training` (that of the objective, because labels are too few) or `none`.
-        rows: number of labels it was fitted to.
-        accuracy: accuracy of the predictions it was fitted to; None without any.
+        rows, accuracy: number and accuracy of the predictions it was fitted to; None without any.
         noise: share of labels taken for random.
         likelihoods: likelihoods of the classes, for estimates of class weights; None if nothing was fitted.
     """
@@ -123,19 +111,19 @@ class OutOfFold:
         unlabelled: of the same unlabelled rows under every model, `(models, m, K)`; m may be 0.
     """
 
-    log_joint: npt.NDArray[np.float64]
-    labels: npt.NDArray[np.int64]
-    unlabelled: npt.NDArray[np.float64]
+    log_joint: LogJoint
+    labels: Labels
+    unlabelled: LogJoint
 
 
 def calibrate(
     config: CalibrationConfig,
     *,
-    val: tuple[Latents, npt.NDArray[np.int64]] | None,
-    labels: npt.NDArray[np.int64],
+    val: tuple[Latents, Labels] | None,
+    labels: Labels,
     temperature: float,
     train_folds: Callable[[Sequence[Fold]], Sequence[Model]],
-    encode: Callable[[Model, npt.NDArray[np.intp]], Latents],
+    encode: Encode,
     model: Model,
     seed: int,
     out_of_fold: OutOfFold | None = None,
@@ -143,14 +131,11 @@ def calibrate(
     """Fit the temperature of a model.
 
     Args:
-        config: method, rows, folds.
         val: latents and labels of a labelled validation split; None without one.
         labels: visible labels of the training rows `(N,)`, -1 if unlabelled.
         temperature: temperature of the objective, the result if nothing can be fitted.
         train_folds: trains a model for each fold, with only the labels that it may see.
         encode: computes latents of training rows at some positions under a model.
-        model: the model to calibrate.
-        seed: seed of the folds.
         out_of_fold: predictions of a search that has trained folds already; None trains them here.
 
     Raises:
@@ -163,11 +148,10 @@ def calibrate(
             "calibration.on is val, but there is no labelled validation split",
             hint="set data.split.val_labels=true, or calibration.on=auto",
         )
-    if val is not None and (
-        config.on == "val" or (config.on == "auto" and (val[1] >= 0).sum() >= _MIN_LABELS)
-    ):
+    enough = val is not None and (val[1] >= 0).sum() >= _MIN_LABELS
+    if val is not None and (config.on == "val" or (config.on == "auto" and enough)):
         return _fit(config, _log_joint(val[0]), val[1], "val", temperature)
-    sample = unlabelled_sample(labels)
+    sample = sample_unlabelled(labels)
     if out_of_fold is None:
         folds = split_labelled(labels, config.folds, seed=seed)
         if sum(len(fold.held_out) for fold in folds) < _MIN_LABELS:
@@ -185,13 +169,10 @@ def calibrate(
 
 
 def collect_out_of_fold(
-    models: Sequence[Model],
-    folds: Sequence[Fold],
-    labels: npt.NDArray[np.int64],
-    encode: Callable[[Model, npt.NDArray[np.intp]], Latents],
+    models: Sequence[Model], folds: Sequence[Fold], labels: Labels, encode: Encode
 ) -> OutOfFold:
     """Predict the held-out labelled rows of each fold, and a sample of unlabelled rows, with its model."""
-    sample = unlabelled_sample(labels)
+    sample = sample_unlabelled(labels)
     pairs = list(zip(models, folds, strict=True))
     rows = np.concatenate([fold.held_out for fold in folds])
     return OutOfFold(
@@ -201,13 +182,13 @@ def collect_out_of_fold(
     )
 
 
-def _log_joint(latents: Latents) -> npt.NDArray[np.float64]:
-    log_joint: npt.NDArray[np.float64] = latents.class_log_prob.double().numpy()
+def _log_joint(latents: Latents) -> LogJoint:
+    log_joint: LogJoint = latents.class_log_prob.double().numpy()
     return log_joint
 
 
-def unlabelled_sample(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
-    """Positions of evenly spaced unlabelled rows, enough to measure a share to a percent."""
+def sample_unlabelled(labels: Labels) -> npt.NDArray[np.intp]:
+    """Return positions of evenly spaced unlabelled rows, enough to measure a share to a percent."""
     rows = np.flatnonzero(labels < 0)
     return rows[:: -(-len(rows) // _MAX_SAMPLE_ROWS) or 1]
 
@@ -220,11 +201,7 @@ def set_calibration(model: Model, calibration: Calibration) -> None:
 
 
 def _fit(
-    config: CalibrationConfig,
-    log_joint: npt.NDArray[np.float64],
-    labels: npt.NDArray[np.int64],
-    method: Method,
-    fallback: float,
+    config: CalibrationConfig, log_joint: LogJoint, labels: Labels, method: Method, fallback: float
 ) -> Calibration:
     is_labelled = labels >= 0
     if is_labelled.sum() < _MIN_LABELS:

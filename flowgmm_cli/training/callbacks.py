@@ -17,12 +17,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(frozen=True)
 class Callbacks:
-    """Functions that a run calls while it works.
-
-    Attributes:
-        progress: called with (steps taken, steps in all, title, detail).
-        note: called with one line for the user.
-    """
+    """Functions that a run calls: with (steps, all steps, title, detail), and with a line for the user."""
 
     progress: Callable[[int, int, str, str], None] = lambda done, total, title, detail: None
     note: Callable[[str], None] = lambda text: None
@@ -30,12 +25,7 @@ class Callbacks:
 
 @dataclass(frozen=True)
 class StepCallbacks:
-    """Functions that a trainer calls after each step.
-
-    Attributes:
-        should_stop: returns True to save the state and end the training.
-        on_step: called with (step, steps, values to show).
-    """
+    """Functions that a trainer calls after each step; `should_stop` returns True to save and stop."""
 
     should_stop: Callable[[], bool] = lambda: False
     on_step: Callable[[int, int, Mapping[str, Any]], None] = lambda step, steps, values: None

@@ -16,7 +16,7 @@ from flowgmm_cli.files import read_tensors, select_prefix, write_tensors
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.schema import CheckpointConfig
 from flowgmm_cli.training.fsdp import distribute_like, full_tensor, is_sharded, local_shard
-from flowgmm_cli.training.optim import ordered_parameters
+from flowgmm_cli.training.optim import optimiser_parameters
 
 FORMAT = "flowgmm/checkpoint/1"
 
@@ -26,11 +26,9 @@ class Progress:
     """Progress of a training.
 
     Attributes:
-        step: optimiser steps taken.
         seconds: training time so far, over all sessions.
         best: best value of the watched metric; None before the first.
-        best_epoch: epoch in which it was reached.
-        stale: epochs since then.
+        stale: epochs since the best one.
         stopped: True if training has ended before its last epoch.
     """
 
@@ -65,12 +63,10 @@ def save_checkpoint(
     """
     parts = {f"model.{name}": (value, value) for name, value in model.state_dict().items()}
     parts |= {f"teacher.{name}": (value, value) for name, value in teacher.state_dict().items()}
-    parameters = ordered_parameters(model)
+    parameters = optimiser_parameters(model)
     for index, state in optimiser.state_dict()["state"].items():
-        parts |= {
-            f"optimiser.{index}.{name}": (torch.as_tensor(value), parameters[index])
-            for name, value in state.items()
-        }
+        for name, value in state.items():
+            parts[f"optimiser.{index}.{name}"] = (torch.as_tensor(value), parameters[index])
     tensors = _full_tensors(parts, keep=writes)
     if writes:
         write_tensors(path, tensors, {"format": FORMAT, "progress": json.dumps(asdict(progress))})
@@ -93,30 +89,23 @@ def load_checkpoint(
     load_state(model, select_prefix("model.", tensors), path)
     load_state(teacher, select_prefix("teacher.", tensors), path)
     try:
-        _load_optimiser(optimiser, select_prefix("optimiser.", tensors), ordered_parameters(model))
+        _load_optimiser(optimiser, select_prefix("optimiser.", tensors), optimiser_parameters(model))
         return Progress(**json.loads(metadata["progress"]))
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise RunError(
-            f"checkpoint: {path} is damaged", details=[str(error)], hint="train again or use another run"
-        ) from None
+        hint = "train again or use another run"
+        raise RunError(f"checkpoint: {path} is damaged", details=[str(error)], hint=hint) from None
 
 
 class BestModel:
     """Weights of the teacher after the best epoch, in memory until the next checkpoint.
 
-    Args:
-        path: file of the weights, which a resumed run reads; None keeps them in memory only.
-
-    Raises:
-        RunError: the file is damaged.
+    A resumed run reads them from `path`; raises `RunError` if it is damaged. None keeps them in memory only.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self._state: dict[str, Tensor] = {}
         self._is_saved = True
-        if path is not None and path.exists():
-            self._state, _ = read_tensors(path, "checkpoint")
+        self._state = read_tensors(path, "checkpoint")[0] if path and path.exists() else {}
 
     def update(self, teacher: FlowMixture) -> None:
         """Copy the teacher's weights."""
@@ -138,16 +127,10 @@ class BestModel:
 
 
 class CheckpointSchedule:
-    """Decides after which steps a checkpoint is written.
-
-    Args:
-        config: how often.
-        steps_per_epoch: steps of an epoch.
-    """
+    """Decides after which steps a checkpoint is written."""
 
     def __init__(self, config: CheckpointConfig, steps_per_epoch: int) -> None:
-        self.config = config
-        self.steps_per_epoch = steps_per_epoch
+        self.config, self.steps_per_epoch = config, steps_per_epoch
         self._last = time.monotonic()
 
     def is_late(self) -> bool:
@@ -156,18 +139,11 @@ class CheckpointSchedule:
         return bool(minutes and time.monotonic() - self._last >= 60 * minutes)
 
     def is_due(self, step: int, *, is_late: bool | None = None) -> bool:
-        """Return True if a checkpoint is due after `step` steps.
-
-        Args:
-            step: optimiser steps taken.
-            is_late: the value that all processes agree on; None = that of this process.
-        """
+        """Return True if a checkpoint is due after `step` steps; `is_late` as all processes agree on it."""
         config = self.config
-        due = bool(
-            (config.every_epochs and step % (config.every_epochs * self.steps_per_epoch) == 0)
-            or (config.every_steps and step % config.every_steps == 0)
-            or (self.is_late() if is_late is None else is_late)
-        )
+        periods = ((config.every_epochs or 0) * self.steps_per_epoch, config.every_steps or 0)
+        is_late = self.is_late() if is_late is None else is_late
+        due = is_late or any(period and step % period == 0 for period in periods)
         if due:
             self._last = time.monotonic()
         return due
@@ -180,12 +156,9 @@ def load_state(model: torch.nn.Module, tensors: dict[str, Tensor], path: Path) -
     try:
         model.load_state_dict(tensors | {name: distribute_like(tensors[name], own[name]) for name in fitting})
     except RuntimeError as error:
-        lines = str(error).strip().splitlines()
-        raise RunError(
-            f"{path} does not fit this model",
-            details=[line.strip() for line in lines[1:4]],
-            hint="it belongs to another run; train again",
-        ) from None
+        details = [line.strip() for line in str(error).strip().splitlines()[1:4]]
+        hint = "it belongs to another run; train again"
+        raise RunError(f"{path} does not fit this model", details=details, hint=hint) from None
 
 
 def _full_tensors(parts: Mapping[str, tuple[Tensor, Tensor]], *, keep: bool) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -30,14 +31,8 @@ def estimate_class_prior(
 ) -> None:
     """Set the class weights of both models to those under which the training rows are most likely.
 
-    The densities of the teacher given the class are tempered; raw ones would count each row wholly for one
-    class.
-
-    Args:
-        model, teacher: student and average.
-        rows: all training rows.
-        temperature: divisor of class log-probabilities.
-        group: processes that train together; each computes the densities of a share of the rows.
+    The densities of the teacher given the class are divided by the temperature; raw ones would count each row
+    wholly for one class. Each process of the group computes those of a share of the rows.
     """
     if not len(rows.pool):
         return
@@ -48,11 +43,7 @@ def estimate_class_prior(
         teacher.mixture.conditional_log_prob(teacher.flow(x[part])[0]) / temperature
         for part in iterate_batches(len(x), _CHUNK)
     ]
-    log_prob = group.all_gather(torch.cat(densities)).cpu()
-    uniform = torch.full((teacher.mixture.classes,), 1 / teacher.mixture.classes, dtype=torch.float64)
-    weights = estimate_weights(log_prob, uniform)
-    for part in (model, teacher):
-        _set_weights(part, weights)
+    _update_weights((model, teacher), group.all_gather(torch.cat(densities)).cpu())
 
 
 @torch.no_grad()
@@ -78,14 +69,14 @@ def refine_class_prior(model: Model, x: RowStore, likelihoods: Likelihoods | Non
     else:  # in units of the densities, which `log_posterior` divides by the temperature
         bias = torch.tensor(likelihoods.bias, dtype=torch.float64)
         conditional = likelihoods.steepness * joint.double() + float(model.temperature) * bias
-    classes = joint.shape[1]
-    uniform = torch.full((classes,), 1 / classes, dtype=torch.float64)
     corrected = dataclasses.replace(latents, class_log_prob=conditional)
-    weights = estimate_weights(model.log_posterior(corrected), uniform)
-    for part in model.parts:
-        _set_weights(part, weights)
+    _update_weights(model.parts, model.log_posterior(corrected))
 
 
-def _set_weights(model: FlowMixture, weights: Tensor) -> None:
-    raw = model.mixture.raw_log_weights
-    model.mixture.set_weights(weights.to(raw.dtype).to(raw.device))  # not every device has float64
+def _update_weights(models: Iterable[FlowMixture], log_prob: Tensor) -> None:
+    """Set the class weights under which rows with log-likelihoods `(N, K)` are most likely."""
+    classes = log_prob.shape[1]
+    weights = estimate_weights(log_prob, torch.full((classes,), 1 / classes, dtype=torch.float64))
+    for model in models:
+        raw = model.mixture.raw_log_weights
+        model.mixture.set_weights(weights.to(raw.dtype).to(raw.device))  # not every device has float64

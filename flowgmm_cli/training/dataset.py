@@ -27,10 +27,9 @@ class StepInput:
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """Rows that a training sees, on its device.
+    """All rows of a training, on its device.
 
     Attributes:
-        tensors: all rows, `N` of them.
         labels: int64 `(N,)`, -1 where unlabelled.
         labelled: positions of the labelled rows, `(L,)`.
         pool: positions of the rows that unlabelled batches are drawn from, `(P,)`.
@@ -54,16 +53,12 @@ class Sampler:
     seed and the step alone, so that a resumed run needs no state. For a table larger than memory an epoch is
     a pass over all of its rows, see `flowgmm_cli.data.large.shuffle`.
 
-    Args:
-        rows: all rows.
-        batch_size: unlabelled rows in a step, over all processes; at most the pool.
-        labelled_batch_size: labelled rows in a step, likewise; at most all.
-        seed: fixes the order.
+    A step has `batch_size` unlabelled rows over all processes, at most the pool, and `labelled_batch_size`
+    labelled ones, at most all.
     """
 
     def __init__(self, rows: TrainingRows, *, batch_size: int, labelled_batch_size: int, seed: int) -> None:
-        self.rows = rows
-        self.seed = seed
+        self.rows, self.seed = rows, seed
         self._stream = _shuffle_stream(rows, seed)
         pool = len(rows.pool if self._stream is None else self._stream)
         self.batch_size = min(batch_size, pool)
@@ -76,11 +71,7 @@ class Sampler:
         self._order = rows.pool
 
     def batch(self, step: int, group: Distributed | None = None) -> StepInput:
-        """Read the rows of a step.
-
-        Args:
-            step: optimiser steps before this one.
-            group: processes that train together, of which this one gets its share; None = the whole batch.
+        """Read the share of a process of the rows of a step; all of them without a group.
 
         Raises:
             DataError: rows on the disk cannot be read.
@@ -93,13 +84,8 @@ class Sampler:
                 unlabelled = unlabelled[group.shard(torch.arange(len(unlabelled)))]
         else:
             unlabelled = self.rows.tensors[group.shard(self.unlabelled(step))]
-        return StepInput(
-            labelled=self.rows.tensors[labelled],
-            labels=self.rows.labels[labelled],
-            unlabelled=unlabelled,
-            step=step,
-            epoch=step / self.steps_per_epoch,
-        )
+        tensors, labels = self.rows.tensors[labelled], self.rows.labels[labelled]
+        return StepInput(tensors, labels, unlabelled, step, epoch=step / self.steps_per_epoch)
 
     def labelled(self, step: int) -> Tensor:
         """Positions of the labelled rows of a step."""
@@ -126,8 +112,8 @@ class Sampler:
     def _read_stream(self, stream: EpochReader, step: int) -> RowTensors:
         epoch, within = divmod(step, self.steps_per_epoch)
         start = within * self.batch_size
-        forms = stream.rows(epoch, start, start + self.batch_size)
-        x, *inputs = (form.to(self.rows.labels.device) for form in forms)
+        parts = stream.rows(epoch, start, start + self.batch_size)
+        x, *inputs = (part.to(self.rows.labels.device) for part in parts)
         return RowTensors(x, inputs[0] if inputs else None)
 
 

@@ -23,7 +23,7 @@ from torch.distributed.rendezvous import rendezvous
 from flowgmm_cli.errors import LostProcessError, UsageError
 from flowgmm_cli.training.launcher import is_main_process, world_size
 
-PEER_FAILURE = "another process of this run is gone"
+# of errors because a message could not be sent or received
 _MESSAGES = ("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL")
 _TIMEOUT = timedelta(hours=6)  # the main process may encode texts while the others wait
 _LAST_WORDS = timedelta(seconds=60)
@@ -34,11 +34,7 @@ _ENDED = "main_process_has_ended"
 class Distributed:
     """This process among those that train together; by default it is the only one.
 
-    Attributes:
-        rank: number of this process, from 0.
-        world_size: number of processes.
-        local_rank: number of this process on its machine.
-        device: of messages and, on GPUs, of this process; None for a single process.
+    `device` is that of messages and, on GPUs, of this process; None for a single process.
     """
 
     rank: int = 0
@@ -57,12 +53,11 @@ class Distributed:
         As in `torch.utils.data.DistributedSampler`, the first rows are taken twice where the number of rows
         is not a multiple of the number of processes.
         """
-        if self.world_size == 1 or not len(index):
+        rows = len(index)
+        if self.world_size == 1 or not rows:
             return index
-        missing = -len(index) % self.world_size
-        while missing > len(index):
-            index, missing = torch.cat([index, index]), missing - len(index)
-        return torch.cat([index, index[:missing]])[self.rank :: self.world_size]
+        end = rows + -rows % self.world_size
+        return index[torch.arange(self.rank, end, self.world_size, device=index.device) % rows]
 
     def all_reduce(self, tensor: Tensor) -> Tensor:
         """Sum over the processes, in place."""
@@ -117,9 +112,6 @@ class Distributed:
         The later ones find the files that an earlier one has downloaded or computed.
         """
         turn = 0 if self.is_main_process else 1 if self.local_rank == 0 else 2
-        if self.world_size == 1:
-            yield
-            return
         for _ in range(turn):
             self.barrier()
         yield
@@ -131,9 +123,6 @@ class Distributed:
 def init_process_group(device: str) -> Iterator[Distributed]:
     """Join the other processes of the run, if there are any, and leave them at the end.
 
-    Args:
-        device: `run.device` of the recipe.
-
     Raises:
         LostProcessError: the other processes do not answer.
         UsageError: there are more processes on this machine than GPUs.
@@ -142,41 +131,34 @@ def init_process_group(device: str) -> Iterator[Distributed]:
         yield Distributed()
         return
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    local_world_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     on_gpu = device != "cpu" and torch.cuda.is_available()
-    if on_gpu and local_world_size > torch.cuda.device_count():
+    if on_gpu and local_size > torch.cuda.device_count():
         raise UsageError(
-            f"{local_world_size} processes are to share {torch.cuda.device_count()} GPUs of this machine",
+            f"{local_size} processes are to share {torch.cuda.device_count()} GPUs of this machine",
             hint="as many processes as GPUs, or run.device=cpu",
         )
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // local_world_size))
-    place = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
+        torch.set_num_threads(max(1, (os.cpu_count() or 1) // local_size))
+    backend, place = "gloo", torch.device("cpu")
     if on_gpu:
+        backend, place = "nccl", torch.device("cuda", local_rank)
         torch.cuda.set_device(place)
     with translate_errors():
         store, rank, size = next(rendezvous("env://", timeout=_TIMEOUT))
-        distributed.init_process_group(
-            "nccl" if on_gpu else "gloo",
-            store=PrefixStore("flowgmm", store),
-            rank=rank,
-            world_size=size,
-            timeout=_TIMEOUT,
-        )
+        own_store = PrefixStore("flowgmm", store)
+        distributed.init_process_group(backend, timeout=_TIMEOUT, world_size=size, rank=rank, store=own_store)
     if is_main_process():
         atexit.register(_announce_end, store)  # after its error, if there is one, has been printed
-    complete = False
     try:
         yield Distributed(rank, size, local_rank, place)
-        complete = True
     except BaseException:
         if not is_main_process():
             _wait_for_main_process(store)
-        raise
-    finally:
-        # after a failure NCCL would wait for peers that may be gone
-        if complete or not on_gpu:
+        if not on_gpu:  # NCCL would wait for peers that may be gone
             distributed.destroy_process_group()
+        raise
+    distributed.destroy_process_group()
 
 
 def _announce_end(store: Any) -> None:
@@ -187,7 +169,7 @@ def _announce_end(store: Any) -> None:
 def _wait_for_main_process(store: Any) -> None:
     """Let the main process print its error: as soon as one process ends, the launcher ends all others."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    with suppress(RuntimeError, distributed.DistError):
+    with suppress(RuntimeError):
         store.wait([_ENDED], _LAST_WORDS)
 
 
@@ -196,14 +178,7 @@ def translate_errors() -> Iterator[None]:
     """Turn errors of torch's collectives in the block into `LostProcessError`."""
     try:
         yield
-    except (RuntimeError, distributed.DistError) as error:
-        if not is_peer_failure(error):
-            raise
-        raise LostProcessError(PEER_FAILURE) from error
-
-
-def is_peer_failure(error: BaseException) -> bool:
-    """Return True for an error of torch that says that a message could not be sent or received."""
-    if isinstance(error, distributed.DistError):
-        return True
-    return isinstance(error, RuntimeError) and any(message in str(error) for message in _MESSAGES)
+    except RuntimeError as error:
+        if isinstance(error, distributed.DistError) or any(text in str(error) for text in _MESSAGES):
+            raise LostProcessError("another process of this run is gone") from error
+        raise

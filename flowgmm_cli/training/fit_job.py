@@ -30,20 +30,14 @@ from flowgmm_cli.training.step import TrainingStep, build_step
 from flowgmm_cli.training.trainer import FitConfig, FitResult, Trainer
 from flowgmm_cli.training.validation import Validator
 
-_TITLES = {"monitor.bits_per_dim": "bits/dim"}
+_PROGRESS_METRICS = ("loss", "val.accuracy", "monitor.agreement", "monitor.bits_per_dim")
 
 
 @dataclass(frozen=True)
 class TrainContext:
     """Everything that a training needs beside its labels.
 
-    Attributes:
-        recipe: components, lengths, seed.
-        data: rows.
-        engine: device and precision.
-        callbacks: progress and notes.
-        interrupt: a request to stop.
-        group: the processes that train together, each with a context of its own; the main process writes.
+    Each process of a `group` that trains together has a context of its own; the main process writes.
     """
 
     recipe: Recipe
@@ -56,34 +50,26 @@ class TrainContext:
     def create_step(self, labels: Tensor) -> TrainingStep:
         """Initialise the model and build its losses, on the device.
 
-        Args:
-            labels: visible labels of the training rows, int64 `(N,)`, -1 if unlabelled.
+        `labels` are visible labels of the training rows, int64 `(N,)`, -1 if unlabelled.
         """
-        recipe, x = self.recipe, self.data.train.x
+        recipe, data, x = self.recipe, self.data, self.data.train.x
+        classes, seed, shape = data.classes, recipe.run.seed, data.preprocessor.shape
+        model = initialise_model(recipe, x, labels, classes=classes, seed=seed, shape=shape)
         labelled = int((labels >= 0).sum())
-        model = initialise_model(
-            recipe,
-            x,
-            labels,
-            classes=self.data.classes,
-            seed=recipe.run.seed,
-            shape=self.data.preprocessor.shape,
-        )
         return build_step(
             recipe,
             model.to(self.engine.device),
             features=x.shape[1],
             labelled=labelled,
-            unlabelled=self.data.train.total - labelled,
-            preprocessor=self.data.preprocessor,
+            unlabelled=data.train.total - labelled,
+            preprocessor=data.preprocessor,
         )
 
-    def unfinished_ramps(self) -> Iterator[str]:
+    def ramp_notes(self) -> Iterator[str]:
         """Notes on loss terms that do not reach their full weight before training ends."""
         train, rows = self.recipe.train, self.data.train.total
-        epochs = float(train.epochs)
-        if train.max_steps:
-            epochs = min(epochs, train.max_steps * min(train.batch_size, rows) / rows)
+        limit = train.max_steps * min(train.batch_size, rows) / rows if train.max_steps else math.inf
+        epochs = min(float(train.epochs), limit)
         for index, regulariser in enumerate(self.recipe.regularisers):
             ramp = getattr(regulariser.config, "ramp_epochs", 0.0)
             if ramp > epochs:
@@ -117,9 +103,8 @@ class FitJob:
         context = replace(context, recipe=recipe)
         labels = torch.from_numpy(self.labels)
         step, device = context.create_step(labels), context.engine.device
-        is_labelled = labels >= 0
+        is_labelled, train = labels >= 0, context.data.train
         in_pool = torch.ones_like(is_labelled) if step.objective.pool == "all" else ~is_labelled
-        train = context.data.train
         rows = TrainingRows(
             tensors=RowTensors.from_split(train, train.stream).to(device),
             labels=labels.to(device),
@@ -131,14 +116,7 @@ class FitJob:
 
 @dataclass(frozen=True)
 class PreparedFit:
-    """A training that is ready to run.
-
-    Attributes:
-        context: recipe, rows, callbacks.
-        step: model and losses.
-        rows: training rows on the device.
-        run, title: see `FitJob`.
-    """
+    """A training that is ready to run, with its model and losses, and its rows on the device."""
 
     context: TrainContext
     step: TrainingStep
@@ -193,13 +171,12 @@ class PreparedFit:
     def uses_global_rng(self) -> bool:
         """Return True if a step draws from torch's global generator, as dropout does; takes one to see."""
         train, student = self.context.recipe.train, copy.deepcopy(self.step.model).train()
-        sampler = Sampler(
-            self.rows, batch_size=train.batch_size, labelled_batch_size=train.labelled_batch_size, seed=0
-        )
+        sizes = {"batch_size": train.batch_size, "labelled_batch_size": train.labelled_batch_size}
+        batch = Sampler(self.rows, **sizes, seed=0).batch(0)
         state = torch.get_rng_state()
         try:
             with self.context.engine.autocast():
-                self.step.losses(student, create_ema_model(student), sampler.batch(0), torch.Generator())
+                self.step.losses(student, create_ema_model(student), batch, torch.Generator())
             return not torch.equal(state, torch.get_rng_state())
         finally:
             torch.set_rng_state(state)
@@ -226,10 +203,8 @@ class PreparedFit:
 
         def on_step(step: int, steps: int, values: Mapping[str, Any]) -> None:
             nonlocal detail
-            if values:
-                names = ("loss", "val.accuracy", "monitor.agreement", "monitor.bits_per_dim")
-                parts = [f"{_TITLES.get(name, name)} {values[name]:.3f}" for name in names if name in values]
-                detail = "  ".join(parts) or detail
+            parts = [f"{name} {values[name]:.3f}" for name in _PROGRESS_METRICS if name in values]
+            detail = "  ".join(parts).replace("monitor.bits_per_dim", "bits/dim") or detail
             self.context.callbacks.progress(step, steps, self.title, detail)
 
         return on_step
@@ -237,10 +212,5 @@ class PreparedFit:
 
 def shorten(train: TrainConfig, share: float) -> TrainConfig:
     """Settings of a training with a share of the epochs and steps, at least one."""
-    limit = train.max_steps
-    return train.model_copy(
-        update={
-            "epochs": max(1, math.ceil(share * train.epochs)),
-            "max_steps": limit and max(1, math.ceil(share * limit)),
-        }
-    )
+    epochs, steps = (limit and max(1, math.ceil(share * limit)) for limit in (train.epochs, train.max_steps))
+    return train.model_copy(update={"epochs": epochs, "max_steps": steps})

@@ -33,12 +33,9 @@ class FittedModel:
     """A calibrated model and how it was fitted.
 
     Attributes:
-        model: one FlowMixture, or an ensemble.
-        members: settings of each of its parts.
-        calibration: the temperature, which the model has, and its origin.
+        members: settings of each part of the model.
         first: result of the first member's training.
         steps: optimiser steps of all members.
-        search: result of the search; None without one.
     """
 
     model: Model
@@ -52,19 +49,15 @@ class FittedModel:
 def fit_model(context: TrainContext, *, run: Run | None = None) -> FittedModel:
     """Search for settings if the recipe has a search, train every member, calibrate them together.
 
-    Args:
-        context: recipe, rows, callbacks.
-        run: keeps checkpoints and results, so that an interrupted run can be resumed; None keeps nothing.
+    `run` keeps checkpoints and results, so that it can be resumed; None keeps nothing.
     """
     recipe, labels = context.recipe, context.data.train.labels.numpy()
     result = search(context, labels, run=run) if recipe.search else None
     if result:
         context.callbacks.note(f"search  {result.reason}")
     members = _broadcast_members(choose_members(recipe, result), context.group)
-    jobs = [
-        FitJob(labels, member.changes, run.member(index) if run else None)
-        for index, member in enumerate(members)
-    ]
+    runs = [run.member(index) if run else None for index in range(len(members))]
+    jobs = [FitJob(labels, member.changes, part) for member, part in zip(members, runs, strict=True)]
     fits = fit_all(context, jobs, title="train", unit="member")
     model: Model = fits[0].model if len(fits) == 1 else Ensemble([fit.model for fit in fits])
     calibration = _calibrate(context, model, members, labels, result)
@@ -118,13 +111,12 @@ def _calibrate(
     def encode_train_rows(model: Model, index: npt.NDArray[np.intp]) -> Latents:
         return encode(model, data.train.x[torch.from_numpy(index)])
 
+    features, dims = data.preprocessor.dim, model.parts[0].mixture.dims
     return calibrate(
         recipe.calibration,
         val=val,
         labels=labels,
-        temperature=training_temperature(
-            recipe, features=data.preprocessor.dim, dims=model.parts[0].mixture.dims
-        ),
+        temperature=training_temperature(recipe, features=features, dims=dims),
         train_folds=train_folds,
         encode=encode_train_rows,
         model=model,

@@ -11,6 +11,7 @@ ordinary tensors; files hold full tensors.
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -31,10 +32,9 @@ _MIN_SHARE = 0.1  # size of a block as a share of the largest; a message for a s
 
 @dataclass(frozen=True)
 class Sharding:
-    """Record of how the weights of a training are kept.
+    """How the weights of a training are kept.
 
-    Attributes:
-        template: a model without weights, from which full copies are made; None if nothing is sharded.
+    `template` is a model without weights, of which full models are copies; None if nothing is sharded.
     """
 
     template: FlowMixture | None = None
@@ -47,10 +47,7 @@ class Sharding:
     def full_model(self, model: FlowMixture) -> FlowMixture:
         """Return a model with full weights in every process: `model` itself, or a copy of a sharded one.
 
-        All processes must call this.
-
-        Raises:
-            LostProcessError: another process is gone.
+        All processes must call this. Raises `LostProcessError` if another process is gone.
         """
         if self.template is None:
             return model
@@ -66,11 +63,8 @@ class Sharding:
 def shard_models(models: Sequence[FlowMixture], x: Tensor, group: Distributed, *, on: bool) -> Sharding:
     """Shard the flows of some models in place, if `on` and if there are several processes.
 
-    Args:
-        models: models of one architecture, on the device of training, the same in every process.
-        x: a few preprocessed rows `(n, D)`; one pass shows which modules of the flow call which.
-        group: the processes that train together.
-        on: `train.fsdp`.
+    The models have one architecture and the same weights in every process. A pass of `x`, a few preprocessed
+    rows `(n, D)`, shows which modules of the flow call which.
 
     Raises:
         LostProcessError: another process is gone.
@@ -105,25 +99,22 @@ def local_shard(tensor: Any) -> Any:
 
 def local_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """Trained parameters by name, local shards in place of sharded ones; they share memory with the model."""
-    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
     return {
         name: nn.Parameter(local_shard(value)) if is_sharded(value) else value
-        for name, value in trained.items()
+        for name, value in model.named_parameters()
+        if value.requires_grad
     }
 
 
 @torch.no_grad()
 def full_tensor(tensor: Any, like: Any = None) -> Any:
-    """Gather a sharded tensor; another tensor is returned as it is. All processes must call this.
+    """Gather a `DTensor`, or a local shard of a tensor sharded like `like`; return others as they are.
 
-    Args:
-        tensor: a `DTensor`, or the local shard of something sharded like `like`.
-        like: None if `tensor` is a `DTensor`.
+    All processes must call this.
     """
     if is_sharded(like) and tensor.ndim and not is_sharded(tensor):
-        tensor = type(like).from_local(
-            tensor, like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
-        )
+        layout = {"shape": like.shape, "stride": like.stride()}
+        tensor = type(like).from_local(tensor, like.device_mesh, like.placements, run_check=False, **layout)
     return tensor.full_tensor() if is_sharded(tensor) else tensor
 
 
@@ -143,20 +134,13 @@ def find_blocks(flow: nn.Module, x: Tensor) -> list[nn.Module]:
     """Find disjoint modules that hold nearly all parameters and use them only while they are called.
 
     Parameters in no block are few, or are used by other modules than their owner. A coupling of a
-    `CouplingStack`, for example, is never called itself, but its network is.
-
-    Args:
-        flow: any module, also one of a plugin.
-        x: a few rows that it takes.
+    `CouplingStack`, for example, is never called itself, but its network is. `x` is a few rows.
     """
     calls = _CallRecorder(flow)
     with calls:
         flow(x)
     blocks = [module for module in _candidates(flow, calls.called) if calls.owns_its_parameters(module)]
-    owners: dict[nn.Parameter, int] = {}
-    for block in blocks:
-        for parameter in block.parameters():
-            owners[parameter] = owners.get(parameter, 0) + 1
+    owners = Counter(parameter for block in blocks for parameter in block.parameters())
     blocks = [block for block in blocks if all(owners[parameter] == 1 for parameter in block.parameters())]
     largest = max((_size(block) for block in blocks), default=0)
     return [block for block in blocks if _size(block) >= _MIN_SHARE * largest]
@@ -176,11 +160,8 @@ def _shard_flow(flow: nn.Module, x: Tensor) -> None:
 
     training = flow.training
     flow.eval()  # dropout would draw random numbers
-    options: dict[str, Any] = {
-        "mesh": _device_mesh(x.device.type),
-        "reshard_after_forward": True,
-        "ignored_params": {value for value in flow.parameters() if not value.ndim},  # scalars have no shards
-    }
+    scalars = {parameter for parameter in flow.parameters() if not parameter.ndim}  # they have no shards
+    options = {"mesh": _device_mesh(x.device.type), "reshard_after_forward": True, "ignored_params": scalars}
     for block in find_blocks(flow, x):
         fully_shard(block, **options)
     fully_shard(flow, **options)  # the parameters in no block
@@ -250,7 +231,8 @@ class _CallRecorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
+        callers = set(self._stack)
         for leaf in tree_leaves((args, kwargs)):
             if isinstance(leaf, nn.Parameter):
-                self._used_in[leaf] = self._used_in.get(leaf, set(self._stack)) & set(self._stack)
+                self._used_in[leaf] = self._used_in.get(leaf, callers) & callers
         return func(*args, **(kwargs or {}))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from flowgmm_cli.api import Latents
 from flowgmm_cli.errors import RunFailedError
@@ -91,12 +91,5 @@ def _failure(step: int, cause: str) -> RunFailedError:
 
 
 def _is_finite(output: Any) -> bool:
-    if isinstance(output, Tensor):
-        return bool(output.isfinite().all())
-    if isinstance(output, Latents):
-        return _is_finite((output.z, output.log_det, output.class_log_prob))
-    if isinstance(output, tuple | list):
-        return all(_is_finite(part) for part in output)
-    if isinstance(output, Mapping):
-        return all(_is_finite(part) for part in output.values())
-    return True
+    leaves = tree_leaves(vars(output) if isinstance(output, Latents) else output)
+    return all(bool(leaf.isfinite().all()) for leaf in leaves if isinstance(leaf, Tensor))

@@ -46,11 +46,9 @@ def initialise_model(
     """Build the model and initialise it from the training rows.
 
     Args:
-        recipe: names the flow and the mixture.
         x: training rows `(N, D)`, on the CPU.
         labels: int64 `(N,)`, -1 where unlabelled.
         classes: K.
-        seed: fixes the random numbers.
         shape: shape of a row before it was flattened, for flows of images; None for `(D,)`.
 
     Raises:
@@ -67,7 +65,7 @@ def initialise_model(
         initialise(x[:_CHUNK])
     # means are points of the latent space; a flow that starts as the identity maps each row to itself
     is_labelled = labels >= 0
-    others = _unlabelled_rows(x, is_labelled) if config.means in USES_UNLABELLED else x[:0]
+    others = _select_unlabelled(x, is_labelled) if config.means in USES_UNLABELLED else x[:0]
     labelled, unlabelled = (_latents(flow, rows) for rows in (x[is_labelled], others))
     rows = TrainingLatents(labelled, labels[is_labelled], unlabelled, classes, dims)
     initial = initial_means(config, rows, rng)
@@ -76,8 +74,8 @@ def initialise_model(
     return FlowMixture(flow.train(), mixture)
 
 
-def _unlabelled_rows(x: RowStore, is_labelled: Tensor) -> Tensor:
-    """All unlabelled rows; evenly spaced ones if the rows stay on the disk."""
+def _select_unlabelled(x: RowStore, is_labelled: Tensor) -> Tensor:
+    """Return all unlabelled rows, or evenly spaced ones if the rows stay on the disk."""
     if isinstance(x, Tensor):
         return x[~is_labelled]
     positions = (~is_labelled).nonzero().flatten()
@@ -95,10 +93,7 @@ def _latents(flow: torch.nn.Module, x: Tensor) -> Tensor:
 def training_temperature(recipe: Recipe, *, features: int, dims: int | None) -> float:
     """Temperature of the objective, for posteriors without a fitted one.
 
-    Args:
-        recipe: names the objective.
-        features: D.
-        dims: number of latent dimensions that carry the classes; None = all.
+    `features` is D, and `dims` the number of latent dimensions that carry the classes; None = all.
     """
     objective: Objective = build(recipe.objective, features=features, labelled=1, unlabelled=1, dims=dims)
     return objective.temperature
@@ -107,14 +102,9 @@ def training_temperature(recipe: Recipe, *, features: int, dims: int | None) -> 
 def warm_up_steps(epochs: float | None, *, per_epoch: int, steps: int) -> int:
     """Number of steps after which the means are set again, at most half of all steps; 0 for never.
 
-    Args:
-        epochs: epochs of the warm-up (`prior.warm_up_epochs`); None for none.
-        per_epoch: steps of an epoch.
-        steps: steps of the training, few in the folds of a calibration.
+    `epochs` is `prior.warm_up_epochs`. Trainings have few steps in the folds of a calibration.
     """
-    if epochs is None:
-        return 0
-    return min(max(1, round(epochs * per_epoch)), steps // 2)
+    return 0 if epochs is None else min(max(1, round(epochs * per_epoch)), steps // 2)
 
 
 @torch.no_grad()
@@ -137,35 +127,23 @@ def set_latent_means(
     The optimiser forgets the momentum of the means, which points away from their old place. It keeps their
     mean squared gradient, without which the next steps would be several times too long.
 
-    The result depends on the weights and the seed alone, so that a resumed run has the same.
-
-    Args:
-        model: the student.
-        teacher: its average.
-        optimiser: of the student.
-        rows: all training rows.
-        temperature: divisor of class log-probabilities.
-        seed: of the run.
+    The result depends on the weights and the seed alone, so that a resumed run has the same. `temperature` is
+    the divisor of class log-probabilities.
     """
     rng = generator(seed, "init", 1)
     model.eval()  # no dropout
-    index = _labelled_and_some_others(rows)
+    index = _select_rows(rows)
     labels = rows.labels[index]
     latents, shares = _latents_and_posteriors(teacher, rows.x[index], temperature)
     is_labelled = labels >= 0
     shares[is_labelled] = torch.nn.functional.one_hot(labels[is_labelled], shares.shape[1]).to(shares)
     split = component_responsibilities(latents, shares, teacher.mixture.components, rng)
     state = rng.get_state()
-    for part in (model, teacher):
-        is_teacher = part is teacher
-        z = latents if is_teacher else _latents_and_posteriors(model, rows.x[index], temperature)[0]
-        mixture = part.mixture
+    student_latents, _ = _latents_and_posteriors(model, rows.x[index], temperature)
+    scale = float(teacher.mixture.scales.mean())
+    for mixture, z in ((model.mixture, student_latents), (teacher.mixture, latents)):
         start = means_from_responsibilities(
-            z,
-            split,
-            classes=mixture.classes,
-            scale=float(teacher.mixture.scales.mean()),
-            generator=rng.set_state(state),
+            z, split, classes=mixture.classes, scale=scale, generator=rng.set_state(state)
         )
         mixture.means.copy_(start.means)
         mixture.set_component_weights(start.component_weights.to(mixture.means))
@@ -175,8 +153,8 @@ def set_latent_means(
         moments["exp_avg"].zero_()
 
 
-def _labelled_and_some_others(rows: TrainingRows) -> Tensor:
-    """Positions of all labelled rows and of evenly spaced others."""
+def _select_rows(rows: TrainingRows) -> Tensor:
+    """Return positions of all labelled rows and of evenly spaced others."""
     others = (rows.labels < 0).nonzero().flatten()
     return torch.cat([rows.labelled, others[:: max(1, -(-len(others) // _WARM_UP_ROWS))]])
 

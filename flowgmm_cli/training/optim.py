@@ -22,24 +22,20 @@ def create_optimiser(
 ) -> torch.optim.Adam:
     """Create AdamW (Loshchilov and Hutter, 2019), or Adam, whose weight decay is a term of the loss.
 
-    Weight matrices of the flow decay; biases and the mixture do not.
-
-    Args:
-        model: the model to train.
-        config: kind, learning rate, weight decay.
-        parameters: tensors to optimise by name; None = the parameters of the model.
+    Weight matrices of the flow decay; biases and the mixture do not. `parameters` are the tensors to optimise
+    by name; None = those of the model.
     """
-    decayed, other = _names(model)
     named = dict(model.named_parameters()) if parameters is None else parameters
     groups: list[dict[str, Any]] = [
-        {"params": [named[name] for name in decayed], "weight_decay": config.weight_decay},
-        {"params": [named[name] for name in other], "weight_decay": 0.0},
+        {"params": [named[name] for name in names], "weight_decay": decay}
+        for names, decay in zip(_names(model), (config.weight_decay, 0.0), strict=True)
+        if names
     ]
     kind = torch.optim.Adam if config.optimiser == "adam" else torch.optim.AdamW
-    return kind([group for group in groups if group["params"]], lr=config.lr, fused=True)
+    return kind(groups, lr=config.lr, fused=True)
 
 
-def ordered_parameters(model: FlowMixture) -> list[nn.Parameter]:
+def optimiser_parameters(model: FlowMixture) -> list[nn.Parameter]:
     """Trained parameters in the order in which the optimiser numbers them."""
     named = dict(model.named_parameters())
     return [named[name] for names in _names(model) for name in names]
@@ -89,20 +85,16 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
 
 
 def clip_gradients(model: nn.Module, max_norm: float | None) -> Tensor:
-    """Scale the gradients of a model to a total norm of at most `max_norm`; sharded ones too.
-
-    Returns:
-        The norm before, a scalar.
-    """
+    """Scale gradients, sharded or not, to a total norm of at most `max_norm`; return the norm before."""
     with_grad = [parameter for parameter in model.parameters() if parameter.grad is not None]
     sharded = [parameter for parameter in with_grad if hasattr(parameter, "full_tensor")]
-    whole = [parameter for parameter in with_grad if not hasattr(parameter, "full_tensor")]
-    norm = torch.nn.utils.get_total_norm(_grads(whole))
+    other = [parameter for parameter in with_grad if not hasattr(parameter, "full_tensor")]
+    norm = torch.nn.utils.get_total_norm(_grads(other))
     if sharded:
-        of_shards: Any = torch.nn.utils.get_total_norm(_grads(sharded))
-        norm = torch.hypot(norm, of_shards.full_tensor())
+        sharded_norm: Any = torch.nn.utils.get_total_norm(_grads(sharded))
+        norm = torch.hypot(norm, sharded_norm.full_tensor())
     if max_norm is not None:
-        for parameters in (whole, sharded):
+        for parameters in (other, sharded):
             torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
     return norm
 
@@ -120,12 +112,8 @@ def create_ema_model(model: FlowMixture) -> FlowMixture:
 def update_ema(teacher: Sequence[Tensor], model: Sequence[Tensor], *, decay: float, step: int) -> None:
     """Move the teacher's weights towards the model's (Tarvainen and Valpola, 2017).
 
-    The decay is small at first, `(1 + step) / (10 + step)`, so that the average forgets the initial weights.
-
-    Args:
-        teacher, model: parameters of both, in the same order.
-        decay: largest decay of the exponential moving average; 0 copies the model.
-        step: optimiser steps taken before this one.
+    The decay is at most `(1 + step) / (10 + step)`, small at first, so that the average forgets the initial
+    weights; 0 copies the model. `step` counts the optimiser steps before this one.
     """
     weight = 1 - min(decay, (1 + step) / (10 + step))
     torch._foreach_lerp_(list(teacher), list(model), weight)

@@ -7,9 +7,8 @@ half of it are small operations, during which all but one processor wait.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -27,11 +26,7 @@ _MIN_FLOPS = 5e8  # of a step that is worth a thread; a smaller one is mostly Py
 def fit_all(context: TrainContext, jobs: Sequence[FitJob], *, title: str, unit: str) -> list[FitResult]:
     """Run all jobs, as many at once as the machine and `run.jobs` allow.
 
-    Args:
-        context: recipe, rows, callbacks.
-        jobs: the trainings.
-        title: their purpose, such as `train`.
-        unit: name of one of several, such as `member`.
+    `title` names their purpose, such as `train`, and `unit` one of several, such as `member`.
 
     Raises:
         InterruptedRunError: stopped by the user; trainings with a run are saved.
@@ -106,21 +101,15 @@ def fit_in_threads(fits: Sequence[PreparedFit], context: TrainContext, title: st
 
 
 class _SharedInterrupt(Interrupt):
-    """The interrupt of the run, or the failure of another training."""
+    """The interrupt of the run, which is deferred already, or the failure of another training."""
 
     def __init__(self, interrupt: Interrupt, stop: threading.Event) -> None:
         super().__init__()
-        self._interrupt = interrupt
-        self._stop = stop
+        self._interrupt, self._stop = interrupt, stop
 
     def is_requested(self) -> bool:
         """Return True to stop."""
         return self._stop.is_set() or self._interrupt.is_requested()
-
-    @contextmanager
-    def defer(self) -> Iterator[None]:
-        """Do nothing: the interrupt of the run is deferred already."""
-        yield
 
 
 class _SummedProgress:

@@ -73,6 +73,7 @@ def train(
     run.update(status="running", error=None, processes=group.world_size, **process_info())
     try:
         with deterministic(recipe.run.deterministic):
+            callbacks, interrupt = callbacks or Callbacks(), interrupt or Interrupt()
             train_context = _prepare(recipe, run, context, callbacks, interrupt, group)
             result = _train(train_context, run, context)
     except BaseException as error:
@@ -83,28 +84,18 @@ def train(
     return dataclasses.replace(result, seconds=end("done", None))
 
 
-def assist(
-    recipe: Recipe,
-    run: Run,
-    group: Distributed,
-    *,
-    context: DataContext | None = None,
-    interrupt: Interrupt | None = None,
-) -> None:
+def assist(recipe: Recipe, run: Run, context: DataContext, interrupt: Interrupt, group: Distributed) -> None:
     """Train with the main process, which does the rest of the run alone.
 
     Raises:
         FlowgmmError: the error that stopped the training.
     """
     with deterministic(recipe.run.deterministic):
-        fit_model(_prepare(recipe, run, context or DataContext(), None, interrupt, group), run=run)
+        fit_model(_prepare(recipe, run, context, Callbacks(), interrupt, group), run=run)
 
 
 def dry_run(recipe: Recipe, *, context: DataContext, callbacks: Callbacks) -> dict[str, float]:
-    """Read the data, build the model and compute one step with its gradients; keep nothing.
-
-    Returns:
-        The loss terms at the start of training.
+    """Read the data, build the model and compute one step with its gradients; return the loss terms.
 
     Raises:
         RunFailedError: a loss or gradient is not finite.
@@ -115,7 +106,7 @@ def dry_run(recipe: Recipe, *, context: DataContext, callbacks: Callbacks) -> di
     )
     train_context = TrainContext(recipe, data, engine, callbacks, Interrupt())
     notes = (*data.rows.notes, *data.preprocessor.notes, *data.describe(), f"device  {engine.describe()}")
-    for line in (*notes, *train_context.unfinished_ramps()):
+    for line in (*notes, *train_context.ramp_notes()):
         callbacks.note(line)
     step = train_context.create_step(data.train.labels)
     teacher = create_ema_model(step.model)
@@ -143,8 +134,8 @@ def _prepare(
     recipe: Recipe,
     run: Run,
     context: DataContext,
-    callbacks: Callbacks | None,
-    interrupt: Interrupt | None,
+    callbacks: Callbacks,
+    interrupt: Interrupt,
     group: Distributed,
 ) -> TrainContext:
     """Read the rows and choose device and precision, the same in all processes."""
@@ -158,7 +149,7 @@ def _prepare(
     if precision == "auto":  # the faster one is measured, and processes may measure differently
         precision = group.broadcast_text(engine.precision)
         engine = create_engine(device=device, precision=precision, features=features)
-    return TrainContext(recipe, data, engine, callbacks or Callbacks(), interrupt or Interrupt(), group)
+    return TrainContext(recipe, data, engine, callbacks, interrupt, group)
 
 
 def _train(train_context: TrainContext, run: Run, context: DataContext) -> TrainResult:
@@ -196,7 +187,7 @@ def _start_notes(train_context: TrainContext, run: Run) -> list[str]:
     lines = [f"run     {run.path}", *data.rows.notes, *data.preprocessor.notes, *data.describe(), device]
     if fsdp and group.world_size == 1:
         lines.append("fsdp    there is one process, which keeps all weights; `--processes N` divides them")
-    return [*lines, *train_context.unfinished_ramps()]
+    return [*lines, *train_context.ramp_notes()]
 
 
 def _save(train_context: TrainContext, fitted: FittedModel, run: Run, context: DataContext) -> TrainedModel:
@@ -227,16 +218,10 @@ def _save(train_context: TrainContext, fitted: FittedModel, run: Run, context: D
 def _test(trained: TrainedModel, data: PreparedData, run: Run) -> Evaluation | None:
     if data.test is None or data.rows.test is None:
         return None
-    predictions, names = trained.predict(data.test), trained.class_names
-    result = evaluate(
-        "test",
-        predictions.log_probabilities,
-        predictions.log_density,
-        data.test.labels.numpy(),
-        names,
-        pixels=trained.preprocessor.pixels,
-    )
+    predictions, names, pixels = trained.predict(data.test), trained.class_names, data.preprocessor.pixels
+    log_prob, labels = predictions.log_probabilities, data.test.labels.numpy()
+    result = evaluate("test", log_prob, predictions.log_density, labels, names, pixels=pixels)
     write_json(run.path / "eval" / "test.json", result.to_dict(str(run.path)))
-    rows = collect_predictions(data.rows.test, data.rows.columns, predictions.log_probabilities, names)
+    rows = collect_predictions(data.rows.test, data.rows.columns, log_prob, names)
     rows.save(run.path / "eval" / "test.npz")
     return result

@@ -74,22 +74,19 @@ class PreparedData:
     def describe(self) -> list[str]:
         """Describe rows and labels in lines for people."""
         n = self.counts()
-        lines = [
+        rows = (
             f"data    {n['train']:,} training rows, {n['labelled']:,} labelled · {n['val']:,} held out · "
             f"{n['test']:,} test rows · {self.classes} classes · {self.preprocessor.dim} features"
-        ]
-        if self.rows.val_labels:
-            lines.append(
-                f"labels  {n['val_labelled']:,} validation labels beyond the labelled rows serve early "
-                "stopping and calibration (data.split.val_labels)"
-            )
-        return lines
+        )
+        labels = (
+            f"labels  {n['val_labelled']:,} validation labels beyond the labelled rows serve early "
+            "stopping and calibration (data.split.val_labels)"
+        )
+        return [rows, labels] if self.rows.val_labels else [rows]
 
 
 def prepare(recipe: Recipe, context: DataContext, *, run: Run | None = None) -> PreparedData:
-    """Load, split and transform the rows.
-
-    The preprocessor is fitted once; a resumed run reads it.
+    """Load, split and transform the rows; a resumed run reads its fitted preprocessor.
 
     Raises:
         DataError: the data is missing or malformed.
@@ -111,12 +108,7 @@ def prepare(recipe: Recipe, context: DataContext, *, run: Run | None = None) -> 
 
 
 def prepare_rows(recipe: Recipe, rows: SplitRows, context: DataContext) -> PreparedData:
-    """Transform rows in memory; the recipe's source is not read.
-
-    Raises:
-        DataError: the rows are malformed.
-        RecipeError: as for `prepare`.
-    """
+    """Transform rows in memory, with the errors of `prepare`; the recipe's source is not read."""
     require_held_out(recipe, rows)
     return _transform(recipe, rows, fit_preprocessor(rows, recipe.data, context), context)
 

@@ -9,7 +9,7 @@ best few candidates become members of an ensemble.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import combinations
 from pathlib import Path
@@ -23,12 +23,14 @@ from flowgmm_cli.errors import RunError
 from flowgmm_cli.evaluation.calibration import fit_temperature
 from flowgmm_cli.evaluation.metrics import nll
 from flowgmm_cli.files import read_json, read_tensors, write_json, write_tensors
+from flowgmm_cli.model import Model
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
 from flowgmm_cli.trained_model import encode
 from flowgmm_cli.training.calibration import Fold, OutOfFold, collect_out_of_fold, split_labelled
 from flowgmm_cli.training.fit_job import FitJob, TrainContext
 from flowgmm_cli.training.parallel_fits import fit_all
+from flowgmm_cli.training.prepare import PreparedData
 
 SCHEMA = "flowgmm/search/1"
 _FIGURES, _TENSORS = "search.json", "search.safetensors"
@@ -42,11 +44,9 @@ class CandidateResult:
     """Measures of a candidate.
 
     Attributes:
-        name: name in the recipe.
         changes: its settings.
         out_of_fold: predictions of its trainings for the rows that they have not seen.
-        accuracy: accuracy of these.
-        nll: their negative log-likelihood at the best temperature, in nats.
+        accuracy, nll: of these, the negative log-likelihood in nats at the best temperature.
         agreement: share of unlabelled rows that two trainings give the same class, on average.
         density: mean `log p(x) / D` of held-out rows, in nats.
         seconds: duration of all its trainings.
@@ -73,9 +73,8 @@ class CandidateResult:
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Predictions by name, for safetensors."""
-        return {
-            f"{self.name}.{key}": torch.from_numpy(value) for key, value in vars(self.out_of_fold).items()
-        }
+        values = vars(self.out_of_fold)
+        return {f"{self.name}.{key}": torch.from_numpy(value) for key, value in values.items()}
 
     @classmethod
     def restore(cls, values: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> CandidateResult:
@@ -88,13 +87,7 @@ class CandidateResult:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """Result of a search.
-
-    Attributes:
-        results: all candidates, best first.
-        kept: candidates that become members.
-        reason: reason for these, for people.
-    """
+    """All candidates, best first, those that become members, and the reason for these, for people."""
 
     results: tuple[CandidateResult, ...]
     kept: tuple[CandidateResult, ...]
@@ -110,28 +103,22 @@ class SearchResult:
 
     def summary(self) -> dict[str, Any]:
         """Figures as plain values."""
-        return {
-            "kept": [candidate.name for candidate in self.kept],
-            "reason": self.reason,
-            "candidates": [candidate.summary() for candidate in self.results],
-        }
+        kept = [candidate.name for candidate in self.kept]
+        candidates = [candidate.summary() for candidate in self.results]
+        return {"kept": kept, "reason": self.reason, "candidates": candidates}
 
     def save(self, folder: Path) -> None:
         """Write the predictions to `search.safetensors`, then the figures to `search.json`."""
-        tensors: dict[str, torch.Tensor] = {}
-        for candidate in self.results:
-            tensors |= candidate.tensors()
-        write_tensors(folder / _TENSORS, tensors)
+        items = [item for candidate in self.results for item in candidate.tensors().items()]
+        write_tensors(folder / _TENSORS, dict(items))
         write_json(folder / _FIGURES, {"schema": SCHEMA, **self.summary()})
 
 
 def search(context: TrainContext, labels: npt.NDArray[np.int64], *, run: Run | None = None) -> SearchResult:
     """Cross-validate the candidates of a recipe's search and keep the best.
 
-    Args:
-        context: recipe, rows, callbacks.
-        labels: visible labels of the training rows `(N,)`, -1 if unlabelled.
-        run: keeps each result, so that an interrupted search can be resumed.
+    `labels` are visible labels of the training rows `(N,)`, -1 if unlabelled. The run keeps each result, so
+    that an interrupted search can be resumed.
     """
     config = context.recipe.search
     if config is None:
@@ -140,9 +127,13 @@ def search(context: TrainContext, labels: npt.NDArray[np.int64], *, run: Run | N
     folds = split_labelled(labels, config.folds, seed=context.recipe.run.seed)
     for number, (name, changes) in enumerate(config.candidates.items(), 1):
         if name not in results and len(folds) > 1:
-            title = f"search, {name} ({number} of {len(config.candidates)})"
+            start = time.monotonic()
             jobs = [FitJob(fold.visible, changes, share=config.epochs) for fold in folds]
-            results[name] = _evaluate_candidate(context, name, changes, jobs, folds, labels, title)
+            title = f"search, {name} ({number} of {len(config.candidates)})"
+            models = [fit.model for fit in fit_all(context, jobs, title=title, unit="fold")]
+            measures = _measure(context.data, models, folds, labels)
+            seconds = round(time.monotonic() - start, 3)
+            results[name] = CandidateResult(name, changes, **measures, seconds=seconds)
             if run and context.group.is_main_process:
                 SearchResult(tuple(results.values()), (), "not finished").save(run.path)
     result = rank(list(results.values()), context.recipe, keep=config.keep, classes=context.data.classes)
@@ -160,40 +151,29 @@ def _load(folder: Path) -> dict[str, CandidateResult]:
     try:
         return {values["name"]: CandidateResult.restore(values, tensors) for values in figures["candidates"]}
     except (KeyError, TypeError) as error:
-        raise RunError(
-            f"{folder / _FIGURES} is damaged", details=[str(error)], hint="start a new run"
-        ) from error
+        message = f"{folder / _FIGURES} is damaged"
+        raise RunError(message, details=[str(error)], hint="start a new run") from error
 
 
-def _evaluate_candidate(
-    context: TrainContext,
-    name: str,
-    changes: dict[str, Any],
-    jobs: list[FitJob],
-    folds: list[Fold],
-    labels: npt.NDArray[np.int64],
-    title: str,
-) -> CandidateResult:
-    start, data = time.monotonic(), context.data
+def _measure(
+    data: PreparedData, models: Sequence[Model], folds: Sequence[Fold], labels: npt.NDArray[np.int64]
+) -> dict[str, Any]:
+    """Predictions and measures of a candidate, given its models of the folds."""
     x = data.train.x
-    models = [result.model for result in fit_all(context, jobs, title=title, unit="fold")]
     out_of_fold = collect_out_of_fold(
         models, folds, labels, lambda model, index: encode(model, x[torch.from_numpy(index)])
     )
-    unseen = data.val.x[:_DENSITY_ROWS] if data.val is not None else x[:_DENSITY_ROWS]
+    unseen = (x if data.val is None else data.val.x)[:_DENSITY_ROWS]
     densities = [float(encode(model, unseen).log_prob().double().mean()) / x.shape[1] for model in models]
     temperature = fit_temperature(out_of_fold.log_joint, out_of_fold.labels)
     tempered = torch.log_softmax(torch.from_numpy(out_of_fold.log_joint / temperature), dim=1).numpy()
-    return CandidateResult(
-        name=name,
-        changes=changes,
-        out_of_fold=out_of_fold,
-        accuracy=float((tempered.argmax(1) == out_of_fold.labels).mean()),
-        nll=nll(tempered, out_of_fold.labels),
-        agreement=_agreement(out_of_fold.unlabelled.argmax(2)),
-        density=float(np.mean(densities)),
-        seconds=round(time.monotonic() - start, 3),
-    )
+    return {
+        "out_of_fold": out_of_fold,
+        "accuracy": float((tempered.argmax(1) == out_of_fold.labels).mean()),
+        "nll": nll(tempered, out_of_fold.labels),
+        "agreement": _agreement(out_of_fold.unlabelled.argmax(2)),
+        "density": float(np.mean(densities)),
+    }
 
 
 def _agreement(classes: npt.NDArray[np.intp]) -> float:
@@ -204,21 +184,15 @@ def _agreement(classes: npt.NDArray[np.intp]) -> float:
 
 
 def rank(results: list[CandidateResult], recipe: Recipe, *, keep: int, classes: int) -> SearchResult:
-    """Rank the candidates and keep the best; without results keep the first ones.
+    """Rank the candidates and keep the best `keep`; without results keep the first ones.
 
-    Args:
-        results: results of all candidates; none if every class has a single label, which cannot be held out.
-        recipe: has the search.
-        keep: number of candidates to keep.
-        classes: K.
+    There are no results if every class has a single label, which cannot be held out.
     """
     if not results:
         empty = OutOfFold(np.empty((0, classes)), np.empty(0, dtype=np.int64), np.empty((0, 0, classes)))
         candidates = recipe.search.candidates if recipe.search else {}
-        first = tuple(
-            CandidateResult(name, changes, empty, 0.0, 0.0, 0.0, 0.0, 0.0)
-            for name, changes in list(candidates.items())[:keep]
-        )
+        pairs = list(candidates.items())[:keep]
+        first = tuple(CandidateResult(*pair, empty, 0.0, 0.0, 0.0, 0.0, 0.0) for pair in pairs)
         return SearchResult(first, first, "too few labels to hold any out: the first candidates were taken")
     ranked = tuple(sorted(results, key=lambda candidate: -candidate.score))
     best, kept = ranked[0], ranked[:keep]

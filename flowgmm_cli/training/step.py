@@ -33,13 +33,9 @@ class TrainingStep(nn.Module):
 
     Args:
         model: the student.
-        objective: the main loss.
-        regularisers: losses added to it.
+        objective, regularisers: the main loss, and losses added to it.
         weak: view of the unlabelled rows for the teacher, and of the labelled rows for the student.
         strong: view of the unlabelled rows for the student.
-
-    Attributes:
-        reads: views of the unlabelled rows that the losses read the student's latents of.
     """
 
     def __init__(
@@ -52,24 +48,17 @@ class TrainingStep(nn.Module):
         strong: AugmentationPipeline | None = None,
     ) -> None:
         super().__init__()
-        self.model = model
-        self.objective = objective
-        self.regularisers = tuple(regularisers)
+        self.model, self.objective, self.regularisers = model, objective, tuple(regularisers)
         self.views = {
             "weak": weak or AugmentationPipeline("weak"),
             "strong": strong or AugmentationPipeline("strong"),
         }
+        # views of the unlabelled rows of which the losses read the student's latents
         reads = (objective.reads, *(regulariser.compute.reads for regulariser in self.regularisers))
         self.reads = frozenset().union(*reads)
 
     def forward(self, teacher: FlowMixture, rows: StepInput, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return the student's loss terms by name, weighted scalars; their sum is the loss.
-
-        Args:
-            teacher: the averaged model; no gradient reaches it.
-            rows: rows of this step.
-            generator: random numbers of this step, on the device of the rows.
-        """
+        """Return the student's loss terms by name, weighted scalars; their sum is the loss."""
         return self.losses(self.model, teacher, rows, generator)
 
     def losses(
@@ -78,14 +67,13 @@ class TrainingStep(nn.Module):
         """Compute the same terms with another model in place of the student."""
         views = {name: view(rows.unlabelled, generator) for name, view in self.views.items()}
         labelled = self.views["weak"](rows.labelled, generator)
+        parts = {"labelled": labelled, **{name: views[name] for name in sorted(self.reads)}}
         batch = Batch(
             labelled=labelled,
             labels=rows.labels,
             weak=views["weak"],
             strong=views["strong"],
-            student=_forward_parts(
-                model, {"labelled": labelled, **{name: views[name] for name in sorted(self.reads)}}
-            ),
+            student=_forward_parts(model, parts),
             temperature=self.objective.temperature,
             step=rows.step,
             epoch=rows.epoch,
@@ -123,9 +111,7 @@ def build_step(
     Args:
         recipe: names the components.
         model: the student, on the device of training.
-        features: D.
-        labelled: number of labelled training rows.
-        unlabelled: number of training rows without a label.
+        features, labelled, unlabelled: D, numbers of training rows with and without a label.
         preprocessor: of the rows; needed where a view changes inputs.
 
     Raises:

@@ -42,12 +42,9 @@ Losses = Callable[[FlowMixture, StepInput, torch.Generator], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class FitConfig:
-    """Settings of a training.
+    """Settings of a training: metrics are logged every few steps, class weights estimated after each epoch.
 
-    Attributes:
-        log_every: steps between two lines of metrics.
-        estimate_prior: estimate the class weights again after each epoch.
-        warm_up_epochs: epochs after which the means are set from the latents; None = never.
+    The means are set from the latents after `warm_up_epochs`; None = never.
     """
 
     train: TrainConfig
@@ -62,10 +59,8 @@ class FitConfig:
 class FitResult:
     """Result of a training.
 
-    Attributes:
-        model: the teacher of the best epoch if a metric is watched, else of the last.
-        epochs: epochs trained, a fraction if it stopped within one.
-        metric: the watched metric; None without one.
+    The model is the teacher of the best epoch if a metric is watched, else of the last. `epochs` is a
+    fraction if training stopped within one.
     """
 
     model: FlowMixture
@@ -82,7 +77,6 @@ class Trainer:
     Args:
         step_module: losses around the student, which is trained in place; `train.fsdp` shards its flow.
         rows: training rows on the engine's device.
-        config, engine: settings, device and precision.
         validator: measures the teacher on held-out rows after each epoch.
         folder: folder of the checkpoints; None saves none.
         metrics: file of the metrics; None writes none.

@@ -29,12 +29,7 @@ _AFTER_RAMPS = 1e9  # an epoch in which every term has its full weight
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """Metrics after an epoch.
-
-    Attributes:
-        metric: name of the watched one.
-        values: all of them, by name.
-    """
+    """Metrics after an epoch, by name; `metric` is the watched one."""
 
     metric: str
     values: dict[str, float]
@@ -61,12 +56,9 @@ class Validator:
     `val.*` needs held-out rows with labels.
 
     Args:
-        step_module: the losses.
-        rows: V held-out rows, on the device.
-        labels: int64 `(V,)`, -1 for labels that may not be used.
+        rows, labels: V held-out rows, on the device; int64 `(V,)`, -1 for labels that may not be used.
         metric: the watched one, or `auto`: `val.accuracy` with labels, `monitor.loss` without.
         seed: fixes the views, the same after each epoch.
-        engine: precision.
         pixels: number of pixels in a row; None if rows are not images.
         log_det: log-determinant of the transforms, `(V,)`; read for images only.
         group: processes that train together; each measures a share of the rows.
@@ -85,23 +77,16 @@ class Validator:
         log_det: Tensor | None = None,
         group: Distributed | None = None,
     ) -> None:
-        self.step_module = step_module
-        self.rows = rows
-        self.labels = labels
+        self.step_module, self.engine = step_module, engine
+        self.rows, self.labels, self.log_det, self.pixels = rows, labels, log_det, pixels
         self.has_labels = bool((labels >= 0).any())
         self.seed = derive_seed(seed, "monitor")
-        self.engine = engine
-        self.pixels = pixels
-        self.log_det = log_det
         self.group = group or Distributed()
         self.metric = metric if metric != "auto" else "val.accuracy" if self.has_labels else "monitor.loss"
 
     @torch.no_grad()
     def measure(self, teacher: FlowMixture) -> ValidationResult:
-        """Measure the teacher, with the same views each time.
-
-        All processes call this and get the same result.
-        """
+        """Measure the teacher, with the same views each time; all processes call this, with one result."""
         rank, device = self.group.rank, self.labels.device
         seed = derive_seed(self.seed, "rank", rank) if rank else self.seed
         generator = torch.Generator(device).manual_seed(seed)
@@ -114,21 +99,17 @@ class Validator:
         if self.group.world_size > 1:
             totals = self.group.all_reduce(totals.to(device))
         by_name = dict(zip(sums, totals.tolist(), strict=True))
-        rows, labelled = by_name.pop("rows"), by_name.pop("labelled", 0.0)
-        means = {
-            name: value / (labelled if name.startswith("val.") else rows) for name, value in by_name.items()
-        }
+        counts = {"monitor": by_name.pop("rows"), "val": by_name.pop("labelled", 0.0)}
+        means = {name: value / counts[name.split(".")[0]] for name, value in by_name.items()}
         return ValidationResult(self.metric, means)
 
-    def _sums(
-        self, teacher: FlowMixture, index: Tensor, generator: torch.Generator
-    ) -> dict[str, Tensor | int]:
+    def _sums(self, teacher: FlowMixture, index: Tensor, rng: torch.Generator) -> dict[str, Tensor | int]:
         """Sums over some rows, by the name of their mean."""
         rows, labels = self.rows[index], self.labels[index]
         batch = StepInput(rows[:0], labels[:0], rows, step=0, epoch=_AFTER_RAMPS)
         with self.engine.autocast():
-            terms = self.step_module.losses(teacher, teacher, batch, generator)
-            views = [self.step_module.views[name](rows, generator) for name in ("weak", "strong")]
+            terms = self.step_module.losses(teacher, teacher, batch, rng)
+            views = [self.step_module.views[name](rows, rng) for name in ("weak", "strong")]
             weak, strong = (teacher(view).class_log_prob.argmax(1) for view in views)
         sums: dict[str, Tensor | int] = {
             "rows": len(rows),
@@ -168,11 +149,9 @@ def require_held_out(recipe: Recipe, rows: SplitRows) -> None:
     if calibration.method != "none" and calibration.on == "val" and not labelled:
         problems.append("calibration.on  val needs held-out rows with labels")
     if problems:
-        has = "held-out rows, but may not see their labels" if held_out else "no held-out rows"
-        raise RecipeError(
-            f"this run has {has}",
-            details=problems,
-            hint="data.split.val_labels=true lets their labels be used; metric: auto and on: auto need none"
-            if held_out
-            else "data.split.val=0.1 holds out a tenth of the training rows",
-        )
+        message = "this run has no held-out rows"
+        hint = "data.split.val=0.1 holds out a tenth of the training rows"
+        if held_out:
+            message = "this run has held-out rows, but may not see their labels"
+            hint = "data.split.val_labels=true lets their labels be used; metric: auto and on: auto need none"
+        raise RecipeError(message, details=problems, hint=hint)

@@ -16,7 +16,7 @@ from flowgmm_cli.evaluation.calibration import (
 )
 from flowgmm_cli.model import Model
 from flowgmm_cli.recipe.schema import CalibrationConfig
-from flowgmm_cli.training.calibration import Calibration, Fold, OutOfFold, calibrate, unlabelled_sample
+from flowgmm_cli.training.calibration import Calibration, Fold, OutOfFold, calibrate, sample_unlabelled
 
 Labels = npt.NDArray[np.int64]
 SURER = 3.0
@@ -176,12 +176,12 @@ def test_folds_that_a_search_has_trained_are_not_trained_again() -> None:
 
 def test_the_sample_of_unlabelled_rows_is_spread_evenly() -> None:
     labels = np.where(np.arange(9000) % 9 == 0, 1, -1)
-    found = unlabelled_sample(labels)
+    found = sample_unlabelled(labels)
     assert (labels[found] < 0).all()
     assert 1000 < len(found) <= 2000
     assert found[0] < 10
     assert found[-1] > 8980
-    assert len(unlabelled_sample(np.ones(5, dtype=np.int64))) == 0
+    assert len(sample_unlabelled(np.ones(5, dtype=np.int64))) == 0
 
 
 def test_noise_is_fitted_where_the_recipe_does_not_say_otherwise() -> None:

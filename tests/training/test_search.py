@@ -17,7 +17,7 @@ from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
 from flowgmm_cli.trained_model import TrainedModel, encode
 from flowgmm_cli.training import search
-from flowgmm_cli.training.calibration import OutOfFold, unlabelled_sample
+from flowgmm_cli.training.calibration import OutOfFold, sample_unlabelled
 from flowgmm_cli.training.pipeline import TrainResult, train
 from flowgmm_cli.training.prepare import prepare
 from flowgmm_cli.training.search import CandidateResult, SearchResult
@@ -71,7 +71,7 @@ def test_the_race_keeps_the_best_and_calibrates_on_what_they_said_together(train
     said = np.mean([one.out_of_fold.unlabelled for one in found.search.kept], axis=0)
     scale = np.mean([margin_scale(one) for one in said])
     data = prepare(run.recipe(), DataContext())
-    rows = torch.from_numpy(unlabelled_sample(data.train.labels.numpy()))
+    rows = torch.from_numpy(sample_unlabelled(data.train.labels.numpy()))
     own = encode(found.trained.model, data.train.x[rows]).class_log_prob.double().numpy()
     assert found.calibration.temperature == pytest.approx(of_the_folds * margin_scale(own) / scale)
     assert found.calibration.rows == 12
