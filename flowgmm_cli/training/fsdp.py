@@ -32,7 +32,7 @@ _MIN_SHARE = 0.1  # size of a block as a share of the largest; a message for a s
 
 @dataclass(frozen=True)
 class Sharding:
-    """How the weights of a training are kept.
+    """Record of the layout of the weights of a training.
 
     `template` is a model without weights, of which full models are copies; None if nothing is sharded.
     """

@@ -11,7 +11,7 @@ from flowgmm_cli.bijection import Bijection, Sequential, zero_log_det
 from flowgmm_cli.errors import RunFailedError
 from flowgmm_cli.runs import Run
 from flowgmm_cli.trained_model import build_flow
-from flowgmm_cli.training import trainer
+from flowgmm_cli.training import optim
 from flowgmm_cli.training.metrics_log import read_metrics
 from flowgmm_cli.training.pipeline import TrainResult, train
 
@@ -113,13 +113,13 @@ def test_no_step_is_taken_from_the_bad_one_on(
 ) -> None:
     seen: list[list[Tensor]] = []
 
-    real = trainer.update_ema
+    real = optim.update_ema
 
     def spy(teacher: list[Tensor], model: list[Tensor], **options: Any) -> None:
         seen.append([parameter.detach().clone() for parameter in model])
         real(teacher, model, **options)
 
-    monkeypatch.setattr(trainer, "update_ema", spy)
+    monkeypatch.setattr(optim, "update_ema", spy)
     poison("once", 14)
     run = new_run("run", *WORDS, "run.log_every=100", "train.batch_size=10", "checkpoint.every_steps=100")
     with pytest.raises(RunFailedError, match="at step 14"):
