@@ -20,7 +20,7 @@ from flowgmm_cli.training.metrics_log import read_metrics
 
 # each process has random numbers of its own, so that only losses without any agree with those of one process
 NO_NOISE = ("data.views.strong=[]", "data.views.weak=[]")
-FOREVER = ("train.epochs=4000", "checkpoint.every_steps=5", "calibration.method=none")
+ENDLESS = ("train.epochs=4000", "checkpoint.every_steps=5", "calibration.method=none")
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def state(run: Path) -> dict[str, Any]:
     return read_tensors(run / "checkpoints" / "last.safetensors", "checkpoint")[0]
 
 
-def assert_alike(one: Path, other: Path) -> None:
+def assert_same_outcome(one: Path, other: Path) -> None:
     """Weights, teacher and optimiser agree up to the order of sums, and so does all that is said."""
     first, second = state(one), state(other)
     assert first.keys() == second.keys()
@@ -67,33 +67,35 @@ def assert_alike(one: Path, other: Path) -> None:
 
 
 def processes_of(run: Path) -> dict[int, int]:
-    """Numbers of the processes that carry out a run, by rank."""
-    found = {}
+    """Process ids of a run, by rank."""
+    pids = {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             words = (folder / "cmdline").read_bytes().decode().split("\0")
             environ = (folder / "environ").read_bytes().decode().split("\0")
         except OSError:
             continue
-        rank = [one.removeprefix("RANK=") for one in environ if one.startswith("RANK=")]
+        rank = [word.removeprefix("RANK=") for word in environ if word.startswith("RANK=")]
         if str(run) in words and "--resume" in words and rank:
-            found[int(rank[0])] = int(folder.name)
-    return found
+            pids[int(rank[0])] = int(folder.name)
+    return pids
 
 
 def start_and_wait(words: list[str], run: Path) -> subprocess.Popen[str]:
     """Start a training and wait until it has saved its state."""
-    started = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     limit = time.monotonic() + 120
     while not (run / "checkpoints" / "last.safetensors").exists():
-        assert started.poll() is None, started.communicate()
+        assert process.poll() is None, process.communicate()
         assert time.monotonic() < limit
         time.sleep(0.05)
-    return started
+    return process
 
 
 @pytest.mark.slow
-def test_two_processes_train_the_same_model_as_one(command: Callable[..., list[str]], tmp_path: Path) -> None:
+def test_two_processes_train_the_model_of_a_single_process(
+    command: Callable[..., list[str]], tmp_path: Path
+) -> None:
     words = [
         *NO_NOISE,
         "prior.class_prior=estimated",
@@ -109,13 +111,13 @@ def test_two_processes_train_the_same_model_as_one(command: Callable[..., list[s
         assert done.stderr.count("run     ") == 1
         results[count] = json.loads(done.stdout)
     assert results[2]["best"]["metric"] == results[1]["best"]["metric"]
-    assert_alike(tmp_path / "1", tmp_path / "2")
+    assert_same_outcome(tmp_path / "1", tmp_path / "2")
     assert Run(tmp_path / "2").info()["argv"][-2:] == ["--processes", "2"]
     assert Run(tmp_path / "2").info()["processes"] == 2
 
 
 @pytest.mark.slow
-def test_divided_weights_become_the_same_model(command: Callable[..., list[str]], tmp_path: Path) -> None:
+def test_sharded_weights_train_the_same_model(command: Callable[..., list[str]], tmp_path: Path) -> None:
     words = (
         *NO_NOISE,
         "flow.actnorm=true",
@@ -129,10 +131,10 @@ def test_divided_weights_become_the_same_model(command: Callable[..., list[str]]
     done = finish(command(tmp_path / "2", *words, "train.fsdp=true", "--processes", "2"))
     assert done.returncode == 0, done.stderr
     assert "weights divided" in done.stderr
-    assert_alike(tmp_path / "1", tmp_path / "2")
+    assert_same_outcome(tmp_path / "1", tmp_path / "2")
     for name in ("model.safetensors", "checkpoints/best.safetensors"):
-        one, other = (read_tensors(tmp_path / run / name, "model")[0] for run in "12")
-        assert {key: value.shape for key, value in one.items()} == {
+        first, other = (read_tensors(tmp_path / run / name, "model")[0] for run in "12")
+        assert {key: value.shape for key, value in first.items()} == {
             key: value.shape for key, value in other.items()
         }
 
@@ -145,7 +147,7 @@ def test_torchrun_trains_the_same_model(command: Callable[..., list[str]], tmp_p
     done = finish(together)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("accuracy") == 2  # the table has two such lines; one process writes it
-    assert_alike(tmp_path / "one", tmp_path / "two")
+    assert_same_outcome(tmp_path / "one", tmp_path / "two")
 
 
 @pytest.mark.slow
@@ -155,24 +157,24 @@ def test_a_killed_process_ends_the_run_which_can_be_resumed(
     command: Callable[..., list[str]], tmp_path: Path, rank: int, more: tuple[str, ...]
 ) -> None:
     run = tmp_path / "run"
-    started = start_and_wait(command(run, *FOREVER, *more, "--processes", "2"), run)
+    process = start_and_wait(command(run, *ENDLESS, *more, "--processes", "2"), run)
     running = processes_of(run)
     assert sorted(running) == [0, 1]
     killed = time.monotonic()
     os.kill(running[rank], signal.SIGKILL)
-    _, err = started.communicate(timeout=60)
+    _, err = process.communicate(timeout=60)
     assert time.monotonic() - killed < 30
-    assert started.returncode == 1
+    assert process.returncode == 1
     assert f"error: process {rank} of 2 was ended by SIGKILL" in err
     assert f"hint: flowgmm train --resume {run} --processes 2" in err
     assert "Traceback" not in err
     assert not processes_of(run)
     step = int(state(run)["optimiser.0.step"])
     assert step >= 5
-    if more:  # the leader has only its share
+    if more:  # the main process has only its share
         assert step % 5 == 0
         assert "earlier checkpoints are kept" in err
-    elif rank == 1:  # the leader has saved where it was
+    elif rank == 1:  # the main process has saved its state
         saved = f"the state after step {step} is kept" in err
         # or it was noticed while an epoch was measured, between a step and the state after it
         assert saved or (step % 5 == 0 and "earlier checkpoints are kept" in err)
@@ -187,7 +189,7 @@ def test_a_killed_process_ends_the_run_which_can_be_resumed(
     ("counts", "more"),
     [((1, 2), ()), ((2, 1), ()), ((1, 2), ("train.fsdp=true",)), ((2, 1), ("train.fsdp=true",))],
 )
-def test_a_run_goes_on_with_another_number_of_processes(
+def test_a_run_resumes_with_another_number_of_processes(
     command: Callable[..., list[str]], tmp_path: Path, counts: tuple[int, int], more: tuple[str, ...]
 ) -> None:
     words = (
@@ -198,23 +200,23 @@ def test_a_run_goes_on_with_another_number_of_processes(
         "calibration.method=none",
         "train.lr=1e-3",
     )
-    assert finish(command(tmp_path / "whole", *words)).returncode == 0
-    run = tmp_path / "parts"
-    started = start_and_wait(command(run, *words, "--processes", str(counts[0])), run)
-    started.send_signal(signal.SIGINT)
-    _, err = started.communicate(timeout=60)
-    assert started.returncode == 130, err
+    assert finish(command(tmp_path / "uninterrupted", *words)).returncode == 0
+    run = tmp_path / "resumed"
+    process = start_and_wait(command(run, *words, "--processes", str(counts[0])), run)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
     assert err.count("error: ") == 1
     assert "stopped by you after step" in err
     assert Run(run).info()["status"] == "interrupted"
     assert int(state(run)["optimiser.0.step"]) < 120
     resume(run, "--processes", str(counts[1]))
-    assert_alike(tmp_path / "whole", run)
+    assert_same_outcome(tmp_path / "uninterrupted", run)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fsdp", ["false", "true"])
-def test_an_error_is_told_once_and_keeps_its_exit_code(
+def test_an_error_is_printed_once_and_keeps_its_exit_code(
     command: Callable[..., list[str]], tmp_path: Path, fsdp: str
 ) -> None:
     run = tmp_path / "run"
@@ -233,18 +235,18 @@ def test_an_error_is_told_once_and_keeps_its_exit_code(
     assert not missing.exists()
 
 
-def test_a_mistake_in_the_recipe_is_told_before_anything_is_started(flowgmm: Any, moons_file: Path) -> None:
+def test_a_mistake_in_the_recipe_is_reported_before_processes_start(flowgmm: Any, moons_file: Path) -> None:
     outcome = flowgmm("train", str(moons_file), "train.epchs=3", "--processes", "2")
     assert outcome.code == 3
     assert "epchs" in outcome.err
     assert "loading torch" not in outcome.err
 
 
-def test_a_dry_run_takes_one_process(flowgmm: Any, moons_file: Path) -> None:
+def test_a_dry_run_refuses_several_processes(flowgmm: Any, moons_file: Path) -> None:
     outcome = flowgmm("train", str(moons_file), "--dry-run", "--processes", "2")
     assert outcome.code == 2
     assert "--dry-run takes one step in one process" in outcome.err
 
 
-def test_there_is_at_least_one_process(flowgmm: Any, moons_file: Path) -> None:
+def test_zero_processes_are_refused(flowgmm: Any, moons_file: Path) -> None:
     assert flowgmm("train", str(moons_file), "--processes", "0").code == 2

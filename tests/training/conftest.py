@@ -21,9 +21,9 @@ def run_all() -> Callable[[str, int], list[str]]:
     """Run code in processes that know of each other, `run_all(code, count)`; what each printed."""
 
     def run_it(code: str, count: int) -> list[str]:
-        with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1]
+        with socket.socket() as item:
+            item.bind(("127.0.0.1", 0))
+            port = item.getsockname()[1]
         shared = {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count), "OMP_NUM_THREADS": "1"}
         shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         started = [

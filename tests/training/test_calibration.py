@@ -67,7 +67,7 @@ def run(
     **config: object,
 ) -> tuple[Calibration, Folds]:
     folds = Folds(labels)
-    found = calibrate(
+    result = calibrate(
         CalibrationConfig.model_validate({"noise": False, **config}),
         val=val,
         labels=labels,
@@ -78,37 +78,37 @@ def run(
         seed=seed,
         out_of_fold=held_out,
     )
-    return found, folds
+    return result, folds
 
 
 @pytest.mark.parametrize("counts", [(5, 5, 5), (4, 4, 2), (1, 9, 4), (2, 2, 20), (3, 1, 11)])
 @pytest.mark.parametrize("folds", [2, 4, 10])
 def test_each_label_is_hidden_once_and_no_fold_loses_a_class(counts: tuple[int, ...], folds: int) -> None:
     labels = labels_of(*counts)
-    found, trained = run(labels, folds=folds)
-    assert found.method == "cross_fit"
+    result, trained = run(labels, folds=folds)
+    assert result.method == "cross_fit"
     assert 2 <= len(trained.visible) <= folds
-    for visible, asked in zip(trained.visible, trained.asked, strict=True):
-        assert (visible[asked] == -1).all()  # what is predicted was not shown
+    for visible, requests in zip(trained.visible, trained.asked, strict=True):
+        assert (visible[requests] == -1).all()  # what is predicted was not shown
         shown = visible >= 0
         assert (visible[shown] == labels[shown]).all()
-        assert set(np.flatnonzero((labels >= 0) & ~shown)) == set(asked)
+        assert set(np.flatnonzero((labels >= 0) & ~shown)) == set(requests)
         assert set(visible[shown]) == set(range(len(counts)))
     every = np.concatenate(trained.asked)
     movable = [row for row in np.flatnonzero(labels >= 0) if counts[labels[row]] > 1]
     assert sorted(every) == movable
-    assert found.rows == len(movable)
+    assert result.rows == len(movable)
 
 
 def test_the_temperature_is_fitted_on_the_pooled_predictions_of_hidden_labels() -> None:
     labels = labels_of(8, 8, 8)
-    found, trained = run(labels, folds=3)
+    result, trained = run(labels, folds=3)
     scores = [latents(labels[rows], seed=k).class_log_prob.numpy() for k, rows in enumerate(trained.asked)]
     truth = labels[np.concatenate(trained.asked)]
     of_the_folds = fit_temperature(np.concatenate(scores), truth)
     # The model is SURER times as sure of the same rows: so much higher is its temperature.
-    assert found.temperature == pytest.approx(SURER * of_the_folds)
-    assert found.accuracy == pytest.approx((np.concatenate(scores).argmax(1) == truth).mean())
+    assert result.temperature == pytest.approx(SURER * of_the_folds)
+    assert result.accuracy == pytest.approx((np.concatenate(scores).argmax(1) == truth).mean())
 
 
 def test_folds_are_fixed_by_the_seed() -> None:
@@ -121,8 +121,8 @@ def test_folds_are_fixed_by_the_seed() -> None:
 def test_with_too_few_labels_nothing_is_trained_and_the_temperature_is_that_of_training(
     counts: tuple[int, ...],
 ) -> None:
-    found, trained = run(labels_of(*counts))
-    assert found == Calibration(7.0, "training")
+    result, trained = run(labels_of(*counts))
+    assert result == Calibration(7.0, "training")
     assert trained.visible == []
 
 
@@ -133,10 +133,10 @@ def validation(labelled: int) -> tuple[Latents, Labels]:
 
 def test_validation_labels_are_preferred_and_rows_without_one_left_out() -> None:
     val = validation(20)
-    found, trained = run(labels_of(8, 8, 8), val=val)
-    assert (found.method, found.rows, trained.visible) == ("val", 20, [])
+    result, trained = run(labels_of(8, 8, 8), val=val)
+    assert (result.method, result.rows, trained.visible) == ("val", 20, [])
     seen = val[1] >= 0
-    assert found.temperature == fit_temperature(val[0].class_log_prob.numpy()[seen], val[1][seen])
+    assert result.temperature == fit_temperature(val[0].class_log_prob.numpy()[seen], val[1][seen])
 
 
 def test_validation_labels_that_are_too_few_give_way_to_the_folds() -> None:
@@ -149,8 +149,8 @@ def test_the_recipe_can_choose_the_rows_or_do_without() -> None:
     labels = labels_of(8, 8, 8)
     assert run(labels, val=validation(20), on="cross_fit")[0].method == "cross_fit"
     assert run(labels, val=validation(20), on="val")[0].method == "val"
-    found, trained = run(labels, val=validation(20), method="none")
-    assert found == Calibration(1.0, "none")
+    result, trained = run(labels, val=validation(20), method="none")
+    assert result == Calibration(1.0, "none")
     assert trained.visible == []
     with pytest.raises(RecipeError, match="no labelled validation split"):
         run(labels, on="val")
@@ -158,9 +158,11 @@ def test_the_recipe_can_choose_the_rows_or_do_without() -> None:
 
 def test_without_unlabelled_rows_the_folds_temperature_is_taken_as_it_is() -> None:
     labels = labels_of(8, 8, 8, unlabelled=0)
-    found, trained = run(labels, folds=3)
+    result, trained = run(labels, folds=3)
     scores = [latents(labels[rows], seed=k).class_log_prob.numpy() for k, rows in enumerate(trained.asked)]
-    assert found.temperature == fit_temperature(np.concatenate(scores), labels[np.concatenate(trained.asked)])
+    assert result.temperature == fit_temperature(
+        np.concatenate(scores), labels[np.concatenate(trained.asked)]
+    )
 
 
 def test_folds_that_a_search_has_trained_are_not_trained_again() -> None:
@@ -168,27 +170,27 @@ def test_folds_that_a_search_has_trained_are_not_trained_again() -> None:
     rows = np.flatnonzero(labels >= 0)
     said = latents(labels[rows]).class_log_prob.numpy()
     elsewhere = latents(np.zeros(30, dtype=np.int64), seed=99).class_log_prob.numpy()
-    found, trained = run(labels, held_out=OutOfFold(said, labels[rows], elsewhere[None]))
+    result, trained = run(labels, held_out=OutOfFold(said, labels[rows], elsewhere[None]))
     assert trained.visible == []
-    assert (found.method, found.rows) == ("cross_fit", 24)
-    assert found.temperature == pytest.approx(SURER * fit_temperature(said, labels[rows]))
+    assert (result.method, result.rows) == ("cross_fit", 24)
+    assert result.temperature == pytest.approx(SURER * fit_temperature(said, labels[rows]))
 
 
 def test_the_sample_of_unlabelled_rows_is_spread_evenly() -> None:
     labels = np.where(np.arange(9000) % 9 == 0, 1, -1)
-    found = sample_unlabelled(labels)
-    assert (labels[found] < 0).all()
-    assert 1000 < len(found) <= 2000
-    assert found[0] < 10
-    assert found[-1] > 8980
+    result = sample_unlabelled(labels)
+    assert (labels[result] < 0).all()
+    assert 1000 < len(result) <= 2000
+    assert result[0] < 10
+    assert result[-1] > 8980
     assert len(sample_unlabelled(np.ones(5, dtype=np.int64))) == 0
 
 
 def test_noise_is_fitted_where_the_recipe_does_not_say_otherwise() -> None:
     labels = labels_of(8, 8, 8, unlabelled=0)
-    found, trained = run(labels, folds=3, noise=True)
+    result, trained = run(labels, folds=3, noise=True)
     scores = [latents(labels[rows], seed=k).class_log_prob.numpy() for k, rows in enumerate(trained.asked)]
     expected = fit_temperature_and_noise(np.concatenate(scores), labels[np.concatenate(trained.asked)])
-    assert (found.temperature, found.noise) == expected
-    assert found.noise > 0
+    assert (result.temperature, result.noise) == expected
+    assert result.noise > 0
     assert CalibrationConfig().noise

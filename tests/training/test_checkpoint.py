@@ -45,11 +45,11 @@ def step(state: State, seed: int = 0) -> None:
 
 def everything(state: State) -> dict[str, Tensor]:
     model, teacher, optimiser = state
-    found = {f"m.{name}": value for name, value in model.state_dict().items()}
-    found |= {f"t.{name}": value for name, value in teacher.state_dict().items()}
+    result = {f"m.{name}": value for name, value in model.state_dict().items()}
+    result |= {f"t.{name}": value for name, value in teacher.state_dict().items()}
     for index, values in optimiser.state_dict()["state"].items():
-        found |= {f"o.{index}.{name}": torch.as_tensor(value) for name, value in values.items()}
-    return {name: value.clone() for name, value in found.items()}
+        result |= {f"o.{index}.{name}": torch.as_tensor(value) for name, value in values.items()}
+    return {name: value.clone() for name, value in result.items()}
 
 
 @pytest.fixture
@@ -70,9 +70,9 @@ def test_everything_comes_back_and_the_next_step_is_the_same(
     progress = load_checkpoint(file, *other)
     assert progress == Progress(step=2, seconds=1.5, best=-0.1, best_epoch=3, stale=1, stopped=False)
     for _ in range(2):
-        one, two = everything(state), everything(other)
-        assert one.keys() == two.keys()
-        assert all(torch.equal(one[name], two[name]) for name in one)
+        first, two = everything(state), everything(other)
+        assert first.keys() == two.keys()
+        assert all(torch.equal(first[name], two[name]) for name in first)
         step(state, 9)
         step(other, 9)
 

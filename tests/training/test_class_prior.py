@@ -28,8 +28,8 @@ def test_both_models_get_the_shares_of_the_rows() -> None:
     model, rows = two_blobs((900, 100))
     teacher = create_ema_model(model)
     estimate_class_prior(model, teacher, rows, temperature=1.0)
-    for one in (model, teacher):
-        assert one.mixture.log_weights.exp().tolist() == pytest.approx([0.9, 0.1], abs=0.02)
+    for item in (model, teacher):
+        assert item.mixture.log_weights.exp().tolist() == pytest.approx([0.9, 0.1], abs=0.02)
 
 
 def test_of_many_rows_that_are_sorted_by_class_some_of_each_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,9 +79,9 @@ def test_rows_taken_for_the_wrong_class_are_made_up_for() -> None:
     labels = drawn.numpy()
     log_joint = encode(off, labelled).class_log_prob.double().numpy()
     config = CalibrationConfig(noise=False)
-    found = _fit(config, log_joint, labels, "cross_fit", 1.0)
-    off.temperature.fill_(found.temperature)
-    refine_class_prior(off, rows, found.likelihoods)
+    result = _fit(config, log_joint, labels, "cross_fit", 1.0)
+    off.temperature.fill_(result.temperature)
+    refine_class_prior(off, rows, result.likelihoods)
     assert float(off.class_prior()[0]) == pytest.approx(0.7, abs=0.03)
     assert abs(uncorrected - 0.7) > 0.1
 

@@ -124,7 +124,7 @@ def test_processes_wait_for_each_other_and_take_turns(run_all: RunAll) -> None:
 
 
 @pytest.mark.slow
-def test_the_end_of_a_peer_is_noticed(run_all: RunAll) -> None:
+def test_a_lost_peer_is_an_error(run_all: RunAll) -> None:
     assert run_all(PEER_ENDS, 2)[0] == "noticed\n"
 
 
@@ -168,7 +168,7 @@ def test_the_environment_names_the_processes(
     assert (launcher.world_size(), launcher.is_main_process()) == (world_size, is_main_process)
 
 
-def test_the_end_of_the_launcher_is_noticed_by_its_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_notice_the_end_of_their_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launcher, "_PARENT", os.getppid() + 1)
     monkeypatch.setenv("WORLD_SIZE", "1")
     assert not launcher.parent_has_ended()

@@ -19,7 +19,7 @@ MakeRecipe = Callable[..., Recipe]
 CONTEXT = DataContext()
 
 
-def test_the_terms_at_the_start_are_told_and_nothing_is_kept(moons: MakeRecipe, tmp_path: Path) -> None:
+def test_a_dry_run_reports_the_first_loss_terms_and_writes_no_file(moons: MakeRecipe, tmp_path: Path) -> None:
     notes: list[str] = []
     before = sorted(tmp_path.iterdir())
     terms = dry_run(moons("train.epochs=1"), context=CONTEXT, callbacks=Callbacks(note=notes.append))

@@ -68,7 +68,7 @@ def test_an_ensemble_stopped_in_its_second_member_ends_as_if_it_had_not_been(
     assert (whole.path / "model.safetensors").read_bytes() == (broken.path / "model.safetensors").read_bytes()
 
 
-def test_an_ensemble_is_calibrated_as_a_whole_from_folds_of_one_member(train_run: TrainRun) -> None:
+def test_an_ensemble_is_calibrated_together_with_folds_of_a_single_member(train_run: TrainRun) -> None:
     _, single = train_run("single")
     _, several = train_run("several", "ensemble=2")
     assert several.calibration.method == single.calibration.method == "cross_fit"

@@ -13,13 +13,13 @@ from flowgmm_cli.training.fit_job import shorten
 @given(st.lists(st.integers(-1, 3), min_size=1, max_size=60), st.integers(2, 6), st.integers(0, 99))
 def test_each_label_is_held_out_once_and_no_class_is_lost(labels: list[int], folds: int, seed: int) -> None:
     given_labels = np.array(labels, dtype=np.int64)
-    found = split_labelled(given_labels, folds, seed=seed)
-    held_out = [int(row) for fold in found for row in fold.held_out]
+    result = split_labelled(given_labels, folds, seed=seed)
+    held_out = [int(row) for fold in result for row in fold.held_out]
     counts = np.bincount(given_labels[given_labels >= 0], minlength=4)
     movable = {row for row, label in enumerate(labels) if label >= 0 and counts[label] > 1}
     assert len(held_out) == len(set(held_out))
     assert set(held_out) == movable
-    for fold in found:
+    for fold in result:
         assert (fold.visible[fold.held_out] == -1).all()
         rest = np.delete(np.arange(len(labels)), fold.held_out)
         assert (fold.visible[rest] == given_labels[rest]).all()
@@ -40,5 +40,5 @@ def test_folds_depend_on_the_seed_alone() -> None:
 def test_a_shorter_training_takes_a_share_of_epochs_and_steps(
     epochs: int, steps: int | None, share: float, expected: tuple[int, int | None]
 ) -> None:
-    found = shorten(TrainConfig(epochs=epochs, max_steps=steps), share)
-    assert (found.epochs, found.max_steps) == expected
+    result = shorten(TrainConfig(epochs=epochs, max_steps=steps), share)
+    assert (result.epochs, result.max_steps) == expected

@@ -176,10 +176,10 @@ def test_small_layers_between_couplings_are_no_blocks() -> None:
     flow: Any = build_glow(
         GlowConfig(scales=2, steps=2, hidden=64), shape=(1, 4, 4), generator=torch.Generator().manual_seed(0)
     )
-    found = find_blocks(FlatFlow(flow, (1, 4, 4)), torch.full((2, 16), 0.5))
-    assert len(found) >= 4
-    assert {type(block).__name__ for block in found} == {"ImageCoupling"}
-    held = {id(parameter) for block in found for parameter in block.parameters()}
+    result = find_blocks(FlatFlow(flow, (1, 4, 4)), torch.full((2, 16), 0.5))
+    assert len(result) >= 4
+    assert {type(block).__name__ for block in result} == {"ImageCoupling"}
+    held = {id(parameter) for block in result for parameter in block.parameters()}
     sizes = {True: 0, False: 0}
     for parameter in flow.parameters():
         sizes[id(parameter) in held] += parameter.numel()
@@ -189,22 +189,26 @@ def test_small_layers_between_couplings_are_no_blocks() -> None:
 def test_a_layer_whose_weight_is_used_elsewhere_is_no_block() -> None:
     flow = Parts()
     assert find_blocks(flow, torch.ones(2, 12)) == list(flow.called)
-    assert not any(one._forward_hooks or one._forward_pre_hooks for one in flow.modules())
+    assert not any(item._forward_hooks or item._forward_pre_hooks for item in flow.modules())
 
 
-def test_one_process_keeps_whole_weights(make_model: Callable[..., FlowMixture]) -> None:
+def test_a_single_process_keeps_full_weights(make_model: Callable[..., FlowMixture]) -> None:
     model = make_model(4)
     sharding = shard_models((model, model), torch.ones(2, 4), Distributed(), on=True)
     assert not sharding.on
     assert sharding.full_model(model) is model
     assert not shard_models((model, model), torch.ones(2, 4), Distributed(0, 2), on=False).on
-    for one in model.parameters():
-        assert not is_sharded(one)
+    for item in model.parameters():
+        assert not is_sharded(item)
         assert (
-            local_shard(one) is full_tensor(one) is full_tensor(one, one) is distribute_like(one, one) is one
+            local_shard(item)
+            is full_tensor(item)
+            is full_tensor(item, item)
+            is distribute_like(item, item)
+            is item
         )
     parameters = local_parameters(model)
-    assert all(parameters[name] is one for name, one in model.named_parameters() if one.requires_grad)
+    assert all(parameters[name] is item for name, item in model.named_parameters() if item.requires_grad)
 
 
 def test_a_flow_that_does_not_work_in_parts_is_refused(

@@ -79,7 +79,7 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
         ("once", r"at step 18 .*a replay of the step is finite"),
     ],
 )
-def test_training_stops_at_what_is_not_finite_and_names_it(
+def test_training_stops_at_a_value_that_is_not_finite_and_names_its_origin(
     new_run: NewRun,
     train_run: TrainRun,
     state_of: StateOf,
@@ -104,11 +104,11 @@ def test_training_stops_at_what_is_not_finite_and_names_it(
     # where the fault is gone, the last good checkpoint leads to the model it should have been
     poison("none any more", 10**6)
     train(run.recipe(), run)
-    one, other = state_of(good), state_of(run)
-    assert all(torch.equal(one[name], other[name]) for name in one)
+    first, other = state_of(good), state_of(run)
+    assert all(torch.equal(first[name], other[name]) for name in first)
 
 
-def test_no_step_is_taken_from_the_bad_one_on(
+def test_weights_stay_the_same_from_the_first_bad_step(
     new_run: NewRun, poison: Callable[[str, int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[list[Tensor]] = []
@@ -136,8 +136,8 @@ def test_a_mixture_that_is_not_finite_is_named(new_run: NewRun, monkeypatch: pyt
     real = GaussianMixture.class_log_prob
 
     def bad(self: GaussianMixture, z: Tensor) -> Tensor:
-        found = real(self, z)
-        return found + float("nan") if torch.is_grad_enabled() else found
+        result = real(self, z)
+        return result + float("nan") if torch.is_grad_enabled() else result
 
     monkeypatch.setattr(GaussianMixture, "class_log_prob", bad)
     run = new_run("run", *WORDS)

@@ -40,13 +40,13 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     ],
 )
-def test_what_needs_held_out_labels_is_refused_before_training(
+def test_settings_that_need_held_out_labels_are_refused_before_training(
     train_run: Callable[..., object], tmp_path: Path, words: list[str], named: list[str]
 ) -> None:
     with pytest.raises(RecipeError, match="held-out rows") as caught:
         train_run("run", *words)
     assert caught.value.exit_code == 3
-    assert [any(one in line for line in caught.value.details) for one in named] == [True] * len(named)
+    assert [any(item in line for line in caught.value.details) for item in named] == [True] * len(named)
     assert len(caught.value.details) == len(named)
     assert not (tmp_path / "run" / "checkpoints").exists()
 
@@ -64,5 +64,5 @@ def test_a_dry_run_refuses_it_too(moons: MakeRecipe) -> None:
         ["data.split.val=0", "calibration.on=val", "calibration.method=none"],
     ],
 )
-def test_what_is_there_may_be_used(moons: MakeRecipe, words: list[str]) -> None:
+def test_settings_are_accepted_with_the_held_out_rows_they_need(moons: MakeRecipe, words: list[str]) -> None:
     assert dry_run(moons(*words), context=DataContext(), callbacks=Callbacks())

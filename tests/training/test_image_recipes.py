@@ -102,7 +102,7 @@ def test_an_overlay_takes_a_step(name: str, overlay: str, tmp_path: Path) -> Non
     assert all(np.isfinite(value) for value in losses.values())
 
 
-def test_every_recipe_for_gpus_has_one_for_machines_without() -> None:
+def test_every_recipe_for_gpus_has_a_smaller_recipe_for_cpus() -> None:
     for name in GLOW:
         assert load_recipe(name, ["data.path=x"]).train.compile
         assert "cpu" in load_recipe(name, ["data.path=x"]).overlays
@@ -144,6 +144,6 @@ def test_a_small_flow_of_pixels_learns_and_is_the_same_after_an_interruption(
     with pytest.raises(CrashError):
         train(recipe, torn, callbacks=Callbacks(progress=crash))
     train(recipe, torn)
-    one, other = (TrainedModel.load(run.path).model.state_dict() for run in (whole, torn))
-    assert all(torch.equal(value, other[name]) for name, value in one.items())
-    assert any("initialised" in name for name in one)  # actnorm, whose start from data is not repeated
+    first, other = (TrainedModel.load(run.path).model.state_dict() for run in (whole, torn))
+    assert all(torch.equal(value, other[name]) for name, value in first.items())
+    assert any("initialised" in name for name in first)  # actnorm, whose start from data is not repeated

@@ -82,14 +82,14 @@ def make(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     file = tmp_path / "recipe.yaml"
     file.write_text(RECIPE.format(path=folder), encoding="utf-8")
     yield lambda *words: load_recipe(str(file), words)
-    assert not [one for one in threading.enumerate() if one.name.startswith("rows")]
+    assert not [item for item in threading.enumerate() if item.name.startswith("rows")]
 
 
 def new_run(made: Recipe, folder: Path) -> Run:
     return create_run(made, argv=[], directory=folder)
 
 
-def test_it_trains_evaluates_and_says_what_it_trains_on(make: Make, tmp_path: Path) -> None:
+def test_a_large_table_is_trained_evaluated_and_described(make: Make, tmp_path: Path) -> None:
     run = new_run(made := make(), tmp_path / "run")
     notes: list[str] = []
     result = train(made, run)
@@ -126,7 +126,7 @@ def test_interrupted_within_a_buffer_it_ends_as_if_it_had_not_been(
     for steps in (7, 13, 33):
         with pytest.raises(InterruptedRunError):
             train(made, halting, interrupt=After(steps))
-        assert not [one for one in threading.enumerate() if one.name.startswith("rows")]
+        assert not [item for item in threading.enumerate() if item.name.startswith("rows")]
     train(made, halting)
     same_outcome(straight, halting)
 
@@ -145,15 +145,15 @@ def sampler(made: Recipe, *, pool: str = "all", seed: int = 0) -> Sampler:
 
 
 def test_every_process_draws_the_same_batches_in_whatever_order(make: Make) -> None:
-    one, other = sampler(make()), sampler(make())
-    steps = [0, 1, 2, one.steps_per_epoch - 1, one.steps_per_epoch, one.steps_per_epoch + 9]
-    batches = {step: one.batch(step) for step in steps}
+    first, other = sampler(make()), sampler(make())
+    steps = [0, 1, 2, first.steps_per_epoch - 1, first.steps_per_epoch, first.steps_per_epoch + 9]
+    batches = {step: first.batch(step) for step in steps}
     for step in reversed(steps):
         again = other.batch(step)
         assert torch.equal(again.labels, batches[step].labels)
         assert torch.equal(again.unlabelled.x, batches[step].unlabelled.x)
         assert again.unlabelled.x.shape == (64, 3)
-    one.close()
+    first.close()
     other.close()
 
 
@@ -161,10 +161,10 @@ def test_rows_with_a_visible_label_are_drawn_if_the_pool_has_them(make: Make) ->
     every, others = sampler(make()), sampler(make(), pool="unlabelled")
     assert len(every._stream) - len(others._stream) == 40
     labelled = every.rows.x[every.rows.labelled]
-    for drawn, wanted in ((every, True), (others, False)):
+    for drawn, expected in ((every, True), (others, False)):
         x = torch.cat([drawn.batch(step).unlabelled.x for step in range(drawn.steps_per_epoch)])
-        found = (x[:, None] == labelled[None]).all(2).any(0)
-        assert found.float().mean() > 0.9 if wanted else not found.any()
+        result = (x[:, None] == labelled[None]).all(2).any(0)
+        assert result.float().mean() > 0.9 if expected else not result.any()
         drawn.close()
 
 
@@ -201,7 +201,9 @@ def test_a_file_that_breaks_in_the_middle_ends_training_and_keeps_the_checkpoint
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one_and_new_rows_are_predicted(folder: Path, tmp_path: Path) -> None:
+def test_two_processes_train_the_model_of_a_single_process_and_new_rows_are_predicted(
+    folder: Path, tmp_path: Path
+) -> None:
     file = tmp_path / "recipe.yaml"
     file.write_text(RECIPE.format(path=folder), encoding="utf-8")
     losses = []

@@ -77,9 +77,9 @@ def test_the_model_is_the_same_bit_for_bit(
         assert isinstance(data.train.x, LazyDataset) is (name == "disk")
         runs[name] = create_run(made, argv=[], directory=tmp_path / name)
         train(made, runs[name])
-    one, other = (weights(run.path) for run in runs.values())
-    assert one.keys() == other.keys()
-    for name, value in one.items():
+    first, other = (weights(run.path) for run in runs.values())
+    assert first.keys() == other.keys()
+    for name, value in first.items():
         assert torch.equal(value, other[name]), name
 
 
@@ -98,20 +98,20 @@ def test_a_run_on_pixels_tells_bits_per_dim(pictures: Path, tmp_path: Path) -> N
     assert all(5 < line["monitor.bits_per_dim"] < 9 for line in lines if line["split"] == "val")
 
 
-def test_only_what_a_step_needs_is_read(pictures: Path, tmp_path: Path) -> None:
+def test_only_rows_of_the_step_are_read(pictures: Path, tmp_path: Path) -> None:
     data = prepare(recipe(pictures, *PIXELS, "data.memory=0"), DataContext(cache_dir=str(tmp_path / "cache")))
-    x, asked = data.train.x, []
+    x, requests = data.train.x, []
     assert isinstance(x, LazyDataset)
 
     def make(positions: Any) -> torch.Tensor:
-        asked.append(len(positions))
+        requests.append(len(positions))
         return torch.zeros(len(positions), 24)
 
     forms = RowTensors(LazyDataset(make, np.arange(50), 24), LazyDataset(make, np.arange(50), 24))
     some = forms[torch.tensor([3, 1, 7])]
-    assert asked == [3]  # the inputs; `x` waits until somebody wants it
+    assert requests == [3]  # the inputs; `x` waits until somebody wants it
     assert load_tensor(some.x).shape == (3, 24)
-    assert asked == [3, 3]
+    assert requests == [3, 3]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_only_what_a_step_needs_is_read(pictures: Path, tmp_path: Path) -> None:
         torch.tensor([], dtype=int),
     ],
 )
-def test_an_index_means_what_it_means_to_a_tensor(index: Any) -> None:
+def test_lazy_rows_are_indexed_like_a_tensor(index: Any) -> None:
     rows = torch.arange(30.0).reshape(10, 3)
     lazy = LazyDataset(lambda positions: rows[torch.from_numpy(positions)], np.arange(10), 3)
     assert torch.equal(lazy[index], rows[index])

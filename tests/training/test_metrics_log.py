@@ -10,7 +10,7 @@ def write(log: MetricsLog, step: int, split: str = "train", **values: float) -> 
     log.write(step=step, epoch=step / 3, split=split, seconds=0.12345, **values)
 
 
-def test_lines_are_whole_json_objects(tmp_path: Path) -> None:
+def test_each_line_is_a_json_object(tmp_path: Path) -> None:
     file = tmp_path / "metrics.jsonl"
     write(MetricsLog(file), 2, loss=1.5)
     assert file.read_text().endswith("\n")
@@ -26,7 +26,7 @@ def test_numbers_that_are_not_finite_are_null(tmp_path: Path) -> None:
     assert (line["a"], line["b"], line["c"]) == (None, None, 0.0)
 
 
-def test_resuming_forgets_what_came_after_the_checkpoint(tmp_path: Path) -> None:
+def test_resuming_drops_lines_after_the_checkpoint(tmp_path: Path) -> None:
     file = tmp_path / "metrics.jsonl"
     log = MetricsLog(file)
     for step in (1, 2, 3):

@@ -65,10 +65,10 @@ def test_the_seed_decides_weights_and_random_means_and_nothing_else_does(
         return initialise_model(recipe, X, LABELS, classes=2, seed=seed).state_dict()
 
     before = torch.get_rng_state()
-    one, again, other = state(0), state(0), state(1)
+    first, again, other = state(0), state(0), state(1)
     assert torch.equal(torch.get_rng_state(), before)
-    assert all(torch.equal(one[name], again[name]) for name in one)
-    changed = {name for name in one if not torch.equal(one[name], other[name])}
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    changed = {name for name in first if not torch.equal(first[name], other[name])}
     assert ("mixture.means" in changed) == ("prior.means=random" in words)
     assert any(name.startswith("flow.") for name in changed)
 

@@ -27,41 +27,41 @@ def rates(steps: int, **config: object) -> list[float]:
 
 
 def test_one_cycle_rises_to_the_highest_rate_and_falls_to_almost_nothing() -> None:
-    found = rates(100, schedule="one_cycle", warmup=0.1)
-    assert found[0] < 0.1
-    assert found[9] == max(found) == pytest.approx(1)
-    assert found[10] == pytest.approx(1)
-    assert found[:10] == sorted(found[:10])
-    assert found[10:] == sorted(found[10:], reverse=True)
-    assert found[-1] == pytest.approx(1e-4)
+    result = rates(100, schedule="one_cycle", warmup=0.1)
+    assert result[0] < 0.1
+    assert result[9] == max(result) == pytest.approx(1)
+    assert result[10] == pytest.approx(1)
+    assert result[:10] == sorted(result[:10])
+    assert result[10:] == sorted(result[10:], reverse=True)
+    assert result[-1] == pytest.approx(1e-4)
     # half way down the cosine
     assert rates(21, schedule="one_cycle", warmup=0.0)[10] == pytest.approx((1 + 1e-4) / 2)
 
 
 def test_cosine_warms_up_in_a_straight_line() -> None:
-    found = rates(100, schedule="cosine", warmup=0.1)
-    assert found[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
-    assert found[10:] == rates(100, schedule="one_cycle", warmup=0.1)[10:]
+    result = rates(100, schedule="cosine", warmup=0.1)
+    assert result[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert result[10:] == rates(100, schedule="one_cycle", warmup=0.1)[10:]
 
 
 def test_constant_stays_after_the_warm_up() -> None:
-    found = rates(50, schedule="constant", warmup=0.2)
-    assert found[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
-    assert set(found[10:]) == {1.0}
+    result = rates(50, schedule="constant", warmup=0.2)
+    assert result[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
+    assert set(result[10:]) == {1.0}
 
 
 def test_steps_falls_to_a_tenth_twice() -> None:
-    found = rates(10, schedule="steps", warmup=0.0)
-    assert found == pytest.approx([1, 1, 1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01])
+    result = rates(10, schedule="steps", warmup=0.0)
+    assert result == pytest.approx([1, 1, 1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01])
 
 
 @pytest.mark.parametrize("schedule", ["one_cycle", "cosine", "constant", "steps"])
 @pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5, 0.99])
 @pytest.mark.parametrize("steps", [1, 2, 3, 7])
 def test_short_runs_have_sensible_rates(schedule: str, warmup: float, steps: int) -> None:
-    found = rates(steps, schedule=schedule, warmup=warmup)
-    assert all(0 < rate <= 1 + 1e-12 and math.isfinite(rate) for rate in found)
-    assert max(found) == pytest.approx(1) or (schedule == "steps" and warmup >= 0.5)
+    result = rates(steps, schedule=schedule, warmup=warmup)
+    assert all(0 < rate <= 1 + 1e-12 and math.isfinite(rate) for rate in result)
+    assert max(result) == pytest.approx(1) or (schedule == "steps" and warmup >= 0.5)
 
 
 def test_without_warm_up_the_first_rate_is_the_highest() -> None:
@@ -77,9 +77,9 @@ def test_only_matrices_of_the_flow_decay(make_model: MakeModel) -> None:
         for group in optimiser.param_groups
         for parameter in group["params"]
     }
-    found = {name: decays[id(parameter)] for name, parameter in model.named_parameters()}
-    assert found["mixture.means"] == 0  # a matrix, but no weight of a network
-    for name, decay in found.items():
+    result = {name: decays[id(parameter)] for name, parameter in model.named_parameters()}
+    assert result["mixture.means"] == 0  # a matrix, but no weight of a network
+    for name, decay in result.items():
         assert decay == (0.5 if name.startswith("flow.") and name.endswith("weight") else 0)
 
 

@@ -48,7 +48,7 @@ def test_trainings_side_by_side_end_as_those_one_after_the_other(
     train_run: TrainRun, same_outcome: Callable[[Run, Run], None], watched: list[tuple[str, int]]
 ) -> None:
     shared = torch.get_rng_state()
-    alone, one = train_run("alone", "run.jobs=1", *THREE)
+    alone, first = train_run("alone", "run.jobs=1", *THREE)
     assert watched == [("MainThread", 4)] * 5
     watched.clear()
     beside, other = train_run("beside", "run.jobs=2", *THREE)
@@ -59,56 +59,58 @@ def test_trainings_side_by_side_end_as_those_one_after_the_other(
     assert len(set(names[:3])) == 3
     assert names[3] != names[4]
     same_outcome(alone, beside)
-    for part, twin in zip(one.trained.model.parts, other.trained.model.parts, strict=True):
+    for part, twin in zip(first.trained.model.parts, other.trained.model.parts, strict=True):
         for name, value in part.state_dict().items():
             assert torch.equal(value, twin.state_dict()[name]), name
-    assert one.calibration == other.calibration
+    assert first.calibration == other.calibration
     assert torch.equal(torch.get_rng_state(), shared)
     assert torch.get_num_threads() == 4
 
 
 def test_threads_that_come_later_have_all_processors_again(train_run: TrainRun) -> None:
     train_run("run", "run.jobs=2", "ensemble=2", "calibration.method=none")
-    found: list[int] = []
-    later = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    result: list[int] = []
+    later = threading.Thread(target=lambda: result.append(torch.get_num_threads()))
     later.start()
     later.join()
-    assert found == [4]
+    assert result == [4]
 
 
 def test_candidates_of_a_search_train_their_folds_side_by_side(
     train_run: TrainRun, watched: list[tuple[str, int]]
 ) -> None:
     search = "search={keep: 1, folds: 2, candidates: {plain: {}, wide: {flow.hidden: 24}}}"
-    _, one = train_run("alone", search, "run.jobs=1")
+    _, first = train_run("alone", search, "run.jobs=1")
     watched.clear()
     _, other = train_run("beside", search, "run.jobs=2")
     assert [count for _, count in watched] == [2, 2, 2, 2, 4]
-    assert one.search is not None
+    assert first.search is not None
     assert other.search is not None
-    assert [found.score for found in one.search.results] == [found.score for found in other.search.results]
+    assert [result.score for result in first.search.results] == [
+        result.score for result in other.search.results
+    ]
 
 
 def test_several_trainings_have_one_progress(train_run: TrainRun) -> None:
-    told: dict[str, list[tuple[int, int, str]]] = {}
+    reports: dict[str, list[tuple[int, int, str]]] = {}
 
     def progress(done: int, total: int, what: str, detail: str) -> None:
-        told.setdefault(what, []).append((done, total, detail))
+        reports.setdefault(what, []).append((done, total, detail))
 
     train_run("run", "run.jobs=2", *THREE, callbacks=Callbacks(progress=progress))
-    assert list(told) == [
+    assert list(reports) == [
         "train, members 1 and 2 of 3",
         "train, member 3 of 3",
         "calibrate, folds 1 and 2 of 2",
     ]
-    both = told["train, members 1 and 2 of 3"]
+    both = reports["train, members 1 and 2 of 3"]
     assert [done for done, _, _ in both] == sorted(done for done, _, _ in both)
     assert {total for _, total, _ in both} == {both[-1][0]}
-    assert both[-1][0] == 2 * told["train, member 3 of 3"][-1][0]
+    assert both[-1][0] == 2 * reports["train, member 3 of 3"][-1][0]
     assert "loss" in both[-1][2]
 
 
-def test_an_interrupted_run_saves_all_that_were_at_it_and_goes_on(
+def test_an_interrupted_run_saves_all_parallel_trainings_and_can_be_resumed(
     train_run: TrainRun, new_run: NewRun, same_outcome: Callable[[Run, Run], None]
 ) -> None:
     words = ("run.jobs=2", *THREE)
@@ -163,16 +165,16 @@ def test_one_that_fails_ends_the_others_which_are_saved(
         (["run.jobs=3", "train.compile=true"], 1),
     ],
 )
-def test_how_many_go_on_at_once(
+def test_number_of_parallel_trainings(
     new_run: NewRun, monkeypatch: pytest.MonkeyPatch, words: list[str], at_once: int
 ) -> None:
-    found: list[int] = []
+    result: list[int] = []
 
     class EnoughError(Exception):
         pass
 
     def spy(first: PreparedFit, jobs: int) -> int:
-        found.append(jobs_at_once(first, 5))
+        result.append(jobs_at_once(first, 5))
         raise EnoughError
 
     jobs_at_once = parallel_fits._jobs_at_once
@@ -181,5 +183,5 @@ def test_how_many_go_on_at_once(
     before = torch.get_rng_state()
     with pytest.raises(EnoughError):
         train(run.recipe(), run)
-    assert found == [at_once]
+    assert result == [at_once]
     assert torch.equal(torch.get_rng_state(), before)

@@ -93,8 +93,8 @@ def test_every_way_to_train_ends_with_a_finite_model(train_run: TrainRun, words:
 def test_a_compiled_step_learns_the_same(train_run: TrainRun, state_of: StateOf) -> None:
     eager, _ = train_run("eager", SHORT)
     compiled, _ = train_run("compiled", SHORT, "train.compile=true")
-    one, other = state_of(eager), state_of(compiled)
-    for name, value in one.items():
+    first, other = state_of(eager), state_of(compiled)
+    for name, value in first.items():
         torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-4)
 
 
@@ -104,8 +104,8 @@ def test_bf16_learns_about_the_same(train_run: TrainRun, state_of: StateOf) -> N
     assert exact[1].test is not None
     assert rough[1].test is not None
     assert rough[1].test.density_nll == pytest.approx(exact[1].test.density_nll, abs=0.2)
-    one, other = state_of(exact[0]), state_of(rough[0])
-    assert any(not torch.equal(one[name], other[name]) for name in one)
+    first, other = state_of(exact[0]), state_of(rough[0])
+    assert any(not torch.equal(first[name], other[name]) for name in first)
     assert rough[0].info()["precision"] == "bf16"
 
 
@@ -213,8 +213,8 @@ def test_test_labels_change_nothing_but_the_test_metrics(tmp_path: Path) -> None
 def test_visible_labels_do_change_the_model(tmp_path: Path) -> None:
     table = Table(tmp_path / "data")
     honest, _ = table.train(tmp_path / "honest")
-    one = np.flatnonzero(table.known)[0]
-    table.labels[one] = {"left": "right", "right": "left"}[str(table.labels[one])]
+    first = np.flatnonzero(table.known)[0]
+    table.labels[first] = {"left": "right", "right": "left"}[str(table.labels[first])]
     other, _ = table.train(tmp_path / "other")
     assert weights(honest) != weights(other)
 
@@ -343,17 +343,17 @@ def test_a_checkpoint_of_another_recipe_stops_the_resumed_run(train_run: TrainRu
         file.write_bytes(whole)
 
 
-def test_progress_is_told_in_order(moons: Callable[..., Recipe], tmp_path: Path) -> None:
-    told: list[tuple[int, int, str]] = []
+def test_progress_is_reported_in_order(moons: Callable[..., Recipe], tmp_path: Path) -> None:
+    reports: list[tuple[int, int, str]] = []
     notes: list[str] = []
     recipe = moons()
     run = create_run(recipe, argv=[], directory=tmp_path / "run")
     talk = Callbacks(
-        progress=lambda done, total, what, _: told.append((done, total, what)), note=notes.append
+        progress=lambda done, total, what, _: reports.append((done, total, what)), note=notes.append
     )
     train(recipe, run, callbacks=talk)
-    assert [one for one in told if one[2] == "train"] == [(step, 12, "train") for step in range(1, 13)]
-    assert {what for _, _, what in told} == {
+    assert [item for item in reports if item[2] == "train"] == [(step, 12, "train") for step in range(1, 13)]
+    assert {what for _, _, what in reports} == {
         "train", "calibrate, fold 1 of 2", "calibrate, fold 2 of 2"
     }  # fmt: skip
     assert any("180 training rows, 12 labelled · 20 held out · 60 test rows" in line for line in notes)
@@ -368,13 +368,13 @@ def test_progress_is_told_in_order(moons: Callable[..., Recipe], tmp_path: Path)
         (("train.epochs=2", "regularisers.0.ramp_epochs=0"), None),
     ],
 )
-def test_a_term_that_never_comes_to_its_full_weight_is_told(
+def test_a_note_names_a_term_that_never_reaches_its_full_weight(
     new_run: NewRun, words: tuple[str, ...], passes: str | None
 ) -> None:
     run, notes = new_run("run", "regularisers=[{use: consistency}]", "calibration.method=none", *words), []
     train(run.recipe(), run, callbacks=Callbacks(note=notes.append))
-    told = [line for line in notes if line.startswith("ramp")]
-    assert told == (
+    reports = [line for line in notes if line.startswith("ramp")]
+    assert reports == (
         []
         if passes is None
         else [

@@ -13,7 +13,7 @@ MakeRecipe = Callable[..., Recipe]
 CONTEXT = DataContext()
 
 
-def test_rows_become_tensors_and_their_numbers_are_told(moons: MakeRecipe) -> None:
+def test_rows_become_tensors_and_are_counted(moons: MakeRecipe) -> None:
     data = prepare(moons(), CONTEXT)
     assert data.train.x.shape == (180, 2)
     assert data.train.x.dtype == torch.float32
@@ -23,7 +23,7 @@ def test_rows_become_tensors_and_their_numbers_are_told(moons: MakeRecipe) -> No
     assert "2 classes · 2 features" in data.describe()[0]
 
 
-def test_labels_beyond_the_labelled_rows_are_told(moons: MakeRecipe) -> None:
+def test_a_note_counts_validation_labels_beyond_the_labelled_rows(moons: MakeRecipe) -> None:
     data = prepare(moons("data.split.val_labels=true"), CONTEXT)
     assert data.counts()["val_labelled"] == 20
     assert "20 validation labels beyond the labelled rows" in data.describe()[1]
@@ -44,8 +44,8 @@ def test_the_preprocessor_of_a_run_is_fitted_once(new_run: Callable[..., Run]) -
     written = file.stat().st_mtime_ns
     again = prepare(run.recipe(), CONTEXT, run=run)
     assert file.stat().st_mtime_ns == written
-    for one, other in ((first.train, again.train), (first.test, again.test)):
-        assert one is not None
+    for left, other in ((first.train, again.train), (first.test, again.test)):
+        assert left is not None
         assert other is not None
-        assert torch.equal(one.x, other.x)
-        assert torch.equal(one.labels, other.labels)
+        assert torch.equal(left.x, other.x)
+        assert torch.equal(left.labels, other.labels)

@@ -83,7 +83,7 @@ SLOW = [pytest.param(*moment, marks=pytest.mark.slow) for moment in MOMENTS]
 
 
 @pytest.mark.parametrize(("files", "when"), [(15, "before"), *SLOW])
-def test_a_run_that_is_killed_while_it_writes_goes_on_as_if_nothing_had_happened(
+def test_a_run_killed_while_writing_resumes_to_the_same_result(
     moons_file: Path, tmp_path: Path, train_run: TrainRun, same_outcome: Same, files: int, when: str
 ) -> None:
     run = Run(tmp_path / "killed")
@@ -101,7 +101,7 @@ LONG = ("train.epochs=300", "run.log_every=20", "checkpoint.every_steps=100", "c
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["before the first checkpoint", "in the middle", "during calibration"])
-def test_a_run_that_is_killed_from_outside_goes_on(
+def test_a_killed_run_can_be_resumed(
     moons_file: Path, tmp_path: Path, train_run: TrainRun, same_outcome: Same, moment: str
 ) -> None:
     run = Run(tmp_path / "killed")

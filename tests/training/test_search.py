@@ -37,49 +37,51 @@ def result(name: str, *, accuracy: float = 0.5, nll: float = 1.0, agreement: flo
 
 
 def test_a_score_is_likelihood_and_a_little_agreement_and_density() -> None:
-    one = result("one", accuracy=0.75, nll=0.5, agreement=0.9)
-    assert one.score == pytest.approx(-0.5 + 0.2 * 0.9 + 0.02 * -1.0)
-    again = CandidateResult.restore(json.loads(json.dumps(one.summary())), one.tensors())
-    assert again.summary() == one.summary()
-    assert np.array_equal(again.out_of_fold.unlabelled, one.out_of_fold.unlabelled)
+    item = result("one", accuracy=0.75, nll=0.5, agreement=0.9)
+    assert item.score == pytest.approx(-0.5 + 0.2 * 0.9 + 0.02 * -1.0)
+    again = CandidateResult.restore(json.loads(json.dumps(item.summary())), item.tensors())
+    assert again.summary() == item.summary()
+    assert np.array_equal(again.out_of_fold.unlabelled, item.out_of_fold.unlabelled)
 
 
-def test_what_is_better_on_unseen_labels_wins_and_agreement_settles_ties(
+def test_candidates_are_ranked_by_unseen_labels_then_by_agreement(
     moons: Callable[..., Recipe],
 ) -> None:
     good, bad = result("good", accuracy=0.9, nll=0.3), result("bad", accuracy=0.6, nll=0.9)
     steady = result("steady", accuracy=0.9, nll=0.3, agreement=0.8)
-    found = search.rank([bad, good, steady], moons(SEARCH), keep=2, classes=2)
-    assert [one.name for one in found.results] == ["steady", "good", "bad"]
-    assert [one.name for one in found.kept] == ["steady", "good"]
-    assert found.reason.startswith("steady has the best score: 0.300 nats and 90.0% on labels not seen")
+    actual = search.rank([bad, good, steady], moons(SEARCH), keep=2, classes=2)
+    assert [item.name for item in actual.results] == ["steady", "good", "bad"]
+    assert [item.name for item in actual.kept] == ["steady", "good"]
+    assert actual.reason.startswith("steady has the best score: 0.300 nats and 90.0% on labels not seen")
 
 
-def test_the_race_keeps_the_best_and_calibrates_on_what_they_said_together(train_run: TrainRun) -> None:
-    run, found = train_run("run", SEARCH, "train.epochs=20")
-    assert found.search is not None
-    scores = [one.score for one in found.search.results]
+def test_the_search_keeps_the_best_and_calibrates_on_their_mean_predictions(train_run: TrainRun) -> None:
+    run, result = train_run("run", SEARCH, "train.epochs=20")
+    assert result.search is not None
+    scores = [item.score for item in result.search.results]
     assert scores == sorted(scores, reverse=True)
-    assert [one.name for one in found.search.kept] == [one.name for one in found.search.results[:2]]
-    assert len(found.trained.model.parts) == 2
-    assert [member.candidate for member in found.trained.members] == [one.name for one in found.search.kept]
-    log_joint = np.mean([one.out_of_fold.log_joint for one in found.search.kept], axis=0)
-    labels = found.search.kept[0].out_of_fold.labels
+    assert [item.name for item in result.search.kept] == [item.name for item in result.search.results[:2]]
+    assert len(result.trained.model.parts) == 2
+    assert [member.candidate for member in result.trained.members] == [
+        item.name for item in result.search.kept
+    ]
+    log_joint = np.mean([item.out_of_fold.log_joint for item in result.search.kept], axis=0)
+    labels = result.search.kept[0].out_of_fold.labels
     assert len(labels) == 12
     of_the_folds, noise = fit_temperature_and_noise(log_joint, labels)
-    assert found.calibration.noise == pytest.approx(noise)
-    said = np.mean([one.out_of_fold.unlabelled for one in found.search.kept], axis=0)
-    scale = np.mean([margin_scale(one) for one in said])
+    assert result.calibration.noise == pytest.approx(noise)
+    said = np.mean([item.out_of_fold.unlabelled for item in result.search.kept], axis=0)
+    scale = np.mean([margin_scale(item) for item in said])
     data = prepare(run.recipe(), DataContext())
     rows = torch.from_numpy(sample_unlabelled(data.train.labels.numpy()))
-    own = encode(found.trained.model, data.train.x[rows]).class_log_prob.double().numpy()
-    assert found.calibration.temperature == pytest.approx(of_the_folds * margin_scale(own) / scale)
-    assert found.calibration.rows == 12
+    own = encode(result.trained.model, data.train.x[rows]).class_log_prob.double().numpy()
+    assert result.calibration.temperature == pytest.approx(of_the_folds * margin_scale(own) / scale)
+    assert result.calibration.rows == 12
 
     saved = read_json(run.path / "search.json", "search")
     assert saved["schema"] == "flowgmm/search/1"
-    assert saved["kept"] == [one.name for one in found.search.kept]
-    assert {one["name"] for one in saved["candidates"]} == {"plain", "wide", "blind"}
+    assert saved["kept"] == [item.name for item in result.search.kept]
+    assert {item["name"] for item in saved["candidates"]} == {"plain", "wide", "blind"}
 
 
 def test_figures_of_a_candidate_are_those_of_its_own_trainings(
@@ -89,13 +91,13 @@ def test_figures_of_a_candidate_are_those_of_its_own_trainings(
     fitted = search.fit_all
 
     def remember(fitting: Any, jobs: Any, **options: Any) -> Any:
-        found = fitted(fitting, jobs, **options)
-        seen.extend((fitting, job.labels, one.model) for job, one in zip(jobs, found, strict=True))
-        return found
+        result = fitted(fitting, jobs, **options)
+        seen.extend((fitting, job.labels, item.model) for job, item in zip(jobs, result, strict=True))
+        return result
 
     monkeypatch.setattr(search, "fit_all", remember)
-    _, found = train_run("run", "search={keep: 1, folds: 2, candidates: {only: {}}}")
-    (one,) = found.search.results if found.search else ()
+    _, result = train_run("run", "search={keep: 1, folds: 2, candidates: {only: {}}}")
+    (item,) = result.search.results if result.search else ()
     folds = seen[:2]
     data = folds[0][0].data
     truth = data.train.labels.numpy()
@@ -107,14 +109,14 @@ def test_figures_of_a_candidate_are_those_of_its_own_trainings(
         )
         labels.append(truth[hidden])
         classes.append(encode(model, data.train.x[data.train.labels < 0]).class_log_prob.argmax(1))
-    np.testing.assert_allclose(one.out_of_fold.log_joint, np.concatenate(log_joint))
-    np.testing.assert_array_equal(one.out_of_fold.labels, np.concatenate(labels))
-    assert one.agreement == pytest.approx(float((classes[0] == classes[1]).double().mean()))
+    np.testing.assert_allclose(item.out_of_fold.log_joint, np.concatenate(log_joint))
+    np.testing.assert_array_equal(item.out_of_fold.labels, np.concatenate(labels))
+    assert item.agreement == pytest.approx(float((classes[0] == classes[1]).double().mean()))
     right = np.concatenate(log_joint).argmax(1) == np.concatenate(labels)
-    assert one.accuracy == pytest.approx(right.mean())
+    assert item.accuracy == pytest.approx(right.mean())
 
 
-def test_an_interrupted_race_goes_on_where_it_stopped_and_ends_the_same(
+def test_an_interrupted_search_resumes_to_the_same_result(
     train_run: TrainRun, new_run: NewRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, _ = train_run("whole", SEARCH)
@@ -136,7 +138,7 @@ def test_an_interrupted_race_goes_on_where_it_stopped_and_ends_the_same(
         assert (whole.path / name).read_bytes() == (broken.path / name).read_bytes()
     before, after = (read_json(run.path / "search.json", "search") for run in (whole, broken))
     assert before["kept"] == after["kept"]
-    assert [one["score"] for one in before["candidates"]] == [one["score"] for one in after["candidates"]]
+    assert [item["score"] for item in before["candidates"]] == [item["score"] for item in after["candidates"]]
 
 
 def test_a_damaged_search_file_is_refused(new_run: NewRun) -> None:
@@ -147,12 +149,12 @@ def test_a_damaged_search_file_is_refused(new_run: NewRun) -> None:
         train(run.recipe(), run)
 
 
-def test_with_one_label_of_each_class_the_first_candidates_are_taken_unjudged(train_run: TrainRun) -> None:
-    _, found = train_run("run", SEARCH, "data.labels.count=2")
-    assert found.search is not None
-    assert [one.name for one in found.search.kept] == ["plain", "wide"]
-    assert "too few labels" in found.search.reason
-    assert found.calibration.method == "training"
+def test_the_first_candidates_are_taken_if_every_class_has_a_single_label(train_run: TrainRun) -> None:
+    _, result = train_run("run", SEARCH, "data.labels.count=2")
+    assert result.search is not None
+    assert [item.name for item in result.search.kept] == ["plain", "wide"]
+    assert "too few labels" in result.search.reason
+    assert result.calibration.method == "training"
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,7 @@ def test_with_one_label_of_each_class_the_first_candidates_are_taken_unjudged(tr
         ("{a: {data.views.strong: [{use: drop_words}]}}", "can only leave them out"),
     ],
 )
-def test_a_candidate_that_cannot_be_trained_is_found_before_training(
+def test_a_candidate_that_cannot_be_trained_is_refused_before_training(
     moons: Callable[..., Recipe], candidates: str, message: str
 ) -> None:
     with pytest.raises(RecipeError) as caught:
@@ -176,15 +178,15 @@ def test_a_candidate_that_cannot_be_trained_is_found_before_training(
 
 
 def test_ensembles_of_a_race_take_every_kept_candidate_so_many_times(train_run: TrainRun) -> None:
-    run, found = train_run("run", SEARCH, "ensemble=2")
-    kept = [one.name for one in found.search.kept] if found.search else []
-    assert [member.candidate for member in found.trained.members] == kept * 2
+    run, result = train_run("run", SEARCH, "ensemble=2")
+    kept = [item.name for item in result.search.kept] if result.search else []
+    assert [member.candidate for member in result.trained.members] == kept * 2
     loaded = TrainedModel.load(run.path)
-    assert loaded.members == found.trained.members
+    assert loaded.members == result.trained.members
     x = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        assert torch.equal(loaded.model.class_log_prob(x), found.trained.model.class_log_prob(x))
-    seeds = [part.mixture.means for part in found.trained.model.parts]
+        assert torch.equal(loaded.model.class_log_prob(x), result.trained.model.class_log_prob(x))
+    seeds = [part.mixture.means for part in result.trained.model.parts]
     assert not any(torch.equal(seeds[i], seeds[j]) for i in range(4) for j in range(i))
 
 

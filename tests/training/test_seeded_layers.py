@@ -17,7 +17,7 @@ def dropped(seed: int) -> torch.Tensor:
         return torch.nn.functional.dropout(torch.ones(100))
 
 
-def test_what_is_dropped_depends_on_the_seed_alone() -> None:
+def test_dropout_depends_on_the_seed_alone() -> None:
     first = dropped(3)
     torch.rand(7)
     assert torch.equal(dropped(3), first)
@@ -42,10 +42,10 @@ def test_layers_do_not_repeat_the_numbers_of_the_generator_itself() -> None:
 def test_a_run_with_dropout_can_be_repeated_bit_for_bit(
     train_run: TrainRun, same_outcome: Callable[[Run, Run], None]
 ) -> None:
-    one, _ = train_run("one", *DROPOUT)
+    first, _ = train_run("one", *DROPOUT)
     torch.rand(11)  # somebody else uses torch's global generator
     other, _ = train_run("other", *DROPOUT)
-    same_outcome(one, other)
+    same_outcome(first, other)
 
 
 def test_dropout_changes_training_and_not_the_result_of_a_trained_model(train_run: TrainRun) -> None:

@@ -33,16 +33,16 @@ def test_it_is_an_error_unless_it_is_meant(tmp_path: Path) -> None:
     assert "data.labels.single_class=true" in str(caught.value.hint)
 
 
-def test_a_model_of_one_class_finds_rows_of_its_kind_dense_and_others_not(tmp_path: Path) -> None:
+def test_a_model_of_a_single_class_gives_its_rows_a_higher_density(tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path, "data.labels.single_class=true")
-    found = train(recipe, create_run(recipe, argv=[], directory=tmp_path / "run"))
-    assert found.trained.class_names == ("good",)
-    assert found.calibration.method == "none"  # there is nothing to be unsure of
-    assert found.test is not None
-    assert found.test.metrics()["accuracy"] == 1.0
-    assert found.test.metrics()["nll"] == pytest.approx(0.0, abs=1e-9)
+    result = train(recipe, create_run(recipe, argv=[], directory=tmp_path / "run"))
+    assert result.trained.class_names == ("good",)
+    assert result.calibration.method == "none"  # there is nothing to be unsure of
+    assert result.test is not None
+    assert result.test.metrics()["accuracy"] == 1.0
+    assert result.test.metrics()["nll"] == pytest.approx(0.0, abs=1e-9)
     across = Rows(
         {"a": np.array([0.5, 1.5]), "b": np.array([0.4, -1.5])}, np.full(2, -1), np.array(["in", "out"])
     )
-    seen = found.trained.predict(found.trained.preprocessor.apply(across, DataContext()))
+    seen = result.trained.predict(result.trained.preprocessor.apply(across, DataContext()))
     assert seen.log_density[0] > seen.log_density[1] + 2  # nats; the flow has had 40 steps

@@ -56,7 +56,7 @@ def count_calls(model: FlowMixture) -> list[int]:
     return calls
 
 
-def test_all_declared_views_and_the_labelled_rows_share_one_forward_pass(make_model: MakeModel) -> None:
+def test_all_declared_views_and_the_labelled_rows_share_a_forward_pass(make_model: MakeModel) -> None:
     model = make_model(classes=2)
     calls = count_calls(model)
     objective, regulariser = Spy({"weak"}, a=1.0), Spy({"strong"}, b=1.0)
@@ -71,7 +71,7 @@ def test_all_declared_views_and_the_labelled_rows_share_one_forward_pass(make_mo
     assert (batch.temperature, batch.step, batch.epoch) == (3.0, 7, 1.5)
 
 
-def test_views_that_nobody_reads_cost_no_forward_pass(make_model: MakeModel) -> None:
+def test_unread_views_cost_no_forward_pass(make_model: MakeModel) -> None:
     model = make_model(classes=2)
     calls = count_calls(model)
     objective = Spy(set(), a=1.0)
@@ -81,7 +81,7 @@ def test_views_that_nobody_reads_cost_no_forward_pass(make_model: MakeModel) -> 
     assert set(objective.batch.student) == {"labelled"}
 
 
-def test_a_batch_has_both_views_though_the_losses_read_the_latents_of_one(make_model: MakeModel) -> None:
+def test_a_batch_has_both_views_even_if_losses_read_latents_of_a_single_view(make_model: MakeModel) -> None:
     model, objective = make_model(classes=2), Spy({"weak"}, a=1.0)
     strong = AugmentationPipeline("strong", features=[lambda x, generator: x + 1])
     TrainingStep(model, objective, [], strong=strong)(create_ema_model(model), rows(), torch.Generator())
@@ -91,7 +91,7 @@ def test_a_batch_has_both_views_though_the_losses_read_the_latents_of_one(make_m
 
 
 @pytest.mark.parametrize(("labelled", "unlabelled"), [(2, 5), (0, 5), (2, 0)])
-def test_each_part_of_the_pass_is_what_its_rows_alone_would_give(
+def test_each_part_of_the_pass_equals_a_pass_of_its_rows_alone(
     make_model: MakeModel, labelled: int, unlabelled: int
 ) -> None:
     model, objective, given = (
@@ -145,7 +145,7 @@ def test_views_are_applied_first_to_last_with_the_generator_of_the_step(make_mod
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_weights_are_applied_and_terms_of_one_name_add_up(make_model: MakeModel) -> None:
+def test_weights_are_applied_and_terms_of_equal_name_are_added(make_model: MakeModel) -> None:
     model = make_model()
     regularisers = [
         WeightedRegulariser(2.0, Spy(set(), shared=1.0, own=10.0)),
@@ -166,7 +166,7 @@ def test_weights_are_applied_and_terms_of_one_name_add_up(make_model: MakeModel)
 def test_a_recipe_becomes_its_components(moons: MakeRecipe, make_model: MakeModel) -> None:
     recipe = moons("regularisers.0.weight=2.5")
     step = build_step(recipe, make_model(classes=2), features=2, labelled=3, unlabelled=9)
-    assert [one.weight for one in step.regularisers] == [2.5]
+    assert [item.weight for item in step.regularisers] == [2.5]
     assert type(step.objective).__name__ == "Hybrid"
     assert [type(view).__name__ for view in step.views["strong"].features] == ["Noise", "Drop"]
     assert step.views["weak"].features == ()
@@ -178,12 +178,14 @@ def test_a_recipe_becomes_its_components(moons: MakeRecipe, make_model: MakeMode
 def test_losses_of_another_model_are_those_it_would_have_as_the_student(
     moons: MakeRecipe, make_model: MakeModel
 ) -> None:
-    one, other = make_model(classes=2, seed=0), make_model(classes=2, seed=1)
-    step, same = (build_step(moons(), model, features=2, labelled=2, unlabelled=5) for model in (one, other))
-    teacher = create_ema_model(one)
-    found = step.losses(other, teacher, rows(), torch.Generator().manual_seed(0))
+    first, other = make_model(classes=2, seed=0), make_model(classes=2, seed=1)
+    step, same = (
+        build_step(moons(), model, features=2, labelled=2, unlabelled=5) for model in (first, other)
+    )
+    teacher = create_ema_model(first)
+    result = step.losses(other, teacher, rows(), torch.Generator().manual_seed(0))
     expected = same(teacher, rows(), torch.Generator().manual_seed(0))
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert all(torch.equal(result[name], expected[name]) for name in expected)
 
 
 class NoSync(TorchDispatchMode):

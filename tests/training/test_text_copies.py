@@ -73,9 +73,7 @@ def test_every_text_has_changed_copies_and_the_texts_themselves_stay(
     assert not torch.equal(copies(data)[:, 0], copies(data)[:, 1])
 
 
-def test_a_copy_is_what_the_encoder_makes_of_the_changed_text(
-    texts: MakeRecipe, context: DataContext
-) -> None:
+def test_a_copy_is_the_encoding_of_the_changed_text(texts: MakeRecipe, context: DataContext) -> None:
     # with next to every word dropped a copy is a single word of its text
     data = prepare(texts("data.views.strong=[{use: drop_words, rate: 0.999, copies: 2}]"), context)
     rows = data.rows.train
@@ -84,15 +82,15 @@ def test_a_copy_is_what_the_encoder_makes_of_the_changed_text(
         columns = {"text": rows.columns["text"][:1].repeat(len(alone))}
         columns["text"][:] = alone
         single = rows.take(torch.arange(len(alone)).numpy())
-        found = data.preprocessor.apply(type(rows)(columns, single.labels, single.ids), context).x
+        result = data.preprocessor.apply(type(rows)(columns, single.labels, single.ids), context).x
         for copy in copies(data)[row]:
-            assert float((found - copy).abs().sum(1).min()) < 1e-5
+            assert float((result - copy).abs().sum(1).min()) < 1e-5
 
 
 def test_the_seed_of_the_run_decides_the_copies(texts: MakeRecipe, context: DataContext) -> None:
-    one, same, other = (prepare(texts(f"run.seed={seed}"), context) for seed in (1, 1, 2))
-    assert torch.equal(copies(one), copies(same))
-    assert not torch.equal(copies(one), copies(other))
+    first, same, other = (prepare(texts(f"run.seed={seed}"), context) for seed in (1, 1, 2))
+    assert torch.equal(copies(first), copies(same))
+    assert not torch.equal(copies(first), copies(other))
 
 
 def test_both_views_have_copies_of_their_own_as_many_as_the_largest_number(
@@ -107,18 +105,18 @@ def test_both_views_have_copies_of_their_own_as_many_as_the_largest_number(
 def test_copies_are_encoded_once_and_kept_apart_from_the_unchanged_texts(
     texts: MakeRecipe, tmp_path: Path
 ) -> None:
-    asked: list[int] = []
+    requests: list[int] = []
     context = DataContext(
         offline=True,
         cache_dir=str(tmp_path / "cache"),
-        progress=lambda done, total, what: asked.append(total),
+        progress=lambda done, total, what: requests.append(total),
     )
     words = ("data.encoder={use: wordllama, dim: 64}", "data.transforms=[{use: pca, dim: 8}]")
     first = prepare(texts(*words), context)
-    assert asked
-    asked.clear()
+    assert requests
+    requests.clear()
     again = prepare(texts(*words), context)
-    assert asked == []
+    assert requests == []
     assert torch.equal(copies(first), copies(again))
     assert {path.name for path in (tmp_path / "cache").iterdir()} == {"embeddings", "views"}
 

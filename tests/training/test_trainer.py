@@ -63,7 +63,7 @@ def test_twenty_steps_then_twenty_are_forty_bit_for_bit(
 
 
 @pytest.mark.parametrize("step", [1, 4, 23, 40])
-def test_a_crash_at_any_step_loses_what_came_after_the_checkpoint_and_nothing_else(
+def test_a_crash_at_any_step_loses_only_the_steps_after_the_checkpoint(
     train_run: TrainRun, new_run: NewRun, same_outcome: Same, step: int
 ) -> None:
     words = (*FORTY, "checkpoint.every_steps=5", "train.early_stopping={patience: 50}")
@@ -75,7 +75,7 @@ def test_a_crash_at_any_step_loses_what_came_after_the_checkpoint_and_nothing_el
     same_outcome(whole, broken)
 
 
-def test_a_finished_run_that_is_resumed_stays_what_it_is(train_run: TrainRun, same_outcome: Same) -> None:
+def test_resuming_a_finished_run_changes_nothing(train_run: TrainRun, same_outcome: Same) -> None:
     once, _ = train_run("once")
     twice, _ = train_run("twice")
     train(twice.recipe(), twice)
@@ -89,10 +89,10 @@ def test_the_seed_decides_every_bit(train_run: TrainRun, same_outcome: Same, sta
     second, _ = train_run("second")
     same_outcome(first, second)
     other, _ = train_run("other", "run.seed=1")
-    one, two = state_of(first), state_of(other)
-    weights = [name for name in one if name.startswith("model.flow") and name.endswith("weight")]
+    left, two = state_of(first), state_of(other)
+    weights = [name for name in left if name.startswith("model.flow") and name.endswith("weight")]
     assert weights
-    assert not any(torch.equal(one[name], two[name]) for name in weights)
+    assert not any(torch.equal(left[name], two[name]) for name in weights)
 
 
 def test_training_leaves_the_global_numbers_alone(train_run: TrainRun) -> None:
@@ -157,7 +157,7 @@ NAN, INF = float("nan"), float("inf")
         ((INF, -INF, 2.0, 2.0, 2.0), None, 2),
     ],
 )
-def test_training_stops_without_progress_and_the_best_model_is_kept(
+def test_training_stops_without_progress_with_the_best_model(
     train_run: TrainRun,
     script: type[Script],
     monkeypatch: pytest.MonkeyPatch,
@@ -178,7 +178,7 @@ def test_training_stops_without_progress_and_the_best_model_is_kept(
     assert result.first.progress.best == expected
 
 
-def test_a_run_that_stopped_early_does_not_go_on_when_it_is_resumed(
+def test_a_run_that_stopped_early_is_not_trained_further_when_resumed(
     train_run: TrainRun, script: type[Script], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(script, "values", (1.0, 2.0))
@@ -199,12 +199,12 @@ def test_the_state_is_saved_by_epochs_steps_or_minutes(monkeypatch: pytest.Monke
         nothing = {"every_epochs": None, "every_steps": None, "every_minutes": None}
         clock[0] = 0.0
         saver = CheckpointSchedule(CheckpointConfig.model_validate(nothing | config), steps_per_epoch=3)
-        found = []
+        result = []
         for step in range(1, 13):
             clock[0] += 10.0  # seconds
             if saver.is_due(step):
-                found.append(step)
-        return found
+                result.append(step)
+        return result
 
     assert due() == []
     assert due(every_epochs=2) == [6, 12]

@@ -88,7 +88,7 @@ def test_hidden_labels_are_never_looked_at(step: TrainingStep) -> None:
     assert all(seeing[name] == value for name, value in blind.items())
 
 
-def test_the_loss_is_what_training_minimises_on_unlabelled_rows(
+def test_the_monitored_loss_is_the_training_loss_of_unlabelled_rows(
     moons: MakeRecipe, make_model: MakeModel
 ) -> None:
     recipe = moons("objective.use=joint", "regularisers=[]", "data.views.strong=[]")
@@ -115,7 +115,7 @@ def test_rows_measured_in_pieces_give_the_mean_over_rows(
 
 def test_the_same_views_are_used_each_time_and_no_global_numbers(step: TrainingStep) -> None:
     teacher, state = create_ema_model(step.model), torch.get_rng_state()
-    one = monitor(step)
-    assert one.measure(teacher) == one.measure(teacher) == monitor(step).measure(teacher)
-    assert one.measure(teacher) != monitor(step, seed=1).measure(teacher)
+    item = monitor(step)
+    assert item.measure(teacher) == item.measure(teacher) == monitor(step).measure(teacher)
+    assert item.measure(teacher) != monitor(step, seed=1).measure(teacher)
     assert torch.equal(torch.get_rng_state(), state)

@@ -74,7 +74,7 @@ def test_both_models_get_the_means_of_their_own_latents_in_the_teachers_shares(m
     with torch.no_grad():
         shares = torch.softmax(teacher(rows.x).class_log_prob / 1.5, dim=1)
         shares[:6] = torch.nn.functional.one_hot(rows.labels[:6], 3).float()
-        expected = [(shares.T @ one.embed(rows.x)) / shares.sum(0)[:, None] for one in (model, teacher)]
+        expected = [(shares.T @ item.embed(rows.x)) / shares.sum(0)[:, None] for item in (model, teacher)]
     before = {name: value.clone() for name, value in model.state_dict().items()}
     set_latent_means(model, teacher, optimiser, rows, temperature=1.5, seed=0)
     torch.testing.assert_close(model.mixture.means.detach(), expected[0], rtol=1e-5, atol=1e-5)
@@ -103,7 +103,7 @@ def test_the_optimiser_forgets_the_momentum_of_the_means_and_nothing_else(make_m
 
 
 @pytest.mark.parametrize("learn", [False, True])
-def test_components_are_found_among_the_latents(learn: bool) -> None:
+def test_means_of_components_are_clusters_of_the_latents(learn: bool) -> None:
     """Two classes of two clusters each; both components of a class start at the same place, nearly."""
     centres = torch.tensor([[0.0, 0.0, 9.0], [0.0, 8.0, 9.0], [8.0, 0.0, 9.0], [8.0, 8.0, 9.0]])
     x = centres.repeat(50, 1) + 0.5 * torch.randn(200, 3, generator=seeded())
