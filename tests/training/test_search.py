@@ -121,15 +121,15 @@ def test_an_interrupted_search_resumes_to_the_same_result(
 ) -> None:
     whole, _ = train_run("whole", SEARCH)
     broken = new_run("broken", SEARCH)
-    tried, real = [], search._evaluate_candidate
+    tried, real = [], search.fit_all
 
     def stop_at_the_second(*args: Any, **options: Any) -> Any:
-        tried.append(args[1])
+        tried.append(options["title"].split()[1])
         if len(tried) == 2:
             raise InterruptedRunError("stopped")
         return real(*args, **options)
 
-    monkeypatch.setattr(search, "_evaluate_candidate", stop_at_the_second)
+    monkeypatch.setattr(search, "fit_all", stop_at_the_second)
     with pytest.raises(InterruptedRunError):
         train(broken.recipe(), broken)
     train(broken.recipe(), broken)
