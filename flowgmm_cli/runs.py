@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
+import math
 import os
 import platform
 import secrets
@@ -235,3 +237,41 @@ def _is_alive(pid: object) -> bool:
 
 def _now() -> str:
     return datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds")
+
+
+class MetricsLog:
+    """Appends lines to a file; a resumed run drops the lines after its checkpoint.
+
+    Args:
+        path: the file; None writes nothing.
+        last_step: last step of the checkpoint.
+    """
+
+    def __init__(self, path: Path | None, *, last_step: int = 0) -> None:
+        self.path = path
+        if path is not None and path.exists():
+            lines = [json.dumps(line) for line in read_metrics(path) if line.get("step", 0) <= last_step]
+            write_text(path, "".join(f"{line}\n" for line in lines))
+
+    def write(self, *, step: int, epoch: float, split: str, seconds: float, **values: float) -> None:
+        """Append a line; a value that is not finite is written as null."""
+        if self.path is None:
+            return
+        line: dict[str, Any] = {"step": step, "epoch": round(epoch, 4), "split": split}
+        line["seconds"] = round(seconds, 3)
+        line |= {name: value if math.isfinite(value) else None for name, value in values.items()}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def read_metrics(path: Path) -> list[Mapping[str, Any]]:
+    """Read all complete lines of the file; one cut short by a crash is left out."""
+    lines: list[Mapping[str, Any]] = []
+    for text in path.read_text(encoding="utf-8").splitlines():
+        try:
+            line = json.loads(text)
+        except ValueError:
+            continue
+        if isinstance(line, dict):
+            lines.append(line)
+    return lines

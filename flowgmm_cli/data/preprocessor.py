@@ -238,7 +238,7 @@ class Preprocessor:
 
     @classmethod
     def load(cls, folder: Path, *, data: Component, context: DataContext) -> Preprocessor | None:
-        """Read the result of `save`; None if there is none. Raises `RunError` if it is damaged."""
+        """Read the result of `save`; None before the first. Raises `RunError` if it is damaged."""
         if not (folder / _VALUES).is_file():
             return None
         values = read_json(folder / _VALUES, "preprocessor")

@@ -24,7 +24,7 @@ from flowgmm_cli.report.figures import (
     style_axes,
 )
 from flowgmm_cli.report.page import Paragraph, Part, plot
-from flowgmm_cli.training.metrics_log import read_metrics
+from flowgmm_cli.runs import read_metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from flowgmm_cli.training.launcher import parent_has_ended
+from flowgmm_cli.training.launcher import parent_has_ended, world_size
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -51,10 +51,8 @@ class Interrupt:
     def defer(self) -> Iterator[None]:
         """Defer signals in a block that checks `is_requested` often."""
         self._deferred = True
-        try:
-            yield
-        finally:
-            self._deferred = False
+        yield
+        self._deferred = False  # after an error signals stay deferred, so that it is printed
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
@@ -62,9 +60,11 @@ class Interrupt:
                 self._previous[number] = signal.signal(number, self._handle)
         return self
 
-    def __exit__(self, *exception: object) -> None:
+    def __exit__(self, error_type: object, *error: object) -> None:
+        # a launcher stops all processes when one fails, and the main process has yet to print the error
+        ignore = error_type is not None and world_size() > 1
         for number, handler in self._previous.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, signal.SIG_IGN if ignore else handler)  # type: ignore[arg-type]
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._requested or not self._deferred:

@@ -17,6 +17,7 @@ from flowgmm_cli.devices import Engine
 from flowgmm_cli.errors import InterruptedRunError, LostProcessError, RunFailedError
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.schema import CheckpointConfig, TrainConfig
+from flowgmm_cli.runs import MetricsLog
 from flowgmm_cli.seeds import seeded_layers
 from flowgmm_cli.training import optim
 from flowgmm_cli.training.callbacks import StepCallbacks
@@ -32,7 +33,6 @@ from flowgmm_cli.training.dataset import Sampler, StepInput, TrainingRows, step_
 from flowgmm_cli.training.distributed import Distributed, translate_errors
 from flowgmm_cli.training.fsdp import is_sharded, local_parameters, local_shard, shard_models
 from flowgmm_cli.training.guard import NonFiniteGuard, explain
-from flowgmm_cli.training.metrics_log import MetricsLog
 from flowgmm_cli.training.model_init import set_latent_means, warm_up_steps
 from flowgmm_cli.training.step import TrainingStep
 from flowgmm_cli.training.validation import Validator

@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from flowgmm_cli.files import read_tensors
-from flowgmm_cli.runs import Run
-from flowgmm_cli.training.metrics_log import read_metrics
+from flowgmm_cli.runs import Run, read_metrics
 
 # each process has random numbers of its own, so that only losses without any agree with those of one process
 NO_NOISE = ("data.views.strong=[]", "data.views.weak=[]")

@@ -10,9 +10,8 @@ import torch
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.errors import RunFailedError
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.runs import Run
+from flowgmm_cli.runs import Run, read_metrics
 from flowgmm_cli.training.callbacks import Callbacks
-from flowgmm_cli.training.metrics_log import read_metrics
 from flowgmm_cli.training.pipeline import TrainResult, dry_run
 
 MakeRecipe = Callable[..., Recipe]

@@ -5,10 +5,9 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from flowgmm_cli.runs import Run
+from flowgmm_cli.runs import Run, read_metrics
 from flowgmm_cli.trained_model import TrainedModel
 from flowgmm_cli.training.callbacks import Interrupt
-from flowgmm_cli.training.metrics_log import read_metrics
 from flowgmm_cli.training.pipeline import TrainResult, train
 
 TrainRun = Callable[..., tuple[Run, TrainResult]]

@@ -45,3 +45,23 @@ def test_outside_the_main_thread_it_hears_nothing_and_harms_nothing() -> None:
     thread.start()
     thread.join()
     assert heard == [False]
+
+
+def test_after_an_error_a_signal_does_not_hide_it() -> None:
+    with Interrupt() as interrupt:
+        with pytest.raises(ValueError, match="the error"), interrupt.defer():
+            raise ValueError("the error")
+        os.kill(os.getpid(), signal.SIGTERM)  # of a launcher, while the error is printed
+        assert interrupt.is_requested()
+
+
+def test_a_failed_process_of_several_ignores_the_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    previous = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    try:
+        with pytest.raises(ValueError, match="the error"), Interrupt():
+            raise ValueError("the error")
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -11,10 +11,9 @@ from torch import Tensor
 
 from flowgmm_cli.errors import InterruptedRunError
 from flowgmm_cli.recipe.schema import CheckpointConfig
-from flowgmm_cli.runs import Run
+from flowgmm_cli.runs import Run, read_metrics
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt
 from flowgmm_cli.training.checkpoint import CheckpointSchedule
-from flowgmm_cli.training.metrics_log import read_metrics
 from flowgmm_cli.training.pipeline import TrainResult, train
 from flowgmm_cli.training.validation import ValidationResult, Validator
 

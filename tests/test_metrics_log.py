@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from flowgmm_cli.training.metrics_log import MetricsLog, read_metrics
+from flowgmm_cli.runs import MetricsLog, read_metrics
 
 
 def write(log: MetricsLog, step: int, split: str = "train", **values: float) -> None:
