@@ -241,7 +241,7 @@ def test_a_run_with_views_of_images_is_monitored_and_learns(pictures: MakeRecipe
     assert terms["labelled"] > 0
     result = train(recipe, create_run(recipe, argv=[], directory=tmp_path / "run"))
     assert result.test is not None
-    assert result.metric == "monitor.loss"
+    assert result.first.metric == "monitor.loss"
     assert result.test.metrics()["accuracy"] > 0.9
 
 
