@@ -103,7 +103,7 @@ def ood(
     flowgmm ood digits/latest --out new.npz --save scores.csv --fpr 0.01 ·
     flowgmm ood --out other.csv --fail-under auroc=0.9 · flowgmm ood --out letters.npz --gallery letters.png
     """
-    from flowgmm_cli.data.writers.open import open_writer
+    from flowgmm_cli.data.writers.base import open_writer
 
     gates = parse_gates(fail_under, GATES)
     out = _check_flags(in_data, out_data, {"--plot": plot, "--gallery": gallery})

@@ -40,7 +40,7 @@ def write_samples(
 
         write_bytes(Path(save), png(figure()))
     else:
-        from flowgmm_cli.data.writers.open import find_format, open_writer
+        from flowgmm_cli.data.writers.base import find_format, open_writer
 
         kind = find_format(save, format_)
         statistics, cells = _split_table(rows, flat=kind in ("csv", "tsv"))

@@ -122,7 +122,7 @@ def open_table(
     data: str | None, save: str | None, format_: str | None, *, as_json: bool
 ) -> AbstractContextManager[Writer | None]:
     """Check `--data` and `--save` and return the writer of the table; `--json` alone needs no table."""
-    from flowgmm_cli.data.writers.open import open_writer
+    from flowgmm_cli.data.writers.base import open_writer
 
     check_stdout(save, as_json=as_json)
     check_input_kept(data, save)

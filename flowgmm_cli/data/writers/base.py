@@ -1,17 +1,26 @@
-"""Base class of the writers."""
+"""Base class of the writers, choice of a writer by format, destinations, and Arrow arrays of columns."""
 
 from __future__ import annotations
 
+import os
+import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from flowgmm_cli.data.array_types import Array
-from flowgmm_cli.data.writers.target import Target
+import numpy as np
+import pyarrow as pa
+
+from flowgmm_cli.data.array_types import Array, Bools
+from flowgmm_cli.errors import UsageError, did_you_mean
+from flowgmm_cli.files import atomic_write
 
 Columns = Mapping[str, Array]
+FORMATS = ("csv", "tsv", "parquet", "jsonl", "npz")
+SUFFIXES = {f".{name}": name for name in FORMATS} | {".ndjson": "jsonl", ".pq": "parquet"}
 
 
 class Writer(ABC):
@@ -24,19 +33,22 @@ class Writer(ABC):
     integers or booleans (a masked array where some are missing), or `(N, D)` floats (a row of NaN where
     missing). All chunks have the same columns; a chunk may be empty.
 
+    Args:
+        path: the destination; None for standard output.
+
     Attributes:
-        target: the destination.
         stream: the open destination, within the block.
         rows: number of rows written so far.
+        resources: what is closed at the end of the block, after success and after errors.
     """
 
     stream: BinaryIO
 
-    def __init__(self, target: Target) -> None:
-        self.target = target
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
         self.rows = 0
+        self.resources = ExitStack()
         self._names: tuple[str, ...] | None = None
-        self._exit_stack = ExitStack()
 
     def write(self, columns: Columns) -> None:
         """Write a chunk of rows; `ValueError` if its columns differ in length, or from the first chunk's."""
@@ -54,18 +66,15 @@ class Writer(ABC):
             self.rows += size
 
     def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            self.stream = stack.enter_context(self.target.open())
-            stack.callback(self._release)
-            self._exit_stack = stack.pop_all()
+        self.stream = self.resources.enter_context(_open(self.path))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if kind is None:
-            self._exit_stack.callback(self._write_footer)
-        self._exit_stack.__exit__(kind, error, traceback)
+            self.resources.callback(self._write_footer)
+        self.resources.__exit__(kind, error, traceback)
 
     def _write_header(self, columns: Columns) -> None:
         """Write the part before the rows; the first chunk gives the names and types of the columns."""
@@ -79,6 +88,117 @@ class Writer(ABC):
         """Write the part after the rows; there may have been no chunk."""
         return
 
-    def _release(self) -> None:
-        """Release other resources, after success and after errors."""
+
+def open_writer(where: str, *, format: str | None = None) -> Writer:
+    """Return the writer of a file, or of stdout for `-`, of which the suffix gives the format (else csv)."""
+    format = find_format(where, format)
+    path = None if where == "-" else Path(where)
+    if path is not None and path.is_dir():
+        raise UsageError(f"{where} is a folder", hint=f"name a file in it, such as {path / 'out.csv'}")
+    if format in ("parquet", "npz"):
+        if path is None and sys.stdout.isatty():
+            raise UsageError(
+                f"{format} is not for a terminal",
+                hint=f"--save out.{format}, or a pipe: ... --save - | program",
+            )
+        from flowgmm_cli.data.writers.binary import NpzWriter, ParquetWriter
+
+        return ParquetWriter(path) if format == "parquet" else NpzWriter(path)
+    from flowgmm_cli.data.writers.text import DelimitedWriter, JsonlWriter
+
+    if format == "jsonl":
+        return JsonlWriter(path)
+    return DelimitedWriter(path, "," if format == "csv" else "\t")
+
+
+def find_format(where: str, format: str | None = None) -> str:
+    """Return the format of an output; arguments and errors are those of `open_writer`."""
+    if format is not None:
+        name = format.lower().removeprefix(".")
+        if name not in FORMATS:
+            raise UsageError(
+                f"--format {format}: there is no such format{did_you_mean(name, FORMATS)}",
+                hint=f"one of {', '.join(FORMATS)}",
+            )
+        return name
+    if where == "-":
+        return "csv"
+    suffix = Path(where).suffix.lower()
+    if suffix not in SUFFIXES:
+        what = f"the suffix `{suffix}` is not known" if suffix else "the name has no suffix"
+        raise UsageError(
+            f"{where}: {what}, so its format is not either",
+            hint=f"name a file that ends in {', '.join(f'.{name}' for name in FORMATS)}, or give --format",
+        )
+    return SUFFIXES[suffix]
+
+
+def is_stream(path: Path | None) -> bool:
+    """Tell destinations that cannot be replaced: standard output (None), a device, a named pipe."""
+    return path is None or (path.exists() and not path.is_file())
+
+
+@contextmanager
+def _open(path: Path | None) -> Iterator[BinaryIO]:
+    """Open a destination: a file is replaced when the block succeeds and stays unchanged after an error.
+
+    A symbolic link is followed, so the file that it points to is replaced and not the link. Bytes sent to a
+    stream cannot be taken back.
+    """
+    if path is None:
+        sys.stdout.flush()
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
         return
+    if is_stream(path):
+        with path.open("wb") as device:
+            yield device
+        return
+    file = Path(os.path.realpath(path))
+    folder = file.parent
+    if not folder.is_dir():
+        raise UsageError(
+            f"{path} cannot be written: there is no folder {folder}", hint=f"mkdir -p '{folder}'"
+        )
+    with ExitStack() as stack:
+        try:
+            stream = stack.enter_context(atomic_write(file))
+        except PermissionError:
+            raise UsageError(
+                f"{path} cannot be written: the folder {folder} is read-only for you",
+                hint="name a file in another folder",
+            ) from None
+        yield stream
+
+
+def to_arrow(values: Array) -> pa.Array:
+    """Convert a column `(N,)` or `(N, D)` to an Arrow array; `Writer` says which cells become null.
+
+    >>> to_arrow(np.array([0.5, np.nan])).to_pylist()
+    [0.5, None]
+    >>> to_arrow(np.ma.array([True, False], mask=[False, True])).to_pylist()
+    [True, None]
+    >>> to_arrow(np.array([[1.0, 2.0], [np.nan, np.nan]])).to_pylist()
+    [[1.0, 2.0], None]
+    """
+    if values.ndim == 2:
+        missing = missing_rows(values)
+        ends = np.concatenate([[0], np.cumsum(~missing) * values.shape[1]])
+        offsets = pa.array(ends.astype(np.int32), mask=np.append(missing, False))
+        return pa.ListArray.from_arrays(offsets, pa.array(values[~missing].reshape(-1), from_pandas=True))
+    if isinstance(values, np.ma.MaskedArray):
+        return pa.array(values.data, mask=np.ma.getmaskarray(values))
+    if values.dtype.kind not in "OU":
+        return pa.array(values, from_pandas=True)
+    try:
+        return pa.array(values, pa.string())
+    except UnicodeEncodeError:  # file names may contain bytes that are not UTF-8
+        texts = [None if text is None else text.encode(errors="backslashreplace").decode() for text in values]
+        return pa.array(texts, pa.string())
+
+
+def missing_rows(values: Array) -> Bools:
+    """Mask of the missing rows, `(N,)`, of a column `(N, D)`."""
+    if values.dtype.kind != "f":
+        return np.zeros(len(values), dtype=bool)
+    return np.asarray(np.isnan(values).all(axis=1))

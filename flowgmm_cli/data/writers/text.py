@@ -1,20 +1,21 @@
-"""Writers of text formats: csv, tsv and jsonl."""
+"""Writers of text formats, csv, tsv and jsonl, without a Python loop over the cells."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
 
 from flowgmm_cli.api import iterate_batches
-from flowgmm_cli.data.writers.base import Columns, Writer
-from flowgmm_cli.data.writers.encode import encode_csv, encode_json, to_arrow, utf8_bytes
-from flowgmm_cli.data.writers.target import Target
+from flowgmm_cli.data.array_types import Array
+from flowgmm_cli.data.writers.base import Columns, Writer, missing_rows, to_arrow
 
 _MAX_CELLS = 1_000_000  # cells converted to text at once
+_NULL = pa.scalar(None, pa.string())
 
 
 class DelimitedWriter(Writer):
@@ -24,17 +25,14 @@ class DelimitedWriter(Writer):
     `z_0` to `z_{D-1}`.
     """
 
-    def __init__(self, target: Target, delimiter: str) -> None:
-        super().__init__(target)
+    def __init__(self, path: Path | None, delimiter: str) -> None:
+        super().__init__(path)
         self._delimiter = delimiter
 
     def _write_header(self, columns: Columns) -> None:
         names: list[str] = []
         for name, values in columns.items():
-            if values.ndim == 2:
-                names += [f"{name}_{entry}" for entry in range(values.shape[1])]
-            else:
-                names.append(name)
+            names += [name] if values.ndim == 1 else [f"{name}_{entry}" for entry in range(values.shape[1])]
         cells = encode_csv(pa.array(names, pa.string()), self._delimiter).to_pylist()
         self.stream.write((self._delimiter.join(cells) + "\n").encode())
 
@@ -42,35 +40,12 @@ class DelimitedWriter(Writer):
         for chunk in _split(columns, size):
             cells: list[pa.Array] = []
             for values in chunk.values():
-                cells += map(to_arrow, values.T if values.ndim == 2 else [values])
-            self.stream.write(self._join_unquoted(cells) or self._join_quoted(cells))
-
-    def _join_unquoted(self, cells: Sequence[pa.Array]) -> pa.Buffer | None:
-        """Return lines without quotes; None if a cell needs them."""
-        if len(cells) == 1:  # an empty line would not count as a row
-            return None
-        lines = pa.BufferOutputStream()
-        options = pa_csv.WriteOptions(
-            include_header=False, delimiter=self._delimiter, quoting_style="none", batch_size=len(cells[0])
-        )
-        try:
-            pa_csv.write_csv(pa.table(cells, [str(index) for index in range(len(cells))]), lines, options)
-        except pa.ArrowInvalid:
-            return None
-        return lines.getvalue()
-
-    def _join_quoted(self, cells: Sequence[pa.Array]) -> memoryview:
-        """Return lines with quotes where cells need them."""
-        empty = '""' if len(cells) == 1 else ""
-        lines = pc.binary_join_element_wise(
-            *(encode_csv(column, self._delimiter) for column in cells),
-            self._delimiter,
-            null_handling="replace",
-            null_replacement=empty,
-        )
-        if len(cells) == 1:
-            lines = pc.if_else(pc.equal(lines, ""), empty, lines)
-        return utf8_bytes(pc.binary_join_element_wise(lines, "\n", ""))
+                parts = [values] if values.ndim == 1 else values.T
+                cells += [encode_csv(to_arrow(part), self._delimiter) for part in parts]
+            if len(cells) == 1:  # an empty line would not count as a row
+                cells = [pc.if_else(pc.equal(pc.fill_null(cells[0], ""), ""), '""', cells[0])]
+            lines = pc.binary_join_element_wise(*cells, self._delimiter, null_handling="replace")
+            self.stream.write(_utf8_bytes(pc.binary_join_element_wise(lines, "\n", "")))
 
 
 class JsonlWriter(Writer):
@@ -85,7 +60,61 @@ class JsonlWriter(Writer):
             lines = pc.binary_join_element_wise(
                 *pieces, "}\n", "", null_handling="replace", null_replacement="null"
             )
-            self.stream.write(utf8_bytes(lines))
+            self.stream.write(_utf8_bytes(lines))
+
+
+def encode_csv(cells: pa.Array, delimiter: str) -> pa.Array:
+    """Convert the cells of a column to text, quoted where RFC 4180 requires it; null stays null.
+
+    A number has as few digits as reproduce it exactly, at most 9 in single precision.
+
+    >>> encode_csv(pa.array(["a", 'b"c', None]), ",").to_pylist()
+    ['a', '"b""c"', None]
+    >>> encode_csv(pa.array([0.1, 1.0], pa.float32()), ",").to_pylist()
+    ['0.1', '1']
+    """
+    if not pa.types.is_string(cells.type):
+        return pc.cast(cells, pa.string())
+    special = pc.match_substring_regex(cells, f'["\r\n{delimiter}]')
+    if not pc.any(special).as_py():
+        return cells
+    quoted = pc.binary_join_element_wise('"', pc.replace_substring(cells, '"', '""'), '"', "")
+    return pc.if_else(special, quoted, cells)
+
+
+def encode_json(values: Array) -> pa.Array:
+    r"""Convert the cells of a column to JSON; missing cells, NaN and infinities become null.
+
+    >>> encode_json(np.array(['a', 'é', None], dtype=object)).to_pylist()
+    ['"a"', '"é"', None]
+    >>> encode_json(np.array([[1.0, 0.25], [np.nan, 2.0], [np.nan, np.nan]])).to_pylist()
+    ['[1,0.25]', '[null,2]', None]
+    """
+    if values.ndim == 2:
+        entries = [encode_json(column) for column in values.T]
+        joined = pc.binary_join_element_wise(*entries, ",", null_handling="replace", null_replacement="null")
+        lists = pc.binary_join_element_wise("[", joined, "]", "")
+        return pc.if_else(pa.array(missing_rows(values)), _NULL, lists)
+    cells = to_arrow(values)
+    if pa.types.is_floating(cells.type):
+        return pc.if_else(pc.is_finite(cells), pc.cast(cells, pa.string()), _NULL)
+    if not pa.types.is_string(cells.type):
+        return pc.cast(cells, pa.string())
+    quoted = pc.binary_join_element_wise('"', cells, '"', "")
+    special = pc.fill_null(pc.match_substring_regex(cells, r'["\\\x00-\x1f]'), False)
+    if not pc.any(special).as_py():
+        return quoted
+    escaped = [json.dumps(text, ensure_ascii=False) for text in pc.filter(cells, special).to_pylist()]
+    return pc.replace_with_mask(quoted, special, pa.array(escaped, pa.string()))
+
+
+def _utf8_bytes(lines: pa.Array) -> memoryview:
+    """Return the concatenated UTF-8 bytes of all cells; no cell may be null."""
+    _, offsets, data = lines.buffers()
+    if data is None:
+        return memoryview(b"")
+    ends = np.frombuffer(offsets, dtype=np.int32)[lines.offset : lines.offset + len(lines) + 1]
+    return memoryview(data)[ends[0] : ends[-1]]
 
 
 def _split(columns: Columns, size: int) -> Iterator[Columns]:
