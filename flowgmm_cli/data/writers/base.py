@@ -39,7 +39,7 @@ class Writer(ABC):
     Attributes:
         stream: the open destination, within the block.
         rows: number of rows written so far.
-        resources: what is closed at the end of the block, after success and after errors.
+        resources: files to close at the end of the block, after success and after errors.
     """
 
     stream: BinaryIO
