@@ -22,6 +22,7 @@ import json
 import platform
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,7 @@ class Benchmark:
             seed=recipe.run.seed,
             names=names,
         )
-        return {name: result.to_dict() for name, result in results.items()}
+        return {name: asdict(result) for name, result in results.items()}
 
     def _all_labels(self, data_set: DataSet, seed: int) -> dict[str, Any]:
         recipe = self.recipe(data_set, seed, "data.labels.count=null")

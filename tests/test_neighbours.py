@@ -32,12 +32,13 @@ def test_the_normalised_graph_is_symmetric_with_largest_eigenvalue_one() -> None
 def test_spreading_converges_to_the_closed_form() -> None:
     distance, index = graph()
     matrix = normalise_graph(affinity(distance, index, distance[:, -1]))
-    start = np.zeros((60, 2), dtype=np.float32)
-    start[0, 0] = start[1, 1] = 1
+    start = np.zeros((60, 3, 2), dtype=np.float32)  # three sets of labels at once
+    start[0, :, 0] = start[[1, 2, 3], [0, 1, 2], 1] = 1
     alpha = 0.8
-    closed = (1 - alpha) * np.linalg.solve(np.eye(60) - alpha * matrix.toarray().astype(float), start)
+    inverse = (1 - alpha) * np.linalg.inv(np.eye(60) - alpha * matrix.toarray().astype(float))
     mass = propagate_labels(matrix, start, alpha=alpha, iterations=500)
-    np.testing.assert_allclose(mass, closed, atol=1e-3)
+    for index in range(3):
+        np.testing.assert_allclose(mass[:, index], inverse @ start[:, index], atol=1e-3)
 
 
 def test_rows_sum_to_one_and_zero_rows_are_uniform() -> None:

@@ -8,29 +8,28 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from functools import wraps
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from flowgmm_cli.errors import UsageError, did_you_mean
-from flowgmm_cli.evaluation.cross_validation import (
-    BaselineData,
-    Candidate,
-    predict_each_split,
-    search_settings,
-)
+from flowgmm_cli.evaluation.cross_validation import BaselineData, Candidate, Index
 from flowgmm_cli.evaluation.label_spreading import label_spreading
-from flowgmm_cli.evaluation.metrics import BaselineResult, classification_metrics, log_probabilities
+from flowgmm_cli.evaluation.metrics import (
+    BaselineResult,
+    FloatArray,
+    IntArray,
+    classification_metrics,
+    log_probabilities,
+)
 
-FloatArray = npt.NDArray[np.floating[Any]]
-IntArray = npt.NDArray[np.integer[Any]]
-Index = npt.NDArray[np.intp]
 Progress = Callable[[int, int, str], None]
 Method = Callable[[BaselineData], tuple[FloatArray, dict[str, Any]]]
 
 METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece")
+# several threads make the small matrix products of these slower by far
+SINGLE_THREADED = ("logistic_regression", "self_training")
 MAX_SELF_TRAINING_CELLS = 8_000_000  # unlabelled rows * features: about a second for each of its fits
 
 
@@ -62,6 +61,8 @@ def run_baselines(
         UsageError: an unknown name.
         ValueError: labels of fewer than two classes.
     """
+    from threadpoolctl import threadpool_limits
+
     names = list(BASELINES) if names is None else list(names)
     for name in names:
         if name not in BASELINES:
@@ -82,47 +83,33 @@ def run_baselines(
     for done, name in enumerate(names):
         report(done, len(names), name)
         start = time.perf_counter()
-        with warnings.catch_warnings():
+        threads = 1 if name in SINGLE_THREADED else None
+        with warnings.catch_warnings(), threadpool_limits(limits=threads):
             warnings.simplefilter("ignore")  # of convergence: a baseline that stops early is still valid
             probabilities, settings = BASELINES[name](data)
         seconds = time.perf_counter() - start
-        metrics = classification_metrics(log_probabilities(probabilities), np.asarray(y_test), resamples=0)
+        metrics = classification_metrics(log_probabilities(probabilities), y_test, with_intervals=False)
         scalars = {name: getattr(metrics, name) for name in METRICS}
         results[name] = BaselineResult(**scalars, seconds=seconds, settings=settings)
     report(len(names), len(names), "")
     return results
 
 
-def _single_threaded(method: Method) -> Method:
-    """Run a method in one thread: several threads make its small matrix products slower by far."""
-
-    @wraps(method)
-    def run(data: BaselineData) -> tuple[FloatArray, dict[str, Any]]:
-        from threadpoolctl import threadpool_limits
-
-        with threadpool_limits(limits=1):
-            return method(data)
-
-    return run
-
-
 def _search_and_predict(
     data: BaselineData,
     predict: Callable[[Candidate, Index, FloatArray], FloatArray],
     candidates: Sequence[Candidate],
-    *,
     default: Candidate,
 ) -> tuple[FloatArray, Candidate]:
     """Search the setting of `predict(setting, fit_rows, x)`; return predictions for the test rows with it."""
-
-    def predict_split(candidate: Candidate, rows: Index, held_out: Index) -> FloatArray:
-        return predict(candidate, rows, data.x[held_out])
-
-    best = search_settings(candidates, predict_each_split(predict_split, data), data, default=default)
+    best = data.search(
+        candidates,
+        lambda candidate: np.concatenate([predict(candidate, fit, data.x[x]) for fit, x in data.splits]),
+        default,
+    )
     return predict(best, data.labelled, data.x_test), best
 
 
-@_single_threaded
 def logistic_regression(data: BaselineData) -> tuple[FloatArray, dict[str, Any]]:
     """Fit multinomial logistic regression to the labelled rows."""
 
@@ -130,7 +117,7 @@ def logistic_regression(data: BaselineData) -> tuple[FloatArray, dict[str, Any]]
         return _probabilities(_logistic(strength).fit(data.x[rows], data.labels[rows]), x, data.classes)
 
     candidates = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
-    probabilities, data.shared["C"] = _search_and_predict(data, predict, candidates, default=1.0)
+    probabilities, data.shared["C"] = _search_and_predict(data, predict, candidates, 1.0)
     return probabilities, {"C": data.shared["C"]}
 
 
@@ -147,11 +134,10 @@ def knn(data: BaselineData) -> tuple[FloatArray, dict[str, Any]]:
         return np.asarray((votes + 1 / data.classes) / (k + 1))
 
     candidates = [(k, metric) for k in (1, 3, 5, 10, 20, 40) for metric in ("euclidean", "cosine")]
-    probabilities, (k, metric) = _search_and_predict(data, vote, candidates, default=(1, "euclidean"))
+    probabilities, (k, metric) = _search_and_predict(data, vote, candidates, (1, "euclidean"))
     return probabilities, {"neighbours": k, "metric": metric}
 
 
-@_single_threaded
 def self_training(data: BaselineData) -> tuple[FloatArray, dict[str, Any]]:
     """Fit logistic regression to the labels and then to its own confident predictions (Yarowsky, 1995)."""
     from sklearn.semi_supervised import SelfTrainingClassifier
@@ -161,22 +147,25 @@ def self_training(data: BaselineData) -> tuple[FloatArray, dict[str, Any]]:
     strength = data.shared["C"]
     unlabelled = data.rng().permutation(data.unlabelled)
 
-    def fit(threshold: float, labelled: Index, others: Index) -> Any:
+    def predict(threshold: float, labelled: Index, others: Index, x: FloatArray) -> FloatArray:
         rows = np.concatenate([labelled, others])
         targets = np.concatenate([data.labels[labelled], np.full(len(others), -1)])
         model = SelfTrainingClassifier(_logistic(strength), threshold=threshold, max_iter=10)
-        return model.fit(data.x[rows], targets)
+        return _probabilities(model.fit(data.x[rows], targets), x, data.classes)
 
-    def predict(threshold: float, labelled: Index, held_out: Index) -> FloatArray:
+    def predict_splits(threshold: float) -> FloatArray:
         # the held-out rows count as unlabelled rows
-        others = np.concatenate([unlabelled[:2000], held_out])
-        return _probabilities(fit(threshold, labelled, others), data.x[held_out], data.classes)
+        return np.concatenate(
+            [
+                predict(threshold, fit_rows, np.concatenate([unlabelled[:2000], held_out]), data.x[held_out])
+                for fit_rows, held_out in data.splits
+            ]
+        )
 
-    threshold = search_settings((0.7, 0.8, 0.9, 0.95), predict_each_split(predict, data), data, default=0.9)
+    threshold = data.search((0.7, 0.8, 0.9, 0.95), predict_splits, 0.9)
     others = unlabelled[: MAX_SELF_TRAINING_CELLS // data.x.shape[1]]
-    model = fit(threshold, data.labelled, others)
     settings = {"C": strength, "threshold": threshold, "unlabelled": len(others)}
-    return _probabilities(model, data.x_test, data.classes), settings
+    return predict(threshold, data.labelled, others, data.x_test), settings
 
 
 def mlp(data: BaselineData) -> tuple[FloatArray, dict[str, Any]]:
@@ -191,7 +180,7 @@ def mlp(data: BaselineData) -> tuple[FloatArray, dict[str, Any]]:
         model = MLPClassifier((256,), alpha=penalty, **options)
         return _probabilities(model.fit(data.x[rows] / scale, data.labels[rows]), x / scale, data.classes)
 
-    probabilities, penalty = _search_and_predict(data, predict, (1.0, 10.0, 100.0), default=1.0)
+    probabilities, penalty = _search_and_predict(data, predict, (1.0, 10.0, 100.0), 1.0)
     return probabilities, {"alpha": penalty}
 
 

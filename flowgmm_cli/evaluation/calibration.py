@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -184,41 +185,30 @@ def reliability_table(
     rows, equal confidences in their order (Nixon et al., 2019).
     """
     confidence = np.asarray(confidence, dtype=np.float64)
-    correct = np.asarray(correct, dtype=bool)
     if binning == "width":
         edges = np.linspace(0, 1, bins + 1)
         bin_of_row = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
         groups = [np.flatnonzero(bin_of_row == index) for index in range(bins)]
         limits = list(zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True))
     else:
-        groups = np.array_split(np.argsort(confidence, kind="stable"), bins)
-        groups = [group for group in groups if len(group)]
+        groups = np.array_split(np.argsort(confidence, kind="stable"), min(bins, len(confidence)))
         limits = [(float(confidence[group[0]]), float(confidence[group[-1]])) for group in groups]
     return [
-        ReliabilityBin(
-            low=low,
-            high=high,
-            count=len(group),
-            confidence=float(confidence[group].mean()) if len(group) else None,
-            accuracy=float(correct[group].mean()) if len(group) else None,
-        )
+        ReliabilityBin(low, high, len(group), float(confidence[group].mean()), float(correct[group].mean()))
+        if len(group)
+        else ReliabilityBin(low, high, 0, None, None)
         for group, (low, high) in zip(groups, limits, strict=True)
     ]
 
 
-def calibration_error(
-    confidence: FloatArray, correct: BoolArray, *, bins: int = 15, binning: Literal["width", "mass"] = "width"
-) -> float:
+def calibration_error(table: Sequence[ReliabilityBin]) -> float:
     r"""Compute the expected calibration error (Naeini et al., 2015; Guo et al., 2017, eq. 3).
 
     .. math:: \sum_b \frac{n_b}{N} |\mathrm{acc}_b - \mathrm{conf}_b|
-
-    Arguments as in `reliability_table`.
     """
-    table = reliability_table(confidence, correct, bins=bins, binning=binning)
     gaps = [
         row.count * abs(row.accuracy - row.confidence)
         for row in table
         if row.accuracy is not None and row.confidence is not None
     ]
-    return float(sum(gaps) / len(confidence))
+    return float(sum(gaps) / sum(row.count for row in table))

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from flowgmm_cli.evaluation.metrics import log_probabilities, nll
+from flowgmm_cli.evaluation.metrics import FloatArray, IntArray, log_probabilities, nll
 
-FloatArray = npt.NDArray[np.floating[Any]]
-IntArray = npt.NDArray[np.integer[Any]]
 Index = npt.NDArray[np.intp]
 Candidate = TypeVar("Candidate")
 
+MAX_FOLDS = 5
 MAX_TUNING_ROWS = 2000  # more labelled rows hardly change the choice and only cost time
 
 
@@ -29,7 +28,6 @@ class BaselineData:
     x_test: npt.NDArray[np.float32]  # `(M, D)`, float32
     classes: int  # number of classes, K
     seed: int  # of everything random
-    max_folds: int = 5  # of the cross-validation
     # settings that one method has chosen and another uses, by name
     shared: dict[str, float] = field(default_factory=dict)
 
@@ -54,12 +52,31 @@ class BaselineData:
     def splits(self) -> list[tuple[Index, Index]]:
         """Folds as positions (fit on, held out) of labelled rows; empty if every class has a single row."""
         rows = self.tuning_rows
-        fold = assign_folds(self.labels[rows], self.max_folds, rng=self.rng())
+        fold = assign_folds(self.labels[rows], MAX_FOLDS, rng=self.rng())
         return [(rows[fold != k], rows[fold == k]) for k in range(fold.max(initial=-1) + 1)]
 
     def rng(self) -> np.random.Generator:
         """Return a fresh generator with this seed."""
         return np.random.default_rng(self.seed)
+
+    def search(
+        self, candidates: Iterable[Candidate], predict: Callable[[Candidate], FloatArray], default: Candidate
+    ) -> Candidate:
+        """Return the candidate with the best cross-validated accuracy, among equals the likeliest.
+
+        `predict` gives probabilities of the held-out rows, `(n, K)`, split after split. The result is
+        `default` if cross-validation is impossible.
+        """
+        if not self.splits:
+            return default
+        best, best_score = default, (-1.0, 0.0)
+        truth = self.labels[np.concatenate([held_out for _, held_out in self.splits])]
+        for candidate in candidates:
+            log_p = log_probabilities(predict(candidate))
+            score = (float((log_p.argmax(1) == truth).mean()), -nll(log_p, truth))
+            if score > best_score:
+                best, best_score = candidate, score
+        return best
 
 
 def assign_folds(labels: IntArray, folds: int, *, rng: np.random.Generator) -> npt.NDArray[np.int64]:
@@ -77,34 +94,3 @@ def assign_folds(labels: IntArray, folds: int, *, rng: np.random.Generator) -> n
         fold[rows] = (start + np.arange(len(rows))) % folds
         start += len(rows)  # the next class continues at the next fold, so that folds are equally large
     return fold
-
-
-def search_settings(
-    candidates: Iterable[Candidate],
-    predict: Callable[[Candidate], FloatArray],
-    data: BaselineData,
-    *,
-    default: Candidate,
-) -> Candidate:
-    """Return the candidate with the best cross-validated accuracy, among equals the likeliest.
-
-    `predict` gives probabilities of the held-out rows, `(n, K)`, split after split; see `predict_each_split`.
-    The result is `default` if cross-validation is impossible.
-    """
-    if not data.splits:
-        return default
-    best, best_score = default, (-1.0, 0.0)
-    truth = data.labels[np.concatenate([held_out for _, held_out in data.splits])]
-    for candidate in candidates:
-        log_p = log_probabilities(predict(candidate))
-        score = (float((log_p.argmax(1) == truth).mean()), -nll(log_p, truth))
-        if score > best_score:
-            best, best_score = candidate, score
-    return best
-
-
-def predict_each_split(
-    predict: Callable[[Candidate, Index, Index], FloatArray], data: BaselineData
-) -> Callable[[Candidate], FloatArray]:
-    """Turn `predict(candidate, fit_rows, held_out_rows)` into the argument of `search_settings`."""
-    return lambda candidate: np.concatenate([predict(candidate, *split) for split in data.splits])

@@ -1,20 +1,20 @@
 """Separation of out-of-distribution rows (the positives) from in-distribution rows by a score.
 
 A higher score means further out. Every metric depends only on the order of the scores, and infinite scores
-keep their place in it; `sklearn.metrics` refuses those.
+keep their place in it; `sklearn.metrics` refuses those, and takes one bootstrap draw at a time.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from flowgmm_cli.evaluation.intervals import Interval, percentile_interval, wilson_interval
+from flowgmm_cli.evaluation.metrics import LEVEL, Interval, percentile_interval, wilson_interval
 
 MAX_BINS = 2000  # distinct scores in a bootstrap: its cost does not grow with the number of rows
 _BATCH_RESAMPLES = 100  # resamples in memory at a time
@@ -35,10 +35,6 @@ class DetectionMetrics:
     n_in: int  # number of in-distribution rows
     n_out: int  # number of out-of-distribution rows
 
-    def to_dict(self) -> dict[str, float]:
-        """Return plain values for JSON."""
-        return asdict(self)
-
 
 def detection_metrics(scores_in: FloatArray, scores_out: FloatArray) -> DetectionMetrics:
     """Compare scores of in-distribution rows `(N,)` with those of out-of-distribution rows `(M,)`.
@@ -46,10 +42,12 @@ def detection_metrics(scores_in: FloatArray, scores_out: FloatArray) -> Detectio
     Raises:
         ValueError: no rows on one side, or a NaN.
     """
-    counts = histograms(scores_in, scores_out)
-    metrics = {name: float(values[0]) for name, values in _metrics_of_counts(*counts).items()}
+    metrics = metrics_of_counts(*count_rows(scores_in, scores_out))
     return DetectionMetrics(
-        auroc=auroc(scores_in, scores_out), n_in=len(scores_in), n_out=len(scores_out), **metrics
+        auroc=auroc(scores_in, scores_out),
+        n_in=len(scores_in),
+        n_out=len(scores_out),
+        **{name: float(values[0]) for name, values in metrics.items()},
     )
 
 
@@ -63,12 +61,7 @@ def auroc(negatives: FloatArray, positives: FloatArray) -> float:
 
 
 def detection_intervals(
-    scores_in: FloatArray,
-    scores_out: FloatArray,
-    *,
-    rng: np.random.Generator,
-    level: float = 0.95,
-    resamples: int = 1000,
+    scores_in: FloatArray, scores_out: FloatArray, *, rng: np.random.Generator, resamples: int = 1000
 ) -> dict[str, Interval]:
     """Compute confidence intervals of the metrics of `detection_metrics`, by name.
 
@@ -78,25 +71,19 @@ def detection_intervals(
     Raises:
         ValueError: no rows on one side, or a NaN.
     """
-    count_in, count_out = (counts[0] for counts in histograms(scores_in, scores_out, max_bins=MAX_BINS))
-    n_in, n_out = int(count_in.sum()), int(count_out.sum())
+    sides = [counts[0] for counts in count_rows(scores_in, scores_out, max_bins=MAX_BINS)]
     batches = []
     for start in range(0, resamples, _BATCH_RESAMPLES):
         size = min(_BATCH_RESAMPLES, resamples - start)
         # resampling rows draws the bins from a multinomial
-        resampled_in = rng.multinomial(n_in, count_in / n_in, size=size)
-        resampled_out = rng.multinomial(n_out, count_out / n_out, size=size)
-        batches.append(_metrics_of_counts(resampled_in, resampled_out))
-    return {
-        "auroc": auroc_interval(scores_in, scores_out, level=level),
-        **{
-            name: percentile_interval(np.concatenate([batch[name] for batch in batches]), level=level)
-            for name in ("aupr_in", "aupr_out", "fpr95")
-        },
+        draws = [rng.multinomial(counts.sum(), counts / counts.sum(), size=size) for counts in sides]
+        batches.append(metrics_of_counts(*draws))
+    return {"auroc": auroc_interval(scores_in, scores_out)} | {
+        name: percentile_interval(np.concatenate([batch[name] for batch in batches])) for name in batches[0]
     }
 
 
-def auroc_interval(negatives: FloatArray, positives: FloatArray, *, level: float = 0.95) -> Interval:
+def auroc_interval(negatives: FloatArray, positives: FloatArray) -> Interval:
     r"""Compute DeLong's interval (DeLong et al., 1988) of `auroc`, symmetric in the log-odds of the area.
 
     The variance is :math:`s_{10}^2 / m + s_{01}^2 / n`: each positive's share of the negatives below it
@@ -112,12 +99,12 @@ def auroc_interval(negatives: FloatArray, positives: FloatArray, *, level: float
     variance = sum(float(share.var(ddof=1)) / len(share) for share in (below, above) if len(share) > 1)
     if not variance:
         smaller = min(len(negatives), len(positives))
-        return wilson_interval(round(area * smaller), smaller, level=level)
-    half = NormalDist().inv_cdf(0.5 + level / 2) * math.sqrt(variance) / (area * (1 - area))
-    return Interval(float(expit(logit(area) - half)), float(expit(logit(area) + half)), level)
+        return wilson_interval(round(area * smaller), smaller)
+    half = NormalDist().inv_cdf(0.5 + LEVEL / 2) * math.sqrt(variance) / (area * (1 - area))
+    return Interval(float(expit(logit(area) - half)), float(expit(logit(area) + half)))
 
 
-def histograms(
+def count_rows(
     scores_in: FloatArray, scores_out: FloatArray, *, max_bins: int | None = None
 ) -> tuple[Counts, Counts]:
     """Count the rows of each side by rising score, each `(1, bins)`: a bin for each distinct score.
@@ -129,24 +116,25 @@ def histograms(
     lowest = np.unique(scores)
     if max_bins is not None and len(lowest) > max_bins:
         lowest = np.unique(scores[np.linspace(0, len(scores), max_bins, endpoint=False).astype(np.intp)])
-    count_in, count_out = (
-        np.bincount(np.searchsorted(lowest, side, side="right") - 1, minlength=len(lowest))[None]
-        for side in sides
-    )
-    return count_in.astype(np.int64), count_out.astype(np.int64)
+    bins = (np.searchsorted(lowest, side, side="right") - 1 for side in sides)
+    count_in, count_out = (np.bincount(side, minlength=len(lowest))[None] for side in bins)
+    return count_in, count_out
 
 
-def _metrics_of_counts(count_in: Counts, count_out: Counts) -> dict[str, Floats]:
-    """Compute the metrics of histograms `(resamples, bins)` by rising score, each `(resamples,)`."""
-    from_the_top = count_in[:, ::-1], count_out[:, ::-1]
+def metrics_of_counts(count_in: Counts, count_out: Counts) -> dict[str, Floats]:
+    """Compute the metrics of counts `(resamples, bins)` by rising score, each `(resamples,)`."""
+    flagged_in, flagged_out = (counts[:, ::-1].cumsum(axis=1) for counts in (count_in, count_out))
+    # the first threshold that flags 95 %, compared as counts: 0.95 * 20 is not exactly 19 in floating point
+    needed = np.ceil(np.round(0.95 * flagged_out[:, -1:], 9))
+    first = (flagged_out >= needed).argmax(axis=1)[:, None]
     return {
-        "aupr_in": average_precision(count_out, count_in),
-        "aupr_out": average_precision(*from_the_top),
-        "fpr95": fpr_at_tpr(*from_the_top, tpr=0.95),
+        "aupr_in": _average_precision(count_out, count_in),
+        "aupr_out": _average_precision(count_in[:, ::-1], count_out[:, ::-1]),
+        "fpr95": np.asarray(np.take_along_axis(flagged_in, first, axis=1)[:, 0] / flagged_in[:, -1]),
     }
 
 
-def average_precision(negatives: Counts, positives: Counts) -> Floats:
+def _average_precision(negatives: Counts, positives: Counts) -> Floats:
     r"""Compute :math:`\sum_t (R_t - R_{t-1}) P_t`, without interpolation.
 
     Both are counts `(resamples, bins)`, the bin flagged first in front.
@@ -154,18 +142,6 @@ def average_precision(negatives: Counts, positives: Counts) -> Floats:
     true, false = positives.cumsum(axis=1), negatives.cumsum(axis=1)
     precision = true / np.maximum(true + false, 1)
     return np.asarray((positives * precision).sum(axis=1) / true[:, -1])
-
-
-def fpr_at_tpr(negatives: Counts, positives: Counts, *, tpr: float) -> Floats:
-    """Compute the smallest share of negatives flagged together with at least `tpr` of the positives.
-
-    Both are counts `(resamples, bins)`, the bin flagged first in front.
-    """
-    true, false = positives.cumsum(axis=1), negatives.cumsum(axis=1)
-    # compared as counts: 0.95 * 20 is not exactly 19 in floating point
-    needed = np.ceil(np.round(tpr * true[:, -1:], 9))
-    first = (true >= needed).argmax(axis=1)[:, None]
-    return np.asarray(np.take_along_axis(false, first, axis=1)[:, 0] / false[:, -1])
 
 
 def _share_below(others: FloatArray, scores: FloatArray) -> Floats:

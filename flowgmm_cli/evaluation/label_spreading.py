@@ -6,7 +6,6 @@ and builds its graph anew for every fold and setting.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -15,18 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from flowgmm_cli.api import iterate_batches
-from flowgmm_cli.evaluation.cross_validation import BaselineData, search_settings
-from flowgmm_cli.neighbours import (
-    MAX_ITERATIONS,
-    TINY,
-    affinity,
-    normalise_graph,
-    normalise_rows,
-    propagate_labels,
-)
-
-FloatArray = npt.NDArray[np.floating[Any]]
-Index = npt.NDArray[np.intp]
+from flowgmm_cli.evaluation.cross_validation import BaselineData, Index
+from flowgmm_cli.evaluation.metrics import FloatArray
+from flowgmm_cli.neighbours import TINY, affinity, normalise_graph, normalise_rows, propagate_labels
 
 NEIGHBOURS = (10, 30)
 WIDTHS = (10.0, 20.0, 100.0)
@@ -36,67 +26,7 @@ MAX_GRAPH_COST = 2.5e11  # rows * rows * features of the neighbour search: secon
 _BATCH_ROWS = 4096
 
 
-class Graph(ABC):
-    """Training rows as nodes, connected to one another and to the test rows; a setting gives the width."""
-
-    name: str
-    metric: str
-    settings: tuple[float, ...]
-    alphas: tuple[float, ...]
-    rows: Index
-
-    @abstractmethod
-    def affinity_matrix(self, setting: float) -> Any:
-        """Return the normalised affinity of the nodes, `(n, n)`, sparse or dense."""
-
-    @abstractmethod
-    def predict(self, setting: float, shares: FloatArray) -> FloatArray:
-        """Average the nodes' class `shares` `(n, K)` around each test row, `(M, K)`."""
-
-
-def label_spreading(data: BaselineData) -> tuple[FloatArray, dict[str, Any]]:
-    """Spread labels over the graph with the best cross-validated accuracy."""
-    metrics = ("euclidean", "cosine") if data.x.shape[1] >= MIN_COSINE_FEATURES else ("euclidean",)
-    graphs: list[Graph] = [kind(data, metric) for kind in (NeighbourGraph, KernelGraph) for metric in metrics]
-    candidates = [(g, setting, alpha) for g in graphs for setting in g.settings for alpha in g.alphas]
-
-    @lru_cache(maxsize=1)  # candidates come graph by graph, and a matrix may be dense
-    def affinity_matrix(index: int, setting: float) -> Any:
-        return graphs[index].affinity_matrix(setting)
-
-    def propagate_sets(candidate: tuple[Graph, float, float], sets: Sequence[Index]) -> FloatArray:
-        """Return class shares `(n, len(sets), K)`: each set of labels is independent, in one product."""
-        graph, setting, alpha = candidate
-        start = np.zeros((len(graph.rows), len(sets), data.classes), dtype=np.float32)
-        for index, labelled in enumerate(sets):
-            labelled = np.intersect1d(labelled, graph.rows)
-            start[np.searchsorted(graph.rows, labelled), index, data.labels[labelled]] = 1
-        return propagate(affinity_matrix(graphs.index(graph), setting), start, alpha=alpha)
-
-    def predict(candidate: tuple[Graph, float, float]) -> FloatArray:
-        shares = propagate_sets(candidate, [fit_rows for fit_rows, _ in data.splits])
-        nodes = [np.searchsorted(candidate[0].rows, held_out) for _, held_out in data.splits]
-        return np.concatenate([shares[index, split] for split, index in enumerate(nodes)])
-
-    best = search_settings(candidates, predict, data, default=candidates[0])
-    graph, setting, alpha = best
-    probabilities = graph.predict(setting, propagate_sets(best, [data.labelled])[:, 0])
-    settings = {"graph": graph.name, "metric": graph.metric, "width": setting, "alpha": alpha}
-    return probabilities, {**settings, "rows": len(graph.rows)}
-
-
-def propagate(
-    matrix: Any, start: npt.NDArray[np.float32], *, alpha: float, iterations: int = MAX_ITERATIONS
-) -> npt.NDArray[np.float32]:
-    """Return class shares `(n, ..., K)` of the nodes: rows that sum to 1, uniform where no label arrives.
-
-    `matrix` is the normalised affinity `(n, n)`, `start` the one-hot labels `(n, ..., K)`, zeros for
-    unlabelled nodes, and `alpha` the share that a node takes from its neighbours.
-    """
-    return normalise_rows(propagate_labels(matrix, start, alpha=alpha, iterations=iterations))
-
-
-class NeighbourGraph(Graph):
+class NeighbourGraph:
     """Nearest neighbours, with weights that adapt to the local density; the setting is their number.
 
     See `flowgmm_cli.neighbours.affinity`.
@@ -129,7 +59,7 @@ class NeighbourGraph(Graph):
         return affinity(distance[:, :k], index[:, :k], self.distance[:, k - 1], row_sigma=distance[:, k - 1])
 
 
-class KernelGraph(Graph):
+class KernelGraph:
     """A dense Gaussian kernel; the setting is its exponent at the median squared distance."""
 
     name = "Gaussian kernel"
@@ -166,6 +96,40 @@ class KernelGraph(Graph):
             weight = np.exp(-setting / self.median * distance)
             result[batch] = (weight @ shares) / weight.sum(1, keepdims=True)
         return result
+
+
+Graph = NeighbourGraph | KernelGraph
+
+
+def label_spreading(data: BaselineData) -> tuple[FloatArray, dict[str, Any]]:
+    """Spread labels over the graph with the best cross-validated accuracy."""
+    metrics = ("euclidean", "cosine") if data.x.shape[1] >= MIN_COSINE_FEATURES else ("euclidean",)
+    graphs: list[Graph] = [kind(data, metric) for kind in (NeighbourGraph, KernelGraph) for metric in metrics]
+    candidates = [(g, setting, alpha) for g in graphs for setting in g.settings for alpha in g.alphas]
+
+    @lru_cache(maxsize=1)  # candidates come graph by graph, and a matrix may be dense
+    def affinity_matrix(graph: Graph, setting: float) -> Any:
+        return graph.affinity_matrix(setting)
+
+    def propagate_sets(candidate: tuple[Graph, float, float], sets: Sequence[Index]) -> FloatArray:
+        """Return class shares `(n, len(sets), K)`: each set of labels is independent, in one product."""
+        graph, setting, alpha = candidate
+        start = np.zeros((len(graph.rows), len(sets), data.classes), dtype=np.float32)
+        for index, labelled in enumerate(sets):
+            labelled = np.intersect1d(labelled, graph.rows)
+            start[np.searchsorted(graph.rows, labelled), index, data.labels[labelled]] = 1
+        return normalise_rows(propagate_labels(affinity_matrix(graph, setting), start, alpha=alpha))
+
+    def predict(candidate: tuple[Graph, float, float]) -> FloatArray:
+        shares = propagate_sets(candidate, [fit_rows for fit_rows, _ in data.splits])
+        nodes = [np.searchsorted(candidate[0].rows, held_out) for _, held_out in data.splits]
+        return np.concatenate([shares[index, split] for split, index in enumerate(nodes)])
+
+    best = data.search(candidates, predict, candidates[0])
+    graph, setting, alpha = best
+    probabilities = graph.predict(setting, propagate_sets(best, [data.labelled])[:, 0])
+    settings = {"graph": graph.name, "metric": graph.metric, "width": setting, "alpha": alpha}
+    return probabilities, {**settings, "rows": len(graph.rows)}
 
 
 def _scale_rows(x: npt.NDArray[np.float32], metric: str) -> npt.NDArray[np.float32]:

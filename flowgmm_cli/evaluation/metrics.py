@@ -1,4 +1,4 @@
-"""Evaluation of a classifier's probabilities against true labels."""
+"""Evaluation of a classifier's probabilities against true labels, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import TypeAdapter
 
 from flowgmm_cli.evaluation.calibration import ReliabilityBin, calibration_error, reliability_table
-from flowgmm_cli.evaluation.intervals import Interval, percentile_interval, wilson_interval
 
 FloatArray = npt.NDArray[np.floating[Any]]
+Floats = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.integer[Any]]
 
 SCHEMA = "flowgmm/eval/1"
@@ -21,6 +22,36 @@ METRICS = (
     "accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "bits_per_dim", "density_nll", "ece",
     "adaptive_ece",
 )  # fmt: skip
+LEVEL = 0.95  # coverage of all confidence intervals
+_RESAMPLES = 1000  # bootstrap draws behind the intervals of balanced accuracy and macro-F1
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval."""
+
+    low: float
+    high: float
+    level: float = LEVEL  # coverage
+
+
+def wilson_interval(successes: int, n: int) -> Interval:
+    """Compute Wilson's score interval (1927) for a share, sound for small `n` and shares near 0 and 1.
+
+    >>> interval = wilson_interval(8, 10)
+    >>> round(interval.low, 3), round(interval.high, 3)
+    (0.49, 0.943)
+    """
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, n).proportion_ci(LEVEL, method="wilson")
+    return Interval(float(interval.low), float(interval.high))
+
+
+def percentile_interval(values: FloatArray) -> Interval:
+    """Return the central share of bootstrap `values` (Efron, 1979)."""
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(low), float(high))
 
 
 @dataclass(frozen=True)
@@ -43,8 +74,8 @@ class ClassificationMetrics:
     accuracy: float  # share of correct predictions
     balanced_accuracy: float  # mean recall of the classes that occur
     macro_f1: float  # mean F1 of the classes that occur or are predicted
-    nll: float  # mean negative log-probability of the true class, in nats
-    brier: float  # mean squared distance between probabilities and the one-hot truth, 0..2
+    nll: float  # mean negative log-probability of the true class, in nats (log loss)
+    brier: float  # mean squared distance between probabilities and the one-hot truth, 0..2 (Brier, 1950)
     ece: float  # expected calibration error, 15 bins of equal width
     adaptive_ece: float  # the same with bins of equally many rows
     per_class: tuple[ClassMetrics, ...]  # a row for each class
@@ -52,110 +83,70 @@ class ClassificationMetrics:
     reliability: tuple[ReliabilityBin, ...]  # the bins behind `ece`
     intervals: dict[str, Interval]  # confidence intervals by metric name
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, value: Mapping[str, Any]) -> ClassificationMetrics:
-        """Restore the result of `to_dict`; other keys are ignored. Raises `KeyError` or `TypeError`."""
-        scalars = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "ece", "adaptive_ece")
-        return cls(
-            n=int(value["n"]),
-            **{name: float(value[name]) for name in scalars},
-            per_class=tuple(ClassMetrics(**row) for row in value["per_class"]),
-            confusion=tuple(tuple(int(count) for count in row) for row in value["confusion"]),
-            reliability=tuple(ReliabilityBin(**row) for row in value["reliability"]),
-            intervals={name: Interval(**ends) for name, ends in value["intervals"].items()},
-        )
-
 
 def classification_metrics(
     log_probabilities: FloatArray,
     labels: IntArray,
-    *,
     class_names: Sequence[str] | None = None,
-    bins: int = 15,
-    level: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
+    *,
+    with_intervals: bool = True,
 ) -> ClassificationMetrics:
     """Evaluate log-probabilities `(N, K)` against labels `(N,)` in `0..K-1`.
 
     Logarithms keep the likelihood of a confident mistake, whose probability may round to 0; use
-    `log_probabilities` to convert probabilities.
-
-    Args:
-        log_probabilities: rows whose exponentials sum to 1.
-        labels: true classes.
-        class_names: names for `per_class`; default the indices.
-        bins: number of calibration bins.
-        level: coverage of the intervals.
-        resamples: bootstrap draws behind the intervals of balanced accuracy and macro-F1; 0 leaves them out.
-        seed: of the bootstrap.
+    `log_probabilities` to convert probabilities. `class_names` are the names for `per_class`, default the
+    indices. The intervals of balanced accuracy and macro-F1 come from a bootstrap of the rows; without
+    intervals only the accuracy has its own.
 
     Raises:
         ValueError: no rows, or shapes or values that do not fit.
     """
-    log_p = np.asarray(log_probabilities, dtype=np.float64)
-    labels = np.asarray(labels)
-    check_scores(log_p, labels)
+    log_p, labels = np.asarray(log_probabilities, dtype=np.float64), np.asarray(labels)
+    if log_p.ndim != 2 or labels.shape != log_p.shape[:1] or not log_p.size:
+        raise ValueError(f"need scores (N, K) and labels (N,), N > 0; got {log_p.shape} and {labels.shape}")
     n, classes = log_p.shape
-    p = np.exp(log_p)
-    predictions = log_p.argmax(1)
+    if np.isnan(log_p).any():
+        raise ValueError("scores contain NaN")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(f"labels must lie in 0..{classes - 1}, got {labels.min()}..{labels.max()}")
+    p, predictions = np.exp(log_p), log_p.argmax(1)
     correct, confidence = predictions == labels, p.max(1)
-    confusion = confusion_matrix(labels, predictions, classes)
-    names = [str(k) for k in range(classes)] if class_names is None else list(class_names)
+    table = reliability_table(confidence, correct)
+    confusion = np.zeros((classes, classes), dtype=np.int64)
+    np.add.at(confusion, (labels, predictions), 1)
+    names = [str(k) for k in range(classes)] if class_names is None else class_names
     columns = (*precision_recall_f1(confusion), confusion.sum(1), confusion.sum(0))
     rows = zip(names, *(column.tolist() for column in columns), strict=True)
-    intervals = {"accuracy": wilson_interval(int(correct.sum()), n, level=level)}
-    if resamples:
-        draws = resample_confusion(confusion, rng=np.random.default_rng(seed), resamples=resamples)
-        intervals["balanced_accuracy"] = percentile_interval(mean_recall(draws), level=level)
-        intervals["macro_f1"] = percentile_interval(macro_f1(draws), level=level)
+    averages = {name: float(value) for name, value in class_averages(confusion).items()}
+    intervals = {"accuracy": wilson_interval(int(correct.sum()), n)}
+    if with_intervals:
+        # resampling rows draws the cells from a multinomial, at a cost that does not depend on their number
+        draws = np.random.default_rng(0).multinomial(n, confusion.ravel() / n, size=_RESAMPLES)
+        resampled = class_averages(draws.reshape(-1, classes, classes))
+        intervals |= {name: percentile_interval(values) for name, values in resampled.items()}
     return ClassificationMetrics(
         n=n,
         accuracy=float(correct.mean()),
-        balanced_accuracy=float(mean_recall(confusion)),
-        macro_f1=float(macro_f1(confusion)),
+        **averages,
         nll=nll(log_p, labels),
-        brier=brier(p, labels),
-        ece=calibration_error(confidence, correct, bins=bins),
-        adaptive_ece=calibration_error(confidence, correct, bins=bins, binning="mass"),
+        brier=float(((p - np.eye(classes)[labels]) ** 2).sum(1).mean()),
+        ece=calibration_error(table),
+        adaptive_ece=calibration_error(reliability_table(confidence, correct, binning="mass")),
         per_class=tuple(ClassMetrics(*row) for row in rows),
         confusion=tuple(tuple(row) for row in confusion.tolist()),
-        reliability=tuple(reliability_table(confidence, correct, bins=bins)),
+        reliability=tuple(table),
         intervals=intervals,
     )
 
 
-def check_scores(scores: FloatArray, labels: IntArray) -> None:
-    """Raise ValueError unless `scores` is `(N, K)`, N > 0, without NaN, and `labels` `(N,)` in `0..K-1`."""
-    if scores.ndim != 2 or labels.shape != scores.shape[:1] or not scores.size:
-        raise ValueError(f"need scores (N, K) and labels (N,), N > 0; got {scores.shape} and {labels.shape}")
-    if np.isnan(scores).any():
-        raise ValueError("scores contain NaN")
-    if labels.min() < 0 or labels.max() >= scores.shape[1]:
-        raise ValueError(f"labels must lie in 0..{scores.shape[1] - 1}, got {labels.min()}..{labels.max()}")
-
-
-def log_probabilities(probabilities: FloatArray) -> npt.NDArray[np.float64]:
+def log_probabilities(probabilities: FloatArray) -> Floats:
     """Return logarithms of probabilities `(N, K)`, scaled to sum 1, clipped at 2.2e-16 as in `log_loss`."""
     p = np.asarray(probabilities, dtype=np.float64)
     p = p / p.sum(1, keepdims=True)
-    result: npt.NDArray[np.float64] = np.log(np.clip(p, np.finfo(np.float64).eps, 1.0))
-    return result
+    return np.asarray(np.log(np.clip(p, np.finfo(np.float64).eps, 1.0)))
 
 
-def confusion_matrix(labels: IntArray, predictions: IntArray, classes: int) -> npt.NDArray[np.int64]:
-    """Count rows by true and predicted class, `(K, K)`."""
-    cells = np.asarray(labels, np.int64) * classes + np.asarray(predictions, np.int64)
-    return np.bincount(cells, minlength=classes * classes).reshape(classes, classes).astype(np.int64)
-
-
-def precision_recall_f1(
-    confusion: IntArray,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def precision_recall_f1(confusion: IntArray) -> tuple[Floats, Floats, Floats]:
     """Compute the metrics of each class, `(..., K)`, from confusion matrices `(..., K, K)`; 0 / 0 is 0."""
     correct = np.diagonal(confusion, axis1=-2, axis2=-1).astype(np.float64)
     support, predicted = confusion.sum(-1), confusion.sum(-2)
@@ -166,42 +157,23 @@ def precision_recall_f1(
     )
 
 
-def mean_recall(confusion: IntArray) -> npt.NDArray[np.float64]:
-    """Compute the balanced accuracy over the classes that occur, `(...)`, of matrices `(..., K, K)`."""
-    _, recall, _ = precision_recall_f1(confusion)
-    occurs = confusion.sum(-1) > 0
-    return np.asarray(recall.sum(-1) / np.maximum(occurs.sum(-1), 1))
+def class_averages(confusion: IntArray) -> dict[str, Floats]:
+    """Average over classes, `(...)` by metric, from confusion matrices `(..., K, K)`.
 
-
-def macro_f1(confusion: IntArray) -> npt.NDArray[np.float64]:
-    """Average F1 over the classes that occur or are predicted, `(...)`, of matrices `(..., K, K)`."""
-    _, _, f1 = precision_recall_f1(confusion)
-    occurs = confusion.sum(-1) + confusion.sum(-2) > 0
-    return np.asarray(f1.sum(-1) / np.maximum(occurs.sum(-1), 1))
-
-
-def resample_confusion(
-    confusion: IntArray, *, rng: np.random.Generator, resamples: int = 1000
-) -> npt.NDArray[np.int64]:
-    """Draw confusion matrices of bootstrap resamples, `(resamples, K, K)`.
-
-    Resampling rows with replacement draws the cells from a multinomial, so the cost does not depend on the
-    number of rows.
+    The balanced accuracy is the mean recall of the classes that occur, the macro-F1 the mean F1 of the
+    classes that occur or are predicted, as in scikit-learn, which takes one matrix at a time.
     """
-    total = int(confusion.sum())
-    draws = rng.multinomial(total, confusion.ravel() / total, size=resamples)
-    return draws.reshape(resamples, *confusion.shape).astype(np.int64)
+    _, recall, f1 = precision_recall_f1(confusion)
+    support, predicted = confusion.sum(-1), confusion.sum(-2)
+    return {
+        "balanced_accuracy": np.asarray(recall.sum(-1) / np.maximum((support > 0).sum(-1), 1)),
+        "macro_f1": np.asarray(f1.sum(-1) / np.maximum((support + predicted > 0).sum(-1), 1)),
+    }
 
 
 def nll(log_probabilities: FloatArray, labels: IntArray) -> float:
     """Compute the mean negative log-probability of the true class, in nats (log loss)."""
     return float(-log_probabilities[np.arange(len(labels)), labels].mean())
-
-
-def brier(probabilities: FloatArray, labels: IntArray) -> float:
-    r"""Compute the mean of :math:`\sum_k (p_k - [y = k])^2`, between 0 and 2 (Brier, 1950)."""
-    truth = np.eye(probabilities.shape[1])[labels]
-    return float(((probabilities - truth) ** 2).sum(1).mean())
 
 
 @dataclass(frozen=True)
@@ -215,10 +187,6 @@ class BaselineResult:
     ece: float
     seconds: float  # time for choosing settings, fitting and predicting
     settings: dict[str, Any] = field(default_factory=dict)  # chosen by cross-validation
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return dict(vars(self))
 
 
 @dataclass(frozen=True)
@@ -238,7 +206,7 @@ class Evaluation:
 
     def to_dict(self, run: str) -> dict[str, Any]:
         """Return the JSON object of `flowgmm eval --json`."""
-        details = self.classification.to_dict()
+        details = asdict(self.classification)
         return {
             "schema": SCHEMA,
             "run": run,
@@ -246,26 +214,20 @@ class Evaluation:
             "n": self.classification.n,
             "metrics": self.metrics(),
             **{name: details[name] for name in ("intervals", "per_class", "confusion", "reliability")},
-            "baselines": {name: result.to_dict() for name, result in self.baselines.items()},
+            "baselines": {name: asdict(result) for name, result in self.baselines.items()},
         }
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Evaluation:
-        """Restore the result of `to_dict`. Raises `KeyError`, `TypeError` or `ValueError` otherwise."""
-        metrics = value["metrics"]
-        return cls(
-            value["split"],
-            ClassificationMetrics.from_dict({**value, **metrics}),
-            float(metrics["density_nll"]),
-            {name: BaselineResult(**result) for name, result in value["baselines"].items()},
-            None if metrics.get("bits_per_dim") is None else float(metrics["bits_per_dim"]),
-        )
+        """Restore the result of `to_dict`; other keys are ignored. Raises `KeyError` or `ValueError`."""
+        values = {**value, **value["metrics"]}
+        return TypeAdapter(cls).validate_python({**values, "classification": values})
 
 
 def evaluate(
     split: str,
-    log_probabilities: npt.NDArray[np.float64],
-    log_density: npt.NDArray[np.float64],
+    log_probabilities: Floats,
+    log_density: Floats,
     labels: npt.NDArray[np.int64],
     class_names: Sequence[str],
     baselines: Mapping[str, BaselineResult] | None = None,
@@ -280,17 +242,8 @@ def evaluate(
     density_nll = float(-log_density[known].mean())
     return Evaluation(
         split,
-        classification_metrics(log_probabilities[known], labels[known], class_names=class_names),
+        classification_metrics(log_probabilities[known], labels[known], class_names),
         density_nll,
         baselines or {},
-        None if pixels is None else bits_per_dim(density_nll, pixels),
+        None if pixels is None else density_nll / (pixels * math.log(2)),  # nats to bits of a pixel
     )
-
-
-def bits_per_dim(nll: float, pixels: int) -> float:
-    r"""Convert nats for a row of D discrete pixels to bits per pixel, :math:`-\log P(v) / (D \log 2)`.
-
-    >>> bits_per_dim(math.log(256) * 784, 784)
-    8.0
-    """
-    return nll / (pixels * math.log(2))

@@ -1,12 +1,13 @@
-"""Predictions for single test rows, stored so that runs can be compared row by row without the data."""
+"""Predictions for single test rows, stored so that two runs can be compared row by row without the data."""
 
 from __future__ import annotations
 
 import io
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from statistics import NormalDist
 from zipfile import BadZipFile
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy.typing as npt
 
 from flowgmm_cli.api import Column, Rows
 from flowgmm_cli.data.fingerprint import row_digests
+from flowgmm_cli.evaluation.metrics import LEVEL, FloatArray, wilson_interval
 from flowgmm_cli.files import write_bytes
 
 FORMAT = "flowgmm/outcomes/1"
@@ -75,7 +77,7 @@ class StoredPredictions:
 def collect_predictions(
     rows: Rows,
     columns: tuple[Column, ...],
-    log_probabilities: npt.NDArray[np.floating[Any]],
+    log_probabilities: FloatArray,
     class_names: tuple[str, ...],
 ) -> StoredPredictions:
     """Collect the predictions for the labelled rows among N `rows` as their source gives them.
@@ -115,3 +117,61 @@ def match_rows(
 
 def _key(stored: StoredPredictions, index: int) -> tuple[bytes, str]:
     return stored.digests[index].tobytes(), stored.class_names[stored.labels[index]]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Second minus first."""
+
+    difference: float
+    low: float  # low, high: its confidence interval
+    high: float
+    level: float = LEVEL  # coverage of the interval
+    p_value: float | None = None  # two-sided p-value of the hypothesis of no difference; None without a test
+
+    @property
+    def significant(self) -> bool:
+        """True if the interval does not contain 0."""
+        return self.low > 0 or self.high < 0
+
+
+def compare_accuracies(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> Difference:
+    """Compare the accuracies of two models on the same rows, by masks of their correct predictions `(N,)`.
+
+    The interval is Wald's with half a row added to each of the four cells (Agresti and Min, 2005), the
+    p-value McNemar's exact one, which rests on the rows that only one of the models gets right.
+    """
+    from scipy.stats import binomtest
+
+    n = len(first)
+    lost, won = int((first & ~second).sum()), int((~first & second).sum())
+    p_value = float(binomtest(won, won + lost, 0.5).pvalue) if won + lost else 1.0
+    b, c, total = lost + 0.5, won + 0.5, n + 2.0
+    centre = (c - b) / total
+    half = NormalDist().inv_cdf(0.5 + LEVEL / 2) * math.sqrt(b + c - (c - b) ** 2 / total) / total
+    return Difference((won - lost) / n, max(centre - half, -1.0), min(centre + half, 1.0), p_value=p_value)
+
+
+def compare_means(first: FloatArray, second: FloatArray) -> Difference:
+    """Compare the means of a quantity of the same rows `(N,)`, N > 1, by the t test and its interval."""
+    from scipy.stats import ttest_1samp
+
+    gap = np.asarray(second, np.float64) - np.asarray(first, np.float64)
+    value = float(gap.mean())
+    if gap.min() == gap.max():  # no variance
+        return Difference(value, value, value, p_value=float(value == 0))
+    test = ttest_1samp(gap, 0.0)
+    low, high = test.confidence_interval(LEVEL)
+    return Difference(value, float(low), float(high), p_value=float(test.pvalue))
+
+
+def compare_independent_accuracies(
+    correct_first: int, n_first: int, correct_second: int, n_second: int
+) -> Difference:
+    """Compare accuracies on different rows by Newcombe's hybrid of Wilson intervals (1998, method 10)."""
+    p, q = correct_first / n_first, correct_second / n_second
+    first = wilson_interval(correct_first, n_first)
+    second = wilson_interval(correct_second, n_second)
+    low = (q - p) - math.hypot(q - second.low, first.high - p)
+    high = (q - p) + math.hypot(second.high - q, p - first.low)
+    return Difference(q - p, max(low, -1.0), min(high, 1.0))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flowgmm_cli.evaluation.detection import DetectionMetrics, detection_intervals, detection_metrics
-from flowgmm_cli.evaluation.intervals import Interval
+from flowgmm_cli.evaluation.metrics import Interval
 from flowgmm_cli.inference.predictions import MAX_REASONS, OODRule
 from flowgmm_cli.inference.scoring import ScoredRows
 from flowgmm_cli.scores.detector import Detector
@@ -89,7 +89,7 @@ class OODResult:
             "scores": {
                 name: {
                     **{key: getattr(metrics, key) for key in ("auroc", "aupr_in", "aupr_out", "fpr95")},
-                    "intervals": {key: interval.to_dict() for key, interval in self.intervals[name].items()},
+                    "intervals": {key: asdict(interval) for key, interval in self.intervals[name].items()},
                 }
                 for name, metrics in self.metrics.items()
             },

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from flowgmm_cli.errors import RecipeError, RunError
-from flowgmm_cli.evaluation.intervals import (
+from flowgmm_cli.evaluation.metrics import Evaluation
+from flowgmm_cli.evaluation.predictions import (
     Difference,
+    StoredPredictions,
     compare_accuracies,
     compare_independent_accuracies,
     compare_means,
+    match_rows,
 )
-from flowgmm_cli.evaluation.metrics import Evaluation
-from flowgmm_cli.evaluation.predictions import StoredPredictions, match_rows
 from flowgmm_cli.files import write_text
 from flowgmm_cli.recipe.yaml import read_yaml
 from flowgmm_cli.report.context import read_evaluation
@@ -64,7 +65,7 @@ class ComparedRun:
             **{key: self.info.get(key) for key in keys},
             "n": metrics.n if metrics else None,
             "metrics": evaluation.metrics() if evaluation else None,
-            "intervals": {k: v.to_dict() for k, v in metrics.intervals.items()} if metrics else None,
+            "intervals": {k: asdict(v) for k, v in metrics.intervals.items()} if metrics else None,
         }
 
 
@@ -108,8 +109,8 @@ class RunDifference:
         """Return plain values for JSON."""
         return {
             **vars(self),
-            "accuracy": self.accuracy.to_dict() if self.accuracy else None,
-            "nll": self.nll.to_dict() if self.nll else None,
+            "accuracy": asdict(self.accuracy) if self.accuracy else None,
+            "nll": asdict(self.nll) if self.nll else None,
         }
 
 
@@ -284,7 +285,9 @@ def difference_rows(comparison: Comparison, names: Sequence[str]) -> list[Row]:
     for name, run in zip(names[1:], comparison.differences, strict=True):
         cells: list[str] = []
         for item in (run.accuracy, run.nll):
-            cells += [f"{item.value:+.4f}", f"{item.low:+.4f} to {item.high:+.4f}"] if item else ["-", "-"]
+            cells += (
+                [f"{item.difference:+.4f}", f"{item.low:+.4f} to {item.high:+.4f}"] if item else ["-", "-"]
+            )
         rows.append([name, *cells])
     return rows
 

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from flowgmm_cli.data.prepare import SplitRows
-from flowgmm_cli.evaluation.intervals import wilson_interval
-from flowgmm_cli.evaluation.metrics import BaselineResult, ClassificationMetrics, Evaluation
+from flowgmm_cli.evaluation.metrics import BaselineResult, ClassificationMetrics, Evaluation, wilson_interval
 from flowgmm_cli.report import text
 from flowgmm_cli.report.context import ReportContext, UnavailableError
 from flowgmm_cli.report.page import Code, Paragraph, Part, Table, Tile, Tiles

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def test_every_baseline_learns_digits_from_sixty_labels(
 
 def test_results_are_plain_json_in_order(results: dict[str, BaselineResult]) -> None:
     assert list(results) == list(BASELINES)
-    result = json.loads(json.dumps({name: result.to_dict() for name, result in results.items()}))
+    result = json.loads(json.dumps({name: asdict(result) for name, result in results.items()}))
     assert set(result["knn"]) == {
         "accuracy",
         "balanced_accuracy",

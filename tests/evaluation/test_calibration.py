@@ -199,7 +199,7 @@ def test_bins_of_equal_width_agree_with_scikit_learn(bins: int) -> None:
     np.testing.assert_allclose([row.accuracy for row in rows], accuracy)
     np.testing.assert_allclose([row.confidence for row in rows], mean)
     expected = sum(row.count * abs(a - m) for row, a, m in zip(rows, accuracy, mean, strict=True)) / 1000
-    assert calibration_error(confidence, correct, bins=bins) == pytest.approx(expected)
+    assert calibration_error(reliability_table(confidence, correct, bins=bins)) == pytest.approx(expected)
 
 
 def test_bins_of_equal_mass_agree_with_scikit_learn() -> None:
@@ -214,7 +214,8 @@ def test_bins_of_equal_mass_agree_with_scikit_learn() -> None:
 def test_a_small_case_by_hand() -> None:
     confidence, correct = np.array([0.55, 0.6, 0.9, 1.0]), np.array([True, False, True, True])
     # two bins in use of five: (0.4, 0.6] with confidence .575, accuracy .5; (0.8, 1] with .95 and 1
-    assert calibration_error(confidence, correct, bins=5) == pytest.approx(0.5 * 0.075 + 0.5 * 0.05)
+    table = reliability_table(confidence, correct, bins=5)
+    assert calibration_error(table) == pytest.approx(0.5 * 0.075 + 0.5 * 0.05)
 
 
 def test_every_row_falls_into_a_single_bin_also_at_the_edges() -> None:
@@ -235,5 +236,5 @@ def test_more_bins_than_rows_are_fine() -> None:
 
 
 def test_perfect_confidence_has_no_error() -> None:
-    assert calibration_error(np.ones(7), np.ones(7, bool)) == 0
-    assert calibration_error(np.ones(7), np.zeros(7, bool), binning="mass") == 1
+    assert calibration_error(reliability_table(np.ones(7), np.ones(7, bool))) == 0
+    assert calibration_error(reliability_table(np.ones(7), np.zeros(7, bool), binning="mass")) == 1

@@ -6,17 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowgmm_cli.evaluation import cross_validation
-from flowgmm_cli.evaluation.cross_validation import (
-    BaselineData,
-    assign_folds,
-    predict_each_split,
-    search_settings,
-)
+from flowgmm_cli.evaluation.cross_validation import BaselineData, assign_folds
 
 
-def problem(labels: list[int], **kwargs: int) -> BaselineData:
+def problem(labels: list[int]) -> BaselineData:
     x = np.arange(len(labels), dtype=np.float32)[:, None]
-    return BaselineData(x, np.array(labels), x, classes=max(labels) + 1, seed=0, **kwargs)
+    return BaselineData(x, np.array(labels), x, classes=max(labels) + 1, seed=0)
 
 
 @settings(max_examples=100, deadline=None)
@@ -53,37 +48,17 @@ def test_very_many_labelled_rows_are_sampled(monkeypatch: pytest.MonkeyPatch) ->
     assert sum(len(held_out) for _, held_out in p.splits) == 10
 
 
-def certain(classes: np.ndarray) -> np.ndarray:
-    return np.eye(2)[classes]
-
-
-def test_the_most_accurate_candidate_is_chosen() -> None:
+def test_the_most_accurate_candidate_is_chosen_and_among_equals_the_likeliest() -> None:
     p = problem([0, 1, 0, 1, 0, 1])
-    truth = p.labels
-    candidates = {"wrong": lambda rows: 1 - truth[rows], "right": lambda rows: truth[rows]}
-    best = search_settings(
-        candidates,
-        predict_each_split(lambda c, _, held_out: certain(candidates[c](held_out)), p),
-        p,
-        default="wrong",
-    )
-    assert best == "right"
+    truth = p.labels[np.concatenate([held_out for _, held_out in p.splits])]
 
+    def predict(confidence: float) -> np.ndarray:
+        return confidence * np.eye(2)[truth] + (1 - confidence) * np.eye(2)[1 - truth]
 
-def test_of_equally_accurate_candidates_the_likelier_is_chosen() -> None:
-    p = problem([0, 1, 0, 1, 0, 1])
-    best = search_settings(
-        [0.6, 0.9, 0.7],
-        predict_each_split(
-            lambda c, _, held: c * certain(p.labels[held]) + (1 - c) * certain(1 - p.labels[held]), p
-        ),
-        p,
-        default=0.6,
-    )
-    assert best == 0.9
+    assert p.search([0.1, 0.6, 0.9, 0.7], predict, 0.1) == 0.9
 
 
 def test_without_folds_the_default_is_taken() -> None:
     p = problem([0, 1, -1, -1])
     assert p.splits == []
-    assert search_settings([1, 2], lambda *_: certain(np.array([0])), p, default=2) == 2
+    assert p.search([1, 2], lambda _: np.eye(2)[[0]], 2) == 2

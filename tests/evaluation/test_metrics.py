@@ -10,14 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from flowgmm_cli.evaluation.metrics import (
-    classification_metrics,
-    confusion_matrix,
-    log_probabilities,
-    macro_f1,
-    mean_recall,
-    resample_confusion,
-)
+from flowgmm_cli.evaluation.metrics import Evaluation, classification_metrics, evaluate, log_probabilities
 
 Array = npt.NDArray[Any]
 
@@ -63,10 +56,10 @@ def test_brier_agrees_with_scikit_learn_for_two_classes_and_with_its_definition_
 
 def test_absent_classes_are_left_out_as_scikit_learn_leaves_them_out() -> None:
     labels, predictions = np.array([0, 0, 1, 1]), np.array([0, 2, 1, 1])
-    confusion = confusion_matrix(labels, predictions, 5)
-    assert mean_recall(confusion) == pytest.approx(0.75)
+    result = classification_metrics(log_probabilities(np.eye(5)[predictions]), labels)
+    assert result.balanced_accuracy == pytest.approx(0.75)
     expected = reference.f1_score(labels, predictions, average="macro", zero_division=0)
-    assert macro_f1(confusion) == pytest.approx(expected)
+    assert result.macro_f1 == pytest.approx(expected)
 
 
 def test_a_never_predicted_and_a_never_seen_class_score_zero_without_a_warning() -> None:
@@ -96,25 +89,32 @@ def test_results_stay_in_range_and_do_not_depend_on_the_order_of_rows(
     seed: int, n: int, classes: int
 ) -> None:
     log_p, labels = problem(seed, n=n, classes=classes)
-    result = classification_metrics(log_p, labels, resamples=20)
+    result = classification_metrics(log_p, labels)
     for name in ("accuracy", "balanced_accuracy", "macro_f1", "ece", "adaptive_ece"):
         assert 0 <= getattr(result, name) <= 1
         if name in result.intervals:
             assert 0 <= result.intervals[name].low <= result.intervals[name].high <= 1
     order = np.random.default_rng(seed).permutation(n)
-    again = classification_metrics(log_p[order], labels[order], resamples=20)
+    again = classification_metrics(log_p[order], labels[order])
     assert again.confusion == result.confusion
     assert again.nll == pytest.approx(result.nll)
     assert again.ece == pytest.approx(result.ece)
 
 
-def test_to_dict_is_plain_json_with_class_names() -> None:
+def test_an_evaluation_survives_json() -> None:
     log_p, labels = problem(0)
+    labels[:50] = -1
     names = ["Spörts", "b", "c", "d"]
-    result = json.loads(json.dumps(classification_metrics(log_p, labels, class_names=names).to_dict()))
-    assert [row["name"] for row in result["per_class"]] == names
-    assert set(result["intervals"]) == {"accuracy", "balanced_accuracy", "macro_f1"}
-    assert sum(row["count"] for row in result["reliability"]) == result["n"] == 300
+    before = evaluate("val", log_p, np.full(300, -2.0), labels, names, pixels=64)
+    text = json.dumps(before.to_dict("a run"), allow_nan=False)
+    after = Evaluation.from_dict(json.loads(text))
+    assert after == before
+    assert [row.name for row in after.classification.per_class] == names
+    assert set(after.classification.intervals) == {"accuracy", "balanced_accuracy", "macro_f1"}
+    assert sum(row.count for row in after.classification.reliability) == after.classification.n == 250
+    assert after.bits_per_dim == pytest.approx(2 / 64 / np.log(2))
+    with pytest.raises((KeyError, ValueError)):
+        Evaluation.from_dict({**json.loads(text), "n": None})
 
 
 @pytest.mark.parametrize(
@@ -133,11 +133,16 @@ def test_input_that_does_not_fit_is_refused(log_p: Array, labels: Array, message
         classification_metrics(log_p, labels)
 
 
-def test_resampled_confusions_keep_the_number_of_rows_and_the_shares() -> None:
-    confusion = np.array([[50, 10], [0, 40]])
-    draws = resample_confusion(confusion, rng=np.random.default_rng(0), resamples=4000)
-    assert draws.shape == (4000, 2, 2)
-    assert (draws.sum((1, 2)) == 100).all()
-    assert (draws[:, 1, 0] == 0).all()
-    np.testing.assert_allclose(draws.mean(0), confusion, atol=0.4)
-    np.testing.assert_allclose(draws.var(0), confusion * (1 - confusion / 100), rtol=0.1)
+def test_intervals_of_averages_agree_with_resampled_rows() -> None:
+    log_p, labels = problem(1, classes=3, sharpness=1)
+    result = classification_metrics(log_p, labels)
+    rng = np.random.default_rng(0)
+    draws = []
+    for _ in range(500):
+        rows = rng.integers(0, len(labels), len(labels))
+        draws.append(classification_metrics(log_p[rows], labels[rows], with_intervals=False))
+    for name in ("balanced_accuracy", "macro_f1"):
+        ends = np.quantile([getattr(draw, name) for draw in draws], [0.025, 0.975])
+        interval = result.intervals[name]
+        assert [interval.low, interval.high] == pytest.approx(ends.tolist(), abs=0.01)
+        assert interval.level == 0.95

@@ -38,12 +38,12 @@ def test_the_same_test_rows_are_compared_row_by_row(awkward: Run, other: Run) ->
     assert second is not None
     assert difference.only_first == int((first.correct & ~second.correct).sum())
     assert difference.accuracy is not None
-    assert difference.accuracy.value == pytest.approx(second.correct.mean() - first.correct.mean())
+    assert difference.accuracy.difference == pytest.approx(second.correct.mean() - first.correct.mean())
     accuracies = [run.evaluation.classification.accuracy for run in comparison.runs if run.evaluation]
-    assert difference.accuracy.value == pytest.approx(accuracies[1] - accuracies[0])
+    assert difference.accuracy.difference == pytest.approx(accuracies[1] - accuracies[0])
     nll = [run.evaluation.classification.nll for run in comparison.runs if run.evaluation]
     assert difference.nll is not None
-    assert difference.nll.value == pytest.approx(nll[1] - nll[0])
+    assert difference.nll.difference == pytest.approx(nll[1] - nll[0])
     assert "same 12 rows" in difference.summary
 
 

@@ -44,7 +44,7 @@ def make_metrics(classes: int, *, names: list[str] | None = None, n: int = 400) 
     labels = np.concatenate([np.arange(classes), rng.integers(classes, size=n)])
     scores = rng.normal(size=(len(labels), classes)) + 2 * np.eye(classes)[labels]
     p = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
-    return classification_metrics(log_probabilities(p), labels, class_names=names, resamples=0)
+    return classification_metrics(log_probabilities(p), labels, class_names=names, with_intervals=False)
 
 
 def test_reliability_bars_are_the_accuracy_of_their_bins() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from flowgmm_cli.evaluation.calibration import calibration_error
+from flowgmm_cli.evaluation.calibration import calibration_error, reliability_table
 from flowgmm_cli.evaluation.metrics import (
     BaselineResult,
     ClassificationMetrics,
@@ -57,7 +57,9 @@ def test_the_text_says_if_a_baseline_is_better() -> None:
 def test_the_ece_by_chance_is_that_of_a_calibrated_model() -> None:
     rng = np.random.default_rng(0)
     confidence = rng.uniform(0.5, 1, size=400)
-    errors = [calibration_error(confidence, rng.random(400) < confidence, bins=15) for _ in range(200)]
+    errors = [
+        calibration_error(reliability_table(confidence, rng.random(400) < confidence)) for _ in range(200)
+    ]
     labels = np.where(rng.random(400) < confidence, 0, 1)
     p = np.stack([confidence, 1 - confidence], axis=1)
     metrics = classification_metrics(log_probabilities(p), labels)
