@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from flowgmm_cli.errors import PluginError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from flowgmm_cli.plugins.entry import Entry
+    from flowgmm_cli.testing import CheckResult
 
 app = typer.Typer(
     help="List, describe, make and test components, built in and installed.", no_args_is_help=True
@@ -35,17 +37,24 @@ def list_plugins(
     Without --check no plugin is imported and its summary is that of its package. States: ok, disabled
     (FLOWGMM_DISABLE_PLUGINS), conflict (write package/name) and, with --check, incompatible and broken.
     """
+    from dataclasses import asdict, replace
+
+    from flowgmm_cli.plugins.entry import Entry
     from flowgmm_cli.plugins.registry import registry
 
     known = registry()
     entries = [entry.inspect() if check else entry for entry in known.entries(_check_kind(kind))]
-    rows = [_row(entry) for entry in entries] + (_recipe_rows() if kind in (None, "recipe") else [])
+    for point in known.recipes if kind in (None, "recipe") else ():
+        entry = Entry(**asdict(point), summary=f"recipes in {point.target}; see `flowgmm recipes list`")
+        entries.append(replace(entry, state="disabled") if known.is_disabled(point.package) else entry)
+    rows = [_row(entry) for entry in entries]
     if as_json:
         output.print_json({"schema": "flowgmm/plugins/1", "plugins": rows, "problems": list(known.problems)})
     else:
+        origins = [entry.path or entry.origin for entry in entries]
         cells = [
-            [row["kind"], row["name"], _origin(row), row["state"], row["problem"] or row["summary"]]
-            for row in rows
+            [row["kind"], row["name"], origin, row["state"], row["problem"] or row["summary"]]
+            for row, origin in zip(rows, origins, strict=True)
         ]
         output.print_table(["kind", "name", "package", "state", "summary"], cells)
     for problem in known.problems:
@@ -121,20 +130,77 @@ def run_tests(
 
     Examples: flowgmm plugins test my_flow · flowgmm plugins test my_source path=data.csv label=y
     """
-    from flowgmm_cli.cli import plugin_tests
     from flowgmm_cli.plugins.registry import registry
+    from flowgmm_cli.testing.checks import check_names, run_checks
+    from flowgmm_cli.testing.component import suite_for
 
-    known = registry()
     entries = _find_entries(name, _check_kind(kind))
     if len(entries) > 1:
         names = [f"--kind {entry.kind} {entry.qualified}" for entry in entries]
         raise PluginError(f"`{name}` is the name of several components", details=names, hint="say which one")
-    entry = known.find(entries[0].kind, entries[0].qualified)
-    failed = plugin_tests.run_tests(entry, overrides or [], as_json=as_json)
-    if failed:
-        count = f"{failed} check{'s' if failed > 1 else ''}"
+    entry = registry().find(entries[0].kind, entries[0].qualified)
+    suite = suite_for(entry, _parse_parameters(entry, overrides or []))
+    total = len(check_names(suite))
+    results: list[CheckResult] = []
+    with output.progress() as progress:
+        progress(0, total, "checks")
+        for result in run_checks(suite):
+            results.append(result)
+            progress(len(results), total, "checks", result.check.removeprefix("test_"))
+    outcomes = [result.outcome for result in results]
+    counts = {outcome: outcomes.count(outcome) for outcome in ("passed", "failed", "skipped")}
+    verdict = "failed" if counts["failed"] else "passed"
+    if as_json:
+        values = {key: getattr(entry, key) for key in ("kind", "name", "package", "version")}
+        checks = [result.to_dict() for result in results]
+        schema = "flowgmm/plugin-test/1"
+        output.print_json({"schema": schema, **values, "verdict": verdict, **counts, "checks": checks})
+    else:
+        _print_results(f"{entry.kind} {entry.name}   {entry.origin}", results)
+        parts = [f"{count} {outcome}" for outcome, count in counts.items() if count]
+        output.print_text(f"\n{verdict}: {', '.join(parts)}")
+    if counts["failed"]:
+        count = f"{counts['failed']} check{'s' if counts['failed'] > 1 else ''}"
         output.warn(f"{entry.kind} `{entry.name}` from {entry.origin} fails {count}")
         raise typer.Exit(PluginError.exit_code)
+
+
+def _print_results(title: str, results: Sequence[CheckResult]) -> None:
+    cells = [
+        [
+            result.check.removeprefix("test_"),
+            result.outcome,
+            f"{result.seconds:.2f}",
+            f"skipped: {result.problem}" if result.outcome == "skipped" else result.description,
+        ]
+        for result in results
+    ]
+    columns = ["check", "outcome", "seconds", "subject"]
+    output.print_table(columns, cells, right=["seconds"], title=title)
+    for result in results:
+        if result.outcome == "failed":
+            fix = f"\n  fix: {result.fix}" if result.fix else ""
+            output.print_text(f"\n{result.check}\n  {result.problem}{fix}")
+
+
+def _parse_parameters(entry: Entry, words: Sequence[str]) -> dict[str, Any]:
+    """Read words `key=value` or `key.path=value`; the component validates the values."""
+    from flowgmm_cli.recipe.yaml import read_yaml
+
+    parameters: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or not key:
+            hint = f"flowgmm plugins describe {entry.qualified}"
+            raise UsageError(f"`{word}` is no parameter of the form KEY=VALUE", hint=hint)
+        inner = parameters
+        *outer, last = key.split(".")
+        for part in outer:
+            inner = inner.setdefault(part, {})
+            if not isinstance(inner, dict):
+                raise UsageError(f"`{word}`: {part} has a value already")
+        inner[last] = read_yaml(text, word).plain()
+    return parameters
 
 
 def _check_kind(kind: str | None) -> str | None:
@@ -192,32 +258,6 @@ def _describe(entry: Entry) -> dict[str, Any]:
         "parameters": [row.to_dict() for row in rows],
         "recipe": snippet(entry.kind, use, own),
     }
-
-
-def _recipe_rows() -> list[dict[str, Any]]:
-    """Return rows of the packages that bring recipes."""
-    from flowgmm_cli.plugins.registry import registry
-
-    return [
-        {
-            "kind": "recipe",
-            "name": entry.name,
-            "package": entry.package,
-            "version": entry.version,
-            "state": "disabled" if registry().is_disabled(entry.package) else "ok",
-            "summary": f"recipes in {entry.target}; see `flowgmm recipes list`",
-            "problem": "",
-        }
-        for entry in registry().recipes
-    ]
-
-
-def _origin(row: dict[str, Any]) -> str:
-    from flowgmm_cli.plugins.entry import CORE
-
-    if "path" in row:
-        return str(row["path"])
-    return "built in" if row["package"] == CORE else " ".join(filter(None, [row["package"], row["version"]]))
 
 
 def _default(row: dict[str, Any]) -> str:

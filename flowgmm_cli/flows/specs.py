@@ -117,7 +117,7 @@ SPECS: dict[str, Spec] = {
         build="flowgmm_cli.flows.realnvp_image:build",
         summary="Multi-scale couplings of images with residual networks (Dinh et al., 2017)",
         accepts=frozenset({"image"}),
-        conformance="flowgmm_cli.testing.images:RealNVPImageConformance",
+        conformance="flowgmm_cli.testing.flows:RealNVPImageConformance",
         docs="Each scale has couplings of the two colours of a checkerboard, then of channels; then half of "
         "the channels leave as latents and the image continues at half the size. Rows are dequantised pixels "
         "in [0, 1]; with `logit: null` any numbers. Latents come coarsest scale first. 28 by 28 pixels fit 3 "
@@ -128,7 +128,7 @@ SPECS: dict[str, Spec] = {
         build="flowgmm_cli.flows.glow:build",
         summary="Multi-scale steps of actnorm, 1x1 convolution and coupling (Kingma and Dhariwal, 2018)",
         accepts=frozenset({"image"}),
-        conformance="flowgmm_cli.testing.images:GlowConformance",
+        conformance="flowgmm_cli.testing.flows:GlowConformance",
         docs="Each scale turns blocks of 2 by 2 pixels into channels, mixes and couples them in steps, and "
         "lets half of them leave as latents. Rows are dequantised pixels in [0, 1]; with "
         "`logit: null` any numbers. Latents come coarsest scale first. 28 by 28 pixels fit 2 scales, 32 by "

@@ -1,21 +1,5 @@
 """Conformance kit: one suite of checks for each kind of component, which plugin authors subclass."""
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from .checks import CheckResult as CheckResult
-    from .checks import ConformanceError as ConformanceError
-    from .checks import check as check
-    from .checks import run_checks as run_checks
-    from .component import Conformance as Conformance
-    from .component import suite_for as suite_for
-    from .data import DataConformance as DataConformance
-    from .encoders import EncoderConformance as EncoderConformance
-    from .flows import FlowConformance as FlowConformance
-    from .images import ImageFlowConformance as ImageFlowConformance
-    from .recipes import RecipesConformance as RecipesConformance
-    from .regularisers import RegulariserConformance as RegulariserConformance
-    from .scores import ScoreConformance as ScoreConformance
-
 __all__ = [
     "CheckResult",
     "Conformance",
@@ -31,6 +15,17 @@ __all__ = [
     "run_checks",
     "suite_for",
 ]
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .checks import CheckResult, ConformanceError, check, run_checks
+    from .component import Conformance, suite_for
+    from .data import DataConformance
+    from .encoders import EncoderConformance
+    from .flows import FlowConformance, ImageFlowConformance
+    from .recipes import RecipesConformance
+    from .regularisers import RegulariserConformance
+    from .scores import ScoreConformance
 
 
 def __getattr__(name: str) -> object:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 from unittest import SkipTest
 
 from flowgmm_cli.errors import FlowgmmError
@@ -61,37 +62,75 @@ class CheckResult:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
         keys = {"problem": "found", "description": "about"}
-        return {keys.get(name, name): value for name, value in asdict(self).items()} | {
-            "seconds": round(self.seconds, 3)
-        }
+        values = {keys.get(name, name): value for name, value in asdict(self).items()}
+        return values | {"seconds": round(self.seconds, 3)}
 
 
-Method = Callable[[Any], None]
+class Suite:
+    """Base of all suites.
+
+    A check with a parameter, such as `shape`, runs for each item of `self.shapes()`, or of the attribute
+    `shapes`; for pytest each is a test of its own.
+
+    Attributes:
+        skip: check -> reason why it does not apply to this component.
+    """
+
+    skip: ClassVar[Mapping[str, str]] = {}
+
+    @property
+    def subject(self) -> str:
+        """The component, for people."""
+        return type(self).__name__
+
+    def case_name(self, case: Any) -> str:
+        """Name a value of a check's parameter, for people."""
+        return str(case)
+
+    def pytest_generate_tests(self, metafunc: Any) -> None:
+        """Make a test of each value of the check's parameter; pytest calls this."""
+        parameter = getattr(metafunc.function, "parameter", None)
+        if parameter:
+            metafunc.parametrize(parameter, list(self._cases(parameter)), ids=self.case_name)
+
+    def _cases(self, parameter: str) -> Iterable[Any]:
+        cases: Any = getattr(self, f"{parameter}s")
+        values: Iterable[Any] = cases() if callable(cases) else cases
+        return values
+
+
+Method = Callable[..., None]
 
 
 def check(fix: str) -> Callable[[Method], Method]:
     """Make a method a check: any exception becomes a `ConformanceError` with this advice.
 
-    The method's name begins with `test_`; its docstring says in one line what must hold. A check in the
-    suite's `skip` is skipped with the reason given there.
+    The method's name begins with `test_`; its docstring says in one line what must hold. It has at most one
+    parameter; see `Suite`. Called without it, the check runs for all its values. A check in the suite's
+    `skip` is skipped with the reason given there.
     """
 
     def decorate(method: Method) -> Method:
         name = method.__name__
+        parameter = next(iter(list(inspect.signature(method).parameters)[1:]), None)
 
         @functools.wraps(method)
-        def run(self: Any) -> None:
+        def run(self: Suite, **case: Any) -> None:
             if name in self.skip:
                 raise SkipTest(self.skip[name])
-            try:
-                method(self)
-            except (ConformanceError, SkipTest):
-                raise
-            except Finding as finding:
-                raise ConformanceError(name, self.subject, str(finding), fix) from None
-            except (Exception, SystemExit) as error:
-                raise ConformanceError(name, self.subject, describe_error(error), fix) from error
+            every = [{parameter: value} for value in self._cases(parameter)] if parameter else [{}]
+            for values in [case] if case else every:
+                try:
+                    method(self, **values)
+                except (ConformanceError, SkipTest):
+                    raise
+                except (Exception, SystemExit) as error:
+                    where = "".join(f"{self.case_name(value)}: " for value in values.values())
+                    problem = where + describe_error(error)
+                    cause = None if isinstance(error, Finding) else error
+                    raise ConformanceError(name, self.subject, problem, fix) from cause
 
+        setattr(run, "parameter", parameter)  # noqa: B010 - not an attribute of functions
         return run
 
     return decorate
@@ -107,7 +146,7 @@ def describe_error(error: BaseException) -> str:
     """Describe an error in one line."""
     if isinstance(error, FlowgmmError):
         return "; ".join([error.message, *(detail.strip() for detail in error.details)])
-    return f"{type(error).__name__}: {error}".rstrip(": ")
+    return str(error) if isinstance(error, Finding) else f"{type(error).__name__}: {error}".rstrip(": ")
 
 
 def check_names(suite: type[Any]) -> list[str]:

@@ -7,39 +7,38 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
-from importlib import import_module
 from typing import Any, ClassVar
 from unittest import SkipTest
 
 from flowgmm_cli.api import Component, FlowSpec, Kind, Spec, plain_value
 from flowgmm_cli.errors import PluginError
 from flowgmm_cli.plugins.entry import SUPPORTED_API, Entry, load_target
-from flowgmm_cli.plugins.registry import Registry, registry
+from flowgmm_cli.plugins.registry import registry
 from flowgmm_cli.recipe.json_schema import recipe_schema
 from flowgmm_cli.recipe.parameters import parameters
 from flowgmm_cli.recipe.parse import parse_component
 from flowgmm_cli.recipe.yaml import write_yaml
-from flowgmm_cli.testing.checks import Finding, check, expect
+from flowgmm_cli.testing.checks import Finding, Suite, check, expect
+from flowgmm_cli.testing.isolation import forbid_global_random_numbers, global_seed
 
-HEAVY = (
+HEAVY = frozenset({
     "accelerate", "datasets", "jax", "matplotlib", "numpy", "pandas", "polars", "pyarrow", "scipy", "sklearn",
     "tensorflow", "torch", "torchvision", "transformers", "wordllama",
-)  # fmt: skip
+})  # fmt: skip
 """Libraries that no spec module may import."""
 
 _PROBE = """
-import json, sys
-arguments = json.loads(sys.argv[1])
-sys.path[:] = arguments["path"]
-import importlib
-importlib.import_module(arguments["module"])
-sys.stderr.write("\\n" + json.dumps([name for name in arguments["heavy"] if name in sys.modules]))
+import sys
+sys.path[:] = {path!r}
+import {module}
+sys.stderr.write("\\n" + " ".join(sys.modules))
 """
+_UNPUBLISHED = "no package"
 
 
-class Conformance:
+class Conformance(Suite):
     """Base of the suites; subclass that of your kind.
 
         from flowgmm_cli.testing import FlowConformance
@@ -61,7 +60,6 @@ class Conformance:
     name: ClassVar[str] = ""
     spec: ClassVar[Spec | None] = None
     config: ClassVar[Mapping[str, Any]] = {}
-    skip: ClassVar[Mapping[str, str]] = {}
     published: ClassVar[bool] = True
 
     # --- helpers of the checks ------------------------------------------------------------------------------
@@ -69,37 +67,31 @@ class Conformance:
     @property
     def subject(self) -> str:
         """The component, for people."""
-        name = self.name or type(self).__name__
-        return f"{self.kind} `{name}`"
+        return f"{self.kind} `{self.name or type(self).__name__}`"
 
     @cached_property
-    def entry(self) -> Entry | None:
-        """The installed component; None for a spec that no entry point names."""
+    def entry(self) -> Entry:
+        """The component; of an installed package if an entry point names the spec."""
         if self.name:
             return registry().find(self.kind, self.name)
-        expect(self.spec is not None, "the suite has neither a `name` nor a `spec`")
+        if self.spec is None:
+            raise Finding("the suite has neither a `name` nor a `spec`")
         for entry in registry().entries(self.kind):
-            module = sys.modules.get(entry.target.partition(":")[0])
-            if entry.state != "disabled" and (entry.loaded or module) and _names(entry, self.spec):
+            module, _, attribute = entry.target.partition(":")
+            target = entry.loaded or getattr(sys.modules.get(module), attribute, None)
+            if target is self.spec and entry.state != "disabled":
                 return registry().find(self.kind, entry.qualified)
-        return None
-
-    @property
-    def resolved_spec(self) -> Spec:
-        """The spec."""
-        if self.spec is not None:
-            return self.spec
-        if self.entry is None:
-            raise Finding("there is no such component")
-        return self.entry.spec()
+        name = re.sub(r"\W", "_", type(self).__name__).lower()
+        return Entry(self.kind, name, _UNPUBLISHED, None, self.spec.build, loaded=self.spec)
 
     def component(self, **values: Any) -> Component:
         """Return the component as in a recipe, with `config` and these parameters."""
-        keys = plain_value({"use": self._bare_name, **self.config, **values})
+        keys = plain_value({"use": self.entry.name, **self.config, **values})
         return self._parse(keys, f"`config` of {type(self).__name__}")
 
     def _parse(self, keys: Mapping[str, Any], source: str) -> Component:
-        return parse_component(write_yaml(keys), self.kind, source=source, registry=self._registry)
+        known = registry().with_spec(self.kind, self.entry.name, self.entry.spec())
+        return parse_component(write_yaml(keys), self.kind, source=source, registry=known)
 
     def build(self, *args: Any, **kwargs: Any) -> Any:
         """Build the component with `config`; the arguments are those of `build` after the config."""
@@ -107,22 +99,11 @@ class Conformance:
 
     def build_with(self, values: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Build the component with `config` and further parameters."""
-        return self._load_build()(self.component(**values).config, *args, **kwargs)
+        return self.entry.load_build()(self.component(**values).config, *args, **kwargs)
 
-    @cached_property
-    def _registry(self) -> Registry:
-        return registry().with_spec(self.kind, self._bare_name, self.resolved_spec)
-
-    @property
-    def _bare_name(self) -> str:
-        if self.entry is not None:
-            return self.entry.name
-        return re.sub(r"\W", "_", type(self).__name__).lower()
-
-    def _load_build(self) -> Any:
-        if self.entry is not None:
-            return self.entry.load_build()
-        return load_target(self.resolved_spec.build, self.subject)
+    def actions(self) -> Mapping[str, Callable[[], Any]]:
+        """Return the component's uses that draw no global random numbers, by name for people."""
+        return {"`build`": self.build}
 
     # --- checks ---------------------------------------------------------------------------------------------
 
@@ -132,8 +113,7 @@ class Conformance:
         if not self.published:
             raise SkipTest("the suite declares it as not published")
         entry = self.entry
-        if entry is None:
-            raise Finding("no installed entry point names this spec")
+        expect(entry.package != _UNPUBLISHED, "no installed entry point names this spec")
         expect(re.fullmatch(r"[a-z][a-z0-9_.]*", entry.name), f"`{entry.name}` is not a name for recipes")
         listed = next(item for item in registry().entries(self.kind) if item.qualified == entry.qualified)
         expect(listed.state == "ok" or "/" in self.name, f"its name is in {listed.state}: {listed.problem}")
@@ -141,7 +121,7 @@ class Conformance:
     @check("give the spec a summary of one line, and every parameter a `description`")
     def test_spec_is_complete(self) -> None:
         """The spec has a one-line summary, a supported API version and documented parameters."""
-        spec = self.resolved_spec
+        spec = self.entry.spec()
         expect(spec.summary.strip(), "`summary` is empty")
         expect("\n" not in spec.summary, "`summary` has more than one line")
         expect(len(spec.summary) <= 120, f"`summary` has {len(spec.summary)} characters; 120 fit in a list")
@@ -156,23 +136,24 @@ class Conformance:
     )
     def test_import_is_light(self) -> None:
         """Importing the spec's module imports no heavy library, in a fresh interpreter."""
-        if self.entry is not None and self.entry.path:
+        entry = self.entry
+        if entry.path:
             raise SkipTest("a local module may hold spec and component; a package separates them")
-        module = self._module()
-        arguments = json.dumps({"module": module, "heavy": HEAVY, "path": sys.path})
+        listed = not entry.builtin and entry.package != _UNPUBLISHED
+        module = entry.target.partition(":")[0] if listed else entry.spec().config.__module__
+        command = [sys.executable, "-c", _PROBE.format(path=sys.path, module=module)]
         environ = {**os.environ, "PYDANTIC_DISABLE_PLUGINS": "__all__"}  # they would be imported, too
-        command = [sys.executable, "-c", _PROBE, arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=environ)
-        lines = done.stderr.strip().splitlines() or [""]
-        expect(done.returncode == 0, f"importing {module} fails: {lines[-1]}")
-        heavy = json.loads(lines[-1])
+        last = done.stderr.strip().rpartition("\n")[2]
+        expect(done.returncode == 0, f"importing {module} fails: {last}")
+        heavy = sorted(HEAVY & set(last.split()))
         expect(not heavy, f"importing {module} imports {', '.join(heavy)}")
 
     @check("give every parameter a default that its own limits allow, or none at all")
     def test_defaults_are_valid(self) -> None:
         """The defaults are valid, together with the suite's `config`."""
         config = self.component().config
-        valid = isinstance(config, self.resolved_spec.config)
+        valid = isinstance(config, self.entry.spec().config)
         expect(valid, "the parameters do not validate to the spec's `config`")
         type(config).model_validate(dict(config))
 
@@ -188,22 +169,31 @@ class Conformance:
     @check("use types for parameters that pydantic has a JSON Schema for")
     def test_config_has_a_json_schema(self) -> None:
         """The recipes' JSON Schema has the component, with every parameter."""
-        known = registry().with_spec(self.kind, self._bare_name, self.resolved_spec, plugins=False)
+        known = registry().with_spec(self.kind, self.entry.name, self.entry.spec(), plugins=False)
         schema = recipe_schema(known)
         json.dumps(schema, allow_nan=False)
         options = schema["$defs"].get(self.kind, {}).get("oneOf", [])
-        own = [option for option in options if option["title"] == self._bare_name]
+        own = [option for option in options if option["title"] == self.entry.name]
         if not options:
             raise SkipTest(f"no recipe section of this version holds a {self.kind}")
         expect(own, f"it is not among the {len(options)} options of {self.kind}")
-        missing = set(self.resolved_spec.config.model_fields) - set(own[0]["properties"])
+        missing = set(self.entry.spec().config.model_fields) - set(own[0]["properties"])
         expect(not missing, f"no schema for {', '.join(sorted(missing))}")
 
     @check("let `build` name a callable in a module that can be imported: `package.module:callable`")
     def test_build_can_be_imported(self) -> None:
         """The target of `build` can be imported and called."""
-        target, name = self._load_build(), self.resolved_spec.build
+        target, name = self.entry.load_build(), self.entry.spec().build
         expect(callable(target), f"{name} is a `{type(target).__name__}`, which cannot be called")
+
+    @check("draw from the generator that is passed, else from one whose seed is a parameter")
+    def test_global_random_numbers_are_left_alone(self) -> None:
+        """Neither building nor using it draws from, or seeds, the process's random numbers."""
+        for name, action in self.actions().items():
+            with global_seed(3):  # imports may draw
+                action()
+            with forbid_global_random_numbers(name):
+                action()
 
     @check("the names of `skip` are names of checks")
     def test_what_is_skipped_exists(self) -> None:
@@ -211,22 +201,6 @@ class Conformance:
         unknown = [name for name in self.skip if not hasattr(self, name)]
         expect(not unknown, f"`skip` names {', '.join(unknown)}, which this suite does not have")
         expect(all(self.skip.values()), "`skip` gives no reason")
-
-    def _module(self) -> str:
-        if self.entry is not None and not self.entry.builtin:
-            return self.entry.target.partition(":")[0]
-        return self.resolved_spec.config.__module__
-
-
-def _names(entry: Entry, spec: Spec | None) -> bool:
-    """Return whether an entry point names a spec."""
-    if entry.loaded is not None:
-        return entry.loaded is spec
-    module, _, attribute = entry.target.partition(":")
-    target: Any = import_module(module)
-    for part in attribute.split("."):
-        target = getattr(target, part, None)
-    return target is spec
 
 
 def copy_state(source: Any, target: Any) -> None:
@@ -243,11 +217,11 @@ def copy_state(source: Any, target: Any) -> None:
 # --- the suite of a component -----------------------------------------------------------------------------
 
 _SUITES = {
-    "flow": "flows:FlowConformance",
-    "data": "data:DataConformance",
-    "regulariser": "regularisers:RegulariserConformance",
-    "encoder": "encoders:EncoderConformance",
-    "score": "scores:ScoreConformance",
+    "flow": "FlowConformance",
+    "data": "DataConformance",
+    "regulariser": "RegulariserConformance",
+    "encoder": "EncoderConformance",
+    "score": "ScoreConformance",
 }
 
 
@@ -265,13 +239,13 @@ def suite_for(entry: Entry, config: Mapping[str, Any] | None = None) -> type[Con
     label = f"the conformance suite of {entry.kind} `{entry.name}`"
     suite = _SUITES.get(entry.kind, "")
     if isinstance(spec, FlowSpec) and "vector" not in spec.accepts:
-        suite = "images:ImageFlowConformance"
+        suite = "ImageFlowConformance"
     if not (spec.conformance or suite):
         raise PluginError(
             f"there is no conformance suite for a component of the kind {entry.kind}",
             hint=f"the kit has suites for {', '.join(_SUITES)}, and for recipes",
         )
-    base = load_target(spec.conformance or f"flowgmm_cli.testing.{suite}", label)
+    base = load_target(spec.conformance or f"flowgmm_cli.testing:{suite}", label)
     if not (isinstance(base, type) and issubclass(base, Conformance)):
         raise PluginError(
             f"{spec.conformance}, {label}, is not a suite of flowgmm_cli.testing",

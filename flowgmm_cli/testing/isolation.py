@@ -18,27 +18,23 @@ from flowgmm_cli.testing.checks import Finding, expect
 @contextmanager
 def forbid_global_random_numbers(action: str) -> Iterator[None]:
     """Raise a `Finding` if the block draws from, or seeds, a generator that the whole process shares."""
-    before = _random_states()
-    try:
+    with _restore_generators():
+        expected = _draw()
+    with _restore_generators():
         yield
-        changed = [name for name, state in _random_states().items() if state != before.get(name, state)]
-    finally:
-        _restore(before)
+        changed = [name for name, number in _draw().items() if number != expected.get(name, number)]
     expect(not changed, f"{action} uses the global random numbers of {' and '.join(changed)}")
 
 
 @contextmanager
 def global_seed(seed: int) -> Iterator[None]:
     """Seed the generators of the whole process inside the block, and restore their state after it."""
-    before = _random_states()
-    try:
+    with _restore_generators():
         random.seed(seed)
         np.random.seed(seed)
         if (torch := sys.modules.get("torch")) is not None:
             torch.default_generator.manual_seed(seed)
         yield
-    finally:
-        _restore(before)
 
 
 @contextmanager
@@ -68,19 +64,22 @@ def forbid_network(action: str) -> Iterator[None]:
     expect(not attempts, f"{action} tries to connect to {', '.join(attempts[:1])}")
 
 
-def _random_states() -> dict[str, Any]:
-    state: Any = np.random.get_state()
-    kind, keys, *position = state
-    states: dict[str, Any] = {"random": random.getstate(), "numpy": (kind, keys.tobytes(), *position)}
+@contextmanager
+def _restore_generators() -> Iterator[None]:
+    torch: Any = sys.modules.get("torch")  # the checks of data need no torch
+    states = random.getstate(), np.random.get_state(), torch and torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        if torch:
+            torch.set_rng_state(states[2])
+
+
+def _draw() -> dict[str, float]:
+    """Draw the next number of each generator."""
+    numbers = {"random": random.random(), "numpy": np.random.random()}
     if (torch := sys.modules.get("torch")) is not None:
-        states["torch"] = torch.get_rng_state().numpy().tobytes()
-    return states
-
-
-def _restore(states: dict[str, Any]) -> None:
-    random.setstate(states["random"])
-    kind, keys, *position = states["numpy"]
-    np.random.set_state((kind, np.frombuffer(keys, np.uint32), *position))
-    if "torch" in states:
-        torch: Any = sys.modules["torch"]
-        torch.set_rng_state(torch.from_numpy(np.frombuffer(states["torch"], np.uint8).copy()))
+        numbers["torch"] = float(torch.rand((), dtype=torch.float64))
+    return numbers

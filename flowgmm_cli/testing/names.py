@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from importlib import import_module
 
-MODULES = {
+_MODULES = {
     "checks": ("CheckResult", "ConformanceError", "check", "run_checks"),
     "component": ("Conformance", "suite_for"),
     "data": ("DataConformance",),
     "encoders": ("EncoderConformance",),
-    "flows": ("FlowConformance",),
-    "images": ("ImageFlowConformance",),
+    "flows": ("FlowConformance", "ImageFlowConformance"),
     "recipes": ("RecipesConformance",),
     "regularisers": ("RegulariserConformance",),
     "scores": ("ScoreConformance",),
@@ -19,5 +18,5 @@ MODULES = {
 
 def load(name: str) -> object:
     """Import a public name."""
-    module = next(module for module, names in MODULES.items() if name in names)
+    module = next(module for module, names in _MODULES.items() if name in names)
     return getattr(import_module(f"flowgmm_cli.testing.{module}"), name)

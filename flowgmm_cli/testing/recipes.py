@@ -11,16 +11,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
-from unittest import SkipTest
 
 from flowgmm_cli.plugins.registry import registry
 from flowgmm_cli.recipe.catalogue import BundledRecipe, available_recipes
 from flowgmm_cli.recipe.check import check_recipe
 from flowgmm_cli.recipe.load import find_source
-from flowgmm_cli.testing.checks import check, expect
+from flowgmm_cli.testing.checks import Suite, check, expect
 
 
-class RecipesConformance:
+class RecipesConformance(Suite):
     """Checks of the recipes of a package.
 
         class TestRecipes(RecipesConformance):
@@ -31,13 +30,11 @@ class RecipesConformance:
         package: the distribution.
         overrides: recipe -> words `key=value` for values that the user must give, such as a path.
         trainings: recipe to train for two epochs -> words `key=value` that make it small and quick.
-        skip: check -> reason why it does not apply.
     """
 
     package: ClassVar[str] = ""
     overrides: ClassVar[Mapping[str, Sequence[str]]] = {}
     trainings: ClassVar[Mapping[str, Sequence[str]]] = {}
-    skip: ClassVar[Mapping[str, str]] = {}
 
     @property
     def subject(self) -> str:
@@ -45,11 +42,15 @@ class RecipesConformance:
         return f"recipes of {self.package}"
 
     def recipes(self) -> list[BundledRecipe]:
-        """List the package's recipes."""
+        """List the package's recipes; a check with a `recipe` runs for each."""
         return [recipe for recipe in available_recipes(registry()).values() if recipe.package == self.package]
 
     def write_data(self, folder: Path) -> None:
         """Write the files that the recipes of `trainings` read, relative to `folder`."""
+
+    def case_name(self, case: BundledRecipe | str) -> str:
+        """Name a recipe."""
+        return case if isinstance(case, str) else case.name
 
     @check("name the folder in the group `flowgmm.recipes`, and ship its *.yaml files in the wheel")
     def test_recipes_are_found(self) -> None:
@@ -57,32 +58,27 @@ class RecipesConformance:
         expect(self.recipes(), f"no recipe comes from {self.package}")
 
     @check("begin each recipe with a comment line that summarises it")
-    def test_recipes_are_summarised(self) -> None:
+    def test_recipes_are_summarised(self, recipe: BundledRecipe) -> None:
         """Every recipe begins with a comment that summarises it."""
-        silent = [recipe.name for recipe in self.recipes() if not recipe.summary]
-        expect(not silent, f"no summary in {', '.join(silent)}")
+        expect(recipe.summary, "it has no summary")
 
     @check("`flowgmm recipes check NAME` shows the problem with its line")
-    def test_recipes_are_valid(self) -> None:
+    def test_recipes_are_valid(self, recipe: BundledRecipe) -> None:
         """Every recipe is valid, with each of its overlays too."""
-        for recipe in self.recipes():
-            check_recipe(find_source(recipe.name, self.overrides.get(recipe.name, ()), environ={}))
+        check_recipe(find_source(recipe.name, self.overrides.get(recipe.name, ()), environ={}))
 
     @check("`flowgmm train NAME train.epochs=2` shows the error")
-    def test_recipes_train(self) -> None:
+    def test_recipes_train(self, training: str) -> None:
         """Every recipe in `trainings` trains, and its saved model is evaluated."""
-        if not self.trainings:
-            raise SkipTest("the suite has no `trainings`")
-        for name, words in self.trainings.items():
-            with TemporaryDirectory(prefix="flowgmm-") as folder:
-                self.write_data(Path(folder))
-                short = [*words, "train.epochs=2", "calibration.method=none", "--run-dir", "run"]
-                run_command("train", name, *short, folder=folder)
-                result = run_command("eval", "run", folder=folder)
-                info = Path(folder, "run", "run.json").read_text(encoding="utf-8")
-            expect(result["n"] > 0, f"{name}: no test rows")
-            expect(math.isfinite(result["metrics"]["density_nll"]), f"{name}: the test NLL is not finite")
-            expect(self.package in info, f"{name}: run.json does not name the package")
+        with TemporaryDirectory(prefix="flowgmm-") as folder:
+            self.write_data(Path(folder))
+            short = [*self.trainings[training], "train.epochs=2", "calibration.method=none"]
+            run_command("train", training, *short, "--run-dir", "run", folder=folder)
+            result = run_command("eval", "run", folder=folder)
+            info = Path(folder, "run", "run.json").read_text(encoding="utf-8")
+        expect(result["n"] > 0, "no test rows")
+        expect(math.isfinite(result["metrics"]["density_nll"]), "the test NLL is not finite")
+        expect(self.package in info, "run.json does not name the package")
 
 
 def run_command(*words: str, folder: str | Path) -> Any:

@@ -1,49 +1,27 @@
-"""A small model with known results, and its inputs and outputs for losses and scores."""
+"""A small model, and the rows of a training step with its outputs for them."""
 
 from __future__ import annotations
 
 from collections import UserDict
 from collections.abc import Mapping
-from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from flowgmm_cli.api import Batch, Latents, ScoreInputs
+from flowgmm_cli.api import Batch, Latents
+from flowgmm_cli.flows.layers.linear import LULinear
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import FlowMixture
 
 
-class ToyFlow(nn.Module):
-    """Multiplies each feature by a learned factor and rotates the first two by a learned angle."""
-
-    def __init__(self, features: int) -> None:
-        super().__init__()
-        self.log_scale = nn.Parameter(torch.linspace(-0.2, 0.2, features))
-        self.angle = nn.Parameter(torch.tensor(0.3))
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map `(N, D)` to latents and log-determinants."""
-        z = self._rotate(x * self.log_scale.exp(), self.angle)
-        return z, self.log_scale.sum().expand(len(x))
-
-    def inverse(self, z: Tensor) -> Tensor:
-        """Undo `forward`."""
-        return self._rotate(z, -self.angle) * (-self.log_scale).exp()
-
-    def _rotate(self, x: Tensor, angle: Tensor) -> Tensor:
-        if x.shape[1] < 2:
-            return x
-        first, second, rest = x[:, :1], x[:, 1:2], x[:, 2:]
-        cos, sin = angle.cos(), angle.sin()
-        return torch.cat([cos * first - sin * second, sin * first + cos * second, rest], dim=1)
-
-
 def toy_model(features: int = 4, classes: int = 3) -> FlowMixture:
-    """Make a flow and a mixture, both with parameters; the classes lie on the first axis, 4 apart."""
+    """Make a linear flow and a mixture, both with parameters; the classes lie on the first axis, 4 apart."""
+    flow, generator = LULinear(features), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.2)
     means = torch.zeros(classes, features)
     means[:, 0] = 4.0 * (torch.arange(classes) - (classes - 1) / 2)
-    return FlowMixture(ToyFlow(features), GaussianMixture(means, learn_means=True, learn_scales=True))
+    return FlowMixture(flow, GaussianMixture(means, learn_means=True, learn_scales=True))
 
 
 class RecordingMapping(UserDict[str, Latents]):
@@ -83,23 +61,4 @@ def toy_batch(
         step=1000,
         epoch=epoch,
         generator=torch.Generator().manual_seed(seed + 1),
-    )
-
-
-@torch.no_grad()
-def toy_score_inputs(model: FlowMixture, x: Tensor, *, images: bool = False) -> ScoreInputs:
-    """Make the score inputs of rows `(N, D)`, with `images` of D = 4 x 4 pixels."""
-    latents: Latents = model(x)
-    pixels = x.reshape(len(x), 4, 4).sigmoid() if images else None
-    return ScoreInputs(x, latents, model.log_posterior(latents), latents.log_prob().double(), pixels)
-
-
-def take_rows(rows: ScoreInputs, index: Any) -> ScoreInputs:
-    """Return some of the rows."""
-    return ScoreInputs(
-        rows.x[index],
-        rows.latents.rows(index),
-        rows.log_posterior[index],
-        rows.log_density[index],
-        None if rows.images is None else rows.images[index],
     )

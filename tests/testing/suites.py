@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -12,7 +13,11 @@ from flowgmm_cli.testing import Conformance, ConformanceError
 
 def suite_of(base: type[Conformance], spec: Spec, component: type, **attributes: Any) -> type[Any]:
     """Return a suite that checks a class in place of the component that the spec builds."""
-    members = {"published": False, "spec": spec, "_load_build": lambda self: component}
+
+    def build_with(self: Conformance, values: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        return component(self.component(**values).config, *args, **kwargs)
+
+    members = {"published": False, "spec": spec, "build_with": build_with}
     return type("Of", (base,), {**members, **attributes})
 
 

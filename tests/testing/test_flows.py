@@ -6,7 +6,7 @@ import pytest
 from wrong_flows import WRONG, Right, spec
 
 from flowgmm_cli.testing import CheckResult, ConformanceError, FlowConformance, run_checks
-from flowgmm_cli.testing.images import GlowConformance, RealNVPImageConformance
+from flowgmm_cli.testing.flows import GlowConformance, RealNVPImageConformance
 
 
 class OfFlow(FlowConformance):
