@@ -35,6 +35,9 @@ class CsvConfig(DataConfig):
     test_path: str | None = Field(None, description="rows of the final test, same columns")
     val_path: str | None = Field(None, description="rows of the validation split, same columns")
     label: str = Field(description="column of the class; an empty cell is an unlabelled row")
+    unlabelled: list[str] = Field(
+        default_factory=list, description="further cells of the label column that mean no label"
+    )
     text: str | list[str] | None = Field(
         None, description="column of text, or several that are joined by a line break"
     )

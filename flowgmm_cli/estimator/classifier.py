@@ -24,7 +24,7 @@ from flowgmm_cli.data.prepare import SplitRows
 from flowgmm_cli.data.preprocessor import Tensors
 from flowgmm_cli.devices import Engine, create_engine, deterministic, find_device
 from flowgmm_cli.errors import DataError, PluginError, RecipeError, RunError
-from flowgmm_cli.estimator.labels import read_labels
+from flowgmm_cli.estimator.labels import mark_unlabelled, read_labels
 from flowgmm_cli.estimator.recipe import build_recipe, to_plain
 from flowgmm_cli.files import read_json, write_json
 from flowgmm_cli.recipe.schema import Recipe
@@ -50,8 +50,8 @@ class FlowGMMClassifier(
 ):
     """Semi-supervised classifier, density and generator: a normalizing flow with a Gaussian for each class.
 
-    A label -1 in `y` is missing, as in `sklearn.semi_supervised`; so is None in an array of objects. Labels
-    of -1 and a single other value are the two classes of the usual +-1 coding.
+    A label -1 in `y` is missing, as in `sklearn.semi_supervised`; so are None, NaN and pandas' NA. Labels of
+    -1 and a single other value are the two classes of the usual +-1 coding.
 
     Args:
         couplings: number of affine couplings of the flow; few labels need few.
@@ -124,13 +124,13 @@ class FlowGMMClassifier(
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
 
     def fit(self, X: Any, y: Any) -> Self:  # noqa: N803
-        """Train on rows X `(N, D)` with labels y `(N,)`, -1 for missing ones; write no files.
+        """Train on rows X `(N, D)` with labels y `(N,)`, -1, None or NaN for missing ones; write no files.
 
         Raises:
             ValueError: X, y or a parameter cannot be used.
             RunFailedError: the loss is not finite.
         """
-        x, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)
+        x, y = validate_data(self, X, mark_unlabelled(y), dtype=np.float64, ensure_min_samples=2)
         classes, codes = read_labels(column_or_1d(y, warn=True))
         seed = int(check_random_state(self.random_state).randint(_MAX_SEED))
         try:

@@ -8,7 +8,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from flowgmm_cli.data.labels import is_unlabelled
+
 Codes = npt.NDArray[np.int64]
+
+
+def mark_unlabelled(y: Any) -> Any:
+    """Return labels with -1 for those that are None, NaN or NA, or '', which emits a warning.
+
+    Labels without any of them are returned as they are.
+    """
+    labels = np.asarray(y)
+    if labels.ndim != 1 or not (missing := is_unlabelled(labels)).any():
+        return y
+    blank = sum(isinstance(label, str) for label in labels[missing])
+    if blank:
+        warnings.warn(f"y has '' in {blank} rows: they count as unlabelled, as rows with None", stacklevel=3)
+    marked = labels.copy() if labels.dtype.kind == "f" else labels.astype(object)
+    marked[missing] = -1
+    return marked
 
 
 def read_labels(y: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Codes]:

@@ -4,9 +4,11 @@ import warnings
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.utils.validation import column_or_1d
 
-from flowgmm_cli.estimator.labels import read_labels
+from flowgmm_cli.estimator.labels import mark_unlabelled, read_labels
 
 
 @pytest.mark.parametrize(
@@ -18,12 +20,14 @@ from flowgmm_cli.estimator.labels import read_labels
         (np.array(["b", "a", "b"]), ["a", "b"], [1, 0, 1]),
         (np.array(["b", -1, "a", None], dtype=object), ["a", "b"], [1, -1, 0, -1]),
         (np.array([5, -1, 4, None], dtype=object), [4, 5], [1, -1, 0, -1]),
+        (np.array([5, np.nan, 4]), [4, 5], [1, -1, 0]),
+        (pd.Series([5, None, 4], dtype="Int64"), [4, 5], [1, -1, 0]),
+        (pd.Series(["b", None, "a"], dtype="category"), ["a", "b"], [1, -1, 0]),
+        (pd.Series(["b", None, "a"]), ["a", "b"], [1, -1, 0]),
     ],
 )
-def test_classes_are_separated_from_missing_labels(
-    y: np.ndarray[Any, Any], classes: list[Any], codes: list[int]
-) -> None:
-    found, found_codes = read_labels(y)
+def test_classes_are_separated_from_missing_labels(y: Any, classes: list[Any], codes: list[int]) -> None:
+    found, found_codes = read_labels(column_or_1d(mark_unlabelled(y)))
     assert found.tolist() == classes
     assert found.dtype != object
     assert found_codes.tolist() == codes
@@ -36,6 +40,12 @@ def test_minus_1_and_one_other_number_are_two_classes_with_a_warning() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         read_labels(np.array([1, -1, 0]))
+
+
+def test_blank_labels_are_missing_with_a_warning() -> None:
+    with pytest.warns(UserWarning, match="'' in 2 rows"):
+        classes, codes = read_labels(mark_unlabelled(np.array(["a", "", "b", " "])))
+    assert (classes.tolist(), codes.tolist()) == (["a", "b"], [0, -1, 1, -1])
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,17 @@ import pyarrow.compute as pc
 
 from flowgmm_cli.api import Column, Rows, iterate_batches
 from flowgmm_cli.data.array_types import Array, Floats, Ints
+from flowgmm_cli.data.labels import UNLABELLED
 from flowgmm_cli.data.messages import shorten
 from flowgmm_cli.data.readers.base import Chunk, ReadOptions, row_numbers, unlabelled
 from flowgmm_cli.data.readers.match import ColumnMatch, match_columns
 from flowgmm_cli.data.readers.row_errors import RowError, raise_or_skip, translate_errors
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.data.sources.columns import (
+    ValueIndex,
     find_localised_numbers,
     find_non_numeric,
+    is_finite_number,
     numbers,
     strings,
     texts,
@@ -159,14 +162,14 @@ class LabelEncoder:
     """
 
     def __init__(self, codes: Mapping[str, int], name: str, note: Callable[[str], None]) -> None:
-        self._codes = codes
+        numbers = {UNLABELLED: -1} if all(map(is_finite_number, codes)) else {}
+        self._index = ValueIndex({**numbers, **codes})
         self._name = name
         self._note: Callable[[str], None] | None = note
 
     def __call__(self, cells: Array) -> Ints:
         """Return the class index of each cell, -1 for None and for unknown labels."""
-        codes = (-1 if cell is None else self._codes.get(cell, _UNKNOWN) for cell in cells)
-        labels = np.fromiter(codes, np.int64, len(cells))
+        labels = self._index.codes(cells, missing=-1, unknown=_UNKNOWN)
         unknown = labels == _UNKNOWN
         if self._note is not None and unknown.any():
             self._note(unknown_label_note(self._name, str(cells[unknown.argmax()])))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
 from flowgmm_cli.data.array_types import Array, Ints, Strings
-from flowgmm_cli.data.sources.columns import encode_labels, row_ids
+from flowgmm_cli.data.labels import UNLABELLED, encode_labels
+from flowgmm_cli.data.sources.columns import row_ids
 from flowgmm_cli.data.sources.files import require_file
 from flowgmm_cli.data.specs import ArraysConfig
 from flowgmm_cli.errors import DataError, did_you_mean
@@ -46,7 +48,13 @@ class ArraysSource:
                 raise DataError(
                     f"{config.path}: {len(x[split]):,} {split} rows, but labels of shape {y[split].shape}"
                 )
-        class_names, labels = encode_label_arrays(y, config.class_names)
+        class_names, labels = encode_label_arrays(
+            y,
+            config.class_names,
+            where=f"{config.path}: `{config.y}`",
+            note=notes.append,
+            single_class=config.labels.single_class,
+        )
         splits = {
             split: Rows({"x": rows}, labels[split], row_ids(split, len(rows))) for split, rows in x.items()
         }
@@ -67,14 +75,17 @@ class ArraysSource:
 
 
 def encode_label_arrays(
-    y: Mapping[str, Array], names: Sequence[str] | None
+    y: Mapping[str, Array], names: Sequence[str] | None, **options: Any
 ) -> tuple[tuple[str, ...], dict[str, Ints]]:
-    """Return class names and int64 codes of label arrays; with `names`, labels are indices into them."""
+    """Return class names and int64 codes of label arrays; with `names`, labels are indices into them.
+
+    `options` are those of `encode_labels`.
+    """
     cells = {split: label_strings(labels) for split, labels in y.items()}
     if names is None:
-        return encode_labels(cells)
+        return encode_labels(cells, **options)
     codes = [str(index) for index in range(len(names))]
-    known = {None, *codes}
+    known = {None, UNLABELLED, *codes}
     for column in cells.values():
         if unknown := next((cell for cell in column if cell not in known), None):
             raise DataError(f"label {unknown} is not an index into the {len(names)} data.class_names")
@@ -127,15 +138,18 @@ def _as_features(array: Array, key: str) -> Array:
 
 
 def label_strings(labels: Array) -> Strings:
-    """Return labels as strings, None for -1, NaN and ''."""
-    if labels.dtype.kind == "f":
-        if not (np.isnan(labels) | (labels == np.round(labels))).all():
-            raise DataError("labels must be whole numbers or strings")
-        labels = np.where(np.isnan(labels), -1, labels).astype(np.int64)
-    if labels.dtype.kind in "iub":
-        return np.array([None if label < 0 else str(int(label)) for label in labels.tolist()], dtype=object)
+    """Return labels as strings, None for NaN and ''."""
     if labels.dtype.kind in "SU":
         return strip_strings(labels)
+    if labels.dtype.kind == "f":
+        missing = np.isnan(labels)
+        if (labels[~missing] != np.round(labels[~missing])).any():
+            raise DataError("labels must be whole numbers or strings")
+        texts = np.where(missing, 0, labels).astype(np.int64).astype(str).astype(object)
+        texts[missing] = None
+        return texts
+    if labels.dtype.kind in "iub":
+        return np.array([str(label) for label in labels.tolist()], dtype=object)
     raise DataError(f"labels must be whole numbers or strings, got {labels.dtype}")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ _LOCALISED_NUMBER = re.compile(
     r"[+-]?(\d{1,3}([ .'\u00a0\u202f]\d{3})+(,\d*)?|\d*,\d+|\d{1,3}(,\d{3})+(\.\d*)?)"
 )
 _PLAIN_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
+_WHOLE_NUMBER = re.compile(r"(-?(?:0|[1-9][0-9]*))\.0+")
+_NO_MATCH = np.iinfo(np.int64).min
 MISSING_WORDS = ("na", "n/a", "nan", "null", "none", "nil", "?", "-", ".", "#n/a")
 
 
@@ -47,6 +50,37 @@ def _string(cell: Any) -> str | None:
     if isinstance(cell, float) and cell.is_integer():
         cell = int(cell)
     return str(cell).strip() or None
+
+
+def canonical(cell: str) -> str:
+    """Return the spelling by which cells of labels and categories are compared: `1.0` is `1`, `01` is not.
+
+    >>> [canonical(cell) for cell in ("1.0", "-2.00", "1.5", "01", "1.0.0", "-0.0")]
+    ['1', '-2', '1.5', '01', '1.0.0', '0']
+    """
+    match = _WHOLE_NUMBER.fullmatch(cell) if cell.endswith("0") else None
+    return cell if match is None else "0" if match[1] == "-0" else match[1]
+
+
+class ValueIndex:
+    """Index of names; a cell matches a name as it is written, or else after `canonical`.
+
+    Args:
+        names: the names, or their codes.
+    """
+
+    def __init__(self, names: Sequence[str] | Mapping[str, int]) -> None:
+        codes = names if isinstance(names, Mapping) else {name: code for code, name in enumerate(names)}
+        self._codes: dict[str | None, int] = {canonical(name): codes[name] for name in reversed(list(codes))}
+        self._codes.update(codes)
+
+    def codes(self, cells: Array, *, missing: int, unknown: int) -> Ints:
+        """Return the code of each cell, `missing` for None and `unknown` for cells without a match."""
+        known = {**self._codes, None: missing}
+        codes = np.fromiter(map(known.get, cells, repeat(_NO_MATCH)), np.int64, len(cells))
+        for place in np.flatnonzero(codes == _NO_MATCH).tolist():
+            codes[place] = known.get(canonical(cells[place]), unknown)
+        return codes
 
 
 def texts(columns: Sequence[pa.ChunkedArray]) -> Strings:
@@ -147,44 +181,28 @@ def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
 
 
+def is_finite_number(text: str) -> bool:
+    """Return True if a text is a finite number."""
+    try:
+        return bool(np.isfinite(float(text)))
+    except ValueError:
+        return False
+
+
 def sort_naturally(names: Sequence[str]) -> list[str]:
     """Sort names: numbers by value, others by text, in which numbers count by value.
 
     >>> sort_naturally(["10", "9", "-1"]), sort_naturally(["b", "class 10", "class 9", "A"])
     (['-1', '9', '10'], ['A', 'b', 'class 9', 'class 10'])
     """
-    try:
-        values = {name: float(name) for name in names}
-    except ValueError:
-        return sorted(names, key=_natural_key)
-    if not all(np.isfinite(list(values.values()))):
-        return sorted(names, key=_natural_key)
-    return sorted(names, key=lambda name: (values[name], name))
+    if all(map(is_finite_number, names)):
+        return sorted(names, key=lambda name: (float(name), name))
+    return sorted(names, key=_natural_key)
 
 
 def _natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
     parts = re.split(r"(\d+)", name.casefold())
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part], name
-
-
-def encode_labels(
-    labels: Mapping[str, Strings], names: Sequence[str] | None = None
-) -> tuple[tuple[str, ...], dict[str, Ints]]:
-    """Encode label strings of each split (None = unlabelled) as int64 (-1 = unlabelled).
-
-    Returns the class names, by default those that occur in natural order, and the codes.
-    """
-    if names is None:
-        names = sort_naturally(
-            sorted({name for cells in labels.values() for name in cells if name is not None})
-        )
-    return tuple(names), {split: label_codes(cells, names) for split, cells in labels.items()}
-
-
-def label_codes(cells: Array, names: Sequence[str]) -> Ints:
-    """Return the index of each cell in `names`, -1 for None and other cells."""
-    codes: dict[Any, int] = {name: index for index, name in enumerate(names)}
-    return np.fromiter((codes.get(cell, -1) for cell in cells), dtype=np.int64, count=len(cells))
 
 
 def row_ids(split: str, count: int) -> Strings:

@@ -13,6 +13,7 @@ import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
 from flowgmm_cli.data.array_types import Array, Ints, Strings
+from flowgmm_cli.data.labels import encode_labels, label_codes
 from flowgmm_cli.data.large.files import TableFiles, find_files, is_table_path
 from flowgmm_cli.data.large.labels import read_labels
 from flowgmm_cli.data.large.reader import read_all, sample_table
@@ -21,9 +22,7 @@ from flowgmm_cli.data.large.source import LargeSource, require_small_batches
 from flowgmm_cli.data.messages import shorten
 from flowgmm_cli.data.sources.column_kinds import infer_column
 from flowgmm_cli.data.sources.columns import (
-    encode_labels,
     find_non_numeric,
-    label_codes,
     numbers,
     row_ids,
     strings,
@@ -121,7 +120,15 @@ class CsvSource:
         )
 
     def _load_in_memory(self, tables: dict[str, Table]) -> SourceData:
-        class_names, codes = encode_labels(self._read_labels(tables))
+        config = self._config
+        class_names, codes = encode_labels(
+            self._read_labels(tables),
+            where=f"{config.path}: column `{config.label}`",
+            note=self._notes.append,
+            unlabelled=config.unlabelled,
+            remedy="empty these cells, or set data.unlabelled=[{}]",
+            single_class=config.labels.single_class,
+        )
         columns = self._infer_columns(tables["train"])
         splits = {
             split: self._build_rows(split, table, columns, codes[split]) for split, table in tables.items()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
-from flowgmm_cli.data.sources.columns import encode_labels, row_ids, texts
+from flowgmm_cli.data.labels import encode_labels
+from flowgmm_cli.data.sources.columns import row_ids, texts
 from flowgmm_cli.data.sources.hub_tables import read_splits
 from flowgmm_cli.data.sources.tables import common_class_names
 from flowgmm_cli.data.specs import HfTextConfig
@@ -26,6 +27,9 @@ class HfTextSource:
         class_names, labels = encode_labels(
             {split: table.label_strings(config.label) for split, table in tables.items()},
             common_class_names(list(tables.values()), config.label),
+            where=f"{config.path}: column `{config.label}`",
+            note=notes.append,
+            single_class=config.labels.single_class,
         )
         splits = {}
         for split, table in tables.items():

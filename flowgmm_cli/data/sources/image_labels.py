@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from flowgmm_cli.data.images.specs import ImagesConfig
+from flowgmm_cli.data.labels import label_cells
 from flowgmm_cli.data.messages import list_some
 from flowgmm_cli.data.sources.columns import strings
 from flowgmm_cli.data.sources.tables import read_table
@@ -26,7 +27,7 @@ def read_labels(
     """
     content = read_table(str(table), note=notes.append)
     files = strings(content.column(config.file, key="data.file"))
-    labels = strings(content.column(config.label, key="data.label"))
+    labels = label_cells(content.column(config.label, key="data.label"), config.label, str(table))
     marker = config.labels.column
 
     prefix = f"{root}/" if root else ""

@@ -16,8 +16,8 @@ from flowgmm_cli.data.images.encoded_images import EncodedImages, concatenate_im
 from flowgmm_cli.data.images.lazy_pixels import LazyPixels, lazy_pixels_of
 from flowgmm_cli.data.images.load import load_images
 from flowgmm_cli.data.images.specs import ImagesConfig
+from flowgmm_cli.data.labels import encode_labels
 from flowgmm_cli.data.sources.arrays import encode_label_arrays
-from flowgmm_cli.data.sources.columns import encode_labels
 from flowgmm_cli.data.sources.files import require_file
 from flowgmm_cli.data.sources.hub_tables import is_hub_id
 from flowgmm_cli.data.sources.image_arrays import idx_files, is_idx, read_array_images, read_idx_images
@@ -51,7 +51,13 @@ class ImagesSource:
             pixels, splits = self._decode_files(splits)
         encode = encode_label_arrays if decoded else encode_labels
         class_names, labels = encode(
-            {name: split.labels for name, split in splits.items()}, images.class_names
+            {name: split.labels for name, split in splits.items()},
+            images.class_names,
+            where=f"{self._config.path}: labels",
+            note=self._notes.append,
+            unlabelled=(self._config.unlabelled,),
+            remedy="set data.unlabelled={}",
+            single_class=self._config.labels.single_class,
         )
         rows = {
             name: Rows({COLUMN: cast(Any, pixels[name])}, labels[name], split.ids, split.extras)

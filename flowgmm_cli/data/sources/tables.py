@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from flowgmm_cli.data.array_types import Strings
 from flowgmm_cli.data.hub import hub_access
+from flowgmm_cli.data.labels import label_cells
 from flowgmm_cli.data.messages import first_line, suggest_column
 from flowgmm_cli.data.sources.columns import strings
 from flowgmm_cli.data.sources.files import column_names, guess_delimiter, require_file
@@ -75,7 +76,7 @@ class Table:
 
     def label_strings(self, name: str, *, key: str = "data.label") -> Strings:
         """Return a column as strings, None where a cell is empty; codes of classes become class names."""
-        cells = strings(self.column(name, key=key))
+        cells = label_cells(self.column(name, key=key), name, self.where)
         names = self.class_names.get(name)
         if names is None:
             return cells

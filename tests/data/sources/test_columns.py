@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowgmm_cli.data.sources.columns import (
-    encode_labels,
     find_localised_numbers,
     find_non_numeric,
     numbers,
@@ -80,14 +79,6 @@ def test_names_are_sorted_as_people_do(names, ordered):
 @given(st.lists(st.text(max_size=4)))
 def test_the_order_does_not_depend_on_the_order_given(names):
     assert sort_naturally(names) == sort_naturally(names[::-1])
-
-
-def test_classes_are_numbered_over_all_splits():
-    names, codes = encode_labels(
-        {"train": np.array(["b", None], dtype=object), "test": np.array(["a"], dtype=object)}
-    )
-    assert names == ("a", "b")
-    assert {split: code.tolist() for split, code in codes.items()} == {"train": [1, -1], "test": [0]}
 
 
 def test_class_label_codes_without_a_name_are_unlabelled():

@@ -100,17 +100,6 @@ def test_other_formats_give_the_same_rows(context, write, tmp_path, suffix):
     assert train(data).columns["c"].tolist() == ["u", "v", None]
 
 
-def test_integer_labels_stay_as_they_are_and_sort_by_value(context, write, tmp_path):
-    data = load(context, write("x,label\n1,10\n2,9\n3,\n4,9\n"))
-    assert data.class_names == ("9", "10")
-    pd.DataFrame({"x": [1, 2, 3], "label": [0, None, 1]}).to_parquet(tmp_path / "t.parquet")
-    assert load(context, str(tmp_path / "t.parquet")).class_names == ("0", "1")
-
-
-def test_minus_1_is_an_ordinary_class(context, write):
-    assert load(context, write("x,label\n1,-1\n2,1\n")).class_names == ("-1", "1")
-
-
 def test_class_names_inside_a_parquet_file_are_used(context, tmp_path):
     features = datasets.Features(
         {"x": datasets.Value("int64"), "label": datasets.ClassLabel(names=["b", "a"])}

@@ -1,0 +1,181 @@
+"""Labels: the spellings of one class, and the cells that mean no label. The rules hold for all formats.
+
+Cells are compared as text, see `canonical`: 1, 1.0 and "1" are one class, 01 is another. An empty cell (None,
+NaN, NA) is no label, and neither is -1 where the other labels are numbers. A class whose name is a word for a
+missing label, such as `nan` or `unknown`, stays a class; a note says so.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from flowgmm_cli.data.array_types import Array, Bools, Ints, Strings
+from flowgmm_cli.data.messages import join_some
+from flowgmm_cli.data.sources.columns import (
+    MISSING_WORDS,
+    ValueIndex,
+    canonical,
+    is_finite_number,
+    sort_naturally,
+    strings,
+)
+from flowgmm_cli.errors import DataError
+
+UNLABELLED = "-1"
+"""The label of unlabelled rows where the other labels are numbers."""
+
+_MISSING_NAMES = frozenset(
+    {*MISSING_WORDS, "unknown", "unlabelled", "unlabeled", "missing", "undefined", "nat", "<na>"}
+)
+_MAX_LISTED = 4
+_FEW_CLASSES, _MANY_MEASURES = 20, 100  # distinct labels
+_REMEDY = "empty these cells"
+
+
+def is_unlabelled(labels: Array) -> Bools:
+    """Return a mask of the labels that are None, NaN, NA or '', for arrays of any dtype.
+
+    >>> is_unlabelled(np.array([1.0, np.nan])).tolist()
+    [False, True]
+    >>> is_unlabelled(np.array(["a", "", None], dtype=object)).tolist()
+    [False, True, True]
+    """
+    if labels.dtype.kind in "US":
+        return np.asarray(np.char.strip(labels) == labels.dtype.type())
+    if labels.dtype.kind == "f":
+        return np.isnan(labels)
+    if labels.dtype != object:
+        return np.zeros(len(labels), dtype=bool)
+    return np.fromiter(map(_is_empty, labels), bool, len(labels))
+
+
+def _is_empty(label: object) -> bool:
+    if isinstance(label, str):
+        return not label.strip()
+    # pandas.NA and NaT, which are not equal to themselves or refuse to be compared
+    return label is None or type(label).__name__ in ("NAType", "NaTType") or label != label
+
+
+def label_cells(cells: pa.ChunkedArray, name: str, where: str) -> Strings:
+    """Return the cells of a label column as strings, None where empty. `DataError` unless they are plain."""
+    if pa.types.is_nested(cells.type):
+        raise DataError(
+            f"{where}: column `{name}` holds lists or objects, not classes",
+            hint="name a column of plain values with data.label, or write one value into each cell",
+        )
+    return strings(cells)
+
+
+def encode_labels(
+    labels: Mapping[str, Strings],
+    names: Sequence[str] | None = None,
+    *,
+    where: str = "",
+    note: Callable[[str], None] = lambda text: None,
+    unlabelled: Collection[str] = (),
+    remedy: str = _REMEDY,
+    single_class: bool = False,
+) -> tuple[tuple[str, ...], dict[str, Ints]]:
+    """Encode the label strings of each split as int64, -1 for no label.
+
+    Args:
+        labels: strings by split, None for no label.
+        names: the class names; by default those that occur, in natural order, see `find_classes`.
+        where: the labels in messages.
+        note: receives notes for the user.
+        unlabelled: further cells that mean no label.
+        remedy: how to make the rows of a class unlabelled, for a note; `{}` stands for its name.
+        single_class: a single class is allowed.
+
+    Returns:
+        The class names and the codes of each split.
+    """
+    if names is None:
+        counts = Counter(cell for cells in labels.values() for cell in cells.tolist())
+        rows = counts.total()
+        del counts[None]
+        names = find_classes(
+            counts,
+            rows,
+            where=where,
+            note=note,
+            unlabelled=unlabelled,
+            remedy=remedy,
+            single_class=single_class,
+        )
+    return tuple(names), {split: label_codes(cells, names) for split, cells in labels.items()}
+
+
+def label_codes(cells: Array, names: Sequence[str]) -> Ints:
+    """Return the index of each cell in `names`, -1 for None and other cells."""
+    return ValueIndex(names).codes(cells, missing=-1, unknown=-1)
+
+
+def find_classes(
+    counts: Mapping[str, int],
+    rows: int,
+    *,
+    where: str,
+    note: Callable[[str], None] = lambda text: None,
+    unlabelled: Collection[str] = (),
+    remedy: str = _REMEDY,
+    single_class: bool = False,
+) -> list[str]:
+    """Return the class names of label cells, in natural order.
+
+    Args:
+        counts: number of rows of each cell that is not empty.
+        rows: number of rows, the unlabelled ones included.
+        where: the labels in messages.
+        note: receives notes for the user.
+        unlabelled: further cells that mean no label.
+        remedy: see `encode_labels`.
+        single_class: a single class is allowed.
+
+    Raises:
+        DataError: the labels look like measurements or names.
+    """
+    none = {canonical(cell) for cell in unlabelled}
+    spellings: dict[str, list[str]] = {}
+    for cell in sorted(counts):
+        if canonical(cell) not in none:
+            spellings.setdefault(canonical(cell), []).append(cell)
+    same = [f"`{cell}` is `{name}`" for name, cells in spellings.items() for cell in cells if cell != name]
+    if any(len(cells) > 1 for cells in spellings.values()):
+        note(f"{where}: {join_some(same, len(same), _MAX_LISTED)}, one class each")
+    sizes = {name: sum(counts[cell] for cell in cells) for name, cells in spellings.items()}
+    others = sizes.keys() - {UNLABELLED}
+    if UNLABELLED in sizes and all(map(is_finite_number, others)):
+        if len(others) == 1 and not single_class:
+            note(f"{where}: -1 and {next(iter(others))} are the two classes; an empty cell means no label")
+        else:
+            count = sizes.pop(UNLABELLED)
+            if others:
+                note(f"{where}: -1 means no label ({count:,} rows)")
+    names = sort_naturally(sorted(sizes))
+    _require_classes(sizes, rows, where)
+    words = [name for name in names if name.casefold() in _MISSING_NAMES and not is_finite_number(name)]
+    if words:
+        listed = join_some((f"`{name}` ({sizes[name]:,} rows)" for name in words), len(words), _MAX_LISTED)
+        note(f"{where}: {listed} counts as a class; if it means unlabelled, {remedy.format(words[0])}")
+    return names
+
+
+def _require_classes(sizes: Mapping[str, int], rows: int, where: str) -> None:
+    """Raise `DataError` if labels look like measurements, names or texts."""
+    distinct, labelled = len(sizes), sum(sizes.values())
+    measured = all(map(is_finite_number, sizes)) and not all(float(name).is_integer() for name in sizes)
+    rare = distinct > 0.5 * labelled
+    if (measured and (distinct > _MANY_MEASURES or (rare and distinct > 2))) or (
+        rare and distinct > _FEW_CLASSES and labelled > 0.5 * rows
+    ):
+        kind = "measurements" if all(map(is_finite_number, sizes)) else "names or texts"
+        raise DataError(
+            f"{where} has {distinct:,} different values in {labelled:,} labelled rows; these look like "
+            f"{kind}, not like classes",
+            hint="name another column as the label, or group the values into a few classes first",
+        )
