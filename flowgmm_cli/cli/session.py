@@ -17,8 +17,8 @@ from flowgmm_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from flowgmm_cli.api import DataContext
-    from flowgmm_cli.data.prepare import SplitRows
     from flowgmm_cli.data.readers.base import OnError, RowReader
+    from flowgmm_cli.data.splits import SplitRows
     from flowgmm_cli.data.writers.base import Writer
     from flowgmm_cli.inference.predictions import OODRule, Totals
     from flowgmm_cli.inference.scoring import ScoredRows

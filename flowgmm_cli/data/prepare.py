@@ -7,45 +7,27 @@ train = preprocessor.apply(rows.train, context)
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from flowgmm_cli.api import Column, Component, DataConfig, DataContext, SourceData
+from flowgmm_cli.api import Component, DataConfig, DataContext, SourceData
 from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.data.feature_encoder import FeatureEncoder
-from flowgmm_cli.data.fingerprint import fingerprint
-from flowgmm_cli.data.large.source import LargeRows, LargeSource, split_large_table
+from flowgmm_cli.data.large.source import LargeSource, split_large_table
 from flowgmm_cli.data.lazy_dataset import is_lazy
 from flowgmm_cli.data.preprocessor import Preprocessor, encoder_factory
 from flowgmm_cli.data.readers.base import note_once
 from flowgmm_cli.data.specs import MissingPolicy
-from flowgmm_cli.data.splits import Splits, split_rows
+from flowgmm_cli.data.splits import SplitRows, split_rows
 from flowgmm_cli.data.transforms.base import Transform
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.plugins.registry import build
 
 _MAX_FIT_ROWS = 20_000  # rows on disk that transforms are fitted to
-
-
-@dataclass(frozen=True, kw_only=True)
-class SplitRows(Splits):
-    """The split rows of a run.
-
-    Attributes:
-        columns: the input columns, in order.
-        val_labels: True if `val` has labels beyond the labelled budget, which every output must state.
-        fingerprint: hex digest of all of it; equal rows give equal digests.
-        large: the training rows that stay in their files; `train` then has those in memory.
-    """
-
-    columns: tuple[Column, ...]
-    val_labels: bool = False
-    fingerprint: str = ""
-    large: LargeRows | None = None
 
 
 def load_rows(data: Component, context: DataContext) -> SplitRows:
@@ -60,25 +42,12 @@ def _load_rows(data: Component, context: DataContext) -> SplitRows:
     context = replace(context, note=note_once(context))
     source: SourceData = build(data, context).load()
     pa.default_memory_pool().release_unused()  # of tables
-    large: LargeRows | None = None
     if isinstance(source, LargeSource):
-        splits, large, digest = split_large_table(
-            source, labels=config.labels, split=config.split, context=context
-        )
+        rows = split_large_table(source, labels=config.labels, split=config.split, context=context)
     else:
         _validate(source, data.use)
-        splits = split_rows(source, labels=config.labels, split=config.split)
-        named = {"train": splits.train, "val": splits.val, "test": splits.test}
-        present = {name: rows for name, rows in named.items() if rows is not None}
-        digest = fingerprint(source.columns, splits.class_names, present)
-    splits = replace(splits, notes=(*source.notes, *splits.notes))
-    return SplitRows(
-        **vars(splits),
-        columns=source.columns,
-        val_labels=config.split.val_labels and splits.val is not None,
-        fingerprint=digest,
-        large=large,
-    )
+        rows = split_rows(source, labels=config.labels, split=config.split)
+    return replace(rows, notes=(*source.notes, *rows.notes))
 
 
 def fit_preprocessor(rows: SplitRows, data: Component, context: DataContext) -> Preprocessor:

@@ -1,4 +1,4 @@
-"""Split rows into train, validation and test, and mask the labels that must not be seen.
+"""Assign rows to train, validation and test, and mask the labels that must not be seen.
 
 The order of steps keeps labels honest: the test rows are split off, training rows equal to a test row are
 dropped, a validation split that uses labels is split off (if requested), the labelled rows are chosen, and
@@ -8,106 +8,283 @@ budget.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flowgmm_cli.api import Column, LabelsConfig, Rows, SourceData, SplitConfig
-from flowgmm_cli.data.array_types import Array, Positions, Strings
-from flowgmm_cli.data.fingerprint import row_digests
-from flowgmm_cli.data.label_budget import choose_labelled, marker_mask
-from flowgmm_cli.data.stratified_sampling import HELD_OUT_NOTES, sample_held_out, split_rng
+from flowgmm_cli.data.array_types import Array, Bools, Positions, Strings
+from flowgmm_cli.data.fingerprint import fingerprint, row_digests
+from flowgmm_cli.data.sampling import Sizes, choose_labelled, marker_mask, sample_held_out, split_rng
 from flowgmm_cli.errors import DataError
 
-_INDEX, _DIGEST = "index", "digest"  # columns of index-only rows
+if TYPE_CHECKING:
+    from flowgmm_cli.data.large.source import LargeRows
+
+_HELD_OUT = (
+    "are set aside for the test (data.split.test)",
+    "with labels beyond the labelled budget form the validation split (data.split.val_labels)",
+)
+"""Descriptions of the labelled rows that stream 0 and stream 1 hold out, see `split_rng`."""
 
 
-@dataclass(frozen=True)
-class Splits:
+class Part(IntEnum):
+    """Split of a row; in training and validation it has a label only if the part says so."""
+
+    LEFT_OUT = 0
+    TRAIN = 1
+    LABELLED = 2
+    VAL = 3
+    VAL_LABELLED = 4
+    TEST = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitRows:
     """Disjoint splits with masked labels.
 
     Attributes:
+        columns: the input columns, in order.
+        class_names: index -> name; only classes with a labelled training row.
         train: never empty; labels are -1 except in the labelled rows.
         val: labels are -1 except where they may be used: rows of the labelled budget, or all with
             `split.val_labels`. None if nothing is held out.
         test: with true labels. None without a test split.
-        class_names: index -> name; only classes with a labelled training row.
+        val_labels: True if `val` has labels beyond the labelled budget, which every output must state.
+        fingerprint: hex digest of all of it; equal rows give equal digests.
         notes: for the user.
+        large: the training rows that stay in their files; `train` then has those in memory.
     """
 
+    columns: tuple[Column, ...]
+    class_names: tuple[str, ...]
     train: Rows
     val: Rows | None
     test: Rows | None
-    class_names: tuple[str, ...]
+    val_labels: bool = False
+    fingerprint: str = ""
     notes: tuple[str, ...] = ()
+    large: LargeRows | None = None
+
+    def present(self) -> dict[str, Rows]:
+        """Return the splits that exist, by name."""
+        named = {"train": self.train, "val": self.val, "test": self.test}
+        return {name: rows for name, rows in named.items() if rows is not None}
 
 
-def split_rows(source: SourceData, *, labels: LabelsConfig, split: SplitConfig) -> Splits:
+@dataclass(frozen=True)
+class Candidates:
+    """Rows of a table larger than memory that held-out and labelled rows are drawn from.
+
+    Attributes:
+        labelled: positions of labelled rows, ascending.
+        others: positions that validation rows without labels are drawn from, ascending.
+        sizes: number of labelled rows of each class, without marked ones; None if `labelled` has them all.
+        most: maximum number of test rows, and of validation rows.
+    """
+
+    labelled: Positions
+    others: Positions
+    sizes: Sizes | None
+    most: int
+
+
+def assign_splits(
+    labels: Array,
+    keys: Strings | None,
+    config: tuple[LabelsConfig, SplitConfig],
+    class_names: Sequence[str],
+    *,
+    marked: Bools | None = None,
+    given: Mapping[str, Iterable[bytes]] | None = None,
+    candidates: Candidates | None = None,
+) -> tuple[Array, list[str]]:
+    """Assign each training row of a source to a part.
+
+    Args:
+        labels: integers `(N,)`, -1 where a row has no label.
+        keys: equal for equal rows `(N,)`, to leave out rows equal to a held-out row; None keeps them.
+        config: settings of labels and splits; they determine all random numbers.
+        class_names: index -> name.
+        marked: mask of the rows that `labels.column` marks.
+        given: keys of the rows of `test` and `val` where the source has these splits.
+        candidates: some of the rows, to draw from; None draws from all.
+
+    Returns:
+        A `Part` for each row, int8 `(N,)`, and notes for the user.
+
+    Raises:
+        DataError: no labels, a single class, too few rows for the labelled budget, or no rows left.
+    """
+    labels_config, split = config
+    given = given or {}
+    assignment = _Assignment(labels, keys, split, marked, candidates)
+    if "test" in given:
+        assignment.drop_equal(given["test"], "test")
+    elif split.test > 0:
+        assignment.hold_out(Part.TEST)
+    if "val" in given:
+        assignment.drop_equal(given["val"], "validation")
+    count = 0 if "val" in given else round(split.val * len(assignment.free()))
+    if count and split.val_labels:
+        assignment.hold_out(Part.VAL_LABELLED)
+    usable = assignment.free_labelled()
+    if marked is not None:
+        usable = usable[marked[usable]]
+    rows = len(assignment.free())
+    labelled = choose_labelled(
+        labels, usable, labels_config, class_names, rows=rows, sizes=assignment.sizes or None
+    )
+    assignment.parts[labelled] = Part.LABELLED
+    if count and not split.val_labels:
+        assignment.hold_out_unlabelled(labelled, count)
+    return assignment.parts, assignment.notes
+
+
+class _Assignment:
+    """Parts of all rows, while they are assigned."""
+
+    def __init__(
+        self,
+        labels: Array,
+        keys: Strings | None,
+        split: SplitConfig,
+        marked: Bools | None,
+        candidates: Candidates | None,
+    ) -> None:
+        self.labels, self.keys, self.split, self.marked = labels, keys, split, marked
+        self.candidates = candidates
+        self.sizes = dict(candidates.sizes or {}) if candidates else {}
+        self.parts = np.full(len(labels), Part.TRAIN, dtype=np.int8)
+        self.notes: list[str] = []
+
+    def free(self, positions: Positions | None = None) -> Positions:
+        """Return the positions, by default of all rows, that are training rows so far."""
+        if positions is None:
+            return np.flatnonzero(self.parts == Part.TRAIN)
+        free: Positions = positions[self.parts[positions] == Part.TRAIN]
+        return free
+
+    def free_labelled(self) -> Positions:
+        return self.free(self.candidates.labelled if self.candidates else np.flatnonzero(self.labels >= 0))
+
+    def drop_equal(self, held_out: Iterable[bytes], kind: str) -> None:
+        """Leave out the training rows whose key is that of a held-out row."""
+        if self.keys is not None:
+            rows = self.free()
+            self.parts[rows[find_equal(self.keys[rows], held_out, "training", kind, self.notes)]] = (
+                Part.LEFT_OUT
+            )
+
+    def hold_out(self, part: Part) -> None:
+        """Hold out labelled rows for the test, or for validation rows beyond the labelled budget."""
+        stream, pool = int(part != Part.TEST), self.free_labelled()
+        if self.marked is not None:
+            unmarked = pool[~self.marked[pool]]
+            pool = unmarked if len(unmarked) or stream == 1 else pool
+        available = sum(self.sizes.values()) or len(pool)
+        count = round(self.split.val * len(self.free()) if stream == 1 else self.split.test * available)
+        limit = self._limit(min(count, len(pool) // 2) if self.sizes else count)
+        chosen = sample_held_out(
+            self.labels, pool, limit, self.split, stream=stream, sizes=self.sizes or None
+        )
+        if not len(chosen):
+            return
+        self.parts[chosen] = part
+        for label in self.labels[chosen].tolist() if self.sizes else ():
+            self.sizes[label] -= 1
+        self._note(len(chosen), count if limit < count else 0, _HELD_OUT[stream])
+        if self.keys is not None:
+            self.drop_equal(self.keys[chosen], "validation" if stream else "test")
+
+    def hold_out_unlabelled(self, labelled: Positions, count: int) -> None:
+        """Hold out rows without a visible label; if there are too few, labelled rows of the budget."""
+        pool = self.free(self.candidates.others if self.candidates else None)
+        if self.keys is not None and len(pool):
+            labelled_keys = set(self.keys[labelled])
+            pool = pool[[key not in labelled_keys for key in self.keys[pool]]]
+        limit = self._limit(count)
+        if len(pool) >= limit:
+            chosen = split_rng(self.split, stream=1).permutation(pool)[:limit]
+            self.parts[chosen] = Part.VAL
+            if limit < count:
+                self._note(limit, count, "are held out (data.split.val)")
+            if self.keys is not None:
+                self.drop_equal(self.keys[chosen], "validation")
+            return
+        limit = min(limit, len(labelled))
+        chosen = sample_held_out(self.labels, labelled, limit, self.split, stream=1)
+        self.parts[chosen] = Part.VAL_LABELLED
+        self.notes.append(
+            f"{len(chosen):,} labelled rows are held out for validation, out of the labelled budget"
+        )
+
+    def _limit(self, count: int) -> int:
+        return min(count, self.candidates.most) if self.candidates else count
+
+    def _note(self, count: int, target: int, description: str) -> None:
+        reason = f", not {target:,}: they are kept in memory" if target > count else ""
+        self.notes.append(f"{count:,} rows {description}{reason}")
+
+
+def split_rows(source: SourceData, *, labels: LabelsConfig, split: SplitConfig) -> SplitRows:
     """Split the rows of a source.
 
     Raises:
         DataError: no labels, a single class, a test class without a labelled row, or no rows left.
     """
     notes: list[str] = []
-    originals = {name: source.splits.get(name, source.splits["train"]) for name in ("train", "val", "test")}
-    needs_digests = split.duplicates == "drop" and (len(source.splits) > 1 or split.test > 0 or split.val > 0)
-    digest_columns = source.columns if needs_digests else None
-    index_rows = {name: _index_only(rows, digest_columns) for name, rows in source.splits.items()}
-    train, val, test = index_rows["train"], index_rows.get("val"), index_rows.get("test")
-    if test is not None:
-        test = drop_unlabelled(test, notes)
-    elif split.test > 0:
-        train, test = _hold_out_labelled(train, labels, split, notes, stream=0)
-    if split.duplicates == "drop":
-        if test is not None and val is not None:
-            val = drop_duplicates(val, test, _digests, "validation", "test", notes)
-        if test is not None:
-            train = drop_duplicates(train, test, _digests, "training", "test", notes)
-        if val is not None:
-            train = drop_duplicates(train, val, _digests, "training", "validation", notes)
-
-    needs_val = val is None and round(split.val * len(train)) > 0
-    if needs_val and split.val_labels:
-        train, val = _hold_out_labelled(train, labels, split, notes, stream=1)
-        if val is not None and split.duplicates == "drop":
-            train = drop_duplicates(train, val, _digests, "training", "validation", notes)
-    labelled = choose_labelled(train, labels, source.class_names)
-    if needs_val and not split.val_labels:
-        train, val = _split_val(train, labelled, split, notes)
-    else:
-        train = mask_labels(train, labelled)
-        if val is not None and not split.val_labels:
-            val = mask_labels(val, np.empty(0, dtype=np.int64))
-    return renumber_classes(
-        Splits(
-            train=_take(train, originals["train"]),
-            val=None if val is None else _take(val, originals["val"]),
-            test=None if test is None else _take(test, originals["test"]),
+    splits = dict(source.splits)
+    if "test" in splits:
+        splits["test"] = drop_unlabelled(splits["test"], notes)
+    keys = {name: row_digests(rows, source.columns) for name, rows in splits.items()}
+    train = splits.pop("train")
+    notes += contradiction_notes(train.labels, keys["train"], train.ids)
+    drop = split.duplicates == "drop"
+    parts, assignment_notes = assign_splits(
+        train.labels,
+        keys["train"] if drop else None,
+        (labels, split),
+        source.class_names,
+        marked=None if labels.column is None else marker_mask(train.extras, labels.column),
+        given={name: keys[name] for name in splits},
+    )
+    notes += assignment_notes
+    for name, codes in (("test", (Part.TEST,)), ("val", (Part.VAL, Part.VAL_LABELLED))):
+        if name not in splits and (positions := np.flatnonzero(np.isin(parts, codes))).size:
+            splits[name], keys[name] = take_part(train, parts, positions), keys["train"][positions]
+        elif name == "val" and name in splits and drop and "test" in splits:
+            equal = find_equal(keys["val"], keys["test"], "validation", "test", notes)
+            if equal.any():
+                splits["val"], keys["val"] = splits["val"].take(~equal), keys["val"][~equal]
+    if "val" in source.splits and not split.val_labels:
+        splits["val"] = replace(splits["val"], labels=np.full_like(splits["val"].labels, -1))
+    positions = np.flatnonzero((parts == Part.TRAIN) | (parts == Part.LABELLED))
+    splits["train"], keys["train"] = take_part(train, parts, positions), keys["train"][positions]
+    divided = renumber_classes(
+        SplitRows(
+            columns=source.columns,
             class_names=source.class_names,
+            train=splits["train"],
+            val=splits.get("val"),
+            test=splits.get("test"),
+            val_labels=split.val_labels and "val" in splits,
             notes=tuple(notes),
         )
     )
+    digest = fingerprint(source.columns, divided.class_names, divided.present(), keys)
+    return replace(divided, fingerprint=digest)
 
 
-def _index_only(rows: Rows, digest_columns: tuple[Column, ...] | None) -> Rows:
-    """Replace the cells of rows by positions and digests: splitting copies no cells and hashes a row once."""
-    columns: dict[str, Array] = {_INDEX: np.arange(len(rows))}
-    if digest_columns is not None:
-        columns[_DIGEST] = row_digests(rows, digest_columns)
-    return replace(rows, columns=columns)
-
-
-def _take(index_rows: Rows, rows: Rows) -> Rows:
-    """Give index-only rows the cells of the original rows."""
-    index = index_rows.columns[_INDEX]
-    if np.array_equal(index, np.arange(len(rows))):
-        return replace(index_rows, columns=rows.columns)
-    return replace(index_rows, columns={name: cells[index] for name, cells in rows.columns.items()})
-
-
-def _digests(index_rows: Rows) -> Strings:
-    return index_rows.columns[_DIGEST]
+def take_part(rows: Rows, parts: Array, positions: Positions) -> Rows:
+    """Return the rows at some positions, with the labels that their parts show."""
+    if len(positions) < len(rows):
+        rows, parts = rows.take(positions), parts[positions]
+    hidden = (parts == Part.TRAIN) | (parts == Part.VAL)
+    return replace(rows, labels=np.where(hidden, -1, rows.labels))
 
 
 def drop_unlabelled(test: Rows, notes: list[str]) -> Rows:
@@ -120,85 +297,39 @@ def drop_unlabelled(test: Rows, notes: list[str]) -> Rows:
         )
     if not labelled.all():
         notes.append(f"{(~labelled).sum():,} test rows have no label and are left out")
-    return test.take(labelled)
+    return test if labelled.all() else test.take(labelled)
 
 
-def _hold_out_labelled(
-    train: Rows, labels: LabelsConfig, split: SplitConfig, notes: list[str], *, stream: int
-) -> tuple[Rows, Rows | None]:
-    """Hold out labelled rows for the test (stream 0), or rows beyond the labelled budget (stream 1)."""
-    candidates = np.flatnonzero(train.labels >= 0)
-    if labels.column is not None:
-        unmarked = candidates[~marker_mask(train, labels.column)[candidates]]
-        candidates = unmarked if len(unmarked) or stream == 1 else candidates
-    count = round(split.val * len(train) if stream == 1 else split.test * len(candidates))
-    chosen = sample_held_out(train.labels, candidates, count, split, stream=stream)
-    if not len(chosen):
-        return train, None
-    notes.append(f"{len(chosen):,} rows {HELD_OUT_NOTES[stream]}")
-    return _partition(train, chosen)
-
-
-def _split_val(
-    train: Rows, labelled: Positions, split: SplitConfig, notes: list[str]
-) -> tuple[Rows, Rows | None]:
-    """Hold out rows without a visible label; if there are too few, labelled rows of the budget."""
-    visible = mask_labels(train, labelled)
-    count = round(split.val * len(train))
-    candidates = np.flatnonzero(visible.labels < 0)
-    digests = _digests(train) if split.duplicates == "drop" and len(candidates) else None
-    if digests is not None:
-        labelled_digests = set(digests[labelled])
-        candidates = candidates[[digest not in labelled_digests for digest in digests[candidates]]]
-    if len(candidates) >= count:
-        chosen = np.sort(split_rng(split, stream=1).permutation(candidates)[:count])
-    else:
-        chosen = sample_held_out(visible.labels, labelled, min(count, len(labelled)), split, stream=1)
-        notes.append(f"{len(chosen):,} labelled rows are held out for validation, out of the labelled budget")
-    if not len(chosen):
-        return visible, None
-    rest, val = _partition(visible, chosen)
-    if digests is not None and len(candidates) >= count:
-        rest = drop_duplicates(rest, val, _digests, "training", "validation", notes)
-    return rest, val
-
-
-def _partition(rows: Rows, held_out: Positions) -> tuple[Rows, Rows]:
-    mask = np.zeros(len(rows), dtype=bool)
-    mask[held_out] = True
-    return rows.take(~mask), rows.take(mask)
-
-
-def mask_labels(rows: Rows, keep: Positions) -> Rows:
-    """Set all labels to -1 except those at some positions."""
-    labels = np.full_like(rows.labels, -1)
-    labels[keep] = rows.labels[keep]
-    return replace(rows, labels=labels)
-
-
-def drop_duplicates(
-    rows: Rows,
-    held_out: Rows,
-    digests: Callable[[Rows], Strings],
-    kind: str,
-    held_out_kind: str,
-    notes: list[str],
-) -> Rows:
-    """Drop the rows that are equal to a held-out row; `digests` hashes the cells of rows."""
-    held_out_digests = set(digests(held_out))
-    equal = np.array([digest in held_out_digests for digest in digests(rows)], dtype=bool)
-    if not equal.any():
-        return rows
-    if equal.all():
+def find_equal(
+    keys: Strings, held_out: Iterable[bytes], kind: str, held_out_kind: str, notes: list[str]
+) -> Bools:
+    """Return a mask of the rows with the key of a held-out row; `DataError` if these are all rows."""
+    held_out_keys = set(held_out)
+    equal = np.array([key in held_out_keys for key in keys], dtype=bool)
+    if len(equal) and equal.all():
         raise DataError(
             f"every {kind} row is equal to a {held_out_kind} row",
             hint="give other test rows, or set data.split.duplicates=keep",
         )
-    notes.append(f"{equal.sum():,} {kind} rows are equal to a {held_out_kind} row and are left out")
-    return rows.take(~equal)
+    if equal.any():
+        notes.append(f"{equal.sum():,} {kind} rows are equal to a {held_out_kind} row and are left out")
+    return equal
 
 
-def renumber_classes(splits: Splits) -> Splits:
+def contradiction_notes(labels: Array, keys: Strings, ids: Array) -> list[str]:
+    """Describe the labelled rows that are equal to an earlier row with another label, in a line or none."""
+    first: dict[bytes, int] = {}
+    labelled = np.flatnonzero(labels >= 0)
+    rows = [row for row in labelled.tolist() if labels[first.setdefault(keys[row], row)] != labels[row]]
+    if not rows:
+        return []
+    name = str(ids[rows[0]]).removeprefix("train:")
+    if len(rows) == 1:
+        return [f"row {name} equals another row with another label"]
+    return [f"{len(rows):,} rows equal another row with another label; the first is row {name}"]
+
+
+def renumber_classes(splits: SplitRows) -> SplitRows:
     """Renumber the classes that have labelled training rows; others cannot be learned."""
     names = splits.class_names
     known = np.unique(splits.train.labels[splits.train.labels >= 0])
@@ -219,14 +350,12 @@ def renumber_classes(splits: Splits) -> Splits:
     code[known] = np.arange(len(known))
     lost = [name for label, name in enumerate(names) if label not in set(known.tolist())]
     notes = (*splits.notes, f"no labelled row shows the class {', '.join(lost)}") if lost else splits.notes
-
-    def renumber(rows: Rows | None) -> Rows | None:
-        return None if rows is None else replace(rows, labels=code[rows.labels])
-
-    return Splits(
-        train=replace(splits.train, labels=code[splits.train.labels]),
-        val=renumber(splits.val),
-        test=renumber(splits.test),
+    renumbered = {name: replace(rows, labels=code[rows.labels]) for name, rows in splits.present().items()}
+    return replace(
+        splits,
+        train=renumbered["train"],
+        val=renumbered.get("val"),
+        test=renumbered.get("test"),
         class_names=tuple(names[label] for label in known),
         notes=notes,
     )

@@ -20,8 +20,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from flowgmm_cli.api import Column, DataContext, Rows
-from flowgmm_cli.data.prepare import SplitRows
 from flowgmm_cli.data.preprocessor import Tensors
+from flowgmm_cli.data.splits import SplitRows
 from flowgmm_cli.devices import Engine, create_engine, deterministic, find_device
 from flowgmm_cli.errors import DataError, PluginError, RecipeError, RunError
 from flowgmm_cli.estimator.labels import mark_unlabelled, read_labels

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.data.prepare import SplitRows, load_rows
+from flowgmm_cli.data.prepare import load_rows
 from flowgmm_cli.data.preprocessor import Tensors
+from flowgmm_cli.data.splits import SplitRows
 from flowgmm_cli.errors import DataError, RunError
 from flowgmm_cli.evaluation.baselines import run_baselines
 from flowgmm_cli.evaluation.metrics import Evaluation, evaluate

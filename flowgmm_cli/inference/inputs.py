@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Rows
-from flowgmm_cli.data.prepare import SplitRows, load_rows
+from flowgmm_cli.data.prepare import load_rows
 from flowgmm_cli.data.readers.base import (
     Chunk,
     MemoryReader,
@@ -21,6 +21,7 @@ from flowgmm_cli.data.readers.base import (
     unlabelled,
 )
 from flowgmm_cli.data.readers.schema import InputSchema
+from flowgmm_cli.data.splits import SplitRows
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.trained_model import TrainedModel
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from flowgmm_cli.api import DataContext, Rows, ScoreInputs
-from flowgmm_cli.data.prepare import SplitRows
 from flowgmm_cli.data.preprocessor import Preprocessor
+from flowgmm_cli.data.splits import SplitRows
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.flows.flat import FlatFlow
 from flowgmm_cli.inference.ood_selection import select_score

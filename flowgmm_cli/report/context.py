@@ -20,8 +20,8 @@ from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
 
 if TYPE_CHECKING:
-    from flowgmm_cli.data.prepare import SplitRows
     from flowgmm_cli.data.preprocessor import Tensors
+    from flowgmm_cli.data.splits import SplitRows
     from flowgmm_cli.trained_model import TrainedModel
 
 MAX_FILE_ROWS = 20_000  # rows of a file that a report reads; figures need no more

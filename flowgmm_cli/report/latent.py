@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from flowgmm_cli.data.prepare import SplitRows
+    from flowgmm_cli.data.splits import SplitRows
     from flowgmm_cli.trained_model import TrainedModel
 
 Matrix = npt.NDArray[np.floating[Any]]

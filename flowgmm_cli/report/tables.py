@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from flowgmm_cli.data.prepare import SplitRows
+from flowgmm_cli.data.splits import SplitRows
 from flowgmm_cli.evaluation.metrics import BaselineResult, ClassificationMetrics, Evaluation, wilson_interval
 from flowgmm_cli.report import text
 from flowgmm_cli.report.context import ReportContext, UnavailableError

@@ -13,9 +13,10 @@ from torch import Tensor
 from flowgmm_cli.api import DataConfig, DataContext, Rows
 from flowgmm_cli.data.large.stream import RowStream
 from flowgmm_cli.data.lazy_dataset import RowStore, is_lazy
-from flowgmm_cli.data.prepare import SplitRows, fit_preprocessor, load_rows
+from flowgmm_cli.data.prepare import fit_preprocessor, load_rows
 from flowgmm_cli.data.preprocessor import Preprocessor, Tensors
 from flowgmm_cli.data.readers.base import note_once
+from flowgmm_cli.data.splits import SplitRows
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
 from flowgmm_cli.training.validation import require_held_out

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from flowgmm_cli.api import iterate_batches
 from flowgmm_cli.data.lazy_dataset import load_tensor
-from flowgmm_cli.data.prepare import SplitRows
 from flowgmm_cli.data.row_tensors import RowTensors
+from flowgmm_cli.data.splits import SplitRows
 from flowgmm_cli.devices import Engine
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.model import FlowMixture

@@ -37,10 +37,12 @@ def test_lone_surrogates_can_be_digested():
     assert len(row_digests(rows([1], ["\ud800"]), [TEXT])) == 1
 
 
-def test_the_fingerprint_sees_content_labels_names_and_order():
-    def of(data, names=("a", "b")):
-        return fingerprint([NUMBER, TEXT], names, {"train": data})
+def of(data, names=("a", "b")):
+    columns = [NUMBER, TEXT]
+    return fingerprint(columns, names, {"train": data}, {"train": row_digests(data, columns)})
 
+
+def test_the_fingerprint_sees_content_labels_names_and_order():
     base = of(rows([1, 2], ["x", "y"]))
     assert base == of(rows([1, 2], ["x", "y"]))
     variants = {
@@ -54,9 +56,7 @@ def test_the_fingerprint_sees_content_labels_names_and_order():
 
 
 def test_the_fingerprint_is_the_same_on_every_machine():
-    assert fingerprint([NUMBER, TEXT], ("a",), {"train": rows([1, np.nan], ["ü", None])}) == (
-        "8f7be4f42ccf50808263fc8e3c0d7ce9"
-    )
+    assert of(rows([1, np.nan], ["ü", None]), ("a",)) == "8f7be4f42ccf50808263fc8e3c0d7ce9"
 
 
 def images(pixels):

@@ -204,3 +204,22 @@ def test_each_row_is_hashed_once_and_each_cell_copied_once(monkeypatch, given, v
     assert sorted(hashed) == sorted(len(part) for part in given_rows.values())
     assert copied == [40] * (3 - len(given) if len(given) < 2 else 0)
     assert len(splits.train) == 40 - sum(len(part) for part in parts(splits)[1:] if "train" in part.ids[0])
+
+
+def test_labelled_rows_that_contradict_an_equal_row_are_counted_and_noted():
+    x = [1, 2, 3, 4, 5, 6, 1, 2, 3]
+    data = source(train=rows([0, 1, 0, 1, -1, 0, 1, 1, 0], x))
+    ids = np.array([f"train:{row + 1}" for row in range(9)], dtype=object)
+    data = replace(data, splits={"train": replace(data.splits["train"], ids=ids)})
+    notes = split_rows(data, labels=LabelsConfig(), split=SplitConfig(test=0, val=0)).notes
+    assert notes == ("row 7 equals another row with another label",)
+
+
+def test_equal_pictures_in_two_classes_are_noted():
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 2, 2), dtype=np.uint8)
+    pixels[9], pixels[10] = pixels[0], pixels[1]
+    names = np.array([f"{'ab'[row % 2]}/{row}.png" for row in range(12)], dtype=object)
+    train = Rows({"image": pixels}, np.arange(12) % 2, names)
+    data = SourceData((Column("image", "image", (2, 2)),), ("a", "b"), {"train": train})
+    notes = split_rows(data, labels=LabelsConfig(), split=SplitConfig(test=0, val=0)).notes
+    assert notes == ("2 rows equal another row with another label; the first is row b/9.png",)

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flowgmm_cli.api import DataContext, Rows
+from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.array_types import Array, Bools
-from flowgmm_cli.data.label_budget import marker_mask
 from flowgmm_cli.data.large.cache import Arrays, load_or_compute
 from flowgmm_cli.data.large.files import TableFiles
 from flowgmm_cli.data.large.reader import GroupReader
+from flowgmm_cli.data.sampling import marker_mask
 from flowgmm_cli.data.sources.columns import sort_naturally, strings
 from flowgmm_cli.errors import DataError
 
@@ -83,10 +83,7 @@ def _read(
         return np.array(encoded, dtype=np.int64)
 
     def parse_markers(cells: Sequence[str | None]) -> Array:
-        column = np.array(cells, dtype=object)
-        return marker_mask(
-            Rows({}, np.zeros(len(column), np.int64), column, {str(marker): column}), str(marker)
-        )
+        return marker_mask({str(marker): np.array(cells, dtype=object)}, str(marker))
 
     with GroupReader(table, [label, *([marker] if marker else [])], _BATCH_ROWS) as reader:
         for _, start, part in reader.scan(context, "reading labels"):

@@ -19,6 +19,7 @@ from flowgmm_cli.data.large.statistics import ColumnStatistics
 from flowgmm_cli.data.sources.column_kinds import MAX_CATEGORIES
 from flowgmm_cli.data.sources.columns import strings
 from flowgmm_cli.data.sources.tables import Table
+from flowgmm_cli.data.splits import take_part
 from flowgmm_cli.errors import DataError
 
 MAX_NAMED_CATEGORIES = 10_000
@@ -78,10 +79,11 @@ class ResidentRows:
     rows: Rows
     statistics: Mapping[str, ColumnStatistics]
 
-    def take(self, positions: Positions, labels: Array) -> Rows:
-        """Return the rows at some of the positions, with labels."""
+    def take(self, positions: Positions, labels: Array, parts: Array) -> Rows:
+        """Return the rows at some of the positions, with the labels that the parts of all rows show."""
         rows = self.rows.take(np.searchsorted(self.positions, positions))
-        return Rows(rows.columns, labels.astype(np.int64), rows.ids)
+        rows = Rows(rows.columns, labels.astype(np.int64), rows.ids)
+        return take_part(rows, parts[positions], np.arange(len(rows)))
 
 
 def load_resident_rows(

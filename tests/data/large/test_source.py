@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from flowgmm_cli.api import LabelsConfig, SplitConfig
-from flowgmm_cli.data.large import duplicates, split
+from flowgmm_cli.data.large import duplicates, source
 from flowgmm_cli.data.prepare import fit_preprocessor, load_rows
 from flowgmm_cli.errors import DataError
 
@@ -57,8 +57,8 @@ def test_splits_are_disjoint_and_reproducible_and_hide_labels(config, context, f
 
 
 def test_held_out_rows_are_bounded_and_a_note_says_so(config, context, folder, monkeypatch):
-    monkeypatch.setattr(split, "MAX_HELD_OUT_ROWS", 50)
-    monkeypatch.setattr(split, "MAX_SAMPLE_ROWS", 200)
+    monkeypatch.setattr(source, "MAX_HELD_OUT_ROWS", 50)
+    monkeypatch.setattr(source, "MAX_SAMPLE_ROWS", 200)
     data = config(folder, labels=LabelsConfig(count=30), split=SplitConfig(test=0.5, val=0.2))
     loaded = load_rows(data, context)
     assert (len(loaded.test), len(loaded.val)) == (50, 50)
@@ -69,12 +69,12 @@ def test_held_out_rows_are_bounded_and_a_note_says_so(config, context, folder, m
 
 
 def test_labelled_rows_are_drawn_from_a_subset_of_many_labels(config, context, folder, monkeypatch):
-    monkeypatch.setattr(split, "_MAX_CANDIDATES", 90)
+    monkeypatch.setattr(source, "_MAX_CANDIDATES", 90)
     loaded = load_rows(config(folder, labels=LabelsConfig(per_class=7)), context)
     assert np.bincount(loaded.train.labels[loaded.train.labels >= 0]).tolist() == [7, 7, 7]
     assert np.bincount(loaded.test.labels).min() > 0.2 * len(loaded.test)
     with pytest.raises(DataError, match=r"only \d+ rows have a label"):
-        load_rows(config(folder, labels=LabelsConfig(count=1500)), context)
+        load_rows(config(folder, labels=LabelsConfig(count=997)), context)
 
 
 def test_validation_labels_a_marker_column_and_an_id_column(
@@ -133,8 +133,8 @@ def test_too_many_duplicates_are_an_error(config, context, tmp_path, some_rows, 
 
 
 def test_column_statistics_cover_all_rows(config, context, folder, some_rows, write_table, monkeypatch):
-    monkeypatch.setattr(split, "MAX_SAMPLE_ROWS", 40)
-    monkeypatch.setattr(split, "MIN_ROWS", 40)
+    monkeypatch.setattr(source, "MAX_SAMPLE_ROWS", 40)
+    monkeypatch.setattr(source, "MIN_ROWS", 40)
     table = some_rows(600, 9)
     odd = table.set_column(0, "a", pa.array([*[1e4, float("inf"), None], *table["a"].to_pylist()[3:]]))
     colours = pa.array(["violet", *table["colour"].to_pylist()[1:]])
@@ -183,8 +183,7 @@ def test_errors_name_the_column(config, context, folder, parameters, message):
 
 
 def test_labelled_rows_must_fit_into_memory(config, context, folder, monkeypatch):
-    monkeypatch.setattr(split, "MIN_ROWS", 100)
-    monkeypatch.setattr("flowgmm_cli.data.large.source.MIN_ROWS", 100)
+    monkeypatch.setattr(source, "MIN_ROWS", 100)
     with pytest.raises(DataError, match="labelled rows are kept in memory") as caught:
         load_rows(config(folder), context)
     assert "data.labels.count" in caught.value.hint
