@@ -37,16 +37,15 @@ def list_plugins(
     Without --check no plugin is imported and its summary is that of its package. States: ok, disabled
     (FLOWGMM_DISABLE_PLUGINS), conflict (write package/name) and, with --check, incompatible and broken.
     """
-    from dataclasses import asdict, replace
+    from dataclasses import replace
 
-    from flowgmm_cli.plugins.entry import Entry
     from flowgmm_cli.plugins.registry import registry
 
     known = registry()
     entries = [entry.inspect() if check else entry for entry in known.entries(_check_kind(kind))]
-    for point in known.recipes if kind in (None, "recipe") else ():
-        entry = Entry(**asdict(point), summary=f"recipes in {point.target}; see `flowgmm recipes list`")
-        entries.append(replace(entry, state="disabled") if known.is_disabled(point.package) else entry)
+    for entry in known.recipes if kind in (None, "recipe") else ():
+        entry = replace(entry, summary=f"recipes in {entry.target}; see `flowgmm recipes list`")
+        entries.append(replace(entry, state="disabled") if known.is_disabled(entry.package) else entry)
     rows = [_row(entry) for entry in entries]
     if as_json:
         output.print_json({"schema": "flowgmm/plugins/1", "plugins": rows, "problems": list(known.problems)})
@@ -161,7 +160,7 @@ def run_tests(
         output.print_text(f"\n{verdict}: {', '.join(parts)}")
     if counts["failed"]:
         count = f"{counts['failed']} check{'s' if counts['failed'] > 1 else ''}"
-        output.warn(f"{entry.kind} `{entry.name}` from {entry.origin} fails {count}")
+        output.warn(f"{entry.label} fails {count}")
         raise typer.Exit(PluginError.exit_code)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from flowgmm_cli.api import ENTRY_POINT_GROUPS as GROUPS
+from flowgmm_cli.plugins.entry import Entry, normalise
 
 _NAME = re.compile(r"[a-z][a-z0-9_.]*")
 _TARGET = re.compile(r"(?P<module>\w+(?:\.\w+)*)\s*(?::\s*(?P<attribute>\w+(?:\.\w+)*))?\s*(?:\[.*\])?")
@@ -19,31 +20,11 @@ _RawEntry = tuple[str, str, str, str, str | None]  # group, name, value, distrib
 
 
 @dataclass(frozen=True)
-class PluginEntryPoint:
-    """An installed entry point of a group of flowgmm's."""
-
-    kind: str  # a value of `flowgmm_cli.api.ENTRY_POINT_GROUPS`
-    name: str  # the name recipes use
-    target: str  # `package.module:attribute`; for recipes a package or `package:folder`
-    package: str  # the distribution, normalised as PEP 503 says
-    version: str | None  # the distribution's version, if its metadata has one
-
-
-@dataclass(frozen=True)
 class Discovery:
-    """All installed entry points, and one line for each that cannot be read."""
+    """All installed components and recipe folders, and one line for each that cannot be read."""
 
-    entry_points: tuple[PluginEntryPoint, ...] = ()
+    entries: tuple[Entry, ...] = ()
     problems: tuple[str, ...] = ()
-
-
-def normalise(package: str) -> str:
-    """Return a distribution's name in the spelling of PEP 503.
-
-    >>> normalise("FlowGMM_nsf")
-    'flowgmm-nsf'
-    """
-    return re.sub(r"[-_.]+", "-", package).lower()
 
 
 def discover(path: Sequence[str] | None = None) -> Discovery:
@@ -70,7 +51,7 @@ def distribution_summary(package: str) -> str:
 
 
 def _collect(raw_entries: Iterable[_RawEntry], problems: list[str] | None = None) -> Discovery:
-    entry_points: list[PluginEntryPoint] = []
+    entries: list[Entry] = []
     bad: list[str] = []
     for group, name, value, distribution, version in raw_entries:
         match = _TARGET.fullmatch(value.strip())
@@ -83,9 +64,9 @@ def _collect(raw_entries: Iterable[_RawEntry], problems: list[str] | None = None
             bad.append(f"{source}: the {kind} `{name}` names `{value}`, not `module:attribute`")
         else:
             target = match["module"] + (f":{match['attribute']}" if match["attribute"] else "")
-            entry_points.append(PluginEntryPoint(kind, name, target, package, version))
-    entry_points.sort(key=lambda entry: (entry.kind, entry.name, entry.package))
-    return Discovery(tuple(entry_points), (*(problems or []), *sorted(bad)))
+            entries.append(Entry(kind, name, package, version, target))
+    entries.sort(key=lambda entry: (entry.kind, entry.name, entry.package))
+    return Discovery(tuple(entries), (*(problems or []), *sorted(bad)))
 
 
 def _read_with_entrypoints(path: Sequence[str] | None) -> Iterator[_RawEntry]:

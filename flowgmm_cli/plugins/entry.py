@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -49,9 +50,13 @@ SHARED_CONFIGS: dict[str, type[Config]] = {"data": DataConfig, "regulariser": Re
 """Kind -> the model that the parameters of all components of that kind extend."""
 
 
-def kind_of(spec: Spec) -> str | None:
-    """Return the kind of component that a spec describes."""
-    return next((kind for kind, spec_type in SPEC_TYPES.items() if type(spec) is spec_type), None)
+def normalise(package: str) -> str:
+    """Return a distribution's name in the spelling of PEP 503.
+
+    >>> normalise("FlowGMM_nsf")
+    'flowgmm-nsf'
+    """
+    return re.sub(r"[-_.]+", "-", package).lower()
 
 
 class _IncompatibleError(PluginError):
@@ -87,6 +92,11 @@ class Entry:
         return f"{self.package}/{self.name}"
 
     @property
+    def label(self) -> str:
+        """The kind, the name and the origin, for people."""
+        return f"{self.kind} `{self.name}` from {self.origin}"
+
+    @property
     def origin(self) -> str:
         """The package and its version, for people."""
         if self.builtin:
@@ -103,16 +113,16 @@ class Entry:
         """
         if self.loaded is not None:
             return self.loaded
-        what = f"{self.kind} `{self.name}` from {self.origin}"
-        spec = load_target(self.target, what)
+        spec = load_target(self.target, self.label)
         if isinstance(spec, Spec) and spec.api not in SUPPORTED_API:
             raise _IncompatibleError(
-                f"{what} is written for plugin API {spec.api}; this flowgmm speaks {API_VERSION}",
+                f"{self.label} is written for plugin API {spec.api}; this flowgmm speaks {API_VERSION}",
                 hint=f"install a version of {self.package} that fits, or a newer flowgmm",
             )
         reason = self._defect(spec)
         if reason:
-            raise PluginError(f"{what} is broken: {self.target} {reason}", hint=self._report_hint())
+            hint = f"tell the authors of {self.package}, or set FLOWGMM_DISABLE_PLUGINS={self.package}"
+            raise PluginError(f"{self.label} is broken: {self.target} {reason}", hint=hint)
         valid: Spec = spec
         return valid
 
@@ -125,7 +135,7 @@ class Entry:
         module, colon, attribute = self.spec().build.partition(":")
         if self.path and module == Path(self.path).stem:
             module = self.target.partition(":")[0]  # the file is imported under a private name
-        return load_target(f"{module}{colon}{attribute}", f"{self.kind} `{self.name}` from {self.origin}")
+        return load_target(f"{module}{colon}{attribute}", self.label)
 
     def inspect(self) -> Entry:
         """Return this entry with its spec loaded and `state`, `summary` and `problem` filled in.
@@ -153,9 +163,6 @@ class Entry:
             return "has a parameter `use`, which recipes need for the component's name"
         return None
 
-    def _report_hint(self) -> str:
-        return f"tell the authors of {self.package}, or set FLOWGMM_DISABLE_PLUGINS={self.package}"
-
 
 def load_target(target: str, what: str) -> Any:
     """Import `package.module:attribute`; `what` is the component's name in errors.
@@ -169,10 +176,12 @@ def load_target(target: str, what: str) -> Any:
         for part in attribute.split("."):
             value = getattr(value, part)
     except (Exception, SystemExit) as error:
-        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise PluginError(
-            f"{what} cannot be loaded: importing {target} failed",
-            details=[reason],
-            hint="see the whole traceback with FLOWGMM_TRACEBACK=1",
-        ) from error
+        raise import_error(f"{what} cannot be loaded: importing {target} failed", error) from error
     return value
+
+
+def import_error(message: str, error: BaseException) -> PluginError:
+    """Make the error for code of a plugin that cannot be imported."""
+    reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    hint = "see the whole traceback with FLOWGMM_TRACEBACK=1"
+    return PluginError(message, details=[reason], hint=hint)

@@ -12,33 +12,17 @@ import importlib.util
 import os
 import re
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 from flowgmm_cli.api import Spec
 from flowgmm_cli.errors import PluginError
+from flowgmm_cli.plugins.entry import SPEC_TYPES, Entry, import_error, normalise
 
 VARIABLE = "FLOWGMM_PLUGIN_MODULES"
 """Environment variable with files to load, separated as in PATH; `--plugin-module` adds to it."""
 
 FLAG = "--plugin-module"
-
-
-@dataclass(frozen=True)
-class LocalModule:
-    """An imported file."""
-
-    path: Path  # the file, absolute
-    module: str  # the private name under which it is imported
-    digest: str  # SHA-256 of its content, in hexadecimal
-    specs: Mapping[str, Spec]  # the variables that hold specs; recipes name them in lower case
-
-    @property
-    def package(self) -> str:
-        """The file's name, normalised; it takes the place of a distribution's name."""
-        return re.sub(r"[-_.]+", "-", self.path.name).lower()
 
 
 def local_files(value: str | None = None) -> list[Path]:
@@ -48,8 +32,8 @@ def local_files(value: str | None = None) -> list[Path]:
     return list(dict.fromkeys(Path(part).expanduser().absolute() for part in parts))
 
 
-def load_file(path: str | Path) -> LocalModule:
-    """Import a file and collect its specs.
+def load_file(path: str | Path) -> list[Entry]:
+    """Import a file and return its components; their package is the normalised name of the file.
 
     Raises:
         PluginError: the file does not exist, cannot be imported, or has no spec.
@@ -62,27 +46,34 @@ def load_file(path: str | Path) -> LocalModule:
             f"the plugin module {path} cannot be read: {error.strerror or error}",
             hint=f"{FLAG} takes a Python file that defines a FlowSpec, DataSpec, ...",
         ) from error
-    name = module_name(file)
+    # the private module name is the same in every process
+    key = hashlib.sha256(str(file).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    name = f"_flowgmm_local_{key}_{re.sub(r'[^A-Za-z0-9_]', '_', file.stem)}"
     module = sys.modules.get(name)
     if module is None or getattr(module, "__flowgmm_digest__", None) != digest:
         module = _import(file, name, digest)
-    specs = {
-        attribute: value
-        for attribute, value in vars(module).items()
-        if isinstance(value, Spec) and not attribute.startswith("_")
-    }
-    if not specs:
+    entries = [
+        Entry(
+            kind,
+            attribute.lower(),
+            normalise(file.name),
+            None,
+            f"{name}:{attribute}",
+            summary=spec.summary,
+            path=str(file),
+            digest=digest,
+        )
+        for attribute, spec in vars(module).items()
+        if isinstance(spec, Spec) and not attribute.startswith("_")
+        for kind, spec_type in SPEC_TYPES.items()
+        if type(spec) is spec_type
+    ]
+    if not entries:
         raise PluginError(
             f"the plugin module {path} defines no component",
             hint="assign a FlowSpec, DataSpec, RegulariserSpec, EncoderSpec or ScoreSpec to a variable of it",
         )
-    return LocalModule(file, name, digest, specs)
-
-
-def module_name(file: Path) -> str:
-    """Return the private module name of a file; it is the same in every process."""
-    key = hashlib.sha256(str(file).encode("utf-8", "surrogateescape")).hexdigest()[:8]
-    return f"_flowgmm_local_{key}_{re.sub(r'[^A-Za-z0-9_]', '_', file.stem)}"
+    return entries
 
 
 def _import(file: Path, name: str, digest: str) -> ModuleType:
@@ -95,11 +86,6 @@ def _import(file: Path, name: str, digest: str) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise PluginError(
-            f"the plugin module {file} cannot be imported",
-            details=[reason],
-            hint="see the whole traceback with FLOWGMM_TRACEBACK=1",
-        ) from error
+        raise import_error(f"the plugin module {file} cannot be imported", error) from error
     setattr(module, "__flowgmm_digest__", digest)  # noqa: B010 - not an attribute of ModuleType
     return module

@@ -11,27 +11,27 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from importlib import import_module, metadata
+from importlib import metadata
 from typing import Any, TypeVar
 
 from flowgmm_cli.api import Component, Spec
 from flowgmm_cli.errors import FlowgmmError, PluginError, did_you_mean
-from flowgmm_cli.plugins.discovery import PluginEntryPoint, discover, normalise
-from flowgmm_cli.plugins.entry import CORE, SPEC_TYPES, Entry, kind_of
-from flowgmm_cli.plugins.local import LocalModule, load_file, local_files
+from flowgmm_cli.plugins.discovery import discover
+from flowgmm_cli.plugins.entry import CORE, SPEC_TYPES, Entry, load_target, normalise
+from flowgmm_cli.plugins.local import load_file, local_files
 
 S = TypeVar("S", bound=Spec)
 
 _SPEC_TABLES = {
-    "flow": ("flowgmm_cli.flows.specs", "SPECS"),
-    "prior": ("flowgmm_cli.mixture.specs", "SPECS"),
-    "objective": ("flowgmm_cli.objectives.specs", "SPECS"),
-    "regulariser": ("flowgmm_cli.regularisers.specs", "SPECS"),
-    "view": ("flowgmm_cli.views.specs", "SPECS"),
-    "data": ("flowgmm_cli.data.specs", "SPECS"),
-    "transform": ("flowgmm_cli.data.specs", "TRANSFORMS"),
-    "score": ("flowgmm_cli.scores.specs", "SPECS"),
-    "encoder": ("flowgmm_cli.encoders.specs", "SPECS"),
+    "flow": "flowgmm_cli.flows.specs:SPECS",
+    "prior": "flowgmm_cli.mixture.specs:SPECS",
+    "objective": "flowgmm_cli.objectives.specs:SPECS",
+    "regulariser": "flowgmm_cli.regularisers.specs:SPECS",
+    "view": "flowgmm_cli.views.specs:SPECS",
+    "data": "flowgmm_cli.data.specs:SPECS",
+    "transform": "flowgmm_cli.data.specs:TRANSFORMS",
+    "score": "flowgmm_cli.scores.specs:SPECS",
+    "encoder": "flowgmm_cli.encoders.specs:SPECS",
 }
 
 
@@ -39,8 +39,7 @@ class Builtins(Mapping[str, Mapping[str, Spec]]):
     """The built-in components: kind -> name -> spec. A kind's module is imported on first use."""
 
     def __getitem__(self, kind: str) -> Mapping[str, Spec]:
-        module, attribute = _SPEC_TABLES[kind]
-        table: Mapping[str, Spec] = getattr(import_module(module), attribute)
+        table: Mapping[str, Spec] = load_target(_SPEC_TABLES[kind], f"built-in {kind}")
         return table
 
     def __iter__(self) -> Iterator[str]:
@@ -55,42 +54,47 @@ class Registry:
 
     Args:
         builtins: kind -> name -> spec.
-        installed: entry points of installed plugins.
+        installed: components and recipe folders of installed plugins, and components of the user's own files.
         problems: errors of the discovery, one line each.
         disabled: `all`, or package names separated by commas.
-        local: the user's own files with specs, already loaded.
     """
 
     def __init__(
         self,
         builtins: Mapping[str, Mapping[str, Spec]],
-        installed: Iterable[PluginEntryPoint] = (),
+        installed: Iterable[Entry] = (),
         *,
         problems: Iterable[str] = (),
         disabled: str = "",
-        local: Iterable[LocalModule] = (),
     ) -> None:
         self.problems = tuple(problems)
-        self.recipes = tuple(entry for entry in installed if entry.kind == "recipe")
         self._builtins = builtins
-        self._installed = tuple(entry for entry in installed if entry.kind != "recipe")
-        self._local = tuple(local)
+        self._installed = sorted(installed, key=lambda entry: (entry.name, entry.package))
         self._disabled = {normalise(name.strip()) for name in disabled.split(",") if name.strip()}
-        self._plugins: dict[str, tuple[Entry, ...]] = {}
+        self._plugins: dict[str, list[Entry]] = {}
 
     def entries(self, kind: str | None = None) -> list[Entry]:
         """List the entries of a kind, or all: built-ins first, then plugins by name. Loads no plugin."""
-        kinds = list(SPEC_TYPES) if kind is None else [kind]
-        return [
-            entry for name in kinds for entry in (*self._builtin_entries(name), *self._plugin_entries(name))
+        if kind is None:
+            return [entry for each in SPEC_TYPES for entry in self.entries(each)]
+        version = _core_version()
+        builtins = [
+            Entry(kind, name, CORE, version, spec.build, summary=spec.summary, loaded=spec)
+            for name, spec in self._builtins.get(kind, {}).items()
         ]
+        return [*builtins, *self._plugin_entries(kind)]
+
+    @property
+    def recipes(self) -> list[Entry]:
+        """The recipe folders of installed plugins."""
+        return [entry for entry in self._installed if entry.kind == "recipe"]
 
     def with_spec(self, kind: str, name: str, spec: Spec, *, plugins: bool = True) -> Registry:
         """Return this registry with a further built-in spec, and without plugins if `plugins` is false."""
         specs = {**self._builtins, kind: {**self._builtins.get(kind, {}), name: spec}}
         if not plugins:
             return Registry(specs)
-        return Registry(specs, self._installed, disabled=",".join(self._disabled), local=self._local)
+        return Registry(specs, self._installed, disabled=",".join(self._disabled))
 
     def find(self, kind: str, use: str) -> Entry:
         """Return the entry of a bare name or `package/name`, with its spec loaded.
@@ -114,52 +118,30 @@ class Registry:
     def build(self, component: Component, *args: Any, **kwargs: Any) -> Any:
         """Import the spec's `build` target and call it with the component's config, `args` and `kwargs`."""
         entry = self.find(component.kind, component.use)
-        what = f"{entry.kind} `{entry.name}` from {entry.origin}"
         build = entry.load_build()
-        if entry.builtin:
-            return build(component.config, *args, **kwargs)
         try:
             return build(component.config, *args, **kwargs)
-        except FlowgmmError:
-            raise
         except (Exception, SystemExit) as error:
-            raise PluginError(
-                f"{what} could not be built", details=[f"{type(error).__name__}: {error}"]
-            ) from error
+            if entry.builtin or isinstance(error, FlowgmmError):
+                raise
+            details = [f"{type(error).__name__}: {error}"]
+            raise PluginError(f"{entry.label} could not be built", details=details) from error
 
     def provenance(self, component: Component) -> dict[str, Any]:
         """Return the origin of a component as JSON values for `run.json` and `model.json`."""
         entry = self.find(component.kind, component.use)
-        origin: dict[str, Any] = {
-            "kind": entry.kind,
-            "name": entry.name,
-            "package": entry.package,
-            "version": entry.version,
-            "api": entry.spec().api,
-        }
+        origin: dict[str, Any] = {key: getattr(entry, key) for key in ("kind", "name", "package", "version")}
+        origin["api"] = entry.spec().api
         return {**origin, "path": entry.path, "sha256": entry.digest} if entry.path else origin
 
     def is_disabled(self, package: str) -> bool:
         """Return whether `FLOWGMM_DISABLE_PLUGINS` names the package."""
         return "all" in self._disabled or package in self._disabled
 
-    def _builtin_entries(self, kind: str) -> list[Entry]:
-        version = _core_version()
-        return [
-            Entry(kind, name, CORE, version, spec.build, summary=spec.summary, loaded=spec)
-            for name, spec in self._builtins.get(kind, {}).items()
-        ]
-
-    def _plugin_entries(self, kind: str) -> tuple[Entry, ...]:
+    def _plugin_entries(self, kind: str) -> list[Entry]:
         if kind not in self._plugins:
-            entries = [
-                Entry(point.kind, point.name, point.package, point.version, point.target)
-                for point in self._installed
-                if point.kind == kind
-            ]
-            entries += [entry for module in self._local for entry in _local_entries(module, kind)]
-            entries.sort(key=lambda entry: (entry.name, entry.package))
-            self._plugins[kind] = tuple(self._with_state(entry, entries) for entry in entries)
+            entries = [entry for entry in self._installed if entry.kind == kind]
+            self._plugins[kind] = [self._with_state(entry, entries) for entry in entries]
         return self._plugins[kind]
 
     def _with_state(self, entry: Entry, entries: list[Entry]) -> Entry:
@@ -210,17 +192,17 @@ def registry() -> Registry:
     """
     discovery = discover()
     disabled = os.environ.get("FLOWGMM_DISABLE_PLUGINS", "")
-    modules: list[LocalModule] = []
+    entries = list(discovery.entries)
     problems = list(discovery.problems)
     for file in local_files():
         if "all" in [name.strip() for name in disabled.split(",")]:
             problems.append(f"{file} is not loaded: FLOWGMM_DISABLE_PLUGINS switches all plugins off")
             continue
         try:
-            modules.append(load_file(file))
+            entries += load_file(file)
         except PluginError as error:
             problems.append("; ".join([error.message, *error.details]))
-    return Registry(Builtins(), discovery.entry_points, problems=problems, disabled=disabled, local=modules)
+    return Registry(Builtins(), entries, problems=problems, disabled=disabled)
 
 
 def build(component: Component, *args: Any, **kwargs: Any) -> Any:
@@ -235,14 +217,6 @@ def build(component: Component, *args: Any, **kwargs: Any) -> Any:
 def provenance(component: Component) -> dict[str, Any]:
     """Return the origin of a component of this process's registry; see `Registry.provenance`."""
     return registry().provenance(component)
-
-
-def _local_entries(module: LocalModule, kind: str) -> Iterator[Entry]:
-    for attribute, spec in module.specs.items():
-        if kind_of(spec) == kind:
-            target = f"{module.module}:{attribute}"
-            entry = Entry(kind, attribute.lower(), module.package, None, target, summary=spec.summary)
-            yield replace(entry, path=str(module.path), digest=module.digest)
 
 
 def _unknown_error(kind: str, use: str, entries: list[Entry], problems: Sequence[str]) -> PluginError:

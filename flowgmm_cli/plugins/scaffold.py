@@ -12,7 +12,7 @@ from string import Template
 
 from flowgmm_cli.api import ENTRY_POINT_GROUPS
 from flowgmm_cli.errors import RunFailedError, UsageError, did_you_mean
-from flowgmm_cli.plugins.discovery import normalise
+from flowgmm_cli.plugins.entry import normalise
 from flowgmm_cli.plugins.registry import Builtins
 
 _TEMPLATES = Path(__file__).with_name("templates")

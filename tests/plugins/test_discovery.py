@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from flowgmm_cli.plugins import discovery
-from flowgmm_cli.plugins.discovery import PluginEntryPoint, discover, normalise
+from flowgmm_cli.plugins.discovery import discover
+from flowgmm_cli.plugins.entry import Entry, normalise
 
 HOSTILE = {
     "duplicate_key": "[console_scripts]\na = x:y\na = x:z\n",
@@ -21,7 +22,7 @@ HOSTILE = {
 
 
 def flows(folder: Path) -> list[tuple[str, str, str | None]]:
-    return [(item.name, item.package, item.version) for item in discover([str(folder)]).entry_points]
+    return [(item.name, item.package, item.version) for item in discover([str(folder)]).entries]
 
 
 def test_entry_points_of_all_groups_are_listed_without_imports(install: Any, site: Path) -> None:
@@ -41,7 +42,7 @@ def test_entry_points_of_all_groups_are_listed_without_imports(install: Any, sit
     )
     result = discover([str(site)])
     assert result.problems == ()
-    assert [(item.kind, item.name, item.target) for item in result.entry_points] == [
+    assert [(item.kind, item.name, item.target) for item in result.entries] == [
         ("data", "moons", "fake_one:moons.spec"),
         ("encoder", "bert", "fake_one:bert"),
         ("flow", "nsf", "fake_one.plugin:nsf"),
@@ -49,7 +50,7 @@ def test_entry_points_of_all_groups_are_listed_without_imports(install: Any, sit
         ("regulariser", "mixup", "fake_one:mixup"),
         ("score", "energy.v2", "fake_one:energy"),
     ]
-    assert {(item.package, item.version) for item in result.entry_points} == {("fake-one", "0.2")}
+    assert {(item.package, item.version) for item in result.entries} == {("fake-one", "0.2")}
     assert "fake_one" not in sys.modules
 
 
@@ -100,7 +101,7 @@ def test_malformed_entry_points_are_problems(
 ) -> None:
     install("fake-a", entries={"flowgmm.flows": {name: target, "good": "fake_a:good"}})
     result = discover([str(site)])
-    assert [item.name for item in result.entry_points] == ["good"]
+    assert [item.name for item in result.entries] == ["good"]
     (problem,) = result.problems
     assert problem.startswith("fake-a 1.0: ")
     assert reason in problem
@@ -115,8 +116,8 @@ def test_the_first_of_two_copies_of_a_distribution_counts(
     (other / "METADATA").write_text("Name: fake.a\nVersion: 2.0\n", encoding="utf-8")
     (other / "entry_points.txt").write_text("[flowgmm.flows]\none = fake_a:spec\n", encoding="utf-8")
     path = [str(site), str(other.parent)]
-    assert [item.version for item in discover(path).entry_points] == ["1.0"]
-    assert [item.version for item in discover(path[::-1]).entry_points] == ["2.0"]
+    assert [item.version for item in discover(path).entries] == ["1.0"]
+    assert [item.version for item in discover(path[::-1]).entries] == ["2.0"]
 
 
 def test_both_back_ends_agree_on_a_healthy_environment(
@@ -135,12 +136,12 @@ def test_both_back_ends_agree_on_a_healthy_environment(
 
     monkeypatch.setattr(discovery, "_read_with_entrypoints", fail)
     assert discover([*sys.path]) == first
-    assert len(first.entry_points) >= 6
+    assert len(first.entries) >= 6
 
 
 def test_the_whole_sys_path_is_scanned_by_default(install_flow: Any) -> None:
     install_flow("fake-a", "one")
-    assert PluginEntryPoint("flow", "one", "fake_a:spec", "fake-a", "1.0") in discover().entry_points
+    assert Entry("flow", "one", "fake-a", "1.0", "fake_a:spec") in discover().entries
 
 
 def test_folders_that_do_not_exist_are_skipped(tmp_path: Path) -> None:

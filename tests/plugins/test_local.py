@@ -47,18 +47,18 @@ def local_file(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_specs_are_named_by_their_variables(local_file: Path) -> None:
-    module = load_file(local_file)
-    assert [(name.lower(), spec.summary) for name, spec in module.specs.items()] == [
-        ("my_flow", "A flow"),
-        ("words", "An encoder"),
+    entries = load_file(local_file)
+    assert [(entry.kind, entry.name, entry.summary) for entry in entries] == [
+        ("flow", "my_flow", "A flow"),
+        ("encoder", "words", "An encoder"),
     ]
-    assert module.digest == hashlib.sha256(local_file.read_bytes()).hexdigest()
-    assert module.package == "mine-py"
+    assert {entry.digest for entry in entries} == {hashlib.sha256(local_file.read_bytes()).hexdigest()}
+    assert {entry.package for entry in entries} == {"mine-py"}
     assert "mine" not in sys.modules
 
 
 def test_components_of_a_module_are_built_by_either_name(local_file: Path) -> None:
-    registry = Registry({}, local=[load_file(local_file)])
+    registry = Registry({}, load_file(local_file))
     for kind, name in (("flow", "my_flow"), ("encoder", "words"), ("flow", "mine.py/my_flow")):
         spec = registry.find(kind, name).spec()
         component = Component.model_construct(kind=kind, use=name, config=spec.config())
@@ -66,7 +66,7 @@ def test_components_of_a_module_are_built_by_either_name(local_file: Path) -> No
 
 
 def test_provenance_has_path_and_hash(local_file: Path) -> None:
-    registry = Registry({}, local=[load_file(local_file)])
+    registry = Registry({}, load_file(local_file))
     spec = registry.find("flow", "my_flow").spec()
     actual = registry.provenance(Component(kind="flow", use="my_flow", config=spec.config()))
     assert (actual["package"], actual["version"], actual["path"]) == ("mine-py", None, str(local_file))
@@ -74,9 +74,8 @@ def test_provenance_has_path_and_hash(local_file: Path) -> None:
 
 
 def test_a_built_in_of_the_same_name_wins(local_file: Path) -> None:
-    module = load_file(local_file)
-    builtin = next(iter(module.specs.values()))
-    registry = Registry({"flow": {"my_flow": builtin}}, local=[module])
+    entries = load_file(local_file)
+    registry = Registry({"flow": {"my_flow": entries[0].spec()}}, entries)
     assert registry.find("flow", "my_flow").builtin
     assert registry.entries("flow")[1].state == "conflict"
     assert registry.find("flow", "mine.py/my_flow").path == str(local_file)
@@ -86,7 +85,7 @@ def test_a_module_that_has_changed_is_loaded_anew(local_file: Path) -> None:
     first = load_file(local_file)
     assert load_file(local_file) == first
     local_file.write_text(SOURCE.replace("A flow", "Another flow"), encoding="utf-8")
-    assert next(iter(load_file(local_file).specs.values())).summary == "Another flow"
+    assert load_file(local_file)[0].spec().summary == "Another flow"
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from flowgmm_cli.api import Config, FlowSpec
 from flowgmm_cli.errors import PluginError
 from flowgmm_cli.plugins.discovery import discover
+from flowgmm_cli.plugins.entry import Entry
 from flowgmm_cli.plugins.local import load_file
 from flowgmm_cli.plugins.provenance import qualify, require
 from flowgmm_cli.plugins.registry import Registry
@@ -17,9 +19,10 @@ OWN = {"kind": "flow", "name": "realnvp", "package": "flowgmm-cli", "version": "
 NSF = {"kind": "flow", "name": "nsf", "package": "fake-nsf", "version": "1.0", "api": 1}
 
 
-def registry_of_site(site: Path, **kwargs: Any) -> Registry:
+def registry_of_site(site: Path, *, local: Sequence[Entry] = (), disabled: str = "") -> Registry:
     actual = discover([str(site)])
-    return Registry({"flow": {"realnvp": BUILTIN}}, actual.entry_points, problems=actual.problems, **kwargs)
+    entries = [*actual.entries, *local]
+    return Registry({"flow": {"realnvp": BUILTIN}}, entries, problems=actual.problems, disabled=disabled)
 
 
 def test_what_is_installed_is_fine_and_is_not_imported(install_flow: Any, site: Path) -> None:
@@ -68,12 +71,12 @@ def test_the_hint_for_a_local_module_has_its_flag(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     source = "from flowgmm_cli.api import *\nNSF = FlowSpec(config=Config, build='mine:x', summary='')\n"
     file.write_text(source, encoding="utf-8")
-    module = load_file(file)
-    package = {**NSF, "package": "mine-py", "version": None, "path": str(file), "sha256": module.digest}
+    (entry,) = load_file(file)
+    package = {**NSF, "package": "mine-py", "version": None, "path": str(file), "sha256": entry.digest}
     with pytest.raises(PluginError, match="from the plugin module") as caught:
         require([package], what="the model", known=registry_of_site(tmp_path))
     assert caught.value.hint == f"give it again: --plugin-module {file}"
-    loaded = registry_of_site(tmp_path, local=[module])
+    loaded = registry_of_site(tmp_path, local=[entry])
     assert require([package], what="the model", known=loaded) == []
     (warning,) = require([{**package, "sha256": "0"}], what="the model", known=loaded)
     assert warning == f"{file} has changed since the model was made with it"

@@ -24,7 +24,7 @@ BUILTIN = FlowSpec(config=Settings, build="fake_core:build", summary="Built in")
 def registry_of(site: Path, *, disabled: str = "") -> Registry:
     actual = discover([str(site)])
     return Registry(
-        {"flow": {"realnvp": BUILTIN}}, actual.entry_points, problems=actual.problems, disabled=disabled
+        {"flow": {"realnvp": BUILTIN}}, actual.entries, problems=actual.problems, disabled=disabled
     )
 
 

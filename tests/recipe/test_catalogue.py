@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flowgmm_cli.plugins.discovery import PluginEntryPoint
+from flowgmm_cli.plugins.entry import Entry
 from flowgmm_cli.plugins.registry import Registry
 from flowgmm_cli.recipe.catalogue import BundledRecipe, available_recipes, recipe_folder
 
@@ -70,7 +70,7 @@ def test_recipes_of_a_plugin_are_listed_without_importing_it(
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("version: 1\n", encoding="utf-8")
     (tmp_path / "fake_pack" / "__init__.py").write_text("raise RuntimeError", encoding="utf-8")
-    actual = [PluginEntryPoint("recipe", "mine", target, "fake-pack", "1.0")]
+    actual = [Entry("recipe", "mine", "fake-pack", "1.0", target)]
     plugin_recipes = [item for item in available_recipes(Registry({}, actual)).values() if item.package]
     assert [item.name for item in plugin_recipes] == names
     assert not [
