@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 
 from flowgmm_cli.data.messages import join_some
+from flowgmm_cli.data.readers.table import Table
 from flowgmm_cli.data.sources.columns import numbers, sort_naturally
-from flowgmm_cli.data.sources.tables import Table
 from flowgmm_cli.errors import DataError, UsageError
 
 _NAMES = ("label", "labels", "class", "target", "y", "category", "outcome", "diagnosis", "intent", "topic")

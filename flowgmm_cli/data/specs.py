@@ -30,7 +30,7 @@ class CsvConfig(DataConfig):
 
     path: str = Field(
         description="training rows: a csv, tsv, jsonl, parquet or arrow (feather) file, or a folder or "
-        "pattern of parquet and arrow files"
+        "pattern of such files; csv and jsonl also as .gz, .bz2, .xz or .zst"
     )
     test_path: str | None = Field(None, description="rows of the final test, same columns")
     val_path: str | None = Field(None, description="rows of the validation split, same columns")
@@ -52,6 +52,20 @@ class CsvConfig(DataConfig):
     id: str | None = Field(None, description="column that names a row; by default the row number")
     delimiter: str | None = Field(
         None, min_length=1, max_length=1, description="by default inferred from suffix and header line"
+    )
+    encoding: str | None = Field(
+        None, description="encoding of text files; by default UTF-8, or UTF-16 with a byte order mark"
+    )
+    decimal: str = Field(
+        ".", min_length=1, max_length=1, description="decimal point of csv files, `.` or `,`"
+    )
+    thousands: str | None = Field(
+        None, min_length=1, max_length=1, description="mark between thousands in numbers of csv files"
+    )
+    on_error: Literal["fail", "keep"] | None = Field(
+        None,
+        description="lines that cannot be read: `fail` stops at the first, `keep` leaves them all out; by "
+        "default a few are left out, and more of them stop",
     )
     memory: float = Field(
         2.0,

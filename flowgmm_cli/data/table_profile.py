@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from flowgmm_cli.data.column_checks import are_dates, is_counter, is_identifier, leaks_label
+from flowgmm_cli.data.readers.table import Table
 from flowgmm_cli.data.sources.column_kinds import FEW_CATEGORIES, MAX_CATEGORIES, mostly_numbers
 from flowgmm_cli.data.sources.columns import (
     find_localised_numbers,
@@ -22,7 +23,6 @@ from flowgmm_cli.data.sources.columns import (
     strings,
     vectors,
 )
-from flowgmm_cli.data.sources.tables import Table
 
 if TYPE_CHECKING:
     import numpy.typing as npt

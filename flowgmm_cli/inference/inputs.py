@@ -228,8 +228,9 @@ def _from_columns(
     """Read columns like a table in a file, so that names and cells have the same meaning."""
     import pyarrow as pa
 
-    from flowgmm_cli.data.readers.chunks import ChunkBuilder, RawBatch
-    from flowgmm_cli.data.readers.match import match_columns
+    from flowgmm_cli.data.readers.chunks import ChunkBuilder
+    from flowgmm_cli.data.readers.schema import match_columns
+    from flowgmm_cli.data.readers.table import RawBatch
 
     match = match_columns(schema, list(cells), where=_NAME, note=context.note)
     arrays = {name: _to_arrow(cells[name]) for name in match.needed}

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from flowgmm_cli.data.array_types import Ints
 from flowgmm_cli.data.messages import first_line
-from flowgmm_cli.data.readers.parquet import read_class_names
+from flowgmm_cli.data.readers.columnar import read_class_names
 from flowgmm_cli.data.sources.columns import sort_naturally
 from flowgmm_cli.errors import DataError
 
@@ -100,8 +100,7 @@ class TableFiles:
     @property
     def class_names(self) -> Mapping[str, Sequence[str]]:
         """Class names of the `ClassLabel` columns, which `datasets` stores in the metadata."""
-        class_names = {name: read_class_names(self.schema, name) for name in self.names}
-        return {name: names for name, names in class_names.items() if names}
+        return read_class_names(self.schema)
 
     def describe_group(self, group: int) -> str:
         """Return the file and number of a group, for messages."""
@@ -111,11 +110,12 @@ class TableFiles:
 
 
 def is_table_path(path: str) -> bool:
-    """Return True for a file that can be read in parts, a folder, or a pattern of files."""
+    """Return True for a file that can be read in parts, a folder of such files, or a pattern of files."""
     place = Path(path).expanduser()
-    if place.exists():
-        return place.is_dir() or place.suffix.lower() in SUFFIXES
-    return glob.has_magic(path)
+    if place.is_dir():
+        return any(file.suffix.lower() in SUFFIXES for file in place.rglob("*"))
+    matches = glob.iglob(path, recursive=True) if glob.has_magic(path) else [path]  # noqa: PTH207
+    return any(Path(file).suffix.lower() in SUFFIXES for file in matches)
 
 
 def find_files(path: str) -> TableFiles:

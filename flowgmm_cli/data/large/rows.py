@@ -16,9 +16,9 @@ from flowgmm_cli.data.large.cache import Arrays, load_or_compute
 from flowgmm_cli.data.large.files import TableFiles
 from flowgmm_cli.data.large.reader import GroupReader, batch_rows
 from flowgmm_cli.data.large.statistics import ColumnStatistics
+from flowgmm_cli.data.readers.table import Table
 from flowgmm_cli.data.sources.column_kinds import MAX_CATEGORIES
 from flowgmm_cli.data.sources.columns import strings
-from flowgmm_cli.data.sources.tables import Table
 from flowgmm_cli.data.splits import take_part
 from flowgmm_cli.errors import DataError
 

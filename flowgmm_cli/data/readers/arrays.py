@@ -10,10 +10,9 @@ import numpy as np
 from flowgmm_cli.api import Column, Rows
 from flowgmm_cli.data.array_types import Array
 from flowgmm_cli.data.readers.array_files import StoredArray
-from flowgmm_cli.data.readers.base import Chunk, ReadOptions, row_numbers, unlabelled
+from flowgmm_cli.data.readers.base import Chunk, ReadOptions, row_numbers, translate_errors, unlabelled
 from flowgmm_cli.data.readers.chunks import LabelEncoder
 from flowgmm_cli.data.readers.image_cells import ImageConverter, images_fit
-from flowgmm_cli.data.readers.row_errors import translate_errors
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.data.sources.arrays import label_strings, strip_strings
 from flowgmm_cli.errors import DataError

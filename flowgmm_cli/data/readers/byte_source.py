@@ -1,10 +1,14 @@
-"""Sources of bytes: files and standard input; gzip is decompressed."""
+"""Sources of bytes: files, pipes and standard input, decompressed and recoded as UTF-8 text."""
 
 from __future__ import annotations
 
+import bz2
+import codecs
 import gzip
 import io
+import lzma
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -13,38 +17,125 @@ from flowgmm_cli.data.sources.files import require_file
 from flowgmm_cli.errors import DataError, UsageError
 
 STDIN = "-"
-_GZIP = b"\x1f\x8b"
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
+"""Suffixes of compressed files."""
+MAX_RECORD = 8 * 2**20
+"""Maximum bytes of a line of text, and of a record of a csv file."""
+NOT_UTF8 = "not UTF-8 text"
+ENCODING_HINT = "name the encoding of the file, such as data.encoding=cp1252 or latin-1, or save it as UTF-8"
+
+_BOM = codecs.BOM_UTF8
+_UTF8 = ("", "utf-8", "utf8", "utf-8-sig")
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+@dataclass(frozen=True)
+class FileStamp:
+    """Identity of a file's content: its path, size in bytes, and time of modification in nanoseconds."""
+
+    path: Path
+    size: int
+    modified: int
+
+    @classmethod
+    def of(cls, path: Path) -> FileStamp:
+        """Return the stamp of a file."""
+        status = path.stat()
+        return cls(path, status.st_size, status.st_mtime_ns)
+
+    def require_unchanged(self) -> None:
+        """Raise `DataError` if the file has been written since."""
+        if FileStamp.of(self.path) != self:
+            raise DataError(
+                f"{self.path} has been written since it was opened",
+                hint="do not change the files while they are read; start again",
+            )
 
 
 @dataclass
 class ByteSource:
-    """File, named pipe or standard input."""
+    """File, named pipe or standard input.
 
-    name: str  # the source as messages call it
-    path: Path | None  # the file; None for standard input
-    rereadable: bool  # True if it can be opened more than once
+    Attributes:
+        name: the source as messages call it.
+        path: the file; None for standard input.
+        rereadable: True if it can be opened more than once.
+        encoding: encoding of its text; None for UTF-8, or UTF-16 with a byte order mark.
+    """
+
+    name: str
+    path: Path | None
+    rereadable: bool
+    encoding: str | None = None
+    stamp: FileStamp | None = field(default=None, init=False)
     _opened: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        if self.path is not None and self.rereadable:
+            self.stamp = FileStamp.of(self.path)
 
     @property
     def suffix(self) -> str:
-        """The suffix in lower case, without a final `.gz`; '' for standard input."""
-        if self.path is None:
-            return ""
-        stem = self.path.with_suffix("") if self.path.suffix.lower() == ".gz" else self.path
-        return stem.suffix.lower()
+        """The suffix in lower case, without that of a compression; '' for standard input."""
+        return "" if self.path is None else plain_suffix(self.path)
 
     def open(self) -> BinaryIO:
         """Open the source for reading, decompressed; `DataError` if it was read and cannot be read again."""
         if self._opened and not self.rereadable:
             raise DataError(f"{self.name} can be read only once", hint="write it to a file and name the file")
         self._opened = True
+        if self.stamp is not None:
+            self.stamp.require_unchanged()
         raw: Any = sys.stdin.buffer if self.path is None else self.path.open("rb")
         stream: Any = raw if hasattr(raw, "peek") else io.BufferedReader(raw)
-        opened: Any = _GzipStream(stream) if stream.peek(2)[:2] == _GZIP else stream
-        return cast(BinaryIO, opened)
+        return _decompress(stream)
+
+    def open_text(self) -> io.BufferedReader:
+        """Open the source as UTF-8 text without a byte order mark; `DataError` for an unknown encoding."""
+        stream: Any = io.BufferedReader(cast(Any, self.open()))
+        head = stream.peek(4)
+        encoding = None if (self.encoding or "").casefold() in _UTF8 else self.encoding
+        if encoding is None and head[:2] in _UTF16:
+            encoding = "utf-16"
+        if encoding is None:
+            if head.startswith(_BOM):
+                stream.read(len(_BOM))
+            return cast(io.BufferedReader, stream)
+        try:
+            decoder = codecs.getincrementaldecoder(encoding)()
+            decoder.decode(b"")  # codecs such as `hex` are not encodings of text
+        except (LookupError, TypeError, ValueError) as error:
+            stream.close()
+            raise DataError(
+                f"{self.name}: there is no encoding `{encoding}` (data.encoding)",
+                hint="for example utf-8, utf-16, cp1252, latin-1, shift_jis",
+            ) from error
+        return io.BufferedReader(_Recoder(stream, decoder, encoding, self.name))
 
 
-def find_source(where: str) -> ByteSource:
+def read_lines(stream: BinaryIO, name: str) -> Iterator[bytes]:
+    """Yield the lines of a text; `DataError` for a line of more than `MAX_RECORD` bytes."""
+    number = 0
+    while line := stream.readline(MAX_RECORD + 1):
+        number += 1
+        if len(line) > MAX_RECORD:
+            raise DataError(
+                f"{name}:{number}: the line has more than {MAX_RECORD >> 20} MiB",
+                hint="one row is one line; the file may be of another type (--data-format)",
+            )
+        yield line
+
+
+def plain_suffix(path: Path) -> str:
+    """Return the suffix in lower case, without that of a compression.
+
+    >>> plain_suffix(Path("rows.CSV.gz"))
+    '.csv'
+    """
+    return (path.with_suffix("") if path.suffix.lower() in COMPRESSED else path).suffix.lower()
+
+
+def find_source(where: str, encoding: str | None = None) -> ByteSource:
     """Return the source at a path, or standard input for `-`."""
     if where == STDIN:
         if sys.stdin is None or sys.stdin.isatty():
@@ -52,21 +143,92 @@ def find_source(where: str) -> ByteSource:
                 "rows are read from standard input, but nothing is piped into it",
                 hint="for example: cat rows.csv | flowgmm predict --data -",
             )
-        return ByteSource("standard input", None, rereadable=False)
+        return ByteSource("standard input", None, rereadable=False, encoding=encoding)
     path = Path(where).expanduser()
     if path.exists() and not path.is_file() and not path.is_dir():  # a pipe, such as <(zcat rows.csv.gz)
-        return ByteSource(where, path, rereadable=False)
-    return ByteSource(where, require_file(where), rereadable=True)
+        return ByteSource(where, path, rereadable=False, encoding=encoding)
+    return ByteSource(where, require_file(where), rereadable=True, encoding=encoding)
 
 
-class _GzipStream(gzip.GzipFile):
+def _decompress(stream: Any) -> BinaryIO:
+    """Return the decompressed stream, if its first bytes show a compression."""
+    head = stream.peek(6)[:6]
+    if head[:2] == b"\x1f\x8b":
+        opened: Any = gzip.GzipFile(fileobj=stream)
+    elif head[:3] == b"BZh":
+        opened = bz2.BZ2File(stream)
+    elif head == b"\xfd7zXZ\x00":
+        opened = lzma.LZMAFile(stream)  # noqa: SIM115 - closed by _Decompressed
+    elif head[:4] == b"\x28\xb5\x2f\xfd":
+        import pyarrow as pa
+
+        opened = pa.CompressedInputStream(stream, "zstd")
+    else:
+        return cast(BinaryIO, stream)
+    return cast(BinaryIO, _Decompressed(opened, stream))
+
+
+class _Decompressed(io.RawIOBase):
     """Decompressed stream that also closes the compressed one."""
 
-    def __init__(self, compressed: io.BufferedReader) -> None:
-        super().__init__(fileobj=compressed)
+    def __init__(self, opened: Any, compressed: Any) -> None:
+        super().__init__()
+        self._opened = opened
         self._compressed = compressed
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read decompressed bytes into a buffer and return their number."""
+        data = self._opened.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
     def close(self) -> None:
         """Close both streams."""
-        super().close()
+        self._opened.close()
         self._compressed.close()
+        super().close()
+
+
+class _Recoder(io.RawIOBase):
+    """UTF-8 bytes of a text in another encoding."""
+
+    def __init__(
+        self, stream: BinaryIO, decoder: codecs.IncrementalDecoder, encoding: str, name: str
+    ) -> None:
+        super().__init__()
+        self._stream = stream
+        self._decoder = decoder
+        self._encoding = encoding
+        self._name = name
+        self._rest = b""
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Read UTF-8 bytes into a buffer and return their number."""
+        while not self._rest:
+            data = self._stream.read(2**16)
+            try:
+                text = self._decoder.decode(data, final=not data)
+            except UnicodeDecodeError as error:
+                raise DataError(
+                    f"{self._name} is not text of the encoding {self._encoding}: {error.reason}",
+                    hint="name the encoding of the file with data.encoding",
+                ) from error
+            self._rest = text.encode("utf-8", "replace")
+            if not data:
+                break
+        part, self._rest = self._rest[: len(buffer)], self._rest[len(buffer) :]
+        buffer[: len(part)] = part
+        return len(part)
+
+    def close(self) -> None:
+        """Close the stream."""
+        self._stream.close()
+        super().close()

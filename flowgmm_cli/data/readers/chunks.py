@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from flowgmm_cli.api import Column, Rows, iterate_batches
+from flowgmm_cli.api import Column, Rows
 from flowgmm_cli.data.array_types import Array, Floats, Ints
 from flowgmm_cli.data.labels import UNLABELLED
 from flowgmm_cli.data.messages import shorten
-from flowgmm_cli.data.readers.base import Chunk, ReadOptions, row_numbers, unlabelled
-from flowgmm_cli.data.readers.match import ColumnMatch, match_columns
-from flowgmm_cli.data.readers.row_errors import RowError, raise_or_skip, translate_errors
-from flowgmm_cli.data.readers.schema import InputSchema
+from flowgmm_cli.data.readers.base import (
+    Chunk,
+    ReadOptions,
+    RowError,
+    raise_or_skip,
+    row_numbers,
+    unlabelled,
+)
+from flowgmm_cli.data.readers.schema import ColumnMatch, InputSchema, match_columns
+from flowgmm_cli.data.readers.table import RawBatch, TableReader
 from flowgmm_cli.data.sources.columns import (
     ValueIndex,
     find_localised_numbers,
@@ -33,33 +36,6 @@ from flowgmm_cli.data.sources.columns import (
 from flowgmm_cli.errors import DataError
 
 _UNKNOWN = -2  # code of a label that is not a class of the model
-
-
-@dataclass(frozen=True)
-class RawBatch:
-    """Rows as they are in the input, before their cells are parsed.
-
-    Attributes:
-        table: the columns to read; the cells of a malformed row are null.
-        errors: position -> error of the whole row.
-        places: line numbers of the rows, or None where rows are counted from the start of the input.
-        unit: unit of `places`.
-    """
-
-    table: pa.Table
-    errors: Mapping[int, RowError] = field(default_factory=dict)
-    places: Sequence[int] | None = None
-    unit: str = "row"
-
-    def split(self, size: int) -> Iterator[RawBatch]:
-        """Yield batches of at most `size` rows."""
-        for part in iterate_batches(self.table.num_rows, size):
-            yield RawBatch(
-                self.table.slice(part.start, part.stop - part.start),
-                {at - part.start: self.errors[at] for at in self.errors if part.start <= at < part.stop},
-                None if self.places is None else self.places[part],
-                self.unit,
-            )
 
 
 class ChunkBuilder:
@@ -92,11 +68,9 @@ class ChunkBuilder:
             )
             errors = cell_errors | errors
 
-        def locate(position: int) -> str:
-            number = start + position + 1 if batch.places is None else batch.places[position]
-            return f"{batch.unit} {number}"
-
-        problems = raise_or_skip(errors, name=self._name, locate=locate, on_error=self._on_error)
+        problems = raise_or_skip(
+            errors, name=batch.source or self._name, locate=batch.locate, on_error=self._on_error
+        )
         rows = Rows(columns, self._labels(batch.table), self._ids(batch.table, start))
         return Chunk(rows, start, problems)
 
@@ -114,45 +88,28 @@ class ChunkBuilder:
         return ids
 
 
-class TableReader(ABC):
-    """Base class of the readers of tables: csv, jsonl and parquet files.
+class TableChunks:
+    """Reader of the chunks of a table for a model; columns are matched now, rows when they are read."""
 
-    A subclass finds the columns of the input in its constructor and passes them to `_match_columns`.
-    """
-
-    format: ClassVar[str]
-    """Name of the format in messages."""
-    empty_hint: ClassVar[str | None] = None
-    """Hint of the error about an input without rows."""
-
-    def __init__(self, name: str, schema: InputSchema, options: ReadOptions) -> None:
-        self.name = name
-        self.total: int | None = None
-        self._schema = schema
-        self._options = options
+    def __init__(self, table: TableReader, schema: InputSchema, options: ReadOptions) -> None:
+        self.name = table.name
+        self.total = table.rows
+        if self.total == 0:
+            raise DataError(f"{self.name} has no rows", hint=table.empty_hint)
+        self._table = table
         self._size = options.chunk_size(schema.columns)
+        self._match = match_columns(schema, table.names, where=self.name, note=options.note)
+        codes = None
+        if names := table.class_names.get(self._match.label or ""):
+            index = schema.class_index
+            codes = {str(code): index[name] for code, name in enumerate(names) if name in index} | {"-1": -1}
+        self._build_chunk = ChunkBuilder(schema, self._match, name=self.name, options=options, codes=codes)
 
     def __iter__(self) -> Iterator[Chunk]:
         start = 0
-        with translate_errors(self.name, self.format):
-            for batch in self._read_batches():
-                for part in batch.split(self._size):
-                    chunk = self._build_chunk(part, start)
-                    start += len(chunk)
-                    yield chunk
-        if start == 0:
-            raise DataError(f"{self.name} has no rows", hint=self.empty_hint)
-
-    def _match_columns(self, names: Sequence[str], codes: Mapping[str, int] | None = None) -> None:
-        note = self._options.note
-        self._match = match_columns(self._schema, names, where=self.name, note=note)
-        self._build_chunk = ChunkBuilder(
-            self._schema, self._match, name=self.name, options=self._options, codes=codes
-        )
-
-    @abstractmethod
-    def _read_batches(self) -> Iterator[RawBatch]:
-        """Yield the rows from the start of the input."""
+        for batch in self._table.batches(self._match.needed, numbers=self._match.numbers, size=self._size):
+            yield self._build_chunk(batch, start)
+            start += len(batch)
 
 
 class LabelEncoder:
@@ -227,7 +184,7 @@ def _number_error(cell: str, name: str) -> RowError:
     has_foreign_format = len(find_localised_numbers(pa.chunked_array([[cell]]))) > 0
     return RowError(
         f"column `{name}` wants a number, got `{shorten(cell)}`",
-        "write numbers like 1000.50, without a decimal comma or marks between thousands"
+        "set data.decimal and data.thousands to the marks of its numbers, or write them like 1000.50"
         if has_foreign_format
         else "correct the cell (empty means missing)",
     )

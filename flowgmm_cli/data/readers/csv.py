@@ -6,105 +6,146 @@ block is split line by line instead, which gives the line number of every proble
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
+from functools import cache
 from itertools import product
-from typing import BinaryIO
+from typing import BinaryIO, overload
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from flowgmm_cli.data.readers.base import ReadOptions
-from flowgmm_cli.data.readers.byte_source import ByteSource
-from flowgmm_cli.data.readers.chunks import RawBatch, TableReader
-from flowgmm_cli.data.readers.records import MAX_RECORD, Record, count_lines, regular_end, split_records
-from flowgmm_cli.data.readers.row_errors import RowError, translate_errors
-from flowgmm_cli.data.readers.schema import InputSchema
-from flowgmm_cli.data.sources.columns import MISSING_WORDS, numbers
+from flowgmm_cli.data.readers.base import RowError, translate_errors
+from flowgmm_cli.data.readers.byte_source import ENCODING_HINT, MAX_RECORD, ByteSource
+from flowgmm_cli.data.readers.records import Record, count_lines, regular_end, split_records
+from flowgmm_cli.data.readers.table import RawBatch, ReadSettings, TableReader
+from flowgmm_cli.data.sources.columns import MISSING_WORDS
+from flowgmm_cli.data.sources.columns import numbers as parse_numbers
 from flowgmm_cli.data.sources.files import column_names, guess_delimiter
 from flowgmm_cli.errors import DataError
 
 BLOCK = 2**20
 """Bytes read at once."""
 
-_BOM = b"\xef\xbb\xbf"
 _NULL_WORDS = [
     "",
     *sorted({change(word) for word, change in product(MISSING_WORDS, (str.lower, str.upper, str.title))}),
 ]
-_NOT_UTF8_HINT = "save the file as UTF-8, for example with iconv -f latin1 -t utf-8"
+_EXTRA = "\0"  # name of the empty column behind a delimiter at the end of each line
 _EMPTY_HINT = "a header line and rows are needed"
+_SEPARATOR_LINE = re.compile(rb"sep=(.)\s*", re.IGNORECASE)  # Excel writes it above the header
 
 
 class CsvReader(TableReader):
-    """Reader of a csv file or of standard input."""
+    """Reader of a csv file or of standard input; all cells are strings.
+
+    Comment lines and a line `sep=;` above the header are skipped, and so is a delimiter that ends each line.
+    """
 
     format = "csv"
     empty_hint = _EMPTY_HINT
 
-    def __init__(self, source: ByteSource, schema: InputSchema, options: ReadOptions, *, suffix: str) -> None:
-        super().__init__(source.name, schema, options)
+    def __init__(
+        self, source: ByteSource, settings: ReadSettings, *, suffix: str, note: Callable[[str], None]
+    ) -> None:
+        self.name = source.name
+        self.files = [source.stamp] if source.stamp else []
         self._source = source
-        self._delimiter = schema.delimiter or ""
+        self._settings = settings
+        self._delimiter = settings.delimiter or ""
         self._suffix = suffix
+        self._extra = False  # a delimiter ends each line
+        self._notes: list[str] = []
         # standard input cannot be opened again: the first iteration continues this stream
         self._open_stream: tuple[BinaryIO, bytes, int] | None = None
         with translate_errors(self.name, "csv"), ExitStack() as stack:
-            stream = source.open()
+            stream = source.open_text()
             if source.rereadable:
                 stack.enter_context(stream)
-            self._names, rest, line = self._read_header(stream)
+            self.names, rest, line = self._read_header(stream)
             if not source.rereadable:
                 self._open_stream = (stream, rest, line)
-        self._match_columns(self._names)
-        self._needed = self._match.needed
-        self._place = {name: index for index, name in enumerate(self._names)}
-        self._min_cells = 1 + max(self._place[name] for name in self._match.input_names)
+        self._place = {name: index for index, name in enumerate(self.names)}
+        for text in self._notes:
+            note(f"{self.name}: {text}")
 
-    def _read_batches(self) -> Iterator[RawBatch]:
+    def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[RawBatch]:
         if self._open_stream is None:
-            stream, rest, line = self._source.open(), b"", 0
-        else:
-            (stream, rest, line), self._open_stream = self._open_stream, None
+            self._open_stream = (self._source.open_text(), b"", 0)
+        (stream, rest, line), self._open_stream = self._open_stream, None
         with stream:
             if not line:
                 _, rest, line = self._read_header(stream)
-            yield from self._read_blocks(stream, rest, line)
+            yield from self._read_blocks(stream, rest, line, columns, numbers)
 
     def _read_header(self, stream: BinaryIO) -> tuple[list[str], bytes, int]:
         """Return the column names, the bytes read beyond the header, and the number of their first line."""
-        data = stream.read(BLOCK)
-        last = len(data) < BLOCK
-        if not data.removeprefix(_BOM).strip():
-            raise DataError(f"{self.name} is empty", hint=_EMPTY_HINT)
-        if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-            raise DataError(f"{self.name} is UTF-16, not UTF-8 text", hint="save it as UTF-8")
-        data = data.removeprefix(_BOM)
+        data, last = b"", False
+        while not last and len(data) <= MAX_RECORD and (not data or data.count(b"\n") < 2):
+            more = stream.read(BLOCK)
+            data, last = data + more, len(more) < BLOCK
         lines = data.splitlines(keepends=True)
-        blank = next(index for index, line in enumerate(lines) if line.strip())
-        start = sum(map(len, lines[:blank]))
-        where = f"{self.name}:{blank + 1}"
+        at = self._skip_preamble(lines)
+        if at == len(lines):
+            raise DataError(f"{self.name} is empty", hint=_EMPTY_HINT)
+        start = sum(map(len, lines[:at]))
+        where = f"{self.name}:{at + 1}"
         if not self._delimiter:
-            self._delimiter = guess_delimiter(self._suffix, lines[blank].decode("utf-8", "replace"))
+            self._delimiter = guess_delimiter(self._suffix, lines[at].decode("utf-8", "replace"))
             if self._delimiter not in (",", "\t"):
-                self._options.note(f"{self.name}: the delimiter is `{self._delimiter}`")
-        end = start + len(lines[blank])
-        while True:  # a quoted name may contain line breaks
+                self._notes.append(f"the delimiter is `{self._delimiter}` (set data.delimiter to change it)")
+        end = start
+        for line in lines[at:]:  # a quoted name may contain line breaks
+            end += len(line)
             records, used = split_records(
-                data[start:end], line=blank + 1, delimiter=self._delimiter, last=end >= len(data) and last
+                data[start:end], line=at + 1, delimiter=self._delimiter, last=end == len(data) and last
             )
-            if records or end >= len(data):
+            if records:
                 break
-            end += len(data[end:].splitlines(keepends=True)[0])
         if not records or records[0].error:
             raise DataError(f"{where}: the header line cannot be read", hint="a quote is not closed")
         header, rest = data[start : start + used], data[start + used :]
         if not _is_utf8(header):
-            raise DataError(f"{where}: the header line is not UTF-8 text", hint=_NOT_UTF8_HINT)
-        names = column_names(records[0].cells, where=self.name)
-        return names, rest, blank + 1 + count_lines(header)
+            raise DataError(f"{where}: the header line is not UTF-8 text", hint=ENCODING_HINT)
+        cells = list(records[0].cells)
+        is_nameless = len(cells) > 1 and not cells[-1].strip()
+        has_cell = self._has_cell(rest, len(cells) + (not is_nameless))
+        self._extra = has_cell is False
+        if is_nameless and not has_cell:
+            cells.pop()
+        return column_names(cells, where=self.name), rest, at + 1 + count_lines(header)
 
-    def _read_blocks(self, stream: BinaryIO, tail: bytes, line: int) -> Iterator[RawBatch]:
+    def _skip_preamble(self, lines: Sequence[bytes]) -> int:
+        """Return the index of the header line, after blank lines, comments and `sep=;`."""
+        at = 0
+        while at < len(lines):
+            line = lines[at].strip()
+            separator = _SEPARATOR_LINE.fullmatch(line) if at == 0 else None
+            if separator is not None:
+                self._delimiter = self._settings.delimiter or separator[1].decode("latin-1")
+            elif line.startswith(b"#") and not _is_like(line, lines[at + 1 :]):
+                if not any("above the header" in text for text in self._notes):
+                    self._notes.append("lines above the header that begin with # are left out")
+            elif line:
+                break
+            at += 1
+        return at
+
+    def _has_cell(self, rest: bytes, count: int) -> bool | None:
+        """Return True if the cell `count` of the first record holds something, None if it is missing."""
+        lines = rest.splitlines(keepends=True)
+        first = next((index for index, line in enumerate(lines) if line.strip()), len(lines))
+        data = b"".join(lines[first : first + 1])
+        records, _ = split_records(data, line=1, delimiter=self._delimiter, last=True)
+        if not records or records[0].error or len(records[0].cells) != count:
+            return None
+        return bool(records[0].cells[-1].strip())
+
+    def _read_blocks(
+        self, stream: BinaryIO, tail: bytes, line: int, columns: Sequence[str], numbers: Collection[str]
+    ) -> Iterator[RawBatch]:
         last = False
         while not last:
             more = stream.read(BLOCK)
@@ -115,44 +156,46 @@ class CsvReader(TableReader):
                 tail = data
                 continue
             if end is None or (end == 0 and not last):
-                batch, end = self._parse_lines(data, line, last=last)
+                batch, end = self._parse_lines(data, line, columns, last=last)
                 yield batch
             elif end:
-                yield self._parse_block(data[:end]) or self._parse_lines(data[:end], line, last=True)[0]
+                block = data[:end]
+                batch_or_none = self._parse_block(block, line, columns, numbers)
+                yield batch_or_none or self._parse_lines(block, line, columns, last=True)[0]
             line += count_lines(data[:end])
             tail = data[end:]
 
-    def _parse_block(self, block: bytes) -> RawBatch | None:
+    def _parse_block(
+        self, block: bytes, line: int, columns: Sequence[str], numbers: Collection[str]
+    ) -> RawBatch | None:
         """Parse a block with Arrow; None if the block is irregular."""
-        if len(self._names) == 1:  # Arrow would read a blank line as a row
+        if len(self.names) == 1 or not _is_utf8(block):  # Arrow would read a blank line as a row
             return None
-        table = self._read_arrow(block, pa.float64())
-        if table is not None:
-            return RawBatch(table)
-        table = self._read_arrow(block, pa.string())
+        localised = self._settings.decimal != "." or self._settings.thousands
+        table = None if localised else self._read_arrow(block, columns, numbers)
         if table is None:
-            return None
-        for name in self._match.numbers:  # for example blanks around `NA`
-            values = numbers(table.column(name))
-            if values is None:
+            table = self._read_arrow(block, columns, ())
+            if table is None:
                 return None
-            table = table.set_column(table.column_names.index(name), name, pa.chunked_array([values]))
-        return RawBatch(table)
+            table = self._convert_numbers(table, numbers)
+        return RawBatch(table, {}, _line_numbers(block, line, self._delimiter, table.num_rows), "line")
 
-    def _read_arrow(self, block: bytes, number_type: pa.DataType) -> pa.Table | None:
-        types = dict.fromkeys(self._needed, pa.string()) | dict.fromkeys(self._match.numbers, number_type)
+    def _read_arrow(self, block: bytes, columns: Sequence[str], numbers: Collection[str]) -> pa.Table | None:
+        types = {name: pa.float64() if name in numbers else pa.string() for name in columns}
         try:
             return pa_csv.read_csv(
                 pa.BufferReader(block),
                 read_options=pa_csv.ReadOptions(
-                    column_names=self._names, use_threads=False, block_size=len(block) + 1
+                    column_names=[*self.names, *([_EXTRA] if self._extra else [])],
+                    use_threads=False,
+                    block_size=len(block) + 1,
                 ),
                 parse_options=pa_csv.ParseOptions(
                     delimiter=self._delimiter, newlines_in_values=b'"' in block
                 ),
                 convert_options=pa_csv.ConvertOptions(
                     column_types=types,
-                    include_columns=self._needed,
+                    include_columns=columns,
                     null_values=_NULL_WORDS,
                     strings_can_be_null=False,
                 ),
@@ -160,7 +203,29 @@ class CsvReader(TableReader):
         except pa.ArrowInvalid:
             return None
 
-    def _parse_lines(self, block: bytes, line: int, *, last: bool) -> tuple[RawBatch, int]:
+    def _convert_numbers(self, table: pa.Table, numbers: Collection[str]) -> pa.Table:
+        """Write localised numbers as plain ones, and parse the columns that must be numbers if they are."""
+        for index, name in enumerate(table.column_names):
+            cells = self._to_plain_numbers(table.column(name))
+            parsed = parse_numbers(cells) if name in numbers else None
+            table = table.set_column(index, name, cells if parsed is None else pa.chunked_array([parsed]))
+        return table
+
+    def _to_plain_numbers(self, cells: pa.ChunkedArray) -> pa.ChunkedArray:
+        """Write numbers with `data.decimal` and `data.thousands` like 1000.5; other cells stay."""
+        decimal, thousands = self._settings.decimal, self._settings.thousands
+        if decimal == "." and not thousands:
+            return cells
+        point = re.escape(decimal)
+        grouped = rf"|\d{{1,3}}({re.escape(thousands)}\d{{3}})+" if thousands else ""
+        pattern = rf"^\s*[+-]?((\d+{grouped})({point}\d*)?|{point}\d+)([eE][+-]?\d+)?\s*$"
+        plain = pc.replace_substring(cells, thousands, "") if thousands else cells
+        plain = pc.replace_substring(plain, decimal, ".")
+        return pc.if_else(pc.match_substring_regex(cells, pattern), plain, cells)
+
+    def _parse_lines(
+        self, block: bytes, line: int, columns: Sequence[str], *, last: bool
+    ) -> tuple[RawBatch, int]:
         """Parse a block line by line; return the rows and the number of bytes they take."""
         records, used = split_records(block, line=line, delimiter=self._delimiter, last=last)
         check_encoding = not _is_utf8(block[:used])
@@ -171,22 +236,25 @@ class CsvReader(TableReader):
                 error = self._check_encoding(record)
             if error is not None:
                 errors[position] = error
-        columns = {
-            name: pa.array(
-                [
-                    None if position in errors else _cell(record.cells, self._place[name])
-                    for position, record in enumerate(records)
-                ],
-                pa.string(),
-            )
-            for name in self._needed
-        }
-        return RawBatch(pa.table(columns), errors, [record.line for record in records], "line"), used
+        table = pa.table(
+            {
+                name: pa.array(
+                    [
+                        None if position in errors else record.cells[self._place[name]]
+                        for position, record in enumerate(records)
+                    ],
+                    pa.string(),
+                )
+                for name in columns
+            }
+        )
+        places = [record.line for record in records]
+        return RawBatch(self._convert_numbers(table, ()), errors, places, "line"), used
 
     def _check_cell_count(self, record: Record) -> RowError | None:
-        """Return an error if a record has too many cells, or lacks cells of input columns."""
-        count, expected = len(record.cells), len(self._names)
-        if self._min_cells <= count <= expected:
+        """Return an error if a record has another number of cells than the header, apart from empty ones."""
+        count, expected = len(record.cells), len(self.names)
+        if count == expected or (count > expected and not "".join(record.cells[expected:]).strip()):
             return None
         cells = "1 cell" if count == 1 else f"{count:,} cells"
         return RowError(
@@ -195,15 +263,51 @@ class CsvReader(TableReader):
         )
 
     def _check_encoding(self, record: Record) -> RowError | None:
-        for name in self._needed:
-            cell = _cell(record.cells, self._place[name]) or ""
+        for name, cell in zip(self.names, record.cells, strict=False):
             if any("\ud800" <= char <= "\udfff" for char in cell):
-                return RowError(f"the cell of column `{name}` is not UTF-8 text", _NOT_UTF8_HINT)
+                return RowError(f"the cell of column `{name}` is not UTF-8 text", ENCODING_HINT)
         return None
 
 
-def _cell(cells: Sequence[str], place: int) -> str | None:
-    return cells[place] if place < len(cells) else None
+class _LineNumbers(Sequence[int]):
+    """Line numbers of the records of a block, which are found when one of them is asked for."""
+
+    def __init__(self, find: Callable[[], Sequence[int]], positions: range) -> None:
+        self._find = find
+        self._positions = positions
+
+    def __len__(self) -> int:
+        return len(self._positions)
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> _LineNumbers: ...
+    def __getitem__(self, index: int | slice) -> int | _LineNumbers:
+        """Return the line of a record, or those of some records."""
+        if isinstance(index, slice):
+            return _LineNumbers(self._find, self._positions[index])
+        return self._find()[self._positions[index]]
+
+
+def _line_numbers(block: bytes, line: int, delimiter: str, rows: int) -> Sequence[int]:
+    """Return the line numbers of the records of a block from line `line` on."""
+    if count_lines(block) + (not block.endswith((b"\n", b"\r"))) == rows:
+        return range(line, line + rows)
+
+    @cache
+    def find() -> Sequence[int]:
+        records, _ = split_records(block, line=line, delimiter=delimiter, last=True)
+        return [record.line for record in records]
+
+    return _LineNumbers(find, range(rows))
+
+
+def _is_like(comment: bytes, following: Sequence[bytes]) -> bool:
+    """Return True if a line that begins with # may be the header of the lines below: as many cells."""
+    below = next((line for line in following if line.strip() and not line.startswith(b"#")), b"")
+    counts = [(comment.count(mark), below.count(mark)) for mark in (b",", b";", b"\t", b"|")]
+    return any(first == second > 0 for first, second in counts)
 
 
 def _is_utf8(data: bytes) -> bool:

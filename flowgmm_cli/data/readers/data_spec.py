@@ -15,7 +15,7 @@ from flowgmm_cli.data.readers.arrays import shapes_match
 from flowgmm_cli.data.readers.base import MemoryReader, RowReader
 from flowgmm_cli.data.readers.chunks import unknown_label_note
 from flowgmm_cli.data.readers.image_cells import convert_images, convert_to_vectors, images_fit
-from flowgmm_cli.data.readers.schema import InputSchema
+from flowgmm_cli.data.readers.schema import InputSchema, read_settings
 from flowgmm_cli.data.specs import CsvConfig, HfTextConfig
 from flowgmm_cli.errors import DataError, RecipeError, did_you_mean
 from flowgmm_cli.plugins.registry import build
@@ -72,7 +72,7 @@ def apply_spec(data: Component, schema: InputSchema) -> InputSchema:
         label=values.get("label", schema.label),
         id=values.get("id") or schema.id,
         text_parts=parts,
-        delimiter=values.get("delimiter"),
+        settings=read_settings(values),
         known=frozenset(known),
     )
 

@@ -15,8 +15,8 @@ from flowgmm_cli.data.images.decode_many import decode_images
 from flowgmm_cli.data.images.encoded_images import SUFFIXES, images_in_folder, list_files
 from flowgmm_cli.data.images.format import WHITE, ImageFormat
 from flowgmm_cli.data.messages import first_line
-from flowgmm_cli.data.readers.base import Chunk, ReadOptions
-from flowgmm_cli.data.readers.row_errors import NOT_UTF8, NOT_UTF8_HINT, RowError, raise_or_skip
+from flowgmm_cli.data.readers.base import Chunk, ReadOptions, RowError, raise_or_skip
+from flowgmm_cli.data.readers.byte_source import ENCODING_HINT, NOT_UTF8
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.errors import DataError
 
@@ -93,7 +93,7 @@ class FolderReader:
                     else _read_vector(path, self._column, self._scale, self._note)
                 )
             except UnicodeDecodeError:
-                errors[position] = RowError(NOT_UTF8, NOT_UTF8_HINT)
+                errors[position] = RowError(NOT_UTF8, ENCODING_HINT)
             except WrongSizeError as error:
                 height, width, *_ = _image_shape(self._column.shape)
                 errors[position] = self._size_error(error, f"{width}x{height}")

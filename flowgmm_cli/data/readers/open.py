@@ -7,23 +7,34 @@ for chunk in open_rows("new.csv", schema, context=context):
 
 from __future__ import annotations
 
+import glob
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.data.readers.base import OnError, ReadOptions, RowReader, note_once
-from flowgmm_cli.data.readers.byte_source import STDIN, ByteSource, find_source
-from flowgmm_cli.data.readers.row_errors import translate_errors
+from flowgmm_cli.data.readers.base import OnError, ReadOptions, RowReader, note_once, translate_errors
+from flowgmm_cli.data.readers.byte_source import STDIN, ByteSource, find_source, plain_suffix
 from flowgmm_cli.data.readers.schema import InputSchema
+from flowgmm_cli.data.readers.table import ReadSettings, SeveralFiles, TableReader
+from flowgmm_cli.data.sources.columns import sort_naturally
 from flowgmm_cli.errors import DataError, UsageError, did_you_mean
 
-Format = Literal["csv", "tsv", "parquet", "jsonl", "npz", "npy", "idx", "txt"]
+Format = Literal["csv", "tsv", "parquet", "arrow", "jsonl", "npz", "npy", "idx", "txt"]
 FORMATS: tuple[str, ...] = get_args(Format)
 
 _STREAM_FORMATS = ("csv", "tsv", "jsonl", "txt")  # formats of standard input
+_TABLE_FORMATS = ("csv", "tsv", "jsonl", "parquet", "arrow")
 _FORMAT_OF_SUFFIX = {f".{format}": format for format in FORMATS} | {
-    ".tab": "tsv", ".pq": "parquet", ".ndjson": "jsonl", ".json": "jsonl"
-}  # fmt: skip
+    ".tab": "tsv",
+    ".pq": "parquet",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".feather": "arrow",
+    ".ipc": "arrow",
+}
+_TABLE_SUFFIXES = tuple(suffix for suffix, format in _FORMAT_OF_SUFFIX.items() if format in _TABLE_FORMATS)
+_SPREADSHEETS = (".xlsx", ".xls", ".ods")
 
 
 def open_rows(
@@ -39,7 +50,7 @@ def open_rows(
     """Open rows for a model; headers and columns are checked now, rows when they are read.
 
     Args:
-        where: a file, a folder of images or texts, `-` for standard input, or a data spec
+        where: a file, a folder of tables, images or texts, `-` for standard input, or a data spec
             `{use: csv, path: other.csv}`.
         schema: the columns that the model reads.
         context: environment; its `note` receives every remark on the input once.
@@ -64,15 +75,84 @@ def open_rows(
     elif split is not None:
         raise UsageError(f"{where} has no splits; only a data spec {{use: ...}} has")
     options = ReadOptions(note_once(context), on_error, chunk_rows)
-    if where != STDIN and (folder := Path(where).expanduser()).is_dir():
+    folder = Path(where).expanduser()
+    reads_images = any(column.kind == "image" for column in schema.columns)
+    if where != STDIN and folder.is_dir() and (reads_images or not _list_tables(folder)):
         from flowgmm_cli.data.readers.folder import FolderReader
 
         return FolderReader(folder, schema, options, name=where)
-    source = find_source(where)
-    return _create_reader(_find_format(source, format), source, schema, options)
+    if (not folder.exists() and where != STDIN and glob.has_magic(where)) or folder.is_dir():
+        return _match(open_table(where, schema.settings, note=options.note), schema, options)
+    source = find_source(where, schema.settings.encoding)
+    format = _find_format(source, format)
+    if format in ("npz", "npy", "idx"):
+        return _open_arrays(format, source, schema, options)
+    if format == "txt":
+        from flowgmm_cli.data.readers.text import TextReader
+
+        if schema.text is None:
+            columns = ", ".join(column.name for column in schema.columns[:12])
+            raise DataError(
+                f"{source.name} holds nothing but texts, but the model reads columns: {columns}",
+                hint="give it a csv, parquet or jsonl file with these columns",
+            )
+        return _match(TextReader(source, column=schema.text.name), schema, options)
+    return _match(_open_file(format, source, schema.settings, options.note), schema, options)
 
 
-def _find_format(source: ByteSource, format: str | None) -> str:
+def open_table(
+    path: str, settings: ReadSettings | None = None, *, note: Callable[[str], None], format: str | None = None
+) -> TableReader:
+    """Open a table: a file, a folder of files or a pattern such as `rows/*.parquet`, in natural order.
+
+    Args:
+        path: csv, tsv, jsonl, parquet and arrow (feather) files, csv and jsonl also compressed.
+        settings: form of text files.
+        note: receives guesses, such as the delimiter.
+        format: format of a file; by default given by its suffix.
+    """
+    settings = settings or ReadSettings()
+    place = Path(path).expanduser()
+    if (
+        path == STDIN
+        or (place.exists() and not place.is_dir())
+        or not (place.is_dir() or glob.has_magic(path))
+    ):
+        source = find_source(path, settings.encoding)
+        return _open_file(_find_format(source, format, _TABLE_FORMATS), source, settings, note)
+    if place.is_dir():
+        files, error = _list_tables(place), f"{path} is a folder without a file of a table"
+    else:
+        matches = map(Path, glob.glob(str(place), recursive=True))  # noqa: PTH207 - also matches absolute paths
+        files = [file for file in matches if plain_suffix(file) in _TABLE_SUFFIXES and file.is_file()]
+        error = f"no such file: {path}, and no file of a table matches it as a pattern"
+    if not files:
+        where = "" if place.is_absolute() else f"; it is looked for in {Path.cwd()}"
+        raise DataError(error, hint=f"known types: {', '.join(_TABLE_SUFFIXES)}{where}")
+    readers = []
+    for name in sort_naturally([str(file) for file in files]):
+        source = find_source(name, settings.encoding)
+        readers.append(_open_file(_find_format(source, format, _TABLE_FORMATS), source, settings, note))
+    if all(reader.rows == 0 for reader in readers):
+        raise DataError(f"{path} has no rows", hint="check the path (data.path)")
+    return SeveralFiles(path, readers) if len(readers) > 1 else readers[0]
+
+
+def _list_tables(folder: Path) -> list[Path]:
+    """Return the tables in a folder and its folders.
+
+    Other programs write metadata to files and folders whose names begin with `.` or `_`.
+    """
+    return [
+        file
+        for file in folder.rglob("*")
+        if plain_suffix(file) in _TABLE_SUFFIXES
+        and file.is_file()
+        and not any(part[0] in "._" for part in file.relative_to(folder).parts)
+    ]
+
+
+def _find_format(source: ByteSource, format: str | None, formats: tuple[str, ...] = FORMATS) -> str:
     """Return the format: the given one, else that of the suffix."""
     if format is None and not source.rereadable:
         format = _FORMAT_OF_SUFFIX.get(source.suffix, "csv")
@@ -80,12 +160,14 @@ def _find_format(source: ByteSource, format: str | None) -> str:
         format = _FORMAT_OF_SUFFIX.get(source.suffix)
         if format is None and source.path.name.removesuffix(".gz").endswith("ubyte"):
             format = "idx"
-    if format is None:
+    if format is None or format not in formats:
         what = f"files of type `{source.suffix}`" if source.suffix else "files without a suffix"
-        raise DataError(
-            f"{source.name}: {what} are not known",
-            hint=f"name the type with --data-format, one of {', '.join(FORMATS)}",
-        )
+        hint = f"known types: {', '.join(_TABLE_SUFFIXES)}"
+        if source.suffix in _SPREADSHEETS:
+            hint = "save the sheet as csv"
+        elif formats == FORMATS:
+            hint = f"name the type with --data-format, one of {', '.join(FORMATS)}"
+        raise DataError(f"{source.name}: {what} cannot be read as a table", hint=hint)
     if not source.rereadable and format not in _STREAM_FORMATS:
         raise UsageError(
             f"{source.name} cannot be read as {format}, which is not read from start to end",
@@ -94,29 +176,35 @@ def _find_format(source: ByteSource, format: str | None) -> str:
     return format
 
 
-def _create_reader(format: str, source: ByteSource, schema: InputSchema, options: ReadOptions) -> RowReader:
+def _open_file(
+    format: str, source: ByteSource, settings: ReadSettings, note: Callable[[str], None]
+) -> TableReader:
     # import only the libraries of this format
     if format in ("csv", "tsv"):
         from flowgmm_cli.data.readers.csv import CsvReader
 
-        suffix = ".tsv" if format == "tsv" else source.suffix
-        return CsvReader(source, schema, options, suffix=suffix)
+        return CsvReader(source, settings, suffix=".tsv" if format == "tsv" else source.suffix, note=note)
     if format == "jsonl":
         from flowgmm_cli.data.readers.jsonl import JsonlReader
 
-        return JsonlReader(source, schema, options)
-    if format == "txt":
-        from flowgmm_cli.data.readers.text import TextReader
+        return JsonlReader(source)
+    from flowgmm_cli.data.readers.columnar import ArrowReader, ParquetReader
 
-        return TextReader(source, schema, options)
     path = source.path or Path(source.name)
-    if format == "parquet":
-        from flowgmm_cli.data.readers.parquet import ParquetReader
+    return (ParquetReader if format == "parquet" else ArrowReader)(path, name=source.name)
 
-        return ParquetReader(path, schema, options, name=source.name)
+
+def _match(table: TableReader, schema: InputSchema, options: ReadOptions) -> RowReader:
+    from flowgmm_cli.data.readers.chunks import TableChunks
+
+    return TableChunks(table, schema, options)
+
+
+def _open_arrays(format: str, source: ByteSource, schema: InputSchema, options: ReadOptions) -> RowReader:
     from flowgmm_cli.data.readers.array_files import open_idx_with_labels, open_npy, open_npz
     from flowgmm_cli.data.readers.arrays import ArrayReader
 
+    path = source.path or Path(source.name)
     with translate_errors(source.name, format):
         if format == "npz":
             arrays = open_npz(path, source.name)

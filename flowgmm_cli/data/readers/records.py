@@ -15,10 +15,8 @@ from typing import Literal
 
 import numpy as np
 
-from flowgmm_cli.data.readers.row_errors import RowError
-
-MAX_RECORD = 8 * 2**20
-"""Maximum bytes of a record; the quote of a longer one counts as unclosed."""
+from flowgmm_cli.data.readers.base import RowError
+from flowgmm_cli.data.readers.byte_source import MAX_RECORD
 
 _QUOTE, _NEWLINE, _RETURN = 34, 10, 13
 _UNCLOSED_HINT = "put the closing quote in, or double a quote that is part of the cell"
@@ -123,18 +121,14 @@ def _parse_record(
     cells, state, _ = _scan(text, delimiter)
     if state != "open":
         return Record(number, cells), 1  # quotes inside a cell are part of the cell
-    size, quotes, end = len(lines[at]), lines[at].count(b'"'), at
-    while state == "open":
-        end += 1
-        if end == len(lines) and not last and size <= MAX_RECORD:
-            return None
-        if end == len(lines) or size > MAX_RECORD:
-            break
-        size += len(lines[end])
-        line_quotes = lines[end].count(b'"')
-        quotes += line_quotes
-        if line_quotes and quotes % 2 == 0:
-            cells, state, length = _scan(_decode(b"".join(lines[at : end + 1])), delimiter)
+    size, end, step = len(lines[at]), at + 1, 1
+    while state == "open" and end < len(lines) and size <= MAX_RECORD:
+        ahead = lines[end : end + step]  # each time twice as many, so that few bytes are scanned often
+        size, end, step = size + sum(map(len, ahead)), end + len(ahead), 2 * step
+        if any(b'"' in line for line in ahead):
+            cells, state, length = _scan(_decode(b"".join(lines[at:end])), delimiter)
+    if state == "open" and not last and size <= MAX_RECORD:
+        return None
     if state == "ok":
         return Record(number, cells), _count_lines_of(lines, at, length)
     return Record(number, (), RowError("a quote is opened and never closed", _UNCLOSED_HINT)), 1

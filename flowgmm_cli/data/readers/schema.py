@@ -1,14 +1,22 @@
-"""Schema of the rows that a model reads."""
+"""The columns that a model reads, and those of an input that match them by name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from flowgmm_cli.api import Column, Component, DataConfig
 from flowgmm_cli.data.images.format import Resize
 from flowgmm_cli.data.images.specs import ImagesConfig
+from flowgmm_cli.data.messages import join_some, list_some, suggest_column
+from flowgmm_cli.data.readers.table import ReadSettings
+from flowgmm_cli.data.sources.files import NO_HEADER, is_number
+from flowgmm_cli.errors import DataError
+
+_MAX_NAMES = 12  # names in a message
 
 
 @dataclass(frozen=True)
@@ -21,7 +29,7 @@ class InputSchema:
         label: column of true classes; optional in the input.
         id: column of row names; optional in the input.
         text_parts: columns whose cells are joined to form the text column.
-        delimiter: delimiter of csv files; None takes it from the suffix and the header line.
+        settings: form of text files.
         arrays: pairs (features, labels) of array names in the recipe of the run.
         codes: class names of the labels 0, 1, ... in arrays of integer labels.
         known: columns that the recipe of the run drops; they cause no note.
@@ -34,7 +42,7 @@ class InputSchema:
     label: str | None = None
     id: str | None = None
     text_parts: tuple[str, ...] = ()
-    delimiter: str | None = None
+    settings: ReadSettings = field(default_factory=ReadSettings)
     arrays: tuple[tuple[str, str | None], ...] = ()
     codes: tuple[str, ...] = ()
     known: frozenset[str] = frozenset()
@@ -66,7 +74,7 @@ class InputSchema:
             label=values.get("label", "label"),
             id=values.get("id"),
             text_parts=(text,) if isinstance(text, str) else tuple(text or ()),
-            delimiter=values.get("delimiter"),
+            settings=read_settings(values),
             arrays=tuple(pairs),
             codes=tuple(values.get("class_names") or ()),
             known=frozenset([*values.get("drop", ()), *([marker] if marker else [])]),
@@ -84,3 +92,114 @@ class InputSchema:
         """The text column, or None unless it is the only input column."""
         only = self.columns[0] if len(self.columns) == 1 else None
         return only if only is not None and only.kind == "text" else None
+
+
+def read_settings(values: Mapping[str, Any]) -> ReadSettings:
+    """Return the form of text files that the keys of a data section give."""
+    return ReadSettings(
+        values.get("delimiter"), values.get("encoding"), values.get("decimal", "."), values.get("thousands")
+    )
+
+
+@dataclass(frozen=True)
+class ColumnMatch:
+    """Columns of the input that are read.
+
+    Attributes:
+        inputs: each input column with the columns that form it: a single one, the parts of a text, or the
+            entries of a vector.
+        label: column of classes; None if the input lacks it.
+        id: column of row names; None if the input lacks it.
+    """
+
+    inputs: tuple[tuple[Column, tuple[str, ...]], ...]
+    label: str | None
+    id: str | None
+
+    @property
+    def needed(self) -> list[str]:
+        """All columns to read, without duplicates."""
+        return list(dict.fromkeys([*self.input_names, *filter(None, (self.label, self.id))]))
+
+    @property
+    def input_names(self) -> list[str]:
+        """The columns that form the input columns."""
+        return [part for _, parts in self.inputs for part in parts]
+
+    @property
+    def numbers(self) -> list[str]:
+        """The columns whose cells must be numbers."""
+        return [
+            part
+            for column, parts in self.inputs
+            for part in parts
+            if column.kind == "numeric" or (column.kind in ("vector", "image") and len(parts) > 1)
+        ]
+
+
+def match_columns(
+    schema: InputSchema, names: Sequence[str], *, where: str, note: Callable[[str], None]
+) -> ColumnMatch:
+    """Find the columns of a model in an input; `note` receives the names of those that are not read."""
+    inputs: list[tuple[Column, tuple[str, ...]]] = []
+    missing: list[str] = []
+    for column in schema.columns:
+        parts = next((parts for parts in _spellings(column, schema) if set(parts) <= set(names)), None)
+        if parts is None:
+            expected = schema.text_parts if column.kind == "text" and schema.text_parts else (column.name,)
+            missing += [name for name in expected if name not in names]
+        else:
+            inputs.append((column, parts))
+    if missing:
+        raise _missing_columns(missing, schema, names, where)
+    match = ColumnMatch(
+        tuple(inputs),
+        schema.label if schema.label in names else None,
+        schema.id if schema.id in names else None,
+    )
+    read = {*match.needed, *schema.known}
+    if extra := [name for name in names if name not in read]:
+        note(f"{where} has columns that the model does not read: {_join(extra)}")
+    return match
+
+
+def _spellings(column: Column, schema: InputSchema) -> Iterator[tuple[str, ...]]:
+    """Yield the names under which an input may hold a column, the preferred first."""
+    if column.kind == "text":
+        if schema.text_parts:
+            yield schema.text_parts
+        yield (column.name,)
+        return
+    yield (column.name,)
+    if column.kind in ("vector", "image"):
+        entries = range(math.prod(column.shape))
+        yield tuple(f"{column.name}[{entry}]" for entry in entries)
+        yield tuple(f"{column.name}_{entry}" for entry in entries)
+
+
+def _missing_columns(
+    missing: Sequence[str], schema: InputSchema, names: Sequence[str], where: str
+) -> DataError:
+    what = "no column" if len(missing) == 1 else "no columns"
+    hint = "add the missing columns, or rename the columns as in the training data"
+    vectors = [
+        column for column in schema.columns if column.name in missing and column.kind in ("vector", "image")
+    ]
+    if vectors:
+        name, size = vectors[0].name, math.prod(vectors[0].shape)
+        hint = f"`{name}` is a list of {size:,} numbers, or the columns {name}[0] to {name}[{size - 1}]"
+    elif names and all(map(is_number, names)):
+        hint = NO_HEADER
+    elif schema.text is not None and len(missing) == 1:
+        hint = f"say which column is the text: --data '{{use: csv, path: {where}, text: COLUMN}}'"
+    near = suggest_column(missing[0], names) if len(missing) == 1 else ""
+    details = [f"columns: {_join(names)}"]
+    if len(missing) > 1:
+        suggestions = (f"missing: `{name}`{suggest_column(name, names)}" for name in missing)
+        details = [*list_some(suggestions, len(missing), _MAX_NAMES), *details]
+    listed = _join([f"`{name}`" for name in missing])
+    return DataError(f"{where} has {what} {listed}{near}", details=details, hint=hint)
+
+
+def _join(names: Sequence[str]) -> str:
+    return join_some(names, len(names), _MAX_NAMES)

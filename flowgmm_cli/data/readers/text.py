@@ -2,62 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Collection, Iterator, Sequence
+from itertools import count, islice
 
-import numpy as np
+import pyarrow as pa
 
-from flowgmm_cli.api import Rows
-from flowgmm_cli.data.readers.base import Chunk, ReadOptions, row_numbers, unlabelled
-from flowgmm_cli.data.readers.byte_source import ByteSource
-from flowgmm_cli.data.readers.row_errors import (
-    NOT_UTF8,
-    NOT_UTF8_HINT,
-    RowError,
-    raise_or_skip,
-    translate_errors,
-)
-from flowgmm_cli.data.readers.schema import InputSchema
-from flowgmm_cli.errors import DataError
+from flowgmm_cli.data.readers.base import RowError
+from flowgmm_cli.data.readers.byte_source import ENCODING_HINT, NOT_UTF8, ByteSource, read_lines
+from flowgmm_cli.data.readers.table import RawBatch, TableReader
 
 
-class TextReader:
+class TextReader(TableReader):
     """Reader of plain text. Every line is a row, also a blank one, so line numbers are row numbers."""
 
-    def __init__(self, source: ByteSource, schema: InputSchema, options: ReadOptions) -> None:
-        if schema.text is None:
-            columns = ", ".join(column.name for column in schema.columns[:12])
-            raise DataError(
-                f"{source.name} holds nothing but texts, but the model reads columns: {columns}",
-                hint="give it a csv, parquet or jsonl file with these columns",
-            )
+    format = "text"
+    empty_hint = "each line is one text"
+
+    def __init__(self, source: ByteSource, *, column: str = "text") -> None:
         self.name = source.name
-        self.total: int | None = None
-        self._column = schema.text.name
+        self.names = [column]
+        self.files = [source.stamp] if source.stamp else []
         self._source = source
-        self._options = options
 
-    def __iter__(self) -> Iterator[Chunk]:
-        start = 0
-        with translate_errors(self.name, "text"), self._source.open() as stream:
-            while lines := list(islice(stream, self._options.chunk_rows)):
-                if start == 0:
-                    lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")
-                yield self._build_chunk(lines, start)
-                start += len(lines)
-        if start == 0:
-            raise DataError(f"{self.name} has no rows", hint="each line is one text")
-
-    def _build_chunk(self, lines: list[bytes], start: int) -> Chunk:
-        cells = np.full(len(lines), "", dtype=object)
-        errors = {}
-        for position, line in enumerate(lines):
-            try:
-                cells[position] = line.decode().rstrip("\r\n")
-            except UnicodeDecodeError:
-                errors[position] = RowError(NOT_UTF8, NOT_UTF8_HINT)
-        numbers = row_numbers(start, len(lines))
-        problems = raise_or_skip(
-            errors, name=self.name, locate=lambda at: f"line {numbers[at]}", on_error=self._options.on_error
-        )
-        return Chunk(Rows({self._column: cells}, unlabelled(len(lines)), numbers), start, problems)
+    def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[RawBatch]:
+        with self._source.open_text() as stream:
+            lines = read_lines(stream, self.name)
+            for start in count(1, size):
+                if not (batch := list(islice(lines, size))):
+                    return
+                cells: list[str | None] = []
+                errors = {}
+                for position, line in enumerate(batch):
+                    try:
+                        cells.append(line.decode().rstrip("\r\n"))
+                    except UnicodeDecodeError:
+                        cells.append(None)
+                        errors[position] = RowError(NOT_UTF8, ENCODING_HINT)
+                table = pa.table({name: pa.array(cells, pa.string()) for name in columns})
+                yield RawBatch(table, errors, range(start, start + len(batch)), "line")

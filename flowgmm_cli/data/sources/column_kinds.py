@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from flowgmm_cli.api import Column
 from flowgmm_cli.data.messages import shorten
+from flowgmm_cli.data.readers.table import Table
 from flowgmm_cli.data.sources.columns import (
     MISSING_WORDS,
     find_localised_numbers,
@@ -16,7 +17,6 @@ from flowgmm_cli.data.sources.columns import (
     strings,
     vectors,
 )
-from flowgmm_cli.data.sources.tables import Table
 from flowgmm_cli.errors import DataError
 
 MAX_CATEGORIES = 64
@@ -43,10 +43,12 @@ def infer_column(
     known = [cell for cell in strings(cells) if cell is not None]
     distinct = len(set(known))
     if len(localised := find_localised_numbers(cells)):
+        row, example = table.row_number(localised[0]), shorten(cells[localised[0]].as_py())
         raise DataError(
             f"{table.where}: column `{name}` holds numbers with a decimal comma or with thousands "
-            f"separators, the first in row {localised[0] + 1}: `{shorten(cells[localised[0]].as_py())}`",
-            hint=f"write them like 1000.50, or declare them categories with data.categorical=[{name}]",
+            f"separators, the first in row {row}: `{example}`",
+            hint="set data.decimal and data.thousands to their marks, or declare them categories with "
+            f"data.categorical=[{name}]",
         )
     if distinct > MAX_CATEGORIES or (distinct > FEW_CATEGORIES and mostly_numbers(cells)):
         raise _unclear_kind(name, table, distinct)
@@ -65,7 +67,7 @@ def _unclear_kind(name: str, table: Table, distinct: int) -> DataError:
         odd = find_non_numeric(table.data[name])
         return DataError(
             f"{table.where}: column `{name}` holds numbers except {len(odd):,} cells, the first in row "
-            f"{odd[0] + 1}: `{shorten(cells[odd[0]])}`",
+            f"{table.row_number(odd[0])}: `{shorten(cells[odd[0]])}`",
             hint="correct these cells (empty means missing), declare all categories with "
             f"data.categorical=[{name}], or leave the column out with data.drop=[{name}]",
         )

@@ -205,6 +205,10 @@ def _natural_key(name: str) -> tuple[list[tuple[int, int, str]], str]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part], name
 
 
-def row_ids(split: str, count: int) -> Strings:
-    """Return ids of rows without names: `train:1` is the first training row."""
-    return np.array([f"{split}:{row}" for row in range(1, count + 1)], dtype=object)
+def row_ids(split: str, count: int, numbers: Ints | None = None) -> Strings:
+    """Return ids of rows without names: `train:1` is the first training row.
+
+    `numbers` are those of the rows in the input, by default all from 1.
+    """
+    rows = range(1, count + 1) if numbers is None else numbers.tolist()
+    return np.array([f"{split}:{row}" for row in rows], dtype=object)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -16,10 +15,12 @@ from flowgmm_cli.data.array_types import Array, Ints, Strings
 from flowgmm_cli.data.labels import encode_labels, label_codes
 from flowgmm_cli.data.large.files import TableFiles, find_files, is_table_path
 from flowgmm_cli.data.large.labels import read_labels
-from flowgmm_cli.data.large.reader import read_all, sample_table
+from flowgmm_cli.data.large.reader import sample_table
 from flowgmm_cli.data.large.rows import RowBuilder
 from flowgmm_cli.data.large.source import LargeSource, require_small_batches
 from flowgmm_cli.data.messages import shorten
+from flowgmm_cli.data.readers.schema import read_settings
+from flowgmm_cli.data.readers.table import Table
 from flowgmm_cli.data.sources.column_kinds import infer_column
 from flowgmm_cli.data.sources.columns import (
     find_non_numeric,
@@ -29,7 +30,7 @@ from flowgmm_cli.data.sources.columns import (
     texts,
     vectors,
 )
-from flowgmm_cli.data.sources.tables import Table, read_table
+from flowgmm_cli.data.sources.tables import read_table
 from flowgmm_cli.data.specs import CsvConfig
 from flowgmm_cli.errors import DataError, RecipeError
 
@@ -58,18 +59,18 @@ class CsvSource:
         )
 
     def _read_table(self, path: str, split: str) -> Table:
-        if not is_table_path(path):
-            return read_table(path, delimiter=self._config.delimiter, note=self._notes.append)
+        config = self._config
+        settings = read_settings(dict(config))
+        if split == "train" or not is_table_path(path):
+            return read_table(path, settings, note=self._notes.append, on_error=config.on_error)
         parts = find_files(path)
-        if split != "train" and self._memory_bytes(parts) > max(self._config.memory * _GIB, _HELD_OUT_BYTES):
+        if self._memory_bytes(parts) > max(self._config.memory * _GIB, _HELD_OUT_BYTES):
             raise DataError(
                 f"{path}: {parts.rows:,} {split} rows would take more than data.memory "
                 f"({self._config.memory:g} GiB), and only training rows can stay on disk",
                 hint=f"give fewer rows as data.{split}_path, or raise data.memory",
             )
-        if Path(path).suffix.lower() == ".parquet" and Path(path).expanduser().is_file():
-            return read_table(path, note=self._notes.append)
-        return Table(read_all(parts), parts.class_names, path)
+        return read_table(path, settings, note=self._notes.append, on_error=config.on_error)
 
     def _memory_bytes(self, parts: TableFiles) -> int:
         """Return the approximate bytes of the input columns in memory."""
@@ -210,19 +211,20 @@ class CsvSource:
         row = int(odd[0]) if column.kind == "numeric" and len(odd) else 0
         raise DataError(
             f"{table.where}: column `{column.name}` is {_DESCRIPTIONS[column.kind]} in the training file, "
-            f"but row {row + 1} has `{shorten(cells[row].as_py())}`",
+            f"but row {table.row_number(row)} has `{shorten(cells[row].as_py())}`",
             hint="correct the cell (empty means missing), or leave the column out with "
             f"data.drop=[{column.name}]",
         )
 
     def _read_ids(self, split: str, table: Table) -> Array:
         if self._config.id is None:
-            return row_ids(split, table.data.num_rows)
+            return row_ids(split, table.data.num_rows, table.row_numbers)
         ids = strings(table.column(self._config.id, key="data.id"))
         seen: set[str | None] = set()
-        for row, name in enumerate(ids, start=1):
+        for position, name in enumerate(ids):
             if name is None or name in seen:
                 fault = "is empty" if name is None else f"repeats `{name}`"
+                row = table.row_number(position)
                 raise DataError(
                     f"{table.where}: column `{self._config.id}` (data.id) {fault} in row {row}",
                     hint="an id must name a single row; without data.id rows are numbered",

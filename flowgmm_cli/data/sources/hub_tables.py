@@ -14,8 +14,9 @@ import datasets.config
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.hub import hub_access
 from flowgmm_cli.data.images.specs import ImagesConfig
+from flowgmm_cli.data.readers.table import Table
 from flowgmm_cli.data.sources.files import require_file
-from flowgmm_cli.data.sources.tables import Table, from_dataset, read_table, root_cause
+from flowgmm_cli.data.sources.tables import from_dataset, read_table, root_cause
 from flowgmm_cli.data.specs import HfTextConfig
 from flowgmm_cli.errors import DataError, did_you_mean
 

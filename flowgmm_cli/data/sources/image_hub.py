@@ -15,10 +15,11 @@ from flowgmm_cli.data.array_types import Strings
 from flowgmm_cli.data.images.decode import Content, UnreadableError
 from flowgmm_cli.data.images.encoded_images import EncodedImages, concatenate_images
 from flowgmm_cli.data.images.specs import ImagesConfig
+from flowgmm_cli.data.readers.table import Table
 from flowgmm_cli.data.sources.columns import row_ids
 from flowgmm_cli.data.sources.hub_tables import read_splits
 from flowgmm_cli.data.sources.image_set import ImageSet, ImageSplit
-from flowgmm_cli.data.sources.tables import Table, common_class_names
+from flowgmm_cli.data.sources.tables import common_class_names
 from flowgmm_cli.errors import DataError
 
 

@@ -11,6 +11,7 @@ from flowgmm_cli.api import Column, DataContext
 from flowgmm_cli.data.readers import csv as reader
 from flowgmm_cli.data.readers.open import open_rows
 from flowgmm_cli.data.readers.schema import InputSchema
+from flowgmm_cli.data.readers.table import ReadSettings
 from flowgmm_cli.errors import DataError, UsageError
 
 NAN = float("nan")
@@ -131,22 +132,19 @@ def test_a_decimal_comma_is_recognised(rows, table, write):
     assert "1000.50" in caught.value.hint
 
 
-def test_cells_at_the_end_of_a_line_may_be_missing_if_they_are_not_inputs(read, rows, table, write):
-    result = read(rows(write("x,colour,y,kind\n1,red,2\n3,,4,oak\n"), table))
-    columns, labels, problems = result.columns, result.labels, result.problems
-    assert same(columns["y"], [2, 4])
-    assert labels == [-1, 1]
-    assert problems == {}
-
-
-def test_bad_bytes_in_an_unread_column_are_ignored(read, rows, table, write):
-    path = write(b"x,colour,y,z\n1,red,2,\xe4\n3,red,4,\xe4\n5,red\n")
-    problems = read(rows(path, table, on_error="keep")).problems
-    assert list(problems) == [2]
+@pytest.mark.parametrize(
+    ("odd", "what"),
+    [(b"3,,4", "3 cells, but the header has 4"), (b"3,red,4,\xe4", "`kind` is not UTF-8 text")],
+)
+def test_a_line_is_malformed_also_where_the_model_does_not_read_it(read, rows, table, write, odd, what):
+    path = write(b"x,colour,y,kind\n1,red,2,\n" + odd + b"\n")
+    assert list(read(rows(path, table, on_error="keep")).problems) == [1]
+    with pytest.raises(DataError, match=what):
+        list(rows(path, table))
 
 
 def test_an_unclosed_quote_is_an_error_of_its_own_line_only(read, rows, write, monkeypatch):
-    monkeypatch.setattr("flowgmm_cli.data.readers.csv.MAX_RECORD", 2000)
+    monkeypatch.setattr(reader, "MAX_RECORD", 2000)
     monkeypatch.setattr("flowgmm_cli.data.readers.records.MAX_RECORD", 2000)
     monkeypatch.setattr("flowgmm_cli.data.readers.csv.BLOCK", 700)
     lines = [f'{i},"say ""{i}""",t' for i in range(2000)]
@@ -179,7 +177,6 @@ def test_files_without_rows(rows, table, write, content):
     ("content", "words"),
     [
         ("x,y,x\n1,2,3\n", "names a column twice: x"),
-        ("x,y\n".encode("utf-16"), "UTF-16"),
         (b"x,\xe4\n1,2\n", "header line is not UTF-8"),
         ('x,"y\n1,2\n', "header line cannot be read"),
     ],
@@ -263,7 +260,9 @@ def test_every_table_is_read_in_order_for_every_block_size(
         lines.append(f"{cell}{delimiter}{'' if number is None else repr(number)}")
     path = tmp_path / "t.csv"
     path.write_bytes("\n".join(lines).encode())
-    schema = InputSchema((Column("text", "text"), Column("x", "numeric")), ("a",), delimiter=delimiter)
+    schema = InputSchema(
+        (Column("text", "text"), Column("x", "numeric")), ("a",), settings=ReadSettings(delimiter)
+    )
     result = read(open_rows(str(path), schema, context=DataContext(), chunk_rows=size))
     columns, problems = result.columns, result.problems
     assert problems == {}

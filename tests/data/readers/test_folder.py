@@ -88,10 +88,10 @@ def test_texts_are_rows_too(rows, read, texts, tmp_path):
 
 
 def test_folders_without_usable_files(rows, vector, table, texts, tmp_path):
-    (tmp_path / "data.parquet").write_text("")
+    (tmp_path / "data.bin").write_text("")
     with pytest.raises(DataError, match="holds no images") as caught:
         rows(tmp_path, vector(3, 4))
-    assert "data.parquet" in caught.value.details[0]
+    assert "data.bin" in caught.value.details[0]
     with pytest.raises(DataError, match="holds no text files") as caught:
         rows(tmp_path, texts)
     assert "use: hf_text" in caught.value.hint

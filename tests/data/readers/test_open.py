@@ -36,7 +36,7 @@ def test_the_schema_of_a_run_comes_from_its_recipe(component):
         labels=LabelsConfig(column="mine"),
     )
     schema = InputSchema.from_config(data, [Column("text", "text")], ["a", "b"], ranges={"v": (0.0, 1.0)})
-    assert (schema.label, schema.id, schema.delimiter) == ("kind", "name", ";")
+    assert (schema.label, schema.id, schema.settings.delimiter) == ("kind", "name", ";")
     assert schema.text_parts == ("title", "body")
     assert schema.known == {"junk", "mine"}
     assert schema.ranges == {"v": (0.0, 1.0)}

@@ -1,0 +1,338 @@
+"""Tables: batches of the rows of a file, or of several with the same columns, with the places of errors.
+
+reader = open_table("rows.csv", ReadSettings(), note=print)     # in flowgmm_cli.data.readers.open
+for batch in reader.batches():
+    ...                                                         # batch.table, batch.errors
+table = load_table(reader, on_error=None, note=print)           # all rows in memory
+"""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flowgmm_cli.api import iterate_batches
+from flowgmm_cli.data.array_types import Ints, Strings
+from flowgmm_cli.data.labels import label_cells
+from flowgmm_cli.data.messages import join_some, suggest_column
+from flowgmm_cli.data.readers.base import OnError, RowError, row_error, translate_errors
+from flowgmm_cli.data.readers.byte_source import FileStamp
+from flowgmm_cli.data.sources.columns import strings
+from flowgmm_cli.errors import DataError
+
+BATCH_ROWS = 8192
+"""Default maximum number of rows in a batch."""
+
+_MAX_FEW_ROWS, _FEW_SHARE, _MAX_SHARE = 3, 1e-3, 0.05  # malformed rows that training leaves out by default
+_MAX_LISTED = 5
+
+
+@dataclass(frozen=True)
+class ReadSettings:
+    """Form of text files: the keys of these names in the data section."""
+
+    delimiter: str | None = None
+    encoding: str | None = None
+    decimal: str = "."
+    thousands: str | None = None
+
+
+@dataclass(frozen=True)
+class RawBatch:
+    """Rows as they are in the input: cells of csv files are strings, cells of other files have their types.
+
+    Attributes:
+        table: the columns to read; the cells of a malformed row are null.
+        errors: position -> error of the whole row.
+        places: line or row numbers; None counts rows from the start of the input.
+        unit: `line` or `row`.
+        source: name of the file in messages.
+    """
+
+    table: pa.Table
+    errors: Mapping[int, RowError] = field(default_factory=dict)
+    places: Sequence[int] | None = None
+    unit: str = "row"
+    source: str = ""
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def split(self, size: int) -> Iterator[RawBatch]:
+        """Yield batches of at most `size` rows."""
+        if len(self) <= size:
+            yield self
+            return
+        for part in iterate_batches(len(self), size):
+            yield RawBatch(
+                self.table.slice(part.start, part.stop - part.start),
+                {at - part.start: self.errors[at] for at in self.errors if part.start <= at < part.stop},
+                None if self.places is None else self.places[part],
+                self.unit,
+                self.source,
+            )
+
+    def locate(self, position: int) -> str:
+        """Return the place of a row: `line 17` or `row 3`."""
+        return f"{self.unit} {position + 1 if self.places is None else self.places[position]}"
+
+
+class TableReader(ABC):
+    """Reader of a table.
+
+    Attributes:
+        name: the input as messages call it.
+        names: names of the columns, in order.
+        rows: number of rows, or None if it is unknown before reading.
+        class_names: class names of the columns that hold codes of classes, by column.
+        files: stamps of the files; empty for standard input.
+    """
+
+    format: ClassVar[str]
+    """Name of the format in messages."""
+    empty_hint: ClassVar[str | None] = None
+    """Hint of the error about an input without rows."""
+
+    name: str
+    names: Sequence[str]
+    rows: int | None = None
+    class_names: Mapping[str, Sequence[str]] = {}
+    files: Sequence[FileStamp] = ()
+
+    def batches(
+        self,
+        columns: Collection[str] | None = None,
+        *,
+        numbers: Collection[str] = (),
+        size: int = BATCH_ROWS,
+    ) -> Iterator[RawBatch]:
+        """Read the rows from the start, in batches of at most `size`; standard input can be read only once.
+
+        Args:
+            columns: names of the columns to read; None reads all.
+            numbers: columns to parse as numbers at once where all cells are numbers or missing.
+            size: maximum number of rows in a batch.
+
+        Raises:
+            DataError: the input is damaged, or has no rows.
+        """
+        needed = [name for name in self.names if columns is None or name in columns]
+        start = 0
+        with translate_errors(self.name, self.format):
+            for raw in self._read(needed, frozenset(numbers), size):
+                for batch in raw.split(size):
+                    places = batch.places
+                    if places is None:
+                        places = range(start + 1, start + len(batch) + 1)
+                    start += len(batch)
+                    yield RawBatch(batch.table, batch.errors, places, batch.unit, batch.source or self.name)
+        if start == 0:
+            raise DataError(f"{self.name} has no rows", hint=self.empty_hint)
+
+    @abstractmethod
+    def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[RawBatch]:
+        """Yield the rows from the start of the input."""
+
+
+class SeveralFiles(TableReader):
+    """Tables with the same columns, one after the other; those without rows are skipped."""
+
+    def __init__(self, name: str, readers: Sequence[TableReader]) -> None:
+        self.name = name
+        self._readers = readers
+        first = readers[0]
+        self.names = first.names
+        self.class_names = first.class_names
+        self.files = [stamp for reader in readers for stamp in reader.files]
+        counts = [reader.rows for reader in readers]
+        known = [count for count in counts if count is not None]
+        self.rows = sum(known) if len(known) == len(counts) else None
+        for reader in readers[1:]:
+            _require_same_columns(first, reader)
+
+    format = "table"
+
+    def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[RawBatch]:
+        for reader in self._readers:
+            if reader.rows != 0:
+                yield from reader.batches(columns, numbers=numbers, size=size)
+
+
+def _require_same_columns(first: TableReader, other: TableReader) -> None:
+    details = [f"`{name}` is missing in {other.name}" for name in first.names if name not in other.names]
+    details += [f"`{name}` is missing in {first.name}" for name in other.names if name not in first.names]
+    if details:
+        raise DataError(
+            f"{first.name} and {other.name} have different columns",
+            details=details[:10],
+            hint="write the files with the same columns, or name only some of them in data.path",
+        )
+
+
+class FaultyRows:
+    """The policy of training for malformed rows: leave a few out and say so, or stop.
+
+    Args:
+        name: the input as messages call it.
+        on_error: `fail` stops at the first malformed row, `keep` leaves out any number; None leaves out at
+            most 3 rows or one in a thousand, but not more than one in twenty.
+    """
+
+    def __init__(self, name: str, on_error: OnError | None) -> None:
+        self._name = name
+        self._on_error = on_error
+        self._count = 0
+        self._first: list[tuple[str, str, RowError]] = []
+
+    def drop(self, batch: RawBatch) -> tuple[pa.Table, Ints]:
+        """Return the rows of a batch that are not malformed, and their positions in the batch."""
+        positions = np.arange(len(batch))
+        if not batch.errors:
+            return batch.table, positions
+        bad = sorted(batch.errors)
+        self._count += len(bad)
+        for position in bad[: _MAX_LISTED - len(self._first)]:
+            self._first.append((batch.source, batch.locate(position), batch.errors[position]))
+        if self._on_error == "fail":
+            raise self._error(1)
+        good = np.delete(positions, bad)
+        return batch.table.take(pa.array(good)), good
+
+    def finish(self, total: int, note: Callable[[str], None]) -> None:
+        """Stop, or note the rows that are left out, after all `total` rows were read."""
+        if not self._count:
+            return
+        few = min(max(_MAX_FEW_ROWS, _FEW_SHARE * total), _MAX_SHARE * total)
+        if self._count == total or (self._on_error is None and self._count > few):
+            raise self._error(total)
+        listed = [f"{place}: {error.message}" for _, place, error in self._first]
+        note(
+            f"{self._name}: {self._count:,} of {total:,} rows cannot be read and are left out "
+            f"({join_some(listed, self._count, len(listed))})"
+        )
+
+    def _error(self, total: int) -> DataError:
+        source, place, error = self._first[0]
+        single = row_error(source, place, error, "or leave such rows out of training: data.on_error=keep")
+        others = [f"{place}: {error.message}" for _, place, error in self._first[1:]]
+        if self._count > 1:
+            others.append(f"{self._count:,} of {total:,} rows cannot be read")
+        return DataError(single.message, details=others, hint=single.hint)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table in memory.
+
+    Attributes:
+        data: the rows.
+        class_names: class names of `ClassLabel` columns, whose cells are integer codes, by column.
+        where: name of the table in messages, usually a path.
+        row_numbers: numbers of the rows in the input, from 1; None if no row was left out.
+    """
+
+    data: pa.Table
+    class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    where: str = ""
+    row_numbers: Ints | None = None
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns, in order."""
+        return list(self.data.column_names)
+
+    def column(self, name: str, *, key: str) -> pa.ChunkedArray:
+        """Return a column; `key` is the recipe key that names it. Raises `DataError` if it is missing."""
+        if name in self.names:
+            return self.data.column(name)
+        raise DataError(
+            f"{self.where} has no column `{name}` ({key}){suggest_column(name, self.names)}",
+            details=[f"columns: {', '.join(self.names)}"],
+            hint=f"set {key} to one of these columns"
+            if key.startswith("data.")
+            else f"add the column, or train without it: data.drop=[{name}]",
+        )
+
+    def label_strings(self, name: str, *, key: str = "data.label") -> Strings:
+        """Return a column as strings, None where a cell is empty; codes of classes become class names."""
+        cells = label_cells(self.column(name, key=key), name, self.where)
+        names = self.class_names.get(name)
+        if names is None:
+            return cells
+        by_code = {str(code): class_name for code, class_name in enumerate(names)}
+        return np.array([by_code.get(cell) for cell in cells], dtype=object)
+
+    def marker_cells(self, marker: str | None) -> dict[str, Strings]:
+        """Return the cells of the column that marks labelled rows, by its name; {} without it."""
+        return {marker: strings(self.data[marker])} if marker in self.names else {}
+
+    def row_number(self, position: int) -> int:
+        """Return the number of a row in the input, from 1."""
+        return position + 1 if self.row_numbers is None else int(self.row_numbers[position])
+
+
+def load_table(reader: TableReader, *, on_error: OnError | None, note: Callable[[str], None]) -> Table:
+    """Read all rows of a table into memory; see `FaultyRows` for malformed ones."""
+    faulty = FaultyRows(reader.name, on_error)
+    parts, positions, total = [], [], 0
+    for batch in reader.batches(size=2**20):
+        rows, good = faulty.drop(batch)
+        parts.append(rows)
+        positions.append(good + total + 1)
+        total += len(batch)
+    faulty.finish(total, note)
+    numbers = np.concatenate(positions)
+    data = concatenate(parts)
+    return Table(data, reader.class_names, reader.name, numbers if len(numbers) < total else None)
+
+
+def concatenate(parts: Sequence[pa.Table]) -> pa.Table:
+    """Concatenate tables with the same columns; a column of several types becomes strings."""
+    try:
+        return pa.concat_tables(parts, promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        pass
+    columns = {}
+    for name in parts[0].column_names:
+        pieces = [part.column(name) for part in parts]
+        if len({piece.type for piece in pieces if not pa.types.is_null(piece.type)}) > 1:
+            pieces = [pa.chunked_array([to_arrow_texts(piece.to_pylist())]) for piece in pieces]
+        columns[name] = pa.chunked_array(
+            [pc.cast(chunk, _type_of(pieces)) for piece in pieces for chunk in piece.chunks],
+            _type_of(pieces),
+        )
+    return pa.table(columns)
+
+
+def _type_of(pieces: Sequence[pa.ChunkedArray]) -> pa.DataType:
+    return next((piece.type for piece in pieces if not pa.types.is_null(piece.type)), pa.null())
+
+
+def to_arrow(values: Sequence[Any]) -> pa.Array:
+    """Convert cells to an array of their type, or to strings if their types differ."""
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, UnicodeError):
+        return to_arrow_texts(values)
+
+
+def to_arrow_texts(values: Sequence[Any]) -> pa.Array:
+    """Convert cells to an array of strings: whole numbers without `.0`, lists and objects as JSON."""
+    return pa.array([_to_text(value) for value in values], pa.string())
+
+
+def _to_text(value: Any) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    text = json.dumps(value) if isinstance(value, list | dict) else str(value)
+    # JSON can contain half of a surrogate pair, which is not a character
+    return text.encode("utf-8", "replace").decode()
