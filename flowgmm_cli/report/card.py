@@ -11,19 +11,25 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flowgmm_cli.evaluation.metrics import Evaluation
 from flowgmm_cli.files import write_text
 from flowgmm_cli.report import text
 from flowgmm_cli.report.context import ReportContext
-from flowgmm_cli.report.text import percent, pluralise
+from flowgmm_cli.report.text import percent
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
 
-    from flowgmm_cli.scores.detector import Detector
-
 FILE = "MODEL_CARD.md"
 MAX_LISTED = 60  # classes or columns; more are counted, not listed
+METRICS = {
+    "accuracy": "accuracy",
+    "balanced accuracy": "balanced_accuracy",
+    "macro F1": "macro_f1",
+    "NLL (nats)": "nll",
+    "Brier score": "brier",
+    "ECE, 15 bins": "ece",
+    "bits per dimension": "bits_per_dim",
+}
 _TEMPLATE = Path(__file__).parent / "templates" / "model_card.md.j2"
 _TAGS = ["flowgmm", "normalizing-flow", "semi-supervised", "density-estimation", "out-of-distribution"]
 _SPECIAL = re.compile(r"([\\`*_\[\]|~])")
@@ -40,8 +46,34 @@ def model_card(context: ReportContext) -> str:
     """Render the card as Markdown. Raises `UnavailableError` if the run has no model."""
     from jinja2 import Environment
 
-    template = Environment(trim_blocks=True).from_string(_TEMPLATE.read_text(encoding="utf-8"))
-    card = template.render(card_data=_card_data(context).to_yaml(), **_facts(context))
+    info, trained = context.info, context.trained
+    rows, versions = dict(info.get("rows") or {}), dict(info.get("versions") or {})
+    others = {(str(item.get("package")), str(item.get("version"))) for item in info.get("components") or ()}
+    # `ModelCard.from_template` keeps the line ends of the template's tags
+    card = (
+        Environment(trim_blocks=True)
+        .from_string(_TEMPLATE.read_text(encoding="utf-8"))
+        .render(
+            card_data=_card_data(context).to_yaml(),
+            recipe=context.recipe,
+            info=info,
+            rows=rows,
+            trained=trained,
+            evaluation=context.evaluation,
+            search=context.search,
+            parameters=sum(parameter.numel() for parameter in trained.model.parameters()),
+            columns=[f"{item.name} ({item.kind})" for item in trained.preprocessor.columns],
+            limits=_list_limits(context),
+            version=versions.get("flowgmm-cli", ""),
+            packages=[*versions.items(), *sorted(item for item in others if item[0] != "flowgmm-cli")],
+            run_name=re.sub(r"[^A-Za-z0-9._-]", "_", context.run.path.name),
+            metric_names=METRICS,
+            max_listed=MAX_LISTED,
+            text=text,
+            escape=escape,
+            enumerate=_enumerate,
+        )
+    )
     return f"{card.strip()}\n"
 
 
@@ -87,90 +119,10 @@ def _card_data(context: ReportContext) -> ModelCardData:
     )
 
 
-def _facts(context: ReportContext) -> dict[str, Any]:
-    """Variables of the template."""
-    trained, info, evaluation = context.trained, context.info, context.evaluation
-    rows, versions = dict(info.get("rows") or {}), dict(info.get("versions") or {})
-    classes, members = len(trained.class_names), len(trained.model.parts)
-    others = {(str(item.get("package")), str(item.get("version"))) for item in info.get("components") or ()}
-    return {
-        "recipe": context.recipe,
-        "info": info,
-        "best": info.get("best") or {},
-        "search": context.search,
-        "description": text.describe_model(context.recipe, rows, classes, members),
-        "source": text.describe_source(context.recipe),
-        "flow": context.recipe.flow.to_dict(),
-        "members": members,
-        "parameters": sum(parameter.numel() for parameter in trained.model.parameters()),
-        "dim": trained.preprocessor.dim,
-        "columns": [f"{item.name} ({item.kind})" for item in trained.preprocessor.columns],
-        "class_names": trained.class_names,
-        "detection": _describe_detection(trained.detector),
-        "calibration": _describe_calibration(context),
-        "limits": _list_limits(context),
-        "versions": {"flowgmm-cli": "", **versions},
-        "packages": [*versions.items(), *sorted(item for item in others if item[0] != "flowgmm-cli")],
-        "run_name": re.sub(r"[^A-Za-z0-9._-]", "_", context.run.path.name),
-        "max_listed": MAX_LISTED,
-        "rows": lambda name: f"{rows.get(name, 0):,}",
-        "escape": escape,
-        "enumerate": _enumerate,
-        "pluralise": pluralise,
-        **_results(evaluation),
-    }
-
-
 def _enumerate(names: Iterable[str]) -> str:
     escaped = [escape(name) for name in names]
     rest = f" and {len(escaped) - MAX_LISTED:,} more" if len(escaped) > MAX_LISTED else ""
     return ", ".join(escaped[:MAX_LISTED]) + rest
-
-
-def _results(evaluation: Evaluation | None) -> dict[str, Any]:
-    if evaluation is None:
-        return {"metrics": None}
-    metrics = evaluation.classification
-    values = {
-        "accuracy": metrics.accuracy,
-        "balanced accuracy": metrics.balanced_accuracy,
-        "macro F1": metrics.macro_f1,
-        "NLL (nats)": metrics.nll,
-        "Brier score": metrics.brier,
-        "ECE, 15 bins": metrics.ece,
-        "bits per dimension": evaluation.bits_per_dim,
-    }
-    keys = {"balanced accuracy": "balanced_accuracy", "macro F1": "macro_f1"}
-    intervals = {name: metrics.intervals.get(keys.get(name, name)) for name in values}
-    baselines = sorted(evaluation.baselines.items(), key=lambda item: -item[1].accuracy)
-    return {
-        "metrics": metrics,
-        "metric_values": values,
-        "intervals": intervals,
-        "baselines": [(text.method_name(name), result.accuracy) for name, result in baselines],
-    }
-
-
-def _describe_detection(detector: Detector | None) -> str:
-    if detector is None:
-        return "This run has no fitted out-of-distribution scores."
-    score, rows = detector.default, len(detector.reference_scores(detector.default))
-    return (
-        f"Default score: {escape(score)} (higher = further out). Rows with a score above "
-        f"{detector.threshold(score):.6g} are flagged; 5 % of {rows:,} held-out rows exceed it. Available "
-        f"scores: {escape(', '.join(detector.names))}. Their power depends on the kind of "
-        "out-of-distribution rows; `flowgmm ood --out FILE` measures it."
-    )
-
-
-def _describe_calibration(context: ReportContext) -> str:
-    calibration = context.info.get("calibration")
-    if not calibration:
-        return ""
-    description = text.describe_calibration(calibration)
-    if context.evaluation:
-        description += f" {text.describe_confidence(context.evaluation.classification)}"
-    return description
 
 
 def _list_limits(context: ReportContext) -> list[str]:
