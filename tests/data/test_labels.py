@@ -13,7 +13,7 @@ import pytest
 from flowgmm_cli.api import DataContext, LabelsConfig
 from flowgmm_cli.data.labels import encode_labels, is_unlabelled, label_cells
 from flowgmm_cli.data.sources import arrays, csv, hf_text
-from flowgmm_cli.data.sources.arrays import encode_label_arrays
+from flowgmm_cli.data.sources.arrays import label_strings
 from flowgmm_cli.data.sources.columns import ValueIndex
 from flowgmm_cli.data.specs import ArraysConfig, CsvConfig, HfTextConfig
 from flowgmm_cli.errors import DataError
@@ -152,12 +152,11 @@ def test_cells_that_are_no_plain_values_are_refused() -> None:
 
 
 def test_labels_of_arrays_can_be_indices() -> None:
-    names, codes = encode_label_arrays({"train": np.array([1, -1, 0])}, ["a", "b"])
-    assert (names, codes["train"].tolist()) == (("a", "b"), [1, -1, 0])
+    assert label_strings(np.array([[1], [-1], [0]]), ["a", "b"]).tolist() == ["b", None, "a"]
     with pytest.raises(DataError, match="2 is not an index into the 2"):
-        encode_label_arrays({"train": np.array([2, 0])}, ["a", "b"])
+        label_strings(np.array([2, 0]), ["a", "b"])
     with pytest.raises(DataError, match="whole numbers or strings"):
-        encode_label_arrays({"train": np.array([0.5, 0])}, None)
+        label_strings(np.array([0.5, 0]))
 
 
 def test_a_cell_matches_a_name_as_written_before_its_canonical_form() -> None:

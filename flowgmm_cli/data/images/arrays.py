@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
+from flowgmm_cli.api import Column
 from flowgmm_cli.data.array_types import Array, Bytes
-from flowgmm_cli.data.images.format import WHITE, ImageFormat, ImageHeader, choose_format
+from flowgmm_cli.data.images.format import WHITE, ImageFormat, ImageHeader, Resize, choose_format
+from flowgmm_cli.data.images.lazy_pixels import LazyPixels
 from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.errors import DataError
 
@@ -25,32 +27,38 @@ def channels_last(array: Array, size: tuple[int, ...] | None = None) -> Array | 
     >>> channels_last(np.zeros((5, 3, 8, 6))).shape, channels_last(np.zeros((5, 8, 6, 1))).shape
     ((5, 8, 6, 3), (5, 8, 6))
     """
-    if array.ndim == 3:
-        return array if 0 not in array.shape[1:] else None
-    if array.ndim != 4 or 0 in array.shape[1:]:
+    axis = _channel_axis(array.shape[1:], size)
+    if axis is None:
         return None
-    first, last = array.shape[1] in _CHANNELS, array.shape[3] in _CHANNELS
-    if not first and not last:
+    array = np.moveaxis(array, 1, 3) if axis == 0 else array
+    return array[..., 0] if array.ndim == 4 and array.shape[3] == 1 else array
+
+
+def _channel_axis(row: tuple[int, ...], size: tuple[int, ...] | None = None) -> int | None:
+    """Return the axis of the channels of an entry of this shape, 2 if it has none; None if it is no image."""
+    if len(row) not in (2, 3) or 0 in row:
         return None
-    if not last or (first and array.shape[2:] == size and array.shape[1:3] != size):
-        array = np.moveaxis(array, 1, 3)
-    return array[..., 0] if array.shape[3] == 1 else array
+    first, last = row[0] in _CHANNELS, len(row) == 2 or row[2] in _CHANNELS
+    if len(row) == 3 and first and (not last or (row[1:] == size and row[:2] != size)):
+        return 0
+    return 2 if last else None
 
 
-def value_range(array: Array) -> tuple[float, float, bool]:
-    """Return minimum and maximum, NaN if there is any, and True if all values are whole numbers."""
-    if array.dtype.kind in "iub":
-        return float(array.min()), float(array.max()), True
-    low, high = float(array.min()), float(array.max())
-    return low, high, bool(np.isfinite(low + high) and (array == np.rint(array)).all())
+def pixel_scale(dtype: np.dtype[Any], blocks: Iterable[Array], *, where: str) -> tuple[float, str]:
+    """Return the factor from values to pixels of 0 to 255, and a note, '' if values are pixels already.
 
-
-def pixel_scale(
-    dtype: np.dtype[Any], low: float, high: float, whole: bool, *, where: str
-) -> tuple[float, str]:
-    """Return the factor from values to pixels of 0 to 255, and a note, '' if values are pixels already."""
+    The values, in `blocks`, are read only if `dtype` does not determine the value of white.
+    """
     if dtype == np.uint8:
         return 1.0, ""
+    if dtype.kind not in "fiub":
+        raise DataError(f"{where}: {dtype} values are not pixels")
+    low, high, whole = np.inf, -np.inf, True
+    for block in blocks:
+        if block.size:  # NaN makes `low` and `high` NaN
+            low, high = np.minimum(low, block.min()), np.maximum(high, block.max())
+            finite = np.isfinite(low + high)
+            whole = whole and bool(finite and (dtype.kind != "f" or (block == np.rint(block)).all()))
     if dtype.kind == "b" or (dtype.kind == "f" and low >= 0 and high <= 1):
         return float(WHITE), f"{where}: values from 0 to 1 are scaled to pixels from 0 to {WHITE}"
     if whole and low >= 0 and high <= WHITE:
@@ -68,6 +76,15 @@ def pixel_scale(
     )
 
 
+def _scale(array: Array, factor: float) -> Bytes:
+    if array.dtype == np.uint8:
+        return array
+    pixels = np.empty(array.shape, dtype=np.uint8)
+    for index, image in enumerate(array):  # one by one: a float copy of all is eight times as large
+        pixels[index] = np.rint(image * factor) if factor != 1 else image
+    return pixels
+
+
 def as_pixels(array: Array, *, where: str) -> tuple[Bytes, str]:
     """Return uint8 `(N, height, width)` or `(N, height, width, 3 or 4)`, and a note, which may be empty."""
     images = channels_last(array)
@@ -79,13 +96,8 @@ def as_pixels(array: Array, *, where: str) -> tuple[Bytes, str]:
         )
     if len(images) == 0:
         raise DataError(f"{where} has no rows")
-    if images.dtype == np.uint8:
-        return images, ""
-    factor, note = pixel_scale(images.dtype, *value_range(images), where=where)
-    pixels = np.empty(images.shape, dtype=np.uint8)
-    for index, image in enumerate(images):  # one by one: a float copy of all is eight times as large
-        pixels[index] = np.rint(image * factor) if factor != 1 else image
-    return pixels, note
+    factor, note = pixel_scale(images.dtype, [images], where=where)
+    return _scale(images, factor), note
 
 
 def fit_pixels(
@@ -111,7 +123,7 @@ def convert_pixels(pixels: Bytes, image_format: ImageFormat) -> tuple[Bytes, lis
     from PIL import Image
 
     from flowgmm_cli.data.images.decode import convert_image
-    from flowgmm_cli.data.images.decode_many import map_in_order
+    from flowgmm_cli.data.images.encoded_images import map_in_order
 
     converted = np.empty((len(pixels), *image_format.shape), dtype=np.uint8)
     changes: set[str] = set()
@@ -123,3 +135,63 @@ def convert_pixels(pixels: Bytes, image_format: ImageFormat) -> tuple[Bytes, lis
         converted[index] = image
         changes |= image_changes
     return converted, sorted(changes)
+
+
+def images_fit(row: tuple[int, ...], column: Column, resize: Resize) -> bool:
+    """Return True if entries of a shape fit an image column; entries of a grey column may be flat."""
+    if _is_flat(row, column):
+        return True
+    axis = _channel_axis(row, column.shape[:2])
+    return axis is not None and (resize != "error" or (row[1:] if axis == 0 else row[:2]) == column.shape[:2])
+
+
+class ImageConverter:
+    """Convert arrays `(N, *row)` to uint8 cells `(N, *column.shape)`; `notes` lists the changes.
+
+    All arrays, `blocks`, are read at the start if `dtype` does not determine the value of white.
+    """
+
+    def __init__(
+        self, dtype: np.dtype[Any], blocks: Iterable[Array], column: Column, resize: Resize, *, where: str
+    ) -> None:
+        self._column = column
+        self._format = ImageFormat.from_shape(column.shape, resize)
+        self._factor, note = pixel_scale(dtype, blocks, where=where)
+        self.notes = [note] if note else []
+
+    def __call__(self, array: Array) -> Bytes:
+        """Convert an array."""
+        pixels = _scale(array, self._factor)
+        if _is_flat(array.shape[1:], self._column):
+            return pixels.reshape(len(pixels), *self._column.shape)
+        images = channels_last(pixels, self._column.shape[:2])
+        if images is None:
+            raise ValueError(f"entries of shape {array.shape[1:]} are not images")
+        cells, changes = convert_pixels(images, self._format)
+        self.notes += [change for change in changes if change not in self.notes]
+        return cells
+
+
+def convert_images(
+    cells: Array | LazyPixels, column: Column, resize: Resize, *, where: str
+) -> Array | LazyPixels:
+    """Convert entries to cells of an image column; pixels on disk are converted when they are read."""
+    blocks = [cells] if isinstance(cells, np.ndarray) else []
+    convert = ImageConverter(cells.dtype, blocks, column, resize, where=where)
+    if isinstance(cells, np.ndarray):
+        return convert(cells)
+    store = cells
+    return LazyPixels(lambda positions: convert(store.read(positions)), np.arange(len(store)), column.shape)
+
+
+def convert_to_vectors(cells: Array | LazyPixels, column: Column, high: float) -> Array:
+    """Convert uint8 pixels to cells of a vector column, scaled to 0 to 1 if `high` is at most 1."""
+    pixels = np.asarray(cells)
+    if pixels.ndim == 4 and pixels.shape[1:] != column.shape and len(column.shape) == 3:
+        pixels = np.moveaxis(pixels, 3, 1)
+    values = pixels.reshape(len(pixels), *column.shape).astype(np.float32)
+    return values / WHITE if high <= 1 else values
+
+
+def _is_flat(row: tuple[int, ...], column: Column) -> bool:
+    return len(row) == 1 and len(column.shape) == 2 and row[0] == column.shape[0] * column.shape[1]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -29,22 +31,17 @@ class UnreadableError(ValueError):
 
 
 class WrongSizeError(ValueError):
-    """An image of another size than the format, which does not resize; sizes are in pixels."""
+    """An image of another `size`, width x height in pixels, than the format, which does not resize."""
 
-    def __init__(self, width: int, height: int) -> None:
-        super().__init__(f"the image is {width}x{height} pixels")
-        self.width = width
-        self.height = height
+    def __init__(self, size: str) -> None:
+        super().__init__(f"the image is {size} pixels")
 
 
 def read_header(content: Content) -> ImageHeader:
     """Read the size and channels of an image from its first bytes. Raises `UnreadableError`."""
     try:
         with _open(content) as image:
-            width, height = _size_on_disk(image)
-            if _orientation(image) in _SIDEWAYS:
-                width, height = height, width
-            return ImageHeader(height, width, _has_colour(image))
+            return _header(image)
     except MemoryError:
         raise
     except Exception as error:  # Pillow's decoders raise many types
@@ -62,9 +59,12 @@ def decode(content: Content, image_format: ImageFormat) -> tuple[Bytes, frozense
             if image_format.resize != "error":  # a JPEG can be decoded at 1/2, 1/4 or 1/8 of its size
                 side = 2 * max(image_format.height, image_format.width)
                 image.draft(None, (side, side))
-            if _orientation(image) not in (None, 1):
-                ImageOps.exif_transpose(image, in_place=True)
+            elif (header := _header(image)).size != image_format.size:
+                raise WrongSizeError(header.size)
+            upright = _orientation(image) in (None, 1)
             image.load()
+            if not upright and _orientation(image) not in (None, 1):  # Pillow may have turned it
+                ImageOps.exif_transpose(image, in_place=True)
             pixels, changes = convert_image(image, image_format)
         return pixels, changes | {"of several frames the first counts"} if several else changes
     except (MemoryError, WrongSizeError, UnreadableError):
@@ -98,14 +98,21 @@ def convert_image(image: Image.Image, image_format: ImageFormat) -> tuple[Bytes,
     return np.array(_resize(image, image_format), dtype=np.uint8), frozenset(changes)
 
 
-def _open(content: Content) -> Image.Image:
-    if isinstance(content, bytes):
-        if not content:
-            raise UnreadableError("it is empty")
-        return Image.open(io.BytesIO(content))
-    if content.stat().st_size == 0:
-        raise UnreadableError("the file is empty")
-    return Image.open(content)
+@contextmanager
+def _open(content: Content) -> Iterator[Image.Image]:
+    if not (len(content) if isinstance(content, bytes) else content.stat().st_size):
+        raise UnreadableError("it is empty" if isinstance(content, bytes) else "the file is empty")
+    # a stream, because Pillow 13 maps files into memory and then confuses rows and columns of a turned TIFF
+    stream = io.BytesIO(content) if isinstance(content, bytes) else content.open("rb")
+    with stream, Image.open(stream) as image:
+        yield image
+
+
+def _header(image: Image.Image) -> ImageHeader:
+    width, height = _size_on_disk(image)
+    if _orientation(image) in _SIDEWAYS:
+        width, height = height, width
+    return ImageHeader(height, width, _has_colour(image))
 
 
 def _orientation(image: Image.Image) -> int | None:
@@ -162,7 +169,7 @@ def _resize(image: Image.Image, image_format: ImageFormat) -> Image.Image:
     if image.size == size:
         return image
     if image_format.resize == "error":
-        raise WrongSizeError(*image.size)
+        raise WrongSizeError(f"{image.width}x{image.height}")
     if image_format.resize == "stretch":
         return image.resize(size, _SCALING)
     if image_format.resize == "crop":

@@ -12,13 +12,19 @@ import numpy as np
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.array_types import Bytes, Positions
 from flowgmm_cli.data.images.decode import UnreadableError, read_header
-from flowgmm_cli.data.images.decode_many import decode_on_read, error_text, map_in_order, try_decode
-from flowgmm_cli.data.images.encoded_images import EncodedImages
+from flowgmm_cli.data.images.encoded_images import (
+    EncodedImages,
+    decode_each,
+    decode_images,
+    map_in_order,
+    reason,
+)
 from flowgmm_cli.data.images.format import ImageFormat, ImageHeader, choose_format
-from flowgmm_cli.data.images.lazy_pixels import lazy_pixels_of
+from flowgmm_cli.data.images.lazy_pixels import LazyPixels, lazy_pixels_of
 from flowgmm_cli.data.images.pixel_cache import LoadedPixels, PixelCache, PixelCacheWriter
 from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.messages import join_some, list_some
+from flowgmm_cli.data.readers.base import RowError
 from flowgmm_cli.errors import DataError
 
 _MAX_LISTED = 8  # damaged files named in a message
@@ -32,46 +38,12 @@ def load_images(images: EncodedImages, config: ImagesConfig, context: DataContex
         cache = PixelCache(context, where=images.where, content=images.signature(), settings=settings)
         if (cached := cache.load()) is not None:
             return _from_cache(cached, config)
-    errors: dict[int, str] = {}
-    headers = _read_headers(images, context, errors)
+    headers, errors = _read_headers(images, context)
     if not headers:
         raise _damage_error(errors, images, usable=0)
     named = [(images.names[index], header) for index, header in headers.items()]
     image_format = choose_format(named, config, where=images.where)
     candidates = np.array(list(headers), dtype=np.int64)
-    return _decode_all(images, candidates, image_format, errors, config, cache, context)
-
-
-def _read_headers(
-    images: EncodedImages, context: DataContext, errors: dict[int, str]
-) -> dict[int, ImageHeader]:
-    """Return the headers of the readable images by position; add the errors of the others to `errors`."""
-
-    def read(index: int) -> ImageHeader | str:
-        try:
-            return read_header(images.content(index))
-        except (UnreadableError, OSError) as error:
-            return error_text(error)
-
-    headers = {}
-    results = map_in_order(read, len(images), lambda done, n: context.progress(done, n, "looking at images"))
-    for index, result in enumerate(results):
-        if isinstance(result, str):
-            errors[index] = result
-        else:
-            headers[index] = result
-    return headers
-
-
-def _decode_all(
-    images: EncodedImages,
-    candidates: Positions,
-    image_format: ImageFormat,
-    errors: dict[int, str],
-    config: ImagesConfig,
-    cache: PixelCache | None,
-    context: DataContext,
-) -> LoadedPixels:
     shape = (len(candidates), *image_format.shape)
     fits = int(np.prod(shape)) <= config.memory_bytes
     notes: list[str] = []
@@ -80,15 +52,17 @@ def _decode_all(
         writer = _create_entry(cache, shape, notes)
     target = writer.pixels if writer is not None else np.empty(shape, np.uint8) if fits else None
     try:
-        changes, decode_errors = _decode_into(target, images, candidates, image_format, context)
-        errors |= decode_errors
-        if errors and (config.on_corrupt == "error" or len(decode_errors) == len(candidates)):
-            raise _damage_error(errors, images, usable=len(candidates) - len(decode_errors))
-        rows = np.flatnonzero([index not in decode_errors for index in candidates.tolist()])
+        rows, changes = _decode_into(target, images, candidates, image_format, errors, context)
+        if errors and (config.on_corrupt == "error" or not len(rows)):
+            raise _damage_error(errors, images, usable=len(rows))
         kept = candidates[rows]
         notes += [f"{count:,} of {len(kept):,} images: {change}" for change, count in sorted(changes.items())]
         if errors:
-            notes.append(_skip_note(errors, images))
+            listed = (f"{images.names[index]} ({errors[index]})" for index in sorted(errors))
+            notes.append(
+                f"{len(errors):,} of {len(images):,} images cannot be read and are left out: "
+                + join_some(listed, len(errors), 3)
+            )
         if writer is not None and cache is not None:
             cached = writer.finish(kept, rows, notes)
             if not fits:
@@ -101,7 +75,25 @@ def _decode_all(
     if target is not None:
         return LoadedPixels(target if len(rows) == len(target) else target[rows], kept, tuple(notes))
     notes.append("images are decoded each time they are read, since their pixels do not fit in data.memory")
-    return LoadedPixels(decode_on_read(images, kept, image_format), kept, tuple(notes))
+    return LoadedPixels(_decode_on_read(images, kept, image_format), kept, tuple(notes))
+
+
+def _read_headers(
+    images: EncodedImages, context: DataContext
+) -> tuple[dict[int, ImageHeader], dict[int, str]]:
+    """Return the headers of the readable images and the errors of the others, by position."""
+
+    def read(index: int) -> ImageHeader | str:
+        try:
+            return read_header(images.content(index))
+        except (UnreadableError, OSError) as error:
+            return reason(error)
+
+    results = list(
+        map_in_order(read, len(images), lambda done, n: context.progress(done, n, "looking at images"))
+    )
+    headers = {index: result for index, result in enumerate(results) if isinstance(result, ImageHeader)}
+    return headers, {index: result for index, result in enumerate(results) if isinstance(result, str)}
 
 
 def _create_entry(cache: PixelCache, shape: tuple[int, ...], notes: list[str]) -> PixelCacheWriter | None:
@@ -119,24 +111,41 @@ def _decode_into(
     images: EncodedImages,
     candidates: Positions,
     image_format: ImageFormat,
+    errors: dict[int, str],
     context: DataContext,
-) -> tuple[Counter[str], dict[int, str]]:
-    """Decode into `target`; return the number of images with each change, and the errors by position."""
+) -> tuple[Positions, Counter[str]]:
+    """Decode into rows of `target`, and add to `errors`; return the good rows, and counts of the changes."""
     changes: Counter[str] = Counter()
-    errors: dict[int, str] = {}
-    results = map_in_order(
-        lambda index: try_decode(images, int(candidates[index]), image_format),
-        len(candidates),
-        lambda done, n: context.progress(done, n, "decoding images"),
+    good = []
+    results = decode_each(
+        images, candidates, image_format, lambda done, n: context.progress(done, n, "decoding images")
     )
-    for index, result in enumerate(results):
-        if isinstance(result, tuple):
-            changes.update(result[1])
-            if target is not None:
-                target[index] = result[0]
-        else:
-            errors[int(candidates[index])] = error_text(result)
-    return changes, errors
+    for row, result in enumerate(results):
+        if isinstance(result, RowError):
+            errors[int(candidates[row])] = result.message
+            continue
+        good.append(row)
+        changes.update(result[1])
+        if target is not None:
+            target[row] = result[0]
+    return np.array(good, dtype=np.int64), changes
+
+
+def _decode_on_read(images: EncodedImages, kept: Positions, image_format: ImageFormat) -> LazyPixels:
+    """Return some images as pixels that are decoded each time they are read."""
+
+    def read(positions: Positions) -> Bytes:
+        pixels, errors, _ = decode_images(images, positions, image_format)
+        if errors:
+            index, error = next(iter(errors.items()))
+            raise DataError(
+                f"{images.where}: {images.names[int(positions[index])]} could be read before, "
+                f"but now: {error.message}",
+                hint="files must not change while a run reads them",
+            )
+        return pixels
+
+    return LazyPixels(read, kept, image_format.shape)
 
 
 def _from_cache(cached: LoadedPixels, config: ImagesConfig) -> LoadedPixels:
@@ -154,10 +163,3 @@ def _damage_error(errors: Mapping[int, str], images: EncodedImages, *, usable: i
         details=list_some(details, len(errors), _MAX_LISTED),
         hint="make these files again" + (", or leave them out: data.on_corrupt=skip" if usable else ""),
     )
-
-
-def _skip_note(errors: Mapping[int, str], images: EncodedImages) -> str:
-    listed = join_some(
-        (f"{images.names[index]} ({errors[index]})" for index in sorted(errors)), len(errors), 3
-    )
-    return f"{len(errors):,} of {len(images):,} images cannot be read and are left out: {listed}"

@@ -1,132 +1,211 @@
-"""Arrays in npz, npy and IDX files, read a few rows at a time."""
+"""Arrays in npz, npy and IDX files, whole or a few rows at a time; never unpickled."""
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
 
 from flowgmm_cli.data.array_types import Array
+from flowgmm_cli.data.messages import first_line
 from flowgmm_cli.data.readers.byte_source import ByteSource
-from flowgmm_cli.errors import DataError
+from flowgmm_cli.errors import DataError, FlowgmmError
+
+UNNAMED = ""
+"""Name of the array of an npy or IDX file."""
+IDX_LABELS = "labels"
+"""Name of the labels in the file beside an IDX file."""
 
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_MAX_HEADER = 2**16  # bytes of an npy header
+_BLOCK_BYTES = 2**25
+
+Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
+"""Shape, True for Fortran order, and data type."""
 
 
 @dataclass(frozen=True)
 class StoredArray:
-    """Array of rows `(N, ...)` in a file; `read(size)` yields all rows, at most `size` at a time."""
+    """Array of rows `(N, ...)` in a file.
+
+    Attributes:
+        where: the array as messages call it.
+        format: format of its file in messages.
+        blocks: yields all rows, at most some at a time.
+        path: npy file that can be memory-mapped; None for other files.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    read: Callable[[int], Iterator[Array]]
+    where: str
+    format: str
+    blocks: Callable[[int], Iterator[Array]]
+    path: Path | None = None
 
     @property
     def row_shape(self) -> tuple[int, ...]:
         """Shape of a row."""
         return self.shape[1:]
 
+    def read(self, size: int) -> Iterator[Array]:
+        """Yield all rows, at most `size` at a time, in native byte order and writable."""
+        with _translate_errors(self.where, self.format):
+            if self.dtype.hasobject:
+                raise ValueError("Python objects are not read")
+            yield from self.blocks(size)
 
-def open_npz(path: Path, name: str) -> dict[str, StoredArray]:
-    """Return the arrays of an npz file that have rows, by name, without pickle."""
-    arrays = {}
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.namelist():
-            if not member.endswith(".npy"):
-                continue
-            with archive.open(member) as stream:
-                shape, fortran, dtype = _read_npy_header(stream, f"{name}, array `{member[:-4]}`")
-            if dtype.hasobject or not shape:
-                continue
-            arrays[member.removesuffix(".npy")] = StoredArray(
-                shape, dtype, _member_reader(path, member, fortran and len(shape) > 1)
-            )
-    return arrays
-
-
-def open_npy(path: Path, name: str) -> StoredArray:
-    """Return the array of an npy file. Raises `DataError` if it is a scalar or contains Python objects."""
-    with path.open("rb") as stream:
-        shape, _, dtype = _read_npy_header(stream, name)
-    if dtype.hasobject or not shape:
-        raise DataError(f"{name} holds no rows of numbers", hint="an array (N, ...) is needed")
-
-    def read(size: int) -> Iterator[Array]:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-        for start in range(0, len(array), size):
-            yield np.array(array[start : start + size])
-
-    return StoredArray(shape, dtype, read)
+    def load(self, *, mapped: bool = False) -> Array:
+        """Read all rows; with `mapped`, memory-map an npy file."""
+        with _translate_errors(self.where, self.format):
+            if mapped and self.path is not None and not self.dtype.hasobject:
+                array: Array = np.load(self.path, mmap_mode="r", allow_pickle=False)
+                return array
+            array = np.empty(self.shape, self.dtype.newbyteorder("="))
+            start = 0
+            for block in self.read(max(1, _BLOCK_BYTES // max(1, _row_bytes(self.shape, self.dtype)))):
+                array[start : start + len(block)] = block
+                start += len(block)
+            return array
 
 
-def open_idx(source: ByteSource) -> StoredArray:
-    """Return the array of an IDX file, the format of MNIST, gzipped or not."""
-    with source.open() as stream:
-        shape, dtype = _read_idx_header(stream, source.name)
+def find_array_format(name: str) -> str | None:
+    """Return the format of a file of arrays by its name, in upper or lower case; None for other files.
 
-    def read(size: int) -> Iterator[Array]:
-        with source.open() as stream:
-            _read_idx_header(stream, source.name)
-            yield from _read_rows(stream, shape, dtype, size)
-
-    return StoredArray(shape, dtype, read)
-
-
-def open_idx_with_labels(source: ByteSource) -> dict[str, StoredArray]:
-    """Return the array of an IDX file, and the labels of the file beside it if MNIST's names are used."""
-    arrays = {"": open_idx(source)}
-    if source.path is not None and "images" in source.path.name:
-        name = source.path.name.replace("images", "labels").replace("idx3", "idx1")
-        labels = source.path.with_name(name)
-        if labels.is_file():
-            arrays["labels"] = open_idx(ByteSource(str(labels), labels, rereadable=True))
-    return arrays
+    >>> find_array_format("a.NPZ"), find_array_format("t10k-images-idx3-ubyte.gz"), find_array_format("a.gz")
+    ('npz', 'idx', None)
+    """
+    name = name.lower().removesuffix(".gz")
+    if name.endswith((".npz", ".npy")):
+        return name[-3:]
+    return "idx" if name.endswith(("ubyte", ".idx")) else None
 
 
-def _member_reader(path: Path, member: str, fortran: bool) -> Callable[[int], Iterator[Array]]:
-    def read(size: int) -> Iterator[Array]:
-        if fortran:  # Fortran order cannot be streamed by row
-            with np.load(path, allow_pickle=False) as archive:
-                array = archive[member.removesuffix(".npy")]
-            for start in range(0, len(array), size):
-                yield array[start : start + size]
-            return
+def open_arrays(source: ByteSource, format: str) -> dict[str, StoredArray]:
+    """Return the arrays of a file by name, those that have rows; `format` is npz, npy or idx.
+
+    The array of an npy or IDX file is named ''. The labels in the file beside an IDX file with a name like
+    MNIST's are `labels`.
+    """
+    if format == "npz":
+        return _open_npz(source)
+    if format == "npy":
+        array = _store(source.open, _read_npy_header, source.name, "npy")
+        return {UNNAMED: array if source.path is None else _map_plain(array, source.path)}
+    array = _store(source.open, _read_idx_header, source.name, "IDX")
+    beside = None if source.path is None else find_idx_labels(source.path)
+    if beside is None:
+        return {UNNAMED: array}
+    labels = ByteSource(str(beside), beside, rereadable=True)
+    return {UNNAMED: array, IDX_LABELS: _store(labels.open, _read_idx_header, labels.name, "IDX")}
+
+
+def find_idx_labels(images: Path) -> Path | None:
+    """Return the file of labels, gzipped or not, beside an IDX file of images, if there is one."""
+    plain = images.name.removesuffix(".gz")
+    name = plain.replace("images", "labels").replace("idx3", "idx1").replace("idx4", "idx1")
+    files = [images.with_name(name), images.with_name(f"{name}.gz")] if name != plain else []
+    return next((file for file in files if file.is_file()), None)
+
+
+def read_class_names(arrays: Mapping[str, StoredArray]) -> tuple[str, ...] | None:
+    """Return the names of the labels 0, 1, ... that a file contains as `names` or `class_names`."""
+    for name in ("names", "class_names"):
+        if (array := arrays.get(name)) is not None and array.dtype.kind == "U" and len(array.shape) == 1:
+            return tuple(array.load().tolist())
+    return None
+
+
+def _open_npz(source: ByteSource) -> dict[str, StoredArray]:
+    path = source.path or Path(source.name)
+
+    @contextmanager
+    def open_member(member: str) -> Iterator[IO[bytes]]:
         with zipfile.ZipFile(path) as archive, archive.open(member) as stream:
-            shape, _, dtype = _read_npy_header(stream, member)
-            yield from _read_rows(stream, shape, dtype, size)
+            yield stream
 
-    return read
-
-
-def _read_npy_header(stream: Any, name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    try:
-        version = npy.read_magic(stream)
-        header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran, dtype = header(stream)
-    except (ValueError, SyntaxError) as error:
-        raise DataError(f"{name} is not in NumPy's format: {error}") from error
-    return tuple(shape), bool(fortran), dtype
+    with _translate_errors(source.name, "npz"), zipfile.ZipFile(path) as archive:
+        members = [member for member in archive.namelist() if member.endswith(".npy")]
+    arrays = {}
+    for member in members:
+        name = member.removesuffix(".npy")
+        where = f"{source.name}, array `{name}`"
+        array = _store(partial(open_member, member), _read_npy_header, where, "npz")
+        if array.shape:
+            arrays[name] = array
+    return arrays
 
 
-def _read_idx_header(stream: BinaryIO, name: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def _store(
+    open_stream: Callable[[], AbstractContextManager[IO[bytes]]],
+    read_header: Callable[[IO[bytes]], Header],
+    where: str,
+    format: str,
+) -> StoredArray:
+    """Return an array whose header and rows are read from a stream that is opened anew each time."""
+    with _translate_errors(where, format), open_stream() as stream:
+        shape, _, dtype = read_header(stream)
+
+    def blocks(size: int) -> Iterator[Array]:
+        with open_stream() as stream:
+            shape, fortran, dtype = read_header(stream)
+            if not fortran or len(shape) < 2:
+                yield from _read_rows(stream, shape, dtype, size)
+                return
+            (columns,) = _read_rows(stream, (1, *shape[::-1]), dtype, 1)  # in Fortran order rows come last
+            for start in range(0, shape[0], size):
+                yield np.ascontiguousarray(columns[0].T[start : start + size])
+
+    return StoredArray(shape, dtype, where, format, blocks)
+
+
+def _map_plain(array: StoredArray, path: Path) -> StoredArray:
+    """Allow an npy file that is not compressed to be memory-mapped. Raises `DataError` without rows."""
+    if array.dtype.hasobject or not array.shape:
+        raise DataError(f"{array.where} holds no rows of numbers", hint="an array (N, ...) is needed")
+    with path.open("rb") as stream:
+        plain = stream.read(len(npy.MAGIC_PREFIX)) == npy.MAGIC_PREFIX
+    return replace(array, path=path) if plain else array
+
+
+def _read_npy_header(stream: IO[bytes]) -> Header:
+    version = npy.read_magic(stream)
+    length = stream.read(2 if version == (1, 0) else 4)
+    size = int.from_bytes(length, "little")
+    if size > _MAX_HEADER:
+        raise ValueError("its header is too long")
+    header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, fortran, dtype = header(io.BytesIO(length + stream.read(size)))
+    if any(axis < 0 for axis in shape):
+        raise ValueError(f"its shape is {shape}")
+    return tuple(map(int, shape)), bool(fortran), dtype
+
+
+def _read_idx_header(stream: IO[bytes]) -> Header:
     magic = stream.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _IDX_TYPES or magic[3] == 0:
-        raise DataError(f"{name} is not an IDX file", hint="name its type with --data-format")
+        raise ValueError("it is not an IDX file")
     sizes = stream.read(4 * magic[3])
     if len(sizes) < 4 * magic[3]:
-        raise DataError(f"{name} is cut short")
-    return struct.unpack(f">{magic[3]}I", sizes), np.dtype(_IDX_TYPES[magic[2]])
+        raise EOFError("it ends within its header")
+    return struct.unpack(f">{magic[3]}I", sizes), False, np.dtype(_IDX_TYPES[magic[2]])
+
+
+def _row_bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    return math.prod(shape[1:]) * dtype.itemsize
 
 
 def _read_rows(stream: Any, shape: tuple[int, ...], dtype: np.dtype[Any], size: int) -> Iterator[Array]:
-    row_bytes = math.prod(shape[1:]) * dtype.itemsize
+    row_bytes = _row_bytes(shape, dtype)
     for start in range(0, shape[0], size):
         count = min(size, shape[0] - start)
         data = stream.read(count * row_bytes)
@@ -135,3 +214,18 @@ def _read_rows(stream: Any, shape: tuple[int, ...], dtype: np.dtype[Any], size: 
         # copy, because torch warns of read-only arrays
         rows: Array = np.frombuffer(data, dtype=dtype).copy().reshape(count, *shape[1:])
         yield rows.astype(dtype.newbyteorder("="), copy=False)
+
+
+@contextmanager
+def _translate_errors(where: str, format: str) -> Iterator[None]:
+    """Turn the errors of NumPy, zlib and the like about a damaged file, of many types, into `DataError`."""
+    try:
+        yield
+    except FlowgmmError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f"{where} cannot be read as {format}: {first_line(error)}",
+            hint="the file is damaged, cut short or of another type; make it again, or name its type with "
+            "--data-format",
+        ) from error

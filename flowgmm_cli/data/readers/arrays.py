@@ -9,18 +9,16 @@ import numpy as np
 
 from flowgmm_cli.api import Column, Rows
 from flowgmm_cli.data.array_types import Array
-from flowgmm_cli.data.readers.array_files import StoredArray
-from flowgmm_cli.data.readers.base import Chunk, ReadOptions, row_numbers, translate_errors, unlabelled
+from flowgmm_cli.data.images.arrays import ImageConverter, images_fit
+from flowgmm_cli.data.readers.array_files import UNNAMED, StoredArray, read_class_names
+from flowgmm_cli.data.readers.base import Chunk, ReadOptions, row_numbers, unlabelled
 from flowgmm_cli.data.readers.chunks import LabelEncoder
-from flowgmm_cli.data.readers.image_cells import ImageConverter, images_fit
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.data.sources.arrays import label_strings, strip_strings
 from flowgmm_cli.errors import DataError
 
 _FEATURE_NAMES = ("x", "data", "test", "x_test", "test_images")
 _LABEL_NAMES = ("y", "label", "labels")
-_CLASS_NAMES = "names"
-_UNNAMED = ""  # name of the array of an npy or IDX file
 _DTYPES = {"numeric": "fiub", "vector": "fiub", "image": "fiub", "category": "USiub", "text": "US"}
 
 
@@ -66,21 +64,20 @@ class ArrayReader:
     def __iter__(self) -> Iterator[Chunk]:
         names = dict.fromkeys([*self._array_of.values(), *filter(None, (self._labels, self._ids))])
         start = 0
-        with translate_errors(self.name, "arrays"):
-            streams = [self._arrays[name].read(self._size) for name in names]
-            for parts in zip(*streams, strict=True):
-                arrays = dict(zip(names, parts, strict=True))
-                count = len(parts[0])
-                columns = {
-                    column.name: self._convert(column, index, arrays[self._array_of[column.name]])
-                    for index, column in enumerate(self._schema.columns)
-                }
-                ids = arrays[self._ids].astype(str).astype(object) if self._ids else row_numbers(start, count)
-                labels = unlabelled(count)
-                if self._labels:
-                    labels = self._encode_labels(label_strings(arrays[self._labels]))
-                yield Chunk(Rows(columns, labels, ids), start)
-                start += count
+        streams = [self._arrays[name].read(self._size) for name in names]
+        for parts in zip(*streams, strict=True):
+            arrays = dict(zip(names, parts, strict=True))
+            count = len(parts[0])
+            columns = {
+                column.name: self._convert(column, index, arrays[self._array_of[column.name]])
+                for index, column in enumerate(self._schema.columns)
+            }
+            ids = arrays[self._ids].astype(str).astype(object) if self._ids else row_numbers(start, count)
+            labels = unlabelled(count)
+            if self._labels:
+                labels = self._encode_labels(label_strings(arrays[self._labels]))
+            yield Chunk(Rows(columns, labels, ids), start)
+            start += count
 
     def _match_arrays(self) -> dict[str, str]:
         """Return column name -> array name."""
@@ -113,7 +110,7 @@ class ArrayReader:
             order = ", ".join(column.name for column in columns[:12])
             more = "" if len(columns) <= 12 else ", ..."
             self._note(f"{self.name}: columns have no names here and are taken in order: {order}{more}")
-        elif chosen != _UNNAMED:
+        elif chosen != UNNAMED:
             self._note(f"{self.name}: the array `{chosen}` is read as `{target.name}`")
         return {column.name: chosen for column in columns}
 
@@ -143,15 +140,12 @@ class ArrayReader:
     def _image_converter(self, column: Column) -> ImageConverter:
         name = self._array_of[column.name]
         array = self._arrays[name]
-        where = f"array `{name}`" if name != _UNNAMED else "the array"
-        with translate_errors(self.name, "arrays"):
-            return ImageConverter(
-                array.dtype, array.read(self._size), column, self._schema.resize, where=where
-            )
+        where = f"array `{name}`" if name != UNNAMED else "the array"
+        return ImageConverter(array.dtype, array.read(self._size), column, self._schema.resize, where=where)
 
     def _find_labels(self, features: str) -> str | None:
         named = [y for x, y in self._schema.arrays if x == features and y is not None]
-        beside = [f"{features}_label", f"{features}_labels"] if features != _UNNAMED else []
+        beside = [f"{features}_label", f"{features}_labels"] if features != UNNAMED else []
         if features.startswith("x_") or features.endswith("_images"):
             beside += [f"y_{features[2:]}", f"{features.removesuffix('_images')}_labels"]
         column = [self._schema.label] if self._schema.label else []
@@ -167,22 +161,14 @@ class ArrayReader:
         return name if array is not None and self._fits_row_count(array) else None
 
     def _fits_row_count(self, array: StoredArray) -> bool:
-        return array.shape == (self.total,) and array.dtype.kind in "fiubUS"
+        return array.shape in ((self.total,), (self.total, 1)) and array.dtype.kind in "fiubUS"
 
     def _label_encoder(self) -> LabelEncoder:
         codes = dict(self._schema.class_index)
         if self._labels and self._arrays[self._labels].dtype.kind in "fiub":
-            names = self._schema.codes or self._read_class_names()
+            names = self._schema.codes or (read_class_names(self._arrays) if self._images else None) or ()
             codes |= {str(code): codes.get(name, -2) for code, name in enumerate(names)}
         return LabelEncoder(codes, self.name, self._note)
-
-    def _read_class_names(self) -> tuple[str, ...]:
-        """Return the names of the labels 0, 1, ... that a file of images contains."""
-        array = self._arrays.get(_CLASS_NAMES)
-        if array is None or not self._images or len(array.shape) != 1 or array.dtype.kind != "U":
-            return ()
-        with translate_errors(self.name, "arrays"):
-            return tuple(str(name) for block in array.read(self._size) for name in block.tolist())
 
     def _mismatch(self, problem: str) -> DataError:
         present = [
@@ -197,7 +183,7 @@ class ArrayReader:
             f"{self.name}: {problem}",
             details=[*present, *expected],
             hint="rows must have the shape that they had in training"
-            if list(self._arrays) == [_UNNAMED]
+            if list(self._arrays) == [UNNAMED]
             else "name the arrays like the columns that the model reads, with rows of the same shape",
         )
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from flowgmm_cli.api import Column, Component, DataContext, Rows, SourceData
+from flowgmm_cli.data.images.arrays import convert_images, convert_to_vectors, images_fit
 from flowgmm_cli.data.images.format import WHITE, image_shape
 from flowgmm_cli.data.readers.arrays import shapes_match
 from flowgmm_cli.data.readers.base import MemoryReader, RowReader
 from flowgmm_cli.data.readers.chunks import unknown_label_note
-from flowgmm_cli.data.readers.image_cells import convert_images, convert_to_vectors, images_fit
 from flowgmm_cli.data.readers.schema import InputSchema, read_settings
 from flowgmm_cli.data.specs import CsvConfig, HfTextConfig
 from flowgmm_cli.errors import DataError, RecipeError, did_you_mean

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.data.readers.base import OnError, ReadOptions, RowReader, note_once, translate_errors
+from flowgmm_cli.data.readers.base import OnError, ReadOptions, RowReader, note_once
 from flowgmm_cli.data.readers.byte_source import STDIN, ByteSource, find_source, plain_suffix
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.data.readers.table import ReadSettings, SeveralFiles, TableReader
@@ -201,15 +201,7 @@ def _match(table: TableReader, schema: InputSchema, options: ReadOptions) -> Row
 
 
 def _open_arrays(format: str, source: ByteSource, schema: InputSchema, options: ReadOptions) -> RowReader:
-    from flowgmm_cli.data.readers.array_files import open_idx_with_labels, open_npy, open_npz
+    from flowgmm_cli.data.readers.array_files import open_arrays
     from flowgmm_cli.data.readers.arrays import ArrayReader
 
-    path = source.path or Path(source.name)
-    with translate_errors(source.name, format):
-        if format == "npz":
-            arrays = open_npz(path, source.name)
-        elif format == "npy":
-            arrays = {"": open_npy(path, source.name)}
-        else:
-            arrays = open_idx_with_labels(source)
-    return ArrayReader(arrays, schema, options, name=source.name)
+    return ArrayReader(open_arrays(source, format), schema, options, name=source.name)

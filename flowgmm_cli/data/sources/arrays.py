@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
-from flowgmm_cli.data.array_types import Array, Ints, Strings
+from flowgmm_cli.data.array_types import Array, Strings
 from flowgmm_cli.data.labels import UNLABELLED, encode_labels
+from flowgmm_cli.data.readers.array_files import UNNAMED, StoredArray, find_array_format, open_arrays
+from flowgmm_cli.data.readers.byte_source import find_source
 from flowgmm_cli.data.sources.columns import row_ids
-from flowgmm_cli.data.sources.files import require_file
 from flowgmm_cli.data.specs import ArraysConfig
 from flowgmm_cli.errors import DataError, did_you_mean
 
@@ -26,131 +25,110 @@ class ArraysSource:
     def load(self) -> SourceData:
         """Read the arrays."""
         config = self._config
-        read, notes = self._array_reader(), []
-        x = {"train": _as_features(read(config.x, "data.x"), "data.x")}
-        y = {"train": read(config.y, "data.y")}
-        if config.x_test == "test" and not self._has_array(config.x_test):
+        file = ArrayFile(config.path)
+        if file.format == "idx":
+            raise DataError(f"{config.path} is neither an npz nor an npy file")
+        notes: list[str] = []
+        stored = {"train": (file.find(config.x, "data.x"), file.find(config.y, "data.y"))}
+        if config.x_test == "test" and "test" not in file.arrays:
             notes.append(f"{config.path} has no array `test`")
         elif config.x_test is not None:
             if config.y_test is None:
                 raise DataError(
                     "data.x_test is set, but data.y_test is not: nothing can be tested without labels"
                 )
-            x["test"] = _as_features(read(config.x_test, "data.x_test"), "data.x_test")
-            y["test"] = read(config.y_test, "data.y_test")
-            if x["test"].shape[1:] != x["train"].shape[1:]:
+            stored["test"] = (
+                file.find(config.x_test, "data.x_test"),
+                file.find(config.y_test, "data.y_test"),
+            )
+        x, labels = {}, {}
+        for split, (rows, row_labels) in stored.items():
+            if row_labels.shape not in ((rows.shape[0],), (rows.shape[0], 1)):
                 raise DataError(
-                    f"{config.path}: test rows have shape {x['test'].shape[1:]}, "
-                    f"training rows {x['train'].shape[1:]}"
+                    f"{config.path}: {rows.shape[0]:,} {split} rows, but labels of shape {row_labels.shape}"
                 )
-        for split in x:
-            if y[split].shape != (len(x[split]),):
+            if rows.row_shape != stored["train"][0].row_shape:
                 raise DataError(
-                    f"{config.path}: {len(x[split]):,} {split} rows, but labels of shape {y[split].shape}"
+                    f"{config.path}: test rows have shape {rows.row_shape}, "
+                    f"training rows {stored['train'][0].row_shape}"
                 )
-        class_names, labels = encode_label_arrays(
-            y,
+            x[split] = _as_features(rows)
+            labels[split] = label_strings(row_labels.load(), config.class_names)
+        class_names, codes = encode_labels(
+            labels,
             config.class_names,
             where=f"{config.path}: `{config.y}`",
             note=notes.append,
             single_class=config.labels.single_class,
         )
         splits = {
-            split: Rows({"x": rows}, labels[split], row_ids(split, len(rows))) for split, rows in x.items()
+            split: Rows({"x": rows}, codes[split], row_ids(split, len(rows))) for split, rows in x.items()
         }
         column = Column("x", "vector", x["train"].shape[1:])
         return SourceData((column,), class_names, splits, tuple(notes))
 
-    def _array_reader(self) -> Callable[[str, str], Array]:
-        file = require_file(self._config.path)
-        if file.suffix == ".npz":
-            return lambda name, key: read_npz(file, name, key)
-        if file.suffix == ".npy":
-            return lambda name, key: read_npy(file if key == "data.x" else require_file(name))
-        raise DataError(f"{self._config.path} is neither an npz nor an npy file")
 
-    def _has_array(self, name: str) -> bool:
-        file = require_file(self._config.path)
-        return file.suffix == ".npz" and name in npz_names(file)
+class ArrayFile:
+    """The named arrays of a file; of an npy file, the names of others are those of further npy files."""
+
+    def __init__(self, path: str) -> None:
+        source = find_source(path)
+        format = find_array_format(source.name)
+        if format is None:
+            raise DataError(f"{path} is neither an npz nor an npy file")
+        self.path = path
+        self.format = format
+        self.arrays = open_arrays(source, format)
+
+    def find(self, name: str, key: str) -> StoredArray:
+        """Return an array; `key` is the recipe key that names it. Raises `DataError` if it is missing."""
+        if self.format == "npy":
+            if key == "data.x":
+                return self.arrays[UNNAMED]
+            return open_arrays(find_source(name), "npy")[UNNAMED]
+        if name not in self.arrays:
+            raise DataError(
+                f"{self.path} has no array `{name}` ({key}){did_you_mean(name, self.arrays)}",
+                details=[f"arrays: {', '.join(self.arrays)}"],
+            )
+        return self.arrays[name]
 
 
-def encode_label_arrays(
-    y: Mapping[str, Array], names: Sequence[str] | None, **options: Any
-) -> tuple[tuple[str, ...], dict[str, Ints]]:
-    """Return class names and int64 codes of label arrays; with `names`, labels are indices into them.
+def _as_features(stored: StoredArray) -> Array:
+    if 0 in stored.shape or stored.dtype.kind not in "fiub":
+        raise DataError(
+            f"{stored.where} must be a non-empty array of real numbers (N, ...), got {stored.dtype} "
+            f"{stored.shape}"
+        )
+    array = stored.load()
+    return array[:, None] if array.ndim == 1 else array
 
-    `options` are those of `encode_labels`.
+
+def label_strings(labels: Array, names: Sequence[str] | None = None) -> Strings:
+    """Return labels `(N,)` or `(N, 1)` as strings, None for NaN and ''.
+
+    With `names`, labels are indices into them, -1 for no label, and the strings are names.
     """
-    cells = {split: label_strings(labels) for split, labels in y.items()}
-    if names is None:
-        return encode_labels(cells, **options)
-    codes = [str(index) for index in range(len(names))]
-    known = {None, UNLABELLED, *codes}
-    for column in cells.values():
-        if unknown := next((cell for cell in column if cell not in known), None):
-            raise DataError(f"label {unknown} is not an index into the {len(names)} data.class_names")
-    return tuple(names), encode_labels(cells, codes)[1]
-
-
-def npz_names(file: Path) -> list[str]:
-    """Return the names of the arrays in an npz file. Raises `DataError` if it is not an npz file."""
-    try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            return list(archive.files)
-    except Exception as error:  # a damaged zip file raises many types
-        raise DataError(f"{file} cannot be read as an npz file: {error}") from error
-
-
-def read_npz(file: Path, name: str, key: str) -> Array:
-    """Read an array of an npz file; `key` is the recipe key that names it."""
-    if name not in (names := npz_names(file)):
-        raise DataError(
-            f"{file} has no array `{name}` ({key}){did_you_mean(name, names)}",
-            details=[f"arrays: {', '.join(names)}"],
-        )
-    try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
-            array: Array = archive[name]
-            return array
-    except Exception as error:
-        raise DataError(f"{file}: array `{name}` cannot be read: {error}") from error
-
-
-def read_npy(file: Path, *, mapped: bool = False) -> Array:
-    """Read the array of an npy file, memory-mapped if `mapped`. Raises `DataError` if it cannot be read."""
-    try:
-        array: Array = np.load(file, mmap_mode="r" if mapped else None, allow_pickle=False)
-    except Exception as error:
-        raise DataError(f"{file} cannot be read as an npy file: {error}") from error
-    if not isinstance(array, np.ndarray):
-        raise DataError(f"{file} is not an npy file")
-    return array
-
-
-def _as_features(array: Array, key: str) -> Array:
-    if array.ndim == 1:
-        array = array[:, None]
-    if array.ndim == 0 or array.size == 0 or array.dtype.kind not in "fiub":
-        raise DataError(
-            f"{key} must be a non-empty array of real numbers (N, ...), got {array.dtype} {array.shape}"
-        )
-    return array
-
-
-def label_strings(labels: Array) -> Strings:
-    """Return labels as strings, None for NaN and ''."""
+    labels = labels[:, 0] if labels.ndim == 2 else labels
     if labels.dtype.kind in "SU":
-        return strip_strings(labels)
-    if labels.dtype.kind == "f":
+        cells = strip_strings(labels)
+    elif labels.dtype.kind == "f":
         missing = np.isnan(labels)
         if (labels[~missing] != np.round(labels[~missing])).any():
             raise DataError("labels must be whole numbers or strings")
-        texts = np.where(missing, 0, labels).astype(np.int64).astype(str).astype(object)
-        texts[missing] = None
-        return texts
-    if labels.dtype.kind in "iub":
-        return np.array([str(label) for label in labels.tolist()], dtype=object)
-    raise DataError(f"labels must be whole numbers or strings, got {labels.dtype}")
+        cells = np.where(missing, 0, labels).astype(np.int64).astype(str).astype(object)
+        cells[missing] = None
+    elif labels.dtype.kind in "iub":
+        cells = np.array([str(label) for label in labels.tolist()], dtype=object)
+    else:
+        raise DataError(f"labels must be whole numbers or strings, got {labels.dtype}")
+    if names is None:
+        return cells
+    by_code: dict[str | None, str | None] = {str(code): name for code, name in enumerate(names)}
+    by_code |= {None: None, UNLABELLED: None}
+    if unknown := next((cell for cell in cells if cell not in by_code), None):
+        raise DataError(f"label {unknown} is not an index into the {len(names)} data.class_names")
+    return np.array([by_code[cell] for cell in cells], dtype=object)
 
 
 def strip_strings(array: Array) -> Strings:

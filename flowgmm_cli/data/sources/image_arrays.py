@@ -1,41 +1,38 @@
-"""Read images from arrays: npz and npy files, and IDX files, the format of MNIST."""
+"""Read images from arrays, npz, npy and IDX (MNIST) files, and from columns of tables, as of the hub."""
 
 from __future__ import annotations
 
 import re
-import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
+import pyarrow as pa
 
-from flowgmm_cli.data.array_types import Array
 from flowgmm_cli.data.images.arrays import as_pixels
+from flowgmm_cli.data.images.decode import Content, UnreadableError
+from flowgmm_cli.data.images.encoded_images import EncodedImages, concatenate_images
 from flowgmm_cli.data.images.specs import ImagesConfig
-from flowgmm_cli.data.readers.array_files import open_idx
-from flowgmm_cli.data.readers.byte_source import find_source
-from flowgmm_cli.data.sources.arrays import npz_names, read_npy, read_npz
+from flowgmm_cli.data.readers.array_files import IDX_LABELS, UNNAMED, StoredArray, read_class_names
+from flowgmm_cli.data.readers.table import Table
+from flowgmm_cli.data.sources.arrays import ArrayFile, label_strings
 from flowgmm_cli.data.sources.columns import row_ids
-from flowgmm_cli.data.sources.files import require_file
-from flowgmm_cli.data.sources.image_set import ImageSet, ImageSplit
+from flowgmm_cli.data.sources.image_folder import ImageSplit, object_array
 from flowgmm_cli.errors import DataError
 
-_NAMES = ("names", "class_names")
+Note = Callable[[str], None]
+
 _IDX = re.compile(r"(?P<set>.*?)(?P<split>train|t10k|test)[-.]images[-.]idx\d[-.]ubyte(\.gz)?", re.IGNORECASE)
-_BATCH_ROWS = 8192
+_LABEL_HINTS = {
+    "npz": ", which {} could name",
+    "npy": "; {} can name a file of labels",
+    "IDX": "; they are read from a file such as train-labels-idx1-ubyte beside it",
+}
 
 
-def is_idx(name: str) -> bool:
-    """Return True for the name of an IDX file.
-
-    >>> is_idx("t10k-images-idx3-ubyte.gz"), is_idx("letters.idx"), is_idx("a.gz")
-    (True, True, False)
-    """
-    plain = name.lower().removesuffix(".gz")
-    return plain.endswith(("ubyte", ".idx"))
-
-
-def idx_files(folder: Path) -> dict[str, Path]:
+def find_idx_files(folder: Path) -> dict[str, Path]:
     """Return split -> image file of the files in a folder that are named like those of MNIST."""
     sets: dict[str, dict[str, Path]] = {}
     for file in sorted(folder.iterdir(), reverse=True):  # the unzipped file comes last and wins
@@ -52,112 +49,138 @@ def idx_files(folder: Path) -> dict[str, Path]:
     return next(iter(sets.values()), {})
 
 
-def read_idx_images(files: dict[str, Path], config: ImagesConfig) -> ImageSet:
-    """Read the images of IDX files by split, and the labels from the files beside them."""
-    notes = []
+def read_array_images(
+    files: Mapping[str, Path], config: ImagesConfig, note: Note
+) -> tuple[dict[str, ImageSplit], Sequence[str] | None]:
+    """Read the images in files of arrays, by split, and the class names if the files contain them."""
     if "train" not in files:
         only = next(iter(files.values()))
-        notes.append(f"{only.name} is the only file; data.split.test sets rows aside for the test")
+        note(f"{only.name} is the only file; data.split.test sets rows aside for the test")
         files = {"train": only}
-    splits = {}
-    for split, file in files.items():
-        labels, label_name = _idx_labels(file, notes)
-        splits[split] = _image_split(split, _read_idx(file), file.name, labels, label_name, notes)
-    return ImageSet(splits, _class_names(config), notes)
-
-
-def read_array_images(file: Path, config: ImagesConfig) -> ImageSet:
-    """Read the images of an npz file, or of an npy file, whose labels `config.y` names."""
-    if file.suffix == ".npy":
-        return _read_npy_images(file, config)
-    available = npz_names(file)
-    notes: list[str] = []
-    splits = {}
-    configured = {"train": (config.x, config.y), "test": (config.x_test, config.y_test), "val": (None, None)}
-    for split, (x, y) in configured.items():
-        name = x or _find_array("x", "images", split, available)
-        if name is None and split != "train":
-            continue
-        array = read_npz(file, name or "x", _key("x", split))
-        label_name = y or _find_array("y", "labels", split, available)
-        if label_name is None:
-            notes.append(f"{file.name} has no labels of `{name}`")
-        labels = None if label_name is None else read_npz(file, label_name, _key("y", split))
-        splits[split] = _image_split(
-            split, array, f"{file.name}, `{name}`", labels, f"{file.name}, `{label_name}`", notes
-        )
-    names = _class_names(config)
-    if names is None and (array_name := _first(_NAMES, available)) is not None:
-        names = tuple(map(str, read_npz(file, array_name, "data.class_names").tolist()))
-    return ImageSet(splits, names, notes)
-
-
-def _read_npy_images(file: Path, config: ImagesConfig) -> ImageSet:
-    pairs = {"train": (str(file), config.y), "test": (config.x_test, config.y_test)}
-    splits = {}
-    notes: list[str] = []
-    for split, (x, y) in pairs.items():
-        if x is None:
-            continue
-        name = Path(x).name
+    stored: dict[str, tuple[StoredArray, StoredArray | None]] = {}
+    names: Sequence[str] | None = config.class_names
+    for split, path in files.items():
+        file = ArrayFile(str(path))
+        if file.format == "idx":
+            stored[split] = (file.arrays[UNNAMED], file.arrays.get(IDX_LABELS))
+        elif file.format == "npz":
+            stored |= _find_splits(file, config)
+            names = names or read_class_names(file.arrays)
+        else:
+            stored["train"] = (
+                file.arrays[UNNAMED],
+                None if config.y is None else file.find(config.y, "data.y"),
+            )
+            if config.x_test is not None:
+                y = None if config.y_test is None else file.find(config.y_test, "data.y_test")
+                stored["test"] = (file.find(config.x_test, "data.x_test"), y)
+    for split, (x, y) in stored.items():
         if y is None:
-            notes.append(f"{name} has no labels; {_key('y', split)} can name a file of labels")
-        labels = None if y is None else read_npy(require_file(y))
-        array = read_npy(require_file(x), mapped=True)
-        splits[split] = _image_split(split, array, name, labels, Path(y or x).name, notes)
-    return ImageSet(splits, _class_names(config), notes)
+            key = "data.y" if split == "train" else f"data.y_{split}"
+            note(f"{x.where} has no labels" + _LABEL_HINTS[x.format].format(key))
+    return {split: _read_split(split, x, y, names, note) for split, (x, y) in stored.items()}, names
 
 
-def _image_split(
-    split: str, array: Array, where: str, labels: Array | None, labels_where: str, notes: list[str]
+def _find_splits(file: ArrayFile, config: ImagesConfig) -> dict[str, tuple[StoredArray, StoredArray | None]]:
+    """Return the images and labels of each split among the arrays of an npz file."""
+    splits = {}
+    given = {"train": (config.x, config.y), "test": (config.x_test, config.y_test), "val": (None, None)}
+    for split, (x, y) in given.items():
+        end = "" if split == "train" else f"_{split}"
+        x = x or _find_name("x", "images", split, file.arrays)
+        if x is None and split != "train":
+            continue
+        y = y or _find_name("y", "labels", split, file.arrays)
+        images = file.find(x or "x", f"data.x{end}")
+        splits[split] = (images, None if y is None else file.find(y, f"data.y{end}"))
+    return splits
+
+
+def _find_name(key: str, content: str, split: str, arrays: Mapping[str, object]) -> str | None:
+    """Return the array of a split among those that are there, such as `x`, `x_train` or `train_images`."""
+    main = (key,) if split == "train" else ()
+    return next((name for name in (*main, f"{key}_{split}", f"{split}_{content}") if name in arrays), None)
+
+
+def _read_split(
+    split: str, x: StoredArray, y: StoredArray | None, names: Sequence[str] | None, note: Note
 ) -> ImageSplit:
-    """Return a split of an array of images and its labels, `(N,)` or `(N, 1)`; None means unlabelled."""
-    pixels, note = as_pixels(array, where=where)
-    notes += [note] if note else []
-    if labels is None:
-        labels = np.full(len(pixels), -1)
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.shape != (len(pixels),):
-        raise DataError(f"{labels_where}: {len(pixels):,} images, but labels of shape {labels.shape}")
+    """Read an array of images and its labels, `(N,)` or `(N, 1)`; None means unlabelled."""
+    if y is not None and y.shape not in (x.shape[:1], (*x.shape[:1], 1)):
+        raise DataError(f"{y.where}: {x.shape[0]:,} images, but labels of shape {y.shape}")
+    pixels, text = as_pixels(x.load(mapped=True), where=x.where)
+    if text:
+        note(text)
+    labels = object_array([None] * len(pixels)) if y is None else label_strings(y.load(), names)
     return ImageSplit(pixels, labels, row_ids(split, len(pixels)))
 
 
-def _class_names(config: ImagesConfig) -> tuple[str, ...] | None:
-    return None if config.class_names is None else tuple(config.class_names)
-
-
-def _find_array(key: str, content: str, split: str, available: Sequence[str]) -> str | None:
-    """Return the array of a split among those that are there, such as `x`, `x_train` or `train_images`."""
-    main = (key,) if split == "train" else ()
-    return _first((*main, f"{key}_{split}", f"{split}_{content}"), available)
-
-
-def _first(names: Sequence[str], available: Sequence[str]) -> str | None:
-    return next((name for name in names if name in available), None)
-
-
-def _key(name: str, split: str) -> str:
-    return f"data.{name}" if split == "train" else f"data.{name}_{split}"
-
-
-def _read_idx(file: Path) -> Array:
-    try:
-        stored = open_idx(find_source(str(file)))
-        return np.concatenate(
-            [np.empty((0, *stored.row_shape), stored.dtype.newbyteorder("=")), *stored.read(_BATCH_ROWS)]
+def read_table_images(tables: dict[str, Table], config: ImagesConfig) -> dict[str, ImageSplit]:
+    """Read the images in a column of tables, by split; those of `unlabelled` are added to `train`."""
+    splits = {}
+    for split, table in tables.items():
+        labels = table.label_strings(config.label) if split != "unlabelled" else None
+        images = _images_in_column(table, config.image, split)
+        splits[split] = ImageSplit(
+            images,
+            object_array([None] * len(images)) if labels is None else labels,
+            row_ids(split, len(images)),
+            table.marker_cells(config.labels.column),
         )
-    except (OSError, EOFError, zlib.error) as error:
+    if (more := splits.pop("unlabelled", None)) is not None:
+        train, none = splits["train"], more.labels
+        splits["train"] = ImageSplit(
+            concatenate_images([cast(EncodedImages, train.images), cast(EncodedImages, more.images)]),
+            np.concatenate([train.labels, none]),
+            np.concatenate([train.ids, more.ids]),
+            {name: np.concatenate([cells, none]) for name, cells in train.extras.items()},
+        )
+    return splits
+
+
+def _images_in_column(table: Table, column: str | None, split: str) -> EncodedImages:
+    candidates = [name for name in table.names if _is_image_type(table.data.column(name).type)]
+    if column is None:
+        if len(candidates) != 1:
+            raise DataError(
+                f"{table.where} has {len(candidates) or 'no'} columns of images",
+                details=[f"columns: {', '.join(table.names)}"],
+                hint="name one with data.image",
+            )
+        column = candidates[0]
+    cells = table.column(column, key="data.image")
+    if column not in candidates:
         raise DataError(
-            f"{file} cannot be read as an IDX file: {error}", hint="it is damaged or cut short; get it again"
-        ) from error
+            f"{table.where}: column `{column}` (data.image) holds no image files but {cells.type}",
+            details=[f"columns of images: {', '.join(candidates) or 'none'}"],
+        )
+
+    def content(index: int) -> Content:
+        data, path = _parts(cells[index].as_py())
+        if data is None and path is None:
+            raise UnreadableError("the cell is empty")
+        return bytes(data) if data is not None else Path(str(path))
+
+    def signature() -> str:
+        total = blake2b(digest_size=16)
+        for chunk in cells.chunks:
+            for cell in chunk:
+                data, path = _parts(cell.as_py())
+                part = data or (None if path is None else path.encode())
+                total.update(b"-" if part is None else b"%d:" % len(part))
+                total.update(part or b"")
+        return total.hexdigest()
+
+    return EncodedImages(table.where, row_ids(split, len(cells)).tolist(), content, signature)
 
 
-def _idx_labels(images: Path, notes: list[str]) -> tuple[Array | None, str]:
-    """Return the labels in the file beside an IDX file of images, and the name of that file."""
-    name = images.name.replace("images", "labels").replace("idx3", "idx1").replace("idx4", "idx1")
-    for beside in (name, f"{name}.gz", name.removesuffix(".gz")):
-        if beside != images.name and images.with_name(beside).is_file():
-            return _read_idx(images.with_name(beside)), beside
-    notes.append(f"no labels: there is no {name} beside {images.name}")
-    return None, name
+def _parts(cell: Any) -> tuple[bytes | None, str | None]:
+    """Return the bytes and the path of a cell of bytes or of `{bytes, path}`."""
+    return (cell["bytes"], cell.get("path")) if isinstance(cell, dict) else (cell, None)
+
+
+def _is_image_type(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        names = {field.name: field.type for field in kind}
+        return "bytes" in names and _is_image_type(names["bytes"])
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))

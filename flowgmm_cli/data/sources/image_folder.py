@@ -1,142 +1,272 @@
-"""Read folders of images, with a folder for each class or a table of labels, and folders of splits."""
+"""Read folders of images: a folder for each class or tables of labels, and folders of splits."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 
-from flowgmm_cli.data.images.encoded_images import Listing, images_in_folder
+import numpy as np
+
+from flowgmm_cli.data.array_types import Bytes, Strings
+from flowgmm_cli.data.images.encoded_images import LABEL_TABLES, EncodedImages, Listing, images_in_folder
 from flowgmm_cli.data.images.specs import ImagesConfig
-from flowgmm_cli.data.sources.image_labels import LABELS_FILE, read_labels
-from flowgmm_cli.data.sources.image_set import ImageSet, ImageSplit, object_array
-from flowgmm_cli.errors import DataError
+from flowgmm_cli.data.messages import list_some
+from flowgmm_cli.data.readers.table import Table
+from flowgmm_cli.data.sources.columns import strings
+from flowgmm_cli.data.sources.tables import read_table
+from flowgmm_cli.errors import DataError, did_you_mean
 
-_SPLITS = {"train": ("train",), "test": ("test",), "val": ("val", "valid", "validation")}
+Note = Callable[[str], None]
+
+_SPLITS = {"train": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
 _SPELLINGS = {"unlabelled": "unlabeled"}  # the American spelling of the default name
+_TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+_HUB_COLUMN = "file_name"  # of a table of labels in the style of the Hugging Face hub
+_MAX_LISTED = 8
+_MAX_SUGGESTED = 5_000  # searching more names for near matches would take long
 
 
-def read_folder_images(folder: Path, listing: Listing, config: ImagesConfig) -> ImageSet:
-    """Read the images of a folder listing, each split with its labels."""
-    if not listing.images:
-        raise DataError(
-            f"the folder {config.path} holds no image", details=[f"it holds: {_contents(folder)}"],
-            hint="a folder of images for each class is needed, or images and a table of labels, labels.csv",
-        )  # fmt: skip
-    layout = _Folder(folder, listing, config)
-    roots = layout.split_roots()
-    if roots:
-        return layout.read_roots(roots)
-    return ImageSet({"train": layout.read_split("", listing.images)}, notes=layout.notes)
+@dataclass(frozen=True)
+class ImageSplit:
+    """Images of a split, before they are converted to one format."""
+
+    images: EncodedImages | Bytes  # encoded; or pixels `(N, height, width)` or `(N, height, width, 3 or 4)`
+    labels: Strings  # `(N,)`, None if unlabelled
+    ids: Strings  # `(N,)`
+    extras: Mapping[str, Strings] = field(default_factory=dict)  # see `Rows`
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
-class _Folder:
+class ImageFolder:
     """A folder of images whose layout is inferred from its subfolders and tables."""
 
-    def __init__(self, folder: Path, listing: Listing, config: ImagesConfig) -> None:
+    def __init__(self, folder: Path, listing: Listing, config: ImagesConfig, note: Note) -> None:
+        if not listing.images:
+            raise DataError(
+                f"the folder {config.path} holds no image", details=[f"it holds: {_contents(folder)}"],
+                hint="a folder of images for each class is needed, or images and a table of labels, "
+                "labels.csv",
+            )  # fmt: skip
         self._folder = folder
         self._listing = listing
         self._config = config
+        self._note = note
         self._unlabelled = {config.unlabelled, _SPELLINGS.get(config.unlabelled, config.unlabelled)}
-        self.notes: list[str] = []
-        others = {suffix: n for suffix, n in listing.others.items() if suffix not in (".csv", ".tsv", ".md")}
+
+    def read(self) -> dict[str, ImageSplit]:
+        """Read the images of each split; an `unlabelled` folder beside the splits belongs to training."""
+        images, where = self._listing.images, self._config.path
+        others = {
+            suffix: n for suffix, n in self._listing.others.items() if suffix not in (".csv", ".tsv", ".md")
+        }
         if others:
             kinds = ", ".join(f"{n:,} {suffix or 'without a suffix'}" for suffix, n in sorted(others.items()))
-            self.notes.append(f"{config.path}: files that are not images are left out ({kinds})")
-
-    def split_roots(self) -> dict[str, str]:
-        """Return split -> folder of its images; empty if the top folders are classes."""
-        roots = {
-            split: name for split, names in _SPLITS.items() for name in reversed(names) if self._is_root(name)
-        }
-        return roots if "train" in roots else {}
-
-    def read_roots(self, roots: dict[str, str]) -> ImageSet:
-        """Read the images of the splits, and those of an `unlabelled` folder beside them."""
+            self._note(f"{where}: files that are not images are left out ({kinds})")
+        paths = self._find_tables()
+        roots = self._find_split_roots(set(paths))
+        read = {root: self._read_table(root, path, paths) for root, path in paths.items()}
+        tables = {root: table for root, table in read.items() if table is not None}
+        if not roots:
+            return {"train": self._read_split("", images, [], tables)}
         splits = {}
-        used = set(roots.values())
-        images = self._listing.images
         for split, root in roots.items():
             own = [name for name in images if name.startswith(f"{root}/")]
-            extra: list[str] = []
-            if split == "train":
-                extra = [name for name in images if name.split("/")[0] in self._unlabelled - used]
-                used |= {name.split("/")[0] for name in extra}
-            splits[split] = self.read_split(root, own, extra)
-        unused = sorted({name.split("/")[0] for name in images if name.split("/")[0] not in used})
+            beside = self._unlabelled - set(roots.values()) if split == "train" else set()
+            extra = [name for name in images if _top(name) in beside]
+            splits[split] = self._read_split(root, own, extra, tables)
+        unused = sorted({_top(name) or name for name in images} - set(roots.values()) - self._unlabelled)
         if unused:
-            listed = ", ".join(unused[:8])
-            self.notes.append(f"{self._config.path}: beside {', '.join(roots.values())}, left out: {listed}")
-        return ImageSet(splits, notes=self.notes)
+            listed = ", ".join(unused[:_MAX_LISTED])
+            self._note(f"{where}: beside {', '.join(roots.values())}, left out: {listed}")
+        return splits
 
-    def read_split(self, root: str, images: Sequence[str], unlabelled: Sequence[str] = ()) -> ImageSplit:
+    def _find_tables(self) -> dict[str, Path]:
+        """Return the tables of labels of the folder, '', and of folders of splits, by folder."""
+        given = self._config.labels_file
+        folders = ["", *(name for name in self._listing.folders if name.lower() in _SPLITS)]
+        if given is None:
+            return {root: self._folder / file for root, file in find_tables(self._listing, folders).items()}
+        paths = {root: self._folder / root / given for root in folders}
+        paths = {root: path for root, path in paths.items() if path.is_file()}
+        own_path = Path(given).expanduser()
+        if own_path.is_file() and (own_path.is_absolute() or not paths):
+            return {"": own_path}
+        if not paths:
+            near = sorted(entry.name for entry in self._folder.iterdir() if entry.suffix in _TABLE_SUFFIXES)
+            raise DataError(
+                f"{self._config.path} has no file {given} (data.labels_file)",
+                details=[f"tables there: {', '.join(near[:_MAX_LISTED])}"] if near else [],
+                hint="give its path in the folder",
+            )
+        return paths
+
+    def _find_split_roots(self, with_table: set[str]) -> dict[str, str]:
+        """Return split -> folder of its images; empty if the top folders are classes.
+
+        Folders with the names of splits are splits if that of the training images has class folders or a
+        table of labels, or if there are no other folders.
+        """
+        tops = {_top(name) for name in self._listing.images} - {""}
+        named = {name for name in tops if name.lower() in _SPLITS}
+        labelled = {_top(name) for name in self._listing.images if name.count("/") > 1} | with_table
+        alone = tops <= named | self._unlabelled
+        for folders in (named & labelled, named if alone else set()):
+            roots = {_SPLITS[name.lower()]: name for name in sorted(folders, reverse=True)}
+            if "train" in roots and not labelled:
+                raise DataError(
+                    f"{self._config.path}: no image has a label, since {' and '.join(sorted(named))} are "
+                    f"folders of splits, and they hold neither class folders nor {LABEL_TABLES[0]}",
+                    hint=f"make a folder for each class, such as {roots['train']}/cat; if they are classes, "
+                    "move them into a folder named train; to read images without labels, name one of them",
+                )
+            if "train" in roots:
+                return {split: roots[split] for split in ("train", "test", "val") if split in roots}
+        return {}
+
+    def _read_table(self, root: str, path: Path, tables: Iterable[str]) -> LabelTable | None:
+        """Read the table of labels of a folder; None if it has no labels, as `metadata.csv` may."""
+        config = self._config
+        content = read_table(str(path), note=self._note)
+        if config.labels_file is None and path.stem == "metadata" and config.label not in content.names:
+            self._note(f"{path} has no column `{config.label}` (data.label), so it is left out")
+            return None
+        others = set(tables) - {root}
+        below = [
+            name
+            for name in self._listing.images
+            if (_top(name) == root if root else _top(name) not in others)
+        ]
+        table, missing = match_labels(content, below, root, config)
+        if missing:
+            raise _missing_files(content, missing, below, root)
+        if len(table.rows) < len(below):
+            self._note(f"{path.name} does not name {len(below) - len(table.rows):,} of {len(below):,} images")
+        return table
+
+    def _read_split(
+        self,
+        root: str,
+        images: Sequence[str],
+        unlabelled: Sequence[str],
+        tables: Mapping[str, LabelTable],
+    ) -> ImageSplit:
         """Read the images below a root, and further images without labels."""
         names = [*images, *unlabelled]
-        table = self._table(root)
-        if table is not None:
-            labels, columns = read_labels(table, images, root, self._config, self.notes)
-        else:
-            labels, columns = self._class_folders(root, images), {}
-        none = [None] * len(unlabelled)
         paths = object_array(names)
-        extras = {key: object_array([*column, *none]) for key, column in columns.items()} | {"path": paths}
-        return ImageSplit(
-            images_in_folder(self._folder, names), object_array([*labels, *none]), paths, extras
-        )
-
-    def _is_root(self, name: str) -> bool:
-        """Return True if a top folder has class folders or a label table, so is not a class itself."""
-        if name not in self._listing.folders:
-            return False
-        inner = any(image.startswith(f"{name}/") and image.count("/") > 1 for image in self._listing.images)
-        return inner or self._table(name) is not None
-
-    def _table(self, root: str) -> Path | None:
-        """Return the table of labels of a root; None if its folders are the classes."""
-        base = self._folder / root
-        given = self._config.labels_file
-        if given is None:
-            return base / LABELS_FILE if (base / LABELS_FILE).is_file() else None
-        beside = base / Path(given).expanduser()
-        if beside.is_file():
-            return beside
-        if root and not (self._folder / given).is_file():
-            return None
-        if Path(given).expanduser().is_file():
-            return Path(given).expanduser()
-        near = [
-            entry.name for entry in base.iterdir() if entry.suffix in (".csv", ".tsv", ".jsonl", ".parquet")
-        ]
-        raise DataError(
-            f"{self._config.path} has no file {given} (data.labels_file)",
-            details=[f"tables there: {', '.join(sorted(near)[:8])}"] if near else [],
-            hint="give its path in the folder",
-        )
+        extras = {"path": paths}
+        table = tables.get(root, tables.get(""))
+        if table is None:
+            labels = object_array([*self._class_folders(root, images), *[None] * len(unlabelled)])
+        else:
+            rows = [table.rows.get(name) for name in images] + [None] * len(unlabelled)
+            labels = _take(table.labels, rows)
+            extras |= {name: _take(cells, rows) for name, cells in table.marks.items()}
+        return ImageSplit(images_in_folder(self._folder, names), labels, paths, extras)
 
     def _class_folders(self, root: str, images: Sequence[str]) -> list[str | None]:
         """Return the class of each image: its folder below the root."""
-        depth = 1 if root else 0
-        inner = [name.split("/")[depth:] for name in images]
-        labels = [
-            parts[0] if len(parts) > 1 and parts[0] not in self._unlabelled else None for parts in inner
-        ]
-        loose = sum(len(parts) == 1 for parts in inner)
-        what = f"{self._config.path}/{root}" if root else self._config.path
-        if loose == len(inner):
-            self.notes.append(f"{what}: no class folders and no {LABELS_FILE}, so no image has a label")
-        elif loose:
-            self.notes.append(
-                f"{what}: {loose:,} of {len(inner):,} images are in no class folder and have no label"
-            )
-        full = {parts[0] for parts in inner if len(parts) > 1}
         prefix = f"{root}/" if root else ""
-        empty = [
-            name.removeprefix(prefix)
-            for name in self._listing.folders
-            if name.startswith(prefix) and name.count("/") == depth and name.removeprefix(prefix) not in full
-        ]
+        parts = [name.removeprefix(prefix).split("/") for name in images]
+        what = f"{self._config.path}/{root}" if root else self._config.path
+        loose = sum(len(part) == 1 for part in parts)
+        if loose == len(parts):
+            self._note(f"{what}: no class folders and no {LABEL_TABLES[0]}, so no image has a label")
+        elif loose:
+            self._note(f"{what}: {loose:,} of {len(parts):,} images are in no class folder and have no label")
+        inner = {name.removeprefix(prefix) for name in self._listing.folders if name.startswith(prefix)}
+        empty = sorted(
+            {name for name in inner if "/" not in name} - {part[0] for part in parts if len(part) > 1}
+        )
         if empty:
-            self.notes.append(f"{what}: folders without images are not classes: {', '.join(empty[:8])}")
-        return labels
+            self._note(f"{what}: folders without images are not classes: {', '.join(empty[:_MAX_LISTED])}")
+        return [part[0] if len(part) > 1 and part[0] not in self._unlabelled else None for part in parts]
+
+
+@dataclass(frozen=True)
+class LabelTable:
+    """A table of labels: for each image its row, and the cells of the rows, None where empty."""
+
+    rows: Mapping[str, int]
+    labels: Strings
+    marks: Mapping[str, Strings]  # the column that marks labelled rows, by name
+
+
+def find_tables(listing: Listing, folders: Iterable[str]) -> dict[str, str]:
+    """Return the tables of labels that lie in some folders of a listing, '' for its top, by folder."""
+    tables: dict[str, str] = {}
+    for name in LABEL_TABLES[::-1]:
+        for path in listing.tables:
+            folder, _, file = path.rpartition("/")
+            if file == name and folder in folders:
+                tables[folder] = path
+    return tables
+
+
+def match_labels(
+    content: Table, images: Sequence[str], root: str, config: ImagesConfig
+) -> tuple[LabelTable, dict[int, str | None]]:
+    """Find the rows of images in a table of labels, whose paths are relative to its folder `root`.
+
+    The table may name a file without its suffix if only one file matches. Also returns the rows that name no
+    image, with the cell.
+    """
+    column = config.file
+    if column not in content.names and "file" not in config.model_fields_set and _HUB_COLUMN in content.names:
+        column = _HUB_COLUMN
+    files = strings(content.column(column, key="data.file"))
+    labels = content.label_strings(config.label)
+    by_name: dict[str, str | None] = {}
+    for name in images:
+        stem = PurePosixPath(name).with_suffix("").as_posix()
+        by_name[stem] = None if stem in by_name else name
+    by_name |= {name: name for name in images}
+    rows: dict[str, int] = {}
+    missing = {}
+    for row, file in enumerate(files.tolist()):
+        image = None if file is None else by_name.get(PurePosixPath(root, file.replace("\\", "/")).as_posix())
+        if image is None:
+            missing[row] = file
+        elif labels[rows.setdefault(image, row)] != labels[row]:
+            raise DataError(
+                f"{content.where}: {file} is named twice, as `{labels[rows[image]]}` and as `{labels[row]}`",
+                hint="leave one of the rows out",
+            )
+    return LabelTable(rows, labels, content.marker_cells(config.labels.column)), missing
+
+
+def _missing_files(
+    content: Table, missing: Mapping[int, str | None], images: Sequence[str], root: str
+) -> DataError:
+    prefix = f"{root}/" if root else ""
+    names = [name.removeprefix(prefix) for name in images] if len(images) <= _MAX_SUGGESTED else []
+    details = (
+        f"row {row + 1}: {file or 'an empty cell'}{did_you_mean(file, names) if file else ''}"
+        for row, file in missing.items()
+    )
+    return DataError(
+        f"{content.where} names files that do not exist ({len(missing):,} of {len(content.data):,} rows)",
+        details=list_some(details, len(missing), _MAX_LISTED),
+        hint="paths are relative to the folder of the images; data.file names their column",
+    )
+
+
+def object_array(cells: Sequence[str | None]) -> Strings:
+    """Return strings as an array of objects."""
+    array = np.empty(len(cells), dtype=object)
+    array[:] = cells
+    return array
+
+
+def _take(cells: Strings, rows: Sequence[int | None]) -> Strings:
+    return object_array([None if row is None else cells[row] for row in rows])
+
+
+def _top(name: str) -> str:
+    """Return the top folder of a path, '' for a file that is in no folder."""
+    return name.split("/")[0] if "/" in name else ""
 
 
 def _contents(folder: Path) -> str:

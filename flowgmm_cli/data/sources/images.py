@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -17,16 +17,14 @@ from flowgmm_cli.data.images.lazy_pixels import LazyPixels, lazy_pixels_of
 from flowgmm_cli.data.images.load import load_images
 from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.labels import encode_labels
-from flowgmm_cli.data.sources.arrays import encode_label_arrays
+from flowgmm_cli.data.readers.array_files import find_array_format
 from flowgmm_cli.data.sources.files import require_file
-from flowgmm_cli.data.sources.hub_tables import is_hub_id
-from flowgmm_cli.data.sources.image_arrays import idx_files, is_idx, read_array_images, read_idx_images
-from flowgmm_cli.data.sources.image_folder import read_folder_images
-from flowgmm_cli.data.sources.image_hub import read_hub_images
-from flowgmm_cli.data.sources.image_set import ImageSet, ImageSplit, object_array
+from flowgmm_cli.data.sources.image_arrays import find_idx_files, read_array_images, read_table_images
+from flowgmm_cli.data.sources.image_folder import ImageFolder, ImageSplit, object_array
 from flowgmm_cli.errors import DataError
 
 Pixels = Bytes | LazyPixels
+Splits = dict[str, ImageSplit]
 
 COLUMN = "image"
 
@@ -41,18 +39,14 @@ class ImagesSource:
 
     def load(self) -> SourceData:
         """Find the images and their labels, and decode them once."""
-        images = self._read_all()
-        self._notes += images.notes
-        splits = dict(images.splits)
-        decoded = not all(isinstance(split.images, EncodedImages) for split in splits.values())
-        if decoded:
-            pixels = self._convert_arrays(splits)
-        else:
+        splits, names = self._read_all()
+        if any(isinstance(split.images, EncodedImages) for split in splits.values()):
             pixels, splits = self._decode_files(splits)
-        encode = encode_label_arrays if decoded else encode_labels
-        class_names, labels = encode(
+        else:
+            pixels = self._convert_arrays(splits)
+        class_names, labels = encode_labels(
             {name: split.labels for name, split in splits.items()},
-            images.class_names,
+            names,
             where=f"{self._config.path}: labels",
             note=self._notes.append,
             unlabelled=(self._config.unlabelled,),
@@ -66,53 +60,58 @@ class ImagesSource:
         column = Column(COLUMN, "image", pixels["train"].shape[1:])
         return SourceData((column,), class_names, rows, tuple(self._notes))
 
-    def _read_all(self) -> ImageSet:
+    def _read_all(self) -> tuple[Splits, Sequence[str] | None]:
         """Read the images at `path`, and those at `test_path` and `val_path` as further splits."""
-        images = self._read(self._config.path)
-        splits, notes = dict(images.splits), list(images.notes)
+        config = self._config
+        splits, names = self._read(config.path, config.class_names)
         encoded = isinstance(splits["train"].images, EncodedImages)
-        for split, path in (("test", self._config.test_path), ("val", self._config.val_path)):
+        for split, path in (("test", config.test_path), ("val", config.val_path)):
             if path is None:
                 continue
-            other = self._read(path)
-            if isinstance(other.splits["train"].images, EncodedImages) is not encoded:
+            others, _ = self._read(path, names)
+            part = others.get(split, others["train"])
+            if isinstance(part.images, EncodedImages) is not encoded:
                 raise DataError(
-                    f"data.{split}_path and data.path are of different kinds: {path} and {self._config.path}",
+                    f"data.{split}_path and data.path are of different kinds: {path} and {config.path}",
                     hint="give both as files of images, or both as arrays",
                 )
-            part = other.splits.get(split, other.splits["train"])
             ids = [f"{split}:{name.removeprefix('train:').removeprefix(f'{split}:')}" for name in part.ids]
             splits[split] = replace(part, ids=object_array(ids))
-            notes += [note for note in other.notes if "data.split.test" not in note]
-        return ImageSet(splits, images.class_names, notes)
+        return splits, names
 
-    def _read(self, path: str) -> ImageSet:
-        config = self._config.model_copy(update={"path": path})
+    def _read(self, path: str, names: Sequence[str] | None) -> tuple[Splits, Sequence[str] | None]:
+        """Read the images at a path by split, and the class names if `names` or the data define them."""
+        config = self._config.model_copy(update={"path": path, "class_names": names})
         local = Path(path).expanduser()
+        note = self._notes.append
         if local.is_dir():
-            if files := idx_files(local):
-                return read_idx_images(files, config)
+            if files := find_idx_files(local):
+                return read_array_images(files, config, note)
             listing = list_files(local)
-            if not listing.images and listing.others[".parquet"]:
-                return read_hub_images(config, self._context)
-            return read_folder_images(local.resolve(), listing, config)
-        if not local.exists() and is_hub_id(path):
-            return read_hub_images(config, self._context)
-        file = require_file(path)
-        if is_idx(file.name):
-            return read_idx_images({"train": file}, config)
-        if file.suffix in (".npz", ".npy"):
-            return read_array_images(file, config)
-        if file.suffix == ".parquet":
-            return read_hub_images(config, self._context)
-        raise DataError(
-            f"{path} is neither a folder of images nor a file of image arrays",
-            hint="known files: npz, npy, parquet, and IDX such as train-images-idx3-ubyte.gz",
-        )
+            if listing.images or not listing.others[".parquet"]:
+                return ImageFolder(local.resolve(), listing, config, note).read(), None
+        elif local.suffix.lower() != ".parquet" and (local.exists() or not _is_on_hub(path)):
+            file = require_file(path)
+            if find_array_format(file.name) is None:
+                raise DataError(
+                    f"{path} is neither a folder of images nor a file of image arrays",
+                    hint="known files: npz, npy, parquet, and IDX such as train-images-idx3-ubyte.gz",
+                )
+            return read_array_images({"train": file}, config, note)
+        from flowgmm_cli.data.sources.hub_tables import read_splits
+        from flowgmm_cli.data.sources.tables import common_class_names
 
-    def _decode_files(
-        self, splits: Mapping[str, ImageSplit]
-    ) -> tuple[dict[str, Pixels], dict[str, ImageSplit]]:
+        tables = read_splits(
+            config,
+            self._context,
+            note,
+            single_split=config.train_split,
+            unlabelled_split=config.unlabelled_split,
+        )
+        labelled = [table for split, table in tables.items() if split != "unlabelled"]
+        return read_table_images(tables, config), common_class_names(labelled, config.label)
+
+    def _decode_files(self, splits: Mapping[str, ImageSplit]) -> tuple[dict[str, Pixels], Splits]:
         """Return pixels by split, and the splits without the images that are left out."""
         images = concatenate_images([cast(EncodedImages, split.images) for split in splits.values()])
         loaded = load_images(replace(images, where=self._config.path), self._config, self._context)
@@ -140,6 +139,12 @@ class ImagesSource:
         return {
             name: np.array(array) if isinstance(array, np.memmap) else array for name, array in pixels.items()
         }
+
+
+def _is_on_hub(path: str) -> bool:
+    from flowgmm_cli.data.sources.hub_tables import is_hub_id  # imports `datasets`
+
+    return is_hub_id(path)
 
 
 build = ImagesSource

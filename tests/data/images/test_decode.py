@@ -2,7 +2,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from flowgmm_cli.data.images.decode import UnreadableError, WrongSizeError, decode, read_header
 from flowgmm_cli.data.images.format import ImageFormat, ImageHeader
@@ -132,7 +132,7 @@ def test_numbers_without_a_defined_white_are_refused(pixels):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("format", ["TIFF", "PNG", "WEBP"])
-def test_images_are_turned_upright(orientation, format):
+def test_images_are_turned_upright(orientation, format, tmp_path):
     upright = {
         1: GREY, 2: GREY[:, ::-1], 3: GREY[::-1, ::-1], 4: GREY[::-1],
         5: GREY.T, 6: GREY.T[:, ::-1], 7: GREY[::-1, ::-1].T, 8: GREY.T[::-1],
@@ -141,10 +141,13 @@ def test_images_are_turned_upright(orientation, format):
     exif[0x0112] = orientation
     options = {"lossless": True} if format == "WEBP" else {}
     encoded = content(GREY, format, exif=exif, **options)
-    seen = read_header(encoded)
-    assert (seen.height, seen.width) == upright.shape
-    decoded, _ = decode(encoded, ImageFormat(*upright.shape, colour=False))
-    np.testing.assert_array_equal(decoded, upright)
+    file = tmp_path / "a"
+    file.write_bytes(encoded)
+    for source in (encoded, file):
+        header = read_header(source)
+        assert (header.height, header.width) == upright.shape
+        decoded, _ = decode(source, ImageFormat(*upright.shape, colour=False))
+        np.testing.assert_array_equal(decoded, upright)
 
 
 @pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP", "TIFF"])
@@ -159,6 +162,12 @@ def test_of_several_frames_the_first_counts(format):
 
 def test_another_size_is_refused_unless_it_may_be_changed():
     with pytest.raises(WrongSizeError, match="the image is 4x3 pixels"):
+        decode(content(GREY), ImageFormat(4, 3, colour=False))
+
+
+def test_an_image_of_another_size_is_not_decoded(monkeypatch):
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded"))
+    with pytest.raises(WrongSizeError):
         decode(content(GREY), ImageFormat(4, 3, colour=False))
 
 

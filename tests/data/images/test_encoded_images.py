@@ -1,9 +1,20 @@
 import os
+import random
+import threading
+import time
+import warnings
 
 import numpy as np
 import pytest
 
-from flowgmm_cli.data.images.encoded_images import images_in_folder, list_files
+from flowgmm_cli.data.images.encoded_images import (
+    decode_images,
+    images_in_folder,
+    list_files,
+    map_in_order,
+)
+from flowgmm_cli.data.images.format import ImageFormat
+from flowgmm_cli.errors import DataError
 
 GREY = np.zeros((2, 2), np.uint8)
 
@@ -32,6 +43,34 @@ def test_links_to_folders_are_followed_but_not_in_a_circle(save, tmp_path):
     assert list_files(folder).images == ["dog/2.png"]
 
 
+def test_a_folder_that_cannot_be_listed_is_named(save, monkeypatch):
+    folder = save("cat/1.png", GREY).parent.parent
+    save("dog/1.png", GREY)
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("dog"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(DataError, match="dog cannot be read: Permission denied"):
+        list_files(folder)
+
+
+def test_errors_are_text_that_keeps_no_image_alive(save):
+    folder = save("a.png", np.zeros((9, 9), np.uint8)).parent
+    (folder / "b.png").write_text("no image")
+    images = images_in_folder(folder, ["a.png", "b.png", "c.png"])
+    pixels, errors, _ = decode_images(images, np.arange(3), ImageFormat(2, 2, colour=False))
+    assert not pixels.any()
+    assert [errors[index].message for index in range(3)] == [
+        "the image is 9x9 pixels, the model reads 2x2",
+        "it is not an image of a known type",
+        "it cannot be opened: No such file or directory",
+    ]
+
+
 def test_the_signature_is_that_of_names_sizes_and_times(save):
     folder = save("a.png", GREY).parent
     before = images_in_folder(folder, ["a.png"]).signature()
@@ -39,3 +78,40 @@ def test_the_signature_is_that_of_names_sizes_and_times(save):
     os.utime(folder / "a.png", ns=(5, 5))
     assert images_in_folder(folder, ["a.png"]).signature() != before
     assert images_in_folder(folder, ["gone.png"]).signature() != before
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 5, 700])
+def test_results_come_in_order_however_long_each_takes(count):
+    def work(index):
+        if index % 50 == 0:
+            time.sleep(random.Random(index).random() / 200)
+        return index * 2
+
+    reports = []
+    assert list(map_in_order(work, count, lambda done, total: reports.append((done, total)))) == [
+        2 * index for index in range(count)
+    ]
+    assert reports == sorted(reports)
+    assert reports[-1] == (count, count)
+
+
+def test_several_threads_work():
+    barrier = threading.Barrier(2, timeout=20)
+    results = list(map_in_order(lambda index: index if index > 1 else barrier.wait(), 10))
+    assert results[2:] == list(range(2, 10))
+
+
+def test_errors_come_through_and_threads_end():
+    with pytest.raises(ZeroDivisionError):
+        list(map_in_order(lambda index: 1 / (index - 7), 20))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("images")]
+
+
+def test_warnings_of_pillow_are_not_shown_and_others_are():
+    def work(index):
+        warnings.warn_explicit("odd EXIF", UserWarning, "file", 1, module="PIL.Image")
+        return index
+
+    assert list(map_in_order(work, 10)) == list(range(10))
+    with pytest.raises(UserWarning, match="custom"):
+        list(map_in_order(lambda index: warnings.warn("custom", stacklevel=1), 1))

@@ -51,7 +51,7 @@ def test_a_cache_saves_the_decoding_until_a_file_changes(pictures, context, save
     load_images(pictures(), ON_DISK, context)
     with monkeypatch.context() as patch:
         patch.setattr("flowgmm_cli.data.images.load.read_header", lambda content: pytest.fail("looked at"))
-        patch.setattr("flowgmm_cli.data.images.decode_many.decode", lambda *_: pytest.fail("decoded"))
+        patch.setattr("flowgmm_cli.data.images.encoded_images.decode", lambda *_: pytest.fail("decoded"))
         np.testing.assert_array_equal(np.asarray(load_images(pictures(), ON_DISK, context).pixels), PIXELS)
     path = save("3.png", 255 - PIXELS[3])
     os.utime(path, ns=(1, 1))
@@ -123,7 +123,7 @@ def test_an_interrupt_leaves_no_entry(pictures, context, tmp_path, monkeypatch):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("flowgmm_cli.data.images.decode_many.decode", interrupt)
+    monkeypatch.setattr("flowgmm_cli.data.images.encoded_images.decode", interrupt)
     with pytest.raises(KeyboardInterrupt):
         load_images(pictures(), ON_DISK, context)
     assert not list(tmp_path.glob("cache/pixels/*/*"))

@@ -1,3 +1,4 @@
+import contextlib
 import gzip
 import struct
 
@@ -8,8 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from flowgmm_cli.api import Column, DataContext
+from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.readers.open import open_rows
 from flowgmm_cli.data.readers.schema import InputSchema
+from flowgmm_cli.data.sources.images import build
 from flowgmm_cli.errors import DataError
 
 X = np.arange(24.0).reshape(6, 2, 2)
@@ -136,7 +139,7 @@ def test_arrays_of_objects_are_never_opened(rows, vector, tmp_path):
         path = tmp_path / f"t.{suffix}"
         array = np.array([{"a": 1}], dtype=object)
         np.save(path, array, allow_pickle=True) if suffix == "npy" else np.savez(path, v=array)
-        with pytest.raises(DataError, match=r"no rows of numbers|no array"):
+        with pytest.raises(DataError, match=r"no rows of numbers|holds object rows"):
             rows(path, vector(1))
 
 
@@ -153,6 +156,28 @@ def test_damaged_files(rows, read, vector, npz, write, suffix, tmp_path):
         content[content.index(struct.pack("<d", 7.0))] ^= 0xFF
         with pytest.raises(DataError, match="cannot be read"):
             read(rows(write(bytes(content), "bad.npz"), vector(2, 2)))
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.data(), suffix=st.sampled_from(["npy", "npz", "idx", "idx.gz"]))
+def test_a_damaged_file_is_an_error_of_the_data(data, suffix, tmp_path, context):
+    path = tmp_path / f"t.{suffix}"
+    images = np.arange(24, dtype=np.uint8).reshape(6, 2, 2)
+    if suffix.startswith("idx"):
+        path.write_bytes(gzip.compress(idx(images)) if suffix.endswith("gz") else idx(images))
+    else:
+        (np.save if suffix == "npy" else np.savez)(path, images)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, min(len(content), 160) - 1))] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    schema = InputSchema((Column("v", "image", (2, 2)),), ("0", "1"))
+    for read in (
+        lambda: list(open_rows(str(path), schema, context=context)),
+        lambda: build(ImagesConfig(path=str(path), x="arr_0"), context).load(),
+    ):
+        with contextlib.suppress(DataError):
+            read()
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

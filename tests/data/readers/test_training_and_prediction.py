@@ -10,6 +10,7 @@ import re
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.feather as feather
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -245,7 +246,7 @@ def test_files_of_several_formats_are_one_table(tmp_path):
     (tmp_path / "9.csv").write_text("x,y\n1,a\n")
     (tmp_path / "10.jsonl").write_text('{"y": "b", "x": 2}\n')
     pa.parquet.write_table(pa.table({"x": [3], "y": ["c"]}), tmp_path / "11.parquet")
-    pa.feather.write_feather(pa.table({"x": [4], "y": ["d"]}), tmp_path / "12.feather")
+    feather.write_feather(pa.table({"x": [4], "y": ["d"]}), tmp_path / "12.feather")
     with pa.ipc.new_stream(
         str(tmp_path / "13.arrow"), pa.schema([("y", "string"), ("x", "int64")])
     ) as stream:

@@ -62,7 +62,7 @@ def test_single_files(load, idx):
     data = load(train, test_path=str(test))
     assert data.splits["train"].labels.tolist() == LABELS.tolist()
     assert data.splits["test"].labels.tolist() == [-1, -1, -1]
-    assert any("no labels: there is" in note for note in data.notes)
+    assert any("other.idx has no labels" in note for note in data.notes)
 
 
 def test_several_sets_in_a_folder(load, idx, tmp_path):
@@ -124,9 +124,9 @@ def test_arrays_without_labels_or_images(load, tmp_path):
     np.savez(tmp_path / "a.npz", x=GREY)
     data = load(tmp_path / "a.npz")
     assert data.splits["train"].labels.tolist() == [-1] * 10
-    assert data.notes == ("a.npz has no labels of `x`",)
+    assert "array `x` has no labels, which data.y could name" in data.notes[0]
     np.savez(tmp_path / "b.npz", x=GREY.reshape(10, -1), y=LABELS)
-    with pytest.raises(DataError, match=r"b\.npz, `x` must hold images"):
+    with pytest.raises(DataError, match=r"b\.npz, array `x` must hold images"):
         load(tmp_path / "b.npz")
     (tmp_path / "c.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:100])
     with pytest.raises(DataError, match="cannot be read"):
@@ -137,7 +137,7 @@ def test_fractions_are_pixels_with_a_note(load, tmp_path):
     np.savez(tmp_path / "a.npz", x=GREY / np.float32(255), y=LABELS)
     data = load(tmp_path / "a.npz")
     np.testing.assert_array_equal(data.splits["train"].columns["image"], GREY)
-    assert "a.npz, `x`: values from 0 to 1" in data.notes[0]
+    assert "a.npz, array `x`: values from 0 to 1" in data.notes[0]
 
 
 def test_size_and_channels_of_arrays(load, tmp_path):
@@ -161,7 +161,7 @@ def test_npy_files(load, tmp_path):
 
 def test_python_objects_are_never_unpickled(load, tmp_path):
     np.savez(tmp_path / "a.npz", x=np.array([{}, {}], dtype=object), y=LABELS[:2])
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="Python objects are not read"):
         load(tmp_path / "a.npz")
 
 

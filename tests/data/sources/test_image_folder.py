@@ -90,6 +90,15 @@ def test_a_test_folder_without_classes_is_left_out(load, make):
     assert any(note.endswith("left out: test") for note in data.notes)
 
 
+@pytest.mark.parametrize("names", [("train", "test"), ("Train", "VAL", "unlabelled"), ("train",)])
+def test_split_folders_without_class_folders_are_not_classes(load, make, names):
+    folder = make(*(f"{name}/1.png" for name in names))
+    with pytest.raises(DataError, match=r"no image has a label, since .* folders of splits") as caught:
+        load(folder)
+    assert f"such as {names[0]}/cat" in caught.value.hint
+    assert load(folder / names[0]).splits["train"].labels.tolist() == [-1]
+
+
 def test_classes_may_be_named_like_splits(load, make):
     data = load(make("train/1.png", "test/1.png", "boat/1.png"))
     assert data.class_names == ("boat", "test", "train")

@@ -65,6 +65,33 @@ def test_each_split_has_its_table(load, folder):
     assert data.splits["test"].labels.tolist() == [0, -1]
 
 
+def test_the_hubs_metadata_file_has_labels(load, folder):
+    table = "file_name,label\na.png,ox\ndeep/d.png,elk\n"
+    assert classes(load(table, "metadata.csv")) == {
+        "a.png": "ox", "b.png": None, "c.jpg": None, "deep/d.png": "elk",
+    }  # fmt: skip
+    assert classes(load("file,label\na.png,cow\n"))["a.png"] == "cow"  # labels.csv comes first
+
+
+def test_a_metadata_file_without_labels_is_left_out(load):
+    data = load("file_name,caption\na.png,an ox\n", "metadata.csv")
+    assert data.class_names == ("deep",)
+    assert any(
+        "metadata.csv has no column `label` (data.label), so it is left out" in note for note in data.notes
+    )
+
+
+def test_a_table_beside_the_splits_names_their_images(load, folder):
+    for name in ("train/1.png", "train/2.png", "test/1.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (4, 3)).save(folder / name)
+    for name in ("a.png", "b.png", "c.jpg", "deep/d.png"):
+        (folder / name).unlink()
+    data = load("file,label\ntrain/1.png,ox\ntrain/2.png,elk\ntest/1,ox\n")
+    assert classes(data) == {"train/1.png": "ox", "train/2.png": "elk"}
+    assert data.splits["test"].labels.tolist() == [data.class_names.index("ox")]
+
+
 def test_missing_files_are_named_with_near_matches(load):
     lines = "".join(f"x{index}.png,ox\n" for index in range(9))
     with pytest.raises(DataError) as caught:
