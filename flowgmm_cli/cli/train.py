@@ -18,6 +18,7 @@ from flowgmm_cli.errors import FlowgmmError, InterruptedRunError, RunFailedError
 if TYPE_CHECKING:
     from flowgmm_cli.recipe.schema import Recipe
     from flowgmm_cli.runs import Run
+    from flowgmm_cli.training.calibration import Calibration
     from flowgmm_cli.training.distributed import Distributed
     from flowgmm_cli.training.pipeline import TrainResult
     from flowgmm_cli.training.search import SearchResult
@@ -218,7 +219,19 @@ def _dry_run(recipe: Recipe, *, offline: bool, as_json: bool) -> None:
     output.note("one step was taken and nothing was kept")
 
 
+def _warn_of_calibration(calibration: Calibration) -> None:
+    """Warn if the labels that the temperature was fitted to cannot be told by the model."""
+    if not calibration.informative:
+        labels = "cross-fitted" if calibration.method == "cross_fit" else "validation"
+        output.warn(
+            f"the {labels} labels cannot be told better than by their frequency (NLL {calibration.nll:.3f}, by "
+            f"their frequency {calibration.frequency_nll:.3f}): probabilities of this model say nothing; check "
+            "that its columns have to do with the classes, or label more rows"
+        )
+
+
 def _print_result(run: Run, result: TrainResult, *, as_json: bool) -> None:
+    _warn_of_calibration(result.calibration)
     if as_json:
         output.print_json(_to_dict(run, result))
         return

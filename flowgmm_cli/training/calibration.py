@@ -86,6 +86,8 @@ class Calibration:
         method: `val`, `cross_fit`, `training` (that of the objective, because labels are too few) or `none`.
         rows, accuracy: number and accuracy of the predictions it was fitted to; None without any.
         noise: share of labels taken for random.
+        nll: mean -log p of these labels under the calibrated predictions, in nats; None without any.
+        frequency_nll: the same under the frequencies of the classes among them, which read no column.
         likelihoods: likelihoods of the classes, for estimates of class weights; None if nothing was fitted.
     """
 
@@ -94,7 +96,19 @@ class Calibration:
     rows: int = 0
     accuracy: float | None = None
     noise: float = 0.0
+    nll: float | None = None
+    frequency_nll: float | None = None
     likelihoods: Likelihoods | None = None
+
+    @property
+    def informative(self) -> bool:
+        """False if predictions by the frequencies of the classes explain the labels as well.
+
+        The temperature was fitted to these labels, so it must gain more than 1 nat (Akaike, 1974).
+        """
+        if self.nll is None or self.frequency_nll is None:
+            return True
+        return self.rows * (self.frequency_nll - self.nll) > 1
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -203,6 +217,9 @@ def set_calibration(model: Model, calibration: Calibration) -> None:
 def _fit(
     config: CalibrationConfig, log_joint: LogJoint, labels: Labels, method: Method, fallback: float
 ) -> Calibration:
+    from scipy.special import softmax
+    from scipy.stats import entropy
+
     is_labelled = labels >= 0
     if is_labelled.sum() < _MIN_LABELS:
         return Calibration(fallback, "training")
@@ -214,4 +231,10 @@ def _fit(
     counts = np.bincount(labels[is_labelled], minlength=log_joint.shape[1]) + 1
     with_bias, bias = fit_class_bias(log_joint, labels, noise=noise, start=temperature)
     likelihoods = Likelihoods(temperature / with_bias, tuple(bias - np.log(counts / counts.sum())))
-    return Calibration(temperature, method, int(is_labelled.sum()), accuracy, noise, likelihoods)
+    scores, truth = log_joint[is_labelled], labels[is_labelled]
+    p = (1 - noise) * softmax(scores / temperature, axis=1) + noise / scores.shape[1]
+    likelihood = np.maximum(p[np.arange(len(truth)), truth], np.finfo(np.float64).tiny)
+    nll, frequency_nll = float(-np.log(likelihood).mean()), float(entropy(np.bincount(truth)))
+    return Calibration(
+        temperature, method, len(truth), accuracy, noise, nll, frequency_nll, likelihoods=likelihoods
+    )

@@ -170,6 +170,15 @@ def test_without_test_rows_nothing_is_tested(flowgmm: Any) -> None:
     assert flowgmm("eval").code == 5
 
 
+def test_labels_that_the_columns_cannot_tell_are_warned_of(flowgmm: Any) -> None:
+    header, *rows = numbers(60)
+    save("t.csv", [header, *([*cells[:-1], "no" if row % 4 < 2 else "yes"] for row, cells in enumerate(rows))])
+    outcome = flowgmm(*WORDS, "--json")
+    assert outcome.code == 0, outcome.err
+    assert "warning: the cross-fitted labels cannot be told better than by their frequency" in outcome.err
+    assert "probabilities of this model say nothing" in outcome.err
+
+
 def test_notes_about_overrides_are_on_stderr(flowgmm: Any) -> None:
     words = ["data.use=sklearn", "data.name=two_moons", "data.n=60", "data.test_n=20", "data.labels.count=10"]
     words += ["data.views.strong=[{use: noise}]"]  # there are no words to drop
