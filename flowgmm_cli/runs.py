@@ -213,6 +213,7 @@ def _initial_info(recipe: Recipe, argv: Sequence[str]) -> dict[str, Any]:
         "updated": _now(),
         "seconds": 0.0,
         "argv": list(argv),
+        "folder": str(Path.cwd()),
         **process_info(),
         "seed": recipe.run.seed,
         "versions": versions,

@@ -64,10 +64,7 @@ class Session:
         """Read the rows of the run's recipe, split as in training; `purpose` is for error messages."""
         from flowgmm_cli.inference.inputs import load_run_rows
 
-        fingerprint = self.run.info().get("fingerprint")
-        return load_run_rows(
-            self.trained, self.context, fingerprint=fingerprint, warn=output.warn, purpose=purpose
-        )
+        return load_run_rows(self.run, self.trained, self.context, warn=output.warn, purpose=purpose)
 
     def open_rows(
         self,

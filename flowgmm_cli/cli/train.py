@@ -224,9 +224,9 @@ def _warn_of_calibration(calibration: Calibration) -> None:
     if not calibration.informative:
         labels = "cross-fitted" if calibration.method == "cross_fit" else "validation"
         output.warn(
-            f"the {labels} labels cannot be told better than by their frequency (NLL {calibration.nll:.3f}, by "
-            f"their frequency {calibration.frequency_nll:.3f}): probabilities of this model say nothing; check "
-            "that its columns have to do with the classes, or label more rows"
+            f"the {labels} labels cannot be told better than by their frequency (NLL {calibration.nll:.3f}, "
+            f"by their frequency {calibration.frequency_nll:.3f}): probabilities of this model say nothing; "
+            "check that its columns have to do with the classes, or label more rows"
         )
 
 

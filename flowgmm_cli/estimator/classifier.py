@@ -16,7 +16,7 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
-from sklearn.utils import check_random_state
+from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from flowgmm_cli.api import Column, DataContext, Rows
@@ -24,7 +24,7 @@ from flowgmm_cli.data.preprocessor import Tensors
 from flowgmm_cli.data.splits import SplitRows
 from flowgmm_cli.devices import Engine, create_engine, deterministic, find_device
 from flowgmm_cli.errors import DataError, PluginError, RecipeError, RunError
-from flowgmm_cli.estimator.labels import mark_unlabelled, read_labels
+from flowgmm_cli.estimator.labels import mark_unlabelled, read_labels, select_labelled
 from flowgmm_cli.estimator.recipe import build_recipe, to_plain
 from flowgmm_cli.files import read_json, write_json
 from flowgmm_cli.recipe.schema import Recipe
@@ -167,6 +167,18 @@ class FlowGMMClassifier(
         """Return their logarithms, at least that of the smallest normal number, about -708."""
         smallest = np.log(np.finfo(np.float64).tiny)
         return np.asarray(np.maximum(self._predict(X).log_probabilities, smallest))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
+        """Return the accuracy on the rows that have a label in y; the others are left out.
+
+        Raises:
+            ValueError: no row has a label.
+        """
+        check_is_fitted(self)
+        known, labels = select_labelled(column_or_1d(y, warn=True), self.classes_)
+        rows = np.flatnonzero(known)
+        weight = None if sample_weight is None else np.asarray(sample_weight)[rows]
+        return float(super().score(_safe_indexing(X, rows), labels, weight))
 
     def score_samples(self, X: Any) -> Matrix:  # noqa: N803
         """Return `log p(x)` of each row in nats, `(N,)`: the density in the units of X."""

@@ -29,6 +29,22 @@ def mark_unlabelled(y: Any) -> Any:
     return marked
 
 
+def select_labelled(
+    y: npt.NDArray[Any], classes: npt.NDArray[Any]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[Any]]:
+    """Return a mask of the labelled rows, `(N,)`, and their labels; -1 is a label if it is in `classes`.
+
+    Raises:
+        ValueError: no row has a label.
+    """
+    known = ~is_unlabelled(y)
+    if -1 not in classes.tolist():
+        known[known] = ~_find_missing(y[known])
+    if not known.any():
+        raise ValueError("y has no label, so there is nothing to compare predictions with")
+    return known, _to_plain_array(y[known]) if y.dtype == object else y[known]
+
+
 def read_labels(y: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Codes]:
     """Separate classes from missing labels.
 

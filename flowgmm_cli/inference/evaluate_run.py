@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.data.prepare import load_rows
 from flowgmm_cli.data.preprocessor import Tensors
 from flowgmm_cli.data.splits import SplitRows
 from flowgmm_cli.errors import DataError, RunError
 from flowgmm_cli.evaluation.baselines import run_baselines
 from flowgmm_cli.evaluation.metrics import Evaluation, evaluate
 from flowgmm_cli.evaluation.predictions import collect_predictions
+from flowgmm_cli.inference.inputs import load_run_rows
 from flowgmm_cli.runs import Run
 from flowgmm_cli.trained_model import TrainedModel
 
@@ -92,16 +92,13 @@ def load_held_out(
     run: Run, *, split: str, context: DataContext, warn: Callable[[str], None] = lambda text: None
 ) -> HeldOutRows:
     """Load a finished run's model and its `test` or `val` rows; arguments and errors as in `evaluate_run`."""
-    info = run.info()
     if not (run.path / "model.json").is_file():
         raise RunError(
-            f"run {run.path} has no model yet; its status is {info.get('status')}",
+            f"run {run.path} has no model yet; its status is {run.info().get('status')}",
             hint=f"flowgmm train --resume {run.path}",
         )
     trained = TrainedModel.load(run.path, context=context)
-    rows = load_rows(trained.recipe.data, context)
-    if rows.fingerprint != info.get("fingerprint"):
-        warn("the data has changed since this run was trained: rows it is tested on may be rows it has seen")
+    rows = load_run_rows(run, trained, context, warn=warn, purpose="an evaluation")
     if rows.class_names != trained.class_names:
         raise DataError(
             "the classes of the data are no longer those of the model",

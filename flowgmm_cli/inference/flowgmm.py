@@ -208,7 +208,7 @@ class FlowGMM:
 
     def _reader(self, data: Any, on_error: OnError) -> RowReader:
         if data is None:
-            rows = load_run_rows(self.trained, self._context)
+            rows = load_run_rows(self.run, self.trained, self._context)
             split, held_out = select_held_out(rows)
             return MemoryReader(held_out, f"the run's {split} split")
         return open_input(data, input_schema(self.trained), context=self._context, on_error=on_error)

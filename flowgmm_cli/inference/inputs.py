@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flowgmm_cli.api import Column, DataContext, Rows
+from flowgmm_cli.api import Column, Component, DataContext, Rows
 from flowgmm_cli.data.prepare import load_rows
 from flowgmm_cli.data.readers.base import (
     Chunk,
@@ -23,6 +25,7 @@ from flowgmm_cli.data.readers.base import (
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.data.splits import SplitRows
 from flowgmm_cli.errors import DataError
+from flowgmm_cli.runs import Run
 from flowgmm_cli.trained_model import TrainedModel
 
 if TYPE_CHECKING:
@@ -43,38 +46,54 @@ def input_schema(trained: TrainedModel) -> InputSchema:
 
 
 def load_run_rows(
+    run: Run,
     trained: TrainedModel,
     context: DataContext,
     *,
-    fingerprint: str | None = None,
     warn: Callable[[str], None] = lambda text: None,
     purpose: str = "this",
 ) -> SplitRows:
     """Load the rows of a run, with the splits of its training.
 
     Args:
+        run: the run directory.
         trained: the run's model.
         context: context of the data source.
-        fingerprint: fingerprint of the rows in `run.json`; None skips the comparison.
         warn: called with a message if the rows have changed since.
         purpose: subject of the error message, such as `ood without --in`.
 
     Raises:
         DataError: the data is gone or malformed.
     """
+    info = run.info()
     try:
         rows = load_rows(trained.recipe.data, context)
     except DataError as error:
-        path = dict(trained.recipe.data.config).get("path")
-        key = f"data.path: {path}" if path else f"data.use: {trained.recipe.data.use}"
-        raise DataError(
-            f"{purpose} needs the data of the run, which cannot be read: {error.message}",
-            details=error.details,
-            hint=f"put the data back where the recipe finds it ({key})",
-        ) from error
-    if fingerprint is not None and rows.fingerprint != fingerprint:
-        warn("the data has changed since this run was trained")
+        raise _explain_missing_data(error, trained.recipe.data, info.get("folder"), purpose) from error
+    if rows.fingerprint != info.get("fingerprint"):
+        warn("the data has changed since this run was trained: rows held out now may be rows it has seen")
     return rows
+
+
+def _explain_missing_data(error: DataError, data: Component, folder: str | None, purpose: str) -> DataError:
+    """Return the error for data of a run that cannot be read; a relative path may be one of its folder."""
+    values = dict(data.config)
+    path = values.get("path")
+    keys = [values.get(key) for key in ("path", "test_path", "val_path")]
+    relative = [key for key in keys if isinstance(key, str) and not Path(key).expanduser().is_absolute()]
+    missing = [key for key in relative if not Path(key).exists()]
+    if folder and missing and (Path(folder) / missing[0]).exists():
+        return DataError(
+            f"{purpose} needs the data of the run; no such file: {missing[0]}",
+            details=[f"it is looked for in {Path.cwd()}", f"the run was trained in {folder}"],
+            hint=f"cd {shlex.quote(folder)}, or give the recipe an absolute path",
+        )
+    key = f"data.path: {path}" if path else f"data.use: {data.use}"
+    return DataError(
+        f"{purpose} needs the data of the run, which cannot be read: {error.message}",
+        details=[*error.details, *([f"the run was trained in {folder}"] if folder and missing else [])],
+        hint=f"put the data back where the recipe finds it ({key})",
+    )
 
 
 def select_held_out(rows: SplitRows) -> tuple[str, Rows]:

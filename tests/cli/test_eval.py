@@ -99,6 +99,26 @@ def test_data_that_changed_is_warned_of(flowgmm: Any, run: Path) -> None:
     assert "warning: the data has changed" in outcome.err
 
 
+def test_data_of_another_folder_is_named_with_both_folders(
+    flowgmm: Any, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, path = Path.cwd(), run.absolute()
+    Path("my [1] data").mkdir()
+    Path("t.csv").rename("my [1] data/t.csv")
+    for file in (run / "resolved.yaml", run / "model.json"):
+        text = file.read_text(encoding="utf-8")
+        file.write_text(text.replace("t.csv", "my [1] data/t.csv"), encoding="utf-8")
+    info = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    (run / "run.json").write_text(json.dumps({**info, "folder": str(folder)}), encoding="utf-8")
+    Path("elsewhere").mkdir()
+    monkeypatch.chdir("elsewhere")
+    outcome = flowgmm("eval", str(path))
+    assert outcome.code == 5
+    assert "no such file: my [1] data/t.csv\n" in outcome.err
+    assert f"  it is looked for in {folder / 'elsewhere'}\n  the run was trained in {folder}\n" in outcome.err
+    assert f"hint: cd {folder}" in outcome.err
+
+
 # --- which run --------------------------------------------------------------------------------------------
 
 

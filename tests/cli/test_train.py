@@ -172,7 +172,9 @@ def test_without_test_rows_nothing_is_tested(flowgmm: Any) -> None:
 
 def test_labels_that_the_columns_cannot_tell_are_warned_of(flowgmm: Any) -> None:
     header, *rows = numbers(60)
-    save("t.csv", [header, *([*cells[:-1], "no" if row % 4 < 2 else "yes"] for row, cells in enumerate(rows))])
+    save(
+        "t.csv", [header, *([*cells[:-1], "no" if row % 4 < 2 else "yes"] for row, cells in enumerate(rows))]
+    )
     outcome = flowgmm(*WORDS, "--json")
     assert outcome.code == 0, outcome.err
     assert "warning: the cross-fitted labels cannot be told better than by their frequency" in outcome.err

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import pytest
 import torch
 from sklearn.datasets import make_moons
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
+from sklearn.metrics import accuracy_score
+from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
@@ -76,6 +78,25 @@ def test_names_of_classes_come_back_and_none_or_minus_1_is_no_label() -> None:
     assert set(named.predict(x)) <= {"a", "b"}
     numbered = FlowGMMClassifier(**QUICK).fit(x, np.where(y < 0, -1, 1 - y))
     np.testing.assert_array_equal(named.predict_proba(x), numbered.predict_proba(x))
+
+
+def test_score_leaves_out_unlabelled_rows(fitted: FlowGMMClassifier) -> None:
+    x, y, true = moons(labels=20)
+    known = y >= 0
+    expected = fitted.score(x[known], y[known])
+    assert fitted.score(x, y) == expected == accuracy_score(y[known], fitted.predict(x[known]))
+    assert fitted.score(x, np.where(known, y, np.nan)) == expected
+    weight = np.where(known, 1.0, 100.0) + true
+    assert fitted.score(x, y, weight) == fitted.score(x[known], y[known], weight[known])
+    assert fitted.score(x.tolist(), pd.Series(y).where(known).astype("Int64")) == expected
+    with pytest.raises(ValueError, match="no label"):
+        fitted.score(x, np.full(len(x), -1))
+    scores = cross_val_score(FlowGMMClassifier(**QUICK), x, y, cv=2)
+    assert scores.min() > 0.6  # 0.1 if unlabelled rows counted as wrong
+    coded = FlowGMMClassifier(**FEW_STEPS)
+    with pytest.warns(UserWarning, match="taken as two classes"):
+        coded.fit(x, 2 * true - 1)
+    assert coded.score(x, 2 * true - 1) == accuracy_score(2 * true - 1, coded.predict(x))
 
 
 def test_density_and_latents_are_those_of_the_trained_model(fitted: FlowGMMClassifier) -> None:

@@ -200,10 +200,12 @@ def test_labels_that_cannot_be_told_make_a_calibration_uninformative() -> None:
     labels = labels_of(20, 20, 20)
     told, _ = run(labels, noise=True)
     assert told.informative
-    assert told.nll is not None and told.frequency_nll == pytest.approx(np.log(3))
+    assert told.frequency_nll == pytest.approx(np.log(3))
     rows = np.flatnonzero(labels >= 0)
     blind = latents(np.random.default_rng(5).permutation(labels[rows])).class_log_prob.numpy()
     unlabelled = latents(np.zeros(30, dtype=np.int64), seed=99).class_log_prob.numpy()[None]
     for noise in (True, False):
-        assert not run(labels, held_out=OutOfFold(blind, labels[rows], unlabelled), noise=noise)[0].informative
+        assert not run(labels, held_out=OutOfFold(blind, labels[rows], unlabelled), noise=noise)[
+            0
+        ].informative
     assert Calibration(1.0, "none").informative
