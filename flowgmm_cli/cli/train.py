@@ -220,13 +220,13 @@ def _dry_run(recipe: Recipe, *, offline: bool, as_json: bool) -> None:
 
 
 def _warn_of_calibration(calibration: Calibration) -> None:
-    """Warn if the labels that the temperature was fitted to cannot be told by the model."""
+    """Warn if the model does not predict the labels that its temperature was fitted to."""
     if not calibration.informative:
         labels = "cross-fitted" if calibration.method == "cross_fit" else "validation"
         output.warn(
-            f"the {labels} labels cannot be told better than by their frequency (NLL {calibration.nll:.3f}, "
-            f"by their frequency {calibration.frequency_nll:.3f}): probabilities of this model say nothing; "
-            "check that its columns have to do with the classes, or label more rows"
+            f"the model predicts the {labels} labels no better than their frequencies do (NLL "
+            f"{calibration.nll:.3f}, by frequency {calibration.frequency_nll:.3f}): probabilities of this model "
+            "say nothing; check that its columns have to do with the classes, or label more rows"
         )
 
 

@@ -177,7 +177,10 @@ def test_labels_that_the_columns_cannot_tell_are_warned_of(flowgmm: Any) -> None
     )
     outcome = flowgmm(*WORDS, "--json")
     assert outcome.code == 0, outcome.err
-    assert "warning: the cross-fitted labels cannot be told better than by their frequency" in outcome.err
+    assert (
+        "warning: the model predicts the cross-fitted labels no better than their frequencies do"
+        in outcome.err
+    )
     assert "probabilities of this model say nothing" in outcome.err
 
 
