@@ -99,8 +99,8 @@ def features(
         )
     description = _describe(effect, where)
     if save or not as_json:
-        figure = sample_output.figure(trained, effect.rows, "features", subtitle=description)
-        sample_output.write_samples(effect.rows, {}, save or "-", format_, figure=figure)
+        labels: dict[str, Any] = {"mode": "features", "subtitle": description}
+        sample_output.write_samples(trained, effect.rows, {}, save or "-", format_, **labels)
     if as_json:
         output.print_json(
             {

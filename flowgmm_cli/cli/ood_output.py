@@ -101,9 +101,8 @@ def save_gallery(
     rule: OODRule,
 ) -> None:
     """Write images of both sides by score as a PNG file; a side is a reader and the scores of its rows."""
-    from flowgmm_cli.report.figures import png
+    from flowgmm_cli.report.figures import column_images, png
     from flowgmm_cli.report.galleries import IMAGES_PER_ROW, score_figure
-    from flowgmm_cli.report.image_grid import column_images
 
     column = image_column(trained.preprocessor.columns)
     if column is None:

@@ -46,19 +46,13 @@ def report(
     selected = select_run(run, run_flag)
     output.note("loading torch…")
 
-    from flowgmm_cli.report.context import load_report_context
+    from flowgmm_cli.report.context import ReportContext
     from flowgmm_cli.report.page import Unavailable
     from flowgmm_cli.report.report import write_report
 
     with output.progress() as progress:
-        context = load_report_context(
-            selected,
-            context=data_context(progress, offline=offline),
-            data=data,
-            data_format=data_format,
-            out=out,
-            warn=output.warn,
-        )
+        environment = data_context(progress, offline=offline)
+        context = ReportContext(selected, environment, output.warn, data, data_format, out)
         path = save.expanduser() if save is not None else selected.path / "report.html"
         with explain_write_errors(path):
             page = write_report(context, path, progress=progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -12,9 +12,6 @@ from flowgmm_cli.cli import options, output
 from flowgmm_cli.cli.session import explain_write_errors, select_run
 from flowgmm_cli.cli.validation import check_suffix
 from flowgmm_cli.errors import UsageError
-
-if TYPE_CHECKING:
-    from flowgmm_cli.report.compare import Comparison
 
 app = typer.Typer(help="List, show and compare training runs.", no_args_is_help=True)
 
@@ -115,27 +112,16 @@ def compare_runs(
         output.note(f"written {save}")
     if as_json:
         output.print_json(comparison.to_dict())
-    else:
-        _print_comparison(comparison)
-
-
-def _print_comparison(comparison: Comparison) -> None:
-    from flowgmm_cli.report import compare as page
-
-    names = page.short_names(comparison)
-    columns = ["", *names]
-    output.print_table(columns, page.result_rows(comparison), title="test rows, with 95 % intervals")
-    output.print_text("")
-    headings = [f"difference from {names[0]}", *page.DIFFERENCE_COLUMNS]
-    output.print_table(headings, page.difference_rows(comparison, names))
-    for name, difference in zip(names[1:], comparison.differences, strict=True):
-        output.print_text(f"{name}: {difference.summary}")
-    output.print_text("")
-    output.print_table(columns, page.fact_rows(comparison))
-    for title, values in (("setting", comparison.settings), ("version", comparison.versions)):
-        if values:
-            output.print_text("")
-            output.print_table([title, *names], page.setting_rows(values))
+        return
+    for key, table in comparison.tables().items():
+        title = "test rows, with 95 % intervals" if key == "results" else None
+        if table.rows:
+            if title is None:
+                output.print_text("")
+            output.print_table(table.columns, table.rows, title=title)
+        if key == "differences":
+            for name, difference in zip(comparison.names[1:], comparison.differences, strict=True):
+                output.print_text(f"{name}: {difference.summary}")
 
 
 def _summary(info: dict[str, Any], status: str) -> dict[str, Any]:

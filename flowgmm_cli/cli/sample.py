@@ -134,8 +134,8 @@ def sample(
         texts = generate.find_nearest_texts(session, rows, nearest)
     if save or not (as_json or texts):
         at = f" at temperature {temperatures[0]:g}" if len(temperatures) == 1 else ""
-        figure = sample_output.figure(trained, rows, mode, origin=origin, subtitle=f"samples{at}")
-        sample_output.write_samples(rows, texts, save or "-", format_, figure=figure)
+        labels: dict[str, Any] = {"mode": mode, "origin": origin, "subtitle": f"samples{at}"}
+        sample_output.write_samples(trained, rows, texts, save or "-", format_, **labels)
     if as_json:
         values: dict[str, Any] = {"schema": SCHEMA, "run": str(session.run.path), "mode": mode}
         values |= {"n": len(rows)}

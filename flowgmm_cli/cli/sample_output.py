@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +11,7 @@ from flowgmm_cli.inference.samples import image_column
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    from matplotlib.figure import Figure
 
-    from flowgmm_cli.api import Rows
     from flowgmm_cli.inference.samples import GeneratedRows
     from flowgmm_cli.trained_model import TrainedModel
 
@@ -31,14 +28,18 @@ def check_image_file(trained: TrainedModel, save: str | None, example: str, *, a
 
 
 def write_samples(
-    rows: GeneratedRows, texts: Columns, save: str, format_: str | None, *, figure: Callable[[], Figure]
+    trained: TrainedModel, rows: GeneratedRows, texts: Columns, save: str, format_: str | None, **labels: Any
 ) -> None:
-    """Write generated rows, beside columns of nearest texts, to a file or stdout; `figure` draws images."""
+    """Write generated rows, beside columns of nearest texts, to a file or stdout.
+
+    `labels` are further arguments of `samples_figure`, for images.
+    """
     if save.lower().endswith(".png") and format_ is None:
         from flowgmm_cli.files import write_bytes
         from flowgmm_cli.report.figures import png
+        from flowgmm_cli.report.samples import samples_figure
 
-        write_bytes(Path(save), png(figure()))
+        write_bytes(Path(save), png(samples_figure(trained, rows, **labels)))
     else:
         from flowgmm_cli.data.writers.base import find_format, open_writer
 
@@ -51,36 +52,6 @@ def write_samples(
             writer.write({**statistics, **texts, **cells, **inputs})
     if save != "-":
         output.note(f"written {save}: {len(rows):,} rows")
-
-
-def figure(
-    trained: TrainedModel, rows: GeneratedRows, mode: str, *, origin: Rows | None = None, subtitle: str = ""
-) -> Callable[[], Figure]:
-    """Return a function that draws generated images.
-
-    `mode` is `draw`, `means`, `interpolate`, `transfer` or `features`, and `origin` the rows that the images
-    were generated from.
-    """
-
-    def draw() -> Figure:
-        from flowgmm_cli.report import samples
-
-        column = image_column(rows.columns)
-        if column is None:
-            raise ValueError("not a model of images")
-        labels: dict[str, Any] = {
-            "limits": trained.preprocessor.ranges.get(column.name),
-            "title": trained.recipe.name,
-        }
-        if mode == "transfer" and origin is not None:
-            return samples.transfer_figure(rows, column, origin.columns[column.name], **labels)
-        if mode in ("interpolate", "means"):
-            plot = samples.paths_figure if mode == "interpolate" else samples.means_figure
-            return plot(rows, column, **labels)
-        titled = samples.features_figure if mode == "features" else samples.samples_figure
-        return titled(rows, column, subtitle=subtitle, **labels)
-
-    return draw
 
 
 def _split_table(rows: GeneratedRows, *, flat: bool = False) -> tuple[Columns, Columns]:

@@ -186,10 +186,10 @@ def _run_training(recipe: Recipe, run: Run, *, new: bool, group: Distributed, **
 def _write_card(run: Run, context: Any) -> None:
     """Write the model card; the run is finished, so an error here is only a warning."""
     from flowgmm_cli.report.card import write_card
-    from flowgmm_cli.report.context import load_report_context
+    from flowgmm_cli.report.context import ReportContext
 
     try:
-        write_card(load_report_context(run, context=context))
+        write_card(ReportContext(run, context))
     except Exception as error:
         output.warn(f"the model card cannot be written ({type(error).__name__}: {error})")
 

@@ -17,15 +17,13 @@ from flowgmm_cli.report.figures import (
     GREY,
     INK,
     annotate,
-    disable_math,
+    figure_style,
     method_colours,
     new_figure,
     png,
     set_title,
-    shorten,
-    style_axes,
 )
-from flowgmm_cli.report.text import method_name
+from flowgmm_cli.report.text import method_name, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,6 +43,7 @@ class MethodCurve:
     high: Sequence[float]
 
 
+@figure_style()
 def curve_figure(curves: Sequence[MethodCurve], *, title: str, subtitle: str = "") -> Figure:
     """Draw mean lines with bands on a logarithmic axis of labels, with a name at the right end of each."""
     figure = new_figure(7.6, 4.9)
@@ -68,7 +67,7 @@ def curve_figure(curves: Sequence[MethodCurve], *, title: str, subtitle: str = "
         margin = (ticks[-1] / ticks[0]) ** 0.04
         axes.set_xlim(ticks[0] / margin, ticks[-1] * margin)
     axes.set(xlabel="labelled rows", ylabel="test accuracy")
-    style_axes(axes, grid="y")
+    axes.grid(axis="y")
     _write_names(axes, curves, colours)
     set_title(axes, title, subtitle)
     return figure
@@ -108,6 +107,7 @@ def separate(values: Sequence[float], distance: float) -> list[float]:
     ]
 
 
+@figure_style()
 def sweep_figure(
     combinations: Sequence[tuple[str, Sequence[float]]], *, title: str, subtitle: str = ""
 ) -> Figure:
@@ -127,13 +127,12 @@ def sweep_figure(
         axes.hlines(y, min(accuracies), max(accuracies), color=colour, alpha=0.45, linewidth=2)
         axes.plot(accuracies, [y] * len(accuracies), "o", color=colour, alpha=0.5, markersize=4.5, mew=0)
         axes.plot(mean, y, "D", color=colour, markersize=6.5, markeredgecolor="white", markeredgewidth=0.8)
-        style = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 8.5, "fontweight": weight}
+        style = {"xycoords": ("axes fraction", "data"), "va": "center", "fontweight": weight}
         annotate(axes, f"{mean:.4f}", (1, y), (6, 0), color=ink, annotation_clip=False, **style)
     axes.set_yticks(range(len(rows)), labels, fontsize=8.5)
-    disable_math(*axes.get_yticklabels())
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlabel("test accuracy: ◆ mean, ● each seed")
-    style_axes(axes, grid="x")
+    axes.grid(axis="x")
     axes.tick_params(axis="y", length=0, labelsize=8.5)
     axes.spines["left"].set_visible(False)
     omitted = len(combinations) - len(rows)

@@ -190,11 +190,11 @@ class FlowGMM:
 
     def report(self, path: str | os.PathLike[str] | None = None) -> Path:
         """Write the page of `flowgmm report`, by default into the run directory."""
-        from flowgmm_cli.report.context import load_report_context
+        from flowgmm_cli.report.context import ReportContext
         from flowgmm_cli.report.report import write_report
 
         target = self.run.path / "report.html" if path is None else Path(path)
-        return write_report(load_report_context(self.run, context=self._context), target).path
+        return write_report(ReportContext(self.run, self._context), target).path
 
     def ood_rule(self, score: str | None = None, fpr: float | None = None) -> OODRule:
         """Return the score that flags, its threshold and the share of held-out rows above it.

@@ -79,10 +79,11 @@ def score_inputs(x: Tensor, latents: Latents, transforms_log_det: Tensor, model:
 # --- of vectors ---------------------------------------------------------------------------------------------
 
 
-def _corrupt(train: ScoreInputs, x: Tensor, generator: np.random.Generator) -> Tensor:
-    others = torch.from_numpy(generator.integers(len(train), size=x.shape))
+def swap_features(x: Tensor, others: Tensor, generator: np.random.Generator) -> Tensor:
+    """Replace half of the features of rows `(N, D)` by those of other rows, each from a row of its own."""
+    index = torch.from_numpy(generator.integers(len(others), size=x.shape))
     swapped = torch.from_numpy(generator.random(x.shape) < 0.5)
-    return torch.where(swapped, train.x.gather(0, others), x)
+    return torch.where(swapped, others.gather(0, index), x)
 
 
 def _scatter(train: ScoreInputs, x: Tensor, generator: np.random.Generator) -> Tensor:
@@ -95,7 +96,7 @@ def _magnify(train: ScoreInputs, x: Tensor, generator: np.random.Generator) -> T
 
 
 _VECTORS: Mapping[str, Callable[[ScoreInputs, Tensor, np.random.Generator], Tensor]] = {
-    "corrupted": _corrupt,
+    "corrupted": lambda train, x, generator: swap_features(x, train.x, generator),
     "scattered": _scatter,
     "magnified": _magnify,
 }

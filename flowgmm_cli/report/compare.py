@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from flowgmm_cli.api import DataContext
 from flowgmm_cli.errors import RecipeError, RunError
-from flowgmm_cli.evaluation.metrics import Evaluation
 from flowgmm_cli.evaluation.predictions import (
     Difference,
     StoredPredictions,
@@ -19,11 +19,11 @@ from flowgmm_cli.evaluation.predictions import (
 )
 from flowgmm_cli.files import write_text
 from flowgmm_cli.recipe.yaml import read_yaml
-from flowgmm_cli.report.context import read_evaluation
-from flowgmm_cli.report.figures import shorten
-from flowgmm_cli.report.learning_curves import METRICS as MONITORED
-from flowgmm_cli.report.learning_curves import overlay_figure, read_history
+from flowgmm_cli.report.context import ReportContext
+from flowgmm_cli.report.learning_curves import METRICS as CURVES
+from flowgmm_cli.report.learning_curves import curves_figure, read_history
 from flowgmm_cli.report.page import Paragraph, Part, Section, Table, Unavailable, plot, render
+from flowgmm_cli.report.text import shorten
 from flowgmm_cli.runs import Run
 
 SCHEMA = "flowgmm/compare/1"
@@ -37,36 +37,17 @@ METRICS = {
     "density_nll": "-log p(x), nats",
     "bits_per_dim": "bits per pixel",
 }
-TestRows = Literal["same", "some", "other", "unknown"]
-
-
-@dataclass(frozen=True)
-class ComparedRun:
-    """A run of a comparison."""
-
-    run: Run
-    info: Mapping[str, Any]  # `run.json`
-    status: str  # see `Run.status`
-    evaluation: Evaluation | None  # results on its test rows; None without test rows
-    predictions: StoredPredictions | None  # of single test rows; None if they were not stored
-    settings: Mapping[str, Any]  # the resolved recipe as `section.key` -> value
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        keys = (
-            "recipe", "created", "seconds", "seed", "rows", "fingerprint", "overlays", "overrides",
-            "calibration", "best",
-        )  # fmt: skip
-        evaluation = self.evaluation
-        metrics = evaluation.classification if evaluation else None
-        return {
-            "run": str(self.run.path),
-            "status": self.status,
-            **{key: self.info.get(key) for key in keys},
-            "n": metrics.n if metrics else None,
-            "metrics": evaluation.metrics() if evaluation else None,
-            "intervals": {k: asdict(v) for k, v in metrics.intervals.items()} if metrics else None,
-        }
+_INFO = (
+    "recipe", "created", "seconds", "seed", "rows", "fingerprint", "overlays", "overrides", "calibration",
+    "best",
+)  # fmt: skip
+_BASIS = {
+    "same": "Both were tested on the same {rows:,} rows",
+    "some": "They have {rows:,} test rows in common and are compared on these alone",
+    "other": "They were tested on different rows, so the difference is one of models and of rows",
+    "unknown": "It is unknown if they were tested on the same rows (`flowgmm eval RUN` stores the prediction "
+    "of each row), so the rows are treated as different ones",
+}
 
 
 @dataclass(frozen=True)
@@ -74,7 +55,7 @@ class RunDifference:
     """The difference of a run from the first."""
 
     # `same`; `some` are the same; `other` rows altogether; `unknown` if the runs did not store them
-    test_rows: TestRows
+    test_rows: Literal["same", "some", "other", "unknown"]
     rows: int = 0  # number of common test rows; 0 if unknown
     # only_first, only_second: number of common rows that only the one or the other predicted right
     only_first: int = 0
@@ -89,155 +70,112 @@ class RunDifference:
         """The difference in accuracy, its basis and its significance, in a sentence or two."""
         if self.accuracy is None:
             return "At least one of the two has no results on test rows, so they cannot be compared."
-        basis = {
-            "same": f"Both were tested on the same {self.rows:,} rows",
-            "some": f"They have {self.rows:,} test rows in common and are compared on these alone",
-            "other": "They were tested on different rows, so the difference is one of models and of rows",
-            "unknown": "It is unknown if they were tested on the same rows (`flowgmm eval RUN` stores the "
-            "prediction of each row), so the rows are treated as different ones",
-        }[self.test_rows]
-        details = ""
+        basis = _BASIS[self.test_rows].format(rows=self.rows)
         if self.test_rows in ("same", "some"):
-            details = f"; {self.only_first:,} only the first got right, {self.only_second:,} only the second"
+            basis += f"; {self.only_first:,} only the first got right, {self.only_second:,} only the second"
         verdict = "is larger than expected by chance" if self.accuracy.significant else "may be chance"
-        test = ""
         if self.accuracy.p_value is not None:
-            test = f" (McNemar's exact test: p = {self.accuracy.p_value:.2g})"
-        return f"{basis}{details}. The difference in accuracy {verdict}{test}."
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return {
-            **vars(self),
-            "accuracy": asdict(self.accuracy) if self.accuracy else None,
-            "nll": asdict(self.nll) if self.nll else None,
-        }
+            verdict += f" (McNemar's exact test: p = {self.accuracy.p_value:.2g})"
+        return f"{basis}. The difference in accuracy {verdict}."
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Two or more runs, and the differences of the others from the first."""
 
-    runs: tuple[ComparedRun, ...]
+    runs: tuple[ReportContext, ...]
     differences: tuple[RunDifference, ...]
+    settings: Mapping[str, Sequence[Any]]  # that differ: `section.key` -> value of each run, None without
+    versions: Mapping[str, Sequence[Any]]  # that differ, by package
 
     @property
-    def settings(self) -> dict[str, list[Any]]:
-        """Settings that differ: key -> value of each run, None for a run without the key."""
-        return _select_differing([run.settings for run in self.runs])
-
-    @property
-    def versions(self) -> dict[str, list[Any]]:
-        """Versions that differ, likewise."""
-        return _select_differing([run.info.get("versions") or {} for run in self.runs])
+    def names(self) -> list[str]:
+        """Paths of the runs without shared folders, or the whole paths if that is ambiguous."""
+        paths = [run.run.path.parts for run in self.runs]
+        shared = 0
+        while (
+            all(len(parts) > shared + 1 for parts in paths) and len({parts[shared] for parts in paths}) == 1
+        ):
+            shared += 1
+        names = ["/".join(parts[shared:]) for parts in paths]
+        return names if len(set(names)) == len(names) else [str(run.run.path) for run in self.runs]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of `flowgmm runs compare --json`."""
-        first = str(self.runs[0].run.path)
+        paths = [str(run.run.path) for run in self.runs]
+        runs = []
+        for path, run in zip(paths, self.runs, strict=True):
+            evaluation = run.evaluation
+            metrics = evaluation.classification if evaluation else None
+            runs.append(
+                {
+                    "run": path,
+                    "status": run.status,
+                    **{key: run.info.get(key) for key in _INFO},
+                    "n": metrics.n if metrics else None,
+                    "metrics": evaluation.metrics() if evaluation else None,
+                    "intervals": {k: asdict(v) for k, v in metrics.intervals.items()} if metrics else None,
+                }
+            )
+        differences = []
+        for path, difference in zip(paths[1:], self.differences, strict=True):
+            values = {
+                key: asdict(value) if isinstance(value, Difference) else value
+                for key, value in vars(difference).items()
+            }
+            differences.append({"run": path, "against": paths[0], **values})
         return {
             "schema": SCHEMA,
-            "runs": [run.to_dict() for run in self.runs],
-            "differences": [
-                {"run": str(run.run.path), "against": first, **difference.to_dict()}
-                for run, difference in zip(self.runs[1:], self.differences, strict=True)
-            ],
+            "runs": runs,
+            "differences": differences,
             "settings": self.settings,
             "versions": self.versions,
         }
 
-
-def compare(runs: Sequence[Run]) -> Comparison:
-    """Compare runs with the first of them.
-
-    Raises:
-        RunError: a run cannot be read.
-    """
-    first, *others = (_read(run) for run in runs)
-    return Comparison((first, *others), tuple(_subtract(first, other) for other in others))
-
-
-def _read(run: Run) -> ComparedRun:
-    file = run.path / "resolved.yaml"
-    try:
-        settings = read_yaml(file.read_text(encoding="utf-8"), str(file)).plain()
-    except (OSError, UnicodeDecodeError, RecipeError) as error:
-        raise RunError(
-            f"run {run.path} is damaged: {error}", hint="`flowgmm runs list` shows the runs"
-        ) from error
-    predictions = StoredPredictions.load(run.path / "eval" / "test.npz")
-    return ComparedRun(run, run.info(), run.status(), read_evaluation(run), predictions, flatten(settings))
-
-
-def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Flatten nested values to `section.key` -> value; indices of lists are keys too.
-
-    >>> flatten({"flow": {"use": "realnvp"}, "views": [{"use": "noise"}], "seeds": []})
-    {'flow.use': 'realnvp', 'views.0.use': 'noise', 'seeds': []}
-    """
-    items: list[tuple[Any, Any]] = []
-    if isinstance(value, Mapping):
-        items = list(value.items())
-    elif isinstance(value, list):
-        items = list(enumerate(value))
-    if not items:
-        return {prefix: value}
-    flat: dict[str, Any] = {}
-    for key, item in items:
-        flat |= flatten(item, f"{prefix}.{key}" if prefix else str(key))
-    return flat
+    def tables(self) -> dict[str, Table]:
+        """Return the tables of the page and of the command, by the id of their section."""
+        names = self.names
+        columns = ["accuracy", "95 % interval", "NLL", "95 % interval of NLL"]
+        rows = []
+        for name, run in zip(names[1:], self.differences, strict=True):
+            cells = []
+            for item in (run.accuracy, run.nll):
+                limits = f"{item.low:+.4f} to {item.high:+.4f}" if item else "-"
+                cells += [f"{item.difference:+.4f}" if item else "-", limits]
+            rows.append([name, *cells])
+        facts = [_list_facts(run) for run in self.runs]
+        return {
+            "results": Table(
+                ["", *names],
+                _result_rows(self.runs),
+                "95 % intervals in brackets. Higher is better for accuracy, balanced accuracy and F1, lower "
+                "for the others.",
+            ),
+            "differences": Table(
+                [f"difference from {names[0]}", *columns],
+                rows,
+                "Chance alone rarely makes a difference whose interval excludes 0. The best of many runs "
+                "looks better on these test rows than it is.",
+                right=columns,
+            ),
+            "facts": Table(["", *names], _rows({key: [run[key] for run in facts] for key in facts[0]})),
+            "settings": Table(["setting", *names], _rows(self.settings)),
+            "versions": Table(["version", *names], _rows(self.versions)),
+        }
 
 
-def _subtract(first: ComparedRun, second: ComparedRun) -> RunDifference:
-    if first.evaluation is None or second.evaluation is None:
-        return RunDifference("unknown")
-    metrics = (first.evaluation.classification, second.evaluation.classification)
-    counts = [count for item in metrics for count in (round(item.accuracy * item.n), item.n)]
-    unpaired = compare_independent_accuracies(*counts)
-    if first.predictions is None or second.predictions is None:
-        return RunDifference("unknown", accuracy=unpaired)
-    left, right = match_rows(first.predictions, second.predictions)
-    if len(left) < 2:
-        return RunDifference("other", accuracy=unpaired)
-    first_correct, second_correct = first.predictions.correct[left], second.predictions.correct[right]
-    same = len(left) == len(first.predictions) == len(second.predictions)
-    return RunDifference(
-        "same" if same else "some",
-        len(left),
-        int((first_correct & ~second_correct).sum()),
-        int((~first_correct & second_correct).sum()),
-        compare_accuracies(first_correct, second_correct),
-        compare_means(-first.predictions.log_probability[left], -second.predictions.log_probability[right]),
-    )
+def _rows(values: Mapping[str, Sequence[Any]]) -> list[list[str]]:
+    """Return a line for each key: the key, then the value of each run."""
+    return [[key, *("-" if value is None else str(value) for value in row)] for key, row in values.items()]
 
 
-def _select_differing(values: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    keys = dict.fromkeys(key for mapping in values for key in mapping)
-    rows = {key: [mapping.get(key) for mapping in values] for key in keys}
-    # 1, 1.0 and True are different settings
-    return {key: row for key, row in rows.items() if len({(type(value), str(value)) for value in row}) > 1}
-
-
-Row = Sequence[Any]
-DIFFERENCE_COLUMNS = ["accuracy", "95 % interval", "NLL", "95 % interval of NLL"]
-
-
-def short_names(comparison: Comparison) -> list[str]:
-    """Name each run by its path without shared folders, or by the whole path if that is ambiguous."""
-    paths = [run.run.path.parts for run in comparison.runs]
-    shared = 0
-    while all(len(parts) > shared + 1 for parts in paths) and len({parts[shared] for parts in paths}) == 1:
-        shared += 1
-    names = ["/".join(parts[shared:]) for parts in paths]
-    return names if len(set(names)) == len(names) else [str(run.run.path) for run in comparison.runs]
-
-
-def result_rows(comparison: Comparison) -> list[Row]:
+def _result_rows(runs: Sequence[ReportContext]) -> list[list[str]]:
     """Return lines of a table: metric, then its value for each run with an interval."""
-    evaluations = [run.evaluation for run in comparison.runs]
-    tested = [evaluation for evaluation in evaluations if evaluation]
-    rows: list[Row] = []
+    evaluations = [run.evaluation for run in runs]
+    bits = [evaluation.bits_per_dim for evaluation in evaluations if evaluation]
+    rows = []
     for metric, name in METRICS.items():
-        if metric == "bits_per_dim" and (not tested or any(e.bits_per_dim is None for e in tested)):
+        if metric == "bits_per_dim" and (not bits or None in bits):
             continue
         cells = []
         for evaluation in evaluations:
@@ -249,26 +187,14 @@ def result_rows(comparison: Comparison) -> list[Row]:
     return rows
 
 
-def fact_rows(comparison: Comparison) -> list[Row]:
-    """Return lines on data and time: name, then the value for each run."""
-    facts = [_list_facts(run.info) for run in comparison.runs]
-    return [
-        ["status", *(run.status for run in comparison.runs)],
-        *setting_rows({name: [values[name] for values in facts] for name in facts[0]}),
-    ]
-
-
-def _list_facts(info: Mapping[str, Any]) -> dict[str, Any]:
+def _list_facts(run: ReportContext) -> dict[str, Any]:
+    info = run.info
     rows, temperature = info.get("rows") or {}, (info.get("calibration") or {}).get("temperature")
-
-    def count(name: str) -> str | None:
-        return f"{rows[name]:,}" if rows.get(name) is not None else None
-
+    counts = {"training rows": "train", "labelled": "labelled", "test rows": "test"}
     return {
+        "status": run.status,
         "recipe": info.get("recipe"),
-        "training rows": count("train"),
-        "labelled": count("labelled"),
-        "test rows": count("test"),
+        **{name: f"{rows[key]:,}" if rows.get(key) is not None else None for name, key in counts.items()},
         "data (fingerprint)": str(info.get("fingerprint") or "-")[:12],
         "seed": info.get("seed"),
         "members": len(info.get("members") or ()) or None,
@@ -279,72 +205,111 @@ def _list_facts(info: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def difference_rows(comparison: Comparison, names: Sequence[str]) -> list[Row]:
-    """Return lines of the differences from the first run: run, accuracy, interval, NLL, interval."""
-    rows: list[Row] = []
-    for name, run in zip(names[1:], comparison.differences, strict=True):
-        cells: list[str] = []
-        for item in (run.accuracy, run.nll):
-            cells += (
-                [f"{item.difference:+.4f}", f"{item.low:+.4f} to {item.high:+.4f}"] if item else ["-", "-"]
-            )
-        rows.append([name, *cells])
-    return rows
+def compare(runs: Sequence[Run]) -> Comparison:
+    """Compare runs with the first of them.
+
+    Raises:
+        RunError: a run cannot be read.
+    """
+    contexts = tuple(ReportContext(run, DataContext()) for run in runs)
+    predictions = [StoredPredictions.load(run.path / "eval" / "test.npz") for run in runs]
+    pairs = zip(contexts[1:], predictions[1:], strict=True)
+    return Comparison(
+        contexts,
+        tuple(_subtract((contexts[0], predictions[0]), other) for other in pairs),
+        _select_differing([_read_settings(run) for run in runs]),
+        _select_differing([context.info.get("versions") or {} for context in contexts]),
+    )
 
 
-def setting_rows(values: Mapping[str, Sequence[Any]]) -> list[Row]:
-    """Return a line for each key: the key, then the value of each run."""
-    return [[key, *("-" if value is None else str(value) for value in row)] for key, row in values.items()]
+def _read_settings(run: Run) -> dict[str, Any]:
+    file = run.path / "resolved.yaml"
+    try:
+        return flatten(read_yaml(file.read_text(encoding="utf-8"), str(file)).plain())
+    except (OSError, UnicodeDecodeError, RecipeError) as error:
+        raise RunError(
+            f"run {run.path} is damaged: {error}", hint="`flowgmm runs list` shows the runs"
+        ) from error
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Flatten nested values to `section.key` -> value; indices of lists are keys too.
+
+    >>> flatten({"flow": {"use": "realnvp"}, "views": [{"use": "noise"}], "seeds": []})
+    {'flow.use': 'realnvp', 'views.0.use': 'noise', 'seeds': []}
+    """
+    items = (
+        value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
+    )
+    flat: dict[str, Any] = {}
+    for key, item in items:
+        flat |= flatten(item, f"{prefix}.{key}" if prefix else str(key))
+    return flat or {prefix: value}
+
+
+def _select_differing(values: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    keys = dict.fromkeys(key for mapping in values for key in mapping)
+    rows = {key: [mapping.get(key) for mapping in values] for key in keys}
+    # 1, 1.0 and True are different settings
+    return {key: row for key, row in rows.items() if len({(type(value), str(value)) for value in row}) > 1}
+
+
+def _subtract(*runs: tuple[ReportContext, StoredPredictions | None]) -> RunDifference:
+    """Subtract the first of two runs from the second."""
+    (first, first_rows), (second, second_rows) = runs
+    if first.evaluation is None or second.evaluation is None:
+        return RunDifference("unknown")
+    metrics = (first.evaluation.classification, second.evaluation.classification)
+    counts = [count for item in metrics for count in (round(item.accuracy * item.n), item.n)]
+    unpaired = compare_independent_accuracies(*counts)
+    if first_rows is None or second_rows is None:
+        return RunDifference("unknown", accuracy=unpaired)
+    left, right = match_rows(first_rows, second_rows)
+    if len(left) < 2:
+        return RunDifference("other", accuracy=unpaired)
+    first_correct, second_correct = first_rows.correct[left], second_rows.correct[right]
+    return RunDifference(
+        "same" if len(left) == len(first_rows) == len(second_rows) else "some",
+        len(left),
+        int((first_correct & ~second_correct).sum()),
+        int((~first_correct & second_correct).sum()),
+        compare_accuracies(first_correct, second_correct),
+        compare_means(-first_rows.log_probability[left], -second_rows.log_probability[right]),
+    )
 
 
 def write_comparison(comparison: Comparison, path: Path) -> None:
     """Write the page. Raises `OSError` if it cannot be written."""
-    names = short_names(comparison)
-    columns = ["", *names]
-
-    def differing(key: str, values: Mapping[str, Sequence[Any]]) -> Section:
-        part = Table(columns, setting_rows(values)) if values else Paragraph(f"All {key} are the same.")
-        return Section(key, f"{key.capitalize()} that differ", [part])
-
+    names, tables = comparison.names, comparison.tables()
     differences: list[Part] = [Paragraph(f"All differences are from {names[0]}.")]
     for name, difference in zip(names[1:], comparison.differences, strict=True):
         differences.append(Paragraph(f"{name}: {difference.summary}"))
-    caption = (
-        "Chance alone rarely makes a difference whose interval excludes 0. The best of many runs looks "
-        "better on these test rows than it is."
-    )
-    rows = difference_rows(comparison, names)
-    differences.append(Table(["run", *DIFFERENCE_COLUMNS], rows, caption, right=DIFFERENCE_COLUMNS))
-    caption = (
-        "95 % intervals in brackets. Higher is better for accuracy, balanced accuracy and F1, lower for the "
-        "others."
-    )
+
+    def section(key: str, title: str, *parts: Part) -> Section:
+        table = tables[key]
+        return Section(key, title, [*parts, table if table.rows else Paragraph(f"All {key} are the same.")])
+
     sections = [
-        Section("results", "Results on test rows", [Table(columns, result_rows(comparison), caption)]),
-        Section("differences", "Differences", differences),
-        _curves_section(comparison, names),
-        differing("settings", comparison.settings),
-        Section("facts", "Data and time", [Table(columns, fact_rows(comparison))]),
-        differing("versions", comparison.versions),
+        section("results", "Results on test rows"),
+        section("differences", "Differences", *differences),
+        _curves_section(comparison),
+        section("settings", "Settings that differ"),
+        section("facts", "Data and time"),
+        section("versions", "Versions that differ"),
     ]
     subtitle = " · ".join(str(run.run.path) for run in comparison.runs)
     write_text(path, render(title=f"{len(names)} runs compared", subtitle=subtitle, sections=sections))
 
 
-def _curves_section(comparison: Comparison, names: Sequence[str]) -> Section | Unavailable:
-    loss = (
-        "Training loss",
-        "Runs with other terms or weights have other losses: compare their shape, not their height.",
-    )
-    curves = {"loss": loss, **{name: (metric.title, metric.caption) for name, metric in MONITORED.items()}}
-    labels = [shorten(name, 60) for name in names]
-    histories = dict(zip(labels, (read_history(run.run.metrics) for run in comparison.runs), strict=True))
+def _curves_section(comparison: Comparison) -> Section | Unavailable:
     parts = []
-    for metric, (title, caption) in curves.items():
-        lines = {name: history[metric] for name, history in histories.items() if metric in history}
+    histories = [read_history(run.run.metrics) for run in comparison.runs]
+    for key, metric in CURVES.items():
+        named = zip(comparison.names, histories, strict=True)
+        lines = {shorten(name, 60): history[key] for name, history in named if key in history}
         if lines:
-            name = f"curve-{metric.replace('.', '-')}"
-            parts.append(plot(overlay_figure(lines, title=title), name=name, caption=caption))
+            figure = curves_figure(lines, title=metric.title)
+            parts.append(plot(figure, name=f"curve-{key.replace('.', '-')}", caption=metric.caption))
     if not parts:
         return Unavailable("curves", "Learning curves", "No run has logged anything.")
     return Section("curves", "Learning curves", parts)

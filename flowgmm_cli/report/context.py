@@ -6,11 +6,14 @@ Model and rows are loaded when a section first needs them. A property whose data
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from flowgmm_cli.api import DataContext, Rows
 from flowgmm_cli.errors import DataError, FlowgmmError, RunError
@@ -27,29 +30,43 @@ if TYPE_CHECKING:
 MAX_FILE_ROWS = 20_000  # rows of a file that a report reads; figures need no more
 
 
-class UnavailableError(Exception):
+class UnavailableError(FlowgmmError):
     """A section cannot be made; the message is the reason, as a sentence for readers of the report."""
 
 
 @dataclass(frozen=True)
-class ValidationRows:
+class NamedRows:
     """Rows that the model was not trained on."""
 
-    name: str  # of the rows in captions, such as `test rows`
-    split: Tensors  # preprocessed rows, with labels where they have any
-    rows: Rows | None = None  # the rows as they were read; None if they were not kept
+    name: str  # in captions, such as `test rows`
+    rows: Rows  # as they were read
+    split: Tensors  # preprocessed, with labels where they have any
+    images: npt.NDArray[Any] | None  # `(N, height, width)` or with channels last, if the rows are images
+
+    def sample(self, count: int, rng: np.random.Generator) -> NamedRows:
+        """Return at most `count` of the rows, drawn at random."""
+        if len(self.split) <= count:
+            return self
+        index = np.sort(rng.choice(len(self.split), count, replace=False))
+        x, log_det, labels, ids = (
+            getattr(self.split, name)[index] for name in ("x", "log_det", "labels", "ids")
+        )
+        inputs = None if self.split.inputs is None else self.split.inputs[index]
+        images = None if self.images is None else self.images[index]
+        split = replace(self.split, x=x, log_det=log_det, labels=labels, ids=ids, inputs=inputs)
+        return NamedRows(self.name, self.rows.take(index), split, images)
 
 
 @dataclass(frozen=True)
 class ReportContext:
-    """A run with the data that the sections of its report share."""
+    """A run with the data that the sections of its report share.
+
+    Reading `info`, `status` and `recipe` raises `RunError` if the run is damaged.
+    """
 
     run: Run
-    info: Mapping[str, Any]  # `run.json`
-    status: str  # see `Run.status`
-    recipe: Recipe  # the resolved recipe
     data_context: DataContext  # environment of data sources
-    warn: Callable[[str], None] = field(default=lambda text: None)  # called with notes for the user
+    warn: Callable[[str], None] = lambda text: None  # called with notes for the user
     # rows to use instead of the run's own test rows, a file or specification as for `open_rows`
     data: str | None = None
     data_format: str | None = None  # format of `data`, if its name does not tell
@@ -68,9 +85,38 @@ class ReportContext:
         raise self._failures[message]
 
     @cached_property
+    def info(self) -> Mapping[str, Any]:
+        """The contents of `run.json`."""
+        return self.run.info()
+
+    @cached_property
+    def status(self) -> str:
+        """See `Run.status`."""
+        return self.run.status()
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The resolved recipe."""
+        return self.run.recipe()
+
+    @cached_property
     def evaluation(self) -> Evaluation | None:
-        """The stored results on test rows; None if there are no such results."""
-        return read_evaluation(self.run)
+        """The stored results on test rows; None if there are no such results, or the file is damaged."""
+        file = self.run.path / "eval" / "test.json"
+        if not file.is_file():
+            return None
+        try:
+            return Evaluation.from_dict(read_json(file, "evaluation"))
+        except (RunError, LookupError, TypeError, ValueError):
+            return None
+
+    def require_evaluation(self) -> Evaluation:
+        """Return the results on test rows. Raises `UnavailableError` without test results."""
+        if self.evaluation is None:
+            raise UnavailableError(
+                "There are no results on test rows: the run has no labelled test rows, or is not finished."
+            )
+        return self.evaluation
 
     @cached_property
     def search(self) -> Mapping[str, Any] | None:
@@ -120,18 +166,18 @@ class ReportContext:
         return rows
 
     @cached_property
-    def validation(self) -> ValidationRows:
+    def validation(self) -> NamedRows:
         """The rows of `data`, else test rows, else validation rows. Raises `UnavailableError`."""
         if self.data is not None:
-            return ValidationRows(f"rows of {self.data}", self.read_split(self.data, self.data_format))
+            return self.read_rows(self.data, self.data_format)
         for name, rows in (("test rows", self.rows.test), ("held-out rows", self.rows.val)):
             if rows is not None:
                 with_inputs = self.trained.image is not None
                 split = self.trained.preprocessor.apply(rows, self.data_context, with_inputs=with_inputs)
-                return ValidationRows(name, split, rows)
+                return self._name_rows(name, rows, split)
         raise UnavailableError("The run has no held-out rows to show.")
 
-    def read_split(self, data: str, data_format: str | None = None) -> Tensors:
+    def read_rows(self, data: str, data_format: str | None = None) -> NamedRows:
         """Read and preprocess the first 20,000 rows of a file; warn of rows that cannot be used.
 
         Raises:
@@ -139,72 +185,40 @@ class ReportContext:
             UnavailableError: there is no model.
         """
         from flowgmm_cli.data.readers.open import open_rows
-        from flowgmm_cli.data.readers.schema import InputSchema
+        from flowgmm_cli.inference.inputs import concatenate_rows, input_schema
 
-        trained = self.trained
-        preprocessor = trained.preprocessor
-        schema = InputSchema.from_config(
-            trained.recipe.data, preprocessor.columns, trained.class_names, ranges=preprocessor.ranges
-        )
-        reader = open_rows(data, schema, context=self.data_context, format=data_format, on_error="keep")
-        parts, problems, total = [], 0, 0
-        for chunk in reader:
-            split, unusable = trained.preprocessor.apply_valid(
-                chunk.rows, self.data_context, skip=chunk.problems, with_inputs=trained.image is not None
-            )
-            parts.append(split)
-            problems += len(chunk.problems) + len(unusable)
-            total += len(split)
+        trained, chunks, total = self.trained, [], 0
+        schema = input_schema(trained)
+        for chunk in open_rows(data, schema, context=self.data_context, format=data_format, on_error="keep"):
+            chunks.append(chunk)
+            total += len(chunk)
             if total >= MAX_FILE_ROWS:
                 self.warn(f"report: only the first {total:,} rows of {data} are used")
                 break
         if not total:
             raise DataError(f"{data} has no row that the model can use")
-        if problems:
-            self.warn(f"report: {problems:,} rows of {data} cannot be used and are left out")
-        return concatenate(parts)
+        rows = concatenate_rows([chunk.rows for chunk in chunks])
+        problems = [chunk.start + place for chunk in chunks for place in chunk.problems]
+        split, refused = trained.preprocessor.apply_valid(
+            rows, self.data_context, skip=problems, with_inputs=trained.image is not None
+        )
+        if problems := [*problems, *refused]:
+            self.warn(f"report: {len(problems):,} rows of {data} cannot be used and are left out")
+            rows = rows.take(np.delete(np.arange(total), problems))
+        if not len(split):
+            raise DataError(f"{data} has no row that the model can use")
+        return self._name_rows(f"rows of {data}", rows, split)
 
+    def _name_rows(self, name: str, rows: Rows, split: Tensors) -> NamedRows:
+        from flowgmm_cli.inference.samples import image_column
 
-def load_report_context(
-    run: Run,
-    *,
-    context: DataContext,
-    warn: Callable[[str], None] = lambda text: None,
-    data: str | None = None,
-    data_format: str | None = None,
-    out: str | None = None,
-) -> ReportContext:
-    """Read the small files of a run; model and rows are loaded later. See `ReportContext` for arguments.
+        preprocessor, images = self.trained.preprocessor, None
+        if split.inputs is not None and image_column(preprocessor.columns) is not None:
+            images = preprocessor.to_images(split.inputs)
+        return NamedRows(name, rows, split, None if images is None else images.numpy())
 
-    Raises:
-        RunError: the run cannot be read at all.
-    """
-    return ReportContext(run, run.info(), run.status(), run.recipe(), context, warn, data, data_format, out)
-
-
-def concatenate(splits: Sequence[Tensors]) -> Tensors:
-    """Join consecutive rows."""
-    import numpy as np
-    import torch
-
-    from flowgmm_cli.data.preprocessor import Tensors
-
-    inputs = [split.inputs for split in splits if split.inputs is not None]
-    return Tensors(
-        x=torch.cat([split.x for split in splits]),
-        log_det=torch.cat([split.log_det for split in splits]),
-        labels=torch.cat([split.labels for split in splits]),
-        ids=np.concatenate([split.ids for split in splits]),
-        inputs=torch.cat(inputs) if len(inputs) == len(splits) else None,
-    )
-
-
-def read_evaluation(run: Run, split: str = "test") -> Evaluation | None:
-    """Read the last evaluation of a split; None if the file is missing or damaged."""
-    file = run.path / "eval" / f"{split}.json"
-    if not file.is_file():
-        return None
-    try:
-        return Evaluation.from_dict(read_json(file, "evaluation"))
-    except (RunError, LookupError, TypeError, ValueError):
-        return None
+    @property
+    def image_limits(self) -> tuple[float, float] | None:
+        """Values of black and white in the only input column."""
+        preprocessor = self.trained.preprocessor
+        return preprocessor.ranges.get(preprocessor.columns[0].name)

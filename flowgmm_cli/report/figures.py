@@ -1,19 +1,30 @@
-"""The style that all figures share, and their encoding as PNG and SVG.
+"""The style that all figures share, their encoding as PNG and SVG, and grids of images.
 
-Only matplotlib's object interface is used, with the Agg canvas: no display, no global state.
+Only matplotlib's object interface is used, with the Agg canvas: no display, and no settings that outlast the
+drawing of a figure.
 """
 
 from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from flowgmm_cli.api import Column
+from flowgmm_cli.data.images.format import WHITE, image_shape
+from flowgmm_cli.report.text import shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.text import Annotation, Text
+    from matplotlib.text import Annotation
 
 INK = "#1f2933"
 GREY = "#6b7785"
@@ -21,6 +32,7 @@ FAINT = "#d9dee4"
 PALE = "#b8c0c9"
 ACCENT = "#0b6fb8"
 SECOND = "#d1495b"
+DASHES = (0, (4, 3))
 
 # Okabe and Ito (2008) and Tol's muted colours, ordered so that neighbours differ for colour-blind eyes too
 _CLASS_COLOURS = (
@@ -28,6 +40,39 @@ _CLASS_COLOURS = (
     "#d55e00", "#999933", "#332288", "#7f7f7f", "#ddcc77", "#44aa99",
 )  # fmt: skip
 LINE_COLOURS = ("#d55e00", "#009e73", "#cc79a7", "#e69f00", "#7f7f7f", "#56b4e9", "#882255", "#44aa99")
+
+_STYLE: dict[str, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "grid.color": FAINT,
+    "grid.linewidth": 0.7,
+    "legend.fontsize": 9,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "flowgmm",
+    "text.parse_math": False,  # a `$` in the name of a class does not begin a formula
+    **{
+        f"{axis}tick.{key}": value
+        for axis in "xy"
+        for key, value in {"color": GREY, "labelcolor": INK, "labelsize": 9, "major.size": 3}.items()
+    },
+}
+
+
+@contextmanager
+def figure_style() -> Iterator[None]:
+    """Draw with thin grey axes on two sides and literal text; also a decorator of functions that draw."""
+    from matplotlib import rc_context
+
+    with rc_context(_STYLE):
+        yield
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -47,15 +92,12 @@ def png(figure: Figure, *, dpi: int = 150) -> bytes:
 
 def svg(figure: Figure) -> bytes:
     """Encode a figure as SVG on white paper, with text as text and scatter plots as images of 130 dpi."""
-    from matplotlib import rc_context
-
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "flowgmm"}):
-        return _encode(figure, format="svg", dpi=130, pad_inches=0.08, metadata={"Date": None})
+    return _encode(figure, format="svg", dpi=130, pad_inches=0.08, metadata={"Date": None})
 
 
 def _encode(figure: Figure, **options: Any) -> bytes:
     file = io.BytesIO()
-    with warnings.catch_warnings():
+    with figure_style(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # letters that the font lacks are drawn as boxes
         figure.savefig(file, bbox_inches="tight", **options)
     return file.getvalue()
@@ -79,43 +121,139 @@ def method_colours(methods: Sequence[str]) -> dict[str, str]:
     return {"flowgmm": ACCENT, **colours}
 
 
-def style_axes(axes: Axes, *, grid: Literal["", "x", "y"] = "") -> None:
-    """Draw thin grey axes on two sides, and grid lines behind the data."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(FAINT)
-    axes.tick_params(colors=GREY, labelcolor=INK, labelsize=9, length=3)
-    axes.xaxis.label.set_color(INK)
-    axes.yaxis.label.set_color(INK)
-    if grid:
-        axes.grid(True, axis=grid, color=FAINT, linewidth=0.7)
-        axes.set_axisbelow(True)
-
-
 def set_title(axes: Axes, title: str, subtitle: str = "", *, lift: float = 0) -> None:
     """Write a title at the left, and a smaller grey line under it, `lift` points above the axes."""
-    pad = lift + (26 if subtitle else 10)
-    disable_math(axes.set_title(title, loc="left", y=1.0, pad=pad, color=INK, fontsize=12, fontweight="bold"))
+    axes.set_title(title, loc="left", y=1.0, pad=lift + (26 if subtitle else 10))
     if subtitle:
-        place = (0, 1), (0, lift + 8)
-        text = annotate(axes, subtitle, *place, xycoords="axes fraction", fontsize=9, color=GREY)
+        style = {"xycoords": "axes fraction", "fontsize": 9, "color": GREY}
+        text = annotate(axes, subtitle, (0, 1), (0, lift + 8), **style)
         text.set_in_layout(False)  # a long line must not squeeze the axes
 
 
 def annotate(
     axes: Axes, text: str, point: tuple[Any, Any], offset: tuple[float, float], **style: Any
 ) -> Annotation:
-    """Write literal text `offset` points away from a point of the data, or of other `xycoords`."""
-    annotation = axes.annotate(text, point, offset, textcoords="offset points", **style)
-    disable_math(annotation)
-    return annotation
+    """Write text `offset` points away from a point of the data, or of other `xycoords`."""
+    return axes.annotate(text, point, offset, textcoords="offset points", **{"fontsize": 8.5, **style})
 
 
-def disable_math(*texts: Text) -> None:
-    """Show text literally: a `$` in the name of a class does not begin a formula."""
-    for text in texts:
-        text.set_parse_math(False)
+Images = npt.NDArray[Any]
+Limits = tuple[float, float] | None
+# shares of the width of an image
+_GAP = 0.08  # between two images
+_BLOCK_GAP = 0.5  # between two blocks
+_NOTE_HEIGHT = 0.3  # of a line of small letters under an image
+# inches
+_MAX_WIDTH = 9.0
+_MAX_IMAGE_WIDTH = 0.8
+_MARGIN = 1.0  # for labels; encoding a figure cuts off unused paper
 
 
-def shorten(name: str, max_letters: int = 18) -> str:
-    """Cut a name so that it fits beside an axis."""
-    return name if len(name) <= max_letters else f"{name[: max_letters - 1]}…"
+@dataclass(frozen=True)
+class ImageRow:
+    """A row of images."""
+
+    label: str  # written to the left of the row
+    # images `(n, height, width)`, or with channels last; block i begins in the same column in all rows
+    blocks: Sequence[Images]
+    notes: Sequence[str] = ()  # a few letters under each image
+    framed: Sequence[bool] = ()  # True for images with a frame
+
+
+@figure_style()
+def image_grid_figure(
+    rows: Sequence[ImageRow],
+    *,
+    limits: Limits = None,
+    headings: Sequence[str] = (),
+    block_headings: Sequence[str] = (),
+    title: str = "",
+    subtitle: str = "",
+) -> Figure:
+    """Draw images in rows, which may differ in length.
+
+    Grey images go from black at the lower limit to white at the upper one; colours likewise.
+
+    Args:
+        rows: the images.
+        limits: values of black and white; by default 0 and 255 for images in uint8, and the 0.5 % and 99.5 %
+            quantiles of the values for others.
+        headings: a text above each column.
+        block_headings: a text above each block, if there are no `headings`.
+        title: above the grid, at the left.
+        subtitle: a smaller line under it.
+    """
+    from matplotlib.patches import Rectangle
+
+    images = [block for row in rows for block in row.blocks]
+    low, high = limits or _value_limits(images)
+    h, w = next((block.shape[1:3] for block in images if len(block)), (1, 1))
+    x, y, canvas = _layout(rows, h, w)
+    cell = min(_MAX_IMAGE_WIDTH, _MAX_WIDTH * w / canvas.shape[1])
+    height, width = (cell / w * size for size in canvas.shape[:2])
+    # the image keeps its exact size; encoding fits the paper to the image and the text around it
+    figure = new_figure(width + 2 * _MARGIN, height + 2 * _MARGIN)
+    figure.set_layout_engine("none")
+    paper = figure.get_size_inches()
+    axes = figure.add_axes((_MARGIN / paper[0], _MARGIN / paper[1], width / paper[0], height / paper[1]))
+    style = {"ha": "center", "va": "top", "fontsize": min(7.0, 72 * cell / 5.5), "color": GREY}
+    for row, top in zip(rows, y, strict=False):
+        places = chain(*(edges[: len(block)] for edges, block in zip(x, row.blocks, strict=False)))
+        for left, image, note, framed in zip_longest(places, chain(*row.blocks), row.notes, row.framed):
+            values = np.clip((np.nan_to_num(image.astype(np.float64)) - low) / (high - low), 0, 1)
+            # one grey channel fills all three
+            canvas[top : top + h, left : left + w] = values.reshape(h, w, -1)[..., :3]
+            if framed:
+                frame = Rectangle((left - 0.5, top - 0.5), w, h, fill=False, edgecolor=SECOND, linewidth=1.6)
+                axes.add_patch(frame).set_clip_on(False)
+            if note:
+                annotate(axes, note, (left + w / 2 - 0.5, top + h - 0.5), (0, -2), **style)
+    axes.imshow(canvas, interpolation="nearest", aspect="equal")
+    axes.set_frame_on(False)
+    axes.set_yticks([top + h / 2 - 0.5 for top in y[:-1]], labels=[shorten(row.label, 24) for row in rows])
+    centres = [left + w / 2 - 0.5 for left in chain(*x)]
+    if not headings:
+        centres = [(edges[0] + edges[-1] + w - 1) / 2 for edges in x if edges]
+        headings = [text for text, edges in zip(block_headings, x, strict=False) if edges]
+    axes.xaxis.tick_top()
+    axes.set_xticks(centres[: len(headings)], labels=headings)
+    axes.tick_params(length=0, labelsize=10, pad=5)
+    if title:
+        set_title(axes, title, subtitle, lift=14 if headings else 0)
+    return figure
+
+
+def _layout(rows: Sequence[ImageRow], h: int, w: int) -> tuple[list[list[int]], list[int], Images]:
+    """Arrange images of h by w pixels.
+
+    Returns:
+        The left edge of each column, block by block; the upper edge of each row, and one below the last; and
+        a white canvas `(H, W, 3)`.
+    """
+    gap, block_gap, note = (max(1, round(share * w)) for share in (_GAP, _BLOCK_GAP, _NOTE_HEIGHT))
+    x: list[list[int]] = []
+    left = 0
+    for counts in zip_longest(*([len(block) for block in row.blocks] for row in rows), fillvalue=0):
+        x.append([left + column * (w + gap) for column in range(max(counts))])
+        left += max(counts) * (w + gap) + block_gap
+    y = np.cumsum([0, *(h + gap + (note if row.notes else 0) for row in rows)]).tolist()
+    width = max((edges[-1] + w for edges in x if edges), default=1)
+    return x, y, np.ones((max(y[-1] - gap, 1), width, 3))
+
+
+def column_images(column: Column, cells: npt.NDArray[Any] | None) -> Images:
+    """Convert the cells of an image column to images as `image_grid_figure` takes them."""
+    images = np.asarray(cells)
+    channels_first = column.kind == "vector" and image_shape(column) == column.shape
+    return np.moveaxis(images, 1, -1) if channels_first else images
+
+
+def _value_limits(images: Sequence[Images]) -> tuple[float, float]:
+    if images and all(batch.dtype == np.uint8 for batch in images):
+        return 0.0, float(WHITE)
+    values = np.concatenate([np.zeros(0), *(batch.ravel() for batch in images)])
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return 0.0, 1.0
+    low, high = np.quantile(values, [0.005, 0.995])
+    return float(low), float(high) if high > low else float(low) + 1.0

@@ -18,13 +18,12 @@ from flowgmm_cli.report.figures import (
     PALE,
     annotate,
     class_colours,
-    disable_math,
+    figure_style,
     new_figure,
     set_title,
-    shorten,
-    style_axes,
 )
 from flowgmm_cli.report.page import Part, plot
+from flowgmm_cli.report.text import shorten
 
 if TYPE_CHECKING:
     import torch
@@ -86,6 +85,7 @@ def encode_latents(trained: TrainedModel, x: torch.Tensor, labels: torch.Tensor)
     return LatentRows(encode(first, x).z.double().numpy(), labels.numpy(), means, scales, trained.class_names)
 
 
+@figure_style()
 def latent_figure(rows: LatentRows, *, title: str = "Latent space", seed: int = 0) -> Figure:
     """Draw rows coloured by true class, means as crosses, and ellipses at one and two standard deviations.
 
@@ -107,7 +107,7 @@ def latent_figure(rows: LatentRows, *, title: str = "Latent space", seed: int = 
         _write_names(axes, means.reshape(classes, components, 2).mean(1), rows.class_names, colours)
     _set_limits(axes, points, means, np.array([2 * np.sqrt(np.diag(matrix)) for matrix in covariances]))
     axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_color(PALE)
+    axes.spines[:].set(visible=True, color=PALE)
     axes.set_aspect("equal", adjustable="box")
     if (dims := rows.z.shape[1]) > 2:
         text = f"the plane of {dims} dimensions in which the means differ most"
@@ -125,16 +125,15 @@ def discriminant_plane(z: Matrix, means: Matrix) -> Matrix:
     """
     if z.shape[1] == 2:
         return np.eye(2)
-    centred, rows = means - means.mean(0), z - z.mean(0)
-    plane = np.empty((z.shape[1], 0))
-    for _ in range(2):
-        rest, rows_rest = (matrix - (matrix @ plane) @ plane.T for matrix in (centred, rows))
-        # a remainder of the size of rounding errors is no direction
-        if np.abs(rest).max() <= 1e-6 * max(np.abs(centred).max(), 1e-300):
-            rest = rows_rest
-        axis = np.linalg.eigh(rest.T @ rest)[1][:, -1]
-        axis = axis * np.sign(axis[np.abs(axis).argmax()])  # a reproducible sign
-        plane = np.concatenate([plane, axis[:, None]], axis=1)
+    _, sizes, axes = np.linalg.svd(means - means.mean(0), full_matrices=False)
+    # a remainder of the size of rounding errors is no direction
+    axes = axes[sizes > 1e-6 * max(sizes[0], 1e-300)][:2]
+    if len(axes) < 2:
+        rows = z - z.mean(0)
+        rows = rows - rows @ axes.T @ axes
+        axes = np.concatenate([axes, np.linalg.eigh(rows.T @ rows)[1].T[::-1]])[:2]
+    signs = np.sign(axes[[0, 1], np.abs(axes).argmax(1)])  # reproducible
+    plane: Matrix = (axes * signs[:, None]).T
     return plane
 
 
@@ -159,8 +158,7 @@ def _draw_component(axes: Axes, mean: Matrix, covariance: Matrix, colour: str) -
     for radius, alpha in ((1, 1.0), (2, 0.55)):
         size = (2 * radius * np.sqrt(np.maximum(values[::-1], 0))).tolist()
         axes.add_patch(Ellipse(mean.tolist(), *size, angle=angle, alpha=alpha, **style))
-    edge: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 1.2}
-    axes.plot(*mean, marker="X", markersize=9, color=colour, zorder=5, **edge)
+    axes.plot(*mean, marker="X", markersize=9, mec="white", mew=1.2, color=colour, zorder=5)
 
 
 def _write_names(axes: Axes, means: Matrix, names: Sequence[str], colours: Sequence[str]) -> None:
@@ -237,6 +235,7 @@ def grid_axes(rows: Matrix, *, margin: float = 0.16) -> tuple[Matrix, Matrix]:
     return x, y
 
 
+@figure_style()
 def regions_figure(plane: FeaturePlane, *, title: str = "Decision regions") -> Figure:
     """Draw the plane in the colours of the classes, paler where the model is unsure, with contours of p(x).
 
@@ -252,8 +251,6 @@ def regions_figure(plane: FeaturePlane, *, title: str = "Decision regions") -> F
     axes.set(xlim=plane.x[[0, -1]], ylim=plane.y[[0, -1]])
     axes.set_xlabel(shorten(plane.feature_names[0], 40))
     axes.set_ylabel(shorten(plane.feature_names[1], 40))
-    disable_math(axes.xaxis.label, axes.yaxis.label)
-    style_axes(axes)
     axes.spines[["top", "right"]].set(visible=True, color=FAINT)
     labelled = int((plane.labels >= 0).sum())
     unlabelled = len(plane.labels) - labelled
@@ -286,28 +283,24 @@ def _draw_density(axes: Axes, plane: FeaturePlane) -> None:
     mass = np.cumsum(np.exp(flat - flat[0]))
     levels = sorted({float(flat[np.searchsorted(mass, share * mass[-1])]) for share in (0.5, 0.8, 0.95)})
     finite = np.where(np.isfinite(plane.log_density), plane.log_density, flat[-1])
-    style: dict[str, Any] = {"colors": INK, "linewidths": 0.8, "alpha": 0.45, "linestyles": "solid"}
-    axes.contour(plane.x, plane.y, finite, levels=levels, zorder=2, **style)
+    axes.contour(plane.x, plane.y, finite, levels, colors=INK, linewidths=0.8, alpha=0.45, zorder=2)
 
 
 def _draw_training_rows(axes: Axes, plane: FeaturePlane, colours: Sequence[str]) -> None:
     x, y = plane.rows[plane.labels < 0].T
     axes.scatter(x, y, s=7, color=UNLABELLED, alpha=0.35, linewidths=0, zorder=3)
-    for k in np.unique(plane.labels[plane.labels >= 0]):
-        x, y = plane.rows[plane.labels == k].T
-        axes.scatter(x, y, s=95, color=colours[k], edgecolors="white", linewidths=1.8, zorder=5)
+    for index in np.unique(plane.labels[plane.labels >= 0]):
+        x, y = plane.rows[plane.labels == index].T
+        axes.scatter(x, y, s=95, color=colours[index], edgecolors="white", linewidths=1.8, zorder=5)
 
 
 def _draw_legend(figure: Figure, colours: Sequence[str], names: Sequence[str]) -> None:
     from matplotlib.lines import Line2D
 
-    dot: dict[str, Any] = {"marker": "o", "linestyle": "", "markeredgecolor": "white"}
+    dots = [(8.5, colour, shorten(name)) for colour, name in zip(colours, names, strict=True)]
     handles = [
-        Line2D([], [], markersize=8.5, color=colour, label=shorten(name), **dot)
-        for colour, name in zip(colours, names, strict=True)
+        Line2D([], [], marker="o", linestyle="", mec="white", markersize=size, color=colour, label=label)
+        for size, colour, label in [*dots, (3.5, UNLABELLED, "unlabelled")]
     ]
-    handles.append(Line2D([], [], markersize=3.5, color=UNLABELLED, label="unlabelled", **dot))
     handles.append(Line2D([], [], color=INK, linewidth=0.8, alpha=0.5, label="density p(x)"))
-    style: dict[str, Any] = {"frameon": False, "fontsize": 9, "labelcolor": INK, "handletextpad": 0.4}
-    legend = figure.legend(handles=handles, loc="outside right upper", **style)
-    disable_math(*legend.get_texts())
+    figure.legend(handles=handles, loc="outside right upper", handletextpad=0.4)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -14,14 +13,13 @@ from flowgmm_cli.plugins.registry import registry
 from flowgmm_cli.report.context import ReportContext, UnavailableError
 from flowgmm_cli.report.figures import (
     ACCENT,
-    INK,
+    DASHES,
     LINE_COLOURS,
     SECOND,
     annotate,
-    disable_math,
+    figure_style,
     new_figure,
     set_title,
-    style_axes,
 )
 from flowgmm_cli.report.page import Paragraph, Part, plot
 from flowgmm_cli.runs import read_metrics
@@ -33,7 +31,10 @@ if TYPE_CHECKING:
 _MAX_POINTS = 800  # of a line; longer series are thinned out
 _MAX_MARKERS = 25
 _NO_METRICS = {"step", "epoch", "split", "seconds"}
-_LOSS_TERMS = {"labelled": "error on labelled rows", "unlabelled": "density of all rows"}
+_LOSS_TERMS = {
+    "labelled": "error on labelled rows (how badly the model predicts their classes)",
+    "unlabelled": "density of all rows (how unlikely the model finds the training rows)",
+}
 
 
 class Metric(NamedTuple):
@@ -45,6 +46,10 @@ class Metric(NamedTuple):
 
 
 METRICS = {
+    "loss": Metric(
+        "Training loss",
+        "Runs with other terms or weights have other losses: compare their shape, not their height.",
+    ),
     "monitor.loss": Metric(
         "Loss on held-out rows",
         "The training loss without its labelled term, measured after each epoch on held-out rows. If it "
@@ -68,11 +73,9 @@ METRICS = {
 }
 
 
-@dataclass(frozen=True)
-class Series:
-    """A quantity by epoch; `name` is its key in the file, such as `loss.labelled`."""
+class Series(NamedTuple):
+    """A quantity by epoch."""
 
-    name: str
     epochs: Sequence[float]
     values: Sequence[float]
 
@@ -80,140 +83,125 @@ class Series:
 def curves_section(context: ReportContext) -> list[Part]:
     """Figures of the loss and its terms, the monitored metrics and the learning rate."""
     history = read_history(context.run.metrics)
-    figure = loss_figure(history)
-    if figure is None:
+    if "loss" not in history:
         raise UnavailableError("Nothing was logged: metrics.jsonl is missing or empty.")
     parts: list[Part] = []
     members = len(context.info.get("members") or ())
     if members > 1:
         parts.append(Paragraph(f"These are the curves of the first of {members} members.", "note"))
-    parts.append(plot(figure, name="loss", caption=_describe_loss(context, history)))
+    terms = {name.removeprefix("loss."): history[name] for name in history if name.startswith("loss.")}
+    names = {term: _LOSS_TERMS.get(term, term.replace("_", " ")).partition(" (")[0] for term in terms}
+    figure = curves_figure(
+        {"loss, the sum": history["loss"], **{names[term]: series for term, series in terms.items()}},
+        title="Training loss",
+        subtitle=f"sum of its terms, lower is better · {history['loss'].values[-1]:.3f} at the end",
+    )
+    parts.append(plot(figure, name="loss", caption=_describe_loss(context, terms)))
     best = context.info.get("best") or {}
     for name, metric in METRICS.items():
-        if name not in history:
-            continue
-        epoch, caption = None, metric.caption
-        if name == best.get("metric"):
-            epoch = best.get("epoch")
-            caption += f" The weights of epoch {epoch} are the best by this metric, and the model has them."
-        figure = series_figure(history[name], title=metric.title, best_epoch=epoch)
-        parts.append(plot(figure, name=name.replace(".", "-"), caption=caption))
-    if "lr" in history:
-        figure = series_figure(history["lr"], title="Learning rate")
+        if name in history and name != "loss":
+            epoch, caption = None, metric.caption
+            if name == best.get("metric"):
+                epoch = best.get("epoch")
+                caption += (
+                    f" The weights of epoch {epoch} are the best by this metric, and the model has them."
+                )
+            figure = metric_figure(history[name], metric, best_epoch=epoch)
+            parts.append(plot(figure, name=name.replace(".", "-"), caption=caption))
+    if (rates := history.get("lr")) is not None:
+        figure = curves_figure(
+            {"lr": rates}, title="Learning rate", subtitle=f"at most {max(rates.values):.2g}"
+        )
+        figure.axes[0].yaxis.set_major_formatter("{x:.2g}")
         caption = "Learning rate, the step size of the optimiser, by epoch."
         parts.append(plot(figure, name="learning-rate", caption=caption))
     return parts
 
 
-def _describe_loss(context: ReportContext, history: Mapping[str, Series]) -> str:
-    terms = {
-        "labelled": "error on labelled rows (how badly the model predicts their classes)",
-        "unlabelled": "density of all rows (how unlikely the model finds the training rows)",
-    }
+def _describe_loss(context: ReportContext, terms: Mapping[str, Series]) -> str:
+    descriptions = dict(_LOSS_TERMS)
     for component in context.recipe.regularisers:
         try:
             summary = registry().find("regulariser", component.use).spec().summary
         except FlowgmmError:  # its plugin is no longer installed
             continue
-        terms[component.use.rpartition("/")[2]] = f"{component.use} ({summary[0].lower()}{summary[1:]})"
-    logged = [text for name, text in terms.items() if f"loss.{name}" in history]
+        name = component.use.rpartition("/")[2]
+        descriptions[name] = f"{component.use} ({summary[0].lower()}{summary[1:]})"
+    logged = [text for name, text in descriptions.items() if name in terms]
     return "The training loss and the terms of its sum, by epoch: " + "; ".join(logged) + "."
 
 
 def read_history(path: Path) -> dict[str, Series]:
-    """Read every quantity of a `metrics.jsonl`, by name; empty if there is no such file."""
-    return collect_series(read_metrics(path)) if path.is_file() else {}
+    """Read every quantity of a `metrics.jsonl` by name, without values that are no numbers.
 
-
-def collect_series(lines: Sequence[Mapping[str, Any]]) -> dict[str, Series]:
-    """Collect every quantity of log lines, by name, without values that are no numbers."""
+    The result is empty if there is no such file.
+    """
     points: dict[str, list[tuple[float, float]]] = {}
-    for line in lines:
+    for line in read_metrics(path) if path.is_file() else ():
         epoch = line.get("epoch")
         if not isinstance(epoch, int | float):
             continue
         for name, value in line.items():
             if name not in _NO_METRICS and isinstance(value, int | float) and not isinstance(value, bool):
                 points.setdefault(name, []).append((float(epoch), float(value)))
-    return {name: Series(name, *zip(*pairs, strict=True)) for name, pairs in points.items()}
+    return {name: Series(*zip(*pairs, strict=True)) for name, pairs in points.items()}
 
 
-def loss_figure(history: Mapping[str, Series]) -> Figure | None:
-    """Draw the loss and its terms; None if no loss was logged."""
-    if "loss" not in history:
-        return None
-    figure = new_figure(4.9, 3.4)
+@figure_style()
+def curves_figure(lines: Mapping[str, Series], *, title: str, subtitle: str = "") -> Figure:
+    """Draw quantities by epoch, the first of them as the thickest line; several lines have a legend."""
+    figure = new_figure(4.9, 3.4 if len(lines) > 1 else 2.9)
     axes = figure.subplots()
-    terms = [series for name, series in history.items() if name.startswith("loss.")]
-    for index, series in enumerate(terms):
-        term = series.name.removeprefix("loss.")
-        label = _LOSS_TERMS.get(term, term.replace("_", " "))
-        _draw_line(axes, series, LINE_COLOURS[index % len(LINE_COLOURS)], 1.3, label)
-    _draw_line(axes, history["loss"], ACCENT, 2.2, "loss, the sum")
-    _style_lines(axes, legend={"bbox_to_anchor": (0.5, -0.2), "ncols": 2, "columnspacing": 1.2})
-    final = history["loss"].values[-1]
-    set_title(axes, "Training loss", f"sum of its terms, lower is better · {final:.3f} at the end")
+    for index, (name, series) in enumerate(lines.items()):
+        colour = LINE_COLOURS[(index - 1) % len(LINE_COLOURS)] if index else ACCENT
+        step = max(1, len(series.epochs) // _MAX_POINTS)
+        epochs, values = series.epochs[::step], series.values[::step]
+        marker = "o" if len(epochs) <= _MAX_MARKERS else None
+        width, order = (1.3, 2.0) if index else (2.0, 2.1)
+        axes.plot(
+            epochs,
+            values,
+            color=colour,
+            linewidth=width,
+            marker=marker,
+            markersize=3.5,
+            label=name,
+            zorder=order,
+        )
+    axes.set_xlabel("epoch")
+    axes.grid(axis="y")
+    if len(lines) > 1:
+        columns = 2 if max(map(len, lines)) < 30 else 1
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=columns, columnspacing=1.2)
+    set_title(axes, title, subtitle)
     return figure
 
 
-def series_figure(series: Series, *, title: str, best_epoch: float | None = None) -> Figure:
-    """Draw a quantity by epoch, with a mark at the best epoch."""
-    metric = METRICS.get(series.name)
-    higher = metric is not None and metric.higher_is_better
-    figure = new_figure(4.9, 2.9)
-    axes = figure.subplots()
-    _draw_line(axes, series, ACCENT, 1.8, series.name)
-    if best_epoch is not None:
-        _mark_best(axes, series, best_epoch, at_bottom=higher)
-    _style_lines(axes)
+@figure_style()
+def metric_figure(series: Series, metric: Metric, *, best_epoch: float | None = None) -> Figure:
+    """Draw a monitored metric by epoch, with a mark at the best epoch."""
     final = series.values[-1]
     subtitle = f"lower is better · {final:.3f} at the end"
-    if series.name == "lr":
-        axes.yaxis.set_major_formatter("{x:.2g}")
-        subtitle = f"at most {max(series.values):.2g}"
-    elif higher:
+    if metric.higher_is_better:
+        subtitle = f"higher is better · {final:.1%} at the end"
+    figure = curves_figure({metric.title: series}, title=metric.title, subtitle=subtitle)
+    axes = figure.axes[0]
+    if metric.higher_is_better:
         from matplotlib.ticker import PercentFormatter
 
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        subtitle = f"higher is better · {final:.1%} at the end"
-    set_title(axes, title, subtitle)
+    if best_epoch is not None:
+        _mark_best(axes, series, best_epoch, at_bottom=metric.higher_is_better)
     return figure
-
-
-def overlay_figure(lines: Mapping[str, Series], *, title: str, subtitle: str = "") -> Figure:
-    """Draw the same quantity of several runs, by name."""
-    figure = new_figure(6.4, 3.8)
-    axes = figure.subplots()
-    colours = (ACCENT, SECOND, *LINE_COLOURS)
-    for index, (name, series) in enumerate(lines.items()):
-        _draw_line(axes, series, colours[index % len(colours)], 1.8, name)
-    _style_lines(axes, legend={"bbox_to_anchor": (0.5, -0.18)})
-    set_title(axes, title, subtitle)
-    return figure
-
-
-def _draw_line(axes: Axes, series: Series, colour: str, width: float, label: str) -> None:
-    step = max(1, len(series.epochs) // _MAX_POINTS)
-    epochs, values = series.epochs[::step], series.values[::step]
-    marker = "o" if len(epochs) <= _MAX_MARKERS else None
-    axes.plot(epochs, values, color=colour, linewidth=width, marker=marker, markersize=3.5, label=label)
 
 
 def _mark_best(axes: Axes, series: Series, best: float, *, at_bottom: bool) -> None:
     index = int(np.abs(np.array(series.epochs) - best).argmin())
     epoch, value = series.epochs[index], series.values[index]
-    axes.axvline(epoch, color=SECOND, linewidth=1.1, linestyle=(0, (4, 3)))
+    axes.axvline(epoch, color=SECOND, linewidth=1.1, linestyle=DASHES)
     axes.plot(epoch, value, "o", color=SECOND, markersize=6)
     on_the_right = epoch > (min(series.epochs) + max(series.epochs)) / 2
     x, side = (-6, "right") if on_the_right else (6, "left")
     y, edge = (0.04, "bottom") if at_bottom else (0.96, "top")
-    style = {"xycoords": ("data", "axes fraction"), "ha": side, "va": edge, "fontsize": 8.5, "color": SECOND}
+    style = {"xycoords": ("data", "axes fraction"), "ha": side, "va": edge, "color": SECOND}
     annotate(axes, f"best: epoch {best:g}", (epoch, y), (x, 0), **style)
-
-
-def _style_lines(axes: Axes, *, legend: Mapping[str, Any] | None = None) -> None:
-    axes.set_xlabel("epoch")
-    style_axes(axes, grid="y")
-    if legend is not None:
-        box = axes.legend(frameon=False, fontsize=8.5, loc="upper center", labelcolor=INK, **legend)
-        disable_math(*box.get_texts())

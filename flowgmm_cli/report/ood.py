@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from flowgmm_cli.data.preprocessor import Tensors
 from flowgmm_cli.errors import FlowgmmError
 from flowgmm_cli.evaluation.detection import detection_metrics
 from flowgmm_cli.files import read_json
 from flowgmm_cli.inference.gallery import positions_by_quantile
-from flowgmm_cli.inference.samples import image_column
-from flowgmm_cli.report.context import ReportContext, UnavailableError
+from flowgmm_cli.inference.pseudo_ood import swap_features
+from flowgmm_cli.report.context import NamedRows, ReportContext, UnavailableError
 from flowgmm_cli.report.figures import (
     ACCENT,
+    DASHES,
     GREY,
     INK,
     SECOND,
     annotate,
-    disable_math,
+    figure_style,
     new_figure,
     set_title,
-    shorten,
-    style_axes,
 )
 from flowgmm_cli.report.galleries import IMAGES_PER_ROW, score_figure
 from flowgmm_cli.report.page import Paragraph, Part, Table, plot
-from flowgmm_cli.report.text import percent, pluralise
-from flowgmm_cli.scores.detector import Detector
+from flowgmm_cli.report.text import percent, pluralise, shorten
+from flowgmm_cli.scores.detector import Detector, reads_images
 from flowgmm_cli.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -44,82 +41,9 @@ if TYPE_CHECKING:
 
 BINS = 48
 MAX_LINEAR_RANGE = 12.0  # in spreads of the in-distribution rows; a wider axis is asinh-scaled
-
-
-def histogram_figure(
-    inside: Sequence[float] | Floats,
-    outside: Sequence[float] | Floats,
-    *,
-    threshold: float,
-    score: str,
-    name_in: str = "in-distribution rows",
-    name_out: str = "other rows",
-    auroc: float | None = None,
-) -> Figure:
-    """Draw two overlapping histograms of one score, each as shares of its own rows, and the threshold.
-
-    Rows beyond the 1 % and 99 % quantiles of both sides are counted in the outermost bars. If the other rows
-    are very far out, the axis is linear near the in-distribution rows and logarithmic beyond them. The AUROC
-    stands in the line under the title.
-    """
-    figure = new_figure(7.2, 3.9)
-    axes: Axes = figure.subplots()
-    sides = np.asarray(inside, np.float64), np.asarray(outside, np.float64)
-    edges, width = _bin_edges(*sides, threshold)
-    for values, colour, name in zip(sides, (ACCENT, SECOND), (name_in, name_out), strict=True):
-        counts = np.histogram(values.clip(edges[0], edges[-1]), edges)[0] / len(values)
-        label = f"{shorten(name, 40)} · {float((values > threshold).mean()):.1%} flagged"
-        axes.stairs(counts, edges, fill=True, color=colour, alpha=0.28, linewidth=0)
-        axes.stairs(counts, edges, color=colour, linewidth=1.6, label=label, baseline=None)
-    if width is not None:
-        axes.set_xscale("asinh", linear_width=width)
-        axes.minorticks_off()
-        axes.xaxis.set_major_formatter(lambda value, position: f"{value:,.6g}")
-    axes.set_xlim(edges[0], edges[-1])
-    axes.set_ylim(0, axes.get_ylim()[1] * 1.12)
-    axes.axvline(threshold, color=INK, linewidth=1.2, linestyle=(0, (4, 3)))
-    x = axes.transAxes.inverted().transform(axes.transData.transform((threshold, 0)))[0]
-    offset, side = (-5, "right") if x > 0.6 else (5, "left")
-    style = {"xycoords": ("data", "axes fraction"), "ha": side, "va": "top", "fontsize": 8.5, "color": INK}
-    annotate(axes, f"threshold {threshold:.4g}", (threshold, 1), (offset, -4), **style)
-    name = score.replace("_", " ").replace("knn", "kNN")
-    axes.set(xlabel=f"{name}: higher is further out", ylabel="share of rows")
-    style_axes(axes, grid="y")
-    box: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (0, -0.2), "ncols": 2, "frameon": False}
-    legend = axes.legend(fontsize=9, labelcolor=GREY, **box)
-    disable_math(axes.xaxis.label, *legend.get_texts())
-    rows = f"{len(sides[0]):,} and {len(sides[1]):,} rows"
-    set_title(axes, "Out-of-distribution score", f"AUROC {auroc:.3f} · {rows}" if auroc is not None else rows)
-    return figure
-
-
-def _bin_edges(inside: Floats, outside: Floats, threshold: float) -> tuple[Floats, float | None]:
-    """Return the edges of the bins, and the width of the linear part of an asinh axis (None: all linear)."""
-    ends = [np.quantile(values, share) for values in (inside, outside) for share in (0.01, 0.99)]
-    low, high = min(*ends, threshold), max(*ends, threshold)
-    if not high > low:
-        low, high = low - 0.5, high + 0.5
-    margin = 0.03 * (high - low)
-    spread = float(np.quantile(inside, 0.95) - np.quantile(inside, 0.05)) or (high - low)
-    if high - low <= MAX_LINEAR_RANGE * spread:
-        return np.linspace(low - margin, high + margin, BINS + 1), None
-    width = max(spread, abs(float(np.median(inside))))
-    edges = np.linspace(np.arcsinh(low / width), np.arcsinh(high / width) + 0.1, BINS + 1)
-    return width * np.sinh(edges), width
-
-
 MAX_ROWS = 5000  # of each side: enough for a histogram
 MIN_THRESHOLD_ROWS = 200  # with fewer, a threshold of 5 % is uncertain by several points
 MAX_COMPARISONS = 6  # stored comparisons in the table
-
-
-@dataclass(frozen=True)
-class ScoredRows:
-    """Preprocessed rows, their name in captions, and their scores by name of the score."""
-
-    name: str
-    split: Tensors
-    scores: Mapping[str, npt.NDArray[np.float64]]
 
 
 def ood_section(context: ReportContext) -> list[Part]:
@@ -142,8 +66,6 @@ def ood_section(context: ReportContext) -> list[Part]:
     parts: list[Part] = [Paragraph(text)]
     try:
         parts += _comparison(context, detector, fpr)
-    except UnavailableError as reason:
-        parts.append(Paragraph(f"There is no histogram. {reason}", "note"))
     except FlowgmmError as error:
         parts.append(Paragraph(f"There is no histogram: {error.message.rstrip('.')}.", "note"))
     return [*parts, *_selection_table(facts), *_read_comparisons(context.run.path / "ood")]
@@ -151,30 +73,32 @@ def ood_section(context: ReportContext) -> list[Part]:
 
 def _comparison(context: ReportContext, detector: Detector, fpr: float) -> list[Part]:
     """Validation rows against the rows of `--out`, or against pseudo-OOD rows."""
-    trained, validation = context.trained, context.validation
+    trained = context.trained
     rng = np.random.default_rng(derive_seed(trained.recipe.run.seed, "report"))
-    split = _subsample(validation.split, rng)
+    inside = context.validation.sample(MAX_ROWS, rng)
     if context.out is not None:
-        others, name = _subsample(context.read_split(context.out), rng), f"rows of {context.out}"
+        outside = context.read_rows(context.out).sample(MAX_ROWS, rng)
         origin = f"The other rows are those of {context.out}. "
     else:
-        others, name = shuffle_features(split, rng), "shuffled rows"
+        x = swap_features(inside.split.x, inside.split.x, rng)
+        shuffled = replace(inside.split, x=x, inputs=None)
+        outside = replace(inside, name="shuffled rows", split=shuffled, images=None)
         origin = (
             "The other rows are pseudo-OOD rows: ordinary rows with half of their features taken from other "
             "rows, so that each feature is ordinary and their combination is not. Real out-of-distribution "
             "rows may be easier or harder to detect; `flowgmm report --out FILE` shows yours. "
         )
-    inside = ScoredRows(validation.name, split, detector(trained.encode_rows(split)))
-    names = list(inside.scores)
-    if others.inputs is None and trained.image is not None:
-        names = [score for score in names if not _reads_images(context, score)]
-    outside = ScoredRows(name, others, detector(trained.encode_rows(others), names))
+    ordinary = detector(trained.encode_rows(inside.split))
+    components = trained.recipe.ood.scores
+    of_images = {fitted.name for fitted in detector.scores if reads_images(components[fitted.component])}
+    names = [name for name in ordinary if outside.split.inputs is not None or name not in of_images]
+    others = detector(trained.encode_rows(outside.split), names)
+    metrics = {name: detection_metrics(ordinary[name], others[name]) for name in names}
     score = detector.default if detector.default in names else names[0]
     threshold = detector.threshold(score, fpr)
-    metrics = {name: detection_metrics(inside.scores[name], outside.scores[name]) for name in names}
     figure = histogram_figure(
-        inside.scores[score],
-        outside.scores[score],
+        ordinary[score],
+        others[score],
         threshold=threshold,
         score=score,
         name_in=inside.name,
@@ -188,48 +112,43 @@ def _comparison(context: ReportContext, detector: Detector, fpr: float) -> list[
     )
     rows = []
     for name in sorted(names, key=lambda name: -metrics[name].auroc):
-        flagged = float((outside.scores[name] > detector.threshold(name, fpr)).mean())
+        flagged = float((others[name] > detector.threshold(name, fpr)).mean())
         values = (metrics[name].auroc, metrics[name].aupr_in, metrics[name].aupr_out, metrics[name].fpr95)
         rows.append([name, *(f"{value:.3f}" for value in values), percent(flagged)])
     columns = ["score", "AUROC", "AUPR-in", "AUPR-out", "FPR95", "others flagged"]
     table_caption = (
-        f"All scores of the run on {pluralise(len(split), 'ordinary row')} and "
-        f"{pluralise(len(others), 'other row')}. FPR95: share of ordinary rows flagged at the threshold that "
-        "flags 95 % of the others."
+        f"All scores of the run on {pluralise(len(inside.split), 'ordinary row')} and "
+        f"{pluralise(len(outside.split), 'other row')}. FPR95: share of ordinary rows flagged at the "
+        "threshold that flags 95 % of the others."
     )
     highlight = [index for index, row in enumerate(rows) if row[0] == score]
     return [
         plot(figure, name="ood", caption=caption),
         Table(columns, rows, table_caption, right=columns[1:], highlight=highlight),
-        *_images(context, inside, outside, score, threshold),
+        *_image_parts(context, (inside, ordinary[score]), (outside, others[score]), score, threshold),
     ]
 
 
-def _images(
-    context: ReportContext, inside: ScoredRows, outside: ScoredRows, score: str, threshold: float
+def _image_parts(
+    context: ReportContext,
+    inside: tuple[NamedRows, Floats],
+    outside: tuple[NamedRows, Floats],
+    score: str,
+    threshold: float,
 ) -> list[Part]:
     """Images by score, if rows are images: out-of-distribution ones with pixels, and ordinary ones."""
-    feature_encoder = context.trained.preprocessor.feature_encoder
-    column = image_column(feature_encoder.columns)
-    if column is None or inside.split.inputs is None:
+    images, values = inside[0].images, inside[1]
+    if images is None:
         return []
-
-    def images_at(rows: ScoredRows, indices: npt.NDArray[np.int64]) -> tuple[Any, npt.NDArray[np.float64]]:
-        inputs = rows.split.inputs
-        images = None if inputs is None else context.trained.preprocessor.to_images(inputs[indices])
-        if images is None:
-            raise ValueError("rows without images")
-        return images.numpy(), rows.scores[score][indices]
-
-    top = np.argsort(-inside.scores[score], kind="stable")[:IMAGES_PER_ROW]
+    top = np.argsort(-values, kind="stable")[:IMAGES_PER_ROW]
     others = None
-    if outside.split.inputs is not None:
-        positions = positions_by_quantile(outside.scores[score], IMAGES_PER_ROW)
-        others = images_at(outside, np.concatenate(positions))
+    if outside[0].images is not None:
+        places = np.concatenate(positions_by_quantile(outside[1], IMAGES_PER_ROW))
+        others = outside[0].images[places], outside[1][places]
     figure = score_figure(
         others,
-        images_at(inside, top),
-        limits=feature_encoder.ranges.get(column.name),
+        (images[top], values[top]),
+        limits=context.image_limits,
         threshold=threshold,
         score=score,
         name=str(context.out) if others is not None else "",
@@ -239,32 +158,6 @@ def _images(
         "are framed. `flowgmm ood --out FILE --gallery g.png` shows those of other files."
     )
     return [plot(figure, name="ood-images", caption=caption)]
-
-
-def shuffle_features(split: Tensors, rng: np.random.Generator) -> Tensors:
-    """Make pseudo-OOD rows: half of the features come from other rows; no pixels, no labels."""
-    size = tuple(split.x.shape)
-    others = torch.from_numpy(rng.integers(size[0], size=size))
-    swap = torch.from_numpy(rng.random(size) < 0.5)
-    x = torch.where(swap, split.x.gather(0, others), split.x)
-    return replace(split, x=x, labels=torch.full_like(split.labels, -1), inputs=None)
-
-
-def _subsample(split: Tensors, rng: np.random.Generator) -> Tensors:
-    if len(split) <= MAX_ROWS:
-        return split
-    index = np.sort(rng.choice(len(split), MAX_ROWS, replace=False))
-    inputs = None if split.inputs is None else split.inputs[index]
-    return Tensors(split.x[index], split.log_det[index], split.labels[index], split.ids[index], inputs)
-
-
-def _reads_images(context: ReportContext, name: str) -> bool:
-    from flowgmm_cli.recipe.schema import score_names
-    from flowgmm_cli.scores.detector import reads_images
-
-    components = context.trained.recipe.ood.scores
-    by_name = dict(zip(score_names(components), components, strict=True))
-    return name in by_name and reads_images(by_name[name])
 
 
 def _selection_table(facts: Mapping[str, Any]) -> list[Part]:
@@ -320,3 +213,64 @@ def _read_comparisons(folder: Path) -> list[Part]:
         caption = "Comparisons by `flowgmm ood --in X --out Y`."
         parts.append(Table(columns, rows, caption, right=[*columns[2:4], *columns[5:]]))
     return parts
+
+
+@figure_style()
+def histogram_figure(
+    inside: Sequence[float] | Floats,
+    outside: Sequence[float] | Floats,
+    *,
+    threshold: float,
+    score: str,
+    name_in: str = "in-distribution rows",
+    name_out: str = "other rows",
+    auroc: float | None = None,
+) -> Figure:
+    """Draw two overlapping histograms of one score, each as shares of its own rows, and the threshold.
+
+    Rows beyond the 1 % and 99 % quantiles of both sides are counted in the outermost bars. If the other rows
+    are very far out, the axis is linear near the in-distribution rows and logarithmic beyond them. The AUROC
+    stands in the line under the title.
+    """
+    figure = new_figure(7.2, 3.9)
+    axes: Axes = figure.subplots()
+    sides = np.asarray(inside, np.float64), np.asarray(outside, np.float64)
+    edges, width = _bin_edges(*sides, threshold)
+    for values, colour, name in zip(sides, (ACCENT, SECOND), (name_in, name_out), strict=True):
+        counts = np.histogram(values.clip(edges[0], edges[-1]), edges)[0] / len(values)
+        label = f"{shorten(name, 40)} · {float((values > threshold).mean()):.1%} flagged"
+        axes.stairs(counts, edges, fill=True, color=colour, alpha=0.28, linewidth=0)
+        axes.stairs(counts, edges, color=colour, linewidth=1.6, label=label, baseline=None)
+    if width is not None:
+        axes.set_xscale("asinh", linear_width=width)
+        axes.minorticks_off()
+        axes.xaxis.set_major_formatter(lambda value, position: f"{value:,.6g}")
+    axes.set_xlim(edges[0], edges[-1])
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.12)
+    axes.axvline(threshold, color=INK, linewidth=1.2, linestyle=DASHES)
+    x = axes.transAxes.inverted().transform(axes.transData.transform((threshold, 0)))[0]
+    offset, side = (-5, "right") if x > 0.6 else (5, "left")
+    style = {"xycoords": ("data", "axes fraction"), "ha": side, "va": "top", "color": INK}
+    annotate(axes, f"threshold {threshold:.4g}", (threshold, 1), (offset, -4), **style)
+    name = score.replace("_", " ").replace("knn", "kNN")
+    axes.set(xlabel=f"{name}: higher is further out", ylabel="share of rows")
+    axes.grid(axis="y")
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2, labelcolor=GREY)
+    rows = f"{len(sides[0]):,} and {len(sides[1]):,} rows"
+    set_title(axes, "Out-of-distribution score", f"AUROC {auroc:.3f} · {rows}" if auroc is not None else rows)
+    return figure
+
+
+def _bin_edges(inside: Floats, outside: Floats, threshold: float) -> tuple[Floats, float | None]:
+    """Return the edges of the bins, and the width of the linear part of an asinh axis (None: all linear)."""
+    ends = [np.quantile(values, share) for values in (inside, outside) for share in (0.01, 0.99)]
+    low, high = min(*ends, threshold), max(*ends, threshold)
+    if not high > low:
+        low, high = low - 0.5, high + 0.5
+    margin = 0.03 * (high - low)
+    spread = float(np.quantile(inside, 0.95) - np.quantile(inside, 0.05)) or (high - low)
+    if high - low <= MAX_LINEAR_RANGE * spread:
+        return np.linspace(low - margin, high + margin, BINS + 1), None
+    width = max(spread, abs(float(np.median(inside))))
+    edges = np.linspace(np.arcsinh(low / width), np.arcsinh(high / width) + 0.1, BINS + 1)
+    return width * np.sinh(edges), width

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -33,19 +33,10 @@ class Paragraph:
 
 
 @dataclass(frozen=True)
-class Tile:
-    """A key figure: its name, its value, and a line such as its confidence interval below."""
-
-    name: str
-    value: str
-    below: str = ""
-
-
-@dataclass(frozen=True)
 class Tiles:
-    """Key figures side by side."""
+    """Key figures side by side: name, value, and a line such as the confidence interval below."""
 
-    tiles: Sequence[Tile]
+    tiles: Sequence[tuple[str, str, str]]
     kind: ClassVar[str] = "tiles"
 
 
@@ -96,12 +87,7 @@ class Section:
 
     id: str
     title: str
-    parts: Sequence[Part] = field(default_factory=tuple)
-
-    @property
-    def plots(self) -> list[Plot]:
-        """Its figures."""
-        return [part for part in self.parts if isinstance(part, Plot)]
+    parts: Sequence[Part]
 
 
 @dataclass(frozen=True)

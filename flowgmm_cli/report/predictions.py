@@ -1,4 +1,4 @@
-"""Figures of the predictions: confusion matrix, reliability diagram (Guo et al., 2017), and calibration."""
+"""Sections on the predictions: confusion matrix, reliability diagram (Guo et al., 2017), and calibration."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from flowgmm_cli.evaluation.metrics import ClassificationMetrics
 from flowgmm_cli.report.context import ReportContext, UnavailableError
 from flowgmm_cli.report.figures import (
     ACCENT,
+    DASHES,
     FAINT,
     GREY,
     INK,
     SECOND,
-    disable_math,
+    figure_style,
     new_figure,
     set_title,
-    shorten,
-    style_axes,
 )
-from flowgmm_cli.report.page import Paragraph, Part, Table, plot
-from flowgmm_cli.report.tables import require_evaluation
-from flowgmm_cli.report.text import describe_calibration, mean_confidence, percent, pluralise
+from flowgmm_cli.report.page import Paragraph, Part, plot
+from flowgmm_cli.report.tables import class_table
+from flowgmm_cli.report.text import describe_calibration, mean_confidence, percent, pluralise, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +34,7 @@ MAX_NAMES = 60
 
 def confusion_section(context: ReportContext) -> list[Part]:
     """The confusion matrix of the test rows."""
-    figure = confusion_figure(require_evaluation(context).classification, title="Confusion matrix")
+    figure = confusion_figure(context.require_evaluation().classification, title="Confusion matrix")
     caption = (
         "Each line is a true class, each column a predicted class; right predictions are on the diagonal. "
         "The colour is the share of the true class, so a dark cell off the diagonal is a common confusion "
@@ -44,6 +43,7 @@ def confusion_section(context: ReportContext) -> list[Part]:
     return [plot(figure, name="confusion", caption=caption)]
 
 
+@figure_style()
 def confusion_figure(metrics: ClassificationMetrics, *, title: str = "Confusion") -> Figure:
     """Draw a heat map of the confusion matrix, with the count in every cell if there are few classes."""
     from matplotlib.colors import LinearSegmentedColormap
@@ -55,7 +55,6 @@ def confusion_figure(metrics: ClassificationMetrics, *, title: str = "Confusion"
     axes = figure.subplots()
     blues = LinearSegmentedColormap.from_list("share", ["white", ACCENT])
     image = axes.imshow(shares, cmap=blues, vmin=0, vmax=1)
-    style_axes(axes)
     _label_classes(axes, [shorten(row.name, 14) for row in metrics.per_class])
     if len(counts) <= MAX_COUNTED_CLASSES:
         for (row, column), count in np.ndenumerate(counts):
@@ -78,25 +77,19 @@ def _label_classes(axes: Axes, names: list[str]) -> None:
     rotate = max(len(name) for name in names) > 4 and classes > 4
     axes.set_xticks(ticks, labels, rotation=45 if rotate else 0, ha="right" if rotate else "center")
     axes.set_yticks(ticks, labels)
-    disable_math(*axes.get_xticklabels(), *axes.get_yticklabels())
     axes.set(xlabel="predicted", ylabel="true")
-    axes.tick_params(labelsize=9.0 if classes <= 20 else 6.5, length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    edges = np.arange(-0.5, classes)
-    axes.set_xticks(edges, minor=True)
-    axes.set_yticks(edges, minor=True)
+    axes.spines[:].set_visible(False)
     if classes <= MAX_LINED_CLASSES:
-        axes.grid(which="minor", color=FAINT, linewidth=0.8)
-    axes.tick_params(which="minor", length=0)
-
-
-_MAX_OPEN_CLASSES = 12  # a longer table is collapsed
+        edges = np.arange(-0.5, classes)
+        axes.set_xticks(edges, minor=True)
+        axes.set_yticks(edges, minor=True)
+        axes.grid(which="minor", linewidth=0.8)
+    axes.tick_params(which="both", labelsize=9.0 if classes <= 20 else 6.5, length=0)
 
 
 def reliability_section(context: ReportContext) -> list[Part]:
     """The reliability diagram of the test rows."""
-    metrics = require_evaluation(context).classification
+    metrics = context.require_evaluation().classification
     figure = reliability_figure(metrics, title="Accuracy by confidence", with_metrics=False)
     caption = (
         "Test rows are grouped by the confidence of the model. A bar is the share of right predictions in a "
@@ -109,31 +102,7 @@ def reliability_section(context: ReportContext) -> list[Part]:
     return [*parts, Paragraph(describe_calibration(calibration))] if calibration else parts
 
 
-def calibration_section(context: ReportContext) -> list[Part]:
-    """Temperature, and the class frequencies that the model assumes."""
-    calibration = context.info.get("calibration")
-    if not calibration:
-        raise UnavailableError("The run stopped before its calibration.")
-    parts: list[Part] = [Paragraph(describe_calibration(calibration))]
-    if calibration.get("accuracy") is not None:
-        labels, accuracy = pluralise(int(calibration["rows"]), "label"), percent(calibration["accuracy"])
-        parts.append(
-            Paragraph(f"The model predicted {accuracy} of the {labels} of the calibration right.", "note")
-        )
-    prior = context.facts.get("class_prior")
-    if prior and len(prior) == len(context.class_names):
-        caption = (
-            "Frequencies of the classes that the model assumes before it sees a row (prior.class_prior). If "
-            "the classes have other frequencies where the model is used, its confidences shift."
-        )
-        rows = [[name, percent(share)] for name, share in zip(context.class_names, prior, strict=True)]
-        summary = f"show all {len(rows)} classes" if len(rows) > _MAX_OPEN_CLASSES else ""
-        parts.append(
-            Table(["class", "assumed share"], rows, caption, right=["assumed share"], summary=summary)
-        )
-    return parts
-
-
+@figure_style()
 def reliability_figure(
     metrics: ClassificationMetrics, *, title: str = "Reliability", with_metrics: bool = True
 ) -> Figure:
@@ -153,14 +122,8 @@ def reliability_figure(
 
 
 def _draw_bars(axes: Axes, metrics: ClassificationMetrics) -> None:
-    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1.2, linestyle=(0, (4, 3)), zorder=3)
-    gap: dict[str, Any] = {
-        "facecolor": "none",
-        "edgecolor": SECOND,
-        "hatch": "////",
-        "linewidth": 0.8,
-        "zorder": 2,
-    }
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1.2, linestyle=DASHES, zorder=3)
+    gap: dict[str, Any] = {"facecolor": "none", "edgecolor": SECOND, "hatch": "////", "linewidth": 0.8}
     for group in metrics.reliability:
         if not group.count or group.accuracy is None or group.confidence is None:
             continue
@@ -169,9 +132,9 @@ def _draw_bars(axes: Axes, metrics: ClassificationMetrics) -> None:
         weight = float(np.clip(np.sqrt(group.count) / 8, 0.25, 1.0))
         low, high = sorted((group.accuracy, group.confidence))
         axes.bar(centre, group.accuracy, width, color=ACCENT, alpha=0.85 * weight, zorder=1)
-        axes.bar(centre, high - low, width, bottom=low, alpha=max(0.35, weight), **gap)
+        axes.bar(centre, high - low, width, bottom=low, alpha=max(0.35, weight), zorder=2, **gap)
     axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy")
-    style_axes(axes, grid="y")
+    axes.grid(axis="y")
 
 
 def _write_metrics(axes: Axes, metrics: ClassificationMetrics) -> None:
@@ -195,6 +158,7 @@ def _draw_histogram(axes: Axes, metrics: ClassificationMetrics) -> None:
     axes.bar(centres, shares, widths, color=FAINT, edgecolor=GREY, linewidth=0.6)
     axes.set(xlabel="confidence: probability of the predicted class", ylabel="share of rows")
     axes.set_ylim(0, max([*shares, 0.01]) * 1.15)
+    axes.grid(axis="y")
     confidence = mean_confidence(metrics)
     x, side = (0.03, "left") if min(confidence, metrics.accuracy) > 0.5 else (0.97, "right")
     style: dict[str, Any] = {"transform": axes.transAxes, "va": "top", "ha": side, "fontsize": 8.5}
@@ -204,4 +168,24 @@ def _draw_histogram(axes: Axes, metrics: ClassificationMetrics) -> None:
     ):
         axes.axvline(value, color=colour, linewidth=1.4, linestyle=line)
         axes.text(x, y, f"{text} {value:.3f}", color=colour, **style)
-    style_axes(axes, grid="y")
+
+
+def calibration_section(context: ReportContext) -> list[Part]:
+    """Temperature, and the class frequencies that the model assumes."""
+    calibration = context.info.get("calibration")
+    if not calibration:
+        raise UnavailableError("The run stopped before its calibration.")
+    parts: list[Part] = [Paragraph(describe_calibration(calibration))]
+    if calibration.get("accuracy") is not None:
+        labels, accuracy = pluralise(int(calibration["rows"]), "label"), percent(calibration["accuracy"])
+        text = f"The model predicted {accuracy} of the {labels} of the calibration right."
+        parts.append(Paragraph(text, "note"))
+    prior = context.facts.get("class_prior")
+    if prior and len(prior) == len(context.class_names):
+        caption = (
+            "Frequencies of the classes that the model assumes before it sees a row (prior.class_prior). If "
+            "the classes have other frequencies where the model is used, its confidences shift."
+        )
+        rows = [[name, percent(share)] for name, share in zip(context.class_names, prior, strict=True)]
+        parts.append(class_table(["class", "assumed share"], rows, caption))
+    return parts

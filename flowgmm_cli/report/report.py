@@ -24,7 +24,7 @@ from flowgmm_cli.report.latent import (
 )
 from flowgmm_cli.report.learning_curves import curves_section
 from flowgmm_cli.report.ood import ood_section
-from flowgmm_cli.report.page import Part, Section, Unavailable, render
+from flowgmm_cli.report.page import Part, Plot, Section, Unavailable, render
 from flowgmm_cli.report.predictions import (
     calibration_section,
     confusion_figure,
@@ -79,20 +79,18 @@ class Report:
 
     def to_dict(self, run: str) -> dict[str, Any]:
         """Return the JSON object of `flowgmm report --json`."""
+        sections = []
+        for section in self.sections:
+            reason = section.reason if isinstance(section, Unavailable) else None
+            values = {"id": section.id, "title": section.title, "made": reason is None, "reason": reason}
+            sections.append(values)
+        figures = {name: str(path) for name, path in self.figures.items()}
         return {
             "schema": SCHEMA,
             "run": run,
             "report": str(self.path),
-            "sections": [
-                {
-                    "id": section.id,
-                    "title": section.title,
-                    "made": isinstance(section, Section),
-                    "reason": section.reason if isinstance(section, Unavailable) else None,
-                }
-                for section in self.sections
-            ],
-            "figures": {name: str(path) for name, path in self.figures.items()},
+            "sections": sections,
+            "figures": figures,
         }
 
 
@@ -108,23 +106,22 @@ def write_report(
 
     Raises:
         OSError: the files cannot be written.
+        RunError: the run is damaged.
     """
+    title = f"{context.recipe.name}: report"
+    subtitle = f"{context.run.path} · {context.status} · {str(context.info.get('created', ''))[:10]}"
     sections = []
-    for index, (key, title, build) in enumerate(SECTIONS):
+    for index, (key, heading, build) in enumerate(SECTIONS):
         progress(index, len(SECTIONS), "report")
-        sections.append(build_section(key, title, build, context))
+        sections.append(build_section(key, heading, build, context))
     progress(len(SECTIONS), len(SECTIONS), "report")
-    text = render(
-        title=f"{context.recipe.name}: report",
-        subtitle=f"{context.run.path} · {context.status} · {str(context.info.get('created', ''))[:10]}",
-        sections=sections,
-    )
     figures = {}
     for section in sections:
-        for plot in section.plots if isinstance(section, Section) else ():
-            figures[plot.name] = path.parent / path.stem / f"{plot.name}.png"
-            write_bytes(figures[plot.name], plot.png)
-    write_text(path, text)
+        for part in section.parts if isinstance(section, Section) else ():
+            if isinstance(part, Plot):
+                figures[part.name] = path.parent / path.stem / f"{part.name}.png"
+                write_bytes(figures[part.name], part.png)
+    write_text(path, render(title=title, subtitle=subtitle, sections=sections))
     return Report(path, tuple(sections), figures)
 
 
@@ -133,13 +130,14 @@ def build_section(key: str, title: str, build: BuildSection, context: ReportCont
     try:
         return Section(key, title, tuple(build(context)))
     except UnavailableError as error:
-        return Unavailable(key, title, str(error))
+        reason = error.message
     except FlowgmmError as error:
-        return Unavailable(key, title, f"This section cannot be made: {error.message}")
+        reason = f"This section cannot be made: {error.message}"
     except Exception as error:  # files of a run may be damaged in more ways than can be foreseen
         context.warn(f"report: the section {title} cannot be made ({type(error).__name__}: {error})")
         text = next(iter(str(error).strip().splitlines()), "")
-        return Unavailable(key, title, f"This section cannot be made ({type(error).__name__}: {text}).")
+        reason = f"This section cannot be made ({type(error).__name__}: {text})."
+    return Unavailable(key, title, reason)
 
 
 def write_plots(run: Run, evaluation: Evaluation, *, context: DataContext) -> list[Path]:
@@ -161,8 +159,7 @@ def write_plots(run: Run, evaluation: Evaluation, *, context: DataContext) -> li
     plane = predict_plane(held.trained, held.rows, context)
     if plane is not None:
         figures["regions"] = regions_figure(plane)
-    paths = []
+    paths = {name: run.path / "eval" / f"{evaluation.split}-{name}.png" for name in figures}
     for name, figure in figures.items():
-        paths.append(run.path / "eval" / f"{evaluation.split}-{name}.png")
-        write_bytes(paths[-1], png(figure))
-    return paths
+        write_bytes(paths[name], png(figure))
+    return list(paths.values())

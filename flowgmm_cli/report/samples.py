@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -11,17 +12,16 @@ from flowgmm_cli.inference.nearest_texts import nearest_text_columns
 from flowgmm_cli.inference.samples import GeneratedRows, concatenate_generated, image_column
 from flowgmm_cli.inference.sampling import TEMPERATURE, draw_samples
 from flowgmm_cli.report.context import ReportContext
-from flowgmm_cli.report.figures import shorten
-from flowgmm_cli.report.image_grid import ImageRow, Limits, column_images, image_grid_figure
+from flowgmm_cli.report.figures import ImageRow, Images, column_images, image_grid_figure
 from flowgmm_cli.report.page import Paragraph, Part, Table, plot
-from flowgmm_cli.report.text import pluralise
+from flowgmm_cli.report.text import format_cell, pluralise
 from flowgmm_cli.seeds import derive_seed
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     from matplotlib.figure import Figure
 
-    from flowgmm_cli.api import Column
+    from flowgmm_cli.api import Rows
     from flowgmm_cli.trained_model import TrainedModel
 
 MAX_CLASSES = 12
@@ -30,6 +30,7 @@ MAX_TEXT_LETTERS = 280
 IMAGES_PER_CELL = 6  # of a class and temperature
 ROWS_PER_CLASS = 2
 TEMPERATURES = (0.3, TEMPERATURE, 1.0)
+SampleMode = Literal["draw", "means", "interpolate", "transfer", "features"]
 
 
 def samples_section(context: ReportContext) -> list[Part]:
@@ -37,8 +38,8 @@ def samples_section(context: ReportContext) -> list[Part]:
     trained = context.trained
     columns = trained.preprocessor.columns
     classes = list(range(min(len(trained.class_names), MAX_CLASSES)))
-    column = image_column(columns)
-    temperature = "the temperatures above them" if column else f"temperature {TEMPERATURE:g}"
+    is_image = image_column(columns) is not None
+    temperature = "the temperatures above them" if is_image else f"temperature {TEMPERATURE:g}"
     is_text = any(item.kind == "text" for item in columns)
     origin = "None of these rows is in the data."
     if is_text:
@@ -51,8 +52,8 @@ def samples_section(context: ReportContext) -> list[Part]:
     if len(classes) < len(trained.class_names):
         omitted = pluralise(len(trained.class_names) - len(classes), "further class")
         parts.append(Paragraph(f"Not shown: {omitted}.", "note"))
-    if column is not None:
-        return [*parts, _images(trained, column, classes)]
+    if is_image:
+        return [*parts, _images(trained, classes)]
     rows = _draw(trained, ROWS_PER_CLASS, classes, TEMPERATURE)
     return [*parts, _texts(context, rows) if is_text else _table(rows)]
 
@@ -62,16 +63,15 @@ def _draw(trained: TrainedModel, count: int, classes: list[int], temperature: fl
     return draw_samples(trained, count, classes=classes, temperature=temperature, generator=generator)
 
 
-def _images(trained: TrainedModel, column: Column, classes: list[int]) -> Part:
+def _images(trained: TrainedModel, classes: list[int]) -> Part:
     batches = [_draw(trained, IMAGES_PER_CELL, classes, value) for value in TEMPERATURES]
     rows = concatenate_generated(batches, extra_columns={"temperature": TEMPERATURES})
-    limits = trained.preprocessor.ranges.get(column.name)
     caption = (
         "Each line is a class, each image a sample of it; the same draws at three temperatures. If the "
         "images of a line look like their class and differ from each other, the model has learned the class "
         "and its variation."
     )
-    figure = samples_figure(rows, column, limits=limits, title="Samples by class and temperature")
+    figure = samples_figure(trained, rows, title="Samples by class and temperature")
     return plot(figure, name="samples", caption=caption)
 
 
@@ -80,7 +80,10 @@ def _texts(context: ReportContext, generated: GeneratedRows) -> Part:
     encoder, train = trained.preprocessor.feature_encoder, context.rows.train
     neighbours = nearest_text_columns(encoder, generated.features, train, context.data_context, k=2)
     rows = [
-        [trained.class_names[index], *(_format(cell) for cell in cells)]
+        [
+            trained.class_names[index],
+            *(format_cell(cell, number=".3f", max_letters=MAX_TEXT_LETTERS) for cell in cells),
+        ]
         for index, *cells in zip(generated.classes, *neighbours.values(), strict=True)
     ]
     columns = ["class", *(name.replace("_2", ", second").replace("_", " ") for name in neighbours)]
@@ -98,7 +101,7 @@ def _table(generated: GeneratedRows) -> Part:
     inputs = [name for name in table if name not in ("id", "sample_id", "class", "sample_class")]
     names = inputs[:MAX_COLUMNS]
     rows = [
-        [table[label][row], *(_format(table[name][row], ".4g") for name in names)]
+        [table[label][row], *(format_cell(table[name][row], max_letters=MAX_TEXT_LETTERS) for name in names)]
         for row in range(len(generated))
     ]
     caption = (
@@ -111,94 +114,84 @@ def _table(generated: GeneratedRows) -> Part:
     return Table(["class", *names], rows, caption, right=numeric)
 
 
-def _format(value: Any, number: str = ".3f") -> str:
-    if isinstance(value, float | np.floating):
-        return f"{value:{number}}"
-    return shorten(str(value), MAX_TEXT_LETTERS)
-
-
 def samples_figure(
-    rows: GeneratedRows, column: Column, *, limits: Limits, title: str, subtitle: str = ""
+    trained: TrainedModel,
+    rows: GeneratedRows,
+    mode: SampleMode = "draw",
+    *,
+    origin: Rows | None = None,
+    title: str = "",
+    subtitle: str = "",
 ) -> Figure:
-    """Draw a row for each class, with a block of columns for each value of a column `temperature`."""
+    """Draw generated images in a grid.
+
+    Args:
+        trained: the model.
+        rows: images that it generated.
+        mode: the rows of the grid. `draw` and `means`: classes, with a block for each value of a column
+            `temperature`; few means share a row. `interpolate`: paths, by the column `path` if there are
+            several. `features`: input rows, each with a column for every shift of the channel. `transfer`:
+            given images above their transfers to a class, or to the left of those to every class.
+        origin: the rows that the images were transferred from.
+        title: above the grid; by default the name of the recipe.
+        subtitle: a line under it.
+    """
+    column = image_column(rows.columns)
+    if column is None:
+        raise ValueError("not a model of images")
     images = column_images(column, rows.cells[column.name])
-    temperature = rows.extra_columns.get("temperature", np.zeros(len(rows)))
-    temperatures = list(dict.fromkeys(temperature.tolist()))
-    classes = sorted(set(rows.classes.tolist()))
-    cells = [
-        [np.flatnonzero((rows.classes == index) & (temperature == value)) for value in temperatures]
-        for index in classes
-    ]
-    widths = [max((len(parts[block]) for parts in cells), default=0) for block in range(len(temperatures))]
-    starts = np.cumsum([0, *widths]).tolist()
-    grid = [
-        ImageRow(
-            rows.class_names[index],
-            images[np.concatenate(parts)],
-            positions=[starts[block] + i for block, part in enumerate(parts) for i in range(len(part))],
-        )
-        for index, parts in zip(classes, cells, strict=True)
-    ]
-    blocks = [(f"temperature {value:g}", width) for value, width in zip(temperatures, widths, strict=True)]
-    return image_grid_figure(
-        grid, limits=limits, blocks=blocks if len(blocks) > 1 else (), title=title, subtitle=subtitle
-    )
-
-
-def means_figure(rows: GeneratedRows, column: Column, *, limits: Limits, title: str) -> Figure:
-    """Draw the means of the classes: in one row if there are few, else in a row for each class."""
-    subtitle = "means of the classes"
-    if not len(rows) == len(rows.class_names) <= 16:
-        return samples_figure(rows, column, limits=limits, title=title, subtitle=subtitle)
-    grid = [ImageRow("", column_images(column, rows.cells[column.name]))]
-    return image_grid_figure(grid, limits=limits, headings=rows.class_names, title=title, subtitle=subtitle)
-
-
-def paths_figure(rows: GeneratedRows, column: Column, *, limits: Limits, title: str) -> Figure:
-    """Draw a row for each interpolation path; the column `path` has their names if there are several."""
-    images = column_images(column, rows.cells[column.name])
-    names = rows.extra_columns.get("path", np.array([""] * len(rows), dtype=object))
-    t = rows.extra_columns["t"]
-    starts = np.flatnonzero(t == 0).tolist()
-    ends = [*starts[1:], len(rows)]
-    grid = [ImageRow(str(names[start]), images[start:end]) for start, end in zip(starts, ends, strict=True)]
-    headings = [f"{value:.2g}" for value in t[: ends[0]]] if starts else []
-    return image_grid_figure(grid, limits=limits, headings=headings, title=title, subtitle="from row to row")
-
-
-def transfer_figure(
-    rows: GeneratedRows, column: Column, originals: npt.NDArray[Any], *, limits: Limits, title: str
-) -> Figure:
-    """Draw original images with their transfers: below them for one class, to their right for all."""
-    images, originals = column_images(column, rows.cells[column.name]), column_images(column, originals)
-    origins, names = rows.extra_columns["from"], rows.class_names
-    if len(rows) == len(originals):
-        target = names[int(rows.classes[0])] if len(rows) else ""
-        grid = [ImageRow("given", originals), ImageRow(f"as {target}", images)]
-        return image_grid_figure(grid, limits=limits, headings=list(origins), title=title)
-    grid = []
-    for start, (origin, original) in enumerate(zip(origins[:: len(names)], originals, strict=True)):
-        transfers = images[start * len(names) : (start + 1) * len(names)]
-        framed = [False, *(name == origin for name in names)]
-        grid.append(ImageRow(str(origin), np.concatenate([original[None], transfers]), framed=framed))
+    extra, names = rows.extra_columns, rows.class_names
+    headings: Sequence[str] = ()
+    block_headings: Sequence[str] = ()
+    if mode == "interpolate":
+        steps = np.unique(extra["t"])
+        labels = extra.get("path", np.full(len(rows), ""))
+        grid = _split_rows(labels, images, len(steps))
+        headings, subtitle = [f"{value:.2g}" for value in steps], "from row to row"
+    elif mode == "features":
+        amounts = extra["amount"][: len(np.unique(extra["amount"]))]
+        grid = _split_rows(rows.ids, images, len(amounts))
+        headings = ["0" if abs(amount) < 1e-9 else f"{amount:+.2g}" for amount in amounts]
+    elif mode == "transfer" and origin is not None:
+        originals, origins = column_images(column, origin.columns[column.name]), extra["from"]
+        if len(rows) == len(originals):
+            target = names[int(rows.classes[0])] if len(rows) else ""
+            grid = [ImageRow("given", [originals]), ImageRow(f"as {target}", [images])]
+            headings, subtitle = list(origins), ""
+        else:
+            grid = [
+                ImageRow(
+                    row.label, [original[None], *row.blocks], framed=[False, *(n == row.label for n in names)]
+                )
+                for row, original in zip(_split_rows(origins, images, len(names)), originals, strict=True)
+            ]
+            headings = ["given", *names]
+            subtitle = "given images, and each transferred to every class; the predicted class is framed"
+    elif mode == "means" and len(rows) == len(names) <= 16:
+        grid, headings, subtitle = [ImageRow("", [images])], names, "means of the classes"
+    else:
+        temperatures = extra.get("temperature", np.zeros(len(rows)))
+        blocks = list(dict.fromkeys(temperatures.tolist()))
+        grid = [
+            ImageRow(
+                names[index],
+                [images[(rows.classes == index) & (temperatures == value)] for value in blocks],
+            )
+            for index in np.unique(rows.classes)
+        ]
+        block_headings = [f"temperature {value:g}" for value in blocks] if len(blocks) > 1 else ()
+        subtitle = "means of the classes" if mode == "means" else subtitle
     return image_grid_figure(
         grid,
-        limits=limits,
-        blocks=[("", 1), ("", len(names))],
-        headings=["given", *names],
-        title=title,
-        subtitle="given images, and each transferred to every class; the predicted class is framed",
+        limits=trained.preprocessor.ranges.get(column.name),
+        headings=headings,
+        block_headings=block_headings,
+        title=title or trained.recipe.name,
+        subtitle=subtitle,
     )
 
 
-def features_figure(
-    rows: GeneratedRows, column: Column, *, limits: Limits, title: str, subtitle: str
-) -> Figure:
-    """Draw a row for each input row, with a column for each amount by which a channel is shifted."""
-    images, amounts = column_images(column, rows.cells[column.name]), rows.extra_columns["amount"]
-    steps = len(np.unique(amounts))
-    grid = [
-        ImageRow(str(rows.ids[start]), images[start : start + steps]) for start in range(0, len(rows), steps)
-    ]
-    headings = ["0" if abs(amount) < 1e-9 else f"{amount:+.2g}" for amount in amounts[:steps]]
-    return image_grid_figure(grid, limits=limits, headings=headings, title=title, subtitle=subtitle)
+def _split_rows(labels: npt.NDArray[np.object_], images: Images, size: int) -> list[ImageRow]:
+    """Split consecutive images into rows of one size, with the label of each row's first image."""
+    starts = range(0, len(images), max(size, 1))
+    return [ImageRow(str(labels[start]), [images[start : start + size]]) for start in starts]

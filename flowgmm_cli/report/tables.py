@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from flowgmm_cli.data.splits import SplitRows
 from flowgmm_cli.evaluation.metrics import BaselineResult, ClassificationMetrics, Evaluation, wilson_interval
 from flowgmm_cli.report import text
 from flowgmm_cli.report.context import ReportContext, UnavailableError
-from flowgmm_cli.report.page import Code, Paragraph, Part, Table, Tile, Tiles
+from flowgmm_cli.report.page import Code, Paragraph, Part, Table, Tiles
 from flowgmm_cli.report.text import describe_source, method_name, percent, pluralise
 
-MAX_OPEN_ROWS = 30  # a longer table is collapsed
+MAX_OPEN_CLASSES = 30  # a table of more classes is collapsed
+Rows = Sequence[Sequence[Any]]
 
 
-def require_evaluation(context: ReportContext) -> Evaluation:
-    """Return the results on test rows. Raises `UnavailableError` without test results."""
-    if context.evaluation is None:
-        raise UnavailableError(
-            "There are no results on test rows: the run has no labelled test rows, or is not finished."
-        )
-    return context.evaluation
+def class_table(columns: Sequence[str], rows: Rows, caption: str, totals: Rows = ()) -> Table:
+    """Return a table of numbers with a row for each class, and with rows of totals below."""
+    summary = f"show all {len(rows)} classes" if len(rows) > MAX_OPEN_CLASSES else ""
+    lines = [*rows, *totals]
+    highlight = [len(lines) - 1] if totals else ()
+    return Table(columns, lines, caption, right=columns[1:], highlight=highlight, summary=summary)
 
 
 def summary_section(context: ReportContext) -> list[Part]:
@@ -61,24 +60,23 @@ def _tiles(evaluation: Evaluation, rows: Mapping[str, int]) -> Tiles:
     limits = {
         name: f"{percent(item.low)} to {percent(item.high)}" for name, item in metrics.intervals.items()
     }
-    balanced = percent(metrics.balanced_accuracy), limits.get("balanced_accuracy", "")
     tiles = [
-        Tile("accuracy", percent(metrics.accuracy), limits.get("accuracy", "")),
-        Tile("balanced accuracy", *balanced),
-        Tile("macro F1", f"{metrics.macro_f1:.3f}", "mean over classes, at best 1"),
-        Tile("calibration error (ECE)", f"{metrics.ece:.3f}", f"by chance {text.chance_ece(metrics):.3f}"),
-        Tile("log loss (NLL)", f"{metrics.nll:.3f}", "nats per row, at best 0"),
+        ("accuracy", percent(metrics.accuracy), limits.get("accuracy", "")),
+        ("balanced accuracy", percent(metrics.balanced_accuracy), limits.get("balanced_accuracy", "")),
+        ("macro F1", f"{metrics.macro_f1:.3f}", "mean over classes, at best 1"),
+        ("calibration error (ECE)", f"{metrics.ece:.3f}", f"by chance {text.chance_ece(metrics):.3f}"),
+        ("log loss (NLL)", f"{metrics.nll:.3f}", "nats per row, at best 0"),
     ]
     if (bits := evaluation.bits_per_dim) is not None:
-        tiles.append(Tile("bits per dimension", f"{bits:.3f}", "8 in an uncompressed image"))
-    of_rows = f"of {rows.get('train', 0):,} for training"
-    return Tiles([*tiles, Tile("labelled rows", f"{rows.get('labelled', 0):,}", of_rows)])
+        tiles.append(("bits per dimension", f"{bits:.3f}", "8 in an uncompressed image"))
+    labelled, train = rows.get("labelled", 0), rows.get("train", 0)
+    return Tiles([*tiles, ("labelled rows", f"{labelled:,}", f"of {train:,} for training")])
 
 
 def classes_section(context: ReportContext) -> list[Part]:
     """Recall, precision and F1 of each class."""
     rows = []
-    for row in require_evaluation(context).classification.per_class:
+    for row in context.require_evaluation().classification.per_class:
         interval = wilson_interval(round(row.recall * row.support), row.support) if row.support else None
         limits = f"{percent(interval.low)} to {percent(interval.high)}" if interval else "-"
         recall = percent(row.recall) if row.support else "-"
@@ -94,8 +92,7 @@ def classes_section(context: ReportContext) -> list[Part]:
         "class that the model assigns to it. Precision: share of the rows assigned to the class that belong "
         "to it. F1: harmonic mean of both."
     )
-    summary = f"show all {len(rows)} classes" if len(rows) > MAX_OPEN_ROWS else ""
-    return [Table(columns, rows, caption, right=columns[1:], summary=summary)]
+    return [class_table(columns, rows, caption)]
 
 
 def _count_labels(context: ReportContext) -> list[str]:
@@ -109,7 +106,7 @@ def _count_labels(context: ReportContext) -> list[str]:
 
 def baselines_section(context: ReportContext) -> list[Part]:
     """The model in a table with simple methods, the most accurate first."""
-    evaluation = require_evaluation(context)
+    evaluation = context.require_evaluation()
     if not evaluation.baselines:
         raise UnavailableError(
             "No baselines were fitted. `flowgmm eval --baselines` fits five simpler methods to the same rows "
@@ -148,38 +145,31 @@ def data_section(context: ReportContext) -> list[Part]:
     ]
     try:
         rows = context.rows
-    except UnavailableError as reason:
+    except UnavailableError as error:
         keys = {"training": ("train", "labelled"), "held out": ("val", "val_labelled"), "test": ("test",) * 2}
         lines = [[split, *(f"{counts.get(key, 0):,}" for key in pair)] for split, pair in keys.items()]
         table = Table(["split", "rows", "labels used"], lines, right=["rows", "labels used"])
-        return [*parts, table, Paragraph(f"Counts by class cannot be shown. {reason}", "note")]
+        return [*parts, table, Paragraph(f"Counts by class cannot be shown. {error.message}", "note")]
     if rows.fingerprint != context.info.get("fingerprint"):
         note = "The data has changed since the training; these are its current counts."
         parts.append(Paragraph(note, "note"))
-    columns = [
-        [column.name, column.kind, " by ".join(map(str, column.shape)) or "1"] for column in rows.columns
-    ]
-    summary = f"show {pluralise(len(columns), 'input column')}"
-    column_table = Table(["input column", "kind", "numbers in a cell"], columns, summary=summary)
-    return [*parts, _class_table(rows), column_table]
-
-
-def _class_table(rows: SplitRows) -> Table:
     splits = {"training": rows.train, "held out": rows.val, "test": rows.test}
     labels = {name: split.labels for name, split in splits.items() if split is not None}
-    body: list[list[Any]] = [
+    lines = [
         [name, *(f"{int((values == index).sum()):,}" for values in labels.values())]
-        for index, name in enumerate(rows.class_names)
+        for index, name in [*enumerate(rows.class_names), (-1, "without label")]
     ]
-    body.append(["without label", *(f"{int((values < 0).sum()):,}" for values in labels.values())])
-    body.append(["all", *(f"{len(values):,}" for values in labels.values())])
+    totals = [lines.pop(), ["all", *(f"{len(values):,}" for values in labels.values())]]
     caption = (
         "Number of rows of each class with a visible label, by split. The model learns the density from rows "
         "without a visible label too."
     )
-    summary = f"show all {len(rows.class_names)} classes" if len(body) > MAX_OPEN_ROWS else ""
-    names = list(labels)
-    return Table(["class", *names], body, caption, right=names, highlight=[len(body) - 1], summary=summary)
+    table = class_table(["class", *labels], lines, caption, totals)
+    columns = [
+        [column.name, column.kind, " by ".join(map(str, column.shape)) or "1"] for column in rows.columns
+    ]
+    summary = f"show {pluralise(len(columns), 'input column')}"
+    return [*parts, table, Table(["input column", "kind", "numbers in a cell"], columns, summary=summary)]
 
 
 def settings_section(context: ReportContext) -> list[Part]:

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from flowgmm_cli.evaluation.metrics import ClassificationMetrics, Evaluation
 from flowgmm_cli.recipe.schema import Recipe
 
+_MAX_ENTRIES = 8  # of a vector that are written
 MIN_TEST_ROWS = 100  # with fewer, the interval of a share is wider than ten points either way
 
 
@@ -30,6 +33,26 @@ def pluralise(number: int, noun: str) -> str:
     """
     plural = noun if number == 1 else f"{noun}es" if noun.endswith("s") else f"{noun}s"
     return f"{number:,} {plural}"
+
+
+def format_cell(value: Any, *, number: str = ".4g", max_letters: int = 160) -> str:
+    """Format a cell of a table: numbers by a format specification, long texts cut.
+
+    >>> format_cell(3.14159), format_cell(None), format_cell("two\nlines"), format_cell(np.eye(2))
+    ('3.142', '', 'two lines', '1 0 0 1')
+    """
+    if value is None:
+        return ""
+    if isinstance(value, np.ndarray):
+        value = " ".join(f"{entry:.3g}" for entry in value.ravel()[:_MAX_ENTRIES].tolist())
+    elif isinstance(value, float | np.floating):
+        return f"{value:{number}}"
+    return shorten(" ".join(str(value).split()), max_letters)
+
+
+def shorten(name: str, max_letters: int = 18) -> str:
+    """Cut a name so that it fits beside an axis."""
+    return name if len(name) <= max_letters else f"{name[: max_letters - 1]}…"
 
 
 def method_name(method: str) -> str:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from flowgmm_cli.api import Column, DataContext, Rows
-from flowgmm_cli.cli.sample_output import figure, write_samples
+from flowgmm_cli.cli.sample_output import write_samples
 from flowgmm_cli.errors import RunFailedError, UsageError
 from flowgmm_cli.inference.samples import GeneratedRows, class_index, concatenate_generated, image_column
 from flowgmm_cli.inference.sampling import class_means, draw_samples
@@ -197,7 +197,7 @@ def test_generated_images_are_written_in_every_format(
     imaged = make_imaged(kind)
     made = draw_samples(imaged.trained, 2, classes=[0, 2], generator=seeded())
     file = tmp_path / f"made.{suffix}"
-    write_samples(made, {}, str(file), None, figure=figure(imaged.trained, made, "draw"))
+    write_samples(imaged.trained, made, {}, str(file), None)
     cells = made.cells["photo"]
     assert cells is not None
     if suffix == "npz":

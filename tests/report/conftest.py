@@ -10,7 +10,7 @@ import pytest
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.recipe.load import load_recipe
-from flowgmm_cli.report.context import ReportContext, load_report_context
+from flowgmm_cli.report.context import ReportContext
 from flowgmm_cli.runs import Run, create_run
 from flowgmm_cli.training.pipeline import train
 
@@ -61,4 +61,4 @@ def other(_awkward: Path, tmp_path: Path) -> Run:
 @pytest.fixture
 def context(awkward: Run) -> ReportContext:
     """The report context of the awkward run."""
-    return load_report_context(awkward, context=DataContext(offline=True))
+    return ReportContext(awkward, DataContext(offline=True))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import replace
 
 import pytest
 import yaml
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.report.card import FILE, escape, model_card, write_card
-from flowgmm_cli.report.context import ReportContext, UnavailableError, load_report_context
+from flowgmm_cli.report.context import ReportContext, UnavailableError
 from flowgmm_cli.runs import Run
 
 
@@ -44,10 +43,11 @@ def test_every_section_is_there(context: ReportContext) -> None:
     ]
 
 
-def test_the_card_names_overlays_of_the_recipe(context: ReportContext) -> None:
-    assert "Overlays" not in model_card(context)
-    with_overlays = replace(context, info={**context.info, "overlays": ["cpu", "a<b"]})
-    assert "- Overlays of the recipe: cpu, a&lt;b\n" in model_card(with_overlays)
+def test_the_card_names_overlays_of_the_recipe(awkward: Run) -> None:
+    assert "Overlays" not in model_card(ReportContext(awkward, DataContext()))
+    awkward.update(overlays=["cpu", "a<b"])
+    text = model_card(ReportContext(awkward, DataContext()))
+    assert "- Overlays of the recipe: cpu, a&lt;b\n" in text
 
 
 def test_metrics_have_intervals(context: ReportContext) -> None:
@@ -81,7 +81,7 @@ def test_the_card_is_written_into_the_run(context: ReportContext) -> None:
 
 def test_a_run_without_test_rows_has_a_card(awkward: Run) -> None:
     (awkward.path / "eval" / "test.json").unlink()
-    text = model_card(load_report_context(awkward, context=DataContext()))
+    text = model_card(ReportContext(awkward, DataContext()))
     assert "was not evaluated" in text
     assert "model-index" not in text
 
@@ -92,13 +92,13 @@ def test_baselines_are_named(awkward: Run) -> None:
     metrics = {"accuracy": 0.25, "balanced_accuracy": 0.3, "macro_f1": 0.2, "nll": 1.5, "ece": 0.1}
     value["baselines"] = {"label_spreading": {**metrics, "seconds": 0.1, "settings": {}}}
     file.write_text(json.dumps(value), encoding="utf-8")
-    assert "label spreading 0.2500" in model_card(load_report_context(awkward, context=DataContext()))
+    assert "label spreading 0.2500" in model_card(ReportContext(awkward, DataContext()))
 
 
 def test_a_run_without_a_model_has_no_card(awkward: Run) -> None:
     (awkward.path / "model.json").unlink()
     with pytest.raises(UnavailableError, match="no model yet"):
-        write_card(load_report_context(awkward, context=DataContext()))
+        write_card(ReportContext(awkward, DataContext()))
 
 
 @pytest.mark.parametrize(

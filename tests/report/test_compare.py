@@ -10,14 +10,7 @@ import pytest
 
 from flowgmm_cli.errors import RunError
 from flowgmm_cli.evaluation.predictions import StoredPredictions
-from flowgmm_cli.report.compare import (
-    compare,
-    difference_rows,
-    flatten,
-    result_rows,
-    short_names,
-    write_comparison,
-)
+from flowgmm_cli.report.compare import compare, flatten, write_comparison
 from flowgmm_cli.runs import Run
 
 
@@ -33,7 +26,7 @@ def test_the_same_test_rows_are_compared_row_by_row(awkward: Run, other: Run) ->
     comparison = compare([awkward, other])
     difference = comparison.differences[0]
     assert (difference.test_rows, difference.rows) == ("same", 12)
-    first, second = (run.predictions for run in comparison.runs)
+    first, second = (StoredPredictions.load(run.path / "eval" / "test.npz") for run in (awkward, other))
     assert first is not None
     assert second is not None
     assert difference.only_first == int((first.correct & ~second.correct).sum())
@@ -112,9 +105,10 @@ def test_the_json_is_complete(awkward: Run, other: Run) -> None:
 
 def test_short_names_leave_out_shared_folders(awkward: Run, other: Run) -> None:
     comparison = compare([awkward, other])
-    assert short_names(comparison) == ["one", "two"]
-    assert [len(row) for row in result_rows(comparison)] == [3] * 7
-    assert difference_rows(comparison, ["one", "two"])[0][0] == "two"
+    assert comparison.names == ["one", "two"]
+    tables = comparison.tables()
+    assert [len(row) for row in tables["results"].rows] == [3] * 7
+    assert tables["differences"].rows[0][0] == "two"
 
 
 def test_the_page_is_self_contained_and_overlays_the_curves(awkward: Run, other: Run, tmp_path: Path) -> None:

@@ -13,7 +13,15 @@ import pytest
 from matplotlib.text import Text
 
 from flowgmm_cli.evaluation.metrics import ClassificationMetrics, classification_metrics, log_probabilities
-from flowgmm_cli.report.figures import class_colours, method_colours, new_figure, png, set_title, shorten, svg
+from flowgmm_cli.report.figures import (
+    class_colours,
+    figure_style,
+    method_colours,
+    new_figure,
+    png,
+    set_title,
+    svg,
+)
 from flowgmm_cli.report.latent import (
     STEPS,
     FeaturePlane,
@@ -24,6 +32,7 @@ from flowgmm_cli.report.latent import (
     regions_figure,
 )
 from flowgmm_cli.report.predictions import confusion_figure, reliability_figure
+from flowgmm_cli.report.text import shorten
 
 
 def size(data: bytes) -> tuple[int, int]:
@@ -199,10 +208,11 @@ def test_long_names_are_cut() -> None:
 
 def test_an_svg_keeps_text_as_text_and_rasterises_scatter_plots() -> None:
     title = '"a" & <script> 漢字 $x$'
-    figure = new_figure(3, 2)
-    axes = figure.subplots()
-    axes.scatter([1, 2], [3, 4], rasterized=True)
-    set_title(axes, title, "5 $")
+    with figure_style():
+        figure = new_figure(3, 2)
+        axes = figure.subplots()
+        axes.scatter([1, 2], [3, 4], rasterized=True)
+        set_title(axes, title, "5 $")
     root = ElementTree.fromstring(svg(figure))
     namespace = "{http://www.w3.org/2000/svg}"
     assert {title, "5 $"} <= {text.text for text in root.iter(f"{namespace}text")}

@@ -14,8 +14,8 @@ from flowgmm_cli.api import DataContext
 from flowgmm_cli.inference.gallery import compute_row_statistics, select_extremes
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.report.card import model_card
-from flowgmm_cli.report.compare import compare, result_rows
-from flowgmm_cli.report.context import ReportContext, load_report_context
+from flowgmm_cli.report.compare import compare
+from flowgmm_cli.report.context import ReportContext
 from flowgmm_cli.report.galleries import gallery_section, score_figure
 from flowgmm_cli.report.ood import ood_section
 from flowgmm_cli.report.page import Paragraph, Part, Plot, Table, Tiles
@@ -42,7 +42,7 @@ def _image_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.fixture
 def image_context(_image_run: Run) -> ReportContext:
     """Return the report context of a run of images."""
-    return load_report_context(_image_run, context=CONTEXT)
+    return ReportContext(_image_run, CONTEXT)
 
 
 def pixels(figure: Figure) -> np.ndarray:
@@ -81,7 +81,7 @@ def test_ordinary_images_with_high_scores_are_shown_with_and_without_others(
     assert "other, lowest" not in plot.svg.decode()
     file = tmp_path / "noise.npz"
     np.savez(file, pixels=np.random.default_rng(0).integers(0, 17, (30, 8, 8)).astype(float))
-    context = load_report_context(image_context.run, context=CONTEXT, out=str(file))
+    context = ReportContext(image_context.run, CONTEXT, out=str(file))
     (plot,) = plots(ood_section(context), "ood-images")
     for text in ("other, lowest", "other, middle", "other, highest", "ordinary, highest"):
         assert text in plot.svg.decode()
@@ -107,7 +107,6 @@ def test_a_table_has_typical_and_odd_rows_in_its_own_columns(context: ReportCont
     names = [column.name for column in context.trained.preprocessor.columns]
     assert first.columns[-2:] == names
     validation = context.validation
-    assert validation.rows is not None
     statistics = compute_row_statistics(context.trained, validation.split)
     indices = {str(name): index for index, name in enumerate(validation.rows.ids)}
     for line in first.rows:
@@ -115,16 +114,17 @@ def test_a_table_has_typical_and_odd_rows_in_its_own_columns(context: ReportCont
         assert line[0] == context.class_names[statistics.classes[index]]
         assert line[3] == f"{statistics.log_density[index]:.2f}"
         assert float(line[-1]) == pytest.approx(float(validation.rows.columns[names[1]][index]), rel=1e-3)
-    entropies = [float(line[3]) for line in second.rows]
+    entropies = [float(line[2]) for line in second.rows]
     assert entropies == sorted(entropies, reverse=True)
 
 
 def test_bits_per_pixel_are_shown_if_they_were_measured(awkward: Run, other: Run) -> None:
     def collect(run: Run) -> tuple[str, str, list[list[str]]]:
-        context = load_report_context(run, context=CONTEXT)
+        context = ReportContext(run, CONTEXT)
         tiles = next(part for part in summary_section(context) if isinstance(part, Tiles))
-        names = ", ".join(tile.name for tile in tiles.tiles)
-        return names, model_card(context), [list(row) for row in result_rows(compare([awkward, other]))]
+        names = ", ".join(name for name, _, _ in tiles.tiles)
+        rows = compare([awkward, other]).tables()["results"].rows
+        return names, model_card(context), [list(row) for row in rows]
 
     names, card, rows = collect(awkward)
     assert "bits per dimension" not in names + card

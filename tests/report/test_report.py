@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.report.context import ReportContext, load_report_context
-from flowgmm_cli.report.page import Paragraph, Part, Section, Table, Unavailable
+from flowgmm_cli.report.context import ReportContext
+from flowgmm_cli.report.page import Paragraph, Part, Plot, Section, Table, Unavailable
 from flowgmm_cli.report.report import SECTIONS, Report, write_report
 from flowgmm_cli.report.tables import settings_section
 from flowgmm_cli.runs import Run
@@ -109,7 +109,7 @@ def write(context: ReportContext, folder: Path) -> WrittenReport:
 @pytest.fixture(scope="session")
 def report_page(_awkward: Path, tmp_path_factory: pytest.TempPathFactory) -> WrittenReport:
     """The complete report of the awkward run."""
-    context = load_report_context(Run(_awkward / "one"), context=DataContext(offline=True))
+    context = ReportContext(Run(_awkward / "one"), DataContext(offline=True))
     return write(context, tmp_path_factory.mktemp("report"))
 
 
@@ -132,7 +132,8 @@ def test_the_report_has_every_section_and_every_figure_a_caption(report_page: Wr
     sections = report_page.report.sections
     assert [section.id for section in sections] == [key for key, _, _ in SECTIONS]
     assert set(report_page.unavailable) == {"baselines", "race"}
-    plots = [plot for section in sections if isinstance(section, Section) for plot in section.plots]
+    parts = [part for section in sections if isinstance(section, Section) for part in section.parts]
+    plots = [part for part in parts if isinstance(part, Plot)]
     assert {"loss", "confusion", "reliability", "latent", "ood"} <= {plot.name for plot in plots}
     assert all(len(plot.caption) > 40 for plot in plots)
     assert report_page.page.tags.count("figcaption") >= len(plots)
@@ -159,13 +160,14 @@ def test_the_summary_states_accuracy_and_confidence(
     assert "Its mean confidence on the test rows is" in report_page.text
 
 
-def test_the_settings_section_names_overlays(context: ReportContext) -> None:
-    def texts(**changes: Any) -> list[str]:
-        parts = settings_section(replace(context, info={**context.info, **changes}))
+def test_the_settings_section_names_overlays(awkward: Run) -> None:
+    def texts() -> list[str]:
+        parts = settings_section(ReportContext(awkward, DataContext()))
         return [part.text for part in parts if isinstance(part, Paragraph)]
 
-    assert "Overlays of the recipe: cpu, short" in texts(overlays=["cpu", "short"])
     assert not [text for text in texts() if "verlay" in text]
+    awkward.update(overlays=["cpu", "short"])
+    assert "Overlays of the recipe: cpu, short" in texts()
 
 
 def test_samples_are_rows_in_the_columns_of_the_input(report_page: WrittenReport) -> None:
@@ -187,7 +189,7 @@ def test_scores_are_compared_with_pseudo_ood_rows(report_page: WrittenReport, co
 def test_missing_data_makes_only_its_own_sections_unavailable(awkward: Run, tmp_path: Path) -> None:
     recipe = awkward.path / "resolved.yaml"
     recipe.write_text(re.sub(r"path: .*csv.*", "path: gone.csv", recipe.read_text(encoding="utf-8")))
-    written = write(load_report_context(awkward, context=DataContext(offline=True)), tmp_path)
+    written = write(ReportContext(awkward, DataContext(offline=True)), tmp_path)
     assert "no such file: gone.csv" in written.unavailable["latent"]
     assert not {"summary", "curves", "classes", "confusion", "reliability"} & set(written.unavailable)
     assert "Counts by class cannot be shown" in written.text
@@ -203,7 +205,7 @@ def test_a_failed_run_still_has_a_report(awkward: Run, tmp_path: Path) -> None:
         info.pop(key)
     info |= {"status": "failed", "error": "<b>it broke</b>"}
     (awkward.path / "run.json").write_text(json.dumps(info), encoding="utf-8")
-    written = write(load_report_context(awkward, context=DataContext()), tmp_path)
+    written = write(ReportContext(awkward, DataContext()), tmp_path)
     assert not {"summary", "curves", "settings", "versions"} & set(written.unavailable)
     assert "its status is" in written.text
     assert "(<b>it broke</b>)" in written.text
@@ -217,7 +219,7 @@ def test_a_damaged_file_makes_only_its_own_sections_unavailable(
     (awkward.path / "eval" / "test.json").write_text(damage, encoding="utf-8")
     (awkward.path / "search.json").write_text('{"candidates": [{}]}', encoding="utf-8")
     warnings: list[str] = []
-    context = load_report_context(awkward, context=DataContext(), warn=warnings.append)
+    context = ReportContext(awkward, DataContext(), warn=warnings.append)
     unavailable = write(context, tmp_path).unavailable
     assert {"classes", "confusion", "reliability", "race"} <= set(unavailable)
     assert "latent" not in unavailable
@@ -239,7 +241,7 @@ def test_the_report_shows_baselines_and_the_search(awkward: Run, tmp_path: Path)
     candidate |= {"agreement": 0.8, "density": -1.0, "seconds": 3.0, "score": -0.26}
     search = {"kept": ["<deep>"], "reason": "it won", "candidates": [candidate]}
     (awkward.path / "search.json").write_text(json.dumps(search), encoding="utf-8")
-    written = write(load_report_context(awkward, context=DataContext()), tmp_path)
+    written = write(ReportContext(awkward, DataContext()), tmp_path)
     assert "kNN did best among 1 simpler methods" in written.text
     assert "with 25.0 %" in written.text
     assert "<deep> (kept)" in written.text
