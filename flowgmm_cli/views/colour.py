@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.errors import RecipeError
-from flowgmm_cli.views.images import ImageView, broadcast_per_image, check_high, draw_uniform, promote
+from flowgmm_cli.views.images import ImageView, broadcast_per_image, check_high, draw_uniform
 from flowgmm_cli.views.specs import ColourConfig
 
 RGB_CHANNELS = 3
@@ -31,7 +31,7 @@ class Colour(ImageView[ColourConfig]):
 
     name = "colour"
 
-    def __init__(self, config: ColourConfig, *, shape: tuple[int, int, int], high: float) -> None:
+    def __init__(self, config: ColourConfig, *, shape: tuple[int, ...], high: float) -> None:
         super().__init__(config, shape=shape, high=high)
         if self.channels not in (1, RGB_CHANNELS):
             raise RecipeError(
@@ -42,17 +42,17 @@ class Colour(ImageView[ColourConfig]):
         self.is_rgb = self.channels == RGB_CHANNELS
         self.high = check_high(self.name, high)
 
-    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Return images of the shape of `x`, `(N, *shape)`, with values between 0 and `high`."""
-        config, high, images = self.config, self.high, promote(x)
-        draws = draw_uniform(images, 4, generator)
-        images = brightness(images, 1 + draws[0] * config.brightness, high=high)
-        images = contrast(images, 1 + draws[1] * config.contrast, high=high)
+    def change(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return images with values between 0 and `high`."""
+        config, high = self.config, self.high
+        draws = draw_uniform(x, 4, generator)
+        x = brightness(x, 1 + draws[0] * config.brightness, high=high)
+        x = contrast(x, 1 + draws[1] * config.contrast, high=high)
         if self.is_rgb and config.saturation:
-            images = saturation(images, 1 + draws[2] * config.saturation, high=high)
+            x = saturation(x, 1 + draws[2] * config.saturation, high=high)
         if self.is_rgb and config.hue:
-            images = hue(images, draws[3] * config.hue)
-        return images.to(x.dtype)
+            x = hue(x, draws[3] * config.hue)
+        return x
 
 
 def brightness(x: Tensor, factor: Tensor, *, high: float) -> Tensor:
@@ -85,9 +85,7 @@ def sharpness(x: Tensor, factor: Tensor, *, high: float) -> Tensor:
 def hue(x: Tensor, turn: Tensor) -> Tensor:
     """Rotate the colours of images of three channels on the hue circle of HSV.
 
-    Args:
-        x: see above.
-        turn: share of the whole circle, `(N,)`; 1/3 turns red into green.
+    `turn` is the share of the whole circle, `(N,)`; 1/3 turns red into green.
     """
     value = x.amax(1)
     chroma = value - x.amin(1)

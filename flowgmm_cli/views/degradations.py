@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from flowgmm_cli.views.images import ImageView, check_high, draw_uniform, promote
+from flowgmm_cli.views.images import ImageView, check_high, draw_uniform
 from flowgmm_cli.views.specs import BlurConfig, CutoutConfig
 
 _TRUNCATE = 3.0  # standard deviations; 0.3 % of the weight lies beyond
@@ -22,12 +22,11 @@ class Blur(ImageView[BlurConfig]):
 
     name = "blur"
 
-    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Return blurred images of the shape of `x`, `(N, *shape)`."""
-        images = promote(x)
-        (draw,) = draw_uniform(images, 1, generator)
+    def change(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return blurred images."""
+        (draw,) = draw_uniform(x, 1, generator)
         radius = max(1, math.ceil(_TRUNCATE * self.config.sigma))
-        return gaussian_blur(images, draw.abs() * self.config.sigma, radius=radius).to(x.dtype)
+        return gaussian_blur(x, draw.abs() * self.config.sigma, radius=radius)
 
 
 class Cutout(ImageView[CutoutConfig]):
@@ -42,18 +41,18 @@ class Cutout(ImageView[CutoutConfig]):
 
     name = "cutout"
 
-    def __init__(self, config: CutoutConfig, *, shape: tuple[int, int, int], high: float) -> None:
+    def __init__(self, config: CutoutConfig, *, shape: tuple[int, ...], high: float) -> None:
         super().__init__(config, shape=shape, high=high)
         self.side = max(1, round(config.side * min(self.height, self.width)))
         self.grey = check_high(self.name, high) / 2 if config.fill == "grey" else 0.0
 
-    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Return images of the shape of `x`, `(N, *shape)`, with some pixels hidden."""
+    def change(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return images with some pixels hidden."""
         rows = self._draw_intervals(x, self.height, generator)
         columns = self._draw_intervals(x, self.width, generator)
         hidden = (rows[:, :, :, None] & columns[:, :, None, :]).any(1)[:, None]
         if self.config.fill == "mean":
-            return torch.where(hidden, promote(x).mean((2, 3), keepdim=True).to(x.dtype), x)
+            return torch.where(hidden, x.mean((2, 3), keepdim=True), x)
         return x.masked_fill(hidden, self.grey)
 
     def _draw_intervals(self, x: Tensor, size: int, generator: torch.Generator) -> Tensor:
@@ -65,12 +64,10 @@ class Cutout(ImageView[CutoutConfig]):
 
 
 def gaussian_blur(x: Tensor, sigma: Tensor, *, radius: int) -> Tensor:
-    """Average each image with Gaussian weights, first along columns, then along rows.
+    """Average each of the images `(N, C, H, W)` with Gaussian weights, first along columns, then along rows.
 
-    Args:
-        x: images `(N, C, H, W)`, at least float32; the nearest pixel continues them.
-        sigma: standard deviations in pixels, `(N,)`.
-        radius: number of pixels on either side that have weight.
+    `sigma` are standard deviations in pixels, `(N,)`; `radius` is the number of pixels on either side that
+    have weight. The nearest pixel continues an image beyond its edges.
     """
     steps = torch.arange(-radius, radius + 1, dtype=x.dtype, device=x.device)
     weights = (steps / sigma.clamp(min=_MIN_SIGMA)[:, None]).square().mul(-0.5).softmax(1)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from flowgmm_cli.views.images import ImageView, broadcast_per_image, draw_uniform, promote
+from flowgmm_cli.views.images import ImageView, broadcast_per_image, draw_uniform
 from flowgmm_cli.views.specs import AffineConfig, CropConfig, ElasticConfig, FlipConfig
 
 
@@ -24,17 +24,17 @@ class Affine(ImageView[AffineConfig]):
 
     name = "affine"
 
-    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Return changed images of the shape of `x`, `(N, *shape)`."""
-        config, images = self.config, promote(x)
-        right, down, angle, zoom, shear = draw_uniform(images, 5, generator)
+    def change(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return interpolated images."""
+        config = self.config
+        right, down, angle, zoom, shear = draw_uniform(x, 5, generator)
         matrix = inverse_matrix(
             angle * math.radians(config.degrees),
             (zoom * math.log1p(config.zoom)).exp(),
             shear * math.tan(math.radians(config.shear)),
         )
         shift = torch.stack([right, down], dim=1) * config.pixels
-        return warp(images, matrix, shift, padding=config.padding).to(x.dtype)
+        return warp(x, matrix, shift, padding=config.padding)
 
 
 class Elastic(ImageView[ElasticConfig]):
@@ -47,18 +47,18 @@ class Elastic(ImageView[ElasticConfig]):
 
     name = "elastic"
 
-    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Return distorted images of the shape of `x`, `(N, *shape)`."""
-        images, knots = promote(x), self.config.knots
-        draws = torch.empty(len(x), 2, knots, knots, dtype=images.dtype, device=x.device)
+    def change(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return distorted images."""
+        knots = self.config.knots
+        draws = x.new_empty(len(x), 2, knots, knots)
         field = draws.uniform_(-1, 1, generator=generator) * self.config.pixels
         # equals `interpolate` on the field itself, which takes several times as long
-        by_row, by_column = (_cubic_weights(knots, size, images) for size in (self.height, self.width))
+        by_row, by_column = (_cubic_weights(knots, size, x) for size in (self.height, self.width))
         right, down = (by_row @ field @ by_column.T).unbind(1)
-        columns = pixel_centres(self.width, images) + right * (2 / self.width)
-        rows = pixel_centres(self.height, images)[:, None] + down * (2 / self.height)
+        columns = pixel_centres(self.width, x) + right * (2 / self.width)
+        rows = pixel_centres(self.height, x)[:, None] + down * (2 / self.height)
         grid = torch.stack([columns, rows], dim=3)
-        return sample_pixels(images, grid, padding=self.config.padding).to(x.dtype)
+        return sample_pixels(x, grid, padding=self.config.padding)
 
 
 class Crop(ImageView[CropConfig]):
@@ -71,14 +71,13 @@ class Crop(ImageView[CropConfig]):
 
     name = "crop"
 
-    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Return windows of the shape of `x`, `(N, *shape)`."""
+    def change(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return the windows."""
         config, limit = self.config, self.config.pixels
         if config.area == 1 and config.stretch == 1:
             shift = torch.randint(-limit, limit + 1, (2, len(x)), generator=generator, device=x.device)
             return shift_pixels(x, shift[0], shift[1], padding=config.padding)
-        images = promote(x)
-        area, ratio, right, down = draw_uniform(images, 4, generator)
+        area, ratio, right, down = draw_uniform(x, 4, generator)
         area = config.area + (1 - config.area) * (area + 1) / 2
         ratio = (ratio * math.log(config.stretch)).exp()
         width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
@@ -86,7 +85,7 @@ class Crop(ImageView[CropConfig]):
         right = right * ((1 - width) * (self.width / 2) + limit)
         down = down * ((1 - height) * (self.height / 2) + limit)
         grid = affine_grid(matrix, torch.stack([right, down], dim=1), (self.height, self.width))
-        return sample_pixels(images, grid, padding=config.padding).to(x.dtype)
+        return sample_pixels(x, grid, padding=config.padding)
 
 
 class Flip(ImageView[FlipConfig]):
@@ -98,8 +97,8 @@ class Flip(ImageView[FlipConfig]):
 
     name = "flip"
 
-    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Return images of the shape of `x`, `(N, *shape)`, some of them mirrored."""
+    def change(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return images, some of them mirrored."""
         columns, rows = torch.empty(2, len(x), device=x.device).uniform_(generator=generator).unbind(0)
         x = torch.where(broadcast_per_image(columns < self.config.horizontal), x.flip(3), x)
         return torch.where(broadcast_per_image(rows < self.config.vertical), x.flip(2), x)
@@ -108,13 +107,8 @@ class Flip(ImageView[FlipConfig]):
 def inverse_matrix(angle: Tensor, zoom: Tensor, shear: Tensor) -> Tensor:
     """Compute the matrices that map pixels of the changed images to the original ones, about the centre.
 
-    Args:
-        angle: clockwise rotation in radians, `(N,)`.
-        zoom: factor on the size, `(N,)`.
-        shear: shift to the right per pixel down, `(N,)`, before the rotation.
-
-    Returns:
-        Matrices for `(x, y)` in pixels, `(N, 2, 2)`.
+    `angle` is the clockwise rotation in radians, `zoom` the factor on the size and `shear` the shift to the
+    right per pixel down before the rotation, all `(N,)`. The result, `(N, 2, 2)`, is for `(x, y)` in pixels.
     """
     cos, sin = angle.cos(), angle.sin()
     # (rotation @ shear @ zoom)^-1
@@ -125,11 +119,9 @@ def inverse_matrix(angle: Tensor, zoom: Tensor, shear: Tensor) -> Tensor:
 def warp(x: Tensor, matrix: Tensor, shift: Tensor, *, padding: str = "zeros") -> Tensor:
     """Apply a linear map about the centre of each image, then a shift, with linear interpolation.
 
-    Args:
-        x: images `(N, C, H, W)`, at least float32.
-        matrix: see `inverse_matrix`, `(N, 2, 2)`.
-        shift: right and down, in pixels, `(N, 2)`.
-        padding: values outside the image: `zeros`, `border` (the nearest pixel) or `reflection`.
+    `x` are images `(N, C, H, W)`, at least float32, `matrix` is that of `inverse_matrix`, `(N, 2, 2)`, and
+    `shift` goes right and down, in pixels, `(N, 2)`. `padding` gives the values outside the image: `zeros`,
+    `border` (the nearest pixel) or `reflection`.
     """
     offset = -(matrix * shift[:, None, :]).sum(2)
     return sample_pixels(x, affine_grid(matrix, offset, x.shape[-2:]), padding=padding)
@@ -138,13 +130,8 @@ def warp(x: Tensor, matrix: Tensor, shift: Tensor, *, padding: str = "zeros") ->
 def affine_grid(matrix: Tensor, offset: Tensor, size: tuple[int, ...]) -> Tensor:
     """Return the positions `matrix @ q + offset` of the pixels q of an image, for `sample_pixels`.
 
-    Args:
-        matrix: for `(x, y)` in pixels from the centre, `(N, 2, 2)`.
-        offset: in pixels, `(N, 2)`.
-        size: height and width.
-
-    Returns:
-        `(N, H, W, 2)`; either side of the image goes from -1 to 1.
+    `matrix` `(N, 2, 2)` and `offset` `(N, 2)` are for `(x, y)` in pixels from the centre, `size` is height
+    and width. The positions are `(N, H, W, 2)`; either side of the image goes from -1 to 1.
     """
     height, width = size
     xx, xy, yx, yy = matrix.flatten(1).unbind(1)
@@ -163,12 +150,9 @@ def pixel_centres(count: int, like: Tensor) -> Tensor:
 
 
 def sample_pixels(x: Tensor, grid: Tensor, *, padding: str = "zeros") -> Tensor:
-    """Return images with the values of `x` at the positions `grid`, linear between pixels.
+    """Return the values of images `(N, C, H, W)` at positions `grid` `(N, H, W, 2)`, linear between pixels.
 
-    Args:
-        x: images `(N, C, H, W)`, at least float32.
-        grid: positions `(N, H, W, 2)`, see `affine_grid`.
-        padding: see `warp`.
+    See `affine_grid` for the positions and `warp` for the `padding`.
     """
     if not len(x):
         return x.clone()
@@ -176,13 +160,9 @@ def sample_pixels(x: Tensor, grid: Tensor, *, padding: str = "zeros") -> Tensor:
 
 
 def shift_pixels(x: Tensor, right: Tensor, down: Tensor, *, padding: str = "zeros") -> Tensor:
-    """Shift images by whole pixels, without interpolation.
+    """Shift images `(N, C, H, W)` by whole pixels `right` and `down`, int64 `(N,)`, without interpolation.
 
-    Args:
-        x: images `(N, C, H, W)`.
-        right: int64 `(N,)`, in pixels.
-        down: the same.
-        padding: see `warp`.
+    See `warp` for the `padding`.
     """
     height, width = x.shape[-2:]
     rows, no_row = _source_index(down, height, padding)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from typing import ClassVar, Generic, TypeVar
 
 import torch
@@ -15,7 +16,7 @@ from flowgmm_cli.errors import RecipeError
 ConfigT = TypeVar("ConfigT", bound=Config)
 
 
-class ImageView(Generic[ConfigT]):
+class ImageView(ABC, Generic[ConfigT]):
     """A random change of images; each image draws its own, the same for all of its channels.
 
     Args:
@@ -29,27 +30,24 @@ class ImageView(Generic[ConfigT]):
 
     name: ClassVar[str]
 
-    def __init__(self, config: ConfigT, *, shape: tuple[int, int, int], high: float) -> None:
+    def __init__(self, config: ConfigT, *, shape: tuple[int, ...], high: float) -> None:
+        if len(shape) != 3 or not 1 <= shape[0] <= MAX_CHANNELS:
+            raise RecipeError(
+                f"the view `{self.name}` changes images, got entries of shape {shape}",
+                hint=f"images have the shape (channels, height, width), with at most {MAX_CHANNELS} channels",
+            )
         self.config = config
-        self.channels, self.height, self.width = check_shape(self.name, shape)
+        self.channels, self.height, self.width = shape
 
+    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return changed images of the shape of `x`, `(N, *shape)`."""
+        # positions and sums over pixels need more than half precision
+        images = x.to(torch.promote_types(x.dtype, torch.float32))
+        return self.change(images, generator).to(x.dtype)
 
-def check_shape(view: str, shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Return `shape` if it is that of an image, `(channels, height, width)`.
-
-    Args:
-        view: its name, for the message.
-        shape: of one entry of the column.
-
-    Raises:
-        RecipeError: it is not, or the channels come last.
-    """
-    if len(shape) != 3 or not 1 <= shape[0] <= MAX_CHANNELS:
-        raise RecipeError(
-            f"the view `{view}` changes images, got entries of shape {shape}",
-            hint=f"images have the shape (channels, height, width), with at most {MAX_CHANNELS} channels",
-        )
-    return (shape[0], shape[1], shape[2])
+    @abstractmethod
+    def change(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return changed images; `x` `(N, *shape)`, at least float32, must stay as it is."""
 
 
 def check_high(view: str, high: float) -> float:
@@ -67,11 +65,6 @@ def check_high(view: str, high: float) -> float:
             "data.views",
         )
     return high
-
-
-def promote(x: Tensor) -> Tensor:
-    """Convert images to at least float32: positions and sums over pixels need more than half precision."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def draw_uniform(x: Tensor, count: int, generator: torch.Generator) -> tuple[Tensor, ...]:

@@ -91,13 +91,10 @@ class AugmentationPipeline:
 def build_pipeline(
     name: Name, views: Sequence[Component], *, preprocessor: Preprocessor | None, device: torch.device
 ) -> AugmentationPipeline:
-    """Build the changes that a recipe lists under `data.views.weak` or `data.views.strong`.
+    """Build the `views` that a recipe lists under `data.views.weak` or `data.views.strong`.
 
-    Args:
-        name: `weak` or `strong`.
-        views: the list.
-        preprocessor: of the rows; may be None where no view changes inputs and no transform is random.
-        device: device of the rows.
+    The `preprocessor` of the rows may be None where no view changes inputs and no transform is random;
+    `device` is that of the rows.
 
     Raises:
         RecipeError: a view changes images, and no column holds images.
@@ -118,10 +115,7 @@ def build_pipeline(
 class ImageColumnView:
     """A change of the images of one column; the rest of the feature matrix stays as it is.
 
-    Args:
-        change: takes the images, `(N, channels, height, width)`.
-        columns: position of the images in the matrix.
-        shape: shape of an image.
+    The `change` takes images `(N, *shape)`, which lie at `columns` of the matrix.
     """
 
     def __init__(self, change: View, columns: slice, shape: tuple[int, int, int]) -> None:
@@ -169,15 +163,8 @@ def encode_text_copies(
     """Encode changed copies of some rows, for each of the two views that changes texts.
 
     A view has as many copies as the largest `copies` of its changes of texts; every copy goes through all of
-    them. The changes depend on `run.seed` and the part alone. The vectors are kept in the embedding cache, in
-    a folder of their own, so that the vectors of unchanged texts stay quick to look up.
-
-    Args:
-        recipe: names the views.
-        rows: training or held-out rows.
-        preprocessor: fitted to the unchanged training rows.
-        context: context of the data source.
-        part: `train` or `val`.
+    them. The changes depend on `run.seed` and the `part` alone, which is `train` or `val`. The vectors are
+    kept in the embedding cache, in a folder of their own, so that unchanged texts stay quick to look up.
 
     Returns:
         By view, float32 `(N, copies, D)`, or `(N, copies, F)` where the view goes on to change inputs.

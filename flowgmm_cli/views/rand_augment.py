@@ -12,7 +12,7 @@ from torch import Tensor
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.views import colour
 from flowgmm_cli.views.geometry import affine_grid, inverse_matrix, sample_pixels
-from flowgmm_cli.views.images import ImageView, check_high, draw_uniform, promote
+from flowgmm_cli.views.images import ImageView, check_high, draw_uniform
 from flowgmm_cli.views.specs import RandAugmentConfig
 
 # the changes at magnitude 1, those of FixMatch (Sohn et al., 2020, table 12) where it has them
@@ -34,18 +34,13 @@ COLOUR_OPERATIONS: dict[str, Callable[[Tensor, Tensor, float], Tensor]] = {
 
 @dataclass(frozen=True)
 class _Round:
-    """One operation for each image.
+    """One operation for each image."""
 
-    Attributes:
-        groups: positions of the images that each operation changes, `(operations, size)`; a batch that the
-            operations do not divide is filled up with positions beyond its end.
-        level: strengths, from -magnitude to magnitude, `(operations * size,)`.
-        second_level: further numbers of the same kind, for operations that need two.
-    """
-
+    # positions of the images that each operation changes, `(operations, size)`; a batch that the operations
+    # do not divide is filled up with positions beyond its end
     groups: Tensor
-    level: Tensor
-    second_level: Tensor
+    level: Tensor  # strengths, from -magnitude to magnitude, `(operations * size,)`
+    second_level: Tensor  # further numbers of the same kind, for operations that need two
 
 
 class RandAugment(ImageView[RandAugmentConfig]):
@@ -63,7 +58,7 @@ class RandAugment(ImageView[RandAugmentConfig]):
 
     name = "rand_augment"
 
-    def __init__(self, config: RandAugmentConfig, *, shape: tuple[int, int, int], high: float) -> None:
+    def __init__(self, config: RandAugmentConfig, *, shape: tuple[int, ...], high: float) -> None:
         super().__init__(config, shape=shape, high=high)
         self.high = check_high(self.name, high)
         is_rgb = self.channels == colour.RGB_CHANNELS
@@ -75,17 +70,16 @@ class RandAugment(ImageView[RandAugmentConfig]):
                 hint="name others, such as shift and contrast, in its `operations`",
             )
 
-    def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
-        """Return images of the shape of `x`, `(N, *shape)`, with values between 0 and `high`."""
+    def change(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Return images with values between 0 and `high`."""
         if not len(x):
             return x.clone()
-        images = promote(x)
-        rounds = [self._draw_round(images, generator) for _ in range(self.config.count)]
+        rounds = [self._draw_round(x, generator) for _ in range(self.config.count)]
         if GEOMETRIC_OPERATIONS & set(self.operations):
-            images = self._apply_geometric(images, rounds)
+            x = self._apply_geometric(x, rounds)
         if set(COLOUR_OPERATIONS) & set(self.operations):
-            images = self._apply_colour(images, rounds)
-        return images.clamp(0, self.high).to(x.dtype)
+            x = self._apply_colour(x, rounds)
+        return x.clamp(0, self.high)
 
     def _draw_round(self, images: Tensor, generator: torch.Generator) -> _Round:
         count = len(self.operations)

@@ -38,11 +38,6 @@ def test_widths_are_drawn_evenly_up_to_the_largest() -> None:
     assert float(width.median()) == pytest.approx(1.0, abs=0.05)
 
 
-def test_a_width_of_zero_leaves_images_as_they_are() -> None:
-    x = images(3, 3, 6, 7)
-    assert torch.equal(Blur(BlurConfig(sigma=0.0), shape=(3, 6, 7), high=1.0)(x, torch.Generator()), x)
-
-
 def cut(height: int, width: int, rows: int = 3000, **words: object) -> Tensor:
     """Return masks of the hidden pixels, `(rows, height, width)`."""
     view = Cutout(CutoutConfig.model_validate(words), shape=(1, height, width), high=1.0)

@@ -39,19 +39,6 @@ def test_each_operation_by_itself_changes_images(name: str) -> None:
     assert float(changed.double().mean()) > 0.8  # levels near 0 may leave an image as it is
 
 
-@pytest.mark.parametrize("count", [1, 3])
-def test_identity_alone_leaves_images_as_they_are(count: int) -> None:
-    x = images(5, 1, 6, 7)
-    assert torch.equal(make((1, 6, 7), count=count, operations=["identity"])(x, torch.Generator()), x)
-
-
-def test_a_magnitude_of_zero_changes_nothing_but_by_operations_without_strength() -> None:
-    x = (images(40, 3, 9, 9) * 255).floor()
-    kept = [name for name in NAMES if name not in ("autocontrast", "equalise")]
-    view = make((3, 9, 9), high=255.0, count=3, magnitude=0.0, operations=kept)
-    torch.testing.assert_close(view(x, torch.Generator().manual_seed(0)), x)
-
-
 @pytest.mark.parametrize("rows", [1, 2, 3, 7, 30])
 def test_operations_get_equally_many_images(rows: int) -> None:
     x = torch.full((rows, 1, 4, 4), 0.5, dtype=torch.float64)
