@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> object:
     """Import a public name on first use: the checks of data need no torch."""
     if name in __all__:
-        from .names import load
+        from .component import load_name
 
-        return load(name)
+        return load_name(name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

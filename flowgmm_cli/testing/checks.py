@@ -32,10 +32,6 @@ class ConformanceError(AssertionError):
     found = property(lambda self: self.problem, doc="The earlier name of `problem`.")
 
 
-class Finding(Exception):  # noqa: N818 - `check` turns it into a ConformanceError
-    """A defect, raised by code that does not know the name of the check."""
-
-
 @dataclass(frozen=True)
 class CheckResult:
     """The result of a check.
@@ -127,7 +123,7 @@ def check(fix: str) -> Callable[[Method], Method]:
                 except (Exception, SystemExit) as error:
                     where = "".join(f"{self.case_name(value)}: " for value in values.values())
                     problem = where + describe_error(error)
-                    cause = None if isinstance(error, Finding) else error
+                    cause = None if isinstance(error, AssertionError) else error
                     raise ConformanceError(name, self.subject, problem, fix) from cause
 
         setattr(run, "parameter", parameter)  # noqa: B010 - not an attribute of functions
@@ -137,16 +133,17 @@ def check(fix: str) -> Callable[[Method], Method]:
 
 
 def expect(condition: object, problem: str) -> None:
-    """Raise a `Finding` unless the condition holds."""
+    """Raise an `AssertionError` with this message unless the condition holds."""
     if not condition:
-        raise Finding(problem)
+        raise AssertionError(problem)
 
 
 def describe_error(error: BaseException) -> str:
     """Describe an error in one line."""
     if isinstance(error, FlowgmmError):
         return "; ".join([error.message, *(detail.strip() for detail in error.details)])
-    return str(error) if isinstance(error, Finding) else f"{type(error).__name__}: {error}".rstrip(": ")
+    text = f"{type(error).__name__}: {error}".rstrip(": ")
+    return str(error) if isinstance(error, AssertionError) and str(error) else text
 
 
 def check_names(suite: type[Any]) -> list[str]:

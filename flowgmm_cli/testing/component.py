@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from importlib import import_module
 from typing import Any, ClassVar
 from unittest import SkipTest
 
@@ -20,7 +21,7 @@ from flowgmm_cli.recipe.json_schema import recipe_schema
 from flowgmm_cli.recipe.parameters import parameters
 from flowgmm_cli.recipe.parse import parse_component
 from flowgmm_cli.recipe.yaml import write_yaml
-from flowgmm_cli.testing.checks import Finding, Suite, check, expect
+from flowgmm_cli.testing.checks import Suite, check, expect
 from flowgmm_cli.testing.isolation import forbid_global_random_numbers, global_seed
 
 HEAVY = frozenset({
@@ -75,7 +76,7 @@ class Conformance(Suite):
         if self.name:
             return registry().find(self.kind, self.name)
         if self.spec is None:
-            raise Finding("the suite has neither a `name` nor a `spec`")
+            raise AssertionError("the suite has neither a `name` nor a `spec`")
         for entry in registry().entries(self.kind):
             module, _, attribute = entry.target.partition(":")
             target = entry.loaded or getattr(sys.modules.get(module), attribute, None)
@@ -255,3 +256,23 @@ def suite_for(entry: Entry, config: Mapping[str, Any] | None = None) -> type[Con
     if config:
         attributes["config"] = {**base.config, **config}
     return type(base.__name__, (base,), attributes)
+
+
+# --- the public names ---------------------------------------------------------------------------------------
+
+_MODULES = {
+    "checks": ("CheckResult", "ConformanceError", "check", "run_checks"),
+    "component": ("Conformance", "suite_for"),
+    "data": ("DataConformance",),
+    "encoders": ("EncoderConformance",),
+    "flows": ("FlowConformance", "ImageFlowConformance"),
+    "recipes": ("RecipesConformance",),
+    "regularisers": ("RegulariserConformance",),
+    "scores": ("ScoreConformance",),
+}
+
+
+def load_name(name: str) -> object:
+    """Import a public name."""
+    module = next(module for module, names in _MODULES.items() if name in names)
+    return getattr(import_module(f"flowgmm_cli.testing.{module}"), name)

@@ -14,7 +14,7 @@ import numpy as np
 from flowgmm_cli.api import Column, DataContext, DataError, Kind, Rows, SourceData
 from flowgmm_cli.data.fingerprint import row_digests
 from flowgmm_cli.plugins import registry
-from flowgmm_cli.testing.checks import Finding, check, expect
+from flowgmm_cli.testing.checks import check, expect
 from flowgmm_cli.testing.component import Conformance
 from flowgmm_cli.testing.isolation import forbid_network, global_seed
 
@@ -172,7 +172,7 @@ class DataConformance(Conformance):
         except DataError as error:
             expect(str(error).strip(), "the DataError has no message")
         else:
-            raise Finding(f"{dict(self.missing)} loads without an error")
+            raise AssertionError(f"{dict(self.missing)} loads without an error")
 
     @check("read the message; `flowgmm train --dry-run` shows it, too")
     def test_rows_become_features(self) -> None:

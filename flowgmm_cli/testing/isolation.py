@@ -12,12 +12,12 @@ from unittest import mock
 
 import numpy as np
 
-from flowgmm_cli.testing.checks import Finding, expect
+from flowgmm_cli.testing.checks import expect
 
 
 @contextmanager
 def forbid_global_random_numbers(action: str) -> Iterator[None]:
-    """Raise a `Finding` if the block draws from, or seeds, a generator that the whole process shares."""
+    """Raise an `AssertionError` if the block draws from or seeds a generator that the process shares."""
     with _restore_generators():
         expected = _draw()
     with _restore_generators():
@@ -39,7 +39,7 @@ def global_seed(seed: int) -> Iterator[None]:
 
 @contextmanager
 def forbid_network(action: str) -> Iterator[None]:
-    """Refuse connections inside the block, and raise a `Finding` after an attempt."""
+    """Refuse connections inside the block, and raise an `AssertionError` after an attempt."""
     attempts: list[str] = []
     connect = socket.socket.connect
 
@@ -59,7 +59,7 @@ def forbid_network(action: str) -> Iterator[None]:
             yield
     except Exception as error:
         if attempts:
-            raise Finding(f"{action} tries to connect to {attempts[0]}") from error
+            raise AssertionError(f"{action} tries to connect to {attempts[0]}") from error
         raise
     expect(not attempts, f"{action} tries to connect to {', '.join(attempts[:1])}")
 

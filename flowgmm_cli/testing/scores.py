@@ -15,7 +15,7 @@ from flowgmm_cli.api import Kind, Latents, ScoreInputs, ScoreSpec
 from flowgmm_cli.scores.base import Floats, take_rows
 from flowgmm_cli.testing.checks import check, expect
 from flowgmm_cli.testing.component import Conformance, copy_state
-from flowgmm_cli.testing.toys import toy_model
+from flowgmm_cli.testing.tensors import toy_model
 
 
 class ScoreConformance(Conformance):

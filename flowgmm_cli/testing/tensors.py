@@ -1,4 +1,4 @@
-"""Comparisons of tensors, and of the modules that hold them."""
+"""Comparisons of tensors and of the modules that hold them, and a small model."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
+from flowgmm_cli.flows.layers.linear import LULinear
+from flowgmm_cli.mixture.gaussian import GaussianMixture
+from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.testing.checks import expect
 
 _REGISTERED = ("_parameters", "_buffers", "_modules")
 
 
 def expect_close(actual: Tensor, expected: Tensor, tolerance: float, problem: str) -> None:
-    """Raise a `Finding` if the largest difference, relative to 1 + max |expected|, exceeds the tolerance."""
+    """Raise an `AssertionError` if a difference, relative to 1 + max |expected|, exceeds the tolerance."""
     if actual.shape == expected.shape:
         error = float((actual - expected).detach().abs().max() / (1 + expected.detach().abs().max()))
     else:
@@ -64,3 +67,14 @@ def autocast_on_meta() -> Iterator[None]:
 
     with mock.patch.object(autocast, "__init__", init_for_cpu):
         yield
+
+
+def toy_model(features: int = 4, classes: int = 3) -> FlowMixture:
+    """Make a linear flow and a mixture, both with parameters; the classes lie on the first axis, 4 apart."""
+    flow, generator = LULinear(features), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in flow.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.2)
+    means = torch.zeros(classes, features)
+    means[:, 0] = 4.0 * (torch.arange(classes) - (classes - 1) / 2)
+    return FlowMixture(flow, GaussianMixture(means, learn_means=True, learn_scales=True))
