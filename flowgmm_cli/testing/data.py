@@ -13,7 +13,6 @@ import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, DataError, Kind, Rows, SourceData
 from flowgmm_cli.data.fingerprint import row_digests
-from flowgmm_cli.plugins import registry
 from flowgmm_cli.testing.checks import check, expect
 from flowgmm_cli.testing.component import Conformance
 from flowgmm_cli.testing.isolation import forbid_network, global_seed
@@ -177,23 +176,15 @@ class DataConformance(Conformance):
     @check("read the message; `flowgmm train --dry-run` shows it, too")
     def test_rows_become_features(self) -> None:
         """The rows can be divided into splits and turned into finite features."""
-        from flowgmm_cli.data.feature_encoder import FeatureEncoder
+        from flowgmm_cli.data.prepare import fit_preprocessor
         from flowgmm_cli.data.splits import split_rows
 
         source, _ = self._splits()
-        config: Any = self.component().config
-        division = split_rows(source, labels=config.labels, split=config.split)
+        component = self.component()
+        config: Any = component.config
+        rows = split_rows(source, labels=config.labels, split=config.split)
         with self.context(offline=self.offline == "loads") as context:
-            values = dict(config)
-            encoder = values.get("encoder")
-            feature_encoder = FeatureEncoder.fit(
-                division.train,
-                source.columns,
-                missing=values.get("missing", "error"),
-                encoder=None if encoder is None else lambda: registry.build(encoder),
-            )
-            x = feature_encoder.transform(division.train, context)
-        expect(bool(np.isfinite(x).all()), "features are not finite")
+            fit_preprocessor(rows, component, context).apply(rows.train, context)
 
 
 def _column_problem(column: Column, values: Any) -> str:

@@ -3,12 +3,13 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from suites import expect_caught, suite_of
+from suites import expect_caught, failures, suite_of
 
 from flowgmm_cli.api import (
     Column,
@@ -57,147 +58,95 @@ class Right:
         return np.array([f"{split}-{index}" for index in range(n)])
 
 
-class NoTrain(Right):
-    def load(self) -> SourceData:
-        actual = super().load()
-        return SourceData(actual.columns, actual.class_names, {"training": actual.splits["train"]})
+def load_renamed(self: Right) -> SourceData:
+    actual = Right.load(self)
+    return SourceData(actual.columns, actual.class_names, {"training": actual.splits["train"]})
 
 
-class Lengths(Right):
-    def ids(self, split: str, n: int) -> Any:
-        return super().ids(split, n)[1:]
+def load_copied(self: Right) -> SourceData:
+    actual = Right.load(self)
+    train, test = actual.splits["train"], actual.splits["test"]
+    copied = train.take(np.arange(len(test)))
+    splits = {"train": train, "test": Rows(copied.columns, copied.labels, test.ids)}
+    return SourceData(actual.columns, actual.class_names, splits)
 
 
-class Float32(Right):
-    def rows(self, split: str, n: int, numbers: np.random.Generator) -> Rows:
-        rows = super().rows(split, n, numbers)
-        return Rows({**rows.columns, "x": rows.columns["x"].astype(np.float32)}, rows.labels, rows.ids)
+def load_after(change: Callable[[Right], Any]) -> Callable[[Right], SourceData]:
+    def load(self: Right) -> SourceData:
+        change(self)
+        return Right.load(self)
+
+    return load
 
 
-class NumpyStrings(Right):
-    def rows(self, split: str, n: int, numbers: np.random.Generator) -> Rows:
-        rows = super().rows(split, n, numbers)
-        return Rows({**rows.columns, "c": np.array(["red"] * n)}, rows.labels, rows.ids)
+def look_up(self: Right) -> None:
+    with contextlib.suppress(OSError):  # as libraries do that try first and fall back to their cache
+        socket.getaddrinfo("example.invalid", 80)
 
 
-class LabelsBeyond(Right):
-    def classes(self) -> tuple[str, ...]:
-        return ("a",)
+def raise_if(condition: Callable[[Right], bool], error: Exception) -> dict[str, Any]:
+    def check(self: Right) -> None:
+        if condition(self):
+            raise error
+
+    return {"load": load_after(check)}
 
 
-class SameClassTwice(Right):
-    def classes(self) -> tuple[str, ...]:
-        return ("a", "a")
+def columns(**columns: Callable[[Any, int], Any]) -> dict[str, Any]:
+    """Return the method that makes rows with these columns, from their cells and their number."""
+
+    def rows(self: Right, split: str, n: int, numbers: np.random.Generator) -> Rows:
+        actual = Right.rows(self, split, n, numbers)
+        new = {name: make(actual.columns[name], n) for name, make in columns.items()}
+        return Rows({**actual.columns, **new}, actual.labels, actual.ids)
+
+    return {"rows": rows}
 
 
-class SameIdTwice(Right):
-    def ids(self, split: str, n: int) -> Any:
-        return np.array([f"{split}-{index // 2}" for index in range(n)])
+def ids(make: Callable[[str, int], list[str]]) -> dict[str, Any]:
+    return {"ids": lambda self, split, n: np.array(make(split, n))}
 
 
-class UnstableIds(Right):
-    def ids(self, split: str, n: int) -> Any:
-        return np.array([f"{split}-{random.random()}" for _ in range(n)])
-
-
-class UnseededRows(Right):
-    seed = None
-
-
-class OverlappingIds(Right):
-    def ids(self, split: str, n: int) -> Any:
-        return super().ids("row", n)
-
-
-class OverlappingRows(Right):
-    def load(self) -> SourceData:
-        actual = super().load()
-        train, test = actual.splits["train"], actual.splits["test"]
-        copied = train.take(np.arange(len(test)))
-        test = Rows(copied.columns, copied.labels, test.ids)
-        return SourceData(actual.columns, actual.class_names, {"train": train, "test": test})
-
-
-class UsesTheNetwork(Right):
-    def load(self) -> SourceData:
-        with contextlib.suppress(OSError):  # as libraries do that try first and fall back to their cache
-            socket.getaddrinfo("example.invalid", 80)
-        return super().load()
-
-
-class GlobalRows(Right):
-    def rows(self, split: str, n: int, numbers: np.random.Generator) -> Rows:
-        rows = super().rows(split, n, numbers)
-        return Rows({**rows.columns, "x": np.random.normal(size=n)}, rows.labels, rows.ids)
-
-
-class OsError(Right):
-    def load(self) -> SourceData:
-        if self.config.n > 1000:
-            raise FileNotFoundError("no such file")
-        return super().load()
-
-
-class ConstantOnly(Right):
-    def columns(self) -> tuple[Column, ...]:
-        return (Column("x", "numeric"),)
-
-    def rows(self, split: str, n: int, numbers: np.random.Generator) -> Rows:
-        rows = super().rows(split, n, numbers)
-        return Rows({"x": np.ones(n)}, rows.labels, rows.ids)
-
-
-WRONG = [
-    ("test_splits_hold_rows", NoTrain),
-    ("test_splits_hold_rows", Lengths),
-    ("test_columns_hold_what_they_say", Float32),
-    ("test_columns_hold_what_they_say", NumpyStrings),
-    ("test_labels_are_indices_of_classes", LabelsBeyond),
-    ("test_labels_are_indices_of_classes", SameClassTwice),
-    ("test_ids_are_unique", SameIdTwice),
-    ("test_ids_are_stable", UnstableIds),
-    ("test_same_parameters_same_data", UnseededRows),
-    ("test_splits_are_disjoint", OverlappingIds),
-    ("test_splits_are_disjoint", OverlappingRows),
-    ("test_offline_is_honoured", UsesTheNetwork),
-    ("test_global_random_numbers_are_left_alone", GlobalRows),
-    ("test_missing_data_is_a_data_error", OsError),
-    ("test_rows_become_features", ConstantOnly),
-]
-
-
+WRONG: dict[str, dict[str, Any]] = {
+    "test_splits_hold_rows (no train)": {"load": load_renamed},
+    "test_splits_hold_rows (lengths)": ids(lambda split, n: [f"{split}-{index}" for index in range(1, n)]),
+    "test_columns_hold_what_they_say (float32)": columns(x=lambda cells, n: cells.astype(np.float32)),
+    "test_columns_hold_what_they_say (strings)": columns(c=lambda cells, n: np.array(["red"] * n)),
+    "test_labels_are_indices_of_classes (beyond)": {"classes": lambda self: ("a",)},
+    "test_labels_are_indices_of_classes (twice)": {"classes": lambda self: ("a", "a")},
+    "test_ids_are_unique": ids(lambda split, n: [f"{split}-{index // 2}" for index in range(n)]),
+    "test_ids_are_stable": ids(lambda split, n: [f"{split}-{random.random()}" for _ in range(n)]),
+    "test_same_parameters_same_data": {"seed": None},
+    "test_splits_are_disjoint (ids)": ids(lambda split, n: [f"row-{index}" for index in range(n)]),
+    "test_splits_are_disjoint (rows)": {"load": load_copied},
+    "test_offline_is_honoured": {"load": load_after(look_up)},
+    "test_global_random_numbers_are_left_alone": columns(x=lambda cells, n: np.random.normal(size=n)),
+    "test_missing_data_is_a_data_error": raise_if(lambda self: self.config.n > 1000, FileNotFoundError()),
+    "test_rows_become_features": columns(x=lambda cells, n: np.ones(n))
+    | {"columns": lambda self: (Column("x", "numeric"),)},
+}
 SPEC = DataSpec(config=Settings, build="x:y", summary="A source")
+RIGHT = raise_if(lambda self: self.config.n > 1000, DataError("there are not so many rows"))
 
 
-def suite(component: type[Right], **attributes: Any) -> type[Any]:
-    return suite_of(DataConformance, SPEC, component, **attributes)
+def suite(members: dict[str, Any], **attributes: Any) -> type[Any]:
+    return suite_of(
+        DataConformance, SPEC, type("Source", (Right,), members), missing={"n": 5000}, **attributes
+    )
 
 
-class WithDataError(Right):
-    def load(self) -> SourceData:
-        if self.config.n > 1000:
-            raise DataError("there are not so many rows")
-        return super().load()
-
-
-@pytest.mark.parametrize(("check", "wrong"), WRONG, ids=[f"{wrong.__name__}" for _, wrong in WRONG])
-def test_each_wrong_source_is_caught_by_the_check_that_names_it(check: str, wrong: type[Right]) -> None:
-    right, other = (suite(source, missing={"n": 5000}) for source in (WithDataError, wrong))
-    expect_caught(right, other, check)
+@pytest.mark.parametrize("case", WRONG)
+def test_each_wrong_source_is_caught_by_the_check_that_names_it(case: str) -> None:
+    expect_caught(suite(RIGHT), suite(WRONG[case]), case)
 
 
 def test_a_source_that_needs_the_network_refuses_offline() -> None:
-    class Refuses(Right):
-        def load(self) -> SourceData:
-            if self.context.offline:
-                raise DataError("offline", hint="run once without --offline")
-            return super().load()
-
-    suite(Refuses, offline="refuses")().test_offline_is_honoured()
+    refuses = raise_if(lambda self: self.context.offline, DataError("offline", hint="without --offline"))
+    suite(refuses, offline="refuses")().test_offline_is_honoured()
     with pytest.raises(ConformanceError, match="offline"):
-        suite(Refuses)().test_offline_is_honoured()
+        suite(refuses)().test_offline_is_honoured()
     with pytest.raises(ConformanceError, match="it loads offline"):
-        suite(Right, offline="refuses")().test_offline_is_honoured()
+        suite({}, offline="refuses")().test_offline_is_honoured()
 
 
 class TestSklearn(DataConformance):
@@ -205,24 +154,9 @@ class TestSklearn(DataConformance):
     config = {"name": "two_moons", "n": 60}  # noqa: RUF012
 
 
-@pytest.fixture(scope="module")
-def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("data") / "t.csv"
-    lines = [
-        f"{index},{index % 7 / 3},{'red' if index % 3 else 'blue'},{'ab'[index % 2]}" for index in range(40)
-    ]
+def test_the_csv_source_conforms(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    lines = [f"{row},{row % 7 / 3},{'red' if row % 3 else 'blue'},{'ab'[row % 2]}" for row in range(40)]
     path.write_text("\n".join(["n,x,c,y", *lines]), encoding="utf-8")
-    return path
-
-
-def test_the_csv_source_conforms(table: Path) -> None:
-    from flowgmm_cli.testing import run_checks
-
-    attributes = {
-        "name": "csv",
-        "config": {"path": str(table), "label": "y"},
-        "missing": {"path": str(table.with_name("nowhere.csv"))},
-        "skip": {"test_import_is_light": "looked at for all built-ins at once"},
-    }
-    results = list(run_checks(type("OfCsv", (DataConformance,), attributes)))
-    assert [item for item in results if item.outcome == "failed"] == []
+    config, missing = {"path": str(path), "label": "y"}, {"path": str(tmp_path / "nowhere.csv")}
+    assert failures(DataConformance, "csv", config=config, missing=missing) == []

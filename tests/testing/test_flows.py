@@ -3,7 +3,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from wrong_flows import WRONG, Right, spec
+from suites import expect_caught, suite_of
+from wrong_flows import SPEC, WRONG, Right
 
 from flowgmm_cli.testing import CheckResult, ConformanceError, FlowConformance, run_checks
 from flowgmm_cli.testing.flows import GlowConformance, RealNVPImageConformance
@@ -69,40 +70,33 @@ class TestRealNVPImageWithAllLayers(RealNVPImageConformance):
 
 
 class TestTheCorrectFlow(OfFlow):
-    spec = spec(Right)
+    spec = SPEC
     skip = {"test_import_is_light": "its module holds the flow as well"}  # noqa: RUF012
 
 
-def suite_of(flow: type[Right]) -> type[FlowConformance]:
-    return type("OfWrong", (OfFlow,), {"spec": spec(flow)})
+def suite(case: str = "", **attributes: Any) -> type[Any]:
+    flow = type("Flow", (Right,), WRONG[case]) if case else Right
+    return suite_of(OfFlow, SPEC, flow, **attributes)
 
 
 @pytest.mark.parametrize("case", WRONG)
 def test_each_wrong_flow_is_caught_by_the_check_that_names_it(case: str) -> None:
-    name = case.partition(" ")[0]
-    with pytest.raises(ConformanceError) as caught:
-        getattr(suite_of(WRONG[case])(), name)()
-    assert caught.value.check == name
-    assert str(caught.value).startswith(f"{name}: flow `OfWrong`: ")
-    assert "fix: " in str(caught.value)
+    expect_caught(suite(), suite(case), case)
 
 
 QUICK = {"test_survives_compiling", "test_import_is_light"}  # seconds each; looked at elsewhere
 
 
-@pytest.mark.parametrize(
-    "case", [case for case in WRONG if WRONG[case].__name__ in ("LogDetOfWrongSign", "CpuInForward")]
-)
+@pytest.mark.parametrize("case", ["test_log_det_is_that_of_the_jacobian", "test_moves_between_devices"])
 def test_the_other_checks_pass(case: str) -> None:
-    skip = dict.fromkeys(QUICK, "slow")
-    results = list(run_checks(type("OfWrong", (suite_of(WRONG[case]),), {"skip": skip})))
-    assert [item.check for item in results if item.outcome == "failed"] == [case.partition(" ")[0]]
+    results = list(run_checks(suite(case, skip=dict.fromkeys(QUICK, "slow"))))
+    assert [item.check for item in results if item.outcome == "failed"] == [case]
     assert {item.check for item in results if item.outcome == "skipped"} >= QUICK
 
 
 def test_a_stochastic_log_det_is_compared_by_its_mean() -> None:
     class Noisy(OfFlow):
-        spec = spec(Right)
+        spec = SPEC
         exact_log_det = False
         log_det_draws = 200
 
@@ -128,7 +122,7 @@ def test_a_stochastic_log_det_is_compared_by_its_mean() -> None:
 
 
 def test_results_are_plain() -> None:
-    first = next(run_checks(suite_of(Right)))
+    first = next(run_checks(suite()))
     assert isinstance(first, CheckResult)
     assert first.outcome == "skipped"
     assert (
