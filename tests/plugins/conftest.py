@@ -8,6 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from flowgmm_cli.api import Config, FlowSpec
+from flowgmm_cli.plugins import registry as registries
+from flowgmm_cli.plugins.discovery import discover
+from flowgmm_cli.plugins.entry import Entry
+from flowgmm_cli.plugins.registry import Registry
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `distributions`
+
+from distributions import write_distribution
+
 SPEC = """
 from flowgmm_cli.api import Config, Field, FlowSpec
 
@@ -36,51 +46,48 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     before = set(sys.modules)
     yield folder
     for name in set(sys.modules) - before:
-        if name.startswith("fake_"):
+        if name.startswith(("fake_", "_flowgmm_local_")):
             del sys.modules[name]
 
 
 @pytest.fixture
 def install(site: Path) -> Install:
-    """Write a distribution: `install("fake-nsf", entries={"flowgmm.flows": {"nsf": "fake_nsf:spec"}})`."""
+    """Write a distribution: `install("fake-nsf", "[flowgmm.flows]\\nnsf = fake_nsf:spec")`."""
 
-    def run(
-        name: str,
-        version: str = "1.0",
-        *,
-        entries: dict[str, dict[str, str]] | None = None,
-        raw: str | bytes | None = None,
-        modules: dict[str, str] | None = None,
-    ) -> None:
-        info = site / f"{name.replace('-', '_')}-{version}.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n", encoding="utf-8"
-        )
-        lines = [
-            line
-            for group, pairs in (entries or {}).items()
-            for line in (f"[{group}]", *(f"{key} = {value}" for key, value in pairs.items()))
-        ]
-        content = "\n".join(lines) + "\n" if raw is None else raw
-        data = content if isinstance(content, bytes) else content.encode()
-        (info / "entry_points.txt").write_bytes(data)
-        for module, source in (modules or {}).items():
-            (site / f"{module}.py").write_text(source, encoding="utf-8")
+    def run(name: str, entries: str | bytes, version: str = "1.0", **modules: str) -> None:
+        write_distribution(site, name, entries, version, **modules)
 
     return run
 
 
 @pytest.fixture
-def install_flow(install: Install) -> Callable[[str, str], None]:
-    """Install a healthy flow plugin: `install_flow("fake-nsf", "nsf")`."""
+def install_flow(install: Install) -> Callable[..., None]:
+    """Install a flow plugin: `install_flow("fake-nsf", "nsf")`, or with other sources of spec and model."""
 
-    def run(package: str, name: str) -> None:
+    def run(package: str, name: str, spec: str = SPEC, model: str = MODEL) -> None:
         module = package.replace("-", "_")
-        install(
-            package,
-            entries={"flowgmm.flows": {name: f"{module}:spec"}},
-            modules={module: SPEC.format(module=module), f"{module}_model": MODEL},
-        )
+        modules = {module: spec.replace("{module}", module), f"{module}_model": model}
+        install(package, f"[flowgmm.flows]\n{name} = {module}:spec\n", **modules)
 
     return run
+
+
+@pytest.fixture
+def scan(site: Path) -> Callable[..., Registry]:
+    """Make the registry of the distributions in `site`, of a flow and of the entries of local modules."""
+
+    def run(*local: Entry, disabled: str = "") -> Registry:
+        actual = discover([str(site)])
+        builtin = FlowSpec(config=Config, build="fake_core:build", summary="Built in")
+        entries = [*actual.entries, *local]
+        return Registry({"flow": {"realnvp": builtin}}, entries, problems=actual.problems, disabled=disabled)
+
+    return run
+
+
+@pytest.fixture
+def fresh_registry() -> Iterator[Callable[[], Registry]]:
+    """Forget the registry of the process before and after the test."""
+    registries.registry.cache_clear()
+    yield registries.registry
+    registries.registry.cache_clear()

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from distributions import write_distribution
 
 from flowgmm_cli.plugins import discovery
 from flowgmm_cli.plugins.discovery import discover
-from flowgmm_cli.plugins.entry import Entry, normalise
+from flowgmm_cli.plugins.entry import Entry
 
 HOSTILE = {
     "duplicate_key": "[console_scripts]\na = x:y\na = x:z\n",
@@ -21,25 +22,30 @@ HOSTILE = {
 }
 
 
+POINTS = """
+[flowgmm.flows]
+nsf = fake_one.plugin:nsf
+[flowgmm.data]
+moons = fake_one:moons.spec
+[flowgmm.regularisers]
+mixup = fake_one : mixup [extra]
+[flowgmm.encoders]
+bert = fake_one:bert
+[flowgmm.scores]
+energy.v2 = fake_one:energy
+[flowgmm.recipes]
+mine = fake_one.recipes
+[console_scripts]
+fake = fake_one:main
+"""
+
+
 def flows(folder: Path) -> list[tuple[str, str, str | None]]:
     return [(item.name, item.package, item.version) for item in discover([str(folder)]).entries]
 
 
 def test_entry_points_of_all_groups_are_listed_without_imports(install: Any, site: Path) -> None:
-    install(
-        "Fake_One",
-        "0.2",
-        entries={
-            "flowgmm.flows": {"nsf": "fake_one.plugin:nsf"},
-            "flowgmm.data": {"moons": "fake_one:moons.spec"},
-            "flowgmm.regularisers": {"mixup": "fake_one : mixup [extra]"},
-            "flowgmm.encoders": {"bert": "fake_one:bert"},
-            "flowgmm.scores": {"energy.v2": "fake_one:energy"},
-            "flowgmm.recipes": {"mine": "fake_one.recipes"},
-            "console_scripts": {"fake": "fake_one:main"},
-        },
-        modules={"fake_one": "raise RuntimeError('imported')"},
-    )
+    install("Fake_One", POINTS, "0.2", fake_one="raise RuntimeError('imported')")
     result = discover([str(site)])
     assert result.problems == ()
     assert [(item.kind, item.name, item.target) for item in result.entries] == [
@@ -59,7 +65,7 @@ def test_a_malformed_file_of_another_package_hides_nothing(
     install_flow: Any, install: Any, site: Path, kind: str
 ) -> None:
     install_flow("fake-a", "one")
-    install("fake-broken", raw=HOSTILE[kind])
+    install("fake-broken", HOSTILE[kind])
     install_flow("fake-z", "two")
     assert [item for item in flows(site) if item[0] != "odd"] == [
         ("one", "fake-a", "1.0"),
@@ -69,20 +75,20 @@ def test_a_malformed_file_of_another_package_hides_nothing(
 
 @pytest.mark.parametrize("kind", ["no_value", "bad_bytes"])
 def test_an_unreadable_file_is_named(install: Any, site: Path, kind: str) -> None:
-    install("fake-broken", raw=HOSTILE[kind])
+    install("fake-broken", HOSTILE[kind])
     (problem,) = discover([str(site)]).problems
     assert problem.startswith("fake-broken 1.0: its entry points cannot be read")
 
 
 def test_missing_metadata_hides_nothing(install_flow: Any, install: Any, site: Path) -> None:
-    install("fake-broken", raw=HOSTILE["no_value"])
+    install("fake-broken", HOSTILE["no_value"])
     (site / "fake_broken-1.0.dist-info" / "METADATA").unlink()
     install_flow("fake-a", "one")
     assert flows(site) == [("one", "fake-a", "1.0")]
 
 
 def test_a_default_section_does_not_leak_into_the_groups(install: Any, site: Path) -> None:
-    install("fake-a", raw="[DEFAULT]\nleak = x:y\n[flowgmm.flows]\nnsf = fake_a:spec\n")
+    install("fake-a", "[DEFAULT]\nleak = x:y\n[flowgmm.flows]\nnsf = fake_a:spec\n")
     assert flows(site) == [("nsf", "fake-a", "1.0")]
 
 
@@ -99,7 +105,7 @@ def test_a_default_section_does_not_leak_into_the_groups(install: Any, site: Pat
 def test_malformed_entry_points_are_problems(
     install: Any, site: Path, name: str, target: str, reason: str
 ) -> None:
-    install("fake-a", entries={"flowgmm.flows": {name: target, "good": "fake_a:good"}})
+    install("fake-a", f"[flowgmm.flows]\n{name} = {target}\ngood = fake_a:good\n")
     result = discover([str(site)])
     assert [item.name for item in result.entries] == ["good"]
     (problem,) = result.problems
@@ -111,11 +117,8 @@ def test_the_first_of_two_copies_of_a_distribution_counts(
     install_flow: Any, site: Path, tmp_path: Path
 ) -> None:
     install_flow("fake-a", "one")
-    other = tmp_path / "other" / "fake.a-2.0.dist-info"
-    other.mkdir(parents=True)
-    (other / "METADATA").write_text("Name: fake.a\nVersion: 2.0\n", encoding="utf-8")
-    (other / "entry_points.txt").write_text("[flowgmm.flows]\none = fake_a:spec\n", encoding="utf-8")
-    path = [str(site), str(other.parent)]
+    write_distribution(tmp_path / "other", "fake.a", "[flowgmm.flows]\none = fake_a:spec\n", "2.0")
+    path = [str(site), str(tmp_path / "other")]
     assert [item.version for item in discover(path).entries] == ["1.0"]
     assert [item.version for item in discover(path[::-1]).entries] == ["2.0"]
 
@@ -125,10 +128,8 @@ def test_both_back_ends_agree_on_a_healthy_environment(
 ) -> None:
     for number in range(5):
         install_flow(f"fake-{number}", f"flow{number % 3}")
-    install(
-        "Fake.Name_x", "2.0rc1", entries={"flowgmm.data": {"d": "fake_x:d"}, "console_scripts": {"x": "y:z"}}
-    )
-    install("fake-empty", entries={})
+    install("Fake.Name_x", "[flowgmm.data]\nd = fake_x:d\n[console_scripts]\nx = y:z\n", "2.0rc1")
+    install("fake-empty", "")
     first = discover([*sys.path])
 
     def fail(path: Any) -> Any:
@@ -146,8 +147,3 @@ def test_the_whole_sys_path_is_scanned_by_default(install_flow: Any) -> None:
 
 def test_folders_that_do_not_exist_are_skipped(tmp_path: Path) -> None:
     assert discover([str(tmp_path / "nowhere"), ""]).problems == ()
-
-
-@pytest.mark.parametrize("name", ["A_b", "a-b", "a.b", "A--_.b"])
-def test_names_are_normalised(name: str) -> None:
-    assert normalise(name) == "a-b"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from distributions import write_distribution
 
 from flowgmm_cli.__main__ import main
 
@@ -124,15 +125,10 @@ except SystemExit as stop:
 
 def install(site: Path, name: str, item: Hostile) -> None:
     module = f"hostile_{name}"
-    info = site / f"{(item.name or module).replace(' ', '_')}-1.0.dist-info"
-    info.mkdir(parents=True)
-    about = f"Metadata-Version: 2.1\nName: {item.name or module}\nVersion: 1.0\n"
-    (info / "METADATA").write_text(about, encoding="utf-8")
-    text = item.entry_points
-    data = text.replace("NAME", module).encode() if isinstance(text, str) else text
-    (info / "entry_points.txt").write_bytes(data)
-    if item.module is not None:
-        (site / f"{module}.py").write_text(item.module, encoding="utf-8")
+    points = item.entry_points
+    points = points.replace("NAME", module) if isinstance(points, str) else points
+    modules = {} if item.module is None else {module: item.module}
+    write_distribution(site, item.name or module, points, **modules)
 
 
 def run(site: Path, *words: str, **environ: str) -> tuple[int, str, str, list[str]]:

@@ -3,14 +3,13 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flowgmm_cli.api import Component
 from flowgmm_cli.errors import PluginError
-from flowgmm_cli.plugins import registry as registries
 from flowgmm_cli.plugins.local import load_file, local_files
 from flowgmm_cli.plugins.registry import Registry
 
@@ -35,15 +34,11 @@ def build(config, **kwargs):
 
 
 @pytest.fixture
-def local_file(tmp_path: Path) -> Iterator[Path]:
+def local_file(site: Path) -> Path:
     """Write a plugin module; its imports are removed afterwards."""
-    before = set(sys.modules)
-    file = tmp_path / "mine.py"
+    file = site / "mine.py"
     file.write_text(SOURCE, encoding="utf-8")
-    yield file
-    for name in set(sys.modules) - before:
-        if name.startswith("_flowgmm_local_"):
-            del sys.modules[name]
+    return file
 
 
 def test_specs_are_named_by_their_variables(local_file: Path) -> None:
@@ -71,14 +66,6 @@ def test_provenance_has_path_and_hash(local_file: Path) -> None:
     actual = registry.provenance(Component(kind="flow", use="my_flow", config=spec.config()))
     assert (actual["package"], actual["version"], actual["path"]) == ("mine-py", None, str(local_file))
     assert actual["sha256"] == hashlib.sha256(local_file.read_bytes()).hexdigest()
-
-
-def test_a_built_in_of_the_same_name_wins(local_file: Path) -> None:
-    entries = load_file(local_file)
-    registry = Registry({"flow": {"my_flow": entries[0].spec()}}, entries)
-    assert registry.find("flow", "my_flow").builtin
-    assert registry.entries("flow")[1].state == "conflict"
-    assert registry.find("flow", "mine.py/my_flow").path == str(local_file)
 
 
 def test_a_module_that_has_changed_is_loaded_anew(local_file: Path) -> None:
@@ -111,29 +98,21 @@ def test_a_file_that_is_not_there_is_a_plugin_error(tmp_path: Path) -> None:
         load_file(tmp_path / "notes.txt")
 
 
-def test_the_environment_variable_names_files(local_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(
-        "FLOWGMM_PLUGIN_MODULES", os.pathsep.join([str(local_file), "", str(local_file), "other.py"])
-    )
+def test_the_environment_variable_names_files(
+    local_file: Path, fresh_registry: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = os.pathsep.join([str(local_file), "", str(local_file), "other.py"])
+    monkeypatch.setenv("FLOWGMM_PLUGIN_MODULES", files)
     assert local_files() == [local_file, Path("other.py").absolute()]
-    registries.registry.cache_clear()
-    try:
-        registry_of_site = registries.registry()
-        assert registry_of_site.find("flow", "my_flow").package == "mine-py"
-        assert ["other.py" in problem for problem in registry_of_site.problems] == [True]
-    finally:
-        registries.registry.cache_clear()
+    assert fresh_registry().find("flow", "my_flow").package == "mine-py"
+    assert ["other.py" in problem for problem in fresh_registry().problems] == [True]
 
 
 def test_switching_all_plugins_off_keeps_modules_out(
-    local_file: Path, monkeypatch: pytest.MonkeyPatch
+    local_file: Path, fresh_registry: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     local_file.write_text("raise KeyboardInterrupt", encoding="utf-8")
     monkeypatch.setenv("FLOWGMM_PLUGIN_MODULES", str(local_file))
     monkeypatch.setenv("FLOWGMM_DISABLE_PLUGINS", "all")
-    registries.registry.cache_clear()
-    try:
-        (problem,) = (item for item in registries.registry().problems if "mine.py" in item)
-        assert "FLOWGMM_DISABLE_PLUGINS" in problem
-    finally:
-        registries.registry.cache_clear()
+    (problem,) = (item for item in fresh_registry().problems if "mine.py" in item)
+    assert "FLOWGMM_DISABLE_PLUGINS" in problem

@@ -1,39 +1,26 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flowgmm_cli.api import Config, FlowSpec
 from flowgmm_cli.errors import PluginError
-from flowgmm_cli.plugins.discovery import discover
-from flowgmm_cli.plugins.entry import Entry
 from flowgmm_cli.plugins.local import load_file
 from flowgmm_cli.plugins.provenance import qualify, require
-from flowgmm_cli.plugins.registry import Registry
 
-BUILTIN = FlowSpec(config=Config, build="fake_core:build", summary="Built in")
 OWN = {"kind": "flow", "name": "realnvp", "package": "flowgmm-cli", "version": "0.0.1", "api": 1}
 NSF = {"kind": "flow", "name": "nsf", "package": "fake-nsf", "version": "1.0", "api": 1}
 
 
-def registry_of_site(site: Path, *, local: Sequence[Entry] = (), disabled: str = "") -> Registry:
-    actual = discover([str(site)])
-    entries = [*actual.entries, *local]
-    return Registry({"flow": {"realnvp": BUILTIN}}, entries, problems=actual.problems, disabled=disabled)
+def test_what_is_installed_is_fine_and_is_not_imported(install_flow: Any, scan: Any) -> None:
+    install_flow("fake-nsf", "nsf", "raise RuntimeError")
+    assert require([OWN, NSF], what="the model", known=scan()) == []
 
 
-def test_what_is_installed_is_fine_and_is_not_imported(install_flow: Any, site: Path) -> None:
-    install_flow("fake-nsf", "nsf")
-    (site / "fake_nsf.py").write_text("raise RuntimeError", encoding="utf-8")
-    assert require([OWN, NSF], what="the model", known=registry_of_site(site)) == []
-
-
-def test_an_absent_plugin_is_an_error_with_the_line_that_installs_it(site: Path) -> None:
+def test_an_absent_plugin_is_an_error_with_the_line_that_installs_it(scan: Any) -> None:
     with pytest.raises(PluginError) as caught:
-        require([OWN, NSF], what="the model in runs/x", known=registry_of_site(site))
+        require([OWN, NSF], what="the model in runs/x", known=scan())
     assert caught.value.exit_code == 4
     assert caught.value.message == (
         "the model in runs/x needs the flow `nsf` from fake-nsf 1.0, which is not installed"
@@ -41,42 +28,42 @@ def test_an_absent_plugin_is_an_error_with_the_line_that_installs_it(site: Path)
     assert caught.value.hint == "pip install fake-nsf==1.0"
 
 
-def test_another_package_with_the_name_is_no_substitute(install_flow: Any, site: Path) -> None:
+def test_another_package_with_the_name_is_no_substitute(install_flow: Any, scan: Any) -> None:
     install_flow("fake-other", "nsf")
     with pytest.raises(PluginError, match=r"from fake-nsf 1\.0, which is not installed"):
-        require([NSF], what="the model", known=registry_of_site(site))
+        require([NSF], what="the model", known=scan())
 
 
-def test_a_package_without_the_component_is_not_called_missing(install_flow: Any, site: Path) -> None:
+def test_a_package_without_the_component_is_not_called_missing(install_flow: Any, scan: Any) -> None:
     install_flow("fake-nsf", "glow")
     with pytest.raises(PluginError, match="which does not offer it any more"):
-        require([NSF], what="the model", known=registry_of_site(site))
+        require([NSF], what="the model", known=scan())
 
 
-def test_another_version_is_a_warning(install_flow: Any, site: Path) -> None:
+def test_another_version_is_a_warning(install_flow: Any, scan: Any) -> None:
     install_flow("fake-nsf", "nsf")
     package = {**NSF, "version": "0.9"}
-    assert require([package, package], what="the model", known=registry_of_site(site)) == [
+    assert require([package, package], what="the model", known=scan()) == [
         "the model was made with fake-nsf 0.9; installed is 1.0"
     ]
 
 
-def test_a_disabled_plugin_is_an_error(install_flow: Any, site: Path) -> None:
+def test_a_disabled_plugin_is_an_error(install_flow: Any, scan: Any) -> None:
     install_flow("fake-nsf", "nsf")
     with pytest.raises(PluginError, match="switched off by FLOWGMM_DISABLE_PLUGINS"):
-        require([NSF], what="the model", known=registry_of_site(site, disabled="fake-nsf"))
+        require([NSF], what="the model", known=scan(disabled="fake-nsf"))
 
 
-def test_the_hint_for_a_local_module_has_its_flag(tmp_path: Path) -> None:
+def test_the_hint_for_a_local_module_has_its_flag(tmp_path: Path, scan: Any) -> None:
     file = tmp_path / "mine.py"
     source = "from flowgmm_cli.api import *\nNSF = FlowSpec(config=Config, build='mine:x', summary='')\n"
     file.write_text(source, encoding="utf-8")
     (entry,) = load_file(file)
     package = {**NSF, "package": "mine-py", "version": None, "path": str(file), "sha256": entry.digest}
     with pytest.raises(PluginError, match="from the plugin module") as caught:
-        require([package], what="the model", known=registry_of_site(tmp_path))
+        require([package], what="the model", known=scan())
     assert caught.value.hint == f"give it again: --plugin-module {file}"
-    loaded = registry_of_site(tmp_path, local=[entry])
+    loaded = scan(entry)
     assert require([package], what="the model", known=loaded) == []
     (warning,) = require([{**package, "sha256": "0"}], what="the model", known=loaded)
     assert warning == f"{file} has changed since the model was made with it"

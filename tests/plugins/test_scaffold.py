@@ -10,6 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from distributions import write_distribution
 
 from flowgmm_cli.errors import UsageError
 from flowgmm_cli.plugins.scaffold import KINDS, Package, write_package
@@ -35,15 +36,11 @@ LONG = "flowgmm-as-long-a-name-as-it-may-have-xy"
 def install(package: Package, site: Path) -> dict[str, str]:
     """Install a package without a network: its metadata in a folder, its sources on the path."""
     project = tomllib.loads((package.folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    info = site / f"{package.module}-{project['version']}.dist-info"
-    info.mkdir(parents=True)
-    about = f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
-    (info / "METADATA").write_text(about, encoding="utf-8")
     groups = project["entry-points"].items()
     points = [
         line for group, names in groups for line in (f"[{group}]", *(f"{a} = {b}" for a, b in names.items()))
     ]
-    (info / "entry_points.txt").write_text("\n".join(points) + "\n", encoding="utf-8")
+    write_distribution(site, project["name"], "\n".join(points), project["version"])
     path = os.pathsep.join([str(site), str(package.folder / "src"), os.environ.get("PYTHONPATH", "")])
     return {**os.environ, "PYTHONPATH": path, "TERM": "dumb", "FLOWGMM_PLUGIN_MODULES": ""}
 
