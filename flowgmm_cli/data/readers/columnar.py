@@ -92,10 +92,14 @@ def require_content(path: Path, name: str) -> FileStamp:
 
 def _decode(table: pa.Table) -> pa.Table:
     """Replace dictionary-encoded columns by their values."""
-    for index, field in enumerate(table.schema):
-        if pa.types.is_dictionary(field.type):
-            table = table.set_column(index, field.name, table.column(index).cast(field.type.value_type))
-    return table
+    if not any(pa.types.is_dictionary(field.type) for field in table.schema):
+        return table
+    return table.cast(
+        pa.schema(
+            (field.name, field.type.value_type if pa.types.is_dictionary(field.type) else field.type)
+            for field in table.schema
+        )
+    )
 
 
 def read_class_names(schema: pa.Schema) -> Mapping[str, Sequence[str]]:

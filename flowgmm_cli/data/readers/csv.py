@@ -205,11 +205,14 @@ class CsvReader(TableReader):
 
     def _convert_numbers(self, table: pa.Table, numbers: Collection[str]) -> pa.Table:
         """Write localised numbers as plain ones, and parse the columns that must be numbers if they are."""
-        for index, name in enumerate(table.column_names):
-            cells = self._to_plain_numbers(table.column(name))
-            parsed = parse_numbers(cells) if name in numbers else None
-            table = table.set_column(index, name, cells if parsed is None else pa.chunked_array([parsed]))
-        return table
+        if not numbers and self._settings.decimal == "." and not self._settings.thousands:
+            return table
+        columns = {}
+        for name, cells in zip(table.column_names, table.columns, strict=True):
+            plain = self._to_plain_numbers(cells)
+            parsed = parse_numbers(plain) if name in numbers else None
+            columns[name] = plain if parsed is None else pa.chunked_array([parsed])
+        return pa.table(columns)
 
     def _to_plain_numbers(self, cells: pa.ChunkedArray) -> pa.ChunkedArray:
         """Write numbers with `data.decimal` and `data.thousands` like 1000.5; other cells stay."""

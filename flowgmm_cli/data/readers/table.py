@@ -123,7 +123,8 @@ class TableReader(ABC):
         Raises:
             DataError: the input is damaged, or has no rows.
         """
-        needed = [name for name in self.names if columns is None or name in columns]
+        selected = frozenset(self.names if columns is None else columns)
+        needed = [name for name in self.names if name in selected]
         start = 0
         with translate_errors(self.name, self.format):
             for raw in self._read(needed, frozenset(numbers), size):

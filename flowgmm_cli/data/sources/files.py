@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def column_names(header: Sequence[str], *, where: str) -> list[str]:
     ['Unnamed: 0', 'x', 'y']
     """
     names = [name.strip() or f"Unnamed: {index}" for index, name in enumerate(header)]
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
+    if repeated := sorted(name for name, count in Counter(names).items() if count > 1):
         raise DataError(
             f"{where}: the header names a column twice: {', '.join(repeated)}",
             hint=NO_HEADER if all(map(is_number, names)) else "rename one of them",

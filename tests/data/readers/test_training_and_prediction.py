@@ -21,6 +21,7 @@ from flowgmm_cli.data.readers.open import open_rows, open_table
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.data.readers.table import ReadSettings
 from flowgmm_cli.data.sources.columns import numbers, strings, texts
+from flowgmm_cli.data.sources.files import column_names
 from flowgmm_cli.data.sources.tables import read_table
 from flowgmm_cli.errors import DataError
 
@@ -285,3 +286,32 @@ def test_other_types_of_files(tmp_path, name):
     with pytest.raises(DataError, match="cannot be read as a table") as caught:
         open_table(str(path), note=print)
     assert ("save the sheet as csv" if name == "t.xlsx" else ".parquet") in caught.value.hint
+
+
+def test_the_header_of_a_wide_table_takes_linear_time(tmp_path):
+    """Twice the columns cost twice the calls; a search for equal names among all others would cost more."""
+    path = tmp_path / "t.csv"
+    calls = []
+    for width in (2_000, 4_000):
+        path.write_text(",".join(f"g{i}" for i in range(width)) + "\n" + ",".join("1" * width) + "\n")
+        comparisons = Counting.comparisons = 0
+        names = column_names([Counting(f"g{i}") for i in range(width)], where="t.csv")
+        comparisons = Counting.comparisons
+        assert len(names) == read_table(str(path), note=print).data.num_columns == width
+        calls.append(comparisons)
+    assert calls[1] <= 3 * calls[0] + 100
+
+
+class Counting(str):
+    """A name that counts how often it is compared."""
+
+    comparisons = 0
+    __hash__ = str.__hash__
+
+    def strip(self, *args):
+        """Stay of this class."""
+        return self
+
+    def __eq__(self, other):
+        Counting.comparisons += 1
+        return str.__eq__(self, other)

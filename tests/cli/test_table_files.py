@@ -1,0 +1,83 @@
+"""What trains also predicts: the same files, the same rows, the same complaints."""
+
+import gzip
+
+import numpy as np
+import pytest
+
+HEADER = "x1,x2,kind"
+SHORT = ["--no-auto", "train.epochs=1"]
+
+
+@pytest.fixture
+def lines():
+    """90 lines of three classes, two in three labelled."""
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(90, 2)) + 4 * (np.arange(90)[:, None] % 3)
+    return [f"{x:.3f},{y:.3f},{'abc'[i % 3] if i % 3 != i % 9 else ''}" for i, (x, y) in enumerate(rows)]
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_stray_quote_loses_no_other_line(flowgmm, tmp_path):
+    texts = [f"{['red apple', 'blue sea', 'green leaf'][i % 3]} {i},{'abc'[i % 3]}" for i in range(90)]
+    texts[10], texts[50] = '"' + texts[10], '"' + texts[50]
+    (tmp_path / "q.csv").write_text("\n".join(["text,kind", *texts]))
+    trained = flowgmm("train", "text", "data.path=q.csv", "data.text=text", "data.label=kind", *SHORT)
+    assert trained.code == 0
+    assert "2 of 90 rows cannot be read and are left out" in trained.err
+    assert "line 12: a quote is opened and never closed, line 52: a quote is opened" in trained.err
+    predicted = flowgmm("predict", "--data", "q.csv", "--save", "p.csv")
+    assert "written p.csv: 90 rows" in predicted.err
+    assert "line 12" in predicted.err
+    assert "line 52" in predicted.err
+
+
+def test_compressed_files_train_and_start_a_recipe(flowgmm, tmp_path, lines):
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress("\n".join([HEADER, *lines]).encode()))
+    trained = flowgmm("train", "csv", "data.path=a.csv.gz", "data.label=kind", *SHORT)
+    assert trained.code == 0, trained.err
+    assert flowgmm("init", "a.csv.gz", "--label", "kind", "--save", "my.yaml").code == 0
+    assert flowgmm("predict", "--data", "a.csv.gz", "--save", "p.csv").code == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda lines: [HEADER, *(f"{line}," for line in lines)], None),
+        (lambda lines: ["# made by tool v1", HEADER, *lines], "lines above the header that begin with #"),
+        (lambda lines: ["sep=;", *(line.replace(",", ";") for line in [HEADER, *lines])], None),
+    ],
+)
+def test_trailing_delimiters_comments_and_separator_lines(flowgmm, tmp_path, lines, change, words):
+    (tmp_path / "t.csv").write_text("\n".join(change(lines)))
+    trained = flowgmm("train", "csv", "data.path=t.csv", "data.label=kind", "--dry-run")
+    assert trained.code == 0, trained.err
+    assert "2 features" in trained.err
+    assert words is None or words in trained.err
+
+
+def test_a_european_table_needs_two_keys(flowgmm, tmp_path, lines):
+    text = "\n".join([HEADER, *lines]).replace(",", ";").replace(".", ",")
+    (tmp_path / "t.csv").write_bytes(text.replace("a", "ä").encode("cp1252"))
+    words = ["train", "csv", "data.path=t.csv", "data.label=kind", "--dry-run"]
+    refused = flowgmm(*words)
+    assert refused.code == 5
+    assert "data.encoding=cp1252" in refused.err
+    refused = flowgmm(*words, "data.encoding=cp1252")
+    assert refused.code == 5
+    assert "data.decimal" in refused.err
+    assert flowgmm(*words, "data.encoding=cp1252", 'data.decimal=","').code == 0
+
+
+def test_faulty_lines_stop_the_training_or_are_left_out(flowgmm, tmp_path, lines):
+    (tmp_path / "t.csv").write_text("\n".join([HEADER, *(f"{line},more" for line in lines[:9]), *lines[9:]]))
+    words = ["train", "csv", "data.path=t.csv", "data.label=kind", "--dry-run"]
+    refused = flowgmm(*words)
+    assert refused.code == 5
+    assert "t.csv:2: 4 cells, but the header has 3" in refused.err
+    assert "9 of 90 rows cannot be read" in refused.err
+    assert flowgmm(*words, "data.on_error=keep").code == 0
