@@ -225,8 +225,8 @@ def _warn_of_calibration(calibration: Calibration) -> None:
         labels = "cross-fitted" if calibration.method == "cross_fit" else "validation"
         output.warn(
             f"the model predicts the {labels} labels no better than their frequencies do (NLL "
-            f"{calibration.nll:.3f}, by frequency {calibration.frequency_nll:.3f}): probabilities of this model "
-            "say nothing; check that its columns have to do with the classes, or label more rows"
+            f"{calibration.nll:.3f}, by frequency {calibration.frequency_nll:.3f}): probabilities of this "
+            "model say nothing; check that its columns have to do with the classes, or label more rows"
         )
 
 
