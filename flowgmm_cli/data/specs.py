@@ -154,7 +154,8 @@ SPECS: dict[str, Spec] = {
         build="flowgmm_cli.data.sources.images:build",
         summary="Images: folders of files, IDX (MNIST), npz and npy, or a data set of the hub",
         docs="A folder holds a folder for each class, and one named `unlabelled` for the rest; or images and "
-        "labels.csv. Folders `train`, `test` and `val` of this form make the splits. Images are rotated "
+        "labels.csv, or metadata.csv as on the hub. Folders `train`, `test` and `val` of this form make the "
+        "splits. Images are rotated "
         "upright, transparency becomes white, only the first frame is read, and 16 bits are scaled to 8; "
         "notes say so. Pixels beyond `memory` are decoded once and cached on disk (FLOWGMM_CACHE_DIR).",
     ),

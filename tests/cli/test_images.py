@@ -54,7 +54,7 @@ def test_a_folder_trains_and_new_images_go_the_same_way(flowgmm: Any, folder: Pa
     assert done.code == 0, done.err
     answers = {row["id"]: row["prediction"] for row in csv.DictReader(io.StringIO(done.out))}
     assert answers == {"a.png": "dark", "b.png": "bright", "c.png": ""}
-    assert "c.png: cannot be read: it is not an image of a known type" in done.err
+    assert "c.png: it is not an image of a known type" in done.err
     done = flowgmm("predict", "--data", "new", "--on-error", "fail")
     assert (done.code, "new, c.png" in done.err) == (5, True)
 
@@ -63,7 +63,8 @@ def spoil(case: str) -> list[str]:
     if case == "mixed sizes":
         return ["data.size=null", "data.resize=error"]
     if case == "damaged":
-        Path("photos/dark/1.png").write_bytes(b"")
+        for index in (1, 3, 5, 7):
+            Path(f"photos/dark/{index}.png").write_bytes(b"")
     if case == "one image":
         shutil.rmtree("photos")
         Path("photos/dark").mkdir(parents=True)
@@ -83,11 +84,11 @@ def spoil(case: str) -> list[str]:
     ("case", "parts"),
     [
         ("mixed sizes", ["photos: images differ in size: bright/0.png is 7x8 pixels", "data.resize=crop"]),
-        ("damaged", ["1 of 60 images cannot be read", "dark/1.png: the file is empty", "on_corrupt=skip"]),
+        ("damaged", ["4 of 60 images cannot be read", "dark/1.png: the file is empty", "data.on_error=keep"]),
         ("one image", ["all labelled training rows are of the class `dark`"]),
         ("no image", ["the folder photos holds no image", "it holds: dark/"]),
         ("no classes", ["no training row has a label"]),
-        ("a table of other files", ["names files that do not exist", "did you mean `dark/1.png`?"]),
+        ("a table of other files", ["there is no image dark/1.pgn", "did you mean `dark/1.png`?"]),
         ("no folder", ["no such file: fotos/x/y"]),
     ],
 )

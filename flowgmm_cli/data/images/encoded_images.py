@@ -176,7 +176,7 @@ def decode_each(
                 f"resize the images first, for example with ImageMagick: mogrify -resize {size}!",
             )
         except (UnreadableError, OSError) as error:
-            return RowError(reason(error), "make the file again")
+            return unreadable(error)
 
     return map_in_order(work, len(positions), progress)
 
@@ -202,6 +202,7 @@ def decode_images(
     return pixels, errors, changes
 
 
-def reason(error: Exception) -> str:
-    """Return the reason that an image cannot be read."""
-    return error.strerror or str(error) if isinstance(error, OSError) else str(error)
+def unreadable(error: Exception) -> RowError:
+    """Return the description of an image that cannot be read."""
+    message = error.strerror if isinstance(error, OSError) else None
+    return RowError(message or str(error), "make the file again")

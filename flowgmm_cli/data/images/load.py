@@ -17,52 +17,43 @@ from flowgmm_cli.data.images.encoded_images import (
     decode_each,
     decode_images,
     map_in_order,
-    reason,
+    unreadable,
 )
 from flowgmm_cli.data.images.format import ImageFormat, ImageHeader, choose_format
 from flowgmm_cli.data.images.lazy_pixels import LazyPixels, lazy_pixels_of
 from flowgmm_cli.data.images.pixel_cache import LoadedPixels, PixelCache, PixelCacheWriter
 from flowgmm_cli.data.images.specs import ImagesConfig
-from flowgmm_cli.data.messages import join_some, list_some
 from flowgmm_cli.data.readers.base import RowError
+from flowgmm_cli.data.readers.table import FaultyRows
 from flowgmm_cli.errors import DataError
-
-_MAX_LISTED = 8  # damaged files named in a message
 
 
 def load_images(images: EncodedImages, config: ImagesConfig, context: DataContext) -> LoadedPixels:
     """Decode every image once, and keep the pixels in memory or on disk."""
     cache = None
     if config.cache != "never":
-        settings = repr((config.channels, config.height_width, config.resize, config.on_corrupt))
+        settings = repr((config.channels, config.height_width, config.resize, config.damage_policy))
         cache = PixelCache(context, where=images.where, content=images.signature(), settings=settings)
         if (cached := cache.load()) is not None:
             return _from_cache(cached, config)
     headers, errors = _read_headers(images, context)
+    notes: list[str] = []
     if not headers:
-        raise _damage_error(errors, images, usable=0)
+        _report_errors(errors, images, config, notes)
     named = [(images.names[index], header) for index, header in headers.items()]
     image_format = choose_format(named, config, where=images.where)
     candidates = np.array(list(headers), dtype=np.int64)
     shape = (len(candidates), *image_format.shape)
     fits = int(np.prod(shape)) <= config.memory_bytes
-    notes: list[str] = []
     writer = None
     if cache is not None and (config.cache == "always" or not fits):
         writer = _create_entry(cache, shape, notes)
     target = writer.pixels if writer is not None else np.empty(shape, np.uint8) if fits else None
     try:
         rows, changes = _decode_into(target, images, candidates, image_format, errors, context)
-        if errors and (config.on_corrupt == "error" or not len(rows)):
-            raise _damage_error(errors, images, usable=len(rows))
+        _report_errors(errors, images, config, notes)
         kept = candidates[rows]
         notes += [f"{count:,} of {len(kept):,} images: {change}" for change, count in sorted(changes.items())]
-        if errors:
-            listed = (f"{images.names[index]} ({errors[index]})" for index in sorted(errors))
-            notes.append(
-                f"{len(errors):,} of {len(images):,} images cannot be read and are left out: "
-                + join_some(listed, len(errors), 3)
-            )
         if writer is not None and cache is not None:
             cached = writer.finish(kept, rows, notes)
             if not fits:
@@ -80,20 +71,20 @@ def load_images(images: EncodedImages, config: ImagesConfig, context: DataContex
 
 def _read_headers(
     images: EncodedImages, context: DataContext
-) -> tuple[dict[int, ImageHeader], dict[int, str]]:
+) -> tuple[dict[int, ImageHeader], dict[int, RowError]]:
     """Return the headers of the readable images and the errors of the others, by position."""
 
-    def read(index: int) -> ImageHeader | str:
+    def read(index: int) -> ImageHeader | RowError:
         try:
             return read_header(images.content(index))
         except (UnreadableError, OSError) as error:
-            return reason(error)
+            return unreadable(error)
 
     results = list(
         map_in_order(read, len(images), lambda done, n: context.progress(done, n, "looking at images"))
     )
     headers = {index: result for index, result in enumerate(results) if isinstance(result, ImageHeader)}
-    return headers, {index: result for index, result in enumerate(results) if isinstance(result, str)}
+    return headers, {index: result for index, result in enumerate(results) if isinstance(result, RowError)}
 
 
 def _create_entry(cache: PixelCache, shape: tuple[int, ...], notes: list[str]) -> PixelCacheWriter | None:
@@ -111,7 +102,7 @@ def _decode_into(
     images: EncodedImages,
     candidates: Positions,
     image_format: ImageFormat,
-    errors: dict[int, str],
+    errors: dict[int, RowError],
     context: DataContext,
 ) -> tuple[Positions, Counter[str]]:
     """Decode into rows of `target`, and add to `errors`; return the good rows, and counts of the changes."""
@@ -122,7 +113,7 @@ def _decode_into(
     )
     for row, result in enumerate(results):
         if isinstance(result, RowError):
-            errors[int(candidates[row])] = result.message
+            errors[int(candidates[row])] = result
             continue
         good.append(row)
         changes.update(result[1])
@@ -154,12 +145,11 @@ def _from_cache(cached: LoadedPixels, config: ImagesConfig) -> LoadedPixels:
     return replace(cached, pixels=np.array(mapped) if fits else lazy_pixels_of(mapped))
 
 
-def _damage_error(errors: Mapping[int, str], images: EncodedImages, *, usable: int) -> DataError:
-    details = (f"{images.names[index]}: {errors[index]}" for index in sorted(errors))
-    return DataError(
-        f"{images.where}: {len(errors):,} of {len(images):,} images cannot be read"
-        if usable
-        else f"{images.where}: no image can be read",
-        details=list_some(details, len(errors), _MAX_LISTED),
-        hint="make these files again" + (", or leave them out: data.on_corrupt=skip" if usable else ""),
-    )
+def _report_errors(
+    errors: Mapping[int, RowError], images: EncodedImages, config: ImagesConfig, notes: list[str]
+) -> None:
+    """Raise `DataError` or add a note if images cannot be read, see `FaultyRows`."""
+    faulty = FaultyRows(images.where, config.damage_policy, "images")
+    for index in sorted(errors):
+        faulty.add(images.where, images.names[index], errors[index])
+    faulty.finish(len(images), notes.append)

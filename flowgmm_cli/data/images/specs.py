@@ -45,18 +45,27 @@ class ImagesConfig(DataConfig):
         description="treatment of an image of another size: refused, deformed, cropped about its centre, or "
         "padded with black",
     )
-    on_corrupt: Literal["error", "skip"] = Field(
-        "error", description="treatment of a damaged file; skip = leave it out with a note"
+    on_error: Literal["fail", "keep"] | None = Field(
+        None,
+        description="images that cannot be read: `fail` stops, `keep` leaves them all out; by default a few "
+        "are left out, and more of them stop",
+    )
+    on_corrupt: Literal["error", "skip"] | None = Field(
+        None, description="former name of `on_error`: error = fail, skip = keep"
     )
     unlabelled: str = Field(
         "unlabelled", description="folder of images without a label, beside the folders of the classes"
     )
     labels_file: str | None = Field(
         None,
-        description="table of labels, in the folder; by default labels.csv if it is there. Images that it "
-        "does not name, or with an empty cell, are unlabelled",
+        description="table of labels, in the folder; by default labels.csv, or metadata.csv as on the hub. "
+        "Images that it does not name, or with an empty cell, are unlabelled",
     )
-    file: str = Field("file", description="column of a labels file with the path of an image in the folder")
+    file: str | None = Field(
+        None,
+        description="column of a labels file with the path of an image in the folder; by default file or "
+        "file_name",
+    )
     label: str = Field("label", description="column of the class in a labels file or a data set of the hub")
     x: str | None = Field(None, description="array of training images (N, ...); by default x or x_train")
     y: str | None = Field(None, description="array of labels (N,), -1 = unlabelled; by default y or y_train")
@@ -99,6 +108,13 @@ class ImagesConfig(DataConfig):
     def memory_bytes(self) -> int:
         """`memory` in bytes."""
         return int(self.memory * 2**30)
+
+    @property
+    def damage_policy(self) -> Literal["fail", "keep"] | None:
+        """`on_error`, or the former `on_corrupt`."""
+        if self.on_error is None and self.on_corrupt is not None:
+            return "fail" if self.on_corrupt == "error" else "keep"
+        return self.on_error
 
     @model_validator(mode="after")
     def _require_size(self) -> ImagesConfig:

@@ -18,7 +18,7 @@ from numpy.lib import format as npy
 
 from flowgmm_cli.data.array_types import Array
 from flowgmm_cli.data.messages import first_line
-from flowgmm_cli.data.readers.byte_source import ByteSource
+from flowgmm_cli.data.readers.byte_source import COMPRESSED, ByteSource
 from flowgmm_cli.errors import DataError, FlowgmmError
 
 UNNAMED = ""
@@ -78,16 +78,16 @@ class StoredArray:
             return array
 
 
-def find_array_format(name: str) -> str | None:
-    """Return the format of a file of arrays by its name, in upper or lower case; None for other files.
+def find_array_format(path: Path) -> str | None:
+    """Return npz, npy or idx for a file of arrays, compressed or not, by its name; None for other files.
 
-    >>> find_array_format("a.NPZ"), find_array_format("t10k-images-idx3-ubyte.gz"), find_array_format("a.gz")
-    ('npz', 'idx', None)
+    >>> find_array_format(Path("a.NPZ")), find_array_format(Path("t10k-images-idx3-ubyte.gz"))
+    ('npz', 'idx')
     """
-    name = name.lower().removesuffix(".gz")
-    if name.endswith((".npz", ".npy")):
-        return name[-3:]
-    return "idx" if name.endswith(("ubyte", ".idx")) else None
+    plain = path.with_suffix("") if path.suffix.lower() in COMPRESSED else path
+    if plain.suffix.lower() in (".npz", ".npy", ".idx"):
+        return plain.suffix[1:].lower()
+    return "idx" if plain.name.lower().endswith("ubyte") else None
 
 
 def open_arrays(source: ByteSource, format: str) -> dict[str, StoredArray]:

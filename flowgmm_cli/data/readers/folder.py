@@ -12,8 +12,10 @@ from flowgmm_cli.data.array_types import Array, Ints
 from flowgmm_cli.data.images.arrays import convert_to_vectors
 from flowgmm_cli.data.images.encoded_images import SUFFIXES, decode_images, images_in_folder, list_files
 from flowgmm_cli.data.images.format import WHITE, ImageFormat
+from flowgmm_cli.data.images.label_tables import find_tables, read_labels, take_cells
 from flowgmm_cli.data.readers.base import Chunk, ReadOptions, RowError, raise_or_skip
 from flowgmm_cli.data.readers.byte_source import ENCODING_HINT, NOT_UTF8
+from flowgmm_cli.data.readers.chunks import LabelEncoder
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.errors import DataError
 
@@ -23,8 +25,9 @@ _TEXT_SUFFIXES = (".txt",)
 class FolderReader:
     """Reader of the files below a folder, in natural order of their paths.
 
-    If a parent folder of a file has the name of a class, that class is the label, as in the usual layouts of
-    image data sets. Images are decoded, and for an image column resized, as in training.
+    Labels are those of a table such as labels.csv, if there is one. Else, if a parent folder of a file has
+    the name of a class, that class is the label, as in the usual layouts of image data sets. Images are
+    decoded, and for an image column resized, as in training.
     """
 
     def __init__(self, folder: Path, schema: InputSchema, options: ReadOptions, *, name: str) -> None:
@@ -43,7 +46,8 @@ class FolderReader:
                 hint="name a file with these columns",
             )
         suffixes = _TEXT_SUFFIXES if is_text else SUFFIXES
-        self._files = list_files(folder, suffixes).images
+        self._listing = list_files(folder, suffixes)
+        self._files = self._listing.images
         if not self._files:
             raise self._no_files(suffixes)
         self.total: int | None = len(self._files)
@@ -53,7 +57,7 @@ class FolderReader:
             self._note(f"{self.total:,} images, read as numbers from 0 (black) to {white} (white)")
 
     def __iter__(self) -> Iterator[Chunk]:
-        labels = self._labels()
+        labels = self._read_labels()
         for part in iterate_batches(len(self._files), self._options.chunk_size(self._schema.columns)):
             files = self._files[part]
             cells, errors = (
@@ -100,11 +104,28 @@ class FolderReader:
             else f"name a file in it, or a data set: --data '{{use: {use}, path: {self.name}}}'",
         )
 
-    def _labels(self) -> Ints:
-        index = self._schema.class_index
+    def _read_labels(self) -> Ints:
+        index, note = self._schema.class_index, self._options.note
         parents = [Path(file).parts[:-1] for file in self._files]
-        labels = [next((index[name] for name in names if name in index), -1) for names in parents]
-        return np.array(labels, dtype=np.int64)
+        labels = np.array([next((index[name] for name in names if name in index), -1) for names in parents])
+        encode = LabelEncoder(index, self.name, note)
+        folders = ["", *self._listing.folders]
+        for root, path in sorted(find_tables(self._listing, folders).items()):
+            places = [at for at, file in enumerate(self._files) if not root or file.startswith(f"{root}/")]
+            files = [self._files[at] for at in places]
+            table = read_labels(
+                self._folder / path, files, root, note=note, label=self._schema.label or "label"
+            )
+            if table is not None:
+                labels[places] = encode(take_cells(table.labels, [table.rows.get(file) for file in files]))
+        return labels
+
+
+def holds_images(folder: Path, schema: InputSchema) -> bool:
+    """Return True if a model reads images, and a folder holds some, or the model reads nothing else."""
+    if _find_format(schema.columns, schema) is None:
+        return False
+    return schema.columns[0].kind == "image" or bool(list_files(folder).images)
 
 
 def _find_format(columns: tuple[Column, ...], schema: InputSchema) -> ImageFormat | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from flowgmm_cli.api import DataContext
+from flowgmm_cli.data.readers.array_files import find_array_format
 from flowgmm_cli.data.readers.base import OnError, ReadOptions, RowReader, note_once
 from flowgmm_cli.data.readers.byte_source import STDIN, ByteSource, find_source, plain_suffix
 from flowgmm_cli.data.readers.schema import InputSchema
@@ -25,7 +26,8 @@ FORMATS: tuple[str, ...] = get_args(Format)
 
 _STREAM_FORMATS = ("csv", "tsv", "jsonl", "txt")  # formats of standard input
 _TABLE_FORMATS = ("csv", "tsv", "jsonl", "parquet", "arrow")
-_FORMAT_OF_SUFFIX = {f".{format}": format for format in FORMATS} | {
+_FORMAT_OF_SUFFIX = {
+    **{f".{format}": format for format in (*_TABLE_FORMATS, "txt")},
     ".tab": "tsv",
     ".pq": "parquet",
     ".ndjson": "jsonl",
@@ -76,11 +78,11 @@ def open_rows(
         raise UsageError(f"{where} has no splits; only a data spec {{use: ...}} has")
     options = ReadOptions(note_once(context), on_error, chunk_rows)
     folder = Path(where).expanduser()
-    reads_images = any(column.kind == "image" for column in schema.columns)
-    if where != STDIN and folder.is_dir() and (reads_images or not _list_tables(folder)):
-        from flowgmm_cli.data.readers.folder import FolderReader
+    if where != STDIN and folder.is_dir():
+        from flowgmm_cli.data.readers.folder import FolderReader, holds_images
 
-        return FolderReader(folder, schema, options, name=where)
+        if holds_images(folder, schema) or not _list_tables(folder):
+            return FolderReader(folder, schema, options, name=where)
     if (not folder.exists() and where != STDIN and glob.has_magic(where)) or folder.is_dir():
         return _match(open_table(where, schema.settings, note=options.note), schema, options)
     source = find_source(where, schema.settings.encoding)
@@ -157,9 +159,7 @@ def _find_format(source: ByteSource, format: str | None, formats: tuple[str, ...
     if format is None and not source.rereadable:
         format = _FORMAT_OF_SUFFIX.get(source.suffix, "csv")
     if format is None and source.path is not None:
-        format = _FORMAT_OF_SUFFIX.get(source.suffix)
-        if format is None and source.path.name.removesuffix(".gz").endswith("ubyte"):
-            format = "idx"
+        format = _FORMAT_OF_SUFFIX.get(source.suffix) or find_array_format(source.path)
     if format is None or format not in formats:
         what = f"files of type `{source.suffix}`" if source.suffix else "files without a suffix"
         hint = f"known types: {', '.join(_TABLE_SUFFIXES)}"

@@ -184,13 +184,21 @@ class FaultyRows:
         name: the input as messages call it.
         on_error: `fail` stops at the first malformed row, `keep` leaves out any number; None leaves out at
             most 3 rows or one in a thousand, but not more than one in twenty.
+        unit: the rows as messages call them.
     """
 
-    def __init__(self, name: str, on_error: OnError | None) -> None:
+    def __init__(self, name: str, on_error: OnError | None, unit: str = "rows") -> None:
         self._name = name
         self._on_error = on_error
+        self._unit = unit
         self._count = 0
         self._first: list[tuple[str, str, RowError]] = []
+
+    def add(self, source: str, place: str, error: RowError) -> None:
+        """Count a malformed row; `source` and `place` are those of `row_error`."""
+        self._count += 1
+        if len(self._first) < _MAX_LISTED:
+            self._first.append((source, place, error))
 
     def drop(self, batch: RawBatch) -> tuple[pa.Table, Ints]:
         """Return the rows of a batch that are not malformed, and their positions in the batch."""
@@ -198,11 +206,10 @@ class FaultyRows:
         if not batch.errors:
             return batch.table, positions
         bad = sorted(batch.errors)
-        self._count += len(bad)
-        for position in bad[: _MAX_LISTED - len(self._first)]:
-            self._first.append((batch.source, batch.locate(position), batch.errors[position]))
+        for position in bad:
+            self.add(batch.source, batch.locate(position), batch.errors[position])
         if self._on_error == "fail":
-            raise self._error(1)
+            raise self._error(None)
         good = np.delete(positions, bad)
         return batch.table.take(pa.array(good)), good
 
@@ -211,21 +218,26 @@ class FaultyRows:
         if not self._count:
             return
         few = min(max(_MAX_FEW_ROWS, _FEW_SHARE * total), _MAX_SHARE * total)
-        if self._count == total or (self._on_error is None and self._count > few):
+        limit = {"fail": 0.0, "keep": total - 1.0, None: few}[self._on_error]
+        if self._count > limit:
             raise self._error(total)
         listed = [f"{place}: {error.message}" for _, place, error in self._first]
         note(
-            f"{self._name}: {self._count:,} of {total:,} rows cannot be read and are left out "
+            f"{self._name}: {self._count:,} of {total:,} {self._unit} cannot be read and are left out "
             f"({join_some(listed, self._count, len(listed))})"
         )
 
-    def _error(self, total: int) -> DataError:
+    def _error(self, total: int | None) -> DataError:
         source, place, error = self._first[0]
-        single = row_error(source, place, error, "or leave such rows out of training: data.on_error=keep")
+        remedy = f"or leave such {self._unit} out of training: data.on_error=keep"
+        single = row_error(source, place, error, remedy)
         others = [f"{place}: {error.message}" for _, place, error in self._first[1:]]
         if self._count > 1:
-            others.append(f"{self._count:,} of {total:,} rows cannot be read")
-        return DataError(single.message, details=others, hint=single.hint)
+            of_total = "" if total is None else f" of {total:,}"
+            others.append(f"{self._count:,}{of_total} {self._unit} cannot be read")
+        return DataError(
+            single.message, details=others, hint=error.hint if self._on_error == "keep" else single.hint
+        )
 
 
 @dataclass(frozen=True)

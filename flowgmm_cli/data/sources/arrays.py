@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -73,7 +74,7 @@ class ArrayFile:
 
     def __init__(self, path: str) -> None:
         source = find_source(path)
-        format = find_array_format(source.name)
+        format = find_array_format(Path(source.name))
         if format is None:
             raise DataError(f"{path} is neither an npz nor an npy file")
         self.path = path

@@ -14,12 +14,13 @@ import pyarrow as pa
 from flowgmm_cli.data.images.arrays import as_pixels
 from flowgmm_cli.data.images.decode import Content, UnreadableError
 from flowgmm_cli.data.images.encoded_images import EncodedImages, concatenate_images
+from flowgmm_cli.data.images.label_tables import object_array
 from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.readers.array_files import IDX_LABELS, UNNAMED, StoredArray, read_class_names
 from flowgmm_cli.data.readers.table import Table
 from flowgmm_cli.data.sources.arrays import ArrayFile, label_strings
 from flowgmm_cli.data.sources.columns import row_ids
-from flowgmm_cli.data.sources.image_folder import ImageSplit, object_array
+from flowgmm_cli.data.sources.image_folder import ImageSplit
 from flowgmm_cli.errors import DataError
 
 Note = Callable[[str], None]

@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-
-import numpy as np
+from pathlib import Path
 
 from flowgmm_cli.data.array_types import Bytes, Strings
 from flowgmm_cli.data.images.encoded_images import LABEL_TABLES, EncodedImages, Listing, images_in_folder
+from flowgmm_cli.data.images.label_tables import (
+    LabelTable,
+    find_tables,
+    object_array,
+    read_labels,
+    take_cells,
+)
 from flowgmm_cli.data.images.specs import ImagesConfig
-from flowgmm_cli.data.messages import list_some
-from flowgmm_cli.data.readers.table import Table
-from flowgmm_cli.data.sources.columns import strings
-from flowgmm_cli.data.sources.tables import read_table
-from flowgmm_cli.errors import DataError, did_you_mean
+from flowgmm_cli.errors import DataError
 
 Note = Callable[[str], None]
 
 _SPLITS = {"train": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
 _SPELLINGS = {"unlabelled": "unlabeled"}  # the American spelling of the default name
 _TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
-_HUB_COLUMN = "file_name"  # of a table of labels in the style of the Hugging Face hub
 _MAX_LISTED = 8
-_MAX_SUGGESTED = 5_000  # searching more names for near matches would take long
 
 
 @dataclass(frozen=True)
@@ -128,23 +127,18 @@ class ImageFolder:
 
     def _read_table(self, root: str, path: Path, tables: Iterable[str]) -> LabelTable | None:
         """Read the table of labels of a folder; None if it has no labels, as `metadata.csv` may."""
-        config = self._config
-        content = read_table(str(path), note=self._note)
-        if config.labels_file is None and path.stem == "metadata" and config.label not in content.names:
-            self._note(f"{path} has no column `{config.label}` (data.label), so it is left out")
-            return None
-        others = set(tables) - {root}
-        below = [
-            name
-            for name in self._listing.images
-            if (_top(name) == root if root else _top(name) not in others)
-        ]
-        table, missing = match_labels(content, below, root, config)
-        if missing:
-            raise _missing_files(content, missing, below, root)
-        if len(table.rows) < len(below):
-            self._note(f"{path.name} does not name {len(below) - len(table.rows):,} of {len(below):,} images")
-        return table
+        config, images = self._config, self._listing.images
+        return read_labels(
+            path,
+            [name for name in images if _top(name) == root or (not root and _top(name) not in tables)],
+            root,
+            note=self._note,
+            label=config.label,
+            file=config.file,
+            marker=config.labels.column,
+            on_error=config.damage_policy,
+            required=config.labels_file is not None or path.stem != "metadata",
+        )
 
     def _read_split(
         self,
@@ -162,8 +156,8 @@ class ImageFolder:
             labels = object_array([*self._class_folders(root, images), *[None] * len(unlabelled)])
         else:
             rows = [table.rows.get(name) for name in images] + [None] * len(unlabelled)
-            labels = _take(table.labels, rows)
-            extras |= {name: _take(cells, rows) for name, cells in table.marks.items()}
+            labels = take_cells(table.labels, rows)
+            extras |= {name: take_cells(cells, rows) for name, cells in table.marks.items()}
         return ImageSplit(images_in_folder(self._folder, names), labels, paths, extras)
 
     def _class_folders(self, root: str, images: Sequence[str]) -> list[str | None]:
@@ -183,85 +177,6 @@ class ImageFolder:
         if empty:
             self._note(f"{what}: folders without images are not classes: {', '.join(empty[:_MAX_LISTED])}")
         return [part[0] if len(part) > 1 and part[0] not in self._unlabelled else None for part in parts]
-
-
-@dataclass(frozen=True)
-class LabelTable:
-    """A table of labels: for each image its row, and the cells of the rows, None where empty."""
-
-    rows: Mapping[str, int]
-    labels: Strings
-    marks: Mapping[str, Strings]  # the column that marks labelled rows, by name
-
-
-def find_tables(listing: Listing, folders: Iterable[str]) -> dict[str, str]:
-    """Return the tables of labels that lie in some folders of a listing, '' for its top, by folder."""
-    tables: dict[str, str] = {}
-    for name in LABEL_TABLES[::-1]:
-        for path in listing.tables:
-            folder, _, file = path.rpartition("/")
-            if file == name and folder in folders:
-                tables[folder] = path
-    return tables
-
-
-def match_labels(
-    content: Table, images: Sequence[str], root: str, config: ImagesConfig
-) -> tuple[LabelTable, dict[int, str | None]]:
-    """Find the rows of images in a table of labels, whose paths are relative to its folder `root`.
-
-    The table may name a file without its suffix if only one file matches. Also returns the rows that name no
-    image, with the cell.
-    """
-    column = config.file
-    if column not in content.names and "file" not in config.model_fields_set and _HUB_COLUMN in content.names:
-        column = _HUB_COLUMN
-    files = strings(content.column(column, key="data.file"))
-    labels = content.label_strings(config.label)
-    by_name: dict[str, str | None] = {}
-    for name in images:
-        stem = PurePosixPath(name).with_suffix("").as_posix()
-        by_name[stem] = None if stem in by_name else name
-    by_name |= {name: name for name in images}
-    rows: dict[str, int] = {}
-    missing = {}
-    for row, file in enumerate(files.tolist()):
-        image = None if file is None else by_name.get(PurePosixPath(root, file.replace("\\", "/")).as_posix())
-        if image is None:
-            missing[row] = file
-        elif labels[rows.setdefault(image, row)] != labels[row]:
-            raise DataError(
-                f"{content.where}: {file} is named twice, as `{labels[rows[image]]}` and as `{labels[row]}`",
-                hint="leave one of the rows out",
-            )
-    return LabelTable(rows, labels, content.marker_cells(config.labels.column)), missing
-
-
-def _missing_files(
-    content: Table, missing: Mapping[int, str | None], images: Sequence[str], root: str
-) -> DataError:
-    prefix = f"{root}/" if root else ""
-    names = [name.removeprefix(prefix) for name in images] if len(images) <= _MAX_SUGGESTED else []
-    details = (
-        f"row {row + 1}: {file or 'an empty cell'}{did_you_mean(file, names) if file else ''}"
-        for row, file in missing.items()
-    )
-    return DataError(
-        f"{content.where} names files that do not exist ({len(missing):,} of {len(content.data):,} rows)",
-        details=list_some(details, len(missing), _MAX_LISTED),
-        hint="paths are relative to the folder of the images; data.file names their column",
-    )
-
-
-def object_array(cells: Sequence[str | None]) -> Strings:
-    """Return strings as an array of objects."""
-    array = np.empty(len(cells), dtype=object)
-    array[:] = cells
-    return array
-
-
-def _take(cells: Strings, rows: Sequence[int | None]) -> Strings:
-    return object_array([None if row is None else cells[row] for row in rows])
 
 
 def _top(name: str) -> str:

@@ -13,6 +13,7 @@ from flowgmm_cli.api import Column, DataContext, Rows, SourceData
 from flowgmm_cli.data.array_types import Bytes
 from flowgmm_cli.data.images.arrays import fit_pixels
 from flowgmm_cli.data.images.encoded_images import EncodedImages, concatenate_images, list_files
+from flowgmm_cli.data.images.label_tables import object_array
 from flowgmm_cli.data.images.lazy_pixels import LazyPixels, lazy_pixels_of
 from flowgmm_cli.data.images.load import load_images
 from flowgmm_cli.data.images.specs import ImagesConfig
@@ -20,7 +21,7 @@ from flowgmm_cli.data.labels import encode_labels
 from flowgmm_cli.data.readers.array_files import find_array_format
 from flowgmm_cli.data.sources.files import require_file
 from flowgmm_cli.data.sources.image_arrays import find_idx_files, read_array_images, read_table_images
-from flowgmm_cli.data.sources.image_folder import ImageFolder, ImageSplit, object_array
+from flowgmm_cli.data.sources.image_folder import ImageFolder, ImageSplit
 from flowgmm_cli.errors import DataError
 
 Pixels = Bytes | LazyPixels
@@ -92,7 +93,7 @@ class ImagesSource:
                 return ImageFolder(local.resolve(), listing, config, note).read(), None
         elif local.suffix.lower() != ".parquet" and (local.exists() or not _is_on_hub(path)):
             file = require_file(path)
-            if find_array_format(file.name) is None:
+            if find_array_format(file) is None:
                 raise DataError(
                     f"{path} is neither a folder of images nor a file of image arrays",
                     hint="known files: npz, npy, parquet, and IDX such as train-images-idx3-ubyte.gz",

@@ -72,9 +72,10 @@ def test_small_sets_leave_nothing_on_the_disk(pictures, context, tmp_path):
 
 @pytest.mark.parametrize("memory", [0.0, 1.0])
 @pytest.mark.parametrize("cache", ["auto", "never", "always"])
-def test_damaged_images_are_left_out_on_request(pictures, damage, context, memory, cache):
+@pytest.mark.parametrize("policy", [{"on_error": "keep"}, {"on_corrupt": "skip"}])
+def test_damaged_images_are_left_out_on_request(pictures, damage, context, memory, cache, policy):
     damage("0.png", "7.png", "19.png")
-    options = config(on_corrupt="skip", memory=memory, cache=cache)
+    options = config(memory=memory, cache=cache, **policy)
     for _ in range(2):
         loaded = load_images(pictures(), options, context)
         good = [index for index in range(20) if index not in (0, 7, 19)]
@@ -82,9 +83,19 @@ def test_damaged_images_are_left_out_on_request(pictures, damage, context, memor
         np.testing.assert_array_equal(np.asarray(loaded.pixels), PIXELS[good])
         skipped = [note for note in loaded.notes if "left out" in note]
         assert len(skipped) == 1
-        assert skipped[0].startswith(
-            "3 of 20 images cannot be read and are left out: 0.png (it cannot be decoded"
-        )
+        assert "3 of 20 images cannot be read and are left out (0.png: it cannot be decoded" in skipped[0]
+
+
+@pytest.mark.parametrize(
+    ("policy", "is_left_out"), [({}, True), ({"on_error": "fail"}, False), ({"on_corrupt": "error"}, False)]
+)
+def test_a_damaged_image_among_many_is_left_out_by_default(pictures, damage, context, policy, is_left_out):
+    damage("7.png")
+    if is_left_out:
+        assert len(load_images(pictures(), config(**policy), context).kept) == 19
+    else:
+        with pytest.raises(DataError, match=r"7\.png: it cannot be decoded"):
+            load_images(pictures(), config(**policy), context)
 
 
 @pytest.mark.parametrize("options", [config(), ON_DISK, NEVER])
@@ -94,11 +105,10 @@ def test_damaged_images_are_named_all_at_once(pictures, damage, context, options
     (tmp_path / "images/12.png").write_bytes(b"")
     with pytest.raises(DataError) as caught:
         load_images(pictures(), options, context)
-    assert "13 of 20 images cannot be read" in caught.value.message
-    assert len(caught.value.details) == 9
-    assert caught.value.details[0].startswith("0.png: it cannot be decoded")
-    assert caught.value.details[-1] == "and 5 more"
-    assert "on_corrupt=skip" in caught.value.hint
+    assert "images, 0.png: it cannot be decoded" in caught.value.message
+    assert caught.value.details[0].startswith("1.png: it cannot be decoded")
+    assert caught.value.details[-1] == "13 of 20 images cannot be read"
+    assert "data.on_error=keep" in caught.value.hint
     assert not list(tmp_path.glob("cache/pixels/*/*"))  # nothing half-written
 
 
@@ -106,9 +116,10 @@ def test_damaged_images_are_named_all_at_once(pictures, damage, context, options
 def test_no_image_left_is_an_error_even_if_they_may_be_left_out(pictures, damage, context, content, tmp_path):
     for path in (tmp_path / "images").iterdir():
         path.write_bytes(path.read_bytes()[:60] if content is None else content)
-    with pytest.raises(DataError, match="no image can be read") as caught:
-        load_images(pictures(), config(on_corrupt="skip"), context)
-    assert "skip" not in caught.value.hint
+    with pytest.raises(DataError) as caught:
+        load_images(pictures(), config(on_error="keep"), context)
+    assert caught.value.details[-1] == "20 of 20 images cannot be read"
+    assert "keep" not in caught.value.hint
 
 
 def test_a_folder_that_cannot_be_written_costs_a_note(pictures, context, tmp_path, monkeypatch):

@@ -59,6 +59,13 @@ def test_channels_are_converted_with_a_note(rows, read, vector, folder, notes, s
     assert len(notes) == (2 if said else 1)
 
 
+def test_a_table_of_labels_beside_images_is_not_read_as_rows(rows, read, vector, folder):
+    path = folder(a_dot_png=GREY)
+    (path / "labels.csv").write_text("file,kind\na.png,oak\n")
+    result = read(rows(path, vector(3, 4)))
+    assert (result.ids, result.labels) == (["a.png"], [1])
+
+
 def test_square_images_may_be_vectors(rows, read, vector, folder):
     result = read(rows(folder(a_dot_png=GREY[:, :3]), vector(9)))
     assert (result.columns["v"][0] == GREY[:, :3].ravel()).all()

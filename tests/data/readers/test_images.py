@@ -59,6 +59,25 @@ def test_a_folder_is_read_as_pixels_and_labels(rows, read, images, folder, notes
     assert notes == []
 
 
+@pytest.mark.parametrize("name", ["labels.csv", "metadata.csv"])
+def test_labels_of_a_folder_are_those_of_its_table(rows, read, images, folder, notes, name):
+    path = folder(a=GREY[0], b=GREY[1], oak__c=GREY[2], ash__d=GREY[3])
+    (path / name).write_text("file_name,kind\na.png,oak\nb.png,fir\ngone.png,oak\nash/d.png,\n")
+    (path / "oak/metadata.csv").write_text("file_name,kind\nc.png,ash\n")
+    result = read(rows(path, images(3, 4)))
+    assert dict(zip(result.ids, result.labels, strict=True)) == {
+        "a.png": 1, "ash/d.png": -1, "b.png": -1, "oak/c.png": 0,
+    }  # fmt: skip
+    assert any("labels that are no class of the model, such as `fir`" in note for note in notes)
+
+
+def test_a_table_without_labels_is_left_out(rows, read, images, folder, notes):
+    path = folder(oak__c=GREY[2])
+    (path / "metadata.csv").write_text("file_name,caption\noak/c.png,a tree\n")
+    assert read(rows(path, images(3, 4))).labels == [1]
+    assert "has no column `kind`" in notes[0]
+
+
 def test_channels_are_those_of_the_model_with_a_note(rows, read, images, folder, notes):
     path = folder(a=GREY[0], b=COLOUR[0])
     result = read(rows(path, images(3, 4, 3), chunk_rows=1))

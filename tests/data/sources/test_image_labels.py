@@ -96,11 +96,12 @@ def test_missing_files_are_named_with_near_matches(load):
     lines = "".join(f"x{index}.png,ox\n" for index in range(9))
     with pytest.raises(DataError) as caught:
         load(f"file,label\na.pgn,ox\n,elk\n{lines}b.png,ox\n")
-    assert "names files that do not exist (11 of 12 rows)" in caught.value.message
-    assert caught.value.details[0] == "row 1: a.pgn; did you mean `a.png`?"
-    assert caught.value.details[1] == "row 2: an empty cell"
-    assert caught.value.details[-1] == "and 3 more"
-    assert len(caught.value.details) == 9
+    assert "labels.csv, row 1: there is no image a.pgn; did you mean `a.png`?" in caught.value.message
+    assert caught.value.details[0] == "row 2: it names no image"
+    assert caught.value.details[-1] == "11 of 12 rows cannot be read"
+    data = load("file,label\na.pgn,ox\nb.png,ox\n", on_error="keep")
+    assert classes(data)["b.png"] == "ox"
+    assert "1 of 2 rows cannot be read and are left out (row 1: there is no image a.pgn" in data.notes[0]
 
 
 def test_two_labels_of_a_file(load):
