@@ -85,7 +85,7 @@ def sweep(
     for line in dict.fromkeys(line for point in points for line in point.recipe.origin.notes):
         output.note(line)
     output.note(f"{len(grid):,} combinations, {len(points):,} runs")
-    settings = {"keys": [axis.key for axis in grid.axes], "overrides": grid.fixed}
+    settings = {"keys": list(grid.axes), "overrides": grid.fixed}
     values = _run_points("sweep", points, out, settings, baselines=False, offline=offline)
     _print_values("sweep", values, as_json=as_json)
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from flowgmm_cli.experiments.experiment import Experiment
-from flowgmm_cli.experiments.results import FLOWGMM, Group, Result, group_results, to_csv
+from flowgmm_cli.experiments.results import FLOWGMM, Result, group_results, to_csv
 from flowgmm_cli.files import write_bytes, write_json, write_text
 from flowgmm_cli.report.figures import (
     ACCENT,
@@ -32,30 +31,30 @@ if TYPE_CHECKING:
 MAX_COMBINATIONS = 60  # of more combinations the worst are not drawn
 
 
-@dataclass(frozen=True)
-class MethodCurve:
-    """The learning curve of a method."""
-
-    method: str  # its name; `flowgmm` stands out
-    x: Sequence[int]  # numbers of labels, ascending
-    mean: Sequence[float]  # mean, low, high: accuracy at each, and the band around it
-    low: Sequence[float]
-    high: Sequence[float]
-
-
 @figure_style()
-def curve_figure(curves: Sequence[MethodCurve], *, title: str, subtitle: str = "") -> Figure:
-    """Draw mean lines with bands on a logarithmic axis of labels, with a name at the right end of each."""
+def curve_figure(groups: Sequence[Mapping[str, Any]], *, title: str, subtitle: str = "") -> Figure:
+    """Draw the mean accuracy of each method by number of labels, with its name at the right end of the line.
+
+    Args:
+        groups: groups of `group_results`, with the setting `labels`; bands go from minimum to maximum.
+        title: a line above the figure.
+        subtitle: a smaller line below it.
+    """
     figure = new_figure(7.6, 4.9)
     axes = figure.subplots()
-    colours = method_colours(sorted({curve.method for curve in curves}))
+    curves: dict[str, list[tuple[int, Mapping[str, float]]]] = {}
+    for group in sorted(groups, key=lambda group: int(group["settings"]["labels"])):
+        curves.setdefault(group["method"], []).append((int(group["settings"]["labels"]), group["accuracy"]))
+    colours = method_colours(sorted(curves))
     style: dict[str, Any] = {"marker": "o", "markeredgecolor": "white", "markeredgewidth": 0.8}
-    for curve in curves:
-        alpha, width, size, order = (0.2, 2.6, 6, 4) if curve.method == "flowgmm" else (0.07, 1.4, 4, 3)
-        style |= {"color": colours[curve.method], "linewidth": width, "markersize": size, "zorder": order}
-        axes.fill_between(curve.x, curve.low, curve.high, color=style["color"], alpha=alpha, linewidth=0)
-        axes.plot(curve.x, curve.mean, **style)
-    ticks = sorted({x for curve in curves for x in curve.x})
+    for method, points in curves.items():
+        alpha, width, size, order = (0.2, 2.6, 6, 4) if method == FLOWGMM else (0.07, 1.4, 4, 3)
+        style |= {"color": colours[method], "linewidth": width, "markersize": size, "zorder": order}
+        x = [labels for labels, _ in points]
+        mean, low, high = ([accuracy[key] for _, accuracy in points] for key in ("mean", "min", "max"))
+        axes.fill_between(x, low, high, color=style["color"], alpha=alpha, linewidth=0)
+        axes.plot(x, mean, **style)
+    ticks = sorted({int(group["settings"]["labels"]) for group in groups})
     labelled = ticks[:1]
     for tick in ticks[1:]:  # labels must not overlap on the logarithmic axis
         if np.log(tick / labelled[-1]) >= np.log(ticks[-1] / ticks[0]) / 14:
@@ -68,23 +67,23 @@ def curve_figure(curves: Sequence[MethodCurve], *, title: str, subtitle: str = "
         axes.set_xlim(ticks[0] / margin, ticks[-1] * margin)
     axes.set(xlabel="labelled rows", ylabel="test accuracy")
     axes.grid(axis="y")
-    _write_names(axes, curves, colours)
+    _write_names(axes, {method: points[-1][1]["mean"] for method, points in curves.items()}, colours)
     set_title(axes, title, subtitle)
     return figure
 
 
-def _write_names(axes: Axes, curves: Sequence[MethodCurve], colours: Mapping[str, str]) -> None:
-    """Write the names of the methods beside the right end, without overlaps."""
+def _write_names(axes: Axes, ends: Mapping[str, float], colours: Mapping[str, str]) -> None:
+    """Write the names of the methods beside the ends of their lines, without overlaps."""
     low, high = axes.get_ylim()
-    curves = sorted(curves, key=lambda curve: curve.mean[-1])
-    ends = [(curve.mean[-1] - low) / (high - low) for curve in curves]
+    methods = sorted(ends, key=ends.__getitem__)
+    heights = [(ends[method] - low) / (high - low) for method in methods]
     style: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "axes fraction", "va": "center"}
     arrow = {"arrowstyle": "-", "linewidth": 0.7, "shrinkA": 1, "shrinkB": 1, "relpos": (0, 0.5)}
-    for curve, end, y in zip(curves, ends, separate(ends, 0.052), strict=True):
-        size, weight = (10, "bold") if curve.method == "flowgmm" else (9, "normal")
-        style |= {"fontsize": size, "fontweight": weight, "color": colours[curve.method]}
+    for method, height, y in zip(methods, heights, separate(heights, 0.052), strict=True):
+        size, weight = (10, "bold") if method == FLOWGMM else (9, "normal")
+        style |= {"fontsize": size, "fontweight": weight, "color": colours[method]}
         style["arrowprops"] = {**arrow, "color": style["color"]}
-        axes.annotate(method_name(curve.method), (1.0, end), (1.035, y), annotation_clip=False, **style)
+        axes.annotate(method_name(method), (1.0, height), (1.035, y), annotation_clip=False, **style)
 
 
 def separate(values: Sequence[float], distance: float) -> list[float]:
@@ -152,81 +151,59 @@ VALIDATION_RANKING_NOTE = "sorted by {} on labelled held-out rows, independent o
 def write_curve(experiment: Experiment, results: Sequence[Result]) -> dict[str, Any]:
     """Write `curve.csv`, `curve.json` and `curve.png`; return the value of the JSON without its rows."""
     groups = group_results(results)
-    points = [{**group.settings, **group.to_dict()} for group in groups]
-    for point in points:
-        del point["settings"]
+    points = [
+        group["settings"] | {key: value for key, value in group.items() if key != "settings"}
+        for group in groups
+    ]
     labels = sorted({int(result.settings["labels"]) for result in results})
     value = _header(experiment, CURVE_SCHEMA, results) | {"labels": labels, "points": points}
     _write_tables(experiment, "curve", value, results)
     if groups:
-        curves = [_method_curve(method, groups) for method in dict.fromkeys(group.method for group in groups)]
         seeds = sorted({result.seed for result in results})
         subtitle = f"seed {seeds[0]}"
         if len(seeds) > 1:
             subtitle = f"mean over {len(seeds)} seeds, band from minimum to maximum"
         title = f"{experiment.header['recipe']}: accuracy by number of labels"
-        figure = curve_figure(curves, title=title, subtitle=subtitle)
+        figure = curve_figure(groups, title=title, subtitle=subtitle)
         write_bytes(experiment.folder / "curve.png", png(figure))
     return value
-
-
-def _method_curve(method: str, groups: Sequence[Group]) -> MethodCurve:
-    members = [group for group in groups if group.method == method]
-    members.sort(key=lambda group: int(group.settings["labels"]))
-    accuracies = [group.metrics["accuracy"] for group in members]
-    return MethodCurve(
-        method,
-        [int(group.settings["labels"]) for group in members],
-        [accuracy.mean for accuracy in accuracies],
-        [accuracy.min for accuracy in accuracies],
-        [accuracy.max for accuracy in accuracies],
-    )
 
 
 def write_sweep(experiment: Experiment, results: Sequence[Result]) -> dict[str, Any]:
     """Write `sweep.csv`, `sweep.json` and `sweep.png`; return the value of the JSON without its rows."""
     groups, note = rank(group_results(results))
-    combinations = [group.to_dict() for group in groups]
-    value = _header(experiment, SWEEP_SCHEMA, results) | {"note": note, "combinations": combinations}
+    value = _header(experiment, SWEEP_SCHEMA, results) | {"note": note, "combinations": groups}
     _write_tables(experiment, "sweep", value, results)
     if groups:
-        names = short_keys(list(groups[0].settings))
+        names = short_keys(list(groups[0]["settings"]))
         rows = []
         for group in groups:
-            members = [result for result in results if result.settings == group.settings]
+            members = [result for result in results if result.settings == group["settings"]]
             accuracies = [float(result.methods[FLOWGMM]["accuracy"]) for result in members]
-            text = "  ".join(f"{names[key]}={value}" for key, value in group.settings.items())
+            text = "  ".join(f"{names[key]}={value}" for key, value in group["settings"].items())
             rows.append((text, accuracies))
         seeds = len({result.seed for result in results})
         ranking = note.partition(":")[0].partition(",")[0]
-        figure = sweep_figure(
-            rows,
-            title=f"{experiment.header['recipe']}: {len(groups):,} settings",
-            subtitle=f"{seeds} seed{'s' if seeds > 1 else ''} · {ranking}",
-        )
-        write_bytes(experiment.folder / "sweep.png", png(figure))
+        title = f"{experiment.header['recipe']}: {len(groups):,} settings"
+        subtitle = f"{seeds} seed{'s' if seeds > 1 else ''} · {ranking}"
+        write_bytes(experiment.folder / "sweep.png", png(sweep_figure(rows, title=title, subtitle=subtitle)))
     return value
 
 
-def rank(groups: Sequence[Group]) -> tuple[list[Group], str]:
+def rank(groups: Sequence[dict[str, Any]]) -> tuple[list[dict[str, Any]], str]:
     """Sort the groups of flowgmm, the best first; return them with a note on the criterion.
 
     Labelled held-out rows decide if all groups have them, else test accuracy. Criteria without labels cannot
     be compared across settings, since settings change their scale.
     """
-    groups = [group for group in groups if group.method == FLOWGMM]
-    criteria = {group.criterion for group in groups}
+    groups = [group for group in groups if group["method"] == FLOWGMM]
+    criteria = {group["criterion"]["metric"] if group["criterion"] else None for group in groups}
     criterion = criteria.pop() if len(criteria) == 1 else None
-    summaries = [group.criterion_summary for group in groups]
-    if criterion is not None and criterion.startswith("val.") and all(summaries):
+    if criterion is not None and criterion.startswith("val."):
         sign = -1 if criterion == "val.accuracy" else 1
-        scores = [sign * summary.mean for summary in summaries if summary]
         note = VALIDATION_RANKING_NOTE.format(criterion)
-    else:
-        scores = [-group.metrics["accuracy"].mean for group in groups]
-        note = TEST_RANKING_NOTE
-    order = sorted(range(len(groups)), key=scores.__getitem__)
-    return [groups[index] for index in order], note
+        return sorted(groups, key=lambda group: sign * group["criterion"]["mean"]), note
+    return sorted(groups, key=lambda group: -group["accuracy"]["mean"]), TEST_RANKING_NOTE
 
 
 def short_keys(keys: Sequence[str]) -> dict[str, str]:

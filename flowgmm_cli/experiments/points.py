@@ -17,15 +17,10 @@ from flowgmm_cli.recipe.schema import Recipe
 
 MAX_VALUES = 10_000  # a longer list or a larger grid is a typing error
 
+# at the start of a value only: an apostrophe inside a word is no quote
+_STRING = r"""(?:^|(?<=[,\[{:]))\s*(?:"(?:\\.|[^"\\])*(?:"|$)|'[^']*(?:'|$))"""
+_TOKEN = re.compile(rf"{_STRING}|[\[\]{{}},]", re.DOTALL)
 _GRID_HINT = "values are separated by commas: flow.couplings=2,4,6; quote one that holds a comma"
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A key and its values as texts."""
-
-    key: str
-    values: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -33,32 +28,35 @@ class ParameterGrid:
     """The arguments of a sweep."""
 
     fixed: tuple[str, ...]  # overrides of every run, as given
-    axes: tuple[Axis, ...]  # keys that vary, in the order given
+    axes: Mapping[str, Sequence[str]]  # values of the keys that vary, as texts
 
     def __len__(self) -> int:
-        return math.prod(len(axis.values) for axis in self.axes)
+        return math.prod(map(len, self.axes.values()))
 
     def combinations(self) -> Iterator[dict[str, str]]:
         """Yield every combination as key -> value; the last axis varies fastest."""
-        for values in itertools.product(*(axis.values for axis in self.axes)):
-            yield {axis.key: value for axis, value in zip(self.axes, values, strict=True)}
+        for values in itertools.product(*self.axes.values()):
+            yield dict(zip(self.axes, values, strict=True))
 
 
 def read_grid(arguments: Sequence[str]) -> ParameterGrid:
     """Separate arguments into axes and fixed overrides.
 
-    >>> read_grid(["train.epochs=5", "flow.couplings=2,4"]).axes
-    (Axis(key='flow.couplings', values=('2', '4')),)
+    >>> read_grid(["train.epochs=5", "flow.couplings=2,4"])
+    ParameterGrid(fixed=('train.epochs=5',), axes={'flow.couplings': ['2', '4']})
 
     Raises:
         UsageError: no key varies, a value is empty or repeated, a key is repeated, or there are more than
             `MAX_VALUES` combinations.
     """
     fixed: list[str] = []
-    axes: list[Axis] = []
+    axes: dict[str, list[str]] = {}
     for argument in arguments:
         key, equals, text = argument.partition("=")
-        values = split_values(text)
+        key, values = key.strip(), split_values(text)
+        fixed_keys = {word.partition("=")[0].strip() for word in fixed if "=" in word}
+        if equals and (key in axes or (len(values) > 1 and key in fixed_keys)):
+            raise UsageError(f"`{key}` is given twice", hint=_GRID_HINT)
         if not equals or len(values) == 1:
             fixed.append(argument)
             continue
@@ -66,12 +64,8 @@ def read_grid(arguments: Sequence[str]) -> ParameterGrid:
             raise UsageError(f"`{argument}` has an empty value", hint=_GRID_HINT)
         if len(set(values)) < len(values):
             raise UsageError(f"`{argument}` repeats a value", hint=_GRID_HINT)
-        axes.append(Axis(key.strip(), tuple(values)))
-    keys = [axis.key for axis in axes] + [text.partition("=")[0].strip() for text in fixed if "=" in text]
-    for axis in axes:
-        if keys.count(axis.key) > 1:
-            raise UsageError(f"`{axis.key}` is given twice", hint=_GRID_HINT)
-    grid = ParameterGrid(tuple(fixed), tuple(axes))
+        axes[key] = values
+    grid = ParameterGrid(tuple(fixed), axes)
     if not axes:
         raise UsageError("a sweep varies at least one key", hint=_GRID_HINT)
     if len(grid) > MAX_VALUES:
@@ -87,27 +81,15 @@ def split_values(text: str) -> list[str]:
     >>> split_values("labelled, 'a,b',[1, 2],{use: x, y: 1}")
     ['labelled', "'a,b'", '[1, 2]', '{use: x, y: 1}']
     """
-    parts, start, depth, quote, previous = [], 0, 0, "", ","
-    position = 0
-    while position < len(text):
-        char = text[position]
-        if quote:
-            if char == "\\" and quote == '"':
-                position += 1
-            elif char == quote:
-                quote = ""
-        elif char in "'\"" and previous in ",[{:":  # an apostrophe inside a word is no quote
-            quote = char
-        elif char in "[{":
+    parts, start, depth = [], 0, 0
+    for match in _TOKEN.finditer(text):
+        if match[0] in "[{":
             depth += 1
-        elif char in "]}":
+        elif match[0] in "]}":
             depth -= 1
-        elif char == "," and depth <= 0:
-            parts.append(text[start:position].strip())
-            start = position + 1
-        if not char.isspace():
-            previous = char
-        position += 1
+        elif match[0] == "," and depth <= 0:
+            parts.append(text[start : match.start()].strip())
+            start = match.end()
     return [*parts, text[start:].strip()]
 
 
@@ -206,7 +188,7 @@ def sweep_points(
         RecipeError: at least one combination is invalid; the message names all of them.
         PluginError: all recipes are valid, but a component cannot be used.
     """
-    _reject_overrides([*grid.fixed, *(f"{axis.key}=" for axis in grid.axes)], SEED_KEYS, "sweep")
+    _reject_overrides([*grid.fixed, *(f"{key}=" for key in grid.axes)], SEED_KEYS, "sweep")
     points: list[Point] = []
     problems: dict[str, tuple[FlowgmmError, list[str]]] = {}
     for settings in grid.combinations():

@@ -36,46 +36,20 @@ class Result:
         ]
 
 
-@dataclass(frozen=True)
-class Summary:
-    """A metric over seeds: number of seeds, mean, standard deviation (0 for one seed), minimum, maximum."""
-
-    n: int
-    mean: float
-    sd: float
-    min: float
-    max: float
-
-    @classmethod
-    def from_values(cls, values: Sequence[float]) -> Summary:
-        """Summarise at least one number."""
-        sd = statistics.stdev(values) if len(values) > 1 else 0.0
-        return cls(len(values), statistics.fmean(values), sd, min(values), max(values))
+def summarise(values: Sequence[float]) -> dict[str, float]:
+    """Summarise a metric over seeds: their number, mean, standard deviation (0 for one seed) and extremes."""
+    sd = statistics.stdev(values) if len(values) > 1 else 0.0
+    mean = statistics.fmean(values)
+    return {"n": len(values), "mean": mean, "sd": sd, "min": min(values), "max": max(values)}
 
 
-@dataclass(frozen=True)
-class Group:
-    """All results of a setting and method."""
+def group_results(results: Iterable[Result]) -> list[dict[str, Any]]:
+    """Group results by setting and method, in the order of their first occurrence.
 
-    settings: Mapping[str, SettingValue]  # of the group
-    method: str  # `flowgmm` or a baseline
-    metrics: Mapping[str, Summary]  # summary by metric, without metrics that no run has
-    # name of the metric that chose the best epochs; None if the runs used different ones
-    criterion: str | None = None
-    criterion_summary: Summary | None = None  # its summary
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        value: dict[str, Any] = {"settings": dict(self.settings), "method": self.method}
-        value |= {name: dict(vars(summary)) for name, summary in self.metrics.items()}
-        if self.method == FLOWGMM:
-            summary = self.criterion_summary
-            value["criterion"] = {"metric": self.criterion, **vars(summary)} if summary else None
-        return value
-
-
-def group_results(results: Iterable[Result]) -> list[Group]:
-    """Group results by setting and method, in the order of their first occurrence."""
+    Returns:
+        `settings`, `method` and a summary of each metric that a run has; for flowgmm also `criterion`, the
+        summary and name of the metric that chose the best epochs, or None if the runs used different ones.
+    """
     groups: dict[tuple[tuple[tuple[str, SettingValue], ...], str], list[Result]] = {}
     for result in results:
         for method in result.methods:
@@ -83,18 +57,19 @@ def group_results(results: Iterable[Result]) -> list[Group]:
     return [_summarise(dict(settings), method, members) for (settings, method), members in groups.items()]
 
 
-def _summarise(settings: Mapping[str, SettingValue], method: str, results: Sequence[Result]) -> Group:
-    metrics = {}
+def _summarise(
+    settings: Mapping[str, SettingValue], method: str, results: Sequence[Result]
+) -> dict[str, Any]:
+    group: dict[str, Any] = {"settings": settings, "method": method}
     for name in METRICS:
         values = [result.methods[method].get(name) for result in results]
-        numbers = [float(value) for value in values if value is not None]
-        if numbers:
-            metrics[name] = Summary.from_values(numbers)
-    names = {result.criterion[0] for result in results}
-    criterion = [result.criterion[1] for result in results if result.criterion[1] is not None]
-    if method != FLOWGMM or len(names) > 1 or not criterion:
-        return Group(settings, method, metrics)
-    return Group(settings, method, metrics, names.pop(), Summary.from_values(criterion))
+        if numbers := [float(value) for value in values if value is not None]:
+            group[name] = summarise(numbers)
+    if method == FLOWGMM:
+        names = {result.criterion[0] for result in results}
+        best = [result.criterion[1] for result in results if result.criterion[1] is not None]
+        group["criterion"] = {"metric": names.pop(), **summarise(best)} if len(names) == 1 and best else None
+    return group
 
 
 def to_csv(results: Iterable[Result]) -> str:

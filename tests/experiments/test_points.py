@@ -32,6 +32,8 @@ from flowgmm_cli.experiments.points import (
         ('"a\\",b",c', ['"a\\",b"', "c"]),
         ("{use: csv, path: 'x,}'},y", ["{use: csv, path: 'x,}'}", "y"]),
         ("it's,fine", ["it's", "fine"]),
+        ("[it's, {k: 'a]'}],x", ["[it's, {k: 'a]'}]", "x"]),
+        ("'a,b", ["'a,b"]),
         ("[1,2]", ["[1,2]"]),
         (" 1 , 2 ", ["1", "2"]),
         ("1,", ["1", ""]),
@@ -51,7 +53,7 @@ def test_lists_of_values_are_split_into_their_values(values: list[object]) -> No
 def test_arguments_are_axes_or_fixed_overrides() -> None:
     grid = read_grid(["a.b=1,2", "train.epochs=5", "c=x,y,z", "d=[1,2]", "e!"])
     assert grid.fixed == ("train.epochs=5", "d=[1,2]", "e!")
-    assert [axis.key for axis in grid.axes] == ["a.b", "c"]
+    assert list(grid.axes) == ["a.b", "c"]
     combinations = list(grid.combinations())
     assert len(combinations) == len(grid) == math.prod([2, 3])
     assert combinations[:2] == [{"a.b": "1", "c": "x"}, {"a.b": "1", "c": "y"}]
