@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from numpy.random import Generator
 from torch import Tensor
 
 from flowgmm_cli.api import Latents, ScoreInputs
@@ -50,15 +51,14 @@ def take_rows(rows: ScoreInputs, index: npt.NDArray[np.integer[Any]]) -> ScoreIn
 
 
 class ArrayScore:
-    """A score whose state consists of arrays.
-
-    Attributes:
-        fitted: arrays that `fit` sets, by name.
-    """
+    """A score whose state consists of arrays, `fitted`, which `fit` sets by name."""
 
     def __init__(self, config: Any = None) -> None:
         self.config = config
         self.fitted: Arrays = {}
+
+    def fit(self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: Generator) -> None:
+        """Do nothing: not every score needs a fit."""
 
     def state(self) -> State:
         """See `flowgmm_cli.api.Score`."""

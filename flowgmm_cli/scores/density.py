@@ -29,9 +29,6 @@ class Nll(ArrayScore):
     denser than every training row (Nalisnick et al., 2019, arXiv:1810.09136).
     """
 
-    def fit(self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: Generator) -> None:
-        """Do nothing."""
-
     def __call__(self, rows: ScoreInputs) -> Floats:
         """Return `(N,)`."""
         return to_finite(-to_numpy(rows.log_density))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from numpy.random import Generator
 from torch import Tensor
@@ -20,13 +19,14 @@ _MAX_COORDINATE = 1e15  # the square of a larger number, times a reference, migh
 
 
 class NearestRows(ArrayScore):
-    r"""Mean distance to the k nearest of the stored rows, or distance to the k-th.
+    r"""Mean distance to the k nearest of the stored training rows, or distance to the k-th.
 
     .. math:: \frac{1}{k} \textstyle\sum_{i \le k} |v - v_{(i)}|
 
     (Sun et al., 2022, "Out-of-distribution detection with deep nearest neighbors", take the k-th distance.)
     Matrix products in float32 find the nearest rows; the distances to these few are then computed from
-    differences in float64, so a score does not depend on the other rows of a batch.
+    differences in float64, so a score does not depend on the other rows of a batch. scikit-learn's search
+    would need an import of half a second for each prediction.
 
     Args:
         config: k, the distance, the scale of features, the number of stored rows.
@@ -34,8 +34,13 @@ class NearestRows(ArrayScore):
 
     config: KnnConfig
 
-    def store(self, rows: Tensor, generator: Generator) -> None:
-        """Store a sample of the rows `(N, D)`, as float32, without rows that have infinite numbers."""
+    def vectors(self, rows: ScoreInputs) -> Tensor:
+        """Return the vectors between which distances are measured, `(N, D)`."""
+        raise NotImplementedError
+
+    def fit(self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: Generator) -> None:
+        """Store a sample of the training rows, labelled or not, without those that have infinite numbers."""
+        rows = self.vectors(train)
         usable = np.flatnonzero(rows.isfinite().all(dim=1).numpy())
         usable = usable if len(usable) else np.arange(len(rows))
         limit = max(1, min(self.config.rows, _MAX_VALUES // max(1, rows.shape[1])))
@@ -52,27 +57,25 @@ class NearestRows(ArrayScore):
         self.fitted = {"centre": centre.astype(np.float32), "scale": scale.astype(np.float32)}
         self.fitted["rows"] = self._scale(sample).astype(np.float32)
 
-    def distances(self, rows: Tensor) -> Floats:
-        """Return the scores of rows `(N, D)`, `(N,)`, in the unit of the scaled features."""
+    def __call__(self, rows: ScoreInputs) -> Floats:
+        """Return `(N,)`, in the unit of the scaled features."""
         references = torch.from_numpy(np.ascontiguousarray(self.fitted["rows"], np.float32))
         half_norms = references.square().sum(dim=1) / 2
         exact, k = to_numpy(references), min(self.config.k, len(references))
-        result = np.empty(len(rows))
-        for batch in iterate_batches(len(rows), _BATCH_ROWS):
-            values = self._scale(to_numpy(rows[batch]))
+        vectors = self.vectors(rows)
+        result = np.empty(len(vectors))
+        for batch in iterate_batches(len(vectors), _BATCH_ROWS):
+            values = self._scale(to_numpy(vectors[batch]))
             clipped = np.clip(np.nan_to_num(values), -_MAX_COORDINATE, _MAX_COORDINATE).astype(np.float32)
             # |x - r|^2 / 2 without |x|^2, which is the same for all r
             order = torch.addmm(half_norms, torch.from_numpy(clipped), references.T, alpha=-1)
             nearest = order.topk(k, dim=1, largest=False).indices.numpy()
             with np.errstate(over="ignore", invalid="ignore"):
-                result[batch] = self._distance(values, exact, nearest)
+                # one neighbour at a time, to save memory
+                columns = [np.linalg.norm(values - exact[column], axis=1) for column in nearest.T]
+                distance = np.stack(columns, axis=1)
+                result[batch] = distance.mean(1) if self.config.distance == "mean" else distance.max(1)
         return to_finite(result)
-
-    def _distance(self, values: Floats, exact: Floats, index: npt.NDArray[Any]) -> Floats:
-        # one neighbour at a time, to save memory
-        columns = [np.linalg.norm(values - exact[column], axis=1) for column in index.T]
-        nearest = np.stack(columns, axis=1)
-        return np.asarray(nearest.mean(axis=1) if self.config.distance == "mean" else nearest.max(axis=1))
 
     def _scale(self, values: Floats) -> Floats:
         with np.errstate(over="ignore", invalid="ignore"):
@@ -89,13 +92,9 @@ class InputKnn(NearestRows):
     does not use the model.
     """
 
-    def fit(self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: Generator) -> None:
-        """Store training rows, labelled or not."""
-        self.store(train.x, generator)
-
-    def __call__(self, rows: ScoreInputs) -> Floats:
-        """Return `(N,)`."""
-        return self.distances(rows.x)
+    def vectors(self, rows: ScoreInputs) -> Tensor:
+        """Return the input of the flow."""
+        return rows.x
 
 
 class LatentKnn(NearestRows):
@@ -105,10 +104,6 @@ class LatentKnn(NearestRows):
     default features are not scaled.
     """
 
-    def fit(self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: Generator) -> None:
-        """Store training rows, labelled or not."""
-        self.store(train.latents.z, generator)
-
-    def __call__(self, rows: ScoreInputs) -> Floats:
-        """Return `(N,)`."""
-        return self.distances(rows.latents.z)
+    def vectors(self, rows: ScoreInputs) -> Tensor:
+        """Return the latents."""
+        return rows.latents.z
