@@ -1,4 +1,4 @@
-"""Construction of the mixture from a recipe."""
+"""Construction of the mixture from a recipe: its dimensions, components and class weights."""
 
 from __future__ import annotations
 
@@ -16,10 +16,7 @@ from flowgmm_cli.mixture.specs import GMMConfig
 def mixture_dims(config: GMMConfig, features: int, scales: Sequence[int] = ()) -> int:
     """Number of latent dimensions that carry the classes, of `features` in all.
 
-    Args:
-        config: the parameters of `gmm`.
-        features: D.
-        scales: dimensions of each scale of the flow, the coarsest first; empty for a flow without scales.
+    `scales` are the dimensions of each scale of the flow, the coarsest first; empty for one without scales.
 
     Raises:
         RecipeError: the recipe asks for more dimensions than there are.
@@ -51,15 +48,10 @@ def build(
     initial: InitialMeans | None = None,
     weights: Tensor | None = None,
 ) -> GaussianMixture:
-    """Build the mixture of a recipe.
+    """Build the mixture of a recipe for latents of length `features`; for `scales` see `mixture_dims`.
 
-    Args:
-        config: the parameters of `gmm`.
-        classes: K.
-        features: length of a latent vector, D.
-        scales: dimensions of each scale of the flow, the coarsest first.
-        initial: means and component weights; None for zeros, to load a state into.
-        weights: class weights `(K,)`, see `flowgmm_cli.mixture.class_prior`; None for equal weights.
+    `initial` are means and component weights, None for zeros, to load a state into; `weights` are the class
+    weights `(K,)`, None for equal weights.
 
     Raises:
         RecipeError: `dims` or `scales` is too large.
@@ -82,3 +74,51 @@ def build(
     if initial:
         mixture.set_component_weights(initial.component_weights)
     return mixture
+
+
+def initial_weights(config: GMMConfig, *, labels: Tensor, classes: int) -> Tensor:
+    """Compute the initial class weights of a recipe, float64 `(classes,)`, with sum 1.
+
+    `labelled` counts the `labels` of the labelled rows, int64 `(L,)`, and one row more for each class
+    (Laplace), so no weight is 0; `estimated` starts uniform.
+
+    Raises:
+        RecipeError: `weights` does not have one number for each class.
+    """
+    weights = torch.ones(classes, dtype=torch.float64)
+    if config.class_prior == "labelled":
+        weights += torch.bincount(labels.cpu(), minlength=classes)
+    elif config.weights is not None:
+        if len(config.weights) != classes:
+            raise RecipeError(
+                f"prior.weights has {len(config.weights)} numbers, but the data has {classes} classes",
+                hint="give one number for each class, in the order of the class names",
+            )
+        weights = torch.tensor(config.weights, dtype=torch.float64)
+    return weights / weights.sum()
+
+
+@torch.no_grad()
+def estimate_weights(
+    conditional_log_prob: Tensor, start: Tensor, *, iterations: int = 100, pseudo_count: float = 1.0
+) -> Tensor:
+    r"""Estimate the class weights of unlabelled rows by expectation maximisation.
+
+    .. math:: \pi_k \leftarrow \frac{\sum_n p(k \mid z_n; \pi) + a \, \pi^0_k K}{N + a K}
+
+    (Saerens, Latinne and Decaestecker, 2002.) A Dirichlet prior of a rows per class about the weights `start`
+    `(K,)`, of any sum, keeps every weight above 0. `conditional_log_prob` `(N, K)` is that of
+    `GaussianMixture`, perhaps tempered. The result is float64 `(K,)` with sum 1.
+    """
+    log_prob = conditional_log_prob.double()
+    rows, classes = log_prob.shape
+    prior = start.to(log_prob) / start.to(log_prob).sum()
+    weights = prior
+    for _ in range(iterations):
+        counts = torch.softmax(log_prob + weights.log(), dim=1).sum(0)
+        update = (counts + pseudo_count * classes * prior) / (rows + pseudo_count * classes)
+        change = (update - weights).abs().max()
+        weights = update
+        if change < 1e-6:
+            break
+    return weights

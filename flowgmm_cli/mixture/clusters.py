@@ -67,18 +67,11 @@ def component_responsibilities(
 ) -> Tensor:
     """Divide the rows of each class among its components by k-means.
 
-    With several components, only a row's likeliest class is responsible for it, by the nearest of its
-    clusters: clusters of rows that mostly belong to another class would lie among those of that class.
+    With C components, only a row's likeliest class is responsible for it, by the nearest of its clusters:
+    clusters of rows that mostly belong to another class would lie among those of that class.
 
-    Args:
-        x: rows `(N, d)`.
-        responsibilities: of the classes, `(N, K)`, at least 0.
-        components: clusters of each class, C.
-        generator: on the CPU.
-
-    Returns:
-        Responsibilities of the components, float64 `(N, K C)`. A class with fewer rows than clusters leaves
-        the last of its clusters empty.
+    The `responsibilities` of the classes for the rows `x` `(N, d)` are `(N, K)`, at least 0, those of the
+    components float64 `(N, K C)`. A class with fewer rows than clusters leaves the last clusters empty.
     """
     responsibilities = responsibilities.double().cpu()
     if components == 1:
@@ -100,14 +93,9 @@ def match_clusters(
 ) -> npt.NDArray[np.intp]:
     """Assign clusters to classes so that the most labelled rows lie in a cluster of their class.
 
-    Args:
-        counts: labelled rows of each cluster and class, `(K C, K)`.
-        distances: from each cluster's centre to the mean of the class's labelled rows, `(K C, K)`; of equal
-            counts, the nearer cluster is preferred.
-        components: clusters of each class, C.
-
-    Returns:
-        The clusters, class by class, `(K C,)`; each cluster once.
+    `counts` are the labelled rows of each cluster and class, `(K C, K)`. Of equal counts, the nearer cluster
+    is preferred: `distances` `(K C, K)` are from its centre to the mean of the class's labelled rows. Returns
+    the clusters, class by class, `(K C,)`; each cluster once.
     """
     from scipy.optimize import linear_sum_assignment
 

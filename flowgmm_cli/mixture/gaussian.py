@@ -219,14 +219,9 @@ class GaussianMixture(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Draw latents `(n, D)` and their classes `(n,)`.
 
-        Random numbers are drawn on the generator's device and then moved, so a generator on the CPU gives the
-        same sample on every device.
-
-        Args:
-            n: number of draws.
-            generator: source of randomness.
-            classes: int64 `(n,)`, the class of each draw; None draws them by the class weights.
-            temperature: factor on the standard deviations; 0 gives the means.
+        `classes` int64 `(n,)` gives the class of each draw; None draws them by the class weights.
+        `temperature` is a factor on the standard deviations; 0 gives the means. Random numbers are drawn on
+        the generator's device and then moved: a generator on the CPU gives the same sample on every device.
         """
         source, device = generator.device, self.means.device
         if classes is None:

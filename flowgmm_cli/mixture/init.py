@@ -32,21 +32,13 @@ GRAPH_OPERATIONS = 2e10  # rows * rows * features of the neighbour search: some 
 
 @dataclass(frozen=True)
 class TrainingLatents:
-    """Latents of the training rows before training.
+    """Latents of the training rows before training."""
 
-    Attributes:
-        labelled: rows with a label, `(L, D)`.
-        labels: their classes, int64 `(L,)`.
-        unlabelled: rows without, `(U, D)`; may be empty.
-        classes: number of classes, K.
-        dims: number of dimensions that carry the classes, d; they are the first of the D dimensions.
-    """
-
-    labelled: Tensor
-    labels: Tensor
-    unlabelled: Tensor
-    classes: int
-    dims: int
+    labelled: Tensor  # rows with a label, `(L, D)`
+    labels: Tensor  # their classes, int64 `(L,)`
+    unlabelled: Tensor  # rows without, `(U, D)`; may be empty
+    classes: int  # number of classes, K
+    dims: int  # number of dimensions that carry the classes, d; they are the first of the D dimensions
 
     @property
     def label_indicators(self) -> Tensor:
@@ -67,15 +59,10 @@ class TrainingLatents:
 
 @dataclass(frozen=True)
 class InitialMeans:
-    """Initial means of K classes of C components, and their weights.
+    """Initial means of K classes of C components, and their weights."""
 
-    Attributes:
-        means: float32 `(K C, d)`, class by class.
-        component_weights: positive weights of the components within their class, float32 `(K, C)`.
-    """
-
-    means: Tensor
-    component_weights: Tensor
+    means: Tensor  # float32 `(K C, d)`, class by class
+    component_weights: Tensor  # positive weights of the components within their class, float32 `(K, C)`
 
     @classmethod
     def with_equal_weights(cls, means: Tensor, *, components: int) -> InitialMeans:
@@ -89,12 +76,7 @@ SoftLabels = Callable[[TrainingLatents, torch.Generator], tuple[Tensor, Tensor]]
 
 
 def initial_means(config: GMMConfig, latents: TrainingLatents, generator: torch.Generator) -> InitialMeans:
-    """Compute the means that the recipe asks for.
-
-    Args:
-        config: the parameters of `gmm`.
-        latents: of the training rows.
-        generator: source of randomness, on the CPU.
+    """Compute the means that the recipe asks for; `generator` is on the CPU.
 
     Raises:
         DataError: a class has no labelled row (where labels are used); fewer rows than clusters (`kmeans`).

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from flowgmm_cli.api import iterate_batches
 from flowgmm_cli.data.lazy_dataset import RowStore
-from flowgmm_cli.mixture.class_prior import estimate_weights
+from flowgmm_cli.mixture.build import estimate_weights
 from flowgmm_cli.model import FlowMixture, Model
 from flowgmm_cli.trained_model import encode
 from flowgmm_cli.training.calibration import Likelihoods

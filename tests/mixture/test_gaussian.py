@@ -1,3 +1,5 @@
+"""The Gaussian mixture, with one or several components for each class and on all or some dimensions."""
+
 from __future__ import annotations
 
 import itertools
@@ -6,13 +8,18 @@ import math
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.mixture import GaussianMixture as Reference
 from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
-from flowgmm_cli.mixture.gaussian import GaussianMixture
+from flowgmm_cli.mixture.gaussian import GaussianMixture, log_normal
 
-K, D = 4, 5
-SHAPES = list(itertools.product([False, True], [False, True]))  # diagonal, shared
+K, C, D = 3, 2, 5
+SHAPES = pytest.mark.parametrize(
+    ("diagonal", "shared"), list(itertools.product([False, True], [False, True]))
+)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -20,59 +27,177 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 def mixture(
-    *, diagonal: bool = False, shared: bool = False, d: int = D, spread: float = 2.0
+    *,
+    classes: int = K,
+    components: int = C,
+    dims: int = 3,
+    features: int = D,
+    diagonal: bool = False,
+    shared: bool = False,
+    rest: bool = True,
+    spread: float = 2.0,
+    seed: int = 0,
 ) -> GaussianMixture:
-    """A mixture in float64 with uneven weights and scales."""
-    means = spread * torch.randn(K, d, generator=seeded(), dtype=torch.float64)
-    weights = torch.tensor([4.0, 3.0, 2.0, 1.0], dtype=torch.float64)
-    result = GaussianMixture(means, scale=1.5, diagonal=diagonal, shared=shared, weights=weights)
+    """A mixture in float64 with perturbed parameters."""
+    generator = seeded(seed)
+    means = spread * torch.randn(classes * components, dims, generator=generator, dtype=torch.float64)
+    result = GaussianMixture(
+        means,
+        components=components,
+        features=features,
+        scale=1.5,
+        diagonal=diagonal,
+        shared=shared,
+        learn_weights=True,
+        learn_rest=rest,
+    )
     with torch.no_grad():
-        result.raw_scales += 0.4 * torch.randn(
-            result.raw_scales.shape, generator=seeded(1), dtype=torch.float64
-        )
+        for name, parameter in result.named_parameters():
+            if name != "means":
+                parameter += 0.4 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
     return result
 
 
-def truth(gmm: GaussianMixture) -> MixtureSameFamily:
-    scales = gmm.scales.expand(gmm.classes, gmm.features)
-    return MixtureSameFamily(
-        Categorical(logits=gmm.log_weights, validate_args=False), Independent(Normal(gmm.means, scales), 1)
+def class_distribution(gmm: GaussianMixture, k: int) -> MixtureSameFamily:
+    """`p(z | k)` as a distribution of torch."""
+    means, scales = gmm.moments()
+    own = gmm.component_classes == k
+    weights = Categorical(logits=gmm.log_component_weights[k], validate_args=False)
+    return MixtureSameFamily(weights, Independent(Normal(means[own], scales[own]), 1))
+
+
+def joint(gmm: GaussianMixture, z: Tensor) -> Tensor:
+    conditional = torch.stack([class_distribution(gmm, k).log_prob(z) for k in range(gmm.classes)], dim=1)
+    return conditional + gmm.log_weights
+
+
+@SHAPES
+@pytest.mark.parametrize(("components", "rest"), [(1, False), (C, False), (C, True)])
+def test_densities_and_gradients_are_those_of_torch_distributions(
+    diagonal: bool, shared: bool, components: int, rest: bool
+) -> None:
+    gmm = mixture(components=components, diagonal=diagonal, shared=shared, rest=rest)
+    z = (2 * torch.randn(9, D, generator=seeded(1), dtype=torch.float64)).requires_grad_()
+    expected = joint(gmm, z)
+    torch.testing.assert_close(gmm.class_log_prob(z), expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(gmm.conditional_log_prob(z), expected - gmm.log_weights)
+    torch.testing.assert_close(gmm.log_prob(z), expected.logsumexp(1), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(gmm.posterior(z, 2.0), torch.softmax(expected / 2, dim=1))
+    inputs = [z, *gmm.parameters()]
+    assert len(inputs) == 4 + (components > 1) + 2 * rest
+    grads = torch.autograd.grad(gmm.class_log_prob(z).square().sum(), inputs)
+    expected_grads = torch.autograd.grad(expected.square().sum(), inputs)
+    for grad, other in zip(grads, expected_grads, strict=True):
+        torch.testing.assert_close(grad, other, rtol=1e-9, atol=1e-8)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    classes=st.integers(1, 5),
+    components=st.integers(1, 4),
+    dims=st.integers(1, 4),
+    more=st.integers(0, 3),
+    diagonal=st.booleans(),
+    shared=st.booleans(),
+    rows=st.integers(0, 4),
+    seed=st.integers(0, 99),
+)
+def test_densities_of_any_shape_are_those_of_torch_distributions(
+    classes: int, components: int, dims: int, more: int, diagonal: bool, shared: bool, rows: int, seed: int
+) -> None:
+    gmm = mixture(
+        classes=classes,
+        components=components,
+        dims=dims,
+        features=dims + more,
+        diagonal=diagonal,
+        shared=shared,
+        seed=seed,
     )
+    z = 2 * torch.randn(rows, dims + more, generator=seeded(seed + 1), dtype=torch.float64)
+    log_prob = gmm.class_log_prob(z)
+    assert log_prob.shape == (rows, classes)
+    assert gmm.log_prob(z).shape == (rows,)
+    if rows:
+        torch.testing.assert_close(log_prob, joint(gmm, z), rtol=1e-10, atol=1e-10)
 
 
-def rows(n: int, d: int = D, spread: float = 2.0) -> Tensor:
-    return spread * torch.randn(n, d, generator=seeded(2), dtype=torch.float64)
+def test_nuisance_dimensions_change_the_density_but_not_the_posterior() -> None:
+    gmm = mixture(rest=False)
+    z = torch.randn(9, D, generator=seeded(1), dtype=torch.float64)
+    moved = z.clone()
+    moved[:, gmm.dims :] += 3
+    torch.testing.assert_close(gmm.posterior(moved), gmm.posterior(z))
+    normal = -0.5 * (z[:, gmm.dims :].square().sum(1) + (D - gmm.dims) * math.log(2 * math.pi))
+    alone = GaussianMixture(
+        gmm.means, components=C, scale=1.5, weights=gmm.log_weights.exp(), learn_weights=True
+    )
+    alone.load_state_dict({name: value for name, value in gmm.state_dict().items() if "rest" not in name})
+    torch.testing.assert_close(gmm.log_prob(z), alone.log_prob(z[:, : gmm.dims]) + normal)
+    assert gmm.class_log_prob(moved).sum() < gmm.class_log_prob(z).sum()
 
 
-@pytest.mark.parametrize(("diagonal", "shared"), SHAPES)
-@pytest.mark.parametrize("n", [1, 9])
-@pytest.mark.parametrize("d", [1, 2, 5])
-def test_densities_are_those_of_torch_distributions(diagonal: bool, shared: bool, n: int, d: int) -> None:
-    gmm, z = mixture(diagonal=diagonal, shared=shared, d=d), rows(n, d)
-    expected = truth(gmm)
-    components = expected.component_distribution.log_prob(z[:, None])
-    torch.testing.assert_close(gmm.component_log_prob(z), components, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(gmm.class_log_prob(z), components + gmm.log_weights, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(gmm.log_prob(z), expected.log_prob(z), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(gmm.posterior(z), torch.softmax(components + gmm.log_weights, dim=1))
+@pytest.mark.parametrize(("dims", "components"), [(1, 2), (2, 1), (2, 2)])
+def test_density_integrates_to_one_in_two_dimensions(dims: int, components: int) -> None:
+    gmm = mixture(dims=dims, components=components, features=2, diagonal=True)
+    side = torch.linspace(-20, 20, 401, dtype=torch.float64)
+    mass = gmm.log_prob(torch.cartesian_prod(side, side)).exp().sum() * 0.1**2
+    assert mass.item() == pytest.approx(1, abs=1e-6)
 
 
-@pytest.mark.parametrize(("diagonal", "shared"), SHAPES)
-def test_no_rows_give_no_densities(diagonal: bool, shared: bool) -> None:
-    gmm = mixture(diagonal=diagonal, shared=shared)
-    assert gmm.class_log_prob(rows(0)).shape == (0, K)
-    assert gmm.log_prob(rows(0)).shape == (0,)
+@SHAPES
+@pytest.mark.parametrize(("components", "rest"), [(1, False), (C, False), (C, True)])
+def test_samples_have_the_moments_of_their_class(
+    diagonal: bool, shared: bool, components: int, rest: bool
+) -> None:
+    gmm = mixture(components=components, diagonal=diagonal, shared=shared, rest=rest)
+    z, classes = gmm.sample(60_000, seeded())
+    assert z.shape == (60_000, D)
+    shares = torch.bincount(classes) / 60_000
+    torch.testing.assert_close(shares, gmm.log_weights.exp().float(), atol=0.01, rtol=0)
+    for k in range(K):
+        own, expected = z[classes == k], class_distribution(gmm, k)
+        torch.testing.assert_close(own.mean(0), expected.mean, atol=0.1, rtol=0)
+        torch.testing.assert_close(own.var(0), expected.variance, atol=0.1, rtol=0.06)
 
 
-@pytest.mark.parametrize(("diagonal", "shared"), SHAPES)
-def test_gradients_are_those_of_torch_distributions(diagonal: bool, shared: bool) -> None:
-    gmm = mixture(diagonal=diagonal, shared=shared)
-    z = rows(9).requires_grad_()
-    inputs = [z, gmm.means, gmm.raw_scales]
-    grads = torch.autograd.grad(gmm.log_prob(z).sum(), inputs)
-    expected = torch.autograd.grad(truth(gmm).log_prob(z).sum(), inputs)
-    for grad, other in zip(grads, expected, strict=True):
-        torch.testing.assert_close(grad, other, rtol=1e-10, atol=1e-10)
+def test_cold_samples_are_means_of_components_of_the_class() -> None:
+    gmm = mixture()
+    expected = torch.tensor([2, 0, 1] * 50)
+    z, classes = gmm.sample(150, seeded(), expected, temperature=0.0)
+    assert torch.equal(classes, expected)
+    means, _ = gmm.moments()
+    distances = torch.cdist(z, means.detach())
+    nearest = distances.argmin(1)
+    assert float(distances.min(1).values.max()) < 1e-6
+    assert torch.equal(gmm.component_classes[nearest], expected)
+    assert len(nearest.unique()) == K * C
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_diagonal_distances_between_very_many_means_need_little_memory(shared: bool) -> None:
+    """No tensor of K K D numbers is made."""
+    count, d = 300, 100
+    gmm = GaussianMixture(100 * torch.randn(count, d, generator=seeded()), diagonal=True, shared=shared)
+    largest = 0
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            nonlocal largest
+            out = func(*args, **(kwargs or {}))
+            if isinstance(out, Tensor):
+                largest = max(largest, out.numel())
+            return out
+
+    own = torch.arange(8)
+    with Watch():
+        z = gmm.means[own] + torch.randn(8, d, generator=seeded(1))
+        log_prob = gmm.component_log_prob(z)
+        log_prob.sum().backward()
+    assert largest <= 2 * count * count
+    expected = Independent(Normal(gmm.means.double(), gmm.scales.double().expand_as(gmm.means)), 1)
+    expected_log_prob = expected.log_prob(z.double()[:, None])
+    torch.testing.assert_close(log_prob.double(), expected_log_prob, rtol=1e-5, atol=1e-3)
 
 
 def test_gradients_are_finite_where_rows_and_means_coincide() -> None:
@@ -84,14 +209,16 @@ def test_gradients_are_finite_where_rows_and_means_coincide() -> None:
         assert value.isfinite().all()
 
 
-@pytest.mark.parametrize(("diagonal", "shared"), SHAPES)
+@SHAPES
 @pytest.mark.parametrize("far", [1e2, 1e4])
 @pytest.mark.parametrize("offset", [0.0, 1e4])
 def test_float32_keeps_small_distances_between_far_means(
     diagonal: bool, shared: bool, far: float, offset: float
 ) -> None:
     d = 384
-    exact = mixture(diagonal=diagonal, shared=shared, d=d, spread=far)
+    exact = mixture(
+        components=1, dims=d, features=d, diagonal=diagonal, shared=shared, spread=far, rest=False
+    )
     with torch.no_grad():
         exact.means += offset
         exact.means.copy_(exact.means.float())  # the same numbers in both precisions
@@ -99,7 +226,7 @@ def test_float32_keeps_small_distances_between_far_means(
     gmm = GaussianMixture(exact.means.float(), scale=1.5, diagonal=diagonal, shared=shared)
     gmm.load_state_dict(exact.state_dict())
     own = torch.arange(32) % K
-    z = (exact.means[own] + rows(32, d, 1.0)).detach().float()
+    z = (exact.means[own] + torch.randn(32, d, generator=seeded(2), dtype=torch.float64)).detach().float()
     expected = exact.component_log_prob(z.double())
     log_prob = gmm.component_log_prob(z)
     assert log_prob.dtype == torch.float32
@@ -109,59 +236,18 @@ def test_float32_keeps_small_distances_between_far_means(
     torch.testing.assert_close(log_prob.double(), expected, rtol=1e-5, atol=1e-2)
 
 
-def test_autocast_does_not_reach_the_mixture() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_densities_are_float32_also_under_autocast_and_for_half_precision(dtype: torch.dtype) -> None:
     gmm = GaussianMixture(torch.randn(K, D, generator=seeded()))
-    z = rows(9).float()
+    z = torch.randn(9, D, generator=seeded(2)).to(dtype)
     with torch.autocast("cpu", torch.bfloat16):
         inside = gmm.log_prob(z)
     assert inside.dtype == torch.float32
-    assert torch.equal(inside, gmm.log_prob(z))
-
-
-def test_half_precision_latents_are_computed_in_float32() -> None:
-    gmm = GaussianMixture(torch.randn(K, D, generator=seeded()))
-    z = rows(9).bfloat16()
-    torch.testing.assert_close(gmm.log_prob(z), gmm.log_prob(z.float()))
-
-
-def test_temperature_divides_the_joint_density() -> None:
-    gmm, z = mixture(), rows(9)
-    hot = gmm.posterior(z, temperature=3.0)
-    torch.testing.assert_close(hot, torch.softmax(gmm.class_log_prob(z) / 3, dim=1))
-    torch.testing.assert_close(hot.sum(1), torch.ones(9, dtype=torch.float64))
-    assert torch.equal(hot.argmax(1), gmm.posterior(z).argmax(1))
-
-
-def test_posterior_with_equal_spheres_is_nearest_mean() -> None:
-    gmm = GaussianMixture(torch.randn(K, D, generator=seeded()), shared=True)
-    z = rows(50).float()
-    assert torch.equal(gmm.posterior(z).argmax(1), torch.cdist(z, gmm.means).argmin(1))
-
-
-@pytest.mark.parametrize(("diagonal", "shared"), SHAPES)
-def test_density_integrates_to_one_in_two_dimensions(diagonal: bool, shared: bool) -> None:
-    gmm = mixture(diagonal=diagonal, shared=shared, d=2)
-    side = torch.linspace(-20, 20, 401, dtype=torch.float64)
-    mass = gmm.log_prob(torch.cartesian_prod(side, side)).exp().sum() * 0.1**2
-    assert mass.item() == pytest.approx(1, abs=1e-6)
-
-
-@pytest.mark.parametrize(("diagonal", "shared"), SHAPES)
-def test_samples_have_the_moments_of_their_component(diagonal: bool, shared: bool) -> None:
-    gmm = mixture(diagonal=diagonal, shared=shared)
-    z, classes = gmm.sample(40_000, seeded())
-    torch.testing.assert_close(
-        torch.bincount(classes) / 40_000, gmm.log_weights.exp().float(), atol=0.01, rtol=0
-    )
-    for k in range(K):
-        own = z[classes == k]
-        scale = gmm.scales.expand(K, D)[k]
-        torch.testing.assert_close(own.mean(0), gmm.means[k], atol=0.15, rtol=0)
-        torch.testing.assert_close(own.std(0), scale, rtol=0.06, atol=0)
+    assert torch.equal(inside, gmm.log_prob(z.float()))
 
 
 def test_sampling_follows_classes_temperature_and_generator() -> None:
-    gmm = mixture()
+    gmm = mixture(components=1, dims=D, rest=False)
     expected = torch.tensor([2, 2, 0])
     cold, classes = gmm.sample(3, seeded(), expected, temperature=0.0)
     assert torch.equal(classes, expected)
@@ -196,20 +282,34 @@ def test_a_scale_has_a_minimum() -> None:
 
 
 def test_weights_are_normalised_and_must_be_positive() -> None:
-    gmm = GaussianMixture(torch.zeros(2, D))
+    gmm = GaussianMixture(torch.zeros(4, D), components=2)
     assert gmm.log_weights.exp().tolist() == [0.5, 0.5]
     gmm.set_weights(torch.tensor([3.0, 1.0]))
+    gmm.set_component_weights(torch.tensor([[3.0, 1.0], [1.0, 1.0]]))
     torch.testing.assert_close(gmm.log_weights.exp(), torch.tensor([0.75, 0.25]))
+    torch.testing.assert_close(gmm.log_component_weights.exp(), torch.tensor([[0.75, 0.25], [0.5, 0.5]]))
     for bad in ([1.0], [0.0, 1.0], [math.nan, 1.0], [math.inf, 1.0]):
         with pytest.raises(ValueError, match="positive finite class weights"):
             gmm.set_weights(torch.tensor(bad))
+        with pytest.raises(ValueError, match="positive finite weights of the shape"):
+            gmm.set_component_weights(torch.tensor([bad, bad]))
 
 
-def test_impossible_arguments_are_refused() -> None:
-    with pytest.raises(ValueError, match="need scale > 0"):
-        GaussianMixture(torch.zeros(2, D), scale=0.0)
-    with pytest.raises(ValueError, match="means must have the shape"):
-        GaussianMixture(torch.zeros(D))
+@pytest.mark.parametrize(
+    ("shape", "words", "message"),
+    [
+        ((3, D), {"components": 2}, "means must have the shape"),
+        ((3, D), {"components": 0}, "means must have the shape"),
+        ((3, D), {"features": 2}, "do not fit latents of 2"),
+        ((D,), {}, "means must have the shape"),
+        ((2, D), {"scale": 0.0}, "need scale > 0"),
+    ],
+)
+def test_impossible_arguments_are_refused(
+    shape: tuple[int, ...], words: dict[str, float], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        GaussianMixture(torch.zeros(shape), **words)  # type: ignore[arg-type]
 
 
 def test_changing_the_given_means_afterwards_changes_nothing() -> None:
@@ -219,23 +319,63 @@ def test_changing_the_given_means_afterwards_changes_nothing() -> None:
     assert not gmm.means.any()
 
 
-def test_printing_names_classes_features_and_covariance() -> None:
-    assert str(mixture(diagonal=True, shared=True)) == (
-        "GaussianMixture(classes=4, features=5, covariance=diagonal, shared)"
-    )
+def test_printing_names_components_dimensions_and_covariance() -> None:
+    text = str(mixture(shared=True))
+    assert "classes=3, components=2, features=5, dims=3, covariance=isotropic, shared" in text
+    assert "features=2, learned" in text
+    single = GaussianMixture(torch.zeros(K, D), diagonal=True)
+    assert str(single) == "GaussianMixture(classes=3, features=5, covariance=diagonal)"
 
 
-def test_component_densities_agree_with_scikit_learn() -> None:
-    from sklearn.mixture import GaussianMixture as Reference
-
-    gmm = mixture(diagonal=True)
+def test_densities_and_posteriors_agree_with_scikit_learn() -> None:
+    gmm = mixture(components=1, dims=D, rest=False, diagonal=True)
     reference = Reference(K, covariance_type="diag")
     reference.weights_ = gmm.log_weights.exp().detach().numpy()
     reference.means_ = gmm.means.detach().numpy()
     reference.covariances_ = gmm.scales.detach().numpy() ** 2
     reference.precisions_cholesky_ = 1 / gmm.scales.detach().numpy()
-    z = rows(20)
-    np.testing.assert_allclose(gmm.log_prob(z).detach().numpy(), reference.score_samples(z.numpy()))
-    np.testing.assert_allclose(
-        gmm.posterior(z).detach().numpy(), reference.predict_proba(z.numpy()), atol=1e-12
-    )
+    z = torch.randn(20, D, generator=seeded(2), dtype=torch.float64)
+    np.testing.assert_allclose(gmm.log_prob(z).detach(), reference.score_samples(z.numpy()))
+    np.testing.assert_allclose(gmm.posterior(z).detach(), reference.predict_proba(z.numpy()), atol=1e-12)
+
+
+# --- log_normal -------------------------------------------------------------------------------------------
+
+
+def random_inputs(n: int = 7, m: int = 3, d: int = 4, *, shared: bool, diagonal: bool) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    z, means = (torch.randn(count, d, dtype=torch.float64, generator=generator) for count in (n, m))
+    shape = (1 if shared else m, d if diagonal else 1)
+    scales = 0.5 + torch.rand(shape, dtype=torch.float64, generator=generator)
+    return [tensor.requires_grad_() for tensor in (2 * z, 3 * means, scales)]
+
+
+@SHAPES
+def test_first_and_second_derivatives_are_those_of_finite_differences(shared: bool, diagonal: bool) -> None:
+    inputs = random_inputs(shared=shared, diagonal=diagonal)
+    assert torch.autograd.gradcheck(log_normal, inputs)
+    assert torch.autograd.gradgradcheck(log_normal, inputs)
+
+
+@SHAPES
+@pytest.mark.parametrize("offset", [0.0, 1e3])
+def test_float32_rows_have_accurate_gradients(shared: bool, diagonal: bool, offset: float) -> None:
+    z, means, scales = random_inputs(500, 6, 40, shared=shared, diagonal=diagonal)
+    inputs = [x.detach().float().requires_grad_() for x in (z + offset, means + offset, scales)]
+    exact_inputs = [x.detach().double().requires_grad_() for x in inputs]
+    log_prob = log_normal(*inputs)
+    weights = torch.softmax(log_prob.detach(), 1)
+    grads = torch.autograd.grad(log_prob, inputs, weights)
+    exact = torch.autograd.grad(log_normal(*exact_inputs), exact_inputs, weights.double())
+    for grad, expected in zip(grads, exact, strict=True):
+        assert (grad - expected).abs().max() <= 1e-5 * expected.abs().max()
+
+
+def test_function_transforms_apply() -> None:
+    z, means, scales = random_inputs(shared=False, diagonal=False)
+    log_prob = log_normal(z, means, scales)
+    rows = torch.func.vmap(lambda row: log_normal(row[None], means, scales)[0])(z)
+    torch.testing.assert_close(rows, log_prob)
+    jacobian = torch.func.jacrev(lambda mean: log_normal(z, mean, scales).sum())(means)
+    (expected,) = torch.autograd.grad(log_prob.sum(), means)
+    torch.testing.assert_close(jacobian, expected)

@@ -17,7 +17,6 @@ from flowgmm_cli.mixture.init import (
     TrainingLatents,
     initial_means,
     kmeans_means,
-    label_responsibilities,
     label_spreading,
     logistic_regression,
     random_means,
@@ -140,12 +139,6 @@ def test_given_points_that_do_not_fit_the_data_are_an_error(points: list[list[fl
         initial_means(config, TrainingLatents(x, y, x, 2, 3), seeded())
 
 
-@pytest.mark.parametrize("values", [{"means": "given"}, {"means": "random", "points": [[0.0]]}])
-def test_points_require_given_means_and_the_reverse(values: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match="points"):
-        GMMConfig.model_validate(values)
-
-
 def no_rows(classes: int, dims: int) -> TrainingLatents:
     empty = torch.empty(0, dims)
     return TrainingLatents(empty, torch.empty(0, dtype=torch.int64), empty, classes, dims)
@@ -167,13 +160,6 @@ def test_simplex_means_are_equally_far_apart_about_the_origin(
     if count > 1:
         distances = torch.pdist(means)
         torch.testing.assert_close(distances, torch.full_like(distances, separation), rtol=1e-5, atol=0)
-
-
-def test_two_simplex_means_are_opposite_points_as_in_the_paper() -> None:
-    config = GMMConfig(means="simplex", separation=7.5)
-    means = simplex_means(config, no_rows(2, 50), seeded()).means
-    torch.testing.assert_close(means[0], -means[1])
-    assert means[0].norm().item() == pytest.approx(3.75)
 
 
 def test_a_simplex_needs_enough_dimensions() -> None:
@@ -235,14 +221,6 @@ def moons(n: int = 400, per_class: int = 3) -> tuple[TrainingLatents, torch.Tens
     other = torch.ones(n, dtype=torch.bool)
     other[labelled] = False
     return TrainingLatents(x[labelled], y[labelled], x[other], 2, 2), torch.cat([y[labelled], y[other]])
-
-
-def test_labels_are_responsibilities_of_their_rows() -> None:
-    rows, _ = moons()
-    x, responsibilities = label_responsibilities(rows, seeded())
-    assert torch.equal(x, rows.labelled)
-    assert torch.equal(responsibilities.argmax(1), rows.labels)
-    assert torch.equal(responsibilities.sum(1), torch.ones(6, dtype=torch.float64))
 
 
 def test_logistic_regression_gives_its_probabilities() -> None:

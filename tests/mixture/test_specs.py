@@ -23,6 +23,10 @@ def test_every_value_of_means_has_an_initialiser() -> None:
         ({"means": "circle"}, "label_spreading"),
         ({"means": "given"}, "needs `points`"),
         ({"points": [[0.0]]}, "needs means: given"),
+        ({"class_prior": "given"}, "needs `weights`"),
+        ({"weights": [1.0]}, "needs class_prior: given"),
+        ({"class_prior": "given", "weights": [1.0, 0.0]}, "above 0"),
+        ({"class_prior": "given", "weights": [1.0, float("nan")]}, "finite"),
     ],
 )
 def test_inconsistent_parameters_are_refused(config: dict[str, object], message: str) -> None:
