@@ -93,9 +93,9 @@ def match_clusters(
 ) -> npt.NDArray[np.intp]:
     """Assign clusters to classes so that the most labelled rows lie in a cluster of their class.
 
-    `counts` are the labelled rows of each cluster and class, `(K C, K)`. Of equal counts, the nearer cluster
-    is preferred: `distances` `(K C, K)` are from its centre to the mean of the class's labelled rows. Returns
-    the clusters, class by class, `(K C,)`; each cluster once.
+    `counts` are the labelled rows of each cluster and class, `(K C, K)`. The nearer cluster is preferred
+    among those of equal counts: `distances` `(K C, K)` are from its centre to the mean of the class's
+    labelled rows. Returns the clusters, class by class, `(K C,)`; each cluster once.
     """
     from scipy.optimize import linear_sum_assignment
 
