@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.distributions import MultivariateNormal
 from torch.nn.utils.parametrizations import weight_norm
 
-from flowgmm_cli.flows.realnvp_image import build
+from flowgmm_cli.flows.realnvp_image import RealNVPImage
 from flowgmm_cli.flows.specs import RealNVPImageConfig
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import FlowMixture
@@ -198,7 +198,7 @@ class Layout(nn.Module):
             blocks=setting.blocks,
         )
         shape = (setting.channels, setting.size, setting.size)
-        flow = build(config, shape=shape, generator=torch.Generator().manual_seed(0))
+        flow = RealNVPImage(config, shape=shape, generator=torch.Generator().manual_seed(0))
         self.model = FlowMixture(flow, GaussianMixture(means))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -31,25 +31,26 @@ class Glow(MultiScale):
     coupling is the learned prior of Glow.
 
     Args:
-        shape: `(channels, height, width)` of the images.
         config: the parameters.
+        shape: `(channels, height, width)` of the images.
         generator: draws the weights, on the CPU.
 
     Raises:
-        RecipeError: the images cannot be squeezed once per scale.
+        RecipeError: the rows are not images, or they cannot be squeezed once per scale.
 
     Examples:
         >>> import torch
-        >>> flow = Glow((1, 8, 8), GlowConfig(steps=2), generator=torch.Generator().manual_seed(0))
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> flow = Glow(GlowConfig(steps=2), shape=(1, 8, 8), generator=generator)
         >>> flow(torch.rand(3, 1, 8, 8))[0].shape
         torch.Size([3, 64])
     """
 
-    def __init__(self, shape: Shape, config: GlowConfig, *, generator: torch.Generator) -> None:
+    def __init__(self, config: GlowConfig, *, shape: tuple[int, ...], generator: torch.Generator) -> None:
+        channels, height, width = shape = image_shape(shape, "glow")
         _check_scales(config.scales, shape)
         net = partial(ShallowConditioner, hidden=config.hidden, dropout=config.dropout, generator=generator)
         couple = conditional_factory(config, net)
-        channels, height, width = shape
         scales: list[list[Bijection]] = []
         shapes: list[Shape] = []
         for index in range(config.scales):
@@ -78,12 +79,3 @@ def _check_scales(scales: int, shape: Shape) -> None:
             if most
             else "crop or pad the images to an even height and width",
         )
-
-
-def build(config: GlowConfig, *, shape: tuple[int, ...], generator: torch.Generator) -> Glow:
-    """Build the flow for images of `shape` `(channels, height, width)`.
-
-    Raises:
-        RecipeError: the rows are not images, or there are too many scales for their size.
-    """
-    return Glow(image_shape(shape, "glow"), config, generator=generator)

@@ -32,22 +32,25 @@ class RealNVPImage(MultiScale):
     the cost. If the last scale has an odd height or width, it has couplings of channels instead.
 
     Args:
-        shape: `(channels, height, width)` of the images.
         config: the parameters.
+        shape: `(channels, height, width)` of the images.
         generator: draws the weights, on the CPU.
 
     Raises:
-        RecipeError: the images are too small or odd for so many scales.
+        RecipeError: the rows are not images, or they are too small or odd for so many scales.
 
     Examples:
         >>> import torch
-        >>> config = RealNVPImageConfig(hidden=8)
-        >>> flow = RealNVPImage((1, 8, 8), config, generator=torch.Generator().manual_seed(0))
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> flow = RealNVPImage(RealNVPImageConfig(hidden=8), shape=(1, 8, 8), generator=generator)
         >>> flow(torch.rand(3, 1, 8, 8))[0].shape
         torch.Size([3, 64])
     """
 
-    def __init__(self, shape: Shape, config: RealNVPImageConfig, *, generator: torch.Generator) -> None:
+    def __init__(
+        self, config: RealNVPImageConfig, *, shape: tuple[int, ...], generator: torch.Generator
+    ) -> None:
+        channels, height, width = shape = image_shape(shape, "realnvp_image")
         _check_scales(config.scales, shape)
         net = partial(
             ResidualConditioner,
@@ -65,7 +68,6 @@ class RealNVPImage(MultiScale):
                 layers.append(Sequential([ActNorm(channels), coupling]) if config.actnorm else coupling)
             return layers
 
-        channels, height, width = shape
         scales: list[list[Bijection]] = []
         shapes: list[Shape] = []
         for index in range(config.scales):
@@ -99,12 +101,3 @@ def _check_scales(scales: int, shape: Shape) -> None:
             if most
             else "crop or pad the images to an even height and width",
         )
-
-
-def build(config: RealNVPImageConfig, *, shape: tuple[int, ...], generator: torch.Generator) -> RealNVPImage:
-    """Build the flow for images of `shape` `(channels, height, width)`.
-
-    Raises:
-        RecipeError: the rows are not images, or there are too many scales for their size.
-    """
-    return RealNVPImage(image_shape(shape, "realnvp_image"), config, generator=generator)

@@ -114,7 +114,7 @@ SPECS: dict[str, Spec] = {
     ),
     "realnvp_image": FlowSpec(
         config=RealNVPImageConfig,
-        build="flowgmm_cli.flows.realnvp_image:build",
+        build="flowgmm_cli.flows.realnvp_image:RealNVPImage",
         summary="Multi-scale couplings of images with residual networks (Dinh et al., 2017)",
         accepts=frozenset({"image"}),
         conformance="flowgmm_cli.testing.flows:RealNVPImageConformance",
@@ -125,7 +125,7 @@ SPECS: dict[str, Spec] = {
     ),
     "glow": FlowSpec(
         config=GlowConfig,
-        build="flowgmm_cli.flows.glow:build",
+        build="flowgmm_cli.flows.glow:Glow",
         summary="Multi-scale steps of actnorm, 1x1 convolution and coupling (Kingma and Dhariwal, 2018)",
         accepts=frozenset({"image"}),
         conformance="flowgmm_cli.testing.flows:GlowConformance",

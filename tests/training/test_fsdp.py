@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.flows.flat import FlatFlow
-from flowgmm_cli.flows.glow import build as build_glow
+from flowgmm_cli.flows.glow import Glow
 from flowgmm_cli.flows.realnvp import RealNVP
 from flowgmm_cli.flows.specs import GlowConfig
 from flowgmm_cli.model import FlowMixture
@@ -35,7 +35,7 @@ import copy, tempfile
 from pathlib import Path
 from flowgmm_cli.files import read_tensors
 from flowgmm_cli.flows.flat import FlatFlow
-from flowgmm_cli.flows.glow import build as build_glow
+from flowgmm_cli.flows.glow import Glow
 from flowgmm_cli.flows.realnvp import RealNVP
 from flowgmm_cli.flows.specs import GlowConfig
 from flowgmm_cli.mixture.gaussian import GaussianMixture
@@ -71,7 +71,7 @@ def flows(g):
     yield RealNVP(16, couplings=3, hidden=32, depth=2, generator=g)
     yield RealNVP(16, couplings=2, hidden=9, depth=1, actnorm=True, mixing="lu", generator=g)
     glow = GlowConfig(scales=2, steps=2, hidden=8)
-    yield FlatFlow(build_glow(glow, shape=(1, 4, 4), generator=g), (1, 4, 4))
+    yield FlatFlow(Glow(glow, shape=(1, 4, 4), generator=g), (1, 4, 4))
     yield Plugin(g)
 
 torch.manual_seed(0)
@@ -173,7 +173,7 @@ def test_couplings_of_a_stack_are_blocks_by_their_networks() -> None:
 
 
 def test_small_layers_between_couplings_are_no_blocks() -> None:
-    flow: Any = build_glow(
+    flow: Any = Glow(
         GlowConfig(scales=2, steps=2, hidden=64), shape=(1, 4, 4), generator=torch.Generator().manual_seed(0)
     )
     result = find_blocks(FlatFlow(flow, (1, 4, 4)), torch.full((2, 16), 0.5))

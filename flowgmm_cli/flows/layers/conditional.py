@@ -15,14 +15,9 @@ NetworkFactory = Callable[[int, int], nn.Module]
 
 
 def log_scale_and_shift(raw: Tensor, limit: float) -> tuple[Tensor, Tensor]:
-    r"""Soft-clipped log-scale :math:`s = l \tanh(\hat s / l)` and shift t.
+    r"""Soft-clipped log-scale :math:`s = l \tanh(\hat s / l)` and shift t, `(batch, C, ...)` each.
 
-    Args:
-        raw: :math:`\hat s` and t side by side, `(batch, 2 C, ...)`.
-        limit: the bound l on the absolute log-scale.
-
-    Returns:
-        s and t, `(batch, C, ...)` each.
+    `raw` has :math:`\hat s` and t side by side, `(batch, 2 C, ...)`; `limit` is l.
     """
     unbounded, shift = raw.chunk(2, dim=1)
     # tanh from the sigmoid, whose kernel is several times as fast on a CPU and as exact

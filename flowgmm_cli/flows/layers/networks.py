@@ -85,7 +85,7 @@ class Conditioner(nn.Sequential):
 
 
 class ConvConditioner(nn.Module):
-    """Base of the networks for images, which keep height and width.
+    """Base of the networks for images, which keep height and width, from `inputs` to `outputs` channels.
 
     The network runs in the precision of autocast and returns float32. Images get the memory format "channels
     last", in which bfloat16 convolutions of 14 by 14 pixels were about twice as fast on a CPU.
@@ -104,12 +104,8 @@ class ConvConditioner(nn.Module):
 class ShallowConditioner(ConvConditioner):
     """Convolutions of 3, 1 and 3 pixels with ReLUs between them (Kingma and Dhariwal, 2018).
 
-    Args:
-        inputs: channels in.
-        outputs: channels out.
-        hidden: channels of the hidden layers.
-        dropout: probability that a channel of the first layer is dropped in training.
-        generator: draws the parameters, on the CPU.
+    `hidden` is the number of channels between them, `dropout` the probability that a channel of the first
+    layer is dropped in training; see `ConvConditioner`.
     """
 
     def __init__(
@@ -143,13 +139,8 @@ class ResidualBlock(nn.Module):
 class ResidualConditioner(ConvConditioner):
     """Residual network as in RealNVP (Dinh et al., 2017, section 3.6), without batch normalisation.
 
-    Args:
-        inputs: channels in.
-        outputs: channels out.
-        hidden: channels of the blocks.
-        blocks: number of blocks, of two convolutions each.
-        dropout: probability that an inner channel of a block is dropped in training.
-        generator: draws the parameters, on the CPU.
+    It has `blocks` of two convolutions with `hidden` channels, of which inner ones are dropped with the
+    probability `dropout` in training; see `ConvConditioner`.
     """
 
     def __init__(
