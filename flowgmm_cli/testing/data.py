@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, chdir, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Literal
 from unittest import SkipTest
 
@@ -27,6 +28,8 @@ class DataConformance(Conformance):
             name = "my_source"
             config = {"n": 50}
 
+    The suite of a source that reads files writes them in `write_data`.
+
     Attributes:
         offline: `loads` if the source needs no network, else `refuses`: with `context.offline` it raises
             `DataError` and connects to nothing.
@@ -39,11 +42,19 @@ class DataConformance(Conformance):
     missing: ClassVar[Mapping[str, Any] | None] = None
     shared_rows: ClassVar[float] = 0.5
 
+    def write_data(self, folder: Path) -> None:
+        """Write the files that `config` names; a suite that overrides it loads in `folder`."""
+
     @contextmanager
     def context(self, *, offline: bool = True) -> Iterator[DataContext]:
-        """Make a context with an empty cache of its own."""
-        with tempfile.TemporaryDirectory() as folder:
-            yield DataContext(offline=offline, cache_dir=folder)
+        """Make a context with an empty cache of its own, and the files of `write_data`."""
+        with TemporaryDirectory(prefix="flowgmm-") as folder, ExitStack() as stack:
+            if type(self).write_data is not DataConformance.write_data:
+                data = Path(folder, "data")
+                data.mkdir()
+                self.write_data(data)
+                stack.enter_context(chdir(data))
+            yield DataContext(offline=offline, cache_dir=str(Path(folder, "cache")))
 
     def load(self, **values: Any) -> SourceData:
         """Load the source's data; without the network if the source can."""
@@ -179,11 +190,11 @@ class DataConformance(Conformance):
         from flowgmm_cli.data.prepare import fit_preprocessor
         from flowgmm_cli.data.splits import split_rows
 
-        source, _ = self._splits()
         component = self.component()
         config: Any = component.config
-        rows = split_rows(source, labels=config.labels, split=config.split)
         with self.context(offline=self.offline == "loads") as context:
+            source = self.build(context).load()
+            rows = split_rows(source, labels=config.labels, split=config.split)
             fit_preprocessor(rows, component, context).apply(rows.train, context)
 
 

@@ -154,9 +154,21 @@ class TestSklearn(DataConformance):
     config = {"name": "two_moons", "n": 60}  # noqa: RUF012
 
 
-def test_the_csv_source_conforms(tmp_path: Path) -> None:
-    path = tmp_path / "t.csv"
-    lines = [f"{row},{row % 7 / 3},{'red' if row % 3 else 'blue'},{'ab'[row % 2]}" for row in range(40)]
-    path.write_text("\n".join(["n,x,c,y", *lines]), encoding="utf-8")
-    config, missing = {"path": str(path), "label": "y"}, {"path": str(tmp_path / "nowhere.csv")}
-    assert failures(DataConformance, "csv", config=config, missing=missing) == []
+def test_the_csv_source_conforms() -> None:
+    def write_data(self: DataConformance, folder: Path) -> None:
+        lines = [f"{row},{row % 7 / 3},{'red' if row % 3 else 'blue'},{'ab'[row % 2]}" for row in range(40)]
+        (folder / "t.csv").write_text("\n".join(["n,x,c,y", *lines]), encoding="utf-8")
+
+    config = {"path": "t.csv", "label": "y"}
+    members = {"config": config, "missing": {"path": "nowhere.csv"}, "write_data": write_data}
+    assert failures(DataConformance, "csv", **members) == []
+
+
+def test_paths_of_a_suite_without_files_are_relative_to_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = "\n".join(f"{row},{'ab'[row % 2]}" for row in range(40))
+    (tmp_path / "mine.csv").write_text(f"x,y\n{rows}\n", encoding="utf-8")
+    members = {"name": "csv", "config": {"path": "mine.csv", "label": "y"}}
+    type("Of", (DataConformance,), members)().test_rows_become_features()

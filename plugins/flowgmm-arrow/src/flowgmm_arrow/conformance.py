@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from flowgmm_cli.testing import DataConformance
 
@@ -16,10 +14,23 @@ class ArrowConformance(DataConformance):
     config: ClassVar = {"path": "rows", "test_path": "test.parquet", "label": "class"}
     missing: ClassVar = {"path": "no-such-folder"}
 
-    def build_with(self, values: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Build the source over files that are gone when the data have been loaded."""
-        build = super().build_with
-        return _OverFiles(lambda folder: build(_below(folder, {**self.config, **values}), *args, **kwargs))
+    def write_data(self, folder: Path) -> None:
+        """Write the files."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        (folder / "rows").mkdir()
+        for part, file in enumerate(("rows/1.parquet", "rows/2.parquet", "test.parquet")):
+            numbers = range(part * 30, part * 30 + 30)
+            table = pa.table(
+                {
+                    "size": [None if row == 4 else row / 7 for row in numbers],
+                    "kind": [("a", "b", None)[row % 3] for row in numbers],
+                    "point": pa.array([[row, -row] for row in numbers], pa.list_(pa.float32(), 2)),
+                    "class": [("no", "yes")[row % 2] for row in numbers],
+                }
+            )
+            pq.write_table(table, folder / file)
 
 
 class SqlConformance(DataConformance):
@@ -32,38 +43,3 @@ class SqlConformance(DataConformance):
         "id": "id",
     }
     missing: ClassVar = {"query": "SELECT * FROM 'no-such-file.parquet'"}
-
-
-class _OverFiles:
-    def __init__(self, build: Any) -> None:
-        self._build = build
-
-    def load(self) -> Any:
-        with TemporaryDirectory(prefix="flowgmm-") as folder:
-            _write(Path(folder))
-            return self._build(Path(folder)).load()
-
-
-def _below(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: str(folder / value) if key.endswith("path") and isinstance(value, str) else value
-        for key, value in values.items()
-    }
-
-
-def _write(folder: Path) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    (folder / "rows").mkdir()
-    for part, file in enumerate(("rows/1.parquet", "rows/2.parquet", "test.parquet")):
-        numbers = range(part * 30, part * 30 + 30)
-        table = pa.table(
-            {
-                "size": [None if row == 4 else row / 7 for row in numbers],
-                "kind": [("a", "b", None)[row % 3] for row in numbers],
-                "point": pa.array([[row, -row] for row in numbers], pa.list_(pa.float32(), 2)),
-                "class": [("no", "yes")[row % 2] for row in numbers],
-            }
-        )
-        pq.write_table(table, folder / file)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 from flowgmm_cli.testing import DataConformance
@@ -24,35 +22,15 @@ class LoaderConformance(DataConformance):
 class OpenMLConformance(DataConformance):
     """With a data set as scikit-learn's folder holds it after a download."""
 
-    config: ClassVar = {"id": 1}
+    config: ClassVar = {"id": 1, "data_home": "home"}
     missing: ClassVar = {"id": 2}
 
-    def build_with(self, values: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Build the source over a folder that is gone when the data have been loaded."""
-        return _InFolder(lambda home: super(OpenMLConformance, self).build_with(
-            {"data_home": home, **values}, *args, **kwargs
-        ))  # fmt: skip
-
-
-class _InFolder:
-    def __init__(self, build: Any) -> None:
-        self._build = build
-
-    def load(self) -> Any:
-        with small_download() as home:
-            return self._build(home).load()
-
-
-@contextmanager
-def small_download() -> Iterator[str]:
-    """A folder in which OpenML's data set 1 is 40 rows of a number, a category and a class."""
-    rows = [[f"{row / 7:.3f}", "ab"[row % 2], "no" if row % 3 else "yes"] for row in range(40)]
-    rows[3][0] = rows[4][1] = "?"
-    with TemporaryDirectory(prefix="flowgmm-") as home:
-        write_download(
-            home, 1, {"size": "numeric", "kind": ["a", "b"], "class": ["no", "yes"]}, rows, target="class"
-        )
-        yield home
+    def write_data(self, folder: Path) -> None:
+        """Write OpenML's data set 1: 40 rows of a number, a category and a class."""
+        rows = [[f"{row / 7:.3f}", "ab"[row % 2], "no" if row % 3 else "yes"] for row in range(40)]
+        rows[3][0] = rows[4][1] = "?"
+        columns = {"size": "numeric", "kind": ["a", "b"], "class": ["no", "yes"]}
+        write_download(str(folder / "home"), 1, columns, rows, target="class")
 
 
 def write_download(

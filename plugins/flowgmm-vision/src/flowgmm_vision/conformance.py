@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from flowgmm_cli.testing import DataConformance
 
@@ -23,24 +21,9 @@ class ImageFeaturesConformance(DataConformance):
     }
     missing: ClassVar = {"path": "no-such-folder"}
 
-    def build_with(self, values: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """Build the source over images that are gone when the data have been loaded."""
-        build = super().build_with
-        return _OverImages(lambda folder: build(_below(folder, {**self.config, **values}), *args, **kwargs))
-
-
-class _OverImages:
-    def __init__(self, build: Any) -> None:
-        self._build = build
-
-    def load(self) -> Any:
+    def write_data(self, folder: Path) -> None:
+        """Draw the images."""
         from flowgmm_vision.demo import draw_shapes
 
-        with TemporaryDirectory(prefix="flowgmm-") as folder:
-            draw_shapes(Path(folder, "train"), per_class=4, unlabelled=3)
-            draw_shapes(Path(folder, "test"), per_class=2, unlabelled=0, seed=1)
-            return self._build(Path(folder)).load()
-
-
-def _below(folder: Path, values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: str(folder / value) if key.endswith("path") else value for key, value in values.items()}
+        draw_shapes(folder / "train", per_class=4, unlabelled=3)
+        draw_shapes(folder / "test", per_class=2, unlabelled=0, seed=1)
