@@ -155,8 +155,9 @@ def test_labels_of_arrays_can_be_indices() -> None:
     assert label_strings(np.array([[1], [-1], [0]]), ["a", "b"]).tolist() == ["b", None, "a"]
     with pytest.raises(DataError, match="2 is not an index into the 2"):
         label_strings(np.array([2, 0]), ["a", "b"])
-    with pytest.raises(DataError, match="whole numbers or strings"):
-        label_strings(np.array([0.5, 0]))
+    assert label_strings(np.array([0.5, 0, np.nan], dtype=np.float16)).tolist() == ["0.5", "0", None]
+    with pytest.raises(DataError, match="numbers or strings, got complex128"):
+        label_strings(np.array([1j]))
 
 
 def test_a_cell_matches_a_name_as_written_before_its_canonical_form() -> None:

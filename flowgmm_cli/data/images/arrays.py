@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from flowgmm_cli.api import Column
 from flowgmm_cli.data.array_types import Array, Bytes
-from flowgmm_cli.data.images.format import WHITE, ImageFormat, ImageHeader, Resize, choose_format
+from flowgmm_cli.data.images.format import WHITE, ImageFormat, ImageHeader, Resize
 from flowgmm_cli.data.images.lazy_pixels import LazyPixels
-from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.errors import DataError
 
 _CHANNELS = (1, 3, 4)
@@ -60,13 +59,13 @@ def pixel_scale(dtype: np.dtype[Any], blocks: Iterable[Array], *, where: str) ->
             finite = np.isfinite(low + high)
             whole = whole and bool(finite and (dtype.kind != "f" or (block == np.rint(block)).all()))
     if dtype.kind == "b" or (dtype.kind == "f" and low >= 0 and high <= 1):
-        return float(WHITE), f"{where}: values from 0 to 1 are scaled to pixels from 0 to {WHITE}"
+        return float(WHITE), f"values from 0 to 1 are scaled to pixels from 0 to {WHITE}"
     if whole and low >= 0 and high <= WHITE:
-        return 1.0, f"{where}: {dtype} values from {low:.0f} to {high:.0f} are read as pixels"
+        return 1.0, f"{dtype} values from {low:.0f} to {high:.0f} are read as pixels"
     if dtype == np.uint16:
         return (
             WHITE / _MAX_UINT16,
-            f"{where}: 16 bits are scaled to 8, {_MAX_UINT16:,} to {WHITE}; the largest is {high:,.0f}",
+            f"16 bits are scaled to 8, {_MAX_UINT16:,} to {WHITE}; the largest is {high:,.0f}",
         )
     observed = f"{low:g} to {high:g}" if np.isfinite(low + high) else "including NaN or infinity"
     raise DataError(
@@ -76,17 +75,8 @@ def pixel_scale(dtype: np.dtype[Any], blocks: Iterable[Array], *, where: str) ->
     )
 
 
-def _scale(array: Array, factor: float) -> Bytes:
-    if array.dtype == np.uint8:
-        return array
-    pixels = np.empty(array.shape, dtype=np.uint8)
-    for index, image in enumerate(array):  # one by one: a float copy of all is eight times as large
-        pixels[index] = np.rint(image * factor) if factor != 1 else image
-    return pixels
-
-
-def as_pixels(array: Array, *, where: str) -> tuple[Bytes, str]:
-    """Return uint8 `(N, height, width)` or `(N, height, width, 3 or 4)`, and a note, which may be empty."""
+def read_array_header(array: Array, *, where: str) -> ImageHeader:
+    """Return the size and channels of the images in an array. Raises `DataError` if it holds no images."""
     images = channels_last(array)
     if images is None or array.dtype.kind not in "fiub":
         raise DataError(
@@ -96,24 +86,7 @@ def as_pixels(array: Array, *, where: str) -> tuple[Bytes, str]:
         )
     if len(images) == 0:
         raise DataError(f"{where} has no rows")
-    factor, note = pixel_scale(images.dtype, [images], where=where)
-    return _scale(images, factor), note
-
-
-def fit_pixels(
-    arrays: Mapping[str, Bytes], config: ImagesConfig, *, where: str
-) -> tuple[dict[str, Bytes], list[str]]:
-    """Convert arrays of images, by name, to a common format; also return notes."""
-    headers = [
-        (f"the image in `{name}`", ImageHeader(pixels.shape[1], pixels.shape[2], pixels.ndim == 4))
-        for name, pixels in arrays.items()
-    ]
-    image_format = choose_format(headers, config, where=where)
-    converted, notes = {}, []
-    for name, pixels in arrays.items():
-        converted[name], changes = convert_pixels(pixels, image_format)
-        notes += [f"`{name}`: {change}" for change in changes]
-    return converted, notes
+    return ImageHeader(images.shape[1], images.shape[2], images.ndim == 4)
 
 
 def convert_pixels(pixels: Bytes, image_format: ImageFormat) -> tuple[Bytes, list[str]]:
@@ -139,32 +112,36 @@ def convert_pixels(pixels: Bytes, image_format: ImageFormat) -> tuple[Bytes, lis
 
 def images_fit(row: tuple[int, ...], column: Column, resize: Resize) -> bool:
     """Return True if entries of a shape fit an image column; entries of a grey column may be flat."""
-    if _is_flat(row, column):
+    if _is_flat(row, column.shape):
         return True
     axis = _channel_axis(row, column.shape[:2])
     return axis is not None and (resize != "error" or (row[1:] if axis == 0 else row[:2]) == column.shape[:2])
 
 
 class ImageConverter:
-    """Convert arrays `(N, *row)` to uint8 cells `(N, *column.shape)`; `notes` lists the changes.
+    """Convert arrays of images `(N, *row)` to a format, uint8 `(N, *image_format.shape)`.
 
-    All arrays, `blocks`, are read at the start if `dtype` does not determine the value of white.
+    The rows may be flat if the images are grey. All arrays, `blocks`, are read at the start if `dtype` does
+    not determine the value of white. `notes` lists the changes.
     """
 
     def __init__(
-        self, dtype: np.dtype[Any], blocks: Iterable[Array], column: Column, resize: Resize, *, where: str
+        self, dtype: np.dtype[Any], blocks: Iterable[Array], image_format: ImageFormat, *, where: str
     ) -> None:
-        self._column = column
-        self._format = ImageFormat.from_shape(column.shape, resize)
+        self._format = image_format
         self._factor, note = pixel_scale(dtype, blocks, where=where)
         self.notes = [note] if note else []
 
     def __call__(self, array: Array) -> Bytes:
         """Convert an array."""
-        pixels = _scale(array, self._factor)
-        if _is_flat(array.shape[1:], self._column):
-            return pixels.reshape(len(pixels), *self._column.shape)
-        images = channels_last(pixels, self._column.shape[:2])
+        pixels = array
+        if array.dtype != np.uint8:
+            pixels = np.empty(array.shape, dtype=np.uint8)
+            for index, image in enumerate(array):  # a float copy of all images is eight times as large
+                pixels[index] = np.rint(image * self._factor) if self._factor != 1 else image
+        if _is_flat(array.shape[1:], self._format.shape):
+            return pixels.reshape(len(pixels), *self._format.shape)
+        images = channels_last(pixels, (self._format.height, self._format.width))
         if images is None:
             raise ValueError(f"entries of shape {array.shape[1:]} are not images")
         cells, changes = convert_pixels(images, self._format)
@@ -177,7 +154,8 @@ def convert_images(
 ) -> Array | LazyPixels:
     """Convert entries to cells of an image column; pixels on disk are converted when they are read."""
     blocks = [cells] if isinstance(cells, np.ndarray) else []
-    convert = ImageConverter(cells.dtype, blocks, column, resize, where=where)
+    image_format = ImageFormat.from_shape(column.shape, resize)
+    convert = ImageConverter(cells.dtype, blocks, image_format, where=where)
     if isinstance(cells, np.ndarray):
         return convert(cells)
     store = cells
@@ -193,5 +171,5 @@ def convert_to_vectors(cells: Array | LazyPixels, column: Column, high: float) -
     return values / WHITE if high <= 1 else values
 
 
-def _is_flat(row: tuple[int, ...], column: Column) -> bool:
-    return len(row) == 1 and len(column.shape) == 2 and row[0] == column.shape[0] * column.shape[1]
+def _is_flat(row: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    return len(row) == 1 and len(shape) == 2 and row[0] == shape[0] * shape[1]

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import os
 import warnings
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import blake2b
-from itertools import accumulate
 from pathlib import Path
 from threading import Lock
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -23,6 +21,9 @@ from flowgmm_cli.data.images.format import ImageFormat
 from flowgmm_cli.data.readers.base import RowError
 from flowgmm_cli.data.sources.columns import sort_naturally
 from flowgmm_cli.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _TYPES = "png jpg jpeg jpe jfif webp bmp gif tif tiff ppm pgm pbm pnm jp2 avif tga"
 SUFFIXES = tuple(f".{suffix}" for suffix in _TYPES.split())
@@ -87,54 +88,49 @@ class EncodedImages:
     Attributes:
         where: their origin, usually a path.
         names: name of each in messages.
-        content: returns the bytes of an image, or its file; called from several threads; may raise `OSError`
-            and `UnreadableError`.
-        signature: computes a digest that changes when the pixels may have changed.
+        contents: each as a file, or as an Arrow scalar of bytes or of `{bytes, path}`.
     """
 
     where: str
     names: Sequence[str]
-    content: Callable[[int], Content]
-    signature: Callable[[], str]
+    contents: Sequence[Path | pa.Scalar]
+
+    @classmethod
+    def in_folder(cls, folder: Path, names: Sequence[str]) -> EncodedImages:
+        """Return the images at some paths in a folder."""
+        return cls(str(folder), names, [folder / name for name in names])
 
     def __len__(self) -> int:
         return len(self.names)
 
+    def content(self, index: int) -> Content:
+        """Return the bytes of an image, or its file. Raises `UnreadableError` for an empty cell."""
+        content = self.contents[index]
+        if isinstance(content, Path):
+            return content
+        cell = content.as_py()
+        data, path = (cell["bytes"], cell.get("path")) if isinstance(cell, dict) else (cell, None)
+        if data is not None:
+            return bytes(data)
+        if path is None:
+            raise UnreadableError("the cell is empty")
+        return Path(path)
 
-def images_in_folder(folder: Path, names: Sequence[str]) -> EncodedImages:
-    """Return the images at some paths in a folder; size and time of the files make their signature."""
-    files = [folder / name for name in names]
-
-    def signature() -> str:
+    def signature(self) -> str:
+        """Return a digest that changes with the bytes of images, of files with their size and time."""
         total = blake2b(digest_size=16)
-        for name, file in zip(names, files, strict=True):
+        for index, name in enumerate(self.names):
             try:
-                stat = file.stat()
+                content = self.content(index)
+                if isinstance(content, bytes):
+                    total.update(b"%d:%b" % (len(content), content))
+                    continue
+                stat = content.stat()
                 line = f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n"
-            except OSError as error:
-                line = f"{name}\0{error.errno}\n"
+            except (OSError, UnreadableError) as error:
+                line = f"{name}\0{error}\n"
             total.update(line.encode("utf-8", "surrogatepass"))
         return total.hexdigest()
-
-    return EncodedImages(str(folder), names, files.__getitem__, signature)
-
-
-def concatenate_images(parts: Sequence[EncodedImages]) -> EncodedImages:
-    """Concatenate sequences of images."""
-    if len(parts) == 1:
-        return parts[0]
-    ends = list(accumulate(len(part) for part in parts))
-
-    def content(index: int) -> Content:
-        part = bisect_right(ends, index)
-        return parts[part].content(index - (ends[part - 1] if part else 0))
-
-    return EncodedImages(
-        where=parts[0].where,
-        names=[name for part in parts for name in part.names],
-        content=content,
-        signature=lambda: "".join(part.signature() for part in parts),
-    )
 
 
 def map_in_order(

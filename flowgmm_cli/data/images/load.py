@@ -36,13 +36,13 @@ def load_images(images: EncodedImages, config: ImagesConfig, context: DataContex
         cache = PixelCache(context, where=images.where, content=images.signature(), settings=settings)
         if (cached := cache.load()) is not None:
             return _from_cache(cached, config)
-    headers, errors = _read_headers(images, context)
     notes: list[str] = []
+    headers, errors = _read_headers(images, context)
     if not headers:
         _report_errors(errors, images, config, notes)
+    candidates = np.array(list(headers), dtype=np.int64)
     named = [(images.names[index], header) for index, header in headers.items()]
     image_format = choose_format(named, config, where=images.where)
-    candidates = np.array(list(headers), dtype=np.int64)
     shape = (len(candidates), *image_format.shape)
     fits = int(np.prod(shape)) <= config.memory_bytes
     writer = None

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.lib import format as npy
 
 from flowgmm_cli.data.array_types import Array
-from flowgmm_cli.data.messages import first_line
+from flowgmm_cli.data.readers.base import translate_errors
 from flowgmm_cli.data.readers.byte_source import COMPRESSED, ByteSource
-from flowgmm_cli.errors import DataError, FlowgmmError
+from flowgmm_cli.errors import DataError
 
 UNNAMED = ""
 """Name of the array of an npy or IDX file."""
@@ -42,7 +42,7 @@ class StoredArray:
         where: the array as messages call it.
         format: format of its file in messages.
         blocks: yields all rows, at most some at a time.
-        path: npy file that can be memory-mapped; None for other files.
+        path: npy file that can be memory-mapped; else None.
     """
 
     shape: tuple[int, ...]
@@ -59,14 +59,14 @@ class StoredArray:
 
     def read(self, size: int) -> Iterator[Array]:
         """Yield all rows, at most `size` at a time, in native byte order and writable."""
-        with _translate_errors(self.where, self.format):
+        with translate_errors(self.where, self.format, Exception):
             if self.dtype.hasobject:
                 raise ValueError("Python objects are not read")
             yield from self.blocks(size)
 
     def load(self, *, mapped: bool = False) -> Array:
         """Read all rows; with `mapped`, memory-map an npy file."""
-        with _translate_errors(self.where, self.format):
+        with translate_errors(self.where, self.format, Exception):
             if mapped and self.path is not None and not self.dtype.hasobject:
                 array: Array = np.load(self.path, mmap_mode="r", allow_pickle=False)
                 return array
@@ -100,7 +100,10 @@ def open_arrays(source: ByteSource, format: str) -> dict[str, StoredArray]:
         return _open_npz(source)
     if format == "npy":
         array = _store(source.open, _read_npy_header, source.name, "npy")
-        return {UNNAMED: array if source.path is None else _map_plain(array, source.path)}
+        if array.dtype.hasobject or not array.shape:
+            raise DataError(f"{source.name} holds no rows of numbers", hint="an array (N, ...) is needed")
+        is_plain = source.path is not None and source.path.suffix.lower() not in COMPRESSED
+        return {UNNAMED: replace(array, path=source.path) if is_plain else array}
     array = _store(source.open, _read_idx_header, source.name, "IDX")
     beside = None if source.path is None else find_idx_labels(source.path)
     if beside is None:
@@ -133,7 +136,7 @@ def _open_npz(source: ByteSource) -> dict[str, StoredArray]:
         with zipfile.ZipFile(path) as archive, archive.open(member) as stream:
             yield stream
 
-    with _translate_errors(source.name, "npz"), zipfile.ZipFile(path) as archive:
+    with translate_errors(source.name, "npz", Exception), zipfile.ZipFile(path) as archive:
         members = [member for member in archive.namelist() if member.endswith(".npy")]
     arrays = {}
     for member in members:
@@ -152,7 +155,7 @@ def _store(
     format: str,
 ) -> StoredArray:
     """Return an array whose header and rows are read from a stream that is opened anew each time."""
-    with _translate_errors(where, format), open_stream() as stream:
+    with translate_errors(where, format, Exception), open_stream() as stream:
         shape, _, dtype = read_header(stream)
 
     def blocks(size: int) -> Iterator[Array]:
@@ -166,15 +169,6 @@ def _store(
                 yield np.ascontiguousarray(columns[0].T[start : start + size])
 
     return StoredArray(shape, dtype, where, format, blocks)
-
-
-def _map_plain(array: StoredArray, path: Path) -> StoredArray:
-    """Allow an npy file that is not compressed to be memory-mapped. Raises `DataError` without rows."""
-    if array.dtype.hasobject or not array.shape:
-        raise DataError(f"{array.where} holds no rows of numbers", hint="an array (N, ...) is needed")
-    with path.open("rb") as stream:
-        plain = stream.read(len(npy.MAGIC_PREFIX)) == npy.MAGIC_PREFIX
-    return replace(array, path=path) if plain else array
 
 
 def _read_npy_header(stream: IO[bytes]) -> Header:
@@ -214,18 +208,3 @@ def _read_rows(stream: Any, shape: tuple[int, ...], dtype: np.dtype[Any], size: 
         # copy, because torch warns of read-only arrays
         rows: Array = np.frombuffer(data, dtype=dtype).copy().reshape(count, *shape[1:])
         yield rows.astype(dtype.newbyteorder("="), copy=False)
-
-
-@contextmanager
-def _translate_errors(where: str, format: str) -> Iterator[None]:
-    """Turn the errors of NumPy, zlib and the like about a damaged file, of many types, into `DataError`."""
-    try:
-        yield
-    except FlowgmmError:
-        raise
-    except Exception as error:
-        raise DataError(
-            f"{where} cannot be read as {format}: {first_line(error)}",
-            hint="the file is damaged, cut short or of another type; make it again, or name its type with "
-            "--data-format",
-        ) from error

@@ -10,11 +10,12 @@ import numpy as np
 from flowgmm_cli.api import Column, Rows
 from flowgmm_cli.data.array_types import Array
 from flowgmm_cli.data.images.arrays import ImageConverter, images_fit
+from flowgmm_cli.data.images.format import ImageFormat
 from flowgmm_cli.data.readers.array_files import UNNAMED, StoredArray, read_class_names
 from flowgmm_cli.data.readers.base import Chunk, ReadOptions, row_numbers, unlabelled
 from flowgmm_cli.data.readers.chunks import LabelEncoder
 from flowgmm_cli.data.readers.schema import InputSchema
-from flowgmm_cli.data.sources.arrays import label_strings, strip_strings
+from flowgmm_cli.data.sources.arrays import array_strings, label_strings
 from flowgmm_cli.errors import DataError
 
 _FEATURE_NAMES = ("x", "data", "test", "x_test", "test_images")
@@ -124,7 +125,7 @@ class ArrayReader:
 
     def _convert(self, column: Column, index: int, array: Array) -> Array:
         if column.kind in ("text", "category"):
-            cells = strip_strings(array)
+            cells = array_strings(array)
             return np.where(cells == None, "", cells) if column.kind == "text" else cells  # noqa: E711
         if column.kind == "image":
             images = self._images[column.name]
@@ -141,7 +142,8 @@ class ArrayReader:
         name = self._array_of[column.name]
         array = self._arrays[name]
         where = f"array `{name}`" if name != UNNAMED else "the array"
-        return ImageConverter(array.dtype, array.read(self._size), column, self._schema.resize, where=where)
+        image_format = ImageFormat.from_shape(column.shape, self._schema.resize)
+        return ImageConverter(array.dtype, array.read(self._size), image_format, where=where)
 
     def _find_labels(self, features: str) -> str | None:
         named = [y for x, y in self._schema.arrays if x == features and y is not None]

@@ -13,7 +13,7 @@ import numpy as np
 from flowgmm_cli.api import Column, DataContext, Rows, iterate_batches
 from flowgmm_cli.data.array_types import Ints, Strings
 from flowgmm_cli.data.messages import first_line
-from flowgmm_cli.errors import DataError
+from flowgmm_cli.errors import DataError, FlowgmmError
 
 OnError = Literal["fail", "keep"]
 """Policy for a row that cannot be read: `fail` stops with an error, `keep` records a problem."""
@@ -142,18 +142,21 @@ def raise_or_skip(
 
 
 @contextmanager
-def translate_errors(name: str, format: str) -> Iterator[None]:
-    """Turn the errors of libraries that read files into `DataError`."""
+def translate_errors(name: str, format: str, *others: type[Exception]) -> Iterator[None]:
+    """Turn the errors of libraries that read files, and `others`, into `DataError`."""
     import lzma
     import zipfile
     import zlib
 
     import pyarrow as pa
 
-    arrow: type[Exception] = pa.ArrowException
+    expected: tuple[type[Exception], ...] = (OSError, EOFError, zlib.error, lzma.LZMAError)
+    expected += (zipfile.BadZipFile, pa.ArrowException, *others)
     try:
         yield
-    except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, arrow) as error:
+    except FlowgmmError:
+        raise
+    except expected as error:
         raise DataError(
             f"{name} cannot be read as {format}: {first_line(error)}",
             hint="the file is damaged, cut short or of another type; make it again, or name its type with "

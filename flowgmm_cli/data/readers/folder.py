@@ -10,7 +10,7 @@ import numpy as np
 from flowgmm_cli.api import Column, Rows, iterate_batches
 from flowgmm_cli.data.array_types import Array, Ints
 from flowgmm_cli.data.images.arrays import convert_to_vectors
-from flowgmm_cli.data.images.encoded_images import SUFFIXES, decode_images, images_in_folder, list_files
+from flowgmm_cli.data.images.encoded_images import SUFFIXES, EncodedImages, decode_images, list_files
 from flowgmm_cli.data.images.format import WHITE, ImageFormat
 from flowgmm_cli.data.images.label_tables import find_tables, read_labels, take_cells
 from flowgmm_cli.data.readers.base import Chunk, ReadOptions, RowError, raise_or_skip
@@ -70,7 +70,7 @@ class FolderReader:
             yield Chunk(rows, part.start, problems)
 
     def _read_images(self, files: list[str], image_format: ImageFormat) -> tuple[Array, dict[int, RowError]]:
-        images = images_in_folder(self._folder, files)
+        images = EncodedImages.in_folder(self._folder, files)
         pixels, errors, changes = decode_images(images, np.arange(len(files)), image_format)
         for change in sorted(changes):
             self._note(change)

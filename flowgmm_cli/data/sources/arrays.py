@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
 from flowgmm_cli.data.array_types import Array, Strings
 from flowgmm_cli.data.labels import UNLABELLED, encode_labels
 from flowgmm_cli.data.readers.array_files import UNNAMED, StoredArray, find_array_format, open_arrays
 from flowgmm_cli.data.readers.byte_source import find_source
-from flowgmm_cli.data.sources.columns import row_ids
+from flowgmm_cli.data.sources.columns import row_ids, strings
 from flowgmm_cli.data.specs import ArraysConfig
 from flowgmm_cli.errors import DataError, did_you_mean
 
@@ -110,19 +111,9 @@ def label_strings(labels: Array, names: Sequence[str] | None = None) -> Strings:
 
     With `names`, labels are indices into them, -1 for no label, and the strings are names.
     """
-    labels = labels[:, 0] if labels.ndim == 2 else labels
-    if labels.dtype.kind in "SU":
-        cells = strip_strings(labels)
-    elif labels.dtype.kind == "f":
-        missing = np.isnan(labels)
-        if (labels[~missing] != np.round(labels[~missing])).any():
-            raise DataError("labels must be whole numbers or strings")
-        cells = np.where(missing, 0, labels).astype(np.int64).astype(str).astype(object)
-        cells[missing] = None
-    elif labels.dtype.kind in "iub":
-        cells = np.array([str(label) for label in labels.tolist()], dtype=object)
-    else:
-        raise DataError(f"labels must be whole numbers or strings, got {labels.dtype}")
+    if labels.dtype.kind not in "fiubSU":
+        raise DataError(f"labels must be numbers or strings, got {labels.dtype}")
+    cells = array_strings(labels.reshape(len(labels)))
     if names is None:
         return cells
     by_code: dict[str | None, str | None] = {str(code): name for code, name in enumerate(names)}
@@ -132,13 +123,11 @@ def label_strings(labels: Array, names: Sequence[str] | None = None) -> Strings:
     return np.array([by_code[cell] for cell in cells], dtype=object)
 
 
-def strip_strings(array: Array) -> Strings:
-    """Return strings without blanks around them, None for empty ones, and whole numbers as strings."""
+def array_strings(array: Array) -> Strings:
+    """Return numbers or strings `(N,)` as those of a table, see `strings`."""
     if array.dtype.kind == "S":
         array = np.char.decode(array, "utf-8")
-    if array.dtype.kind == "U":
-        return np.array([cell.strip() or None for cell in array.tolist()], dtype=object)
-    return np.array([str(int(cell)) for cell in array.tolist()], dtype=object)
+    return strings(pa.chunked_array([array.astype(np.float64) if array.dtype.kind == "f" else array]))
 
 
 def build(config: ArraysConfig, context: DataContext) -> ArraysSource:

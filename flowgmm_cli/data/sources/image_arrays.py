@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from hashlib import blake2b
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
 
-from flowgmm_cli.data.images.arrays import as_pixels
-from flowgmm_cli.data.images.decode import Content, UnreadableError
-from flowgmm_cli.data.images.encoded_images import EncodedImages, concatenate_images
+from flowgmm_cli.data.images.encoded_images import EncodedImages
 from flowgmm_cli.data.images.label_tables import object_array
 from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.readers.array_files import IDX_LABELS, UNNAMED, StoredArray, read_class_names
@@ -109,29 +106,26 @@ def _read_split(
     """Read an array of images and its labels, `(N,)` or `(N, 1)`; None means unlabelled."""
     if y is not None and y.shape not in (x.shape[:1], (*x.shape[:1], 1)):
         raise DataError(f"{y.where}: {x.shape[0]:,} images, but labels of shape {y.shape}")
-    pixels, text = as_pixels(x.load(mapped=True), where=x.where)
-    if text:
-        note(text)
-    labels = object_array([None] * len(pixels)) if y is None else label_strings(y.load(), names)
-    return ImageSplit(pixels, labels, row_ids(split, len(pixels)))
+    images = x.load(mapped=True)
+    labels = object_array([None] * len(images)) if y is None else label_strings(y.load(), names)
+    return ImageSplit(images, labels, row_ids(split, len(images)))
 
 
 def read_table_images(tables: dict[str, Table], config: ImagesConfig) -> dict[str, ImageSplit]:
     """Read the images in a column of tables, by split; those of `unlabelled` are added to `train`."""
     splits = {}
     for split, table in tables.items():
-        labels = table.label_strings(config.label) if split != "unlabelled" else None
-        images = _images_in_column(table, config.image, split)
-        splits[split] = ImageSplit(
-            images,
-            object_array([None] * len(images)) if labels is None else labels,
-            row_ids(split, len(images)),
-            table.marker_cells(config.labels.column),
-        )
+        cells = _find_images(table, config.image)
+        ids = row_ids(split, len(cells))
+        labels = object_array([None] * len(cells))
+        if split != "unlabelled":
+            labels = table.label_strings(config.label)
+        images = EncodedImages(table.where, ids.tolist(), list(cells))
+        splits[split] = ImageSplit(images, labels, ids, table.marker_cells(config.labels.column))
     if (more := splits.pop("unlabelled", None)) is not None:
         train, none = splits["train"], more.labels
         splits["train"] = ImageSplit(
-            concatenate_images([cast(EncodedImages, train.images), cast(EncodedImages, more.images)]),
+            join_images([train, more]),
             np.concatenate([train.labels, none]),
             np.concatenate([train.ids, more.ids]),
             {name: np.concatenate([cells, none]) for name, cells in train.extras.items()},
@@ -139,7 +133,15 @@ def read_table_images(tables: dict[str, Table], config: ImagesConfig) -> dict[st
     return splits
 
 
-def _images_in_column(table: Table, column: str | None, split: str) -> EncodedImages:
+def join_images(splits: Iterable[ImageSplit]) -> EncodedImages:
+    """Return the encoded images of splits as one sequence."""
+    parts = [cast(EncodedImages, split.images) for split in splits]
+    names = [name for part in parts for name in part.names]
+    return EncodedImages(parts[0].where, names, [content for part in parts for content in part.contents])
+
+
+def _find_images(table: Table, column: str | None) -> pa.ChunkedArray:
+    """Return a column of images, by default the only one."""
     candidates = [name for name in table.names if _is_image_type(table.data.column(name).type)]
     if column is None:
         if len(candidates) != 1:
@@ -155,29 +157,7 @@ def _images_in_column(table: Table, column: str | None, split: str) -> EncodedIm
             f"{table.where}: column `{column}` (data.image) holds no image files but {cells.type}",
             details=[f"columns of images: {', '.join(candidates) or 'none'}"],
         )
-
-    def content(index: int) -> Content:
-        data, path = _parts(cells[index].as_py())
-        if data is None and path is None:
-            raise UnreadableError("the cell is empty")
-        return bytes(data) if data is not None else Path(str(path))
-
-    def signature() -> str:
-        total = blake2b(digest_size=16)
-        for chunk in cells.chunks:
-            for cell in chunk:
-                data, path = _parts(cell.as_py())
-                part = data or (None if path is None else path.encode())
-                total.update(b"-" if part is None else b"%d:" % len(part))
-                total.update(part or b"")
-        return total.hexdigest()
-
-    return EncodedImages(table.where, row_ids(split, len(cells)).tolist(), content, signature)
-
-
-def _parts(cell: Any) -> tuple[bytes | None, str | None]:
-    """Return the bytes and the path of a cell of bytes or of `{bytes, path}`."""
-    return (cell["bytes"], cell.get("path")) if isinstance(cell, dict) else (cell, None)
+    return cells
 
 
 def _is_image_type(kind: pa.DataType) -> bool:

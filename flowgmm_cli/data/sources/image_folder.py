@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flowgmm_cli.data.array_types import Bytes, Strings
-from flowgmm_cli.data.images.encoded_images import LABEL_TABLES, EncodedImages, Listing, images_in_folder
+from flowgmm_cli.data.array_types import Array, Strings
+from flowgmm_cli.data.images.encoded_images import LABEL_TABLES, EncodedImages, Listing
 from flowgmm_cli.data.images.label_tables import (
     LabelTable,
     find_tables,
@@ -30,7 +30,7 @@ _MAX_LISTED = 8
 class ImageSplit:
     """Images of a split, before they are converted to one format."""
 
-    images: EncodedImages | Bytes  # encoded; or pixels `(N, height, width)` or `(N, height, width, 3 or 4)`
+    images: EncodedImages | Array  # encoded, or an array of images
     labels: Strings  # `(N,)`, None if unlabelled
     ids: Strings  # `(N,)`
     extras: Mapping[str, Strings] = field(default_factory=dict)  # see `Rows`
@@ -158,7 +158,7 @@ class ImageFolder:
             rows = [table.rows.get(name) for name in images] + [None] * len(unlabelled)
             labels = take_cells(table.labels, rows)
             extras |= {name: take_cells(cells, rows) for name, cells in table.marks.items()}
-        return ImageSplit(images_in_folder(self._folder, names), labels, paths, extras)
+        return ImageSplit(EncodedImages.in_folder(self._folder, names), labels, paths, extras)
 
     def _class_folders(self, root: str, images: Sequence[str]) -> list[str | None]:
         """Return the class of each image: its folder below the root."""

@@ -10,9 +10,10 @@ from typing import Any, cast
 import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
-from flowgmm_cli.data.array_types import Bytes
-from flowgmm_cli.data.images.arrays import fit_pixels
-from flowgmm_cli.data.images.encoded_images import EncodedImages, concatenate_images, list_files
+from flowgmm_cli.data.array_types import Array, Bytes
+from flowgmm_cli.data.images.arrays import ImageConverter, read_array_header
+from flowgmm_cli.data.images.encoded_images import EncodedImages, list_files
+from flowgmm_cli.data.images.format import choose_format
 from flowgmm_cli.data.images.label_tables import object_array
 from flowgmm_cli.data.images.lazy_pixels import LazyPixels, lazy_pixels_of
 from flowgmm_cli.data.images.load import load_images
@@ -20,7 +21,12 @@ from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.labels import encode_labels
 from flowgmm_cli.data.readers.array_files import find_array_format
 from flowgmm_cli.data.sources.files import require_file
-from flowgmm_cli.data.sources.image_arrays import find_idx_files, read_array_images, read_table_images
+from flowgmm_cli.data.sources.image_arrays import (
+    find_idx_files,
+    join_images,
+    read_array_images,
+    read_table_images,
+)
 from flowgmm_cli.data.sources.image_folder import ImageFolder, ImageSplit
 from flowgmm_cli.errors import DataError
 
@@ -114,7 +120,7 @@ class ImagesSource:
 
     def _decode_files(self, splits: Mapping[str, ImageSplit]) -> tuple[dict[str, Pixels], Splits]:
         """Return pixels by split, and the splits without the images that are left out."""
-        images = concatenate_images([cast(EncodedImages, split.images) for split in splits.values()])
+        images = join_images(splits.values())
         loaded = load_images(replace(images, where=self._config.path), self._config, self._context)
         self._notes += loaded.notes
         pixels: dict[str, Pixels] = {}
@@ -131,14 +137,23 @@ class ImagesSource:
         return pixels, usable
 
     def _convert_arrays(self, splits: Mapping[str, ImageSplit]) -> dict[str, Pixels]:
-        arrays = {name: cast(Bytes, split.images) for name, split in splits.items()}
-        pixels, notes = fit_pixels(arrays, self._config, where=self._config.path)
-        self._notes += notes
-        mapped = all(isinstance(array, np.memmap) for array in pixels.values())
-        if mapped and sum(array.nbytes for array in pixels.values()) > self._config.memory_bytes:
-            return {name: lazy_pixels_of(array) for name, array in pixels.items()}
+        where = self._config.path
+        arrays = {name: cast(Array, split.images) for name, split in splits.items()}
+        headers = [
+            (f"the image in `{name}`", read_array_header(array, where=f"{where}, `{name}`"))
+            for name, array in arrays.items()
+        ]
+        image_format = choose_format(headers, self._config, where=where)
+        converted = {}
+        for name, array in arrays.items():
+            convert = ImageConverter(array.dtype, [array], image_format, where=f"{where}, `{name}`")
+            converted[name] = convert(array)
+            self._notes += [f"`{name}`: {note}" for note in convert.notes]
+        fit = sum(array.nbytes for array in converted.values()) <= self._config.memory_bytes
+        keep = np.array if fit else lazy_pixels_of
         return {
-            name: np.array(array) if isinstance(array, np.memmap) else array for name, array in pixels.items()
+            name: keep(pixels) if isinstance(pixels, np.memmap) else pixels
+            for name, pixels in converted.items()
         }
 
 

@@ -2,14 +2,26 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flowgmm_cli.data.images.arrays import as_pixels, channels_last, convert_pixels, fit_pixels
+from flowgmm_cli.data.images.arrays import (
+    ImageConverter,
+    channels_last,
+    convert_pixels,
+    read_array_header,
+)
 from flowgmm_cli.data.images.format import ImageFormat
-from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.errors import DataError
 
 DRAWN = np.random.default_rng(0)
 GREY = DRAWN.integers(0, 256, (5, 6, 7), dtype=np.uint8)
 COLOUR = DRAWN.integers(0, 256, (5, 6, 7, 3), dtype=np.uint8)
+
+
+def to_pixels(array):
+    """The pixels of an array in its own format, and the notes about them."""
+    header = read_array_header(array, where="x")
+    image_format = ImageFormat(header.height, header.width, header.colour)
+    convert = ImageConverter(array.dtype, [array[:2], array[2:]], image_format, where="x")
+    return convert(array), convert.notes
 
 
 @pytest.mark.parametrize(
@@ -23,16 +35,16 @@ COLOUR = DRAWN.integers(0, 256, (5, 6, 7, 3), dtype=np.uint8)
     ],
 )
 def test_layouts_are_recognised_by_their_shape(given, expected):
-    pixels, note = as_pixels(given, where="x")
+    pixels, notes = to_pixels(given)
     np.testing.assert_array_equal(pixels, expected)
-    assert note == ""
+    assert notes == []
 
 
 @pytest.mark.parametrize("shape", [(5,), (5, 36), (5, 6, 7, 2), (5, 6, 7, 3, 1), (5, 0, 7)])
 def test_other_shapes_are_no_images(shape):
     assert channels_last(np.zeros(shape)) is None
     with pytest.raises(DataError, match=r"x must hold images .* got float64"):
-        as_pixels(np.zeros(shape), where="x")
+        read_array_header(np.zeros(shape), where="x")
 
 
 def test_the_expected_size_decides_where_the_channels_may_be_first_or_last():
@@ -44,26 +56,26 @@ def test_the_expected_size_decides_where_the_channels_may_be_first_or_last():
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_fractions_are_scaled_with_a_note(dtype):
-    pixels, note = as_pixels((GREY / 255).astype(dtype), where="x")
+    pixels, notes = to_pixels((GREY / 255).astype(dtype))
     assert np.abs(pixels.astype(int) - GREY).max() <= (1 if dtype == np.float16 else 0)
-    assert "x: values from 0 to 1 are scaled" in note
+    assert "values from 0 to 1 are scaled" in notes[0]
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int64, np.uint16, np.float32, np.float64])
 def test_whole_numbers_are_pixels(dtype):
     given = (GREY // 3).astype(dtype)
-    pixels, note = as_pixels(given, where="x")
+    pixels, notes = to_pixels(given)
     assert pixels.dtype == np.uint8
     np.testing.assert_array_equal(pixels, given)
-    assert "are read as pixels" in note
+    assert "are read as pixels" in notes[0]
 
 
 def test_bits_and_sixteen_bits():
-    np.testing.assert_array_equal(as_pixels(GREY > 99, where="x")[0], (GREY > 99) * 255)
+    np.testing.assert_array_equal(to_pixels(GREY > 99)[0], (GREY > 99) * 255)
     deep = GREY.astype(np.uint16) * 257
-    pixels, note = as_pixels(deep, where="x")
+    pixels, notes = to_pixels(deep)
     np.testing.assert_array_equal(pixels, GREY)
-    assert "16 bits are scaled to 8" in note
+    assert "16 bits are scaled to 8" in notes[0]
 
 
 def with_value(value):
@@ -85,13 +97,13 @@ def with_value(value):
 )
 def test_other_numbers_are_no_pixels(given):
     with pytest.raises(DataError, match=r"x: .* are not pixels") as caught:
-        as_pixels(given, where="x")
+        to_pixels(given)
     assert "fractions from 0 to 1" in caught.value.hint
 
 
 def test_no_rows():
     with pytest.raises(DataError, match="x has no rows"):
-        as_pixels(GREY[:0], where="x")
+        read_array_header(GREY[:0], where="x")
 
 
 def test_channels_and_sizes_are_those_of_pillow():
@@ -101,14 +113,3 @@ def test_channels_and_sizes_are_those_of_pillow():
         grey = Image.fromarray(image).convert("L").resize((4, 3), Image.Resampling.BILINEAR)
         np.testing.assert_array_equal(cell, np.asarray(grey))
     assert changes == ["colour is turned into grey"]
-
-
-def test_arrays_of_several_splits_get_a_common_format():
-    fitted, notes = fit_pixels({"train": GREY, "test": COLOUR}, ImagesConfig(path="x"), where="a.npz")
-    assert {name: pixels.shape for name, pixels in fitted.items()} == {
-        "train": (5, 6, 7, 3),
-        "test": (5, 6, 7, 3),
-    }
-    assert notes == ["`train`: grey is turned into colour"]
-    with pytest.raises(DataError, match="images differ in size: the image in `train` is 7x6"):
-        fit_pixels({"train": GREY, "test": GREY[:, :5]}, ImagesConfig(path="x"), where="a.npz")

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from flowgmm_cli.data.images.encoded_images import (
+    EncodedImages,
     decode_images,
-    images_in_folder,
     list_files,
     map_in_order,
 )
@@ -61,7 +61,7 @@ def test_a_folder_that_cannot_be_listed_is_named(save, monkeypatch):
 def test_errors_are_text_that_keeps_no_image_alive(save):
     folder = save("a.png", np.zeros((9, 9), np.uint8)).parent
     (folder / "b.png").write_text("no image")
-    images = images_in_folder(folder, ["a.png", "b.png", "c.png"])
+    images = EncodedImages.in_folder(folder, ["a.png", "b.png", "c.png"])
     pixels, errors, _ = decode_images(images, np.arange(3), ImageFormat(2, 2, colour=False))
     assert not pixels.any()
     assert [errors[index].message for index in range(3)] == [
@@ -73,11 +73,11 @@ def test_errors_are_text_that_keeps_no_image_alive(save):
 
 def test_the_signature_is_that_of_names_sizes_and_times(save):
     folder = save("a.png", GREY).parent
-    before = images_in_folder(folder, ["a.png"]).signature()
-    assert images_in_folder(folder, ["a.png"]).signature() == before
+    before = EncodedImages.in_folder(folder, ["a.png"]).signature()
+    assert EncodedImages.in_folder(folder, ["a.png"]).signature() == before
     os.utime(folder / "a.png", ns=(5, 5))
-    assert images_in_folder(folder, ["a.png"]).signature() != before
-    assert images_in_folder(folder, ["gone.png"]).signature() != before
+    assert EncodedImages.in_folder(folder, ["a.png"]).signature() != before
+    assert EncodedImages.in_folder(folder, ["gone.png"]).signature() != before
 
 
 @pytest.mark.parametrize("count", [0, 1, 4, 5, 700])

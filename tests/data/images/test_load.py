@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from flowgmm_cli.data.images import pixel_cache
-from flowgmm_cli.data.images.encoded_images import concatenate_images, images_in_folder, list_files
+from flowgmm_cli.data.images.encoded_images import EncodedImages, list_files
 from flowgmm_cli.data.images.lazy_pixels import LazyPixels
 from flowgmm_cli.data.images.load import load_images
 from flowgmm_cli.data.images.specs import ImagesConfig
@@ -25,7 +25,7 @@ NEVER, ON_DISK = config(cache="never", memory=0.0), config(memory=0.0)
 def pictures(save):
     for index, pixels in enumerate(PIXELS):
         folder = save(f"{index}.png", pixels).parent
-    return lambda: images_in_folder(folder, list_files(folder).images)
+    return lambda: EncodedImages.in_folder(folder, list_files(folder).images)
 
 
 @pytest.fixture
@@ -154,21 +154,10 @@ def test_changes_are_counted(save, context):
     folder = save("a.png", PIXELS[0]).parent
     save("b.png", np.dstack([PIXELS[0]] * 3) + np.arange(3, dtype=np.uint8))
     loaded = load_images(
-        images_in_folder(folder, list_files(folder).images), config(channels="colour"), context
+        EncodedImages.in_folder(folder, list_files(folder).images), config(channels="colour"), context
     )
     assert loaded.pixels.shape == (2, 5, 4, 3)
     assert loaded.notes == ("1 of 2 images: grey is turned into colour",)
-
-
-def test_folders_are_concatenated(save):
-    for name in ("x/1.png", "x/2.png", "y/1.png"):
-        folder = save(name, PIXELS[0]).parent.parent
-    parts = [images_in_folder(folder / name, list_files(folder / name).images) for name in "xy"]
-    together = concatenate_images(parts)
-    assert [together.content(index) for index in range(3)] == [
-        folder / "x/1.png", folder / "x/2.png", folder / "y/1.png",
-    ]  # fmt: skip
-    assert together.signature() == "".join(part.signature() for part in parts)
 
 
 def test_progress_is_reported(pictures, context):

@@ -126,7 +126,7 @@ def test_arrays_without_labels_or_images(load, tmp_path):
     assert data.splits["train"].labels.tolist() == [-1] * 10
     assert "array `x` has no labels, which data.y could name" in data.notes[0]
     np.savez(tmp_path / "b.npz", x=GREY.reshape(10, -1), y=LABELS)
-    with pytest.raises(DataError, match=r"b\.npz, array `x` must hold images"):
+    with pytest.raises(DataError, match=r"b\.npz, `train` must hold images"):
         load(tmp_path / "b.npz")
     (tmp_path / "c.npz").write_bytes((tmp_path / "a.npz").read_bytes()[:100])
     with pytest.raises(DataError, match="cannot be read"):
@@ -137,7 +137,7 @@ def test_fractions_are_pixels_with_a_note(load, tmp_path):
     np.savez(tmp_path / "a.npz", x=GREY / np.float32(255), y=LABELS)
     data = load(tmp_path / "a.npz")
     np.testing.assert_array_equal(data.splits["train"].columns["image"], GREY)
-    assert "a.npz, array `x`: values from 0 to 1" in data.notes[0]
+    assert "`train`: values from 0 to 1" in data.notes[0]
 
 
 def test_size_and_channels_of_arrays(load, tmp_path):
@@ -146,6 +146,13 @@ def test_size_and_channels_of_arrays(load, tmp_path):
     assert load(tmp_path / "a.npz", size=4, resize="crop").columns[0].shape == (4, 4)
     with pytest.raises(DataError, match="5x6 pixels"):
         load(tmp_path / "a.npz", size=4)
+    np.savez(tmp_path / "b.npz", x=GREY, y=LABELS, x_test=COLOUR, y_test=LABELS)
+    data = load(tmp_path / "b.npz")
+    assert data.splits["train"].columns["image"].shape == data.splits["test"].columns["image"].shape
+    assert data.notes == ("`train`: grey is turned into colour",)
+    np.savez(tmp_path / "b.npz", x=GREY, y=LABELS, x_test=GREY[:, :5], y_test=LABELS)
+    with pytest.raises(DataError, match="images differ in size: the image in `train` is 5x6"):
+        load(tmp_path / "b.npz")
 
 
 def test_npy_files(load, tmp_path):
