@@ -23,8 +23,7 @@ from flowgmm_cli.mixture.init import InitialMeans
 from flowgmm_cli.model import Ensemble, FlowMixture, Model
 from flowgmm_cli.plugins.provenance import qualify, require
 from flowgmm_cli.plugins.registry import build, provenance, registry
-from flowgmm_cli.recipe.load import parse_resolved
-from flowgmm_cli.recipe.parse import vary
+from flowgmm_cli.recipe.load import parse_resolved, vary
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.scores.detector import Detector
 

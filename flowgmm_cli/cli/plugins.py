@@ -241,7 +241,7 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 def _describe(entry: Entry) -> dict[str, Any]:
     from flowgmm_cli.plugins.entry import SHARED_CONFIGS
-    from flowgmm_cli.recipe.parameters import parameters, snippet
+    from flowgmm_cli.recipe.fields import parameters, snippet
 
     spec, shared = entry.spec(), SHARED_CONFIGS.get(entry.kind)
     rows = parameters(spec.config, shared)

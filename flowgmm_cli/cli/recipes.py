@@ -47,7 +47,9 @@ def show(
 ) -> None:
     """Print a recipe: as it is written, or with `--resolved` as it will run."""
     from flowgmm_cli.plugins.registry import registry
-    from flowgmm_cli.recipe.load import find_recipe, load_recipe, read_text
+    from flowgmm_cli.recipe.catalogue import find_recipe
+    from flowgmm_cli.recipe.load import load_recipe
+    from flowgmm_cli.recipe.yaml import read_text
 
     if (overrides or overlay) and not (resolved or as_json):
         subject = "overrides need" if overrides else "--overlay needs"
@@ -79,7 +81,8 @@ def copy(
 ) -> None:
     """Copy a recipe, comments included, to change it."""
     from flowgmm_cli.plugins.registry import registry
-    from flowgmm_cli.recipe.load import find_recipe, read_text
+    from flowgmm_cli.recipe.catalogue import find_recipe
+    from flowgmm_cli.recipe.yaml import read_text
 
     source = find_recipe(recipe, registry())
     target = destination.expanduser() if destination is not None else Path()
@@ -105,8 +108,7 @@ def check(
 
     Without `--overlay`, every overlay of a recipe is validated as well, each applied alone.
     """
-    from flowgmm_cli.recipe.check import check_recipe
-    from flowgmm_cli.recipe.load import find_source
+    from flowgmm_cli.recipe.load import check_recipe
 
     overrides = [word for word in recipes if "=" in word or word.endswith("!")]
     names = [word for word in recipes if word not in overrides]
@@ -116,7 +118,7 @@ def check(
     overlays: dict[str, list[str]] = {}
     for name in names:
         try:
-            loaded = check_recipe(find_source(name, overrides), overlay or ())
+            loaded = check_recipe(name, overrides, overlays=overlay or ())
         except FlowgmmError as error:
             if len(names) == 1 and not as_json:
                 raise

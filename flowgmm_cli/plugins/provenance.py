@@ -49,19 +49,24 @@ def require(components: Components, *, what: str, known: Registry | None = None)
 
 
 def qualify(values: Any, components: Components) -> Any:
-    """Replace the names of plugins' components in plain recipe values by `package/name`.
+    """Replace the names of plugins' components in plain recipe values; see `package_names`."""
+    names = package_names(components)
+    return _rename(values, names) if names else values
+
+
+def package_names(components: Components) -> dict[str, str]:
+    """Return `package/name` by the bare name of plugins' components.
 
     A bare name keeps its meaning from when the run was made, even if other packages offer it now.
     """
     packages: dict[str, set[str]] = {}
     for component in components:
         packages.setdefault(str(component.get("name")), set()).add(str(component.get("package")))
-    names = {
+    return {
         name: f"{next(iter(origins))}/{name}"
         for name, origins in packages.items()
         if len(origins) == 1 and origins != {CORE}
     }
-    return _rename(values, names) if names else values
 
 
 def _rename(values: Any, names: Mapping[str, str]) -> Any:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from flowgmm_cli.errors import RecipeError, did_you_mean
 
 if TYPE_CHECKING:  # shell completion needs the names only, and fast
     from flowgmm_cli.plugins.registry import Registry
@@ -32,8 +35,7 @@ class BundledRecipe:
     @property
     def overlays(self) -> tuple[str, ...]:
         """The names of its overlays; empty if it cannot be read."""
-        from flowgmm_cli.errors import RecipeError
-        from flowgmm_cli.recipe.overlays import OVERLAYS_KEY, pop_overlays
+        from flowgmm_cli.recipe.changes import OVERLAYS_KEY, pop_overlays
         from flowgmm_cli.recipe.yaml import read_yaml
 
         text = self.path.read_text(encoding="utf-8", errors="replace")
@@ -63,6 +65,30 @@ def available_recipes(registry: Registry | None = None) -> dict[str, BundledReci
             for recipe in _recipes_in(_plugin_folder(entry.target), entry.package):
                 recipes.setdefault(recipe.name, recipe)
     return recipes
+
+
+def find_recipe(name_or_path: str, registry: Registry) -> Path:
+    """Return the file of a name or path on the command line."""
+    hint = "`flowgmm recipes list` shows the bundled ones"
+    path = Path(name_or_path).expanduser()
+    if path.is_file():
+        return path
+    recipes = available_recipes(registry)
+    if name_or_path in recipes:
+        return recipes[name_or_path].path
+    if path.is_dir():
+        raise RecipeError(f"{name_or_path} is a folder, not a recipe", hint="name the .yaml file in it")
+    # a short name that two plugins offer is ambiguous
+    short = [recipe for recipe in recipes.values() if recipe.package and recipe.path.stem == name_or_path]
+    if len(short) == 1:
+        return short[0].path
+    if path.suffix in (".yaml", ".yml") or "/" in name_or_path or os.sep in name_or_path:
+        same = [name for name in (path.stem, f"paper/{path.stem}") if name in recipes]
+        if same:
+            hint = f"a bundled recipe has this name: write `{same[0]}`"
+        raise RecipeError(f"there is no file {name_or_path}", hint=hint)
+    guess = did_you_mean(name_or_path, recipes)
+    raise RecipeError(f"there is no file and no bundled recipe `{name_or_path}`{guess}", hint=hint)
 
 
 def _recipes_in(folder: Path | None, package: str = "") -> list[BundledRecipe]:

@@ -1,18 +1,19 @@
-"""The values that a field of a parameter model accepts, as types and in words."""
+"""The values that a field of a parameter model accepts, as types and in words; parameters as rows."""
 
 from __future__ import annotations
 
+import json
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-import annotated_types
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from flowgmm_cli.api import Component, Kind, to_plain
+from flowgmm_cli.api import Component, Kind, plain_value
 
 _NAMES: dict[Any, tuple[str, str]] = {
     bool: ("true or false", "true or false"),
@@ -23,6 +24,7 @@ _NAMES: dict[Any, tuple[str, str]] = {
     **dict.fromkeys((list, tuple, set, frozenset), ("a list", "lists")),
     Path: ("a path", "paths"),
 }
+_BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 
 
 # --- types ------------------------------------------------------------------------------------------------
@@ -60,8 +62,7 @@ def accepts(field: FieldInfo, kind: type) -> bool:
 
 def default_value(field: FieldInfo) -> Any:
     """Return the default of a field that has one, in recipe form."""
-    value = field.get_default(call_default_factory=True, validated_data={})
-    return to_plain(value) if isinstance(value, BaseModel) else value
+    return plain_value(field.get_default(call_default_factory=True, validated_data={}))
 
 
 def options(annotation: Any) -> Iterator[Any]:
@@ -136,26 +137,19 @@ def choices(field: FieldInfo) -> list[str]:
     return [str(value) for option in options(field.annotation) for value in _choices(option)]
 
 
-def _describe_type(option: Any) -> str:
+def _describe_type(option: Any, *, plural: bool = False) -> str:
     values = [str(value) for value in _choices(option)]
     if values:
-        return values[0] if len(values) == 1 else f"one of {', '.join(values)}"
+        return ", ".join(values) if plural or len(values) == 1 else f"one of {', '.join(values)}"
     origin = get_origin(option) or option
-    if origin in (list, tuple, set, frozenset):
-        items = [item for item in get_args(option) if item is not Ellipsis]
-        plurals = [_plural(part) for item in items for part in options(item)]
-        return "a list" + (f" of {' or '.join(dict.fromkeys(plurals))}" if plurals else "")
-    if isinstance(origin, type) and issubclass(origin, BaseModel):
+    if not plural and origin in (list, tuple, set, frozenset):
+        items = [part for item in get_args(option) if item is not Ellipsis for part in options(item)]
+        plurals = dict.fromkeys(_describe_type(item, plural=True) for item in items)
+        return f"a list of {' or '.join(plurals)}" if plurals else "a list"
+    if not plural and isinstance(origin, type) and issubclass(origin, BaseModel):
         return "a mapping"
-    return _NAMES.get(origin, (f"a {getattr(origin, '__name__', 'value')}", ""))[0]
-
-
-def _plural(option: Any) -> str:
-    values = _choices(option)
-    if values:
-        return ", ".join(str(value) for value in values)
-    origin = get_origin(option) or option
-    return _NAMES.get(origin, ("", f"{getattr(origin, '__name__', 'value')}s"))[1]
+    name = getattr(origin, "__name__", "value")
+    return _NAMES.get(origin, (f"a {name}", f"{name}s"))[plural]
 
 
 def _choices(option: Any) -> list[Any]:
@@ -167,28 +161,85 @@ def _choices(option: Any) -> list[Any]:
 
 
 def _describe_limits(metadata: Iterable[Any]) -> str:
-    lower = upper = other = ""
-    for rule in metadata:
-        match rule:
-            case annotated_types.Ge():
-                lower = f"at least {rule.ge}"
-            case annotated_types.Gt():
-                lower = f"above {rule.gt}"
-            case annotated_types.Le():
-                upper = f"at most {rule.le}"
-            case annotated_types.Lt():
-                upper = f"below {rule.lt}"
-            case annotated_types.MinLen():
-                other += f" with at least {rule.min_length}" if rule.min_length > 1 else " that is not empty"
-            case annotated_types.MaxLen():
-                other += f" with at most {rule.max_length}"
-            case annotated_types.MultipleOf():
-                other += f" divisible by {rule.multiple_of}"
-            case _ if getattr(rule, "pattern", None):
-                other += f" of the form {rule.pattern}"
-    if lower.startswith("at least") and upper.startswith("at most"):
-        return f" from {lower[9:]} to {upper[8:]}{other}"
-    bounds = " and ".join(bound for bound in (lower, upper) if bound)
-    if bounds:
-        other = f" {bounds}{other}" if bounds.startswith(("above", "below")) else f" of {bounds}{other}"
-    return other
+    names = (*_BOUNDS, "min_length", "max_length", "multiple_of", "pattern")
+    rules = {name: getattr(rule, name, None) for rule in metadata for name in names if hasattr(rule, name)}
+    rules = {name: value for name, value in rules.items() if value is not None}
+    bounds = [f"{words} {rules[name]}" for name, words in _BOUNDS.items() if name in rules]
+    text = ""
+    if "ge" in rules and "le" in rules:
+        text = f" from {rules['ge']} to {rules['le']}"
+    elif bounds:
+        text = f" {'of ' if bounds[0].startswith('at') else ''}{' and '.join(bounds)}"
+    if shortest := rules.get("min_length"):
+        text += f" with at least {shortest}" if shortest > 1 else " that is not empty"
+    if "max_length" in rules:
+        text += f" with at most {rules['max_length']}"
+    if "multiple_of" in rules:
+        text += f" divisible by {rules['multiple_of']}"
+    return f"{text} of the form {rules['pattern']}" if "pattern" in rules else text
+
+
+# --- parameters -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One key of a component or section."""
+
+    name: str  # its key; `labels.count` for a key of a nested mapping
+    expected: str  # the accepted values, in words
+    required: bool  # whether the recipe must give it
+    default: Any  # its value if the recipe does not, in recipe form
+    choices: tuple[str, ...]  # the accepted values, if those are fixed
+    description: str  # its meaning
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the parameter as JSON values."""
+        return {**asdict(self), "choices": list(self.choices)}
+
+
+def parameters(model: type[BaseModel], shared: type[BaseModel] | None = None) -> list[Parameter]:
+    """List all parameters of a model in their order; those inherited from `shared` come last."""
+    last = set(shared.model_fields) if shared is not None else set()
+    names = sorted(model.model_fields, key=lambda name: name in last)
+    return [row for name in names for row in _rows(name, model.model_fields[name])]
+
+
+def _rows(name: str, field: FieldInfo) -> list[Parameter]:
+    """Make one row, or the rows of a nested mapping's keys; both for a mapping that can be left out."""
+    nested = inner_model(field)
+    required = field.is_required()
+    default = None if required else default_value(field)
+    allowed = tuple(choices(field))
+    row = Parameter(name, describe_field(field), required, default, allowed, field.description or "")
+    below = [replace(inner, name=f"{name}.{inner.name}") for inner in parameters(nested)] if nested else []
+    return below if below and default is not None else [row, *below]
+
+
+_PLACES = {
+    "flow": ("flow:", "  "),
+    "prior": ("prior:", "  "),
+    "objective": ("objective:", "  "),
+    "data": ("data:", "  "),
+    "regulariser": ("regularisers:", "  - "),
+    "encoder": ("data:\n  encoder:", "    "),
+    "transform": ("data:\n  transforms:", "    - "),
+    "view": ("data:\n  views:\n    strong:", "      - "),
+    "score": ("ood:\n  scores:", "    - "),
+}
+
+
+def snippet(kind: str, use: str, rows: Sequence[Parameter]) -> str:
+    """Write a piece of a recipe that chooses a component, with its parameters at their defaults.
+
+    A required parameter stands as `...`; keys of nested mappings are left out.
+    """
+    place, indent = _PLACES[kind]
+    lines = [(f"{indent}use: {use}", "")]
+    for row in rows:
+        if "." not in row.name:
+            value = "..." if row.required else json.dumps(row.default, ensure_ascii=False)
+            text = f"required: {row.expected}" if row.required else row.description
+            lines.append((f"{' ' * len(indent)}{row.name}: {value}", f"# {text}" if text else ""))
+    width = max(len(text) for text, _ in lines)
+    return "\n".join([place, *(f"{text:{width}}  {comment}".rstrip() for text, comment in lines)])

@@ -11,9 +11,9 @@ import contextlib
 import re
 from collections.abc import Mapping
 
-from flowgmm_cli.recipe.layout import Layout
 from flowgmm_cli.recipe.node import Node, Path, format_path
-from flowgmm_cli.recipe.problems import Problem
+from flowgmm_cli.recipe.tree import RecipeTree
+from flowgmm_cli.recipe.validate import Problem
 from flowgmm_cli.recipe.yaml import read_scalar
 
 _REFERENCE = re.compile(r"\$(?P<escape>\$?)\{(?P<body>[^{}]*)\}")
@@ -28,19 +28,18 @@ class _UnresolvedError(Exception):
 class Interpolation:
     """Resolves all references of one recipe tree, in place."""
 
-    def __init__(self, root: Node, layout: Layout, environ: Mapping[str, str]) -> None:
-        self.root = root
-        self.layout = layout  # the defaults of keys that the recipe leaves out
+    def __init__(self, tree: RecipeTree, environ: Mapping[str, str]) -> None:
+        self.tree = tree
         self.environ = environ
         self.problems: list[Problem] = []  # references without a value, at their own place
         self.failed: set[Path] = set()  # the paths of all values that could not be resolved
         self.env: set[str] = set()  # names of the variables whose values were inserted
-        self._active: list[tuple[Node, Path]] = []
+        self._active: dict[int, Path] = {}  # by the ids of the nodes that are being resolved
         self._done: set[int] = set()  # ids of nodes, resolved or failed; the tree keeps the nodes
 
     def run(self) -> None:
         """Resolve every string of the tree."""
-        for path, node in list(self.root.walk()):
+        for path, node in list(self.tree.root.walk()):
             with contextlib.suppress(_UnresolvedError):  # recorded already
                 self._resolve(node, path)
 
@@ -49,10 +48,10 @@ class Interpolation:
             raise _UnresolvedError
         if id(node) in self._done:
             return
-        if any(node is active for active, _ in self._active):
-            chain = " -> ".join(map(format_path, [*(active for _, active in self._active), path]))
+        if id(node) in self._active:
+            chain = " -> ".join(map(format_path, [*self._active.values(), path]))
             raise _UnresolvedError(f"refers to itself: {chain}")
-        self._active.append((node, path))
+        self._active[id(node)] = path
         try:
             if isinstance(node.value, str) and "${" in node.value:
                 self._substitute(node, node.value)
@@ -62,7 +61,7 @@ class Interpolation:
             self.failed.add(path)
             raise _UnresolvedError from error
         finally:
-            self._active.pop()
+            del self._active[id(node)]
             self._done.add(id(node))
 
     def _substitute(self, node: Node, text: str) -> None:
@@ -95,11 +94,11 @@ class Interpolation:
             raise _UnresolvedError(
                 f"cannot read `${{{body}}}`; write ${{env:NAME}}, ${{env:NAME:-default}} or ${{section.key}}"
             )
-        node = self.root
+        node = self.tree.root
         path: Path = ()
         for part in body.split("."):
             path = (*path, int(part) if isinstance(node.value, list) and part.isdecimal() else part)
-            self.layout.write_default(path)
+            self.tree.write_default(path)
             child = node.child(path[-1])
             if child is None:
                 raise _UnresolvedError(f"`${{{body}}}` refers to a key that the recipe does not have")

@@ -8,8 +8,8 @@ from pydantic import BaseModel
 
 from flowgmm_cli.plugins.entry import Entry
 from flowgmm_cli.plugins.registry import Registry
+from flowgmm_cli.recipe.changes import OVERLAYS_KEY
 from flowgmm_cli.recipe.fields import accepts, component_kind, inner_model, is_list
-from flowgmm_cli.recipe.overlays import OVERLAYS_KEY
 from flowgmm_cli.recipe.schema import RecipeModel
 
 _REFERENCE = {

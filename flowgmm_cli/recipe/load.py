@@ -1,23 +1,30 @@
-"""From a recipe's name or path, and the words after it, to a validated `Recipe`."""
+"""From a recipe's name, path or plain values, and the words after it, to a validated `Recipe`."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flowgmm_cli.errors import RecipeError, did_you_mean
+from flowgmm_cli.api import Component, DataConfig, Kind, ViewSpec
+from flowgmm_cli.errors import PluginError, RecipeError
 from flowgmm_cli.plugins import registry as plugins
-from flowgmm_cli.plugins.provenance import qualify, require
+from flowgmm_cli.plugins.provenance import package_names, require
 from flowgmm_cli.plugins.registry import Registry
-from flowgmm_cli.recipe.catalogue import available_recipes
-from flowgmm_cli.recipe.check import check_candidates
-from flowgmm_cli.recipe.parse import Source, parse
-from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.recipe.yaml import MAX_BYTES, read_yaml, write_yaml
+from flowgmm_cli.recipe.catalogue import find_recipe
+from flowgmm_cli.recipe.changes import make_changes, pop_overlays, require_overlays
+from flowgmm_cli.recipe.interpolate import Interpolation
+from flowgmm_cli.recipe.node import DEFAULT, Node, describe, make_node
+from flowgmm_cli.recipe.node import Path as KeyPath
+from flowgmm_cli.recipe.schema import Origin, Recipe
+from flowgmm_cli.recipe.tree import RecipeTree
+from flowgmm_cli.recipe.validate import Problem, Validator, raise_problems
+from flowgmm_cli.recipe.yaml import read_text, read_yaml
 
-_HINT = "`flowgmm recipes list` shows the bundled ones"
+_VARIABLE_KEYS = ("data", "flow", "prior", "objective", "regularisers", "train", "calibration", "run")
 
 
 def load_recipe(
@@ -41,23 +48,33 @@ def load_recipe(
         RecipeError: there is no such recipe, it cannot be read, or it is invalid; all problems are named.
         PluginError: the only problems are components that cannot be used.
     """
-    source = find_source(name_or_path, overrides, registry=registry, environ=environ)
-    recipe = parse(source, overlays)
-    check_candidates(recipe, source.registry)
-    return recipe
+    return _open(name_or_path, overrides, registry, environ).parse(overlays)
 
 
-def find_source(
+def check_recipe(
     name_or_path: str,
     overrides: Sequence[str] = (),
     *,
+    overlays: Sequence[str] = (),
     registry: Registry | None = None,
     environ: Mapping[str, str] | None = None,
-) -> Source:
-    """Find and read a recipe's file; the arguments are those of `load_recipe`."""
-    known = registry or plugins.registry()
-    path = find_recipe(name_or_path, known)
-    return Source(read_text(path), path, overrides, known, os.environ if environ is None else environ)
+) -> Recipe:
+    """Validate a recipe as it would be trained, and with each of its overlays separately.
+
+    With `overlays`, only the recipe that they make is checked. The arguments and the errors, which name the
+    problems of the recipe and of all overlays, are those of `load_recipe`.
+    """
+    source = _open(name_or_path, overrides, registry, environ)
+    recipe, problems = source.try_parse(overlays)
+    lines = _find_candidate_problems(recipe, source.registry)
+    shown = {problem: problem for problem in [*problems, *_as_problems(lines)]}
+    for name in () if overlays else source.overlays:
+        for problem in source.overlay_problems(name):
+            shown.setdefault(problem, problem.with_overlay(name))
+    if recipe is None or len(shown) > len(lines):
+        raise_problems(list(shown.values()), str(source.path), overlays)
+    _raise_candidate_problems(lines, recipe)
+    return recipe
 
 
 def load_resolved(
@@ -72,11 +89,12 @@ def load_resolved(
     known = registry or plugins.registry()
     require(components, what=f"the run in {file.parent}", known=known)
     text = read_text(file)
-    plain = read_yaml(text, str(file)).plain()
-    renamed = qualify(plain, components)
-    recipe = parse(Source(text if renamed == plain else write_yaml(renamed), file, (), known, None))
-    check_candidates(recipe, known)
-    return recipe
+    root = _read(text, str(file))
+    names = package_names(components)
+    for key_path, node in root.walk():
+        if key_path and str(key_path[-1]).split(".")[-1] == "use" and isinstance(node.value, str):
+            node.value = names.get(node.value, node.value)
+    return _Source(root, file, known, text).parse()
 
 
 def parse_resolved(
@@ -92,43 +110,190 @@ def parse_resolved(
     `source` is their place in messages; the other arguments and the errors are those of `load_recipe`.
     """
     known = registry or plugins.registry()
-    recipe = parse(Source(write_yaml(dict(values)), Path(source), overrides, known, None), overlays)
-    check_candidates(recipe, known)
-    return recipe
+    return _Source(make_node(values), Path(source), known, words=overrides).parse(overlays)
 
 
-def find_recipe(name_or_path: str, registry: Registry) -> Path:
-    """Return the file of a name or path on the command line."""
-    path = Path(name_or_path).expanduser()
-    if path.is_file():
-        return path
-    recipes = available_recipes(registry)
-    if name_or_path in recipes:
-        return recipes[name_or_path].path
-    if path.is_dir():
-        raise RecipeError(f"{name_or_path} is a folder, not a recipe", hint="name the .yaml file in it")
-    # a short name that two plugins offer is ambiguous
-    short = [recipe for recipe in recipes.values() if recipe.package and recipe.path.stem == name_or_path]
-    if len(short) == 1:
-        return short[0].path
-    if path.suffix in (".yaml", ".yml") or "/" in name_or_path or os.sep in name_or_path:
-        same = [name for name in (path.stem, f"paper/{path.stem}") if name in recipes]
-        hint = f"a bundled recipe has this name: write `{same[0]}`" if same else _HINT
-        raise RecipeError(f"there is no file {name_or_path}", hint=hint)
-    guess = did_you_mean(name_or_path, recipes)
-    raise RecipeError(f"there is no file and no bundled recipe `{name_or_path}`{guess}", hint=_HINT)
+def vary(recipe: Recipe, changes: Mapping[str, Any], *, registry: Registry | None = None) -> Recipe:
+    """Return the recipe with other values at some keys, such as `{"flow.couplings": 4}`, and the same name.
+
+    Values act like overrides: another `use` drops the parameters of the component before it.
+    """
+    known = registry or plugins.registry()
+    root = make_node({**recipe.to_dict(), "search": None})
+    RecipeTree(root, known).apply_words(make_changes(changes))
+    validator = Validator(known)
+    model = validator.recipe(root)
+    if model is None:
+        raise_problems(validator.problems, str(recipe.origin.path or recipe.name))
+    return recipe.model_copy(update={key: getattr(model, key) for key in _VARIABLE_KEYS})
 
 
-def read_text(path: Path) -> str:
-    """Read a recipe file as text."""
-    try:
-        if path.stat().st_size > MAX_BYTES:
-            raise RecipeError(f"{path} is larger than {MAX_BYTES:,} bytes, which no recipe needs")
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise RecipeError(f"there is no file {path}") from error
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise RecipeError(f"{path}:{line}  not UTF-8 text", hint="save the file as UTF-8") from error
-    except OSError as error:
-        raise RecipeError(f"{path} cannot be read: {error.strerror or error}") from error
+def parse_component(
+    text: str,
+    kind: Kind,
+    *,
+    source: str,
+    defaults: Mapping[str, Any] | None = None,
+    registry: Registry | None = None,
+) -> Component:
+    """Read and validate a component by itself, written as in a recipe: `{use: csv, path: a.csv, label: y}`.
+
+    `source` is the name of the text in messages, and `defaults` has values of required parameters that the
+    text may leave out. Raises `RecipeError` with all problems, or `PluginError` if the component cannot be
+    used.
+    """
+    known = registry or plugins.registry()
+    root = read_yaml(text, source)
+    if isinstance(root.value, dict) and defaults:
+        use = root.value.get("use")
+        try:
+            fields = known.find(kind, str(use.value if use else "")).spec().config.model_fields
+        except PluginError:  # reported by the validation, with its place
+            fields = {}
+        for key, value in defaults.items():
+            if key not in root.value and key in fields and fields[key].is_required():
+                root.value[key] = make_node(value)
+    validator = Validator(known)
+    component = validator.component(kind, root)
+    if component is None:
+        raise_problems(validator.problems, source)
+    return component
+
+
+@dataclass
+class _Source:
+    """A recipe that is read but not validated, and the words after it."""
+
+    root: Node  # the values; the overlays are taken out
+    path: Path  # the file
+    registry: Registry  # the components
+    text: str = ""  # the text of the file
+    words: Sequence[str] = ()  # overrides `key.path=value` or `key.path!`
+    environ: Mapping[str, str] | None = None  # environment variables; None = nothing is interpolated
+
+    def __post_init__(self) -> None:
+        self.overlays, self.malformed = pop_overlays(self.root)
+
+    def parse(self, overlays: Sequence[str] = ()) -> Recipe:
+        """Validate the recipe with the named overlays, applied in this order, and then the words."""
+        recipe, problems = self.try_parse(overlays)
+        if recipe is None:
+            raise_problems(problems, str(self.path), overlays)
+        _raise_candidate_problems(_find_candidate_problems(recipe, self.registry), recipe)
+        return recipe
+
+    def try_parse(self, overlays: Sequence[str] = ()) -> tuple[Recipe | None, list[Problem]]:
+        """Return the recipe and no problem, or None and all of them, but for those of the candidates."""
+        problems = list(self.malformed)
+        if not problems:
+            require_overlays(overlays, self.overlays, str(self.path))
+        tree = RecipeTree(self.root.copy(), self.registry)
+        notes: list[str] = []
+        for name in overlays:
+            if name in self.overlays:
+                more_notes, more_problems = tree.apply_overlay(self.overlays[name].copy())
+                notes += more_notes
+                problems += more_problems
+        notes += tree.apply_words(self.words)
+        unresolved: set[KeyPath] = set()
+        env: set[str] = set()
+        if self.environ is not None:
+            interpolation = Interpolation(tree, self.environ)
+            interpolation.run()
+            problems += interpolation.problems
+            unresolved, env = interpolation.failed, interpolation.env
+        validator = Validator(self.registry)
+        model = validator.recipe(tree.root)
+        # an unresolved value has no type either: one message is enough
+        problems += [problem for problem in validator.problems if problem.path not in unresolved]
+        if model is None or problems:
+            return None, problems
+        origin = Origin(
+            self.path, self.text, tuple(overlays), tuple(self.words), tuple(notes), tuple(sorted(env))
+        )
+        # in a name from a file, `_` replaces characters unfit for folder names
+        name = model.name or re.sub(r"[^\w.+-]|^[.+-]", "_", self.path.stem) or "recipe"
+        variants = {overlay: node.plain() for overlay, node in self.overlays.items()}
+        values = {**dict(model), "name": name, "overlays": variants, "origin": origin}
+        return Recipe.model_validate(values), []
+
+    def overlay_problems(self, name: str) -> Iterator[Problem]:
+        """Yield the problems of the recipe with one of its overlays."""
+        try:
+            recipe, problems = self.try_parse([name])
+        except RecipeError as error:  # a word cannot be applied after the overlay
+            lines: Sequence[str] = error.details or (error.message,)
+        else:
+            yield from problems
+            lines = _find_candidate_problems(recipe, self.registry)
+        yield from _as_problems(lines)
+
+
+def _open(
+    name_or_path: str,
+    words: Sequence[str],
+    registry: Registry | None,
+    environ: Mapping[str, str] | None,
+) -> _Source:
+    known = registry or plugins.registry()
+    path = find_recipe(name_or_path, known)
+    text = read_text(path)
+    return _Source(
+        _read(text, str(path)), path, known, text, words, os.environ if environ is None else environ
+    )
+
+
+def _read(text: str, name: str) -> Node:
+    root = read_yaml(text, name)
+    if root.value is None:
+        hint = "start from a bundled recipe: `flowgmm recipes copy digits`"
+        raise RecipeError(f"{name} is empty", hint=hint)
+    if not isinstance(root.value, dict):
+        raise RecipeError(f"{name}:{root.mark.line}  a recipe is a mapping, not {describe(root.plain())}")
+    return root
+
+
+# --- candidates of the search -----------------------------------------------------------------------------
+
+
+def _find_candidate_problems(recipe: Recipe | None, registry: Registry) -> list[str]:
+    """Return a line for each reason why a candidate of the search is not a recipe that can be trained."""
+    if recipe is None or recipe.search is None:
+        return []
+    lines: list[str] = []
+    views = _early_views(recipe, registry)
+    for name, changes in recipe.search.candidates.items():
+        place = f"search.candidates.{name}"
+        try:
+            candidate_views = _early_views(vary(recipe, changes, registry=registry), registry)
+        except (RecipeError, PluginError) as error:
+            lines += [f"{place}: {line}" for line in error.details or (error.message,)]
+            continue
+        for side, changed in candidate_views.items():
+            if changed and changed != views[side]:
+                names = ", ".join(view["use"] for view in changed)
+                lines.append(
+                    f"{place}: data.views.{side} has {names}, which differ from the recipe's own; views "
+                    "before the transforms are prepared once, so a candidate can only leave them out"
+                )
+    return lines
+
+
+def _raise_candidate_problems(lines: Sequence[str], recipe: Recipe) -> None:
+    if lines:
+        raise RecipeError(f"{recipe.origin.path} has candidates that cannot be trained", details=lines)
+
+
+def _as_problems(lines: Sequence[str]) -> list[Problem]:
+    return [Problem((), line, DEFAULT) for line in lines]
+
+
+def _early_views(recipe: Recipe, registry: Registry) -> dict[str, list[dict[str, Any]]]:
+    """Return the views of a recipe that act before the transforms, by side."""
+    config = recipe.data.config
+    if not isinstance(config, DataConfig):
+        return {}
+    return {
+        side: [view.to_dict() for view in views if registry.spec(ViewSpec, view.use).level != "features"]
+        for side, views in (("weak", config.views.weak), ("strong", config.views.strong))
+    }

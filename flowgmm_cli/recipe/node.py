@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from flowgmm_cli.api import plain_value
@@ -16,8 +16,8 @@ Scalar: TypeAlias = str | int | float | bool | None
 class Mark:
     """A place: a line and column of the file (from 1), the command line, or neither (a default)."""
 
-    line: int = 0  # 0 where the value is not in the file
-    column: int = 0  # likewise
+    line: int = 0  # line and column are 0 where the value is not in the file
+    column: int = 0
     word: str | None = None  # the override that set the value
     overlay: str | None = None  # the overlay that set the value; the place is that in the overlay
 
@@ -51,14 +51,15 @@ class Node:
             return [child.plain() for child in self.value]
         return self.value
 
+    def children(self) -> dict[Any, Node]:
+        """Return the entries of a mapping, or the items of a list by number."""
+        if isinstance(self.value, dict):
+            return self.value
+        return dict(enumerate(self.value)) if isinstance(self.value, list) else {}
+
     def child(self, key: str | int) -> Node | None:
         """Return the entry of a mapping or the item of a list; None if it does not exist."""
-        if isinstance(self.value, dict):
-            return self.value.get(str(key))
-        if isinstance(self.value, list):
-            index = parse_index(key)
-            return self.value[index] if index is not None and index < len(self.value) else None
-        return None
+        return self.children().get(parse_index(key) if isinstance(self.value, list) else str(key))
 
     def get(self, path: Path) -> Node | None:
         """Return the node at a path below this one; None if it does not exist."""
@@ -70,12 +71,8 @@ class Node:
     def walk(self, path: Path = ()) -> Iterator[tuple[Path, Node]]:
         """Yield this node and all nodes below it with their paths, parents first."""
         yield path, self
-        if isinstance(self.value, dict):
-            for key, child in self.value.items():
-                yield from child.walk((*path, key))
-        elif isinstance(self.value, list):
-            for index, child in enumerate(self.value):
-                yield from child.walk((*path, index))
+        for key, child in self.children().items():
+            yield from child.walk((*path, key))
 
     def copy(self, mark: Mark | None = None) -> Node:
         """Return a deep copy; with `mark`, all of its nodes get that mark."""
@@ -84,7 +81,7 @@ class Node:
             value = {key: child.copy(mark) for key, child in value.items()}
         elif isinstance(value, list):
             value = [child.copy(mark) for child in value]
-        return Node(value, mark or self.mark, self.raw, self.replaced)
+        return replace(self, value=value, mark=mark or self.mark)
 
 
 def make_node(value: Any, mark: Mark = DEFAULT) -> Node:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
 from flowgmm_cli.api import Component, Config, Field, component_field, to_plain
 from flowgmm_cli.errors import did_you_mean
@@ -22,19 +22,13 @@ STANDARD_SCORES = (
 )  # fmt: skip
 
 
-class _Section(Config):
-    """A section of numbers: infinite or NaN values are refused."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
-
-
-class EarlyStoppingConfig(_Section):
+class EarlyStoppingConfig(Config):
     """Stopping before the last epoch, once the metric of `checkpoint.best` no longer improves."""
 
     patience: int = Field(ge=1, description="epochs without a better value before training stops")
 
 
-class TrainConfig(_Section):
+class TrainConfig(Config):
     """The training of the model."""
 
     epochs: int = Field(20, ge=1, description="passes over the unlabelled rows")
@@ -71,7 +65,7 @@ class TrainConfig(_Section):
         return self
 
 
-class BestConfig(_Section):
+class BestConfig(Config):
     """The choice of the best checkpoint."""
 
     metric: Literal["auto", "val.nll", "val.accuracy", "monitor.loss", "monitor.agreement"] = Field(
@@ -79,16 +73,16 @@ class BestConfig(_Section):
     )
 
 
-class CheckpointConfig(_Section):
+class CheckpointConfig(Config):
     """Times at which the state is saved; the end is always one of them."""
 
     every_epochs: int | None = Field(None, ge=1, description="save after this many epochs; null = never")
     every_steps: int | None = Field(None, ge=1, description="save after this many steps; null = never")
     every_minutes: float | None = Field(1.0, gt=0, description="save after this many minutes; null = never")
-    best: BestConfig = Field(default_factory=lambda: BestConfig(), description="the choice of the best one")
+    best: BestConfig = Field(default_factory=BestConfig, description="the choice of the best one")
 
 
-class CalibrationConfig(_Section):
+class CalibrationConfig(Config):
     """Calibration of the predicted probabilities after training."""
 
     method: Literal["temperature", "none"] = Field("temperature", description="parameter to fit")
@@ -104,7 +98,7 @@ class CalibrationConfig(_Section):
     )
 
 
-class SearchConfig(_Section):
+class SearchConfig(Config):
     """A search over candidate settings, compared without a label beyond the labelled rows."""
 
     candidates: dict[str, dict[str, Any]] = Field(
@@ -144,7 +138,7 @@ def score_names(components: Sequence[Component]) -> tuple[str, ...]:
     return tuple(names)
 
 
-class OodConfig(_Section):
+class OodConfig(Config):
     """The detection of rows unlike the training rows."""
 
     scores: list[Component] = component_field(
@@ -175,7 +169,7 @@ class OodConfig(_Section):
         return self
 
 
-class RunConfig(_Section):
+class RunConfig(Config):
     """Seed, device and folder of the run."""
 
     seed: int = Field(0, ge=0, lt=2**63, description="fixes everything random in training")
@@ -222,12 +216,12 @@ class RecipeModel(Config):
     regularisers: tuple[Component, ...] = component_field(
         "regulariser", [{"use": "consistency"}], description="losses added to the objective"
     )
-    train: TrainConfig = Field(default_factory=lambda: TrainConfig(), description="training of the model")
+    train: TrainConfig = Field(default_factory=TrainConfig, description="training of the model")
     checkpoint: CheckpointConfig = Field(
-        default_factory=lambda: CheckpointConfig(), description="times at which the state is saved"
+        default_factory=CheckpointConfig, description="times at which the state is saved"
     )
     calibration: CalibrationConfig = Field(
-        default_factory=lambda: CalibrationConfig(), description="calibration of the probabilities"
+        default_factory=CalibrationConfig, description="calibration of the probabilities"
     )
     ensemble: int = Field(
         1, ge=1, le=64, description="differently started members whose log-densities are averaged"
@@ -236,9 +230,9 @@ class RecipeModel(Config):
         None, description="search over settings before training; null = train the recipe as it is"
     )
     ood: OodConfig = Field(
-        default_factory=lambda: OodConfig(), description="detection of rows unlike the training rows"
+        default_factory=OodConfig, description="detection of rows unlike the training rows"
     )
-    run: RunConfig = Field(default_factory=lambda: RunConfig(), description="seed, device and folder")
+    run: RunConfig = Field(default_factory=RunConfig, description="seed, device and folder")
     overlays: dict[str, dict[str, Any]] = Field(
         default_factory=dict,
         description="variants of the recipe by name, for --overlay NAME; each a mapping of recipe keys, such "

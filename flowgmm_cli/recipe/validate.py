@@ -1,21 +1,87 @@
-"""Validates a recipe tree against the models of the components it names, and collects every problem."""
+"""Validation of a recipe's tree by the models of the components it names; every problem is collected."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, get_args
+from dataclasses import dataclass, field, replace
+from typing import Any, NoReturn, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from flowgmm_cli.api import Component, Config, Kind, Level, ViewSpec
-from flowgmm_cli.errors import PluginError, did_you_mean
+from flowgmm_cli.errors import PluginError, RecipeError, did_you_mean
 from flowgmm_cli.plugins.registry import Registry
 from flowgmm_cli.recipe import fields
-from flowgmm_cli.recipe.node import Node, Path, describe, format_path, make_node
-from flowgmm_cli.recipe.problems import Problem
+from flowgmm_cli.recipe.node import Mark, Node, Path, describe, format_path, make_node
 from flowgmm_cli.recipe.schema import RecipeModel
+
+_HINT = (
+    "`flowgmm recipes schema` has every key with its values; `flowgmm plugins describe NAME` a component's"
+)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong."""
+
+    path: Path  # the key
+    message: str  # the reason
+    mark: Mark  # the place
+    # the value in the file, if an override or overlay replaced it
+    replaced: Node | None = field(default=None, compare=False)
+    # the error behind it, if a component cannot be used
+    cause: PluginError | None = field(default=None, compare=False)
+    hint: str | None = field(default=None, compare=False)  # the next step
+
+    def with_overlay(self, name: str) -> Problem:
+        """Name the overlay in the message of a problem that stands outside of it."""
+        if self.mark.overlay is not None:
+            return self
+        return replace(self, message=f"{self.message} (with the overlay `{name}`)")
+
+    def row(self, source: str, *, with_cause: bool) -> tuple[str, str, str]:
+        """Return place, key and message; the message names the origin of a value that is not the file's own.
+
+        The place is `file:line`, the file alone for a default, and empty for the command line.
+        """
+        mark, message = self.mark, self.message
+        place = "" if mark.word is not None else f"{source}:{mark.line}" if mark.line else source
+        if with_cause and self.cause is not None:
+            message = "; ".join([message, *self.cause.details])
+        if mark.word is not None or mark.overlay is not None:
+            origin = f"the overlay `{mark.overlay}`" if mark.overlay is not None else "the command line"
+            if self.replaced is not None and self.replaced.mark.line:
+                old = self.replaced.plain()
+                text = f"`{old}`" if isinstance(old, str) else describe(old).removeprefix("the number ")
+                origin += f"; the file says {text} at line {self.replaced.mark.line}"
+            message += f" (from {origin})"
+        return place, format_path(self.path), message
+
+
+def raise_problems(problems: Sequence[Problem], source: str, overlays: Sequence[str] = ()) -> NoReturn:
+    """Raise all problems of the file `source` as one error, with a line `place  key  message` for each.
+
+    It is a `PluginError` if every problem is a component that cannot be used, else a `RecipeError`.
+    """
+    ordered = sorted(
+        problems, key=lambda problem: (problem.mark.word is not None, problem.mark.line, problem.mark.column)
+    )
+    rows = [problem.row(source, with_cause=len(ordered) > 1) for problem in ordered]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    lines = ["  ".join([place.ljust(widths[0]), key.ljust(widths[1]), text]) for place, key, text in rows]
+    details = lines if widths[0] else [line.strip() for line in lines]
+    causes = [problem.cause for problem in ordered if problem.cause is not None]
+    if len(causes) < len(ordered):
+        count = "1 problem" if len(ordered) == 1 else f"{len(ordered)} problems"
+        applied = "".join(f" --overlay {name}" for name in overlays)
+        hint = next((problem.hint for problem in ordered if problem.hint), _HINT)
+        raise RecipeError(f"{source}{applied} has {count}", details=details, hint=hint)
+    if len(causes) == 1:
+        raise PluginError(details[0], details=causes[0].details, hint=causes[0].hint) from causes[0]
+    message = f"{source} names {len(causes)} components that cannot be used"
+    raise PluginError(message, details=details, hint=causes[0].hint) from causes[0]
 
 
 class Validator:
@@ -49,29 +115,34 @@ class Validator:
         for key in [key for key in children if key not in model.model_fields]:
             self._add_unknown_key(model, children.pop(key), (*path, key), label)
         values: dict[str, Any] = {}
-        for key, field in model.model_fields.items():
+        invalid = set()
+        for key, info in model.model_fields.items():
             child = children.get(key)
-            if child is None and not field.is_required() and fields.has_keys(field):
-                child = make_node(fields.default_value(field))
+            if child is None and not info.is_required() and fields.has_keys(info):
+                child = make_node(fields.default_value(info))
             if child is not None:
-                values[key] = self._value(field, child, (*path, key))
+                count = len(self.problems)
+                values[key] = self._value(info, child, (*path, key))
+                if len(self.problems) > count:
+                    invalid.add(key)
+                    del values[key]
         valid = len(self.problems) == before
         try:
             return _validate(model, values, children)
         except ValidationError as error:
-            self._add_errors(error, model, node, path, only_fields=not valid)
+            self._add_errors(error, model, node, path, invalid, only_fields=not valid)
         except Exception as error:  # a plugin's own validator
             if valid:
                 self._add(node, path, f"{label} refuses these values: {error}")
         return None
 
     def _value(self, field: FieldInfo, child: Node, path: Path) -> Any:
-        kind = fields.component_kind(field)
-        nested = fields.inner_model(field)
+        """Return the value of a key, its components and nested models validated."""
+        kind, nested = fields.component_kind(field), fields.inner_model(field)
         if kind is not None and fields.is_list(field):
             if not isinstance(child.value, list):
                 self._add(child, path, f"expected a list of {kind}s, got {describe(child.value)}")
-                return fields.cast_to_declared([], field)
+                return None
             components = [self._component(kind, item, (*path, i)) for i, item in enumerate(child.value)]
             if kind == "view":
                 self._check_order(components, child.value, path)
@@ -79,70 +150,70 @@ class Validator:
         if kind is not None and not (child.value is None and fields.accepts(field, type(None))):
             return self._component(kind, child, path)
         if nested is not None and isinstance(child.value, dict):
-            valid = self._model(nested, child, path, f"`{format_path(path)}`")
-            # an empty instance for an invalid one, so that the model around it is validated nevertheless
-            return nested.model_construct() if valid is None else valid
+            return self._model(nested, child, path, f"`{format_path(path)}`")
         return fields.cast_to_declared(child.plain(), field)
 
-    def _component(self, kind: Kind, node: Node, path: Path) -> Component:
-        """Validate a component; return one with an empty `use` if it is invalid."""
-        invalid = Component.model_construct(kind=kind, use="", config=Config())
+    def _component(self, kind: Kind, node: Node, path: Path) -> Component | None:
+        """Validate a component; None if it is invalid."""
         if not isinstance(node.value, dict):
             example = node.value if isinstance(node.value, str) else "name"
             form = f"a mapping such as `{{use: {example}}}`"
             if node.mark.word is not None:
                 form += f" (write `{format_path(path)}.use={example}`)"
             self._add(node, path, f"expected {form}, got {describe(node.value)}")
-            return invalid
+            return None
         use = node.value.get("use")
         name = (use.raw or use.value) if use is not None else None
         if use is None or not isinstance(name, str) or not name:
             names = ", ".join(dict.fromkeys(entry.name for entry in self.registry.entries(kind)))
             state = "is missing" if use is None else f"is {describe(use.value)}"
             self._add(use or node, (*path, "use"), f"`use` {state}; it names the {kind}: {names}")
-            return invalid
+            return None
         try:
             spec = self.registry.find(kind, name).spec()
         except PluginError as error:
             self._add(use, (*path, "use"), error.message, cause=error, hint=error.hint)
-            return invalid
+            return None
         keys = Node({key: child for key, child in node.value.items() if key != "use"}, node.mark)
         config = self._model(spec.config, keys, path, name)
-        if not isinstance(config, Config):
-            return invalid
-        return Component(kind=kind, use=name, config=config)
+        return Component(kind=kind, use=name, config=config) if isinstance(config, Config) else None
 
-    def _check_order(self, views: Sequence[Component], nodes: Sequence[Node], path: Path) -> None:
+    def _check_order(self, views: Sequence[Component | None], nodes: Sequence[Node], path: Path) -> None:
         """Require views in the order in which a row passes them: text, inputs, features."""
-        order = get_args(Level)
-        previous = None
+        order, last = get_args(Level), ("", "text")
         for index, view in enumerate(views):
-            if not view.use:  # it has another problem already
+            if view is None:
                 continue
             level = self.registry.spec(ViewSpec, view.use).level
-            if previous is not None and order.index(level) < order.index(previous[1]):
-                message = (
-                    f"`{view.use}` ({level}) comes after `{previous[0]}` ({previous[1]}); list views in the "
-                )
-                message += f"order {', '.join(order)}, in which a row passes them"
-                self._add(nodes[index], (*path, index), message)
-            else:
-                previous = (view.use, level)
+            if order.index(level) >= order.index(last[1]):
+                last = (view.use, level)
+                continue
+            message = f"`{view.use}` ({level}) comes after `{last[0]}` ({last[1]}); list views in the order "
+            message += f"{', '.join(order)}, in which a row passes them"
+            self._add(nodes[index], (*path, index), message)
 
     def _add_errors(
-        self, error: ValidationError, model: type[BaseModel], node: Node, path: Path, *, only_fields: bool
+        self,
+        error: ValidationError,
+        model: type[BaseModel],
+        node: Node,
+        path: Path,
+        invalid: set[str],
+        *,
+        only_fields: bool,
     ) -> None:
-        """Add pydantic's errors as problems, the first of each key."""
-        errors = error.errors(include_url=False)
+        """Add pydantic's errors as problems, the first of each key that is not known to be `invalid`."""
         by_key: dict[str, ErrorDetails] = {}
-        for details in errors:
-            if details["loc"]:
+        for details in error.errors(include_url=False):
+            if details["loc"] and details["loc"][0] not in invalid:
                 by_key.setdefault(str(details["loc"][0]), details)
-            elif not only_fields:  # a rule over several keys cannot be checked while some are wrong
+            elif not details["loc"] and not only_fields:  # a rule over several keys waits until each is right
                 self._add(node, path, _message(details))
-        absent = [key for key, details in by_key.items() if details["type"] == "missing"]
-        single = [key for key in absent if not fields.has_keys(model.model_fields[key])]
-        words = [f"{format_path((*path, key))}=..." for key in single]
+        words = [
+            f"{format_path((*path, key))}=..."
+            for key, details in by_key.items()
+            if details["type"] == "missing" and not fields.has_keys(model.model_fields[key])
+        ]
         them = "it" if len(words) == 1 else "them"
         hint = f"set {them} in the recipe, or add to the command: {' '.join(words)}" if words else None
         for key, details in by_key.items():

@@ -8,6 +8,7 @@ keys, tags, and documents that grow without bound are refused. The result holds 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -73,6 +74,21 @@ for _name, _pattern, _first in (
     _full = re.compile(rf"(?:{_pattern.pattern})\Z", _pattern.flags)
     _Loader.add_implicit_resolver(_TAG + _name, _full, _first)
     _Dumper.add_implicit_resolver(_TAG + _name, _full, _first)
+
+
+def read_text(path: Path) -> str:
+    """Read a recipe file as text."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise RecipeError(f"{path} is larger than {MAX_BYTES:,} bytes, which no recipe needs")
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise RecipeError(f"there is no file {path}") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise RecipeError(f"{path}:{line}  not UTF-8 text", hint="save the file as UTF-8") from error
+    except OSError as error:
+        raise RecipeError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
 def read_yaml(text: str, source: str) -> Node:

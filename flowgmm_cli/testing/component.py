@@ -17,9 +17,9 @@ from flowgmm_cli.api import Component, FlowSpec, Kind, Spec, plain_value
 from flowgmm_cli.errors import PluginError
 from flowgmm_cli.plugins.entry import SUPPORTED_API, Entry, load_target
 from flowgmm_cli.plugins.registry import registry
+from flowgmm_cli.recipe.fields import parameters
 from flowgmm_cli.recipe.json_schema import recipe_schema
-from flowgmm_cli.recipe.parameters import parameters
-from flowgmm_cli.recipe.parse import parse_component
+from flowgmm_cli.recipe.load import parse_component
 from flowgmm_cli.recipe.yaml import write_yaml
 from flowgmm_cli.testing.checks import Suite, check, expect
 from flowgmm_cli.testing.isolation import forbid_global_random_numbers, global_seed

@@ -14,8 +14,7 @@ from typing import Any, ClassVar
 
 from flowgmm_cli.plugins.registry import registry
 from flowgmm_cli.recipe.catalogue import BundledRecipe, available_recipes
-from flowgmm_cli.recipe.check import check_recipe
-from flowgmm_cli.recipe.load import find_source
+from flowgmm_cli.recipe.load import check_recipe
 from flowgmm_cli.testing.checks import Suite, check, expect
 
 
@@ -65,7 +64,7 @@ class RecipesConformance(Suite):
     @check("`flowgmm recipes check NAME` shows the problem with its line")
     def test_recipes_are_valid(self, recipe: BundledRecipe) -> None:
         """Every recipe is valid, with each of its overlays too."""
-        check_recipe(find_source(recipe.name, self.overrides.get(recipe.name, ()), environ={}))
+        check_recipe(recipe.name, self.overrides.get(recipe.name, ()), environ={})
 
     @check("`flowgmm train NAME train.epochs=2` shows the error")
     def test_recipes_train(self, training: str) -> None:

@@ -17,7 +17,7 @@ from flowgmm_cli.data.row_tensors import RowTensors
 from flowgmm_cli.devices import Engine, allow_tf32, limit_threads
 from flowgmm_cli.flows.flat import FlatFlow
 from flowgmm_cli.mixture.specs import GMMConfig
-from flowgmm_cli.recipe.parse import vary
+from flowgmm_cli.recipe.load import vary
 from flowgmm_cli.recipe.schema import Recipe, TrainConfig
 from flowgmm_cli.runs import Run
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt, StepCallbacks

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flowgmm_cli.recipe import load as load_module
+from flowgmm_cli.recipe import catalogue
 from flowgmm_cli.recipe.catalogue import BundledRecipe
 
 OVERLAYS = """\
@@ -167,8 +167,6 @@ def test_show_applies_overlays_and_names_them_where_none_is_chosen(flowgmm: Any)
 def test_the_list_has_a_column_of_overlays_where_a_recipe_has_some(
     flowgmm: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flowgmm_cli.recipe import catalogue
-
     Path("plain.yaml").write_text("# Plain one\nversion: 1\n", encoding="utf-8")
     recipes = {name: BundledRecipe(name, Path(f"{name}.yaml")) for name in ("plain", "moons")}
     monkeypatch.setattr(catalogue, "available_recipes", lambda registry: recipes)
@@ -186,7 +184,7 @@ def test_a_bundled_recipe_s_overlays_can_be_chosen_by_its_name(
     flowgmm: Any, recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipes = {"bundled": BundledRecipe("bundled", recipe)}
-    monkeypatch.setattr(load_module, "available_recipes", lambda registry: recipes)
+    monkeypatch.setattr(catalogue, "available_recipes", lambda registry: recipes)
     value = json.loads(flowgmm("recipes", "show", "bundled", "--json", "--overlay", "cpu").out)
     assert value["recipe"]["flow"]["hidden"] == 4
 

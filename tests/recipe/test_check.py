@@ -9,8 +9,7 @@ import pytest
 
 from flowgmm_cli.errors import PluginError, RecipeError
 from flowgmm_cli.plugins.registry import Registry
-from flowgmm_cli.recipe.check import check_recipe
-from flowgmm_cli.recipe.load import find_source
+from flowgmm_cli.recipe.load import check_recipe
 from flowgmm_cli.recipe.schema import Recipe
 
 BASE = """\
@@ -32,7 +31,7 @@ def check(tmp_path: Path, registry: Registry) -> Check:
         file = tmp_path / "my.yaml"
         file.write_text(text, encoding="utf-8")
         known = {"DATA": "a.csv"} if environ is None else environ
-        return check_recipe(find_source(str(file), words, registry=registry, environ=known), overlays)
+        return check_recipe(str(file), words, overlays=overlays, registry=registry, environ=known)
 
     return run
 

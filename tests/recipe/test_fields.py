@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 import pytest
 
 from flowgmm_cli.api import Component, Config, Field, component_field
-from flowgmm_cli.recipe.fields import choices, describe_field
-from flowgmm_cli.recipe.parameters import parameters
+from flowgmm_cli.recipe.fields import choices, describe_field, parameters, snippet
 
 
 class Side(Enum):
@@ -99,6 +98,12 @@ def test_nested_mappings_are_described_key_by_key() -> None:
     assert rows["maybe"].default is None
     assert rows["maybe.width"].expected == "a whole number"
     assert rows["maps"].default == []
+
+
+def test_defaults_are_plain_values() -> None:
+    rows = {row.name: row.default for row in parameters(Everything)}
+    assert (rows["folder"], rows["side"], rows["pair"]) == ("here", "left", [1, 2.0])
+    assert 'folder: "here"' in snippet("flow", "x", parameters(Everything))
 
 
 def test_shared_parameters_come_last() -> None:

@@ -7,10 +7,9 @@ import pytest
 
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.plugins.registry import Registry
-from flowgmm_cli.recipe import load as load_module
-from flowgmm_cli.recipe.catalogue import BundledRecipe
-from flowgmm_cli.recipe.load import find_recipe, load_recipe, load_resolved
-from flowgmm_cli.recipe.parse import vary
+from flowgmm_cli.recipe import catalogue
+from flowgmm_cli.recipe.catalogue import BundledRecipe, find_recipe
+from flowgmm_cli.recipe.load import load_recipe, load_resolved, vary
 from flowgmm_cli.recipe.schema import STANDARD_SCORES
 from flowgmm_cli.recipe.yaml import read_yaml
 
@@ -35,7 +34,7 @@ def recipe_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, B
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("version: 1\ndata: {use: empty}\n", encoding="utf-8")
         recipes[name] = BundledRecipe(name, file)
-    monkeypatch.setattr(load_module, "available_recipes", lambda registry: recipes)
+    monkeypatch.setattr(catalogue, "available_recipes", lambda registry: recipes)
     return recipes
 
 

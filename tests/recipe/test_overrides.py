@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from flowgmm_cli.errors import RecipeError
-from flowgmm_cli.recipe.overrides import parse_override
+from flowgmm_cli.recipe.changes import read_word
 
 BASE = """\
 version: 1
@@ -151,7 +151,7 @@ def test_what_the_file_says_is_shown_beside_a_wrong_value(load: Any) -> None:
 @pytest.mark.parametrize("word", ["train.epochs", "", "=3", "a..b=1", ".a=1", "a.=1", "!", "--epochs"])
 def test_malformed_words_are_refused_with_the_form(word: str) -> None:
     with pytest.raises(RecipeError) as caught:
-        parse_override(word)
+        read_word(word)
     assert word in caught.value.message
     assert "key.path=value" in str(caught.value.hint)
 

@@ -1,7 +1,7 @@
 import pytest
 
 from flowgmm_cli.errors import PluginError, RecipeError
-from flowgmm_cli.recipe.parse import parse_component
+from flowgmm_cli.recipe.load import parse_component
 
 
 def test_a_component_by_itself_is_read_as_in_a_recipe():

@@ -19,7 +19,7 @@ from flowgmm_cli.data.readers.schema import InputSchema, read_settings
 from flowgmm_cli.data.specs import CsvConfig, HfTextConfig
 from flowgmm_cli.errors import DataError, RecipeError, did_you_mean
 from flowgmm_cli.plugins.registry import build
-from flowgmm_cli.recipe.parse import parse_component
+from flowgmm_cli.recipe.load import parse_component
 
 SOURCE = "the data spec"
 _ARRAY_KINDS = ("vector", "image")

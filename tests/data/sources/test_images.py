@@ -10,7 +10,7 @@ from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.prepare import load_rows
 from flowgmm_cli.data.sources.images import build
 from flowgmm_cli.errors import DataError
-from flowgmm_cli.recipe.parse import parse_component
+from flowgmm_cli.recipe.load import parse_component
 
 DRAWN = np.random.default_rng(0)
 IMAGES = DRAWN.integers(0, 256, (40, 6, 5), dtype=np.uint8)
