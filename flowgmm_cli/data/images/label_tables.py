@@ -21,18 +21,16 @@ _MAX_SUGGESTED = 5_000  # searching more names for near matches would take long
 
 
 @dataclass(frozen=True)
-class LabelTable:
-    """A table of labels.
+class ImageLabels:
+    """Labels of the images that a table names.
 
     Attributes:
-        rows: image -> its row; images that the table does not name are absent.
-        labels: labels of the rows, None where empty.
-        marks: cells of the column that marks labelled rows, by its name, if there is one.
+        labels: image -> label, None where the cell is empty.
+        marks: image -> cell of the column that marks labelled rows; None if the table lacks it.
     """
 
-    rows: Mapping[str, int]
-    labels: Strings
-    marks: Mapping[str, Strings]
+    labels: Mapping[str, str | None]
+    marks: Mapping[str, str | None] | None
 
 
 def find_tables(listing: Listing, folders: Iterable[str]) -> dict[str, str]:
@@ -57,7 +55,7 @@ def read_labels(
     marker: str | None = None,
     on_error: OnError | None = "keep",
     required: bool = False,
-) -> LabelTable | None:
+) -> ImageLabels | None:
     """Read a table of labels; None if it has no labels and is not `required`.
 
     Args:
@@ -80,7 +78,7 @@ def read_labels(
         return None
     column = file or next((name for name in _FILE_COLUMNS if name in table.names), _FILE_COLUMNS[0])
     files = strings(table.column(column, key="data.file")).tolist()
-    labels = table.label_strings(label)
+    cells = table.label_strings(label).tolist()
     by_name = _index_names(images)
     faulty = FaultyRows(str(path), on_error)
     rows: dict[str, int] = {}
@@ -88,21 +86,20 @@ def read_labels(
         image = name and by_name.get(PurePosixPath(root, name.replace("\\", "/")).as_posix())
         if not image:
             faulty.add(str(path), f"row {table.row_number(row)}", _missing_image(name, images, root))
-        elif labels[rows.setdefault(image, row)] != labels[row]:
+        elif cells[rows.setdefault(image, row)] != cells[row]:
             raise DataError(
-                f"{path}: {name} is named twice, as `{labels[rows[image]]}` and as `{labels[row]}`",
+                f"{path}: {name} is named twice, as `{cells[rows[image]]}` and as `{cells[row]}`",
                 hint="leave one of the rows out",
             )
     if required:
         faulty.finish(len(files), note)
     if len(rows) < len(images):
         note(f"{path.name} does not name {len(images) - len(rows):,} of {len(images):,} images")
-    return LabelTable(rows, labels, table.marker_cells(marker))
-
-
-def take_cells(cells: Strings, rows: Sequence[int | None]) -> Strings:
-    """Return the cells of some rows, None where there is no row."""
-    return object_array([None if row is None else cells[row] for row in rows])
+    marks = table.marker_cells(marker).get(marker or "")
+    return ImageLabels(
+        {image: cells[row] for image, row in rows.items()},
+        None if marks is None else {image: marks[row] for image, row in rows.items()},
+    )
 
 
 def object_array(cells: Sequence[str | None]) -> Strings:

@@ -12,7 +12,7 @@ from flowgmm_cli.data.array_types import Array, Ints
 from flowgmm_cli.data.images.arrays import convert_to_vectors
 from flowgmm_cli.data.images.encoded_images import SUFFIXES, EncodedImages, decode_images, list_files
 from flowgmm_cli.data.images.format import WHITE, ImageFormat
-from flowgmm_cli.data.images.label_tables import find_tables, read_labels, take_cells
+from flowgmm_cli.data.images.label_tables import find_tables, object_array, read_labels
 from flowgmm_cli.data.readers.base import Chunk, ReadOptions, RowError, raise_or_skip
 from flowgmm_cli.data.readers.byte_source import ENCODING_HINT, NOT_UTF8
 from flowgmm_cli.data.readers.chunks import LabelEncoder
@@ -117,7 +117,7 @@ class FolderReader:
                 self._folder / path, files, root, note=note, label=self._schema.label or "label"
             )
             if table is not None:
-                labels[places] = encode(take_cells(table.labels, [table.rows.get(file) for file in files]))
+                labels[places] = encode(object_array([table.labels.get(file) for file in files]))
         return labels
 
 

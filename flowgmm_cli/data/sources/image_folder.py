@@ -9,11 +9,10 @@ from pathlib import Path
 from flowgmm_cli.data.array_types import Array, Strings
 from flowgmm_cli.data.images.encoded_images import LABEL_TABLES, EncodedImages, Listing
 from flowgmm_cli.data.images.label_tables import (
-    LabelTable,
+    ImageLabels,
     find_tables,
     object_array,
     read_labels,
-    take_cells,
 )
 from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.errors import DataError
@@ -65,19 +64,27 @@ class ImageFolder:
             kinds = ", ".join(f"{n:,} {suffix or 'without a suffix'}" for suffix, n in sorted(others.items()))
             self._note(f"{where}: files that are not images are left out ({kinds})")
         paths = self._find_tables()
-        roots = self._find_split_roots(set(paths))
-        read = {root: self._read_table(root, path, paths) for root, path in paths.items()}
-        tables = {root: table for root, table in read.items() if table is not None}
-        if not roots:
-            return {"train": self._read_split("", images, [], tables)}
+        roots = self._find_split_roots(set(paths)) or {"train": ""}
+        tables = {root: self._read_table(root, path, paths) for root, path in paths.items()}
         splits = {}
         for split, root in roots.items():
-            own = [name for name in images if name.startswith(f"{root}/")]
-            beside = self._unlabelled - set(roots.values()) if split == "train" else set()
-            extra = [name for name in images if _top(name) in beside]
-            splits[split] = self._read_split(root, own, extra, tables)
+            names = [name for name in images if not root or _top(name) == root]
+            table = tables.get(root) or tables.get("")
+            labels = self._class_folders(root, names) if table is None else table.labels
+            if root and split == "train":
+                names += [name for name in images if _top(name) in self._unlabelled - set(roots.values())]
+            paths_of_split = object_array(names)
+            extras = {"path": paths_of_split}
+            if table is not None and table.marks is not None:
+                extras[str(self._config.labels.column)] = object_array([table.marks.get(n) for n in names])
+            splits[split] = ImageSplit(
+                EncodedImages.in_folder(self._folder, names),
+                object_array([labels.get(name) for name in names]),
+                paths_of_split,
+                extras,
+            )
         unused = sorted({_top(name) or name for name in images} - set(roots.values()) - self._unlabelled)
-        if unused:
+        if unused and "" not in roots.values():
             listed = ", ".join(unused[:_MAX_LISTED])
             self._note(f"{where}: beside {', '.join(roots.values())}, left out: {listed}")
         return splits
@@ -125,7 +132,7 @@ class ImageFolder:
                 return {split: roots[split] for split in ("train", "test", "val") if split in roots}
         return {}
 
-    def _read_table(self, root: str, path: Path, tables: Iterable[str]) -> LabelTable | None:
+    def _read_table(self, root: str, path: Path, tables: Iterable[str]) -> ImageLabels | None:
         """Read the table of labels of a folder; None if it has no labels, as `metadata.csv` may."""
         config, images = self._config, self._listing.images
         return read_labels(
@@ -140,43 +147,21 @@ class ImageFolder:
             required=config.labels_file is not None or path.stem != "metadata",
         )
 
-    def _read_split(
-        self,
-        root: str,
-        images: Sequence[str],
-        unlabelled: Sequence[str],
-        tables: Mapping[str, LabelTable],
-    ) -> ImageSplit:
-        """Read the images below a root, and further images without labels."""
-        names = [*images, *unlabelled]
-        paths = object_array(names)
-        extras = {"path": paths}
-        table = tables.get(root, tables.get(""))
-        if table is None:
-            labels = object_array([*self._class_folders(root, images), *[None] * len(unlabelled)])
-        else:
-            rows = [table.rows.get(name) for name in images] + [None] * len(unlabelled)
-            labels = take_cells(table.labels, rows)
-            extras |= {name: take_cells(cells, rows) for name, cells in table.marks.items()}
-        return ImageSplit(EncodedImages.in_folder(self._folder, names), labels, paths, extras)
-
-    def _class_folders(self, root: str, images: Sequence[str]) -> list[str | None]:
-        """Return the class of each image: its folder below the root."""
+    def _class_folders(self, root: str, images: Sequence[str]) -> dict[str, str]:
+        """Return image -> class, the folder below the root."""
         prefix = f"{root}/" if root else ""
-        parts = [name.removeprefix(prefix).split("/") for name in images]
+        tops = {name: _top(name.removeprefix(prefix)) for name in images}
         what = f"{self._config.path}/{root}" if root else self._config.path
-        loose = sum(len(part) == 1 for part in parts)
-        if loose == len(parts):
+        loose = sum(not top for top in tops.values())
+        if loose == len(tops):
             self._note(f"{what}: no class folders and no {LABEL_TABLES[0]}, so no image has a label")
         elif loose:
-            self._note(f"{what}: {loose:,} of {len(parts):,} images are in no class folder and have no label")
+            self._note(f"{what}: {loose:,} of {len(tops):,} images are in no class folder and have no label")
         inner = {name.removeprefix(prefix) for name in self._listing.folders if name.startswith(prefix)}
-        empty = sorted(
-            {name for name in inner if "/" not in name} - {part[0] for part in parts if len(part) > 1}
-        )
+        empty = sorted({name for name in inner if "/" not in name} - set(tops.values()))
         if empty:
             self._note(f"{what}: folders without images are not classes: {', '.join(empty[:_MAX_LISTED])}")
-        return [part[0] if len(part) > 1 and part[0] not in self._unlabelled else None for part in parts]
+        return {name: top for name, top in tops.items() if top and top not in self._unlabelled}
 
 
 def _top(name: str) -> str:
