@@ -5,8 +5,7 @@ from __future__ import annotations
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
 from flowgmm_cli.data.labels import encode_labels
 from flowgmm_cli.data.sources.columns import row_ids, texts
-from flowgmm_cli.data.sources.hub_tables import read_splits
-from flowgmm_cli.data.sources.tables import common_class_names
+from flowgmm_cli.data.sources.tables import common_class_names, read_splits
 from flowgmm_cli.data.specs import HfTextConfig
 
 

@@ -28,6 +28,7 @@ from flowgmm_cli.data.sources.image_arrays import (
     read_table_images,
 )
 from flowgmm_cli.data.sources.image_folder import ImageFolder, ImageSplit
+from flowgmm_cli.data.sources.tables import common_class_names, is_hub_id, read_splits
 from flowgmm_cli.errors import DataError
 
 Pixels = Bytes | LazyPixels
@@ -97,7 +98,7 @@ class ImagesSource:
             listing = list_files(local)
             if listing.images or not listing.others[".parquet"]:
                 return ImageFolder(local.resolve(), listing, config, note).read(), None
-        elif local.suffix.lower() != ".parquet" and (local.exists() or not _is_on_hub(path)):
+        elif local.suffix.lower() != ".parquet" and (local.exists() or not is_hub_id(path)):
             file = require_file(path)
             if find_array_format(file) is None:
                 raise DataError(
@@ -105,9 +106,6 @@ class ImagesSource:
                     hint="known files: npz, npy, parquet, and IDX such as train-images-idx3-ubyte.gz",
                 )
             return read_array_images({"train": file}, config, note)
-        from flowgmm_cli.data.sources.hub_tables import read_splits
-        from flowgmm_cli.data.sources.tables import common_class_names
-
         tables = read_splits(
             config,
             self._context,
@@ -155,12 +153,6 @@ class ImagesSource:
             name: keep(pixels) if isinstance(pixels, np.memmap) else pixels
             for name, pixels in converted.items()
         }
-
-
-def _is_on_hub(path: str) -> bool:
-    from flowgmm_cli.data.sources.hub_tables import is_hub_id  # imports `datasets`
-
-    return is_hub_id(path)
 
 
 build = ImagesSource

@@ -1,20 +1,22 @@
-"""Read tables of files and of `datasets` into memory."""
+"""Read tables into memory: files, and the splits of data sets of files or of the Hugging Face hub."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+import re
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 
-import pyarrow as pa
-
-from flowgmm_cli.data.messages import first_line
+from flowgmm_cli.api import DataContext
+from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.readers.base import OnError
 from flowgmm_cli.data.readers.open import open_table
 from flowgmm_cli.data.readers.table import ReadSettings, Table, load_table
+from flowgmm_cli.data.sources.files import require_file
+from flowgmm_cli.data.specs import HfTextConfig
+from flowgmm_cli.errors import DataError, did_you_mean
 
-if TYPE_CHECKING:
-    import datasets
+_HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+_FILE_TYPES = ("csv", "tsv", "parquet", "json", "jsonl", "npz", "npy", "gz", "zip", "png", "jpg")
 
 
 def read_table(
@@ -28,41 +30,88 @@ def read_table(
     return load_table(open_table(path, settings, note=note), on_error=on_error, note=note)
 
 
+def read_splits(
+    config: HfTextConfig | ImagesConfig,
+    context: DataContext,
+    note: Callable[[str], None],
+    *,
+    single_split: str,
+    unlabelled_split: str | None = None,
+) -> dict[str, Table]:
+    """Read the splits of a data set that a configuration names, as `train`, `val`, `test`, `unlabelled`.
+
+    Args:
+        config: the path (hub id, hub-style local folder, or local files), revision and names of splits.
+        context: offline mode and progress.
+        note: receives guesses and a missing test split.
+        single_split: the split that a single file holds.
+        unlabelled_split: name of a split to read without its labels.
+    """
+    names = {
+        "train": config.train_split,
+        "val": config.val_split,
+        "test": config.test_split,
+        "unlabelled": unlabelled_split,
+    }
+    tables = _read_all(config, [name for name in names.values() if name], single_split, context, note)
+    if names["test"] == "test" and "test" not in tables:
+        note(f"{config.path} has no split `test`")
+        names["test"] = None
+    chosen = {}
+    for split, name in names.items():
+        if name is None:
+            continue
+        if name not in tables:
+            raise DataError(
+                f"{config.path} has no split `{name}` (data.{split}_split){did_you_mean(name, tables)}",
+                details=[f"splits: {', '.join(tables)}"],
+            )
+        chosen[split] = tables[name]
+    return chosen
+
+
 def common_class_names(tables: Sequence[Table], label: str) -> tuple[str, ...] | None:
     """Return the class names of a `ClassLabel` column; None if tables lack them or differ."""
     names = [table.class_names.get(label) for table in tables]
     return tuple(names[0]) if names[0] is not None and all(other == names[0] for other in names) else None
 
 
-def from_dataset(dataset: datasets.Dataset, where: str) -> Table:
-    """Return the rows of a `datasets.Dataset` as a table."""
-    import datasets
+def is_hub_id(path: str) -> bool:
+    """Return True if a path that does not exist may be the name of a data set on the hub.
 
-    json_type = getattr(datasets, "Json", ())  # since datasets 5
-    names = {
-        name: feature.names
-        for name, feature in dataset.features.items()
-        if isinstance(feature, datasets.ClassLabel)
-    }
-    data = dataset.with_format("arrow")[:]
-    for index, (name, feature) in enumerate(dataset.features.items()):
-        if isinstance(feature, json_type):
-            data = data.set_column(index, name, _parse_json(data.column(name)))
-    return Table(data, names, where)
+    >>> is_hub_id("ylecun/mnist"), is_hub_id("data/photos/cats"), is_hub_id("mnist.npz")
+    (True, False, False)
+    """
+    return bool(_HUB_ID.fullmatch(path)) and Path(path).suffix.removeprefix(".") not in _FILE_TYPES
 
 
-def _parse_json(cells: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Parse JSON cells, the form of a column of mixed types, to plain strings."""
-    values = [None if cell is None else json.loads(cell) for cell in cells.to_pylist()]
-    texts = [
-        value if isinstance(value, str | None) else cell
-        for value, cell in zip(values, cells.to_pylist(), strict=True)
-    ]
-    return pa.chunked_array([pa.array(texts, pa.string())])
+def _read_all(
+    config: HfTextConfig | ImagesConfig,
+    splits: Collection[str],
+    single_split: str,
+    context: DataContext,
+    note: Callable[[str], None],
+) -> dict[str, Table]:
+    """Read all splits of a data set. A single file is one; several are those that their names begin with."""
+    paths = config.path if isinstance(config.path, list) else [config.path]
+    local = Path(paths[0]).expanduser()
+    if len(paths) == 1 and not local.is_file():
+        if not local.is_dir() and not is_hub_id(paths[0]):
+            require_file(paths[0])  # raises, with a hint of what exists
+        from flowgmm_cli.data.sources import hub_tables  # imports `datasets`
 
-
-def root_cause(error: BaseException) -> str:
-    """Return the first line of the innermost message of a chain of exceptions."""
-    while (inner := error.__cause__ or error.__context__) is not None:
-        error = inner
-    return first_line(error)
+        if local.is_dir():
+            return hub_tables.read_folder(local.resolve(), config.name)
+        return hub_tables.read_hub(paths[0], config.name, config.revision, context)
+    tables: dict[str, Table] = {}
+    for path in paths:
+        stem = require_file(path).stem
+        split = next((name for name in splits if re.match(rf"{re.escape(name)}\b", stem)), None)
+        split = single_split if len(paths) == 1 else split
+        if split is None or split in tables:
+            raise DataError(
+                f"{path} belongs to no split: names of several files must begin with a split's name",
+                details=[f"splits: {', '.join(sorted(splits))}"],
+            )
+        tables[split] = read_table(path, note=note)
+    return tables
