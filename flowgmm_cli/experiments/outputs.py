@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy.optimize import isotonic_regression
 
 from flowgmm_cli.experiments.experiment import Experiment
 from flowgmm_cli.experiments.results import FLOWGMM, Result, group_results, to_csv
@@ -92,18 +93,10 @@ def separate(values: Sequence[float], distance: float) -> list[float]:
     >>> separate([0.0, 0.0, 5.0], 1.0)
     [-0.5, 0.5, 5.0]
     """
-    blocks: list[tuple[list[float], float]] = []  # values of a block, and its centre
-    for value in values:
-        block, centre = [value], value
-        while blocks and centre - blocks[-1][1] < distance * (len(block) + len(blocks[-1][0])) / 2:
-            block = [*blocks.pop()[0], *block]
-            centre = sum(block) / len(block)
-        blocks.append((block, centre))
-    return [
-        centre + distance * (index - (len(block) - 1) / 2)
-        for block, centre in blocks
-        for index in range(len(block))
-    ]
+    shift = distance * np.arange(len(values))
+    # the nearest values whose gaps are at least `distance` are ascending after the shift
+    moved: list[float] = (isotonic_regression(np.array(values) - shift).x + shift).tolist()
+    return moved
 
 
 @figure_style()
