@@ -80,15 +80,9 @@ def _save_plot(path: Path, result: OODResult) -> None:
     from flowgmm_cli.report.ood import histogram_figure
 
     name = result.rule.score
-    figure = histogram_figure(
-        result.inside.scores[name],
-        result.outside.scores[name],
-        threshold=result.rule.threshold,
-        score=name,
-        name_in=result.inside.name,
-        name_out=result.outside.name,
-        auroc=result.metrics[name].auroc,
-    )
+    sides = [(side.name, side.scores[name]) for side in (result.inside, result.outside)]
+    threshold, auroc = result.rule.threshold, result.metrics[name].auroc
+    figure = histogram_figure(*sides, score=name, threshold=threshold, auroc=auroc)
     write_bytes(path, png(figure))
     output.note(f"written {path}")
 

@@ -32,7 +32,6 @@ FAINT = "#d9dee4"
 PALE = "#b8c0c9"
 ACCENT = "#0b6fb8"
 SECOND = "#d1495b"
-DASHES = (0, (4, 3))
 
 # Okabe and Ito (2008) and Tol's muted colours, ordered so that neighbours differ for colour-blind eyes too
 _CLASS_COLOURS = (
@@ -47,16 +46,18 @@ _STYLE: dict[str, Any] = {
     "axes.labelcolor": INK,
     "axes.spines.right": False,
     "axes.spines.top": False,
-    "axes.titlecolor": INK,
     "axes.titlesize": 12,
     "axes.titleweight": "bold",
+    "contour.negative_linestyle": "solid",
     "grid.color": FAINT,
     "grid.linewidth": 0.7,
     "legend.fontsize": 9,
     "legend.frameon": False,
     "legend.labelcolor": INK,
+    "lines.dashed_pattern": (4, 3),
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "flowgmm",
+    "text.color": INK,
     "text.parse_math": False,  # a `$` in the name of a class does not begin a formula
     **{
         f"{axis}tick.{key}": value
@@ -73,6 +74,14 @@ def figure_style() -> Iterator[None]:
 
     with rc_context(_STYLE):
         yield
+
+
+def new_axes(width: float, height: float, title: str, subtitle: str = "") -> tuple[Figure, Axes]:
+    """Create a figure of a size in inches with one pair of axes and their title."""
+    figure = new_figure(width, height)
+    axes = figure.subplots()
+    set_title(axes, title, subtitle)
+    return figure, axes
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -252,8 +261,6 @@ def _value_limits(images: Sequence[Images]) -> tuple[float, float]:
     if images and all(batch.dtype == np.uint8 for batch in images):
         return 0.0, float(WHITE)
     values = np.concatenate([np.zeros(0), *(batch.ravel() for batch in images)])
-    values = values[np.isfinite(values)]
-    if not len(values):
-        return 0.0, 1.0
-    low, high = np.quantile(values, [0.005, 0.995])
+    finite = values[np.isfinite(values)]
+    low, high = np.quantile(finite, [0.005, 0.995]) if len(finite) else (0.0, 1.0)
     return float(low), float(high) if high > low else float(low) + 1.0

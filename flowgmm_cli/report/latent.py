@@ -9,19 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from flowgmm_cli.api import DataContext, Rows
+from flowgmm_cli.api import Rows
 from flowgmm_cli.report.context import ReportContext, UnavailableError
-from flowgmm_cli.report.figures import (
-    FAINT,
-    GREY,
-    INK,
-    PALE,
-    annotate,
-    class_colours,
-    figure_style,
-    new_figure,
-    set_title,
-)
+from flowgmm_cli.report.figures import GREY, INK, PALE, annotate, class_colours, figure_style, new_axes
 from flowgmm_cli.report.page import Part, plot
 from flowgmm_cli.report.text import shorten
 
@@ -30,7 +20,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from flowgmm_cli.data.splits import SplitRows
     from flowgmm_cli.trained_model import TrainedModel
 
 Matrix = npt.NDArray[np.floating[Any]]
@@ -95,8 +84,8 @@ def latent_figure(rows: LatentRows, *, title: str = "Latent space", seed: int = 
     plane = discriminant_plane(rows.z, rows.means)
     points, means = rows.z @ plane, rows.means @ plane
     covariances = [(plane.T * scales**2) @ plane for scales in rows.scales]
-    figure = new_figure(6.4, 6.2)
-    axes = figure.subplots()
+    subtitle = f"{len(points):,} rows by true class · ellipses at 1 and 2 standard deviations"
+    figure, axes = new_axes(6.4, 6.2, title, subtitle)
     classes = len(rows.class_names)
     colours = class_colours(classes)
     components = len(means) // classes
@@ -112,7 +101,6 @@ def latent_figure(rows: LatentRows, *, title: str = "Latent space", seed: int = 
     if (dims := rows.z.shape[1]) > 2:
         text = f"the plane of {dims} dimensions in which the means differ most"
         axes.set_xlabel(text, loc="left", fontsize=9, color=GREY)
-    set_title(axes, title, f"{len(points):,} rows by true class · ellipses at 1 and 2 standard deviations")
     return figure
 
 
@@ -197,41 +185,43 @@ class FeaturePlane:
     feature_names: Sequence[str]  # names of x and y
 
 
-def predict_plane(trained: TrainedModel, rows: SplitRows, context: DataContext) -> FeaturePlane | None:
-    """Predict a grid around the training rows; None unless the model has exactly two numeric features."""
-    names = trained.preprocessor.feature_names
-    columns = trained.preprocessor.columns
-    if len(names) != 2 or any(column.kind not in ("numeric", "vector") for column in columns):
+def predict_plane(trained: TrainedModel, rows: Rows) -> FeaturePlane | None:
+    """Predict a grid around training rows; None unless the model has exactly two numeric features."""
+    import torch
+
+    from flowgmm_cli.data.preprocessor import Tensors
+
+    preprocessor = trained.preprocessor
+    columns = preprocessor.columns
+    if len(preprocessor.feature_names) != 2 or any(
+        column.kind not in ("numeric", "vector") for column in columns
+    ):
         return None
-    cells = [np.asarray(rows.train.columns[column.name], dtype=np.float64) for column in columns]
+    cells = [np.asarray(rows.columns[column.name], dtype=np.float64) for column in columns]
     points = np.concatenate([values.reshape(len(values), -1) for values in cells], axis=1)
     finite = np.isfinite(points).all(1)
     x, y = grid_axes(points[finite])
-    grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
-    widths = [int(np.prod(column.shape, dtype=int)) for column in columns]
-    parts = zip(columns, np.split(grid, np.cumsum(widths)[:-1], axis=1), strict=True)
-    values = {column.name: part.reshape(len(grid), *column.shape) for column, part in parts}
-    ids = np.array([f"cell:{index}" for index in range(len(grid))], dtype=object)
-    grid_rows = Rows(values, np.full(len(grid), -1), ids)
-    predictions = trained.predict(trained.preprocessor.apply(grid_rows, context))
-    shape = (len(y), len(x))
+    grid = torch.from_numpy(np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2))
+    labels = torch.full((len(grid),), -1)
+    tensors = Tensors(*preprocessor.transform_features(grid), labels, np.arange(len(grid)).astype(str))
+    predictions = trained.predict(tensors)
     return FeaturePlane(
         x,
         y,
-        np.exp(predictions.log_probabilities).reshape(*shape, -1),
-        predictions.log_density.reshape(shape),
+        np.exp(predictions.log_probabilities).reshape(len(y), len(x), -1),
+        predictions.log_density.reshape(len(y), len(x)),
         points[finite],
-        rows.train.labels[finite],
+        rows.labels[finite],
         trained.class_names,
-        names,
+        preprocessor.feature_names,
     )
 
 
-def grid_axes(rows: Matrix, *, margin: float = 0.16) -> tuple[Matrix, Matrix]:
+def grid_axes(rows: Matrix) -> tuple[Matrix, Matrix]:
     """Return coordinates `(STEPS,)` along both axes that cover rows `(N, 2)` and a margin around them."""
     low, high = np.quantile(rows, [0.002, 0.998], axis=0)
-    space = np.maximum((high - low) * margin, 1e-6)
-    x, y = (np.linspace(low[axis] - space[axis], high[axis] + space[axis], STEPS) for axis in (0, 1))
+    margin = np.maximum(0.16 * (high - low), 1e-6)
+    x, y = np.linspace(low - margin, high + margin, STEPS).T
     return x, y
 
 
@@ -241,20 +231,18 @@ def regions_figure(plane: FeaturePlane, *, title: str = "Decision regions") -> F
 
     Unlabelled rows are small grey dots, labelled ones large in the colour of their class.
     """
-    figure = new_figure(7.0, 5.6)
-    axes = figure.subplots()
+    labelled = int((plane.labels >= 0).sum())
+    subtitle = f"{labelled:,} labelled and {len(plane.labels) - labelled:,} unlabelled training rows"
+    figure, axes = new_axes(7.0, 5.6, title, subtitle)
     colours = class_colours(plane.probabilities.shape[2])
     _draw_posterior(axes, plane, colours)
     _draw_density(axes, plane)
     _draw_training_rows(axes, plane, colours)
-    _draw_legend(figure, colours, plane.class_names)
+    figure.legend(loc="outside right upper", handletextpad=0.4)
     axes.set(xlim=plane.x[[0, -1]], ylim=plane.y[[0, -1]])
     axes.set_xlabel(shorten(plane.feature_names[0], 40))
     axes.set_ylabel(shorten(plane.feature_names[1], 40))
-    axes.spines[["top", "right"]].set(visible=True, color=FAINT)
-    labelled = int((plane.labels >= 0).sum())
-    unlabelled = len(plane.labels) - labelled
-    set_title(axes, title, f"{labelled:,} labelled and {unlabelled:,} unlabelled training rows")
+    axes.spines[["top", "right"]].set_visible(True)
     return figure
 
 
@@ -287,20 +275,13 @@ def _draw_density(axes: Axes, plane: FeaturePlane) -> None:
 
 
 def _draw_training_rows(axes: Axes, plane: FeaturePlane, colours: Sequence[str]) -> None:
+    """Draw the rows, and dots without a place for the legend."""
+    dot: dict[str, Any] = {"marker": "o", "linestyle": "", "markeredgecolor": "white"}
+    for index, (colour, name) in enumerate(zip(colours, plane.class_names, strict=True)):
+        x, y = plane.rows[plane.labels == index].T
+        axes.scatter(x, y, s=95, color=colour, edgecolors="white", linewidths=1.8, zorder=5)
+        axes.plot([], [], markersize=8.5, color=colour, label=shorten(name), **dot)
     x, y = plane.rows[plane.labels < 0].T
     axes.scatter(x, y, s=7, color=UNLABELLED, alpha=0.35, linewidths=0, zorder=3)
-    for index in np.unique(plane.labels[plane.labels >= 0]):
-        x, y = plane.rows[plane.labels == index].T
-        axes.scatter(x, y, s=95, color=colours[index], edgecolors="white", linewidths=1.8, zorder=5)
-
-
-def _draw_legend(figure: Figure, colours: Sequence[str], names: Sequence[str]) -> None:
-    from matplotlib.lines import Line2D
-
-    dots = [(8.5, colour, shorten(name)) for colour, name in zip(colours, names, strict=True)]
-    handles = [
-        Line2D([], [], marker="o", linestyle="", mec="white", markersize=size, color=colour, label=label)
-        for size, colour, label in [*dots, (3.5, UNLABELLED, "unlabelled")]
-    ]
-    handles.append(Line2D([], [], color=INK, linewidth=0.8, alpha=0.5, label="density p(x)"))
-    figure.legend(handles=handles, loc="outside right upper", handletextpad=0.4)
+    axes.plot([], [], markersize=3.5, color=UNLABELLED, label="unlabelled", **dot)
+    axes.plot([], [], color=INK, linewidth=0.8, alpha=0.5, label="density p(x)")

@@ -4,23 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from flowgmm_cli.errors import FlowgmmError
 from flowgmm_cli.plugins.registry import registry
 from flowgmm_cli.report.context import ReportContext, UnavailableError
-from flowgmm_cli.report.figures import (
-    ACCENT,
-    DASHES,
-    LINE_COLOURS,
-    SECOND,
-    annotate,
-    figure_style,
-    new_figure,
-    set_title,
-)
+from flowgmm_cli.report.figures import ACCENT, LINE_COLOURS, SECOND, annotate, figure_style, new_axes
 from flowgmm_cli.report.page import Paragraph, Part, plot
 from flowgmm_cli.runs import read_metrics
 
@@ -93,26 +84,29 @@ def curves_section(context: ReportContext) -> list[Part]:
     names = {term: _LOSS_TERMS.get(term, term.replace("_", " ")).partition(" (")[0] for term in terms}
     figure = curves_figure(
         {"loss, the sum": history["loss"], **{names[term]: series for term, series in terms.items()}},
-        title="Training loss",
+        title=METRICS["loss"].title,
         subtitle=f"sum of its terms, lower is better · {history['loss'].values[-1]:.3f} at the end",
     )
     parts.append(plot(figure, name="loss", caption=_describe_loss(context, terms)))
     best = context.info.get("best") or {}
     for name, metric in METRICS.items():
-        if name in history and name != "loss":
-            epoch, caption = None, metric.caption
-            if name == best.get("metric"):
-                epoch = best.get("epoch")
-                caption += (
-                    f" The weights of epoch {epoch} are the best by this metric, and the model has them."
-                )
-            figure = metric_figure(history[name], metric, best_epoch=epoch)
-            parts.append(plot(figure, name=name.replace(".", "-"), caption=caption))
-    if (rates := history.get("lr")) is not None:
+        if name not in history or name == "loss":
+            continue
+        final, caption, epoch = history[name].values[-1], metric.caption, None
+        subtitle, number = f"lower is better · {final:.3f} at the end", ""
+        if metric.higher_is_better:
+            subtitle, number = f"higher is better · {final:.1%} at the end", "{x:.0%}"
+        if name == best.get("metric"):
+            epoch = best.get("epoch")
+            caption += f" The weights of epoch {epoch} are the best by this metric, and the model has them."
+        lines, title = {metric.title: history[name]}, metric.title
+        figure = curves_figure(lines, title=title, subtitle=subtitle, number=number, best_epoch=epoch)
+        parts.append(plot(figure, name=name.replace(".", "-"), caption=caption))
+    if "lr" in history:
+        subtitle = f"at most {max(history['lr'].values):.2g}"
         figure = curves_figure(
-            {"lr": rates}, title="Learning rate", subtitle=f"at most {max(rates.values):.2g}"
+            {"lr": history["lr"]}, title="Learning rate", subtitle=subtitle, number="{x:.2g}"
         )
-        figure.axes[0].yaxis.set_major_formatter("{x:.2g}")
         caption = "Learning rate, the step size of the optimiser, by epoch."
         parts.append(plot(figure, name="learning-rate", caption=caption))
     return parts
@@ -148,60 +142,49 @@ def read_history(path: Path) -> dict[str, Series]:
 
 
 @figure_style()
-def curves_figure(lines: Mapping[str, Series], *, title: str, subtitle: str = "") -> Figure:
-    """Draw quantities by epoch, the first of them as the thickest line; several lines have a legend."""
-    figure = new_figure(4.9, 3.4 if len(lines) > 1 else 2.9)
-    axes = figure.subplots()
+def curves_figure(
+    lines: Mapping[str, Series],
+    *,
+    title: str,
+    subtitle: str = "",
+    number: str = "",
+    best_epoch: float | None = None,
+) -> Figure:
+    """Draw quantities by epoch, the first of them as the thickest line; several lines have a legend.
+
+    `number` is the format of the numbers beside the axis. A mark in the first line shows the best epoch.
+    """
+    figure, axes = new_axes(4.9, 3.4 if len(lines) > 1 else 2.9, title, subtitle)
     for index, (name, series) in enumerate(lines.items()):
         colour = LINE_COLOURS[(index - 1) % len(LINE_COLOURS)] if index else ACCENT
         step = max(1, len(series.epochs) // _MAX_POINTS)
         epochs, values = series.epochs[::step], series.values[::step]
-        marker = "o" if len(epochs) <= _MAX_MARKERS else None
-        width, order = (1.3, 2.0) if index else (2.0, 2.1)
-        axes.plot(
-            epochs,
-            values,
-            color=colour,
-            linewidth=width,
-            marker=marker,
-            markersize=3.5,
-            label=name,
-            zorder=order,
+        style: dict[str, Any] = (
+            {"linewidth": 1.3, "zorder": 2.0} if index else {"linewidth": 2.0, "zorder": 2.1}
         )
+        if len(epochs) <= _MAX_MARKERS:
+            style |= {"marker": "o", "markersize": 3.5}
+        axes.plot(epochs, values, color=colour, label=name, **style)
     axes.set_xlabel("epoch")
     axes.grid(axis="y")
+    if number:
+        axes.yaxis.set_major_formatter(number)
     if len(lines) > 1:
         columns = 2 if max(map(len, lines)) < 30 else 1
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=columns, columnspacing=1.2)
-    set_title(axes, title, subtitle)
-    return figure
-
-
-@figure_style()
-def metric_figure(series: Series, metric: Metric, *, best_epoch: float | None = None) -> Figure:
-    """Draw a monitored metric by epoch, with a mark at the best epoch."""
-    final = series.values[-1]
-    subtitle = f"lower is better · {final:.3f} at the end"
-    if metric.higher_is_better:
-        subtitle = f"higher is better · {final:.1%} at the end"
-    figure = curves_figure({metric.title: series}, title=metric.title, subtitle=subtitle)
-    axes = figure.axes[0]
-    if metric.higher_is_better:
-        from matplotlib.ticker import PercentFormatter
-
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     if best_epoch is not None:
-        _mark_best(axes, series, best_epoch, at_bottom=metric.higher_is_better)
+        _mark_best(axes, next(iter(lines.values())), best_epoch)
     return figure
 
 
-def _mark_best(axes: Axes, series: Series, best: float, *, at_bottom: bool) -> None:
+def _mark_best(axes: Axes, series: Series, best: float) -> None:
     index = int(np.abs(np.array(series.epochs) - best).argmin())
     epoch, value = series.epochs[index], series.values[index]
-    axes.axvline(epoch, color=SECOND, linewidth=1.1, linestyle=DASHES)
+    axes.axvline(epoch, color=SECOND, linewidth=1.1, linestyle="--")
     axes.plot(epoch, value, "o", color=SECOND, markersize=6)
+    low, high = axes.get_ylim()
     on_the_right = epoch > (min(series.epochs) + max(series.epochs)) / 2
     x, side = (-6, "right") if on_the_right else (6, "left")
-    y, edge = (0.04, "bottom") if at_bottom else (0.96, "top")
+    y, edge = (0.04, "bottom") if value > (low + high) / 2 else (0.96, "top")
     style = {"xycoords": ("data", "axes fraction"), "ha": side, "va": edge, "color": SECOND}
     annotate(axes, f"best: epoch {best:g}", (epoch, y), (x, 0), **style)

@@ -15,17 +15,7 @@ from flowgmm_cli.files import read_json
 from flowgmm_cli.inference.gallery import positions_by_quantile
 from flowgmm_cli.inference.pseudo_ood import swap_features
 from flowgmm_cli.report.context import NamedRows, ReportContext, UnavailableError
-from flowgmm_cli.report.figures import (
-    ACCENT,
-    DASHES,
-    GREY,
-    INK,
-    SECOND,
-    annotate,
-    figure_style,
-    new_figure,
-    set_title,
-)
+from flowgmm_cli.report.figures import ACCENT, GREY, INK, SECOND, annotate, figure_style, new_axes
 from flowgmm_cli.report.galleries import IMAGES_PER_ROW, score_figure
 from flowgmm_cli.report.page import Paragraph, Part, Table, plot
 from flowgmm_cli.report.text import percent, pluralise, shorten
@@ -34,7 +24,6 @@ from flowgmm_cli.seeds import derive_seed
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     Floats = npt.NDArray[np.float64]
@@ -96,15 +85,8 @@ def _comparison(context: ReportContext, detector: Detector, fpr: float) -> list[
     metrics = {name: detection_metrics(ordinary[name], others[name]) for name in names}
     score = detector.default if detector.default in names else names[0]
     threshold = detector.threshold(score, fpr)
-    figure = histogram_figure(
-        ordinary[score],
-        others[score],
-        threshold=threshold,
-        score=score,
-        name_in=inside.name,
-        name_out=outside.name,
-        auroc=metrics[score].auroc,
-    )
+    sides = (inside.name, ordinary[score]), (outside.name, others[score])
+    figure = histogram_figure(*sides, score=score, threshold=threshold, auroc=metrics[score].auroc)
     caption = (
         f"Scores of ordinary rows ({inside.name}) and others. {origin}Rows to the right of the dashed line "
         "are flagged. Less overlap is better separation: AUROC is the probability that one of the others "
@@ -121,10 +103,9 @@ def _comparison(context: ReportContext, detector: Detector, fpr: float) -> list[
         f"{pluralise(len(outside.split), 'other row')}. FPR95: share of ordinary rows flagged at the "
         "threshold that flags 95 % of the others."
     )
-    highlight = [index for index, row in enumerate(rows) if row[0] == score]
     return [
         plot(figure, name="ood", caption=caption),
-        Table(columns, rows, table_caption, right=columns[1:], highlight=highlight),
+        Table(columns, rows, table_caption, right=columns[1:], highlight=[score]),
         *_image_parts(context, (inside, ordinary[score]), (outside, others[score]), score, threshold),
     ]
 
@@ -174,7 +155,7 @@ def _selection_table(facts: Mapping[str, Any]) -> list[Part]:
         "The default score was chosen without any foreign rows: AUROC of each score against pseudo-OOD rows "
         "made from the training rows, by kind of pseudo-OOD rows."
     )
-    highlight = [index for index, name in enumerate(table) if name == facts.get("default")]
+    highlight = [str(facts.get("default"))]
     summary = "how the default was chosen"
     return [Table(["score", *kinds], rows, caption, right=kinds, highlight=highlight, summary=summary)]
 
@@ -195,15 +176,9 @@ def _read_comparisons(folder: Path) -> list[Part]:
             flagged = percent(values["flagged_fraction"])
             rows.append([inside, outside, *counts, score, f"{auroc:.3f}", limits, flagged])
             if file == files[0]:
-                figure = histogram_figure(
-                    values["sample"]["in"],
-                    values["sample"]["out"],
-                    threshold=float(values["threshold"]),
-                    score=score,
-                    name_in=inside,
-                    name_out=outside,
-                    auroc=auroc,
-                )
+                sides = (inside, values["sample"]["in"]), (outside, values["sample"]["out"])
+                threshold = float(values["threshold"])
+                figure = histogram_figure(*sides, score=score, threshold=threshold, auroc=auroc)
                 caption = f"The last comparison by `flowgmm ood`: {inside} against {outside}."
                 parts.append(plot(figure, name="ood-last", caption=caption))
         except (FlowgmmError, LookupError, TypeError, ValueError):
@@ -217,26 +192,25 @@ def _read_comparisons(folder: Path) -> list[Part]:
 
 @figure_style()
 def histogram_figure(
-    inside: Sequence[float] | Floats,
-    outside: Sequence[float] | Floats,
+    inside: tuple[str, Sequence[float] | Floats],
+    outside: tuple[str, Sequence[float] | Floats],
     *,
-    threshold: float,
     score: str,
-    name_in: str = "in-distribution rows",
-    name_out: str = "other rows",
+    threshold: float,
     auroc: float | None = None,
 ) -> Figure:
     """Draw two overlapping histograms of one score, each as shares of its own rows, and the threshold.
 
-    Rows beyond the 1 % and 99 % quantiles of both sides are counted in the outermost bars. If the other rows
-    are very far out, the axis is linear near the in-distribution rows and logarithmic beyond them. The AUROC
-    stands in the line under the title.
+    Both sides are a name and the scores of its rows. Rows beyond the 1 % and 99 % quantiles of both are
+    counted in the outermost bars. If the other rows are very far out, the axis is linear near the
+    in-distribution rows and logarithmic beyond them. The AUROC stands in the line under the title.
     """
-    figure = new_figure(7.2, 3.9)
-    axes: Axes = figure.subplots()
-    sides = np.asarray(inside, np.float64), np.asarray(outside, np.float64)
-    edges, width = _bin_edges(*sides, threshold)
-    for values, colour, name in zip(sides, (ACCENT, SECOND), (name_in, name_out), strict=True):
+    sides = [np.asarray(values, np.float64) for _, values in (inside, outside)]
+    rows = f"{len(sides[0]):,} and {len(sides[1]):,} rows"
+    subtitle = f"AUROC {auroc:.3f} · {rows}" if auroc is not None else rows
+    figure, axes = new_axes(7.2, 3.9, "Out-of-distribution score", subtitle)
+    edges, width = _bin_edges(sides[0], sides[1], threshold)
+    for values, colour, name in zip(sides, (ACCENT, SECOND), (inside[0], outside[0]), strict=True):
         counts = np.histogram(values.clip(edges[0], edges[-1]), edges)[0] / len(values)
         label = f"{shorten(name, 40)} · {float((values > threshold).mean()):.1%} flagged"
         axes.stairs(counts, edges, fill=True, color=colour, alpha=0.28, linewidth=0)
@@ -247,17 +221,15 @@ def histogram_figure(
         axes.xaxis.set_major_formatter(lambda value, position: f"{value:,.6g}")
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(0, axes.get_ylim()[1] * 1.12)
-    axes.axvline(threshold, color=INK, linewidth=1.2, linestyle=DASHES)
+    axes.axvline(threshold, color=INK, linewidth=1.2, linestyle="--")
     x = axes.transAxes.inverted().transform(axes.transData.transform((threshold, 0)))[0]
     offset, side = (-5, "right") if x > 0.6 else (5, "left")
-    style = {"xycoords": ("data", "axes fraction"), "ha": side, "va": "top", "color": INK}
+    style = {"xycoords": ("data", "axes fraction"), "ha": side, "va": "top"}
     annotate(axes, f"threshold {threshold:.4g}", (threshold, 1), (offset, -4), **style)
     name = score.replace("_", " ").replace("knn", "kNN")
     axes.set(xlabel=f"{name}: higher is further out", ylabel="share of rows")
     axes.grid(axis="y")
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2, labelcolor=GREY)
-    rows = f"{len(sides[0]):,} and {len(sides[1]):,} rows"
-    set_title(axes, "Out-of-distribution score", f"AUROC {auroc:.3f} · {rows}" if auroc is not None else rows)
     return figure
 
 

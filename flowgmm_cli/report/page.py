@@ -10,16 +10,16 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from flowgmm_cli import __version__
 from flowgmm_cli.report.figures import png, svg
 
 if TYPE_CHECKING:
-    from jinja2 import Environment
-    from markupsafe import Markup
     from matplotlib.figure import Figure
 
 
@@ -48,7 +48,7 @@ class Table:
     rows: Sequence[Sequence[Any]]  # cells; None is an empty one
     caption: str = ""  # the meaning of the table
     right: Sequence[str] = ()  # headings of columns that are aligned right
-    highlight: Sequence[int] = ()  # indices of rows that stand out
+    highlight: Sequence[str] = ()  # first cells of rows that stand out
     summary: str = ""  # a line to click on that opens the table; empty if the table is shown at once
     kind: ClassVar[str] = "table"
 
@@ -106,31 +106,14 @@ def plot(figure: Figure, *, name: str, caption: str) -> Plot:
 
 def render(*, title: str, subtitle: str, sections: Sequence[Section | Unavailable]) -> str:
     """Render the page as one HTML document, with links to the sections at the top."""
-    template = _environment().get_template("page.html.j2")
+    template = _ENVIRONMENT.get_template("page.html.j2")
     footer = f"Made by flowgmm {__version__} on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC. "
     footer += "This file is self-contained."
     return template.render(title=title, subtitle=subtitle, sections=sections, footer=footer)
 
 
-@cache
-def _environment() -> Environment:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["backticks"] = _mark_code
-    return environment
-
-
 def _mark_code(text: str) -> Markup:
     """Escape text and turn parts between backticks into code."""
-    from markupsafe import Markup, escape
-
     parts = str(text).split("`")
     if len(parts) % 2 == 0:  # a backtick without its partner stays a backtick
         return escape(text)
@@ -138,3 +121,13 @@ def _mark_code(text: str) -> Markup:
         Markup("<code>{}</code>").format(part) if index % 2 else escape(part)
         for index, part in enumerate(parts)
     )
+
+
+_ENVIRONMENT = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_ENVIRONMENT.filters["backticks"] = _mark_code

@@ -10,12 +10,11 @@ from flowgmm_cli.evaluation.metrics import ClassificationMetrics
 from flowgmm_cli.report.context import ReportContext, UnavailableError
 from flowgmm_cli.report.figures import (
     ACCENT,
-    DASHES,
     FAINT,
     GREY,
-    INK,
     SECOND,
     figure_style,
+    new_axes,
     new_figure,
     set_title,
 )
@@ -51,21 +50,21 @@ def confusion_figure(metrics: ClassificationMetrics, *, title: str = "Confusion"
     counts = np.array(metrics.confusion)
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = float(np.clip(2.4 + 0.4 * len(counts), 4.2, 10.5))
-    figure = new_figure(side + 0.7, side)
-    axes = figure.subplots()
+    subtitle = f"{metrics.n:,} rows · balanced accuracy {metrics.balanced_accuracy:.3f}"
+    figure, axes = new_axes(side + 0.7, side, title, subtitle)
     blues = LinearSegmentedColormap.from_list("share", ["white", ACCENT])
     image = axes.imshow(shares, cmap=blues, vmin=0, vmax=1)
     _label_classes(axes, [shorten(row.name, 14) for row in metrics.per_class])
     if len(counts) <= MAX_COUNTED_CLASSES:
         for (row, column), count in np.ndenumerate(counts):
-            colour = "white" if shares[row, column] > 0.5 else INK
             if count:
-                axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=9, color=colour)
+                text = axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=9)
+                if shares[row, column] > 0.5:
+                    text.set_color("white")
     bar = figure.colorbar(image, ax=axes, shrink=0.75, aspect=28, pad=0.02)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8, length=0)
     bar.set_label("share of the true class", fontsize=9)
-    set_title(axes, title, f"{metrics.n:,} rows · balanced accuracy {metrics.balanced_accuracy:.3f}")
     return figure
 
 
@@ -122,7 +121,7 @@ def reliability_figure(
 
 
 def _draw_bars(axes: Axes, metrics: ClassificationMetrics) -> None:
-    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1.2, linestyle=DASHES, zorder=3)
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1.2, linestyle="--", zorder=3)
     gap: dict[str, Any] = {"facecolor": "none", "edgecolor": SECOND, "hatch": "////", "linewidth": 0.8}
     for group in metrics.reliability:
         if not group.count or group.accuracy is None or group.confidence is None:
@@ -146,7 +145,7 @@ def _write_metrics(axes: Axes, metrics: ClassificationMetrics) -> None:
     }
     text = "\n".join(f"{name:<25}{value:7.4f}" for name, value in values.items())
     box = {"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": FAINT, "alpha": 0.92}
-    style: dict[str, Any] = {"family": "monospace", "fontsize": 8.5, "color": INK, "bbox": box, "zorder": 4}
+    style: dict[str, Any] = {"family": "monospace", "fontsize": 8.5, "bbox": box, "zorder": 4}
     axes.text(0.03, 0.97, text, transform=axes.transAxes, va="top", **style)
 
 

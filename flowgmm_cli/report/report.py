@@ -12,36 +12,10 @@ from flowgmm_cli.errors import FlowgmmError
 from flowgmm_cli.evaluation.metrics import Evaluation
 from flowgmm_cli.files import write_bytes, write_text
 from flowgmm_cli.inference.evaluate_run import load_held_out
+from flowgmm_cli.report import galleries, latent, learning_curves, ood, predictions, samples, tables
 from flowgmm_cli.report.context import ReportContext, UnavailableError
 from flowgmm_cli.report.figures import png
-from flowgmm_cli.report.galleries import gallery_section
-from flowgmm_cli.report.latent import (
-    encode_latents,
-    latent_figure,
-    latent_section,
-    predict_plane,
-    regions_figure,
-)
-from flowgmm_cli.report.learning_curves import curves_section
-from flowgmm_cli.report.ood import ood_section
 from flowgmm_cli.report.page import Part, Plot, Section, Unavailable, render
-from flowgmm_cli.report.predictions import (
-    calibration_section,
-    confusion_figure,
-    confusion_section,
-    reliability_figure,
-    reliability_section,
-)
-from flowgmm_cli.report.samples import samples_section
-from flowgmm_cli.report.tables import (
-    baselines_section,
-    classes_section,
-    data_section,
-    search_section,
-    settings_section,
-    summary_section,
-    versions_section,
-)
 from flowgmm_cli.runs import Run
 
 if TYPE_CHECKING:
@@ -51,21 +25,21 @@ SCHEMA = "flowgmm/report/1"
 BuildSection = Callable[[ReportContext], Sequence[Part]]
 
 SECTIONS: tuple[tuple[str, str, BuildSection], ...] = (
-    ("summary", "Summary", summary_section),
-    ("data", "Data and labels", data_section),
-    ("curves", "Learning curves", curves_section),
-    ("classes", "Class by class", classes_section),
-    ("confusion", "Confusion", confusion_section),
-    ("reliability", "Reliability", reliability_section),
-    ("latent", "Latent space", latent_section),
-    ("samples", "Samples", samples_section),
-    ("gallery", "Typical and odd rows", gallery_section),
-    ("ood", "Out-of-distribution scores", ood_section),
-    ("baselines", "Simpler methods", baselines_section),
-    ("race", "Search over settings", search_section),
-    ("calibration", "Calibration and class prior", calibration_section),
-    ("settings", "Settings", settings_section),
-    ("versions", "Versions and provenance", versions_section),
+    ("summary", "Summary", tables.summary_section),
+    ("data", "Data and labels", tables.data_section),
+    ("curves", "Learning curves", learning_curves.curves_section),
+    ("classes", "Class by class", tables.classes_section),
+    ("confusion", "Confusion", predictions.confusion_section),
+    ("reliability", "Reliability", predictions.reliability_section),
+    ("latent", "Latent space", latent.latent_section),
+    ("samples", "Samples", samples.samples_section),
+    ("gallery", "Typical and odd rows", galleries.gallery_section),
+    ("ood", "Out-of-distribution scores", ood.ood_section),
+    ("baselines", "Simpler methods", tables.baselines_section),
+    ("race", "Search over settings", tables.search_section),
+    ("calibration", "Calibration and class prior", predictions.calibration_section),
+    ("settings", "Settings", tables.settings_section),
+    ("versions", "Versions and provenance", tables.versions_section),
 )
 
 
@@ -148,17 +122,17 @@ def write_plots(run: Run, evaluation: Evaluation, *, context: DataContext) -> li
     """
     held = load_held_out(run, split=evaluation.split, context=context)
     figures: dict[str, Figure] = {
-        "reliability": reliability_figure(evaluation.classification),
-        "confusion": confusion_figure(evaluation.classification),
+        "reliability": predictions.reliability_figure(evaluation.classification),
+        "confusion": predictions.confusion_figure(evaluation.classification),
     }
     if held.trained.preprocessor.dim >= 2:
         members = len(held.trained.model.parts)
         title = "Latent space" if members == 1 else f"Latent space of the first of {members} members"
-        latents = encode_latents(held.trained, held.split.x, held.split.labels)
-        figures["latent"] = latent_figure(latents, title=title)
-    plane = predict_plane(held.trained, held.rows, context)
+        latents = latent.encode_latents(held.trained, held.split.x, held.split.labels)
+        figures["latent"] = latent.latent_figure(latents, title=title)
+    plane = latent.predict_plane(held.trained, held.rows.train)
     if plane is not None:
-        figures["regions"] = regions_figure(plane)
+        figures["regions"] = latent.regions_figure(plane)
     paths = {name: run.path / "eval" / f"{evaluation.split}-{name}.png" for name in figures}
     for name, figure in figures.items():
         write_bytes(paths[name], png(figure))

@@ -19,9 +19,8 @@ Rows = Sequence[Sequence[Any]]
 def class_table(columns: Sequence[str], rows: Rows, caption: str, totals: Rows = ()) -> Table:
     """Return a table of numbers with a row for each class, and with rows of totals below."""
     summary = f"show all {len(rows)} classes" if len(rows) > MAX_OPEN_CLASSES else ""
-    lines = [*rows, *totals]
-    highlight = [len(lines) - 1] if totals else ()
-    return Table(columns, lines, caption, right=columns[1:], highlight=highlight, summary=summary)
+    highlight = [row[0] for row in totals[-1:]]
+    return Table(columns, [*rows, *totals], caption, right=columns[1:], highlight=highlight, summary=summary)
 
 
 def summary_section(context: ReportContext) -> list[Part]:
@@ -114,9 +113,8 @@ def baselines_section(context: ReportContext) -> list[Part]:
         )
     metrics = evaluation.classification
     methods: dict[str, ClassificationMetrics | BaselineResult] = {"flowgmm": metrics, **evaluation.baselines}
-    ranking = sorted(methods.items(), key=lambda item: -item[1].accuracy)
     rows = []
-    for name, result in ranking:
+    for name, result in sorted(methods.items(), key=lambda item: -item[1].accuracy):
         values = (result.accuracy, result.balanced_accuracy, result.macro_f1, result.nll, result.ece)
         rows.append([method_name(name), *(f"{value:.4f}" for value in values)])
     columns = ["method", "accuracy", "balanced accuracy", "macro F1", "NLL", "ECE"]
@@ -127,8 +125,7 @@ def baselines_section(context: ReportContext) -> list[Part]:
         f"labelled rows. Differences in accuracy within {percent(interval.low)} to {percent(interval.high)} "
         "may be chance."
     )
-    highlight = [index for index, (name, _) in enumerate(ranking) if name == "flowgmm"]
-    return [Table(columns, rows, caption, right=columns[1:], highlight=highlight)]
+    return [Table(columns, rows, caption, right=columns[1:], highlight=["flowgmm"])]
 
 
 def data_section(context: ReportContext) -> list[Part]:
@@ -209,7 +206,7 @@ def search_section(context: ReportContext) -> list[Part]:
         "rows, and density of rows that no training saw. The best by score were trained in full, and their "
         "predictions are averaged."
     )
-    highlight = [i for i, candidate in enumerate(search["candidates"]) if candidate["name"] in winners]
+    highlight = [f"{name} (kept)" for name in winners]
     parts: list[Part] = [Table(columns, rows, caption, right=columns[1:7], highlight=highlight)]
     reason = str(search.get("reason", ""))
     return [*parts, Paragraph(f"Why: {reason}.", "note")] if reason else parts

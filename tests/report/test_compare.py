@@ -10,7 +10,7 @@ import pytest
 
 from flowgmm_cli.errors import RunError
 from flowgmm_cli.evaluation.predictions import StoredPredictions
-from flowgmm_cli.report.compare import compare, flatten, write_comparison
+from flowgmm_cli.report.compare import compare, write_comparison
 from flowgmm_cli.runs import Run
 
 
@@ -32,30 +32,24 @@ def test_the_same_test_rows_are_compared_row_by_row(awkward: Run, other: Run) ->
     assert difference.only_first == int((first.correct & ~second.correct).sum())
     assert difference.accuracy is not None
     assert difference.accuracy.difference == pytest.approx(second.correct.mean() - first.correct.mean())
-    accuracies = [run.evaluation.classification.accuracy for run in comparison.runs if run.evaluation]
-    assert difference.accuracy.difference == pytest.approx(accuracies[1] - accuracies[0])
-    nll = [run.evaluation.classification.nll for run in comparison.runs if run.evaluation]
+    metrics = [run["metrics"] for run in comparison.facts]
+    assert difference.accuracy.difference == pytest.approx(metrics[1]["accuracy"] - metrics[0]["accuracy"])
     assert difference.nll is not None
-    assert difference.nll.difference == pytest.approx(nll[1] - nll[0])
+    assert difference.nll.difference == pytest.approx(metrics[1]["nll"] - metrics[0]["nll"])
     assert "same 12 rows" in difference.summary
 
 
-def test_runs_are_compared_on_their_common_rows(awkward: Run, other: Run) -> None:
+def test_only_common_rows_are_paired(awkward: Run, other: Run) -> None:
     predictions = StoredPredictions.load(other.path / "eval" / "test.npz")
     assert predictions is not None
-    change(other, digests=np.concatenate([predictions.digests[:9], 255 - predictions.digests[9:]]))
+    digests = predictions.digests
+    change(other, digests=np.concatenate([digests[:9], 255 - digests[9:]]))
     difference = compare([awkward, other]).differences[0]
     assert (difference.test_rows, difference.rows) == ("some", 9)
     assert "9 test rows in common" in difference.summary
-
-
-def test_different_test_rows_are_not_paired(awkward: Run, other: Run) -> None:
-    predictions = StoredPredictions.load(other.path / "eval" / "test.npz")
-    assert predictions is not None
-    change(other, digests=255 - predictions.digests)
+    change(other, digests=255 - digests)
     difference = compare([awkward, other]).differences[0]
-    assert difference.test_rows == "other"
-    assert difference.nll is None
+    assert (difference.test_rows, difference.nll) == ("other", None)
     assert difference.accuracy is not None
     assert difference.accuracy.p_value is None
     assert "different rows" in difference.summary
@@ -70,21 +64,16 @@ def test_runs_without_stored_predictions_are_not_paired(awkward: Run, other: Run
     assert compare([awkward, other]).differences[0].accuracy is None
 
 
-def test_only_settings_that_differ_are_listed(awkward: Run, other: Run) -> None:
-    assert compare([awkward, other]).settings == {"run.seed": [0, 1]}
-
-
-def test_versions_that_differ_are_listed(awkward: Run, other: Run) -> None:
-    info = json.loads((other.path / "run.json").read_text(encoding="utf-8"))
-    info["versions"] |= {"torch": "9.9"}
-    (other.path / "run.json").write_text(json.dumps(info), encoding="utf-8")
-    versions = compare([awkward, other]).versions
-    assert list(versions) == ["torch"]
-    assert versions["torch"][1] == "9.9"
-
-
-def test_settings_are_flattened() -> None:
-    assert flatten({"a": {"b": [1, {"c": None}]}, "d": {}}) == {"a.b.0": 1, "a.b.1.c": None, "d": {}}
+def test_settings_and_versions_that_differ_are_listed(awkward: Run, other: Run) -> None:
+    other.update(versions={**other.info()["versions"], "torch": "9.9"})
+    recipe = other.path / "resolved.yaml"
+    recipe.write_text(
+        recipe.read_text(encoding="utf-8").replace("scale: 0.4", "scale: 0.5"), encoding="utf-8"
+    )
+    comparison = compare([awkward, other])
+    assert comparison.settings == {"data.views.strong.0.scale": [0.4, 0.5], "run.seed": [0, 1]}
+    assert list(comparison.versions) == ["torch"]
+    assert comparison.versions["torch"][1] == "9.9"
 
 
 def test_a_damaged_run_is_named(awkward: Run, other: Run) -> None:
@@ -103,12 +92,24 @@ def test_the_json_is_complete(awkward: Run, other: Run) -> None:
     assert value["settings"] == {"run.seed": [0, 1]}
 
 
-def test_short_names_leave_out_shared_folders(awkward: Run, other: Run) -> None:
+def test_the_tables_have_a_column_for_each_run(awkward: Run, other: Run) -> None:
     comparison = compare([awkward, other])
-    assert comparison.names == ["one", "two"]
+    assert comparison.names == ["one", "two"]  # without the folders that they share
     tables = comparison.tables()
     assert [len(row) for row in tables["results"].rows] == [3] * 7
     assert tables["differences"].rows[0][0] == "two"
+
+
+def test_bits_per_pixel_are_shown_if_both_runs_have_them(awkward: Run, other: Run) -> None:
+    for run, value in ((awkward, 3.25), (other, 3.5)):
+        names = [row[0] for row in compare([awkward, other]).tables()["results"].rows]
+        assert "bits per pixel" not in names
+        file = run.path / "eval" / "test.json"
+        evaluation = json.loads(file.read_text(encoding="utf-8"))
+        evaluation["metrics"]["bits_per_dim"] = value
+        file.write_text(json.dumps(evaluation), encoding="utf-8")
+    row = compare([awkward, other]).tables()["results"].rows[-1]
+    assert row == ["bits per pixel", "3.2500", "3.5000"]
 
 
 def test_the_page_is_self_contained_and_overlays_the_curves(awkward: Run, other: Run, tmp_path: Path) -> None:

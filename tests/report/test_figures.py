@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from dataclasses import replace
 from typing import Any
 from xml.etree import ElementTree
 
+import matplotlib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
+from flowgmm_cli.api import Column
 from flowgmm_cli.evaluation.metrics import ClassificationMetrics, classification_metrics, log_probabilities
 from flowgmm_cli.report.figures import (
+    ImageRow,
     class_colours,
+    column_images,
     figure_style,
+    image_grid_figure,
     method_colours,
-    new_figure,
+    new_axes,
     png,
-    set_title,
     svg,
 )
 from flowgmm_cli.report.latent import (
@@ -31,8 +36,10 @@ from flowgmm_cli.report.latent import (
     latent_figure,
     regions_figure,
 )
+from flowgmm_cli.report.ood import histogram_figure
 from flowgmm_cli.report.predictions import confusion_figure, reliability_figure
-from flowgmm_cli.report.text import shorten
+
+RNG = np.random.default_rng(0)
 
 
 def size(data: bytes) -> tuple[int, int]:
@@ -41,11 +48,16 @@ def size(data: bytes) -> tuple[int, int]:
     return int.from_bytes(data[16:20], "big"), int.from_bytes(data[20:24], "big")
 
 
-def texts(figure: Any) -> str:
+def texts(figure: Figure) -> list[str]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of letters that the font lacks
         figure.canvas.draw()
-    return "\n".join(item.get_text() for item in figure.findobj(Text))
+    return [item.get_text() for item in figure.findobj(Text)]
+
+
+def image(figure: Figure) -> np.ndarray:
+    """The pixels of the image in the first axes."""
+    return np.asarray(figure.axes[0].images[0].get_array())
 
 
 def make_metrics(classes: int, *, names: list[str] | None = None, n: int = 400) -> ClassificationMetrics:
@@ -65,7 +77,7 @@ def test_reliability_bars_are_the_accuracy_of_their_bins() -> None:
     assert [height for height in heights if height in accuracies] == pytest.approx(accuracies)
     shares = [patch.get_height() for patch in below.patches]
     assert sum(shares) == pytest.approx(1)
-    words = texts(figure)
+    words = "".join(texts(figure))
     for value in (metrics.ece, metrics.adaptive_ece, metrics.brier, metrics.nll):
         assert f"{value:.4f}" in words
 
@@ -74,9 +86,8 @@ def test_reliability_bars_are_the_accuracy_of_their_bins() -> None:
 def test_the_confusion_matrix_shows_shares_and_counts_for_few_classes(classes: int) -> None:
     metrics = make_metrics(classes)
     figure = confusion_figure(metrics)
-    image = np.asarray(figure.axes[0].images[0].get_array())
     counts = np.array(metrics.confusion)
-    assert image == pytest.approx(counts / counts.sum(1, keepdims=True))
+    assert image(figure) == pytest.approx(counts / counts.sum(1, keepdims=True))
     cells = [text.get_text() for text in figure.axes[0].texts if text.get_text().isdigit()]
     assert cells == ([str(count) for count in counts.ravel() if count] if classes <= 10 else [])
     width, height = size(png(figure))
@@ -89,7 +100,7 @@ def test_names_with_dollar_signs_and_unknown_letters_can_be_drawn() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert size(png(confusion_figure(metrics)))[0] > 0
-    assert "$x_1$ & {" in texts(confusion_figure(metrics))
+        assert "$x_1$ & {" in texts(confusion_figure(metrics))
 
 
 def latent(dims: int, classes: int, components: int = 1) -> LatentRows:
@@ -108,7 +119,7 @@ def test_the_latent_space_names_each_class_and_draws_two_ellipses_a_component(
     dims: int, classes: int, components: int
 ) -> None:
     figure = latent_figure(latent(dims, classes, components))
-    words = texts(figure).split("\n")
+    words = texts(figure)
     assert all(words.count(f"class {k}") == 1 for k in range(classes))
     assert len(figure.axes[0].patches) == 2 * classes * components
     assert ("the plane of" in "\n".join(words)) == (dims > 2)
@@ -141,46 +152,75 @@ def test_the_plane_of_two_dimensions_is_the_plane_itself() -> None:
     assert discriminant_plane(rows.z, rows.means).tolist() == np.eye(2).tolist()
 
 
-def test_regions_mark_the_labelled_rows() -> None:
-    rng = np.random.default_rng(2)
-    rows = rng.normal(size=(120, 2))
+@pytest.fixture
+def plane() -> FeaturePlane:
+    """120 rows, 7 of them labelled; the class is the sign of the first feature."""
+    rows = np.random.default_rng(2).normal(size=(120, 2))
     x, y = grid_axes(rows)
-    assert (len(x), len(y)) == (STEPS, STEPS)
-    assert x[0] < np.quantile(rows[:, 0], 0.01) < np.quantile(rows[:, 0], 0.99) < x[-1]
     right = 1 / (1 + np.exp(-4 * np.broadcast_to(x, (len(y), len(x)))))
-    labels = np.full(120, -1)
-    labels[:7] = (rows[:7, 0] > 0).astype(int)
+    labels = np.where(np.arange(120) < 7, rows[:, 0] > 0, -1)
     density = -0.5 * (x[None, :] ** 2 + y[:, None] ** 2)
-    plane = FeaturePlane(
-        x, y, np.stack([1 - right, right], axis=2), density, rows, labels, ["left", "right"], ["a", "b"]
-    )
+    probabilities = np.stack([1 - right, right], axis=2)
+    return FeaturePlane(x, y, probabilities, density, rows, labels, ["left", "right"], ["a", "b"])
+
+
+def test_the_grid_covers_the_rows_with_a_margin(plane: FeaturePlane) -> None:
+    assert (len(plane.x), len(plane.y)) == (STEPS, STEPS)
+    low, high = np.quantile(plane.rows[:, 0], [0.01, 0.99])
+    assert plane.x[0] < low < high < plane.x[-1]
+
+
+def test_regions_mark_the_labelled_rows(plane: FeaturePlane) -> None:
     figure = regions_figure(plane)
-    dots = [
-        len(np.asarray(collection.get_offsets()))
-        for collection in figure.axes[0].collections
-        if len(np.asarray(collection.get_offsets())) > 1
-    ]
-    assert 113 in dots
-    assert sum(dots) == 120
-    words = texts(figure)
-    for text in ("left", "right", "unlabelled", "7 labelled and 113 unlabelled"):
-        assert text in words
-    image = np.asarray(figure.axes[0].images[0].get_array())
-    assert image.min() >= 0
-    assert image.max() <= 1
-    assert image[STEPS // 2, 0, 2] > image[STEPS // 2, 0, 0]  # the first class is blue
-    assert image[STEPS // 2, -1, 0] > image[STEPS // 2, -1, 2]  # the second is orange
+    dots = [len(np.asarray(item.get_offsets())) for item in figure.axes[0].collections[-3:]]
+    assert (dots[2], sum(dots)) == (113, 120)
+    assert {"left", "right", "unlabelled", "7 labelled and 113 unlabelled training rows"} <= {*texts(figure)}
+    assert 0 <= image(figure).min() <= image(figure).max() <= 1
+    first, last = image(figure)[STEPS // 2, [0, -1]]
+    assert first[2] > first[0]  # the first class is blue
+    assert last[0] > last[2]  # the second is orange
     assert size(png(figure))[0] > 700
 
 
-def test_a_density_that_is_nowhere_finite_is_left_out() -> None:
-    x = np.linspace(0, 1, 20)
-    probabilities = np.full((20, 20, 2), 0.5)
-    rows, labels = np.random.default_rng(0).random((9, 2)), np.array([0, 1] + [-1] * 7)
-    plane = FeaturePlane(
-        x, x, probabilities, np.full((20, 20), -np.inf), rows, labels, ["a", "b"], ["x", "y"]
-    )
-    assert size(png(regions_figure(plane)))[0] > 700
+def test_a_density_that_is_nowhere_finite_is_left_out(plane: FeaturePlane) -> None:
+    flat = replace(plane, log_density=np.full_like(plane.log_density, -np.inf))
+    assert len(regions_figure(flat).axes[0].collections) == len(regions_figure(plane).axes[0].collections) - 1
+
+
+INSIDE = RNG.gamma(2.0, size=2000)
+
+
+@pytest.mark.parametrize(
+    "outside",
+    [RNG.gamma(6.0, size=300), 10 ** RNG.uniform(0, 30, 300), np.array([4.0]), np.full(3, -1e9)],
+    ids=["near", "far", "one row", "far below"],
+)
+def test_every_row_is_in_a_bar_and_the_threshold_visible(outside: np.ndarray) -> None:
+    figure = histogram_figure(("in", INSIDE), ("out", outside), threshold=5.0, score="latent_knn", auroc=0.5)
+    (axes,) = figure.axes
+    for line in axes.patches:
+        assert line.get_data().values.sum() == pytest.approx(1)  # type: ignore[attr-defined]
+    low, high = axes.get_xlim()
+    assert low < 5.0 < high
+    assert size(png(figure))[0] > 700
+
+
+@pytest.mark.parametrize(("outside", "scale"), [(INSIDE + 5, "linear"), (INSIDE * 1e4, "asinh")])
+def test_the_axis_is_asinh_scaled_for_far_rows_only(outside: np.ndarray, scale: str) -> None:
+    figure = histogram_figure(("in", INSIDE), ("out", outside), threshold=5.0, score="nll")
+    assert figure.axes[0].get_xscale() == scale
+
+
+def test_the_legend_states_the_share_of_flagged_rows() -> None:
+    sides = ("a $x$", [0.0, 1, 2, 9]), ("b", [5.0, 6])
+    legend = histogram_figure(*sides, threshold=4.0, score="nll").axes[0].get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["a $x$ · 25.0% flagged", "b · 100.0% flagged"]
+
+
+def test_equal_scores_can_be_drawn() -> None:
+    figure = histogram_figure(("in", np.zeros(5)), ("out", np.zeros(2)), threshold=0.0, score="entropy")
+    assert size(png(figure))[0] > 700
 
 
 def test_colours_differ_and_flowgmm_keeps_its_colour() -> None:
@@ -190,32 +230,123 @@ def test_colours_differ_and_flowgmm_keeps_its_colour() -> None:
 
 
 def test_a_figure_does_not_change_matplotlib_settings() -> None:
-    import matplotlib
-
     before = dict(matplotlib.rcParams)
-    figure = new_figure(2, 1)
-    figure.subplots()
+    with figure_style():
+        figure, _ = new_axes(2, 1, "title")
     first, second = png(figure), png(figure, dpi=100)
     assert dict(matplotlib.rcParams) == before
     assert size(first)[0] > size(second)[0]
-    assert io.BytesIO(first).read(4) == b"\x89PNG"
-
-
-def test_long_names_are_cut() -> None:
-    assert shorten("a" * 30, 10) == "a" * 9 + "…"
-    assert shorten("short", 10) == "short"
 
 
 def test_an_svg_keeps_text_as_text_and_rasterises_scatter_plots() -> None:
     title = '"a" & <script> 漢字 $x$'
     with figure_style():
-        figure = new_figure(3, 2)
-        axes = figure.subplots()
+        figure, axes = new_axes(3, 2, title, "5 $")
         axes.scatter([1, 2], [3, 4], rasterized=True)
-        set_title(axes, title, "5 $")
     root = ElementTree.fromstring(svg(figure))
     namespace = "{http://www.w3.org/2000/svg}"
     assert {title, "5 $"} <= {text.text for text in root.iter(f"{namespace}text")}
-    (image,) = root.iter(f"{namespace}image")
-    assert str(image.get("{http://www.w3.org/1999/xlink}href")).startswith("data:image/png;base64,")
+    (picture,) = root.iter(f"{namespace}image")
+    assert str(picture.get("{http://www.w3.org/1999/xlink}href")).startswith("data:image/png;base64,")
     assert svg(figure) == svg(figure)
+
+
+def test_each_image_is_in_its_row_and_column() -> None:
+    rows = [ImageRow("a", [RNG.random((3, 8, 5))]), ImageRow("b", [RNG.random((2, 8, 5))])]
+    canvas = image(image_grid_figure(rows, limits=(0, 1)))
+    assert canvas.shape == (8 + 1 + 8, 5 + 1 + 5 + 1 + 5, 3)
+    for y, row in enumerate(rows):
+        for x, entry in enumerate(row.blocks[0]):
+            part = canvas[y * 9 : y * 9 + 8, x * 6 : x * 6 + 5]
+            np.testing.assert_allclose(part, np.repeat(entry[..., None], 3, axis=2))
+    assert (canvas[9:, 12:] == 1).all()  # the shorter row ends in white
+    assert (canvas[8] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("entry", "limits", "grey"),
+    [
+        ([[-5.0, 0.0], [8.0, 16.0]], (0, 16), [[0, 0], [0.5, 1]]),
+        (np.array([[51, 102], [102, 51]], dtype=np.uint8), None, [[0.2, 0.4], [0.4, 0.2]]),
+        ([[3.0, 3.0]], None, [[0, 0]]),
+    ],
+)
+def test_values_go_from_black_to_white_between_the_limits(entry: Any, limits: Any, grey: Any) -> None:
+    canvas = image(image_grid_figure([ImageRow("", [np.array([entry])])], limits=limits))
+    np.testing.assert_allclose(canvas[..., 0], grey)
+
+
+def test_without_limits_a_few_extreme_values_are_cut() -> None:
+    canvas = image(image_grid_figure([ImageRow("", [RNG.normal(size=(4, 30, 30))])]))
+    assert (canvas.min(), canvas.max()) == (0, 1)
+    assert (canvas[:, :30] == 0).sum() > 3
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 7, 3), (2, 6, 7, 1), (2, 6, 7), (2, 6, 7, 4)])
+def test_images_are_grey_or_have_their_channels_last(shape: tuple[int, ...]) -> None:
+    images = RNG.random(shape)
+    canvas = image(image_grid_figure([ImageRow("", [images])], limits=(0, 1)))[:6, :7]
+    expected = np.broadcast_to(images[0].reshape(6, 7, -1)[..., :3], (6, 7, 3))
+    np.testing.assert_allclose(canvas, expected)
+
+
+def test_labels_headings_and_title_are_shown_literally() -> None:
+    rows = [ImageRow("$a_1$", [np.zeros((2, 4, 4))]), ImageRow("x" * 60, [np.zeros((2, 4, 4))])]
+    figure = image_grid_figure(rows, headings=["0", "1/2"], title="digits", subtitle="samples")
+    assert {"$a_1$", "x" * 23 + "…", "0", "1/2", "digits", "samples"} <= {*texts(figure)}
+
+
+def test_empty_and_nan_images_can_be_drawn() -> None:
+    for rows in ([], [ImageRow("a", [np.zeros((0, 4, 4))])], [ImageRow("a", [np.full((1, 4, 4), np.nan)])]):
+        assert size(png(image_grid_figure(rows)))[0] > 0
+
+
+def test_a_grid_of_many_images_has_a_readable_size() -> None:
+    rows = [ImageRow(str(k), [RNG.random((100, 28, 28))]) for k in range(10)]
+    assert 1000 < size(png(image_grid_figure(rows)))[0] < 2500
+
+
+def test_blocks_begin_in_the_same_column_of_all_rows() -> None:
+    images = RNG.random((3, 8, 8))
+    rows = [ImageRow("a", [images[:1], images[1:]]), ImageRow("b", [images[:2], images[:0]])]
+    figure = image_grid_figure(rows, limits=(0, 1), block_headings=["cold", "warm"])
+    canvas = image(figure)[..., 0]
+    corners = [0, 9, 8 + 1 + 8 + 1 + 4, 8 + 1 + 8 + 1 + 4 + 8 + 1]
+    assert canvas.shape == (8 + 1 + 8, corners[3] + 8)
+    for index, row, column in ((0, 0, 0), (1, 0, 2), (2, 0, 3), (0, 1, 0), (1, 1, 1)):
+        part = canvas[9 * row : 9 * row + 8, corners[column] : corners[column] + 8]
+        np.testing.assert_allclose(part, images[index])
+    assert (canvas[:8, corners[1] : corners[2]] == 1).all()
+    assert {"cold", "warm"} <= {*texts(figure)}
+    named = texts(image_grid_figure(rows, block_headings=["cold", "warm"], headings=["p", "q", "r", "s"]))
+    assert {"p", "q", "r", "s"} <= {*named}
+    assert not {"cold", "warm"} & {*named}
+
+
+def test_frames_and_notes_are_at_their_images() -> None:
+    row = ImageRow("a", [np.zeros((2, 10, 10))], notes=["1.5", "$x$"], framed=[False, True])
+    figure = image_grid_figure([row, ImageRow("b", [np.ones((1, 10, 10))])], limits=(0, 1))
+    (frame,) = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
+    assert (frame.get_x(), frame.get_y(), frame.get_width(), frame.get_height()) == (10.5, -0.5, 10, 10)
+    assert {"1.5", "$x$"} <= {*texts(figure)}
+    canvas = image(figure)[..., 0]
+    assert canvas.shape == (10 + 3 + 1 + 10, 21)
+    assert (canvas[10:, :] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("column", "entry"),
+    [
+        (Column("a", "image", (6, 7)), (6, 7)),
+        (Column("a", "image", (3, 3, 3)), (3, 3, 3)),
+        (Column("a", "image", (3, 7, 3)), (3, 7, 3)),
+        (Column("a", "vector", (3, 6, 4)), (6, 4, 3)),
+        (Column("a", "vector", (6, 7, 3)), (6, 7, 3)),
+        (Column("a", "vector", (6, 7)), (6, 7)),
+    ],
+)
+def test_cells_of_a_column_become_images_with_channels_last(column: Column, entry: tuple[int, ...]) -> None:
+    cells = RNG.random((2, *column.shape))
+    canvas = column_images(column, cells)
+    assert canvas.shape == (2, *entry)
+    assert canvas.sum() == pytest.approx(cells.sum())

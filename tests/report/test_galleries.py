@@ -8,41 +8,31 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.inference.gallery import compute_row_statistics, select_extremes
-from flowgmm_cli.recipe.load import load_recipe
+from flowgmm_cli.inference.interpolation import interpolate, transfer, transfer_all
+from flowgmm_cli.inference.samples import GeneratedRows, concatenate_generated
+from flowgmm_cli.inference.sampling import class_means, draw_samples
 from flowgmm_cli.report.card import model_card
-from flowgmm_cli.report.compare import compare
 from flowgmm_cli.report.context import ReportContext
 from flowgmm_cli.report.galleries import gallery_section, score_figure
 from flowgmm_cli.report.ood import ood_section
 from flowgmm_cli.report.page import Paragraph, Part, Plot, Table, Tiles
-from flowgmm_cli.report.samples import samples_section
+from flowgmm_cli.report.samples import SampleMode, samples_figure, samples_section
 from flowgmm_cli.report.tables import summary_section
-from flowgmm_cli.runs import Run, create_run
-from flowgmm_cli.training.pipeline import train
+from flowgmm_cli.runs import Run
 
 CONTEXT = DataContext(offline=True)
-WORDS = (
-    "data.labels.count=40", "data.transforms=[{use: pca, dim: 6}]", "data.views.strong=[]", "search=null",
-    "flow={use: realnvp, couplings: 2, hidden: 8, depth: 1}", "train.epochs=1", "calibration.method=none",
-)  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def _image_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    folder = tmp_path_factory.mktemp("image_context")
-    recipe = load_recipe("digits", list(WORDS))
-    train(recipe, create_run(recipe, argv=["train", "digits"], directory=folder / "run"))
-    return Run(folder / "run")
 
 
 @pytest.fixture
-def image_context(_image_run: Run) -> ReportContext:
-    """Return the report context of a run of images."""
-    return ReportContext(_image_run, CONTEXT)
+def image_context(image_run: Run) -> ReportContext:
+    """The report context of a run of images."""
+    return ReportContext(image_run, CONTEXT)
 
 
 def pixels(figure: Figure) -> np.ndarray:
@@ -71,6 +61,41 @@ def test_samples_of_images_are_shown_at_three_temperatures(image_context: Report
     (plot,) = plots(samples_section(image_context))
     for text in ("temperature 0.3", "temperature 0.7", "temperature 1"):
         assert text in plot.svg.decode()
+
+
+def test_generated_images_share_rows_by_class_path_or_origin(image_context: ReportContext) -> None:
+    trained, validation = image_context.trained, image_context.validation
+    x, origin = validation.split.x[:3], validation.rows.take(np.arange(3))
+    path, generator = interpolate(trained, x[:2], steps=5), torch.Generator().manual_seed(0)
+    draws = [draw_samples(trained, 2, classes=[3, 8], temperature=t, generator=generator) for t in (0.3, 1)]
+    cases: list[tuple[SampleMode, GeneratedRows, set[str], int, int]] = [
+        ("interpolate", path, {"0.25", "from row to row"}, 1, 5),
+        (
+            "interpolate",
+            concatenate_generated([path] * 2, extra_columns={"path": ["a", "b"]}),
+            {"a", "b"},
+            2,
+            5,
+        ),
+        ("transfer", transfer(trained, x, 3), {"given", "as 3"}, 2, 3),
+        ("transfer", transfer_all(trained, x), {"given", "0", "9"}, 3, 11),
+        ("means", class_means(trained), {"0", "9", "means of the classes"}, 1, 10),
+        ("draw", draws[0], {"3", "8", "digits"}, 2, 2),
+        (
+            "draw",
+            concatenate_generated(draws, extra_columns={"temperature": [0.3, 1]}),
+            {"temperature 1"},
+            2,
+            4,
+        ),
+    ]
+    for mode, rows, texts, height, width in cases:
+        figure = samples_figure(trained, rows, mode, origin=origin)
+        gaps = 4 * (width in (4, 11))  # between two blocks
+        assert pixels(figure).shape == (9 * height - 1, 9 * width - 1 + gaps)
+        assert texts <= {text.get_text() for text in figure.findobj(Text)}  # type: ignore[attr-defined]
+        framed = 3 if width == 11 else 0  # the predicted class of each row
+        assert len(figure.axes[0].patches) == framed
 
 
 def test_ordinary_images_with_high_scores_are_shown_with_and_without_others(
@@ -118,25 +143,16 @@ def test_a_table_has_typical_and_odd_rows_in_its_own_columns(context: ReportCont
     assert entropies == sorted(entropies, reverse=True)
 
 
-def test_bits_per_pixel_are_shown_if_they_were_measured(awkward: Run, other: Run) -> None:
-    def collect(run: Run) -> tuple[str, str, list[list[str]]]:
-        context = ReportContext(run, CONTEXT)
+def test_bits_per_dimension_are_a_tile_and_in_the_card_if_they_were_measured(context: ReportContext) -> None:
+    def texts(context: ReportContext) -> str:
         tiles = next(part for part in summary_section(context) if isinstance(part, Tiles))
-        names = ", ".join(name for name, _, _ in tiles.tiles)
-        rows = compare([awkward, other]).tables()["results"].rows
-        return names, model_card(context), [list(row) for row in rows]
+        return ", ".join(name for name, _, _ in tiles.tiles) + model_card(context)
 
-    names, card, rows = collect(awkward)
-    assert "bits per dimension" not in names + card
-    assert "bits per pixel" not in [row[0] for row in rows]
-    for run, value in ((awkward, 3.25), (other, 3.5)):
-        file = run.path / "eval" / "test.json"
-        evaluation = json.loads(file.read_text(encoding="utf-8"))
-        evaluation["metrics"]["bits_per_dim"] = value
-        file.write_text(json.dumps(evaluation), encoding="utf-8")
-        if run is awkward:
-            assert "bits per pixel" not in [row[0] for row in collect(run)[2]]
-    names, card, rows = collect(awkward)
-    assert "bits per dimension" in names
-    assert "| bits per dimension | 3.2500 |" in card
-    assert next(row for row in rows if row[0] == "bits per pixel")[1:] == ["3.2500", "3.5000"]
+    assert "bits per dimension" not in texts(context)
+    file = context.run.path / "eval" / "test.json"
+    evaluation = json.loads(file.read_text(encoding="utf-8"))
+    evaluation["metrics"]["bits_per_dim"] = 3.25
+    file.write_text(json.dumps(evaluation), encoding="utf-8")
+    text = texts(ReportContext(context.run, CONTEXT))
+    assert "bits per dimension, " in text
+    assert "| bits per dimension | 3.2500 |" in text
