@@ -205,32 +205,32 @@ class DequantiseConfig(Config):
 TRANSFORMS: dict[str, Spec] = {
     "standardise": TransformSpec(
         config=StandardiseConfig,
-        build="flowgmm_cli.data.transforms.elementwise:build_standardise",
+        build="flowgmm_cli.data.transforms.elementwise:Standardise",
         summary="Mean 0 and standard deviation 1 for each feature",
     ),
     "quantile": TransformSpec(
         config=QuantileConfig,
-        build="flowgmm_cli.data.transforms.quantile:build",
+        build="flowgmm_cli.data.transforms.quantile:Quantile",
         summary="Each feature to a standard normal through its training quantiles",
     ),
     "pca": TransformSpec(
         config=PcaConfig,
-        build="flowgmm_cli.data.transforms.pca:build",
+        build="flowgmm_cli.data.transforms.pca:Pca",
         summary="Rotation to principal components, divided by one number",
     ),
     "clip": TransformSpec(
         config=ClipConfig,
-        build="flowgmm_cli.data.transforms.elementwise:build_clip",
+        build="flowgmm_cli.data.transforms.elementwise:Clip",
         summary="Limit the magnitude of each feature; cannot be undone",
     ),
     "scale": TransformSpec(
         config=ScaleConfig,
-        build="flowgmm_cli.data.transforms.elementwise:build_scale",
+        build="flowgmm_cli.data.transforms.elementwise:Scale",
         summary="All features times one number",
     ),
     "dequantise": TransformSpec(
         config=DequantiseConfig,
-        build="flowgmm_cli.data.transforms.dequantise:build",
+        build="flowgmm_cli.data.transforms.dequantise:Dequantise",
         summary="Whole numbers such as pixels to [0, 1), by noise within each step",
         docs="For flows of images: without it a density of whole numbers is unbounded. `log p` is then that "
         "of the pixels, and `eval` reports bits per dimension. Noise is drawn in each training step; "

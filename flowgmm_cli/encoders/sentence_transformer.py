@@ -77,8 +77,3 @@ def _load_model(config: SentenceTransformerConfig) -> Any:
             f"the model {config.model} cannot be loaded: {str(error).strip().splitlines()[0]}",
             hint="set data.encoder.model to a local folder, or run once with a network",
         ) from error
-
-
-def build(config: SentenceTransformerConfig) -> SentenceTransformerEncoder:
-    """Build the encoder."""
-    return SentenceTransformerEncoder(config)

@@ -40,17 +40,17 @@ class SentenceTransformerConfig(Config):
 SPECS: dict[str, Spec] = {
     "wordllama": EncoderSpec(
         config=WordLlamaConfig,
-        build="flowgmm_cli.encoders.wordllama:build",
+        build="flowgmm_cli.encoders.wordllama:WordLlamaEncoder",
         summary="Static token vectors, averaged; ships in its package, thousands of texts a second on a CPU",
     ),
     "tfidf_svd": EncoderSpec(
         config=TfidfSvdConfig,
-        build="flowgmm_cli.encoders.tfidf_svd:build",
+        build="flowgmm_cli.encoders.tfidf_svd:TfidfSvdEncoder",
         summary="TF-IDF of n-grams reduced by a truncated SVD, fitted on the training texts",
     ),
     "sentence_transformer": EncoderSpec(
         config=SentenceTransformerConfig,
-        build="flowgmm_cli.encoders.sentence_transformer:build",
+        build="flowgmm_cli.encoders.sentence_transformer:SentenceTransformerEncoder",
         summary="A sentence-transformers model (extra: pip install 'flowgmm-cli[text]')",
     ),
 }

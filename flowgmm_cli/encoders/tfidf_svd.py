@@ -89,8 +89,3 @@ def _vectorizer(config: TfidfSvdConfig, **vocabulary: Any) -> TfidfVectorizer:
         dtype=np.float32,
         **vocabulary,
     )
-
-
-def build(config: TfidfSvdConfig) -> TfidfSvdEncoder:
-    """Build the encoder."""
-    return TfidfSvdEncoder(config)

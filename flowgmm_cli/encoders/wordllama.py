@@ -30,9 +30,9 @@ CHUNK_TEXTS = 1024  # tokenised at once
 class WordLlamaEncoder:
     """Mean of static token vectors; needs no fitting. A text without tokens is the zero vector."""
 
-    def __init__(self, dim: int) -> None:
-        self.dim = dim
-        self._tokenizer, self._table = _load_model(dim)
+    def __init__(self, config: WordLlamaConfig) -> None:
+        self.dim: int = config.dim
+        self._tokenizer, self._table = _load_model(self.dim)
 
     def fit(self, texts: Sequence[str]) -> None:
         """Do nothing: the vectors are pretrained."""
@@ -90,8 +90,3 @@ def _load_model(dim: int) -> tuple[Any, torch.Tensor]:
         ) from error
     model.tokenizer.no_padding()
     return model.tokenizer, torch.from_numpy(np.ascontiguousarray(model.embedding, dtype=np.float32))
-
-
-def build(config: WordLlamaConfig) -> WordLlamaEncoder:
-    """Build the encoder."""
-    return WordLlamaEncoder(config.dim)

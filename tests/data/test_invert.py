@@ -14,9 +14,8 @@ from flowgmm_cli.api import Column, DataContext, Rows
 from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.data.feature_encoder import FeatureEncoder
 from flowgmm_cli.data.preprocessor import Preprocessor
-from flowgmm_cli.data.transforms.elementwise import Clip, Scale, Standardise
-from flowgmm_cli.data.transforms.pca import Pca
-from flowgmm_cli.data.transforms.quantile import Quantile
+from flowgmm_cli.data.specs import TRANSFORMS
+from flowgmm_cli.plugins.entry import load_target
 
 CONTEXT = DataContext()
 COLUMNS = (
@@ -46,11 +45,11 @@ def table(seed: int, n: int) -> Rows:
 def fit_on(train: Rows, *names: str) -> Preprocessor:
     feature_encoder = FeatureEncoder.fit(train, COLUMNS, missing="error", encoder=None)
     x = torch.from_numpy(feature_encoder.transform(train, CONTEXT))
-    makers = {"standardise": Standardise, "quantile": Quantile, "scale": Scale, "pca": Pca}
     transforms = []
     for name in names:
-        step = Pca(x.shape[1], 4) if name == "pca to 4" else None
-        step = step or (Clip(x.shape[1], 2.0) if name == "clip" else makers[name](x.shape[1]))
+        words = {"pca to 4": {"dim": 4}, "clip": {"limit": 2.0}}.get(name, {})
+        spec = TRANSFORMS[name.partition(" ")[0]]
+        step = load_target(spec.build, name)(spec.config(**words), features=x.shape[1])
         step.fit(x)
         x = step(x)[0]
         transforms.append(step)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from flowgmm_cli.encoders import sentence_transformer
-from flowgmm_cli.encoders.sentence_transformer import build
+from flowgmm_cli.encoders.sentence_transformer import SentenceTransformerEncoder
 from flowgmm_cli.encoders.specs import SentenceTransformerConfig
 from flowgmm_cli.errors import DataError, PluginError
 
@@ -27,6 +27,10 @@ class FakeModel:
         return np.ones((len(texts), 4), dtype=np.float64)
 
 
+def make(**parameters):
+    return SentenceTransformerEncoder(SentenceTransformerConfig(**parameters))
+
+
 @pytest.fixture
 def package(monkeypatch):
     module = ModuleType("sentence_transformers")
@@ -36,7 +40,9 @@ def package(monkeypatch):
 
 
 def test_parameters_reach_the_model(package):
-    encoder = build(SentenceTransformerConfig(model="m", max_tokens=96, batch_size=7, normalise=False))
+    encoder = SentenceTransformerEncoder(
+        SentenceTransformerConfig(model="m", max_tokens=96, batch_size=7, normalise=False)
+    )
     vectors = encoder.encode(["a", ""])
     assert vectors.dtype == np.float32
     assert vectors.shape == (2, encoder.dim)
@@ -47,31 +53,31 @@ def test_parameters_reach_the_model(package):
 
 
 def test_no_texts_give_an_empty_matrix(package):
-    assert build(SentenceTransformerConfig()).encode([]).shape == (0, 4)
+    assert make().encode([]).shape == (0, 4)
 
 
 def test_the_cache_key_differs_where_vectors_differ(package):
     variants = [{}, {"model": "m"}, {"revision": "r"}, {"max_tokens": 96}, {"normalise": False}]
-    keys = {build(SentenceTransformerConfig(**variant)).cache_key() for variant in variants}
+    keys = {make(**variant).cache_key() for variant in variants}
     assert len(keys) == len(variants)
-    assert build(SentenceTransformerConfig(batch_size=1)).cache_key() in keys
+    assert make(batch_size=1).cache_key() in keys
 
 
 def test_the_state_of_another_model_is_refused(package):
-    values, arrays = build(SentenceTransformerConfig(model="m")).state()
-    build(SentenceTransformerConfig(model="m")).load_state(values, arrays)
+    values, arrays = make(model="m").state()
+    make(model="m").load_state(values, arrays)
     with pytest.raises(DataError, match="made with m"):
-        build(SentenceTransformerConfig(model="n")).load_state(values, arrays)
+        make(model="n").load_state(values, arrays)
 
 
 def test_a_missing_model_is_an_error_with_a_hint(package):
     with pytest.raises(DataError, match=r"missing is not a local folder$") as caught:
-        build(SentenceTransformerConfig(model="missing"))
+        make(model="missing")
     assert "local folder" in caught.value.hint
 
 
 def test_a_missing_package_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(PluginError) as caught:
-        build(SentenceTransformerConfig())
+        make()
     assert "flowgmm-cli[text]" in caught.value.hint

@@ -6,7 +6,7 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from flowgmm_cli.encoders.specs import TfidfSvdConfig
-from flowgmm_cli.encoders.tfidf_svd import build
+from flowgmm_cli.encoders.tfidf_svd import TfidfSvdEncoder
 from flowgmm_cli.errors import DataError
 
 WORDS = ["ball", "goal", "match", "vote", "law", "party", "stock", "price", "bank", "code", "chip", "data"]
@@ -19,7 +19,7 @@ def texts():
 
 
 def fit_encoder(texts, **parameters):
-    encoder = build(TfidfSvdConfig(**parameters))
+    encoder = TfidfSvdEncoder(TfidfSvdConfig(**parameters))
     encoder.fit(texts)
     return encoder
 
@@ -58,7 +58,7 @@ def test_fitting_is_reproducible_and_vectors_are_not_cached(texts):
 def test_state_restores_the_fitted_encoder(texts):
     old = fit_encoder(texts, dim=5)
     values, arrays = old.state()
-    new = build(TfidfSvdConfig(dim=5))
+    new = TfidfSvdEncoder(TfidfSvdConfig(dim=5))
     new.load_state(json.loads(json.dumps(values)), arrays)
     assert new.dim == old.dim
     assert (new.encode([*texts, ""]) == old.encode([*texts, ""])).all()

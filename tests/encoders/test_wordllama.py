@@ -8,7 +8,7 @@ import pytest
 import wordllama
 
 from flowgmm_cli.encoders.specs import WordLlamaConfig
-from flowgmm_cli.encoders.wordllama import build
+from flowgmm_cli.encoders.wordllama import WordLlamaEncoder
 from flowgmm_cli.errors import DataError
 
 TEXTS = ["The match ended 2-1.", "Stocks fell", "日本語のテキスト", "a", "word " * 300, "<unk> </s>"]
@@ -16,7 +16,7 @@ TEXTS = ["The match ended 2-1.", "Stocks fell", "日本語のテキスト", "a",
 
 @pytest.fixture(scope="module")
 def encoder():
-    return build(WordLlamaConfig())
+    return WordLlamaEncoder(WordLlamaConfig())
 
 
 def test_vectors_are_those_of_the_package(encoder):
@@ -25,7 +25,7 @@ def test_vectors_are_those_of_the_package(encoder):
 
 
 def test_a_smaller_dim_keeps_the_leading_part(encoder):
-    small = build(WordLlamaConfig(dim=64))
+    small = WordLlamaEncoder(WordLlamaConfig(dim=64))
     assert small.dim == 64
     assert np.allclose(small.encode(TEXTS), encoder.encode(TEXTS)[:, :64], atol=1e-6)
     assert small.cache_key() != encoder.cache_key()
@@ -60,9 +60,9 @@ def test_state_names_the_model_and_that_of_another_model_is_refused(encoder):
 def test_the_root_logger_is_left_alone():
     code = (
         "import logging; before = logging.root.level, list(logging.root.handlers)\n"
-        "from flowgmm_cli.encoders.wordllama import build\n"
+        "from flowgmm_cli.encoders.wordllama import WordLlamaEncoder\n"
         "from flowgmm_cli.encoders.specs import WordLlamaConfig\n"
-        "build(WordLlamaConfig(dim=64))\n"
+        "WordLlamaEncoder(WordLlamaConfig(dim=64))\n"
         "assert (logging.root.level, logging.root.handlers) == before, logging.root.handlers"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -100,9 +100,10 @@ def test_inputs_that_nothing_moves_come_out_as_the_transformed_rows(
 
 def test_inputs_are_changed_then_transformed_then_features_are_changed() -> None:
     from flowgmm_cli.bijection import Sequential
+    from flowgmm_cli.data.specs import ScaleConfig
     from flowgmm_cli.data.transforms.elementwise import Scale
 
-    double = Scale(2, 2.0)
+    double = Scale(ScaleConfig(factor=2.0), features=2)
     double.fit(torch.ones(2, 2, dtype=torch.float64))
     view = AugmentationPipeline(
         "strong", inputs=[add(1)], transforms=Sequential([double]).float(), features=[add(100)]

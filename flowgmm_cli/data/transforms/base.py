@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from flowgmm_cli.api import Config
 from flowgmm_cli.bijection import Bijection
 
 
@@ -19,6 +20,7 @@ class Transform(Bijection):
     of a buffer from the state dict, since it may depend on the data.
 
     Args:
+        config: the parameters.
         features: D.
 
     Attributes:
@@ -33,8 +35,9 @@ class Transform(Bijection):
     random: ClassVar[bool] = False
     fits: ClassVar[bool] = True
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, config: Config, *, features: int) -> None:
         super().__init__()
+        self.config = config
         self.in_features = features
 
     @property

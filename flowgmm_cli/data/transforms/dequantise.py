@@ -27,18 +27,14 @@ class Dequantise(Transform):
 
     Training draws a new u in each step (`draw`). Everywhere else the result of a row must not depend on the
     call or on the other rows: there u is a hash of the row's numbers and of the column index.
-
-    Args:
-        features: D.
-        levels: L.
     """
 
     random = True
     fits = False
 
-    def __init__(self, features: int, levels: int = 256) -> None:
-        super().__init__(features)
-        self.levels = levels
+    def __init__(self, config: DequantiseConfig, *, features: int) -> None:
+        super().__init__(config, features=features)
+        self.levels = config.levels
 
     def fit(self, x: Tensor) -> None:
         """Check that training rows `x` `(N, D)` are whole numbers from 0 to L - 1; nothing is learned."""
@@ -101,8 +97,3 @@ def _mix(x: Tensor) -> Tensor:
     x = (x ^ ((x >> 30) & ((1 << 34) - 1))) * _MULTIPLIERS[0]
     x = (x ^ ((x >> 27) & ((1 << 37) - 1))) * _MULTIPLIERS[1]
     return x ^ ((x >> 31) & ((1 << 33) - 1))
-
-
-def build(config: DequantiseConfig, *, features: int) -> Dequantise:
-    """Build the transform for `features` columns."""
-    return Dequantise(features, config.levels)

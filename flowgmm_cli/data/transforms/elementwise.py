@@ -19,8 +19,8 @@ class Standardise(Transform):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, features: int) -> None:
-        super().__init__(features)
+    def __init__(self, config: StandardiseConfig, *, features: int) -> None:
+        super().__init__(config, features=features)
         self.register_buffer("mean", torch.zeros(features, dtype=torch.float64))
         self.register_buffer("scale", torch.ones(features, dtype=torch.float64))
 
@@ -47,14 +47,15 @@ class Scale(Transform):
 
     factor: Tensor
 
-    def __init__(self, features: int, factor: float | None = None) -> None:
-        super().__init__(features)
-        self._fixed_factor = factor
-        self.register_buffer("factor", torch.tensor(factor or 1.0, dtype=torch.float64))
+    config: ScaleConfig
+
+    def __init__(self, config: ScaleConfig, *, features: int) -> None:
+        super().__init__(config, features=features)
+        self.register_buffer("factor", torch.tensor(config.factor or 1.0, dtype=torch.float64))
 
     def fit(self, x: Tensor) -> None:
         """Compute the factor, unless the configuration sets it."""
-        if self._fixed_factor is None:
+        if self.config.factor is None:
             variance = column_std(x).square().mean()
             self.factor = torch.where(variance > 0, variance.rsqrt(), torch.ones_like(variance))
 
@@ -74,9 +75,9 @@ class Clip(Transform):
     and the density is that of the clipped rows.
     """
 
-    def __init__(self, features: int, limit: float) -> None:
-        super().__init__(features)
-        self.limit = limit
+    def __init__(self, config: ClipConfig, *, features: int) -> None:
+        super().__init__(config, features=features)
+        self.limit = config.limit
 
     @property
     def inexact(self) -> str:
@@ -97,18 +98,3 @@ class Clip(Transform):
     def extra_repr(self) -> str:
         """Show the limit."""
         return f"limit={self.limit:g}"
-
-
-def build_standardise(config: StandardiseConfig, *, features: int) -> Standardise:
-    """Build `standardise` for `features` columns."""
-    return Standardise(features)
-
-
-def build_scale(config: ScaleConfig, *, features: int) -> Scale:
-    """Build `scale` for `features` columns."""
-    return Scale(features, config.factor)
-
-
-def build_clip(config: ClipConfig, *, features: int) -> Clip:
-    """Build `clip` for `features` columns."""
-    return Clip(features, config.limit)

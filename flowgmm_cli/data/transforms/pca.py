@@ -17,12 +17,8 @@ class Pca(Transform):
     their relative sizes, and so the geometry of embeddings, as they are.
 
     With fewer components than features the others are dropped: the density is that of the projection, and the
-    inverse puts the training mean in their place.
-
-    Args:
-        features: D.
-        keep: number of components (at most the rank of the training rows), share of the variance, or None for
-            all.
+    inverse puts the training mean in their place. A number of components is at most the rank of the training
+    rows.
     """
 
     mixes = True
@@ -31,10 +27,11 @@ class Pca(Transform):
     components: Tensor
     scale: Tensor
 
-    def __init__(self, features: int, keep: float | None = None) -> None:
-        super().__init__(features)
-        self._keep = keep
-        dim = min(keep, features) if isinstance(keep, int) else features
+    config: PcaConfig
+
+    def __init__(self, config: PcaConfig, *, features: int) -> None:
+        super().__init__(config, features=features)
+        dim = min(config.dim, features) if isinstance(config.dim, int) else features
         self.register_buffer("mean", torch.zeros(features, dtype=torch.float64))
         self.register_buffer("components", torch.eye(dim, features, dtype=torch.float64))
         self.register_buffer("scale", torch.ones((), dtype=torch.float64))
@@ -62,7 +59,7 @@ class Pca(Transform):
         largest = components.abs().argmax(dim=1, keepdim=True)
         components = components * components.gather(1, largest).sign()
         kept = self._count(variances)
-        if isinstance(self._keep, int):  # few rows span fewer dimensions than requested
+        if isinstance(self.config.dim, int):  # few rows span fewer dimensions than requested
             rounding = variances[0] * len(variances) * torch.finfo(x.dtype).eps
             kept = min(kept, max(1, int((variances > rounding).sum())))
         variance = variances[:kept].mean()
@@ -70,12 +67,12 @@ class Pca(Transform):
         self.scale = torch.where(variance > 0, variance.sqrt(), torch.ones_like(variance))
 
     def _count(self, variances: Tensor) -> int:
-        if self._keep is None:
+        if self.config.dim is None:
             return self.in_features
-        if isinstance(self._keep, int):
-            return min(self._keep, self.in_features)
+        if isinstance(self.config.dim, int):
+            return min(self.config.dim, self.in_features)
         explained = variances.cumsum(0)
-        return int((explained < self._keep * explained[-1]).sum()) + 1 if explained[-1] > 0 else 1
+        return int((explained < self.config.dim * explained[-1]).sum()) + 1 if explained[-1] > 0 else 1
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         r"""Return z and :math:`-\dim(z) \log s`, the log-volume of the map on the kept components."""
@@ -85,8 +82,3 @@ class Pca(Transform):
     def inverse(self, z: Tensor) -> Tensor:
         """Return x, with the training mean along the dropped components."""
         return (z * self.scale) @ self.components + self.mean
-
-
-def build(config: PcaConfig, *, features: int) -> Pca:
-    """Build the transform for `features` columns."""
-    return Pca(features, config.dim)

@@ -18,19 +18,17 @@ class Quantile(Transform):
     The map is linear between knots `(quantile of the feature, the same quantile of N(0, 1))` and beyond the
     outermost ones, so it is strictly increasing, invertible everywhere, and its log-det is exact (the sum of
     the log-slopes; at a knot, the slope to its right). A value that fills several quantiles gets one knot in
-    the middle of their range. A constant feature is only shifted.
-
-    Args:
-        features: D.
-        knots: number of quantiles, at most the number of training rows.
+    the middle of their range. A constant feature is only shifted. There are at most as many quantiles as
+    training rows.
     """
 
     inputs: Tensor
     outputs: Tensor
 
-    def __init__(self, features: int, knots: int = 256) -> None:
-        super().__init__(features)
-        self._knots = knots
+    config: QuantileConfig
+
+    def __init__(self, config: QuantileConfig, *, features: int) -> None:
+        super().__init__(config, features=features)
         line = torch.arange(2, dtype=torch.float64).repeat(features, 1)
         self.register_buffer("inputs", line)
         self.register_buffer("outputs", line.clone())
@@ -38,7 +36,7 @@ class Quantile(Transform):
 
     def fit(self, x: Tensor) -> None:
         """Compute the quantiles of each feature."""
-        count = max(2, min(self._knots, len(x)))
+        count = max(2, min(self.config.n_quantiles, len(x)))
         # The outermost knots are half a row from the ends, where normal quantiles are finite.
         half = 0.5 / max(len(x), 2)
         probabilities = torch.linspace(half, 1 - half, count, dtype=torch.float64)
@@ -180,8 +178,3 @@ class GuideTable:
 def find_segments(knots: Tensor, values: Tensor) -> Tensor:
     """Return the segment, 0 to K - 2, of each of the values `(D, N)` by binary search."""
     return torch.searchsorted(knots, values, right=True).sub_(1).clamp_(0, knots.shape[1] - 2)
-
-
-def build(config: QuantileConfig, *, features: int) -> Quantile:
-    """Build the transform for `features` columns."""
-    return Quantile(features, config.n_quantiles)

@@ -9,8 +9,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest, pearsonr
 
+from flowgmm_cli.data.specs import DequantiseConfig
 from flowgmm_cli.data.transforms.dequantise import Dequantise
 from flowgmm_cli.errors import DataError
+
+
+def make(features, levels=256):
+    return Dequantise(DequantiseConfig(levels=levels), features=features)
 
 
 def pixels(rows=50, features=12, levels=256, seed=0, dtype=torch.float64):
@@ -28,7 +33,7 @@ def pixels(rows=50, features=12, levels=256, seed=0, dtype=torch.float64):
 def test_whole_numbers_come_back_even_through_float32(levels, seed, dtype):
     v = pixels(levels=levels, seed=seed, dtype=dtype)
     v[0], v[1] = 0, levels - 1
-    transform = Dequantise(12, levels)
+    transform = make(12, levels)
     drawn = transform.draw(v, torch.Generator().manual_seed(seed))
     for x in (transform(v)[0], drawn):
         assert x.min() >= 0
@@ -37,22 +42,22 @@ def test_whole_numbers_come_back_even_through_float32(levels, seed, dtype):
 
 
 def test_the_log_determinant_is_the_volume_of_a_step():
-    x, log_det = Dequantise(12, 256)(pixels())
+    x, log_det = make(12, 256)(pixels())
     assert x.shape == (50, 12)
     assert log_det.dtype == torch.float64
     np.testing.assert_allclose(log_det, -12 * math.log(256))
-    assert Dequantise(12, 256)(pixels(rows=0))[1].shape == (0,)
+    assert make(12, 256)(pixels(rows=0))[1].shape == (0,)
 
 
 def test_bits_per_dim_of_the_uniform_density_are_eight():
     # log p of [0, 1)^D is 0, so only the log-determinant is left
-    _, log_det = Dequantise(12, 256)(pixels())
+    _, log_det = make(12, 256)(pixels())
     assert float(-log_det[0] / (12 * math.log(2))) == pytest.approx(8)
 
 
 def test_noise_depends_on_the_row_and_on_nothing_else():
     v = pixels(rows=30)
-    transform = Dequantise(12)
+    transform = make(12)
     together = transform(v)[0]
     assert torch.equal(torch.cat([transform(row[None])[0] for row in v]), together)
     assert torch.equal(transform(v.flip(0))[0].flip(0), together)
@@ -66,7 +71,7 @@ def test_a_changed_pixel_changes_all_the_noise():
     v[0, 7] = 10
     other = v.clone()
     other[0, 7] = 11
-    noise = [Dequantise(200)(row)[0] * 256 - row for row in (v, other)]
+    noise = [make(200)(row)[0] * 256 - row for row in (v, other)]
     assert (noise[0] != noise[1]).all()
 
 
@@ -77,14 +82,14 @@ def test_noise_is_uniform_and_uncorrelated(content):
         v = torch.zeros(1, 40_000, dtype=torch.float64)
     if content == "ramp":
         v = (torch.arange(250)[:, None] + torch.arange(160)).double() % 256
-    noise = (Dequantise(v.shape[1])(v)[0] * 256 - v).numpy()
+    noise = (make(v.shape[1])(v)[0] * 256 - v).numpy()
     assert kstest(noise.ravel(), "uniform").pvalue > 1e-3
     assert abs(pearsonr(noise.ravel()[1:], noise.ravel()[:-1]).statistic) < 0.02
     assert abs(pearsonr(noise.ravel(), v.numpy().ravel() if v.std() else np.arange(40_000)).statistic) < 0.02
 
 
 def test_training_draws_new_noise_from_its_generator():
-    v, transform = pixels(dtype=torch.float32), Dequantise(12)
+    v, transform = pixels(dtype=torch.float32), make(12)
     first, second = (transform.draw(v, torch.Generator().manual_seed(seed)) for seed in (1, 2))
     assert not torch.equal(first, second)
     assert torch.equal(first, transform.draw(v, torch.Generator().manual_seed(1)))
@@ -93,14 +98,14 @@ def test_training_draws_new_noise_from_its_generator():
 
 def test_fractions_that_views_make_are_rounded_into_the_range():
     v = torch.tensor([[-3.0, 0.4, 0.6, 254.6, 255.4, 300.0]])
-    x = Dequantise(6).draw(v, torch.Generator().manual_seed(0))
+    x = make(6).draw(v, torch.Generator().manual_seed(0))
     assert (x * 256).floor().tolist() == [[0, 0, 1, 255, 255, 255]]
 
 
 def test_the_log_determinant_is_that_of_the_jacobian():
     v = pixels(rows=1, features=3, levels=17)
-    jacobian = torch.autograd.functional.jacobian(lambda x: Dequantise(3, 17)(x)[0], v).reshape(3, 3)
-    assert float(torch.linalg.slogdet(jacobian).logabsdet) == pytest.approx(float(Dequantise(3, 17)(v)[1]))
+    jacobian = torch.autograd.functional.jacobian(lambda x: make(3, 17)(x)[0], v).reshape(3, 3)
+    assert float(torch.linalg.slogdet(jacobian).logabsdet) == pytest.approx(float(make(3, 17)(v)[1]))
 
 
 @pytest.mark.parametrize(
@@ -109,14 +114,14 @@ def test_the_log_determinant_is_that_of_the_jacobian():
 )
 def test_other_numbers_are_refused(rows, message):
     with pytest.raises(DataError, match=message):
-        Dequantise(2).fit(torch.tensor(rows))
+        make(2).fit(torch.tensor(rows))
 
 
 def test_fit_takes_uint8():
-    Dequantise(12).fit(pixels().to(torch.uint8))
+    make(12).fit(pixels().to(torch.uint8))
 
 
 def test_it_runs_on_the_meta_device():
-    z, log_det = Dequantise(5)(torch.zeros(3, 5, device="meta"))
+    z, log_det = make(5)(torch.zeros(3, 5, device="meta"))
     assert z.shape == (3, 5)
     assert log_det.device.type == "meta"

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import kstest, norm
 from sklearn.preprocessing import QuantileTransformer
 
+from flowgmm_cli.data.specs import QuantileConfig
 from flowgmm_cli.data.transforms.quantile import GuideTable, Quantile, find_segments
 
 ANY = st.floats(allow_nan=False, allow_infinity=False)
@@ -16,7 +17,7 @@ NEAR = st.floats(-3, 3)
 
 def fit(x, knots=256):
     x = torch.as_tensor(x, dtype=torch.float64).reshape(len(x), -1)
-    transform = Quantile(x.shape[1], knots)
+    transform = Quantile(QuantileConfig(n_quantiles=knots), features=x.shape[1])
     transform.fit(x)
     return transform, x
 
@@ -118,7 +119,7 @@ def test_nan_lies_in_some_segment() -> None:
 def test_new_knots_replace_the_table() -> None:
     rng = np.random.default_rng(1)
     first, second = (torch.from_numpy(rng.normal(size=(5000, 2)) * scale) for scale in (1, 7))
-    transform, fresh = Quantile(2), Quantile(2)
+    transform, fresh = (Quantile(QuantileConfig(), features=2) for _ in range(2))
     transform.fit(first)
     assert GuideTable.is_worthwhile(transform.inputs, first.T)
     for row in (first[:1], first):
@@ -132,7 +133,7 @@ def test_new_knots_replace_the_table() -> None:
 
 
 def test_other_devices_use_no_table() -> None:
-    transform = Quantile(2)
+    transform = Quantile(QuantileConfig(), features=2)
     transform.fit(torch.randn(600, 2, generator=torch.Generator().manual_seed(0)).double())
     rows = torch.zeros(5000, 2, dtype=torch.float64)
     assert GuideTable.is_worthwhile(transform.inputs, rows.T)

@@ -1,5 +1,7 @@
 """Tests of every transform; those of `quantile`, `pca` and `dequantise` have files of their own."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -8,22 +10,27 @@ from hypothesis import strategies as st
 from sklearn.preprocessing import StandardScaler
 
 from flowgmm_cli.bijection import Sequential
-from flowgmm_cli.data.transforms.elementwise import Clip, Scale, Standardise
-from flowgmm_cli.data.transforms.pca import Pca
-from flowgmm_cli.data.transforms.quantile import Quantile
+from flowgmm_cli.data.specs import TRANSFORMS
+from flowgmm_cli.plugins.entry import load_target
+
+
+def make(name, features, **words):
+    spec = TRANSFORMS[name]
+    return load_target(spec.build, name)(spec.config(**words), features=features)
+
 
 EXACT = {
-    "standardise": Standardise,
-    "scale": Scale,
-    "scale by 3": lambda features: Scale(features, 3.0),
-    "pca": Pca,
-    "quantile": Quantile,
-    "quantile, few knots": lambda features: Quantile(features, 5),
+    "standardise": partial(make, "standardise"),
+    "scale": partial(make, "scale"),
+    "scale by 3": partial(make, "scale", factor=3.0),
+    "pca": partial(make, "pca"),
+    "quantile": partial(make, "quantile"),
+    "quantile, few knots": partial(make, "quantile", n_quantiles=5),
     "all in a row": lambda features: Sequential(
-        [Quantile(features, 7), Standardise(features), Pca(features)]
+        [make("quantile", features, n_quantiles=7), make("standardise", features), make("pca", features)]
     ),
 }
-ALL = EXACT | {"pca to 1": lambda features: Pca(features, 1), "clip": lambda features: Clip(features, 1.5)}
+ALL = EXACT | {"pca to 1": partial(make, "pca", dim=1), "clip": partial(make, "clip", limit=1.5)}
 
 
 def data(seed, rows=40, features=3, kind="normal"):
@@ -38,8 +45,8 @@ def data(seed, rows=40, features=3, kind="normal"):
     return x * torch.logspace(-3, 3, features, dtype=torch.float64) + 5
 
 
-def fit(make, x):
-    transform = make(x.shape[1])
+def fit(build, x):
+    transform = build(x.shape[1])
     for step in transform.layers if isinstance(transform, Sequential) else [transform]:
         step.fit(x)
         if isinstance(transform, Sequential):
@@ -116,13 +123,13 @@ def test_fit_is_deterministic(name):
 
 def test_standardise_agrees_with_scikit_learn():
     x = np.random.default_rng(0).normal(3, [1, 10, 1e-6], (50, 3))
-    transform = Standardise(3)
+    transform = make("standardise", 3)
     transform.fit(torch.from_numpy(x))
     assert np.allclose(transform(torch.from_numpy(x))[0].numpy(), StandardScaler().fit_transform(x))
 
 
 def test_standardise_keeps_the_scale_of_a_constant_feature_despite_rounding():
     x = torch.full((1000, 1), 0.1, dtype=torch.float64)
-    transform = Standardise(1)
+    transform = make("standardise", 1)
     transform.fit(x)
     assert transform.scale.item() == 1
