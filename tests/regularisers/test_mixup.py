@@ -28,7 +28,7 @@ class Student:
     mixture = Line()
 
 
-def batch(z: torch.Tensor, *, seed: int = 0, epoch: float = 10.0) -> Batch:
+def batch(z: torch.Tensor, *, seed: int = 0) -> Batch:
     return Batch(
         labelled=z[:0],
         labels=torch.empty(0, dtype=torch.int64),
@@ -37,7 +37,7 @@ def batch(z: torch.Tensor, *, seed: int = 0, epoch: float = 10.0) -> Batch:
         student={"strong": Latents(z, torch.zeros(len(z)), Line().class_log_prob(z))},
         temperature=2.0,
         step=0,
-        epoch=epoch,
+        epoch=10.0,
         generator=torch.Generator().manual_seed(seed),
     )
 
@@ -48,10 +48,10 @@ def teacher(x: torch.Tensor) -> Latents:
     return Latents(x, x[:, 0], log_prob)
 
 
-def loss(z: list[float], *, seed: int = 0, epoch: float = 10.0, **values: float) -> float:
+def loss(z: list[float], *, seed: int = 0, **values: float) -> float:
     config = MixupConfig.model_validate(values)
     student = torch.tensor(z)[:, None]
-    term = Mixup(config)(Student(), teacher, batch(student, seed=seed, epoch=epoch))
+    term = Mixup(config)(Student(), teacher, batch(student, seed=seed))
     assert list(term) == ["mixup"]
     return float(term["mixup"])
 

@@ -67,12 +67,6 @@ def test_a_tail_of_many_values_stores_few_and_hardly_changes() -> None:
     np.testing.assert_allclose(tail(at), -np.log((held_out[None] >= at[:, None]).mean(1)), atol=0.12)
 
 
-def test_a_tail_is_restored_from_arrays() -> None:
-    tail = Tail.fit(np.random.default_rng(0).gamma(2.0, size=100))
-    at = np.linspace(-1, 30, 50)
-    np.testing.assert_array_equal(Tail.from_state(tail.state())(at), tail(at))
-
-
 @pytest.mark.parametrize("how", ["sum", "max"])
 def test_scores_are_combined_by_their_rarity(draw: Draw, gaussian: Model, how: str) -> None:
     train, held_out, rows = draw(200), draw(150, seed=1), draw(50, seed=2)
