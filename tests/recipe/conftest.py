@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,10 +22,12 @@ from flowgmm_cli.api import (
     RegulariserConfig,
     RegulariserSpec,
     ScoreSpec,
+    Spec,
     TransformSpec,
     ViewSpec,
     component_field,
 )
+from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.plugins.registry import Registry
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.schema import STANDARD_SCORES, Recipe
@@ -82,39 +85,41 @@ class DropConfig(Config):
     rate: float = 0.2
 
 
-BUILTINS = {
+def spec(kind: type[Spec], config: type[Config], summary: str, **more: Any) -> Any:
+    return kind(config=config, build="builtins:dict", summary=summary, **more)
+
+
+BUILTINS: dict[str, dict[str, Any]] = {
     "flow": {
-        "realnvp": FlowSpec(config=StackConfig, build="builtins:dict", summary="Stack"),
-        "chain": FlowSpec(config=ChainConfig, build="builtins:dict", summary="Chain"),
-        "pair": FlowSpec(config=PairConfig, build="builtins:dict", summary="Two limits"),
+        "realnvp": spec(FlowSpec, StackConfig, "Stack"),
+        "chain": spec(FlowSpec, ChainConfig, "Chain"),
+        "pair": spec(FlowSpec, PairConfig, "Two limits"),
     },
-    "prior": {"gmm": PriorSpec(config=NoneConfig, build="builtins:dict", summary="Mixture")},
-    "objective": {"hybrid": ObjectiveSpec(config=NoneConfig, build="builtins:dict", summary="Hybrid")},
+    "prior": {"gmm": spec(PriorSpec, NoneConfig, "Mixture")},
+    "objective": {"hybrid": spec(ObjectiveSpec, NoneConfig, "Hybrid")},
     "regulariser": {
-        "consistency": RegulariserSpec(config=RegulariserConfig, build="builtins:dict", summary="Views"),
-        "penalty": RegulariserSpec(config=PenaltyConfig, build="builtins:dict", summary="Penalty"),
+        "consistency": spec(RegulariserSpec, RegulariserConfig, "Views"),
+        "penalty": spec(RegulariserSpec, PenaltyConfig, "Penalty"),
     },
     "data": {
-        "table": DataSpec(config=TableConfig, build="builtins:dict", summary="Table"),
-        "empty": DataSpec(config=DataConfig, build="builtins:dict", summary="Nothing"),
+        "table": spec(DataSpec, TableConfig, "Table"),
+        "empty": spec(DataSpec, DataConfig, "Nothing"),
     },
     "transform": {
-        "standardise": TransformSpec(config=NoneConfig, build="builtins:dict", summary="Standardise"),
-        "scale": TransformSpec(config=ScaleConfig, build="builtins:dict", summary="Scale"),
+        "standardise": spec(TransformSpec, NoneConfig, "Standardise"),
+        "scale": spec(TransformSpec, ScaleConfig, "Scale"),
     },
     "view": {
-        "noise": ViewSpec(config=NoiseConfig, build="builtins:dict", summary="Noise"),
-        "drop": ViewSpec(config=DropConfig, build="builtins:dict", summary="Drop"),
-        "affine": ViewSpec(config=NoneConfig, build="builtins:dict", summary="Move", level="inputs"),
-        "drop_words": ViewSpec(config=NoneConfig, build="builtins:dict", summary="Words", level="text"),
+        "noise": spec(ViewSpec, NoiseConfig, "Noise"),
+        "drop": spec(ViewSpec, DropConfig, "Drop"),
+        "affine": spec(ViewSpec, NoneConfig, "Move", level="inputs"),
+        "drop_words": spec(ViewSpec, NoneConfig, "Words", level="text"),
     },
     "encoder": {
-        "small": EncoderSpec(config=EncoderConfig, build="builtins:dict", summary="Small"),
-        "large": EncoderSpec(config=EncoderConfig, build="builtins:dict", summary="Large"),
+        "small": spec(EncoderSpec, EncoderConfig, "Small"),
+        "large": spec(EncoderSpec, EncoderConfig, "Large"),
     },
-    "score": {
-        name: ScoreSpec(config=NoneConfig, build="builtins:dict", summary="Score") for name in STANDARD_SCORES
-    },
+    "score": {name: spec(ScoreSpec, NoneConfig, "Score") for name in STANDARD_SCORES},
 }
 
 
@@ -128,11 +133,44 @@ Load = Callable[..., Recipe]
 
 @pytest.fixture
 def load(tmp_path: Path, registry: Registry) -> Load:
-    """Write a recipe file and load it: `load(text, *overrides, environ={...})`."""
+    """Write a recipe file and load it: `load(text, *overrides, overlays=[...], environ={...})`."""
 
-    def run(text: str, *overrides: str, environ: dict[str, str] | None = None) -> Recipe:
+    def run(text: str, *words: str, overlays: Sequence[str] = (), environ: Any = None) -> Recipe:
         file = tmp_path / "my.yaml"
         file.write_text(text, encoding="utf-8")
-        return load_recipe(str(file), overrides, registry=registry, environ=environ or {})
+        return load_recipe(str(file), words, overlays=overlays, registry=registry, environ=environ or {})
+
+    return run
+
+
+@pytest.fixture
+def expect(load: Load) -> Callable[..., None]:
+    """Load a recipe and compare values by `key.path`: `expect({"train.epochs": 3}, text, *overrides)`."""
+
+    def run(expected: dict[str, Any], *args: Any, **kwargs: Any) -> None:
+        values, actual = load(*args, **kwargs).to_dict(), {}
+        for key in expected:
+            value: Any = values
+            for part in key.split("."):
+                value = value[int(part)] if isinstance(value, list) else value[part]
+            actual[key] = value
+        assert actual == expected
+
+    return run
+
+
+@pytest.fixture
+def problems(load: Load) -> Callable[..., list[tuple[str, str, str]]]:
+    """Load an invalid recipe; return line (empty for the command line), key and message of every problem."""
+
+    def run(*args: Any, **kwargs: Any) -> list[tuple[str, str, str]]:
+        with pytest.raises(RecipeError) as caught:
+            load(*args, **kwargs)
+        rows = []
+        for detail in caught.value.details:
+            match = re.fullmatch(r"(?:\S*my\.yaml:(\d*))? *(\S+)  +(.*)", detail)
+            assert match, detail
+            rows.append((match[1] or "", match[2], match[3]))
+        return rows
 
     return run

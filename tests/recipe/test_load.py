@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from flowgmm_cli.errors import RecipeError
+from flowgmm_cli.errors import PluginError, RecipeError
 from flowgmm_cli.plugins.registry import Registry
 from flowgmm_cli.recipe import catalogue
+from flowgmm_cli.recipe import load as loading
 from flowgmm_cli.recipe.catalogue import BundledRecipe, find_recipe
-from flowgmm_cli.recipe.load import load_recipe, load_resolved, vary
+from flowgmm_cli.recipe.load import load_recipe, load_resolved, parse_resolved, vary
 from flowgmm_cli.recipe.schema import STANDARD_SCORES
 from flowgmm_cli.recipe.yaml import read_yaml
 
@@ -47,29 +48,44 @@ def test_sections_of_the_resolved_recipe_have_a_fixed_order(load: Any) -> None:
 
 def test_the_resolved_recipe_loads_to_an_equal_recipe(load: Any, tmp_path: Path, registry: Registry) -> None:
     recipe = load(TEXT, "train.epochs=3", "run.dir=$${x}", environ={"DATA": "/über/x: y.csv"})
+    values = recipe.to_dict()
+    assert read_yaml(recipe.to_yaml(), "f").plain() == values
+    assert (values["name"], values["run"]["dir"]) == ("my", "${x}")
+    assert (values["data"]["path"], values["data"]["label"]) == ("/über/x: y.csv", "3e-4")
+    assert values["data"]["transforms"] == [{"use": "standardise"}, {"use": "scale", "by": 2.0}]
     file = tmp_path / "resolved.yaml"
     file.write_text(recipe.to_yaml(), encoding="utf-8")
     again = load_resolved(file, registry=registry)
-    assert again.to_dict() == recipe.to_dict()
-    assert again.name == "my"
-    assert again.data.config.path == "/über/x: y.csv"
-    assert again.data.config.label == "3e-4"
-    assert again.run.dir == "${x}"
     assert again.to_yaml() == recipe.to_yaml()
+    assert parse_resolved(values, "model.json", registry=registry).to_yaml() == recipe.to_yaml()
 
 
-def test_the_resolved_recipe_holds_plain_values(load: Any) -> None:
-    recipe = load(TEXT)
-    assert read_yaml(recipe.to_yaml(), "f").plain() == recipe.to_dict()
-    assert recipe.to_dict()["data"]["transforms"] == [{"use": "standardise"}, {"use": "scale", "by": 2.0}]
+def test_the_components_of_a_run_keep_their_packages(
+    load: Any, tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "require", lambda *args, **kwargs: [])
+    file = tmp_path / "resolved.yaml"
+    file.write_text(load(TEXT).to_yaml(), encoding="utf-8")
+    line = file.read_text(encoding="utf-8").splitlines().index("  - use: scale") + 1
+    components = [{"kind": "transform", "name": "scale", "package": "other"}]
+    with pytest.raises(PluginError, match=rf"resolved.yaml:{line}  data.transforms.1.use .*other/scale"):
+        load_resolved(file, registry=registry, components=components)
 
 
-def test_the_text_and_the_words_are_kept_as_given(load: Any) -> None:
-    recipe = load(TEXT, "train.epochs=3")
-    assert recipe.origin.text == TEXT
-    assert recipe.origin.overrides == ("train.epochs=3",)
-    assert recipe.origin.path is not None
-    assert recipe.origin.path.name == "my.yaml"
+def test_problems_of_plain_values_have_no_line(registry: Registry) -> None:
+    values = {"version": 1, "data": {"use": "empty"}, "train": {"lr": "fast"}, "zz": ()}
+    with pytest.raises(RecipeError) as caught:
+        parse_resolved(values, "model.json", registry=registry)
+    assert caught.value.message == "model.json has 2 problems"
+    assert [line.split()[:2] for line in caught.value.details] == [
+        ["model.json", "zz"],
+        ["model.json", "train.lr"],
+    ]
+
+
+def test_the_text_and_the_words_are_kept_as_given(load: Any, tmp_path: Path) -> None:
+    origin = load(TEXT, "train.epochs=3").origin
+    assert (origin.text, origin.overrides, origin.path) == (TEXT, ("train.epochs=3",), tmp_path / "my.yaml")
 
 
 def test_components_are_listed_at_any_depth(load: Any) -> None:
@@ -82,28 +98,18 @@ def test_components_are_listed_at_any_depth(load: Any) -> None:
     ]  # fmt: skip
 
 
-def test_a_name_is_a_bundled_recipe(recipe_files: Any, registry: Registry) -> None:
+def test_a_name_is_a_file_or_a_bundled_recipe(recipe_files: Any, registry: Registry) -> None:
     assert load_recipe("digits", registry=registry).origin.path == recipe_files["digits"].path
     assert find_recipe("paper/mnist", registry) == recipe_files["paper/mnist"].path
-
-
-def test_a_file_comes_before_a_bundled_recipe(
-    recipe_files: Any, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("digits").write_text("version: 1\n", encoding="utf-8")
-    assert find_recipe("digits", registry) == Path("digits")
-
-
-def test_a_folder_of_that_name_does_not_hide_a_bundled_recipe(
-    recipe_files: Any, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("digits").mkdir()
-    Path("other").mkdir()
+    Path("digits").mkdir()  # a folder does not hide it
     assert find_recipe("digits", registry) == recipe_files["digits"].path
+    Path("mnist").write_text("version: 1\n", encoding="utf-8")
+    assert find_recipe("mnist", registry) == Path("mnist")
+    Path("other").mkdir()
     with pytest.raises(RecipeError, match="other is a folder"):
         find_recipe("other", registry)
+    with pytest.raises(RecipeError, match="did you mean `digits`"):
+        find_recipe("digit", registry)
 
 
 @pytest.mark.parametrize("path", ["digits.yaml", "recipes/digits.yaml", "./digits", "x/digits.yml"])
@@ -114,11 +120,6 @@ def test_a_missing_path_is_never_replaced_by_a_bundled_recipe(
         find_recipe(path, registry)
     assert caught.value.exit_code == 3
     assert caught.value.hint == "a bundled recipe has this name: write `digits`"
-
-
-def test_an_unknown_name_is_an_error_with_a_guess(recipe_files: Any, registry: Registry) -> None:
-    with pytest.raises(RecipeError, match="did you mean `digits`"):
-        find_recipe("digit", registry)
 
 
 @pytest.mark.parametrize(
@@ -156,22 +157,23 @@ def test_a_recipe_without_a_name_is_called_after_its_file(
     assert load_recipe(str(tmp_path / file), registry=registry).name == name
 
 
-def test_a_varied_value_may_hold_any_character(load: Any, registry: Registry) -> None:
-    recipe = load(TEXT, environ={"DATA": "x.csv"})
-    config: Any = vary(recipe, {"data.path": "\U0001f600.csv"}, registry=registry).data.config
-    assert config.path == "\U0001f600.csv"
-
-
 def test_a_recipe_is_varied_at_some_keys_and_keeps_the_rest(load: Any, registry: Registry) -> None:
     recipe = load(TEXT, environ={"DATA": "x.csv"})
     varied = vary(recipe, {"train.epochs": 7, "train.lr": 3e-4, "regularisers": []}, registry=registry)
     assert (varied.train.epochs, varied.train.lr, varied.regularisers) == (7, 3e-4, ())
-    assert (varied.name, varied.origin) == (recipe.name, recipe.origin)
-    assert varied.data == recipe.data
+    assert (varied.name, varied.origin, varied.data) == (recipe.name, recipe.origin, recipe.data)
     assert vary(recipe, {}, registry=registry).to_dict() == recipe.to_dict()
+    config: Any = vary(recipe, {"data.path": "\U0001f600.csv"}, registry=registry).data.config
+    assert config.path == "\U0001f600.csv"
 
 
-def test_a_recipe_cannot_be_varied_where_it_has_no_key(load: Any, registry: Registry) -> None:
+@pytest.mark.parametrize(
+    ("changes", "part"),
+    [({"train.epoch": 7}, "did you mean `epochs`"), ({"a..b": 1}, "cannot read the override")],
+)
+def test_a_recipe_cannot_be_varied_where_it_has_no_key(
+    load: Any, registry: Registry, changes: dict[str, Any], part: str
+) -> None:
     with pytest.raises(RecipeError) as caught:
-        vary(load(TEXT, environ={"DATA": "x.csv"}), {"train.epoch": 7}, registry=registry)
-    assert "did you mean `epochs`" in "".join([caught.value.message, *caught.value.details])
+        vary(load(TEXT, environ={"DATA": "x.csv"}), changes, registry=registry)
+    assert part in "".join([caught.value.message, *caught.value.details])

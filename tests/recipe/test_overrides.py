@@ -1,3 +1,5 @@
+"""Words of the command line: values, places, order, notes and errors."""
+
 from __future__ import annotations
 
 import itertools
@@ -19,19 +21,14 @@ train: {lr: 3e-4}
 """
 
 
-def test_a_value_is_read_as_in_the_file(load: Any) -> None:
-    recipe = load(
-        BASE, "train.lr=1e-2", "run.deterministic=false", "data.skip=[a, 'b c']", "train.clip_norm=null"
-    )
-    assert recipe.train.lr == 0.01
-    assert recipe.run.deterministic is False
-    assert recipe.data.config.skip == ["a", "b c"]
-    assert recipe.train.clip_norm is None
-
-
 @pytest.mark.parametrize(
     ("word", "value"),
     [
+        ("train.lr=1e-2", 0.01),
+        ("run.deterministic=false", False),
+        ("data.skip=[a, 'b c']", ["a", "b c"]),
+        ("train.clip_norm=null", None),
+        # text needs no quotes of its own
         ("data.path=my file #1.csv", "my file #1.csv"),
         ("data.path=a: b.csv", "a: b.csv"),
         ("data.path=*.csv", "*.csv"),
@@ -45,107 +42,83 @@ def test_a_value_is_read_as_in_the_file(load: Any) -> None:
         ("data.label=7", "7"),
     ],
 )
-def test_text_needs_no_quotes_of_its_own(load: Any, word: str, value: str) -> None:
-    recipe = load(BASE, word)
-    assert getattr(recipe.data.config, word.partition("=")[0].removeprefix("data.")) == value
+def test_a_value_is_read_as_the_type_of_its_key(expect: Any, word: str, value: object) -> None:
+    expect({word.partition("=")[0]: value}, BASE, word)
 
 
-def test_text_stays_text_only_where_text_is_expected(load: Any) -> None:
-    with pytest.raises(RecipeError) as caught:
-        load(BASE, "train.epochs=many")
-    assert caught.value.details == (
-        'train.epochs  expected a whole number of at least 1, got the string "many" (from the command line)',
-    )
-
-
-def test_list_items_by_number(load: Any) -> None:
-    recipe = load(BASE, "regularisers.0.weight=2", "regularisers.2={use: consistency}")
-    assert [item.config.weight for item in recipe.regularisers] == [2, 0.25, 1.0]
-
-
-def test_removing(load: Any) -> None:
-    recipe = load(BASE, "flow.layers!", "data.labels!", "regularisers.0!")
-    assert recipe.flow.config.layers == 6
-    assert recipe.data.config.labels.count is None
-    assert [item.use for item in recipe.regularisers] == ["consistency"]
-
-
-def test_list_positions_are_those_of_the_file(load: Any) -> None:
-    for words in itertools.permutations(["regularisers.0!", "regularisers.1.weight=9"]):
-        recipe = load(BASE, *words)
-        assert [(item.use, item.config.weight) for item in recipe.regularisers] == [("consistency", 9)]
-    assert load(BASE, "regularisers.0!", "regularisers.1!").regularisers == ()
-    assert load(BASE, "regularisers.0!", "regularisers.1.weight!").regularisers[0].config.weight == 1.0
-
-
-def test_defaults_can_be_reached_into(load: Any) -> None:
-    text = "version: 1\ndata: {use: table, path: a}\n"
-    recipe = load(
-        text, "flow.layers=2", "regularisers.0.weight=3", "data.encoder.dim=5", "data.transforms.1.use=scale",
-        "data.transforms.1.by=2", "train.early_stopping.patience=3", "data.views.strong.1.rate=0.5",
-    )  # fmt: skip
-    assert recipe.flow.config.layers == 2
-    assert recipe.regularisers[0].config.weight == 3
-    assert recipe.data.config.encoder.use == "small"
-    assert recipe.data.config.encoder.config.dim == 5
-    assert [item.use for item in recipe.data.config.transforms] == ["standardise", "scale"]
-    assert recipe.train.early_stopping.patience == 3
-    assert [item.use for item in recipe.data.config.views.strong] == ["noise", "drop"]
-    assert recipe.data.config.views.strong[1].config.rate == 0.5
-
-
-def test_another_component_drops_the_old_parameters_with_a_note(load: Any) -> None:
-    for words in itertools.permutations(["flow.use=chain", "flow.layers=9"]):
-        recipe = load(BASE, *words)
-        assert recipe.flow.to_dict() == {"use": "chain", "layers": 9, "bins": [8]}
-        assert recipe.origin.notes == (
-            "flow is now chain: dropped layers, hidden, set in the recipe for realnvp",
-        )
-
-
-def test_parameters_that_all_components_of_the_kind_share_are_kept(load: Any) -> None:
-    recipe = load(BASE, "data.use=empty", "regularisers.0.use=consistency")
-    assert recipe.data.config.labels.count == 5
-    assert recipe.regularisers[0].config.weight == 0.5
-    assert recipe.origin.notes == (
-        "data is now empty: dropped path, encoder, set in the recipe for table",
-        "regularisers.0 is now consistency: dropped power, set in the recipe for penalty",
-    )
-
-
-def test_a_nested_component_can_be_replaced_too(load: Any) -> None:
-    recipe = load(BASE, "data.encoder.use=large")
-    assert recipe.data.config.encoder.to_dict() == {"use": "large", "dim": 64}
-    assert recipe.origin.notes == ("data.encoder is now large: dropped dim, set in the recipe for small",)
-
-
-def test_naming_the_same_component_changes_nothing(load: Any) -> None:
-    recipe = load(BASE, "flow.use=realnvp")
-    assert recipe.flow.config.layers == 3
-    assert recipe.origin.notes == ()
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["regularisers.2={use: consistency}", "regularisers.0.weight=2"], {
+            "regularisers.0.weight": 2, "regularisers.1.weight": 0.25, "regularisers.2.weight": 1,
+        }),
+        (["flow.layers!", "data.labels!"], {"flow.layers": 6, "data.labels.count": None}),
+        # list positions are those of the file
+        (["regularisers.0!", "regularisers.1!"], {"regularisers": []}),
+        (["regularisers.0!", "regularisers.1.weight!"], {"regularisers.0.weight": 1.0}),
+        (["regularisers.0!", "regularisers.1.weight=9"], {
+            "regularisers": [{"use": "consistency", "weight": 9}],
+        }),
+        # another component drops the parameters of the one before it
+        (["flow.use=chain", "flow.layers=9"], {"flow": {"use": "chain", "layers": 9, "bins": [8]}}),
+        (["data.encoder.use=large"], {"data.encoder": {"use": "large", "dim": 64}}),
+        (["flow.use=realnvp"], {"flow.layers": 3}),
+    ],
+)  # fmt: skip
+def test_the_order_of_the_words_does_not_matter(expect: Any, words: list[str], expected: Any) -> None:
+    for ordered in itertools.permutations(words):
+        expect(expected, BASE, *ordered)
 
 
 def test_the_later_of_two_words_for_a_key_wins(load: Any) -> None:
     assert load(BASE, "train.epochs=3", "train.epochs=4").train.epochs == 4
 
 
-def test_unknown_keys_are_refused_with_a_guess(load: Any) -> None:
-    with pytest.raises(RecipeError) as caught:
-        load(BASE, "flow.layer=9", "trian.lr=1", "lr=3")
-    assert sorted(caught.value.details) == [
-        "flow.layer  unknown key for realnvp; did you mean `layers`? (from the command line)",
-        "lr          unknown key for a recipe; did you mean `train.lr`? (from the command line)",
-        "trian       unknown key for a recipe; did you mean `train`? (from the command line)",
-    ]
+def test_defaults_can_be_reached_into(expect: Any) -> None:
+    words = [
+        "flow.layers=2", "regularisers.0.weight=3", "data.encoder.dim=5", "data.transforms.1.use=scale",
+        "data.transforms.1.by=2", "train.early_stopping.patience=3", "data.views.strong.1.rate=0.5",
+    ]  # fmt: skip
+    expected = {
+        "flow.layers": 2,
+        "regularisers": [{"use": "consistency", "weight": 3}],
+        "data.encoder": {"use": "small", "dim": 5},
+        "data.transforms": [{"use": "standardise"}, {"use": "scale", "by": 2}],
+        "train.early_stopping.patience": 3,
+        "data.views.strong": [{"use": "noise", "scale": 0.5}, {"use": "drop", "rate": 0.5}],
+    }
+    expect(expected, "version: 1\ndata: {use: table, path: a}\n", *words)
 
 
-def test_what_the_file_says_is_shown_beside_a_wrong_value(load: Any) -> None:
-    with pytest.raises(RecipeError) as caught:
-        load(BASE, "train.lr=fast")
-    assert caught.value.details == (
-        'train.lr  expected a number above 0, got the string "fast" '
-        "(from the command line; the file says 0.0003 at line 7)",
+def test_notes_name_the_parameters_that_are_dropped_and_shared_ones_are_kept(load: Any) -> None:
+    words = ["flow.use=chain", "flow.layers=9", "data.use=empty", "regularisers.0.use=consistency"]
+    recipe = load(BASE, *words)
+    assert recipe.data.config.labels.count == 5
+    assert recipe.regularisers[0].config.weight == 0.5
+    assert recipe.origin.notes == (
+        "flow is now chain: dropped layers, hidden, set in the recipe for realnvp",
+        "data is now empty: dropped path, encoder, set in the recipe for table",
+        "regularisers.0 is now consistency: dropped power, set in the recipe for penalty",
     )
+    assert load(BASE, "flow.use=realnvp").origin.notes == ()
+
+
+def test_wrong_values_and_keys_are_named_with_a_guess(problems: Any) -> None:
+    words = ["flow.layer=9", "trian.lr=1", "lr=3", "train.lr=fast", "train.epochs=many"]
+    assert sorted(problems(BASE, *words)) == [
+        ("", "flow.layer", "unknown key for realnvp; did you mean `layers`? (from the command line)"),
+        ("", "lr", "unknown key for a recipe; did you mean `train.lr`? (from the command line)"),
+        (
+            "", "train.epochs",
+            'expected a whole number of at least 1, got the string "many" (from the command line)',
+        ),
+        (
+            "", "train.lr",
+            'expected a number above 0, got the string "fast" '
+            "(from the command line; the file says 0.0003 at line 7)",
+        ),
+        ("", "trian", "unknown key for a recipe; did you mean `train`? (from the command line)"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("word", ["train.epochs", "", "=3", "a..b=1", ".a=1", "a.=1", "!", "--epochs"])
@@ -157,32 +130,31 @@ def test_malformed_words_are_refused_with_the_form(word: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["data.skip=[a", "data.labels={count: 1", "data.path='x", "data.skip=[!x a]"]
-)
-def test_values_that_are_not_yaml_are_refused(load: Any, word: str) -> None:
-    with pytest.raises(RecipeError, match="cannot read the value of"):
-        load(BASE, word)
-
-
-@pytest.mark.parametrize(
     ("word", "reason"),
     [
+        ("data.skip=[a", "cannot read the value of"),
+        ("data.labels={count: 1", "cannot read the value of"),
+        ("data.path='x", "cannot read the value of"),
+        ("data.skip=[!x a]", "cannot read the value of"),
         ("regularisers.7.weight=1", "its items are 0 to 1"),
         ("regularisers.3={use: penalty}", "its items are 0 to 1"),
         ("regularisers.x=1", "its items are 0 to 1"),
         ("regularisers.2!", "its items are 0 to 1"),
+        ("data.skip.1=a", "it is empty"),
         ("train.lr.x=1", "holds a single value"),
         ("train.lr.x.y=1", "holds a single value"),
         ("flow.layer!", "did you mean `layers`"),
         ("prior.x!", "does not have"),
+        ("overlays.cpu.train.lr=1", "`overlays` cannot be changed on the command line"),
+        ("overlays={cpu: {}}", "`overlays` cannot be changed on the command line"),
     ],
 )
-def test_words_that_fit_nowhere_are_refused(load: Any, word: str, reason: str) -> None:
+def test_words_that_cannot_be_applied_are_refused(load: Any, word: str, reason: str) -> None:
     with pytest.raises(RecipeError, match=reason):
         load(BASE, word)
 
 
-def test_all_words_that_fit_nowhere_are_named(load: Any) -> None:
-    with pytest.raises(RecipeError, match="2 problems") as caught:
+def test_all_words_that_cannot_be_applied_are_named(load: Any) -> None:
+    with pytest.raises(RecipeError, match="the command line has 2 problems") as caught:
         load(BASE, "train.epochs", "flow.layer!")
     assert len(caught.value.details) == 2
