@@ -137,7 +137,7 @@ def bare(run: Path, data: Path) -> dict[str, float]:
         for chunk in open_rows(str(data), schema, context=context, on_error="keep"):
             split, _ = trained.preprocessor.apply_valid(chunk.rows, context, skip=chunk.problems)
             start = time.perf_counter()
-            trained.predict(split)
+            trained.encode_rows(split)
             seconds += time.perf_counter() - start
             rows += len(split)
     return {"rows": rows, "rows_per_second": rows / seconds}

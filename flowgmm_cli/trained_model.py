@@ -50,19 +50,6 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Predictions:
-    """Outputs of the model for some rows.
-
-    Attributes:
-        log_probabilities: calibrated `log p(k | x)`, float64 `(N, K)`.
-        log_density: `log p(x)` in nats, including the transforms' log-determinant, float64 `(N,)`.
-    """
-
-    log_probabilities: np.ndarray[Any, np.dtype[np.float64]]
-    log_density: np.ndarray[Any, np.dtype[np.float64]]
-
-
-@dataclass(frozen=True)
 class TrainedModel:
     """Preprocessor and FlowMixture, with the names of the classes.
 
@@ -120,12 +107,6 @@ class TrainedModel:
         x, log_det = self.preprocessor.transform_features(self.preprocessor.from_images(images))
         unlabelled = torch.full((len(x),), -1)
         return self.encode_rows(Tensors(x, log_det, unlabelled, np.arange(len(x)).astype(str)))
-
-    def predict(self, split: Tensors) -> Predictions:
-        """Compute class probabilities and densities of preprocessed rows."""
-        latents = encode(self.model, split.x)
-        log_density = latents.log_prob().double() + split.log_det
-        return Predictions(self.model.log_posterior(latents).numpy(), log_density.numpy())
 
     def save(self, folder: Path) -> None:
         """Write `model.safetensors`, then `model.json`, which completes the model."""

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from flowgmm_cli.cli import options, output
-from flowgmm_cli.cli.session import note_throughput, open_session, open_table, totals_to_dict, warn_unscorable
+from flowgmm_cli.cli.session import note_totals, open_session, open_table, totals_to_dict, write_table
 
 SCHEMA = "flowgmm/embed/1"
 
@@ -67,10 +67,10 @@ def embed(
     Examples: flowgmm embed --data new.csv --save z.parquet · flowgmm embed --map pca --only id,map_0,map_1 ·
     flowgmm embed runs/digits/latest --space input --save x.npz
     """
-    writer_context = open_table(data, save, format_, as_json=as_json)
+    table = open_table(data, save, format_, as_json=as_json)
     with open_session(run, run_flag, offline=offline) as session:
         from flowgmm_cli.inference.embedding import check_map, embedding_columns
-        from flowgmm_cli.inference.predictions import Totals, select_columns
+        from flowgmm_cli.inference.scores import select_columns
 
         trained, kind = session.trained, check_map(map_)
         names = select_columns(only, ["id", "z", *(["map_0", "map_1"] if kind else [])])
@@ -79,26 +79,13 @@ def embed(
         reader = session.open_rows(
             data, purpose="embed without --data", data_format=data_format, on_error=on_error
         )
-        totals = Totals(len(trained.class_names))
         stream = session.score(
-            reader,
-            "embed",
-            latents=space == "latent",
-            inputs=space == "input",
-            on_error=on_error,
-            device=device,
-            processes=processes,
+            reader, "embed", space=space, on_error=on_error, device=device, processes=processes
         )
-        rows = embedding_columns(stream, space, kind)
-        with writer_context as writer:
-            for scored, columns in rows:
-                totals.add(scored)
-                if writer:
-                    writer.write({name: columns[name] for name in names})
+        totals = write_table(table, embedding_columns(stream, kind), names)
     if save not in (None, "-"):
         output.note(f"written {save}: {totals.n:,} rows of {trained.preprocessor.dim} dimensions")
     if as_json:
         own = {"space": space, "dim": trained.preprocessor.dim, "map": kind}
         output.print_json(totals_to_dict(SCHEMA, session, totals, save, **own))
-    warn_unscorable(reader.name, totals.n, totals.unscorable, totals.reasons)
-    note_throughput(totals.n, totals.seconds)
+    note_totals(reader.name, totals)

@@ -1,4 +1,4 @@
-"""`flowgmm eval`: a run's model on its own held-out rows, beside simple baselines."""
+"""`flowgmm eval`: a run's model on its own held-out rows, beside simple baselines, or on labelled rows."""
 
 from __future__ import annotations
 
@@ -7,16 +7,28 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from flowgmm_cli.cli import options, output
-from flowgmm_cli.cli.session import data_context, select_run
+from flowgmm_cli.cli.session import data_context, file_stem, note_totals, open_session, select_run
 from flowgmm_cli.cli.validation import enforce_gates, parse_gates
+from flowgmm_cli.errors import UsageError
 
 if TYPE_CHECKING:
+    from flowgmm_cli.cli.session import Session
     from flowgmm_cli.evaluation.metrics import Evaluation
+    from flowgmm_cli.runs import Run
 
 GATES = ("accuracy", "balanced_accuracy", "macro_f1")
 
 
 SplitName = Annotated[Literal["test", "val"], typer.Option("--split", help="test, or val if it has labels.")]
+LabelledData = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="FILE|-|SPEC",
+        help="Rows with labels instead of the run's own: a file, a folder of images, - for stdin, or a data "
+        "spec, in the forms that predict takes.",
+    ),
+]
 Baselines = Annotated[
     bool,
     typer.Option(
@@ -39,6 +51,8 @@ def evaluate(
     run: options.Run = None,
     run_flag: options.RunFlag = None,
     split: SplitName = "test",
+    data: LabelledData = None,
+    data_format: options.DataFormat = None,
     baselines: Baselines = False,
     plots: Plots = False,
     fail_under: options.FailUnder = None,
@@ -47,41 +61,86 @@ def evaluate(
 ) -> None:
     """Evaluate a run: accuracy, calibration and density, by class, with confidence intervals.
 
+    With --data the rows of a file are evaluated. Labels that are no class of the model count as wrong, and
+    the NLL is that of the other rows; rows without a label are left out.
+
     Metrics of --fail-under: accuracy, balanced_accuracy, macro_f1.
 
     Examples: flowgmm eval · flowgmm eval runs/digits/latest --baselines --plots ·
-    flowgmm eval --fail-under accuracy=0.9
+    flowgmm eval --data new.csv --fail-under accuracy=0.9
     """
     gates = parse_gates(fail_under, GATES)
-    selected = select_run(run, run_flag)
-    output.note("loading torch…")
-
+    flags = {"--split": split != "test", "--baselines": baselines, "--plots": plots}
+    if data is not None and (used := [flag for flag, value in flags.items() if value]):
+        raise UsageError(
+            f"{used[0]} is for the run's own rows, not for those of --data",
+            hint=f"leave out {used[0]}",
+        )
+    more: dict[str, Any] = {}
+    if data is None:
+        selected = select_run(run, run_flag)
+        result = _evaluate_split(selected, split, baselines=baselines, offline=offline)
+        target = f"{split}.json"
+    else:
+        with open_session(run, run_flag, offline=offline) as session:
+            selected = session.run
+            result, more = _evaluate_file(session, data, data_format)
+            target = f"data-{file_stem(data)}.json"
     from flowgmm_cli.files import write_json
-    from flowgmm_cli.inference.evaluate_run import evaluate_run
 
-    with output.progress() as progress:
-        context = data_context(progress, offline=offline)
-        work: dict[str, Any] = {"context": context, "progress": progress, "warn": output.warn}
-        result = evaluate_run(selected, split=split, with_baselines=baselines, **work)
-    values = result.to_dict(str(selected.path))
-    write_json(selected.path / "eval" / f"{split}.json", values)
+    values = {**result.to_dict(str(selected.path)), **more}
+    write_json(selected.path / "eval" / target, values)
     if as_json:
         output.print_json(values)
     else:
         _print_methods(str(selected.path), result)
         _print_classes(result)
         _print_calibration(result)
-        _print_scores(selected.info().get("ood"))
+        if data is None:
+            _print_scores(selected.info().get("ood"))
     if plots:
         from flowgmm_cli.report.report import write_plots
 
-        for file in write_plots(selected, result, context=context):
-            output.note(f"written {file}")
+        with output.progress() as progress:
+            context = data_context(progress, offline=offline)
+            for file in write_plots(selected, result, context=context):
+                output.note(f"written {file}")
     enforce_gates(gates, result.metrics())
+
+
+def _evaluate_split(run: Run, split: str, *, baselines: bool, offline: bool) -> Evaluation:
+    output.note("loading torch…")
+    from flowgmm_cli.inference.evaluate_run import evaluate_run
+
+    with output.progress() as progress:
+        context = data_context(progress, offline=offline)
+        work: dict[str, Any] = {"context": context, "progress": progress, "warn": output.warn}
+        return evaluate_run(run, split=split, with_baselines=baselines, **work)
+
+
+def _evaluate_file(session: Session, data: str, data_format: str | None) -> tuple[Evaluation, dict[str, Any]]:
+    """Evaluate the labelled rows of a file; also return counts of its rows, for JSON."""
+    from flowgmm_cli.inference.evaluate_run import evaluate_scores
+    from flowgmm_cli.inference.scores import Scores, Totals
+
+    reader = session.open_rows(data, purpose="eval", data_format=data_format, on_error="keep")
+    totals, parts = Totals(), []
+    for scores in session.score(reader, "eval"):
+        totals.add(scores)
+        parts.append(scores)
+    note_totals(reader.name, totals, labels=True)
+    if unlabelled := totals.scored - totals.labelled:
+        output.note(f"rows    {unlabelled:,} of the {totals.scored:,} rows have no label and are left out")
+    result = evaluate_scores(
+        Scores.concatenate(parts), reader.name, pixels=session.trained.preprocessor.pixels
+    )
+    counts = {"data": reader.name, "unlabelled": unlabelled, "unscorable": totals.unscorable}
+    return result, {**counts, "unknown_labels": dict(totals.unknown)}
 
 
 def _print_methods(run: str, result: Evaluation) -> None:
     metrics = result.classification
+    kind = result.split if result.split in ("test", "val") else "labelled"
     interval = metrics.intervals["accuracy"]
     baselines = sorted(result.baselines.items(), key=lambda item: -item[1].accuracy)
     methods: list[tuple[str, Any]] = [("flowgmm", metrics), *baselines]
@@ -94,7 +153,7 @@ def _print_methods(run: str, result: Evaluation) -> None:
         ["method", "accuracy", "95 % interval", "balanced", "macro F1", "NLL", "ECE"],
         rows,
         right=["accuracy", "balanced", "macro F1", "NLL", "ECE"],
-        title=f"{run}: {metrics.n:,} {result.split} rows",
+        title=f"{run}: {metrics.n:,} {kind} rows",
     )
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from flowgmm_cli.cli import options, output
-from flowgmm_cli.cli.session import Session, open_session
+from flowgmm_cli.cli.session import Session, open_session, warn_unscorable
 from flowgmm_cli.cli.validation import (
-    check_fpr,
     check_input_kept,
     check_stdout,
     check_suffix,
@@ -24,7 +22,7 @@ from flowgmm_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from flowgmm_cli.data.readers.base import RowReader
-    from flowgmm_cli.inference.scoring import ScoredRows
+    from flowgmm_cli.inference.scores import Scores
 
 GATES = ("auroc", "aupr_in", "aupr_out")
 _MANY_ROWS = 200_000  # rows from which computing all scores takes long
@@ -107,46 +105,51 @@ def ood(
 
     gates = parse_gates(fail_under, GATES)
     out = _check_flags(in_data, out_data, {"--plot": plot, "--gallery": gallery})
-    _check_save(save, fpr, in_data, out, as_json=as_json)
+    check_stdout(save, as_json=as_json)
+    for file in (in_data, out):
+        check_input_kept(file, save)
     writer = open_writer(save, format=format_) if save is not None else None
     with open_session(run, run_flag, offline=offline) as session:
         import numpy as np
 
         from flowgmm_cli.cli import ood_output
-        from flowgmm_cli.inference.gallery import ScoreRecord
-        from flowgmm_cli.inference.ood import compare_scores, ood_columns
+        from flowgmm_cli.inference.ood import collect_scores, compare_scores, ood_columns
+        from flowgmm_cli.inference.scores import OODRule
 
         ood_output.check_gallery(gallery, session.trained)
-        detector, rule = session.trained.require_detector(), session.ood_rule(score, fpr)
+        detector, rule = session.trained.require_detector(), OODRule.from_model(session.trained, score, fpr)
         names = [rule.score] if alone else list(detector.names)
         others = [name for name in names if name != rule.score] if all_scores else []
         _warn_of_density(session, rule.score)
-        work: dict[str, Any] = {"on_error": on_error, "device": device, "processes": processes}
-        open_rows = partial(session.open_rows, data_format=data_format, on_error=on_error)
+
+        def scored(flag: str, reader: RowReader) -> Iterator[Scores]:
+            """Score the rows of a side, and write those of --out."""
+            work: dict[str, Any] = {"on_error": on_error, "device": device, "processes": processes}
+            for scores in session.score(reader, f"score {flag}", rule=rule, scores=names, **work):
+                if writer and flag == "--out":
+                    writer.write(ood_columns(scores, detector, others))
+                yield scores
+
         with writer or nullcontext():
             # --out first: a mistake in it is reported before the rows of --in are scored, which takes long
-            out_reader = open_rows(out, purpose="ood")
-            in_reader = open_rows(in_data, purpose="ood without --in", flag="--in")
-            if len(names) > 1:
-                _note_many_rows(in_reader, out_reader)
-            in_record, out_record = (ScoreRecord(rule.score) if gallery else None for _ in range(2))
-
-            def write(scored: ScoredRows) -> None:
-                if writer:
-                    writer.write(ood_columns(scored, detector, rule, others))
-                if out_record:
-                    out_record.add(scored)
-
-            callbacks = (in_record.add if in_record else lambda scored: None), write
-            sides = ood_output.score_sides(session, (in_reader, out_reader), callbacks, names, rule, **work)
+            rows: dict[str, Any] = {"data_format": data_format, "on_error": on_error}
+            out_reader = session.open_rows(out, purpose="ood", **rows)
+            in_reader = session.open_rows(in_data, purpose="ood without --in", flag="--in", **rows)
+            for reader in (in_reader, out_reader):
+                if len(names) > 1 and (reader.total or 0) > _MANY_ROWS:
+                    output.note(f"{reader.name}: {reader.total:,} rows; --alone computes one score only")
+            sides = [
+                collect_scores(reader.name, scored(flag, reader))
+                for flag, reader in (("--in", in_reader), ("--out", out_reader))
+            ]
+        for side in sides:
+            warn_unscorable(side.name, side.totals)
     result = compare_scores(
         str(session.run.path), *sides, default=detector.default, rule=rule, rng=np.random.default_rng(1)
     )
     ood_output.save_result(session.run.path, result, in_data, out, plot)
-    if gallery and in_record and out_record:
-        ood_output.save_gallery(
-            gallery, session.trained, (in_reader, in_record), (out_reader, out_record), rule
-        )
+    if gallery:
+        ood_output.save_gallery(gallery, session.trained, in_reader, out_reader, result)
     ood_output.print_result(result, save, as_json=as_json)
     metrics = result.metrics[rule.score]
     enforce_gates(gates, {name: getattr(metrics, name) for name in GATES}, subject=f" of {rule.score}")
@@ -176,22 +179,9 @@ def _check_flags(in_data: str | None, out_data: str | None, figures: Mapping[str
     return out_data
 
 
-def _check_save(save: str | None, fpr: float | None, *data: str | None, as_json: bool) -> None:
-    check_fpr(fpr)
-    check_stdout(save, as_json=as_json)
-    for file in data:
-        check_input_kept(file, save)
-
-
 def _warn_of_density(session: Session, score: str) -> None:
     if score == "nll" and session.trained.image is not None:
         output.warn(
             "-log p(x) alone is a poor score for images: simple images often have a higher density than the "
             "training images, even if they show something else; compare it with the other scores"
         )
-
-
-def _note_many_rows(*readers: RowReader) -> None:
-    for reader in readers:
-        if (reader.total or 0) > _MANY_ROWS:
-            output.note(f"{reader.name}: {reader.total:,} rows; --alone computes one score only")

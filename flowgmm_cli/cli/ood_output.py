@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from flowgmm_cli.cli import output
-from flowgmm_cli.cli.session import note_throughput, warn_unscorable
+from flowgmm_cli.cli.session import file_stem, note_throughput
 from flowgmm_cli.errors import UsageError
 from flowgmm_cli.files import write_bytes, write_json
 from flowgmm_cli.inference.gallery import positions_by_quantile
 from flowgmm_cli.inference.inputs import read_rows_at
-from flowgmm_cli.inference.ood import CONVENTION, collect_scores
+from flowgmm_cli.inference.ood import CONVENTION
 from flowgmm_cli.inference.samples import image_column
 
 if TYPE_CHECKING:
-    from flowgmm_cli.cli.session import Session
     from flowgmm_cli.data.readers.base import RowReader
-    from flowgmm_cli.inference.gallery import ScoreRecord
-    from flowgmm_cli.inference.ood import OODResult, ScoreSet
-    from flowgmm_cli.inference.predictions import OODRule
-    from flowgmm_cli.inference.scoring import ScoredRows
+    from flowgmm_cli.inference.ood import OODResult
     from flowgmm_cli.trained_model import TrainedModel
 
 
@@ -37,41 +31,12 @@ def check_gallery(gallery: Path | None, trained: TrainedModel) -> None:
         )
 
 
-def score_sides(
-    session: Session,
-    readers: Sequence[RowReader],
-    callbacks: Sequence[Callable[[ScoredRows], None]],
-    names: Sequence[str],
-    rule: OODRule,
-    **work: Any,
-) -> list[ScoreSet]:
-    """Score the rows of --in, then those of --out, and warn of those that cannot be scored."""
-    rng = np.random.default_rng(0)
-    sides = []
-    for flag, reader, callback in zip(("--in", "--out"), readers, callbacks, strict=True):
-        rows = session.score(reader, f"score {flag}", scores=names, **work)
-        sides.append(collect_scores(reader.name, rows, rule, rng, callback=callback))
-    for side in sides:
-        warn_unscorable(side.name, side.n + side.unscorable, side.unscorable, side.reasons)
-    return sides
-
-
 def save_result(run: Path, result: OODResult, in_data: str | None, out_data: str, plot: Path | None) -> None:
     """Write the result into the folder `ood` of the run, in a file named after the rows, and `--plot`."""
-    against = f"-against-{_file_stem(in_data)}" if in_data else ""
-    write_json(run / "ood" / f"{_file_stem(out_data)}{against}.json", result.to_file())
+    against = f"-against-{file_stem(in_data)}" if in_data else ""
+    write_json(run / "ood" / f"{file_stem(out_data)}{against}.json", result.to_file())
     if plot is not None:
         _save_plot(plot, result)
-
-
-def _file_stem(data: str) -> str:
-    """Return a file name for rows: the stem of their file, or words of their data spec."""
-    if data == "-":
-        return "stdin"
-    if data.lstrip().startswith("{"):
-        words = re.findall(r"[\w.-]+", data)
-        return "_".join(words[1:])[:60] or "spec"
-    return re.sub(r"[^\w.-]", "_", Path(data).expanduser().resolve().name.split(".")[0]) or "rows"
 
 
 def _save_plot(path: Path, result: OODResult) -> None:
@@ -88,27 +53,23 @@ def _save_plot(path: Path, result: OODResult) -> None:
 
 
 def save_gallery(
-    path: Path,
-    trained: TrainedModel,
-    inside: tuple[RowReader, ScoreRecord],
-    outside: tuple[RowReader, ScoreRecord],
-    rule: OODRule,
+    path: Path, trained: TrainedModel, in_reader: RowReader, out_reader: RowReader, result: OODResult
 ) -> None:
-    """Write images of both sides by score as a PNG file; a side is a reader and the scores of its rows."""
+    """Write images of both sides by score as a PNG file; the readers read the rows again."""
     from flowgmm_cli.report.figures import column_images, png
     from flowgmm_cli.report.galleries import IMAGES_PER_ROW, score_figure
 
     column = image_column(trained.preprocessor.columns)
     if column is None:
         raise ValueError("not a model of images")
-    (in_reader, in_book), (out_reader, out_book) = inside, outside
-    highest = np.argsort(-in_book.values, kind="stable")[:IMAGES_PER_ROW]
-    selected = np.concatenate(positions_by_quantile(out_book.values, IMAGES_PER_ROW))
-    in_images = read_rows_at(in_reader, in_book.places[highest]).columns[column.name]
-    out_images = read_rows_at(out_reader, out_book.places[selected]).columns[column.name]
+    rule, sides = result.rule, []
+    highest = np.argsort(-result.inside.scores[rule.score], kind="stable")[:IMAGES_PER_ROW]
+    selected = np.concatenate(positions_by_quantile(result.outside.scores[rule.score], IMAGES_PER_ROW))
+    for reader, side, index in ((out_reader, result.outside, selected), (in_reader, result.inside, highest)):
+        cells = read_rows_at(reader, side.places[index]).columns[column.name]
+        sides.append((column_images(column, cells), side.scores[rule.score][index]))
     figure = score_figure(
-        (column_images(column, out_images), out_book.values[selected]),
-        (column_images(column, in_images), in_book.values[highest]),
+        *sides,
         limits=trained.preprocessor.ranges.get(column.name),
         threshold=rule.threshold,
         score=rule.score,
@@ -120,16 +81,15 @@ def save_gallery(
 
 def print_result(result: OODResult, save: str | None, *, as_json: bool) -> None:
     """Print the result, unless stdout has the rows of `--save -`, with notes on its meaning."""
-    sides = (result.inside, result.outside)
     if save not in (None, "-"):
-        output.note(f"written {save}: {result.outside.n + result.outside.unscorable:,} rows")
+        output.note(f"written {save}: {result.outside.totals.n:,} rows")
     if as_json:
         output.print_json(result.to_dict())
     elif save != "-":
         _print_tables(result)
     share = 100 * result.rule.fpr
     output.note(f"{CONVENTION}; {share:g} % of the run's held-out rows lie above the threshold")
-    note_throughput(sum(side.n for side in sides), sum(side.seconds for side in sides))
+    note_throughput(result.scored, result.seconds)
 
 
 def _print_tables(result: OODResult) -> None:
@@ -155,7 +115,7 @@ def _print_tables(result: OODResult) -> None:
     output.print_table(
         [threshold, "rows", "flagged", "share"],
         [
-            [side.name, f"{side.n:,}", f"{side.flagged:,}", f"{side.flagged_share:.2%}"]
+            [side.name, f"{side.n:,}", f"{side.totals.flagged:,}", f"{side.flagged_share:.2%}"]
             for side in (inside, outside)
         ],
         right=["rows", "flagged", "share"],

@@ -192,7 +192,10 @@ Score = Annotated[
 Fpr = Annotated[
     float | None,
     typer.Option(
-        "--fpr", help="Share of in-distribution rows that may be flagged; the recipe's ood.fpr without it."
+        "--fpr",
+        min=0,
+        max=1,
+        help="Share of in-distribution rows that may be flagged; the recipe's ood.fpr without it.",
     ),
 ]
 Device = Annotated[

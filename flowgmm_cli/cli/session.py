@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import re
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
     from flowgmm_cli.data.readers.base import OnError, RowReader
     from flowgmm_cli.data.splits import SplitRows
     from flowgmm_cli.data.writers.base import Writer
-    from flowgmm_cli.inference.predictions import OODRule, Totals
-    from flowgmm_cli.inference.scoring import ScoredRows
+    from flowgmm_cli.inference.scores import Scores, Totals
     from flowgmm_cli.runs import Run
     from flowgmm_cli.trained_model import TrainedModel
 
@@ -54,12 +54,6 @@ class Session:
     context: DataContext  # the context of data sources
     progress: output.Progress  # reports progress
 
-    def ood_rule(self, score: str | None, fpr: float | None) -> OODRule:
-        """Return the score that flags rows, with its threshold; defaults are those of the run."""
-        from flowgmm_cli.inference.predictions import OODRule
-
-        return OODRule.from_model(self.trained, score, fpr)
-
     def own_rows(self, purpose: str) -> SplitRows:
         """Read the rows of the run's recipe, split as in training; `purpose` is for error messages."""
         from flowgmm_cli.inference.inputs import load_run_rows
@@ -91,15 +85,15 @@ class Session:
         schema = input_schema(self.trained)
         return open_rows(data, schema, context=self.context, format=data_format, on_error=on_error)
 
-    def score(self, reader: RowReader, task: str, **options: Any) -> Iterator[ScoredRows]:
+    def score(self, reader: RowReader, task: str, **options: Any) -> Iterator[Scores]:
         """Score rows and report the progress of `task`; options are those of `inference.scoring.score`."""
         from flowgmm_cli.inference.scoring import score
 
         stream = score(self.trained, reader, context=self.context, folder=self.run.path, **options)
         count = 0
-        for scored in stream:
-            yield scored
-            count += len(scored)
+        for scores in stream:
+            yield scores
+            count += len(scores)
             self.progress(count, reader.total or 0, task)
 
 
@@ -126,6 +120,23 @@ def open_table(
     return nullcontext() if as_json and save is None else open_writer(save or "-", format=format_)
 
 
+def write_table(
+    table: AbstractContextManager[Writer | None],
+    rows: Iterable[tuple[Scores, Mapping[str, Any]]],
+    names: Sequence[str],
+) -> Totals:
+    """Write some columns of scored rows, and return their totals."""
+    from flowgmm_cli.inference.scores import Totals
+
+    totals = Totals()
+    with table as writer:
+        for scores, columns in rows:
+            totals.add(scores)
+            if writer:
+                writer.write({name: columns[name] for name in names})
+    return totals
+
+
 def totals_to_dict(
     schema: str, session: Session, totals: Totals, save: str | None, **values: Any
 ) -> dict[str, Any]:
@@ -139,22 +150,51 @@ def totals_to_dict(
         "saved": save,
         **values,
         "seconds": round(totals.seconds, 3),
-        "rows_per_second": round(totals.rows_per_second, 1),
+        "rows_per_second": round(totals.n / max(totals.seconds, 1e-9), 1),
     }
 
 
-def warn_unscorable(name: str, n: int, unscorable: int, reasons: Sequence[str]) -> None:
+def file_stem(data: str) -> str:
+    """Return a file name for rows: the stem of their file, or words of their data spec."""
+    if data == "-":
+        return "stdin"
+    if data.lstrip().startswith("{"):
+        words = re.findall(r"[\w.-]+", data)
+        return "_".join(words[1:])[:60] or "spec"
+    return re.sub(r"[^\w.-]", "_", Path(data).expanduser().resolve().name.split(".")[0]) or "rows"
+
+
+def note_totals(name: str, totals: Totals, *, labels: bool = False) -> None:
+    """Print notes on the rows of an input, on their labels if these are used, and the throughput.
+
+    Raises:
+        DataError: no row could be scored.
+    """
+    if labels and totals.unknown:
+        (label, _), *others = totals.unknown.most_common()
+        more = f" and {len(others):,} more {'class' if len(others) == 1 else 'classes'}" if others else ""
+        output.note(
+            f"labels  {totals.unknown.total():,} of the {totals.labelled:,} labels of {name} are "
+            f"`{label}`{more}: no class of the model, so they count as wrong"
+        )
+    warn_unscorable(name, totals)
+    note_throughput(totals.n, totals.seconds)
+
+
+def warn_unscorable(name: str, totals: Totals) -> None:
     """Warn of rows that could not be scored, with the first reasons; raise `DataError` if none could."""
-    more = unscorable - len(reasons)
-    details = [*reasons, *([f"and {more:,} more"] if more else [])]
-    if unscorable and unscorable == n:
+    more = totals.unscorable - len(totals.reasons)
+    details = [*totals.reasons, *([f"and {more:,} more"] if more else [])]
+    if totals.unscorable and not totals.scored:
         raise DataError(
-            f"none of the {n:,} rows of {name} could be scored",
+            f"none of the {totals.n:,} rows of {name} could be scored",
             details=details,
             hint="compare its columns with those of the training data",
         )
-    if unscorable:
-        rows = f"{unscorable:,} of the {n:,} rows of {name} could not be scored and have no result"
+    if totals.unscorable:
+        rows = (
+            f"{totals.unscorable:,} of the {totals.n:,} rows of {name} could not be scored and have no result"
+        )
         output.warn("\n  ".join([rows, *details]))
 
 

@@ -41,12 +41,6 @@ def check_absent(target: Path, hint: str, *, force: bool) -> None:
         raise UsageError(f"{target} exists already", hint=hint)
 
 
-def check_fpr(fpr: float | None) -> None:
-    """Raise `UsageError` if `--fpr` is not between 0 and 1."""
-    if fpr is not None and not 0 < fpr < 1:
-        raise UsageError(f"--fpr is {fpr}, it must lie between 0 and 1", hint="--fpr 0.05")
-
-
 def parse_floats(text: str, flag: str) -> list[float]:
     """Read distinct non-negative numbers, separated by commas.
 

@@ -19,7 +19,7 @@ from sklearn.base import (
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from flowgmm_cli.api import Column, DataContext, Rows
+from flowgmm_cli.api import Column, DataContext, Rows, ScoreInputs
 from flowgmm_cli.data.preprocessor import Tensors
 from flowgmm_cli.data.splits import SplitRows
 from flowgmm_cli.devices import Engine, create_engine, deterministic, find_device
@@ -28,7 +28,7 @@ from flowgmm_cli.estimator.labels import mark_unlabelled, read_labels, select_la
 from flowgmm_cli.estimator.recipe import build_recipe, to_plain
 from flowgmm_cli.files import read_json, write_json
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.trained_model import Predictions, TrainedModel, encode
+from flowgmm_cli.trained_model import TrainedModel
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt
 from flowgmm_cli.training.fit_job import TrainContext
 from flowgmm_cli.training.fit_model import fit_model
@@ -156,7 +156,7 @@ class FlowGMMClassifier(
 
     def predict(self, X: Any) -> npt.NDArray[Any]:  # noqa: N803
         """Return the most probable class of each row, `(N,)`."""
-        codes = self._predict(X).log_probabilities.argmax(axis=1)
+        codes = self._encode(X).log_posterior.numpy().argmax(axis=1)
         return np.asarray(self.classes_[codes])
 
     def predict_proba(self, X: Any) -> Matrix:  # noqa: N803
@@ -166,7 +166,7 @@ class FlowGMMClassifier(
     def predict_log_proba(self, X: Any) -> Matrix:  # noqa: N803
         """Return their logarithms, at least that of the smallest normal number, about -708."""
         smallest = np.log(np.finfo(np.float64).tiny)
-        return np.asarray(np.maximum(self._predict(X).log_probabilities, smallest))
+        return np.asarray(np.maximum(self._encode(X).log_posterior.numpy(), smallest))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:  # noqa: N803
         """Return the accuracy on the rows that have a label in y; the others are left out.
@@ -182,11 +182,11 @@ class FlowGMMClassifier(
 
     def score_samples(self, X: Any) -> Matrix:  # noqa: N803
         """Return `log p(x)` of each row in nats, `(N,)`: the density in the units of X."""
-        return self._predict(X).log_density
+        return self._encode(X).log_density.numpy()
 
     def transform(self, X: Any) -> Matrix:  # noqa: N803
         """Return latent vectors `(N, D)`."""
-        return np.asarray(encode(self.trained_.model, self._preprocess(X).x).z)
+        return np.asarray(self._encode(X).latents.z)
 
     def sample(self, n_samples: int = 1, y: Any = None) -> tuple[Matrix, npt.NDArray[Any]]:
         """Draw rows and their classes; the same at each call if `random_state` is an int.
@@ -273,9 +273,9 @@ class FlowGMMClassifier(
         self._n_features_out = trained.preprocessor.dim
         return self
 
-    def _predict(self, X: Any) -> Predictions:  # noqa: N803
+    def _encode(self, X: Any) -> ScoreInputs:  # noqa: N803
         tensors = self._preprocess(X)  # raises if there is no model yet
-        return self.trained_.predict(tensors)
+        return self.trained_.encode_rows(tensors)
 
     def _preprocess(self, X: Any) -> Tensors:  # noqa: N803
         check_is_fitted(self)

@@ -1,17 +1,17 @@
-"""Vectors of rows, with a two-dimensional map of them: the columns of `embed`."""
+"""Two-dimensional maps of vectors: the columns of `embed`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 import numpy as np
 
 from flowgmm_cli.errors import PluginError, UsageError
-from flowgmm_cli.inference.scoring import ScoredRows
+from flowgmm_cli.inference.scores import Scores
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     Matrix = npt.NDArray[np.floating[Any]]
     Columns = dict[str, npt.NDArray[Any]]
 
-Space = Literal["latent", "input"]
 MapMethod = Literal["pca", "tsne", "umap"]
 FIT_ROWS = 10_000
 """Number of first rows to which the axes of a PCA map are fitted."""
@@ -53,19 +52,14 @@ def check_map(method: str | None) -> MapMethod | None:
         PluginError: its library is not installed.
         UsageError: there is no such method.
     """
-    methods: dict[str, MapMethod] = {"pca": "pca", "tsne": "tsne", "umap": "umap"}
-    if method is None:
-        return None
-    if method not in methods:
+    if method not in (None, *get_args(MapMethod)):
         raise UsageError(f"--map is pca, tsne or umap, not `{method}`", hint="--map pca")
     if method == "umap" and find_spec("umap") is None:
         raise PluginError("--map umap needs the package umap-learn", hint="pip install umap-learn")
-    return methods[method]
+    return cast(MapMethod | None, method)
 
 
-def embedding_columns(
-    stream: Iterator[ScoredRows], space: Space, method: MapMethod | None
-) -> Iterator[tuple[ScoredRows, Columns]]:
+def embedding_columns(stream: Iterator[Scores], method: MapMethod | None) -> Iterator[tuple[Scores, Columns]]:
     """Yield scored rows with their columns `id`, `z` and, with a map, `map_0` and `map_1`; in order.
 
     A PCA map waits for `FIT_ROWS` rows to fit its axes, and then streams. The other maps need all rows first.
@@ -75,66 +69,49 @@ def embedding_columns(
         UsageError: there are too many rows for the map.
     """
     if method is None:
-        for scored in stream:
-            yield scored, {"id": scored.ids, "z": vectors_of(scored, space)}
-    elif method == "pca":
-        yield from _pca_columns(stream, space)
-    else:
-        yield from _neighbour_map_columns(stream, space, method)
-
-
-def vectors_of(scored: ScoredRows, space: Space) -> Matrix:
-    """Return the vectors of rows in a space, float32 `(N, D)`; NaN where a row could not be scored."""
-    vectors = scored.z if space == "latent" else scored.x
-    if vectors is None:
-        raise ValueError(f"the rows were scored without vectors of the {space} space")
-    return vectors
-
-
-def _pca_columns(stream: Iterator[ScoredRows], space: Space) -> Iterator[tuple[ScoredRows, Columns]]:
-    waiting: list[ScoredRows] = []
-    count = 0
-    for scored in stream:
-        waiting.append(scored)
-        count += int(scored.scorable.sum())
-        if count >= FIT_ROWS:
+        for scores in stream:
+            yield scores, {"id": scores.ids, "z": _vectors(scores)}
+        return
+    waiting, count = list[Scores](), 0
+    for scores in stream:
+        waiting.append(scores)
+        count += int(scores.scorable.sum()) if method == "pca" else len(scores)
+        if method == "pca" and count >= FIT_ROWS:
             break
-    if waiting:
-        plane = PrincipalPlane(_scorable_vectors(waiting, space)[:FIT_ROWS])
-        for scored in chain(waiting, stream):
-            yield scored, _columns(scored, space, plane(vectors_of(scored, space)))
-
-
-def _neighbour_map_columns(
-    stream: Iterator[ScoredRows], space: Space, method: MapMethod
-) -> Iterator[tuple[ScoredRows, Columns]]:
-    check_map(method)
-    chunks: list[ScoredRows] = []
-    for scored in stream:
-        chunks.append(scored)
-        if sum(map(len, chunks)) > MAX_MAP_ROWS:
+        if method != "pca" and count > MAX_MAP_ROWS:
             raise UsageError(
                 f"--map {method} needs all rows in memory and takes at most {MAX_MAP_ROWS:,} of them",
                 hint="--map pca has no limit; or give fewer rows",
             )
-    vectors = _scorable_vectors(chunks, space) if chunks else np.empty((0, 0))
-    coordinates = _map(vectors, method) if len(vectors) else vectors
-    start = 0
-    for scored in chunks:
-        points = np.full((len(scored), 2), np.nan)
-        stop = start + int(scored.scorable.sum())
-        points[scored.scorable] = coordinates[start:stop, :2]
-        yield scored, _columns(scored, space, points)
-        start = stop
+    if not waiting:
+        return
+    vectors = np.concatenate([_vectors(scores)[scores.scorable] for scores in waiting])
+    for scores, points in _project(waiting, stream, vectors, method):
+        x, y = points.astype(np.float32).T
+        yield scores, {"id": scores.ids, "z": _vectors(scores), "map_0": x, "map_1": y}
 
 
-def _scorable_vectors(chunks: list[ScoredRows], space: Space) -> Matrix:
-    return np.concatenate([vectors_of(scored, space)[scored.scorable] for scored in chunks])
+def _project(
+    first: list[Scores], others: Iterable[Scores], vectors: Matrix, method: MapMethod
+) -> Iterator[tuple[Scores, Matrix]]:
+    """Yield rows with their points `(N, 2)`; `vectors` are those of the first rows, without NaN."""
+    if method == "pca":
+        plane = PrincipalPlane(vectors[:FIT_ROWS])
+        for scores in chain(first, others):
+            yield scores, plane(_vectors(scores))
+        return
+    points = np.full((sum(map(len, first)), 2), np.nan)
+    if len(vectors):
+        points[np.concatenate([scores.scorable for scores in first])] = _map(vectors, method)[:, :2]
+    start = first[0].start
+    for scores in first:
+        yield scores, points[scores.start - start :][: len(scores)]
 
 
-def _columns(scored: ScoredRows, space: Space, coordinates: Matrix) -> Columns:
-    x, y = coordinates.astype(np.float32).T
-    return {"id": scored.ids, "z": vectors_of(scored, space), "map_0": x, "map_1": y}
+def _vectors(scores: Scores) -> Matrix:
+    if scores.vectors is None:
+        raise ValueError("the rows were scored without vectors")
+    return scores.vectors
 
 
 def _map(rows: Matrix, method: MapMethod) -> Matrix:

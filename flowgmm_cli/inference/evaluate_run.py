@@ -1,9 +1,12 @@
-"""Evaluation of a finished run on its held-out rows."""
+"""Evaluation of a finished run on its held-out rows, or on other rows with labels."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import numpy as np
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.preprocessor import Tensors
@@ -13,8 +16,12 @@ from flowgmm_cli.evaluation.baselines import run_baselines
 from flowgmm_cli.evaluation.metrics import Evaluation, evaluate
 from flowgmm_cli.evaluation.predictions import collect_predictions
 from flowgmm_cli.inference.inputs import load_run_rows
+from flowgmm_cli.inference.scores import Scores
 from flowgmm_cli.runs import Run
 from flowgmm_cli.trained_model import TrainedModel
+
+_MAX_UNKNOWN_CLASSES = 100
+_OTHER = "(other)"
 
 
 def evaluate_run(
@@ -41,47 +48,70 @@ def evaluate_run(
         DataError: the data is missing, or the split has no labels.
     """
     data = load_held_out(run, split=split, context=context, warn=warn)
-    trained, held_out = data.trained, data.split
-    predictions = trained.predict(held_out)
-    labels = held_out.labels.numpy()
-    is_labelled = labels >= 0
+    trained, labels = data.trained, data.split.labels.numpy()
+    outputs = trained.encode_rows(data.split)
+    log_probabilities = outputs.log_posterior.numpy()
     baselines = None
     if with_baselines:
         train = trained.preprocessor.apply(data.rows.train, context)
         baselines = run_baselines(
             train.x.numpy(),
             train.labels.numpy(),
-            held_out.x.numpy()[is_labelled],
-            labels[is_labelled],
+            data.split.x.numpy()[labels >= 0],
+            labels[labels >= 0],
             seed=trained.recipe.run.seed,
             progress=progress,
         )
     chosen = data.rows.test if split == "test" else data.rows.val
     if chosen is not None:
-        stored = collect_predictions(
-            chosen, data.rows.columns, predictions.log_probabilities, trained.class_names
-        )
+        stored = collect_predictions(chosen, data.rows.columns, log_probabilities, trained.class_names)
         stored.save(run.path / "eval" / f"{split}.npz")
-    return evaluate(
-        split,
-        predictions.log_probabilities,
-        predictions.log_density,
-        labels,
-        trained.class_names,
-        baselines,
-        pixels=trained.preprocessor.pixels,
-    )
+    density, pixels = outputs.log_density.numpy(), trained.preprocessor.pixels
+    return evaluate(split, log_probabilities, density, labels, trained.class_names, baselines, pixels=pixels)
+
+
+def evaluate_scores(scores: Scores, name: str, *, pixels: int | None = None) -> Evaluation:
+    """Compare scored rows with their labels; rows without a label are left out.
+
+    A label that is no class of the model is a class of its own, of which no prediction is right. The NLL is
+    that of the other rows, for its likelihood is 0. More than 100 such classes count as one.
+
+    Args:
+        scores: the rows.
+        name: their name.
+        pixels: see `evaluate`.
+
+    Raises:
+        DataError: no row has a label that is a class of the model.
+    """
+    known = scores.known
+    unknown = {place: label for place, label in scores.unknown_labels.items() if known[place]}
+    if len(unknown) == known.sum():
+        classes = ", ".join(scores.class_names[:20])
+        if not unknown:
+            raise DataError(f"{name}: no row has a label", hint="name rows that have the label column")
+        raise DataError(
+            f"{name}: no label is a class of the model, such as `{next(iter(unknown.values()))}`",
+            hint=f"its classes are {classes}",
+        )
+    others = sorted(set(unknown.values()))
+    others = others if len(others) <= _MAX_UNKNOWN_CLASSES else [_OTHER]
+    names = [*scores.class_names, *others]
+    code = {label: len(scores.class_names) + index for index, label in enumerate(others)}
+    labels = scores.labels.copy()
+    labels[list(unknown)] = [code.get(label, len(scores.class_names)) for label in unknown.values()]
+    log_p = np.pad(scores.log_probabilities, ((0, 0), (0, len(others))), constant_values=-np.inf)
+    result = evaluate(name, log_p[known], scores.log_density[known], labels[known], names, pixels=pixels)
+    if not unknown:
+        return result
+    rows = np.flatnonzero(known & (scores.labels >= 0))
+    nll = float(-scores.log_probabilities[rows, scores.labels[rows]].mean())
+    return dataclasses.replace(result, classification=dataclasses.replace(result.classification, nll=nll))
 
 
 @dataclass(frozen=True)
 class HeldOutRows:
-    """A trained model with rows that it was not trained on.
-
-    Attributes:
-        trained: the model.
-        rows: all rows, split as in training.
-        split: the held-out rows, preprocessed, with their labels.
-    """
+    """A trained model, all rows of its run, and the held-out ones, preprocessed, with their labels."""
 
     trained: TrainedModel
     rows: SplitRows

@@ -20,8 +20,9 @@ import torch
 from flowgmm_cli.api import Column, DataContext
 from flowgmm_cli.data.readers.base import MemoryReader, OnError, RowReader
 from flowgmm_cli.errors import DataError, UsageError
-from flowgmm_cli.evaluation.metrics import Evaluation, evaluate
-from flowgmm_cli.inference.embedding import MapMethod, Space, check_map, embedding_columns
+from flowgmm_cli.evaluation.metrics import Evaluation
+from flowgmm_cli.inference.embedding import MapMethod, check_map, embedding_columns
+from flowgmm_cli.inference.evaluate_run import evaluate_scores
 from flowgmm_cli.inference.inputs import (
     input_schema,
     load_run_rows,
@@ -30,8 +31,8 @@ from flowgmm_cli.inference.inputs import (
     select_held_out,
 )
 from flowgmm_cli.inference.ood import OODResult, collect_scores, compare_scores
-from flowgmm_cli.inference.predictions import OODRule, PredictionResult, concatenate
-from flowgmm_cli.inference.scoring import ScoredRows, score
+from flowgmm_cli.inference.scores import OODRule, Scores
+from flowgmm_cli.inference.scoring import Space, score
 from flowgmm_cli.runs import Run, find_run
 from flowgmm_cli.trained_model import TrainedModel
 
@@ -85,8 +86,8 @@ class FlowGMM:
         score: str | None = None,
         fpr: float | None = None,
         on_error: OnError = "keep",
-    ) -> PredictionResult:
-        """Predict classes, probabilities, densities and out-of-distribution flags.
+    ) -> Scores:
+        """Predict classes, probabilities, densities and out-of-distribution flags; see `Scores`.
 
         Args:
             data: rows.
@@ -94,15 +95,11 @@ class FlowGMM:
             fpr: share of in-distribution rows that may be flagged; None for the recipe's.
             on_error: `fail` raises for a row that cannot be scored.
         """
-        rule = self.ood_rule(score, fpr)
-        stream = self._score(data, scores=(rule.score,), on_error=on_error)
-        return PredictionResult.from_scored(list(stream), self.class_names, rule)
+        return self._score(data, rule=self.ood_rule(score, fpr), on_error=on_error)
 
     def predict_proba(self, data: Any = None, *, on_error: OnError = "keep") -> Floats:
         """Return calibrated probabilities `(N, K)`, in the order of `class_names`."""
-        stream = list(self._score(data, on_error=on_error))
-        probabilities: Floats = np.exp(concatenate(stream, lambda chunk: chunk.log_probabilities))
-        return probabilities
+        return self._score(data, on_error=on_error).probabilities
 
     def embed(
         self,
@@ -115,11 +112,9 @@ class FlowGMM:
         """Return vectors `(N, D)` of the latent space or of the flow's input; with `map`, points `(N, 2)`."""
         if space not in ("latent", "input"):
             raise UsageError(f"space is latent or input, not `{space}`")
-        stream = self._score(data, latents=space == "latent", inputs=space == "input", on_error=on_error)
-        parts = [columns for _, columns in embedding_columns(stream, space, check_map(map))]
-        if map is None:
-            return np.concatenate([part["z"] for part in parts])
-        return np.concatenate([np.stack([part["map_0"], part["map_1"]], axis=1) for part in parts])
+        method, scores = check_map(map), self._score(data, space=space, on_error=on_error)
+        ((_, columns),) = embedding_columns(iter([scores]), method)
+        return columns["z"] if method is None else np.stack([columns["map_0"], columns["map_1"]], axis=1)
 
     def sample(
         self, n: int = 16, *, class_name: str | None = None, temperature: float | None = None, seed: int = 0
@@ -155,31 +150,24 @@ class FlowGMM:
             seed: seed of the confidence intervals.
         """
         rule = self.ood_rule(score, fpr)
-        rng = np.random.default_rng(seed)
         sets = []
         for data in (inside, outside):
             reader = self._reader(data, "keep")
-            sets.append(collect_scores(reader.name, self._score(reader, scores=self.scores), rule, rng))
+            stream = self._stream(reader, rule=rule, scores=self.scores)
+            sets.append(collect_scores(reader.name, stream))
             if not sets[-1].n:
-                raise DataError(f"no row of {reader.name} could be scored", details=sets[-1].reasons)
+                raise DataError(f"no row of {reader.name} could be scored", details=sets[-1].totals.reasons)
+        rng = np.random.default_rng(seed)
         return compare_scores(str(self.run.path), *sets, default=self.scores[0], rule=rule, rng=rng)
 
     def evaluate(self, data: Any = None) -> Evaluation:
-        """Compare predictions with labels; `data` is a file or a dict with the label column."""
+        """Compare predictions with labels; `data` is a file or a dict with the label column.
+
+        Labels that are no class of the model count as wrong; rows without a label are left out.
+        """
         reader = self._reader(data, "keep")
-        stream = list(self._score(reader))
-        labels = concatenate(stream, lambda chunk: chunk.labels)
-        known = concatenate(stream, lambda chunk: chunk.scorable) & (labels >= 0)
-        if not known.any():
-            raise DataError(f"{reader.name}: no row has a label", hint="name rows that have the label column")
-        return evaluate(
-            "test" if data is None else reader.name,
-            concatenate(stream, lambda chunk: chunk.log_probabilities)[known],
-            concatenate(stream, lambda chunk: chunk.log_density)[known],
-            labels[known],
-            self.class_names,
-            pixels=self.trained.preprocessor.pixels,
-        )
+        name = "test" if data is None else reader.name
+        return evaluate_scores(self._score(reader), name, pixels=self.trained.preprocessor.pixels)
 
     def check(self, data: Any = None, *, at_most: int = 64) -> CheckReport:
         """Check inverses, log-determinants and latents at some rows; see `flowgmm check`."""
@@ -202,8 +190,6 @@ class FlowGMM:
         Raises:
             UsageError: there is no such score, or the share is not between 0 and 1.
         """
-        if fpr is not None and not 0 < fpr < 1:
-            raise UsageError(f"fpr is {fpr}, it must lie between 0 and 1")
         return OODRule.from_model(self.trained, score, fpr)
 
     def _reader(self, data: Any, on_error: OnError) -> RowReader:
@@ -213,15 +199,13 @@ class FlowGMM:
             return MemoryReader(held_out, f"the run's {split} split")
         return open_input(data, input_schema(self.trained), context=self._context, on_error=on_error)
 
-    def _score(self, data: Any, *, on_error: OnError = "keep", **options: Any) -> Iterator[ScoredRows]:
-        return score(
-            self.trained,
-            self._reader(data, on_error),
-            context=self._context,
-            on_error=on_error,
-            device=self._device,
-            **options,
-        )
+    def _stream(self, reader: RowReader, *, on_error: OnError = "keep", **options: Any) -> Iterator[Scores]:
+        context, device = self._context, self._device
+        return score(self.trained, reader, context=context, on_error=on_error, device=device, **options)
+
+    def _score(self, data: Any, *, on_error: OnError = "keep", **options: Any) -> Scores:
+        stream = self._stream(self._reader(data, on_error), on_error=on_error, **options)
+        return Scores.concatenate(list(stream))
 
 
 def load(

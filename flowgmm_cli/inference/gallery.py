@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +10,6 @@ import torch
 from scipy.stats import entropy
 
 from flowgmm_cli.data.preprocessor import Tensors
-from flowgmm_cli.inference.scoring import ScoredRows
 from flowgmm_cli.trained_model import TrainedModel
 
 if TYPE_CHECKING:
@@ -81,28 +80,3 @@ def positions_by_quantile(values: Floats, count: int) -> list[Places]:
     count = min(count, len(order) // len(QUANTILES))
     starts = [round(share * (len(order) - count)) for share in QUANTILES]
     return [order[start : start + count] for start in starts] if count else [order]
-
-
-@dataclass
-class ScoreRecord:
-    """Values of a score in a stream of rows, with the positions of the rows in the input."""
-
-    score: str
-    _places: list[Places] = field(default_factory=list)
-    _values: list[Floats] = field(default_factory=list)
-
-    def add(self, scored: ScoredRows) -> None:
-        """Record rows."""
-        places = np.flatnonzero(scored.scorable)
-        self._places.append(places + scored.start)
-        self._values.append(scored.ood[self.score][places])
-
-    @property
-    def places(self) -> Places:
-        """Positions of the scored rows, from 0."""
-        return np.concatenate([*self._places, np.zeros(0, dtype=np.int64)])
-
-    @property
-    def values(self) -> Floats:
-        """Their scores."""
-        return np.concatenate([*self._values, np.zeros(0)])

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +10,7 @@ import numpy as np
 
 from flowgmm_cli.evaluation.detection import DetectionMetrics, detection_intervals, detection_metrics
 from flowgmm_cli.evaluation.metrics import Interval
-from flowgmm_cli.inference.predictions import MAX_REASONS, OODRule
-from flowgmm_cli.inference.scoring import ScoredRows
+from flowgmm_cli.inference.scores import OODRule, Scores, Totals
 from flowgmm_cli.scores.detector import Detector
 
 if TYPE_CHECKING:
@@ -29,24 +27,26 @@ _FIGURE_ROWS = 400  # scores of each set that are saved for figures
 
 @dataclass(frozen=True)
 class ScoreSet:
-    """Scores of the rows of `--in` or of `--out`.
+    """Scores of the rows of `--in` or of `--out`: of all rows that could be scored, or a random million.
 
-    `n` rows could be scored, and `flagged` of them are above the threshold; `unscorable` rows could not, with
-    the `reasons` of the first of them. `scores` by name, each `(m,)`, are of all rows or a random million.
+    `scores` by name, each `(m,)`; `places` are the positions of these rows in the input, from 0.
     """
 
     name: str
-    n: int
-    unscorable: int
-    reasons: tuple[str, ...]
-    flagged: int
-    scores: Mapping[str, Floats]
+    totals: Totals
     seconds: float
+    scores: Mapping[str, Floats]
+    places: npt.NDArray[np.int64]
+
+    @property
+    def n(self) -> int:
+        """Number of rows that could be scored."""
+        return self.totals.n - self.totals.unscorable
 
     @property
     def flagged_share(self) -> float:
-        """Flagged share of the rows."""
-        return self.flagged / self.n if self.n else float("nan")
+        """Flagged share of these rows."""
+        return self.totals.flagged / self.n if self.n else float("nan")
 
     def sample(self, score: str) -> list[float]:
         """Return some values of a score, ascending and evenly spaced by rank."""
@@ -71,9 +71,18 @@ class OODResult:
     metrics: Mapping[str, DetectionMetrics]
     intervals: Mapping[str, Mapping[str, Interval]]
 
+    @property
+    def scored(self) -> int:
+        """Number of rows of both sets that could be scored."""
+        return self.inside.n + self.outside.n
+
+    @property
+    def seconds(self) -> float:
+        """Seconds in which the rows of both sets were read and scored."""
+        return self.inside.seconds + self.outside.seconds
+
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of `flowgmm ood --json`."""
-        seconds = self.inside.seconds + self.outside.seconds
         return {
             "schema": SCHEMA,
             "run": self.run,
@@ -81,8 +90,8 @@ class OODResult:
             "out": self.outside.name,
             "n_in": self.inside.n,
             "n_out": self.outside.n,
-            "unscorable_in": self.inside.unscorable,
-            "unscorable_out": self.outside.unscorable,
+            "unscorable_in": self.inside.totals.unscorable,
+            "unscorable_out": self.outside.totals.unscorable,
             "convention": CONVENTION,
             "default_score": self.default,
             "score": self.rule.score,
@@ -97,8 +106,8 @@ class OODResult:
             "fpr": self.rule.fpr,
             "flagged_fraction": self.outside.flagged_share,
             "flagged_fraction_in": self.inside.flagged_share,
-            "seconds": round(seconds, 3),
-            "rows_per_second": round((self.inside.n + self.outside.n) / max(seconds, 1e-9), 1),
+            "seconds": round(self.seconds, 3),
+            "rows_per_second": round(self.scored / max(self.seconds, 1e-9), 1),
         }
 
     def to_file(self) -> dict[str, Any]:
@@ -107,37 +116,32 @@ class OODResult:
         return {**self.to_dict(), "sample": sample}
 
 
-def collect_scores(
-    name: str,
-    stream: Iterable[ScoredRows],
-    rule: OODRule,
-    rng: np.random.Generator,
-    *,
-    callback: Callable[[ScoredRows], None] = lambda scored: None,
-) -> ScoreSet:
-    """Collect the scores of a stream of rows; memory does not grow beyond a million rows.
+def collect_scores(name: str, stream: Iterable[Scores]) -> ScoreSet:
+    """Collect the scores of a stream of rows called `name`; memory does not grow beyond a million rows.
 
-    Args:
-        name: name of the rows in messages.
-        stream: rows with their scores.
-        rule: the score that flags, and its threshold.
-        rng: draws the sample of very many rows.
-        callback: called with every chunk of rows.
+    A sample of more rows is uniform: those with the smallest random numbers, of a fixed seed, are kept.
     """
-    n = unscorable = flagged = 0
-    reasons: list[str] = []
-    reservoir = _Reservoir(_MAX_COMPARED_ROWS, rng)
-    start = time.perf_counter()
-    for scored in stream:
-        callback(scored)
-        mask = scored.scorable
-        n += int(mask.sum())
-        unscorable += int((~mask).sum())
-        reasons += list(scored.problems.values())[: MAX_REASONS - len(reasons)]
-        flagged += int((scored.ood[rule.score][mask] > rule.threshold).sum())
-        reservoir.add({key: values[mask] for key, values in scored.ood.items()})
-    seconds = time.perf_counter() - start
-    return ScoreSet(name, n, unscorable, tuple(reasons), flagged, reservoir.values(), seconds)
+    rng, totals = np.random.default_rng(0), Totals()
+    parts: list[dict[str, npt.NDArray[Any]]] = []
+    for scores in stream:
+        totals.add(scores)
+        places = scores.start + np.arange(len(scores))
+        columns = {"": rng.random(len(scores)), "#": places, **scores.ood}
+        parts.append({key: values[scores.scorable] for key, values in columns.items()})
+        if sum(len(part[""]) for part in parts) > _MAX_COMPARED_ROWS * 5 // 4:
+            parts = [_sample(parts)]
+    sample = _sample(parts)
+    places = sample.pop("#", np.zeros(0, dtype=np.int64))
+    return ScoreSet(name, totals, totals.seconds, {key: sample[key] for key in sample if key}, places)
+
+
+def _sample(parts: Sequence[Mapping[str, npt.NDArray[Any]]]) -> dict[str, npt.NDArray[Any]]:
+    """Concatenate rows and keep those with the smallest numbers in the column '', in order."""
+    rows = {name: np.concatenate([part[name] for part in parts]) for name in (parts[0] if parts else ())}
+    if not rows or len(rows[""]) <= _MAX_COMPARED_ROWS:
+        return rows
+    kept = np.sort(np.argpartition(rows[""], _MAX_COMPARED_ROWS)[:_MAX_COMPARED_ROWS])
+    return {name: values[kept] for name, values in rows.items()}
 
 
 def compare_scores(
@@ -152,48 +156,15 @@ def compare_scores(
     return OODResult(run, inside, outside, default, rule, ordered, intervals)
 
 
-def ood_columns(
-    scored: ScoredRows, detector: Detector, rule: OODRule, other_scores: Sequence[str] = ()
-) -> Columns:
+def ood_columns(scores: Scores, detector: Detector, other_scores: Sequence[str] = ()) -> Columns:
     """Return the columns that `--save` writes, with other scores in columns of their names.
 
     `Writer` describes how missing cells are marked.
     """
-    values, mask = scored.ood[rule.score], scored.scorable
+    values, mask = scores.ood_score, scores.scorable
     percentile = np.full(len(values), np.nan)
-    percentile[mask] = detector.percentile(rule.score, values[mask])
-    flags = np.ma.array(values > rule.threshold, mask=~mask)
-    columns: Columns = {"id": scored.ids, "ood_score": values, "percentile": percentile, "is_ood": flags}
-    return columns | {name: scored.ood[name] for name in other_scores}
-
-
-class _Reservoir:
-    """Uniform random sample of a stream of rows (Vitter, 1985, algorithm R)."""
-
-    def __init__(self, size: int, rng: np.random.Generator) -> None:
-        self.size = size
-        self.rng = rng
-        self._parts: list[dict[str, Floats]] = []
-        self._count = 0
-
-    def add(self, rows: Mapping[str, Floats]) -> None:
-        """Add rows."""
-        count = len(next(iter(rows.values()), ()))
-        free = max(0, min(self.size - self._count, count))
-        if free:
-            self._parts.append({name: values[:free].copy() for name, values in rows.items()})
-        if count > free:
-            sample = self.values()
-            self._parts = [sample]
-            places = self.rng.integers(0, np.arange(self._count + free, self._count + count) + 1)
-            kept = np.flatnonzero(places < self.size)
-            for name, values in rows.items():
-                sample[name][places[kept]] = values[free:][kept]
-        self._count += count
-
-    def values(self) -> dict[str, Floats]:
-        """Return the sample."""
-        if len(self._parts) == 1:
-            return self._parts[0]
-        names = self._parts[0] if self._parts else {}
-        return {name: np.concatenate([part[name] for part in self._parts]) for name in names}
+    if scores.rule:
+        percentile[mask] = detector.percentile(scores.rule.score, values[mask])
+    flags = np.ma.array(scores.is_ood, mask=~mask)
+    columns: Columns = {"id": scores.ids, "ood_score": values, "percentile": percentile, "is_ood": flags}
+    return columns | {name: scores.ood[name] for name in other_scores}

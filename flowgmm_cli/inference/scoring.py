@@ -10,27 +10,26 @@ from __future__ import annotations
 import copy
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from flowgmm_cli.api import DataContext, Rows, iterate_batches
 from flowgmm_cli.data.preprocessor import Tensors
-from flowgmm_cli.data.readers.base import Chunk, OnError, RowReader, note_once
+from flowgmm_cli.data.readers.base import Chunk, OnError, RowReader, note_once, within
 from flowgmm_cli.devices import find_device
 from flowgmm_cli.errors import DataError
+from flowgmm_cli.inference.scores import OODRule, Scores
 from flowgmm_cli.inference.workers import run_in_processes, run_in_threads
 from flowgmm_cli.scores.base import take_rows
 from flowgmm_cli.trained_model import TrainedModel
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-
-    Floats = npt.NDArray[np.float64]
+Space = Literal["latent", "input"]
 
 # small enough to keep all workers busy, large enough to hide the cost of a call; a text takes longer than
 # numbers
@@ -38,62 +37,21 @@ _CHUNK_ROWS, _TEXT_CHUNK_ROWS = 16384, 4096
 
 
 @dataclass(frozen=True)
-class ScoredRows:
-    """Outputs of the model for consecutive rows of the input, in order.
+class Scorer:
+    """Score chunks of rows; see `score` for the attributes.
 
-    Attributes:
-        start: number of rows before these.
-        ids: names of the rows, `(N,)`.
-        labels: true classes where the input has them, int64 `(N,)`, -1 elsewhere.
-        scorable: mask of the rows that could be scored, `(N,)`; the others have NaN everywhere.
-        log_probabilities: calibrated `log p(k | x)`, `(N, K)`.
-        log_density: `log p(x)` in nats, including the transforms' log-determinant, `(N,)`.
-        ood: out-of-distribution scores by name, each `(N,)`, higher = further out.
-        z: latents, float32 `(N, D)`; None unless requested.
-        x: the flow's input, float32 `(N, D)`; None unless requested.
-        problems: position among these rows -> reason why the row could not be scored.
+    `context` is that of the encoders, and `name` that of the input in messages.
     """
 
-    start: int
-    ids: npt.NDArray[Any]
-    labels: npt.NDArray[np.int64]
-    scorable: npt.NDArray[np.bool_]
-    log_probabilities: Floats
-    log_density: Floats
-    ood: Mapping[str, Floats] = field(default_factory=dict)
-    z: npt.NDArray[np.float32] | None = None
-    x: npt.NDArray[np.float32] | None = None
-    problems: Mapping[int, str] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    @cached_property
-    def classes(self) -> npt.NDArray[np.int64]:
-        """Most probable class of each row `(N,)`, -1 where it could not be scored."""
-        return np.where(self.scorable, self.log_probabilities.argmax(axis=1), -1)
-
-
-@dataclass(frozen=True)
-class ScoreRequest:
-    """Outputs to compute for each row, and the treatment of rows that cannot be scored; see `score`."""
-
-    scores: tuple[str, ...]
-    latents: bool
-    inputs: bool
-    on_error: OnError
-    input_name: str
-
-
-@dataclass(frozen=True)
-class Scorer:
-    """Score chunks of rows; `context` is that of the encoders."""
-
     trained: TrainedModel
-    request: ScoreRequest
     context: DataContext
+    name: str
+    scores: tuple[str, ...]
+    rule: OODRule | None
+    space: Space | None
+    on_error: OnError
 
-    def __call__(self, chunk: Chunk) -> ScoredRows:
+    def __call__(self, chunk: Chunk) -> Scores:
         """Preprocess rows and compute all their outputs."""
         return self.compute(chunk, *self.preprocess(chunk))
 
@@ -108,24 +66,27 @@ class Scorer:
         self._raise_for(problems)
         return split, problems
 
-    def compute(self, chunk: Chunk, split: Tensors, problems: dict[int, str]) -> ScoredRows:
+    def compute(self, chunk: Chunk, split: Tensors, problems: dict[int, str]) -> Scores:
         """Compute the outputs of preprocessed rows."""
         scorable = np.ones(len(chunk), dtype=bool)
         scorable[list(problems)] = False
         rows = self.trained.encode_rows(split)
-        finite = rows.log_density.isfinite() & ~rows.log_posterior.isnan().any(dim=1)
+        finite = (rows.log_density.isfinite() & ~rows.log_posterior.isnan().any(dim=1)).numpy()
         if not finite.all():
-            for place in np.flatnonzero(scorable)[~finite.numpy()].tolist():
+            for place in np.flatnonzero(scorable)[~finite].tolist():
                 problems[place] = (
                     f"row {chunk.rows.ids[place]}: the model's density of it is not a finite number"
                 )
                 scorable[place] = False
             self._raise_for(problems)
-            rows = take_rows(rows, np.flatnonzero(finite.numpy()))
-        ood: dict[str, Floats] = {}
-        if self.request.scores:
+            rows = take_rows(rows, np.flatnonzero(finite))
+        ood = {}
+        if self.scores:
             with torch.no_grad():
-                ood = self.trained.require_detector()(rows, self.request.scores)
+                ood = self.trained.require_detector()(rows, self.scores)
+        vectors = None
+        if self.space is not None:
+            vectors = rows.latents.z.float() if self.space == "latent" else rows.x
 
         def expand(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
             """Give each row of the chunk its values, NaN where it has none."""
@@ -135,23 +96,25 @@ class Scorer:
             full[scorable] = values
             return full
 
-        return ScoredRows(
-            start=chunk.start,
+        return Scores(
             ids=chunk.rows.ids,
             labels=chunk.rows.labels,
             scorable=scorable,
             log_probabilities=expand(rows.log_posterior.double().numpy()),
             log_density=expand(rows.log_density.numpy()),
+            class_names=self.trained.class_names,
             ood={name: expand(values) for name, values in ood.items()},
-            z=expand(rows.latents.z.float().numpy()) if self.request.latents else None,
-            x=expand(rows.x.numpy()) if self.request.inputs else None,
+            vectors=None if vectors is None else expand(vectors.numpy()),
             problems=dict(sorted(problems.items())),
+            unknown_labels=chunk.unknown_labels,
+            rule=self.rule,
+            start=chunk.start,
         )
 
     def _raise_for(self, problems: Mapping[int, str]) -> None:
-        if problems and self.request.on_error == "fail":
+        if problems and self.on_error == "fail":
             raise DataError(
-                f"{self.request.input_name}, {problems[min(problems)]}",
+                f"{self.name}, {problems[min(problems)]}",
                 hint="correct it, or keep such rows without an answer: --on-error keep",
             )
 
@@ -160,23 +123,23 @@ def score(
     trained: TrainedModel,
     reader: RowReader,
     *,
+    rule: OODRule | None = None,
     scores: Sequence[str] = (),
-    latents: bool = False,
-    inputs: bool = False,
+    space: Space | None = None,
     context: DataContext | None = None,
     on_error: OnError = "keep",
     device: str = "auto",
     processes: int = 1,
     folder: Path | None = None,
-) -> Iterator[ScoredRows]:
+) -> Iterator[Scores]:
     """Score all rows of an input, in order.
 
     Args:
         trained: the model.
         reader: the rows.
-        scores: names of out-of-distribution scores to compute.
-        latents: return latent vectors.
-        inputs: return the flow's inputs.
+        rule: rule that flags rows; its score is computed.
+        scores: names of further out-of-distribution scores to compute.
+        space: return vectors of the latent space, or the inputs of the flow.
         context: context of the encoders; vectors of texts are not cached on disk.
         on_error: `fail` raises for a row that cannot be scored, `keep` gives it NaN and an entry in
             `problems`.
@@ -190,24 +153,22 @@ def score(
         RunFailedError: a process was killed.
         UsageError: there is no score or device of that name.
     """
-    if scores:
+    names = tuple(dict.fromkeys([*([rule.score] if rule else []), *scores]))
+    if names:
         trained.require_detector()
     context = context or DataContext()
     target = find_device(device, option="--device ", names=("auto", "cpu", "cuda"))
-    request = ScoreRequest(tuple(scores), latents, inputs, on_error, reader.name)
-    chunks = split_chunks(reader, trained)
+    scorer = Scorer(trained, context, reader.name, names, rule, space, on_error)
+    chunks = _split_chunks(reader, trained)
     threads = torch.get_num_threads()
     if processes > 1 and folder is not None:
-        yield from run_in_processes(
-            _score_chunk,
-            chunks,
-            processes=processes,
-            initializer=_load_scorer,
-            initargs=(folder.absolute(), request, context.offline, target.type, max(1, threads // processes)),
-        )
+        settings = {key: value for key, value in vars(scorer).items() if key not in ("trained", "context")}
+        share = max(1, threads // processes)
+        load = (_load_scorer, folder.absolute(), settings, context.offline, target.type, share)
+        yield from run_in_processes(_score_chunk, chunks, processes=processes, initializer=load)
         return
     quiet = DataContext(offline=context.offline, note=note_once(context), streaming=True)
-    scorer = Scorer(to_device(trained, target), request, quiet)
+    scorer = replace(scorer, trained=to_device(trained, target), context=quiet)
     # text encoders have threads of their own, and not all of them are thread-safe: only this thread calls
     # them
     has_texts = _has_texts(trained)
@@ -224,7 +185,7 @@ _scorers: list[Scorer] = []  # the scorer of a worker process
 
 
 def _load_scorer(
-    rank: int, folder: Path, request: ScoreRequest, offline: bool, device: str, threads: int
+    rank: int, folder: Path, settings: Mapping[str, Any], offline: bool, device: str, threads: int
 ) -> None:
     from threadpoolctl import threadpool_limits
 
@@ -235,10 +196,10 @@ def _load_scorer(
     target = torch.device(device) if index is None else torch.device(device, index)
     context = DataContext(offline=offline, streaming=True)
     trained = to_device(TrainedModel.load(folder, context=context), target)
-    _scorers.append(Scorer(trained, request, context))
+    _scorers.append(Scorer(trained, context, **settings))
 
 
-def _score_chunk(chunk: Chunk) -> ScoredRows:
+def _score_chunk(chunk: Chunk) -> Scores:
     return _scorers[0](chunk)
 
 
@@ -250,7 +211,7 @@ def to_device(trained: TrainedModel, device: torch.device) -> TrainedModel:
     return replace(trained, model=copy.deepcopy(trained.model).to(device))
 
 
-def split_chunks(reader: RowReader, trained: TrainedModel) -> Iterator[Chunk]:
+def _split_chunks(reader: RowReader, trained: TrainedModel) -> Iterator[Chunk]:
     """Divide the reader's chunks into small ones, in order."""
     size = _TEXT_CHUNK_ROWS if _has_texts(trained) else _CHUNK_ROWS
     for chunk in reader:
@@ -260,12 +221,8 @@ def split_chunks(reader: RowReader, trained: TrainedModel) -> Iterator[Chunk]:
                 labels=chunk.rows.labels[part],
                 ids=chunk.rows.ids[part],
             )
-            problems = {
-                place - part.start: reason
-                for place, reason in chunk.problems.items()
-                if part.start <= place < part.stop
-            }
-            yield Chunk(rows, chunk.start + part.start, problems)
+            problems, labels = within(chunk.problems, part), within(chunk.unknown_labels, part)
+            yield Chunk(rows, chunk.start + part.start, problems, labels)
 
 
 def _has_texts(trained: TrainedModel) -> bool:

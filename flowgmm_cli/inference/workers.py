@@ -25,12 +25,8 @@ def run_in_threads(
     The caller's thread takes jobs from the iterable, a few more than there are workers, so memory does not
     grow with their number. An error in a job is raised in its place; later jobs are cancelled. Each worker
     computes with one thread: for small networks that is faster than many threads in each layer, and many
-    times faster on a busy machine, where the threads of a layer wait for each other.
-
-    Args:
-        jobs: functions without arguments.
-        workers: number of worker threads.
-        threads: torch threads for the iterable itself.
+    times faster on a busy machine, where the threads of a layer wait for each other. The iterable itself has
+    `threads` torch threads.
     """
     from threadpoolctl import threadpool_limits
 
@@ -39,9 +35,7 @@ def run_in_threads(
     try:
         with (
             threadpool_limits(limits=1, user_api="blas"),
-            ThreadPoolExecutor(
-                workers, thread_name_prefix="rows", initializer=torch.set_num_threads, initargs=(1,)
-            ) as pool,
+            ThreadPoolExecutor(workers, "rows", torch.set_num_threads, (1,)) as pool,
         ):
             yield from _iterate_results(map(pool.submit, jobs), ahead=2 * workers)
     finally:
@@ -53,17 +47,11 @@ def run_in_processes(
     items: Iterable[Item],
     *,
     processes: int,
-    initializer: Callable[..., None],
-    initargs: tuple[Any, ...],
+    initializer: tuple[Any, ...],
 ) -> Iterator[Result]:
-    """Apply a function to items in new processes and yield the results in the order of the items.
+    """Apply a picklable function to items in new processes and yield the results in the order of the items.
 
-    Args:
-        function: picklable, like the items and the results.
-        items: arguments, sent to the processes one by one.
-        processes: number of processes.
-        initializer: called once in each process, with its rank from 0 and then `initargs`.
-        initargs: see above.
+    `initializer` is a function with arguments; each process calls it once, with its rank from 0 before them.
 
     Raises:
         RunFailedError: a process was killed.
@@ -72,9 +60,7 @@ def run_in_processes(
     ranks = context.SimpleQueue()
     for rank in range(processes):
         ranks.put(rank)
-    pool = ProcessPoolExecutor(
-        processes, mp_context=context, initializer=_initialize, initargs=(ranks, initializer, *initargs)
-    )
+    pool = ProcessPoolExecutor(processes, context, _initialize, (ranks, *initializer))
     try:
         yield from _iterate_results((pool.submit(function, item) for item in items), ahead=2 * processes)
     except BrokenProcessPool as error:
@@ -86,9 +72,7 @@ def run_in_processes(
         pool.shutdown(cancel_futures=True)
 
 
-def _initialize(
-    ranks: multiprocessing.SimpleQueue[int], initializer: Callable[..., None], *args: Any
-) -> None:
+def _initialize(ranks: Any, initializer: Callable[..., None], *args: Any) -> None:
     initializer(ranks.get(), *args)
 
 

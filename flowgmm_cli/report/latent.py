@@ -204,12 +204,12 @@ def predict_plane(trained: TrainedModel, rows: Rows) -> FeaturePlane | None:
     grid = torch.from_numpy(np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2))
     labels = torch.full((len(grid),), -1)
     tensors = Tensors(*preprocessor.transform_features(grid), labels, np.arange(len(grid)).astype(str))
-    predictions = trained.predict(tensors)
+    outputs = trained.encode_rows(tensors)
     return FeaturePlane(
         x,
         y,
-        np.exp(predictions.log_probabilities).reshape(len(y), len(x), -1),
-        predictions.log_density.reshape(len(y), len(x)),
+        outputs.log_posterior.exp().numpy().reshape(len(y), len(x), -1),
+        outputs.log_density.numpy().reshape(len(y), len(x)),
         points[finite],
         rows.labels[finite],
         trained.class_names,

@@ -218,9 +218,9 @@ def _save(train_context: TrainContext, fitted: FittedModel, run: Run, context: D
 def _test(trained: TrainedModel, data: PreparedData, run: Run) -> Evaluation | None:
     if data.test is None or data.rows.test is None:
         return None
-    predictions, names, pixels = trained.predict(data.test), trained.class_names, data.preprocessor.pixels
-    log_prob, labels = predictions.log_probabilities, data.test.labels.numpy()
-    result = evaluate("test", log_prob, predictions.log_density, labels, names, pixels=pixels)
+    outputs, names, pixels = trained.encode_rows(data.test), trained.class_names, data.preprocessor.pixels
+    log_prob, labels = outputs.log_posterior.numpy(), data.test.labels.numpy()
+    result = evaluate("test", log_prob, outputs.log_density.numpy(), labels, names, pixels=pixels)
     write_json(run.path / "eval" / "test.json", result.to_dict(str(run.path)))
     rows = collect_predictions(data.rows.test, data.rows.columns, log_prob, names)
     rows.save(run.path / "eval" / "test.npz")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from own_files import numbers, save
 
 BASELINES = {"logistic_regression", "knn", "label_spreading", "self_training", "mlp"}
 
@@ -117,6 +118,65 @@ def test_data_of_another_folder_is_named_with_both_folders(
     assert "no such file: my [1] data/t.csv\n" in outcome.err
     assert f"  it is looked for in {folder / 'elsewhere'}\n  the run was trained in {folder}\n" in outcome.err
     assert f"hint: cd {folder}" in outcome.err
+
+
+# --- rows of a file ---------------------------------------------------------------------------------------
+
+
+def test_rows_of_a_file_are_evaluated_and_unknown_classes_count_as_wrong(flowgmm: Any, run: Path) -> None:
+    header, *rows = numbers(40, seed=1)
+    for row, label in ((0, "maybe"), (4, "maybe"), (5, "never"), (6, "")):
+        rows[row][-1] = label
+    rows[7][0] = "abc"
+    save("new.csv", [header, *rows])
+    outcome = flowgmm("eval", "--data", "new.csv", "--json")
+    assert outcome.code == 0, outcome.err
+    value = json.loads(outcome.out)
+    assert json.loads((run / "eval" / "data-new.json").read_text(encoding="utf-8")) == value
+    assert (value["split"], value["n"]) == ("new.csv", 38)
+    counts = {name: value[name] for name in ("data", "unlabelled", "unscorable", "unknown_labels")}
+    unknown = {"maybe": 2, "never": 1}
+    assert counts == {"data": "new.csv", "unlabelled": 1, "unscorable": 1, "unknown_labels": unknown}
+    assert [(row["name"], row["support"]) for row in value["per_class"]][2:] == list(unknown.items())
+    right = sum(value["confusion"][place][place] for place in range(2))
+    assert value["metrics"]["accuracy"] == pytest.approx(right / 38)
+    assert 0 < value["metrics"]["nll"] < 5
+    assert "3 of the 38 labels of new.csv are `maybe` and 1 more class: no class of the model" in outcome.err
+    assert "1 of the 39 rows have no label and are left out" in outcome.err
+    assert "1 of the 40 rows of new.csv could not be scored" in outcome.err
+    predicted = flowgmm("predict", "--data", "new.csv", "--json")
+    assert json.loads(predicted.out)["accuracy"] == value["metrics"]["accuracy"]
+    assert json.loads(predicted.out)["unknown_labels"] == unknown
+
+
+def test_an_evaluation_of_a_file_has_tables_and_a_gate(flowgmm: Any, run: Path) -> None:
+    save("new.csv", numbers(40, seed=1))
+    outcome = flowgmm("eval", "--data", "new.csv", "--fail-under", "accuracy=1.01")
+    assert outcome.code == 7
+    lines = outcome.out.splitlines()
+    assert lines[0] == f"{run}: 40 labelled rows"
+    assert {"class", "no", "yes", "confidence"} <= {line.split("  ")[0] for line in lines}
+    spec = flowgmm("eval", "--data", "{use: csv, path: new.csv}", "--json")
+    assert json.loads(spec.out)["n"] == 40
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--data", "x.csv"], "no row has a label"),
+        (["--data", "y.csv"], "no label is a class of the model, such as `maybe`"),
+        (["--data", "x.csv", "--baselines"], "--baselines is for the run's own rows"),
+        (["--data", "x.csv", "--split", "val"], "--split is for the run's own rows"),
+    ],
+)
+def test_an_evaluation_needs_labels_of_the_model(
+    flowgmm: Any, run: Path, words: list[str], message: str
+) -> None:
+    save("x.csv", numbers(5, labelled=0))
+    save("y.csv", numbers(5, classes=("maybe", "never")))
+    outcome = flowgmm("eval", *words)
+    assert outcome.code == (2 if "own rows" in message else 5)
+    assert message in outcome.err
 
 
 # --- which run --------------------------------------------------------------------------------------------

@@ -165,7 +165,7 @@ def test_only_bad_rows_is_an_error(flowgmm: Any, run: Path) -> None:
         (["--data", "t.csv", "--save", "no/o.csv"], 2, "there is no folder"),
         (["--data", "t.csv", "--only", "idd"], 2, "did you mean `id`"),
         (["--data", "t.csv", "--on-error", "skip"], 2, "'fail'"),
-        (["--data", "t.csv", "--fpr", "1.5"], 2, "between 0 and 1"),
+        (["--data", "t.csv", "--fpr", "1"], 2, "between 0 and 1"),
         (["--data", "t.csv", "--score", "nil"], 2, "no score `nil`"),
         (["--data", "t.csv", "--device", "gpu"], 2, "auto, cpu or cuda"),
         (["--data", "t.csv", "--format", "xls"], 2, "no such format"),

@@ -9,17 +9,18 @@ from sklearn.decomposition import PCA
 from flowgmm_cli.errors import PluginError, UsageError
 from flowgmm_cli.inference import embedding
 from flowgmm_cli.inference.embedding import PrincipalPlane, check_map, embedding_columns
-from flowgmm_cli.inference.scoring import ScoredRows
+from flowgmm_cli.inference.scores import Scores
 
 
-def piece(z: np.ndarray, start: int = 0) -> ScoredRows:
+def piece(z: np.ndarray, start: int = 0) -> Scores:
     scorable = ~np.isnan(z).any(1)
     ids = np.array([str(start + row + 1) for row in range(len(z))], dtype=object)
     nothing = np.full(len(z), -1)
-    return ScoredRows(start, ids, nothing, scorable, np.where(scorable, 0.0, np.nan)[:, None], z[:, 0], z=z)
+    log_p = np.where(scorable, 0.0, np.nan)[:, None]
+    return Scores(ids, nothing, scorable, log_p, z[:, 0], ("a",), vectors=z, start=start)
 
 
-def pieces(z: np.ndarray, size: int) -> Iterator[ScoredRows]:
+def pieces(z: np.ndarray, size: int) -> Iterator[Scores]:
     for start in range(0, len(z), size):
         yield piece(z[start : start + size], start)
 
@@ -32,9 +33,9 @@ def rows(n: int, d: int = 5, seed: int = 0) -> np.ndarray:
 
 def test_without_a_map_rows_go_straight_through() -> None:
     z = rows(10)
-    for scored, columns in embedding_columns(pieces(z, 4), "latent", None):
+    for scored, columns in embedding_columns(pieces(z, 4), None):
         assert list(columns) == ["id", "z"]
-        assert columns["z"] is scored.z
+        assert columns["z"] is scored.vectors
 
 
 def test_the_axes_are_those_of_pca() -> None:
@@ -56,7 +57,7 @@ def test_pca_axes_are_fitted_to_the_first_rows(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(embedding, "FIT_ROWS", 20)
     z = rows(100)
     z[4] = np.nan
-    found = list(embedding_columns(pieces(z, size), "latent", "pca"))
+    found = list(embedding_columns(pieces(z, size), "pca"))
     assert [row for _, columns in found for row in columns["id"]] == [str(row + 1) for row in range(100)]
     places = np.concatenate([np.stack([c["map_0"], c["map_1"]], 1) for _, c in found])
     first = np.delete(z[:21], 4, axis=0)
@@ -68,12 +69,12 @@ def test_a_pca_map_streams_once_its_axes_are_fitted(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(embedding, "FIT_ROWS", 20)
     taken: list[int] = []
 
-    def counted() -> Iterator[ScoredRows]:
+    def counted() -> Iterator[Scores]:
         for one in pieces(rows(100), 10):
             taken.append(one.start)
             yield one
 
-    stream = embedding_columns(counted(), "latent", "pca")
+    stream = embedding_columns(counted(), "pca")
     next(stream)
     assert taken == [0, 10]
 
@@ -81,7 +82,7 @@ def test_a_pca_map_streams_once_its_axes_are_fitted(monkeypatch: pytest.MonkeyPa
 def test_tsne_keeps_groups_apart_and_missing_rows_in_place() -> None:
     z = np.concatenate([rows(30), rows(30, seed=1) + 60])
     z[7] = np.nan
-    found = list(embedding_columns(pieces(z, 16), "latent", "tsne"))
+    found = list(embedding_columns(pieces(z, 16), "tsne"))
     places = np.concatenate([np.stack([c["map_0"], c["map_1"]], 1) for _, c in found])
     assert np.flatnonzero(np.isnan(places).any(1)).tolist() == [7]
     first, second = np.delete(places[:30], 7, 0), places[30:]
@@ -92,14 +93,14 @@ def test_tsne_keeps_groups_apart_and_missing_rows_in_place() -> None:
 @pytest.mark.parametrize("n", [0, 1, 3])
 def test_maps_of_few_rows_have_a_point_for_each_row(n: int) -> None:
     for kind in ("pca", "tsne"):
-        found = list(embedding_columns(pieces(rows(n), 2), "latent", kind))
+        found = list(embedding_columns(pieces(rows(n), 2), kind))
         assert sum(len(columns["map_0"]) for _, columns in found) == n
 
 
 def test_too_many_rows_for_tsne(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedding, "MAX_MAP_ROWS", 25)
     with pytest.raises(UsageError, match="at most 25") as caught:
-        list(embedding_columns(pieces(rows(40), 10), "latent", "tsne"))
+        list(embedding_columns(pieces(rows(40), 10), "tsne"))
     assert "--map pca" in str(caught.value.hint)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.metrics import accuracy_score, f1_score, recall_score
 
 import flowgmm_cli
 from flowgmm_cli import FlowGMM, load
@@ -101,6 +102,23 @@ def test_rows_of_a_file_can_be_evaluated(model: FlowGMM, folder: Path) -> None:
     assert model.evaluate(folder / "t.csv").classification.n == 120
     with pytest.raises(DataError, match="no row has a label"):
         model.evaluate(ROWS)
+    with pytest.raises(DataError, match="no label is a class of the model, such as `elm`"):
+        model.evaluate({**ROWS, "kind": ["elm", None, "elm", "oak"]})
+
+
+def test_labels_of_other_classes_count_as_wrong_in_an_evaluation(model: FlowGMM) -> None:
+    labels = ["ash", "elm", "oak", "yew"]
+    rows = model.predict(ROWS)
+    found = model.evaluate({**ROWS, "kind": labels}).classification
+    assert [row.name for row in found.per_class] == ["ash", "yew", "elm", "oak"]
+    predicted = rows.prediction.tolist()
+    assert found.accuracy == accuracy_score(labels, predicted)
+    assert found.balanced_accuracy == recall_score(labels, predicted, average="macro", zero_division=0)
+    assert found.macro_f1 == pytest.approx(f1_score(labels, predicted, average="macro", zero_division=0))
+    assert sum(found.confusion[2]) == sum(found.confusion[3]) == 1
+    known = rows.probabilities[[0, 3], [0, 1]]
+    assert found.nll == pytest.approx(-np.log(known).mean())
+    assert found.n == 4
 
 
 def test_embeddings(model: FlowGMM) -> None:

@@ -14,14 +14,12 @@ from flowgmm_cli.api import DataContext, Rows
 from flowgmm_cli.data.readers.base import MemoryReader
 from flowgmm_cli.inference.gallery import (
     RowStatistics,
-    ScoreRecord,
     compute_row_statistics,
     positions_by_quantile,
     select_extremes,
     select_uncertain,
 )
 from flowgmm_cli.inference.inputs import read_rows_at
-from flowgmm_cli.inference.scoring import ScoredRows
 
 TOLD = RowStatistics(
     classes=np.array([0, 1, 0, 0, 1, 0]),
@@ -55,10 +53,10 @@ def test_densities_are_those_of_the_class_and_entropies_those_of_scipy(
     labels[:5] = -1
     split = trained.preprocessor.apply(Rows(rows.columns, labels, rows.ids), DataContext())
     told = compute_row_statistics(trained, split)
-    predicted = trained.predict(split)
-    assert told.classes[:5].tolist() == predicted.log_probabilities[:5].argmax(1).tolist()
+    predicted = trained.encode_rows(split)
+    assert told.classes[:5].tolist() == predicted.log_posterior[:5].argmax(1).tolist()
     assert told.classes[5:].tolist() == labels[5:].tolist()
-    np.testing.assert_allclose(told.entropy, entropy(np.exp(predicted.log_probabilities), axis=1), atol=1e-9)
+    np.testing.assert_allclose(told.entropy, entropy(predicted.log_posterior.exp(), axis=1), atol=1e-9)
     found = []
     with torch.no_grad():
         for part in trained.model.parts:
@@ -83,27 +81,6 @@ def test_quantile_groups_are_ascending_and_disjoint(values: list[float], each: i
         assert [len(lot) for lot in lots] == [each] * 5
         middle = scores[lots[2]]
         assert middle.min() <= np.median(scores) <= middle.max() or each % 2 == 0 or len(values) % 2 == 0
-
-
-def test_recorded_scores_have_the_positions_of_their_rows() -> None:
-    book = ScoreRecord("nll")
-    for start, scorable in ((0, [True, False, True]), (3, [True, True])):
-        size = len(scorable)
-        values = np.where(scorable, np.arange(start, start + size, dtype=float), np.nan)
-        book.add(
-            ScoredRows(
-                start=start,
-                ids=np.array([str(start + place) for place in range(size)]),
-                labels=np.full(size, -1),
-                scorable=np.array(scorable),
-                log_probabilities=np.zeros((size, 2)),
-                log_density=np.zeros(size),
-                ood={"nll": values},
-            )
-        )
-    assert book.places.tolist() == [0, 2, 3, 4]
-    assert book.values.tolist() == [0, 2, 3, 4]
-    assert len(ScoreRecord("nll").places) == 0
 
 
 @pytest.mark.parametrize("chunk_rows", [2, 7, 100])

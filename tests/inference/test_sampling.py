@@ -34,9 +34,9 @@ def test_densities_and_confidence_are_those_of_the_rows_read_back(make_trained: 
     rows = Rows(
         {name: cells for name, cells in made.cells.items() if cells is not None}, made.classes, made.ids
     )
-    found = trained.predict(trained.preprocessor.apply(rows, DataContext()))
+    found = trained.encode_rows(trained.preprocessor.apply(rows, DataContext()))
     np.testing.assert_allclose(made.log_density, found.log_density, atol=1e-3)
-    expected = np.exp(found.log_probabilities)[np.arange(100), made.classes]
+    expected = found.log_posterior.exp().numpy()[np.arange(100), made.classes]
     np.testing.assert_allclose(made.confidence, expected, atol=1e-4)
 
 

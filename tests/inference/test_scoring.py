@@ -18,7 +18,8 @@ from flowgmm_cli.data.prepare import load_rows
 from flowgmm_cli.data.readers.base import Chunk, MemoryReader, RowReader
 from flowgmm_cli.errors import DataError, RunError, UsageError
 from flowgmm_cli.inference import scoring
-from flowgmm_cli.inference.scoring import ScoredRows, score
+from flowgmm_cli.inference.scores import OODRule, Scores
+from flowgmm_cli.inference.scoring import score
 from flowgmm_cli.scores.detector import Detector, fit_detector
 from flowgmm_cli.trained_model import TrainedModel
 
@@ -57,42 +58,34 @@ class Chunks:
         yield from self.chunks
 
 
-def whole(stream: Iterator[ScoredRows]) -> ScoredRows:
+def whole(stream: Iterator[Scores]) -> Scores:
     """All pieces as one."""
     pieces = list(stream)
     starts = np.cumsum([0, *(len(piece) for piece in pieces)])[:-1]
     assert [piece.start for piece in pieces] == starts.tolist()
-    names = pieces[0].ood
-
-    def together(part: str) -> np.ndarray:
-        return np.concatenate([getattr(piece, part) for piece in pieces])
-
-    return ScoredRows(
-        0,
-        *(together(part) for part in ("ids", "labels", "scorable", "log_probabilities", "log_density")),
-        ood={name: np.concatenate([piece.ood[name] for piece in pieces]) for name in names},
-        z=together("z") if pieces[0].z is not None else None,
-        x=together("x") if pieces[0].x is not None else None,
-        problems={piece.start + at: why for piece in pieces for at, why in piece.problems.items()},
-    )
+    return Scores.concatenate(pieces)
 
 
 def test_scores_equal_the_outputs_of_the_model(trained: TrainedModel) -> None:
     rows = own(trained)
     split = trained.preprocessor.apply(rows, CONTEXT)
-    expected, seen = trained.predict(split), trained.encode_rows(split)
-    reader = MemoryReader(rows, "test")
-    found = whole(score(trained, reader, scores=("latent_knn", "nll"), latents=True, inputs=True))
+    seen, reader = trained.encode_rows(split), MemoryReader(rows, "test")
+    rule = OODRule("nll", 1.0, 0.05)
+    found = whole(score(trained, reader, rule=rule, scores=("latent_knn",), space="latent"))
     assert found.scorable.all()
     assert found.ids.tolist() == rows.ids.tolist()
     assert found.labels.tolist() == rows.labels.tolist()
-    assert np.allclose(found.log_probabilities, expected.log_probabilities, atol=1e-5)
-    assert np.allclose(found.log_density, expected.log_density, atol=1e-5)
-    assert found.classes.tolist() == expected.log_probabilities.argmax(1).tolist()
-    assert found.z is not None
-    assert found.x is not None
-    assert np.allclose(found.z, seen.latents.z.numpy(), atol=1e-6)
-    assert np.allclose(found.x, split.x.numpy(), atol=1e-6)
+    assert np.allclose(found.log_probabilities, seen.log_posterior, atol=1e-5)
+    assert np.allclose(found.log_density, seen.log_density, atol=1e-5)
+    assert found.classes.tolist() == seen.log_posterior.argmax(1).tolist()
+    inputs = whole(score(trained, reader, space="input"))
+    assert found.vectors is not None
+    assert inputs.vectors is not None
+    assert np.allclose(found.vectors, seen.latents.z.numpy(), atol=1e-6)
+    assert np.allclose(inputs.vectors, split.x.numpy(), atol=1e-6)
+    assert inputs.ood == {}
+    assert list(found.ood) == ["nll", "latent_knn"]
+    assert np.array_equal(found.is_ood, found.ood["nll"] > 1)
     assert trained.detector is not None
     for name, values in trained.detector(seen).items():
         assert np.allclose(found.ood[name], values, atol=1e-5)
@@ -103,14 +96,14 @@ def test_rows_do_not_depend_on_their_neighbours(
     trained: TrainedModel, monkeypatch: pytest.MonkeyPatch, chunk: int, piece: int
 ) -> None:
     rows = own(trained).take(np.arange(120))
-    plain = whole(score(trained, MemoryReader(rows, "test"), scores=("nll",), latents=True))
+    plain = whole(score(trained, MemoryReader(rows, "test"), scores=("nll",), space="latent"))
     monkeypatch.setattr(scoring, "_CHUNK_ROWS", piece)
     reader = MemoryReader(rows, "test", chunk_rows=chunk)
-    found = whole(score(trained, reader, scores=("nll",), latents=True))
+    found = whole(score(trained, reader, scores=("nll",), space="latent"))
     assert found.ids.tolist() == plain.ids.tolist()
     assert np.allclose(found.log_probabilities, plain.log_probabilities, atol=1e-5)
     assert np.allclose(found.ood["nll"], plain.ood["nll"], atol=1e-5)
-    assert np.allclose(found.z, plain.z, atol=1e-5)
+    assert np.allclose(found.vectors, plain.vectors, atol=1e-5)
 
 
 def spoiled(trained: TrainedModel) -> tuple[Rows, dict[int, str]]:
@@ -129,12 +122,12 @@ def test_problems_keep_their_place(trained: TrainedModel) -> None:
     rows, problems = spoiled(trained)
     bad = [3, 5, 17, 38, 39]
     reader = Chunks(Chunk(rows, 0, problems))
-    found = whole(score(trained, reader, scores=("nll",), latents=True, inputs=True))
+    found = whole(score(trained, reader, scores=("nll",), space="latent"))
     assert np.flatnonzero(~found.scorable).tolist() == bad
     assert sorted(found.problems) == bad
     assert found.problems[5] == problems[5]
     assert found.problems[3].startswith(f"row {rows.ids[3]}: ")
-    for values in (found.log_probabilities, found.log_density, found.ood["nll"], found.z, found.x):
+    for values in (found.log_probabilities, found.log_density, found.ood["nll"], found.vectors):
         assert values is not None
         missing = np.isnan(values).reshape(40, -1)
         assert missing.all(1).tolist() == missing.any(1).tolist() == (~found.scorable).tolist()
@@ -157,7 +150,7 @@ def test_a_bad_row_is_an_error_if_on_error_is_fail(trained: TrainedModel, place:
 def test_an_input_of_bad_rows_has_no_scorable_row(trained: TrainedModel) -> None:
     rows = own(trained).take(np.arange(3))
     reader = Chunks(Chunk(rows, 0, dict.fromkeys(range(3), "bad")))
-    found = whole(score(trained, reader, scores=("nll",), latents=True))
+    found = whole(score(trained, reader, scores=("nll",), space="latent"))
     assert not found.scorable.any()
     assert found.problems == dict.fromkeys(range(3), "bad")
 
@@ -201,7 +194,7 @@ def test_order_and_values_are_those_of_one_worker(
     found = whole(score(trained, MemoryReader(own(trained), "test")))
     assert torch.get_num_threads() == threads
     assert found.ids.tolist() == own(trained).ids.tolist()
-    direct = trained.predict(trained.preprocessor.apply(own(trained), CONTEXT))
+    direct = trained.encode_rows(trained.preprocessor.apply(own(trained), CONTEXT))
     assert np.allclose(found.log_density, direct.log_density, atol=1e-5)
 
 
@@ -249,7 +242,7 @@ def test_several_processes_give_the_rows_of_one(
     trained.save(tmp_path)
     monkeypatch.setattr(scoring, "_CHUNK_ROWS", 40)
     rows, problems = spoiled(trained)
-    options: dict[str, Any] = {"scores": ("nll",), "latents": True, "device": "cpu"}
+    options: dict[str, Any] = {"scores": ("nll",), "space": "latent", "device": "cpu"}
 
     def read() -> Chunks:
         return Chunks(Chunk(rows, 0, problems), Chunk(own(trained), len(rows)))

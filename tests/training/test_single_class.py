@@ -44,5 +44,5 @@ def test_a_model_of_a_single_class_gives_its_rows_a_higher_density(tmp_path: Pat
     across = Rows(
         {"a": np.array([0.5, 1.5]), "b": np.array([0.4, -1.5])}, np.full(2, -1), np.array(["in", "out"])
     )
-    seen = result.trained.predict(result.trained.preprocessor.apply(across, DataContext()))
+    seen = result.trained.encode_rows(result.trained.preprocessor.apply(across, DataContext()))
     assert seen.log_density[0] > seen.log_density[1] + 2  # nats; the flow has had 40 steps

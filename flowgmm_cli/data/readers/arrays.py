@@ -11,6 +11,7 @@ from flowgmm_cli.api import Column, Rows
 from flowgmm_cli.data.array_types import Array
 from flowgmm_cli.data.images.arrays import ImageConverter, images_fit
 from flowgmm_cli.data.images.format import ImageFormat
+from flowgmm_cli.data.labels import UNLABELLED
 from flowgmm_cli.data.readers.array_files import UNNAMED, StoredArray, read_class_names
 from flowgmm_cli.data.readers.base import Chunk, ReadOptions, row_numbers, unlabelled
 from flowgmm_cli.data.readers.chunks import LabelEncoder
@@ -74,10 +75,10 @@ class ArrayReader:
                 for index, column in enumerate(self._schema.columns)
             }
             ids = arrays[self._ids].astype(str).astype(object) if self._ids else row_numbers(start, count)
-            labels = unlabelled(count)
+            labels, unknown = unlabelled(count), dict[int, str]()
             if self._labels:
-                labels = self._encode_labels(label_strings(arrays[self._labels]))
-            yield Chunk(Rows(columns, labels, ids), start)
+                labels, unknown = self._encode_labels(label_strings(arrays[self._labels]))
+            yield Chunk(Rows(columns, labels, ids), start, unknown_labels=unknown)
             start += count
 
     def _match_arrays(self) -> dict[str, str]:
@@ -166,11 +167,12 @@ class ArrayReader:
         return array.shape in ((self.total,), (self.total, 1)) and array.dtype.kind in "fiubUS"
 
     def _label_encoder(self) -> LabelEncoder:
-        codes = dict(self._schema.class_index)
+        codes = {**dict.fromkeys(self._schema.unlabelled, -1), **self._schema.class_index}
         if self._labels and self._arrays[self._labels].dtype.kind in "fiub":
             names = self._schema.codes or (read_class_names(self._arrays) if self._images else None) or ()
             codes |= {str(code): codes.get(name, -2) for code, name in enumerate(names)}
-        return LabelEncoder(codes, self.name, self._note)
+            codes.setdefault(UNLABELLED, -1)
+        return LabelEncoder(codes)
 
     def _mismatch(self, problem: str) -> DataError:
         present = [

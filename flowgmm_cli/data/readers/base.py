@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal, Protocol
 
 import numpy as np
@@ -38,11 +39,13 @@ class Chunk:
             cells of the id column, else row numbers from 1, else (of images) paths.
         start: number of rows before this chunk.
         problems: position in the chunk -> reason why the row cannot be scored; its cells are placeholders.
+        unknown_labels: position in the chunk -> label that is no class of the model.
     """
 
     rows: Rows
     start: int
     problems: Mapping[int, str] = field(default_factory=dict)
+    unknown_labels: Mapping[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -85,17 +88,31 @@ class ReadOptions:
 
 
 class MemoryReader:
-    """Reader of rows in memory, such as the splits of a run."""
+    """Reader of rows in memory, such as the splits of a run; `unknown_labels` as in `Chunk`."""
 
-    def __init__(self, rows: Rows, name: str, *, chunk_rows: int = 8192) -> None:
+    def __init__(
+        self,
+        rows: Rows,
+        name: str,
+        *,
+        chunk_rows: int = 8192,
+        unknown_labels: Mapping[int, str] = MappingProxyType({}),
+    ) -> None:
         self.name = name
         self.total: int | None = len(rows)
         self._rows = rows
         self._chunk_rows = chunk_rows
+        self._unknown_labels = unknown_labels
 
     def __iter__(self) -> Iterator[Chunk]:
         for part in iterate_batches(len(self._rows), self._chunk_rows):
-            yield Chunk(self._rows.take(np.arange(part.start, part.stop)), part.start)
+            rows = self._rows.take(np.arange(part.start, part.stop))
+            yield Chunk(rows, part.start, unknown_labels=within(self._unknown_labels, part))
+
+
+def within(texts: Mapping[int, str], part: slice) -> dict[int, str]:
+    """Return the texts of the positions in a slice, by position in the slice."""
+    return {place - part.start: text for place, text in texts.items() if part.start <= place < part.stop}
 
 
 def note_once(context: DataContext) -> Callable[[str], None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -56,7 +56,9 @@ class ChunkBuilder:
         self._match = match
         self._name = name
         self._on_error = options.on_error
-        self._encode_labels = LabelEncoder(codes or schema.class_index, name, options.note)
+        self._encode_labels = LabelEncoder(
+            {**dict.fromkeys(schema.unlabelled, -1), **(codes or schema.class_index)}
+        )
 
     def __call__(self, batch: RawBatch, start: int) -> Chunk:
         """Convert a batch that begins `start` rows after the start of the input."""
@@ -71,12 +73,12 @@ class ChunkBuilder:
         problems = raise_or_skip(
             errors, name=batch.source or self._name, locate=batch.locate, on_error=self._on_error
         )
-        rows = Rows(columns, self._labels(batch.table), self._ids(batch.table, start))
-        return Chunk(rows, start, problems)
+        labels, unknown = self._labels(batch.table)
+        return Chunk(Rows(columns, labels, self._ids(batch.table, start)), start, problems, unknown)
 
-    def _labels(self, table: pa.Table) -> Ints:
+    def _labels(self, table: pa.Table) -> tuple[Ints, dict[int, str]]:
         if self._match.label is None:
-            return unlabelled(table.num_rows)
+            return unlabelled(table.num_rows), {}
         return self._encode_labels(strings(table.column(self._match.label)))
 
     def _ids(self, table: pa.Table, start: int) -> Array:
@@ -113,30 +115,17 @@ class TableChunks:
 
 
 class LabelEncoder:
-    """Convert label cells to class indices; a label that is not a class of the model counts as unlabelled.
+    """Convert label cells to class indices; `codes` maps cells to them, -1 for no label, -2 for no class."""
 
-    `codes` maps cells to indices, -1 for no label; `note` is called once, for a label that is not a class.
-    """
-
-    def __init__(self, codes: Mapping[str, int], name: str, note: Callable[[str], None]) -> None:
+    def __init__(self, codes: Mapping[str, int]) -> None:
         numbers = {UNLABELLED: -1} if all(map(is_finite_number, codes)) else {}
         self._index = ValueIndex({**numbers, **codes})
-        self._name = name
-        self._note: Callable[[str], None] | None = note
 
-    def __call__(self, cells: Array) -> Ints:
-        """Return the class index of each cell, -1 for None and for unknown labels."""
+    def __call__(self, cells: Array) -> tuple[Ints, dict[int, str]]:
+        """Return the class index of each cell, -1 without one, and position -> label that is no class."""
         labels = self._index.codes(cells, missing=-1, unknown=_UNKNOWN)
-        unknown = labels == _UNKNOWN
-        if self._note is not None and unknown.any():
-            self._note(unknown_label_note(self._name, str(cells[unknown.argmax()])))
-            self._note = None
-        return np.where(unknown, -1, labels)
-
-
-def unknown_label_note(name: str, label: str) -> str:
-    """Return the note about labels that are not classes of the model."""
-    return f"{name} has labels that are no class of the model, such as `{label}`: they count as unlabelled"
+        unknown = np.flatnonzero(labels == _UNKNOWN).tolist()
+        return np.maximum(labels, -1), {place: str(cells[place]) for place in unknown}
 
 
 def parse_cells(

@@ -14,7 +14,6 @@ from flowgmm_cli.data.images.arrays import convert_images, convert_to_vectors, i
 from flowgmm_cli.data.images.format import WHITE, image_shape
 from flowgmm_cli.data.readers.arrays import shapes_match
 from flowgmm_cli.data.readers.base import MemoryReader, RowReader
-from flowgmm_cli.data.readers.chunks import unknown_label_note
 from flowgmm_cli.data.readers.schema import InputSchema, read_settings
 from flowgmm_cli.data.specs import CsvConfig, HfTextConfig
 from flowgmm_cli.errors import DataError, RecipeError, did_you_mean
@@ -94,11 +93,14 @@ def load_spec(
     columns = {column.name: _convert_column(column, schema, source, rows) for column in schema.columns}
     index = schema.class_index
     codes = np.array([*(index.get(class_name, -1) for class_name in source.class_names), -1], dtype=np.int64)
-    unknown = [class_name for class_name in source.class_names if class_name not in index]
-    if unknown:
-        context.note(unknown_label_note(f"{SOURCE} ({data.use})", unknown[0]))
-    loaded = Rows(columns, codes[rows.labels], rows.ids)
-    return MemoryReader(loaded, f"{data.use} ({name})", chunk_rows=chunk_rows)
+    labels = codes[rows.labels]
+    unknown = np.flatnonzero((labels < 0) & (rows.labels >= 0)).tolist()
+    return MemoryReader(
+        Rows(columns, labels, rows.ids),
+        f"{data.use} ({name})",
+        chunk_rows=chunk_rows,
+        unknown_labels={place: source.class_names[rows.labels[place]] for place in unknown},
+    )
 
 
 def _convert_column(column: Column, schema: InputSchema, source: SourceData, rows: Rows) -> Any:

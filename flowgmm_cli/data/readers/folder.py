@@ -13,7 +13,7 @@ from flowgmm_cli.data.images.arrays import convert_to_vectors
 from flowgmm_cli.data.images.encoded_images import SUFFIXES, EncodedImages, decode_images, list_files
 from flowgmm_cli.data.images.format import WHITE, ImageFormat
 from flowgmm_cli.data.images.label_tables import find_tables, object_array, read_labels
-from flowgmm_cli.data.readers.base import Chunk, ReadOptions, RowError, raise_or_skip
+from flowgmm_cli.data.readers.base import Chunk, ReadOptions, RowError, raise_or_skip, within
 from flowgmm_cli.data.readers.byte_source import ENCODING_HINT, NOT_UTF8
 from flowgmm_cli.data.readers.chunks import LabelEncoder
 from flowgmm_cli.data.readers.schema import InputSchema
@@ -57,7 +57,7 @@ class FolderReader:
             self._note(f"{self.total:,} images, read as numbers from 0 (black) to {white} (white)")
 
     def __iter__(self) -> Iterator[Chunk]:
-        labels = self._read_labels()
+        labels, unknown = self._read_labels()
         for part in iterate_batches(len(self._files), self._options.chunk_size(self._schema.columns)):
             files = self._files[part]
             cells, errors = (
@@ -67,7 +67,7 @@ class FolderReader:
                 errors, name=self.name, locate=files.__getitem__, on_error=self._options.on_error
             )
             rows = Rows({self._column.name: cells}, labels[part], np.array(files, dtype=object))
-            yield Chunk(rows, part.start, problems)
+            yield Chunk(rows, part.start, problems, within(unknown, part))
 
     def _read_images(self, files: list[str], image_format: ImageFormat) -> tuple[Array, dict[int, RowError]]:
         images = EncodedImages.in_folder(self._folder, files)
@@ -104,11 +104,20 @@ class FolderReader:
             else f"name a file in it, or a data set: --data '{{use: {use}, path: {self.name}}}'",
         )
 
-    def _read_labels(self) -> Ints:
+    def _read_labels(self) -> tuple[Ints, dict[int, str]]:
+        """Return the classes, and position -> label, or folder beside those of classes, that is no class."""
         index, note = self._schema.class_index, self._options.note
+        none = {*self._schema.unlabelled, "unlabelled", "unlabeled"}
         parents = [Path(file).parts[:-1] for file in self._files]
         labels = np.array([next((index[name] for name in names if name in index), -1) for names in parents])
-        encode = LabelEncoder(index, self.name, note)
+        beside = {names[:level] for names in parents for level, name in enumerate(names) if name in index}
+        unknown = {
+            place: names[level]
+            for place, names in enumerate(parents)
+            for level in range(len(names))
+            if labels[place] < 0 and names[:level] in beside and names[level] not in none
+        }
+        encode = LabelEncoder({**dict.fromkeys(none, -1), **index})
         folders = ["", *self._listing.folders]
         for root, path in sorted(find_tables(self._listing, folders).items()):
             places = [at for at, file in enumerate(self._files) if not root or file.startswith(f"{root}/")]
@@ -117,8 +126,10 @@ class FolderReader:
                 self._folder / path, files, root, note=note, label=self._schema.label or "label"
             )
             if table is not None:
-                labels[places] = encode(object_array([table.labels.get(file) for file in files]))
-        return labels
+                labels[places], others = encode(object_array([table.labels.get(file) for file in files]))
+                unknown = {at: name for at, name in unknown.items() if at not in set(places)}
+                unknown |= {places[at]: label for at, label in others.items()}
+        return labels, unknown
 
 
 def holds_images(folder: Path, schema: InputSchema) -> bool:

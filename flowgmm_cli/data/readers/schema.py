@@ -32,6 +32,7 @@ class InputSchema:
         settings: form of text files.
         arrays: pairs (features, labels) of array names in the recipe of the run.
         codes: class names of the labels 0, 1, ... in arrays of integer labels.
+        unlabelled: labels, or names of folders, that mean no label.
         known: columns that the recipe of the run drops; they cause no note.
         ranges: column -> smallest and largest training value, where known.
         resize: policy for images of another size, see `ImageRule`.
@@ -45,6 +46,7 @@ class InputSchema:
     settings: ReadSettings = field(default_factory=ReadSettings)
     arrays: tuple[tuple[str, str | None], ...] = ()
     codes: tuple[str, ...] = ()
+    unlabelled: frozenset[str] = frozenset()
     known: frozenset[str] = frozenset()
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     resize: Resize = "error"
@@ -77,6 +79,7 @@ class InputSchema:
             settings=read_settings(values),
             arrays=tuple(pairs),
             codes=tuple(values.get("class_names") or ()),
+            unlabelled=frozenset([none] if isinstance(none := values.get("unlabelled", ()), str) else none),
             known=frozenset([*values.get("drop", ()), *([marker] if marker else [])]),
             ranges=dict(ranges or {}),
             resize=config.resize if isinstance(config, ImagesConfig) else "error",

@@ -65,6 +65,7 @@ class Read:
     labels: list[int]
     ids: list[str]
     problems: dict[int, str]
+    unknown_labels: dict[int, str]
 
     def __getitem__(self, name: str) -> list:
         """A column as a list, with NaN as None."""
@@ -89,6 +90,7 @@ def read() -> Callable[[RowReader], Read]:
             np.concatenate([chunk.rows.labels for chunk in chunks]).tolist(),
             np.concatenate([chunk.rows.ids for chunk in chunks]).tolist(),
             {chunk.start + at: why for chunk in chunks for at, why in chunk.problems.items()},
+            {chunk.start + at: label for chunk in chunks for at, label in chunk.unknown_labels.items()},
         )
 
     return make

@@ -55,17 +55,20 @@ def test_a_column_is_read_from_the_array_of_its_name_or_the_only_fitting_array(
 
 
 @pytest.mark.parametrize(
-    ("labels", "expected"),
+    ("labels", "expected", "unknown"),
     [
-        ({"y": np.array(["oak", "ash", "", "fir", "oak", "oak"])}, [1, 0, -1, -1, 1, 1]),
-        ({"v_label": np.array([0, 1, -1, 7, 1, 1]), "y": np.zeros(6)}, [0, 1, -1, -1, 1, 1]),
-        ({"kind": np.array([0.0, 1, np.nan, 7, 1, 1])}, [0, 1, -1, -1, 1, 1]),
-        ({"y": np.zeros(5)}, [-1] * 6),
+        ({"y": np.array(["oak", "ash", "", "fir", "oak", "oak"])}, [1, 0, -1, -1, 1, 1], {3: "fir"}),
+        ({"v_label": np.array([0, 1, -1, 7, 1, 1]), "y": np.zeros(6)}, [0, 1, -1, -1, 1, 1], {3: "7"}),
+        ({"kind": np.array([0.0, 1, np.nan, 7, 1, 1])}, [0, 1, -1, -1, 1, 1], {3: "7"}),
+        ({"y": np.array([0, 1, 2, -1, 1, 1])}, [0, 1, -1, -1, 1, 1], {2: "2"}),
+        ({"y": np.zeros(5)}, [-1] * 6, {}),
     ],
 )
-def test_labels_by_name_or_code(rows, read, vector, npz, labels, expected):
+def test_labels_by_name_or_code(rows, read, vector, npz, labels, expected, unknown):
     schema = vector(2, 2, codes=("ash", "oak", "elm"))
-    assert read(rows(npz(v=X, **labels), schema, chunk_rows=2)).labels == expected
+    result = read(rows(npz(v=X, **labels), schema, chunk_rows=2))
+    assert result.labels == expected
+    assert result.unknown_labels == unknown
 
 
 def test_arrays_named_in_the_recipe_have_priority(rows, read, vector, npz):

@@ -31,8 +31,8 @@ def test_cells_are_parsed_as_in_training(read, rows, table, write, notes):
     assert labels == [1, -1, -1]
     assert ids == ["a", "b", "c"]
     assert problems == {}
-    assert len(notes) == 1
-    assert "no class of the model, such as `birch`" in notes[0]
+    assert result.unknown_labels == {2: "birch"}
+    assert notes == []
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,19 @@ def test_images_are_rows_named_by_their_paths(rows, read, vector, folder, notes)
     result = read(reader)
     assert result.ids == ["fir/b.BMP", "oak/a9.png", "oak/a10.png"]
     assert result.labels == [-1, 1, 1]
+    assert result.unknown_labels == {0: "fir"}
     assert (result.columns["v"] == np.stack([GREY + 2, GREY + 1, GREY])).all()
     assert "from 0 (black) to 255 (white)" in notes[0]
+
+
+def test_images_outside_the_folders_of_classes_have_no_label(rows, read, vector, folder):
+    path = folder(
+        a_dot_png=GREY, unlabelled__b_dot_png=GREY, new__ash__c_dot_png=GREY, new__elm__d_dot_png=GREY
+    )
+    result = read(rows(path, vector(3, 4)))
+    assert result.ids == ["a.png", "new/ash/c.png", "new/elm/d.png", "unlabelled/b.png"]
+    assert result.labels == [-1, 0, -1, -1]
+    assert result.unknown_labels == {2: "elm"}
 
 
 def test_pixels_have_the_range_of_training(rows, read, vector, folder, notes):

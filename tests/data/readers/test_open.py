@@ -127,6 +127,8 @@ def test_a_spec_of_another_source_is_loaded(rows, read):
     result = read(rows("{use: sklearn, name: digits}", schema))
     assert result.columns["pixels"].shape == (1797, 64)
     assert sorted(set(result.labels)) == [-1, 0, 1]
+    assert result.unknown_labels.keys() == {place for place, label in enumerate(result.labels) if label < 0}
+    assert set(result.unknown_labels.values()) == set("01245689")
     moons = InputSchema((Column("x2", "numeric"), Column("x1", "numeric")), ("0", "1"))
     assert len(read(rows("{use: sklearn, name: two_moons, test_n: 30}", moons)).ids) == 30
     with pytest.raises(DataError, match="gives no column `pixels`"):

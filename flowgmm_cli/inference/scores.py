@@ -1,0 +1,236 @@
+"""Outputs of a model for rows of an input, the rule that flags rows, and totals over a stream of rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from flowgmm_cli.errors import UsageError, did_you_mean
+from flowgmm_cli.trained_model import TrainedModel
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Columns = dict[str, npt.NDArray[Any]]
+    Floats = npt.NDArray[np.float64]
+
+MAX_REASONS = 3
+"""Number of rows that could not be scored whose reasons are kept."""
+PREDICTION_COLUMNS = ("id", "prediction", "confidence", "ood_score", "is_ood")
+"""Columns of predictions, before those of the probabilities, `p_<class>`."""
+
+
+@dataclass(frozen=True)
+class OODRule:
+    """Rule that flags rows as out of distribution.
+
+    Attributes:
+        score: name of the score.
+        threshold: rows with a higher score are flagged.
+        fpr: share of held-out rows above the threshold.
+    """
+
+    score: str
+    threshold: float
+    fpr: float
+
+    @classmethod
+    def from_model(cls, trained: TrainedModel, score: str | None = None, fpr: float | None = None) -> OODRule:
+        """Return the rule of a score and a false positive rate, by default those of the model and its recipe.
+
+        Raises:
+            RunError: the model has no scores.
+            UsageError: there is no such score, or the rate is not between 0 and 1.
+        """
+        if fpr is not None and not 0 < fpr < 1:
+            raise UsageError(f"--fpr is {fpr}, it must lie between 0 and 1", hint="--fpr 0.05")
+        detector = trained.require_detector()
+        name = score or detector.default
+        share = trained.recipe.ood.fpr if fpr is None else fpr
+        return cls(name, detector.threshold(name, share), share)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Outputs of a model for consecutive rows of an input, in order; a row that cannot be scored has NaN.
+
+    Attributes:
+        ids: names of the rows, `(N,)`.
+        labels: true classes where the input has them, int64 `(N,)`, -1 elsewhere.
+        scorable: mask of the rows that could be scored, `(N,)`.
+        log_probabilities: calibrated `log p(k | x)`, `(N, K)`, in the order of `class_names`.
+        log_density: `log p(x)` in nats, including the transforms' log-determinant, `(N,)`.
+        ood: out-of-distribution scores by name, each `(N,)`, higher = further out.
+        vectors: latents or the flow's inputs, float32 `(N, D)`; None unless requested.
+        problems: position -> reason why the row could not be scored.
+        unknown_labels: position -> label that is no class of the model.
+        class_names: index -> name.
+        rule: the score that flags rows; None if none was requested.
+        start: number of rows of the input before these.
+    """
+
+    ids: npt.NDArray[Any]
+    labels: npt.NDArray[np.int64]
+    scorable: npt.NDArray[np.bool_]
+    log_probabilities: Floats
+    log_density: Floats
+    class_names: tuple[str, ...]
+    ood: Mapping[str, Floats] = field(default_factory=dict)
+    vectors: npt.NDArray[np.float32] | None = None
+    problems: Mapping[int, str] = field(default_factory=dict)
+    unknown_labels: Mapping[int, str] = field(default_factory=dict)
+    rule: OODRule | None = None
+    start: int = 0
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @cached_property
+    def classes(self) -> npt.NDArray[np.int64]:
+        """Most probable class of each row `(N,)`, -1 where it could not be scored."""
+        return np.where(self.scorable, self.log_probabilities.argmax(axis=1), -1)
+
+    @property
+    def prediction(self) -> npt.NDArray[Any]:
+        """Names of these classes; None for a row that could not be scored."""
+        return np.array([*self.class_names, None], dtype=object)[self.classes]
+
+    @cached_property
+    def probabilities(self) -> Floats:
+        """Calibrated probabilities `(N, K)`."""
+        return np.exp(self.log_probabilities)
+
+    @property
+    def confidence(self) -> Floats:
+        """Probability of the predicted class, `(N,)`."""
+        return np.asarray(self.probabilities.max(axis=1))
+
+    @property
+    def ood_score(self) -> Floats:
+        """The score that flags rows, `(N,)`."""
+        if self.rule is None:
+            raise ValueError("the rows were scored without a rule that flags them")
+        return self.ood[self.rule.score]
+
+    @property
+    def is_ood(self) -> npt.NDArray[np.bool_]:
+        """Flags of the rows above the threshold, `(N,)`."""
+        return self.ood_score > (self.rule.threshold if self.rule else np.nan)
+
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        """Mask of the scored rows with a label, be it a class of the model or another, `(N,)`."""
+        labelled = self.labels >= 0
+        labelled[list(self.unknown_labels)] = True
+        return np.asarray(labelled & self.scorable)
+
+    def table(self) -> Columns:
+        """Return the columns of predictions; `Writer` describes how missing cells are marked."""
+        probabilities = self.probabilities.astype(np.float32)
+        values = (
+            self.ids,
+            self.prediction,
+            probabilities.max(axis=1),
+            self.ood_score.astype(np.float32),
+            np.ma.array(self.is_ood, mask=~self.scorable),
+        )
+        by_class = {f"p_{name}": probabilities[:, k] for k, name in enumerate(self.class_names)}
+        return dict(zip(PREDICTION_COLUMNS, values, strict=True)) | by_class
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Scores]) -> Scores:
+        """Concatenate consecutive rows; at least one part."""
+        first = parts[0]
+        names = ("ids", "labels", "scorable", "log_probabilities", "log_density")
+        arrays: dict[str, Any] = {
+            name: np.concatenate([getattr(part, name) for part in parts]) for name in names
+        }
+        arrays["ood"] = {name: np.concatenate([part.ood[name] for part in parts]) for name in first.ood}
+        if first.vectors is not None:
+            arrays["vectors"] = np.concatenate([part.vectors for part in parts if part.vectors is not None])
+        for name in ("problems", "unknown_labels"):
+            arrays[name] = {
+                part.start - first.start + place: text
+                for part in parts
+                for place, text in getattr(part, name).items()
+            }
+        return dataclasses.replace(first, **arrays)
+
+
+def select_columns(only: Sequence[str] | None, names: Sequence[str]) -> list[str]:
+    """Return the columns of `--only`, in its order; a word may list several, separated by commas.
+
+    A class may be named with or without its `p_`, and may have commas in its name.
+
+    Raises:
+        UsageError: there is no such column.
+    """
+    if not only:
+        return list(names)
+    selected = []
+    for word in only:
+        for part in [word] if word in names else [part.strip() for part in word.split(",")]:
+            name = part if part in names else f"p_{part}"
+            if name not in names:
+                raise UsageError(
+                    f"--only: there is no column `{part}`{did_you_mean(part, names)}",
+                    hint=f"the columns are {', '.join(names)}",
+                )
+            selected.append(name)
+    return list(dict.fromkeys(selected))
+
+
+@dataclass
+class Totals:
+    """Counts over a stream of `n` rows.
+
+    `unscorable` rows could not be scored, with the `reasons` of the first `MAX_REASONS` of them. `flagged`
+    rows are out of distribution by the rule. `predicted` counts the rows of each predicted class. `labelled`
+    rows were scored and have a label, and the prediction of `correct` of them is right; `unknown` counts
+    their labels that are no class of the model, for which no prediction is right.
+    """
+
+    n: int = 0
+    unscorable: int = 0
+    reasons: list[str] = field(default_factory=list)
+    flagged: int = 0
+    predicted: Counter[str] = field(default_factory=Counter)
+    labelled: int = 0
+    correct: int = 0
+    unknown: Counter[str] = field(default_factory=Counter)
+    started: float = field(default_factory=time.perf_counter)
+
+    def add(self, scores: Scores) -> None:
+        """Count rows."""
+        self.n += len(scores)
+        self.unscorable += int((~scores.scorable).sum())
+        self.reasons += list(scores.problems.values())[: MAX_REASONS - len(self.reasons)]
+        classes, known = scores.classes[scores.scorable], scores.known
+        self.predicted.update(np.array(scores.class_names, dtype=object)[classes].tolist())
+        self.labelled += int(known.sum())
+        self.correct += int((scores.classes == scores.labels)[known].sum())
+        self.unknown.update(label for place, label in scores.unknown_labels.items() if known[place])
+        if scores.rule:
+            self.flagged += int(scores.is_ood.sum())
+
+    @property
+    def scored(self) -> int:
+        """Number of rows that could be scored."""
+        return self.n - self.unscorable
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self.started
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share of the labelled rows that is predicted right; None without labelled rows."""
+        return self.correct / self.labelled if self.labelled else None
