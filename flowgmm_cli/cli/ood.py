@@ -122,7 +122,7 @@ def ood(
         others = [name for name in names if name != rule.score] if all_scores else []
         _warn_of_density(session, rule.score)
 
-        def scored(flag: str, reader: RowReader) -> Iterator[Scores]:
+        def score_rows(flag: str, reader: RowReader) -> Iterator[Scores]:
             """Score the rows of a side, and write those of --out."""
             work: dict[str, Any] = {"on_error": on_error, "device": device, "processes": processes}
             for scores in session.score(reader, f"score {flag}", rule=rule, scores=names, **work):
@@ -139,7 +139,7 @@ def ood(
                 if len(names) > 1 and (reader.total or 0) > _MANY_ROWS:
                     output.note(f"{reader.name}: {reader.total:,} rows; --alone computes one score only")
             sides = [
-                collect_scores(reader.name, scored(flag, reader))
+                collect_scores(reader.name, score_rows(flag, reader))
                 for flag, reader in (("--in", in_reader), ("--out", out_reader))
             ]
         for side in sides:
