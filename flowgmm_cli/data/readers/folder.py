@@ -127,7 +127,8 @@ class FolderReader:
             )
             if table is not None:
                 labels[places], others = encode(object_array([table.labels.get(file) for file in files]))
-                unknown = {at: name for at, name in unknown.items() if at not in set(places)}
+                for at in places:
+                    unknown.pop(at, None)
                 unknown |= {places[at]: label for at, label in others.items()}
         return labels, unknown
 

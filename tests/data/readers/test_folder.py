@@ -1,18 +1,34 @@
+"""Folders of images and texts as the rows of a model of images, vectors or texts."""
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from flowgmm_cli.api import Column
+from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.errors import DataError
 
-GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
-COLOUR = np.stack([GREY, GREY[::-1], 255 - GREY], axis=2)
+DRAWN = np.random.default_rng(0)
+GREY = DRAWN.integers(0, 256, (4, 3, 4), dtype=np.uint8)
+COLOUR = DRAWN.integers(0, 256, (3, 4, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def image():
+    """A model of one image column."""
+    return lambda *shape, **more: InputSchema(
+        (Column("v", "image", shape),), ("ash", "oak"), label="kind", **more
+    )
 
 
 @pytest.fixture
 def folder(tmp_path):
+    """Write images to a folder: `folder(oak__1=pixels, a_dot_BMP=pixels)`."""
+
     def make(**images):
         for name, pixels in images.items():
-            path = tmp_path / "images" / name.replace("__", "/").replace("_dot_", ".")
+            name = name.replace("__", "/").replace("_dot_", ".")
+            path = tmp_path / "images" / (name if "." in name else f"{name}.png")
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(pixels).save(path)
         return tmp_path / "images"
@@ -20,79 +36,110 @@ def folder(tmp_path):
     return make
 
 
-def test_images_are_rows_named_by_their_paths(rows, read, vector, folder, notes):
-    path = folder(oak__a10_dot_png=GREY, oak__a9_dot_png=GREY + 1, fir__b_dot_BMP=GREY + 2)
+@pytest.mark.parametrize("kind", ["image", "vector"])
+def test_images_are_rows_named_by_their_paths(rows, read, vector, image, folder, notes, kind):
+    path = folder(oak__a10=GREY[0], oak__a9=GREY[1], fir__b_dot_BMP=GREY[2], test__ash__2=GREY[3])
     (path / "notes.md").write_text("no image")
     (path / ".hidden.png").write_text("no image")
-    reader = rows(path, vector(3, 4), chunk_rows=2)
-    assert reader.total == 3
+    reader = rows(path, image(3, 4) if kind == "image" else vector(3, 4), chunk_rows=2)
+    assert reader.total == 4
     result = read(reader)
-    assert result.ids == ["fir/b.BMP", "oak/a9.png", "oak/a10.png"]
-    assert result.labels == [-1, 1, 1]
+    assert result.ids == ["fir/b.BMP", "oak/a9.png", "oak/a10.png", "test/ash/2.png"]
+    assert result.labels == [-1, 1, 1, 0]
     assert result.unknown_labels == {0: "fir"}
-    assert (result.columns["v"] == np.stack([GREY + 2, GREY + 1, GREY])).all()
-    assert "from 0 (black) to 255 (white)" in notes[0]
+    assert result.columns["v"].dtype == (np.uint8 if kind == "image" else np.float32)
+    np.testing.assert_array_equal(result.columns["v"], GREY[[2, 1, 0, 3]])
+    vector_note = f"{path}: 4 images, read as numbers from 0 (black) to 255 (white)"
+    assert notes == ([] if kind == "image" else [vector_note])
 
 
 def test_images_outside_the_folders_of_classes_have_no_label(rows, read, vector, folder):
-    path = folder(
-        a_dot_png=GREY, unlabelled__b_dot_png=GREY, new__ash__c_dot_png=GREY, new__elm__d_dot_png=GREY
-    )
+    path = folder(a=GREY[0], unlabelled__b=GREY[0], new__ash__c=GREY[0], new__elm__d=GREY[0])
     result = read(rows(path, vector(3, 4)))
     assert result.ids == ["a.png", "new/ash/c.png", "new/elm/d.png", "unlabelled/b.png"]
     assert result.labels == [-1, 0, -1, -1]
     assert result.unknown_labels == {2: "elm"}
 
 
-def test_pixels_have_the_range_of_training(rows, read, vector, folder, notes):
-    path = folder(a_dot_png=GREY)
-    result = read(rows(path, vector(3, 4, ranges={"v": (0.0, 1.0)})))
-    assert np.allclose(result.columns["v"][0], GREY / 255)
+@pytest.mark.parametrize("name", ["labels.csv", "metadata.csv"])
+def test_labels_are_those_of_a_table_beside_the_images(rows, read, vector, image, folder, name):
+    path = folder(a=GREY[0], b=GREY[1], oak__c=GREY[2], ash__d=GREY[3])
+    (path / name).write_text("file_name,kind\na.png,oak\nb.png,fir\ngone.png,oak\nash/d.png,\n")
+    (path / "oak/metadata.csv").write_text("file_name,kind\nc.png,ash\n")
+    for schema in (image(3, 4), vector(3, 4)):
+        result = read(rows(path, schema))
+        assert result.ids == ["a.png", "ash/d.png", "b.png", "oak/c.png"]
+        assert result.labels == [1, -1, -1, 0]
+        assert result.unknown_labels == {2: "fir"}
+
+
+def test_a_table_without_labels_is_left_out(rows, read, image, folder, notes):
+    path = folder(oak__c=GREY[2])
+    (path / "metadata.csv").write_text("file_name,caption\noak/c.png,a tree\n")
+    assert read(rows(path, image(3, 4))).labels == [1]
+    assert "has no column `kind`" in notes[0]
+
+
+def test_vectors_have_the_range_of_training(rows, read, vector, folder, notes):
+    result = read(rows(folder(a=GREY[0]), vector(3, 4, ranges={"v": (0.0, 1.0)})))
+    assert np.allclose(result.columns["v"][0], GREY[0] / 255)
     assert "1 (white)" in notes[0]
 
 
 @pytest.mark.parametrize(
     ("shape", "given", "expected", "said"),
     [
-        ((3, 4, 1), GREY, GREY[..., None], None),
-        ((1, 3, 4), GREY, GREY[None], None),
+        ((3, 4, 1), GREY[0], GREY[0][..., None], None),
+        ((1, 3, 4), GREY[0], GREY[0][None], None),
+        ((12,), GREY[0], None, None),
+        ((9,), GREY[0][:, :3], GREY[0][:, :3].ravel(), None),
         ((3, 4, 3), COLOUR, COLOUR, None),
         ((3, 3, 4), COLOUR, COLOUR.transpose(2, 0, 1), None),
-        ((3, 4, 3), GREY, np.repeat(GREY[..., None], 3, axis=2), "grey is turned into colour"),
-        ((3, 4), np.dstack([GREY, 0 * GREY]), np.full_like(GREY, 255), "transparency becomes white"),
-        ((3, 4), GREY.astype(np.uint16) * 257, GREY, "16 bits are scaled to 8, 65,535 to 255"),
+        ((3, 4, 3), GREY[0], np.repeat(GREY[0][..., None], 3, axis=2), "grey is turned into colour"),
+        ((3, 4), np.dstack([GREY[0], 0 * GREY[0]]), np.full((3, 4), 255), "transparency becomes white"),
+        ((3, 4), GREY[0].astype(np.uint16) * 257, GREY[0], "16 bits are scaled to 8, 65,535 to 255"),
     ],
 )
-def test_channels_are_converted_with_a_note(rows, read, vector, folder, notes, shape, given, expected, said):
-    result = read(rows(folder(a_dot_png=given, b_dot_png=given), vector(*shape)))
+def test_images_become_vectors_of_the_shape_of_the_model(
+    rows, read, vector, folder, notes, shape, given, expected, said
+):
+    path = folder(a=given, b=given)
+    if expected is None:
+        with pytest.raises(DataError, match="reads no images"):
+            rows(path, vector(*shape))
+        return
+    result = read(rows(path, vector(*shape)))
     assert (result.columns["v"] == expected).all()
-    assert notes[1:] == ([note for note in notes if note.endswith(said)] if said else [])
-    assert len(notes) == (2 if said else 1)
+    assert [note.removeprefix(f"{path}: ") for note in notes[1:]] == ([said] if said else [])
 
 
-def test_a_table_of_labels_beside_images_is_not_read_as_rows(rows, read, vector, folder):
-    path = folder(a_dot_png=GREY)
-    (path / "labels.csv").write_text("file,kind\na.png,oak\n")
-    result = read(rows(path, vector(3, 4)))
-    assert (result.ids, result.labels) == (["a.png"], [1])
+@pytest.mark.parametrize("resize", ["crop", "pad", "stretch"])
+def test_images_are_resized_as_in_training(rows, read, image, folder, resize):
+    path = folder(oak__1=DRAWN.integers(0, 256, (9, 20), dtype=np.uint8), ash__2=GREY[0])
+    trained = read(rows(f"{{use: images, path: {path}, size: [3, 4], resize: {resize}}}", image(3, 4)))
+    result = read(rows(path, image(3, 4, resize=resize)))
+    assert result.ids == trained.ids
+    np.testing.assert_array_equal(result.columns["v"], trained.columns["v"])
 
 
-def test_square_images_may_be_vectors(rows, read, vector, folder):
-    result = read(rows(folder(a_dot_png=GREY[:, :3]), vector(9)))
-    assert (result.columns["v"][0] == GREY[:, :3].ravel()).all()
-
-
-def test_images_are_never_resized_and_damaged_ones_are_named(rows, read, vector, folder):
-    path = folder(a_dot_png=GREY, b_dot_png=GREY.T.copy())
+@pytest.mark.parametrize("kind", ["image", "vector"])
+def test_unusable_images_are_errors_or_problems(rows, read, vector, image, folder, kind):
+    path = folder(a=GREY[0], b=GREY[0].T.copy(), e=GREY[1])
     (path / "c.png").write_bytes((path / "a.png").read_bytes()[:50])
+    (path / "d.png").write_bytes(b"")
+    schema = image(3, 4) if kind == "image" else vector(3, 4)
     with pytest.raises(DataError) as caught:
-        list(rows(path, vector(3, 4)))
+        list(rows(path, schema))
     assert caught.value.message == f"{path}, b.png: the image is 3x4 pixels, the model reads 4x3"
     assert "-resize 4x3!" in caught.value.hint
-    result = read(rows(path, vector(3, 4), on_error="keep"))
-    assert list(result.problems) == [1, 2]
-    assert result.problems[2].startswith("c.png: it cannot be decoded")
-    assert (result.columns["v"][0] == GREY).all()
+    assert "--on-error keep" in caught.value.hint
+    result = read(rows(path, schema, on_error="keep"))
+    assert result.problems == {
+        1: "b.png: the image is 3x4 pixels, the model reads 4x3",
+        2: "c.png: it cannot be decoded: image file is truncated",
+        3: "d.png: the file is empty",
+    }
+    np.testing.assert_array_equal(result.columns["v"][[0, 4]], GREY[:2])
 
 
 def test_texts_are_rows_too(rows, read, texts, tmp_path):
@@ -105,11 +152,13 @@ def test_texts_are_rows_too(rows, read, texts, tmp_path):
     assert result.problems == {2: "10.txt: not UTF-8 text"}
 
 
-def test_folders_without_usable_files(rows, vector, table, texts, tmp_path):
+def test_folders_without_usable_files(rows, vector, image, table, texts, tmp_path):
     (tmp_path / "data.bin").write_text("")
-    with pytest.raises(DataError, match="holds no images") as caught:
-        rows(tmp_path, vector(3, 4))
-    assert "data.bin" in caught.value.details[0]
+    for schema in (vector(3, 4), image(3, 4)):
+        with pytest.raises(DataError, match="holds no images") as caught:
+            rows(tmp_path, schema)
+        assert "data.bin" in caught.value.details[0]
+    assert "use: images" in caught.value.hint
     with pytest.raises(DataError, match="holds no text files") as caught:
         rows(tmp_path, texts)
     assert "use: hf_text" in caught.value.hint

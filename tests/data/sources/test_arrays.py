@@ -39,18 +39,6 @@ def test_own_keys_class_names_and_no_test(tmp_path, context):
     assert "no array `test`" in data.notes[0]
 
 
-@pytest.mark.parametrize(
-    ("labels", "codes"),
-    [
-        (np.array(["b", "", "a", "a", " ", "b"]), [1, -1, 0, 0, -1, 1]),
-        (np.array([b"b", b"", b"a", b"a", b"a", b"b"]), [1, -1, 0, 0, 0, 1]),
-    ],
-)
-def test_labels_of_other_types(tmp_path, context, labels, codes):
-    data = load(archive(tmp_path, train=X, train_label=labels), context)
-    assert data.splits["train"].labels.tolist() == codes
-
-
 def test_npy_files_name_each_other(tmp_path, context):
     np.save(tmp_path / "x.npy", X)
     np.save(tmp_path / "y.npy", np.array([0, 1, 0, 1, 0, 1]))

@@ -133,13 +133,6 @@ def test_arrays_without_labels_or_images(load, tmp_path):
         load(tmp_path / "c.npz")
 
 
-def test_fractions_are_pixels_with_a_note(load, tmp_path):
-    np.savez(tmp_path / "a.npz", x=GREY / np.float32(255), y=LABELS)
-    data = load(tmp_path / "a.npz")
-    np.testing.assert_array_equal(data.splits["train"].columns["image"], GREY)
-    assert "`train`: values from 0 to 1" in data.notes[0]
-
-
 def test_size_and_channels_of_arrays(load, tmp_path):
     np.savez(tmp_path / "a.npz", x=GREY, y=LABELS)
     assert load(tmp_path / "a.npz", channels="colour").columns[0].shape == (6, 5, 3)
