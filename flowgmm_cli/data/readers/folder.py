@@ -106,31 +106,22 @@ class FolderReader:
 
     def _read_labels(self) -> tuple[Ints, dict[int, str]]:
         """Return the classes, and position -> label, or folder beside those of classes, that is no class."""
-        index, note = self._schema.class_index, self._options.note
-        none = {*self._schema.unlabelled, "unlabelled", "unlabeled"}
+        index, listing = self._schema.class_index, self._listing
         parents = [Path(file).parts[:-1] for file in self._files]
-        labels = np.array([next((index[name] for name in names if name in index), -1) for names in parents])
         beside = {names[:level] for names in parents for level, name in enumerate(names) if name in index}
-        unknown = {
-            place: names[level]
-            for place, names in enumerate(parents)
-            for level in range(len(names))
-            if labels[place] < 0 and names[:level] in beside and names[level] not in none
-        }
-        encode = LabelEncoder({**dict.fromkeys(none, -1), **index})
-        folders = ["", *self._listing.folders]
-        for root, path in sorted(find_tables(self._listing, folders).items()):
-            places = [at for at, file in enumerate(self._files) if not root or file.startswith(f"{root}/")]
-            files = [self._files[at] for at in places]
-            table = read_labels(
-                self._folder / path, files, root, note=note, label=self._schema.label or "label"
-            )
+        labels: dict[str, str | None] = {}
+        for file, names in zip(self._files, parents, strict=True):
+            classes = [name for name in names if name in index]
+            others = [name for level, name in enumerate(names) if names[:level] in beside]
+            labels[file] = next(iter(classes + others), None)
+        for root, path in sorted(find_tables(listing, ["", *listing.folders]).items()):
+            files = [file for file in self._files if not root or file.startswith(f"{root}/")]
+            column = self._schema.label or "label"
+            table = read_labels(self._folder / path, files, root, note=self._options.note, label=column)
             if table is not None:
-                labels[places], others = encode(object_array([table.labels.get(file) for file in files]))
-                for at in places:
-                    unknown.pop(at, None)
-                unknown |= {places[at]: label for at, label in others.items()}
-        return labels, unknown
+                labels |= {file: table.labels.get(file) for file in files}
+        none = {*self._schema.unlabelled, "unlabelled", "unlabeled"}
+        return LabelEncoder({**dict.fromkeys(none, -1), **index})(object_array([*labels.values()]))
 
 
 def holds_images(folder: Path, schema: InputSchema) -> bool:
