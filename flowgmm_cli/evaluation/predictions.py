@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections import defaultdict
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
@@ -103,20 +104,19 @@ def match_rows(
 
     Among equal rows the first is matched with the first, the second with the second.
     """
-    unmatched: dict[tuple[bytes, str], list[int]] = defaultdict(list)
-    for index in reversed(range(len(second))):
-        unmatched[_key(second, index)].append(index)
-    left, right = [], []
-    for index in range(len(first)):
-        candidates = unmatched.get(_key(first, index))
-        if candidates:
-            left.append(index)
-            right.append(candidates.pop())
-    return np.array(left, dtype=np.intp), np.array(right, dtype=np.intp)
+    places = {key: place for place, key in enumerate(_row_keys(second))}
+    pairs = [(place, places[key]) for place, key in enumerate(_row_keys(first)) if key in places]
+    left, right = np.array(pairs, dtype=np.intp).reshape(-1, 2).T
+    return left, right
 
 
-def _key(stored: StoredPredictions, index: int) -> tuple[bytes, str]:
-    return stored.digests[index].tobytes(), stored.class_names[stored.labels[index]]
+def _row_keys(stored: StoredPredictions) -> Iterator[tuple[bytes, str, int]]:
+    """Yield contents and class of each row, with the number of equal rows before it."""
+    seen: Counter[tuple[bytes, str]] = Counter()
+    for digest, label in zip(stored.digests, stored.labels, strict=True):
+        key = (digest.tobytes(), stored.class_names[label])
+        yield (*key, seen[key])
+        seen[key] += 1
 
 
 @dataclass(frozen=True)

@@ -36,14 +36,6 @@ def loss(scores: np.ndarray, labels: np.ndarray, log_temperature: float, pseudo_
     return float(truth - pseudo_rows * log_p.mean())
 
 
-@pytest.mark.parametrize("true_temperature", [0.05, 1.0, 10.0, 3000.0])
-def test_the_temperature_of_many_rows_is_recovered_also_for_saturated_densities(
-    true_temperature: float,
-) -> None:
-    scores, labels = logits(20_000, true_temperature=true_temperature)
-    assert fit_temperature(scores, labels) == pytest.approx(true_temperature, rel=0.03)
-
-
 @pytest.mark.parametrize("n", [3, 30, 300])
 @pytest.mark.parametrize("true_temperature", [0.3, 20.0, 2000.0])
 def test_it_is_the_minimum_that_scipy_finds(n: int, true_temperature: float) -> None:
@@ -79,20 +71,13 @@ def test_correct_rows_alone_give_an_error_of_about_1_in_n(n: int, gap: float) ->
     assert 1 - confidence == pytest.approx(0.5 / (n + 1), rel=1e-6)
 
 
-def test_a_model_no_better_than_chance_becomes_uniform() -> None:
+def test_the_temperature_stays_within_its_bounds_and_is_1_for_equal_densities() -> None:
     labels = np.arange(100) % 2
-    scores = 50 * np.eye(2)[1 - labels]
-    assert fit_temperature(scores, labels) == 1e6
-    assert fit_temperature(scores, labels, bounds=(0.1, 77.0)) == 77.0
-
-
-def test_the_lower_bound_holds() -> None:
-    labels = np.arange(10) % 2
+    wrong = 50 * np.eye(2)[1 - labels]  # no better than chance
+    assert fit_temperature(wrong, labels) == 1e6
+    assert fit_temperature(wrong, labels, bounds=(0.1, 77.0)) == 77.0
     assert fit_temperature(1e-9 * np.eye(2)[labels], labels) == 1e-4
-
-
-def test_equal_densities_leave_the_temperature_at_1() -> None:
-    assert fit_temperature(np.full((5, 3), -700.0), np.array([0, 1, 2, 0, 1])) == 1.0
+    assert fit_temperature(np.full((100, 3), -700.0), labels) == 1.0
 
 
 def test_unlabelled_rows_are_left_out() -> None:
@@ -128,17 +113,6 @@ def test_the_scale_of_margins_is_proportional_to_the_densities_and_ignores_what_
     assert margin_scale(factor * (scores + rng.normal(size=(200, 1)))) == pytest.approx(factor * scale)
 
 
-@pytest.mark.parametrize(("noise", "scale"), [(0.02, 1.0), (0.1, 1000.0)])
-def test_noise_and_temperature_are_recovered(noise: float, scale: float) -> None:
-    scores, labels = logits(20_000, true_temperature=2.0)
-    rng = np.random.default_rng(3)
-    wrong = rng.random(len(labels)) < noise
-    labels = np.where(wrong, rng.integers(0, 4, len(labels)), labels)
-    temperature, result = fit_temperature_and_noise(scale * scores, labels)
-    assert result == pytest.approx(noise, abs=0.01)
-    assert temperature == pytest.approx(2.0 * scale, rel=0.06)
-
-
 def test_the_fit_is_the_optimum_of_the_penalised_likelihood() -> None:
     scores, labels = logits(60, true_temperature=3.0, seed=5)
 
@@ -161,23 +135,17 @@ def test_few_correct_labels_still_leave_some_doubt() -> None:
     assert 0.9 < probabilities.max() < 0.99
 
 
-def test_class_biases_are_recovered_and_optimal() -> None:
+def test_class_biases_are_optimal() -> None:
     rng = np.random.default_rng(8)
-    scores = 2.0 * rng.normal(size=(40_000, 4))
-    true = np.array([0.8, -0.5, 0.0, -0.3])
-    labels = (scores / 2.0 + true + rng.gumbel(size=scores.shape)).argmax(1)
-    temperature, bias = fit_class_bias(scores, labels, noise=0.0)
-    assert temperature == pytest.approx(2.0, rel=0.05)
-    assert bias - bias.mean() == pytest.approx(true - true.mean(), abs=0.05)
-
-    few, few_labels = scores[:50], labels[:50].copy()
-    few_labels[:5] = -1
+    scores = 2.0 * rng.normal(size=(50, 4))
+    labels = (scores / 2.0 + [0.8, -0.5, 0.0, -0.3] + rng.gumbel(size=scores.shape)).argmax(1)
+    labels[:5] = -1
 
     def negative_log_posterior(values: np.ndarray) -> float:
-        p = 0.95 * softmax(np.exp(values[0]) * few[5:] / 3.0 + values[1:], axis=1) + 0.05 / 4
-        return float(-np.log(p[np.arange(45), few_labels[5:]]).sum() + 5.0 * values @ values / 2)
+        p = 0.95 * softmax(np.exp(values[0]) * scores[5:] / 3.0 + values[1:], axis=1) + 0.05 / 4
+        return float(-np.log(p[np.arange(45), labels[5:]]).sum() + 5.0 * values @ values / 2)
 
-    temperature, bias = fit_class_bias(few, few_labels, noise=0.05, start=3.0)
+    temperature, bias = fit_class_bias(scores, labels, noise=0.05, start=3.0)
     best = negative_log_posterior(np.array([np.log(3.0 / temperature), *bias]))
     independent = minimize(
         negative_log_posterior, np.zeros(5), method="Nelder-Mead", options={"maxiter": 5000, "fatol": 1e-9}
@@ -209,13 +177,6 @@ def test_bins_of_equal_mass_agree_with_scikit_learn() -> None:
     assert [row.count for row in rows] == [100] * 10
     np.testing.assert_allclose([row.accuracy for row in rows], accuracy)
     np.testing.assert_allclose([row.confidence for row in rows], mean)
-
-
-def test_a_small_case_by_hand() -> None:
-    confidence, correct = np.array([0.55, 0.6, 0.9, 1.0]), np.array([True, False, True, True])
-    # two bins in use of five: (0.4, 0.6] with confidence .575, accuracy .5; (0.8, 1] with .95 and 1
-    table = reliability_table(confidence, correct, bins=5)
-    assert calibration_error(table) == pytest.approx(0.5 * 0.075 + 0.5 * 0.05)
 
 
 def test_every_row_falls_into_a_single_bin_also_at_the_edges() -> None:

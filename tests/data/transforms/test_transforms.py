@@ -114,13 +114,6 @@ def test_only_lossy_transforms_are_inexact(name):
         assert bool(transform.inexact) == (name not in EXACT)
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_fit_is_deterministic(name):
-    x = data(0)
-    first, second = fit(ALL[name], x), fit(ALL[name], x.clone())
-    assert torch.equal(first(x)[0], second(x)[0])
-
-
 def test_standardise_agrees_with_scikit_learn():
     x = np.random.default_rng(0).normal(3, [1, 10, 1e-6], (50, 3))
     transform = make("standardise", 3)
