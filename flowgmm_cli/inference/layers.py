@@ -81,7 +81,7 @@ def _image_steps(flow: FlatFlow, x: Tensor, name: str) -> Iterator[Step]:
     if not all(isinstance(scale, Sequential) for scale in scales):
         yield Step(f"{name} {type(inner).__name__}", cast(Bijection, flow))
         return
-    head = flow.unflatten(x[:1])[0]
+    head = flow.unflatten(x[:1])
     for index, scale in enumerate(scales):
         if index:
             head, _ = split_halves(head)

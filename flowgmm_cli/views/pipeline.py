@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Literal, cast
@@ -164,7 +164,7 @@ def encode_text_copies(
 
     A view has as many copies as the largest `copies` of its changes of texts; every copy goes through all of
     them. The changes depend on `run.seed` and the `part` alone, which is `train` or `val`. The vectors are
-    kept in the embedding cache, in a folder of their own, so that unchanged texts stay quick to look up.
+    kept in the embedding cache.
 
     Returns:
         By view, float32 `(N, copies, D)`, or `(N, copies, F)` where the view goes on to change inputs.
@@ -179,25 +179,26 @@ def encode_text_copies(
         if not changes:
             continue
         first = _SEEDS_PER_VIEW * (2 * number + ("train", "val").index(part))
-        copies = max(cast(TextViewConfig, change.config).copies for change in changes)
-        seeds = [derive_seed(recipe.run.seed, "texts", first + index) for index in range(copies)]
-        with_inputs = bool(select_level("inputs", listed))
         encoded = []
-        for changed, own_context in _change_texts(rows, changes, seeds, preprocessor, context):
-            split = preprocessor.apply(changed, own_context, with_inputs=with_inputs)
+        for index in range(max(cast(TextViewConfig, change.config).copies for change in changes)):
+            seed = derive_seed(recipe.run.seed, "texts", first + index)
+            # a cache folder of its own keeps unchanged texts quick to look up
+            description = f"{json.dumps([change.to_dict() for change in changes])} {seed}"
+            digest = blake2b(description.encode(), digest_size=16).hexdigest()
+            base = Path(context.cache_dir) if context.cache_dir else user_cache_dir()
+            split = preprocessor.apply(
+                _change_texts(rows, changes, preprocessor, np.random.default_rng(seed)),
+                dataclasses.replace(context, cache_dir=str(base / "views" / digest)),
+                with_inputs=bool(select_level("inputs", listed)),
+            )
             encoded.append(split.x if split.inputs is None else split.inputs)
         tables[name] = torch.stack(encoded, dim=1)
     return tables
 
 
 def _change_texts(
-    rows: Rows,
-    changes: Sequence[Component],
-    seeds: Sequence[int],
-    preprocessor: Preprocessor,
-    context: DataContext,
-) -> Iterator[tuple[Rows, DataContext]]:
-    """Rows with changed texts, once for each seed, with a cache folder for each."""
+    rows: Rows, changes: Sequence[Component], preprocessor: Preprocessor, generator: np.random.Generator
+) -> Rows:
     names = [column.name for column in preprocessor.columns if column.kind == "text"]
     if not names:
         raise RecipeError(
@@ -205,16 +206,10 @@ def _change_texts(
             hint="name the column in data.text, or take the view out of data.views",
         )
     views: list[TextView] = [build(change) for change in changes]
-    description = json.dumps([change.to_dict() for change in changes])
-    for seed in seeds:
-        generator = np.random.default_rng(seed)
-        columns = dict(rows.columns)
-        for name in names:
-            texts = ["" if cell is None else str(cell) for cell in columns[name]]
-            for view in views:
-                texts = view(texts, generator)
-            columns[name] = np.array(texts, dtype=object)
-        digest = blake2b(f"{description} {seed}".encode(), digest_size=16).hexdigest()
-        base = Path(context.cache_dir) if context.cache_dir else user_cache_dir()
-        own_context = dataclasses.replace(context, cache_dir=str(base / "views" / digest))
-        yield dataclasses.replace(rows, columns=columns), own_context
+    columns = dict(rows.columns)
+    for name in names:
+        texts = ["" if cell is None else str(cell) for cell in columns[name]]
+        for view in views:
+            texts = view(texts, generator)
+        columns[name] = np.array(texts, dtype=object)
+    return dataclasses.replace(rows, columns=columns)

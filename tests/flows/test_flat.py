@@ -2,8 +2,8 @@
 
 import torch
 
-from flowgmm_cli.bijection import Bijection
-from flowgmm_cli.flows.flat import FlatFlow, Unflatten, latent_sizes
+from flowgmm_cli.bijection import Bijection, Sequential
+from flowgmm_cli.flows.flat import FlatFlow, latent_sizes
 
 
 class DoublingFlow(Bijection):
@@ -43,6 +43,6 @@ def test_scales_and_initialisation_are_forwarded_to_the_flow():
 
 
 def test_scales_and_initialisation_are_optional():
-    flow = FlatFlow(Unflatten((12,)), (12,))
+    flow = FlatFlow(Sequential(), (12,))
     flow.initialise(torch.zeros(4, 12))
     assert latent_sizes(flow) == ()
