@@ -384,12 +384,15 @@ class Column:
 
     `vector` columns hold arrays of shape `(N, *shape)`; `image` columns uint8 pixels, `(N, height, width)` or
     `(N, height, width, 3)`, where 0 is black and 255 white; `text` and `category` columns hold `str` objects
-    with None where a cell is empty; `numeric` columns hold float64 with NaN where a cell is empty.
+    with None where a cell is empty; `numeric` columns hold float64 with NaN where a cell is empty, and `date`
+    columns float64 seconds since 1970 in UTC, or since midnight. `format` is that of the dates in a file, see
+    `flowgmm_cli.data.dates`.
     """
 
     name: str
-    kind: Literal["numeric", "category", "text", "vector", "image"]
+    kind: Literal["numeric", "category", "text", "vector", "image", "date"]
     shape: tuple[int, ...] = ()
+    format: str = ""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +15,7 @@ from flowgmm_cli.cli.validation import check_absent, check_stdout
 from flowgmm_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from flowgmm_cli.data.table_profile import Profile
+    from flowgmm_cli.data.starter_recipe import Profile
 
 
 TableFile = Annotated[
@@ -62,11 +62,12 @@ def init(
     from flowgmm_cli.data.starter_recipe import profile_warnings, render_recipe
     from flowgmm_cli.files import write_text
 
-    profile = _profile(file, label, text or ())
+    notes: list[str] = []
+    profile = _profile(file, label, text or (), notes.append)
     words = ["flowgmm", "init", str(file), *(["--label", label] if label else [])]
     words += [word for name in text or () for word in ("--text", name)]
     recipe = render_recipe(profile, path=str(file), command=shlex.join(words))
-    notes = profile_warnings(profile)
+    notes += profile_warnings(profile)
     if target is None:
         output.print_text(recipe)
     else:
@@ -83,11 +84,14 @@ def init(
         output.note(f"next: flowgmm train {shlex.quote(str(target))}")
 
 
-def _profile(file: Path, label: str | None, texts: Sequence[str]) -> Profile:
-    """Read and profile a table; raise `DataError` or `UsageError` without a label or an input."""
-    from flowgmm_cli.data.label_column import class_counts, find_label_column
+def _profile(file: Path, label: str | None, texts: Sequence[str], note: Callable[[str], None]) -> Profile:
+    """Read and profile a table; `DataError` or `UsageError` without a label or an input.
+
+    `note` receives notes about the labels.
+    """
+    from flowgmm_cli.data.labels import class_counts, find_label_column
     from flowgmm_cli.data.sources.tables import read_table
-    from flowgmm_cli.data.table_profile import profile_table
+    from flowgmm_cli.data.starter_recipe import profile_table
 
     table = read_table(str(file), note=output.note)
     label_name = find_label_column(table, label)
@@ -97,7 +101,8 @@ def _profile(file: Path, label: str | None, texts: Sequence[str]) -> Profile:
         table.column(name, key="--text")
         if name == label_name:
             raise UsageError(f"--text {name}: that is the label", hint="name a column of text")
-    profile = profile_table(table, label=label_name, classes=class_counts(table, label_name), text=texts)
+    classes = class_counts(table, label_name, note=note)
+    profile = profile_table(table, label=label_name, classes=classes, text=texts)
     if not profile.with_role("input", "text"):
         raise DataError(
             f"{file}: no column can be an input",
@@ -127,6 +132,9 @@ def _to_dict(profile: Profile, target: Path, notes: list[str]) -> dict[str, Any]
         "label": profile.label,
         "text": [column.name for column in profile.with_role("text")],
         "classes": dict(profile.classes),
-        "columns": [vars(column) for column in profile.columns],
+        "columns": [
+            {**vars(column), "categorical": (column.kind, column.role) == ("categories", "input")}
+            for column in profile.columns
+        ],
         "notes": notes,
     }

@@ -2,56 +2,59 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import repeat
-from typing import Any
+from functools import cached_property
+from hashlib import blake2b
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Encoder
-from flowgmm_cli.data.array_types import Array, Bools, Bytes, Floats
+from flowgmm_cli.data.array_types import Array, Bytes, Floats, Ints
 from flowgmm_cli.data.cache import encode
+from flowgmm_cli.data.dates import CYCLES, DAY, is_time_of_day
 from flowgmm_cli.data.images.format import WHITE
 from flowgmm_cli.data.large.statistics import ColumnStatistics
+from flowgmm_cli.data.messages import shorten, suggest_column
+from flowgmm_cli.data.sources.columns import ValueIndex, canonical
 from flowgmm_cli.data.specs import MissingPolicy
-from flowgmm_cli.errors import DataError
 
 State = tuple[dict[str, Any], dict[str, Array]]
 
 MISSING_CATEGORY = "(missing)"
 
+_MARKED_SHARE = 0.1  # of missing cells, from which on they are marked
+_UNSEEN, _EMPTY = -2, -1  # codes of cells that training never saw
+
 
 @dataclass(frozen=True)
 class ColumnEncoder(ABC):
-    """A fitted encoder of an input column."""
+    """A fitted encoder of an input column.
 
-    column: Column  # the input column
+    Attributes:
+        column: the input column.
+        inexact: reason that the density of the features is not that of the column, with `{}` for its name;
+            '' if it is.
+        invalid_reason: reason that a row with non-finite features cannot be used, with `{}`.
+        invalid_hint: advice for such rows.
+    """
+
+    column: Column
+    inexact: ClassVar[str] = ""
+    invalid_reason: ClassVar[str] = ""
+    invalid_hint: ClassVar[str | None] = None
 
     @property
     def names(self) -> list[str]:
-        """Names of the features: the column's name with an index for each entry."""
+        """Names of the features; by default the column's name with an index for each entry."""
         return [f"{self.column.name}[{entry}]" for entry in range(int(np.prod(self.column.shape)))]
-
-    @property
-    def inexact(self) -> str:
-        """Reason that the density of the features is not that of the column; '' if it is."""
-        return ""
-
-    @property
-    def invalid_reason(self) -> str:
-        """Reason that a row with non-finite features cannot be used."""
-        return ""
 
     @abstractmethod
     def transform(self, cells: Array, context: DataContext) -> Floats | Bytes:
         """Return float64 `(N, len(names))`, of images uint8; features of invalid rows are not finite."""
-
-    def invalid_error(self, invalid: Bools, ids: Array) -> DataError:
-        """Return the error for features `(N, len(names))` that are not finite where `invalid` is True."""
-        first = ids[np.flatnonzero(invalid.any(axis=1))[0]]
-        return DataError(f"{self.invalid_reason}, the first in row {first}")
 
     @abstractmethod
     def invert(self, features: Floats) -> Array | None:
@@ -59,22 +62,29 @@ class ColumnEncoder(ABC):
 
     def state(self) -> State:
         """Return (JSON values, arrays) to restore it from."""
-        return {}, {}
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        del values["column"]
+        arrays = {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+        return {name: value for name, value in values.items() if name not in arrays}, arrays
 
 
 @dataclass(frozen=True)
 class NumericColumn(ColumnEncoder):
-    """A numeric or vector column; NaN and infinite cells are replaced by `fill`."""
+    """A numeric or vector column; NaN and infinite cells are replaced by `fill`.
+
+    If many cells of a numeric column are missing, a second feature marks them with 1.
+    """
 
     fill: Floats | None  # `(d,)`; None if such cells are an error
     has_missing: bool = False  # True if training cells are filled
     whole: bool = False  # True if all training cells are whole numbers
     range: tuple[float, float] | None = None  # smallest and largest training cell; None if unknown
+    marked: bool = False  # True if a feature marks missing cells
+    invalid_reason = "column `{}` is missing or infinite, and data.missing is `error`"
+    invalid_hint = "set data.missing=median to fill in such cells"
 
     @classmethod
-    def fit(
-        cls, column: Column, cells: Array, missing: MissingPolicy, statistics: ColumnStatistics
-    ) -> NumericColumn:
+    def fit(cls, column: Column, cells: Array, missing: MissingPolicy, statistics: ColumnStatistics) -> Self:
         """Compute fill values from training cells; `statistics` are those of all training rows."""
         whole = statistics.finite > 0 and statistics.integral
         bounds = (statistics.minimum, statistics.maximum) if statistics.finite else None
@@ -86,22 +96,22 @@ class NumericColumn(ColumnEncoder):
             float(average(values[finite])) if finite.any() else 0.0
             for values, finite in zip(matrix.T, np.isfinite(matrix).T, strict=True)
         ]
-        return cls(column, np.array(fill), not statistics.complete, whole, bounds)
+        marked = not column.shape and statistics.finite <= (1 - _MARKED_SHARE) * statistics.cells
+        return cls(column, np.array(fill), not statistics.complete, whole, bounds, marked)
 
     @property
     def names(self) -> list[str]:
-        """The column's name, with an index for each entry of a vector."""
-        return [self.column.name] if self.column.kind == "numeric" else super().names
+        """The column's name, with an index for each entry of a vector; `name=(missing)` for the mark."""
+        return [*(super().names if self.column.shape else [self.column.name]), *self._mark_names]
 
     @property
-    def inexact(self) -> str:
+    def _mark_names(self) -> list[str]:
+        return [f"{self.column.name}={MISSING_CATEGORY}"] if self.marked else []
+
+    @property
+    def inexact(self) -> str:  # type: ignore[override]
         """Reason: cells are filled in."""
-        return f"missing cells of `{self.column.name}` are filled in" if self.has_missing else ""
-
-    @property
-    def invalid_reason(self) -> str:
-        """A missing cell is an error."""
-        return f"column `{self.column.name}` is missing or infinite, and data.missing is `error`"
+        return "missing cells of {} are filled in" if self.has_missing else ""
 
     def transform(self, cells: Array, context: DataContext) -> Floats:
         """Return the numbers, missing cells filled in unless the policy is `error`."""
@@ -109,26 +119,59 @@ class NumericColumn(ColumnEncoder):
         if self.fill is None:
             return matrix
         missing = ~np.isfinite(matrix)
-        return np.where(missing, self.fill, matrix) if missing.any() else matrix
+        filled = np.where(missing, self.fill, matrix) if missing.any() else matrix
+        return np.hstack([filled, missing]) if self.marked else filled
 
-    def invalid_error(self, invalid: Bools, ids: Array) -> DataError:
-        """Return the error for missing cells."""
-        first = ids[np.flatnonzero(invalid.any(axis=1))[0]]
-        return DataError(
-            f"column `{self.column.name}` has {invalid.sum():,} missing or infinite cells, "
-            f"the first in row {first}",
-            hint="set data.missing=median to fill them in",
-        )
-
-    def invert(self, features: Floats) -> Array:
-        """Return the numbers in the column's shape, rounded if all training cells are whole numbers."""
-        values = np.rint(features) + 0.0 if self.whole else features  # + 0.0: no -0
+    def invert(self, features: Floats) -> Array | None:
+        """Return the numbers in the column's shape, rounded if training cells are whole, NaN if marked."""
+        values = features[:, :-1] if self.marked else features
+        values = np.rint(values) + 0.0 if self.whole else values  # + 0.0: no -0
+        if self.marked:
+            values = np.where(features[:, -1:] > 0.5, np.nan, values)
         return values.reshape(len(features), *self.column.shape)
 
-    def state(self) -> State:
-        """Return the fill values and statistics of the training cells."""
-        values = {"inexact": self.inexact, "whole": self.whole, "range": self.range and list(self.range)}
-        return values, {} if self.fill is None else {"fill": self.fill}
+
+@dataclass(frozen=True)
+class DateColumn(NumericColumn):
+    """A column of dates or times of day: elapsed days, and the place in each cycle as sine and cosine."""
+
+    parts: tuple[str, ...] = ()  # `elapsed` and names of `CYCLES`
+    origin: float = 0.0  # elapsed days are counted from these seconds
+    inexact = "{} are dates; the density is that of their features"
+
+    def choose_parts(self, parts: Sequence[str], cells: Array) -> DateColumn:
+        """Return the encoder with the parts that differ between training cells; of times of day the hour."""
+        known = cells[np.isfinite(cells)]
+        possible = [part for part in parts if part == "hour" or not is_time_of_day(self.column.format)]
+        used = [part for part in possible if np.ptp(CYCLES[part](known) if part in CYCLES else known) > 0]
+        return dataclasses.replace(self, parts=tuple(used), origin=float(known.min()))
+
+    @property
+    def names(self) -> list[str]:
+        """`name[days]`, `name[month sin]`, ...; `name=(missing)` for the mark."""
+        waves = [f"{part} {wave}" for part in self.parts if part in CYCLES for wave in ("sin", "cos")]
+        parts = ["days", *waves] if "elapsed" in self.parts else waves
+        return [*(f"{self.column.name}[{part}]" for part in parts), *self._mark_names]
+
+    def transform(self, cells: Array, context: DataContext) -> Floats:
+        """Return the features of the parts, and the mark."""
+        matrix = super().transform(cells, context)
+        seconds = matrix[:, :1]
+        features = [(seconds - self.origin) / DAY] if "elapsed" in self.parts else []
+        angles = [2 * np.pi * CYCLES[part](seconds) for part in self.parts if part in CYCLES]
+        waves = [wave(angle) for angle in angles for wave in (np.sin, np.cos)]
+        return np.hstack([*features, *waves, matrix[:, 1:]])
+
+    def invert(self, features: Floats) -> Array | None:
+        """Return seconds, of midnights if training saw no others; None without elapsed days or the hour."""
+        if "elapsed" in self.parts:
+            step = DAY if "hour" not in self.parts and self.origin % DAY == 0 else 1.0
+            seconds = np.rint((self.origin + features[:, 0] * DAY) / step) * step
+        elif self.parts == ("hour",) and is_time_of_day(self.column.format):
+            seconds = np.rint(np.arctan2(features[:, 0], features[:, 1]) / (2 * np.pi) % 1 * DAY) % DAY
+        else:
+            return None
+        return np.where(features[:, -1] > 0.5, np.nan, seconds) if self.marked else seconds
 
 
 @dataclass(frozen=True)
@@ -136,8 +179,8 @@ class PixelColumn(ColumnEncoder):
     """An image column: its uint8 pixels, channels first."""
 
     invalid_reason = "the image cannot be read"
-    whole = True
-    range = (0.0, float(WHITE))
+    whole: ClassVar[bool] = True
+    range: ClassVar[tuple[float, float]] = (0.0, float(WHITE))
 
     def transform(self, cells: Array, context: DataContext) -> Bytes:
         """Return the pixels, uint8 `(N, channels * height * width)`."""
@@ -156,15 +199,32 @@ class PixelColumn(ColumnEncoder):
 
 
 @dataclass(frozen=True)
+class UnseenCells:
+    """Counts of the cells of a category column that training never saw."""
+
+    total: int  # all cells
+    unseen: int  # cells with another category
+    example: str  # one of these
+    empty: int  # empty cells, if training saw none
+
+    def __add__(self, other: UnseenCells) -> UnseenCells:
+        example = self.example or other.example
+        return UnseenCells(
+            self.total + other.total, self.unseen + other.unseen, example, self.empty + other.empty
+        )
+
+
+@dataclass(frozen=True)
 class CategoryColumn(ColumnEncoder):
     """A category column, one-hot encoded with the categories of the training rows."""
 
     categories: tuple[str, ...]
+    inexact = "{} are categories; the density is that of their 0/1 features"
 
     @classmethod
     def fit(cls, column: Column, statistics: ColumnStatistics) -> CategoryColumn:
         """Take the categories; an empty cell is a category of its own."""
-        present = {MISSING_CATEGORY if cell is None else cell for cell in statistics.categories}
+        present = {MISSING_CATEGORY if cell is None else canonical(cell) for cell in statistics.categories}
         return cls(column, tuple(sorted(present)))
 
     @property
@@ -172,33 +232,77 @@ class CategoryColumn(ColumnEncoder):
         """`column=category`."""
         return [f"{self.column.name}={category}" for category in self.categories]
 
-    @property
-    def inexact(self) -> str:
-        """Reason: categories have no density."""
-        return f"`{self.column.name}` holds categories; the density is that of their 0/1 features"
+    @cached_property
+    def _index(self) -> ValueIndex:
+        return ValueIndex(self.categories)
+
+    def _codes(self, cells: Array) -> Ints:
+        known = MISSING_CATEGORY in self.categories
+        missing = self.categories.index(MISSING_CATEGORY) if known else _EMPTY
+        return self._index.codes(cells, missing=missing, unknown=_UNSEEN)
 
     def transform(self, cells: Array, context: DataContext) -> Floats:
         """Return 0/1 features, all 0 for an unknown category."""
-        codes: dict[str | None, int] = {category: index for index, category in enumerate(self.categories)}
-        codes[None] = codes.get(MISSING_CATEGORY, -1)
-        cell_codes = np.fromiter(map(codes.get, cells, repeat(-1)), np.int64, len(cells))
+        codes = self._codes(cells)
         matrix = np.zeros((len(cells), len(self.categories)))
-        known = np.flatnonzero(cell_codes >= 0)
-        matrix[known, cell_codes[known]] = 1.0
-        if len(known) < len(cells):
-            count = "some" if context.streaming else f"{len(cells) - len(known):,}"
-            context.note(f"{count} cells of `{self.column.name}` hold a category that training never saw")
+        known = np.flatnonzero(codes >= 0)
+        matrix[known, codes[known]] = 1.0
         return matrix
 
-    def invert(self, features: Floats) -> Array:
+    def count_unseen(self, cells: Array) -> UnseenCells:
+        """Count the cells that training never saw."""
+        codes = self._codes(cells)
+        unseen = codes == _UNSEEN
+        example = str(cells[unseen.argmax()]) if unseen.any() else ""
+        return UnseenCells(len(cells), int(unseen.sum()), example, int((codes == _EMPTY).sum()))
+
+    def describe_unseen(self, cells: UnseenCells) -> str:
+        """Return a note about cells that training never saw, '' without any."""
+        parts = []
+        if cells.unseen:
+            near = suggest_column(cells.example, self.categories).removeprefix("; ")
+            parts.append(
+                f"{cells.unseen:,} of {cells.total:,} cells hold a category that training never saw, such as "
+                f"`{shorten(cells.example)}`" + (f" ({near})" if near else "")
+            )
+        if cells.empty:
+            parts.append(f"{cells.empty:,} of {cells.total:,} cells are empty, and no training cell was")
+        return f"`{self.column.name}`: {'; '.join(parts)}" if parts else ""
+
+    def invert(self, features: Floats) -> Array | None:
         """Return the category with the largest feature, None for the empty cell."""
         cells = np.array([None if c == MISSING_CATEGORY else c for c in self.categories], dtype=object)
         inverted: Array = cells[features.argmax(axis=1)]
         return inverted
 
-    def state(self) -> State:
-        """Return the categories."""
-        return {"categories": list(self.categories)}, {}
+
+@dataclass(frozen=True)
+class HashedColumn(ColumnEncoder):
+    """A column of many categories: a hash of the cell sets one of a few features to 1 or -1.
+
+    This is the encoding of scikit-learn's `FeatureHasher` with another hash; an empty cell has zeros.
+    """
+
+    size: int = 16
+    inexact = "{} are categories; the density is that of their hashed features"
+
+    @property
+    def names(self) -> list[str]:
+        """`column#0`, ..."""
+        return [f"{self.column.name}#{entry}" for entry in range(self.size)]
+
+    def transform(self, cells: Array, context: DataContext) -> Floats:
+        """Return features of 0, 1 and -1."""
+        hashes = {cell: _hash(canonical(cell)) for cell in set(cells.tolist()) - {None}}
+        filled = np.flatnonzero(cells != None)  # noqa: E711 - elementwise
+        numbers = np.array([hashes[cell] for cell in cells[filled]], dtype=np.int64)
+        matrix = np.zeros((len(cells), self.size))
+        matrix[filled, numbers // 2 % self.size] = 1 - 2 * (numbers % 2)
+        return matrix
+
+    def invert(self, features: Floats) -> None:
+        """Return None: a hash has no inverse."""
+        return
 
 
 @dataclass(frozen=True)
@@ -206,6 +310,8 @@ class TextColumn(ColumnEncoder):
     """A text column, as vectors of a text encoder."""
 
     encoder: Encoder
+    inexact = "{} are texts; the density is that of their vectors"
+    invalid_reason = "the encoder of `{}` gave no finite vector"
 
     @classmethod
     def fit(cls, column: Column, cells: Array, encoder: Encoder) -> TextColumn:
@@ -218,24 +324,9 @@ class TextColumn(ColumnEncoder):
         """The column's name with an index."""
         return [f"{self.column.name}[{entry}]" for entry in range(self.encoder.dim)]
 
-    @property
-    def inexact(self) -> str:
-        """Reason: texts have no density."""
-        return f"`{self.column.name}` holds texts; the density is that of their vectors"
-
-    @property
-    def invalid_reason(self) -> str:
-        """The encoder failed."""
-        return f"the encoder of `{self.column.name}` gave no finite vector"
-
     def transform(self, cells: Array, context: DataContext) -> Floats:
         """Return the vectors of the texts."""
         return encode(self.encoder, _as_strings(cells), context).astype(np.float64)
-
-    def invalid_error(self, invalid: Bools, ids: Array) -> DataError:
-        """Return the error for vectors that are not finite."""
-        rows = np.flatnonzero(invalid.any(axis=1))
-        return DataError(f"{self.invalid_reason} for {len(rows):,} texts, first row {ids[rows[0]]}")
 
     def invert(self, features: Floats) -> None:
         """Return None: vectors have no inverse; `flowgmm_cli.inference.nearest_texts` finds near texts."""
@@ -246,25 +337,8 @@ class TextColumn(ColumnEncoder):
         return self.encoder.state()
 
 
-def restore(
-    column: Column, values: Mapping[str, Any], arrays: Mapping[str, Array], encoder: Encoder | None
-) -> ColumnEncoder:
-    """Restore a column encoder from its `state`; `encoder` is a newly built one, for a text column."""
-    if column.kind == "image":
-        return PixelColumn(column)
-    if column.kind == "category":
-        return CategoryColumn(column, tuple(values["categories"]))
-    if column.kind == "text" and encoder is not None:
-        encoder.load_state(values, arrays)
-        return TextColumn(column, encoder)
-    bounds = values["range"]
-    return NumericColumn(
-        column,
-        arrays.get("fill"),
-        bool(values["inexact"]),
-        bool(values["whole"]),
-        (float(bounds[0]), float(bounds[1])) if bounds else None,
-    )
+def _hash(cell: str) -> int:
+    return int.from_bytes(blake2b(cell.encode("utf-8", "surrogatepass"), digest_size=7).digest(), "little")
 
 
 def _flatten(cells: Array) -> Floats:

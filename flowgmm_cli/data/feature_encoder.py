@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Encoder, Rows
-from flowgmm_cli.data.array_types import Array, Bools, Bytes, Floats
+from flowgmm_cli.data.array_types import Array, Bytes, Floats, Ints
+from flowgmm_cli.data.column_analysis import LEAK, has_few_categories, leaks_label
 from flowgmm_cli.data.column_encoders import (
     CategoryColumn,
     ColumnEncoder,
+    DateColumn,
+    HashedColumn,
     NumericColumn,
     PixelColumn,
     TextColumn,
-    restore,
+    UnseenCells,
 )
 from flowgmm_cli.data.large.statistics import ColumnStatistics
-from flowgmm_cli.data.specs import MissingPolicy
+from flowgmm_cli.data.messages import join_some
+from flowgmm_cli.data.sources.columns import canonical
+from flowgmm_cli.data.specs import DATE_PARTS, MissingPolicy
 from flowgmm_cli.errors import DataError, did_you_mean
 from flowgmm_cli.files import select_prefix
+
+_MAX_LISTED = 8
 
 Features = Floats | Bytes
 
@@ -44,6 +51,9 @@ class FeatureEncoder:
         *,
         missing: MissingPolicy,
         encoder: EncoderFactory | None,
+        dates: Sequence[str] = DATE_PARTS,
+        categorical: Collection[str] | None = None,
+        chosen: Collection[str] | None = None,
         statistics: Mapping[str, ColumnStatistics] | None = None,
     ) -> FeatureEncoder:
         """Fit to training rows; a column without information is left out.
@@ -53,30 +63,57 @@ class FeatureEncoder:
             columns: the input columns.
             missing: treatment of missing cells.
             encoder: builds encoders for text columns.
+            dates: features of a date.
+            categorical: columns whose categories are features of their own, however many there are.
+            chosen: columns to keep though they tell the class of every labelled row; None keeps all.
             statistics: statistics of the columns of all training rows, if `rows` are a sample.
         """
         encoders: list[ColumnEncoder] = []
-        notes = []
+        notes: dict[str, list[str]] = {}
         for column in columns:
             cells = rows.columns[column.name]
             known = (statistics or {}).get(column.name) or ColumnStatistics.from_cells(column, cells)
-            if reason := _drop_reason(column, known, missing):
-                notes.append(f"column `{column.name}` is left out: {reason} in the training rows")
-                continue
-            fitted = _fit_column(column, cells, missing, known, encoder)
-            encoders.append(fitted)
-            if isinstance(fitted, NumericColumn) and fitted.inexact:
-                notes.append(f"{fitted.inexact} with the {missing} of the training rows")
+            reason = _drop_reason(column, known, missing)
+            if not reason and chosen is not None and column.name not in chosen and _leaks(column, rows):
+                reason = LEAK
+            fitted: ColumnEncoder | None = None
+            if reason:
+                pass
+            elif column.kind == "category":
+                if column.name in (categorical or ()) or has_few_categories(
+                    len(known.categories), known.cells
+                ):
+                    fitted = CategoryColumn.fit(column, known)
+                else:
+                    fitted = HashedColumn(column)
+            elif column.kind == "text":
+                fitted = TextColumn.fit(column, cells, _build_encoder(column, encoder))
+            elif column.kind == "image":
+                fitted = PixelColumn(column)
+            elif column.kind == "date":
+                fitted = DateColumn.fit(column, cells, missing, known).choose_parts(dates, cells)
+                reason = "" if fitted.names else "equal in all of data.dates"
+            else:
+                fitted = NumericColumn.fit(column, cells, missing, known)
+            if fitted is not None and fitted.names:
+                encoders.append(fitted)
+            for note in (f"left out {{}} ({reason})",) if reason else _remarks(fitted, known, missing):
+                notes.setdefault(note, []).append(column.name)
+        listed = [note.format(_join(names)) for note, names in notes.items()]
         if not encoders:
             raise DataError(
-                "no input column is left", details=notes, hint="check data.features and data.drop"
+                "no input column is left", details=listed, hint="check data.features and data.drop"
             )
-        return cls(encoders, notes)
+        return cls(encoders, listed)
 
     @property
     def inexact(self) -> tuple[str, ...]:
         """Reasons that the density of the matrix is not that of the input columns; empty if it is."""
-        return tuple(encoder.inexact for encoder in self._encoders if encoder.inexact)
+        columns: dict[str, list[str]] = {}
+        for encoder in self._encoders:
+            if encoder.inexact:
+                columns.setdefault(encoder.inexact, []).append(encoder.column.name)
+        return tuple(reason.format(_join(names)) for reason, names in columns.items())
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -112,12 +149,22 @@ class FeatureEncoder:
 
     def transform(self, rows: Rows, context: DataContext) -> Features:
         """Return float64 `(N, D)`, all finite; uint8 if the rows are images and nothing else."""
-        return _concatenate([_transform(encoder, rows, context) for encoder in self._encoders])
+        if not context.streaming:
+            for note in self.describe_unseen(self.count_unseen(rows)):
+                context.note(note)
+        return _concatenate([self.transform_column(column.name, rows, context) for column in self.columns])
 
     def transform_column(self, name: str, rows: Rows, context: DataContext) -> Features:
         """Return the features of an input column in use, `(N, d)`; errors as for `transform`."""
         encoder = next(encoder for encoder in self._encoders if encoder.column.name == name)
-        return _transform(encoder, rows, context)
+        features = encoder.transform(_cells_of(encoder.column, rows), context)
+        if len(invalid := _invalid_rows(features)):
+            reason = encoder.invalid_reason.format(name)
+            raise DataError(
+                f"{reason}: {len(invalid):,} rows, the first is {rows.ids[invalid[0]]}",
+                hint=encoder.invalid_hint,
+            )
+        return features
 
     def transform_valid(self, rows: Rows, context: DataContext) -> tuple[Features, dict[int, str]]:
         """Return the matrix, and positions and reasons of the rows that `transform` would refuse.
@@ -127,11 +174,27 @@ class FeatureEncoder:
         parts = []
         problems: dict[int, str] = {}
         for encoder in self._encoders:
-            part = encoder.transform(_cells_of(encoder.column, rows), context)
-            for position in np.flatnonzero(_invalid(part).any(axis=1)).tolist():
-                problems.setdefault(position, encoder.invalid_reason)
-            parts.append(part)
+            parts.append(encoder.transform(_cells_of(encoder.column, rows), context))
+            reason = encoder.invalid_reason.format(encoder.column.name)
+            problems = dict.fromkeys(_invalid_rows(parts[-1]).tolist(), reason) | problems
         return _concatenate(parts), problems
+
+    def count_unseen(self, rows: Rows) -> dict[str, UnseenCells]:
+        """Count the cells of each category column that training never saw."""
+        return {
+            encoder.column.name: encoder.count_unseen(_cells_of(encoder.column, rows))
+            for encoder in self._encoders
+            if isinstance(encoder, CategoryColumn)
+        }
+
+    def describe_unseen(self, cells: Mapping[str, UnseenCells]) -> list[str]:
+        """Return notes about cells that training never saw, by column as `count_unseen` returns them."""
+        notes = [
+            encoder.describe_unseen(cells[encoder.column.name])
+            for encoder in self._encoders
+            if isinstance(encoder, CategoryColumn) and encoder.column.name in cells
+        ]
+        return [note for note in notes if note]
 
     def invert(self, matrix: Floats) -> dict[str, Array | None]:
         """Return the input columns in use of a matrix `(N, D)`, in the units and shapes of the input.
@@ -151,6 +214,7 @@ class FeatureEncoder:
             column = encoder.column
             encoder_values, encoder_arrays = encoder.state()
             described = {"name": column.name, "kind": column.kind, "shape": list(column.shape)}
+            described |= {"format": column.format} if column.format else {}
             values["blocks"].append({"column": described, "values": encoder_values})
             arrays |= {f"{index}.{name}": array for name, array in encoder_arrays.items()}
         return values, arrays
@@ -163,27 +227,11 @@ class FeatureEncoder:
         encoders = []
         for index, entry in enumerate(values["blocks"]):
             described = entry["column"]
-            column = Column(described["name"], described["kind"], tuple(described["shape"]))
+            column = Column(**{**described, "shape": tuple(described["shape"])})
             text_encoder = _build_encoder(column, encoder) if column.kind == "text" else None
             own_arrays = select_prefix(f"{index}.", arrays)
-            encoders.append(restore(column, entry["values"], own_arrays, text_encoder))
+            encoders.append(_restore(column, entry["values"], own_arrays, text_encoder))
         return cls(encoders, values["notes"])
-
-
-def _fit_column(
-    column: Column,
-    cells: Array,
-    missing: MissingPolicy,
-    statistics: ColumnStatistics,
-    encoder: EncoderFactory | None,
-) -> ColumnEncoder:
-    if column.kind == "category":
-        return CategoryColumn.fit(column, statistics)
-    if column.kind == "text":
-        return TextColumn.fit(column, cells, _build_encoder(column, encoder))
-    if column.kind == "image":
-        return PixelColumn(column)
-    return NumericColumn.fit(column, cells, missing, statistics)
 
 
 def _build_encoder(column: Column, factory: EncoderFactory | None) -> Encoder:
@@ -192,17 +240,27 @@ def _build_encoder(column: Column, factory: EncoderFactory | None) -> Encoder:
     return factory()
 
 
-def _transform(encoder: ColumnEncoder, rows: Rows, context: DataContext) -> Features:
-    features = encoder.transform(_cells_of(encoder.column, rows), context)
-    invalid = _invalid(features)
-    if invalid.any():
-        raise encoder.invalid_error(invalid, rows.ids)
-    return features
+def _restore(
+    column: Column, values: Mapping[str, Any], arrays: Mapping[str, Array], encoder: Encoder | None
+) -> ColumnEncoder:
+    """Restore a column encoder from its `state`; `encoder` is a newly built one, for a text column."""
+    if encoder is not None:
+        encoder.load_state(values, arrays)
+        return TextColumn(column, encoder)
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    if column.kind == "category":
+        return CategoryColumn(column, **values) if "categories" in values else HashedColumn(column, **values)
+    if column.kind == "image":
+        return PixelColumn(column)
+    if "inexact" in values:  # as saved before `has_missing`
+        values["has_missing"] = bool(values.pop("inexact"))
+    numeric = DateColumn if column.kind == "date" else NumericColumn
+    return numeric(column, **{"fill": None, **values, **arrays})
 
 
-def _invalid(features: Features) -> Bools:
-    """Return a mask of the features that are not finite; a single False for pixels, which always are."""
-    return ~np.isfinite(features) if features.dtype.kind == "f" else np.zeros((1, 1), dtype=bool)
+def _invalid_rows(features: Features) -> Ints:
+    """Return the positions of rows with features that are not finite; pixels always are."""
+    return np.flatnonzero(~np.isfinite(features).all(axis=1) if features.dtype.kind == "f" else [])
 
 
 def _cells_of(column: Column, rows: Rows) -> Array:
@@ -225,14 +283,43 @@ def _concatenate(parts: Sequence[Features]) -> Features:
 
 def _drop_reason(column: Column, statistics: ColumnStatistics, missing: MissingPolicy) -> str:
     """Return the reason that a column carries no information, '' if it does; texts and vectors always do."""
-    if column.kind == "numeric":
-        if not statistics.finite:
-            return "all its cells are missing"
-        if (statistics.complete or missing != "error") and statistics.constant:
-            return "all its cells are equal"
     if column.kind == "category":
-        if statistics.categories <= {None}:
-            return "all its cells are missing"
-        if len(statistics.categories) == 1:
-            return "all its cells are equal"
-    return ""
+        empty, constant = statistics.categories <= {None}, len(statistics.categories) == 1
+    elif column.kind in ("numeric", "date"):
+        empty = not statistics.finite
+        constant = statistics.constant and (statistics.complete or missing != "error")
+    else:
+        return ""
+    if empty:
+        return "all its cells are missing in the training rows"
+    return "all its cells are equal in the training rows" if constant else ""
+
+
+def _leaks(column: Column, rows: Rows) -> bool:
+    """Return True if a column tells the class of every labelled row."""
+    labelled = np.flatnonzero(rows.labels >= 0)
+    plain = column.kind in ("numeric", "category")
+    return plain and leaks_label(rows.columns[column.name][labelled], rows.labels[labelled])
+
+
+def _remarks(
+    encoder: ColumnEncoder | None, statistics: ColumnStatistics, missing: MissingPolicy
+) -> Iterator[str]:
+    """Yield notes about an encoder, with `{}` for the names of the columns."""
+    if isinstance(encoder, NumericColumn) and encoder.has_missing:
+        yield f"missing cells of {{}} are filled in with the {missing} of the training rows"
+        if encoder.marked:
+            yield "a tenth or more of the cells of {} is missing: a feature of 0 and 1 marks them"
+    if isinstance(encoder, HashedColumn):
+        yield (
+            f"{{}}: many categories, hashed into {encoder.size} features; "
+            f"data.categorical=[{encoder.column.name}] gives each a feature of its own"
+        )
+    cells = statistics.categories
+    twice = sorted(cell for cell in cells if cell is not None and canonical(cell) in cells - {cell})
+    if twice:
+        yield f"{{}}: `{twice[0]}` and `{canonical(twice[0])}` are one category"
+
+
+def _join(names: Sequence[str]) -> str:
+    return join_some((f"`{name}`" for name in names), len(names), _MAX_LISTED)

@@ -8,7 +8,7 @@ train = preprocessor.apply(rows.train, context)
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -21,7 +21,7 @@ from flowgmm_cli.data.large.source import LargeSource, split_large_table
 from flowgmm_cli.data.lazy_dataset import is_lazy
 from flowgmm_cli.data.preprocessor import Preprocessor, encoder_factory
 from flowgmm_cli.data.readers.base import note_once
-from flowgmm_cli.data.specs import MissingPolicy
+from flowgmm_cli.data.specs import DATE_PARTS
 from flowgmm_cli.data.splits import SplitRows, split_rows
 from flowgmm_cli.data.transforms.base import Transform
 from flowgmm_cli.errors import DataError
@@ -56,13 +56,11 @@ def fit_preprocessor(rows: SplitRows, data: Component, context: DataContext) -> 
     For rows on disk, transforms are fitted to a sample.
     """
     config = cast(DataConfig, data.config)
-    # means the same in every source that has it, see specs.py
-    missing: MissingPolicy = dict(config).get("missing", "error")
     feature_encoder = FeatureEncoder.fit(
         rows.train,
         rows.columns,
-        missing=missing,
         encoder=encoder_factory(config, context),
+        **encoding_settings(config),
         statistics=None if rows.large is None else rows.large.statistics,
     )
     # of a large table, labelled rows would make rare classes too frequent
@@ -78,6 +76,18 @@ def fit_preprocessor(rows: SplitRows, data: Component, context: DataContext) -> 
         transform.fit(x.double() if transform.fits else x)
         transforms.append(transform)
     return Preprocessor(feature_encoder, Sequential(transforms))
+
+
+def encoding_settings(config: DataConfig) -> dict[str, Any]:
+    """Return the parameters that mean the same in every source that has them, see `data.specs`."""
+    values = dict(config)
+    chosen = {*(values.get("features") or ()), *(values.get("categorical") or ())}
+    return {
+        "missing": values.get("missing", "error"),
+        "dates": values.get("dates", DATE_PARTS),
+        "categorical": values.get("categorical"),
+        "chosen": chosen if "features" in values else None,
+    }
 
 
 def _validate(source: SourceData, use: str) -> None:

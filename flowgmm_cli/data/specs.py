@@ -21,6 +21,8 @@ from flowgmm_cli.api import (
 from flowgmm_cli.data.images.specs import ImagesConfig
 
 MissingPolicy = Literal["median", "mean", "error"]
+DatePart = Literal["elapsed", "month", "weekday", "hour"]
+DATE_PARTS: tuple[DatePart, ...] = ("elapsed", "month", "weekday", "hour")
 
 # --- sources ----------------------------------------------------------------------------------------------
 
@@ -46,7 +48,15 @@ class CsvConfig(DataConfig):
     )
     drop: list[str] = Field(default_factory=list, description="columns that are not inputs")
     categorical: list[str] | None = Field(
-        None, description="columns of categories, numbers too; by default the non-numeric ones"
+        None,
+        description="columns of categories, numbers too, each category a feature; by default the non-numeric "
+        "ones, hashed if they are many",
+    )
+    dates: list[DatePart] | Literal["drop"] = Field(
+        default_factory=lambda: list(DATE_PARTS),
+        min_length=1,
+        description="features of a date: days since the first, and the places in the year, the week and the "
+        "day as cycles; drop = leave dates out",
     )
     missing: MissingPolicy = Field("median", description="replacement of an empty or infinite numeric cell")
     id: str | None = Field(None, description="column that names a row; by default the row number")

@@ -1,4 +1,4 @@
-"""Write a starter recipe for a table: commented, valid, and ready to train.
+"""Profile a table, and write a starter recipe for it: commented, valid, and ready to train.
 
 The sections on model and training are those of the bundled recipes `csv` and `text`, including comments; the
 `data` section comes from the profile of the table, with the reason of each choice.
@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from flowgmm_cli.data.table_profile import Profile
+from flowgmm_cli.data.column_analysis import LEAK, ColumnProfile, Role, leaks_label, profile_column
+from flowgmm_cli.data.messages import join_some
+from flowgmm_cli.data.readers.table import Table
+from flowgmm_cli.data.sources.columns import strings
+from flowgmm_cli.data.specs import DATE_PARTS
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.recipe.catalogue import recipe_folder
 from flowgmm_cli.recipe.yaml import read_scalar
@@ -21,8 +27,82 @@ _REFERENCE = re.compile(r"\$(\{[^{}]*\})")  # a second `$` makes it plain text
 _LINE_WIDTH = 100
 _MIN_LABELLED, _MIN_LABELLED_OF_CLASS = 30, 5
 _MAX_LISTED = 12  # class names
-_UNKNOWN_CLASSES = ["na", "n/a", "nan", "null", "none", "nil", "?", "-", ".", "-1"]
-_UNKNOWN_CLASSES += ["unknown", "unlabelled", "unlabeled"]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A table: rows of each class, in the order of class names, and all columns.
+
+    `english` is True if the texts look English, None without texts.
+    """
+
+    rows: int
+    label: str
+    classes: Mapping[str, int]
+    columns: tuple[ColumnProfile, ...]
+    english: bool | None = None
+
+    @property
+    def labelled(self) -> int:
+        """Number of labelled rows."""
+        return sum(self.classes.values())
+
+    def with_role(self, *roles: Role) -> list[ColumnProfile]:
+        """Return the columns of some roles."""
+        return [column for column in self.columns if column.role in roles]
+
+
+def profile_table(
+    table: Table, *, label: str, classes: Mapping[str, int], text: Sequence[str] = ()
+) -> Profile:
+    """Profile every column of a table with the rows of each class in its label column.
+
+    `text` names the text columns; without any, text columns are inferred.
+    """
+    labels = table.label_strings(label)
+
+    def profile(name: str) -> ColumnProfile:
+        if name == label:
+            empty = sum(cell is None for cell in labels)
+            return ColumnProfile(label, "categories", "label", missing=empty, distinct=len(classes))
+        column = profile_column(
+            name, table.data[name], infer_text=not text, count=True, row_number=table.row_number
+        )
+        if name in text:
+            return replace(column, kind="text", role="text", reason="", remedy="")
+        usable = column.role == "input" and column.kind in ("numbers", "categories")
+        if usable and leaks_label(strings(table.data[name]), labels):
+            return replace(column, role="dropped", reason=LEAK)
+        return column
+
+    columns = tuple(_assign_roles([profile(name) for name in table.names]))
+    texts = [column.name for column in columns if column.role == "text"]
+    english = looks_english([cell for name in texts for cell in strings(table.data[name])]) if texts else None
+    return Profile(table.data.num_rows, label, classes, columns, english)
+
+
+def looks_english(texts: Sequence[str | None]) -> bool:
+    """Return True if at least 30 % of the texts contain a common English word."""
+    common = re.compile(
+        r"\b(the|and|to|of|is|in|for|what|how|with|you|it|on|this|that|are|was|my|i|a)\b", re.I
+    )
+    sample = [text for text in texts[:2000] if text]
+    return sum(bool(common.search(text)) for text in sample) >= 0.3 * len(sample)
+
+
+def _assign_roles(columns: Sequence[ColumnProfile]) -> Iterator[ColumnProfile]:
+    """Keep the first complete id column with a name, and drop the others; drop inputs beside texts."""
+    has_text = any(column.role == "text" for column in columns)
+    has_id = False
+    for column in columns:
+        if column.role == "id":
+            usable = not (has_id or column.missing or column.name.startswith("Unnamed: "))
+            has_id = has_id or usable
+            yield column if usable else replace(column, role="dropped")
+        elif column.role == "input" and has_text:
+            yield replace(column, role="dropped", reason="the text alone is used")
+        else:
+            yield column
 
 
 def render_recipe(profile: Profile, *, path: str, command: str) -> str:
@@ -68,9 +148,6 @@ def profile_warnings(profile: Profile) -> list[str]:
         warnings.append(
             f"classes with fewer than {_MIN_LABELLED_OF_CLASS} labels, hard to learn and to test: {listed}"
         )
-    unknown = [name for name in profile.classes if name.strip().casefold() in _UNKNOWN_CLASSES]
-    if unknown:
-        warnings.append(f"`{unknown[0]}` counts as a class; if it means unknown, empty these cells")
     if profile.labelled == profile.rows:
         warnings.append("every row has a label; data.labels.count=N shows training N of them only")
     leaks = [column.name for column in profile.columns if "gives the label away" in column.reason]
@@ -132,36 +209,31 @@ def _text_lines(profile: Profile, texts: Sequence[str]) -> list[str]:
 
 def _input_lines(profile: Profile) -> list[str]:
     inputs, dropped = profile.with_role("input"), profile.with_role("dropped")
-    counts = {
-        kind: sum(column.kind == kind for column in inputs) for kind in ("numbers", "categories", "vectors")
-    }
-    counted = ", ".join(
-        f"{count:,} column{'s' if count > 1 else ''} of {kind}" for kind, count in counts.items() if count
-    )
+    counts = Counter(column.kind for column in inputs)
+    counted = ", ".join(f"{n:,} column{'s' if n > 1 else ''} of {kind}" for kind, n in counts.items())
     lines = _comment(f"Inputs: {counted or 'none'}; all columns but the label and those dropped.", "  ")
-    categorical = [column for column in inputs if column.categorical]
-    for key, columns in (
-        ("drop:  # remove a line to use the column", dropped),
-        ("categorical:", categorical),
-    ):
-        if columns:
-            lines.append(f"  {key}")
-            lines += [f"    - {quote_yaml(item.name)}  # {to_line(item.reason, 90)}" for item in columns]
+    for column in inputs:
+        if column.reason and column.kind in ("categories", "dates"):
+            lines += _comment(f"{to_line(column.name, 30)}: {column.reason}.", "  ")
+    if dropped:
+        lines.append("  drop:  # remove a line to use the column")
+        lines += [f"    - {quote_yaml(item.name)}  # {to_line(item.reason, 90)}" for item in dropped]
+    if counts["dates"]:
+        lines.append(f"  dates: [{', '.join(DATE_PARTS)}]  # features of a date; `drop` leaves dates out")
     numeric = [column for column in inputs if column.kind == "numbers"]
-    incomplete = [column for column in numeric if column.missing]
-    if incomplete:
-        listed = ", ".join(
+    if incomplete := [column for column in numeric if column.missing]:
+        listed = (
             f"{to_line(column.name, 30)} {100 * column.missing / max(profile.rows, 1):.0f} %"
-            for column in incomplete[:6]
+            for column in incomplete
         )
-        more = f" and {len(incomplete) - 6:,} more columns" if len(incomplete) > 6 else ""
-        lines += _comment(f"Empty cells take the median of their column: {listed}{more}.", "  ")
+        names = join_some(listed, len(incomplete), 6)
+        lines += _comment(f"Empty cells take the median of their column: {names}.", "  ")
         lines.append("  missing: median")
     codes = [to_line(column.name, 30) for column in numeric if 2 < column.distinct <= 10]
     if codes:
         lines += _comment(
             f"Numbers with few different values ({', '.join(codes[:6])}): if they are codes and not amounts, "
-            "list them under `categorical:`.",
+            "name them in `categorical: [...]`.",
             "  ",
         )
     return lines

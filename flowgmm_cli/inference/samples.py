@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.api import Column
+from flowgmm_cli.data.dates import format_dates
 from flowgmm_cli.errors import RunFailedError, UsageError, did_you_mean
 from flowgmm_cli.trained_model import TrainedModel, encode
 
@@ -80,6 +81,8 @@ class GeneratedRows:
             cells = self.cells[column.name]
             if cells is None:
                 continue
+            if column.kind == "date":
+                cells = format_dates(cells, column.format)
             if column.name in self.integer_columns:
                 cells = _to_integers(cells)
             if column.kind in ("vector", "image") and flat:

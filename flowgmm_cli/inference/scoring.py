@@ -20,6 +20,7 @@ import numpy.typing as npt
 import torch
 
 from flowgmm_cli.api import DataContext, Rows, iterate_batches
+from flowgmm_cli.data.column_encoders import UnseenCells
 from flowgmm_cli.data.preprocessor import Tensors
 from flowgmm_cli.data.readers.base import Chunk, OnError, RowReader, note_once, within
 from flowgmm_cli.devices import find_device
@@ -159,26 +160,41 @@ def score(
     context = context or DataContext()
     target = find_device(device, option="--device ", names=("auto", "cpu", "cuda"))
     scorer = Scorer(trained, context, reader.name, names, rule, space, on_error)
-    chunks = _split_chunks(reader, trained)
+    unseen: dict[str, UnseenCells] = {}
+    chunks = _count_unseen(_split_chunks(reader, trained), trained, unseen)
     threads = torch.get_num_threads()
     if processes > 1 and folder is not None:
         settings = {key: value for key, value in vars(scorer).items() if key not in ("trained", "context")}
         share = max(1, threads // processes)
         load = (_load_scorer, folder.absolute(), settings, context.offline, target.type, share)
-        yield from run_in_processes(_score_chunk, chunks, processes=processes, initializer=load)
-        return
-    quiet = DataContext(offline=context.offline, note=note_once(context), streaming=True)
-    scorer = replace(scorer, trained=to_device(trained, target), context=quiet)
-    # text encoders have threads of their own, and not all of them are thread-safe: only this thread calls
-    # them
-    has_texts = _has_texts(trained)
-    yield from run_in_threads(
-        (partial(scorer.compute, chunk, *scorer.preprocess(chunk)) for chunk in chunks)
-        if has_texts
-        else (partial(scorer, chunk) for chunk in chunks),
-        workers=threads if target.type == "cpu" else 1,
-        threads=threads if has_texts else 1,
-    )
+        scored = run_in_processes(_score_chunk, chunks, processes=processes, initializer=load)
+    else:
+        quiet = DataContext(offline=context.offline, note=note_once(context), streaming=True)
+        scorer = replace(scorer, trained=to_device(trained, target), context=quiet)
+        # text encoders have threads of their own, and not all of them are thread-safe: only this thread calls
+        # them
+        has_texts = _has_texts(trained)
+        scored = run_in_threads(
+            (partial(scorer.compute, chunk, *scorer.preprocess(chunk)) for chunk in chunks)
+            if has_texts
+            else (partial(scorer, chunk) for chunk in chunks),
+            workers=threads if target.type == "cpu" else 1,
+            threads=threads if has_texts else 1,
+        )
+    yield from scored
+    for note in trained.preprocessor.feature_encoder.describe_unseen(unseen):
+        context.note(note)
+
+
+def _count_unseen(
+    chunks: Iterator[Chunk], trained: TrainedModel, unseen: dict[str, UnseenCells]
+) -> Iterator[Chunk]:
+    """Pass chunks on, and add the cells with categories that training never saw to `unseen`, by column."""
+    for chunk in chunks:
+        rows = chunk.rows.take(np.delete(np.arange(len(chunk)), list(chunk.problems)))
+        for column, cells in trained.preprocessor.feature_encoder.count_unseen(rows).items():
+            unseen[column] = unseen[column] + cells if column in unseen else cells
+        yield chunk
 
 
 _scorers: list[Scorer] = []  # the scorer of a worker process

@@ -201,7 +201,7 @@ class DataConformance(Conformance):
 def _column_problem(column: Column, values: Any) -> str:
     """Describe the defect of a column's values; empty for valid ones."""
     array = np.asarray(values)
-    if column.kind == "numeric":
+    if column.kind in ("numeric", "date"):
         if array.dtype != np.float64 or array.ndim != 1:
             return f"holds {array.dtype} in {array.ndim} dimensions, not float64 in one"
     elif column.kind in ("text", "category"):

@@ -54,13 +54,28 @@ TEXT = Column("text", "text")
 
 def test_missing_and_infinite_cells_take_training_statistics(context):
     train, new = rows(x=[1, 2, 9, NAN, INF]), rows(x=[NAN, -INF, 5])
-    assert fit(train, X).transform(new, context).tolist() == [[2], [2], [5]]
-    assert fit(train, X, missing="mean").transform(new, context).tolist() == [[4], [4], [5]]
+    assert fit(train, X).transform(new, context)[:, 0].tolist() == [2, 2, 5]
+    assert fit(train, X, missing="mean").transform(new, context)[:, 0].tolist() == [4, 4, 5]
+
+
+def test_missing_cells_are_marked_if_they_are_many(context):
+    fitted = fit(rows(x=[1, 2, 3, NAN, 5, 6, 7, 8, 9, 10]), X)
+    assert fitted.feature_names == ["x", "x=(missing)"]
+    assert fitted.layout == [(X, slice(0, 2))]
+    assert "a tenth or more of the cells of `x` is missing" in fitted.notes[1]
+    features = fitted.transform(rows(x=[NAN, 4]), context)
+    assert features.tolist() == [[6, 1], [4, 0]]
+    assert np.array_equal(fitted.invert(features)["x"], [NAN, 4], equal_nan=True)
+    values, arrays = fitted.state()
+    restored = FeatureEncoder.from_state(json.loads(json.dumps(values)), arrays, encoder=None)
+    assert (restored.transform(rows(x=[NAN, 4]), context) == features).all()
+    assert fit(rows(x=[*range(11), NAN]), X).feature_names == ["x"]
+    assert fit(rows(x=[1, 2, NAN]), X, missing="error").feature_names == ["x"]
 
 
 def test_missing_cells_can_be_an_error_that_names_column_count_and_row(context):
     fitted = fit(rows(x=[1, 2, 3]), X, missing="error")
-    with pytest.raises(DataError, match=r"`x` has 2 missing or infinite cells, the first in row train:2"):
+    with pytest.raises(DataError, match=r"`x` is missing or infinite, .*: 2 rows, the first is train:2"):
         fitted.transform(rows(x=[1, NAN, INF]), context)
 
 
@@ -71,9 +86,32 @@ def test_columns_that_carry_nothing_are_left_out_with_a_note(context, cells, rea
     data = rows(x=[1, 2, 3], dull=cells)
     fitted = fit(data, Column("dull", "numeric"), X)
     assert fitted.feature_names == ["x"]
-    assert "`dull` is left out" in fitted.notes[0]
+    assert fitted.notes[0].startswith("left out `dull`")
     assert reason in fitted.notes[0]
     assert fitted.transform(data, context).tolist() == [[1], [2], [3]]
+
+
+def test_a_column_that_tells_the_class_is_left_out_unless_it_is_chosen():
+    labels = np.arange(60) % 2
+    cells = {
+        "x": np.arange(60.0),
+        "code": labels.astype(float),
+        "name": np.array(["a", "b"] * 30, dtype=object),
+    }
+    data = Rows(cells, labels, np.arange(60).astype(str))
+    columns = (X, Column("code", "numeric"), Column("name", "category"))
+
+    def names(**options):
+        encoder = FeatureEncoder.fit(data, columns, missing="median", encoder=None, **options)
+        return [column.name for column in encoder.columns], encoder.notes
+
+    kept, notes = names(chosen=())
+    assert kept == ["x"]
+    assert "left out `code`, `name` (each of its values goes with one class only" in notes[0]
+    assert names(chosen=["name"])[0] == ["x", "name"]
+    assert names()[0] == ["x", "code", "name"]
+    hidden = Rows(cells, np.where(np.arange(60) < 20, labels, -1), data.ids)  # 20 labels are no evidence
+    assert FeatureEncoder.fit(hidden, columns, missing="median", encoder=None, chosen=()).columns == columns
 
 
 def test_nothing_left_is_an_error():
@@ -90,7 +128,55 @@ def test_each_known_category_becomes_a_feature(context, notes):
         [0, 0, 0],
         [0, 1, 0],
     ]
-    assert notes == ["1 cells of `colour` hold a category that training never saw"]
+    assert notes == ["`colour`: 1 of 4 cells hold a category that training never saw, such as `green`"]
+
+
+def test_cells_that_training_never_saw_are_counted_over_chunks():
+    fitted = fit(rows(flag=["True", "False", "True"]), Column("flag", "category"))
+    parts = [fitted.count_unseen(rows(flag=cells)) for cells in (["True", "false"], ["true", None, "x"])]
+    total = {"flag": parts[0]["flag"] + parts[1]["flag"]}
+    assert fitted.describe_unseen(total) == [
+        "`flag`: 3 of 5 cells hold a category that training never saw, such as `false` (did you mean "
+        "`False`?); 1 of 5 cells are empty, and no training cell was"
+    ]
+    assert fitted.describe_unseen(fitted.count_unseen(rows(flag=["True", "False"]))) == []
+
+
+def test_categories_have_one_spelling(context):
+    fitted = fit(rows(code=["1", "1.0", "01", "2.0"]), Column("code", "category"))
+    assert fitted.feature_names == ["code=01", "code=1", "code=2"]
+    assert "`code`: `1.0` and `1` are one category" in fitted.notes
+    new = rows(code=["1.0", "2", "1.00", "01"])
+    assert fitted.transform(new, context).argmax(1).tolist() == [1, 2, 1, 0]
+    values, arrays = fitted.state()
+    values["blocks"][0]["values"]["categories"] = ["01", "1", "1.0", "2.0"]  # as saved before this rule
+    old = FeatureEncoder.from_state(values, arrays, encoder=None)
+    assert old.transform(new, context).argmax(1).tolist() == [2, 3, 1, 0]
+
+
+def test_many_categories_are_hashed(context):
+    towns = [f"town {row}" for row in range(100)]
+    town = Column("town", "category")
+    fitted = fit(rows(town=[*towns, None]), town)
+    assert len(fitted.feature_names) == 16
+    assert "`town`: many categories, hashed into 16 features; data.categorical=[town]" in fitted.notes[0]
+    new = rows(town=["town 7", None, "elsewhere", "town 7"])
+    features = fitted.transform(new, context)
+    assert np.abs(features).sum(1).tolist() == [1, 0, 1, 1]
+    assert (features[0] == features[3]).all()
+    assert fitted.count_unseen(new) == {}
+    assert fitted.invert(features) == {"town": None}
+    hashed = fitted.transform(rows(town=towns), context)
+    assert len({tuple(row) for row in hashed.tolist()}) > 24  # of 32 buckets with a sign
+    assert abs(hashed.sum()) < 30
+    values, arrays = fitted.state()
+    restored = FeatureEncoder.from_state(json.loads(json.dumps(values)), arrays, encoder=None)
+    assert (restored.transform(new, context) == features).all()
+    assert features[0].nonzero()[0].tolist() == [7]  # in every version, or saved models change
+    frequent = fit(rows(town=towns * 8), town)
+    assert len(frequent.feature_names) == 100
+    named = FeatureEncoder.fit(rows(town=towns), [town], missing="error", encoder=None, categorical=["town"])
+    assert len(named.feature_names) == 100
 
 
 def test_an_empty_text_is_encoded_like_any_other(context):
@@ -104,7 +190,7 @@ def test_an_encoder_that_returns_nan_is_refused(context):
             return np.array([[1, 1], [NAN, 1]], np.float32)
 
     fitted = fit(rows(text=["ab", "c"]), TEXT, encoder=Broken)
-    with pytest.raises(DataError, match="no finite vector for 1 texts, first row train:2"):
+    with pytest.raises(DataError, match="no finite vector: 1 rows, the first is train:2"):
         fitted.transform(rows(text=["ab", "c"]), context)
 
 
@@ -145,7 +231,7 @@ def test_only_plain_numbers_have_an_exact_density():
         assert fitted.inexact
         assert column.name in fitted.inexact[0]
     filled = FeatureEncoder.fit(rows(x=[1, 2, NAN]), [X], missing="median", encoder=None)
-    assert "filled in" in filled.inexact[0]
+    assert "missing cells of `x` are filled in" in filled.inexact[0]
 
 
 def test_state_is_json_and_arrays_and_restores_everything(context):

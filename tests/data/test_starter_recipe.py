@@ -12,9 +12,16 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from flowgmm_cli.data.column_analysis import ColumnProfile
+from flowgmm_cli.data.labels import class_counts
 from flowgmm_cli.data.specs import CsvConfig
-from flowgmm_cli.data.starter_recipe import profile_warnings, quote_yaml, render_recipe
-from flowgmm_cli.data.table_profile import ColumnProfile, Profile
+from flowgmm_cli.data.starter_recipe import (
+    Profile,
+    profile_table,
+    profile_warnings,
+    quote_yaml,
+    render_recipe,
+)
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.yaml import read_yaml
 
@@ -50,9 +57,7 @@ def test_a_quoted_scalar_is_read_back_as_it_was(text: str) -> None:
 )
 @given(
     names=st.lists(NAMES, min_size=5, max_size=9, unique=True),
-    roles=st.lists(
-        st.sampled_from(["input", "dropped", "id", "text", "categorical"]), min_size=8, max_size=8
-    ),
+    roles=st.lists(st.sampled_from(["input", "dropped", "id", "text", "dates"]), min_size=8, max_size=8),
     classes=st.dictionaries(NAMES, st.integers(1, 500), min_size=2, max_size=40),
     path=NAMES.filter(lambda text: text.strip(". /") != ""),
     english=st.booleans(),
@@ -63,8 +68,8 @@ def test_the_recipe_of_any_table_is_valid(
     label, *others = names
     columns = [column(label, "label")]
     for name, role in zip(others, roles, strict=False):
-        if role == "categorical":
-            columns.append(column(name, "input", categorical=True, reason="many: # values", distinct=70))
+        if role == "dates":
+            columns.append(ColumnProfile(name, "dates", "input", reason="many: # values", distinct=70))
         elif role == "id" and any(item.role == "id" for item in columns):
             columns.append(column(name, "dropped", reason=name))
         else:
@@ -83,7 +88,6 @@ def test_the_recipe_of_any_table_is_valid(
     else:
         assert config.text is None
         assert config.drop == [item.name for item in columns if item.role == "dropped"]
-        assert (config.categorical or []) == [item.name for item in columns if item.categorical]
     assert config.id == next((item.name for item in columns if item.role == "id"), None)
 
 
@@ -110,7 +114,6 @@ def test_reasons_and_classes_stand_in_comments() -> None:
     ("classes", "message"),
     [
         ({"a": 5, "b": 9}, "14 labels are few"),
-        ({"NA": 50, "b": 90}, "`NA` counts as a class"),
         ({"a": 500, "b": 500}, "every row has a label"),
     ],
 )
@@ -142,9 +145,7 @@ def table(seed: int) -> str:
 def test_the_recipe_of_a_real_table_trains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    from flowgmm_cli.data.label_column import class_counts
     from flowgmm_cli.data.sources.tables import read_table
-    from flowgmm_cli.data.table_profile import profile_table
     from flowgmm_cli.runs import create_run
     from flowgmm_cli.training.pipeline import train
 
@@ -152,7 +153,7 @@ def test_the_recipe_of_a_real_table_trains(
     Path("my table.csv").write_text(table(seed), encoding="utf-8")
     read = read_table("my table.csv", note=lambda line: None)
     profile = profile_table(read, label="y # es", classes=class_counts(read, "y # es"))
-    assert {item.name: item.role for item in profile.columns}["day"] == "dropped"
+    assert {item.name: (item.kind, item.role) for item in profile.columns}["day"] == ("dates", "input")
     Path("my.yaml").write_text(render_recipe(profile, path="my table.csv", command="x"), encoding="utf-8")
     words = ["train.epochs=1", "flow.hidden=8", "calibration.folds=2", "search=null", "run.dir=runs"]
     recipe = load_recipe("my.yaml", words)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from flowgmm_cli.api import DataContext
 from flowgmm_cli.inference.pseudo_ood import pseudo_ood_images
 
 TrainRun = Callable[..., Any]
@@ -63,7 +64,7 @@ def test_smoothed_images_keep_their_mean_and_lose_detail() -> None:
 def test_images_seen_again_are_the_rows(image_run: Any) -> None:
     """Pixels on their way back to the flow's input take no other way than rows do."""
     trained, data = image_run
-    split = data.preprocessor.apply(data.rows.train, SimpleNamespace(), with_inputs=True)
+    split = data.preprocessor.apply(data.rows.train, DataContext(), with_inputs=True)
     rows = trained.encode_rows(split)
     assert rows.images is not None
     again = trained.encode_images(rows.images)

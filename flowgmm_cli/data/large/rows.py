@@ -17,7 +17,6 @@ from flowgmm_cli.data.large.files import TableFiles
 from flowgmm_cli.data.large.reader import GroupReader, batch_rows
 from flowgmm_cli.data.large.statistics import ColumnStatistics
 from flowgmm_cli.data.readers.table import Table
-from flowgmm_cli.data.sources.column_kinds import MAX_CATEGORIES
 from flowgmm_cli.data.sources.columns import strings
 from flowgmm_cli.data.splits import take_part
 from flowgmm_cli.errors import DataError
@@ -176,13 +175,10 @@ def _update(statistics: ColumnStatistics, column: Column, cells: Array, where: s
         statistics.update(cells)
         return
     statistics.update_categories(cells)
-    max_categories = MAX_NAMED_CATEGORIES if named else MAX_CATEGORIES
-    if len(statistics.categories) > max_categories:
+    if named and len(statistics.categories) > MAX_NAMED_CATEGORIES:
         raise DataError(
-            f"{where}: column `{column.name}` is neither numbers nor a few categories: it has more "
-            f"than {max_categories:,} different values",
-            hint=f"leave it out with data.drop=[{column.name}]"
-            + ("" if named else f", or name it as categories with data.categorical=[{column.name}]"),
+            f"{where}: column `{column.name}` has more than {MAX_NAMED_CATEGORIES:,} categories",
+            hint=f"take it out of data.categorical, or leave it out with data.drop=[{column.name}]",
         )
 
 

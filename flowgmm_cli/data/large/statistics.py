@@ -12,6 +12,9 @@ import numpy as np
 from flowgmm_cli.api import Column
 from flowgmm_cli.data.array_types import Array
 
+MAX_COUNTED = 100_000
+"""Distinct categories beyond which no more are collected."""
+
 
 @dataclass
 class ColumnStatistics:
@@ -42,7 +45,7 @@ class ColumnStatistics:
             statistics.update_categories(
                 np.array([None if c is None else str(c) for c in cells], dtype=object)
             )
-        elif column.kind in ("numeric", "vector"):
+        elif column.kind in ("numeric", "vector", "date"):
             statistics.update(cells)
         return statistics
 
@@ -64,7 +67,8 @@ class ColumnStatistics:
     def update_categories(self, cells: Array) -> None:
         """Add cells of a categorical column."""
         self.cells += len(cells)
-        self.categories.update(cells.tolist())
+        if len(self.categories) <= MAX_COUNTED:
+            self.categories.update(cells.tolist())
 
     @property
     def complete(self) -> bool:

@@ -6,9 +6,11 @@ import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
+import pyarrow as pa
 
 from flowgmm_cli.api import Column, Rows
 from flowgmm_cli.data.array_types import Array
+from flowgmm_cli.data.dates import parse_dates
 from flowgmm_cli.data.images.arrays import ImageConverter, images_fit
 from flowgmm_cli.data.images.format import ImageFormat
 from flowgmm_cli.data.labels import UNLABELLED
@@ -22,6 +24,7 @@ from flowgmm_cli.errors import DataError
 _FEATURE_NAMES = ("x", "data", "test", "x_test", "test_images")
 _LABEL_NAMES = ("y", "label", "labels")
 _DTYPES = {"numeric": "fiub", "vector": "fiub", "image": "fiub", "category": "USiub", "text": "US"}
+_DTYPES["date"] = "MUS"
 
 
 class ArrayReader:
@@ -134,6 +137,8 @@ class ArrayReader:
             for change in images.notes:
                 self._note(f"{self.name}: {change}")
             return pixels
+        if column.kind == "date":
+            return parse_dates(pa.chunked_array([pa.array(array)]), column.format)[0]
         if column.kind == "numeric":
             matrix = array.reshape(len(array), -1)
             return matrix[:, index if matrix.shape[1] > 1 else 0].astype(np.float64)

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from flowgmm_cli.api import Column, Rows
 from flowgmm_cli.data.array_types import Array, Floats, Ints
+from flowgmm_cli.data.dates import parse_dates
 from flowgmm_cli.data.labels import UNLABELLED
 from flowgmm_cli.data.messages import shorten
 from flowgmm_cli.data.readers.base import (
@@ -139,6 +140,9 @@ def parse_cells(
         return texts(plain), {}
     if column.kind == "category":
         return strings(plain[0]), {}
+    if column.kind == "date":
+        seconds, odd = parse_dates(plain[0], column.format)
+        return seconds, {position: _date_error(str(plain[0][position]), column) for position in odd.tolist()}
     if column.kind == "numeric":
         return _parse_numbers(plain[0], names[0])
     size = math.prod(column.shape)
@@ -167,6 +171,13 @@ def _parse_numbers(cells: pa.ChunkedArray, name: str) -> tuple[Floats, dict[int,
         parsed = numbers(cells.filter(pa.array(good)))
         values[good] = np.nan if parsed is None else parsed
     return values, errors
+
+
+def _date_error(cell: str, column: Column) -> RowError:
+    return RowError(
+        f"column `{column.name}` wants a date like {column.format}, got `{shorten(cell)}`",
+        "correct the cell (empty means missing)",
+    )
 
 
 def _number_error(cell: str, name: str) -> RowError:

@@ -5,14 +5,13 @@ The training file decides the kind of each column; validation and test files mus
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-
-import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
 from flowgmm_cli.data.array_types import Array, Ints, Strings
-from flowgmm_cli.data.labels import encode_labels, label_codes
+from flowgmm_cli.data.column_analysis import input_columns
+from flowgmm_cli.data.dates import parse_dates
+from flowgmm_cli.data.labels import TABLE_REMEDY, encode_labels, label_codes
 from flowgmm_cli.data.large.files import TableFiles, find_files, is_table_path
 from flowgmm_cli.data.large.labels import read_labels
 from flowgmm_cli.data.large.reader import sample_table
@@ -21,7 +20,6 @@ from flowgmm_cli.data.large.source import LargeSource, require_small_batches
 from flowgmm_cli.data.messages import shorten
 from flowgmm_cli.data.readers.schema import read_settings
 from flowgmm_cli.data.readers.table import Table
-from flowgmm_cli.data.sources.column_kinds import infer_column
 from flowgmm_cli.data.sources.columns import (
     find_non_numeric,
     numbers,
@@ -36,7 +34,7 @@ from flowgmm_cli.errors import DataError, RecipeError
 
 _GIB = 2**30
 _HELD_OUT_BYTES = 2**26  # test or validation rows that fit in memory with any budget
-_DESCRIPTIONS = {"numeric": "a number", "vector": "a list of numbers of equal length"}
+_DESCRIPTIONS = {"numeric": "a number", "vector": "a list of numbers of equal length", "date": "a date"}
 
 
 class CsvSource:
@@ -127,7 +125,7 @@ class CsvSource:
             where=f"{config.path}: column `{config.label}`",
             note=self._notes.append,
             unlabelled=config.unlabelled,
-            remedy="empty these cells, or set data.unlabelled=[{}]",
+            remedy=TABLE_REMEDY,
             single_class=config.labels.single_class,
         )
         columns = self._infer_columns(tables["train"])
@@ -159,43 +157,33 @@ class CsvSource:
             table.column(name, key="data.text" if name in parts else "data.features")
             if name == config.label:
                 raise RecipeError(f"data.label  `{name}` cannot be an input as well")
-        inputs: list[Column] = []
-        if parts:
-            inputs.append(Column(parts[0] if len(parts) == 1 else "text", "text"))
         others = [name for name in table.names if name not in reserved and name not in parts]
         if config.features is not None:
             others = [name for name in config.features if name not in parts]
-        elif parts:
-            if others:
-                self._notes.append(
-                    f"the text alone is used; list columns in data.features to add them: {', '.join(others)}"
-                )
+        elif parts and others:
+            self._notes.append(
+                f"the text alone is used; list columns in data.features to add them: {', '.join(others)}"
+            )
             others = []
-        inputs += [
-            infer_column(name, table, categorical=config.categorical or (), note=self._notes.append)
-            for name in others
-            if not self._is_index(name, table)
-        ]
-        if not inputs:
+        notes: list[str] = []
+        columns = input_columns(
+            table,
+            others,
+            categorical=config.categorical or (),
+            chosen=config.features or (),
+            dates=config.dates != "drop",
+            note=notes.append,
+        )
+        if parts:
+            columns = (Column(parts[0] if len(parts) == 1 else "text", "text"), *columns)
+        if not columns:
             raise DataError(
                 f"{table.where} has no input column beside the label `{config.label}`",
+                details=notes,
                 hint="check data.features and data.drop",
             )
-        return tuple(inputs)
-
-    def _is_index(self, name: str, table: Table) -> bool:
-        """Return True for a nameless column that is empty or, as pandas writes it, counts rows."""
-        if not re.fullmatch(r"Unnamed: \d+", name) or self._config.features is not None:
-            return False
-        values = numbers(table.data[name])
-        if values is None:
-            return False
-        empty = bool(np.isnan(values).all())
-        if not empty and not (np.diff(values) == 1).all():
-            return False
-        reason = "is empty" if empty else "only counts rows"
-        self._notes.append(f"the nameless column `{name}` {reason} and is left out")
-        return True
+        self._notes += notes
+        return columns
 
     def _convert_cells(self, column: Column, table: Table) -> Array:
         if column.kind == "text":
@@ -204,11 +192,16 @@ class CsvSource:
         cells = table.column(column.name, key="an input column of the training rows")
         if column.kind == "category":
             return strings(cells)
-        values = numbers(cells) if column.kind == "numeric" else vectors(cells)
-        if values is not None and values.shape[1:] == column.shape:
-            return values
-        odd = find_non_numeric(cells)
-        row = int(odd[0]) if column.kind == "numeric" and len(odd) else 0
+        if column.kind == "date":
+            values, odd = parse_dates(cells, column.format)
+            if not len(odd):
+                return values
+        else:
+            parsed = numbers(cells) if column.kind == "numeric" else vectors(cells)
+            if parsed is not None and parsed.shape[1:] == column.shape:
+                return parsed
+            odd = find_non_numeric(cells)
+        row = int(odd[0]) if column.kind != "vector" and len(odd) else 0
         raise DataError(
             f"{table.where}: column `{column.name}` is {_DESCRIPTIONS[column.kind]} in the training file, "
             f"but row {table.row_number(row)} has `{shorten(cells[row].as_py())}`",

@@ -46,6 +46,21 @@ def column_names(header: Sequence[str], *, where: str) -> list[str]:
     return names
 
 
+def require_header(names: Sequence[str], *, where: str) -> None:
+    """Raise `DataError` if the names of columns are the numbers of a row; 0, 1, 2, ... are names.
+
+    >>> require_header(["0", "1", "2"], where="t.csv")
+    """
+    named = [name for name in names if not name.startswith("Unnamed: ")]
+    counted = [[str(place) for place in range(start, start + len(named))] for start in (0, 1)]
+    if named and all(map(is_number, named)) and named not in counted:
+        raise DataError(
+            f"{where}: {NO_HEADER}",
+            details=[f"first line: {', '.join(named[:8])}{', ...' if len(named) > 8 else ''}"],
+            hint="write a line with the names of the columns above the rows",
+        )
+
+
 def is_number(text: str) -> bool:
     """Return True if a word is a number, which names of columns rarely are."""
     try:

@@ -11,7 +11,7 @@ from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.readers.base import OnError
 from flowgmm_cli.data.readers.open import open_table
 from flowgmm_cli.data.readers.table import ReadSettings, Table, load_table
-from flowgmm_cli.data.sources.files import require_file
+from flowgmm_cli.data.sources.files import require_file, require_header
 from flowgmm_cli.data.specs import HfTextConfig
 from flowgmm_cli.errors import DataError, did_you_mean
 
@@ -26,8 +26,10 @@ def read_table(
     note: Callable[[str], None],
     on_error: OnError | None = None,
 ) -> Table:
-    """Read a table into memory: see `open_table` for files, and `FaultyRows` for malformed rows."""
-    return load_table(open_table(path, settings, note=note), on_error=on_error, note=note)
+    """Read a table to train on into memory; see `open_table` for files, `FaultyRows` for malformed rows."""
+    reader = open_table(path, settings, note=note)
+    require_header(reader.names, where=path)
+    return load_table(reader, on_error=on_error, note=note)
 
 
 def read_splits(

@@ -170,8 +170,6 @@ def test_a_missing_cell_is_an_error_with_its_row_if_the_recipe_says_so(
     [
         ({"text": "name"}, "texts cannot stay on disk"),
         ({"label": "kid"}, "did you mean `kind`"),
-        ({"drop": []}, "`name` is neither numbers nor a few categories"),
-        ({"features": ["name"]}, "`name` is neither numbers nor a few categories"),
         ({"id": "colour", "labels": LabelsConfig(count=9)}, "names two of them"),
         ({"labels": LabelsConfig(column="b")}, "must hold true or false"),
         ({"id": "nam"}, "did you mean `name`"),
@@ -225,7 +223,7 @@ def test_more_classes_than_a_byte_can_count(config, context, tmp_path, write_tab
 
 def test_class_names_are_read_from_the_metadata(config, context, tmp_path, write_table):
     features = '{"info": {"features": {"kind": {"names": ["no", "yes"], "_type": "ClassLabel"}}}}'
-    table = pa.table({"x": np.arange(100.0), "kind": pa.array([0, 1, -1, None] * 25)})
+    table = pa.table({"x": np.arange(100.0) / 3, "kind": pa.array([0, 1, -1, None] * 25)})
     write_table(tmp_path / "a.parquet", table.replace_schema_metadata({"huggingface": features}))
     loaded = load_rows(config(tmp_path, drop=[]), context)
     assert loaded.class_names == ("no", "yes")

@@ -53,14 +53,19 @@ def test_a_hard_file_is_read_cell_by_cell(context, write):
     assert rows.ids.tolist() == ["a", "b", "c", "d"]
     assert kinds(data) == {
         "größe": "numeric",
-        "const": "numeric",
-        "empty": "numeric",
         "land": "category",
         "odd, name": "numeric",
     }
     assert np.array_equal(rows.columns["größe"], [1.5, np.nan, np.inf, -2e-3], equal_nan=True)
     assert rows.columns["land"].tolist() == ["NA", "DE", "null", None]
-    assert np.isnan(rows.columns["empty"]).all()
+    assert [note.split(": left out ")[1][:30] for note in data.notes] == [
+        "`const` (it never changes); da",
+        "`empty` (it is empty); data.fe",
+    ]
+    assert kinds(load(context, write(HARD), features=["const", "empty"])) == {
+        "const": "numeric",
+        "empty": "numeric",
+    }
 
 
 def test_a_text_column_keeps_its_empty_text_and_stands_alone(context, write):
@@ -162,7 +167,7 @@ def test_the_index_that_pandas_writes_is_no_input(context, tmp_path):
     pd.DataFrame({"x": [4.0, 2.0, 8.0], "label": ["a", "b", "a"]}).to_csv(path)
     data = load(context, str(path))
     assert kinds(data) == {"x": "numeric"}
-    assert "only counts rows" in data.notes[0]
+    assert "left out `Unnamed: 0` (it counts the rows)" in data.notes[0]
 
 
 def test_test_columns_match_by_name_and_extra_columns_are_noted(context, write):
@@ -184,7 +189,6 @@ def test_the_column_that_marks_labelled_rows_is_no_input(context, write):
     assert train(data).extras["mine"].tolist() == ["yes", None]
 
 
-LONG = "x,note,label\n" + "".join(f"{i},remark {i},{'ab'[i % 2]}\n" for i in range(100))
 TYPO = "x,label\n" + "".join(f"{'o1' if i == 41 else i / 7},{'ab'[i % 2]}\n" for i in range(100))
 
 
@@ -196,7 +200,8 @@ TYPO = "x,label\n" + "".join(f"{'o1' if i == 41 else i / 7},{'ab'[i % 2]}\n" for
         (HARD, {"text": "txet"}, "did you mean `text`"),
         (HARD, {"drop": ["cosnt"]}, "did you mean `const`"),
         (HARD, {"features": ["nope"]}, "(data.features)"),
-        (LONG, {}, "`note` is neither numbers nor a few categories: it has 100 different values"),
+        ("0.5,1.5,2\n1,2,0\n", {}, "the first line must hold the names of the columns"),
+        ("0.5,1.5,2\n1,2,0\n", {"label": "2"}, "the first line must hold the names of the columns"),
         (TYPO, {}, "`x` holds numbers except 1 cells, the first in row 42: `o1`"),
         ("", {}, "is empty"),
         ("label\na\nb\n", {}, "no input column"),
@@ -214,10 +219,53 @@ def test_invalid_tables_are_errors(context, write, content, parameters, words):
     assert words in caught.value.message
 
 
+@pytest.fixture
+def wide(tmp_path):
+    """A table with a counter, dates, many categories, a text and a constant."""
+    rng = np.random.default_rng(0)
+    rows = range(200)
+    frame = {
+        "id": list(rows),
+        "x": rng.normal(size=200),
+        "day": [f"2024-{1 + row % 12:02d}-{1 + row % 28:02d}" for row in rows],
+        "town": [f"town {row % 90}" for row in rows],
+        "body": [f"this is remark number {row} on the row" for row in rows],
+        "const": 1,
+        "0": [0, 1] * 100,
+        "label": [*"ab" * 50, *[None] * 100],
+    }
+    pd.DataFrame(frame).to_csv(tmp_path / "wide.csv", index=False)
+    return str(tmp_path / "wide.csv")
+
+
+def test_columns_of_every_sort(context, wide):
+    data = load(context, wide)
+    assert kinds(data) == {"x": "numeric", "day": "date", "town": "category", "0": "numeric"}
+    assert [column.format for column in data.columns] == ["", "ISO 8601", "", ""]
+    assert train(data).columns["day"][1] == 1706832000  # 2024-02-02
+    for words in (
+        "`id` (it counts the rows)",
+        "`body` (sentences; data.text=body",
+        "`const` (it never changes)",
+    ):
+        assert any(words in note for note in data.notes)
+    assert "body" in kinds(load(context, wide, text="body"))
+    assert kinds(load(context, wide, dates="drop")) == {"x": "numeric", "town": "category", "0": "numeric"}
+    assert kinds(load(context, wide, features=["id", "day"])) == {"id": "numeric", "day": "date"}
+
+
+def test_a_table_whose_names_are_counted_has_a_header(context, write):
+    assert kinds(load(context, write("0,1,2\n5,7,a\n6,7.5,b\n"), label="2")) == {
+        "0": "numeric",
+        "1": "numeric",
+    }
+
+
 def test_a_test_file_must_fit_the_training_file(context, write):
-    path = write("x,c,label\n1,u,a\n3,v,b\n")
+    path = write("x,c,d,label\n1,u,2024-01-31,a\n3,v,2024-02-01,b\n")
     for content, words in [
-        ("x,c,label\nwhat,u,a\n", "is a number in the training file, but row 1 has `what`"),
+        ("x,c,d,label\nwhat,u,,a\n", "is a number in the training file, but row 1 has `what`"),
+        ("x,c,d,label\n1,u,,a\n2,u,soon,a\n", "is a date in the training file, but row 2 has `soon`"),
         ("x,label\n1,a\n", "no column `c`"),
         ("x,c,lebel\n1,u,a\n", "did you mean `lebel`"),
     ]:
