@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 import signal
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -102,6 +103,7 @@ def open_session(run: str | None, run_flag: str | None, *, offline: bool) -> Ite
     """Find and load a run, with progress on stderr while it is used."""
     selected = select_run(run, run_flag)
     output.note("loading torch…")
+    _import_arrow()
     from flowgmm_cli.trained_model import TrainedModel
 
     with output.progress() as progress, exit_on_sigterm():
@@ -109,10 +111,31 @@ def open_session(run: str | None, run_flag: str | None, *, offline: bool) -> Ite
         yield Session(selected, TrainedModel.load(selected.path, context=context), context, progress)
 
 
+class _NoPandas:
+    """Finder of modules that finds no pandas."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name)
+
+
+def _import_arrow() -> None:
+    """Import pyarrow without pandas, which it loads for the first conversion of Python objects if it can."""
+    import pyarrow as pa
+
+    sys.meta_path.insert(0, _NoPandas)
+    try:
+        pa.array([0])
+    finally:
+        sys.meta_path.remove(_NoPandas)
+
+
 def open_table(
     data: str | None, save: str | None, format_: str | None, *, as_json: bool
 ) -> AbstractContextManager[Writer | None]:
     """Check `--data` and `--save` and return the writer of the table; `--json` alone needs no table."""
+    _import_arrow()
     from flowgmm_cli.data.writers.base import open_writer
 
     check_stdout(save, as_json=as_json)

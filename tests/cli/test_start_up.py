@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from PIL import Image
+
 HEAVY = (
     "torch",
     "datasets",
@@ -108,6 +110,21 @@ def test_a_hostile_plugin_does_not_reach_help(tmp_path: Path) -> None:
     path = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
     results = probe(commands, ("hostile",), PYTHONPATH=path)
     assert results == [(list(words), 0, []) for words in commands]
+
+
+def test_predict_imports_no_library_of_data_frames(
+    trained_table: Path, trained_digits: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "photos/3").mkdir(parents=True)
+    for index in range(10):
+        Image.new("L", (8, 8), 20 * index).save(tmp_path / f"photos/3/{index}.png")
+    inputs = [
+        (trained_table / "runs/csv/first", trained_table / "t.csv"),
+        (trained_digits / "runs/digits/first", tmp_path / "photos"),
+    ]
+    saved = ("--save", str(tmp_path / "out.csv"))
+    cases = [(("predict", str(run), "--data", str(data), *saved), 0) for run, data in inputs]
+    assert_imports(cases, ("datasets", "sklearn", "pandas"))
 
 
 def test_the_light_modules_stay_light() -> None:
