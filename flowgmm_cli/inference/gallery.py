@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from scipy.stats import entropy
 
-from flowgmm_cli.data.preprocessor import Tensors
-from flowgmm_cli.trained_model import TrainedModel
+from flowgmm_cli.api import ScoreInputs
+from flowgmm_cli.inference.pseudo_ood import transforms_log_det
+from flowgmm_cli.model import Model
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -39,18 +40,18 @@ class RowStatistics:
     entropy: Floats
 
 
-def compute_row_statistics(trained: TrainedModel, split: Tensors) -> RowStatistics:
-    """Compute the statistics of preprocessed rows."""
-    rows = trained.encode_rows(split)
+def compute_row_statistics(
+    model: Model, rows: ScoreInputs, labels: npt.NDArray[np.integer[Any]]
+) -> RowStatistics:
+    """Compute the statistics of rows with labels `(N,)`, -1 where unknown."""
     log_posterior = rows.log_posterior.numpy()
     predicted = log_posterior.argmax(1)
-    labels = split.labels.numpy()
     classes = np.where(labels >= 0, labels, predicted)
-    log_weights = [part.mixture.log_weights.detach().double().cpu() for part in trained.model.parts]
+    log_weights = [part.mixture.log_weights.detach().double().cpu() for part in model.parts]
     log_prior = torch.stack(log_weights).mean(0).numpy()
-    log_det = rows.latents.log_det.double() + split.log_det
-    log_joint = (rows.latents.class_log_prob.double() + log_det[:, None]).numpy()
-    log_density = log_joint[np.arange(len(split)), classes] - log_prior[classes]
+    log_joint = rows.latents.class_log_prob.double().numpy()[np.arange(len(rows)), classes]
+    log_det = rows.latents.log_det.double() + transforms_log_det(rows)
+    log_density = log_joint + log_det.numpy() - log_prior[classes]
     return RowStatistics(classes, predicted, log_density, entropy(np.exp(log_posterior), axis=1))
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from flowgmm_cli.api import DataContext, Rows
+from flowgmm_cli.api import DataContext, Rows, ScoreInputs
 from flowgmm_cli.errors import DataError, FlowgmmError, RunError
 from flowgmm_cli.evaluation.metrics import Evaluation
 from flowgmm_cli.files import read_json
@@ -39,22 +39,9 @@ class NamedRows:
     """Rows that the model was not trained on."""
 
     name: str  # in captions, such as `test rows`
-    rows: Rows  # as they were read
-    split: Tensors  # preprocessed, with labels where they have any
+    rows: Rows  # as they were read, with labels where they have any
+    encoded: ScoreInputs  # the model's outputs for them
     images: npt.NDArray[Any] | None  # `(N, height, width)` or with channels last, if the rows are images
-
-    def sample(self, count: int, rng: np.random.Generator) -> NamedRows:
-        """Return at most `count` of the rows, drawn at random."""
-        if len(self.split) <= count:
-            return self
-        index = np.sort(rng.choice(len(self.split), count, replace=False))
-        x, log_det, labels, ids = (
-            getattr(self.split, name)[index] for name in ("x", "log_det", "labels", "ids")
-        )
-        inputs = None if self.split.inputs is None else self.split.inputs[index]
-        images = None if self.images is None else self.images[index]
-        split = replace(self.split, x=x, log_det=log_det, labels=labels, ids=ids, inputs=inputs)
-        return NamedRows(self.name, self.rows.take(index), split, images)
 
 
 @dataclass(frozen=True)
@@ -174,7 +161,7 @@ class ReportContext:
             if rows is not None:
                 with_inputs = self.trained.image is not None
                 split = self.trained.preprocessor.apply(rows, self.data_context, with_inputs=with_inputs)
-                return self._name_rows(name, rows, split)
+                return self._encode(name, rows, split)
         raise UnavailableError("The run has no held-out rows to show.")
 
     def read_rows(self, data: str, data_format: str | None = None) -> NamedRows:
@@ -207,15 +194,15 @@ class ReportContext:
             rows = rows.take(np.delete(np.arange(total), problems))
         if not len(split):
             raise DataError(f"{data} has no row that the model can use")
-        return self._name_rows(f"rows of {data}", rows, split)
+        return self._encode(f"rows of {data}", rows, split)
 
-    def _name_rows(self, name: str, rows: Rows, split: Tensors) -> NamedRows:
+    def _encode(self, name: str, rows: Rows, split: Tensors) -> NamedRows:
         from flowgmm_cli.inference.samples import image_column
 
-        preprocessor, images = self.trained.preprocessor, None
-        if split.inputs is not None and image_column(preprocessor.columns) is not None:
-            images = preprocessor.to_images(split.inputs)
-        return NamedRows(name, rows, split, None if images is None else images.numpy())
+        encoded, images = self.trained.encode_rows(split), None
+        if encoded.images is not None and image_column(self.trained.preprocessor.columns) is not None:
+            images = encoded.images.numpy()
+        return NamedRows(name, rows, encoded, images)
 
     @property
     def image_limits(self) -> tuple[float, float] | None:

@@ -35,11 +35,12 @@ _QUANTILES = ("lowest", "lower quarter", "middle", "upper quarter", "highest")
 
 def gallery_section(context: ReportContext) -> list[Part]:
     """Validation rows that are typical of their class, odd ones, and uncertain ones."""
-    statistics = compute_row_statistics(context.trained, context.validation.split)
+    model, validation = context.trained.model, context.validation
+    statistics = compute_row_statistics(model, validation.encoded, validation.rows.labels)
     classes = np.unique(statistics.classes).tolist()
     parts: list[Part] = [
         Paragraph(
-            f"For each class the {context.validation.name} with the highest and the lowest class-conditional "
+            f"For each class the {validation.name} with the highest and the lowest class-conditional "
             "density, log p(x | class): the most typical and the oddest rows by the model. The class is the "
             "label, or the predicted class of rows without a label."
         )
@@ -48,9 +49,8 @@ def gallery_section(context: ReportContext) -> list[Part]:
         omitted = pluralise(len(classes) - MAX_CLASSES, "further class")
         parts.append(Paragraph(f"Not shown: {omitted}.", "note"))
         classes = classes[:MAX_CLASSES]
-    images = context.validation.images
-    if images is not None:
-        return [*parts, *_image_parts(context, statistics, images, classes)]
+    if validation.images is not None:
+        return [*parts, *_image_parts(context, statistics, validation.images, classes)]
     return [*parts, *_tables(context, statistics, classes)]
 
 

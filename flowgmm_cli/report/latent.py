@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from flowgmm_cli.api import Rows
+from flowgmm_cli.api import Rows, ScoreInputs
 from flowgmm_cli.report.context import ReportContext, UnavailableError
 from flowgmm_cli.report.figures import GREY, INK, PALE, annotate, class_colours, figure_style, new_axes
 from flowgmm_cli.report.page import Part, plot
 from flowgmm_cli.report.text import shorten
 
 if TYPE_CHECKING:
-    import torch
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -46,7 +45,7 @@ def latent_section(context: ReportContext) -> list[Part]:
     trained, validation = context.trained, context.validation
     if trained.preprocessor.dim < 2:
         raise UnavailableError("The latent space has one dimension only, so there is no map to draw.")
-    rows = encode_latents(trained, validation.split.x, validation.split.labels)
+    rows = latent_rows(trained, validation.encoded, validation.rows.labels)
     dims, members = rows.z.shape[1], len(trained.model.parts)
     caption = (
         f"Each dot is one of the {validation.name} in the latent space of the flow, coloured by its true "
@@ -65,13 +64,12 @@ def latent_section(context: ReportContext) -> list[Part]:
     return [plot(latent_figure(rows, title="Latent space"), name="latent", caption=caption)]
 
 
-def encode_latents(trained: TrainedModel, x: torch.Tensor, labels: torch.Tensor) -> LatentRows:
-    """Map preprocessed rows `(N, D)` to the latent space of the model, or of an ensemble's first member."""
-    from flowgmm_cli.trained_model import encode
-
-    first = trained.model.parts[0]
-    means, scales = (values.detach().double().cpu().numpy() for values in first.mixture.moments())
-    return LatentRows(encode(first, x).z.double().numpy(), labels.numpy(), means, scales, trained.class_names)
+def latent_rows(trained: TrainedModel, rows: ScoreInputs, labels: npt.NDArray[np.integer[Any]]) -> LatentRows:
+    """Return rows beside the mixture of the model, or of an ensemble's first member."""
+    means, scales = (
+        values.detach().double().cpu().numpy() for values in trained.model.parts[0].mixture.moments()
+    )
+    return LatentRows(rows.latents.z.double().numpy(), labels, means, scales, trained.class_names)
 
 
 @figure_style()

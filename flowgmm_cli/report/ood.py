@@ -13,14 +13,16 @@ from flowgmm_cli.errors import FlowgmmError
 from flowgmm_cli.evaluation.detection import detection_metrics
 from flowgmm_cli.files import read_json
 from flowgmm_cli.inference.gallery import positions_by_quantile
-from flowgmm_cli.inference.pseudo_ood import swap_features
+from flowgmm_cli.inference.pseudo_ood import score_inputs, swap_features, transforms_log_det
 from flowgmm_cli.report.context import NamedRows, ReportContext, UnavailableError
 from flowgmm_cli.report.figures import ACCENT, GREY, INK, SECOND, annotate, figure_style, new_axes
 from flowgmm_cli.report.galleries import IMAGES_PER_ROW, score_figure
 from flowgmm_cli.report.page import Paragraph, Part, Table, plot
 from flowgmm_cli.report.text import percent, pluralise, shorten
+from flowgmm_cli.scores.base import take_rows
 from flowgmm_cli.scores.detector import Detector, reads_images
 from flowgmm_cli.seeds import derive_seed
+from flowgmm_cli.trained_model import encode
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -64,24 +66,25 @@ def _comparison(context: ReportContext, detector: Detector, fpr: float) -> list[
     """Validation rows against the rows of `--out`, or against pseudo-OOD rows."""
     trained = context.trained
     rng = np.random.default_rng(derive_seed(trained.recipe.run.seed, "report"))
-    inside = context.validation.sample(MAX_ROWS, rng)
+    inside = _sample(context.validation, rng)
     if context.out is not None:
-        outside = context.read_rows(context.out).sample(MAX_ROWS, rng)
+        outside = _sample(context.read_rows(context.out), rng)
         origin = f"The other rows are those of {context.out}. "
     else:
-        x = swap_features(inside.split.x, inside.split.x, rng)
-        shuffled = replace(inside.split, x=x, inputs=None)
-        outside = replace(inside, name="shuffled rows", split=shuffled, images=None)
+        x = swap_features(inside.encoded.x, inside.encoded.x, rng)
+        log_det = transforms_log_det(inside.encoded)
+        shuffled = score_inputs(x, encode(trained.model, x), log_det, trained.model)
+        outside = replace(inside, name="shuffled rows", encoded=shuffled, images=None)
         origin = (
             "The other rows are pseudo-OOD rows: ordinary rows with half of their features taken from other "
             "rows, so that each feature is ordinary and their combination is not. Real out-of-distribution "
             "rows may be easier or harder to detect; `flowgmm report --out FILE` shows yours. "
         )
-    ordinary = detector(trained.encode_rows(inside.split))
+    ordinary = detector(inside.encoded)
     components = trained.recipe.ood.scores
     of_images = {fitted.name for fitted in detector.scores if reads_images(components[fitted.component])}
-    names = [name for name in ordinary if outside.split.inputs is not None or name not in of_images]
-    others = detector(trained.encode_rows(outside.split), names)
+    names = [name for name in ordinary if outside.encoded.images is not None or name not in of_images]
+    others = detector(outside.encoded, names)
     metrics = {name: detection_metrics(ordinary[name], others[name]) for name in names}
     score = detector.default if detector.default in names else names[0]
     threshold = detector.threshold(score, fpr)
@@ -99,8 +102,8 @@ def _comparison(context: ReportContext, detector: Detector, fpr: float) -> list[
         rows.append([name, *(f"{value:.3f}" for value in values), percent(flagged)])
     columns = ["score", "AUROC", "AUPR-in", "AUPR-out", "FPR95", "others flagged"]
     table_caption = (
-        f"All scores of the run on {pluralise(len(inside.split), 'ordinary row')} and "
-        f"{pluralise(len(outside.split), 'other row')}. FPR95: share of ordinary rows flagged at the "
+        f"All scores of the run on {pluralise(len(inside.rows), 'ordinary row')} and "
+        f"{pluralise(len(outside.rows), 'other row')}. FPR95: share of ordinary rows flagged at the "
         "threshold that flags 95 % of the others."
     )
     return [
@@ -108,6 +111,15 @@ def _comparison(context: ReportContext, detector: Detector, fpr: float) -> list[
         Table(columns, rows, table_caption, right=columns[1:], highlight=[score]),
         *_image_parts(context, (inside, ordinary[score]), (outside, others[score]), score, threshold),
     ]
+
+
+def _sample(rows: NamedRows, rng: np.random.Generator) -> NamedRows:
+    """Draw rows at random, if there are many."""
+    if len(rows.rows) <= MAX_ROWS:
+        return rows
+    index = np.sort(rng.choice(len(rows.rows), MAX_ROWS, replace=False))
+    images = None if rows.images is None else rows.images[index]
+    return NamedRows(rows.name, rows.rows.take(index), take_rows(rows.encoded, index), images)
 
 
 def _image_parts(

@@ -128,7 +128,8 @@ def write_plots(run: Run, evaluation: Evaluation, *, context: DataContext) -> li
     if held.trained.preprocessor.dim >= 2:
         members = len(held.trained.model.parts)
         title = "Latent space" if members == 1 else f"Latent space of the first of {members} members"
-        latents = latent.encode_latents(held.trained, held.split.x, held.split.labels)
+        rows = held.trained.encode_rows(held.split)
+        latents = latent.latent_rows(held.trained, rows, held.split.labels.numpy())
         figures["latent"] = latent.latent_figure(latents, title=title)
     plane = latent.predict_plane(held.trained, held.rows.train)
     if plane is not None:

@@ -52,8 +52,8 @@ def test_densities_are_those_of_the_class_and_entropies_those_of_scipy(
     labels = rows.labels.copy()
     labels[:5] = -1
     split = trained.preprocessor.apply(Rows(rows.columns, labels, rows.ids), DataContext())
-    told = compute_row_statistics(trained, split)
     predicted = trained.encode_rows(split)
+    told = compute_row_statistics(trained.model, predicted, labels)
     assert told.classes[:5].tolist() == predicted.log_posterior[:5].argmax(1).tolist()
     assert told.classes[5:].tolist() == labels[5:].tolist()
     np.testing.assert_allclose(told.entropy, entropy(predicted.log_posterior.exp(), axis=1), atol=1e-9)

@@ -50,7 +50,9 @@ def test_a_run_of_images_has_galleries(image_context: ReportContext) -> None:
     gallery, uncertain = plots(gallery_section(image_context))
     assert (gallery.name, uncertain.name) == ("gallery", "doubtful")
     assert gallery.png.startswith(b"\x89PNG")
-    statistics = compute_row_statistics(image_context.trained, image_context.validation.split)
+    validation = image_context.validation
+    model = image_context.trained.model
+    statistics = compute_row_statistics(model, validation.encoded, validation.rows.labels)
     best = select_extremes(statistics, 3, 1)[0][0]
     assert f"{statistics.log_density[best]:.4g}" in gallery.svg.decode()
     assert "typical" in gallery.svg.decode()
@@ -65,7 +67,7 @@ def test_samples_of_images_are_shown_at_three_temperatures(image_context: Report
 
 def test_generated_images_share_rows_by_class_path_or_origin(image_context: ReportContext) -> None:
     trained, validation = image_context.trained, image_context.validation
-    x, origin = validation.split.x[:3], validation.rows.take(np.arange(3))
+    x, origin = validation.encoded.x[:3], validation.rows.take(np.arange(3))
     path, generator = interpolate(trained, x[:2], steps=5), torch.Generator().manual_seed(0)
     draws = [draw_samples(trained, 2, classes=[3, 8], temperature=t, generator=generator) for t in (0.3, 1)]
     cases: list[tuple[SampleMode, GeneratedRows, set[str], int, int]] = [
@@ -132,7 +134,8 @@ def test_a_table_has_typical_and_odd_rows_in_its_own_columns(context: ReportCont
     names = [column.name for column in context.trained.preprocessor.columns]
     assert first.columns[-2:] == names
     validation = context.validation
-    statistics = compute_row_statistics(context.trained, validation.split)
+    model = context.trained.model
+    statistics = compute_row_statistics(model, validation.encoded, validation.rows.labels)
     indices = {str(name): index for index, name in enumerate(validation.rows.ids)}
     for line in first.rows:
         index = indices[str(line[2])]
