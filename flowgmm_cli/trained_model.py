@@ -17,7 +17,7 @@ from flowgmm_cli.api import Column, Component, DataContext, FlowSpec, Latents, S
 from flowgmm_cli.data.preprocessor import Preprocessor, Tensors
 from flowgmm_cli.errors import RecipeError, RunError
 from flowgmm_cli.files import read_json, read_tensors, select_prefix, write_json, write_tensors
-from flowgmm_cli.flows.flat import FlatFlow, latent_sizes
+from flowgmm_cli.flows.multiscale import FlatFlow, latent_sizes
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.mixture.init import InitialMeans
 from flowgmm_cli.model import Ensemble, FlowMixture, Model

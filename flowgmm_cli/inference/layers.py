@@ -13,9 +13,8 @@ from torch import Tensor, nn
 
 from flowgmm_cli.api import iterate_batches
 from flowgmm_cli.bijection import Bijection, Sequential
-from flowgmm_cli.flows.flat import FlatFlow
 from flowgmm_cli.flows.layers.coupling import split_halves
-from flowgmm_cli.flows.multiscale import MultiScale
+from flowgmm_cli.flows.multiscale import FlatFlow, MultiScale
 
 Map = TypeVar("Map", bound=nn.Module)
 _JACOBIAN_ROWS = 128  # rows of a Jacobian in one batch: a convolution keeps many numbers of each

@@ -13,7 +13,7 @@ from flowgmm_cli.api import DataContext, Rows, ScoreInputs
 from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.data.splits import SplitRows
 from flowgmm_cli.errors import RecipeError
-from flowgmm_cli.flows.flat import FlatFlow
+from flowgmm_cli.flows.multiscale import FlatFlow
 from flowgmm_cli.inference.ood_selection import select_score
 from flowgmm_cli.inference.pseudo_ood import pseudo_ood_images, pseudo_ood_vectors
 from flowgmm_cli.recipe.schema import Recipe, score_names

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.api import Latents, ScoreInputs
-from flowgmm_cli.flows.flat import FlatFlow
+from flowgmm_cli.flows.multiscale import FlatFlow
 from flowgmm_cli.model import Model
 from flowgmm_cli.trained_model import encode
 from flowgmm_cli.views.degradations import gaussian_blur

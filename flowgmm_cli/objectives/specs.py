@@ -43,7 +43,7 @@ class JointConfig(Config):
 SPECS: dict[str, Spec] = {
     "hybrid": ObjectiveSpec(
         config=HybridConfig,
-        build="flowgmm_cli.objectives.hybrid:Hybrid",
+        build="flowgmm_cli.objectives.losses:Hybrid",
         summary="Tempered cross-entropy of labelled rows and density of all rows, per dimension",
         docs="The joint likelihood weighs a row's D coordinates against a single class, so labels drown as D "
         "grows. Here the two have weights of their own, and the density is divided by D, so that one setting "
@@ -51,7 +51,7 @@ SPECS: dict[str, Spec] = {
     ),
     "joint": ObjectiveSpec(
         config=JointConfig,
-        build="flowgmm_cli.objectives.joint:Joint",
+        build="flowgmm_cli.objectives.losses:Joint",
         summary="Exact likelihood: log p(x, y) of labelled rows, log p(x) of unlabelled ones",
         docs="Izmailov et al. (2020), equation 4. Use it without regularisers and with "
         "`data.views.strong: []` for the paper's plain FlowGMM. What the paper's program minimises on tables "

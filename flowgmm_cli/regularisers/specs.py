@@ -75,52 +75,52 @@ class LogDetPenaltyConfig(RegulariserConfig):
 SPECS: dict[str, Spec] = {
     "consistency": RegulariserSpec(
         config=ConsistencyConfig,
-        build="flowgmm_cli.regularisers.consistency:Consistency",
+        build="flowgmm_cli.regularisers.terms:Consistency",
         summary="Same class under both views: cross-entropy to the teacher's sharpened posterior",
         docs="The moving average of the model (Tarvainen and Valpola, 2017) classifies the weak view of an "
         "unlabelled row; its tempered and sharpened posterior is the student's target on the strong view.",
     ),
     "flow_consistency": RegulariserSpec(
         config=FlowConsistencyConfig,
-        build="flowgmm_cli.regularisers.consistency:FlowConsistency",
+        build="flowgmm_cli.regularisers.terms:FlowConsistency",
         summary="The paper's term: likelihood of the strong view in the class predicted for the weak one",
         docs="Izmailov et al. (2020), section 4.3: the model itself predicts the class of the weak view, a "
         "hard label without gradient; the strong view should be likely under that class. Divided by D.",
     ),
     "pi_model": RegulariserSpec(
         config=PiModelConfig,
-        build="flowgmm_cli.regularisers.consistency:PiModel",
+        build="flowgmm_cli.regularisers.terms:PiModel",
         summary="Squared difference of the class probabilities of the two views",
         docs="Laine and Aila (2017). The weak view's probabilities are the target, without gradient.",
     ),
     "entropy": RegulariserSpec(
         config=EntropyConfig,
-        build="flowgmm_cli.regularisers.penalties:Entropy",
+        build="flowgmm_cli.regularisers.terms:Entropy",
         summary="Entropy of the posterior of unlabelled rows, to keep boundaries out of dense regions",
         docs="Grandvalet and Bengio (2004), on tempered posteriors of the strong view.",
     ),
     "vat": RegulariserSpec(
         config=VatConfig,
-        build="flowgmm_cli.regularisers.consistency:Vat",
+        build="flowgmm_cli.regularisers.terms:Vat",
         summary="Virtual adversarial training: same posterior under the worst small change of a row",
         docs="Miyato et al. (2018). Costs three further passes of the unlabelled rows for one iteration.",
     ),
     "mixup": RegulariserSpec(
         config=MixupConfig,
-        build="flowgmm_cli.regularisers.consistency:Mixup",
+        build="flowgmm_cli.regularisers.terms:Mixup",
         summary="Mixup: between the latents of two rows, the same mix of their classes",
         docs="Mixup in the latent space (Verma et al., 2019) of unlabelled rows under the strong view, with "
         "the teacher's sharpened posteriors of the weak view as targets (MixMatch, Berthelot et al., 2019).",
     ),
     "mean_separation": RegulariserSpec(
         config=MeanSeparationConfig,
-        build="flowgmm_cli.regularisers.penalties:MeanSeparation",
+        build="flowgmm_cli.regularisers.terms:MeanSeparation",
         summary="Squared hinge on the distance between class means",
         docs="Keeps learned means from drifting together before the classes have separated.",
     ),
     "log_det_penalty": RegulariserSpec(
         config=LogDetPenaltyConfig,
-        build="flowgmm_cli.regularisers.penalties:LogDetPenalty",
+        build="flowgmm_cli.regularisers.terms:LogDetPenalty",
         summary="Squared log-determinant per dimension, against extreme changes of volume",
     ),
 }

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from flowgmm_cli.data.row_tensors import RowTensors
 from flowgmm_cli.devices import Engine, allow_tf32, limit_threads
-from flowgmm_cli.flows.flat import FlatFlow
+from flowgmm_cli.flows.multiscale import FlatFlow
 from flowgmm_cli.mixture.specs import GMMConfig
 from flowgmm_cli.recipe.load import vary
 from flowgmm_cli.recipe.schema import Recipe, TrainConfig

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from flowgmm_cli.api import Objective, iterate_batches
 from flowgmm_cli.data.lazy_dataset import RowStore
-from flowgmm_cli.flows.flat import latent_sizes
+from flowgmm_cli.flows.multiscale import latent_sizes
 from flowgmm_cli.mixture.build import initial_weights, mixture_dims
 from flowgmm_cli.mixture.clusters import component_responsibilities
 from flowgmm_cli.mixture.init import (

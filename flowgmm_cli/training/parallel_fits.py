@@ -15,7 +15,7 @@ from functools import partial
 import torch
 
 from flowgmm_cli.errors import InterruptedRunError
-from flowgmm_cli.flows.flat import FlatFlow
+from flowgmm_cli.flows.multiscale import FlatFlow
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt
 from flowgmm_cli.training.fit_job import FitJob, PreparedFit, TrainContext
 from flowgmm_cli.training.trainer import FitResult

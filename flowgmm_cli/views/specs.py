@@ -173,17 +173,17 @@ class DropWordsConfig(TextViewConfig):
 SPECS: dict[str, ViewSpec] = {
     "noise": ViewSpec(
         config=NoiseConfig,
-        build="flowgmm_cli.views.tabular:Noise",
+        build="flowgmm_cli.views.rows:Noise",
         summary="Add Gaussian noise",
     ),
     "drop": ViewSpec(
         config=DropConfig,
-        build="flowgmm_cli.views.tabular:Drop",
+        build="flowgmm_cli.views.rows:Drop",
         summary="Set a random share of the features to 0",
     ),
     "corrupt": ViewSpec(
         config=CorruptConfig,
-        build="flowgmm_cli.views.tabular:Corrupt",
+        build="flowgmm_cli.views.rows:Corrupt",
         summary="Replace a random share of the features by those of other rows",
         docs="SCARF (Bahri et al., 2022): the replacement is a draw from the feature's marginal distribution "
         "in the batch, so it is a value that the column can have.",
@@ -259,7 +259,7 @@ SPECS: dict[str, ViewSpec] = {
     ),
     "drop_words": ViewSpec(
         config=DropWordsConfig,
-        build="flowgmm_cli.views.text:DropWords",
+        build="flowgmm_cli.views.rows:DropWords",
         level="text",
         summary="Remove a random share of the words of a text",
         docs="Acts on the texts, before the encoder: `copies` changed copies of each training text are "

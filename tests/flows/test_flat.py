@@ -3,7 +3,7 @@
 import torch
 
 from flowgmm_cli.bijection import Bijection, Sequential
-from flowgmm_cli.flows.flat import FlatFlow, latent_sizes
+from flowgmm_cli.flows.multiscale import FlatFlow, latent_sizes
 
 
 class DoublingFlow(Bijection):

@@ -9,7 +9,7 @@ import torch
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.bijection import Bijection, zero_log_det
-from flowgmm_cli.flows.flat import FlatFlow
+from flowgmm_cli.flows.multiscale import FlatFlow
 from flowgmm_cli.inference.check import check
 from flowgmm_cli.inference.layers import HeadBijection, jacobian, list_steps, to_float64
 

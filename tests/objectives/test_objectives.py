@@ -13,8 +13,7 @@ from flowgmm_cli.api import Batch, Latents
 from flowgmm_cli.data.row_tensors import RowTensors
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import FlowMixture
-from flowgmm_cli.objectives.hybrid import Hybrid
-from flowgmm_cli.objectives.joint import Joint
+from flowgmm_cli.objectives.losses import Hybrid, Joint
 from flowgmm_cli.objectives.specs import HybridConfig, JointConfig
 from flowgmm_cli.training.dataset import StepInput
 from flowgmm_cli.training.step import TrainingStep

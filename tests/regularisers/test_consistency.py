@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from flowgmm_cli.api import Batch, Latents
-from flowgmm_cli.regularisers.consistency import Consistency
 from flowgmm_cli.regularisers.specs import ConsistencyConfig
+from flowgmm_cli.regularisers.terms import Consistency
 
 
 def latents(class_log_prob: torch.Tensor) -> Latents:

@@ -11,8 +11,8 @@ from scipy import stats
 
 from flowgmm_cli.api import Batch, Latents
 from flowgmm_cli.model import FlowMixture
-from flowgmm_cli.regularisers.consistency import Mixup, draw_shares
 from flowgmm_cli.regularisers.specs import MixupConfig
+from flowgmm_cli.regularisers.terms import Mixup, draw_shares
 
 MakeModel = Callable[..., FlowMixture]
 

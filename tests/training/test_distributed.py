@@ -23,7 +23,7 @@ from flowgmm_cli.api import Component
 from flowgmm_cli.flows.realnvp import RealNVP
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import FlowMixture
-from flowgmm_cli.objectives.hybrid import Hybrid
+from flowgmm_cli.objectives.losses import Hybrid
 from flowgmm_cli.objectives.specs import HybridConfig
 from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.recipe.schema import CheckpointConfig, TrainConfig

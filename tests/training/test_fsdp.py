@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from flowgmm_cli.errors import RecipeError
-from flowgmm_cli.flows.flat import FlatFlow
 from flowgmm_cli.flows.glow import Glow
+from flowgmm_cli.flows.multiscale import FlatFlow
 from flowgmm_cli.flows.realnvp import RealNVP
 from flowgmm_cli.flows.specs import GlowConfig
 from flowgmm_cli.model import FlowMixture
@@ -34,16 +34,16 @@ STEPS = """
 import copy, tempfile
 from pathlib import Path
 from flowgmm_cli.files import read_tensors
-from flowgmm_cli.flows.flat import FlatFlow
+from flowgmm_cli.flows.multiscale import FlatFlow
 from flowgmm_cli.flows.glow import Glow
 from flowgmm_cli.flows.realnvp import RealNVP
 from flowgmm_cli.flows.specs import GlowConfig
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import FlowMixture
-from flowgmm_cli.objectives.hybrid import Hybrid
+from flowgmm_cli.objectives.losses import Hybrid
 from flowgmm_cli.objectives.specs import HybridConfig
 from flowgmm_cli.recipe.schema import CheckpointConfig, TrainConfig
-from flowgmm_cli.regularisers.consistency import Consistency
+from flowgmm_cli.regularisers.terms import Consistency
 from flowgmm_cli.regularisers.specs import ConsistencyConfig
 from flowgmm_cli.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from flowgmm_cli.data.row_tensors import RowTensors

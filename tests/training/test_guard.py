@@ -145,7 +145,7 @@ def test_a_mixture_that_is_not_finite_is_named(new_run: NewRun, monkeypatch: pyt
 
 
 def test_a_term_that_is_not_finite_is_named(new_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    from flowgmm_cli.regularisers.consistency import Consistency
+    from flowgmm_cli.regularisers.terms import Consistency
 
     def bad(self: Consistency, model: Any, teacher: Any, batch: Any) -> dict[str, Tensor]:
         return {"consistency": torch.tensor(float("inf" if batch.step >= 5 else 0))}

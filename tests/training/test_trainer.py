@@ -230,7 +230,7 @@ def test_several_processes_save_when_they_have_agreed_that_it_is_late(
 def test_each_step_has_random_numbers_of_its_own(
     train_run: TrainRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flowgmm_cli.views.tabular import Noise
+    from flowgmm_cli.views.rows import Noise
 
     seeds: list[int] = []
     real = Noise.__call__

@@ -1,25 +1,53 @@
-"""Regularisers that ask for the same class under two views of a row, or between two rows."""
+"""Additional terms of the loss: consistency of two views of a row, mixup, and penalties."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
-from flowgmm_cli.api import Batch
-from flowgmm_cli.regularisers.base import RampRegulariser, mean_of_sum
+from flowgmm_cli.api import Batch, RegulariserConfig
 from flowgmm_cli.regularisers.specs import (
     ConsistencyConfig,
+    EntropyConfig,
     FlowConsistencyConfig,
+    LogDetPenaltyConfig,
+    MeanSeparationConfig,
     MixupConfig,
     PiModelConfig,
+    RampConfig,
     VatConfig,
 )
 
+ConfigT = TypeVar("ConfigT", bound=RegulariserConfig)
 
-class Consistency(RampRegulariser[ConsistencyConfig]):
+
+class Term(ABC, Generic[ConfigT]):
+    """A term of the loss; those with a `RampConfig` grow linearly over the first epochs."""
+
+    name: ClassVar[str]
+    reads: frozenset[str] = frozenset({"strong"})
+
+    def __init__(self, config: ConfigT) -> None:
+        self.config = config
+
+    @abstractmethod
+    def loss(self, model: Any, teacher: Any, batch: Batch) -> Tensor:
+        """Return the term at full weight, a scalar; 0 without rows."""
+
+    def __call__(self, model: Any, teacher: Any, batch: Batch) -> Mapping[str, Tensor]:
+        """Return `{name: scalar}`."""
+        ramp = (
+            linear_ramp(batch.epoch, self.config.ramp_epochs) if isinstance(self.config, RampConfig) else 1.0
+        )
+        return {self.name: ramp * self.loss(model, teacher, batch)}
+
+
+class Consistency(Term[ConsistencyConfig]):
     r"""Cross-entropy of the student on the strong view to the teacher's sharpened posterior on the weak view.
 
     .. math:: \mathrm{CE}\big(\mathrm{sharpen}(p_{teacher}(k \mid x_{weak})),
@@ -40,7 +68,7 @@ class Consistency(RampRegulariser[ConsistencyConfig]):
         return mean_of_sum(-(target * student).sum(), len(target))
 
 
-class FlowConsistency(RampRegulariser[FlowConsistencyConfig]):
+class FlowConsistency(Term[FlowConsistencyConfig]):
     r"""Negative log-density of the strong view in the class that the student predicts for the weak view.
 
     .. math:: -\frac{1}{D} \log p(x_{strong} \mid \hat y), \qquad \hat y = \arg\max_k p(k \mid x_{weak})
@@ -63,7 +91,7 @@ class FlowConsistency(RampRegulariser[FlowConsistencyConfig]):
         return mean_of_sum(-log_prob.sum(), len(log_prob)) / divisor
 
 
-class PiModel(RampRegulariser[PiModelConfig]):
+class PiModel(Term[PiModelConfig]):
     r"""Squared difference of the tempered class probabilities of two views (Laine and Aila, 2017).
 
     .. math:: \textstyle\sum_k \big(p(k \mid x_{strong}) - p(k \mid x_{weak})\big)^2
@@ -81,7 +109,7 @@ class PiModel(RampRegulariser[PiModelConfig]):
         return mean_of_sum((p - target).square().sum(), len(p))
 
 
-class Mixup(RampRegulariser[MixupConfig]):
+class Mixup(Term[MixupConfig]):
     r"""Mixup of latents (Verma et al., 2019; Zhang et al., 2018), with targets as in MixMatch.
 
     .. math:: \mathrm{CE}\big(\lambda t_i + (1 - \lambda) t_j,\ p(k \mid \lambda z_i + (1 - \lambda) z_j)\big)
@@ -104,7 +132,7 @@ class Mixup(RampRegulariser[MixupConfig]):
         return mean_of_sum(-(torch.lerp(target[partner], target, share) * student).sum(), len(z))
 
 
-class Vat(RampRegulariser[VatConfig]):
+class Vat(Term[VatConfig]):
     r"""Virtual adversarial training (Miyato et al., 2018).
 
     .. math:: \mathrm{KL}\big(p(\cdot \mid x)\ \|\ p(\cdot \mid x + r)\big), \qquad
@@ -135,6 +163,76 @@ class Vat(RampRegulariser[VatConfig]):
                 (grad,) = torch.autograd.grad(divergence(probe), probe)
             change = _unit_rows(grad)
         return divergence(self.config.radius * unit * change)
+
+
+class Entropy(Term[EntropyConfig]):
+    r"""Mean entropy of the student's tempered posterior of the strong view, in nats.
+
+    .. math:: -\textstyle\sum_k p(k \mid x) \log p(k \mid x)
+
+    (Grandvalet and Bengio, 2004.)
+    """
+
+    name = "entropy"
+
+    def loss(self, model: Any, teacher: Any, batch: Batch) -> Tensor:
+        """Return the mean entropy."""
+        log_p = torch.log_softmax(batch.student["strong"].class_log_prob / batch.temperature, dim=1)
+        return mean_of_sum(-(log_p.exp() * log_p).sum(), len(log_p))
+
+
+class MeanSeparation(Term[MeanSeparationConfig]):
+    r"""Squared hinge on the distances between the class means of the mixture.
+
+    .. math:: \frac{2}{K (K - 1)} \textstyle\sum_{i < j} \max(0,\ d - \|\mu_i - \mu_j\| / \sigma)^2
+
+    with :math:`\sigma` the mean standard deviation of the components; with several components per class, the
+    pairs within a class do not count.
+    """
+
+    name = "mean_separation"
+    reads: frozenset[str] = frozenset()
+
+    def loss(self, model: Any, teacher: Any, batch: Batch) -> Tensor:
+        """Return the mean over pairs of means; 0 with a single class."""
+        # the unit has no gradient, or components would shrink to seem further apart
+        mixture = model.mixture
+        distances = torch.pdist(mixture.means.float()) / mixture.scales.detach().mean()
+        if mixture.components > 1:
+            first, second = torch.triu_indices(len(mixture.means), len(mixture.means), 1)
+            classes = mixture.component_classes
+            distances = distances[classes[first] != classes[second]]
+        missing = torch.relu(self.config.distance - distances)
+        return mean_of_sum(missing.square().sum(), len(missing))
+
+
+class LogDetPenalty(Term[LogDetPenaltyConfig]):
+    r"""Mean squared log-determinant per dimension, of the labelled rows and the strong views.
+
+    .. math:: \overline{(\log|\det \partial f / \partial x| / D)^2}
+    """
+
+    name = "log_det_penalty"
+
+    def loss(self, model: Any, teacher: Any, batch: Batch) -> Tensor:
+        """Return the mean square."""
+        labelled, strong = batch.student["labelled"], batch.student["strong"]
+        log_det = torch.cat([labelled.log_det, strong.log_det]) / strong.z.shape[1]
+        return mean_of_sum(log_det.square().sum(), len(log_det))
+
+
+def linear_ramp(epoch: float, length: float) -> float:
+    """Grow linearly from 0 to 1 over `length` epochs; 1 at once if `length` is 0.
+
+    >>> linear_ramp(0.0, 3.0), linear_ramp(1.5, 3.0), linear_ramp(9.0, 3.0), linear_ramp(0.0, 0.0)
+    (0.0, 0.5, 1.0, 1.0)
+    """
+    return 1.0 if length <= 0 else min(1.0, epoch / length)
+
+
+def mean_of_sum(total: Tensor, rows: int) -> Tensor:
+    """Divide the sum over rows by their number; 0 without rows, where their mean would be NaN."""
+    return total / max(1, rows)
 
 
 def teacher_targets(teacher: Any, batch: Batch, sharpening: float) -> Tensor:
