@@ -138,9 +138,3 @@ def test_after_a_squeeze_it_is_a_checkerboard_coupling_of_the_image() -> None:
     other = torch.where(fixed, x, 2 * x)
     # affine in the changed colour: doubling it adds the linear part once more
     torch.testing.assert_close(image(torch.where(fixed, x, 3 * x)) - image(other), image(other) - z)
-
-
-def test_log_scales_of_images_stay_below_their_limit() -> None:
-    layer = make_image_coupling(4)
-    _, log_det = layer(1e4 * torch.randn(50, 4, 4, 4, generator=seeded(2)))
-    assert (log_det.abs() <= 1.5 * 32 + 1e-3).all()
