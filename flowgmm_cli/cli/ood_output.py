@@ -11,7 +11,6 @@ from flowgmm_cli.cli import output
 from flowgmm_cli.cli.session import file_stem, note_throughput
 from flowgmm_cli.errors import UsageError
 from flowgmm_cli.files import write_bytes, write_json
-from flowgmm_cli.inference.gallery import positions_by_quantile
 from flowgmm_cli.inference.inputs import read_rows_at
 from flowgmm_cli.inference.ood import CONVENTION
 from flowgmm_cli.inference.samples import image_column
@@ -57,7 +56,7 @@ def save_gallery(
 ) -> None:
     """Write images of both sides by score as a PNG file; the readers read the rows again."""
     from flowgmm_cli.report.figures import column_images, png
-    from flowgmm_cli.report.galleries import IMAGES_PER_ROW, score_figure
+    from flowgmm_cli.report.galleries import IMAGES_PER_ROW, positions_by_quantile, score_figure
 
     column = image_column(trained.preprocessor.columns)
     if column is None:

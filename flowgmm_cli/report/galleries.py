@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from scipy.stats import entropy
 
-from flowgmm_cli.inference.gallery import (
-    RowStatistics,
-    compute_row_statistics,
-    positions_by_quantile,
-    select_extremes,
-    select_uncertain,
-)
+from flowgmm_cli.api import ScoreInputs
+from flowgmm_cli.inference.pseudo_ood import transforms_log_det
+from flowgmm_cli.model import Model
 from flowgmm_cli.report.context import ReportContext
 from flowgmm_cli.report.figures import ImageRow, Images, Limits, image_grid_figure
 from flowgmm_cli.report.page import Paragraph, Part, Table, plot
@@ -23,6 +22,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from matplotlib.figure import Figure
 
+    Floats = npt.NDArray[np.float64]
+    Places = npt.NDArray[np.int64]
+
 IMAGES_PER_ROW = 10  # of a figure by score
 IMAGES_PER_KIND = 7  # typical or odd images of a class
 UNCERTAIN_IMAGES = 14
@@ -30,7 +32,8 @@ ROWS_PER_KIND = 2  # typical or odd rows of a class in a table
 UNCERTAIN_ROWS = 5
 MAX_CLASSES = 12
 MAX_COLUMNS = 8
-_QUANTILES = ("lowest", "lower quarter", "middle", "upper quarter", "highest")
+QUANTILES = {"lowest": 0.0, "lower quarter": 0.25, "middle": 0.5, "upper quarter": 0.75, "highest": 1.0}
+"""Quantiles of a score around which rows are shown."""
 
 
 def gallery_section(context: ReportContext) -> list[Part]:
@@ -118,9 +121,62 @@ def _tables(context: ReportContext, statistics: RowStatistics, classes: Sequence
     ]
 
 
+@dataclass(frozen=True)
+class RowStatistics:
+    """Class, density and uncertainty of rows, each `(N,)`."""
+
+    classes: Places  # the label of each row, or the predicted class if it has none
+    predicted: Places
+    log_density: Floats  # `log p(x | k)` of that class in nats, including the transforms' log-determinant
+    entropy: Floats  # of the calibrated posterior, in nats
+
+
+def compute_row_statistics(
+    model: Model, rows: ScoreInputs, labels: npt.NDArray[np.integer[Any]]
+) -> RowStatistics:
+    """Compute the statistics of rows with labels `(N,)`, -1 where unknown."""
+    log_posterior = rows.log_posterior.numpy()
+    predicted = log_posterior.argmax(1)
+    classes = np.where(labels >= 0, labels, predicted)
+    log_weights = [part.mixture.log_weights.detach().double().cpu() for part in model.parts]
+    log_prior = torch.stack(log_weights).mean(0).numpy()
+    log_joint = rows.latents.class_log_prob.double().numpy()[np.arange(len(rows)), classes]
+    log_det = rows.latents.log_det.double() + transforms_log_det(rows)
+    log_density = log_joint + log_det.numpy() - log_prior[classes]
+    return RowStatistics(classes, predicted, log_density, entropy(np.exp(log_posterior), axis=1))
+
+
+def select_extremes(statistics: RowStatistics, class_index: int, count: int) -> tuple[Places, Places]:
+    """Return at most `count` rows of a class with its highest density, and as many with the lowest.
+
+    The highest and the lowest density come first; no row is in both.
+    """
+    rows = np.flatnonzero((statistics.classes == class_index) & np.isfinite(statistics.log_density))
+    order = rows[np.argsort(-statistics.log_density[rows], kind="stable")]
+    typical = order[: min(count, -(-len(order) // 2))]
+    return typical, order[len(typical) :][::-1][:count]
+
+
+def select_uncertain(statistics: RowStatistics, count: int) -> Places:
+    """Return the rows of largest entropy, largest first."""
+    return np.argsort(-statistics.entropy, kind="stable")[:count]
+
+
+def positions_by_quantile(values: Floats, count: int) -> list[Places]:
+    """Return up to `count` positions of values around each of `QUANTILES`, ascending and disjoint.
+
+    >>> [group.tolist() for group in positions_by_quantile(np.array([5.0, 1, 4, 2, 3, 0]), 1)]
+    [[5], [1], [3], [2], [0]]
+    """
+    order = np.argsort(values, kind="stable")
+    count = min(count, len(order) // len(QUANTILES))
+    starts = [round(share * (len(order) - count)) for share in QUANTILES.values()]
+    return [order[start : start + count] for start in starts] if count else [order]
+
+
 def score_figure(
-    outside: tuple[Images, npt.NDArray[np.float64]] | None,
-    inside: tuple[Images, npt.NDArray[np.float64]],
+    outside: tuple[Images, Floats] | None,
+    inside: tuple[Images, Floats],
     *,
     limits: Limits,
     threshold: float,
@@ -135,8 +191,8 @@ def score_figure(
     groups = []
     if outside is not None:
         images, values = outside
-        parts = positions_by_quantile(values, max(1, len(values) // len(_QUANTILES)))
-        labels = [f"other, {quantile}" for quantile in _QUANTILES] if len(parts) > 1 else ["others"]
+        parts = positions_by_quantile(values, max(1, len(values) // len(QUANTILES)))
+        labels = [f"other, {quantile}" for quantile in QUANTILES] if len(parts) > 1 else ["others"]
         groups = [(label, images[part], values[part]) for label, part in zip(labels, parts, strict=True)]
     rows = [
         ImageRow(label, [images], [f"{value:.4g}" for value in values], (values > threshold).tolist())

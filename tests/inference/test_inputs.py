@@ -12,7 +12,7 @@ from flowgmm_cli.api import Column, DataContext, Rows
 from flowgmm_cli.data.readers.base import Chunk, MemoryReader
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.errors import DataError
-from flowgmm_cli.inference.inputs import open_input
+from flowgmm_cli.inference.inputs import open_input, read_rows_at
 
 TABLE = InputSchema(
     columns=(Column("width", "numeric"), Column("colour", "category")),
@@ -128,3 +128,13 @@ def test_an_object_with_columns_is_accepted_like_a_dict() -> None:
 def test_rows_that_do_not_fit_the_model_are_a_data_error(data: Any, schema: InputSchema, words: str) -> None:
     with pytest.raises(DataError, match=words):
         read(data, schema)
+
+
+@pytest.mark.parametrize("chunk_rows", [2, 7, 100])
+def test_rows_are_read_by_position(chunk_rows: int) -> None:
+    ids = np.array([f"r{place}" for place in range(20)], dtype=object)
+    rows = Rows({"a": np.arange(20.0)}, np.full(20, -1), ids)
+    reader = MemoryReader(rows, "rows", chunk_rows=chunk_rows)
+    rows_at = read_rows_at(reader, np.array([13, 0, 13, 7]))
+    assert rows_at.ids.tolist() == ["r13", "r0", "r13", "r7"]
+    assert rows_at.columns["a"].tolist() == [13, 0, 13, 7]

@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from scipy.stats import entropy
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.inference.gallery import compute_row_statistics, select_extremes
 from flowgmm_cli.inference.interpolation import interpolate, transfer, transfer_all
 from flowgmm_cli.inference.samples import GeneratedRows, concatenate_generated
 from flowgmm_cli.inference.sampling import class_means, draw_samples
+from flowgmm_cli.model import Ensemble
 from flowgmm_cli.report.card import model_card
 from flowgmm_cli.report.context import ReportContext
-from flowgmm_cli.report.galleries import gallery_section, score_figure
+from flowgmm_cli.report.galleries import (
+    RowStatistics,
+    compute_row_statistics,
+    gallery_section,
+    positions_by_quantile,
+    score_figure,
+    select_extremes,
+    select_uncertain,
+)
 from flowgmm_cli.report.ood import ood_section
 from flowgmm_cli.report.page import Paragraph, Part, Plot, Table, Tiles
 from flowgmm_cli.report.samples import SampleMode, samples_figure, samples_section
@@ -44,6 +56,60 @@ def pixels(figure: Figure) -> np.ndarray:
 
 def plots(parts: Sequence[Part], name: str = "") -> list[Plot]:
     return [part for part in parts if isinstance(part, Plot) and name in part.name]
+
+
+def test_typical_and_odd_rows_are_the_densest_and_least_dense_of_a_class() -> None:
+    statistics = RowStatistics(
+        classes=np.array([0, 1, 0, 0, 1, 0]),
+        predicted=np.array([0, 1, 1, 0, 1, 0]),
+        log_density=np.array([-1.0, -9.0, -5.0, -2.0, -3.0, np.nan]),
+        entropy=np.array([0.1, 0.2, 0.6, 0.0, 0.5, 0.3]),
+    )
+    assert [rows.tolist() for rows in select_extremes(statistics, 0, 1)] == [[0], [2]]
+    assert [rows.tolist() for rows in select_extremes(statistics, 0, 9)] == [[0, 3], [2]]
+    assert len(select_extremes(statistics, 2, 3)[0]) == 0
+    assert select_uncertain(statistics, 2).tolist() == [2, 4]
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_densities_are_those_of_the_class_and_entropies_those_of_scipy(
+    context: ReportContext, other: Run, members: int
+) -> None:
+    models = [context.trained.model, ReportContext(other, CONTEXT).trained.model][:members]
+    parts = [part for model in models for part in model.parts]
+    for part in parts:
+        part.mixture.set_weights(torch.tensor([1.0, 4.0, 2.0]))
+    trained = replace(context.trained, model=Ensemble(parts))
+    split = trained.preprocessor.apply(context.validation.rows, CONTEXT)
+    encoded, labels = trained.encode_rows(split), context.validation.rows.labels.copy()
+    labels[:5] = -1
+    statistics = compute_row_statistics(trained.model, encoded, labels)
+    assert statistics.classes[:5].tolist() == encoded.log_posterior[:5].argmax(1).tolist()
+    assert statistics.classes[5:].tolist() == labels[5:].tolist()
+    np.testing.assert_allclose(statistics.entropy, entropy(encoded.log_posterior.exp(), axis=1), atol=1e-9)
+    expected = []
+    with torch.no_grad():
+        for part in parts:
+            z, log_det = part.flow(split.x)
+            means, scales = (values[statistics.classes] for values in part.mixture.moments())
+            normal = torch.distributions.Normal(means, scales)
+            expected.append(normal.log_prob(z).sum(1) + log_det + split.log_det)
+    np.testing.assert_allclose(statistics.log_density, torch.stack(expected).mean(0), rtol=1e-4, atol=1e-3)
+
+
+@given(st.lists(st.floats(-5, 5), min_size=0, max_size=60), st.integers(1, 8))
+def test_quantile_groups_are_ascending_and_disjoint(values: list[float], each: int) -> None:
+    scores = np.array(values, dtype=np.float64)
+    groups = positions_by_quantile(scores, each)
+    places = np.concatenate(groups).tolist()
+    assert len(set(places)) == len(places)
+    assert (np.diff(scores[places]) >= 0).all()
+    if len(values):
+        assert (scores[places[0]], scores[places[-1]]) == (scores.min(), scores.max())
+    if len(values) >= 5 * each:
+        assert [len(group) for group in groups] == [each] * 5
+        middle = scores[groups[2]]
+        assert middle.min() <= np.median(scores) <= middle.max() or each % 2 == 0 or len(values) % 2 == 0
 
 
 def test_a_run_of_images_has_galleries(image_context: ReportContext) -> None:
