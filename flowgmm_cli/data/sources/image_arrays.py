@@ -23,11 +23,6 @@ from flowgmm_cli.errors import DataError
 Note = Callable[[str], None]
 
 _IDX = re.compile(r"(?P<set>.*?)(?P<split>train|t10k|test)[-.]images[-.]idx\d[-.]ubyte(\.gz)?", re.IGNORECASE)
-_LABEL_HINTS = {
-    "npz": ", which {} could name",
-    "npy": "; {} can name a file of labels",
-    "IDX": "; they are read from a file such as train-labels-idx1-ubyte beside it",
-}
 
 
 def find_idx_files(folder: Path) -> dict[str, Path]:
@@ -61,26 +56,18 @@ def read_array_images(
         file = ArrayFile(str(path))
         if file.format == "idx":
             stored[split] = (file.arrays[UNNAMED], file.arrays.get(IDX_LABELS))
-        elif file.format == "npz":
-            stored |= _find_splits(file, config)
-            names = names or read_class_names(file.arrays)
         else:
-            stored["train"] = (
-                file.arrays[UNNAMED],
-                None if config.y is None else file.find(config.y, "data.y"),
-            )
-            if config.x_test is not None:
-                y = None if config.y_test is None else file.find(config.y_test, "data.y_test")
-                stored["test"] = (file.find(config.x_test, "data.x_test"), y)
+            stored |= _find_splits(file, config)
+        names = names or read_class_names(file.arrays)
     for split, (x, y) in stored.items():
         if y is None:
             key = "data.y" if split == "train" else f"data.y_{split}"
-            note(f"{x.where} has no labels" + _LABEL_HINTS[x.format].format(key))
-    return {split: _read_split(split, x, y, names, note) for split, (x, y) in stored.items()}, names
+            note(f"{x.where} has no labels" + ("" if x.format == "IDX" else f"; {key} can name them"))
+    return {split: _read_split(split, x, y, names) for split, (x, y) in stored.items()}, names
 
 
 def _find_splits(file: ArrayFile, config: ImagesConfig) -> dict[str, tuple[StoredArray, StoredArray | None]]:
-    """Return the images and labels of each split among the arrays of an npz file."""
+    """Return the images and labels of each split in a file, or in npy files that the recipe names."""
     splits = {}
     given = {"train": (config.x, config.y), "test": (config.x_test, config.y_test), "val": (None, None)}
     for split, (x, y) in given.items():
@@ -100,9 +87,7 @@ def _find_name(key: str, content: str, split: str, arrays: Mapping[str, object])
     return next((name for name in (*main, f"{key}_{split}", f"{split}_{content}") if name in arrays), None)
 
 
-def _read_split(
-    split: str, x: StoredArray, y: StoredArray | None, names: Sequence[str] | None, note: Note
-) -> ImageSplit:
+def _read_split(split: str, x: StoredArray, y: StoredArray | None, names: Sequence[str] | None) -> ImageSplit:
     """Read an array of images and its labels, `(N,)` or `(N, 1)`; None means unlabelled."""
     if y is not None and y.shape not in (x.shape[:1], (*x.shape[:1], 1)):
         raise DataError(f"{y.where}: {x.shape[0]:,} images, but labels of shape {y.shape}")

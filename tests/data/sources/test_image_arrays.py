@@ -124,7 +124,7 @@ def test_arrays_without_labels_or_images(load, tmp_path):
     np.savez(tmp_path / "a.npz", x=GREY)
     data = load(tmp_path / "a.npz")
     assert data.splits["train"].labels.tolist() == [-1] * 10
-    assert "array `x` has no labels, which data.y could name" in data.notes[0]
+    assert "array `x` has no labels; data.y can name them" in data.notes[0]
     np.savez(tmp_path / "b.npz", x=GREY.reshape(10, -1), y=LABELS)
     with pytest.raises(DataError, match=r"b\.npz, `train` must hold images"):
         load(tmp_path / "b.npz")
