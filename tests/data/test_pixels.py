@@ -11,6 +11,7 @@ from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.data.feature_encoder import FeatureEncoder
 from flowgmm_cli.data.images.format import image_shape
 from flowgmm_cli.data.preprocessor import Preprocessor
+from flowgmm_cli.data.specs import DequantiseConfig, PcaConfig, StandardiseConfig
 from flowgmm_cli.data.transforms.dequantise import Dequantise
 from flowgmm_cli.data.transforms.elementwise import Standardise
 from flowgmm_cli.data.transforms.pca import Pca
@@ -29,7 +30,8 @@ def feature_encoder(*columns):
 
 
 def preprocessor(column, *transforms):
-    fitted = [make(math.prod(column.shape)) for make in transforms]
+    configs = {Dequantise: DequantiseConfig(), Standardise: StandardiseConfig(), Pca: PcaConfig()}
+    fitted = [make(configs[make], features=math.prod(column.shape)) for make in transforms]
     for step in fitted:
         step.fit(torch.from_numpy(feature_encoder(column).transform(rows(column), DataContext())).double())
     return Preprocessor(feature_encoder(column), Sequential(fitted))
