@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,7 +14,7 @@ from flowgmm_cli.cli.validation import check_stdout
 from flowgmm_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from flowgmm_cli.inference.features import ChannelEffect, Layer
+    from flowgmm_cli.inference.layers import Step
 
 SCHEMA = "flowgmm/features/1"
 _REFERENCE_ROWS = 512  # rows over which the standard deviation of a channel is taken
@@ -87,7 +88,7 @@ def features(
         trained, path = session.trained, str(session.run.path)
         layers = FlowLayers(trained)
         if layer is None:
-            _print_layers(path, layers.layers, as_json=as_json)
+            _print_layers(path, layers.steps, as_json=as_json)
             return
         sample_output.check_image_file(trained, save, "features", as_json=as_json)
         reader = session.open_rows(data, purpose="features", data_format=data_format)
@@ -97,18 +98,24 @@ def features(
         effect = perturb_channel(
             layers, x[:n], layer, channel, amounts, reference=x, extent=where, site=site, ids=ids
         )
-    description = _describe(effect, where)
+    step, position = layers[layer], ""
+    if len(step.shape) > 1:
+        position = f", {where}"
+    description = (
+        f"layer {layer} ({step.name}), channel {effect.channel}{position}; "
+        f"in its standard deviations of {effect.standard_deviation:.3g}"
+    )
     if save or not as_json:
         labels: dict[str, Any] = {"mode": "features", "subtitle": description}
-        sample_output.write_samples(trained, effect.rows, {}, save or "-", format_, **labels)
+        sample_output.write_samples(effect.rows, {}, save or "-", format_, **labels)
     if as_json:
         output.print_json(
             {
                 "schema": SCHEMA,
                 "run": path,
-                "layer": effect.layer.number,
-                "name": effect.layer.name,
-                "shape": list(effect.layer.shape),
+                "layer": layer,
+                "name": step.name,
+                "shape": list(step.shape),
                 "channel": effect.channel,
                 "standard_deviation": effect.standard_deviation,
                 "n": len(effect.rows),
@@ -119,26 +126,29 @@ def features(
     output.note(description)
 
 
-def _print_layers(run: str, layers: Sequence[Layer], *, as_json: bool) -> None:
-    headers = ["layer", "after", "shape", "channels", "factored out"]
-    rows: list[list[Any]] = [
-        [layer.number, layer.name, layer.shape, layer.shape[0], layer.factored] for layer in layers
-    ]
+def _print_layers(run: str, layers: Sequence[Step], *, as_json: bool) -> None:
+    width = math.prod(layers[0].shape)
     if as_json:
         keys = ["layer", "name", "shape", "channels", "factored_out"]
+        rows = [(k, s.name, s.shape, s.shape[0], width - math.prod(s.shape)) for k, s in enumerate(layers)]
         values = [dict(zip(keys, row, strict=True)) for row in rows]
         output.print_json({"schema": SCHEMA, "run": run, "layers": values})
         return
-    for row in rows:
-        row[2] = " x ".join(map(str, row[2]))
-    output.print_table(headers, rows, right=["layer", "channels", "factored out"])
+    output.print_table(
+        ["layer", "after", "shape", "channels", "factored out"],
+        [
+            [
+                number,
+                step.name,
+                " x ".join(map(str, step.shape)),
+                step.shape[0],
+                width - math.prod(step.shape),
+            ]
+            for number, step in enumerate(layers)
+        ],
+        right=["layer", "channels", "factored out"],
+    )
     output.note("--layer N --channel C shows the effect of a channel")
-
-
-def _describe(effect: ChannelEffect, where: str) -> str:
-    position = "" if len(effect.layer.shape) == 1 else f", {where}"
-    layer = f"layer {effect.layer.number} ({effect.layer.name}), channel {effect.channel}{position}"
-    return f"{layer}; in its standard deviations of {effect.standard_deviation:.3g}"
 
 
 def _parse_site(at: str | None) -> tuple[int, int] | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -11,8 +12,20 @@ from flowgmm_cli.cli.session import open_session
 from flowgmm_cli.cli.validation import check_stdout, parse_floats, parse_row_pairs
 from flowgmm_cli.errors import UsageError
 
-SCHEMA = "flowgmm/sample/1"
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from torch import Tensor
 
+    from flowgmm_cli.api import Rows
+    from flowgmm_cli.cli.session import Session
+    from flowgmm_cli.inference.interpolation import InterpolationPath
+    from flowgmm_cli.inference.samples import GeneratedRows
+    from flowgmm_cli.model import Model
+    from flowgmm_cli.trained_model import TrainedModel
+
+SCHEMA = "flowgmm/sample/1"
+ALL = "all"
+"""Value of `--transfer` that stands for every class, unless a class has this name."""
 
 Classes = Annotated[
     list[str] | None,
@@ -111,7 +124,8 @@ def sample(
     pairs = parse_row_pairs(interpolate)
     check_stdout(save, as_json=as_json)
     with open_session(run, run_flag, offline=offline) as session:
-        from flowgmm_cli.cli import generate, sample_output
+        from flowgmm_cli.cli import sample_output
+        from flowgmm_cli.inference.inputs import read_first_rows, select_rows
         from flowgmm_cli.inference.sampling import class_means
 
         trained, origin = session.trained, None
@@ -123,19 +137,21 @@ def sample(
         if mode == "means":
             rows = class_means(trained, source=source)
         elif mode == "draw":
-            rows = generate.draw(trained, classes, n, temperatures, seed=seed, source=source)
+            rows = _draw(trained, classes, n, temperatures, seed=seed, source=source)
         else:
             reader = session.open_rows(data, purpose=f"--{mode}", data_format=data_format)
             if mode == "interpolate":
-                rows, origin = generate.interpolate_pairs(session, reader, pairs, steps=steps, path=path)
+                origin = select_rows(reader, [name for pair in pairs for name in pair])
+                rows = _interpolate(session, origin, pairs, steps, path)
             else:
-                max_rows = None if save and not save.lower().endswith(".png") else n
-                rows, origin = generate.transfer_rows(session, reader, transfer or generate.ALL, max_rows)
-        texts = generate.find_nearest_texts(session, rows, nearest)
+                whole = save is not None and not save.lower().endswith(".png")
+                origin = read_first_rows(reader, None if whole else n)
+                rows = _transfer(session, origin, transfer or ALL)
+        texts = _find_nearest_texts(session, rows, nearest)
     if save or not (as_json or texts):
         at = f" at temperature {temperatures[0]:g}" if len(temperatures) == 1 else ""
         labels: dict[str, Any] = {"mode": mode, "origin": origin, "subtitle": f"samples{at}"}
-        sample_output.write_samples(trained, rows, texts, save or "-", format_, **labels)
+        sample_output.write_samples(rows, texts, save or "-", format_, **labels)
     if as_json:
         values: dict[str, Any] = {"schema": SCHEMA, "run": str(session.run.path), "mode": mode}
         values |= {"n": len(rows)}
@@ -145,6 +161,86 @@ def sample(
         output.print_json({**values, "saved": save, "rows": sample_output.rows_to_dicts(rows, texts)})
     elif texts and not save:
         sample_output.print_texts(rows, texts)
+
+
+def _draw(
+    trained: TrainedModel,
+    names: Sequence[str] | None,
+    n: int,
+    temperatures: Sequence[float],
+    *,
+    seed: int,
+    source: Model,
+) -> GeneratedRows:
+    """Draw `n` rows of each class, or in all by the classes' weights, at each temperature."""
+    import torch
+
+    from flowgmm_cli.inference.samples import class_index
+    from flowgmm_cli.inference.sampling import draw_samples
+
+    draws = []
+    for temperature in temperatures:
+        generator = torch.Generator().manual_seed(seed)  # the same numbers for all
+        work: dict[str, Any] = {"temperature": temperature, "generator": generator, "source": source}
+        classes = [class_index(trained, name) for name in names] if names else None
+        draws.append(draw_samples(trained, n, classes=classes, **work))
+    return _concatenate(draws, "temperature", temperatures)
+
+
+def _interpolate(
+    session: Session, rows: Rows, pairs: Sequence[tuple[str, str]], steps: int, path: InterpolationPath
+) -> GeneratedRows:
+    """Generate a path of `steps` rows between the rows of each pair."""
+    from flowgmm_cli.inference.interpolation import interpolate
+
+    x = _note_round_trip(session, rows)
+    paths = [
+        interpolate(session.trained, x[2 * index : 2 * index + 2], steps=steps, path=path)
+        for index in range(len(pairs))
+    ]
+    return _concatenate(paths, "path", [f"{first} to {last}" for first, last in pairs])
+
+
+def _transfer(session: Session, rows: Rows, target: str) -> GeneratedRows:
+    """Transfer rows into a class, or into each (`ALL`)."""
+    from flowgmm_cli.inference.interpolation import transfer
+    from flowgmm_cli.inference.samples import class_index
+
+    trained = session.trained
+    index = None if target == ALL and ALL not in trained.class_names else class_index(trained, target)
+    return transfer(trained, _note_round_trip(session, rows), index, ids=rows.ids)
+
+
+def _concatenate(parts: Sequence[GeneratedRows], column: str, values: Sequence[Any]) -> GeneratedRows:
+    """Concatenate several parts, with a column that says which part a row belongs to."""
+    return parts[0] if len(parts) == 1 else parts[0].concatenate(parts, {column: values})
+
+
+def _note_round_trip(session: Session, rows: Rows) -> Tensor:
+    """Return the flow's inputs of rows; a note says how exactly flow and transforms can be inverted."""
+    from flowgmm_cli.inference.interpolation import column_errors, round_trip_error
+
+    trained = session.trained
+    x = trained.preprocessor.apply(rows, session.context).x
+    error = round_trip_error(trained, x)
+    output.note(f"the rows come back from the latent space with an error of at most {error:.1g}")
+    errors = {name: share for name, share in column_errors(trained, rows, x).items() if share > 1e-4}
+    for name, share in errors.items():
+        output.note(f"`{name}` comes back within {share:.2%} of its range: the transforms lose the rest")
+    for reason in trained.preprocessor.inexact if errors else ():
+        output.debug(reason)
+    return x
+
+
+def _find_nearest_texts(session: Session, rows: GeneratedRows, k: int) -> dict[str, npt.NDArray[Any]]:
+    """Return columns of the k nearest training texts of each row; none if the model reads no texts."""
+    encoder = session.trained.preprocessor.feature_encoder
+    if not any(column.kind == "text" for column in encoder.columns):
+        return {}
+    from flowgmm_cli.inference.nearest_texts import nearest_text_columns
+
+    training = session.own_rows("showing texts near to a sample").train
+    return nearest_text_columns(encoder, rows.features, training, session.context, k=k)
 
 
 def _check_modes(flags: list[str], data: str | None) -> str:

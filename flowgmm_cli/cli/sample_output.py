@@ -27,9 +27,7 @@ def check_image_file(trained: TrainedModel, save: str | None, example: str, *, a
         raise UsageError("this model does not make images", hint=f"--save {example}.csv")
 
 
-def write_samples(
-    trained: TrainedModel, rows: GeneratedRows, texts: Columns, save: str, format_: str | None, **labels: Any
-) -> None:
+def write_samples(rows: GeneratedRows, texts: Columns, save: str, format_: str | None, **labels: Any) -> None:
     """Write generated rows, beside columns of nearest texts, to a file or stdout.
 
     `labels` are further arguments of `samples_figure`, for images.
@@ -39,46 +37,37 @@ def write_samples(
         from flowgmm_cli.report.figures import png
         from flowgmm_cli.report.samples import samples_figure
 
-        write_bytes(Path(save), png(samples_figure(trained, rows, **labels)))
+        write_bytes(Path(save), png(samples_figure(rows, **labels)))
     else:
         from flowgmm_cli.data.writers.base import find_format, open_writer
 
         kind = find_format(save, format_)
-        statistics, cells = _split_table(rows, flat=kind in ("csv", "tsv"))
+        columns = rows.table(flat=kind in ("csv", "tsv"), texts=texts)
         if kind in ("parquet", "jsonl"):
-            cells = {name: c.reshape(len(c), -1) if c.ndim > 2 else c for name, c in cells.items()}
+            columns = {name: c.reshape(len(c), -1) if c.ndim > 2 else c for name, c in columns.items()}
         inputs = {"flow_input": rows.x.numpy()} if kind == "npz" else {}
         with open_writer(save, format=format_) as writer:
-            writer.write({**statistics, **texts, **cells, **inputs})
+            writer.write({**columns, **inputs})
     if save != "-":
         output.note(f"written {save}: {len(rows):,} rows")
 
 
-def _split_table(rows: GeneratedRows, *, flat: bool = False) -> tuple[Columns, Columns]:
-    """Return the columns that describe the rows, and the input columns."""
-    columns = list(rows.table(flat=flat).items())
-    count = 4 + len(rows.extra_columns)
-    return dict(columns[:count]), dict(columns[count:])
-
-
 def rows_to_dicts(rows: GeneratedRows, texts: Columns) -> list[dict[str, Any]]:
     """Return the rows as plain values for JSON."""
-    statistics, cells = _split_table(rows)
-    lists = {name: values.tolist() for name, values in {**statistics, **texts, **cells}.items()}
+    lists = {name: values.tolist() for name, values in rows.table(flat=False, texts=texts).items()}
     return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
 
 
 def print_texts(rows: GeneratedRows, texts: Columns) -> None:
     """Print a paragraph for each sample: its statistics beside the nearest text, further texts below."""
-    names = list(texts)
+    names, extras = list(texts), rows.rows.extras
     lines: list[list[Any]] = []
     for index in range(len(rows)):
-        name = rows.class_names[int(rows.classes[index])]
         statistics = [
-            rows.ids[index],
-            name,
-            f"{rows.log_density[index]:.1f}",
-            f"{rows.confidence[index]:.2f}",
+            rows.rows.ids[index],
+            rows.class_names[index],
+            f"{extras['log_density'][index]:.1f}",
+            f"{extras['confidence'][index]:.2f}",
         ]
         for place in range(0, len(names), 2):
             text, distance = texts[names[place]][index], texts[names[place + 1]][index]

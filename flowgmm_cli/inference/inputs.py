@@ -170,6 +170,7 @@ def concatenate_rows(parts: Sequence[Rows]) -> Rows:
         columns={name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns},
         labels=np.concatenate([part.labels for part in parts]),
         ids=np.concatenate([part.ids.astype(object) for part in parts]),
+        extras={name: np.concatenate([part.extras[name] for part in parts]) for name in parts[0].extras},
     )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.api import Rows
-from flowgmm_cli.inference.samples import GeneratedRows, concatenate_generated
+from flowgmm_cli.inference.samples import GeneratedRows
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.trained_model import TrainedModel, encode
 
@@ -57,13 +57,12 @@ def interpolate(
         residuals = _slerp(z[0] - centres[0], z[1] - centres[1], t)
         points = torch.lerp(centres[:1], centres[1:], t[:, None]) + residuals
     points[0], points[-1] = z[0], z[1]  # exactly
-    x = part.flow.inverse(points)
-    return GeneratedRows.from_flow_inputs(trained, x, extra_columns={"t": t.double().cpu().numpy()})
+    return GeneratedRows.from_flow_inputs(trained, part.flow.inverse(points), t=t.double().cpu().numpy())
 
 
 @torch.no_grad()
 def transfer(
-    trained: TrainedModel, x: Tensor, target: int, *, ids: npt.NDArray[Any] | None = None
+    trained: TrainedModel, x: Tensor, target: int | None, *, ids: npt.NDArray[Any] | None = None
 ) -> GeneratedRows:
     r"""Move rows into a class: replace the mean of their class, keep the residual.
 
@@ -76,42 +75,33 @@ def transfer(
     Args:
         trained: the model.
         x: the flow's inputs `(N, D)`.
-        target: class index.
+        target: class index; None moves every row into each class, in their order.
         ids: names of the rows.
 
     Returns:
-        One row for each; the column `from` holds their predicted classes.
+        One row for each, or `N * K`; the column `from` holds the predicted class.
     """
+    if target is None:
+        classes = range(len(trained.class_names))
+        parts = [transfer(trained, x, index, ids=ids) for index in classes]
+        rows = GeneratedRows.concatenate(parts, renumber=False)
+        return rows.take(np.arange(len(rows)).reshape(len(classes), len(x)).T.ravel())
     part = trained.model.parts[0]
     z = _encode(part, x)
     means, _ = part.mixture.moments()
     sources = predict_classes(part, z)
     targets = torch.full_like(sources, target)
     shift = means[responsible_components(part, z, targets)] - means[responsible_components(part, z, sources)]
-    moved = part.flow.inverse(z + shift)
+    moved = part.flow.inverse(z + shift).cpu()
     unchanged = (sources == target)[:, None].cpu()
     names = np.array(trained.class_names, dtype=object)
     return GeneratedRows.from_flow_inputs(
         trained,
-        torch.where(unchanged, x, moved.cpu()),
+        torch.where(unchanged, x, moved),
         classes=targets.cpu().numpy(),
         ids=ids,
-        extra_columns={"from": names[sources.cpu().numpy()]},
+        **{"from": names[sources.cpu().numpy()]},
     )
-
-
-def transfer_all(trained: TrainedModel, x: Tensor, *, ids: npt.NDArray[Any] | None = None) -> GeneratedRows:
-    """Move rows into every class by `transfer`: for each row one of each class, in their order.
-
-    Args:
-        trained: the model.
-        x: the flow's inputs `(N, D)`.
-        ids: names of the rows.
-    """
-    classes = range(len(trained.class_names))
-    parts = [transfer(trained, x, target, ids=ids) for target in classes]
-    rows = concatenate_generated(parts, renumber=False)
-    return rows.take(np.arange(len(rows)).reshape(len(classes), len(x)).T.ravel())
 
 
 def predict_classes(part: FlowMixture, z: Tensor) -> Tensor:
@@ -144,7 +134,6 @@ def column_errors(trained: TrainedModel, rows: Rows, x: Tensor) -> dict[str, flo
     """
     errors = {}
     reconstruction = trained.preprocessor.invert(x)
-    ranges = trained.preprocessor.ranges
     for column in trained.preprocessor.columns:
         cells, back = rows.columns[column.name], reconstruction[column.name]
         if back is None or not len(cells):
@@ -153,9 +142,9 @@ def column_errors(trained: TrainedModel, rows: Rows, x: Tensor) -> dict[str, flo
             errors[column.name] = float(np.mean([str(a) != str(b) for a, b in zip(cells, back, strict=True)]))
             continue
         values = cells.astype(np.float64)
-        known = np.isfinite(values)
+        known = np.isfinite(values) & np.isfinite(back)
         if known.any():
-            low, high = ranges.get(column.name, (np.inf, -np.inf))
+            low, high = trained.preprocessor.ranges.get(column.name, (np.inf, -np.inf))
             width = max(high, float(values[known].max())) - min(low, float(values[known].min()))
             errors[column.name] = float(np.abs(values - back)[known].max()) / (width or 1.0)
     return errors

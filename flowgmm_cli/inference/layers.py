@@ -22,11 +22,11 @@ _JACOBIAN_ROWS = 128  # rows of a Jacobian in one batch: a convolution keeps man
 
 @dataclass(frozen=True)
 class Step:
-    """One step from the feature matrix to the latent.
+    """One step from the feature matrix to the latent, a map of rows `(N, D)`.
 
     Attributes:
         name: its path and class, such as `flow.layers.0.couplings.2 AffineCoupling`.
-        module: the map of rows `(N, D)`.
+        module: the map.
         inexact: its own reason for having no exact inverse; '' if it has one.
         shape: shape of the first numbers of its result, such as `(channels, height, width)`; the others were
             factored out. Empty if the result is a plain vector.
@@ -39,10 +39,7 @@ class Step:
 
 
 class HeadBijection(Bijection):
-    """A map of arrays as a map of vectors: it changes the first numbers of a row and keeps the others.
-
-    The module maps `(N, *shape)` to `(N, *result)` with as many numbers.
-    """
+    """A map of arrays `(N, *shape)` to `(N, *result)` as a map of vectors: it keeps all further numbers."""
 
     def __init__(self, module: nn.Module, shape: tuple[int, ...], result: tuple[int, ...]) -> None:
         super().__init__()

@@ -2,46 +2,52 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.preprocessing import normalize
 
-from flowgmm_cli.api import Column, DataContext, Rows, iterate_batches
+from flowgmm_cli.api import DataContext, Rows, iterate_batches
 from flowgmm_cli.data.feature_encoder import FeatureEncoder
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    Floats = npt.NDArray[np.float64]
+
 _CHUNK_ROWS = 8192
 _MAX_COSINES = 2**24  # numbers of a block of the matrix of cosines
 
 
-@dataclass(frozen=True)
-class Neighbours:
-    """The texts nearest to each of n vectors, nearest first.
+def nearest_text_columns(
+    feature_encoder: FeatureEncoder, features: Floats, rows: Rows, context: DataContext, *, k: int = 3
+) -> dict[str, npt.NDArray[Any]]:
+    """Return the nearest texts as columns: `<column>`, `distance`, `<column>_2`, `distance_2`, ...
 
-    Attributes:
-        texts: `(n, k)` strings.
-        ids: ids of their rows, `(n, k)`.
-        distances: `(n, k)`, from 0 (the same direction) to 2.
+    The result is empty if the model reads no texts; arguments as for `nearest_texts`.
     """
-
-    texts: npt.NDArray[Any]
-    ids: npt.NDArray[Any]
-    distances: npt.NDArray[np.float64]
+    table: dict[str, npt.NDArray[Any]] = {}
+    names = [column.name for column in feature_encoder.columns if column.kind == "text"]
+    for name in names:
+        index, distances = nearest_texts(feature_encoder, features, rows, name, context, k=k)
+        texts = np.array(["" if cell is None else str(cell) for cell in rows.columns[name]], dtype=object)
+        distance = "distance" if len(names) == 1 else f"{name}_distance"
+        for place in range(index.shape[1]):
+            suffix = f"_{place + 1}" if place else ""
+            table[f"{name}{suffix}"] = texts[index[:, place]]
+            table[f"{distance}{suffix}"] = distances[:, place]
+    return table
 
 
 def nearest_texts(
     feature_encoder: FeatureEncoder,
-    features: npt.NDArray[np.float64],
+    features: Floats,
     rows: Rows,
-    column: Column,
+    column: str,
     context: DataContext,
     *,
     k: int = 3,
-) -> Neighbours:
+) -> tuple[npt.NDArray[np.int64], Floats]:
     r"""Find the texts of `rows` that are nearest to generated rows.
 
     The distance is 1 minus the cosine of the encoder's vectors, relative to the mean vector of `rows`:
@@ -56,17 +62,21 @@ def nearest_texts(
 
     Args:
         feature_encoder: feature_encoder of the model.
-        features: feature matrix of the generated rows, `(n, F)`.
+        features: feature matrix of the n generated rows, `(n, F)`.
         rows: rows with the texts, such as the training rows.
-        column: the column of texts.
+        column: name of the column of texts.
         context: context of the encoder.
         k: number of texts for each; at most the number of rows.
+
+    Returns:
+        Positions of the texts in `rows`, nearest first, and distances from 0 (the same direction) to 2, both
+        `(n, k)`.
     """
-    place = {other.name: part for other, part in feature_encoder.layout}[column.name]
+    place = {other.name: part for other, part in feature_encoder.layout}[column]
     vectors = np.empty((len(rows), place.stop - place.start), np.float32)
     for part in iterate_batches(len(rows), _CHUNK_ROWS):
         chunk = rows.take(np.arange(len(rows))[part])
-        vectors[part] = feature_encoder.transform_column(column.name, chunk, context)
+        vectors[part] = feature_encoder.transform_column(column, chunk, context)
     mean = vectors.mean(axis=0, dtype=np.float64)
     known = normalize(vectors - mean.astype(np.float32))
     queries = normalize((features[:, place] - mean).astype(np.float32))
@@ -80,29 +90,4 @@ def nearest_texts(
         order = np.lexsort((best, -values), axis=1)  # the first row of equal ones
         index[part] = np.take_along_axis(best, order, axis=1)
         cosine[part] = np.take_along_axis(values, order, axis=1)
-    texts = np.array(["" if cell is None else str(cell) for cell in rows.columns[column.name]], dtype=object)
-    return Neighbours(texts[index], rows.ids[index], np.clip(1 - cosine, 0, 2))
-
-
-def nearest_text_columns(
-    feature_encoder: FeatureEncoder,
-    features: npt.NDArray[np.float64],
-    rows: Rows,
-    context: DataContext,
-    *,
-    k: int = 3,
-) -> dict[str, npt.NDArray[Any]]:
-    """Return the nearest texts as columns: `<column>`, `distance`, `<column>_2`, `distance_2`, ...
-
-    The result is empty if the model reads no texts; arguments as for `nearest_texts`.
-    """
-    table: dict[str, npt.NDArray[Any]] = {}
-    columns = [column for column in feature_encoder.columns if column.kind == "text"]
-    for column in columns:
-        near = nearest_texts(feature_encoder, features, rows, column, context, k=k)
-        distance = "distance" if len(columns) == 1 else f"{column.name}_distance"
-        for place in range(near.texts.shape[1]):
-            suffix = f"_{place + 1}" if place else ""
-            table[f"{column.name}{suffix}"] = near.texts[:, place]
-            table[f"{distance}{suffix}"] = near.distances[:, place]
-    return table
+    return index, np.clip(1 - cosine, 0, 2)

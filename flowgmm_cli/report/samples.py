@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from flowgmm_cli.inference.nearest_texts import nearest_text_columns
-from flowgmm_cli.inference.samples import GeneratedRows, concatenate_generated, image_column
+from flowgmm_cli.inference.samples import GeneratedRows, image_column
 from flowgmm_cli.inference.sampling import TEMPERATURE, draw_samples
 from flowgmm_cli.report.context import ReportContext
 from flowgmm_cli.report.figures import ImageRow, Images, column_images, image_grid_figure
@@ -65,13 +65,13 @@ def _draw(trained: TrainedModel, count: int, classes: list[int], temperature: fl
 
 def _images(trained: TrainedModel, classes: list[int]) -> Part:
     batches = [_draw(trained, IMAGES_PER_CELL, classes, value) for value in TEMPERATURES]
-    rows = concatenate_generated(batches, extra_columns={"temperature": TEMPERATURES})
+    rows = GeneratedRows.concatenate(batches, {"temperature": TEMPERATURES})
     caption = (
         "Each line is a class, each image a sample of it; the same draws at three temperatures. If the "
         "images of a line look like their class and differ from each other, the model has learned the class "
         "and its variation."
     )
-    figure = samples_figure(trained, rows, title="Samples by class and temperature")
+    figure = samples_figure(rows, title="Samples by class and temperature")
     return plot(figure, name="samples", caption=caption)
 
 
@@ -115,7 +115,6 @@ def _table(generated: GeneratedRows) -> Part:
 
 
 def samples_figure(
-    trained: TrainedModel,
     rows: GeneratedRows,
     mode: SampleMode = "draw",
     *,
@@ -126,8 +125,7 @@ def samples_figure(
     """Draw generated images in a grid.
 
     Args:
-        trained: the model.
-        rows: images that it generated.
+        rows: the images.
         mode: the rows of the grid. `draw` and `means`: classes, with a block for each value of a column
             `temperature`; few means share a row. `interpolate`: paths, by the column `path` if there are
             several. `features`: input rows, each with a column for every shift of the channel. `transfer`:
@@ -136,11 +134,12 @@ def samples_figure(
         title: above the grid; by default the name of the recipe.
         subtitle: a line under it.
     """
-    column = image_column(rows.columns)
+    trained = rows.trained
+    column = image_column(trained.preprocessor.columns)
     if column is None:
         raise ValueError("not a model of images")
-    images = column_images(column, rows.cells[column.name])
-    extra, names = rows.extra_columns, rows.class_names
+    images = column_images(column, rows.rows.columns[column.name])
+    extra, names = rows.rows.extras, trained.class_names
     headings: Sequence[str] = ()
     block_headings: Sequence[str] = ()
     if mode == "interpolate":
@@ -150,7 +149,7 @@ def samples_figure(
         headings, subtitle = [f"{value:.2g}" for value in steps], "from row to row"
     elif mode == "features":
         amounts = extra["amount"][: len(np.unique(extra["amount"]))]
-        grid = _split_rows(rows.ids, images, len(amounts))
+        grid = _split_rows(rows.rows.ids, images, len(amounts))
         headings = ["0" if abs(amount) < 1e-9 else f"{amount:+.2g}" for amount in amounts]
     elif mode == "transfer" and origin is not None:
         originals, origins = column_images(column, origin.columns[column.name]), extra["from"]

@@ -9,49 +9,46 @@ import pytest
 import torch
 
 from flowgmm_cli.errors import UsageError
-from flowgmm_cli.inference.features import FlowLayers, Layer, perturb_channel, perturbation_mask
+from flowgmm_cli.inference.features import FlowLayers, perturb_channel, perturbation_mask
 
 AMOUNTS = (-2.0, 0.0, 2.0)
 
 
-def test_layers_have_their_shapes_and_factored_out_numbers(make_imaged: Any, make_trained: Any) -> None:
-    layers = FlowLayers(make_imaged("colour").trained).layers
+def test_layers_have_their_shapes(make_imaged: Any, make_trained: Any) -> None:
+    layers = FlowLayers(make_imaged("colour").trained).steps
     assert (layers[0].name, layers[0].shape) == ("input", (3, 8, 8))
-    assert [one.number for one in layers] == list(range(len(layers)))
-    for one in layers:
-        assert int(np.prod(one.shape)) + one.factored == 192
-    assert (layers[-1].shape, layers[-1].factored) == ((24, 2, 2), 96)
+    assert layers[-1].shape == (24, 2, 2)
     plain = FlowLayers(make_trained("data.name=digits", "data.transforms=[{use: pca, dim: 6}]"))
-    assert {one.shape for one in plain.layers} == {(6,)}
-    assert len(plain.layers) == 3
+    assert {one.shape for one in plain.steps} == {(6,)}
+    assert len(plain.steps) == 3
 
 
 def test_inverse_inverts_forward_and_the_last_layer_is_the_latent(make_imaged: Any) -> None:
     imaged = make_imaged("grey")
     layers = FlowLayers(imaged.trained)
-    for number in range(len(layers.layers)):
+    for number in range(len(layers.steps)):
         back = layers.inverse(layers.forward(imaged.x, number), number)
         torch.testing.assert_close(back, imaged.x, rtol=0, atol=1e-5)
     z = imaged.trained.model.embed(imaged.x)
-    torch.testing.assert_close(layers.forward(imaged.x, len(layers.layers) - 1), z)
+    torch.testing.assert_close(layers.forward(imaged.x, len(layers.steps) - 1), z)
 
 
 @pytest.mark.parametrize("extent", ["bump", "channel", "site"])
 def test_only_the_channel_changes_and_by_its_standard_deviation(make_imaged: Any, extent: Any) -> None:
     imaged = make_imaged("grey")
     layers, x = FlowLayers(imaged.trained), imaged.x
-    number = len(layers.layers) - 1
+    number = len(layers.steps) - 1
     found = perturb_channel(layers, x[:2], number, 1, AMOUNTS, reference=x, extent=extent, site=(1, 0))
-    assert found.rows.extra_columns["amount"].tolist() == [-2, 0, 2] * 2
-    assert found.rows.ids.tolist() == ["1"] * 3 + ["2"] * 3
-    layer = found.layer
+    assert found.rows.rows.extras["amount"].tolist() == [-2, 0, 2] * 2
+    assert found.rows.rows.ids.tolist() == ["1"] * 3 + ["2"] * 3
+    shape = layers[number].shape
     states = layers.forward(x, number)
     own = states[:, : 8 * 2 * 2].reshape(-1, 8, 2, 2)[:, 1]
     assert found.standard_deviation == pytest.approx(float(np.std(own.numpy(), ddof=1)), rel=1e-5)
     moved = layers.forward(found.rows.x, number).reshape(2, 3, -1)
     change = moved - states[:2, None]
-    expected = torch.zeros(layer.shape)
-    expected[1] = perturbation_mask(layer, extent, (1, 0)) * found.standard_deviation
+    expected = torch.zeros(shape)
+    expected[1] = perturbation_mask(shape, extent, (1, 0)) * found.standard_deviation
     for place, amount in enumerate(AMOUNTS):
         torch.testing.assert_close(
             change[:, place, :32], (amount * expected).reshape(1, -1).expand(2, -1), rtol=0, atol=1e-3
@@ -64,8 +61,7 @@ def test_amount_zero_reconstructs_the_images(make_imaged: Any) -> None:
         imaged = make_imaged(kind)
         layers = FlowLayers(imaged.trained)
         found = perturb_channel(layers, imaged.x[:3], 5, 0, [0.0], reference=imaged.x)
-        cells = found.rows.cells["photo"]
-        assert cells is not None
+        cells = found.rows.rows.columns["photo"]
         np.testing.assert_array_equal(cells, imaged.rows.columns["photo"][:3])
 
 
@@ -79,14 +75,14 @@ def test_the_default_channel_has_the_largest_standard_deviation(make_trained: An
 
 
 def test_a_bump_decreases_around_its_site() -> None:
-    layer = Layer(1, "", (2, 6, 9))
+    layer = (2, 6, 9)
     found = perturbation_mask(layer, "bump", (2, 3))
     assert found.shape == (6, 9)
     assert float(found[2, 3]) == 1
     assert float(found[2, 4]) == pytest.approx(np.exp(-1 / (2 * 1.5**2)))
     assert float(perturbation_mask(layer, "bump").argmax()) == 3 * 9 + 4
     assert perturbation_mask(layer, "channel").sum() == 54
-    assert perturbation_mask(Layer(1, "", (5,)), "bump").shape == ()
+    assert perturbation_mask((5,), "bump").shape == ()
 
 
 @pytest.mark.parametrize(

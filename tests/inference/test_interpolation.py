@@ -22,7 +22,6 @@ from flowgmm_cli.inference.interpolation import (
     responsible_components,
     round_trip_error,
     transfer,
-    transfer_all,
 )
 from flowgmm_cli.trained_model import TrainedModel
 
@@ -44,10 +43,9 @@ def test_both_ends_are_the_given_rows(make_trained: MakeTrained, path: str, memb
     for a, b in ((0, 1), (5, 9), (3, 3)):
         made = interpolate(trained, x[[a, b]], steps=5, path=path)  # type: ignore[arg-type]
         torch.testing.assert_close(made.x[[0, -1]], x[[a, b]], atol=2e-6, rtol=1e-5)
-        for name, cells in made.cells.items():
-            assert cells is not None
+        for name, cells in made.rows.columns.items():
             np.testing.assert_allclose(cells[[0, -1]], rows.columns[name][[a, b]], atol=1e-5)
-        assert made.extra_columns["t"].tolist() == [0, 0.25, 0.5, 0.75, 1]
+        assert made.rows.extras["t"].tolist() == [0, 0.25, 0.5, 0.75, 1]
 
 
 def test_a_linear_path_is_a_straight_line_of_even_steps_in_the_latent_space(
@@ -107,7 +105,7 @@ def test_a_transfer_exchanges_the_means_of_the_most_responsible_components(
     for index in range(len(x)):
         whole = (log_prob[index].exp() / components).sum(1)
         own = int(whole.argmax())
-        assert made.extra_columns["from"][index] == trained.class_names[own]
+        assert made.rows.extras["from"][index] == trained.class_names[own]
         means = part.mixture.means.reshape(2, components, -1)
         source = means[own, int(log_prob[index, own].argmax())]
         goal = means[1, int(log_prob[index, 1].argmax())]
@@ -157,18 +155,20 @@ def test_column_errors_measure_the_loss_of_the_transforms(make_trained: MakeTrai
 
 
 @pytest.mark.parametrize("members", [1, 2])
-def test_transfer_all_moves_each_row_into_every_class(make_trained: MakeTrained, members: int) -> None:
+def test_a_transfer_without_a_target_moves_each_row_into_every_class(
+    make_trained: MakeTrained, members: int
+) -> None:
     trained = make_trained("data.name=digits", "data.transforms=[{use: pca, dim: 6}]", members=members)
     _, x = held_out(trained)
     ids = np.array(["a", "b", "c"], dtype=object)
-    made = transfer_all(trained, x[:3], ids=ids)
+    made = transfer(trained, x[:3], None, ids=ids)
     classes = len(trained.class_names)
-    assert made.ids.tolist() == [name for name in ids for _ in range(classes)]
+    assert made.rows.ids.tolist() == [name for name in ids for _ in range(classes)]
     assert made.classes.tolist() == [*range(classes)] * 3
     for target in range(classes):
         alone = transfer(trained, x[:3], target, ids=ids)
         torch.testing.assert_close(made.x[target::classes], alone.x)
-        assert made.extra_columns["from"][target::classes].tolist() == alone.extra_columns["from"].tolist()
+        assert made.rows.extras["from"][target::classes].tolist() == alone.rows.extras["from"].tolist()
 
 
 @pytest.mark.parametrize("kind", ["grey", "colour", "vector", "vector colour"])
@@ -176,13 +176,11 @@ def test_images_are_interpolated_and_unchanged_in_their_own_class(make_imaged: A
     imaged = make_imaged(kind)
     pixels = imaged.rows.columns["photo"]
     made = interpolate(imaged.trained, imaged.x[[0, 3]], steps=4)
-    cells = made.cells["photo"]
-    assert cells is not None
+    cells = made.rows.columns["photo"]
     np.testing.assert_array_equal(cells[[0, -1]], pixels[[0, 3]])
-    made = transfer_all(imaged.trained, imaged.x[:4])
-    cells = made.cells["photo"]
-    assert cells is not None
-    own = np.array(imaged.trained.class_names)[made.classes] == made.extra_columns["from"]
+    made = transfer(imaged.trained, imaged.x[:4], None)
+    cells = made.rows.columns["photo"]
+    own = made.class_names == made.rows.extras["from"]
     assert own.sum() == 4
     np.testing.assert_array_equal(cells[own], pixels[:4])
     assert not (cells[~own] == np.repeat(pixels[:4], 2, axis=0)).all()

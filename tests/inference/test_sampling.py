@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,14 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from flowgmm_cli.api import Column, DataContext, Rows
+from flowgmm_cli.api import Column, DataContext
+from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.cli.sample_output import write_samples
+from flowgmm_cli.data.column_encoders import NumericColumn
+from flowgmm_cli.data.feature_encoder import FeatureEncoder
+from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.errors import RunFailedError, UsageError
-from flowgmm_cli.inference.samples import GeneratedRows, class_index, concatenate_generated, image_column
+from flowgmm_cli.inference.samples import GeneratedRows, class_index, image_column
 from flowgmm_cli.inference.sampling import class_means, draw_samples
 from flowgmm_cli.trained_model import TrainedModel
 
@@ -31,13 +36,10 @@ def test_densities_and_confidence_are_those_of_the_rows_read_back(make_trained: 
     trained = make_trained("data.transforms=[{use: quantile}, {use: standardise}]")
     made = draw_samples(trained, 50, classes=[1, 0], generator=seeded())
     assert made.classes.tolist() == [1] * 50 + [0] * 50
-    rows = Rows(
-        {name: cells for name, cells in made.cells.items() if cells is not None}, made.classes, made.ids
-    )
-    found = trained.encode_rows(trained.preprocessor.apply(rows, DataContext()))
+    found = trained.encode_rows(trained.preprocessor.apply(made.rows, DataContext()))
     np.testing.assert_allclose(made.log_density, found.log_density, atol=1e-3)
     expected = found.log_posterior.exp().numpy()[np.arange(100), made.classes]
-    np.testing.assert_allclose(made.confidence, expected, atol=1e-4)
+    np.testing.assert_allclose(made.rows.extras["confidence"], expected, atol=1e-4)
 
 
 def test_latents_of_samples_have_the_components_mean_and_spread(make_trained: MakeTrained) -> None:
@@ -81,10 +83,10 @@ def test_means_have_a_row_for_each_component_with_its_name(make_trained: MakeTra
     trained = make_trained(components=3)
     made = class_means(trained)
     first, second = trained.class_names
-    assert made.ids.tolist() == [f"{name}.{index}" for name in (first, second) for index in (1, 2, 3)]
+    assert made.rows.ids.tolist() == [f"{name}.{index}" for name in (first, second) for index in (1, 2, 3)]
     z = trained.model.parts[0].flow(made.x)[0]
     torch.testing.assert_close(z, trained.model.parts[0].mixture.means, atol=1e-4, rtol=1e-4)
-    assert class_means(make_trained()).ids.tolist() == [first, second]
+    assert class_means(make_trained()).rows.ids.tolist() == [first, second]
 
 
 def test_images_come_in_their_shape_and_a_flat_table_has_a_column_for_each_pixel(
@@ -97,26 +99,19 @@ def test_images_come_in_their_shape_and_a_flat_table_has_a_column_for_each_pixel
     assert names[:4] == ["id", "class", "log_density", "confidence"]
     assert names[4:] == [f"pixels[{index}]" for index in range(64)]
     assert made.table()["class"].tolist() == ["3", "3"]
-    assert image_column(made.columns) == Column("pixels", "vector", (8, 8))
+    assert image_column(trained.preprocessor.columns) == Column("pixels", "vector", (8, 8))
 
 
 def test_whole_columns_are_integers_and_taken_names_are_left_to_the_input(make_trained: MakeTrained) -> None:
-    made = draw_samples(make_trained(), 3, generator=seeded())
-    name = made.columns[0].name
-    values = np.array([1.0, 2.0, 3.0])
-    columns = (Column("class", "numeric"),)
-    changed = type(made)(
-        **{
-            **vars(made),
-            "cells": {"class": values},
-            "columns": columns,
-            "integer_columns": frozenset({"class"}),
-        }
-    )
-    table = changed.table()
-    assert list(table) == ["id", "sample_class", "log_density", "confidence", "class"]
+    trained = make_trained()
+    made = draw_samples(trained, 3, generator=seeded())
+    assert made.table()["x1"].dtype == np.float64
+    encoders = (NumericColumn(Column("class", "numeric"), None, whole=True),)
+    trained = replace(trained, preprocessor=Preprocessor(FeatureEncoder(encoders), Sequential([])))
+    rows = replace(made.rows, columns={"class": np.array([1.0, 2.0, 3.0])})
+    table = replace(made, trained=trained, rows=rows).table(texts={"near": np.array(["a", "b", "c"])})
+    assert list(table) == ["id", "sample_class", "log_density", "confidence", "near", "class"]
     assert table["class"].dtype == np.int64
-    assert made.table()[name].dtype == np.float64
 
 
 @pytest.mark.parametrize(
@@ -152,21 +147,17 @@ def test_an_unknown_class_has_near_matches(make_trained: MakeTrained) -> None:
 def test_parts_are_concatenated_in_order_with_extra_columns(make_trained: MakeTrained) -> None:
     trained = make_trained()
     lots = [draw_samples(trained, 3, classes=[0], temperature=one, generator=seeded()) for one in (0.0, 0.5)]
-    made = concatenate_generated(lots, extra_columns={"temperature": [0.0, 0.5]})
-    assert made.extra_columns["temperature"].tolist() == [0, 0, 0, 0.5, 0.5, 0.5]
-    assert made.ids.tolist() == ["1", "2", "3", "4", "5", "6"]
+    made = GeneratedRows.concatenate(lots, {"temperature": [0.0, 0.5]})
+    assert made.rows.extras["temperature"].tolist() == [0, 0, 0, 0.5, 0.5, 0.5]
+    assert made.rows.ids.tolist() == ["1", "2", "3", "4", "5", "6"]
     assert torch.equal(made.x, torch.cat([one.x for one in lots]))
     assert made.log_density.tolist() == [*lots[0].log_density, *lots[1].log_density]
-    assert len(made.table()["temperature"]) == 6
+    assert list(made.table())[:5] == ["id", "class", "log_density", "confidence", "temperature"]
     taken = made.take(np.array([4, 0]))
-    assert taken.ids.tolist() == ["5", "1"]
-    assert taken.extra_columns["temperature"].tolist() == [0.5, 0]
-    for name, cells in taken.cells.items():
-        whole = made.cells[name]
-        assert cells is not None
-        assert whole is not None
-        assert cells.tolist() == whole[[4, 0]].tolist()
-    assert concatenate_generated(lots, renumber=False).ids.tolist() == ["1", "2", "3"] * 2
+    assert torch.equal(taken.x, made.x[[4, 0]])
+    assert taken.rows.ids.tolist() == ["5", "1"]
+    assert taken.rows.extras["temperature"].tolist() == [0.5, 0]
+    assert GeneratedRows.concatenate(lots, renumber=False).rows.ids.tolist() == ["1", "2", "3"] * 2
 
 
 @pytest.mark.parametrize("kind", ["grey", "colour", "vector", "vector colour"])
@@ -177,14 +168,12 @@ def test_generated_images_have_the_shape_and_values_of_their_column(make_imaged:
         draw_samples(imaged.trained, 2, classes=[1], generator=seeded()),
         class_means(imaged.trained),
     ):
-        cells = made.cells["photo"]
-        assert cells is not None
+        cells = made.rows.columns["photo"]
         assert cells.shape == (len(made), *shape)
         assert cells.dtype == (np.uint8 if kind in ("grey", "colour") else np.float64)
         assert (cells == np.round(cells)).all()
         assert 0 <= cells.min() <= cells.max() <= 255
-        again = Rows({"photo": cells}, made.classes, made.ids)
-        back = imaged.trained.preprocessor.apply(again, DataContext())
+        back = imaged.trained.preprocessor.apply(made.rows, DataContext())
         pixels = imaged.trained.preprocessor.invert(back.x)["photo"]
         np.testing.assert_array_equal(pixels, cells)
 
@@ -197,9 +186,8 @@ def test_generated_images_are_written_in_every_format(
     imaged = make_imaged(kind)
     made = draw_samples(imaged.trained, 2, classes=[0, 2], generator=seeded())
     file = tmp_path / f"made.{suffix}"
-    write_samples(imaged.trained, made, {}, str(file), None)
-    cells = made.cells["photo"]
-    assert cells is not None
+    write_samples(made, {}, str(file), None)
+    cells = made.rows.columns["photo"]
     if suffix == "npz":
         with np.load(file) as arrays:
             np.testing.assert_array_equal(arrays["photo"], cells)

@@ -17,8 +17,8 @@ from matplotlib.text import Text
 from scipy.stats import entropy
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.inference.interpolation import interpolate, transfer, transfer_all
-from flowgmm_cli.inference.samples import GeneratedRows, concatenate_generated
+from flowgmm_cli.inference.interpolation import interpolate, transfer
+from flowgmm_cli.inference.samples import GeneratedRows
 from flowgmm_cli.inference.sampling import class_means, draw_samples
 from flowgmm_cli.model import Ensemble
 from flowgmm_cli.report.card import model_card
@@ -140,25 +140,25 @@ def test_generated_images_share_rows_by_class_path_or_origin(image_context: Repo
         ("interpolate", path, {"0.25", "from row to row"}, 1, 5),
         (
             "interpolate",
-            concatenate_generated([path] * 2, extra_columns={"path": ["a", "b"]}),
+            GeneratedRows.concatenate([path] * 2, {"path": ["a", "b"]}),
             {"a", "b"},
             2,
             5,
         ),
         ("transfer", transfer(trained, x, 3), {"given", "as 3"}, 2, 3),
-        ("transfer", transfer_all(trained, x), {"given", "0", "9"}, 3, 11),
+        ("transfer", transfer(trained, x, None), {"given", "0", "9"}, 3, 11),
         ("means", class_means(trained), {"0", "9", "means of the classes"}, 1, 10),
         ("draw", draws[0], {"3", "8", "digits"}, 2, 2),
         (
             "draw",
-            concatenate_generated(draws, extra_columns={"temperature": [0.3, 1]}),
+            GeneratedRows.concatenate(draws, {"temperature": [0.3, 1]}),
             {"temperature 1"},
             2,
             4,
         ),
     ]
     for mode, rows, texts, height, width in cases:
-        figure = samples_figure(trained, rows, mode, origin=origin)
+        figure = samples_figure(rows, mode, origin=origin)
         gaps = 4 * (width in (4, 11))  # between two blocks
         assert pixels(figure).shape == (9 * height - 1, 9 * width - 1 + gaps)
         assert texts <= {text.get_text() for text in figure.findobj(Text)}  # type: ignore[attr-defined]
