@@ -191,7 +191,9 @@ def _count_unseen(
 ) -> Iterator[Chunk]:
     """Pass chunks on, and add the cells with categories that training never saw to `unseen`, by column."""
     for chunk in chunks:
-        rows = chunk.rows.take(np.delete(np.arange(len(chunk)), list(chunk.problems)))
+        rows = chunk.rows
+        if chunk.problems:
+            rows = rows.take(np.delete(np.arange(len(rows)), list(chunk.problems)))
         for column, cells in trained.preprocessor.feature_encoder.count_unseen(rows).items():
             unseen[column] = unseen[column] + cells if column in unseen else cells
         yield chunk
