@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,14 +28,12 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     has the permissions of any new file, as the umask sets them.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".tmp")
-    temporary = Path(name)
+    temporary = path.parent / f".{path.name[:100]}.{secrets.token_hex(6)}.tmp"
     try:
-        with os.fdopen(handle, "wb") as file:
+        with temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -114,9 +112,3 @@ def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, st
 def select_prefix(prefix: str, items: Mapping[str, Item]) -> dict[str, Item]:
     """Return the items whose names begin with a prefix, under the rest of their names."""
     return {name.removeprefix(prefix): item for name, item in items.items() if name.startswith(prefix)}
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -21,7 +21,7 @@ def no_space(*args: Any) -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
-@pytest.mark.parametrize("fails", ["fsync", "replace", "chmod"])
+@pytest.mark.parametrize("fails", ["fsync", "replace"])
 def test_a_failure_keeps_the_old_file_and_leaves_nothing_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
@@ -48,16 +48,16 @@ def test_an_interruption_leaves_nothing_behind(tmp_path: Path, monkeypatch: pyte
 def test_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "file"
     write_bytes(file, b"old")
-    real = os.fdopen
+    real = Path.open
 
-    def full(handle: int, mode: str) -> Any:
-        sink = os.open("/dev/full", os.O_WRONLY)
-        os.dup2(sink, handle)
-        os.close(sink)
-        return real(handle, mode)
+    def full(path: Path, mode: str) -> Any:
+        file = real(path, mode)
+        with real(Path("/dev/full"), "wb") as sink:
+            os.dup2(sink.fileno(), file.fileno())
+        return file
 
-    monkeypatch.setattr(os, "fdopen", full)
-    with pytest.raises(OSError, match="No space") as caught:
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space") as caught:
+        patch.setattr(Path, "open", full)
         write_bytes(file, b"x" * 1_000_000)
     assert caught.value.errno == errno.ENOSPC
     assert file.read_bytes() == b"old"
@@ -84,7 +84,6 @@ def test_folders_are_created_and_the_umask_is_respected(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:
         write_text(tmp_path / "a" / "b" / "ü.txt", "größer")
-        assert os.umask(0o027) == 0o027
     finally:
         os.umask(before)
     file = tmp_path / "a" / "b" / "ü.txt"
