@@ -56,9 +56,10 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.Monk
             os.dup2(sink.fileno(), file.fileno())
         return file
 
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space") as caught:
-        patch.setattr(Path, "open", full)
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(OSError, match="No space") as caught:
         write_bytes(file, b"x" * 1_000_000)
+    monkeypatch.undo()
     assert caught.value.errno == errno.ENOSPC
     assert file.read_bytes() == b"old"
     assert names(tmp_path) == ["file"]
