@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -91,15 +92,10 @@ class Comparison:
 
     @property
     def names(self) -> list[str]:
-        """Paths of the runs without shared folders, or the whole paths if that is ambiguous."""
-        paths = [run.path.parts for run in self.runs]
-        shared = 0
-        while (
-            all(len(parts) > shared + 1 for parts in paths) and len({parts[shared] for parts in paths}) == 1
-        ):
-            shared += 1
-        names = ["/".join(parts[shared:]) for parts in paths]
-        return names if len(set(names)) == len(names) else [str(run.path) for run in self.runs]
+        """Paths of the runs without the folders that they share."""
+        paths = [run.path.absolute() for run in self.runs]
+        shared = os.path.commonpath(paths)
+        return [str(path.relative_to(shared)) for path in paths]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of `flowgmm runs compare --json`."""

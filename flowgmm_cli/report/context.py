@@ -13,9 +13,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from flowgmm_cli.api import DataContext, Rows, ScoreInputs
+from flowgmm_cli.api import Column, DataContext, Rows, ScoreInputs
 from flowgmm_cli.errors import DataError, FlowgmmError, RunError
 from flowgmm_cli.evaluation.metrics import Evaluation
 from flowgmm_cli.files import read_json
@@ -23,7 +22,6 @@ from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
 
 if TYPE_CHECKING:
-    from flowgmm_cli.data.preprocessor import Tensors
     from flowgmm_cli.data.splits import SplitRows
     from flowgmm_cli.trained_model import TrainedModel
 
@@ -41,7 +39,6 @@ class NamedRows:
     name: str  # in captions, such as `test rows`
     rows: Rows  # as they were read, with labels where they have any
     encoded: ScoreInputs  # the model's outputs for them
-    images: npt.NDArray[Any] | None  # `(N, height, width)` or with channels last, if the rows are images
 
 
 @dataclass(frozen=True)
@@ -161,7 +158,7 @@ class ReportContext:
             if rows is not None:
                 with_inputs = self.trained.image is not None
                 split = self.trained.preprocessor.apply(rows, self.data_context, with_inputs=with_inputs)
-                return self._encode(name, rows, split)
+                return NamedRows(name, rows, self.trained.encode_rows(split))
         raise UnavailableError("The run has no held-out rows to show.")
 
     def read_rows(self, data: str, data_format: str | None = None) -> NamedRows:
@@ -194,18 +191,17 @@ class ReportContext:
             rows = rows.take(np.delete(np.arange(total), problems))
         if not len(split):
             raise DataError(f"{data} has no row that the model can use")
-        return self._encode(f"rows of {data}", rows, split)
+        return NamedRows(f"rows of {data}", rows, trained.encode_rows(split))
 
-    def _encode(self, name: str, rows: Rows, split: Tensors) -> NamedRows:
+    @cached_property
+    def image_column(self) -> Column | None:
+        """The input column, if rows are images."""
         from flowgmm_cli.inference.samples import image_column
 
-        encoded, images = self.trained.encode_rows(split), None
-        if encoded.images is not None and image_column(self.trained.preprocessor.columns) is not None:
-            images = encoded.images.numpy()
-        return NamedRows(name, rows, encoded, images)
+        return image_column(self.trained.preprocessor.columns)
 
     @property
     def image_limits(self) -> tuple[float, float] | None:
-        """Values of black and white in the only input column."""
-        preprocessor = self.trained.preprocessor
-        return preprocessor.ranges.get(preprocessor.columns[0].name)
+        """Values of black and white, if they are known."""
+        column = self.image_column
+        return None if column is None else self.trained.preprocessor.ranges.get(column.name)

@@ -52,9 +52,9 @@ def gallery_section(context: ReportContext) -> list[Part]:
         omitted = pluralise(len(classes) - MAX_CLASSES, "further class")
         parts.append(Paragraph(f"Not shown: {omitted}.", "note"))
         classes = classes[:MAX_CLASSES]
-    if validation.images is not None:
-        return [*parts, *_image_parts(context, statistics, validation.images, classes)]
-    return [*parts, *_tables(context, statistics, classes)]
+    if context.image_column is None or (images := validation.encoded.images) is None:
+        return [*parts, *_tables(context, statistics, classes)]
+    return [*parts, *_image_parts(context, statistics, images.numpy(), classes)]
 
 
 def _image_parts(

@@ -73,7 +73,7 @@ def _comparison(context: ReportContext, detector: Detector, fpr: float) -> list[
         x = swap_features(inside.encoded.x, inside.encoded.x, rng)
         log_det = transforms_log_det(inside.encoded)
         shuffled = score_inputs(x, encode(trained.model, x), log_det, trained.model)
-        outside = replace(inside, name="shuffled rows", encoded=shuffled, images=None)
+        outside = replace(inside, name="shuffled rows", encoded=shuffled)
         origin = (
             "The other rows are pseudo-OOD rows: ordinary rows with half of their features taken from other "
             "rows, so that each feature is ordinary and their combination is not. Real out-of-distribution "
@@ -117,8 +117,7 @@ def _sample(rows: NamedRows, rng: np.random.Generator) -> NamedRows:
     if len(rows.rows) <= MAX_ROWS:
         return rows
     index = np.sort(rng.choice(len(rows.rows), MAX_ROWS, replace=False))
-    images = None if rows.images is None else rows.images[index]
-    return NamedRows(rows.name, rows.rows.take(index), take_rows(rows.encoded, index), images)
+    return NamedRows(rows.name, rows.rows.take(index), take_rows(rows.encoded, index))
 
 
 def _image_parts(
@@ -129,17 +128,17 @@ def _image_parts(
     threshold: float,
 ) -> list[Part]:
     """Images by score, if rows are images: out-of-distribution ones with pixels, and ordinary ones."""
-    images, values = inside[0].images, inside[1]
-    if images is None:
+    images, foreign = inside[0].encoded.images, outside[0].encoded.images
+    if context.image_column is None or images is None:
         return []
-    top = np.argsort(-values, kind="stable")[:IMAGES_PER_ROW]
+    top = np.argsort(-inside[1], kind="stable")[:IMAGES_PER_ROW]
     others = None
-    if outside[0].images is not None:
+    if foreign is not None:
         places = np.concatenate(positions_by_quantile(outside[1], IMAGES_PER_ROW))
-        others = outside[0].images[places], outside[1][places]
+        others = foreign[places].numpy(), outside[1][places]
     figure = score_figure(
         others,
-        (images[top], values[top]),
+        (images[top].numpy(), inside[1][top]),
         limits=context.image_limits,
         threshold=threshold,
         score=score,

@@ -36,11 +36,10 @@ SampleMode = Literal["draw", "means", "interpolate", "transfer", "features"]
 def samples_section(context: ReportContext) -> list[Part]:
     """Samples of each class."""
     trained = context.trained
-    columns = trained.preprocessor.columns
     classes = list(range(min(len(trained.class_names), MAX_CLASSES)))
-    is_image = image_column(columns) is not None
+    is_image = context.image_column is not None
     temperature = "the temperatures above them" if is_image else f"temperature {TEMPERATURE:g}"
-    is_text = any(item.kind == "text" for item in columns)
+    is_text = any(column.kind == "text" for column in trained.preprocessor.columns)
     origin = "None of these rows is in the data."
     if is_text:
         origin = "A sampled vector is no text; the training texts nearest to it represent it."

@@ -184,11 +184,7 @@ def test_a_failed_run_still_has_a_report(awkward: Run, tmp_path: Path) -> None:
     for name in ("model.json", "model.safetensors"):
         (awkward.path / name).unlink()
     shutil.rmtree(awkward.path / "eval")
-    info = json.loads((awkward.path / "run.json").read_text(encoding="utf-8"))
-    for key in ("test", "calibration", "best"):
-        info.pop(key)
-    info |= {"status": "failed", "error": "<b>it broke</b>"}
-    (awkward.path / "run.json").write_text(json.dumps(info), encoding="utf-8")
+    awkward.update(status="failed", error="<b>it broke</b>", test=None, calibration=None, best=None)
     written = write(ReportContext(awkward, DataContext()), tmp_path)
     assert not {"summary", "curves", "settings", "versions"} & set(written.unavailable)
     assert "its status is" in written.text
