@@ -36,7 +36,7 @@ def pluralise(number: int, noun: str) -> str:
 
 
 def format_cell(value: Any, *, number: str = ".4g", max_letters: int = 160) -> str:
-    """Format a cell of a table: numbers by a format specification, long texts cut.
+    r"""Format a cell of a table: numbers by a format specification, long texts cut.
 
     >>> format_cell(3.14159), format_cell(None), format_cell("two\nlines"), format_cell(np.eye(2))
     ('3.142', '', 'two lines', '1 0 0 1')
