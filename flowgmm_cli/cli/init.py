@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -48,8 +49,8 @@ def init(
 ) -> None:
     """Look at a table and write a recipe that trains on it, with the reason of each choice as a comment.
 
-    Columns that number or name the rows, dates, constants and columns that give the label away are left out,
-    with the reason. Nothing is trained.
+    Columns that number or name the rows, constants, and columns that give the label away are left out, with
+    the reason. Nothing is trained.
 
     Examples: flowgmm init my.csv --label y · flowgmm init posts.jsonl --label topic --text body ·
     flowgmm init my.csv --label y --save my.yaml && flowgmm train my.yaml
@@ -91,7 +92,7 @@ def _profile(file: Path, label: str | None, texts: Sequence[str], note: Callable
     """
     from flowgmm_cli.data.labels import class_counts, find_label_column
     from flowgmm_cli.data.sources.tables import read_table
-    from flowgmm_cli.data.starter_recipe import profile_table
+    from flowgmm_cli.data.starter_recipe import find_number_marks, profile_table
 
     table = read_table(str(file), note=output.note)
     label_name = find_label_column(table, label)
@@ -103,6 +104,10 @@ def _profile(file: Path, label: str | None, texts: Sequence[str], note: Callable
             raise UsageError(f"--text {name}: that is the label", hint="name a column of text")
     classes = class_counts(table, label_name, note=note)
     profile = profile_table(table, label=label_name, classes=classes, text=texts)
+    if settings := find_number_marks(table, profile):
+        table = read_table(str(file), settings, note=lambda text: None)
+        profile = profile_table(table, label=label_name, classes=classes, text=texts)
+        profile = replace(profile, settings=settings)
     if not profile.with_role("input", "text"):
         raise DataError(
             f"{file}: no column can be an input",

@@ -22,6 +22,7 @@ from flowgmm_cli.data.messages import join_some, shorten
 from flowgmm_cli.data.readers.table import Table
 from flowgmm_cli.data.sources.columns import (
     MISSING_WORDS,
+    case_variants,
     find_localised_numbers,
     find_non_numeric,
     numbers,
@@ -48,6 +49,7 @@ _SIGNIFICANCE = 1e-4
 _MIN_LABELLED = 30  # labelled rows, as evidence of a leak
 _MIN_ROWS_PER_VALUE = 3.0  # labelled rows of a value, on average
 _MAX_LISTED = 8
+_MAX_READ = 2000  # cells, to see if they are sentences
 
 
 @dataclass(frozen=True)
@@ -122,17 +124,17 @@ def profile_column(
     if not pa.types.is_boolean(kind) and (values := numbers(cells)) is not None:
         return _profile_numbers(name, values, count=count)
     texts = strings(cells)
-    counts: Counter[str] = Counter(texts.tolist())
-    profile = ColumnProfile(name, "categories", "input", missing=counts.pop(None, 0), distinct=len(counts))  # type: ignore[call-overload]
+    counts = Counter(cell for cell in texts if cell is not None)
+    missing = len(texts) - counts.total()
+    profile = ColumnProfile(name, "categories", "input", missing=missing, distinct=len(counts))
     if not counts:
         return replace(profile, kind="empty", role="dropped", reason="it is empty")
     if len(counts) == 1 and not profile.missing:
         return replace(profile, role="dropped", reason="it never changes")
     if (found := find_date_format(list(counts))) is not None:
         return replace(profile, kind="dates", format=found, reason=is_day_first(list(counts), found))
-    return _find_fault(profile, texts, counts, row_number) or _profile_strings(
-        profile, texts, infer_text=infer_text
-    )
+    fault = _find_fault(profile, texts, counts, row_number)
+    return fault or _profile_strings(profile, counts, infer_text=infer_text)
 
 
 def _profile_numbers(name: str, values: Floats, *, count: bool) -> ColumnProfile:
@@ -183,26 +185,28 @@ def _find_fault(
     return replace(profile, kind="strings", role="dropped", reason=reason, remedy=remedy)
 
 
-def _profile_strings(profile: ColumnProfile, texts: Strings, *, infer_text: bool) -> ColumnProfile:
-    cells = [cell for cell in texts if cell is not None]
-    id_name, distinct = bool(_ID_NAME.fullmatch(profile.name)), profile.distinct
-    if infer_text and _is_text(profile.name, cells, distinct):
+def _profile_strings(profile: ColumnProfile, counts: Mapping[str, int], *, infer_text: bool) -> ColumnProfile:
+    distinct, filled = len(counts), sum(counts.values())
+    if infer_text and _is_text(profile.name, list(counts)[:_MAX_READ], distinct, filled):
         return replace(profile, kind="text", role="text", reason="sentences")
-    if distinct == len(texts) >= 3 and (
-        id_name or sum(bool(_CODE.fullmatch(cell)) for cell in cells) >= 0.9 * len(cells)
-    ):
-        return replace(profile, kind="strings", role="id", reason="it names the rows")
-    if distinct > max(0.9 * len(cells), _FEW_CATEGORIES):
+    if distinct == filled + profile.missing >= 3:
+        codes = sum(bool(_CODE.fullmatch(cell)) for cell in counts)
+        if codes >= 0.9 * distinct or _ID_NAME.fullmatch(profile.name):
+            return replace(profile, kind="strings", role="id", reason="it names the rows")
+    if distinct > max(0.9 * filled, _FEW_CATEGORIES):
         return replace(profile, kind="strings", role="dropped", reason="nearly every row has its own value")
-    if not has_few_categories(distinct, len(texts)):
+    if not has_few_categories(distinct, filled + profile.missing):
         return replace(profile, reason=f"{distinct:,} categories, hashed")
-    words = [cell for cell in cells if cell.casefold() in MISSING_WORDS]
+    if variants := [f"`{cell}`" for cell in case_variants(counts)]:
+        listed = join_some(variants, len(variants), _MAX_LISTED)
+        return replace(profile, reason=f"the categories {listed} differ in case only")
+    words = sorted(cell for cell in counts if cell.casefold() in MISSING_WORDS)
     return replace(profile, reason=f"`{words[0]}` is a category") if words else profile
 
 
-def _is_text(name: str, cells: Sequence[str], distinct: int) -> bool:
-    words = float(np.mean([len(cell.split()) for cell in cells[:2000]]))
-    varied = distinct > max(_MAX_CATEGORIES, 0.3 * len(cells)) or distinct > 0.5 * len(cells) > 10
+def _is_text(name: str, cells: Sequence[str], distinct: int, filled: int) -> bool:
+    words = float(np.mean([len(cell.split()) for cell in cells]))
+    varied = distinct > max(_MAX_CATEGORIES, 0.3 * filled) or distinct > 0.5 * filled > 10
     text_name = name.strip().casefold() in _TEXT_NAMES
     return varied and (words >= _MIN_WORDS_OF_TEXT or (text_name and words >= 2))
 
@@ -271,7 +275,7 @@ def input_columns(
             reason = "data.dates is `drop`"
         elif reason and profile.role == "text":
             reason = f"sentences; data.text={profile.name} reads them"
-        elif profile.kind == "dates" and profile.reason:
+        elif profile.reason and (profile.kind == "dates" or "case only" in profile.reason):
             note(f"{table.where}: column `{profile.name}`: {profile.reason}")
         if reason:
             left_out.setdefault(reason, []).append(profile.name)

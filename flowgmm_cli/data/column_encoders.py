@@ -18,7 +18,6 @@ from flowgmm_cli.data.cache import encode
 from flowgmm_cli.data.dates import CYCLES, DAY, is_time_of_day
 from flowgmm_cli.data.images.format import WHITE
 from flowgmm_cli.data.large.statistics import ColumnStatistics
-from flowgmm_cli.data.messages import shorten, suggest_column
 from flowgmm_cli.data.sources.columns import ValueIndex, canonical
 from flowgmm_cli.data.specs import MissingPolicy
 
@@ -26,8 +25,10 @@ State = tuple[dict[str, Any], dict[str, Array]]
 
 MISSING_CATEGORY = "(missing)"
 
+UNSEEN, EMPTY = -2, -1
+"""Codes of cells with another category than those of training, and of empty cells if training had none."""
+
 _MARKED_SHARE = 0.1  # of missing cells, from which on they are marked
-_UNSEEN, _EMPTY = -2, -1  # codes of cells that training never saw
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,11 @@ class ColumnEncoder(ABC):
         inexact: reason that the density of the features is not that of the column, with `{}` for its name;
             '' if it is.
         invalid_reason: reason that a row with non-finite features cannot be used, with `{}`.
-        invalid_hint: advice for such rows.
     """
 
     column: Column
     inexact: ClassVar[str] = ""
     invalid_reason: ClassVar[str] = ""
-    invalid_hint: ClassVar[str | None] = None
 
     @property
     def names(self) -> list[str]:
@@ -80,8 +79,7 @@ class NumericColumn(ColumnEncoder):
     whole: bool = False  # True if all training cells are whole numbers
     range: tuple[float, float] | None = None  # smallest and largest training cell; None if unknown
     marked: bool = False  # True if a feature marks missing cells
-    invalid_reason = "column `{}` is missing or infinite, and data.missing is `error`"
-    invalid_hint = "set data.missing=median to fill in such cells"
+    invalid_reason = "column `{}` is missing or infinite, and data.missing is `error`, not `median`"
 
     @classmethod
     def fit(cls, column: Column, cells: Array, missing: MissingPolicy, statistics: ColumnStatistics) -> Self:
@@ -199,22 +197,6 @@ class PixelColumn(ColumnEncoder):
 
 
 @dataclass(frozen=True)
-class UnseenCells:
-    """Counts of the cells of a category column that training never saw."""
-
-    total: int  # all cells
-    unseen: int  # cells with another category
-    example: str  # one of these
-    empty: int  # empty cells, if training saw none
-
-    def __add__(self, other: UnseenCells) -> UnseenCells:
-        example = self.example or other.example
-        return UnseenCells(
-            self.total + other.total, self.unseen + other.unseen, example, self.empty + other.empty
-        )
-
-
-@dataclass(frozen=True)
 class CategoryColumn(ColumnEncoder):
     """A category column, one-hot encoded with the categories of the training rows."""
 
@@ -236,38 +218,19 @@ class CategoryColumn(ColumnEncoder):
     def _index(self) -> ValueIndex:
         return ValueIndex(self.categories)
 
-    def _codes(self, cells: Array) -> Ints:
+    def codes(self, cells: Array) -> Ints:
+        """Return the index of each cell's category, `EMPTY` or `UNSEEN` for what training never saw."""
         known = MISSING_CATEGORY in self.categories
-        missing = self.categories.index(MISSING_CATEGORY) if known else _EMPTY
-        return self._index.codes(cells, missing=missing, unknown=_UNSEEN)
+        missing = self.categories.index(MISSING_CATEGORY) if known else EMPTY
+        return self._index.codes(cells, missing=missing, unknown=UNSEEN)
 
     def transform(self, cells: Array, context: DataContext) -> Floats:
         """Return 0/1 features, all 0 for an unknown category."""
-        codes = self._codes(cells)
+        codes = self.codes(cells)
         matrix = np.zeros((len(cells), len(self.categories)))
         known = np.flatnonzero(codes >= 0)
         matrix[known, codes[known]] = 1.0
         return matrix
-
-    def count_unseen(self, cells: Array) -> UnseenCells:
-        """Count the cells that training never saw."""
-        codes = self._codes(cells)
-        unseen = codes == _UNSEEN
-        example = str(cells[unseen.argmax()]) if unseen.any() else ""
-        return UnseenCells(len(cells), int(unseen.sum()), example, int((codes == _EMPTY).sum()))
-
-    def describe_unseen(self, cells: UnseenCells) -> str:
-        """Return a note about cells that training never saw, '' without any."""
-        parts = []
-        if cells.unseen:
-            near = suggest_column(cells.example, self.categories).removeprefix("; ")
-            parts.append(
-                f"{cells.unseen:,} of {cells.total:,} cells hold a category that training never saw, such as "
-                f"`{shorten(cells.example)}`" + (f" ({near})" if near else "")
-            )
-        if cells.empty:
-            parts.append(f"{cells.empty:,} of {cells.total:,} cells are empty, and no training cell was")
-        return f"`{self.column.name}`: {'; '.join(parts)}" if parts else ""
 
     def invert(self, features: Floats) -> Array | None:
         """Return the category with the largest feature, None for the empty cell."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Encoder, Rows
-from flowgmm_cli.data.array_types import Array, Bytes, Floats, Ints
+from flowgmm_cli.data.array_types import Array, Bytes, Floats
 from flowgmm_cli.data.column_analysis import LEAK, has_few_categories, leaks_label
 from flowgmm_cli.data.column_encoders import (
+    EMPTY,
+    UNSEEN,
     CategoryColumn,
     ColumnEncoder,
     DateColumn,
@@ -18,10 +21,9 @@ from flowgmm_cli.data.column_encoders import (
     NumericColumn,
     PixelColumn,
     TextColumn,
-    UnseenCells,
 )
 from flowgmm_cli.data.large.statistics import ColumnStatistics
-from flowgmm_cli.data.messages import join_some
+from flowgmm_cli.data.messages import join_some, shorten, suggest_column
 from flowgmm_cli.data.sources.columns import canonical
 from flowgmm_cli.data.specs import DATE_PARTS, MissingPolicy
 from flowgmm_cli.errors import DataError, did_you_mean
@@ -39,9 +41,9 @@ class FeatureEncoder:
     """The column encoders of the input columns in use; their features side by side are the feature matrix."""
 
     def __init__(self, encoders: Sequence[ColumnEncoder], notes: Sequence[str] = ()) -> None:
-        self._encoders = tuple(encoders)
+        self.encoders = tuple(encoders)
         self.notes = tuple(notes)
-        self.feature_names = [name for encoder in self._encoders for name in encoder.names]
+        self.feature_names = [name for encoder in self.encoders for name in encoder.names]
 
     @classmethod
     def fit(
@@ -110,7 +112,7 @@ class FeatureEncoder:
     def inexact(self) -> tuple[str, ...]:
         """Reasons that the density of the matrix is not that of the input columns; empty if it is."""
         columns: dict[str, list[str]] = {}
-        for encoder in self._encoders:
+        for encoder in self.encoders:
             if encoder.inexact:
                 columns.setdefault(encoder.inexact, []).append(encoder.column.name)
         return tuple(reason.format(_join(names)) for reason, names in columns.items())
@@ -118,15 +120,15 @@ class FeatureEncoder:
     @property
     def columns(self) -> tuple[Column, ...]:
         """The input columns in use."""
-        return tuple(encoder.column for encoder in self._encoders)
+        return tuple(encoder.column for encoder in self.encoders)
 
     @property
     def layout(self) -> list[tuple[Column, slice]]:
         """The input columns in use, each with its columns of the matrix."""
-        ends = np.cumsum([0, *(len(encoder.names) for encoder in self._encoders)]).tolist()
+        ends = np.cumsum([0, *(len(encoder.names) for encoder in self.encoders)]).tolist()
         return [
             (encoder.column, slice(start, stop))
-            for encoder, start, stop in zip(self._encoders, ends, ends[1:], strict=False)
+            for encoder, start, stop in zip(self.encoders, ends, ends[1:], strict=False)
         ]
 
     @property
@@ -134,7 +136,7 @@ class FeatureEncoder:
         """Names of the columns whose training cells are whole numbers."""
         return frozenset(
             encoder.column.name
-            for encoder in self._encoders
+            for encoder in self.encoders
             if isinstance(encoder, NumericColumn | PixelColumn) and encoder.whole
         )
 
@@ -143,58 +145,46 @@ class FeatureEncoder:
         """Smallest and largest training value of each column of numbers, if known."""
         return {
             encoder.column.name: encoder.range
-            for encoder in self._encoders
+            for encoder in self.encoders
             if isinstance(encoder, NumericColumn | PixelColumn) and encoder.range is not None
         }
 
     def transform(self, rows: Rows, context: DataContext) -> Features:
-        """Return float64 `(N, D)`, all finite; uint8 if the rows are images and nothing else."""
+        """Return float64 `(N, D)`, all finite; uint8 if the rows are images and nothing else.
+
+        Cells that training never saw are noted. Raises `DataError` for a row that cannot be used.
+        """
+        matrix, problems = self.transform_valid(rows, context)
+        if problems:
+            first, count = min(problems), Counter(problems.values())
+            reason = problems[first]
+            raise DataError(f"{reason}: {count[reason]:,} rows, the first is {rows.ids[first]}")
         if not context.streaming:
-            for note in self.describe_unseen(self.count_unseen(rows)):
+            unseen = UnseenCategories(self)
+            unseen.add(rows)
+            for note in unseen.notes():
                 context.note(note)
-        return _concatenate([self.transform_column(column.name, rows, context) for column in self.columns])
+        return matrix
 
     def transform_column(self, name: str, rows: Rows, context: DataContext) -> Features:
-        """Return the features of an input column in use, `(N, d)`; errors as for `transform`."""
-        encoder = next(encoder for encoder in self._encoders if encoder.column.name == name)
-        features = encoder.transform(_cells_of(encoder.column, rows), context)
-        if len(invalid := _invalid_rows(features)):
-            reason = encoder.invalid_reason.format(name)
-            raise DataError(
-                f"{reason}: {len(invalid):,} rows, the first is {rows.ids[invalid[0]]}",
-                hint=encoder.invalid_hint,
-            )
-        return features
+        """Return the features of an input column in use, `(N, d)`."""
+        encoder = next(encoder for encoder in self.encoders if encoder.column.name == name)
+        return encoder.transform(_cells_of(encoder.column, rows), context)
 
     def transform_valid(self, rows: Rows, context: DataContext) -> tuple[Features, dict[int, str]]:
-        """Return the matrix, and positions and reasons of the rows that `transform` would refuse.
-
-        The features of these rows are not finite.
-        """
+        """Return the matrix, and positions and reasons of the rows whose features are not finite."""
         parts = []
         problems: dict[int, str] = {}
-        for encoder in self._encoders:
-            parts.append(encoder.transform(_cells_of(encoder.column, rows), context))
-            reason = encoder.invalid_reason.format(encoder.column.name)
-            problems = dict.fromkeys(_invalid_rows(parts[-1]).tolist(), reason) | problems
-        return _concatenate(parts), problems
-
-    def count_unseen(self, rows: Rows) -> dict[str, UnseenCells]:
-        """Count the cells of each category column that training never saw."""
-        return {
-            encoder.column.name: encoder.count_unseen(_cells_of(encoder.column, rows))
-            for encoder in self._encoders
-            if isinstance(encoder, CategoryColumn)
-        }
-
-    def describe_unseen(self, cells: Mapping[str, UnseenCells]) -> list[str]:
-        """Return notes about cells that training never saw, by column as `count_unseen` returns them."""
-        notes = [
-            encoder.describe_unseen(cells[encoder.column.name])
-            for encoder in self._encoders
-            if isinstance(encoder, CategoryColumn) and encoder.column.name in cells
-        ]
-        return [note for note in notes if note]
+        for encoder in self.encoders:
+            part = encoder.transform(_cells_of(encoder.column, rows), context)
+            parts.append(part)
+            if part.dtype.kind != "u":  # pixels are finite
+                reason = encoder.invalid_reason.format(encoder.column.name)
+                for position in np.flatnonzero(~np.isfinite(part).all(axis=1)).tolist():
+                    problems.setdefault(position, reason)
+        if len(parts) == 1:
+            return parts[0], problems
+        return np.concatenate([np.asarray(part, np.float64) for part in parts], axis=1), problems
 
     def invert(self, matrix: Floats) -> dict[str, Array | None]:
         """Return the input columns in use of a matrix `(N, D)`, in the units and shapes of the input.
@@ -203,14 +193,14 @@ class FeatureEncoder:
         """
         return {
             encoder.column.name: encoder.invert(matrix[:, columns])
-            for encoder, (_, columns) in zip(self._encoders, self.layout, strict=True)
+            for encoder, (_, columns) in zip(self.encoders, self.layout, strict=True)
         }
 
     def state(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """Return (JSON values, arrays)."""
         values: dict[str, Any] = {"blocks": [], "notes": list(self.notes)}
         arrays: dict[str, Array] = {}
-        for index, encoder in enumerate(self._encoders):
+        for index, encoder in enumerate(self.encoders):
             column = encoder.column
             encoder_values, encoder_arrays = encoder.state()
             described = {"name": column.name, "kind": column.kind, "shape": list(column.shape)}
@@ -232,6 +222,46 @@ class FeatureEncoder:
             own_arrays = select_prefix(f"{index}.", arrays)
             encoders.append(_restore(column, entry["values"], own_arrays, text_encoder))
         return cls(encoders, values["notes"])
+
+
+class UnseenCategories:
+    """Counts of the cells that training never saw, over the chunks of an input.
+
+    Args:
+        feature_encoder: has the categories of training.
+    """
+
+    def __init__(self, feature_encoder: FeatureEncoder) -> None:
+        self._encoders = [item for item in feature_encoder.encoders if isinstance(item, CategoryColumn)]
+        self._total = 0
+        self._unseen, self._empty = Counter[str](), Counter[str]()
+        self._examples: dict[str, str] = {}
+
+    def add(self, rows: Rows) -> None:
+        """Count the cells of some rows."""
+        self._total += len(rows)
+        for encoder in self._encoders:
+            name, cells = encoder.column.name, _cells_of(encoder.column, rows)
+            codes = encoder.codes(cells)
+            self._empty[name] += int((codes == EMPTY).sum())
+            if count := int((codes == UNSEEN).sum()):
+                self._unseen[name] += count
+                self._examples.setdefault(name, str(cells[codes.argmin()]))
+
+    def notes(self) -> list[str]:
+        """Return notes about such cells."""
+        notes = []
+        for encoder in self._encoders:
+            name = encoder.column.name
+            if (example := self._examples.get(name)) is not None:
+                near = suggest_column(example, encoder.categories).removeprefix("; ")
+                notes.append(
+                    f"`{name}`: {self._unseen[name]:,} of {self._total:,} cells hold a category that "
+                    f"training never saw, such as `{shorten(example)}`" + (f" ({near})" if near else "")
+                )
+            if empty := self._empty[name]:
+                notes.append(f"`{name}`: {empty:,} of {self._total:,} cells are empty; in training none was")
+        return notes
 
 
 def _build_encoder(column: Column, factory: EncoderFactory | None) -> Encoder:
@@ -258,11 +288,6 @@ def _restore(
     return numeric(column, **{"fill": None, **values, **arrays})
 
 
-def _invalid_rows(features: Features) -> Ints:
-    """Return the positions of rows with features that are not finite; pixels always are."""
-    return np.flatnonzero(~np.isfinite(features).all(axis=1) if features.dtype.kind == "f" else [])
-
-
 def _cells_of(column: Column, rows: Rows) -> Array:
     name, shape = column.name, column.shape
     if name not in rows.columns:
@@ -271,14 +296,6 @@ def _cells_of(column: Column, rows: Rows) -> Array:
     if cells.shape[1:] != shape:
         raise DataError(f"column `{name}` has entries of shape {cells.shape[1:]}, training had {shape}")
     return cells
-
-
-def _concatenate(parts: Sequence[Features]) -> Features:
-    """Return features side by side; a single part is not copied."""
-    if len(parts) == 1:
-        return parts[0]
-    matrix: Features = np.concatenate([np.asarray(part, dtype=np.float64) for part in parts], axis=1)
-    return matrix
 
 
 def _drop_reason(column: Column, statistics: ColumnStatistics, missing: MissingPolicy) -> str:

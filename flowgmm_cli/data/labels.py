@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,7 @@ from flowgmm_cli.data.sources.columns import (
     MISSING_WORDS,
     ValueIndex,
     canonical,
+    case_variants,
     is_finite_number,
     numbers,
     sort_naturally,
@@ -45,8 +46,6 @@ _MAX_LISTED = 4
 _FEW_CLASSES, _MANY_MEASURES = 20, 100  # distinct labels
 TABLE_REMEDY = "empty these cells, or set data.unlabelled=[{}]"
 """How to make the rows of a class of a table unlabelled."""
-
-_REMEDY = "empty these cells"
 
 
 def is_unlabelled(labels: Array) -> Bools:
@@ -84,44 +83,17 @@ def label_cells(cells: pa.ChunkedArray, name: str, where: str) -> Strings:
 
 
 def encode_labels(
-    labels: Mapping[str, Strings],
-    names: Sequence[str] | None = None,
-    *,
-    where: str = "",
-    note: Callable[[str], None] = lambda text: None,
-    unlabelled: Collection[str] = (),
-    remedy: str = _REMEDY,
-    single_class: bool = False,
+    labels: Mapping[str, Strings], names: Sequence[str] | None = None, **options: Any
 ) -> tuple[tuple[str, ...], dict[str, Ints]]:
-    """Encode the label strings of each split as int64, -1 for no label.
+    """Return class names, and the int64 codes of the label strings of each split, -1 for no label.
 
-    Args:
-        labels: strings by split, None for no label.
-        names: the class names; by default those that occur, in natural order, see `find_classes`.
-        where: the labels in messages.
-        note: receives notes for the user.
-        unlabelled: further cells that mean no label.
-        remedy: how to make the rows of a class unlabelled, for a note; `{}` stands for its name.
-        single_class: a single class is allowed.
-
-    Returns:
-        The class names and the codes of each split.
+    `names` are by default those that occur, in natural order; `options` are those of `find_classes`.
     """
     if names is None:
         counts = Counter(cell for cells in labels.values() for cell in cells.tolist())
         rows = counts.total()
         del counts[None]
-        names = tuple(
-            find_classes(
-                counts,
-                rows,
-                where=where,
-                note=note,
-                unlabelled=unlabelled,
-                remedy=remedy,
-                single_class=single_class,
-            )
-        )
+        names = tuple(find_classes(counts, rows, **options))
     return tuple(names), {split: label_codes(cells, names) for split, cells in labels.items()}
 
 
@@ -134,10 +106,10 @@ def find_classes(
     counts: Mapping[str, int],
     rows: int,
     *,
-    where: str,
+    where: str = "labels",
     note: Callable[[str], None] = lambda text: None,
     unlabelled: Collection[str] = (),
-    remedy: str = _REMEDY,
+    remedy: str = "empty these cells",
     single_class: bool = False,
 ) -> dict[str, int]:
     """Return the number of rows of each class, by name in natural order.
@@ -148,21 +120,20 @@ def find_classes(
         where: the labels in messages.
         note: receives notes for the user.
         unlabelled: further cells that mean no label.
-        remedy: see `encode_labels`.
+        remedy: how to make the rows of a class unlabelled, for a note; `{}` stands for its name.
         single_class: a single class is allowed.
 
     Raises:
         DataError: the labels look like measurements or names.
     """
-    none = {canonical(cell) for cell in unlabelled}
-    spellings: dict[str, list[str]] = {}
-    for cell in sorted(counts):
-        if canonical(cell) not in none:
-            spellings.setdefault(canonical(cell), []).append(cell)
-    same = [f"`{cell}` is `{name}`" for name, cells in spellings.items() for cell in cells if cell != name]
-    if any(len(cells) > 1 for cells in spellings.values()):
+    none = set(map(canonical, unlabelled))
+    known = {cell: count for cell, count in sorted(counts.items()) if canonical(cell) not in none}
+    sizes: Counter[str] = Counter()
+    for cell, count in known.items():
+        sizes[canonical(cell)] += count
+    if len(sizes) < len(known):
+        same = [f"`{cell}` is `{canonical(cell)}`" for cell in known if canonical(cell) != cell]
         note(f"{where}: {join_some(same, len(same), _MAX_LISTED)}, one class each")
-    sizes = {name: sum(counts[cell] for cell in cells) for name, cells in spellings.items()}
     others = sizes.keys() - {UNLABELLED}
     if UNLABELLED in sizes and all(map(is_finite_number, others)):
         if len(others) == 1 and not single_class:
@@ -173,10 +144,11 @@ def find_classes(
                 note(f"{where}: -1 means no label ({count:,} rows)")
     names = sort_naturally(sorted(sizes))
     _require_classes(sizes, rows, where)
-    words = [name for name in names if name.casefold() in _MISSING_NAMES and not is_finite_number(name)]
-    if words:
+    if words := [name for name in names if name.casefold() in _MISSING_NAMES]:
         listed = join_some((f"`{name}` ({sizes[name]:,} rows)" for name in words), len(words), _MAX_LISTED)
         note(f"{where}: {listed} counts as a class; if it means unlabelled, {remedy.format(words[0])}")
+    if variants := [f"`{name}`" for name in case_variants(names)]:
+        note(f"{where}: the classes {join_some(variants, len(variants), _MAX_LISTED)} differ in case only")
     return {name: sizes[name] for name in names}
 
 
@@ -252,7 +224,7 @@ def _is_candidate(table: Table, name: str) -> bool:
     """Return True if a column of words has few enough values to be a label."""
     counts = _counts(table, name)
     few = 2 <= len(counts) <= _MAX_CANDIDATE_CLASSES
-    return few and numbers(table.data[name]) is None and min(counts.values()) > 1
+    return few and min(counts.values()) > 1 and numbers(table.data[name]) is None
 
 
 def _summarise(counts: Mapping[str, int], most: int = 5) -> str:

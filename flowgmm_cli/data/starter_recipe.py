@@ -15,8 +15,8 @@ from pathlib import Path
 
 from flowgmm_cli.data.column_analysis import LEAK, ColumnProfile, Role, leaks_label, profile_column
 from flowgmm_cli.data.messages import join_some
-from flowgmm_cli.data.readers.table import Table
-from flowgmm_cli.data.sources.columns import strings
+from flowgmm_cli.data.readers.table import ReadSettings, Table
+from flowgmm_cli.data.sources.columns import MISSING_WORDS, strings
 from flowgmm_cli.data.specs import DATE_PARTS
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.recipe.catalogue import recipe_folder
@@ -24,16 +24,27 @@ from flowgmm_cli.recipe.yaml import read_scalar
 
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:[ .-][A-Za-z0-9_]+)*")
 _REFERENCE = re.compile(r"\$(\{[^{}]*\})")  # a second `$` makes it plain text
+_NUMBER_FORMS = (
+    (re.compile(r"[+-]?\d{1,3}(,\d{3})*(\.\d*)?|[+-]?\d+(\.\d*)?"), ".", ","),
+    (re.compile(r"[+-]?\d+(,\d*)?"), ",", None),
+    (re.compile(r"[+-]?\d{1,3}(\.\d{3})*(,\d*)?|[+-]?\d+(,\d*)?"), ",", "."),
+)  # of cells, with data.decimal and data.thousands
 _LINE_WIDTH = 100
-_MIN_LABELLED, _MIN_LABELLED_OF_CLASS = 30, 5
+_MIN_LABELLED, _MIN_LABELLED_OF_CLASS = 100, 5
 _MAX_LISTED = 12  # class names
 
 
 @dataclass(frozen=True)
 class Profile:
-    """A table: rows of each class, in the order of class names, and all columns.
+    """A table.
 
-    `english` is True if the texts look English, None without texts.
+    Attributes:
+        rows: number of rows.
+        label: the label column.
+        classes: number of rows of each class, by name.
+        columns: all columns.
+        english: True if the texts look English, None without texts.
+        settings: form of its numbers, if it is not the usual one.
     """
 
     rows: int
@@ -41,6 +52,7 @@ class Profile:
     classes: Mapping[str, int]
     columns: tuple[ColumnProfile, ...]
     english: bool | None = None
+    settings: ReadSettings | None = None
 
     @property
     def labelled(self) -> int:
@@ -79,6 +91,16 @@ def profile_table(
     texts = [column.name for column in columns if column.role == "text"]
     english = looks_english([cell for name in texts for cell in strings(table.data[name])]) if texts else None
     return Profile(table.data.num_rows, label, classes, columns, english)
+
+
+def find_number_marks(table: Table, profile: Profile) -> ReadSettings | None:
+    """Return settings for the numbers of columns whose decimal comma or thousands marks must be declared."""
+    localised = [column.name for column in profile.columns if "decimal comma" in column.reason]
+    cells = [cell for name in localised for cell in strings(table.data[name]) if cell is not None]
+    for form, decimal, thousands in _NUMBER_FORMS:
+        if cells and all(form.fullmatch(cell) or cell.casefold() in MISSING_WORDS for cell in cells):
+            return ReadSettings(decimal=decimal, thousands=thousands)
+    return None
 
 
 def looks_english(texts: Sequence[str | None]) -> bool:
@@ -124,6 +146,12 @@ def render_recipe(profile: Profile, *, path: str, command: str) -> str:
         "  use: csv",
         f"  path: {quote_yaml(path)}{relative}",
         f"  label: {quote_yaml(profile.label)}  # an empty cell is an unlabelled row",
+        *([f"  decimal: {quote_yaml(profile.settings.decimal)}"] if profile.settings else []),
+        *(
+            [f"  thousands: {quote_yaml(profile.settings.thousands)}"]
+            if profile.settings and profile.settings.thousands
+            else []
+        ),
         *(
             f"  id: {quote_yaml(column.name)}  # {to_line(column.reason)}: not an input"
             for column in profile.with_role("id")
@@ -139,8 +167,10 @@ def profile_warnings(profile: Profile) -> list[str]:
     """Return warnings for the owner of the table, about labels and leaks."""
     warnings = []
     if profile.labelled < _MIN_LABELLED:
+        tested = max(1, round(0.2 * profile.labelled))
         warnings.append(
-            f"{profile.labelled:,} labels are few; results are reliable from about {_MIN_LABELLED} on"
+            f"{profile.labelled:,} labels are few: {tested} of them test the model, which tells its accuracy "
+            f"to about {min(50, 98 / tested**0.5):.0f} points"
         )
     rare = [name for name, rows in profile.classes.items() if rows < _MIN_LABELLED_OF_CLASS]
     if rare:
@@ -216,7 +246,7 @@ def _input_lines(profile: Profile) -> list[str]:
         if column.reason and column.kind in ("categories", "dates"):
             lines += _comment(f"{to_line(column.name, 30)}: {column.reason}.", "  ")
     if dropped:
-        lines.append("  drop:  # remove a line to use the column")
+        lines.append("  drop:  # `features: [...]` names the inputs instead")
         lines += [f"    - {quote_yaml(item.name)}  # {to_line(item.reason, 90)}" for item in dropped]
     if counts["dates"]:
         lines.append(f"  dates: [{', '.join(DATE_PARTS)}]  # features of a date; `drop` leaves dates out")

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 
 from flowgmm_cli.api import DataContext, Rows, iterate_batches
-from flowgmm_cli.data.column_encoders import UnseenCells
+from flowgmm_cli.data.feature_encoder import UnseenCategories
 from flowgmm_cli.data.preprocessor import Tensors
 from flowgmm_cli.data.readers.base import Chunk, OnError, RowReader, note_once, within
 from flowgmm_cli.devices import find_device
@@ -160,8 +160,8 @@ def score(
     context = context or DataContext()
     target = find_device(device, option="--device ", names=("auto", "cpu", "cuda"))
     scorer = Scorer(trained, context, reader.name, names, rule, space, on_error)
-    unseen: dict[str, UnseenCells] = {}
-    chunks = _count_unseen(_split_chunks(reader, trained), trained, unseen)
+    unseen = UnseenCategories(trained.preprocessor.feature_encoder)
+    chunks = _count_unseen(_split_chunks(reader, trained), unseen)
     threads = torch.get_num_threads()
     if processes > 1 and folder is not None:
         settings = {key: value for key, value in vars(scorer).items() if key not in ("trained", "context")}
@@ -182,20 +182,16 @@ def score(
             threads=threads if has_texts else 1,
         )
     yield from scored
-    for note in trained.preprocessor.feature_encoder.describe_unseen(unseen):
+    for note in unseen.notes():
         context.note(note)
 
 
-def _count_unseen(
-    chunks: Iterator[Chunk], trained: TrainedModel, unseen: dict[str, UnseenCells]
-) -> Iterator[Chunk]:
-    """Pass chunks on, and add the cells with categories that training never saw to `unseen`, by column."""
+def _count_unseen(chunks: Iterator[Chunk], unseen: UnseenCategories) -> Iterator[Chunk]:
     for chunk in chunks:
         rows = chunk.rows
         if chunk.problems:
             rows = rows.take(np.delete(np.arange(len(rows)), list(chunk.problems)))
-        for column, cells in trained.preprocessor.feature_encoder.count_unseen(rows).items():
-            unseen[column] = unseen[column] + cells if column in unseen else cells
+        unseen.add(rows)
         yield chunk
 
 

@@ -63,6 +63,18 @@ def test_it_can_go_to_stdout(flowgmm: Any, table: str) -> None:
     assert flowgmm("init", table, "--save", "-", "--json").code == 2
 
 
+def test_the_marks_of_numbers_are_found(
+    flowgmm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lines = [f"{row},5;1.{100 + row},25;{row % 7};{'ab'[row % 3 == 0]}" for row in range(80)]
+    save("t.csv", "\n".join(["x;y;z;kind", *lines]))
+    outcome = flowgmm("init", "t.csv", "--label", "kind", "--save", "-")
+    assert outcome.code == 0, outcome.err
+    assert '  decimal: ","\n  thousands: "."\n' in outcome.out
+    assert "Inputs: 3 columns of numbers" in outcome.out
+
+
 def test_a_recipe_that_exists_is_not_replaced_unasked(flowgmm: Any, table: str) -> None:
     Path("my.yaml").write_text("mine", encoding="utf-8")
     words = ("init", table, "--label", "label", "--save", "my.yaml")

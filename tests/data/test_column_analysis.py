@@ -55,6 +55,13 @@ UNITS = strings(lambda row: "cm" if row == 0 else f"{row / 7:.2f}")
         ("some", [1.0, *[float("inf")] * 3, *[2.5] * (ROWS - 4)], "numbers", "input", "3 cells are infinite"),
         ("some", strings(lambda row: DRAW.choice(["red", "blue"])), "categories", "input", ""),
         ("some", strings(lambda row: DRAW.choice(["NA", "DE"])), "categories", "input", "`NA` is a category"),
+        (
+            "some",
+            strings(lambda row: ["Yes", "yes", "no"][row // 7 % 3]),
+            "categories",
+            "input",
+            "`Yes`, `yes` differ in case only",
+        ),
         ("some", [bool(row % 2) for row in range(ROWS)], "categories", "input", ""),
         ("some", strings(lambda row: "" if row else " "), "empty", "dropped", "it is empty"),
         ("some", [7.0] * ROWS, "numbers", "dropped", "it never changes"),
@@ -171,6 +178,12 @@ def test_columns_that_are_chosen_are_inputs() -> None:
         "t": "category",
     }
     assert "data.dates is `drop`" in columns_of(columns, dates=False)[1]
+
+
+def test_categories_that_differ_in_case_are_noted() -> None:
+    kinds, note = columns_of({"c": strings(lambda row: ["Yes", "yes", "no"][row % 3])})
+    assert kinds == {"c": "category"}
+    assert "column `c`: the categories `Yes`, `yes` differ in case only" in note
 
 
 def test_cells_to_correct_are_errors_that_name_all_columns() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from flowgmm_cli.api import Column, Rows
-from flowgmm_cli.data.feature_encoder import FeatureEncoder
+from flowgmm_cli.data.feature_encoder import FeatureEncoder, UnseenCategories
 from flowgmm_cli.errors import DataError
 
 NAN, INF = np.nan, np.inf
@@ -133,13 +133,14 @@ def test_each_known_category_becomes_a_feature(context, notes):
 
 def test_cells_that_training_never_saw_are_counted_over_chunks():
     fitted = fit(rows(flag=["True", "False", "True"]), Column("flag", "category"))
-    parts = [fitted.count_unseen(rows(flag=cells)) for cells in (["True", "false"], ["true", None, "x"])]
-    total = {"flag": parts[0]["flag"] + parts[1]["flag"]}
-    assert fitted.describe_unseen(total) == [
-        "`flag`: 3 of 5 cells hold a category that training never saw, such as `false` (did you mean "
-        "`False`?); 1 of 5 cells are empty, and no training cell was"
+    unseen = UnseenCategories(fitted)
+    unseen.add(rows(flag=["True", "False"]))
+    assert unseen.notes() == []
+    unseen.add(rows(flag=["true", None, "x"]))
+    assert unseen.notes() == [
+        "`flag`: 2 of 5 cells hold a category that training never saw, such as `true` (did you mean `True`?)",
+        "`flag`: 1 of 5 cells are empty; in training none was",
     ]
-    assert fitted.describe_unseen(fitted.count_unseen(rows(flag=["True", "False"]))) == []
 
 
 def test_categories_have_one_spelling(context):
@@ -164,7 +165,6 @@ def test_many_categories_are_hashed(context):
     features = fitted.transform(new, context)
     assert np.abs(features).sum(1).tolist() == [1, 0, 1, 1]
     assert (features[0] == features[3]).all()
-    assert fitted.count_unseen(new) == {}
     assert fitted.invert(features) == {"town": None}
     hashed = fitted.transform(rows(town=towns), context)
     assert len({tuple(row) for row in hashed.tolist()}) > 24  # of 32 buckets with a sign

@@ -7,7 +7,8 @@ only: as a category or a class they may be Namibia or a name.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from itertools import repeat
 from typing import Any
 
@@ -187,6 +188,16 @@ def is_finite_number(text: str) -> bool:
         return bool(np.isfinite(float(text)))
     except ValueError:
         return False
+
+
+def case_variants(names: Collection[str]) -> list[str]:
+    """Return the names that differ from another one in case only, sorted.
+
+    >>> case_variants(["yes", "no", "Yes"])
+    ['Yes', 'yes']
+    """
+    counts = Counter(map(str.casefold, names))
+    return sorted(name for name in names if counts[name.casefold()] > 1)
 
 
 def sort_naturally(names: Sequence[str]) -> list[str]:
