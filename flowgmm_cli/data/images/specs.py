@@ -110,6 +110,11 @@ class ImagesConfig(DataConfig):
         return int(self.memory * 2**30)
 
     @property
+    def unlabelled_names(self) -> tuple[str, ...]:
+        """`unlabelled`, of the default also the American spelling."""
+        return ("unlabelled", "unlabeled") if self.unlabelled == "unlabelled" else (self.unlabelled,)
+
+    @property
     def damage_policy(self) -> Literal["fail", "keep"] | None:
         """`on_error`, or the former `on_corrupt`."""
         if self.on_error is None and self.on_corrupt is not None:

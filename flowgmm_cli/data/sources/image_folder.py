@@ -20,7 +20,6 @@ from flowgmm_cli.errors import DataError
 Note = Callable[[str], None]
 
 _SPLITS = {"train": "train", "test": "test", "val": "val", "valid": "val", "validation": "val"}
-_SPELLINGS = {"unlabelled": "unlabeled"}  # the American spelling of the default name
 _TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 _MAX_LISTED = 8
 
@@ -52,7 +51,7 @@ class ImageFolder:
         self._listing = listing
         self._config = config
         self._note = note
-        self._unlabelled = {config.unlabelled, _SPELLINGS.get(config.unlabelled, config.unlabelled)}
+        self._unlabelled = set(config.unlabelled_names)
 
     def read(self) -> dict[str, ImageSplit]:
         """Read the images of each split; an `unlabelled` folder beside the splits belongs to training."""

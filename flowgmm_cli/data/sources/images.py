@@ -57,7 +57,7 @@ class ImagesSource:
             names,
             where=f"{self._config.path}: labels",
             note=self._notes.append,
-            unlabelled=(self._config.unlabelled,),
+            unlabelled=self._config.unlabelled_names,
             remedy="set data.unlabelled={}",
             single_class=self._config.labels.single_class,
         )

@@ -137,8 +137,9 @@ def test_a_folder_without_images(load, tmp_path):
     assert caught.value.details == ("it holds: a.txt, b.csv, c/",)
 
 
-def test_labels_by_file(load_table):
-    data = load_table("label,file\nox,a.png\n,b.png\nelk,deep/d.png\n")
+@pytest.mark.parametrize("none", ["", "unlabelled", "unlabeled"])
+def test_labels_by_file(load_table, none):
+    data = load_table(f"label,file\nox,a.png\n{none},b.png\nelk,deep/d.png\n")
     assert classes(data) == {"a.png": "ox", "b.png": None, "c.jpg": None, "deep/d.png": "elk"}
     assert data.notes == ("labels.csv does not name 1 of 4 images",)
 

@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.data.images.lazy_pixels import LazyPixels
 from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.sources import hub_tables
 from flowgmm_cli.data.sources.images import build
@@ -55,13 +54,6 @@ def test_a_split_without_its_labels_makes_more_training_rows(load, folder):
     np.testing.assert_array_equal(rows.columns["image"], PIXELS[[0, 1, 2, 3, 6, 7, 8]])
     assert rows.labels.tolist() == [-1, 2, 0, 0, -1, -1, -1]
     assert rows.ids.tolist()[3:5] == ["train:4", "unlabelled:1"]
-
-
-def test_pixels_may_stay_on_the_disk(load, folder):
-    for cache in ("auto", "never"):
-        cells = load(folder, memory=0.0, cache=cache).splits["test"].columns["image"]
-        assert isinstance(cells, LazyPixels)
-        np.testing.assert_array_equal(np.asarray(cells), PIXELS[4:6])
 
 
 @pytest.mark.parametrize(
