@@ -168,7 +168,7 @@ def convert_to_vectors(cells: Array | LazyPixels, column: Column, high: float) -
     if pixels.ndim == 4 and pixels.shape[1:] != column.shape and len(column.shape) == 3:
         pixels = np.moveaxis(pixels, 3, 1)
     values = pixels.reshape(len(pixels), *column.shape).astype(np.float32)
-    return values / WHITE if high <= 1 else values
+    return values * (1 / WHITE) if high <= 1 else values
 
 
 def _is_flat(row: tuple[int, ...], shape: tuple[int, ...]) -> bool:

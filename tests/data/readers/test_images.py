@@ -132,4 +132,4 @@ def test_images_of_a_spec_for_a_model_of_vectors(rows, read, vector, tmp_path, g
     for memory in ("2.0", "0.0"):
         path = written(tmp_path, x=given, y=LABELS)
         result = read(rows(f"{{use: images, path: {path}, memory: {memory}}}", schema))
-        np.testing.assert_array_equal(result.columns["v"], expected)
+        np.testing.assert_allclose(result.columns["v"], expected, rtol=1e-6)
