@@ -7,9 +7,9 @@ step, with autograd's Jacobian as the independent reference.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from flowgmm_cli.api import DataContext, Rows
 from flowgmm_cli.errors import DataError
-from flowgmm_cli.flows.multiscale import FlatFlow
+from flowgmm_cli.flows.flat import FlatFlow
 from flowgmm_cli.inference.check_latents import check_classes, check_conditioning, check_dimensions
 from flowgmm_cli.inference.check_report import (
     CheckReport,
@@ -64,26 +64,25 @@ def check(trained: TrainedModel, rows: Rows, *, context: DataContext, at_most: i
     if not len(rows):
         raise DataError("there are no rows to check the model on")
     rows = rows.take(_evenly(len(rows), MAX_LATENT_ROWS))
-    preprocessor = trained.preprocessor
-    features = torch.from_numpy(preprocessor.feature_encoder.transform(rows, context)).double()
+    transforms = trained.preprocessor.transforms
+    features = torch.from_numpy(trained.preprocessor.feature_encoder.transform(rows, context)).double()
     some = torch.from_numpy(_evenly(len(rows), at_most))
-    steps = list_steps(preprocessor.transforms, features[some], "transforms")
-    layers, _, jacobian_rows = check_steps(steps, features[some], at_most=at_most, native=torch.float64)
-    findings, classes = _judge_transforms(layers), []
+    steps = list_steps(transforms, features[some], "transforms")
+    layers, _, jacobian_rows = check_steps(steps, features[some], at_most=at_most, float32=False)
+    findings, classes = _judge_transforms(layers), list[ClassCheck]()
     with torch.no_grad():
-        x = preprocessor.transforms(features)[0].float()
+        x = transforms(features)[0].float()
     parts = trained.model.cpu().parts
     for index, part in enumerate(parts):
         prefix = f"member {index + 1}: " if len(parts) > 1 else ""
         modules: list[tuple[str, nn.Module]] = [(f"{prefix}model", part)]
-        modules += [("transforms", preprocessor.transforms)] if index == 0 else []
-        part_findings, part_layers, part_classes, count = _check_part(
-            trained, part, (features, x), steps, rows.ids, some
-        )
-        findings += _add_prefix("check", prefix, [check_weights(modules), *part_findings])
-        layers += _add_prefix("name", prefix, part_layers)
-        classes += _add_prefix("name", prefix, part_classes)
-        jacobian_rows = min(jacobian_rows, count)
+        modules += [("transforms", transforms)] if index == 0 else []
+        results = _check_part(trained, part, (features, x), steps, rows.ids, some)
+        for finding in (check_weights(modules), *results[0]):
+            findings.append(replace(finding, check=prefix + finding.check))
+        layers += [replace(layer, name=prefix + layer.name) for layer in results[1]]
+        classes += [replace(row, name=prefix + row.name) for row in results[2]]
+        jacobian_rows = min(jacobian_rows, results[3])
     notes = []
     if not jacobian_rows and isinstance(parts[0].flow, FlatFlow):
         notes.append(
@@ -98,18 +97,14 @@ def check(trained: TrainedModel, rows: Rows, *, context: DataContext, at_most: i
     )
 
 
-def _add_prefix(key: str, prefix: str, results: Sequence[Any]) -> list[Any]:
-    """Put a prefix before an attribute of results."""
-    return [dataclasses.replace(result, **{key: prefix + getattr(result, key)}) for result in results]
-
-
 def _judge_transforms(layers: Sequence[LayerCheck]) -> list[Finding]:
     """Judge the errors of the data transforms, and report the steps without an exact inverse."""
-    round_trip, log_det = _add_prefix(
-        "check", "transforms: ", judge_layers(layers, ("round trip", "log-det"))
+    lossy = tuple(f"`{layer.name}`: {layer.inexact}" for layer in layers if layer.inexact)
+    round_trip, log_det = (
+        replace(finding, check=f"transforms: {finding.check}")
+        for finding in judge_layers(layers, ("round trip", "log-det"))
     )
-    lossy = [f"`{layer.name}`: {layer.inexact}" for layer in layers if layer.inexact]
-    return [dataclasses.replace(round_trip, details=(*round_trip.details, *lossy)), log_det]
+    return [replace(round_trip, details=(*round_trip.details, *lossy)), log_det]
 
 
 def _check_part(
@@ -127,7 +122,7 @@ def _check_part(
     flow = part.flow
     steps = list_steps(flow, x[some], "flow")
     at_most = min(len(some), MAX_IMAGE_NUMBERS // x.shape[1]) if isinstance(flow, FlatFlow) else len(some)
-    layers, jacobians, count = check_steps(steps, x[some], at_most=at_most, native=torch.float32)
+    layers, jacobians, count = check_steps(steps, x[some], at_most=at_most, float32=True)
     findings = [
         check_finite(features, transforms, steps, ids),
         *judge_layers(layers),

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from flowgmm_cli.bijection import Bijection, zero_log_det
+from flowgmm_cli.bijection import zero_log_det
 from flowgmm_cli.inference.check_report import Finding, LayerCheck, Verdict, judge
 from flowgmm_cli.inference.layers import Step, jacobian, to_float64
 
@@ -19,7 +18,7 @@ ROUND_TRIP = (1e-6, 1e-3)
 """Errors of the round trip in float64 above which a step gets a warning, and above which it fails."""
 LOG_DET = (1e-6, 1e-4)
 """The same for errors of a log-determinant, divided by 1 + its size."""
-_LAYER_CHECKS = {
+LAYER_CHECKS = {
     "round trip": ("round_trip", ROUND_TRIP, "largest error of inverse after forward, in float64"),
     "round trip in float32": (  # large errors are lost digits
         "round_trip_32",
@@ -60,7 +59,7 @@ def check_finite(
     """
     columns = "look at the input columns of these rows"
     clip = "add {use: standardise} or {use: clip} to data.transforms and train again"
-    stages: list[tuple[str, Callable[[Tensor], tuple[Tensor, Tensor]], str]] = [
+    stages: list[tuple[str, Any, str]] = [
         ("the feature matrix", lambda x: (x, zero_log_det(x)), columns),
         *((step.name, step.module, columns) for step in transforms),
         ("the conversion to 32-bit numbers", lambda x: (x.float(), zero_log_det(x)), clip),
@@ -73,14 +72,11 @@ def check_finite(
         if bad.any():
             rows = bad.nonzero().flatten().tolist()
             names = ", ".join(str(ids[row]) for row in rows[:5]) + (", ..." if len(rows) > 5 else "")
-            return Finding(
-                "finite",
-                "failed",
-                f"numbers become NaN or infinite first in `{place}`, in {len(rows):,} of {len(bad):,} rows",
-                "these rows have no density, class or latent",
-                advice,
-                (f"rows {names}",),
+            message = (
+                f"numbers become NaN or infinite first in `{place}`, in {len(rows):,} of {len(bad):,} rows"
             )
+            meaning = "these rows have no density, class or latent"
+            return Finding("finite", "failed", message, meaning, advice, (f"rows {names}",))
     return Finding("finite", "ok", f"every step gives finite numbers for all {len(features):,} rows")
 
 
@@ -92,62 +88,53 @@ def _flow_advice(step: Step) -> str:
 
 @torch.no_grad()
 def check_steps(
-    steps: Sequence[Step], x: Tensor, *, at_most: int, native: torch.dtype
+    steps: Sequence[Step], x: Tensor, *, at_most: int, float32: bool
 ) -> tuple[list[LayerCheck], Tensor | None, int]:
     """Measure the errors of each step at rows that pass through all of them.
 
     Jacobians are computed in float64 at the first rows: `at_most`, but no more than fit into 4 million
     numbers (64 rows of 250 features, 6 of 784, one of 2000 or more), and none beyond 4096 features.
 
-    `x` are finite rows `(N, d)`; `native` is the dtype in which the model uses the steps. Returned are the
-    results for each step, the Jacobians of all steps together `(rows, d_out, d_in)` unless a row does not
-    stay finite, and the number of rows with Jacobians.
+    Args:
+        steps: the steps.
+        x: finite rows `(N, d)`.
+        at_most: number of rows with Jacobians.
+        float32: measure round trips in float32, too, in which the model uses the steps.
+
+    Returns:
+        The results for each step, the Jacobians of all steps together `(rows, d_out, d_in)` unless a row does
+        not stay finite, and the number of rows with Jacobians.
     """
-    x = x.double()
-    width = max(x.shape[1], 1)
+    x, width = x.double(), max(x.shape[1], 1)
     count = min(at_most, len(x), max(1, MAX_JACOBIAN_NUMBERS // width**2))
     count = 0 if width > MAX_JACOBIAN_FEATURES else count
     layers: list[LayerCheck] = []
     product: Tensor | None = None
     complete = count > 0
     for step in steps:
-        layer = LayerCheck(step.name, inexact=step.inexact)
-        exact = to_float64(step.module)
+        exact, lossy, values = to_float64(step.module), bool(step.inexact), dict[str, float]()
         z, log_det = exact(x) if len(x) else (x, x.new_zeros(0))
         finite = _finite_rows(z) & log_det.isfinite()
         rows = finite[:count].nonzero().flatten()
         if finite.any():
-            layer = _measure_errors(step, exact, x[finite], log_det[finite] / max(z.shape[1], 1), native)
+            by_dimension = log_det[finite] / max(z.shape[1], 1)
+            values = {"low": float(by_dimension.min()), "high": float(by_dimension.max())}
+            values["round_trip"] = _round_trip_error(exact, x[finite], lossy=lossy)
+            if float32:
+                values["round_trip_32"] = _round_trip_error(step.module, x[finite].float(), lossy=lossy)
         complete = complete and len(rows) == count and bool(_finite_rows(z).all())
         if len(rows):
             jacobians = torch.stack([jacobian(exact, x[row]) for row in rows])
-            error = _log_det_error(jacobians, log_det[rows].double(), lossy=bool(step.inexact))
-            layer = dataclasses.replace(layer, log_det=error)
+            values["log_det"] = _log_det_error(jacobians, log_det[rows].double(), lossy=lossy)
             if complete:
                 product = jacobians if product is None else jacobians @ product
-        layers.append(layer)
+        layers.append(LayerCheck(step.name, inexact=step.inexact, **values))
         x = z[_finite_rows(z)].double()
         count = min(count, len(x))
     return layers, product if complete else None, count
 
 
-def _measure_errors(
-    step: Step, exact: Bijection, x: Tensor, log_det: Tensor, native: torch.dtype
-) -> LayerCheck:
-    """Measure a step at rows; `log_det` is per dimension."""
-    return LayerCheck(
-        step.name,
-        round_trip=_round_trip_error(exact, x, lossy=bool(step.inexact)),
-        round_trip_32=_round_trip_error(step.module, x.float(), lossy=bool(step.inexact))
-        if native == torch.float32
-        else None,
-        low=float(log_det.min()),
-        high=float(log_det.max()),
-        inexact=step.inexact,
-    )
-
-
-def _round_trip_error(module: Bijection, x: Tensor, *, lossy: bool) -> float:
+def _round_trip_error(module: Any, x: Tensor, *, lossy: bool) -> float:
     """Return the largest error of inverse after forward, relative to the size of each column."""
     z, _ = module(x)
     back = module.inverse(z)
@@ -178,11 +165,11 @@ def _finite_rows(x: Tensor) -> Tensor:
     return x.isfinite().all(dim=1)
 
 
-def judge_layers(layers: Sequence[LayerCheck], checks: Sequence[str] = tuple(_LAYER_CHECKS)) -> list[Finding]:
-    """Judge the errors of layers."""
+def judge_layers(layers: Sequence[LayerCheck], checks: Sequence[str] = tuple(LAYER_CHECKS)) -> list[Finding]:
+    """Judge the errors of layers by some of `LAYER_CHECKS`."""
     findings = []
     for check in checks:
-        attribute, (low, high), message = _LAYER_CHECKS[check]
+        attribute, (low, high), message = LAYER_CHECKS[check]
         errors = {layer.name: getattr(layer, attribute) for layer in layers}
         measured = {name: error for name, error in errors.items() if error is not None}
         if not measured:
@@ -198,18 +185,14 @@ def judge_layers(layers: Sequence[LayerCheck], checks: Sequence[str] = tuple(_LA
 
 def judge_log_dets(layers: Sequence[LayerCheck]) -> Finding:
     """Judge the size of the log-determinants of layers."""
-    ranges = {
-        layer.name: (layer.low, layer.high)
-        for layer in layers
-        if layer.low is not None and layer.high is not None
-    }
+    ranges = [(layer.name, layer.low, layer.high) for layer in layers if layer.low is not None]
     if not ranges:
         return judge("determinants", "skipped", "nothing to measure")
-    lowest, highest = min(low for low, _ in ranges.values()), max(high for _, high in ranges.values())
+    lowest, highest = min(low for _, low, _ in ranges), max(high or 0.0 for *_, high in ranges)
     text = f"log-determinants per dimension of single layers from {lowest:.3g} to {highest:.3g}"
     extreme = [
         f"`{name}`: {low:.3g} to {high:.3g}"
-        for name, (low, high) in ranges.items()
-        if max(-low, high) > EXTREME_LOG_DET
+        for name, low, high in ranges
+        if max(-low, high or 0.0) > EXTREME_LOG_DET
     ]
     return judge("determinants", "warning" if extreme else "ok", text, extreme)
