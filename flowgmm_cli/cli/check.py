@@ -22,7 +22,6 @@ def check(
         int,
         typer.Option("--rows", min=1, help="Rows for the checks of inverses and Jacobians; fewer if wide."),
     ] = 64,
-    offline: options.Offline = False,
     as_json: options.Json = False,
 ) -> None:
     """Check a model on rows: inverse and log-determinant layer by layer, latents, dead dimensions, NaN.
@@ -32,7 +31,7 @@ def check(
 
     Examples: flowgmm check · flowgmm check runs/csv/latest --data new.csv · flowgmm check --rows 8 --json
     """
-    with open_session(run, run_flag, offline=offline) as session:
+    with open_session(run, run_flag) as session:
         from flowgmm_cli.inference.check import MAX_LATENT_ROWS
         from flowgmm_cli.inference.check import check as check_model
         from flowgmm_cli.inference.inputs import read_first_rows

@@ -33,10 +33,10 @@ Space = Annotated[
 ]
 MapMethod = Annotated[
     Literal["pca", "tsne", "umap"] | None,
-    typer.Option(
+    options.option(
         "--map",
-        metavar="pca|tsne|umap",
-        help="Add map_0 and map_1: two principal axes of the first 10,000 rows, or t-SNE or UMAP of at "
+        "pca|tsne|umap",
+        "Add map_0 and map_1: two principal axes of the first 10,000 rows, or t-SNE or UMAP of at "
         "most 20,000 rows.",
     ),
 ]
@@ -55,7 +55,6 @@ def embed(
     on_error: options.OnError = "keep",
     device: options.Device = "auto",
     processes: options.Processes = 1,
-    offline: options.Offline = False,
     as_json: options.Json = False,
 ) -> None:
     """Embed rows: one vector for each row of the input, in order, to a file or to stdout.
@@ -68,7 +67,7 @@ def embed(
     flowgmm embed runs/digits/latest --space input --save x.npz
     """
     table = open_table(data, save, format_, as_json=as_json)
-    with open_session(run, run_flag, offline=offline) as session:
+    with open_session(run, run_flag) as session:
         from flowgmm_cli.inference.embedding import check_map, embedding_columns
         from flowgmm_cli.inference.scores import select_columns
 

@@ -22,10 +22,10 @@ GATES = ("accuracy", "balanced_accuracy", "macro_f1")
 SplitName = Annotated[Literal["test", "val"], typer.Option("--split", help="test, or val if it has labels.")]
 LabelledData = Annotated[
     str | None,
-    typer.Option(
+    options.option(
         "--data",
-        metavar="FILE|-|SPEC",
-        help="Rows with labels instead of the run's own: a file, a folder of images, - for stdin, or a data "
+        "FILE|-|SPEC",
+        "Rows with labels instead of the run's own: a file, a folder of images, - for stdin, or a data "
         "spec, in the forms that predict takes.",
     ),
 ]
@@ -56,7 +56,6 @@ def evaluate(
     baselines: Baselines = False,
     plots: Plots = False,
     fail_under: options.FailUnder = None,
-    offline: options.Offline = False,
     as_json: options.Json = False,
 ) -> None:
     """Evaluate a run: accuracy, calibration and density, by class, with confidence intervals.
@@ -79,10 +78,10 @@ def evaluate(
     more: dict[str, Any] = {}
     if data is None:
         selected = select_run(run, run_flag)
-        result = _evaluate_split(selected, split, baselines=baselines, offline=offline)
+        result = _evaluate_split(selected, split, baselines=baselines)
         target = f"{split}.json"
     else:
-        with open_session(run, run_flag, offline=offline) as session:
+        with open_session(run, run_flag) as session:
             selected = session.run
             result, more = _evaluate_file(session, data, data_format)
             target = f"data-{file_stem(data)}.json"
@@ -102,18 +101,18 @@ def evaluate(
         from flowgmm_cli.report.report import write_plots
 
         with output.progress() as progress:
-            context = data_context(progress, offline=offline)
+            context = data_context(progress)
             for file in write_plots(selected, result, context=context):
                 output.note(f"written {file}")
     enforce_gates(gates, result.metrics())
 
 
-def _evaluate_split(run: Run, split: str, *, baselines: bool, offline: bool) -> Evaluation:
+def _evaluate_split(run: Run, split: str, *, baselines: bool) -> Evaluation:
     output.note("loading torch…")
     from flowgmm_cli.inference.evaluate_run import evaluate_run
 
     with output.progress() as progress:
-        context = data_context(progress, offline=offline)
+        context = data_context(progress)
         work: dict[str, Any] = {"context": context, "progress": progress, "warn": output.warn}
         return evaluate_run(run, split=split, with_baselines=baselines, **work)
 

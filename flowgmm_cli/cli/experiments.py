@@ -33,7 +33,6 @@ def curve(
         ),
     ] = True,
     out: options.ExperimentFolder = None,
-    offline: options.Offline = False,
     as_json: options.Json = False,
 ) -> None:
     """Accuracy against the number of labels, with its spread over seeds, beside simple baselines.
@@ -51,7 +50,7 @@ def curve(
     for line in points[0].recipe.origin.notes:
         output.note(line)
     settings = {"keys": ["labels"], "overrides": words}
-    values = _run_points("curve", points, out, settings, baselines=baselines, offline=offline)
+    values = _run_points("curve", points, out, settings, baselines=baselines)
     _print_values("curve", values, as_json=as_json)
 
 
@@ -67,7 +66,6 @@ def sweep(
     overlay: options.Overlay = None,
     seeds: options.Seeds = "0..2",
     out: options.ExperimentFolder = None,
-    offline: options.Offline = False,
     as_json: options.Json = False,
 ) -> None:
     """Train every combination of some settings, each with every seed, and rank them.
@@ -86,7 +84,7 @@ def sweep(
         output.note(line)
     output.note(f"{len(grid):,} combinations, {len(points):,} runs")
     settings = {"keys": list(grid.axes), "overrides": grid.fixed}
-    values = _run_points("sweep", points, out, settings, baselines=False, offline=offline)
+    values = _run_points("sweep", points, out, settings, baselines=False)
     _print_values("sweep", values, as_json=as_json)
 
 
@@ -97,7 +95,6 @@ def _run_points(
     settings: Mapping[str, Any],
     *,
     baselines: bool,
-    offline: bool,
 ) -> dict[str, Any]:
     """Train the points that are not finished and write the results after each; return the last results.
 
@@ -124,7 +121,7 @@ def _run_points(
     command = shlex.join(["flowgmm", *sys.argv[1:]])
     try:
         with Interrupt() as interrupt, output.progress() as progress:
-            context = data_context(progress, offline=offline)
+            context = data_context(progress)
             check_data(pending, context)
             run_options = RunOptions(
                 context=context,

@@ -59,7 +59,6 @@ def features(
     data_format: options.DataFormat = None,
     save: options.SaveSamples = None,
     format_: options.Format = None,
-    offline: options.Offline = False,
     as_json: options.Json = False,
 ) -> None:
     """List the layers of a flow, or show the effect of a channel: rows with it turned up and down.
@@ -78,7 +77,7 @@ def features(
     if not 0 < reach < float("inf"):
         raise UsageError(f"--reach is {reach}, it must be above 0", hint="--reach 3")
     site = _parse_site(at)
-    with open_session(run, run_flag, offline=offline) as session:
+    with open_session(run, run_flag) as session:
         import numpy as np
 
         from flowgmm_cli.cli import sample_output

@@ -25,7 +25,6 @@ def launch_training(
     run_dir: Path | None,
     processes: int,
     *,
-    offline: bool,
     as_json: bool,
 ) -> None:
     """Create the run, and start processes that resume it.
@@ -35,7 +34,7 @@ def launch_training(
         resume: the run to resume instead.
         run_dir: folder of the new run.
         processes: number of processes.
-        offline, as_json: flags of the command.
+        as_json: print the result as JSON.
     """
     from flowgmm_cli.cli.output import settings
     from flowgmm_cli.runs import create_run, open_run
@@ -47,7 +46,7 @@ def launch_training(
     else:
         raise UsageError("name a recipe, or a run with --resume", hint="flowgmm recipes list")
     flags = {
-        "--offline": offline,
+        "--offline": settings.offline,
         "--json": as_json,
         "--quiet": settings.quiet,
         "--verbose": settings.verbose,
@@ -120,7 +119,7 @@ def _exit_code(codes: Mapping[int, int], first: int, processes: int, hint: str) 
     return next((value for _, value in sorted(codes.items()) if value > 1), code)
 
 
-def assist_training(recipe: Recipe, *, offline: bool) -> None:
+def assist_training(recipe: Recipe) -> None:
     """Train with the main process, which prints the errors and does the rest of the run."""
     from flowgmm_cli.cli.session import data_context
     from flowgmm_cli.runs import open_run
@@ -134,7 +133,7 @@ def assist_training(recipe: Recipe, *, offline: bool) -> None:
     try:
         with Interrupt() as interrupt, init_process_group(recipe.run.device) as group:
             run = open_run(Path(group.broadcast_text("")))
-            context = data_context(silent, offline=offline)
+            context = data_context(silent)
             assist(run.recipe(), run, context, interrupt, group)
     except (LostProcessError, RunFailedError) as error:
         raise typer.Exit(error.exit_code) from error

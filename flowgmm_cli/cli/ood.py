@@ -35,36 +35,33 @@ _MEANING = [
 
 InData = Annotated[
     str | None,
-    typer.Option(
+    options.option(
         "--in",
-        metavar="FILE|-|SPEC",
-        help="In-distribution rows to read: csv, tsv, parquet, jsonl, npz, npy, idx, txt, a folder of "
+        "FILE|-|SPEC",
+        "In-distribution rows to read: csv, tsv, parquet, jsonl, npz, npy, idx, txt, a folder of "
         "images, - for stdin, or a data spec such as '{use: csv, path: new.csv}'. Without it the run's "
         "own held-out rows.",
     ),
 ]
 OutData = Annotated[
     str | None,
-    typer.Option(
+    options.option(
         "--out",
-        metavar="FILE|-|SPEC",
-        help="Rows to read and to compare with them, in the same forms. The file to write is --save.",
+        "FILE|-|SPEC",
+        "Rows to read and to compare with them, in the same forms. The file to write is --save.",
     ),
 ]
 Alone = Annotated[
     bool, typer.Option("--alone", help="Compute only the score that flags rows, which is faster.")
 ]
 AllScores = Annotated[bool, typer.Option("--all-scores", help="Let --save write a column for each score.")]
-PlotFile = Annotated[
-    Path | None, typer.Option("--plot", metavar="FILE.png", help="Write a histogram of both sides.")
-]
+PlotFile = Annotated[Path | None, options.option("--plot", "FILE.png", "Write a histogram of both sides.")]
 GalleryFile = Annotated[
     Path | None,
-    typer.Option(
+    options.option(
         "--gallery",
-        metavar="FILE.png",
-        help="For images: write those of --out by score, and the in-distribution ones with the highest "
-        "scores.",
+        "FILE.png",
+        "For images: write those of --out by score, and the in-distribution ones with the highest scores.",
     ),
 ]
 
@@ -87,7 +84,6 @@ def ood(
     on_error: options.OnError = "keep",
     device: options.Device = "auto",
     processes: options.Processes = 1,
-    offline: options.Offline = False,
     as_json: options.Json = False,
 ) -> None:
     """Tell rows apart: the rows of --out against in-distribution rows, by every score of the run.
@@ -109,7 +105,7 @@ def ood(
     for file in (in_data, out):
         check_input_kept(file, save)
     writer = open_writer(save, format=format_) if save is not None else None
-    with open_session(run, run_flag, offline=offline) as session:
+    with open_session(run, run_flag) as session:
         import numpy as np
 
         from flowgmm_cli.cli import ood_output

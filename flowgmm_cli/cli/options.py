@@ -2,8 +2,8 @@
 
     def show(run: options.Run = None, as_json: options.Json = False) -> None: ...
 
-Every command also takes `--quiet`, `--verbose` and `--plugin-module`, which `Command` adds. These and
-`--offline` take effect while the command line is parsed.
+Every command also takes `--quiet`, `--verbose`, `--offline` and `--plugin-module`, which `Command` adds. They
+take effect while the command line is parsed.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ def _set_flag(param: typer.CallbackParam, value: bool) -> bool:
 
 
 def _set_offline(value: bool) -> bool:
+    settings.offline = value
     if value:
         # huggingface_hub and datasets read these when they are imported, which is later
         os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
@@ -59,6 +60,11 @@ def complete_recipe(incomplete: str) -> list[str]:
     return names + [file for file in files if file.endswith((".yaml", ".yml", "/"))]
 
 
+def option(flag: str, metavar: str, help: str, **settings: Any) -> Any:
+    """Describe an option with a value; `settings` are further arguments of `typer.Option`."""
+    return typer.Option(flag, metavar=metavar, help=help, **settings)
+
+
 # --- options of every command -----------------------------------------------------------------------------
 
 
@@ -72,14 +78,19 @@ def _common(
             "--verbose", "-v", callback=_set_flag, help="Print more; errors come with their traceback."
         ),
     ] = False,
+    offline: Annotated[
+        bool,
+        typer.Option(
+            "--offline", envvar="FLOWGMM_OFFLINE", callback=_set_offline, help="Never use the network."
+        ),
+    ] = False,
     plugin_module: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
             "--plugin-module",
-            metavar="FILE.py",
+            "FILE.py",
+            "Load components from a Python file of your own; can be repeated. Also $FLOWGMM_PLUGIN_MODULES.",
             callback=_add_plugin_modules,
-            help="Load components from a Python file of your own; can be repeated. Also "
-            "$FLOWGMM_PLUGIN_MODULES.",
         ),
     ] = None,
 ) -> None:
@@ -109,42 +120,30 @@ class Command(TyperCommand):
 Json = Annotated[bool, typer.Option("--json", "-j", help="Print one JSON object.")]
 Save = Annotated[
     str | None,
-    typer.Option(
-        "--save",
-        metavar="FILE|-",
-        help="File to write: csv, tsv, parquet, jsonl or npz by its suffix; - for stdout.",
-    ),
+    option("--save", "FILE|-", "File to write: csv, tsv, parquet, jsonl or npz by its suffix; - for stdout."),
 ]
 SaveSamples = Annotated[
     str | None,
-    typer.Option(
-        "--save",
-        metavar="FILE|-",
-        help="File to write: csv, tsv, parquet, jsonl, npz or, for images, png; - for stdout.",
+    option(
+        "--save", "FILE|-", "File to write: csv, tsv, parquet, jsonl, npz or, for images, png; - for stdout."
     ),
 ]
 Format = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--format",
-        metavar="FORMAT",
-        help="Format to write, if the file name does not imply it: csv, tsv, parquet, jsonl or npz.",
+        "FORMAT",
+        "Format to write, if the file name does not imply it: csv, tsv, parquet, jsonl or npz.",
     ),
 ]
 Only = Annotated[
     list[str] | None,
-    typer.Option(
-        "--only", metavar="COLUMN,...", help="Columns to write, in this order; all of them without it."
-    ),
+    option("--only", "COLUMN,...", "Columns to write, in this order; all of them without it."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that exists.")]
 FailUnder = Annotated[
     list[str] | None,
-    typer.Option(
-        "--fail-under",
-        metavar="METRIC=VALUE",
-        help="Exit with 7 if a metric is below a value; can be repeated.",
-    ),
+    option("--fail-under", "METRIC=VALUE", "Exit with 7 if a metric is below a value; can be repeated."),
 ]
 
 # --- runs and rows ----------------------------------------------------------------------------------------
@@ -155,39 +154,35 @@ Run = Annotated[
         metavar="[RUN]", help="Run directory; else $FLOWGMM_RUN, else the newest finished run under ./runs."
     ),
 ]
-RunFlag = Annotated[str | None, typer.Option("--run", metavar="RUN", help="The same as the argument RUN.")]
+RunFlag = Annotated[str | None, option("--run", "RUN", "The same as the argument RUN.")]
 Data = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--data",
-        metavar="FILE|-|SPEC",
-        help="Rows to read: csv, tsv, parquet, jsonl, npz, npy, idx, txt, a folder of images, - for stdin, "
+        "FILE|-|SPEC",
+        "Rows to read: csv, tsv, parquet, jsonl, npz, npy, idx, txt, a folder of images, - for stdin, "
         "or a data spec such as '{use: csv, path: new.csv}'.",
     ),
 ]
 DataFormat = Annotated[
     str | None,
-    typer.Option(
+    option(
         "--data-format",
-        metavar="FORMAT",
-        help="Format of the rows to read, if their file name does not imply it; stdin is csv by default.",
+        "FORMAT",
+        "Format of the rows to read, if their file name does not imply it; stdin is csv by default.",
     ),
 ]
 OnError = Annotated[
     Literal["fail", "keep"],
-    typer.Option(
+    option(
         "--on-error",
-        metavar="fail|keep",
-        help="If a row cannot be read or scored: stop and name it, or keep it with empty cells.",
+        "fail|keep",
+        "If a row cannot be read or scored: stop and name it, or keep it with empty cells.",
     ),
 ]
 Score = Annotated[
     str | None,
-    typer.Option(
-        "--score",
-        metavar="NAME",
-        help="Out-of-distribution score that flags rows; the run's own choice without it.",
-    ),
+    option("--score", "NAME", "Out-of-distribution score that flags rows; the run's own choice without it."),
 ]
 Fpr = Annotated[
     float | None,
@@ -198,21 +193,12 @@ Fpr = Annotated[
         help="Share of in-distribution rows that may be flagged; the recipe's ood.fpr without it.",
     ),
 ]
-Device = Annotated[
-    str, typer.Option("--device", metavar="auto|cpu|cuda", help="Device on which the model computes.")
-]
+Device = Annotated[str, option("--device", "auto|cpu|cuda", "Device on which the model computes.")]
 Processes = Annotated[
     int,
-    typer.Option(
-        "--processes",
-        metavar="N",
-        min=1,
-        help="Number of processes that score rows: for texts on a CPU, or several GPUs.",
+    option(
+        "--processes", "N", "Number of processes that score rows: for texts on a CPU, or several GPUs.", min=1
     ),
-]
-Offline = Annotated[
-    bool,
-    typer.Option("--offline", envvar="FLOWGMM_OFFLINE", callback=_set_offline, help="Never use the network."),
 ]
 
 # --- recipes and experiments ------------------------------------------------------------------------------
@@ -230,23 +216,17 @@ Overrides = Annotated[
 ]
 Overlay = Annotated[
     list[str] | None,
-    typer.Option(
-        "--overlay", metavar="NAME", help="Apply an overlay of the recipe, before KEY=VALUE; can be repeated."
-    ),
+    option("--overlay", "NAME", "Apply an overlay of the recipe, before KEY=VALUE; can be repeated."),
 ]
 Seeds = Annotated[
     str,
-    typer.Option(
+    option(
         "--seeds",
-        metavar="A..B",
-        help="Seeds of the label draws and of training, such as 0..4 or 0,2; the test rows stay the same.",
+        "A..B",
+        "Seeds of the label draws and of training, such as 0..4 or 0,2; the test rows stay the same.",
     ),
 ]
 ExperimentFolder = Annotated[
     Path | None,
-    typer.Option(
-        "--out",
-        metavar="DIR",
-        help="Folder of the results and runs; default: curves/RECIPE or sweeps/RECIPE.",
-    ),
+    option("--out", "DIR", "Folder of the results and runs; default: curves/RECIPE or sweeps/RECIPE."),
 ]

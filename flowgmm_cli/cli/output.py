@@ -31,10 +31,11 @@ _PIPE_COLUMNS = 1000  # output to a pipe or file is never wrapped
 
 @dataclass
 class Settings:
-    """The flags `--quiet` and `--verbose` of the current command."""
+    """The flags of the current command that every command takes."""
 
     quiet: bool = False
     verbose: bool = False
+    offline: bool = False
 
 
 settings = Settings()

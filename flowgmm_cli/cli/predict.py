@@ -21,7 +21,6 @@ def predict(
     on_error: options.OnError = "keep",
     device: options.Device = "auto",
     processes: options.Processes = 1,
-    offline: options.Offline = False,
     as_json: options.Json = False,
 ) -> None:
     """Predict classes: one row for each row of the input, in order, to a file or to stdout.
@@ -34,7 +33,7 @@ def predict(
     flowgmm predict runs/digits/latest --save p.parquet --only id,prediction
     """
     table = open_table(data, save, format_, as_json=as_json)
-    with open_session(run, run_flag, offline=offline) as session:
+    with open_session(run, run_flag) as session:
         from flowgmm_cli.inference.scores import PREDICTION_COLUMNS, OODRule, select_columns
 
         classes = session.trained.class_names

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from flowgmm_cli.cli import options, output
 from flowgmm_cli.cli.session import data_context, explain_write_errors, select_run
 from flowgmm_cli.cli.validation import check_suffix
@@ -17,21 +15,18 @@ def report(
     run_flag: options.RunFlag = None,
     save: Annotated[
         Path | None,
-        typer.Option(
-            "--save", metavar="FILE.html", help="The page to write; default report.html in the run directory."
-        ),
+        options.option("--save", "FILE.html", "The page to write; default report.html in the run directory."),
     ] = None,
     data: options.Data = None,
     data_format: options.DataFormat = None,
     out: Annotated[
         str | None,
-        typer.Option(
+        options.option(
             "--out",
-            metavar="FILE|SPEC",
-            help="Rows to compare with in-distribution rows in the histogram of out-of-distribution scores.",
+            "FILE|SPEC",
+            "Rows to compare with in-distribution rows in the histogram of out-of-distribution scores.",
         ),
     ] = None,
-    offline: options.Offline = False,
     as_json: options.Json = False,
 ) -> None:
     """Write a page about a run: results, curves, figures, samples, settings. It needs no network to be read.
@@ -51,7 +46,7 @@ def report(
     from flowgmm_cli.report.report import write_report
 
     with output.progress() as progress:
-        environment = data_context(progress, offline=offline)
+        environment = data_context(progress)
         context = ReportContext(selected, environment, output.warn, data, data_format, out)
         path = save.expanduser() if save is not None else selected.path / "report.html"
         with explain_write_errors(path):

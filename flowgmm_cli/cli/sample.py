@@ -59,10 +59,10 @@ Around = Annotated[
 Means = Annotated[bool, typer.Option("--means", help="Generate the class means instead.")]
 Interpolate = Annotated[
     tuple[str, str] | None,
-    typer.Option(
+    options.option(
         "--interpolate",
-        metavar="ROW ROW",
-        help="Generate a path between two rows instead: ids, or numbers from 1, of --data or the run's "
+        "ROW ROW",
+        "Generate a path between two rows instead: ids, or numbers from 1, of --data or the run's "
         "test rows; with commas several paths, such as 5,9 17,2.",
     ),
 ]
@@ -76,10 +76,10 @@ PathShape = Annotated[
 ]
 Transfer = Annotated[
     str | None,
-    typer.Option(
+    options.option(
         "--transfer",
-        metavar="CLASS|all",
-        help="Move rows of --data, or the run's test rows, into this class, or each, instead: its mean "
+        "CLASS|all",
+        "Move rows of --data, or the run's test rows, into this class, or each, instead: its mean "
         "replaces the mean of their own class, and their residual stays.",
     ),
 ]
@@ -104,7 +104,6 @@ def sample(
     nearest: Nearest = 3,
     save: options.SaveSamples = None,
     format_: options.Format = None,
-    offline: options.Offline = False,
     as_json: options.Json = False,
 ) -> None:
     """Make rows: of classes, on the way between two rows, or of one class in the manner of another.
@@ -123,7 +122,7 @@ def sample(
     temperatures = parse_floats(temperature, "--temperature")
     pairs = parse_row_pairs(interpolate)
     check_stdout(save, as_json=as_json)
-    with open_session(run, run_flag, offline=offline) as session:
+    with open_session(run, run_flag) as session:
         from flowgmm_cli.cli import sample_output
         from flowgmm_cli.inference.inputs import read_first_rows, select_rows
         from flowgmm_cli.inference.sampling import class_means

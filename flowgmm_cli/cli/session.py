@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from flowgmm_cli.trained_model import TrainedModel
 
 
-def data_context(progress: output.Progress, *, offline: bool) -> DataContext:
+def data_context(progress: output.Progress) -> DataContext:
     """Return the context of data sources and encoders: caches, network access, progress and notes."""
     from flowgmm_cli.api import DataContext
     from flowgmm_cli.data.cache import user_cache_dir
 
-    return DataContext(offline=offline, cache_dir=str(user_cache_dir()), progress=progress, note=output.note)
+    return DataContext(cache_dir=str(user_cache_dir()), progress=progress, note=output.note)
 
 
 def select_run(argument: str | None, flag: str | None) -> Run:
@@ -99,7 +99,7 @@ class Session:
 
 
 @contextmanager
-def open_session(run: str | None, run_flag: str | None, *, offline: bool) -> Iterator[Session]:
+def open_session(run: str | None, run_flag: str | None) -> Iterator[Session]:
     """Find and load a run, with progress on stderr while it is used."""
     selected = select_run(run, run_flag)
     output.note("loading torch…")
@@ -107,7 +107,7 @@ def open_session(run: str | None, run_flag: str | None, *, offline: bool) -> Ite
     from flowgmm_cli.trained_model import TrainedModel
 
     with output.progress() as progress, exit_on_sigterm():
-        context = data_context(progress, offline=offline)
+        context = data_context(progress)
         yield Session(selected, TrainedModel.load(selected.path, context=context), context, progress)
 
 

@@ -30,9 +30,7 @@ _CPU = "cpu"
 RecipeArgument = Annotated[
     str | None, typer.Argument(metavar="[RECIPE]", help="A recipe file, or the name of a bundled recipe.")
 ]
-ResumeRun = Annotated[
-    Path | None, typer.Option("--resume", metavar="RUN", help="Continue this run; needs no recipe.")
-]
+ResumeRun = Annotated[Path | None, options.option("--resume", "RUN", "Continue this run; needs no recipe.")]
 RunDir = Annotated[Path | None, typer.Option("--run-dir", help="Write the run to exactly this folder.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="The same as run.seed=N.")]
 TrainDevice = Annotated[
@@ -48,12 +46,12 @@ Auto = Annotated[
 ]
 TrainProcesses = Annotated[
     int,
-    typer.Option(
+    options.option(
         "--processes",
-        metavar="N",
-        min=1,
-        help="Number of processes on this machine, with a GPU or a share of the cores each. For several "
+        "N",
+        "Number of processes on this machine, with a GPU or a share of the cores each. For several "
         "machines use torchrun or accelerate launch with `-m flowgmm_cli train ...`.",
+        min=1,
     ),
 ]
 DryRun = Annotated[
@@ -72,7 +70,6 @@ def train(
     auto: Auto = None,
     processes: TrainProcesses = 1,
     dry_run: DryRun = False,
-    offline: options.Offline = False,
     as_json: options.Json = False,
 ) -> None:
     """Train a model from a recipe, calibrate it and test it.
@@ -107,7 +104,7 @@ def train(
         for line in loaded.origin.notes:
             output.note(line)
     if processes > 1 and world_size() == 1:
-        launch_training(loaded, resume, run_dir, processes, offline=offline, as_json=as_json)
+        launch_training(loaded, resume, run_dir, processes, as_json=as_json)
         return
     output.note("loading torch…")
 
@@ -118,11 +115,11 @@ def train(
     if selected is None:
         raise ValueError("there is neither a recipe nor a run")
     if not is_main_process():
-        assist_training(selected, offline=offline)
+        assist_training(selected)
     elif dry_run:
-        _dry_run(selected, offline=offline, as_json=as_json)
+        _dry_run(selected, as_json=as_json)
     else:
-        _train(selected, run, run_dir, offline=offline, as_json=as_json)
+        _train(selected, run, run_dir, as_json=as_json)
 
 
 def _load(recipe: str, words: list[str], overlays: list[str], *, auto: bool) -> Recipe:
@@ -134,7 +131,7 @@ def _load(recipe: str, words: list[str], overlays: list[str], *, auto: bool) -> 
     return loaded
 
 
-def _train(recipe: Recipe, run: Run | None, run_dir: Path | None, *, offline: bool, as_json: bool) -> None:
+def _train(recipe: Recipe, run: Run | None, run_dir: Path | None, *, as_json: bool) -> None:
     """Train a new run, or continue one, and print its results."""
     from flowgmm_cli.runs import create_run
     from flowgmm_cli.training.callbacks import Callbacks, Interrupt
@@ -143,7 +140,7 @@ def _train(recipe: Recipe, run: Run | None, run_dir: Path | None, *, offline: bo
     device = recipe.run.device
     with Interrupt() as interrupt, output.progress() as progress, init_process_group(device) as group:
         _check_device(recipe)
-        context = data_context(progress, offline=offline)
+        context = data_context(progress)
         new = run is None
         run = run or create_run(recipe, argv=sys.argv[1:], directory=run_dir)
         group.broadcast_text(str(run.path.absolute()))
@@ -204,13 +201,13 @@ def _explain_full_disk(error: OSError, resume: str) -> Exception:
     )
 
 
-def _dry_run(recipe: Recipe, *, offline: bool, as_json: bool) -> None:
+def _dry_run(recipe: Recipe, *, as_json: bool) -> None:
     from flowgmm_cli.training.callbacks import Callbacks, Interrupt
     from flowgmm_cli.training.pipeline import dry_run
 
     with Interrupt(), output.progress() as progress:
         _check_device(recipe)
-        context = data_context(progress, offline=offline)
+        context = data_context(progress)
         terms = dry_run(recipe, context=context, callbacks=Callbacks(progress=progress, note=output.note))
     if as_json:
         output.print_json({"schema": "flowgmm/dry-run/1", "terms": terms})

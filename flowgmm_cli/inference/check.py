@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from flowgmm_cli.api import DataContext, Rows
 from flowgmm_cli.errors import DataError
-from flowgmm_cli.flows.flat import FlatFlow
+from flowgmm_cli.flows.multiscale import FlatFlow
 from flowgmm_cli.inference.check_latents import check_classes, check_conditioning, check_dimensions
 from flowgmm_cli.inference.check_report import (
     CheckReport,
