@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,6 @@ import numpy as np
 from flowgmm_cli.api import Column, Component, DataContext, Rows
 from flowgmm_cli.data.prepare import load_rows
 from flowgmm_cli.data.readers.base import (
-    Chunk,
     MemoryReader,
     OnError,
     ReadOptions,
@@ -174,19 +173,6 @@ def concatenate_rows(parts: Sequence[Rows]) -> Rows:
     )
 
 
-class ChunkReader:
-    """Reader of one chunk in memory."""
-
-    name = _NAME
-
-    def __init__(self, chunk: Chunk) -> None:
-        self.total: int | None = len(chunk)
-        self._chunk = chunk
-
-    def __iter__(self) -> Iterator[Chunk]:
-        yield self._chunk
-
-
 def open_input(data: Any, schema: InputSchema, *, context: DataContext, on_error: OnError) -> RowReader:
     """Return a reader of rows in one of these forms:
 
@@ -206,7 +192,7 @@ def open_input(data: Any, schema: InputSchema, *, context: DataContext, on_error
 
         return open_rows(os.fspath(data), schema, context=context, on_error=on_error)
     if isinstance(data, Rows):
-        return MemoryReader(data, _NAME, chunk_rows=max(1, len(data)))
+        return MemoryReader(data, _NAME)
     if isinstance(data, Mapping) or (hasattr(data, "keys") and hasattr(data, "__getitem__")):
         return _from_columns({str(name): data[name] for name in data.keys()}, schema, context, on_error)  # noqa: SIM118
     if isinstance(data, Sequence) and all(isinstance(cell, str) for cell in data):
@@ -239,7 +225,7 @@ def _from_array(array: Array, schema: InputSchema, context: DataContext, on_erro
         raise DataError(
             f"rows of {flat.shape[1]:,} numbers do not fit the model", hint=_describe_columns(schema)
         )
-    return ChunkReader(Chunk(Rows(cells, unlabelled(len(flat)), row_numbers(0, len(flat))), 0))
+    return MemoryReader(Rows(cells, unlabelled(len(flat)), row_numbers(0, len(flat))), _NAME)
 
 
 def _from_columns(
@@ -248,20 +234,23 @@ def _from_columns(
     """Read columns like a table in a file, so that names and cells have the same meaning."""
     import pyarrow as pa
 
-    from flowgmm_cli.data.readers.chunks import ChunkBuilder
-    from flowgmm_cli.data.readers.schema import match_columns
-    from flowgmm_cli.data.readers.table import RawBatch
+    from flowgmm_cli.data.readers.chunks import TableChunks
+    from flowgmm_cli.data.readers.table import RawBatch, TableReader
 
-    match = match_columns(schema, list(cells), where=_NAME, note=context.note)
-    arrays = {name: _to_arrow(cells[name]) for name in match.needed}
-    sizes = {name: len(array) for name, array in arrays.items()}
-    if len(set(sizes.values())) > 1:
+    arrays = {name: _to_arrow(values) for name, values in cells.items()}
+    if len({len(array) for array in arrays.values()}) > 1:
         raise DataError(
             f"the columns of {_NAME} differ in length",
-            details=[f"`{name}`: {size:,}" for name, size in sizes.items()],
+            details=[f"`{name}`: {len(array):,}" for name, array in arrays.items()],
         )
-    build_chunk = ChunkBuilder(schema, match, name=_NAME, options=ReadOptions(context.note, on_error))
-    return ChunkReader(build_chunk(RawBatch(pa.table(arrays)), 0))
+
+    class Columns(TableReader):
+        format, name, names = "columns", _NAME, list(arrays)
+
+        def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[RawBatch]:
+            yield RawBatch(pa.table({name: arrays[name] for name in columns}))
+
+    return TableChunks(Columns(), schema, ReadOptions(context.note, on_error))
 
 
 def _to_arrow(values: Any) -> pa.Array:

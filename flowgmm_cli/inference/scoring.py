@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from flowgmm_cli.api import DataContext, Rows, iterate_batches
+from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.feature_encoder import UnseenCategories
 from flowgmm_cli.data.preprocessor import Tensors
-from flowgmm_cli.data.readers.base import Chunk, OnError, RowReader, note_once, within
+from flowgmm_cli.data.readers.base import Chunk, OnError, RowReader, note_once
 from flowgmm_cli.devices import find_device
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.inference.scores import OODRule, Scores
@@ -31,10 +31,6 @@ from flowgmm_cli.scores.base import take_rows
 from flowgmm_cli.trained_model import TrainedModel
 
 Space = Literal["latent", "input"]
-
-# small enough to keep all workers busy, large enough to hide the cost of a call; a text takes longer than
-# numbers
-_CHUNK_ROWS, _TEXT_CHUNK_ROWS = 16384, 4096
 
 
 @dataclass(frozen=True)
@@ -161,7 +157,7 @@ def score(
     target = find_device(device, option="--device ", names=("auto", "cpu", "cuda"))
     scorer = Scorer(trained, context, reader.name, names, rule, space, on_error)
     unseen = UnseenCategories(trained.preprocessor.feature_encoder)
-    chunks = _count_unseen(_split_chunks(reader, trained), unseen)
+    chunks = _count_unseen(reader, unseen)
     threads = torch.get_num_threads()
     if processes > 1 and folder is not None:
         settings = {key: value for key, value in vars(scorer).items() if key not in ("trained", "context")}
@@ -186,7 +182,7 @@ def score(
         context.note(note)
 
 
-def _count_unseen(chunks: Iterator[Chunk], unseen: UnseenCategories) -> Iterator[Chunk]:
+def _count_unseen(chunks: Iterable[Chunk], unseen: UnseenCategories) -> Iterator[Chunk]:
     for chunk in chunks:
         rows = chunk.rows
         if chunk.problems:
@@ -223,20 +219,6 @@ def to_device(trained: TrainedModel, device: torch.device) -> TrainedModel:
     if device.type == current.type and device.index in (None, current.index):
         return trained
     return replace(trained, model=copy.deepcopy(trained.model).to(device))
-
-
-def _split_chunks(reader: RowReader, trained: TrainedModel) -> Iterator[Chunk]:
-    """Divide the reader's chunks into small ones, in order."""
-    size = _TEXT_CHUNK_ROWS if _has_texts(trained) else _CHUNK_ROWS
-    for chunk in reader:
-        for part in iterate_batches(len(chunk), size):
-            rows = Rows(
-                columns={name: cells[part] for name, cells in chunk.rows.columns.items()},
-                labels=chunk.rows.labels[part],
-                ids=chunk.rows.ids[part],
-            )
-            problems, labels = within(chunk.problems, part), within(chunk.unknown_labels, part)
-            yield Chunk(rows, chunk.start + part.start, problems, labels)
 
 
 def _has_texts(trained: TrainedModel) -> bool:

@@ -20,6 +20,7 @@ OnError = Literal["fail", "keep"]
 """Policy for a row that cannot be read: `fail` stops with an error, `keep` records a problem."""
 
 _MAX_CHUNK_NUMBERS = 4 * 2**20  # 32 MiB of float64
+_MAX_TEXTS = 4096  # in a chunk: encoding one takes long
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ class ReadOptions:
     def chunk_size(self, columns: Sequence[Column]) -> int:
         """Return the rows per chunk: `chunk_rows`, but fewer if that many would take more than 32 MiB."""
         width = sum(math.prod(column.shape) for column in columns)
-        return max(1, min(self.chunk_rows, _MAX_CHUNK_NUMBERS // max(width, 1)))
+        largest = _MAX_TEXTS if any(column.kind == "text" for column in columns) else self.chunk_rows
+        return max(1, min(self.chunk_rows, largest, _MAX_CHUNK_NUMBERS // max(width, 1)))
 
 
 class MemoryReader:
