@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,63 +26,17 @@ MAX_HELD_OUT_ROWS = 10_000
 _HELD_OUT_SHARE = 0.2  # of the training rows, if no others are held out
 
 
-@dataclass(frozen=True)
-class OodFit:
-    """A fitted detector and the rows behind it.
-
-    Attributes:
-        detector: the fitted scores.
-        held_out: `val` if thresholds come from validation rows, `train` if they come from training rows that
-            the scores, though not the model, were not fitted to.
-        rows: number of training rows that the scores were fitted to.
-        held_out_rows: number of rows that the thresholds come from.
-        fpr: share of these that the threshold of the default score flags.
-        reason: reason for the default score, for people.
-        table: AUROC by score and kind of pseudo-OOD rows, if it was selected by them.
-    """
-
-    detector: Detector
-    held_out: Literal["val", "train"]
-    rows: int
-    held_out_rows: int
-    fpr: float
-    reason: str
-    table: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-
-    def describe(self) -> str:
-        """Describe it in one line for people."""
-        where = "held-out" if self.held_out == "val" else "training"
-        return (
-            f"rows are flagged by {self.detector.default}, at a threshold that {100 * self.fpr:g} % of "
-            f"{self.held_out_rows:,} {where} rows exceed; {self.reason}"
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        detector = self.detector
-        return {
-            "default": detector.default,
-            "reason": self.reason,
-            "threshold": detector.threshold(detector.default, self.fpr),
-            "fpr": self.fpr,
-            "scores": list(detector.names),
-            "held_out": self.held_out,
-            "rows": self.rows,
-            "held_out_rows": self.held_out_rows,
-            "choice": {name: dict(values) for name, values in self.table.items()},
-        }
-
-
 @torch.no_grad()
-def fit_ood(trained: TrainedModel, rows: SplitRows, context: DataContext) -> OodFit:
-    """Fit the scores of the recipe's `ood` section to a trained model and the rows of its run.
+def fit_ood(trained: TrainedModel, rows: SplitRows, context: DataContext) -> tuple[Detector, dict[str, Any]]:
+    """Fit the scores of the recipe's `ood` section to a calibrated model and the rows of its run.
 
     No label is used.
 
-    Args:
-        trained: the calibrated model.
-        rows: its rows, split as in training.
-        context: context of the data source.
+    Returns:
+        The fitted scores, and facts for JSON: the default score with its threshold, the reason for it and
+        `choice`, AUROC by score and kind of pseudo-OOD rows if it was selected by them; the numbers of rows,
+        and `held_out`: `val` if thresholds come from validation rows, `train` if they come from training rows
+        that the scores, though not the model, were not fitted to.
 
     Raises:
         RecipeError: no score suits the rows.
@@ -95,19 +47,33 @@ def fit_ood(trained: TrainedModel, rows: SplitRows, context: DataContext) -> Ood
     seed = int(generator.integers(2**63))
     detector = fit_detector(config.scores, train, held_out, trained.model, seed)
     default, reason = config.default, "named by the recipe"
-    table: Mapping[str, Mapping[str, float]] = {}
+    table: dict[str, dict[str, float]] = {}
     if default == "auto":
         outside = _pseudo_ood(trained, train, held_out, generator)
-        selection = select_score(detector, config.scores, train, held_out, trained.model, outside, generator)
-        default, reason, table = selection.default, selection.reason, selection.table
-    return OodFit(
-        detector=detector.with_default(default),
-        held_out="val" if rows.val is not None else "train",
-        rows=len(train),
-        held_out_rows=len(held_out),
-        fpr=config.fpr,
-        reason=reason,
-        table=table,
+        default, reason, table = select_score(
+            detector, config.scores, train, held_out, trained.model, outside, generator
+        )
+    detector = detector.with_default(default)
+    facts = {
+        "default": default,
+        "reason": reason,
+        "threshold": detector.threshold(default, config.fpr),
+        "fpr": config.fpr,
+        "scores": list(detector.names),
+        "held_out": "val" if rows.val is not None else "train",
+        "rows": len(train),
+        "held_out_rows": len(held_out),
+        "choice": table,
+    }
+    return detector, facts
+
+
+def describe_ood(facts: dict[str, Any]) -> str:
+    """Describe the facts of `fit_ood` in one line for people."""
+    where = "held-out" if facts["held_out"] == "val" else "training"
+    return (
+        f"rows are flagged by {facts['default']}, at a threshold that {100 * facts['fpr']:g} % of "
+        f"{facts['held_out_rows']:,} {where} rows exceed; {facts['reason']}"
     )
 
 

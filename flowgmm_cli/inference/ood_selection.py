@@ -7,7 +7,7 @@ fit; the one with the largest mean AUROC is taken. No label and no foreign row i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,11 +15,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from flowgmm_cli.api import Component, Latents, ScoreInputs
+from flowgmm_cli.api import Component, ScoreInputs
 from flowgmm_cli.evaluation.detection import auroc
 from flowgmm_cli.inference.pseudo_ood import score_inputs, transforms_log_det
 from flowgmm_cli.inference.workers import run_in_threads
 from flowgmm_cli.model import Model
+from flowgmm_cli.scores.base import take_rows
 from flowgmm_cli.scores.detector import Detector, fit_detector, reads_images
 
 _MAX_TRAIN_ROWS = 2000  # while a class is left out
@@ -27,25 +28,7 @@ _MAX_CLASSES = 5  # that are left out, one after the other
 _MIN_CLASS_ROWS = 10
 _LEFT_OUT = "left out"
 
-
-@dataclass(frozen=True)
-class ScoreSelection:
-    """The default score and the comparison behind it.
-
-    Attributes:
-        default: its name.
-        table: AUROC by score and kind of pseudo-OOD rows.
-    """
-
-    default: str
-    table: Mapping[str, Mapping[str, float]]
-
-    @property
-    def reason(self) -> str:
-        """Reason of the selection, for people."""
-        aurocs = self.table[self.default]
-        kinds = ", ".join(f"{kind} {value:.2f}" for kind, value in aurocs.items())
-        return f"AUROC {mean_auroc(aurocs):.3f} on average against rows made of the run's own ({kinds})"
+Aurocs = dict[str, float]
 
 
 def select_score(
@@ -56,7 +39,7 @@ def select_score(
     model: Model,
     pseudo_ood: Mapping[str, ScoreInputs],
     generator: np.random.Generator,
-) -> ScoreSelection:
+) -> tuple[str, str, dict[str, Aurocs]]:
     """Compare the scores of a detector, except those that read images.
 
     Besides the pseudo-OOD rows there are rows of a class that is left out of the mixture and of the scores'
@@ -70,19 +53,25 @@ def select_score(
         model: the trained model.
         pseudo_ood: by kind, see `flowgmm_cli.inference.pseudo_ood`.
         generator: source of randomness.
+
+    Returns:
+        Name of the best score, the reason for people, and AUROC by score and kind of pseudo-OOD rows.
     """
-    plain_train, plain_held_out = (replace(rows, images=None) for rows in (train, held_out))
+    train, held_out = (replace(rows, images=None) for rows in (train, held_out))
     names = [score.name for score in detector.scores if not reads_images(components[score.component])]
-    if not names:
-        return ScoreSelection(detector.default, {detector.default: {}})
-    inputs = [plain_held_out, *pseudo_ood.values()]
-    inside, *outside = _run_side_by_side(partial(detector, rows, names) for rows in inputs)
-    kinds = {kind: _aurocs(inside, scores) for kind, scores in zip(pseudo_ood, outside, strict=True)}
-    left_out = _leave_classes_out(components, plain_train, plain_held_out, model, names, generator)
-    if left_out is not None:
-        kinds[_LEFT_OUT] = left_out
+    kinds: dict[str, Aurocs] = {}
+    if names:
+        inputs = [held_out, *pseudo_ood.values()]
+        inside, *outside = _run_side_by_side(partial(detector, rows, names) for rows in inputs)
+        kinds = {kind: _aurocs(inside, scores) for kind, scores in zip(pseudo_ood, outside, strict=True)}
+        left_out = _leave_classes_out(components, train, held_out, model, names, generator)
+        kinds |= {} if left_out is None else {_LEFT_OUT: left_out}
     table = {name: {kind: values[name] for kind, values in kinds.items()} for name in names}
-    return ScoreSelection(max(names, key=lambda name: round(mean_auroc(table[name]), 3)), table)
+    table = table or {detector.default: {}}
+    best = max(table, key=lambda name: round(mean_auroc(table[name]), 3))
+    listed = ", ".join(f"{kind} {value:.2f}" for kind, value in table[best].items())
+    mean = mean_auroc(table[best])
+    return best, f"AUROC {mean:.3f} on average against rows made of the run's own ({listed})", table
 
 
 def mean_auroc(aurocs: Mapping[str, float]) -> float:
@@ -93,9 +82,6 @@ def mean_auroc(aurocs: Mapping[str, float]) -> float:
     return float(np.average(list(aurocs.values()), weights=weights))
 
 
-# --- classes left out ---------------------------------------------------------------------------------------
-
-
 def _leave_classes_out(
     components: Sequence[Component],
     train: ScoreInputs,
@@ -103,7 +89,7 @@ def _leave_classes_out(
     model: Model,
     names: Sequence[str],
     generator: np.random.Generator,
-) -> dict[str, float] | None:
+) -> Aurocs | None:
     """Mean AUROC against rows of a class that the scores were not fitted to.
 
     The flow has seen these rows, and `latent_radius` takes the mixture as it is; a training without each
@@ -115,32 +101,22 @@ def _leave_classes_out(
     large = [k for k in range(classes) if rows_of_class[k] >= _MIN_CLASS_ROWS]
     if classes < 3 or len(large) < 2:
         return None
+
+    def compare(inputs: Sequence[ScoreInputs], seed: int) -> Aurocs:
+        known, inside, outside = inputs
+        fitted = fit_detector(components, known, inside, model, seed)
+        return _aurocs(fitted(inside, names), fitted(outside, names))
+
     jobs = []
     for k in generator.permutation(large)[:_MAX_CLASSES]:
-        index = np.flatnonzero(train_class != k)
+        index, own = np.flatnonzero(train_class != k), class_ == k
         if len(index) > _MAX_TRAIN_ROWS:
             index = np.sort(generator.choice(index, _MAX_TRAIN_ROWS, replace=False))
-        known = _without_class(train, k, index, model)
-        inside = _without_class(held_out, k, np.flatnonzero(class_ != k), model)
-        outside = _without_class(held_out, k, np.flatnonzero(class_ == k), model)
-        seed = int(generator.integers(2**63))
-        jobs.append(partial(_fit_and_compare, components, known, inside, outside, model, seed, names))
+        parts = ((train, index), (held_out, np.flatnonzero(~own)), (held_out, np.flatnonzero(own)))
+        inputs = [_without_class(rows, k, some, model) for rows, some in parts]
+        jobs.append(partial(compare, inputs, int(generator.integers(2**63))))
     results = _run_side_by_side(jobs)
     return {name: float(np.mean([aurocs[name] for aurocs in results])) for name in names}
-
-
-def _fit_and_compare(
-    components: Sequence[Component],
-    known: ScoreInputs,
-    inside: ScoreInputs,
-    outside: ScoreInputs,
-    model: Model,
-    seed: int,
-    names: Sequence[str],
-) -> dict[str, float]:
-    """AUROC of scores fitted to known rows, by name."""
-    detector = fit_detector(components, known, inside, model, seed)
-    return _aurocs(detector(inside, names), detector(outside, names))
 
 
 def _run_side_by_side(jobs: Iterable[Callable[[], dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -153,12 +129,11 @@ def _without_class(
     rows: ScoreInputs, left_out: int, index: npt.NDArray[np.intp], model: Model
 ) -> ScoreInputs:
     """Some of the rows under a mixture without one of the classes."""
+    some = take_rows(rows, index)
     others = [k for k in range(rows.log_posterior.shape[1]) if k != left_out]
-    latents = Latents(
-        rows.latents.z[index], rows.latents.log_det[index], rows.latents.class_log_prob[index][:, others]
-    )
-    return score_inputs(rows.x[index], latents, transforms_log_det(rows)[index], model)
+    latents = replace(some.latents, class_log_prob=some.latents.class_log_prob[:, others])
+    return score_inputs(some.x, latents, transforms_log_det(some), model)
 
 
-def _aurocs(inside: Mapping[str, Any], outside: Mapping[str, Any]) -> dict[str, float]:
+def _aurocs(inside: Mapping[str, Any], outside: Mapping[str, Any]) -> Aurocs:
     return {name: auroc(inside[name], outside[name]) for name in inside}

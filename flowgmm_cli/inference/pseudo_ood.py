@@ -48,13 +48,9 @@ def pseudo_ood_images(
     encode_images: Callable[[Tensor], ScoreInputs],
     generator: np.random.Generator,
 ) -> dict[str, ScoreInputs]:
-    """Make pseudo-OOD images, by kind.
+    """Make pseudo-OOD images, by kind, of images `(N, height, width)` or `(N, height, width, channels)`.
 
-    Args:
-        train: training images, `(N, height, width)` or `(N, height, width, channels)`.
-        held_out: held-out images of that form.
-        see_images: how the model sees images of that form.
-        generator: source of randomness.
+    `encode_images` computes the model's outputs for images of that form.
     """
     by_kind = {}
     for kind, make in _IMAGES.items():
@@ -74,9 +70,6 @@ def score_inputs(x: Tensor, latents: Latents, transforms_log_det: Tensor, model:
     """Build the inputs of scores for rows `(N, D)`, without images."""
     density = latents.log_prob().double() + transforms_log_det
     return ScoreInputs(x, latents, model.log_posterior(latents).double(), density)
-
-
-# --- of vectors ---------------------------------------------------------------------------------------------
 
 
 def swap_features(x: Tensor, others: Tensor, generator: np.random.Generator) -> Tensor:
@@ -102,12 +95,8 @@ _VECTORS: Mapping[str, Callable[[ScoreInputs, Tensor, np.random.Generator], Tens
 }
 
 
-# --- of images `(n, height, width[, channels])` -------------------------------------------------------------
-
-
 def _mix_pixels(own: Tensor, other: Tensor, generator: np.random.Generator) -> Tensor:
-    swapped = torch.from_numpy(generator.random(own.shape) < 0.5)
-    return torch.where(swapped, other, own)
+    return torch.where(torch.from_numpy(generator.random(own.shape) < 0.5), other, own)
 
 
 def _patch(own: Tensor, other: Tensor, generator: np.random.Generator) -> Tensor:

@@ -15,7 +15,7 @@ from flowgmm_cli.devices import create_engine, deterministic
 from flowgmm_cli.evaluation.metrics import Evaluation, evaluate
 from flowgmm_cli.evaluation.predictions import collect_predictions
 from flowgmm_cli.files import write_json
-from flowgmm_cli.inference.ood_fit import fit_ood, require_scores
+from flowgmm_cli.inference.ood_fit import describe_ood, fit_ood, require_scores
 from flowgmm_cli.inference.sampling import recentre_components
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run, Status, process_info
@@ -203,14 +203,14 @@ def _save(train_context: TrainContext, fitted: FittedModel, run: Run, context: D
     trained = TrainedModel(
         train_context.recipe, data.preprocessor, model, data.rows.class_names, facts, fitted.members
     )
-    ood = fit_ood(trained, data.rows, context)
+    detector, ood = fit_ood(trained, data.rows, context)
     trained = dataclasses.replace(
         trained,
-        detector=ood.detector,
+        detector=detector,
         sampling_model=recentre_components(trained.model, data.train.x),
-        facts={**facts, "ood": ood.to_dict()},
+        facts={**facts, "ood": ood},
     )
-    train_context.callbacks.note(f"ood     {ood.describe()}")
+    train_context.callbacks.note(f"ood     {describe_ood(ood)}")
     trained.save(run.path)
     return trained
 

@@ -74,8 +74,8 @@ def test_of_very_many_rows_a_sample_is_seen(
     monkeypatch.setattr(ood_fit, "MAX_TRAIN_ROWS", 50)
     monkeypatch.setattr(ood_fit, "MAX_HELD_OUT_ROWS", 7)
     one, two = (fit_ood(found.trained, _rows(run), DataContext()) for _ in range(2))
-    assert (one.rows, one.held_out_rows) == (50, 7)
-    assert one.to_dict() == two.to_dict()
+    assert (one[1]["rows"], one[1]["held_out_rows"]) == (50, 7)
+    assert one[1] == two[1]
 
 
 @pytest.mark.parametrize(
