@@ -137,7 +137,7 @@ class FeatureEncoder:
         return frozenset(
             encoder.column.name
             for encoder in self.encoders
-            if isinstance(encoder, NumericColumn | PixelColumn) and encoder.whole
+            if encoder.column.kind != "date" and getattr(encoder, "whole", False)
         )
 
     @property

@@ -1,0 +1,125 @@
+"""Columns of all sorts, from a table to a model, its answers and its samples."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import train_run
+
+ROWS = 200
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a table of many sorts of columns, the same rows as Parquet, and a model of them."""
+    folder = tmp_path_factory.mktemp("columns")
+    rng = np.random.default_rng(0)
+    classes = np.arange(ROWS) % 2
+    minutes = pd.to_timedelta(rng.integers(0, 1440, ROWS), unit="m")
+    table = pd.DataFrame(
+        {
+            "id": np.arange(ROWS) + 1,
+            "x": rng.normal(3 * classes, 1),
+            "holes": np.where(rng.random(ROWS) < 0.3, np.nan, rng.integers(0, 9, ROWS)),
+            "day": pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 700, ROWS), unit="D"),
+            "at": (pd.Timestamp("2000-01-01") + minutes).time,
+            "flag": rng.random(ROWS) < 0.5,
+            "town": [f"town {place}" for place in rng.integers(0, 100, ROWS)],
+            "y": [float(label) if row < 80 else None for row, label in enumerate(classes)],
+        }
+    )
+    table.to_csv(folder / "t.csv", index=False)
+    table.to_parquet(folder / "t.parquet")
+    train_run(folder, "csv", [f"data.path={folder / 't.csv'}", "data.label=y"])
+    return folder
+
+
+@pytest.fixture
+def run(folder: Path) -> str:
+    return str(folder / "runs" / "csv" / "first")
+
+
+def test_the_model_has_the_features_of_every_sort(folder: Path, run: str) -> None:
+    saved = json.loads((folder / "runs" / "csv" / "first" / "model.json").read_text())
+    assert saved["class_names"] == ["0", "1"]
+    described = {
+        block["column"]["name"]: block["column"]["kind"]
+        for block in saved["preprocessor"]["featuriser"]["blocks"]
+    }
+    kinds = {"x": "numeric", "holes": "numeric", "day": "date", "at": "date"}
+    assert described == {**kinds, "flag": "category", "town": "category"}
+
+
+def test_formats_of_the_same_rows_get_the_same_answers(
+    flowgmm: Any, folder: Path, run: str, tmp_path: Path
+) -> None:
+    answers = []
+    for name in ("t.csv", "t.parquet"):
+        outcome = flowgmm("predict", run, "--data", str(folder / name), "--save", str(tmp_path / "p.csv"))
+        assert outcome.code == 0, outcome.err
+        assert "on the 80 labelled rows" in outcome.err
+        assert "training never saw" not in outcome.err
+        answers.append((tmp_path / "p.csv").read_bytes())
+        (tmp_path / "p.csv").unlink()
+    assert answers[0] == answers[1]
+
+
+def test_cells_that_training_never_saw_are_counted(
+    flowgmm: Any, folder: Path, run: str, tmp_path: Path
+) -> None:
+    table = pd.read_csv(folder / "t.csv", dtype=str).head(60)
+    table["flag"] = [*table["flag"][:40].str.lower(), *[""] * 20]
+    table.loc[3, "day"] = "some day"
+    table.to_csv(tmp_path / "new.csv", index=False)
+    outcome = flowgmm("predict", run, "--data", str(tmp_path / "new.csv"), "--save", str(tmp_path / "p.csv"))
+    assert outcome.code == 0, outcome.err
+    assert "`flag`: 39 of 59 cells hold a category that training never saw, such as `true`" in outcome.err
+    assert "(did you mean `True`?)" in outcome.err
+    assert "`flag`: 20 of 59 cells are empty; in training none was" in outcome.err
+    assert "line 5: column `day` wants a date like ISO 8601, got `some day`" in outcome.err
+
+
+def test_samples_have_the_form_of_the_table(flowgmm: Any, run: str, tmp_path: Path) -> None:
+    outcome = flowgmm("sample", run, "-n", "20", "--save", str(tmp_path / "s.csv"))
+    assert outcome.code == 0, outcome.err
+    rows = list(csv.DictReader((tmp_path / "s.csv").read_text().splitlines()))
+    assert {"x", "holes", "day", "at", "flag"} < rows[0].keys()
+    assert "town" not in rows[0]
+    for row in rows:
+        assert pd.Timestamp(row["day"]).strftime("%Y-%m-%d") == row["day"]
+        assert pd.Timestamp(f"2000-01-01 {row['at']}")
+        assert row["flag"] in ("True", "False")
+        assert row["holes"] == "" or float(row["holes"]).is_integer()
+
+
+@pytest.mark.parametrize("command", ["eval", "embed", "ood", "check"])
+def test_other_commands_read_the_columns(
+    flowgmm: Any, folder: Path, run: str, tmp_path: Path, command: str
+) -> None:
+    data = str(folder / "t.parquet")
+    words = {
+        "ood": ["--out", data],
+        "embed": ["--data", data, "--save", str(tmp_path / "z.csv")],
+        "check": [],
+    }
+    assert flowgmm(command, run, *words.get(command, [])).code in (0, 1)
+
+
+def test_a_counter_harms_no_more(flowgmm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a table sorted by class, the number of a row tells its class, but not that of a new row."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], 40)
+    pd.DataFrame({"id": np.arange(120), "x": rng.normal(labels, 1), "y": labels}).to_csv("t.csv", index=False)
+    outcome = flowgmm(
+        "train", "csv", "data.path=t.csv", "data.label=y", "--no-auto", "train.epochs=1", "flow.hidden=8"
+    )
+    assert outcome.code == 0, outcome.err
+    assert "t.csv: left out `id` (it counts the rows); data.features=[id, ...] keeps it" in outcome.err
+    assert "1 features" in outcome.err
