@@ -130,7 +130,12 @@ def open_table(
         error = f"no such file: {path}, and no file of a table matches it as a pattern"
     if not files:
         where = "" if place.is_absolute() else f"; it is looked for in {Path.cwd()}"
-        raise DataError(error, hint=f"known types: {', '.join(_TABLE_SUFFIXES)}{where}")
+        hint = f"known types: {', '.join(_TABLE_SUFFIXES)}{where}"
+        from flowgmm_cli.data.images.encoded_images import list_files
+
+        if place.is_dir() and list_files(place).images:
+            hint = f"it holds images: flowgmm train images data.path={path}"
+        raise DataError(error, hint=hint)
     readers = []
     for name in sort_naturally([str(file) for file in files]):
         source = find_source(name, settings.encoding)
@@ -165,6 +170,8 @@ def _find_format(source: ByteSource, format: str | None, formats: tuple[str, ...
         hint = f"known types: {', '.join(_TABLE_SUFFIXES)}"
         if source.suffix in _SPREADSHEETS:
             hint = "save the sheet as csv"
+        elif format in ("npz", "npy", "idx"):
+            hint = "arrays are read by the data sources `arrays` and `images`"
         elif formats == FORMATS:
             hint = f"name the type with --data-format, one of {', '.join(FORMATS)}"
         raise DataError(f"{source.name}: {what} cannot be read as a table", hint=hint)

@@ -284,6 +284,11 @@ def test_files_that_are_not_there_or_of_another_type(context, write, tmp_path):
     with pytest.raises(DataError, match=r"did you mean `train\.csv`"):
         load(context, str(tmp_path / "a folder" / "trian.csv"))
     (tmp_path / "nothing").mkdir()
+    (tmp_path / "photos/cat").mkdir(parents=True)
+    (tmp_path / "photos/cat/1.JPG").write_bytes(b"")
+    with pytest.raises(DataError, match="is a folder without a file of a table") as caught:
+        load(context, str(tmp_path / "photos"))
+    assert "flowgmm train images data.path=" in caught.value.hint
     with pytest.raises(DataError, match="is a folder without a file of a table"):
         load(context, str(tmp_path / "nothing"))
     with pytest.raises(DataError, match="cannot be read") as caught:
