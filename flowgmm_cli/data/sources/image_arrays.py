@@ -11,12 +11,11 @@ import numpy as np
 import pyarrow as pa
 
 from flowgmm_cli.data.images.encoded_images import EncodedImages
-from flowgmm_cli.data.images.label_tables import object_array
 from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.readers.array_files import IDX_LABELS, UNNAMED, StoredArray, read_class_names
 from flowgmm_cli.data.readers.table import Table
 from flowgmm_cli.data.sources.arrays import ArrayFile, label_strings
-from flowgmm_cli.data.sources.columns import row_ids
+from flowgmm_cli.data.sources.columns import object_array, row_ids
 from flowgmm_cli.data.sources.image_folder import ImageSplit
 from flowgmm_cli.errors import DataError
 

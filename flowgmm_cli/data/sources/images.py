@@ -14,12 +14,12 @@ from flowgmm_cli.data.array_types import Array, Bytes
 from flowgmm_cli.data.images.arrays import ImageConverter, read_array_header
 from flowgmm_cli.data.images.encoded_images import EncodedImages, list_files
 from flowgmm_cli.data.images.format import choose_format
-from flowgmm_cli.data.images.label_tables import object_array
 from flowgmm_cli.data.images.lazy_pixels import LazyPixels, lazy_pixels_of
 from flowgmm_cli.data.images.load import load_images
 from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.labels import encode_labels
 from flowgmm_cli.data.readers.array_files import find_array_format
+from flowgmm_cli.data.sources.columns import object_array
 from flowgmm_cli.data.sources.files import require_file
 from flowgmm_cli.data.sources.image_arrays import (
     find_idx_files,
