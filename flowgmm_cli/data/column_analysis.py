@@ -48,6 +48,7 @@ _CODE = re.compile(r"[0-9a-fA-F]{8,}|[0-9a-fA-F-]{32,}|[A-Za-z]{0,6}[-_ ]?\d+|\S
 _SIGNIFICANCE = 1e-4
 _MIN_LABELLED = 30  # labelled rows, as evidence of a leak
 _MIN_ROWS_PER_VALUE = 3.0  # labelled rows of a value, on average
+_NOTED = ("day first", "case only", "infinite")  # remarks on inputs that training notes
 _MAX_LISTED = 8
 _MAX_READ = 2000  # cells, to see if they are sentences
 
@@ -267,21 +268,21 @@ def input_columns(
             details=[f"column `{other.name}` holds {other.reason}" for other in others],
             hint=f"{first.remedy}, or leave the column out with data.drop=[{first.name}]",
         )
-    left_out: dict[str, list[str]] = {}
+    left_out: dict[tuple[str, Role], list[str]] = {}
     columns = []
     for profile in profiles:
         reason = "" if profile.role == "input" or profile.name in chosen else profile.reason
         if profile.kind == "dates" and not dates:
             reason = "data.dates is `drop`"
-        elif reason and profile.role == "text":
-            reason = f"sentences; data.text={profile.name} reads them"
-        elif profile.reason and (profile.kind == "dates" or "case only" in profile.reason):
-            note(f"{table.where}: column `{profile.name}`: {profile.reason}")
         if reason:
-            left_out.setdefault(reason, []).append(profile.name)
-        else:
-            columns.append(profile.to_column())
-    for reason, dropped in left_out.items():
+            left_out.setdefault((reason, profile.role), []).append(profile.name)
+            continue
+        columns.append(profile.to_column())
+        if any(remark in profile.reason for remark in _NOTED):
+            note(f"{table.where}: column `{profile.name}`: {profile.reason}")
+    for (reason, role), dropped in left_out.items():
+        use = {"text": f"data.text={dropped[0]} reads them", "id": f"data.id={dropped[0]} names rows by it"}
         listed = join_some((f"`{name}`" for name in dropped), len(dropped), _MAX_LISTED)
-        note(f"{table.where}: left out {listed} ({reason}); data.features=[{dropped[0]}, ...] keeps it")
+        keep = f"data.features=[{dropped[0]}, ...] makes it an input"
+        note(f"{table.where}: left out {listed} ({reason}); {use[role] + ', ' if role in use else ''}{keep}")
     return tuple(columns)

@@ -121,5 +121,5 @@ def test_a_counter_harms_no_more(flowgmm: Any, tmp_path: Path, monkeypatch: pyte
         "train", "csv", "data.path=t.csv", "data.label=y", "--no-auto", "train.epochs=1", "flow.hidden=8"
     )
     assert outcome.code == 0, outcome.err
-    assert "t.csv: left out `id` (it counts the rows); data.features=[id, ...] keeps it" in outcome.err
+    assert "t.csv: left out `id` (it counts the rows); data.id=id names rows by it" in outcome.err
     assert "1 features" in outcome.err

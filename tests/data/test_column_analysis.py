@@ -156,10 +156,10 @@ def test_training_leaves_out_what_init_leaves_out() -> None:
     kinds, notes = columns_of(columns)
     assert kinds == {"x": "numeric"}
     for part in (
-        "left out `id` (it counts the rows); data.features=[id, ...] keeps it",
+        "left out `id` (it counts the rows); data.id=id names rows by it, data.features=[id, ...] makes it",
         "`user` (it names the rows)",
         "`c` (it never changes)",
-        "`body` (sentences; data.text=body reads them)",
+        "`body` (sentences); data.text=body reads them",
     ):
         assert part in notes
     profiles = profile_of({**columns, "y": LABELS}, text=("none",)).columns
