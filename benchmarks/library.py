@@ -12,13 +12,12 @@ from shapes import CLIP_NORM, LEARNING_RATE, UNLABELLED_WEIGHT, Rows, Shape
 from timing import Contender, repeat
 from torch import Tensor
 
-from flowgmm_cli.data.row_tensors import RowTensors
+from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.devices import Engine, deterministic
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.load import parse_resolved
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.training.callbacks import StepCallbacks
-from flowgmm_cli.training.dataset import TrainingRows
 from flowgmm_cli.training.model_init import initialise_model
 from flowgmm_cli.training.step import build_step
 from flowgmm_cli.training.trainer import FitConfig, Trainer
@@ -144,10 +143,9 @@ class Library:
 
         return repeat(self.name, sample)
 
-    def _training_rows(self) -> TrainingRows:
+    def _training_rows(self) -> Tensors:
         shape, rows = self.shape, self.rows
         x = torch.cat([rows.labelled, rows.unlabelled.repeat(_BATCHES, 1)])
         labels = torch.full((len(x),), -1)
         labels[: shape.labelled] = rows.labels
-        labelled, rest = torch.arange(len(x)).split([shape.labelled, len(x) - shape.labelled])
-        return TrainingRows(RowTensors(x), labels, labelled, rest)
+        return Tensors(x, labels)

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.api import Column, Component, DataContext, FlowSpec, Latents, ScoreInputs, iterate_batches
-from flowgmm_cli.data.preprocessor import Preprocessor, Tensors
+from flowgmm_cli.data.preprocessor import Preprocessor
+from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.errors import RecipeError, RunError
 from flowgmm_cli.files import read_json, read_tensors, select_prefix, write_json, write_tensors
 from flowgmm_cli.flows.multiscale import FlatFlow, latent_sizes
@@ -105,8 +106,7 @@ class TrainedModel:
     def encode_images(self, images: Tensor) -> ScoreInputs:
         """Compute the same for images `(N, height, width)` or with channels last, without their pixels."""
         x, log_det = self.preprocessor.transform_features(self.preprocessor.from_images(images))
-        unlabelled = torch.full((len(x),), -1)
-        return self.encode_rows(Tensors(x, log_det, unlabelled, np.arange(len(x)).astype(str)))
+        return self.encode_rows(Tensors(x, log_det=log_det))
 
     def save(self, folder: Path) -> None:
         """Write `model.safetensors`, then `model.json`, which completes the model."""

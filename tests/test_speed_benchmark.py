@@ -95,8 +95,7 @@ def test_the_library_is_timed_in_its_own_loop(bench: Any, loss: str, precision: 
 
 
 def test_the_plain_loss_is_that_of_the_other_libraries(bench: Any) -> None:
-    from flowgmm_cli.data.row_tensors import RowTensors
-    from flowgmm_cli.training.dataset import StepInput
+    from flowgmm_cli.data.tensors import Tensors
     from flowgmm_cli.training.step import build_step
 
     shape = bench.shapes.TINY[0]
@@ -110,8 +109,8 @@ def test_the_plain_loss_is_that_of_the_other_libraries(bench: Any) -> None:
             parameter.normal_(std=0.3, generator=torch.Generator().manual_seed(2))
     recipe = bench.library.recipe_of(shape, "likelihood", "fp32")
     step = build_step(recipe, model, features=shape.features, labelled=4, unlabelled=16)
-    given = StepInput(RowTensors(rows.labelled), rows.labels, RowTensors(rows.unlabelled), step=0, epoch=0.0)
-    terms = step(model, given, torch.Generator())
+    labelled, unlabelled = Tensors(rows.labelled, rows.labels), Tensors(rows.unlabelled)
+    terms = step(model, labelled, unlabelled, torch.Generator())
 
     class Same(bench.peers.Peer):  # type: ignore[misc, name-defined]
         def encode(self, x: torch.Tensor) -> Any:

@@ -17,9 +17,9 @@ from flowgmm_cli.data.array_types import Array, Bytes, Floats, Ints
 from flowgmm_cli.data.cache import encode
 from flowgmm_cli.data.dates import CYCLES, DAY, is_time_of_day
 from flowgmm_cli.data.images.format import WHITE
-from flowgmm_cli.data.large.statistics import ColumnStatistics
 from flowgmm_cli.data.sources.columns import ValueIndex, canonical
 from flowgmm_cli.data.specs import MissingPolicy
+from flowgmm_cli.data.statistics import ColumnStatistics
 
 State = tuple[dict[str, Any], dict[str, Array]]
 

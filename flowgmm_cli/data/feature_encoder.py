@@ -22,10 +22,10 @@ from flowgmm_cli.data.column_encoders import (
     PixelColumn,
     TextColumn,
 )
-from flowgmm_cli.data.large.statistics import ColumnStatistics
 from flowgmm_cli.data.messages import join_some, shorten, suggest_column
 from flowgmm_cli.data.sources.columns import canonical
 from flowgmm_cli.data.specs import DATE_PARTS, MissingPolicy
+from flowgmm_cli.data.statistics import ColumnStatistics
 from flowgmm_cli.errors import DataError, did_you_mean
 from flowgmm_cli.files import select_prefix
 
@@ -56,6 +56,7 @@ class FeatureEncoder:
         dates: Sequence[str] = DATE_PARTS,
         categorical: Collection[str] | None = None,
         chosen: Collection[str] | None = None,
+        labelled: Rows | None = None,
         statistics: Mapping[str, ColumnStatistics] | None = None,
     ) -> FeatureEncoder:
         """Fit to training rows; a column without information is left out.
@@ -68,6 +69,7 @@ class FeatureEncoder:
             dates: features of a date.
             categorical: columns whose categories are features of their own, however many there are.
             chosen: columns to keep though they tell the class of every labelled row; None keeps all.
+            labelled: rows whose labels show this; by default `rows`.
             statistics: statistics of the columns of all training rows, if `rows` are a sample.
         """
         encoders: list[ColumnEncoder] = []
@@ -76,7 +78,12 @@ class FeatureEncoder:
             cells = rows.columns[column.name]
             known = (statistics or {}).get(column.name) or ColumnStatistics.from_cells(column, cells)
             reason = _drop_reason(column, known, missing)
-            if not reason and chosen is not None and column.name not in chosen and _leaks(column, rows):
+            if (
+                not reason
+                and chosen is not None
+                and column.name not in chosen
+                and _leaks(column, labelled or rows)
+            ):
                 reason = LEAK
             fitted: ColumnEncoder | None = None
             if reason:

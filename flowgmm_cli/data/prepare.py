@@ -16,13 +16,13 @@ import torch
 
 from flowgmm_cli.api import Component, DataConfig, DataContext, SourceData
 from flowgmm_cli.bijection import Sequential
+from flowgmm_cli.data.chunks import ChunkedSource, split_chunked
 from flowgmm_cli.data.feature_encoder import FeatureEncoder
-from flowgmm_cli.data.large.source import LargeSource, split_large_table
-from flowgmm_cli.data.lazy_dataset import is_lazy
 from flowgmm_cli.data.preprocessor import Preprocessor, encoder_factory
 from flowgmm_cli.data.readers.base import note_once
 from flowgmm_cli.data.specs import DATE_PARTS
 from flowgmm_cli.data.splits import SplitRows, split_rows
+from flowgmm_cli.data.tensors import is_lazy
 from flowgmm_cli.data.transforms.base import Transform
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.plugins.registry import build
@@ -42,8 +42,8 @@ def _load_rows(data: Component, context: DataContext) -> SplitRows:
     context = replace(context, note=note_once(context))
     source: SourceData = build(data, context).load()
     pa.default_memory_pool().release_unused()  # of tables
-    if isinstance(source, LargeSource):
-        rows = split_large_table(source, labels=config.labels, split=config.split, context=context)
+    if isinstance(source, ChunkedSource):
+        rows = split_chunked(source, labels=config.labels, split=config.split, context=context)
     else:
         _validate(source, data.use)
         rows = split_rows(source, labels=config.labels, split=config.split)
@@ -56,15 +56,16 @@ def fit_preprocessor(rows: SplitRows, data: Component, context: DataContext) -> 
     For rows on disk, transforms are fitted to a sample.
     """
     config = cast(DataConfig, data.config)
+    # of a large table, labelled rows would make rare classes too frequent
+    sample = rows.train if rows.chunked is None else rows.train.take(rows.chunked.sample)
     feature_encoder = FeatureEncoder.fit(
-        rows.train,
+        sample,
         rows.columns,
         encoder=encoder_factory(config, context),
         **encoding_settings(config),
-        statistics=None if rows.large is None else rows.large.statistics,
+        labelled=rows.train,
+        statistics=None if rows.chunked is None else rows.chunked.statistics,
     )
-    # of a large table, labelled rows would make rare classes too frequent
-    sample = rows.train if rows.large is None else rows.train.take(rows.large.sample)
     if any(is_lazy(sample.columns[column.name]) for column in rows.columns) and len(sample) > _MAX_FIT_ROWS:
         sample = sample.take(np.unique(np.linspace(0, len(sample) - 1, _MAX_FIT_ROWS).astype(np.int64)))
     x = torch.from_numpy(feature_encoder.transform(sample, context))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +15,8 @@ from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.data.array_types import Array, Ints
 from flowgmm_cli.data.feature_encoder import EncoderFactory, FeatureEncoder
 from flowgmm_cli.data.images.format import image_shape
-from flowgmm_cli.data.lazy_dataset import LazyDataset
+from flowgmm_cli.data.store import Store
+from flowgmm_cli.data.tensors import StoredRows, Tensors
 from flowgmm_cli.data.transforms.base import Transform
 from flowgmm_cli.errors import DataError, RunError
 from flowgmm_cli.files import read_json, read_tensors, select_prefix, write_json, write_tensors
@@ -24,31 +24,6 @@ from flowgmm_cli.plugins.registry import build
 
 _BATCH_ROWS = 8192
 _TENSORS, _VALUES = "preprocessor.safetensors", "preprocessor.json"
-
-
-@dataclass(frozen=True)
-class Tensors:
-    """Preprocessed rows.
-
-    Attributes:
-        x: float32 `(N, D)`.
-        log_det: float64 `(N,)`, of all transforms together.
-        labels: int64 `(N,)`, -1 if unlabelled.
-        ids: `(N,)` strings.
-        inputs: the feature matrix before the transforms, `(N, F)`, float32, of images uint8; None unless
-            requested.
-        copies: the rows with augmented texts by view, see `flowgmm_cli.data.row_tensors.RowTensors`.
-    """
-
-    x: Tensor
-    log_det: Tensor
-    labels: Tensor
-    ids: Array
-    inputs: Tensor | None = None
-    copies: Mapping[str, Tensor] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.labels)
 
 
 class Preprocessor:
@@ -115,10 +90,13 @@ class Preprocessor:
                 hint="add `{use: standardise}` or `{use: clip}` to data.transforms",
             )
         labels = torch.from_numpy(rows.labels.astype(np.int64))
-        return Tensors(x, log_det, labels, rows.ids, inputs=_compact(features) if with_inputs else None)
+        return Tensors(x, labels, log_det, rows.ids, inputs=_compact(features) if with_inputs else None)
 
-    def apply_lazily(self, rows: Rows, context: DataContext) -> tuple[LazyDataset, LazyDataset]:
-        """Return the flow's inputs and the feature matrix of rows on disk; `apply` runs on access."""
+    def apply_lazily(self, rows: Rows, context: DataContext, *, with_inputs: bool, memory: int) -> Tensors:
+        """Return the tensors of rows on disk; `apply` runs on access.
+
+        `memory` are the bytes that reading may take.
+        """
 
         def read_x(positions: Ints) -> Tensor:
             return self.apply(rows.take(positions), context).x
@@ -127,10 +105,24 @@ class Preprocessor:
             features = self.feature_encoder.transform(rows.take(positions), context)
             return _compact(torch.from_numpy(features))
 
+        read, width = (read_features, len(self.feature_names)) if with_inputs else (read_x, self.dim)
         positions = np.arange(len(rows))
-        return (
-            LazyDataset(read_x, positions, self.dim),
-            LazyDataset(read_features, positions, len(self.feature_names)),
+        store = Store(
+            rows=len(rows),
+            width=width,
+            dtype=read(positions[:1]).numpy().dtype,
+            read=lambda start, stop: read(positions[start:stop]).numpy(),
+            left_out=positions[:0],
+            resident=positions,
+            memory=memory,
+            dim=self.dim,
+            transform=(lambda features: self.transform_features(features)[0]) if with_inputs else None,
+        )
+        return Tensors(
+            cast(Tensor, StoredRows(read_x, positions, self.dim)),
+            torch.from_numpy(rows.labels.astype(np.int64)),
+            inputs=cast(Tensor, StoredRows(read_features, positions, width)) if with_inputs else None,
+            store=store,
         )
 
     def apply_valid(
@@ -159,7 +151,7 @@ class Preprocessor:
             rows = rows.take(finite.numpy())
         labels = torch.from_numpy(rows.labels.astype(np.int64))
         inputs = _compact(features) if with_inputs else None
-        return Tensors(x, log_det, labels, rows.ids, inputs=inputs), dict(sorted(problems.items()))
+        return Tensors(x, labels, log_det, rows.ids, inputs=inputs), dict(sorted(problems.items()))
 
     def transform_features(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Map the feature matrix `(N, F)` to the flow's input, float32 `(N, D)`, and log-determinants."""

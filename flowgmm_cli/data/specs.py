@@ -80,7 +80,7 @@ class CsvConfig(DataConfig):
     memory: float = Field(
         2.0,
         ge=0,
-        description="memory for cells of parquet and arrow files, in GiB; further rows stay on disk",
+        description="memory for the cells of a table, in GiB; a larger one is read in chunks",
     )
     encoder: Component = component_field(
         "encoder", {"use": "wordllama"}, description="text to vectors; used where `text` is set"
@@ -139,10 +139,10 @@ SPECS: dict[str, Spec] = {
         config=CsvConfig,
         build="flowgmm_cli.data.sources.csv:build",
         summary="Your own table: csv, tsv, parquet or jsonl, with numbers, categories and text",
-        docs="Parquet and Arrow files whose cells would take more than `memory` are read in parts during "
-        "training, through a buffer of shuffled rows; labelled, held-out and a sample of other rows stay in "
-        "memory. At most 20,000 test and 20,000 validation rows are then held out, and texts must be encoded "
-        "as vectors first.",
+        docs="Of tables whose cells would take more than `memory`, the features are written once to a file "
+        "in the user's cache (FLOWGMM_CACHE_DIR), and training reads them through a buffer of shuffled rows; "
+        "labelled, held-out and a sample of other rows stay in memory. At most 20,000 test and 20,000 "
+        "validation rows are then held out.",
     ),
     "hf_text": DataSpec(
         config=HfTextConfig,

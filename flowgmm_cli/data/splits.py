@@ -17,12 +17,12 @@ import numpy as np
 
 from flowgmm_cli.api import Column, LabelsConfig, Rows, SourceData, SplitConfig
 from flowgmm_cli.data.array_types import Array, Bools, Positions, Strings
-from flowgmm_cli.data.fingerprint import fingerprint, row_digests
+from flowgmm_cli.data.fingerprint import contradiction_notes, find_equal, fingerprint, row_digests
 from flowgmm_cli.data.sampling import Sizes, choose_labelled, marker_mask, sample_held_out, split_rng
 from flowgmm_cli.errors import DataError
 
 if TYPE_CHECKING:
-    from flowgmm_cli.data.large.source import LargeRows
+    from flowgmm_cli.data.chunks import ChunkedRows
 
 _HELD_OUT = (
     "are set aside for the test (data.split.test)",
@@ -56,7 +56,7 @@ class SplitRows:
         val_labels: True if `val` has labels beyond the labelled budget, which every output must state.
         fingerprint: hex digest of all of it; equal rows give equal digests.
         notes: for the user.
-        large: the training rows that stay in their files; `train` then has those in memory.
+        chunked: all training rows if they are larger than memory; `train` then has some of them.
     """
 
     columns: tuple[Column, ...]
@@ -67,7 +67,7 @@ class SplitRows:
     val_labels: bool = False
     fingerprint: str = ""
     notes: tuple[str, ...] = ()
-    large: LargeRows | None = None
+    chunked: ChunkedRows | None = None
 
     def present(self) -> dict[str, Rows]:
         """Return the splits that exist, by name."""
@@ -298,35 +298,6 @@ def drop_unlabelled(test: Rows, notes: list[str]) -> Rows:
     if not labelled.all():
         notes.append(f"{(~labelled).sum():,} test rows have no label and are left out")
     return test if labelled.all() else test.take(labelled)
-
-
-def find_equal(
-    keys: Strings, held_out: Iterable[bytes], kind: str, held_out_kind: str, notes: list[str]
-) -> Bools:
-    """Return a mask of the rows with the key of a held-out row; `DataError` if these are all rows."""
-    held_out_keys = set(held_out)
-    equal = np.array([key in held_out_keys for key in keys], dtype=bool)
-    if len(equal) and equal.all():
-        raise DataError(
-            f"every {kind} row is equal to a {held_out_kind} row",
-            hint="give other test rows, or set data.split.duplicates=keep",
-        )
-    if equal.any():
-        notes.append(f"{equal.sum():,} {kind} rows are equal to a {held_out_kind} row and are left out")
-    return equal
-
-
-def contradiction_notes(labels: Array, keys: Strings, ids: Array) -> list[str]:
-    """Describe the labelled rows that are equal to an earlier row with another label, in a line or none."""
-    first: dict[bytes, int] = {}
-    labelled = np.flatnonzero(labels >= 0)
-    rows = [row for row in labelled.tolist() if labels[first.setdefault(keys[row], row)] != labels[row]]
-    if not rows:
-        return []
-    name = str(ids[rows[0]]).removeprefix("train:")
-    if len(rows) == 1:
-        return [f"row {name} equals another row with another label"]
-    return [f"{len(rows):,} rows equal another row with another label; the first is row {name}"]
 
 
 def renumber_classes(splits: SplitRows) -> SplitRows:

@@ -20,8 +20,8 @@ from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
 from flowgmm_cli.api import Column, DataContext, Rows, ScoreInputs
-from flowgmm_cli.data.preprocessor import Tensors
 from flowgmm_cli.data.splits import SplitRows
+from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.devices import Engine, create_engine, deterministic, find_device
 from flowgmm_cli.errors import DataError, PluginError, RecipeError, RunError
 from flowgmm_cli.estimator.labels import mark_unlabelled, read_labels, select_labelled
@@ -285,7 +285,7 @@ class FlowGMMClassifier(
         features = torch.from_numpy(preprocessor.feature_encoder.transform(rows, DataContext()))
         with torch.no_grad():
             x, log_det = preprocessor.transforms(features)
-        return Tensors(x, log_det, torch.from_numpy(rows.labels), rows.ids)
+        return Tensors(x, torch.from_numpy(rows.labels), log_det, rows.ids)
 
 
 def _rows(x: Matrix, codes: npt.NDArray[np.int64]) -> Rows:

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.data.preprocessor import Tensors
 from flowgmm_cli.data.splits import SplitRows
+from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.errors import DataError, RunError
 from flowgmm_cli.evaluation.baselines import run_baselines
 from flowgmm_cli.evaluation.metrics import Evaluation, evaluate

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from flowgmm_cli.data.lazy_dataset import RowStore
+from flowgmm_cli.data.tensors import Matrix
 from flowgmm_cli.inference.samples import GeneratedRows
 from flowgmm_cli.model import Ensemble, FlowMixture, Model
 from flowgmm_cli.trained_model import TrainedModel, encode
@@ -74,7 +74,7 @@ def class_means(trained: TrainedModel, *, source: Model | None = None) -> Genera
 
 
 @torch.no_grad()
-def recentre_components(model: Model, x: RowStore) -> Model:
+def recentre_components(model: Model, x: Matrix) -> Model:
     r"""Return a copy of a model to sample from, with components moved to the mean latents of rows.
 
     The loss of the labelled rows moves means to where they tell classes apart best, which need not be where

@@ -187,7 +187,7 @@ def predict_plane(trained: TrainedModel, rows: Rows) -> FeaturePlane | None:
     """Predict a grid around training rows; None unless the model has exactly two numeric features."""
     import torch
 
-    from flowgmm_cli.data.preprocessor import Tensors
+    from flowgmm_cli.data.tensors import Tensors
 
     preprocessor = trained.preprocessor
     columns = preprocessor.columns

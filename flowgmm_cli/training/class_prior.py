@@ -9,12 +9,11 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.api import iterate_batches
-from flowgmm_cli.data.lazy_dataset import RowStore
+from flowgmm_cli.data.tensors import Matrix
 from flowgmm_cli.mixture.build import estimate_weights
 from flowgmm_cli.model import FlowMixture, Model
 from flowgmm_cli.trained_model import encode
 from flowgmm_cli.training.calibration import Likelihoods
-from flowgmm_cli.training.dataset import TrainingRows
 from flowgmm_cli.training.distributed import Distributed
 
 _MAX_ROWS = 20_000  # enough for weights to a third of a percent
@@ -25,7 +24,8 @@ _CHUNK = 4096
 def estimate_class_prior(
     model: FlowMixture,
     teacher: FlowMixture,
-    rows: TrainingRows,
+    x: Matrix,
+    pool: Tensor,
     temperature: float,
     group: Distributed | None = None,
 ) -> None:
@@ -33,21 +33,28 @@ def estimate_class_prior(
 
     The densities of the teacher given the class are divided by the temperature; raw ones would count each row
     wholly for one class. Each process of the group computes those of a share of the rows.
+
+    Args:
+        model, teacher: the models.
+        x: preprocessed training rows `(N, D)`.
+        pool: positions of the rows that are unlabelled in training, `(P,)`.
+        temperature: divisor of log-densities.
+        group: the processes that train together.
     """
-    if not len(rows.pool):
+    if not len(pool):
         return
     group = group or Distributed()
-    sample = rows.pool[:: -(-len(rows.pool) // _MAX_ROWS)]  # evenly spaced: a file may be sorted by class
-    x = rows.x[group.shard(sample)]
+    sample = pool[:: -(-len(pool) // _MAX_ROWS)]  # evenly spaced: a file may be sorted by class
+    rows = x[group.shard(sample)]
     densities = [
-        teacher.mixture.conditional_log_prob(teacher.flow(x[part])[0]) / temperature
-        for part in iterate_batches(len(x), _CHUNK)
+        teacher.mixture.conditional_log_prob(teacher.flow(rows[part])[0]) / temperature
+        for part in iterate_batches(len(rows), _CHUNK)
     ]
     _update_weights((model, teacher), group.all_gather(torch.cat(densities)).cpu())
 
 
 @torch.no_grad()
-def refine_class_prior(model: Model, x: RowStore, likelihoods: Likelihoods | None = None) -> None:
+def refine_class_prior(model: Model, x: Matrix, likelihoods: Likelihoods | None = None) -> None:
     """Estimate the class weights again with calibrated posteriors.
 
     An overconfident model counts neighbours of a rare class as members of it, and the weights come out too

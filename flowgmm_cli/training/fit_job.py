@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from flowgmm_cli.data.row_tensors import RowTensors
+from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.devices import Engine, allow_tf32, limit_threads
 from flowgmm_cli.flows.multiscale import FlatFlow
 from flowgmm_cli.mixture.specs import GMMConfig
@@ -21,7 +21,7 @@ from flowgmm_cli.recipe.load import vary
 from flowgmm_cli.recipe.schema import Recipe, TrainConfig
 from flowgmm_cli.runs import Run
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt, StepCallbacks
-from flowgmm_cli.training.dataset import Sampler, TrainingRows
+from flowgmm_cli.training.dataset import Sampler
 from flowgmm_cli.training.distributed import Distributed
 from flowgmm_cli.training.model_init import initialise_model
 from flowgmm_cli.training.optim import create_ema_model
@@ -103,14 +103,7 @@ class FitJob:
         context = replace(context, recipe=recipe)
         labels = torch.from_numpy(self.labels)
         step, device = context.create_step(labels), context.engine.device
-        is_labelled, train = labels >= 0, context.data.train
-        in_pool = torch.ones_like(is_labelled) if step.objective.pool == "all" else ~is_labelled
-        rows = TrainingRows(
-            tensors=RowTensors.from_split(train, train.stream).to(device),
-            labels=labels.to(device),
-            labelled=is_labelled.nonzero().flatten().to(device),
-            pool=in_pool.nonzero().flatten().to(device),
-        )
+        rows = replace(context.data.train, labels=labels).to(device)
         return PreparedFit(context, step, rows, self.run, title)
 
 
@@ -120,7 +113,7 @@ class PreparedFit:
 
     context: TrainContext
     step: TrainingStep
-    rows: TrainingRows
+    rows: Tensors
     run: Run | None
     title: str
 
@@ -171,12 +164,18 @@ class PreparedFit:
     def uses_global_rng(self) -> bool:
         """Return True if a step draws from torch's global generator, as dropout does; takes one to see."""
         train, student = self.context.recipe.train, copy.deepcopy(self.step.model).train()
-        sizes = {"batch_size": train.batch_size, "labelled_batch_size": train.labelled_batch_size}
-        batch = Sampler(self.rows, **sizes, seed=0).batch(0)
+        sampler = Sampler(
+            self.rows,
+            batch_size=train.batch_size,
+            labelled_batch_size=train.labelled_batch_size,
+            seed=0,
+            pool=self.step.objective.pool,
+        )
+        batch = sampler.batch(0)
         state = torch.get_rng_state()
         try:
             with self.context.engine.autocast():
-                self.step.losses(student, create_ema_model(student), batch, torch.Generator())
+                self.step(create_ema_model(student), *batch, torch.Generator(), model=student)
             return not torch.equal(state, torch.get_rng_state())
         finally:
             torch.set_rng_state(state)
@@ -188,13 +187,11 @@ class PreparedFit:
             return None
         return Validator(
             self.step,
-            RowTensors.from_split(val).to(device),
-            val.labels.to(device),
+            val.to(device),
             metric=context.recipe.checkpoint.best.metric,
             seed=context.recipe.run.seed,
             engine=context.engine,
             pixels=context.data.preprocessor.pixels,
-            log_det=val.log_det,
             group=context.group,
         )
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
 from flowgmm_cli.api import Latents
+from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.errors import RunFailedError
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.seeds import seeded_layers
-from flowgmm_cli.training.dataset import StepInput
 from flowgmm_cli.training.step import TrainingStep
 
 _NEVER = torch.iinfo(torch.int64).max
@@ -46,11 +46,20 @@ class NonFiniteGuard:
 
 
 def explain(
-    step_module: TrainingStep, teacher: FlowMixture, rows: StepInput, generator: torch.Generator
+    step_module: TrainingStep,
+    teacher: FlowMixture,
+    rows: tuple[Tensors, Tensors],
+    generator: torch.Generator,
+    *,
+    step: int,
+    epoch: float,
 ) -> RunFailedError:
-    """Replay a step with the current weights and name the first module that is not finite."""
-    if not (rows.labelled.is_finite() and rows.unlabelled.is_finite()):
-        return _failure(rows.step, "the rows themselves are not finite")
+    """Replay a step with the current weights and name the first module that is not finite.
+
+    `rows` are the labelled and unlabelled rows of the step.
+    """
+    if not all(part.is_finite() for part in rows):
+        return _failure(step, "the rows themselves are not finite")
     culprits: list[str] = []
 
     def create_hook(name: str) -> Any:
@@ -65,21 +74,21 @@ def explain(
     handles = [module.register_forward_hook(create_hook(name)) for name, module in modules]
     try:
         with seeded_layers(generator):
-            terms = step_module(teacher, rows, generator)
+            terms = step_module(teacher, *rows, generator, step=step, epoch=epoch)
     finally:
         for handle in handles:
             handle.remove()
     if culprits:
-        return _failure(rows.step, f"the first output that is not finite is that of {culprits[0]}")
+        return _failure(step, f"the first output that is not finite is that of {culprits[0]}")
     for name, value in terms.items():
         if not value.isfinite():
-            return _failure(rows.step, f"the term loss.{name} is not finite, though every layer is")
+            return _failure(step, f"the term loss.{name} is not finite, though every layer is")
     step_module.zero_grad()
     torch.autograd.backward(torch.stack(list(terms.values())).sum())
     for name, parameter in step_module.model.named_parameters():
         if parameter.grad is not None and not parameter.grad.isfinite().all():
-            return _failure(rows.step, f"the gradient of {name} is not finite, though the loss is")
-    return _failure(rows.step, "a replay of the step is finite, so the fault does not repeat itself")
+            return _failure(step, f"the gradient of {name} is not finite, though the loss is")
+    return _failure(step, "a replay of the step is finite, so the fault does not repeat itself")
 
 
 def _failure(step: int, cause: str) -> RunFailedError:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.api import Objective, iterate_batches
-from flowgmm_cli.data.lazy_dataset import RowStore
+from flowgmm_cli.data.tensors import Matrix, Tensors
 from flowgmm_cli.flows.multiscale import latent_sizes
 from flowgmm_cli.mixture.build import initial_weights, mixture_dims
 from flowgmm_cli.mixture.clusters import component_responsibilities
@@ -24,7 +24,6 @@ from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.seeds import generator
 from flowgmm_cli.trained_model import build_flow, build_mixture, chunk_rows
-from flowgmm_cli.training.dataset import TrainingRows
 
 _CHUNK = 4096
 _MAX_UNLABELLED_ROWS = 50_000  # of rows that stay on the disk
@@ -35,7 +34,7 @@ _WARM_UP_ROWS = 20_000  # enough for means to a hundredth of a standard deviatio
 @torch.no_grad()
 def initialise_model(
     recipe: Recipe,
-    x: RowStore,
+    x: Matrix,
     labels: Tensor,
     *,
     classes: int,
@@ -73,7 +72,7 @@ def initialise_model(
     return FlowMixture(flow.train(), mixture)
 
 
-def _select_unlabelled(x: RowStore, is_labelled: Tensor) -> Tensor:
+def _select_unlabelled(x: Matrix, is_labelled: Tensor) -> Tensor:
     """Return all unlabelled rows, or evenly spaced ones if the rows stay on the disk."""
     if isinstance(x, Tensor):
         return x[~is_labelled]
@@ -111,7 +110,7 @@ def set_latent_means(
     model: FlowMixture,
     teacher: FlowMixture,
     optimiser: torch.optim.Optimizer,
-    rows: TrainingRows,
+    rows: Tensors,
     *,
     temperature: float,
     seed: int,
@@ -131,7 +130,7 @@ def set_latent_means(
     """
     rng = generator(seed, "init", 1)
     model.eval()  # no dropout
-    index = _select_rows(rows)
+    index = _select_rows(rows.labels)
     labels = rows.labels[index]
     latents, shares = _latents_and_posteriors(teacher, rows.x[index], temperature)
     is_labelled = labels >= 0
@@ -152,10 +151,11 @@ def set_latent_means(
         moments["exp_avg"].zero_()
 
 
-def _select_rows(rows: TrainingRows) -> Tensor:
+def _select_rows(labels: Tensor) -> Tensor:
     """Return positions of all labelled rows and of evenly spaced others."""
-    others = (rows.labels < 0).nonzero().flatten()
-    return torch.cat([rows.labelled, others[:: max(1, -(-len(others) // _WARM_UP_ROWS))]])
+    labelled, others = ((labels >= 0) == is_labelled for is_labelled in (True, False))
+    labelled, others = labelled.nonzero().flatten(), others.nonzero().flatten()
+    return torch.cat([labelled, others[:: max(1, -(-len(others) // _WARM_UP_ROWS))]])
 
 
 def _latents_and_posteriors(model: FlowMixture, x: Tensor, temperature: float) -> tuple[Tensor, Tensor]:

@@ -58,7 +58,7 @@ def _jobs_at_once(first: PreparedFit, jobs: int) -> int:
     context, recipe = first.context, first.context.recipe
     if context.group.world_size > 1 or context.engine.device.type != "cpu" or recipe.train.compile:
         return 1
-    if not isinstance(context.data.train.x, torch.Tensor) or context.data.train.stream is not None:
+    if context.data.train.store is not None:
         return 1  # reading rows from the disk keeps the other processors busy
     at_once = recipe.run.jobs
     if at_once == "auto":

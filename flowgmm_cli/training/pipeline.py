@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import torch
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.data.row_tensors import RowTensors
 from flowgmm_cli.devices import create_engine, deterministic
 from flowgmm_cli.evaluation.metrics import Evaluation, evaluate
 from flowgmm_cli.evaluation.predictions import collect_predictions
@@ -22,7 +21,7 @@ from flowgmm_cli.runs import Run, Status, process_info
 from flowgmm_cli.seeds import seeded_layers
 from flowgmm_cli.trained_model import TrainedModel
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt
-from flowgmm_cli.training.dataset import StepInput, step_generator
+from flowgmm_cli.training.dataset import step_generator
 from flowgmm_cli.training.distributed import Distributed
 from flowgmm_cli.training.fit_job import TrainContext
 from flowgmm_cli.training.fit_model import FittedModel, fit_model
@@ -110,23 +109,18 @@ def dry_run(recipe: Recipe, *, context: DataContext, callbacks: Callbacks) -> di
         callbacks.note(line)
     step = train_context.create_step(data.train.labels)
     teacher = create_ema_model(step.model)
-    tensors = RowTensors.from_split(data.train)
     labelled = (data.train.labels >= 0).nonzero().flatten()[: recipe.train.labelled_batch_size]
-    rows = StepInput(
-        labelled=tensors[labelled].to(engine.device),
-        labels=data.train.labels[labelled].to(engine.device),
-        unlabelled=tensors[: recipe.train.batch_size].to(engine.device),
-        step=0,
-        epoch=0.0,
-    )
+    rows = data.train[labelled].to(engine.device), data.train[: recipe.train.batch_size].to(engine.device)
     rng = step_generator(engine.device, recipe.run.seed, 0)
     with engine.autocast(), seeded_layers(rng):
-        terms = step(teacher, rows, rng)
+        terms = step(teacher, *rows, rng)
     loss = torch.stack(list(terms.values())).sum()
     torch.autograd.backward(loss)
     gradients = [parameter.grad for parameter in step.model.parameters() if parameter.grad is not None]
     if not all(bool(value.isfinite().all()) for value in (loss, *gradients)):
-        raise explain(step, teacher, rows, step_generator(engine.device, recipe.run.seed, 0))
+        raise explain(
+            step, teacher, rows, step_generator(engine.device, recipe.run.seed, 0), step=0, epoch=0.0
+        )
     return {name: value.item() for name, value in terms.items()}
 
 

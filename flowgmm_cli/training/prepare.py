@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import cast
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from flowgmm_cli.api import DataConfig, DataContext, Rows
-from flowgmm_cli.data.large.stream import RowStream
-from flowgmm_cli.data.lazy_dataset import RowStore, is_lazy
+from flowgmm_cli.data.chunks import build_store
 from flowgmm_cli.data.prepare import fit_preprocessor, load_rows
-from flowgmm_cli.data.preprocessor import Preprocessor, Tensors
-from flowgmm_cli.data.readers.base import note_once
+from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.data.splits import SplitRows
+from flowgmm_cli.data.tensors import Tensors, is_lazy
+from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
 from flowgmm_cli.training.validation import require_held_out
@@ -25,35 +20,12 @@ from flowgmm_cli.views.specs import select_level
 
 
 @dataclass(frozen=True)
-class TrainSplit:
-    """The training rows; rows that stay on the disk are read when they are used.
-
-    See `flowgmm_cli.data.row_tensors.RowTensors`. For a table larger than memory these are the labelled rows
-    and some others, and `stream` reads all of them.
-    """
-
-    x: RowStore
-    labels: Tensor
-    inputs: RowStore | None = None
-    copies: Mapping[str, Tensor] = field(default_factory=dict)
-    stream: RowStream | None = None
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @property
-    def total(self) -> int:
-        """Number of training rows, in memory and on the disk."""
-        return len(self) if self.stream is None else len(self.stream)
-
-
-@dataclass(frozen=True)
 class PreparedData:
     """Rows as tensors, with the fitted preprocessor."""
 
     rows: SplitRows
     preprocessor: Preprocessor
-    train: TrainSplit
+    train: Tensors
     val: Tensors | None
     test: Tensors | None
 
@@ -126,29 +98,19 @@ def _transform(
         return replace(split, copies=encode_text_copies(recipe, part, preprocessor, context, part=name))
 
     if any(is_lazy(rows.train.columns[column.name]) for column in preprocessor.columns):
-        x, inputs = preprocessor.apply_lazily(rows.train, context)
-        labels = torch.from_numpy(rows.train.labels.astype(np.int64))
-        train = TrainSplit(x, labels, inputs if with_inputs else None)
+        memory = int(2**30 * dict(recipe.data.config).get("memory", 2.0))
+        train = preprocessor.apply_lazily(rows.train, context, with_inputs=with_inputs, memory=memory)
     else:
         split = transform(rows.train, "train")
-        stream = _stream(rows, preprocessor, context, with_inputs=with_inputs)
-        train = TrainSplit(split.x, split.labels, split.inputs, split.copies, stream)
+        train = Tensors(split.x, split.labels, inputs=split.inputs, copies=split.copies)
+        if rows.chunked is not None:
+            if train.copies:
+                raise RecipeError(
+                    "the rows are larger than data.memory, and views of texts need all rows in memory",
+                    hint="raise data.memory, or take these views out of data.views",
+                )
+            store, notes = build_store(rows, preprocessor, context, with_inputs=with_inputs)
+            train, rows = replace(train, store=store), replace(rows, notes=(*rows.notes, *notes))
     val = None if rows.val is None else transform(rows.val, "val")
     test = preprocessor.apply(rows.test, context) if rows.test is not None else None
     return PreparedData(rows, preprocessor, train, val, test)
-
-
-def _stream(
-    rows: SplitRows, preprocessor: Preprocessor, context: DataContext, *, with_inputs: bool
-) -> RowStream | None:
-    """Reader of the training rows of a table larger than memory; None for any other table."""
-    if rows.large is None:
-        return None
-    quiet = replace(context, streaming=True, note=note_once(context))
-
-    def transform(part: Rows) -> tuple[Tensor, ...]:
-        split = preprocessor.apply(part, quiet, with_inputs=with_inputs)
-        return (split.x,) if split.inputs is None else (split.x, split.inputs)
-
-    numbers = preprocessor.dim + (len(preprocessor.feature_names) if with_inputs else 0)
-    return RowStream(rows.large, transform, row_bytes=4 * numbers)

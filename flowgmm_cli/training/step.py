@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from flowgmm_cli.api import Batch, DataConfig, Latents, Objective, Regulariser, RegulariserConfig
 from flowgmm_cli.data.preprocessor import Preprocessor
+from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.training.dataset import StepInput
 from flowgmm_cli.views.pipeline import AugmentationPipeline, build_pipeline
 
 
@@ -57,26 +57,39 @@ class TrainingStep(nn.Module):
         reads = (objective.reads, *(regulariser.compute.reads for regulariser in self.regularisers))
         self.reads = frozenset().union(*reads)
 
-    def forward(self, teacher: FlowMixture, rows: StepInput, generator: torch.Generator) -> dict[str, Tensor]:
-        """Return the student's loss terms by name, weighted scalars; their sum is the loss."""
-        return self.losses(self.model, teacher, rows, generator)
-
-    def losses(
-        self, model: FlowMixture, teacher: FlowMixture, rows: StepInput, generator: torch.Generator
+    def forward(
+        self,
+        teacher: FlowMixture,
+        labelled: Tensors,
+        unlabelled: Tensors,
+        generator: torch.Generator,
+        *,
+        step: int = 0,
+        epoch: float = 0.0,
+        model: FlowMixture | None = None,
     ) -> dict[str, Tensor]:
-        """Compute the same terms with another model in place of the student."""
-        views = {name: view(rows.unlabelled, generator) for name, view in self.views.items()}
-        labelled = self.views["weak"](rows.labelled, generator)
-        parts = {"labelled": labelled, **{name: views[name] for name in sorted(self.reads)}}
+        """Return the loss terms by name, weighted scalars; their sum is the loss.
+
+        Args:
+            teacher: the averaged model.
+            labelled, unlabelled: rows of the step, on the device, before any view.
+            generator: random numbers of the step, on the device.
+            step, epoch: position in the training; see `flowgmm_cli.api.Batch`.
+            model: takes the place of the student.
+        """
+        views = {name: view(unlabelled, generator) for name, view in self.views.items()}
+        x = self.views["weak"](labelled, generator)
+        parts = {"labelled": x, **{name: views[name] for name in sorted(self.reads)}}
+        model = model or self.model
         batch = Batch(
-            labelled=labelled,
-            labels=rows.labels,
+            labelled=x,
+            labels=labelled.labels,
             weak=views["weak"],
             strong=views["strong"],
             student=_forward_parts(model, parts),
             temperature=self.objective.temperature,
-            step=rows.step,
-            epoch=rows.epoch,
+            step=step,
+            epoch=epoch,
             generator=generator,
         )
         terms = dict(self.objective(model, teacher, batch))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.devices import Engine
 from flowgmm_cli.errors import InterruptedRunError, LostProcessError, RunFailedError
 from flowgmm_cli.model import FlowMixture
@@ -29,7 +30,7 @@ from flowgmm_cli.training.checkpoint import (
     save_checkpoint,
 )
 from flowgmm_cli.training.class_prior import estimate_class_prior
-from flowgmm_cli.training.dataset import Sampler, StepInput, TrainingRows, step_generator
+from flowgmm_cli.training.dataset import Sampler, step_generator
 from flowgmm_cli.training.distributed import Distributed, translate_errors
 from flowgmm_cli.training.fsdp import is_sharded, local_parameters, local_shard, shard_models
 from flowgmm_cli.training.guard import NonFiniteGuard, explain
@@ -37,7 +38,7 @@ from flowgmm_cli.training.model_init import set_latent_means, warm_up_steps
 from flowgmm_cli.training.step import TrainingStep
 from flowgmm_cli.training.validation import Validator
 
-Losses = Callable[[FlowMixture, StepInput, torch.Generator], dict[str, Tensor]]
+Losses = Callable[..., dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class Trainer:
     def __init__(
         self,
         step_module: TrainingStep,
-        rows: TrainingRows,
+        rows: Tensors,
         config: FitConfig,
         engine: Engine,
         *,
@@ -122,7 +123,12 @@ class Trainer:
         self.forward = self._wrap()
 
         self.sampler = Sampler(
-            rows, batch_size=train.batch_size, labelled_batch_size=train.labelled_batch_size, seed=config.seed
+            rows,
+            batch_size=train.batch_size,
+            labelled_batch_size=train.labelled_batch_size,
+            seed=config.seed,
+            pool=step_module.objective.pool,
+            group=self.group,
         )
         self.steps_per_epoch = self.sampler.steps_per_epoch
         steps = train.epochs * self.steps_per_epoch
@@ -169,10 +175,10 @@ class Trainer:
     def _train_step(self) -> tuple[dict[str, Tensor], float]:
         """Take one optimiser step; returns the loss terms and the learning rate."""
         train, step = self.config.train, self.progress.step
-        batch = self.sampler.batch(step, self.group)
+        batch = self.sampler.batch(step)
         rng = step_generator(self.engine.device, self.config.seed, step, self.group.rank)
         with self.engine.autocast(), seeded_layers(rng):
-            terms = self.forward(self.teacher, batch, rng)
+            terms = self.forward(self.teacher, *batch, rng, step=step, epoch=step / self.steps_per_epoch)
         loss = torch.stack(list(terms.values())).sum()
         self.model.zero_grad()
         torch.autograd.backward(self.guard.poison(loss))
@@ -196,7 +202,8 @@ class Trainer:
         step, progress = self.progress.step, self.progress
         if self.config.estimate_prior:
             temperature = self.step_module.objective.temperature
-            estimate_class_prior(self.model, self.teacher, self.rows, temperature, self.group)
+            pool = self.sampler.pool
+            estimate_class_prior(self.model, self.teacher, self.rows.x, pool, temperature, self.group)
         self._synchronise()
         if self.validator is None:
             return {}
@@ -238,7 +245,8 @@ class Trainer:
             teacher = self.sharding.full_model(self.teacher)
             rng = step_generator(self.engine.device, self.config.seed, step)
             with self.engine.autocast():
-                raise explain(self.step_module, teacher, self.sampler.batch(step), rng)
+                rows, epoch = self.sampler.batch(step, whole=True), step / self.steps_per_epoch
+                raise explain(self.step_module, teacher, rows, rng, step=step, epoch=epoch)
 
     # --- checkpoints ---
 

@@ -10,16 +10,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from flowgmm_cli.api import iterate_batches
-from flowgmm_cli.data.lazy_dataset import load_tensor
-from flowgmm_cli.data.row_tensors import RowTensors
 from flowgmm_cli.data.splits import SplitRows
+from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.devices import Engine
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.seeds import derive_seed
 from flowgmm_cli.trained_model import chunk_rows
-from flowgmm_cli.training.dataset import StepInput
 from flowgmm_cli.training.distributed import Distributed
 from flowgmm_cli.training.step import TrainingStep
 
@@ -56,30 +54,27 @@ class Validator:
     `val.*` needs held-out rows with labels.
 
     Args:
-        rows, labels: V held-out rows, on the device; int64 `(V,)`, -1 for labels that may not be used.
+        rows: V held-out rows, on the device; their labels are -1 where they may not be used.
         metric: the watched one, or `auto`: `val.accuracy` with labels, `monitor.loss` without.
         seed: fixes the views, the same after each epoch.
         pixels: number of pixels in a row; None if rows are not images.
-        log_det: log-determinant of the transforms, `(V,)`; read for images only.
         group: processes that train together; each measures a share of the rows.
     """
 
     def __init__(
         self,
         step_module: TrainingStep,
-        rows: RowTensors,
-        labels: Tensor,
+        rows: Tensors,
         *,
         metric: str,
         seed: int,
         engine: Engine,
         pixels: int | None = None,
-        log_det: Tensor | None = None,
         group: Distributed | None = None,
     ) -> None:
         self.step_module, self.engine = step_module, engine
-        self.rows, self.labels, self.log_det, self.pixels = rows, labels, log_det, pixels
-        self.has_labels = bool((labels >= 0).any())
+        self.rows, self.pixels = rows, pixels
+        self.has_labels = bool((rows.labels >= 0).any())
         self.seed = derive_seed(seed, "monitor")
         self.group = group or Distributed()
         self.metric = metric if metric != "auto" else "val.accuracy" if self.has_labels else "monitor.loss"
@@ -87,7 +82,7 @@ class Validator:
     @torch.no_grad()
     def measure(self, teacher: FlowMixture) -> ValidationResult:
         """Measure the teacher, with the same views each time; all processes call this, with one result."""
-        rank, device = self.group.rank, self.labels.device
+        rank, device = self.group.rank, self.rows.labels.device
         seed = derive_seed(self.seed, "rank", rank) if rank else self.seed
         generator = torch.Generator(device).manual_seed(seed)
         index = self.group.shard(torch.arange(len(self.rows), device=device))
@@ -105,10 +100,10 @@ class Validator:
 
     def _sums(self, teacher: FlowMixture, index: Tensor, rng: torch.Generator) -> dict[str, Tensor | int]:
         """Sums over some rows, by the name of their mean."""
-        rows, labels = self.rows[index], self.labels[index]
-        batch = StepInput(rows[:0], labels[:0], rows, step=0, epoch=_AFTER_RAMPS)
+        rows = self.rows[index]
+        labels = rows.labels
         with self.engine.autocast():
-            terms = self.step_module.losses(teacher, teacher, batch, rng)
+            terms = self.step_module(teacher, rows[:0], rows, rng, epoch=_AFTER_RAMPS, model=teacher)
             views = [self.step_module.views[name](rows, rng) for name in ("weak", "strong")]
             weak, strong = (teacher(view).class_log_prob.argmax(1) for view in views)
         sums: dict[str, Tensor | int] = {
@@ -116,12 +111,12 @@ class Validator:
             "monitor.loss": len(rows) * torch.stack(list(terms.values())).sum(),
             "monitor.agreement": (weak == strong).sum(),
         }
-        if self.pixels is not None and self.log_det is not None:
-            log_prob = teacher(load_tensor(rows.x)).log_prob() + self.log_det.to(index.device)[index]
+        if self.pixels is not None:
+            log_prob = teacher(rows.x).log_prob() + rows.log_det.to(index.device)
             sums["monitor.bits_per_dim"] = -log_prob.sum() / (self.pixels * math.log(2))
         if self.has_labels:
             is_labelled = labels >= 0
-            logits = teacher(load_tensor(rows.x)[is_labelled]).class_log_prob
+            logits = teacher(rows.x[is_labelled]).class_log_prob
             labels = labels[is_labelled]
             sums["labelled"] = len(labels)
             sums["val.accuracy"] = (logits.argmax(1) == labels).sum()

@@ -19,9 +19,8 @@ from flowgmm_cli.api import Component, DataConfig, DataContext, Rows, TextView, 
 from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.data.cache import user_cache_dir
 from flowgmm_cli.data.images.format import image_shape
-from flowgmm_cli.data.lazy_dataset import load_tensor
 from flowgmm_cli.data.preprocessor import Preprocessor
-from flowgmm_cli.data.row_tensors import RowTensors
+from flowgmm_cli.data.tensors import Tensors, TextCopies, load_tensor
 from flowgmm_cli.data.transforms.base import Transform
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.plugins.registry import build
@@ -63,7 +62,7 @@ class AugmentationPipeline:
         self.transforms = transforms if transforms is not None or not inputs else Sequential()
         self.features = tuple(features)
 
-    def __call__(self, rows: RowTensors, generator: torch.Generator) -> Tensor:
+    def __call__(self, rows: Tensors, generator: torch.Generator) -> Tensor:
         """Return the input of the flow, `(N, D)`; random numbers come from `generator` alone."""
         x = self._start(rows, generator)
         if self.transforms is not None:
@@ -78,7 +77,7 @@ class AugmentationPipeline:
             x = change(x, generator)
         return x
 
-    def _start(self, rows: RowTensors, generator: torch.Generator) -> Tensor:
+    def _start(self, rows: Tensors, generator: torch.Generator) -> Tensor:
         if self.texts:
             return rows.copies[self.name].pick(generator)
         if self.transforms is None:
@@ -159,7 +158,7 @@ def _on_image_columns(view: Component, preprocessor: Preprocessor) -> list[Image
 
 def encode_text_copies(
     recipe: Recipe, rows: Rows, preprocessor: Preprocessor, context: DataContext, *, part: str
-) -> Mapping[str, Tensor]:
+) -> Mapping[str, TextCopies]:
     """Encode changed copies of some rows, for each of the two views that changes texts.
 
     A view has as many copies as the largest `copies` of its changes of texts; every copy goes through all of
@@ -192,7 +191,7 @@ def encode_text_copies(
                 with_inputs=bool(select_level("inputs", listed)),
             )
             encoded.append(split.x if split.inputs is None else split.inputs)
-        tables[name] = torch.stack(encoded, dim=1)
+        tables[name] = TextCopies(torch.stack(encoded, dim=1))
     return tables
 
 

@@ -105,7 +105,7 @@ def test_density_and_latents_are_those_of_the_trained_model(fitted: FlowGMMClass
     features = torch.from_numpy(x)
     transformed, log_det = fitted.trained_.preprocessor.transforms(features)
     labels = torch.full((len(x),), -1)
-    found = fitted.trained_.encode_rows(Tensors(transformed, log_det, labels, np.arange(len(x))))
+    found = fitted.trained_.encode_rows(Tensors(transformed, labels, log_det))
     np.testing.assert_array_equal(fitted.score_samples(x), found.log_density)
     np.testing.assert_allclose(fitted.predict_log_proba(x), found.log_posterior)
     np.testing.assert_allclose(fitted.transform(x), model.embed(transformed).detach().numpy())
@@ -188,7 +188,7 @@ def test_the_saved_model_is_an_ordinary_one(fitted: FlowGMMClassifier, tmp_path:
     assert trained.class_names == ("0", "1")
     x, _, _ = moons()
     seen, log_det = trained.preprocessor.transforms(torch.from_numpy(x))
-    found = trained.encode_rows(Tensors(seen.float(), log_det, torch.full((len(x),), -1), np.arange(len(x))))
+    found = trained.encode_rows(Tensors(seen.float(), log_det=log_det))
     np.testing.assert_allclose(np.exp(found.log_posterior), fitted.predict_proba(x), atol=1e-4)
 
 

@@ -10,12 +10,11 @@ import torch
 from torch.distributions import Independent, Normal
 
 from flowgmm_cli.api import Batch, Latents
-from flowgmm_cli.data.row_tensors import RowTensors
+from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.objectives.losses import Hybrid, Joint
 from flowgmm_cli.objectives.specs import HybridConfig, JointConfig
-from flowgmm_cli.training.dataset import StepInput
 from flowgmm_cli.training.step import TrainingStep
 
 
@@ -184,8 +183,5 @@ def test_over_all_rows_it_is_the_exact_joint_likelihood(make_model: Callable[...
     expected = labelled.gather(1, labels[:, None]).sum() + unlabelled.logsumexp(1).sum()
 
     joint = Joint(JointConfig(), features=3, labelled=4, unlabelled=7)
-    rows = StepInput(
-        labelled=RowTensors(x[:4]), labels=labels, unlabelled=RowTensors(x[4:]), step=0, epoch=0.0
-    )
-    terms = TrainingStep(model, joint, [])(model, rows, generator)
+    terms = TrainingStep(model, joint, [])(model, Tensors(x[:4], labels), Tensors(x[4:]), generator)
     torch.testing.assert_close(-sum(terms.values()) * 3 * 11, expected)

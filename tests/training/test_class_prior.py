@@ -4,45 +4,41 @@ import pytest
 import torch
 
 from flowgmm_cli.bijection import Sequential
-from flowgmm_cli.data.row_tensors import RowTensors
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import Ensemble, FlowMixture
 from flowgmm_cli.recipe.schema import CalibrationConfig
 from flowgmm_cli.trained_model import encode
 from flowgmm_cli.training.calibration import _fit
 from flowgmm_cli.training.class_prior import estimate_class_prior, refine_class_prior
-from flowgmm_cli.training.dataset import TrainingRows
 from flowgmm_cli.training.optim import create_ema_model
 
 
-def two_blobs(shares: tuple[int, int]) -> tuple[FlowMixture, TrainingRows]:
+def two_blobs(shares: tuple[int, int]) -> tuple[FlowMixture, torch.Tensor]:
     """Rows sorted by class, of which the first `shares[0]` are about (-3, 0), the rest about (3, 0)."""
     model = FlowMixture(Sequential(), GaussianMixture(torch.tensor([[-3.0, 0.0], [3.0, 0.0]])))
     classes = torch.tensor([0] * shares[0] + [1] * shares[1])
     x, _ = model.sample(len(classes), torch.Generator().manual_seed(0), classes)
-    every = torch.arange(len(x))
-    return model, TrainingRows(RowTensors(x), torch.full_like(classes, -1), every[:0], every)
+    return model, x
 
 
 def test_both_models_get_the_shares_of_the_rows() -> None:
-    model, rows = two_blobs((900, 100))
+    model, x = two_blobs((900, 100))
     teacher = create_ema_model(model)
-    estimate_class_prior(model, teacher, rows, temperature=1.0)
+    estimate_class_prior(model, teacher, x, torch.arange(len(x)), temperature=1.0)
     for item in (model, teacher):
         assert item.mixture.log_weights.exp().tolist() == pytest.approx([0.9, 0.1], abs=0.02)
 
 
 def test_of_many_rows_that_are_sorted_by_class_some_of_each_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flowgmm_cli.training.class_prior._MAX_ROWS", 150)
-    model, rows = two_blobs((600, 400))
-    estimate_class_prior(model, create_ema_model(model), rows, temperature=1.0)
+    model, x = two_blobs((600, 400))
+    estimate_class_prior(model, create_ema_model(model), x, torch.arange(len(x)), temperature=1.0)
     assert model.mixture.log_weights.exp().tolist() == pytest.approx([0.6, 0.4], abs=0.05)
 
 
 def test_without_rows_the_weights_stay() -> None:
-    model, rows = two_blobs((2, 1))
-    none = TrainingRows(rows.tensors, rows.labels, rows.labelled, rows.pool[:0])
-    estimate_class_prior(model, create_ema_model(model), none, temperature=1.0)
+    model, x = two_blobs((2, 1))
+    estimate_class_prior(model, create_ema_model(model), x, torch.arange(0), temperature=1.0)
     assert model.mixture.log_weights.exp().tolist() == pytest.approx([0.5, 0.5])
 
 
@@ -87,6 +83,6 @@ def test_rows_taken_for_the_wrong_class_are_made_up_for() -> None:
 
 
 def test_without_rows_there_is_nothing_to_settle() -> None:
-    model, rows = two_blobs((2, 1))
-    refine_class_prior(model, rows.x[:0])
+    model, x = two_blobs((2, 1))
+    refine_class_prior(model, x[:0])
     assert model.class_prior().tolist() == pytest.approx([0.5, 0.5])

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flowgmm_cli.data.row_tensors import RowTensors
-from flowgmm_cli.training.dataset import Sampler, TrainingRows
+from flowgmm_cli.data.tensors import Tensors
+from flowgmm_cli.training.dataset import Sampler
 from flowgmm_cli.training.distributed import Distributed
 
 
@@ -19,18 +20,19 @@ def make(
     batch_size: int = 6,
     labelled_batch_size: int = 5,
     seed: int = 0,
-    pool: str = "all",
+    pool: Any = "all",
+    group: Distributed | None = None,
 ) -> Sampler:
     labels = torch.full((rows,), -1)
     labels[:labelled] = torch.arange(labelled) % 2
-    position = torch.arange(rows)
-    training = TrainingRows(
-        tensors=RowTensors(position[:, None].float()),
-        labels=labels,
-        labelled=position[:labelled],
-        pool=position if pool == "all" else position[labelled:],
+    return Sampler(
+        Tensors(torch.arange(rows)[:, None].float(), labels),
+        batch_size=batch_size,
+        labelled_batch_size=labelled_batch_size,
+        seed=seed,
+        pool=pool,
+        group=group,
     )
-    return Sampler(training, batch_size=batch_size, labelled_batch_size=labelled_batch_size, seed=seed)
 
 
 def epoch(sampler: Sampler, number: int) -> list[int]:
@@ -97,21 +99,19 @@ def test_labelled_rows_are_drawn_without_repetition_and_evenly() -> None:
 def test_without_unlabelled_rows_a_pass_is_over_the_labelled() -> None:
     sampler = make(5, 5, batch_size=4, labelled_batch_size=2, pool="unlabelled")
     assert sampler.steps_per_epoch == 3
-    batch = sampler.batch(4)
-    assert (len(batch.labelled), len(batch.unlabelled)) == (2, 0)
+    assert [len(part) for part in sampler.batch(4)] == [2, 0]
 
 
 def test_without_labelled_rows_only_the_pool_is_drawn() -> None:
-    batch = make(20, 0).batch(0)
-    assert (len(batch.labelled), len(batch.unlabelled)) == (0, 6)
+    assert [len(part) for part in make(20, 0).batch(0)] == [0, 6]
 
 
 def test_processes_share_a_batch() -> None:
-    sampler = make(20, 4, batch_size=6, labelled_batch_size=4)
-    whole = sampler.batch(3)
-    parts = [sampler.batch(3, Distributed(rank, 2)) for rank in range(2)]
-    for name in ("labelled", "unlabelled"):
-        x = torch.cat([getattr(part, name).x for part in parts])
-        assert sorted(x.flatten().tolist()) == sorted(getattr(whole, name).x.flatten().tolist())
-    assert sorted(torch.cat([part.labels for part in parts]).tolist()) == [0, 0, 1, 1]
-    assert {part.epoch for part in parts} == {whole.epoch}
+    samplers = [
+        make(20, 4, batch_size=6, labelled_batch_size=4, group=Distributed(rank, 2)) for rank in range(2)
+    ]
+    parts = [sampler.batch(3) for sampler in samplers]
+    for index, whole in enumerate(samplers[0].batch(3, whole=True)):
+        x = torch.cat([part[index].x for part in parts])
+        assert sorted(x.flatten().tolist()) == sorted(whole.x.flatten().tolist())
+    assert sorted(torch.cat([part[0].labels for part in parts]).tolist()) == [0, 0, 1, 1]

@@ -28,8 +28,7 @@ from flowgmm_cli.objectives.specs import HybridConfig
 from flowgmm_cli.plugins.registry import build
 from flowgmm_cli.recipe.schema import CheckpointConfig, TrainConfig
 from flowgmm_cli.regularisers.specs import SPECS
-from flowgmm_cli.data.row_tensors import RowTensors
-from flowgmm_cli.training.dataset import TrainingRows
+from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.devices import Engine
 from flowgmm_cli.training.step import TrainingStep, WeightedRegulariser
 from flowgmm_cli.training.trainer import FitConfig, Trainer
@@ -48,7 +47,7 @@ def fit(group):
     objective = Hybrid(HybridConfig(), features=4, labelled=12, unlabelled=96)
     x, labels = torch.randn(96, 4, generator=g), torch.full((96,), -1)
     labels[:12] = torch.arange(12) % 3
-    rows = TrainingRows(RowTensors(x), labels, torch.arange(12), torch.arange(96))
+    rows = Tensors(x, labels)
     train = TrainConfig(batch_size=24, labelled_batch_size=12, epochs=5, lr=1e-2)
     config = FitConfig(train, CheckpointConfig(), seed=0, log_every=100)
     engine = Engine(torch.device("cpu"), "fp32")

@@ -46,8 +46,7 @@ from flowgmm_cli.recipe.schema import CheckpointConfig, TrainConfig
 from flowgmm_cli.regularisers.terms import Consistency
 from flowgmm_cli.regularisers.specs import ConsistencyConfig
 from flowgmm_cli.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from flowgmm_cli.data.row_tensors import RowTensors
-from flowgmm_cli.training.dataset import TrainingRows
+from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.devices import Engine
 from flowgmm_cli.training.fsdp import is_sharded, local_shard
 from flowgmm_cli.training.step import TrainingStep, WeightedRegulariser
@@ -78,7 +77,7 @@ torch.manual_seed(0)
 g = torch.Generator().manual_seed(2)
 x, labels = (torch.rand(36, 16, generator=g).double() * 0.8 + 0.1), torch.full((36,), -1)
 labels[:6] = torch.arange(6) % 3
-rows = TrainingRows(RowTensors(x), labels, torch.arange(6), torch.arange(36))
+rows = Tensors(x, labels)
 
 def trainer_of(model, group):
     train = TrainConfig(lr=1e-2, batch_size=12, labelled_batch_size=6, epochs=1, fsdp=True, clip_norm=0.5)

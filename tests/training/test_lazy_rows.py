@@ -1,8 +1,9 @@
-"""Rows that stay on the disk train the same model as rows in memory."""
+"""Training on images that stay on the disk."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,12 @@ import torch
 from PIL import Image
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.data.lazy_dataset import LazyDataset, load_tensor
-from flowgmm_cli.data.row_tensors import RowTensors
+from flowgmm_cli.data.tensors import StoredRows, Tensors, load_tensor
+from flowgmm_cli.errors import InterruptedRunError
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.runs import create_run
-from flowgmm_cli.trained_model import TrainedModel
+from flowgmm_cli.runs import Run, create_run
+from flowgmm_cli.training.callbacks import Interrupt
 from flowgmm_cli.training.pipeline import train
 from flowgmm_cli.training.prepare import prepare
 
@@ -58,29 +59,41 @@ def recipe(path: Path, transforms: str, flow: str, *words: str) -> Recipe:
     return load_recipe(str(file), words)
 
 
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return TrainedModel.load(run).model.state_dict()
+class After(Interrupt):
+    """Asks to stop after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self.left = steps
+
+    def is_requested(self) -> bool:
+        self.left -= 1
+        return self.left <= 0
 
 
 @pytest.mark.parametrize(
     ("transforms", "flow"),
     [pytest.param(*VECTORS, id="vectors"), pytest.param(*PIXELS, id="pixels", marks=pytest.mark.slow)],
 )
-def test_the_model_is_the_same_bit_for_bit(
-    pictures: Path, tmp_path: Path, transforms: str, flow: str, monkeypatch: pytest.MonkeyPatch
+def test_a_run_on_images_larger_than_memory_resumes_exactly_and_is_as_good(
+    pictures: Path,
+    tmp_path: Path,
+    transforms: str,
+    flow: str,
+    monkeypatch: pytest.MonkeyPatch,
+    same_outcome: Callable[[Run, Run], None],
 ) -> None:
     monkeypatch.setenv("FLOWGMM_CACHE_DIR", str(tmp_path / "cache"))
-    runs = {}
-    for name, words in (("memory", ()), ("disk", ("data.memory=0",))):
-        made = recipe(pictures, transforms, flow, *words)
-        data = prepare(made, DataContext())
-        assert isinstance(data.train.x, LazyDataset) is (name == "disk")
-        runs[name] = create_run(made, argv=[], directory=tmp_path / name)
-        train(made, runs[name])
-    first, other = (weights(run.path) for run in runs.values())
-    assert first.keys() == other.keys()
-    for name, value in first.items():
-        assert torch.equal(value, other[name]), name
+    made = recipe(pictures, transforms, flow, "data.memory=0", "train.epochs=6")
+    assert isinstance(prepare(made, DataContext()).train.x, StoredRows)
+    straight, halting = (create_run(made, argv=[], directory=tmp_path / name) for name in ("one", "two"))
+    result = train(made, straight)
+    with pytest.raises(InterruptedRunError):
+        train(made, halting, interrupt=After(9))
+    train(made, halting)
+    same_outcome(straight, halting)
+    assert result.test is not None
+    assert result.test.classification.accuracy > 0.9
 
 
 def test_a_run_on_pixels_tells_bits_per_dim(pictures: Path, tmp_path: Path) -> None:
@@ -101,13 +114,14 @@ def test_a_run_on_pixels_tells_bits_per_dim(pictures: Path, tmp_path: Path) -> N
 def test_only_rows_of_the_step_are_read(pictures: Path, tmp_path: Path) -> None:
     data = prepare(recipe(pictures, *PIXELS, "data.memory=0"), DataContext(cache_dir=str(tmp_path / "cache")))
     x, requests = data.train.x, []
-    assert isinstance(x, LazyDataset)
+    assert isinstance(x, StoredRows)
 
     def make(positions: Any) -> torch.Tensor:
         requests.append(len(positions))
         return torch.zeros(len(positions), 24)
 
-    forms = RowTensors(LazyDataset(make, np.arange(50), 24), LazyDataset(make, np.arange(50), 24))
+    lazy: Any = StoredRows(make, np.arange(50), 24)
+    forms = Tensors(lazy, inputs=lazy)
     some = forms[torch.tensor([3, 1, 7])]
     assert requests == [3]  # the inputs; `x` waits until somebody wants it
     assert load_tensor(some.x).shape == (3, 24)
@@ -126,7 +140,7 @@ def test_only_rows_of_the_step_are_read(pictures: Path, tmp_path: Path) -> None:
 )
 def test_lazy_rows_are_indexed_like_a_tensor(index: Any) -> None:
     rows = torch.arange(30.0).reshape(10, 3)
-    lazy = LazyDataset(lambda positions: rows[torch.from_numpy(positions)], np.arange(10), 3)
+    lazy = StoredRows(lambda positions: rows[torch.from_numpy(positions)], np.arange(10), 3)
     assert torch.equal(lazy[index], rows[index])
     assert torch.equal(load_tensor(lazy.subset(index)), rows[index])
     assert lazy.subset(index).shape == rows[index].shape

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.errors import DataError, RunError
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.schema import Recipe
@@ -231,19 +232,21 @@ def test_a_fold_is_trained_without_the_labels_it_is_asked_for(
         assert (self.validator is None) == (len(shown) > 1)
         return fit(self)
 
+    def labelled(rows: Tensors) -> set[int]:
+        return set((rows.labels >= 0).nonzero().flatten().tolist())
+
     monkeypatch.setattr(Trainer, "fit", spy)
     train_run("run", "calibration.folds=3", "calibration.epochs=0.5")
     assert [epochs for _, epochs in shown] == [4, 2, 2, 2]
     whole, *folds = [rows for rows, _ in shown]
-    all_labelled = set(whole.labelled.tolist())
+    all_labelled = labelled(whole)
     assert len(all_labelled) == 12
     hidden: list[int] = []
     for rows in folds:
-        seen = set(rows.labelled.tolist())
+        seen = labelled(rows)
         out = all_labelled - seen
         hidden += sorted(out)
         assert (rows.labels[sorted(out)] == -1).all()
-        assert set((rows.labels >= 0).nonzero().flatten().tolist()) == seen
         assert set(rows.labels[sorted(seen)].tolist()) == {0, 1}
         assert torch.equal(rows.x, whole.x)
     assert sorted(hidden) == sorted(all_labelled)

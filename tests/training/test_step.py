@@ -10,10 +10,9 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flowgmm_cli.api import Batch
-from flowgmm_cli.data.row_tensors import RowTensors
+from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.training.dataset import StepInput
 from flowgmm_cli.training.guard import NonFiniteGuard
 from flowgmm_cli.training.optim import create_ema_model, create_optimiser, set_learning_rate, update_ema
 from flowgmm_cli.training.step import TrainingStep, WeightedRegulariser, build_step
@@ -39,14 +38,11 @@ class Spy:
         return {name: torch.tensor(value) for name, value in self.terms.items()}
 
 
-def rows(labelled: int = 2, unlabelled: int = 5) -> StepInput:
+def rows(labelled: int = 2, unlabelled: int = 5) -> tuple[Tensors, Tensors]:
     generator = torch.Generator().manual_seed(0)
-    return StepInput(
-        labelled=RowTensors(torch.randn(labelled, 2, generator=generator)),
-        labels=torch.arange(labelled) % 2,
-        unlabelled=RowTensors(torch.randn(unlabelled, 2, generator=generator)),
-        step=7,
-        epoch=1.5,
+    return (
+        Tensors(torch.randn(labelled, 2, generator=generator), torch.arange(labelled) % 2),
+        Tensors(torch.randn(unlabelled, 2, generator=generator)),
     )
 
 
@@ -62,7 +58,7 @@ def test_all_declared_views_and_the_labelled_rows_share_a_forward_pass(make_mode
     objective, regulariser = Spy({"weak"}, a=1.0), Spy({"strong"}, b=1.0)
     step = TrainingStep(model, objective, [WeightedRegulariser(1.0, regulariser)])
     given = rows()
-    step(create_ema_model(model), given, torch.Generator())
+    step(create_ema_model(model), *given, torch.Generator(), step=7, epoch=1.5)
     assert calls == [2 + 5 + 5]
     batch = objective.batch
     assert batch is not None
@@ -75,7 +71,7 @@ def test_unread_views_cost_no_forward_pass(make_model: MakeModel) -> None:
     model = make_model(classes=2)
     calls = count_calls(model)
     objective = Spy(set(), a=1.0)
-    TrainingStep(model, objective, [])(create_ema_model(model), rows(), torch.Generator())
+    TrainingStep(model, objective, [])(create_ema_model(model), *rows(), torch.Generator())
     assert calls == [2]
     assert objective.batch is not None
     assert set(objective.batch.student) == {"labelled"}
@@ -84,7 +80,7 @@ def test_unread_views_cost_no_forward_pass(make_model: MakeModel) -> None:
 def test_a_batch_has_both_views_even_if_losses_read_latents_of_a_single_view(make_model: MakeModel) -> None:
     model, objective = make_model(classes=2), Spy({"weak"}, a=1.0)
     strong = AugmentationPipeline("strong", features=[lambda x, generator: x + 1])
-    TrainingStep(model, objective, [], strong=strong)(create_ema_model(model), rows(), torch.Generator())
+    TrainingStep(model, objective, [], strong=strong)(create_ema_model(model), *rows(), torch.Generator())
     assert objective.batch is not None
     assert torch.equal(objective.batch.strong, objective.batch.weak + 1)
     assert objective.batch.student.keys() == {"labelled", "weak"}
@@ -106,13 +102,13 @@ def test_each_part_of_the_pass_equals_a_pass_of_its_rows_alone(
         weak=AugmentationPipeline("weak", features=[lambda x, generator: x + 1]),
         strong=AugmentationPipeline("strong", features=[lambda x, generator: x * 2]),
     )
-    step(create_ema_model(model), given, torch.Generator())
+    step(create_ema_model(model), *given, torch.Generator())
     batch = objective.batch
     assert batch is not None
     expected = {
-        "labelled": given.labelled.x + 1,  # a weak view concerns labelled rows, too
-        "weak": given.unlabelled.x + 1,
-        "strong": given.unlabelled.x * 2,
+        "labelled": given[0].x + 1,  # a weak view concerns labelled rows, too
+        "weak": given[1].x + 1,
+        "strong": given[1].x * 2,
     }
     assert torch.equal(batch.labelled, expected["labelled"])
     assert torch.equal(batch.weak, expected["weak"])
@@ -137,11 +133,11 @@ def test_views_are_applied_first_to_last_with_the_generator_of_the_step(make_mod
     )
     given, state = rows(2, 3), torch.get_rng_state()
     draw = torch.randn(3, 2, generator=torch.Generator().manual_seed(4))
-    step(create_ema_model(step.model), given, torch.Generator().manual_seed(4))
+    step(create_ema_model(step.model), *given, torch.Generator().manual_seed(4))
     assert objective.batch is not None
-    torch.testing.assert_close(objective.batch.strong, 2 * given.unlabelled.x + draw)
-    assert torch.equal(objective.batch.weak, given.unlabelled.x)
-    assert torch.equal(objective.batch.labelled, given.labelled.x)
+    torch.testing.assert_close(objective.batch.strong, 2 * given[1].x + draw)
+    assert torch.equal(objective.batch.weak, given[1].x)
+    assert torch.equal(objective.batch.labelled, given[0].x)
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -154,7 +150,7 @@ def test_weights_are_applied_and_terms_of_equal_name_are_added(make_model: MakeM
         WeightedRegulariser(3.0, Spy(set(), main=1.0)),
     ]
     step = TrainingStep(model, Spy(set(), main=5.0), regularisers)
-    terms = step(create_ema_model(model), rows(), torch.Generator())
+    terms = step(create_ema_model(model), *rows(), torch.Generator())
     assert {name: float(term) for name, term in terms.items()} == {
         "main": 5.0 + 3.0,
         "shared": 2.0 + 0.5,
@@ -183,8 +179,8 @@ def test_losses_of_another_model_are_those_it_would_have_as_the_student(
         build_step(moons(), model, features=2, labelled=2, unlabelled=5) for model in (first, other)
     )
     teacher = create_ema_model(first)
-    result = step.losses(other, teacher, rows(), torch.Generator().manual_seed(0))
-    expected = same(teacher, rows(), torch.Generator().manual_seed(0))
+    result = step(teacher, *rows(), torch.Generator().manual_seed(0), model=other)
+    expected = same(teacher, *rows(), torch.Generator().manual_seed(0))
     assert all(torch.equal(result[name], expected[name]) for name in expected)
 
 
@@ -206,7 +202,7 @@ def test_a_step_never_waits_for_the_device(moons: MakeRecipe, words: tuple[str, 
     from flowgmm_cli.training.model_init import initialise_model
 
     given = rows(4, 6)
-    x, labels = torch.cat([given.labelled.x, given.unlabelled.x]), torch.tensor([0, 1, 0, 1] + [-1] * 6)
+    x, labels = torch.cat([given[0].x, given[1].x]), torch.tensor([0, 1, 0, 1] + [-1] * 6)
     model = initialise_model(recipe, x, labels, classes=2, seed=0)
     step = build_step(recipe, model, features=2, labelled=4, unlabelled=6)
     teacher, optimiser = create_ema_model(model), create_optimiser(model, recipe.train)
@@ -214,7 +210,7 @@ def test_a_step_never_waits_for_the_device(moons: MakeRecipe, words: tuple[str, 
     before = [parameter.detach().clone() for parameter in model.parameters()]
     for number in range(2):
         with NoSync():
-            terms = step(teacher, given, generator)
+            terms = step(teacher, *given, generator)
             loss = torch.stack(list(terms.values())).sum()
             optimiser.zero_grad()
             torch.autograd.backward(loss)
@@ -229,7 +225,7 @@ def test_a_step_never_waits_for_the_device(moons: MakeRecipe, words: tuple[str, 
 
 
 def test_views_of_images_and_copies_of_texts_never_wait_for_the_device(make_model: MakeModel) -> None:
-    from flowgmm_cli.data.row_tensors import TextCopies
+    from flowgmm_cli.data.tensors import TextCopies
     from flowgmm_cli.views.geometry import Affine
     from flowgmm_cli.views.pipeline import ImageColumnView
     from flowgmm_cli.views.specs import AffineConfig
@@ -239,11 +235,12 @@ def test_views_of_images_and_copies_of_texts_never_wait_for_the_device(make_mode
     step = TrainingStep(
         make_model(16), Spy({"strong"}, a=1.0), [], strong=view, weak=AugmentationPipeline("weak")
     )
-    forms = RowTensors(torch.randn(6, 16), torch.rand(6, 16), {"weak": TextCopies(torch.randn(6, 3, 16))})
-    given = StepInput(forms[:2], torch.tensor([0, 1]), forms[torch.arange(6)], step=0, epoch=0.0)
+    copies = {"weak": TextCopies(torch.randn(6, 3, 16))}
+    forms = Tensors(torch.randn(6, 16), torch.arange(6) % 2, inputs=torch.rand(6, 16), copies=copies)
+    given = forms[:2], forms[torch.arange(6)]
     teacher, generator = create_ema_model(step.model), torch.Generator().manual_seed(0)
     with NoSync():
-        assert step(teacher, given, generator)
+        assert step(teacher, *given, generator)
 
 
 def without_data(model: FlowMixture) -> FlowMixture:
@@ -264,14 +261,9 @@ def test_a_step_fits_together_on_tensors_without_data(moons: MakeRecipe, make_mo
     with FakeTensorMode():
         model, teacher = without_data(model), without_data(teacher)
         step = build_step(moons("data.views.strong=[]"), model, features=64, labelled=8, unlabelled=32)
-        given = StepInput(
-            labelled=RowTensors(torch.empty(8, 64)),
-            labels=torch.zeros(8, dtype=torch.int64),
-            unlabelled=RowTensors(torch.empty(32, 64)),
-            step=0,
-            epoch=0.0,
-        )
-        terms = step(teacher, given, torch.Generator())
+        labelled = Tensors(torch.empty(8, 64), torch.zeros(8, dtype=torch.int64))
+        given = labelled, Tensors(torch.empty(32, 64))
+        terms = step(teacher, *given, torch.Generator())
         assert all(isinstance(term, FakeTensor) for term in terms.values())
         torch.autograd.backward(torch.stack(list(terms.values())).sum())
         assert all(p.grad is not None and p.grad.shape == p.shape for p in model.parameters())

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from flowgmm_cli.data.row_tensors import RowTensors
+from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.devices import Engine
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.schema import Recipe
@@ -25,7 +25,7 @@ SOME = torch.tensor([0, 1, -1, 0, 1, -1, 0, 0, 1])
 def monitor(
     step: TrainingStep, labels: torch.Tensor = HIDDEN, metric: str = "auto", seed: int = 0
 ) -> Validator:
-    return Validator(step, RowTensors(X), labels, metric=metric, seed=seed, engine=ENGINE)
+    return Validator(step, Tensors(X, labels), metric=metric, seed=seed, engine=ENGINE)
 
 
 @pytest.fixture

@@ -7,14 +7,13 @@ import torch
 
 from flowgmm_cli.api import Latents
 from flowgmm_cli.bijection import Sequential
-from flowgmm_cli.data.row_tensors import RowTensors
+from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.errors import FlowgmmError
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.runs import Run
 from flowgmm_cli.training import model_init, trainer
 from flowgmm_cli.training.callbacks import Callbacks
-from flowgmm_cli.training.dataset import TrainingRows
 from flowgmm_cli.training.model_init import set_latent_means, warm_up_steps
 from flowgmm_cli.training.optim import create_ema_model
 from flowgmm_cli.training.pipeline import TrainResult, train
@@ -31,13 +30,12 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def load_tensor(features: int, classes: int, n: int = 60) -> TrainingRows:
+def load_tensor(features: int, classes: int, n: int = 60) -> Tensors:
     """The first two rows of each class are labelled, and so is none of the others."""
     labels = torch.full((n,), -1)
     labels[: 2 * classes] = torch.arange(2 * classes) % classes
     x = torch.randn(n, features, generator=seeded(9))
-    labelled = torch.arange(2 * classes)
-    return TrainingRows(RowTensors(x), labels, labelled, torch.arange(n))
+    return Tensors(x, labels)
 
 
 def optimiser_of(model: FlowMixture) -> torch.optim.AdamW:
@@ -111,7 +109,7 @@ def test_means_of_components_are_clusters_of_the_latents(learn: bool) -> None:
     start = torch.tensor([[0.0, 4.0], [0.1, 4.0], [8.0, 4.0], [8.1, 4.0]])
     model = FlowMixture(Sequential(), GaussianMixture(start, components=2, features=3, learn_means=learn))
     labels = torch.where(torch.arange(200) < 8, y, -1)
-    rows = TrainingRows(RowTensors(x), labels, torch.arange(8), torch.arange(200))
+    rows = Tensors(x, labels)
     teacher = create_ema_model(model)
     optimiser = torch.optim.AdamW(model.parameters())
     set_latent_means(model, teacher, optimiser, rows, temperature=1.0, seed=0)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.api import DataConfig, DataContext, View
-from flowgmm_cli.data.row_tensors import RowTensors, TextCopies
+from flowgmm_cli.data.tensors import Tensors, TextCopies
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.recipe.schema import Recipe
@@ -73,9 +73,9 @@ def viewing(recipe: Recipe, data: PreparedData, name: Any) -> AugmentationPipeli
 
 def test_a_view_of_features_starts_from_the_transformed_rows() -> None:
     x, generator = torch.randn(5, 3, generator=torch.Generator().manual_seed(0)), torch.Generator()
-    seen = AugmentationPipeline("strong", features=[add(1), noise])(RowTensors(x), generator.manual_seed(3))
+    seen = AugmentationPipeline("strong", features=[add(1), noise])(Tensors(x), generator.manual_seed(3))
     assert torch.equal(seen, noise(x + 1, torch.Generator().manual_seed(3)))
-    assert AugmentationPipeline("weak")(RowTensors(x), generator) is x
+    assert AugmentationPipeline("weak")(Tensors(x), generator) is x
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_inputs_that_nothing_moves_come_out_as_the_transformed_rows(
 ) -> None:
     recipe = pictures(f"data.transforms={transforms}", f"data.views.strong=[{STILL}]")
     data = prepare(recipe, CONTEXT)
-    seen = viewing(recipe, data, "strong")(RowTensors.from_split(data.train), torch.Generator())
+    seen = viewing(recipe, data, "strong")(data.train, torch.Generator())
     assert seen.dtype == torch.float32
     # the ordinary way is float64
     torch.testing.assert_close(seen, data.train.x, atol=1e-5, rtol=1e-4)
@@ -108,14 +108,14 @@ def test_inputs_are_changed_then_transformed_then_features_are_changed() -> None
     view = AugmentationPipeline(
         "strong", inputs=[add(1)], transforms=Sequential([double]).float(), features=[add(100)]
     )
-    rows = RowTensors(torch.full((3, 2), 9.0), inputs=torch.full((3, 2), 4.0))
+    rows = Tensors(torch.full((3, 2), 9.0), inputs=torch.full((3, 2), 4.0))
     assert torch.equal(view(rows, torch.Generator()), torch.full((3, 2), 2 * (4.0 + 1) + 100))
 
 
 def test_transforms_stay_in_float32_under_autocast(pictures: MakeRecipe) -> None:
     recipe = pictures()
     data = prepare(recipe, CONTEXT)
-    view, rows = viewing(recipe, data, "weak"), RowTensors.from_split(data.train)
+    view, rows = viewing(recipe, data, "weak"), data.train
     plain = view(rows, torch.Generator().manual_seed(0))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(view(rows, torch.Generator().manual_seed(0)), plain)
@@ -143,7 +143,7 @@ def test_an_image_is_moved_before_the_transforms_and_columns_beside_it_stay(pict
 def test_one_of_the_copies_of_each_row_is_picked_at_random() -> None:
     rows, count = 4000, 4
     copies = torch.arange(float(rows * count)).reshape(rows, count, 1)
-    forms = RowTensors(torch.zeros(rows, 1), copies={"strong": TextCopies(copies)})
+    forms = Tensors(torch.zeros(rows, 1), copies={"strong": TextCopies(copies)})
     view, generator = AugmentationPipeline("strong", texts=True), torch.Generator().manual_seed(0)
     first, second = view(forms, generator)[:, 0], view(forms, generator)[:, 0]
     for seen in (first, second):
@@ -173,31 +173,36 @@ def test_copies_of_some_rows_are_theirs(index: torch.Tensor | slice) -> None:
 
 
 def test_copies_go_on_through_inputs_and_features() -> None:
-    forms = RowTensors(
-        torch.zeros(3, 1), torch.zeros(3, 1), {"strong": TextCopies(torch.full((3, 2, 1), 5.0))}
-    )
+    copies = {"strong": TextCopies(torch.full((3, 2, 1), 5.0))}
+    forms = Tensors(torch.zeros(3, 1), inputs=torch.zeros(3, 1), copies=copies)
     view = AugmentationPipeline("strong", texts=True, inputs=[add(1)], features=[add(10)])
     assert view(forms, torch.Generator()).flatten().tolist() == [16.0] * 3
 
 
 def test_rows_keep_all_their_forms_when_some_are_taken() -> None:
-    forms = RowTensors(
-        torch.arange(4.0)[:, None], torch.arange(8.0).reshape(4, 2), {"weak": TextCopies(torch.ones(4, 3, 1))}
+    forms = Tensors(
+        torch.arange(4.0)[:, None],
+        torch.arange(4),
+        torch.arange(4.0),
+        np.array(list("abcd")),
+        torch.arange(8.0).reshape(4, 2),
+        {"weak": TextCopies(torch.ones(4, 3, 1))},
     )
     some = forms[torch.tensor([2, 0])]
     assert (len(some), some.x.flatten().tolist()) == (2, [2.0, 0.0])
     assert some.inputs is not None
     assert some.inputs.tolist() == [[4.0, 5.0], [0.0, 1.0]]
     assert some.copies["weak"].all().shape == (2, 3, 1)
+    assert (some.labels.tolist(), some.log_det.tolist(), list(some.ids)) == ([2, 0], [2.0, 0.0], ["c", "a"])
     assert len(forms[:3]) == 3
     assert len(forms.to(CPU)) == 4
     assert forms.is_finite()
     for name in ("x", "inputs"):
         spoilt = forms[:]
-        spoilt = RowTensors(forms.x.clone(), forms.inputs.clone() if forms.inputs is not None else None)
+        spoilt = Tensors(forms.x.clone(), inputs=forms.inputs.clone() if forms.inputs is not None else None)
         getattr(spoilt, name)[1] = torch.nan
         assert not spoilt.is_finite()
-    assert not RowTensors(forms.x, copies={"weak": TextCopies(torch.full((4, 1, 1), torch.inf))}).is_finite()
+    assert not Tensors(forms.x, copies={"weak": TextCopies(torch.full((4, 1, 1), torch.inf))}).is_finite()
 
 
 def test_data_without_images_has_no_views_of_images(pictures: MakeRecipe, moons: MakeRecipe) -> None:

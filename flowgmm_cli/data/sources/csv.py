@@ -5,21 +5,24 @@ The training file decides the kind of each column; validation and test files mus
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple, replace
+from itertools import islice
+from typing import Any
 
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
 from flowgmm_cli.data.array_types import Array, Ints, Strings
+from flowgmm_cli.data.chunked_table import ChunkedTable, cell_bytes, read_labels, text_bytes
+from flowgmm_cli.data.chunks import ChunkedSource
 from flowgmm_cli.data.column_analysis import input_columns
 from flowgmm_cli.data.dates import parse_dates
-from flowgmm_cli.data.labels import TABLE_REMEDY, encode_labels, label_codes
-from flowgmm_cli.data.large.files import TableFiles, find_files, is_table_path
-from flowgmm_cli.data.large.labels import read_labels
-from flowgmm_cli.data.large.reader import sample_table
-from flowgmm_cli.data.large.rows import RowBuilder
-from flowgmm_cli.data.large.source import LargeSource, require_small_batches
+from flowgmm_cli.data.labels import TABLE_REMEDY, encode_labels, find_classes, label_codes
 from flowgmm_cli.data.messages import shorten
+from flowgmm_cli.data.readers.byte_source import COMPRESSED
+from flowgmm_cli.data.readers.open import open_table
 from flowgmm_cli.data.readers.schema import read_settings
-from flowgmm_cli.data.readers.table import Table
+from flowgmm_cli.data.readers.table import FaultyRows, Table, TableReader, concatenate, load_table
 from flowgmm_cli.data.sources.columns import (
     find_non_numeric,
     numbers,
@@ -28,11 +31,14 @@ from flowgmm_cli.data.sources.columns import (
     texts,
     vectors,
 )
-from flowgmm_cli.data.sources.tables import read_table
+from flowgmm_cli.data.sources.files import require_header
 from flowgmm_cli.data.specs import CsvConfig
+from flowgmm_cli.data.table_cache import TableCache
 from flowgmm_cli.errors import DataError, RecipeError
 
 _GIB = 2**30
+_HEAD_BATCHES = 8  # of a table that is read in chunks; its columns are inferred from these
+_RATIO = 4  # of a compressed file, a guess
 _HELD_OUT_BYTES = 2**26  # test or validation rows that fit in memory with any budget
 _DESCRIPTIONS = {"numeric": "a number", "vector": "a list of numbers of equal length", "date": "a date"}
 
@@ -43,97 +49,132 @@ class CsvSource:
     def __init__(self, config: CsvConfig, context: DataContext) -> None:
         self._config = config
         self._context = context
+        self._settings = read_settings(dict(config))
         self._notes: list[str] = []
 
     def load(self) -> SourceData:
-        """Read the files and infer the kinds of columns; training rows beyond `memory` stay on disk."""
+        """Read the files and infer the kinds of columns; training rows beyond `memory` are read in chunks."""
         config = self._config
-        parts = find_files(config.path) if is_table_path(config.path) else None
-        if parts is not None and self._memory_bytes(parts) > config.memory * _GIB:
-            return self._load_on_disk(parts)
-        paths = {"train": config.path, "val": config.val_path, "test": config.test_path}
-        return self._load_in_memory(
-            {split: self._read_table(path, split) for split, path in paths.items() if path is not None}
-        )
+        reader = self._open(config.path)
+        if reader.files:
+            head = self._read_head(reader)
+            if (size := self._memory_bytes(reader, head)) > config.memory * _GIB:
+                return self._load_in_chunks(reader, head, size)
+        train = load_table(reader, on_error=config.on_error, note=self._notes.append)
+        return self._load_in_memory({"train": train, **self._read_held_out()})
 
-    def _read_table(self, path: str, split: str) -> Table:
-        config = self._config
-        settings = read_settings(dict(config))
-        if split == "train" or not is_table_path(path):
-            return read_table(path, settings, note=self._notes.append, on_error=config.on_error)
-        parts = find_files(path)
-        if self._memory_bytes(parts) > max(self._config.memory * _GIB, _HELD_OUT_BYTES):
-            raise DataError(
-                f"{path}: {parts.rows:,} {split} rows would take more than data.memory "
-                f"({self._config.memory:g} GiB), and only training rows can stay on disk",
-                hint=f"give fewer rows as data.{split}_path, or raise data.memory",
-            )
-        return read_table(path, settings, note=self._notes.append, on_error=config.on_error)
+    def _open(self, path: str) -> TableReader:
+        reader = open_table(path, self._settings, note=self._notes.append)
+        require_header(reader.names, where=path)
+        return reader
 
-    def _memory_bytes(self, parts: TableFiles) -> int:
-        """Return the approximate bytes of the input columns in memory."""
+    def _read_held_out(self) -> dict[str, Table]:
+        """Read the files of the validation and the test split."""
+        config, tables = self._config, {}
+        for split, path in (("val", config.val_path), ("test", config.test_path)):
+            if path is None:
+                continue
+            reader = self._open(path)
+            size = self._memory_bytes(reader, self._read_head(reader)) if reader.files else 0
+            if size > max(config.memory * _GIB, _HELD_OUT_BYTES):
+                raise DataError(
+                    f"{path}: the {split} rows would take more than data.memory ({config.memory:g} GiB), "
+                    "and only training rows can be read in chunks",
+                    hint=f"give fewer rows as data.{split}_path, or raise data.memory",
+                )
+            tables[split] = load_table(reader, on_error=config.on_error, note=self._notes.append)
+        return tables
+
+    def _read_head(self, reader: TableReader) -> Table:
+        """Read the first rows of a table."""
+        faulty = FaultyRows(reader.name, "keep")
+        parts = [faulty.drop(batch)[0] for batch in islice(reader.batches(), _HEAD_BATCHES)]
+        return Table(concatenate(parts), reader.class_names, reader.name)
+
+    def _memory_bytes(self, reader: TableReader, head: Table) -> int:
+        """Estimate the bytes of the input columns in memory from the first rows."""
         config = self._config
         used = {*(config.features or ()), *_as_list(config.text)}
         if not used:
-            used = set(parts.names) - {config.label, str(config.id), *config.drop}
-        return parts.memory_bytes(name for name in parts.names if name in used)
-
-    def _load_on_disk(self, parts: TableFiles) -> LargeSource:
-        """Return a source whose training rows stay on disk; other splits are read."""
-        config = self._config
-        if config.text:
-            raise DataError(
-                f"{parts.where}: texts of {parts.rows:,} rows would take more than data.memory "
-                f"({config.memory:g} GiB), and texts cannot stay on disk",
-                hint="encode the texts first and give a column of vectors, or raise data.memory",
+            used = set(reader.names) - {config.label, str(config.id), *config.drop}
+        rows = reader.rows
+        if rows is None:
+            size = sum(
+                stamp.size * (_RATIO if stamp.path.suffix in COMPRESSED else 1) for stamp in reader.files
             )
-        head = Table(sample_table(parts), parts.class_names, parts.where)
-        for name in (config.label, *([config.id] if config.id else [])):
-            head.column(name, key="data.label" if name == config.label else "data.id")
+            rows = size // max(1, text_bytes(head.data))
+        return rows * sum(cell_bytes(head.data[name]) for name in used if name in head.names)
+
+    def _load_in_chunks(self, reader: TableReader, head: Table, size: int) -> SourceData:
+        """Return a source whose training rows are read in chunks; other splits are read."""
+        config = self._config
+        for name, key in (
+            (config.label, "label"),
+            (config.id, "id"),
+            (config.labels.column, "labels.column"),
+        ):
+            if name is not None:
+                head.column(name, key=f"data.{key}")
         columns = self._infer_columns(head)
-        others = {"val": config.val_path, "test": config.test_path}
-        tables = {split: self._read_table(path, split) for split, path in others.items() if path is not None}
+        tables = self._read_held_out()
         labels = self._read_labels(tables)
-        names = sorted({name for cells in labels.values() for name in cells if name is not None})
-        marker = config.labels.column
-        if marker is not None:
-            head.column(marker, key="data.labels.column")
-        builder = RowBuilder(columns, self._convert_cells, config.id, frozenset(config.categorical or ()))
-        require_small_batches(parts, builder, int(config.memory * _GIB))
-        table_labels = read_labels(parts, config.label, marker, names, self._context)
+        others = Counter(cell for cells in labels.values() for cell in cells.tolist() if cell is not None)
+
+        def find_names(counts: Mapping[str, int], rows: int) -> list[str]:
+            return list(find_classes(others + Counter(counts), rows, **self._label_options()))
+
+        identity = [*map(astuple, reader.files), self._settings]
+        context = replace(self._context, note=self._notes.append)
+        cache = TableCache(self._context, config.path, identity)
+        table_labels = read_labels(
+            reader, config.label, config.labels.column, config.on_error, find_names, cache, context
+        )
         splits = {
             split: self._build_rows(split, tables[split], columns, label_codes(cells, table_labels.names))
             for split, cells in labels.items()
         }
         self._note_extra_columns({"train": head, **tables})
-        return LargeSource(
-            columns,
-            table_labels.names,
-            splits,
-            tuple(self._notes),
-            table=parts,
-            builder=builder,
-            table_labels=table_labels,
-            memory=int(config.memory * _GIB),
+        self._notes.append(
+            f"{len(table_labels.codes):,} rows would take {size / _GIB:,.1f} GiB and are read in chunks "
+            "(data.memory); preprocessing and initialisation are fitted to some of them"
+        )
+        names = [name for column in columns for name in self._parts_of(column)]
+        table = ChunkedTable(
+            reader=reader,
+            columns=columns,
+            cells=self._convert_cells,
+            names=tuple(names),
+            id=config.id,
+            named=frozenset(config.categorical or ()),
             strict=config.missing == "error",
+            on_error=config.on_error,
+            row_bytes=sum(cell_bytes(head.data[name]) for name in names),
+            memory=int(config.memory * _GIB),
+            cache=cache,
+        )
+        return ChunkedSource(
+            columns, table_labels.names, splits, tuple(self._notes), table=table, table_labels=table_labels
         )
 
     def _load_in_memory(self, tables: dict[str, Table]) -> SourceData:
-        config = self._config
-        class_names, codes = encode_labels(
-            self._read_labels(tables),
-            where=f"{config.path}: column `{config.label}`",
-            note=self._notes.append,
-            unlabelled=config.unlabelled,
-            remedy=TABLE_REMEDY,
-            single_class=config.labels.single_class,
-        )
+        class_names, codes = encode_labels(self._read_labels(tables), **self._label_options())
         columns = self._infer_columns(tables["train"])
         splits = {
             split: self._build_rows(split, table, columns, codes[split]) for split, table in tables.items()
         }
         self._note_extra_columns(tables)
         return SourceData(columns, class_names, splits, tuple(self._notes))
+
+    def _label_options(self) -> dict[str, Any]:
+        """Return the settings of `find_classes`."""
+        config = self._config
+        return {
+            "where": f"{config.path}: column `{config.label}`",
+            "note": self._notes.append,
+            "unlabelled": config.unlabelled,
+            "remedy": TABLE_REMEDY,
+            "single_class": config.labels.single_class,
+        }
 
     def _read_labels(self, tables: dict[str, Table]) -> dict[str, Strings]:
         return {split: table.label_strings(self._config.label) for split, table in tables.items()}
@@ -185,10 +226,13 @@ class CsvSource:
         self._notes += notes
         return columns
 
+    def _parts_of(self, column: Column) -> list[str]:
+        """Return the names of the table columns that form an input column."""
+        return _as_list(self._config.text) if column.kind == "text" else [column.name]
+
     def _convert_cells(self, column: Column, table: Table) -> Array:
         if column.kind == "text":
-            parts = _as_list(self._config.text)
-            return texts([table.column(part, key="data.text") for part in parts])
+            return texts([table.column(part, key="data.text") for part in self._parts_of(column)])
         cells = table.column(column.name, key="an input column of the training rows")
         if column.kind == "category":
             return strings(cells)

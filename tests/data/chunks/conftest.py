@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
+
+from flowgmm_cli.data.chunks import build_store
+from flowgmm_cli.data.prepare import fit_preprocessor, load_rows
+from flowgmm_cli.data.splits import SplitRows
 
 CLASSES = np.array(["ash", "birch", "yew"])
 
@@ -46,6 +53,10 @@ def folder(tmp_path: Path) -> Path:
 def write(file: Path, table: pa.Table, rows: int = 250) -> None:
     if file.suffix == ".parquet":
         pq.write_table(table, file, row_group_size=rows)
+    elif file.suffix == ".csv":
+        pa_csv.write_csv(table, file)
+    elif file.suffix == ".jsonl":
+        file.write_text("".join(json.dumps(row) + "\n" for row in table.to_pylist()))
     else:
         with pa.OSFile(str(file), "wb") as stream, pa.ipc.new_file(stream, table.schema) as writer:
             writer.write_table(table, max_chunksize=rows)
@@ -59,6 +70,19 @@ def write_table() -> Callable[..., None]:
 @pytest.fixture
 def some_rows() -> Callable[..., pa.Table]:
     return make_table
+
+
+@pytest.fixture
+def stored(context: Any) -> Callable[..., tuple[SplitRows, Any]]:
+    """Load the rows of a `data` section and write their features, `stored(data)`."""
+
+    def load(data: Any, *, with_inputs: bool = False) -> tuple[SplitRows, Any]:
+        rows = load_rows(data, context)
+        preprocessor = fit_preprocessor(rows, data, context)
+        store, notes = build_store(rows, preprocessor, context, with_inputs=with_inputs)
+        return replace(rows, notes=(*rows.notes, *notes)), store
+
+    return load
 
 
 @pytest.fixture

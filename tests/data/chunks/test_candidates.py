@@ -8,15 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowgmm_cli.api import LabelsConfig, SplitConfig
-from flowgmm_cli.data.large import source
-from flowgmm_cli.data.large.labels import TableLabels
+from flowgmm_cli.data import chunks
+from flowgmm_cli.data.chunked_table import TableLabels
 from flowgmm_cli.data.splits import Part, assign_splits
 
 
 def draw(codes, labels, split, *, marked=None, most=10_000, requested=0, given=()):
     codes = np.array(codes, dtype=np.int8)
     table = TableLabels(("a", "b", "c"), codes, marked)
-    candidates = source._draw_candidates(table, split, np.arange(0), most=most, requested=requested)
+    candidates = chunks._draw_candidates(table, split, np.arange(0), most=most, requested=requested)
     parts, notes = assign_splits(
         codes,
         None,
@@ -47,7 +47,7 @@ def test_splits_are_disjoint_bounded_and_reproducible(
     labels = LabelsConfig(per_class=per_class, seed=seed)
     split = SplitConfig(test=test, val=val, val_labels=val_labels, stratify=stratify, seed=seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(source, "_MAX_CANDIDATES", candidates)
+        patch.setattr(chunks, "_MAX_CANDIDATES", candidates)
         (parts, _), (again, _) = (draw(codes, labels, split, most=100) for _ in range(2))
     assert all((parts[part] == again[part]).all() for part in Part)
     assert max(len(parts[part]) for part in (Part.TEST, Part.VAL, Part.VAL_LABELLED)) <= 100
@@ -61,7 +61,7 @@ def test_splits_are_disjoint_bounded_and_reproducible(
 
 
 def test_test_rows_have_the_class_proportions_of_the_table(monkeypatch):
-    monkeypatch.setattr(source, "_MAX_CANDIDATES", 2000)
+    monkeypatch.setattr(chunks, "_MAX_CANDIDATES", 2000)
     codes = np.random.default_rng(0).permutation(np.repeat([0, 1], [50_000, 1000]))
     parts, _ = draw(codes, LabelsConfig(count=100), SplitConfig(test=0.01, val=0.0, stratify=False))
     assert np.bincount(codes[parts[Part.TEST]]).tolist() == [500, 10]
@@ -69,7 +69,7 @@ def test_test_rows_have_the_class_proportions_of_the_table(monkeypatch):
 
 
 def test_a_fraction_refers_to_all_rows_and_unbalanced_draws_keep_proportions(monkeypatch):
-    monkeypatch.setattr(source, "_MAX_CANDIDATES", 2000)
+    monkeypatch.setattr(chunks, "_MAX_CANDIDATES", 2000)
     codes = np.random.default_rng(0).permutation(np.repeat([0, 1, -1], [45_000, 5000, 50_000]))
     budget = LabelsConfig(fraction=0.001, balanced=False)
     parts, _ = draw(codes, budget, SplitConfig(test=0.0, val=0.0))

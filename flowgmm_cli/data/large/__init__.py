@@ -1,1 +1,0 @@
-"""Tables larger than memory: Parquet and Arrow files that are read in parts."""

@@ -1,0 +1,176 @@
+"""The feature matrix of training rows beyond memory: a file that is written in chunks and read in blocks."""
+
+from __future__ import annotations
+
+import shutil
+import weakref
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from flowgmm_cli.api import iterate_batches
+from flowgmm_cli.data.array_types import Array, Positions
+from flowgmm_cli.data.tensors import StoredRows, Tensors
+from flowgmm_cli.errors import DataError
+from flowgmm_cli.files import atomic_write
+
+Hashes = npt.NDArray[np.uint64]
+
+_BLOCK_ROWS = 2**20
+_LOW_BITS = np.uint64(2**20 - 1)
+_SPARE_BYTES = 2**28  # free space that is left on the disk
+
+
+class FeatureFile:
+    """A matrix `(N, width)` in a file: a NumPy (npy) array, and after it a hash of each row.
+
+    Blocks are read and not memory-mapped, because the pages of a mapped file count as memory of the process.
+
+    Raises:
+        OSError, ValueError: there is no such file, or it is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb", buffering=0)
+        weakref.finalize(self, self._file.close)
+        version = np.lib.format.read_magic(self._file)
+        if version != (1, 0):
+            raise ValueError(f"{path} is not a feature file")
+        (self.rows, self.width), _, self.dtype = np.lib.format.read_array_header_1_0(self._file)
+        self._start = self._file.tell()
+        self._row_bytes = self.width * self.dtype.itemsize
+        self._lock = Lock()
+        if path.stat().st_size != self._start + self.rows * (self._row_bytes + 8):
+            raise ValueError(f"{path} is cut short")
+
+    def read(self, start: int, stop: int) -> Array:
+        """Read the rows `start` to `stop`, `(n, width)`."""
+        rows = np.empty((stop - start, self.width), dtype=self.dtype)
+        self._read_into(rows, self._start + start * self._row_bytes)
+        return rows
+
+    def read_at(self, positions: Positions) -> Array:
+        """Read the rows at some positions, `(n, width)`; neighbouring rows are read together."""
+        rows = np.empty((len(positions), self.width), dtype=self.dtype)
+        breaks = np.flatnonzero(np.diff(positions) != 1) + 1
+        for begin, end in zip([0, *breaks], [*breaks, len(positions)], strict=True):
+            if begin < end:
+                self._read_into(rows[begin:end], self._start + int(positions[begin]) * self._row_bytes)
+        return rows
+
+    def find(self, hashes: Hashes) -> tuple[Positions, Positions]:
+        """Return the rows with one of distinct, sorted hashes: their positions, and those of the hashes."""
+        rows, matches = [], []
+        present = np.zeros(2**20, dtype=bool)  # by the lowest bits, which few rows share: a search takes long
+        present[hashes & _LOW_BITS] = True
+        for block in iterate_batches(self.rows, _BLOCK_ROWS):
+            own: Hashes = np.empty(min(block.stop, self.rows) - block.start, dtype=np.uint64)
+            self._read_into(own, self._start + self.rows * self._row_bytes + 8 * block.start)
+            candidates = np.flatnonzero(present[own & _LOW_BITS])
+            nearest = np.minimum(np.searchsorted(hashes, own[candidates]), len(hashes) - 1)
+            equal = hashes[nearest] == own[candidates]
+            rows.append(candidates[equal] + block.start)
+            matches.append(nearest[equal])
+        return np.concatenate(rows), np.concatenate(matches)
+
+    def _read_into(self, array: npt.NDArray[Any], offset: int) -> None:
+        if not array.size:
+            return
+        buffer = array.reshape(-1).view(np.uint8).data
+        with self._lock:
+            self._file.seek(offset)
+            while buffer:
+                count = self._file.readinto(buffer)
+                if not count:
+                    raise DataError(
+                        f"{self._file.name} ends too early",
+                        hint="the file is damaged; remove it and start again",
+                    )
+                buffer = buffer[count:]
+
+
+def write_features(
+    path: Path, shape: tuple[int, int], dtype: npt.DTypeLike, parts: Iterable[tuple[Array, Hashes]]
+) -> None:
+    """Write a feature file from consecutive parts: rows of the matrix and their hashes.
+
+    Raises:
+        DataError: the file cannot be written, or the disk is full.
+    """
+    rows, width = shape
+    dtype = np.dtype(dtype)
+    size = rows * (width * dtype.itemsize + 8)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(path.parent).free
+        if free < size + _SPARE_BYTES:
+            raise OSError(28, f"{free / 2**30:.1f} GiB are free")
+        with atomic_write(path) as stream:
+            header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(stream, header)
+            start, position = stream.tell(), 0
+            for features, hashes in parts:
+                stream.seek(start + position * width * dtype.itemsize)
+                stream.write(np.ascontiguousarray(features, dtype=dtype).data)
+                stream.seek(start + rows * width * dtype.itemsize + 8 * position)
+                stream.write(np.ascontiguousarray(hashes, dtype=np.uint64).data)
+                position += len(features)
+            if position != rows:
+                raise DataError(
+                    f"the table has {position:,} rows, and had {rows:,} when it was read first",
+                    hint="do not change the files while they are read; start again",
+                )
+    except OSError as error:
+        raise DataError(
+            f"the features of {rows:,} rows need {size / 2**30:.1f} GiB on the disk, and {path.parent} "
+            f"cannot take them: {error.strerror}",
+            hint="name a folder on a larger disk by the variable FLOWGMM_CACHE_DIR, use fewer columns "
+            "(data.drop), or raise data.memory",
+        ) from error
+
+
+@dataclass(frozen=True)
+class Store:
+    """All training rows of a run, of which some are in memory.
+
+    Attributes:
+        rows, width, dtype: number of rows in the source, numbers in a row, and their type.
+        read: reads the rows `start` to `stop`, `(n, width)`.
+        left_out: positions of the rows that are not training rows, ascending.
+        resident: positions of the rows of the `Tensors` in memory, in their order.
+        memory: memory budget in bytes.
+        dim: D, the width of `Tensors.x`.
+        transform: maps rows of the feature matrix to `x`; None if the rows are `x` already.
+    """
+
+    rows: int
+    width: int
+    dtype: np.dtype[Any]
+    read: Callable[[int, int], Array]
+    left_out: Positions
+    resident: Positions
+    memory: int
+    dim: int
+    transform: Callable[[Tensor], Tensor] | None = None
+
+    def __len__(self) -> int:
+        return self.rows - len(self.left_out)
+
+    def to_tensors(self, rows: Tensor) -> Tensors:
+        """Return rows of the store, on their device, in the forms from which views start."""
+        transform = self.transform
+        if transform is None:
+            return Tensors(rows)
+
+        def read(positions: Positions) -> Tensor:
+            return transform(rows.cpu()[positions])
+
+        return Tensors(
+            cast(Tensor, StoredRows(read, np.arange(len(rows)), self.dim, rows.device)), inputs=rows
+        )

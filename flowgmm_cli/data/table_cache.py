@@ -1,0 +1,135 @@
+"""Results of passes over a table larger than memory, in the user's cache: arrays, and the feature file.
+
+The results of a table are in a folder of its own. A file name contains a digest of the files of the table,
+their sizes and times of modification, and a digest of the key: changed files or another key miss the cache.
+A result may contain rows of the data set. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+
+from flowgmm_cli.api import DataContext
+from flowgmm_cli.data.array_types import Array
+from flowgmm_cli.data.cache import user_cache_dir
+from flowgmm_cli.files import atomic_write
+
+Arrays = Mapping[str, Array]
+"""Name -> array of numbers, or of strings and None (dtype object)."""
+
+MAX_FILES = {".npz": 24, ".features": 2}
+"""Maximum number of results and of feature files of a table; the newest stay."""
+MAX_FEATURE_FILES = 4
+"""Maximum number of feature files of all tables."""
+_FORMAT = "3"  # changes when the same key and files give other results
+_NUMBERS, _TEXTS = "numbers ", "texts "
+_ABANDONED = 3600  # seconds since the last write to a temporary file of a process that is gone
+
+
+class TableCache:
+    """Folder of a table in the user's cache.
+
+    Args:
+        context: names the cache folder; receives notes.
+        where: path of the table.
+        files: objects with a distinct `repr`: path, size and time of modification of each file.
+    """
+
+    def __init__(self, context: DataContext, where: str, files: Iterable[object]) -> None:
+        base = Path(context.cache_dir) if context.cache_dir else user_cache_dir()
+        self._context = context
+        self.folder = base / "tables" / digest([str(Path(where).expanduser().absolute())])
+        self._files = digest(files)
+
+    def path(self, key: Sequence[object], suffix: str) -> Path:
+        """Return the file of the result for a key: arrays, and objects with a distinct `repr`."""
+        return self.folder / f"{self._files}-{digest([_FORMAT, *key])}{suffix}"
+
+    def load_or_compute(self, key: Sequence[object], compute: Callable[[], Arrays]) -> Arrays:
+        """Return the cached result for a key and the same files, or else `compute()`.
+
+        A cache that cannot be written causes a note, but no error.
+        """
+        path = self.path(key, ".npz")
+        if (cached := _read(path)) is not None:
+            touch(path)
+            return cached
+        result = compute()
+        try:
+            with atomic_write(path) as stream:
+                np.savez(stream, **dict(_encode(result)))  # type: ignore[arg-type]
+        except OSError as error:
+            self._context.note(
+                f"statistics of all rows are not cached: {self.folder} cannot be written ({error.strerror})"
+            )
+        self.remove_old()
+        return result
+
+    def remove_old(self) -> None:
+        """Remove the results of earlier versions of the files, and the oldest beyond the maximum numbers."""
+        with contextlib.suppress(OSError):  # another process may remove the same files
+            old = {path for path in self.folder.glob("*.*") if not path.name.startswith((self._files, "."))}
+            for suffix, most in MAX_FILES.items():
+                old |= set(_newest_first(self.folder.glob(f"{self._files}*{suffix}"))[most:])
+            old |= set(_newest_first(self.folder.parent.glob("*/*.features"))[MAX_FEATURE_FILES:])
+            old |= {
+                path
+                for path in self.folder.parent.glob("*/.*.tmp")
+                if path.stat().st_mtime < time.time() - _ABANDONED
+            }
+            for path in old:
+                path.unlink(missing_ok=True)
+
+
+def touch(path: Path) -> None:
+    """Mark a file as used: the newest stay."""
+    with contextlib.suppress(OSError):
+        path.touch()
+
+
+def digest(parts: Iterable[object]) -> str:
+    """Return a hex digest of arrays, and of objects with a distinct `repr`."""
+    total = blake2b(digest_size=12)
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            total.update(f"{part.dtype.str}{part.shape}".encode())
+            total.update(np.ascontiguousarray(part).data)
+        else:
+            total.update(repr(part).encode("utf-8", "surrogatepass"))
+        total.update(b"\0")
+    return total.hexdigest()
+
+
+def _newest_first(paths: Iterable[Path]) -> list[Path]:
+    return sorted(paths, key=lambda path: -path.stat().st_mtime)
+
+
+def _encode(arrays: Arrays) -> Iterator[tuple[str, Array]]:
+    for name, array in arrays.items():
+        if array.dtype == object:
+            yield _TEXTS + name, np.frombuffer(json.dumps(array.tolist()).encode(), dtype=np.uint8)
+        else:
+            yield _NUMBERS + name, array
+
+
+def _read(path: Path) -> Arrays | None:
+    """Return the arrays of a file; None if it is missing or its checksums show damage."""
+    arrays: dict[str, Array] = {}
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            for name in file.files:
+                array = file[name]
+                if name.startswith(_TEXTS):
+                    array = np.array(json.loads(array.tobytes()), dtype=object)
+                arrays[name.removeprefix(_TEXTS).removeprefix(_NUMBERS)] = array
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        return None
+    return arrays
