@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -59,8 +59,8 @@ class ArrayReader:
         self.total: int | None = lengths.pop()
         if self.total == 0:
             raise DataError(f"{name} has no rows")
-        self._labels = self._find_labels(next(iter(self._array_of.values())))
-        self._ids = self._find_ids()
+        self._labels = self._find_column(self._label_names(next(iter(self._array_of.values()))))
+        self._ids = self._find_column([schema.id] if schema.id else [])
         self._images = {
             column.name: self._image_converter(column) for column in schema.columns if column.kind == "image"
         }
@@ -77,7 +77,9 @@ class ArrayReader:
                 column.name: self._convert(column, index, arrays[self._array_of[column.name]])
                 for index, column in enumerate(self._schema.columns)
             }
-            ids = arrays[self._ids].astype(str).astype(object) if self._ids else row_numbers(start, count)
+            ids = row_numbers(start, count)
+            if self._ids:
+                ids = arrays[self._ids].reshape(count).astype(str).astype(object)
             labels, unknown = unlabelled(count), dict[int, str]()
             if self._labels:
                 labels, unknown = self._encode_labels(label_strings(arrays[self._labels]))
@@ -151,25 +153,24 @@ class ArrayReader:
         image_format = ImageFormat.from_shape(column.shape, self._schema.resize)
         return ImageConverter(array.dtype, array.read(self._size), image_format, where=where)
 
-    def _find_labels(self, features: str) -> str | None:
-        named = [y for x, y in self._schema.arrays if x == features and y is not None]
-        beside = [f"{features}_label", f"{features}_labels"] if features != UNNAMED else []
+    def _label_names(self, features: str) -> list[str]:
+        """Return the names that the labels of an array of features may have, the most likely first."""
+        names = [y for x, y in self._schema.arrays if x == features and y is not None]
+        if features != UNNAMED:
+            names += [f"{features}_label", f"{features}_labels"]
         if features.startswith("x_") or features.endswith("_images"):
-            beside += [f"y_{features[2:]}", f"{features.removesuffix('_images')}_labels"]
-        column = [self._schema.label] if self._schema.label else []
-        for name in (*named, *beside, *column, *_LABEL_NAMES):
+            names += [f"y_{features[2:]}", f"{features.removesuffix('_images')}_labels"]
+        return [*names, *([self._schema.label] if self._schema.label else []), *_LABEL_NAMES]
+
+    def _find_column(self, names: Sequence[str]) -> str | None:
+        """Return the first array of some names that has a single cell in each row and is no input."""
+        for name in names:
             array = self._arrays.get(name)
-            if array is not None and name not in self._array_of.values() and self._fits_row_count(array):
+            if array is None or array.dtype.kind not in "fiubUS" or name in self._array_of.values():
+                continue
+            if array.shape in ((self.total,), (self.total, 1)):
                 return name
         return None
-
-    def _find_ids(self) -> str | None:
-        name = self._schema.id
-        array = self._arrays.get(name) if name else None
-        return name if array is not None and self._fits_row_count(array) else None
-
-    def _fits_row_count(self, array: StoredArray) -> bool:
-        return array.shape in ((self.total,), (self.total, 1)) and array.dtype.kind in "fiubUS"
 
     def _label_encoder(self) -> LabelEncoder:
         codes = {**dict.fromkeys(self._schema.unlabelled, -1), **self._schema.class_index}

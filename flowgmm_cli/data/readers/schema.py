@@ -35,7 +35,7 @@ class InputSchema:
         unlabelled: labels, or names of folders, that mean no label.
         known: columns that the recipe of the run drops; they cause no note.
         ranges: column -> smallest and largest training value, where known.
-        resize: policy for images of another size, see `ImageRule`.
+        resize: policy for images of another size, see `ImageFormat`.
     """
 
     columns: tuple[Column, ...]

@@ -80,7 +80,7 @@ def test_arrays_named_in_the_recipe_have_priority(rows, read, vector, npz):
 
 def test_columns_of_a_table_are_arrays_too(rows, read, table, npz):
     arrays = {"x": np.arange(3), "colour": np.array([" red", "", "NA"]), "y": np.array([1.5, np.nan, 2])}
-    result = read(rows(npz(**arrays, name=np.array(["p", "q", "r"])), table))
+    result = read(rows(npz(**arrays, name=np.array([["p"], ["q"], ["r"]])), table))
     assert result["x"] == [0, 1, 2]
     assert result["colour"] == ["red", None, "NA"]
     assert result["y"] == [1.5, None, 2]
