@@ -15,7 +15,7 @@ import numpy as np
 from flowgmm_cli.api import Column, DataContext, Encoder
 from flowgmm_cli.data.array_types import Array, Bytes, Floats, Ints
 from flowgmm_cli.data.cache import encode
-from flowgmm_cli.data.dates import CYCLES, DAY, is_time_of_day
+from flowgmm_cli.data.dates import CYCLES, DAY, TIMES
 from flowgmm_cli.data.images.format import WHITE
 from flowgmm_cli.data.sources.columns import ValueIndex, canonical
 from flowgmm_cli.data.specs import MissingPolicy
@@ -100,11 +100,8 @@ class NumericColumn(ColumnEncoder):
     @property
     def names(self) -> list[str]:
         """The column's name, with an index for each entry of a vector; `name=(missing)` for the mark."""
-        return [*(super().names if self.column.shape else [self.column.name]), *self._mark_names]
-
-    @property
-    def _mark_names(self) -> list[str]:
-        return [f"{self.column.name}={MISSING_CATEGORY}"] if self.marked else []
+        mark = [f"{self.column.name}={MISSING_CATEGORY}"] if self.marked else []
+        return [*(super().names if self.column.shape else [self.column.name]), *mark]
 
     @property
     def inexact(self) -> str:  # type: ignore[override]
@@ -140,7 +137,7 @@ class DateColumn(NumericColumn):
     def choose_parts(self, parts: Sequence[str], cells: Array) -> DateColumn:
         """Return the encoder with the parts that differ between training cells; of times of day the hour."""
         known = cells[np.isfinite(cells)]
-        possible = [part for part in parts if part == "hour" or not is_time_of_day(self.column.format)]
+        possible = [part for part in parts if part == "hour" or self.column.format not in TIMES]
         used = [part for part in possible if np.ptp(CYCLES[part](known) if part in CYCLES else known) > 0]
         return dataclasses.replace(self, parts=tuple(used), origin=float(known.min()))
 
@@ -149,7 +146,7 @@ class DateColumn(NumericColumn):
         """`name[days]`, `name[month sin]`, ...; `name=(missing)` for the mark."""
         waves = [f"{part} {wave}" for part in self.parts if part in CYCLES for wave in ("sin", "cos")]
         parts = ["days", *waves] if "elapsed" in self.parts else waves
-        return [*(f"{self.column.name}[{part}]" for part in parts), *self._mark_names]
+        return [*(f"{self.column.name}[{part}]" for part in parts), *super().names[1:]]
 
     def transform(self, cells: Array, context: DataContext) -> Floats:
         """Return the features of the parts, and the mark."""
@@ -165,7 +162,7 @@ class DateColumn(NumericColumn):
         if "elapsed" in self.parts:
             step = DAY if "hour" not in self.parts and self.origin % DAY == 0 else 1.0
             seconds = np.rint((self.origin + features[:, 0] * DAY) / step) * step
-        elif self.parts == ("hour",) and is_time_of_day(self.column.format):
+        elif self.parts == ("hour",) and self.column.format in TIMES:
             seconds = np.rint(np.arctan2(features[:, 0], features[:, 1]) / (2 * np.pi) % 1 * DAY) % DAY
         else:
             return None

@@ -20,19 +20,13 @@ from flowgmm_cli.data.sources.columns import MISSING_WORDS, strings
 ISO = "ISO 8601"
 """Format of dates such as 2024-01-31 or 2024-01-31T10:00:00+01:00, and of columns of the type of dates."""
 
-_DAYS: tuple[str, ...] = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d")
-_DAYS += (
-    "%d.%m.%y",
-    "%d/%m/%y",
-    "%m/%d/%y",
-    "%d %b %Y",
-    "%d %B %Y",
-    "%d-%b-%Y",
-    "%d-%b-%y",
-)
-_DAYS += ("%b %d, %Y", "%B %d, %Y")
-_TIMES = ("%H:%M", "%H:%M:%S", "%H:%M:%S.%f")
-_FORMATS = (ISO, *_TIMES, *_DAYS, *(f"{day} {time}" for day in _DAYS for time in _TIMES))
+_DAYS = [f"%d{mark}%m{mark}%{year}" for mark in "./-" for year in "Yy"]
+_DAYS += [f"%m{mark}%d{mark}%{year}" for mark in "/-" for year in "Yy"]
+_DAYS += ["%Y/%m/%d", "%Y.%m.%d", "%d %b %Y", "%d %B %Y", "%d-%b-%Y", "%d-%b-%y", "%b %d, %Y", "%B %d, %Y"]
+TIMES = ("%H:%M", "%H:%M:%S", "%H:%M:%S.%f")
+"""Formats of times of day."""
+
+_FORMATS = (ISO, *TIMES, *_DAYS, *(f"{day} {time}" for day in _DAYS for time in TIMES))
 _MIN_SHARE = 0.95  # of the cells of a column of dates
 _MAX_CELLS, _SAMPLE, _FEW = 10_000, 500, 20
 _EPOCH = datetime(1970, 1, 1)
@@ -65,11 +59,6 @@ def _share(cells: Sequence[str], form: str) -> float:
     return sum(_parse(cell, form) is not None for cell in cells) / len(cells)
 
 
-def is_time_of_day(form: str) -> bool:
-    """Return True for a format without a day."""
-    return form in _TIMES
-
-
 def is_day_first(cells: Sequence[str], form: str) -> str:
     """Return a remark if dates are read day first, but could be read month first, too; else ''."""
     other = f"%m{form[2:3]}%d{form[5:]}" if re.match("%d.%m", form) else form
@@ -82,7 +71,7 @@ def _parse(cell: str, form: str) -> float | None:
     """Return the seconds of a date or time of day, None if it has another format."""
     try:
         if form != ISO:
-            return (datetime.strptime(cell, form) - _START[form in _TIMES]).total_seconds()
+            return (datetime.strptime(cell, form) - _START[form in TIMES]).total_seconds()
         if len(cell) < 8 or not cell[:4].isdigit() or cell[4:8].isdigit():
             return None
         date = datetime.fromisoformat(cell)

@@ -181,7 +181,10 @@ def test_many_categories_are_hashed(context):
 
 def test_an_empty_text_is_encoded_like_any_other(context):
     fitted = fit(rows(text=["ab", None, ""]), TEXT, encoder=Lengths)
-    assert fitted.transform(rows(text=[None, "", "abc"]), context).tolist() == [[0, 3], [0, 3], [3, 3]]
+    new = rows(text=[None, "", "abc"])
+    assert fitted.transform(new, context).tolist() == [[0, 3], [0, 3], [3, 3]]
+    assert fitted.transform_column("text", new, context).tolist() == [[0, 3], [0, 3], [3, 3]]
+    assert fitted.invert(np.ones((2, 2))) == {"text": None}
 
 
 def test_an_encoder_that_returns_nan_is_refused(context):

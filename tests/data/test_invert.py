@@ -123,28 +123,6 @@ def test_the_log_det_of_features_is_that_of_apply() -> None:
     assert torch.equal(preprocessor.log_det(features), preprocessor.apply(rows, CONTEXT).log_det)
 
 
-def test_texts_have_no_inverse() -> None:
-    class Lengths:
-        dim = 1
-
-        def fit(self, texts: list[str]) -> None: ...
-
-        def encode(self, texts: list[str]) -> np.ndarray:
-            return np.array([[len(text)] for text in texts], np.float32)
-
-        def cache_key(self) -> None:
-            return None
-
-        def state(self) -> tuple[dict[str, object], dict[str, np.ndarray]]:
-            return {}, {}
-
-    texts = np.array(["a", "bb", "ccc"], dtype=object)
-    rows = Rows({"text": texts}, np.full(3, -1), np.arange(3).astype(str))
-    feature_encoder = FeatureEncoder.fit(rows, [Column("text", "text")], missing="error", encoder=Lengths)
-    assert feature_encoder.invert(np.ones((2, 1))) == {"text": None}
-    assert feature_encoder.transform_column("text", rows, CONTEXT).tolist() == [[1], [2], [3]]
-
-
 def test_statistics_of_the_columns_are_saved() -> None:
     old = fit_on(table(0, 50), "standardise").feature_encoder
     values, arrays = old.state()

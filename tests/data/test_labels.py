@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from flowgmm_cli.api import DataContext, LabelsConfig
+from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.labels import encode_labels, is_unlabelled, label_cells
 from flowgmm_cli.data.sources import arrays, csv, hf_text
 from flowgmm_cli.data.sources.arrays import label_strings
@@ -183,11 +183,3 @@ def test_a_cell_matches_a_name_as_written_before_its_canonical_form() -> None:
 )
 def test_missing_labels_of_arrays(labels: np.ndarray[Any, Any]) -> None:
     assert is_unlabelled(labels).tolist() == [False, True]
-
-
-def test_a_budget_of_a_csv_with_minus_1(tmp_path: Path) -> None:
-    (tmp_path / "t.csv").write_text("x,y\n" + "".join(f"{i / 3},{i % 3 - 1}\n" for i in range(30)))
-    config = CsvConfig(path=str(tmp_path / "t.csv"), label="y", labels=LabelsConfig(count=4))
-    data = csv.build(config, DataContext()).load()
-    assert data.class_names == ("0", "1")
-    assert (data.splits["train"].labels == -1).sum() == 10
