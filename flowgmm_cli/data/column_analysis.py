@@ -16,13 +16,14 @@ import numpy as np
 import pyarrow as pa
 
 from flowgmm_cli.api import Column
-from flowgmm_cli.data.array_types import Array, Floats, Strings
+from flowgmm_cli.data.array_types import Array, Floats
 from flowgmm_cli.data.dates import ISO, find_date_format, is_day_first, parse_dates
 from flowgmm_cli.data.messages import join_some, shorten
 from flowgmm_cli.data.readers.table import Table
 from flowgmm_cli.data.sources.columns import (
     MISSING_WORDS,
     case_variants,
+    count_values,
     find_localised_numbers,
     find_non_numeric,
     numbers,
@@ -124,9 +125,7 @@ def profile_column(
         return replace(kept, kind="dates", format=form)
     if not pa.types.is_boolean(kind) and (values := numbers(cells)) is not None:
         return _profile_numbers(name, values, count=count)
-    texts = strings(cells)
-    counts = Counter(cell for cell in texts if cell is not None)
-    missing = len(texts) - counts.total()
+    counts, missing = count_values(cells)
     profile = ColumnProfile(name, "categories", "input", missing=missing, distinct=len(counts))
     if not counts:
         return replace(profile, kind="empty", role="dropped", reason="it is empty")
@@ -134,7 +133,7 @@ def profile_column(
         return replace(profile, role="dropped", reason="it never changes")
     if (found := find_date_format(list(counts))) is not None:
         return replace(profile, kind="dates", format=found, reason=is_day_first(list(counts), found))
-    fault = _find_fault(profile, texts, counts, row_number)
+    fault = _find_fault(profile, cells, counts, row_number)
     return fault or _profile_strings(profile, counts, infer_text=infer_text)
 
 
@@ -146,10 +145,10 @@ def _profile_numbers(name: str, values: Floats, *, count: bool) -> ColumnProfile
         return replace(profile, kind="empty", role="dropped", reason="it is empty")
     if infinite := int(np.isinf(known).sum()):
         return replace(profile, reason=f"{infinite:,} cells are infinite")
+    if not profile.missing and known.min() == known.max():
+        return replace(profile, role="dropped", reason="it never changes")
     if profile.missing or not (known == np.rint(known)).all():
         return profile
-    if known.min() == known.max():
-        return replace(profile, role="dropped", reason="it never changes")
     id_name = bool(_ID_NAME.fullmatch(name))
     if len(known) >= (3 if id_name else _MIN_COUNTED) and (np.diff(known) == 1).all():
         return replace(profile, role="id", reason="it counts the rows")
@@ -159,14 +158,20 @@ def _profile_numbers(name: str, values: Floats, *, count: bool) -> ColumnProfile
 
 
 def _find_fault(
-    profile: ColumnProfile, texts: Strings, counts: Mapping[str, int], row_number: Callable[[int], int]
+    profile: ColumnProfile,
+    cells: pa.ChunkedArray,
+    counts: Mapping[str, int],
+    row_number: Callable[[int], int],
 ) -> ColumnProfile | None:
     """Return the profile of numbers of which some cells must be corrected; None for other strings."""
     distinct = pa.chunked_array([pa.array(list(counts), pa.string())])
     odd = set(strings(distinct)[find_non_numeric(distinct)])
     localised = len(find_localised_numbers(distinct)) > 0
-    if len(odd) == len(counts) and not localised:
+    count = sum(counts[cell] for cell in odd)
+    filled = sum(rows for cell, rows in counts.items() if cell.lower() not in MISSING_WORDS)
+    if not localised and (profile.distinct <= _FEW_CATEGORIES or not 0 < count <= 0.1 * filled):
         return None
+    texts = strings(cells)
     places = [row for row, cell in enumerate(texts) if cell in odd]
     cell = f"`{shorten(texts[places[0]])}`"
     first = f"the first in row {row_number(places[0])}: {cell}"
@@ -175,10 +180,7 @@ def _find_fault(
         remedy = "set data.decimal and data.thousands to their marks, write them like 1000.50, or set "
         remedy += f"data.categorical=[{profile.name}]"
         return replace(profile, kind="strings", role="dropped", reason=reason, remedy=remedy)
-    filled = sum(rows for cell, rows in counts.items() if cell.lower() not in MISSING_WORDS)
-    if profile.distinct <= _FEW_CATEGORIES or not 0 < len(places) <= 0.1 * filled:
-        return None
-    reason = f"numbers except {len(places):,} cells, {first}"
+    reason = f"numbers except {count:,} cells, {first}"
     remedy = f"correct these cells (empty means missing), or set data.categorical=[{profile.name}]"
     if places == [0]:
         reason = f"{cell} in the first row and numbers below: units, or a second header line"

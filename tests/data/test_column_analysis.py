@@ -64,7 +64,7 @@ UNITS = strings(lambda row: "cm" if row == 0 else f"{row / 7:.2f}")
         ),
         ("some", [bool(row % 2) for row in range(ROWS)], "categories", "input", ""),
         ("some", strings(lambda row: "" if row else " "), "empty", "dropped", "it is empty"),
-        ("some", [7.0] * ROWS, "numbers", "dropped", "it never changes"),
+        ("some", [7.5] * ROWS, "numbers", "dropped", "it never changes"),
         ("some", ["a"] * ROWS, "categories", "dropped", "it never changes"),
         ("some", list(range(7, ROWS + 7)), "numbers", "id", "it counts the rows"),
         ("some", [2.0 * row for row in range(ROWS)], "numbers", "input", ""),

@@ -53,6 +53,20 @@ def _string(cell: Any) -> str | None:
     return str(cell).strip() or None
 
 
+def count_values(cells: pa.ChunkedArray) -> tuple[dict[str, int], int]:
+    """Return the number of cells of each string, see `strings`, and the number of empty cells.
+
+    >>> count_values(pa.chunked_array([["a", " ", " a", None]]))
+    ({'a': 2}, 2)
+    """
+    if is_string(cells.type):  # equal to the general case, many times faster
+        pairs = pc.value_counts(pc.utf8_trim_whitespace(cells)).flatten()
+        counts = dict(zip(*(part.to_pylist() for part in pairs), strict=True))
+    else:
+        counts = dict(Counter(strings(cells).tolist()))
+    return counts, counts.pop(None, 0) + counts.pop("", 0)
+
+
 def canonical(cell: str) -> str:
     """Return the spelling by which cells of labels and categories are compared: `1.0` is `1`, `01` is not.
 
