@@ -13,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from flowgmm_cli.cli import app as app_module
-from flowgmm_cli.cli.app import COMMANDS, LazyCommand, LazyGroup, app
+from flowgmm_cli.cli.app import COMMANDS, LazyGroup, app
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -36,23 +36,21 @@ def test_help_imports_no_command() -> None:
     assert done.stdout.strip() == "['flowgmm_cli.cli.app']"
 
 
-def test_a_command_is_parsed_in_its_own_context(capsys: pytest.CaptureFixture[str]) -> None:
-    result = CliRunner().invoke(app, ["embed", "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
-    assert result.exit_code == 0
-    assert "flowgmm embed [OPTIONS]" in result.output
-    assert "--map" in result.output
-
-
-def test_a_group_suggests_its_own_commands() -> None:
-    result = CliRunner().invoke(app, ["runs", "lst"], env={"COLUMNS": "200", "TERM": "dumb"})
-    assert result.exit_code == 2
-    assert "Did you mean 'list'" in result.output
-
-
-def test_a_misspelt_command_has_a_suggestion() -> None:
-    result = CliRunner().invoke(app, ["trian"], env={"COLUMNS": "200", "TERM": "dumb"})
-    assert result.exit_code == 2
-    assert "Did you mean 'train'" in result.output
+@pytest.mark.parametrize(
+    ("words", "code", "text"),
+    [
+        (["embed", "--help"], 0, "flowgmm embed [OPTIONS]"),
+        (["embed", "--help"], 0, "--map"),
+        (["runs", "lst"], 2, "Did you mean 'list'"),
+        (["trian"], 2, "Did you mean 'train'"),
+    ],
+)
+def test_a_command_is_parsed_and_a_misspelt_one_has_a_suggestion(
+    words: list[str], code: int, text: str
+) -> None:
+    result = CliRunner().invoke(app, words, env={"COLUMNS": "200", "TERM": "dumb"})
+    assert result.exit_code == code
+    assert text in result.output
 
 
 def test_a_missing_command_fails_only_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,8 +71,3 @@ def test_the_shell_completes_flags_of_a_command() -> None:
     code = "from flowgmm_cli.cli.app import app; app(prog_name='flowgmm')"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert "--resume" in done.stdout
-
-
-def test_a_lazy_command_has_a_name_and_a_summary() -> None:
-    command = LazyCommand("train", "Train.", "flowgmm_cli.cli.train:train")
-    assert (command.name, command.help) == ("train", "Train.")

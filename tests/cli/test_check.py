@@ -59,19 +59,3 @@ def test_a_damaged_model_fails_by_name_with_exit_code_1(flowgmm: Any, run: Path)
     assert outcome.out.splitlines()[-1] == "verdict: failed"
     value = json.loads(flowgmm("check", "--json").out, parse_constant=pytest.fail)  # no NaN or Infinity
     assert (value["schema"], value["verdict"]) == ("flowgmm/check/1", "failed")
-
-
-@pytest.mark.parametrize(
-    ("words", "code"), [(["--rows", "0"], 2), (["--data", "gone.csv"], 5), (["runs/none"], 6)]
-)
-def test_senseless_options_are_refused(flowgmm: Any, run: Path, words: list[str], code: int) -> None:
-    outcome = flowgmm("check", *words)
-    assert (outcome.code, outcome.out) == (code, "")
-
-
-def test_a_run_whose_data_is_gone_can_be_checked_on_a_file(flowgmm: Any, run: Path) -> None:
-    Path("t.csv").rename("other.csv")
-    outcome = flowgmm("check")
-    assert outcome.code == 5
-    assert "a check needs the data of the run" in outcome.err
-    assert flowgmm("check", "--data", "other.csv").code == 0

@@ -77,24 +77,6 @@ def test_a_bad_row_keeps_its_place(flowgmm: Any, run: Path) -> None:
     assert flowgmm("embed", "--data", "bad.csv", "--on-error", "fail").code == 5
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "text"),
-    [
-        (["--space", "pixels"], 2, "'latent'"),
-        (["--map", "lda"], 2, "'tsne'"),
-        (["--only", "z_0"], 2, "no column `z_0`"),
-        (["--data", "t.csv", "--save", "t.csv"], 2, "would replace"),
-        (["--save", "-", "--json"], 2, "would both write"),
-    ],
-)
-def test_mistakes_have_their_exit_code(
-    flowgmm: Any, run: Path, words: list[str], code: int, text: str
-) -> None:
-    outcome = flowgmm("embed", *words)
-    assert outcome.code == code
-    assert text in outcome.err
-
-
 def test_the_library_of_a_map_may_be_missing(
     flowgmm: Any, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

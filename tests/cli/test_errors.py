@@ -139,36 +139,6 @@ def test_a_mistake_has_its_code_place_and_next_step(
     assert_nothing_left()
 
 
-@pytest.mark.parametrize(
-    ("words", "parts"),
-    [
-        (["train", "--resume", "runs/x", "my.yaml"], ["--resume takes a run and nothing else"]),
-        (["train", "--resume", "runs/x", "--seed", "1"], ["--resume takes a run and nothing else"]),
-        (["train"], ["name a recipe"]),
-        (["eval", "--fail-under", "acuracy=1"], ["acuracy", "did you mean `accuracy`"]),
-        (["eval", "--fail-under", "accuracy=high"], ["`high` is not a number"]),
-        (["eval", "a", "--run", "b"], ["two runs were named"]),
-    ],
-)
-def test_a_command_that_makes_no_sense_is_2(flowgmm: Any, words: list[str], parts: list[str]) -> None:
-    assert_refused(flowgmm(*words), 2, parts)
-    assert_nothing_left()
-
-
-@pytest.mark.parametrize(
-    "words", [["eval", "runs/nowhere"], ["eval"], ["eval", "runs/csv/latest"], ["runs", "show", "my.yaml"],
-              ["train", "--resume", "runs/nowhere"]],
-)  # fmt: skip
-def test_an_unknown_run_is_6(flowgmm: Any, words: list[str]) -> None:
-    assert_refused(flowgmm(*words), 6, ["run"])
-    assert_nothing_left()
-
-
-def test_a_run_that_is_nearly_named_is_suggested(flowgmm: Any, run: Path) -> None:
-    outcome = flowgmm("eval", str(run)[:-1] + "x")
-    assert_refused(outcome, 6, [f"did you mean `{run}`"])
-
-
 def cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
@@ -200,11 +170,6 @@ def test_a_damaged_checkpoint_is_6(
     (run / "run.json").write_text(json.dumps({**info, "status": "interrupted"}), encoding="utf-8")
     damage(run / "checkpoints" / name)
     assert_refused(flowgmm("train", "--resume", str(run), "--json"), 6, [name])
-
-
-def test_a_run_without_a_model_says_how_to_go_on(flowgmm: Any, run: Path) -> None:
-    (run / "model.json").unlink()
-    assert_refused(flowgmm("eval", str(run)), 6, [f"flowgmm train --resume {run}"])
 
 
 def test_data_that_is_gone_is_5(flowgmm: Any, run: Path) -> None:

@@ -79,28 +79,3 @@ def test_images_become_a_grid(
     refused = flowgmm("features", "--layer", "2")
     assert refused.code == 2
     assert "--save features.png" in refused.err
-
-
-@pytest.mark.parametrize(
-    ("words", "code", "text"),
-    [
-        (["--layer", "99"], 2, "the layers 0 to"),
-        (["--layer", "0", "--channel", "7"], 2, "the channels 0 to 1"),
-        (["--channel", "0"], 2, "--channel needs --layer"),
-        (["--save", "s.csv"], 2, "--save needs --layer"),
-        (["--layer", "0", "--save", "s.png"], 2, "does not make images"),
-        (["--layer", "0", "--save", "-", "--json"], 2, "stdout"),
-        (["--layer", "0", "--steps", "1"], 2, "--steps"),
-        (["--layer", "0", "-n", "0"], 2, "--number"),
-        (["--layer", "0", "--reach", "0"], 2, "above 0"),
-        (["--layer", "0", "--where", "there"], 2, "'bump'"),
-        (["--layer", "0", "--at", "3"], 2, "not a row and a column"),
-        (["--layer", "0", "--data", "gone.csv"], 5, "gone.csv"),
-    ],
-)
-def test_senseless_options_are_refused(
-    flowgmm: Any, run: Path, words: list[str], code: int, text: str
-) -> None:
-    outcome = flowgmm("features", *words)
-    assert (outcome.code, outcome.out) == (code, "")
-    assert text in outcome.err

@@ -40,13 +40,25 @@ def test_every_error_has_its_exit_code(
     assert outcome.err == "error: it [broke]\n  first\n  second\n\nhint: type this\n"
 
 
-def test_a_bug_is_called_a_bug(flowgmm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    fail_with(monkeypatch, ZeroDivisionError("nothing"))
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (ZeroDivisionError("nothing"), 1, "error: ZeroDivisionError: nothing\n\nhint: this is a bug"),
+        (OSError(errno.ENOSPC, "full", "/x/y"), 1, "error: the disk is full while writing /x/y\n"),
+        (OSError(errno.EDQUOT, "full", "/x/y"), 1, "error: the disk is full while writing /x/y\n"),
+        (MemoryError(), 1, "error: out of memory"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_other_errors_are_explained(
+    flowgmm: Any, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, text: str
+) -> None:
+    fail_with(monkeypatch, error)
     outcome = flowgmm("recipes", "schema")
-    assert outcome.code == 1
-    assert outcome.err.startswith("error: ZeroDivisionError: nothing\n")
-    assert "this is a bug" in outcome.err
+    assert outcome.code == code
+    assert outcome.err.startswith(text)
     assert "Traceback" not in outcome.err
+    assert ("bug" in outcome.err) == isinstance(error, ZeroDivisionError)
 
 
 @pytest.mark.parametrize(("words", "variable"), [(("--verbose",), ""), ((), "1")])
@@ -56,35 +68,6 @@ def test_the_traceback_is_shown_on_request(
     monkeypatch.setenv("FLOWGMM_TRACEBACK", variable)
     fail_with(monkeypatch, ZeroDivisionError("nothing"))
     assert "Traceback (most recent call last)" in flowgmm("recipes", "schema", *words).err
-
-
-@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_is_no_bug(flowgmm: Any, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    fail_with(monkeypatch, OSError(code, "full", "/x/y"))
-    outcome = flowgmm("recipes", "schema")
-    assert outcome.code == 1
-    assert outcome.err.startswith("error: the disk is full while writing /x/y\n")
-
-
-def test_an_interrupt_is_130(flowgmm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    fail_with(monkeypatch, KeyboardInterrupt())
-    outcome = flowgmm("recipes", "schema")
-    assert outcome.code == 130
-    assert "Traceback" not in outcome.err
-
-
-def test_memory_that_runs_out_is_no_bug(flowgmm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    fail_with(monkeypatch, MemoryError())
-    outcome = flowgmm("recipes", "schema")
-    assert outcome.code == 1
-    assert "out of memory" in outcome.err
-    assert "bug" not in outcome.err
-
-
-def test_usage_errors_are_2_and_suggest(flowgmm: Any) -> None:
-    outcome = flowgmm("recipe")
-    assert outcome.code == 2
-    assert "recipes" in outcome.err
 
 
 def test_the_version_is_printed(flowgmm: Any) -> None:

@@ -125,43 +125,6 @@ def test_a_gate_that_is_not_met_ends_with_7(flowgmm: Any, run: Path, far: str) -
     assert "auroc of input_knn 0.5000 is below 0.9" in outcome.err
 
 
-def test_the_message_explains_out_and_save(flowgmm: Any, run: Path) -> None:
-    for words, code in ((["--out", "nowhere.csv"], 5), ([], 2)):
-        outcome = flowgmm("ood", *words)
-        assert (outcome.code, outcome.out) == (code, "")
-        assert "--out  rows to read" in outcome.err
-        assert "--save file to write" in outcome.err
-    assert flowgmm("ood", "--in", "nowhere.csv", "--out", "t.csv").code == 5
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--fpr", "1"], "--fpr is 1.0"),
-        (["--score", "entropi"], "did you mean `entropy`"),
-        (["--plot", "h.pdf"], "h.png"),
-        (["--fail-under", "fpr95=1"], "no gate on `fpr95`"),
-        (["--fail-under", "auroc=high"], "not a number"),
-        (["--json", "--save", "-"], "both write to stdout"),
-        (["--save", "s.xyz"], "s.xyz"),
-        (["--save", "t.csv"], "t.csv"),
-        (["--on-error", "ignore"], "--on-error"),
-    ],
-)
-def test_words_that_make_no_sense_are_refused(
-    flowgmm: Any, run: Path, words: list[str], message: str
-) -> None:
-    before = Path("t.csv").read_bytes()
-    outcome = flowgmm("ood", "--out", "t.csv", *words)
-    assert (outcome.code, outcome.out) == (2, "")
-    assert message in outcome.err
-    assert Path("t.csv").read_bytes() == before
-
-
-def test_both_sides_from_stdin_are_refused(flowgmm: Any, run: Path) -> None:
-    assert flowgmm("ood", "--in", "-", "--out", "-").code == 2
-
-
 def test_rows_come_and_go_through_pipes(run: Path, far: str) -> None:
     line = f"cat far.csv | {sys.executable} -m flowgmm_cli ood --out - --save - --quiet | head -3"
     done = subprocess.run(
@@ -199,19 +162,3 @@ def test_images_are_shown_by_score(flowgmm: Any, monkeypatch: pytest.MonkeyPatch
     assert (np.diff(values) >= 0).all()
     assert (np.diff(ordinary) <= 0).all()
     assert options["threshold"] == json.loads(outcome.out)["threshold"]
-
-
-@pytest.mark.parametrize(
-    ("words", "text"),
-    [
-        (["--gallery", "g.png"], "this run has no image column"),
-        (["--gallery", "g.jpg"], "PNG files"),
-        (["--gallery", "g.png", "--out", "-"], "reads the rows twice"),
-    ],
-)
-def test_an_impossible_gallery_is_refused(
-    flowgmm: Any, run: Path, far: str, words: list[str], text: str
-) -> None:
-    outcome = flowgmm("ood", "--out", far, *words)
-    assert (outcome.code, outcome.out) == (2, "")
-    assert text in outcome.err

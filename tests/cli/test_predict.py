@@ -155,33 +155,6 @@ def test_only_bad_rows_is_an_error(flowgmm: Any, run: Path) -> None:
 # --- usage ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "text"),
-    [
-        (["--data", "t.csv", "--save", "t.csv"], 2, "would replace the rows that are read"),
-        (["--data", "t.csv", "--save", "./t.csv"], 2, "would replace the rows that are read"),
-        (["--data", "t.csv", "--save", "-", "--json"], 2, "would both write to stdout"),
-        (["--data", "t.csv", "--save", "o.xls"], 2, "`.xls` is not known"),
-        (["--data", "t.csv", "--save", "no/o.csv"], 2, "there is no folder"),
-        (["--data", "t.csv", "--only", "idd"], 2, "did you mean `id`"),
-        (["--data", "t.csv", "--on-error", "skip"], 2, "'fail'"),
-        (["--data", "t.csv", "--fpr", "1"], 2, "between 0 and 1"),
-        (["--data", "t.csv", "--score", "nil"], 2, "no score `nil`"),
-        (["--data", "t.csv", "--device", "gpu"], 2, "auto, cpu or cuda"),
-        (["--data", "t.csv", "--format", "xls"], 2, "no such format"),
-        (["--data", "nowhere.csv"], 5, "nowhere.csv"),
-        (["--run", "nowhere", "--data", "t.csv"], 6, "nowhere"),
-    ],
-)
-def test_mistakes_have_their_exit_code(
-    flowgmm: Any, run: Path, words: list[str], code: int, text: str
-) -> None:
-    outcome = flowgmm("predict", *words)
-    assert outcome.code == code
-    assert text in outcome.err
-    assert not list(Path().glob(".*.tmp"))
-
-
 def test_the_data_of_the_run_may_be_gone(flowgmm: Any, run: Path) -> None:
     Path("new.csv").write_text(Path("t.csv").read_text(encoding="utf-8"), encoding="utf-8")
     Path("t.csv").unlink()

@@ -239,13 +239,3 @@ def test_a_mistake_in_the_recipe_is_reported_before_processes_start(flowgmm: Any
     assert outcome.code == 3
     assert "epchs" in outcome.err
     assert "loading torch" not in outcome.err
-
-
-def test_a_dry_run_refuses_several_processes(flowgmm: Any, moons_file: Path) -> None:
-    outcome = flowgmm("train", str(moons_file), "--dry-run", "--processes", "2")
-    assert outcome.code == 2
-    assert "--dry-run takes one step in one process" in outcome.err
-
-
-def test_zero_processes_are_refused(flowgmm: Any, moons_file: Path) -> None:
-    assert flowgmm("train", str(moons_file), "--processes", "0").code == 2

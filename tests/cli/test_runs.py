@@ -132,20 +132,3 @@ def test_a_run_without_results_is_no_obstacle(flowgmm: Any, run: Path, older: Pa
     value = json.loads(flowgmm("runs", "compare", str(run), str(older), "--json").out)
     assert value["runs"][1]["metrics"] is None
     assert value["differences"][0]["accuracy"] is None
-
-
-@pytest.mark.parametrize(
-    ("words", "code", "text"),
-    [
-        (["runs/csv/first"], 2, "two runs or more"),
-        (["runs/csv/first", "runs/csv/first"], 2, "named twice"),
-        (["runs/csv/first", "nowhere"], 6, "not a run directory"),
-        (["runs/csv/first", "runs/csv/twin", "--save", "c.png"], 2, "an HTML file"),
-    ],
-)
-def test_mistakes_in_a_comparison_are_reported(
-    flowgmm: Any, run: Path, twin: Path, words: list[str], code: int, text: str
-) -> None:
-    outcome = flowgmm("runs", "compare", *words)
-    assert outcome.code == code
-    assert text in outcome.err

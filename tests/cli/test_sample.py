@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from own_files import save
+from own_files import texts as own_texts
 
 
 def table(text: str) -> list[dict[str, str]]:
@@ -19,25 +21,13 @@ def table(text: str) -> list[dict[str, str]]:
 @pytest.fixture
 def texts(flowgmm: Any, moons_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    lines = ["text,label"]
-    for index in range(80):
-        words = [("ball", "goal", "team"), ("vote", "law", "party")][index % 2]
-        lines.append(
-            f"{words[index % 3]} {words[(index + 1) % 3]} {index},{'sport' if index % 2 == 0 else 'state'}"
-        )
-    Path("texts.csv").write_text("\n".join(lines), encoding="utf-8")
-    words = [
-        "data={use: csv, path: texts.csv, text: text, label: label, labels: {count: 10}, views: {strong: []},"
-    ]
-    encoder = "encoder: {use: tfidf_svd, dim: 6, min_df: 1}, transforms: [{use: pca, dim: 4}]}"
-    outcome = flowgmm(
-        "train",
-        str(moons_file),
-        words[0] + encoder,
-        "train.epochs=1",
-        "calibration.method=none",
-        "run.dir=runs",
+    save("texts.csv", own_texts(80, classes=("sport", "state")))
+    data = "data={use: csv, path: texts.csv, text: text, label: label, labels: {count: 10}, "
+    data += (
+        "views: {strong: []}, encoder: {use: tfidf_svd, dim: 6, min_df: 1}, transforms: [{use: pca, dim: 4}]}"
     )
+    words = ["train.epochs=1", "calibration.method=none", "run.dir=runs"]
+    outcome = flowgmm("train", str(moons_file), data, *words)
     assert outcome.code == 0, outcome.err
     return Path("texts.csv")
 
@@ -88,31 +78,22 @@ def test_samples_can_be_read_back_as_data(flowgmm: Any, run: Path) -> None:
     source, moved = table(Path("s.csv").read_text(encoding="utf-8")), table(outcome.out)
     assert [row["class"] for row in moved] == ["yes"] * 6
     stay = [index for index, row in enumerate(moved) if row["from"] == "yes"]
-    names = [name for name in source[0] if name not in ("id", "class", "log_density", "confidence")]
     for index in stay:
-        for name in names:
-            try:
-                assert float(moved[index][name]) == pytest.approx(
-                    float(source[index][name]), rel=1e-4, abs=1e-4
-                )
-            except ValueError:
-                assert moved[index][name] == source[index][name]
+        for name in ("x1", "x2"):
+            assert float(moved[index][name]) == pytest.approx(float(source[index][name]), rel=1e-4, abs=1e-4)
 
 
-def test_a_path_goes_from_row_to_row(flowgmm: Any, run: Path) -> None:
-    for path in ("linear", "spherical"):
-        outcome = flowgmm(
-            "sample", "--interpolate", "3", "7", "--data", "t.csv", "--steps", "5", "--path", path
-        )
-        assert outcome.code == 0, outcome.err
-        rows = table(outcome.out)
-        assert [float(row["t"]) for row in rows] == [0, 0.25, 0.5, 0.75, 1]
-        table_rows = table(Path("t.csv").read_text(encoding="utf-8"))
-        for row, source in ((rows[0], table_rows[2]), (rows[-1], table_rows[6])):
-            for name in set(row) & set(source):
-                if source[name].replace(".", "").replace("-", "").isdigit():
-                    assert float(row[name]) == pytest.approx(float(source[name]), rel=1e-4, abs=1e-4)
-        assert "the rows come back from the latent space with an error of at most" in outcome.err
+@pytest.mark.parametrize("path", ["linear", "spherical"])
+def test_a_path_goes_from_row_to_row(flowgmm: Any, run: Path, path: str) -> None:
+    words = ["--interpolate", "3", "7", "--data", "t.csv", "--steps", "5", "--path", path]
+    outcome = flowgmm("sample", *words)
+    assert outcome.code == 0, outcome.err
+    rows, source = table(outcome.out), table(Path("t.csv").read_text(encoding="utf-8"))
+    assert [float(row["t"]) for row in rows] == [0, 0.25, 0.5, 0.75, 1]
+    for row, end in ((rows[0], source[2]), (rows[-1], source[6])):
+        for name in ("x1", "x2"):
+            assert float(row[name]) == pytest.approx(float(end[name]), rel=1e-4, abs=1e-4)
+    assert "the rows come back from the latent space with an error of at most" in outcome.err
 
 
 def test_the_runs_own_rows_are_taken_without_data(flowgmm: Any, run: Path) -> None:
@@ -125,35 +106,6 @@ def test_the_runs_own_rows_are_taken_without_data(flowgmm: Any, run: Path) -> No
 
 def test_means_have_a_row_for_each_class(flowgmm: Any, run: Path) -> None:
     assert [row["id"] for row in table(flowgmm("sample", "--means").out)] == ["no", "yes"]
-
-
-@pytest.mark.parametrize(
-    ("words", "code", "text"),
-    [
-        (["--class", "yess"], 2, "did you mean `yes`"),
-        (["--class", "yes", "--means"], 2, "do not go together"),
-        (["--data", "t.csv"], 2, "--save FILE"),
-        (["-n", "0"], 2, "--number"),
-        (["--temperature", "-1"], 2, "at least 0"),
-        (["--temperature", "0.3,"], 2, "is not a number"),
-        (["--temperature", "nan"], 2, "at least 0"),
-        (["--interpolate", "1,2", "3"], 2, "2 first rows and 1 last rows"),
-        (["--transfer", "al"], 2, "no class `al`"),
-        (["--interpolate", "1", "2", "--steps", "1"], 2, "--steps"),
-        (["--interpolate", "1", "2", "--path", "curved"], 2, "'linear'"),
-        (["--interpolate", "1", "999"], 5, "no row `999`"),
-        (["--transfer", "yes", "--data", "gone.csv"], 5, "gone.csv"),
-        (["--save", "s.png"], 2, "does not make images"),
-        (["--save", "s.docx"], 2, "suffix"),
-        (["--save", "-", "--json"], 2, "stdout"),
-    ],
-)
-def test_senseless_options_are_refused(
-    flowgmm: Any, run: Path, words: list[str], code: int, text: str
-) -> None:
-    outcome = flowgmm("sample", *words)
-    assert (outcome.code, outcome.out) == (code, "")
-    assert text in outcome.err
 
 
 def test_rows_of_a_run_whose_data_is_gone_cannot_be_taken(flowgmm: Any, run: Path) -> None:
@@ -170,14 +122,11 @@ def test_images_become_a_grid_or_arrays(flowgmm: Any) -> None:
     refused = flowgmm("sample")
     assert refused.code == 2
     assert "--save samples.png" in refused.err
-    for words in (
-        ["-n", "9"],
-        ["--class", "3", "--class", "8", "-n", "4"],
-        ["--means"],
-        ["--interpolate", "1", "2"],
-        ["--transfer", "5", "-n", "3"],
-    ):
-        outcome = flowgmm("sample", *words, "--save", "s.png")
+    for line in (
+        "-n 9", "--class 3 --class 8 -n 4", "--means", "--interpolate 1 2", "--transfer 5 -n 3",
+        "-n 9 --temperature 0.3,1", "--interpolate 1,2,3 4,5,6", "--transfer all -n 3",
+    ):  # fmt: skip
+        outcome = flowgmm("sample", *line.split(), "--save", "s.png")
         assert outcome.code == 0, outcome.err
         assert Path("s.png").read_bytes().startswith(b"\x89PNG")
         Path("s.png").unlink()
@@ -216,7 +165,6 @@ def test_samples_are_drawn_around_the_training_rows_by_default(flowgmm: Any, run
     means, rows, default = (json.loads(flowgmm("sample", *more, "--json").out)["rows"] for more in words)
     assert [row["class"] for row in means] == [row["class"] for row in rows]
     assert means != rows == default
-    assert flowgmm("sample", "--around", "nothing").code == 2
 
 
 def test_several_temperatures_share_their_random_numbers(flowgmm: Any, run: Path) -> None:
@@ -249,19 +197,3 @@ def test_rows_are_carried_into_every_class(flowgmm: Any, run: Path) -> None:
     for row in rows[:2]:
         alone = table(flowgmm("sample", "--transfer", row["class"], "--data", "t.csv", "-n", "2").out)
         assert row["x1"] == alone[0]["x1"]
-
-
-@pytest.mark.usefixtures("digits_run")
-def test_images_are_drawn_by_temperature_path_and_class(flowgmm: Any) -> None:
-    sizes = []
-    for words in (
-        ["-n", "9", "--temperature", "0.3,1"],
-        ["--class", "3", "-n", "2", "--temperature", "0,0.5,1"],
-        ["--interpolate", "1,2,3", "4,5,6"],
-        ["--transfer", "all", "-n", "3"],
-    ):
-        outcome = flowgmm("sample", *words, "--save", "s.png")
-        assert outcome.code == 0, outcome.err
-        sizes.append(len(Path("s.png").read_bytes()))
-    assert min(sizes) > 5000
-    assert flowgmm("sample", "--transfer", "all", "-n", "2", "--json").code == 0

@@ -196,7 +196,7 @@ def test_notes_about_overrides_are_on_stderr(flowgmm: Any) -> None:
 SEARCH = "search={keep: 1, folds: 2, candidates: {plain: {}, wide: {flow.hidden: 12}}}"
 
 
-def test_a_search_is_shown_beside_the_test(flowgmm: Any) -> None:
+def test_a_search_is_shown_beside_the_test_and_part_of_the_json(flowgmm: Any) -> None:
     outcome = flowgmm(*WORDS[:-1], SEARCH)
     assert outcome.code == 0, outcome.err
     lines = outcome.out.splitlines()
@@ -205,25 +205,17 @@ def test_a_search_is_shown_beside_the_test(flowgmm: Any) -> None:
     assert {lines[2].split()[0], lines[3].split()[0]} == {"plain", "wide"}
     assert lines[2].endswith("kept")
     assert "search  " in outcome.err
-
-
-def test_a_search_is_part_of_the_json(flowgmm: Any) -> None:
     search = json.loads(flowgmm(*WORDS[:-1], SEARCH, "--json").out)["search"]
     assert search["kept"] == [search["candidates"][0]["name"]]
     assert "has the best score" in search["reason"]
-    assert {candidate["name"] for candidate in search["candidates"]} == {"plain", "wide"}
 
 
-def test_auto_adds_the_standard_search() -> None:
+def test_auto_adds_the_standard_search_and_no_auto_removes_one(flowgmm: Any) -> None:
     assert load("two_moons", [], [], auto=False).search is None
     search = load("two_moons", [], [], auto=True).search
     assert search is not None
     assert list(search.candidates) == [
         "as_given", "little_noise", "much_noise", "deep", "spread", "estimated_prior",
     ]  # fmt: skip
-
-
-def test_no_auto_removes_the_search_of_a_recipe(flowgmm: Any) -> None:
     assert load("csv", [*WORDS[2:4]], [], auto=False).search is not None
-    value = json.loads(flowgmm(*WORDS[:-1], "--no-auto", "--json").out)
-    assert value["search"] is None
+    assert json.loads(flowgmm(*WORDS[:-1], "--no-auto", "--json").out)["search"] is None
