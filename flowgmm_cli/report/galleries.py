@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,30 +36,29 @@ QUANTILES = {"lowest": 0.0, "lower quarter": 0.25, "middle": 0.5, "upper quarter
 """Quantiles of a score around which rows are shown."""
 
 
-def gallery_section(context: ReportContext) -> list[Part]:
+def gallery_section(context: ReportContext) -> Iterator[Part]:
     """Validation rows that are typical of their class, odd ones, and uncertain ones."""
     model, validation = context.trained.model, context.validation
     statistics = compute_row_statistics(model, validation.encoded, validation.rows.labels)
     classes = np.unique(statistics.classes).tolist()
-    parts: list[Part] = [
-        Paragraph(
-            f"For each class the {validation.name} with the highest and the lowest class-conditional "
-            "density, log p(x | class): the most typical and the oddest rows by the model. The class is the "
-            "label, or the predicted class of rows without a label."
-        )
-    ]
+    yield Paragraph(
+        f"For each class the {validation.name} with the highest and the lowest class-conditional density, "
+        "log p(x | class): the most typical and the oddest rows by the model. The class is the label, or the "
+        "predicted class of rows without a label."
+    )
     if len(classes) > MAX_CLASSES:
         omitted = pluralise(len(classes) - MAX_CLASSES, "further class")
-        parts.append(Paragraph(f"Not shown: {omitted}.", "note"))
+        yield Paragraph(f"Not shown: {omitted}.", "note")
         classes = classes[:MAX_CLASSES]
     if context.image_column is None or (images := validation.encoded.images) is None:
-        return [*parts, *_tables(context, statistics, classes)]
-    return [*parts, *_image_parts(context, statistics, images.numpy(), classes)]
+        yield from _tables(context, statistics, classes)
+    else:
+        yield from _image_parts(context, statistics, images.numpy(), classes)
 
 
 def _image_parts(
     context: ReportContext, statistics: RowStatistics, images: Images, classes: Sequence[int]
-) -> list[Part]:
+) -> Iterator[Part]:
     names, limits = context.trained.class_names, context.image_limits
     wrong = statistics.predicted != statistics.classes
     rows = []
@@ -74,18 +73,18 @@ def _image_parts(
         "The number under each image is log p(x | class) in nats; framed images are misclassified. Simple "
         "images tend to have a higher density than complex ones."
     )
-    gallery = plot(figure, name="gallery", caption=caption)
+    yield plot(figure, name="gallery", caption=caption)
     places = select_uncertain(statistics, UNCERTAIN_IMAGES)
     pairs = zip(statistics.classes[places], statistics.predicted[places], strict=True)
     notes = [f"{shorten(names[index], 6)} / {shorten(names[predicted], 6)}" for index, predicted in pairs]
     row = ImageRow("", [images[places]], notes, wrong[places].tolist())
     figure = image_grid_figure([row], limits=limits, title="Most uncertain images")
     caption = "Under each image its class and the predicted class; images whose classes differ are framed."
-    text = "The images with the highest entropy of the class probabilities, in descending order:"
-    return [gallery, Paragraph(text), plot(figure, name="doubtful", caption=caption)]
+    yield Paragraph("The images with the highest entropy of the class probabilities, in descending order:")
+    yield plot(figure, name="doubtful", caption=caption)
 
 
-def _tables(context: ReportContext, statistics: RowStatistics, classes: Sequence[int]) -> list[Part]:
+def _tables(context: ReportContext, statistics: RowStatistics, classes: Sequence[int]) -> Iterator[Part]:
     names, rows = context.trained.class_names, context.validation.rows
     inputs = [column.name for column in context.trained.preprocessor.columns]
     columns = inputs[:MAX_COLUMNS]
@@ -110,15 +109,9 @@ def _tables(context: ReportContext, statistics: RowStatistics, classes: Sequence
         for row in select_uncertain(statistics, UNCERTAIN_ROWS)
     ]
     density, rest = "log p(x | class)", ["predicted", *columns]
-    return [
-        Table(["class", "", "id", density, *rest], extremes, caption, right=[density]),
-        Table(
-            ["class", "id", "entropy", *rest],
-            uncertain,
-            "The most uncertain rows: entropy of the class probabilities, in nats.",
-            right=["entropy"],
-        ),
-    ]
+    yield Table(["class", "", "id", density, *rest], extremes, caption, right=[density])
+    caption = "The most uncertain rows: entropy of the class probabilities, in nats."
+    yield Table(["class", "id", "entropy", *rest], uncertain, caption, right=["entropy"])
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,7 @@ class LatentRows:
     class_names: Sequence[str]
 
 
-def latent_section(context: ReportContext) -> list[Part]:
+def latent_section(context: ReportContext) -> Iterator[Part]:
     """The validation rows in two dimensions of the latent space."""
     trained, validation = context.trained, context.validation
     if trained.preprocessor.dim < 2:
@@ -61,7 +61,7 @@ def latent_section(context: ReportContext) -> list[Part]:
         caption += f" The figure shows the first of {members} members."
     if (rows.labels < 0).any():
         caption += " Grey dots have no known class."
-    return [plot(latent_figure(rows, title="Latent space"), name="latent", caption=caption)]
+    yield plot(latent_figure(rows), name="latent", caption=caption)
 
 
 def latent_rows(trained: TrainedModel, rows: ScoreInputs, labels: npt.NDArray[np.integer[Any]]) -> LatentRows:

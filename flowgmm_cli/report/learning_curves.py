@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
 
 from flowgmm_cli.errors import FlowgmmError
 from flowgmm_cli.plugins.registry import registry
 from flowgmm_cli.report.context import ReportContext, UnavailableError
-from flowgmm_cli.report.figures import ACCENT, LINE_COLOURS, SECOND, annotate, figure_style, new_axes
+from flowgmm_cli.report.figures import ACCENT, LINE_COLOURS, SECOND, figure_style, new_axes
 from flowgmm_cli.report.page import Paragraph, Part, plot
 from flowgmm_cli.runs import read_metrics
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _MAX_POINTS = 800  # of a line; longer series are thinned out
@@ -71,15 +68,14 @@ class Series(NamedTuple):
     values: Sequence[float]
 
 
-def curves_section(context: ReportContext) -> list[Part]:
+def curves_section(context: ReportContext) -> Iterator[Part]:
     """Figures of the loss and its terms, the monitored metrics and the learning rate."""
     history = read_history(context.run.metrics)
     if "loss" not in history:
         raise UnavailableError("Nothing was logged: metrics.jsonl is missing or empty.")
-    parts: list[Part] = []
     members = len(context.info.get("members") or ())
     if members > 1:
-        parts.append(Paragraph(f"These are the curves of the first of {members} members.", "note"))
+        yield Paragraph(f"These are the curves of the first of {members} members.", "note")
     terms = {name.removeprefix("loss."): history[name] for name in history if name.startswith("loss.")}
     names = {term: _LOSS_TERMS.get(term, term.replace("_", " ")).partition(" (")[0] for term in terms}
     figure = curves_figure(
@@ -87,7 +83,7 @@ def curves_section(context: ReportContext) -> list[Part]:
         title=METRICS["loss"].title,
         subtitle=f"sum of its terms, lower is better · {history['loss'].values[-1]:.3f} at the end",
     )
-    parts.append(plot(figure, name="loss", caption=_describe_loss(context, terms)))
+    yield plot(figure, name="loss", caption=_describe_loss(context, terms))
     best = context.info.get("best") or {}
     for name, metric in METRICS.items():
         if name not in history or name == "loss":
@@ -101,15 +97,14 @@ def curves_section(context: ReportContext) -> list[Part]:
             caption += f" The weights of epoch {epoch} are the best by this metric, and the model has them."
         lines, title = {metric.title: history[name]}, metric.title
         figure = curves_figure(lines, title=title, subtitle=subtitle, number=number, best_epoch=epoch)
-        parts.append(plot(figure, name=name.replace(".", "-"), caption=caption))
+        yield plot(figure, name=name.replace(".", "-"), caption=caption)
     if "lr" in history:
         subtitle = f"at most {max(history['lr'].values):.2g}"
         figure = curves_figure(
             {"lr": history["lr"]}, title="Learning rate", subtitle=subtitle, number="{x:.2g}"
         )
         caption = "Learning rate, the step size of the optimiser, by epoch."
-        parts.append(plot(figure, name="learning-rate", caption=caption))
-    return parts
+        yield plot(figure, name="learning-rate", caption=caption)
 
 
 def _describe_loss(context: ReportContext, terms: Mapping[str, Series]) -> str:
@@ -154,7 +149,8 @@ def curves_figure(
 
     `number` is the format of the numbers beside the axis. A mark in the first line shows the best epoch.
     """
-    figure, axes = new_axes(4.9, 3.4 if len(lines) > 1 else 2.9, title, subtitle)
+    has_legend = len(lines) > 1 or best_epoch is not None
+    figure, axes = new_axes(4.9, 3.4 if has_legend else 2.9, title, subtitle)
     for index, (name, series) in enumerate(lines.items()):
         colour = LINE_COLOURS[(index - 1) % len(LINE_COLOURS)] if index else ACCENT
         step = max(1, len(series.epochs) // _MAX_POINTS)
@@ -169,22 +165,10 @@ def curves_figure(
     axes.grid(axis="y")
     if number:
         axes.yaxis.set_major_formatter(number)
-    if len(lines) > 1:
+    if best_epoch is not None:
+        label = f"best: epoch {best_epoch:g}"
+        axes.axvline(best_epoch, color=SECOND, linewidth=1.1, linestyle="--", label=label)
+    if has_legend:
         columns = 2 if max(map(len, lines)) < 30 else 1
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=columns, columnspacing=1.2)
-    if best_epoch is not None:
-        _mark_best(axes, next(iter(lines.values())), best_epoch)
     return figure
-
-
-def _mark_best(axes: Axes, series: Series, best: float) -> None:
-    index = int(np.abs(np.array(series.epochs) - best).argmin())
-    epoch, value = series.epochs[index], series.values[index]
-    axes.axvline(epoch, color=SECOND, linewidth=1.1, linestyle="--")
-    axes.plot(epoch, value, "o", color=SECOND, markersize=6)
-    low, high = axes.get_ylim()
-    on_the_right = epoch > (min(series.epochs) + max(series.epochs)) / 2
-    x, side = (-6, "right") if on_the_right else (6, "left")
-    y, edge = (0.04, "bottom") if value > (low + high) / 2 else (0.96, "top")
-    style = {"xycoords": ("data", "axes fraction"), "ha": side, "va": edge, "color": SECOND}
-    annotate(axes, f"best: epoch {best:g}", (epoch, y), (x, 0), **style)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from flowgmm_cli.evaluation.detection import detection_metrics
 from flowgmm_cli.files import read_json
 from flowgmm_cli.inference.pseudo_ood import score_inputs, swap_features, transforms_log_det
 from flowgmm_cli.report.context import NamedRows, ReportContext, UnavailableError
-from flowgmm_cli.report.figures import ACCENT, GREY, INK, SECOND, annotate, figure_style, new_axes
+from flowgmm_cli.report.figures import ACCENT, GREY, INK, SECOND, figure_style, new_axes
 from flowgmm_cli.report.galleries import IMAGES_PER_ROW, positions_by_quantile, score_figure
 from flowgmm_cli.report.page import Paragraph, Part, Table, plot
 from flowgmm_cli.report.text import percent, pluralise, shorten
@@ -36,7 +36,7 @@ MIN_THRESHOLD_ROWS = 200  # with fewer, a threshold of 5 % is uncertain by sever
 MAX_COMPARISONS = 6  # stored comparisons in the table
 
 
-def ood_section(context: ReportContext) -> list[Part]:
+def ood_section(context: ReportContext) -> Iterator[Part]:
     """Histogram of the default score, table of all scores, and stored comparisons of `flowgmm ood`."""
     detector = context.trained.detector
     if detector is None:
@@ -53,15 +53,16 @@ def ood_section(context: ReportContext) -> list[Part]:
     )
     if rows < MIN_THRESHOLD_ROWS:
         text += " With so few rows that is a rough figure."
-    parts: list[Part] = [Paragraph(text)]
+    yield Paragraph(text)
     try:
-        parts += _comparison(context, detector, fpr)
+        yield from _comparison(context, detector, fpr)
     except FlowgmmError as error:
-        parts.append(Paragraph(f"There is no histogram: {error.message.rstrip('.')}.", "note"))
-    return [*parts, *_selection_table(facts), *_read_comparisons(context.run.path / "ood")]
+        yield Paragraph(f"There is no histogram: {error.message.rstrip('.')}.", "note")
+    yield from _selection_table(facts)
+    yield from _read_comparisons(context.run.path / "ood")
 
 
-def _comparison(context: ReportContext, detector: Detector, fpr: float) -> list[Part]:
+def _comparison(context: ReportContext, detector: Detector, fpr: float) -> Iterator[Part]:
     """Validation rows against the rows of `--out`, or against pseudo-OOD rows."""
     trained = context.trained
     rng = np.random.default_rng(derive_seed(trained.recipe.run.seed, "report"))
@@ -94,22 +95,20 @@ def _comparison(context: ReportContext, detector: Detector, fpr: float) -> list[
         "are flagged. Less overlap is better separation: AUROC is the probability that one of the others "
         "scores higher than an ordinary row (0.5: chance, 1: always)."
     )
+    yield plot(figure, name="ood", caption=caption)
     rows = []
     for name in sorted(names, key=lambda name: -metrics[name].auroc):
         flagged = float((others[name] > detector.threshold(name, fpr)).mean())
         values = (metrics[name].auroc, metrics[name].aupr_in, metrics[name].aupr_out, metrics[name].fpr95)
         rows.append([name, *(f"{value:.3f}" for value in values), percent(flagged)])
     columns = ["score", "AUROC", "AUPR-in", "AUPR-out", "FPR95", "others flagged"]
-    table_caption = (
+    caption = (
         f"All scores of the run on {pluralise(len(inside.rows), 'ordinary row')} and "
         f"{pluralise(len(outside.rows), 'other row')}. FPR95: share of ordinary rows flagged at the "
         "threshold that flags 95 % of the others."
     )
-    return [
-        plot(figure, name="ood", caption=caption),
-        Table(columns, rows, table_caption, right=columns[1:], highlight=[score]),
-        *_image_parts(context, (inside, ordinary[score]), (outside, others[score]), score, threshold),
-    ]
+    yield Table(columns, rows, caption, right=columns[1:], highlight=[score])
+    yield from _image_parts(context, (inside, ordinary[score]), (outside, others[score]), score, threshold)
 
 
 def _sample(rows: NamedRows, rng: np.random.Generator) -> NamedRows:
@@ -126,11 +125,11 @@ def _image_parts(
     outside: tuple[NamedRows, Floats],
     score: str,
     threshold: float,
-) -> list[Part]:
+) -> Iterator[Part]:
     """Images by score, if rows are images: out-of-distribution ones with pixels, and ordinary ones."""
     images, foreign = inside[0].encoded.images, outside[0].encoded.images
     if context.image_column is None or images is None:
-        return []
+        return
     top = np.argsort(-inside[1], kind="stable")[:IMAGES_PER_ROW]
     others = None
     if foreign is not None:
@@ -148,15 +147,15 @@ def _image_parts(
         "Images by score in ascending order, and the ordinary images with the highest scores; flagged images "
         "are framed. `flowgmm ood --out FILE --gallery g.png` shows those of other files."
     )
-    return [plot(figure, name="ood-images", caption=caption)]
+    yield plot(figure, name="ood-images", caption=caption)
 
 
-def _selection_table(facts: Mapping[str, Any]) -> list[Part]:
+def _selection_table(facts: Mapping[str, Any]) -> Iterator[Part]:
     """Table of the choice of the default score."""
     table = facts.get("choice") or {}
     kinds = list(dict.fromkeys(kind for values in table.values() for kind in values))
     if not kinds:
-        return []
+        return
     rows = [
         [name, *(f"{values[kind]:.3f}" if kind in values else None for kind in kinds)]
         for name, values in table.items()
@@ -167,12 +166,11 @@ def _selection_table(facts: Mapping[str, Any]) -> list[Part]:
     )
     highlight = [str(facts.get("default"))]
     summary = "how the default was chosen"
-    return [Table(["score", *kinds], rows, caption, right=kinds, highlight=highlight, summary=summary)]
+    yield Table(["score", *kinds], rows, caption, right=kinds, highlight=highlight, summary=summary)
 
 
-def _read_comparisons(folder: Path) -> list[Part]:
+def _read_comparisons(folder: Path) -> Iterator[Part]:
     """Read the comparisons that `flowgmm ood` has stored in the run, the newest first."""
-    parts: list[Part] = []
     rows = []
     files = sorted(folder.glob("*.json"), key=lambda file: -file.stat().st_mtime)
     for file in files[:MAX_COMPARISONS]:
@@ -190,14 +188,13 @@ def _read_comparisons(folder: Path) -> list[Part]:
                 threshold = float(values["threshold"])
                 figure = histogram_figure(*sides, score=score, threshold=threshold, auroc=auroc)
                 caption = f"The last comparison by `flowgmm ood`: {inside} against {outside}."
-                parts.append(plot(figure, name="ood-last", caption=caption))
+                yield plot(figure, name="ood-last", caption=caption)
         except (FlowgmmError, LookupError, TypeError, ValueError):
             continue  # damaged, or written by another program
     if rows:
         columns = ["in", "out", "rows in", "rows out", "score", "AUROC", "95 % interval", "flagged"]
         caption = "Comparisons by `flowgmm ood --in X --out Y`."
-        parts.append(Table(columns, rows, caption, right=[*columns[2:4], *columns[5:]]))
-    return parts
+        yield Table(columns, rows, caption, right=[*columns[2:4], *columns[5:]])
 
 
 @figure_style()
@@ -231,11 +228,7 @@ def histogram_figure(
         axes.xaxis.set_major_formatter(lambda value, position: f"{value:,.6g}")
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(0, axes.get_ylim()[1] * 1.12)
-    axes.axvline(threshold, color=INK, linewidth=1.2, linestyle="--")
-    x = axes.transAxes.inverted().transform(axes.transData.transform((threshold, 0)))[0]
-    offset, side = (-5, "right") if x > 0.6 else (5, "left")
-    style = {"xycoords": ("data", "axes fraction"), "ha": side, "va": "top"}
-    annotate(axes, f"threshold {threshold:.4g}", (threshold, 1), (offset, -4), **style)
+    axes.axvline(threshold, color=INK, linewidth=1.2, linestyle="--", label=f"threshold {threshold:.4g}")
     name = score.replace("_", " ").replace("knn", "kNN")
     axes.set(xlabel=f"{name}: higher is further out", ylabel="share of rows")
     axes.grid(axis="y")

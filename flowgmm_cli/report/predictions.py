@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,7 +32,7 @@ MAX_LINED_CLASSES = 40
 MAX_NAMES = 60
 
 
-def confusion_section(context: ReportContext) -> list[Part]:
+def confusion_section(context: ReportContext) -> Iterator[Part]:
     """The confusion matrix of the test rows."""
     figure = confusion_figure(context.require_evaluation().classification, title="Confusion matrix")
     caption = (
@@ -39,7 +40,7 @@ def confusion_section(context: ReportContext) -> list[Part]:
         "The colour is the share of the true class, so a dark cell off the diagonal is a common confusion "
         "of that class."
     )
-    return [plot(figure, name="confusion", caption=caption)]
+    yield plot(figure, name="confusion", caption=caption)
 
 
 @figure_style()
@@ -86,7 +87,7 @@ def _label_classes(axes: Axes, names: list[str]) -> None:
     axes.tick_params(which="both", labelsize=9.0 if classes <= 20 else 6.5, length=0)
 
 
-def reliability_section(context: ReportContext) -> list[Part]:
+def reliability_section(context: ReportContext) -> Iterator[Part]:
     """The reliability diagram of the test rows."""
     metrics = context.require_evaluation().classification
     figure = reliability_figure(metrics, title="Accuracy by confidence", with_metrics=False)
@@ -96,9 +97,9 @@ def reliability_section(context: ReportContext) -> list[Part]:
         "model is overconfident, inside it underconfident. Pale bars rest on few rows. Below: number of rows "
         "by confidence."
     )
-    parts: list[Part] = [plot(figure, name="reliability", caption=caption)]
-    calibration = context.info.get("calibration")
-    return [*parts, Paragraph(describe_calibration(calibration))] if calibration else parts
+    yield plot(figure, name="reliability", caption=caption)
+    if calibration := context.info.get("calibration"):
+        yield Paragraph(describe_calibration(calibration))
 
 
 @figure_style()
@@ -159,26 +160,22 @@ def _draw_histogram(axes: Axes, metrics: ClassificationMetrics) -> None:
     axes.set_ylim(0, max([*shares, 0.01]) * 1.15)
     axes.grid(axis="y")
     confidence = mean_confidence(metrics)
-    x, side = (0.03, "left") if min(confidence, metrics.accuracy) > 0.5 else (0.97, "right")
-    style: dict[str, Any] = {"transform": axes.transAxes, "va": "top", "ha": side, "fontsize": 8.5}
-    for y, text, value, colour, line in (
-        (0.9, "— mean confidence", confidence, SECOND, "-"),
-        (0.72, "- - accuracy", metrics.accuracy, ACCENT, "--"),
-    ):
-        axes.axvline(value, color=colour, linewidth=1.4, linestyle=line)
-        axes.text(x, y, f"{text} {value:.3f}", color=colour, **style)
+    axes.axvline(confidence, color=SECOND, linewidth=1.4, label=f"mean confidence {confidence:.3f}")
+    label = f"accuracy {metrics.accuracy:.3f}"
+    axes.axvline(metrics.accuracy, color=ACCENT, linewidth=1.4, linestyle="--", label=label)
+    axes.legend(loc="upper left" if min(confidence, metrics.accuracy) > 0.5 else "upper right", fontsize=8.5)
 
 
-def calibration_section(context: ReportContext) -> list[Part]:
+def calibration_section(context: ReportContext) -> Iterator[Part]:
     """Temperature, and the class frequencies that the model assumes."""
     calibration = context.info.get("calibration")
     if not calibration:
         raise UnavailableError("The run stopped before its calibration.")
-    parts: list[Part] = [Paragraph(describe_calibration(calibration))]
+    yield Paragraph(describe_calibration(calibration))
     if calibration.get("accuracy") is not None:
         labels, accuracy = pluralise(int(calibration["rows"]), "label"), percent(calibration["accuracy"])
         text = f"The model predicted {accuracy} of the {labels} of the calibration right."
-        parts.append(Paragraph(text, "note"))
+        yield Paragraph(text, "note")
     prior = context.facts.get("class_prior")
     if prior and len(prior) == len(context.class_names):
         caption = (
@@ -186,5 +183,4 @@ def calibration_section(context: ReportContext) -> list[Part]:
             "the classes have other frequencies where the model is used, its confidences shift."
         )
         rows = [[name, percent(share)] for name, share in zip(context.class_names, prior, strict=True)]
-        parts.append(class_table(["class", "assumed share"], rows, caption))
-    return parts
+        yield class_table(["class", "assumed share"], rows, caption)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SCHEMA = "flowgmm/report/1"
-BuildSection = Callable[[ReportContext], Sequence[Part]]
+BuildSection = Callable[[ReportContext], Iterable[Part]]
 
 SECTIONS: tuple[tuple[str, str, BuildSection], ...] = (
     ("summary", "Summary", tables.summary_section),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -33,7 +33,7 @@ TEMPERATURES = (0.3, TEMPERATURE, 1.0)
 SampleMode = Literal["draw", "means", "interpolate", "transfer", "features"]
 
 
-def samples_section(context: ReportContext) -> list[Part]:
+def samples_section(context: ReportContext) -> Iterator[Part]:
     """Samples of each class."""
     trained = context.trained
     classes = list(range(min(len(trained.class_names), MAX_CLASSES)))
@@ -43,18 +43,18 @@ def samples_section(context: ReportContext) -> list[Part]:
     origin = "None of these rows is in the data."
     if is_text:
         origin = "A sampled vector is no text; the training texts nearest to it represent it."
-    introduction = (
+    yield Paragraph(
         "Latent vectors are drawn from the Gaussians of the classes and mapped back through the flow, at "
         f"{temperature} (1 is the model's own spread; lower is closer to the mean of the class). {origin}"
     )
-    parts: list[Part] = [Paragraph(introduction)]
     if len(classes) < len(trained.class_names):
         omitted = pluralise(len(trained.class_names) - len(classes), "further class")
-        parts.append(Paragraph(f"Not shown: {omitted}.", "note"))
+        yield Paragraph(f"Not shown: {omitted}.", "note")
     if is_image:
-        return [*parts, _images(trained, classes)]
-    rows = _draw(trained, ROWS_PER_CLASS, classes, TEMPERATURE)
-    return [*parts, _texts(context, rows) if is_text else _table(rows)]
+        yield _images(trained, classes)
+    else:
+        rows = _draw(trained, ROWS_PER_CLASS, classes, TEMPERATURE)
+        yield _texts(context, rows) if is_text else _table(rows)
 
 
 def _draw(trained: TrainedModel, count: int, classes: list[int], temperature: float) -> GeneratedRows:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from flowgmm_cli.evaluation.metrics import ClassificationMetrics, Evaluation
+from flowgmm_cli.evaluation.metrics import ClassificationMetrics, Evaluation, Interval
 from flowgmm_cli.recipe.schema import Recipe
 
 _MAX_ENTRIES = 8  # of a vector that are written
@@ -23,6 +23,11 @@ def percent(share: float, digits: int = 1) -> str:
     ('96.7 %', '100.0 %')
     """
     return f"{100 * share:.{digits}f} %"
+
+
+def percent_range(interval: Interval) -> str:
+    """Format the ends of an interval of shares."""
+    return f"{percent(interval.low)} to {percent(interval.high)}"
 
 
 def pluralise(number: int, noun: str) -> str:

@@ -210,6 +210,7 @@ def test_the_axis_is_asinh_scaled_for_far_rows_only(outside: np.ndarray, scale: 
     assert [text.get_text() for text in legend.get_texts()] == [
         "a $x$ · 0.0% flagged",
         f"b · {flagged:.1%} flagged",
+        f"threshold {INSIDE.max():.4g}",
     ]
 
 

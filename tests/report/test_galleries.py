@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def pixels(figure: Figure) -> np.ndarray:
     return np.asarray(values)[..., 0]
 
 
-def plots(parts: Sequence[Part], name: str = "") -> list[Plot]:
+def plots(parts: Iterable[Part], name: str = "") -> list[Plot]:
     return [part for part in parts if isinstance(part, Plot) and name in part.name]
 
 
@@ -194,7 +194,7 @@ def test_images_are_sorted_by_score_and_framed_if_flagged() -> None:
 
 
 def test_a_table_has_typical_and_odd_rows_in_its_own_columns(context: ReportContext) -> None:
-    parts = gallery_section(context)
+    parts = list(gallery_section(context))
     assert isinstance(parts[0], Paragraph)
     first, second = (part for part in parts if isinstance(part, Table))
     names = [column.name for column in context.trained.preprocessor.columns]

@@ -219,7 +219,7 @@ def test_the_report_shows_baselines_and_the_search(awkward: Run) -> None:
     search = {"kept": ["<deep>"], "reason": "it won", "candidates": [candidate]}
     (awkward.path / "search.json").write_text(json.dumps(search), encoding="utf-8")
     context = ReportContext(awkward, DataContext())
-    text = str([build(context) for key, _, build in SECTIONS if key in ("summary", "baselines", "race")])
+    text = str([[*build(context)] for key, _, build in SECTIONS if key in ("summary", "baselines", "race")])
     for part in (
         "kNN did best among 1 simpler methods",
         "with 25.0 %",
