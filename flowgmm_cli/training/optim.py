@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -84,23 +84,24 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-def clip_gradients(model: nn.Module, max_norm: float | None) -> Tensor:
-    """Scale gradients, sharded or not, to a total norm of at most `max_norm`; return the norm before."""
-    with_grad = [parameter for parameter in model.parameters() if parameter.grad is not None]
-    sharded = [parameter for parameter in with_grad if hasattr(parameter, "full_tensor")]
-    other = [parameter for parameter in with_grad if not hasattr(parameter, "full_tensor")]
-    norm = torch.nn.utils.get_total_norm(_grads(other))
+def gradient_norm(model: nn.Module) -> Tensor:
+    """Total norm of the gradients, sharded or not."""
+    grads = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    sharded = [grad for grad in grads if hasattr(grad, "full_tensor")]
+    norm = torch.nn.utils.get_total_norm([grad for grad in grads if not hasattr(grad, "full_tensor")])
     if sharded:
-        sharded_norm: Any = torch.nn.utils.get_total_norm(_grads(sharded))
+        sharded_norm: Any = torch.nn.utils.get_total_norm(sharded)
         norm = torch.hypot(norm, sharded_norm.full_tensor())
-    if max_norm is not None:
-        for parameters in (other, sharded):
-            torch.nn.utils.clip_grads_with_norm_(parameters, max_norm, norm)
     return norm
 
 
-def _grads(parameters: Iterable[nn.Parameter]) -> list[Tensor]:
-    return [parameter.grad for parameter in parameters if parameter.grad is not None]
+def clip_gradients(optimiser: torch.optim.Optimizer, norm: Tensor, max_norm: float | None) -> None:
+    """Let the next step of a fused optimiser scale gradients of a total `norm` to at most `max_norm`.
+
+    It divides them by `grad_scale` as it reads them, which saves a pass over all gradients.
+    """
+    if max_norm is not None:
+        optimiser.grad_scale = ((norm + 1e-6) / max_norm).clamp(min=1.0).float()  # type: ignore[attr-defined]
 
 
 def create_ema_model(model: FlowMixture) -> FlowMixture:

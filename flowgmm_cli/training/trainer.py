@@ -184,7 +184,8 @@ class Trainer:
         torch.autograd.backward(self.guard.poison(loss))
         if self.group.world_size > 1:
             self._exchange()
-        norm = optim.clip_gradients(self.model, train.clip_norm)
+        norm = optim.gradient_norm(self.model)
+        optim.clip_gradients(self.optimiser, norm, train.clip_norm)
         if self.sharding.on:
             for name, parameter in self.model.named_parameters():
                 self.parameters[name].grad = local_shard(parameter.grad)
