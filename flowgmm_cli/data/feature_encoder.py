@@ -165,7 +165,10 @@ class FeatureEncoder:
         if problems:
             first, count = min(problems), Counter(problems.values())
             reason = problems[first]
-            raise DataError(f"{reason}: {count[reason]:,} rows, the first is {rows.ids[first]}")
+            raise DataError(
+                f"{reason}: {count[reason]:,} rows, the first is {rows.ids[first]}",
+                hint="correct these rows; data.missing=median fills in missing cells",
+            )
         if not context.streaming:
             unseen = UnseenCategories(self)
             unseen.add(rows)

@@ -112,11 +112,11 @@ CASES: dict[str, tuple[Callable[[], None], list[str], int, list[str]]] = {
     ),
     "NaN cells": (
         table(with_cells(r4c0="", r9c0="NaN")), ["data.missing=error", "data.split={test: 0, val: 0}"],
-        5, ["column `x1` has 2 missing or infinite cells", "row train:4", "data.missing=median"],
+        5, ["column `x1` is missing", "2 rows, the first is train:4", "data.missing=median"],
     ),
     "infinite cells": (
         table(with_cells(r5c1="inf")), ["data.missing=error", "data.split={test: 0, val: 0}"],
-        5, ["column `x2` has 1 missing or infinite cells", "row train:5"],
+        5, ["column `x2` is missing or infinite", "the first is train:5"],
     ),
     "too many labels asked for": (
         nothing, ["data.labels.count=99"], 5, ["99 labelled rows", "24 rows have a label"],
