@@ -32,7 +32,8 @@ def data_context(progress: output.Progress) -> DataContext:
     from flowgmm_cli.api import DataContext
     from flowgmm_cli.data.cache import user_cache_dir
 
-    return DataContext(cache_dir=str(user_cache_dir()), progress=progress, note=output.note)
+    offline, cache = output.settings.offline, str(user_cache_dir())
+    return DataContext(offline=offline, cache_dir=cache, progress=progress, note=output.note)
 
 
 def select_run(argument: str | None, flag: str | None) -> Run:

@@ -50,7 +50,7 @@ def flowgmm(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
     registry.cache_clear()
     yield run
     registry.cache_clear()
-    output.settings.quiet = output.settings.verbose = False
+    output.settings.quiet = output.settings.verbose = output.settings.offline = False
 
 
 def train_run(folder: Path, recipe: str, words: list[str]) -> None:

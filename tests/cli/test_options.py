@@ -2,20 +2,29 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from flowgmm_cli.cli.options import _set_offline, complete_recipe
+from flowgmm_cli.cli import output
+from flowgmm_cli.cli.options import complete_recipe
+from flowgmm_cli.cli.session import data_context
 
 
-def test_offline_reaches_the_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("words", "variable"), [(("--offline",), ""), ((), "1"), ((), "")])
+def test_offline_reaches_sources_and_libraries(
+    flowgmm: Any, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...], variable: str
+) -> None:
     for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
         monkeypatch.setenv(name, "")  # restored after the test
         monkeypatch.delenv(name)
-    assert _set_offline(False) is False
-    assert "HF_HUB_OFFLINE" not in os.environ
-    assert _set_offline(True) is True
-    assert os.environ["HF_HUB_OFFLINE"] == os.environ["HF_DATASETS_OFFLINE"] == "1"
+    if variable:
+        monkeypatch.setenv("FLOWGMM_OFFLINE", variable)
+    expected = bool(words or variable)
+    assert flowgmm("recipes", "list", *words).code == 0
+    assert data_context(output.PlainProgress()).offline is expected
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+        assert os.environ.get(name, "") == ("1" if expected else "")
 
 
 def test_completion_knows_bundled_names_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
