@@ -19,7 +19,8 @@ from flowgmm_cli.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     from flowgmm_cli.api import DataContext
-    from flowgmm_cli.data.readers.base import OnError, RowReader
+    from flowgmm_cli.data.readers.base import RowReader
+    from flowgmm_cli.data.readers.row_errors import OnError
     from flowgmm_cli.data.splits import SplitRows
     from flowgmm_cli.data.writers.base import Writer
     from flowgmm_cli.inference.scores import Scores, Totals

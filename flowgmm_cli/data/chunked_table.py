@@ -15,8 +15,8 @@ import pyarrow.compute as pc
 from flowgmm_cli.api import Column, DataContext, Rows
 from flowgmm_cli.data.array_types import Array, Bools, Positions
 from flowgmm_cli.data.labels import label_codes
-from flowgmm_cli.data.readers.base import OnError
-from flowgmm_cli.data.readers.table import FaultyRows, Table, TableReader
+from flowgmm_cli.data.readers.row_errors import FaultyRows, OnError
+from flowgmm_cli.data.readers.table import Table, TableReader
 from flowgmm_cli.data.sampling import marker_mask
 from flowgmm_cli.data.sources.columns import numbers, strings, vectors
 from flowgmm_cli.data.statistics import ColumnStatistics

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 
 from flowgmm_cli.api import Column, DataContext
-from flowgmm_cli.data.readers.base import MemoryReader, OnError, RowReader
+from flowgmm_cli.data.readers.base import MemoryReader, RowReader
+from flowgmm_cli.data.readers.row_errors import OnError
 from flowgmm_cli.errors import DataError, UsageError
 from flowgmm_cli.evaluation.metrics import Evaluation
 from flowgmm_cli.inference.embedding import MapMethod, check_map, embedding_columns

@@ -15,12 +15,12 @@ from flowgmm_cli.api import Column, Component, DataContext, Rows
 from flowgmm_cli.data.prepare import load_rows
 from flowgmm_cli.data.readers.base import (
     MemoryReader,
-    OnError,
     ReadOptions,
     RowReader,
     row_numbers,
     unlabelled,
 )
+from flowgmm_cli.data.readers.row_errors import OnError
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.data.splits import SplitRows
 from flowgmm_cli.errors import DataError

@@ -21,7 +21,8 @@ import torch
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.feature_encoder import UnseenCategories
-from flowgmm_cli.data.readers.base import Chunk, OnError, RowReader, note_once
+from flowgmm_cli.data.readers.base import Chunk, RowReader, note_once
+from flowgmm_cli.data.readers.row_errors import OnError
 from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.devices import find_device
 from flowgmm_cli.errors import DataError

@@ -296,7 +296,7 @@ REFUSED: dict[str, tuple[Make, list[str]]] = {
     ),
     "words for numbers in the test file": (
         lambda: words(numbers(30), changed(numbers(9, seed=1), (4, 1, "unknown"))),
-        ["e.csv: column `x2`", "row 4", "`unknown`"],
+        ["e.csv, row 4: column `x2` wants a number, got `unknown`"],
     ),
     "every row in both files": (
         lambda: words(numbers(30), numbers(30)), ["every training row is equal to a test row"],

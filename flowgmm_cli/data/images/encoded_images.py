@@ -18,7 +18,7 @@ import numpy as np
 from flowgmm_cli.data.array_types import Bytes, Positions
 from flowgmm_cli.data.images.decode import Content, UnreadableError, WrongSizeError, decode
 from flowgmm_cli.data.images.format import ImageFormat
-from flowgmm_cli.data.readers.base import RowError
+from flowgmm_cli.data.readers.row_errors import RowError
 from flowgmm_cli.data.sources.columns import sort_naturally
 from flowgmm_cli.errors import DataError
 

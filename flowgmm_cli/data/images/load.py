@@ -23,8 +23,7 @@ from flowgmm_cli.data.images.format import ImageFormat, ImageHeader, choose_form
 from flowgmm_cli.data.images.lazy_pixels import LazyPixels, lazy_pixels_of
 from flowgmm_cli.data.images.pixel_cache import LoadedPixels, PixelCache, PixelCacheWriter
 from flowgmm_cli.data.images.specs import ImagesConfig
-from flowgmm_cli.data.readers.base import RowError
-from flowgmm_cli.data.readers.table import FaultyRows
+from flowgmm_cli.data.readers.row_errors import FaultyRows, RowError
 from flowgmm_cli.errors import DataError
 
 

@@ -1,4 +1,4 @@
-"""Interface of the readers of rows, their settings, errors of single rows, and a reader of rows in memory."""
+"""Interface of the readers of rows, their settings, and a reader of rows in memory."""
 
 from __future__ import annotations
 
@@ -7,28 +7,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Rows, iterate_batches
 from flowgmm_cli.data.array_types import Ints, Strings
 from flowgmm_cli.data.messages import first_line
+from flowgmm_cli.data.readers.row_errors import OnError
 from flowgmm_cli.errors import DataError, FlowgmmError
-
-OnError = Literal["fail", "keep"]
-"""Policy for a row that cannot be read: `fail` stops with an error, `keep` records a problem."""
 
 _MAX_CHUNK_NUMBERS = 4 * 2**20  # 32 MiB of float64
 _MAX_TEXTS = 4096  # in a chunk: encoding one takes long
-
-
-@dataclass(frozen=True)
-class RowError:
-    """Description of a malformed row: the problem, without the place, and advice to the user."""
-
-    message: str
-    hint: str = "correct it"
 
 
 @dataclass(frozen=True)
@@ -137,27 +127,6 @@ def row_numbers(start: int, count: int) -> Strings:
 def unlabelled(count: int) -> Ints:
     """Return the labels of unlabelled rows: -1."""
     return np.full(count, -1, dtype=np.int64)
-
-
-def row_error(name: str, place: str, error: RowError, remedy: str) -> DataError:
-    """Return the error for a malformed row: `place` is `line 17`, `row 3` or the name of an image."""
-    number = place.removeprefix("line ")
-    where = f"{name}:{number}" if number != place else f"{name}, {place}"
-    return DataError(f"{where}: {error.message}", hint=f"{error.hint}, {remedy}")
-
-
-def raise_or_skip(
-    errors: Mapping[int, RowError], *, name: str, locate: Callable[[int], str], on_error: OnError
-) -> dict[int, str]:
-    """Raise the first error of a chunk if `on_error` is `fail`, else return position -> place and message.
-
-    `locate` gives the place of a position in the input, see `row_error`.
-    """
-    if errors and on_error == "fail":
-        position = min(errors)
-        remedy = "or keep such rows without an answer: --on-error keep"
-        raise row_error(name, locate(position), errors[position], remedy)
-    return {position: f"{locate(position)}: {errors[position].message}" for position in sorted(errors)}
 
 
 @contextmanager

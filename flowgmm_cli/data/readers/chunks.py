@@ -14,14 +14,8 @@ from flowgmm_cli.data.array_types import Array, Floats, Ints
 from flowgmm_cli.data.dates import parse_dates
 from flowgmm_cli.data.labels import UNLABELLED
 from flowgmm_cli.data.messages import shorten
-from flowgmm_cli.data.readers.base import (
-    Chunk,
-    ReadOptions,
-    RowError,
-    raise_or_skip,
-    row_numbers,
-    unlabelled,
-)
+from flowgmm_cli.data.readers.base import Chunk, ReadOptions, row_numbers, unlabelled
+from flowgmm_cli.data.readers.row_errors import RowError, raise_or_skip
 from flowgmm_cli.data.readers.schema import ColumnMatch, InputSchema, match_columns
 from flowgmm_cli.data.readers.table import RawBatch, TableReader
 from flowgmm_cli.data.sources.columns import (

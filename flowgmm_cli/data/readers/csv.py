@@ -17,9 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
-from flowgmm_cli.data.readers.base import RowError, translate_errors
+from flowgmm_cli.data.readers.base import translate_errors
 from flowgmm_cli.data.readers.byte_source import ENCODING_HINT, MAX_RECORD, ByteSource
 from flowgmm_cli.data.readers.records import Record, count_lines, regular_end, split_records
+from flowgmm_cli.data.readers.row_errors import RowError
 from flowgmm_cli.data.readers.table import RawBatch, ReadSettings, TableReader
 from flowgmm_cli.data.sources.columns import MISSING_WORDS
 from flowgmm_cli.data.sources.columns import numbers as parse_numbers

@@ -12,9 +12,10 @@ from flowgmm_cli.data.array_types import Array, Ints
 from flowgmm_cli.data.images.arrays import convert_to_vectors
 from flowgmm_cli.data.images.encoded_images import SUFFIXES, EncodedImages, decode_images, list_files
 from flowgmm_cli.data.images.format import WHITE, ImageFormat
-from flowgmm_cli.data.readers.base import Chunk, ReadOptions, RowError, raise_or_skip, within
+from flowgmm_cli.data.readers.base import Chunk, ReadOptions, within
 from flowgmm_cli.data.readers.byte_source import ENCODING_HINT, NOT_UTF8
 from flowgmm_cli.data.readers.chunks import LabelEncoder
+from flowgmm_cli.data.readers.row_errors import RowError, raise_or_skip
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.data.sources.columns import object_array
 from flowgmm_cli.data.sources.image_folder import find_tables, read_labels

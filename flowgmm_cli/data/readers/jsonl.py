@@ -9,8 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from flowgmm_cli.data.readers.base import RowError, translate_errors
+from flowgmm_cli.data.readers.base import translate_errors
 from flowgmm_cli.data.readers.byte_source import ENCODING_HINT, NOT_UTF8, ByteSource, read_lines
+from flowgmm_cli.data.readers.row_errors import RowError
 from flowgmm_cli.data.readers.table import RawBatch, TableReader, to_arrow
 from flowgmm_cli.errors import DataError
 

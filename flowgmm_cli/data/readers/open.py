@@ -14,8 +14,9 @@ from typing import Literal, get_args
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.readers.array_files import find_array_format
-from flowgmm_cli.data.readers.base import OnError, ReadOptions, RowReader, note_once
+from flowgmm_cli.data.readers.base import ReadOptions, RowReader, note_once
 from flowgmm_cli.data.readers.byte_source import STDIN, ByteSource, find_source, plain_suffix
+from flowgmm_cli.data.readers.row_errors import OnError
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.data.readers.table import ReadSettings, SeveralFiles, TableReader
 from flowgmm_cli.data.sources.columns import sort_naturally

@@ -15,8 +15,8 @@ from typing import Literal
 
 import numpy as np
 
-from flowgmm_cli.data.readers.base import RowError
 from flowgmm_cli.data.readers.byte_source import MAX_RECORD
+from flowgmm_cli.data.readers.row_errors import RowError
 
 _QUOTE, _NEWLINE, _RETURN = 34, 10, 13
 _UNCLOSED_HINT = "put the closing quote in, or double a quote that is part of the cell"

@@ -21,17 +21,15 @@ import pyarrow.compute as pc
 from flowgmm_cli.api import iterate_batches
 from flowgmm_cli.data.array_types import Ints, Strings
 from flowgmm_cli.data.labels import label_cells
-from flowgmm_cli.data.messages import join_some, suggest_column
-from flowgmm_cli.data.readers.base import OnError, RowError, row_error, translate_errors
+from flowgmm_cli.data.messages import suggest_column
+from flowgmm_cli.data.readers.base import translate_errors
 from flowgmm_cli.data.readers.byte_source import FileStamp
+from flowgmm_cli.data.readers.row_errors import FaultyRows, OnError, RowError
 from flowgmm_cli.data.sources.columns import strings
 from flowgmm_cli.errors import DataError
 
 BATCH_ROWS = 8192
 """Default maximum number of rows in a batch."""
-
-_MAX_FEW_ROWS, _FEW_SHARE, _MAX_SHARE = 3, 1e-3, 0.05  # malformed rows that training leaves out by default
-_MAX_LISTED = 5
 
 
 @dataclass(frozen=True)
@@ -174,69 +172,6 @@ def _require_same_columns(first: TableReader, other: TableReader) -> None:
             f"{first.name} and {other.name} have different columns",
             details=details[:10],
             hint="write the files with the same columns, or name only some of them in data.path",
-        )
-
-
-class FaultyRows:
-    """The policy of training for malformed rows: leave a few out and say so, or stop.
-
-    Args:
-        name: the input as messages call it.
-        on_error: `fail` stops at the first malformed row, `keep` leaves out any number; None leaves out at
-            most 3 rows or one in a thousand, but not more than one in twenty.
-        unit: the rows as messages call them.
-    """
-
-    def __init__(self, name: str, on_error: OnError | None, unit: str = "rows") -> None:
-        self._name = name
-        self._on_error = on_error
-        self._unit = unit
-        self._count = 0
-        self._first: list[tuple[str, str, RowError]] = []
-
-    def add(self, source: str, place: str, error: RowError) -> None:
-        """Count a malformed row; `source` and `place` are those of `row_error`."""
-        self._count += 1
-        if len(self._first) < _MAX_LISTED:
-            self._first.append((source, place, error))
-
-    def drop(self, batch: RawBatch) -> tuple[pa.Table, Ints]:
-        """Return the rows of a batch that are not malformed, and their positions in the batch."""
-        positions = np.arange(len(batch))
-        if not batch.errors:
-            return batch.table, positions
-        bad = sorted(batch.errors)
-        for position in bad:
-            self.add(batch.source, batch.locate(position), batch.errors[position])
-        if self._on_error == "fail":
-            raise self._error(None)
-        good = np.delete(positions, bad)
-        return batch.table.take(pa.array(good)), good
-
-    def finish(self, total: int, note: Callable[[str], None]) -> None:
-        """Stop, or note the rows that are left out, after all `total` rows were read."""
-        if not self._count:
-            return
-        few = min(max(_MAX_FEW_ROWS, _FEW_SHARE * total), _MAX_SHARE * total)
-        limit = {"fail": 0.0, "keep": total - 1.0, None: few}[self._on_error]
-        if self._count > limit:
-            raise self._error(total)
-        listed = [f"{place}: {error.message}" for _, place, error in self._first]
-        note(
-            f"{self._name}: {self._count:,} of {total:,} {self._unit} cannot be read and are left out "
-            f"({join_some(listed, self._count, len(listed))})"
-        )
-
-    def _error(self, total: int | None) -> DataError:
-        source, place, error = self._first[0]
-        remedy = f"or leave such {self._unit} out of training: data.on_error=keep"
-        single = row_error(source, place, error, remedy)
-        others = [f"{place}: {error.message}" for _, place, error in self._first[1:]]
-        if self._count > 1:
-            of_total = "" if total is None else f" of {total:,}"
-            others.append(f"{self._count:,}{of_total} {self._unit} cannot be read")
-        return DataError(
-            single.message, details=others, hint=error.hint if self._on_error == "keep" else single.hint
         )
 
 

@@ -7,8 +7,8 @@ from itertools import count, islice
 
 import pyarrow as pa
 
-from flowgmm_cli.data.readers.base import RowError
 from flowgmm_cli.data.readers.byte_source import ENCODING_HINT, NOT_UTF8, ByteSource, read_lines
+from flowgmm_cli.data.readers.row_errors import RowError
 from flowgmm_cli.data.readers.table import RawBatch, TableReader
 
 

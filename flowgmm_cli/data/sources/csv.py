@@ -16,20 +16,16 @@ from flowgmm_cli.data.array_types import Array, Ints, Strings
 from flowgmm_cli.data.chunked_table import ChunkedTable, cell_bytes, read_labels, text_bytes
 from flowgmm_cli.data.chunks import ChunkedSource
 from flowgmm_cli.data.column_analysis import input_columns
-from flowgmm_cli.data.dates import parse_dates
 from flowgmm_cli.data.labels import TABLE_REMEDY, encode_labels, find_classes, label_codes
-from flowgmm_cli.data.messages import shorten
 from flowgmm_cli.data.readers.byte_source import COMPRESSED
+from flowgmm_cli.data.readers.chunks import parse_cells
 from flowgmm_cli.data.readers.open import open_table
+from flowgmm_cli.data.readers.row_errors import FaultyRows, row_error
 from flowgmm_cli.data.readers.schema import read_settings
-from flowgmm_cli.data.readers.table import FaultyRows, Table, TableReader, concatenate, load_table
+from flowgmm_cli.data.readers.table import Table, TableReader, concatenate, load_table
 from flowgmm_cli.data.sources.columns import (
-    find_non_numeric,
-    numbers,
     row_ids,
     strings,
-    texts,
-    vectors,
 )
 from flowgmm_cli.data.sources.files import require_header
 from flowgmm_cli.data.specs import CsvConfig
@@ -40,7 +36,6 @@ _GIB = 2**30
 _HEAD_BATCHES = 8  # of a table that is read in chunks; its columns are inferred from these
 _RATIO = 4  # of a compressed file, a guess
 _HELD_OUT_BYTES = 2**26  # test or validation rows that fit in memory with any budget
-_DESCRIPTIONS = {"numeric": "a number", "vector": "a list of numbers of equal length", "date": "a date"}
 
 
 class CsvSource:
@@ -231,27 +226,14 @@ class CsvSource:
         return _as_list(self._config.text) if column.kind == "text" else [column.name]
 
     def _convert_cells(self, column: Column, table: Table) -> Array:
-        if column.kind == "text":
-            return texts([table.column(part, key="data.text") for part in self._parts_of(column)])
-        cells = table.column(column.name, key="an input column of the training rows")
-        if column.kind == "category":
-            return strings(cells)
-        if column.kind == "date":
-            values, odd = parse_dates(cells, column.format)
-            if not len(odd):
-                return values
-        else:
-            parsed = numbers(cells) if column.kind == "numeric" else vectors(cells)
-            if parsed is not None and parsed.shape[1:] == column.shape:
-                return parsed
-            odd = find_non_numeric(cells)
-        row = int(odd[0]) if column.kind != "vector" and len(odd) else 0
-        raise DataError(
-            f"{table.where}: column `{column.name}` is {_DESCRIPTIONS[column.kind]} in the training file, "
-            f"but row {table.row_number(row)} has `{shorten(cells[row].as_py())}`",
-            hint="correct the cell (empty means missing), or leave the column out with "
-            f"data.drop=[{column.name}]",
-        )
+        parts = self._parts_of(column)
+        key = "data.text" if column.kind == "text" else "an input column of the training rows"
+        cells, errors = parse_cells(column, [table.column(part, key=key) for part in parts], parts)
+        if errors:
+            position = min(errors)
+            remedy = f"or leave the column out with data.drop=[{column.name}]"
+            raise row_error(table.where, f"row {table.row_number(position)}", errors[position], remedy)
+        return cells
 
     def _read_ids(self, split: str, table: Table) -> Array:
         if self._config.id is None:

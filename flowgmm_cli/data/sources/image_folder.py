@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 from flowgmm_cli.data.array_types import Array, Strings
 from flowgmm_cli.data.images.encoded_images import LABEL_TABLES, EncodedImages, Listing
 from flowgmm_cli.data.images.specs import ImagesConfig
-from flowgmm_cli.data.readers.base import OnError, RowError
 from flowgmm_cli.data.readers.open import open_table
-from flowgmm_cli.data.readers.table import FaultyRows, load_table
+from flowgmm_cli.data.readers.row_errors import FaultyRows, OnError, RowError
+from flowgmm_cli.data.readers.table import load_table
 from flowgmm_cli.data.sources.columns import object_array, strings
 from flowgmm_cli.errors import DataError, did_you_mean
 

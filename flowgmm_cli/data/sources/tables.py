@@ -8,8 +8,8 @@ from pathlib import Path
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.images.specs import ImagesConfig
-from flowgmm_cli.data.readers.base import OnError
 from flowgmm_cli.data.readers.open import open_table
+from flowgmm_cli.data.readers.row_errors import OnError
 from flowgmm_cli.data.readers.table import ReadSettings, Table, load_table
 from flowgmm_cli.data.sources.files import require_file, require_header
 from flowgmm_cli.data.specs import HfTextConfig

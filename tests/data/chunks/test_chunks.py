@@ -230,7 +230,7 @@ def test_a_value_that_does_not_fit_its_column_is_named_with_its_row(config, cont
     lines = [f"{row / 7},{'ab'[row % 2]}" for row in range(90_000)]
     lines[89_000] = "oops,a"
     (tmp_path / "a.csv").write_text("\n".join(["x,kind", *lines]))
-    with pytest.raises(DataError, match=r"`x` is a number in the training file, but row 89001 has `oops`"):
+    with pytest.raises(DataError, match=r"row 89001: column `x` wants a number, got `oops`"):
         load_rows(config(tmp_path / "a.csv", drop=[], labels=LabelsConfig(count=9)), context)
 
 

@@ -264,8 +264,8 @@ def test_a_table_whose_names_are_counted_has_a_header(context, write):
 def test_a_test_file_must_fit_the_training_file(context, write):
     path = write("x,c,d,label\n1,u,2024-01-31,a\n3,v,2024-02-01,b\n")
     for content, words in [
-        ("x,c,d,label\nwhat,u,,a\n", "is a number in the training file, but row 1 has `what`"),
-        ("x,c,d,label\n1,u,,a\n2,u,soon,a\n", "is a date in the training file, but row 2 has `soon`"),
+        ("x,c,d,label\nwhat,u,,a\n", "row 1: column `x` wants a number, got `what`"),
+        ("x,c,d,label\n1,u,,a\n2,u,soon,a\n", "row 2: column `d` wants a date like ISO 8601, got `soon`"),
         ("x,label\n1,a\n", "no column `c`"),
         ("x,c,lebel\n1,u,a\n", "did you mean `lebel`"),
     ]:

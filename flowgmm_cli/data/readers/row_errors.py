@@ -1,0 +1,115 @@
+"""Errors of single rows, and the policies for them: stop, leave such rows out, or give them no answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from flowgmm_cli.data.array_types import Ints
+from flowgmm_cli.data.messages import join_some
+from flowgmm_cli.errors import DataError
+
+if TYPE_CHECKING:
+    from flowgmm_cli.data.readers.table import RawBatch
+
+OnError = Literal["fail", "keep"]
+"""Policy for a row that cannot be read: `fail` stops with an error, `keep` records a problem."""
+
+_MAX_FEW_ROWS, _FEW_SHARE, _MAX_SHARE = 3, 1e-3, 0.05  # malformed rows that training leaves out by default
+_MAX_LISTED = 5
+
+
+@dataclass(frozen=True)
+class RowError:
+    """Description of a malformed row: the problem, without the place, and advice to the user."""
+
+    message: str
+    hint: str = "correct it"
+
+
+def row_error(name: str, place: str, error: RowError, remedy: str) -> DataError:
+    """Return the error for a malformed row: `place` is `line 17`, `row 3` or the name of an image."""
+    number = place.removeprefix("line ")
+    where = f"{name}:{number}" if number != place else f"{name}, {place}"
+    return DataError(f"{where}: {error.message}", hint=f"{error.hint}, {remedy}")
+
+
+def raise_or_skip(
+    errors: Mapping[int, RowError], *, name: str, locate: Callable[[int], str], on_error: OnError
+) -> dict[int, str]:
+    """Raise the first error of a chunk if `on_error` is `fail`, else return position -> place and message.
+
+    `locate` gives the place of a position in the input, see `row_error`.
+    """
+    if errors and on_error == "fail":
+        position = min(errors)
+        remedy = "or keep such rows without an answer: --on-error keep"
+        raise row_error(name, locate(position), errors[position], remedy)
+    return {position: f"{locate(position)}: {errors[position].message}" for position in sorted(errors)}
+
+
+class FaultyRows:
+    """The policy of training for malformed rows: leave a few out and say so, or stop.
+
+    Args:
+        name: the input as messages call it.
+        on_error: `fail` stops at the first malformed row, `keep` leaves out any number; None leaves out at
+            most 3 rows or one in a thousand, but not more than one in twenty.
+        unit: the rows as messages call them.
+    """
+
+    def __init__(self, name: str, on_error: OnError | None, unit: str = "rows") -> None:
+        self._name = name
+        self._on_error = on_error
+        self._unit = unit
+        self._count = 0
+        self._first: list[tuple[str, str, RowError]] = []
+
+    def add(self, source: str, place: str, error: RowError) -> None:
+        """Count a malformed row; `source` and `place` are those of `row_error`."""
+        self._count += 1
+        if len(self._first) < _MAX_LISTED:
+            self._first.append((source, place, error))
+
+    def drop(self, batch: RawBatch) -> tuple[pa.Table, Ints]:
+        """Return the rows of a batch that are not malformed, and their positions in the batch."""
+        positions = np.arange(len(batch))
+        if not batch.errors:
+            return batch.table, positions
+        bad = sorted(batch.errors)
+        for position in bad:
+            self.add(batch.source, batch.locate(position), batch.errors[position])
+        if self._on_error == "fail":
+            raise self._error(None)
+        good = np.delete(positions, bad)
+        return batch.table.take(pa.array(good)), good
+
+    def finish(self, total: int, note: Callable[[str], None]) -> None:
+        """Stop, or note the rows that are left out, after all `total` rows were read."""
+        if not self._count:
+            return
+        few = min(max(_MAX_FEW_ROWS, _FEW_SHARE * total), _MAX_SHARE * total)
+        limit = {"fail": 0.0, "keep": total - 1.0, None: few}[self._on_error]
+        if self._count > limit:
+            raise self._error(total)
+        listed = [f"{place}: {error.message}" for _, place, error in self._first]
+        note(
+            f"{self._name}: {self._count:,} of {total:,} {self._unit} cannot be read and are left out "
+            f"({join_some(listed, self._count, len(listed))})"
+        )
+
+    def _error(self, total: int | None) -> DataError:
+        source, place, error = self._first[0]
+        remedy = f"or leave such {self._unit} out of training: data.on_error=keep"
+        single = row_error(source, place, error, remedy)
+        others = [f"{place}: {error.message}" for _, place, error in self._first[1:]]
+        if self._count > 1:
+            of_total = "" if total is None else f" of {total:,}"
+            others.append(f"{self._count:,}{of_total} {self._unit} cannot be read")
+        return DataError(
+            single.message, details=others, hint=error.hint if self._on_error == "keep" else single.hint
+        )
