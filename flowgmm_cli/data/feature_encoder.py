@@ -72,42 +72,40 @@ class FeatureEncoder:
             labelled: rows whose labels show this; by default `rows`.
             statistics: statistics of the columns of all training rows, if `rows` are a sample.
         """
+
+        def fit_column(column: Column, known: ColumnStatistics) -> ColumnEncoder | str:
+            """Return the fitted encoder, or the reason that the column is left out."""
+            cells = rows.columns[column.name]
+            if column.kind == "text":
+                return TextColumn.fit(column, cells, _build_encoder(column, encoder))
+            if column.kind == "image":
+                return PixelColumn(column)
+            if reason := _drop_reason(column, known, missing):
+                return reason
+            if chosen is not None and column.name not in chosen and _leaks(column, labelled or rows):
+                return LEAK
+            if column.kind == "category":
+                few = has_few_categories(len(known.categories), known.cells)
+                separate = few or column.name in (categorical or ())
+                return CategoryColumn.fit(column, known) if separate else HashedColumn(column)
+            if column.kind == "date":
+                fitted = DateColumn.fit(column, cells, missing, known).choose_parts(dates, cells)
+                return fitted if fitted.parts else "equal in all of data.dates"
+            return NumericColumn.fit(column, cells, missing, known)
+
         encoders: list[ColumnEncoder] = []
         notes: dict[str, list[str]] = {}
         for column in columns:
-            cells = rows.columns[column.name]
-            known = (statistics or {}).get(column.name) or ColumnStatistics.from_cells(column, cells)
-            reason = _drop_reason(column, known, missing)
-            if (
-                not reason
-                and chosen is not None
-                and column.name not in chosen
-                and _leaks(column, labelled or rows)
-            ):
-                reason = LEAK
-            fitted: ColumnEncoder | None = None
-            if reason:
-                pass
-            elif column.kind == "category":
-                if column.name in (categorical or ()) or has_few_categories(
-                    len(known.categories), known.cells
-                ):
-                    fitted = CategoryColumn.fit(column, known)
-                else:
-                    fitted = HashedColumn(column)
-            elif column.kind == "text":
-                fitted = TextColumn.fit(column, cells, _build_encoder(column, encoder))
-            elif column.kind == "image":
-                fitted = PixelColumn(column)
-            elif column.kind == "date":
-                fitted = DateColumn.fit(column, cells, missing, known).choose_parts(dates, cells)
-                reason = "" if fitted.names else "equal in all of data.dates"
+            known = (statistics or {}).get(column.name)
+            known = known or ColumnStatistics.from_cells(column, rows.columns[column.name])
+            fitted = fit_column(column, known)
+            if isinstance(fitted, str):
+                remarks = [f"left out {{}} ({fitted})"]
             else:
-                fitted = NumericColumn.fit(column, cells, missing, known)
-            if fitted is not None and fitted.names:
                 encoders.append(fitted)
-            for note in (f"left out {{}} ({reason})",) if reason else _remarks(fitted, known, missing):
-                notes.setdefault(note, []).append(column.name)
+                remarks = list(_remarks(fitted, known, missing))
+            for remark in remarks:
+                notes.setdefault(remark, []).append(column.name)
         listed = [note.format(_join(names)) for note, names in notes.items()]
         if not encoders:
             raise DataError(
@@ -329,9 +327,7 @@ def _leaks(column: Column, rows: Rows) -> bool:
     return plain and leaks_label(rows.columns[column.name][labelled], rows.labels[labelled])
 
 
-def _remarks(
-    encoder: ColumnEncoder | None, statistics: ColumnStatistics, missing: MissingPolicy
-) -> Iterator[str]:
+def _remarks(encoder: ColumnEncoder, statistics: ColumnStatistics, missing: MissingPolicy) -> Iterator[str]:
     """Yield notes about an encoder, with `{}` for the names of the columns."""
     if isinstance(encoder, NumericColumn) and encoder.has_missing:
         yield f"missing cells of {{}} are filled in with the {missing} of the training rows"

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from flowgmm_cli.api import Component, DataConfig, DataContext, Encoder, Rows, iterate_batches
 from flowgmm_cli.bijection import Sequential
-from flowgmm_cli.data.array_types import Array, Ints
-from flowgmm_cli.data.feature_encoder import EncoderFactory, FeatureEncoder
+from flowgmm_cli.data.array_types import Array, Bools, Ints
+from flowgmm_cli.data.feature_encoder import EncoderFactory, FeatureEncoder, Features
 from flowgmm_cli.data.images.format import image_shape
 from flowgmm_cli.data.store import Store
 from flowgmm_cli.data.tensors import StoredRows, Tensors
@@ -79,18 +79,25 @@ class Preprocessor:
         Raises:
             DataError: a column or cell is missing, or a value is too large for float32.
         """
-        features = torch.from_numpy(self.feature_encoder.transform(rows, context))
-        x, log_det = self.transform_features(features)
-        finite = _finite_rows(x)
+        tensors, finite = self._to_tensors(self.feature_encoder.transform(rows, context), rows, with_inputs)
         if not finite.all():
-            first = int((~finite).nonzero()[0])
             raise DataError(
-                f"{int((~finite).sum()):,} rows are too large for 32-bit numbers, "
-                f"the first is {rows.ids[first]}",
+                f"{(~finite).sum():,} rows are too large for 32-bit numbers, the first is "
+                f"{rows.ids[finite.argmin()]}",
                 hint="add `{use: standardise}` or `{use: clip}` to data.transforms",
             )
+        return tensors
+
+    def _to_tensors(self, matrix: Features, rows: Rows, with_inputs: bool) -> tuple[Tensors, Bools]:
+        """Return the tensors of the rows that 32-bit numbers can hold, and a mask of these rows."""
+        features = torch.from_numpy(matrix)
+        x, log_det = self.transform_features(features)
+        finite = _finite_rows(x).numpy()
+        if not finite.all():
+            x, log_det, features, rows = x[finite], log_det[finite], features[finite], rows.take(finite)
         labels = torch.from_numpy(rows.labels.astype(np.int64))
-        return Tensors(x, labels, log_det, rows.ids, inputs=_compact(features) if with_inputs else None)
+        inputs = _compact(features) if with_inputs else None
+        return Tensors(x, labels, log_det, rows.ids, inputs=inputs), finite
 
     def apply_lazily(self, rows: Rows, context: DataContext, *, with_inputs: bool, memory: int) -> Tensors:
         """Return the tensors of rows on disk; `apply` runs on access.
@@ -142,16 +149,9 @@ class Preprocessor:
         if refused:
             valid = np.delete(np.arange(len(rows)), list(refused))
             matrix, rows, positions = matrix[valid], rows.take(valid), positions[valid]
-        features = torch.from_numpy(matrix)
-        x, log_det = self.transform_features(features)
-        finite = _finite_rows(x)
-        if not finite.all():
-            problems |= dict.fromkeys(positions[~finite.numpy()].tolist(), "a value is too large")
-            x, log_det, features = x[finite], log_det[finite], features[finite]
-            rows = rows.take(finite.numpy())
-        labels = torch.from_numpy(rows.labels.astype(np.int64))
-        inputs = _compact(features) if with_inputs else None
-        return Tensors(x, labels, log_det, rows.ids, inputs=inputs), dict(sorted(problems.items()))
+        tensors, finite = self._to_tensors(matrix, rows, with_inputs)
+        problems |= dict.fromkeys(positions[~finite].tolist(), "a value is too large")
+        return tensors, dict(sorted(problems.items()))
 
     def transform_features(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Map the feature matrix `(N, F)` to the flow's input, float32 `(N, D)`, and log-determinants."""
