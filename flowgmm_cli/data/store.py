@@ -57,6 +57,11 @@ class FeatureFile:
 
     def read_at(self, positions: Positions) -> Array:
         """Read the rows at some positions, `(n, width)`; neighbouring rows are read together."""
+        if len(positions) and (np.diff(positions) > 0).all():
+            first, last = int(positions[0]), int(positions[-1])
+            if last - first < 2 * len(positions):  # one read of some rows too many is faster than several
+                whole: Array = self.read(first, last + 1)
+                return whole if len(whole) == len(positions) else whole[positions - first]
         rows = np.empty((len(positions), self.width), dtype=self.dtype)
         breaks = np.flatnonzero(np.diff(positions) != 1) + 1
         for begin, end in zip([0, *breaks], [*breaks, len(positions)], strict=True):
@@ -107,10 +112,7 @@ def write_features(
     dtype = np.dtype(dtype)
     size = rows * (width * dtype.itemsize + 8)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(path.parent).free
-        if free < size + _SPARE_BYTES:
-            raise OSError(28, f"{free / 2**30:.1f} GiB are free")
+        require_space(path.parent, size)
         with atomic_write(path) as stream:
             header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(stream, header)
@@ -133,6 +135,14 @@ def write_features(
             hint="name a folder on a larger disk by the variable FLOWGMM_CACHE_DIR, use fewer columns "
             "(data.drop), or raise data.memory",
         ) from error
+
+
+def require_space(folder: Path, size: int) -> None:
+    """Raise `OSError` if a folder cannot take a file of so many bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < size + _SPARE_BYTES:
+        raise OSError(28, f"{free / 2**30:.1f} GiB are free")
 
 
 @dataclass(frozen=True)

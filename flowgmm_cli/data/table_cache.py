@@ -1,8 +1,8 @@
-"""Results of passes over a table larger than memory, in the user's cache: arrays, and the feature file.
+"""Results of passes over rows larger than memory, in the user's cache: arrays, and the feature file.
 
-The results of a table are in a folder of its own. A file name contains a digest of the files of the table,
-their sizes and times of modification, and a digest of the key: changed files or another key miss the cache.
-A result may contain rows of the data set. Nothing is ever unpickled.
+The results of a table, or of a folder of images, are in a folder of its own. A file name contains a digest
+of the files, their sizes and times of modification, and a digest of the key: changed files or another key
+miss the cache. A result may contain rows of the data set. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class TableCache:
     def __init__(self, context: DataContext, where: str, files: Iterable[object]) -> None:
         base = Path(context.cache_dir) if context.cache_dir else user_cache_dir()
         self._context = context
-        self.folder = base / "tables" / digest([str(Path(where).expanduser().absolute())])
+        self.folder = base / "features" / digest([str(Path(where).expanduser().absolute())])
         self._files = digest(files)
 
     def path(self, key: Sequence[object], suffix: str) -> Path:
@@ -58,20 +58,29 @@ class TableCache:
 
         A cache that cannot be written causes a note, but no error.
         """
+        if (cached := self.load(key)) is not None:
+            return cached
+        result = compute()
+        self.save(key, result)
+        return result
+
+    def load(self, key: Sequence[object]) -> Arrays | None:
+        """Return the cached result for a key; None if it is missing or damaged."""
         path = self.path(key, ".npz")
         if (cached := _read(path)) is not None:
             touch(path)
-            return cached
-        result = compute()
+        return cached
+
+    def save(self, key: Sequence[object], result: Arrays) -> None:
+        """Cache a result; a folder that cannot be written causes a note."""
         try:
-            with atomic_write(path) as stream:
+            with atomic_write(self.path(key, ".npz")) as stream:
                 np.savez(stream, **dict(_encode(result)))  # type: ignore[arg-type]
         except OSError as error:
             self._context.note(
                 f"statistics of all rows are not cached: {self.folder} cannot be written ({error.strerror})"
             )
         self.remove_old()
-        return result
 
     def remove_old(self) -> None:
         """Remove the results of earlier versions of the files, and the oldest beyond the maximum numbers."""

@@ -45,7 +45,7 @@ def test_a_folder_trains_and_new_images_go_the_same_way(flowgmm: Any, folder: Pa
     done = flowgmm("train", "my.yaml", f"data.memory={memory}", *SHORT[1:], "--json")
     assert done.code == 0, done.err
     assert json.loads(done.out)["test"]["accuracy"] == 1.0
-    assert (folder / "cache/pixels").exists() is (memory == "0.0")
+    assert (folder / "cache/features").exists() is (memory == "0.0")
     Path("new").mkdir()
     Image.new("RGB", (90, 50), "white").save("new/b.png")
     Image.new("L", (6, 6), 20).save("new/a.png")

@@ -189,7 +189,7 @@ def test_the_saved_model_is_an_ordinary_one(fitted: FlowGMMClassifier, tmp_path:
     x, _, _ = moons()
     seen, log_det = trained.preprocessor.transforms(torch.from_numpy(x))
     found = trained.encode_rows(Tensors(seen.float(), log_det=log_det))
-    np.testing.assert_allclose(np.exp(found.log_posterior), fitted.predict_proba(x), atol=1e-4)
+    np.testing.assert_allclose(found.log_posterior.exp(), fitted.predict_proba(x), atol=1e-4)
 
 
 def test_loading_another_folder_is_an_error(fitted: FlowGMMClassifier, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Callable
 from typing import SupportsIndex
 
@@ -22,17 +23,23 @@ class LazyPixels:
         read: reads the images at some positions, `(n, *entry)`.
         positions: positions of the images, int64 `(N,)`.
         entry: shape of an image.
+        digests: `row_digests` of the images where they are known, uint8 `(N, 16)`.
     """
 
     lazy = True
     dtype = np.dtype(np.uint8)
 
     def __init__(
-        self, read: Callable[[Positions], Bytes], positions: Positions, entry: tuple[int, ...]
+        self,
+        read: Callable[[Positions], Bytes],
+        positions: Positions,
+        entry: tuple[int, ...],
+        digests: Bytes | None = None,
     ) -> None:
         self._read = read
         self._positions = positions
         self._entry = entry
+        self.digests = digests
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -58,7 +65,8 @@ class LazyPixels:
         if np.ndim(chosen) == 0:
             image: Bytes = self._read(np.array([chosen], dtype=np.int64))[0]
             return image
-        return LazyPixels(self._read, chosen, self._entry)
+        digests = None if self.digests is None else self.digests[index]
+        return LazyPixels(self._read, chosen, self._entry, digests)
 
     def read(self, index: Index | None = None) -> Bytes:
         """Read the pixels of all images, or of those at an index."""
@@ -80,8 +88,12 @@ def lazy_pixels_of(pixels: Bytes) -> LazyPixels:
 
     def read(positions: Positions) -> Bytes:
         first = int(positions[0])
-        if len(positions) == int(positions[-1]) - first + 1 and (np.diff(positions) == 1).all():
-            return np.array(pixels[first : first + len(positions)])  # many times faster than by positions
-        return np.array(pixels[positions])
+        is_range = len(positions) == int(positions[-1]) - first + 1 and (np.diff(positions) == 1).all()
+        # a range is read many times faster than positions
+        copy = np.array(pixels[first : first + len(positions)] if is_range else pixels[positions])
+        if isinstance(pixels, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
+            # or its pages would count as memory of the process
+            pixels._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+        return copy
 
     return LazyPixels(read, np.arange(len(pixels)), pixels.shape[1:])

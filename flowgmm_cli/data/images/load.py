@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import replace
-from typing import cast
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
 
 import numpy as np
 
-from flowgmm_cli.api import DataContext
+from flowgmm_cli.api import DataContext, iterate_batches
 from flowgmm_cli.data.array_types import Bytes, Positions
 from flowgmm_cli.data.images.decode import UnreadableError, read_header
 from flowgmm_cli.data.images.encoded_images import (
@@ -20,21 +22,38 @@ from flowgmm_cli.data.images.encoded_images import (
     unreadable,
 )
 from flowgmm_cli.data.images.format import ImageFormat, ImageHeader, choose_format
-from flowgmm_cli.data.images.lazy_pixels import LazyPixels, lazy_pixels_of
-from flowgmm_cli.data.images.pixel_cache import LoadedPixels, PixelCache, PixelCacheWriter
+from flowgmm_cli.data.images.lazy_pixels import LazyPixels
 from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.readers.row_errors import FaultyRows, RowError
+from flowgmm_cli.data.store import FeatureFile, Hashes, require_space, write_features
+from flowgmm_cli.data.table_cache import Arrays, TableCache, touch
 from flowgmm_cli.errors import DataError
+
+_BATCH_IMAGES = 256
+
+
+@dataclass(frozen=True)
+class LoadedPixels:
+    """Pixels of images.
+
+    Attributes:
+        pixels: uint8 `(N, height, width)` or `(N, height, width, 3)`.
+        kept: positions of the images, int64 `(N,)`; all but the damaged ones that are left out.
+        notes: for the user.
+    """
+
+    pixels: Bytes | LazyPixels
+    kept: Positions
+    notes: tuple[str, ...]
 
 
 def load_images(images: EncodedImages, config: ImagesConfig, context: DataContext) -> LoadedPixels:
     """Decode every image once, and keep the pixels in memory or on disk."""
-    cache = None
-    if config.cache != "never":
-        settings = repr((config.channels, config.height_width, config.resize, config.damage_policy))
-        cache = PixelCache(context, where=images.where, content=images.signature(), settings=settings)
-        if (cached := cache.load()) is not None:
-            return _from_cache(cached, config)
+    cache = None if config.cache == "never" else TableCache(context, images.where, [images.signature()])
+    key = ["pixels", config.channels, config.height_width, config.resize, config.damage_policy]
+    if cache is not None and (facts := cache.load(key)) is not None:
+        with suppress(OSError, ValueError):
+            return _open_entry(cache.path(key, ".features"), facts, config)
     notes: list[str] = []
     headers, errors = _read_headers(images, context)
     if not headers:
@@ -42,30 +61,115 @@ def load_images(images: EncodedImages, config: ImagesConfig, context: DataContex
     candidates = np.array(list(headers), dtype=np.int64)
     named = [(images.names[index], header) for index, header in headers.items()]
     image_format = choose_format(named, config, where=images.where)
-    shape = (len(candidates), *image_format.shape)
-    fits = int(np.prod(shape)) <= config.memory_bytes
-    writer = None
+    size = len(candidates) * int(np.prod(image_format.shape))
+    fits = size <= config.memory_bytes
     if cache is not None and (config.cache == "always" or not fits):
-        writer = _create_entry(cache, shape, notes)
-    target = writer.pixels if writer is not None else np.empty(shape, np.uint8) if fits else None
-    try:
-        rows, changes = _decode_into(target, images, candidates, image_format, errors, context)
+        try:
+            require_space(cache.folder, size)
+        except OSError as error:
+            notes.append(f"decoded images are not kept: {cache.folder} cannot be written ({error.strerror})")
+            cache = None
+    else:
+        cache = None
+    decoding = _Decoding(images, candidates, image_format, errors, context)
+
+    def finish() -> None:
         _report_errors(errors, images, config, notes)
-        kept = candidates[rows]
-        notes += [f"{count:,} of {len(kept):,} images: {change}" for change, count in sorted(changes.items())]
-        if writer is not None and cache is not None:
-            cached = writer.finish(kept, rows, notes)
-            if not fits:
-                context.note(f"decoded images are kept in {cache.folder}")
-            return _from_cache(cached, config)
-    except BaseException:
-        if writer is not None:
-            writer.discard()
-        raise
-    if target is not None:
-        return LoadedPixels(target if len(rows) == len(target) else target[rows], kept, tuple(notes))
+        changes = sorted(decoding.changes.items())
+        notes.extend(f"{count:,} of {len(decoding.rows):,} images: {change}" for change, count in changes)
+
+    if cache is not None:
+        path = cache.path(key, ".features")
+        facts = _write_entry(path, decoding, finish, notes)
+        cache.save(key, facts)
+        if not fits:
+            context.note(f"decoded images are kept in {path} ({size / 2**30:,.1f} GiB)")
+        return _open_entry(path, facts, config)
+    pixels = np.empty((len(candidates) if fits else 0, *image_format.shape), dtype=np.uint8)
+    for start, batch, _ in decoding.batches():
+        pixels[start : start + len(batch)] = batch[: len(pixels)]
+    finish()
+    rows = np.array(decoding.rows, dtype=np.int64)
+    kept = candidates[rows]
+    if fits:
+        return LoadedPixels(pixels if len(rows) == len(pixels) else pixels[rows], kept, tuple(notes))
     notes.append("images are decoded each time they are read, since their pixels do not fit in data.memory")
     return LoadedPixels(_decode_on_read(images, kept, image_format), kept, tuple(notes))
+
+
+class _Decoding:
+    """Decodes images one after the other; `rows` are the good ones so far, `changes` counts theirs."""
+
+    def __init__(
+        self,
+        images: EncodedImages,
+        candidates: Positions,
+        image_format: ImageFormat,
+        errors: dict[int, RowError],
+        context: DataContext,
+    ) -> None:
+        self.images, self.candidates, self.format, self.errors = images, candidates, image_format, errors
+        self._context = context
+        self.rows: list[int] = []
+        self.changes: Counter[str] = Counter()
+
+    def batches(self) -> Iterator[tuple[int, Bytes, list[bytes]]]:
+        """Yield the first row of a batch, its pixels, 0 where an image is unusable, and their digests."""
+        results = decode_each(
+            self.images,
+            self.candidates,
+            self.format,
+            lambda done, n: self._context.progress(done, n, "decoding images"),
+        )
+        for part in iterate_batches(len(self.candidates), _BATCH_IMAGES):
+            count = len(self.candidates[part])
+            pixels = np.zeros((count, *self.format.shape), dtype=np.uint8)
+            for row in range(count):
+                result = next(results)
+                if isinstance(result, RowError):
+                    self.errors[int(self.candidates[part.start + row])] = result
+                    continue
+                self.rows.append(part.start + row)
+                self.changes.update(result[1])
+                pixels[row] = result[0]
+            yield part.start, pixels, [blake2b(image, digest_size=16).digest() for image in pixels]
+        next(results, None)  # the last report of progress
+
+
+def _write_entry(path: Path, decoding: _Decoding, finish: Callable[[], None], notes: list[str]) -> Arrays:
+    """Decode into a file and describe it; `finish` may raise an error, which leaves no file."""
+    digests: list[bytes] = []
+
+    def parts() -> Iterator[tuple[Bytes, Hashes]]:
+        for _, pixels, own in decoding.batches():
+            digests.extend(own)
+            yield pixels.reshape(len(pixels), -1), np.array([digest[:8] for digest in own]).view(np.uint64)
+        finish()
+
+    shape = len(decoding.candidates), int(np.prod(decoding.format.shape))
+    write_features(path, shape, np.uint8, parts())
+    rows = np.array(decoding.rows, dtype=np.int64)
+    return {
+        "rows": rows,
+        "kept": decoding.candidates[rows],
+        "shape": np.array(decoding.format.shape),
+        "notes": np.array(notes, dtype=object),
+        "digests": np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(len(digests), -1)[rows],
+    }
+
+
+def _open_entry(path: Path, facts: Arrays, config: ImagesConfig) -> LoadedPixels:
+    """Return the pixels of a file. Raises `OSError` or `ValueError` if it is missing or damaged."""
+    file = FeatureFile(path)
+    touch(path)
+    rows, shape = facts["rows"], tuple(facts["shape"].tolist())
+
+    def read(positions: Positions) -> Bytes:
+        return file.read_at(rows[positions]).reshape(-1, *shape)
+
+    pixels = LazyPixels(read, np.arange(len(rows)), shape, facts["digests"])
+    fits = pixels.nbytes <= config.memory_bytes
+    return LoadedPixels(pixels.read() if fits else pixels, facts["kept"], tuple(facts["notes"].tolist()))
 
 
 def _read_headers(
@@ -86,41 +190,6 @@ def _read_headers(
     return headers, {index: result for index, result in enumerate(results) if isinstance(result, RowError)}
 
 
-def _create_entry(cache: PixelCache, shape: tuple[int, ...], notes: list[str]) -> PixelCacheWriter | None:
-    try:
-        return cache.create(shape)
-    except OSError as error:
-        notes.append(
-            f"decoded images are not kept: {cache.folder.parent} cannot be written ({error.strerror})"
-        )
-        return None
-
-
-def _decode_into(
-    target: Bytes | None,
-    images: EncodedImages,
-    candidates: Positions,
-    image_format: ImageFormat,
-    errors: dict[int, RowError],
-    context: DataContext,
-) -> tuple[Positions, Counter[str]]:
-    """Decode into rows of `target`, and add to `errors`; return the good rows, and counts of the changes."""
-    changes: Counter[str] = Counter()
-    good = []
-    results = decode_each(
-        images, candidates, image_format, lambda done, n: context.progress(done, n, "decoding images")
-    )
-    for row, result in enumerate(results):
-        if isinstance(result, RowError):
-            errors[int(candidates[row])] = result
-            continue
-        good.append(row)
-        changes.update(result[1])
-        if target is not None:
-            target[row] = result[0]
-    return np.array(good, dtype=np.int64), changes
-
-
 def _decode_on_read(images: EncodedImages, kept: Positions, image_format: ImageFormat) -> LazyPixels:
     """Return some images as pixels that are decoded each time they are read."""
 
@@ -136,12 +205,6 @@ def _decode_on_read(images: EncodedImages, kept: Positions, image_format: ImageF
         return pixels
 
     return LazyPixels(read, kept, image_format.shape)
-
-
-def _from_cache(cached: LoadedPixels, config: ImagesConfig) -> LoadedPixels:
-    mapped = cast(Bytes, cached.pixels)
-    fits = mapped.nbytes <= config.memory_bytes
-    return replace(cached, pixels=np.array(mapped) if fits else lazy_pixels_of(mapped))
 
 
 def _report_errors(

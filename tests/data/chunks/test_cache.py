@@ -123,7 +123,7 @@ def test_only_other_settings_make_another_pass(
 
 
 def cached(tmp_path: Path) -> list[str]:
-    return sorted(file.suffix for file in (tmp_path / "cache" / "tables").rglob("*") if file.is_file())
+    return sorted(file.suffix for file in (tmp_path / "cache" / "features").rglob("*") if file.is_file())
 
 
 def test_changed_files_are_read_again_and_old_results_are_removed(
@@ -163,7 +163,7 @@ def test_a_damaged_file_is_replaced(
     load: Load, folder: Path, tmp_path: Path, messages: list[str], damage: str
 ) -> None:
     first = load(folder)
-    for file in (tmp_path / "cache" / "tables").rglob("*.*"):
+    for file in (tmp_path / "cache" / "features").rglob("*.*"):
         if file.suffix == ".features" and damage == "changed":
             continue  # it is too large for a checksum at each start
         content = bytearray(file.read_bytes())
@@ -209,14 +209,14 @@ def test_few_feature_files_are_kept_and_abandoned_ones_are_removed(
     load: Load, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def features() -> list[str]:
-        return sorted(file.name for file in (tmp_path / "cache" / "tables").rglob("*.features"))
+        return sorted(file.name for file in (tmp_path / "cache" / "features").rglob("*.features"))
 
     load(folder)
     (tmp_path / "other").mkdir()
     (folder / "part-0.parquet").rename(tmp_path / "other" / "a.parquet")
     monkeypatch.setattr(table_cache, "MAX_FEATURE_FILES", 1)
     before = features()
-    abandoned, written = (next((tmp_path / "cache" / "tables").iterdir()) / f".{name}.tmp" for name in "ab")
+    abandoned, written = (next((tmp_path / "cache" / "features").iterdir()) / f".{name}.tmp" for name in "ab")
     for file, age in ((abandoned, 7200), (written, 60)):
         file.write_bytes(b"")
         os.utime(file, (time.time() - age,) * 2)

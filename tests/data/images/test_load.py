@@ -4,7 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from flowgmm_cli.data.images import pixel_cache
+from flowgmm_cli.api import Column, Rows
+from flowgmm_cli.data import table_cache
+from flowgmm_cli.data.fingerprint import row_digests
 from flowgmm_cli.data.images.encoded_images import EncodedImages, list_files
 from flowgmm_cli.data.images.lazy_pixels import LazyPixels
 from flowgmm_cli.data.images.load import load_images
@@ -62,7 +64,8 @@ def test_a_cache_saves_the_decoding_until_a_file_changes(pictures, context, save
 
 def test_the_place_of_the_cache_is_noted(pictures, context, notes, tmp_path):
     load_images(pictures(), ON_DISK, context)
-    assert notes == [f"decoded images are kept in {next((tmp_path / 'cache/pixels').glob('*/*'))}"]
+    (file,) = (tmp_path / "cache").rglob("*.features")
+    assert notes == [f"decoded images are kept in {file} (0.0 GiB)"]
 
 
 def test_small_sets_leave_nothing_on_the_disk(pictures, context, tmp_path):
@@ -109,7 +112,7 @@ def test_damaged_images_are_named_all_at_once(pictures, damage, context, options
     assert caught.value.details[0].startswith("1.png: it cannot be decoded")
     assert caught.value.details[-1] == "13 of 20 images cannot be read"
     assert "data.on_error=keep" in caught.value.hint
-    assert not list(tmp_path.glob("cache/pixels/*/*"))  # nothing half-written
+    assert not list(tmp_path.glob("cache/features/*/*"))  # nothing half-written
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", None])
@@ -137,7 +140,7 @@ def test_an_interrupt_leaves_no_entry(pictures, context, tmp_path, monkeypatch):
     monkeypatch.setattr("flowgmm_cli.data.images.encoded_images.decode", interrupt)
     with pytest.raises(KeyboardInterrupt):
         load_images(pictures(), ON_DISK, context)
-    assert not list(tmp_path.glob("cache/pixels/*/*"))
+    assert not list(tmp_path.glob("cache/features/*/*"))
 
 
 def test_a_file_that_goes_away_is_named_when_it_is_read(pictures, context, tmp_path):
@@ -169,6 +172,25 @@ def test_progress_is_reported(pictures, context):
 
 def test_the_format_of_entries_is_part_of_their_name(pictures, context, monkeypatch, notes):
     load_images(pictures(), ON_DISK, context)
-    monkeypatch.setattr(pixel_cache, "_FORMAT", "other")
+    monkeypatch.setattr(table_cache, "_FORMAT", "other")
     load_images(pictures(), ON_DISK, context)
     assert len(set(notes)) == 2
+
+
+@pytest.mark.parametrize("suffix", [".features", ".npz"])
+@pytest.mark.parametrize("content", [b"", b"{}", b"\x93NUMPY"])
+def test_a_damaged_copy_is_written_again(pictures, context, tmp_path, suffix, content):
+    load_images(pictures(), ON_DISK, context)
+    (file,) = (tmp_path / "cache").rglob(f"*{suffix}")
+    file.write_bytes(content)
+    np.testing.assert_array_equal(np.asarray(load_images(pictures(), ON_DISK, context).pixels), PIXELS)
+
+
+def test_digests_of_the_copy_are_those_of_the_pixels(pictures, damage, context):
+    damage("3.png")
+    column = [Column("image", "image", (5, 4))]
+    pixels = load_images(pictures(), ON_DISK, context).pixels
+    rows = Rows({"image": pixels}, np.zeros(19, np.int64), np.arange(19)).take(np.arange(19) % 2 == 0)
+    plain = Rows({"image": np.asarray(rows.columns["image"])}, rows.labels, rows.ids)
+    assert rows.columns["image"].digests is not None
+    assert row_digests(rows, column).tolist() == row_digests(plain, column).tolist()
