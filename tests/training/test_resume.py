@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import signal
 import subprocess
 import sys
@@ -20,118 +18,61 @@ TrainRun = Callable[..., tuple[Run, TrainResult]]
 Same = Callable[[Run, Run], None]
 
 WORDS = ("train.epochs=8", "checkpoint.every_steps=5", "train.early_stopping={patience: 50}")
-# `flowgmm`, but at the N-th file that is written the process is gone, just before or just after the rename
+# `flowgmm`, but the process is gone just before or after it renames its N-th file, or after its N-th step
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from flowgmm_cli import files
-left, after = int(sys.argv.pop(1)), sys.argv.pop(1) == "after"
+from torch.optim.optimizer import register_optimizer_step_post_hook
+left, when = int(sys.argv.pop(1)), sys.argv.pop(1)
 real = Path.replace
+def is_last():
+    global left
+    left -= 1
+    return left == 0
 def replace(self, target):
-    global left
-    left -= 1
-    if left == 0 and after:
+    kill = when != "step" and is_last()
+    if not kill or when == "after":
         real(self, target)
-    if left == 0:
+    if kill:
         os.kill(os.getpid(), signal.SIGKILL)
-    return real(self, target)
+    return Path(target)
+def step(*args):
+    if when == "step" and is_last():
+        os.kill(os.getpid(), signal.SIGKILL)
 Path.replace = replace
+register_optimizer_step_post_hook(step)
 from flowgmm_cli.__main__ import main
 main()
 """
-FULL = """
-import errno, os, sys
-left = int(sys.argv.pop(1))
-real = os.fsync
-def fsync(handle):
-    global left
-    left -= 1
-    if left < 0:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    real(handle)
-os.fsync = fsync
-from flowgmm_cli.__main__ import main
-main()
-"""
-
-
-def flowgmm(*words: object, code: str | None = None) -> list[str]:
-    start = ["-m", "flowgmm_cli"] if code is None else ["-c", code]
-    return [sys.executable, *start, *map(str, words)]
-
-
-def finish(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-
-
-def resume(run: Path) -> None:
-    done = finish(flowgmm("train", "--resume", run, "--quiet"))
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def wait_for(ready: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    limit = time.monotonic() + 120
-    while not ready():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < limit
-        time.sleep(0.002)
-
-
-MOMENTS = [(files, when) for files in range(4, 21, 3) for when in ("before", "after")]
-SLOW = [pytest.param(*moment, marks=pytest.mark.slow) for moment in MOMENTS]
-
-
-@pytest.mark.parametrize(("files", "when"), [(15, "before"), *SLOW])
-def test_a_run_killed_while_writing_resumes_to_the_same_result(
-    moons_file: Path, tmp_path: Path, train_run: TrainRun, same_outcome: Same, files: int, when: str
-) -> None:
-    run = Run(tmp_path / "killed")
-    done = finish(flowgmm(files, when, "train", moons_file, *WORDS, "--run-dir", run.path, code=KILLED))
-    assert done.returncode == -signal.SIGKILL
-    assert run.status() == "killed"
-    resume(run.path)
-    whole, _ = train_run("whole", *WORDS)
-    same_outcome(whole, run)
-    assert len(list(run.path.rglob("*.tmp"))) <= 1  # the file that was being written
-
-
-LONG = ("train.epochs=300", "run.log_every=20", "checkpoint.every_steps=100", "calibration.epochs=1.0")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["before the first checkpoint", "in the middle", "during calibration"])
-def test_a_killed_run_can_be_resumed(
-    moons_file: Path, tmp_path: Path, train_run: TrainRun, same_outcome: Same, moment: str
+def test_a_run_killed_again_and_again_is_resumed_to_the_same_result(
+    moons_file: Path, tmp_path: Path, train_run: TrainRun, same_outcome: Same
 ) -> None:
     run = Run(tmp_path / "killed")
-    last = run.checkpoints / "last.safetensors"
 
-    def lines() -> int:
-        return run.metrics.read_text().count("\n") if run.metrics.exists() else 0
+    def kill(number: int, when: str, *words: object) -> None:
+        command = [sys.executable, "-c", KILLED, str(number), when, "train", *map(str, words)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        assert (done.returncode, done.stdout) == (-signal.SIGKILL, ""), done.stderr
+        assert run.status() == "killed"
+        assert not (run.path / "model.json").exists()
 
-    ready: Callable[[], bool] = {
-        "before the first checkpoint": lambda: lines() > 0,
-        "in the middle": lambda: last.exists() and lines() > 100,
-        "during calibration": lambda: '"step": 900,' in (run.metrics.read_text() if lines() else ""),
-    }[moment]
-    process = subprocess.Popen(
-        flowgmm("train", moons_file, *LONG, "--run-dir", run.path),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_for(ready, process)
-    if moment == "during calibration":
-        time.sleep(0.1)
-    process.kill()
-    process.communicate()
-    assert last.exists() or moment == "before the first checkpoint"
-    assert not (run.path / "model.json").exists()
-    assert run.status() == "killed"
-    resume(run.path)
-    whole, _ = train_run("whole", *LONG)
+    kill(5, "before", moons_file, *WORDS, "--run-dir", run.path)
+    kill(3, "after", "--resume", run.path)  # one of the two files of the preprocessor is there
+    kill(3, "step", "--resume", run.path)  # before the first checkpoint
+    kill(5, "before", "--resume", run.path)  # the best model is newer than the last checkpoint
+    assert not (run.checkpoints / "last.safetensors").exists()
+    kill(12, "step", "--resume", run.path)
+    assert (run.checkpoints / "last.safetensors").exists()
+    kill(25, "step", "--resume", run.path)  # while a fold of the calibration is trained
+    kill(4, "after", "--resume", run.path)
+    assert (run.path / "model.safetensors").exists()
+    train(run.recipe(), run)
+    whole, _ = train_run("whole", *WORDS)
     same_outcome(whole, run)
+    assert len(list(run.path.rglob("*.tmp"))) <= 7  # of each process at most the file that was being written
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
@@ -139,14 +80,24 @@ def test_an_interrupted_run_saves_its_state_and_exits_with_130(
     moons_file: Path, tmp_path: Path, number: int
 ) -> None:
     run = Run(tmp_path / "stopped")
-    words = ("train.epochs=100000", "train.max_steps=100000", "calibration.method=none")
+    words = (
+        "train.epochs=100000",
+        "train.max_steps=100000",
+        "calibration.method=none",
+        "--run-dir",
+        run.path,
+    )
     process = subprocess.Popen(
-        flowgmm("train", moons_file, *words, "--run-dir", run.path),
+        [sys.executable, "-m", "flowgmm_cli", "train", str(moons_file), *map(str, words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    wait_for(lambda: run.metrics.exists() and bool(run.metrics.read_text()), process)
+    limit = time.monotonic() + 120
+    while not (run.metrics.exists() and run.metrics.read_text()):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < limit
+        time.sleep(0.01)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
@@ -156,19 +107,3 @@ def test_an_interrupted_run_saves_its_state_and_exits_with_130(
     assert run.status() == "interrupted"
     assert (run.checkpoints / "last.safetensors").exists()
     assert not (run.path / "model.json").exists()
-
-
-@pytest.mark.parametrize("files", [12, pytest.param(5, marks=pytest.mark.slow)])
-def test_a_full_disk_ends_the_command_with_1_and_a_next_step(
-    moons_file: Path, tmp_path: Path, files: int
-) -> None:
-    run = Run(tmp_path / "full")
-    done = finish(flowgmm(files, "train", moons_file, *WORDS, "--run-dir", run.path, code=FULL))
-    assert done.returncode == 1
-    assert "disk is full" in done.stderr
-    assert f"--resume {run.path}" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert os.strerror(errno.ENOSPC) not in done.stdout
-    assert not list(run.path.rglob("*.tmp"))
-    train(run.recipe(), run)
-    assert run.status() == "done"
