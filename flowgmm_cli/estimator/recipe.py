@@ -83,16 +83,11 @@ def build_recipe(parameters: Mapping[str, Any], *, rows: int, seed: int) -> Reci
     ]
     if isinstance(given, str | Path):
         return load_recipe(str(given), words, overlays=overlays)
-    if overlays and given is not None:
-        return parse_resolved({"version": 1, **to_plain(given)}, SOURCE, words, overlays=overlays)
-    if overlays:
+    if overlays and given is None:
         raise RecipeError("overlays are variants of a recipe, and there is no recipe", hint="give `recipe=`")
-    values = default_recipe(parameters, rows=rows) if given is None else dict(to_plain(given))
-    values.setdefault("version", 1)
-    values["data"] = {**values.get("data", {}), **MEMORY}
-    for key, value in common.items():
-        _set(values, key.split("."), value)
-    return parse_resolved(values, SOURCE)
+    values = default_recipe(parameters, rows=rows) if given is None else {"version": 1, **to_plain(given)}
+    values["data"] = {"use": MEMORY["use"], **values.get("data", {})}
+    return parse_resolved(values, SOURCE, words, overlays=overlays)
 
 
 def to_plain(value: Any) -> Any:
@@ -106,13 +101,3 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [to_plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
-
-
-def _set(values: dict[str, Any], path: list[str], value: Any) -> None:
-    """Set a key in nested mappings, which are created if missing."""
-    *parents, last = path
-    for key in parents:
-        child = values.get(key)
-        values[key] = dict(child) if isinstance(child, Mapping) else {}
-        values = values[key]
-    values[last] = value
