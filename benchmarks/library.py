@@ -20,7 +20,7 @@ from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.training.callbacks import StepCallbacks
 from flowgmm_cli.training.model_init import initialise_model
 from flowgmm_cli.training.step import build_step
-from flowgmm_cli.training.trainer import FitConfig, Trainer
+from flowgmm_cli.training.trainer import Trainer
 
 Loss = Literal["likelihood", "default"]
 Precision = Literal["fp32", "bf16"]
@@ -100,7 +100,7 @@ class Library:
             self.model(),
             features=self.shape.features,
             labelled=self.shape.labelled,
-            unlabelled=len(rows.pool),
+            unlabelled=len(rows) - self.shape.labelled,
         )
 
         def turn(times: int, clock: Callable[[], float]) -> list[float]:
@@ -109,14 +109,10 @@ class Library:
             def on_step(step: int, steps: int, values: Mapping[str, Any]) -> None:
                 ends.append(clock())
 
-            config = FitConfig(
-                train=recipe.train.model_copy(update={"max_steps": times + 2}),
-                checkpoint=recipe.checkpoint,
-                seed=0,
-                log_every=recipe.run.log_every,
-            )
+            train = recipe.train.model_copy(update={"max_steps": times + 2})
+            timed = recipe.model_copy(update={"train": train})
             with deterministic(recipe.run.deterministic):
-                Trainer(step, rows, config, self.engine, callbacks=StepCallbacks(on_step=on_step)).fit()
+                Trainer(step, rows, timed, self.engine, callbacks=StepCallbacks(on_step=on_step)).fit()
             # The first step sets up the state of the optimiser, and the last step writes the metrics.
             return [b - a for a, b in pairwise(ends[:-1])]
 

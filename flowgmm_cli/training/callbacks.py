@@ -1,7 +1,8 @@
-"""Progress, notes and interruption of a training: its ways to and from the user."""
+"""Progress, notes and interruption of a training, and the launcher of its process; torch is not imported."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -10,9 +11,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from flowgmm_cli.training.launcher import parent_has_ended, world_size
-
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_PARENT = os.getppid()
 
 
 @dataclass(frozen=True)
@@ -70,3 +70,21 @@ class Interrupt:
         if self._requested or not self._deferred:
             raise KeyboardInterrupt
         self._requested = True
+
+
+# --- environment of a process, set by `torchrun`, `accelerate` or `--processes N` ---------------------------
+
+
+def world_size() -> int:
+    """Number of processes that train together."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def is_main_process() -> bool:
+    """Return True for the process that writes files and prints: rank 0, or the only process."""
+    return world_size() == 1 or os.environ.get("RANK", "0") == "0"
+
+
+def parent_has_ended() -> bool:
+    """Return True if the launcher that started this process has ended without stopping it."""
+    return os.name == "posix" and world_size() > 1 and os.getppid() != _PARENT

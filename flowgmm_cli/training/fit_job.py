@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,6 @@ from torch import Tensor
 from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.devices import Engine, allow_tf32, limit_threads
 from flowgmm_cli.flows.multiscale import FlatFlow
-from flowgmm_cli.mixture.specs import GMMConfig
 from flowgmm_cli.recipe.load import vary
 from flowgmm_cli.recipe.schema import Recipe, TrainConfig
 from flowgmm_cli.runs import Run
@@ -27,7 +26,7 @@ from flowgmm_cli.training.model_init import initialise_model
 from flowgmm_cli.training.optim import create_ema_model
 from flowgmm_cli.training.prepare import PreparedData
 from flowgmm_cli.training.step import TrainingStep, build_step
-from flowgmm_cli.training.trainer import FitConfig, FitResult, Trainer
+from flowgmm_cli.training.trainer import FitResult, Trainer
 from flowgmm_cli.training.validation import Validator
 
 _PROGRESS_METRICS = ("loss", "val.accuracy", "monitor.agreement", "monitor.bits_per_dim")
@@ -120,15 +119,6 @@ class PreparedFit:
     def run_to_end(self) -> FitResult:
         """Train, from the last checkpoint of the run if it has one."""
         context, run, recipe = self.context, self.run, self.context.recipe
-        prior = cast(GMMConfig, recipe.prior.config)
-        config = FitConfig(
-            train=recipe.train,
-            checkpoint=recipe.checkpoint,
-            seed=recipe.run.seed,
-            log_every=recipe.run.log_every,
-            estimate_prior=prior.class_prior == "estimated",
-            warm_up_epochs=prior.warm_up_epochs if prior.means == "latent" else None,
-        )
         with (
             limit_threads(context.engine, self.flops() / context.group.world_size),
             allow_tf32(context.engine, recipe.train.tf32),
@@ -137,7 +127,7 @@ class PreparedFit:
             trainer = Trainer(
                 self.step,
                 self.rows,
-                config,
+                recipe,
                 context.engine,
                 validator=self._validator() if run else None,
                 folder=run.checkpoints if run else None,

@@ -19,10 +19,9 @@ from flowgmm_cli.runs import Run
 from flowgmm_cli.seeds import derive_seed
 from flowgmm_cli.trained_model import Member, encode
 from flowgmm_cli.training.calibration import Calibration, Fold, calibrate, set_calibration
-from flowgmm_cli.training.class_prior import refine_class_prior
 from flowgmm_cli.training.distributed import Distributed
 from flowgmm_cli.training.fit_job import FitJob, TrainContext
-from flowgmm_cli.training.model_init import training_temperature
+from flowgmm_cli.training.model_init import refine_class_prior, training_temperature
 from flowgmm_cli.training.parallel_fits import fit_all
 from flowgmm_cli.training.search import SearchResult, search
 from flowgmm_cli.training.trainer import FitResult

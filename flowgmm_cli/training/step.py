@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -18,14 +17,6 @@ from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.views.pipeline import AugmentationPipeline, build_pipeline
 
 
-@dataclass(frozen=True)
-class WeightedRegulariser:
-    """A regulariser and the factor on its terms."""
-
-    weight: float
-    compute: Regulariser
-
-
 class TrainingStep(nn.Module):
     """All losses of a step from one forward pass of the student.
 
@@ -33,7 +24,8 @@ class TrainingStep(nn.Module):
 
     Args:
         model: the student.
-        objective, regularisers: the main loss, and losses added to it.
+        objective: the main loss.
+        regularisers: losses added to it, with the factors on their terms.
         weak: view of the unlabelled rows for the teacher, and of the labelled rows for the student.
         strong: view of the unlabelled rows for the student.
     """
@@ -42,7 +34,7 @@ class TrainingStep(nn.Module):
         self,
         model: FlowMixture,
         objective: Objective,
-        regularisers: Sequence[WeightedRegulariser],
+        regularisers: Sequence[tuple[float, Regulariser]],
         *,
         weak: AugmentationPipeline | None = None,
         strong: AugmentationPipeline | None = None,
@@ -54,7 +46,7 @@ class TrainingStep(nn.Module):
             "strong": strong or AugmentationPipeline("strong"),
         }
         # views of the unlabelled rows of which the losses read the student's latents
-        reads = (objective.reads, *(regulariser.compute.reads for regulariser in self.regularisers))
+        reads = (objective.reads, *(regulariser.reads for _, regulariser in self.regularisers))
         self.reads = frozenset().union(*reads)
 
     def forward(
@@ -93,9 +85,9 @@ class TrainingStep(nn.Module):
             generator=generator,
         )
         terms = dict(self.objective(model, teacher, batch))
-        for regulariser in self.regularisers:
-            for name, value in regulariser.compute(model, teacher, batch).items():
-                weighted = regulariser.weight * value
+        for weight, regulariser in self.regularisers:
+            for name, value in regulariser(model, teacher, batch).items():
+                weighted = weight * value
                 terms[name] = terms[name] + weighted if name in terms else weighted
         return terms
 
@@ -136,7 +128,7 @@ def build_step(
         recipe.objective, features=features, labelled=labelled, unlabelled=unlabelled, dims=model.mixture.dims
     )
     regularisers = [
-        WeightedRegulariser(cast(RegulariserConfig, component.config).weight, build(component))
+        (cast(RegulariserConfig, component.config).weight, build(component))
         for component in recipe.regularisers
     ]
     return TrainingStep(

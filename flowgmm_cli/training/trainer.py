@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -16,8 +17,9 @@ from torch.nn.parallel import DistributedDataParallel
 from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.devices import Engine
 from flowgmm_cli.errors import InterruptedRunError, LostProcessError, RunFailedError
+from flowgmm_cli.mixture.specs import GMMConfig
 from flowgmm_cli.model import FlowMixture
-from flowgmm_cli.recipe.schema import CheckpointConfig, TrainConfig
+from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import MetricsLog
 from flowgmm_cli.seeds import seeded_layers
 from flowgmm_cli.training import optim
@@ -29,31 +31,15 @@ from flowgmm_cli.training.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from flowgmm_cli.training.class_prior import estimate_class_prior
 from flowgmm_cli.training.dataset import Sampler, step_generator
 from flowgmm_cli.training.distributed import Distributed, translate_errors
 from flowgmm_cli.training.fsdp import is_sharded, local_parameters, local_shard, shard_models
 from flowgmm_cli.training.guard import NonFiniteGuard, explain
-from flowgmm_cli.training.model_init import set_latent_means, warm_up_steps
+from flowgmm_cli.training.model_init import estimate_class_prior, set_latent_means, warm_up_steps
 from flowgmm_cli.training.step import TrainingStep
 from flowgmm_cli.training.validation import Validator
 
 Losses = Callable[..., dict[str, Tensor]]
-
-
-@dataclass(frozen=True)
-class FitConfig:
-    """Settings of a training: metrics are logged every few steps, class weights estimated after each epoch.
-
-    The means are set from the latents after `warm_up_epochs`; None = never.
-    """
-
-    train: TrainConfig
-    checkpoint: CheckpointConfig
-    seed: int
-    log_every: int
-    estimate_prior: bool = False
-    warm_up_epochs: float | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +64,7 @@ class Trainer:
     Args:
         step_module: losses around the student, which is trained in place; `train.fsdp` shards its flow.
         rows: training rows on the engine's device.
+        recipe: settings of the training; its components are those of `step_module`.
         validator: measures the teacher on held-out rows after each epoch.
         folder: folder of the checkpoints; None saves none.
         metrics: file of the metrics; None writes none.
@@ -93,7 +80,7 @@ class Trainer:
         self,
         step_module: TrainingStep,
         rows: Tensors,
-        config: FitConfig,
+        recipe: Recipe,
         engine: Engine,
         *,
         validator: Validator | None = None,
@@ -102,11 +89,11 @@ class Trainer:
         callbacks: StepCallbacks | None = None,
         group: Distributed | None = None,
     ) -> None:
-        self.step_module, self.rows, self.config, self.engine = step_module, rows, config, engine
+        self.step_module, self.rows, self.recipe, self.engine = step_module, rows, recipe, engine
         self.validator = validator
         self.callbacks = callbacks or StepCallbacks()
         self.group = group or Distributed()
-        train = config.train
+        train, prior = recipe.train, cast(GMMConfig, recipe.prior.config)
 
         self.model = step_module.model
         self.teacher = optim.create_ema_model(self.model)
@@ -126,16 +113,18 @@ class Trainer:
             rows,
             batch_size=train.batch_size,
             labelled_batch_size=train.labelled_batch_size,
-            seed=config.seed,
+            seed=recipe.run.seed,
             pool=step_module.objective.pool,
             group=self.group,
         )
         self.steps_per_epoch = self.sampler.steps_per_epoch
         steps = train.epochs * self.steps_per_epoch
         self.steps = min(steps, train.max_steps or steps)
-        self.warm_up = warm_up_steps(config.warm_up_epochs, per_epoch=self.steps_per_epoch, steps=self.steps)
+        self.estimates_prior = prior.class_prior == "estimated"
+        warm_up = prior.warm_up_epochs if prior.means == "latent" else None
+        self.warm_up = warm_up_steps(warm_up, per_epoch=self.steps_per_epoch, steps=self.steps)
         self.guard = NonFiniteGuard(engine.device)
-        self.schedule = CheckpointSchedule(config.checkpoint, self.steps_per_epoch)
+        self.schedule = CheckpointSchedule(recipe.checkpoint, self.steps_per_epoch)
         self.start = time.monotonic() - self.progress.seconds
         self.flags = torch.zeros(2, device=engine.device)  # processes that should stop, are late to save
         self._step_is_complete = True
@@ -160,7 +149,7 @@ class Trainer:
                     self._reset_means()
                 ends_epoch = step % self.steps_per_epoch == 0 or step == self.steps
                 values: dict[str, float] = {}
-                if ends_epoch or step % self.config.log_every == 0:
+                if ends_epoch or step % self.recipe.run.log_every == 0:
                     values = self._log_losses(terms, rate)
                 if ends_epoch:
                     values |= self._end_epoch()
@@ -174,9 +163,9 @@ class Trainer:
 
     def _train_step(self) -> tuple[dict[str, Tensor], float]:
         """Take one optimiser step; returns the loss terms and the learning rate."""
-        train, step = self.config.train, self.progress.step
+        train, step = self.recipe.train, self.progress.step
         batch = self.sampler.batch(step)
-        rng = step_generator(self.engine.device, self.config.seed, step, self.group.rank)
+        rng = step_generator(self.engine.device, self.recipe.run.seed, step, self.group.rank)
         with self.engine.autocast(), seeded_layers(rng):
             terms = self.forward(self.teacher, *batch, rng, step=step, epoch=step / self.steps_per_epoch)
         loss = torch.stack(list(terms.values())).sum()
@@ -201,7 +190,7 @@ class Trainer:
     def _end_epoch(self) -> dict[str, float]:
         """Estimate the class weights, measure the teacher, keep it if it is the best."""
         step, progress = self.progress.step, self.progress
-        if self.config.estimate_prior:
+        if self.estimates_prior:
             temperature = self.step_module.objective.temperature
             pool = self.sampler.pool
             estimate_class_prior(self.model, self.teacher, self.rows.x, pool, temperature, self.group)
@@ -214,12 +203,12 @@ class Trainer:
         progress.update(result.watched, is_better=is_better, epoch=-(-step // self.steps_per_epoch))
         if is_better:
             self.best.update(self.teacher)
-        stopping = self.config.train.early_stopping
+        stopping = self.recipe.train.early_stopping
         progress.stopped = stopping is not None and progress.stale >= stopping.patience
         return result.values
 
     def _reset_means(self) -> None:
-        temperature, seed = self.step_module.objective.temperature, self.config.seed
+        temperature, seed = self.step_module.objective.temperature, self.recipe.run.seed
         set_latent_means(
             self.model, self.teacher, self.optimiser, self.rows, temperature=temperature, seed=seed
         )
@@ -244,7 +233,7 @@ class Trainer:
         if step is not None:
             self.step_module.model = self.sharding.full_model(self.model)
             teacher = self.sharding.full_model(self.teacher)
-            rng = step_generator(self.engine.device, self.config.seed, step)
+            rng = step_generator(self.engine.device, self.recipe.run.seed, step)
             with self.engine.autocast():
                 rows, epoch = self.sampler.batch(step, whole=True), step / self.steps_per_epoch
                 raise explain(self.step_module, teacher, rows, rng, step=step, epoch=epoch)
@@ -286,7 +275,7 @@ class Trainer:
 
     def _wrap(self) -> Losses:
         """Compile the step if the recipe says so, and let its gradients be averaged over the processes."""
-        mode = self.config.train.compile
+        mode = self.recipe.train.compile
         forward: Losses = self.step_module
         if mode:
             forward = torch.compile(forward, mode=mode if isinstance(mode, str) else None)

@@ -9,7 +9,7 @@ from flowgmm_cli.model import Ensemble, FlowMixture
 from flowgmm_cli.recipe.schema import CalibrationConfig
 from flowgmm_cli.trained_model import encode
 from flowgmm_cli.training.calibration import _fit
-from flowgmm_cli.training.class_prior import estimate_class_prior, refine_class_prior
+from flowgmm_cli.training.model_init import estimate_class_prior, refine_class_prior
 from flowgmm_cli.training.optim import create_ema_model
 
 
@@ -30,7 +30,7 @@ def test_both_models_get_the_shares_of_the_rows() -> None:
 
 
 def test_of_many_rows_that_are_sorted_by_class_some_of_each_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flowgmm_cli.training.class_prior._MAX_ROWS", 150)
+    monkeypatch.setattr("flowgmm_cli.training.model_init._PRIOR_ROWS", 150)
     model, x = two_blobs((600, 400))
     estimate_class_prior(model, create_ema_model(model), x, torch.arange(len(x)), temperature=1.0)
     assert model.mixture.log_weights.exp().tolist() == pytest.approx([0.6, 0.4], abs=0.05)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flowgmm_cli.errors import UsageError
-from flowgmm_cli.training import launcher
+from flowgmm_cli.training import callbacks
 from flowgmm_cli.training.distributed import Distributed, init_process_group
 
 RunAll = Callable[[str, int], list[str]]
@@ -26,12 +26,12 @@ from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.objectives.losses import Hybrid
 from flowgmm_cli.objectives.specs import HybridConfig
 from flowgmm_cli.plugins.registry import build
-from flowgmm_cli.recipe.schema import CheckpointConfig, TrainConfig
+from flowgmm_cli.recipe.load import parse_resolved
 from flowgmm_cli.regularisers.specs import SPECS
 from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.devices import Engine
-from flowgmm_cli.training.step import TrainingStep, WeightedRegulariser
-from flowgmm_cli.training.trainer import FitConfig, Trainer
+from flowgmm_cli.training.step import TrainingStep
+from flowgmm_cli.training.trainer import Trainer
 
 NOISY = {"vat", "mixup", "log_det_penalty"}  # random directions, partners, points
 
@@ -40,7 +40,7 @@ def fit(group):
     flow = RealNVP(4, couplings=2, hidden=8, depth=1, generator=g)
     model = FlowMixture(flow, GaussianMixture(torch.randn(3, 4, generator=g), learn_means=True))
     losses = [
-        WeightedRegulariser(0.7, build(Component(kind="regulariser", use=name, config=spec.config())))
+        (0.7, build(Component(kind="regulariser", use=name, config=spec.config())))
         for name, spec in SPECS.items() if name not in NOISY
     ]
     assert len(losses) > 2
@@ -48,10 +48,11 @@ def fit(group):
     x, labels = torch.randn(96, 4, generator=g), torch.full((96,), -1)
     labels[:12] = torch.arange(12) % 3
     rows = Tensors(x, labels)
-    train = TrainConfig(batch_size=24, labelled_batch_size=12, epochs=5, lr=1e-2)
-    config = FitConfig(train, CheckpointConfig(), seed=0, log_every=100)
+    train = {"batch_size": 24, "labelled_batch_size": 12, "epochs": 5, "lr": 1e-2}
+    data = {"use": "sklearn", "name": "two_moons"}
+    recipe = parse_resolved({"version": 1, "data": data, "train": train, "run": {"log_every": 100}}, "test")
     engine = Engine(torch.device("cpu"), "fp32")
-    result = Trainer(TrainingStep(model, objective, losses), rows, config, engine, group=group).fit()
+    result = Trainer(TrainingStep(model, objective, losses), rows, recipe, engine, group=group).fit()
     assert result.progress.step == 20
     return {**model.state_dict(), **{f"teacher.{k}": v for k, v in result.model.state_dict().items()}}
 
@@ -164,17 +165,17 @@ def test_the_environment_names_the_processes(
         monkeypatch.delenv(name, raising=False)
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
-    assert (launcher.world_size(), launcher.is_main_process()) == (world_size, is_main_process)
+    assert (callbacks.world_size(), callbacks.is_main_process()) == (world_size, is_main_process)
 
 
 def test_processes_notice_the_end_of_their_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launcher, "_PARENT", os.getppid() + 1)
+    monkeypatch.setattr(callbacks, "_PARENT", os.getppid() + 1)
     monkeypatch.setenv("WORLD_SIZE", "1")
-    assert not launcher.parent_has_ended()
+    assert not callbacks.parent_has_ended()
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert launcher.parent_has_ended()
-    monkeypatch.setattr(launcher, "_PARENT", os.getppid())
-    assert not launcher.parent_has_ended()
+    assert callbacks.parent_has_ended()
+    monkeypatch.setattr(callbacks, "_PARENT", os.getppid())
+    assert not callbacks.parent_has_ended()
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

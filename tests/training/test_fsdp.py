@@ -42,15 +42,15 @@ from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.objectives.losses import Hybrid
 from flowgmm_cli.objectives.specs import HybridConfig
-from flowgmm_cli.recipe.schema import CheckpointConfig, TrainConfig
+from flowgmm_cli.recipe.load import parse_resolved
 from flowgmm_cli.regularisers.terms import Consistency
 from flowgmm_cli.regularisers.specs import ConsistencyConfig
 from flowgmm_cli.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.devices import Engine
 from flowgmm_cli.training.fsdp import is_sharded, local_shard
-from flowgmm_cli.training.step import TrainingStep, WeightedRegulariser
-from flowgmm_cli.training.trainer import FitConfig, Trainer
+from flowgmm_cli.training.step import TrainingStep
+from flowgmm_cli.training.trainer import Trainer
 
 class Plugin(torch.nn.Module):
     "Knows nothing of blocks; has a scalar, odd sizes, and uses a layer without a call."
@@ -80,11 +80,13 @@ labels[:6] = torch.arange(6) % 3
 rows = Tensors(x, labels)
 
 def trainer_of(model, group):
-    train = TrainConfig(lr=1e-2, batch_size=12, labelled_batch_size=6, epochs=1, fsdp=True, clip_norm=0.5)
+    train = {"batch_size": 12, "labelled_batch_size": 6, "epochs": 1, "fsdp": True, "clip_norm": 0.5}
+    data = {"use": "sklearn", "name": "two_moons"}
+    recipe = parse_resolved({"version": 1, "data": data, "train": {**train, "lr": 1e-2}}, "test")
     objective = Hybrid(HybridConfig(), features=16, labelled=6, unlabelled=36)
-    losses = [WeightedRegulariser(0.7, Consistency(ConsistencyConfig()))]
-    config, engine = FitConfig(train, CheckpointConfig(), 0, 100), Engine(torch.device("cpu"), "fp32")
-    return Trainer(TrainingStep(model, objective, losses), rows, config, engine, group=group)
+    losses = [(0.7, Consistency(ConsistencyConfig()))]
+    engine = Engine(torch.device("cpu"), "fp32")
+    return Trainer(TrainingStep(model, objective, losses), rows, recipe, engine, group=group)
 
 def save(path, trainer, group):
     parts = trainer.model, trainer.teacher, trainer.optimiser

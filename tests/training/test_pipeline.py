@@ -227,7 +227,7 @@ def test_a_fold_is_trained_without_the_labels_it_is_asked_for(
     fit = Trainer.fit
 
     def spy(self: Trainer) -> Any:
-        shown.append((self.rows, self.config.train.epochs))
+        shown.append((self.rows, self.recipe.train.epochs))
         assert (self.last_path is None) == (len(shown) > 1)
         assert (self.validator is None) == (len(shown) > 1)
         return fit(self)

@@ -15,7 +15,7 @@ from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.training.guard import NonFiniteGuard
 from flowgmm_cli.training.optim import create_ema_model, create_optimiser, set_learning_rate, update_ema
-from flowgmm_cli.training.step import TrainingStep, WeightedRegulariser, build_step
+from flowgmm_cli.training.step import TrainingStep, build_step
 from flowgmm_cli.views.pipeline import AugmentationPipeline
 
 MakeModel = Callable[..., FlowMixture]
@@ -56,7 +56,7 @@ def test_all_declared_views_and_the_labelled_rows_share_a_forward_pass(make_mode
     model = make_model(classes=2)
     calls = count_calls(model)
     objective, regulariser = Spy({"weak"}, a=1.0), Spy({"strong"}, b=1.0)
-    step = TrainingStep(model, objective, [WeightedRegulariser(1.0, regulariser)])
+    step = TrainingStep(model, objective, [(1.0, regulariser)])
     given = rows()
     step(create_ema_model(model), *given, torch.Generator(), step=7, epoch=1.5)
     assert calls == [2 + 5 + 5]
@@ -144,10 +144,10 @@ def test_views_are_applied_first_to_last_with_the_generator_of_the_step(make_mod
 def test_weights_are_applied_and_terms_of_equal_name_are_added(make_model: MakeModel) -> None:
     model = make_model()
     regularisers = [
-        WeightedRegulariser(2.0, Spy(set(), shared=1.0, own=10.0)),
-        WeightedRegulariser(0.5, Spy(set(), shared=1.0)),
-        WeightedRegulariser(0.0, Spy(set(), off=1.0)),
-        WeightedRegulariser(3.0, Spy(set(), main=1.0)),
+        (2.0, Spy(set(), shared=1.0, own=10.0)),
+        (0.5, Spy(set(), shared=1.0)),
+        (0.0, Spy(set(), off=1.0)),
+        (3.0, Spy(set(), main=1.0)),
     ]
     step = TrainingStep(model, Spy(set(), main=5.0), regularisers)
     terms = step(create_ema_model(model), *rows(), torch.Generator())
@@ -162,7 +162,7 @@ def test_weights_are_applied_and_terms_of_equal_name_are_added(make_model: MakeM
 def test_a_recipe_becomes_its_components(moons: MakeRecipe, make_model: MakeModel) -> None:
     recipe = moons("regularisers.0.weight=2.5")
     step = build_step(recipe, make_model(classes=2), features=2, labelled=3, unlabelled=9)
-    assert [item.weight for item in step.regularisers] == [2.5]
+    assert [weight for weight, _ in step.regularisers] == [2.5]
     assert type(step.objective).__name__ == "Hybrid"
     assert [type(view).__name__ for view in step.views["strong"].features] == ["Noise", "Drop"]
     assert step.views["weak"].features == ()
