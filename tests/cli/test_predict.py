@@ -199,8 +199,7 @@ def test_parquet_goes_through_a_pipe(run: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_in_the_middle_leaves_no_file(run: Path, number: signal.Signals, code: int) -> None:
+def test_a_signal_in_the_middle_leaves_no_file(run: Path) -> None:
     os.mkfifo("rows.csv")
     words = [*FLOWGMM, "predict", "--data", "rows.csv", "--save", "out.csv", "--quiet"]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
@@ -212,8 +211,8 @@ def test_a_signal_in_the_middle_leaves_no_file(run: Path, number: signal.Signals
                 break
             time.sleep(0.1)
         assert list(Path().glob(".out.csv.*"))
-        process.send_signal(number)
-    assert process.wait(60) == code
+        process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143
     assert not list(Path().glob(".out.csv.*"))
     assert not Path("out.csv").exists()
     assert process.stderr is not None
