@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flowgmm_cli.cli import options, output
-from flowgmm_cli.cli.session import Session, open_session, warn_unscorable
+from flowgmm_cli.cli.session import Session, file_stem, note_throughput, open_session, warn_unscorable
 from flowgmm_cli.cli.validation import (
     check_input_kept,
     check_stdout,
@@ -19,10 +19,14 @@ from flowgmm_cli.cli.validation import (
     parse_gates,
 )
 from flowgmm_cli.errors import DataError, UsageError
+from flowgmm_cli.files import write_bytes, write_json
 
 if TYPE_CHECKING:
+    from flowgmm_cli.api import Column
     from flowgmm_cli.data.readers.base import RowReader
+    from flowgmm_cli.inference.ood import OODResult
     from flowgmm_cli.inference.scores import Scores
+    from flowgmm_cli.trained_model import TrainedModel
 
 GATES = ("auroc", "aupr_in", "aupr_out")
 _MANY_ROWS = 200_000  # rows from which computing all scores takes long
@@ -108,11 +112,10 @@ def ood(
     with open_session(run, run_flag) as session:
         import numpy as np
 
-        from flowgmm_cli.cli import ood_output
         from flowgmm_cli.inference.ood import collect_scores, compare_scores, ood_columns
         from flowgmm_cli.inference.scores import OODRule
 
-        ood_output.check_gallery(gallery, session.trained)
+        images = _image_column(session.trained) if gallery else None
         detector, rule = session.trained.require_detector(), OODRule.from_model(session.trained, score, fpr)
         names = [rule.score] if alone else list(detector.names)
         others = [name for name in names if name != rule.score] if all_scores else []
@@ -143,10 +146,10 @@ def ood(
     result = compare_scores(
         str(session.run.path), *sides, default=detector.default, rule=rule, rng=np.random.default_rng(1)
     )
-    ood_output.save_result(session.run.path, result, in_data, out, plot)
-    if gallery:
-        ood_output.save_gallery(gallery, session.trained, in_reader, out_reader, result)
-    ood_output.print_result(result, save, as_json=as_json)
+    _save_result(session.run.path, result, in_data, out, plot)
+    if gallery and images:
+        _save_gallery(gallery, images, session.trained, in_reader, out_reader, result)
+    _print_result(result, save, as_json=as_json)
     metrics = result.metrics[rule.score]
     enforce_gates(gates, {name: getattr(metrics, name) for name in GATES}, subject=f" of {rule.score}")
 
@@ -181,3 +184,109 @@ def _warn_of_density(session: Session, score: str) -> None:
             "-log p(x) alone is a poor score for images: simple images often have a higher density than the "
             "training images, even if they show something else; compare it with the other scores"
         )
+
+
+def _image_column(trained: TrainedModel) -> Column:
+    """Return the column of images; raise `UsageError` if the rows are not images."""
+    from flowgmm_cli.inference.samples import image_column
+
+    if (column := image_column(trained.preprocessor.columns)) is None:
+        raise UsageError(
+            "--gallery shows images, and this run has no image column",
+            hint="--save scores.csv --all-scores has the scores of each row",
+        )
+    return column
+
+
+def _save_result(run: Path, result: OODResult, in_data: str | None, out_data: str, plot: Path | None) -> None:
+    """Write the result into the folder `ood` of the run, in a file named after the rows, and `--plot`."""
+    against = f"-against-{file_stem(in_data)}" if in_data else ""
+    write_json(run / "ood" / f"{file_stem(out_data)}{against}.json", result.to_file())
+    if plot is None:
+        return
+    from flowgmm_cli.report.figures import png
+    from flowgmm_cli.report.ood import histogram_figure
+
+    name = result.rule.score
+    sides = [(side.name, side.scores[name]) for side in (result.inside, result.outside)]
+    threshold, auroc = result.rule.threshold, result.metrics[name].auroc
+    figure = histogram_figure(*sides, score=name, threshold=threshold, auroc=auroc)
+    write_bytes(plot, png(figure))
+    output.note(f"written {plot}")
+
+
+def _save_gallery(
+    path: Path,
+    column: Column,
+    trained: TrainedModel,
+    in_reader: RowReader,
+    out_reader: RowReader,
+    result: OODResult,
+) -> None:
+    """Write images of both sides by score as a PNG file; the readers read the rows again."""
+    import numpy as np
+
+    from flowgmm_cli.inference.inputs import read_rows_at
+    from flowgmm_cli.report.figures import column_images, png
+    from flowgmm_cli.report.galleries import IMAGES_PER_ROW, positions_by_quantile, score_figure
+
+    rule, sides = result.rule, []
+    highest = np.argsort(-result.inside.scores[rule.score], kind="stable")[:IMAGES_PER_ROW]
+    selected = np.concatenate(positions_by_quantile(result.outside.scores[rule.score], IMAGES_PER_ROW))
+    for reader, side, index in ((out_reader, result.outside, selected), (in_reader, result.inside, highest)):
+        cells = read_rows_at(reader, side.places[index]).columns[column.name]
+        sides.append((column_images(column, cells), side.scores[rule.score][index]))
+    figure = score_figure(
+        *sides,
+        limits=trained.preprocessor.ranges.get(column.name),
+        threshold=rule.threshold,
+        score=rule.score,
+        name=out_reader.name,
+    )
+    write_bytes(path, png(figure))
+    output.note(f"written {path}")
+
+
+def _print_result(result: OODResult, save: str | None, *, as_json: bool) -> None:
+    """Print the result, unless stdout has the rows of `--save -`, with notes on its meaning."""
+    from flowgmm_cli.inference.ood import CONVENTION
+
+    if save not in (None, "-"):
+        output.note(f"written {save}: {result.outside.totals.n:,} rows")
+    if as_json:
+        output.print_json(result.to_dict())
+    elif save != "-":
+        _print_tables(result)
+    share = 100 * result.rule.fpr
+    output.note(f"{CONVENTION}; {share:g} % of the run's held-out rows lie above the threshold")
+    note_throughput(result.scored, result.seconds)
+
+
+def _print_tables(result: OODResult) -> None:
+    """Print the metrics of every score, and the flagged share of either side."""
+    rows = []
+    for name, metrics in result.metrics.items():
+        roles = {"default": result.default, "flags": result.rule.score}
+        marks = ", ".join(role for role, score in roles.items() if score == name)
+        interval = result.intervals[name]["auroc"]
+        rows.append(
+            [name, marks, f"{metrics.auroc:.4f}", f"{interval.low:.4f} to {interval.high:.4f}"]
+            + [f"{value:.4f}" for value in (metrics.aupr_in, metrics.aupr_out, metrics.fpr95)]
+        )
+    inside, outside = result.inside, result.outside
+    output.print_table(
+        ["score", "", "AUROC", "95 % interval", "AUPR-in", "AUPR-out", "FPR95"],
+        rows,
+        right=["AUROC", "AUPR-in", "AUPR-out", "FPR95"],
+        title=f"{result.run}: {outside.n:,} rows of {outside.name} against {inside.n:,} of {inside.name}",
+    )
+    output.print_text("")
+    threshold = f"above the threshold {result.rule.threshold:.6g} of {result.rule.score}"
+    output.print_table(
+        [threshold, "rows", "flagged", "share"],
+        [
+            [side.name, f"{side.n:,}", f"{side.totals.flagged:,}", f"{side.flagged_share:.2%}"]
+            for side in (inside, outside)
+        ],
+        right=["rows", "flagged", "share"],
+    )

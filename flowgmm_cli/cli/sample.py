@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from flowgmm_cli.api import Rows
     from flowgmm_cli.cli.session import Session
-    from flowgmm_cli.inference.interpolation import InterpolationPath
     from flowgmm_cli.inference.samples import GeneratedRows
+    from flowgmm_cli.inference.sampling import InterpolationPath
     from flowgmm_cli.model import Model
     from flowgmm_cli.trained_model import TrainedModel
 
@@ -190,7 +190,7 @@ def _interpolate(
     session: Session, rows: Rows, pairs: Sequence[tuple[str, str]], steps: int, path: InterpolationPath
 ) -> GeneratedRows:
     """Generate a path of `steps` rows between the rows of each pair."""
-    from flowgmm_cli.inference.interpolation import interpolate
+    from flowgmm_cli.inference.sampling import interpolate
 
     x = _note_round_trip(session, rows)
     paths = [
@@ -202,8 +202,8 @@ def _interpolate(
 
 def _transfer(session: Session, rows: Rows, target: str) -> GeneratedRows:
     """Transfer rows into a class, or into each (`ALL`)."""
-    from flowgmm_cli.inference.interpolation import transfer
     from flowgmm_cli.inference.samples import class_index
+    from flowgmm_cli.inference.sampling import transfer
 
     trained = session.trained
     index = None if target == ALL and ALL not in trained.class_names else class_index(trained, target)
@@ -217,7 +217,7 @@ def _concatenate(parts: Sequence[GeneratedRows], column: str, values: Sequence[A
 
 def _note_round_trip(session: Session, rows: Rows) -> Tensor:
     """Return the flow's inputs of rows; a note says how exactly flow and transforms can be inverted."""
-    from flowgmm_cli.inference.interpolation import column_errors, round_trip_error
+    from flowgmm_cli.inference.sampling import column_errors, round_trip_error
 
     trained = session.trained
     x = trained.preprocessor.apply(rows, session.context).x
@@ -236,7 +236,7 @@ def _find_nearest_texts(session: Session, rows: GeneratedRows, k: int) -> dict[s
     encoder = session.trained.preprocessor.feature_encoder
     if not any(column.kind == "text" for column in encoder.columns):
         return {}
-    from flowgmm_cli.inference.nearest_texts import nearest_text_columns
+    from flowgmm_cli.inference.samples import nearest_text_columns
 
     training = session.own_rows("showing texts near to a sample").train
     return nearest_text_columns(encoder, rows.features, training, session.context, k=k)

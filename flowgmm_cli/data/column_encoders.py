@@ -289,7 +289,7 @@ class TextColumn(ColumnEncoder):
         return encode(self.encoder, _as_strings(cells), context).astype(np.float64)
 
     def invert(self, features: Floats) -> None:
-        """Return None: vectors have no inverse; `flowgmm_cli.inference.nearest_texts` finds near texts."""
+        """Return None: vectors have no inverse; `flowgmm_cli.inference.samples` finds near texts."""
         return
 
     def state(self) -> State:

@@ -1,20 +1,36 @@
-"""The last step of a run: out-of-distribution scores are fitted and their thresholds are set."""
+"""The last step of a run: out-of-distribution scores are fitted, thresholds set, and a default is selected.
+
+For the selection the scores are compared on pseudo-OOD rows (see `pseudo_ood.py`) and on classes that are
+left out of their fit; the one with the largest mean AUROC is taken. No label and no foreign row is used.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
-from flowgmm_cli.api import DataContext, Rows, ScoreInputs
+from flowgmm_cli.api import Component, DataContext, Rows, ScoreInputs
 from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.data.splits import SplitRows
 from flowgmm_cli.errors import RecipeError
+from flowgmm_cli.evaluation.detection import auroc
 from flowgmm_cli.flows.multiscale import FlatFlow
-from flowgmm_cli.inference.ood_selection import select_score
-from flowgmm_cli.inference.pseudo_ood import pseudo_ood_images, pseudo_ood_vectors
+from flowgmm_cli.inference.pseudo_ood import (
+    pseudo_ood_images,
+    pseudo_ood_vectors,
+    score_inputs,
+    transforms_log_det,
+)
+from flowgmm_cli.inference.workers import run_in_threads
+from flowgmm_cli.model import Model
 from flowgmm_cli.recipe.schema import Recipe, score_names
+from flowgmm_cli.scores.base import take_rows
 from flowgmm_cli.scores.detector import Detector, fit_detector, reads_images
 from flowgmm_cli.seeds import derive_seed
 from flowgmm_cli.trained_model import TrainedModel
@@ -24,6 +40,12 @@ MAX_TRAIN_ROWS = 5000
 MAX_HELD_OUT_ROWS = 10_000
 """Held-out rows that thresholds come from."""
 _HELD_OUT_SHARE = 0.2  # of the training rows, if no others are held out
+_MAX_ROWS_OF_OTHERS = 2000  # training rows while a class is left out
+_MAX_CLASSES = 5  # that are left out, one after the other
+_MIN_CLASS_ROWS = 10
+_LEFT_OUT = "left out"
+
+Aurocs = dict[str, float]
 
 
 @torch.no_grad()
@@ -43,13 +65,20 @@ def fit_ood(trained: TrainedModel, rows: SplitRows, context: DataContext) -> tup
     """
     config = trained.recipe.ood
     generator = np.random.default_rng(derive_seed(trained.recipe.run.seed, "scores"))
-    train, held_out = (_encode(trained, part, context) for part in _split(rows, generator))
+    train, held_out = (
+        trained.encode_rows(trained.preprocessor.apply(part, context, with_inputs=True))
+        for part in _split(rows, generator)
+    )
     seed = int(generator.integers(2**63))
     detector = fit_detector(config.scores, train, held_out, trained.model, seed)
     default, reason = config.default, "named by the recipe"
-    table: dict[str, dict[str, float]] = {}
+    table: dict[str, Aurocs] = {}
     if default == "auto":
-        outside = _pseudo_ood(trained, train, held_out, generator)
+        of_pixels = isinstance(trained.model.parts[0].flow, FlatFlow)
+        if of_pixels and train.images is not None and held_out.images is not None:
+            outside = pseudo_ood_images(train.images, held_out.images, trained.encode_images, generator)
+        else:
+            outside = pseudo_ood_vectors(train, held_out, trained.model, generator)
         default, reason, table = select_score(
             detector, config.scores, train, held_out, trained.model, outside, generator
         )
@@ -114,14 +143,100 @@ def _sample(rows: Rows, count: int, generator: np.random.Generator) -> Rows:
     return rows.take(np.sort(generator.choice(len(rows), count, replace=False)))
 
 
-def _pseudo_ood(
-    trained: TrainedModel, train: ScoreInputs, held_out: ScoreInputs, generator: np.random.Generator
-) -> dict[str, ScoreInputs]:
-    of_pixels = isinstance(trained.model.parts[0].flow, FlatFlow)
-    if not of_pixels or train.images is None or held_out.images is None:
-        return pseudo_ood_vectors(train, held_out, trained.model, generator)
-    return pseudo_ood_images(train.images, held_out.images, trained.encode_images, generator)
+def select_score(
+    detector: Detector,
+    components: Sequence[Component],
+    train: ScoreInputs,
+    held_out: ScoreInputs,
+    model: Model,
+    pseudo_ood: Mapping[str, ScoreInputs],
+    generator: np.random.Generator,
+) -> tuple[str, str, dict[str, Aurocs]]:
+    """Compare the scores of a detector, which was fitted to the rows `train`, except those that read images.
+
+    Besides the pseudo-OOD rows (by kind) there are rows of a class that is left out of the mixture and of the
+    scores' training rows (`left out`; with three classes or more). These are real rows and count twice.
+
+    Returns:
+        Name of the best score, the reason for people, and AUROC by score and kind of pseudo-OOD rows.
+    """
+    train, held_out = (replace(rows, images=None) for rows in (train, held_out))
+    names = [score.name for score in detector.scores if not reads_images(components[score.component])]
+    kinds: dict[str, Aurocs] = {}
+    if names:
+        inputs = [held_out, *pseudo_ood.values()]
+        inside, *outside = _run_side_by_side(partial(detector, rows, names) for rows in inputs)
+        kinds = {kind: _aurocs(inside, scores) for kind, scores in zip(pseudo_ood, outside, strict=True)}
+        left_out = _leave_classes_out(components, train, held_out, model, names, generator)
+        kinds |= {} if left_out is None else {_LEFT_OUT: left_out}
+    table = {name: {kind: values[name] for kind, values in kinds.items()} for name in names}
+    table = table or {detector.default: {}}
+    best = max(table, key=lambda name: round(mean_auroc(table[name]), 3))
+    listed = ", ".join(f"{kind} {value:.2f}" for kind, value in table[best].items())
+    mean = mean_auroc(table[best])
+    return best, f"AUROC {mean:.3f} on average against rows made of the run's own ({listed})", table
 
 
-def _encode(trained: TrainedModel, rows: Rows, context: DataContext) -> ScoreInputs:
-    return trained.encode_rows(trained.preprocessor.apply(rows, context, with_inputs=True))
+def mean_auroc(aurocs: Mapping[str, float]) -> float:
+    """Mean AUROC over the kinds of pseudo-OOD rows; classes left out count twice."""
+    if not aurocs:
+        return float("nan")
+    weights = [2.0 if kind == _LEFT_OUT else 1.0 for kind in aurocs]
+    return float(np.average(list(aurocs.values()), weights=weights))
+
+
+def _leave_classes_out(
+    components: Sequence[Component],
+    train: ScoreInputs,
+    held_out: ScoreInputs,
+    model: Model,
+    names: Sequence[str],
+    generator: np.random.Generator,
+) -> Aurocs | None:
+    """Mean AUROC against rows of a class that the scores were not fitted to.
+
+    The flow has seen these rows, and `latent_radius` takes the mixture as it is; a training without each
+    class would cost more than the run itself.
+    """
+    classes = held_out.log_posterior.shape[1]
+    train_class, class_ = (rows.log_posterior.argmax(1).numpy() for rows in (train, held_out))
+    rows_of_class = [min((train_class == k).sum(), (class_ == k).sum()) for k in range(classes)]
+    large = [k for k in range(classes) if rows_of_class[k] >= _MIN_CLASS_ROWS]
+    if classes < 3 or len(large) < 2:
+        return None
+
+    def compare(inputs: Sequence[ScoreInputs], seed: int) -> Aurocs:
+        known, inside, outside = inputs
+        fitted = fit_detector(components, known, inside, model, seed)
+        return _aurocs(fitted(inside, names), fitted(outside, names))
+
+    jobs = []
+    for k in generator.permutation(large)[:_MAX_CLASSES]:
+        index, own = np.flatnonzero(train_class != k), class_ == k
+        if len(index) > _MAX_ROWS_OF_OTHERS:
+            index = np.sort(generator.choice(index, _MAX_ROWS_OF_OTHERS, replace=False))
+        parts = ((train, index), (held_out, np.flatnonzero(~own)), (held_out, np.flatnonzero(own)))
+        inputs = [_without_class(rows, k, some, model) for rows, some in parts]
+        jobs.append(partial(compare, inputs, int(generator.integers(2**63))))
+    results = _run_side_by_side(jobs)
+    return {name: float(np.mean([aurocs[name] for aurocs in results])) for name in names}
+
+
+def _run_side_by_side(jobs: Iterable[Callable[[], dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Results of jobs in threads: a matrix product of a few rows does not fill a processor."""
+    without_grad = (torch.no_grad()(job) for job in jobs)
+    return list(run_in_threads(without_grad, workers=torch.get_num_threads()))
+
+
+def _without_class(
+    rows: ScoreInputs, left_out: int, index: npt.NDArray[np.intp], model: Model
+) -> ScoreInputs:
+    """Some of the rows under a mixture without one of the classes."""
+    some = take_rows(rows, index)
+    others = [k for k in range(rows.log_posterior.shape[1]) if k != left_out]
+    latents = replace(some.latents, class_log_prob=some.latents.class_log_prob[:, others])
+    return score_inputs(some.x, latents, transforms_log_det(some), model)
+
+
+def _aurocs(inside: Mapping[str, Any], outside: Mapping[str, Any]) -> Aurocs:
+    return {name: auroc(inside[name], outside[name]) for name in inside}

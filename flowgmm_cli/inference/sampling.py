@@ -1,17 +1,25 @@
-"""Sampling of rows by class, class means, and a fit of the components to sample from."""
+"""Rows made by a model: drawn from its classes, on a path between two rows, or moved into another class."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from flowgmm_cli.api import Rows
 from flowgmm_cli.data.tensors import Matrix
 from flowgmm_cli.inference.samples import GeneratedRows
 from flowgmm_cli.model import Ensemble, FlowMixture, Model
 from flowgmm_cli.trained_model import TrainedModel, encode
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+InterpolationPath = Literal["linear", "spherical"]
 
 TEMPERATURE = 0.7
 """Default factor on the standard deviations of samples.
@@ -114,3 +122,152 @@ def _recentre(part: FlowMixture, x: Tensor) -> FlowMixture:
         mixture.raw_scales += factor.log().to(mixture.raw_scales)
     mixture.means.copy_(centroids)
     return FlowMixture(part.flow, mixture)
+
+
+@torch.no_grad()
+def interpolate(
+    trained: TrainedModel, ends: Tensor, *, steps: int = 8, path: InterpolationPath = "linear"
+) -> GeneratedRows:
+    r"""Generate rows on a path from one row to another.
+
+    `linear` is the path of the paper, :math:`x(t) = f^{-1}((1 - t) f(x_a) + t f(x_b))` (Izmailov et al.,
+    2020): the density along it shows whether the classes are apart, with a valley at their border. In many
+    dimensions its middle is nearer to the means than rows are, since residuals of two rows are nearly
+    orthogonal.
+
+    `spherical` stays at the distance of rows: the residuals from the components' means are turned into each
+    other while their length changes evenly, and the mean moves straight from one to the other. (A great
+    circle round the origin, as for a single standard normal, would have no meaning in a mixture.)
+
+    Both begin and end with the given rows as the flow reconstructs them. The first member of an ensemble
+    makes the path.
+
+    Args:
+        trained: the model.
+        ends: the flow's inputs of two rows, `(2, D)`.
+        steps: number of rows, both ends included, at least 2.
+        path: see above.
+
+    Returns:
+        The rows in order, with the predicted classes and the position on the path as column `t`.
+    """
+    part = trained.model.parts[0]
+    z = _encode(part, ends)
+    t = torch.linspace(0, 1, steps, dtype=z.dtype, device=z.device)
+    if path == "linear":
+        points = torch.lerp(z[:1], z[1:], t[:, None])
+    else:
+        means, _ = part.mixture.moments()
+        centres = means[responsible_components(part, z, predict_classes(part, z))]
+        residuals = _slerp(z[0] - centres[0], z[1] - centres[1], t)
+        points = torch.lerp(centres[:1], centres[1:], t[:, None]) + residuals
+    points[0], points[-1] = z[0], z[1]  # exactly
+    return GeneratedRows.from_flow_inputs(trained, part.flow.inverse(points), t=t.double().cpu().numpy())
+
+
+@torch.no_grad()
+def transfer(
+    trained: TrainedModel, x: Tensor, target: int | None, *, ids: npt.NDArray[Any] | None = None
+) -> GeneratedRows:
+    r"""Move rows into a class: replace the mean of their class, keep the residual.
+
+    .. math:: x' = f^{-1}\big(f(x) - \mu_{k(x)} + \mu_{target}\big)
+
+    with the predicted class k(x). For classes with several components the mean is that of the component which
+    is most responsible for the row: among those of its own class, and among those of the target. A row that
+    is predicted to be of the target already is returned unchanged. An ensemble uses its first member.
+
+    Args:
+        trained: the model.
+        x: the flow's inputs `(N, D)`.
+        target: class index; None moves every row into each class, in their order.
+        ids: names of the rows.
+
+    Returns:
+        One row for each, or `N * K`; the column `from` holds the predicted class.
+    """
+    if target is None:
+        classes = range(len(trained.class_names))
+        parts = [transfer(trained, x, index, ids=ids) for index in classes]
+        rows = GeneratedRows.concatenate(parts, renumber=False)
+        return rows.take(np.arange(len(rows)).reshape(len(classes), len(x)).T.ravel())
+    part = trained.model.parts[0]
+    z = _encode(part, x)
+    means, _ = part.mixture.moments()
+    sources = predict_classes(part, z)
+    targets = torch.full_like(sources, target)
+    shift = means[responsible_components(part, z, targets)] - means[responsible_components(part, z, sources)]
+    moved = part.flow.inverse(z + shift).cpu()
+    unchanged = (sources == target)[:, None].cpu()
+    names = np.array(trained.class_names, dtype=object)
+    return GeneratedRows.from_flow_inputs(
+        trained,
+        torch.where(unchanged, x, moved),
+        classes=targets.cpu().numpy(),
+        ids=ids,
+        **{"from": names[sources.cpu().numpy()]},
+    )
+
+
+def predict_classes(part: FlowMixture, z: Tensor) -> Tensor:
+    """Return the class of the largest density at latents `(N, D)`, int64 `(N,)`."""
+    return part.mixture.class_log_prob(z).argmax(1)
+
+
+def responsible_components(part: FlowMixture, z: Tensor, classes: Tensor) -> Tensor:
+    """Return the component of the given classes that is most responsible for each latent, int64 `(N,)`."""
+    mixture = part.mixture
+    log_prob = mixture.component_log_prob(z).reshape(len(z), mixture.classes, mixture.components)
+    within = (log_prob + mixture.log_component_weights)[torch.arange(len(z), device=z.device), classes]
+    return classes * mixture.components + within.argmax(1)
+
+
+def round_trip_error(trained: TrainedModel, x: Tensor) -> float:
+    """Return the largest error of the flow's inverse after its forward pass at flow inputs `(N, D)`."""
+    part = trained.model.parts[0]
+    with torch.no_grad():
+        back = part.flow.inverse(_encode(part, x))
+    return float((back.cpu() - x).abs().max()) if len(x) else 0.0
+
+
+def column_errors(trained: TrainedModel, rows: Rows, x: Tensor) -> dict[str, float]:
+    """Return the reconstruction error of the input columns of rows from their flow inputs `x`, by column.
+
+    For numbers it is the largest difference, as a share of the column's range in these rows and, where known,
+    the training rows; for categories the share of rows that differ. Columns of texts and missing cells are
+    left out.
+    """
+    errors = {}
+    reconstruction = trained.preprocessor.invert(x)
+    for column in trained.preprocessor.columns:
+        cells, back = rows.columns[column.name], reconstruction[column.name]
+        if back is None or not len(cells):
+            continue
+        if column.kind == "category":
+            errors[column.name] = float(np.mean([str(a) != str(b) for a, b in zip(cells, back, strict=True)]))
+            continue
+        values = cells.astype(np.float64)
+        known = np.isfinite(values) & np.isfinite(back)
+        if known.any():
+            low, high = trained.preprocessor.ranges.get(column.name, (np.inf, -np.inf))
+            width = max(high, float(values[known].max())) - min(low, float(values[known].min()))
+            errors[column.name] = float(np.abs(values - back)[known].max()) / (width or 1.0)
+    return errors
+
+
+def _encode(part: FlowMixture, x: Tensor) -> Tensor:
+    return encode(part, x).z.to(part.mixture.means.device)
+
+
+def _slerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    """Turn the vector `a` `(D,)` into `b` while its length changes evenly: `(steps, D)`."""
+    lengths = torch.stack([a.norm(), b.norm()])
+    tiny = torch.finfo(a.dtype).tiny
+    u, v = a / lengths[0].clamp_min(tiny), b / lengths[1].clamp_min(tiny)
+    angle = torch.acos((u @ v).clamp(-1, 1))
+    sine = angle.sin()
+    if float(lengths.min()) == 0 or float(sine) < 1e-4:  # the vectors span no plane
+        return torch.lerp(a[None], b[None], t[:, None])
+    t = t[:, None]
+    directions = (((1 - t) * angle).sin() * u + (t * angle).sin() * v) / sine
+    return torch.lerp(lengths[:1], lengths[1:], t) * directions

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
-from flowgmm_cli.inference.nearest_texts import nearest_text_columns
-from flowgmm_cli.inference.samples import GeneratedRows, image_column
+from flowgmm_cli.inference.samples import GeneratedRows, image_column, nearest_text_columns
 from flowgmm_cli.inference.sampling import TEMPERATURE, draw_samples
 from flowgmm_cli.report.context import ReportContext
 from flowgmm_cli.report.figures import ImageRow, Images, column_images, image_grid_figure

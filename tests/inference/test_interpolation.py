@@ -14,7 +14,7 @@ from torch import Tensor
 
 from flowgmm_cli.api import DataContext, Rows
 from flowgmm_cli.data.prepare import load_rows
-from flowgmm_cli.inference.interpolation import (
+from flowgmm_cli.inference.sampling import (
     _slerp,
     column_errors,
     interpolate,

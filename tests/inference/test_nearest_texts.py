@@ -7,7 +7,7 @@ import pytest
 
 from flowgmm_cli.api import Column, DataContext, Rows
 from flowgmm_cli.data.feature_encoder import FeatureEncoder
-from flowgmm_cli.inference.nearest_texts import nearest_text_columns, nearest_texts
+from flowgmm_cli.inference.samples import nearest_text_columns, nearest_texts
 
 RNG = np.random.default_rng(0)
 VECTORS = RNG.normal(size=(50, 6)).astype(np.float32) + 2
@@ -65,7 +65,7 @@ def test_a_text_is_nearest_to_itself_when_moved_towards_the_mean(encoder: Featur
 def test_chunks_give_the_same_neighbours(encoder: FeatureEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = RNG.normal(size=(7, 7))
     whole = nearest_texts(encoder, asked, rows(), "text", DataContext(), k=2)
-    monkeypatch.setattr("flowgmm_cli.inference.nearest_texts._CHUNK_ROWS", 3)
+    monkeypatch.setattr("flowgmm_cli.inference.samples._TEXTS_AT_ONCE", 3)
     pieces = nearest_texts(encoder, asked, rows(), "text", DataContext(), k=2)
     assert (whole[0] == pieces[0]).all()
 

@@ -1,27 +1,37 @@
-"""The scores at the end of a run: which rows they see, and what is kept of them."""
+"""The scores at the end of a run: which rows they see, what is kept of them, and which of them flags rows."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
-from flowgmm_cli.api import DataContext
+from flowgmm_cli.api import Component, DataContext, ScoreInputs
 from flowgmm_cli.data.prepare import load_rows
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.inference import ood_fit
-from flowgmm_cli.inference.ood_fit import fit_ood
-from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.inference.ood_fit import fit_ood, mean_auroc, select_score
+from flowgmm_cli.inference.pseudo_ood import pseudo_ood_vectors
+from flowgmm_cli.plugins.registry import registry
 from flowgmm_cli.runs import Run
+from flowgmm_cli.scores.detector import fit_detector
 from flowgmm_cli.trained_model import TrainedModel
 
+TrainRun = Callable[..., Any]
 FEW = "ood.scores=[{use: nll}, {use: input_knn}, {use: compression}]"
+KINDS = ("corrupted", "scattered", "magnified")
 
 
-def test_a_trained_run_has_scores_and_keeps_them(train_run: Callable[..., Any]) -> None:
+def _rows(run: Run) -> Any:
+    return load_rows(run.recipe().data, DataContext())
+
+
+def test_a_trained_run_has_scores_and_keeps_them(train_run: TrainRun) -> None:
     run, found = train_run("run", FEW, "train.epochs=1")
     detector = found.trained.detector
     assert set(detector.names) == {"nll", "input_knn"}  # the rows are no images
@@ -34,7 +44,7 @@ def test_a_trained_run_has_scores_and_keeps_them(train_run: Callable[..., Any]) 
         assert again.threshold(name) == detector.threshold(name)
 
 
-def test_the_facts_say_what_was_chosen_and_from_what(train_run: Callable[..., Any]) -> None:
+def test_the_facts_say_what_was_chosen_and_from_what(train_run: TrainRun) -> None:
     run, found = train_run("run", FEW, "train.epochs=1", "ood.fpr=0.25")
     facts = found.trained.facts["ood"]
     assert facts == run.info()["ood"] == json.loads(json.dumps(facts))
@@ -42,9 +52,10 @@ def test_the_facts_say_what_was_chosen_and_from_what(train_run: Callable[..., An
     assert facts["default"] == found.trained.detector.default
     assert facts["threshold"] == found.trained.detector.threshold(facts["default"], 0.25)
     assert set(facts["choice"]) == {"nll", "input_knn"}
+    assert "made of the run's own" in facts["reason"]
 
 
-def test_thresholds_come_from_held_out_rows(train_run: Callable[..., Any]) -> None:
+def test_thresholds_come_from_held_out_rows(train_run: TrainRun) -> None:
     run, found = train_run("run", FEW, "train.epochs=1")
     split = found.trained.preprocessor.apply(_rows(run).val, DataContext())
     scores = found.trained.detector(found.trained.encode_rows(split))
@@ -52,14 +63,14 @@ def test_thresholds_come_from_held_out_rows(train_run: Callable[..., Any]) -> No
         np.testing.assert_array_equal(found.trained.detector.reference_scores(name), np.sort(values))
 
 
-def test_the_recipe_can_name_the_default(train_run: Callable[..., Any]) -> None:
+def test_the_recipe_can_name_the_default(train_run: TrainRun) -> None:
     _, found = train_run("run", FEW, "train.epochs=1", "ood.default=nll")
     assert found.trained.detector.default == "nll"
     assert found.trained.facts["ood"]["reason"] == "named by the recipe"
     assert found.trained.facts["ood"]["choice"] == {}
 
 
-def test_without_held_out_rows_training_rows_are_set_aside(train_run: Callable[..., Any]) -> None:
+def test_without_held_out_rows_training_rows_are_set_aside(train_run: TrainRun) -> None:
     _, found = train_run("run", FEW, "train.epochs=1", "data.split.val=0")
     facts = found.trained.facts["ood"]
     assert (facts["held_out"], facts["rows"], facts["held_out_rows"]) == ("train", 160, 40)
@@ -67,9 +78,7 @@ def test_without_held_out_rows_training_rows_are_set_aside(train_run: Callable[.
     assert (found.trained.detector.reference_scores("input_knn") > 0).all()
 
 
-def test_of_very_many_rows_a_sample_is_seen(
-    train_run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_very_many_rows_a_sample_is_seen(train_run: TrainRun, monkeypatch: pytest.MonkeyPatch) -> None:
     run, found = train_run("run", FEW, "train.epochs=1")
     monkeypatch.setattr(ood_fit, "MAX_TRAIN_ROWS", 50)
     monkeypatch.setattr(ood_fit, "MAX_HELD_OUT_ROWS", 7)
@@ -86,7 +95,7 @@ def test_of_very_many_rows_a_sample_is_seen(
     ],
 )
 def test_scores_that_do_not_suit_the_rows_are_refused_before_training(
-    train_run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, words: list[str], message: str
+    train_run: TrainRun, monkeypatch: pytest.MonkeyPatch, words: list[str], message: str
 ) -> None:
     monkeypatch.setattr(
         "flowgmm_cli.training.pipeline.fit_model", lambda *args, **kwargs: pytest.fail("trained")
@@ -95,6 +104,63 @@ def test_scores_that_do_not_suit_the_rows_are_refused_before_training(
         train_run("run", *words)
 
 
-def _rows(run: Run) -> Any:
-    recipe: Recipe = run.recipe()
-    return load_rows(recipe.data, DataContext())
+def encode_rows(trained: TrainedModel, run: Run) -> tuple[ScoreInputs, ScoreInputs]:
+    """Training and test rows as the model sees them."""
+    rows = _rows(run)
+    train, test = (trained.preprocessor.apply(part, DataContext()) for part in (rows.train, rows.test))
+    return trained.encode_rows(train), trained.encode_rows(test)
+
+
+def choose(
+    trained: TrainedModel, train: ScoreInputs, held_out: ScoreInputs, *uses: str, seed: int = 0
+) -> Any:
+    components = [
+        Component(kind="score", use=use, config=registry().find("score", use).spec().config()) for use in uses
+    ]
+    detector = fit_detector(components, train, held_out, trained.model, 0)
+    generator = np.random.default_rng(seed)
+    stand_ins = pseudo_ood_vectors(train, held_out, trained.model, generator)
+    return select_score(detector, components, train, held_out, trained.model, stand_ins, generator)
+
+
+def test_the_score_with_the_best_mean_over_all_stand_ins_is_taken(train_run: TrainRun) -> None:
+    run, found = train_run("run", "train.epochs=20")
+    train, held_out = encode_rows(found.trained, run)
+    default, reason, table = choose(found.trained, train, held_out, "entropy", "input_knn", "nll")
+    assert set(table) == {"entropy", "input_knn", "nll"}
+    for values in table.values():
+        assert tuple(values) == KINDS  # two classes: with one left out there is nothing to choose between
+        assert all(0 <= value <= 1 for value in values.values())
+    assert default == max(table, key=lambda name: mean_auroc(table[name]))
+    # rows scattered off two thin moons are far from every training row, whatever class they may be of
+    assert table["input_knn"]["scattered"] > 0.8
+    assert default != "entropy"
+    assert f"{mean_auroc(table[default]):.3f}" in reason
+
+
+def test_a_class_left_out_counts_where_there_are_three_or_more(train_run: TrainRun) -> None:
+    run, found = train_run("run", "data.name=pinwheel", "data.labels.count=20", "train.epochs=20")
+    train, held_out = encode_rows(found.trained, run)
+    _, _, table = choose(found.trained, train, held_out, "latent_knn", "nll")
+    assert tuple(table["nll"]) == (*KINDS, "left out")
+    # an arm of the pinwheel lies far from the training rows of all other arms
+    assert table["latent_knn"]["left out"] > 0.9
+
+
+def test_the_same_seed_gives_the_same_choice(train_run: TrainRun) -> None:
+    run, found = train_run("run")
+    train, held_out = encode_rows(found.trained, run)
+    first, again, other = (
+        choose(found.trained, train, held_out, "latent_knn", "nll", seed=seed) for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert first[2] != other[2]
+
+
+def test_scores_that_read_images_are_no_candidates(train_run: TrainRun) -> None:
+    run, found = train_run("run")
+    train, held_out = encode_rows(found.trained, run)
+    images = torch.rand(len(train), 4, 4, generator=torch.Generator().manual_seed(0))
+    train, held_out = (replace(rows, images=images[: len(rows)]) for rows in (train, held_out))
+    assert tuple(choose(found.trained, train, held_out, "compression", "nll")[2]) == ("nll",)
+    assert choose(found.trained, train, held_out, "compression")[0] == "compression"  # there is no other

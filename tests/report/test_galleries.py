@@ -17,9 +17,8 @@ from matplotlib.text import Text
 from scipy.stats import entropy
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.inference.interpolation import interpolate, transfer
 from flowgmm_cli.inference.samples import GeneratedRows
-from flowgmm_cli.inference.sampling import class_means, draw_samples
+from flowgmm_cli.inference.sampling import class_means, draw_samples, interpolate, transfer
 from flowgmm_cli.model import Ensemble
 from flowgmm_cli.report.card import model_card
 from flowgmm_cli.report.context import ReportContext
