@@ -24,7 +24,6 @@ def choose_labelled(
     class_names: Sequence[str],
     *,
     rows: int,
-    sizes: Sizes | None = None,
 ) -> Ints:
     """Return the sorted positions of the training rows whose label may be used.
 
@@ -37,7 +36,6 @@ def choose_labelled(
         config: the budget.
         class_names: index -> name.
         rows: number of training rows, of which `fraction` is a share; 1 takes every label.
-        sizes: labelled rows of each class if the candidates are some of them.
 
     Raises:
         DataError: no row has a label, only one class has any (without `single_class`), or a class has too few
@@ -49,7 +47,7 @@ def choose_labelled(
 
     rng = np.random.default_rng(config.seed)
     order = shuffle_by_class(labels, candidates, rng)
-    sizes = sizes or {label: len(positions) for label, positions in order.items()}
+    sizes = {label: len(positions) for label, positions in order.items()}
     counts = _class_counts(sizes, config, rows, rng)
     short = [label for label in sizes if counts[label] > sizes[label]]
     if short:
@@ -123,24 +121,17 @@ def _require_classes(labels: Array, class_names: Sequence[str], *, least: int) -
 
 
 def sample_held_out(
-    labels: Array,
-    candidates: Positions,
-    count: int,
-    split: SplitConfig,
-    *,
-    stream: int,
-    sizes: Sizes | None = None,
+    labels: Array, candidates: Positions, count: int, split: SplitConfig, *, stream: int
 ) -> Positions:
     """Sample `count` labelled rows to hold out, by class if `stratify`; each class keeps at least one row.
 
-    `candidates` are positions in `labels`. If they are some of the labelled rows, `sizes` gives the rows of
-    each class, and the sample has their proportions.
+    `candidates` are positions in `labels`.
     """
     rng = split_rng(split, stream=stream)
     order = shuffle_by_class(labels, candidates, rng)
     spare = {label: positions[:-1] for label, positions in order.items()}
-    if split.stratify or sizes:
-        sizes = sizes or {label: len(positions) for label, positions in order.items()}
+    if split.stratify:
+        sizes = {label: len(positions) for label, positions in order.items()}
         counts = allocate_proportionally(sizes, count)
         samples = [spare[label][: counts[label]] for label in order]
     else:

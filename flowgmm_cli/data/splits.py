@@ -18,7 +18,7 @@ import numpy as np
 from flowgmm_cli.api import Column, LabelsConfig, Rows, SourceData, SplitConfig
 from flowgmm_cli.data.array_types import Array, Bools, Positions, Strings
 from flowgmm_cli.data.fingerprint import contradiction_notes, find_equal, fingerprint, row_digests
-from flowgmm_cli.data.sampling import Sizes, choose_labelled, marker_mask, sample_held_out, split_rng
+from flowgmm_cli.data.sampling import choose_labelled, marker_mask, sample_held_out, split_rng
 from flowgmm_cli.errors import DataError
 
 if TYPE_CHECKING:
@@ -82,13 +82,11 @@ class Candidates:
     Attributes:
         labelled: positions of labelled rows, ascending.
         others: positions that validation rows without labels are drawn from, ascending.
-        sizes: number of labelled rows of each class, without marked ones; None if `labelled` has them all.
         most: maximum number of test rows, and of validation rows.
     """
 
     labelled: Positions
     others: Positions
-    sizes: Sizes | None
     most: int
 
 
@@ -128,16 +126,13 @@ def assign_splits(
         assignment.hold_out(Part.TEST)
     if "val" in given:
         assignment.drop_equal(given["val"], "validation")
-    count = 0 if "val" in given else round(split.val * len(assignment.free()))
+    count = 0 if "val" in given else round(split.val * assignment.rows)
     if count and split.val_labels:
         assignment.hold_out(Part.VAL_LABELLED)
     usable = assignment.free_labelled()
     if marked is not None:
         usable = usable[marked[usable]]
-    rows = len(assignment.free())
-    labelled = choose_labelled(
-        labels, usable, labels_config, class_names, rows=rows, sizes=assignment.sizes or None
-    )
+    labelled = choose_labelled(labels, usable, labels_config, class_names, rows=assignment.rows)
     assignment.parts[labelled] = Part.LABELLED
     if count and not split.val_labels:
         assignment.hold_out_unlabelled(labelled, count)
@@ -157,11 +152,15 @@ class _Assignment:
     ) -> None:
         self.labels, self.keys, self.split, self.marked = labels, keys, split, marked
         self.candidates = candidates
-        self.sizes = dict(candidates.sizes or {}) if candidates else {}
         self.parts = np.full(len(labels), Part.TRAIN, dtype=np.int8)
         self.notes: list[str] = []
 
-    def free(self, positions: Positions | None = None) -> Positions:
+    @property
+    def rows(self) -> int:
+        """Number of training rows so far, without labelled ones."""
+        return int(np.count_nonzero(self.parts == Part.TRAIN))
+
+    def free(self, positions: Positions | None) -> Positions:
         """Return the positions, by default of all rows, that are training rows so far."""
         if positions is None:
             return np.flatnonzero(self.parts == Part.TRAIN)
@@ -174,10 +173,9 @@ class _Assignment:
     def drop_equal(self, held_out: Iterable[bytes], kind: str) -> None:
         """Leave out the training rows whose key is that of a held-out row."""
         if self.keys is not None:
-            rows = self.free()
-            self.parts[rows[find_equal(self.keys[rows], held_out, "training", kind, self.notes)]] = (
-                Part.LEFT_OUT
-            )
+            rows = self.free(None)
+            equal = find_equal(self.keys[rows], held_out, "training", kind, self.notes)
+            self.parts[rows[equal]] = Part.LEFT_OUT
 
     def hold_out(self, part: Part) -> None:
         """Hold out labelled rows for the test, or for validation rows beyond the labelled budget."""
@@ -185,18 +183,15 @@ class _Assignment:
         if self.marked is not None:
             unmarked = pool[~self.marked[pool]]
             pool = unmarked if len(unmarked) or stream == 1 else pool
-        available = sum(self.sizes.values()) or len(pool)
-        count = round(self.split.val * len(self.free()) if stream == 1 else self.split.test * available)
-        limit = self._limit(min(count, len(pool) // 2) if self.sizes else count)
-        chosen = sample_held_out(
-            self.labels, pool, limit, self.split, stream=stream, sizes=self.sizes or None
+        count = self._limit(
+            round(self.split.val * self.rows if stream == 1 else self.split.test * len(pool)),
+            _HELD_OUT[stream],
         )
+        chosen = sample_held_out(self.labels, pool, count, self.split, stream=stream)
         if not len(chosen):
             return
         self.parts[chosen] = part
-        for label in self.labels[chosen].tolist() if self.sizes else ():
-            self.sizes[label] -= 1
-        self._note(len(chosen), count if limit < count else 0, _HELD_OUT[stream])
+        self.notes.append(f"{len(chosen):,} rows {_HELD_OUT[stream]}")
         if self.keys is not None:
             self.drop_equal(self.keys[chosen], "validation" if stream else "test")
 
@@ -206,28 +201,28 @@ class _Assignment:
         if self.keys is not None and len(pool):
             labelled_keys = set(self.keys[labelled])
             pool = pool[[key not in labelled_keys for key in self.keys[pool]]]
-        limit = self._limit(count)
-        if len(pool) >= limit:
-            chosen = split_rng(self.split, stream=1).permutation(pool)[:limit]
+        count = self._limit(count, "are held out (data.split.val)")
+        if self.candidates is not None and len(pool):
+            count = min(count, len(pool))
+        if len(pool) >= count:
+            chosen = split_rng(self.split, stream=1).permutation(pool)[:count]
             self.parts[chosen] = Part.VAL
-            if limit < count:
-                self._note(limit, count, "are held out (data.split.val)")
             if self.keys is not None:
                 self.drop_equal(self.keys[chosen], "validation")
             return
-        limit = min(limit, len(labelled))
-        chosen = sample_held_out(self.labels, labelled, limit, self.split, stream=1)
+        count = min(count, len(labelled))
+        chosen = sample_held_out(self.labels, labelled, count, self.split, stream=1)
         self.parts[chosen] = Part.VAL_LABELLED
         self.notes.append(
             f"{len(chosen):,} labelled rows are held out for validation, out of the labelled budget"
         )
 
-    def _limit(self, count: int) -> int:
-        return min(count, self.candidates.most) if self.candidates else count
-
-    def _note(self, count: int, target: int, description: str) -> None:
-        reason = f", not {target:,}: they are kept in memory" if target > count else ""
-        self.notes.append(f"{count:,} rows {description}{reason}")
+    def _limit(self, count: int, description: str) -> int:
+        if self.candidates is None or count <= self.candidates.most:
+            return count
+        most = self.candidates.most
+        self.notes.append(f"at most {most:,} rows, not {count:,}, {description}: they are kept in memory")
+        return most
 
 
 def split_rows(source: SourceData, *, labels: LabelsConfig, split: SplitConfig) -> SplitRows:
@@ -236,34 +231,62 @@ def split_rows(source: SourceData, *, labels: LabelsConfig, split: SplitConfig) 
     Raises:
         DataError: no labels, a single class, a test class without a labelled row, or no rows left.
     """
-    notes: list[str] = []
-    splits = dict(source.splits)
-    if "test" in splits:
-        splits["test"] = drop_unlabelled(splits["test"], notes)
-    keys = {name: row_digests(rows, source.columns) for name, rows in splits.items()}
-    train = splits.pop("train")
-    notes += contradiction_notes(train.labels, keys["train"], train.ids)
-    drop = split.duplicates == "drop"
-    parts, assignment_notes = assign_splits(
+    keys = {name: row_digests(rows, source.columns) for name, rows in source.splits.items()}
+    train, test = source.splits["train"], source.splits.get("test")
+    given = {name: keys[name] for name in source.splits if name != "train"}
+    if test is not None:  # test rows without a label are left out
+        given["test"] = keys["test"][test.labels >= 0]
+    parts, notes = assign_splits(
         train.labels,
-        keys["train"] if drop else None,
+        keys["train"] if split.duplicates == "drop" else None,
         (labels, split),
         source.class_names,
         marked=None if labels.column is None else marker_mask(train.extras, labels.column),
-        given={name: keys[name] for name in splits},
+        given=given,
     )
-    notes += assignment_notes
-    for name, codes in (("test", (Part.TEST,)), ("val", (Part.VAL, Part.VAL_LABELLED))):
-        if name not in splits and (positions := np.flatnonzero(np.isin(parts, codes))).size:
-            splits[name], keys[name] = take_part(train, parts, positions), keys["train"][positions]
-        elif name == "val" and name in splits and drop and "test" in splits:
-            equal = find_equal(keys["val"], keys["test"], "validation", "test", notes)
-            if equal.any():
-                splits["val"], keys["val"] = splits["val"].take(~equal), keys["val"][~equal]
-    if "val" in source.splits and not split.val_labels:
+    return divide(source, split, parts, keys, notes)
+
+
+def divide(
+    source: SourceData, split: SplitConfig, parts: Array, keys: Mapping[str, Strings], notes: Sequence[str]
+) -> SplitRows:
+    """Divide the rows of a source by the parts of its training rows, and mask labels.
+
+    Args:
+        source: the rows.
+        split: settings.
+        parts: a `Part` for each training row.
+        keys: `row_digests` of each split.
+        notes: for the user.
+    """
+    train, splits, keys = source.splits["train"], dict(source.splits), dict(keys)
+    notes = [*contradiction_notes(train.labels, keys["train"], train.ids), *notes]
+
+    def select(name: str, mask: Bools, origin: str) -> None:
+        if not mask.all():
+            splits[name], keys[name] = splits[origin].take(mask), keys[origin][mask]
+
+    if "test" in splits:
+        labelled = splits["test"].labels >= 0
+        if not labelled.any():
+            raise DataError(
+                "no row of the test split has a label, so nothing can be tested",
+                hint="leave the test data out, or give it labels",
+            )
+        if not labelled.all():
+            notes.append(f"{(~labelled).sum():,} test rows have no label and are left out")
+        select("test", labelled, "test")
+    if "val" in splits and not split.val_labels:
         splits["val"] = replace(splits["val"], labels=np.full_like(splits["val"].labels, -1))
-    positions = np.flatnonzero((parts == Part.TRAIN) | (parts == Part.LABELLED))
-    splits["train"], keys["train"] = take_part(train, parts, positions), keys["train"][positions]
+    hidden = (parts == Part.TRAIN) | (parts == Part.VAL)
+    splits["train"] = replace(train, labels=np.where(hidden, -1, train.labels))
+    for name, codes in (("test", (Part.TEST,)), ("val", (Part.VAL, Part.VAL_LABELLED))):
+        if name not in splits and (mask := np.isin(parts, codes)).any():
+            select(name, mask, "train")
+    select("train", (parts == Part.TRAIN) | (parts == Part.LABELLED), "train")
+    if split.duplicates == "drop" and "val" in splits and "test" in splits:
+        equal = find_equal(keys["val"], keys["test"], "validation", "test", notes)
+        select("val", ~equal, "val")
     divided = renumber_classes(
         SplitRows(
             columns=source.columns,
@@ -277,27 +300,6 @@ def split_rows(source: SourceData, *, labels: LabelsConfig, split: SplitConfig) 
     )
     digest = fingerprint(source.columns, divided.class_names, divided.present(), keys)
     return replace(divided, fingerprint=digest)
-
-
-def take_part(rows: Rows, parts: Array, positions: Positions) -> Rows:
-    """Return the rows at some positions, with the labels that their parts show."""
-    if len(positions) < len(rows):
-        rows, parts = rows.take(positions), parts[positions]
-    hidden = (parts == Part.TRAIN) | (parts == Part.VAL)
-    return replace(rows, labels=np.where(hidden, -1, rows.labels))
-
-
-def drop_unlabelled(test: Rows, notes: list[str]) -> Rows:
-    """Return the test rows that have a label. Raises `DataError` if none has."""
-    labelled = test.labels >= 0
-    if not labelled.any():
-        raise DataError(
-            "no row of the test split has a label, so nothing can be tested",
-            hint="leave the test data out, or give it labels",
-        )
-    if not labelled.all():
-        notes.append(f"{(~labelled).sum():,} test rows have no label and are left out")
-    return test if labelled.all() else test.take(labelled)
 
 
 def renumber_classes(splits: SplitRows) -> SplitRows:

@@ -39,36 +39,30 @@ class ColumnStatistics:
 
     @classmethod
     def from_cells(cls, column: Column, cells: Array) -> ColumnStatistics:
-        """Compute the statistics of a column in memory; those of texts and images stay empty."""
+        """Compute the statistics of a column in memory."""
         statistics = cls()
-        if column.kind == "category":
-            statistics.update_categories(
-                np.array([None if c is None else str(c) for c in cells], dtype=object)
-            )
-        elif column.kind in ("numeric", "vector", "date"):
-            statistics.update(cells)
+        statistics.add(column, cells)
         return statistics
 
-    def update(self, cells: Array) -> None:
-        """Add numeric cells."""
-        is_finite = np.isfinite(cells)
-        count = int(np.count_nonzero(is_finite))
-        self.cells += cells.size
-        self.finite += count
-        if not count:
-            return
-        finite = cells if count == cells.size else cells[is_finite]
-        self.minimum = min(self.minimum, float(finite.min()))
-        self.maximum = max(self.maximum, float(finite.max()))
-        with np.errstate(over="ignore"):
-            self.total += float(finite.sum(dtype=np.float64))
-        self.integral = self.integral and bool((finite == np.rint(finite)).all())
-
-    def update_categories(self, cells: Array) -> None:
-        """Add cells of a categorical column."""
-        self.cells += len(cells)
-        if len(self.categories) <= MAX_COUNTED:
-            self.categories.update(cells.tolist())
+    def add(self, column: Column, cells: Array) -> None:
+        """Add cells; those of texts and images are not counted."""
+        if column.kind == "category":
+            self.cells += len(cells)
+            if len(self.categories) <= MAX_COUNTED:
+                self.categories.update(None if cell is None else str(cell) for cell in set(cells.tolist()))
+        elif column.kind in ("numeric", "vector", "date"):
+            is_finite = np.isfinite(cells)
+            count = int(np.count_nonzero(is_finite))
+            self.cells += cells.size
+            self.finite += count
+            if not count:
+                return
+            finite = cells if count == cells.size else cells[is_finite]
+            self.minimum = min(self.minimum, float(finite.min()))
+            self.maximum = max(self.maximum, float(finite.max()))
+            with np.errstate(over="ignore"):
+                self.total += float(finite.sum(dtype=np.float64))
+            self.integral = self.integral and bool((finite == np.rint(finite)).all())
 
     @property
     def complete(self) -> bool:

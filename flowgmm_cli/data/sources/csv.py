@@ -6,10 +6,12 @@ The training file decides the kind of each column; validation and test files mus
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple, replace
+from collections.abc import Sequence
+from dataclasses import astuple
 from itertools import islice
 from typing import Any
+
+import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
 from flowgmm_cli.data.array_types import Array, Ints, Strings
@@ -112,44 +114,43 @@ class CsvSource:
                 head.column(name, key=f"data.{key}")
         columns = self._infer_columns(head)
         tables = self._read_held_out()
-        labels = self._read_labels(tables)
-        others = Counter(cell for cells in labels.values() for cell in cells.tolist() if cell is not None)
-
-        def find_names(counts: Mapping[str, int], rows: int) -> list[str]:
-            return list(find_classes(others + Counter(counts), rows, **self._label_options()))
-
-        identity = [*map(astuple, reader.files), self._settings]
-        context = replace(self._context, note=self._notes.append)
+        identity = [*map(astuple, reader.files), self._settings, config.on_error]
         cache = TableCache(self._context, config.path, identity)
-        table_labels = read_labels(
-            reader, config.label, config.labels.column, config.on_error, find_names, cache, context
+        label, marker = config.label, config.labels.column
+        found = cache.load_or_compute(
+            ["labels", label, marker],
+            lambda: read_labels(reader, label, marker, config.on_error, self._context),
         )
+        self._notes += found["notes"].tolist()
+        given = self._read_labels(tables)
+        counts = Counter(dict(zip(found["labels"].tolist(), found["counts"].tolist(), strict=True)))
+        counts.update(cell for cells in given.values() for cell in cells.tolist() if cell is not None)
+        names = tuple(find_classes(counts, len(found["codes"]), **self._label_options()))
+        order = np.append(label_codes(found["labels"], names), -1).astype(np.min_scalar_type(-len(names) - 1))
         splits = {
-            split: self._build_rows(split, tables[split], columns, label_codes(cells, table_labels.names))
-            for split, cells in labels.items()
+            split: self._build_rows(split, tables[split], columns, label_codes(cells, names))
+            for split, cells in given.items()
         }
         self._note_extra_columns({"train": head, **tables})
         self._notes.append(
-            f"{len(table_labels.codes):,} rows would take {size / _GIB:,.1f} GiB and are read in chunks "
+            f"{len(found['codes']):,} rows would take {size / _GIB:,.1f} GiB and are read in chunks "
             "(data.memory); preprocessing and initialisation are fitted to some of them"
         )
-        names = [name for column in columns for name in self._parts_of(column)]
+        parts = tuple(name for column in columns for name in self._parts_of(column))
         table = ChunkedTable(
             reader=reader,
             columns=columns,
             cells=self._convert_cells,
-            names=tuple(names),
+            names=parts,
             id=config.id,
-            named=frozenset(config.categorical or ()),
-            strict=config.missing == "error",
             on_error=config.on_error,
-            row_bytes=sum(cell_bytes(head.data[name]) for name in names),
+            row_bytes=sum(cell_bytes(head.data[name]) for name in parts),
             memory=int(config.memory * _GIB),
             cache=cache,
+            labels=order[found["codes"]],
+            marked=found.get("marked"),
         )
-        return ChunkedSource(
-            columns, table_labels.names, splits, tuple(self._notes), table=table, table_labels=table_labels
-        )
+        return ChunkedSource(columns, names, splits, tuple(self._notes), table=table)
 
     def _load_in_memory(self, tables: dict[str, Table]) -> SourceData:
         class_names, codes = encode_labels(self._read_labels(tables), **self._label_options())

@@ -108,8 +108,8 @@ def test_cells_of_every_kind_are_cached(
         ({"labels": LabelsConfig(count=40)}, [CELLS]),
         ({"split": SplitConfig(seed=1)}, [CELLS, FEATURES]),
         ({"drop": ["name", "b"]}, [CELLS, FEATURES]),
-        ({"categorical": ["colour"]}, [CELLS]),
-        ({"missing": "error"}, [CELLS, FEATURES]),
+        ({"categorical": ["colour"]}, []),
+        ({"missing": "error"}, [FEATURES]),
         ({"label": "colour"}, PASSES),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,19 +11,18 @@ from hypothesis import strategies as st
 
 from flowgmm_cli.api import LabelsConfig, SplitConfig
 from flowgmm_cli.data import chunks
-from flowgmm_cli.data.chunked_table import TableLabels
 from flowgmm_cli.data.splits import Part, assign_splits
 
 
-def draw(codes, labels, split, *, marked=None, most=10_000, requested=0, given=()):
+def draw(codes, labels, split, *, marked=None, most=10_000, given=()):
     codes = np.array(codes, dtype=np.int8)
-    table = TableLabels(("a", "b", "c"), codes, marked)
-    candidates = chunks._draw_candidates(table, split, np.arange(0), most=most, requested=requested)
+    table = SimpleNamespace(labels=codes, marked=marked)
+    candidates = chunks._draw_candidates(table, split, most)
     parts, notes = assign_splits(
         codes,
         None,
         (labels, split),
-        table.names,
+        ("a", "b", "c"),
         marked=marked,
         given=dict.fromkeys(given, ()),
         candidates=candidates,
@@ -37,7 +38,7 @@ def draw(codes, labels, split, *, marked=None, most=10_000, requested=0, given=(
     val_labels=st.booleans(),
     stratify=st.booleans(),
     per_class=st.sampled_from([None, 1]),
-    candidates=st.sampled_from([30, 10_000]),
+    candidates=st.sampled_from([200, 10_000]),
     seed=st.integers(0, 3),
 )
 def test_splits_are_disjoint_bounded_and_reproducible(
@@ -63,9 +64,11 @@ def test_splits_are_disjoint_bounded_and_reproducible(
 def test_test_rows_have_the_class_proportions_of_the_table(monkeypatch):
     monkeypatch.setattr(chunks, "_MAX_CANDIDATES", 2000)
     codes = np.random.default_rng(0).permutation(np.repeat([0, 1], [50_000, 1000]))
-    parts, _ = draw(codes, LabelsConfig(count=100), SplitConfig(test=0.01, val=0.0, stratify=False))
-    assert np.bincount(codes[parts[Part.TEST]]).tolist() == [500, 10]
-    assert np.bincount(codes[parts[Part.LABELLED]]).tolist() == [50, 50]
+    parts, _ = draw(codes, LabelsConfig(count=60), SplitConfig(test=0.2, val=0.0), most=200)
+    counts = np.bincount(codes[parts[Part.TEST]])
+    assert counts.sum() == 200
+    assert 1 <= counts[1] <= 8
+    assert np.bincount(codes[parts[Part.LABELLED]]).tolist() == [30, 30]
 
 
 def test_a_fraction_refers_to_all_rows_and_unbalanced_draws_keep_proportions(monkeypatch):
@@ -73,7 +76,7 @@ def test_a_fraction_refers_to_all_rows_and_unbalanced_draws_keep_proportions(mon
     codes = np.random.default_rng(0).permutation(np.repeat([0, 1, -1], [45_000, 5000, 50_000]))
     budget = LabelsConfig(fraction=0.001, balanced=False)
     parts, _ = draw(codes, budget, SplitConfig(test=0.0, val=0.0))
-    assert np.bincount(codes[parts[Part.LABELLED]]).tolist() == [90, 10]
+    assert np.bincount(codes[parts[Part.LABELLED]])[1] in range(7, 14)
 
 
 def test_marked_rows_are_neither_tested_nor_held_out():
