@@ -29,6 +29,12 @@ TextColumns = Annotated[
         "--text", metavar="COLUMN", help="Column of text, if it is not recognised; can be repeated."
     ),
 ]
+Encoding = Annotated[
+    str | None,
+    typer.Option(
+        "--encoding", metavar="NAME", help="Encoding of a text file, such as cp1252; default: UTF-8."
+    ),
+]
 RecipeFile = Annotated[
     str | None,
     typer.Option(
@@ -43,6 +49,7 @@ def init(
     file: TableFile,
     label: LabelColumn = None,
     text: TextColumns = None,
+    encoding: Encoding = None,
     save: RecipeFile = None,
     force: options.Force = False,
     as_json: options.Json = False,
@@ -64,9 +71,10 @@ def init(
     from flowgmm_cli.files import write_text
 
     notes: list[str] = []
-    profile = _profile(file, label, text or (), notes.append)
+    profile = _profile(file, label, text or (), encoding, notes.append)
     words = ["flowgmm", "init", str(file), *(["--label", label] if label else [])]
     words += [word for name in text or () for word in ("--text", name)]
+    words += ["--encoding", encoding] if encoding else []
     recipe = render_recipe(profile, path=str(file), command=shlex.join(words))
     notes += profile_warnings(profile)
     if target is None:
@@ -85,16 +93,24 @@ def init(
         output.note(f"next: flowgmm train {shlex.quote(str(target))}")
 
 
-def _profile(file: Path, label: str | None, texts: Sequence[str], note: Callable[[str], None]) -> Profile:
+def _profile(
+    file: Path,
+    label: str | None,
+    texts: Sequence[str],
+    encoding: str | None,
+    note: Callable[[str], None],
+) -> Profile:
     """Read and profile a table; `DataError` or `UsageError` without a label or an input.
 
     `note` receives notes about the labels.
     """
     from flowgmm_cli.data.labels import class_counts, find_label_column
+    from flowgmm_cli.data.readers.table import ReadSettings
     from flowgmm_cli.data.sources.tables import read_table
     from flowgmm_cli.data.starter_recipe import find_number_marks, profile_table
 
-    table = read_table(str(file), note=output.note)
+    settings = ReadSettings(encoding=encoding)
+    table = read_table(str(file), settings, note=output.note)
     label_name = find_label_column(table, label)
     if label is None:
         output.note(f"label   {label_name} (the only candidate; --label names another)")
@@ -104,10 +120,11 @@ def _profile(file: Path, label: str | None, texts: Sequence[str], note: Callable
             raise UsageError(f"--text {name}: that is the label", hint="name a column of text")
     classes = class_counts(table, label_name, note=note)
     profile = profile_table(table, label=label_name, classes=classes, text=texts)
-    if settings := find_number_marks(table, profile):
+    if marks := find_number_marks(table, profile):
+        settings = replace(marks, encoding=encoding)
         table = read_table(str(file), settings, note=lambda text: None)
         profile = profile_table(table, label=label_name, classes=classes, text=texts)
-        profile = replace(profile, settings=settings)
+    profile = replace(profile, settings=settings)
     if not profile.with_role("input", "text"):
         raise DataError(
             f"{file}: no column can be an input",

@@ -10,7 +10,7 @@ import re
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flowgmm_cli.data.column_analysis import LEAK, ColumnProfile, Role, leaks_label, profile_column
@@ -25,9 +25,9 @@ from flowgmm_cli.recipe.yaml import read_scalar
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(?:[ .-][A-Za-z0-9_]+)*")
 _REFERENCE = re.compile(r"\$(\{[^{}]*\})")  # a second `$` makes it plain text
 _NUMBER_FORMS = (
-    (re.compile(r"[+-]?\d{1,3}(,\d{3})*(\.\d*)?|[+-]?\d+(\.\d*)?"), ".", ","),
+    (re.compile(r"[+-]?([1-9]\d{0,2}(,\d{3})*|\d+)(\.\d*)?"), ".", ","),
     (re.compile(r"[+-]?\d+(,\d*)?"), ",", None),
-    (re.compile(r"[+-]?\d{1,3}(\.\d{3})*(,\d*)?|[+-]?\d+(,\d*)?"), ",", "."),
+    (re.compile(r"[+-]?([1-9]\d{0,2}(\.\d{3})*|\d+)(,\d*)?"), ",", "."),
 )  # of cells, with data.decimal and data.thousands
 _LINE_WIDTH = 100
 _MIN_LABELLED, _MIN_LABELLED_OF_CLASS = 100, 5
@@ -44,7 +44,7 @@ class Profile:
         classes: number of rows of each class, by name.
         columns: all columns.
         english: True if the texts look English, None without texts.
-        settings: form of its numbers, if it is not the usual one.
+        settings: encoding of its file and form of its numbers.
     """
 
     rows: int
@@ -52,7 +52,7 @@ class Profile:
     classes: Mapping[str, int]
     columns: tuple[ColumnProfile, ...]
     english: bool | None = None
-    settings: ReadSettings | None = None
+    settings: ReadSettings = field(default_factory=ReadSettings)
 
     @property
     def labelled(self) -> int:
@@ -94,13 +94,19 @@ def profile_table(
 
 
 def find_number_marks(table: Table, profile: Profile) -> ReadSettings | None:
-    """Return settings for the numbers of columns whose decimal comma or thousands marks must be declared."""
+    """Return settings for the numbers of columns whose decimal comma or thousands marks must be declared.
+
+    None without such columns, and where 1,234 may be more than a thousand or a little more than one.
+    """
     localised = [column.name for column in profile.columns if "decimal comma" in column.reason]
     cells = [cell for name in localised for cell in strings(table.data[name]) if cell is not None]
-    for form, decimal, thousands in _NUMBER_FORMS:
-        if cells and all(form.fullmatch(cell) or cell.casefold() in MISSING_WORDS for cell in cells):
-            return ReadSettings(decimal=decimal, thousands=thousands)
-    return None
+    fitting = [
+        ReadSettings(decimal=decimal, thousands=thousands)
+        for form, decimal, thousands in _NUMBER_FORMS
+        if cells and all(form.fullmatch(cell) or cell.casefold() in MISSING_WORDS for cell in cells)
+    ]
+    is_clear = len({settings.decimal for settings in fitting}) == 1
+    return fitting[0] if is_clear else None
 
 
 def looks_english(texts: Sequence[str | None]) -> bool:
@@ -146,12 +152,7 @@ def render_recipe(profile: Profile, *, path: str, command: str) -> str:
         "  use: csv",
         f"  path: {quote_yaml(path)}{relative}",
         f"  label: {quote_yaml(profile.label)}  # an empty cell is an unlabelled row",
-        *([f"  decimal: {quote_yaml(profile.settings.decimal)}"] if profile.settings else []),
-        *(
-            [f"  thousands: {quote_yaml(profile.settings.thousands)}"]
-            if profile.settings and profile.settings.thousands
-            else []
-        ),
+        *_settings_lines(profile.settings),
         *(
             f"  id: {quote_yaml(column.name)}  # {to_line(column.reason)}: not an input"
             for column in profile.with_role("id")
@@ -221,6 +222,15 @@ def _label_lines(profile: Profile) -> list[str]:
     text = f"Labels: {profile.labelled:,} rows are labelled, {unlabelled:,} are not. Classes: {classes}."
     notes = [f"Note: {line}." for line in profile_warnings(profile)]
     return [line for part in (text, *notes) for line in _comment(part)]
+
+
+def _settings_lines(settings: ReadSettings) -> list[str]:
+    """Return the keys of the settings that are not the default."""
+    values = {name: getattr(settings, name) for name in ("encoding", "decimal", "thousands")}
+    default = ReadSettings()
+    return [
+        f"  {name}: {quote_yaml(value)}" for name, value in values.items() if value != getattr(default, name)
+    ]
 
 
 def _text_lines(profile: Profile, texts: Sequence[str]) -> list[str]:

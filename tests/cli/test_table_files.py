@@ -81,3 +81,37 @@ def test_faulty_lines_stop_the_training_or_are_left_out(flowgmm, tmp_path, lines
     assert "t.csv:2: 4 cells, but the header has 3" in refused.err
     assert "9 of 90 rows cannot be read" in refused.err
     assert flowgmm(*words, "data.on_error=keep").code == 0
+
+
+def test_init_reads_other_encodings_and_writes_them_into_the_recipe(flowgmm, tmp_path, lines):
+    text = "\n".join([HEADER, *lines]).replace(",", ";").replace(".", ",").replace("a", "ä")
+    (tmp_path / "t.csv").write_bytes(text.encode("cp1252"))
+    refused = flowgmm("init", "t.csv", "--label", "kind")
+    assert refused.code == 5
+    assert "--encoding cp1252" in refused.err
+    made = flowgmm("init", "t.csv", "--label", "kind", "--encoding", "cp1252")
+    assert made.code == 0, made.err
+    recipe = (tmp_path / "t.yaml").read_text()
+    assert '  encoding: cp1252\n  decimal: ","\n' in recipe
+    assert flowgmm("train", "t.yaml", "--dry-run").code == 0
+
+
+@pytest.mark.parametrize(
+    ("cells", "keys"),
+    [
+        (["0,126", "-4,640"], '  decimal: ","\n'),
+        (["1.234,5", "7,25"], '  decimal: ","\n  thousands: "."\n'),
+        (["1,234.5", "7.25"], '  thousands: ","\n'),
+        (["1,234", "7,250"], None),
+    ],
+)
+def test_init_does_not_guess_what_a_comma_means(flowgmm, tmp_path, cells, keys):
+    rows = [f"{cells[i % 2]};{i % 7};{'ab'[i % 2]}" for i in range(40)]
+    (tmp_path / "t.csv").write_text("\n".join(["x;y;kind", *rows]))
+    assert flowgmm("init", "t.csv", "--label", "kind").code == 0
+    recipe = (tmp_path / "t.yaml").read_text()
+    if keys is None:
+        assert "decimal:" not in recipe
+        assert "thousands:" not in recipe
+    else:
+        assert f"label: kind  # an empty cell is an unlabelled row\n{keys}" in recipe

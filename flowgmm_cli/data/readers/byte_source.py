@@ -22,7 +22,10 @@ COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 MAX_RECORD = 8 * 2**20
 """Maximum bytes of a line of text, and of a record of a csv file."""
 NOT_UTF8 = "not UTF-8 text"
-ENCODING_HINT = "name the encoding of the file, such as data.encoding=cp1252 or latin-1, or save it as UTF-8"
+ENCODING_HINT = (
+    "name the encoding of the file, such as data.encoding=cp1252 (init: --encoding cp1252), or save it "
+    "as UTF-8"
+)
 
 _BOM = codecs.BOM_UTF8
 _UTF8 = ("", "utf-8", "utf8", "utf-8-sig")
