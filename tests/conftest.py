@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +122,34 @@ def train_run(new_run: Callable[..., Run]) -> Callable[..., tuple[Run, TrainResu
         return run, train(run.recipe(), run, **options)
 
     return run_it
+
+
+@pytest.fixture(scope="session")
+def shared_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Run, TrainResult]]:
+    """Train the tiny recipe with some words, once for all tests; they only read the run."""
+    from flowgmm_cli.runs import create_run
+    from flowgmm_cli.training.pipeline import train
+
+    @cache
+    def run_it(*words: str) -> tuple[Run, TrainResult]:
+        folder = tmp_path_factory.mktemp("shared")
+        (folder / "moons.yaml").write_text(MOONS)
+        recipe = load_recipe(str(folder / "moons.yaml"), [f"run.dir={folder}", *words])
+        run = create_run(recipe, argv=[], directory=folder / "run")
+        return run, train(recipe, run)
+
+    return run_it
+
+
+@pytest.fixture
+def copy_run(shared_run: Callable[..., tuple[Run, TrainResult]], tmp_path: Path) -> Callable[..., Run]:
+    """Copy a shared run, to change it: `copy_run("train.epochs=2")`."""
+    from flowgmm_cli.runs import Run
+
+    def copy(*words: str) -> Run:
+        return Run(Path(shutil.copytree(shared_run(*words)[0].path, tmp_path / "copy", dirs_exist_ok=True)))
+
+    return copy
 
 
 @pytest.fixture

@@ -7,16 +7,23 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flowgmm_cli.api import Latents
 from flowgmm_cli.errors import RecipeError
-from flowgmm_cli.evaluation.calibration import (
-    fit_temperature,
-    fit_temperature_and_noise,
-)
+from flowgmm_cli.evaluation.calibration import fit_temperature, fit_temperature_and_noise
 from flowgmm_cli.model import Model
-from flowgmm_cli.recipe.schema import CalibrationConfig
-from flowgmm_cli.training.calibration import Calibration, Fold, OutOfFold, calibrate, sample_unlabelled
+from flowgmm_cli.recipe.schema import CalibrationConfig, TrainConfig
+from flowgmm_cli.training.calibration import (
+    Calibration,
+    Fold,
+    OutOfFold,
+    calibrate,
+    sample_unlabelled,
+    split_labelled,
+)
+from flowgmm_cli.training.fit_job import shorten
 
 Labels = npt.NDArray[np.int64]
 SURER = 3.0
@@ -81,40 +88,32 @@ def run(
     return result, folds
 
 
-@pytest.mark.parametrize("counts", [(5, 5, 5), (4, 4, 2), (1, 9, 4), (2, 2, 20), (3, 1, 11)])
-@pytest.mark.parametrize("folds", [2, 4, 10])
-def test_each_label_is_hidden_once_and_no_fold_loses_a_class(counts: tuple[int, ...], folds: int) -> None:
+def pooled(folds: Folds) -> tuple[npt.NDArray[np.float64], Labels]:
+    """Predictions of all folds for the rows they were asked for, and the true labels."""
+    scores = [
+        latents(folds.labels[rows], seed=k).class_log_prob.numpy() for k, rows in enumerate(folds.asked)
+    ]
+    return np.concatenate(scores), folds.labels[np.concatenate(folds.asked)]
+
+
+@pytest.mark.parametrize("counts", [(5, 5, 5), (1, 9, 4), (3, 1, 11)])
+def test_each_fold_predicts_labels_that_it_was_not_shown(counts: tuple[int, ...]) -> None:
     labels = labels_of(*counts)
-    result, trained = run(labels, folds=folds)
+    result, trained = run(labels, folds=4)
     assert result.method == "cross_fit"
-    assert 2 <= len(trained.visible) <= folds
-    for visible, requests in zip(trained.visible, trained.asked, strict=True):
-        assert (visible[requests] == -1).all()  # what is predicted was not shown
-        shown = visible >= 0
-        assert (visible[shown] == labels[shown]).all()
-        assert set(np.flatnonzero((labels >= 0) & ~shown)) == set(requests)
-        assert set(visible[shown]) == set(range(len(counts)))
-    every = np.concatenate(trained.asked)
-    movable = [row for row in np.flatnonzero(labels >= 0) if counts[labels[row]] > 1]
-    assert sorted(every) == movable
-    assert result.rows == len(movable)
+    assert 2 <= len(trained.visible) <= 4
+    for visible, rows in zip(trained.visible, trained.asked, strict=True):
+        assert (visible[rows] == -1).all()
+        assert set(np.flatnonzero((labels >= 0) & (visible < 0))) == set(rows)
+    assert result.rows == sum(count for count in counts if count > 1)
 
 
 def test_the_temperature_is_fitted_on_the_pooled_predictions_of_hidden_labels() -> None:
-    labels = labels_of(8, 8, 8)
-    result, trained = run(labels, folds=3)
-    scores = [latents(labels[rows], seed=k).class_log_prob.numpy() for k, rows in enumerate(trained.asked)]
-    truth = labels[np.concatenate(trained.asked)]
-    of_the_folds = fit_temperature(np.concatenate(scores), truth)
+    result, trained = run(labels_of(8, 8, 8), folds=3)
+    scores, truth = pooled(trained)
     # The model is SURER times as sure of the same rows: so much higher is its temperature.
-    assert result.temperature == pytest.approx(SURER * of_the_folds)
-    assert result.accuracy == pytest.approx((np.concatenate(scores).argmax(1) == truth).mean())
-
-
-def test_folds_are_fixed_by_the_seed() -> None:
-    labels = labels_of(8, 8, 8)
-    first, again, other = (run(labels, seed=seed)[1].asked[0].tolist() for seed in (0, 0, 1))
-    assert first == again != other
+    assert result.temperature == pytest.approx(SURER * fit_temperature(scores, truth))
+    assert result.accuracy == pytest.approx((scores.argmax(1) == truth).mean())
 
 
 @pytest.mark.parametrize("counts", [(3, 3, 3), (1, 1, 1), (9, 1, 1), (1,) * 40])
@@ -156,13 +155,14 @@ def test_the_recipe_can_choose_the_rows_or_do_without() -> None:
         run(labels, on="val")
 
 
-def test_without_unlabelled_rows_the_folds_temperature_is_taken_as_it_is() -> None:
+def test_without_unlabelled_rows_the_folds_temperature_and_noise_are_taken_as_they_are() -> None:
     labels = labels_of(8, 8, 8, unlabelled=0)
     result, trained = run(labels, folds=3)
-    scores = [latents(labels[rows], seed=k).class_log_prob.numpy() for k, rows in enumerate(trained.asked)]
-    assert result.temperature == fit_temperature(
-        np.concatenate(scores), labels[np.concatenate(trained.asked)]
-    )
+    assert (result.temperature, result.noise) == (fit_temperature(*pooled(trained)), 0)
+    result, trained = run(labels, folds=3, noise=True)
+    assert (result.temperature, result.noise) == fit_temperature_and_noise(*pooled(trained))
+    assert result.noise > 0
+    assert CalibrationConfig().noise
 
 
 def test_folds_that_a_search_has_trained_are_not_trained_again() -> None:
@@ -186,16 +186,6 @@ def test_the_sample_of_unlabelled_rows_is_spread_evenly() -> None:
     assert len(sample_unlabelled(np.ones(5, dtype=np.int64))) == 0
 
 
-def test_noise_is_fitted_where_the_recipe_does_not_say_otherwise() -> None:
-    labels = labels_of(8, 8, 8, unlabelled=0)
-    result, trained = run(labels, folds=3, noise=True)
-    scores = [latents(labels[rows], seed=k).class_log_prob.numpy() for k, rows in enumerate(trained.asked)]
-    expected = fit_temperature_and_noise(np.concatenate(scores), labels[np.concatenate(trained.asked)])
-    assert (result.temperature, result.noise) == expected
-    assert result.noise > 0
-    assert CalibrationConfig().noise
-
-
 def test_labels_that_cannot_be_told_make_a_calibration_uninformative() -> None:
     labels = labels_of(20, 20, 20)
     told, _ = run(labels, noise=True)
@@ -204,8 +194,41 @@ def test_labels_that_cannot_be_told_make_a_calibration_uninformative() -> None:
     rows = np.flatnonzero(labels >= 0)
     blind = latents(np.random.default_rng(5).permutation(labels[rows])).class_log_prob.numpy()
     unlabelled = latents(np.zeros(30, dtype=np.int64), seed=99).class_log_prob.numpy()[None]
+    held_out = OutOfFold(blind, labels[rows], unlabelled)
     for noise in (True, False):
-        assert not run(labels, held_out=OutOfFold(blind, labels[rows], unlabelled), noise=noise)[
-            0
-        ].informative
+        assert not run(labels, held_out=held_out, noise=noise)[0].informative
     assert Calibration(1.0, "none").informative
+
+
+@given(st.lists(st.integers(-1, 3), min_size=1, max_size=60), st.integers(2, 6), st.integers(0, 99))
+def test_each_label_is_held_out_once_and_no_class_is_lost(labels: list[int], folds: int, seed: int) -> None:
+    given_labels = np.array(labels, dtype=np.int64)
+    result = split_labelled(given_labels, folds, seed=seed)
+    held_out = [int(row) for fold in result for row in fold.held_out]
+    counts = np.bincount(given_labels[given_labels >= 0], minlength=4)
+    movable = {row for row, label in enumerate(labels) if label >= 0 and counts[label] > 1}
+    assert len(held_out) == len(set(held_out))
+    assert set(held_out) == movable
+    for fold in result:
+        assert (fold.visible[fold.held_out] == -1).all()
+        rest = np.delete(np.arange(len(labels)), fold.held_out)
+        assert (fold.visible[rest] == given_labels[rest]).all()
+        assert set(fold.visible[fold.visible >= 0]) == set(given_labels[given_labels >= 0])
+
+
+def test_folds_depend_on_the_seed_alone() -> None:
+    labels = np.arange(40) % 3
+    same = [split_labelled(labels, 4, seed=seed) for seed in (1, 1, 2)]
+    assert [list(fold.held_out) for fold in same[0]] == [list(fold.held_out) for fold in same[1]]
+    assert [list(fold.held_out) for fold in same[0]] != [list(fold.held_out) for fold in same[2]]
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps", "share", "expected"),
+    [(20, None, 0.5, (10, None)), (5, 7, 0.3, (2, 3)), (1, 1, 0.01, (1, 1)), (3, 100, 1.0, (3, 100))],
+)
+def test_a_shorter_training_takes_a_share_of_epochs_and_steps(
+    epochs: int, steps: int | None, share: float, expected: tuple[int, int | None]
+) -> None:
+    result = shorten(TrainConfig(epochs=epochs, max_steps=steps), share)
+    assert (result.epochs, result.max_steps) == expected

@@ -1,59 +1,47 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.errors import DataError, RunError
 from flowgmm_cli.recipe.load import load_recipe
-from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run, create_run
 from flowgmm_cli.trained_model import TrainedModel
 from flowgmm_cli.training.callbacks import Callbacks
 from flowgmm_cli.training.pipeline import TrainResult, train
 from flowgmm_cli.training.trainer import Trainer
 
-TrainRun = Callable[..., tuple[Run, TrainResult]]
-NewRun = Callable[..., Run]
-StateOf = Callable[[Run], dict[str, Tensor]]
 SHORT = "calibration.method=none"
 
 
-def test_a_run_ends_with_a_tested_calibrated_model_and_says_so(train_run: TrainRun) -> None:
-    run, result = train_run("run")
-    info = run.info()
-    assert info["status"] == "done"
-    assert info["error"] is None
+def test_a_run_ends_with_a_tested_calibrated_model(shared_run: Any) -> None:
+    run, result = shared_run()
+    info, test, calibration = run.info(), result.test, result.calibration
+    assert (info["status"], info["error"], info["val_labels"], info["precision"]) == (
+        "done", None, False, "fp32",
+    )  # fmt: skip
     assert info["rows"] == {"train": 180, "labelled": 12, "val": 20, "val_labelled": 0, "test": 60}
-    assert info["val_labels"] is False
-    assert info["precision"] == "fp32"
-    assert result.test is not None
-    assert result.calibration.method == "cross_fit"
-    assert result.calibration.rows == 12
-    assert info["test"] == result.test.metrics()
+    assert (calibration.method, calibration.rows) == ("cross_fit", 12)
     assert info["seconds"] == pytest.approx(result.seconds, abs=0.01)
-    assert float(result.trained.model.temperature) == pytest.approx(result.calibration.temperature)
+    assert float(result.trained.model.temperature) == pytest.approx(calibration.temperature)
     on_disk = json.loads((run.path / "eval" / "test.json").read_text())
-    assert on_disk["metrics"] == info["test"]
+    assert on_disk["metrics"] == info["test"] == test.metrics()
     assert on_disk["n"] == 60
     loaded = TrainedModel.load(run.path)
-    assert loaded.facts["calibration"] == result.calibration.to_dict() == info["calibration"]
+    assert loaded.facts["calibration"] == calibration.to_dict() == info["calibration"]
     for name, value in result.trained.model.state_dict().items():
         assert torch.equal(value, loaded.model.state_dict()[name])
 
 
-def test_training_learns(train_run: TrainRun) -> None:
+def test_training_learns(train_run: Any) -> None:
     _, result = train_run("run", "train.epochs=60", "flow.couplings=4", "flow.hidden=32", SHORT)
     _, start = train_run("start", "train.max_steps=1", "train.lr=1e-6", SHORT)
-    assert result.test is not None
-    assert start.test is not None
     assert result.test.classification.accuracy > start.test.classification.accuracy + 0.04
     assert result.test.density_nll < start.test.density_nll - 0.5
 
@@ -78,7 +66,7 @@ def test_training_learns(train_run: TrainRun) -> None:
         ["data.split.val_labels=true", "data.split.val=0.2", "checkpoint.best.metric=val.nll"],
     ],
 )
-def test_every_way_to_train_ends_with_a_finite_model(train_run: TrainRun, words: list[str]) -> None:
+def test_every_way_to_train_ends_with_a_finite_model(train_run: Any, words: list[str]) -> None:
     run, result = train_run("run", *words, "train.epochs=2")
     model = TrainedModel.load(run.path).model
     assert all(value.isfinite().all() for value in model.state_dict().values())
@@ -91,19 +79,16 @@ def test_every_way_to_train_ends_with_a_finite_model(train_run: TrainRun, words:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch warns itself while it traces: it reads .grad of inner tensors
-def test_a_compiled_step_learns_the_same(train_run: TrainRun, state_of: StateOf) -> None:
-    eager, _ = train_run("eager", SHORT)
+def test_a_compiled_step_learns_the_same(shared_run: Any, train_run: Any, state_of: Any) -> None:
     compiled, _ = train_run("compiled", SHORT, "train.compile=true")
-    first, other = state_of(eager), state_of(compiled)
-    for name, value in first.items():
+    other = state_of(compiled)
+    for name, value in state_of(shared_run(SHORT)[0]).items():
         torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-4)
 
 
-def test_bf16_learns_about_the_same(train_run: TrainRun, state_of: StateOf) -> None:
+def test_bf16_learns_about_the_same(train_run: Any, state_of: Any) -> None:
     words = (SHORT, "train.epochs=10", "flow.hidden=32")
     exact, rough = (train_run(p, *words, f"train.precision={p}") for p in ("fp32", "bf16"))
-    assert exact[1].test is not None
-    assert rough[1].test is not None
     assert rough[1].test.density_nll == pytest.approx(exact[1].test.density_nll, abs=0.2)
     first, other = state_of(exact[0]), state_of(rough[0])
     assert any(not torch.equal(first[name], other[name]) for name in first)
@@ -137,11 +122,10 @@ def test_an_estimated_class_prior_moves_towards_the_truth(tmp_path: Path) -> Non
 
 
 class Table:
-    """Two moons as CSV files, with a column that marks 12 labelled rows."""
+    """Rows as CSV files, with a column that marks 12 labelled rows."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir()
         rng = np.random.default_rng(0)
         self.x = rng.normal(size=(260, 2))
         self.labels = np.where(self.x[:, 0] + 0.3 * rng.normal(size=260) > 0, "right", "left").astype(object)
@@ -150,16 +134,12 @@ class Table:
             self.known[np.flatnonzero(self.labels[:200] == name)[:6]] = True
 
     def write(self) -> None:
-        for name, rows in (("train", slice(0, 200)), ("test", slice(200, 260))):
-            lines = [
-                f"{a!r},{b!r},{label},{int(known)}"
-                for (a, b), label, known in zip(
-                    self.x[rows].tolist(), self.labels[rows], self.known[rows], strict=True
-                )
-            ]
-            (self.folder / f"{name}.csv").write_text("\n".join(["a,b,label,known", *lines]) + "\n")
+        cells = zip(self.x.tolist(), self.labels, self.known, strict=True)
+        lines = [f"{a!r},{b!r},{label},{int(known)}" for (a, b), label, known in cells]
+        for name, rows in (("train", lines[:200]), ("test", lines[200:])):
+            (self.folder / f"{name}.csv").write_text("\n".join(["a,b,label,known", *rows]) + "\n")
 
-    def train(self, directory: Path) -> tuple[Run, TrainResult]:
+    def train(self, name: str) -> tuple[Run, TrainResult]:
         self.write()
         file = self.folder / "table.yaml"
         file.write_text(
@@ -172,56 +152,53 @@ class Table:
             "calibration: {folds: 2}\nrun: {device: cpu}\n"
         )
         recipe = load_recipe(str(file))
-        run = create_run(recipe, argv=[], directory=directory)
+        run = create_run(recipe, argv=[], directory=self.folder / name)
         return run, train(recipe, run)
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, TrainResult]:
+    return Table(tmp_path_factory.mktemp("data")).train("honest")
 
 
 def weights(run: Run) -> bytes:
     return (run.path / "model.safetensors").read_bytes()
 
 
-def test_hidden_labels_of_training_rows_change_nothing_at_all(tmp_path: Path) -> None:
-    table = Table(tmp_path / "data")
-    honest, first = table.train(tmp_path / "honest")
-    assert first.calibration.method == "cross_fit"
+def test_hidden_labels_of_training_rows_change_nothing_at_all(honest: Any, tmp_path: Path) -> None:
+    table = Table(tmp_path)
     hidden = ~table.known
     hidden[200:] = False
     table.labels[hidden] = np.random.default_rng(1).choice(["left", "right", ""], hidden.sum())
-    lied_to, second = table.train(tmp_path / "lied_to")
-    assert weights(honest) == weights(lied_to)
-    assert first.test is not None
-    assert second.test is not None
-    assert first.test.metrics() == second.test.metrics()
-    assert honest.info()["fingerprint"] == lied_to.info()["fingerprint"]
+    run, result = table.train("other")
+    assert weights(honest[0]) == weights(run)
+    assert result.calibration.method == "cross_fit"
+    assert honest[1].test.metrics() == result.test.metrics()
+    assert honest[0].info()["fingerprint"] == run.info()["fingerprint"]
 
 
-def test_test_labels_change_nothing_but_the_test_metrics(tmp_path: Path) -> None:
-    table = Table(tmp_path / "data")
-    honest, first = table.train(tmp_path / "honest")
+def test_test_labels_change_nothing_but_the_test_metrics(honest: Any, tmp_path: Path) -> None:
+    table = Table(tmp_path)
     swap = {"left": "right", "right": "left"}
     table.labels[200:] = [swap[label] for label in table.labels[200:]]
-    lied_to, second = table.train(tmp_path / "lied_to")
-    assert weights(honest) == weights(lied_to)
-    assert first.test is not None
-    assert second.test is not None
-    assert first.test.classification.accuracy == pytest.approx(1 - second.test.classification.accuracy)
-    assert first.test.density_nll == second.test.density_nll
-    ours, theirs = honest.info(), lied_to.info()
-    assert ours["best"] == theirs["best"]
-    assert ours["calibration"] == theirs["calibration"]
+    run, result = table.train("other")
+    assert weights(honest[0]) == weights(run)
+    first = honest[1].test
+    assert first.classification.accuracy == pytest.approx(1 - result.test.classification.accuracy)
+    assert first.density_nll == result.test.density_nll
+    for key in ("best", "calibration"):
+        assert honest[0].info()[key] == run.info()[key]
 
 
-def test_visible_labels_do_change_the_model(tmp_path: Path) -> None:
-    table = Table(tmp_path / "data")
-    honest, _ = table.train(tmp_path / "honest")
+def test_visible_labels_do_change_the_model(honest: Any, tmp_path: Path) -> None:
+    table = Table(tmp_path)
     first = np.flatnonzero(table.known)[0]
     table.labels[first] = {"left": "right", "right": "left"}[str(table.labels[first])]
-    other, _ = table.train(tmp_path / "other")
-    assert weights(honest) != weights(other)
+    assert weights(honest[0]) != weights(table.train("other")[0])
 
 
 def test_a_fold_is_trained_without_the_labels_it_is_asked_for(
-    train_run: TrainRun, monkeypatch: pytest.MonkeyPatch
+    train_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[tuple[Any, Any]] = []
     fit = Trainer.fit
@@ -255,7 +232,7 @@ def test_a_fold_is_trained_without_the_labels_it_is_asked_for(
 # --- what goes wrong ----------------------------------------------------------------------------------------
 
 
-def test_an_error_is_written_down_and_passed_on(new_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_is_written_down_and_passed_on(new_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     run = new_run("run")
 
     def broken(*args: Any, **options: Any) -> None:
@@ -264,16 +241,15 @@ def test_an_error_is_written_down_and_passed_on(new_run: NewRun, monkeypatch: py
     monkeypatch.setattr("flowgmm_cli.training.pipeline.prepare", broken)
     with pytest.raises(DataError):
         train(run.recipe(), run)
-    info = run.info()
-    assert (info["status"], info["error"]) == ("failed", "the moons are gone")
+    assert (run.info()["status"], run.info()["error"]) == ("failed", "the moons are gone")
     monkeypatch.undo()
     train(run.recipe(), run)
     assert (run.info()["status"], run.info()["error"]) == ("done", None)
 
 
 def test_data_that_has_changed_cannot_be_resumed(tmp_path: Path) -> None:
-    table = Table(tmp_path / "data")
-    run, _ = table.train(tmp_path / "run")
+    table = Table(tmp_path)
+    run, _ = table.train("run")
     table.x[3] += 1
     table.write()
     with pytest.raises(RunError, match="data has changed"):
@@ -281,7 +257,7 @@ def test_data_that_has_changed_cannot_be_resumed(tmp_path: Path) -> None:
 
 
 def test_a_run_stopped_before_it_has_a_preprocessor_gets_its_fingerprint_later(
-    new_run: NewRun, monkeypatch: pytest.MonkeyPatch
+    new_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = new_run("run")
 
@@ -297,11 +273,9 @@ def test_a_run_stopped_before_it_has_a_preprocessor_gets_its_fingerprint_later(
     assert run.info()["fingerprint"]
 
 
-def test_a_resumed_run_keeps_preprocessor_and_precision(new_run: NewRun) -> None:
-    run = new_run("run", "train.precision=auto", SHORT)
-    train(run.recipe(), run)
+def test_a_resumed_run_keeps_preprocessor_and_precision(copy_run: Any) -> None:
+    run = copy_run(SHORT)
     run.update(precision="bf16")
-    (run.checkpoints / "preprocessor.json").touch()
     before = (run.checkpoints / "preprocessor.safetensors").stat().st_mtime_ns
     notes: list[str] = []
     train(run.recipe(), run, callbacks=Callbacks(note=notes.append))
@@ -309,56 +283,46 @@ def test_a_resumed_run_keeps_preprocessor_and_precision(new_run: NewRun) -> None
     assert "device  cpu, bf16" in notes
 
 
-def test_a_damaged_preprocessor_is_a_run_error(train_run: TrainRun) -> None:
-    run, _ = train_run("run", SHORT, "data.transforms=[{use: standardise}]")
-    for name in ("preprocessor.safetensors", "preprocessor.json"):
-        file = run.checkpoints / name
-        whole = file.read_bytes()
-        for content in (b"", whole[: len(whole) // 2], b"{}"):
-            file.write_bytes(content)
-            with pytest.raises(RunError):
-                train(run.recipe(), run)
-        file.write_bytes(whole)
+@pytest.mark.parametrize(
+    ("file", "part", "message"),
+    [
+        *(
+            (f"preprocessor.{kind}", part, "preprocessor")
+            for kind in ("safetensors", "json")
+            for part in (0, 0.5)
+        ),
+        ("preprocessor.json", b"{}", "preprocessor"),
+        ("last.safetensors", 0.9, "last"),
+        ("best.safetensors", 0.9, "best"),
+        ("last.safetensors", "flow.hidden=9", "does not fit"),
+        ("best.safetensors", "flow.hidden=9", "does not fit"),
+    ],
+)
+def test_a_damaged_file_stops_the_resumed_run(
+    shared_run: Any, copy_run: Any, file: str, part: Any, message: str
+) -> None:
+    """A part of the file, other contents, or the file of a run with another word."""
+    run = copy_run(SHORT)
+    content: bytes = (run.checkpoints / file).read_bytes()
+    if isinstance(part, str):
+        part = (shared_run(SHORT, part)[0].checkpoints / file).read_bytes()
+    damaged = part if isinstance(part, bytes) else content[: int(part * len(content))]
+    (run.checkpoints / file).write_bytes(damaged)
+    with pytest.raises(RunError, match=message):
+        train(run.recipe(), run)
+    assert run.status() == "failed"
+    (run.checkpoints / file).write_bytes(content)
     train(run.recipe(), run)
 
 
-def test_a_truncated_checkpoint_stops_the_resumed_run(train_run: TrainRun) -> None:
-    run, _ = train_run("run", SHORT)
-    for name in ("last", "best"):
-        file = run.checkpoints / f"{name}.safetensors"
-        whole = file.read_bytes()
-        file.write_bytes(whole[:-10])
-        with pytest.raises(RunError, match=name):
-            train(run.recipe(), run)
-        assert run.status() == "failed"
-        file.write_bytes(whole)
-
-
-def test_a_checkpoint_of_another_recipe_stops_the_resumed_run(train_run: TrainRun) -> None:
-    run, _ = train_run("run", SHORT)
-    other, _ = train_run("other", SHORT, "flow.hidden=9")
-    for name in ("last", "best"):
-        file = run.checkpoints / f"{name}.safetensors"
-        whole = file.read_bytes()
-        file.write_bytes((other.checkpoints / f"{name}.safetensors").read_bytes())
-        with pytest.raises(RunError, match="does not fit"):
-            train(run.recipe(), run)
-        file.write_bytes(whole)
-
-
-def test_progress_is_reported_in_order(moons: Callable[..., Recipe], tmp_path: Path) -> None:
+def test_progress_is_reported_in_order(train_run: Any) -> None:
     reports: list[tuple[int, int, str]] = []
     notes: list[str] = []
-    recipe = moons()
-    run = create_run(recipe, argv=[], directory=tmp_path / "run")
-    talk = Callbacks(
-        progress=lambda done, total, what, _: reports.append((done, total, what)), note=notes.append
-    )
-    train(recipe, run, callbacks=talk)
+    callbacks = Callbacks(lambda done, total, title, _: reports.append((done, total, title)), notes.append)
+    train_run("run", callbacks=callbacks)
     assert [item for item in reports if item[2] == "train"] == [(step, 12, "train") for step in range(1, 13)]
-    assert {what for _, _, what in reports} == {
-        "train", "calibrate, fold 1 of 2", "calibrate, fold 2 of 2"
-    }  # fmt: skip
+    titles = {"train", "calibrate, fold 1 of 2", "calibrate, fold 2 of 2"}
+    assert {title for _, _, title in reports} == titles
     assert any("180 training rows, 12 labelled · 20 held out · 60 test rows" in line for line in notes)
 
 
@@ -372,16 +336,14 @@ def test_progress_is_reported_in_order(moons: Callable[..., Recipe], tmp_path: P
     ],
 )
 def test_a_note_names_a_term_that_never_reaches_its_full_weight(
-    new_run: NewRun, words: tuple[str, ...], passes: str | None
+    train_run: Any, words: tuple[str, ...], passes: str | None
 ) -> None:
-    run, notes = new_run("run", "regularisers=[{use: consistency}]", "calibration.method=none", *words), []
-    train(run.recipe(), run, callbacks=Callbacks(note=notes.append))
-    reports = [line for line in notes if line.startswith("ramp")]
-    assert reports == (
-        []
-        if passes is None
-        else [
-            f"ramp    consistency grows over 3 epochs, and training has {passes}; "
-            "regularisers.0.ramp_epochs sets how many"
-        ]
+    notes: list[str] = []
+    train_run(
+        "run", "regularisers=[{use: consistency}]", SHORT, *words, callbacks=Callbacks(note=notes.append)
     )
+    line = (
+        f"ramp    consistency grows over 3 epochs, and training has {passes}; "
+        "regularisers.0.ramp_epochs sets how many"
+    )
+    assert [note for note in notes if note.startswith("ramp")] == ([line] if passes else [])

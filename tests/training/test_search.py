@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,12 @@ from flowgmm_cli.api import DataContext
 from flowgmm_cli.errors import InterruptedRunError, RecipeError, RunError
 from flowgmm_cli.evaluation.calibration import fit_temperature_and_noise, margin_scale
 from flowgmm_cli.files import read_json, write_tensors
-from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.runs import Run
 from flowgmm_cli.trained_model import TrainedModel, encode
 from flowgmm_cli.training import search
 from flowgmm_cli.training.calibration import OutOfFold, sample_unlabelled
-from flowgmm_cli.training.pipeline import TrainResult, train
+from flowgmm_cli.training.pipeline import train
 from flowgmm_cli.training.prepare import prepare
 from flowgmm_cli.training.search import CandidateResult, SearchResult
-
-TrainRun = Callable[..., tuple[Run, TrainResult]]
-NewRun = Callable[..., Run]
 
 SEARCH = (
     "search={keep: 2, folds: 2, epochs: 0.5, candidates: {plain: {}, wide: {flow.hidden: 24}, "
@@ -44,9 +38,7 @@ def test_a_score_is_likelihood_and_a_little_agreement_and_density() -> None:
     assert np.array_equal(again.out_of_fold.unlabelled, item.out_of_fold.unlabelled)
 
 
-def test_candidates_are_ranked_by_unseen_labels_then_by_agreement(
-    moons: Callable[..., Recipe],
-) -> None:
+def test_candidates_are_ranked_by_unseen_labels_then_by_agreement(moons: Any) -> None:
     good, bad = result("good", accuracy=0.9, nll=0.3), result("bad", accuracy=0.6, nll=0.9)
     steady = result("steady", accuracy=0.9, nll=0.3, agreement=0.8)
     actual = search.rank([bad, good, steady], moons(SEARCH), keep=2, classes=2)
@@ -55,37 +47,34 @@ def test_candidates_are_ranked_by_unseen_labels_then_by_agreement(
     assert actual.reason.startswith("steady has the best score: 0.300 nats and 90.0% on labels not seen")
 
 
-def test_the_search_keeps_the_best_and_calibrates_on_their_mean_predictions(train_run: TrainRun) -> None:
-    run, result = train_run("run", SEARCH, "train.epochs=20")
-    assert result.search is not None
-    scores = [item.score for item in result.search.results]
-    assert scores == sorted(scores, reverse=True)
-    assert [item.name for item in result.search.kept] == [item.name for item in result.search.results[:2]]
+def test_the_search_keeps_the_best_and_calibrates_on_their_mean_predictions(shared_run: Any) -> None:
+    run, result = shared_run(SEARCH, "train.epochs=20")
+    results, kept = result.search.results, result.search.kept
+    assert list(results) == sorted(results, key=lambda item: -item.score)
+    assert kept == results[:2]
+    names = [item.name for item in kept]
+    assert [member.candidate for member in result.trained.members] == names
     assert len(result.trained.model.parts) == 2
-    assert [member.candidate for member in result.trained.members] == [
-        item.name for item in result.search.kept
-    ]
-    log_joint = np.mean([item.out_of_fold.log_joint for item in result.search.kept], axis=0)
-    labels = result.search.kept[0].out_of_fold.labels
-    assert len(labels) == 12
+
+    labels = kept[0].out_of_fold.labels
+    assert len(labels) == result.calibration.rows == 12
+    log_joint = np.mean([item.out_of_fold.log_joint for item in kept], axis=0)
     of_the_folds, noise = fit_temperature_and_noise(log_joint, labels)
     assert result.calibration.noise == pytest.approx(noise)
-    said = np.mean([item.out_of_fold.unlabelled for item in result.search.kept], axis=0)
-    scale = np.mean([margin_scale(item) for item in said])
+    unlabelled = np.mean([item.out_of_fold.unlabelled for item in kept], axis=0)
+    scale = np.mean([margin_scale(item) for item in unlabelled])
     data = prepare(run.recipe(), DataContext())
     rows = torch.from_numpy(sample_unlabelled(data.train.labels.numpy()))
     own = encode(result.trained.model, data.train.x[rows]).class_log_prob.double().numpy()
     assert result.calibration.temperature == pytest.approx(of_the_folds * margin_scale(own) / scale)
-    assert result.calibration.rows == 12
 
     saved = read_json(run.path / "search.json", "search")
-    assert saved["schema"] == "flowgmm/search/1"
-    assert saved["kept"] == [item.name for item in result.search.kept]
+    assert (saved["schema"], saved["kept"]) == ("flowgmm/search/1", names)
     assert {item["name"] for item in saved["candidates"]} == {"plain", "wide", "blind"}
 
 
 def test_figures_of_a_candidate_are_those_of_its_own_trainings(
-    train_run: TrainRun, monkeypatch: pytest.MonkeyPatch
+    train_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
     fitted = search.fit_all
@@ -97,7 +86,7 @@ def test_figures_of_a_candidate_are_those_of_its_own_trainings(
 
     monkeypatch.setattr(search, "fit_all", remember)
     _, result = train_run("run", "search={keep: 1, folds: 2, candidates: {only: {}}}")
-    (item,) = result.search.results if result.search else ()
+    (item,) = result.search.results
     folds = seen[:2]
     data = folds[0][0].data
     truth = data.train.labels.numpy()
@@ -117,9 +106,9 @@ def test_figures_of_a_candidate_are_those_of_its_own_trainings(
 
 
 def test_an_interrupted_search_resumes_to_the_same_result(
-    train_run: TrainRun, new_run: NewRun, monkeypatch: pytest.MonkeyPatch
+    shared_run: Any, new_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, _ = train_run("whole", SEARCH)
+    whole, _ = shared_run(SEARCH)
     broken = new_run("broken", SEARCH)
     tried, real = [], search.fit_all
 
@@ -134,14 +123,13 @@ def test_an_interrupted_search_resumes_to_the_same_result(
         train(broken.recipe(), broken)
     train(broken.recipe(), broken)
     assert tried == ["plain", "wide", "wide", "blind"]  # the first is not tried again
-    for name in ("model.safetensors",):
-        assert (whole.path / name).read_bytes() == (broken.path / name).read_bytes()
+    assert (whole.path / "model.safetensors").read_bytes() == (broken.path / "model.safetensors").read_bytes()
     before, after = (read_json(run.path / "search.json", "search") for run in (whole, broken))
     assert before["kept"] == after["kept"]
     assert [item["score"] for item in before["candidates"]] == [item["score"] for item in after["candidates"]]
 
 
-def test_a_damaged_search_file_is_refused(new_run: NewRun) -> None:
+def test_a_damaged_search_file_is_refused(new_run: Any) -> None:
     run = new_run("run", SEARCH)
     write_tensors(run.path / "search.safetensors", {"other": torch.zeros(1)})
     (run.path / "search.json").write_text('{"candidates": [{"name": "plain"}]}')
@@ -149,9 +137,8 @@ def test_a_damaged_search_file_is_refused(new_run: NewRun) -> None:
         train(run.recipe(), run)
 
 
-def test_the_first_candidates_are_taken_if_every_class_has_a_single_label(train_run: TrainRun) -> None:
+def test_the_first_candidates_are_taken_if_every_class_has_a_single_label(train_run: Any) -> None:
     _, result = train_run("run", SEARCH, "data.labels.count=2")
-    assert result.search is not None
     assert [item.name for item in result.search.kept] == ["plain", "wide"]
     assert "too few labels" in result.search.reason
     assert result.calibration.method == "training"
@@ -170,26 +157,26 @@ def test_the_first_candidates_are_taken_if_every_class_has_a_single_label(train_
     ],
 )
 def test_a_candidate_that_cannot_be_trained_is_refused_before_training(
-    moons: Callable[..., Recipe], candidates: str, message: str
+    moons: Any, candidates: str, message: str
 ) -> None:
     with pytest.raises(RecipeError) as caught:
         moons(f"search.candidates={candidates}")
     assert message in "\n".join([caught.value.message, *caught.value.details])
 
 
-def test_ensembles_of_a_race_take_every_kept_candidate_so_many_times(train_run: TrainRun) -> None:
+def test_an_ensemble_takes_every_kept_candidate_several_times(train_run: Any) -> None:
     run, result = train_run("run", SEARCH, "ensemble=2")
-    kept = [item.name for item in result.search.kept] if result.search else []
+    kept = [item.name for item in result.search.kept]
     assert [member.candidate for member in result.trained.members] == kept * 2
     loaded = TrainedModel.load(run.path)
     assert loaded.members == result.trained.members
     x = torch.randn(20, 2, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.equal(loaded.model.class_log_prob(x), result.trained.model.class_log_prob(x))
-    seeds = [part.mixture.means for part in result.trained.model.parts]
-    assert not any(torch.equal(seeds[i], seeds[j]) for i in range(4) for j in range(i))
+    means = [part.mixture.means for part in result.trained.model.parts]
+    assert not any(torch.equal(means[i], means[j]) for i in range(4) for j in range(i))
 
 
-def test_a_race_of_a_race_is_never_recorded_as_finished_early(tmp_path: Path) -> None:
+def test_an_unfinished_search_keeps_no_candidate(tmp_path: Path) -> None:
     SearchResult((result("a"),), (), "not finished").save(tmp_path)
     assert read_json(tmp_path / "search.json", "search")["kept"] == []

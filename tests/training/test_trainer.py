@@ -11,16 +11,11 @@ from torch import Tensor
 
 from flowgmm_cli.errors import InterruptedRunError
 from flowgmm_cli.recipe.schema import CheckpointConfig
-from flowgmm_cli.runs import Run, read_metrics
+from flowgmm_cli.runs import read_metrics
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt
 from flowgmm_cli.training.checkpoint import CheckpointSchedule
-from flowgmm_cli.training.pipeline import TrainResult, train
+from flowgmm_cli.training.pipeline import train
 from flowgmm_cli.training.validation import ValidationResult, Validator
-
-TrainRun = Callable[..., tuple[Run, TrainResult]]
-NewRun = Callable[..., Run]
-Same = Callable[[Run, Run], None]
-StateOf = Callable[[Run], dict[str, Tensor]]
 
 FORTY = ("train.epochs=20", "train.max_steps=40", "calibration.method=none")
 
@@ -48,9 +43,9 @@ def crash() -> None:
     ],
 )
 def test_twenty_steps_then_twenty_are_forty_bit_for_bit(
-    train_run: TrainRun, new_run: NewRun, same_outcome: Same, words: tuple[str, ...]
+    shared_run: Any, new_run: Any, same_outcome: Any, words: tuple[str, ...]
 ) -> None:
-    whole, _ = train_run("whole", *FORTY, *words)
+    whole, _ = shared_run(*FORTY, *words)
     halves = new_run("halves", *FORTY, *words)
     stop = at(20, lambda: os.kill(os.getpid(), signal.SIGINT))
     with Interrupt() as interrupt, pytest.raises(InterruptedRunError, match="step 20 of 40"):
@@ -63,10 +58,10 @@ def test_twenty_steps_then_twenty_are_forty_bit_for_bit(
 
 @pytest.mark.parametrize("step", [1, 4, 23, 40])
 def test_a_crash_at_any_step_loses_only_the_steps_after_the_checkpoint(
-    train_run: TrainRun, new_run: NewRun, same_outcome: Same, step: int
+    shared_run: Any, new_run: Any, same_outcome: Any, step: int
 ) -> None:
     words = (*FORTY, "checkpoint.every_steps=5", "train.early_stopping={patience: 50}")
-    whole, _ = train_run("whole", *words)
+    whole, _ = shared_run(*words)
     broken = new_run("broken", *words)
     with pytest.raises(Crash):
         train(broken.recipe(), broken, callbacks=at(step, crash))
@@ -74,34 +69,30 @@ def test_a_crash_at_any_step_loses_only_the_steps_after_the_checkpoint(
     same_outcome(whole, broken)
 
 
-def test_resuming_a_finished_run_changes_nothing(train_run: TrainRun, same_outcome: Same) -> None:
-    once, _ = train_run("once")
-    twice, _ = train_run("twice")
+def test_resuming_a_finished_run_changes_nothing(shared_run: Any, copy_run: Any, same_outcome: Any) -> None:
+    twice = copy_run()
     train(twice.recipe(), twice)
-    same_outcome(once, twice)
+    same_outcome(shared_run()[0], twice)
 
 
-def test_the_seed_decides_every_bit(train_run: TrainRun, same_outcome: Same, state_of: StateOf) -> None:
-    torch.manual_seed(1)
-    first, _ = train_run("first")
+def test_the_seed_alone_decides_every_bit(
+    shared_run: Any, train_run: Any, same_outcome: Any, state_of: Any
+) -> None:
+    first, _ = shared_run()
     torch.manual_seed(2)  # of no account
-    second, _ = train_run("second")
-    same_outcome(first, second)
-    other, _ = train_run("other", "run.seed=1")
-    left, two = state_of(first), state_of(other)
-    weights = [name for name in left if name.startswith("model.flow") and name.endswith("weight")]
-    assert weights
-    assert not any(torch.equal(left[name], two[name]) for name in weights)
-
-
-def test_training_leaves_the_global_numbers_alone(train_run: TrainRun) -> None:
     state = torch.get_rng_state()
-    train_run("run")
+    second, _ = train_run("second")
     assert torch.equal(torch.get_rng_state(), state)
     assert not torch.are_deterministic_algorithms_enabled()
+    same_outcome(first, second)
+    other, _ = train_run("other", "run.seed=1")
+    left, right = state_of(first), state_of(other)
+    weights = [name for name in left if name.startswith("model.flow") and name.endswith("weight")]
+    assert weights
+    assert not any(torch.equal(left[name], right[name]) for name in weights)
 
 
-def test_metrics_are_logged_every_so_often_and_at_the_end_of_each_epoch(train_run: TrainRun) -> None:
+def test_metrics_are_logged_every_so_often_and_at_the_end_of_each_epoch(train_run: Any) -> None:
     run, result = train_run("run", "train.epochs=4", "run.log_every=2", "data.split.val_labels=true")
     lines = read_metrics(run.metrics)
     assert [line["step"] for line in lines if line["split"] == "train"] == [2, 3, 4, 6, 8, 9, 10, 12]
@@ -117,8 +108,8 @@ def test_metrics_are_logged_every_so_often_and_at_the_end_of_each_epoch(train_ru
     assert result.first.metric == "val.accuracy"
 
 
-@pytest.mark.parametrize(("limit", "steps"), [(1, 1), (5, 5), (12, 12), (99, 12)])
-def test_max_steps_ends_training_early(train_run: TrainRun, limit: int, steps: int) -> None:
+@pytest.mark.parametrize(("limit", "steps"), [(1, 1), (5, 5), (99, 12)])
+def test_max_steps_ends_training_early(train_run: Any, limit: int, steps: int) -> None:
     run, result = train_run("run", f"train.max_steps={limit}", "calibration.method=none")
     assert run.info()["steps"] == steps == read_metrics(run.metrics)[-1]["step"]
     assert result.first.epochs == pytest.approx(steps / 3)
@@ -157,7 +148,7 @@ NAN, INF = float("nan"), float("inf")
     ],
 )
 def test_training_stops_without_progress_with_the_best_model(
-    train_run: TrainRun,
+    train_run: Any,
     script: type[Script],
     monkeypatch: pytest.MonkeyPatch,
     values: tuple[float, ...],
@@ -165,51 +156,41 @@ def test_training_stops_without_progress_with_the_best_model(
     epochs: int,
 ) -> None:
     monkeypatch.setattr(script, "values", values)
-    run, result = train_run(
-        "run", "train.epochs=9", "train.early_stopping={patience: 2}", "calibration.method=none"
-    )
+    words = ("train.epochs=9", "train.early_stopping={patience: 2}", "calibration.method=none")
+    run, result = train_run("run", *words)
     assert result.first.epochs == epochs
     # without any finite reading the last model is all there is
     kept = script.teachers[(best or epochs) - 1]
     assert all(torch.equal(kept[name], value) for name, value in result.trained.model.state_dict().items())
     expected = None if best is None else values[best - 1]
     assert run.info()["best"] == {"metric": "monitor.loss", "value": expected, "epoch": best or 0}
-    assert result.first.progress.best == expected
-
-
-def test_a_run_that_stopped_early_is_not_trained_further_when_resumed(
-    train_run: TrainRun, script: type[Script], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(script, "values", (1.0, 2.0))
-    run, first = train_run(
-        "run", "train.epochs=9", "train.early_stopping={patience: 1}", "calibration.method=none"
-    )
     weights = (run.path / "model.safetensors").read_bytes()
-    again = train(run.recipe(), run)
-    assert first.first.epochs == again.first.epochs == 2
+    assert train(run.recipe(), run).first.epochs == epochs  # a resumed run is not trained further
     assert (run.path / "model.safetensors").read_bytes() == weights
 
 
-def test_the_state_is_saved_by_epochs_steps_or_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("config", "steps"),
+    [
+        ({}, []),
+        ({"every_epochs": 2}, [6, 12]),
+        ({"every_steps": 5}, [5, 10]),
+        ({"every_epochs": 2, "every_steps": 5}, [5, 6, 10, 12]),
+        ({"every_minutes": 0.5}, [3, 6, 9, 12]),
+    ],
+)
+def test_the_state_is_saved_by_epochs_steps_or_minutes(
+    monkeypatch: pytest.MonkeyPatch, config: dict[str, Any], steps: list[int]
+) -> None:
     clock = [0.0]
     monkeypatch.setattr("flowgmm_cli.training.checkpoint.time.monotonic", lambda: clock[0])
+    schedule = CheckpointSchedule(CheckpointConfig(**{"every_minutes": None, **config}), steps_per_epoch=3)
 
-    def due(**config: object) -> list[int]:
-        nothing = {"every_epochs": None, "every_steps": None, "every_minutes": None}
-        clock[0] = 0.0
-        saver = CheckpointSchedule(CheckpointConfig.model_validate(nothing | config), steps_per_epoch=3)
-        result = []
-        for step in range(1, 13):
-            clock[0] += 10.0  # seconds
-            if saver.is_due(step):
-                result.append(step)
-        return result
+    def is_due(step: int) -> bool:
+        clock[0] += 10.0  # seconds
+        return schedule.is_due(step)
 
-    assert due() == []
-    assert due(every_epochs=2) == [6, 12]
-    assert due(every_steps=5) == [5, 10]
-    assert due(every_epochs=2, every_steps=5) == [5, 6, 10, 12]
-    assert due(every_minutes=0.5) == [3, 6, 9, 12]
+    assert [step for step in range(1, 13) if is_due(step)] == steps
 
 
 def test_several_processes_save_when_they_have_agreed_that_it_is_late(
@@ -217,19 +198,17 @@ def test_several_processes_save_when_they_have_agreed_that_it_is_late(
 ) -> None:
     clock = [0.0]
     monkeypatch.setattr("flowgmm_cli.training.checkpoint.time.monotonic", lambda: clock[0])
-    saver = CheckpointSchedule(CheckpointConfig(every_minutes=1), steps_per_epoch=3)
-    assert not saver.is_late()
+    schedule = CheckpointSchedule(CheckpointConfig(every_minutes=1), steps_per_epoch=3)
+    assert not schedule.is_late()
     clock[0] = 61
-    assert saver.is_late()
-    assert not saver.is_due(1, is_late=False)
-    assert saver.is_due(2, is_late=True)
-    assert not saver.is_late()
-    assert saver.is_due(3, is_late=True)  # by another's clock
+    assert schedule.is_late()
+    assert not schedule.is_due(1, is_late=False)
+    assert schedule.is_due(2, is_late=True)
+    assert not schedule.is_late()
+    assert schedule.is_due(3, is_late=True)  # by another's clock
 
 
-def test_each_step_has_random_numbers_of_its_own(
-    train_run: TrainRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_step_has_random_numbers_of_its_own(train_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from flowgmm_cli.views.rows import Noise
 
     seeds: list[int] = []
