@@ -205,16 +205,13 @@ def test_all_of_them_can_be_switched_off(all_at_once: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["help", "list", "check"])
 @pytest.mark.parametrize("name", HOSTILE)
-def test_each_by_itself_stops_no_command(tmp_path: Path, name: str, command: str) -> None:
+def test_each_by_itself_is_listed(tmp_path: Path, name: str) -> None:
     install(tmp_path, name, HOSTILE[name])
-    words, code = COMMANDS[command]
-    actual, out, err, imported = run(tmp_path, *words)
-    assert (actual, imported) == (code, []), err
-    if command == "list":
-        assert [row["state"] for row in rows_of(out, name)][:1] != ["broken"]
-        assert HOSTILE[name].warning in err
+    code, out, err, imported = run(tmp_path, *COMMANDS["list"][0])
+    assert (code, imported) == (0, []), err
+    assert [row["state"] for row in rows_of(out, name)][:1] != ["broken"]
+    assert HOSTILE[name].warning in err
 
 
 def test_of_many_distributions_none_is_imported(tmp_path: Path) -> None:

@@ -69,34 +69,33 @@ def overrides(package: Package, folder: Path) -> list[str]:
     return [f"data.path={path}"]
 
 
-@pytest.mark.parametrize(
-    "kind", [kind if kind == "regulariser" else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
-)
-def test_a_new_package_works_at_once(kind: str, tmp_path: Path) -> None:
-    package = write_package(f"my-{kind}", kind, tmp_path)
-    env = install(package, tmp_path / "site")
-    tests = run("pytest", "-q", "-p", "no:cacheprovider", env=env, cwd=package.folder)
-    assert tests.returncode == 0, tests.stdout[-3000:]
-    recipe = f"my-{kind}/{package.name}"
-    words = [*overrides(package, tmp_path), "train.epochs=1", "flow.hidden=8"]
-    listed, tested, _ = flowgmm(
-        ["plugins", "list", "--check", "--json"],
-        ["plugins", "test", recipe, "--json"],
-        ["train", recipe, *words, "--run-dir", "run", "--quiet"],
-        env=env,
-        cwd=tmp_path,
-    )
-    rows = [row for row in json.loads(listed)["plugins"] if row["package"] == f"my-{kind}"]
-    assert {(row["kind"], row["state"]) for row in rows} == {(kind, "ok"), ("recipe", "ok")}
-    assert json.loads(tested)
-    components = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))["components"]
-    assert {"package": f"my-{kind}", "version": "0.1.0"}.items() <= next(
-        item.items() for item in components if item["name"] == package.name
-    )
+@pytest.mark.slow
+def test_new_packages_work_at_once(tmp_path: Path) -> None:
+    packages = [write_package(f"my-{kind}", kind, tmp_path) for kind in KINDS]
+    commands = [["plugins", "list", "--check", "--json"]]
+    for package in packages:
+        env = install(package, tmp_path / "site")
+        tests = run("pytest", "-q", "-p", "no:cacheprovider", env=env, cwd=package.folder)
+        assert tests.returncode == 0, tests.stdout[-3000:]
+        recipe = f"my-{package.kind}/{package.name}"
+        words = [*overrides(package, tmp_path), "train.epochs=1", "flow.hidden=8"]
+        commands.append(["plugins", "test", recipe, "--json"])
+        commands.append(["train", recipe, *words, "--run-dir", package.kind, "--quiet"])
+    sources = [str(package.folder / "src") for package in packages]
+    env["PYTHONPATH"] = os.pathsep.join([env["PYTHONPATH"], *sources])
+    listed, *outputs = flowgmm(*commands, env=env, cwd=tmp_path)
+    assert all(json.loads(tested) for tested in outputs[::2])
+    for package in packages:
+        name = f"my-{package.kind}"
+        rows = [row for row in json.loads(listed)["plugins"] if row["package"] == name]
+        assert {(row["kind"], row["state"]) for row in rows} == {(package.kind, "ok"), ("recipe", "ok")}
+        components = json.loads((tmp_path / package.kind / "run.json").read_text(encoding="utf-8"))
+        item = next(item for item in components["components"] if item["name"] == package.name)
+        assert (item["package"], item["version"]) == (name, "0.1.0")
     without = {name: value for name, value in env.items() if name != "PYTHONPATH"}
-    gone = run("flowgmm_cli", "eval", "run", env=without, cwd=tmp_path)
+    gone = run("flowgmm_cli", "eval", "flow", env=without, cwd=tmp_path)
     assert gone.returncode == 4
-    assert gone.stderr.endswith(f"hint: pip install my-{kind}==0.1.0\n")
+    assert gone.stderr.endswith("hint: pip install my-flow==0.1.0\n")
 
 
 @pytest.mark.parametrize("name", ["flowgmm-x1", LONG])
