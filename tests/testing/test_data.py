@@ -168,7 +168,7 @@ def test_paths_of_a_suite_without_files_are_relative_to_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    rows = "\n".join(f"{row},{'ab'[row % 2]}" for row in range(40))
+    rows = "\n".join(f"{row * row % 17},{'ab'[row % 2]}" for row in range(40))
     (tmp_path / "mine.csv").write_text(f"x,y\n{rows}\n", encoding="utf-8")
     members = {"name": "csv", "config": {"path": "mine.csv", "label": "y"}}
     type("Of", (DataConformance,), members)().test_rows_become_features()
