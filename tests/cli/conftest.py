@@ -5,46 +5,36 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from own_files import SHORT, numbers, save
+from own_files import SHORT, Outcome, numbers, save
 
 from flowgmm_cli.__main__ import main
 from flowgmm_cli.cli import output
 from flowgmm_cli.plugins.registry import registry
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Exit code and output of a command."""
-
-    code: int
-    out: str
-    err: str
-
 
 Flowgmm = Callable[..., Outcome]
 
 
 @pytest.fixture
 def flowgmm(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Flowgmm]:
-    """Run a command: `flowgmm("recipes", "list").out`."""
+    """Run a command and check its exit code: `flowgmm("eval", "x", code=6).err`; code=None takes any."""
     for name in ("FLOWGMM_TRACEBACK", "FLOWGMM_DISABLE_PLUGINS", "FLOWGMM_OFFLINE", "FLOWGMM_RUN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("FLOWGMM_PLUGIN_MODULES", "")  # --plugin-module sets it
 
-    def run(*words: str) -> Outcome:
+    def run(*words: str, code: int | None = 0) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["flowgmm", *words])
         capsys.readouterr()
         with pytest.raises(SystemExit) as stop:
             main()
         captured = capsys.readouterr()
         assert isinstance(stop.value.code, int)
+        assert code in (None, stop.value.code), captured.err
         return Outcome(stop.value.code, captured.out, captured.err)
 
     registry.cache_clear()

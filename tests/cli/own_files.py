@@ -1,15 +1,54 @@
-"""Small tables as people have them, made by hand, and the short way to train on them."""
+"""Small tables as people have them, made by hand, the short way to train on them, and lines of bash."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 SHORT = ("train.epochs=1", "flow.hidden=8", "flow.couplings=2", "calibration.folds=2", "search=null")
 """Words that make a run take a moment."""
 
 Row = list[str]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Exit code and output of a command."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """The JSON object on stdout."""
+        return json.loads(self.out, parse_constant=pytest.fail)  # no NaN or Infinity
+
+    @property
+    def rows(self) -> list[dict[str, str]]:
+        """The rows of the csv table on stdout."""
+        return list(csv.DictReader(io.StringIO(self.out)))
+
+
+def shell(line: str, *, code: int | None = 0, **environ: str) -> Outcome:
+    """Run a line of bash, in which `flowgmm` is a process of its own, and check its exit code."""
+    script = f'set -o pipefail; flowgmm() {{ "{sys.executable}" -m flowgmm_cli "$@"; }}; {line}'
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, env={**os.environ, **environ}, check=False
+    )
+    assert code in (None, done.returncode), done.stderr
+    return Outcome(done.returncode, done.stdout, done.stderr)
 
 
 def numbers(
@@ -65,6 +104,17 @@ def as_csv(rows: Sequence[Row], *, delimiter: str = ",", end: str = "\n") -> str
         return '"' + cell.replace('"', '""') + '"' if special else cell
 
     return "".join(delimiter.join(map(quoted, row)) + end for row in rows)
+
+
+def read_json(path: Path | str) -> Any:
+    """Read a JSON file."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def read_rows(path: Path | str) -> list[dict[str, str]]:
+    """Read a csv file."""
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def save(path: Path | str, rows: Sequence[Row] | str | bytes) -> str:

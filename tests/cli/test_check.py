@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 
 from flowgmm_cli.files import read_tensors, write_tensors
@@ -25,7 +23,6 @@ def damage(run: Path) -> str:
 
 def test_a_trained_model_passes(flowgmm: Any, run: Path) -> None:
     outcome = flowgmm("check", str(run))
-    assert outcome.code == 0, outcome.out
     assert outcome.out.splitlines()[0].startswith(f"{run}: errors at 8 rows")
     assert outcome.out.splitlines()[-1] in ("verdict: ok", "verdict: warning")
     for word in ("transforms.0", "AffineCoupling", "log-det", "round trip", "conditioning"):
@@ -33,9 +30,7 @@ def test_a_trained_model_passes(flowgmm: Any, run: Path) -> None:
 
 
 def test_the_json_keeps_its_contract(flowgmm: Any, run: Path) -> None:
-    outcome = flowgmm("check", "--rows", "4", "--json")
-    value = json.loads(outcome.out)
-    assert outcome.code == 0
+    value = flowgmm("check", "--rows", "4", "--json").json
     assert (value["schema"], value["run"], value["rows"]) == ("flowgmm/check/1", str(run), 8)
     assert value["jacobian_rows"] == 4
     assert value["verdict"] in ("ok", "warning")
@@ -45,17 +40,16 @@ def test_the_json_keeps_its_contract(flowgmm: Any, run: Path) -> None:
 
 def test_rows_of_a_file_can_be_taken(flowgmm: Any, run: Path) -> None:
     outcome = flowgmm("check", "--data", "t.csv", "--json")
-    assert outcome.code == 0, outcome.err
-    assert json.loads(outcome.out)["rows"] == 60
+    assert outcome.json["rows"] == 60
 
 
 def test_a_damaged_model_fails_by_name_with_exit_code_1(flowgmm: Any, run: Path) -> None:
     name = damage(run).removeprefix("model.")
-    outcome = flowgmm("check", "--quiet")
-    assert (outcome.code, outcome.err) == (1, "")
+    outcome = flowgmm("check", "--quiet", code=1)
+    assert outcome.err == ""
     assert f"model.{name}: 1 of" in outcome.out
     assert "failed: weights" in outcome.out
     assert "remedy:" in outcome.out
     assert outcome.out.splitlines()[-1] == "verdict: failed"
-    value = json.loads(flowgmm("check", "--json").out, parse_constant=pytest.fail)  # no NaN or Infinity
+    value = flowgmm("check", "--json", code=1).json
     assert (value["schema"], value["verdict"]) == ("flowgmm/check/1", "failed")

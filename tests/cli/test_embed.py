@@ -13,8 +13,7 @@ import pytest
 
 
 def embedded(flowgmm: Any, *words: str) -> dict[str, np.ndarray]:
-    outcome = flowgmm("embed", "--data", "t.csv", "--save", "z.npz", *words)
-    assert outcome.code == 0, outcome.err
+    flowgmm("embed", "--data", "t.csv", "--save", "z.npz", *words)
     with np.load("z.npz") as data:
         return dict(data)
 
@@ -32,7 +31,7 @@ def test_vectors_are_those_of_the_model(flowgmm: Any, run: Path) -> None:
 
 def test_formats_differ_in_how_they_hold_a_vector(flowgmm: Any, run: Path) -> None:
     for kind in ("csv", "parquet", "jsonl"):
-        assert flowgmm("embed", "--data", "t.csv", "--save", f"z.{kind}").code == 0
+        flowgmm("embed", "--data", "t.csv", "--save", f"z.{kind}")
     z = embedded(flowgmm)["z"]
     lines = list(csv.reader(Path("z.csv").read_text(encoding="utf-8").splitlines()))
     assert lines[0] == ["id", "z_0", "z_1"]
@@ -50,7 +49,7 @@ def test_a_map_adds_two_columns(flowgmm: Any, run: Path, words: list[str], kind:
     assert list(columns) == ["id", "z", "map_0", "map_1"]
     assert columns["map_0"].shape == (60,)
     outcome = flowgmm("embed", "--data", "t.csv", *words, "--json")
-    assert json.loads(outcome.out)["map"] == kind
+    assert outcome.json["map"] == kind
     outcome = flowgmm("embed", *words, "--only", "id,map_1", "--data", "t.csv")
     assert outcome.out.splitlines()[0] == "id,map_1"
 
@@ -61,7 +60,7 @@ def test_the_map_alone_before_the_run(flowgmm: Any, run: Path) -> None:
 
 def test_the_summary(flowgmm: Any, run: Path) -> None:
     outcome = flowgmm("embed", "--json", "--save", "z.parquet")
-    value = json.loads(outcome.out)
+    value = outcome.json
     assert value["schema"] == "flowgmm/embed/1"
     assert (value["run"], value["n"], value["dim"], value["space"]) == (str(run), 8, 2, "latent")
     assert (value["saved"], value["map"], value["unscorable"]) == ("z.parquet", None, 0)
@@ -71,10 +70,9 @@ def test_the_summary(flowgmm: Any, run: Path) -> None:
 def test_a_bad_row_keeps_its_place(flowgmm: Any, run: Path) -> None:
     Path("bad.csv").write_text("x1,x2\n1,2\noh,no\n2,1\n", encoding="utf-8")
     outcome = flowgmm("embed", "--data", "bad.csv", "--map")
-    assert outcome.code == 0
     assert outcome.out.splitlines()[2] == "2,,,,"
     assert "1 of the 3 rows of bad.csv could not be scored" in outcome.err
-    assert flowgmm("embed", "--data", "bad.csv", "--on-error", "fail").code == 5
+    flowgmm("embed", "--data", "bad.csv", "--on-error", "fail", code=5)
 
 
 def test_the_library_of_a_map_may_be_missing(
@@ -84,6 +82,5 @@ def test_the_library_of_a_map_may_be_missing(
 
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "umap" else real(name))
-    outcome = flowgmm("embed", "--map", "umap")
-    assert outcome.code == 4
+    outcome = flowgmm("embed", "--map", "umap", code=4)
     assert "hint: pip install umap-learn" in outcome.err

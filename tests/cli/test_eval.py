@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from own_files import numbers, save
+from own_files import numbers, read_json, save
 
 BASELINES = {"logistic_regression", "knn", "label_spreading", "self_training", "mlp"}
 
 
 def test_the_json_keeps_its_contract(flowgmm: Any, run: Path) -> None:
-    outcome = flowgmm("eval", str(run), "--json")
-    assert outcome.code == 0, outcome.err
-    value = json.loads(outcome.out)
+    value = flowgmm("eval", str(run), "--json").json
     assert value["schema"] == "flowgmm/eval/1"
     assert (value["run"], value["split"], value["n"]) == (str(run), "test", 8)
     names = {"accuracy", "balanced_accuracy", "macro_f1", "nll", "bits_per_dim", "ece"}
@@ -25,17 +23,16 @@ def test_the_json_keeps_its_contract(flowgmm: Any, run: Path) -> None:
     assert [row["name"] for row in value["per_class"]] == ["no", "yes"]
     assert sum(row["support"] for row in value["per_class"]) == 8
     assert value["baselines"] == {}
-    assert json.loads((run / "eval" / "test.json").read_text(encoding="utf-8")) == value
+    assert read_json(run / "eval" / "test.json") == value
 
 
 def test_it_repeats_the_metrics_of_training(flowgmm: Any, run: Path) -> None:
-    trained = json.loads((run / "run.json").read_text(encoding="utf-8"))["test"]
-    assert json.loads(flowgmm("eval", "--json").out)["metrics"] == trained
+    trained = read_json(run / "run.json")["test"]
+    assert flowgmm("eval", "--json").json["metrics"] == trained
 
 
 def test_baselines_stand_beside_the_model(flowgmm: Any, run: Path) -> None:
     outcome = flowgmm("eval", "--baselines")
-    assert outcome.code == 0, outcome.err
     assert "warning" not in outcome.err.lower()
     assert "density: mean -log p(x)" in outcome.err
     lines = outcome.out.splitlines()
@@ -43,13 +40,13 @@ def test_baselines_stand_beside_the_model(flowgmm: Any, run: Path) -> None:
     first = [line.split("  ")[0] for line in lines]
     methods = {name.replace("_", " ") for name in BASELINES}
     assert {"method", "flowgmm", "class", "no", "yes"} | methods <= set(first)
-    baselines = json.loads((run / "eval" / "test.json").read_text(encoding="utf-8"))["baselines"]
+    baselines = read_json(run / "eval" / "test.json")["baselines"]
     assert set(baselines) == BASELINES
     assert all(0 <= baseline["accuracy"] <= 1 for baseline in baselines.values())
 
 
 def test_the_tables_name_every_score_and_the_default(flowgmm: Any, run: Path) -> None:
-    chosen = json.loads((run / "run.json").read_text(encoding="utf-8"))["ood"]
+    chosen = read_json(run / "run.json")["ood"]
     lines = flowgmm("eval").out.splitlines()
     start = next(index for index, line in enumerate(lines) if line.startswith("out-of-distribution scores"))
     marks = {line.split()[0]: line.split()[1] for line in lines[start + 2 :]}
@@ -59,8 +56,7 @@ def test_the_tables_name_every_score_and_the_default(flowgmm: Any, run: Path) ->
 
 def test_a_gate_that_is_met(flowgmm: Any, run: Path) -> None:
     outcome = flowgmm("eval", "--fail-under", "accuracy=0", "--fail-under", "macro_f1=0.0", "--json")
-    assert outcome.code == 0
-    assert json.loads(outcome.out)["n"] == 8
+    assert outcome.json["n"] == 8
 
 
 @pytest.mark.parametrize("as_json", [True, False])
@@ -68,20 +64,18 @@ def test_a_gate_that_is_not_met_is_7_and_the_answer_is_still_given(
     flowgmm: Any, run: Path, as_json: bool
 ) -> None:
     words = ["--fail-under", "accuracy=1.01", "--fail-under", "balanced_accuracy=0"]
-    outcome = flowgmm("eval", *words, *(["--json"] if as_json else []))
-    assert outcome.code == 7
+    outcome = flowgmm("eval", *words, *(["--json"] if as_json else []), code=7)
     assert "error: gate not met\n  accuracy " in outcome.err
     assert "is below 1.01" in outcome.err
     assert "balanced_accuracy" not in outcome.err
     if as_json:
-        assert json.loads(outcome.out)["metrics"]["accuracy"] <= 1
+        assert outcome.json["metrics"]["accuracy"] <= 1
     else:
         assert outcome.out.startswith(f"{run}: 8 test rows")
 
 
 def test_val_rows_without_labels_cannot_be_evaluated(flowgmm: Any, run: Path) -> None:
-    outcome = flowgmm("eval", "--split", "val")
-    assert outcome.code == 5
+    outcome = flowgmm("eval", "--split", "val", code=5)
     assert "no labelled val rows" in outcome.err
     assert "data.split.val_labels" in outcome.err
 
@@ -90,7 +84,6 @@ def test_data_that_changed_is_warned_of(flowgmm: Any, run: Path) -> None:
     text = Path("t.csv").read_text(encoding="utf-8")
     Path("t.csv").write_text(text + "1.0,2.0,yes\n", encoding="utf-8")
     outcome = flowgmm("eval", "--quiet")
-    assert outcome.code == 0
     assert "warning: the data has changed" in outcome.err
 
 
@@ -103,12 +96,11 @@ def test_data_of_another_folder_is_named_with_both_folders(
     for file in (run / "resolved.yaml", run / "model.json"):
         text = file.read_text(encoding="utf-8")
         file.write_text(text.replace("t.csv", "my [1] data/t.csv"), encoding="utf-8")
-    info = json.loads((run / "run.json").read_text(encoding="utf-8"))
+    info = read_json(run / "run.json")
     (run / "run.json").write_text(json.dumps({**info, "folder": str(folder)}), encoding="utf-8")
     Path("elsewhere").mkdir()
     monkeypatch.chdir("elsewhere")
-    outcome = flowgmm("eval", str(path))
-    assert outcome.code == 5
+    outcome = flowgmm("eval", str(path), code=5)
     assert "no such file: my [1] data/t.csv\n" in outcome.err
     assert f"  it is looked for in {folder / 'elsewhere'}\n  the run was trained in {folder}\n" in outcome.err
     assert f"hint: cd {folder}" in outcome.err
@@ -124,9 +116,8 @@ def test_rows_of_a_file_are_evaluated_and_unknown_classes_count_as_wrong(flowgmm
     rows[7][0] = "abc"
     save("new.csv", [header, *rows])
     outcome = flowgmm("eval", "--data", "new.csv", "--json")
-    assert outcome.code == 0, outcome.err
-    value = json.loads(outcome.out)
-    assert json.loads((run / "eval" / "data-new.json").read_text(encoding="utf-8")) == value
+    value = outcome.json
+    assert read_json(run / "eval" / "data-new.json") == value
     assert (value["split"], value["n"]) == ("new.csv", 38)
     counts = {name: value[name] for name in ("data", "unlabelled", "unscorable", "unknown_labels")}
     unknown = {"maybe": 2, "never": 1}
@@ -139,19 +130,18 @@ def test_rows_of_a_file_are_evaluated_and_unknown_classes_count_as_wrong(flowgmm
     assert "1 of the 39 rows have no label and are left out" in outcome.err
     assert "1 of the 40 rows of new.csv could not be scored" in outcome.err
     predicted = flowgmm("predict", "--data", "new.csv", "--json")
-    assert json.loads(predicted.out)["accuracy"] == value["metrics"]["accuracy"]
-    assert json.loads(predicted.out)["unknown_labels"] == unknown
+    assert predicted.json["accuracy"] == value["metrics"]["accuracy"]
+    assert predicted.json["unknown_labels"] == unknown
 
 
 def test_an_evaluation_of_a_file_has_tables_and_a_gate(flowgmm: Any, run: Path) -> None:
     save("new.csv", numbers(40, seed=1))
-    outcome = flowgmm("eval", "--data", "new.csv", "--fail-under", "accuracy=1.01")
-    assert outcome.code == 7
+    outcome = flowgmm("eval", "--data", "new.csv", "--fail-under", "accuracy=1.01", code=7)
     lines = outcome.out.splitlines()
     assert lines[0] == f"{run}: 40 labelled rows"
     assert {"class", "no", "yes", "confidence"} <= {line.split("  ")[0] for line in lines}
     spec = flowgmm("eval", "--data", "{use: csv, path: new.csv}", "--json")
-    assert json.loads(spec.out)["n"] == 40
+    assert spec.json["n"] == 40
 
 
 # --- which run --------------------------------------------------------------------------------------------
@@ -162,7 +152,7 @@ def second(run: Path) -> Path:
     """A run made after `run`."""
     other = run.parent / "second"
     shutil.copytree(run, other)
-    info = json.loads((other / "run.json").read_text(encoding="utf-8"))
+    info = read_json(other / "run.json")
     (other / "run.json").write_text(
         json.dumps({**info, "created": "2999-01-01T00:00:00.000+00:00"}), encoding="utf-8"
     )
@@ -171,13 +161,13 @@ def second(run: Path) -> Path:
 
 def test_the_newest_finished_run_is_taken_and_named(flowgmm: Any, run: Path, second: Path) -> None:
     outcome = flowgmm("eval", "--json")
-    assert json.loads(outcome.out)["run"] == str(second)
+    assert outcome.json["run"] == str(second)
     assert f"run     {second} (the newest finished run under ./runs)" in outcome.err
     for word in ("runs/csv/latest", "runs/latest"):
-        assert json.loads(flowgmm("eval", word, "--json").out)["run"] == str(second)
-    info = json.loads((second / "run.json").read_text(encoding="utf-8"))
+        assert flowgmm("eval", word, "--json").json["run"] == str(second)
+    info = read_json(second / "run.json")
     (second / "run.json").write_text(json.dumps({**info, "status": "failed"}), encoding="utf-8")
-    assert json.loads(flowgmm("eval", "--json").out)["run"] == str(run)
+    assert flowgmm("eval", "--json").json["run"] == str(run)
 
 
 @pytest.mark.parametrize(
@@ -194,7 +184,7 @@ def test_a_run_can_be_named(
 ) -> None:
     monkeypatch.setenv("FLOWGMM_RUN", variable)
     outcome = flowgmm("eval", *words, "--json")
-    assert json.loads(outcome.out)["run"] == str(Path("runs/csv/first"))
+    assert outcome.json["run"] == str(Path("runs/csv/first"))
     assert f"({how})" in outcome.err
 
 
@@ -203,7 +193,6 @@ def test_a_run_can_be_named(
 
 def test_plots_are_written_beside_the_results_and_named(flowgmm: Any, run: Path) -> None:
     outcome = flowgmm("eval", "--plots")
-    assert outcome.code == 0, outcome.err
     names = {path.name for path in (run / "eval").glob("*.png")}
     assert names == {f"test-{name}.png" for name in ("reliability", "confusion", "latent", "regions")}
     for name in names:
@@ -216,14 +205,14 @@ def test_an_ensemble_of_two_features_has_its_regions_too(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     words = ["train.epochs=1", "calibration.method=none", "run.dir=runs", "ensemble=2"]
-    assert flowgmm("train", str(moons_file), *words).code == 0
+    flowgmm("train", str(moons_file), *words)
     outcome = flowgmm("eval", "--plots", "--quiet")
-    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.err == ""
     assert len(list(Path("runs").rglob("test-regions.png"))) == 1
 
 
 def test_calibration_is_stated_in_both_kinds_of_bins(flowgmm: Any, run: Path) -> None:
-    metrics = json.loads(flowgmm("eval", "--json").out)["metrics"]
+    metrics = flowgmm("eval", "--json").json["metrics"]
     assert {"nll", "brier", "ece", "adaptive_ece"} <= set(metrics)
     line = next(line for line in flowgmm("eval").out.splitlines() if line.startswith("calibration:"))
     for name in ("brier", "ece", "adaptive_ece"):

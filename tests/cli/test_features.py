@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-
-
-def table(text: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(text)))
+from own_files import read_rows
 
 
 def test_layers_are_listed_without_the_data(flowgmm: Any, run: Path) -> None:
     Path("t.csv").unlink()
     outcome = flowgmm("features", str(run))
-    assert outcome.code == 0, outcome.err
     lines = outcome.out.splitlines()
     assert lines[0].split() == ["layer", "after", "shape", "channels", "factored", "out"]
     assert lines[1].split()[:2] == ["0", "input"]
-    value = json.loads(flowgmm("features", str(run), "--json").out)
+    value = flowgmm("features", str(run), "--json").json
     assert (value["schema"], value["run"]) == ("flowgmm/features/1", str(run))
     assert len(value["layers"]) == len(lines) - 1
     first = value["layers"][0]
@@ -34,10 +27,9 @@ def test_rows_of_a_table_come_in_the_units_of_the_input(flowgmm: Any, run: Path)
     outcome = flowgmm(
         "features", "--layer", "0", "--channel", "1", "--steps", "3", "-n", "2", "--data", "t.csv"
     )
-    assert outcome.code == 0, outcome.err
-    rows = table(outcome.out)
+    rows = outcome.rows
     assert [float(row["amount"]) for row in rows] == [-3, 0, 3] * 2
-    source = table(Path("t.csv").read_text(encoding="utf-8"))
+    source = read_rows("t.csv")
     for place in (0, 1):
         three = rows[3 * place : 3 * place + 3]
         assert float(three[1]["x2"]) == pytest.approx(float(source[place]["x2"]), abs=1e-3)
@@ -45,7 +37,7 @@ def test_rows_of_a_table_come_in_the_units_of_the_input(flowgmm: Any, run: Path)
         values = [float(row["x2"]) for row in three]
         assert values[0] < values[1] < values[2]
     assert "channel 1; in its standard deviations of" in outcome.err
-    value = json.loads(flowgmm("features", "--layer", "1", "--json", "-n", "1", "--steps", "2").out)
+    value = flowgmm("features", "--layer", "1", "--json", "-n", "1", "--steps", "2").json
     assert (value["layer"], value["n"], len(value["rows"])) == (1, 2, 2)
     assert value["standard_deviation"] > 0
 
@@ -61,21 +53,18 @@ def test_images_become_a_grid(
         "train.epochs=1",
     ]
     words += ["calibration.method=none", "run.dir=runs", "ood.scores=[{use: nll}]", "ood.default=nll"]
-    outcome = flowgmm("train", str(moons_file), *words)
-    assert outcome.code == 0, outcome.err
-    layers = json.loads(flowgmm("features", "--json").out)["layers"]
+    flowgmm("train", str(moons_file), *words)
+    layers = flowgmm("features", "--json").json["layers"]
     assert layers[0]["shape"] == [1, 8, 8]
     assert layers[-1]["shape"] == [8, 2, 2]
     assert layers[-1]["factored_out"] == 32
     for words in (["--layer", "2"], ["--layer", "4", "--channel", "3", "--where", "site", "--at", "0,3"]):
         outcome = flowgmm("features", *words, "-n", "2", "--save", "f.png")
-        assert outcome.code == 0, outcome.err
         assert Path("f.png").read_bytes().startswith(b"\x89PNG")
     assert "site; in its standard deviations" in outcome.err
-    assert flowgmm("features", "--layer", "2", "-n", "2", "--save", "f.npz").code == 0
+    flowgmm("features", "--layer", "2", "-n", "2", "--save", "f.npz")
     with np.load("f.npz") as arrays:
         assert arrays["pixels"].shape == (14, 8, 8)
         assert arrays["amount"][:3].tolist() == [-3, -2, -1]
-    refused = flowgmm("features", "--layer", "2")
-    assert refused.code == 2
+    refused = flowgmm("features", "--layer", "2", code=2)
     assert "--save features.png" in refused.err

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import array
 import fcntl
-import json
-import os
 import shlex
 import shutil
 import signal
@@ -18,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from own_files import numbers, save
+from own_files import numbers, save, shell
 
 from flowgmm_cli.files import read_tensors, write_tensors
 
@@ -100,6 +98,7 @@ USAGE = [
     ("runs compare runs/csv/first nowhere --save c.png", "an HTML file"),
     ("train --resume runs/x my.yaml", "--resume takes a run and nothing else"),
     ("train --resume runs/x --seed 1", "--resume takes a run and nothing else"),
+    ("train --resume runs/x --overlay cpu", "--resume takes a run and nothing else"),
     ("train", "name a recipe"),
     ("train two_moons --dry-run --processes 2", "--dry-run takes one step in one process"),
     ("train two_moons --processes 0", "--processes"),
@@ -145,8 +144,7 @@ def test_a_mistake_has_its_code_and_leaves_nothing(
     save("unlabelled.csv", numbers(5, labelled=0))
     save("others.csv", numbers(5, classes=("maybe", "never")))
     before = {path: path.read_bytes() for path in Path().iterdir() if path.is_file()}
-    outcome = flowgmm(*shlex.split(line))
-    assert outcome.code == code, outcome.err
+    outcome = flowgmm(*shlex.split(line), code=code)
     assert text in outcome.err
     assert "Traceback" not in outcome.err
     assert outcome.out == "" or code == 7
@@ -194,8 +192,7 @@ def test_a_run_that_cannot_be_used_has_its_code(
     flowgmm: Any, run: Path, code: int, change: Change, line: str, text: str
 ) -> None:
     change(run)
-    outcome = flowgmm(*shlex.split(line))
-    assert outcome.code == code, outcome.err
+    outcome = flowgmm(*shlex.split(line), code=code)
     assert text in outcome.err
     assert "Traceback" not in outcome.err
 
@@ -203,22 +200,12 @@ def test_a_run_that_cannot_be_used_has_its_code(
 # --- processes of their own -------------------------------------------------------------------------------
 
 
-def start(*words: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own."""
-    drop = ("FLOWGMM_RUN", "FLOWGMM_TRACEBACK", "FLOWGMM_DISABLE_PLUGINS", "FLOWGMM_OFFLINE")
-    environ = {name: value for name, value in os.environ.items() if name not in drop}
-    command = [sys.executable, "-m", "flowgmm_cli", *words]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**environ, "TERM": "dumb"}, **options
-    )
-
-
 def test_the_code_of_a_real_process(run: Path) -> None:
     for code, line, text in ((2, "ood", "--out"), (6, "runs compare runs/csv/first nowhere", "nowhere")):
-        process = start(*line.split())
-        assert (process.returncode, process.stdout) == (code, "")
-        assert text in process.stderr
-        assert "Traceback" not in process.stderr
+        done = shell(f"flowgmm {line}", code=code, TERM="dumb")
+        assert done.out == ""
+        assert text in done.err
+        assert "Traceback" not in done.err
 
 
 RUN, TWIN = "runs/csv/first", "runs/csv/twin"
@@ -241,8 +228,8 @@ def test_stdout_holds_a_single_json_object(flowgmm: Any, run: Path, line: str) -
     shutil.copytree(run, run.parent / "twin")
     Path("far.csv").write_text("x1,x2\n" + "900,-900\n" * 20, encoding="utf-8")
     outcome = flowgmm(*line.split(), "--json", "--quiet")
-    assert (outcome.code, outcome.err) == (0, "")
-    value = json.loads(outcome.out)
+    assert outcome.err == ""
+    value = outcome.json
     command = line.split()[0]
     assert value["schema"] == f"flowgmm/{'compare' if command == 'runs' else command}/1"
     assert KEYS[line] <= set(value)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import random
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from own_files import numbers, save
+from own_files import numbers, read_json, read_rows, save, shell
 
 from flowgmm_cli.report.galleries import score_figure
 
@@ -29,9 +25,7 @@ def far(run: Path) -> str:
 
 
 def test_the_json_keeps_its_contract(flowgmm: Any, run: Path, far: str) -> None:
-    outcome = flowgmm("ood", str(run), "--out", far, "--json")
-    assert outcome.code == 0, outcome.err
-    value = json.loads(outcome.out)
+    value = flowgmm("ood", str(run), "--out", far, "--json").json
     assert (value["schema"], value["run"], value["n_in"], value["n_out"]) == (
         "flowgmm/ood/1",
         str(run),
@@ -45,13 +39,12 @@ def test_the_json_keeps_its_contract(flowgmm: Any, run: Path, far: str) -> None:
     assert {"entropy", "latent_knn", "input_knn", "nll", "combined"} <= set(value["scores"])
     assert value["scores"]["input_knn"]["auroc"] == 1
     assert 0 <= value["flagged_fraction"] <= 1
-    kept = json.loads((run / "ood" / "far.json").read_text(encoding="utf-8"))
+    kept = read_json(run / "ood" / "far.json")
     assert {name: item for name, item in kept.items() if name != "sample"} == value
 
 
 def test_the_tables_name_the_default_and_the_convention(flowgmm: Any, run: Path, far: str) -> None:
     outcome = flowgmm("ood", "--out", far, "--score", "nll")
-    assert outcome.code == 0, outcome.err
     lines = outcome.out.splitlines()
     assert lines[0] == f"{run}: 40 rows of far.csv against 8 of the run's test split"
     assert lines[2].split()[:2] == ["nll", "flags"]
@@ -61,10 +54,8 @@ def test_the_tables_name_the_default_and_the_convention(flowgmm: Any, run: Path,
 
 
 def test_rows_are_written_in_order_with_flags(flowgmm: Any, run: Path, far: str) -> None:
-    outcome = flowgmm("ood", "--out", far, "--score", "input_knn", "--save", "s.csv", "--all-scores")
-    assert outcome.code == 0, outcome.err
-    with Path("s.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+    flowgmm("ood", "--out", far, "--score", "input_knn", "--save", "s.csv", "--all-scores")
+    rows = read_rows("s.csv")
     assert [row["id"] for row in rows] == [str(number) for number in range(1, 41)]
     assert list(rows[0])[:4] == ["id", "ood_score", "percentile", "is_ood"]
     assert {"nll", "entropy", "latent_knn"} <= set(rows[0])
@@ -75,22 +66,19 @@ def test_rows_are_written_in_order_with_flags(flowgmm: Any, run: Path, far: str)
 def test_rows_that_cannot_be_scored_keep_their_place_with_empty_cells(flowgmm: Any, run: Path) -> None:
     save("y.csv", [["x1", "x2"], ["1", "2"], ["oops", "3"], ["2", "1"]])
     outcome = flowgmm("ood", "--out", "y.csv", "--save", "s.csv")
-    assert outcome.code == 0, outcome.err
     lines = Path("s.csv").read_text(encoding="utf-8").splitlines()
     assert len(lines) == 4
     assert set(lines[2].split(",")[1:]) == {""}
     assert "1 of the 3 rows of y.csv could not be scored" in outcome.err
-    stopped = flowgmm("ood", "--out", "y.csv", "--on-error", "fail")
-    assert stopped.code == 5
+    flowgmm("ood", "--out", "y.csv", "--on-error", "fail", code=5)
     save("none.csv", [["x1", "x2"], ["oops", "3"]])
-    assert flowgmm("ood", "--out", "none.csv").code == 5
+    flowgmm("ood", "--out", "none.csv", code=5)
 
 
 def test_both_sides_can_be_named_and_a_figure_is_drawn(flowgmm: Any, run: Path, far: str) -> None:
     save("near.csv", numbers(50, seed=3))
     outcome = flowgmm("ood", "--in", "near.csv", "--out", far, "--plot", "h.png", "--json")
-    assert outcome.code == 0, outcome.err
-    assert json.loads(outcome.out)["n_in"] == 50
+    assert outcome.json["n_in"] == 50
     assert Path("h.png").read_bytes().startswith(b"\x89PNG")
     assert (run / "ood" / "far-against-near.json").is_file()
     assert "written h.png" in outcome.err
@@ -98,41 +86,36 @@ def test_both_sides_can_be_named_and_a_figure_is_drawn(flowgmm: Any, run: Path, 
 
 def test_a_data_spec_names_rows(flowgmm: Any, run: Path, far: str) -> None:
     outcome = flowgmm("ood", "--out", f"{{use: csv, path: {far}, label: label}}", "--json")
-    assert outcome.code == 0, outcome.err
-    assert json.loads(outcome.out)["n_out"] == 40
+    assert outcome.json["n_out"] == 40
     assert (run / "ood" / "csv_path_far.csv_label_label.json").is_file()
 
 
 def test_fpr_moves_the_threshold(flowgmm: Any, run: Path) -> None:
     save("near.csv", numbers(200, seed=4))
     words = ["ood", "--out", "near.csv", "--score", "input_knn", "--json", "--fpr"]
-    strict, lenient = (json.loads(flowgmm(*words, fpr).out) for fpr in ("0.01", "0.6"))
+    strict, lenient = (flowgmm(*words, fpr).json for fpr in ("0.01", "0.6"))
     assert strict["threshold"] > lenient["threshold"]
     assert strict["flagged_fraction"] < lenient["flagged_fraction"]
     assert (strict["fpr"], lenient["fpr"]) == (0.01, 0.6)
 
 
 def test_alone_computes_a_single_score(flowgmm: Any, run: Path, far: str) -> None:
-    value = json.loads(flowgmm("ood", "--out", far, "--score", "mahalanobis", "--alone", "--json").out)
+    value = flowgmm("ood", "--out", far, "--score", "mahalanobis", "--alone", "--json").json
     assert list(value["scores"]) == ["mahalanobis"]
 
 
 def test_a_gate_that_is_not_met_ends_with_7(flowgmm: Any, run: Path, far: str) -> None:
     words = ["ood", "--out", far, "--score", "input_knn", "--quiet"]
-    assert flowgmm(*words, "--fail-under", "auroc=0.99").code == 0
-    outcome = flowgmm(*words, "--in", far, "--fail-under", "auroc=0.9")
-    assert outcome.code == 7
+    flowgmm(*words, "--fail-under", "auroc=0.99")
+    outcome = flowgmm(*words, "--in", far, "--fail-under", "auroc=0.9", code=7)
     assert "auroc of input_knn 0.5000 is below 0.9" in outcome.err
 
 
 def test_rows_come_and_go_through_pipes(run: Path, far: str) -> None:
-    line = f"cat far.csv | {sys.executable} -m flowgmm_cli ood --out - --save - --quiet | head -3"
-    done = subprocess.run(
-        ["bash", "-c", f"set -o pipefail; {line}"], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[0] == "id,ood_score,percentile,is_ood"
-    assert len(done.stdout.splitlines()) == 3
+    done = shell("cat far.csv | flowgmm ood --out - --save - --quiet | head -3")
+    assert done.err == ""
+    assert done.out.splitlines()[0] == "id,ood_score,percentile,is_ood"
+    assert len(done.out.splitlines()) == 3
     assert (run / "ood" / "stdin.json").is_file()
 
 
@@ -149,11 +132,9 @@ def test_images_are_shown_by_score(flowgmm: Any, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr("flowgmm_cli.report.galleries.score_figure", record)
     outcome = flowgmm("ood", "--out", "noise.npz", "--gallery", "g.png", "--save", "s.csv", "--json")
-    assert outcome.code == 0, outcome.err
     assert Path("g.png").read_bytes().startswith(b"\x89PNG")
     ((images, values), (_, ordinary), options) = calls[0]
-    with Path("s.csv").open(encoding="utf-8", newline="") as file:
-        scores = [row["ood_score"] for row in csv.DictReader(file)]
+    scores = [row["ood_score"] for row in read_rows("s.csv")]
     assert scores[3] == ""
     for image, value in zip(images, values, strict=True):
         place = next(index for index, array in enumerate(pixels) if np.array_equal(array, image))
@@ -161,4 +142,4 @@ def test_images_are_shown_by_score(flowgmm: Any, monkeypatch: pytest.MonkeyPatch
     assert len(images) == 25
     assert (np.diff(values) >= 0).all()
     assert (np.diff(ordinary) <= 0).all()
-    assert options["threshold"] == json.loads(outcome.out)["threshold"]
+    assert options["threshold"] == outcome.json["threshold"]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from own_files import read_json, read_json
 
 from flowgmm_cli.recipe import catalogue
 from flowgmm_cli.recipe.catalogue import BundledRecipe
@@ -45,10 +42,9 @@ def append(file: Path, text: str) -> int:
 def test_train_applies_overlays_then_words_and_records_both(flowgmm: Any) -> None:
     words = ("moons.yaml", "--overlay", "cpu", "train.lr=0.02", "--overlay", "short", "--run-dir", "r")
     outcome = flowgmm("train", *words, "--json")
-    assert outcome.code == 0, outcome.err
-    assert json.loads(outcome.out)["epochs"] == 1
+    assert outcome.json["epochs"] == 1
     assert "meant for a GPU" not in outcome.err
-    info = json.loads(Path("r/run.json").read_text(encoding="utf-8"))
+    info = read_json(Path("r/run.json"))
     assert info["overlays"] == ["cpu", "short"]
     assert info["overrides"] == ["train.lr=0.02"]
     assert Path("r/recipe.yaml").read_text(encoding="utf-8") == Path("moons.yaml").read_text(encoding="utf-8")
@@ -60,22 +56,20 @@ def test_train_applies_overlays_then_words_and_records_both(flowgmm: Any) -> Non
 
     shown = flowgmm("runs", "show", "r").out.splitlines()
     assert [line.split(maxsplit=1)[1] for line in shown if line.startswith("overlays ")] == ["cpu, short"]
-    assert json.loads(flowgmm("runs", "show", "r", "--json").out)["overlays"] == ["cpu", "short"]
+    assert flowgmm("runs", "show", "r", "--json").json["overlays"] == ["cpu", "short"]
     evaluated = flowgmm("eval", "r", "--json")
-    assert json.loads(evaluated.out)["n"] == 60, evaluated.err
+    assert evaluated.json["n"] == 60, evaluated.err
 
 
 def test_the_same_model_comes_of_an_overlay_and_of_its_values_in_words(flowgmm: Any) -> None:
     by_overlay = flowgmm("train", "moons.yaml", "--overlay", "cpu", "--json")
     words = ("flow.hidden=4", "train.epochs=2", "train.batch_size=30")
     by_words = flowgmm("train", "moons.yaml", *words, "--json")
-    assert by_overlay.code == by_words.code == 0
-    assert json.loads(by_overlay.out)["test"] == json.loads(by_words.out)["test"]
+    assert by_overlay.json["test"] == by_words.json["test"]
 
 
 def test_a_recipe_for_a_gpu_says_on_a_cpu_that_it_has_an_overlay(flowgmm: Any) -> None:
     outcome = flowgmm("train", "moons.yaml", "train.epochs=1", "--dry-run")
-    assert outcome.code == 0
     assert outcome.err.splitlines().count(ADVICE) == 1
     assert ADVICE not in outcome.out
     assert ADVICE not in flowgmm("train", "moons.yaml", "--dry-run", "--quiet").err
@@ -90,65 +84,47 @@ def test_a_recipe_for_a_gpu_says_on_a_cpu_that_it_has_an_overlay(flowgmm: Any) -
 def test_an_overlay_that_is_not_there_is_an_error_of_the_recipe(flowgmm: Any, command: str) -> None:
     start = ("recipes", command) if command in ("check", "show") else (command,)
     words = ["train.lr=1,2"] if command == "sweep" else ["--resolved"] if command == "show" else []
-    outcome = flowgmm(*start, "moons.yaml", *words, "--overlay", "cpi")
-    assert (outcome.code, outcome.out) == (3, "")
+    outcome = flowgmm(*start, "moons.yaml", *words, "--overlay", "cpi", code=3)
+    assert outcome.out == ""
     assert "moons.yaml has no overlay `cpi`; did you mean `cpu`?; known: cpu, short" in outcome.err
-    outcome = flowgmm(*start, "two_moons", *words, "--overlay", "cpu")
-    assert (outcome.code, outcome.out) == (3, "")
+    outcome = flowgmm(*start, "two_moons", *words, "--overlay", "cpu", code=3)
+    assert outcome.out == ""
     assert "two_moons.yaml has no overlays" in outcome.err
     assert not Path("runs").exists()
 
 
-def test_the_exit_code_of_a_process_that_was_given_a_bad_overlay(recipe: Path) -> None:
+def test_a_bad_overlay_has_the_exit_code_of_its_mistake(flowgmm: Any, recipe: Path) -> None:
     line = append(recipe, "  bad: {flow.hiden: 4}\n  other: {flow.use: realnpv}\n")
 
-    def run(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "flowgmm_cli", *words],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            check=False,
-        )
-
-    bad = run("train", "moons.yaml", "--overlay", "bad")
-    assert (bad.returncode, bad.stdout) == (3, "")
-    assert f"moons.yaml:{line}  flow.hiden  unknown key for realnvp; did you mean `hidden`?" in bad.stderr
-    assert "(from the overlay `bad`)" in bad.stderr
-    other = run("recipes", "check", "moons.yaml", "--overlay", "other")
-    assert (other.returncode, other.stdout) == (4, "")
-    good = run("recipes", "check", "moons.yaml", "--overlay", "cpu", "train.epochs=3")
-    assert (good.returncode, good.stdout) == (0, "ok  moons.yaml\n"), good.stderr
-
-
-def test_a_run_is_gone_on_with_without_an_overlay(flowgmm: Any) -> None:
-    outcome = flowgmm("train", "--resume", "r", "--overlay", "cpu")
-    assert outcome.code == 2
-    assert "--resume takes a run and nothing else" in outcome.err
+    bad = flowgmm("train", "moons.yaml", "--overlay", "bad", code=3)
+    assert f"moons.yaml:{line}  flow.hiden  unknown key for realnvp; did you mean `hidden`?" in bad.err
+    assert "(from the overlay `bad`)" in bad.err
+    flowgmm("recipes", "check", "moons.yaml", "--overlay", "other", code=4)
+    good = flowgmm("recipes", "check", "moons.yaml", "--overlay", "cpu", "train.epochs=3")
+    assert good.out == "ok  moons.yaml\n"
 
 
 def test_check_tries_every_overlay(flowgmm: Any, recipe: Path) -> None:
     outcome = flowgmm("recipes", "check", "moons.yaml")
-    assert (outcome.code, outcome.out) == (0, "ok  moons.yaml\n")
+    assert outcome.out == "ok  moons.yaml\n"
     assert "moons.yaml: valid with each overlay too (cpu, short)" in outcome.err
-    value = json.loads(flowgmm("recipes", "check", "moons.yaml", "--json").out)["recipes"][0]
+    value = flowgmm("recipes", "check", "moons.yaml", "--json").json["recipes"][0]
     assert value == {"recipe": "moons.yaml", "ok": True, "problems": [], "overlays": ["cpu", "short"]}
 
     line = append(recipe, "  bad: {train.epochs: 0}\n  worse: {trian: {lr: 1}, flow.hidden: none}\n")
-    outcome = flowgmm("recipes", "check", "moons.yaml")
-    assert (outcome.code, outcome.out) == (3, "")
+    outcome = flowgmm("recipes", "check", "moons.yaml", code=3)
+    assert outcome.out == ""
     assert "moons.yaml has 3 problems" in outcome.err
     assert f"moons.yaml:{line}  " in outcome.err
     assert outcome.err.count(f"moons.yaml:{line + 1}  ") == 2
     assert outcome.err.count("(from the overlay `worse`") == 2
-    assert flowgmm("recipes", "check", "moons.yaml", "--overlay", "cpu").code == 0
-    value = json.loads(flowgmm("recipes", "check", "moons.yaml", "--json").out)["recipes"][0]
+    flowgmm("recipes", "check", "moons.yaml", "--overlay", "cpu")
+    value = flowgmm("recipes", "check", "moons.yaml", "--json", code=3).json["recipes"][0]
     assert (value["ok"], len(value["problems"])) == (False, 3)
 
 
 def test_show_applies_overlays_and_names_them_where_none_is_chosen(flowgmm: Any) -> None:
     outcome = flowgmm("recipes", "show", "moons.yaml", "--resolved", "--overlay", "cpu", "train.epochs=9")
-    assert outcome.code == 0
     assert "  hidden: 4\n" in outcome.out
     assert "  epochs: 9\n" in outcome.out
     assert outcome.err == ""
@@ -156,11 +132,10 @@ def test_show_applies_overlays_and_names_them_where_none_is_chosen(flowgmm: Any)
         "without the recipe's overlays (cpu, short)"
         in flowgmm("recipes", "show", "moons.yaml", "--resolved").err
     )
-    value = json.loads(flowgmm("recipes", "show", "moons.yaml", "--json", "--overlay", "short").out)
+    value = flowgmm("recipes", "show", "moons.yaml", "--json", "--overlay", "short").json
     assert value["overlays"] == {"known": ["cpu", "short"], "applied": ["short"]}
     assert value["recipe"]["train"]["epochs"] == 1
-    outcome = flowgmm("recipes", "show", "moons.yaml", "--overlay", "cpu")
-    assert outcome.code == 2
+    outcome = flowgmm("recipes", "show", "moons.yaml", "--overlay", "cpu", code=2)
     assert "--overlay needs --resolved" in outcome.err
 
 
@@ -174,7 +149,7 @@ def test_the_list_has_a_column_of_overlays_where_a_recipe_has_some(
     assert lines[0].split() == ["name", "summary", "overlays"]
     assert [line.split()[0] for line in lines[1:]] == ["plain", "moons"]
     assert lines[2].endswith("cpu, short")
-    rows = json.loads(flowgmm("recipes", "list", "--json").out)["recipes"]
+    rows = flowgmm("recipes", "list", "--json").json["recipes"]
     assert [row["overlays"] for row in rows] == [[], ["cpu", "short"]]
     monkeypatch.setattr(catalogue, "available_recipes", lambda registry: {"plain": recipes["plain"]})
     assert flowgmm("recipes", "list").out.splitlines()[0].split() == ["name", "summary"]
@@ -185,30 +160,25 @@ def test_a_bundled_recipe_s_overlays_can_be_chosen_by_its_name(
 ) -> None:
     recipes = {"bundled": BundledRecipe("bundled", recipe)}
     monkeypatch.setattr(catalogue, "available_recipes", lambda registry: recipes)
-    value = json.loads(flowgmm("recipes", "show", "bundled", "--json", "--overlay", "cpu").out)
+    value = flowgmm("recipes", "show", "bundled", "--json", "--overlay", "cpu").json
     assert value["recipe"]["flow"]["hidden"] == 4
 
 
 def test_a_curve_keeps_to_its_overlays(flowgmm: Any) -> None:
     words = ("--labels", "6", "--seeds", "0", "--no-baselines", "--out", "c", "--json")
-    outcome = flowgmm("curve", "moons.yaml", "train.lr=0.02", "--overlay", "short", *words)
-    assert outcome.code == 0, outcome.err
-    value = json.loads(outcome.out)
+    value = flowgmm("curve", "moons.yaml", "train.lr=0.02", "--overlay", "short", *words).json
     assert (value["overlays"], value["overrides"]) == (["short"], ["train.lr=0.02"])
-    info = json.loads(Path("c/runs/labels-6/seed-0/run.json").read_text(encoding="utf-8"))
+    info = read_json(Path("c/runs/labels-6/seed-0/run.json"))
     assert (info["overlays"], info["epochs"]) == (["short"], 1)
     again = flowgmm("curve", "moons.yaml", "train.lr=0.02", "--overlay", "short", *words)
     assert "1 of 1 points are there already" in again.err
     for others in ((), ("--overlay", "cpu"), ("--overlay", "short", "--overlay", "cpu")):
-        other = flowgmm("curve", "moons.yaml", "train.lr=0.02", *others, *words)
-        assert other.code == 6
+        other = flowgmm("curve", "moons.yaml", "train.lr=0.02", *others, *words, code=6)
         assert "overlays: stored short, now" in other.err
 
 
 def test_a_sweep_has_overlays_in_every_run(flowgmm: Any) -> None:
-    outcome = flowgmm(
+    value = flowgmm(
         "sweep", "moons.yaml", "flow.couplings=2,3", "--overlay", "short", "--seeds", "0", "--json"
-    )
-    assert outcome.code == 0, outcome.err
-    value = json.loads(outcome.out)
+    ).json
     assert (value["overlays"], value["runs"]) == (["short"], 2)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -60,9 +59,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_list_is_json_with_a_schema(flowgmm: Any) -> None:
-    outcome = flowgmm("plugins", "list", "--json")
-    value = json.loads(outcome.out)
-    assert outcome.code == 0
+    value = flowgmm("plugins", "list", "--json").json
     assert value["schema"] == "flowgmm/plugins/1"
     keys = {"kind", "name", "package", "version", "state", "summary"}
     assert all(keys <= set(row) for row in value["plugins"])
@@ -73,7 +70,6 @@ def test_the_list_is_json_with_a_schema(flowgmm: Any) -> None:
 @pytest.mark.usefixtures("plugin")
 def test_the_list_imports_no_plugin(flowgmm: Any) -> None:
     outcome = flowgmm("plugins", "list")
-    assert outcome.code == 0
     lines = {line.split()[1]: line for line in outcome.out.splitlines()}
     assert lines["nsf"].split(maxsplit=5)[2:] == ["good-flows", "0.1", "ok", "The package good_flows"]
     assert lines["bad"].split(maxsplit=5)[2:] == ["bad-flows", "0.1", "ok", "The package bad_flows"]
@@ -85,7 +81,6 @@ def test_the_list_imports_no_plugin(flowgmm: Any) -> None:
 @pytest.mark.usefixtures("plugin")
 def test_a_check_shows_what_is_broken_or_incompatible(flowgmm: Any) -> None:
     outcome = flowgmm("plugins", "list", "--check")
-    assert outcome.code == 0
     lines = {line.split()[1]: line for line in outcome.out.splitlines()}
     assert lines["nsf"].split(maxsplit=5)[2:] == ["good-flows", "0.1", "ok", "Splines [bold]x[/bold]"]
     assert "incompatible" in lines["newer"]
@@ -95,23 +90,20 @@ def test_a_check_shows_what_is_broken_or_incompatible(flowgmm: Any) -> None:
 
 @pytest.mark.usefixtures("plugin")
 def test_the_list_of_a_kind(flowgmm: Any) -> None:
-    rows = json.loads(flowgmm("plugins", "list", "--kind", "flow", "--json").out)["plugins"]
+    rows = flowgmm("plugins", "list", "--kind", "flow", "--json").json["plugins"]
     assert {row["kind"] for row in rows} == {"flow"}
-    assert (
-        json.loads(flowgmm("plugins", "list", "-k", "recipe", "--json").out)["plugins"][0]["name"] == "good"
-    )
+    assert flowgmm("plugins", "list", "-k", "recipe", "--json").json["plugins"][0]["name"] == "good"
 
 
 def test_an_unknown_kind_is_a_usage_error(flowgmm: Any) -> None:
-    outcome = flowgmm("plugins", "list", "--kind", "flows")
-    assert outcome.code == 2
+    outcome = flowgmm("plugins", "list", "--kind", "flows", code=2)
     assert "did you mean `flow`?" in outcome.err
 
 
 @pytest.mark.usefixtures("plugin")
 def test_plugins_can_be_switched_off(flowgmm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLOWGMM_DISABLE_PLUGINS", "all")
-    rows = json.loads(flowgmm("plugins", "list", "--json").out)["plugins"]
+    rows = flowgmm("plugins", "list", "--json").json["plugins"]
     foreign = [row for row in rows if row["package"] != "flowgmm-cli"]
     assert {row["state"] for row in foreign} == {"disabled"}
     assert "fake_specs" not in sys.modules
@@ -119,17 +111,16 @@ def test_plugins_can_be_switched_off(flowgmm: Any, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.usefixtures("plugin")
 def test_a_plugin_s_recipes_are_listed_and_used(flowgmm: Any) -> None:
-    rows = json.loads(flowgmm("recipes", "list", "--json").out)["recipes"]
+    rows = flowgmm("recipes", "list", "--json").json["recipes"]
     assert ("good-flows/splines", "Splines on moons") in {(row["name"], row["summary"]) for row in rows}
-    assert flowgmm("recipes", "check", "good-flows/splines").code == 0
-    assert flowgmm("recipes", "check", "splines").code == 0
+    flowgmm("recipes", "check", "good-flows/splines")
+    flowgmm("recipes", "check", "splines")
     assert "fake_recipes" not in sys.modules
 
 
 @pytest.mark.usefixtures("plugin")
 def test_describe_shows_parameters(flowgmm: Any) -> None:
     outcome = flowgmm("plugins", "describe", "nsf")
-    assert outcome.code == 0
     for part in (
         "flow nsf   good-flows 0.1",
         "A longer text.",
@@ -137,15 +128,14 @@ def test_describe_shows_parameters(flowgmm: Any) -> None:
         "a whole number of at least 2",
     ):
         assert part in outcome.out
-    (described,) = json.loads(flowgmm("plugins", "describe", "good-flows/nsf", "--json").out)["plugins"]
+    (described,) = flowgmm("plugins", "describe", "good-flows/nsf", "--json").json["plugins"]
     assert [row["name"] for row in described["parameters"]] == ["bins", "width"]
     assert [row["required"] for row in described["parameters"]] == [False, True]
 
 
 def test_describe_every_built_in(flowgmm: Any) -> None:
-    for row in json.loads(flowgmm("plugins", "list", "--kind", "data", "--json").out)["plugins"]:
+    for row in flowgmm("plugins", "list", "--kind", "data", "--json").json["plugins"]:
         outcome = flowgmm("plugins", "describe", row["name"])
-        assert outcome.code == 0
         assert row["summary"] in outcome.out
 
 
@@ -155,8 +145,7 @@ def test_describe_every_built_in(flowgmm: Any) -> None:
     [("realnpv", "did you mean `realnvp`?"), ("bad", "nowhere_at_all"), ("newer", "this flowgmm speaks 1")],
 )
 def test_what_cannot_be_described_is_a_plugin_error(flowgmm: Any, name: str, part: str) -> None:
-    outcome = flowgmm("plugins", "describe", name)
-    assert outcome.code == 4
+    outcome = flowgmm("plugins", "describe", name, code=4)
     assert part in outcome.err
 
 
@@ -164,17 +153,17 @@ def test_what_cannot_be_described_is_a_plugin_error(flowgmm: Any, name: str, par
 def test_broken_plugins_leave_other_commands_alone(flowgmm: Any) -> None:
     words = ("train.epochs=2", "data.name=two_moons", "--resolved", "--quiet")
     outcome = flowgmm("recipes", "show", "digits", *words)
-    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.err == ""
 
 
 def test_every_snippet_is_a_piece_of_a_recipe(flowgmm: Any) -> None:
     from flowgmm_cli.recipe.yaml import read_yaml
 
-    for row in json.loads(flowgmm("plugins", "list", "--json").out)["plugins"]:
+    for row in flowgmm("plugins", "list", "--json").json["plugins"]:
         if row["kind"] == "recipe":
             continue
         words = ("plugins", "describe", row["name"], "--kind", row["kind"], "--json")
-        (described,) = json.loads(flowgmm(*words).out)["plugins"]
+        (described,) = flowgmm(*words).json["plugins"]
         piece = read_yaml(described["recipe"], "piece").plain()
         while "use" not in piece:
             (piece,) = piece if isinstance(piece, list) else piece.values()
@@ -185,23 +174,21 @@ def test_every_snippet_is_a_piece_of_a_recipe(flowgmm: Any) -> None:
 @pytest.mark.usefixtures("plugin")
 def test_a_local_module_is_listed_described_and_used(flowgmm: Any, tmp_path: Path) -> None:
     flag = ("--plugin-module", str(tmp_path / "own.py"))
-    rows = json.loads(flowgmm("plugins", "list", "--json", *flag).out)["plugins"]
+    rows = flowgmm("plugins", "list", "--json", *flag).json["plugins"]
     (row,) = [row for row in rows if row["name"] == "own"]
     assert (row["package"], row["path"], row["summary"]) == ("own-py", flag[1], "A flow of mine")
     assert "number of layers" in flowgmm("plugins", "describe", "own", *flag).out
-    assert flowgmm("recipes", "check", "two_moons", "flow.use=own", *flag).code == 0
+    flowgmm("recipes", "check", "two_moons", "flow.use=own", *flag)
 
 
 @pytest.mark.usefixtures("plugin")
 def test_without_the_flag_a_local_module_is_unknown(flowgmm: Any) -> None:
-    outcome = flowgmm("recipes", "check", "two_moons", "flow.use=own")
-    assert outcome.code == 4
+    outcome = flowgmm("recipes", "check", "two_moons", "flow.use=own", code=4)
     assert "unknown flow `own`" in outcome.err
 
 
 def test_a_local_module_that_is_not_there_is_a_usage_error(flowgmm: Any) -> None:
-    outcome = flowgmm("plugins", "list", "--plugin-module", "nowhere.py")
-    assert outcome.code == 2
+    outcome = flowgmm("plugins", "list", "--plugin-module", "nowhere.py", code=2)
     assert "there is no file nowhere.py" in outcome.err
 
 
@@ -219,27 +206,23 @@ def test_a_broken_local_module_breaks_what_needs_it_only(
     (tmp_path / "broken.py").write_text(source, encoding="utf-8")
     flag = ("--plugin-module", str(tmp_path / "broken.py"))
     listed = flowgmm("plugins", "list", *flag)
-    assert listed.code == 0
     assert reason in listed.err
-    assert flowgmm("recipes", "check", "two_moons", *flag).code == 0
-    needed = flowgmm("recipes", "check", "two_moons", "flow.use=broken", *flag)
-    assert needed.code == 4
+    flowgmm("recipes", "check", "two_moons", *flag)
+    needed = flowgmm("recipes", "check", "two_moons", "flow.use=broken", *flag, code=4)
     assert reason in needed.err
 
 
 @pytest.mark.usefixtures("plugin")
 def test_a_conformance_run_gives_a_verdict(flowgmm: Any, tmp_path: Path) -> None:
-    outcome = flowgmm("plugins", "test", "gini", "--json", "--plugin-module", str(_gini(tmp_path, "")))
-    value = json.loads(outcome.out)
+    value = flowgmm("plugins", "test", "gini", "--json", "--plugin-module", str(_gini(tmp_path, ""))).json
     assert [row["found"] for row in value["checks"] if row["outcome"] == "failed"] == []
-    assert (outcome.code, value["schema"], value["verdict"]) == (0, "flowgmm/plugin-test/1", "passed")
+    assert (value["schema"], value["verdict"]) == ("flowgmm/plugin-test/1", "passed")
     assert {row["outcome"] for row in value["checks"]} <= {"passed", "skipped"}
     assert value["passed"] + value["skipped"] == len(value["checks"])
 
 
 def test_a_component_that_fails_ends_with_code_4(flowgmm: Any, tmp_path: Path) -> None:
-    outcome = flowgmm("plugins", "test", "gini", "--plugin-module", str(_gini(tmp_path, ".detach()")))
-    assert outcome.code == 4
+    outcome = flowgmm("plugins", "test", "gini", "--plugin-module", str(_gini(tmp_path, ".detach()")), code=4)
     assert "test_gradients_reach_the_student\n  the terms do not depend on the model" in outcome.out
     assert outcome.out.splitlines()[-1].startswith("failed: ")
     assert "warning: regulariser `gini` from gini.py fails 1 check" in outcome.err
@@ -257,8 +240,7 @@ def test_a_component_that_fails_ends_with_code_4(flowgmm: Any, tmp_path: Path) -
 def test_a_component_without_tests_is_an_error(
     flowgmm: Any, words: tuple[str, ...], code: int, part: str
 ) -> None:
-    outcome = flowgmm("plugins", "test", *words)
-    assert outcome.code == code
+    outcome = flowgmm("plugins", "test", *words, code=code)
     assert part in outcome.err
 
 

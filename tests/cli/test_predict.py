@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
@@ -15,13 +14,9 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from own_files import read_json, read_rows, shell
 
 COLUMNS = ["id", "prediction", "confidence", "ood_score", "is_ood", "p_no", "p_yes"]
-FLOWGMM = [sys.executable, "-m", "flowgmm_cli"]
-
-
-def table(text: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(text.splitlines()))
 
 
 def write(path: str, *lines: str, header: str = "x1,x2") -> str:
@@ -34,8 +29,7 @@ def write(path: str, *lines: str, header: str = "x1,x2") -> str:
 
 def test_every_row_gets_a_line_in_order(flowgmm: Any, run: Path) -> None:
     outcome = flowgmm("predict", "--data", "t.csv", "--save", "out.csv")
-    assert outcome.code == 0, outcome.err
-    rows = table(Path("out.csv").read_text(encoding="utf-8"))
+    rows = read_rows("out.csv")
     assert list(rows[0]) == COLUMNS
     assert [row["id"] for row in rows] == [str(number + 1) for number in range(60)]
     for row in rows:
@@ -52,7 +46,6 @@ def test_every_row_gets_a_line_in_order(flowgmm: Any, run: Path) -> None:
 
 def test_without_save_the_answer_is_csv_on_stdout(flowgmm: Any, run: Path) -> None:
     outcome = flowgmm("predict", "--data", "t.csv", "--only", "id,prediction")
-    assert outcome.code == 0, outcome.err
     lines = outcome.out.splitlines()
     assert lines[0] == "id,prediction"
     assert len(lines) == 61
@@ -61,8 +54,8 @@ def test_without_save_the_answer_is_csv_on_stdout(flowgmm: Any, run: Path) -> No
 
 def test_every_format_has_the_same_columns(flowgmm: Any, run: Path) -> None:
     for kind in ("csv", "tsv", "parquet", "jsonl", "npz"):
-        assert flowgmm("predict", "--data", "t.csv", "--save", f"o.{kind}", "-q").code == 0
-    truth = [row["prediction"] for row in table(Path("o.csv").read_text(encoding="utf-8"))]
+        flowgmm("predict", "--data", "t.csv", "--save", f"o.{kind}", "-q")
+    truth = [row["prediction"] for row in read_rows("o.csv")]
     parquet = pq.read_table("o.parquet")
     assert parquet.column_names == COLUMNS
     assert parquet["prediction"].to_pylist() == truth
@@ -77,31 +70,28 @@ def test_every_format_has_the_same_columns(flowgmm: Any, run: Path) -> None:
 
 def test_the_runs_own_test_rows_are_the_default(flowgmm: Any, run: Path) -> None:
     outcome = flowgmm("predict", "--json")
-    assert outcome.code == 0, outcome.err
     assert "the run's test split, 8 rows" in outcome.err
-    saved = json.loads((run / "run.json").read_text(encoding="utf-8"))["test"]["accuracy"]
-    assert json.loads(outcome.out)["accuracy"] == pytest.approx(saved)
+    saved = read_json(run / "run.json")["test"]["accuracy"]
+    assert outcome.json["accuracy"] == pytest.approx(saved)
 
 
 def test_the_summary_keeps_its_contract(flowgmm: Any, run: Path) -> None:
-    outcome = flowgmm("predict", str(run), "--data", "t.csv", "--save", "out.csv", "--json")
-    assert outcome.code == 0, outcome.err
-    value = json.loads(outcome.out)
+    value = flowgmm("predict", str(run), "--data", "t.csv", "--save", "out.csv", "--json").json
     assert value["schema"] == "flowgmm/predict/1"
     assert (value["run"], value["n"], value["unscorable"]) == (str(run), 60, 0)
     assert value["saved"] == "out.csv"
-    rows = table(Path("out.csv").read_text(encoding="utf-8"))
+    rows = read_rows("out.csv")
     names = [row["prediction"] for row in rows]
     assert value["classes"] == {name: names.count(name) for name in ("no", "yes")}
     assert value["flagged"] == sum(row["is_ood"] == "true" for row in rows)
     assert value["labelled"] == 40
     assert value["rows_per_second"] > 0
-    assert json.loads(flowgmm("predict", "--data", "t.csv", "--json").out)["saved"] is None
+    assert flowgmm("predict", "--data", "t.csv", "--json").json["saved"] is None
 
 
 def test_a_score_and_its_threshold_can_be_chosen(flowgmm: Any, run: Path) -> None:
-    few = json.loads(flowgmm("predict", "--data", "t.csv", "--score", "nll", "--fpr", "0.01", "--json").out)
-    many = json.loads(flowgmm("predict", "--data", "t.csv", "--score", "nll", "--fpr", "0.9", "--json").out)
+    few = flowgmm("predict", "--data", "t.csv", "--score", "nll", "--fpr", "0.01", "--json").json
+    many = flowgmm("predict", "--data", "t.csv", "--score", "nll", "--fpr", "0.9", "--json").json
     assert (few["score"], few["fpr"]) == ("nll", 0.01)
     assert few["threshold"] > many["threshold"]
     assert few["flagged"] < many["flagged"]
@@ -109,7 +99,7 @@ def test_a_score_and_its_threshold_can_be_chosen(flowgmm: Any, run: Path) -> Non
 
 def test_rows_from_far_away_are_flagged(flowgmm: Any, run: Path) -> None:
     write("far.csv", *(f"{x},{-x}" for x in range(500, 520)))
-    value = json.loads(flowgmm("predict", "--data", "far.csv", "--score", "input_knn", "--json").out)
+    value = flowgmm("predict", "--data", "far.csv", "--score", "input_knn", "--json").json
     assert value["flagged"] == 20
 
 
@@ -119,8 +109,7 @@ def test_rows_from_far_away_are_flagged(flowgmm: Any, run: Path) -> None:
 def test_a_bad_row_keeps_its_place_and_is_counted(flowgmm: Any, run: Path) -> None:
     write("bad.csv", "1,2", "3", "wide,2", "4,5,6", "2,1")
     outcome = flowgmm("predict", "--data", "bad.csv", "--save", "out.csv", "--quiet")
-    assert outcome.code == 0, outcome.err
-    rows = table(Path("out.csv").read_text(encoding="utf-8"))
+    rows = read_rows("out.csv")
     assert [row["id"] for row in rows] == ["1", "2", "3", "4", "5"]
     for row in rows[1:4]:
         assert set(row.values()) == {row["id"], ""}
@@ -129,7 +118,7 @@ def test_a_bad_row_keeps_its_place_and_is_counted(flowgmm: Any, run: Path) -> No
     assert "warning: 3 of the 5 rows of bad.csv could not be scored" in outcome.err
     for line in ("line 3: 1 cell, but the header has 2", "line 4: ", "line 5: 3 cells"):
         assert line in outcome.err
-    value = json.loads(flowgmm("predict", "--data", "bad.csv", "--json").out)
+    value = flowgmm("predict", "--data", "bad.csv", "--json").json
     assert (value["n"], value["unscorable"], len(value["reasons"])) == (5, 3, 3)
     assert sum(value["classes"].values()) == 2
 
@@ -137,8 +126,7 @@ def test_a_bad_row_keeps_its_place_and_is_counted(flowgmm: Any, run: Path) -> No
 def test_a_bad_row_can_end_it(flowgmm: Any, run: Path) -> None:
     write("bad.csv", "1,2", "3", "2,1")
     Path("out.csv").write_text("old", encoding="utf-8")
-    outcome = flowgmm("predict", "--data", "bad.csv", "--save", "out.csv", "--on-error", "fail")
-    assert outcome.code == 5
+    outcome = flowgmm("predict", "--data", "bad.csv", "--save", "out.csv", "--on-error", "fail", code=5)
     assert "bad.csv:3: 1 cell" in outcome.err
     assert Path("out.csv").read_text(encoding="utf-8") == "old"
     assert not list(Path().glob(".out*"))
@@ -146,10 +134,9 @@ def test_a_bad_row_can_end_it(flowgmm: Any, run: Path) -> None:
 
 def test_only_bad_rows_is_an_error(flowgmm: Any, run: Path) -> None:
     write("bad.csv", "a,b", "c,d")
-    outcome = flowgmm("predict", "--data", "bad.csv", "--save", "out.csv")
-    assert outcome.code == 5
+    outcome = flowgmm("predict", "--data", "bad.csv", "--save", "out.csv", code=5)
     assert "none of the 2 rows of bad.csv could be scored" in outcome.err
-    assert len(table(Path("out.csv").read_text(encoding="utf-8"))) == 2
+    assert len(read_rows("out.csv")) == 2
 
 
 # --- usage ------------------------------------------------------------------------------------------------
@@ -158,51 +145,43 @@ def test_only_bad_rows_is_an_error(flowgmm: Any, run: Path) -> None:
 def test_the_data_of_the_run_may_be_gone(flowgmm: Any, run: Path) -> None:
     Path("new.csv").write_text(Path("t.csv").read_text(encoding="utf-8"), encoding="utf-8")
     Path("t.csv").unlink()
-    assert flowgmm("predict", "--data", "new.csv").code == 0
-    outcome = flowgmm("predict")
-    assert outcome.code == 5
+    flowgmm("predict", "--data", "new.csv")
+    outcome = flowgmm("predict", code=5)
     assert "predict without --data needs the data of the run" in outcome.err
 
 
 def test_a_missing_column_is_named(flowgmm: Any, run: Path) -> None:
     write("t2.csv", "1,2", header="x1,X_2")
-    outcome = flowgmm("predict", "--data", "t2.csv")
-    assert outcome.code == 5
+    outcome = flowgmm("predict", "--data", "t2.csv", code=5)
     assert "`x2`" in outcome.err
 
 
 # --- pipes and signals ------------------------------------------------------------------------------------
 
 
-def shell(line: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False)
-
-
 def test_a_pipe_that_is_closed_early_is_no_failure(run: Path) -> None:
     write("many.csv", *("1.5,2.5" for _ in range(60_000)))
-    words = " ".join(FLOWGMM)
-    done = shell(
-        f"cat many.csv | {words} predict --data - --save - --quiet | head -3; echo ${{PIPESTATUS[@]}} >&2"
-    )
-    assert done.stdout.splitlines()[0] == ",".join(COLUMNS)
-    assert len(done.stdout.splitlines()) == 3
-    cat, predict, head = done.stderr.split()  # and nothing else
+    line = "cat many.csv | flowgmm predict --data - --save - --quiet | head -3; echo ${PIPESTATUS[@]} >&2"
+    done = shell(line)
+    assert done.out.splitlines()[0] == ",".join(COLUMNS)
+    assert len(done.out.splitlines()) == 3
+    cat, predict, head = done.err.split()  # and nothing else
     assert (predict, head) == ("0", "0")
     assert cat in ("0", "141")
 
 
 def test_parquet_goes_through_a_pipe(run: Path) -> None:
-    words = " ".join(FLOWGMM)
-    process = shell(f"{words} predict --data t.csv --save - --format parquet -q | cat > o.parquet")
-    assert (process.returncode, process.stderr) == (0, "")
+    assert shell("flowgmm predict --data t.csv --save - --format parquet -q | cat > o.parquet").err == ""
     assert pq.read_table("o.parquet").num_rows == 60
 
 
 @pytest.mark.slow
 def test_a_signal_in_the_middle_leaves_no_file(run: Path) -> None:
     os.mkfifo("rows.csv")
-    words = [*FLOWGMM, "predict", "--data", "rows.csv", "--save", "out.csv", "--quiet"]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
+    words = ["predict", "--data", "rows.csv", "--save", "out.csv", "--quiet"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flowgmm_cli", *words], stderr=subprocess.PIPE, text=True
+    )
     with Path("rows.csv").open("w", encoding="utf-8") as pipe:
         pipe.write("x1,x2\n" + "1,2\n" * 1_200_000)
         pipe.flush()

@@ -235,7 +235,6 @@ def test_an_error_is_printed_once_and_keeps_its_exit_code(
 
 
 def test_a_mistake_in_the_recipe_is_reported_before_processes_start(flowgmm: Any, moons_file: Path) -> None:
-    outcome = flowgmm("train", str(moons_file), "train.epchs=3", "--processes", "2")
-    assert outcome.code == 3
+    outcome = flowgmm("train", str(moons_file), "train.epchs=3", "--processes", "2", code=3)
     assert "epchs" in outcome.err
     assert "loading torch" not in outcome.err

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from own_files import read_json
 
 from flowgmm_cli.recipe.catalogue import recipe_folder
 
@@ -31,11 +31,10 @@ def bundled_names() -> list[str]:
 
 
 def test_every_bundled_recipe_is_listed_with_a_summary(flowgmm: Any) -> None:
-    rows = json.loads(flowgmm("recipes", "list", "--json").out)["recipes"]
+    rows = flowgmm("recipes", "list", "--json").json["recipes"]
     assert sorted(row["name"] for row in rows) == bundled_names()
     assert all(row["summary"] for row in rows)
     text = flowgmm("recipes", "list")
-    assert text.code == 0
     assert [line.split()[0] for line in text.out.splitlines()[1:]] == [row["name"] for row in rows]
 
 
@@ -53,26 +52,24 @@ def test_every_bundled_recipe_is_valid(flowgmm: Any, name: str, monkeypatch: pyt
     }
     words = left_to_the_user.get(name, [])
     outcome = flowgmm("recipes", "check", name, *words)
-    assert (outcome.code, outcome.out) == (0, f"ok  {name}\n"), outcome.err
+    assert outcome.out == f"ok  {name}\n"
 
 
 def test_show_prints_the_file_as_it_is(flowgmm: Any, good: Path) -> None:
     outcome = flowgmm("recipes", "show", "moons.yaml")
-    assert (outcome.code, outcome.out, outcome.err) == (0, GOOD, "")
+    assert (outcome.out, outcome.err) == (GOOD, "")
 
 
 def test_show_resolved_can_be_trained_as_it_is(flowgmm: Any, good: Path) -> None:
     outcome = flowgmm("recipes", "show", "moons.yaml", "train.epochs=3", "--resolved")
-    assert outcome.code == 0
     Path("resolved.yaml").write_text(outcome.out, encoding="utf-8")
     assert flowgmm("recipes", "show", "resolved.yaml", "--resolved").out == outcome.out
-    recipe = json.loads(flowgmm("recipes", "show", "resolved.yaml", "--json").out)["recipe"]
+    recipe = flowgmm("recipes", "show", "resolved.yaml", "--json").json["recipe"]
     assert (recipe["train"]["epochs"], recipe["train"]["lr"]) == (3, 3e-4)
 
 
 def test_show_with_overrides_needs_resolved(flowgmm: Any, good: Path) -> None:
-    outcome = flowgmm("recipes", "show", "moons.yaml", "train.epochs=3")
-    assert outcome.code == 2
+    outcome = flowgmm("recipes", "show", "moons.yaml", "train.epochs=3", code=2)
     assert "--resolved" in outcome.err
 
 
@@ -84,7 +81,6 @@ def test_notes_about_overrides_go_to_stderr(flowgmm: Any, good: Path) -> None:
         "data.path=x.npz",
     )
     outcome = flowgmm("recipes", "show", *words, "--resolved")
-    assert outcome.code == 0
     assert "data is now arrays: dropped name, set in the recipe for sklearn" in outcome.err
     assert "dropped" not in flowgmm("recipes", "show", *words, "--resolved", "--quiet").err
 
@@ -93,19 +89,17 @@ def test_copy_keeps_comments_and_never_overwrites(flowgmm: Any, good: Path) -> N
     assert flowgmm("recipes", "copy", "moons.yaml", "mine.yaml").out == "mine.yaml\n"
     assert Path("mine.yaml").read_text(encoding="utf-8") == GOOD
     Path("mine.yaml").write_text("changed", encoding="utf-8")
-    outcome = flowgmm("recipes", "copy", "moons.yaml", "mine.yaml")
-    assert outcome.code == 2
+    outcome = flowgmm("recipes", "copy", "moons.yaml", "mine.yaml", code=2)
     assert "hint: name another file, or replace it with --force" in outcome.err
     assert Path("mine.yaml").read_text(encoding="utf-8") == "changed"
-    assert flowgmm("recipes", "copy", "moons.yaml", "mine.yaml", "--force").code == 0
+    flowgmm("recipes", "copy", "moons.yaml", "mine.yaml", "--force")
     assert Path("mine.yaml").read_text(encoding="utf-8") == GOOD
 
 
 def test_copy_into_a_folder_and_nowhere(flowgmm: Any, good: Path) -> None:
     Path("sub").mkdir()
     assert flowgmm("recipes", "copy", "moons.yaml", "sub").out == f"{Path('sub', 'moons.yaml')}\n"
-    outcome = flowgmm("recipes", "copy", "moons.yaml", "missing/x.yaml")
-    assert outcome.code == 2
+    outcome = flowgmm("recipes", "copy", "moons.yaml", "missing/x.yaml", code=2)
     assert "cannot be written" in outcome.err
 
 
@@ -123,8 +117,7 @@ ERRORS = [
 def test_errors_have_their_code_and_say_what_to_do(
     flowgmm: Any, good: Path, words: tuple[str, ...], code: int, parts: list[str]
 ) -> None:
-    outcome = flowgmm("recipes", "check", "moons.yaml", *words)
-    assert outcome.code == code
+    outcome = flowgmm("recipes", "check", "moons.yaml", *words, code=code)
     assert outcome.out == ""
     assert outcome.err.startswith("error: ")
     assert "Traceback" not in outcome.err
@@ -149,23 +142,20 @@ def test_problems_in_the_file_have_their_line(
     flowgmm: Any, good: Path, text: str, code: int, part: str
 ) -> None:
     Path("x.yaml").write_text(text, encoding="utf-8")
-    outcome = flowgmm("recipes", "check", "x.yaml")
-    assert outcome.code == code
+    outcome = flowgmm("recipes", "check", "x.yaml", code=code)
     assert part in outcome.err
 
 
 def test_a_missing_file_hints_at_the_bundled_recipe(flowgmm: Any, good: Path) -> None:
     name = bundled_names()[0]
-    outcome = flowgmm("recipes", "check", f"{name}.yaml")
-    assert outcome.code == 3
+    outcome = flowgmm("recipes", "check", f"{name}.yaml", code=3)
     assert f"error: there is no file {name}.yaml" in outcome.err
     assert f"write `{name}`" in outcome.err
 
 
 def test_several_recipes_are_all_checked(flowgmm: Any, good: Path) -> None:
     Path("bad.yaml").write_text("version: 1\n", encoding="utf-8")
-    outcome = flowgmm("recipes", "check", "bad.yaml", "moons.yaml", "missing.yaml")
-    assert outcome.code == 3
+    outcome = flowgmm("recipes", "check", "bad.yaml", "moons.yaml", "missing.yaml", code=3)
     assert outcome.out == "ok  moons.yaml\n"
     assert "bad.yaml:1  data  is required" in outcome.err
     assert "missing.yaml" in outcome.err
@@ -173,36 +163,33 @@ def test_several_recipes_are_all_checked(flowgmm: Any, good: Path) -> None:
 
 def test_check_as_json(flowgmm: Any, good: Path) -> None:
     Path("bad.yaml").write_text("version: 1\n", encoding="utf-8")
-    outcome = flowgmm("recipes", "check", "moons.yaml", "bad.yaml", "--json")
-    value = json.loads(outcome.out)
-    assert outcome.code == 3
+    value = flowgmm("recipes", "check", "moons.yaml", "bad.yaml", "--json", code=3).json
     assert value["schema"] == "flowgmm/recipes-check/1"
     assert [row["ok"] for row in value["recipes"]] == [True, False]
     assert "data" in value["recipes"][1]["problems"][0]
 
 
 def test_check_needs_a_recipe(flowgmm: Any) -> None:
-    assert flowgmm("recipes", "check", "train.epochs=3").code == 2
+    flowgmm("recipes", "check", "train.epochs=3", code=2)
 
 
 def test_the_schema_is_json_and_can_be_saved(flowgmm: Any, good: Path) -> None:
-    value = json.loads(flowgmm("recipes", "schema").out)
+    value = flowgmm("recipes", "schema").json
     assert set(value["properties"]) >= {"version", "data", "flow", "train", "run"}
     assert flowgmm("recipes", "schema", "--save", "s.json").out == "s.json\n"
-    assert json.loads(Path("s.json").read_text(encoding="utf-8")) == value
-    assert flowgmm("recipes", "schema", "--save", "missing/s.json").code == 2
+    assert read_json(Path("s.json")) == value
+    flowgmm("recipes", "schema", "--save", "missing/s.json", code=2)
 
 
 def test_markup_in_names_is_shown_as_it_is(flowgmm: Any, good: Path) -> None:
-    outcome = flowgmm("recipes", "check", "[bold]x[/bold].yaml")
+    outcome = flowgmm("recipes", "check", "[bold]x[/bold].yaml", code=3)
     assert "[bold]x[/bold].yaml" in outcome.err
 
 
 @pytest.mark.parametrize("name", ["csv", "text"])
 def test_what_a_recipe_leaves_to_the_user_is_named(flowgmm: Any, name: str) -> None:
-    outcome = flowgmm("recipes", "check", name)
-    assert outcome.code == 3
+    outcome = flowgmm("recipes", "check", name, code=3)
     assert "data.path " in outcome.err
     assert "add to the command: data.path=... data.label=..." in outcome.err
-    outcome = flowgmm("recipes", "check", name, "data.path=x.csv")
+    outcome = flowgmm("recipes", "check", name, "data.path=x.csv", code=3)
     assert "hint: set it in the recipe, or add to the command: data.label=..." in outcome.err

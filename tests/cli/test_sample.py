@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from own_files import save
+from own_files import read_rows, save
 from own_files import texts as own_texts
-
-
-def table(text: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(text)))
 
 
 @pytest.fixture
@@ -27,15 +21,13 @@ def texts(flowgmm: Any, moons_file: Path, tmp_path: Path, monkeypatch: pytest.Mo
         "views: {strong: []}, encoder: {use: tfidf_svd, dim: 6, min_df: 1}, transforms: [{use: pca, dim: 4}]}"
     )
     words = ["train.epochs=1", "calibration.method=none", "run.dir=runs"]
-    outcome = flowgmm("train", str(moons_file), data, *words)
-    assert outcome.code == 0, outcome.err
+    flowgmm("train", str(moons_file), data, *words)
     return Path("texts.csv")
 
 
 def test_a_table_comes_as_csv_in_the_columns_of_the_input(flowgmm: Any, run: Path) -> None:
     outcome = flowgmm("sample", str(run), "--class", "yes", "-n", "5")
-    assert outcome.code == 0, outcome.err
-    rows = table(outcome.out)
+    rows = outcome.rows
     header = Path("t.csv").read_text(encoding="utf-8").splitlines()[0].split(",")
     inputs = [name for name in header if name != "label"]
     assert list(rows[0])[:4] == ["id", "class", "log_density", "confidence"]
@@ -52,21 +44,21 @@ def test_the_json_keeps_its_contract_and_the_seed_its_rows(flowgmm: Any, run: Pa
     assert (value["n"], value["temperature"], value["seed"], value["saved"]) == (3, 0.7, 4, None)
     assert len(value["rows"]) == 3
     assert {"id", "class", "log_density", "confidence"} <= set(value["rows"][0])
-    other = json.loads(flowgmm("sample", "-n", "3", "--json", "--seed", "5").out)
+    other = flowgmm("sample", "-n", "3", "--json", "--seed", "5").json
     assert other["rows"] != value["rows"]
 
 
 def test_the_saved_rows_are_the_printed_rows(flowgmm: Any, run: Path) -> None:
-    shown = flowgmm("sample", "-n", "4").out
+    shown = flowgmm("sample", "-n", "4")
     outcome = flowgmm("sample", "-n", "4", "--save", "s.csv")
-    assert (outcome.code, outcome.out) == (0, "")
+    assert outcome.out == ""
     assert "written s.csv: 4 rows" in outcome.err
-    assert Path("s.csv").read_text(encoding="utf-8") == shown
-    assert flowgmm("sample", "-n", "4", "--save", "-").out == shown
+    assert Path("s.csv").read_text(encoding="utf-8") == shown.out
+    assert flowgmm("sample", "-n", "4", "--save", "-").out == shown.out
     for name in ("s.jsonl", "s.parquet", "s.tsv", "s.npz"):
-        assert flowgmm("sample", "-n", "4", "--save", name).code == 0
+        flowgmm("sample", "-n", "4", "--save", name)
     lines = [json.loads(line) for line in Path("s.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [row["class"] for row in lines] == [row["class"] for row in table(shown)]
+    assert [row["class"] for row in lines] == [row["class"] for row in shown.rows]
     with np.load("s.npz") as arrays:
         assert arrays["flow_input"].shape[0] == 4
 
@@ -74,8 +66,7 @@ def test_the_saved_rows_are_the_printed_rows(flowgmm: Any, run: Path) -> None:
 def test_samples_can_be_read_back_as_data(flowgmm: Any, run: Path) -> None:
     flowgmm("sample", "-n", "6", "--save", "s.csv")
     outcome = flowgmm("sample", "--transfer", "yes", "--data", "s.csv")
-    assert outcome.code == 0, outcome.err
-    source, moved = table(Path("s.csv").read_text(encoding="utf-8")), table(outcome.out)
+    source, moved = read_rows("s.csv"), outcome.rows
     assert [row["class"] for row in moved] == ["yes"] * 6
     stay = [index for index, row in enumerate(moved) if row["from"] == "yes"]
     for index in stay:
@@ -87,8 +78,7 @@ def test_samples_can_be_read_back_as_data(flowgmm: Any, run: Path) -> None:
 def test_a_path_goes_from_row_to_row(flowgmm: Any, run: Path, path: str) -> None:
     words = ["--interpolate", "3", "7", "--data", "t.csv", "--steps", "5", "--path", path]
     outcome = flowgmm("sample", *words)
-    assert outcome.code == 0, outcome.err
-    rows, source = table(outcome.out), table(Path("t.csv").read_text(encoding="utf-8"))
+    rows, source = outcome.rows, read_rows("t.csv")
     assert [float(row["t"]) for row in rows] == [0, 0.25, 0.5, 0.75, 1]
     for row, end in ((rows[0], source[2]), (rows[-1], source[6])):
         for name in ("x1", "x2"):
@@ -98,102 +88,95 @@ def test_a_path_goes_from_row_to_row(flowgmm: Any, run: Path, path: str) -> None
 
 def test_the_runs_own_rows_are_taken_without_data(flowgmm: Any, run: Path) -> None:
     outcome = flowgmm("sample", "--interpolate", "1", "2", "--steps", "2", "--json")
-    assert outcome.code == 0, outcome.err
     assert "the run's test split, 8 rows" in outcome.err
-    assert json.loads(outcome.out)["mode"] == "interpolate"
-    assert flowgmm("sample", "--transfer", "no", "-n", "3").code == 0
+    assert outcome.json["mode"] == "interpolate"
+    flowgmm("sample", "--transfer", "no", "-n", "3")
 
 
 def test_means_have_a_row_for_each_class(flowgmm: Any, run: Path) -> None:
-    assert [row["id"] for row in table(flowgmm("sample", "--means").out)] == ["no", "yes"]
+    assert [row["id"] for row in flowgmm("sample", "--means").rows] == ["no", "yes"]
 
 
 def test_rows_of_a_run_whose_data_is_gone_cannot_be_taken(flowgmm: Any, run: Path) -> None:
     Path("t.csv").unlink()
-    assert flowgmm("sample", "-n", "2").code == 0  # needs no data
-    outcome = flowgmm("sample", "--transfer", "yes")
-    assert outcome.code == 5
+    flowgmm("sample", "-n", "2")  # needs no data
+    outcome = flowgmm("sample", "--transfer", "yes", code=5)
     assert "--transfer needs the data of the run" in outcome.err
     assert "t.csv" in outcome.err
 
 
 @pytest.mark.usefixtures("digits_run")
 def test_images_become_a_grid_or_arrays(flowgmm: Any) -> None:
-    refused = flowgmm("sample")
-    assert refused.code == 2
+    refused = flowgmm("sample", code=2)
     assert "--save samples.png" in refused.err
     for line in (
         "-n 9", "--class 3 --class 8 -n 4", "--means", "--interpolate 1 2", "--transfer 5 -n 3",
         "-n 9 --temperature 0.3,1", "--interpolate 1,2,3 4,5,6", "--transfer all -n 3",
     ):  # fmt: skip
-        outcome = flowgmm("sample", *line.split(), "--save", "s.png")
-        assert outcome.code == 0, outcome.err
+        flowgmm("sample", *line.split(), "--save", "s.png")
         assert Path("s.png").read_bytes().startswith(b"\x89PNG")
         Path("s.png").unlink()
-    assert flowgmm("sample", "--class", "3", "-n", "2", "--save", "s.npz").code == 0
+    flowgmm("sample", "--class", "3", "-n", "2", "--save", "s.npz")
     with np.load("s.npz") as arrays:
         assert arrays["pixels"].shape == (2, 8, 8)
         assert arrays["flow_input"].shape == (2, 8)
         assert arrays["class"].tolist() == ["3", "3"]
-    assert len(json.loads(flowgmm("sample", "-n", "1", "--json").out)["rows"][0]["pixels"]) == 8
+    assert len(flowgmm("sample", "-n", "1", "--json").json["rows"][0]["pixels"]) == 8
     for name in ("s.csv", "s.parquet", "s.jsonl"):
-        assert flowgmm("sample", "-n", "2", "--save", name).code == 0
+        flowgmm("sample", "-n", "2", "--save", name)
 
 
 def test_texts_are_shown_by_the_nearest_training_texts(flowgmm: Any, texts: Path) -> None:
     outcome = flowgmm("sample", "--class", "sport", "-n", "3", "--nearest", "2")
-    assert outcome.code == 0, outcome.err
     lines = outcome.out.splitlines()
     assert "nearest training text" in lines[0]
     assert len(lines) == 1 + 3 * 2
-    known = {row["text"] for row in table(texts.read_text(encoding="utf-8"))}
-    value = json.loads(flowgmm("sample", "-n", "2", "--nearest", "2", "--json").out)
+    known = {row["text"] for row in read_rows(texts)}
+    value = flowgmm("sample", "-n", "2", "--nearest", "2", "--json").json
     for row in value["rows"]:
         assert {row["text"], row["text_2"]} <= known
         assert 0 <= row["distance"] <= row["distance_2"] <= 2
-    assert flowgmm("sample", "-n", "2", "--save", "s.csv").code == 0
-    assert {row["text"] for row in table(Path("s.csv").read_text(encoding="utf-8"))} <= known
+    flowgmm("sample", "-n", "2", "--save", "s.csv")
+    assert {row["text"] for row in read_rows("s.csv")} <= known
     texts.unlink()
-    gone = flowgmm("sample", "-n", "2")
-    assert gone.code == 5
+    gone = flowgmm("sample", "-n", "2", code=5)
     assert "texts near to a sample needs the data of the run" in gone.err
 
 
 def test_samples_are_drawn_around_the_training_rows_by_default(flowgmm: Any, run: Path) -> None:
     Path("t.csv").unlink()  # where rows lie is kept with the model
     words = [("--around", "means"), ("--around", "rows"), ()]
-    means, rows, default = (json.loads(flowgmm("sample", *more, "--json").out)["rows"] for more in words)
+    means, rows, default = (flowgmm("sample", *more, "--json").json["rows"] for more in words)
     assert [row["class"] for row in means] == [row["class"] for row in rows]
     assert means != rows == default
 
 
 def test_several_temperatures_share_their_random_numbers(flowgmm: Any, run: Path) -> None:
     words = ["--class", "yes", "-n", "3", "--seed", "2"]
-    both = table(flowgmm("sample", *words, "--temperature", "0,1").out)
+    both = flowgmm("sample", *words, "--temperature", "0,1").rows
     assert [float(row["temperature"]) for row in both] == [0, 0, 0, 1, 1, 1]
     assert [row["id"] for row in both] == ["1", "2", "3", "4", "5", "6"]
-    alone = table(flowgmm("sample", *words, "--temperature", "1").out)
+    alone = flowgmm("sample", *words, "--temperature", "1").rows
     assert "temperature" not in alone[0]
     assert [row["x1"] for row in both[3:]] == [row["x1"] for row in alone]
     assert len({row["x1"] for row in both[:3]}) == 1  # the mean
-    value = json.loads(flowgmm("sample", "-n", "1", "--temperature", "0.5,1", "--json").out)
+    value = flowgmm("sample", "-n", "1", "--temperature", "0.5,1", "--json").json
     assert value["temperature"] == [0.5, 1.0]
     assert [row["temperature"] for row in value["rows"]] == [0.5, 1.0]
 
 
 def test_a_column_names_the_path_of_a_row(flowgmm: Any, run: Path) -> None:
     outcome = flowgmm("sample", "--interpolate", "3,1", "7,2", "--data", "t.csv", "--steps", "3")
-    assert outcome.code == 0, outcome.err
-    rows = table(outcome.out)
+    rows = outcome.rows
     assert [row["path"] for row in rows] == ["3 to 7"] * 3 + ["1 to 2"] * 3
     assert [float(row["t"]) for row in rows] == [0, 0.5, 1] * 2
-    alone = table(flowgmm("sample", "--interpolate", "1", "2", "--data", "t.csv", "--steps", "3").out)
+    alone = flowgmm("sample", "--interpolate", "1", "2", "--data", "t.csv", "--steps", "3").rows
     assert [row["x1"] for row in rows[3:]] == [row["x1"] for row in alone]
 
 
 def test_rows_are_carried_into_every_class(flowgmm: Any, run: Path) -> None:
-    rows = table(flowgmm("sample", "--transfer", "all", "--data", "t.csv", "-n", "2").out)
+    rows = flowgmm("sample", "--transfer", "all", "--data", "t.csv", "-n", "2").rows
     assert [row["class"] for row in rows] == ["no", "yes"] * 2
     for row in rows[:2]:
-        alone = table(flowgmm("sample", "--transfer", row["class"], "--data", "t.csv", "-n", "2").out)
+        alone = flowgmm("sample", "--transfer", row["class"], "--data", "t.csv", "-n", "2").rows
         assert row["x1"] == alone[0]["x1"]

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from own_files import read_rows
 
 WORDS = ["train.epochs=1", "calibration.method=none"]
-
-
-def table(file: Path) -> list[dict[str, str]]:
-    """The rows of a csv file."""
-    return list(csv.DictReader(io.StringIO(file.read_text(encoding="utf-8"))))
 
 
 @pytest.fixture(autouse=True)
@@ -25,9 +18,7 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_combination_is_trained_and_ranked(flowgmm: Any, moons_file: Path) -> None:
     words = ["flow.couplings=2,4", "data.views.strong=[],[{use: noise, scale: 0.1}]", *WORDS, "--seeds", "0"]
-    outcome = flowgmm("sweep", str(moons_file), *words, "--json")
-    assert outcome.code == 0, outcome.err
-    value = json.loads(outcome.out)
+    value = flowgmm("sweep", str(moons_file), *words, "--json").json
     assert value["schema"] == "flowgmm/sweep/1"
     assert value["runs"] == 4
     combinations = value["combinations"]
@@ -39,7 +30,7 @@ def test_every_combination_is_trained_and_ranked(flowgmm: Any, moons_file: Path)
     accuracies = [row["accuracy"]["mean"] for row in combinations]
     assert accuracies == sorted(accuracies, reverse=True)
     folder = Path("sweeps", "moons")
-    rows = table(folder / "sweep.csv")
+    rows = read_rows(folder / "sweep.csv")
     assert list(rows[0])[:4] == ["flow.couplings", "data.views.strong", "seed", "method"]
     for row in rows:
         resolved = (folder / row["run"] / "resolved.yaml").read_text(encoding="utf-8")
@@ -47,22 +38,19 @@ def test_every_combination_is_trained_and_ranked(flowgmm: Any, moons_file: Path)
     assert (folder / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
     again = flowgmm("sweep", str(moons_file), *words)
-    assert again.code == 0, again.err
     assert "4 of 4 points are there already" in again.err
     lines = again.out.splitlines()
     assert "looks better on these rows than it is" in lines[0]
     assert lines[1].split()[:3] == ["flow.couplings", "data.views.strong", "seeds"]
     assert len(lines) == 6
 
-    other = flowgmm("sweep", str(moons_file), "flow.couplings=2,4", *WORDS, "--seeds", "0")
-    assert other.code == 6
+    other = flowgmm("sweep", str(moons_file), "flow.couplings=2,4", *WORDS, "--seeds", "0", code=6)
     assert "keys: stored data.views.strong flow.couplings, now flow.couplings" in other.err
 
 
 def test_labelled_held_out_rows_rank_where_there_are_some(flowgmm: Any, moons_file: Path) -> None:
     words = ["train.lr=1e-3,1e-2", "data.split.val_labels=true", *WORDS, "--seeds", "0"]
     outcome = flowgmm("sweep", str(moons_file), *words)
-    assert outcome.code == 0, outcome.err
     assert "sorted by val." in outcome.out.splitlines()[0]
 
 
@@ -81,8 +69,7 @@ def test_labelled_held_out_rows_rank_where_there_are_some(flowgmm: Any, moons_fi
 def test_mistakes_are_reported_before_training(
     flowgmm: Any, moons_file: Path, words: list[str], code: int, text: str
 ) -> None:
-    outcome = flowgmm("sweep", str(moons_file), *words)
-    assert outcome.code == code
+    outcome = flowgmm("sweep", str(moons_file), *words, code=code)
     assert text in outcome.err
     assert not Path("sweeps").exists()
 
@@ -101,10 +88,9 @@ def test_a_run_that_fails_does_not_stop_the_others(
         return whole(recipe, *words, **options)
 
     monkeypatch.setattr(pipeline, "train", train)
-    outcome = flowgmm("sweep", str(moons_file), "flow.couplings=4,2", *WORDS, "--seeds", "0")
-    assert outcome.code == 1
+    outcome = flowgmm("sweep", str(moons_file), "flow.couplings=4,2", *WORDS, "--seeds", "0", code=1)
     assert "1 of 2 runs failed" in outcome.err
     assert "flow.couplings=4 seed=0: the loss is NaN" in outcome.err
     assert "hint: to try them again: flowgmm sweep" in outcome.err
-    rows = table(Path("sweeps/moons/sweep.csv"))
+    rows = read_rows("sweeps/moons/sweep.csv")
     assert [row["flow.couplings"] for row in rows] == ["2"]

@@ -27,7 +27,6 @@ def test_a_stray_quote_loses_no_other_line(flowgmm, tmp_path):
     texts[10], texts[50] = '"' + texts[10], '"' + texts[50]
     (tmp_path / "q.csv").write_text("\n".join(["text,kind", *texts]))
     trained = flowgmm("train", "text", "data.path=q.csv", "data.text=text", "data.label=kind", *SHORT)
-    assert trained.code == 0
     assert "2 of 90 rows cannot be read and are left out" in trained.err
     assert "line 12: a quote is opened and never closed, line 52: a quote is opened" in trained.err
     predicted = flowgmm("predict", "--data", "q.csv", "--save", "p.csv")
@@ -38,10 +37,9 @@ def test_a_stray_quote_loses_no_other_line(flowgmm, tmp_path):
 
 def test_compressed_files_train_and_start_a_recipe(flowgmm, tmp_path, lines):
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress("\n".join([HEADER, *lines]).encode()))
-    trained = flowgmm("train", "csv", "data.path=a.csv.gz", "data.label=kind", *SHORT)
-    assert trained.code == 0, trained.err
-    assert flowgmm("init", "a.csv.gz", "--label", "kind", "--save", "my.yaml").code == 0
-    assert flowgmm("predict", "--data", "a.csv.gz", "--save", "p.csv").code == 0
+    flowgmm("train", "csv", "data.path=a.csv.gz", "data.label=kind", *SHORT)
+    flowgmm("init", "a.csv.gz", "--label", "kind", "--save", "my.yaml")
+    flowgmm("predict", "--data", "a.csv.gz", "--save", "p.csv")
 
 
 @pytest.mark.parametrize(
@@ -55,7 +53,6 @@ def test_compressed_files_train_and_start_a_recipe(flowgmm, tmp_path, lines):
 def test_trailing_delimiters_comments_and_separator_lines(flowgmm, tmp_path, lines, change, words):
     (tmp_path / "t.csv").write_text("\n".join(change(lines)))
     trained = flowgmm("train", "csv", "data.path=t.csv", "data.label=kind", "--dry-run")
-    assert trained.code == 0, trained.err
     assert "2 features" in trained.err
     assert words is None or words in trained.err
 
@@ -64,36 +61,31 @@ def test_a_european_table_needs_two_keys(flowgmm, tmp_path, lines):
     text = "\n".join([HEADER, *lines]).replace(",", ";").replace(".", ",")
     (tmp_path / "t.csv").write_bytes(text.replace("a", "ä").encode("cp1252"))
     words = ["train", "csv", "data.path=t.csv", "data.label=kind", "--dry-run"]
-    refused = flowgmm(*words)
-    assert refused.code == 5
+    refused = flowgmm(*words, code=5)
     assert "data.encoding=cp1252" in refused.err
-    refused = flowgmm(*words, "data.encoding=cp1252")
-    assert refused.code == 5
+    refused = flowgmm(*words, "data.encoding=cp1252", code=5)
     assert "data.decimal" in refused.err
-    assert flowgmm(*words, "data.encoding=cp1252", 'data.decimal=","').code == 0
+    flowgmm(*words, "data.encoding=cp1252", 'data.decimal=","')
 
 
 def test_faulty_lines_stop_the_training_or_are_left_out(flowgmm, tmp_path, lines):
     (tmp_path / "t.csv").write_text("\n".join([HEADER, *(f"{line},more" for line in lines[:9]), *lines[9:]]))
     words = ["train", "csv", "data.path=t.csv", "data.label=kind", "--dry-run"]
-    refused = flowgmm(*words)
-    assert refused.code == 5
+    refused = flowgmm(*words, code=5)
     assert "t.csv:2: 4 cells, but the header has 3" in refused.err
     assert "9 of 90 rows cannot be read" in refused.err
-    assert flowgmm(*words, "data.on_error=keep").code == 0
+    flowgmm(*words, "data.on_error=keep")
 
 
 def test_init_reads_other_encodings_and_writes_them_into_the_recipe(flowgmm, tmp_path, lines):
     text = "\n".join([HEADER, *lines]).replace(",", ";").replace(".", ",").replace("a", "ä")
     (tmp_path / "t.csv").write_bytes(text.encode("cp1252"))
-    refused = flowgmm("init", "t.csv", "--label", "kind")
-    assert refused.code == 5
+    refused = flowgmm("init", "t.csv", "--label", "kind", code=5)
     assert "--encoding cp1252" in refused.err
-    made = flowgmm("init", "t.csv", "--label", "kind", "--encoding", "cp1252")
-    assert made.code == 0, made.err
+    flowgmm("init", "t.csv", "--label", "kind", "--encoding", "cp1252")
     recipe = (tmp_path / "t.yaml").read_text()
     assert '  encoding: cp1252\n  decimal: ","\n' in recipe
-    assert flowgmm("train", "t.yaml", "--dry-run").code == 0
+    flowgmm("train", "t.yaml", "--dry-run")
 
 
 @pytest.mark.parametrize(
@@ -108,7 +100,7 @@ def test_init_reads_other_encodings_and_writes_them_into_the_recipe(flowgmm, tmp
 def test_init_does_not_guess_what_a_comma_means(flowgmm, tmp_path, cells, keys):
     rows = [f"{cells[i % 2]};{i % 7};{'ab'[i % 2]}" for i in range(40)]
     (tmp_path / "t.csv").write_text("\n".join(["x;y;kind", *rows]))
-    assert flowgmm("init", "t.csv", "--label", "kind").code == 0
+    flowgmm("init", "t.csv", "--label", "kind")
     recipe = (tmp_path / "t.yaml").read_text()
     if keys is None:
         assert "decimal:" not in recipe

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from own_files import SHORT, numbers, save
+from own_files import SHORT, Outcome, numbers, read_json, save, shell
 
 from flowgmm_cli.cli.train import _load as load
 
 WORDS = ("train", "csv", "data.path=t.csv", "data.label=label", *SHORT)
+
+
+First = tuple[Path, Outcome]
 
 
 @pytest.fixture(autouse=True)
@@ -26,38 +26,18 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def command(*words: str, folder: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in a process of its own, with pipes as its streams."""
-    return subprocess.run(
-        [sys.executable, "-m", "flowgmm_cli", *words],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        env={**os.environ, **environ},
-        check=False,
-    )
-
-
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """A folder in which a process of its own trained a run, and that process."""
+def first(tmp_path_factory: pytest.TempPathFactory) -> First:
+    """A folder in which a process of its own, with pipes as its streams, trained a run."""
     folder = tmp_path_factory.mktemp("first")
     save(folder / "t.csv", numbers(60, labelled=40))
-    return folder, command(*WORDS, "--json", folder=folder, FORCE_COLOR="", TTY_COMPATIBLE="")
-
-
-First = tuple[Path, subprocess.CompletedProcess[str]]
-
-
-def read_info(run: Path) -> dict[str, Any]:
-    info: dict[str, Any] = json.loads((run / "run.json").read_text(encoding="utf-8"))
-    return info
+    line = f"cd {folder}; flowgmm {' '.join(WORDS)} --json"
+    return folder, shell(line, FORCE_COLOR="", TTY_COMPATIBLE="")
 
 
 def test_stdout_is_a_single_json_object(first: First) -> None:
     folder, process = first
-    assert process.returncode == 0, process.stderr
-    value = json.loads(process.stdout)
+    value = process.json
     assert value["schema"] == "flowgmm/train/1"
     assert value["status"] == "done"
     assert value["epochs"] == 1
@@ -67,21 +47,21 @@ def test_stdout_is_a_single_json_object(first: First) -> None:
     assert set(value["test"]) >= {"accuracy", "nll", "ece"}
     assert 0 <= value["test"]["accuracy"] <= 1
     assert (folder / value["run"] / "model.safetensors").is_file()
-    assert f"run     {value['run']}" in process.stderr
-    assert "\x1b" not in process.stderr + process.stdout
-    assert "\r" not in process.stderr
+    assert f"run     {value['run']}" in process.err
+    assert "\x1b" not in process.err + process.out
+    assert "\r" not in process.err
 
 
 def test_the_run_directory_is_complete(first: First) -> None:
     folder, process = first
-    run = folder / json.loads(process.stdout)["run"]
+    run = folder / process.json["run"]
     files = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
     assert files >= {
         "recipe.yaml", "resolved.yaml", "run.json", "metrics.jsonl", "model.safetensors", "model.json",
         "checkpoints/last.safetensors", "checkpoints/best.safetensors", "eval/test.json",
     }  # fmt: skip
     assert not [name for name in files if name.endswith(".tmp") or "/." in name]
-    info = read_info(run)
+    info = read_json(run / "run.json")
     assert info["status"] == "done"
     assert info["overrides"] == list(WORDS[2:])
     assert info["argv"][:2] == ["train", "csv"]
@@ -93,7 +73,6 @@ def test_the_run_directory_is_complete(first: First) -> None:
 
 def test_the_table_is_on_stdout_and_the_rest_on_stderr(flowgmm: Any, first: First) -> None:
     outcome = flowgmm(*WORDS)
-    assert outcome.code == 0, outcome.err
     lines = outcome.out.splitlines()
     assert re.fullmatch(r"runs/csv/\S+: 8 test rows", lines[0])
     assert lines[1].split() == ["test", "value", "95", "%", "interval"]
@@ -104,18 +83,18 @@ def test_the_table_is_on_stdout_and_the_rest_on_stderr(flowgmm: Any, first: Firs
     for part in parts:
         assert part in outcome.err
     # the same seed gives the same model, in another process too
-    assert read_info(Path(lines[0].split(":")[0]))["test"] == json.loads(first[1].stdout)["test"]
+    assert read_json(Path(lines[0].split(":")[0], "run.json"))["test"] == first[1].json["test"]
 
 
 def test_quiet_prints_only_the_result(flowgmm: Any) -> None:
     outcome = flowgmm(*WORDS, "--quiet")
-    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.err == ""
     assert "accuracy" in outcome.out
 
 
 def test_the_metrics_file_has_an_object_a_line(flowgmm: Any) -> None:
     words = [*WORDS, "train.epochs=4", "train.batch_size=16", "run.log_every=1", "--json"]
-    run = Path(json.loads(flowgmm(*words).out)["run"])
+    run = Path(flowgmm(*words).json["run"])
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line, parse_constant=lambda name: pytest.fail(f"a bare {name}")) for line in lines]
     steps = [row["step"] for row in rows if row["split"] == "train"]
@@ -130,18 +109,16 @@ def test_the_metrics_file_has_an_object_a_line(flowgmm: Any) -> None:
 
 def test_a_dry_run_writes_nothing(flowgmm: Any) -> None:
     outcome = flowgmm(*WORDS, "--dry-run", "--json")
-    assert outcome.code == 0, outcome.err
-    assert set(json.loads(outcome.out)["terms"]) >= {"labelled", "unlabelled"}
+    assert set(outcome.json["terms"]) >= {"labelled", "unlabelled"}
     assert not Path("runs").exists()
 
 
 def test_flags_for_seed_device_and_folder(flowgmm: Any, first: First) -> None:
     outcome = flowgmm(*WORDS, "--seed", "7", "--device", "cpu", "--run-dir", "here/x", "--json")
-    assert outcome.code == 0, outcome.err
-    assert json.loads(outcome.out)["run"] == str(Path("here/x"))
-    info = read_info(Path("here/x"))
+    assert outcome.json["run"] == str(Path("here/x"))
+    info = read_json("here/x/run.json")
     assert (info["seed"], info["device"]) == (7, "cpu")
-    assert info["test"] != json.loads(first[1].stdout)["test"]
+    assert info["test"] != first[1].json["test"]
     assert not Path("runs").exists()
 
 
@@ -150,24 +127,22 @@ def test_a_stopped_run_resumes_without_a_recipe(flowgmm: Any, monkeypatch: pytes
 
     with monkeypatch.context() as patch:
         patch.setattr(Interrupt, "is_requested", lambda self: True)
-        stopped = flowgmm(*WORDS, "train.epochs=3", "--json")
-    assert (stopped.code, stopped.out) == (130, "")
+        stopped = flowgmm(*WORDS, "train.epochs=3", "--json", code=130)
+    assert stopped.out == ""
     (run,) = Path("runs/csv").iterdir()
     assert f"hint: flowgmm train --resume {run}" in stopped.err
-    assert json.loads((run / "run.json").read_text(encoding="utf-8"))["status"] == "interrupted"
+    assert read_json(run / "run.json")["status"] == "interrupted"
     resumed = flowgmm("train", "--resume", str(run), "--json")
-    assert resumed.code == 0, resumed.err
-    assert json.loads(resumed.out)["epochs"] == 3
-    assert json.loads((run / "run.json").read_text(encoding="utf-8"))["status"] == "done"
+    assert resumed.json["epochs"] == 3
+    assert read_json(run / "run.json")["status"] == "done"
 
 
 def test_without_test_rows_nothing_is_tested(flowgmm: Any) -> None:
     outcome = flowgmm(*WORDS, "data.split.test=0")
-    assert outcome.code == 0, outcome.err
     assert outcome.out.startswith("runs/csv/")
-    assert read_info(Path(outcome.out.strip()))["test"] is None
+    assert read_json(Path(outcome.out.strip(), "run.json"))["test"] is None
     assert "nothing was tested" in outcome.err
-    assert flowgmm("eval").code == 5
+    flowgmm("eval", code=5)
 
 
 def test_labels_that_the_columns_cannot_tell_are_warned_of(flowgmm: Any) -> None:
@@ -176,7 +151,6 @@ def test_labels_that_the_columns_cannot_tell_are_warned_of(flowgmm: Any) -> None
         "t.csv", [header, *([*cells[:-1], "no" if row % 4 < 2 else "yes"] for row, cells in enumerate(rows))]
     )
     outcome = flowgmm(*WORDS, "--json")
-    assert outcome.code == 0, outcome.err
     assert (
         "warning: the model predicts the cross-fitted labels no better than their frequencies do"
         in outcome.err
@@ -188,9 +162,8 @@ def test_notes_about_overrides_are_on_stderr(flowgmm: Any) -> None:
     words = ["data.use=sklearn", "data.name=two_moons", "data.n=60", "data.test_n=20", "data.labels.count=10"]
     words += ["data.views.strong=[{use: noise}]"]  # there are no words to drop
     outcome = flowgmm("train", "text", *words, *SHORT, "--json")
-    assert outcome.code == 0, outcome.err
     assert "data is now sklearn: dropped" in outcome.err
-    assert json.loads(outcome.out)["test"]["accuracy"] >= 0
+    assert outcome.json["test"]["accuracy"] >= 0
 
 
 SEARCH = "search={keep: 1, folds: 2, candidates: {plain: {}, wide: {flow.hidden: 12}}}"
@@ -198,14 +171,13 @@ SEARCH = "search={keep: 1, folds: 2, candidates: {plain: {}, wide: {flow.hidden:
 
 def test_a_search_is_shown_beside_the_test_and_part_of_the_json(flowgmm: Any) -> None:
     outcome = flowgmm(*WORDS[:-1], SEARCH)
-    assert outcome.code == 0, outcome.err
     lines = outcome.out.splitlines()
     assert lines[0] == "search, on labels that the training did not use"
     assert lines[1].split() == ["candidate", "NLL", "accuracy", "agreement", "density", "score"]
     assert {lines[2].split()[0], lines[3].split()[0]} == {"plain", "wide"}
     assert lines[2].endswith("kept")
     assert "search  " in outcome.err
-    search = json.loads(flowgmm(*WORDS[:-1], SEARCH, "--json").out)["search"]
+    search = flowgmm(*WORDS[:-1], SEARCH, "--json").json["search"]
     assert search["kept"] == [search["candidates"][0]["name"]]
     assert "has the best score" in search["reason"]
 
@@ -218,4 +190,4 @@ def test_auto_adds_the_standard_search_and_no_auto_removes_one(flowgmm: Any) -> 
         "as_given", "little_noise", "much_noise", "deep", "spread", "estimated_prior",
     ]  # fmt: skip
     assert load("csv", [*WORDS[2:4]], [], auto=False).search is not None
-    assert json.loads(flowgmm(*WORDS[:-1], "--no-auto", "--json").out)["search"] is None
+    assert flowgmm(*WORDS[:-1], "--no-auto", "--json").json["search"] is None
