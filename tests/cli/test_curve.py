@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from own_files import read_json, read_rows, read_json
+from own_files import read_json, read_rows
 
 WORDS = ["train.epochs=1", "calibration.method=none", "data.test_n=40"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from own_files import read_json, read_json
+from own_files import read_json
 
 from flowgmm_cli.recipe import catalogue
 from flowgmm_cli.recipe.catalogue import BundledRecipe
