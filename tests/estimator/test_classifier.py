@@ -257,7 +257,8 @@ def test_tags_describe_the_estimator() -> None:
 def test_importing_the_package_imports_nothing_heavy() -> None:
     code = (
         "import sys, flowgmm_cli\n"
-        "assert not {'torch', 'sklearn', 'numpy', 'pydantic'} & set(sys.modules)\n"
+        "assert {'FlowGMM', 'FlowGMMClassifier', 'load'} <= set(flowgmm_cli.__all__)\n"
+        "assert not {'torch', 'sklearn', 'numpy', 'pyarrow', 'pydantic'} & set(sys.modules)\n"
         "assert flowgmm_cli.FlowGMMClassifier.__name__ == 'FlowGMMClassifier'\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -5,23 +5,13 @@ from collections.abc import Callable
 import pytest
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.errors import DataError, RunError
+from flowgmm_cli.errors import DataError
 from flowgmm_cli.inference.evaluate_run import evaluate_run
 from flowgmm_cli.runs import Run
 from flowgmm_cli.training.pipeline import TrainResult
 
 TrainRun = Callable[..., tuple[Run, TrainResult]]
 CONTEXT = DataContext()
-
-
-def test_the_test_rows_score_as_at_the_end_of_training(train_run: TrainRun) -> None:
-    run, result = train_run("run")
-    warnings: list[str] = []
-    found = evaluate_run(run, split="test", context=CONTEXT, warn=warnings.append)
-    assert result.test is not None
-    assert found.metrics() == result.test.metrics()
-    assert found.to_dict("x") == result.test.to_dict("x")
-    assert warnings == []
 
 
 def test_held_out_rows_score_if_their_labels_may_be_seen(train_run: TrainRun) -> None:
@@ -31,27 +21,6 @@ def test_held_out_rows_score_if_their_labels_may_be_seen(train_run: TrainRun) ->
     hidden, _ = train_run("hidden", "calibration.method=none")
     with pytest.raises(DataError, match="no labelled val rows"):
         evaluate_run(hidden, split="val", context=CONTEXT)
-
-
-def test_a_run_without_test_rows_or_without_a_model_says_so(
-    train_run: TrainRun, new_run: Callable[..., Run]
-) -> None:
-    run, _ = train_run("run", "data.test_n=0", "data.split.test=0", "calibration.method=none")
-    with pytest.raises(DataError, match="no labelled test rows"):
-        evaluate_run(run, split="test", context=CONTEXT)
-    unfinished = new_run("unfinished")
-    with pytest.raises(RunError, match="no model yet") as caught:
-        evaluate_run(unfinished, split="test", context=CONTEXT)
-    assert "--resume" in str(caught.value.hint)
-
-
-def test_data_that_has_changed_is_warned_of(train_run: TrainRun) -> None:
-    run, _ = train_run("run", "calibration.method=none")
-    run.update(fingerprint="another")
-    warnings: list[str] = []
-    evaluate_run(run, split="test", context=CONTEXT, warn=warnings.append)
-    assert len(warnings) == 1
-    assert "has changed" in warnings[0]
 
 
 def test_baselines_are_scored_on_the_same_rows(train_run: TrainRun, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,12 +90,24 @@ def test_scores_equal_the_outputs_of_the_model(trained: TrainedModel) -> None:
         assert np.allclose(found.ood[name], values, atol=1e-5)
 
 
+@pytest.fixture(params=[1, 3])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """So many threads, for this test only."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("chunk", [1, 7, 64])
-def test_rows_do_not_depend_on_their_neighbours(trained: TrainedModel, chunk: int) -> None:
+def test_rows_do_not_depend_on_their_neighbours_or_on_threads(
+    trained: TrainedModel, threads: int, chunk: int
+) -> None:
     rows = own(trained).take(np.arange(120))
     plain = whole(score(trained, MemoryReader(rows, "test"), scores=("nll",), space="latent"))
     reader = MemoryReader(rows, "test", chunk_rows=chunk)
     found = whole(score(trained, reader, scores=("nll",), space="latent"))
+    assert torch.get_num_threads() == threads
     assert found.ids.tolist() == plain.ids.tolist()
     assert np.allclose(found.log_probabilities, plain.log_probabilities, atol=1e-5)
     assert np.allclose(found.ood["nll"], plain.ood["nll"], atol=1e-5)
@@ -143,14 +155,6 @@ def test_a_bad_row_is_an_error_if_on_error_is_fail(trained: TrainedModel, place:
     assert "--on-error keep" in str(caught.value.hint)
 
 
-def test_an_input_of_bad_rows_has_no_scorable_row(trained: TrainedModel) -> None:
-    rows = own(trained).take(np.arange(3))
-    reader = Chunks(Chunk(rows, 0, dict.fromkeys(range(3), "bad")))
-    found = whole(score(trained, reader, scores=("nll",), space="latent"))
-    assert not found.scorable.any()
-    assert found.problems == dict.fromkeys(range(3), "bad")
-
-
 def test_a_density_that_is_no_number_is_a_problem_of_its_row(trained: TrainedModel) -> None:
     rows = own(trained).take(np.arange(6))
 
@@ -172,23 +176,6 @@ def test_a_density_that_is_no_number_is_a_problem_of_its_row(trained: TrainedMod
 
 
 # --- work side by side ------------------------------------------------------------------------------------
-
-
-@pytest.fixture(params=[1, 3])
-def threads(request: pytest.FixtureRequest) -> Iterator[int]:
-    """So many threads, for this test only."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
-
-
-def test_order_and_values_are_those_of_one_worker(trained: TrainedModel, threads: int) -> None:
-    found = whole(score(trained, MemoryReader(own(trained), "test", chunk_rows=10)))
-    assert torch.get_num_threads() == threads
-    assert found.ids.tolist() == own(trained).ids.tolist()
-    direct = trained.encode_rows(trained.preprocessor.apply(own(trained), CONTEXT))
-    assert np.allclose(found.log_density, direct.log_density, atol=1e-5)
 
 
 def test_only_a_few_chunks_are_read_ahead(trained: TrainedModel, threads: int) -> None:
