@@ -1,6 +1,7 @@
-"""Training on a folder of Parquet files larger than memory, beside the same training on rows in memory.
+"""Training on a folder of files larger than memory, beside the same training on rows in memory.
 
-    python benchmarks/larger_than_memory.py                          20 GB in a temporary folder
+    python benchmarks/larger_than_memory.py                          20 GB of Parquet in a temporary folder
+    python benchmarks/larger_than_memory.py --format csv --gigabytes 2.2     5 GB of text
     python benchmarks/larger_than_memory.py --gigabytes 2 --steps 500
     python benchmarks/larger_than_memory.py --folder /data/scratch   the folder of the files
     python benchmarks/larger_than_memory.py --json results.json      save the results
@@ -9,13 +10,15 @@ Each training is a process of its own, `flowgmm train` with the same recipe. The
 of the rows and is measured before and after the other, because the speed of a machine varies. The time of a
 step is the median over lines of `metrics.jsonl` after the first steps. Memory is the largest resident size
 of the process, with mapped files, as the kernel counts it. Set-up is the time before the first step: start
-of Python, labels, one pass over all rows, the model. A last training of the same files finds the results of
-the pass in the cache; only its set-up is of interest."""
+of Python, the passes over all rows, the model. A last training of the same files finds their features in the
+cache; only its set-up is of interest. Then one process, and two at once, read an epoch of the features
+without training: their rows per second, and the bytes that each of them has read."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -25,17 +28,20 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-SCHEMA = "flowgmm/benchmark/larger_than_memory/1"
+SCHEMA = "flowgmm/benchmark/larger_than_memory/2"
 CLASSES = ("ash", "birch", "yew", "oak")
 LABELLED = 0.05
 FILE_ROWS = 2**20
 GROUP_ROWS = 2**16
 WARM_UP_STEPS = 100
+READ_ROWS = 2**14  # of a batch, where nothing but reading is measured
 RECIPE = """\
 version: 1
 name: larger
@@ -80,8 +86,19 @@ class TrainingResult:
     accuracy: float
 
 
-def make_table(folder: Path, rows: int, features: int, *, file_rows: int, group_rows: int) -> int:
-    """Write Parquet files of float32 columns around class means, a few rows labelled; returns their bytes.
+@dataclass(frozen=True)
+class ReadingResult:
+    """Results of reading an epoch: rows per second of all processes, and bytes that each has read."""
+
+    processes: int
+    rows_per_second: float
+    bytes: list[int]
+
+
+def make_table(
+    folder: Path, rows: int, features: int, *, file_rows: int, group_rows: int, format: str = "parquet"
+) -> int:
+    """Write files of float32 columns around class means, a few rows labelled; returns their bytes.
 
     Every file has another range of the same noise in each column, which is many times faster than new noise.
     """
@@ -100,14 +117,14 @@ def make_table(folder: Path, rows: int, features: int, *, file_rows: int, group_
             at = int(rng.integers(file_rows))
             columns[f"x{feature}"] = noise[feature, at : at + n] + means[classes, feature]
         labels = pa.DictionaryArray.from_arrays(pa.array(classes, pa.int8(), mask=hidden), names)
-        file = folder / f"rows-{number:05d}.parquet"
-        pq.write_table(
-            pa.table({**columns, "kind": labels.cast(pa.string())}),
-            file,
-            row_group_size=group_rows,
-            compression="none",
-            use_dictionary=["kind"],
-        )
+        table = pa.table({**columns, "kind": labels.cast(pa.string())})
+        file = folder / f"rows-{number:05d}.{format}"
+        if format == "csv":
+            pa_csv.write_csv(table, file)
+        else:
+            pq.write_table(
+                table, file, row_group_size=group_rows, compression="none", use_dictionary=["kind"]
+            )
         size += file.stat().st_size
     return size
 
@@ -182,9 +199,50 @@ def _processor_time(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def read_epoch(path: str, memory: float, rank: int, size: int, barrier: Any, results: Any) -> None:
+    """Read the share of a process in an epoch of a feature file; put seconds, rows and bytes into a queue."""
+    from flowgmm_cli.data.block_shuffle import BlockShuffle
+    from flowgmm_cli.data.store import FeatureFile, Store
+
+    file, none = FeatureFile(Path(path)), np.empty(0, dtype=np.int64)
+    sizes = {"left_out": none, "resident": none, "memory": int(memory * 2**30), "dim": file.width}
+    store = Store(rows=file.rows, width=file.width, dtype=file.dtype, read=file.read, **sizes)
+    shuffle = BlockShuffle(store, none, seed=0, rank=rank, world_size=size)
+    before, rows = _bytes_read(), 0
+    barrier.wait()
+    start = time.monotonic()
+    for position in range(0, len(shuffle) - READ_ROWS, READ_ROWS):
+        rows += len(shuffle.batch(0, position, READ_ROWS))
+    results.put((time.monotonic() - start, rows, _bytes_read() - before))
+    shuffle.close()
+
+
+def measure_reading(path: Path, memory: float, processes: int) -> ReadingResult:
+    """Read an epoch of a feature file in some processes at once."""
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(processes), context.Queue()
+    workers = [
+        context.Process(target=read_epoch, args=(str(path), memory, rank, processes, barrier, results))
+        for rank in range(processes)
+    ]
+    for worker in workers:
+        worker.start()
+    answers = [results.get() for _ in workers]
+    for worker in workers:
+        worker.join()
+    rows, seconds = sum(answer[1] for answer in answers), max(answer[0] for answer in answers)
+    return ReadingResult(processes, rows / seconds, [answer[2] for answer in answers])
+
+
+def _bytes_read() -> int:
+    lines = Path("/proc/self/io").read_text(encoding="utf-8").splitlines()
+    return int(dict(line.split(": ") for line in lines)["rchar"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--gigabytes", type=float, default=20.0, help="10^9 bytes of float32 cells")
+    parser.add_argument("--format", choices=["parquet", "csv"], default="parquet")
     parser.add_argument("--features", type=int, default=50)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch", type=int, default=1024)
@@ -206,7 +264,7 @@ def main() -> None:
         folder = Path(name)
         start = time.monotonic()
         shape = {"file_rows": min(args.file_rows, rows), "group_rows": args.group_rows}
-        size = make_table(folder / "all", rows, args.features, **shape)
+        size = make_table(folder / "all", rows, args.features, **shape, format=args.format)
         make_table(folder / "some", subset, args.features, **{**shape, "file_rows": subset})
         print(f"{rows:,} rows, {size / 1e9:.2f} GB, made in {time.monotonic() - start:.0f} s", flush=True)
 
@@ -217,6 +275,8 @@ def main() -> None:
             return train(what, folder / "all", rows, folder, {**words, "memory": args.memory})
 
         measured = [in_memory(), in_files("files"), in_memory(), in_files("again")]
+        (features,) = (folder / "cache").rglob("*.features")
+        reading = [measure_reading(features, args.memory, count) for count in (1, 1, 2)][1:]
     print(
         f"{'':8}{'rows':>14}{'set-up s':>10}{'ms/step':>9}{'cpu ms':>8}"
         f"{'peak MiB':>10}{'anon':>8}{'mapped':>8}{'accuracy':>10}"
@@ -234,6 +294,12 @@ def main() -> None:
         f"a step takes {ratio:.3f} of its time in memory, {cpu_ratio:.3f} of the CPU time; "
         f"peak {measured[1].peak_mib:,.0f} MiB"
     )
+    single, pair = reading
+    print(
+        f"one process reads {single.rows_per_second:,.0f} rows a second, two {pair.rows_per_second:,.0f}, "
+        f"{pair.rows_per_second / single.rows_per_second:.2f} times as many; of the bytes of one they read "
+        + " and ".join(f"{count / single.bytes[0]:.2f}" for count in pair.bytes)
+    )
     if args.json:
         figures = {
             "schema": SCHEMA,
@@ -241,6 +307,7 @@ def main() -> None:
             "ratio": ratio,
             "cpu_ratio": cpu_ratio,
             "measured": [asdict(result) for result in measured],
+            "reading": [asdict(result) for result in reading],
         }
         args.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
