@@ -51,10 +51,7 @@ class StoredRows:
 
     def __getitem__(self, index: Tensor | slice) -> Tensor:
         """Read rows as a tensor."""
-        rows = self._read(self.subset(index)._positions)
-        if self.device.type == "cuda":  # pinned memory is copied while the device works
-            return rows.pin_memory().to(self.device, non_blocking=True)
-        return rows.to(self.device)
+        return copy_to(self.device, self._read(self.subset(index)._positions))
 
     def to(self, device: torch.device) -> StoredRows:
         """Return the same rows with tensors on another device."""
@@ -63,6 +60,13 @@ class StoredRows:
 
 Matrix = Tensor | StoredRows
 """Rows in memory, or rows that are read on access."""
+
+
+def copy_to(device: torch.device, rows: Tensor) -> Tensor:
+    """Copy rows to a device."""
+    if device.type == "cuda":  # pinned memory is copied while the device works
+        return rows.pin_memory().to(device, non_blocking=True)
+    return rows.to(device)
 
 
 def load_tensor(rows: Matrix) -> Tensor:

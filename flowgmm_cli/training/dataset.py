@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.data.block_shuffle import BlockShuffle
-from flowgmm_cli.data.tensors import Tensors
+from flowgmm_cli.data.tensors import Tensors, copy_to
 from flowgmm_cli.seeds import derive_seed, generator
 from flowgmm_cli.training.distributed import Distributed
 
@@ -71,7 +71,7 @@ class Sampler:
         if self._shuffle is not None and self.batch_size and self.rows.store is not None:
             epoch, within = divmod(step, self.steps_per_epoch)
             rows = self._shuffle.batch(epoch, within * self.batch_size, self.batch_size)
-            return labelled, self.rows.store.to_tensors(rows.to(self.rows.labels.device))
+            return labelled, self.rows.store.to_tensors(copy_to(self.rows.labels.device, rows))
         return labelled, self.rows[group.shard(self.unlabelled(step))]
 
     def labelled(self, step: int) -> Tensor:

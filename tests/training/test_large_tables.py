@@ -25,6 +25,7 @@ from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run, create_run
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt
 from flowgmm_cli.training.dataset import Pool, Sampler
+from flowgmm_cli.training.distributed import Distributed
 from flowgmm_cli.training.fit_job import TrainContext
 from flowgmm_cli.training.pipeline import train
 from flowgmm_cli.training.prepare import prepare
@@ -129,9 +130,9 @@ def test_interrupted_within_a_buffer_it_ends_as_if_it_had_not_been(
     same_outcome(straight, halting)
 
 
-def sampler(made: Recipe, *, pool: Pool = "all") -> Sampler:
+def sampler(made: Recipe, *, pool: Pool = "all", group: Distributed | None = None) -> Sampler:
     data = prepare(made, DataContext())
-    return Sampler(data.train, batch_size=64, labelled_batch_size=16, seed=0, pool=pool)
+    return Sampler(data.train, batch_size=64, labelled_batch_size=16, seed=0, pool=pool, group=group)
 
 
 def test_every_process_draws_the_same_batches_in_whatever_order(make: Make) -> None:
@@ -145,6 +146,18 @@ def test_every_process_draws_the_same_batches_in_whatever_order(make: Make) -> N
         assert unlabelled.x.shape == (64, 3)
     first.close()
     other.close()
+
+
+def test_a_step_has_the_same_rows_in_another_number_of_processes(make: Make) -> None:
+    alone, *pair = (sampler(make(), group=Distributed(rank, size)) for rank, size in ((0, 1), (0, 2), (1, 2)))
+    for step in (0, 5, alone.steps_per_epoch - 1, alone.steps_per_epoch + 3):
+        whole = alone.batch(step)
+        parts = [item.batch(step) for item in pair]
+        for index in range(2):
+            together = torch.cat([part[index].x for part in parts])
+            assert sorted(together.tolist()) == sorted(whole[index].x.tolist())
+    for item in (alone, *pair):
+        item.close()
 
 
 def test_rows_with_a_visible_label_are_drawn_if_the_pool_has_them(make: Make) -> None:

@@ -37,6 +37,7 @@ from flowgmm_cli.errors import DataError, RecipeError
 _GIB = 2**30
 _HEAD_BATCHES = 8  # of a table that is read in chunks; its columns are inferred from these
 _RATIO = 4  # of a compressed file, a guess
+_MAX_GROWTH = 16  # of a file in memory
 _HELD_OUT_BYTES = 2**26  # test or validation rows that fit in memory with any budget
 
 
@@ -53,10 +54,8 @@ class CsvSource:
         """Read the files and infer the kinds of columns; training rows beyond `memory` are read in chunks."""
         config = self._config
         reader = self._open(config.path)
-        if reader.files:
-            head = self._read_head(reader)
-            if (size := self._memory_bytes(reader, head)) > config.memory * _GIB:
-                return self._load_in_chunks(reader, head, size)
+        if (size := self._memory_bytes(reader)) > config.memory * _GIB:
+            return self._load_in_chunks(reader, size)
         train = load_table(reader, on_error=config.on_error, note=self._notes.append)
         return self._load_in_memory({"train": train, **self._read_held_out()})
 
@@ -72,8 +71,7 @@ class CsvSource:
             if path is None:
                 continue
             reader = self._open(path)
-            size = self._memory_bytes(reader, self._read_head(reader)) if reader.files else 0
-            if size > max(config.memory * _GIB, _HELD_OUT_BYTES):
+            if self._memory_bytes(reader) > max(config.memory * _GIB, _HELD_OUT_BYTES):
                 raise DataError(
                     f"{path}: the {split} rows would take more than data.memory ({config.memory:g} GiB), "
                     "and only training rows can be read in chunks",
@@ -88,23 +86,25 @@ class CsvSource:
         parts = [faulty.drop(batch)[0] for batch in islice(reader.batches(), _HEAD_BATCHES)]
         return Table(concatenate(parts), reader.class_names, reader.name)
 
-    def _memory_bytes(self, reader: TableReader, head: Table) -> int:
-        """Estimate the bytes of the input columns in memory from the first rows."""
+    def _memory_bytes(self, reader: TableReader) -> int:
+        """Estimate the bytes of the input columns in memory from the first rows; 0 if they are few anyway."""
         config = self._config
+        size = sum(stamp.size for stamp in reader.files)
+        if size * _MAX_GROWTH <= config.memory * _GIB:
+            return 0
+        head = self._read_head(reader).data
         used = {*(config.features or ()), *_as_list(config.text)}
         if not used:
             used = set(reader.names) - {config.label, str(config.id), *config.drop}
         rows = reader.rows
         if rows is None:
-            size = sum(
-                stamp.size * (_RATIO if stamp.path.suffix in COMPRESSED else 1) for stamp in reader.files
-            )
-            rows = size // max(1, text_bytes(head.data))
-        return rows * sum(cell_bytes(head.data[name]) for name in used if name in head.names)
+            packed = any(stamp.path.suffix in COMPRESSED for stamp in reader.files)
+            rows = size * (_RATIO if packed else 1) // max(1, text_bytes(head))
+        return rows * sum(cell_bytes(head[name]) for name in used if name in head.column_names)
 
-    def _load_in_chunks(self, reader: TableReader, head: Table, size: int) -> SourceData:
+    def _load_in_chunks(self, reader: TableReader, size: int) -> SourceData:
         """Return a source whose training rows are read in chunks; other splits are read."""
-        config = self._config
+        config, head = self._config, self._read_head(reader)
         for name, key in (
             (config.label, "label"),
             (config.id, "id"),
