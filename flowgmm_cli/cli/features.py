@@ -94,19 +94,19 @@ def features(
         rows = read_first_rows(reader, max(n, _REFERENCE_ROWS))
         x = trained.preprocessor.apply(rows, session.context).x
         amounts, ids = np.linspace(-reach, reach, steps).tolist(), rows.ids[:n]
-        effect = perturb_channel(
+        changed, channel, deviation = perturb_channel(
             layers, x[:n], layer, channel, amounts, reference=x, extent=where, site=site, ids=ids
         )
     step, position = layers[layer], ""
     if len(step.shape) > 1:
         position = f", {where}"
     description = (
-        f"layer {layer} ({step.name}), channel {effect.channel}{position}; "
-        f"in its standard deviations of {effect.standard_deviation:.3g}"
+        f"layer {layer} ({step.name}), channel {channel}{position}; "
+        f"in its standard deviations of {deviation:.3g}"
     )
     if save or not as_json:
         labels: dict[str, Any] = {"mode": "features", "subtitle": description}
-        sample_output.write_samples(effect.rows, {}, save or "-", format_, **labels)
+        sample_output.write_samples(changed, {}, save or "-", format_, **labels)
     if as_json:
         output.print_json(
             {
@@ -115,11 +115,11 @@ def features(
                 "layer": layer,
                 "name": step.name,
                 "shape": list(step.shape),
-                "channel": effect.channel,
-                "standard_deviation": effect.standard_deviation,
-                "n": len(effect.rows),
+                "channel": channel,
+                "standard_deviation": deviation,
+                "n": len(changed),
                 "saved": save,
-                "rows": sample_output.rows_to_dicts(effect.rows, {}),
+                "rows": sample_output.rows_to_dicts(changed, {}),
             }
         )
     output.note(description)

@@ -274,10 +274,6 @@ class FlowGMMClassifier(
         return self
 
     def _encode(self, X: Any) -> ScoreInputs:  # noqa: N803
-        tensors = self._preprocess(X)  # raises if there is no model yet
-        return self.trained_.encode_rows(tensors)
-
-    def _preprocess(self, X: Any) -> Tensors:  # noqa: N803
         check_is_fitted(self)
         x = validate_data(self, X, dtype=np.float64, reset=False)
         rows = _rows(x, np.full(len(x), -1, dtype=np.int64))
@@ -285,7 +281,7 @@ class FlowGMMClassifier(
         features = torch.from_numpy(preprocessor.feature_encoder.transform(rows, DataContext()))
         with torch.no_grad():
             x, log_det = preprocessor.transforms(features)
-        return Tensors(x, torch.from_numpy(rows.labels), log_det, rows.ids)
+        return self.trained_.encode_rows(Tensors(x, log_det=log_det))
 
 
 def _rows(x: Matrix, codes: npt.NDArray[np.int64]) -> Rows:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -47,24 +46,23 @@ def evaluate_run(
         RunError: the run has no model.
         DataError: the data is missing, or the split has no labels.
     """
-    data = load_held_out(run, split=split, context=context, warn=warn)
-    trained, labels = data.trained, data.split.labels.numpy()
-    outputs = trained.encode_rows(data.split)
+    trained, rows, held_out = load_held_out(run, split=split, context=context, warn=warn)
+    labels, outputs = held_out.labels.numpy(), trained.encode_rows(held_out)
     log_probabilities = outputs.log_posterior.numpy()
     baselines = None
     if with_baselines:
-        train = trained.preprocessor.apply(data.rows.train, context)
+        train = trained.preprocessor.apply(rows.train, context)
         baselines = run_baselines(
             train.x.numpy(),
             train.labels.numpy(),
-            data.split.x.numpy()[labels >= 0],
+            held_out.x.numpy()[labels >= 0],
             labels[labels >= 0],
             seed=trained.recipe.run.seed,
             progress=progress,
         )
-    chosen = data.rows.test if split == "test" else data.rows.val
+    chosen = rows.test if split == "test" else rows.val
     if chosen is not None:
-        stored = collect_predictions(chosen, data.rows.columns, log_probabilities, trained.class_names)
+        stored = collect_predictions(chosen, rows.columns, log_probabilities, trained.class_names)
         stored.save(run.path / "eval" / f"{split}.npz")
     density, pixels = outputs.log_density.numpy(), trained.preprocessor.pixels
     return evaluate(split, log_probabilities, density, labels, trained.class_names, baselines, pixels=pixels)
@@ -109,19 +107,13 @@ def evaluate_scores(scores: Scores, name: str, *, pixels: int | None = None) -> 
     return dataclasses.replace(result, classification=dataclasses.replace(result.classification, nll=nll))
 
 
-@dataclass(frozen=True)
-class HeldOutRows:
-    """A trained model, all rows of its run, and the held-out ones, preprocessed, with their labels."""
-
-    trained: TrainedModel
-    rows: SplitRows
-    split: Tensors
-
-
 def load_held_out(
     run: Run, *, split: str, context: DataContext, warn: Callable[[str], None] = lambda text: None
-) -> HeldOutRows:
-    """Load a finished run's model and its `test` or `val` rows; arguments and errors as in `evaluate_run`."""
+) -> tuple[TrainedModel, SplitRows, Tensors]:
+    """Load a finished run's model, all its rows, and the preprocessed `test` or `val` rows.
+
+    Arguments and errors are those of `evaluate_run`.
+    """
     if not (run.path / "model.json").is_file():
         raise RunError(
             f"run {run.path} has no model yet; its status is {run.info().get('status')}",
@@ -140,4 +132,4 @@ def load_held_out(
             f"this run has no labelled {split} rows",
             hint="data.split.test makes a test split; data.split.val_labels uses labels of the held-out rows",
         )
-    return HeldOutRows(trained, rows, trained.preprocessor.apply(chosen, context))
+    return trained, rows, trained.preprocessor.apply(chosen, context)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -75,15 +75,6 @@ class FlowLayers:
         return state
 
 
-@dataclass(frozen=True)
-class ChannelEffect:
-    """Rows with a channel changed, for each input row one of each amount, which is the column `amount`."""
-
-    rows: GeneratedRows
-    channel: int
-    standard_deviation: float
-
-
 def perturb_channel(
     layers: FlowLayers,
     x: Tensor,
@@ -95,7 +86,7 @@ def perturb_channel(
     extent: Extent = "bump",
     site: tuple[int, int] | None = None,
     ids: npt.NDArray[Any] | None = None,
-) -> ChannelEffect:
+) -> tuple[GeneratedRows, int, float]:
     """Change one channel of some rows by several amounts.
 
     Args:
@@ -108,6 +99,9 @@ def perturb_channel(
         extent: shape of delta.
         site: row and column of delta in the layer; the middle by default.
         ids: names of the rows.
+
+    Returns:
+        For each row one of each amount (column `amount`), the channel, and its standard deviation.
 
     Raises:
         RunFailedError: an inverse is not finite.
@@ -136,7 +130,7 @@ def perturb_channel(
         ids=np.repeat(names, len(amounts)),
         amount=np.tile(np.asarray(amounts, dtype=np.float64), len(x)),
     )
-    return ChannelEffect(rows, channel, float(deviations[channel]))
+    return rows, channel, float(deviations[channel])
 
 
 def perturbation_mask(shape: tuple[int, ...], extent: Extent, site: tuple[int, int] | None = None) -> Tensor:

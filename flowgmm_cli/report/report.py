@@ -120,18 +120,18 @@ def write_plots(run: Run, evaluation: Evaluation, *, context: DataContext) -> li
     Raises:
         DataError: the data cannot be read any more.
     """
-    held = load_held_out(run, split=evaluation.split, context=context)
+    trained, rows, held_out = load_held_out(run, split=evaluation.split, context=context)
     figures: dict[str, Figure] = {
         "reliability": predictions.reliability_figure(evaluation.classification),
         "confusion": predictions.confusion_figure(evaluation.classification),
     }
-    if held.trained.preprocessor.dim >= 2:
-        members = len(held.trained.model.parts)
+    if trained.preprocessor.dim >= 2:
+        members = len(trained.model.parts)
         title = "Latent space" if members == 1 else f"Latent space of the first of {members} members"
-        rows = held.trained.encode_rows(held.split)
-        latents = latent.latent_rows(held.trained, rows, held.split.labels.numpy())
+        encoded = trained.encode_rows(held_out)
+        latents = latent.latent_rows(trained, encoded, held_out.labels.numpy())
         figures["latent"] = latent.latent_figure(latents, title=title)
-    plane = latent.predict_plane(held.trained, held.rows.train)
+    plane = latent.predict_plane(trained, rows.train)
     if plane is not None:
         figures["regions"] = latent.regions_figure(plane)
     paths = {name: run.path / "eval" / f"{evaluation.split}-{name}.png" for name in figures}

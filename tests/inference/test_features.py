@@ -38,17 +38,19 @@ def test_only_the_channel_changes_and_by_its_standard_deviation(make_imaged: Any
     imaged = make_imaged("grey")
     layers, x = FlowLayers(imaged.trained), imaged.x
     number = len(layers.steps) - 1
-    found = perturb_channel(layers, x[:2], number, 1, AMOUNTS, reference=x, extent=extent, site=(1, 0))
-    assert found.rows.rows.extras["amount"].tolist() == [-2, 0, 2] * 2
-    assert found.rows.rows.ids.tolist() == ["1"] * 3 + ["2"] * 3
+    found, _, deviation = perturb_channel(
+        layers, x[:2], number, 1, AMOUNTS, reference=x, extent=extent, site=(1, 0)
+    )
+    assert found.rows.extras["amount"].tolist() == [-2, 0, 2] * 2
+    assert found.rows.ids.tolist() == ["1"] * 3 + ["2"] * 3
     shape = layers[number].shape
     states = layers.forward(x, number)
     own = states[:, : 8 * 2 * 2].reshape(-1, 8, 2, 2)[:, 1]
-    assert found.standard_deviation == pytest.approx(float(np.std(own.numpy(), ddof=1)), rel=1e-5)
-    moved = layers.forward(found.rows.x, number).reshape(2, 3, -1)
+    assert deviation == pytest.approx(float(np.std(own.numpy(), ddof=1)), rel=1e-5)
+    moved = layers.forward(found.x, number).reshape(2, 3, -1)
     change = moved - states[:2, None]
     expected = torch.zeros(shape)
-    expected[1] = perturbation_mask(shape, extent, (1, 0)) * found.standard_deviation
+    expected[1] = perturbation_mask(shape, extent, (1, 0)) * deviation
     for place, amount in enumerate(AMOUNTS):
         torch.testing.assert_close(
             change[:, place, :32], (amount * expected).reshape(1, -1).expand(2, -1), rtol=0, atol=1e-3
@@ -60,8 +62,8 @@ def test_amount_zero_reconstructs_the_images(make_imaged: Any) -> None:
     for kind in ("grey", "colour", "vector", "vector colour"):
         imaged = make_imaged(kind)
         layers = FlowLayers(imaged.trained)
-        found = perturb_channel(layers, imaged.x[:3], 5, 0, [0.0], reference=imaged.x)
-        cells = found.rows.rows.columns["photo"]
+        found, *_ = perturb_channel(layers, imaged.x[:3], 5, 0, [0.0], reference=imaged.x)
+        cells = found.rows.columns["photo"]
         np.testing.assert_array_equal(cells, imaged.rows.columns["photo"][:3])
 
 
@@ -69,9 +71,9 @@ def test_the_default_channel_has_the_largest_standard_deviation(make_trained: An
     trained = make_trained()
     layers = FlowLayers(trained)
     x = torch.randn(50, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 7.0])
-    found = perturb_channel(layers, x[:1], 0, None, [1.0], reference=x)
-    assert found.channel == 1
-    torch.testing.assert_close(found.rows.x[0], x[0] + torch.tensor([0.0, float(x[:, 1].std())]))
+    found, channel, _ = perturb_channel(layers, x[:1], 0, None, [1.0], reference=x)
+    assert channel == 1
+    torch.testing.assert_close(found.x[0], x[0] + torch.tensor([0.0, float(x[:, 1].std())]))
 
 
 def test_a_bump_decreases_around_its_site() -> None:
