@@ -9,8 +9,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+
+from flowgmm_cli.data.store import write_features
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
@@ -76,14 +79,22 @@ def test_steps_of_large_tables_are_compared_with_steps_in_memory(
 
     def train(what: str, path: Path, rows: int, folder: Path, words: dict[str, object]) -> Any:
         assert sum(pq.read_metadata(file).num_rows for file in path.iterdir()) == rows
+        (folder / "cache").mkdir(exist_ok=True)
+        (folder / "cache" / "x.features").touch()
         return training.TrainingResult(what, rows, 0.1, next(times), 1.0, 300.0, 200.0, 100.0, 0.9)
 
+    def measure_reading(path: Path, memory: float, processes: int) -> Any:
+        return training.ReadingResult(processes, 1e6 * processes, [1000 // processes] * processes)
+
     monkeypatch.setattr(training, "train", train)
+    monkeypatch.setattr(training, "measure_reading", measure_reading)
     words = ["--gigabytes", "0.0002", "--features", "5", "--subset", "500", "--folder", str(tmp_path)]
     measured = results_of(training, monkeypatch, tmp_path, *words)
     assert [result["what"] for result in measured] == ["memory", "files", "memory", "again"]
     assert [result["rows"] for result in measured] == [500, 10_000, 500, 10_000]
-    assert "a step takes 1.500 of its time in memory" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "a step takes 1.500 of its time in memory" in printed
+    assert "2.00 times as many; of the bytes of one they read 0.50 and 0.50" in printed
     assert not list(tmp_path.glob("flowgmm-rows-*"))
 
 
@@ -105,6 +116,14 @@ def test_memory_of_inference_is_flat(inference: Any, tmp_path: Path) -> None:
         assert many.rows_per_second > 0
         lines = (tmp_path / f"{verb}.csv").read_bytes().count(b"\n")
         assert lines == MANY + 1
+
+
+@pytest.mark.slow
+def test_each_of_two_processes_reads_half_of_the_features(training: Any, tmp_path: Path) -> None:
+    parts = ((np.zeros((50_000, 20), np.float32), np.arange(50_000, dtype=np.uint64)) for _ in range(8))
+    write_features(tmp_path / "x.features", (400_000, 20), np.float32, parts)
+    one, two = (training.measure_reading(tmp_path / "x.features", 0.05, count) for count in (1, 2))
+    assert [count / one.bytes[0] for count in two.bytes] == pytest.approx([0.5, 0.5], abs=0.05)
 
 
 @pytest.mark.slow
