@@ -206,14 +206,20 @@ def read_epoch(path: str, memory: float, rank: int, size: int, barrier: Any, res
 
     file, none = FeatureFile(Path(path)), np.empty(0, dtype=np.int64)
     sizes = {"left_out": none, "resident": none, "memory": int(memory * 2**30), "dim": file.width}
-    store = Store(rows=file.rows, width=file.width, dtype=file.dtype, read=file.read, **sizes)
+    read: list[int] = []
+
+    def count(start: int, stop: int) -> Any:
+        read.append((stop - start) * file.width * file.dtype.itemsize)
+        return file.read(start, stop)
+
+    store = Store(rows=file.rows, width=file.width, dtype=file.dtype, read=count, **sizes)
     shuffle = BlockShuffle(store, none, seed=0, rank=rank, world_size=size)
-    before, rows = _bytes_read(), 0
+    rows = 0
     barrier.wait()
     start = time.monotonic()
     for position in range(0, len(shuffle) - READ_ROWS, READ_ROWS):
         rows += len(shuffle.batch(0, position, READ_ROWS))
-    results.put((time.monotonic() - start, rows, _bytes_read() - before))
+    results.put((time.monotonic() - start, rows, sum(read)))
     shuffle.close()
 
 
@@ -232,11 +238,6 @@ def measure_reading(path: Path, memory: float, processes: int) -> ReadingResult:
         worker.join()
     rows, seconds = sum(answer[1] for answer in answers), max(answer[0] for answer in answers)
     return ReadingResult(processes, rows / seconds, [answer[2] for answer in answers])
-
-
-def _bytes_read() -> int:
-    lines = Path("/proc/self/io").read_text(encoding="utf-8").splitlines()
-    return int(dict(line.split(": ") for line in lines)["rchar"])
 
 
 def main() -> None:
