@@ -1,31 +1,32 @@
-"""Embeddings of texts, kept on disk by content.
+"""The user's cache: arrays in files, and embeddings of texts by content.
 
-A cache holds one folder per encoder (a digest of its `cache_key`) and in it parts: npy files of records
-`(digest of the text, vector)`. A part is named by the digest of its own bytes and is written under another
-name first, so that a half-written or damaged file is never taken for a part and two processes that write at
-the same time do no harm. Nothing is ever unpickled.
+A file is whole or absent, and its checksums show damage. Nothing is ever unpickled. Embeddings have one
+folder per encoder (a digest of its `cache_key`), with files of the digests of texts and their vectors.
 """
 
 from __future__ import annotations
 
-import io
+import json
 import os
-from collections.abc import Iterator, Sequence
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import platformdirs
 
 from flowgmm_cli.api import DataContext, Encoder, iterate_batches
-from flowgmm_cli.files import write_bytes
+from flowgmm_cli.data.array_types import Array
+from flowgmm_cli.files import atomic_write
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
+Arrays = Mapping[str, Array]
+"""Name -> array of numbers, or of strings and None (dtype object)."""
 
 _CHUNK = 2048  # texts between two reports of progress
 _PART = 65_536  # texts in one file
+_NUMBERS, _TEXTS = "numbers ", "texts "
 
 
 def user_cache_dir() -> Path:
@@ -33,6 +34,45 @@ def user_cache_dir() -> Path:
     if folder := os.environ.get("FLOWGMM_CACHE_DIR"):
         return Path(folder).expanduser()
     return platformdirs.user_cache_path("flowgmm", appauthor=False)
+
+
+def cache_folder(context: DataContext, name: str) -> Path:
+    """Return a folder of the user's cache, which need not exist."""
+    return (Path(context.cache_dir) if context.cache_dir else user_cache_dir()) / name
+
+
+def write_arrays(path: Path, arrays: Arrays) -> None:
+    """Write arrays to a file. Raises `OSError` if it cannot be written."""
+    with atomic_write(path) as stream:
+        np.savez(stream, **dict(_to_numbers(arrays)))  # type: ignore[arg-type]
+
+
+def read_arrays(path: Path) -> Arrays | None:
+    """Return the arrays of a file; None if it is missing or damaged."""
+    arrays: dict[str, Array] = {}
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            for name in file.files:
+                array = file[name]
+                if name.startswith(_TEXTS):
+                    array = np.array(json.loads(array.tobytes()), dtype=object)
+                arrays[name.removeprefix(_TEXTS).removeprefix(_NUMBERS)] = array
+    except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile):
+        return None
+    return arrays
+
+
+def newest_first(paths: Iterable[Path]) -> list[Path]:
+    """Sort files by the time of their last use. Raises `OSError` if another process removes one."""
+    return sorted(paths, key=lambda path: -path.stat().st_mtime)
+
+
+def _to_numbers(arrays: Arrays) -> Iterator[tuple[str, Array]]:
+    for name, array in arrays.items():
+        if array.dtype == object:
+            yield _TEXTS + name, np.frombuffer(json.dumps(array.tolist()).encode(), dtype=np.uint8)
+        else:
+            yield _NUMBERS + name, array
 
 
 def encode(encoder: Encoder, texts: Sequence[str], context: DataContext) -> npt.NDArray[np.float32]:
@@ -45,8 +85,7 @@ def encode(encoder: Encoder, texts: Sequence[str], context: DataContext) -> npt.
     distinct = list(dict.fromkeys(texts))
     folder = None
     if key is not None:
-        base = Path(context.cache_dir) if context.cache_dir else user_cache_dir()
-        folder = base / "embeddings" / blake2b(key.encode(), digest_size=16).hexdigest()
+        folder = cache_folder(context, "embeddings") / blake2b(key.encode(), digest_size=16).hexdigest()
     vectors = _encode_distinct(encoder, distinct, folder, context)
     position = {text: row for row, text in enumerate(distinct)}
     return vectors[[position[text] for text in texts]]
@@ -58,19 +97,17 @@ def _encode_distinct(
     vectors = np.empty((len(texts), encoder.dim), dtype=np.float32)
     digests = [blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest() for text in texts]
     missing = dict(zip(digests, range(len(texts)), strict=True))
-    for part in _parts(folder, encoder.dim) if folder is not None else ():
+    for keys, known in _parts(folder, encoder.dim) if folder is not None else ():
         if not missing:
             break
-        if _same_texts(part, digests):  # as they were when it was written
-            return np.ascontiguousarray(part["vector"])
+        if keys.tobytes() == b"".join(digests):  # the texts as they were when it was written
+            return known
         hits = [
-            (row, at)
-            for at, digest in enumerate(part["key"].tolist())
-            if (row := missing.pop(digest, -1)) >= 0
+            (row, at) for at, digest in enumerate(map(bytes, keys)) if (row := missing.pop(digest, -1)) >= 0
         ]
         if hits:
             rows, places = np.array(hits).T
-            vectors[rows] = part["vector"][places]
+            vectors[rows] = known[places]
 
     fresh = np.array(list(missing.values()), dtype=np.int64)
     for batch in iterate_batches(len(fresh), _CHUNK):
@@ -81,47 +118,22 @@ def _encode_distinct(
     if folder is not None and len(fresh):
         try:
             for batch in iterate_batches(len(fresh), _PART):
-                _write_part(folder, [digests[row] for row in fresh[batch]], vectors[fresh[batch]])
+                joined = b"".join(digests[row] for row in fresh[batch])
+                path = folder / f"{blake2b(joined, digest_size=16).hexdigest()}.npz"
+                part = {"keys": np.frombuffer(joined, dtype=np.uint8).reshape(-1, 16)}
+                write_arrays(path, part | {"vectors": vectors[fresh[batch]]})
         except OSError as error:
             context.note(f"vectors of texts are not kept: {folder} cannot be written ({error.strerror})")
     return vectors
 
 
-def _same_texts(part: npt.NDArray[np.void], digests: Sequence[bytes]) -> bool:
-    return len(part) == len(digests) and part["key"].tobytes() == b"".join(digests)
-
-
-def _record(dim: int) -> np.dtype[np.void]:
-    return np.dtype([("key", "V16"), ("vector", "<f4", (dim,))])
-
-
-def _parts(folder: Path, dim: int) -> Iterator[npt.NDArray[np.void]]:
-    """Yield the sound parts of a folder, newest first; damaged ones are passed over."""
+def _parts(folder: Path, dim: int) -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]]:
+    """Yield digests `(n, 16)` and vectors `(n, dim)` of the sound files of a folder, newest first."""
     try:
-        files = sorted(folder.glob("*.npy"), key=lambda file: -file.stat().st_mtime)
-    except OSError:  # another process may be tidying up
+        files = newest_first(folder.glob("*.npz"))
+    except OSError:
         return
     for file in files:
-        try:
-            content = file.read_bytes()
-            if file.stem != _digest(content):
-                continue
-            part = np.load(io.BytesIO(content), allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            continue
-        if part.dtype == _record(dim):
-            yield part
-
-
-def _write_part(folder: Path, digests: Sequence[bytes], vectors: npt.NDArray[np.float32]) -> None:
-    part = np.empty(len(digests), dtype=_record(vectors.shape[1]))
-    part["key"] = np.array(digests, dtype="V16")
-    part["vector"] = vectors
-    buffer = io.BytesIO()
-    np.save(buffer, part, allow_pickle=False)
-    content = buffer.getvalue()
-    write_bytes(folder / f"{_digest(content)}.npy", content)
-
-
-def _digest(content: bytes) -> str:
-    return blake2b(content, digest_size=16).hexdigest()
+        part = read_arrays(file)
+        if part is not None and part.keys() == {"keys", "vectors"} and part["vectors"].shape[1:] == (dim,):
+            yield part["keys"], part["vectors"]

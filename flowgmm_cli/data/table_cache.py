@@ -8,29 +8,21 @@ miss the cache. A result may contain rows of the data set. Nothing is ever unpic
 from __future__ import annotations
 
 import contextlib
-import json
 import time
-import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.data.array_types import Array
-from flowgmm_cli.data.cache import user_cache_dir
-from flowgmm_cli.files import atomic_write
-
-Arrays = Mapping[str, Array]
-"""Name -> array of numbers, or of strings and None (dtype object)."""
+from flowgmm_cli.data.cache import Arrays, cache_folder, newest_first, read_arrays, write_arrays
 
 MAX_FILES = {".npz": 24, ".features": 2}
 """Maximum number of results and of feature files of a table; the newest stay."""
 MAX_FEATURE_FILES = 4
 """Maximum number of feature files of all tables."""
 _FORMAT = "3"  # changes when the same key and files give other results
-_NUMBERS, _TEXTS = "numbers ", "texts "
 _ABANDONED = 3600  # seconds since the last write to a temporary file of a process that is gone
 
 
@@ -44,9 +36,8 @@ class TableCache:
     """
 
     def __init__(self, context: DataContext, where: str, files: Iterable[object]) -> None:
-        base = Path(context.cache_dir) if context.cache_dir else user_cache_dir()
         self._context = context
-        self.folder = base / "features" / digest([str(Path(where).expanduser().absolute())])
+        self.folder = cache_folder(context, "features") / digest([str(Path(where).expanduser().absolute())])
         self._files = digest(files)
 
     def path(self, key: Sequence[object], suffix: str) -> Path:
@@ -67,15 +58,14 @@ class TableCache:
     def load(self, key: Sequence[object]) -> Arrays | None:
         """Return the cached result for a key; None if it is missing or damaged."""
         path = self.path(key, ".npz")
-        if (cached := _read(path)) is not None:
+        if (cached := read_arrays(path)) is not None:
             touch(path)
         return cached
 
     def save(self, key: Sequence[object], result: Arrays) -> None:
         """Cache a result; a folder that cannot be written causes a note."""
         try:
-            with atomic_write(self.path(key, ".npz")) as stream:
-                np.savez(stream, **dict(_encode(result)))  # type: ignore[arg-type]
+            write_arrays(self.path(key, ".npz"), result)
         except OSError as error:
             self._context.note(
                 f"statistics of all rows are not cached: {self.folder} cannot be written ({error.strerror})"
@@ -87,8 +77,8 @@ class TableCache:
         with contextlib.suppress(OSError):  # another process may remove the same files
             old = {path for path in self.folder.glob("*.*") if not path.name.startswith((self._files, "."))}
             for suffix, most in MAX_FILES.items():
-                old |= set(_newest_first(self.folder.glob(f"{self._files}*{suffix}"))[most:])
-            old |= set(_newest_first(self.folder.parent.glob("*/*.features"))[MAX_FEATURE_FILES:])
+                old |= set(newest_first(self.folder.glob(f"{self._files}*{suffix}"))[most:])
+            old |= set(newest_first(self.folder.parent.glob("*/*.features"))[MAX_FEATURE_FILES:])
             old |= {
                 path
                 for path in self.folder.parent.glob("*/.*.tmp")
@@ -115,30 +105,3 @@ def digest(parts: Iterable[object]) -> str:
             total.update(repr(part).encode("utf-8", "surrogatepass"))
         total.update(b"\0")
     return total.hexdigest()
-
-
-def _newest_first(paths: Iterable[Path]) -> list[Path]:
-    return sorted(paths, key=lambda path: -path.stat().st_mtime)
-
-
-def _encode(arrays: Arrays) -> Iterator[tuple[str, Array]]:
-    for name, array in arrays.items():
-        if array.dtype == object:
-            yield _TEXTS + name, np.frombuffer(json.dumps(array.tolist()).encode(), dtype=np.uint8)
-        else:
-            yield _NUMBERS + name, array
-
-
-def _read(path: Path) -> Arrays | None:
-    """Return the arrays of a file; None if it is missing or its checksums show damage."""
-    arrays: dict[str, Array] = {}
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            for name in file.files:
-                array = file[name]
-                if name.startswith(_TEXTS):
-                    array = np.array(json.loads(array.tobytes()), dtype=object)
-                arrays[name.removeprefix(_TEXTS).removeprefix(_NUMBERS)] = array
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
-        return None
-    return arrays

@@ -8,7 +8,6 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from pathlib import Path
 from typing import Literal, cast
 
 import numpy as np
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from flowgmm_cli.api import Component, DataConfig, DataContext, Rows, TextView, TextViewConfig, View
 from flowgmm_cli.bijection import Sequential
-from flowgmm_cli.data.cache import user_cache_dir
+from flowgmm_cli.data.cache import cache_folder
 from flowgmm_cli.data.images.format import image_shape
 from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.data.tensors import Tensors, TextCopies, load_tensor
@@ -184,10 +183,9 @@ def encode_text_copies(
             # a cache folder of its own keeps unchanged texts quick to look up
             description = f"{json.dumps([change.to_dict() for change in changes])} {seed}"
             digest = blake2b(description.encode(), digest_size=16).hexdigest()
-            base = Path(context.cache_dir) if context.cache_dir else user_cache_dir()
             split = preprocessor.apply(
                 _change_texts(rows, changes, preprocessor, np.random.default_rng(seed)),
-                dataclasses.replace(context, cache_dir=str(base / "views" / digest)),
+                dataclasses.replace(context, cache_dir=str(cache_folder(context, "views") / digest)),
                 with_inputs=bool(select_level("inputs", listed)),
             )
             encoded.append(split.x if split.inputs is None else split.inputs)

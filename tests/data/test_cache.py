@@ -26,7 +26,7 @@ class Counting:
 
 
 def parts(context):
-    return sorted(Path(context.cache_dir).rglob("*.npy"))
+    return sorted(Path(context.cache_dir).rglob("*.npz"))
 
 
 def test_each_distinct_text_is_encoded_once_ever(context):
@@ -61,13 +61,14 @@ def test_a_damaged_part_is_passed_over_and_replaced(context, damage):
         case "truncate":
             content = content[: len(content) // 2]
         case "flip":
-            content[-5] ^= 0x10
+            content[len(content) // 2] ^= 0x10
         case "empty":
             content = bytearray()
         case "foreign":
             content = bytearray(b"not an npy file at all")
         case "pickle":
-            np.save(part, np.array([{"a": 1}], dtype=object), allow_pickle=True)
+            with part.open("wb") as stream:
+                np.save(stream, np.array([{"a": 1}], dtype=object), allow_pickle=True)
             content = bytearray(part.read_bytes())
     part.write_bytes(content)
     again = Counting()

@@ -13,6 +13,7 @@ import numpy as np
 
 from flowgmm_cli.api import DataContext, iterate_batches
 from flowgmm_cli.data.array_types import Bytes, Positions
+from flowgmm_cli.data.cache import Arrays
 from flowgmm_cli.data.images.decode import UnreadableError, read_header
 from flowgmm_cli.data.images.encoded_images import (
     EncodedImages,
@@ -26,7 +27,7 @@ from flowgmm_cli.data.images.lazy_pixels import LazyPixels
 from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.readers.row_errors import FaultyRows, RowError
 from flowgmm_cli.data.store import FeatureFile, Hashes, require_space, write_features
-from flowgmm_cli.data.table_cache import Arrays, TableCache, touch
+from flowgmm_cli.data.table_cache import TableCache, touch
 from flowgmm_cli.errors import DataError
 
 _BATCH_IMAGES = 256
