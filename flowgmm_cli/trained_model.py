@@ -223,12 +223,7 @@ def build_model(
 
 
 def build_flow(component: Component, shape: tuple[int, ...], generator: torch.Generator) -> torch.nn.Module:
-    """Build a flow of vectors; a flow of images is wrapped into one.
-
-    Args:
-        component: the recipe's `flow`.
-        shape: shape of a row, `(D,)` or `(channels, height, width)`.
-        generator: random numbers for the weights.
+    """Build a flow of rows `(D,)` or `(channels, height, width)`; one of images is wrapped as one of vectors.
 
     Raises:
         RecipeError: the flow takes images, and the rows are vectors.

@@ -27,15 +27,7 @@ def launch_training(
     *,
     as_json: bool,
 ) -> None:
-    """Create the run, and start processes that resume it.
-
-    Args:
-        recipe: recipe of a new run.
-        resume: the run to resume instead.
-        run_dir: folder of the new run.
-        processes: number of processes.
-        as_json: print the result as JSON.
-    """
+    """Create the run of a recipe, or take one to resume, and start processes that resume it."""
     from flowgmm_cli.cli.output import settings
     from flowgmm_cli.runs import create_run, open_run
 
@@ -65,15 +57,8 @@ def launch_training(
 def launch(arguments: Sequence[str], processes: int, *, hint: str) -> int:
     """Start `processes` processes of `flowgmm` on this machine with torch's elastic launcher, and wait.
 
-    A signal is passed on to all of them. If a process fails, the others are asked to stop.
-
-    Args:
-        arguments: command line of each process, after `flowgmm`.
-        processes: number of processes.
-        hint: what to type next if a process is killed.
-
-    Returns:
-        The exit code: 0, or that of the process that failed first.
+    A signal is passed on to all of them. If a process fails, the others are asked to stop. The result is the
+    exit code: 0, or that of the process that failed first. `hint` is what to type next if one is killed.
 
     Raises:
         RunFailedError: a process was killed from outside.

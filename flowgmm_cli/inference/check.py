@@ -49,14 +49,10 @@ MAX_IMAGE_NUMBERS = 1024
 
 
 def check(trained: TrainedModel, rows: Rows, *, context: DataContext, at_most: int = 64) -> CheckReport:
-    """Check a model on some rows.
+    """Check a model on rows like the training rows, with or without labels; an ensemble member by member.
 
-    Args:
-        trained: the model; an ensemble is checked member by member.
-        rows: rows like the training rows, with or without labels.
-        context: context of the encoder.
-        at_most: number of rows for round trips and Jacobians, see `check_steps`; the statistics of the
-            latents use up to 5,000.
+    Round trips and Jacobians are computed at `at_most` rows, see `check_steps`; the statistics of the latents
+    use up to 5,000.
 
     Raises:
         DataError: there are no rows, or they lack a column.

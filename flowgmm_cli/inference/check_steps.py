@@ -93,13 +93,8 @@ def check_steps(
     """Measure the errors of each step at rows that pass through all of them.
 
     Jacobians are computed in float64 at the first rows: `at_most`, but no more than fit into 4 million
-    numbers (64 rows of 250 features, 6 of 784, one of 2000 or more), and none beyond 4096 features.
-
-    Args:
-        steps: the steps.
-        x: finite rows `(N, d)`.
-        at_most: number of rows with Jacobians.
-        float32: measure round trips in float32, too, in which the model uses the steps.
+    numbers (64 rows of 250 features, 6 of 784, one of 2000 or more), and none beyond 4096 features. With
+    `float32`, round trips are measured in that precision, too, in which the model uses the steps.
 
     Returns:
         The results for each step, the Jacobians of all steps together `(rows, d_out, d_in)` unless a row does

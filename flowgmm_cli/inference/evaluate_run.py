@@ -32,15 +32,10 @@ def evaluate_run(
     progress: Callable[[int, int, str], None] | None = None,
     warn: Callable[[str], None] = lambda text: None,
 ) -> Evaluation:
-    """Evaluate a run on its `test` or `val` rows; writes its predictions to `eval/<split>.npz`.
+    """Evaluate a finished run on its `test` or `val` rows; writes its predictions to `eval/<split>.npz`.
 
-    Args:
-        run: a finished run.
-        split: `test` or `val`.
-        context: context of the data source.
-        with_baselines: fit the baselines on the same training rows and labels.
-        progress: progress of the baselines.
-        warn: called if the data has changed since the training.
+    The baselines are fitted on the same training rows and labels, with `progress`. `warn` is called if the
+    data has changed since the training.
 
     Raises:
         RunError: the run has no model.
@@ -72,12 +67,8 @@ def evaluate_scores(scores: Scores, name: str, *, pixels: int | None = None) -> 
     """Compare scored rows with their labels; rows without a label are left out.
 
     A label that is no class of the model is a class of its own, of which no prediction is right. The NLL is
-    that of the other rows, for its likelihood is 0. More than 100 such classes count as one.
-
-    Args:
-        scores: the rows.
-        name: their name.
-        pixels: see `evaluate`.
+    that of the other rows, for its likelihood is 0. More than 100 such classes count as one. `pixels` is
+    that of `evaluate`.
 
     Raises:
         DataError: no row has a label that is a class of the model.

@@ -54,12 +54,8 @@ def load_run_rows(
 ) -> SplitRows:
     """Load the rows of a run, with the splits of its training.
 
-    Args:
-        run: the run directory.
-        trained: the run's model.
-        context: context of the data source.
-        warn: called with a message if the rows have changed since.
-        purpose: subject of the error message, such as `ood without --in`.
+    `warn` is called with a message if the rows have changed since. `purpose` is the subject of the error
+    message, such as `ood without --in`.
 
     Raises:
         DataError: the data is gone or malformed.

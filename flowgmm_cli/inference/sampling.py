@@ -47,8 +47,8 @@ def draw_samples(
 
     Args:
         trained: the model.
-        n: number of rows of each class, or, without `classes`, of all.
-        classes: draw `n` rows of each of these; None draws classes by the model's class weights.
+        n: number of rows of each of `classes`; of all if None, with classes drawn by the model's weights.
+        classes: class indices.
         temperature: factor on the components' standard deviations, see `TEMPERATURE`; 0 gives the means.
         generator: random numbers, on the CPU.
         source: model to draw from; None for the model's own `sampling_model` if it has one. Densities and
@@ -95,12 +95,8 @@ def recentre_components(model: Model, x: Matrix) -> Model:
     distances from the new means. This is a fit of the latent density after training (Ghosh et al., 2020,
     "From variational to deterministic autoencoders"); densities and posteriors need the original model.
 
-    Args:
-        model: trained model; an ensemble's members are treated one by one.
-        x: the flow's inputs of training rows, `(N, D)`; labels are not needed.
-
-    Returns:
-        The copy; it shares the flows. A component without rows keeps its mean.
+    The copy shares the flows; an ensemble's members are treated one by one. `x` are the flow's inputs of
+    training rows `(N, D)`. A component without rows keeps its mean.
     """
     sample = x[:: -(-len(x) // _MAX_RECENTRE_ROWS) or 1]  # of a file sorted by class, some rows of each class
     parts = [_recentre(part, sample) for part in model.parts]
@@ -142,14 +138,8 @@ def interpolate(
     Both begin and end with the given rows as the flow reconstructs them. The first member of an ensemble
     makes the path.
 
-    Args:
-        trained: the model.
-        ends: the flow's inputs of two rows, `(2, D)`.
-        steps: number of rows, both ends included, at least 2.
-        path: see above.
-
-    Returns:
-        The rows in order, with the predicted classes and the position on the path as column `t`.
+    `ends` are the flow's inputs of two rows, `(2, D)`, and `steps` is the number of rows, both ends included.
+    The rows have the predicted classes and the position on the path as column `t`.
     """
     part = trained.model.parts[0]
     z = _encode(part, ends)
@@ -177,14 +167,8 @@ def transfer(
     is most responsible for the row: among those of its own class, and among those of the target. A row that
     is predicted to be of the target already is returned unchanged. An ensemble uses its first member.
 
-    Args:
-        trained: the model.
-        x: the flow's inputs `(N, D)`.
-        target: class index; None moves every row into each class, in their order.
-        ids: names of the rows.
-
-    Returns:
-        One row for each, or `N * K`; the column `from` holds the predicted class.
+    `x` are the flow's inputs `(N, D)`. Without a target every row is moved into each of the K classes, in
+    their order, which gives `N * K` rows. The column `from` holds the predicted class.
     """
     if target is None:
         classes = range(len(trained.class_names))
