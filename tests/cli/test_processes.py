@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -13,59 +12,84 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from own_files import Outcome
 
+from flowgmm_cli.errors import InterruptedRunError
 from flowgmm_cli.files import read_tensors
 from flowgmm_cli.runs import Run, read_metrics
+from flowgmm_cli.training.callbacks import Callbacks, Interrupt
+from flowgmm_cli.training.pipeline import train
+
+Train = Callable[..., Any]
 
 # each process has random numbers of its own, so that only losses without any agree with those of one process
 NO_NOISE = ("data.views.strong=[]", "data.views.weak=[]")
-ENDLESS = ("train.epochs=4000", "checkpoint.every_steps=5", "calibration.method=none")
+PYTHON = [sys.executable, "-m"]
 
 
 @pytest.fixture
-def command(moons_file: Path) -> Callable[..., list[str]]:
-    """The words that train the tiny recipe: `command("here", "train.epochs=2")`."""
-
-    def words(run: Path, *more: str) -> list[str]:
-        start = [sys.executable, "-m", "flowgmm_cli", "train", str(moons_file), "--run-dir", str(run)]
-        return [*start, *more]
-
-    return words
+def words(moons_file: Path) -> Callable[..., list[str]]:
+    """The words that train the tiny recipe: `words("here", "train.epochs=2")`."""
+    return lambda run, *more: ["flowgmm_cli", "train", str(moons_file), "--run-dir", str(run), *more]
 
 
-def finish(words: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
+def command(words: list[str], code: int = 0) -> Outcome:
+    done = subprocess.run([*PYTHON, *words], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == code, done.stderr
+    return Outcome(code, done.stdout, done.stderr)
 
 
-def resume(run: Path, *more: str) -> None:
-    words = [sys.executable, "-m", "flowgmm_cli", "train", "--resume", str(run), *more]
-    done = finish(words)
-    assert done.returncode == 0, done.stderr
+def start(words: list[str], run: Run) -> subprocess.Popen[str]:
+    """Start or resume a training and wait until it has saved its state."""
+    file = run.checkpoints / "last.safetensors"
+    before = file.stat().st_mtime_ns if file.exists() else 0
+    process = subprocess.Popen([*PYTHON, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    limit = time.monotonic() + 120
+    while not file.exists() or file.stat().st_mtime_ns == before:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+    return process
 
 
-def state(run: Path) -> dict[str, Any]:
-    return read_tensors(run / "checkpoints" / "last.safetensors", "checkpoint")[0]
+def train_alone(run: Run, steps: int | None = None) -> None:
+    """Resume a run in this process, to its end or for some steps."""
+    interrupt, first = Interrupt(), state(run)["optimiser.0.step"]
+
+    def progress(done: int, total: int, title: str, detail: str) -> None:
+        interrupt._requested = steps is not None and done >= first + steps
+
+    try:
+        train(run.recipe(), run, callbacks=Callbacks(progress=progress), interrupt=interrupt)
+    except InterruptedRunError:
+        assert steps is not None
 
 
-def assert_same_outcome(one: Path, other: Path) -> None:
-    """Weights, teacher and optimiser agree up to the order of sums, and so does all that is said."""
-    first, second = state(one), state(other)
-    assert first.keys() == second.keys()
-    apart = {name: float((first[name].double() - second[name].double()).abs().max()) for name in first}
-    assert max(apart.values()) < 1e-4, apart
-    a, b = Run(one).info(), Run(other).info()
+def state(run: Run) -> dict[str, Any]:
+    return read_tensors(run.checkpoints / "last.safetensors", "checkpoint")[0]
+
+
+def assert_same_outcome(one: Run, other: Run) -> None:
+    """Weights, teacher and optimiser agree up to the order of sums, and so do files and figures."""
+    for name in ("model.safetensors", "checkpoints/best.safetensors", "checkpoints/last.safetensors"):
+        first, second = (read_tensors(run.path / name, "file")[0] for run in (one, other))
+        assert {key: value.shape for key, value in first.items()} == {
+            key: value.shape for key, value in second.items()
+        }
+        apart = {key: float((first[key].double() - second[key].double()).abs().max()) for key in first}
+        assert max(apart.values()) < 1e-4, apart
+    a, b = one.info(), other.info()
     assert (a["status"], a["steps"], a["epochs"]) == (b["status"], b["steps"], b["epochs"])
+    assert a["best"]["metric"] == b["best"]["metric"]
     for name in ("accuracy", "nll", "ece"):
         assert a["test"][name] == pytest.approx(b["test"][name], abs=1e-4)
     assert a["calibration"]["temperature"] == pytest.approx(b["calibration"]["temperature"], rel=1e-2)
-    lines = [
-        [(line["step"], line["split"]) for line in read_metrics(Run(run).metrics)] for run in (one, other)
-    ]
+    lines = [[(line["step"], line["split"]) for line in read_metrics(run.metrics)] for run in (one, other)]
     assert lines[0] == lines[1]
     assert len(lines[0]) == len(set(lines[0]))
 
 
-def processes_of(run: Path) -> dict[int, int]:
+def processes_of(run: Run) -> dict[int, int]:
     """Process ids of a run, by rank."""
     pids = {}
     for folder in Path("/proc").glob("[0-9]*"):
@@ -75,163 +99,114 @@ def processes_of(run: Path) -> dict[int, int]:
         except OSError:
             continue
         rank = [word.removeprefix("RANK=") for word in environ if word.startswith("RANK=")]
-        if str(run) in words and "--resume" in words and rank:
+        if str(run.path) in words and "--resume" in words and rank:
             pids[int(rank[0])] = int(folder.name)
     return pids
 
 
-def start_and_wait(words: list[str], run: Path) -> subprocess.Popen[str]:
-    """Start a training and wait until it has saved its state."""
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    limit = time.monotonic() + 120
-    while not (run / "checkpoints" / "last.safetensors").exists():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < limit
-        time.sleep(0.05)
-    return process
-
-
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("prior.class_prior=estimated",),
+        ("train.fsdp=true", "flow.actnorm=true", "prior.learn_means=true"),
+    ],
+    ids=["full weights", "divided weights"],
+)
 def test_two_processes_train_the_model_of_a_single_process(
-    command: Callable[..., list[str]], tmp_path: Path
+    words: Callable[..., list[str]], train_run: Train, tmp_path: Path, more: tuple[str, ...]
 ) -> None:
-    words = [
-        *NO_NOISE,
-        "prior.class_prior=estimated",
-        "prior.means=latent",
-        "prior.warm_up_epochs=1",
-        "--json",
-    ]
-    results = {}
-    for count in (1, 2):
-        done = finish(command(tmp_path / str(count), *words, "--processes", str(count)))
-        assert done.returncode == 0, done.stderr
-        assert ("2 processes" in done.stderr) == (count == 2)
-        assert done.stderr.count("run     ") == 1
-        results[count] = json.loads(done.stdout)
-    assert results[2]["best"]["metric"] == results[1]["best"]["metric"]
-    assert_same_outcome(tmp_path / "1", tmp_path / "2")
-    assert Run(tmp_path / "2").info()["argv"][-2:] == ["--processes", "2"]
-    assert Run(tmp_path / "2").info()["processes"] == 2
+    more = (*NO_NOISE, "prior.means=latent", "prior.warm_up_epochs=1", *more)
+    notes: list[str] = []
+    alone, _ = train_run("alone", *more, callbacks=Callbacks(note=notes.append))
+    both = Run(tmp_path / "both")
+    done = command(words(both.path, *more, "--json", "--processes", "2"))
+    assert_same_outcome(alone, both)
+    assert done.json["best"]["metric"] == both.info()["best"]["metric"]
+    assert "2 processes" in done.err
+    assert done.err.count("run     ") == 1
+    assert both.info()["argv"][-2:] == ["--processes", "2"]
+    assert both.info()["processes"] == 2
+    sharded = "train.fsdp=true" in more
+    assert ("weights divided" in done.err) == sharded
+    assert any("there is one process" in note for note in notes) == sharded
 
 
 @pytest.mark.slow
-def test_sharded_weights_train_the_same_model(command: Callable[..., list[str]], tmp_path: Path) -> None:
-    words = (
-        *NO_NOISE,
-        "flow.actnorm=true",
-        "prior.learn_means=true",
-        "prior.means=latent",
-        "prior.warm_up_epochs=1",
-    )
-    done = finish(command(tmp_path / "1", *words, "train.fsdp=true"))
-    assert done.returncode == 0, done.stderr
-    assert "there is one process" in done.stderr
-    done = finish(command(tmp_path / "2", *words, "train.fsdp=true", "--processes", "2"))
-    assert done.returncode == 0, done.stderr
-    assert "weights divided" in done.stderr
-    assert_same_outcome(tmp_path / "1", tmp_path / "2")
-    for name in ("model.safetensors", "checkpoints/best.safetensors"):
-        first, other = (read_tensors(tmp_path / run / name, "model")[0] for run in "12")
-        assert {key: value.shape for key, value in first.items()} == {
-            key: value.shape for key, value in other.items()
-        }
-
-
-@pytest.mark.slow
-def test_torchrun_trains_the_same_model(command: Callable[..., list[str]], tmp_path: Path) -> None:
-    assert finish(command(tmp_path / "one", *NO_NOISE, "calibration.method=none")).returncode == 0
-    python, *rest = command(tmp_path / "two", *NO_NOISE, "calibration.method=none")
-    together = [python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *rest]
-    done = finish(together)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("accuracy") == 2  # the table has two such lines; one process writes it
-    assert_same_outcome(tmp_path / "one", tmp_path / "two")
+def test_torchrun_trains_the_same_model(
+    words: Callable[..., list[str]], train_run: Train, tmp_path: Path
+) -> None:
+    more = (*NO_NOISE, "calibration.method=none")
+    alone, _ = train_run("alone", *more)
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    done = command([*launcher, *words(tmp_path / "both", *more)])
+    assert done.out.count("accuracy") == 2  # the table has two such lines; one process writes it
+    assert_same_outcome(alone, Run(tmp_path / "both"))
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="finds processes in /proc")
-@pytest.mark.parametrize(("rank", "more"), [(0, ()), (1, ()), (1, ("train.fsdp=true",))])
-def test_a_killed_process_ends_the_run_which_can_be_resumed(
-    command: Callable[..., list[str]], tmp_path: Path, rank: int, more: tuple[str, ...]
+@pytest.mark.parametrize(("fsdp", "ranks"), [("false", (0, 1)), ("true", (1,))])
+def test_a_run_of_which_processes_are_killed_and_interrupted_resumes_with_any_number(
+    words: Callable[..., list[str]], train_run: Train, tmp_path: Path, fsdp: str, ranks: tuple[int, ...]
 ) -> None:
-    run = tmp_path / "run"
-    process = start_and_wait(command(run, *ENDLESS, *more, "--processes", "2"), run)
-    running = processes_of(run)
-    assert sorted(running) == [0, 1]
-    killed = time.monotonic()
-    os.kill(running[rank], signal.SIGKILL)
-    _, err = process.communicate(timeout=60)
-    assert time.monotonic() - killed < 30
-    assert process.returncode == 1
-    assert f"error: process {rank} of 2 was ended by SIGKILL" in err
-    assert f"hint: flowgmm train --resume {run} --processes 2" in err
-    assert "Traceback" not in err
-    assert not processes_of(run)
-    step = int(state(run)["optimiser.0.step"])
-    assert step >= 5
-    if more:  # the main process has only its share
-        assert step % 5 == 0
-        assert "earlier checkpoints are kept" in err
-    elif rank == 1:  # the main process has saved its state
-        saved = f"the state after step {step} is kept" in err
-        # or it was noticed while an epoch was measured, between a step and the state after it
-        assert saved or (step % 5 == 0 and "earlier checkpoints are kept" in err)
-    recipe = run / "resolved.yaml"
-    recipe.write_text(recipe.read_text().replace("epochs: 4000", f"epochs: {step // 3 + 2}"))
-    resume(run, "--processes", "2")
-    assert Run(run).info()["steps"] == 3 * (step // 3 + 2)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("counts", "more"),
-    [((1, 2), ()), ((2, 1), ()), ((1, 2), ("train.fsdp=true",)), ((2, 1), ("train.fsdp=true",))],
-)
-def test_a_run_resumes_with_another_number_of_processes(
-    command: Callable[..., list[str]], tmp_path: Path, counts: tuple[int, int], more: tuple[str, ...]
-) -> None:
-    words = (
-        *more,
-        *NO_NOISE,
-        "train.epochs=40",
-        "checkpoint.every_steps=5",
-        "calibration.method=none",
-        "train.lr=1e-3",
-    )
-    assert finish(command(tmp_path / "uninterrupted", *words)).returncode == 0
-    run = tmp_path / "resumed"
-    process = start_and_wait(command(run, *words, "--processes", str(counts[0])), run)
+    more = (*NO_NOISE, "train.epochs=100", "checkpoint.every_steps=5", "train.lr=1e-4")
+    more = (*more, "calibration.method=none", f"train.fsdp={fsdp}")
+    run = Run(tmp_path / "run")
+    line = words(run.path, *more, "--processes", "2")
+    resume = ["flowgmm_cli", "train", "--resume", str(run.path), "--processes", "2"]
+    for rank in ranks:
+        process = start(line, run)
+        running = processes_of(run)
+        assert sorted(running) == [0, 1]
+        os.kill(running[rank], signal.SIGKILL)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert f"error: process {rank} of 2 was ended by SIGKILL" in err
+        assert f"hint: flowgmm train --resume {run.path} --processes 2" in err
+        assert "Traceback" not in err
+        assert not processes_of(run)
+        step = int(state(run)["optimiser.0.step"])
+        if fsdp == "true":  # the main process has only its share
+            assert step % 5 == 0
+            assert "earlier checkpoints are kept" in err
+        elif rank == 1:  # the main process has saved its state
+            saved = f"the state after step {step} is kept" in err
+            # or it was noticed while an epoch was measured, between a step and the state after it
+            assert saved or (step % 5 == 0 and "earlier checkpoints are kept" in err)
+        train_alone(run, steps=7)
+        assert run.info()["status"] == "interrupted"
+        assert int(state(run)["optimiser.0.step"]) == step + 7
+        line = resume
+    process = start(line, run)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert err.count("error: ") == 1
     assert "stopped by you after step" in err
-    assert Run(run).info()["status"] == "interrupted"
-    assert int(state(run)["optimiser.0.step"]) < 120
-    resume(run, "--processes", str(counts[1]))
-    assert_same_outcome(tmp_path / "uninterrupted", run)
+    assert run.info()["status"] == "interrupted"
+    assert int(state(run)["optimiser.0.step"]) < 300
+    train_alone(run)
+    assert_same_outcome(train_run("whole", *more)[0], run)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("fsdp", ["false", "true"])
-def test_an_error_is_printed_once_and_keeps_its_exit_code(
-    command: Callable[..., list[str]], tmp_path: Path, fsdp: str
+def test_a_loss_that_is_not_finite_is_reported_once(
+    words: Callable[..., list[str]], tmp_path: Path, fsdp: str
 ) -> None:
-    run = tmp_path / "run"
-    words = ("train.lr=1e30", "train.clip_norm=null", f"train.fsdp={fsdp}")
-    done = finish(command(run, *words, "--processes", "2"))
-    assert done.returncode == 1
-    assert done.stderr.count("error: ") == 1
-    assert "the loss is not finite at step" in done.stderr
-    missing = tmp_path / "missing"
-    table = tmp_path / "table.yaml"
-    table.write_text(f"version: 1\ndata: {{use: csv, path: {tmp_path / 'no.csv'}, label: y}}\n")
-    words = [sys.executable, "-m", "flowgmm_cli", "train", str(table), "--run-dir", str(missing)]
-    done = finish([*words, "--processes", "2"])
-    assert done.returncode == 5
-    assert done.stderr.count("error: ") == 1
-    assert not missing.exists()
+    more = ("train.lr=1e30", "train.clip_norm=null", f"train.fsdp={fsdp}", "--processes", "2")
+    err = command(words(tmp_path / "run", *more), code=1).err
+    assert err.count("error: ") == 1
+    assert "the loss is not finite at step" in err
+
+
+@pytest.mark.slow
+def test_missing_data_are_reported_once(tmp_path: Path) -> None:
+    more = [f"data.path={tmp_path / 'no.csv'}", "data.label=y", "--run-dir", str(tmp_path / "run")]
+    err = command(["flowgmm_cli", "train", "csv", *more, "--processes", "2"], code=5).err
+    assert err.count("error: ") == 1
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_mistake_in_the_recipe_is_reported_before_processes_start(flowgmm: Any, moons_file: Path) -> None:
