@@ -124,3 +124,5 @@ def assist_training(recipe: Recipe) -> None:
         raise typer.Exit(error.exit_code) from error
     except (InterruptedRunError, KeyboardInterrupt) as error:
         raise typer.Exit(InterruptedRunError.exit_code) from error
+    # a thread of gloo may still free a tensor of Python, and it aborts if the interpreter is ending
+    os._exit(0)

@@ -12,7 +12,36 @@ import pytest
 
 START = """
 import torch
+from flowgmm_cli.data.tensors import Tensors
+from flowgmm_cli.devices import Engine
+from flowgmm_cli.flows.realnvp import RealNVP
+from flowgmm_cli.mixture.gaussian import GaussianMixture
+from flowgmm_cli.model import FlowMixture
+from flowgmm_cli.recipe.load import parse_resolved
 from flowgmm_cli.training.distributed import Distributed, init_process_group
+from flowgmm_cli.training.step import build_step
+from flowgmm_cli.training.trainer import Trainer
+
+def trainer_of(flow, x, group, *, labelled, regularisers, **train):
+    g = torch.Generator().manual_seed(4)
+    labels = torch.full((len(x),), -1)
+    labels[:labelled] = torch.arange(labelled) % 3
+    mixture = GaussianMixture(torch.randn(3, x.shape[1], generator=g), learn_means=True)
+    train = {"labelled_batch_size": labelled, "lr": 1e-2, **train}
+    data = {"use": "sklearn", "name": "two_moons", "views": {"strong": []}}
+    values = {"version": 1, "data": data, "regularisers": regularisers, "train": train}
+    recipe = parse_resolved(values, "test")
+    model = FlowMixture(flow, mixture).to(x.dtype)
+    step = build_step(recipe, model, features=x.shape[1], labelled=labelled, unlabelled=len(x))
+    return Trainer(step, Tensors(x, labels), recipe, Engine(torch.device("cpu"), "fp32"), group=group)
+"""
+
+
+# a thread of gloo may still free a tensor of Python, and it aborts if the interpreter is ending
+END = """
+import os, sys
+sys.stdout.flush()
+os._exit(0)
 """
 
 
@@ -28,7 +57,7 @@ def run_all() -> Callable[[str, int], list[str]]:
         shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         started = [
             subprocess.Popen(
-                [sys.executable, "-c", START + code],
+                [sys.executable, "-c", START + code + END],
                 env={**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

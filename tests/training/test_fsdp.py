@@ -36,21 +36,9 @@ from pathlib import Path
 from flowgmm_cli.files import read_tensors
 from flowgmm_cli.flows.multiscale import FlatFlow
 from flowgmm_cli.flows.glow import Glow
-from flowgmm_cli.flows.realnvp import RealNVP
 from flowgmm_cli.flows.specs import GlowConfig
-from flowgmm_cli.mixture.gaussian import GaussianMixture
-from flowgmm_cli.model import FlowMixture
-from flowgmm_cli.objectives.losses import Hybrid
-from flowgmm_cli.objectives.specs import HybridConfig
-from flowgmm_cli.recipe.load import parse_resolved
-from flowgmm_cli.regularisers.terms import Consistency
-from flowgmm_cli.regularisers.specs import ConsistencyConfig
 from flowgmm_cli.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from flowgmm_cli.data.tensors import Tensors
-from flowgmm_cli.devices import Engine
 from flowgmm_cli.training.fsdp import is_sharded, local_shard
-from flowgmm_cli.training.step import TrainingStep
-from flowgmm_cli.training.trainer import Trainer
 
 class Plugin(torch.nn.Module):
     "Knows nothing of blocks; has a scalar, odd sizes, and uses a layer without a call."
@@ -75,18 +63,9 @@ def flows(g):
 
 torch.manual_seed(0)
 g = torch.Generator().manual_seed(2)
-x, labels = (torch.rand(36, 16, generator=g).double() * 0.8 + 0.1), torch.full((36,), -1)
-labels[:6] = torch.arange(6) % 3
-rows = Tensors(x, labels)
-
-def trainer_of(model, group):
-    train = {"batch_size": 12, "labelled_batch_size": 6, "epochs": 1, "fsdp": True, "clip_norm": 0.5}
-    data = {"use": "sklearn", "name": "two_moons"}
-    recipe = parse_resolved({"version": 1, "data": data, "train": {**train, "lr": 1e-2}}, "test")
-    objective = Hybrid(HybridConfig(), features=16, labelled=6, unlabelled=36)
-    losses = [(0.7, Consistency(ConsistencyConfig()))]
-    engine = Engine(torch.device("cpu"), "fp32")
-    return Trainer(TrainingStep(model, objective, losses), rows, recipe, engine, group=group)
+x = torch.rand(36, 16, generator=g).double() * 0.8 + 0.1
+options = {"labelled": 6, "regularisers": [{"use": "consistency", "weight": 0.7}]}
+options |= {"batch_size": 12, "epochs": 1, "fsdp": True, "clip_norm": 0.5}
 
 def save(path, trainer, group):
     parts = trainer.model, trainer.teacher, trainer.optimiser
@@ -99,9 +78,9 @@ with init_process_group("cpu") as group:
             for parameter in flow.parameters():
                 if parameter.ndim:
                     parameter.add_(torch.randn(parameter.shape, generator=g) * 0.1)
-        plain = FlowMixture(flow, GaussianMixture(torch.randn(3, 16, generator=g), learn_means=True)).double()
-        sharded = copy.deepcopy(plain)
-        single, shared = trainer_of(plain, Distributed()), trainer_of(sharded, group)
+        single = trainer_of(copy.deepcopy(flow), x, Distributed(), **options)
+        shared = trainer_of(flow, x, group, **options)
+        plain, sharded = single.model, shared.model
         for trainer in (single, shared):
             assert trainer.fit().progress.step == 3
         for own, other in ((sharded, plain), (shared.teacher, single.teacher)):

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -11,17 +11,11 @@ from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.errors import FlowgmmError
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.model import FlowMixture
-from flowgmm_cli.runs import Run
 from flowgmm_cli.training import model_init, trainer
 from flowgmm_cli.training.callbacks import Callbacks
 from flowgmm_cli.training.model_init import set_latent_means, warm_up_steps
 from flowgmm_cli.training.optim import create_ema_model
-from flowgmm_cli.training.pipeline import TrainResult, train
-
-MakeModel = Callable[..., FlowMixture]
-TrainRun = Callable[..., tuple[Run, TrainResult]]
-NewRun = Callable[..., Run]
-Same = Callable[[Run, Run], None]
+from flowgmm_cli.training.pipeline import train
 
 LATENT = ("prior.means=latent", "train.epochs=20", "train.max_steps=20", "calibration.method=none")
 
@@ -30,7 +24,7 @@ def seeded(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def load_tensor(features: int, classes: int, n: int = 60) -> Tensors:
+def rows_of(features: int, classes: int, n: int = 60) -> Tensors:
     """The first two rows of each class are labelled, and so is none of the others."""
     labels = torch.full((n,), -1)
     labels[: 2 * classes] = torch.arange(2 * classes) % classes
@@ -50,25 +44,17 @@ def optimiser_of(model: FlowMixture) -> torch.optim.AdamW:
 
 @pytest.mark.parametrize(
     ("epochs", "steps", "expected"),
-    [
-        (2.0, 100, 20),
-        (0.5, 100, 5),
-        (0.001, 100, 1),
-        (9.0, 100, 50),
-        (2.0, 1, 0),
-        (2.0, 2, 1),
-        (None, 100, 0),
-    ],
+    [(2.0, 100, 20), (0.5, 100, 5), (0.001, 100, 1), (9.0, 100, 50), (2.0, 1, 0), (2.0, 2, 1), (None, 9, 0)],
 )
 def test_the_warm_up_ends_by_the_middle_of_training(epochs: float | None, steps: int, expected: int) -> None:
     assert warm_up_steps(epochs, per_epoch=10, steps=steps) == expected
 
 
-def test_both_models_get_the_means_of_their_own_latents_in_the_teachers_shares(make_model: MakeModel) -> None:
+def test_both_models_get_the_means_of_their_own_latents_in_the_teachers_shares(make_model: Any) -> None:
     model = make_model(2, 3)
     optimiser = optimiser_of(model)
     teacher = create_ema_model(make_model(2, 3, seed=1))
-    rows = load_tensor(2, 3)
+    rows = rows_of(2, 3)
     with torch.no_grad():
         shares = torch.softmax(teacher(rows.x).class_log_prob / 1.5, dim=1)
         shares[:6] = torch.nn.functional.one_hot(rows.labels[:6], 3).float()
@@ -83,7 +69,7 @@ def test_both_models_get_the_means_of_their_own_latents_in_the_teachers_shares(m
     assert not teacher.training
 
 
-def test_the_optimiser_forgets_the_momentum_of_the_means_and_nothing_else(make_model: MakeModel) -> None:
+def test_the_optimiser_forgets_the_momentum_of_the_means_and_nothing_else(make_model: Any) -> None:
     model = make_model(2, 3)
     optimiser = optimiser_of(model)
     before = {
@@ -91,7 +77,7 @@ def test_the_optimiser_forgets_the_momentum_of_the_means_and_nothing_else(make_m
         for name, parameter in model.named_parameters()
     }
     assert before["mixture.means"]["exp_avg"].any()
-    set_latent_means(model, create_ema_model(model), optimiser, load_tensor(2, 3), temperature=1.0, seed=0)
+    set_latent_means(model, create_ema_model(model), optimiser, rows_of(2, 3), temperature=1.0, seed=0)
     for name, parameter in model.named_parameters():
         for key, value in optimiser.state[parameter].items():
             if (name, key) == ("mixture.means", "exp_avg"):
@@ -109,10 +95,8 @@ def test_means_of_components_are_clusters_of_the_latents(learn: bool) -> None:
     start = torch.tensor([[0.0, 4.0], [0.1, 4.0], [8.0, 4.0], [8.1, 4.0]])
     model = FlowMixture(Sequential(), GaussianMixture(start, components=2, features=3, learn_means=learn))
     labels = torch.where(torch.arange(200) < 8, y, -1)
-    rows = Tensors(x, labels)
-    teacher = create_ema_model(model)
-    optimiser = torch.optim.AdamW(model.parameters())
-    set_latent_means(model, teacher, optimiser, rows, temperature=1.0, seed=0)
+    teacher, optimiser = create_ema_model(model), torch.optim.AdamW(model.parameters())
+    set_latent_means(model, teacher, optimiser, Tensors(x, labels), temperature=1.0, seed=0)
     for k in range(2):
         own = model.mixture.means.detach()[2 * k : 2 * k + 2]
         expected = centres[2 * k : 2 * k + 2, :2]
@@ -124,7 +108,7 @@ def test_means_of_components_are_clusters_of_the_latents(learn: bool) -> None:
 
 
 def test_of_very_many_rows_some_and_every_label_are_used(
-    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+    make_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model_init, "_WARM_UP_ROWS", 10)
     seen: list[int] = []
@@ -135,7 +119,7 @@ def test_of_very_many_rows_some_and_every_label_are_used(
 
     model.register_forward_hook(watch)
     set_latent_means(
-        model, create_ema_model(model), optimiser_of(model), load_tensor(2, 3), temperature=1.0, seed=0
+        model, create_ema_model(model), optimiser_of(model), rows_of(2, 3), temperature=1.0, seed=0
     )
     assert seen[-1] == 6 + 9
 
@@ -149,7 +133,7 @@ def test_of_very_many_rows_some_and_every_label_are_used(
     ],
 )
 def test_a_crash_before_at_or_after_the_reset_changes_no_bit(
-    train_run: TrainRun, new_run: NewRun, same_outcome: Same, step: int, words: tuple[str, ...]
+    shared_run: Any, new_run: Any, same_outcome: Any, step: int, words: tuple[str, ...]
 ) -> None:
     words = (*LATENT, "train.max_steps=14", "checkpoint.every_steps=3", *words)
 
@@ -157,7 +141,7 @@ def test_a_crash_before_at_or_after_the_reset_changes_no_bit(
         if done == step:
             raise FlowgmmError("as if the machine had stopped")
 
-    whole, _ = train_run("whole", *words)
+    whole, _ = shared_run(*words)
     broken = new_run("broken", *words)
     with pytest.raises(FlowgmmError, match="as if"):
         train(broken.recipe(), broken, callbacks=Callbacks(progress=crash))
@@ -166,20 +150,14 @@ def test_a_crash_before_at_or_after_the_reset_changes_no_bit(
 
 
 def test_the_means_are_set_anew_once_and_only_for_this_start(
-    train_run: TrainRun, monkeypatch: pytest.MonkeyPatch
+    train_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[int] = []
     real = trainer.set_latent_means
 
-    def watch(
-        model: FlowMixture,
-        teacher: FlowMixture,
-        optimiser: torch.optim.Optimizer,
-        *args: object,
-        **more: object,
-    ) -> None:
+    def watch(model: FlowMixture, teacher: FlowMixture, optimiser: Any, *args: Any, **more: Any) -> None:
         steps.append(int(optimiser.state[model.mixture.means]["step"]))
-        real(model, teacher, optimiser, *args, **more)  # type: ignore[arg-type]
+        real(model, teacher, optimiser, *args, **more)
 
     monkeypatch.setattr(trainer, "set_latent_means", watch)
     train_run("default", *LATENT)
