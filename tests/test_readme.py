@@ -107,7 +107,7 @@ def test_the_first_two_commands_are_those_that_ci_carries_out() -> None:
     assert command("train").endswith("flowgmm train recipes/digits.yaml")
     assert command("test").endswith("-m pytest")
     script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
-    assert re.findall(r"^step .* readme (\w+)$", script, re.M) == ["train", "test"]
+    assert re.findall(r"^ *step .* readme (\w+)$", script, re.M) == ["train", "test"]
 
 
 def table_below(heading: str, column: str) -> list[str]:
