@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -14,7 +13,6 @@ from flowgmm_cli.flows.glow import Glow
 from flowgmm_cli.flows.multiscale import FlatFlow
 from flowgmm_cli.flows.realnvp import RealNVP
 from flowgmm_cli.flows.specs import GlowConfig
-from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.schema import TrainConfig
 from flowgmm_cli.training.distributed import Distributed
 from flowgmm_cli.training.fsdp import (
@@ -26,8 +24,6 @@ from flowgmm_cli.training.fsdp import (
     local_shard,
     shard_models,
 )
-
-RunAll = Callable[[str, int], list[str]]
 
 # three steps of flows of different kinds, with full and with sharded weights
 STEPS = """
@@ -122,7 +118,7 @@ with init_process_group("cpu") as group:
 
 @pytest.mark.slow
 def test_sharded_weights_are_trained_and_saved_as_full_ones_and_each_process_keeps_half(
-    run_all: RunAll,
+    run_all: Any,
 ) -> None:
     expected = ["flow", "0", "flow", "1", "flow", "2", "flow", "3"]
     assert all(output.split() == expected for output in run_all(STEPS, 2))
@@ -172,7 +168,7 @@ def test_a_layer_whose_weight_is_used_elsewhere_is_no_block() -> None:
     assert not any(item._forward_hooks or item._forward_pre_hooks for item in flow.modules())
 
 
-def test_a_single_process_keeps_full_weights(make_model: Callable[..., FlowMixture]) -> None:
+def test_a_single_process_keeps_full_weights(make_model: Any) -> None:
     model = make_model(4)
     sharding = shard_models((model, model), torch.ones(2, 4), Distributed(), on=True)
     assert not sharding.on
@@ -192,7 +188,7 @@ def test_a_single_process_keeps_full_weights(make_model: Callable[..., FlowMixtu
 
 
 def test_a_flow_that_does_not_work_in_parts_is_refused(
-    make_model: Callable[..., FlowMixture], monkeypatch: pytest.MonkeyPatch
+    make_model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def divide(flow: nn.Module, x: Tensor) -> None:
         raise RuntimeError("aten.mm got mixed tensors\nat some place")

@@ -9,14 +9,11 @@ from torch import Tensor
 
 from flowgmm_cli.bijection import Bijection, Sequential, zero_log_det
 from flowgmm_cli.errors import RunFailedError
-from flowgmm_cli.runs import Run, read_metrics
+from flowgmm_cli.runs import read_metrics
 from flowgmm_cli.trained_model import build_flow
 from flowgmm_cli.training import optim
-from flowgmm_cli.training.pipeline import TrainResult, train
+from flowgmm_cli.training.pipeline import train
 
-TrainRun = Callable[..., tuple[Run, TrainResult]]
-NewRun = Callable[..., Run]
-StateOf = Callable[[Run], dict[str, Tensor]]
 WORDS = ("train.epochs=10", "checkpoint.every_steps=4", "run.log_every=7", "calibration.method=none")
 
 
@@ -79,15 +76,10 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
     ],
 )
 def test_training_stops_at_a_value_that_is_not_finite_and_names_its_origin(
-    new_run: NewRun,
-    train_run: TrainRun,
-    state_of: StateOf,
-    poison: Callable[[str, int], None],
-    kind: str,
-    message: str,
+    new_run: Any, shared_run: Any, state_of: Any, poison: Any, kind: str, message: str
 ) -> None:
     poison("none yet", 10**6)
-    good, _ = train_run("good", *WORDS)
+    good, _ = shared_run(*WORDS, "run.log_every=7")  # of the poisoned flow
     poison(kind, 18)
     run = new_run("run", *WORDS)
     with pytest.raises(RunFailedError, match=message) as caught:
@@ -108,7 +100,7 @@ def test_training_stops_at_a_value_that_is_not_finite_and_names_its_origin(
 
 
 def test_weights_stay_the_same_from_the_first_bad_step(
-    new_run: NewRun, poison: Callable[[str, int], None], monkeypatch: pytest.MonkeyPatch
+    new_run: Any, poison: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[list[Tensor]] = []
 
@@ -129,7 +121,7 @@ def test_weights_stay_the_same_from_the_first_bad_step(
         assert all(torch.equal(a, b) for a, b in zip(seen[13], later, strict=True))
 
 
-def test_a_mixture_that_is_not_finite_is_named(new_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mixture_that_is_not_finite_is_named(new_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from flowgmm_cli.mixture.gaussian import GaussianMixture
 
     real = GaussianMixture.class_log_prob
@@ -144,7 +136,7 @@ def test_a_mixture_that_is_not_finite_is_named(new_run: NewRun, monkeypatch: pyt
         train(run.recipe(), run)
 
 
-def test_a_term_that_is_not_finite_is_named(new_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_term_that_is_not_finite_is_named(new_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from flowgmm_cli.regularisers.terms import Consistency
 
     def bad(self: Consistency, model: Any, teacher: Any, batch: Any) -> dict[str, Tensor]:
@@ -156,7 +148,7 @@ def test_a_term_that_is_not_finite_is_named(new_run: NewRun, monkeypatch: pytest
         train(run.recipe(), run)
 
 
-def test_rows_that_are_not_finite_are_named(new_run: NewRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_that_are_not_finite_are_named(new_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from flowgmm_cli.training.fit_job import FitJob, PreparedFit
 
     real = FitJob.prepare

@@ -1,21 +1,19 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.flows.layers.coupling import CouplingStack
-from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.training.model_init import initialise_model, training_temperature
 
-MakeRecipe = Callable[..., Recipe]
 X = torch.randn(40, 2, generator=torch.Generator().manual_seed(0)) * 3 + 5
 LABELS = torch.tensor([0, 0, 1, 1, 1] + [-1] * 35)
 
 
-def test_a_flow_that_starts_as_the_identity_has_means_among_the_rows(moons: MakeRecipe) -> None:
+def test_a_flow_that_starts_as_the_identity_has_means_among_the_rows(moons: Any) -> None:
     model = initialise_model(moons(), X, LABELS, classes=2, seed=0)
     z, log_det = model.flow(X)
     assert torch.equal(z, X)
@@ -24,7 +22,7 @@ def test_a_flow_that_starts_as_the_identity_has_means_among_the_rows(moons: Make
     torch.testing.assert_close(model.mixture.means[1], X[2:5].mean(0))
 
 
-def test_actnorm_starts_from_the_rows_and_the_means_from_its_latents(moons: MakeRecipe) -> None:
+def test_actnorm_starts_from_the_rows_and_the_means_from_its_latents(moons: Any) -> None:
     model = initialise_model(moons("flow.actnorm=true"), X, LABELS, classes=2, seed=0)
     with torch.no_grad():
         z = model.embed(X)
@@ -34,7 +32,7 @@ def test_actnorm_starts_from_the_rows_and_the_means_from_its_latents(moons: Make
 
 
 def test_a_flow_that_starts_as_the_identity_is_asked_about_some_rows_only(
-    moons: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+    moons: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     x = torch.cat([X, torch.randn(12_000, 2, generator=torch.Generator().manual_seed(1))])
     labels = torch.cat([LABELS, torch.full((12_000,), -1)])
@@ -57,7 +55,7 @@ def test_a_flow_that_starts_as_the_identity_is_asked_about_some_rows_only(
 
 @pytest.mark.parametrize("words", [["prior.means=random"], ["flow.dropout=0.5"]])
 def test_the_seed_decides_weights_and_random_means_and_nothing_else_does(
-    moons: MakeRecipe, words: list[str]
+    moons: Any, words: list[str]
 ) -> None:
     recipe = moons(*words)
 
@@ -73,27 +71,33 @@ def test_the_seed_decides_weights_and_random_means_and_nothing_else_does(
     assert any(name.startswith("flow.") for name in changed)
 
 
-def test_class_weights_start_as_the_prior_says(moons: MakeRecipe) -> None:
+def test_class_weights_start_as_the_prior_says(moons: Any) -> None:
     recipe = moons("prior.class_prior=given", "prior.weights=[3.0, 1.0]")
     model = initialise_model(recipe, X, LABELS, classes=2, seed=0)
     assert model.mixture.log_weights.exp().tolist() == pytest.approx([0.75, 0.25])
 
 
-def test_the_training_temperature_is_that_of_the_objective(moons: MakeRecipe) -> None:
-    assert training_temperature(moons("objective.temperature=3.5"), features=64, dims=None) == 3.5
-    assert training_temperature(moons(), features=64, dims=None) == 2.0
-    assert training_temperature(moons("objective.use=joint"), features=64, dims=None) == 1.0
-
-
-def test_a_mixture_on_some_dimensions_starts_there_and_sets_the_training_temperature(
-    moons: MakeRecipe,
+@pytest.mark.parametrize(
+    ("words", "features", "dims", "temperature"),
+    [
+        (["objective.temperature=3.5"], 64, None, 3.5),
+        ([], 64, None, 2.0),
+        (["objective.use=joint"], 64, None, 1.0),
+        ([], 400, 64, 2.0),
+        ([], 400, 1, 1.0),
+    ],
+)
+def test_the_training_temperature_is_that_of_the_objective(
+    moons: Any, words: list[str], features: int, dims: int | None, temperature: float
 ) -> None:
+    assert training_temperature(moons(*words), features=features, dims=dims) == temperature
+
+
+def test_a_mixture_on_some_dimensions_starts_there(moons: Any) -> None:
     recipe = moons("prior.dims=1", "prior.components=2")
     model = initialise_model(recipe, X, LABELS, classes=2, seed=0)
     assert model.mixture.means.shape == (4, 1)
     assert model.mixture.features == 2
     assert model.mixture.means[:2].sort(dim=0).values.tolist() == X[:2, :1].sort(dim=0).values.tolist()
-    assert training_temperature(moons(), features=400, dims=64) == 2.0
-    assert training_temperature(moons(), features=400, dims=1) == 1.0
     with pytest.raises(RecipeError, match=r"prior\.dims is 3, but rows have only 2 features"):
         initialise_model(moons("prior.dims=3"), X, LABELS, classes=2, seed=0)

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
 from flowgmm_cli.errors import InterruptedRunError, RunFailedError
-from flowgmm_cli.runs import Run
 from flowgmm_cli.training import parallel_fits
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt
 from flowgmm_cli.training.fit_job import FitJob, PreparedFit
-from flowgmm_cli.training.pipeline import TrainResult, train
+from flowgmm_cli.training.pipeline import train
 
-TrainRun = Callable[..., tuple[Run, TrainResult]]
-NewRun = Callable[..., Run]
 THREE = ("ensemble=3", "calibration.folds=2")
 
 
@@ -45,7 +41,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
 
 
 def test_trainings_side_by_side_end_as_those_one_after_the_other(
-    train_run: TrainRun, same_outcome: Callable[[Run, Run], None], watched: list[tuple[str, int]]
+    train_run: Any, same_outcome: Any, watched: list[tuple[str, int]]
 ) -> None:
     shared = torch.get_rng_state()
     alone, first = train_run("alone", "run.jobs=1", *THREE)
@@ -64,34 +60,26 @@ def test_trainings_side_by_side_end_as_those_one_after_the_other(
             assert torch.equal(value, twin.state_dict()[name]), name
     assert first.calibration == other.calibration
     assert torch.equal(torch.get_rng_state(), shared)
-    assert torch.get_num_threads() == 4
-
-
-def test_threads_that_come_later_have_all_processors_again(train_run: TrainRun) -> None:
-    train_run("run", "run.jobs=2", "ensemble=2", "calibration.method=none")
-    result: list[int] = []
-    later = threading.Thread(target=lambda: result.append(torch.get_num_threads()))
-    later.start()
-    later.join()
-    assert result == [4]
+    later: list[int] = []
+    thread = threading.Thread(target=lambda: later.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert [torch.get_num_threads(), *later] == [4, 4]  # threads that come later have all processors again
 
 
 def test_candidates_of_a_search_train_their_folds_side_by_side(
-    train_run: TrainRun, watched: list[tuple[str, int]]
+    train_run: Any, watched: list[tuple[str, int]]
 ) -> None:
     search = "search={keep: 1, folds: 2, candidates: {plain: {}, wide: {flow.hidden: 24}}}"
     _, first = train_run("alone", search, "run.jobs=1")
     watched.clear()
     _, other = train_run("beside", search, "run.jobs=2")
     assert [count for _, count in watched] == [2, 2, 2, 2, 4]
-    assert first.search is not None
-    assert other.search is not None
-    assert [result.score for result in first.search.results] == [
-        result.score for result in other.search.results
-    ]
+    scores, same = ([result.score for result in part.search.results] for part in (first, other))
+    assert scores == same
 
 
-def test_several_trainings_have_one_progress(train_run: TrainRun) -> None:
+def test_several_trainings_have_one_progress(train_run: Any) -> None:
     reports: dict[str, list[tuple[int, int, str]]] = {}
 
     def progress(done: int, total: int, what: str, detail: str) -> None:
@@ -111,10 +99,10 @@ def test_several_trainings_have_one_progress(train_run: TrainRun) -> None:
 
 
 def test_an_interrupted_run_saves_all_parallel_trainings_and_can_be_resumed(
-    train_run: TrainRun, new_run: NewRun, same_outcome: Callable[[Run, Run], None]
+    shared_run: Any, new_run: Any, same_outcome: Any
 ) -> None:
     words = ("run.jobs=2", *THREE)
-    whole, _ = train_run("whole", *words)
+    whole, _ = shared_run(*words)
     broken, interrupt = new_run("broken", *words), Interrupt()
 
     def progress(done: int, total: int, what: str, detail: str) -> None:
@@ -131,7 +119,7 @@ def test_an_interrupted_run_saves_all_parallel_trainings_and_can_be_resumed(
 
 
 def test_one_that_fails_ends_the_others_which_are_saved(
-    new_run: NewRun, monkeypatch: pytest.MonkeyPatch
+    new_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = new_run("run", "run.jobs=2", "ensemble=2", "train.epochs=500")
     prepared: list[PreparedFit] = []
@@ -166,7 +154,7 @@ def test_one_that_fails_ends_the_others_which_are_saved(
     ],
 )
 def test_number_of_parallel_trainings(
-    new_run: NewRun, monkeypatch: pytest.MonkeyPatch, words: list[str], at_once: int
+    new_run: Any, monkeypatch: pytest.MonkeyPatch, words: list[str], at_once: int
 ) -> None:
     result: list[int] = []
 

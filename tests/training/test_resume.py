@@ -6,16 +6,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from flowgmm_cli.runs import Run
-from flowgmm_cli.training.pipeline import TrainResult, train
-
-TrainRun = Callable[..., tuple[Run, TrainResult]]
-Same = Callable[[Run, Run], None]
+from flowgmm_cli.training.pipeline import train
 
 WORDS = ("train.epochs=8", "checkpoint.every_steps=5", "train.early_stopping={patience: 50}")
 # `flowgmm`, but the process is gone just before or after it renames its N-th file, or after its N-th step
@@ -48,7 +45,7 @@ main()
 
 @pytest.mark.slow
 def test_a_run_killed_again_and_again_is_resumed_to_the_same_result(
-    moons_file: Path, tmp_path: Path, train_run: TrainRun, same_outcome: Same
+    moons_file: Path, tmp_path: Path, train_run: Any, same_outcome: Any
 ) -> None:
     run = Run(tmp_path / "killed")
 

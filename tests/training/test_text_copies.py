@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -9,12 +9,10 @@ import torch
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.recipe.load import load_recipe
-from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import create_run
 from flowgmm_cli.training.pipeline import train
 from flowgmm_cli.training.prepare import PreparedData, prepare
 
-MakeRecipe = Callable[..., Recipe]
 RECIPE = """\
 version: 1
 data:
@@ -34,7 +32,7 @@ WORDS = [["ball", "goal", "team", "match", "win"], ["vote", "law", "party", "cou
 
 
 @pytest.fixture
-def texts(tmp_path: Path) -> MakeRecipe:
+def texts(tmp_path: Path) -> Any:
     """A recipe for texts of two classes, one text empty: `texts("run.seed=2")`."""
     generator = torch.Generator().manual_seed(0)
     lines = ["text,label"]
@@ -57,7 +55,7 @@ def copies(data: PreparedData, name: str = "strong") -> torch.Tensor:
 
 
 def test_every_text_has_changed_copies_and_the_texts_themselves_stay(
-    texts: MakeRecipe, context: DataContext
+    texts: Any, context: DataContext
 ) -> None:
     data, plain = prepare(texts(), context), prepare(texts("data.views.strong=[]"), context)
     rows, dim = data.train.x.shape
@@ -73,7 +71,7 @@ def test_every_text_has_changed_copies_and_the_texts_themselves_stay(
     assert not torch.equal(copies(data)[:, 0], copies(data)[:, 1])
 
 
-def test_a_copy_is_the_encoding_of_the_changed_text(texts: MakeRecipe, context: DataContext) -> None:
+def test_a_copy_is_the_encoding_of_the_changed_text(texts: Any, context: DataContext) -> None:
     # with next to every word dropped a copy is a single word of its text
     data = prepare(texts("data.views.strong=[{use: drop_words, rate: 0.999, copies: 2}]"), context)
     rows = data.rows.train
@@ -87,14 +85,14 @@ def test_a_copy_is_the_encoding_of_the_changed_text(texts: MakeRecipe, context: 
             assert float((result - copy).abs().sum(1).min()) < 1e-5
 
 
-def test_the_seed_of_the_run_decides_the_copies(texts: MakeRecipe, context: DataContext) -> None:
+def test_the_seed_of_the_run_decides_the_copies(texts: Any, context: DataContext) -> None:
     first, same, other = (prepare(texts(f"run.seed={seed}"), context) for seed in (1, 1, 2))
     assert torch.equal(copies(first), copies(same))
     assert not torch.equal(copies(first), copies(other))
 
 
 def test_both_views_have_copies_of_their_own_as_many_as_the_largest_number(
-    texts: MakeRecipe, context: DataContext
+    texts: Any, context: DataContext
 ) -> None:
     listed = "[{use: drop_words, copies: 2}, {use: drop_words, copies: 5}]"
     data = prepare(texts(f"data.views.weak={listed}", f"data.views.strong={listed}"), context)
@@ -102,9 +100,7 @@ def test_both_views_have_copies_of_their_own_as_many_as_the_largest_number(
     assert not torch.equal(copies(data, "weak"), copies(data, "strong"))
 
 
-def test_copies_are_encoded_once_and_kept_apart_from_the_unchanged_texts(
-    texts: MakeRecipe, tmp_path: Path
-) -> None:
+def test_copies_are_encoded_once_and_kept_apart_from_the_unchanged_texts(texts: Any, tmp_path: Path) -> None:
     requests: list[int] = []
     context = DataContext(
         offline=True,
@@ -121,13 +117,13 @@ def test_copies_are_encoded_once_and_kept_apart_from_the_unchanged_texts(
     assert {path.name for path in (tmp_path / "cache").iterdir()} == {"embeddings", "views"}
 
 
-def test_data_without_texts_has_no_views_of_texts(moons: MakeRecipe, context: DataContext) -> None:
+def test_data_without_texts_has_no_views_of_texts(moons: Any, context: DataContext) -> None:
     with pytest.raises(RecipeError, match="no column of the data holds texts") as caught:
         prepare(moons("data.views.strong=[{use: drop_words}]"), context)
     assert "data.text" in str(caught.value.hint)
 
 
-def test_a_run_with_views_of_texts_learns(texts: MakeRecipe, context: DataContext, tmp_path: Path) -> None:
+def test_a_run_with_views_of_texts_learns(texts: Any, context: DataContext, tmp_path: Path) -> None:
     recipe = texts("train.epochs=20", "data.views.weak=[{use: drop_words, rate: 0.1}]")
     result = train(recipe, create_run(recipe, argv=[], directory=tmp_path / "run"), context=context)
     assert result.test is not None
