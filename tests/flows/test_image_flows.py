@@ -257,8 +257,14 @@ def test_input_layers_follow_the_config() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("extra", [{}, {"coupling": "spline"}, {"dequantisation": "variational"}])
+@pytest.mark.parametrize(
+    ("name", "extra"),
+    [
+        *((name, {}) for name in NAMES),
+        ("glow", {"coupling": "spline"}),
+        ("realnvp_image", {"dequantisation": "variational"}),
+    ],
+)
 def test_a_flow_learns_a_distribution_of_images(name: str, extra: dict[str, Any]) -> None:
     """Bars at one of four positions: 2 bits an image, so that nearly all bits per dimension can be saved."""
     flow = make(name, (1, 8, 8), hidden=24, **extra)

@@ -77,12 +77,26 @@ def test_every_way_to_train_ends_with_a_finite_model(train_run: Any, words: list
     assert run.info()["status"] == "done"
 
 
+PLAIN = ("train.epochs=1", "flow.couplings=1", "data.views.strong=[]", "regularisers=[]")
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize(("backend", "words"), [("aot_eager", ()), ("inductor", PLAIN)])
 @pytest.mark.filterwarnings("ignore")  # torch warns itself while it traces: it reads .grad of inner tensors
-def test_a_compiled_step_learns_the_same(shared_run: Any, train_run: Any, state_of: Any) -> None:
-    compiled, _ = train_run("compiled", SHORT, "train.compile=true")
+def test_a_compiled_step_learns_the_same(
+    shared_run: Any,
+    train_run: Any,
+    state_of: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    backend: str,
+    words: tuple[str, ...],
+) -> None:
+    """A step of the whole recipe is traced; code is generated for a small step only, as it takes long."""
+    real = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda step, mode: real(step, mode=mode, backend=backend))
+    compiled, _ = train_run("compiled", SHORT, *words, "train.compile=true")
     other = state_of(compiled)
-    for name, value in state_of(shared_run(SHORT)[0]).items():
+    for name, value in state_of(shared_run(SHORT, *words)[0]).items():
         torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-4)
 
 
