@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from importlib import import_module
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,23 +15,18 @@ import pytest
 
 from flowgmm_cli.data.store import write_features
 
-FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
 pytestmark = pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 FEW, MANY = 4000, 160_000
 
 
 @pytest.fixture
-def inference(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(FOLDER))
-    yield import_module("inference")
-    sys.modules.pop("inference")
+def inference(load_benchmark: Callable[[str], Any]) -> Any:
+    return load_benchmark("inference")
 
 
 @pytest.fixture
-def training(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.syspath_prepend(str(FOLDER))
-    yield import_module("larger_than_memory")
-    sys.modules.pop("larger_than_memory")
+def training(load_benchmark: Callable[[str], Any]) -> Any:
+    return load_benchmark("larger_than_memory")
 
 
 def results_of(module: ModuleType, monkeypatch: pytest.MonkeyPatch, folder: Path, *words: str) -> Any:

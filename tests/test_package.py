@@ -46,29 +46,22 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return top
 
 
-def test_the_wheel_holds_the_package_and_nothing_beside_it(wheel: ZipFile) -> None:
+def test_the_wheel_holds_every_module_every_recipe_and_nothing_else(wheel: ZipFile) -> None:
     info = f"flowgmm_cli-{flowgmm_cli.__version__}.dist-info"
     assert {name.split("/")[0] for name in wheel.namelist()} == {"flowgmm_cli", info}
-
-
-def test_the_wheel_holds_every_module_and_the_type_marker(wheel: ZipFile) -> None:
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "flowgmm_cli").rglob("*.py")}
     assert {"flowgmm_cli/py.typed", *modules} <= set(wheel.namelist())
     assert not [name for name in wheel.namelist() if "__pycache__" in name]
-
-
-def test_the_wheel_holds_every_recipe_as_it_is(wheel: ZipFile) -> None:
-    folder = ROOT / "recipes"
+    folder, prefix = ROOT / "recipes", "flowgmm_cli/_recipes/"
     recipes = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.yaml")}
-    prefix = "flowgmm_cli/_recipes/"
-    packed = {name.removeprefix(prefix) for name in wheel.namelist() if name.startswith(prefix)}
-    assert "digits.yaml" in packed
-    assert {name: wheel.read(prefix + name) for name in packed if name.endswith(".yaml")} == recipes
+    packed = [name for name in wheel.namelist() if name.startswith(prefix) and name.endswith(".yaml")]
+    assert {name.removeprefix(prefix): wheel.read(name) for name in packed} == recipes
 
 
-def test_the_wheel_says_licence_and_command(wheel: ZipFile) -> None:
+def test_the_wheel_says_version_licence_and_command(wheel: ZipFile) -> None:
     info = f"flowgmm_cli-{flowgmm_cli.__version__}.dist-info"
     metadata = message_from_string(wheel.read(f"{info}/METADATA").decode())
+    assert metadata["Version"] == version("flowgmm-cli") == flowgmm_cli.__version__
     assert metadata["License-Expression"] == "Apache-2.0"
     assert "Version 2.0, January 2004" in wheel.read(f"{info}/licenses/LICENSE").decode()
     assert "flowgmm = flowgmm_cli.__main__:main" in wheel.read(f"{info}/entry_points.txt").decode()
@@ -80,12 +73,6 @@ def test_the_source_distribution_builds_the_same_wheel(wheel: ZipFile, sdist: Pa
     assert {file.filename: file.CRC for file in again.infolist()} == {
         file.filename: file.CRC for file in wheel.infolist()
     }
-
-
-def test_all_versions_are_equal(wheel: ZipFile) -> None:
-    info = f"flowgmm_cli-{flowgmm_cli.__version__}.dist-info"
-    metadata = message_from_string(wheel.read(f"{info}/METADATA").decode())
-    assert metadata["Version"] == version("flowgmm-cli") == flowgmm_cli.__version__
 
 
 def declarations() -> list[str]:

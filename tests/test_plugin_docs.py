@@ -1,19 +1,26 @@
-"""The pages for plugin authors: their code works, their commands exist, and the reference is complete."""
+"""Pages for authors of components: their code works, their commands exist, the reference is complete."""
 
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from typer.testing import CliRunner
 
 from flowgmm_cli import api, testing
+from flowgmm_cli.cli.app import app
+from flowgmm_cli.flows import specs
 from flowgmm_cli.plugins import registry as registries
 from flowgmm_cli.testing import run_checks, suite_for
 from flowgmm_cli.testing.checks import check_names
 
-DOCS = Path(__file__).resolve().parent.parent / "docs" / "plugins"
+ROOT = Path(__file__).resolve().parent.parent
+DOCS, CONTRIBUTING = ROOT / "docs" / "plugins", ROOT / "CONTRIBUTING.md"
 PAGES = {
     "flow.md": ("flow", "planewise"),
     "data.md": ("data", "coins"),
@@ -79,23 +86,43 @@ def test_the_pages_name_every_group_and_state() -> None:
 
 
 @pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
-def test_links_between_the_pages_lead_somewhere(page: str) -> None:
+def test_links_and_commands_of_a_page_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#:]+)\)", (DOCS / page).read_text(encoding="utf-8")):
         if "plugins/flowgmm-" not in target:
             assert (DOCS / target).exists(), target
+    for words in (line.split() for block in blocks(page, "sh") for line in block.splitlines()):
+        if words[0] == "flowgmm":
+            command = [word for word in words[1:3] if word.isalpha()][: 2 if words[1] == "plugins" else 1]
+            asked = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
+            assert asked.exit_code == 0, words
+            assert all(flag in asked.output for flag in words if flag.startswith("--")), words
 
 
-@pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
-def test_commands_of_the_pages_exist(page: str, capsys: pytest.CaptureFixture[str]) -> None:
-    from typer.testing import CliRunner
+@pytest.fixture
+def walkthrough(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Names that the code of the section defines: the spec, the flow, `build`."""
+    text = CONTRIBUTING.read_text(encoding="utf-8")
+    section = text[text.index("## Add a flow") : text.index("## Add something else")]
+    blocks = [
+        textwrap.dedent(block) for block in re.findall(r"^ *```python\n(.*?)^ *```$", section, re.M | re.S)
+    ]
+    parameters, module, _line = blocks
+    names: dict[str, Any] = dict(vars(api))
+    exec(parameters, names)
+    monkeypatch.setattr(specs, "PlanewiseConfig", names["PlanewiseConfig"], raising=False)
+    namespace: dict[str, Any] = {"__name__": "flowgmm_cli.flows.planewise", "PLANEWISE": names["PLANEWISE"]}
+    exec(compile(module, "CONTRIBUTING.md", "exec"), namespace)
+    return namespace
 
-    from flowgmm_cli.cli.app import app
 
-    for block in blocks(page, "sh"):
-        for line in block.splitlines():
-            words = line.split()
-            if words[0] == "flowgmm":
-                command = [word for word in words[1:3] if word.isalpha()][: 2 if words[1] == "plugins" else 1]
-                asked = CliRunner().invoke(app, [*command, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
-                assert asked.exit_code == 0, line
-                assert all(flag in asked.output for flag in words if flag.startswith("--")), line
+@pytest.mark.parametrize("features", [1, 2, 5])
+def test_the_flow_of_the_walkthrough_is_a_bijection(walkthrough: dict[str, Any], features: int) -> None:
+    spec = walkthrough["PLANEWISE"]
+    assert spec.build == "flowgmm_cli.flows.planewise:build"
+    flow = walkthrough["build"](spec.config(angle=0.7), shape=(features,), generator=torch.Generator())
+    x = torch.randn(4, features, generator=torch.Generator().manual_seed(0))
+    z, log_det = flow(x)
+    torch.testing.assert_close(flow.inverse(z), x)
+    for row, value in zip(x, log_det, strict=True):
+        jacobian = torch.autograd.functional.jacobian(lambda v: flow(v[None])[0][0], row)
+        torch.testing.assert_close(torch.linalg.slogdet(jacobian).logabsdet, value, rtol=0, atol=1e-6)

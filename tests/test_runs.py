@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import errno
+import json
 import os
 import platform
 import subprocess
@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from flowgmm_cli import runs
 from flowgmm_cli.errors import PluginError, RunError
-from flowgmm_cli.files import read_json, write_json
+from flowgmm_cli.files import write_json
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.runs import Run, create_run, find_run, list_runs, open_run
+from flowgmm_cli.runs import MetricsLog, Run, create_run, find_run, list_runs, open_run, read_metrics
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -81,23 +80,22 @@ def test_an_empty_folder_may_become_a_run_and_a_full_one_is_left_alone(
     assert tree(tmp_path) == sorted([*before, "file"])
 
 
-@pytest.mark.parametrize("fails", ["fsync", "rename", "interrupt"])
+@pytest.mark.parametrize("place", [(os, "fsync"), (Path, "rename")])
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
 def test_a_run_that_cannot_be_created_leaves_nothing(
-    moons: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+    moons: MakeRecipe,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    place: tuple[object, str],
+    error: type[BaseException],
 ) -> None:
+    def fail(*args: Any) -> None:
+        raise error
+
     recipe, folder = moons(), tmp_path / "place" / "run"
     folder.parent.mkdir()
-
-    def fail(*args: Any) -> None:
-        if fails == "interrupt":
-            raise KeyboardInterrupt
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    if fails == "fsync":
-        monkeypatch.setattr(os, "fsync", fail)
-    else:
-        monkeypatch.setattr(Path, "rename", fail)
-    with pytest.raises((OSError, KeyboardInterrupt)):
+    monkeypatch.setattr(*place, fail)
+    with pytest.raises(error):
         create_run(recipe, argv=[], directory=folder)
     assert tree(folder.parent) == []
 
@@ -186,11 +184,10 @@ def test_the_argument_comes_before_the_environment_and_that_before_the_newest(
     assert find_run("runs/b/latest", environ)[0].path == Path("runs/b/middle")
     assert find_run("runs/latest", environ)[0].path == Path("runs/a/new")
     assert find_run(None, {"FLOWGMM_RUN": "runs/b/latest"})[0].path == Path("runs/b/middle")
-
-
-def test_the_process_environment_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FLOWGMM_RUN", str(fake_run(tmp_path / "run").path))
-    assert find_run(None)[0].path == tmp_path / "run"
+    monkeypatch.setenv("FLOWGMM_RUN", str(named.path))
+    assert find_run(None)[0] == named
+    latest = fake_run(tmp_path / "latest")  # a run of that name
+    assert find_run(str(latest.path), {}) == (latest, "as given")
 
 
 @pytest.mark.parametrize("word", [None, "runs/latest", "elsewhere/latest"])
@@ -204,11 +201,6 @@ def test_without_a_finished_run_the_error_has_a_hint(
     assert "flowgmm train" in str(caught.value.hint)
 
 
-def test_a_run_directory_named_latest_is_opened_itself(tmp_path: Path) -> None:
-    run = fake_run(tmp_path / "latest")
-    assert find_run(str(run.path), {}) == (run, "as given")
-
-
 def test_listing_leaves_out_what_is_hidden_or_unreadable(tmp_path: Path) -> None:
     good = [fake_run(tmp_path / "a" / "one"), fake_run(tmp_path / "two")]
     fake_run(tmp_path / "a" / ".one.1234.tmp")
@@ -218,15 +210,47 @@ def test_listing_leaves_out_what_is_hidden_or_unreadable(tmp_path: Path) -> None
     assert list_runs(tmp_path / "nowhere") == []
 
 
-def test_run_json_is_never_seen_half_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = fake_run(tmp_path / "run")
+# --- metrics.jsonl ------------------------------------------------------------------------------------------
 
-    def full(path: Path, value: Any) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    before = (run.path / "run.json").read_bytes()
-    monkeypatch.setattr(runs, "write_json", full)
-    with pytest.raises(OSError, match="No space"):
-        run.update(status="failed")
-    assert (run.path / "run.json").read_bytes() == before
-    assert read_json(run.path / "run.json", "run")["status"] == "done"
+def write(log: MetricsLog, step: int, split: str = "train", **values: float) -> None:
+    log.write(step=step, epoch=step / 3, split=split, seconds=0.12345, **values)
+
+
+def test_each_line_is_a_json_object_and_numbers_that_are_not_finite_are_null(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    write(MetricsLog(file), 2, loss=1.5, a=float("nan"), b=float("inf"))
+    assert file.read_text().endswith("\n")
+    assert json.loads(file.read_text()) == {
+        "step": 2, "epoch": 0.6667, "split": "train", "seconds": 0.123, "loss": 1.5, "a": None, "b": None
+    }  # fmt: skip
+
+
+def test_resuming_drops_lines_after_the_checkpoint(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    log = MetricsLog(file)
+    for step in (1, 2, 3):
+        write(log, step, loss=1 / 3 / step)
+        write(log, step, "val", loss=2.0)
+    before = file.read_text().splitlines()
+    log = MetricsLog(file, last_step=2)
+    assert file.read_text().splitlines() == before[:4]
+    write(log, 3)
+    assert [(line["step"], line["split"]) for line in read_metrics(file)][4:] == [(3, "train")]
+
+
+def test_a_line_cut_short_by_a_crash_is_dropped_and_does_not_spoil_the_next(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.jsonl"
+    write(MetricsLog(file), 1)
+    with file.open("a") as stream:
+        stream.write('{"step": 2, "ep')
+    log = MetricsLog(file, last_step=5)
+    write(log, 3)
+    assert [line["step"] for line in read_metrics(file)] == [1, 3]
+    file.write_bytes(file.read_bytes() + b"\n[1]\n" + bytes(7))  # zeros, as a power cut leaves them
+    assert [line["step"] for line in read_metrics(file)] == [1, 3]
+
+
+def test_without_a_file_nothing_is_written(tmp_path: Path) -> None:
+    write(MetricsLog(None), 1)
+    assert list(tmp_path.iterdir()) == []

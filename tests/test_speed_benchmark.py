@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,47 +17,12 @@ import pytest
 import torch
 
 FOLDER = Path(__file__).resolve().parent.parent / "benchmarks"
-MODULES = (
-    "accuracy",
-    "data_sets",
-    "library",
-    "peers",
-    "reference",
-    "scaling",
-    "shapes",
-    "speed",
-    "speed_tables",
-    "timing",
-    "whole",
-)
+MODULES = ("library", "peers", "reference", "scaling", "shapes", "speed", "speed_tables", "timing", "whole")
 
 
 @pytest.fixture
-def bench(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.syspath_prepend(str(FOLDER))
-    import library
-    import peers
-    import reference
-    import scaling
-    import shapes
-    import speed
-    import speed_tables
-    import timing
-    import whole
-
-    yield SimpleNamespace(
-        library=library,
-        peers=peers,
-        reference=reference,
-        scaling=scaling,
-        shapes=shapes,
-        speed=speed,
-        tables=speed_tables,
-        timing=timing,
-        whole=whole,
-    )
-    for name in MODULES:
-        sys.modules.pop(name, None)
+def bench(load_benchmark: Callable[[str], Any]) -> Any:
+    return SimpleNamespace(**{name: load_benchmark(name) for name in MODULES})
 
 
 def count(contender: Any, clock: Any) -> tuple[int, ...]:
@@ -164,7 +129,7 @@ def test_missing_libraries_are_named(bench: Any, monkeypatch: pytest.MonkeyPatch
     assert set(measured["left_out"]) == set(bench.peers.PEERS)
     assert {"flowgmm, fp32", "flowgmm, bf16", bench.speed.REFERENCE} <= set(measured["seconds"])
     assert all(len(times) == 2 for times in measured["seconds"].values())
-    lines = bench.tables.tables([measured], markdown=True)
+    lines = bench.speed_tables.tables([measured], markdown=True)
     assert sum("not installed" in line for line in lines) == 3
     assert len({line.count("|") for line in lines if line.startswith("|")}) == 1
 
@@ -190,9 +155,9 @@ def test_other_libraries_are_the_same_kind_of_flow(bench: Any, name: str) -> Non
 
 def test_ratios_refer_to_the_fastest_other_library(bench: Any) -> None:
     seconds = {"zuko": [2.0, 2.0], "nflows": [1.0, 3.0], "flowgmm, fp32": [1.0, 1.0]}
-    assert bench.tables.fastest_peer(seconds) in ("zuko", "nflows")
-    assert bench.tables.fastest_peer({**seconds, "normflows": [0.5, 0.5]}) == "normflows"
-    assert bench.tables.fastest_peer({"flowgmm, fp32": [1.0]}) is None
+    assert bench.speed_tables.fastest_peer(seconds) in ("zuko", "nflows")
+    assert bench.speed_tables.fastest_peer({**seconds, "normflows": [0.5, 0.5]}) == "normflows"
+    assert bench.speed_tables.fastest_peer({"flowgmm, fp32": [1.0]}) is None
 
 
 def test_growth_is_an_exponent(bench: Any) -> None:
@@ -212,7 +177,7 @@ def test_cost_is_measured_along_an_axis(bench: Any, monkeypatch: pytest.MonkeyPa
     results = bench.scaling.scaling(threads=1, rounds=1, clock="cpu", axes=axes)
     assert [len(result["seconds"]) for result in results] == [2, 1]  # both precisions, and scoring in one
     assert all(len(times) == 2 for result in results for times in result["seconds"].values())
-    lines = bench.tables.scaling_table(results)
+    lines = bench.speed_tables.scaling_table(results)
     assert sum(line.startswith("| 40 |") for line in lines) == 1
 
 

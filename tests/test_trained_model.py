@@ -57,6 +57,13 @@ def test_a_saved_model_predicts_the_same_in_every_bit(trained: TrainedModel, tmp
     assert loaded.facts == trained.facts
     assert float(loaded.model.temperature) == 2.5
     assert not loaded.model.training
+    assert (trained.detector, loaded.detector) == (None, None)
+    loaded.save(tmp_path / "again")
+    for name in ("model.safetensors", "model.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / name).read_bytes()
+    components = json.loads((tmp_path / "model.json").read_text())["components"]
+    kinds = {(item["kind"], item["name"]) for item in components}
+    assert {("flow", "realnvp"), ("prior", "gmm"), ("transform", "quantile"), ("view", "noise")} <= kinds
 
 
 def test_the_sampling_model_is_saved_and_shares_the_flow(trained: TrainedModel, tmp_path: Path) -> None:
@@ -71,16 +78,12 @@ def test_the_sampling_model_is_saved_and_shares_the_flow(trained: TrainedModel, 
     assert torch.equal(loaded.model.log_prob(x), trained.model.log_prob(x))
 
 
-def test_saving_twice_gives_the_same_bytes(trained: TrainedModel, tmp_path: Path) -> None:
-    trained.save(tmp_path / "a")
-    TrainedModel.load(tmp_path / "a").save(tmp_path / "b")
-    for name in ("model.safetensors", "model.json"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-
-
 def test_predictions_are_calibrated_and_densities_count_the_transforms(trained: TrainedModel) -> None:
     split = held_out(trained)
     found = trained.encode_rows(split)
+    assert (len(found), found.images, trained.image) == (60, None, None)
+    assert torch.equal(found.x, split.x)
+    assert not found.latents.z.requires_grad
     assert found.log_posterior.shape == (60, 2)
     assert found.log_posterior.dtype == found.log_density.dtype == torch.float64
     np.testing.assert_allclose(found.log_posterior.exp().sum(1), 1)
@@ -94,7 +97,7 @@ def test_predictions_are_calibrated_and_densities_count_the_transforms(trained: 
     assert float(split.log_det.std()) > 0
 
 
-def held_out_are_seen_in_pieces_and_none_are_no_trouble(
+def test_rows_are_encoded_in_pieces_and_none_are_no_trouble(
     trained: TrainedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     split = held_out(trained)
@@ -168,22 +171,6 @@ def test_an_uninstalled_plugin_is_a_plugin_error(trained: TrainedModel, tmp_path
     assert caught.value.exit_code == 4
 
 
-def test_the_description_names_every_component(trained: TrainedModel, tmp_path: Path) -> None:
-    trained.save(tmp_path)
-    values = json.loads((tmp_path / "model.json").read_text())
-    names = {(one["kind"], one["name"]) for one in values["components"]}
-    assert {("flow", "realnvp"), ("prior", "gmm"), ("transform", "quantile"), ("view", "noise")} <= names
-
-
-def test_encoded_rows_agree_with_predictions(trained: TrainedModel) -> None:
-    split = held_out(trained)
-    seen = trained.encode_rows(split)
-    assert len(seen) == len(split)
-    assert torch.equal(seen.x, split.x)
-    assert not seen.latents.z.requires_grad
-    assert (seen.images, trained.image) == (None, None)
-
-
 def test_encoded_images_are_those_before_the_transforms(moons: MakeRecipe) -> None:
     recipe = moons("data.name=digits", "data.transforms=[{use: pca, dim: 4}]")
     rows = load_rows(recipe.data, CONTEXT)
@@ -210,13 +197,6 @@ def test_scores_are_saved_with_the_model(trained: TrainedModel, tmp_path: Path) 
     for name, values in detector(seen).items():
         assert np.array_equal(loaded(seen)[name], values)
         assert loaded.threshold(name) == detector.threshold(name)
-
-
-def test_a_model_without_scores_has_none_after_loading(trained: TrainedModel, tmp_path: Path) -> None:
-    trained.save(tmp_path)
-    file = tmp_path / "model.json"
-    assert json.loads(file.read_text())["detector"] is None
-    assert TrainedModel.load(tmp_path).detector is None
 
 
 @pytest.mark.parametrize("damage", [5, {}, {"default": "nll", "scores": [{}], "same": {}}])
