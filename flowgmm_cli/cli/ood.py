@@ -134,9 +134,8 @@ def ood(
             rows: dict[str, Any] = {"data_format": data_format, "on_error": on_error}
             out_reader = session.open_rows(out, purpose="ood", **rows)
             in_reader = session.open_rows(in_data, purpose="ood without --in", flag="--in", **rows)
-            for reader in (in_reader, out_reader):
-                if len(names) > 1 and (reader.total or 0) > _MANY_ROWS:
-                    output.note(f"{reader.name}: {reader.total:,} rows; --alone computes one score only")
+            if len(names) > 1:
+                _note_many_rows(in_reader, out_reader)
             sides = [
                 collect_scores(reader.name, score_rows(flag, reader))
                 for flag, reader in (("--in", in_reader), ("--out", out_reader))
@@ -152,6 +151,12 @@ def ood(
     _print_result(result, save, as_json=as_json)
     metrics = result.metrics[rule.score]
     enforce_gates(gates, {name: getattr(metrics, name) for name in GATES}, subject=f" of {rule.score}")
+
+
+def _note_many_rows(*readers: RowReader) -> None:
+    for reader in readers:
+        if (reader.total or 0) > _MANY_ROWS:
+            output.note(f"{reader.name}: {reader.total:,} rows; --alone computes one score only")
 
 
 def _check_flags(in_data: str | None, out_data: str | None, figures: Mapping[str, Path | None]) -> str:
