@@ -95,7 +95,8 @@ class ByteSource:
 
     def open_text(self) -> io.BufferedReader:
         """Open the source as UTF-8 text without a byte order mark; `DataError` for an unknown encoding."""
-        stream: Any = io.BufferedReader(cast(Any, self.open()))
+        raw: Any = self.open()
+        stream = io.BufferedReader(raw)
         head = stream.peek(4)
         encoding = None if (self.encoding or "").casefold() in _UTF8 else self.encoding
         if encoding is None and head[:2] in _UTF16:
@@ -103,7 +104,7 @@ class ByteSource:
         if encoding is None:
             if head.startswith(_BOM):
                 stream.read(len(_BOM))
-            return cast(io.BufferedReader, stream)
+            return stream
         try:
             decoder = codecs.getincrementaldecoder(encoding)()
             decoder.decode(b"")  # codecs such as `hex` are not encodings of text
