@@ -148,7 +148,7 @@ def _describe_type(option: Any, *, plural: bool = False) -> str:
         return f"a list of {' or '.join(plurals)}" if plurals else "a list"
     if not plural and isinstance(origin, type) and issubclass(origin, BaseModel):
         return "a mapping"
-    name = getattr(origin, "__name__", "value")
+    name = origin.__name__ if isinstance(origin, type) else "value"
     return _NAMES.get(origin, (f"a {name}", f"{name}s"))[plural]
 
 
