@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ _MAX_VALUES = 4_000_000  # numbers stored of the references: 16 MB
 _MAX_COORDINATE = 1e15  # the square of a larger number, times a reference, might overflow float32
 
 
-class NearestRows(ArrayScore):
+class NearestRows(ArrayScore, ABC):
     r"""Mean distance to the k nearest of the stored training rows, or distance to the k-th.
 
     .. math:: \frac{1}{k} \textstyle\sum_{i \le k} |v - v_{(i)}|
@@ -34,9 +35,9 @@ class NearestRows(ArrayScore):
 
     config: KnnConfig
 
+    @abstractmethod
     def vectors(self, rows: ScoreInputs) -> Tensor:
         """Return the vectors between which distances are measured, `(N, D)`."""
-        raise NotImplementedError
 
     def fit(self, train: ScoreInputs, held_out: ScoreInputs, model: Any, generator: Generator) -> None:
         """Store a sample of the training rows, labelled or not, without those that have infinite numbers."""

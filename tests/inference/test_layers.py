@@ -113,7 +113,7 @@ def test_a_jacobian_equals_torchs_for_any_number_of_batches(width: int) -> None:
             return x**2 + x.roll(1, 1), zero_log_det(x)
 
         def inverse(self, z: torch.Tensor) -> torch.Tensor:
-            raise NotImplementedError
+            return torch.full_like(z, torch.nan)  # there is none, and nothing asks for it
 
     row = torch.linspace(-1, 1, width, dtype=torch.float64)
     expected = torch.autograd.functional.jacobian(lambda one: Squares()(one[None])[0][0], row)

@@ -10,6 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
+from flowgmm_cli.training.callbacks import Interrupt
+
 START = """
 import torch
 from flowgmm_cli.data.tensors import Tensors
@@ -70,3 +72,21 @@ def run_all() -> Callable[[str, int], list[str]]:
         return [out for out, _ in said]
 
     return run_it
+
+
+class InterruptAfter(Interrupt):
+    """Requests a stop after a number of steps."""
+
+    def __init__(self, steps: int) -> None:
+        super().__init__()
+        self._left = steps
+
+    def is_requested(self) -> bool:
+        self._left -= 1
+        return self._left <= 0
+
+
+@pytest.fixture
+def interrupt_after() -> type[Interrupt]:
+    """Stop a training after a number of steps: `train(recipe, run, interrupt=interrupt_after(9))`."""
+    return InterruptAfter

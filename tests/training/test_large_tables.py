@@ -48,18 +48,6 @@ run: {{device: cpu, log_every: 1}}
 Make = Callable[..., Recipe]
 
 
-class After(Interrupt):
-    """Asks to stop after so many steps."""
-
-    def __init__(self, steps: int) -> None:
-        super().__init__()
-        self.left = steps
-
-    def is_requested(self) -> bool:
-        self.left -= 1
-        return self.left <= 0
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
@@ -116,7 +104,11 @@ def test_only_some_rows_are_tensors(make: Make, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("objective", ["{use: hybrid}", "{use: joint, pool: unlabelled}"])
 def test_interrupted_within_a_buffer_it_ends_as_if_it_had_not_been(
-    make: Make, tmp_path: Path, same_outcome: Callable[[Run, Run], None], objective: str
+    make: Make,
+    tmp_path: Path,
+    same_outcome: Callable[[Run, Run], None],
+    objective: str,
+    interrupt_after: Callable[[int], Interrupt],
 ) -> None:
     made = make(f"objective={objective}", "calibration.method=none")
     straight = new_run(made, tmp_path / "straight")
@@ -124,7 +116,7 @@ def test_interrupted_within_a_buffer_it_ends_as_if_it_had_not_been(
     halting = new_run(made, tmp_path / "halting")
     for steps in (7, 13, 33):
         with pytest.raises(InterruptedRunError):
-            train(made, halting, interrupt=After(steps))
+            train(made, halting, interrupt=interrupt_after(steps))
         assert not [item for item in threading.enumerate() if item.name.startswith("rows")]
     train(made, halting)
     same_outcome(straight, halting)

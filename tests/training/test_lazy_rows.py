@@ -59,18 +59,6 @@ def recipe(path: Path, transforms: str, flow: str, *words: str) -> Recipe:
     return load_recipe(str(file), words)
 
 
-class After(Interrupt):
-    """Asks to stop after so many steps."""
-
-    def __init__(self, steps: int) -> None:
-        super().__init__()
-        self.left = steps
-
-    def is_requested(self) -> bool:
-        self.left -= 1
-        return self.left <= 0
-
-
 @pytest.mark.parametrize(
     ("transforms", "flow"),
     [pytest.param(*VECTORS, id="vectors"), pytest.param(*PIXELS, id="pixels", marks=pytest.mark.slow)],
@@ -82,6 +70,7 @@ def test_a_run_on_images_larger_than_memory_resumes_exactly_and_is_as_good(
     flow: str,
     monkeypatch: pytest.MonkeyPatch,
     same_outcome: Callable[[Run, Run], None],
+    interrupt_after: Callable[[int], Interrupt],
 ) -> None:
     monkeypatch.setenv("FLOWGMM_CACHE_DIR", str(tmp_path / "cache"))
     made = recipe(pictures, transforms, flow, "data.memory=0", "train.epochs=6")
@@ -89,7 +78,7 @@ def test_a_run_on_images_larger_than_memory_resumes_exactly_and_is_as_good(
     straight, halting = (create_run(made, argv=[], directory=tmp_path / name) for name in ("one", "two"))
     result = train(made, straight)
     with pytest.raises(InterruptedRunError):
-        train(made, halting, interrupt=After(9))
+        train(made, halting, interrupt=interrupt_after(9))
     train(made, halting)
     same_outcome(straight, halting)
     assert result.test is not None
