@@ -16,8 +16,8 @@ import torch
 
 from flowgmm_cli.api import Component, DataConfig, DataContext, SourceData
 from flowgmm_cli.bijection import Sequential
-from flowgmm_cli.data.chunks import ChunkedSource, split_chunked
 from flowgmm_cli.data.feature_encoder import FeatureEncoder
+from flowgmm_cli.data.out_of_core import ChunkedSource, split_chunked
 from flowgmm_cli.data.preprocessor import Preprocessor, encoder_factory
 from flowgmm_cli.data.readers.base import note_once
 from flowgmm_cli.data.specs import DATE_PARTS

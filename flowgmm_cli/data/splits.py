@@ -22,7 +22,7 @@ from flowgmm_cli.data.sampling import choose_labelled, marker_mask, sample_held_
 from flowgmm_cli.errors import DataError
 
 if TYPE_CHECKING:
-    from flowgmm_cli.data.chunks import ChunkedRows
+    from flowgmm_cli.data.out_of_core import ChunkedRows
 
 _HELD_OUT = (
     "are set aside for the test (data.split.test)",

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from flowgmm_cli.api import DataConfig, DataContext, Rows
-from flowgmm_cli.data.chunks import build_store
+from flowgmm_cli.data.out_of_core import build_store
 from flowgmm_cli.data.prepare import fit_preprocessor, load_rows
 from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.data.splits import SplitRows

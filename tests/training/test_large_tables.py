@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.data import block_shuffle, chunks
+from flowgmm_cli.data import block_shuffle
 from flowgmm_cli.devices import create_engine
 from flowgmm_cli.errors import InterruptedRunError
 from flowgmm_cli.inference.evaluate_run import evaluate_run
@@ -94,7 +94,7 @@ def test_a_large_table_is_trained_evaluated_and_described(make: Make, tmp_path: 
 
 
 def test_only_some_rows_are_tensors(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flowgmm_cli.data.chunks.MAX_SAMPLE_ROWS", 200)
+    monkeypatch.setattr("flowgmm_cli.data.out_of_core.MAX_SAMPLE_ROWS", 200)
     data = prepare(make(), DataContext())
     assert data.train.store is not None
     assert 200 <= len(data.train) <= 240
@@ -188,7 +188,7 @@ def test_two_processes_train_the_model_of_a_single_process_and_new_rows_are_pred
 
 
 def test_an_objective_knows_how_many_rows_there_are(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "MAX_SAMPLE_ROWS", 100)
+    monkeypatch.setattr(out_of_core, "MAX_SAMPLE_ROWS", 100)
     recipe = make("objective={use: joint}")
     data = prepare(recipe, DataContext())
     assert data.train.total > 2 * len(data.train)

@@ -16,9 +16,9 @@ import numpy as np
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
 from flowgmm_cli.data.array_types import Array, Ints, Strings
 from flowgmm_cli.data.chunked_table import ChunkedTable, cell_bytes, read_labels, text_bytes
-from flowgmm_cli.data.chunks import ChunkedSource
 from flowgmm_cli.data.column_analysis import input_columns
 from flowgmm_cli.data.labels import TABLE_REMEDY, encode_labels, find_classes, label_codes
+from flowgmm_cli.data.out_of_core import ChunkedSource
 from flowgmm_cli.data.readers.byte_source import COMPRESSED
 from flowgmm_cli.data.readers.chunks import parse_cells
 from flowgmm_cli.data.readers.open import open_table

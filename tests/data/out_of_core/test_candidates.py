@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowgmm_cli.api import LabelsConfig, SplitConfig
-from flowgmm_cli.data import chunks
+from flowgmm_cli.data import out_of_core
 from flowgmm_cli.data.splits import Part, assign_splits
 
 
 def draw(codes, labels, split, *, marked=None, most=10_000, given=()):
     codes = np.array(codes, dtype=np.int8)
     table = SimpleNamespace(labels=codes, marked=marked)
-    candidates = chunks._draw_candidates(table, split, most)
+    candidates = out_of_core._draw_candidates(table, split, most)
     parts, notes = assign_splits(
         codes,
         None,
@@ -48,7 +48,7 @@ def test_splits_are_disjoint_bounded_and_reproducible(
     labels = LabelsConfig(per_class=per_class, seed=seed)
     split = SplitConfig(test=test, val=val, val_labels=val_labels, stratify=stratify, seed=seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(chunks, "_MAX_CANDIDATES", candidates)
+        patch.setattr(out_of_core, "_MAX_CANDIDATES", candidates)
         (parts, _), (again, _) = (draw(codes, labels, split, most=100) for _ in range(2))
     assert all((parts[part] == again[part]).all() for part in Part)
     assert max(len(parts[part]) for part in (Part.TEST, Part.VAL, Part.VAL_LABELLED)) <= 100
@@ -62,7 +62,7 @@ def test_splits_are_disjoint_bounded_and_reproducible(
 
 
 def test_test_rows_have_the_class_proportions_of_the_table(monkeypatch):
-    monkeypatch.setattr(chunks, "_MAX_CANDIDATES", 2000)
+    monkeypatch.setattr(out_of_core, "_MAX_CANDIDATES", 2000)
     codes = np.random.default_rng(0).permutation(np.repeat([0, 1], [50_000, 1000]))
     parts, _ = draw(codes, LabelsConfig(count=60), SplitConfig(test=0.2, val=0.0), most=200)
     counts = np.bincount(codes[parts[Part.TEST]])
@@ -72,7 +72,7 @@ def test_test_rows_have_the_class_proportions_of_the_table(monkeypatch):
 
 
 def test_a_fraction_refers_to_all_rows_and_unbalanced_draws_keep_proportions(monkeypatch):
-    monkeypatch.setattr(chunks, "_MAX_CANDIDATES", 2000)
+    monkeypatch.setattr(out_of_core, "_MAX_CANDIDATES", 2000)
     codes = np.random.default_rng(0).permutation(np.repeat([0, 1, -1], [45_000, 5000, 50_000]))
     budget = LabelsConfig(fraction=0.001, balanced=False)
     parts, _ = draw(codes, budget, SplitConfig(test=0.0, val=0.0))

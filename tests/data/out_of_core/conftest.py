@@ -14,7 +14,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
-from flowgmm_cli.data.chunks import build_store
+from flowgmm_cli.data.out_of_core import build_store
 from flowgmm_cli.data.prepare import fit_preprocessor, load_rows
 from flowgmm_cli.data.splits import SplitRows
 

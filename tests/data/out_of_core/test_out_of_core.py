@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from flowgmm_cli.api import LabelsConfig, SplitConfig
-from flowgmm_cli.data import chunks
-from flowgmm_cli.data.chunks import build_store
+from flowgmm_cli.data import out_of_core
+from flowgmm_cli.data.out_of_core import build_store
 from flowgmm_cli.data.prepare import fit_preprocessor, load_rows
 from flowgmm_cli.data.tensors import load_tensor
 from flowgmm_cli.errors import DataError
@@ -59,8 +59,8 @@ def test_splits_are_disjoint_and_reproducible_and_hide_labels(config, context, f
 
 
 def test_held_out_rows_are_bounded_and_a_note_says_so(config, context, folder, monkeypatch):
-    monkeypatch.setattr(chunks, "MAX_HELD_OUT_ROWS", 50)
-    monkeypatch.setattr(chunks, "MAX_SAMPLE_ROWS", 200)
+    monkeypatch.setattr(out_of_core, "MAX_HELD_OUT_ROWS", 50)
+    monkeypatch.setattr(out_of_core, "MAX_SAMPLE_ROWS", 200)
     data = config(folder, labels=LabelsConfig(count=30), split=SplitConfig(test=0.5, val=0.2))
     loaded = load_rows(data, context)
     assert (len(loaded.test), len(loaded.val)) == (50, 50)
@@ -71,7 +71,7 @@ def test_held_out_rows_are_bounded_and_a_note_says_so(config, context, folder, m
 
 
 def test_labelled_rows_are_drawn_from_a_subset_of_many_labels(config, context, folder, monkeypatch):
-    monkeypatch.setattr(chunks, "_MAX_CANDIDATES", 300)
+    monkeypatch.setattr(out_of_core, "_MAX_CANDIDATES", 300)
     loaded = load_rows(config(folder, labels=LabelsConfig(per_class=7)), context)
     assert np.bincount(loaded.train.labels[loaded.train.labels >= 0]).tolist() == [7, 7, 7]
     assert np.bincount(loaded.test.labels).min() > 0.2 * len(loaded.test)
@@ -121,7 +121,7 @@ def test_rows_equal_to_a_held_out_row_are_left_out(config, context, stored, tmp_
 
 
 def test_too_many_duplicates_are_an_error(config, stored, tmp_path, some_rows, write_table, monkeypatch):
-    monkeypatch.setattr(chunks, "MAX_DUPLICATES", 50)
+    monkeypatch.setattr(out_of_core, "MAX_DUPLICATES", 50)
     table = some_rows(200, 0)
     write_table(tmp_path / "a.parquet", pa.concat_tables([table, table]))
     with pytest.raises(DataError, match="more than 50 rows are equal") as caught:
@@ -184,8 +184,8 @@ def test_texts_are_encoded_in_chunks(component, context, stored, tmp_path):
 
 
 def test_column_statistics_cover_all_rows(config, context, folder, some_rows, write_table, monkeypatch):
-    monkeypatch.setattr(chunks, "MAX_SAMPLE_ROWS", 40)
-    monkeypatch.setattr(chunks, "MIN_ROWS", 40)
+    monkeypatch.setattr(out_of_core, "MAX_SAMPLE_ROWS", 40)
+    monkeypatch.setattr(out_of_core, "MIN_ROWS", 40)
     table = some_rows(600, 9)
     odd = table.set_column(0, "a", pa.array([*[1e4, float("inf"), None], *table["a"].to_pylist()[3:]]))
     colours = pa.array(["violet", *table["colour"].to_pylist()[1:]])
@@ -259,7 +259,7 @@ def test_errors_name_the_column(config, context, folder, parameters, message):
 
 
 def test_labelled_rows_must_fit_into_memory(config, context, folder, monkeypatch):
-    monkeypatch.setattr(chunks, "MIN_ROWS", 100)
+    monkeypatch.setattr(out_of_core, "MIN_ROWS", 100)
     with pytest.raises(DataError, match="labelled rows are kept in memory") as caught:
         load_rows(config(folder), context)
     assert "data.labels.count" in caught.value.hint

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pytest
 
 from flowgmm_cli.api import DataContext, LabelsConfig, SplitConfig
-from flowgmm_cli.data import chunks, table_cache
+from flowgmm_cli.data import out_of_core, table_cache
 from flowgmm_cli.data.chunked_table import ChunkedTable
-from flowgmm_cli.data.chunks import build_store
+from flowgmm_cli.data.out_of_core import build_store
 from flowgmm_cli.data.prepare import fit_preprocessor, load_rows
 from flowgmm_cli.data.splits import SplitRows
 from flowgmm_cli.data.store import Store
@@ -35,8 +35,8 @@ def messages() -> list[str]:
 
 @pytest.fixture(autouse=True)
 def few_rows_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "MAX_HELD_OUT_ROWS", 50)
-    monkeypatch.setattr(chunks, "MAX_SAMPLE_ROWS", 200)
+    monkeypatch.setattr(out_of_core, "MAX_HELD_OUT_ROWS", 50)
+    monkeypatch.setattr(out_of_core, "MAX_SAMPLE_ROWS", 200)
 
 
 @pytest.fixture
