@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.data import block_shuffle
+from flowgmm_cli.data import block_shuffle, out_of_core
 from flowgmm_cli.devices import create_engine
 from flowgmm_cli.errors import InterruptedRunError
 from flowgmm_cli.inference.evaluate_run import evaluate_run
