@@ -10,6 +10,7 @@ from flowgmm_cli.cli import options, output
 from flowgmm_cli.cli.session import data_context, file_stem, note_totals, open_session, select_run
 from flowgmm_cli.cli.validation import enforce_gates, parse_gates
 from flowgmm_cli.errors import UsageError
+from flowgmm_cli.files import write_json
 
 if TYPE_CHECKING:
     from flowgmm_cli.cli.session import Session
@@ -75,20 +76,16 @@ def evaluate(
             f"{used[0]} is for the run's own rows, not for those of --data",
             hint=f"leave out {used[0]}",
         )
-    more: dict[str, Any] = {}
     if data is None:
         selected = select_run(run, run_flag)
         result = _evaluate_split(selected, split, baselines=baselines)
-        target = f"{split}.json"
+        values = result.to_dict(str(selected.path))
     else:
         with open_session(run, run_flag) as session:
             selected = session.run
             result, more = _evaluate_file(session, data, data_format)
-            target = f"data-{file_stem(data)}.json"
-    from flowgmm_cli.files import write_json
-
-    values = {**result.to_dict(str(selected.path)), **more}
-    write_json(selected.path / "eval" / target, values)
+            values = {**result.to_dict(str(selected.path)), **more}
+        write_json(selected.path / "eval" / f"data-{file_stem(data)}.json", values)
     if as_json:
         output.print_json(values)
     else:

@@ -198,6 +198,7 @@ class Evaluation:
     density_nll: float  # mean `-log p(x)` in nats per row
     baselines: Mapping[str, BaselineResult] = field(default_factory=dict)  # on the same rows, by name
     bits_per_dim: float | None = None  # density_nll in bits per pixel; None if rows are not discrete pixels
+    basis: Mapping[str, str] = field(default_factory=dict)  # digests of the rows, `data`, and of the `model`
 
     def metrics(self) -> dict[str, float | None]:
         """Return the scalars, by name."""
@@ -215,6 +216,7 @@ class Evaluation:
             "metrics": self.metrics(),
             **{name: details[name] for name in ("intervals", "per_class", "confusion", "reliability")},
             "baselines": {name: asdict(result) for name, result in self.baselines.items()},
+            "basis": dict(self.basis),
         }
 
     @classmethod

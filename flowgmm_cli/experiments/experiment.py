@@ -213,7 +213,7 @@ def _read_baselines(run: Run) -> dict[str, dict[str, Any]]:
 def _add_baselines(run: Run, options: RunOptions) -> None:
     from flowgmm_cli.inference.evaluate_run import evaluate_run
 
-    evaluation = evaluate_run(
+    evaluate_run(
         run,
         split="test",
         context=options.context,
@@ -221,7 +221,6 @@ def _add_baselines(run: Run, options: RunOptions) -> None:
         progress=lambda done, total, what: options.callbacks.progress(done, total, "baselines", what),
         warn=options.callbacks.note,
     )
-    write_json(run.path / "eval" / "test.json", evaluation.to_dict(str(run.path)))
 
 
 def _result_settings(recipe: Recipe) -> dict[str, Any]:

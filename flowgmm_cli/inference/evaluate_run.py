@@ -12,6 +12,7 @@ from flowgmm_cli.data.splits import SplitRows
 from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.errors import DataError, RunError
 from flowgmm_cli.evaluation.baselines import run_baselines
+from flowgmm_cli.evaluation.evaluation_file import save_evaluation
 from flowgmm_cli.evaluation.metrics import Evaluation, evaluate
 from flowgmm_cli.evaluation.predictions import collect_predictions
 from flowgmm_cli.inference.inputs import load_run_rows
@@ -32,10 +33,10 @@ def evaluate_run(
     progress: Callable[[int, int, str], None] | None = None,
     warn: Callable[[str], None] = lambda text: None,
 ) -> Evaluation:
-    """Evaluate a finished run on its `test` or `val` rows; writes its predictions to `eval/<split>.npz`.
+    """Evaluate a finished run on its `test` or `val` rows; write `eval/<split>.json` and `eval/<split>.npz`.
 
-    The baselines are fitted on the same training rows and labels, with `progress`. `warn` is called if the
-    data has changed since the training.
+    The baselines are fitted on the same training rows and labels, with `progress`. Without them those of an
+    earlier evaluation are kept. `warn` is called if the data has changed since the training.
 
     Raises:
         RunError: the run has no model.
@@ -60,7 +61,10 @@ def evaluate_run(
         stored = collect_predictions(chosen, rows.columns, log_probabilities, trained.class_names)
         stored.save(run.path / "eval" / f"{split}.npz")
     density, pixels = outputs.log_density.numpy(), trained.preprocessor.pixels
-    return evaluate(split, log_probabilities, density, labels, trained.class_names, baselines, pixels=pixels)
+    result = evaluate(
+        split, log_probabilities, density, labels, trained.class_names, baselines, pixels=pixels
+    )
+    return save_evaluation(run, result, fingerprint=rows.fingerprint, warn=warn)
 
 
 def evaluate_scores(scores: Scores, name: str, *, pixels: int | None = None) -> Evaluation:

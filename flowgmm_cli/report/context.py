@@ -16,6 +16,7 @@ import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Rows, ScoreInputs
 from flowgmm_cli.errors import DataError, FlowgmmError, RunError
+from flowgmm_cli.evaluation.evaluation_file import load_evaluation
 from flowgmm_cli.evaluation.metrics import Evaluation
 from flowgmm_cli.files import read_json
 from flowgmm_cli.recipe.schema import Recipe
@@ -86,13 +87,7 @@ class ReportContext:
     @cached_property
     def evaluation(self) -> Evaluation | None:
         """The stored results on test rows; None if there are no such results, or the file is damaged."""
-        file = self.run.path / "eval" / "test.json"
-        if not file.is_file():
-            return None
-        try:
-            return Evaluation.from_dict(read_json(file, "evaluation"))
-        except (RunError, LookupError, TypeError, ValueError):
-            return None
+        return load_evaluation(self.run.path / "eval" / "test.json")
 
     def require_evaluation(self) -> Evaluation:
         """Return the results on test rows. Raises `UnavailableError` without test results."""

@@ -11,9 +11,9 @@ import torch
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.devices import create_engine, deterministic
+from flowgmm_cli.evaluation.evaluation_file import save_evaluation
 from flowgmm_cli.evaluation.metrics import Evaluation, evaluate
 from flowgmm_cli.evaluation.predictions import collect_predictions
-from flowgmm_cli.files import write_json
 from flowgmm_cli.inference.ood_fit import describe_ood, fit_ood, require_scores
 from flowgmm_cli.inference.sampling import recentre_components
 from flowgmm_cli.recipe.schema import Recipe
@@ -215,7 +215,6 @@ def _test(trained: TrainedModel, data: PreparedData, run: Run) -> Evaluation | N
     outputs, names, pixels = trained.encode_rows(data.test), trained.class_names, data.preprocessor.pixels
     log_prob, labels = outputs.log_posterior.numpy(), data.test.labels.numpy()
     result = evaluate("test", log_prob, outputs.log_density.numpy(), labels, names, pixels=pixels)
-    write_json(run.path / "eval" / "test.json", result.to_dict(str(run.path)))
     rows = collect_predictions(data.rows.test, data.rows.columns, log_prob, names)
     rows.save(run.path / "eval" / "test.npz")
-    return result
+    return save_evaluation(run, result, fingerprint=data.rows.fingerprint)

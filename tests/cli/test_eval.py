@@ -45,6 +45,36 @@ def test_baselines_stand_beside_the_model(flowgmm: Any, run: Path) -> None:
     assert all(0 <= baseline["accuracy"] <= 1 for baseline in baselines.values())
 
 
+def test_baselines_are_kept_by_later_evaluations_of_the_same_rows_and_model(flowgmm: Any, run: Path) -> None:
+    baselines = flowgmm("eval", "--baselines", "--json").json["baselines"]
+    for words in (["--fail-under", "accuracy=0"], ["--plots"], []):
+        outcome = flowgmm("eval", *words, "--json")
+        assert outcome.json["baselines"] == baselines
+        assert "warning" not in outcome.err
+    assert "label spreading" in flowgmm("eval").out
+    flowgmm("report")
+    assert "No baselines were fitted" not in (run / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("changed", ["data", "model"])
+def test_baselines_of_other_rows_or_of_another_model_are_dropped(
+    flowgmm: Any, run: Path, changed: str
+) -> None:
+    flowgmm("eval", "--baselines")
+    if changed == "data":
+        rows = Path("t.csv").read_text(encoding="utf-8").splitlines()
+        Path("t.csv").write_text("\n".join([*rows, "1.0,2.0,yes\n"]), encoding="utf-8")
+    else:
+        file = run / "eval" / "test.json"
+        values = read_json(file)
+        values["basis"]["model"] = "that of an earlier training"
+        file.write_text(json.dumps(values), encoding="utf-8")
+    outcome = flowgmm("eval", "--json")
+    assert outcome.json["baselines"] == {}
+    assert f"warning: the {changed} has changed since the baselines were fitted" in outcome.err
+    assert "baselines" not in flowgmm("eval", "--json").err
+
+
 def test_the_tables_name_every_score_and_the_default(flowgmm: Any, run: Path) -> None:
     chosen = read_json(run / "run.json")["ood"]
     lines = flowgmm("eval").out.splitlines()

@@ -1,0 +1,46 @@
+"""`eval/<split>.json` of a run: the results of its evaluations, which are merged."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from flowgmm_cli.errors import RunError
+from flowgmm_cli.evaluation.metrics import Evaluation
+from flowgmm_cli.files import read_json, write_json
+from flowgmm_cli.runs import Run
+
+
+def save_evaluation(
+    run: Run, evaluation: Evaluation, *, fingerprint: str, warn: Callable[[str], None] = lambda text: None
+) -> Evaluation:
+    """Write `eval/<split>.json`; baselines of an earlier evaluation of the same model and rows are kept.
+
+    `fingerprint` is that of the rows. Baselines of other rows or of another model are dropped, and `warn` is
+    called.
+    """
+    with (run.path / "model.safetensors").open("rb") as file:
+        basis = {"data": fingerprint, "model": hashlib.file_digest(file, "sha256").hexdigest()}
+    evaluation = dataclasses.replace(evaluation, basis=basis)
+    path = run.path / "eval" / f"{evaluation.split}.json"
+    earlier = load_evaluation(path)
+    if earlier and earlier.baselines and not evaluation.baselines:
+        if earlier.basis == basis:
+            evaluation = dataclasses.replace(evaluation, baselines=earlier.baselines)
+        else:
+            changed = "data" if earlier.basis.get("data") != fingerprint else "model"
+            warn(f"the {changed} has changed since the baselines were fitted, so their results are dropped")
+    write_json(path, evaluation.to_dict(str(run.path)))
+    return evaluation
+
+
+def load_evaluation(path: Path) -> Evaluation | None:
+    """Read a file that `save_evaluation` wrote; None if it is missing or damaged."""
+    if not path.is_file():
+        return None
+    try:
+        return Evaluation.from_dict(read_json(path, "evaluation"))
+    except (RunError, LookupError, TypeError, ValueError):
+        return None
