@@ -50,6 +50,7 @@ def embed(
     save: options.Save = None,
     format_: options.Format = None,
     only: options.Only = None,
+    with_: options.With = None,
     space: Space = "latent",
     map_: MapMethod = None,
     on_error: options.OnError = "keep",
@@ -76,7 +77,7 @@ def embed(
         if space == "latent" and len(trained.model.parts) > 1:
             output.note(f"ensemble of {len(trained.model.parts)}: the vectors are those of the first member")
         reader = session.open_rows(
-            data, purpose="embed without --data", data_format=data_format, on_error=on_error
+            data, purpose="embed without --data", data_format=data_format, on_error=on_error, keep=with_
         )
         stream = session.score(
             reader, "embed", space=space, on_error=on_error, device=device, processes=processes

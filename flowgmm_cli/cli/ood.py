@@ -82,6 +82,7 @@ def ood(
     save: options.Save = None,
     format_: options.Format = None,
     all_scores: AllScores = False,
+    with_: options.With = None,
     plot: PlotFile = None,
     gallery: GalleryFile = None,
     fail_under: options.FailUnder = None,
@@ -113,7 +114,7 @@ def ood(
         import numpy as np
 
         from flowgmm_cli.inference.ood import collect_scores, compare_scores, ood_columns
-        from flowgmm_cli.inference.scores import OODRule
+        from flowgmm_cli.inference.scores import OODRule, rename_kept
 
         images = _image_column(session.trained) if gallery else None
         detector, rule = session.trained.require_detector(), OODRule.from_model(session.trained, score, fpr)
@@ -126,13 +127,14 @@ def ood(
             work: dict[str, Any] = {"on_error": on_error, "device": device, "processes": processes}
             for scores in session.score(reader, f"score {flag}", rule=rule, scores=names, **work):
                 if writer and flag == "--out":
-                    writer.write(ood_columns(scores, detector, others))
+                    columns = ood_columns(scores, detector, others)
+                    writer.write(columns | rename_kept(scores, columns))
                 yield scores
 
         with writer or nullcontext():
             # --out first: a mistake in it is reported before the rows of --in are scored, which takes long
             rows: dict[str, Any] = {"data_format": data_format, "on_error": on_error}
-            out_reader = session.open_rows(out, purpose="ood", **rows)
+            out_reader = session.open_rows(out, purpose="ood", keep=with_, **rows)
             in_reader = session.open_rows(in_data, purpose="ood without --in", flag="--in", **rows)
             if len(names) > 1:
                 _note_many_rows(in_reader, out_reader)

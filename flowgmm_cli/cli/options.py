@@ -140,6 +140,10 @@ Only = Annotated[
     list[str] | None,
     option("--only", "COLUMN,...", "Columns to write, in this order; all of them without it."),
 ]
+With = Annotated[
+    list[str] | None,
+    option("--with", "COLUMN,...|all", "Columns of --data to keep, after those of the output."),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that exists.")]
 FailUnder = Annotated[
     list[str] | None,

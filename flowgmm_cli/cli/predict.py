@@ -16,6 +16,7 @@ def predict(
     save: options.Save = None,
     format_: options.Format = None,
     only: options.Only = None,
+    with_: options.With = None,
     score: options.Score = None,
     fpr: options.Fpr = None,
     on_error: options.OnError = "keep",
@@ -27,9 +28,10 @@ def predict(
 
     Columns: id, prediction, confidence, ood_score (higher = further out), is_ood, and p_<class> for the
     calibrated probability of each class. A row that cannot be scored keeps its place with empty cells.
-    Without --data the run's own test rows are predicted.
+    Without --data the run's own test rows are predicted. --with keeps columns of the input; one with the name
+    of an output column is written as input_<name>.
 
-    Examples: flowgmm predict --data new.csv --save out.csv · flowgmm predict --data - < new.csv | head -3 ·
+    Examples: flowgmm predict --data new.csv --save out.csv · flowgmm predict --data new.csv --with all ·
     flowgmm predict runs/digits/latest --save p.parquet --only id,prediction
     """
     table = open_table(data, save, format_, as_json=as_json)
@@ -40,7 +42,7 @@ def predict(
         rule = OODRule.from_model(session.trained, score, fpr)
         names = select_columns(only, [*PREDICTION_COLUMNS, *(f"p_{name}" for name in classes)])
         reader = session.open_rows(
-            data, purpose="predict without --data", data_format=data_format, on_error=on_error
+            data, purpose="predict without --data", data_format=data_format, on_error=on_error, keep=with_
         )
         stream = session.score(
             reader, "predict", rule=rule, on_error=on_error, device=device, processes=processes

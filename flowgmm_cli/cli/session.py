@@ -71,9 +71,15 @@ class Session:
         data_format: str | None = None,
         on_error: OnError = "fail",
         flag: str = "--data",
+        keep: Sequence[str] | None = None,
     ) -> RowReader:
-        """Open rows of `data`, or the run's held-out rows; `purpose` and the flag are for messages."""
+        """Open rows of `data`, or the run's held-out rows; `purpose` and the flag are for messages.
+
+        `keep` names columns of the input that the rows pass on.
+        """
         if data is None:
+            if keep:
+                raise UsageError(f"--with keeps columns of {flag}", hint=f"name the rows: {flag} FILE")
             from flowgmm_cli.data.readers.base import MemoryReader
             from flowgmm_cli.inference.inputs import select_held_out
 
@@ -86,7 +92,8 @@ class Session:
         from flowgmm_cli.inference.inputs import input_schema
 
         schema = input_schema(self.trained)
-        return open_rows(data, schema, context=self.context, format=data_format, on_error=on_error)
+        work: dict[str, Any] = {"context": self.context, "format": data_format, "on_error": on_error}
+        return open_rows(data, schema, keep=keep or (), **work)
 
     def score(self, reader: RowReader, task: str, **options: Any) -> Iterator[Scores]:
         """Score rows and report the progress of `task`; options are those of `inference.scoring.score`."""
@@ -150,15 +157,16 @@ def write_table(
     rows: Iterable[tuple[Scores, Mapping[str, Any]]],
     names: Sequence[str],
 ) -> Totals:
-    """Write some columns of scored rows, and return their totals."""
-    from flowgmm_cli.inference.scores import Totals
+    """Write some columns of scored rows and the kept ones of the input, and return their totals."""
+    from flowgmm_cli.inference.scores import Totals, rename_kept
 
     totals = Totals()
     with table as writer:
         for scores, columns in rows:
             totals.add(scores)
             if writer:
-                writer.write({name: columns[name] for name in names})
+                kept = rename_kept(scores, columns)
+                writer.write({name: columns[name] for name in names} | kept)
     return totals
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from flowgmm_cli.errors import did_you_mean
@@ -27,6 +27,16 @@ def suggest_column(name: str, names: Iterable[str]) -> str:
     names = list(names)
     same = [other for other in names if other.casefold() == name.casefold()]
     return f"; did you mean `{same[0]}`?" if same else did_you_mean(name, names)
+
+
+def split_names(words: Iterable[str], names: Sequence[str]) -> list[str]:
+    """Return the names in words such as `id,text`; a word that is one of `names` may contain commas.
+
+    >>> split_names(["id, text", "a,b"], ["id", "text", "a,b"])
+    ['id', 'text', 'a,b']
+    """
+    split = ([word] if word in names else [part.strip() for part in word.split(",")] for word in words)
+    return list(dict.fromkeys(part for parts in split for part in parts))
 
 
 def list_some(items: Iterable[str], total: int, limit: int) -> list[str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from flowgmm_cli.data.messages import split_names
 from flowgmm_cli.errors import UsageError, did_you_mean
 from flowgmm_cli.trained_model import TrainedModel
 
@@ -74,6 +75,7 @@ class Scores:
         class_names: index -> name.
         rule: the score that flags rows; None if none was requested.
         start: number of rows of the input before these.
+        kept: columns of the input that are passed on, Arrow arrays `(N,)` by name.
     """
 
     ids: npt.NDArray[Any]
@@ -88,6 +90,7 @@ class Scores:
     unknown_labels: Mapping[int, str] = field(default_factory=dict)
     rule: OODRule | None = None
     start: int = 0
+    kept: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -161,6 +164,12 @@ class Scores:
                 for part in parts
                 for place, text in getattr(part, name).items()
             }
+        if first.kept:
+            import pyarrow as pa
+
+            arrays["kept"] = {
+                name: pa.concat_arrays([part.kept[name] for part in parts]) for name in first.kept
+            }
         return dataclasses.replace(first, **arrays)
 
 
@@ -175,16 +184,20 @@ def select_columns(only: Sequence[str] | None, names: Sequence[str]) -> list[str
     if not only:
         return list(names)
     selected = []
-    for word in only:
-        for part in [word] if word in names else [part.strip() for part in word.split(",")]:
-            name = part if part in names else f"p_{part}"
-            if name not in names:
-                raise UsageError(
-                    f"--only: there is no column `{part}`{did_you_mean(part, names)}",
-                    hint=f"the columns are {', '.join(names)}",
-                )
-            selected.append(name)
+    for part in split_names(only, names):
+        name = part if part in names else f"p_{part}"
+        if name not in names:
+            raise UsageError(
+                f"--only: there is no column `{part}`{did_you_mean(part, names)}",
+                hint=f"the columns are {', '.join(names)}",
+            )
+        selected.append(name)
     return list(dict.fromkeys(selected))
+
+
+def rename_kept(scores: Scores, names: Collection[str]) -> Columns:
+    """Return the kept columns of the input; one with a name among `names` is called `input_<name>`."""
+    return {f"input_{name}" if name in names else name: cells for name, cells in scores.kept.items()}
 
 
 @dataclass

@@ -107,6 +107,7 @@ class Scorer:
             unknown_labels=chunk.unknown_labels,
             rule=self.rule,
             start=chunk.start,
+            kept=chunk.kept,
         )
 
     def _raise_for(self, problems: Mapping[int, str]) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from own_files import numbers, save, shell
 
@@ -35,6 +36,9 @@ USAGE = [
     ("predict --data t.csv --save no/o.csv", "there is no folder"),
     ("predict --data t.csv --save t.csv/o.csv", "cannot be written"),
     ("predict --data t.csv --only idd", "did you mean `id`"),
+    ("predict --data t.csv --with x3", "t.csv has no column `x3`"),
+    ("predict --with x1", "name the rows: --data FILE"),
+    ("predict --data x.npy --with all", "keeps columns of a table"),
     ("predict --data t.csv --on-error skip", "'fail'"),
     ("predict --data t.csv --fpr 1", "between 0 and 1"),
     ("predict --data t.csv --fpr 1.5", "--fpr"),
@@ -143,6 +147,7 @@ def test_a_mistake_has_its_code_and_leaves_nothing(
 ) -> None:
     save("unlabelled.csv", numbers(5, labelled=0))
     save("others.csv", numbers(5, classes=("maybe", "never")))
+    np.save("x.npy", np.zeros((3, 2)))
     before = {path: path.read_bytes() for path in Path().iterdir() if path.is_file()}
     outcome = flowgmm(*shlex.split(line), code=code)
     assert text in outcome.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +119,40 @@ def test_a_counter_harms_no_more(flowgmm: Any, tmp_path: Path, monkeypatch: pyte
     )
     assert "t.csv: left out `id` (it counts the rows); data.id=id names rows by it" in outcome.err
     assert "1 features" in outcome.err
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_columns_of_the_input_are_kept_as_they_are(
+    flowgmm: Any, folder: Path, run: str, tmp_path: Path, name: str, kind: str
+) -> None:
+    out = tmp_path / f"out.{kind}"
+    words = ("--data", str(folder / name), "--save", str(out), "-q")
+    flowgmm("predict", run, *words, "--only", "id,prediction", "--with", "all")
+    read = {"csv": pd.read_csv, "jsonl": partial(pd.read_json, lines=True), "parquet": pd.read_parquet}
+    written, source = read[kind](out), read["parquet" if name == "t.parquet" else "csv"](folder / name)
+    kept = ["input_id", *source.columns[1:]]
+    assert list(written) == ["id", "prediction", *kept]
+    assert written["input_id"].astype(int).tolist() == list(range(1, ROWS + 1))
+    for column in ("x", "holes", "y"):
+        assert np.allclose(pd.to_numeric(written[column]), source[column], equal_nan=True)
+    for column in ("day", "at", "town"):
+        assert written[column].astype(str).str.slice(0, 8).tolist() == [str(v)[:8] for v in source[column]]
+    if name == "t.csv" and kind == "csv":
+        assert written[kept[1:]].equals(source[kept[1:]])  # to the last digit
+
+
+def test_some_columns_are_kept_by_several_processes_and_by_embed_and_ood(
+    flowgmm: Any, folder: Path, run: str, tmp_path: Path
+) -> None:
+    data, out = str(folder / "t.csv"), str(tmp_path / "o.csv")
+    towns = [row["town"] for row in read_rows(data)]
+    for words in (
+        ["predict", run, "--data", data, "--processes", "2"],
+        ["embed", run, "--data", data],
+        ["ood", run, "--out", data, "--in", data, "--alone"],
+    ):
+        flowgmm(*words, "--save", out, "--with", "town", "-q")
+        rows = read_rows(out)
+        assert [row["town"] for row in rows] == towns
+        assert "x" not in rows[0]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -31,12 +31,14 @@ class Chunk:
         start: number of rows before this chunk.
         problems: position in the chunk -> reason why the row cannot be scored; its cells are placeholders.
         unknown_labels: position in the chunk -> label that is no class of the model.
+        kept: columns of the input to pass on, Arrow arrays `(N,)` by name.
     """
 
     rows: Rows
     start: int
     problems: Mapping[int, str] = field(default_factory=dict)
     unknown_labels: Mapping[int, str] = field(default_factory=dict)
+    kept: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -66,11 +68,13 @@ class ReadOptions:
         note: tells the user about something unusual in the input.
         on_error: policy for rows that cannot be read.
         chunk_rows: maximum number of rows in a chunk; chunks of wide rows have fewer.
+        keep: columns to pass on as they are; `all` stands for every column.
     """
 
     note: Callable[[str], None]
     on_error: OnError = "fail"
     chunk_rows: int = 8192
+    keep: Sequence[str] = ()
 
     def chunk_size(self, columns: Sequence[Column]) -> int:
         """Return the rows per chunk: `chunk_rows`, but fewer if that many would take more than 32 MiB."""

@@ -69,7 +69,8 @@ class ChunkBuilder:
             errors, name=batch.source or self._name, locate=batch.locate, on_error=self._on_error
         )
         labels, unknown = self._labels(batch.table)
-        return Chunk(Rows(columns, labels, self._ids(batch.table, start)), start, problems, unknown)
+        kept = {name: batch.table.column(name).combine_chunks() for name in self._match.kept}
+        return Chunk(Rows(columns, labels, self._ids(batch.table, start)), start, problems, unknown, kept)
 
     def _labels(self, table: pa.Table) -> tuple[Ints, dict[int, str]]:
         if self._match.label is None:
@@ -95,7 +96,9 @@ class TableChunks:
             raise DataError(f"{self.name} has no rows", hint=table.empty_hint)
         self._table = table
         self._size = options.chunk_size(schema.columns)
-        self._match = match_columns(schema, table.names, where=self.name, note=options.note)
+        self._match = match_columns(
+            schema, table.names, where=self.name, note=options.note, keep=options.keep
+        )
         codes = None
         if names := table.class_names.get(self._match.label or ""):
             index = schema.class_index

@@ -8,7 +8,7 @@ for chunk in open_rows("new.csv", schema, context=context):
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -49,6 +49,7 @@ def open_rows(
     split: str | None = None,
     on_error: OnError = "fail",
     chunk_rows: int = 8192,
+    keep: Sequence[str] = (),
 ) -> RowReader:
     """Open rows for a model; headers and columns are checked now, rows when they are read.
 
@@ -61,6 +62,11 @@ def open_rows(
         split: split of a data spec; by default `test`, else `train`.
         on_error: policy for rows that cannot be read: raise an error, or record a problem.
         chunk_rows: maximum number of rows in a chunk; chunks of wide rows are shorter.
+        keep: columns of a table to pass on, see `ReadOptions`.
+
+    Raises:
+        DataError: the rows cannot be read, or do not fit the model.
+        UsageError: the format is unknown, or there are no such columns to keep.
     """
     if format is not None and format not in FORMATS:
         raise UsageError(
@@ -73,22 +79,25 @@ def open_rows(
         path = find_file(data, split)
         schema = apply_spec(data, schema)
         if path is None:
+            _require_table(keep, where)
             return load_spec(data, schema, split=split, context=context, chunk_rows=chunk_rows)
         where = path
     elif split is not None:
         raise UsageError(f"{where} has no splits; only a data spec {{use: ...}} has")
-    options = ReadOptions(note_once(context), on_error, chunk_rows)
+    options = ReadOptions(note_once(context), on_error, chunk_rows, keep)
     folder = Path(where).expanduser()
     if where != STDIN and folder.is_dir():
         from flowgmm_cli.data.readers.folder import FolderReader, holds_images
 
         if holds_images(folder, schema) or not _list_tables(folder):
+            _require_table(keep, where)
             return FolderReader(folder, schema, options, name=where)
     if (not folder.exists() and where != STDIN and glob.has_magic(where)) or folder.is_dir():
         return _match(open_table(where, schema.settings, note=options.note), schema, options)
     source = find_source(where, schema.settings.encoding)
     format = _find_format(source, format)
     if format in ("npz", "npy", "idx"):
+        _require_table(keep, where)
         return _open_arrays(format, source, schema, options)
     if format == "txt":
         from flowgmm_cli.data.readers.text import TextReader
@@ -101,6 +110,14 @@ def open_rows(
             )
         return _match(TextReader(source, column=schema.text.name), schema, options)
     return _match(_open_file(format, source, schema.settings, options.note), schema, options)
+
+
+def _require_table(keep: Sequence[str], where: str) -> None:
+    if keep:
+        raise UsageError(
+            f"--with keeps columns of a table, which {where} is not",
+            hint="leave out --with: the rows are in the order of the input, and `id` names them",
+        )
 
 
 def open_table(

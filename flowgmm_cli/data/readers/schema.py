@@ -11,10 +11,10 @@ from typing import Any
 from flowgmm_cli.api import Column, Component, DataConfig
 from flowgmm_cli.data.images.format import Resize
 from flowgmm_cli.data.images.specs import ImagesConfig
-from flowgmm_cli.data.messages import join_some, list_some, suggest_column
+from flowgmm_cli.data.messages import join_some, list_some, split_names, suggest_column
 from flowgmm_cli.data.readers.table import ReadSettings
 from flowgmm_cli.data.sources.files import NO_HEADER, is_number
-from flowgmm_cli.errors import DataError
+from flowgmm_cli.errors import DataError, UsageError
 
 _MAX_NAMES = 12  # names in a message
 
@@ -113,16 +113,18 @@ class ColumnMatch:
             entries of a vector.
         label: column of classes; None if the input lacks it.
         id: column of row names; None if the input lacks it.
+        kept: columns to pass on as they are.
     """
 
     inputs: tuple[tuple[Column, tuple[str, ...]], ...]
     label: str | None
     id: str | None
+    kept: tuple[str, ...] = ()
 
     @property
     def needed(self) -> list[str]:
         """All columns to read, without duplicates."""
-        return list(dict.fromkeys([*self.input_names, *filter(None, (self.label, self.id))]))
+        return list(dict.fromkeys([*self.input_names, *filter(None, (self.label, self.id)), *self.kept]))
 
     @property
     def input_names(self) -> list[str]:
@@ -131,19 +133,30 @@ class ColumnMatch:
 
     @property
     def numbers(self) -> list[str]:
-        """The columns whose cells must be numbers."""
+        """The columns whose cells must be numbers, without those that are passed on as they are."""
         return [
             part
             for column, parts in self.inputs
             for part in parts
-            if column.kind == "numeric" or (column.kind in ("vector", "image") and len(parts) > 1)
+            if (column.kind == "numeric" or (column.kind in ("vector", "image") and len(parts) > 1))
+            and part not in self.kept
         ]
 
 
 def match_columns(
-    schema: InputSchema, names: Sequence[str], *, where: str, note: Callable[[str], None]
+    schema: InputSchema,
+    names: Sequence[str],
+    *,
+    where: str,
+    note: Callable[[str], None],
+    keep: Sequence[str] = (),
 ) -> ColumnMatch:
-    """Find the columns of a model in an input; `note` receives the names of those that are not read."""
+    """Find the columns of a model in an input; `note` receives the names of those that are not read.
+
+    Raises:
+        DataError: a column of the model is missing.
+        UsageError: a column to keep is missing.
+    """
     inputs: list[tuple[Column, tuple[str, ...]]] = []
     missing: list[str] = []
     for column in schema.columns:
@@ -159,11 +172,27 @@ def match_columns(
         tuple(inputs),
         schema.label if schema.label in names else None,
         schema.id if schema.id in names else None,
+        _select_kept(keep, schema, names, where),
     )
     read = {*match.needed, *schema.known}
     if extra := [name for name in names if name not in read]:
         note(f"{where} has columns that the model does not read: {_join(extra)}")
     return match
+
+
+def _select_kept(
+    words: Sequence[str], schema: InputSchema, names: Sequence[str], where: str
+) -> tuple[str, ...]:
+    """Return the columns of `--with`; ids in a column of the name `id` are in every output already."""
+    selected = list(names) if list(words) == ["all"] else split_names(words, names)
+    for name in selected:
+        if name not in names:
+            raise UsageError(
+                f"--with: {where} has no column `{name}`{suggest_column(name, names)}",
+                details=[f"columns: {_join(names)}"],
+                hint="--with all keeps every column",
+            )
+    return tuple(name for name in selected if not name == schema.id == "id")
 
 
 def _spellings(column: Column, schema: InputSchema) -> Iterator[tuple[str, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from abc import ABC, abstractmethod
@@ -30,8 +31,8 @@ class Writer(ABC):
             writer.write({"id": ids, "confidence": confidence})
 
     A column is `(N,)` strings (fixed width, or objects with None where missing), floats (NaN where missing),
-    integers or booleans (a masked array where some are missing), or `(N, D)` floats (a row of NaN where
-    missing). All chunks have the same columns; a chunk may be empty.
+    integers or booleans (a masked array where some are missing), `(N, D)` floats (a row of NaN where
+    missing), or an Arrow array. All chunks have the same columns; a chunk may be empty.
 
     Args:
         path: the destination; None for standard output.
@@ -181,6 +182,8 @@ def to_arrow(values: Array) -> pa.Array:
     >>> to_arrow(np.array([[1.0, 2.0], [np.nan, np.nan]])).to_pylist()
     [[1.0, 2.0], None]
     """
+    if isinstance(values, pa.Array):
+        return values.dictionary_decode() if pa.types.is_dictionary(values.type) else values
     if values.ndim == 2:
         missing = missing_rows(values)
         ends = np.concatenate([[0], np.cumsum(~missing) * values.shape[1]])
@@ -195,6 +198,31 @@ def to_arrow(values: Array) -> pa.Array:
     except UnicodeEncodeError:  # file names may contain bytes that are not UTF-8
         texts = [None if text is None else text.encode(errors="backslashreplace").decode() for text in values]
         return pa.array(texts, pa.string())
+
+
+def is_plain(type: pa.DataType) -> bool:
+    """Return True for numbers and booleans, whose text needs no quotes."""
+    return bool(pa.types.is_integer(type) or pa.types.is_floating(type) or pa.types.is_boolean(type))
+
+
+def to_text(cells: pa.Array) -> pa.Array:
+    """Convert cells to strings, lists and objects to JSON; null stays null.
+
+    >>> to_text(pa.array([[1, 2], None])).to_pylist()
+    ['[1, 2]', None]
+    """
+    if not pa.types.is_nested(cells.type):
+        return cells.cast(pa.string())
+    values = (
+        None if cell is None else json.dumps(cell, ensure_ascii=False, default=str)
+        for cell in cells.to_pylist()
+    )
+    return pa.array(values, pa.string())
+
+
+def is_matrix(values: Array) -> bool:
+    """Return True for a column `(N, D)`."""
+    return isinstance(values, np.ndarray) and values.ndim == 2
 
 
 def missing_rows(values: Array) -> Bools:

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flowgmm_cli.data.array_types import Array
-from flowgmm_cli.data.writers.base import Columns, Writer, is_stream, to_arrow
+from flowgmm_cli.data.writers.base import Columns, Writer, is_plain, is_stream, to_arrow, to_text
+from flowgmm_cli.errors import DataError
 
 _GROUP_BYTES = 1 << 25  # of a row group in memory
 
@@ -25,14 +26,19 @@ class ParquetWriter(Writer):
         super().__init__(path)
         self._file: pq.ParquetWriter | None = None
         self._group: list[pa.RecordBatch] = []
+        self._schema = pa.schema([])
 
     def _write_header(self, columns: Columns) -> None:
-        schema = pa.schema([(name, to_arrow(values).type) for name, values in columns.items()])
+        types = ((name, to_arrow(values).type) for name, values in columns.items())
+        # without a cell, the type of later chunks is unknown
+        schema = pa.schema((name, pa.string() if pa.types.is_null(type) else type) for name, type in types)
+        self._schema = schema
         self._file = pq.ParquetWriter(pa.PythonFile(self.stream, mode="w"), schema, compression="zstd")
         self.resources.callback(self._release, self._file)
 
     def _write_rows(self, columns: Columns, size: int) -> None:
-        self._group.append(pa.RecordBatch.from_pydict({k: to_arrow(v) for k, v in columns.items()}))
+        cells = [_cast(to_arrow(columns[field.name]), field) for field in self._schema]
+        self._group.append(pa.RecordBatch.from_arrays(cells, schema=self._schema))
         if sum(batch.nbytes for batch in self._group) >= _GROUP_BYTES:
             self._write_group()
 
@@ -52,6 +58,17 @@ class ParquetWriter(Writer):
     def _release(file: pq.ParquetWriter) -> None:
         with contextlib.suppress(OSError, pa.ArrowException):  # its destructor would write a footer later
             file.close()
+
+
+def _cast(cells: pa.Array, field: pa.Field) -> pa.Array:
+    """Give cells the type of the first chunk's."""
+    try:
+        return cells if cells.type == field.type else cells.cast(field.type)
+    except pa.ArrowException as error:
+        raise DataError(
+            f"column `{field.name}` has cells of the type {field.type} and later {cells.type}",
+            hint="a parquet file has one type for each column: write csv or jsonl, or leave the column out",
+        ) from error
 
 
 class NpzWriter(Writer):
@@ -100,6 +117,9 @@ class NpzWriter(Writer):
 def _to_plain_array(values: Array) -> Array:
     if isinstance(values, np.ma.MaskedArray):
         return np.where(np.ma.getmaskarray(values), np.nan, values.data)
+    if isinstance(values, pa.Array):
+        cells = values if is_plain(values.type) else to_text(values)
+        values = cells.to_numpy(zero_copy_only=False)
     if values.dtype.kind == "O":
         return np.array(["" if text is None else str(text) for text in values], dtype=np.str_)
     return values

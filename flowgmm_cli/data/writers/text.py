@@ -12,7 +12,15 @@ import pyarrow.compute as pc
 
 from flowgmm_cli.api import iterate_batches
 from flowgmm_cli.data.array_types import Array
-from flowgmm_cli.data.writers.base import Columns, Writer, missing_rows, to_arrow
+from flowgmm_cli.data.writers.base import (
+    Columns,
+    Writer,
+    is_matrix,
+    is_plain,
+    missing_rows,
+    to_arrow,
+    to_text,
+)
 
 _MAX_CELLS = 1_000_000  # cells converted to text at once
 _NULL = pa.scalar(None, pa.string())
@@ -32,7 +40,7 @@ class DelimitedWriter(Writer):
     def _write_header(self, columns: Columns) -> None:
         names: list[str] = []
         for name, values in columns.items():
-            names += [name] if values.ndim == 1 else [f"{name}_{entry}" for entry in range(values.shape[1])]
+            names += [f"{name}_{entry}" for entry in range(values.shape[1])] if is_matrix(values) else [name]
         cells = encode_csv(pa.array(names, pa.string()), self._delimiter).to_pylist()
         self.stream.write((self._delimiter.join(cells) + "\n").encode())
 
@@ -40,7 +48,7 @@ class DelimitedWriter(Writer):
         for chunk in _split(columns, size):
             cells: list[pa.Array] = []
             for values in chunk.values():
-                parts = [values] if values.ndim == 1 else values.T
+                parts = values.T if is_matrix(values) else [values]
                 cells += [encode_csv(to_arrow(part), self._delimiter) for part in parts]
             if len(cells) == 1:  # an empty line would not count as a row
                 cells = [pc.if_else(pc.equal(pc.fill_null(cells[0], ""), ""), '""', cells[0])]
@@ -73,8 +81,9 @@ def encode_csv(cells: pa.Array, delimiter: str) -> pa.Array:
     >>> encode_csv(pa.array([0.1, 1.0], pa.float32()), ",").to_pylist()
     ['0.1', '1']
     """
-    if not pa.types.is_string(cells.type):
+    if is_plain(cells.type):
         return pc.cast(cells, pa.string())
+    cells = to_text(cells)
     special = pc.match_substring_regex(cells, f'["\r\n{delimiter}]')
     if not pc.any(special).as_py():
         return cells
@@ -90,7 +99,7 @@ def encode_json(values: Array) -> pa.Array:
     >>> encode_json(np.array([[1.0, 0.25], [np.nan, 2.0], [np.nan, np.nan]])).to_pylist()
     ['[1,0.25]', '[null,2]', None]
     """
-    if values.ndim == 2:
+    if is_matrix(values):
         entries = [encode_json(column) for column in values.T]
         joined = pc.binary_join_element_wise(*entries, ",", null_handling="replace", null_replacement="null")
         lists = pc.binary_join_element_wise("[", joined, "]", "")
@@ -98,8 +107,9 @@ def encode_json(values: Array) -> pa.Array:
     cells = to_arrow(values)
     if pa.types.is_floating(cells.type):
         return pc.if_else(pc.is_finite(cells), pc.cast(cells, pa.string()), _NULL)
-    if not pa.types.is_string(cells.type):
-        return pc.cast(cells, pa.string())
+    if is_plain(cells.type) or pa.types.is_nested(cells.type):
+        return to_text(cells)
+    cells = to_text(cells)
     quoted = pc.binary_join_element_wise('"', cells, '"', "")
     special = pc.fill_null(pc.match_substring_regex(cells, r'["\\\x00-\x1f]'), False)
     if not pc.any(special).as_py():
@@ -119,6 +129,6 @@ def _utf8_bytes(lines: pa.Array) -> memoryview:
 
 def _split(columns: Columns, size: int) -> Iterator[Columns]:
     """Yield chunks of at most about `_MAX_CELLS` cells, to bound the memory that their text takes."""
-    width = sum(values.shape[1] if values.ndim == 2 else 1 for values in columns.values())
+    width = sum(values.shape[1] if is_matrix(values) else 1 for values in columns.values())
     for part in iterate_batches(size, max(1, _MAX_CELLS // max(1, width))):
         yield {name: values[part] for name, values in columns.items()}

@@ -9,17 +9,19 @@ import math
 import os
 import threading
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flowgmm_cli.data.writers.base import FORMATS, find_format, open_writer
-from flowgmm_cli.errors import UsageError
+from flowgmm_cli.errors import DataError, UsageError
 
 # without surrogates, which are not characters, and NUL, which ends a string in NumPy
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
@@ -315,3 +317,37 @@ def test_columns_must_stay_the_same(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="lengths"), open_writer(str(tmp_path / "o.csv")) as writer:
         writer.write({"a": np.zeros(2), "b": np.zeros(3)})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_arrow_columns_of_any_type_are_written(tmp_path: Path) -> None:
+    day = datetime(2024, 5, 1, 12)
+    columns = {
+        "text": ['a, "b"', None],
+        "code": pa.array(["x", "y"]).dictionary_encode(),
+        "list": [[1, 2], None],
+        "day": [day, None],
+        "n": [2**60 + 1, None],
+    }
+    for kind in FORMATS:
+        with open_writer(str(tmp_path / f"o.{kind}")) as writer:
+            writer.write({name: pa.array(cells) for name, cells in columns.items()})
+    assert (tmp_path / "o.csv").read_text().splitlines()[1:] == [
+        f'"a, ""b""",x,"[1, 2]",{day}.000000,{2**60 + 1}',
+        ",y,,,",
+    ]
+    first, second = map(json.loads, (tmp_path / "o.jsonl").read_text().splitlines())
+    assert first == {"text": 'a, "b"', "code": "x", "list": [1, 2], "day": f"{day}.000000", "n": 2**60 + 1}
+    assert second == {"text": None, "code": "y", "list": None, "day": None, "n": None}
+    assert pq.read_table(tmp_path / "o.parquet").to_pydict() == {**columns, "code": ["x", "y"]}
+    with np.load(tmp_path / "o.npz") as data:
+        assert data["list"].tolist() == ["[1, 2]", ""]
+        assert data["n"].tolist() == [float(2**60), pytest.approx(np.nan, nan_ok=True)]
+
+
+def test_a_parquet_column_keeps_the_type_of_its_first_chunk(tmp_path: Path) -> None:
+    with open_writer(str(tmp_path / "o.parquet")) as writer:
+        writer.write({"empty": pa.nulls(1), "n": pa.array([1.5])})
+        writer.write({"empty": pa.array(["later"]), "n": pa.array([2])})
+        with pytest.raises(DataError, match="column `n` has cells of the type double and later string"):
+            writer.write({"empty": pa.nulls(1), "n": pa.array(["many"])})
+    assert pq.read_table(tmp_path / "o.parquet").to_pydict() == {"empty": [None, "later"], "n": [1.5, 2.0]}
