@@ -1,22 +1,36 @@
-"""Atomic files: written under a temporary name, then renamed, so that a file is whole or absent."""
+"""Atomic files: written under a temporary name, then renamed, so that a file is whole or absent.
+
+A process that is killed leaves its temporary file behind. The name holds its number, so that the next process
+that writes to the folder can remove it.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import secrets
+import shutil
+import stat
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from flowgmm_cli.errors import RunError
+from flowgmm_cli.processes import host_digest, is_alive, start_time
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Item = TypeVar("Item")
 
+_TEMPORARY = re.compile(r"\..*\.([0-9a-f]{6})-([0-9]+)-([0-9]+)-[0-9a-f]{8}\.tmp")
+_ABANDONED = 24 * 3600  # seconds since the last change of a temporary file of another machine
+_MAX_JSON = 2**30  # bytes; flowgmm writes no larger file
 _HINT = "the file is truncated, missing or written by another program; train again or use another run"
 
 
@@ -28,7 +42,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     has the permissions of any new file, as the umask sets them.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name[:100]}.{secrets.token_hex(6)}.tmp"
+    temporary = temporary_path(path)
     try:
         with temporary.open("xb") as file:
             yield file
@@ -40,6 +54,43 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def temporary_path(path: Path) -> Path:
+    """Return a new name beside `path`, for a file or folder that will replace it.
+
+    What processes that are gone have left in the folder is removed, once a process.
+    """
+    folder = path.parent
+    remove_leftovers(folder.absolute())
+    owner = f"{host_digest()}-{os.getpid()}-{start_time(os.getpid())}"
+    return folder / f".{path.name[:100]}.{owner}-{secrets.token_hex(4)}.tmp"
+
+
+@cache
+def remove_leftovers(folder: Path) -> None:
+    """Remove the files and folders of `temporary_path` whose process is gone."""
+    try:
+        entries = list(os.scandir(folder))
+    except OSError:
+        return
+    for entry in entries:
+        with suppress(OSError):  # the folder is read-only, or another process removes it as well
+            if not _is_abandoned(entry):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            else:
+                Path(entry.path).unlink()
+
+
+def _is_abandoned(entry: os.DirEntry[str]) -> bool:
+    if (match := _TEMPORARY.fullmatch(entry.name)) is None:
+        return False
+    host, pid, start = match.groups()
+    if host == host_digest():
+        return not is_alive(int(pid), int(start))
+    return entry.stat(follow_symlinks=False).st_mtime < time.time() - _ABANDONED
+
+
 def write_bytes(path: Path, data: bytes) -> None:
     """Replace `path` by `data`; after an error the old file stays unchanged."""
     with atomic_write(path) as file:
@@ -47,8 +98,11 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace `path` by `text` in UTF-8."""
-    write_bytes(path, text.encode())
+    """Replace `path` by `text` in UTF-8.
+
+    Bytes of file names and arguments that are no UTF-8 become escapes, in JSON those of the same text.
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -60,20 +114,44 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path, what: str) -> dict[str, Any]:
-    """Read a JSON object.
+def read_json(path: Path, what: str, *, max_bytes: int = _MAX_JSON) -> dict[str, Any]:
+    """Read a JSON object, of numbers that JSON can represent.
 
     Raises:
-        RunError: the file is missing or holds no JSON object; the message calls it `what`.
+        RunError: the file is missing, too large or holds no JSON object; the message calls it `what`.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a named pipe would never end
+            raise ValueError("it is no file")
+        if status.st_size > max_bytes:
+            raise ValueError(f"it has {status.st_size:,} bytes")
+        value = load_json(path.read_bytes())
     except FileNotFoundError:
         raise RunError(f"{what}: {path} does not exist", hint=_HINT) from None
     except (OSError, ValueError) as error:
         raise RunError(f"{what}: {path} is not readable JSON ({error})", hint=_HINT) from None
     if not isinstance(value, dict):
         raise RunError(f"{what}: {path} holds no JSON object", hint=_HINT)
+    return value
+
+
+def load_json(data: bytes) -> Any:
+    """Read JSON in UTF-8 as the standard has it: without NaN, infinities and numbers that become them.
+
+    Raises:
+        ValueError: it is malformed, or nested too deeply.
+    """
+    try:
+        return json.loads(data.decode("utf-8"), parse_constant=_parse_float, parse_float=_parse_float)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _parse_float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is no finite number")
     return value
 
 

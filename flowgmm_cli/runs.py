@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 import math
@@ -11,21 +10,22 @@ import platform
 import secrets
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from flowgmm_cli import __version__
 from flowgmm_cli.errors import RecipeError, RunError, did_you_mean
-from flowgmm_cli.files import read_json, write_json, write_text
-from flowgmm_cli.plugins.registry import provenance
+from flowgmm_cli.files import load_json, temporary_path, write_json, write_text
+from flowgmm_cli.processes import is_alive, lock_file
 from flowgmm_cli.recipe.load import load_resolved
 from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.run_info import initial_info, read_info, timestamp
 
 Status = Literal["running", "done", "interrupted", "failed"]
-SCHEMA = "flowgmm/run/1"
+_PATIENCE = 2.0  # seconds
 _USER_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.ENOTEMPTY}
 
 
@@ -74,20 +74,52 @@ class Run:
         return member
 
     def info(self) -> dict[str, Any]:
-        """Return the contents of `run.json`. Raises `RunError` if it cannot be read."""
-        return read_json(self.path / "run.json", f"run {self.path}")
+        """Return the contents of `run.json`. Raises `RunError` if it is missing or damaged."""
+        return read_info(self.path / "run.json")
 
     def status(self) -> str:
         """Return the status in `run.json`, or `killed` if the process that trained the run is gone."""
         info = self.info()
         status = str(info.get("status", "unknown"))
-        if status == "running" and info.get("host") == platform.node() and not _is_alive(info.get("pid")):
+        if status == "running" and info.get("host") == platform.node() and not _has_process(info):
             return "killed"
         return status
 
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes from training the run while a block runs.
+
+        Raises:
+            RunError: another process trains the run.
+        """
+        try:
+            # the one file that every run has and nothing replaces
+            with lock_file(self.path / "resolved.yaml") as is_locked:
+                if not is_locked and self._is_busy():
+                    raise BlockingIOError
+                yield
+        except BlockingIOError:
+            raise self._busy_error() from None
+
+    def _is_busy(self) -> bool:
+        """Return True if another process of this machine trains the run, by `run.json`."""
+        info = self.info()
+        # before it trains, `run.json` names the process that created the run
+        return self.status() == "running" and "processes" in info and info.get("pid") != os.getpid()
+
+    def _busy_error(self) -> RunError:
+        deadline = time.monotonic() + _PATIENCE
+        while self.status() != "running" and time.monotonic() < deadline:
+            time.sleep(0.05)  # the other process has just begun and not yet written its number
+        info = self.info()
+        return RunError(
+            f"process {info.get('pid')} on {info.get('host')} is training {self.path} already",
+            hint="wait for its end, or stop it first; `flowgmm runs list` shows the state of each run",
+        )
+
     def update(self, **values: Any) -> None:
         """Update values in `run.json`."""
-        write_json(self.path / "run.json", {**self.info(), **values, "updated": _now()})
+        write_json(self.path / "run.json", {**self.info(), **values, "updated": timestamp()})
 
     def require_same_data(self, fingerprint: str) -> None:
         """Raise `RunError` if the run began with data of another fingerprint."""
@@ -122,12 +154,12 @@ def create_run(recipe: Recipe, *, argv: Sequence[str], directory: Path | None = 
             f"{directory} exists already",
             hint=f"flowgmm train --resume {directory} resumes it; or choose another --run-dir",
         )
-    incomplete = directory.parent / f".{directory.name}.{secrets.token_hex(2)}.tmp"
+    incomplete = temporary_path(directory)
     try:
         incomplete.mkdir(parents=True)
         write_text(incomplete / "recipe.yaml", recipe.origin.text)
         write_text(incomplete / "resolved.yaml", recipe.to_yaml())
-        write_json(incomplete / "run.json", _initial_info(recipe, argv))
+        write_json(incomplete / "run.json", initial_info(recipe, argv))
         if directory.exists():
             directory.rmdir()
         incomplete.rename(directory)
@@ -152,8 +184,12 @@ def open_run(path: Path) -> Run:
     return run
 
 
-def find_run(given: str | None, environ: Mapping[str, str] | None = None) -> tuple[Run, str]:
-    """Return the run of a command, and the way it was selected.
+def find_run(
+    given: str | None,
+    environ: Mapping[str, str] | None = None,
+    note: Callable[[str], None] = lambda text: None,
+) -> tuple[Run, str]:
+    """Return the run of a command, and the way it was selected; `note` is that of `list_runs`.
 
     The first of these counts: `given`, `$FLOWGMM_RUN`, the newest finished run under `./runs`. A last path
     component `latest` means the newest finished run of that folder.
@@ -170,7 +206,7 @@ def find_run(given: str | None, environ: Mapping[str, str] | None = None) -> tup
         path, how = Path("runs/latest"), "the newest finished run under ./runs"
     if path.name != "latest" or path.exists():
         return open_run(path), how
-    finished = [run for run in list_runs(path.parent) if run.info().get("status") == "done"]
+    finished = [run for run in list_runs(path.parent, note) if run.info().get("status") == "done"]
     if not finished:
         raise RunError(
             f"there is no finished run under {path.parent}",
@@ -180,64 +216,24 @@ def find_run(given: str | None, environ: Mapping[str, str] | None = None) -> tup
     return newest, f"the newest finished run under {path.parent}" if given else how
 
 
-def list_runs(root: Path) -> list[Run]:
-    """Return all readable runs in `root` or one level below it, by path."""
+def list_runs(root: Path, note: Callable[[str], None] = lambda text: None) -> list[Run]:
+    """Return all readable runs in `root` or one level below it, by path; `note` receives the others."""
     runs = []
     for file in sorted([*root.glob("*/run.json"), *root.glob("*/*/run.json")]):
         run = Run(file.parent)
-        with contextlib.suppress(RunError):
+        if run.path.name.startswith("."):  # such a directory is incomplete
+            continue
+        try:
             run.info()
-            if not run.path.name.startswith("."):  # such a directory is incomplete
-                runs.append(run)
+        except RunError as error:
+            note("; ".join([f"left out: {error.message}", *error.details[:1]]))
+        else:
+            runs.append(run)
     return runs
 
 
-def _initial_info(recipe: Recipe, argv: Sequence[str]) -> dict[str, Any]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    versions = {"flowgmm-cli": __version__, "python": platform.python_version()}
-    for package in ("torch", "numpy", "scikit-learn", "datasets", "accelerate", "safetensors", "wordllama"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return {
-        "schema": SCHEMA,
-        "recipe": recipe.name,
-        "recipe_path": str(recipe.origin.path) if recipe.origin.path else None,
-        "overlays": list(recipe.origin.overlays),
-        "overrides": list(recipe.origin.overrides),
-        "environment": list(recipe.origin.env),
-        "status": "running",
-        "created": _now(),
-        "updated": _now(),
-        "seconds": 0.0,
-        "argv": list(argv),
-        "folder": str(Path.cwd()),
-        **process_info(),
-        "seed": recipe.run.seed,
-        "versions": versions,
-        "components": [provenance(component) for component in recipe.components()],
-    }
-
-
-def process_info() -> dict[str, Any]:
-    """Return the process that trains a run."""
-    return {"pid": os.getpid(), "host": platform.node()}
-
-
-def _is_alive(pid: object) -> bool:
-    if not isinstance(pid, int):
-        return False
-    try:
-        os.kill(pid, 0)
-    except OSError as error:
-        return not isinstance(error, ProcessLookupError)
-    return True
-
-
-def _now() -> str:
-    return datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds")
+def _has_process(info: Mapping[str, Any]) -> bool:
+    return is_alive(info.get("pid"), info.get("pid_start"))
 
 
 class MetricsLog:
@@ -250,8 +246,8 @@ class MetricsLog:
 
     def __init__(self, path: Path | None, *, last_step: int = 0) -> None:
         self.path = path
-        if path is not None and path.exists():
-            lines = [json.dumps(line) for line in read_metrics(path) if line.get("step", 0) <= last_step]
+        if path is not None and path.is_file():
+            lines = [json.dumps(line) for line in read_metrics(path) if line["step"] <= last_step]
             write_text(path, "".join(f"{line}\n" for line in lines))
 
     def write(self, *, step: int, epoch: float, split: str, seconds: float, **values: float) -> None:
@@ -266,13 +262,13 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[Mapping[str, Any]]:
-    """Read all complete lines of the file; one cut short by a crash is left out."""
+    """Read all complete lines of the file; one cut short by a crash, or damaged, is left out."""
     lines: list[Mapping[str, Any]] = []
-    for text in path.read_text(encoding="utf-8").splitlines():
+    for text in path.read_bytes().split(b"\n"):
         try:
-            line = json.loads(text)
+            line = load_json(text)
         except ValueError:
             continue
-        if isinstance(line, dict):
+        if isinstance(line, dict) and isinstance(line.get("step"), int):
             lines.append(line)
     return lines

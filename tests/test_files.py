@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,16 @@ import pytest
 import torch
 
 from flowgmm_cli.errors import RunError
-from flowgmm_cli.files import read_json, read_tensors, write_bytes, write_json, write_tensors, write_text
+from flowgmm_cli.files import (
+    read_json,
+    read_tensors,
+    remove_leftovers,
+    temporary_path,
+    write_bytes,
+    write_json,
+    write_tensors,
+    write_text,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -68,12 +79,16 @@ def test_nan_and_infinities_are_refused_in_json(tmp_path: Path, value: Any) -> N
 
 
 def test_json_round_trip(tmp_path: Path) -> None:
-    value = {"ä": [1, 2.5, None, True], "text": "line\nline \u2028"}
+    value = {"ä": [1, 2.5, None, True], "text": "line\nline \u2028", "path": os.fsdecode(b"a\xff")}
     write_json(tmp_path / "a.json", value)
     assert read_json(tmp_path / "a.json", "value") == value
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"\xff\xfe", b'"text"'])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[1]", b"\xff\xfe", b'"text"', b"[" * 200_000, b'{"a": NaN}', b'{"a": 1e999}'],
+    ids=lambda content: content[:10],
+)
 def test_a_file_without_a_json_object_is_a_run_error(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "a.json"
     file.write_bytes(content)
@@ -83,6 +98,42 @@ def test_a_file_without_a_json_object_is_a_run_error(tmp_path: Path, content: by
         read_json(tmp_path / "na.json", "thing")
     with pytest.raises(RunError):
         read_json(tmp_path, "thing")
+
+
+def test_a_named_pipe_is_not_waited_for_and_a_huge_file_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(RunError, match="no file"):
+        read_json(tmp_path / "pipe", "thing")
+    (tmp_path / "huge").touch()
+    os.truncate(tmp_path / "huge", 2**40)
+    with pytest.raises(RunError, match="1,099,511,627,776 bytes"):
+        read_json(tmp_path / "huge", "thing")
+
+
+KILL = """
+import os, signal, sys
+from pathlib import Path
+from flowgmm_cli.files import atomic_write, temporary_path
+temporary_path(Path("folder")).mkdir()
+with atomic_write(Path("file")) as file:
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    others = [".file.abcdef-1-1-12345678.tmp", ".file.tmp"]  # of another machine, and of another program
+    own = temporary_path(tmp_path / "own").name  # of a living process
+    subprocess.run([sys.executable, "-c", KILL], cwd=tmp_path, check=False)
+    assert len(names(tmp_path)) == 2
+    for name in (*others, own):
+        (tmp_path / name).touch()
+    remove_leftovers.cache_clear()
+    write_text(tmp_path / "file", "new")
+    assert names(tmp_path) == sorted([*others, own, "file"])
+    os.utime(tmp_path / others[0], (0, 0))
+    remove_leftovers.cache_clear()
+    write_text(tmp_path / "file", "new")
+    assert names(tmp_path) == sorted([others[1], own, "file"])
 
 
 def test_tensors_round_trip(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -13,8 +14,10 @@ import pytest
 
 from flowgmm_cli.errors import PluginError, RunError
 from flowgmm_cli.files import write_json
+from flowgmm_cli.processes import process_info, start_time
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import MetricsLog, Run, create_run, find_run, list_runs, open_run, read_metrics
+from flowgmm_cli.training.pipeline import train
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -134,6 +137,70 @@ def test_a_run_whose_process_is_gone_counts_as_killed(tmp_path: Path) -> None:
     assert run.status() == "done"
 
 
+def test_a_new_process_with_the_number_of_an_ended_one_is_not_mistaken_for_it(tmp_path: Path) -> None:
+    run = fake_run(tmp_path / "run", status="running")
+    run.update(**process_info())
+    assert run.status() == "running"
+    run.update(pid_start=start_time(os.getpid()) + 1)
+    assert run.status() == "killed"
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(new_run: Any) -> None:
+    run = new_run("run")
+    hold = "import sys; from pathlib import Path; from flowgmm_cli.runs import Run\n"
+    hold += "with Run(Path(sys.argv[1])).lock(): print('locked', flush=True); input()"
+    command = [sys.executable, "-c", hold, str(run.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"locked\n"
+        run.update(pid=process.pid)
+        with pytest.raises(RunError, match=f"process {process.pid} on {platform.node()}"):
+            train(run.recipe(), run)
+        assert run.info()["pid"] == process.pid
+        process.kill()
+    with run.lock():  # a process that is gone locks nothing
+        pass
+
+
+def test_without_locks_of_files_the_process_in_run_json_counts(
+    new_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks")
+
+    monkeypatch.setattr("fcntl.flock", fail)
+    run = new_run("run")
+    run.update(pid=os.getppid(), pid_start=0)  # of the process that created it
+    with run.lock():
+        run.update(processes=1)
+    with pytest.raises(RunError, match=f"process {os.getppid()} on"), run.lock():
+        pass
+    run.update(pid=gone_pid())
+    with run.lock():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"components": "abc"}, "components"),
+        ({"components": [{"kind": "flow", "name": 3}]}, "components.0.name"),
+        ({"test": 7}, "test"),
+        ({"test": {"accuracy": "high"}}, "test.accuracy"),
+        ({"seconds": "x"}, "seconds"),
+        ({"status": ["done"]}, "status"),
+        ({"calibration": {"temperature": None}}, "calibration.temperature"),
+        ({"rows": {"train": 1.5}}, "rows.train"),
+        ({"best": 1}, "best"),
+    ],
+)
+def test_values_of_other_types_are_named(tmp_path: Path, values: dict[str, Any], key: str) -> None:
+    write_json(tmp_path / "run.json", values)
+    with pytest.raises(RunError, match="other types") as caught:
+        open_run(tmp_path)
+    assert any(line.startswith(f"{key}: ") for line in caught.value.details)
+
+
 def test_another_folder_is_a_run_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     fake_run(tmp_path / "runs" / "digits" / "2026-a")
@@ -204,9 +271,20 @@ def test_without_a_finished_run_the_error_has_a_hint(
 def test_listing_leaves_out_what_is_hidden_or_unreadable(tmp_path: Path) -> None:
     good = [fake_run(tmp_path / "a" / "one"), fake_run(tmp_path / "two")]
     fake_run(tmp_path / "a" / ".one.1234.tmp")
-    fake_run(tmp_path / "bad").path.joinpath("run.json").write_text("{")
+    bad = {"cut": b"{", "deep": b"[" * 200_000, "bytes": b'{"a": "\xff"}', "types": b'{"status": 1}'}
+    for name, content in bad.items():
+        fake_run(tmp_path / name).path.joinpath("run.json").write_bytes(content)
+    (tmp_path / "pipe").mkdir()
+    os.mkfifo(tmp_path / "pipe" / "run.json")
+    (tmp_path / "folder" / "run.json").mkdir(parents=True)
+    huge = fake_run(tmp_path / "huge").path / "run.json"
+    os.truncate(huge, 2**40)
     (tmp_path / "a" / "none").mkdir()
-    assert list_runs(tmp_path) == good
+    notes: list[str] = []
+    assert list_runs(tmp_path, notes.append) == good
+    assert len(notes) == len(bad) + 3
+    for name in (*bad, "pipe", "folder", "huge"):
+        assert any(f"{tmp_path / name}" in note for note in notes)
     assert list_runs(tmp_path / "nowhere") == []
 
 
@@ -247,7 +325,9 @@ def test_a_line_cut_short_by_a_crash_is_dropped_and_does_not_spoil_the_next(tmp_
     log = MetricsLog(file, last_step=5)
     write(log, 3)
     assert [line["step"] for line in read_metrics(file)] == [1, 3]
-    file.write_bytes(file.read_bytes() + b"\n[1]\n" + bytes(7))  # zeros, as a power cut leaves them
+    damaged = b'\n[1]\n{"step": "4"}\n{"step": 5, "loss": NaN}\n' + b"[" * 100_000
+    damaged += b'\n{"step": 5, "a": "\xff"}\n' + bytes(7)  # zeros, as a power cut leaves them
+    file.write_bytes(file.read_bytes() + damaged)
     assert [line["step"] for line in read_metrics(file)] == [1, 3]
 
 

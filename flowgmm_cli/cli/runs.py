@@ -24,7 +24,9 @@ def list_all(
     """List the runs, newest first."""
     from flowgmm_cli.runs import list_runs
 
-    runs = sorted(list_runs(root), key=lambda run: str(run.info().get("created", "")), reverse=True)
+    runs = sorted(
+        list_runs(root, output.note), key=lambda run: str(run.info().get("created", "")), reverse=True
+    )
     if as_json:
         rows = [{"run": str(run.path), **_summary(run.info(), run.status())} for run in runs]
         output.print_json({"schema": "flowgmm/runs/1", "runs": rows})
@@ -36,7 +38,7 @@ def list_all(
                 run.path,
                 run.status(),
                 str(info.get("created", ""))[:16].replace("T", " "),
-                f"{info.get('seconds', 0):.0f}",
+                f"{info.get('seconds') or 0:.0f}",
                 (info.get("rows") or {}).get("labelled"),
                 _number(info, "accuracy"),
                 _number(info, "ece"),
@@ -67,8 +69,8 @@ def show(run: options.Run = None, run_flag: options.RunFlag = None, as_json: opt
         for name, value in (info.get(key) or {}).items():
             if value is not None:
                 rows.append([f"{key} {name}", f"{value:.4f}" if isinstance(value, float) else value])
-    rows.append(["overlays", ", ".join(info.get("overlays", [])) or "none"])
-    rows.append(["changes", " ".join(info.get("overrides", [])) or "none"])
+    rows.append(["overlays", ", ".join(info.get("overlays") or []) or "none"])
+    rows.append(["changes", " ".join(info.get("overrides") or []) or "none"])
     output.print_table(["", ""], rows)
     if selected.status() not in ("done", "running"):
         output.note(f"next: flowgmm train --resume {selected.path}")
@@ -98,7 +100,7 @@ def compare_runs(
     if len(runs) < 2:
         raise UsageError("a comparison takes two runs or more", hint="flowgmm runs compare RUN RUN")
     check_suffix("--save", save, (".html", ".htm"), "a comparison is an HTML file")
-    selected = [find_run(word)[0] for word in runs]
+    selected = [find_run(word, note=output.note)[0] for word in runs]
     counts = Counter(str(run.path) for run in selected)
     if repeated := sorted(path for path, count in counts.items() if count > 1):
         raise UsageError(f"a run is named twice: {repeated[0]}", hint="name each run once")

@@ -10,8 +10,6 @@ experiment.read_results()
 from __future__ import annotations
 
 import hashlib
-import os
-import platform
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -115,7 +113,6 @@ class Experiment:
         if run is None:
             run = create_run(point.recipe, argv=options.argv, directory=self.path(point))
         if not _is_done(run):
-            _require_idle(run)
             try:
                 train(
                     point.recipe,
@@ -228,13 +225,3 @@ def _result_settings(recipe: Recipe) -> dict[str, Any]:
     values = recipe.to_dict()
     values["run"] = {key: value for key, value in values["run"].items() if key != "dir"}
     return values
-
-
-def _require_idle(run: Run) -> None:
-    """Raise `RunError` if another process of this machine trains the run."""
-    info = run.info()
-    if run.status() == "running" and info.get("host") == platform.node() and info.get("pid") != os.getpid():
-        raise RunError(
-            f"another process ({info.get('pid')}) is training {run.path}",
-            hint="wait for it, or stop it first",
-        )

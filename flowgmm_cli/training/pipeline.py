@@ -11,13 +11,15 @@ import torch
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.devices import create_engine, deterministic
+from flowgmm_cli.errors import RunError
 from flowgmm_cli.evaluation.evaluation_file import save_evaluation
 from flowgmm_cli.evaluation.metrics import Evaluation, evaluate
 from flowgmm_cli.evaluation.predictions import collect_predictions
 from flowgmm_cli.inference.ood_fit import describe_ood, fit_ood, require_scores
 from flowgmm_cli.inference.sampling import recentre_components
+from flowgmm_cli.processes import process_info
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.runs import Run, Status, process_info
+from flowgmm_cli.runs import Run, Status
 from flowgmm_cli.seeds import seeded_layers
 from flowgmm_cli.trained_model import TrainedModel
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt
@@ -60,27 +62,29 @@ def train(
 
     Raises:
         FlowgmmError: the error that stopped the run; `run.json` then says `failed` or `interrupted`.
+        RunError: another process trains the run.
     """
-    earlier, start = float(run.info().get("seconds", 0.0)), time.monotonic()
-
-    def end(status: Status, error: str | None) -> float:
-        seconds = earlier + time.monotonic() - start
-        run.update(status=status, error=error, seconds=round(seconds, 3))
-        return seconds
-
     context, group = context or DataContext(), group or Distributed()
-    run.update(status="running", error=None, processes=group.world_size, **process_info())
-    try:
-        with deterministic(recipe.run.deterministic):
-            callbacks, interrupt = callbacks or Callbacks(), interrupt or Interrupt()
-            train_context = _prepare(recipe, run, context, callbacks, interrupt, group)
-            result = _train(train_context, run, context)
-    except BaseException as error:
-        stopped = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", None) == 130
-        with contextlib.suppress(OSError):  # a full disk must not hide the error that it caused
-            end("interrupted" if stopped else "failed", str(error) or type(error).__name__)
-        raise
-    return dataclasses.replace(result, seconds=end("done", None))
+    with run.lock():
+        earlier, start = float(run.info().get("seconds") or 0.0), time.monotonic()
+
+        def end(status: Status, error: str | None) -> float:
+            seconds = earlier + time.monotonic() - start
+            run.update(status=status, error=error, seconds=round(seconds, 3))
+            return seconds
+
+        run.update(status="running", error=None, processes=group.world_size, **process_info())
+        try:
+            with deterministic(recipe.run.deterministic):
+                callbacks, interrupt = callbacks or Callbacks(), interrupt or Interrupt()
+                train_context = _prepare(recipe, run, context, callbacks, interrupt, group)
+                result = _train(train_context, run, context)
+        except BaseException as error:
+            stopped = isinstance(error, KeyboardInterrupt) or getattr(error, "exit_code", None) == 130
+            with contextlib.suppress(OSError, RunError):  # they must not hide the error, such as a full disk
+                end("interrupted" if stopped else "failed", str(error) or type(error).__name__)
+            raise
+        return dataclasses.replace(result, seconds=end("done", None))
 
 
 def assist(recipe: Recipe, run: Run, context: DataContext, interrupt: Interrupt, group: Distributed) -> None:

@@ -69,7 +69,7 @@ def test_a_run_killed_again_and_again_is_resumed_to_the_same_result(
     train(run.recipe(), run)
     whole, _ = train_run("whole", *WORDS)
     same_outcome(whole, run)
-    assert len(list(run.path.rglob("*.tmp"))) <= 7  # of each process at most the file that was being written
+    assert list(run.path.rglob(".*.tmp")) == []  # the next process removes what a killed one leaves
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
