@@ -7,7 +7,14 @@ from typing import Annotated, Any, Literal
 import typer
 
 from flowgmm_cli.cli import options, output
-from flowgmm_cli.cli.session import note_totals, open_session, open_table, totals_to_dict, write_table
+from flowgmm_cli.cli.session import (
+    note_totals,
+    open_session,
+    open_table,
+    totals_to_dict,
+    warn_of_rows,
+    write_table,
+)
 
 SCHEMA = "flowgmm/embed/1"
 
@@ -69,6 +76,7 @@ def embed(
     """
     table = open_table(data, save, format_, as_json=as_json)
     with open_session(run, run_flag) as session:
+        from flowgmm_cli.inference.drift import Drift
         from flowgmm_cli.inference.embedding import check_map, embedding_columns
         from flowgmm_cli.inference.scores import select_columns
 
@@ -79,13 +87,14 @@ def embed(
         reader = session.open_rows(
             data, purpose="embed without --data", data_format=data_format, on_error=on_error, keep=with_
         )
-        stream = session.score(
-            reader, "embed", space=space, on_error=on_error, device=device, processes=processes
-        )
+        drift = Drift(trained, reader.name)
+        work: dict[str, Any] = {"on_error": on_error, "device": device, "processes": processes}
+        stream = session.score(reader, "embed", space=space, drift=drift, **work)
         totals = write_table(table, embedding_columns(stream, kind), names)
+    warnings = warn_of_rows(drift.warnings())
     if save not in (None, "-"):
         output.note(f"written {save}: {totals.n:,} rows of {trained.preprocessor.dim} dimensions")
     if as_json:
-        own = {"space": space, "dim": trained.preprocessor.dim, "map": kind}
+        own = {"space": space, "dim": trained.preprocessor.dim, "map": kind, "warnings": warnings}
         output.print_json(totals_to_dict(SCHEMA, session, totals, save, **own))
     note_totals(reader.name, totals)

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from flowgmm_cli.cli import options, output
-from flowgmm_cli.cli.session import Session, file_stem, note_throughput, open_session, warn_unscorable
+from flowgmm_cli.cli.session import (
+    Session,
+    file_stem,
+    note_throughput,
+    open_session,
+    warn_of_rows,
+    warn_unscorable,
+)
 from flowgmm_cli.cli.validation import (
     check_input_kept,
     check_stdout,
@@ -24,6 +31,7 @@ from flowgmm_cli.files import write_bytes, write_json
 if TYPE_CHECKING:
     from flowgmm_cli.api import Column
     from flowgmm_cli.data.readers.base import RowReader
+    from flowgmm_cli.inference.drift import Drift
     from flowgmm_cli.inference.ood import OODResult
     from flowgmm_cli.inference.scores import Scores
     from flowgmm_cli.trained_model import TrainedModel
@@ -113,6 +121,7 @@ def ood(
     with open_session(run, run_flag) as session:
         import numpy as np
 
+        from flowgmm_cli.inference.drift import Drift
         from flowgmm_cli.inference.ood import collect_scores, compare_scores, ood_columns
         from flowgmm_cli.inference.scores import OODRule, rename_kept
 
@@ -122,9 +131,10 @@ def ood(
         others = [name for name in names if name != rule.score] if all_scores else []
         _warn_of_density(session, rule.score)
 
-        def score_rows(flag: str, reader: RowReader) -> Iterator[Scores]:
+        def score_rows(flag: str, reader: RowReader, drift: Drift) -> Iterator[Scores]:
             """Score the rows of a side, and write those of --out."""
             work: dict[str, Any] = {"on_error": on_error, "device": device, "processes": processes}
+            work["drift"] = drift
             for scores in session.score(reader, f"score {flag}", rule=rule, scores=names, **work):
                 if writer and flag == "--out":
                     columns = ood_columns(scores, detector, others)
@@ -138,10 +148,14 @@ def ood(
             in_reader = session.open_rows(in_data, purpose="ood without --in", flag="--in", **rows)
             if len(names) > 1:
                 _note_many_rows(in_reader, out_reader)
-            sides = [
-                collect_scores(reader.name, score_rows(flag, reader))
-                for flag, reader in (("--in", in_reader), ("--out", out_reader))
-            ]
+            sides = []
+            for flag, reader, usual in (("--in", in_reader, rule), ("--out", out_reader, None)):
+                drift = Drift(session.trained, reader.name)
+                stream = score_rows(flag, reader, drift)
+                sides.append(collect_scores(reader.name, stream, drift, usual))
+        warn_of_rows(sides[0].warnings)
+        for warning in sides[1].warnings:  # rows of --out may differ
+            output.note(warning.text)
         for side in sides:
             warn_unscorable(side.name, side.totals)
     result = compare_scores(

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flowgmm_cli.cli import options, output
-from flowgmm_cli.cli.session import note_totals, open_session, open_table, totals_to_dict, write_table
+from flowgmm_cli.cli.session import (
+    note_totals,
+    open_session,
+    open_table,
+    totals_to_dict,
+    warn_of_rows,
+    write_table,
+)
 
 SCHEMA = "flowgmm/predict/1"
 
@@ -36,6 +45,7 @@ def predict(
     """
     table = open_table(data, save, format_, as_json=as_json)
     with open_session(run, run_flag) as session:
+        from flowgmm_cli.inference.drift import Drift
         from flowgmm_cli.inference.scores import PREDICTION_COLUMNS, OODRule, select_columns
 
         classes = session.trained.class_names
@@ -44,10 +54,11 @@ def predict(
         reader = session.open_rows(
             data, purpose="predict without --data", data_format=data_format, on_error=on_error, keep=with_
         )
-        stream = session.score(
-            reader, "predict", rule=rule, on_error=on_error, device=device, processes=processes
-        )
+        drift = Drift(session.trained, reader.name)
+        work: dict[str, Any] = {"on_error": on_error, "device": device, "processes": processes}
+        stream = session.score(reader, "predict", rule=rule, drift=drift, **work)
         totals = write_table(table, ((scores, scores.table()) for scores in stream), names)
+    warnings = warn_of_rows(drift.warnings(totals, rule))
     if save not in (None, "-"):
         output.note(f"written {save}: {totals.n:,} rows")
     if as_json:
@@ -60,6 +71,7 @@ def predict(
             "labelled": totals.labelled,
             "accuracy": totals.accuracy,
             "unknown_labels": dict(totals.unknown),
+            "warnings": warnings,
         }
         output.print_json(totals_to_dict(SCHEMA, session, totals, save, **own))
     elif save not in (None, "-"):  # stdout is free, since the rows are in a file

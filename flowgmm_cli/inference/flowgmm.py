@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from flowgmm_cli.data.readers.base import MemoryReader, RowReader
 from flowgmm_cli.data.readers.row_errors import OnError
 from flowgmm_cli.errors import DataError, UsageError
 from flowgmm_cli.evaluation.metrics import Evaluation
+from flowgmm_cli.inference.drift import Drift
 from flowgmm_cli.inference.embedding import MapMethod, check_map, embedding_columns
 from flowgmm_cli.inference.evaluate_run import evaluate_scores
 from flowgmm_cli.inference.inputs import (
@@ -32,7 +34,7 @@ from flowgmm_cli.inference.inputs import (
     select_held_out,
 )
 from flowgmm_cli.inference.ood import OODResult, collect_scores, compare_scores
-from flowgmm_cli.inference.scores import OODRule, Scores
+from flowgmm_cli.inference.scores import OODRule, Scores, Totals
 from flowgmm_cli.inference.scoring import Space, score
 from flowgmm_cli.runs import Run, find_run
 from flowgmm_cli.trained_model import TrainedModel
@@ -152,10 +154,11 @@ class FlowGMM:
         """
         rule = self.ood_rule(score, fpr)
         sets = []
-        for data in (inside, outside):
+        for data, usual in ((inside, rule), (outside, None)):
             reader = self._reader(data, "keep")
-            stream = self._stream(reader, rule=rule, scores=self.scores)
-            sets.append(collect_scores(reader.name, stream))
+            drift = Drift(self.trained, reader.name)
+            stream = self._stream(reader, rule=rule, scores=self.scores, drift=drift)
+            sets.append(collect_scores(reader.name, stream, drift, usual))
             if not sets[-1].n:
                 raise DataError(f"no row of {reader.name} could be scored", details=sets[-1].totals.reasons)
         rng = np.random.default_rng(seed)
@@ -205,8 +208,15 @@ class FlowGMM:
         return score(self.trained, reader, context=context, on_error=on_error, device=device, **options)
 
     def _score(self, data: Any, *, on_error: OnError = "keep", **options: Any) -> Scores:
-        stream = self._stream(self._reader(data, on_error), on_error=on_error, **options)
-        return Scores.concatenate(list(stream))
+        reader, totals = self._reader(data, on_error), Totals()
+        drift, parts = Drift(self.trained, reader.name), []
+        for scores in self._stream(reader, on_error=on_error, drift=drift, **options):
+            totals.add(scores)
+            parts.append(scores)
+        warnings = tuple(drift.warnings(totals, options.get("rule")))
+        for warning in warnings:
+            self._context.note(f"warning: {warning.text}")
+        return replace(Scores.concatenate(parts), warnings=warnings)
 
 
 def load(

@@ -10,7 +10,8 @@ import numpy as np
 
 from flowgmm_cli.evaluation.detection import DetectionMetrics, detection_intervals, detection_metrics
 from flowgmm_cli.evaluation.metrics import Interval
-from flowgmm_cli.inference.scores import OODRule, Scores, Totals
+from flowgmm_cli.inference.drift import Drift
+from flowgmm_cli.inference.scores import OODRule, RowWarning, Scores, Totals
 from flowgmm_cli.scores.detector import Detector
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ _FIGURE_ROWS = 400  # scores of each set that are saved for figures
 class ScoreSet:
     """Scores of the rows of `--in` or of `--out`: of all rows that could be scored, or a random million.
 
-    `scores` by name, each `(m,)`; `places` are the positions of these rows in the input, from 0.
+    `scores` by name, each `(m,)`; `places` are the positions of these rows in the input, from 0;
+    `warnings` are differences from the training rows.
     """
 
     name: str
@@ -37,6 +39,7 @@ class ScoreSet:
     seconds: float
     scores: Mapping[str, Floats]
     places: npt.NDArray[np.int64]
+    warnings: tuple[RowWarning, ...] = ()
 
     @property
     def n(self) -> int:
@@ -106,6 +109,11 @@ class OODResult:
             "fpr": self.rule.fpr,
             "flagged_fraction": self.outside.flagged_share,
             "flagged_fraction_in": self.inside.flagged_share,
+            "warnings": [
+                {"side": side, **warning.to_dict()}
+                for side, rows in (("in", self.inside), ("out", self.outside))
+                for warning in rows.warnings
+            ],
             "seconds": round(self.seconds, 3),
             "rows_per_second": round(self.scored / max(self.seconds, 1e-9), 1),
         }
@@ -116,10 +124,13 @@ class OODResult:
         return {**self.to_dict(), "sample": sample}
 
 
-def collect_scores(name: str, stream: Iterable[Scores]) -> ScoreSet:
+def collect_scores(
+    name: str, stream: Iterable[Scores], drift: Drift | None = None, rule: OODRule | None = None
+) -> ScoreSet:
     """Collect the scores of a stream of rows called `name`; memory does not grow beyond a million rows.
 
     A sample of more rows is uniform: those with the smallest random numbers, of a fixed seed, are kept.
+    `drift` was given the same rows, for warnings; with `rule`, flags are compared with their usual share.
     """
     rng, totals = np.random.default_rng(0), Totals()
     parts: list[dict[str, npt.NDArray[Any]]] = []
@@ -132,7 +143,8 @@ def collect_scores(name: str, stream: Iterable[Scores]) -> ScoreSet:
             parts = [_sample(parts)]
     sample = _sample(parts)
     places = sample.pop("#", np.zeros(0, dtype=np.int64))
-    return ScoreSet(name, totals, totals.seconds, {key: sample[key] for key in sample if key}, places)
+    found = tuple(drift.warnings(totals, rule)) if drift else ()
+    return ScoreSet(name, totals, totals.seconds, {key: sample[key] for key in sample if key}, places, found)
 
 
 def _sample(parts: Sequence[Mapping[str, npt.NDArray[Any]]]) -> dict[str, npt.NDArray[Any]]:

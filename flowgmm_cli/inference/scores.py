@@ -59,6 +59,19 @@ class OODRule:
 
 
 @dataclass(frozen=True)
+class RowWarning:
+    """A difference between new rows and the training rows: its kind, a sentence, and numbers for JSON."""
+
+    kind: str
+    text: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {"kind": self.kind, "text": self.text, **self.values}
+
+
+@dataclass(frozen=True)
 class Scores:
     """Outputs of a model for consecutive rows of an input, in order; a row that cannot be scored has NaN.
 
@@ -76,6 +89,7 @@ class Scores:
         rule: the score that flags rows; None if none was requested.
         start: number of rows of the input before these.
         kept: columns of the input that are passed on, Arrow arrays `(N,)` by name.
+        warnings: differences between all rows of the input and the training rows.
     """
 
     ids: npt.NDArray[Any]
@@ -91,6 +105,7 @@ class Scores:
     rule: OODRule | None = None
     start: int = 0
     kept: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[RowWarning, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -26,6 +26,7 @@ from flowgmm_cli.data.readers.row_errors import OnError
 from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.devices import find_device
 from flowgmm_cli.errors import DataError
+from flowgmm_cli.inference.drift import Drift
 from flowgmm_cli.inference.scores import OODRule, Scores
 from flowgmm_cli.inference.workers import run_in_processes, run_in_threads
 from flowgmm_cli.scores.base import take_rows
@@ -130,6 +131,7 @@ def score(
     device: str = "auto",
     processes: int = 1,
     folder: Path | None = None,
+    drift: Drift | None = None,
 ) -> Iterator[Scores]:
     """Score all rows of an input, in order.
 
@@ -145,6 +147,7 @@ def score(
         device: `auto`, `cpu` or `cuda`; several processes use one GPU each, as far as there are enough.
         processes: number of processes.
         folder: run directory from which several processes load the model.
+        drift: gets a sample of the rows, for a comparison with those of training.
 
     Raises:
         DataError: the input is malformed; with `on_error="fail"`, a row cannot be scored.
@@ -159,7 +162,7 @@ def score(
     target = find_device(device, option="--device ", names=("auto", "cpu", "cuda"))
     scorer = Scorer(trained, context, reader.name, names, rule, space, on_error)
     unseen = UnseenCategories(trained.preprocessor.feature_encoder)
-    chunks = _count_unseen(reader, unseen)
+    chunks = _pass_rows(reader, [unseen, *([drift] if drift else [])])
     threads = torch.get_num_threads()
     if processes > 1 and folder is not None:
         settings = {key: value for key, value in vars(scorer).items() if key not in ("trained", "context")}
@@ -184,12 +187,14 @@ def score(
         context.note(note)
 
 
-def _count_unseen(chunks: Iterable[Chunk], unseen: UnseenCategories) -> Iterator[Chunk]:
+def _pass_rows(chunks: Iterable[Chunk], receivers: Sequence[UnseenCategories | Drift]) -> Iterator[Chunk]:
+    """Yield the chunks, and add their readable rows to the receivers."""
     for chunk in chunks:
         rows = chunk.rows
         if chunk.problems:
             rows = rows.take(np.delete(np.arange(len(rows)), list(chunk.problems)))
-        unseen.add(rows)
+        for receiver in receivers:
+            receiver.add(rows)
         yield chunk
 
 

@@ -16,6 +16,7 @@ from flowgmm_cli.evaluation.evaluation_file import save_evaluation
 from flowgmm_cli.evaluation.metrics import Evaluation, evaluate
 from flowgmm_cli.evaluation.predictions import collect_predictions
 from flowgmm_cli.inference.ood_fit import describe_ood, fit_ood, require_scores
+from flowgmm_cli.inference.row_summary import summarise_rows
 from flowgmm_cli.inference.sampling import recentre_components
 from flowgmm_cli.processes import process_info
 from flowgmm_cli.recipe.schema import Recipe
@@ -197,6 +198,7 @@ def _save(train_context: TrainContext, fitted: FittedModel, run: Run, context: D
         "val_labels": data.rows.val_labels,
         "inexact_density": list(data.preprocessor.inexact),
         "class_prior": model.class_prior().tolist(),
+        "training_rows": summarise_rows(data.rows.train, data.preprocessor.columns),
     }
     trained = TrainedModel(
         train_context.recipe, data.preprocessor, model, data.rows.class_names, facts, fitted.members

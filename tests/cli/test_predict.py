@@ -139,6 +139,27 @@ def test_only_bad_rows_is_an_error(flowgmm: Any, run: Path) -> None:
     assert len(read_rows("out.csv")) == 2
 
 
+# --- rows unlike those of training ------------------------------------------------------------------------
+
+
+def test_rows_in_other_units_are_warned_of(flowgmm: Any, run: Path) -> None:
+    head, *rows = Path("t.csv").read_text(encoding="utf-8").splitlines()
+    new = [",".join([*map(str, 1000 * np.array(row.split(",")[:2], float)), ""]) for row in rows]
+    write("new.csv", *new, header=head)
+    known = ("predict", "--data", "t.csv", "--save", "o.csv")
+    assert "warning" not in flowgmm(*known).err
+    outcome = flowgmm("predict", "--data", "new.csv", "--json", "-q")
+    flagged, units = json.loads(outcome.out)["warnings"]
+    assert flagged.items() >= {"kind": "flagged", "flagged": 60, "rows": 60, "usual_share": 0.05}.items()
+    assert {column["column"] for column in units["columns"]} == {"x1", "x2"}
+    assert f"warning: {flagged['text']}\nwarning: {units['text']}" in outcome.err
+    embedded = flowgmm("embed", "--data", "new.csv", "--json", "-q")
+    assert json.loads(embedded.out)["warnings"] == [units]
+    compared = flowgmm("ood", "--in", "new.csv", "--out", "new.csv", "--json", "-q")
+    kinds = [(found["side"], found["kind"]) for found in json.loads(compared.out)["warnings"]]
+    assert kinds == [("in", "flagged"), ("in", "range"), ("out", "range")]  # rows of --out are to be flagged
+
+
 # --- usage ------------------------------------------------------------------------------------------------
 
 

@@ -178,3 +178,13 @@ def test_notes_are_passed_to_the_callback(folder: Path) -> None:
     model = load(folder / "runs" / "csv" / "first", note=told.append)
     model.predict({**ROWS, "taste": ["sweet"] * 4})
     assert any("taste" in line for line in told)
+
+
+def test_rows_unlike_those_of_training_are_warned_of(folder: Path, here: None) -> None:
+    notes: list[str] = []
+    model = load(note=notes.append)
+    rows = {"width": np.arange(20) * 1e3, "height": np.arange(20) / 10, "colour": ["red", "blue"] * 10}
+    result = model.predict(rows)
+    assert [warning.kind for warning in result.warnings] == ["flagged", "range"]
+    assert [f"warning: {warning.text}" for warning in result.warnings] == notes
+    assert model.predict("t.csv").warnings == ()
