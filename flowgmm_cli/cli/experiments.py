@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +14,7 @@ import typer
 from flowgmm_cli.cli import options, output
 from flowgmm_cli.cli.session import data_context
 from flowgmm_cli.errors import InterruptedRunError, RunFailedError
+from flowgmm_cli.formatting import format_duration, pluralise
 
 if TYPE_CHECKING:
     from flowgmm_cli.experiments.points import Point
@@ -130,8 +132,11 @@ def _run_points(
                 baselines=baselines,
                 argv=sys.argv[1:],
             )
+            start = time.monotonic()
             for index, point in enumerate(pending):
-                progress(index, len(pending), "points", point.describe())
+                left = (time.monotonic() - start) / index * (len(pending) - index) if index else None
+                title = f"run {index + 1} of {len(pending)}: {point.describe()}"
+                progress.overall(index / len(pending), title, left)
                 try:
                     result = experiment.run_point(point, run_options)
                 except RunFailedError as error:
@@ -140,8 +145,8 @@ def _run_points(
                     continue
                 write(experiment, experiment.read_results())
                 accuracy, seconds = (result.methods["flowgmm"][key] for key in ("accuracy", "seconds"))
-                output.note(f"{point.describe()}: accuracy {accuracy:.4f} ({seconds:.0f} s)")
-            progress(len(pending), len(pending), "points", "")
+                output.note(f"{point.describe()}: accuracy {accuracy:.4f} ({format_duration(seconds)})")
+            progress.overall(1.0, pluralise(len(pending), "run"), 0.0)
     except InterruptedRunError as error:
         raise InterruptedRunError(f"{error.message}; finished points are kept", hint=command) from error
     except KeyboardInterrupt:
@@ -206,7 +211,9 @@ def _print_sweep(values: Mapping[str, Any]) -> None:
             ]
         )
     right = ["seeds", "test accuracy", "least to most", "NLL", "ECE", *metrics, "seconds"]
-    output.print_table([*keys, *right], rows, right=right, title=f"{values['folder']}: {values['note']}")
+    title = f"{values['folder']}: {values['note']}"
+    optional = ["least to most", "ECE", "seconds", *metrics]
+    output.print_table([*keys, *right], rows, right=right, title=title, optional=optional)
 
 
 def _accuracy(point: Mapping[str, Any] | None) -> str:

@@ -9,22 +9,20 @@ import json
 import math
 import os
 import sys
-import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
+
+from flowgmm_cli.cli.layout import fits, format_table, wrap
+from flowgmm_cli.cli.progress import LiveProgress, NoProgress, PlainProgress, Progress
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
     from flowgmm_cli.errors import FlowgmmError
-
-PLAIN_SECONDS = 5.0
-"""Least time between two lines of progress where stderr is no terminal."""
 
 _PIPE_COLUMNS = 1000  # output to a pipe or file is never wrapped
 
@@ -39,14 +37,6 @@ class Settings:
 
 
 settings = Settings()
-
-
-class Progress(Protocol):
-    """Progress the progress of a task."""
-
-    def __call__(self, done: int, total: int, what: str, detail: str = "") -> None:
-        """Progress `done` of `total` steps of the task `what` (0 = unknown); `detail` is shown beside it."""
-        ...
 
 
 @cache
@@ -77,55 +67,33 @@ def print_table(
     *,
     right: Sequence[str] = (),
     title: str | None = None,
+    optional: Sequence[str] = (),
 ) -> None:
     """Print a table to stdout, with a line `title` above it; a cell that is None is empty.
 
-    `right` has the headings of columns whose cells are aligned right.
+    `right` has the headings of columns whose cells are aligned right. `optional` has those that a narrow
+    terminal does not show, the first of them first; a pipe gets all columns, which are never wrapped.
     """
-    cells = [["" if cell is None else str(cell) for cell in row] for row in rows]
-    if stdout().is_terminal:
-        stdout().print(_rich_table(columns, cells, right, title))
-    else:
-        print_text("\n".join(([title] if title else []) + plain_table(columns, cells, right=right)))
-
-
-def plain_table(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()
-) -> list[str]:
-    """Return lines of aligned columns, never wrapped, without trailing blanks.
-
-    >>> plain_table(["name", "n"], [["a", "5"], ["bb", "12"]], right=["n"])
-    ['name   n', 'a      5', 'bb    12']
-    """
-    from rich.cells import cell_len
-
-    lines = [columns, *rows]
-    widths = [max(cell_len(line[index]) for line in lines) for index in range(len(columns))]
-
-    def pad(text: str, index: int) -> str:
-        space = " " * (widths[index] - cell_len(text))
-        return space + text if columns[index] in right else text + space
-
-    return ["  ".join(pad(text, index) for index, text in enumerate(line)).rstrip() for line in lines]
-
-
-def _rich_table(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str], title: str | None
-) -> Table:
-    """Return a table that folds long cells to the terminal's width; cells are text, not markup."""
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
-    heading = Text(title) if title else None
-    table = Table(
-        box=box.SIMPLE_HEAD, title=heading, title_justify="left", pad_edge=False, header_style="bold"
-    )
-    for column in columns:
-        table.add_column(Text(column), justify="right" if column in right else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
+    columns, cells = list(columns), [["" if cell is None else str(cell) for cell in row] for row in rows]
+    width = stdout().width if stdout().is_terminal else None
+    dropped = []
+    for name in optional:
+        if width is not None and not fits(columns, cells, right=right, width=width):
+            index = columns.index(name)
+            dropped.append(columns.pop(index))
+            cells = [[*row[:index], *row[index + 1 :]] for row in cells]
+    heading, lines = format_table(columns, cells, right=right, width=width)
+    if width is None:
+        print_text("\n".join([*([title] if title else []), *heading, *lines]))
+        return
+    for line in [*(wrap(title, width) if title else []), *heading]:
+        stdout().print(Text(line, "bold"), soft_wrap=True)
+    for line in lines:
+        stdout().print(Text(line), soft_wrap=True)
+    if dropped:
+        note(f"a wider terminal also shows {', '.join(dropped)}")
 
 
 def note(text: str) -> None:
@@ -179,74 +147,21 @@ def wants_traceback() -> bool:
 def progress() -> Iterator[Progress]:
     """Show the progress of long work on stderr.
 
-    Each task has a bar on a terminal and occasional lines of text elsewhere; `--quiet` hides both.
+    On a terminal the lines are live, elsewhere they are a few lines of text; `--quiet` hides both.
 
         with progress() as report:
             report(3, 10, "encode texts")
     """
     if settings.quiet:
-        yield lambda done, total, what, detail="": None
+        yield NoProgress()
     elif _uses_bars():
-        with _bars() as report:
-            yield report
+        from rich.live import Live
+
+        live = LiveProgress()
+        with Live(get_renderable=lambda: live, console=stderr()):
+            yield live
     else:
-        yield PlainProgress()
-
-
-class PlainProgress:
-    """Progress as lines of text, at most one in `every` seconds for each task.
-
-    A task that takes less time prints nothing; a longer one prints a last line when it is done.
-
-    Args:
-        every: seconds between two lines.
-        clock: a clock in seconds.
-    """
-
-    def __init__(self, every: float = PLAIN_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
-        self.every = every
-        self.clock = clock
-        self._started: dict[str, float] = {}
-        self._last: dict[str, float] = {}
-
-    def __call__(self, done: int, total: int, what: str, detail: str = "") -> None:
-        """See `Progress`."""
-        now = self.clock()
-        started = self._started.setdefault(what, now)
-        since = self._last.get(what, started)
-        self._last[what] = since
-        if 0 < total <= done:  # printed at once; the next task of this name starts afresh
-            since = started
-            del self._started[what], self._last[what]
-        if now - since < self.every:
-            return
-        if what in self._last:
-            self._last[what] = now
-        amount = f"{done:,} of {total:,}" if total else f"{done:,}"
-        _print_line("", "  ".join(part for part in (what, amount, detail) if part), "")
-
-
-@contextmanager
-def _bars() -> Iterator[Progress]:
-    from rich.markup import escape
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[detail]}"),
-    )
-    tasks: dict[str, Any] = {}
-    with Progress(*columns, console=stderr(), transient=False) as bars:
-
-        def report(done: int, total: int, what: str, detail: str = "") -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(escape(what), total=total or None, detail="")
-            bars.update(tasks[what], completed=done, total=total or None, detail=escape(detail))
-
-        yield report
+        yield PlainProgress(lambda line: _print_line("", line, ""))
 
 
 def _uses_bars() -> bool:
@@ -265,7 +180,14 @@ def _console(*, stderr: bool) -> Console:
 def _print_line(label: str, text: str, style: str) -> None:
     from rich.text import Text
 
-    line = Text(label, style=style) + Text(text, style="" if label else style)
+    first, *others = (label + text).split("\n")
+    lines = [first, *others]
+    if stderr().is_terminal:
+        margin = " " * len(label) if label.strip() else None
+        lines = wrap(first, stderr().width, indent=margin)
+        lines += [line for text in others for line in wrap(text, stderr().width)]
+    whole = "\n".join(lines)
+    line = Text(whole[: len(label)], style=style) + Text(whole[len(label) :], style="" if label else style)
     stderr().print(line, soft_wrap=True)
 
 

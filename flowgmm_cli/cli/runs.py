@@ -47,6 +47,7 @@ def list_all(
             for info in [run.info()]
         ],
         right=["seconds", "labels", "accuracy", "ECE"],
+        optional=["ECE", "seconds", "created"],
     )
     if not runs:
         output.note(f"there are no runs in {root}; train one: flowgmm train digits")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flowgmm_cli.cli import output
+from flowgmm_cli.cli.progress import Progress
 from flowgmm_cli.cli.validation import check_input_kept, check_stdout
 from flowgmm_cli.errors import DataError, UsageError
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from flowgmm_cli.trained_model import TrainedModel
 
 
-def data_context(progress: output.Progress) -> DataContext:
+def data_context(progress: Progress) -> DataContext:
     """Return the context of data sources and encoders: caches, network access, progress and notes."""
     from flowgmm_cli.api import DataContext
     from flowgmm_cli.data.cache import user_cache_dir
@@ -55,7 +56,7 @@ class Session:
     run: Run  # the run directory
     trained: TrainedModel  # its model
     context: DataContext  # the context of data sources
-    progress: output.Progress  # reports progress
+    progress: Progress  # reports progress
 
     def own_rows(self, purpose: str) -> SplitRows:
         """Read the rows of the run's recipe, split as in training; `purpose` is for error messages."""

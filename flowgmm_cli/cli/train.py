@@ -14,6 +14,7 @@ from flowgmm_cli.cli import options, output
 from flowgmm_cli.cli.launch import assist_training, launch_training
 from flowgmm_cli.cli.session import data_context
 from flowgmm_cli.errors import FlowgmmError, InterruptedRunError, RunFailedError, UsageError
+from flowgmm_cli.formatting import format_duration
 
 if TYPE_CHECKING:
     from flowgmm_cli.recipe.schema import Recipe
@@ -144,7 +145,7 @@ def _train(recipe: Recipe, run: Run | None, run_dir: Path | None, *, as_json: bo
         new = run is None
         run = run or create_run(recipe, argv=sys.argv[1:], directory=run_dir)
         group.broadcast_text(str(run.path.absolute()))
-        callbacks = Callbacks(progress=progress, note=output.note)
+        callbacks = Callbacks(progress=progress, note=output.note, overall=progress.overall)
         work = {"context": context, "callbacks": callbacks, "interrupt": interrupt}
         result = _run_training(recipe, run, new=new, group=group, **work)
         _write_card(run, context)
@@ -257,7 +258,7 @@ def _print_result(run: Run, result: TrainResult, *, as_json: bool) -> None:
         "none": "not calibrated",
     }[calibration.method]
     output.note(f"temperature {calibration.temperature:.2f}, label noise {calibration.noise:.1%} ({origin})")
-    output.note(f"done in {result.seconds:.1f} s")
+    output.note(f"done in {format_duration(result.seconds)}")
     output.note(f"next: flowgmm eval {run.path} --baselines")
 
 

@@ -11,12 +11,13 @@ import torch
 from scipy.stats import entropy
 
 from flowgmm_cli.api import ScoreInputs
+from flowgmm_cli.formatting import pluralise
 from flowgmm_cli.inference.pseudo_ood import transforms_log_det
 from flowgmm_cli.model import Model
 from flowgmm_cli.report.context import ReportContext
 from flowgmm_cli.report.figures import ImageRow, Images, Limits, image_grid_figure
 from flowgmm_cli.report.page import Paragraph, Part, Table, plot
-from flowgmm_cli.report.text import format_cell, pluralise, shorten
+from flowgmm_cli.report.text import format_cell, shorten
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -12,12 +12,13 @@ import numpy as np
 from flowgmm_cli.errors import FlowgmmError
 from flowgmm_cli.evaluation.detection import detection_metrics
 from flowgmm_cli.files import read_json
+from flowgmm_cli.formatting import pluralise
 from flowgmm_cli.inference.pseudo_ood import score_inputs, swap_features, transforms_log_det
 from flowgmm_cli.report.context import NamedRows, ReportContext, UnavailableError
 from flowgmm_cli.report.figures import ACCENT, GREY, INK, SECOND, figure_style, new_axes
 from flowgmm_cli.report.galleries import IMAGES_PER_ROW, positions_by_quantile, score_figure
 from flowgmm_cli.report.page import Paragraph, Part, Table, plot
-from flowgmm_cli.report.text import percent, pluralise, shorten
+from flowgmm_cli.report.text import percent, shorten
 from flowgmm_cli.scores.base import take_rows
 from flowgmm_cli.scores.detector import Detector, reads_images
 from flowgmm_cli.seeds import derive_seed

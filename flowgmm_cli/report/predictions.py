@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowgmm_cli.evaluation.metrics import ClassificationMetrics
+from flowgmm_cli.formatting import pluralise
 from flowgmm_cli.report.context import ReportContext, UnavailableError
 from flowgmm_cli.report.figures import (
     ACCENT,
@@ -21,7 +22,7 @@ from flowgmm_cli.report.figures import (
 )
 from flowgmm_cli.report.page import Paragraph, Part, plot
 from flowgmm_cli.report.tables import class_table
-from flowgmm_cli.report.text import describe_calibration, mean_confidence, percent, pluralise, shorten
+from flowgmm_cli.report.text import describe_calibration, mean_confidence, percent, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

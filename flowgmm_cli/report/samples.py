@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
+from flowgmm_cli.formatting import pluralise
 from flowgmm_cli.inference.samples import GeneratedRows, image_column, nearest_text_columns
 from flowgmm_cli.inference.sampling import TEMPERATURE, draw_samples
 from flowgmm_cli.report.context import ReportContext
 from flowgmm_cli.report.figures import ImageRow, Images, column_images, image_grid_figure
 from flowgmm_cli.report.page import Paragraph, Part, Table, plot
-from flowgmm_cli.report.text import format_cell, pluralise
+from flowgmm_cli.report.text import format_cell
 from flowgmm_cli.seeds import derive_seed
 
 if TYPE_CHECKING:

@@ -7,10 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from flowgmm_cli.evaluation.metrics import BaselineResult, ClassificationMetrics, Evaluation, wilson_interval
+from flowgmm_cli.formatting import pluralise
 from flowgmm_cli.report import text
 from flowgmm_cli.report.context import ReportContext, UnavailableError
 from flowgmm_cli.report.page import Code, Paragraph, Part, Table, Tiles
-from flowgmm_cli.report.text import describe_source, method_name, percent, pluralise
+from flowgmm_cli.report.text import describe_source, method_name, percent
 
 MAX_OPEN_CLASSES = 30  # a table of more classes is collapsed
 Rows = Sequence[Sequence[Any]]

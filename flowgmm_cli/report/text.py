@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from flowgmm_cli.evaluation.metrics import ClassificationMetrics, Evaluation, Interval
+from flowgmm_cli.formatting import pluralise
 from flowgmm_cli.recipe.schema import Recipe
 
 _MAX_ENTRIES = 8  # of a vector that are written
@@ -28,16 +29,6 @@ def percent(share: float, digits: int = 1) -> str:
 def percent_range(interval: Interval) -> str:
     """Format the ends of an interval of shares."""
     return f"{percent(interval.low)} to {percent(interval.high)}"
-
-
-def pluralise(number: int, noun: str) -> str:
-    """Format a number with its noun.
-
-    >>> pluralise(1, "row"), pluralise(1200, "row"), pluralise(2, "class")
-    ('1 row', '1,200 rows', '2 classes')
-    """
-    plural = noun if number == 1 else f"{noun}es" if noun.endswith("s") else f"{noun}s"
-    return f"{number:,} {plural}"
 
 
 def format_cell(value: Any, *, number: str = ".4g", max_letters: int = 160) -> str:

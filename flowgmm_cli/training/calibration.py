@@ -162,13 +162,12 @@ def calibrate(
             "calibration.on is val, but there is no labelled validation split",
             hint="set data.split.val_labels=true, or calibration.on=auto",
         )
-    enough = val is not None and (val[1] >= 0).sum() >= _MIN_LABELS
-    if val is not None and (config.on == "val" or (config.on == "auto" and enough)):
+    if val is not None and uses_validation(config, val[1]):
         return _fit(config, _log_joint(val[0]), val[1], "val", temperature)
     sample = sample_unlabelled(labels)
     if out_of_fold is None:
-        folds = split_labelled(labels, config.folds, seed=seed)
-        if sum(len(fold.held_out) for fold in folds) < _MIN_LABELS:
+        folds = calibration_folds(config, labels, seed=seed)
+        if not folds:
             return Calibration(temperature, "training")
         models = train_folds(folds)
         out_of_fold = collect_out_of_fold(models, folds, labels, encode)
@@ -180,6 +179,18 @@ def calibrate(
     if not (folds_scale > 0 and own_scale > 0):  # one of them does not tell the classes apart
         return fitted
     return dataclasses.replace(fitted, temperature=fitted.temperature * own_scale / folds_scale)
+
+
+def uses_validation(config: CalibrationConfig, val_labels: Labels) -> bool:
+    """Return True if the temperature is fitted to validation labels, -1 if unlabelled."""
+    enough = (val_labels >= 0).sum() >= _MIN_LABELS
+    return config.on == "val" or (config.on == "auto" and bool(enough))
+
+
+def calibration_folds(config: CalibrationConfig, labels: Labels, *, seed: int) -> list[Fold]:
+    """Folds of the labelled rows for a calibration by cross-fitting; none if labels are too few."""
+    folds = split_labelled(labels, config.folds, seed=seed)
+    return folds if sum(len(fold.held_out) for fold in folds) >= _MIN_LABELS else []
 
 
 def collect_out_of_fold(

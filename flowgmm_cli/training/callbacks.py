@@ -17,10 +17,18 @@ _PARENT = os.getppid()
 
 @dataclass(frozen=True)
 class Callbacks:
-    """Functions that a run calls: with (steps, all steps, title, detail), and with a line for the user."""
+    """Functions that a run calls.
+
+    Attributes:
+        progress: with the steps of a training, all its steps, its title and details.
+        note: with a line for the user.
+        overall: with the share of all trainings that is done, a description, and the seconds left if they
+            are known; the trainings of `progress` are parts of these.
+    """
 
     progress: Callable[[int, int, str, str], None] = lambda done, total, title, detail: None
     note: Callable[[str], None] = lambda text: None
+    overall: Callable[[float, str, float | None], None] = lambda share, text, seconds_left: None
 
 
 @dataclass(frozen=True)

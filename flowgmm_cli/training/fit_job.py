@@ -24,12 +24,18 @@ from flowgmm_cli.training.dataset import Sampler
 from flowgmm_cli.training.distributed import Distributed
 from flowgmm_cli.training.model_init import initialise_model
 from flowgmm_cli.training.optim import create_ema_model
+from flowgmm_cli.training.plan import TrainingPlan, count_epochs
 from flowgmm_cli.training.prepare import PreparedData
 from flowgmm_cli.training.step import TrainingStep, build_step
 from flowgmm_cli.training.trainer import FitResult, Trainer
 from flowgmm_cli.training.validation import Validator
 
-_PROGRESS_METRICS = ("loss", "val.accuracy", "monitor.agreement", "monitor.bits_per_dim")
+_PROGRESS_METRICS = {  # names for people
+    "loss": "loss",
+    "val.accuracy": "accuracy",
+    "monitor.agreement": "agreement",
+    "monitor.bits_per_dim": "bits/dim",
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class TrainContext:
     callbacks: Callbacks
     interrupt: Interrupt
     group: Distributed = field(default_factory=Distributed)
+    plan: TrainingPlan = field(default_factory=TrainingPlan)
 
     def create_step(self, labels: Tensor) -> TrainingStep:
         """Initialise the model and build its losses, on the device.
@@ -66,9 +73,7 @@ class TrainContext:
 
     def ramp_notes(self) -> Iterator[str]:
         """Notes on loss terms that do not reach their full weight before training ends."""
-        train, rows = self.recipe.train, self.data.train.total
-        limit = train.max_steps * min(train.batch_size, rows) / rows if train.max_steps else math.inf
-        epochs = min(float(train.epochs), limit)
+        epochs = count_epochs(self.recipe.train, self.data.train.total)
         for index, regulariser in enumerate(self.recipe.regularisers):
             ramp = getattr(regulariser.config, "ramp_epochs", 0.0)
             if ramp > epochs:
@@ -94,12 +99,20 @@ class FitJob:
     run: Run | None = None
     share: float = 1.0
 
+    def settings(self, recipe: Recipe) -> Recipe:
+        """Return the recipe of this training."""
+        recipe = vary(recipe, self.changes)
+        if self.share == 1:
+            return recipe
+        return recipe.model_copy(update={"train": shorten(recipe.train, self.share)})
+
+    def epochs(self, context: TrainContext) -> float:
+        """Number of epochs that this training is expected to take."""
+        return count_epochs(self.settings(context.recipe).train, context.data.train.total)
+
     def prepare(self, context: TrainContext, title: str) -> PreparedFit:
         """Build the model, its losses and its rows; `title` names the training in its progress."""
-        recipe = vary(context.recipe, self.changes)
-        if self.share < 1:
-            recipe = recipe.model_copy(update={"train": shorten(recipe.train, self.share)})
-        context = replace(context, recipe=recipe)
+        context = replace(context, recipe=self.settings(context.recipe))
         labels = torch.from_numpy(self.labels)
         step, device = context.create_step(labels), context.engine.device
         rows = replace(context.data.train, labels=labels).to(device)
@@ -190,8 +203,8 @@ class PreparedFit:
 
         def on_step(step: int, steps: int, values: Mapping[str, Any]) -> None:
             nonlocal detail
-            parts = [f"{name} {values[name]:.3f}" for name in _PROGRESS_METRICS if name in values]
-            detail = "  ".join(parts).replace("monitor.bits_per_dim", "bits/dim") or detail
+            parts = [f"{name} {values[key]:.3f}" for key, name in _PROGRESS_METRICS.items() if key in values]
+            detail = "  ".join(parts) or detail
             self.context.callbacks.progress(step, steps, self.title, detail)
 
         return on_step

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,17 +13,27 @@ import numpy.typing as npt
 import torch
 
 from flowgmm_cli.api import Latents
+from flowgmm_cli.formatting import pluralise
 from flowgmm_cli.mixture.specs import GMMConfig
 from flowgmm_cli.model import Ensemble, Model
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
 from flowgmm_cli.seeds import derive_seed
 from flowgmm_cli.trained_model import Member, encode
-from flowgmm_cli.training.calibration import Calibration, Fold, calibrate, set_calibration
+from flowgmm_cli.training.calibration import (
+    Calibration,
+    Fold,
+    calibrate,
+    calibration_folds,
+    set_calibration,
+    split_labelled,
+    uses_validation,
+)
 from flowgmm_cli.training.distributed import Distributed
 from flowgmm_cli.training.fit_job import FitJob, TrainContext
 from flowgmm_cli.training.model_init import refine_class_prior, training_temperature
 from flowgmm_cli.training.parallel_fits import fit_all
+from flowgmm_cli.training.plan import Stage, TrainingPlan
 from flowgmm_cli.training.search import SearchResult, search
 from flowgmm_cli.training.trainer import FitResult
 
@@ -51,6 +62,8 @@ def fit_model(context: TrainContext, *, run: Run | None = None) -> FittedModel:
     `run` keeps checkpoints and results, so that it can be resumed; None keeps nothing.
     """
     recipe, labels = context.recipe, context.data.train.labels.numpy()
+    plan = TrainingPlan(_stages(context, labels), context.callbacks)
+    context = dataclasses.replace(context, plan=plan, callbacks=plan.callbacks)
     result = search(context, labels, run=run) if recipe.search else None
     if result:
         context.callbacks.note(f"search  {result.reason}")
@@ -60,11 +73,36 @@ def fit_model(context: TrainContext, *, run: Run | None = None) -> FittedModel:
     fits = fit_all(context, jobs, title="train", unit="member")
     model: Model = fits[0].model if len(fits) == 1 else Ensemble([fit.model for fit in fits])
     calibration = _calibrate(context, model, members, labels, result)
+    plan.finish()
     set_calibration(model, calibration)
     if cast(GMMConfig, recipe.prior.config).class_prior == "estimated":
         refine_class_prior(model, context.data.train.x, calibration.likelihoods)
     steps = sum(fit.progress.step for fit in fits)
     return FittedModel(model, members, calibration, fits[0], steps, result)
+
+
+def _stages(context: TrainContext, labels: npt.NDArray[np.int64]) -> list[Stage]:
+    """List the trainings of a run before its search has chosen the members."""
+    recipe, stages = context.recipe, []
+    number = recipe.ensemble
+    members = [FitJob(labels).epochs(context)] * number
+    if config := recipe.search:
+        folds = len(split_labelled(labels, config.folds, seed=recipe.run.seed))
+        jobs = [FitJob(labels, changes, share=config.epochs) for changes in config.candidates.values()]
+        number *= min(config.keep, len(jobs))
+        members = [FitJob(labels, jobs[0].changes).epochs(context)] * number
+        epochs = tuple(job.epochs(context) for job in jobs for _ in range(folds if folds > 1 else 0))
+        stages = [Stage("search", "folds", pluralise(len(epochs), "fold"), epochs)]
+    stages.append(Stage("train", "models", pluralise(number, "model"), tuple(members)))
+    if recipe.calibration.method != "none":
+        share, val = recipe.calibration.epochs, context.data.val
+        needs_folds = not recipe.search and (
+            val is None or not uses_validation(recipe.calibration, val.labels.numpy())
+        )
+        folds = len(calibration_folds(recipe.calibration, labels, seed=recipe.run.seed)) if needs_folds else 0
+        epochs = (FitJob(labels, share=share).epochs(context),) * folds
+        stages.append(Stage("calibrate", "folds", "calibration", epochs))
+    return stages
 
 
 def choose_members(recipe: Recipe, result: SearchResult | None) -> tuple[Member, ...]:

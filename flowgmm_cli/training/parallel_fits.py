@@ -38,6 +38,7 @@ def fit_all(context: TrainContext, jobs: Sequence[FitJob], *, title: str, unit: 
     for start in range(0, len(jobs), at_once):
         numbers = range(start, min(start + at_once, len(jobs)))
         name = _title(title, unit, numbers, len(jobs))
+        context.plan.start(len(numbers))
         fits = [jobs[number].prepare(context, name) if number else first for number in numbers]
         results += fit_in_threads(fits, context, name) if len(fits) > 1 else [fits[0].run_to_end()]
     return results

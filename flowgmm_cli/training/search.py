@@ -126,7 +126,11 @@ def search(context: TrainContext, labels: npt.NDArray[np.int64], *, run: Run | N
     results = _load(run.path) if run else {}
     folds = split_labelled(labels, config.folds, seed=context.recipe.run.seed)
     for number, (name, changes) in enumerate(config.candidates.items(), 1):
-        if name not in results and len(folds) > 1:
+        if len(folds) < 2:
+            continue
+        if name in results:
+            context.plan.start(len(folds))  # an earlier session has finished them
+        else:
             start = time.monotonic()
             jobs = [FitJob(fold.visible, changes, share=config.epochs) for fold in folds]
             title = f"search, {name} ({number} of {len(config.candidates)})"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flowgmm_cli.cli import output
-from flowgmm_cli.cli.output import PlainProgress
+from flowgmm_cli.cli.progress import PlainProgress
 
 
 @pytest.fixture(autouse=True)
@@ -92,36 +92,6 @@ def test_colour_is_for_terminals_that_want_it(monkeypatch: pytest.MonkeyPatch, v
     output.warn("careful")
     assert ("\x1b[33m" in stream.getvalue()) is (variable is None)
     assert "careful" in stream.getvalue()
-
-
-def test_plain_progress_speaks_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
-    now = [0.0]
-    report = PlainProgress(every=5, clock=lambda: now[0])
-    for step in range(1, 22):
-        report(step, 21, "train", f"loss {step}")
-        now[0] += 1
-    assert capsys.readouterr().err.splitlines() == [
-        "train  6 of 21  loss 6",
-        "train  11 of 21  loss 11",
-        "train  16 of 21  loss 16",
-        "train  21 of 21  loss 21",
-    ]
-
-
-def test_short_work_is_silent_and_long_work_ends_with_a_line(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    now = [0.0]
-    report = PlainProgress(every=5, clock=lambda: now[0])
-    report(0, 2, "short")
-    report(2, 2, "short")
-    report(0, 0, "long")
-    now[0] = 6
-    report(1200, 0, "long")
-    now[0] = 7
-    report(1300, 1300, "long")
-    report(1300, 1300, "long")
-    assert capsys.readouterr().err.splitlines() == ["long  1,200", "long  1,300 of 1,300"]
 
 
 def test_progress_off_a_terminal_is_plain(capsys: pytest.CaptureFixture[str]) -> None:
