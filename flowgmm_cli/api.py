@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 __all__ = [
     "API_VERSION",
     "ENTRY_POINT_GROUPS",
+    "Baseline",
+    "BaselineSpec",
     "Batch",
     "Column",
     "Component",
@@ -100,11 +102,14 @@ ENTRY_POINT_GROUPS = {
     "flowgmm.regularisers": "regulariser",
     "flowgmm.encoders": "encoder",
     "flowgmm.scores": "score",
+    "flowgmm.baselines": "baseline",
     "flowgmm.recipes": "recipe",
 }
 """Entry-point group -> kind of component."""
 
-Kind = Literal["flow", "data", "regulariser", "encoder", "score", "transform", "view", "objective", "prior"]
+Kind = Literal[
+    "flow", "data", "regulariser", "encoder", "score", "baseline", "transform", "view", "objective", "prior"
+]
 Level = Literal["text", "inputs", "features"]
 
 
@@ -237,6 +242,15 @@ class ScoreSpec(Spec):
     """
 
     reads: Literal["rows", "images"] = "rows"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineSpec(Spec):
+    """A simple classifier to compare models with; `build(config, *, classes, seed) -> Baseline`.
+
+    `flowgmm eval --baselines` fits every installed baseline, with the defaults of its parameters. `classes`
+    is the number of classes K, `seed` that of everything random.
+    """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -658,6 +672,42 @@ class Score(Protocol):
     def load_state(self, values: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Restore what `state` returned."""
         ...
+
+
+# --- baselines --------------------------------------------------------------------------------------------
+
+
+class Baseline(Protocol):
+    """The result of a baseline's `build`: a classifier that has the rows and labels of the model.
+
+    Attributes:
+        settings: JSON values for reports, such as those that `fit` has chosen; may be empty.
+    """
+
+    settings: Mapping[str, Any]
+
+    def fit(
+        self,
+        x: npt.NDArray[np.float32],
+        labels: npt.NDArray[np.int64],
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Fit the classifier to the training rows; a later call starts anew.
+
+        Args:
+            x: all training rows, labelled or not, `(N, D)`.
+            labels: class indices `(N,)`, -1 where a row is unlabelled; a class may have no label.
+            settings: the `settings` of an earlier fit to similar rows, to use them again; None = choose them,
+                by the labelled rows alone.
+        """
+        ...
+
+    def predict_proba(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.floating[Any]]:
+        """Return the probability of each class `(M, K)` for rows `(M, D)`; the rows sum to 1."""
+        ...
+
+
+# --- objectives -------------------------------------------------------------------------------------------
 
 
 class Objective(Protocol):

@@ -84,14 +84,15 @@ def describe(name: Name, kind: Kind = None, as_json: options.Json = False) -> No
             output.print_table(["parameter", "default", "value", "meaning"], cells)
         else:
             output.print_text("no parameters")
-        output.print_text(f"\nin a recipe:\n\n{values['recipe']}")
+        recipe = values["recipe"]
+        output.print_text(f"\nin a recipe:\n\n{recipe}" if recipe else "\nused by: flowgmm eval --baselines")
 
 
 @app.command(cls=options.Command)
 def new(
     name: Annotated[str, typer.Argument(help="Name of the package, such as flowgmm-mine or my-flow.")],
     kind: Annotated[
-        str, typer.Option("--kind", "-k", help="flow, data, regulariser, encoder or score.")
+        str, typer.Option("--kind", "-k", help="flow, data, regulariser, encoder, score or baseline.")
     ] = "flow",
     directory: Annotated[
         Path, typer.Option("--directory", "-d", help="Folder in which the package's folder is created.")

@@ -1,1 +1,1 @@
-"""Metrics, calibration and baselines, all on NumPy arrays."""
+"""Metrics, calibration and folds, all on NumPy arrays."""

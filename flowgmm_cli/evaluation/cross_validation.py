@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
@@ -21,15 +21,11 @@ MAX_TUNING_ROWS = 2000  # more labelled rows hardly change the choice and only c
 
 @dataclass(frozen=True)
 class BaselineData:
-    """The rows that every baseline gets."""
+    """The training rows of a baseline, and the folds in which its settings are compared."""
 
     x: npt.NDArray[np.float32]  # training rows `(N, D)`, float32
     labels: npt.NDArray[np.int64]  # `(N,)`, -1 where a row is unlabelled
-    x_test: npt.NDArray[np.float32]  # `(M, D)`, float32
-    classes: int  # number of classes, K
     seed: int  # of everything random
-    # settings that one method has chosen and another uses, by name
-    shared: dict[str, float] = field(default_factory=dict)
 
     @cached_property
     def labelled(self) -> Index:

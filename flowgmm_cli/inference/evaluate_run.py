@@ -8,10 +8,10 @@ from collections.abc import Callable
 import numpy as np
 
 from flowgmm_cli.api import DataContext
+from flowgmm_cli.baselines.run import run_baselines
 from flowgmm_cli.data.splits import SplitRows
 from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.errors import DataError, RunError
-from flowgmm_cli.evaluation.baselines import run_baselines
 from flowgmm_cli.evaluation.evaluation_file import save_evaluation
 from flowgmm_cli.evaluation.metrics import Evaluation, evaluate
 from flowgmm_cli.evaluation.predictions import collect_predictions
@@ -36,7 +36,8 @@ def evaluate_run(
     """Evaluate a finished run on its `test` or `val` rows; write `eval/<split>.json` and `eval/<split>.npz`.
 
     The baselines are fitted on the same training rows and labels, with `progress`. Without them those of an
-    earlier evaluation are kept. `warn` is called if the data has changed since the training.
+    earlier evaluation are kept. `warn` is called if the data has changed since the training, and for a
+    baseline of a plugin that fails.
 
     Raises:
         RunError: the run has no model.
@@ -55,6 +56,7 @@ def evaluate_run(
             labels[labels >= 0],
             seed=trained.recipe.run.seed,
             progress=progress,
+            warn=warn,
         )
     chosen = rows.test if split == "test" else rows.val
     if chosen is not None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from flowgmm_cli.api import (
     API_VERSION,
+    BaselineSpec,
     Config,
     DataConfig,
     DataSpec,
@@ -43,6 +44,7 @@ SPEC_TYPES: dict[str, type[Spec]] = {
     "view": ViewSpec,
     "encoder": EncoderSpec,
     "score": ScoreSpec,
+    "baseline": BaselineSpec,
 }
 """Kind -> the type its specs have; the order is the order of listings."""
 

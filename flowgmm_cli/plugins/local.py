@@ -71,7 +71,7 @@ def load_file(path: str | Path) -> list[Entry]:
     if not entries:
         raise PluginError(
             f"the plugin module {path} defines no component",
-            hint="assign a FlowSpec, DataSpec, RegulariserSpec, EncoderSpec or ScoreSpec to a variable of it",
+            hint="assign a FlowSpec, DataSpec or another spec of flowgmm_cli.api to a variable of it",
         )
     return entries
 

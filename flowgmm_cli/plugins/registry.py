@@ -32,6 +32,7 @@ _SPEC_TABLES = {
     "transform": "flowgmm_cli.data.specs:TRANSFORMS",
     "score": "flowgmm_cli.scores.specs:SPECS",
     "encoder": "flowgmm_cli.encoders.specs:SPECS",
+    "baseline": "flowgmm_cli.baselines.specs:SPECS",
 }
 
 

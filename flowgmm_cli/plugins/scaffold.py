@@ -39,6 +39,12 @@ KINDS = {
         "flowgmm train $package/$name data.path=my.csv data.text=text data.label=label",
     ),
     "score": Scaffold("score", "Largest distance of a feature from its mean", "numpy>=2.0"),
+    "baseline": Scaffold(
+        "baseline",
+        "Nearest class mean",
+        "numpy>=2.0",
+        "flowgmm train $package/$name && flowgmm eval --baselines",
+    ),
 }
 """Kind -> its templates."""
 
@@ -61,7 +67,7 @@ def write_package(package: str, kind: str, directory: Path) -> Package:
     Args:
         package: name of the distribution, such as `flowgmm-mine`; the component's name is the same with
             underscores, without a leading `flowgmm-`.
-        kind: `flow`, `data`, `regulariser`, `encoder` or `score`.
+        kind: a key of `KINDS`.
         directory: parent of its folder.
 
     Raises:

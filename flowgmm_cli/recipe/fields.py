@@ -232,8 +232,11 @@ _PLACES = {
 def snippet(kind: str, use: str, rows: Sequence[Parameter]) -> str:
     """Write a piece of a recipe that chooses a component, with its parameters at their defaults.
 
-    A required parameter stands as `...`; keys of nested mappings are left out.
+    A required parameter stands as `...`; keys of nested mappings are left out. Empty for a kind that recipes
+    do not name.
     """
+    if kind not in _PLACES:
+        return ""
     place, indent = _PLACES[kind]
     lines = [(f"{indent}use: {use}", "")]
     for row in rows:

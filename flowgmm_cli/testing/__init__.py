@@ -1,6 +1,7 @@
 """Conformance kit: one suite of checks for each kind of component, which plugin authors subclass."""
 
 __all__ = [
+    "BaselineConformance",
     "CheckResult",
     "Conformance",
     "ConformanceError",
@@ -18,6 +19,7 @@ __all__ = [
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from .baselines import BaselineConformance
     from .checks import CheckResult, ConformanceError, check, run_checks
     from .component import Conformance, suite_for
     from .data import DataConformance

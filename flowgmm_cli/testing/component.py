@@ -223,6 +223,7 @@ _SUITES = {
     "regulariser": "RegulariserConformance",
     "encoder": "EncoderConformance",
     "score": "ScoreConformance",
+    "baseline": "BaselineConformance",
 }
 
 
@@ -261,6 +262,7 @@ def suite_for(entry: Entry, config: Mapping[str, Any] | None = None) -> type[Con
 # --- the public names ---------------------------------------------------------------------------------------
 
 _MODULES = {
+    "baselines": ("BaselineConformance",),
     "checks": ("CheckResult", "ConformanceError", "check", "run_checks"),
     "component": ("Conformance", "suite_for"),
     "data": ("DataConformance",),

@@ -134,9 +134,10 @@ def test_describe_shows_parameters(flowgmm: Any) -> None:
 
 
 def test_describe_every_built_in(flowgmm: Any) -> None:
-    for row in flowgmm("plugins", "list", "--kind", "data", "--json").json["plugins"]:
-        outcome = flowgmm("plugins", "describe", row["name"])
-        assert row["summary"] in outcome.out
+    for kind in ("data", "baseline"):
+        for row in flowgmm("plugins", "list", "--kind", kind, "--json").json["plugins"]:
+            outcome = flowgmm("plugins", "describe", row["name"])
+            assert row["summary"] in outcome.out
 
 
 @pytest.mark.usefixtures("plugin")
@@ -160,7 +161,7 @@ def test_every_snippet_is_a_piece_of_a_recipe(flowgmm: Any) -> None:
     from flowgmm_cli.recipe.yaml import read_yaml
 
     for row in flowgmm("plugins", "list", "--json").json["plugins"]:
-        if row["kind"] == "recipe":
+        if row["kind"] in ("recipe", "baseline"):
             continue
         words = ("plugins", "describe", row["name"], "--kind", row["kind"], "--json")
         (described,) = flowgmm(*words).json["plugins"]

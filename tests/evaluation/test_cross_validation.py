@@ -11,7 +11,7 @@ from flowgmm_cli.evaluation.cross_validation import BaselineData, assign_folds
 
 def problem(labels: list[int]) -> BaselineData:
     x = np.arange(len(labels), dtype=np.float32)[:, None]
-    return BaselineData(x, np.array(labels), x, classes=max(labels) + 1, seed=0)
+    return BaselineData(x, np.array(labels), seed=0)
 
 
 @settings(max_examples=100, deadline=None)

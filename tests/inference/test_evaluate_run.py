@@ -27,7 +27,7 @@ def test_baselines_are_scored_on_the_same_rows(train_run: TrainRun, monkeypatch:
     run, _ = train_run("run", "calibration.method=none")
     given: list[tuple[int, int, int]] = []
 
-    def fake(x_train, labels, x_test, y_test, *, seed, progress):  # type: ignore[no-untyped-def]
+    def fake(x_train, labels, x_test, y_test, *, seed, progress, warn):  # type: ignore[no-untyped-def]
         given.append((len(x_train), int((labels >= 0).sum()), len(x_test)))
         assert len(y_test) == len(x_test)
         return {}

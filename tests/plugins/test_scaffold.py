@@ -89,6 +89,8 @@ def test_new_packages_work_at_once(tmp_path: Path) -> None:
         name = f"my-{package.kind}"
         rows = [row for row in json.loads(listed)["plugins"] if row["package"] == name]
         assert {(row["kind"], row["state"]) for row in rows} == {(package.kind, "ok"), ("recipe", "ok")}
+        if package.kind == "baseline":  # no recipe names it
+            continue
         components = json.loads((tmp_path / package.kind / "run.json").read_text(encoding="utf-8"))
         item = next(item for item in components["components"] if item["name"] == package.name)
         assert (item["package"], item["version"]) == (name, "0.1.0")

@@ -1,14 +1,48 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from flowgmm_cli.errors import UsageError
-from flowgmm_cli.evaluation.baselines import BASELINES, BaselineResult, run_baselines
+from flowgmm_cli.baselines.run import predict_baselines, run_baselines
+from flowgmm_cli.baselines.specs import SPECS
+from flowgmm_cli.errors import PluginError
+from flowgmm_cli.evaluation.metrics import BaselineResult
+from flowgmm_cli.plugins import registry as registries
+
+BROKEN = """
+from flowgmm_cli.api import BaselineSpec, Config
+
+class First:
+    settings = {}
+
+    def __init__(self, config, *, classes, seed):
+        self.classes = classes
+
+    def fit(self, x, labels, settings=None):
+        pass
+
+    def predict_proba(self, x):
+        import numpy as np
+        return np.eye(self.classes)[np.zeros(len(x), dtype=int)]
+
+class Wide(First):
+    def predict_proba(self, x):
+        return First.predict_proba(self, x)[:, :-1]
+
+class Raising(First):
+    def fit(self, x, labels, settings=None):
+        raise KeyError("gone")
+
+FIRST = BaselineSpec(config=Config, build="own:First", summary="The first class")
+WIDE = BaselineSpec(config=Config, build="own:Wide", summary="A class too few")
+RAISING = BaselineSpec(config=Config, build="own:Raising", summary="An error")
+"""
 
 
 def digits(labelled: int = 60, n: int = 600) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -48,7 +82,7 @@ def test_every_baseline_learns_digits_from_sixty_labels(
 
 
 def test_results_are_plain_json_in_order(results: dict[str, BaselineResult]) -> None:
-    assert list(results) == list(BASELINES)
+    assert list(results) == list(SPECS)
     result = json.loads(json.dumps({name: asdict(result) for name, result in results.items()}))
     assert set(result["knn"]) == {
         "accuracy",
@@ -84,7 +118,7 @@ def test_no_label_of_a_test_row_is_used() -> None:
         assert other.accuracy < 0.2
 
 
-@pytest.mark.parametrize("name", list(BASELINES))
+@pytest.mark.parametrize("name", list(SPECS))
 def test_a_single_label_a_class_and_a_class_without_labels_work(name: str) -> None:
     x, labels, x_test, y_test = digits(0, 300)
     full = digits(300, 300)[1]
@@ -95,7 +129,7 @@ def test_a_single_label_a_class_and_a_class_without_labels_work(name: str) -> No
     assert np.isfinite(result.nll)
 
 
-@pytest.mark.parametrize("name", list(BASELINES))
+@pytest.mark.parametrize("name", list(SPECS))
 def test_fully_labelled_rows_and_a_single_feature_work(name: str) -> None:
     x = np.linspace(-1, 1, 40)[:, None]
     y = (x[:, 0] > 0).astype(int)
@@ -111,7 +145,42 @@ def test_progress_is_reported_before_each_baseline_and_at_the_end() -> None:
 
 def test_an_unknown_name_and_a_single_class_are_refused() -> None:
     x, labels, x_test, y_test = digits(30, 100)
-    with pytest.raises(UsageError, match="unknown baseline `knm`; did you mean `knn`"):
+    with pytest.raises(PluginError, match="unknown baseline `knm`; did you mean `knn`"):
         run_baselines(x, labels, x_test, y_test, seed=0, names=["knm"])
     with pytest.raises(ValueError, match="at least two classes"):
         run_baselines(x, np.where(labels == 1, 1, -1), x_test, y_test, seed=0)
+
+
+@pytest.fixture
+def own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Three baselines in a file, two of them wrong."""
+    (tmp_path / "own.py").write_text(BROKEN, encoding="utf-8")
+    monkeypatch.setenv("FLOWGMM_PLUGIN_MODULES", str(tmp_path / "own.py"))
+    registries.registry.cache_clear()
+    yield
+    registries.registry.cache_clear()
+
+
+@pytest.mark.usefixtures("own_file")
+def test_a_baseline_of_a_plugin_is_fitted_too_and_a_wrong_one_is_left_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    x, labels, x_test, y_test = digits(30, 100)
+    monkeypatch.setattr("flowgmm_cli.baselines.specs.SPECS", {"knn": SPECS["knn"]})
+    warnings: list[str] = []
+    results = run_baselines(x, labels, x_test, y_test, seed=0, warn=warnings.append)
+    assert list(results) == ["knn", "first"]
+    assert results["first"].accuracy == np.mean(y_test == 0)
+    assert sorted(warnings) == [
+        "baseline `raising` from own.py failed; KeyError: 'gone'",
+        "baseline `wide` from own.py failed; "
+        "ValueError: its probabilities have the shape (400, 9), not (400, 10)",
+    ]
+    with pytest.raises(PluginError, match=r"`wide` from own\.py failed"):
+        run_baselines(x, labels, x_test, y_test, seed=0, names=["wide"])
+
+
+def test_classes_beyond_the_labels_have_a_column() -> None:
+    x, labels, x_test, _ = digits(30, 100)
+    result = predict_baselines(x, labels, x_test, classes=12, seed=0, names=["knn"])["knn"]
+    assert result.probabilities.shape == (400, 12)

@@ -1,0 +1,1 @@
+"""Simple methods beside which a model is evaluated, each in the role of a plugin."""

@@ -1,0 +1,59 @@
+"""Linear baselines: logistic regression, and self-training with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression as Logistic
+from sklearn.semi_supervised import SelfTrainingClassifier
+from threadpoolctl import threadpool_limits
+
+from flowgmm_cli.baselines.base import Settings, SupervisedBaseline
+from flowgmm_cli.evaluation.cross_validation import BaselineData, Index
+from flowgmm_cli.evaluation.metrics import FloatArray, IntArray
+
+MAX_SELF_TRAINING_CELLS = 8_000_000  # unlabelled rows * features: about a second for each of its fits
+
+
+class LogisticRegression(SupervisedBaseline):
+    """Multinomial logistic regression of the labelled rows."""
+
+    candidates = tuple({"C": strength} for strength in (1.0, 0.001, 0.01, 0.1, 10.0, 100.0))
+    threads = 1  # several make its small matrix products slower by far
+
+    def estimator(self, settings: Settings, data: BaselineData, n: int) -> Any:
+        """See `SupervisedBaseline`."""
+        return Logistic(C=settings["C"], max_iter=200, tol=1e-3)
+
+
+class SelfTraining(LogisticRegression):
+    """Logistic regression of the labels and then of its own confident predictions (Yarowsky, 1995)."""
+
+    def fit(self, x: FloatArray, labels: IntArray, settings: Settings | None = None) -> None:
+        """See `flowgmm_cli.api.Baseline`."""
+        data = BaselineData(np.asarray(x), np.asarray(labels), self.seed)
+        unlabelled = data.rng().permutation(data.unlabelled)
+        with threadpool_limits(limits=self.threads):
+            if settings is None:
+                settings = self._search_threshold({**self.search(data)}, data, unlabelled[:2000])
+            others = unlabelled[: MAX_SELF_TRAINING_CELLS // data.x.shape[1]]
+            self._model = self._fit_both(settings, data, data.labelled, others)
+        self.settings = {**settings, "unlabelled": len(others)}
+
+    def _search_threshold(self, settings: Settings, data: BaselineData, unlabelled: Index) -> Settings:
+        def predict(threshold: float) -> FloatArray:
+            changed = {**settings, "threshold": threshold}
+            predictions = []
+            for rows, held_out in data.splits:  # the held-out rows count as unlabelled rows
+                model = self._fit_both(changed, data, rows, np.concatenate([unlabelled, held_out]))
+                predictions.append(self.probabilities(model, data.x[held_out]))
+            return np.concatenate(predictions)
+
+        return {**settings, "threshold": data.search((0.7, 0.8, 0.9, 0.95), predict, 0.9)}
+
+    def _fit_both(self, settings: Settings, data: BaselineData, labelled: Index, others: Index) -> Any:
+        logistic = self.estimator(settings, data, len(labelled))
+        model = SelfTrainingClassifier(logistic, threshold=settings["threshold"], max_iter=10)
+        targets = np.concatenate([data.labels[labelled], np.full(len(others), -1)])
+        return model.fit(data.x[np.concatenate([labelled, others])], targets)

@@ -1,0 +1,45 @@
+"""Specs of the built-in baselines: simple methods for the same vectors and labels."""
+
+from __future__ import annotations
+
+from flowgmm_cli.api import BaselineSpec, Config, Spec
+
+
+class NoParameters(Config):
+    """A baseline without parameters: its settings are chosen by cross-validation."""
+
+
+def _spec(build: str, summary: str, docs: str) -> BaselineSpec:
+    return BaselineSpec(
+        config=NoParameters, build=f"flowgmm_cli.baselines.{build}", summary=summary, docs=docs
+    )
+
+
+SPECS: dict[str, Spec] = {
+    "logistic_regression": _spec(
+        "linear:LogisticRegression",
+        "Multinomial logistic regression of the labelled rows",
+        "Cross-validation on the labelled rows chooses C.",
+    ),
+    "knn": _spec(
+        "classifiers:NearestNeighbours",
+        "Vote of the nearest labelled rows, weighted by distance",
+        "Cross-validation on the labelled rows chooses the number of neighbours and the metric.",
+    ),
+    "label_spreading": _spec(
+        "label_spreading:LabelSpreading",
+        "Labels spread along a graph of all rows, labelled or not",
+        "Zhou et al. (2004). Cross-validation on the labelled rows chooses the graph, its metric and width, "
+        "and the weight of the neighbours.",
+    ),
+    "self_training": _spec(
+        "linear:SelfTraining",
+        "Logistic regression of the labels and of its own confident predictions",
+        "Yarowsky (1995). Cross-validation on the labelled rows chooses C and the threshold.",
+    ),
+    "mlp": _spec(
+        "classifiers:MLP",
+        "Network with one hidden layer, fitted to the labelled rows",
+        "Cross-validation on the labelled rows chooses the weight decay.",
+    ),
+}
