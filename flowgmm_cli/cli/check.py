@@ -8,6 +8,7 @@ import typer
 
 from flowgmm_cli.cli import options, output
 from flowgmm_cli.cli.session import open_session
+from flowgmm_cli.cli.validation import split_arguments
 
 if TYPE_CHECKING:
     from flowgmm_cli.inference.check_report import CheckReport
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 def check(
     run: options.Run = None,
+    rows_file: options.RowsArgument = None,
     run_flag: options.RunFlag = None,
     data: options.Data = None,
     data_format: options.DataFormat = None,
@@ -31,6 +33,7 @@ def check(
 
     Examples: flowgmm check · flowgmm check runs/csv/latest --data new.csv · flowgmm check --rows 8 --json
     """
+    run, data = split_arguments(run, rows_file, data)
     with open_session(run, run_flag) as session:
         from flowgmm_cli.inference.check import MAX_LATENT_ROWS
         from flowgmm_cli.inference.check import check as check_model

@@ -15,6 +15,7 @@ from flowgmm_cli.cli.session import (
     warn_of_rows,
     write_table,
 )
+from flowgmm_cli.cli.validation import split_arguments
 
 SCHEMA = "flowgmm/embed/1"
 
@@ -51,6 +52,7 @@ MapMethod = Annotated[
 
 def embed(
     run: options.Run = None,
+    rows_file: options.RowsArgument = None,
     run_flag: options.RunFlag = None,
     data: options.Data = None,
     data_format: options.DataFormat = None,
@@ -74,6 +76,7 @@ def embed(
     Examples: flowgmm embed --data new.csv --save z.parquet · flowgmm embed --map pca --only id,map_0,map_1 ·
     flowgmm embed runs/digits/latest --space input --save x.npz
     """
+    run, data = split_arguments(run, rows_file, data)
     table = open_table(data, save, format_, as_json=as_json)
     with open_session(run, run_flag) as session:
         from flowgmm_cli.inference.drift import Drift

@@ -8,7 +8,7 @@ import typer
 
 from flowgmm_cli.cli import options, output
 from flowgmm_cli.cli.session import data_context, file_stem, note_totals, open_session, select_run
-from flowgmm_cli.cli.validation import enforce_gates, parse_gates
+from flowgmm_cli.cli.validation import enforce_gates, parse_gates, split_arguments
 from flowgmm_cli.errors import UsageError
 from flowgmm_cli.files import write_json
 
@@ -50,6 +50,7 @@ Plots = Annotated[
 
 def evaluate(
     run: options.Run = None,
+    rows_file: options.RowsArgument = None,
     run_flag: options.RunFlag = None,
     split: SplitName = "test",
     data: LabelledData = None,
@@ -69,6 +70,7 @@ def evaluate(
     Examples: flowgmm eval · flowgmm eval runs/digits/latest --baselines --plots ·
     flowgmm eval --data new.csv --fail-under accuracy=0.9
     """
+    run, data = split_arguments(run, rows_file, data)
     gates = parse_gates(fail_under, GATES)
     flags = {"--split": split != "test", "--baselines": baselines, "--plots": plots}
     if data is not None and (used := [flag for flag, value in flags.items() if value]):

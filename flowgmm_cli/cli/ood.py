@@ -24,6 +24,7 @@ from flowgmm_cli.cli.validation import (
     check_suffix,
     enforce_gates,
     parse_gates,
+    split_arguments,
 )
 from flowgmm_cli.errors import DataError, UsageError
 from flowgmm_cli.files import write_bytes, write_json
@@ -63,6 +64,10 @@ OutData = Annotated[
         "Rows to read and to compare with them, in the same forms. The file to write is --save.",
     ),
 ]
+OutRows = Annotated[
+    str | None,
+    typer.Argument(metavar="[FILE]", help="Rows to compare, the same as --out FILE; RUN may be left out."),
+]
 Alone = Annotated[
     bool, typer.Option("--alone", help="Compute only the score that flags rows, which is faster.")
 ]
@@ -80,6 +85,7 @@ GalleryFile = Annotated[
 
 def ood(
     run: options.Run = None,
+    rows_file: OutRows = None,
     run_flag: options.RunFlag = None,
     in_data: InData = None,
     out_data: OutData = None,
@@ -112,6 +118,7 @@ def ood(
     """
     from flowgmm_cli.data.writers.base import open_writer
 
+    run, out_data = split_arguments(run, rows_file, out_data, "--out")
     gates = parse_gates(fail_under, GATES)
     out = _check_flags(in_data, out_data, {"--plot": plot, "--gallery": gallery})
     check_stdout(save, as_json=as_json)

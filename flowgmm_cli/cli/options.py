@@ -9,6 +9,7 @@ take effect while the command line is parsed.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -114,6 +115,42 @@ class Command(TyperCommand):
         super().__init__(*args, **kwargs)
         self.params = [*self.params, *_common_params()]
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the words; a recipe key that is written like an option is answered with its spelling.
+
+        Raises:
+            UsageError: an option is a recipe key.
+        """
+        if any(param.name == "overrides" for param in self.params):
+            known = {
+                "--help",
+                "--",
+                *(flag for param in self.params for flag in (*param.opts, *param.secondary_opts)),
+            }
+            flags = [word.partition("=")[0] for word in args]
+            for place, flag in enumerate(flags[: flags.index("--")] if "--" in flags else flags):
+                if flag.startswith("--") and flag not in known:
+                    _explain_setting(args, place)
+        return super().parse_args(ctx, args)
+
+
+def _explain_setting(words: Sequence[str], place: int) -> None:
+    """Raise `UsageError` if the option at a place, such as `--epochs`, is a key of recipes."""
+    from flowgmm_cli.errors import UsageError
+    from flowgmm_cli.recipe.load import find_keys
+
+    flag, equals, value = words[place].partition("=")
+    if not equals:
+        value = next((word for word in words[place + 1 : place + 2] if not word.startswith("-")), "VALUE")
+    recipes = [word for word in words if word != value and "=" not in word and not word.startswith("-")]
+    keys = find_keys(recipes, flag.lstrip("-").replace("-", "_"))
+    if keys:
+        others = [f"{key}={value}" for key in keys[1:4]]
+        raise UsageError(
+            f"{flag}: settings are KEY=VALUE: {keys[0]}={value}",
+            hint=f"or {' or '.join(others)}" if others else f"write {keys[0]}={value} in the place of {flag}",
+        )
+
 
 # --- output -----------------------------------------------------------------------------------------------
 
@@ -157,6 +194,10 @@ Run = Annotated[
     typer.Argument(
         metavar="[RUN]", help="Run directory; else $FLOWGMM_RUN, else the newest finished run under ./runs."
     ),
+]
+RowsArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="[FILE]", help="Rows to read, the same as --data FILE; RUN may be left out."),
 ]
 RunFlag = Annotated[str | None, option("--run", "RUN", "The same as the argument RUN.")]
 Data = Annotated[

@@ -13,12 +13,14 @@ from flowgmm_cli.cli.session import (
     warn_of_rows,
     write_table,
 )
+from flowgmm_cli.cli.validation import split_arguments
 
 SCHEMA = "flowgmm/predict/1"
 
 
 def predict(
     run: options.Run = None,
+    rows_file: options.RowsArgument = None,
     run_flag: options.RunFlag = None,
     data: options.Data = None,
     data_format: options.DataFormat = None,
@@ -43,6 +45,7 @@ def predict(
     Examples: flowgmm predict --data new.csv --save out.csv · flowgmm predict --data new.csv --with all ·
     flowgmm predict runs/digits/latest --save p.parquet --only id,prediction
     """
+    run, data = split_arguments(run, rows_file, data)
     table = open_table(data, save, format_, as_json=as_json)
     with open_session(run, run_flag) as session:
         from flowgmm_cli.inference.drift import Drift

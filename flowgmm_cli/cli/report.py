@@ -7,11 +7,12 @@ from typing import Annotated
 
 from flowgmm_cli.cli import options, output
 from flowgmm_cli.cli.session import data_context, explain_write_errors, select_run
-from flowgmm_cli.cli.validation import check_suffix
+from flowgmm_cli.cli.validation import check_suffix, split_arguments
 
 
 def report(
     run: options.Run = None,
+    rows_file: options.RowsArgument = None,
     run_flag: options.RunFlag = None,
     save: Annotated[
         Path | None,
@@ -38,6 +39,7 @@ def report(
     flowgmm report --out strange.csv
     """
     check_suffix("--save", save, (".html", ".htm"), "a report is an HTML file")
+    run, data = split_arguments(run, rows_file, data)
     selected = select_run(run, run_flag)
     output.note("loading torch…")
 

@@ -5,7 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from flowgmm_cli.errors import GateError, UsageError, did_you_mean
+from flowgmm_cli.errors import GateError, RunError, UsageError, did_you_mean
+
+
+def split_arguments(
+    run: str | None, rows: str | None, data: str | None, flag: str = "--data"
+) -> tuple[str | None, str | None]:
+    """Return the run and the rows of a command line `[RUN] [FILE]`, where `flag` may name the rows, too.
+
+    A first argument that is a file, `-` or a data spec names the rows.
+
+    Raises:
+        RunError: the first argument is a folder that holds no run.
+        UsageError: the rows are named twice.
+    """
+    if run is not None and rows is None and _is_input(run):
+        run, rows = None, run
+    if run is not None and _is_folder_without_run(Path(run).expanduser()):
+        raise RunError(f"{run} is a folder without a run", hint=f"if it holds rows: {flag} {run}")
+    if rows is not None and data is not None:
+        raise UsageError(f"the rows are named twice: {rows} and {data}", hint=f"name one: {flag} {data}")
+    return run, rows if data is None else data
+
+
+def _is_input(word: str) -> bool:
+    return word == "-" or word.lstrip().startswith("{") or Path(word).expanduser().is_file()
+
+
+def _is_folder_without_run(path: Path) -> bool:
+    return path.is_dir() and path.name != "latest" and not any(path.glob("run.json"))
 
 
 def check_stdout(save: str | None, *, as_json: bool) -> None:
@@ -89,11 +117,15 @@ def parse_gates(words: Sequence[str] | None, metrics: Sequence[str]) -> list[tup
                 hint=f"one of {', '.join(metrics)}, for example {metrics[0]}=0.8",
             )
         try:
-            gates.append((name, float(value)))
+            bound = float(value)
         except ValueError:
             raise UsageError(
                 f"--fail-under {word}: `{value}` is not a number", hint=f"for example {metrics[0]}=0.8"
             ) from None
+        if not 0 <= bound <= 1:
+            share = f"{bound / 100:g}" if 1 < bound <= 100 else "0.8"
+            raise UsageError(f"--fail-under {word}: {name} lies between 0 and 1", hint=f"{name}={share}")
+        gates.append((name, bound))
     return gates
 
 

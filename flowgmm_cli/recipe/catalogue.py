@@ -77,7 +77,10 @@ def find_recipe(name_or_path: str, registry: Registry) -> Path:
     if name_or_path in recipes:
         return recipes[name_or_path].path
     if path.is_dir():
-        raise RecipeError(f"{name_or_path} is a folder, not a recipe", hint="name the .yaml file in it")
+        raise RecipeError(
+            f"{name_or_path} is a folder, not a recipe",
+            hint=f"name the .yaml file in it; or, if it holds rows: flowgmm init {name_or_path}",
+        )
     # a short name that two plugins offer is ambiguous
     short = [recipe for recipe in recipes.values() if recipe.package and recipe.path.stem == name_or_path]
     if len(short) == 1:

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 from flowgmm_cli.api import Component, DataConfig, Kind, ViewSpec
-from flowgmm_cli.errors import PluginError, RecipeError
+from flowgmm_cli.errors import FlowgmmError, PluginError, RecipeError
 from flowgmm_cli.plugins import registry as plugins
 from flowgmm_cli.plugins.provenance import package_names, require
 from flowgmm_cli.plugins.registry import Registry
-from flowgmm_cli.recipe.catalogue import find_recipe
+from flowgmm_cli.recipe.catalogue import available_recipes, find_recipe
 from flowgmm_cli.recipe.changes import make_changes, pop_overlays, require_overlays
 from flowgmm_cli.recipe.interpolate import Interpolation
-from flowgmm_cli.recipe.node import DEFAULT, Node, describe, make_node
+from flowgmm_cli.recipe.node import DEFAULT, Node, describe, format_path, make_node
 from flowgmm_cli.recipe.node import Path as KeyPath
 from flowgmm_cli.recipe.schema import Origin, Recipe
 from flowgmm_cli.recipe.tree import RecipeTree
-from flowgmm_cli.recipe.validate import Problem, Validator, raise_problems
+from flowgmm_cli.recipe.validate import MISSING, Problem, Validator, raise_problems
 from flowgmm_cli.recipe.yaml import read_text, read_yaml
 
 _VARIABLE_KEYS = ("data", "flow", "prior", "objective", "regularisers", "train", "calibration", "run")
@@ -75,6 +77,22 @@ def check_recipe(
         raise_problems(list(shown.values()), str(source.path), overlays)
     _raise_candidate_problems(lines, recipe)
     return recipe
+
+
+def find_keys(names: Sequence[str], key: str) -> list[str]:
+    """Return the paths of a recipe key, such as `train.epochs` for `epochs`, the most likely first.
+
+    The keys are those of the first of `names` that can be loaded, and those of a bundled recipe. A key with a
+    dot is a path already.
+    """
+    if "." in key:
+        return [key]
+    paths: list[KeyPath] = []
+    for name, words in product((*names, "two_moons"), ((), ("data.path=.", "data.label=label"))):
+        with contextlib.suppress(FlowgmmError):
+            nodes = make_node(load_recipe(name, words).to_dict()).walk()
+            paths += [path for path, _ in nodes if path and path[-1] == key and path not in paths]
+    return [format_path(path) for path in sorted(paths, key=lambda path: (path[0] != "train", len(path)))]
 
 
 def load_resolved(
@@ -178,9 +196,24 @@ class _Source:
         """Validate the recipe with the named overlays, applied in this order, and then the words."""
         recipe, problems = self.try_parse(overlays)
         if recipe is None:
+            self._raise_missing(problems)
             raise_problems(problems, str(self.path), overlays)
         _raise_candidate_problems(_find_candidate_problems(recipe, self.registry), recipe)
         return recipe
+
+    def _raise_missing(self, problems: Sequence[Problem]) -> None:
+        """Raise `RecipeError` if a bundled recipe only lacks keys that each user gives."""
+        known = available_recipes(self.registry).values()
+        name = next((recipe.name for recipe in known if recipe.path == self.path), None)
+        if name is None or not all(problem.message.startswith(MISSING) for problem in problems):
+            return
+        keys = [format_path(problem.path) for problem in problems]
+        raise RecipeError(
+            f"the recipe {name} needs {' and '.join(keys)}",
+            details=[f"{key}  {problem.message}" for key, problem in zip(keys, problems, strict=True)],
+            hint=f"add to the command: {' '.join(f'{key}=...' for key in keys)}; or let `flowgmm init FILE` "
+            "write a recipe",
+        )
 
     def try_parse(self, overlays: Sequence[str] = ()) -> tuple[Recipe | None, list[Problem]]:
         """Return the recipe and no problem, or None and all of them, but for those of the candidates."""
@@ -249,7 +282,10 @@ def _read(text: str, name: str) -> Node:
         hint = "start from a bundled recipe: `flowgmm recipes copy digits`"
         raise RecipeError(f"{name} is empty", hint=hint)
     if not isinstance(root.value, dict):
-        raise RecipeError(f"{name}:{root.mark.line}  a recipe is a mapping, not {describe(root.plain())}")
+        raise RecipeError(
+            f"{name}:{root.mark.line}  a recipe is a mapping, not {describe(root.plain())}",
+            hint=f"if these are rows, `flowgmm init {name}` writes a recipe for them",
+        )
     return root
 
 

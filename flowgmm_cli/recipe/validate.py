@@ -22,6 +22,10 @@ _HINT = (
 )
 
 
+MISSING = "is required"
+"""Beginning of the message about a key that is missing."""
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing that is wrong."""
@@ -220,7 +224,7 @@ class Validator:
             field, child, place = model.model_fields[key], node.child(key), (*path, key)
             if child is None:
                 description = f" ({field.description})" if field.description else ""
-                message = f"is required: {fields.describe_field(field)}{description}"
+                message = f"{MISSING}: {fields.describe_field(field)}{description}"
                 self._add(node, place, message, hint=hint)
             elif details["type"] in ("value_error", "assertion_error"):
                 self._add(child, place, _message(details))

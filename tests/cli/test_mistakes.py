@@ -89,6 +89,14 @@ USAGE = [
     ("ood --out t.csv --save s.xyz", "s.xyz"),
     ("ood --out t.csv --save t.csv", REPLACED),
     ("eval --fail-under acuracy=1", "did you mean `accuracy`"),
+    ("eval --fail-under accuracy=80", "accuracy=0.8"),
+    ("ood --out t.csv --fail-under auroc=1.1", "auroc lies between 0 and 1"),
+    ("predict t.csv --data t.csv", "the rows are named twice"),
+    ("train digits --epochs 10", "settings are KEY=VALUE: train.epochs=10"),
+    ("train digits --train.epochs=10", "settings are KEY=VALUE: train.epochs=10"),
+    ("curve digits --batch-size 3", "settings are KEY=VALUE: train.batch_size=3"),
+    ("train csv --label y", "settings are KEY=VALUE: data.label=y"),
+    ("train digits --nothing 1", "--nothing"),
     ("eval --fail-under accuracy=high", "`high` is not a number"),
     ("eval --data t.csv --baselines", "--baselines is for the run's own rows"),
     ("eval --data t.csv --split val", "--split is for the run's own rows"),
@@ -136,7 +144,11 @@ OTHERS = [
     (6, "runs show t.csv", "not a run directory"),
     (6, "runs compare runs/csv/first nowhere", "not a run directory"),
     (6, "train --resume runs/nowhere", "not a run directory"),
-    (7, "ood --out t.csv --fail-under auroc=1.1", "gate not met"),
+    (3, "train csv", "the recipe csv needs data.path and data.label"),
+    (3, "train t.csv", "`flowgmm init t.csv` writes a recipe"),
+    (3, "train runs", "flowgmm init runs"),
+    (6, "predict runs", "if it holds rows: --data runs"),
+    (7, "ood --out t.csv --fail-under auroc=1", "gate not met"),
 ]
 CASES = [(2, *case) for case in USAGE] + OTHERS
 

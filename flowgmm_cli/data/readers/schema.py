@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -220,6 +221,9 @@ def _missing_columns(
     if vectors:
         name, size = vectors[0].name, math.prod(vectors[0].shape)
         hint = f"`{name}` is a list of {size:,} numbers, or the columns {name}[0] to {name}[{size - 1}]"
+        numbered = [other for other in names if re.fullmatch(r".*\d+\W?", other)]
+        if len(numbered) == size:
+            hint += f"; rename {numbered[0]} to {numbered[-1]}, if they are these"
     elif names and all(map(is_number, names)):
         hint = NO_HEADER
     elif schema.text is not None and len(missing) == 1:

@@ -89,6 +89,12 @@ def test_a_missing_column_is_an_error_before_any_row(rows, table, write, header,
     assert f"columns: {header.replace(',', ', ')}" in message
 
 
+def test_numbered_columns_of_another_name_are_suggested(rows, vector, write):
+    with pytest.raises(DataError) as caught:
+        rows(write("p_1,p_2,p_3,p_4,kind\n1,2,3,4,oak\n"), vector(2, 2))
+    assert "rename p_1 to p_4" in caught.value.hint
+
+
 @pytest.mark.parametrize("line", ["1.5,2,3", "1.5,1.5,3"])
 def test_a_file_without_a_header_is_an_error(rows, table, write, line):
     with pytest.raises(DataError) as caught:
