@@ -181,18 +181,18 @@ class FeatureEncoder:
 
     def transform_valid(self, rows: Rows, context: DataContext) -> tuple[Features, dict[int, str]]:
         """Return the matrix, and positions and reasons of the rows whose features are not finite."""
-        parts = []
+        parts = [encoder.transform(_cells_of(encoder.column, rows), context) for encoder in self.encoders]
+        matrix = parts[0]
+        if len(parts) > 1:
+            matrix = np.concatenate([np.asarray(part, np.float64) for part in parts], axis=1)
         problems: dict[int, str] = {}
-        for encoder in self.encoders:
-            part = encoder.transform(_cells_of(encoder.column, rows), context)
-            parts.append(part)
-            if part.dtype.kind != "u":  # pixels are finite
-                reason = encoder.invalid_reason.format(encoder.column.name)
-                for position in np.flatnonzero(~np.isfinite(part).all(axis=1)).tolist():
-                    problems.setdefault(position, reason)
-        if len(parts) == 1:
-            return parts[0], problems
-        return np.concatenate([np.asarray(part, np.float64) for part in parts], axis=1), problems
+        if matrix.dtype.kind == "u" or np.isfinite(matrix).all():  # pixels are finite
+            return matrix, problems
+        for encoder, part in zip(self.encoders, parts, strict=True):
+            reason = encoder.invalid_reason.format(encoder.column.name)
+            for position in np.flatnonzero(~np.isfinite(part).all(axis=1)).tolist():
+                problems.setdefault(position, reason)
+        return matrix, problems
 
     def invert(self, matrix: Floats) -> dict[str, Array | None]:
         """Return the input columns in use of a matrix `(N, D)`, in the units and shapes of the input.

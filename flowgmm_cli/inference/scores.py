@@ -240,8 +240,8 @@ class Totals:
         self.n += len(scores)
         self.unscorable += int((~scores.scorable).sum())
         self.reasons += list(scores.problems.values())[: MAX_REASONS - len(self.reasons)]
-        classes, known = scores.classes[scores.scorable], scores.known
-        self.predicted.update(np.array(scores.class_names, dtype=object)[classes].tolist())
+        counts, known = np.bincount(scores.classes + 1, minlength=len(scores.class_names) + 1), scores.known
+        self.predicted.update(dict(zip(scores.class_names, counts[1:].tolist(), strict=True)))
         self.labelled += int(known.sum())
         self.correct += int((scores.classes == scores.labels)[known].sum())
         self.unknown.update(label for place, label in scores.unknown_labels.items() if known[place])

@@ -158,18 +158,21 @@ class CsvReader(TableReader):
                 continue
             if end is None or (end == 0 and not last):
                 batch, end = self._parse_lines(data, line, columns, last=last)
+                lines = count_lines(data[:end])
                 yield batch
-            elif end:
+            else:
                 block = data[:end]
-                batch_or_none = self._parse_block(block, line, columns, numbers)
-                yield batch_or_none or self._parse_lines(block, line, columns, last=True)[0]
-            line += count_lines(data[:end])
+                lines = count_lines(block)
+                if block:
+                    parsed = self._parse_block(block, line, lines, columns, numbers)
+                    yield parsed or self._parse_lines(block, line, columns, last=True)[0]
+            line += lines
             tail = data[end:]
 
     def _parse_block(
-        self, block: bytes, line: int, columns: Sequence[str], numbers: Collection[str]
+        self, block: bytes, line: int, lines: int, columns: Sequence[str], numbers: Collection[str]
     ) -> RawBatch | None:
-        """Parse a block with Arrow; None if the block is irregular."""
+        """Parse a block of `lines` line breaks with Arrow; None if the block is irregular."""
         if len(self.names) == 1 or not _is_utf8(block):  # Arrow would read a blank line as a row
             return None
         localised = self._settings.decimal != "." or self._settings.thousands
@@ -179,7 +182,20 @@ class CsvReader(TableReader):
             if table is None:
                 return None
             table = self._convert_numbers(table, numbers)
-        return RawBatch(table, {}, _line_numbers(block, line, self._delimiter, table.num_rows), "line")
+        rows = table.num_rows
+        has_line_each = lines + (not block.endswith((b"\n", b"\r"))) == rows
+        places = range(line, line + rows) if has_line_each else self._find_lines(block, line, rows)
+        return RawBatch(table, {}, places, "line")
+
+    def _find_lines(self, block: bytes, line: int, rows: int) -> _LineNumbers:
+        """Return the line numbers of the records of a block from line `line` on."""
+
+        @cache
+        def find() -> Sequence[int]:
+            records, _ = split_records(block, line=line, delimiter=self._delimiter, last=True)
+            return [record.line for record in records]
+
+        return _LineNumbers(find, range(rows))
 
     def _read_arrow(self, block: bytes, columns: Sequence[str], numbers: Collection[str]) -> pa.Table | None:
         types = {name: pa.float64() if name in numbers else pa.string() for name in columns}
@@ -292,19 +308,6 @@ class _LineNumbers(Sequence[int]):
         if isinstance(index, slice):
             return _LineNumbers(self._find, self._positions[index])
         return self._find()[self._positions[index]]
-
-
-def _line_numbers(block: bytes, line: int, delimiter: str, rows: int) -> Sequence[int]:
-    """Return the line numbers of the records of a block from line `line` on."""
-    if count_lines(block) + (not block.endswith((b"\n", b"\r"))) == rows:
-        return range(line, line + rows)
-
-    @cache
-    def find() -> Sequence[int]:
-        records, _ = split_records(block, line=line, delimiter=delimiter, last=True)
-        return [record.line for record in records]
-
-    return _LineNumbers(find, range(rows))
 
 
 def _is_like(comment: bytes, following: Sequence[bytes]) -> bool:

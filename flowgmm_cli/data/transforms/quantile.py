@@ -61,11 +61,11 @@ class Quantile(Transform):
     def _interpolate(self, source: str, target: str, points: Tensor) -> tuple[Tensor, Tensor]:
         """Map `points` `(N, D)` linearly between the knots of two buffers; also return derivatives."""
         knots, values = self.get_buffer(source), self.get_buffer(target)
-        segment = self._segment(source, points.detach().T.contiguous())
-        left, right = knots.gather(1, segment), knots.gather(1, segment + 1)
-        low, high = values.gather(1, segment), values.gather(1, segment + 1)
-        derivatives = (high - low) / (right - left)
-        return (low + (points.T - left) * derivatives).T, derivatives.T
+        points = points.T.contiguous()
+        segment = self._segment(source, points.detach())
+        derivatives = (values.diff() / knots.diff()).gather(1, segment)
+        left, low = knots.gather(1, segment), values.gather(1, segment)
+        return (low + (points - left) * derivatives).T, derivatives.T
 
     def _segment(self, source: str, points: Tensor) -> Tensor:
         knots = self.get_buffer(source)
@@ -167,12 +167,12 @@ class GuideTable:
         inner = self._inner[features]
         segment = self._start[features].gather(1, self._cell(values, features)).long()
         for _ in range(self._steps):
-            segment = segment + (inner.gather(1, segment) <= values)
+            segment += inner.gather(1, segment) <= values
         return segment
 
     def _cell(self, values: Tensor, features: Tensor | slice) -> Tensor:
-        position = (values - self._low[features]) * self._scale[features]
-        return position.clamp(0, _CELLS - 1).long().clamp(0, _CELLS - 1)  # twice: NaN may become any integer
+        position = (values - self._low[features]).mul_(self._scale[features])
+        return position.clamp_(0, _CELLS - 1).long().clamp_(0, _CELLS - 1)  # twice: NaN may be any integer
 
 
 def find_segments(knots: Tensor, values: Tensor) -> Tensor:

@@ -52,8 +52,9 @@ class DelimitedWriter(Writer):
                 cells += [encode_csv(to_arrow(part), self._delimiter) for part in parts]
             if len(cells) == 1:  # an empty line would not count as a row
                 cells = [pc.if_else(pc.equal(pc.fill_null(cells[0], ""), ""), '""', cells[0])]
+            cells[-1] = pc.binary_join_element_wise(cells[-1], "\n", "", null_handling="replace")
             lines = pc.binary_join_element_wise(*cells, self._delimiter, null_handling="replace")
-            self.stream.write(_utf8_bytes(pc.binary_join_element_wise(lines, "\n", "")))
+            self.stream.write(_utf8_bytes(lines))
 
 
 class JsonlWriter(Writer):
