@@ -68,6 +68,7 @@ class RunInfo(_Object):
     status: str | None = None
     error: str | None = None
     created: str | None = None
+    ended: str | None = None
     seconds: float | None = None
     pid: int | None = None
     pid_start: int | None = None

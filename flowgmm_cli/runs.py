@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
@@ -25,6 +26,10 @@ from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.run_info import initial_info, read_info, timestamp
 
 Status = Literal["running", "done", "interrupted", "failed"]
+LATEST = "latest"
+"""Name of the link to the newest finished run of a folder."""
+
+_MAX_STATES = 5
 _PATIENCE = 2.0  # seconds
 _USER_ERRORS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.ENOTEMPTY}
 
@@ -176,6 +181,8 @@ def create_run(recipe: Recipe, *, argv: Sequence[str], directory: Path | None = 
 
 def open_run(path: Path) -> Run:
     """Return the run at `path`. Raises `RunError` if `path` is not a run directory."""
+    if path.is_symlink():  # such as `latest`
+        path = Path(os.path.normpath(path.parent / path.readlink()))
     run = Run(path)
     if not (path / "run.json").is_file():
         similar = did_you_mean(str(path), [f"runs/{known.name}" for known in list_runs(Path("runs"))])
@@ -204,16 +211,60 @@ def find_run(
         path, how = Path(environ["FLOWGMM_RUN"]).expanduser(), "from FLOWGMM_RUN"
     else:
         path, how = Path("runs/latest"), "the newest finished run under ./runs"
-    if path.name != "latest" or path.exists():
+    if path.name != LATEST or (path.exists() and not path.is_symlink()):
         return open_run(path), how
-    finished = [run for run in list_runs(path.parent, note) if run.info().get("status") == "done"]
+    runs = list_runs(path.parent, note)
+    finished = [run for run in runs if run.info().get("status") == "done"]
     if not finished:
-        raise RunError(
-            f"there is no finished run under {path.parent}",
-            hint="train one: flowgmm train digits; or name a run: --run DIR",
-        )
-    newest = max(finished, key=lambda run: str(run.info().get("created", "")))
+        raise _no_finished_run(path.parent, runs)
+    newest = max(finished, key=lambda run: str(run.info().get("ended") or run.info().get("created", "")))
     return newest, f"the newest finished run under {path.parent}" if given else how
+
+
+def _no_finished_run(root: Path, runs: Sequence[Run]) -> RunError:
+    hint = "train one: flowgmm train digits; or name a run: --run DIR"
+    states = [(run, run.status()) for run in runs]
+    stopped = [run for run, status in states if status in ("interrupted", "killed")]
+    if any(status == "running" for _, status in states):
+        hint = "wait for its end, or name another run: --run DIR"
+    elif stopped:
+        hint = f"continue it: flowgmm train --resume {stopped[-1].path}"
+    details = [f"{run.path}  {_describe_state(run, status)}" for run, status in states[-_MAX_STATES:]]
+    return RunError(f"there is no finished run under {root}", details=details, hint=hint)
+
+
+def _describe_state(run: Run, status: str) -> str:
+    """Return the status of an unfinished run with the time of its start and its last logged step."""
+    with contextlib.suppress(ValueError):
+        created = datetime.fromisoformat(str(run.info().get("created")))
+        status += f", begun at {created.astimezone():%H:%M on %d %B}"
+    lines = read_metrics(run.metrics) if run.metrics.is_file() else []
+    if not lines:
+        return status
+    step, epoch, total = lines[-1]["step"], float(lines[-1].get("epoch") or 0.0), ""
+    with contextlib.suppress(RunError, ZeroDivisionError):
+        train = run.recipe().train
+        steps = round(step / epoch * train.epochs)
+        total = f" of {min(steps, train.max_steps or steps):,}"
+    return f"{status} (step {step:,}{total})"
+
+
+def link_latest(run: Run) -> None:
+    """Let `latest` beside a run of `run.dir`, and `latest` in `run.dir`, point to the run.
+
+    A file or folder of this name stays, and file systems without symbolic links have no such links.
+    """
+    root = Path(run.recipe().run.dir).expanduser()
+    if run.path.parent.parent.absolute() != root.absolute():
+        return
+    for folder in (run.path.parent, root):
+        link = folder / LATEST
+        if link.exists() and not link.is_symlink():
+            continue
+        temporary = temporary_path(link)
+        with contextlib.suppress(OSError):
+            temporary.symlink_to(run.path.relative_to(folder), target_is_directory=True)
+            temporary.replace(link)
 
 
 def list_runs(root: Path, note: Callable[[str], None] = lambda text: None) -> list[Run]:
@@ -221,7 +272,8 @@ def list_runs(root: Path, note: Callable[[str], None] = lambda text: None) -> li
     runs = []
     for file in sorted([*root.glob("*/run.json"), *root.glob("*/*/run.json")]):
         run = Run(file.parent)
-        if run.path.name.startswith("."):  # such a directory is incomplete
+        # a directory whose name begins with a dot is incomplete
+        if run.path.name.startswith(".") or (run.path.name == LATEST and run.path.is_symlink()):
             continue
         try:
             run.info()

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,7 +17,16 @@ from flowgmm_cli.errors import PluginError, RunError
 from flowgmm_cli.files import write_json
 from flowgmm_cli.processes import process_info, start_time
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.runs import MetricsLog, Run, create_run, find_run, list_runs, open_run, read_metrics
+from flowgmm_cli.runs import (
+    MetricsLog,
+    Run,
+    create_run,
+    find_run,
+    link_latest,
+    list_runs,
+    open_run,
+    read_metrics,
+)
 from flowgmm_cli.training.pipeline import train
 
 MakeRecipe = Callable[..., Recipe]
@@ -266,6 +276,62 @@ def test_without_a_finished_run_the_error_has_a_hint(
     with pytest.raises(RunError, match="no finished run") as caught:
         find_run(word, {})
     assert "flowgmm train" in str(caught.value.hint)
+
+
+def test_unfinished_runs_are_named_with_their_steps(
+    new_run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = new_run("runs/moons/a")  # 4 epochs of 3 steps
+    MetricsLog(run.metrics).write(step=6, epoch=2.0, split="train", seconds=1.0)
+    with pytest.raises(RunError) as caught:
+        find_run("runs/moons/latest", {})
+    assert [line.split("  ")[0] for line in caught.value.details] == ["runs/moons/a"]
+    assert re.search(r"running, begun at \d\d:\d\d on .* \(step 6 of 12\)", caught.value.details[0])
+    assert "wait for its end" in str(caught.value.hint)
+    run.update(status="interrupted")
+    with pytest.raises(RunError) as caught:
+        find_run("runs/moons/latest", {})
+    assert "train --resume runs/moons/a" in str(caught.value.hint)
+
+
+def test_the_newest_run_is_the_last_that_ended(tmp_path: Path) -> None:
+    first = fake_run(tmp_path / "a" / "first", created="2026-01-01T00:00:00")
+    fake_run(tmp_path / "a" / "second", created="2026-01-02T00:00:00").update(ended="2026-01-03T00:00:00")
+    first.update(ended="2026-01-04T00:00:00")
+    assert find_run(str(tmp_path / "latest"), {})[0] == first
+
+
+def test_links_lead_to_the_newest_finished_run(moons: MakeRecipe, tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    first, second = (create_run(moons("train.epochs=1"), argv=[]) for _ in range(2))
+    train(first.recipe(), first)
+    for link in (root / "latest", root / "moons" / "latest"):
+        assert link.resolve() == first.path
+        assert not link.readlink().is_absolute()
+        assert open_run(link) == first
+    link_latest(second)
+    assert (root / "latest" / "run.json").samefile(second.path / "run.json")
+    assert find_run(str(root / "latest"), {})[0] == first  # the second is not finished
+    assert list_runs(root) == sorted([first, second], key=lambda run: run.path)
+
+
+def test_a_folder_named_latest_stays_and_links_are_not_needed(
+    moons: MakeRecipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any, **options: Any) -> None:
+        raise PermissionError(errno.EPERM, "no symbolic links here")
+
+    run = create_run(moons(), argv=[])
+    (tmp_path / "runs" / "latest").mkdir()
+    link_latest(run)
+    assert not (tmp_path / "runs" / "latest").is_symlink()
+    (tmp_path / "runs" / "moons" / "latest").unlink()
+    monkeypatch.setattr(Path, "symlink_to", fail)
+    link_latest(run)
+    assert [path.name for path in run.path.parent.iterdir()] == [run.path.name]
+    link_latest(create_run(moons(), argv=[], directory=tmp_path / "elsewhere"))
+    assert not (tmp_path / "latest").exists()
 
 
 def test_listing_leaves_out_what_is_hidden_or_unreadable(tmp_path: Path) -> None:

@@ -101,7 +101,10 @@ def compare_runs(
     if len(runs) < 2:
         raise UsageError("a comparison takes two runs or more", hint="flowgmm runs compare RUN RUN")
     check_suffix("--save", save, (".html", ".htm"), "a comparison is an HTML file")
-    selected = [find_run(word, note=output.note)[0] for word in runs]
+    folders = {Path(word).resolve() for word in runs if not Path(word).is_symlink()}
+    # `runs/csv/*` names the newest run and the link to it
+    words = [word for word in runs if not Path(word).is_symlink() or Path(word).resolve() not in folders]
+    selected = [find_run(word, note=output.note)[0] for word in words]
     counts = Counter(str(run.path) for run in selected)
     if repeated := sorted(path for path, count in counts.items() if count > 1):
         raise UsageError(f"a run is named twice: {repeated[0]}", hint="name each run once")

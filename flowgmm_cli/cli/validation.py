@@ -33,7 +33,7 @@ def _is_input(word: str) -> bool:
 
 
 def _is_folder_without_run(path: Path) -> bool:
-    return path.is_dir() and path.name != "latest" and not any(path.glob("run.json"))
+    return path.is_dir() and not any(path.glob("run.json"))
 
 
 def check_stdout(save: str | None, *, as_json: bool) -> None:

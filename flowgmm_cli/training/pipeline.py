@@ -20,7 +20,8 @@ from flowgmm_cli.inference.row_summary import summarise_rows
 from flowgmm_cli.inference.sampling import recentre_components
 from flowgmm_cli.processes import process_info
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.runs import Run, Status
+from flowgmm_cli.run_info import timestamp
+from flowgmm_cli.runs import Run, Status, link_latest
 from flowgmm_cli.seeds import seeded_layers
 from flowgmm_cli.trained_model import TrainedModel
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt
@@ -71,7 +72,7 @@ def train(
 
         def end(status: Status, error: str | None) -> float:
             seconds = earlier + time.monotonic() - start
-            run.update(status=status, error=error, seconds=round(seconds, 3))
+            run.update(status=status, error=error, seconds=round(seconds, 3), ended=timestamp())
             return seconds
 
         run.update(status="running", error=None, processes=group.world_size, **process_info())
@@ -85,7 +86,9 @@ def train(
             with contextlib.suppress(OSError, RunError):  # they must not hide the error, such as a full disk
                 end("interrupted" if stopped else "failed", str(error) or type(error).__name__)
             raise
-        return dataclasses.replace(result, seconds=end("done", None))
+        seconds = end("done", None)
+        link_latest(run)
+        return dataclasses.replace(result, seconds=seconds)
 
 
 def assist(recipe: Recipe, run: Run, context: DataContext, interrupt: Interrupt, group: Distributed) -> None:
