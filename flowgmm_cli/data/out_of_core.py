@@ -18,7 +18,7 @@ from flowgmm_cli.api import DataContext, LabelsConfig, Rows, SourceData, SplitCo
 from flowgmm_cli.data.array_types import Array, Positions
 from flowgmm_cli.data.chunked_table import ChunkedTable
 from flowgmm_cli.data.fingerprint import row_digests, row_hashes
-from flowgmm_cli.data.preprocessor import Preprocessor
+from flowgmm_cli.data.preprocessor import Preprocessor, has_no_text
 from flowgmm_cli.data.readers.base import note_once
 from flowgmm_cli.data.sampling import split_rng
 from flowgmm_cli.data.splits import Candidates, Part, SplitRows, assign_splits, divide
@@ -96,6 +96,7 @@ def split_chunked(
     positions = np.unique(np.concatenate([labelled, spaced, held_out]))
     rows, statistics = table.gather(positions, np.flatnonzero(parts == Part.TEST), context)
     parts = parts[positions]
+    parts[has_no_text(rows, source.columns)] = Part.LEFT_OUT
     keys = {name: row_digests(some, source.columns) for name, some in source.splits.items()}
     keys["train"] = row_digests(rows, source.columns)
     if split.duplicates == "drop":
@@ -189,7 +190,10 @@ def build_store(
         file = FeatureFile(path)
     size = path.stat().st_size / 2**30
     notes = [f"features of {len(table.labels):,} rows are kept in {path} ({size:,.1f} GiB) for later starts"]
-    left_out = chunked.held_out
+    without_text = _find_empty_texts(file, table)
+    if len(without_text):
+        notes.append(f"{len(without_text):,} of {file.rows:,} rows have no text and are left out")
+    left_out = np.union1d(chunked.held_out, without_text)
     held_out = [part for part in (rows.test, rows.val) if part is not None and len(part)]
     if chunked.drop_duplicates and held_out:
         duplicates = _find_duplicates(
@@ -213,6 +217,15 @@ def build_store(
         transform=(lambda inputs: preprocessor.transform_features(inputs)[0]) if with_inputs else None,
     )
     return store, notes
+
+
+def _find_empty_texts(file: FeatureFile, table: ChunkedTable) -> Positions:
+    """Return the positions of the rows whose only input is an empty text, ascending."""
+    cells: dict[str, Array] = {column.name: np.array([""], dtype=object) for column in table.columns}
+    row = Rows(cells, np.array([-1]), np.array([""]))
+    if not has_no_text(row, table.columns).all():
+        return np.empty(0, dtype=np.int64)
+    return file.find(row_hashes(row, table.columns))[0]
 
 
 def _find_duplicates(file: FeatureFile, hashes: Hashes, features: Array, chunked: ChunkedRows) -> Positions:

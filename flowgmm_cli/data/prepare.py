@@ -18,7 +18,7 @@ from flowgmm_cli.api import Component, DataConfig, DataContext, SourceData
 from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.data.feature_encoder import FeatureEncoder
 from flowgmm_cli.data.out_of_core import ChunkedSource, split_chunked
-from flowgmm_cli.data.preprocessor import Preprocessor, encoder_factory
+from flowgmm_cli.data.preprocessor import Preprocessor, encoder_factory, has_no_text
 from flowgmm_cli.data.readers.base import note_once
 from flowgmm_cli.data.specs import DATE_PARTS
 from flowgmm_cli.data.splits import SplitRows, split_rows
@@ -42,12 +42,36 @@ def _load_rows(data: Component, context: DataContext) -> SplitRows:
     context = replace(context, note=note_once(context))
     source: SourceData = build(data, context).load()
     pa.default_memory_pool().release_unused()  # of tables
+    source = _drop_empty_texts(source, fail=dict(config).get("on_error") == "fail")
     if isinstance(source, ChunkedSource):
         rows = split_chunked(source, labels=config.labels, split=config.split, context=context)
     else:
         _validate(source, data.use)
         rows = split_rows(source, labels=config.labels, split=config.split)
     return replace(rows, notes=(*source.notes, *rows.notes))
+
+
+def _drop_empty_texts(source: SourceData, *, fail: bool) -> SourceData:
+    """Leave out rows whose only input is an empty text, with a note.
+
+    Raises:
+        DataError: there is such a row and `fail` is True, or a split has no others.
+    """
+    splits, notes = dict(source.splits), list(source.notes)
+    for name, rows in source.splits.items():
+        empty = has_no_text(rows, source.columns)
+        if not (count := int(empty.sum())):
+            continue
+        where = f" of the {name} split" if len(splits) > 1 else ""
+        message = (
+            f"{count:,} of {len(rows):,} rows{where} have no text, the first is {rows.ids[empty.argmax()]}"
+        )
+        if fail or count == len(rows):
+            hint = "write their texts" + ("" if count == len(rows) else ", or set data.on_error=keep")
+            raise DataError(message, hint=hint)
+        notes.append(f"{message}; they are left out")
+        splits[name] = rows.take(np.flatnonzero(~empty))
+    return replace(source, splits=splits, notes=tuple(notes))
 
 
 def fit_preprocessor(rows: SplitRows, data: Component, context: DataContext) -> Preprocessor:

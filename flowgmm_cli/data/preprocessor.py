@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowgmm_cli.api import Component, DataConfig, DataContext, Encoder, Rows, iterate_batches
+from flowgmm_cli.api import Column, Component, DataConfig, DataContext, Encoder, Rows, iterate_batches
 from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.data.array_types import Array, Bools, Ints
 from flowgmm_cli.data.feature_encoder import EncoderFactory, FeatureEncoder, Features
@@ -141,11 +141,13 @@ class Preprocessor:
             The valid rows in order, and positions and reasons of the refused ones, without those in `skip`.
         """
         positions = np.arange(len(rows))
-        if len(skip):
+        without_text = set(np.flatnonzero(has_no_text(rows, self.columns)).tolist()) - set(skip)
+        if skip := {*skip, *without_text}:
             positions = np.delete(positions, list(skip))
             rows = rows.take(positions)
         matrix, refused = self.feature_encoder.transform_valid(rows, context)
-        problems = {int(positions[index]): reason for index, reason in refused.items()}
+        problems = dict.fromkeys(without_text, "the text is empty")
+        problems |= {int(positions[index]): reason for index, reason in refused.items()}
         if refused:
             valid = np.delete(np.arange(len(rows)), list(refused))
             matrix, rows, positions = matrix[valid], rows.take(valid), positions[valid]
@@ -247,6 +249,15 @@ class Preprocessor:
 
     def _steps(self) -> list[Transform]:
         return [cast(Transform, step) for step in self.transforms.layers]
+
+
+def has_no_text(rows: Rows, columns: Sequence[Column]) -> Bools:
+    """Return a mask of the rows without input, `(N,)`: all columns hold texts, and all texts are empty."""
+    empty = np.full(len(rows), all(column.kind == "text" for column in columns))
+    if empty.any():
+        for column in columns:
+            empty &= [not (cell or "").strip() for cell in rows.columns[column.name].tolist()]
+    return empty
 
 
 def _finite_rows(x: Tensor) -> Tensor:

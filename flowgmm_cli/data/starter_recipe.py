@@ -17,6 +17,7 @@ from flowgmm_cli.data.column_analysis import LEAK, ColumnProfile, Role, leaks_la
 from flowgmm_cli.data.messages import join_some
 from flowgmm_cli.data.readers.table import ReadSettings, Table
 from flowgmm_cli.data.sources.columns import MISSING_WORDS, strings
+from flowgmm_cli.data.sources.columns import texts as join_texts
 from flowgmm_cli.data.specs import DATE_PARTS
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.recipe.catalogue import recipe_folder
@@ -45,6 +46,7 @@ class Profile:
         columns: all columns.
         english: True if the texts look English, None without texts.
         settings: encoding of its file and form of its numbers.
+        without_text: number of rows whose texts are empty.
     """
 
     rows: int
@@ -53,6 +55,7 @@ class Profile:
     columns: tuple[ColumnProfile, ...]
     english: bool | None = None
     settings: ReadSettings = field(default_factory=ReadSettings)
+    without_text: int = 0
 
     @property
     def labelled(self) -> int:
@@ -90,7 +93,8 @@ def profile_table(
     columns = tuple(_assign_roles([profile(name) for name in table.names]))
     texts = [column.name for column in columns if column.role == "text"]
     english = looks_english([cell for name in texts for cell in strings(table.data[name])]) if texts else None
-    return Profile(table.data.num_rows, label, classes, columns, english)
+    without_text = int((join_texts([table.data[name] for name in texts]) == "").sum()) if texts else 0
+    return Profile(table.data.num_rows, label, classes, columns, english, without_text=without_text)
 
 
 def find_number_marks(table: Table, profile: Profile) -> ReadSettings | None:
@@ -181,6 +185,10 @@ def profile_warnings(profile: Profile) -> list[str]:
         )
     if profile.labelled == profile.rows:
         warnings.append("every row has a label; data.labels.count=N shows training N of them only")
+    if profile.without_text:
+        warnings.append(
+            f"{profile.without_text:,} of {profile.rows:,} rows have no text; training leaves them out"
+        )
     leaks = [column.name for column in profile.columns if "gives the label away" in column.reason]
     if leaks:
         warnings.append(f"left out, since they give the label away: {', '.join(leaks)}")

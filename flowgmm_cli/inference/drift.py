@@ -212,8 +212,8 @@ class Drift:
             return None
         text = (
             f"{few:,} of the {len(shares):,} texts of {self.name} have few words in common with the training "
-            f"texts: {100 * np.median(shares):.0f} % of the words are known there as a median, in training "
-            f"{100 * words['median']:.0f} %; are they in another language, or numbers?{self._of_sample}"
+            f"texts (median share of known words {100 * np.median(shares):.0f} %, in training "
+            f"{100 * words['median']:.0f} %): are they in another language, or numbers?{self._of_sample}"
         )
         values = {"column": name, "texts": few, "rows": len(shares), "usual_share": words["usual"]}
         values |= {"median": float(np.median(shares)), "training_median": words["median"]}

@@ -261,3 +261,40 @@ def test_no_row_at_all_can_be_used(component, context):
     split, problems = preprocessor.apply_valid(rows, context)
     assert (len(split), list(problems)) == (0, [0])
     assert split.x.shape == (0, 2)
+
+
+def _texts(component, tmp_path, texts, **parameters):
+    lines = [f"{text},{'ab'[row % 2]}" for row, text in enumerate(texts)]
+    (tmp_path / "texts.csv").write_text("\n".join(["text,label", *lines]))
+    encoder = component("encoder", "tfidf_svd", dim=4, min_df=1)
+    path = str(tmp_path / "texts.csv")
+    return component("data", "csv", path=path, label="label", text="text", encoder=encoder, **parameters)
+
+
+def test_rows_without_a_text_are_left_out_with_a_count(component, context, tmp_path):
+    texts = [f"word{row} ball goal" for row in range(20)]
+    texts[3], texts[6] = "", "  "
+    rows = load_rows(_texts(component, tmp_path, texts), context)
+    assert "2 of 20 rows have no text, the first is train:4; they are left out" in rows.notes
+    assert sum(len(part) for part in rows.present().values()) == 18
+    with pytest.raises(DataError, match="2 of 20 rows have no text"):
+        load_rows(_texts(component, tmp_path, texts, on_error="fail"), context)
+    with pytest.raises(DataError, match="20 of 20 rows have no text"):
+        load_rows(_texts(component, tmp_path, [""] * 20), context)
+
+
+def test_a_new_row_without_a_text_cannot_be_used_unless_it_has_other_inputs(
+    component, context, tmp_path, table
+):
+    data = _texts(component, tmp_path, [f"word{row} ball goal" for row in range(20)])
+    preprocessor = fit_preprocessor(load_rows(data, context), data, context)
+    cells = np.array(["ball", "", " ", None, ""], dtype=object)
+    rows = Rows({"text": cells}, np.full(5, -1), np.arange(5).astype(str))
+    split, problems = preprocessor.apply_valid(rows, context, skip=[1])
+    assert problems == dict.fromkeys((2, 3, 4), "the text is empty")
+    assert split.ids.tolist() == ["0"]
+    mixed = load_rows(table, context)
+    rows = replace(
+        mixed.train, columns={**mixed.train.columns, "text": np.full(len(mixed.train), "", object)}
+    )
+    assert fit_preprocessor(mixed, table, context).apply_valid(rows, context)[1] == {}

@@ -8,12 +8,14 @@ import tempfile
 from pathlib import Path
 from typing import Any, cast
 
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from flowgmm_cli.data.column_analysis import ColumnProfile
 from flowgmm_cli.data.labels import class_counts
+from flowgmm_cli.data.readers.table import Table
 from flowgmm_cli.data.specs import CsvConfig
 from flowgmm_cli.data.starter_recipe import (
     Profile,
@@ -120,6 +122,14 @@ def test_reasons_and_classes_stand_in_comments() -> None:
 def test_the_owner_is_warned(classes: dict[str, int], message: str) -> None:
     profile = Profile(1000, "y", classes, (column("y", "label"), column("x", "input")))
     assert any(message in line for line in profile_warnings(profile))
+
+
+def test_rows_without_a_text_are_counted() -> None:
+    texts = ["my card was stolen", "", None, "where is my card", " "]
+    data = pa.table({"title": ["", "", "a new card", None, " "], "body": texts, "y": list("aabbb")})
+    classes = {"a": 2, "b": 3}
+    found = profile_table(Table(data, {}, "t.csv"), label="y", classes=classes, text=["title", "body"])
+    assert "2 of 5 rows have no text; training leaves them out" in profile_warnings(found)
 
 
 def test_texts_that_are_not_english_get_an_encoder_that_learns_words() -> None:

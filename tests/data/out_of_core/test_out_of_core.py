@@ -170,6 +170,9 @@ def test_texts_are_encoded_in_chunks(component, context, stored, tmp_path):
     words = [
         ["ball goal team", "vote law state"][row % 2] + f" word{row} {rng.integers(9)}" for row in range(900)
     ]
+    empty = [3, 500, 501]
+    for row, blank in zip(empty, ("", " ", None), strict=True):
+        words[row] = blank
     table = pa.table({"text": words, "kind": np.array(["sport", "news"])[np.arange(900) % 2]})
     pq.write_table(table, tmp_path / "texts.parquet")
     encoder = component("encoder", "tfidf_svd", dim=4, min_df=1)
@@ -181,6 +184,9 @@ def test_texts_are_encoded_in_chunks(component, context, stored, tmp_path):
     assert rows.chunked is not None
     resident = fit_preprocessor(rows, data, context).apply(rows.train, context).x
     torch.testing.assert_close(torch.from_numpy(store.read(0, 900)[store.resident]), resident)
+    assert "3 of 900 rows have no text and are left out" in rows.notes
+    assert set(empty) <= set(store.left_out.tolist())
+    assert not set(empty) & set(store.resident.tolist())
 
 
 def test_column_statistics_cover_all_rows(config, context, folder, some_rows, write_table, monkeypatch):
