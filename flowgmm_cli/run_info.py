@@ -38,7 +38,7 @@ class _Component(_Object):
 
 
 class _Best(_Object):
-    metric: str
+    metric: str | None = None  # None if nothing was validated
     value: float | None = None
     epoch: int | None = None
 
