@@ -18,7 +18,6 @@ import pyarrow as pa
 from flowgmm_cli.api import Column
 from flowgmm_cli.data.array_types import Array, Floats
 from flowgmm_cli.data.dates import ISO, find_date_format, is_day_first, parse_dates
-from flowgmm_cli.data.messages import join_some, shorten
 from flowgmm_cli.data.readers.table import Table
 from flowgmm_cli.data.sources.columns import (
     MISSING_WORDS,
@@ -31,6 +30,7 @@ from flowgmm_cli.data.sources.columns import (
     vectors,
 )
 from flowgmm_cli.errors import DataError
+from flowgmm_cli.messages import join_some, shorten
 
 Kind = Literal["numbers", "categories", "text", "vectors", "dates", "strings", "other", "empty"]
 Role = Literal["label", "input", "text", "id", "dropped"]

@@ -22,12 +22,12 @@ from flowgmm_cli.data.column_encoders import (
     PixelColumn,
     TextColumn,
 )
-from flowgmm_cli.data.messages import join_some, shorten, suggest_column
 from flowgmm_cli.data.sources.columns import canonical
 from flowgmm_cli.data.specs import DATE_PARTS, MissingPolicy
 from flowgmm_cli.data.statistics import ColumnStatistics
 from flowgmm_cli.errors import DataError, did_you_mean
 from flowgmm_cli.files import select_prefix
+from flowgmm_cli.messages import join_some, shorten, suggest_column
 
 _MAX_LISTED = 8
 

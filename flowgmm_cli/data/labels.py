@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 
 from flowgmm_cli.data.array_types import Array, Bools, Ints, Strings
-from flowgmm_cli.data.messages import join_some
 from flowgmm_cli.data.sources.columns import (
     MISSING_WORDS,
     ValueIndex,
@@ -27,6 +26,7 @@ from flowgmm_cli.data.sources.columns import (
     strings,
 )
 from flowgmm_cli.errors import DataError, UsageError
+from flowgmm_cli.messages import join_some
 
 if TYPE_CHECKING:
     from flowgmm_cli.data.readers.table import Table

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flowgmm_cli.data.column_analysis import LEAK, ColumnProfile, Role, leaks_label, profile_column
-from flowgmm_cli.data.messages import join_some
 from flowgmm_cli.data.readers.table import ReadSettings, Table
 from flowgmm_cli.data.sources.columns import MISSING_WORDS, strings
 from flowgmm_cli.data.sources.columns import texts as join_texts
 from flowgmm_cli.data.specs import DATE_PARTS
 from flowgmm_cli.errors import RecipeError
+from flowgmm_cli.messages import join_some
 from flowgmm_cli.recipe.catalogue import recipe_folder
 from flowgmm_cli.recipe.yaml import read_scalar
 

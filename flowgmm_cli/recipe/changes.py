@@ -22,7 +22,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flowgmm_cli.errors import RecipeError, did_you_mean
-from flowgmm_cli.recipe.node import DEFAULT, Mark, Node, Path, describe, format_path, make_node, parse_index
+from flowgmm_cli.messages import shorten
+from flowgmm_cli.recipe.node import (
+    DEFAULT,
+    MAX_DEPTH,
+    Mark,
+    Node,
+    Path,
+    describe,
+    format_path,
+    make_node,
+    parse_index,
+)
 from flowgmm_cli.recipe.validate import Problem
 from flowgmm_cli.recipe.yaml import read_scalar, read_yaml
 
@@ -64,7 +75,7 @@ def read_word(word: str) -> Change:
     key, equals, text = word.partition("=")
     removes = not equals and key.endswith("!")
     if not (equals or removes):
-        raise RecipeError(f"cannot read the override `{word}`", hint=FORM)
+        raise RecipeError(f"cannot read the override `{shorten(word)}`", hint=FORM)
     path = _split_key(key[:-1] if removes else key, word)
     return Change(word, path, None if removes else _read_value(word, text.strip()), Mark(word=word))
 
@@ -83,8 +94,8 @@ def make_changes(values: Mapping[str, Any]) -> list[Change]:
 
 def _split_key(key: str, word: str) -> Path:
     parts = key.strip().split(".")
-    if not all(parts):
-        raise RecipeError(f"cannot read the override `{word}`", hint=FORM)
+    if not all(parts) or len(parts) > MAX_DEPTH:
+        raise RecipeError(f"cannot read the override `{shorten(word)}`", hint=FORM)
     return tuple(parts)
 
 
@@ -96,7 +107,7 @@ def _read_value(word: str, text: str) -> Node:
         return read_yaml(text, "value").copy(mark)
     except RecipeError as error:
         reason = error.message.partition("  ")[2] or error.message
-        raise RecipeError(f"cannot read the value of `{word}`: {reason}", hint=FORM) from error
+        raise RecipeError(f"cannot read the value of `{shorten(word)}`: {reason}", hint=FORM) from error
 
 
 # --- overlays ---------------------------------------------------------------------------------------------
@@ -143,8 +154,10 @@ def read_entry(key: str, value: Node, section: Path = ()) -> Change:
     path = format_path((*section, key))
     parts = key.removesuffix("!").split(".")
     removes = key.endswith("!")
-    if not all(part.strip() for part in parts):
-        raise RecipeError(f"cannot read the key `{key}`; a key is `section.key`, such as train.epochs")
+    if not all(part.strip() for part in parts) or len(section) + len(parts) > MAX_DEPTH:
+        raise RecipeError(
+            f"cannot read the key `{shorten(key)}`; a key is `section.key`, such as train.epochs"
+        )
     if removes and value.value is not None:
         raise RecipeError(f"`{path}` removes a key, so it takes no value")
     if (*section, *parts)[0] == OVERLAYS_KEY:

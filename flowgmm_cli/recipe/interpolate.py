@@ -11,7 +11,7 @@ import contextlib
 import re
 from collections.abc import Mapping
 
-from flowgmm_cli.recipe.node import Node, Path, format_path
+from flowgmm_cli.recipe.node import MAX_DEPTH, MAX_NODES, Node, Path, format_path
 from flowgmm_cli.recipe.tree import RecipeTree
 from flowgmm_cli.recipe.validate import Problem
 from flowgmm_cli.recipe.yaml import read_scalar
@@ -19,6 +19,8 @@ from flowgmm_cli.recipe.yaml import read_scalar
 _REFERENCE = re.compile(r"\$(?P<escape>\$?)\{(?P<body>[^{}]*)\}")
 _ENV = re.compile(r"env:(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<fallback>:-(?P<default>.*))?", re.DOTALL)
 _KEY = re.compile(r"\w+(?:\.\w+)*")
+_MAX_TEXT = 1_000_000  # characters that all references insert
+_MAX_CHAIN = 100  # references to references
 
 
 class _UnresolvedError(Exception):
@@ -36,6 +38,7 @@ class Interpolation:
         self.env: set[str] = set()  # names of the variables whose values were inserted
         self._active: dict[int, Path] = {}  # by the ids of the nodes that are being resolved
         self._done: set[int] = set()  # ids of nodes, resolved or failed; the tree keeps the nodes
+        self._values = self._characters = 0  # inserted so far
 
     def run(self) -> None:
         """Resolve every string of the tree."""
@@ -51,6 +54,8 @@ class Interpolation:
         if id(node) in self._active:
             chain = " -> ".join(map(format_path, [*self._active.values(), path]))
             raise _UnresolvedError(f"refers to itself: {chain}")
+        if len(self._active) > _MAX_CHAIN:
+            raise _UnresolvedError(f"ends a chain of more than {_MAX_CHAIN} references to references")
         self._active[id(node)] = path
         try:
             if isinstance(node.value, str) and "${" in node.value:
@@ -72,11 +77,23 @@ class Interpolation:
             return
         if "${" in _REFERENCE.sub("", text):
             raise _UnresolvedError("a `${` without its `}`; write `$${` for the two characters themselves")
-        node.value = _REFERENCE.sub(self._as_text, text)
+        node.value = _REFERENCE.sub(self._insert, text)
+
+    def _insert(self, match: re.Match[str]) -> str:
+        text = match[0][1:] if match["escape"] else self._as_text(match)
+        self._count(characters=len(text))
+        return text
+
+    def _count(self, *, values: int = 0, characters: int = 0) -> None:
+        """Refuse references that multiply each other."""
+        self._values += values
+        self._characters += characters
+        if self._values > MAX_NODES or self._characters > _MAX_TEXT:
+            raise _UnresolvedError(
+                f"the references up to here insert more than {MAX_NODES:,} values or {_MAX_TEXT:,} characters"
+            )
 
     def _as_text(self, match: re.Match[str]) -> str:
-        if match["escape"]:
-            return match[0][1:]
         referent = self._look_up(match["body"])
         if isinstance(referent.value, dict | list):
             raise _UnresolvedError(f"`{match[0]}` is not a single value, so it cannot stand inside text")
@@ -106,6 +123,11 @@ class Interpolation:
             node = child
         for below, child in list(node.walk(path)):
             self._resolve(child, below)
+        level = len(next(reversed(self._active.values()))) - len(path)
+        for below, _ in node.walk(path):
+            self._count(values=1)
+            if level + len(below) > MAX_DEPTH:
+                raise _UnresolvedError(f"nests values too deeply (more than {MAX_DEPTH} levels)")
         copy = node.copy()
         self._done.update(id(child) for _, child in copy.walk())
         return copy

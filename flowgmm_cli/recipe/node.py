@@ -11,6 +11,9 @@ from flowgmm_cli.api import plain_value
 Path: TypeAlias = tuple[str | int, ...]
 Scalar: TypeAlias = str | int | float | bool | None
 
+MAX_NODES = 100_000  # values of a recipe
+MAX_DEPTH = 64  # levels of a recipe
+
 
 @dataclass(frozen=True)
 class Mark:

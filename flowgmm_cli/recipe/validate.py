@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, get_args
@@ -12,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 from flowgmm_cli.api import Component, Config, Kind, Level, ViewSpec
 from flowgmm_cli.errors import PluginError, RecipeError, did_you_mean
+from flowgmm_cli.messages import list_some
 from flowgmm_cli.plugins.registry import Registry
 from flowgmm_cli.recipe import fields
 from flowgmm_cli.recipe.node import Mark, Node, Path, describe, format_path, make_node
@@ -20,6 +22,9 @@ from flowgmm_cli.recipe.schema import RecipeModel
 _HINT = (
     "`flowgmm recipes schema` has every key with its values; `flowgmm plugins describe NAME` a component's"
 )
+_UNFIT = re.compile("[\x00\ud800-\udfff]")
+_MAX_SHOWN = 20  # problems
+_MAX_GUESSES = 1000  # problems with a guess, which takes a millisecond
 
 
 MISSING = "is required"
@@ -72,13 +77,13 @@ def raise_problems(problems: Sequence[Problem], source: str, overlays: Sequence[
     ordered = sorted(
         problems, key=lambda problem: (problem.mark.word is not None, problem.mark.line, problem.mark.column)
     )
-    rows = [problem.row(source, with_cause=len(ordered) > 1) for problem in ordered]
+    rows = [problem.row(source, with_cause=len(ordered) > 1) for problem in ordered[:_MAX_SHOWN]]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
     lines = ["  ".join([place.ljust(widths[0]), key.ljust(widths[1]), text]) for place, key, text in rows]
-    details = lines if widths[0] else [line.strip() for line in lines]
+    details = list_some(lines if widths[0] else map(str.strip, lines), len(ordered), _MAX_SHOWN)
     causes = [problem.cause for problem in ordered if problem.cause is not None]
     if len(causes) < len(ordered):
-        count = "1 problem" if len(ordered) == 1 else f"{len(ordered)} problems"
+        count = "1 problem" if len(ordered) == 1 else f"{len(ordered):,} problems"
         applied = "".join(f" --overlay {name}" for name in overlays)
         hint = next((problem.hint for problem in ordered if problem.hint), _HINT)
         raise RecipeError(f"{source}{applied} has {count}", details=details, hint=hint)
@@ -101,13 +106,22 @@ class Validator:
 
     def recipe(self, root: Node) -> RecipeModel | None:
         """Validate the whole recipe; None if anything is wrong."""
+        self._check_characters(root)
         model = self._model(RecipeModel, root, (), "a recipe")
         return model if isinstance(model, RecipeModel) and not self.problems else None
 
     def component(self, kind: Kind, root: Node) -> Component | None:
         """Validate a single component; None if anything is wrong."""
+        self._check_characters(root)
         component = self._component(kind, root, ())
         return None if self.problems else component
+
+    def _check_characters(self, root: Node) -> None:
+        """Refuse characters that neither paths nor UTF-8 files can hold."""
+        for path, node in root.walk():
+            if any(isinstance(text, str) and _UNFIT.search(text) for text in (node.value, *path[-1:])):
+                reason = "NUL, or half of a surrogate pair (bytes that are no UTF-8 text)"
+                self._add(node, path, f"has a character that cannot be written to a file: {reason}")
 
     def _model(self, model: type[BaseModel], node: Node, path: Path, label: str) -> BaseModel | None:
         """Validate one mapping; `label` names the owner of its keys."""
@@ -232,6 +246,9 @@ class Validator:
                 self._add(child, place, _describe_mismatch(field, child, details))
 
     def _add_unknown_key(self, model: type[BaseModel], child: Node, path: Path, label: str) -> None:
+        if len(self.problems) >= _MAX_GUESSES:
+            self._add(child, path, f"unknown key for {label}")
+            return
         key, names = str(path[-1]), list(model.model_fields)
         nested = {name: fields.inner_model(field) for name, field in model.model_fields.items()}
         inner = [f"{name}.{key}" for name, part in nested.items() if part and key in part.model_fields]

@@ -7,6 +7,7 @@ keys, tags, and documents that grow without bound are refused. The result holds 
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,10 @@ from typing import Any
 import yaml
 
 from flowgmm_cli.errors import RecipeError
-from flowgmm_cli.recipe.node import Mark, Node, Scalar
+from flowgmm_cli.recipe.node import MAX_DEPTH, MAX_NODES, Mark, Node, Scalar
 
 MAX_BYTES = 1_000_000
-MAX_NODES = 100_000
-MAX_DEPTH = 64
+_MAX_INT = 2**63  # larger whole numbers become floats, which no key for whole numbers takes
 
 _TAG = "tag:yaml.org,2002:"
 _INT = re.compile(r"[-+]?[0-9]+(?:_[0-9]+)*")
@@ -126,12 +126,21 @@ def read_scalar(text: str) -> Scalar:
     if _BOOL.fullmatch(text):
         return text.lower() == "true"
     if _INT.fullmatch(text):
-        return int(text) if len(text) < 1000 else float(text)
+        return _whole_number(int(text)) if len(text) < 1000 else float(text)
     if _HEX.fullmatch(text):
-        return int(text, 16)
+        return _whole_number(int(text, 16))
     if _FLOAT.fullmatch(text):
         return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
     return text
+
+
+def _whole_number(number: int) -> int | float:
+    if abs(number) < _MAX_INT:
+        return number
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
 
 
 def write_yaml(value: Any) -> str:

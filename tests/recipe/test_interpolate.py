@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from flowgmm_cli.errors import RecipeError
+
 HEAD = "version: 1\ndata: {use: table, path: a}\n"
 
 
@@ -106,6 +108,35 @@ def test_a_reference_without_value_is_a_single_problem(problems: Any, value: str
     ((line, key, message),) = problems(HEAD + f"run:\n  dir: '{value}'\n")
     assert (line, key) == ("4", "run.dir")
     assert reason in message
+
+
+def multiply(first: str, level: str) -> str:
+    """A recipe whose keys a1, ..., a9 repeat the key before them ten times, in the form `level`."""
+    lines = [f"a{n}: {level.replace('#', f'${{a{n - 1}}}')}\n" for n in range(1, 10)]
+    return HEAD + f"a0: {first}\n" + "".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "reason"),
+    [
+        (multiply("0123456789", "'" + "#" * 10 + "'"), ("9", "a6"), "more than 100,000 values or"),
+        (multiply("[1, 2]", "[" + ", ".join(["'#'"] * 10) + "]"), ("8", "a5.2"), "more than 100,000 values"),
+        (
+            HEAD + "".join(f"a{n}: '${{a{n + 1}}}'\n" for n in range(1500)) + "a1500: 1\n",
+            ("103", "a100"),
+            "ends a chain of more than 100 references",
+        ),
+        (multiply("1", "{k: " * 8 + "'#'" + "}" * 8), ("11", "a8" + ".k" * 8), "nests values too deeply"),
+    ],
+)
+def test_references_that_multiply_are_refused_at_their_place(
+    load: Any, text: str, place: tuple[str, str], reason: str
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        load(text)
+    found = [detail for detail in caught.value.details if reason in detail]
+    assert f"my.yaml:{place[0]} " in found[0]
+    assert f" {place[1]} " in found[0]
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,20 @@ train: {lr: fast, ema: 1}
     ]
 
 
+def test_the_first_of_many_problems_are_shown_and_the_others_counted(load: Any) -> None:
+    with pytest.raises(RecipeError, match="has 3,000 problems") as caught:
+        load(HEAD + "".join(f"k{n}: 1\n" for n in range(3000)))
+    assert len(caught.value.details) == 21
+    assert caught.value.details[-1] == "and 2,980 more"
+
+
+@pytest.mark.parametrize("path", [r'"a\0b"', r'"\ud800"'])
+def test_characters_that_no_file_can_hold_are_refused(problems: Any, path: str) -> None:
+    ((line, key, message),) = problems(f"version: 1\ndata:\n  use: table\n  path: {path}\n")
+    assert (line, key) == ("4", "data.path")
+    assert "cannot be written to a file" in message
+
+
 def test_a_rule_over_several_keys_waits_until_each_key_is_sound(problems: Any) -> None:
     rows = problems(HEAD + "flow: {use: pair, low: 3, hihg: 2}\n")
     assert [key for _, key, _ in rows] == ["flow.hihg"]

@@ -32,6 +32,10 @@ def value_of(text: str) -> Any:
         ("-3", -3),
         ("+3", 3),
         ("0x1F", 31),
+        (str(2**63 - 1), 2**63 - 1),
+        (str(2**63), 2.0**63),  # beyond 64 bits whole numbers become floats
+        ("0x" + "f" * 5000, math.inf),
+        ("-0x" + "f" * 5000, -math.inf),
         (".inf", math.inf),
         ("inf", math.inf),
         ("-inf", -math.inf),
@@ -157,7 +161,7 @@ def test_syntax_errors_say_where(text: str, place: str, word: str) -> None:
 plain_values = st.recursive(
     st.none()
     | st.booleans()
-    | st.integers(-(10**30), 10**30)
+    | st.integers(1 - 2**63, 2**63 - 1)
     | st.floats(allow_nan=False)
     | st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]))
     | st.sampled_from(

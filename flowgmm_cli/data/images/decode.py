@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from flowgmm_cli.data.array_types import Bytes
 from flowgmm_cli.data.images.format import WHITE, ImageFormat, ImageHeader
-from flowgmm_cli.data.messages import first_line
+from flowgmm_cli.messages import first_line
 
 Content = bytes | Path
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Rows, iterate_batches
 from flowgmm_cli.data.array_types import Ints, Strings
-from flowgmm_cli.data.messages import first_line
 from flowgmm_cli.data.readers.row_errors import OnError
 from flowgmm_cli.errors import DataError, FlowgmmError
+from flowgmm_cli.messages import first_line
 
 _MAX_CHUNK_NUMBERS = 4 * 2**20  # 32 MiB of float64
 _MAX_TEXTS = 4096  # in a chunk: encoding one takes long

@@ -13,7 +13,6 @@ from flowgmm_cli.api import Column, Rows
 from flowgmm_cli.data.array_types import Array, Floats, Ints
 from flowgmm_cli.data.dates import parse_dates
 from flowgmm_cli.data.labels import UNLABELLED
-from flowgmm_cli.data.messages import shorten
 from flowgmm_cli.data.readers.base import Chunk, ReadOptions, row_numbers, unlabelled
 from flowgmm_cli.data.readers.row_errors import RowError, raise_or_skip
 from flowgmm_cli.data.readers.schema import ColumnMatch, InputSchema, match_columns
@@ -29,6 +28,7 @@ from flowgmm_cli.data.sources.columns import (
     vectors,
 )
 from flowgmm_cli.errors import DataError
+from flowgmm_cli.messages import shorten
 
 _UNKNOWN = -2  # code of a label that is not a class of the model
 

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from flowgmm_cli.data.array_types import Ints
-from flowgmm_cli.data.messages import join_some
 from flowgmm_cli.errors import DataError
+from flowgmm_cli.messages import join_some
 
 if TYPE_CHECKING:
     from flowgmm_cli.data.readers.table import RawBatch

@@ -21,12 +21,12 @@ import pyarrow.compute as pc
 from flowgmm_cli.api import iterate_batches
 from flowgmm_cli.data.array_types import Ints, Strings
 from flowgmm_cli.data.labels import label_cells
-from flowgmm_cli.data.messages import suggest_column
 from flowgmm_cli.data.readers.base import translate_errors
 from flowgmm_cli.data.readers.byte_source import FileStamp
 from flowgmm_cli.data.readers.row_errors import FaultyRows, OnError, RowError
 from flowgmm_cli.data.sources.columns import strings
 from flowgmm_cli.errors import DataError
+from flowgmm_cli.messages import suggest_column
 
 BATCH_ROWS = 8192
 """Default maximum number of rows in a batch."""

@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.hub import hub_access
-from flowgmm_cli.data.messages import first_line
 from flowgmm_cli.data.readers.table import Table
 from flowgmm_cli.errors import DataError
+from flowgmm_cli.messages import first_line
 
 _HUB_TIMEOUT_SECONDS = 10
 

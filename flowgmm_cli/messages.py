@@ -1,13 +1,27 @@
-"""Parts of the messages of readers, sources and images."""
+"""Parts of messages: shortened and escaped text, lists that are cut, suggestions."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
 from flowgmm_cli.errors import did_you_mean
 
 _MAX_LETTERS = 40
+# control characters, line and paragraph separators, and the marks that reorder letters on a screen
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def escape_controls(text: str, *, keep: str = "") -> str:
+    r"""Return text with control characters, except those to `keep`, in the form that Python writes.
+
+    A terminal would obey them: they change colours, move the cursor or begin a line.
+
+    >>> print(escape_controls("\x1b[31mred\n", keep="\t"))
+    \x1b[31mred\n
+    """
+    return _CONTROL.sub(lambda match: match[0] if match[0] in keep else ascii(match[0])[1:-1], text)
 
 
 def first_line(error: BaseException) -> str:
