@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
@@ -22,6 +24,23 @@ def escape_controls(text: str, *, keep: str = "") -> str:
     \x1b[31mred\n
     """
     return _CONTROL.sub(lambda match: match[0] if match[0] in keep else ascii(match[0])[1:-1], text)
+
+
+def quote(word: object) -> str:
+    """Return a path or name as one word of a shell, for commands to paste."""
+    return shlex.quote(str(word))
+
+
+def override(key: str, name: str, *, listed: bool = True) -> str:
+    """Return an override that sets a key to a name, or to a list of it, as one word of a shell.
+
+    >>> print(override("data.drop", "x1"), override("data.label", "a b; c", listed=False))
+    data.drop=[x1] 'data.label="a b; c"'
+    """
+    plain = re.fullmatch(r"\w+", name)
+    item = name if plain else json.dumps(name, ensure_ascii=False)
+    word = f"{key}=[{item}]" if listed else f"{key}={item}"
+    return word if plain else quote(word)
 
 
 def first_line(error: BaseException) -> str:

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from flowgmm_cli.errors import RecipeError, RunError, did_you_mean
 from flowgmm_cli.files import load_json, temporary_path, write_json, write_text
+from flowgmm_cli.messages import quote
 from flowgmm_cli.processes import is_alive, lock_file
 from flowgmm_cli.recipe.load import load_resolved
 from flowgmm_cli.recipe.schema import Recipe
@@ -157,7 +158,7 @@ def create_run(recipe: Recipe, *, argv: Sequence[str], directory: Path | None = 
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
         raise RunError(
             f"{directory} exists already",
-            hint=f"flowgmm train --resume {directory} resumes it; or choose another --run-dir",
+            hint=f"flowgmm train --resume {quote(directory)} resumes it; or choose another --run-dir",
         )
     incomplete = temporary_path(directory)
     try:

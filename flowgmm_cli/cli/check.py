@@ -82,10 +82,9 @@ def _print_tables(run: str, report: CheckReport) -> None:
 def _print_problems(report: CheckReport) -> None:
     for finding in report.findings:
         if finding.verdict in ("warning", "failed"):
-            output.print_text(f"\n{finding.verdict}: {finding.check}: {finding.message}")
+            output.print_text("", f"{finding.verdict}: {finding.check}: {finding.message}")
             lines = [*finding.details, f"meaning: {finding.meaning}", f"remedy: {finding.advice}"]
-            for line in lines:
-                output.print_text(f"  {line}")
+            output.print_text(*(f"  {line}" for line in lines))
     for line in report.notes:
         output.note(line)
-    output.print_text(f"\nverdict: {report.verdict}")
+    output.print_text("", f"verdict: {report.verdict}")

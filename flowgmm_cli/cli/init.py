@@ -14,6 +14,7 @@ from flowgmm_cli.cli import options, output
 from flowgmm_cli.cli.session import explain_write_errors
 from flowgmm_cli.cli.validation import check_absent, check_stdout
 from flowgmm_cli.errors import DataError, UsageError
+from flowgmm_cli.messages import quote
 
 if TYPE_CHECKING:
     from flowgmm_cli.data.starter_recipe import Profile
@@ -78,7 +79,7 @@ def init(
     recipe = render_recipe(profile, path=str(file), command=shlex.join(words))
     notes += profile_warnings(profile)
     if target is None:
-        output.print_text(recipe)
+        output.print_exact(recipe)
     else:
         with explain_write_errors(target):
             write_text(target, recipe)
@@ -90,7 +91,7 @@ def init(
         for line in notes:
             output.warn(line)
     if target is not None:
-        output.note(f"next: flowgmm train {shlex.quote(str(target))}")
+        output.note(f"next: flowgmm train {quote(target)}")
 
 
 def _profile(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from flowgmm_cli.errors import InterruptedRunError, LostProcessError, RunFailedError, UsageError
+from flowgmm_cli.messages import quote
 
 if TYPE_CHECKING:
     from flowgmm_cli.recipe.schema import Recipe
@@ -44,7 +45,7 @@ def launch_training(
         "--verbose": settings.verbose,
     }
     arguments = ["train", "--resume", str(run.path), *(flag for flag, on in flags.items() if on)]
-    hint = f"flowgmm train --resume {run.path} --processes {processes}"
+    hint = f"flowgmm train --resume {quote(run.path)} --processes {processes}"
     try:
         code = launch(arguments, processes, hint=hint)
     finally:

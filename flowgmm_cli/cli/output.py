@@ -1,6 +1,7 @@
 """Write to the terminal: results to stdout, everything else to stderr.
 
-User text is never read as rich markup. Rich is imported on first use only.
+User text is never read as rich markup, and its control characters are shown, not obeyed. Rich is imported on
+first use only.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from flowgmm_cli.cli.layout import fits, format_table, wrap
 from flowgmm_cli.cli.progress import LiveProgress, NoProgress, PlainProgress, Progress
+from flowgmm_cli.messages import escape_controls
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,9 +58,15 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(_without_nan(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def print_text(text: str) -> None:
-    """Print text to stdout unchanged."""
-    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+def print_text(*lines: str) -> None:
+    """Print lines of text to stdout."""
+    sys.stdout.write("".join(f"{escape_controls(line)}\n" for line in lines))
+
+
+def print_exact(text: str) -> None:
+    """Print text for other programs, such as a path, to stdout; a terminal gets no control characters."""
+    text = text if text.endswith("\n") else f"{text}\n"
+    sys.stdout.write(escape_controls(text, keep="\n\t") if sys.stdout.isatty() else text)
 
 
 def print_table(
@@ -76,7 +84,9 @@ def print_table(
     """
     from rich.text import Text
 
-    columns, cells = list(columns), [["" if cell is None else str(cell) for cell in row] for row in rows]
+    cells = [["" if cell is None else escape_controls(str(cell)) for cell in row] for row in rows]
+    columns, right, optional = [list(map(escape_controls, names)) for names in (columns, right, optional)]
+    title = title and escape_controls(title)
     width = stdout().width if stdout().is_terminal else None
     dropped = []
     for name in optional:
@@ -86,7 +96,7 @@ def print_table(
             cells = [[*row[:index], *row[index + 1 :]] for row in cells]
     heading, lines = format_table(columns, cells, right=right, width=width)
     if width is None:
-        print_text("\n".join([*([title] if title else []), *heading, *lines]))
+        print_text(*([title] if title else []), *heading, *lines)
         return
     for line in [*(wrap(title, width) if title else []), *heading]:
         stdout().print(Text(line, "bold"), soft_wrap=True)
@@ -102,9 +112,11 @@ def note(text: str) -> None:
         _print_line("", text, "dim")
 
 
-def warn(text: str) -> None:
-    """Print a warning on stderr, also with `--quiet`."""
+def warn(text: str, details: Sequence[str] = ()) -> None:
+    """Print a warning on stderr, also with `--quiet`, and its details, one a line."""
     _print_line("warning: ", text, "yellow")
+    for detail in details:
+        _print_line("  ", detail, "")
 
 
 def debug(text: str) -> None:
@@ -135,7 +147,7 @@ def print_bug(error: BaseException) -> None:
 def print_traceback(error: BaseException) -> None:
     """Print the traceback to stderr if `--verbose` or FLOWGMM_TRACEBACK=1 asks for it."""
     if wants_traceback():
-        sys.stderr.write("".join(traceback.format_exception(error)))
+        sys.stderr.write(escape_controls("".join(traceback.format_exception(error)), keep="\n"))
 
 
 def wants_traceback() -> bool:
@@ -180,13 +192,10 @@ def _console(*, stderr: bool) -> Console:
 def _print_line(label: str, text: str, style: str) -> None:
     from rich.text import Text
 
-    first, *others = (label + text).split("\n")
-    lines = [first, *others]
+    whole = label + escape_controls(text)
     if stderr().is_terminal:
         margin = " " * len(label) if label.strip() else None
-        lines = wrap(first, stderr().width, indent=margin)
-        lines += [line for text in others for line in wrap(text, stderr().width)]
-    whole = "\n".join(lines)
+        whole = "\n".join(wrap(whole, stderr().width, indent=margin))
     line = Text(whole[: len(label)], style=style) + Text(whole[len(label) :], style="" if label else style)
     stderr().print(line, soft_wrap=True)
 

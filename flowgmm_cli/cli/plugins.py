@@ -10,6 +10,7 @@ import typer
 
 from flowgmm_cli.cli import options, output
 from flowgmm_cli.errors import PluginError, UsageError, did_you_mean
+from flowgmm_cli.messages import quote
 
 if TYPE_CHECKING:
     from flowgmm_cli.plugins.entry import Entry
@@ -75,8 +76,8 @@ def describe(name: Name, kind: Kind = None, as_json: options.Json = False) -> No
         output.print_json({"schema": "flowgmm/plugin/1", "plugins": descriptions})
         return
     for number, (entry, values) in enumerate(zip(entries, descriptions, strict=True)):
-        lines = [f"{entry.kind} {entry.name}   {entry.origin}", entry.summary, values["docs"]]
-        output.print_text(("\n" if number else "") + "\n".join(line for line in lines if line) + "\n")
+        lines = [f"{entry.kind} {entry.name}   {entry.origin}", entry.summary, *values["docs"].splitlines()]
+        output.print_text(*([""] if number else []), *filter(None, lines), "")
         cells = [
             [row["name"], _default(row), row["expected"], row["description"]] for row in values["parameters"]
         ]
@@ -85,7 +86,10 @@ def describe(name: Name, kind: Kind = None, as_json: options.Json = False) -> No
         else:
             output.print_text("no parameters")
         recipe = values["recipe"]
-        output.print_text(f"\nin a recipe:\n\n{recipe}" if recipe else "\nused by: flowgmm eval --baselines")
+        lines = (
+            ["in a recipe:", "", *recipe.splitlines()] if recipe else ["used by: flowgmm eval --baselines"]
+        )
+        output.print_text("", *lines)
 
 
 @app.command(cls=options.Command)
@@ -113,9 +117,9 @@ def new(
         output.print_json({**schema, **values, "files": files})
         return
     lines = [f"{package.folder}: {package.kind} `{package.name}`", *(f"  {file}" for file in files)]
-    output.print_text("\n".join(lines))
+    output.print_text(*lines)
     output.note(
-        f"next: pip install -e {package.folder} && python -m pytest {package.folder} && "
+        f"next: pip install -e {quote(package.folder)} && python -m pytest {quote(package.folder)} && "
         f"flowgmm plugins test {package.package}/{package.name}"
     )
 
@@ -158,7 +162,7 @@ def run_tests(
     else:
         _print_results(f"{entry.kind} {entry.name}   {entry.origin}", results)
         parts = [f"{count} {outcome}" for outcome, count in counts.items() if count]
-        output.print_text(f"\n{verdict}: {', '.join(parts)}")
+        output.print_text("", f"{verdict}: {', '.join(parts)}")
     if counts["failed"]:
         count = f"{counts['failed']} check{'s' if counts['failed'] > 1 else ''}"
         output.warn(f"{entry.label} fails {count}")
@@ -179,8 +183,8 @@ def _print_results(title: str, results: Sequence[CheckResult]) -> None:
     output.print_table(columns, cells, right=["seconds"], title=title)
     for result in results:
         if result.outcome == "failed":
-            fix = f"\n  fix: {result.fix}" if result.fix else ""
-            output.print_text(f"\n{result.check}\n  {result.problem}{fix}")
+            fix = [f"  fix: {result.fix}"] if result.fix else []
+            output.print_text("", result.check, *(f"  {line}" for line in result.problem.splitlines()), *fix)
 
 
 def _parse_parameters(entry: Entry, words: Sequence[str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from flowgmm_cli.formatting import format_duration, format_time_left
+from flowgmm_cli.messages import escape_controls
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -127,6 +128,7 @@ class LiveProgress:
 
     def __call__(self, done: int, total: int, what: str, detail: str = "") -> None:
         """See `Progress`."""
+        what, detail = escape_controls(what), escape_controls(detail)
         task = self._part if self._whole else self._tasks.get(what)
         if task is None or task.title != what or done < task.done:
             task = _Task(what, self.clock())
@@ -141,6 +143,7 @@ class LiveProgress:
 
     def overall(self, share: float, what: str, seconds_left: float | None) -> None:
         """See `Progress`."""
+        what = escape_controls(what)
         if self._whole is None:
             self._whole = self._tasks["overall"] = _Task(what, self.clock(), total=1.0)
         self._whole.title, self._whole.done, self._whole.seconds_left = what, share, seconds_left

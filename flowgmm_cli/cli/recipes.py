@@ -11,6 +11,7 @@ from flowgmm_cli.cli import options, output
 from flowgmm_cli.cli.session import explain_write_errors
 from flowgmm_cli.cli.validation import check_absent
 from flowgmm_cli.errors import FlowgmmError, UsageError
+from flowgmm_cli.messages import quote
 
 app = typer.Typer(help="List, show, copy and validate recipes.", no_args_is_help=True)
 
@@ -32,7 +33,8 @@ def list_recipes(as_json: options.Json = False) -> None:
     columns = ["name", "summary", *(["overlays"] if any(recipe.overlays for recipe in recipes) else [])]
     cells = [[recipe.name, recipe.summary, ", ".join(recipe.overlays)] for recipe in recipes]
     output.print_table(columns, [row[: len(columns)] for row in cells])
-    output.note("\ncopy one to change it: flowgmm recipes copy NAME")
+    output.note("")
+    output.note("copy one to change it: flowgmm recipes copy NAME")
 
 
 @app.command(cls=options.Command)
@@ -55,7 +57,7 @@ def show(
         subject = "overrides need" if overrides else "--overlay needs"
         raise UsageError(f"{subject} --resolved: without it the file is shown as it is written")
     if not (resolved or as_json):
-        output.print_text(read_text(find_recipe(recipe, registry())))
+        output.print_exact(read_text(find_recipe(recipe, registry())))
         return
     loaded = load_recipe(recipe, overrides or (), overlays=overlay or ())
     for line in loaded.origin.notes:
@@ -68,7 +70,7 @@ def show(
         values = {"path": str(loaded.origin.path), "overlays": overlays, "recipe": loaded.to_dict()}
         output.print_json({"schema": "flowgmm/recipe/1", **values})
     else:
-        output.print_text(loaded.to_yaml())
+        output.print_exact(loaded.to_yaml())
 
 
 @app.command(cls=options.Command)
@@ -92,8 +94,8 @@ def copy(
     text = read_text(source)
     with explain_write_errors(target):
         target.write_text(text, encoding="utf-8")
-    output.print_text(str(target))
-    output.note(f"next: flowgmm train {target}")
+    output.print_exact(str(target))
+    output.note(f"next: flowgmm train {quote(target)}")
 
 
 @app.command(cls=options.Command)
@@ -165,7 +167,7 @@ def schema(
         return
     with explain_write_errors(save):
         save.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    output.print_text(str(save))
+    output.print_exact(str(save))
     output.note(f"first line of a recipe:  # yaml-language-server: $schema={save}")
 
 

@@ -56,7 +56,7 @@ def report(
     if as_json:
         output.print_json(page.to_dict(str(selected.path)))
         return
-    output.print_text(str(page.path))
+    output.print_exact(str(page.path))
     for section in page.sections:
         if isinstance(section, Unavailable):
             output.note(f"without {section.title.lower()}: {section.reason}")

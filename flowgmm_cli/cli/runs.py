@@ -12,6 +12,7 @@ from flowgmm_cli.cli import options, output
 from flowgmm_cli.cli.session import explain_write_errors, select_run
 from flowgmm_cli.cli.validation import check_suffix
 from flowgmm_cli.errors import UsageError
+from flowgmm_cli.messages import quote
 
 app = typer.Typer(help="List, show and compare training runs.", no_args_is_help=True)
 
@@ -74,7 +75,7 @@ def show(run: options.Run = None, run_flag: options.RunFlag = None, as_json: opt
     rows.append(["changes", " ".join(info.get("overrides") or []) or "none"])
     output.print_table(["", ""], rows)
     if selected.status() not in ("done", "running"):
-        output.note(f"next: flowgmm train --resume {selected.path}")
+        output.note(f"next: flowgmm train --resume {quote(selected.path)}")
 
 
 @app.command("compare", cls=options.Command)

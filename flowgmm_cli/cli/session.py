@@ -236,7 +236,7 @@ def warn_unscorable(name: str, totals: Totals) -> None:
         rows = (
             f"{totals.unscorable:,} of the {totals.n:,} rows of {name} could not be scored and have no result"
         )
-        output.warn("\n  ".join([rows, *details]))
+        output.warn(rows, details)
 
 
 def note_throughput(n: int, seconds: float) -> None:

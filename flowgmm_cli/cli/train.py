@@ -15,6 +15,7 @@ from flowgmm_cli.cli.launch import assist_training, launch_training
 from flowgmm_cli.cli.session import data_context
 from flowgmm_cli.errors import FlowgmmError, InterruptedRunError, RunFailedError, UsageError
 from flowgmm_cli.formatting import format_duration
+from flowgmm_cli.messages import quote
 
 if TYPE_CHECKING:
     from flowgmm_cli.recipe.schema import Recipe
@@ -88,7 +89,7 @@ def train(
     if resume is not None and (recipe or words or overlay or run_dir or dry_run or auto is not None):
         raise UsageError(
             "--resume takes a run and nothing else: a run is continued with its own recipe",
-            hint=f"flowgmm train --resume {resume}",
+            hint=f"flowgmm train --resume {quote(resume)}",
         )
     if resume is None and recipe is None:
         raise UsageError("name a recipe, or a run with --resume", hint="flowgmm recipes list")
@@ -165,7 +166,7 @@ def _run_training(recipe: Recipe, run: Run, *, new: bool, group: Distributed, **
     """Train, and explain errors; the folder of a run that read no data is removed."""
     from flowgmm_cli.training.pipeline import train as train_run
 
-    resume = f"flowgmm train --resume {run.path}"
+    resume = f"flowgmm train --resume {quote(run.path)}"
     resume += "" if group.world_size == 1 else f" --processes {group.world_size}"
     try:
         return train_run(recipe, run, group=group, **work)
@@ -248,7 +249,7 @@ def _print_result(run: Run, result: TrainResult, *, as_json: bool) -> None:
             title=f"{run.path}: {metrics.n:,} test rows",
         )
     else:
-        output.print_text(str(run.path))
+        output.print_exact(str(run.path))
         output.note("no test rows, so nothing was tested")
     calibration = result.calibration
     origin = {
@@ -259,7 +260,7 @@ def _print_result(run: Run, result: TrainResult, *, as_json: bool) -> None:
     }[calibration.method]
     output.note(f"temperature {calibration.temperature:.2f}, label noise {calibration.noise:.1%} ({origin})")
     output.note(f"done in {format_duration(result.seconds)}")
-    output.note(f"next: flowgmm eval {run.path} --baselines")
+    output.note(f"next: flowgmm eval {quote(run.path)} --baselines")
 
 
 def _to_dict(run: Run, result: TrainResult) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from flowgmm_cli.errors import GateError, RunError, UsageError, did_you_mean
+from flowgmm_cli.messages import quote
 
 
 def split_arguments(
@@ -22,9 +23,11 @@ def split_arguments(
     if run is not None and rows is None and _is_input(run):
         run, rows = None, run
     if run is not None and _is_folder_without_run(Path(run).expanduser()):
-        raise RunError(f"{run} is a folder without a run", hint=f"if it holds rows: {flag} {run}")
+        raise RunError(f"{run} is a folder without a run", hint=f"if it holds rows: {flag} {quote(run)}")
     if rows is not None and data is not None:
-        raise UsageError(f"the rows are named twice: {rows} and {data}", hint=f"name one: {flag} {data}")
+        raise UsageError(
+            f"the rows are named twice: {rows} and {data}", hint=f"name one: {flag} {quote(data)}"
+        )
     return run, rows if data is None else data
 
 
@@ -60,7 +63,7 @@ def check_suffix(flag: str, file: Path | None, suffixes: Sequence[str], noun: st
     >>> check_suffix("--save", Path("r.html"), (".html", ".htm"), "a report is an HTML file")
     """
     if file is not None and file.suffix.lower() not in suffixes:
-        raise UsageError(f"{flag} {file}: {noun}", hint=f"{flag} {file.with_suffix(suffixes[0])}")
+        raise UsageError(f"{flag} {file}: {noun}", hint=f"{flag} {quote(file.with_suffix(suffixes[0]))}")
 
 
 def check_absent(target: Path, hint: str, *, force: bool) -> None:

@@ -30,7 +30,7 @@ from flowgmm_cli.data.sources.columns import (
     vectors,
 )
 from flowgmm_cli.errors import DataError
-from flowgmm_cli.messages import join_some, shorten
+from flowgmm_cli.messages import join_some, override, shorten
 
 Kind = Literal["numbers", "categories", "text", "vectors", "dates", "strings", "other", "empty"]
 Role = Literal["label", "input", "text", "id", "dropped"]
@@ -178,10 +178,10 @@ def _find_fault(
     if localised:
         reason = f"numbers with a decimal comma or with thousands separators, {first}"
         remedy = "set data.decimal and data.thousands to their marks, write them like 1000.50, or set "
-        remedy += f"data.categorical=[{profile.name}]"
+        remedy += override("data.categorical", profile.name)
         return replace(profile, kind="strings", role="dropped", reason=reason, remedy=remedy)
     reason = f"numbers except {count:,} cells, {first}"
-    remedy = f"correct these cells (empty means missing), or set data.categorical=[{profile.name}]"
+    remedy = f"correct these cells (empty means missing), or set {override('data.categorical', profile.name)}"
     if places == [0]:
         reason = f"{cell} in the first row and numbers below: units, or a second header line"
         remedy = "remove that line"
@@ -268,7 +268,7 @@ def input_columns(
         raise DataError(
             f"{table.where}: column `{first.name}` holds {first.reason}",
             details=[f"column `{other.name}` holds {other.reason}" for other in others],
-            hint=f"{first.remedy}, or leave the column out with data.drop=[{first.name}]",
+            hint=f"{first.remedy}, or leave the column out with {override('data.drop', first.name)}",
         )
     left_out: dict[tuple[str, Role], list[str]] = {}
     columns = []
@@ -283,7 +283,8 @@ def input_columns(
         if any(remark in profile.reason for remark in _NOTED):
             note(f"{table.where}: column `{profile.name}`: {profile.reason}")
     for (reason, role), dropped in left_out.items():
-        use = {"text": f"data.text={dropped[0]} reads them", "id": f"data.id={dropped[0]} names rows by it"}
+        words = {key: override(f"data.{key}", dropped[0], listed=False) for key in ("text", "id")}
+        use = {"text": f"{words['text']} reads them", "id": f"{words['id']} names rows by it"}
         listed = join_some((f"`{name}`" for name in dropped), len(dropped), _MAX_LISTED)
         keep = f"data.features=[{dropped[0]}, ...] makes it an input"
         note(f"{table.where}: left out {listed} ({reason}); {use[role] + ', ' if role in use else ''}{keep}")

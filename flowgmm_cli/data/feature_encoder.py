@@ -27,7 +27,7 @@ from flowgmm_cli.data.specs import DATE_PARTS, MissingPolicy
 from flowgmm_cli.data.statistics import ColumnStatistics
 from flowgmm_cli.errors import DataError, did_you_mean
 from flowgmm_cli.files import select_prefix
-from flowgmm_cli.messages import join_some, shorten, suggest_column
+from flowgmm_cli.messages import join_some, override, shorten, suggest_column
 
 _MAX_LISTED = 8
 
@@ -106,7 +106,7 @@ class FeatureEncoder:
                 remarks = list(_remarks(fitted, known, missing))
             for remark in remarks:
                 notes.setdefault(remark, []).append(column.name)
-        listed = [note.format(_join(names)) for note, names in notes.items()]
+        listed = [note.replace("{}", _join(names), 1) for note, names in notes.items()]
         if not encoders:
             raise DataError(
                 "no input column is left", details=listed, hint="check data.features and data.drop"
@@ -336,7 +336,7 @@ def _remarks(encoder: ColumnEncoder, statistics: ColumnStatistics, missing: Miss
     if isinstance(encoder, HashedColumn):
         yield (
             f"{{}}: many categories, hashed into {encoder.size} features; "
-            f"data.categorical=[{encoder.column.name}] gives each a feature of its own"
+            f"{override('data.categorical', encoder.column.name)} gives each a feature of its own"
         )
     cells = statistics.categories
     twice = sorted(cell for cell in cells if cell is not None and canonical(cell) in cells - {cell})

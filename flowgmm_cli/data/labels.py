@@ -26,7 +26,7 @@ from flowgmm_cli.data.sources.columns import (
     strings,
 )
 from flowgmm_cli.errors import DataError, UsageError
-from flowgmm_cli.messages import join_some
+from flowgmm_cli.messages import join_some, quote
 
 if TYPE_CHECKING:
     from flowgmm_cli.data.readers.table import Table
@@ -192,7 +192,7 @@ def find_label_column(table: Table, name: str | None) -> str:
     raise UsageError(
         f"{table.where}: several columns may be the class",
         details=[f"{name}: {_summarise(_counts(table, name))}" for name in candidates],
-        hint=f"name one of them, for instance --label {candidates[0]}",
+        hint=f"name one of them, for instance --label {quote(candidates[0])}",
     )
 
 

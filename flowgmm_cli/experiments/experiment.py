@@ -21,6 +21,7 @@ from flowgmm_cli.errors import FlowgmmError, RunError
 from flowgmm_cli.experiments.points import Point, SettingValue, missing_test_rows
 from flowgmm_cli.experiments.results import FLOWGMM, Result
 from flowgmm_cli.files import read_json, write_json
+from flowgmm_cli.messages import quote
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run, create_run, open_run
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt
@@ -178,7 +179,8 @@ class Experiment:
         return RunError(
             f"{self.folder} belongs to something other than this {kind} of {name}, so it cannot be resumed",
             details=details,
-            hint=f"choose another folder: --out {self.folder}-2; or repeat the arguments of the first call",
+            hint=f"choose another folder: --out {quote(f'{self.folder}-2')}; "
+            "or repeat the arguments of the first call",
         )
 
     def _describe_difference(self, key: str, stored: object) -> str:

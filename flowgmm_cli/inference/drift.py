@@ -14,10 +14,10 @@ import numpy as np
 from flowgmm_cli.api import Rows
 from flowgmm_cli.data.array_types import Floats
 from flowgmm_cli.data.dates import format_dates
-from flowgmm_cli.data.messages import join_some, list_some
 from flowgmm_cli.data.tensors import is_lazy
 from flowgmm_cli.inference.row_summary import decode_words, finite_rows, number_series, word_shares
 from flowgmm_cli.inference.scores import OODRule, RowWarning, Totals
+from flowgmm_cli.messages import join_some, list_some
 from flowgmm_cli.trained_model import TrainedModel
 
 SAMPLE_ROWS = 4096

@@ -17,6 +17,7 @@ from flowgmm_cli.evaluation.metrics import Evaluation, evaluate
 from flowgmm_cli.evaluation.predictions import collect_predictions
 from flowgmm_cli.inference.inputs import load_run_rows
 from flowgmm_cli.inference.scores import Scores
+from flowgmm_cli.messages import quote
 from flowgmm_cli.runs import Run
 from flowgmm_cli.trained_model import TrainedModel
 
@@ -114,7 +115,7 @@ def load_held_out(
     if not (run.path / "model.json").is_file():
         raise RunError(
             f"run {run.path} has no model yet; its status is {run.info().get('status')}",
-            hint=f"flowgmm train --resume {run.path}",
+            hint=f"flowgmm train --resume {quote(run.path)}",
         )
     trained = TrainedModel.load(run.path, context=context)
     rows = load_run_rows(run, trained, context, warn=warn, purpose="an evaluation")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shlex
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +23,7 @@ from flowgmm_cli.data.readers.row_errors import OnError
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.data.splits import SplitRows
 from flowgmm_cli.errors import DataError
+from flowgmm_cli.messages import quote
 from flowgmm_cli.runs import Run
 from flowgmm_cli.trained_model import TrainedModel
 
@@ -81,7 +81,7 @@ def _explain_missing_data(error: DataError, data: Component, folder: str | None,
         return DataError(
             f"{purpose} needs the data of the run; no such file: {missing[0]}",
             details=[f"it is looked for in {Path.cwd()}", f"the run was trained in {folder}"],
-            hint=f"cd {shlex.quote(folder)}, or give the recipe an absolute path",
+            hint=f"cd {quote(folder)}, or give the recipe an absolute path",
         )
     key = f"data.path: {path}" if path else f"data.use: {data.use}"
     return DataError(

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flowgmm_cli.data.messages import split_names
 from flowgmm_cli.errors import UsageError, did_you_mean
+from flowgmm_cli.messages import split_names
 from flowgmm_cli.trained_model import TrainedModel
 
 if TYPE_CHECKING:

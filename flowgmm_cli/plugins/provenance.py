@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flowgmm_cli.errors import PluginError
+from flowgmm_cli.messages import quote
 from flowgmm_cli.plugins.entry import CORE, Entry
 from flowgmm_cli.plugins.local import FLAG
 from flowgmm_cli.plugins.registry import Registry, registry
+
+# the names and versions of PEP 508 and PEP 440; a run's own words are not pasted into a shell
+_REQUIREMENT = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?(?:==[A-Za-z0-9.!+_-]+)?")
 
 Components = Iterable[Mapping[str, Any]]
 
@@ -92,12 +97,15 @@ def _missing_error(what: str, label: str, component: Mapping[str, Any], known: R
         return PluginError(
             f"{what} needs the {label} from the plugin module {path}, which is not loaded",
             details=known.problems,
-            hint=f"give it again: {FLAG} {path}",
+            hint=f"give it again: {FLAG} {quote(path)}",
         )
+    requirement = f"{package}=={version}" if version else str(package)
     installed = any(entry.package == package for entry in known.entries())
     reason = "which does not offer it any more" if installed else "which is not installed"
     return PluginError(
         f"{what} needs the {label} from {package}{f' {version}' if version else ''}, {reason}",
         details=known.problems,
-        hint=f"pip install {package}{f'=={version}' if version else ''}",
+        hint=f"pip install {requirement}"
+        if _REQUIREMENT.fullmatch(requirement)
+        else "this is not the name of a package, so ask for it where the run comes from",
     )

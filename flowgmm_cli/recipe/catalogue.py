@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowgmm_cli.errors import RecipeError, did_you_mean
+from flowgmm_cli.messages import quote
 
 if TYPE_CHECKING:  # shell completion needs the names only, and fast
     from flowgmm_cli.plugins.registry import Registry
@@ -79,7 +80,7 @@ def find_recipe(name_or_path: str, registry: Registry) -> Path:
     if path.is_dir():
         raise RecipeError(
             f"{name_or_path} is a folder, not a recipe",
-            hint=f"name the .yaml file in it; or, if it holds rows: flowgmm init {name_or_path}",
+            hint=f"name the .yaml file in it; or, if it holds rows: flowgmm init {quote(name_or_path)}",
         )
     # a short name that two plugins offer is ambiguous
     short = [recipe for recipe in recipes.values() if recipe.package and recipe.path.stem == name_or_path]

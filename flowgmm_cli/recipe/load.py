@@ -13,6 +13,7 @@ from typing import Any
 
 from flowgmm_cli.api import Component, DataConfig, Kind, ViewSpec
 from flowgmm_cli.errors import FlowgmmError, PluginError, RecipeError
+from flowgmm_cli.messages import quote
 from flowgmm_cli.plugins import registry as plugins
 from flowgmm_cli.plugins.provenance import package_names, require
 from flowgmm_cli.plugins.registry import Registry
@@ -284,7 +285,7 @@ def _read(text: str, name: str) -> Node:
     if not isinstance(root.value, dict):
         raise RecipeError(
             f"{name}:{root.mark.line}  a recipe is a mapping, not {describe(root.plain())}",
-            hint=f"if these are rows, `flowgmm init {name}` writes a recipe for them",
+            hint=f"if these are rows, `flowgmm init {quote(name)}` writes a recipe for them",
         )
     return root
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from flowgmm_cli.api import Column
 from flowgmm_cli.data.images.format import WHITE, image_shape
+from flowgmm_cli.messages import escape_controls
 from flowgmm_cli.report.text import shorten
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ def png(figure: Figure, *, dpi: int = 150) -> bytes:
 
 def svg(figure: Figure) -> bytes:
     """Encode a figure as SVG on white paper, with text as text and scatter plots as images of 130 dpi."""
-    return _encode(figure, format="svg", dpi=130, pad_inches=0.08, metadata={"Date": None})
+    data = _encode(figure, format="svg", dpi=130, pad_inches=0.08, metadata={"Date": None})
+    return escape_controls(data.decode(), keep="\n\t").encode()  # XML has no control characters
 
 
 def _encode(figure: Figure, **options: Any) -> bytes:

@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from flowgmm_cli import __version__
+from flowgmm_cli.messages import escape_controls
 from flowgmm_cli.report.figures import png, svg
 
 if TYPE_CHECKING:
@@ -123,9 +124,15 @@ def _mark_code(text: str) -> Markup:
     )
 
 
+def _show_controls(value: Any) -> Any:
+    """Show the control characters of a text or of markup; other values stay."""
+    return type(value)(escape_controls(value, keep="\n\t")) if isinstance(value, str) else value
+
+
 _ENVIRONMENT = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,
+    finalize=_show_controls,
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,

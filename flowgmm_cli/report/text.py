@@ -11,6 +11,7 @@ import numpy as np
 
 from flowgmm_cli.evaluation.metrics import ClassificationMetrics, Evaluation, Interval
 from flowgmm_cli.formatting import pluralise
+from flowgmm_cli.messages import escape_controls
 from flowgmm_cli.recipe.schema import Recipe
 
 _MAX_ENTRIES = 8  # of a vector that are written
@@ -47,7 +48,8 @@ def format_cell(value: Any, *, number: str = ".4g", max_letters: int = 160) -> s
 
 
 def shorten(name: str, max_letters: int = 18) -> str:
-    """Cut a name so that it fits beside an axis."""
+    """Cut a name so that it fits beside an axis, and show its control characters."""
+    name = escape_controls(name)
     return name if len(name) <= max_letters else f"{name[: max_letters - 1]}…"
 
 

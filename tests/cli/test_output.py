@@ -11,6 +11,8 @@ import pytest
 
 from flowgmm_cli.cli import output
 from flowgmm_cli.cli.progress import PlainProgress
+from flowgmm_cli.errors import DataError
+from flowgmm_cli.messages import escape_controls
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +60,38 @@ def test_a_table_on_a_terminal_fits_it(monkeypatch: pytest.MonkeyPatch) -> None:
     lines = re.sub(r"\x1b\[[0-9;]*m", "", stream.getvalue()).splitlines()
     assert max(len(line) for line in lines) <= 40
     assert any("[red]y" in line for line in lines)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_control_characters_are_shown(monkeypatch: pytest.MonkeyPatch, terminal: bool) -> None:
+    streams = {name: Terminal() if terminal else io.StringIO() for name in ("stdout", "stderr")}
+    for name, stream in streams.items():
+        monkeypatch.setattr(sys, name, stream)
+    for name, value in {"TERM": "xterm", "NO_COLOR": "1", "FLOWGMM_TRACEBACK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    bad, shown = "a\x1b]0;t\x07\r\nb\u202e", r"a\x1b]0;t\x07\r\nb\u202e"
+    error = DataError(bad, details=[bad], hint=bad)
+    with output.progress() as report:
+        report(0, 2, bad, bad)
+        report(2, 2, bad, bad)
+    output.print_table([bad], [[bad]], right=[bad], title=bad)
+    output.print_text(bad, bad)
+    output.note(bad)
+    output.warn(bad, [bad])
+    output.print_error(error)
+    output.print_bug(error)
+    output.print_traceback(error)
+    for name, count in {"stdout": 5, "stderr": 7}.items():
+        text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\r", "", streams[name].getvalue())  # rich's own
+        assert text.count(shown) >= count
+        assert escape_controls(text, keep="\n") == text
+
+
+def test_text_for_programs_is_exact_unless_a_terminal_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for stream, shown in ((io.StringIO(), "a\x1b[2J\n\tb\n"), (Terminal(), "a\\x1b[2J\n\tb\n")):
+        monkeypatch.setattr(sys, "stdout", stream)
+        output.print_exact("a\x1b[2J\n\tb")
+        assert stream.getvalue() == shown
 
 
 def test_quiet_silences_notes_but_no_warnings(capsys: pytest.CaptureFixture[str]) -> None:

@@ -99,6 +99,8 @@ def test_copy_keeps_comments_and_never_overwrites(flowgmm: Any, good: Path) -> N
 def test_copy_into_a_folder_and_nowhere(flowgmm: Any, good: Path) -> None:
     Path("sub").mkdir()
     assert flowgmm("recipes", "copy", "moons.yaml", "sub").out == f"{Path('sub', 'moons.yaml')}\n"
+    err = flowgmm("recipes", "copy", "moons.yaml", "sub/a b;c.yaml").err
+    assert err.endswith("next: flowgmm train 'sub/a b;c.yaml'\n")
     outcome = flowgmm("recipes", "copy", "moons.yaml", "missing/x.yaml", code=2)
     assert "cannot be written" in outcome.err
 

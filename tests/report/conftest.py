@@ -32,7 +32,7 @@ def train_run(folder: Path, name: str, *words: str) -> Run:
 @pytest.fixture(scope="session")
 def names() -> tuple[str, ...]:
     """The classes of the awkward runs."""
-    return "<script>alert(1)</script>", 'b & "c" $x$ | `d`', "漢字 ünï"
+    return "<script>alert(1)</script>", 'b & "c" $x$ | `d`', "漢字 ünï \x1b\u202e"
 
 
 @pytest.fixture(scope="session")

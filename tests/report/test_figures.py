@@ -16,6 +16,7 @@ from matplotlib.text import Text
 
 from flowgmm_cli.api import Column
 from flowgmm_cli.evaluation.metrics import ClassificationMetrics, classification_metrics, log_probabilities
+from flowgmm_cli.messages import escape_controls
 from flowgmm_cli.report.figures import (
     ImageRow,
     class_colours,
@@ -230,13 +231,13 @@ def test_a_figure_does_not_change_matplotlib_settings() -> None:
 
 
 def test_an_svg_keeps_text_as_text_and_rasterises_scatter_plots() -> None:
-    title = '"a" & <script> 漢字 $x$'
+    title = '"a" & <script> 漢字 $x$ \x1b\u202e'
     with figure_style():
         figure, axes = new_axes(3, 2, title, "5 $")
         axes.scatter([1, 2], [3, 4], rasterized=True)
     root = ElementTree.fromstring(svg(figure))
     namespace = "{http://www.w3.org/2000/svg}"
-    assert {title, "5 $"} <= {text.text for text in root.iter(f"{namespace}text")}
+    assert {escape_controls(title), "5 $"} <= {text.text for text in root.iter(f"{namespace}text")}
     (picture,) = root.iter(f"{namespace}image")
     assert str(picture.get("{http://www.w3.org/1999/xlink}href")).startswith("data:image/png;base64,")
     assert svg(figure) == svg(figure)

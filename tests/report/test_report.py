@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from flowgmm_cli.api import DataContext
+from flowgmm_cli.messages import escape_controls
 from flowgmm_cli.report.context import ReportContext
 from flowgmm_cli.report.page import Paragraph, Part, Plot, Section, Table, Unavailable
 from flowgmm_cli.report.report import SECTIONS, Report, write_report
@@ -112,7 +113,8 @@ def test_user_chosen_names_are_plain_text(report_page: WrittenReport, names: tup
         assert markup not in report_page.html
     text = " ".join(report_page.page.texts)
     for name in names:
-        assert name in text
+        assert escape_controls(name) in text
+    assert escape_controls(report_page.html, keep="\n") == report_page.html
 
 
 def test_the_report_has_every_section_and_every_figure_a_caption_and_a_file(

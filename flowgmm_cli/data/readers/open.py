@@ -21,6 +21,7 @@ from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.data.readers.table import ReadSettings, SeveralFiles, TableReader
 from flowgmm_cli.data.sources.columns import sort_naturally
 from flowgmm_cli.errors import DataError, UsageError, did_you_mean
+from flowgmm_cli.messages import quote
 
 Format = Literal["csv", "tsv", "parquet", "arrow", "jsonl", "npz", "npy", "idx", "txt"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -152,7 +153,7 @@ def open_table(
         from flowgmm_cli.data.images.encoded_images import list_files
 
         if place.is_dir() and list_files(place).images:
-            hint = f"it holds images: flowgmm train images data.path={path}"
+            hint = f"it holds images: flowgmm train images {quote(f'data.path={path}')}"
         raise DataError(error, hint=hint)
     readers = []
     for name in sort_naturally([str(file) for file in files]):

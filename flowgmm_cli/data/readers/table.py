@@ -26,7 +26,7 @@ from flowgmm_cli.data.readers.byte_source import FileStamp
 from flowgmm_cli.data.readers.row_errors import FaultyRows, OnError, RowError
 from flowgmm_cli.data.sources.columns import strings
 from flowgmm_cli.errors import DataError
-from flowgmm_cli.messages import suggest_column
+from flowgmm_cli.messages import override, suggest_column
 
 BATCH_ROWS = 8192
 """Default maximum number of rows in a batch."""
@@ -205,7 +205,7 @@ class Table:
             details=[f"columns: {', '.join(self.names)}"],
             hint=f"set {key} to one of these columns"
             if key.startswith("data.")
-            else f"add the column, or train without it: data.drop=[{name}]",
+            else f"add the column, or train without it: {override('data.drop', name)}",
         )
 
     def label_strings(self, name: str, *, key: str = "data.label") -> Strings:

@@ -33,6 +33,7 @@ from flowgmm_cli.data.sources.files import require_header
 from flowgmm_cli.data.specs import CsvConfig
 from flowgmm_cli.data.table_cache import TableCache
 from flowgmm_cli.errors import DataError, RecipeError
+from flowgmm_cli.messages import override
 
 _GIB = 2**30
 _HEAD_BATCHES = 8  # of a table that is read in chunks; its columns are inferred from these
@@ -232,7 +233,7 @@ class CsvSource:
         cells, errors = parse_cells(column, [table.column(part, key=key) for part in parts], parts)
         if errors:
             position = min(errors)
-            remedy = f"or leave the column out with data.drop=[{column.name}]"
+            remedy = f"or leave the column out with {override('data.drop', column.name)}"
             raise row_error(table.where, f"row {table.row_number(position)}", errors[position], remedy)
         return cells
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 from flowgmm_cli.data.array_types import Array, Bools
 from flowgmm_cli.errors import UsageError, did_you_mean
 from flowgmm_cli.files import atomic_write
+from flowgmm_cli.messages import quote
 
 Columns = Mapping[str, Array]
 FORMATS = ("csv", "tsv", "parquet", "jsonl", "npz")
@@ -95,7 +96,7 @@ def open_writer(where: str, *, format: str | None = None) -> Writer:
     format = find_format(where, format)
     path = None if where == "-" else Path(where)
     if path is not None and path.is_dir():
-        raise UsageError(f"{where} is a folder", hint=f"name a file in it, such as {path / 'out.csv'}")
+        raise UsageError(f"{where} is a folder", hint=f"name a file in it, such as {quote(path / 'out.csv')}")
     if format in ("parquet", "npz"):
         if path is None and sys.stdout.isatty():
             raise UsageError(
@@ -159,7 +160,7 @@ def _open(path: Path | None) -> Iterator[BinaryIO]:
     folder = file.parent
     if not folder.is_dir():
         raise UsageError(
-            f"{path} cannot be written: there is no folder {folder}", hint=f"mkdir -p '{folder}'"
+            f"{path} cannot be written: there is no folder {folder}", hint=f"mkdir -p {quote(folder)}"
         )
     with ExitStack() as stack:
         try:
