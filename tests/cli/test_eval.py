@@ -184,7 +184,7 @@ def second(run: Path) -> Path:
     shutil.copytree(run, other)
     info = read_json(other / "run.json")
     (other / "run.json").write_text(
-        json.dumps({**info, "created": "2999-01-01T00:00:00.000+00:00"}), encoding="utf-8"
+        json.dumps({**info, "ended": "2999-01-01T00:00:00.000+00:00"}), encoding="utf-8"
     )
     return other
 
