@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from flowgmm_cli.errors import RecipeError, RunError, did_you_mean
+from flowgmm_cli.errors import FlowgmmError, RecipeError, RunError, did_you_mean
 from flowgmm_cli.files import load_json, temporary_path, write_json, write_text
 from flowgmm_cli.messages import quote
 from flowgmm_cli.processes import is_alive, lock_file
@@ -243,7 +243,7 @@ def _describe_state(run: Run, status: str) -> str:
     if not lines:
         return status
     step, epoch, total = lines[-1]["step"], float(lines[-1].get("epoch") or 0.0), ""
-    with contextlib.suppress(RunError, ZeroDivisionError):
+    with contextlib.suppress(FlowgmmError, ZeroDivisionError):
         train = run.recipe().train
         steps = round(step / epoch * train.epochs)
         total = f" of {min(steps, train.max_steps or steps):,}"

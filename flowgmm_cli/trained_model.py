@@ -22,13 +22,14 @@ from flowgmm_cli.flows.multiscale import FlatFlow, latent_sizes
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.mixture.init import InitialMeans
 from flowgmm_cli.model import Ensemble, FlowMixture, Model
-from flowgmm_cli.plugins.provenance import qualify, require
+from flowgmm_cli.plugins.provenance import drop_unusable_regularisers, qualify, require
 from flowgmm_cli.plugins.registry import build, provenance, registry
 from flowgmm_cli.recipe.load import parse_resolved, vary
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.scores.detector import Detector
 
 FORMAT = "flowgmm/model/1"
+_MODEL_KEYS = ("flow", "prior")  # sections of the recipe that the weights depend on
 _CHUNK_ROWS = 4096
 _CHUNK_ENTRIES = 2**20
 
@@ -166,10 +167,12 @@ class TrainedModel:
     def _from_state(
         cls, values: dict[str, Any], tensors: dict[str, Tensor], folder: Path, context: DataContext
     ) -> TrainedModel:
-        components = values["components"]
-        for warning in require(components, what=f"the model in {folder}"):
+        components, what = values["components"], f"the model in {folder}"
+        needed = [component for component in components if component.get("kind") != "regulariser"]
+        plain, warnings = drop_unusable_regularisers(qualify(values["recipe"], components), what=what)
+        for warning in (*require(needed, what=what), *warnings):
             context.note(f"warning: {warning}")
-        recipe = parse_resolved(qualify(values["recipe"], components), str(folder / "model.json"))
+        recipe = parse_resolved(plain, str(folder / "model.json"))
         class_names = tuple(values["class_names"])
         arrays = {name: value.numpy() for name, value in select_prefix("preprocessor.", tensors).items()}
         preprocessor = Preprocessor.from_state(
@@ -216,7 +219,9 @@ def build_model(
     """Build the model of a recipe with initial weights, to load trained ones into."""
     models = []
     for member in members:
-        varied = vary(recipe, member.changes) if member.changes else recipe
+        # a change of a regulariser that is not installed any more does not matter
+        changes = {key: value for key, value in member.changes.items() if key.split(".")[0] in _MODEL_KEYS}
+        varied = vary(recipe, changes) if changes else recipe
         flow = build_flow(varied.flow, shape, torch.Generator().manual_seed(0))
         models.append(FlowMixture(flow, build_mixture(varied.prior, flow, shape, classes=classes)))
     return models[0] if len(models) == 1 else Ensemble(models)

@@ -53,6 +53,26 @@ def require(components: Components, *, what: str, known: Registry | None = None)
     return list(warnings)
 
 
+def drop_unusable_regularisers(
+    values: Mapping[str, Any], *, what: str, known: Registry | None = None
+) -> tuple[dict[str, Any], list[str]]:
+    """Return plain recipe values without the regularisers that cannot be used, and a warning for each.
+
+    Only training needs regularisers. Candidates of a search may change them, so the search goes with them.
+    """
+    known, usable, warnings = known or registry(), [], []
+    for item in values.get("regularisers") or ():
+        try:
+            known.find("regulariser", str(item["use"]))
+        except PluginError as error:
+            warnings.append(f"{what} is used without the regulariser `{item['use']}`: {error.message}")
+        else:
+            usable.append(item)
+    if not warnings:
+        return dict(values), []
+    return {**values, "regularisers": usable, "search": None}, warnings
+
+
 def qualify(values: Any, components: Components) -> Any:
     """Replace the names of plugins' components in plain recipe values; see `package_names`."""
     names = package_names(components)

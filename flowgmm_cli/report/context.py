@@ -7,7 +7,7 @@ Model and rows are loaded when a section first needs them. A property whose data
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Rows, ScoreInputs
-from flowgmm_cli.errors import DataError, FlowgmmError, RunError
+from flowgmm_cli.errors import DataError, FlowgmmError, PluginError, RunError
 from flowgmm_cli.evaluation.evaluation_file import load_evaluation
 from flowgmm_cli.evaluation.metrics import Evaluation
 from flowgmm_cli.files import read_json
@@ -81,8 +81,13 @@ class ReportContext:
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The resolved recipe."""
-        return self.run.recipe()
+        """The resolved recipe; without regularisers that cannot be used if the model can."""
+        try:
+            return self.run.recipe()
+        except PluginError:
+            with suppress(UnavailableError):
+                return self.trained.recipe
+            raise
 
     @cached_property
     def evaluation(self) -> Evaluation | None:

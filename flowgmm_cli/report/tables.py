@@ -173,7 +173,7 @@ def settings_section(context: ReportContext) -> Iterator[Part]:
     recipe = context.run.path / "recipe.yaml"
     if recipe.is_file():
         yield Code(recipe.read_text(encoding="utf-8", errors="replace"), "the recipe as given")
-    yield Code(context.recipe.to_yaml(), "every setting, defaults included")
+    yield Code((context.run.path / "resolved.yaml").read_text("utf-8"), "every setting, defaults included")
 
 
 def search_section(context: ReportContext) -> Iterator[Part]:

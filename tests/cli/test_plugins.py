@@ -5,6 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from own_files import SHORT, numbers, save
+
+from flowgmm_cli.plugins.registry import registry
 
 SPEC = """
 from flowgmm_cli.api import Config, Field, FlowSpec
@@ -267,3 +270,21 @@ class Gini:
         p = (batch.student["strong"].class_log_prob / batch.temperature).softmax(1)
         return {{"gini": ((1 - p.square().sum(1)).sum() / max(1, len(p))){tail}}}
 """
+
+
+def test_a_run_is_used_without_its_regulariser_and_resumed_with_it(
+    flowgmm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save("t.csv", numbers(60, labelled=40))
+    words = [*SHORT[:-1], "data.path=t.csv", "data.label=label", "regularisers=[{use: gini}]"]
+    words += ["search={candidates: {light: {regularisers.0.weight: 0.5}}, folds: 2, keep: 1}"]
+    flowgmm("train", "csv", *words, "--plugin-module", str(_gini(tmp_path, "")))
+    (tmp_path / "gini.py").unlink()
+    registry.cache_clear()
+    monkeypatch.setenv("FLOWGMM_PLUGIN_MODULES", "")
+    for line in ("predict t.csv", "eval", "sample", "ood t.csv", "embed t.csv", "check", "report"):
+        outcome = flowgmm(*line.split())
+        assert "is used without the regulariser `gini-py/gini`" in outcome.err, line
+    assert "gini" in next(Path("runs").glob("csv/2*/report.html")).read_text("utf-8")
+    assert "regulariser `gini`" in flowgmm("train", "--resume", "runs/latest", code=4).err
