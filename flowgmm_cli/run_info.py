@@ -87,6 +87,7 @@ class RunInfo(_Object):
     calibration: _Calibration | None = None
     ood: _Ood | None = None
     test: dict[str, float | None] | None = None
+    cross_fitted: dict[str, float | None] | None = None
 
 
 def read_info(file: Path) -> dict[str, Any]:

@@ -46,7 +46,8 @@ class Run:
     `metrics.jsonl`         one line per logged step
     `checkpoints/`          `last` and `best` (safetensors) and the fitted preprocessor
     `model.safetensors`     weights for inference, with `model.json`
-    `eval/`                 results of evaluations, and predictions of each row (npz)
+    `eval/`                 results of evaluations, and predictions of each row (npz): `cross_fitted.npz`
+                            has labelled training rows, predicted by models that have not seen their label
     `MODEL_CARD.md`         description of the model, its quality and its use
     `report.html`           the report, with its figures as PNG files in `report/`
     `search.json`           results of the search, if the recipe has one, with `search.safetensors`

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from flowgmm_cli.evaluation.metrics import Evaluation
     from flowgmm_cli.runs import Run
 
+_ROWS = {"test": "test", "val": "val", "cross_fitted": "cross-fitted"}
 GATES = ("accuracy", "balanced_accuracy", "macro_f1")
 
 
@@ -138,7 +139,7 @@ def _evaluate_file(session: Session, data: str, data_format: str | None) -> tupl
 
 def _print_methods(run: str, result: Evaluation) -> None:
     metrics = result.classification
-    kind = result.split if result.split in ("test", "val") else "labelled"
+    kind = _ROWS.get(result.split, "labelled")
     interval = metrics.intervals["accuracy"]
     baselines = sorted(result.baselines.items(), key=lambda item: -item[1].accuracy)
     methods: list[tuple[str, Any]] = [("flowgmm", metrics), *baselines]
@@ -182,7 +183,8 @@ def _print_calibration(result: Evaluation) -> None:
         f"{metrics.adaptive_ece:.4f} with bins of equal mass",
     )
     bits = f", {result.bits_per_dim:.3f} bits/dim" if result.bits_per_dim is not None else ""
-    output.note(f"density: mean -log p(x) = {result.density_nll:.3f} nats per row{bits}")
+    if result.density_nll is not None:
+        output.note(f"density: mean -log p(x) = {result.density_nll:.3f} nats per row{bits}")
 
 
 def _print_scores(ood: dict[str, Any] | None) -> None:

@@ -264,6 +264,7 @@ def _print_result(run: Run, result: TrainResult, *, as_json: bool) -> None:
 
 
 def _to_dict(run: Run, result: TrainResult) -> dict[str, Any]:
+    values = result.results.to_dict(str(run.path)) if result.results else None
     return {
         "schema": SCHEMA,
         "run": str(run.path),
@@ -272,6 +273,7 @@ def _to_dict(run: Run, result: TrainResult) -> dict[str, Any]:
         "epochs": result.first.epochs,
         "best": {"metric": result.first.metric, "value": result.first.progress.best},
         "test": result.test.metrics() if result.test else None,
+        "cross_fitted": values["cross_fitted"] if values else None,
         "calibration": result.calibration.to_dict(),
         "search": result.search.summary() if result.search else None,
     }

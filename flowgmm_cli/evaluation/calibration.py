@@ -141,6 +141,18 @@ def fit_class_bias(
     return float(start * np.exp(-values[0])), values[1:]
 
 
+def temper_log_joint(log_joint: FloatArray, temperature: float, noise: float) -> npt.NDArray[np.float64]:
+    r"""Compute calibrated log-probabilities `(N, K)`, as `flowgmm_cli.model.Model.log_posterior` does.
+
+    .. math:: \log\big((1 - \epsilon) \, \mathrm{softmax}_k(\log p(x, k) / T) + \epsilon / K\big)
+    """
+    from scipy.special import log_softmax
+
+    log_p = log_softmax(np.asarray(log_joint, dtype=np.float64) / temperature, axis=1)
+    uniform = np.log(noise / log_p.shape[1]) if noise else -np.inf
+    return np.asarray(np.logaddexp(log_p + np.log1p(-noise), uniform))
+
+
 def margin_scale(log_joint: FloatArray) -> float:
     """Return the scale of log-odds: the 95 % quantile of largest minus second largest in `(N, K)`.
 

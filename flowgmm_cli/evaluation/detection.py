@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from flowgmm_cli.evaluation.metrics import LEVEL, Interval, percentile_interval, wilson_interval
+from flowgmm_cli.evaluation.intervals import LEVEL, Interval, percentile_interval, wilson_interval
 
 MAX_BINS = 2000  # distinct scores in a bootstrap: its cost does not grow with the number of rows
 _BATCH_RESAMPLES = 100  # resamples in memory at a time

@@ -1,4 +1,4 @@
-"""`eval/<split>.json` of a run: the results of its evaluations, which are merged."""
+"""`eval/` of a run: the results of its evaluations, which are merged, and its cross-fitted predictions."""
 
 from __future__ import annotations
 
@@ -8,9 +8,26 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flowgmm_cli.errors import RunError
-from flowgmm_cli.evaluation.metrics import Evaluation
+from flowgmm_cli.evaluation.metrics import CrossFitted, Evaluation, classification_metrics
+from flowgmm_cli.evaluation.predictions import CrossFittedPredictions
 from flowgmm_cli.files import read_json, write_json
 from flowgmm_cli.runs import Run
+
+CROSS_FITTED = "cross_fitted"
+"""Split of an evaluation of cross-fitted rows."""
+
+
+def cross_fitted_file(run: Run) -> Path:
+    """Return the file of the cross-fitted predictions, which may be missing."""
+    return run.path / "eval" / f"{CROSS_FITTED}.npz"
+
+
+def evaluate_cross_fitted(predictions: CrossFittedPredictions, labelled: int) -> Evaluation:
+    """Evaluate the labelled rows that a training held out, of `labelled` rows in all."""
+    metrics = classification_metrics(
+        predictions.log_probabilities, predictions.labels, predictions.class_names
+    )
+    return Evaluation(CROSS_FITTED, metrics, None, cross_fitted=CrossFitted.summarise(metrics, labelled))
 
 
 def save_evaluation(
@@ -34,6 +51,20 @@ def save_evaluation(
             warn(f"the {changed} has changed since the baselines were fitted, so their results are dropped")
     write_json(path, evaluation.to_dict(str(run.path)))
     return evaluation
+
+
+def load_cross_fitted(run: Run) -> Evaluation | None:
+    """Evaluate the stored cross-fitted predictions of a run; None without any."""
+    predictions = CrossFittedPredictions.load(cross_fitted_file(run))
+    labelled = int((run.info().get("rows") or {}).get("labelled", 0))
+    return None if predictions is None else evaluate_cross_fitted(predictions, labelled)
+
+
+def load_results(run: Run) -> Evaluation | None:
+    """Read the results on test rows, or on cross-fitted rows of a run without test rows."""
+    return load_evaluation(run.path / "eval" / "test.json") or load_evaluation(
+        run.path / "eval" / f"{CROSS_FITTED}.json"
+    )
 
 
 def load_evaluation(path: Path) -> Evaluation | None:

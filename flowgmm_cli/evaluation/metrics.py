@@ -12,6 +12,7 @@ import numpy.typing as npt
 from pydantic import TypeAdapter
 
 from flowgmm_cli.evaluation.calibration import ReliabilityBin, calibration_error, reliability_table
+from flowgmm_cli.evaluation.intervals import Interval, percentile_interval, wilson_interval
 
 FloatArray = npt.NDArray[np.floating[Any]]
 Floats = npt.NDArray[np.float64]
@@ -22,36 +23,7 @@ METRICS = (
     "accuracy", "balanced_accuracy", "macro_f1", "nll", "brier", "bits_per_dim", "density_nll", "ece",
     "adaptive_ece",
 )  # fmt: skip
-LEVEL = 0.95  # coverage of all confidence intervals
 _RESAMPLES = 1000  # bootstrap draws behind the intervals of balanced accuracy and macro-F1
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A confidence interval."""
-
-    low: float
-    high: float
-    level: float = LEVEL  # coverage
-
-
-def wilson_interval(successes: int, n: int) -> Interval:
-    """Compute Wilson's score interval (1927) for a share, sound for small `n` and shares near 0 and 1.
-
-    >>> interval = wilson_interval(8, 10)
-    >>> round(interval.low, 3), round(interval.high, 3)
-    (0.49, 0.943)
-    """
-    from scipy.stats import binomtest
-
-    interval = binomtest(successes, n).proportion_ci(LEVEL, method="wilson")
-    return Interval(float(interval.low), float(interval.high))
-
-
-def percentile_interval(values: FloatArray) -> Interval:
-    """Return the central share of bootstrap `values` (Efron, 1979)."""
-    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(low), float(high))
 
 
 @dataclass(frozen=True)
@@ -190,14 +162,32 @@ class BaselineResult:
 
 
 @dataclass(frozen=True)
+class CrossFitted:
+    """Metrics of labelled training rows, each predicted by a model that has not seen its label."""
+
+    n: int
+    left_out: int  # labelled rows that cannot be held out: each is the only row of its class
+    metrics: Mapping[str, float]  # those of `ClassificationMetrics`, by name
+    intervals: Mapping[str, Interval]  # their confidence intervals
+
+    @classmethod
+    def summarise(cls, classification: ClassificationMetrics, labelled: int) -> CrossFitted:
+        """Summarise the metrics of these rows, out of all `labelled` rows."""
+        n, values = classification.n, vars(classification)
+        metrics = {name: float(values[name]) for name in METRICS if name in values}
+        return cls(n, labelled - n, metrics, classification.intervals)
+
+
+@dataclass(frozen=True)
 class Evaluation:
-    """Results of a model on a split."""
+    """Results of a model on a split, or on cross-fitted rows."""
 
     split: str
     classification: ClassificationMetrics  # of the calibrated probabilities
-    density_nll: float  # mean `-log p(x)` in nats per row
+    density_nll: float | None  # mean `-log p(x)` in nats per row; None for cross-fitted rows
     baselines: Mapping[str, BaselineResult] = field(default_factory=dict)  # on the same rows, by name
     bits_per_dim: float | None = None  # density_nll in bits per pixel; None if rows are not discrete pixels
+    cross_fitted: CrossFitted | None = None  # None if no label was held out in training
     basis: Mapping[str, str] = field(default_factory=dict)  # digests of the rows, `data`, and of the `model`
 
     def metrics(self) -> dict[str, float | None]:
@@ -216,6 +206,7 @@ class Evaluation:
             "metrics": self.metrics(),
             **{name: details[name] for name in ("intervals", "per_class", "confusion", "reliability")},
             "baselines": {name: asdict(result) for name, result in self.baselines.items()},
+            "cross_fitted": None if self.cross_fitted is None else asdict(self.cross_fitted),
             "basis": dict(self.basis),
         }
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
-from flowgmm_cli.api import DataContext
+from flowgmm_cli.api import DataContext, Rows
 from flowgmm_cli.baselines.run import run_baselines
 from flowgmm_cli.data.splits import SplitRows
-from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.errors import DataError, RunError
-from flowgmm_cli.evaluation.evaluation_file import save_evaluation
-from flowgmm_cli.evaluation.metrics import Evaluation, evaluate
+from flowgmm_cli.evaluation.evaluation_file import CROSS_FITTED, load_cross_fitted, save_evaluation
+from flowgmm_cli.evaluation.metrics import BaselineResult, Evaluation, evaluate
 from flowgmm_cli.evaluation.predictions import collect_predictions
 from flowgmm_cli.inference.inputs import load_run_rows
 from flowgmm_cli.inference.scores import Scores
@@ -40,34 +40,58 @@ def evaluate_run(
     earlier evaluation are kept. `warn` is called if the data has changed since the training, and for a
     baseline of a plugin that fails.
 
+    A run without test rows is evaluated on its cross-fitted rows; the split of the result says so.
+
     Raises:
         RunError: the run has no model.
         DataError: the data is missing, or the split has no labels.
     """
-    trained, rows, held_out = load_held_out(run, split=split, context=context, warn=warn)
-    labels, outputs = held_out.labels.numpy(), trained.encode_rows(held_out)
-    log_probabilities = outputs.log_posterior.numpy()
-    baselines = None
+    cross_fitted = load_cross_fitted(run)
+    trained, rows = load_model_and_rows(run, context, warn=warn)
+    if split == "test" and rows.test is None and cross_fitted is not None:
+        result = cross_fitted
+    else:
+        result = _evaluate_split(run, trained, rows, split, context)
+        summary = cross_fitted.cross_fitted if cross_fitted else None
+        result = dataclasses.replace(result, cross_fitted=summary)
     if with_baselines:
-        train = trained.preprocessor.apply(rows.train, context)
-        baselines = run_baselines(
-            train.x.numpy(),
-            train.labels.numpy(),
-            held_out.x.numpy()[labels >= 0],
-            labels[labels >= 0],
-            seed=trained.recipe.run.seed,
-            progress=progress,
-            warn=warn,
-        )
-    chosen = rows.test if split == "test" else rows.val
-    if chosen is not None:
-        stored = collect_predictions(chosen, rows.columns, log_probabilities, trained.class_names)
-        stored.save(run.path / "eval" / f"{split}.npz")
-    density, pixels = outputs.log_density.numpy(), trained.preprocessor.pixels
-    result = evaluate(
-        split, log_probabilities, density, labels, trained.class_names, baselines, pixels=pixels
-    )
+        work: dict[str, Any] = {"context": context, "progress": progress, "warn": warn}
+        baselines = _run_baselines(trained, rows, result.split, **work)
+        result = dataclasses.replace(result, baselines=baselines)
     return save_evaluation(run, result, fingerprint=rows.fingerprint, warn=warn)
+
+
+def _evaluate_split(
+    run: Run, trained: TrainedModel, rows: SplitRows, split: str, context: DataContext
+) -> Evaluation:
+    chosen = select_split(rows, split)
+    held_out = trained.preprocessor.apply(chosen, context)
+    outputs, names, pixels = trained.encode_rows(held_out), trained.class_names, trained.preprocessor.pixels
+    log_p, log_density = outputs.log_posterior.numpy(), outputs.log_density.numpy()
+    collect_predictions(chosen, rows.columns, log_p, names).save(run.path / "eval" / f"{split}.npz")
+    return evaluate(split, log_p, log_density, held_out.labels.numpy(), names, pixels=pixels)
+
+
+def _run_baselines(
+    trained: TrainedModel,
+    rows: SplitRows,
+    split: str,
+    context: DataContext,
+    progress: Callable[[int, int, str], None] | None,
+    warn: Callable[[str], None],
+) -> Mapping[str, BaselineResult]:
+    train = trained.preprocessor.apply(rows.train, context)
+    held_out = trained.preprocessor.apply(select_split(rows, split), context)
+    known = held_out.labels.numpy() >= 0
+    return run_baselines(
+        train.x.numpy(),
+        train.labels.numpy(),
+        held_out.x.numpy()[known],
+        held_out.labels.numpy()[known],
+        seed=trained.recipe.run.seed,
+        progress=progress,
+        warn=warn,
+    )
 
 
 def evaluate_scores(scores: Scores, name: str, *, pixels: int | None = None) -> Evaluation:
@@ -105,12 +129,14 @@ def evaluate_scores(scores: Scores, name: str, *, pixels: int | None = None) -> 
     return dataclasses.replace(result, classification=dataclasses.replace(result.classification, nll=nll))
 
 
-def load_held_out(
-    run: Run, *, split: str, context: DataContext, warn: Callable[[str], None] = lambda text: None
-) -> tuple[TrainedModel, SplitRows, Tensors]:
-    """Load a finished run's model, all its rows, and the preprocessed `test` or `val` rows.
+def load_model_and_rows(
+    run: Run, context: DataContext, *, warn: Callable[[str], None] = lambda text: None
+) -> tuple[TrainedModel, SplitRows]:
+    """Load a finished run's model and all its rows; `warn` is called if these have changed.
 
-    Arguments and errors are those of `evaluate_run`.
+    Raises:
+        RunError: the run has no model.
+        DataError: the data is missing, or its classes are others.
     """
     if not (run.path / "model.json").is_file():
         raise RunError(
@@ -124,10 +150,17 @@ def load_held_out(
             "the classes of the data are no longer those of the model",
             details=[f"data: {', '.join(rows.class_names)}", f"model: {', '.join(trained.class_names)}"],
         )
+    return trained, rows
+
+
+def select_split(rows: SplitRows, split: str) -> Rows:
+    """Return the rows of an evaluation. Raises `DataError` if the split has no labels."""
+    if split == CROSS_FITTED:
+        return rows.train.take(rows.train.labels >= 0)
     chosen = rows.test if split == "test" else rows.val
     if chosen is None or not (chosen.labels >= 0).any():
         raise DataError(
             f"this run has no labelled {split} rows",
             hint="data.split.test makes a test split; data.split.val_labels uses labels of the held-out rows",
         )
-    return trained, rows, trained.preprocessor.apply(chosen, context)
+    return chosen

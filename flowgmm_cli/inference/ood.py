@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowgmm_cli.evaluation.detection import DetectionMetrics, detection_intervals, detection_metrics
-from flowgmm_cli.evaluation.metrics import Interval
+from flowgmm_cli.evaluation.intervals import Interval
 from flowgmm_cli.inference.drift import Drift
 from flowgmm_cli.inference.scores import OODRule, RowWarning, Scores, Totals
 from flowgmm_cli.scores.detector import Detector

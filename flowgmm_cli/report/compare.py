@@ -10,14 +10,13 @@ from typing import Any, Literal
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.errors import RecipeError, RunError
-from flowgmm_cli.evaluation.predictions import (
+from flowgmm_cli.evaluation.intervals import (
     Difference,
-    StoredPredictions,
     compare_accuracies,
     compare_independent_accuracies,
     compare_means,
-    match_rows,
 )
+from flowgmm_cli.evaluation.predictions import StoredPredictions, match_rows
 from flowgmm_cli.files import write_text
 from flowgmm_cli.recipe.node import format_path
 from flowgmm_cli.recipe.yaml import read_yaml

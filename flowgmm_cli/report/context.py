@@ -16,7 +16,7 @@ import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Rows, ScoreInputs
 from flowgmm_cli.errors import DataError, FlowgmmError, PluginError, RunError
-from flowgmm_cli.evaluation.evaluation_file import load_evaluation
+from flowgmm_cli.evaluation.evaluation_file import load_results
 from flowgmm_cli.evaluation.metrics import Evaluation
 from flowgmm_cli.files import read_json
 from flowgmm_cli.recipe.schema import Recipe
@@ -91,8 +91,8 @@ class ReportContext:
 
     @cached_property
     def evaluation(self) -> Evaluation | None:
-        """The stored results on test rows; None if there are no such results, or the file is damaged."""
-        return load_evaluation(self.run.path / "eval" / "test.json")
+        """The stored results, on test rows if there are any; None if they are missing or damaged."""
+        return load_results(self.run)
 
     def require_evaluation(self) -> Evaluation:
         """Return the results on test rows. Raises `UnavailableError` without test results."""

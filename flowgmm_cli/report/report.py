@@ -11,7 +11,7 @@ from flowgmm_cli.api import DataContext
 from flowgmm_cli.errors import FlowgmmError
 from flowgmm_cli.evaluation.metrics import Evaluation
 from flowgmm_cli.files import write_bytes, write_text
-from flowgmm_cli.inference.evaluate_run import load_held_out
+from flowgmm_cli.inference.evaluate_run import load_model_and_rows, select_split
 from flowgmm_cli.report import galleries, latent, learning_curves, ood, predictions, samples, tables
 from flowgmm_cli.report.context import ReportContext, UnavailableError
 from flowgmm_cli.report.figures import png
@@ -120,7 +120,8 @@ def write_plots(run: Run, evaluation: Evaluation, *, context: DataContext) -> li
     Raises:
         DataError: the data cannot be read any more.
     """
-    trained, rows, held_out = load_held_out(run, split=evaluation.split, context=context)
+    trained, rows = load_model_and_rows(run, context)
+    held_out = trained.preprocessor.apply(select_split(rows, evaluation.split), context)
     figures: dict[str, Figure] = {
         "reliability": predictions.reliability_figure(evaluation.classification),
         "confusion": predictions.confusion_figure(evaluation.classification),

@@ -6,7 +6,8 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from flowgmm_cli.evaluation.metrics import BaselineResult, ClassificationMetrics, Evaluation, wilson_interval
+from flowgmm_cli.evaluation.intervals import wilson_interval
+from flowgmm_cli.evaluation.metrics import BaselineResult, ClassificationMetrics, Evaluation
 from flowgmm_cli.formatting import pluralise
 from flowgmm_cli.report import text
 from flowgmm_cli.report.context import ReportContext, UnavailableError

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from flowgmm_cli.evaluation.metrics import ClassificationMetrics, Evaluation, Interval
+from flowgmm_cli.evaluation.intervals import Interval
+from flowgmm_cli.evaluation.metrics import ClassificationMetrics, Evaluation
 from flowgmm_cli.formatting import pluralise
 from flowgmm_cli.messages import escape_controls
 from flowgmm_cli.recipe.schema import Recipe

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -23,45 +23,26 @@ from flowgmm_cli.evaluation.calibration import (
     fit_temperature,
     fit_temperature_and_noise,
     margin_scale,
+    temper_log_joint,
 )
-from flowgmm_cli.evaluation.cross_validation import assign_folds
+from flowgmm_cli.evaluation.metrics import nll
 from flowgmm_cli.model import Model
 from flowgmm_cli.recipe.schema import CalibrationConfig
-from flowgmm_cli.seeds import derive_seed
+from flowgmm_cli.training.out_of_fold import (
+    Encode,
+    Fold,
+    Labels,
+    LogJoint,
+    OutOfFold,
+    collect_out_of_fold,
+    log_joint,
+    sample_unlabelled,
+    split_labelled,
+)
 
-Labels = npt.NDArray[np.int64]
-LogJoint = npt.NDArray[np.float64]  # class log-densities
-Encode = Callable[[Model, npt.NDArray[np.intp]], Latents]  # training rows at some positions
 Method = Literal["val", "cross_fit", "training", "none"]
-_MAX_SAMPLE_ROWS = 2000
+_UNSTORED = ("likelihoods", "out_of_fold")
 _MIN_LABELS = 10  # held-out labels for a fitted temperature; with fewer that of the objective is better
-
-
-@dataclass(frozen=True)
-class Fold:
-    """Labels that a training may use, `(N,)`, -1 for all others, and positions of the rows it predicts."""
-
-    visible: Labels
-    held_out: npt.NDArray[np.intp]
-
-
-def split_labelled(labels: Labels, folds: int, *, seed: int) -> list[Fold]:
-    """Split the labelled rows into stratified folds.
-
-    The only row of its class is never held out, so that every fold has all classes. There are fewer folds if
-    no class has so many rows, and none if every class has a single row.
-    """
-    rows = np.flatnonzero(labels >= 0)
-    counts = np.bincount(labels[rows])
-    movable = rows[counts[labels[rows]] > 1]
-    number = assign_folds(labels[movable], folds, rng=np.random.default_rng(derive_seed(seed, "folds")))
-    result = []
-    for index in range(number.max(initial=-1) + 1):
-        held_out = movable[number == index]
-        visible = labels.copy()
-        visible[held_out] = -1
-        result.append(Fold(visible, held_out))
-    return result
 
 
 @dataclass(frozen=True)
@@ -89,6 +70,7 @@ class Calibration:
         nll: mean -log p of these labels under the calibrated predictions, in nats; None without any.
         frequency_nll: the same under the frequencies of the classes among them, which read no column.
         likelihoods: likelihoods of the classes, for estimates of class weights; None if nothing was fitted.
+        out_of_fold: predictions of the folds that were trained for it or given; None without any.
     """
 
     temperature: float
@@ -99,6 +81,7 @@ class Calibration:
     nll: float | None = None
     frequency_nll: float | None = None
     likelihoods: Likelihoods | None = None
+    out_of_fold: OutOfFold | None = field(default=None, compare=False)
 
     @property
     def informative(self) -> bool:
@@ -112,22 +95,7 @@ class Calibration:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {name: value for name, value in vars(self).items() if name != "likelihoods"}
-
-
-@dataclass(frozen=True)
-class OutOfFold:
-    """Class log-densities of rows whose labels a model has not seen.
-
-    Attributes:
-        log_joint: of labelled rows, `(n, K)`, each under the model of its fold.
-        labels: true classes `(n,)`.
-        unlabelled: of the same unlabelled rows under every model, `(models, m, K)`; m may be 0.
-    """
-
-    log_joint: LogJoint
-    labels: Labels
-    unlabelled: LogJoint
+        return {name: value for name, value in vars(self).items() if name not in _UNSTORED}
 
 
 def calibrate(
@@ -163,7 +131,7 @@ def calibrate(
             hint="set data.split.val_labels=true, or calibration.on=auto",
         )
     if val is not None and uses_validation(config, val[1]):
-        return _fit(config, _log_joint(val[0]), val[1], "val", temperature)
+        return _fit(config, log_joint(val[0]), val[1], "val", temperature)
     sample = sample_unlabelled(labels)
     if out_of_fold is None:
         folds = calibration_folds(config, labels, seed=seed)
@@ -172,10 +140,11 @@ def calibrate(
         models = train_folds(folds)
         out_of_fold = collect_out_of_fold(models, folds, labels, encode)
     fitted = _fit(config, out_of_fold.log_joint, out_of_fold.labels, "cross_fit", temperature)
+    fitted = dataclasses.replace(fitted, out_of_fold=out_of_fold)
     if fitted.method == "training" or not len(sample):
         return fitted
-    folds_scale = float(np.mean([margin_scale(log_joint) for log_joint in out_of_fold.unlabelled]))
-    own_scale = margin_scale(_log_joint(encode(model, sample)))
+    folds_scale = float(np.mean([margin_scale(scores) for scores in out_of_fold.unlabelled]))
+    own_scale = margin_scale(log_joint(encode(model, sample)))
     if not (folds_scale > 0 and own_scale > 0):  # one of them does not tell the classes apart
         return fitted
     return dataclasses.replace(fitted, temperature=fitted.temperature * own_scale / folds_scale)
@@ -193,31 +162,6 @@ def calibration_folds(config: CalibrationConfig, labels: Labels, *, seed: int) -
     return folds if sum(len(fold.held_out) for fold in folds) >= _MIN_LABELS else []
 
 
-def collect_out_of_fold(
-    models: Sequence[Model], folds: Sequence[Fold], labels: Labels, encode: Encode
-) -> OutOfFold:
-    """Predict the held-out labelled rows of each fold, and a sample of unlabelled rows, with its model."""
-    sample = sample_unlabelled(labels)
-    pairs = list(zip(models, folds, strict=True))
-    rows = np.concatenate([fold.held_out for fold in folds])
-    return OutOfFold(
-        log_joint=np.concatenate([_log_joint(encode(model, fold.held_out)) for model, fold in pairs]),
-        labels=labels[rows],
-        unlabelled=np.stack([_log_joint(encode(model, sample)) for model in models]),
-    )
-
-
-def _log_joint(latents: Latents) -> LogJoint:
-    log_joint: LogJoint = latents.class_log_prob.double().numpy()
-    return log_joint
-
-
-def sample_unlabelled(labels: Labels) -> npt.NDArray[np.intp]:
-    """Return positions of evenly spaced unlabelled rows, enough to measure a share to a percent."""
-    rows = np.flatnonzero(labels < 0)
-    return rows[:: -(-len(rows) // _MAX_SAMPLE_ROWS) or 1]
-
-
 def set_calibration(model: Model, calibration: Calibration) -> None:
     """Set the temperature and label noise of the model's posteriors."""
     with torch.no_grad():
@@ -225,27 +169,56 @@ def set_calibration(model: Model, calibration: Calibration) -> None:
         model.noise.fill_(calibration.noise)
 
 
+def calibrate_folds(
+    config: CalibrationConfig, out_of_fold: OutOfFold, *, temperature: float
+) -> npt.NDArray[np.float64]:
+    """Return calibrated log-probabilities `(n, K)`, each fold's by a temperature fitted to the other folds.
+
+    `temperature` is that of the objective, for too few labels.
+    """
+    result = np.empty_like(out_of_fold.log_joint)
+    for fold in np.unique(out_of_fold.folds):
+        own = out_of_fold.folds == fold
+        scores, labels = out_of_fold.log_joint[~own], out_of_fold.labels[~own]
+        fitted = 1.0, 0.0
+        if config.method != "none":
+            fitted = temperature, 0.0
+            if len(labels) >= _MIN_LABELS:
+                fitted = _fit_temperature(config, scores, labels)
+        result[own] = temper_log_joint(out_of_fold.log_joint[own], *fitted)
+    return result
+
+
+def _fit_temperature(config: CalibrationConfig, scores: LogJoint, labels: Labels) -> tuple[float, float]:
+    """Return temperature and label noise."""
+    if config.noise:
+        return fit_temperature_and_noise(scores, labels)
+    return fit_temperature(scores, labels), 0.0
+
+
 def _fit(
-    config: CalibrationConfig, log_joint: LogJoint, labels: Labels, method: Method, fallback: float
+    config: CalibrationConfig, scores: LogJoint, labels: Labels, method: Method, fallback: float
 ) -> Calibration:
-    from scipy.special import softmax
     from scipy.stats import entropy
 
-    is_labelled = labels >= 0
-    if is_labelled.sum() < _MIN_LABELS:
+    scores, labels = scores[labels >= 0], labels[labels >= 0]
+    if len(labels) < _MIN_LABELS:
         return Calibration(fallback, "training")
-    accuracy = float((log_joint[is_labelled].argmax(1) == labels[is_labelled]).mean())
-    temperature, noise = fit_temperature(log_joint, labels), 0.0
-    if config.noise:
-        temperature, noise = fit_temperature_and_noise(log_joint, labels)
+    accuracy = float((scores.argmax(1) == labels).mean())
+    temperature, noise = _fit_temperature(config, scores, labels)
     # likelihoods do not depend on how often a class was labelled
-    counts = np.bincount(labels[is_labelled], minlength=log_joint.shape[1]) + 1
-    with_bias, bias = fit_class_bias(log_joint, labels, noise=noise, start=temperature)
+    counts = np.bincount(labels, minlength=scores.shape[1]) + 1
+    with_bias, bias = fit_class_bias(scores, labels, noise=noise, start=temperature)
     likelihoods = Likelihoods(temperature / with_bias, tuple(bias - np.log(counts / counts.sum())))
-    scores, truth = log_joint[is_labelled], labels[is_labelled]
-    p = (1 - noise) * softmax(scores / temperature, axis=1) + noise / scores.shape[1]
-    likelihood = np.maximum(p[np.arange(len(truth)), truth], np.finfo(np.float64).tiny)
-    nll, frequency_nll = float(-np.log(likelihood).mean()), float(entropy(np.bincount(truth)))
+    log_p = temper_log_joint(scores, temperature, noise)
+    frequency_nll = float(entropy(np.bincount(labels)))
     return Calibration(
-        temperature, method, len(truth), accuracy, noise, nll, frequency_nll, likelihoods=likelihoods
+        temperature,
+        method,
+        len(labels),
+        accuracy,
+        noise,
+        nll(log_p, labels),
+        frequency_nll,
+        likelihoods=likelihoods,
     )

@@ -22,16 +22,16 @@ from flowgmm_cli.seeds import derive_seed
 from flowgmm_cli.trained_model import Member, encode
 from flowgmm_cli.training.calibration import (
     Calibration,
-    Fold,
     calibrate,
+    calibrate_folds,
     calibration_folds,
     set_calibration,
-    split_labelled,
     uses_validation,
 )
 from flowgmm_cli.training.distributed import Distributed
 from flowgmm_cli.training.fit_job import FitJob, TrainContext
 from flowgmm_cli.training.model_init import refine_class_prior, training_temperature
+from flowgmm_cli.training.out_of_fold import Fold, OutOfFold, split_labelled
 from flowgmm_cli.training.parallel_fits import fit_all
 from flowgmm_cli.training.plan import Stage, TrainingPlan
 from flowgmm_cli.training.search import SearchResult, search
@@ -46,6 +46,8 @@ class FittedModel:
         members: settings of each part of the model.
         first: result of the first member's training.
         steps: optimiser steps of all members.
+        out_of_fold: predictions for labels that a training has not seen; None if no label was held out.
+        log_probabilities: `log p(k | x)` of these rows, calibrated, `(n, K)`.
     """
 
     model: Model
@@ -54,6 +56,8 @@ class FittedModel:
     first: FitResult
     steps: int
     search: SearchResult | None
+    out_of_fold: OutOfFold | None
+    log_probabilities: npt.NDArray[np.float64] | None
 
 
 def fit_model(context: TrainContext, *, run: Run | None = None) -> FittedModel:
@@ -78,7 +82,12 @@ def fit_model(context: TrainContext, *, run: Run | None = None) -> FittedModel:
     if cast(GMMConfig, recipe.prior.config).class_prior == "estimated":
         refine_class_prior(model, context.data.train.x, calibration.likelihoods)
     steps = sum(fit.progress.step for fit in fits)
-    return FittedModel(model, members, calibration, fits[0], steps, result)
+    out_of_fold = result.cross_fitted() if result else calibration.out_of_fold
+    log_p = None
+    if out_of_fold is not None:
+        temperature = _training_temperature(context, model)
+        log_p = calibrate_folds(recipe.calibration, out_of_fold, temperature=temperature)
+    return FittedModel(model, members, calibration, fits[0], steps, result, out_of_fold, log_p)
 
 
 def _stages(context: TrainContext, labels: npt.NDArray[np.int64]) -> list[Stage]:
@@ -148,15 +157,19 @@ def _calibrate(
     def encode_train_rows(model: Model, index: npt.NDArray[np.intp]) -> Latents:
         return encode(model, data.train.x[torch.from_numpy(index)])
 
-    features, dims = data.preprocessor.dim, model.parts[0].mixture.dims
     return calibrate(
         recipe.calibration,
         val=val,
         labels=labels,
-        temperature=training_temperature(recipe, features=features, dims=dims),
+        temperature=_training_temperature(context, model),
         train_folds=train_folds,
         encode=encode_train_rows,
         model=model,
         seed=recipe.run.seed,
         out_of_fold=result.mean_out_of_fold() if result else None,
     )
+
+
+def _training_temperature(context: TrainContext, model: Model) -> float:
+    dims = model.parts[0].mixture.dims
+    return training_temperature(context.recipe, features=context.data.preprocessor.dim, dims=dims)

@@ -12,9 +12,9 @@ import torch
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.devices import create_engine, deterministic
 from flowgmm_cli.errors import RunError
-from flowgmm_cli.evaluation.evaluation_file import save_evaluation
+from flowgmm_cli.evaluation.evaluation_file import cross_fitted_file, evaluate_cross_fitted, save_evaluation
 from flowgmm_cli.evaluation.metrics import Evaluation, evaluate
-from flowgmm_cli.evaluation.predictions import collect_predictions
+from flowgmm_cli.evaluation.predictions import collect_cross_fitted, collect_predictions
 from flowgmm_cli.inference.ood_fit import describe_ood, fit_ood, require_scores
 from flowgmm_cli.inference.row_summary import summarise_rows
 from flowgmm_cli.inference.sampling import recentre_components
@@ -40,13 +40,18 @@ class TrainResult(FittedModel):
 
     Attributes:
         trained: the saved model.
-        test: evaluation of the test split; None without one.
+        results: evaluation of the test rows, or else of the cross-fitted rows; None without either.
         seconds: duration of the run, over all sessions.
     """
 
     trained: TrainedModel
-    test: Evaluation | None
+    results: Evaluation | None
     seconds: float
+
+    @property
+    def test(self) -> Evaluation | None:
+        """Evaluation of the test rows; None without any."""
+        return self.results if self.results and self.results.split == "test" else None
 
 
 def train(
@@ -166,7 +171,13 @@ def _train(train_context: TrainContext, run: Run, context: DataContext) -> Train
     )
     fitted = fit_model(train_context, run=run)
     trained = _save(train_context, fitted, run, context)
+    cross_fitted = _evaluate_cross_fitted(fitted, data, run)
     test = _test(trained, data, run)
+    results = test or cross_fitted
+    if results:
+        summary = cross_fitted.cross_fitted if cross_fitted else None
+        results = dataclasses.replace(results, cross_fitted=summary)
+        results = save_evaluation(run, results, fingerprint=data.rows.fingerprint)
     first, progress = fitted.first, fitted.first.progress
     run.update(
         epochs=first.epochs,
@@ -176,8 +187,9 @@ def _train(train_context: TrainContext, run: Run, context: DataContext) -> Train
         calibration=fitted.calibration.to_dict(),
         ood=trained.facts["ood"],
         test=test.metrics() if test else None,
+        cross_fitted=cross_fitted.metrics() if cross_fitted else None,
     )
-    return TrainResult(**vars(fitted), trained=trained, test=test, seconds=0.0)
+    return TrainResult(**vars(fitted), trained=trained, results=results, seconds=0.0)
 
 
 def _start_notes(train_context: TrainContext, run: Run) -> list[str]:
@@ -218,12 +230,23 @@ def _save(train_context: TrainContext, fitted: FittedModel, run: Run, context: D
     return trained
 
 
+def _evaluate_cross_fitted(fitted: FittedModel, data: PreparedData, run: Run) -> Evaluation | None:
+    """Write and evaluate the predictions of the folds; None without folds."""
+    rows, held_out, log_p = data.rows, fitted.out_of_fold, fitted.log_probabilities
+    if held_out is None or log_p is None:
+        return None
+    predictions = collect_cross_fitted(
+        rows.train, rows.columns, log_p, rows.class_names, positions=held_out.rows, folds=held_out.folds
+    )
+    predictions.save(cross_fitted_file(run))
+    return evaluate_cross_fitted(predictions, data.counts()["labelled"])
+
+
 def _test(trained: TrainedModel, data: PreparedData, run: Run) -> Evaluation | None:
     if data.test is None or data.rows.test is None:
         return None
     outputs, names, pixels = trained.encode_rows(data.test), trained.class_names, data.preprocessor.pixels
     log_prob, labels = outputs.log_posterior.numpy(), data.test.labels.numpy()
-    result = evaluate("test", log_prob, outputs.log_density.numpy(), labels, names, pixels=pixels)
     rows = collect_predictions(data.rows.test, data.rows.columns, log_prob, names)
     rows.save(run.path / "eval" / "test.npz")
-    return save_evaluation(run, result, fingerprint=data.rows.fingerprint)
+    return evaluate("test", log_prob, outputs.log_density.numpy(), labels, names, pixels=pixels)

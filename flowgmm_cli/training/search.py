@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -20,15 +20,15 @@ import numpy.typing as npt
 import torch
 
 from flowgmm_cli.errors import RunError
-from flowgmm_cli.evaluation.calibration import fit_temperature
+from flowgmm_cli.evaluation.calibration import fit_temperature, temper_log_joint
 from flowgmm_cli.evaluation.metrics import nll
 from flowgmm_cli.files import read_json, read_tensors, write_json, write_tensors
 from flowgmm_cli.model import Model
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
 from flowgmm_cli.trained_model import encode
-from flowgmm_cli.training.calibration import Fold, OutOfFold, collect_out_of_fold, split_labelled
 from flowgmm_cli.training.fit_job import FitJob, TrainContext
+from flowgmm_cli.training.out_of_fold import Fold, OutOfFold, collect_out_of_fold, split_labelled
 from flowgmm_cli.training.parallel_fits import fit_all
 from flowgmm_cli.training.prepare import PreparedData
 
@@ -64,7 +64,15 @@ class CandidateResult:
     @property
     def score(self) -> float:
         """Score by which candidates are ranked, higher is better, in nats."""
-        return -self.nll + _AGREEMENT_WEIGHT * self.agreement + _DENSITY_WEIGHT * self.density
+        return self._score(self.nll)
+
+    def score_without(self, fold: int) -> float:
+        """Score without the held-out labels of a fold."""
+        others = self.out_of_fold.select(self.out_of_fold.folds != fold)
+        return self._score(nll(_temper(others), others.labels)) if len(others.labels) else 0.0
+
+    def _score(self, nll: float) -> float:
+        return -nll + _AGREEMENT_WEIGHT * self.agreement + _DENSITY_WEIGHT * self.density
 
     def summary(self) -> dict[str, Any]:
         """Figures as plain values."""
@@ -99,7 +107,26 @@ class SearchResult:
         if not parts or not len(parts[0].labels):
             return None
         log_joint = np.mean([part.log_joint for part in parts], axis=0)
-        return OutOfFold(log_joint, parts[0].labels, np.mean([part.unlabelled for part in parts], axis=0))
+        return replace(
+            parts[0], log_joint=log_joint, unlabelled=np.mean([part.unlabelled for part in parts], axis=0)
+        )
+
+    def cross_fitted(self) -> OutOfFold | None:
+        """Mean predictions of the candidates that are kept without the labels of each row's fold.
+
+        The choice of candidates fits the labels it is made by, so the predictions of the final choice would
+        be too good for these. None without folds.
+        """
+        mean = self.mean_out_of_fold()
+        if mean is None:
+            return None
+        log_joint = mean.log_joint.copy()
+        for fold in np.unique(mean.folds):
+            ranked = sorted(self.results, key=lambda candidate: -candidate.score_without(fold))
+            own = mean.folds == fold
+            parts = [candidate.out_of_fold.log_joint[own] for candidate in ranked[: len(self.kept)]]
+            log_joint[own] = np.mean(parts, axis=0)
+        return replace(mean, log_joint=log_joint)
 
     def summary(self) -> dict[str, Any]:
         """Figures as plain values."""
@@ -169,8 +196,7 @@ def _measure(
     )
     unseen = (x if data.val is None else data.val.x)[:_DENSITY_ROWS]
     densities = [float(encode(model, unseen).log_prob().double().mean()) / x.shape[1] for model in models]
-    temperature = fit_temperature(out_of_fold.log_joint, out_of_fold.labels)
-    tempered = torch.log_softmax(torch.from_numpy(out_of_fold.log_joint / temperature), dim=1).numpy()
+    tempered = _temper(out_of_fold)
     return {
         "out_of_fold": out_of_fold,
         "accuracy": float((tempered.argmax(1) == out_of_fold.labels).mean()),
@@ -178,6 +204,12 @@ def _measure(
         "agreement": _agreement(out_of_fold.unlabelled.argmax(2)),
         "density": float(np.mean(densities)),
     }
+
+
+def _temper(out_of_fold: OutOfFold) -> npt.NDArray[np.float64]:
+    """Log-probabilities at the best temperature."""
+    temperature = fit_temperature(out_of_fold.log_joint, out_of_fold.labels)
+    return temper_log_joint(out_of_fold.log_joint, temperature, 0.0)
 
 
 def _agreement(classes: npt.NDArray[np.intp]) -> float:
@@ -193,7 +225,8 @@ def rank(results: list[CandidateResult], recipe: Recipe, *, keep: int, classes: 
     There are no results if every class has a single label, which cannot be held out.
     """
     if not results:
-        empty = OutOfFold(np.empty((0, classes)), np.empty(0, dtype=np.int64), np.empty((0, 0, classes)))
+        none = np.empty(0, dtype=np.int64)
+        empty = OutOfFold(np.empty((0, classes)), none, none, none, np.empty((0, 0, classes)))
         candidates = recipe.search.candidates if recipe.search else {}
         pairs = list(candidates.items())[:keep]
         first = tuple(CandidateResult(*pair, empty, 0.0, 0.0, 0.0, 0.0, 0.0) for pair in pairs)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from own_files import numbers, read_json, save
+from own_files import SHORT, numbers, read_json, save
 
 BASELINES = {"logistic_regression", "knn", "label_spreading", "self_training", "mlp"}
 
@@ -73,6 +73,20 @@ def test_baselines_of_other_rows_or_of_another_model_are_dropped(
     assert outcome.json["baselines"] == {}
     assert f"warning: the {changed} has changed since the baselines were fitted" in outcome.err
     assert "baselines" not in flowgmm("eval", "--json").err
+
+
+def test_a_run_without_test_rows_is_evaluated_on_its_cross_fitted_rows(flowgmm: Any, run: Path) -> None:
+    words = ["data.path=t.csv", "data.label=label", "data.split.test=0", "train.epochs=2"]
+    trained = flowgmm("train", "csv", *words, *SHORT[1:], "--run-dir", "all", "--json").json
+    assert trained["test"] is None
+    outcome = flowgmm("eval", "all", "--fail-under", "accuracy=0", "--baselines", "--plots", "--json")
+    value = outcome.json
+    assert (value["split"], value["n"]) == ("cross_fitted", 40)
+    assert value["metrics"]["nll"] == trained["cross_fitted"]["metrics"]["nll"]
+    assert value["metrics"]["density_nll"] is None
+    assert read_json(Path("all/eval/cross_fitted.json")) == value
+    assert flowgmm("eval", "all").out.startswith("all: 40 cross-fitted rows")
+    assert "accuracy" in flowgmm("eval", "all", "--fail-under", "accuracy=1.01", code=7).err
 
 
 def test_the_tables_name_every_score_and_the_default(flowgmm: Any, run: Path) -> None:

@@ -6,16 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import stats
 from scipy.special import log_softmax
 
 from flowgmm_cli.api import Column, Rows
 from flowgmm_cli.evaluation.predictions import (
+    CrossFittedPredictions,
     StoredPredictions,
+    collect_cross_fitted,
     collect_predictions,
-    compare_accuracies,
-    compare_independent_accuracies,
-    compare_means,
     match_rows,
 )
 
@@ -42,6 +40,24 @@ def test_a_file_gives_back_what_was_saved(tmp_path: Path) -> None:
     assert after.class_names == before.class_names
     for name in ("digests", "labels", "predictions", "log_probability"):
         np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
+
+
+def test_cross_fitted_predictions_keep_probabilities_ids_and_folds(tmp_path: Path) -> None:
+    x = np.arange(4.0)
+    rows = Rows({"x": x}, np.array([1, 0, -1, 1]), np.array(["a\0", "b,", "c", "d"], dtype=object))
+    log_p = np.log([[0.2, 0.8], [0.6, 0.4], [0.7, 0.3]])
+    positions, folds = np.array([3, 0, 1]), np.array([0, 1, 1])
+    before = collect_cross_fitted(rows, COLUMNS[:1], log_p, ("no", "yes"), positions=positions, folds=folds)
+    before.save(tmp_path / "cross_fitted.npz")
+    after = CrossFittedPredictions.load(tmp_path / "cross_fitted.npz")
+    assert after is not None
+    assert (after.ids, after.class_names) == (("a\0", "b,", "d"), ("no", "yes"))
+    assert after.rows.tolist() == [0, 1, 3]
+    assert after.folds.tolist() == [1, 1, 0]
+    assert after.labels.tolist() == [1, 0, 1]
+    assert after.correct.tolist() == [False, True, True]
+    np.testing.assert_array_equal(after.log_probabilities, log_p[[1, 2, 0]])
+    assert StoredPredictions.load(tmp_path / "cross_fitted.npz") is None
 
 
 def test_rows_without_a_label_are_left_out() -> None:
@@ -79,60 +95,3 @@ def test_equal_rows_are_matched_in_order() -> None:
     first, second = predict_rows([5, 5, 5], [0, 0, 0]), predict_rows([5, 5], [0, 0])
     left, right = match_rows(first, second)
     assert (left.tolist(), right.tolist()) == ([0, 1], [0, 1])
-
-
-# --- comparisons of two models ----------------------------------------------------------------------------
-
-
-def answers(both: int, first: int, second: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
-    """Right answers of two models from the cells of their table."""
-    left = np.repeat([True, True, False, False], [both, first, second, neither])
-    right = np.repeat([True, False, True, False], [both, first, second, neither])
-    return left, right
-
-
-def test_mcnemars_test_is_the_exact_binomial_test() -> None:
-    result = compare_accuracies(*answers(80, 4, 14, 2))
-    assert result.difference == pytest.approx(0.1)
-    assert result.p_value == pytest.approx(2 * stats.binom.cdf(4, 18, 0.5))
-    assert result.significant
-
-
-def test_the_interval_is_that_of_agresti_and_min() -> None:
-    # half a row more in each cell, by hand
-    result = compare_accuracies(*answers(794, 86, 150, 570))
-    b, c, n = 86.5, 150.5, 1602.0
-    error = np.sqrt((b / n + c / n - (c / n - b / n) ** 2) / n)
-    assert result.low == pytest.approx((c - b) / n - 1.959964 * error, abs=1e-6)
-    assert result.high == pytest.approx((c - b) / n + 1.959964 * error, abs=1e-6)
-
-
-def test_differences_of_means_are_those_of_the_paired_t_test() -> None:
-    rng = np.random.default_rng(1)
-    left = rng.normal(size=50)
-    right = left + rng.normal(0.2, 0.5, size=50)
-    result = compare_means(left, right)
-    truth = stats.ttest_rel(right, left)
-    assert result.p_value == pytest.approx(truth.pvalue)
-    interval = truth.confidence_interval(0.95)
-    assert (result.low, result.high) == pytest.approx((interval.low, interval.high))
-
-
-def test_models_without_a_difference_have_none_by_any_test() -> None:
-    right, _ = answers(30, 0, 0, 10)
-    for result in (compare_accuracies(right, right), compare_means(np.ones(5), np.ones(5))):
-        assert (result.difference, result.p_value, result.significant) == (0, 1, False)
-
-
-@pytest.mark.parametrize(
-    ("right", "low", "high"),
-    [((56, 70, 48, 80), 0.0524, 0.3339), ((9, 10, 3, 10), 0.1705, 0.8090), ((10, 10, 0, 10), 0.6075, 1.0)],
-)
-def test_newcombes_interval_gives_his_published_values(
-    right: tuple[int, int, int, int], low: float, high: float
-) -> None:
-    # Newcombe (1998), Statistics in Medicine 17, 873-890, table II, method 10
-    result = compare_independent_accuracies(right[2], right[3], right[0], right[1])
-    assert result.low == pytest.approx(low, abs=5e-5)
-    assert result.high == pytest.approx(high, abs=5e-5)
-    assert result.p_value is None

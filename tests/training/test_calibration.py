@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -9,21 +10,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import softmax
 
 from flowgmm_cli.api import Latents
 from flowgmm_cli.errors import RecipeError
 from flowgmm_cli.evaluation.calibration import fit_temperature, fit_temperature_and_noise
 from flowgmm_cli.model import Model
 from flowgmm_cli.recipe.schema import CalibrationConfig, TrainConfig
-from flowgmm_cli.training.calibration import (
-    Calibration,
-    Fold,
-    OutOfFold,
-    calibrate,
-    sample_unlabelled,
-    split_labelled,
-)
+from flowgmm_cli.training.calibration import Calibration, calibrate, calibrate_folds
 from flowgmm_cli.training.fit_job import shorten
+from flowgmm_cli.training.out_of_fold import Fold, OutOfFold, sample_unlabelled, split_labelled
 
 Labels = npt.NDArray[np.int64]
 SURER = 3.0
@@ -86,6 +82,14 @@ def run(
         out_of_fold=held_out,
     )
     return result, folds
+
+
+def out_of_fold(
+    log_joint: npt.NDArray[np.float64], labels: Labels, unlabelled: npt.NDArray[np.float64]
+) -> OutOfFold:
+    """Predictions for all labelled rows, in 3 folds."""
+    rows = np.flatnonzero(labels >= 0)
+    return OutOfFold(log_joint, labels[rows], rows, np.arange(len(rows)) % 3, unlabelled)
 
 
 def pooled(folds: Folds) -> tuple[npt.NDArray[np.float64], Labels]:
@@ -170,10 +174,38 @@ def test_folds_that_a_search_has_trained_are_not_trained_again() -> None:
     rows = np.flatnonzero(labels >= 0)
     said = latents(labels[rows]).class_log_prob.numpy()
     elsewhere = latents(np.zeros(30, dtype=np.int64), seed=99).class_log_prob.numpy()
-    result, trained = run(labels, held_out=OutOfFold(said, labels[rows], elsewhere[None]))
+    result, trained = run(labels, held_out=out_of_fold(said, labels, elsewhere[None]))
     assert trained.visible == []
     assert (result.method, result.rows) == ("cross_fit", 24)
     assert result.temperature == pytest.approx(SURER * fit_temperature(said, labels[rows]))
+
+
+@pytest.mark.parametrize("noise", [True, False])
+def test_a_fold_is_calibrated_on_the_labels_of_the_others(noise: bool) -> None:
+    labels = labels_of(20, 20, 20)
+    scores = latents(labels[labels >= 0]).class_log_prob.numpy()
+    held_out = out_of_fold(scores, labels, np.empty((3, 0, 3)))
+    config = CalibrationConfig(noise=noise)
+    result = calibrate_folds(config, held_out, temperature=7.0)
+    for fold in range(3):
+        own = held_out.folds == fold
+        temperature, share = fit_temperature(scores[~own], held_out.labels[~own]), 0.0
+        if noise:
+            temperature, share = fit_temperature_and_noise(scores[~own], held_out.labels[~own])
+        expected = (1 - share) * softmax(scores[own] / temperature, axis=1) + share / 3
+        np.testing.assert_allclose(np.exp(result[own]), expected)
+        flipped = np.where(own, (held_out.labels + 1) % 3, held_out.labels)
+        again = calibrate_folds(config, replace(held_out, labels=flipped), temperature=7.0)
+        np.testing.assert_array_equal(again[own], result[own])
+
+
+@pytest.mark.parametrize(("method", "temperature"), [("none", 1.0), ("temperature", 7.0)])
+def test_folds_of_few_labels_have_the_temperature_of_training(method: str, temperature: float) -> None:
+    labels = labels_of(4, 4)
+    scores = latents(labels[labels >= 0], classes=2).class_log_prob.numpy()
+    config = CalibrationConfig.model_validate({"method": method})
+    result = calibrate_folds(config, out_of_fold(scores, labels, np.empty((3, 0, 2))), temperature=7.0)
+    np.testing.assert_allclose(np.exp(result), softmax(scores / temperature, axis=1))
 
 
 def test_the_sample_of_unlabelled_rows_is_spread_evenly() -> None:
@@ -194,7 +226,7 @@ def test_labels_that_cannot_be_told_make_a_calibration_uninformative() -> None:
     rows = np.flatnonzero(labels >= 0)
     blind = latents(np.random.default_rng(5).permutation(labels[rows])).class_log_prob.numpy()
     unlabelled = latents(np.zeros(30, dtype=np.int64), seed=99).class_log_prob.numpy()[None]
-    held_out = OutOfFold(blind, labels[rows], unlabelled)
+    held_out = out_of_fold(blind, labels, unlabelled)
     for noise in (True, False):
         assert not run(labels, held_out=held_out, noise=noise)[0].informative
     assert Calibration(1.0, "none").informative

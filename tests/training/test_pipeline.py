@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 import torch
 
+from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.errors import DataError, RunError
+from flowgmm_cli.evaluation.predictions import CrossFittedPredictions
 from flowgmm_cli.recipe.load import load_recipe
 from flowgmm_cli.runs import Run, create_run
 from flowgmm_cli.trained_model import TrainedModel
 from flowgmm_cli.training.callbacks import Callbacks
+from flowgmm_cli.training.out_of_fold import split_labelled
 from flowgmm_cli.training.pipeline import TrainResult, train
+from flowgmm_cli.training.prepare import prepare
 from flowgmm_cli.training.trainer import Trainer
 
 SHORT = "calibration.method=none"
@@ -37,6 +41,62 @@ def test_a_run_ends_with_a_tested_calibrated_model(shared_run: Any) -> None:
     assert loaded.facts["calibration"] == calibration.to_dict() == info["calibration"]
     for name, value in result.trained.model.state_dict().items():
         assert torch.equal(value, loaded.model.state_dict()[name])
+
+
+@pytest.mark.parametrize(
+    ("words", "folds"),
+    [
+        ([], 2),
+        (["search={keep: 1, folds: 3, epochs: 0.5, candidates: {plain: {}, wide: {flow.hidden: 24}}}"], 3),
+    ],
+)
+def test_predictions_for_labels_not_seen_are_kept(shared_run: Any, words: list[str], folds: int) -> None:
+    run, result = shared_run(*words)
+    predictions = CrossFittedPredictions.load(run.path / "eval" / "cross_fitted.npz")
+    data = prepare(run.recipe(), DataContext())
+    labels = data.train.labels.numpy()
+    expected = np.full(len(labels), -1)
+    for number, fold in enumerate(split_labelled(labels, folds, seed=run.recipe().run.seed)):
+        expected[fold.held_out] = number
+    assert predictions.rows.tolist() == np.flatnonzero(labels >= 0).tolist()
+    assert predictions.folds.tolist() == expected[predictions.rows].tolist()
+    assert predictions.labels.tolist() == labels[predictions.rows].tolist()
+    assert list(predictions.ids) == data.rows.train.ids[predictions.rows].tolist()
+    np.testing.assert_allclose(np.exp(predictions.log_probabilities).sum(1), 1)
+    order = np.argsort(result.out_of_fold.rows)
+    assert (predictions.predictions == result.out_of_fold.log_joint[order].argmax(1)).all()
+    summary = json.loads((run.path / "eval" / "test.json").read_text())["cross_fitted"]
+    assert (summary["n"], summary["left_out"]) == (12, 0)
+    assert summary["metrics"]["accuracy"] == pytest.approx(predictions.correct.mean())
+    assert run.info()["cross_fitted"]["accuracy"] == summary["metrics"]["accuracy"]
+
+
+def test_the_only_row_of_a_class_is_left_out_and_counted(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    labels = ["a"] * 20 + ["b"] * 20 + ["c"] + [""] * 40
+    lines = [
+        f"{x:.3f},{y:.3f},{label}" for (x, y), label in zip(draw.normal(size=(81, 2)), labels, strict=True)
+    ]
+    (tmp_path / "t.csv").write_text("\n".join(["x,y,label", *lines]))
+    words = [f"data.path={tmp_path / 't.csv'}", "data.label=label", "data.split.test=0", "train.epochs=1"]
+    recipe = load_recipe("csv", [*words, "search=null", "flow.couplings=1", "flow.hidden=8"])
+    run = create_run(recipe, argv=[], directory=tmp_path / "run")
+    result = train(recipe, run)
+    assert result.test is None
+    assert (result.results.split, result.results.classification.n) == ("cross_fitted", 40)
+    assert result.results.cross_fitted.left_out == 1
+    assert (run.path / "eval" / "cross_fitted.json").is_file()
+
+
+@pytest.mark.parametrize(
+    "words", [["calibration.method=none"], ["data.split.val_labels=true", "data.split.val=0.2"]]
+)
+def test_without_folds_there_are_no_cross_fitted_predictions(shared_run: Any, words: list[str]) -> None:
+    run, result = shared_run(*words)
+    assert result.out_of_fold is None
+    assert not (run.path / "eval" / "cross_fitted.npz").exists()
+    assert run.info()["cross_fitted"] is None
+    assert json.loads((run.path / "eval" / "test.json").read_text())["cross_fitted"] is None
 
 
 def test_training_learns(train_run: Any) -> None:

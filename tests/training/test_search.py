@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from flowgmm_cli.evaluation.calibration import fit_temperature_and_noise, margin
 from flowgmm_cli.files import read_json, write_tensors
 from flowgmm_cli.trained_model import TrainedModel, encode
 from flowgmm_cli.training import search
-from flowgmm_cli.training.calibration import OutOfFold, sample_unlabelled
+from flowgmm_cli.training.out_of_fold import OutOfFold, sample_unlabelled
 from flowgmm_cli.training.pipeline import train
 from flowgmm_cli.training.prepare import prepare
 from flowgmm_cli.training.search import CandidateResult, SearchResult
@@ -26,7 +27,7 @@ SEARCH = (
 
 
 def result(name: str, *, accuracy: float = 0.5, nll: float = 1.0, agreement: float = 0.5) -> CandidateResult:
-    held_out = OutOfFold(np.zeros((2, 2)), np.array([0, 1]), np.zeros((2, 3, 2)))
+    held_out = OutOfFold(np.zeros((2, 2)), *(np.array([0, 1]),) * 3, np.zeros((2, 3, 2)))
     return CandidateResult(name, {}, held_out, accuracy, nll, agreement, -1.0, 0.1)
 
 
@@ -71,6 +72,24 @@ def test_the_search_keeps_the_best_and_calibrates_on_their_mean_predictions(shar
     saved = read_json(run.path / "search.json", "search")
     assert (saved["schema"], saved["kept"]) == ("flowgmm/search/1", names)
     assert {item["name"] for item in saved["candidates"]} == {"plain", "wide", "blind"}
+
+
+def test_candidates_of_a_fold_are_chosen_without_its_labels(moons: Any) -> None:
+    labels, folds = np.tile([0, 1], 20), np.repeat([0, 1], 20)
+    rows, unlabelled = np.arange(40), np.zeros((2, 3, 2))
+
+    def candidate(name: str, right: Any) -> CandidateResult:
+        scores = np.where(np.eye(2)[labels] == np.asarray(right)[:, None], 2.0, -2.0)
+        held_out = OutOfFold(scores, labels, rows, folds, unlabelled)
+        return replace(result(name), out_of_fold=held_out)
+
+    first = candidate("first", np.where(folds == 0, 1, np.arange(40) % 4 > 0))  # right on fold 0
+    second = candidate("second", np.where(folds == 1, 1, np.arange(40) % 4 > 0))
+    found = search.rank([first, second], moons(SEARCH), keep=1, classes=2).cross_fitted()
+    assert found is not None
+    for fold, chosen in ((0, second), (1, first)):  # the one that is right elsewhere
+        own = folds == fold
+        np.testing.assert_array_equal(found.log_joint[own], chosen.out_of_fold.log_joint[own])
 
 
 def test_figures_of_a_candidate_are_those_of_its_own_trainings(
@@ -123,7 +142,8 @@ def test_an_interrupted_search_resumes_to_the_same_result(
         train(broken.recipe(), broken)
     train(broken.recipe(), broken)
     assert tried == ["plain", "wide", "wide", "blind"]  # the first is not tried again
-    assert (whole.path / "model.safetensors").read_bytes() == (broken.path / "model.safetensors").read_bytes()
+    for file in ("model.safetensors", "eval/cross_fitted.npz"):
+        assert (whole.path / file).read_bytes() == (broken.path / file).read_bytes()
     before, after = (read_json(run.path / "search.json", "search") for run in (whole, broken))
     assert before["kept"] == after["kept"]
     assert [item["score"] for item in before["candidates"]] == [item["score"] for item in after["candidates"]]

@@ -1,0 +1,99 @@
+"""Folds of the labelled rows, and predictions of models for the labels that they have not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from flowgmm_cli.api import Latents
+from flowgmm_cli.evaluation.cross_validation import assign_folds
+from flowgmm_cli.model import Model
+from flowgmm_cli.seeds import derive_seed
+
+Labels = npt.NDArray[np.int64]
+LogJoint = npt.NDArray[np.float64]  # class log-densities
+Encode = Callable[[Model, npt.NDArray[np.intp]], Latents]  # training rows at some positions
+_MAX_SAMPLE_ROWS = 2000
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Labels that a training may use, `(N,)`, -1 for all others, and positions of the rows it predicts."""
+
+    visible: Labels
+    held_out: npt.NDArray[np.intp]
+
+
+def split_labelled(labels: Labels, folds: int, *, seed: int) -> list[Fold]:
+    """Split the labelled rows into stratified folds.
+
+    The only row of its class is never held out, so that every fold has all classes. There are fewer folds if
+    no class has so many rows, and none if every class has a single row.
+    """
+    rows = np.flatnonzero(labels >= 0)
+    counts = np.bincount(labels[rows])
+    movable = rows[counts[labels[rows]] > 1]
+    number = assign_folds(labels[movable], folds, rng=np.random.default_rng(derive_seed(seed, "folds")))
+    result = []
+    for index in range(number.max(initial=-1) + 1):
+        held_out = movable[number == index]
+        visible = labels.copy()
+        visible[held_out] = -1
+        result.append(Fold(visible, held_out))
+    return result
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """Class log-densities of rows whose labels a model has not seen.
+
+    Attributes:
+        log_joint: of labelled rows, `(n, K)`, each under the model of its fold.
+        labels: true classes `(n,)`.
+        rows: positions among the training rows `(n,)`.
+        folds: number of the fold that held out the row `(n,)`.
+        unlabelled: of the same unlabelled rows under every model, `(models, m, K)`; m may be 0.
+    """
+
+    log_joint: LogJoint
+    labels: Labels
+    rows: npt.NDArray[np.int64]
+    folds: npt.NDArray[np.int64]
+    unlabelled: LogJoint
+
+    def select(self, mask: npt.NDArray[np.bool_]) -> OutOfFold:
+        """Select labelled rows by a mask `(n,)`."""
+        return OutOfFold(
+            self.log_joint[mask], self.labels[mask], self.rows[mask], self.folds[mask], self.unlabelled
+        )
+
+
+def collect_out_of_fold(
+    models: Sequence[Model], folds: Sequence[Fold], labels: Labels, encode: Encode
+) -> OutOfFold:
+    """Predict the held-out labelled rows of each fold, and a sample of unlabelled rows, with its model."""
+    sample = sample_unlabelled(labels)
+    pairs = list(zip(models, folds, strict=True))
+    rows = np.concatenate([fold.held_out for fold in folds])
+    return OutOfFold(
+        log_joint=np.concatenate([log_joint(encode(model, fold.held_out)) for model, fold in pairs]),
+        labels=labels[rows],
+        rows=rows,
+        folds=np.repeat(np.arange(len(folds)), [len(fold.held_out) for fold in folds]),
+        unlabelled=np.stack([log_joint(encode(model, sample)) for model in models]),
+    )
+
+
+def log_joint(latents: Latents) -> LogJoint:
+    """Return the class log-densities of latents as float64."""
+    values: LogJoint = latents.class_log_prob.double().numpy()
+    return values
+
+
+def sample_unlabelled(labels: Labels) -> npt.NDArray[np.intp]:
+    """Return positions of evenly spaced unlabelled rows, enough to measure a share to a percent."""
+    rows = np.flatnonzero(labels < 0)
+    return rows[:: -(-len(rows) // _MAX_SAMPLE_ROWS) or 1]
