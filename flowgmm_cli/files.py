@@ -6,6 +6,7 @@ that writes to the folder can remove it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -14,9 +15,10 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
@@ -24,12 +26,19 @@ from flowgmm_cli.errors import RunError
 from flowgmm_cli.processes import host_digest, is_alive, start_time
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from torch import Tensor
+    from torch.nn import Module
 
 Item = TypeVar("Item")
 
+MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, RuntimeError, ValueError)
+"""Errors of code that restores an object from values of a damaged file."""
+
+_METADATA, _CHECKSUM = "__metadata__", "crc32"
 _TEMPORARY = re.compile(r"\..*\.([0-9a-f]{6})-([0-9]+)-([0-9]+)-[0-9a-f]{8}\.tmp")
 _ABANDONED = 24 * 3600  # seconds since the last change of a temporary file of another machine
+_MAX_LISTED = 8
 _MAX_JSON = 2**30  # bytes; flowgmm writes no larger file
 _HINT = "the file is truncated, missing or written by another program; train again or use another run"
 
@@ -114,11 +123,14 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path, what: str, *, max_bytes: int = _MAX_JSON) -> dict[str, Any]:
+def read_json(
+    path: Path, what: str, *, schema: type[BaseModel] | None = None, max_bytes: int = _MAX_JSON
+) -> dict[str, Any]:
     """Read a JSON object, of numbers that JSON can represent.
 
     Raises:
-        RunError: the file is missing, too large or holds no JSON object; the message calls it `what`.
+        RunError: the file is missing, too large, holds no JSON object, or its values do not fit the `schema`;
+            the message calls it `what`, and `details` name the values.
     """
     try:
         status = path.stat()
@@ -133,7 +145,29 @@ def read_json(path: Path, what: str, *, max_bytes: int = _MAX_JSON) -> dict[str,
         raise RunError(f"{what}: {path} is not readable JSON ({error})", hint=_HINT) from None
     if not isinstance(value, dict):
         raise RunError(f"{what}: {path} holds no JSON object", hint=_HINT)
+    if schema is not None:
+        _validate(value, schema, path, what)
     return value
+
+
+def _validate(value: dict[str, Any], schema: type[BaseModel], path: Path, what: str) -> None:
+    from pydantic import ValidationError
+
+    try:
+        schema.model_validate(value)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_context=False)
+        details = [_describe(problem) for problem in problems[:_MAX_LISTED]]
+        details += [f"and {len(problems) - _MAX_LISTED} more"] if len(problems) > _MAX_LISTED else []
+        raise RunError(
+            f"{what} is damaged: {path} has values of other types", details=details, hint=_HINT
+        ) from None
+
+
+def _describe(problem: Any) -> str:
+    key, message, given = ".".join(map(str, problem["loc"])), problem["msg"], repr(problem["input"])
+    given = given if len(given) <= 40 else f"{given[:40]}…"
+    return f"{key}: {message[0].lower()}{message[1:]}, it is {given}"
 
 
 def load_json(data: bytes) -> Any:
@@ -157,22 +191,34 @@ def _parse_float(text: str) -> float:
 
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
-) -> None:
-    """Replace `path` by a safetensors file of named tensors and text metadata."""
+) -> str:
+    """Replace `path` by a safetensors file of named tensors and text metadata; return its `file_digest`.
+
+    The file has a checksum of its contents. Equal tensors and metadata give equal bytes.
+    """
     from safetensors.torch import save
 
     # Serialise to bytes first: a full disk then raises OSError, not an error of safetensors.
     contiguous = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    # safetensors cannot read a file that it wrote without tensors and metadata
-    texts = dict(metadata or {}) or ({} if contiguous else {"tensors": "none"})
-    write_bytes(path, save(contiguous, texts))
+    data = save(contiguous)
+    start = 8 + int.from_bytes(data[:8], "little")
+    header, body = {**json.loads(data[8:start]), _METADATA: dict(metadata or {})}, memoryview(data)[start:]
+    header[_METADATA][_CHECKSUM] = _checksum(header, [body])
+    text = json.dumps(header, sort_keys=True).encode()  # safetensors itself has no fixed order of metadata
+    text += b" " * (-len(text) % 8)
+    digest = hashlib.sha256()
+    with atomic_write(path) as file:
+        for part in (len(text).to_bytes(8, "little"), text, body):
+            file.write(part)
+            digest.update(part)
+    return digest.hexdigest()
 
 
 def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read the tensors and the metadata of a safetensors file.
 
     Raises:
-        RunError: the file is missing, truncated or of another format; the message calls it `what`.
+        RunError: the file is missing, truncated, damaged or of another format; the message calls it `what`.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -182,11 +228,44 @@ def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, st
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+        _verify_checksum(path)
+    except (SafetensorError, OSError, *MALFORMED) as error:
         raise RunError(f"{what}: {path} is not a readable safetensors file ({error})", hint=_HINT) from None
-    return tensors, metadata
+    return tensors, {name: text for name, text in metadata.items() if name != _CHECKSUM}
+
+
+def _verify_checksum(path: Path) -> None:
+    """Raise `ValueError` if a safetensors file does not have its checksum; others than ours have none."""
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        expected = header.get(_METADATA, {}).pop(_CHECKSUM, None)
+        blocks = iter(partial(file.read, 2**20), b"")
+        if expected is not None and expected != _checksum(header, blocks):
+            raise ValueError("its checksum is wrong")
+
+
+def _checksum(header: Mapping[str, Any], blocks: Iterable[bytes | memoryview]) -> str:
+    total = zlib.crc32(json.dumps(header, sort_keys=True).encode())
+    for block in blocks:
+        total = zlib.crc32(block, total)
+    return f"{total:08x}"
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def select_prefix(prefix: str, items: Mapping[str, Item]) -> dict[str, Item]:
     """Return the items whose names begin with a prefix, under the rest of their names."""
     return {name.removeprefix(prefix): item for name, item in items.items() if name.startswith(prefix)}
+
+
+def load_strictly(module: Module, tensors: Mapping[str, Tensor]) -> None:
+    """Load a state dict. Raises `RuntimeError` or `ValueError` if names, shapes or dtypes differ."""
+    own = module.state_dict()
+    for name, tensor in tensors.items():
+        if name in own and own[name].dtype != tensor.dtype:  # torch would convert it
+            raise ValueError(f"{name} is {tensor.dtype}, not {own[name].dtype}")
+    module.load_state_dict(tensors)

@@ -9,10 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from flowgmm_cli import __version__
-from flowgmm_cli.errors import RunError
 from flowgmm_cli.files import read_json
 from flowgmm_cli.plugins.registry import provenance
 from flowgmm_cli.processes import process_info
@@ -20,15 +19,18 @@ from flowgmm_cli.recipe.schema import Recipe
 
 SCHEMA = "flowgmm/run/1"
 _MAX_BYTES = 2**26
-_MAX_LISTED = 8
 _PACKAGES = ("torch", "numpy", "scikit-learn", "datasets", "accelerate", "safetensors", "wordllama")
 
 
-class _Object(BaseModel):
+class JsonObject(BaseModel):
+    """Schema of a JSON object, of which further keys are allowed."""
+
     model_config = ConfigDict(extra="allow", strict=True)
 
 
-class _Component(_Object):
+class ComponentInfo(JsonObject):
+    """Origin of a component."""
+
     kind: str
     name: str
     package: str | None = None
@@ -37,13 +39,13 @@ class _Component(_Object):
     sha256: str | None = None
 
 
-class _Best(_Object):
+class _Best(JsonObject):
     metric: str | None = None  # None if nothing was validated
     value: float | None = None
     epoch: int | None = None
 
 
-class _Calibration(_Object):
+class _Calibration(JsonObject):
     method: str
     temperature: float
     rows: int = 0
@@ -51,13 +53,13 @@ class _Calibration(_Object):
     noise: float | None = None
 
 
-class _Ood(_Object):
+class _Ood(JsonObject):
     default: str | None = None
     threshold: float | None = None
     choice: dict[str, dict[str, float | None]] | None = None
 
 
-class RunInfo(_Object):
+class RunInfo(JsonObject):
     """Keys of `run.json` that a command reads, all of them optional; further keys are allowed."""
 
     recipe: str | None = None
@@ -78,7 +80,7 @@ class RunInfo(_Object):
     precision: str | None = None
     fingerprint: str | None = None
     versions: dict[str, str] | None = None
-    components: list[_Component] | None = None
+    components: list[ComponentInfo] | None = None
     rows: dict[str, int] | None = None
     epochs: float | None = None
     steps: int | None = None
@@ -96,25 +98,7 @@ def read_info(file: Path) -> dict[str, Any]:
     Raises:
         RunError: the file is missing or damaged; the message names the keys that are wrong.
     """
-    values = read_json(file, f"run {file.parent}", max_bytes=_MAX_BYTES)
-    try:
-        RunInfo.model_validate(values)
-    except ValidationError as error:
-        problems = error.errors(include_url=False, include_context=False)
-        details = [_describe(problem) for problem in problems[:_MAX_LISTED]]
-        more = len(problems) - len(details)
-        raise RunError(
-            f"run {file.parent} is damaged: {file.name} has values of other types",
-            details=[*details, *([f"and {more} more"] if more else [])],
-            hint="it was changed by another program; put the file back, or use another run",
-        ) from None
-    return values
-
-
-def _describe(problem: Any) -> str:
-    key, given = ".".join(map(str, problem["loc"])), repr(problem["input"])
-    given = given if len(given) <= 40 else f"{given[:40]}…"
-    return f"{key}: {problem['msg'][0].lower()}{problem['msg'][1:]}, it is {given}"
+    return read_json(file, f"run {file.parent}", schema=RunInfo, max_bytes=_MAX_BYTES)
 
 
 def initial_info(recipe: Recipe, argv: Sequence[str]) -> dict[str, Any]:

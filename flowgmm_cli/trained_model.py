@@ -17,18 +17,18 @@ from flowgmm_cli.api import Column, Component, DataContext, FlowSpec, Latents, S
 from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.errors import RecipeError, RunError
-from flowgmm_cli.files import read_json, read_tensors, select_prefix, write_json, write_tensors
+from flowgmm_cli.files import MALFORMED, load_strictly, select_prefix
 from flowgmm_cli.flows.multiscale import FlatFlow, latent_sizes
 from flowgmm_cli.mixture.gaussian import GaussianMixture
 from flowgmm_cli.mixture.init import InitialMeans
 from flowgmm_cli.model import Ensemble, FlowMixture, Model
+from flowgmm_cli.model_file import limit_allocations, read_model, write_model
 from flowgmm_cli.plugins.provenance import drop_unusable_regularisers, qualify, require
 from flowgmm_cli.plugins.registry import build, provenance, registry
 from flowgmm_cli.recipe.load import parse_resolved, vary
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.scores.detector import Detector
 
-FORMAT = "flowgmm/model/1"
 _MODEL_KEYS = ("flow", "prior")  # sections of the recipe that the weights depend on
 _CHUNK_ROWS = 4096
 _CHUNK_ENTRIES = 2**20
@@ -121,11 +121,9 @@ class TrainedModel:
         for index, part in enumerate(self.sampling_model.parts if self.sampling_model else ()):
             mixture = part.mixture.state_dict().items()
             tensors |= {f"source.{index}.{name}": value for name, value in mixture}
-        write_tensors(folder / "model.safetensors", tensors, {"format": FORMAT})
-        write_json(
-            folder / "model.json",
+        write_model(
+            folder,
             {
-                "format": FORMAT,
                 "class_names": list(self.class_names),
                 "features": self.preprocessor.dim,
                 "components": [provenance(component) for component in self.recipe.components()],
@@ -135,6 +133,7 @@ class TrainedModel:
                 "preprocessor": values,
                 "recipe": self.recipe.to_dict(),
             },
+            tensors,
         )
 
     @classmethod
@@ -146,17 +145,10 @@ class TrainedModel:
             PluginError: a component is not installed.
         """
         context = context or DataContext()
-        values = read_json(folder / "model.json", "model")
-        tensors, metadata = read_tensors(folder / "model.safetensors", "model")
-        for file_format in (values.get("format"), metadata.get("format")):
-            if file_format != FORMAT:
-                raise RunError(
-                    f"{folder} holds a model in the format {file_format!r}, this version reads {FORMAT!r}",
-                    hint="train again, or use the version of flowgmm-cli named in run.json",
-                )
+        values, tensors = read_model(folder)
         try:
             return cls._from_state(values, tensors, folder, context)
-        except (RecipeError, AttributeError, LookupError, TypeError, RuntimeError, ValueError) as error:
+        except (RecipeError, *MALFORMED) as error:
             raise RunError(
                 f"the model in {folder} is damaged: its files do not fit together",
                 details=[f"{type(error).__name__}: {error}".strip().splitlines()[0]],
@@ -184,8 +176,9 @@ class TrainedModel:
             Member(member["candidate"], member["changes"])
             for member in qualify(values["members"], components)
         )
-        model = build_model(recipe, members, shape=preprocessor.shape, classes=len(class_names))
-        model.load_state_dict(select_prefix("model.", tensors))
+        with limit_allocations(folder, tensors):
+            model = build_model(recipe, members, shape=preprocessor.shape, classes=len(class_names))
+        load_strictly(model, select_prefix("model.", tensors))
         detector = None
         if values["detector"] is not None:
             fitted = {name: value.numpy() for name, value in select_prefix("scores.", tensors).items()}
@@ -275,6 +268,6 @@ def _replace_mixtures(model: Model, tensors: Mapping[str, Tensor]) -> Model | No
     parts = []
     for index, part in enumerate(model.parts):
         mixture = copy.deepcopy(part.mixture)
-        mixture.load_state_dict(select_prefix(f"{index}.", tensors))
+        load_strictly(mixture, select_prefix(f"{index}.", tensors))
         parts.append(FlowMixture(part.flow, mixture))
     return parts[0] if len(parts) == 1 else Ensemble(parts)

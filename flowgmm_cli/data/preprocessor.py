@@ -19,7 +19,15 @@ from flowgmm_cli.data.store import Store
 from flowgmm_cli.data.tensors import StoredRows, Tensors
 from flowgmm_cli.data.transforms.base import Transform
 from flowgmm_cli.errors import DataError, RunError
-from flowgmm_cli.files import read_json, read_tensors, select_prefix, write_json, write_tensors
+from flowgmm_cli.files import (
+    MALFORMED,
+    load_strictly,
+    read_json,
+    read_tensors,
+    select_prefix,
+    write_json,
+    write_tensors,
+)
 from flowgmm_cli.plugins.registry import build
 
 _BATCH_ROWS = 8192
@@ -220,7 +228,7 @@ class Preprocessor:
             for component, width in zip(config.transforms, values["widths"], strict=True)
         )
         saved = select_prefix("transforms.", arrays)
-        transforms.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in saved.items()})
+        load_strictly(transforms, {name: torch.from_numpy(np.array(array)) for name, array in saved.items()})
         return cls(feature_encoder, transforms)
 
     def save(self, folder: Path) -> None:
@@ -237,10 +245,10 @@ class Preprocessor:
             return None
         values = read_json(folder / _VALUES, "preprocessor")
         tensors, _ = read_tensors(folder / _TENSORS, "preprocessor")
-        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
         try:
+            arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
             return cls.from_state(values, arrays, data=data, context=context)
-        except (AttributeError, LookupError, TypeError, RuntimeError, ValueError) as error:
+        except MALFORMED as error:
             raise RunError(
                 f"{folder / _TENSORS} does not fit {_VALUES}",
                 details=[str(error).strip().splitlines()[0]],

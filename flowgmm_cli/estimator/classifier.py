@@ -26,7 +26,7 @@ from flowgmm_cli.devices import Engine, create_engine, deterministic, find_devic
 from flowgmm_cli.errors import DataError, PluginError, RecipeError, RunError
 from flowgmm_cli.estimator.labels import mark_unlabelled, read_labels, select_labelled
 from flowgmm_cli.estimator.recipe import build_recipe, to_plain
-from flowgmm_cli.files import read_json, write_json
+from flowgmm_cli.files import MALFORMED, read_json, write_json
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.trained_model import TrainedModel
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt
@@ -261,7 +261,7 @@ class FlowGMMClassifier(
                 classifier.feature_names_in_ = np.array(values["feature_names"], dtype=object)
             classes = np.array(values["classes"], dtype=values["dtype"])
             return classifier._set_fitted(trained, classes, values["steps"])
-        except (LookupError, TypeError, ValueError) as error:
+        except MALFORMED as error:
             raise RunError(f"the classifier in {folder} is damaged: {error}") from error
 
     def _set_fitted(self, trained: TrainedModel, classes: npt.NDArray[Any], steps: int) -> Self:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
 from flowgmm_cli.errors import RunError
 from flowgmm_cli.evaluation.metrics import CrossFitted, Evaluation, classification_metrics
 from flowgmm_cli.evaluation.predictions import CrossFittedPredictions
-from flowgmm_cli.files import read_json, write_json
+from flowgmm_cli.files import MALFORMED, file_digest, read_json, write_json
 from flowgmm_cli.runs import Run
 
 CROSS_FITTED = "cross_fitted"
@@ -38,8 +37,7 @@ def save_evaluation(
     `fingerprint` is that of the rows. Baselines of other rows or of another model are dropped, and `warn` is
     called.
     """
-    with (run.path / "model.safetensors").open("rb") as file:
-        basis = {"data": fingerprint, "model": hashlib.file_digest(file, "sha256").hexdigest()}
+    basis = {"data": fingerprint, "model": file_digest(run.path / "model.safetensors")}
     evaluation = dataclasses.replace(evaluation, basis=basis)
     path = run.path / "eval" / f"{evaluation.split}.json"
     earlier = load_evaluation(path)
@@ -73,5 +71,5 @@ def load_evaluation(path: Path) -> Evaluation | None:
         return None
     try:
         return Evaluation.from_dict(read_json(path, "evaluation"))
-    except (RunError, LookupError, TypeError, ValueError):
+    except (RunError, *MALFORMED):
         return None

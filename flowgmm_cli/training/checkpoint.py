@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.errors import RunError
-from flowgmm_cli.files import read_tensors, select_prefix, write_tensors
+from flowgmm_cli.files import MALFORMED, read_tensors, select_prefix, write_tensors
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.schema import CheckpointConfig
 from flowgmm_cli.training.fsdp import distribute_like, full_tensor, is_sharded, local_shard
@@ -91,7 +91,7 @@ def load_checkpoint(
     try:
         _load_optimiser(optimiser, select_prefix("optimiser.", tensors), optimiser_parameters(model))
         return Progress(**json.loads(metadata["progress"]))
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except MALFORMED as error:
         hint = "train again or use another run"
         raise RunError(f"checkpoint: {path} is damaged", details=[str(error)], hint=hint) from None
 

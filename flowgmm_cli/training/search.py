@@ -22,7 +22,7 @@ import torch
 from flowgmm_cli.errors import RunError
 from flowgmm_cli.evaluation.calibration import fit_temperature, temper_log_joint
 from flowgmm_cli.evaluation.metrics import nll
-from flowgmm_cli.files import read_json, read_tensors, write_json, write_tensors
+from flowgmm_cli.files import MALFORMED, read_json, read_tensors, write_json, write_tensors
 from flowgmm_cli.model import Model
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
@@ -181,7 +181,7 @@ def _load(folder: Path) -> dict[str, CandidateResult]:
     tensors, _ = read_tensors(folder / _TENSORS, "search")
     try:
         return {values["name"]: CandidateResult.restore(values, tensors) for values in figures["candidates"]}
-    except (KeyError, TypeError) as error:
+    except MALFORMED as error:
         message = f"{folder / _FIGURES} is damaged"
         raise RunError(message, details=[str(error)], hint="start a new run") from error
 
