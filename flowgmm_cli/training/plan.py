@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from flowgmm_cli.recipe.schema import TrainConfig
 from flowgmm_cli.training.callbacks import Callbacks
 
+_ALMOST = 0.999  # share that is done before `finish`
 _FIRST_ESTIMATE = 3.0  # seconds of training before the rest is estimated
 
 
@@ -81,7 +82,7 @@ class TrainingPlan:
         if len(self._epochs) < 2 or not self._running:
             return
         done = sum(self._epochs[: self._finished]) + self._share * self._batch_epochs()
-        self._report.overall(min(done / total, 1.0), self.describe(), self._seconds_left(total - done))
+        self._report.overall(min(done / total, _ALMOST), self.describe(), self._seconds_left(total - done))
 
     def describe(self) -> str:
         """Name the present stage with the number of its finished trainings, then the stages that follow."""

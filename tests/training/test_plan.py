@@ -90,4 +90,4 @@ def test_a_run_counts_its_trainings(train_run: Any, words: tuple[str, ...], firs
     assert reports[0] == (0.0, first)
     assert reports[-1] == (1.0, last)
     assert shares == sorted(shares)
-    assert shares[-2] == pytest.approx(1.0)
+    assert shares[-2] == 0.999
