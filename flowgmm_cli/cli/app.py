@@ -49,6 +49,22 @@ _TARGETS = {
 """Name -> `module:attribute` in this package, where it is not `name:name`."""
 
 
+def hide_flag_types(params: list[Any]) -> list[Any]:
+    """Show flags without a type in the help, since they take no value."""
+    for param in params:
+        if param.param_type_name == "option" and param.is_flag:
+            param.metavar = ""
+    return params
+
+
+class Group(TyperGroup):
+    """A group of commands."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """List the parameters, with that of `--help`."""
+        return hide_flag_types(super().get_params(ctx))
+
+
 class LazyCommand(TyperCommand):
     """A placeholder for a command, or a group of commands, that is imported when its arguments are parsed.
 
@@ -71,7 +87,7 @@ class LazyCommand(TyperCommand):
         app = typer.Typer(pretty_exceptions_enable=False)
         app.callback()(_nothing)  # an application with a single command would be that command
         if isinstance(target, typer.Typer):
-            app.add_typer(target, name=self.name)
+            app.add_typer(target, name=self.name, cls=Group)
         else:
             from flowgmm_cli.cli.options import Command
 
@@ -84,7 +100,7 @@ class LazyCommand(TyperCommand):
         return self.load().make_context(info_name, args, parent=parent, **extra)
 
 
-class LazyGroup(TyperGroup):
+class LazyGroup(Group):
     """The commands of `COMMANDS`, not yet imported."""
 
     def __init__(self, **attributes: Any) -> None:

@@ -66,7 +66,7 @@ OutData = Annotated[
 ]
 OutRows = Annotated[
     str | None,
-    typer.Argument(metavar="[FILE]", help="Rows to compare, the same as --out FILE; RUN may be left out."),
+    typer.Argument(metavar="FILE", help="Rows to compare, the same as --out FILE; RUN may be left out."),
 ]
 Alone = Annotated[
     bool, typer.Option("--alone", help="Compute only the score that flags rows, which is faster.")

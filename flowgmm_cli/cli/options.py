@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
+from flowgmm_cli.cli.app import hide_flag_types
 from flowgmm_cli.cli.output import settings
 
 
@@ -109,11 +110,17 @@ def _common_params() -> tuple[Any, ...]:
 
 
 class Command(TyperCommand):
-    """A command with the options that every command takes."""
+    """A command with the options that every command takes; its help is wrapped for the terminal alone."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.params = [*self.params, *_common_params()]
+        paragraphs = (" ".join(part.split()) for part in (self.help or "").split("\n\n"))
+        self.help = "\n\n".join(map(_list_examples, paragraphs))
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """List the parameters, with that of `--help`."""
+        return hide_flag_types(super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the words; a recipe key that is written like an option is answered with its spelling.
@@ -132,6 +139,14 @@ class Command(TyperCommand):
                 if flag.startswith("--") and flag not in known:
                     _explain_setting(args, place)
         return super().parse_args(ctx, args)
+
+
+def _list_examples(paragraph: str) -> str:
+    """Write each example on a line of its own."""
+    label, colon, examples = paragraph.partition(": ")
+    if label not in ("Example", "Examples"):
+        return paragraph
+    return "\n".join([label + colon.rstrip(), *(f"  {example}" for example in examples.split(" · "))])
 
 
 def _explain_setting(words: Sequence[str], place: int) -> None:
@@ -192,12 +207,12 @@ FailUnder = Annotated[
 Run = Annotated[
     str | None,
     typer.Argument(
-        metavar="[RUN]", help="Run directory; else $FLOWGMM_RUN, else the newest finished run under ./runs."
+        metavar="RUN", help="Run directory; else $FLOWGMM_RUN, else the newest finished run under ./runs."
     ),
 ]
 RowsArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[FILE]", help="Rows to read, the same as --data FILE; RUN may be left out."),
+    typer.Argument(metavar="FILE", help="Rows to read, the same as --data FILE; RUN may be left out."),
 ]
 RunFlag = Annotated[str | None, option("--run", "RUN", "The same as the argument RUN.")]
 Data = Annotated[
@@ -257,7 +272,7 @@ RecipeName = Annotated[
     ),
 ]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Changes to the recipe; KEY! removes.")
+    list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Changes to the recipe; KEY! removes.")
 ]
 Overlay = Annotated[
     list[str] | None,

@@ -59,8 +59,11 @@ def print_json(value: Any) -> None:
 
 
 def print_text(*lines: str) -> None:
-    """Print lines of text to stdout."""
-    sys.stdout.write("".join(f"{escape_controls(line)}\n" for line in lines))
+    """Print lines of text to stdout, wrapped at words on a terminal."""
+    shown = list(map(escape_controls, lines))
+    if sys.stdout.isatty():
+        shown = [part for line in shown for part in wrap(line, stdout().width)]
+    sys.stdout.write("".join(f"{line}\n" for line in shown))
 
 
 def print_exact(text: str) -> None:

@@ -86,10 +86,9 @@ def describe(name: Name, kind: Kind = None, as_json: options.Json = False) -> No
         else:
             output.print_text("no parameters")
         recipe = values["recipe"]
-        lines = (
-            ["in a recipe:", "", *recipe.splitlines()] if recipe else ["used by: flowgmm eval --baselines"]
-        )
-        output.print_text("", *lines)
+        output.print_text("", "in a recipe:" if recipe else "used by: flowgmm eval --baselines")
+        if recipe:
+            output.print_exact(f"\n{recipe}")
 
 
 @app.command(cls=options.Command)

@@ -12,6 +12,7 @@ from flowgmm_cli.cli import options, output
 from flowgmm_cli.cli.session import explain_write_errors, select_run
 from flowgmm_cli.cli.validation import check_suffix
 from flowgmm_cli.errors import UsageError
+from flowgmm_cli.formatting import format_number
 from flowgmm_cli.messages import quote
 
 app = typer.Typer(help="List, show and compare training runs.", no_args_is_help=True)
@@ -65,8 +66,9 @@ def show(run: options.Run = None, run_flag: options.RunFlag = None, as_json: opt
         return
     rows: list[list[Any]] = [["run", selected.path], ["status", selected.status()]]
     for key in ("error", "created", "seconds", "device", "precision", "seed", "epochs", "steps"):
-        if info.get(key) is not None:
-            rows.append([key, info[key]])
+        value = info.get(key)
+        if value is not None:
+            rows.append([key, format_number(value) if isinstance(value, float) else value])
     for key in ("rows", "best", "calibration", "test", "versions"):
         for name, value in (info.get(key) or {}).items():
             if value is not None:
@@ -82,7 +84,7 @@ def show(run: options.Run = None, run_flag: options.RunFlag = None, as_json: opt
 def compare_runs(
     runs: Annotated[
         list[str],
-        typer.Argument(metavar="RUN RUN...", help="Two or more runs; all are compared with the first."),
+        typer.Argument(metavar="RUN", help="Two or more runs; all are compared with the first."),
     ],
     save: Annotated[
         Path | None,

@@ -30,7 +30,7 @@ _CPU = "cpu"
 
 
 RecipeArgument = Annotated[
-    str | None, typer.Argument(metavar="[RECIPE]", help="A recipe file, or the name of a bundled recipe.")
+    str | None, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a bundled recipe.")
 ]
 ResumeRun = Annotated[Path | None, options.option("--resume", "RUN", "Continue this run; needs no recipe.")]
 RunDir = Annotated[Path | None, typer.Option("--run-dir", help="Write the run to exactly this folder.")]

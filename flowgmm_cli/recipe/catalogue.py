@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,10 +28,13 @@ class BundledRecipe:
 
     @property
     def summary(self) -> str:
-        """The first comment line, without a leading `name — ` or `path — `."""
+        """The first sentence of its comment or else the first line, without a leading `name — `."""
         with self.path.open(encoding="utf-8") as lines:
-            first = next((line for line in lines if line.startswith("#")), "")
-        text = first.lstrip("# ").strip()
+            start = dropwhile(lambda line: not line.startswith("#"), lines)
+            comment = takewhile(lambda line: line.startswith("#") and line.strip("# \n"), start)
+            paragraph = [line.lstrip("#").strip() for line in comment]
+        sentence = re.match(r".*?\.(?= |$)", " ".join(paragraph))
+        text = sentence[0] if sentence else "".join(paragraph[:1])
         head, dash, tail = text.partition(" — ")
         return tail if dash and " " not in head else text
 

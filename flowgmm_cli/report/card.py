@@ -6,12 +6,14 @@ that the run cannot know, such as a licence.
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowgmm_cli.files import write_text
+from flowgmm_cli.formatting import format_duration, format_number
 from flowgmm_cli.report import text
 from flowgmm_cli.report.context import ReportContext
 from flowgmm_cli.report.text import percent
@@ -32,7 +34,8 @@ METRICS = {
 }
 _TEMPLATE = Path(__file__).parent / "templates" / "model_card.md.j2"
 _TAGS = ["flowgmm", "normalizing-flow", "semi-supervised", "density-estimation", "out-of-distribution"]
-_SPECIAL = re.compile(r"([\\`*_\[\]|~])")
+_CODE = re.compile(r"(`[\w .,:=/+-]+`)")
+_SPECIAL = re.compile(r"([\\`*\[\]|~]|(?<!\w)_|_(?!\w))")  # within a word, `_` is a letter
 
 
 def write_card(context: ReportContext) -> Path:
@@ -70,6 +73,8 @@ def model_card(context: ReportContext) -> str:
             metric_names=METRICS,
             max_listed=MAX_LISTED,
             text=text,
+            format_number=format_number,
+            format_duration=format_duration,
             escape=escape,
             enumerate=_enumerate,
         )
@@ -78,14 +83,16 @@ def model_card(context: ReportContext) -> str:
 
 
 def escape(value: object) -> str:
-    r"""Escape text so that Markdown shows it literally, on one line.
+    r"""Escape text so that Markdown shows it literally, on one line; code spans stay code.
 
-    >>> escape("a|b <script>")
-    'a\\|b &lt;script&gt;'
+    >>> escape("a|b <script>"), escape("`x_1` of latent_knn, _y")
+    ('a\\|b &lt;script&gt;', '`x_1` of latent_knn, \\_y')
     """
     line = " ".join("".join(char if char.isprintable() else " " for char in str(value)).split())
-    line = line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return _SPECIAL.sub(r"\\\1", line)
+    return "".join(
+        part if _CODE.fullmatch(part) else _SPECIAL.sub(r"\\\1", html.escape(part, quote=False))
+        for part in _CODE.split(line)
+    )
 
 
 def _card_data(context: ReportContext) -> ModelCardData:
@@ -103,7 +110,7 @@ def _card_data(context: ReportContext) -> ModelCardData:
             EvalResult(
                 task_type=task,
                 dataset_type=context.recipe.data.use,
-                dataset_name=text.describe_source(context.recipe).strip("`"),
+                dataset_name=text.describe_source(context.recipe).replace("`", ""),
                 metric_type=name,
                 metric_value=round(value, 4),
             )

@@ -18,6 +18,7 @@ from flowgmm_cli.evaluation.intervals import (
 )
 from flowgmm_cli.evaluation.predictions import StoredPredictions, match_rows
 from flowgmm_cli.files import write_text
+from flowgmm_cli.formatting import format_number
 from flowgmm_cli.recipe.node import format_path
 from flowgmm_cli.recipe.yaml import read_yaml
 from flowgmm_cli.report.context import ReportContext
@@ -172,7 +173,7 @@ def _list_properties(run: Mapping[str, Any]) -> dict[str, Any]:
         "seed": run["seed"],
         "members": run["members"] or None,
         "temperature": f"{temperature:.2f}" if isinstance(temperature, float) else None,
-        "epochs": run["epochs"],
+        "epochs": format_number(run["epochs"]) if run["epochs"] is not None else None,
         "seconds": f"{float(run['seconds'] or 0):.0f}",
         "started": str(run["created"] or "")[:16].replace("T", " "),
     }

@@ -8,7 +8,7 @@ from typing import Any
 
 from flowgmm_cli.evaluation.intervals import wilson_interval
 from flowgmm_cli.evaluation.metrics import BaselineResult, ClassificationMetrics, Evaluation
-from flowgmm_cli.formatting import pluralise
+from flowgmm_cli.formatting import format_duration, format_number, pluralise
 from flowgmm_cli.report import text
 from flowgmm_cli.report.context import ReportContext, UnavailableError
 from flowgmm_cli.report.page import Code, Paragraph, Part, Table, Tiles
@@ -208,10 +208,14 @@ def versions_section(context: ReportContext) -> Iterator[Part]:
     facts = {
         "run": context.run.path,
         "started": str(info.get("created", ""))[:19].replace("T", " ") + " UTC",
-        "duration": f"{float(info.get('seconds') or 0):.0f} s",
+        "duration": format_duration(float(info.get("seconds") or 0)),
         "status": context.status,
-        **{key: info.get(key) for key in ("seed", "device", "precision", "epochs")},
-        "optimiser steps": info.get("steps"),
+        **{key: info.get(key) for key in ("seed", "device", "precision")},
+        **{
+            name: format_number(info[key])
+            for key, name in (("epochs", "epochs"), ("steps", "optimiser steps"))
+            if info.get(key) is not None
+        },
         "fingerprint of the data": info.get("fingerprint"),
     }
     keys = ("kind", "name", "package", "version")

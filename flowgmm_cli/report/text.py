@@ -73,12 +73,12 @@ def describe_source(recipe: Recipe) -> str:
 def describe_model(recipe: Recipe, rows: Mapping[str, int], classes: int, members: int) -> str:
     """Describe the model, its rows and its labels."""
     labelled, train = rows.get("labelled", 0), rows.get("train", 0)
-    model = "a FlowGMM model" if members == 1 else f"an ensemble of {members} FlowGMM models"
+    model = "a FlowGMM model:" if members == 1 else f"an ensemble of {members} FlowGMM models, each"
     return (
-        f"This is {model}: a normalizing flow that maps every row to a point in a latent space, where each "
-        f"of the {pluralise(classes, 'class')} is a Gaussian. It was trained on {pluralise(train, 'row')} of "
-        f"{describe_source(recipe)}: {labelled:,} with a label ({percent(labelled / max(train, 1))}) and "
-        f"{train - labelled:,} without."
+        f"This is {model} a normalizing flow that maps every row to a point in a latent space, where "
+        f"each of the {pluralise(classes, 'class')} is a Gaussian. It was trained on "
+        f"{pluralise(train, 'row')} of {describe_source(recipe)}: {labelled:,} with a label "
+        f"({percent(labelled / max(train, 1))}) and {train - labelled:,} without."
     )
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.devices import Engine, allow_tf32, limit_threads
 from flowgmm_cli.flows.multiscale import FlatFlow
+from flowgmm_cli.formatting import format_number
 from flowgmm_cli.recipe.load import vary
 from flowgmm_cli.recipe.schema import Recipe, TrainConfig
 from flowgmm_cli.runs import Run
@@ -78,8 +79,8 @@ class TrainContext:
             ramp = getattr(regulariser.config, "ramp_epochs", 0.0)
             if ramp > epochs:
                 yield (
-                    f"ramp    {regulariser.use} grows over {ramp:g} epochs, and training has {epochs:.2g}; "
-                    f"regularisers.{index}.ramp_epochs sets how many"
+                    f"ramp    {regulariser.use} grows over {ramp:g} epochs, and training has "
+                    f"{format_number(epochs)}; regularisers.{index}.ramp_epochs sets how many"
                 )
 
 

@@ -53,6 +53,19 @@ def test_a_command_is_parsed_and_a_misspelt_one_has_a_suggestion(
     assert text in result.output
 
 
+@pytest.mark.parametrize("words", [[], ["train"], ["predict"], ["runs"], ["runs", "compare"]])
+def test_help_names_no_type_of_a_flag_and_breaks_no_line_early(words: list[str]) -> None:
+    result = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "80", "TERM": "dumb"})
+    assert "<bool>" not in result.output
+    if words == ["predict"]:
+        assert "p_<class> for the calibrated probability" in " ".join(result.output.split())
+        lines = [line.strip() for line in result.output.splitlines()]
+        assert "flowgmm predict --data new.csv --with all" in lines
+        start = next(place for place, line in enumerate(lines) if line.startswith("Columns:"))
+        paragraph = lines[start : lines.index("", start)]
+        assert all(len(line) > 60 for line in paragraph[:-1])
+
+
 def test_a_missing_command_fails_only_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app_module, "COMMANDS", {"no_such_module": "Is gone."})
     broken = typer.Typer(cls=LazyGroup)

@@ -20,6 +20,11 @@ def test_flowgmm_has_recipes_of_its_own() -> None:
     ("text", "summary"),
     [
         ("# Digits from few labels.\n# More.\nversion: 1\n", "Digits from few labels."),
+        (
+            "# Digits, and a very long line is\n# continued. More.\n",
+            "Digits, and a very long line is continued.",
+        ),
+        ("# Without a stop\n# more\n#\n# Later.\n", "Without a stop"),
         ("# recipes/x.yaml — Digits — again\n", "Digits — again"),
         ("# two words — kept\n", "two words — kept"),
         ("\nversion: 1\n# later\n", "later"),

@@ -92,7 +92,7 @@ def test_baselines_are_named(awkward: Run) -> None:
     metrics = {"accuracy": 0.25, "balanced_accuracy": 0.3, "macro_f1": 0.2, "nll": 1.5, "ece": 0.1}
     value["baselines"] = {"label_spreading": {**metrics, "seconds": 0.1, "settings": {}}}
     file.write_text(json.dumps(value), encoding="utf-8")
-    assert "label spreading 0.2500" in model_card(ReportContext(awkward, DataContext()))
+    assert "| label spreading | 0.2500 | 0.2000 |" in model_card(ReportContext(awkward, DataContext()))
 
 
 def test_a_run_without_a_model_has_no_card(awkward: Run) -> None:
@@ -104,10 +104,11 @@ def test_a_run_without_a_model_has_no_card(awkward: Run) -> None:
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("a*b_c", r"a\*b\_c"),
+        ("a*b_c _d_", r"a\*b_c \_d\_"),
         ("x\n# y", "x # y"),
         ("[l](u)", r"\[l\](u)"),
-        ("`c`", r"\`c\`"),
+        ("`c_1` `", r"`c_1` \`"),
+        ("`<c>`", r"\`&lt;c&gt;\`"),
         ("a&b", "a&amp;b"),
     ],
 )
