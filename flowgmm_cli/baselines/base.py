@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
+from sklearn.dummy import DummyClassifier
 from threadpoolctl import threadpool_limits
 
 from flowgmm_cli.api import Config
@@ -20,12 +22,16 @@ class SupervisedBaseline:
 
     Attributes:
         candidates: the settings to compare; the first where cross-validation is impossible.
+        temperatures: divisors of the log-probabilities, of which the likeliest is chosen with the settings.
         threads: largest number of threads of a fit; None = all.
+        needs_two_classes: the estimator refuses rows of a single class.
         settings: those of the last fit.
     """
 
     candidates: ClassVar[Sequence[Settings]] = ()
+    temperatures: ClassVar[Sequence[float]] = ()
     threads: ClassVar[int | None] = None
+    needs_two_classes: ClassVar[bool] = True
 
     def __init__(self, config: Config, *, classes: int, seed: int) -> None:
         self.classes = classes
@@ -45,12 +51,14 @@ class SupervisedBaseline:
 
     def predict_proba(self, x: FloatArray) -> FloatArray:
         """See `flowgmm_cli.api.Baseline`."""
-        return self.probabilities(self._model, np.asarray(x))
+        return temper(self.probabilities(self._model, np.asarray(x)), self.settings.get("temperature", 1.0))
 
     def search(self, data: BaselineData) -> Settings:
-        """Return the candidate with the best cross-validated accuracy."""
+        """Return the best settings by cross-validation."""
 
-        def predict(settings: Settings) -> FloatArray:
+        @cache
+        def predict(index: int) -> Floats:
+            settings = self.candidates[index]
             return np.concatenate(
                 [
                     self.probabilities(self._fit_rows(settings, data, rows), data.x[held_out])
@@ -58,7 +66,11 @@ class SupervisedBaseline:
                 ]
             )
 
-        return data.search(self.candidates, predict, self.candidates[0])
+        best = data.search(range(len(self.candidates)), predict, 0)
+        if not self.temperatures:
+            return self.candidates[best]
+        temperature = data.search(self.temperatures, lambda value: temper(predict(best), value), 1.0)
+        return {**self.candidates[best], "temperature": temperature}
 
     def probabilities(self, model: Any, x: FloatArray) -> Floats:
         """Return a fitted classifier's probabilities `(M, K)`, 0 for classes it was not fitted to."""
@@ -67,4 +79,28 @@ class SupervisedBaseline:
         return result
 
     def _fit_rows(self, settings: Settings, data: BaselineData, rows: Index) -> Any:
+        if self.needs_two_classes and len(np.unique(data.labels[rows])) < 2:
+            # a fold without the only label of the other class
+            return DummyClassifier().fit(data.x[rows], data.labels[rows])
         return self.estimator(settings, data, len(rows)).fit(data.x[rows], data.labels[rows])
+
+
+def temper(probabilities: Floats, temperature: float) -> Floats:
+    """Divide log-probabilities `(M, K)` by a temperature; 1 changes nothing.
+
+    >>> temper(np.array([[0.2, 0.8]]), temperature=0.5).round(3)
+    array([[0.059, 0.941]])
+    """
+    if temperature == 1:
+        return probabilities
+    powers = (probabilities / probabilities.max(1, keepdims=True)) ** (1 / temperature)
+    return np.asarray(powers / powers.sum(1, keepdims=True))
+
+
+def smooth_votes(shares: Floats, voters: int) -> Floats:
+    """Add a vote that all classes share to the shares of the votes, `(M, K)`: none is 0 afterwards.
+
+    >>> smooth_votes(np.array([[1.0, 0.0]]), voters=4)
+    array([[0.9, 0.1]])
+    """
+    return np.asarray((voters * shares + 1 / shares.shape[1]) / (voters + 1))

@@ -1,4 +1,4 @@
-"""Baselines of other kinds that learn from the labelled rows: nearest neighbours, a network."""
+"""Baselines that learn from the labelled rows alone: neighbours, a network, trees."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from flowgmm_cli.baselines.base import Settings, SupervisedBaseline
+from flowgmm_cli.baselines.base import Settings, SupervisedBaseline, smooth_votes
 from flowgmm_cli.evaluation.cross_validation import BaselineData
 from flowgmm_cli.evaluation.metrics import FloatArray, Floats
 
@@ -24,6 +25,7 @@ class NearestNeighbours(SupervisedBaseline):
         for k in (1, 3, 5, 10, 20, 40)
         for metric in ("euclidean", "cosine")
     )
+    needs_two_classes = False
 
     def estimator(self, settings: Settings, data: BaselineData, n: int) -> Any:
         """See `SupervisedBaseline`."""
@@ -32,8 +34,7 @@ class NearestNeighbours(SupervisedBaseline):
 
     def probabilities(self, model: Any, x: FloatArray) -> Floats:
         """See `SupervisedBaseline`."""
-        votes = model.n_neighbors * super().probabilities(model, x)
-        return np.asarray((votes + 1 / self.classes) / (model.n_neighbors + 1))
+        return smooth_votes(super().probabilities(model, x), model.n_neighbors)
 
 
 class MLP(SupervisedBaseline):
@@ -48,3 +49,29 @@ class MLP(SupervisedBaseline):
         options = {"learning_rate_init": 3e-3, "max_iter": epochs, "random_state": self.seed}
         network = MLPClassifier((256,), alpha=settings["alpha"], **options)
         return make_pipeline(FunctionTransformer(partial(np.multiply, 1 / scale)), network)
+
+
+class ExtraTrees(SupervisedBaseline):
+    """Extremely randomised trees (Geurts et al., 2006), smoothed by a vote that all classes share.
+
+    With few labels every leaf holds a single class, and the share of the trees is the probability.
+    """
+
+    candidates = (
+        {"max_features": "sqrt", "min_samples_leaf": 1},
+        {"max_features": "sqrt", "min_samples_leaf": 3},
+        {"max_features": 0.5, "min_samples_leaf": 1},
+    )
+    temperatures = (1.0, 0.25, 0.35, 0.5, 0.7, 1.4)
+    trees = 100
+    needs_two_classes = False
+
+    def estimator(self, settings: Settings, data: BaselineData, n: int) -> Any:
+        """See `SupervisedBaseline`."""
+        keys = ("max_features", "min_samples_leaf")
+        options = {key: settings[key] for key in keys}
+        return ExtraTreesClassifier(self.trees, random_state=self.seed, **options)
+
+    def probabilities(self, model: Any, x: FloatArray) -> Floats:
+        """See `SupervisedBaseline`."""
+        return smooth_votes(super().probabilities(model, x), self.trees)

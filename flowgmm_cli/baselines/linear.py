@@ -1,10 +1,12 @@
-"""Linear baselines: logistic regression, and self-training with it."""
+"""Linear baselines: logistic regression, self-training with it, and linear discriminant analysis."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from sklearn.covariance import empirical_covariance, ledoit_wolf, shrunk_covariance
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression as Logistic
 from sklearn.semi_supervised import SelfTrainingClassifier
 from threadpoolctl import threadpool_limits
@@ -53,7 +55,49 @@ class SelfTraining(LogisticRegression):
         return {**settings, "threshold": data.search((0.7, 0.8, 0.9, 0.95), predict, 0.9)}
 
     def _fit_both(self, settings: Settings, data: BaselineData, labelled: Index, others: Index) -> Any:
+        if len(np.unique(data.labels[labelled])) < 2:
+            return self._fit_rows(settings, data, labelled)
         logistic = self.estimator(settings, data, len(labelled))
         model = SelfTrainingClassifier(logistic, threshold=settings["threshold"], max_iter=10)
         targets = np.concatenate([data.labels[labelled], np.full(len(others), -1)])
         return model.fit(data.x[np.concatenate([labelled, others])], targets)
+
+
+class LDA(SupervisedBaseline):
+    """Linear discriminant analysis with a shrunk covariance of the classes (Ledoit and Wolf, 2004)."""
+
+    candidates = tuple({"shrinkage": shrinkage} for shrinkage in ("ledoit_wolf", 0.1, 0.5, 0.9))
+    temperatures = (1.0, 2.0, 4.0, 8.0)
+
+    def estimator(self, settings: Settings, data: BaselineData, n: int) -> Any:
+        """See `SupervisedBaseline`."""
+        covariance = ClassCovariance(settings["shrinkage"], data.x.var(0))
+        return LinearDiscriminantAnalysis(solver="lsqr", covariance_estimator=covariance)
+
+    def _fit_rows(self, settings: Settings, data: BaselineData, rows: Index) -> Any:
+        if len(rows) == len(np.unique(data.labels[rows])):  # scikit-learn refuses a single row of each class
+            rows = np.repeat(rows, 2)
+        return super()._fit_rows(settings, data, rows)
+
+
+class ClassCovariance:
+    """Covariance of the rows of a class, shrunk to the `variances` of all rows, which equal rows get.
+
+    The shrinkage of scikit-learn gives a single row no variance. If each class has a single row, the pooled
+    covariance is then 0.
+    """
+
+    def __init__(self, shrinkage: str | float, variances: FloatArray) -> None:
+        self.shrinkage = shrinkage
+        self.scale = np.sqrt(np.maximum(variances, 1e-12))
+
+    def fit(self, x: FloatArray) -> ClassCovariance:
+        """Estimate the covariance of the rows `x`, `(n, D)`."""
+        if (x == x[0]).all():
+            covariance = np.eye(x.shape[1])
+        elif self.shrinkage == "ledoit_wolf":
+            covariance = ledoit_wolf(x / self.scale)[0]
+        else:
+            covariance = shrunk_covariance(empirical_covariance(x / self.scale), self.shrinkage)
+        self.covariance_ = covariance * np.outer(self.scale, self.scale)
+        return self

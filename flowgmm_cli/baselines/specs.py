@@ -42,4 +42,22 @@ SPECS: dict[str, Spec] = {
         "Network with one hidden layer, fitted to the labelled rows",
         "Cross-validation on the labelled rows chooses the weight decay.",
     ),
+    "extra_trees": _spec(
+        "classifiers:ExtraTrees",
+        "Extremely randomised trees, fitted to the labelled rows",
+        "Geurts et al. (2006). Cross-validation on the labelled rows chooses the features of a split, the "
+        "size of the leaves and a temperature.",
+    ),
+    "lda": _spec(
+        "linear:LDA",
+        "Linear discriminant analysis with a shrunk covariance",
+        "Cross-validation on the labelled rows chooses the shrinkage: that of Ledoit and Wolf (2004), or a "
+        "fixed one, and a temperature.",
+    ),
+    "svm": _spec(
+        "svm:SVM",
+        "Support vector machine with a Gaussian kernel, fitted to the labelled rows",
+        "Cross-validation on the labelled rows chooses C, gamma, and the temperature of the softmax that "
+        "turns its decision values into probabilities.",
+    ),
 }

@@ -35,8 +35,8 @@ Baselines = Annotated[
     bool,
     typer.Option(
         "--baselines",
-        help="Compare with logistic regression, kNN, label spreading, self-training and an MLP, all on "
-        "the same vectors and labels.",
+        help="Compare with logistic regression, kNN, label spreading, self-training, an MLP, extra trees, "
+        "LDA, an SVM and the baselines of plugins, all on the same vectors and labels.",
     ),
 ]
 Plots = Annotated[

@@ -31,7 +31,7 @@ def curve(
     baselines: Annotated[
         bool,
         typer.Option(
-            "--baselines/--no-baselines", help="Fit five simple methods on the same vectors and labels."
+            "--baselines/--no-baselines", help="Fit eight simple methods on the same vectors and labels."
         ),
     ] = True,
     out: options.ExperimentFolder = None,

@@ -102,7 +102,7 @@ def baselines_section(context: ReportContext) -> Iterator[Part]:
     evaluation = context.require_evaluation()
     if not evaluation.baselines:
         raise UnavailableError(
-            "No baselines were fitted. `flowgmm eval --baselines` fits five simpler methods to the same rows "
+            "No baselines were fitted. `flowgmm eval --baselines` fits simpler methods to the same rows "
             "and labels; a report written afterwards shows them here."
         )
     metrics = evaluation.classification

@@ -56,7 +56,7 @@ def shorten(name: str, max_letters: int = 18) -> str:
 
 def method_name(method: str) -> str:
     """Return the name of a baseline for people."""
-    return {"knn": "kNN", "mlp": "MLP"}.get(method, method.replace("_", " "))
+    return {"knn": "kNN", "mlp": "MLP", "lda": "LDA", "svm": "SVM"}.get(method, method.replace("_", " "))
 
 
 def describe_source(recipe: Recipe) -> str:

@@ -84,12 +84,13 @@ class BaselineConformance(Conformance):
         actual = float((predictions == labels).mean())
         expect(actual >= self.accuracy, f"its accuracy is {actual:.2f}, not {self.accuracy:g}")
 
-    @check("support a single label, a class without labels, and no unlabelled rows")
+    @check("support single labels, a class without labels, and no unlabelled rows")
     def test_fits_unusual_labels(self) -> None:
         """It can be fitted with a label for each class, a class without labels, and labels for all rows."""
         x, labels = self.training_rows()
         two_classes = np.where(labels == self.classes - 1, -1, labels)
-        for data in (self.training_rows(1), (x, two_classes), self.rows(40, 2)):
+        single = np.where((two_classes == 1) & (np.arange(len(x)) != 1), -1, two_classes)
+        for data in (self.training_rows(1), (x, two_classes), (x, single), self.rows(40, 2)):
             self.predict(self.fit(data), self.rows(20, 1)[0])
 
     @check("support rows that are all equal: give every divisor a lower bound")

@@ -67,6 +67,9 @@ def results() -> dict[str, BaselineResult]:
         ("label_spreading", 0.84),
         ("self_training", 0.78),
         ("mlp", 0.78),
+        ("extra_trees", 0.78),
+        ("lda", 0.75),
+        ("svm", 0.80),
     ],
 )
 def test_every_baseline_learns_digits_from_sixty_labels(
@@ -127,6 +130,14 @@ def test_a_single_label_a_class_and_a_class_without_labels_work(name: str) -> No
     result = run_baselines(x, labels, x_test, y_test, seed=0, names=[name])[name]
     assert result.accuracy > 0.3
     assert np.isfinite(result.nll)
+
+
+@pytest.mark.parametrize("name", list(SPECS))
+def test_a_class_with_a_single_label_beside_another_works(name: str) -> None:
+    x = np.linspace(-1, 1, 40)[:, None]
+    y = (x[:, 0] > 0).astype(int)
+    labels = np.where(np.isin(np.arange(40), [0, 5, 9, 14, 39]), y, -1)
+    assert run_baselines(x, labels, x, y, seed=0, names=[name])[name].accuracy >= 0.5
 
 
 @pytest.mark.parametrize("name", list(SPECS))
