@@ -26,6 +26,7 @@ from flowgmm_cli.errors import RunError
 from flowgmm_cli.processes import host_digest, is_alive, start_time
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from pydantic import BaseModel
     from torch import Tensor
     from torch.nn import Module
@@ -187,6 +188,19 @@ def _parse_float(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text} is no finite number")
     return value
+
+
+def read_npz(path: Path) -> dict[str, NDArray[Any]] | None:
+    """Return the arrays of a NumPy (npz) file of our own; None if it is missing or damaged."""
+    import numpy as np
+
+    try:
+        if not path.is_file():  # a named pipe would never end
+            return None
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except Exception:  # of NumPy, zipfile, zlib, struct and tokenize, of a dozen types
+        return None
 
 
 def write_tensors(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
@@ -19,7 +18,7 @@ import platformdirs
 
 from flowgmm_cli.api import DataContext, Encoder, iterate_batches
 from flowgmm_cli.data.array_types import Array
-from flowgmm_cli.files import atomic_write
+from flowgmm_cli.files import atomic_write, load_json, read_npz
 
 Arrays = Mapping[str, Array]
 """Name -> array of numbers, or of strings and None (dtype object)."""
@@ -50,21 +49,19 @@ def write_arrays(path: Path, arrays: Arrays) -> None:
 def read_arrays(path: Path) -> Arrays | None:
     """Return the arrays of a file; None if it is missing or damaged."""
     arrays: dict[str, Array] = {}
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            for name in file.files:
-                array = file[name]
-                if name.startswith(_TEXTS):
-                    array = np.array(json.loads(array.tobytes()), dtype=object)
-                arrays[name.removeprefix(_TEXTS).removeprefix(_NUMBERS)] = array
-    except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile):
-        return None
-    return arrays
+    for name, array in (stored := read_npz(path) or {}).items():
+        if name.startswith(_TEXTS):
+            try:
+                array = np.array(load_json(array.tobytes()), dtype=object)
+            except ValueError:
+                return None
+        arrays[name.removeprefix(_TEXTS).removeprefix(_NUMBERS)] = array
+    return arrays if stored else None
 
 
 def newest_first(paths: Iterable[Path]) -> list[Path]:
     """Sort files by the time of their last use. Raises `OSError` if another process removes one."""
-    return sorted(paths, key=lambda path: -path.stat().st_mtime)
+    return sorted(paths, key=lambda path: -path.stat().st_atime)
 
 
 def _to_numbers(arrays: Arrays) -> Iterator[tuple[str, Array]]:

@@ -24,7 +24,7 @@ from flowgmm_cli.data.sampling import split_rng
 from flowgmm_cli.data.splits import Candidates, Part, SplitRows, assign_splits, divide
 from flowgmm_cli.data.statistics import ColumnStatistics
 from flowgmm_cli.data.store import FeatureFile, Hashes, Store, write_features
-from flowgmm_cli.data.table_cache import digest, touch
+from flowgmm_cli.data.table_cache import digest
 from flowgmm_cli.errors import DataError
 
 MAX_HELD_OUT_ROWS = 20_000
@@ -180,10 +180,8 @@ def build_store(
                 message = f"{part.where}: {error.message}"
                 raise DataError(message, details=error.details, hint=error.hint) from error
 
-    try:
-        file = FeatureFile(path)
-        touch(path)
-    except (OSError, ValueError):
+    file = table.cache.open_features(path)
+    if file is None:
         width = len(preprocessor.feature_names) if with_inputs else preprocessor.dim
         write_features(path, (len(table.labels), width), np.float32, parts())
         table.cache.remove_old()

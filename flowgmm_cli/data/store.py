@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import time
 import weakref
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from struct import Struct
 from threading import Lock
 from typing import Any, cast
+from zlib import crc32
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +31,15 @@ Hashes = npt.NDArray[np.uint64]
 _BLOCK_ROWS = 2**20
 _LOW_BITS = np.uint64(2**20 - 1)
 _SPARE_BYTES = 2**28  # free space that is left on the disk
+_SMALL_BYTES = 2**26  # a file of this size is read in a moment
+_TRAILER = Struct("<IIQ")  # checksums of header and rows, and of the hashes; time of the last change, in ns
 
 
 class FeatureFile:
-    """A matrix `(N, width)` in a file: a NumPy (npy) array, and after it a hash of each row.
+    """A matrix `(N, width)` in a file: a NumPy (npy) array, a hash of each row, and a trailer.
 
     Blocks are read and not memory-mapped, because the pages of a mapped file count as memory of the process.
+    The trailer has checksums. They are compared if the file is small, or has changed since it was written.
 
     Raises:
         OSError, ValueError: there is no such file, or it is damaged.
@@ -39,15 +48,40 @@ class FeatureFile:
     def __init__(self, path: Path) -> None:
         self._file = path.open("rb", buffering=0)
         weakref.finalize(self, self._file.close)
-        version = np.lib.format.read_magic(self._file)
-        if version != (1, 0):
-            raise ValueError(f"{path} is not a feature file")
-        (self.rows, self.width), _, self.dtype = np.lib.format.read_array_header_1_0(self._file)
+        try:
+            if np.lib.format.read_magic(self._file) != (1, 0):
+                raise ValueError("another format")
+            (self.rows, self.width), _, self.dtype = np.lib.format.read_array_header_1_0(self._file)
+        except Exception as error:  # NumPy parses the header as Python
+            raise ValueError(f"{path} is not a feature file") from error
         self._start = self._file.tell()
         self._row_bytes = self.width * self.dtype.itemsize
         self._lock = Lock()
-        if path.stat().st_size != self._start + self.rows * (self._row_bytes + 8):
+        self._verify(path)
+
+    def _verify(self, path: Path) -> None:
+        """Raise `ValueError` if the file is damaged."""
+        status = os.fstat(self._file.fileno())
+        middle = self._start + self.rows * self._row_bytes
+        end = middle + 8 * self.rows
+        if status.st_size != end + _TRAILER.size:
             raise ValueError(f"{path} is cut short")
+        self._file.seek(end)
+        *checksums, written = _TRAILER.unpack(self._file.read(_TRAILER.size))
+        if status.st_mtime_ns == written and status.st_size > _SMALL_BYTES:
+            return
+        if checksums != [self._checksum(0, middle), self._checksum(middle, end)]:
+            raise ValueError(f"{path} does not have its checksum")
+        with suppress(OSError):  # a copy of the file, or a read-only one
+            os.utime(path, ns=(status.st_atime_ns, written))
+
+    def _checksum(self, start: int, stop: int) -> int:
+        self._file.seek(start)
+        checksum = 0
+        while start < stop and (block := self._file.read(min(_BLOCK_ROWS, stop - start))):
+            checksum = crc32(block, checksum)
+            start += len(block)
+        return checksum
 
     def read(self, start: int, stop: int) -> Array:
         """Read the rows `start` to `stop`, `(n, width)`."""
@@ -115,19 +149,29 @@ def write_features(
         require_space(path.parent, size)
         with atomic_write(path) as stream:
             header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(stream, header)
+            first = BytesIO()
+            np.lib.format.write_array_header_1_0(first, header)
+            stream.write(first.getvalue())
             start, position = stream.tell(), 0
+            checksums = [crc32(first.getvalue()), 0]
             for features, hashes in parts:
+                blocks = np.ascontiguousarray(features, dtype=dtype), np.ascontiguousarray(hashes, np.uint64)
                 stream.seek(start + position * width * dtype.itemsize)
-                stream.write(np.ascontiguousarray(features, dtype=dtype).data)
+                stream.write(blocks[0].data)
                 stream.seek(start + rows * width * dtype.itemsize + 8 * position)
-                stream.write(np.ascontiguousarray(hashes, dtype=np.uint64).data)
+                stream.write(blocks[1].data)
+                checksums = [crc32(block.data, total) for block, total in zip(blocks, checksums, strict=True)]
                 position += len(features)
             if position != rows:
                 raise DataError(
                     f"the table has {position:,} rows, and had {rows:,} when it was read first",
                     hint="do not change the files while they are read; start again",
                 )
+            written = time.time_ns() // 10**9 * 10**9  # whole seconds, which every file system can store
+            stream.seek(start + size)
+            stream.write(_TRAILER.pack(*checksums, written))
+            stream.flush()
+            os.utime(stream.fileno(), ns=(time.time_ns(), written))
     except OSError as error:
         raise DataError(
             f"the features of {rows:,} rows need {size / 2**30:.1f} GiB on the disk, and {path.parent} "

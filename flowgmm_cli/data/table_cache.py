@@ -8,6 +8,7 @@ miss the cache. A result may contain rows of the data set. Nothing is ever unpic
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
@@ -17,13 +18,14 @@ import numpy as np
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.cache import Arrays, cache_folder, newest_first, read_arrays, write_arrays
+from flowgmm_cli.data.store import FeatureFile
+from flowgmm_cli.files import remove_leftovers
 
 MAX_FILES = {".npz": 24, ".features": 2}
 """Maximum number of results and of feature files of a table; the newest stay."""
 MAX_FEATURE_FILES = 4
 """Maximum number of feature files of all tables."""
-_FORMAT = "3"  # changes when the same key and files give other results
-_ABANDONED = 3600  # seconds since the last write to a temporary file of a process that is gone
+_FORMAT = "4"  # changes when the same key and files give other results
 
 
 class TableCache:
@@ -56,11 +58,28 @@ class TableCache:
         return result
 
     def load(self, key: Sequence[object]) -> Arrays | None:
-        """Return the cached result for a key; None if it is missing or damaged."""
+        """Return the cached result for a key; None if it is missing or damaged, which a note says."""
         path = self.path(key, ".npz")
         if (cached := read_arrays(path)) is not None:
             touch(path)
+        elif path.exists():
+            self._note_damage(path)
         return cached
+
+    def open_features(self, path: Path) -> FeatureFile | None:
+        """Open a feature file; None if it is missing or damaged, which a note says."""
+        try:
+            file = FeatureFile(path)
+        except OSError:
+            return None
+        except ValueError:
+            self._note_damage(path)
+            return None
+        touch(path)
+        return file
+
+    def _note_damage(self, path: Path) -> None:
+        self._context.note(f"{path} in the cache is damaged, and is written again")
 
     def save(self, key: Sequence[object], result: Arrays) -> None:
         """Cache a result; a folder that cannot be written causes a note."""
@@ -79,19 +98,16 @@ class TableCache:
             for suffix, most in MAX_FILES.items():
                 old |= set(newest_first(self.folder.glob(f"{self._files}*{suffix}"))[most:])
             old |= set(newest_first(self.folder.parent.glob("*/*.features"))[MAX_FEATURE_FILES:])
-            old |= {
-                path
-                for path in self.folder.parent.glob("*/.*.tmp")
-                if path.stat().st_mtime < time.time() - _ABANDONED
-            }
             for path in old:
                 path.unlink(missing_ok=True)
+            for folder in self.folder.parent.iterdir():
+                remove_leftovers(folder)
 
 
 def touch(path: Path) -> None:
-    """Mark a file as used: the newest stay."""
+    """Mark a file as used, which is no change: the newest stay."""
     with contextlib.suppress(OSError):
-        path.touch()
+        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
 
 
 def digest(parts: Iterable[object]) -> str:

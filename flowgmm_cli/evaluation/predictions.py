@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,7 @@ import numpy.typing as npt
 from flowgmm_cli.api import Column, Rows
 from flowgmm_cli.data.fingerprint import row_digests
 from flowgmm_cli.evaluation.intervals import FloatArray
-from flowgmm_cli.files import write_bytes
+from flowgmm_cli.files import MALFORMED, load_json, read_npz, write_bytes
 
 Array = npt.NDArray[Any]
 _TEXTS = {"class_names", "ids"}  # fields of texts
@@ -53,15 +52,23 @@ class StoredPredictions:
     @classmethod
     def load(cls, path: Path) -> Self | None:
         """Read the file that `save` wrote; None if it is missing or damaged."""
+        arrays = read_npz(path)
         try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-                if json.loads(file["format"].tobytes()) != cls.FORMAT:
-                    return None
-                values: dict[str, Any] = {field.name: file[field.name] for field in fields(cls)}
-                texts = {name: tuple(json.loads(values[name].tobytes())) for name in _TEXTS & values.keys()}
-                return cls(**{**values, **texts})
-        except (OSError, ValueError, KeyError, EOFError, IndexError, BadZipFile):
+            if arrays is None or load_json(arrays["format"].tobytes()) != cls.FORMAT:
+                return None
+            values: dict[str, Any] = {field.name: arrays[field.name] for field in fields(cls)}
+            texts = {name: tuple(load_json(values[name].tobytes())) for name in _TEXTS & values.keys()}
+            stored = cls(**{**values, **texts})
+            stored._require_consistent()
+            return stored
+        except MALFORMED:
             return None
+
+    def _require_consistent(self) -> None:
+        """Raise an error unless there is an entry for each row, and a name for each class."""
+        lengths = {len(value) for name, value in vars(self).items() if name != "class_names"}
+        if lengths != {len(self)} or not set(self.labels.tolist()) <= set(range(len(self.class_names))):
+            raise ValueError("the arrays do not fit together")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import namedtuple
 from itertools import pairwise
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from flowgmm_cli.data import store
 from flowgmm_cli.data.store import FeatureFile, Store, write_features
 from flowgmm_cli.errors import DataError
 
@@ -52,6 +54,39 @@ def test_a_damaged_file_is_no_feature_file(path: Path, damage: bytes | str) -> N
     path.write_bytes(path.read_bytes()[:-1] if isinstance(damage, str) else damage)
     with pytest.raises((OSError, ValueError)):
         FeatureFile(path)
+
+
+@pytest.mark.parametrize("is_small", [True, False])
+@pytest.mark.parametrize("place", [3, 20, 60, 200, -30, -10])
+def test_a_changed_byte_is_noticed(
+    path: Path, monkeypatch: pytest.MonkeyPatch, place: int, is_small: bool
+) -> None:
+    monkeypatch.setattr(store, "_SMALL_BYTES", 2**26 if is_small else 0)
+    status, content = path.stat(), bytearray(path.read_bytes())
+    content[place] ^= 4
+    path.write_bytes(content)
+    if is_small:  # even if the change leaves no trace in the time
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(ValueError, match=r"x\.features"):
+        FeatureFile(path)
+
+
+def test_a_large_file_is_read_as_a_whole_only_if_it_has_changed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "_SMALL_BYTES", 0)
+    passes = []
+    checksum = FeatureFile._checksum
+    monkeypatch.setattr(
+        FeatureFile, "_checksum", lambda self, *part: passes.append(part) or checksum(self, *part)
+    )
+    FeatureFile(path)
+    assert passes == []
+    copy = path.with_name("copy.features")
+    shutil.copyfile(path, copy)
+    for _ in range(2):
+        assert (FeatureFile(copy).read(0, 1000) == X).all()
+    assert len(passes) == 2  # the rows and the hashes, once
 
 
 def test_a_full_disk_is_an_error_that_names_folder_and_size(

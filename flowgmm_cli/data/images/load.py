@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -27,7 +26,7 @@ from flowgmm_cli.data.images.lazy_pixels import LazyPixels
 from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.readers.row_errors import FaultyRows, RowError
 from flowgmm_cli.data.store import FeatureFile, Hashes, require_space, write_features
-from flowgmm_cli.data.table_cache import TableCache, touch
+from flowgmm_cli.data.table_cache import TableCache
 from flowgmm_cli.errors import DataError
 
 _BATCH_IMAGES = 256
@@ -53,8 +52,9 @@ def load_images(images: EncodedImages, config: ImagesConfig, context: DataContex
     cache = None if config.cache == "never" else TableCache(context, images.where, [images.signature()])
     key = ["pixels", config.channels, config.height_width, config.resize, config.damage_policy]
     if cache is not None and (facts := cache.load(key)) is not None:
-        with suppress(OSError, ValueError):
-            return _open_entry(cache.path(key, ".features"), facts, config)
+        file = cache.open_features(cache.path(key, ".features"))
+        if file is not None:
+            return _open_entry(file, facts, config)
     notes: list[str] = []
     headers, errors = _read_headers(images, context)
     if not headers:
@@ -85,7 +85,7 @@ def load_images(images: EncodedImages, config: ImagesConfig, context: DataContex
         cache.save(key, facts)
         if not fits:
             context.note(f"decoded images are kept in {path} ({size / 2**30:,.1f} GiB)")
-        return _open_entry(path, facts, config)
+        return _open_entry(FeatureFile(path), facts, config)
     pixels = np.empty((len(candidates) if fits else 0, *image_format.shape), dtype=np.uint8)
     for start, batch, _ in decoding.batches():
         pixels[start : start + len(batch)] = batch[: len(pixels)]
@@ -159,10 +159,8 @@ def _write_entry(path: Path, decoding: _Decoding, finish: Callable[[], None], no
     }
 
 
-def _open_entry(path: Path, facts: Arrays, config: ImagesConfig) -> LoadedPixels:
-    """Return the pixels of a file. Raises `OSError` or `ValueError` if it is missing or damaged."""
-    file = FeatureFile(path)
-    touch(path)
+def _open_entry(file: FeatureFile, facts: Arrays, config: ImagesConfig) -> LoadedPixels:
+    """Return the pixels of a file."""
     rows, shape = facts["rows"], tuple(facts["shape"].tolist())
 
     def read(positions: Positions) -> Bytes:

@@ -178,12 +178,17 @@ def test_the_format_of_entries_is_part_of_their_name(pictures, context, monkeypa
 
 
 @pytest.mark.parametrize("suffix", [".features", ".npz"])
-@pytest.mark.parametrize("content", [b"", b"{}", b"\x93NUMPY"])
-def test_a_damaged_copy_is_written_again(pictures, context, tmp_path, suffix, content):
+@pytest.mark.parametrize("content", [b"", b"{}", b"\x93NUMPY", "changed"])
+def test_a_damaged_copy_is_written_again_with_a_note(pictures, context, tmp_path, suffix, content, notes):
     load_images(pictures(), ON_DISK, context)
     (file,) = (tmp_path / "cache").rglob(f"*{suffix}")
+    if content == "changed":
+        content = bytearray(file.read_bytes())
+        content[200] ^= 1
     file.write_bytes(content)
+    notes.clear()
     np.testing.assert_array_equal(np.asarray(load_images(pictures(), ON_DISK, context).pixels), PIXELS)
+    assert f"{file} in the cache is damaged, and is written again" in notes
 
 
 def test_digests_of_the_copy_are_those_of_the_pixels(pictures, damage, context):
