@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from flowgmm_cli.api import Column, DataContext, Rows
-from flowgmm_cli.data.array_types import Array, Bools, Positions
+from flowgmm_cli.data.array_types import Array, Bools, Ints, Positions
 from flowgmm_cli.data.cache import Arrays
-from flowgmm_cli.data.readers.row_errors import FaultyRows, OnError
-from flowgmm_cli.data.readers.table import Table, TableReader
+from flowgmm_cli.data.readers.row_errors import FaultyRows, OnError, RowError
+from flowgmm_cli.data.readers.table import RawBatch, Table, TableReader
 from flowgmm_cli.data.sampling import marker_mask
 from flowgmm_cli.data.sources.columns import numbers, strings, vectors
 from flowgmm_cli.data.statistics import ColumnStatistics
@@ -36,7 +37,7 @@ class ChunkedTable:
     Attributes:
         reader: the table.
         columns: the input columns.
-        cells: converts a column of a part, as for a table in memory.
+        cells: converts the input columns of a part, and gives position -> error of rows that do not fit.
         names: names of the columns that form the rows.
         id: column of row names; None for row numbers.
         on_error: policy for malformed rows, see `FaultyRows`.
@@ -49,7 +50,7 @@ class ChunkedTable:
 
     reader: TableReader
     columns: tuple[Column, ...]
-    cells: Callable[[Column, Table], Array]
+    cells: Callable[[Sequence[Column], Table], tuple[dict[str, Array], dict[int, RowError]]]
     names: tuple[str, ...]
     id: str | None
     on_error: OnError | None
@@ -59,11 +60,13 @@ class ChunkedTable:
     labels: Array
     marked: Bools | None
 
-    def rows(self, context: DataContext, description: str) -> Iterator[tuple[int, Table, Rows]]:
-        """Yield the number of rows before a part, the part, and its rows without labels.
+    def rows(
+        self, context: DataContext, description: str
+    ) -> Iterator[tuple[int, Table, Rows, dict[int, RowError]]]:
+        """Yield the number of rows before a part, the part, its rows without labels, and position -> error.
 
         Raises:
-            DataError: a cell does not fit its column, or the table no longer has as many rows.
+            DataError: the table no longer has as many rows.
         """
         start, total = 0, len(self.labels)
         size = max(1, min(_MAX_PART_ROWS, _MAX_PART_BYTES // self.row_bytes))
@@ -72,12 +75,9 @@ class ChunkedTable:
         for part in read_parts(self.reader, names, self.on_error, size=size, numeric=numeric):
             context.progress(start, total, description)
             count = part.data.num_rows
-            rows = Rows(
-                columns={column.name: self.cells(column, part) for column in self.columns},
-                labels=np.full(count, -1, dtype=np.int64),
-                ids=part.row_numbers if part.row_numbers is not None else np.arange(1, count + 1),
-            )
-            yield start, part, rows
+            cells, errors = self.cells(self.columns, part)
+            ids = part.row_numbers if part.row_numbers is not None else np.arange(1, count + 1)
+            yield start, part, Rows(cells, np.full(count, -1, dtype=np.int64), ids), errors
             start += count
         if start != total:
             raise DataError(
@@ -87,18 +87,21 @@ class ChunkedTable:
 
     def gather(
         self, positions: Positions, test: Positions, context: DataContext
-    ) -> tuple[Rows, Mapping[str, ColumnStatistics]]:
+    ) -> tuple[Rows, Mapping[str, ColumnStatistics], Positions, list[str]]:
         """Return the rows at some ascending positions, and the statistics of all rows but those of the test.
 
-        The result is kept in the cache.
+        The last two results are the positions of rows with a cell that does not fit its column, which the
+        statistics leave out, and notes. The result is kept in the cache.
         """
         names = [column.name for column in self.columns]
 
         def compute() -> Arrays:
-            rows, statistics = self._gather(positions, test, context)
+            rows, statistics, malformed, notes = self._gather(positions, test, context)
             values = json.dumps({name: value.to_dict() for name, value in statistics.items()})
             cells = {f"cells {index}": rows.columns[name] for index, name in enumerate(names)}
-            return {**cells, "ids": rows.ids, "statistics": np.array([values], dtype=object)}
+            texts = {"statistics": [values], "notes": notes}
+            objects = {name: np.array(value, dtype=object) for name, value in texts.items()}
+            return {**cells, "ids": rows.ids, "malformed": malformed, **objects}
 
         arrays = self.cache.load_or_compute(
             ["rows", self.columns, self.names, self.id, positions, test], compute
@@ -108,28 +111,37 @@ class ChunkedTable:
         return (
             Rows(cells, self.labels[positions].astype(np.int64), arrays["ids"]),
             {name: ColumnStatistics.from_dict(value) for name, value in statistics.items()},
+            arrays["malformed"],
+            arrays["notes"].tolist(),
         )
 
     def _gather(
         self, positions: Positions, test: Positions, context: DataContext
-    ) -> tuple[Rows, Mapping[str, ColumnStatistics]]:
+    ) -> tuple[Rows, Mapping[str, ColumnStatistics], Positions, list[str]]:
         """Read the table for `gather`."""
         columns: dict[str, list[Array]] = {column.name: [] for column in self.columns}
         ids = np.array([f"train:{position + 1}" for position in positions.tolist()], dtype=object)
         statistics = {column.name: ColumnStatistics() for column in self.columns}
-        for start, part, rows in self.rows(context, "reading all rows once"):
+        faulty, malformed, notes = FaultyRows(self.reader.name, self.on_error), list[int](), list[str]()
+        for start, part, rows, errors in self.rows(context, "reading all rows once"):
             target, excluded = (
                 slice(*np.searchsorted(places, [start, start + len(rows)])) for places in (positions, test)
             )
             chosen = positions[target] - start
+            known = faulty.select(len(rows), errors, part.locate)
+            if len(test):
+                known = np.setdiff1d(known, test[excluded] - start, assume_unique=True)
+            malformed += [start + position for position in errors]
             for column in self.columns:
                 cells = rows.columns[column.name]
                 columns[column.name].append(cells[chosen])
-                statistics[column.name].add(column, np.delete(cells, test[excluded] - start, axis=0))
+                statistics[column.name].add(column, cells[known] if len(known) < len(cells) else cells)
             if self.id is not None and len(chosen):
                 ids[target] = strings(part.data.column(self.id).take(pa.array(chosen)))
+        faulty.finish(len(self.labels), notes.append)
         whole = {name: np.concatenate(parts) for name, parts in columns.items()}
-        return Rows(whole, np.full(len(positions), -1), ids), statistics
+        rows = Rows(whole, np.full(len(positions), -1), ids)
+        return rows, statistics, np.array(sorted(malformed), dtype=np.int64), notes
 
 
 def read_parts(
@@ -148,9 +160,14 @@ def read_parts(
         if batch.source != source:
             start, source = total, batch.source
         if len(positions):
-            yield Table(data, reader.class_names, source, positions + total - start + 1)
+            numbers = positions + total - start + 1
+            yield Table(data, reader.class_names, source, numbers, partial(_locate, batch, positions))
         total += len(batch)
     faulty.finish(total, note)
+
+
+def _locate(batch: RawBatch, positions: Ints, position: int) -> tuple[str, str]:
+    return batch.source, batch.locate(int(positions[position]))
 
 
 def read_labels(

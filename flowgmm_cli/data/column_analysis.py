@@ -18,6 +18,7 @@ import pyarrow as pa
 from flowgmm_cli.api import Column
 from flowgmm_cli.data.array_types import Array, Floats
 from flowgmm_cli.data.dates import ISO, find_date_format, is_day_first, parse_dates
+from flowgmm_cli.data.readers.row_errors import OnError, max_faulty_rows
 from flowgmm_cli.data.readers.table import Table
 from flowgmm_cli.data.sources.columns import (
     MISSING_WORDS,
@@ -163,7 +164,7 @@ def _find_fault(
     counts: Mapping[str, int],
     row_number: Callable[[int], int],
 ) -> ColumnProfile | None:
-    """Return the profile of numbers of which some cells must be corrected; None for other strings."""
+    """Return the profile of numbers except some cells, with a remedy if they are many; None for others."""
     distinct = pa.chunked_array([pa.array(list(counts), pa.string())])
     odd = set(strings(distinct)[find_non_numeric(distinct)])
     localised = len(find_localised_numbers(distinct)) > 0
@@ -180,12 +181,17 @@ def _find_fault(
         remedy = "set data.decimal and data.thousands to their marks, write them like 1000.50, or set "
         remedy += override("data.categorical", profile.name)
         return replace(profile, kind="strings", role="dropped", reason=reason, remedy=remedy)
-    reason = f"numbers except {count:,} cells, {first}"
-    remedy = f"correct these cells (empty means missing), or set {override('data.categorical', profile.name)}"
     if places == [0]:
         reason = f"{cell} in the first row and numbers below: units, or a second header line"
-        remedy = "remove that line"
-    return replace(profile, kind="strings", role="dropped", reason=reason, remedy=remedy)
+        return replace(profile, kind="strings", role="dropped", reason=reason, remedy="remove that line")
+    cells_of = "1 cell" if count == 1 else f"{count:,} cells"
+    profile = replace(profile, kind="numbers", reason=f"numbers except {cells_of}, {first}")
+    if count <= max_faulty_rows(len(cells)):
+        return profile
+    remedy = (
+        "correct these cells (empty means missing), leave their rows out with data.on_error=keep, or set "
+    )
+    return replace(profile, role="dropped", remedy=remedy + override("data.categorical", profile.name))
 
 
 def _profile_strings(profile: ColumnProfile, counts: Mapping[str, int], *, infer_text: bool) -> ColumnProfile:
@@ -242,6 +248,7 @@ def input_columns(
     categorical: Collection[str] = (),
     chosen: Collection[str] = (),
     dates: bool = True,
+    on_error: OnError | None = None,
     note: Callable[[str], None],
 ) -> tuple[Column, ...]:
     """Return the input columns among some columns of the training rows, or of a sample of them.
@@ -252,6 +259,7 @@ def input_columns(
         categorical: columns of categories.
         chosen: columns that are inputs in any role.
         dates: use dates.
+        on_error: `keep` takes a column for numbers if most of its cells are numbers.
         note: receives notes for the user.
 
     Raises:
@@ -263,7 +271,8 @@ def input_columns(
         else profile_column(name, table.data[name], row_number=table.row_number)
         for name in names
     ]
-    if faults := [profile for profile in profiles if profile.remedy]:
+    readable = ("numbers",) if on_error == "keep" else ()
+    if faults := [profile for profile in profiles if profile.remedy and profile.kind not in readable]:
         first, *others = faults
         raise DataError(
             f"{table.where}: column `{first.name}` holds {first.reason}",
@@ -273,7 +282,8 @@ def input_columns(
     left_out: dict[tuple[str, Role], list[str]] = {}
     columns = []
     for profile in profiles:
-        reason = "" if profile.role == "input" or profile.name in chosen else profile.reason
+        is_input = profile.role == "input" or profile.name in chosen or profile.remedy
+        reason = "" if is_input else profile.reason
         if profile.kind == "dates" and not dates:
             reason = "data.dates is `drop`"
         if reason:

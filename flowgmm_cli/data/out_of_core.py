@@ -52,7 +52,7 @@ class ChunkedRows:
 
     Attributes:
         table: the table.
-        held_out: positions of the held-out rows, ascending.
+        left_out: positions of the rows that are held out, or have a cell that does not fit, ascending.
         resident: positions of the training rows in memory, ascending, in the order of `SplitRows.train`.
         sample: positions in `SplitRows.train` of the rows that were sampled at equal distances.
         statistics: column name -> statistics of all rows except test rows.
@@ -60,7 +60,7 @@ class ChunkedRows:
     """
 
     table: ChunkedTable
-    held_out: Positions
+    left_out: Positions
     resident: Positions
     sample: Positions
     statistics: Mapping[str, ColumnStatistics]
@@ -94,14 +94,17 @@ def split_chunked(
     # validation rows depend on the labelled ones; without their candidates, features do not
     spaced = np.setdiff1d(spaced, np.union1d(held_out, candidates.others))
     positions = np.unique(np.concatenate([labelled, spaced, held_out]))
-    rows, statistics = table.gather(positions, np.flatnonzero(parts == Part.TEST), context)
+    rows, statistics, malformed, faults = table.gather(positions, np.flatnonzero(parts == Part.TEST), context)
+    notes += faults
+    parts[malformed] = Part.LEFT_OUT
     parts = parts[positions]
     parts[has_no_text(rows, source.columns)] = Part.LEFT_OUT
     keys = {name: row_digests(some, source.columns) for name, some in source.splits.items()}
     keys["train"] = row_digests(rows, source.columns)
     if split.duplicates == "drop":
         is_train = (parts == Part.TRAIN) | (parts == Part.LABELLED)
-        known = {key for name in source.splits for key in keys[name]} | set(keys["train"][~is_train])
+        known = {key for name in source.splits for key in keys[name]}
+        known |= set(keys["train"][parts > Part.LABELLED])
         equal = is_train & np.array([key in known for key in keys["train"]], dtype=bool)
         if count := int((equal & (parts == Part.LABELLED)).sum()):
             notes.append(f"{count:,} labelled rows are equal to a held-out row and are left out")
@@ -116,7 +119,7 @@ def split_chunked(
         fingerprint=digest([divided.fingerprint, table.labels, facts, categories]),
         chunked=ChunkedRows(
             table=table,
-            held_out=held_out,
+            left_out=np.union1d(held_out, malformed),
             resident=resident,
             sample=np.flatnonzero(np.isin(resident, spaced)),
             statistics=statistics,
@@ -168,21 +171,25 @@ def build_store(
     path = table.cache.path(key, ".features")
     quiet = replace(context, streaming=True, note=note_once(context))
 
+    width = len(preprocessor.feature_names) if with_inputs else preprocessor.dim
+
     def features(part: Rows) -> Array:
         tensors = preprocessor.apply(part, quiet, with_inputs=with_inputs)
         return np.asarray(tensors.x if tensors.inputs is None else tensors.inputs)
 
     def parts() -> Iterator[tuple[Array, Hashes]]:
-        for _, part, some in table.rows(context, "computing features"):
+        for _, part, some, errors in table.rows(context, "computing features"):
+            good = np.delete(np.arange(len(some)), list(errors))
+            matrix = np.zeros((len(some), width), dtype=np.float32)
             try:
-                yield features(some), row_hashes(some, table.columns)
+                matrix[good] = features(some.take(good) if errors else some)
+                yield matrix, row_hashes(some, table.columns)
             except DataError as error:
                 message = f"{part.where}: {error.message}"
                 raise DataError(message, details=error.details, hint=error.hint) from error
 
     file = table.cache.open_features(path)
     if file is None:
-        width = len(preprocessor.feature_names) if with_inputs else preprocessor.dim
         write_features(path, (len(table.labels), width), np.float32, parts())
         table.cache.remove_old()
         file = FeatureFile(path)
@@ -191,7 +198,7 @@ def build_store(
     without_text = _find_empty_texts(file, table)
     if len(without_text):
         notes.append(f"{len(without_text):,} of {file.rows:,} rows have no text and are left out")
-    left_out = np.union1d(chunked.held_out, without_text)
+    left_out = np.union1d(chunked.left_out, without_text)
     held_out = [part for part in (rows.test, rows.val) if part is not None and len(part)]
     if chunked.drop_duplicates and held_out:
         duplicates = _find_duplicates(
@@ -233,7 +240,7 @@ def _find_duplicates(file: FeatureFile, hashes: Hashes, features: Array, chunked
     """
     hashes, first = np.unique(hashes, return_index=True)
     candidates, matches = file.find(hashes)
-    is_train = ~np.isin(candidates, chunked.held_out, assume_unique=True)
+    is_train = ~np.isin(candidates, chunked.left_out, assume_unique=True)
     candidates, matches = candidates[is_train], matches[is_train]
     if len(candidates) > MAX_DUPLICATES:
         raise DataError(
@@ -246,7 +253,7 @@ def _find_duplicates(file: FeatureFile, hashes: Hashes, features: Array, chunked
         for part in iterate_batches(len(candidates), 2**16)
     ]
     duplicates: Positions = candidates[np.concatenate([np.empty(0, dtype=bool), *equal])]
-    if len(duplicates) + len(chunked.held_out) == file.rows:
+    if len(duplicates) + len(chunked.left_out) == file.rows:
         raise DataError(
             "every training row is equal to a held-out row",
             hint="give other test rows, or set data.split.duplicates=keep",

@@ -74,8 +74,8 @@ class CsvConfig(DataConfig):
     )
     on_error: Literal["fail", "keep"] | None = Field(
         None,
-        description="lines that cannot be read: `fail` stops at the first, `keep` leaves them all out; by "
-        "default a few are left out, and more of them stop",
+        description="lines that cannot be read, and cells that do not fit their column: `fail` stops at the "
+        "first, `keep` leaves all such rows out; by default a few are left out, and more of them stop",
     )
     memory: float = Field(
         2.0,

@@ -43,7 +43,7 @@ NUMBERS = [DRAW.gauss(0, 1) for _ in range(ROWS)]
 DATES = strings(lambda row: f"2024-02-{row % 28 + 1:02d}")
 IDS = strings(lambda row: f"user-{row:05d}")
 TOWNS = strings(lambda row: f"town of {row % 50}")
-TYPO = strings(lambda row: "oops" if row == 3 else f"{row / 7:.2f}")
+TYPO = strings(lambda row: "oops" if 0 < row < 5 else f"{row / 7:.2f}")
 UNITS = strings(lambda row: "cm" if row == 0 else f"{row / 7:.2f}")
 
 
@@ -79,7 +79,14 @@ UNITS = strings(lambda row: "cm" if row == 0 else f"{row / 7:.2f}")
         ("some", [DRAW.sample(["x", "y", "z", "w"], 2) for _ in range(ROWS)], "other", "dropped", "objects"),
         ("some", [[1.0, 2.0 * row] for row in range(ROWS)], "vectors", "input", "lists of 2 numbers"),
         ("some", strings(lambda row: f"{row},5"), "strings", "dropped", "decimal comma"),
-        ("some", TYPO, "strings", "dropped", "numbers except 1 cells, the first in row 4: `oops`"),
+        ("some", TYPO, "numbers", "dropped", "numbers except 4 cells, the first in row 2: `oops`"),
+        (
+            "some",
+            [*TYPO[3:], "1", "2", "3"],
+            "numbers",
+            "input",
+            "numbers except 2 cells, the first in row 1",
+        ),
         ("some", UNITS, "strings", "dropped", "`cm` in the first row and numbers below: units"),
         ("some", TOWNS, "categories", "input", ""),
         ("some", strings(lambda row: SENTENCE.format(row)), "text", "text", "sentences"),
@@ -187,7 +194,7 @@ def test_categories_that_differ_in_case_are_noted() -> None:
 
 
 def test_cells_to_correct_are_errors_that_name_all_columns() -> None:
-    with pytest.raises(DataError, match="`typo` holds numbers except 1 cells") as stop:
+    with pytest.raises(DataError, match="`typo` holds numbers except 4 cells") as stop:
         columns_of({"typo": TYPO, "units": UNITS, "x": NUMBERS})
     assert "column `units` holds `cm` in the first row" in stop.value.details[0]
     assert "data.drop=[typo]" in str(stop.value.hint)

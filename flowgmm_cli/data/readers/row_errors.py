@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 OnError = Literal["fail", "keep"]
 """Policy for a row that cannot be read: `fail` stops with an error, `keep` records a problem."""
 
-_MAX_FEW_ROWS, _FEW_SHARE, _MAX_SHARE = 3, 1e-3, 0.05  # malformed rows that training leaves out by default
+_FEW_ROWS, _FEW_SHARE, _MAX_SHARE = 3, 1e-3, 0.05  # malformed rows that training leaves out by default
 _MAX_LISTED = 5
 
 
@@ -52,6 +52,11 @@ def raise_or_skip(
     return {position: f"{locate(position)}: {errors[position].message}" for position in sorted(errors)}
 
 
+def max_faulty_rows(total: int) -> float:
+    """Return the number of malformed rows of `total` that training leaves out by default."""
+    return min(max(_FEW_ROWS, _FEW_SHARE * total), _MAX_SHARE * total)
+
+
 class FaultyRows:
     """The policy of training for malformed rows: leave a few out and say so, or stop.
 
@@ -77,23 +82,31 @@ class FaultyRows:
 
     def drop(self, batch: RawBatch) -> tuple[pa.Table, Ints]:
         """Return the rows of a batch that are not malformed, and their positions in the batch."""
-        positions = np.arange(len(batch))
-        if not batch.errors:
-            return batch.table, positions
-        bad = sorted(batch.errors)
-        for position in bad:
-            self.add(batch.source, batch.locate(position), batch.errors[position])
-        if self._on_error == "fail":
+        good = self.select(len(batch), batch.errors, lambda position: (batch.source, batch.locate(position)))
+        return batch.table.take(pa.array(good)) if batch.errors else batch.table, good
+
+    def select(
+        self, rows: int, errors: Mapping[int, RowError], locate: Callable[[int], tuple[str, str]]
+    ) -> Ints:
+        """Return the positions of the rows without an error; `locate` gives a row's `source` and `place`.
+
+        Raises:
+            DataError: a row is malformed, and the policy is `fail`.
+        """
+        for position in sorted(errors):
+            if self._count < _MAX_LISTED:
+                self.add(*locate(position), errors[position])
+            else:
+                self._count += 1
+        if errors and self._on_error == "fail":
             raise self._error(None)
-        good = np.delete(positions, bad)
-        return batch.table.take(pa.array(good)), good
+        return np.delete(np.arange(rows), list(errors))
 
     def finish(self, total: int, note: Callable[[str], None]) -> None:
         """Stop, or note the rows that are left out, after all `total` rows were read."""
         if not self._count:
             return
-        few = min(max(_MAX_FEW_ROWS, _FEW_SHARE * total), _MAX_SHARE * total)
-        limit = {"fail": 0.0, "keep": total - 1.0, None: few}[self._on_error]
+        limit = {"fail": 0.0, "keep": total - 1.0, None: max_faulty_rows(total)}[self._on_error]
         if self._count > limit:
             raise self._error(total)
         listed = [f"{place}: {error.message}" for _, place, error in self._first]

@@ -135,6 +135,14 @@ class TableReader(ABC):
         if start == 0:
             raise DataError(f"{self.name} has no rows", hint=self.empty_hint)
 
+    def locate(self, row: int) -> tuple[str, str]:
+        """Read up to a row, counted from 1; return its file, and its place as in `RawBatch.locate`."""
+        for batch in self.batches(self.names[:1]):
+            if row <= len(batch):
+                return batch.source, batch.locate(row - 1)
+            row -= len(batch)
+        raise IndexError(row)
+
     @abstractmethod
     def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[RawBatch]:
         """Yield the rows from the start of the input."""
@@ -184,12 +192,14 @@ class Table:
         class_names: class names of `ClassLabel` columns, whose cells are integer codes, by column.
         where: name of the table in messages, usually a path.
         row_numbers: numbers of the rows in the input, from 1; None if no row was left out.
+        find_place: finds the result of `locate` in the input; None counts rows.
     """
 
     data: pa.Table
     class_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
     where: str = ""
     row_numbers: Ints | None = None
+    find_place: Callable[[int], tuple[str, str]] | None = None
 
     @property
     def names(self) -> list[str]:
@@ -221,6 +231,12 @@ class Table:
         """Return the cells of the column that marks labelled rows, by its name; {} without it."""
         return {marker: strings(self.data[marker])} if marker in self.names else {}
 
+    def locate(self, position: int) -> tuple[str, str]:
+        """Return the file of a row, and its place as in `RawBatch.locate`."""
+        if self.find_place is not None:
+            return self.find_place(position)
+        return self.where, f"row {self.row_number(position)}"
+
     def row_number(self, position: int) -> int:
         """Return the number of a row in the input, from 1."""
         return position + 1 if self.row_numbers is None else int(self.row_numbers[position])
@@ -237,8 +253,13 @@ def load_table(reader: TableReader, *, on_error: OnError | None, note: Callable[
         total += len(batch)
     faulty.finish(total, note)
     numbers = np.concatenate(positions)
-    data = concatenate(parts)
-    return Table(data, reader.class_names, reader.name, numbers if len(numbers) < total else None)
+    return Table(
+        concatenate(parts),
+        reader.class_names,
+        reader.name,
+        numbers if len(numbers) < total else None,
+        lambda position: reader.locate(int(numbers[position])),
+    )
 
 
 def concatenate(parts: Sequence[pa.Table]) -> pa.Table:

@@ -22,13 +22,10 @@ from flowgmm_cli.data.out_of_core import ChunkedSource
 from flowgmm_cli.data.readers.byte_source import COMPRESSED
 from flowgmm_cli.data.readers.chunks import parse_cells
 from flowgmm_cli.data.readers.open import open_table
-from flowgmm_cli.data.readers.row_errors import FaultyRows, row_error
+from flowgmm_cli.data.readers.row_errors import FaultyRows, RowError
 from flowgmm_cli.data.readers.schema import read_settings
 from flowgmm_cli.data.readers.table import Table, TableReader, concatenate, load_table
-from flowgmm_cli.data.sources.columns import (
-    row_ids,
-    strings,
-)
+from flowgmm_cli.data.sources.columns import row_ids, strings
 from flowgmm_cli.data.sources.files import require_header
 from flowgmm_cli.data.specs import CsvConfig
 from flowgmm_cli.data.table_cache import TableCache
@@ -141,7 +138,7 @@ class CsvSource:
         table = ChunkedTable(
             reader=reader,
             columns=columns,
-            cells=self._convert_cells,
+            cells=self._parse_cells,
             names=parts,
             id=config.id,
             on_error=config.on_error,
@@ -177,12 +174,17 @@ class CsvSource:
         return {split: table.label_strings(self._config.label) for split, table in tables.items()}
 
     def _build_rows(self, split: str, table: Table, columns: tuple[Column, ...], codes: Ints) -> Rows:
-        return Rows(
-            columns={column.name: self._convert_cells(column, table) for column in columns},
-            labels=codes,
-            ids=self._read_ids(split, table),
-            extras=table.marker_cells(self._config.labels.column),
+        """Return the rows of a table, without those of which a cell does not fit its column."""
+        cells, errors = self._parse_cells(columns, table)
+        rows = Rows(
+            cells, codes, self._read_ids(split, table), table.marker_cells(self._config.labels.column)
         )
+        if not errors:
+            return rows
+        faulty = FaultyRows(table.where, self._config.on_error)
+        good = faulty.select(len(rows), errors, table.locate)
+        faulty.finish(len(rows), self._notes.append)
+        return rows.take(good)
 
     def _infer_columns(self, table: Table) -> tuple[Column, ...]:
         config = self._config
@@ -210,6 +212,7 @@ class CsvSource:
             categorical=config.categorical or (),
             chosen=config.features or (),
             dates=config.dates != "drop",
+            on_error=config.on_error,
             note=notes.append,
         )
         if parts:
@@ -227,15 +230,22 @@ class CsvSource:
         """Return the names of the table columns that form an input column."""
         return _as_list(self._config.text) if column.kind == "text" else [column.name]
 
-    def _convert_cells(self, column: Column, table: Table) -> Array:
-        parts = self._parts_of(column)
-        key = "data.text" if column.kind == "text" else "an input column of the training rows"
-        cells, errors = parse_cells(column, [table.column(part, key=key) for part in parts], parts)
-        if errors:
-            position = min(errors)
-            remedy = f"or leave the column out with {override('data.drop', column.name)}"
-            raise row_error(table.where, f"row {table.row_number(position)}", errors[position], remedy)
-        return cells
+    def _parse_cells(
+        self, columns: Sequence[Column], table: Table
+    ) -> tuple[dict[str, Array], dict[int, RowError]]:
+        """Return the cells of input columns, and position -> error of rows with a cell that does not fit."""
+        cells: dict[str, Array] = {}
+        errors: dict[int, RowError] = {}
+        for column in columns:
+            parts = self._parts_of(column)
+            key = "data.text" if column.kind == "text" else "an input column of the training rows"
+            cells[column.name], bad = parse_cells(
+                column, [table.column(part, key=key) for part in parts], parts
+            )
+            for position, error in bad.items():
+                hint = f"{error.hint}, leave the column out with {override('data.drop', column.name)}"
+                errors.setdefault(position, RowError(error.message, hint))
+        return cells, errors
 
     def _read_ids(self, split: str, table: Table) -> Array:
         if self._config.id is None:

@@ -50,7 +50,7 @@ def test_splits_are_disjoint_and_reproducible_and_hide_labels(config, context, f
     assert (loaded.val.labels == -1).all()
     assert (loaded.test.labels >= 0).all()
     assert len(loaded.val) == pytest.approx(120, abs=8)
-    assert loaded.chunked.held_out.tolist() == sorted([*places[1], *places[2]])
+    assert loaded.chunked.left_out.tolist() == sorted([*places[1], *places[2]])
     assert len(loaded.chunked.table.labels) == 2400
     assert loaded.fingerprint == again.fingerprint
     assert (loaded.train.ids == again.train.ids).all()
@@ -65,7 +65,7 @@ def test_held_out_rows_are_bounded_and_a_note_says_so(config, context, folder, m
     loaded = load_rows(data, context)
     assert (len(loaded.test), len(loaded.val)) == (50, 50)
     assert 200 <= len(loaded.train) <= 230
-    assert len(loaded.chunked.held_out) == 100
+    assert len(loaded.chunked.left_out) == 100
     assert sum("kept in memory" in note for note in loaded.notes) == 2
     assert any("are read in chunks (data.memory)" in note for note in loaded.notes)
 
@@ -233,12 +233,27 @@ def test_malformed_rows_are_left_out_and_counted(config, context, tmp_path, some
         load_rows(config(tmp_path / "a.csv", on_error="fail", labels=LabelsConfig(count=9)), context)
 
 
-def test_a_value_that_does_not_fit_its_column_is_named_with_its_row(config, context, tmp_path):
-    lines = [f"{row / 7},{'ab'[row % 2]}" for row in range(90_000)]
-    lines[89_000] = "oops,a"
-    (tmp_path / "a.csv").write_text("\n".join(["x,kind", *lines]))
-    with pytest.raises(DataError, match=r"row 89001: column `x` wants a number, got `oops`"):
-        load_rows(config(tmp_path / "a.csv", drop=[], labels=LabelsConfig(count=9)), context)
+@pytest.mark.parametrize("missing", ["median", "error"])
+def test_rows_with_a_cell_that_does_not_fit_its_column_are_left_out(
+    config, context, stored, tmp_path, some_rows, write_table, missing
+):
+    write_table(tmp_path / "a.csv", some_rows(900, 0).drop_columns(["v"]))
+    whole = stored(config(tmp_path / "a.csv", missing=missing, labels=LabelsConfig(count=9)))[1]
+    lines = (tmp_path / "a.csv").read_text().splitlines()
+    labelled = next(row for row in range(600, 900) if lines[row].split(",")[-1].strip('"'))
+    for row in (500, labelled):
+        lines[row] = ",".join(["oops", *lines[row].split(",")[1:]])
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    data = config(tmp_path / "a.csv", missing=missing, labels=LabelsConfig(count=9))
+    for _ in range(2):  # from the file, and from the cache
+        rows, store, *_ = stored(data)
+        assert len(store) == len(whole) - 2
+        assert not set(store.left_out) & set(store.resident)
+        assert {499, labelled - 1} <= set(store.left_out)
+        note = "a.csv: 2 of 900 rows cannot be read and are left out (line 501: column `a` wants a number"
+        assert any(note in text for text in rows.notes)
+    with pytest.raises(DataError, match=r"a\.csv:501: column `.*` wants a number, got `oops`"):
+        load_rows(config(tmp_path / "a.csv", on_error="fail", labels=LabelsConfig(count=9)), context)
 
 
 def test_files_that_change_between_passes_are_refused(

@@ -189,7 +189,37 @@ def test_the_column_that_marks_labelled_rows_is_no_input(context, write):
     assert train(data).extras["mine"].tolist() == ["yes", None]
 
 
-TYPO = "x,label\n" + "".join(f"{'o1' if i == 41 else i / 7},{'ab'[i % 2]}\n" for i in range(100))
+def with_typos(count):
+    """Return a table of 100 rows; the first cells of x and of the dates are no numbers and no dates."""
+    rows = [f"{i / 7},2024-01-{i % 28 + 1:02d},{'ab'[i % 2]}" for i in range(100)]
+    typos = ["1,soon,a", *(f"o{i},2024-02-02,b" for i in range(1, count))][:count]
+    return "\n".join(["x,day,label", rows[0], *typos, *rows[count + 1 :]])
+
+
+@pytest.mark.parametrize(
+    ("count", "on_error", "left"),
+    [(3, None, 97), (4, None, None), (1, "fail", None), (9, "keep", 91)],
+)
+def test_rows_with_cells_that_do_not_fit_are_left_out_as_malformed_lines_are(
+    context, write, count, on_error, left
+):
+    path = write(with_typos(count))
+    if left is None:
+        with pytest.raises(
+            DataError, match=":3: column `day` wants a date like ISO 8601, got `soon`"
+        ) as stop:
+            load(context, path, on_error=on_error)
+        assert "data.drop=[day], or leave such rows out of training: data.on_error=keep" in stop.value.hint
+        assert count == 1 or stop.value.details[0] == "line 4: column `x` wants a number, got `o1`"
+        return
+    data = load(context, path, on_error=on_error)
+    assert kinds(data) == {"x": "numeric", "day": "date"}
+    assert len(train(data)) == left
+    assert train(data).ids[:2].tolist() == ["train:1", f"train:{count + 2}"]
+    message = (
+        f"{path}: {count} of 100 rows cannot be read and are left out (line 3: column `day` wants a date"
+    )
+    assert data.notes[-1].startswith(message)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +232,7 @@ TYPO = "x,label\n" + "".join(f"{'o1' if i == 41 else i / 7},{'ab'[i % 2]}\n" for
         (HARD, {"features": ["nope"]}, "(data.features)"),
         ("0.5,1.5,2\n1,2,0\n", {}, "the first line must hold the names of the columns"),
         ("0.5,1.5,2\n1,2,0\n", {"label": "2"}, "the first line must hold the names of the columns"),
-        (TYPO, {}, "`x` holds numbers except 1 cells, the first in row 42: `o1`"),
+        (with_typos(6), {}, "`x` holds numbers except 5 cells, the first in row 3: `o1`"),
         ("", {}, "is empty"),
         ("label\na\nb\n", {}, "no input column"),
         ("x,x,label\n1,2,a\n", {}, "twice: x"),
@@ -264,8 +294,11 @@ def test_a_table_whose_names_are_counted_has_a_header(context, write):
 def test_a_test_file_must_fit_the_training_file(context, write):
     path = write("x,c,d,label\n1,u,2024-01-31,a\n3,v,2024-02-01,b\n")
     for content, words in [
-        ("x,c,d,label\nwhat,u,,a\n", "row 1: column `x` wants a number, got `what`"),
-        ("x,c,d,label\n1,u,,a\n2,u,soon,a\n", "row 2: column `d` wants a date like ISO 8601, got `soon`"),
+        ("x,c,d,label\nwhat,u,,a\n", "test.csv:2: column `x` wants a number, got `what`"),
+        (
+            "x,c,d,label\n1,u,,a\n2,u,soon,a\n",
+            "test.csv:3: column `d` wants a date like ISO 8601, got `soon`",
+        ),
         ("x,label\n1,a\n", "no column `c`"),
         ("x,c,lebel\n1,u,a\n", "did you mean `lebel`"),
     ]:
