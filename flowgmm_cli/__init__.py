@@ -20,3 +20,8 @@ def __getattr__(name: str) -> object:
 
         return getattr(flowgmm, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """List the names that `__getattr__` knows, too."""
+    return sorted({*globals(), *__all__})

@@ -20,6 +20,7 @@ import torch
 
 from flowgmm_cli.api import Column, DataContext
 from flowgmm_cli.data.readers.base import MemoryReader, RowReader
+from flowgmm_cli.data.readers.python_rows import RowsLike, open_input
 from flowgmm_cli.data.readers.row_errors import OnError
 from flowgmm_cli.errors import DataError, UsageError
 from flowgmm_cli.evaluation.metrics import Evaluation
@@ -29,13 +30,14 @@ from flowgmm_cli.inference.evaluate_run import evaluate_scores
 from flowgmm_cli.inference.inputs import (
     input_schema,
     load_run_rows,
-    open_input,
     read_first_rows,
     select_held_out,
 )
 from flowgmm_cli.inference.ood import OODResult, collect_scores, compare_scores
 from flowgmm_cli.inference.scores import OODRule, Scores, Totals
 from flowgmm_cli.inference.scoring import Space, score
+from flowgmm_cli.inference.table_result import render_table
+from flowgmm_cli.messages import join_some
 from flowgmm_cli.runs import Run, find_run
 from flowgmm_cli.trained_model import TrainedModel
 
@@ -48,11 +50,23 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 
+_SHOWN_NAMES = 10
+
+
 class FlowGMM:
     """A loaded run; see `load`.
 
-    `data` may have any form that `flowgmm_cli.inference.inputs.open_input` takes; None stands for the run's
-    own held-out rows. Rows that cannot be scored keep their place, unless `on_error="fail"`.
+    The rows of a method, `data`, have one of these types:
+
+    - `str` or a path: a file or folder in any form of `--data`, or a data spec;
+    - a data frame of pandas, polars or another library with Arrow's interface, or a dict of columns;
+    - a list of dicts, one for each row;
+    - a list of `str` or a Series, for a model of texts;
+    - an array `(N, F)`: the numeric columns in the order of training, or vectors or images;
+    - None: the run's own held-out rows.
+
+    Columns are matched by name. Rows that cannot be scored keep their place, unless `on_error="fail"`. Pickle
+    stores the path of the run, which must stay there.
 
     Attributes:
         run: the run directory.
@@ -72,6 +86,20 @@ class FlowGMM:
     def __repr__(self) -> str:
         return f"FlowGMM({str(self.run.path)!r}, classes={list(self.class_names)})"
 
+    def _repr_html_(self) -> str:
+        accuracy = (self.run.info().get("test") or {}).get("accuracy")
+        facts = {
+            "run": self.run.path,
+            "classes": join_some(self.class_names, len(self.class_names), _SHOWN_NAMES),
+            "reads": join_some((column.name for column in self.columns), len(self.columns), _SHOWN_NAMES),
+            "scores": ", ".join(self.scores) if self.trained.detector else None,
+            "test accuracy": accuracy,
+        }
+        return render_table(["", ""], list(facts.items()), "FlowGMM")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load_again, (str(self.run.path.absolute()), self._device, self._context.offline)
+
     @property
     def columns(self) -> tuple[Column, ...]:
         """Input columns that the model reads."""
@@ -84,7 +112,7 @@ class FlowGMM:
 
     def predict(
         self,
-        data: Any = None,
+        data: RowsLike | None = None,
         *,
         score: str | None = None,
         fpr: float | None = None,
@@ -93,20 +121,24 @@ class FlowGMM:
         """Predict classes, probabilities, densities and out-of-distribution flags; see `Scores`.
 
         Args:
-            data: rows.
+            data: rows, see the class.
             score: name of the score that flags; None for the run's own choice.
             fpr: share of in-distribution rows that may be flagged; None for the recipe's.
             on_error: `fail` raises for a row that cannot be scored.
+
+        Returns:
+            A table with a row for each input row: `id`, `prediction`, `confidence`, `ood_score`, `is_ood` and
+            `p_<class>` as on the command line, and the same as arrays.
         """
         return self._score(data, rule=self.ood_rule(score, fpr), on_error=on_error)
 
-    def predict_proba(self, data: Any = None, *, on_error: OnError = "keep") -> Floats:
+    def predict_proba(self, data: RowsLike | None = None, *, on_error: OnError = "keep") -> Floats:
         """Return calibrated probabilities `(N, K)`, in the order of `class_names`."""
         return self._score(data, on_error=on_error).probabilities
 
     def embed(
         self,
-        data: Any = None,
+        data: RowsLike | None = None,
         *,
         space: Space = "latent",
         map: MapMethod | None = None,
@@ -122,7 +154,18 @@ class FlowGMM:
     def sample(
         self, n: int = 16, *, class_name: str | None = None, temperature: float | None = None, seed: int = 0
     ) -> GeneratedRows:
-        """Draw rows of one class, or of all classes by their weights; `table()` of the result has columns."""
+        """Draw rows of one class, or of all classes by their weights.
+
+        Args:
+            n: number of rows.
+            class_name: name of a class, `--class` on the command line and `y` of `FlowGMMClassifier.sample`.
+            temperature: spread of the latents; None for the default of `flowgmm sample`.
+            seed: seed of the draw.
+
+        Returns:
+            A table with a row for each drawn row: `id`, `class`, `log_density`, `confidence` and the input
+            columns.
+        """
         from flowgmm_cli.inference.samples import class_index
         from flowgmm_cli.inference.sampling import TEMPERATURE, draw_samples
 
@@ -136,8 +179,8 @@ class FlowGMM:
 
     def ood(
         self,
-        outside: Any,
-        inside: Any = None,
+        outside: RowsLike,
+        inside: RowsLike | None = None,
         *,
         score: str | None = None,
         fpr: float | None = None,
@@ -151,6 +194,10 @@ class FlowGMM:
             score: name of the score that flags; None for the run's own choice.
             fpr: share of in-distribution rows that may be flagged.
             seed: seed of the confidence intervals.
+
+        Returns:
+            A table with a row for each score, the one that flags first: AUROC with a 95 % interval, AUPR of
+            both sides and FPR95.
         """
         rule = self.ood_rule(score, fpr)
         sets = []
@@ -164,8 +211,8 @@ class FlowGMM:
         rng = np.random.default_rng(seed)
         return compare_scores(str(self.run.path), *sets, default=self.scores[0], rule=rule, rng=rng)
 
-    def evaluate(self, data: Any = None) -> Evaluation:
-        """Compare predictions with labels; `data` is a file or a dict with the label column.
+    def evaluate(self, data: RowsLike | None = None) -> Evaluation:
+        """Compare predictions with labels; `data` has the label column of training.
 
         Labels that are no class of the model count as wrong; rows without a label are left out.
         """
@@ -173,7 +220,7 @@ class FlowGMM:
         name = "test" if data is None else reader.name
         return evaluate_scores(self._score(reader), name, pixels=self.trained.preprocessor.pixels)
 
-    def check(self, data: Any = None, *, at_most: int = 64) -> CheckReport:
+    def check(self, data: RowsLike | None = None, *, at_most: int = 64) -> CheckReport:
         """Check inverses, log-determinants and latents at some rows; see `flowgmm check`."""
         from flowgmm_cli.inference.check import MAX_LATENT_ROWS, check
 
@@ -196,7 +243,7 @@ class FlowGMM:
         """
         return OODRule.from_model(self.trained, score, fpr)
 
-    def _reader(self, data: Any, on_error: OnError) -> RowReader:
+    def _reader(self, data: RowsLike | None, on_error: OnError) -> RowReader:
         if data is None:
             rows = load_run_rows(self.run, self.trained, self._context)
             split, held_out = select_held_out(rows)
@@ -207,7 +254,7 @@ class FlowGMM:
         context, device = self._context, self._device
         return score(self.trained, reader, context=context, on_error=on_error, device=device, **options)
 
-    def _score(self, data: Any, *, on_error: OnError = "keep", **options: Any) -> Scores:
+    def _score(self, data: RowsLike | None, *, on_error: OnError = "keep", **options: Any) -> Scores:
         reader, totals = self._reader(data, on_error), Totals()
         drift, parts = Drift(self.trained, reader.name), []
         for scores in self._stream(reader, on_error=on_error, drift=drift, **options):
@@ -229,11 +276,12 @@ def load(
     """Load a finished run.
 
     Args:
-        run: run directory; a last component `latest` means the newest run of that folder. None takes
-            `$FLOWGMM_RUN`, or else the newest finished run under `./runs`.
+        run: `str` or path of a run directory; a last component `latest` means the newest finished run of that
+            folder. None takes `$FLOWGMM_RUN`, or else the newest finished run under `./runs`.
         device: `auto`, `cpu` or `cuda`.
-        offline: do not use the network.
-        note: called with each message that the command line would print on stderr, such as `print`.
+        offline: True never uses the network.
+        note: function of a `str`, such as `print`, that receives each message which the command line would
+            print on stderr.
 
     Raises:
         RunError: there is no such run, or its files cannot be used.
@@ -244,3 +292,8 @@ def load(
     directory, _ = find_run(None if run is None else os.fspath(run))
     context = DataContext(offline=offline, cache_dir=str(user_cache_dir()), note=note)
     return FlowGMM(directory, TrainedModel.load(directory.path, context=context), context, device=device)
+
+
+def _load_again(run: str, device: str, offline: bool) -> FlowGMM:
+    """Load a pickled run."""
+    return load(run, device=device, offline=offline)

@@ -1,25 +1,18 @@
-"""Rows for a finished run: its own splits, rows of a file, or data of a Python program."""
+"""Rows for a finished run: its own splits, and selections of rows of a reader."""
 
 from __future__ import annotations
 
-import math
-import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flowgmm_cli.api import Column, Component, DataContext, Rows
+from flowgmm_cli.api import Component, DataContext, Rows
 from flowgmm_cli.data.prepare import load_rows
 from flowgmm_cli.data.readers.base import (
-    MemoryReader,
-    ReadOptions,
     RowReader,
-    row_numbers,
-    unlabelled,
 )
-from flowgmm_cli.data.readers.row_errors import OnError
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.data.splits import SplitRows
 from flowgmm_cli.errors import DataError
@@ -29,11 +22,8 @@ from flowgmm_cli.trained_model import TrainedModel
 
 if TYPE_CHECKING:
     import numpy.typing as npt
-    import pyarrow as pa
 
     Array = np.ndarray[Any, Any]
-
-_NAME = "the given rows"
 
 
 def input_schema(trained: TrainedModel) -> InputSchema:
@@ -167,104 +157,3 @@ def concatenate_rows(parts: Sequence[Rows]) -> Rows:
         ids=np.concatenate([part.ids.astype(object) for part in parts]),
         extras={name: np.concatenate([part.extras[name] for part in parts]) for name in parts[0].extras},
     )
-
-
-def open_input(data: Any, schema: InputSchema, *, context: DataContext, on_error: OnError) -> RowReader:
-    """Return a reader of rows in one of these forms:
-
-    - a path or a data spec, as for `--data`;
-    - an array `(N, F)`: the numeric columns in the order of training, or the entries of the only vector
-      column, which may keep their shape `(N, ...)`;
-    - a list of texts, for a model of texts;
-    - a mapping of column names to cells, such as a dict or a pandas data frame, with or without the label and
-      id columns of training;
-    - `Rows`, or a `RowReader`.
-
-    Raises:
-        DataError: the rows do not fit the model; with `on_error="fail"`, a row is malformed.
-    """
-    if isinstance(data, str | os.PathLike):
-        from flowgmm_cli.data.readers.open import open_rows
-
-        return open_rows(os.fspath(data), schema, context=context, on_error=on_error)
-    if isinstance(data, Rows):
-        return MemoryReader(data, _NAME)
-    if isinstance(data, Mapping) or (hasattr(data, "keys") and hasattr(data, "__getitem__")):
-        return _from_columns({str(name): data[name] for name in data.keys()}, schema, context, on_error)  # noqa: SIM118
-    if isinstance(data, Sequence) and all(isinstance(cell, str) for cell in data):
-        if schema.text is None:
-            raise DataError("a list of texts is for a model of texts", hint=_describe_columns(schema))
-        return _from_columns({schema.text.name: list(data)}, schema, context, on_error)
-    if isinstance(data, np.ndarray | Sequence) or hasattr(data, "__array__"):
-        return _from_array(np.asarray(data), schema, context, on_error)
-    if hasattr(data, "__iter__") and hasattr(data, "total"):
-        reader: RowReader = data
-        return reader
-    raise DataError(f"rows cannot be a {type(data).__name__}", hint=_describe_columns(schema))
-
-
-def _from_array(array: Array, schema: InputSchema, context: DataContext, on_error: OnError) -> RowReader:
-    if array.ndim == 1 and array.dtype.kind in "OU" and schema.text is not None:
-        return _from_columns({schema.text.name: array}, schema, context, on_error)
-    if array.ndim < 2 or array.dtype.kind not in "fiub":
-        raise DataError(
-            f"an array of shape {array.shape} holds no rows of numbers", hint=_describe_columns(schema)
-        )
-    flat = array.reshape(len(array), math.prod(array.shape[1:])).astype(np.float64)
-    columns = schema.columns
-    single = columns[0] if len(columns) == 1 else None
-    if single is not None and single.kind in ("vector", "image") and math.prod(single.shape) == flat.shape[1]:
-        cells = {single.name: flat.reshape(len(flat), *single.shape)}
-    elif all(column.kind == "numeric" for column in columns) and len(columns) == flat.shape[1]:
-        cells = {column.name: flat[:, place] for place, column in enumerate(columns)}
-    else:
-        raise DataError(
-            f"rows of {flat.shape[1]:,} numbers do not fit the model", hint=_describe_columns(schema)
-        )
-    return MemoryReader(Rows(cells, unlabelled(len(flat)), row_numbers(0, len(flat))), _NAME)
-
-
-def _from_columns(
-    cells: Mapping[str, Any], schema: InputSchema, context: DataContext, on_error: OnError
-) -> RowReader:
-    """Read columns like a table in a file, so that names and cells have the same meaning."""
-    import pyarrow as pa
-
-    from flowgmm_cli.data.readers.chunks import TableChunks
-    from flowgmm_cli.data.readers.table import RawBatch, TableReader
-
-    arrays = {name: _to_arrow(values) for name, values in cells.items()}
-    if len({len(array) for array in arrays.values()}) > 1:
-        raise DataError(
-            f"the columns of {_NAME} differ in length",
-            details=[f"`{name}`: {len(array):,}" for name, array in arrays.items()],
-        )
-
-    class Columns(TableReader):
-        format, name, names = "columns", _NAME, list(arrays)
-
-        def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[RawBatch]:
-            yield RawBatch(pa.table({name: arrays[name] for name in columns}))
-
-    return TableChunks(Columns(), schema, ReadOptions(context.note, on_error))
-
-
-def _to_arrow(values: Any) -> pa.Array:
-    import pyarrow as pa
-
-    array = values if isinstance(values, list) else np.asarray(values)
-    try:
-        if isinstance(array, np.ndarray) and array.ndim > 1:
-            flat = pa.array(array.reshape(-1))
-            return pa.FixedSizeListArray.from_arrays(flat, math.prod(array.shape[1:]))
-        return pa.array(array, from_pandas=True)
-    except pa.ArrowException:  # cells of several types become text, as in a csv file
-        return pa.array([None if cell is None or cell != cell else str(cell) for cell in array], pa.string())
-
-
-def _describe_columns(schema: InputSchema) -> str:
-    def describe(column: Column) -> str:
-        return f"{column.name} ({column.kind}{' ' + str(column.shape) if column.shape else ''})"
-
-    listed = ", ".join(describe(column) for column in schema.columns[:8])
-    return f"the model reads {listed}{', ...' if len(schema.columns) > 8 else ''}"

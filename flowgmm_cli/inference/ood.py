@@ -12,6 +12,7 @@ from flowgmm_cli.evaluation.detection import DetectionMetrics, detection_interva
 from flowgmm_cli.evaluation.intervals import Interval
 from flowgmm_cli.inference.drift import Drift
 from flowgmm_cli.inference.scores import OODRule, RowWarning, Scores, Totals
+from flowgmm_cli.inference.table_result import TableResult
 from flowgmm_cli.scores.detector import Detector
 
 if TYPE_CHECKING:
@@ -59,9 +60,9 @@ class ScoreSet:
         return [float(value) for value in values]
 
 
-@dataclass(frozen=True)
-class OODResult:
-    """Result of `flowgmm ood`: metrics by score, confidence intervals by score and metric.
+@dataclass(frozen=True, repr=False)
+class OODResult(TableResult):
+    """Result of `flowgmm ood`: metrics by score, confidence intervals by score and metric; a row a score.
 
     `default` is the run's own choice of a score, `rule` has the one that flags here.
     """
@@ -83,6 +84,23 @@ class OODResult:
     def seconds(self) -> float:
         """Seconds in which the rows of both sets were read and scored."""
         return self.inside.seconds + self.outside.seconds
+
+    def __len__(self) -> int:
+        return len(self.metrics)
+
+    def table(self) -> Columns:
+        """Return columns `score`, `flags`, `auroc`, its interval, `aupr_in`, `aupr_out` and `fpr95`."""
+        metrics, spans = self.metrics.values(), [self.intervals[name]["auroc"] for name in self.metrics]
+        columns: Columns = {
+            "score": np.array(list(self.metrics), dtype=object),
+            "flags": np.array([name == self.rule.score for name in self.metrics]),
+            "auroc": np.array([row.auroc for row in metrics]),
+            "auroc_low": np.array([span.low for span in spans]),
+            "auroc_high": np.array([span.high for span in spans]),
+        }
+        for key in ("aupr_in", "aupr_out", "fpr95"):
+            columns[key] = np.array([getattr(row, key) for row in metrics])
+        return columns
 
     def to_dict(self) -> dict[str, Any]:
         """Return the JSON object of `flowgmm ood --json`."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowgmm_cli.errors import UsageError, did_you_mean
+from flowgmm_cli.inference.table_result import TableResult
 from flowgmm_cli.messages import split_names
 from flowgmm_cli.trained_model import TrainedModel
 
@@ -71,8 +72,8 @@ class RowWarning:
         return {"kind": self.kind, "text": self.text, **self.values}
 
 
-@dataclass(frozen=True)
-class Scores:
+@dataclass(frozen=True, repr=False)
+class Scores(TableResult):
     """Outputs of a model for consecutive rows of an input, in order; a row that cannot be scored has NaN.
 
     Attributes:
@@ -150,17 +151,16 @@ class Scores:
         return np.asarray(labelled & self.scorable)
 
     def table(self) -> Columns:
-        """Return the columns of predictions; `Writer` describes how missing cells are marked."""
+        """Return the columns of predictions; `Writer` describes how missing cells are marked.
+
+        They are `id, prediction, confidence, ood_score, is_ood` and `p_<class>` for each class.
+        """
         probabilities = self.probabilities.astype(np.float32)
-        values = (
-            self.ids,
-            self.prediction,
-            probabilities.max(axis=1),
-            self.ood_score.astype(np.float32),
-            np.ma.array(self.is_ood, mask=~self.scorable),
-        )
+        values = [self.ids, self.prediction, probabilities.max(axis=1)]
+        if self.rule is not None:
+            values += [self.ood_score.astype(np.float32), np.ma.array(self.is_ood, mask=~self.scorable)]
         by_class = {f"p_{name}": probabilities[:, k] for k, name in enumerate(self.class_names)}
-        return dict(zip(PREDICTION_COLUMNS, values, strict=True)) | by_class
+        return dict(zip(PREDICTION_COLUMNS, values, strict=False)) | by_class
 
     @classmethod
     def concatenate(cls, parts: Sequence[Scores]) -> Scores:

@@ -54,6 +54,14 @@ def probe(
     return [tuple(json.loads(line)) for line in process.stdout.splitlines()]
 
 
+def test_the_package_lists_its_names_and_imports_nothing_heavy() -> None:
+    line = f"import flowgmm_cli, sys; print(*dir(flowgmm_cli), *(set({LIGHT!r}) & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", line], capture_output=True, text=True, check=True)
+    names = done.stdout.split()
+    assert {"FlowGMM", "FlowGMMClassifier", "load"} <= set(names)
+    assert not set(LIGHT) & set(names)
+
+
 def assert_imports(cases: Sequence[tuple[tuple[str, ...], int]], names: tuple[str, ...]) -> None:
     results = probe([words for words, _ in cases], names)
     assert results == [(list(words), code, []) for words, code in cases]

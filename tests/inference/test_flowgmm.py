@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 from sklearn.metrics import accuracy_score, f1_score, recall_score
 
@@ -80,6 +84,50 @@ def test_predictions_have_names_and_flags(model: FlowGMM) -> None:
     assert other.ood_score is not None
     assert not np.array_equal(other.ood_score, found.ood_score)
     assert model.ood_rule(fpr=0.5).threshold <= rule.threshold
+
+
+def test_results_are_tables_of_rows(model: FlowGMM) -> None:
+    given = {**ROWS, "width": [3.0, "wide", 0.0, 9.0]}
+    found = model.predict(given)
+    rows = list(found)
+    assert len(rows) == len(found) == 4
+    assert list(rows[0]) == ["id", "prediction", "confidence", "ood_score", "is_ood", "p_ash", "p_yew"]
+    assert rows[1] == {**dict.fromkeys(rows[1]), "id": "2"}  # cannot be scored
+    assert [row["prediction"] for row in rows] == found.prediction.tolist()
+    for frame in (found.to_pandas(), pd.DataFrame(found), pa.table(found).to_pandas()):
+        assert list(frame) == list(rows[0])
+        assert frame["confidence"][0] == rows[0]["confidence"]
+        assert frame["is_ood"].isna().tolist() == [False, True, False, False]
+    assert repr(found).startswith("<Scores: 4 rows of id, prediction")
+    samples = model.sample(3, class_name="yew")
+    assert [row["class"] for row in samples] == ["yew"] * 3
+    assert {"width", "height", "colour"} <= set(samples.to_pandas())
+    table = model.ood(ROWS).to_pandas()
+    assert sorted(table["score"]) == sorted(model.scores)
+    assert table["flags"].tolist() == [True, False]
+    assert (table["auroc_low"] <= table["auroc"]).all()
+
+
+def test_notebooks_show_results_and_models_with_escaped_names(model: FlowGMM) -> None:
+    rows = model.predict(ROWS)
+    assert rows._repr_html_().startswith("<table><caption>4 rows and 7 columns</caption>")
+    escaped = replace(rows, class_names=("<script>", "b&c"))._repr_html_()
+    assert "&lt;script&gt;" in escaped
+    assert "b&amp;c" in escaped
+    assert "<script>" not in escaped
+    many = model.predict({name: cells * 5 for name, cells in ROWS.items()})
+    assert "20 rows and 7 columns, of which 10 and 7 are shown" in many._repr_html_()
+    page = model._repr_html_()
+    assert str(model.run.path) in page
+    assert "ash, yew" in page
+    assert "width, height, colour" in page
+
+
+def test_a_model_is_pickled_as_its_path(model: FlowGMM) -> None:
+    stored = pickle.dumps(model)
+    assert len(stored) < 1000
+    again = pickle.loads(stored)
+    assert np.array_equal(again.predict_proba(ROWS), model.predict_proba(ROWS))
 
 
 def test_the_default_rows_are_the_held_out_rows(model: FlowGMM) -> None:

@@ -1,133 +1,13 @@
-"""Rows from a Python program mean what the same rows in a file mean."""
+"""Rows of a reader by position."""
 
 from __future__ import annotations
-
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from flowgmm_cli.api import Column, DataContext, Rows
-from flowgmm_cli.data.readers.base import Chunk, MemoryReader
-from flowgmm_cli.data.readers.schema import InputSchema
-from flowgmm_cli.errors import DataError
-from flowgmm_cli.inference.inputs import open_input, read_rows_at
-
-TABLE = InputSchema(
-    columns=(Column("width", "numeric"), Column("colour", "category")),
-    class_names=("no", "yes"),
-    label="y",
-    id="name",
-)
-NUMBERS = InputSchema(columns=(Column("a", "numeric"), Column("b", "numeric")), class_names=("no", "yes"))
-IMAGES = InputSchema(columns=(Column("pixels", "vector", (2, 3)),), class_names=("no", "yes"))
-TEXTS = InputSchema(columns=(Column("text", "text"),), class_names=("no", "yes"), text_parts=("text",))
-
-
-def read(data: Any, schema: InputSchema, on_error: str = "keep") -> Chunk:
-    reader = open_input(data, schema, context=DataContext(), on_error=on_error)  # type: ignore[arg-type]
-    (chunk,) = reader
-    assert reader.total in (None, len(chunk))
-    return chunk
-
-
-COLUMNS = {
-    "name": ["p", "q", "r"],
-    "colour": ["red", None, "blue"],
-    "width": [1.5, np.nan, 3],
-    "y": ["yes", "", "no"],
-    "other": [1, 2, 3],
-}
-
-
-def test_columns_are_matched_by_name() -> None:
-    chunk = read(COLUMNS, TABLE)
-    assert np.array_equal(chunk.rows.columns["width"], [1.5, np.nan, 3], equal_nan=True)
-    assert chunk.rows.columns["colour"].tolist() == ["red", None, "blue"]
-    assert chunk.rows.labels.tolist() == [1, -1, 0]
-    assert chunk.rows.ids.tolist() == ["p", "q", "r"]
-
-
-def test_a_file_gives_the_same_rows(tmp_path: Path) -> None:
-    path = tmp_path / "t.csv"
-    path.write_text("name,colour,width,y,other\np,red,1.5,yes,1\nq,,,,2\nr,blue,3,no,3\n")
-    chunk = read(COLUMNS, TABLE)
-    for where in (path, str(path)):
-        file = read(where, TABLE)
-        assert file.rows.ids.tolist() == chunk.rows.ids.tolist()
-        assert file.rows.labels.tolist() == chunk.rows.labels.tolist()
-        assert np.array_equal(file.rows.columns["width"], chunk.rows.columns["width"], equal_nan=True)
-
-
-def test_arrays_can_be_columns() -> None:
-    given = {"width": np.arange(3), "colour": np.array(["red", "blue", "red"])}
-    chunk = read(given, TABLE)
-    assert chunk.rows.columns["width"].tolist() == [0, 1, 2]
-    assert chunk.rows.ids.tolist() == ["1", "2", "3"]
-    assert chunk.rows.labels.tolist() == [-1, -1, -1]
-
-
-def test_a_cell_that_is_no_number_is_a_problem_of_its_row() -> None:
-    given = {"width": [1.0, "wide", 2.0], "colour": ["red"] * 3}
-    chunk = read(given, TABLE)
-    assert list(chunk.problems) == [1]
-    with pytest.raises(DataError, match="wide"):
-        read(given, TABLE, on_error="fail")
-
-
-def test_an_array_holds_the_numeric_columns_in_order() -> None:
-    chunk = read(np.array([[1, 2], [3, 4], [5, 6]]), NUMBERS)
-    assert chunk.rows.columns["a"].tolist() == [1.0, 3.0, 5.0]
-    assert chunk.rows.columns["b"].tolist() == [2.0, 4.0, 6.0]
-    assert read([[1, 2], [3, 4]], NUMBERS).rows.columns["a"].tolist() == [1.0, 3.0]
-
-
-@pytest.mark.parametrize("shape", [(4, 6), (4, 2, 3)])
-def test_an_array_holds_images_flat_or_not(shape: tuple[int, ...]) -> None:
-    array = np.arange(24.0).reshape(shape)
-    assert np.array_equal(read(array, IMAGES).rows.columns["pixels"], array.reshape(4, 2, 3))
-    assert np.array_equal(read({"pixels": array}, IMAGES).rows.columns["pixels"], array.reshape(4, 2, 3))
-
-
-@pytest.mark.parametrize("data", [["a", "b"], ("a", "b"), np.array(["a", "b"]), {"text": ["a", "b"]}])
-def test_texts_are_texts(data: Any) -> None:
-    assert read(data, TEXTS).rows.columns["text"].tolist() == ["a", "b"]
-
-
-def test_rows_and_readers_are_accepted() -> None:
-    rows = Rows({"a": np.zeros(2), "b": np.ones(2)}, np.array([0, -1]), np.array(["x", "y"], dtype=object))
-    assert read(rows, NUMBERS).rows.ids.tolist() == ["x", "y"]
-    assert read(MemoryReader(rows, "r"), NUMBERS).rows.ids.tolist() == ["x", "y"]
-
-
-def test_an_object_with_columns_is_accepted_like_a_dict() -> None:
-    class Frame:
-        def keys(self) -> list[str]:
-            return ["a", "b"]
-
-        def __getitem__(self, name: str) -> np.ndarray:
-            return np.array([1.0, 2.0])
-
-    assert read(Frame(), NUMBERS).rows.columns["b"].tolist() == [1.0, 2.0]
-
-
-@pytest.mark.parametrize(
-    ("data", "schema", "words"),
-    [
-        ({"width": [1.0]}, TABLE, "no column `colour`"),
-        ({"width": [1.0], "colour": ["a", "b"]}, TABLE, "differ in length"),
-        (np.zeros((3, 5)), NUMBERS, "rows of 5 numbers"),
-        (np.zeros((3, 2)), TABLE, "rows of 2 numbers"),
-        (np.zeros(3), NUMBERS, "no rows of numbers"),
-        (["a", "b"], TABLE, "for a model of texts"),
-        (5, NUMBERS, "no rows of numbers|cannot be a int"),
-        ("nowhere.csv", NUMBERS, "nowhere.csv"),
-    ],
-)
-def test_rows_that_do_not_fit_the_model_are_a_data_error(data: Any, schema: InputSchema, words: str) -> None:
-    with pytest.raises(DataError, match=words):
-        read(data, schema)
+from flowgmm_cli.api import Rows
+from flowgmm_cli.data.readers.base import MemoryReader
+from flowgmm_cli.inference.inputs import read_rows_at
 
 
 @pytest.mark.parametrize("chunk_rows", [2, 7, 100])
