@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from flowgmm_cli.api import SplitConfig
 from flowgmm_cli.data.column_analysis import LEAK, ColumnProfile, Role, leaks_label, profile_column
 from flowgmm_cli.data.readers.table import ReadSettings, Table
 from flowgmm_cli.data.sources.columns import MISSING_WORDS, strings
@@ -33,6 +34,7 @@ _NUMBER_FORMS = (
 _LINE_WIDTH = 100
 _MIN_LABELLED, _MIN_LABELLED_OF_CLASS = 100, 5
 _MAX_LISTED = 12  # class names
+_UNEQUAL = 3  # labels of the largest class for each of the smallest
 
 
 @dataclass(frozen=True)
@@ -172,16 +174,26 @@ def profile_warnings(profile: Profile) -> list[str]:
     """Return warnings for the owner of the table, about labels and leaks."""
     warnings = []
     if profile.labelled < _MIN_LABELLED:
-        tested = max(1, round(0.2 * profile.labelled))
+        tested = max(1, round(SplitConfig().test * profile.labelled))
         warnings.append(
-            f"{profile.labelled:,} labels are few: {tested} of them test the model, which tells its accuracy "
-            f"to about {min(50, 98 / tested**0.5):.0f} points"
+            f"{profile.labelled:,} labels are few: {tested} of them are kept for the test, which tells the "
+            f"accuracy to about {accuracy_margin(tested)} points either way; data.split.test=0 trains on all "
+            "labels, and eval then uses predictions for labels that a fold left out"
         )
     rare = [name for name, rows in profile.classes.items() if rows < _MIN_LABELLED_OF_CLASS]
     if rare:
         listed = ", ".join(rare[:_MAX_LISTED]) + (", ..." if len(rare) > _MAX_LISTED else "")
         warnings.append(
             f"classes with fewer than {_MIN_LABELLED_OF_CLASS} labels, hard to learn and to test: {listed}"
+        )
+    counts = profile.classes.values()
+    if max(counts, default=0) >= _UNEQUAL * min(counts, default=1):
+        shares = (
+            f"{to_line(name, 30)} {rows / profile.labelled:.0%}" for name, rows in profile.classes.items()
+        )
+        warnings.append(
+            f"labels are unequal ({join_some(shares, len(profile.classes), 4)}); if the labelled rows were "
+            "drawn at random, prior.class_prior=labelled takes these shares for all rows"
         )
     if profile.labelled == profile.rows:
         warnings.append("every row has a label; data.labels.count=N shows training N of them only")
@@ -193,6 +205,18 @@ def profile_warnings(profile: Profile) -> list[str]:
     if leaks:
         warnings.append(f"left out, since they give the label away: {', '.join(leaks)}")
     return warnings
+
+
+def accuracy_margin(tested: int, accuracy: float = 0.8) -> int:
+    """Return half the width of the 95 % interval of an accuracy, in points, after a test of some rows.
+
+    >>> accuracy_margin(6), accuracy_margin(100)
+    (27, 8)
+    """
+    from scipy.stats import binomtest
+
+    interval = binomtest(round(accuracy * tested), tested).proportion_ci(method="wilson")
+    return round(50 * (interval.high - interval.low))
 
 
 def quote_yaml(text: str) -> str:

@@ -115,7 +115,16 @@ def test_reasons_and_classes_stand_in_comments() -> None:
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
-        ({"a": 5, "b": 9}, "14 labels are few"),
+        (
+            {"a": 13, "b": 17},
+            "30 labels are few: 6 of them are kept for the test, which tells the accuracy "
+            "to about 27 points either way; data.split.test=0 trains on all",
+        ),
+        (
+            {"a": 10, "b": 30},
+            "labels are unequal (a 25%, b 75%); if the labelled rows were drawn at random, "
+            "prior.class_prior=labelled",
+        ),
         ({"a": 500, "b": 500}, "every row has a label"),
     ],
 )
