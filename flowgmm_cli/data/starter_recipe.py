@@ -216,7 +216,7 @@ def accuracy_margin(tested: int, accuracy: float = 0.8) -> int:
     from scipy.stats import binomtest
 
     interval = binomtest(round(accuracy * tested), tested).proportion_ci(method="wilson")
-    return round(50 * (interval.high - interval.low))
+    return round(50 * float(interval.high - interval.low))
 
 
 def quote_yaml(text: str) -> str:
