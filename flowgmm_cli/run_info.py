@@ -90,6 +90,7 @@ class RunInfo(JsonObject):
     ood: _Ood | None = None
     test: dict[str, float | None] | None = None
     cross_fitted: dict[str, float | None] | None = None
+    warnings: list[dict[str, Any]] | None = None
 
 
 def read_info(file: Path) -> dict[str, Any]:

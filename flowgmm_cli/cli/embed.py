@@ -11,8 +11,8 @@ from flowgmm_cli.cli.session import (
     note_totals,
     open_session,
     open_table,
+    print_warnings,
     totals_to_dict,
-    warn_of_rows,
     write_table,
 )
 from flowgmm_cli.cli.validation import split_arguments
@@ -94,7 +94,7 @@ def embed(
         work: dict[str, Any] = {"on_error": on_error, "device": device, "processes": processes}
         stream = session.score(reader, "embed", space=space, drift=drift, **work)
         totals = write_table(table, embedding_columns(stream, kind), names)
-    warnings = warn_of_rows(drift.warnings())
+    warnings = print_warnings(drift.warnings())
     if save not in (None, "-"):
         output.note(f"written {save}: {totals.n:,} rows of {trained.preprocessor.dim} dimensions")
     if as_json:

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from flowgmm_cli.cli import options, output
-from flowgmm_cli.cli.session import data_context, file_stem, note_totals, open_session, select_run
+from flowgmm_cli.cli.session import (
+    data_context,
+    file_stem,
+    note_totals,
+    open_session,
+    print_warnings,
+    select_run,
+)
 from flowgmm_cli.cli.validation import enforce_gates, parse_gates, split_arguments
 from flowgmm_cli.errors import UsageError
 from flowgmm_cli.files import write_json
@@ -80,9 +87,12 @@ def evaluate(
             hint=f"leave out {used[0]}",
         )
     if data is None:
+        from flowgmm_cli.evaluation.result_warnings import calibration_warnings, evaluation_warnings
+
         selected = select_run(run, run_flag)
         result = _evaluate_split(selected, split, baselines=baselines)
-        values = result.to_dict(str(selected.path))
+        found = calibration_warnings(selected.info().get("calibration") or {}) + evaluation_warnings(result)
+        values = {**result.to_dict(str(selected.path)), "warnings": print_warnings(found)}
     else:
         with open_session(run, run_flag) as session:
             selected = session.run
@@ -119,12 +129,15 @@ def _evaluate_split(run: Run, split: str, *, baselines: bool) -> Evaluation:
 
 def _evaluate_file(session: Session, data: str, data_format: str | None) -> tuple[Evaluation, dict[str, Any]]:
     """Evaluate the labelled rows of a file; also return counts of its rows, for JSON."""
+    from flowgmm_cli.evaluation.result_warnings import evaluation_warnings
+    from flowgmm_cli.inference.drift import Drift
     from flowgmm_cli.inference.evaluate_run import evaluate_scores
     from flowgmm_cli.inference.scores import Scores, Totals
 
     reader = session.open_rows(data, purpose="eval", data_format=data_format, on_error="keep")
     totals, parts = Totals(), []
-    for scores in session.score(reader, "eval"):
+    drift = Drift(session.trained, reader.name)
+    for scores in session.score(reader, "eval", drift=drift):
         totals.add(scores)
         parts.append(scores)
     note_totals(reader.name, totals, labels=True)
@@ -133,8 +146,9 @@ def _evaluate_file(session: Session, data: str, data_format: str | None) -> tupl
     result = evaluate_scores(
         Scores.concatenate(parts), reader.name, pixels=session.trained.preprocessor.pixels
     )
+    found = [*drift.warnings(), *evaluation_warnings(result, session.trained.class_names)]
     counts = {"data": reader.name, "unlabelled": unlabelled, "unscorable": totals.unscorable}
-    return result, {**counts, "unknown_labels": dict(totals.unknown)}
+    return result, {**counts, "unknown_labels": dict(totals.unknown), "warnings": print_warnings(found)}
 
 
 def _print_methods(run: str, result: Evaluation) -> None:

@@ -15,7 +15,7 @@ from flowgmm_cli.cli.session import (
     file_stem,
     note_throughput,
     open_session,
-    warn_of_rows,
+    print_warnings,
     warn_unscorable,
 )
 from flowgmm_cli.cli.validation import (
@@ -160,7 +160,7 @@ def ood(
                 drift = Drift(session.trained, reader.name)
                 stream = score_rows(flag, reader, drift)
                 sides.append(collect_scores(reader.name, stream, drift, usual))
-        warn_of_rows(sides[0].warnings)
+        print_warnings(sides[0].warnings)
         for warning in sides[1].warnings:  # rows of --out may differ
             output.note(warning.text)
         for side in sides:

@@ -9,8 +9,8 @@ from flowgmm_cli.cli.session import (
     note_totals,
     open_session,
     open_table,
+    print_warnings,
     totals_to_dict,
-    warn_of_rows,
     write_table,
 )
 from flowgmm_cli.cli.validation import split_arguments
@@ -61,7 +61,7 @@ def predict(
         work: dict[str, Any] = {"on_error": on_error, "device": device, "processes": processes}
         stream = session.score(reader, "predict", rule=rule, drift=drift, **work)
         totals = write_table(table, ((scores, scores.table()) for scores in stream), names)
-    warnings = warn_of_rows(drift.warnings(totals, rule))
+    warnings = print_warnings(drift.warnings(totals, rule))
     if save not in (None, "-"):
         output.note(f"written {save}: {totals.n:,} rows")
     if as_json:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from flowgmm_cli.data.readers.row_errors import OnError
     from flowgmm_cli.data.splits import SplitRows
     from flowgmm_cli.data.writers.base import Writer
-    from flowgmm_cli.inference.scores import RowWarning, Scores, Totals
+    from flowgmm_cli.evaluation.result_warnings import ResultWarning
+    from flowgmm_cli.inference.scores import Scores, Totals
     from flowgmm_cli.runs import Run
     from flowgmm_cli.trained_model import TrainedModel
 
@@ -171,8 +172,8 @@ def write_table(
     return totals
 
 
-def warn_of_rows(warnings: Sequence[RowWarning]) -> list[dict[str, Any]]:
-    """Print warnings about the rows of an input, and return them for JSON."""
+def print_warnings(warnings: Sequence[ResultWarning]) -> list[dict[str, Any]]:
+    """Print warnings about results or rows, and return them for JSON."""
     for warning in warnings:
         output.warn(warning.text)
     return [warning.to_dict() for warning in warnings]

@@ -12,7 +12,7 @@ import typer
 
 from flowgmm_cli.cli import options, output
 from flowgmm_cli.cli.launch import assist_training, launch_training
-from flowgmm_cli.cli.session import data_context
+from flowgmm_cli.cli.session import data_context, print_warnings
 from flowgmm_cli.errors import FlowgmmError, InterruptedRunError, RunFailedError, UsageError
 from flowgmm_cli.formatting import format_duration
 from flowgmm_cli.messages import quote
@@ -20,7 +20,6 @@ from flowgmm_cli.messages import quote
 if TYPE_CHECKING:
     from flowgmm_cli.recipe.schema import Recipe
     from flowgmm_cli.runs import Run
-    from flowgmm_cli.training.calibration import Calibration
     from flowgmm_cli.training.distributed import Distributed
     from flowgmm_cli.training.pipeline import TrainResult
     from flowgmm_cli.training.search import SearchResult
@@ -218,21 +217,10 @@ def _dry_run(recipe: Recipe, *, as_json: bool) -> None:
     output.note("one step was taken and nothing was kept")
 
 
-def _warn_of_calibration(calibration: Calibration) -> None:
-    """Warn if the model does not predict the labels that its temperature was fitted to."""
-    if not calibration.informative:
-        labels = "cross-fitted" if calibration.method == "cross_fit" else "validation"
-        output.warn(
-            f"the model predicts the {labels} labels no better than their frequencies do (NLL "
-            f"{calibration.nll:.3f}, by frequency {calibration.frequency_nll:.3f}): probabilities of this "
-            "model say nothing; check that its columns have to do with the classes, or label more rows"
-        )
-
-
 def _print_result(run: Run, result: TrainResult, *, as_json: bool) -> None:
-    _warn_of_calibration(result.calibration)
+    warnings = print_warnings(result.warnings)
     if as_json:
-        output.print_json(_to_dict(run, result))
+        output.print_json({**_to_dict(run, result), "warnings": warnings})
         return
     if result.search:
         _print_search(result.search)
@@ -258,7 +246,9 @@ def _print_result(run: Run, result: TrainResult, *, as_json: bool) -> None:
         "training": "as in training: too few labels to fit it",
         "none": "not calibrated",
     }[calibration.method]
-    output.note(f"temperature {calibration.temperature:.2f}, label noise {calibration.noise:.1%} ({origin})")
+    limit = 1000  # beyond it, classes are equally probable
+    temperature = f"{calibration.temperature:.2f}" if calibration.temperature < limit else f"over {limit:,}"
+    output.note(f"temperature {temperature}, label noise {calibration.noise:.1%} ({origin})")
     output.note(f"done in {format_duration(result.seconds)}")
     output.note(f"next: flowgmm eval {quote(run.path)} --baselines")
 

@@ -15,8 +15,9 @@ from flowgmm_cli.api import Rows
 from flowgmm_cli.data.array_types import Floats
 from flowgmm_cli.data.dates import format_dates
 from flowgmm_cli.data.tensors import is_lazy
+from flowgmm_cli.evaluation.result_warnings import ResultWarning, calibration_warnings
 from flowgmm_cli.inference.row_summary import decode_words, finite_rows, number_series, word_shares
-from flowgmm_cli.inference.scores import OODRule, RowWarning, Totals
+from flowgmm_cli.inference.scores import OODRule, Totals
 from flowgmm_cli.messages import join_some, list_some
 from flowgmm_cli.trained_model import TrainedModel
 
@@ -59,6 +60,7 @@ class Drift:
         reference: Mapping[str, Any] = trained.facts.get("training_rows") or {}
         self.name = name
         self._rows = int(reference.get("rows", 0))
+        self._model = calibration_warnings(trained.facts.get("calibration") or {})
         self._held_out = int((trained.facts.get("ood") or {}).get("held_out_rows", 0))
         self._reference: Mapping[str, Any] = reference.get("numbers", {})
         self._words: Mapping[str, Any] = reference.get("words", {})
@@ -90,8 +92,11 @@ class Drift:
             self._kept = -(-self._kept // 2)
             self._stride *= 2
 
-    def warnings(self, totals: Totals | None = None, rule: OODRule | None = None) -> list[RowWarning]:
-        """Return the differences that are more than chance; `totals` counts the rows that `rule` flags."""
+    def warnings(self, totals: Totals | None = None, rule: OODRule | None = None) -> list[ResultWarning]:
+        """Return the differences that are more than chance; `totals` counts the rows that `rule` flags.
+
+        With these, probabilities are of interest: a model whose probabilities say nothing is warned of.
+        """
         series = {name: np.concatenate(parts) for name, parts in self._series.items()}
         numbers = {name: values for name, values in series.items() if name in self._reference}
         found = [self._range_warning(numbers), self._missing_warning(numbers)]
@@ -100,15 +105,15 @@ class Drift:
         if totals is None or rule is None:
             return explained
         if not is_odd(totals.flagged, totals.scored, rule.fpr, known_from=self._held_out):
-            return explained
+            return [*self._model, *explained]
         shifts = None if explained else self._shifts(numbers)
-        return [self._flag_warning(totals, rule, shifts), *explained]
+        return [*self._model, self._flag_warning(totals, rule, shifts), *explained]
 
     @property
     def _of_sample(self) -> str:
         return "" if self._kept == self._seen else f" (of {self._kept:,} rows that were compared)"
 
-    def _flag_warning(self, totals: Totals, rule: OODRule, shifts: Mapping[str, Any] | None) -> RowWarning:
+    def _flag_warning(self, totals: Totals, rule: OODRule, shifts: Mapping[str, Any] | None) -> ResultWarning:
         """Describe the flagged rows; `shifts` is None where another warning explains them."""
         text = (
             f"{totals.flagged:,} of the {totals.scored:,} rows of {self.name} are flagged as out of "
@@ -126,7 +131,7 @@ class Drift:
             text += "; `flowgmm report --data FILE` shows the oddest"
         values: dict[str, Any] = {"flagged": totals.flagged, "rows": totals.scored, "usual_share": rule.fpr}
         values |= {"shifts": shifts} if shifts else {}
-        return RowWarning("flagged", text, values)
+        return ResultWarning("flagged", text, values)
 
     def _shifts(self, numbers: Mapping[str, Floats]) -> dict[str, dict[str, float]]:
         """Return the columns whose median differs by more than a standard deviation, the largest first."""
@@ -142,7 +147,7 @@ class Drift:
         far = sorted(found, key=lambda name: -_ratio(found[name]))
         return {name: found[name] for name in far[: 2 * _MAX_LISTED]}
 
-    def _range_warning(self, numbers: Mapping[str, Floats]) -> RowWarning | None:
+    def _range_warning(self, numbers: Mapping[str, Floats]) -> ResultWarning | None:
         """Compare ranges and units of numbers."""
         usual, found = max(_USUAL, 2 / (self._rows + 1)), []
         for name, values in numbers.items():
@@ -171,7 +176,7 @@ class Drift:
         found.sort(key=lambda item: (item["factor"] is None, -item["excess"]))
         listed = "; ".join(list_some(map(self._describe_range, found), len(found), _MAX_LISTED))
         text = f"{self.name} has other values than the training rows: {listed}{self._of_sample}"
-        return RowWarning("range", text, {"columns": found})
+        return ResultWarning("range", text, {"columns": found})
 
     def _describe_range(self, item: Mapping[str, Any]) -> str:
         ends: list[Any] = [*item["range"], *item["training_range"]]
@@ -181,7 +186,7 @@ class Drift:
         training = f"in training from {ends[2]} to {ends[3]}{unit}"
         return f"`{item['column']}` goes from {ends[0]} to {ends[1]}, {training}"
 
-    def _missing_warning(self, numbers: Mapping[str, Floats]) -> RowWarning | None:
+    def _missing_warning(self, numbers: Mapping[str, Floats]) -> ResultWarning | None:
         """Compare the shares of missing cells."""
         found = []
         for name, values in numbers.items():
@@ -202,9 +207,9 @@ class Drift:
         )
         text = "; ".join(list_some(listed, len(found), _MAX_LISTED))
         text = f"{self.name} has more missing cells than the training rows: {text}{self._of_sample}"
-        return RowWarning("missing", text, {"columns": found})
+        return ResultWarning("missing", text, {"columns": found})
 
-    def _words_warning(self, name: str, shares: Floats) -> RowWarning | None:
+    def _words_warning(self, name: str, shares: Floats) -> ResultWarning | None:
         """Compare the shares of known words in texts."""
         words, shares = self._words[name], shares[np.isfinite(shares)]
         few = int((shares < words["low"]).sum())
@@ -217,7 +222,7 @@ class Drift:
         )
         values = {"column": name, "texts": few, "rows": len(shares), "usual_share": words["usual"]}
         values |= {"median": float(np.median(shares)), "training_median": words["median"]}
-        return RowWarning("words", text, values)
+        return ResultWarning("words", text, values)
 
 
 def _unit_factor(values: Floats, quantiles: Sequence[float]) -> float | None:

@@ -10,8 +10,9 @@ import numpy as np
 
 from flowgmm_cli.evaluation.detection import DetectionMetrics, detection_intervals, detection_metrics
 from flowgmm_cli.evaluation.intervals import Interval
+from flowgmm_cli.evaluation.result_warnings import ResultWarning
 from flowgmm_cli.inference.drift import Drift
-from flowgmm_cli.inference.scores import OODRule, RowWarning, Scores, Totals
+from flowgmm_cli.inference.scores import OODRule, Scores, Totals
 from flowgmm_cli.inference.table_result import TableResult
 from flowgmm_cli.scores.detector import Detector
 
@@ -40,7 +41,7 @@ class ScoreSet:
     seconds: float
     scores: Mapping[str, Floats]
     places: npt.NDArray[np.int64]
-    warnings: tuple[RowWarning, ...] = ()
+    warnings: tuple[ResultWarning, ...] = ()
 
     @property
     def n(self) -> int:

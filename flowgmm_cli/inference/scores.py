@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowgmm_cli.errors import UsageError, did_you_mean
+from flowgmm_cli.evaluation.result_warnings import ResultWarning
 from flowgmm_cli.inference.table_result import TableResult
 from flowgmm_cli.messages import split_names
 from flowgmm_cli.trained_model import TrainedModel
@@ -59,19 +60,6 @@ class OODRule:
         return cls(name, detector.threshold(name, share), share)
 
 
-@dataclass(frozen=True)
-class RowWarning:
-    """A difference between new rows and the training rows: its kind, a sentence, and numbers for JSON."""
-
-    kind: str
-    text: str
-    values: Mapping[str, Any] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return {"kind": self.kind, "text": self.text, **self.values}
-
-
 @dataclass(frozen=True, repr=False)
 class Scores(TableResult):
     """Outputs of a model for consecutive rows of an input, in order; a row that cannot be scored has NaN.
@@ -106,7 +94,7 @@ class Scores(TableResult):
     rule: OODRule | None = None
     start: int = 0
     kept: Mapping[str, Any] = field(default_factory=dict)
-    warnings: tuple[RowWarning, ...] = ()
+    warnings: tuple[ResultWarning, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)

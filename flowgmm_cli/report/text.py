@@ -11,6 +11,7 @@ import numpy as np
 
 from flowgmm_cli.evaluation.intervals import Interval
 from flowgmm_cli.evaluation.metrics import ClassificationMetrics, Evaluation
+from flowgmm_cli.evaluation.result_warnings import evaluation_warnings
 from flowgmm_cli.formatting import pluralise
 from flowgmm_cli.messages import escape_controls
 from flowgmm_cli.recipe.schema import Recipe
@@ -160,7 +161,9 @@ def list_caveats(
     info: Mapping[str, Any], evaluation: Evaluation | None, facts: Mapping[str, Any]
 ) -> list[str]:
     """List limitations of the numbers."""
-    caveats = []
+    found = [str(warning.get("text", "")) for warning in info.get("warnings") or ()]
+    found += [warning.text for warning in evaluation_warnings(evaluation)] if evaluation else []
+    caveats = [f"{text[:1].upper()}{text[1:]}." for text in dict.fromkeys(found) if text]
     if info.get("val_labels"):
         labels = pluralise((info.get("rows") or {}).get("val_labelled", 0), "validation label")
         caveats.append(

@@ -26,6 +26,7 @@ from flowgmm_cli.evaluation.calibration import (
     temper_log_joint,
 )
 from flowgmm_cli.evaluation.metrics import nll
+from flowgmm_cli.evaluation.result_warnings import is_informative
 from flowgmm_cli.model import Model
 from flowgmm_cli.recipe.schema import CalibrationConfig
 from flowgmm_cli.training.out_of_fold import (
@@ -85,17 +86,13 @@ class Calibration:
 
     @property
     def informative(self) -> bool:
-        """False if predictions by the frequencies of the classes explain the labels as well.
-
-        The temperature was fitted to these labels, so it must gain more than 1 nat (Akaike, 1974).
-        """
-        if self.nll is None or self.frequency_nll is None:
-            return True
-        return self.rows * (self.frequency_nll - self.nll) > 1
+        """See `is_informative`."""
+        return is_informative(vars(self))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {name: value for name, value in vars(self).items() if name not in _UNSTORED}
+        values = {name: value for name, value in vars(self).items() if name not in _UNSTORED}
+        return {**values, "informative": self.informative}
 
 
 def calibrate(
@@ -151,8 +148,12 @@ def calibrate(
 
 
 def uses_validation(config: CalibrationConfig, val_labels: Labels) -> bool:
-    """Return True if the temperature is fitted to validation labels, -1 if unlabelled."""
-    enough = (val_labels >= 0).sum() >= _MIN_LABELS
+    """Return True if the temperature is fitted to validation labels, -1 if unlabelled.
+
+    Labels of a single class would make the model certain of it.
+    """
+    known = val_labels[val_labels >= 0]
+    enough = len(known) >= _MIN_LABELS and np.ptp(known) > 0
     return config.on == "val" or (config.on == "auto" and bool(enough))
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import time
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from flowgmm_cli.api import DataContext
@@ -15,6 +16,12 @@ from flowgmm_cli.errors import RunError
 from flowgmm_cli.evaluation.evaluation_file import cross_fitted_file, evaluate_cross_fitted, save_evaluation
 from flowgmm_cli.evaluation.metrics import Evaluation, evaluate
 from flowgmm_cli.evaluation.predictions import collect_cross_fitted, collect_predictions
+from flowgmm_cli.evaluation.result_warnings import (
+    ResultWarning,
+    calibration_warnings,
+    evaluation_warnings,
+    label_warnings,
+)
 from flowgmm_cli.inference.ood_fit import describe_ood, fit_ood, require_scores
 from flowgmm_cli.inference.row_summary import summarise_rows
 from flowgmm_cli.inference.sampling import recentre_components
@@ -41,11 +48,13 @@ class TrainResult(FittedModel):
     Attributes:
         trained: the saved model.
         results: evaluation of the test rows, or else of the cross-fitted rows; None without either.
+        warnings: about its labels and probabilities.
         seconds: duration of the run, over all sessions.
     """
 
     trained: TrainedModel
     results: Evaluation | None
+    warnings: tuple[ResultWarning, ...]
     seconds: float
 
     @property
@@ -178,6 +187,7 @@ def _train(train_context: TrainContext, run: Run, context: DataContext) -> Train
         summary = cross_fitted.cross_fitted if cross_fitted else None
         results = dataclasses.replace(results, cross_fitted=summary)
         results = save_evaluation(run, results, fingerprint=data.rows.fingerprint)
+    warnings = [*_validation_warnings(data), *calibration_warnings(fitted.calibration.to_dict())]
     first, progress = fitted.first, fitted.first.progress
     run.update(
         epochs=first.epochs,
@@ -188,8 +198,25 @@ def _train(train_context: TrainContext, run: Run, context: DataContext) -> Train
         ood=trained.facts["ood"],
         test=test.metrics() if test else None,
         cross_fitted=cross_fitted.metrics() if cross_fitted else None,
+        warnings=[warning.to_dict() for warning in warnings],
     )
-    return TrainResult(**vars(fitted), trained=trained, results=results, seconds=0.0)
+    if test:
+        warnings += evaluation_warnings(test)
+    return TrainResult(
+        **vars(fitted), trained=trained, results=results, warnings=tuple(warnings), seconds=0.0
+    )
+
+
+def _validation_warnings(data: PreparedData) -> list[ResultWarning]:
+    """Warn of validation labels of a single class, which select and calibrate the model."""
+    if data.val is None:
+        return []
+    labels = data.val.labels.numpy()
+    counts = np.bincount(labels[labels >= 0], minlength=len(data.rows.class_names))
+    by_class = dict(zip(data.rows.class_names, counts.tolist(), strict=True))
+    remedy = "the best checkpoint is chosen by that class alone; give validation rows of every class"
+    found = label_warnings(by_class, "validation", remedy)
+    return [warning for warning in found if warning.kind == "single_class"]
 
 
 def _start_notes(train_context: TrainContext, run: Run) -> list[str]:

@@ -11,6 +11,8 @@ import pytest
 from own_files import SHORT, Outcome, numbers, read_json, save, shell
 
 from flowgmm_cli.cli.train import _load as load
+from flowgmm_cli.report.text import list_caveats
+from flowgmm_cli.runs import Run
 
 WORDS = ("train", "csv", "data.path=t.csv", "data.label=label", *SHORT)
 
@@ -151,11 +153,29 @@ def test_labels_that_the_columns_cannot_tell_are_warned_of(flowgmm: Any) -> None
         "t.csv", [header, *([*cells[:-1], "no" if row % 4 < 2 else "yes"] for row, cells in enumerate(rows))]
     )
     outcome = flowgmm(*WORDS, "--json")
-    assert (
-        "warning: the model predicts the cross-fitted labels no better than their frequencies do"
-        in outcome.err
+    (found,) = [found for found in json.loads(outcome.out)["warnings"] if found["kind"] == "uninformative"]
+    assert found["text"].startswith(
+        "the model predicts the 48 cross-fitted labels no better than the frequen"
     )
-    assert "probabilities of this model say nothing" in outcome.err
+    assert f"warning: {found['text']}" in outcome.err
+    (run,) = Path("runs", "csv").glob("2*")
+    for line in ("eval", "predict --data t.csv --save p.csv"):
+        assert f"warning: {found['text']}" in flowgmm(*line.split(" ")).err
+    capital = f"T{found['text'][1:]}."
+    assert capital in (run / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert capital in " ".join(list_caveats(Run(run).info(), None, {}))
+
+
+def test_labels_of_one_class_in_a_split_are_warned_of(flowgmm: Any) -> None:
+    header, *rows = numbers(60)
+    save("t.csv", [header, *rows])
+    save("one.csv", [header, *(row for row in numbers(60, seed=1)[1:] if row[-1] == "yes")])
+    outcome = flowgmm(*WORDS, "data.test_path=one.csv", "--json")
+    assert "single_class" in [found["kind"] for found in json.loads(outcome.out)["warnings"]]
+    assert "warning: all 30 labelled test rows are of the class `yes`, one of 2" in outcome.err
+    outcome = flowgmm(*WORDS, "data.val_path=one.csv", "data.split.val_labels=true")
+    assert "warning: all 30 labelled validation rows are of the class `yes`, one of 2" in outcome.err
+    assert "cross-fitted on the" in outcome.err  # not on the validation labels
 
 
 def test_notes_about_overrides_are_on_stderr(flowgmm: Any) -> None:

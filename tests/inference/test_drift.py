@@ -14,9 +14,10 @@ from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.data.column_encoders import ColumnEncoder
 from flowgmm_cli.data.feature_encoder import FeatureEncoder
 from flowgmm_cli.data.preprocessor import Preprocessor
+from flowgmm_cli.evaluation.result_warnings import ResultWarning
 from flowgmm_cli.inference.drift import SAMPLE_ROWS, Drift
 from flowgmm_cli.inference.row_summary import summarise_rows
-from flowgmm_cli.inference.scores import OODRule, RowWarning, Totals
+from flowgmm_cli.inference.scores import OODRule, Totals
 from flowgmm_cli.trained_model import TrainedModel
 
 RNG = np.random.default_rng(0)
@@ -40,7 +41,7 @@ def rows_of(columns: dict[str, Any]) -> Rows:
 
 
 @pytest.fixture
-def compare(make_trained: Callable[..., TrainedModel]) -> Callable[..., list[RowWarning]]:
+def compare(make_trained: Callable[..., TrainedModel]) -> Callable[..., list[ResultWarning]]:
     """Compare new rows, in chunks, with training rows."""
 
     class Unread(ColumnEncoder):
@@ -54,7 +55,7 @@ def compare(make_trained: Callable[..., TrainedModel]) -> Callable[..., list[Row
 
     def run(
         training: dict[str, Any], new: dict[str, Any], *, flagged: int = 0, parts: int = 2
-    ) -> list[RowWarning]:
+    ) -> list[ResultWarning]:
         columns = [
             Column(name, KINDS.get(name, "numeric"), np.shape(cells)[1:], "ISO 8601" if name == "day" else "")
             for name, cells in training.items()
@@ -97,7 +98,7 @@ def changed(columns: dict[str, Any], count: int = 30, **changes: Callable[[Any],
     ],
 )
 def test_another_range_or_unit_is_named(
-    compare: Callable[..., list[RowWarning]], training: Any, new: Any, text: str
+    compare: Callable[..., list[ResultWarning]], training: Any, new: Any, text: str
 ) -> None:
     (warning,) = compare(training, new)
     assert text in warning.text
@@ -117,12 +118,12 @@ def test_another_range_or_unit_is_named(
     ],
 )
 def test_rows_like_those_of_training_give_no_warning(
-    compare: Callable[..., list[RowWarning]], training: Any, new: Any
+    compare: Callable[..., list[ResultWarning]], training: Any, new: Any
 ) -> None:
     assert compare(training, new) == []
 
 
-def test_flags_beyond_their_usual_share_give_a_warning(compare: Callable[..., list[RowWarning]]) -> None:
+def test_flags_beyond_their_usual_share_give_a_warning(compare: Callable[..., list[ResultWarning]]) -> None:
     (shifted,) = compare(SENSORS, changed(SENSORS, a=lambda a: np.sort(SENSORS["a"])[-30:]), flagged=20)
     assert shifted.text.startswith(
         "20 of the 30 rows of new.csv are flagged as out of distribution, 5 % would"
@@ -139,14 +140,16 @@ def test_flags_beyond_their_usual_share_give_a_warning(compare: Callable[..., li
 
 
 @pytest.mark.parametrize("text", ["meine Karte ist leider weg und weiter nichts", "1234567", "?!"])
-def test_texts_of_other_words_are_counted(compare: Callable[..., list[RowWarning]], text: str) -> None:
+def test_texts_of_other_words_are_counted(compare: Callable[..., list[ResultWarning]], text: str) -> None:
     cells = np.array([*TEXTS["body"][:17], *[text] * 23, "", None], dtype=object)
     (warning,) = compare(TEXTS, {"body": cells})
     assert warning.text.startswith("23 of the 40 texts of new.csv have few words in common with the training")
     assert warning.values["texts"] == 23
 
 
-def test_the_sample_is_spread_over_an_input_of_any_length(compare: Callable[..., list[RowWarning]]) -> None:
+def test_the_sample_is_spread_over_an_input_of_any_length(
+    compare: Callable[..., list[ResultWarning]],
+) -> None:
     values = np.arange(10 * SAMPLE_ROWS, dtype=np.float64)
     (warning,) = compare({"a": values / 1e6}, {"a": values}, parts=33)
     (found,) = warning.values["columns"]

@@ -218,6 +218,11 @@ def test_the_sample_of_unlabelled_rows_is_spread_evenly() -> None:
     assert len(sample_unlabelled(np.ones(5, dtype=np.int64))) == 0
 
 
+def test_validation_labels_of_one_class_are_not_fitted_to() -> None:
+    labels = np.ones(30, dtype=np.int64)
+    assert run(labels_of(8, 8, 8), val=(latents(labels), labels))[0].method == "cross_fit"
+
+
 def test_labels_that_cannot_be_told_make_a_calibration_uninformative() -> None:
     labels = labels_of(20, 20, 20)
     told, _ = run(labels, noise=True)
