@@ -9,6 +9,7 @@ from pathlib import Path
 from flowgmm_cli.errors import RunError
 from flowgmm_cli.evaluation.metrics import CrossFitted, Evaluation, classification_metrics
 from flowgmm_cli.evaluation.predictions import CrossFittedPredictions
+from flowgmm_cli.evaluation.result_warnings import evaluation_warnings
 from flowgmm_cli.files import MALFORMED, file_digest, read_json, write_json
 from flowgmm_cli.runs import Run
 
@@ -47,7 +48,8 @@ def save_evaluation(
         else:
             changed = "data" if earlier.basis.get("data") != fingerprint else "model"
             warn(f"the {changed} has changed since the baselines were fitted, so their results are dropped")
-    write_json(path, evaluation.to_dict(str(run.path)))
+    found = [warning.to_dict() for warning in evaluation_warnings(evaluation)]
+    write_json(path, {**evaluation.to_dict(str(run.path)), "warnings": found})
     return evaluation
 
 

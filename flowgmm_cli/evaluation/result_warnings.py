@@ -12,6 +12,7 @@ from flowgmm_cli.evaluation.metrics import Evaluation
 from flowgmm_cli.messages import join_some
 
 _ADVICE = "check that its columns have to do with the classes, or label more rows"
+_SPLITS = {"test": "test", "val": "validation", "cross_fitted": "cross-fitted"}
 _MIN_GAIN = 1.0  # nats
 _MIN_LABELS = 5  # of one class, which are no chance
 _MAX_LISTED = 8
@@ -77,7 +78,7 @@ def evaluation_warnings(result: Evaluation, class_names: Sequence[str] | None = 
     `class_names` are the classes of the model if the rows may have others.
     """
     metrics = result.classification
-    kind = result.split if result.split in ("test", "val") else ""
+    kind = _SPLITS.get(result.split, "")
     known = {row.name for row in metrics.per_class} if class_names is None else set(class_names)
     counts = {row.name: row.support for row in metrics.per_class if row.name in known}
     remedy = "the results say nothing about the other classes; label some of their rows"
@@ -85,8 +86,8 @@ def evaluation_warnings(result: Evaluation, class_names: Sequence[str] | None = 
         remedy += ", or set data.split.test to hold out rows of every class"
     found = label_warnings(counts, kind, remedy)
     support = np.array([row.support for row in metrics.per_class if row.support])
-    if len(support) < 2 or len(counts) < len(metrics.per_class):
-        return found
+    if len(support) < 2 or len(counts) < len(metrics.per_class) or kind == "cross-fitted":
+        return found  # see `calibration_warnings` for cross-fitted labels
     shares = support / support.sum()
     by_frequency = float(-(shares * np.log(shares)).sum())
     if metrics.n * (by_frequency - metrics.nll) > _MIN_GAIN:
