@@ -83,8 +83,8 @@ class LazyPixels:
         return f"LazyPixels(shape={self.shape})"
 
 
-def lazy_pixels_of(pixels: Bytes) -> LazyPixels:
-    """Return lazy pixels backed by an array, such as a memory-mapped file."""
+def lazy_pixels_of(pixels: Bytes, digests: Bytes | None = None) -> LazyPixels:
+    """Return lazy pixels backed by an array, such as a memory-mapped file; `digests` as in `LazyPixels`."""
 
     def read(positions: Positions) -> Bytes:
         first = int(positions[0])
@@ -96,4 +96,4 @@ def lazy_pixels_of(pixels: Bytes) -> LazyPixels:
             pixels._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
         return copy
 
-    return LazyPixels(read, np.arange(len(pixels)), pixels.shape[1:])
+    return LazyPixels(read, np.arange(len(pixels)), pixels.shape[1:], digests)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -11,6 +11,8 @@ import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
 from flowgmm_cli.data.array_types import Array, Bytes
+from flowgmm_cli.data.cache import Arrays
+from flowgmm_cli.data.fingerprint import row_digests
 from flowgmm_cli.data.images.arrays import ImageConverter, read_array_header
 from flowgmm_cli.data.images.encoded_images import EncodedImages, list_files
 from flowgmm_cli.data.images.format import choose_format
@@ -19,6 +21,7 @@ from flowgmm_cli.data.images.load import load_images
 from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.labels import encode_labels
 from flowgmm_cli.data.readers.array_files import find_array_format
+from flowgmm_cli.data.readers.byte_source import FileStamp
 from flowgmm_cli.data.sources.columns import object_array
 from flowgmm_cli.data.sources.files import require_file
 from flowgmm_cli.data.sources.image_arrays import (
@@ -29,6 +32,7 @@ from flowgmm_cli.data.sources.image_arrays import (
 )
 from flowgmm_cli.data.sources.image_folder import ImageFolder, ImageSplit
 from flowgmm_cli.data.sources.tables import common_class_names, is_hub_id, read_splits
+from flowgmm_cli.data.table_cache import TableCache
 from flowgmm_cli.errors import DataError
 
 Pixels = Bytes | LazyPixels
@@ -148,11 +152,26 @@ class ImagesSource:
             converted[name] = convert(array)
             self._notes += [f"`{name}`: {note}" for note in convert.notes]
         fit = sum(array.nbytes for array in converted.values()) <= self._config.memory_bytes
-        keep = np.array if fit else lazy_pixels_of
+        keep = np.array if fit else self._leave_on_disk
         return {
             name: keep(pixels) if isinstance(pixels, np.memmap) else pixels
             for name, pixels in converted.items()
         }
+
+    def _leave_on_disk(self, pixels: np.memmap[Any, Any]) -> LazyPixels:
+        """Return pixels that are read on access, with digests that are kept in the cache."""
+        if self._config.cache == "never":
+            return lazy_pixels_of(pixels)
+
+        def compute() -> Arrays:
+            rows = Rows({COLUMN: cast(Any, lazy_pixels_of(pixels))}, np.full(len(pixels), -1), np.arange(0))
+            digests = row_digests(rows, [Column(COLUMN, "image", pixels.shape[1:])])
+            return {"digests": np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(len(digests), -1)}
+
+        stamp = FileStamp.of(Path(str(pixels.filename)))
+        cache = TableCache(self._context, self._config.path, [astuple(stamp)])
+        found = cache.load_or_compute(["digests", pixels.shape, pixels.strides], compute)
+        return lazy_pixels_of(pixels, found["digests"])
 
 
 build = ImagesSource

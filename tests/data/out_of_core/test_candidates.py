@@ -32,7 +32,7 @@ def draw(codes, labels, split, *, marked=None, most=10_000, given=()):
 
 @settings(max_examples=80, deadline=None)
 @given(
-    sizes=st.tuples(st.integers(4, 300), st.integers(4, 60), st.integers(0, 300)),
+    sizes=st.tuples(st.integers(20, 300), st.integers(20, 60), st.integers(0, 300)),
     test=st.sampled_from([0.0, 0.2, 0.9]),
     val=st.sampled_from([0.0, 0.05, 0.9]),
     val_labels=st.booleans(),

@@ -1,11 +1,15 @@
 import gzip
+import os
 import struct
 
 import numpy as np
 import pytest
 
+from flowgmm_cli.api import Column, Rows
+from flowgmm_cli.data.fingerprint import row_digests
 from flowgmm_cli.data.images.lazy_pixels import LazyPixels
 from flowgmm_cli.data.images.specs import ImagesConfig
+from flowgmm_cli.data.sources import images
 from flowgmm_cli.data.sources.images import build
 from flowgmm_cli.errors import DataError
 
@@ -13,6 +17,7 @@ DRAWN = np.random.default_rng(0)
 GREY = DRAWN.integers(0, 256, (10, 6, 5), dtype=np.uint8)
 COLOUR = DRAWN.integers(0, 256, (10, 6, 5, 3), dtype=np.uint8)
 LABELS = np.arange(10, dtype=np.uint8) % 3
+IMAGE = Column("image", "image", COLOUR.shape[1:])
 
 
 @pytest.fixture
@@ -148,6 +153,25 @@ def test_npy_files(load, tmp_path):
     lazy = load(tmp_path / "x.npy", y=str(tmp_path / "y.npy"), memory=0.0)
     assert isinstance(lazy.splits["train"].columns["image"], LazyPixels)
     np.testing.assert_array_equal(np.asarray(lazy.splits["train"].columns["image"]), COLOUR)
+
+
+def test_images_on_disk_are_digested_once(load, tmp_path, monkeypatch):
+    np.save(tmp_path / "x.npy", COLOUR)
+    first, changed = (
+        row_digests(Rows({"image": x}, LABELS, LABELS), [IMAGE]) for x in (COLOUR, COLOUR[::-1])
+    )
+
+    def digests():
+        rows = load(tmp_path / "x.npy", memory=0.0).splits["train"]
+        return row_digests(rows, [IMAGE]).tolist()
+
+    assert digests() == first.tolist()
+    with monkeypatch.context() as patch:
+        patch.setattr(images, "row_digests", None)
+        assert digests() == first.tolist()
+    np.save(tmp_path / "x.npy", COLOUR[::-1])
+    os.utime(tmp_path / "x.npy", (0, 0))  # within a tick of the clock the time would be the same
+    assert digests() == changed.tolist()
 
 
 @pytest.mark.parametrize(
