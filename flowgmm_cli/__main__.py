@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +29,9 @@ def main() -> None:
     # does not use, and a malformed file of any distribution would stop both
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     os.environ.setdefault("TORCH_DEVICE_BACKEND_AUTOLOAD", "0")
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed, as by `>&-`; a file of ours would take its number
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # file names need not be printable
             stream.reconfigure(errors="backslashreplace")
@@ -36,7 +42,8 @@ def _run() -> int:
     try:
         from flowgmm_cli.cli.app import app
 
-        app()
+        with _exit_on_signals():
+            app()
         code = 0
     except SystemExit as stop:
         code = _exit_code(stop)
@@ -47,6 +54,28 @@ def _run() -> int:
     except Exception as error:
         code = _report(error)
     return _flush(code)
+
+
+@contextmanager
+def _exit_on_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the block like an error, so that no half-written file is left behind.
+
+    Training has handlers of its own. A signal that is ignored, as `nohup` does, stays ignored.
+    """
+
+    def stop(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: handler for number, handler in before.items() if handler == signal.SIG_DFL}
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _report(error: Exception) -> int:

@@ -151,17 +151,9 @@ def _require_numbers(folder: Path, tensors: Mapping[str, Tensor]) -> None:
 @contextmanager
 def limit_allocations(folder: Path, tensors: Mapping[str, Tensor]) -> Iterator[None]:
     """Raise `RunError` if a model that is built in the block takes many times the memory of its weights."""
-    size = sum(tensor.nbytes for tensor in tensors.values())
-    limit = _AllocationLimit(_FACTOR * size + _SPARE_BYTES, _FACTOR * len(tensors) + _SPARE_TENSORS)
-    try:
-        with limit:
-            yield
-    except _TooLargeError:
-        raise _too_large(folder, "layers") from None
-
-
-class _TooLargeError(BaseException):
-    """A model is too large; no handler of ordinary errors may take it for one of a component."""
+    size = _FACTOR * sum(tensor.nbytes for tensor in tensors.values()) + _SPARE_BYTES
+    with _AllocationLimit(size, _FACTOR * len(tensors) + _SPARE_TENSORS, _too_large(folder, "layers")):
+        yield
 
 
 class _AllocationLimit(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -170,11 +162,12 @@ class _AllocationLimit(TorchDispatchMode):  # type: ignore[no-untyped-call]
     Args:
         size: bytes of all together.
         count: number of all together.
+        error: error to raise beyond them.
     """
 
-    def __init__(self, size: int, count: int) -> None:
+    def __init__(self, size: int, count: int, error: RunError) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._size, self._count = size, count
+        self._size, self._count, self._error = size, count, error
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -195,4 +188,4 @@ class _AllocationLimit(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _take(self, size: int) -> None:
         self._size, self._count = self._size - size, self._count - 1
         if self._size < 0 or self._count < 0:
-            raise _TooLargeError
+            raise self._error

@@ -140,6 +140,17 @@ class Command(TyperCommand):
                     _explain_setting(args, place)
         return super().parse_args(ctx, args)
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. Raises `UsageError` if the current folder is gone, where libraries would abort."""
+        try:
+            Path.cwd()
+        except FileNotFoundError:
+            from flowgmm_cli.errors import UsageError
+
+            hint = "cd to another folder first"
+            raise UsageError("the current folder has been removed", hint=hint) from None
+        return super().invoke(ctx)
+
 
 def _list_examples(paragraph: str) -> str:
     """Write each example on a line of its own."""

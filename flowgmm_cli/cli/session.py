@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
-import signal
 import sys
-import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -117,7 +115,7 @@ def open_session(run: str | None, run_flag: str | None) -> Iterator[Session]:
     _import_arrow()
     from flowgmm_cli.trained_model import TrainedModel
 
-    with output.progress() as progress, exit_on_sigterm():
+    with output.progress() as progress:
         context = data_context(progress)
         yield Session(selected, TrainedModel.load(selected.path, context=context), context, progress)
 
@@ -243,23 +241,6 @@ def warn_unscorable(name: str, totals: Totals) -> None:
 def note_throughput(n: int, seconds: float) -> None:
     """Print the number of rows and the rate at which they were scored."""
     output.note(f"{n:,} rows in {seconds:.1f} s, {n / max(seconds, 1e-9):,.0f} rows a second")
-
-
-@contextmanager
-def exit_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the block like an error, so that no half-written file is left behind."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -172,9 +172,9 @@ def _run_training(recipe: Recipe, run: Run, *, new: bool, group: Distributed, **
     except InterruptedRunError as error:
         raise InterruptedRunError(error.message, hint=resume) from error
     except KeyboardInterrupt:
-        raise InterruptedRunError("stopped by you; the last checkpoint is kept", hint=resume) from None
+        raise InterruptedRunError(f"stopped by you; {_describe_checkpoint(run)}", hint=resume) from None
     except OSError as error:
-        raise _explain_full_disk(error, resume) from error
+        raise _explain_full_disk(error, run, resume) from error
     except FlowgmmError:
         if new and not run.checkpoints.exists():  # its data could not be read
             shutil.rmtree(run.path)
@@ -192,12 +192,17 @@ def _write_card(run: Run, context: Any) -> None:
         output.warn(f"the model card cannot be written ({type(error).__name__}: {error})")
 
 
-def _explain_full_disk(error: OSError, resume: str) -> Exception:
+def _describe_checkpoint(run: Run) -> str:
+    saved = any(run.path.rglob("last.safetensors"))
+    return "the last checkpoint is intact" if saved else "there is no checkpoint yet"
+
+
+def _explain_full_disk(error: OSError, run: Run, resume: str) -> Exception:
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return error
     reason = "a file would be too large" if error.errno == errno.EFBIG else "the disk is full"
     return RunFailedError(
-        f"{reason} ({error.filename or 'in the run directory'}); the last checkpoint is intact",
+        f"{reason} ({error.filename or 'in the run directory'}); {_describe_checkpoint(run)}",
         hint=f"make room, then: {resume}",
     )
 

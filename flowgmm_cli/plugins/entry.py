@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from flowgmm_cli.api import (
     API_VERSION,
@@ -173,13 +177,49 @@ def load_target(target: str, what: str) -> Any:
         PluginError: the import failed in any way, also by `sys.exit()`.
     """
     module_name, _, attribute = target.partition(":")
-    try:
+    with plugin_code(f"{what} cannot be loaded: importing {target} failed"):
         value: Any = import_module(module_name)
         for part in attribute.split("."):
             value = getattr(value, part)
-    except (Exception, SystemExit) as error:
-        raise import_error(f"{what} cannot be loaded: importing {target} failed", error) from error
     return value
+
+
+@contextmanager
+def plugin_code(message: str, *allowed: type[Exception]) -> Iterator[None]:
+    """Run code of a plugin, whose output goes to stderr; its `allowed` errors pass.
+
+    Raises:
+        PluginError: it raised another error, tried to end the process, or closed a standard stream.
+    """
+    process, exit_process = os.getpid(), os._exit
+
+    def refuse(status: int) -> NoReturn:
+        if os.getpid() != process:  # a child of the plugin
+            exit_process(status)
+        raise SystemExit(f"os._exit({status})")
+
+    setattr(os, "_exit", refuse)  # noqa: B010 - for mypy, a function is no variable
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except BaseException as error:
+        if isinstance(error, (KeyboardInterrupt, *allowed)):
+            raise
+        raise import_error(message, error) from error
+    finally:
+        setattr(os, "_exit", exit_process)  # noqa: B010
+        closed = [number for number, name in ((1, "stdout"), (2, "stderr")) if _reopen(name, number)]
+    if closed:
+        raise import_error(message, OSError("it closed a standard stream"))
+
+
+def _reopen(name: str, number: int) -> bool:
+    """Open a standard stream again if its object is closed; the file itself is not."""
+    if not getattr(sys, name).closed:
+        return False
+    stream = open(number, "w", encoding="utf-8", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    setattr(sys, name, stream)
+    return True
 
 
 def import_error(message: str, error: BaseException) -> PluginError:

@@ -17,7 +17,7 @@ from types import ModuleType
 
 from flowgmm_cli.api import Spec
 from flowgmm_cli.errors import PluginError
-from flowgmm_cli.plugins.entry import SPEC_TYPES, Entry, import_error, normalise
+from flowgmm_cli.plugins.entry import SPEC_TYPES, Entry, normalise, plugin_code
 
 VARIABLE = "FLOWGMM_PLUGIN_MODULES"
 """Environment variable with files to load, separated as in PATH; `--plugin-module` adds to it."""
@@ -83,9 +83,10 @@ def _import(file: Path, name: str, digest: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # pydantic looks types up there
     try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+        with plugin_code(f"the plugin module {file} cannot be imported"):
+            spec.loader.exec_module(module)
+    except BaseException:
         del sys.modules[name]
-        raise import_error(f"the plugin module {file} cannot be imported", error) from error
+        raise
     setattr(module, "__flowgmm_digest__", digest)  # noqa: B010 - not an attribute of ModuleType
     return module

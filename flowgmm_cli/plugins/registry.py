@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from flowgmm_cli.api import Component, Spec
 from flowgmm_cli.errors import FlowgmmError, PluginError, did_you_mean
 from flowgmm_cli.plugins.discovery import discover
-from flowgmm_cli.plugins.entry import CORE, SPEC_TYPES, Entry, load_target, normalise
+from flowgmm_cli.plugins.entry import CORE, SPEC_TYPES, Entry, load_target, normalise, plugin_code
 from flowgmm_cli.plugins.local import load_file, local_files
 
 S = TypeVar("S", bound=Spec)
@@ -120,13 +120,10 @@ class Registry:
         """Import the spec's `build` target and call it with the component's config, `args` and `kwargs`."""
         entry = self.find(component.kind, component.use)
         build = entry.load_build()
-        try:
+        if entry.builtin:
             return build(component.config, *args, **kwargs)
-        except (Exception, SystemExit) as error:
-            if entry.builtin or isinstance(error, FlowgmmError):
-                raise
-            details = [f"{type(error).__name__}: {error}"]
-            raise PluginError(f"{entry.label} could not be built", details=details) from error
+        with plugin_code(f"{entry.label} could not be built", FlowgmmError):
+            return build(component.config, *args, **kwargs)
 
     def provenance(self, component: Component) -> dict[str, Any]:
         """Return the origin of a component as JSON values for `run.json` and `model.json`."""

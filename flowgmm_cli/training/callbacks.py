@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _PARENT = os.getppid()
 
 
@@ -40,10 +40,13 @@ class StepCallbacks:
 
 
 class Interrupt:
-    """Ctrl-C and SIGTERM: the first asks the training to save and stop, the second stops at once.
+    """Ctrl-C, SIGTERM, and SIGHUP of a closed terminal.
+
+    The first signal asks the training to save and stop, the second stops at once.
 
     Within `defer`, a signal only sets `is_requested`; at other times it raises KeyboardInterrupt. As a
-    context manager it restores the previous handlers. Outside the main thread it receives no signal.
+    context manager it restores the previous handlers. Outside the main thread it receives no signal, and
+    under `nohup` no SIGHUP.
     """
 
     def __init__(self) -> None:
@@ -65,7 +68,8 @@ class Interrupt:
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:
-                self._previous[number] = signal.signal(number, self._handle)
+                if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, error_type: object, *error: object) -> None:

@@ -210,7 +210,23 @@ def test_a_disk_that_is_full_from_the_start(flowgmm: Any, monkeypatch: pytest.Mo
         patch.setattr(os, "fsync", full)
         outcome = flowgmm("train", "my.yaml", *SHORT, "--json", code=1)
     assert_refused(outcome, "the disk is full")
+    assert "checkpoint" not in outcome.err
     assert_nothing_left()
+
+
+def test_a_disk_that_is_full_before_the_first_checkpoint(
+    flowgmm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fsync
+
+    def full(handle: int) -> None:
+        if list(Path("runs").rglob("preprocessor.json")):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", full)
+    outcome = flowgmm("train", "my.yaml", *SHORT, "--json", code=1)
+    assert_refused(outcome, "the disk is full", "there is no checkpoint yet", "--resume runs")
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -85,3 +86,15 @@ def test_a_full_stdout_is_a_failure() -> None:
     assert "the disk is full" in done.err
     assert "Traceback" not in done.err
     assert "Exception ignored" not in done.err
+
+
+@pytest.mark.parametrize("stream", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_no_failure(tmp_path: Path, stream: str) -> None:
+    done = shell(f"cd {tmp_path}; flowgmm runs list {stream}")
+    assert "error" not in done.err
+    assert ("run  status" in done.out) == (">&-" not in stream.replace("2>&-", ""))
+
+
+def test_a_folder_that_was_removed_is_a_usage_error(tmp_path: Path) -> None:
+    done = shell(f"mkdir {tmp_path}/gone; cd {tmp_path}/gone; rmdir ../gone; flowgmm train digits", code=2)
+    assert done.err == "error: the current folder has been removed\n\nhint: cd to another folder first\n"

@@ -197,7 +197,8 @@ def test_parquet_goes_through_a_pipe(run: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_signal_in_the_middle_leaves_no_file(run: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_in_the_middle_leaves_no_file(run: Path, number: int) -> None:
     os.mkfifo("rows.csv")
     words = ["predict", "--data", "rows.csv", "--save", "out.csv", "--quiet"]
     process = subprocess.Popen(
@@ -211,8 +212,8 @@ def test_a_signal_in_the_middle_leaves_no_file(run: Path) -> None:
                 break
             time.sleep(0.1)
         assert list(Path().glob(".out.csv.*"))
-        process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 143
+        process.send_signal(number)
+    assert process.wait(60) == 128 + number
     assert not list(Path().glob(".out.csv.*"))
     assert not Path("out.csv").exists()
     assert process.stderr is not None

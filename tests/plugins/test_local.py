@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,6 @@ from flowgmm_cli.plugins.local import load_file, local_files
 from flowgmm_cli.plugins.registry import Registry
 
 SOURCE = """
-from __future__ import annotations
-
 from flowgmm_cli.api import Config, EncoderSpec, Field, FlowSpec
 
 
@@ -80,6 +79,9 @@ def test_a_module_that_has_changed_is_loaded_anew(local_file: Path) -> None:
     [
         ("import nowhere_at_all", "cannot be imported"),
         ("raise SystemExit(3)", "cannot be imported"),
+        ("raise BaseException", "cannot be imported"),
+        ("raise GeneratorExit", "cannot be imported"),
+        ("import os; os._exit(0)", "cannot be imported"),
         ("def", "cannot be imported"),
         ("x = 1", "defines no component"),
     ],
@@ -116,3 +118,20 @@ def test_switching_all_plugins_off_keeps_modules_out(
     monkeypatch.setenv("FLOWGMM_DISABLE_PLUGINS", "all")
     (problem,) = (item for item in fresh_registry().problems if "mine.py" in item)
     assert "FLOWGMM_DISABLE_PLUGINS" in problem
+
+
+@pytest.mark.parametrize("act", ["import sys; sys.stdout.close()", "import os; os._exit(0)"])
+def test_a_module_that_closes_stdout_or_ends_the_process_is_no_silent_success(
+    local_file: Path, act: str
+) -> None:
+    local_file.write_text(act, encoding="utf-8")
+    code = f"from flowgmm_cli.plugins.local import load_file; load_file({str(local_file)!r})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "PluginError" in done.stderr
+
+
+def test_output_of_a_module_is_no_answer(local_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    local_file.write_text(f"print('hello')\n{SOURCE}", encoding="utf-8")
+    load_file(local_file)
+    assert capsys.readouterr() == ("", "hello\n")

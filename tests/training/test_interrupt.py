@@ -9,7 +9,7 @@ import pytest
 from flowgmm_cli.training.callbacks import Interrupt
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_signal_is_noted_while_deferred_and_the_second_stops_at_once(number: int) -> None:
     with Interrupt() as interrupt, interrupt.defer():
         assert not interrupt.is_requested()
@@ -25,6 +25,16 @@ def test_outside_deferred_work_a_signal_stops_at_once() -> None:
             pass
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_under_nohup_a_closed_terminal_stops_nothing() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupt() as interrupt:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not interrupt.is_requested()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_previous_handlers_come_back() -> None:

@@ -72,7 +72,13 @@ def test_a_run_killed_again_and_again_is_resumed_to_the_same_result(
     assert list(run.path.rglob(".*.tmp")) == []  # the next process removes what a killed one leaves
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        *(pytest.param(item, marks=pytest.mark.slow) for item in (signal.SIGTERM, signal.SIGHUP)),
+    ],
+)
 def test_an_interrupted_run_saves_its_state_and_exits_with_130(
     moons_file: Path, tmp_path: Path, number: int
 ) -> None:
