@@ -66,12 +66,24 @@ def _print_tables(run: str, report: CheckReport) -> None:
         if layer.inexact:
             output.print_text(f"* {layer.inexact}")
     if report.classes:
-        headers = ["class", "rows", "mean off by", "variance", "radius", "KS distance"]
-        rows = [
-            [row.name, row.rows, *(f"{v:.2f}" for v in (row.offset, row.variance, row.radius, row.ks))]
-            for row in report.classes
+        headers = [
+            "class",
+            "rows",
+            "mean off by",
+            "tolerable",
+            "variance",
+            "radius",
+            "KS distance",
+            "by chance",
         ]
-        title = f"latents of {report.rows:,} rows against the mixture (0, 1, 1 and 0 if it fits)"
+        rows = []
+        for row in report.classes:
+            values = (row.offset, row.tolerable_offset, row.variance, row.radius, row.ks, row.ks_by_chance)
+            rows.append([row.name, row.rows, *(f"{value:.2f}" for value in values)])
+        title = (
+            f"latents of {report.rows:,} rows against the mixture; if it fits, the mean is off by 0, variance "
+            "and radius are 1, and the Kolmogorov-Smirnov distance (KS) is 0"
+        )
         output.print_text("")
         output.print_table(headers, rows, right=headers[1:], title=title)
     output.print_text("")

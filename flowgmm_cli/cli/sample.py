@@ -224,10 +224,12 @@ def _note_round_trip(session: Session, rows: Rows) -> Tensor:
     error = round_trip_error(trained, x)
     output.note(f"the rows come back from the latent space with an error of at most {error:.1g}")
     errors = {name: share for name, share in column_errors(trained, rows, x).items() if share > 1e-4}
+    causes = " and ".join(reason.partition(";")[0] for reason in trained.preprocessor.inexact)
     for name, share in errors.items():
-        output.note(f"`{name}` comes back within {share:.2%} of its range: the transforms lose the rest")
-    for reason in trained.preprocessor.inexact if errors else ():
-        output.debug(reason)
+        what = "pictures are softened" if trained.image is not None else f"details of `{name}` are lost"
+        output.note(
+            f"{causes or 'the transforms round'}: {what}, by at most {share:.2%} of the range of values"
+        )
     return x
 
 

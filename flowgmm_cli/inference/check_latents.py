@@ -43,6 +43,7 @@ def check_classes(
                 variance=float(members.square().mean()),
                 radius=float((radius / dims).sqrt().mean()),
                 ks=float(stats.kstest(radius.cpu().numpy(), "chi2", args=(dims,)).statistic),
+                ks_by_chance=float(stats.kstwo.ppf(0.95, len(members))),
             )
         )
     return checks, _judge_classes(checks, float(residuals.square().mean()), class_names)
@@ -55,12 +56,17 @@ def _judge_classes(checks: Sequence[ClassCheck], variance: float, class_names: S
     details = [
         f"{check.name}: variance {check.variance:.2f}, mean off by {check.offset:.2f} standard deviations"
         for check in large
-        if not VARIANCE[0] < check.variance < VARIANCE[1] or check.offset > 0.5 + 2 / check.rows**0.5
+        if not VARIANCE[0] < check.variance < VARIANCE[1] or check.offset > check.tolerable_offset
     ]
     missing = set(class_names) - {check.name for check in checks}
     if missing and sum(check.rows for check in checks) >= 20 * len(class_names):
         details.append(f"no row is predicted as {', '.join(sorted(missing))}")
     message = f"variance within the classes {variance:.2f} (1 for a mixture that fits)"
+    if beyond := sum(check.ks > check.ks_by_chance for check in large):
+        message += (
+            f"; the KS distance of {beyond:,} of {len(large):,} classes is beyond chance, so densities are "
+            "approximate"
+        )
     return judge("latents", "warning" if details else "ok", message, details)
 
 

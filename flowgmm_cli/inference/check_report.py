@@ -115,6 +115,7 @@ class ClassCheck:
         variance: mean of e squared; 1 for a good fit.
         radius: mean length of e divided by `sqrt(D)`; 1 for a good fit.
         ks: Kolmogorov-Smirnov distance of the squared length from chi-square with D degrees of freedom.
+        ks_by_chance: the distance that 95 % of samples of so many rows of the Gaussian stay below.
     """
 
     name: str
@@ -123,6 +124,12 @@ class ClassCheck:
     variance: float
     radius: float
     ks: float
+    ks_by_chance: float
+
+    @property
+    def tolerable_offset(self) -> float:
+        """The offset from which on the class is warned of: half a standard deviation beyond chance."""
+        return 0.5 + 2 / self.rows**0.5
 
 
 @dataclass(frozen=True)

@@ -206,9 +206,13 @@ def test_samples_of_the_model_fit_its_own_mixture(make_trained: MakeTrained) -> 
         assert one.offset < 0.1
         assert one.variance == pytest.approx(1, abs=0.08)
         assert one.ks < 0.04
+        assert one.ks_by_chance == pytest.approx(1.358 / one.rows**0.5, rel=0.02)  # Kolmogorov's limit
+    assert "beyond chance" not in finding(report, "latents").message
     with torch.no_grad():
         part.mixture.raw_scales.add_(1.5)  # Gaussians 4.5 times as wide as the rows
-    assert finding(check(trained, rows, context=CONTEXT, at_most=4), "latents").verdict == "warning"
+    latents = finding(check(trained, rows, context=CONTEXT, at_most=4), "latents")
+    assert latents.verdict == "warning"
+    assert "the KS distance of 2 of 2 classes is beyond chance" in latents.message
 
 
 def test_long_vectors_are_checked_at_fewer_rows_with_a_note(
