@@ -81,8 +81,8 @@ def _print_tables(run: str, report: CheckReport) -> None:
             values = (row.offset, row.tolerable_offset, row.variance, row.radius, row.ks, row.ks_by_chance)
             rows.append([row.name, row.rows, *(f"{value:.2f}" for value in values)])
         title = (
-            f"latents of {report.rows:,} rows against the mixture; if it fits, the mean is off by 0, variance "
-            "and radius are 1, and the Kolmogorov-Smirnov distance (KS) is 0"
+            f"latents of {report.rows:,} rows against the mixture; if it fits, the mean is off by 0, "
+            "variance and radius are 1, and the Kolmogorov-Smirnov distance (KS) is 0"
         )
         output.print_text("")
         output.print_table(headers, rows, right=headers[1:], title=title)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -129,7 +130,7 @@ class ClassCheck:
     @property
     def tolerable_offset(self) -> float:
         """The offset from which on the class is warned of: half a standard deviation beyond chance."""
-        return 0.5 + 2 / self.rows**0.5
+        return 0.5 + 2 / math.sqrt(self.rows)
 
 
 @dataclass(frozen=True)
