@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
 from sklearn.base import (
     BaseEstimator,
@@ -16,16 +17,25 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
-from sklearn.utils import _safe_indexing, check_random_state
-from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from sklearn.metrics import accuracy_score
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d, validate_data
 
-from flowgmm_cli.api import Column, DataContext, Rows, ScoreInputs
-from flowgmm_cli.data.splits import SplitRows
+from flowgmm_cli.api import DataContext, Rows, ScoreInputs
 from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.devices import Engine, create_engine, deterministic, find_device
-from flowgmm_cli.errors import DataError, PluginError, RecipeError, RunError
+from flowgmm_cli.errors import DataError, FlowgmmError, PluginError, RecipeError, RunError
 from flowgmm_cli.estimator.labels import mark_unlabelled, read_labels, select_labelled
-from flowgmm_cli.estimator.recipe import build_recipe, to_plain
+from flowgmm_cli.estimator.recipe import ARRAY, FRAME, SOURCE, build_recipe, to_plain
+from flowgmm_cli.estimator.rows import (
+    explain_array,
+    frame_of_features,
+    read_frame,
+    rows_of_array,
+    rows_of_frame,
+    split_of_array,
+    split_of_frame,
+)
 from flowgmm_cli.files import MALFORMED, read_json, write_json
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.trained_model import TrainedModel
@@ -49,6 +59,10 @@ class FlowGMMClassifier(
     BaseEstimator,
 ):
     """Semi-supervised classifier, density and generator: a normalizing flow with a Gaussian for each class.
+
+    X is an array of numbers, or a data frame of pandas, polars or another library with Arrow's interface. A
+    frame may have categories, dates and missing cells, which are encoded as those of a table on the command
+    line; its columns are matched by name.
 
     A label -1 in `y` is missing, as in `sklearn.semi_supervised`; so are None, NaN and pandas' NA. Labels of
     -1 and a single other value are the two classes of the usual +-1 coding.
@@ -74,9 +88,11 @@ class FlowGMMClassifier(
             takes several times as long.
         calibrate: fit a temperature to the labelled rows, by cross-fitting, if there are enough.
         recipe: name, path or mapping of a recipe that replaces all settings above but `ensemble`,
-            `search` and `calibrate`. Only transforms and views of its data section are used.
+            `search` and `calibrate`. Only transforms and views of its data section are used, and for data
+            frames its columns.
         overlays: names of overlays of the recipe, such as `["cpu"]`.
-        overrides: recipe keys and their values, such as `{"train.weight_decay": 0.1}`.
+        overrides: recipe keys and their values, such as `{"train.weight_decay": 0.1}`, or
+            `{"data.text": "body"}` for a column of texts in a data frame.
         random_state: an int gives the same model every time.
         device: `auto`, `cpu`, `cuda` or `mps`, for training; all other computations use the CPU and
             float64.
@@ -130,24 +146,28 @@ class FlowGMMClassifier(
             ValueError: X, y or a parameter cannot be used.
             RunFailedError: the loss is not finite.
         """
-        x, y = validate_data(self, X, mark_unlabelled(y), dtype=np.float64, ensure_min_samples=2)
+        frame, y = read_frame(X), mark_unlabelled(y)
+        if frame is None:
+            x, y = self._validate_array(X, y, ensure_min_samples=2)
+        else:
+            validate_data(self, X, skip_check_array=True)
+            check_consistent_length(frame.table, y)
         classes, codes = read_labels(column_or_1d(y, warn=True))
         seed = int(check_random_state(self.random_state).randint(_MAX_SEED))
+        names = tuple(map(str, classes.tolist()))
         try:
-            recipe = build_recipe(self.get_params(deep=False), rows=len(x), seed=seed)
-            split = SplitRows(
-                columns=(Column("x", "vector", x.shape[1:]),),
-                class_names=tuple(map(str, classes.tolist())),
-                train=_rows(x, codes),
-                val=None,
-                test=None,
-            )
+            source = ARRAY if frame is None else FRAME
+            recipe = build_recipe(self.get_params(deep=False), rows=len(codes), seed=seed, source=source)
+            if frame is None:
+                split = split_of_array(x, names, codes)
+            else:
+                split = split_of_frame(frame, recipe, names, codes)
             data = prepare_rows(recipe, split, DataContext())
             engine = _engine(recipe, data.preprocessor.dim)
             with deterministic(recipe.run.deterministic):
                 learned = fit_model(TrainContext(recipe, data, engine, Callbacks(), Interrupt()))
         except (DataError, PluginError, RecipeError) as error:
-            raise ValueError("; ".join([error.message, *error.details])) from error
+            raise _to_value_error(error) from error
         facts = {"calibration": learned.calibration.to_dict(), "rows": data.counts()}
         trained = TrainedModel(
             recipe, data.preprocessor, learned.model.cpu(), data.rows.class_names, facts, learned.members
@@ -176,9 +196,8 @@ class FlowGMMClassifier(
         """
         check_is_fitted(self)
         known, labels = select_labelled(column_or_1d(y, warn=True), self.classes_)
-        rows = np.flatnonzero(known)
-        weight = None if sample_weight is None else np.asarray(sample_weight)[rows]
-        return float(super().score(_safe_indexing(X, rows), labels, weight))
+        weight = None if sample_weight is None else np.asarray(sample_weight)[known]
+        return float(accuracy_score(labels, self.predict(X)[known], sample_weight=weight))
 
     def score_samples(self, X: Any) -> Matrix:  # noqa: N803
         """Return `log p(x)` of each row in nats, `(N,)`: the density in the units of X."""
@@ -188,15 +207,17 @@ class FlowGMMClassifier(
         """Return latent vectors `(N, D)`."""
         return np.asarray(self._encode(X).latents.z)
 
-    def sample(self, n_samples: int = 1, y: Any = None) -> tuple[Matrix, npt.NDArray[Any]]:
+    def sample(self, n_samples: int = 1, y: Any = None) -> tuple[Matrix | pd.DataFrame, npt.NDArray[Any]]:
         """Draw rows and their classes; the same at each call if `random_state` is an int.
 
         Args:
             n_samples: number of rows.
-            y: a class, or a class for each row; None draws classes by their weights.
+            y: a class, or a class for each row; None draws classes by their weights. It is `class_name` of
+                `FlowGMM.sample` and `--class` on the command line.
 
         Returns:
-            Rows `(n_samples, D)` in the units of X, and their classes `(n_samples,)`.
+            Rows `(n_samples, D)` in the units of X, or a data frame if X had categories, dates or missing
+            cells; and their classes `(n_samples,)`.
 
         Raises:
             ValueError: a class is unknown.
@@ -213,7 +234,8 @@ class FlowGMMClassifier(
         rows, codes = self.trained_.model.sample(n_samples, torch.Generator().manual_seed(seed), codes)
         with torch.no_grad():
             x: Matrix = self.trained_.preprocessor.transforms.inverse(rows.double()).numpy()
-        return x, self.classes_[codes.numpy()]
+        drawn = x if self._takes_arrays() else frame_of_features(x, self.trained_)
+        return drawn, self.classes_[codes.numpy()]
 
     def save(self, folder: str | Path) -> None:
         """Write the fitted estimator to a folder, which is created if necessary; no pickle.
@@ -275,17 +297,45 @@ class FlowGMMClassifier(
 
     def _encode(self, X: Any) -> ScoreInputs:  # noqa: N803
         check_is_fitted(self)
-        x = validate_data(self, X, dtype=np.float64, reset=False)
-        rows = _rows(x, np.full(len(x), -1, dtype=np.int64))
         preprocessor = self.trained_.preprocessor
+        if self._takes_arrays():
+            rows = rows_of_array(self._validate_array(X, reset=False))
+        else:
+            rows = self._read_rows(X)
         features = torch.from_numpy(preprocessor.feature_encoder.transform(rows, DataContext()))
         with torch.no_grad():
             x, log_det = preprocessor.transforms(features)
         return self.trained_.encode_rows(Tensors(x, log_det=log_det))
 
+    def _takes_arrays(self) -> bool:
+        """Return True if the rows of `fit` were numbers, False if they were a data frame of other cells."""
+        return bool(self.trained_.recipe.data.use == ARRAY["use"])
 
-def _rows(x: Matrix, codes: npt.NDArray[np.int64]) -> Rows:
-    return Rows({"x": x}, codes, np.arange(len(x)).astype(str))
+    def _validate_array(self, X: Any, *y: Any, **options: Any) -> Any:  # noqa: N803
+        try:
+            return validate_data(self, X, *y, dtype=np.float64, **options)
+        except ValueError as error:
+            raise explain_array(error) from error
+
+    def _read_rows(self, X: Any) -> Rows:  # noqa: N803
+        frame = read_frame(X, numbers=True)
+        if frame is None:
+            names = ", ".join(self.feature_names_in_)
+            raise ValueError(
+                f"X is a {type(X).__name__}; the classifier was fitted to a data frame with {names}"
+            )
+        try:
+            return rows_of_frame(frame, self.trained_)
+        except DataError as error:
+            raise _to_value_error(error) from error
+
+
+def _to_value_error(error: FlowgmmError) -> ValueError:
+    """Return the same error without places in a file or on a command line."""
+    details = [
+        line.removeprefix(SOURCE).removesuffix(" (from the command line)").strip() for line in error.details
+    ]
+    return ValueError("; ".join([error.message, *details]))
 
 
 def _engine(recipe: Recipe, features: int) -> Engine:

@@ -14,13 +14,17 @@ from flowgmm_cli.recipe.load import load_recipe, parse_resolved
 from flowgmm_cli.recipe.schema import Recipe
 
 SOURCE = "FlowGMMClassifier"
-MEMORY: dict[str, Any] = {"use": "arrays", "path": "rows-in-memory"}
-"""Source in the data section; the rows are passed in memory, and no file is read."""
+ARRAY: dict[str, Any] = {"use": "arrays", "path": "rows-in-memory"}
+"""Source of arrays in the data section; the rows are passed in memory, and no file is read."""
+FRAME: dict[str, Any] = {"use": "csv", "path": "rows-in-memory", "label": "(y)"}
+"""Source of data frames, in the same way; the name of the label is that of no column."""
 
 _MIN_STEPS = 100
 
 
-def default_recipe(parameters: Mapping[str, Any], *, rows: int) -> dict[str, Any]:
+def default_recipe(
+    parameters: Mapping[str, Any], *, rows: int, source: Mapping[str, Any] = ARRAY
+) -> dict[str, Any]:
     """Return the default recipe of an estimator with these parameters as plain values.
 
     It is the recipe `csv` without its limit on far values, which would truncate the density.
@@ -37,7 +41,7 @@ def default_recipe(parameters: Mapping[str, Any], *, rows: int) -> dict[str, Any
         "version": 1,
         "name": "classifier",
         "data": {
-            **MEMORY,
+            **source,
             "split": {"test": 0, "val": 0},
             "transforms": list(transforms),
             "views": {"strong": strong},
@@ -55,8 +59,10 @@ def default_recipe(parameters: Mapping[str, Any], *, rows: int) -> dict[str, Any
     }
 
 
-def build_recipe(parameters: Mapping[str, Any], *, rows: int, seed: int) -> Recipe:
-    """Build and validate the recipe of an estimator.
+def build_recipe(
+    parameters: Mapping[str, Any], *, rows: int, seed: int, source: Mapping[str, Any] = ARRAY
+) -> Recipe:
+    """Build and validate the recipe of an estimator; `source` is `ARRAY` or `FRAME`.
 
     Raises:
         RecipeError: a parameter, the recipe or an override is invalid.
@@ -76,7 +82,7 @@ def build_recipe(parameters: Mapping[str, Any], *, rows: int, seed: int) -> Reci
     given = parameters["recipe"]
     overlays = to_plain(parameters["overlays"]) or []
     overlays = [overlays] if isinstance(overlays, str) else [str(name) for name in overlays]
-    words = [f"data.{key}={value}" for key, value in MEMORY.items()]
+    words = [f"data.{key}={value}" for key, value in source.items()]
     words += [  # JSON is YAML on one line
         f"{key}={value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
         for key, value in common.items()
@@ -85,8 +91,12 @@ def build_recipe(parameters: Mapping[str, Any], *, rows: int, seed: int) -> Reci
         return load_recipe(str(given), words, overlays=overlays)
     if overlays and given is None:
         raise RecipeError("overlays are variants of a recipe, and there is no recipe", hint="give `recipe=`")
-    values = default_recipe(parameters, rows=rows) if given is None else {"version": 1, **to_plain(given)}
-    values["data"] = {"use": MEMORY["use"], **values.get("data", {})}
+    values = (
+        default_recipe(parameters, rows=rows, source=source)
+        if given is None
+        else {"version": 1, **to_plain(given)}
+    )
+    values["data"] = {"use": source["use"], **values.get("data", {})}
     return parse_resolved(values, SOURCE, words, overlays=overlays)
 
 

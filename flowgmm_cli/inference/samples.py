@@ -78,20 +78,7 @@ class GeneratedRows(TableResult):
         A column of ours with the name of an input column becomes `sample_<name>`. With `flat`, each entry of
         a vector has a column of its own, `name[0]`, `name[1]`, ...; `texts` represent the rows.
         """
-        inputs: Columns = {}
-        for column in self.trained.preprocessor.columns:
-            cells = self.rows.columns.get(column.name)
-            if cells is None:
-                continue
-            if column.kind == "date":
-                cells = format_dates(cells, column.format)
-            if column.name in self.trained.preprocessor.feature_encoder.whole:
-                cells = _to_integers(cells)
-            if column.kind in ("vector", "image") and flat:
-                matrix = cells.reshape(len(cells), -1)
-                inputs |= {f"{column.name}[{entry}]": entries for entry, entries in enumerate(matrix.T)}
-            else:
-                inputs[column.name] = cells
+        inputs = input_table(self.trained.preprocessor.feature_encoder, self.rows.columns, flat=flat)
         taken = inputs.keys() | {column.name for column in self.trained.preprocessor.columns}
         added = {"id": self.rows.ids, "class": self.class_names, **self.rows.extras}
         named = {f"sample_{name}" if name in taken else name: array for name, array in added.items()}
@@ -161,6 +148,30 @@ class GeneratedRows(TableResult):
         ids = np.array([str(number) for number in range(1, len(rows) + 1)], dtype=object)
         rows = replace(rows, ids=ids if renumber else rows.ids, extras={**statistics, **added, **rows.extras})
         return cls(parts[0].trained, torch.cat([part.x for part in parts]), rows)
+
+
+def input_table(
+    encoder: FeatureEncoder, cells: Mapping[str, npt.NDArray[Any] | None], *, flat: bool = True
+) -> Columns:
+    """Return input columns as a table holds them: dates as text, whole numbers as integers.
+
+    With `flat`, each entry of a vector has a column of its own; columns without cells are left out.
+    """
+    inputs: Columns = {}
+    for column in encoder.columns:
+        values = cells.get(column.name)
+        if values is None:
+            continue
+        if column.kind == "date":
+            values = format_dates(values, column.format)
+        if column.name in encoder.whole:
+            values = _to_integers(values)
+        if column.kind in ("vector", "image") and flat:
+            matrix = values.reshape(len(values), -1)
+            inputs |= {f"{column.name}[{entry}]": entries for entry, entries in enumerate(matrix.T)}
+        else:
+            inputs[column.name] = values
+    return inputs
 
 
 def class_index(trained: TrainedModel, name: str) -> int:

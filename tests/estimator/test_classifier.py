@@ -80,6 +80,18 @@ def test_names_of_classes_come_back_and_none_or_minus_1_is_no_label() -> None:
     np.testing.assert_array_equal(named.predict_proba(x), numbered.predict_proba(x))
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"overrides": {"train.epoch": 3}}, "^FlowGMMClassifier has 1 problem; train.epoch .*`epochs`\\?$"),
+        ({"lr": -1}, "^FlowGMMClassifier has 1 problem; train.lr  expected a number above 0"),
+    ],
+)
+def test_mistakes_in_settings_have_no_place_in_a_file(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        FlowGMMClassifier(**settings).fit([[0.0], [1.0]], [0, 1])
+
+
 def test_score_leaves_out_unlabelled_rows(fitted: FlowGMMClassifier) -> None:
     x, y, true = moons(labels=20)
     known = y >= 0

@@ -9,7 +9,7 @@ import pytest
 
 from flowgmm_cli import FlowGMMClassifier
 from flowgmm_cli.errors import RecipeError
-from flowgmm_cli.estimator.recipe import MEMORY, build_recipe, to_plain
+from flowgmm_cli.estimator.recipe import ARRAY, build_recipe, to_plain
 from flowgmm_cli.recipe.catalogue import available_recipes
 from flowgmm_cli.recipe.schema import Recipe
 
@@ -71,7 +71,7 @@ def test_a_recipe_takes_the_place_of_the_keywords(tmp_path: Path, kind: str) -> 
     found = recipe_of(
         recipe=given, couplings=1, calibrate=False, overrides={"train.epochs": 3, "flow.depth": 1}
     )
-    assert found.data.use == MEMORY["use"]
+    assert found.data.use == ARRAY["use"]
     assert found.train.epochs == 3
     flow = found.flow.to_dict()
     assert (flow["couplings"], flow["depth"]) == ({"name": 4}.get(kind, 5), 1)
@@ -93,7 +93,7 @@ def test_overlays_come_before_the_overrides(tmp_path: Path, kind: str) -> None:
     given: Any = {"path": file, "mapping": values}[kind]
     found = recipe_of(recipe=given, overlays=("cpu", "b"), overrides={"train.epochs": 3})
     assert (found.flow.to_dict()["couplings"], found.train.lr, found.train.epochs) == (3, 0.5, 3)
-    assert (found.ensemble, found.data.use, found.origin.overlays) == (2, MEMORY["use"], ("cpu", "b"))
+    assert (found.ensemble, found.data.use, found.origin.overlays) == (2, ARRAY["use"], ("cpu", "b"))
     assert recipe_of(recipe=given, overlays="b").ensemble == 2
     with pytest.raises(RecipeError, match="no overlay `cpi`; did you mean `cpu`"):
         recipe_of(recipe=given, overlays=["cpi"])

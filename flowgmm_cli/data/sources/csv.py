@@ -159,6 +159,16 @@ class CsvSource:
         self._note_extra_columns(tables)
         return SourceData(columns, class_names, splits, tuple(self._notes))
 
+    def convert(self, table: Table, class_names: tuple[str, ...], codes: Ints) -> SourceData:
+        """Return the rows of a table in memory, with their classes `(N,)`; no file is read."""
+        columns = self._infer_columns(table)
+        return SourceData(
+            columns,
+            class_names,
+            {"train": self._build_rows("train", table, columns, codes)},
+            tuple(self._notes),
+        )
+
     def _label_options(self) -> dict[str, Any]:
         """Return the settings of `find_classes`."""
         config = self._config
