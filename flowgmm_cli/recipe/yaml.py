@@ -151,6 +151,18 @@ def write_yaml(value: Any) -> str:
     return text
 
 
+def write_flow(value: Any) -> str:
+    """Write plain values on one line, as in an override on the command line.
+
+    >>> write_flow([{"use": "noise", "scale": 0.1}]), write_flow(None), write_flow(0.5)
+    ('[{use: noise, scale: 0.1}]', 'null', '0.5')
+    """
+    text: str = yaml.dump(
+        value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=math.inf, default_flow_style=True
+    )
+    return text.removesuffix("...\n").strip()
+
+
 class _Builder:
     """Turns PyYAML's nodes into ours. Aliases are copied, so the values are counted."""
 

@@ -106,10 +106,17 @@ def svg(figure: Figure) -> bytes:
     return escape_controls(data.decode(), keep="\n\t").encode()  # XML has no control characters
 
 
+@contextmanager
+def _missing_letters() -> Iterator[None]:
+    """Draw letters that the font lacks as boxes, without a warning."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def _encode(figure: Figure, **options: Any) -> bytes:
     file = io.BytesIO()
-    with figure_style(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # letters that the font lacks are drawn as boxes
+    with figure_style(), _missing_letters():
         figure.savefig(file, bbox_inches="tight", **options)
     return file.getvalue()
 
@@ -148,6 +155,47 @@ def annotate(
     return axes.annotate(text, point, offset, textcoords="offset points", **{"fontsize": 8.5, **style})
 
 
+def label_points(
+    axes: Axes, points: npt.NDArray[Any], names: Sequence[str], colours: Sequence[str], dots: npt.NDArray[Any]
+) -> None:
+    """Write a name near each point `(K, 2)`, over no other name or point, and over few dots `(N, 2)`.
+
+    A name that is further away has a line to its point. The limits of the axes must be final.
+    """
+    from matplotlib.patheffects import withStroke
+    from matplotlib.transforms import Bbox
+
+    figure = axes.get_figure(root=True)
+    if figure is None:
+        raise ValueError("the axes belong to no figure")
+    with _missing_letters():
+        figure.draw_without_rendering()
+    frame, unit = axes.get_window_extent(), figure.dpi / 72
+    anchors, pixels = axes.transData.transform(points), axes.transData.transform(dots)
+    taken = [Bbox([anchor - 6 * unit, anchor + 6 * unit]) for anchor in anchors]
+    angles = np.pi / 2 + 2 * np.pi * np.arange(16) / 16
+    directions = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    for point, anchor, name, colour in zip(points, anchors, names, colours, strict=True):
+        style = {"ha": "center", "va": "center", "fontsize": 9.5, "fontweight": "bold", "zorder": 6}
+        line = {"arrowstyle": "-", "color": colour, "linewidth": 0.9, "shrinkA": 1, "shrinkB": 4}
+        text = annotate(axes, shorten(name, 30), tuple(point), (0, 0), color=colour, arrowprops=line, **style)
+        text.set_path_effects([withStroke(linewidth=3, foreground="white")])
+        with _missing_letters():
+            half = np.array(text.get_window_extent().size) / 2
+        best = np.inf, 0.0, anchor
+        for distance in (4.0, 14.0, 28.0, 45.0, 70.0, 100.0, 140.0):
+            for centre in anchor + directions * (distance * unit + half):
+                box = Bbox([centre - half, centre + half])
+                collisions = box.count_overlaps(taken) + (not all(map(frame.contains, *box.get_points().T)))
+                cost = distance + 1000 * collisions + 4 * box.count_contains(pixels)
+                best = min(best, (cost, distance, centre), key=lambda place: place[0])
+        _, distance, centre = best
+        taken.append(Bbox([centre - half, centre + half]))
+        text.set_position(tuple((centre - anchor) / unit))
+        if text.arrow_patch:
+            text.arrow_patch.set_visible(distance > 14)
+
+
 Images = npt.NDArray[Any]
 Limits = tuple[float, float] | None
 # shares of the width of an image
@@ -167,7 +215,7 @@ class ImageRow:
     label: str  # written to the left of the row
     # images `(n, height, width)`, or with channels last; block i begins in the same column in all rows
     blocks: Sequence[Images]
-    notes: Sequence[str] = ()  # a few letters under each image
+    notes: Sequence[str] = ()  # a few letters under each image, on one line or more
     framed: Sequence[bool] = ()  # True for images with a frame
 
 
@@ -247,7 +295,8 @@ def _layout(rows: Sequence[ImageRow], h: int, w: int) -> tuple[list[list[int]], 
     for counts in zip_longest(*([len(block) for block in row.blocks] for row in rows), fillvalue=0):
         x.append([left + column * (w + gap) for column in range(max(counts))])
         left += max(counts) * (w + gap) + block_gap
-    y = np.cumsum([0, *(h + gap + (note if row.notes else 0) for row in rows)]).tolist()
+    lines = [max((1 + text.count("\n") for text in row.notes), default=0) for row in rows]
+    y = np.cumsum([0, *(h + gap + count * note for count in lines)]).tolist()
     width = max((edges[-1] + w for edges in x if edges), default=1)
     return x, y, np.ones((max(y[-1] - gap, 1), width, 3))
 

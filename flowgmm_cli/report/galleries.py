@@ -77,10 +77,10 @@ def _image_parts(
     yield plot(figure, name="gallery", caption=caption)
     places = select_uncertain(statistics, UNCERTAIN_IMAGES)
     pairs = zip(statistics.classes[places], statistics.predicted[places], strict=True)
-    notes = [f"{shorten(names[index], 6)} / {shorten(names[predicted], 6)}" for index, predicted in pairs]
+    notes = [f"{shorten(names[index], 10)}\n→ {shorten(names[predicted], 9)}" for index, predicted in pairs]
     row = ImageRow("", [images[places]], notes, wrong[places].tolist())
     figure = image_grid_figure([row], limits=limits, title="Most uncertain images")
-    caption = "Under each image its class and the predicted class; images whose classes differ are framed."
+    caption = "Under each image its class, then the predicted class; images whose classes differ are framed."
     yield Paragraph("The images with the highest entropy of the class probabilities, in descending order:")
     yield plot(figure, name="doubtful", caption=caption)
 
@@ -110,7 +110,7 @@ def _tables(context: ReportContext, statistics: RowStatistics, classes: Sequence
         for row in select_uncertain(statistics, UNCERTAIN_ROWS)
     ]
     density, rest = "log p(x | class)", ["predicted", *columns]
-    yield Table(["class", "", "id", density, *rest], extremes, caption, right=[density])
+    yield Table(["class", "kind", "id", density, *rest], extremes, caption, right=[density])
     caption = "The most uncertain rows: entropy of the class probabilities, in nats."
     yield Table(["class", "id", "entropy", *rest], uncertain, caption, right=["entropy"])
 

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from flowgmm_cli.api import Rows, ScoreInputs
 from flowgmm_cli.report.context import ReportContext, UnavailableError
-from flowgmm_cli.report.figures import GREY, INK, PALE, annotate, class_colours, figure_style, new_axes
+from flowgmm_cli.report.figures import GREY, INK, PALE, class_colours, figure_style, label_points, new_axes
 from flowgmm_cli.report.page import Part, plot
-from flowgmm_cli.report.text import shorten
+from flowgmm_cli.report.text import percent, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,6 +27,7 @@ MAX_NAMES = 40
 STEPS = 240  # cells of the grid along each axis
 MAX_BOUNDARIES = 20  # of more classes no boundaries are drawn
 UNLABELLED = "#4b5560"
+_EXPECTED_OUTSIDE = float(np.exp(-2))  # share of a Gaussian in a plane beyond 2 standard deviations
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,14 @@ def latent_section(context: ReportContext) -> Iterator[Part]:
         caption += f" The figure shows the first of {members} members."
     if (rows.labels < 0).any():
         caption += " Grey dots have no known class."
+    share = share_outside(rows)
+    if share > 2 * _EXPECTED_OUTSIDE:
+        caption += (
+            f" {percent(share, 0)} of the dots lie outside the outer ellipses of their class, where "
+            f"{percent(_EXPECTED_OUTSIDE, 0)} of draws from the Gaussians would. Training weighs the "
+            "separation of the classes more than the fit of the Gaussians, so rows move away from the other "
+            "classes, past the mean of their own; by itself that is no sign of wrong predictions."
+        )
     yield plot(latent_figure(rows), name="latent", caption=caption)
 
 
@@ -70,6 +79,22 @@ def latent_rows(trained: TrainedModel, rows: ScoreInputs, labels: npt.NDArray[np
         values.detach().double().cpu().numpy() for values in trained.model.parts[0].mixture.moments()
     )
     return LatentRows(rows.latents.z.double().numpy(), labels, means, scales, trained.class_names)
+
+
+def share_outside(rows: LatentRows) -> float:
+    """Share of the rows that lie outside the ellipses at 2 standard deviations of their class."""
+    plane = discriminant_plane(rows.z, rows.means)
+    known, components = rows.labels >= 0, len(rows.means) // len(rows.class_names)
+    if not known.any():
+        return 0.0
+    distances = []
+    for mean, scales in zip(rows.means, rows.scales, strict=True):
+        offsets = (rows.z[known] - mean) @ plane
+        inverse = np.linalg.pinv((plane.T * scales**2) @ plane)
+        distances.append(np.einsum("nd,de,ne->n", offsets, inverse, offsets))
+    by_class = np.stack(distances, axis=1).reshape(-1, len(rows.class_names), components).min(2)
+    own = np.take_along_axis(by_class, rows.labels[known][:, None], axis=1)
+    return float((own > 4).mean())
 
 
 @figure_style()
@@ -90,8 +115,6 @@ def latent_figure(rows: LatentRows, *, title: str = "Latent space", seed: int = 
     _draw_rows(axes, points, rows.labels, colours, seed)
     for index, (mean, covariance) in enumerate(zip(means, covariances, strict=True)):
         _draw_component(axes, mean, covariance, colours[index // components])
-    if classes <= MAX_NAMES:
-        _write_names(axes, means.reshape(classes, components, 2).mean(1), rows.class_names, colours)
     _set_limits(axes, points, means, np.array([2 * np.sqrt(np.diag(matrix)) for matrix in covariances]))
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(visible=True, color=PALE)
@@ -99,6 +122,10 @@ def latent_figure(rows: LatentRows, *, title: str = "Latent space", seed: int = 
     if (dims := rows.z.shape[1]) > 2:
         text = f"the plane of {dims} dimensions in which the means differ most"
         axes.set_xlabel(text, loc="left", fontsize=9, color=GREY)
+    if classes <= MAX_NAMES:
+        label_points(
+            axes, means.reshape(classes, components, 2).mean(1), rows.class_names, colours, points[:MAX_ROWS]
+        )
     return figure
 
 
@@ -144,16 +171,7 @@ def _draw_component(axes: Axes, mean: Matrix, covariance: Matrix, colour: str) -
     for radius, alpha in ((1, 1.0), (2, 0.55)):
         size = (2 * radius * np.sqrt(np.maximum(values[::-1], 0))).tolist()
         axes.add_patch(Ellipse(mean.tolist(), *size, angle=angle, alpha=alpha, **style))
-    axes.plot(*mean, marker="X", markersize=9, mec="white", mew=1.2, color=colour, zorder=5)
-
-
-def _write_names(axes: Axes, means: Matrix, names: Sequence[str], colours: Sequence[str]) -> None:
-    from matplotlib.patheffects import withStroke
-
-    style = {"ha": "center", "va": "bottom", "fontsize": 9.5, "fontweight": "bold", "zorder": 6}
-    for mean, name, colour in zip(means, names, colours, strict=True):
-        text = annotate(axes, shorten(name), mean, (0, 9), color=colour, **style)
-        text.set_path_effects([withStroke(linewidth=3, foreground="white")])
+    axes.plot(*mean, marker="X", markersize=10, mec="white", mew=1.4, color=colour, zorder=7)
 
 
 def _set_limits(axes: Axes, points: Matrix, means: Matrix, radii: Matrix) -> None:

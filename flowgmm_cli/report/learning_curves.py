@@ -91,7 +91,7 @@ def curves_section(context: ReportContext) -> Iterator[Part]:
         final, caption, epoch = history[name].values[-1], metric.caption, None
         subtitle, number = f"lower is better · {final:.3f} at the end", ""
         if metric.higher_is_better:
-            subtitle, number = f"higher is better · {final:.1%} at the end", "{x:.0%}"
+            subtitle, number = f"higher is better · {final:.1%} at the end", "%"
         if name == best.get("metric"):
             epoch = best.get("epoch")
             caption += f" The weights of epoch {epoch} are the best by this metric, and the model has them."
@@ -147,8 +147,11 @@ def curves_figure(
 ) -> Figure:
     """Draw quantities by epoch, the first of them as the thickest line; several lines have a legend.
 
-    `number` is the format of the numbers beside the axis. A mark in the first line shows the best epoch.
+    `number` is the format of the numbers beside the axis, `%` for shares. A mark in the first line shows the
+    best epoch.
     """
+    from matplotlib.ticker import PercentFormatter
+
     has_legend = len(lines) > 1 or best_epoch is not None
     figure, axes = new_axes(4.9, 3.4 if has_legend else 2.9, title, subtitle)
     for index, (name, series) in enumerate(lines.items()):
@@ -164,7 +167,7 @@ def curves_figure(
     axes.set_xlabel("epoch")
     axes.grid(axis="y")
     if number:
-        axes.yaxis.set_major_formatter(number)
+        axes.yaxis.set_major_formatter(PercentFormatter(1) if number == "%" else number)
     if best_epoch is not None:
         label = f"best: epoch {best_epoch:g}"
         axes.axvline(best_epoch, color=SECOND, linewidth=1.1, linestyle="--", label=label)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -225,16 +226,31 @@ def histogram_figure(
         axes.stairs(counts, edges, color=colour, linewidth=1.6, label=label, baseline=None)
     if width is not None:
         axes.set_xscale("asinh", linear_width=width)
+        axes.set_xticks(_asinh_ticks(edges[0], edges[-1], width))
         axes.minorticks_off()
         axes.xaxis.set_major_formatter(lambda value, position: f"{value:,.6g}")
     axes.set_xlim(edges[0], edges[-1])
     axes.set_ylim(0, axes.get_ylim()[1] * 1.12)
     axes.axvline(threshold, color=INK, linewidth=1.2, linestyle="--", label=f"threshold {threshold:.4g}")
     name = score.replace("_", " ").replace("knn", "kNN")
-    axes.set(xlabel=f"{name}: higher is further out", ylabel="share of rows")
+    scale = "" if width is None else f" (log scale beyond {width:.2g})"
+    axes.set(xlabel=f"{name}: higher is further out{scale}", ylabel="share of rows")
     axes.grid(axis="y")
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.2), ncols=2, labelcolor=GREY)
     return figure
+
+
+def _asinh_ticks(low: float, high: float, width: float) -> list[float]:
+    """Return round numbers that are not too close to each other on an asinh axis."""
+    powers = range(math.floor(math.log10(width)) - 1, math.ceil(math.log10(max(abs(low), abs(high)))) + 1)
+    sizes = [factor * 10.0**power for factor in (1, 3, 2, 5) for power in reversed(powers)]
+    least = 0.08 * (np.arcsinh(high / width) - np.arcsinh(low / width))
+    ticks: list[float] = []
+    for value in [0.0, *(sign * size for size in sizes for sign in (1, -1))]:
+        place = np.arcsinh(value / width)
+        if low <= value <= high and all(abs(np.arcsinh(tick / width) - place) > least for tick in ticks):
+            ticks.append(value)
+    return sorted(ticks)
 
 
 def _bin_edges(inside: Floats, outside: Floats, threshold: float) -> tuple[Floats, float | None]:

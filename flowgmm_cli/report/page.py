@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+_WHOLE_LETTERS = 28  # of a cell that is not wrapped
+_ID_LETTERS = 40  # the same, without a blank
+
+
 @dataclass(frozen=True)
 class Paragraph:
     """A paragraph; `lead` is larger, `note` smaller and grey."""
@@ -119,9 +123,17 @@ def _mark_code(text: str) -> Markup:
     if len(parts) % 2 == 0:  # a backtick without its partner stays a backtick
         return escape(text)
     return Markup("").join(
-        Markup("<code>{}</code>").format(part) if index % 2 else escape(part)
+        Markup("<code{}>{}</code>").format(_cell_class(part), part) if index % 2 else escape(part)
         for index, part in enumerate(parts)
     )
+
+
+def _cell_class(cell: Any, right: bool = False) -> Markup:
+    """Return the class attribute of a cell or code: numbers at the right, ids and short texts on a line."""
+    text = str(cell)
+    is_whole = len(text) <= _WHOLE_LETTERS or (len(text) <= _ID_LETTERS and " " not in text)
+    names = ["right"] * right + ["whole"] * is_whole
+    return Markup(' class="{}"').format(" ".join(names)) if names else Markup("")
 
 
 def _show_controls(value: Any) -> Any:
@@ -138,3 +150,4 @@ _ENVIRONMENT = Environment(
     lstrip_blocks=True,
 )
 _ENVIRONMENT.filters["backticks"] = _mark_code
+_ENVIRONMENT.filters["cell_class"] = _cell_class

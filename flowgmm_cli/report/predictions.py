@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 MAX_COUNTED_CLASSES = 14  # up to this number of classes a cell has space for its count
 MAX_LINED_CLASSES = 40
 MAX_NAMES = 60
+_LETTER = 0.085  # width of a letter of a name, in inches
 
 
 def confusion_section(context: ReportContext) -> Iterator[Part]:
@@ -53,10 +54,14 @@ def confusion_figure(metrics: ClassificationMetrics, *, title: str = "Confusion"
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     side = float(np.clip(2.4 + 0.4 * len(counts), 4.2, 10.5))
     subtitle = f"{metrics.n:,} rows · balanced accuracy {metrics.balanced_accuracy:.3f}"
-    figure, axes = new_axes(side + 0.7, side, title, subtitle)
+    names = [shorten(row.name, 40) for row in metrics.per_class]
+    longest = max(map(len, names))
+    rotate = longest * _LETTER > 0.7 * side / len(counts)
+    room = max(0.0, _LETTER * (longest - 12))  # inches; the names of the columns are upright or slanted
+    figure, axes = new_axes(side + 0.7 + room, side + (0.7 * room if rotate else 0), title, subtitle)
     blues = LinearSegmentedColormap.from_list("share", ["white", ACCENT])
     image = axes.imshow(shares, cmap=blues, vmin=0, vmax=1)
-    _label_classes(axes, [shorten(row.name, 14) for row in metrics.per_class])
+    _label_classes(axes, names, rotate=rotate)
     if len(counts) <= MAX_COUNTED_CLASSES:
         for (row, column), count in np.ndenumerate(counts):
             if count:
@@ -70,12 +75,11 @@ def confusion_figure(metrics: ClassificationMetrics, *, title: str = "Confusion"
     return figure
 
 
-def _label_classes(axes: Axes, names: list[str]) -> None:
+def _label_classes(axes: Axes, names: list[str], *, rotate: bool) -> None:
     """Write the names of the classes on both axes, and draw lines between cells."""
     classes = len(names)
     ticks = list(range(0, classes, -(-classes // MAX_NAMES)))
     labels = [names[tick] for tick in ticks]
-    rotate = max(len(name) for name in names) > 4 and classes > 4
     axes.set_xticks(ticks, labels, rotation=45 if rotate else 0, ha="right" if rotate else "center")
     axes.set_yticks(ticks, labels)
     axes.set(xlabel="predicted", ylabel="true")

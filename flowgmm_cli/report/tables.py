@@ -9,6 +9,7 @@ from typing import Any
 from flowgmm_cli.evaluation.intervals import wilson_interval
 from flowgmm_cli.evaluation.metrics import BaselineResult, ClassificationMetrics, Evaluation
 from flowgmm_cli.formatting import format_duration, format_number, pluralise
+from flowgmm_cli.recipe.yaml import write_flow
 from flowgmm_cli.report import text
 from flowgmm_cli.report.context import ReportContext, UnavailableError
 from flowgmm_cli.report.page import Code, Paragraph, Part, Table, Tiles
@@ -47,6 +48,7 @@ def summary_section(context: ReportContext) -> Iterator[Part]:
             text.describe_confidence(evaluation.classification),
             text.describe_weaknesses(evaluation.classification),
             text.compare_with_baselines(evaluation),
+            text.suggest_next_step(context.run.path, evaluation),
         ):
             if sentence:
                 yield Paragraph(sentence)
@@ -60,7 +62,7 @@ def _tiles(evaluation: Evaluation, rows: Mapping[str, int]) -> Tiles:
     tiles = [
         ("accuracy", percent(metrics.accuracy), limits.get("accuracy", "")),
         ("balanced accuracy", percent(metrics.balanced_accuracy), limits.get("balanced_accuracy", "")),
-        ("macro F1", f"{metrics.macro_f1:.3f}", "mean over classes, at best 1"),
+        ("macro F1", percent(metrics.macro_f1), limits.get("macro_f1", "")),
         ("calibration error (ECE)", f"{metrics.ece:.3f}", f"by chance {text.chance_ece(metrics):.3f}"),
         ("log loss (NLL)", f"{metrics.nll:.3f}", "nats per row, at best 0"),
     ]
@@ -186,7 +188,7 @@ def search_section(context: ReportContext) -> Iterator[Part]:
     columns = ["candidate", "NLL", "accuracy", "agreement", "density", "score", "seconds", "settings"]
     rows = []
     for candidate in search["candidates"]:
-        changes = [f"{key} = {value}" for key, value in candidate["changes"].items()]
+        changes = [f"{key}={write_flow(value)}" for key, value in candidate["changes"].items()]
         numbers = [f"{candidate[key]:.3f}" for key in ("nll", "accuracy", "agreement", "density", "score")]
         name = candidate["name"] + (" (kept)" if candidate["name"] in winners else "")
         rows.append([name, *numbers, f"{candidate['seconds']:.0f}", ", ".join(changes) or "as in the recipe"])

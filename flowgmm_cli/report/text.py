@@ -37,7 +37,7 @@ def percent_range(interval: Interval) -> str:
 def format_cell(value: Any, *, number: str = ".4g", max_letters: int = 160) -> str:
     r"""Format a cell of a table: numbers by a format specification, long texts cut.
 
-    >>> format_cell(3.14159), format_cell(None), format_cell("two\nlines"), format_cell(np.eye(2))
+    >>> format_cell(3.14159), format_cell(np.nan), format_cell("two\nlines"), format_cell(np.eye(2))
     ('3.142', '', 'two lines', '1 0 0 1')
     """
     if value is None:
@@ -45,7 +45,7 @@ def format_cell(value: Any, *, number: str = ".4g", max_letters: int = 160) -> s
     if isinstance(value, np.ndarray):
         value = " ".join(f"{entry:.3g}" for entry in value.ravel()[:_MAX_ENTRIES].tolist())
     elif isinstance(value, float | np.floating):
-        return f"{value:{number}}"
+        return "" if math.isnan(value) else f"{value:{number}}"
     return shorten(" ".join(str(value).split()), max_letters)
 
 
@@ -177,6 +177,16 @@ def list_caveats(
     if reasons:
         caveats.append(f"The density is not that of the rows as stored in the file: {'; '.join(reasons)}.")
     return caveats
+
+
+def suggest_next_step(run: Path, evaluation: Evaluation) -> str:
+    """Name the command to run next."""
+    if not evaluation.baselines:
+        return f"Next: `flowgmm eval {run} --baselines` compares it with simpler methods on the same rows."
+    return (
+        f"Next: `flowgmm predict {run} --data FILE` predicts the classes of other rows, and `flowgmm curve` "
+        "shows how much more labels would help."
+    )
 
 
 def describe_calibration(calibration: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
+from scipy.stats import chi2
 
 from flowgmm_cli.api import Column
 from flowgmm_cli.evaluation.metrics import ClassificationMetrics, classification_metrics, log_probabilities
@@ -36,6 +37,7 @@ from flowgmm_cli.report.latent import (
     grid_axes,
     latent_figure,
     regions_figure,
+    share_outside,
 )
 from flowgmm_cli.report.ood import histogram_figure
 from flowgmm_cli.report.predictions import confusion_figure, reliability_figure
@@ -104,6 +106,20 @@ def test_names_with_dollar_signs_and_unknown_letters_can_be_drawn() -> None:
         assert "$x_1$ & {" in texts(confusion_figure(metrics))
 
 
+def test_long_names_of_classes_are_whole_and_do_not_overlap() -> None:
+    names = ["auto_and_commute", "background_from_electrons", "kitchen_and_dining", "x"]
+    for count in (2, 4):
+        figure = confusion_figure(make_metrics(count, names=names[:count]))
+        assert set(names[:count]) <= set(texts(figure))
+        figure.draw_without_rendering()
+        axes = figure.axes[0]
+        labels = axes.get_yticklabels()
+        if not axes.get_xticklabels()[0].get_rotation():
+            labels += axes.get_xticklabels()
+        boxes = [label.get_window_extent() for label in labels]
+        assert all(box.count_overlaps(boxes) == 1 for box in boxes)
+
+
 def latent(dims: int, classes: int, components: int = 1) -> LatentRows:
     rng = np.random.default_rng(1)
     owners = np.arange(classes * components) // components
@@ -124,6 +140,33 @@ def test_the_latent_space_names_each_class_and_draws_two_ellipses_a_component(
     assert all(words.count(f"class {k}") == 1 for k in range(classes))
     assert len(figure.axes[0].patches) == 2 * classes * components
     assert ("the plane of" in "\n".join(words)) == (dims > 2)
+
+
+def test_names_cover_no_other_name_and_no_mean() -> None:
+    rows = latent(6, 8)
+    near = replace(rows, means=rows.means * 0.1, class_names=[f"a long name {k}" for k in range(8)])
+    figure = latent_figure(near)
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    names = [text for text in axes.texts if text.get_text().startswith("a long name")]
+    assert len(names) == 8
+    boxes = [Text.get_window_extent(text) for text in names]  # without the lines to the means
+    assert all(box.count_overlaps(boxes) == 1 for box in boxes)
+    frame = axes.get_window_extent()
+    assert all(frame.contains(*corner) for box in boxes for corner in (box.min, box.max))
+    means = axes.transData.transform([line.get_xydata()[0] for line in axes.lines])  # type: ignore[index]
+    assert len(means) == 8
+    assert all(box.count_contains(means) == 0 for box in boxes)
+
+
+def test_the_share_outside_the_ellipses_is_that_of_a_gaussian_for_rows_from_the_model() -> None:
+    rng = np.random.default_rng(5)
+    means, scales = 9 * rng.normal(size=(3, 4)), rng.uniform(0.5, 2, size=(3, 4))
+    labels = rng.integers(3, size=20_000)
+    z = means[labels] + scales[labels] * rng.normal(size=(20_000, 4))
+    rows = LatentRows(z, labels, means, scales, ["a", "b", "c"])
+    assert share_outside(rows) == pytest.approx(1 - chi2(2).cdf(4), abs=0.01)
+    assert share_outside(replace(rows, labels=np.full(20_000, -1))) == 0
 
 
 def test_ellipses_are_the_projected_gaussians() -> None:
@@ -204,7 +247,15 @@ def test_every_row_is_in_a_bar_and_the_threshold_visible(inside: np.ndarray, out
 @pytest.mark.parametrize(("outside", "scale"), [(INSIDE + 5, "linear"), (INSIDE * 1e4, "asinh")])
 def test_the_axis_is_asinh_scaled_for_far_rows_only(outside: np.ndarray, scale: str) -> None:
     figure = histogram_figure(("a $x$", INSIDE), ("b", outside), threshold=float(INSIDE.max()), score="nll")
-    assert figure.axes[0].get_xscale() == scale
+    axes = figure.axes[0]
+    assert axes.get_xscale() == scale
+    assert ("log scale" in axes.get_xlabel()) == (scale == "asinh")
+    low, high = axes.get_xlim()
+    ticks = [tick for tick in axes.get_xticks() if low <= tick <= high]
+    assert len(ticks) >= 4
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+    assert all(box.count_overlaps(boxes) == 1 for box in boxes)
     legend = figure.axes[0].get_legend()
     assert legend is not None
     flagged = (outside > INSIDE.max()).mean()
@@ -318,3 +369,16 @@ def test_cells_of_a_column_become_images_with_channels_last(column: Column, entr
     canvas = column_images(column, cells)
     assert canvas.shape == (2, *entry)
     assert canvas.sum() == pytest.approx(cells.sum())
+
+
+def test_captions_of_images_do_not_overlap() -> None:
+    notes = ["pullover\n→ ankle boot", "ankle boot\n→ pullover"] * 7
+    rows = [ImageRow("", [np.zeros((14, 8, 8))], notes), ImageRow("", [np.zeros((14, 8, 8))])]
+    figure = image_grid_figure(rows, limits=(0, 1))
+    figure.draw_without_rendering()
+    axes = figure.axes[0]
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == 14
+    assert all(box.count_overlaps(boxes) == 1 for box in boxes)
+    second = axes.transData.transform((0, axes.get_yticks()[1] - 4.5))[1]  # the upper edge of the next images
+    assert min(box.y0 for box in boxes) > second

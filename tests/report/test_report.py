@@ -217,7 +217,11 @@ def test_the_report_shows_baselines_and_the_search(awkward: Run) -> None:
     value["baselines"] = {"knn": {**metrics, "seconds": 0.1, "settings": {}}}
     file.write_text(json.dumps(value), encoding="utf-8")
     numbers = {"nll": 0.4, "accuracy": 0.9, "agreement": 0.8, "density": -1.0, "seconds": 3.0, "score": -0.26}
-    candidate = {"name": "<deep>", "changes": {"flow.couplings": 4}, **numbers}
+    candidate = {
+        "name": "<deep>",
+        "changes": {"flow.couplings": 4, "data.views.weak": [{"use": "drop", "share": 0.1}]},
+        **numbers,
+    }
     search = {"kept": ["<deep>"], "reason": "it won", "candidates": [candidate]}
     (awkward.path / "search.json").write_text(json.dumps(search), encoding="utf-8")
     context = ReportContext(awkward, DataContext())
@@ -226,7 +230,8 @@ def test_the_report_shows_baselines_and_the_search(awkward: Run) -> None:
         "kNN did best among 1 simpler methods",
         "with 25.0 %",
         "<deep> (kept)",
-        "flow.couplings = 4",
+        "flow.couplings=4, data.views.weak=[{use: drop, share: 0.1}]",
+        f"Next: `flowgmm predict {awkward.path} --data FILE`",
     ):
         assert part in text
 
