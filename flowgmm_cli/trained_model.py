@@ -10,10 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from flowgmm_cli.api import Column, Component, DataContext, FlowSpec, Latents, ScoreInputs, iterate_batches
+from flowgmm_cli.api import (
+    Column,
+    Component,
+    DataContext,
+    FlowSpec,
+    Latents,
+    Rows,
+    ScoreInputs,
+    iterate_batches,
+)
+from flowgmm_cli.data.fingerprint import content_hashes
 from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.errors import RecipeError, RunError
@@ -65,6 +76,8 @@ class TrainedModel:
         detector: fitted out-of-distribution scores; None before they are fitted.
         sampling_model: model to draw samples from: the same flows, with components moved to the rows' mean
             latents (see `flowgmm_cli.inference.sampling.recentre_components`); None stands for `model`.
+        labelled_rows: `content_hashes` of the rows whose labels the training used, ascending, uint64 `(n,)`;
+            None for a model of an earlier version.
     """
 
     recipe: Recipe
@@ -75,6 +88,7 @@ class TrainedModel:
     members: tuple[Member, ...] = (Member(),)
     detector: Detector | None = None
     sampling_model: Model | None = None
+    labelled_rows: npt.NDArray[np.uint64] | None = None
 
     @property
     def image(self) -> Column | None:
@@ -104,6 +118,12 @@ class TrainedModel:
             images=images,
         )
 
+    def find_labelled(self, rows: Rows) -> npt.NDArray[np.bool_]:
+        """Return a mask of the rows that are equal to a row whose label the training used."""
+        if self.labelled_rows is None:
+            return np.zeros(len(rows), dtype=bool)
+        return np.isin(content_hashes(rows, self.preprocessor.columns), self.labelled_rows)
+
     def encode_images(self, images: Tensor) -> ScoreInputs:
         """Compute the same for images `(N, height, width)` or with channels last, without their pixels."""
         x, log_det = self.preprocessor.transform_features(self.preprocessor.from_images(images))
@@ -121,6 +141,8 @@ class TrainedModel:
         for index, part in enumerate(self.sampling_model.parts if self.sampling_model else ()):
             mixture = part.mixture.state_dict().items()
             tensors |= {f"source.{index}.{name}": value for name, value in mixture}
+        if self.labelled_rows is not None:
+            tensors["rows.labelled"] = torch.from_numpy(self.labelled_rows.view(np.int64))
         write_model(
             folder,
             {
@@ -185,7 +207,18 @@ class TrainedModel:
             detector = Detector.from_state(values["detector"], fitted, components=recipe.ood.scores)
         sampling_model = _replace_mixtures(model, select_prefix("source.", tensors))
         facts = dict(values["facts"])
-        return cls(recipe, preprocessor, model.eval(), class_names, facts, members, detector, sampling_model)
+        labelled = tensors.get("rows.labelled")
+        return cls(
+            recipe,
+            preprocessor,
+            model.eval(),
+            class_names,
+            facts,
+            members,
+            detector,
+            sampling_model,
+            None if labelled is None else labelled.numpy().view(np.uint64),
+        )
 
 
 @torch.no_grad()

@@ -141,13 +141,23 @@ def _evaluate_file(session: Session, data: str, data_format: str | None) -> tupl
         totals.add(scores)
         parts.append(scores)
     note_totals(reader.name, totals, labels=True)
+    if totals.seen:
+        output.note(
+            f"rows    the model was trained on {totals.seen:,} of the {totals.labelled:,} labelled rows; "
+            "they are left out"
+        )
     if unlabelled := totals.scored - totals.labelled:
         output.note(f"rows    {unlabelled:,} of the {totals.scored:,} rows have no label and are left out")
     result = evaluate_scores(
         Scores.concatenate(parts), reader.name, pixels=session.trained.preprocessor.pixels
     )
     found = [*drift.warnings(), *evaluation_warnings(result, session.trained.class_names)]
-    counts = {"data": reader.name, "unlabelled": unlabelled, "unscorable": totals.unscorable}
+    counts = {
+        "data": reader.name,
+        "unlabelled": unlabelled,
+        "trained_on": totals.seen,
+        "unscorable": totals.unscorable,
+    }
     return result, {**counts, "unknown_labels": dict(totals.unknown), "warnings": print_warnings(found)}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flowgmm_cli.cli import options, output
 from flowgmm_cli.cli.session import (
@@ -14,8 +14,21 @@ from flowgmm_cli.cli.session import (
     write_table,
 )
 from flowgmm_cli.cli.validation import split_arguments
+from flowgmm_cli.formatting import pluralise
+
+if TYPE_CHECKING:
+    from flowgmm_cli.inference.scores import Totals
 
 SCHEMA = "flowgmm/predict/1"
+
+
+def _describe_accuracy(totals: Totals) -> str:
+    """Describe the accuracy on the labelled rows that the model was not trained on."""
+    tested = totals.labelled - totals.seen
+    if totals.accuracy is None:
+        return f"no accuracy: the model was trained on all {tested + totals.seen:,} labelled rows"
+    text = f"accuracy {totals.accuracy:.2%} on {pluralise(tested, 'labelled row')}"
+    return f"{text}; {totals.seen:,} more are rows that the model was trained on" if totals.seen else text
 
 
 def predict(
@@ -72,6 +85,7 @@ def predict(
             "threshold": rule.threshold,
             "fpr": rule.fpr,
             "labelled": totals.labelled,
+            "trained_on": totals.seen,
             "accuracy": totals.accuracy,
             "unknown_labels": dict(totals.unknown),
             "warnings": warnings,
@@ -86,6 +100,6 @@ def predict(
             f"ood     {totals.flagged:,} rows ({totals.flagged / scored:.1%}) have a {rule.score} score "
             f"above {rule.threshold:.4g}, which {100 * rule.fpr:.3g}% of in-distribution rows exceed"
         )
-    if totals.accuracy is not None:
-        output.note(f"labels  accuracy {totals.accuracy:.2%} on the {totals.labelled:,} labelled rows")
+    if totals.labelled:
+        output.note(f"labels  {_describe_accuracy(totals)}")
     note_totals(reader.name, totals, labels=True)

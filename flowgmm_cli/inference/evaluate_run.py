@@ -95,16 +95,21 @@ def _run_baselines(
 
 
 def evaluate_scores(scores: Scores, name: str, *, pixels: int | None = None) -> Evaluation:
-    """Compare scored rows with their labels; rows without a label are left out.
+    """Compare scored rows with their labels; rows without a label, or with one of training, are left out.
 
     A label that is no class of the model is a class of its own, of which no prediction is right. The NLL is
     that of the other rows, for its likelihood is 0. More than 100 such classes count as one. `pixels` is
     that of `evaluate`.
 
     Raises:
-        DataError: no row has a label that is a class of the model.
+        DataError: no such row has a label that is a class of the model.
     """
-    known = scores.known
+    known = scores.testable
+    if scores.known.any() and not known.any():
+        raise DataError(
+            f"{name}: the model was trained on all {scores.known.sum():,} labelled rows",
+            hint="name other rows; `flowgmm eval` without --data evaluates rows that were held out",
+        )
     unknown = {place: label for place, label in scores.unknown_labels.items() if known[place]}
     if len(unknown) == known.sum():
         classes = ", ".join(scores.class_names[:20])

@@ -79,6 +79,8 @@ class Scores(TableResult):
         start: number of rows of the input before these.
         kept: columns of the input that are passed on, Arrow arrays `(N,)` by name.
         warnings: differences between all rows of the input and the training rows.
+        seen: mask of the rows with a label that are equal to a row whose label the training used, `(N,)`;
+            None = no row is.
     """
 
     ids: npt.NDArray[Any]
@@ -95,6 +97,7 @@ class Scores(TableResult):
     start: int = 0
     kept: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[ResultWarning, ...] = ()
+    seen: npt.NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -138,6 +141,11 @@ class Scores(TableResult):
         labelled[list(self.unknown_labels)] = True
         return np.asarray(labelled & self.scorable)
 
+    @property
+    def testable(self) -> npt.NDArray[np.bool_]:
+        """Mask of the `known` rows whose label the training has not used, `(N,)`."""
+        return self.known if self.seen is None else np.asarray(self.known & ~self.seen)
+
     def table(self) -> Columns:
         """Return the columns of predictions; `Writer` describes how missing cells are marked.
 
@@ -161,6 +169,8 @@ class Scores(TableResult):
         arrays["ood"] = {name: np.concatenate([part.ood[name] for part in parts]) for name in first.ood}
         if first.vectors is not None:
             arrays["vectors"] = np.concatenate([part.vectors for part in parts if part.vectors is not None])
+        if any(part.seen is not None for part in parts):
+            arrays["seen"] = np.concatenate([part.known & ~part.testable for part in parts])
         for name in ("problems", "unknown_labels"):
             arrays[name] = {
                 part.start - first.start + place: text
@@ -209,8 +219,8 @@ class Totals:
 
     `unscorable` rows could not be scored, with the `reasons` of the first `MAX_REASONS` of them. `flagged`
     rows are out of distribution by the rule. `predicted` counts the rows of each predicted class. `labelled`
-    rows were scored and have a label, and the prediction of `correct` of them is right; `unknown` counts
-    their labels that are no class of the model, for which no prediction is right.
+    rows were scored and have a label. The training used `seen` of these labels; `correct` predictions agree
+    with the others. `unknown` counts labels that are no class of the model, for which no prediction is right.
     """
 
     n: int = 0
@@ -219,6 +229,7 @@ class Totals:
     flagged: int = 0
     predicted: Counter[str] = field(default_factory=Counter)
     labelled: int = 0
+    seen: int = 0
     correct: int = 0
     unknown: Counter[str] = field(default_factory=Counter)
     started: float = field(default_factory=time.perf_counter)
@@ -230,8 +241,10 @@ class Totals:
         self.reasons += list(scores.problems.values())[: MAX_REASONS - len(self.reasons)]
         counts, known = np.bincount(scores.classes + 1, minlength=len(scores.class_names) + 1), scores.known
         self.predicted.update(dict(zip(scores.class_names, counts[1:].tolist(), strict=True)))
+        testable = scores.testable
         self.labelled += int(known.sum())
-        self.correct += int((scores.classes == scores.labels)[known].sum())
+        self.seen += int(known.sum() - testable.sum())
+        self.correct += int((scores.classes == scores.labels)[testable].sum())
         self.unknown.update(label for place, label in scores.unknown_labels.items() if known[place])
         if scores.rule:
             self.flagged += int(scores.is_ood.sum())
@@ -248,5 +261,6 @@ class Totals:
 
     @property
     def accuracy(self) -> float | None:
-        """Share of the labelled rows that is predicted right; None without labelled rows."""
-        return self.correct / self.labelled if self.labelled else None
+        """Share of correct predictions for labels that the training has not used; None without such rows."""
+        tested = self.labelled - self.seen
+        return self.correct / tested if tested else None

@@ -109,7 +109,17 @@ class Scorer:
             rule=self.rule,
             start=chunk.start,
             kept=chunk.kept,
+            seen=self._find_seen(chunk),
         )
+
+    def _find_seen(self, chunk: Chunk) -> npt.NDArray[np.bool_] | None:
+        """Return a mask of the rows with a label that the training used; None without such rows."""
+        labelled = np.union1d(np.flatnonzero(chunk.rows.labels >= 0), list(chunk.unknown_labels)).astype(int)
+        if not len(labelled):
+            return None
+        seen = np.zeros(len(chunk), dtype=bool)
+        seen[labelled] = self.trained.find_labelled(chunk.rows.take(labelled))
+        return seen if seen.any() else None
 
     def _raise_for(self, problems: Mapping[int, str]) -> None:
         if problems and self.on_error == "fail":

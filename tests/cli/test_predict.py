@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from own_files import read_json, read_rows, shell
 
+from flowgmm_cli import load
+
 COLUMNS = ["id", "prediction", "confidence", "ood_score", "is_ood", "p_no", "p_yes"]
 
 
@@ -40,7 +42,7 @@ def test_every_row_gets_a_line_in_order(flowgmm: Any, run: Path) -> None:
         assert row["is_ood"] in ("true", "false")
     assert "written out.csv: 60 rows" in outcome.err
     assert "rows a second" in outcome.err
-    assert "on the 40 labelled rows" in outcome.err
+    assert "on 8 labelled rows; 32 more are rows that the model was trained on" in outcome.err
     assert [line.split()[0] for line in outcome.out.splitlines()] == ["class", "no", "yes"]
 
 
@@ -84,9 +86,28 @@ def test_the_summary_keeps_its_contract(flowgmm: Any, run: Path) -> None:
     names = [row["prediction"] for row in rows]
     assert value["classes"] == {name: names.count(name) for name in ("no", "yes")}
     assert value["flagged"] == sum(row["is_ood"] == "true" for row in rows)
-    assert value["labelled"] == 40
+    assert (value["labelled"], value["trained_on"]) == (40, 32)
     assert value["rows_per_second"] > 0
     assert flowgmm("predict", "--data", "t.csv", "--json").json["saved"] is None
+
+
+def test_the_accuracy_is_that_of_rows_that_were_not_trained_on(flowgmm: Any, run: Path) -> None:
+    tested = read_json(run / "run.json")["test"]["accuracy"]
+    assert flowgmm("predict", "--data", "t.csv", "--json").json["accuracy"] == pytest.approx(tested)
+    seen = load(run).predict("t.csv").seen
+    assert seen is not None
+    rows = [",".join(row.values()) for row in read_rows("t.csv")]
+    write("seen.csv", *(rows[place] for place in np.flatnonzero(seen)), header="x1,x2,label")
+    outcome = flowgmm("predict", "--data", "seen.csv", "--save", "o.csv", "--json")
+    assert outcome.json["accuracy"] is None
+    assert "labels  no accuracy: the model was trained on all 32 labelled rows" in outcome.err
+    assert "trained on all 32 labelled rows" in flowgmm("eval", "--data", "seen.csv", code=5).err
+
+
+def test_images_that_were_trained_on_are_recognised(flowgmm: Any, digits_run: Path) -> None:
+    rows = read_json(digits_run / "run.json")["rows"]
+    value = flowgmm("predict", "--data", "{use: sklearn, name: digits}", "--json").json
+    assert (value["labelled"], value["trained_on"]) == (1797, rows["labelled"])
 
 
 def test_a_score_and_its_threshold_can_be_chosen(flowgmm: Any, run: Path) -> None:

@@ -72,6 +72,15 @@ def test_totals_add_up() -> None:
     assert Totals().accuracy is None
 
 
+def test_rows_that_were_trained_on_do_not_count() -> None:
+    rows = replace(scored(), seen=np.array([True, False, False]))
+    both = Scores.concatenate([scored(), rows])
+    totals = Totals()
+    totals.add(both)
+    assert both.testable.tolist() == [True, False, True, False, False, True]
+    assert (totals.labelled, totals.seen, totals.accuracy) == (4, 1, pytest.approx(2 / 3))
+
+
 def test_labels_that_are_no_class_count_as_wrong() -> None:
     rows = replace(scored(), labels=np.array([-1, -1, 1]), unknown_labels={0: "emu", 1: "emu"})
     assert rows.known.tolist() == [True, False, True]
