@@ -26,7 +26,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flowgmm_cli.runs import read_metrics
+from flowgmm_cli.metrics_log import read_metrics
 
 SCHEMA = "flowgmm/benchmark/processes/1"
 ROWS, CLASSES, LABELLED = 40_960, 4, 200

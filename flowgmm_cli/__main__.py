@@ -93,15 +93,16 @@ def _report(error: Exception) -> int:
 
 def _explain(error: Exception) -> FlowgmmError | None:
     """Return an error that a user can act on; None for a bug in flowgmm."""
-    from flowgmm_cli.errors import FlowgmmError, RunFailedError
+    from flowgmm_cli.errors import FlowgmmError, RunFailedError, describe_full_disk
 
     if isinstance(error, FlowgmmError):
         return error
     if isinstance(error, MemoryError):
         return RunFailedError("out of memory", hint="try a smaller train.batch_size, or fewer rows")
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        file = f" while writing {error.filename}" if error.filename else ""
-        return RunFailedError(f"the disk is full{file}", hint="free some space, then run the command again")
+    if full := describe_full_disk(error):
+        return RunFailedError(full, hint="free some space, then run the command again")
+    if isinstance(error, OSError) and error.errno == errno.EIO:
+        return RunFailedError(f"a file cannot be read or written: {error.strerror}", hint="check the disk")
     if isinstance(error, OSError) and error.filename and error.strerror:
         hint = "check that the path is right and can be written"
         return RunFailedError(f"{error.filename}: {error.strerror}", hint=hint)

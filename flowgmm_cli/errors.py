@@ -6,8 +6,12 @@ step. Only `flowgmm_cli.__main__` turns these into text and exit codes.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
+
+_FULL = dict.fromkeys((errno.ENOSPC, getattr(errno, "EDQUOT", -1)), "the disk is full")
+_FULL[errno.EFBIG] = "a file would be too large"
 
 
 class FlowgmmError(Exception):
@@ -80,6 +84,17 @@ class LostProcessError(FlowgmmError):
     """Another process of the run has ended; its own message names the cause."""
 
     exit_code = 1
+
+
+def describe_full_disk(error: BaseException) -> str | None:
+    """Return a sentence about an error because a file has no room, with its name; None for another error.
+
+    >>> describe_full_disk(OSError(errno.ENOSPC, "full", "a.csv"))
+    'the disk is full while writing a.csv'
+    """
+    if not isinstance(error, OSError) or error.errno not in _FULL:
+        return None
+    return _FULL[error.errno] + (f" while writing {error.filename}" if error.filename else "")
 
 
 def did_you_mean(given: str, allowed: Iterable[str]) -> str:

@@ -48,9 +48,10 @@ _HINT = "the file is truncated, missing or written by another program; train aga
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file that replaces `path` when the block succeeds.
 
-    If the block raises an error, the temporary file is removed and the old file stays unchanged. The new file
-    has the permissions of any new file, as the umask sets them.
+    If the block raises an error, the temporary file and new folders are removed and the old file stays
+    unchanged. The new file has the permissions of any new file, as the umask sets them.
     """
+    new_folders = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = temporary_path(path)
     try:
@@ -61,6 +62,9 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # another process has written to the folder
+            for folder in new_folders:
+                folder.rmdir()
         raise
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
-import math
 import os
 import platform
 import secrets
@@ -19,8 +17,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from flowgmm_cli.errors import FlowgmmError, RecipeError, RunError, did_you_mean
-from flowgmm_cli.files import load_json, temporary_path, write_json, write_text
+from flowgmm_cli.files import temporary_path, write_json, write_text
 from flowgmm_cli.messages import quote
+from flowgmm_cli.metrics_log import read_metrics
 from flowgmm_cli.processes import is_alive, lock_file
 from flowgmm_cli.recipe.load import load_resolved
 from flowgmm_cli.recipe.schema import Recipe
@@ -182,7 +181,11 @@ def create_run(recipe: Recipe, *, argv: Sequence[str], directory: Path | None = 
 
 
 def open_run(path: Path) -> Run:
-    """Return the run at `path`. Raises `RunError` if `path` is not a run directory."""
+    """Return the run at `path`.
+
+    Raises:
+        RunError: `path` is not a run directory, or is damaged, or a folder in it is a link.
+    """
     if path.is_symlink():  # such as `latest`
         path = Path(os.path.normpath(path.parent / path.readlink()))
     run = Run(path)
@@ -190,7 +193,19 @@ def open_run(path: Path) -> Run:
         similar = did_you_mean(str(path), [f"runs/{known.name}" for known in list_runs(Path("runs"))])
         raise RunError(f"{path} is not a run directory{similar}", hint="`flowgmm runs list` shows the runs")
     run.info()
+    _require_own_folders(run)
     return run
+
+
+def _require_own_folders(run: Run) -> None:
+    """Raise `RunError` if a folder of the run is a link: a command would write to another place."""
+    for folder in (run.path, *run.path.glob("members"), *run.path.glob("members/*/")):
+        links = sorted(entry.path for entry in os.scandir(folder) if entry.is_symlink() and entry.is_dir())
+        if links:
+            raise RunError(
+                f"{links[0]} is a link to another folder, and what commands write to a run stays in it",
+                hint="replace the link by a folder; --run-dir puts a whole run on another disk",
+            )
 
 
 def find_run(
@@ -220,7 +235,7 @@ def find_run(
     if not finished:
         raise _no_finished_run(path.parent, runs)
     newest = max(finished, key=lambda run: str(run.info().get("ended") or run.info().get("created", "")))
-    return newest, f"the newest finished run under {path.parent}" if given else how
+    return open_run(newest.path), f"the newest finished run under {path.parent}" if given else how
 
 
 def _no_finished_run(root: Path, runs: Sequence[Run]) -> RunError:
@@ -288,41 +303,3 @@ def list_runs(root: Path, note: Callable[[str], None] = lambda text: None) -> li
 
 def _has_process(info: Mapping[str, Any]) -> bool:
     return is_alive(info.get("pid"), info.get("pid_start"))
-
-
-class MetricsLog:
-    """Appends lines to a file; a resumed run drops the lines after its checkpoint.
-
-    Args:
-        path: the file; None writes nothing.
-        last_step: last step of the checkpoint.
-    """
-
-    def __init__(self, path: Path | None, *, last_step: int = 0) -> None:
-        self.path = path
-        if path is not None and path.is_file():
-            lines = [json.dumps(line) for line in read_metrics(path) if line["step"] <= last_step]
-            write_text(path, "".join(f"{line}\n" for line in lines))
-
-    def write(self, *, step: int, epoch: float, split: str, seconds: float, **values: float) -> None:
-        """Append a line; a value that is not finite is written as null."""
-        if self.path is None:
-            return
-        line: dict[str, Any] = {"step": step, "epoch": round(epoch, 4), "split": split}
-        line["seconds"] = round(seconds, 3)
-        line |= {name: value if math.isfinite(value) else None for name, value in values.items()}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-
-
-def read_metrics(path: Path) -> list[Mapping[str, Any]]:
-    """Read all complete lines of the file; one cut short by a crash, or damaged, is left out."""
-    lines: list[Mapping[str, Any]] = []
-    for text in path.read_bytes().split(b"\n"):
-        try:
-            line = load_json(text)
-        except ValueError:
-            continue
-        if isinstance(line, dict) and isinstance(line.get("step"), int):
-            lines.append(line)
-    return lines

@@ -181,7 +181,7 @@ def state_of() -> Callable[[Run], dict[str, Tensor]]:
 def same_outcome(state_of: Callable[[Run], dict[str, Tensor]]) -> Callable[[Run, Run], None]:
     """Fail unless two finished runs agree in every bit and every logged number, and log no step twice."""
 
-    from flowgmm_cli.runs import read_metrics
+    from flowgmm_cli.metrics_log import read_metrics
 
     def lines(run: Run) -> list[dict[str, Any]]:
         return [{k: v for k, v in line.items() if k != "seconds"} for line in read_metrics(run.metrics)]

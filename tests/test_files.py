@@ -38,8 +38,9 @@ def test_a_failure_keeps_the_old_file_and_leaves_nothing_behind(
     file = tmp_path / "a.txt"
     write_text(file, "old")
     monkeypatch.setattr(*place, fail)
-    with pytest.raises(error):
-        write_text(file, "new")
+    for target in (file, tmp_path / "new" / "folder" / "b.txt"):
+        with pytest.raises(error):
+            write_text(target, "new")
     assert file.read_text() == "old"
     assert names(tmp_path) == ["a.txt"]
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import platform
 import re
@@ -15,17 +14,16 @@ import pytest
 
 from flowgmm_cli.errors import PluginError, RunError
 from flowgmm_cli.files import write_json
+from flowgmm_cli.metrics_log import MetricsLog
 from flowgmm_cli.processes import process_info, start_time
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import (
-    MetricsLog,
     Run,
     create_run,
     find_run,
     link_latest,
     list_runs,
     open_run,
-    read_metrics,
 )
 from flowgmm_cli.training.pipeline import train
 
@@ -211,6 +209,26 @@ def test_values_of_other_types_are_named(tmp_path: Path, values: dict[str, Any],
     assert any(line.startswith(f"{key}: ") for line in caught.value.details)
 
 
+@pytest.mark.parametrize(
+    "name", ["eval", "report", "checkpoints", "members", "members/1", "members/1/checkpoints"]
+)
+def test_a_folder_of_a_run_that_is_a_link_is_a_run_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = fake_run(tmp_path / "runs" / "a" / "b")
+    link = run.path / name
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(tmp_path)
+    for given in (str(run.path), None):
+        with pytest.raises(RunError, match=f"{name} is a link to another folder"):
+            find_run(given, {})
+    link.unlink()
+    whole = tmp_path / "link"
+    whole.symlink_to(run.path)
+    assert find_run(str(whole), {})[0].path == run.path
+
+
 def test_another_folder_is_a_run_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     fake_run(tmp_path / "runs" / "digits" / "2026-a")
@@ -352,51 +370,3 @@ def test_listing_leaves_out_what_is_hidden_or_unreadable(tmp_path: Path) -> None
     for name in (*bad, "pipe", "folder", "huge"):
         assert any(f"{tmp_path / name}" in note for note in notes)
     assert list_runs(tmp_path / "nowhere") == []
-
-
-# --- metrics.jsonl ------------------------------------------------------------------------------------------
-
-
-def write(log: MetricsLog, step: int, split: str = "train", **values: float) -> None:
-    log.write(step=step, epoch=step / 3, split=split, seconds=0.12345, **values)
-
-
-def test_each_line_is_a_json_object_and_numbers_that_are_not_finite_are_null(tmp_path: Path) -> None:
-    file = tmp_path / "metrics.jsonl"
-    write(MetricsLog(file), 2, loss=1.5, a=float("nan"), b=float("inf"))
-    assert file.read_text().endswith("\n")
-    assert json.loads(file.read_text()) == {
-        "step": 2, "epoch": 0.6667, "split": "train", "seconds": 0.123, "loss": 1.5, "a": None, "b": None
-    }  # fmt: skip
-
-
-def test_resuming_drops_lines_after_the_checkpoint(tmp_path: Path) -> None:
-    file = tmp_path / "metrics.jsonl"
-    log = MetricsLog(file)
-    for step in (1, 2, 3):
-        write(log, step, loss=1 / 3 / step)
-        write(log, step, "val", loss=2.0)
-    before = file.read_text().splitlines()
-    log = MetricsLog(file, last_step=2)
-    assert file.read_text().splitlines() == before[:4]
-    write(log, 3)
-    assert [(line["step"], line["split"]) for line in read_metrics(file)][4:] == [(3, "train")]
-
-
-def test_a_line_cut_short_by_a_crash_is_dropped_and_does_not_spoil_the_next(tmp_path: Path) -> None:
-    file = tmp_path / "metrics.jsonl"
-    write(MetricsLog(file), 1)
-    with file.open("a") as stream:
-        stream.write('{"step": 2, "ep')
-    log = MetricsLog(file, last_step=5)
-    write(log, 3)
-    assert [line["step"] for line in read_metrics(file)] == [1, 3]
-    damaged = b'\n[1]\n{"step": "4"}\n{"step": 5, "loss": NaN}\n' + b"[" * 100_000
-    damaged += b'\n{"step": 5, "a": "\xff"}\n' + bytes(7)  # zeros, as a power cut leaves them
-    file.write_bytes(file.read_bytes() + damaged)
-    assert [line["step"] for line in read_metrics(file)] == [1, 3]
-
-
-def test_without_a_file_nothing_is_written(tmp_path: Path) -> None:
-    write(MetricsLog(None), 1)
-    assert list(tmp_path.iterdir()) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from flowgmm_cli.cli import output
 from flowgmm_cli.cli.progress import Progress
 from flowgmm_cli.cli.validation import check_input_kept, check_stdout
-from flowgmm_cli.errors import DataError, UsageError
+from flowgmm_cli.errors import DataError, UsageError, describe_full_disk
 
 if TYPE_CHECKING:
     from flowgmm_cli.api import DataContext
@@ -249,7 +248,7 @@ def explain_write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):  # another file name would not help
+        if describe_full_disk(error):  # another file name would not help
             raise
         raise UsageError(
             f"{path} cannot be written: {error.strerror or error}", hint="name a file in another folder"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 import sys
 from pathlib import Path
@@ -13,7 +12,13 @@ import typer
 from flowgmm_cli.cli import options, output
 from flowgmm_cli.cli.launch import assist_training, launch_training
 from flowgmm_cli.cli.session import data_context, print_warnings
-from flowgmm_cli.errors import FlowgmmError, InterruptedRunError, RunFailedError, UsageError
+from flowgmm_cli.errors import (
+    FlowgmmError,
+    InterruptedRunError,
+    RunFailedError,
+    UsageError,
+    describe_full_disk,
+)
 from flowgmm_cli.formatting import format_duration
 from flowgmm_cli.messages import quote
 
@@ -198,13 +203,10 @@ def _describe_checkpoint(run: Run) -> str:
 
 
 def _explain_full_disk(error: OSError, run: Run, resume: str) -> Exception:
-    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    full = describe_full_disk(error)
+    if full is None:
         return error
-    reason = "a file would be too large" if error.errno == errno.EFBIG else "the disk is full"
-    return RunFailedError(
-        f"{reason} ({error.filename or 'in the run directory'}); {_describe_checkpoint(run)}",
-        hint=f"make room, then: {resume}",
-    )
+    return RunFailedError(f"{full}; {_describe_checkpoint(run)}", hint=f"make room, then: {resume}")
 
 
 def _dry_run(recipe: Recipe, *, as_json: bool) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowgmm_cli.errors import FlowgmmError
+from flowgmm_cli.metrics_log import read_metrics
 from flowgmm_cli.plugins.registry import registry
 from flowgmm_cli.report.context import ReportContext, UnavailableError
 from flowgmm_cli.report.figures import ACCENT, LINE_COLOURS, SECOND, figure_style, new_axes
 from flowgmm_cli.report.page import Paragraph, Part, plot
-from flowgmm_cli.runs import read_metrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -90,13 +91,24 @@ def write_report(
         sections.append(build_section(key, heading, build, context))
     progress(len(SECTIONS), len(SECTIONS), "report")
     figures = {}
-    for section in sections:
-        for part in section.parts if isinstance(section, Section) else ():
+    parts = [part for section in sections if isinstance(section, Section) for part in section.parts]
+    with ExitStack() as undo:  # a page that cannot be written leaves no new figures
+        for part in parts:
             if isinstance(part, Plot):
-                figures[part.name] = path.parent / path.stem / f"{part.name}.png"
-                write_bytes(figures[part.name], part.png)
-    write_text(path, render(title=title, subtitle=subtitle, sections=sections))
+                file = figures[part.name] = path.parent / path.stem / f"{part.name}.png"
+                if not file.exists():
+                    undo.callback(_remove, file)
+                write_bytes(file, part.png)
+        write_text(path, render(title=title, subtitle=subtitle, sections=sections))
+        undo.pop_all()
     return Report(path, tuple(sections), figures)
+
+
+def _remove(file: Path) -> None:
+    """Remove a file, and its folder if it is empty then."""
+    with suppress(OSError):
+        file.unlink(missing_ok=True)
+        file.parent.rmdir()
 
 
 def build_section(key: str, title: str, build: BuildSection, context: ReportContext) -> Section | Unavailable:

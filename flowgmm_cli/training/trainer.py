@@ -17,10 +17,10 @@ from torch.nn.parallel import DistributedDataParallel
 from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.devices import Engine
 from flowgmm_cli.errors import InterruptedRunError, LostProcessError, RunFailedError
+from flowgmm_cli.metrics_log import MetricsLog
 from flowgmm_cli.mixture.specs import GMMConfig
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.runs import MetricsLog
 from flowgmm_cli.seeds import seeded_layers
 from flowgmm_cli.training import optim
 from flowgmm_cli.training.callbacks import StepCallbacks

@@ -46,6 +46,8 @@ def test_every_error_has_its_exit_code(
         (ZeroDivisionError("nothing"), 1, "error: ZeroDivisionError: nothing\n\nhint: this is a bug"),
         (OSError(errno.ENOSPC, "full", "/x/y"), 1, "error: the disk is full while writing /x/y\n"),
         (OSError(errno.EDQUOT, "full", "/x/y"), 1, "error: the disk is full while writing /x/y\n"),
+        (OSError(errno.EFBIG, "too large"), 1, "error: a file would be too large\n"),
+        (OSError(errno.EIO, "I/O error"), 1, "error: a file cannot be read or written: I/O error\n"),
         (MemoryError(), 1, "error: out of memory"),
         (KeyboardInterrupt(), 130, ""),
     ],

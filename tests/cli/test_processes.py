@@ -16,7 +16,8 @@ from own_files import Outcome
 
 from flowgmm_cli.errors import InterruptedRunError
 from flowgmm_cli.files import read_tensors
-from flowgmm_cli.runs import Run, read_metrics
+from flowgmm_cli.metrics_log import read_metrics
+from flowgmm_cli.runs import Run
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt
 from flowgmm_cli.training.pipeline import train
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -208,6 +209,22 @@ def test_a_damaged_file_makes_only_its_own_sections_unavailable(awkward: Run, tm
     assert {"classes", "confusion", "reliability", "race"} <= set(unavailable)
     assert "latent" not in unavailable
     assert any("Search over settings" in line for line in warnings)
+
+
+def test_a_page_that_cannot_be_written_leaves_no_new_figures(
+    awkward: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, text: str) -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "curve-loss.png").write_bytes(b"old")
+    monkeypatch.setattr("flowgmm_cli.report.report.write_text", full)
+    for name in ("new", "old"):
+        with pytest.raises(OSError, match="full"):
+            write_report(ReportContext(awkward, DataContext()), tmp_path / f"{name}.html")
+    assert sorted(path.name for path in tmp_path.rglob("*.png")) == ["curve-loss.png"]
+    assert not (tmp_path / "new").exists()
 
 
 def test_the_report_shows_baselines_and_the_search(awkward: Run) -> None:

@@ -11,8 +11,8 @@ import torch
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.errors import RecipeError, RunFailedError
 from flowgmm_cli.flows.realnvp import RealNVP
+from flowgmm_cli.metrics_log import read_metrics
 from flowgmm_cli.recipe.schema import Recipe
-from flowgmm_cli.runs import read_metrics
 from flowgmm_cli.training.callbacks import Callbacks
 from flowgmm_cli.training.fit_job import TrainContext
 from flowgmm_cli.training.pipeline import dry_run

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from flowgmm_cli.errors import InterruptedRunError
-from flowgmm_cli.runs import read_metrics
+from flowgmm_cli.metrics_log import read_metrics
 from flowgmm_cli.trained_model import TrainedModel
 from flowgmm_cli.training.callbacks import Interrupt
 from flowgmm_cli.training.pipeline import train

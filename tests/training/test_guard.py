@@ -9,7 +9,7 @@ from torch import Tensor
 
 from flowgmm_cli.bijection import Bijection, Sequential, zero_log_det
 from flowgmm_cli.errors import RunFailedError
-from flowgmm_cli.runs import read_metrics
+from flowgmm_cli.metrics_log import read_metrics
 from flowgmm_cli.trained_model import build_flow
 from flowgmm_cli.training import optim
 from flowgmm_cli.training.pipeline import train

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from flowgmm_cli.errors import InterruptedRunError
+from flowgmm_cli.metrics_log import read_metrics
 from flowgmm_cli.recipe.schema import CheckpointConfig
-from flowgmm_cli.runs import read_metrics
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt
 from flowgmm_cli.training.checkpoint import CheckpointSchedule
 from flowgmm_cli.training.pipeline import train
