@@ -24,7 +24,7 @@ from flowgmm_cli.api import (
     ScoreInputs,
     iterate_batches,
 )
-from flowgmm_cli.data.fingerprint import content_hashes
+from flowgmm_cli.data.fingerprint import row_hashes
 from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.errors import RecipeError, RunError
@@ -76,7 +76,7 @@ class TrainedModel:
         detector: fitted out-of-distribution scores; None before they are fitted.
         sampling_model: model to draw samples from: the same flows, with components moved to the rows' mean
             latents (see `flowgmm_cli.inference.sampling.recentre_components`); None stands for `model`.
-        labelled_rows: `content_hashes` of the rows whose labels the training used, ascending, uint64 `(n,)`;
+        labelled_rows: `row_hashes` of the rows whose labels the training used, ascending, uint64 `(n,)`;
             None for a model of an earlier version.
     """
 
@@ -122,7 +122,7 @@ class TrainedModel:
         """Return a mask of the rows that are equal to a row whose label the training used."""
         if self.labelled_rows is None:
             return np.zeros(len(rows), dtype=bool)
-        return np.isin(content_hashes(rows, self.preprocessor.columns), self.labelled_rows)
+        return np.isin(row_hashes(rows, self.preprocessor.columns), self.labelled_rows)
 
     def encode_images(self, images: Tensor) -> ScoreInputs:
         """Compute the same for images `(N, height, width)` or with channels last, without their pixels."""

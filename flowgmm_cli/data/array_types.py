@@ -15,3 +15,4 @@ Ints = npt.NDArray[np.int64]
 Positions = npt.NDArray[np.int64]
 Strings = npt.NDArray[np.object_]
 """Strings and None."""
+Hashes = npt.NDArray[np.uint64]

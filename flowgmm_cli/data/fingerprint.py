@@ -1,123 +1,73 @@
-"""Digests of rows and of whole splits, equal for equal content on every machine, and equal rows."""
+"""Hashes of rows and digests of whole splits, equal for equal content on every machine, and equal rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from itertools import groupby
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from flowgmm_cli.api import Column, Rows, iterate_batches
-from flowgmm_cli.data.array_types import Array, Bools, Strings
+from flowgmm_cli.data.array_types import Array, Bools, Bytes, Hashes
 from flowgmm_cli.errors import DataError
 
-_DIGEST_BYTES = 16
-_BATCH_ROWS = 1024
+_BATCH_ROWS = 4096
 
 
-def row_digests(rows: Rows, columns: Sequence[Column]) -> Strings:
-    """Return a `bytes` digest of the input columns of each row; labels and ids do not count.
+def row_hashes(rows: Rows, columns: Sequence[Column]) -> Hashes:
+    """Return a 64-bit hash of the input columns of each row `(N,)`; labels and ids do not count.
 
-    All NaN are equal, and so are the two zeros.
+    All NaN are equal, and so are the two zeros. Equal content has equal hashes on every machine.
     """
-    digests = np.empty(len(rows), dtype=object)
-    stored = getattr(rows.columns[columns[0].name], "digests", None)
+    stored = getattr(rows.columns[columns[0].name], "hashes", None)
     if stored is not None and len(columns) == 1:
-        digests[:] = [digest.tobytes() for digest in stored]
-        return digests
-    # neighbouring columns of a kind are hashed together: a call for each cell would take most of the time
-    groups = [(kind, list(group)) for kind, group in groupby(columns, lambda column: _kind(column, rows))]
+        return np.asarray(stored)
+    hashes: Hashes = np.zeros(len(rows), dtype=np.uint64)
     for batch in iterate_batches(len(rows), _BATCH_ROWS):  # images may be on disk
-        states = [blake2b(digest_size=_DIGEST_BYTES) for _ in range(len(digests[batch]))]
-        for kind, group in groups:
-            contents = _TO_BYTES[kind]([rows.columns[column.name][batch] for column in group])
-            for state, content in zip(states, contents, strict=True):
-                state.update(content)
-        digests[batch] = [state.digest() for state in states]
-    return digests
-
-
-def row_hashes(rows: Rows, columns: Sequence[Column]) -> npt.NDArray[np.uint64]:
-    """Return a 64-bit hash of the input columns of each row, equal for equal rows, many times faster."""
-    hashes = np.zeros(len(rows), dtype=np.uint64)
-    for column in columns:
-        cells = rows.columns[column.name]
-        if cells.dtype == object:
-            distinct = {cell: _hash_text(cell) for cell in set(cells.tolist())}
-            bits = np.fromiter(map(distinct.__getitem__, cells.tolist()), np.uint64, len(cells))[:, None]
-        else:
-            bits = _plain_numbers(cells).view(np.uint64)
-        for entry in bits.T:
-            hashes = (hashes ^ entry ^ (entry >> np.uint64(31))) * np.uint64(0x9E3779B97F4A7C15)
-            hashes ^= hashes >> np.uint64(29)
+        for column in columns:
+            cells = rows.columns[column.name][batch]
+            words = _pixel_words(cells) if column.kind == "image" else _cell_words(cells)
+            hashes[batch] = _mix(hashes[batch], words)
     return hashes
 
 
-def content_hashes(rows: Rows, columns: Sequence[Column]) -> npt.NDArray[np.uint64]:
-    """Return `row_hashes`, or the beginning of `row_digests` for rows with images."""
-    if all(column.kind != "image" for column in columns):
-        return row_hashes(rows, columns)
-    digests = b"".join(row_digests(rows, columns))
-    return np.frombuffer(digests, dtype=np.uint64)[:: _DIGEST_BYTES // 8]
+def pixel_hashes(pixels: Bytes) -> Hashes:
+    """Return the `row_hashes` of images `(N, ...)`, uint8."""
+    return _mix(np.zeros(len(pixels), dtype=np.uint64), _pixel_words(pixels))
+
+
+def _mix(hashes: Hashes, words: Hashes) -> Hashes:
+    """Return the hashes `(N,)` extended by words `(N, d)`: different rows stay different with each word."""
+    for word in words.T:
+        hashes = (hashes ^ word ^ (word >> np.uint64(31))) * np.uint64(0x9E3779B97F4A7C15)
+        hashes ^= hashes >> np.uint64(29)
+    return hashes
+
+
+def _pixel_words(pixels: Bytes) -> Hashes:
+    flat = np.ascontiguousarray(pixels).reshape(len(pixels), -1)
+    padded = np.zeros((len(flat), -(-flat.shape[1] // 8) * 8), dtype=np.uint8)
+    padded[:, : flat.shape[1]] = flat
+    return padded.view("<u8")
+
+
+def _cell_words(cells: Array) -> Hashes:
+    if cells.dtype == object:
+        distinct = {cell: _hash_text(cell) for cell in set(cells.tolist())}
+        return np.fromiter(map(distinct.__getitem__, cells.tolist()), np.uint64, len(cells))[:, None]
+    numbers = cells.reshape(len(cells), -1).astype(np.float64) + 0.0  # no -0
+    numbers[np.isnan(numbers)] = np.nan
+    return numbers.view(np.uint64)
 
 
 def _hash_text(cell: str | None) -> int:
-    return int.from_bytes(blake2b(_cell_bytes(cell), digest_size=8).digest(), "little")
+    data = b"-" if cell is None else b"+" + str(cell).encode("utf-8", "surrogatepass")
+    return int.from_bytes(blake2b(data, digest_size=8).digest(), "little")
 
 
-def _kind(column: Column, rows: Rows) -> str:
-    if column.kind == "image":
-        return "pixels"
-    return "strings" if rows.columns[column.name].dtype == object else "numbers"
-
-
-def _pixel_bytes(columns: Sequence[Array]) -> Iterable[bytes]:
-    arrays = [np.ascontiguousarray(pixels) for pixels in columns]
-    return (b"".join(map(memoryview, row)) for row in zip(*arrays, strict=True))
-
-
-def _string_bytes(columns: Sequence[Array]) -> Iterable[bytes]:
-    return (b"".join(map(_cell_bytes, row)) for row in zip(*columns, strict=True))
-
-
-def _cell_bytes(cell: Any) -> bytes:
-    # the length distinguishes ("ab", "c") from ("a", "bc"); None differs from ""
-    if cell is None:
-        return b"-"
-    data = str(cell).encode("utf-8", "surrogatepass")
-    return b"%d:%b" % (len(data), data)
-
-
-def _number_bytes(columns: Sequence[Array]) -> Iterable[bytes]:
-    """Return little-endian rows with a single NaN and a single zero."""
-    matrix = np.concatenate([_plain_numbers(values) for values in columns], axis=1)
-    rows: list[bytes] = matrix.astype("<f8").view(f"V{8 * matrix.shape[1]}")[:, 0].tolist()
-    return rows
-
-
-def _plain_numbers(cells: Array) -> Array:
-    """Return numbers as float64 `(N, d)` with a single NaN and a single zero."""
-    matrix = cells.reshape(len(cells), -1).astype(np.float64) + 0.0
-    matrix[np.isnan(matrix)] = np.nan
-    return matrix
-
-
-_TO_BYTES: Mapping[str, Callable[[Sequence[Array]], Iterable[bytes]]] = {
-    "pixels": _pixel_bytes,
-    "strings": _string_bytes,
-    "numbers": _number_bytes,
-}
-
-
-def find_equal(
-    keys: Strings, held_out: Iterable[bytes], kind: str, held_out_kind: str, notes: list[str]
-) -> Bools:
+def find_equal(keys: Hashes, held_out: Hashes, kind: str, held_out_kind: str, notes: list[str]) -> Bools:
     """Return a mask of the rows with the key of a held-out row; `DataError` if these are all rows."""
-    held_out_keys = set(held_out)
-    equal = np.array([key in held_out_keys for key in keys], dtype=bool)
+    equal: Bools = np.isin(keys, held_out)
     if len(equal) and equal.all():
         raise DataError(
             f"every {kind} row is equal to a {held_out_kind} row",
@@ -128,9 +78,9 @@ def find_equal(
     return equal
 
 
-def contradiction_notes(labels: Array, keys: Strings, ids: Array) -> list[str]:
+def contradiction_notes(labels: Array, keys: Hashes, ids: Array) -> list[str]:
     """Describe the labelled rows that are equal to an earlier row with another label, in a line or none."""
-    first: dict[bytes, int] = {}
+    first: dict[np.uint64, int] = {}
     labelled = np.flatnonzero(labels >= 0)
     rows = [row for row in labelled.tolist() if labels[first.setdefault(keys[row], row)] != labels[row]]
     if not rows:
@@ -145,18 +95,18 @@ def fingerprint(
     columns: Sequence[Column],
     class_names: Sequence[str],
     splits: Mapping[str, Rows],
-    keys: Mapping[str, Strings],
+    keys: Mapping[str, Hashes],
 ) -> str:
     """Return a hex digest of the input columns, labels and ids of all splits, in order.
 
-    `keys` are the `row_digests` of each split.
+    `keys` are the `row_hashes` of each split.
     """
-    total = blake2b(digest_size=_DIGEST_BYTES)
+    total = blake2b(digest_size=16)
     described = [(column.name, column.kind, column.shape) for column in columns]
     total.update(repr((described, list(class_names))).encode())
     for name, rows in splits.items():
         total.update(f"{name}:{len(rows)}:".encode())
-        total.update(b"".join(keys[name]))
+        total.update(keys[name].astype("<u8").tobytes())
         total.update(np.ascontiguousarray(rows.labels, dtype="<i8").tobytes())
         total.update("\n".join(map(str, rows.ids)).encode("utf-8", "surrogatepass"))
     return total.hexdigest()

@@ -15,15 +15,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from flowgmm_cli.api import DataContext, LabelsConfig, Rows, SourceData, SplitConfig, iterate_batches
-from flowgmm_cli.data.array_types import Array, Positions
+from flowgmm_cli.data.array_types import Array, Hashes, Positions
 from flowgmm_cli.data.chunked_table import ChunkedTable
-from flowgmm_cli.data.fingerprint import row_digests, row_hashes
+from flowgmm_cli.data.fingerprint import row_hashes
 from flowgmm_cli.data.preprocessor import Preprocessor, has_no_text
 from flowgmm_cli.data.readers.base import note_once
 from flowgmm_cli.data.sampling import split_rng
 from flowgmm_cli.data.splits import Candidates, Part, SplitRows, assign_splits, divide
 from flowgmm_cli.data.statistics import ColumnStatistics
-from flowgmm_cli.data.store import FeatureFile, Hashes, Store, write_features
+from flowgmm_cli.data.store import FeatureFile, Store, write_features
 from flowgmm_cli.data.table_cache import digest
 from flowgmm_cli.errors import DataError
 
@@ -84,7 +84,7 @@ def split_chunked(
         (labels, split),
         source.class_names,
         marked=table.marked,
-        given=dict.fromkeys(source.splits, ()),
+        given=dict.fromkeys(source.splits, np.empty(0, dtype=np.uint64)),
         candidates=candidates,
     )
     if (available := np.count_nonzero(table.labels >= 0)) > len(candidates.labelled):
@@ -99,13 +99,12 @@ def split_chunked(
     parts[malformed] = Part.LEFT_OUT
     parts = parts[positions]
     parts[has_no_text(rows, source.columns)] = Part.LEFT_OUT
-    keys = {name: row_digests(some, source.columns) for name, some in source.splits.items()}
-    keys["train"] = row_digests(rows, source.columns)
+    keys = {name: row_hashes(some, source.columns) for name, some in source.splits.items()}
+    keys["train"] = row_hashes(rows, source.columns)
     if split.duplicates == "drop":
         is_train = (parts == Part.TRAIN) | (parts == Part.LABELLED)
-        known = {key for name in source.splits for key in keys[name]}
-        known |= set(keys["train"][parts > Part.LABELLED])
-        equal = is_train & np.array([key in known for key in keys["train"]], dtype=bool)
+        known = [keys["train"][parts > Part.LABELLED], *(keys[name] for name in source.splits)]
+        equal = is_train & np.isin(keys["train"], np.concatenate(known))
         if count := int((equal & (parts == Part.LABELLED)).sum()):
             notes.append(f"{count:,} labelled rows are equal to a held-out row and are left out")
         parts[equal] = Part.LEFT_OUT

@@ -8,7 +8,7 @@ budget.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flowgmm_cli.api import Column, LabelsConfig, Rows, SourceData, SplitConfig
-from flowgmm_cli.data.array_types import Array, Bools, Positions, Strings
-from flowgmm_cli.data.fingerprint import contradiction_notes, find_equal, fingerprint, row_digests
+from flowgmm_cli.data.array_types import Array, Bools, Hashes, Positions
+from flowgmm_cli.data.fingerprint import contradiction_notes, find_equal, fingerprint, row_hashes
 from flowgmm_cli.data.sampling import choose_labelled, marker_mask, sample_held_out, split_rng
 from flowgmm_cli.errors import DataError
 
@@ -92,12 +92,12 @@ class Candidates:
 
 def assign_splits(
     labels: Array,
-    keys: Strings | None,
+    keys: Hashes | None,
     config: tuple[LabelsConfig, SplitConfig],
     class_names: Sequence[str],
     *,
     marked: Bools | None = None,
-    given: Mapping[str, Iterable[bytes]] | None = None,
+    given: Mapping[str, Hashes] | None = None,
     candidates: Candidates | None = None,
 ) -> tuple[Array, list[str]]:
     """Assign each training row of a source to a part.
@@ -145,7 +145,7 @@ class _Assignment:
     def __init__(
         self,
         labels: Array,
-        keys: Strings | None,
+        keys: Hashes | None,
         split: SplitConfig,
         marked: Bools | None,
         candidates: Candidates | None,
@@ -170,7 +170,7 @@ class _Assignment:
     def free_labelled(self) -> Positions:
         return self.free(self.candidates.labelled if self.candidates else np.flatnonzero(self.labels >= 0))
 
-    def drop_equal(self, held_out: Iterable[bytes], kind: str) -> None:
+    def drop_equal(self, held_out: Hashes, kind: str) -> None:
         """Leave out the training rows whose key is that of a held-out row."""
         if self.keys is not None:
             rows = self.free(None)
@@ -199,8 +199,7 @@ class _Assignment:
         """Hold out rows without a visible label; if there are too few, labelled rows of the budget."""
         pool = self.free(self.candidates.others if self.candidates else None)
         if self.keys is not None and len(pool):
-            labelled_keys = set(self.keys[labelled])
-            pool = pool[[key not in labelled_keys for key in self.keys[pool]]]
+            pool = pool[~np.isin(self.keys[pool], self.keys[labelled])]
         count = self._limit(count, "are held out (data.split.val)")
         if self.candidates is not None and len(pool):
             count = min(count, len(pool))
@@ -231,7 +230,7 @@ def split_rows(source: SourceData, *, labels: LabelsConfig, split: SplitConfig) 
     Raises:
         DataError: no labels, a single class, a test class without a labelled row, or no rows left.
     """
-    keys = {name: row_digests(rows, source.columns) for name, rows in source.splits.items()}
+    keys = {name: row_hashes(rows, source.columns) for name, rows in source.splits.items()}
     train, test = source.splits["train"], source.splits.get("test")
     given = {name: keys[name] for name in source.splits if name != "train"}
     if test is not None:  # test rows without a label are left out
@@ -248,7 +247,7 @@ def split_rows(source: SourceData, *, labels: LabelsConfig, split: SplitConfig) 
 
 
 def divide(
-    source: SourceData, split: SplitConfig, parts: Array, keys: Mapping[str, Strings], notes: Sequence[str]
+    source: SourceData, split: SplitConfig, parts: Array, keys: Mapping[str, Hashes], notes: Sequence[str]
 ) -> SplitRows:
     """Divide the rows of a source by the parts of its training rows, and mask labels.
 
@@ -256,7 +255,7 @@ def divide(
         source: the rows.
         split: settings.
         parts: a `Part` for each training row.
-        keys: `row_digests` of each split.
+        keys: `row_hashes` of each split.
         notes: for the user.
     """
     train, splits, keys = source.splits["train"], dict(source.splits), dict(keys)

@@ -21,12 +21,10 @@ import numpy.typing as npt
 from torch import Tensor
 
 from flowgmm_cli.api import iterate_batches
-from flowgmm_cli.data.array_types import Array, Positions
+from flowgmm_cli.data.array_types import Array, Hashes, Positions
 from flowgmm_cli.data.tensors import StoredRows, Tensors
 from flowgmm_cli.errors import DataError
 from flowgmm_cli.files import atomic_write
-
-Hashes = npt.NDArray[np.uint64]
 
 _BLOCK_ROWS = 2**20
 _LOW_BITS = np.uint64(2**20 - 1)
@@ -109,14 +107,19 @@ class FeatureFile:
         present = np.zeros(2**20, dtype=bool)  # by the lowest bits, which few rows share: a search takes long
         present[hashes & _LOW_BITS] = True
         for block in iterate_batches(self.rows, _BLOCK_ROWS):
-            own: Hashes = np.empty(min(block.stop, self.rows) - block.start, dtype=np.uint64)
-            self._read_into(own, self._start + self.rows * self._row_bytes + 8 * block.start)
+            own = self.read_hashes(block.start, min(block.stop, self.rows))
             candidates = np.flatnonzero(present[own & _LOW_BITS])
             nearest = np.minimum(np.searchsorted(hashes, own[candidates]), len(hashes) - 1)
             equal = hashes[nearest] == own[candidates]
             rows.append(candidates[equal] + block.start)
             matches.append(nearest[equal])
         return np.concatenate(rows), np.concatenate(matches)
+
+    def read_hashes(self, start: int, stop: int) -> Hashes:
+        """Read the hashes of the rows `start` to `stop`, `(n,)`."""
+        hashes: Hashes = np.empty(stop - start, dtype=np.uint64)
+        self._read_into(hashes, self._start + self.rows * self._row_bytes + 8 * start)
+        return hashes
 
     def _read_into(self, array: npt.NDArray[Any], offset: int) -> None:
         if not array.size:

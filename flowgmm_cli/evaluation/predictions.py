@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowgmm_cli.api import Column, Rows
-from flowgmm_cli.data.fingerprint import row_digests
+from flowgmm_cli.data.fingerprint import row_hashes
 from flowgmm_cli.evaluation.intervals import FloatArray
 from flowgmm_cli.files import MALFORMED, load_json, read_npz, write_bytes
 
@@ -26,9 +26,9 @@ _TEXTS = {"class_names", "ids"}  # fields of texts
 class StoredPredictions:
     """Labelled rows with their predictions."""
 
-    FORMAT: ClassVar[str] = "flowgmm/outcomes/1"
+    FORMAT: ClassVar[str] = "flowgmm/outcomes/2"
 
-    digests: npt.NDArray[np.uint8]  # of the input columns, uint8 `(N, 16)`
+    hashes: npt.NDArray[np.uint64]  # of the input columns, see `row_hashes`
     labels: npt.NDArray[np.int64]  # true classes, int64 `(N,)`
     predictions: npt.NDArray[np.int64]  # predicted classes, int64 `(N,)`
     log_probability: npt.NDArray[np.float64]  # of the true class, float64 `(N,)`
@@ -131,9 +131,8 @@ def collect_cross_fitted(
 
 
 def _describe_rows(rows: Rows, columns: tuple[Column, ...], log_p: FloatArray) -> dict[str, Any]:
-    digests = b"".join(row_digests(rows, columns))
     return {
-        "digests": np.frombuffer(digests, dtype=np.uint8).reshape(len(rows), -1),
+        "hashes": row_hashes(rows, columns),
         "labels": rows.labels,
         "predictions": log_p.argmax(1),
         "log_probability": log_p[np.arange(len(rows)), rows.labels].astype(np.float64),
@@ -153,10 +152,10 @@ def match_rows(
     return left, right
 
 
-def _row_keys(stored: StoredPredictions) -> Iterator[tuple[bytes, str, int]]:
+def _row_keys(stored: StoredPredictions) -> Iterator[tuple[int, str, int]]:
     """Yield contents and class of each row, with the number of equal rows before it."""
-    seen: Counter[tuple[bytes, str]] = Counter()
-    for digest, label in zip(stored.digests, stored.labels, strict=True):
-        key = (digest.tobytes(), stored.class_names[label])
+    seen: Counter[tuple[int, str]] = Counter()
+    for value, label in zip(stored.hashes.tolist(), stored.labels, strict=True):
+        key = (value, stored.class_names[label])
         yield (*key, seen[key])
         seen[key] += 1

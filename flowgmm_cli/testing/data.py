@@ -13,7 +13,7 @@ from unittest import SkipTest
 import numpy as np
 
 from flowgmm_cli.api import Column, DataContext, DataError, Kind, Rows, SourceData
-from flowgmm_cli.data.fingerprint import row_digests
+from flowgmm_cli.data.fingerprint import row_hashes
 from flowgmm_cli.testing.checks import check, expect
 from flowgmm_cli.testing.component import Conformance
 from flowgmm_cli.testing.isolation import forbid_network, global_seed
@@ -144,7 +144,7 @@ class DataConformance(Conformance):
             other = second.splits[name]
             expect(np.array_equal(rows.labels, other.labels), f"labels of `{name}` differ when loaded again")
             for column in first.columns:
-                same = np.array_equal(row_digests(rows, [column]), row_digests(other, [column]))
+                same = np.array_equal(row_hashes(rows, [column]), row_hashes(other, [column]))
                 expect(same, f"`{name}`: column `{column.name}` differs when loaded again")
 
     @check("give every row to one split only")
@@ -154,9 +154,9 @@ class DataConformance(Conformance):
         for (name, rows), (other, other_rows) in itertools.combinations(splits, 2):
             both = sorted(set(map(str, rows.ids)) & set(map(str, other_rows.ids)))
             expect(not both, f"{len(both)} ids are in `{name}` and in `{other}`, such as {''.join(both[:1])}")
-        digests = {name: row_digests(rows, source.columns) for name, rows in splits}
-        for name in digests.keys() - {"train"}:
-            share = np.isin(digests[name], digests["train"]).mean()
+        hashes = {name: row_hashes(rows, source.columns) for name, rows in splits}
+        for name in hashes.keys() - {"train"}:
+            share = np.isin(hashes[name], hashes["train"]).mean()
             expect(share <= self.shared_rows, f"{share:.0%} of the rows of `{name}` equal a row of `train`")
 
     @check("check `context.offline` before any connection; raise DataError with a hint")

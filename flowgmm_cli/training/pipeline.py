@@ -12,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.data.fingerprint import content_hashes
+from flowgmm_cli.data.fingerprint import row_hashes
 from flowgmm_cli.devices import create_engine, deterministic
 from flowgmm_cli.errors import RunError
 from flowgmm_cli.evaluation.evaluation_file import cross_fitted_file, evaluate_cross_fitted, save_evaluation
@@ -264,7 +264,7 @@ def _hash_labelled_rows(data: PreparedData) -> npt.NDArray[np.uint64]:
     """Return hashes of the rows whose labels the training used, ascending, each once."""
     used = [data.rows.train, *([data.rows.val] if data.rows.val and data.rows.val_labels else [])]
     columns = data.preprocessor.columns
-    return np.unique(np.concatenate([content_hashes(rows.take(rows.labels >= 0), columns) for rows in used]))
+    return np.unique(np.concatenate([row_hashes(rows.take(rows.labels >= 0), columns) for rows in used]))
 
 
 def _evaluate_cross_fitted(fitted: FittedModel, data: PreparedData, run: Run) -> Evaluation | None:

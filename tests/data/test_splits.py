@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flowgmm_cli.api import Column, LabelsConfig, Rows, SourceData, SplitConfig
-from flowgmm_cli.data.fingerprint import row_digests
+from flowgmm_cli.data.fingerprint import row_hashes
 from flowgmm_cli.data.splits import split_rows
 from flowgmm_cli.errors import DataError
 
@@ -183,11 +183,11 @@ def test_each_row_is_hashed_once_and_each_cell_copied_once(monkeypatch, given, v
             copied.append(len(self))
             return np.asarray(self)[index]
 
-    def count_digests(some, columns):
+    def count_hashes(some, columns):
         hashed.append(len(some))
-        return row_digests(replace(some, columns={"x": np.asarray(some.columns["x"])}), columns)
+        return row_hashes(replace(some, columns={"x": np.asarray(some.columns["x"])}), columns)
 
-    monkeypatch.setattr("flowgmm_cli.data.splits.row_digests", count_digests)
+    monkeypatch.setattr("flowgmm_cli.data.splits.row_hashes", count_hashes)
     given_rows = {
         name: rows([0, 1] * 5, x=np.arange(10) + 100 * place, prefix=name)
         for place, name in enumerate(given, 1)

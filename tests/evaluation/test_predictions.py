@@ -38,7 +38,7 @@ def test_a_file_gives_back_what_was_saved(tmp_path: Path) -> None:
     after = StoredPredictions.load(tmp_path / "eval" / "test.npz")
     assert after is not None
     assert after.class_names == before.class_names
-    for name in ("digests", "labels", "predictions", "log_probability"):
+    for name in ("hashes", "labels", "predictions", "log_probability"):
         np.testing.assert_array_equal(getattr(after, name), getattr(before, name))
 
 

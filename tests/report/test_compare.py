@@ -42,12 +42,12 @@ def test_the_same_test_rows_are_compared_row_by_row(awkward: Run, other: Run) ->
 def test_only_common_rows_are_paired(awkward: Run, other: Run) -> None:
     predictions = StoredPredictions.load(other.path / "eval" / "test.npz")
     assert predictions is not None
-    digests = predictions.digests
-    change(other, digests=np.concatenate([digests[:9], 255 - digests[9:]]))
+    hashes = predictions.hashes
+    change(other, hashes=np.concatenate([hashes[:9], 255 - hashes[9:]]))
     difference = compare([awkward, other]).differences[0]
     assert (difference.test_rows, difference.rows) == ("some", 9)
     assert "9 test rows in common" in difference.summary
-    change(other, digests=255 - digests)
+    change(other, hashes=255 - hashes)
     difference = compare([awkward, other]).differences[0]
     assert (difference.test_rows, difference.nll) == ("other", None)
     assert difference.accuracy is not None

@@ -9,7 +9,7 @@ from typing import SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from flowgmm_cli.data.array_types import Array, Bytes, Positions
+from flowgmm_cli.data.array_types import Array, Bytes, Hashes, Positions
 
 Index = slice | Array | list[int]
 
@@ -23,7 +23,7 @@ class LazyPixels:
         read: reads the images at some positions, `(n, *entry)`.
         positions: positions of the images, int64 `(N,)`.
         entry: shape of an image.
-        digests: `row_digests` of the images where they are known, uint8 `(N, 16)`.
+        hashes: `row_hashes` of the images where they are known, `(N,)`.
     """
 
     lazy = True
@@ -34,12 +34,12 @@ class LazyPixels:
         read: Callable[[Positions], Bytes],
         positions: Positions,
         entry: tuple[int, ...],
-        digests: Bytes | None = None,
+        hashes: Hashes | None = None,
     ) -> None:
         self._read = read
         self._positions = positions
         self._entry = entry
-        self.digests = digests
+        self.hashes = hashes
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -65,8 +65,8 @@ class LazyPixels:
         if np.ndim(chosen) == 0:
             image: Bytes = self._read(np.array([chosen], dtype=np.int64))[0]
             return image
-        digests = None if self.digests is None else self.digests[index]
-        return LazyPixels(self._read, chosen, self._entry, digests)
+        hashes = None if self.hashes is None else self.hashes[index]
+        return LazyPixels(self._read, chosen, self._entry, hashes)
 
     def read(self, index: Index | None = None) -> Bytes:
         """Read the pixels of all images, or of those at an index."""
@@ -83,8 +83,8 @@ class LazyPixels:
         return f"LazyPixels(shape={self.shape})"
 
 
-def lazy_pixels_of(pixels: Bytes, digests: Bytes | None = None) -> LazyPixels:
-    """Return lazy pixels backed by an array, such as a memory-mapped file; `digests` as in `LazyPixels`."""
+def lazy_pixels_of(pixels: Bytes, hashes: Hashes | None = None) -> LazyPixels:
+    """Return lazy pixels backed by an array, such as a memory-mapped file; `hashes` as in `LazyPixels`."""
 
     def read(positions: Positions) -> Bytes:
         first = int(positions[0])
@@ -96,4 +96,4 @@ def lazy_pixels_of(pixels: Bytes, digests: Bytes | None = None) -> LazyPixels:
             pixels._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
         return copy
 
-    return LazyPixels(read, np.arange(len(pixels)), pixels.shape[1:], digests)
+    return LazyPixels(read, np.arange(len(pixels)), pixels.shape[1:], hashes)

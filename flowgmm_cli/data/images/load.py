@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 
 from flowgmm_cli.api import DataContext, iterate_batches
-from flowgmm_cli.data.array_types import Bytes, Positions
+from flowgmm_cli.data.array_types import Bytes, Hashes, Positions
 from flowgmm_cli.data.cache import Arrays
+from flowgmm_cli.data.fingerprint import pixel_hashes
 from flowgmm_cli.data.images.decode import UnreadableError, read_header
 from flowgmm_cli.data.images.encoded_images import (
     EncodedImages,
@@ -25,7 +25,7 @@ from flowgmm_cli.data.images.format import ImageFormat, ImageHeader, choose_form
 from flowgmm_cli.data.images.lazy_pixels import LazyPixels
 from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.readers.row_errors import FaultyRows, RowError
-from flowgmm_cli.data.store import FeatureFile, Hashes, require_space, write_features
+from flowgmm_cli.data.store import FeatureFile, require_space, write_features
 from flowgmm_cli.data.table_cache import TableCache
 from flowgmm_cli.errors import DataError
 
@@ -87,7 +87,7 @@ def load_images(images: EncodedImages, config: ImagesConfig, context: DataContex
             context.note(f"decoded images are kept in {path} ({size / 2**30:,.1f} GiB)")
         return _open_entry(FeatureFile(path), facts, config)
     pixels = np.empty((len(candidates) if fits else 0, *image_format.shape), dtype=np.uint8)
-    for start, batch, _ in decoding.batches():
+    for start, batch in decoding.batches():
         pixels[start : start + len(batch)] = batch[: len(pixels)]
     finish()
     rows = np.array(decoding.rows, dtype=np.int64)
@@ -114,8 +114,8 @@ class _Decoding:
         self.rows: list[int] = []
         self.changes: Counter[str] = Counter()
 
-    def batches(self) -> Iterator[tuple[int, Bytes, list[bytes]]]:
-        """Yield the first row of a batch, its pixels, 0 where an image is unusable, and their digests."""
+    def batches(self) -> Iterator[tuple[int, Bytes]]:
+        """Yield the first row of a batch, and its pixels, 0 where an image is unusable."""
         results = decode_each(
             self.images,
             self.candidates,
@@ -133,18 +133,16 @@ class _Decoding:
                 self.rows.append(part.start + row)
                 self.changes.update(result[1])
                 pixels[row] = result[0]
-            yield part.start, pixels, [blake2b(image, digest_size=16).digest() for image in pixels]
+            yield part.start, pixels
         next(results, None)  # the last report of progress
 
 
 def _write_entry(path: Path, decoding: _Decoding, finish: Callable[[], None], notes: list[str]) -> Arrays:
     """Decode into a file and describe it; `finish` may raise an error, which leaves no file."""
-    digests: list[bytes] = []
 
     def parts() -> Iterator[tuple[Bytes, Hashes]]:
-        for _, pixels, own in decoding.batches():
-            digests.extend(own)
-            yield pixels.reshape(len(pixels), -1), np.array([digest[:8] for digest in own]).view(np.uint64)
+        for _, pixels in decoding.batches():
+            yield pixels.reshape(len(pixels), -1), pixel_hashes(pixels)
         finish()
 
     shape = len(decoding.candidates), int(np.prod(decoding.format.shape))
@@ -155,7 +153,6 @@ def _write_entry(path: Path, decoding: _Decoding, finish: Callable[[], None], no
         "kept": decoding.candidates[rows],
         "shape": np.array(decoding.format.shape),
         "notes": np.array(notes, dtype=object),
-        "digests": np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(len(digests), -1)[rows],
     }
 
 
@@ -166,7 +163,7 @@ def _open_entry(file: FeatureFile, facts: Arrays, config: ImagesConfig) -> Loade
     def read(positions: Positions) -> Bytes:
         return file.read_at(rows[positions]).reshape(-1, *shape)
 
-    pixels = LazyPixels(read, np.arange(len(rows)), shape, facts["digests"])
+    pixels = LazyPixels(read, np.arange(len(rows)), shape, file.read_hashes(0, file.rows)[rows])
     fits = pixels.nbytes <= config.memory_bytes
     return LoadedPixels(pixels.read() if fits else pixels, facts["kept"], tuple(facts["notes"].tolist()))
 

@@ -12,7 +12,7 @@ import numpy as np
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
 from flowgmm_cli.data.array_types import Array, Bytes
 from flowgmm_cli.data.cache import Arrays
-from flowgmm_cli.data.fingerprint import row_digests
+from flowgmm_cli.data.fingerprint import row_hashes
 from flowgmm_cli.data.images.arrays import ImageConverter, read_array_header
 from flowgmm_cli.data.images.encoded_images import EncodedImages, list_files
 from flowgmm_cli.data.images.format import choose_format
@@ -159,19 +159,18 @@ class ImagesSource:
         }
 
     def _leave_on_disk(self, pixels: np.memmap[Any, Any]) -> LazyPixels:
-        """Return pixels that are read on access, with digests that are kept in the cache."""
+        """Return pixels that are read on access, with hashes that are kept in the cache."""
         if self._config.cache == "never":
             return lazy_pixels_of(pixels)
 
         def compute() -> Arrays:
             rows = Rows({COLUMN: cast(Any, lazy_pixels_of(pixels))}, np.full(len(pixels), -1), np.arange(0))
-            digests = row_digests(rows, [Column(COLUMN, "image", pixels.shape[1:])])
-            return {"digests": np.frombuffer(b"".join(digests), dtype=np.uint8).reshape(len(digests), -1)}
+            return {"hashes": row_hashes(rows, [Column(COLUMN, "image", pixels.shape[1:])])}
 
         stamp = FileStamp.of(Path(str(pixels.filename)))
         cache = TableCache(self._context, self._config.path, [astuple(stamp)])
-        found = cache.load_or_compute(["digests", pixels.shape, pixels.strides], compute)
-        return lazy_pixels_of(pixels, found["digests"])
+        found = cache.load_or_compute(["hashes", pixels.shape, pixels.strides], compute)
+        return lazy_pixels_of(pixels, found["hashes"])
 
 
 build = ImagesSource

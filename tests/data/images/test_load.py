@@ -6,7 +6,7 @@ import pytest
 
 from flowgmm_cli.api import Column, Rows
 from flowgmm_cli.data import table_cache
-from flowgmm_cli.data.fingerprint import row_digests
+from flowgmm_cli.data.fingerprint import row_hashes
 from flowgmm_cli.data.images.encoded_images import EncodedImages, list_files
 from flowgmm_cli.data.images.lazy_pixels import LazyPixels
 from flowgmm_cli.data.images.load import load_images
@@ -191,11 +191,11 @@ def test_a_damaged_copy_is_written_again_with_a_note(pictures, context, tmp_path
     assert f"{file} in the cache is damaged, and is written again" in notes
 
 
-def test_digests_of_the_copy_are_those_of_the_pixels(pictures, damage, context):
+def test_hashes_of_the_copy_are_those_of_the_pixels(pictures, damage, context):
     damage("3.png")
     column = [Column("image", "image", (5, 4))]
     pixels = load_images(pictures(), ON_DISK, context).pixels
     rows = Rows({"image": pixels}, np.zeros(19, np.int64), np.arange(19)).take(np.arange(19) % 2 == 0)
     plain = Rows({"image": np.asarray(rows.columns["image"])}, rows.labels, rows.ids)
-    assert rows.columns["image"].digests is not None
-    assert row_digests(rows, column).tolist() == row_digests(plain, column).tolist()
+    assert rows.columns["image"].hashes is not None
+    assert row_hashes(rows, column).tolist() == row_hashes(plain, column).tolist()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from flowgmm_cli.api import Column, Rows
-from flowgmm_cli.data.fingerprint import row_digests
+from flowgmm_cli.data.fingerprint import row_hashes
 from flowgmm_cli.data.images.lazy_pixels import LazyPixels
 from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.sources import images
@@ -157,21 +157,19 @@ def test_npy_files(load, tmp_path):
 
 def test_images_on_disk_are_digested_once(load, tmp_path, monkeypatch):
     np.save(tmp_path / "x.npy", COLOUR)
-    first, changed = (
-        row_digests(Rows({"image": x}, LABELS, LABELS), [IMAGE]) for x in (COLOUR, COLOUR[::-1])
-    )
+    first, changed = (row_hashes(Rows({"image": x}, LABELS, LABELS), [IMAGE]) for x in (COLOUR, COLOUR[::-1]))
 
-    def digests():
+    def hashes():
         rows = load(tmp_path / "x.npy", memory=0.0).splits["train"]
-        return row_digests(rows, [IMAGE]).tolist()
+        return row_hashes(rows, [IMAGE]).tolist()
 
-    assert digests() == first.tolist()
+    assert hashes() == first.tolist()
     with monkeypatch.context() as patch:
-        patch.setattr(images, "row_digests", None)
-        assert digests() == first.tolist()
+        patch.setattr(images, "row_hashes", None)
+        assert hashes() == first.tolist()
     np.save(tmp_path / "x.npy", COLOUR[::-1])
     os.utime(tmp_path / "x.npy", (0, 0))  # within a tick of the clock the time would be the same
-    assert digests() == changed.tolist()
+    assert hashes() == changed.tolist()
 
 
 @pytest.mark.parametrize(
