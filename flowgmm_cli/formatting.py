@@ -23,6 +23,15 @@ def format_number(value: float, digits: int = 1) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def format_optional(value: float | None, form: str = ".4f") -> str:
+    """Format a number by a format specification; `-` stands for None.
+
+    >>> format_optional(0.5), format_optional(None)
+    ('0.5000', '-')
+    """
+    return "-" if value is None else format(value, form)
+
+
 def format_duration(seconds: float) -> str:
     """Format a duration in the two largest units that it has.
 

@@ -18,6 +18,7 @@ from flowgmm_cli.cli.session import (
 from flowgmm_cli.cli.validation import enforce_gates, parse_gates, split_arguments
 from flowgmm_cli.errors import UsageError
 from flowgmm_cli.files import write_json
+from flowgmm_cli.formatting import format_optional
 
 if TYPE_CHECKING:
     from flowgmm_cli.cli.session import Session
@@ -185,11 +186,13 @@ def _print_classes(result: Evaluation) -> None:
     output.print_table(
         ["class", "precision", "recall", "F1", "rows", "predicted"],
         [
-            [row.name, *(f"{v:.4f}" for v in (row.precision, row.recall, row.f1)), row.support, row.predicted]
+            [row.name, *map(format_optional, (row.precision, row.recall, row.f1)), row.support, row.predicted]
             for row in result.classification.per_class
         ],
         right=["precision", "recall", "F1", "rows", "predicted"],
     )
+    if averages := result.classification.describe_averages():
+        output.note(f"classes {averages}")
 
 
 def _print_calibration(result: Evaluation) -> None:

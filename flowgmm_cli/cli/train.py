@@ -243,6 +243,8 @@ def _print_result(run: Run, result: TrainResult, *, as_json: bool) -> None:
             right=["value"],
             title=f"{run.path}: {metrics.n:,} test rows",
         )
+        if averages := metrics.describe_averages():
+            output.note(f"classes {averages}")
     else:
         output.print_exact(str(run.path))
         output.note("no test rows, so nothing was tested")

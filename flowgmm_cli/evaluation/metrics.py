@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -31,9 +31,9 @@ class ClassMetrics:
     """One class against the rest."""
 
     name: str
-    precision: float  # share of correct predictions among those of this class; 0 without any
-    recall: float  # share of correct predictions among the rows of this class; 0 without any
-    f1: float  # harmonic mean of both
+    precision: float | None  # share of correct predictions among those of this class; None without any
+    recall: float | None  # share of correct predictions among the rows of this class; None without any
+    f1: float | None  # harmonic mean of both, 0 without one of them; None without both
     support: int  # rows of this class
     predicted: int  # rows predicted as this class
 
@@ -54,6 +54,24 @@ class ClassificationMetrics:
     confusion: tuple[tuple[int, ...], ...]  # `confusion[i][j]` rows of class i predicted as class j
     reliability: tuple[ReliabilityBin, ...]  # the bins behind `ece`
     intervals: dict[str, Interval]  # confidence intervals by metric name
+
+    @property
+    def averaged_over(self) -> dict[str, int]:
+        """Number of classes that an average over classes has, by metric."""
+        return {
+            "balanced_accuracy": sum(row.recall is not None for row in self.per_class),
+            "macro_f1": sum(row.f1 is not None for row in self.per_class),
+        }
+
+    def describe_averages(self) -> str:
+        """Return the numbers of classes that averages have; empty if they have all classes."""
+        classes, over = len(self.per_class), self.averaged_over
+        if set(over.values()) == {classes}:
+            return ""
+        return (
+            f"balanced accuracy is the mean of {over['balanced_accuracy']:,} of {classes:,} classes, "
+            f"macro F1 that of {over['macro_f1']:,}"
+        )
 
 
 def classification_metrics(
@@ -87,8 +105,6 @@ def classification_metrics(
     confusion = np.zeros((classes, classes), dtype=np.int64)
     np.add.at(confusion, (labels, predictions), 1)
     names = [str(k) for k in range(classes)] if class_names is None else class_names
-    columns = (*precision_recall_f1(confusion), confusion.sum(1), confusion.sum(0))
-    rows = zip(names, *(column.tolist() for column in columns), strict=True)
     averages = {name: float(value) for name, value in class_averages(confusion).items()}
     intervals = {"accuracy": wilson_interval(int(correct.sum()), n)}
     if with_intervals:
@@ -104,11 +120,22 @@ def classification_metrics(
         brier=float(((p - np.eye(classes)[labels]) ** 2).sum(1).mean()),
         ece=calibration_error(table),
         adaptive_ece=calibration_error(reliability_table(confidence, correct, binning="mass")),
-        per_class=tuple(ClassMetrics(*row) for row in rows),
+        per_class=tuple(_class_metrics(names, confusion)),
         confusion=tuple(tuple(row) for row in confusion.tolist()),
         reliability=tuple(table),
         intervals=intervals,
     )
+
+
+def _class_metrics(names: Sequence[str], confusion: IntArray) -> Iterator[ClassMetrics]:
+    support, predicted = confusion.sum(1), confusion.sum(0)
+    counts = (predicted, support, support + predicted)
+    shares = [
+        [value if count else None for value, count in zip(values.tolist(), count.tolist(), strict=True)]
+        for values, count in zip(precision_recall_f1(confusion), counts, strict=True)
+    ]
+    for row in zip(names, *shares, support.tolist(), predicted.tolist(), strict=True):
+        yield ClassMetrics(*row)
 
 
 def log_probabilities(probabilities: FloatArray) -> Floats:
@@ -204,6 +231,7 @@ class Evaluation:
             "split": self.split,
             "n": self.classification.n,
             "metrics": self.metrics(),
+            "averaged_over": self.classification.averaged_over,
             **{name: details[name] for name in ("intervals", "per_class", "confusion", "reliability")},
             "baselines": {name: asdict(result) for name, result in self.baselines.items()},
             "cross_fitted": None if self.cross_fitted is None else asdict(self.cross_fitted),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flowgmm_cli.files import write_text
-from flowgmm_cli.formatting import format_duration, format_number
+from flowgmm_cli.formatting import format_duration, format_number, format_optional
 from flowgmm_cli.report import text
 from flowgmm_cli.report.context import ReportContext
 from flowgmm_cli.report.text import percent
@@ -75,6 +75,7 @@ def model_card(context: ReportContext) -> str:
             text=text,
             format_number=format_number,
             format_duration=format_duration,
+            format_optional=format_optional,
             escape=escape,
             enumerate=_enumerate,
         )

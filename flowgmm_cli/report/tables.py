@@ -8,7 +8,7 @@ from typing import Any
 
 from flowgmm_cli.evaluation.intervals import wilson_interval
 from flowgmm_cli.evaluation.metrics import BaselineResult, ClassificationMetrics, Evaluation
-from flowgmm_cli.formatting import format_duration, format_number, pluralise
+from flowgmm_cli.formatting import format_duration, format_number, format_optional, pluralise
 from flowgmm_cli.recipe.yaml import write_flow
 from flowgmm_cli.report import text
 from flowgmm_cli.report.context import ReportContext, UnavailableError
@@ -78,15 +78,17 @@ def classes_section(context: ReportContext) -> Iterator[Part]:
         labels = context.rows.train.labels
     except UnavailableError:
         labels = None
-    rows = []
-    for index, row in enumerate(context.require_evaluation().classification.per_class):
+    rows, metrics = [], context.require_evaluation().classification
+    averages = metrics.describe_averages()
+    for index, row in enumerate(metrics.per_class):
         labelled = [] if labels is None else [f"{int((labels == index).sum()):,}"]
         recall = limits = "-"
-        if row.support:
+        if row.recall is not None:
             recall = percent(row.recall)
             limits = text.percent_range(wilson_interval(round(row.recall * row.support), row.support))
-        precision = percent(row.precision) if row.predicted else "-"
-        rows.append([row.name, *labelled, f"{row.support:,}", recall, limits, precision, f"{row.f1:.3f}"])
+        precision = "-" if row.precision is None else percent(row.precision)
+        f1 = format_optional(row.f1, ".3f")
+        rows.append([row.name, *labelled, f"{row.support:,}", recall, limits, precision, f1])
     columns = ["class", "labelled", "test rows", "recall", "95 % interval", "precision", "F1"]
     if labels is None:
         columns.remove("labelled")
@@ -95,7 +97,7 @@ def classes_section(context: ReportContext) -> Iterator[Part]:
         rows,
         "Labelled: training rows of the class with a visible label. Recall: share of the test rows of the "
         "class that the model assigns to it. Precision: share of the rows assigned to the class that belong "
-        "to it. F1: harmonic mean of both.",
+        "to it. F1: harmonic mean of both." + (f" {averages[:1].upper()}{averages[1:]}." if averages else ""),
     )
 
 

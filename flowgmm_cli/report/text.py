@@ -136,10 +136,10 @@ def compare_with_baselines(evaluation: Evaluation) -> str:
 
 def describe_weaknesses(metrics: ClassificationMetrics) -> str:
     """Name the class with the lowest recall and the most frequent confusion."""
-    classes = [row for row in metrics.per_class if row.support]
-    if len(classes) < 2:
+    recalls = [(row.recall, row) for row in metrics.per_class if row.recall is not None]
+    if len(recalls) < 2:
         return ""
-    worst = min(classes, key=lambda row: row.recall)
+    recall, worst = min(recalls, key=lambda pair: pair[0])
     errors = [
         (number, true, predicted)
         for true, row in enumerate(metrics.confusion)
@@ -151,7 +151,7 @@ def describe_weaknesses(metrics: ClassificationMetrics) -> str:
     number, true, predicted = max(errors)
     names = [row.name for row in metrics.per_class]
     return (
-        f"The class with the lowest recall is `{worst.name}`: {percent(worst.recall)} of its "
+        f"The class with the lowest recall is `{worst.name}`: {percent(recall)} of its "
         f"{pluralise(worst.support, 'row')}. The most frequent mistake is to take `{names[true]}` for "
         f"`{names[predicted]}` ({pluralise(number, 'row')})."
     )

@@ -62,11 +62,21 @@ def test_absent_classes_are_left_out_as_scikit_learn_leaves_them_out() -> None:
     assert result.macro_f1 == pytest.approx(expected)
 
 
-def test_a_never_predicted_and_a_never_seen_class_score_zero_without_a_warning() -> None:
-    result = classification_metrics(np.log([[0.9, 0.05, 0.05], [0.8, 0.1, 0.1]]), np.array([0, 1]))
-    assert [row.f1 for row in result.per_class] == pytest.approx([2 / 3, 0, 0])
-    assert [row.support for row in result.per_class] == [1, 1, 0]
-    assert [row.predicted for row in result.per_class] == [2, 0, 0]
+def test_shares_of_no_rows_are_none_and_averages_say_how_many_classes_they_have() -> None:
+    labels, predictions = np.array([0, 1, 1]), np.array([0, 0, 2])
+    result = classification_metrics(log_probabilities(np.eye(4)[predictions]), labels)
+    rows = [(row.precision, row.recall, row.f1, row.support, row.predicted) for row in result.per_class]
+    assert rows == [
+        (0.5, 1.0, pytest.approx(2 / 3), 1, 2),
+        (None, 0.0, 0.0, 2, 0),
+        (0.0, None, 0.0, 0, 1),
+        (None, None, None, 0, 0),
+    ]
+    assert result.averaged_over == {"balanced_accuracy": 2, "macro_f1": 3}
+    assert result.describe_averages() == (
+        "balanced accuracy is the mean of 2 of 4 classes, macro F1 that of 3"
+    )
+    assert classification_metrics(log_probabilities(np.eye(3)), np.arange(3)).describe_averages() == ""
 
 
 def test_a_confident_mistake_keeps_its_full_likelihood() -> None:
@@ -109,6 +119,7 @@ def test_an_evaluation_survives_json() -> None:
     text = json.dumps(before.to_dict("a run"), allow_nan=False)
     after = Evaluation.from_dict(json.loads(text))
     assert after == before
+    assert json.loads(text)["averaged_over"] == {"balanced_accuracy": 4, "macro_f1": 4}
     assert [row.name for row in after.classification.per_class] == names
     assert set(after.classification.intervals) == {"accuracy", "balanced_accuracy", "macro_f1"}
     assert sum(row.count for row in after.classification.reliability) == after.classification.n == 250
