@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from flowgmm_cli.api import Column, DataContext, Encoder
+from flowgmm_cli.api import Column, DataContext, Encoder, Rows
 from flowgmm_cli.data.array_types import Array, Bytes, Floats, Ints
 from flowgmm_cli.data.cache import encode
 from flowgmm_cli.data.dates import CYCLES, DAY, TIMES
@@ -20,6 +20,7 @@ from flowgmm_cli.data.images.format import WHITE
 from flowgmm_cli.data.sources.columns import ValueIndex, canonical
 from flowgmm_cli.data.specs import MissingPolicy
 from flowgmm_cli.data.statistics import ColumnStatistics
+from flowgmm_cli.errors import DataError, did_you_mean
 
 State = tuple[dict[str, Any], dict[str, Array]]
 
@@ -295,6 +296,17 @@ class TextColumn(ColumnEncoder):
     def state(self) -> State:
         """Return the encoder's state."""
         return self.encoder.state()
+
+
+def cells_of(column: Column, rows: Rows) -> Array:
+    """Return the cells of an input column. Raises `DataError` if it is missing or has another shape."""
+    name, shape = column.name, column.shape
+    if name not in rows.columns:
+        raise DataError(f"the rows have no column `{name}`{did_you_mean(name, rows.columns)}")
+    cells = rows.columns[name]
+    if cells.shape[1:] != shape:
+        raise DataError(f"column `{name}` has entries of shape {cells.shape[1:]}, training had {shape}")
+    return cells
 
 
 def _hash(cell: str) -> int:

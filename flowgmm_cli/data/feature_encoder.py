@@ -12,8 +12,6 @@ from flowgmm_cli.api import Column, DataContext, Encoder, Rows
 from flowgmm_cli.data.array_types import Array, Bytes, Floats
 from flowgmm_cli.data.column_analysis import LEAK, has_few_categories, leaks_label
 from flowgmm_cli.data.column_encoders import (
-    EMPTY,
-    UNSEEN,
     CategoryColumn,
     ColumnEncoder,
     DateColumn,
@@ -21,13 +19,15 @@ from flowgmm_cli.data.column_encoders import (
     NumericColumn,
     PixelColumn,
     TextColumn,
+    cells_of,
 )
 from flowgmm_cli.data.sources.columns import canonical
 from flowgmm_cli.data.specs import DATE_PARTS, MissingPolicy
 from flowgmm_cli.data.statistics import ColumnStatistics
-from flowgmm_cli.errors import DataError, did_you_mean
+from flowgmm_cli.data.unseen_categories import UnseenCategories
+from flowgmm_cli.errors import DataError
 from flowgmm_cli.files import select_prefix
-from flowgmm_cli.messages import join_some, override, shorten, suggest_column
+from flowgmm_cli.messages import join_some, override
 
 _MAX_LISTED = 8
 
@@ -168,20 +168,20 @@ class FeatureEncoder:
                 hint="correct these rows; data.missing=median fills in missing cells",
             )
         if not context.streaming:
-            unseen = UnseenCategories(self)
+            unseen = UnseenCategories(self.encoders)
             unseen.add(rows)
-            for note in unseen.notes():
-                context.note(note)
+            for cells in unseen.describe():
+                context.note(cells.text)
         return matrix
 
     def transform_column(self, name: str, rows: Rows, context: DataContext) -> Features:
         """Return the features of an input column in use, `(N, d)`."""
         encoder = next(encoder for encoder in self.encoders if encoder.column.name == name)
-        return encoder.transform(_cells_of(encoder.column, rows), context)
+        return encoder.transform(cells_of(encoder.column, rows), context)
 
     def transform_valid(self, rows: Rows, context: DataContext) -> tuple[Features, dict[int, str]]:
         """Return the matrix, and positions and reasons of the rows whose features are not finite."""
-        parts = [encoder.transform(_cells_of(encoder.column, rows), context) for encoder in self.encoders]
+        parts = [encoder.transform(cells_of(encoder.column, rows), context) for encoder in self.encoders]
         matrix = parts[0]
         if len(parts) > 1:
             matrix = np.concatenate([np.asarray(part, np.float64) for part in parts], axis=1)
@@ -232,46 +232,6 @@ class FeatureEncoder:
         return cls(encoders, values["notes"])
 
 
-class UnseenCategories:
-    """Counts of the cells that training never saw, over the chunks of an input.
-
-    Args:
-        feature_encoder: has the categories of training.
-    """
-
-    def __init__(self, feature_encoder: FeatureEncoder) -> None:
-        self._encoders = [item for item in feature_encoder.encoders if isinstance(item, CategoryColumn)]
-        self._total = 0
-        self._unseen, self._empty = Counter[str](), Counter[str]()
-        self._examples: dict[str, str] = {}
-
-    def add(self, rows: Rows) -> None:
-        """Count the cells of some rows."""
-        self._total += len(rows)
-        for encoder in self._encoders:
-            name, cells = encoder.column.name, _cells_of(encoder.column, rows)
-            codes = encoder.codes(cells)
-            self._empty[name] += int((codes == EMPTY).sum())
-            if count := int((codes == UNSEEN).sum()):
-                self._unseen[name] += count
-                self._examples.setdefault(name, str(cells[codes.argmin()]))
-
-    def notes(self) -> list[str]:
-        """Return notes about such cells."""
-        notes = []
-        for encoder in self._encoders:
-            name = encoder.column.name
-            if (example := self._examples.get(name)) is not None:
-                near = suggest_column(example, encoder.categories).removeprefix("; ")
-                notes.append(
-                    f"`{name}`: {self._unseen[name]:,} of {self._total:,} cells hold a category that "
-                    f"training never saw, such as `{shorten(example)}`" + (f" ({near})" if near else "")
-                )
-            if empty := self._empty[name]:
-                notes.append(f"`{name}`: {empty:,} of {self._total:,} cells are empty; in training none was")
-        return notes
-
-
 def _build_encoder(column: Column, factory: EncoderFactory | None) -> Encoder:
     if factory is None:
         raise DataError(f"column `{column.name}` holds text, and this data source has no `encoder` for it")
@@ -294,16 +254,6 @@ def _restore(
         values["has_missing"] = bool(values.pop("inexact"))
     numeric = DateColumn if column.kind == "date" else NumericColumn
     return numeric(column, **{"fill": None, **values, **arrays})
-
-
-def _cells_of(column: Column, rows: Rows) -> Array:
-    name, shape = column.name, column.shape
-    if name not in rows.columns:
-        raise DataError(f"the rows have no column `{name}`{did_you_mean(name, rows.columns)}")
-    cells = rows.columns[name]
-    if cells.shape[1:] != shape:
-        raise DataError(f"column `{name}` has entries of shape {cells.shape[1:]}, training had {shape}")
-    return cells
 
 
 def _drop_reason(column: Column, statistics: ColumnStatistics, missing: MissingPolicy) -> str:

@@ -15,6 +15,7 @@ from flowgmm_cli.api import Rows
 from flowgmm_cli.data.array_types import Floats
 from flowgmm_cli.data.dates import format_dates
 from flowgmm_cli.data.tensors import is_lazy
+from flowgmm_cli.data.unseen_categories import UnseenCategories
 from flowgmm_cli.evaluation.result_warnings import ResultWarning, calibration_warnings
 from flowgmm_cli.inference.row_summary import decode_words, finite_rows, number_series, word_shares
 from flowgmm_cli.inference.scores import OODRule, Totals
@@ -66,12 +67,14 @@ class Drift:
         self._words: Mapping[str, Any] = reference.get("words", {})
         self._columns = trained.preprocessor.columns if reference else ()
         self._known = {name: decode_words(words["known"]) for name, words in self._words.items()}
+        self._unseen = UnseenCategories(trained.preprocessor.feature_encoder.encoders)
         self._seen = self._kept = 0
         self._stride = 1
         self._series: dict[str, list[Floats]] = {}
 
     def add(self, rows: Rows) -> None:
-        """Add some of the next rows of the input to the sample."""
+        """Count categories of the next rows of the input, and add some of the rows to the sample."""
+        self._unseen.add(rows)
         positions = np.arange(-self._seen % self._stride, len(rows), self._stride)
         self._seen += len(rows)
         if not len(positions):
@@ -92,6 +95,10 @@ class Drift:
             self._kept = -(-self._kept // 2)
             self._stride *= 2
 
+    def notes(self) -> list[str]:
+        """Return notes about a few cells with a category that training never saw."""
+        return [found.text for found in self._unseen.describe() if not is_odd(found.cells, found.rows)]
+
     def warnings(self, totals: Totals | None = None, rule: OODRule | None = None) -> list[ResultWarning]:
         """Return the differences that are more than chance; `totals` counts the rows that `rule` flags.
 
@@ -102,6 +109,11 @@ class Drift:
         found = [self._range_warning(numbers), self._missing_warning(numbers)]
         found += [self._words_warning(name, series[name]) for name in self._words if name in series]
         explained = [warning for warning in found if warning is not None]
+        explained += [
+            ResultWarning("categories", text, {"column": column, "cells": cells, "rows": rows})
+            for column, cells, rows, text in self._unseen.describe()
+            if is_odd(cells, rows)
+        ]
         if totals is None or rule is None:
             return explained
         if not is_odd(totals.flagged, totals.scored, rule.fpr, known_from=self._held_out):
@@ -201,7 +213,7 @@ class Drift:
             return None
         found.sort(key=lambda item: -item["missing"])
         listed = (
-            f"`{item['column']}` is empty in {item['missing']:,} of {item['rows']:,} rows, in training in "
+            f"`{item['column']}` is missing in {item['missing']:,} of {item['rows']:,} rows, in training in "
             f"{100 * item['training_share']:.3g} %"
             for item in found
         )

@@ -20,7 +20,6 @@ import numpy.typing as npt
 import torch
 
 from flowgmm_cli.api import DataContext
-from flowgmm_cli.data.feature_encoder import UnseenCategories
 from flowgmm_cli.data.readers.base import Chunk, RowReader, note_once
 from flowgmm_cli.data.readers.row_errors import OnError
 from flowgmm_cli.data.tensors import Tensors
@@ -171,8 +170,8 @@ def score(
     context = context or DataContext()
     target = find_device(device, option="--device ", names=("auto", "cpu", "cuda"))
     scorer = Scorer(trained, context, reader.name, names, rule, space, on_error)
-    unseen = UnseenCategories(trained.preprocessor.feature_encoder)
-    chunks = _pass_rows(reader, [unseen, *([drift] if drift else [])])
+    drift = drift or Drift(trained, reader.name)
+    chunks = _add_rows(reader, drift)
     threads = torch.get_num_threads()
     if processes > 1 and folder is not None:
         settings = {key: value for key, value in vars(scorer).items() if key not in ("trained", "context")}
@@ -193,18 +192,17 @@ def score(
             threads=threads if has_texts else 1,
         )
     yield from scored
-    for note in unseen.notes():
+    for note in drift.notes():
         context.note(note)
 
 
-def _pass_rows(chunks: Iterable[Chunk], receivers: Sequence[UnseenCategories | Drift]) -> Iterator[Chunk]:
-    """Yield the chunks, and add their readable rows to the receivers."""
+def _add_rows(chunks: Iterable[Chunk], drift: Drift) -> Iterator[Chunk]:
+    """Yield the chunks, and add their readable rows to `drift`."""
     for chunk in chunks:
         rows = chunk.rows
         if chunk.problems:
             rows = rows.take(np.delete(np.arange(len(rows)), list(chunk.problems)))
-        for receiver in receivers:
-            receiver.add(rows)
+        drift.add(rows)
         yield chunk
 
 

@@ -24,6 +24,7 @@ from flowgmm_cli.runs import Run
 
 if TYPE_CHECKING:
     from flowgmm_cli.data.splits import SplitRows
+    from flowgmm_cli.evaluation.result_warnings import ResultWarning
     from flowgmm_cli.trained_model import TrainedModel
 
 MAX_FILE_ROWS = 20_000  # rows of a file that a report reads; figures need no more
@@ -160,6 +161,20 @@ class ReportContext:
                 split = self.trained.preprocessor.apply(rows, self.data_context, with_inputs=with_inputs)
                 return NamedRows(name, rows, self.trained.encode_rows(split))
         raise UnavailableError("The run has no held-out rows to show.")
+
+    @cached_property
+    def row_warnings(self) -> list[ResultWarning]:
+        """Differences of the rows of `data` from the training rows; none without such rows."""
+        from flowgmm_cli.inference.drift import Drift
+        from flowgmm_cli.inference.scores import OODRule, Totals
+
+        if self.data is None:
+            return []
+        named, rule = self.validation, OODRule.from_model(self.trained)
+        scores = self.trained.require_detector()(named.encoded, [rule.score])[rule.score]
+        drift = Drift(self.trained, self.data)
+        drift.add(named.rows)
+        return drift.warnings(Totals(n=len(scores), flagged=int((scores > rule.threshold).sum())), rule)
 
     def read_rows(self, data: str, data_format: str | None = None) -> NamedRows:
         """Read and preprocess the first 20,000 rows of a file; warn of rows that cannot be used.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
+from flowgmm_cli.errors import FlowgmmError
 from flowgmm_cli.evaluation.intervals import wilson_interval
 from flowgmm_cli.evaluation.metrics import BaselineResult, ClassificationMetrics, Evaluation
 from flowgmm_cli.formatting import format_duration, format_number, format_optional, pluralise
@@ -54,6 +56,9 @@ def summary_section(context: ReportContext) -> Iterator[Part]:
                 yield Paragraph(sentence)
     for caveat in text.list_caveats(context.info, evaluation, context.facts):
         yield Paragraph(caveat, "note")
+    with suppress(FlowgmmError):  # the sections that show the rows give the reason
+        for warning in context.row_warnings:
+            yield Paragraph(f"Warning: {warning.text}.", "note")
 
 
 def _tiles(evaluation: Evaluation, rows: Mapping[str, int]) -> Tiles:

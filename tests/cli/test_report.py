@@ -23,6 +23,7 @@ def test_rows_of_files_replace_the_test_rows(flowgmm: Any, run: Path) -> None:
     assert outcome.err == ""
     text = Path("some.html").read_text(encoding="utf-8")
     assert "one of the rows of own.csv" in text
+    assert "Warning: own.csv has other values than the training rows" in text
     assert "The other rows are those of out.csv." in text
     assert "40 ordinary rows and 20 other rows" in text
     value = outcome.json

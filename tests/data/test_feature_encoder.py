@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from flowgmm_cli.api import Column, Rows
-from flowgmm_cli.data.feature_encoder import FeatureEncoder, UnseenCategories
+from flowgmm_cli.data.feature_encoder import FeatureEncoder
+from flowgmm_cli.data.unseen_categories import UnseenCategories
 from flowgmm_cli.errors import DataError
 
 NAN, INF = np.nan, np.inf
@@ -133,11 +134,11 @@ def test_each_known_category_becomes_a_feature(context, notes):
 
 def test_cells_that_training_never_saw_are_counted_over_chunks():
     fitted = fit(rows(flag=["True", "False", "True"]), Column("flag", "category"))
-    unseen = UnseenCategories(fitted)
+    unseen = UnseenCategories(fitted.encoders)
     unseen.add(rows(flag=["True", "False"]))
-    assert unseen.notes() == []
+    assert list(unseen.describe()) == []
     unseen.add(rows(flag=["true", None, "x"]))
-    assert unseen.notes() == [
+    assert [cells.text for cells in unseen.describe()] == [
         "`flag`: 2 of 5 cells hold a category that training never saw, such as `true` (did you mean `True`?)",
         "`flag`: 1 of 5 cells are empty; in training none was",
     ]

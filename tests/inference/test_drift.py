@@ -93,7 +93,7 @@ def changed(columns: dict[str, Any], count: int = 30, **changes: Callable[[Any],
         (
             SENSORS,
             changed(SENSORS, b=lambda b: b * np.nan),
-            "`b` is empty in 30 of 30 rows, in training in 0 %",
+            "`b` is missing in 30 of 30 rows, in training in 0 %",
         ),
     ],
 )

@@ -236,4 +236,15 @@ def test_rows_unlike_those_of_training_are_warned_of(folder: Path, here: None) -
     result = model.predict(rows)
     assert [warning.kind for warning in result.warnings] == ["flagged", "range"]
     assert [f"warning: {warning.text}" for warning in result.warnings] == notes
+    notes.clear()
     assert model.predict("t.csv").warnings == ()
+    few = {"width": [3.0] * 20, "height": [3.0] * 20, "colour": ["red"] * 19 + ["green"]}
+    assert model.predict(few).warnings == ()
+    few["colour"] = ["red"] * 9 + ["green"] * 11
+    (warning,) = model.predict(few).warnings
+    expected = {"kind": "categories", "column": "colour", "cells": 11, "rows": 20}
+    assert warning.to_dict().items() >= expected.items()
+    assert notes == [  # a few such cells are a note
+        "`colour`: 1 of 20 cells hold a category that training never saw, such as `green`",
+        "warning: `colour`: 11 of 20 cells hold a category that training never saw, such as `green`",
+    ]
