@@ -37,6 +37,7 @@ from flowgmm_cli.estimator.rows import (
     split_of_frame,
 )
 from flowgmm_cli.files import MALFORMED, read_json, write_json
+from flowgmm_cli.inference.row_summary import summarise_rows
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.trained_model import TrainedModel
 from flowgmm_cli.training.callbacks import Callbacks, Interrupt
@@ -169,6 +170,8 @@ class FlowGMMClassifier(
         except (DataError, PluginError, RecipeError) as error:
             raise _to_value_error(error) from error
         facts = {"calibration": learned.calibration.to_dict(), "rows": data.counts()}
+        if frame is not None:
+            facts["training_rows"] = summarise_rows(data.rows.train, data.preprocessor.columns)
         trained = TrainedModel(
             recipe, data.preprocessor, learned.model.cpu(), data.rows.class_names, facts, learned.members
         )

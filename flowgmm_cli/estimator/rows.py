@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flowgmm_cli.api import Column, DataContext, Rows
-from flowgmm_cli.data.feature_encoder import UnseenCategories
 from flowgmm_cli.data.readers.base import ReadOptions
 from flowgmm_cli.data.readers.chunks import TableChunks
 from flowgmm_cli.data.readers.python_rows import MemoryTable, frame_columns, to_arrow
@@ -21,6 +20,7 @@ from flowgmm_cli.data.readers.table import Table
 from flowgmm_cli.data.sources.csv import CsvSource
 from flowgmm_cli.data.specs import CsvConfig
 from flowgmm_cli.data.splits import SplitRows
+from flowgmm_cli.inference.drift import Drift
 from flowgmm_cli.inference.inputs import concatenate_rows, input_schema
 from flowgmm_cli.inference.samples import input_table
 from flowgmm_cli.recipe.schema import Recipe
@@ -98,17 +98,17 @@ def split_of_frame(frame: MemoryTable, recipe: Recipe, classes: Sequence[str], c
 
 
 def rows_of_frame(frame: MemoryTable, trained: TrainedModel) -> Rows:
-    """Return rows for a model; cells that training never saw are warned of.
+    """Return rows for a model; a warning says how they differ from the training rows.
 
     Raises:
         DataError: a column is missing, or a cell does not fit its column.
     """
     reader = TableChunks(frame, input_schema(trained), ReadOptions(lambda text: None))
-    rows, unseen = [], UnseenCategories(trained.preprocessor.feature_encoder)
+    rows, drift = [], Drift(trained, "X")
     for chunk in reader:
-        unseen.add(chunk.rows)
+        drift.add(chunk.rows)
         rows.append(chunk.rows)
-    _warn(unseen.notes())
+    _warn([*drift.notes(), *(warning.text for warning in drift.warnings())])
     return concatenate_rows(rows)
 
 

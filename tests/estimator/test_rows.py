@@ -95,6 +95,8 @@ def test_columns_that_are_left_out_and_unseen_categories_are_warned_of(fitted: F
         FlowGMMClassifier(max_steps=4, hidden=8).fit(texts, y)
     with pytest.warns(UserWarning, match="`dept`: 3 of 3 cells hold a category that training never saw"):
         fitted.predict(frame[:3].assign(dept="new"))
+    with pytest.warns(UserWarning, match="X has other values than the training rows: `x` goes from"):
+        fitted.predict(frame.assign(x=1000 * frame["x"]))
 
 
 @pytest.mark.parametrize(
