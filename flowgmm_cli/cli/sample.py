@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 SCHEMA = "flowgmm/sample/1"
 ALL = "all"
 """Value of `--transfer` that stands for every class, unless a class has this name."""
+_ROWS = 16  # by default
+_IMAGES_PER_CLASS = 6  # of a picture, at each temperature
 
 Classes = Annotated[
     list[str] | None,
@@ -37,7 +39,14 @@ Classes = Annotated[
     ),
 ]
 SampleCount = Annotated[
-    int, typer.Option("--number", "-n", min=1, help="Rows of each --class; without it, in all.")
+    int | None,
+    typer.Option(
+        "--number",
+        "-n",
+        min=1,
+        help="Rows of each --class; without it, in all, by default 16. A PNG file without --class has "
+        "equally many of every class, by default 6.",
+    ),
 ]
 Temperature = Annotated[
     str,
@@ -79,8 +88,8 @@ Transfer = Annotated[
     options.option(
         "--transfer",
         "CLASS|all",
-        "Move rows of --data, or the run's test rows, into this class, or each, instead: its mean "
-        "replaces the mean of their own class, and their residual stays.",
+        "Move the first rows of --data, or test rows of all classes, into this class, or each, instead: "
+        "its mean replaces the mean of their own class, and their residual stays.",
     ),
 ]
 Nearest = Annotated[int, typer.Option(min=1, help="For texts: number of training texts shown for each row.")]
@@ -90,7 +99,7 @@ def sample(
     run: options.Run = None,
     run_flag: options.RunFlag = None,
     classes: Classes = None,
-    n: SampleCount = 16,
+    n: SampleCount = None,
     temperature: Temperature = "0.7",
     seed: Seed = 0,
     around: Around = "rows",
@@ -124,10 +133,11 @@ def sample(
     check_stdout(save, as_json=as_json)
     with open_session(run, run_flag) as session:
         from flowgmm_cli.cli import sample_output
-        from flowgmm_cli.inference.inputs import read_first_rows, select_rows
+        from flowgmm_cli.inference.inputs import balance_classes, read_first_rows, select_rows
         from flowgmm_cli.inference.sampling import class_means
 
         trained, origin = session.trained, None
+        is_picture = save is not None and save.lower().endswith(".png")
         sample_output.check_image_file(trained, save, "samples", as_json=as_json)
         if (members := len(trained.model.parts)) > 1:
             use = "each draws its share" if mode == "draw" else "the first is used"
@@ -136,15 +146,21 @@ def sample(
         if mode == "means":
             rows = class_means(trained, source=source)
         elif mode == "draw":
-            rows = _draw(trained, classes, n, temperatures, seed=seed, source=source)
+            if is_picture and not classes:
+                classes = list(trained.class_names)
+                n = -(-n // len(classes)) if n else _IMAGES_PER_CLASS
+            rows = _draw(trained, classes, n or _ROWS, temperatures, seed=seed, source=source)
         else:
             reader = session.open_rows(data, purpose=f"--{mode}", data_format=data_format)
             if mode == "interpolate":
                 origin = select_rows(reader, [name for pair in pairs for name in pair])
                 rows = _interpolate(session, origin, pairs, steps, path)
             else:
-                whole = save is not None and not save.lower().endswith(".png")
-                origin = read_first_rows(reader, None if whole else n)
+                whole = save is not None and not is_picture
+                origin = read_first_rows(reader, None if whole or data is None else n or _ROWS)
+                if not whole and data is None:
+                    k = len(trained.class_names)
+                    origin = origin.take(balance_classes(origin.labels, n or max(_ROWS // k, 1) * k))
                 rows = _transfer(session, origin, transfer or ALL)
         texts = _find_nearest_texts(session, rows, nearest)
     if save or not (as_json or texts):

@@ -136,6 +136,22 @@ def read_first_rows(reader: RowReader, count: int | None) -> Rows:
     return rows if count is None else rows.take(np.arange(min(count, len(rows))))
 
 
+def balance_classes(labels: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+    """Return positions of `count` rows, about equally many of each class, sorted by class.
+
+    Rows without a label, -1, count as a class, the last.
+
+    >>> balance_classes(np.array([1, 1, 1, 0, 1, -1]), 4).tolist()
+    [3, 0, 1, 5]
+    """
+    classes = np.where(labels < 0, labels.max(initial=0) + 1, labels)
+    rank = np.zeros(len(labels), np.int64)  # within the class
+    for index in np.unique(classes):
+        rank[classes == index] = np.arange((classes == index).sum())
+    places = np.lexsort((classes, rank))[:count]
+    return places[np.argsort(classes[places], kind="stable")]
+
+
 def read_rows_at(reader: RowReader, places: npt.NDArray[np.int64]) -> Rows:
     """Read rows by their position in the input, from 0, in the order of `places`."""
     unique = np.unique(places)

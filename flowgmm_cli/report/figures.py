@@ -205,6 +205,7 @@ _NOTE_HEIGHT = 0.3  # of a line of small letters under an image
 # inches
 _MAX_WIDTH = 9.0
 _MAX_IMAGE_WIDTH = 0.8
+_LETTER = 0.09  # width of a letter of a heading
 _MARGIN = 1.0  # for labels; encoding a figure cuts off unused paper
 
 
@@ -275,10 +276,12 @@ def image_grid_figure(
         centres = [(edges[0] + edges[-1] + w - 1) / 2 for edges in x if edges]
         headings = [text for text, edges in zip(block_headings, x, strict=False) if edges]
     axes.xaxis.tick_top()
-    axes.set_xticks(centres[: len(headings)], labels=headings)
+    longest, room = max(map(len, headings), default=0), cell / w * min(np.diff(centres), default=w)
+    slant: dict[str, Any] = {"rotation": 35, "ha": "left"} if longest * _LETTER > room else {}
+    axes.set_xticks(centres[: len(headings)], labels=headings, **slant)
     axes.tick_params(length=0, labelsize=10, pad=5)
     if title:
-        set_title(axes, title, subtitle, lift=14 if headings else 0)
+        set_title(axes, title, subtitle, lift=(14 + 4 * longest * bool(slant)) if headings else 0)
     return figure
 
 

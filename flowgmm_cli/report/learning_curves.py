@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flowgmm_cli.errors import FlowgmmError
+from flowgmm_cli.formatting import format_number
 from flowgmm_cli.metrics_log import read_metrics
 from flowgmm_cli.plugins.registry import registry
 from flowgmm_cli.report.context import ReportContext, UnavailableError
@@ -107,6 +108,10 @@ def curves_section(context: ReportContext) -> Iterator[Part]:
         yield plot(figure, name="learning-rate", caption=caption)
 
 
+def _format_share(value: float, position: float) -> str:
+    return f"{format_number(100 * value)}%"
+
+
 def _describe_loss(context: ReportContext, terms: Mapping[str, Series]) -> str:
     descriptions = dict(_LOSS_TERMS)
     for component in context.recipe.regularisers:
@@ -150,8 +155,6 @@ def curves_figure(
     `number` is the format of the numbers beside the axis, `%` for shares. A mark in the first line shows the
     best epoch.
     """
-    from matplotlib.ticker import PercentFormatter
-
     has_legend = len(lines) > 1 or best_epoch is not None
     figure, axes = new_axes(4.9, 3.4 if has_legend else 2.9, title, subtitle)
     for index, (name, series) in enumerate(lines.items()):
@@ -167,7 +170,7 @@ def curves_figure(
     axes.set_xlabel("epoch")
     axes.grid(axis="y")
     if number:
-        axes.yaxis.set_major_formatter(PercentFormatter(1) if number == "%" else number)
+        axes.yaxis.set_major_formatter(_format_share if number == "%" else number)
     if best_epoch is not None:
         label = f"best: epoch {best_epoch:g}"
         axes.axvline(best_epoch, color=SECOND, linewidth=1.1, linestyle="--", label=label)

@@ -14,7 +14,7 @@ from flowgmm_cli.inference.sampling import TEMPERATURE, draw_samples
 from flowgmm_cli.report.context import ReportContext
 from flowgmm_cli.report.figures import ImageRow, Images, column_images, image_grid_figure
 from flowgmm_cli.report.page import Paragraph, Part, Table, plot
-from flowgmm_cli.report.text import format_cell
+from flowgmm_cli.report.text import format_cell, shorten
 from flowgmm_cli.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -152,19 +152,24 @@ def samples_figure(
         headings = ["0" if abs(amount) < 1e-9 else f"{amount:+.2g}" for amount in amounts]
     elif mode == "transfer" and origin is not None:
         originals, origins = column_images(column, origin.columns[column.name]), extra["from"]
+        known = [names[index] if index >= 0 else "" for index in origin.labels.tolist()]
         if len(rows) == len(originals):
             target = names[int(rows.classes[0])] if len(rows) else ""
-            grid = [ImageRow("given", [originals]), ImageRow(f"as {target}", [images])]
-            headings, subtitle = list(origins), ""
+            notes = [_label_origin(*pair, "\n→ ") for pair in zip(known, origins, strict=True)]
+            grid = [ImageRow("given", [originals], notes), ImageRow(f"as {target}", [images])]
+            subtitle = "under the given images: class → predicted class"
         else:
+            parts = _split_rows(origins, images, len(names))
             grid = [
                 ImageRow(
-                    row.label, [original[None], *row.blocks], framed=[False, *(n == row.label for n in names)]
+                    _label_origin(name, part.label, " → "),
+                    [original[None], *part.blocks],
+                    framed=[False, *(n == part.label for n in names)],
                 )
-                for row, original in zip(_split_rows(origins, images, len(names)), originals, strict=True)
+                for part, original, name in zip(parts, originals, known, strict=True)
             ]
             headings = ["given", *names]
-            subtitle = "given images, and each transferred to every class; the predicted class is framed"
+            subtitle = "class → predicted class, and the image as each class; framed: the predicted class"
     elif mode == "means" and len(rows) == len(names) <= 16:
         grid, headings, subtitle = [ImageRow("", [images])], names, "means of the classes"
     else:
@@ -187,6 +192,11 @@ def samples_figure(
         title=title or trained.recipe.name,
         subtitle=subtitle,
     )
+
+
+def _label_origin(name: str, predicted: str, arrow: str) -> str:
+    """Format the class of a row, if it is known, and the predicted class."""
+    return f"{shorten(name, 10)}{arrow}{shorten(predicted, 10)}" if name else shorten(predicted, 10)
 
 
 def _split_rows(labels: npt.NDArray[np.object_], images: Images, size: int) -> list[ImageRow]:

@@ -134,6 +134,10 @@ def test_generated_images_share_rows_by_class_path_or_origin(image_context: Repo
     trained, validation = image_context.trained, image_context.validation
     x, origin = validation.encoded.x[:3], validation.rows.take(np.arange(3))
     path, generator = interpolate(trained, x[:2], steps=5), torch.Generator().manual_seed(0)
+    predicted = transfer(trained, x, 3).rows.extras["from"]
+    moved = [
+        f"{trained.class_names[true]}\n→ {name}" for true, name in zip(origin.labels, predicted, strict=True)
+    ]
     draws = [draw_samples(trained, 2, classes=[3, 8], temperature=t, generator=generator) for t in (0.3, 1)]
     cases: list[tuple[SampleMode, GeneratedRows, set[str], int, int]] = [
         ("interpolate", path, {"0.25", "from row to row"}, 1, 5),
@@ -144,7 +148,7 @@ def test_generated_images_share_rows_by_class_path_or_origin(image_context: Repo
             2,
             5,
         ),
-        ("transfer", transfer(trained, x, 3), {"given", "as 3"}, 2, 3),
+        ("transfer", transfer(trained, x, 3), {"given", "as 3", *moved}, 2, 3),
         ("transfer", transfer(trained, x, None), {"given", "0", "9"}, 3, 11),
         ("means", class_means(trained), {"0", "9", "means of the classes"}, 1, 10),
         ("draw", draws[0], {"3", "8", "digits"}, 2, 2),
@@ -159,7 +163,8 @@ def test_generated_images_share_rows_by_class_path_or_origin(image_context: Repo
     for mode, rows, texts, height, width in cases:
         figure = samples_figure(rows, mode, origin=origin)
         gaps = 4 * (width in (4, 11))  # between two blocks
-        assert pixels(figure).shape == (9 * height - 1, 9 * width - 1 + gaps)
+        notes = 2 * round(0.3 * 8) * ("as 3" in texts)  # two lines under the given images
+        assert pixels(figure).shape == (9 * height - 1 + notes, 9 * width - 1 + gaps)
         assert texts <= {text.get_text() for text in figure.findobj(Text)}  # type: ignore[attr-defined]
         framed = 3 if width == 11 else 0  # the predicted class of each row
         assert len(figure.axes[0].patches) == framed
