@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from flowgmm_cli.api import Column, DataContext, Rows
 from flowgmm_cli.data.array_types import Array, Bools, Ints, Positions
 from flowgmm_cli.data.cache import Arrays
+from flowgmm_cli.data.preprocessor import has_no_text
 from flowgmm_cli.data.readers.row_errors import FaultyRows, OnError, RowError
 from flowgmm_cli.data.readers.table import RawBatch, Table, TableReader
 from flowgmm_cli.data.sampling import marker_mask
@@ -90,18 +91,18 @@ class ChunkedTable:
     ) -> tuple[Rows, Mapping[str, ColumnStatistics], Positions, list[str]]:
         """Return the rows at some ascending positions, and the statistics of all rows but those of the test.
 
-        The last two results are the positions of rows with a cell that does not fit its column, which the
-        statistics leave out, and notes. The result is kept in the cache.
+        The last two results are the positions of rows that cannot be used, and notes: a cell does not fit its
+        column, or there is nothing but an empty text. The result is kept in the cache.
         """
         names = [column.name for column in self.columns]
 
         def compute() -> Arrays:
-            rows, statistics, malformed, notes = self._gather(positions, test, context)
+            rows, statistics, unusable, notes = self._gather(positions, test, context)
             values = json.dumps({name: value.to_dict() for name, value in statistics.items()})
             cells = {f"cells {index}": rows.columns[name] for index, name in enumerate(names)}
             texts = {"statistics": [values], "notes": notes}
             objects = {name: np.array(value, dtype=object) for name, value in texts.items()}
-            return {**cells, "ids": rows.ids, "malformed": malformed, **objects}
+            return {**cells, "ids": rows.ids, "unusable": unusable, **objects}
 
         arrays = self.cache.load_or_compute(
             ["rows", self.columns, self.names, self.id, positions, test], compute
@@ -111,7 +112,7 @@ class ChunkedTable:
         return (
             Rows(cells, self.labels[positions].astype(np.int64), arrays["ids"]),
             {name: ColumnStatistics.from_dict(value) for name, value in statistics.items()},
-            arrays["malformed"],
+            arrays["unusable"],
             arrays["notes"].tolist(),
         )
 
@@ -122,7 +123,8 @@ class ChunkedTable:
         columns: dict[str, list[Array]] = {column.name: [] for column in self.columns}
         ids = np.array([f"train:{position + 1}" for position in positions.tolist()], dtype=object)
         statistics = {column.name: ColumnStatistics() for column in self.columns}
-        faulty, malformed, notes = FaultyRows(self.reader.name, self.on_error), list[int](), list[str]()
+        faulty, notes = FaultyRows(self.reader.name, self.on_error), list[str]()
+        malformed, empty = list[Ints](), list[Ints]()
         for start, part, rows, errors in self.rows(context, "reading all rows once"):
             target, excluded = (
                 slice(*np.searchsorted(places, [start, start + len(rows)])) for places in (positions, test)
@@ -131,7 +133,8 @@ class ChunkedTable:
             known = faulty.select(len(rows), errors, part.locate)
             if len(test):
                 known = np.setdiff1d(known, test[excluded] - start, assume_unique=True)
-            malformed += [start + position for position in errors]
+            malformed.append(start + np.array(sorted(errors), dtype=np.int64))
+            empty.append(start + np.flatnonzero(has_no_text(rows, self.columns)))
             for column in self.columns:
                 cells = rows.columns[column.name]
                 columns[column.name].append(cells[chosen])
@@ -139,9 +142,11 @@ class ChunkedTable:
             if self.id is not None and len(chosen):
                 ids[target] = strings(part.data.column(self.id).take(pa.array(chosen)))
         faulty.finish(len(self.labels), notes.append)
+        if count := sum(map(len, empty)):
+            notes.append(f"{count:,} of {len(self.labels):,} rows have no text and are left out")
         whole = {name: np.concatenate(parts) for name, parts in columns.items()}
         rows = Rows(whole, np.full(len(positions), -1), ids)
-        return rows, statistics, np.array(sorted(malformed), dtype=np.int64), notes
+        return rows, statistics, np.unique(np.concatenate([*malformed, *empty])), notes
 
 
 def read_parts(

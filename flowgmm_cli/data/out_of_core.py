@@ -18,7 +18,7 @@ from flowgmm_cli.api import DataContext, LabelsConfig, Rows, SourceData, SplitCo
 from flowgmm_cli.data.array_types import Array, Hashes, Positions
 from flowgmm_cli.data.chunked_table import ChunkedTable
 from flowgmm_cli.data.fingerprint import row_hashes
-from flowgmm_cli.data.preprocessor import Preprocessor, has_no_text
+from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.data.readers.base import note_once
 from flowgmm_cli.data.sampling import split_rng
 from flowgmm_cli.data.splits import Candidates, Part, SplitRows, assign_splits, divide
@@ -52,7 +52,7 @@ class ChunkedRows:
 
     Attributes:
         table: the table.
-        left_out: positions of the rows that are held out, or have a cell that does not fit, ascending.
+        left_out: positions of the rows that are held out or cannot be used, ascending.
         resident: positions of the training rows in memory, ascending, in the order of `SplitRows.train`.
         sample: positions in `SplitRows.train` of the rows that were sampled at equal distances.
         statistics: column name -> statistics of all rows except test rows.
@@ -94,11 +94,10 @@ def split_chunked(
     # validation rows depend on the labelled ones; without their candidates, features do not
     spaced = np.setdiff1d(spaced, np.union1d(held_out, candidates.others))
     positions = np.unique(np.concatenate([labelled, spaced, held_out]))
-    rows, statistics, malformed, faults = table.gather(positions, np.flatnonzero(parts == Part.TEST), context)
+    rows, statistics, unusable, faults = table.gather(positions, np.flatnonzero(parts == Part.TEST), context)
     notes += faults
-    parts[malformed] = Part.LEFT_OUT
+    parts[unusable] = Part.LEFT_OUT
     parts = parts[positions]
-    parts[has_no_text(rows, source.columns)] = Part.LEFT_OUT
     keys = {name: row_hashes(some, source.columns) for name, some in source.splits.items()}
     keys["train"] = row_hashes(rows, source.columns)
     if split.duplicates == "drop":
@@ -118,7 +117,7 @@ def split_chunked(
         fingerprint=digest([divided.fingerprint, table.labels, facts, categories]),
         chunked=ChunkedRows(
             table=table,
-            left_out=np.union1d(held_out, malformed),
+            left_out=np.union1d(held_out, unusable),
             resident=resident,
             sample=np.flatnonzero(np.isin(resident, spaced)),
             statistics=statistics,
@@ -194,10 +193,7 @@ def build_store(
         file = FeatureFile(path)
     size = path.stat().st_size / 2**30
     notes = [f"features of {len(table.labels):,} rows are kept in {path} ({size:,.1f} GiB) for later starts"]
-    without_text = _find_empty_texts(file, table)
-    if len(without_text):
-        notes.append(f"{len(without_text):,} of {file.rows:,} rows have no text and are left out")
-    left_out = np.union1d(chunked.left_out, without_text)
+    left_out = chunked.left_out
     held_out = [part for part in (rows.test, rows.val) if part is not None and len(part)]
     if chunked.drop_duplicates and held_out:
         duplicates = _find_duplicates(
@@ -221,15 +217,6 @@ def build_store(
         transform=(lambda inputs: preprocessor.transform_features(inputs)[0]) if with_inputs else None,
     )
     return store, notes
-
-
-def _find_empty_texts(file: FeatureFile, table: ChunkedTable) -> Positions:
-    """Return the positions of the rows whose only input is an empty text, ascending."""
-    cells: dict[str, Array] = {column.name: np.array([""], dtype=object) for column in table.columns}
-    row = Rows(cells, np.array([-1]), np.array([""]))
-    if not has_no_text(row, table.columns).all():
-        return np.empty(0, dtype=np.int64)
-    return file.find(row_hashes(row, table.columns))[0]
 
 
 def _find_duplicates(file: FeatureFile, hashes: Hashes, features: Array, chunked: ChunkedRows) -> Positions:
