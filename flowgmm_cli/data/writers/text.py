@@ -85,9 +85,10 @@ def encode_csv(cells: pa.Array, delimiter: str) -> pa.Array:
     if is_plain(cells.type):
         return pc.cast(cells, pa.string())
     cells = to_text(cells)
-    special = pc.match_substring_regex(cells, f'["\r\n{delimiter}]')
-    if not pc.any(special).as_py():
+    content = bytes(_utf8_bytes(cells))
+    if not any(mark in content for mark in (b'"', b"\r", b"\n", delimiter.encode())):
         return cells
+    special = pc.match_substring_regex(cells, f'["\r\n{delimiter}]')
     quoted = pc.binary_join_element_wise('"', pc.replace_substring(cells, '"', '""'), '"', "")
     return pc.if_else(special, quoted, cells)
 
@@ -120,7 +121,7 @@ def encode_json(values: Array) -> pa.Array:
 
 
 def _utf8_bytes(lines: pa.Array) -> memoryview:
-    """Return the concatenated UTF-8 bytes of all cells; no cell may be null."""
+    """Return the concatenated UTF-8 bytes of all cells; null cells have none."""
     _, offsets, data = lines.buffers()
     if data is None:
         return memoryview(b"")
