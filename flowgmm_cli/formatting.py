@@ -61,3 +61,8 @@ def format_time_left(seconds: float) -> str:
     if seconds < 5400:
         return f"about {seconds / 60:.0f} min left"
     return f"about {format_number(seconds / 3600)} h left"
+
+
+def method_name(method: str) -> str:
+    """Return the name of a baseline for people."""
+    return {"knn": "kNN", "mlp": "MLP", "lda": "LDA", "svm": "SVM"}.get(method, method.replace("_", " "))

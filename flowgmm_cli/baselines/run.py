@@ -17,25 +17,24 @@ import numpy.typing as npt
 from flowgmm_cli.api import Baseline, Component
 from flowgmm_cli.errors import FlowgmmError, PluginError
 from flowgmm_cli.evaluation.metrics import (
+    BaselineMetrics,
     BaselineResult,
     FloatArray,
     Floats,
     IntArray,
-    classification_metrics,
     log_probabilities,
 )
 from flowgmm_cli.plugins.registry import registry
 
 Progress = Callable[[int, int, str], None]
 
-METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "nll", "ece")
-
 
 @dataclass(frozen=True)
 class BaselinePrediction:
-    """The probabilities of a baseline for some rows."""
+    """The probabilities of a baseline for some rows; each row sums to 1."""
 
-    probabilities: Floats  # `(M, K)`, each row sums to 1
+    probabilities: Floats  # of test rows, `(M, K)`
+    cross_fitted: Floats | None  # of the training rows with a fold, in their order, `(n, K)`
     settings: dict[str, Any]  # chosen by cross-validation
     seconds: float  # time for choosing settings, fitting and predicting
 
@@ -75,11 +74,8 @@ def run_baselines(
     for name, result in predict_baselines(
         x_train, labels, x_test, classes=classes, seed=seed, names=names, progress=progress, warn=warn
     ).items():
-        metrics = classification_metrics(
-            log_probabilities(result.probabilities), y_test, with_intervals=False
-        )
-        scalars = {metric: getattr(metrics, metric) for metric in METRICS}
-        results[name] = BaselineResult(**scalars, seconds=result.seconds, settings=result.settings)
+        metrics = vars(BaselineMetrics.measure(log_probabilities(result.probabilities), y_test))
+        results[name] = BaselineResult(**metrics, seconds=result.seconds, settings=result.settings)
     return results
 
 
@@ -90,16 +86,22 @@ def predict_baselines(
     *,
     classes: int,
     seed: int,
+    folds: npt.NDArray[np.int64] | None = None,
     names: Sequence[str] | None = None,
     progress: Progress | None = None,
     warn: Callable[[str], None] | None = None,
 ) -> dict[str, BaselinePrediction]:
-    """Fit the baselines on `x_train` and predict the test rows.
+    """Fit the baselines on `x_train` and predict the test rows, and labelled rows by cross-fitting.
+
+    A baseline predicts the held-out rows of each fold after a fit without their labels. Its settings are
+    those that it chose once, by cross-validation on all labelled rows: a search in every fold would take
+    several times as long. They fit the held-out labels a little too well, which favours the baselines.
 
     Args:
         x_train: all training rows `(N, D)`, labelled or not.
         labels: their visible labels `(N,)`, -1 for unlabelled rows.
-        x_test: test rows `(M, D)`.
+        x_test: test rows `(M, D)`; M may be 0.
+        folds: fold that holds out the training row `(N,)`, -1 for none; None = no cross-fitting.
         classes: number of classes K.
         seed: of folds, subsamples and initial weights.
         names: of baselines, default all; see `baseline_names`.
@@ -124,13 +126,13 @@ def predict_baselines(
         report(done, len(names), name)
         start = time.perf_counter()
         try:
-            probabilities, settings = _fit_and_predict(name, x_train, visible, x_test, classes, seed)
+            parts = _fit_and_predict(name, x_train, visible, x_test, classes, seed, folds)
         except PluginError as error:
             if warn is None:
                 raise
             warn("; ".join([error.message, *error.details]))
         else:
-            results[name] = BaselinePrediction(probabilities, settings, time.perf_counter() - start)
+            results[name] = BaselinePrediction(*parts, time.perf_counter() - start)
     report(len(names), len(names), "")
     return results
 
@@ -142,7 +144,8 @@ def _fit_and_predict(
     x_test: npt.NDArray[np.float32],
     classes: int,
     seed: int,
-) -> tuple[Floats, dict[str, Any]]:
+    folds: npt.NDArray[np.int64] | None,
+) -> tuple[Floats, Floats | None, dict[str, Any]]:
     """Fit a baseline and predict; an error of a plugin becomes a `PluginError`."""
     entry = registry().find("baseline", name)
     component = Component(kind="baseline", use=name, config=entry.spec().config())
@@ -151,13 +154,34 @@ def _fit_and_predict(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of convergence: a baseline that stops early is still valid
             baseline.fit(x, labels)
-            probabilities = check_probabilities(baseline.predict_proba(x_test), (len(x_test), classes))
-        return probabilities, dict(baseline.settings)
+            probabilities, settings = np.empty((0, classes)), dict(baseline.settings)
+            if len(x_test):
+                probabilities = check_probabilities(baseline.predict_proba(x_test), (len(x_test), classes))
+            cross_fitted = None
+            if folds is not None:
+                cross_fitted = _cross_fit(baseline, x, labels, folds, classes)
+        return probabilities, cross_fitted, settings
     except Exception as error:  # a plugin can raise any
         if entry.builtin or isinstance(error, FlowgmmError):
             raise
         details = [f"{type(error).__name__}: {error}"]
         raise PluginError(f"{entry.label} failed", details=details) from error
+
+
+def _cross_fit(
+    baseline: Baseline,
+    x: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int64],
+    folds: npt.NDArray[np.int64],
+    classes: int,
+) -> Floats:
+    """Predict the rows of each fold after a fit with the same settings, without their labels."""
+    result, settings = np.empty((len(x), classes)), dict(baseline.settings)
+    for fold in np.unique(folds[folds >= 0]):
+        own = folds == fold
+        baseline.fit(x, np.where(own, -1, labels), settings)
+        result[own] = check_probabilities(baseline.predict_proba(x[own]), (int(own.sum()), classes))
+    return result[folds >= 0]
 
 
 def check_probabilities(values: Any, shape: tuple[int, int]) -> Floats:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -18,14 +19,16 @@ from flowgmm_cli.cli.session import (
 from flowgmm_cli.cli.validation import enforce_gates, parse_gates, split_arguments
 from flowgmm_cli.errors import UsageError
 from flowgmm_cli.files import write_json
-from flowgmm_cli.formatting import format_optional
+from flowgmm_cli.formatting import format_optional, method_name
 
 if TYPE_CHECKING:
     from flowgmm_cli.cli.session import Session
+    from flowgmm_cli.evaluation.intervals import Difference
     from flowgmm_cli.evaluation.metrics import Evaluation
     from flowgmm_cli.runs import Run
 
 _ROWS = {"test": "test", "val": "val", "cross_fitted": "cross-fitted"}
+_METRICS = {"balanced": "balanced_accuracy", "macro F1": "macro_f1", "NLL": "nll", "ECE": "ece"}
 GATES = ("accuracy", "balanced_accuracy", "macro_f1")
 
 
@@ -163,22 +166,51 @@ def _evaluate_file(session: Session, data: str, data_format: str | None) -> tupl
 
 
 def _print_methods(run: str, result: Evaluation) -> None:
-    metrics = result.classification
-    kind = _ROWS.get(result.split, "labelled")
-    interval = metrics.intervals["accuracy"]
-    baselines = sorted(result.baselines.items(), key=lambda item: -item[1].accuracy)
-    methods: list[tuple[str, Any]] = [("flowgmm", metrics), *baselines]
+    """Print the model's metrics, beside those of baselines if there are any, with the verdict on them."""
+    metrics, baselines, kind = result.classification, result.baselines, _ROWS.get(result.split, "labelled")
+    from flowgmm_cli.report.text import describe_cross_fitted
+
+    title, summary = f"{run}: {metrics.n:,} {kind} rows", result.cross_fitted
+    if not baselines:
+        interval = metrics.intervals["accuracy"]
+        span = f"{interval.low:.4f} to {interval.high:.4f}"
+        row = ["flowgmm", f"{metrics.accuracy:.4f}", span, *_format_metrics(vars(metrics))]
+        columns = ["method", "accuracy", "95 % interval", *_METRICS]
+        output.print_table(columns, [row], right=[*columns[1:2], *_METRICS], title=title)
+    else:
+        _print_comparison(title, vars(metrics), {name: vars(row) for name, row in baselines.items()})
+        folds = {name: vars(row.cross_fitted) for name, row in baselines.items() if row.cross_fitted}
+        if summary and folds and result.split != "cross_fitted":
+            output.print_text("")
+            _print_comparison(f"{summary.n:,} labelled rows, cross-fitted", summary.metrics, folds)
+    output.print_text("")
+    if summary:
+        output.print_text(describe_cross_fitted(summary))
+    if result.verdict:
+        output.print_text(result.verdict.text)
+
+
+def _print_comparison(
+    title: str, model: Mapping[str, Any], baselines: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Print the methods by accuracy, with the paired differences of the baselines from the model."""
+    methods = sorted({"flowgmm": model, **baselines}.items(), key=lambda item: -item[1]["accuracy"])
     rows = []
-    for name, row in methods:
-        cells = [f"{value:.4f}" for value in (row.balanced_accuracy, row.macro_f1, row.nll, row.ece)]
-        span = f"{interval.low:.4f} to {interval.high:.4f}" if row is metrics else ""
-        rows.append([name.replace("_", " "), f"{row.accuracy:.4f}", span, *cells])
-    output.print_table(
-        ["method", "accuracy", "95 % interval", "balanced", "macro F1", "NLL", "ECE"],
-        rows,
-        right=["accuracy", "balanced", "macro F1", "NLL", "ECE"],
-        title=f"{run}: {metrics.n:,} {kind} rows",
-    )
+    for name, values in methods:
+        gap: Difference | None = values.get("difference")
+        cells = ["", "", ""]
+        if gap is not None:
+            span = f"{gap.low:+.4f} to {gap.high:+.4f}"
+            p = gap.p_value or 0.0
+            cells = [f"{gap.difference:+.4f}", span, f"{p:.3f}" if p >= 0.001 else "<0.001"]
+        rows.append([method_name(name), f"{values['accuracy']:.4f}", *cells, *_format_metrics(values)])
+    columns = ["method", "accuracy", "difference", "95 % interval", "p", *_METRICS]
+    optional = ["ECE", "macro F1", "balanced", "NLL"]
+    output.print_table(columns, rows, right=columns[1:], title=title, optional=optional)
+
+
+def _format_metrics(values: Mapping[str, Any]) -> list[str]:
+    return [f"{values[name]:.4f}" for name in _METRICS.values()]
 
 
 def _print_classes(result: Evaluation) -> None:

@@ -34,7 +34,7 @@ def list_all(
         output.print_json({"schema": "flowgmm/runs/1", "runs": rows})
         return
     output.print_table(
-        ["run", "status", "created", "seconds", "labels", "accuracy", "ECE"],
+        ["run", "status", "created", "seconds", "labels", "accuracy", "rows", "ECE"],
         [
             [
                 run.path,
@@ -43,13 +43,14 @@ def list_all(
                 f"{info.get('seconds') or 0:.0f}",
                 (info.get("rows") or {}).get("labelled"),
                 _number(info, "accuracy"),
+                _result_rows(info),
                 _number(info, "ece"),
             ]
             for run in runs
             for info in [run.info()]
         ],
         right=["seconds", "labels", "accuracy", "ECE"],
-        optional=["ECE", "seconds", "created"],
+        optional=["ECE", "seconds", "created", "rows"],
     )
     if not runs:
         output.note(f"there are no runs in {root}; train one: flowgmm train digits")
@@ -69,10 +70,12 @@ def show(run: options.Run = None, run_flag: options.RunFlag = None, as_json: opt
         value = info.get(key)
         if value is not None:
             rows.append([key, format_number(value) if isinstance(value, float) else value])
-    for key in ("rows", "best", "calibration", "test", "versions"):
+    for key in ("rows", "best", "calibration", "test", "cross_fitted", "versions"):
         for name, value in (info.get(key) or {}).items():
             if value is not None:
-                rows.append([f"{key} {name}", f"{value:.4f}" if isinstance(value, float) else value])
+                rows.append(
+                    [f"{key.replace('_', '-')} {name}", f"{value:.4f}" if isinstance(value, float) else value]
+                )
     rows.append(["overlays", ", ".join(info.get("overlays") or []) or "none"])
     rows.append(["changes", " ".join(info.get("overrides") or []) or "none"])
     output.print_table(["", ""], rows)
@@ -123,7 +126,7 @@ def compare_runs(
         output.print_json(comparison.to_dict())
         return
     for key, table in comparison.tables().items():
-        title = "test rows, with 95 % intervals" if key == "results" else None
+        title = "results, with 95 % intervals" if key == "results" else None
         if table.rows:
             if title is None:
                 output.print_text("")
@@ -134,10 +137,15 @@ def compare_runs(
 
 
 def _summary(info: dict[str, Any], status: str) -> dict[str, Any]:
-    keys = ("recipe", "created", "seconds", "seed", "rows", "best", "test")
+    keys = ("recipe", "created", "seconds", "seed", "rows", "best", "test", "cross_fitted")
     return {"status": status, **{key: info.get(key) for key in keys}}
 
 
+def _result_rows(info: dict[str, Any]) -> str:
+    """Name the rows that the results of a run are of."""
+    return "test" if info.get("test") else "cross-fitted" if info.get("cross_fitted") else ""
+
+
 def _number(info: dict[str, Any], name: str) -> str:
-    value = (info.get("test") or {}).get(name)
+    value = (info.get("test") or info.get("cross_fitted") or {}).get(name)
     return f"{value:.4f}" if isinstance(value, float) else ""

@@ -23,6 +23,7 @@ from flowgmm_cli.formatting import format_duration
 from flowgmm_cli.messages import quote
 
 if TYPE_CHECKING:
+    from flowgmm_cli.evaluation.metrics import Evaluation
     from flowgmm_cli.recipe.schema import Recipe
     from flowgmm_cli.runs import Run
     from flowgmm_cli.training.distributed import Distributed
@@ -231,23 +232,11 @@ def _print_result(run: Run, result: TrainResult, *, as_json: bool) -> None:
         return
     if result.search:
         _print_search(result.search)
-    if result.test:
-        metrics = result.test.classification
-        interval = metrics.intervals["accuracy"]
-        values = [metrics.accuracy, metrics.balanced_accuracy, metrics.macro_f1, metrics.nll, metrics.ece]
-        intervals = [f"{interval.low:.4f} to {interval.high:.4f}", *[""] * 4]
-        names = ["accuracy", "balanced accuracy", "macro F1", "NLL", "ECE"]
-        output.print_table(
-            ["test", "value", "95 % interval"],
-            list(zip(names, (f"{value:.4f}" for value in values), intervals, strict=True)),
-            right=["value"],
-            title=f"{run.path}: {metrics.n:,} test rows",
-        )
-        if averages := metrics.describe_averages():
-            output.note(f"classes {averages}")
+    if result.results:
+        _print_metrics(str(run.path), result.results)
     else:
         output.print_exact(str(run.path))
-        output.note("no test rows, so nothing was tested")
+        output.note("no label was held out, neither for a test nor in folds, so nothing was tested")
     calibration = result.calibration
     origin = {
         "val": f"fitted on {calibration.rows:,} validation labels",
@@ -260,6 +249,27 @@ def _print_result(run: Run, result: TrainResult, *, as_json: bool) -> None:
     output.note(f"temperature {temperature}, label noise {calibration.noise:.1%} ({origin})")
     output.note(f"done in {format_duration(result.seconds)}")
     output.note(f"next: flowgmm eval {quote(run.path)} --baselines")
+
+
+def _print_metrics(run: str, results: Evaluation) -> None:
+    """Print the metrics on test rows, or else on cross-fitted rows, and the accuracy on the latter."""
+    from flowgmm_cli.report.text import describe_cross_fitted
+
+    metrics, kind = results.classification, results.split.replace("_", "-")
+    interval = metrics.intervals["accuracy"]
+    values = [metrics.accuracy, metrics.balanced_accuracy, metrics.macro_f1, metrics.nll, metrics.ece]
+    intervals = [f"{interval.low:.4f} to {interval.high:.4f}", *[""] * 4]
+    names = ["accuracy", "balanced accuracy", "macro F1", "NLL", "ECE"]
+    output.print_table(
+        [kind, "value", "95 % interval"],
+        list(zip(names, (f"{value:.4f}" for value in values), intervals, strict=True)),
+        right=["value"],
+        title=f"{run}: {metrics.n:,} {kind} rows",
+    )
+    if averages := metrics.describe_averages():
+        output.note(f"classes {averages}")
+    if results.cross_fitted:
+        output.print_text(describe_cross_fitted(results.cross_fitted))
 
 
 def _to_dict(run: Run, result: TrainResult) -> dict[str, Any]:

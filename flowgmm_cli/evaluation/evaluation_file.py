@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flowgmm_cli.errors import RunError
 from flowgmm_cli.evaluation.metrics import CrossFitted, Evaluation, classification_metrics
-from flowgmm_cli.evaluation.predictions import CrossFittedPredictions
+from flowgmm_cli.evaluation.predictions import CrossFittedPredictions, StoredPredictions
 from flowgmm_cli.evaluation.result_warnings import evaluation_warnings
 from flowgmm_cli.files import MALFORMED, file_digest, read_json, write_json
 from flowgmm_cli.runs import Run
@@ -22,8 +22,9 @@ def cross_fitted_file(run: Run) -> Path:
     return run.path / "eval" / f"{CROSS_FITTED}.npz"
 
 
-def evaluate_cross_fitted(predictions: CrossFittedPredictions, labelled: int) -> Evaluation:
-    """Evaluate the labelled rows that a training held out, of `labelled` rows in all."""
+def evaluate_cross_fitted(predictions: CrossFittedPredictions, run: Run) -> Evaluation:
+    """Evaluate the labelled rows that the training of a run held out; `run.json` has their number."""
+    labelled = int((run.info().get("rows") or {}).get("labelled", len(predictions)))
     metrics = classification_metrics(
         predictions.log_probabilities, predictions.labels, predictions.class_names
     )
@@ -44,7 +45,7 @@ def save_evaluation(
     earlier = load_evaluation(path)
     if earlier and earlier.baselines and not evaluation.baselines:
         if earlier.basis == basis:
-            evaluation = dataclasses.replace(evaluation, baselines=earlier.baselines)
+            evaluation = dataclasses.replace(evaluation, baselines=earlier.baselines, verdict=earlier.verdict)
         else:
             changed = "data" if earlier.basis.get("data") != fingerprint else "model"
             warn(f"the {changed} has changed since the baselines were fitted, so their results are dropped")
@@ -53,11 +54,10 @@ def save_evaluation(
     return evaluation
 
 
-def load_cross_fitted(run: Run) -> Evaluation | None:
-    """Evaluate the stored cross-fitted predictions of a run; None without any."""
-    predictions = CrossFittedPredictions.load(cross_fitted_file(run))
-    labelled = int((run.info().get("rows") or {}).get("labelled", 0))
-    return None if predictions is None else evaluate_cross_fitted(predictions, labelled)
+def load_predictions(run: Run, split: str) -> StoredPredictions | None:
+    """Read the predictions for the rows of a split, or for cross-fitted rows; None without any."""
+    kind = CrossFittedPredictions if split == CROSS_FITTED else StoredPredictions
+    return kind.load(run.path / "eval" / f"{split}.npz")
 
 
 def load_results(run: Run) -> Evaluation | None:

@@ -12,7 +12,14 @@ import numpy.typing as npt
 from pydantic import TypeAdapter
 
 from flowgmm_cli.evaluation.calibration import ReliabilityBin, calibration_error, reliability_table
-from flowgmm_cli.evaluation.intervals import Interval, percentile_interval, wilson_interval
+from flowgmm_cli.evaluation.intervals import (
+    Difference,
+    Interval,
+    compare_accuracies,
+    percentile_interval,
+    wilson_interval,
+)
+from flowgmm_cli.evaluation.verdict import Verdict
 
 FloatArray = npt.NDArray[np.floating[Any]]
 Floats = npt.NDArray[np.float64]
@@ -176,15 +183,39 @@ def nll(log_probabilities: FloatArray, labels: IntArray) -> float:
 
 
 @dataclass(frozen=True)
-class BaselineResult:
-    """Results of a baseline on the test rows."""
+class BaselineMetrics:
+    """Metrics of a baseline on some rows."""
 
     accuracy: float  # these five as in `ClassificationMetrics`
     balanced_accuracy: float
     macro_f1: float
     nll: float
     ece: float
-    seconds: float  # time for choosing settings, fitting and predicting
+    difference: Difference | None = None  # accuracy minus that of the model on the same rows
+
+    @classmethod
+    def measure(
+        cls, log_p: FloatArray, labels: IntArray, model: npt.NDArray[np.bool_] | None = None
+    ) -> BaselineMetrics:
+        """Compare log-probabilities `(N, K)` with labels `(N,)`, and with the model's correct rows."""
+        metrics = classification_metrics(log_p, labels, with_intervals=False)
+        difference = None if model is None else compare_accuracies(model, log_p.argmax(1) == labels)
+        return cls(
+            metrics.accuracy,
+            metrics.balanced_accuracy,
+            metrics.macro_f1,
+            metrics.nll,
+            metrics.ece,
+            difference,
+        )
+
+
+@dataclass(frozen=True)
+class BaselineResult(BaselineMetrics):
+    """Results of a baseline on the rows of an evaluation."""
+
+    cross_fitted: BaselineMetrics | None = None  # on cross-fitted rows, if there are any
+    seconds: float = 0.0  # time for choosing settings, fitting and predicting
     settings: dict[str, Any] = field(default_factory=dict)  # chosen by cross-validation
 
 
@@ -215,6 +246,7 @@ class Evaluation:
     baselines: Mapping[str, BaselineResult] = field(default_factory=dict)  # on the same rows, by name
     bits_per_dim: float | None = None  # density_nll in bits per pixel; None if rows are not discrete pixels
     cross_fitted: CrossFitted | None = None  # None if no label was held out in training
+    verdict: Verdict | None = None  # on the model beside the baselines; None without them
     basis: Mapping[str, str] = field(default_factory=dict)  # digests of the rows, `data`, and of the `model`
 
     def metrics(self) -> dict[str, float | None]:
@@ -235,6 +267,7 @@ class Evaluation:
             **{name: details[name] for name in ("intervals", "per_class", "confusion", "reliability")},
             "baselines": {name: asdict(result) for name, result in self.baselines.items()},
             "cross_fitted": None if self.cross_fitted is None else asdict(self.cross_fitted),
+            "verdict": None if self.verdict is None else asdict(self.verdict),
             "basis": dict(self.basis),
         }
 

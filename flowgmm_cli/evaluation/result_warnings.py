@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from flowgmm_cli.evaluation.metrics import Evaluation
+from flowgmm_cli.formatting import pluralise
 from flowgmm_cli.messages import join_some
 
 _ADVICE = "check that its columns have to do with the classes, or label more rows"
 _SPLITS = {"test": "test", "val": "validation", "cross_fitted": "cross-fitted"}
 _MIN_GAIN = 1.0  # nats
+_MIN_TEST_ROWS = 100  # with fewer, the interval of a share is wider than ten points either way
 _MIN_LABELS = 5  # of one class, which are no chance
 _MAX_LISTED = 8
 
@@ -72,8 +74,23 @@ def label_warnings(counts: Mapping[str, int], split: str, remedy: str) -> list[R
     return [ResultWarning("untested_classes", text, {"split": split, "rows": total, "classes": missing})]
 
 
+def _few_rows_warnings(result: Evaluation) -> list[ResultWarning]:
+    """Warn of test rows that are too few for a precise accuracy, with its interval."""
+    n, interval = result.classification.n, result.classification.intervals["accuracy"]
+    if result.split != "test" or n >= _MIN_TEST_ROWS:
+        return []
+    low, high = 100 * interval.low, 100 * interval.high
+    text = (
+        f"{pluralise(n, 'test row')} are few: the {100 * interval.level:.0f} % interval of the accuracy is "
+        f"{high - low:.0f} points wide, {low:.1f} % to {high:.1f} %"
+    )
+    if result.cross_fitted is not None:
+        text += "; data.split.test=0 trains on every label and reports the cross-fitted accuracy"
+    return [ResultWarning("few_test_rows", text, {"rows": n, "low": interval.low, "high": interval.high})]
+
+
 def evaluation_warnings(result: Evaluation, class_names: Sequence[str] | None = None) -> list[ResultWarning]:
-    """Warn if the labelled rows cannot test the model, or if it predicts them no better than frequencies do.
+    """Warn if the labelled rows cannot test the model or are few, or if frequencies predict them as well.
 
     `class_names` are the classes of the model if the rows may have others.
     """
@@ -84,7 +101,7 @@ def evaluation_warnings(result: Evaluation, class_names: Sequence[str] | None = 
     remedy = "the results say nothing about the other classes; label some of their rows"
     if kind == "test":
         remedy += ", or set data.split.test to hold out rows of every class"
-    found = label_warnings(counts, kind, remedy)
+    found = label_warnings(counts, kind, remedy) + _few_rows_warnings(result)
     support = np.array([row.support for row in metrics.per_class if row.support])
     if len(support) < 2 or len(counts) < len(metrics.per_class) or kind == "cross-fitted":
         return found  # see `calibration_warnings` for cross-fitted labels

@@ -11,6 +11,7 @@ from scipy.optimize import isotonic_regression
 from flowgmm_cli.experiments.experiment import Experiment
 from flowgmm_cli.experiments.results import FLOWGMM, Result, group_results, to_csv
 from flowgmm_cli.files import write_bytes, write_json, write_text
+from flowgmm_cli.formatting import method_name
 from flowgmm_cli.report.figures import (
     ACCENT,
     FAINT,
@@ -23,7 +24,7 @@ from flowgmm_cli.report.figures import (
     png,
     set_title,
 )
-from flowgmm_cli.report.text import method_name, shorten
+from flowgmm_cli.report.text import shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from flowgmm_cli.api import DataContext, Rows
-from flowgmm_cli.baselines.run import run_baselines
+from flowgmm_cli.baselines.comparison import ComparedRows, compare_with_baselines
 from flowgmm_cli.data.splits import SplitRows
+from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.errors import DataError, RunError
-from flowgmm_cli.evaluation.evaluation_file import CROSS_FITTED, load_cross_fitted, save_evaluation
-from flowgmm_cli.evaluation.metrics import BaselineResult, Evaluation, evaluate
-from flowgmm_cli.evaluation.predictions import collect_predictions
+from flowgmm_cli.evaluation.evaluation_file import (
+    CROSS_FITTED,
+    cross_fitted_file,
+    evaluate_cross_fitted,
+    save_evaluation,
+)
+from flowgmm_cli.evaluation.metrics import Evaluation, evaluate
+from flowgmm_cli.evaluation.predictions import CrossFittedPredictions, StoredPredictions, collect_predictions
 from flowgmm_cli.inference.inputs import load_run_rows
 from flowgmm_cli.inference.scores import Scores
 from flowgmm_cli.messages import quote
@@ -46,52 +52,36 @@ def evaluate_run(
         RunError: the run has no model.
         DataError: the data is missing, or the split has no labels.
     """
-    cross_fitted = load_cross_fitted(run)
     trained, rows = load_model_and_rows(run, context, warn=warn)
-    if split == "test" and rows.test is None and cross_fitted is not None:
-        result = cross_fitted
+    cross_fitted = CrossFittedPredictions.load(cross_fitted_file(run))
+    summary = evaluate_cross_fitted(cross_fitted, run) if cross_fitted else None
+    held_out, stored = None, None
+    if split == "test" and rows.test is None and summary is not None:
+        result = summary
     else:
-        result = _evaluate_split(run, trained, rows, split, context)
-        summary = cross_fitted.cross_fitted if cross_fitted else None
-        result = dataclasses.replace(result, cross_fitted=summary)
+        held_out = trained.preprocessor.apply(select_split(rows, split), context)
+        result, stored = _evaluate_split(run, trained, rows, split, held_out)
+        result = dataclasses.replace(result, cross_fitted=summary.cross_fitted if summary else None)
     if with_baselines:
-        work: dict[str, Any] = {"context": context, "progress": progress, "warn": warn}
-        baselines = _run_baselines(trained, rows, result.split, **work)
-        result = dataclasses.replace(result, baselines=baselines)
+        train = trained.preprocessor.apply(rows.train, context)
+        x = held_out.x[held_out.labels >= 0] if held_out else train.x[:0]
+        if rows.fingerprint != run.info().get("fingerprint"):
+            cross_fitted = None  # other rows may stand at its positions
+        compared = ComparedRows(train.x.numpy(), train.labels.numpy(), cross_fitted, x.numpy(), stored)
+        work: dict[str, Any] = {"seed": trained.recipe.run.seed, "progress": progress, "warn": warn}
+        result = compare_with_baselines(result, compared, classes=len(trained.class_names), **work)
     return save_evaluation(run, result, fingerprint=rows.fingerprint, warn=warn)
 
 
 def _evaluate_split(
-    run: Run, trained: TrainedModel, rows: SplitRows, split: str, context: DataContext
-) -> Evaluation:
-    chosen = select_split(rows, split)
-    held_out = trained.preprocessor.apply(chosen, context)
+    run: Run, trained: TrainedModel, rows: SplitRows, split: str, held_out: Tensors
+) -> tuple[Evaluation, StoredPredictions]:
     outputs, names, pixels = trained.encode_rows(held_out), trained.class_names, trained.preprocessor.pixels
     log_p, log_density = outputs.log_posterior.numpy(), outputs.log_density.numpy()
-    collect_predictions(chosen, rows.columns, log_p, names).save(run.path / "eval" / f"{split}.npz")
-    return evaluate(split, log_p, log_density, held_out.labels.numpy(), names, pixels=pixels)
-
-
-def _run_baselines(
-    trained: TrainedModel,
-    rows: SplitRows,
-    split: str,
-    context: DataContext,
-    progress: Callable[[int, int, str], None] | None,
-    warn: Callable[[str], None],
-) -> Mapping[str, BaselineResult]:
-    train = trained.preprocessor.apply(rows.train, context)
-    held_out = trained.preprocessor.apply(select_split(rows, split), context)
-    known = held_out.labels.numpy() >= 0
-    return run_baselines(
-        train.x.numpy(),
-        train.labels.numpy(),
-        held_out.x.numpy()[known],
-        held_out.labels.numpy()[known],
-        seed=trained.recipe.run.seed,
-        progress=progress,
-        warn=warn,
-    )
+    stored = collect_predictions(select_split(rows, split), rows.columns, log_p, names)
+    stored.save(run.path / "eval" / f"{split}.npz")
+    result = evaluate(split, log_p, log_density, held_out.labels.numpy(), names, pixels=pixels)
+    return result, stored
 
 
 def evaluate_scores(scores: Scores, name: str, *, pixels: int | None = None) -> Evaluation:

@@ -10,13 +10,14 @@ from typing import Any, Literal
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.errors import RecipeError, RunError
+from flowgmm_cli.evaluation.evaluation_file import load_predictions
 from flowgmm_cli.evaluation.intervals import (
     Difference,
     compare_accuracies,
     compare_independent_accuracies,
     compare_means,
 )
-from flowgmm_cli.evaluation.predictions import StoredPredictions, match_rows
+from flowgmm_cli.evaluation.predictions import match_rows
 from flowgmm_cli.files import write_text
 from flowgmm_cli.formatting import format_number
 from flowgmm_cli.recipe.node import format_path
@@ -73,7 +74,7 @@ class RunDifference:
     def summary(self) -> str:
         """The difference in accuracy, its basis and its significance, in a sentence or two."""
         if self.accuracy is None:
-            return "At least one of the two has no results on test rows, so they cannot be compared."
+            return "At least one of the two has no results, so they cannot be compared."
         verdict = "is larger than expected by chance" if self.accuracy.significant else "may be chance"
         if self.accuracy.p_value is not None:
             verdict += f" (McNemar's exact test: p = {self.accuracy.p_value:.2g})"
@@ -123,7 +124,7 @@ class Comparison:
                 for item in (run.accuracy, run.nll)
             ]
             differences.append([name, *pairs[0], *pairs[1]])
-        results = {
+        results = {"rows": [_format_rows(run) for run in self.facts]} | {
             name: [_format_metric(run, metric) for run in self.facts] for metric, name in METRICS.items()
         }
         if "-" in results["bits per pixel"]:
@@ -152,6 +153,10 @@ class Comparison:
 def _rows(values: Mapping[str, Sequence[Any]]) -> list[list[str]]:
     """Return a line for each key: the key, then the value of each run."""
     return [[key, *("-" if value is None else str(value) for value in row)] for key, row in values.items()]
+
+
+def _format_rows(run: Mapping[str, Any]) -> str:
+    return "-" if run["n"] is None else f"{run['n']:,} {run['split'].replace('_', '-')}"
 
 
 def _format_metric(run: Mapping[str, Any], metric: str) -> str:
@@ -203,6 +208,7 @@ def _describe_run(context: ReportContext) -> dict[str, Any]:
         "status": context.status,
         **{key: context.info.get(key) for key in _INFO},
         "members": len(context.info.get("members") or ()),
+        "split": evaluation.split if evaluation else None,
         "n": metrics.n if metrics else None,
         "metrics": evaluation.metrics() if evaluation else None,
         "intervals": {k: asdict(v) for k, v in metrics.intervals.items()} if metrics else None,
@@ -232,12 +238,15 @@ def _select_differing(values: Sequence[Mapping[str, Any]]) -> dict[str, list[Any
 
 def _subtract(*contexts: ReportContext) -> RunDifference:
     """Subtract the first of two runs from the second."""
-    metrics = [context.evaluation.classification for context in contexts if context.evaluation]
-    if len(metrics) < 2:
+    results = [context.evaluation for context in contexts if context.evaluation]
+    if len(results) < 2:
         return RunDifference("unknown")
+    metrics = [result.classification for result in results]
     counts = [count for item in metrics for count in (round(item.accuracy * item.n), item.n)]
     unpaired = compare_independent_accuracies(*counts)
-    first, second = (StoredPredictions.load(context.run.path / "eval" / "test.npz") for context in contexts)
+    first, second = (
+        load_predictions(context.run, result.split) for context, result in zip(contexts, results, strict=True)
+    )
     if first is None or second is None:
         return RunDifference("unknown", accuracy=unpaired)
     left, right = match_rows(first, second)
@@ -266,7 +275,7 @@ def write_comparison(comparison: Comparison, path: Path) -> None:
         return Section(key, title, [*parts, table if table.rows else Paragraph(f"All {key} are the same.")])
 
     sections = [
-        section("results", "Results on test rows"),
+        section("results", "Results"),
         section("differences", "Differences", *differences),
         _curves_section(comparison),
         section("settings", "Settings that differ"),

@@ -10,12 +10,12 @@ from typing import Any
 from flowgmm_cli.errors import FlowgmmError
 from flowgmm_cli.evaluation.intervals import wilson_interval
 from flowgmm_cli.evaluation.metrics import BaselineResult, ClassificationMetrics, Evaluation
-from flowgmm_cli.formatting import format_duration, format_number, format_optional, pluralise
+from flowgmm_cli.formatting import format_duration, format_number, format_optional, method_name, pluralise
 from flowgmm_cli.recipe.yaml import write_flow
 from flowgmm_cli.report import text
 from flowgmm_cli.report.context import ReportContext, UnavailableError
 from flowgmm_cli.report.page import Code, Paragraph, Part, Table, Tiles
-from flowgmm_cli.report.text import describe_source, method_name, percent
+from flowgmm_cli.report.text import describe_source, percent
 
 MAX_OPEN_CLASSES = 30  # a table of more classes is collapsed
 Rows = Sequence[Sequence[Any]]

@@ -9,15 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from flowgmm_cli.evaluation.intervals import Interval
-from flowgmm_cli.evaluation.metrics import ClassificationMetrics, Evaluation
+from flowgmm_cli.evaluation.intervals import LEVEL, Interval
+from flowgmm_cli.evaluation.metrics import ClassificationMetrics, CrossFitted, Evaluation
 from flowgmm_cli.evaluation.result_warnings import evaluation_warnings
-from flowgmm_cli.formatting import pluralise
+from flowgmm_cli.formatting import method_name, pluralise
 from flowgmm_cli.messages import escape_controls
 from flowgmm_cli.recipe.schema import Recipe
 
 _MAX_ENTRIES = 8  # of a vector that are written
-MIN_TEST_ROWS = 100  # with fewer, the interval of a share is wider than ten points either way
 
 
 def percent(share: float, digits: int = 1) -> str:
@@ -55,11 +54,6 @@ def shorten(name: str, max_letters: int = 18) -> str:
     return name if len(name) <= max_letters else f"{name[: max_letters - 1]}…"
 
 
-def method_name(method: str) -> str:
-    """Return the name of a baseline for people."""
-    return {"knn": "kNN", "mlp": "MLP", "lda": "LDA", "svm": "SVM"}.get(method, method.replace("_", " "))
-
-
 def describe_source(recipe: Recipe) -> str:
     """Name the origin of the rows, such as `my.csv`."""
     values = dict(recipe.data.config)
@@ -95,6 +89,17 @@ def describe_accuracy(evaluation: Evaluation) -> str:
         f"{percent(interval.low)} and {percent(interval.high)}. Always predicting `{majority.name}`, the "
         f"most frequent class, would be right in "
         f"{percent(majority.support / max(metrics.n, 1))} of these rows."
+    )
+
+
+def describe_cross_fitted(summary: CrossFitted) -> str:
+    """State the accuracy on labelled rows that were held out in training."""
+    n, all_rows = f"{summary.n:,}", summary.n + summary.left_out
+    rows = f"all {n}" if not summary.left_out else f"{n} of the {all_rows:,}"
+    interval = percent_range(summary.intervals["accuracy"])
+    return (
+        f"cross-fitted accuracy on {rows} labelled rows: {percent(summary.metrics['accuracy'])} "
+        f"({percent(LEVEL, 0)} interval {interval})"
     )
 
 
@@ -170,9 +175,6 @@ def list_caveats(
             f"Early stopping and calibration used {labels} beyond the labelled training rows "
             "(data.split.val_labels)."
         )
-    if evaluation is not None and evaluation.classification.n < MIN_TEST_ROWS:
-        rows = pluralise(evaluation.classification.n, "test row")
-        caveats.append(f"{rows} are few: differences of several points mean little.")
     reasons = list(facts.get("inexact_density") or ())
     if reasons:
         caveats.append(f"The density is not that of the rows as stored in the file: {'; '.join(reasons)}.")

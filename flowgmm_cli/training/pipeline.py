@@ -202,8 +202,8 @@ def _train(train_context: TrainContext, run: Run, context: DataContext) -> Train
         cross_fitted=cross_fitted.metrics() if cross_fitted else None,
         warnings=[warning.to_dict() for warning in warnings],
     )
-    if test:
-        warnings += evaluation_warnings(test)
+    if results:
+        warnings += evaluation_warnings(results)
     return TrainResult(
         **vars(fitted), trained=trained, results=results, warnings=tuple(warnings), seconds=0.0
     )
@@ -276,7 +276,7 @@ def _evaluate_cross_fitted(fitted: FittedModel, data: PreparedData, run: Run) ->
         rows.train, rows.columns, log_p, rows.class_names, positions=held_out.rows, folds=held_out.folds
     )
     predictions.save(cross_fitted_file(run))
-    return evaluate_cross_fitted(predictions, data.counts()["labelled"])
+    return evaluate_cross_fitted(predictions, run)
 
 
 def _test(trained: TrainedModel, data: PreparedData, run: Run) -> Evaluation | None:

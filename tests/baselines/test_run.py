@@ -93,6 +93,8 @@ def test_results_are_plain_json_in_order(results: dict[str, BaselineResult]) -> 
         "macro_f1",
         "nll",
         "ece",
+        "difference",
+        "cross_fitted",
         "seconds",
         "settings",
     }

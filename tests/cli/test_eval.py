@@ -11,6 +11,7 @@ import pytest
 from own_files import SHORT, numbers, read_json, save
 
 from flowgmm_cli.baselines.specs import SPECS as BASELINES
+from flowgmm_cli.formatting import method_name
 
 
 def test_the_json_keeps_its_contract(flowgmm: Any, run: Path) -> None:
@@ -33,16 +34,24 @@ def test_it_repeats_the_metrics_of_training(flowgmm: Any, run: Path) -> None:
 
 def test_baselines_stand_beside_the_model(flowgmm: Any, run: Path) -> None:
     outcome = flowgmm("eval", "--baselines")
-    assert "warning" not in outcome.err.lower()
+    assert "warning: 8 test rows are few: the 95 % interval" in outcome.err
     assert "density: mean -log p(x)" in outcome.err
     lines = outcome.out.splitlines()
     assert lines[0] == f"{run}: 8 test rows"
     first = [line.split("  ")[0] for line in lines]
-    methods = {name.replace("_", " ") for name in BASELINES}
+    methods = set(map(method_name, BASELINES))
     assert {"method", "flowgmm", "class", "no", "yes"} | methods <= set(first)
-    baselines = read_json(run / "eval" / "test.json")["baselines"]
-    assert set(baselines) == set(BASELINES)
-    assert all(0 <= baseline["accuracy"] <= 1 for baseline in baselines.values())
+    value = read_json(run / "eval" / "test.json")
+    assert set(value["baselines"]) == set(BASELINES)
+    assert all(0 <= baseline["accuracy"] <= 1 for baseline in value["baselines"].values())
+    assert {"best", "difference", "interval", "p", "text"} <= set(value["verdict"])
+    assert value["verdict"]["n"] == 8 + 32  # test rows and labelled rows
+    assert value["verdict"]["text"] in lines
+    assert f"cross-fitted accuracy on all {value['cross_fitted']['n']} labelled rows: " in outcome.out
+    assert "32 labelled rows, cross-fitted" in lines
+    table = lines[2 : 2 + len(BASELINES) + 1]
+    accuracy = [float(line[len("logistic regression") :].split()[0]) for line in table]
+    assert accuracy == sorted(accuracy, reverse=True)
 
 
 def test_baselines_are_kept_by_later_evaluations_of_the_same_rows_and_model(flowgmm: Any, run: Path) -> None:
@@ -50,7 +59,7 @@ def test_baselines_are_kept_by_later_evaluations_of_the_same_rows_and_model(flow
     for words in (["--fail-under", "accuracy=0"], ["--plots"], []):
         outcome = flowgmm("eval", *words, "--json")
         assert outcome.json["baselines"] == baselines
-        assert "warning" not in outcome.err
+        assert "dropped" not in outcome.err
     assert "label spreading" in flowgmm("eval").out
     flowgmm("report")
     assert "No baselines were fitted" not in (run / "report.html").read_text(encoding="utf-8")
@@ -86,7 +95,7 @@ def test_a_run_without_test_rows_is_evaluated_on_its_cross_fitted_rows(flowgmm: 
     assert value["metrics"]["density_nll"] is None
     assert read_json(Path("all/eval/cross_fitted.json")) == value
     assert flowgmm("eval", "all").out.startswith("all: 40 cross-fitted rows")
-    assert "accuracy" in flowgmm("eval", "all", "--fail-under", "accuracy=1.01", code=7).err
+    assert "accuracy" in flowgmm("eval", "all", "--fail-under", "accuracy=1", code=7).err
 
 
 def test_the_tables_name_every_score_and_the_default(flowgmm: Any, run: Path) -> None:
@@ -107,15 +116,16 @@ def test_a_gate_that_is_met(flowgmm: Any, run: Path) -> None:
 def test_a_gate_that_is_not_met_is_7_and_the_answer_is_still_given(
     flowgmm: Any, run: Path, as_json: bool
 ) -> None:
-    words = ["--fail-under", "accuracy=1.01", "--fail-under", "balanced_accuracy=0"]
+    save("new.csv", numbers(40, seed=1))
+    words = ["--data", "new.csv", "--fail-under", "accuracy=1", "--fail-under", "balanced_accuracy=0"]
     outcome = flowgmm("eval", *words, *(["--json"] if as_json else []), code=7)
     assert "error: gate not met\n  accuracy " in outcome.err
-    assert "is below 1.01" in outcome.err
+    assert "is below 1.0" in outcome.err
     assert "balanced_accuracy" not in outcome.err
     if as_json:
         assert outcome.json["metrics"]["accuracy"] <= 1
     else:
-        assert outcome.out.startswith(f"{run}: 8 test rows")
+        assert outcome.out.startswith(f"{run}: 40 labelled rows")
 
 
 def test_val_rows_without_labels_cannot_be_evaluated(flowgmm: Any, run: Path) -> None:
@@ -180,7 +190,7 @@ def test_rows_of_a_file_are_evaluated_and_unknown_classes_count_as_wrong(flowgmm
 
 def test_an_evaluation_of_a_file_has_tables_and_a_gate(flowgmm: Any, run: Path) -> None:
     save("new.csv", numbers(40, seed=1))
-    outcome = flowgmm("eval", "--data", "new.csv", "--fail-under", "accuracy=1.01", code=7)
+    outcome = flowgmm("eval", "--data", "new.csv", "--fail-under", "accuracy=1", code=7)
     lines = outcome.out.splitlines()
     assert lines[0] == f"{run}: 40 labelled rows"
     assert {"class", "no", "yes", "confidence"} <= {line.split("  ")[0] for line in lines}
@@ -251,7 +261,8 @@ def test_an_ensemble_of_two_features_has_its_regions_too(
     words = ["train.epochs=1", "calibration.method=none", "run.dir=runs", "ensemble=2"]
     flowgmm("train", str(moons_file), *words)
     outcome = flowgmm("eval", "--plots", "--quiet")
-    assert outcome.err == ""
+    assert outcome.err.startswith("warning: 60 test rows are few")
+    assert outcome.err.count("warning") == 1
     assert len(list(Path("runs").rglob("test-regions.png"))) == 1
 
 

@@ -38,7 +38,7 @@ def test_the_list_is_json_newest_first(flowgmm: Any, run: Path, older: Path) -> 
 def test_the_list_is_a_table(flowgmm: Any, run: Path, older: Path) -> None:
     outcome = flowgmm("runs", "list")
     lines = outcome.out.splitlines()
-    assert lines[0].split() == ["run", "status", "created", "seconds", "labels", "accuracy", "ECE"]
+    assert lines[0].split() == ["run", "status", "created", "seconds", "labels", "accuracy", "rows", "ECE"]
     assert [line.split()[0] for line in lines[1:]] == [str(run), str(older)]
     assert lines[1].split()[1] == "done"
 

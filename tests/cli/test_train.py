@@ -78,7 +78,8 @@ def test_the_table_is_on_stdout_and_the_rest_on_stderr(flowgmm: Any, first: Firs
     lines = outcome.out.splitlines()
     assert re.fullmatch(r"runs/csv/\S+: 8 test rows", lines[0])
     assert lines[1].split() == ["test", "value", "95", "%", "interval"]
-    assert [line.rsplit(maxsplit=1)[0].strip() for line in lines[3:]] == [
+    assert lines[-1].startswith("cross-fitted accuracy on all 32 labelled rows: ")
+    assert [line.rsplit(maxsplit=1)[0].strip() for line in lines[3:-1]] == [
         "balanced accuracy", "macro F1", "NLL", "ECE",
     ]  # fmt: skip
     parts = ("data    ", "8 test rows", "device  ", "temperature ", "done in", "next: flowgmm eval runs/csv/")
@@ -90,7 +91,8 @@ def test_the_table_is_on_stdout_and_the_rest_on_stderr(flowgmm: Any, first: Firs
 
 def test_quiet_prints_only_the_result(flowgmm: Any) -> None:
     outcome = flowgmm(*WORDS, "--quiet")
-    assert outcome.err == ""
+    assert outcome.err.startswith("warning: 8 test rows are few")
+    assert outcome.err.count("\n") == 1
     assert "accuracy" in outcome.out
 
 
@@ -139,10 +141,25 @@ def test_a_stopped_run_resumes_without_a_recipe(flowgmm: Any, monkeypatch: pytes
     assert read_json(run / "run.json")["status"] == "done"
 
 
-def test_without_test_rows_nothing_is_tested(flowgmm: Any) -> None:
+def test_without_test_rows_the_cross_fitted_rows_are_the_result(flowgmm: Any) -> None:
     outcome = flowgmm(*WORDS, "data.split.test=0")
+    title, _, accuracy, *_ = outcome.out.splitlines()
+    run, rows = title.split(": ")
+    assert rows == "40 cross-fitted rows"
+    assert "\ncross-fitted accuracy on all 40 labelled rows: " in outcome.out
+    info = read_json(Path(run, "run.json"))
+    assert info["test"] is None
+    assert accuracy.split()[1] == f"{info['cross_fitted']['accuracy']:.4f}"
+    (listed,) = flowgmm("runs", "list", "--json").json["runs"]
+    assert (listed["test"], listed["cross_fitted"]) == (None, info["cross_fitted"])
+    assert flowgmm("runs", "list").out.splitlines()[1].split()[-3:-1] == [accuracy.split()[1], "cross-fitted"]
+
+
+def test_without_held_out_labels_nothing_is_tested(flowgmm: Any) -> None:
+    outcome = flowgmm(*WORDS, "data.split.test=0", "calibration.method=none")
     assert outcome.out.startswith("runs/csv/")
-    assert read_json(Path(outcome.out.strip(), "run.json"))["test"] is None
+    info = read_json(Path(outcome.out.strip(), "run.json"))
+    assert (info["test"], info["cross_fitted"]) == (None, None)
     assert "nothing was tested" in outcome.err
     flowgmm("eval", code=5)
 

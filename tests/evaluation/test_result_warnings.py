@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from flowgmm_cli.evaluation.metrics import Evaluation, evaluate
+from flowgmm_cli.evaluation.metrics import CrossFitted, Evaluation, evaluate
 from flowgmm_cli.evaluation.result_warnings import (
     calibration_warnings,
     evaluation_warnings,
@@ -23,21 +25,23 @@ def evaluation(p_true: float, labels: list[int], *, names: str = "abc", split: s
 
 
 def test_labels_of_one_class_test_nothing() -> None:
-    (warning,) = evaluation_warnings(evaluation(0.9, [1] * 20))
+    (warning,) = evaluation_warnings(evaluation(0.9, [1] * 120))
     assert warning.text.startswith(
-        "all 20 labelled test rows are of the class `b`, one of 3: the results say"
+        "all 120 labelled test rows are of the class `b`, one of 3: the results say"
     )
     assert (
         warning.to_dict().items()
-        >= {"kind": "single_class", "split": "test", "rows": 20, "class": "b"}.items()
+        >= {"kind": "single_class", "split": "test", "rows": 120, "class": "b"}.items()
     )
     (warning,) = evaluation_warnings(evaluation(0.9, [1] * 20, split="new.csv"))
     assert warning.text.startswith("all 20 labelled rows are of the class `b`")
-    assert evaluation_warnings(evaluation(0.9, [1] * 4)) == []  # so few may be of one class by chance
+    assert (
+        evaluation_warnings(evaluation(0.9, [1] * 4, split="val")) == []
+    )  # so few may be of one class by chance
 
 
 def test_classes_without_a_test_row_are_named() -> None:
-    (warning,) = evaluation_warnings(evaluation(0.9, [0, 2] * 10))
+    (warning,) = evaluation_warnings(evaluation(0.9, [0, 2] * 60))
     assert warning.text.startswith("1 of 3 classes have no labelled test rows (`b`): the results say nothing")
     assert warning.values["classes"] == ["b"]
     assert label_warnings({"a": 30}, "test", "") == []  # a model of a single class
@@ -49,6 +53,20 @@ def test_a_model_is_compared_with_the_frequencies_of_the_classes(p_true: float, 
     assert [warning.kind for warning in found] == ["uninformative"] * warned
     if warned:
         assert f"(NLL {-np.log(p_true):.3f}, by frequency 1.099; accuracy" in found[0].text
+
+
+@pytest.mark.parametrize("cross_fitted", [False, True])
+def test_few_test_rows_are_warned_of_with_the_interval(cross_fitted: bool) -> None:
+    result = evaluation(0.9, [0, 1, 2] * 10)
+    if cross_fitted:
+        summary = CrossFitted.summarise(result.classification, 40)
+        result = replace(result, cross_fitted=summary)
+    (warning,) = evaluation_warnings(result)
+    text = "30 test rows are few: the 95 % interval of the accuracy is 11 points wide, 88.6 % to 100.0 %"
+    assert warning.text.startswith(text)
+    assert ("data.split.test=0" in warning.text) == cross_fitted
+    assert warning.to_dict().items() >= {"kind": "few_test_rows", "rows": 30}.items()
+    assert evaluation_warnings(evaluation(0.9, [0, 1, 2] * 10, split="new.csv")) == []
 
 
 def test_classes_that_the_model_lacks_are_no_classes_to_test() -> None:

@@ -5,7 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from flowgmm_cli.api import DataContext
+from flowgmm_cli.baselines.comparison import ComparedRows
 from flowgmm_cli.errors import DataError
+from flowgmm_cli.evaluation.metrics import Evaluation
 from flowgmm_cli.inference.evaluate_run import evaluate_run
 from flowgmm_cli.runs import Run
 from flowgmm_cli.training.pipeline import TrainResult
@@ -23,15 +25,23 @@ def test_held_out_rows_score_if_their_labels_may_be_seen(train_run: TrainRun) ->
         evaluate_run(hidden, split="val", context=CONTEXT)
 
 
-def test_baselines_are_scored_on_the_same_rows(train_run: TrainRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, _ = train_run("run", "calibration.method=none")
-    given: list[tuple[int, int, int]] = []
+@pytest.mark.parametrize(("words", "labelled"), [([], 12), (["calibration.method=none"], 0)])
+def test_baselines_get_the_rows_and_folds_of_the_model(
+    train_run: TrainRun, monkeypatch: pytest.MonkeyPatch, words: list[str], labelled: int
+) -> None:
+    run, _ = train_run("run", *words)
+    given: list[ComparedRows] = []
 
-    def fake(x_train, labels, x_test, y_test, *, seed, progress, warn):  # type: ignore[no-untyped-def]
-        given.append((len(x_train), int((labels >= 0).sum()), len(x_test)))
-        assert len(y_test) == len(x_test)
-        return {}
+    def fake(evaluation: Evaluation, rows: ComparedRows, **options: object) -> Evaluation:
+        given.append(rows)
+        return evaluation
 
-    monkeypatch.setattr("flowgmm_cli.inference.evaluate_run.run_baselines", fake)
+    monkeypatch.setattr("flowgmm_cli.inference.evaluate_run.compare_with_baselines", fake)
     evaluate_run(run, split="test", context=CONTEXT, with_baselines=True)
-    assert given == [(180, 12, 60)]
+    (rows,) = given
+    assert (len(rows.x), int((rows.labels >= 0).sum()), len(rows.x_held_out)) == (180, 12, 60)
+    assert rows.held_out is not None
+    assert len(rows.held_out) == 60
+    assert (0 if rows.cross_fitted is None else len(rows.cross_fitted)) == labelled
+    if rows.cross_fitted is not None:
+        assert (rows.labels[rows.cross_fitted.rows] == rows.cross_fitted.labels).all()

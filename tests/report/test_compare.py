@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from flowgmm_cli.errors import RunError
+from flowgmm_cli.evaluation.evaluation_file import evaluate_cross_fitted, load_predictions, save_evaluation
 from flowgmm_cli.evaluation.predictions import StoredPredictions
 from flowgmm_cli.report.compare import compare, write_comparison
 from flowgmm_cli.runs import Run
@@ -96,8 +97,21 @@ def test_the_tables_have_a_column_for_each_run(awkward: Run, other: Run) -> None
     comparison = compare([awkward, other])
     assert comparison.names == ["one", "two"]  # without the folders that they share
     tables = comparison.tables()
-    assert [len(row) for row in tables["results"].rows] == [3] * 7
+    assert [len(row) for row in tables["results"].rows] == [3] * 8
+    assert tables["results"].rows[0] == ["rows", "12 test", "12 test"]
     assert tables["differences"].rows[0][0] == "two"
+
+
+def test_runs_without_test_rows_are_compared_on_their_cross_fitted_rows(awkward: Run, other: Run) -> None:
+    for run in (awkward, other):
+        predictions = load_predictions(run, "cross_fitted")
+        evaluation = evaluate_cross_fitted(predictions, run)
+        (run.path / "eval" / "test.json").unlink()
+        save_evaluation(run, evaluation, fingerprint="")
+    comparison = compare([awkward, other])
+    (difference,) = comparison.differences
+    assert (difference.test_rows, difference.rows) == ("same", 48)
+    assert comparison.tables()["results"].rows[0] == ["rows", "48 cross-fitted", "48 cross-fitted"]
 
 
 def test_bits_per_pixel_are_shown_if_both_runs_have_them(awkward: Run, other: Run) -> None:
