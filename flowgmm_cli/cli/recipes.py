@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +13,9 @@ from flowgmm_cli.cli.session import explain_write_errors
 from flowgmm_cli.cli.validation import check_absent
 from flowgmm_cli.errors import FlowgmmError, UsageError
 from flowgmm_cli.messages import quote
+
+if TYPE_CHECKING:
+    from flowgmm_cli.recipe.schema import Recipe
 
 app = typer.Typer(help="List, show, copy and validate recipes.", no_args_is_help=True)
 
@@ -84,6 +88,7 @@ def copy(
     """Copy a recipe, comments included, to change it."""
     from flowgmm_cli.plugins.registry import registry
     from flowgmm_cli.recipe.catalogue import find_recipe
+    from flowgmm_cli.recipe.load import missing_keys
     from flowgmm_cli.recipe.yaml import read_text
 
     source = find_recipe(recipe, registry())
@@ -95,7 +100,12 @@ def copy(
     with explain_write_errors(target):
         target.write_text(text, encoding="utf-8")
     output.print_exact(str(target))
-    output.note(f"next: flowgmm train {quote(target)}")
+    train = f"flowgmm train {quote(target)}"
+    if missing := missing_keys(str(target)):
+        init = "; or flowgmm init FILE" if "data.label" in missing else ""
+        output.note(f"next: fill in {' and '.join(missing)}, then {train}{init}")
+    else:
+        output.note(f"next: {train}")
 
 
 @app.command(cls=options.Command)
@@ -127,7 +137,7 @@ def check(
             failures[name] = error
         else:
             overlays[name] = list(loaded.origin.overlays or loaded.overlays)
-            for line in loaded.origin.notes:
+            for line in (*loaded.origin.notes, *_missing_files(loaded)):
                 output.note(line)
             if loaded.overlays and not overlay:
                 output.note(f"{name}: valid with each overlay too ({', '.join(loaded.overlays)})")
@@ -169,6 +179,19 @@ def schema(
         save.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     output.print_exact(str(save))
     output.note(f"first line of a recipe:  # yaml-language-server: $schema={save}")
+
+
+def _missing_files(recipe: Recipe) -> Iterator[str]:
+    """Describe the files of a table, array or folder that are not there; a name may be one of the hub."""
+    values = dict(recipe.data.config)
+    for key in ("path", "test_path", "val_path"):
+        path = values.get(key)
+        if not isinstance(path, str) or "://" in path or set(path) & set("*?["):
+            continue
+        file = Path(path).expanduser()
+        if (recipe.data.use in ("csv", "arrays") or file.suffix) and not file.exists():
+            where = "" if file.is_absolute() else f" in {Path.cwd()}"
+            yield f"{recipe.name}: data.{key}: there is no {path}{where} yet"
 
 
 def _problems(error: FlowgmmError | None) -> list[str]:

@@ -241,6 +241,12 @@ def leaks_label(cells: Array, labels: Array) -> bool:
     return log_probability < math.log(_SIGNIFICANCE)
 
 
+def text_columns(table: Table) -> list[str]:
+    """Return the names of the columns that hold sentences."""
+    profiles = (profile_column(name, table.data[name]) for name in table.names)
+    return [profile.name for profile in profiles if profile.role == "text"]
+
+
 def input_columns(
     table: Table,
     names: Sequence[str],
@@ -294,7 +300,10 @@ def input_columns(
             note(f"{table.where}: column `{profile.name}`: {profile.reason}")
     for (reason, role), dropped in left_out.items():
         words = {key: override(f"data.{key}", dropped[0], listed=False) for key in ("text", "id")}
-        use = {"text": f"{words['text']} reads them", "id": f"{words['id']} names rows by it"}
+        use = {
+            "text": f"{words['text']} reads them (recipe `text`)",
+            "id": f"{words['id']} names rows by it",
+        }
         listed = join_some((f"`{name}`" for name in dropped), len(dropped), _MAX_LISTED)
         keep = f"data.features=[{dropped[0]}, ...] makes it an input"
         note(f"{table.where}: left out {listed} ({reason}); {use[role] + ', ' if role in use else ''}{keep}")

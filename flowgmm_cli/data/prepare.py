@@ -47,7 +47,11 @@ def _load_rows(data: Component, context: DataContext) -> SplitRows:
         rows = split_chunked(source, labels=config.labels, split=config.split, context=context)
     else:
         _validate(source, data.use)
-        rows = split_rows(source, labels=config.labels, split=config.split)
+        try:
+            rows = split_rows(source, labels=config.labels, split=config.split)
+        except DataError as error:  # columns that were left out may be the reason
+            details = [*error.details, *source.notes]
+            raise DataError(error.message, details=details, hint=error.hint) from error
     return replace(rows, notes=(*source.notes, *rows.notes))
 
 

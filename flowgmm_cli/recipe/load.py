@@ -80,6 +80,12 @@ def check_recipe(
     return recipe
 
 
+def missing_keys(name_or_path: str) -> list[str]:
+    """Return the required keys that a recipe leaves to its user, such as `data.path`."""
+    _, problems = _open(name_or_path, (), None, None).try_parse()
+    return [format_path(problem.path) for problem in problems if problem.message.startswith(MISSING)]
+
+
 def find_keys(names: Sequence[str], key: str) -> list[str]:
     """Return the paths of a recipe key, such as `train.epochs` for `epochs`, the most likely first.
 

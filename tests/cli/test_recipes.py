@@ -105,6 +105,23 @@ def test_copy_into_a_folder_and_nowhere(flowgmm: Any, good: Path) -> None:
     assert "cannot be written" in outcome.err
 
 
+def test_a_copy_that_has_gaps_names_them(flowgmm: Any, good: Path) -> None:
+    outcome = flowgmm("recipes", "copy", "csv", "mine.yaml")
+    assert outcome.err == (
+        "next: fill in data.path and data.label, then flowgmm train mine.yaml; or flowgmm init FILE\n"
+    )
+
+
+def test_files_that_are_not_there_yet_are_noted(flowgmm: Any, good: Path) -> None:
+    outcome = flowgmm("recipes", "check", "csv", "data.path=new.csv", "data.label=y")
+    assert outcome.out == "ok  csv\n"
+    assert outcome.err == f"csv: data.path: there is no new.csv in {Path.cwd()} yet\n"
+    Path("new.csv").touch()
+    for words in (["data.path=new.csv"], ["data.path=n*.csv"]):
+        assert flowgmm("recipes", "check", "csv", *words, "data.label=y").err == ""
+    assert flowgmm("recipes", "check", "ag_news").err == ""
+
+
 ERRORS = [
     (("flow.layer=9",), 3, ["flow.layer", "unknown key for realnvp", "from the command line", "known keys"]),
     (("train.lr=fast",), 3, ['expected a number above 0, got the string "fast"', "at line 4"]),

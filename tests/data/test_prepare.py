@@ -298,3 +298,14 @@ def test_a_new_row_without_a_text_cannot_be_used_unless_it_has_other_inputs(
         mixed.train, columns={**mixed.train.columns, "text": np.full(len(mixed.train), "", object)}
     )
     assert fit_preprocessor(mixed, table, context).apply_valid(rows, context)[1] == {}
+
+
+def test_rows_that_cannot_be_divided_are_explained_by_the_columns_that_were_left_out(
+    component, context, tmp_path
+):
+    path = tmp_path / "calls.csv"
+    lines = [f"T-{row},{'ab'[row % 2]},{'xy'[row % 2]}" for row in range(40)]
+    path.write_text("\n".join(["ticket,channel,label", *lines]))
+    with pytest.raises(DataError, match="every training row is equal to a test row") as caught:
+        load_rows(component("data", "csv", path=str(path), label="label"), context)
+    assert "left out `ticket` (it names the rows); data.id=ticket" in caught.value.details[0]

@@ -16,7 +16,7 @@ import numpy as np
 from flowgmm_cli.api import Column, DataContext, Rows, SourceData
 from flowgmm_cli.data.array_types import Array, Ints, Strings
 from flowgmm_cli.data.chunked_table import ChunkedTable, cell_bytes, read_labels, text_bytes
-from flowgmm_cli.data.column_analysis import input_columns
+from flowgmm_cli.data.column_analysis import input_columns, text_columns
 from flowgmm_cli.data.labels import TABLE_REMEDY, encode_labels, find_classes, label_codes
 from flowgmm_cli.data.out_of_core import ChunkedSource
 from flowgmm_cli.data.readers.byte_source import COMPRESSED
@@ -30,7 +30,7 @@ from flowgmm_cli.data.sources.files import require_header
 from flowgmm_cli.data.specs import CsvConfig
 from flowgmm_cli.data.table_cache import TableCache
 from flowgmm_cli.errors import DataError, RecipeError
-from flowgmm_cli.messages import override
+from flowgmm_cli.messages import override, quote
 
 _GIB = 2**30
 _HEAD_BATCHES = 8  # of a table that is read in chunks; its columns are inferred from these
@@ -203,8 +203,9 @@ class CsvSource:
                 table.column(name, key=f"data.{key}")
         reserved = {config.label, config.id, config.labels.column, *config.drop}
         parts = _as_list(config.text)
+        _require_texts(table, parts)
         for name in (*parts, *(config.features or ())):
-            table.column(name, key="data.text" if name in parts else "data.features")
+            table.column(name, key="data.features")
             if name == config.label:
                 raise RecipeError(f"data.label  `{name}` cannot be an input as well")
         others = [name for name in table.names if name not in reserved and name not in parts]
@@ -278,6 +279,22 @@ class CsvSource:
         for table in tables.values():
             if extra := [name for name in table.names if name not in known]:
                 self._notes.append(f"{table.where} has columns that training lacks: {', '.join(extra)}")
+
+
+def _require_texts(table: Table, names: Sequence[str]) -> None:
+    """Raise `DataError` for a missing column of texts; its hint names the columns that hold sentences."""
+    try:
+        for name in names:
+            table.column(name, key="data.text")
+    except DataError as error:
+        found = text_columns(table)
+        if not found:
+            raise
+        listed = " and ".join(f"`{column}`" for column in found)
+        several = quote(f"data.text=[{', '.join(found)}]")
+        words = override("data.text", found[0], listed=False) if len(found) == 1 else several
+        hint = f"set {words}; sentences are in {listed}"
+        raise DataError(error.message, details=error.details, hint=hint) from error
 
 
 def _as_list(names: str | Sequence[str] | None) -> list[str]:

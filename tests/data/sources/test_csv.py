@@ -329,3 +329,13 @@ def test_files_that_are_not_there_or_of_another_type(context, write, tmp_path):
     assert ".parquet" in caught.value.hint
     with pytest.raises(DataError, match="cannot be read as parquet"):
         load(context, write("no parquet", "t.parquet"))
+
+
+def test_a_missing_column_of_texts_is_answered_with_the_columns_of_sentences(context, wide):
+    with pytest.raises(DataError, match="no column `text`") as caught:
+        load(context, wide, text="text")
+    assert caught.value.hint == "set data.text=body; sentences are in `body`"
+    pd.read_csv(wide).drop(columns="body").to_csv(wide, index=False)
+    with pytest.raises(DataError) as caught:
+        load(context, wide, text="text")
+    assert caught.value.hint == "set data.text to one of these columns"
