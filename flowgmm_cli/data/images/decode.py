@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -26,8 +27,20 @@ _MAX_UINT16 = 65_535
 _SCALING = Image.Resampling.BILINEAR
 
 
+_LARGE_PIXELS = 2**24
+_LARGE = Lock()  # for one large image at a time: several threads would take gigabytes
+
+
 class UnreadableError(ValueError):
-    """An image cannot be read; the message says why."""
+    """An image cannot be read; the message says why, and `hint` is the next step."""
+
+    hint = "make the file again"
+
+
+class TooLargeError(UnreadableError):
+    """An image has more pixels than Pillow decodes."""
+
+    hint = "scale it down first"
 
 
 class WrongSizeError(ValueError):
@@ -55,17 +68,18 @@ def decode(content: Content, image_format: ImageFormat) -> tuple[Bytes, frozense
     """
     try:
         with _open(content) as image:
-            several = image.format != "MPO" and bool(getattr(image, "is_animated", False))
             if image_format.resize != "error":  # a JPEG can be decoded at 1/2, 1/4 or 1/8 of its size
                 side = 2 * max(image_format.height, image_format.width)
                 image.draft(None, (side, side))
             elif (header := _header(image)).size != image_format.size:
                 raise WrongSizeError(header.size)
             upright = _orientation(image) in (None, 1)
-            image.load()
-            if not upright and _orientation(image) not in (None, 1):  # Pillow may have turned it
-                ImageOps.exif_transpose(image, in_place=True)
-            pixels, changes = convert_image(image, image_format)
+            with _LARGE if image.width * image.height > _LARGE_PIXELS else nullcontext():
+                several = image.format != "MPO" and bool(getattr(image, "is_animated", False))
+                image.load()
+                if not upright and _orientation(image) not in (None, 1):  # Pillow may have turned it
+                    ImageOps.exif_transpose(image, in_place=True)
+                pixels, changes = convert_image(image, image_format)
         return pixels, changes | {"of several frames the first counts"} if several else changes
     except (MemoryError, WrongSizeError, UnreadableError):
         raise
@@ -185,6 +199,8 @@ def _resize(image: Image.Image, image_format: ImageFormat) -> Image.Image:
 def _translate(error: Exception) -> UnreadableError:
     if isinstance(error, UnreadableError):
         return error
+    if isinstance(error, Image.DecompressionBombError):
+        return TooLargeError(f"it has more than {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels")
     if isinstance(error, UnidentifiedImageError):
         return UnreadableError("it is not an image of a known type")
     if isinstance(error, OSError) and error.strerror:

@@ -198,7 +198,8 @@ def decode_images(
     return pixels, errors, changes
 
 
-def unreadable(error: Exception) -> RowError:
+def unreadable(error: UnreadableError | OSError) -> RowError:
     """Return the description of an image that cannot be read."""
-    message = error.strerror if isinstance(error, OSError) else None
-    return RowError(message or str(error), "make the file again")
+    if isinstance(error, UnreadableError):
+        return RowError(str(error), error.hint)
+    return RowError(error.strerror or str(error), UnreadableError.hint)

@@ -1,9 +1,13 @@
 import io
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFile
+from PIL import GifImagePlugin, Image, ImageFile
 
+from flowgmm_cli.data.images import decode as decode_module
 from flowgmm_cli.data.images.decode import UnreadableError, WrongSizeError, decode, read_header
 from flowgmm_cli.data.images.format import ImageFormat, ImageHeader
 
@@ -232,10 +236,47 @@ def test_empty_files_and_damaged_headers(tmp_path):
             read(b"<svg></svg>")
 
 
-def test_a_bomb_is_refused(monkeypatch):
+def test_a_bomb_is_refused_with_the_next_step(monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 5)
-    with pytest.raises(UnreadableError, match="decompression bomb"):
-        decode(content(GREY), AS_GREY)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded"))
+    for read in (read_header, lambda content: decode(content, AS_GREY)):
+        with pytest.raises(UnreadableError, match="it has more than 10 pixels") as error:
+            read(content(GREY))
+        assert error.value.hint == "scale it down first"
+
+
+def test_large_images_are_decoded_one_at_a_time(monkeypatch):
+    active, most = [], []
+    real = decode_module.convert_image
+
+    def watch(image, image_format):
+        active.append(image)
+        time.sleep(0.02)
+        most.append(len(active))
+        active.pop()
+        return real(image, image_format)
+
+    monkeypatch.setattr(decode_module, "_LARGE_PIXELS", 8)
+    monkeypatch.setattr(decode_module, "convert_image", watch)
+    small = ImageFormat(2, 2, colour=False, resize="stretch")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: decode(content(GREY), small), range(8)))
+    assert max(most) == 1
+
+
+@pytest.mark.parametrize("resize", ["error", "stretch"])
+def test_frames_of_an_image_of_another_size_are_not_counted(resize, monkeypatch):
+    frames = [Image.fromarray(GREY), Image.fromarray(255 - GREY)]
+    encoded = io.BytesIO()
+    frames[0].save(encoded, "GIF", save_all=True, append_images=frames[1:])
+    seeks = []
+    seek = GifImagePlugin.GifImageFile.seek
+    monkeypatch.setattr(
+        GifImagePlugin.GifImageFile, "seek", lambda self, frame: seeks.append(frame) or seek(self, frame)
+    )
+    with suppress(WrongSizeError):
+        decode(encoded.getvalue(), ImageFormat(9, 9, colour=False, resize=resize))
+    assert bool(seeks) == (resize == "stretch")
 
 
 def test_damaged_exif_spoils_no_pixel():
