@@ -6,6 +6,7 @@ compared with it, so memory is flat and the cost does not grow with the number o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -68,13 +69,15 @@ class Drift:
         self._columns = trained.preprocessor.columns if reference else ()
         self._known = {name: decode_words(words["known"]) for name, words in self._words.items()}
         self._unseen = UnseenCategories(trained.preprocessor.feature_encoder.encoders)
+        self._infinite = Counter[str]()
         self._seen = self._kept = 0
         self._stride = 1
         self._series: dict[str, list[Floats]] = {}
 
     def add(self, rows: Rows) -> None:
-        """Count categories of the next rows of the input, and add some of the rows to the sample."""
+        """Count odd cells of the next rows of the input, and add some of the rows to the sample."""
         self._unseen.add(rows)
+        self._count_infinite(rows)
         positions = np.arange(-self._seen % self._stride, len(rows), self._stride)
         self._seen += len(rows)
         if not len(positions):
@@ -95,9 +98,21 @@ class Drift:
             self._kept = -(-self._kept // 2)
             self._stride *= 2
 
+    def _count_infinite(self, rows: Rows) -> None:
+        for column in self._columns:
+            cells = rows.columns.get(column.name)
+            if column.kind == "numeric" and cells is not None and (count := int(np.isinf(cells).sum())):
+                self._infinite[column.name] += count
+
     def notes(self) -> list[str]:
-        """Return notes about a few cells with a category that training never saw."""
-        return [found.text for found in self._unseen.describe() if not is_odd(found.cells, found.rows)]
+        """Return notes about infinite cells, and a few cells with a category that training never saw."""
+        infinite = [
+            f"`{name}`: {count:,} of {self._seen:,} cells are infinite and count as missing"
+            for name, count in self._infinite.items()
+        ]
+        return infinite + [
+            found.text for found in self._unseen.describe() if not is_odd(found.cells, found.rows)
+        ]
 
     def warnings(self, totals: Totals | None = None, rule: OODRule | None = None) -> list[ResultWarning]:
         """Return the differences that are more than chance; `totals` counts the rows that `rule` flags.

@@ -248,3 +248,5 @@ def test_rows_unlike_those_of_training_are_warned_of(folder: Path, here: None) -
         "`colour`: 1 of 20 cells hold a category that training never saw, such as `green`",
         "warning: `colour`: 11 of 20 cells hold a category that training never saw, such as `green`",
     ]
+    model.predict({"width": [3.0, np.inf, -np.inf], "height": [3.0] * 3, "colour": ["red"] * 3})
+    assert notes[2:] == ["`width`: 2 of 3 cells are infinite and count as missing"]
