@@ -178,7 +178,7 @@ def _find_fault(
     first = f"the first in row {row_number(places[0])}: {cell}"
     if localised:
         reason = f"numbers with a decimal comma or with thousands separators, {first}"
-        remedy = "set data.decimal and data.thousands to their marks, write them like 1000.50, or set "
+        remedy = "set data.decimal and data.thousands to their marks, write them like 1000.50, set "
         remedy += override("data.categorical", profile.name)
         return replace(profile, kind="strings", role="dropped", reason=reason, remedy=remedy)
     if places == [0]:
@@ -188,9 +188,7 @@ def _find_fault(
     profile = replace(profile, kind="numbers", reason=f"numbers except {cells_of}, {first}")
     if count <= max_faulty_rows(len(cells)):
         return profile
-    remedy = (
-        "correct these cells (empty means missing), leave their rows out with data.on_error=keep, or set "
-    )
+    remedy = "correct these cells (empty means missing), leave their rows out with data.on_error=keep, set "
     return replace(profile, role="dropped", remedy=remedy + override("data.categorical", profile.name))
 
 
