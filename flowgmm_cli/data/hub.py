@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 
 @contextmanager
@@ -22,32 +22,26 @@ def hub_access(*, offline: bool) -> Iterator[None]:
     # others (transformers) may be imported within this context.
     constants = [(huggingface_hub.constants, "HF_HUB_DISABLE_TELEMETRY", True)]
     constants.append((datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False))
-    environment = {"HF_HUB_DISABLE_TELEMETRY": "1"}
+    variables = ["HF_HUB_DISABLE_TELEMETRY"]
     if offline:
         constants += [
             (module, "HF_HUB_OFFLINE", True) for module in (datasets.config, huggingface_hub.constants)
         ]
-        environment |= {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
-
-    constants_before = [(module, name, getattr(module, name)) for module, name, _ in constants]
-    environment_before = {name: os.environ.get(name) for name in environment}
-    loggers = [datasets.utils.logging, huggingface_hub.utils.logging]
-    levels = [logger.get_verbosity() for logger in loggers]
-    bars = not datasets.are_progress_bars_disabled()
-    try:
+        variables += ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"]
+    with ExitStack() as stack:
         for module, name, value in constants:
+            stack.callback(setattr, module, name, getattr(module, name))
             setattr(module, name, value)
-        os.environ.update(environment)
-        for logger in loggers:
+        for name in variables:
+            if (before := os.environ.get(name)) is None:
+                stack.callback(os.environ.pop, name)
+            else:
+                stack.callback(os.environ.update, {name: before})
+            os.environ[name] = "1"
+        for logger in (datasets.utils.logging, huggingface_hub.utils.logging):
+            stack.callback(logger.set_verbosity, logger.get_verbosity())
             logger.set_verbosity(logger.CRITICAL)
-        datasets.disable_progress_bars()
+        if not datasets.are_progress_bars_disabled():
+            stack.callback(datasets.enable_progress_bars)
+            datasets.disable_progress_bars()
         yield
-    finally:
-        for module, name, value in constants_before:
-            setattr(module, name, value)
-        for name, old in environment_before.items():
-            os.environ.pop(name, None) if old is None else os.environ.__setitem__(name, old)
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.set_verbosity(level)
-        if bars:
-            datasets.enable_progress_bars()
