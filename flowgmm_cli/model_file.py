@@ -5,6 +5,7 @@ A run may come from a stranger, from a copy that was cut short, or from a disk t
 
 from __future__ import annotations
 
+import base64
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from flowgmm_cli.errors import RunError
 from flowgmm_cli.files import file_digest, read_json, read_tensors, write_json, write_tensors
-from flowgmm_cli.run_info import ComponentInfo, JsonObject
+from flowgmm_cli.run_info import CalibrationInfo, ComponentInfo, JsonObject
 
 FORMAT = "flowgmm/model/1"
 _WEIGHTS, _VALUES = "model.safetensors", "model.json"
@@ -65,13 +66,43 @@ class _Preprocessor(JsonObject):
     widths: list[int]
 
 
+def _require_hashes(text: str) -> str:
+    if len(base64.b64decode(text, validate=True)) % 4:
+        raise ValueError("not a list of 32-bit numbers")
+    return text
+
+
+class _Numbers(JsonObject):
+    range: Annotated[list[float], Field(min_length=2, max_length=2)]
+    quantiles: Annotated[list[float], Field(min_length=3, max_length=3)]
+    missing: float
+
+
+class _Words(JsonObject):
+    known: Annotated[str, AfterValidator(_require_hashes)]
+    low: float
+    median: float
+    usual: float
+
+
+class _TrainingRows(JsonObject):
+    rows: int
+    numbers: dict[str, _Numbers]
+    words: dict[str, _Words]
+
+
+class _Facts(JsonObject):
+    calibration: CalibrationInfo | None = None
+    training_rows: _TrainingRows | None = None  # models of earlier versions have none
+
+
 class _ModelInfo(JsonObject):
     format: Literal["flowgmm/model/1"]
     class_names: Annotated[list[str], AfterValidator(_require_distinct)]
     features: int
     components: list[ComponentInfo]
     detector: dict[str, Any] | None
-    facts: dict[str, Any]
+    facts: _Facts
     members: list[_Member]
     preprocessor: _Preprocessor
     recipe: dict[str, Any]

@@ -45,12 +45,16 @@ class _Best(JsonObject):
     epoch: int | None = None
 
 
-class _Calibration(JsonObject):
+class CalibrationInfo(JsonObject):
+    """Values of a calibration."""
+
     method: str
     temperature: float
     rows: int = 0
     accuracy: float | None = None
     noise: float | None = None
+    nll: float | None = None
+    frequency_nll: float | None = None
 
 
 class _Ood(JsonObject):
@@ -86,7 +90,7 @@ class RunInfo(JsonObject):
     steps: int | None = None
     best: _Best | None = None
     members: list[dict[str, Any]] | None = None
-    calibration: _Calibration | None = None
+    calibration: CalibrationInfo | None = None
     ood: _Ood | None = None
     test: dict[str, float | None] | None = None
     cross_fitted: dict[str, float | None] | None = None

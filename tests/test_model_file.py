@@ -121,6 +121,12 @@ def test_sizes_beyond_the_weights_take_no_memory(folder: Path, keys: Any, value:
         (["class_names"], "ab"),
         (["components"], ["realnvp"]),
         (["facts"], 3),
+        (["facts", "calibration", "nll"], "0.5"),
+        (["facts", "training_rows", "numbers", "x[0]"], {"range": [0.0, 1.0], "missing": 0.0}),
+        (
+            ["facts", "training_rows", "words", "x"],
+            {"known": "AAAA", "low": 0.1, "median": 0.5, "usual": 0.05},
+        ),
         (["members"], [3]),
         (["weights"], "abc"),
         (["preprocessor", "widths"], ["2"]),

@@ -35,7 +35,8 @@ def trained(moons: MakeRecipe) -> TrainedModel:
         for parameter in model.parameters():
             parameter.normal_(std=0.3, generator=generator)
         model.temperature.fill_(2.5)
-    return TrainedModel(recipe, preprocessor, model.eval(), rows.class_names, {"calibration": {"rows": 3}})
+    facts = {"calibration": {"method": "cross_fit", "temperature": 2.5, "rows": 3}}
+    return TrainedModel(recipe, preprocessor, model.eval(), rows.class_names, facts)
 
 
 def held_out(model: TrainedModel) -> Tensors:

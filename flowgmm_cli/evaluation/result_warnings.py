@@ -42,15 +42,15 @@ def is_informative(calibration: Mapping[str, Any]) -> bool:
     nll, by_frequency = calibration.get("nll"), calibration.get("frequency_nll")
     if nll is None or not by_frequency:
         return True
-    return bool(calibration["rows"] * (by_frequency - nll) > _MIN_GAIN)
+    return bool(calibration.get("rows", 0) * (by_frequency - nll) > _MIN_GAIN)
 
 
 def calibration_warnings(calibration: Mapping[str, Any]) -> list[ResultWarning]:
     """Warn if the model does not predict the labels that its temperature was fitted to."""
     if is_informative(calibration):
         return []
-    labels = "cross-fitted" if calibration["method"] == "cross_fit" else "validation"
-    values = {name: calibration[name] for name in ("rows", "nll", "frequency_nll", "temperature")}
+    labels = "cross-fitted" if calibration.get("method") == "cross_fit" else "validation"
+    values = {name: calibration.get(name, 0) for name in ("rows", "nll", "frequency_nll", "temperature")}
     text = (
         f"the model predicts the {values['rows']:,} {labels} labels no better than the frequencies of the "
         f"classes do (NLL {values['nll']:.3f}, by frequency {values['frequency_nll']:.3f}): its "

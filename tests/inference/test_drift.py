@@ -139,6 +139,15 @@ def test_flags_beyond_their_usual_share_give_a_warning(compare: Callable[..., li
     assert compare(SENSORS, changed(SENSORS), flagged=2) == []
 
 
+def test_of_a_model_without_a_summary_only_flags_are_compared(
+    make_trained: Callable[..., TrainedModel],
+) -> None:
+    drift = Drift(make_trained(), "new.csv")
+    drift.add(rows_of({"x": np.full((20, 2), 1e6)}))
+    found = drift.warnings(Totals(n=20, flagged=20), OODRule("nll", 1.0, 0.05))
+    assert [warning.kind for warning in found] == ["flagged"]
+
+
 @pytest.mark.parametrize("text", ["meine Karte ist leider weg und weiter nichts", "1234567", "?!"])
 def test_texts_of_other_words_are_counted(compare: Callable[..., list[ResultWarning]], text: str) -> None:
     cells = np.array([*TEXTS["body"][:17], *[text] * 23, "", None], dtype=object)
