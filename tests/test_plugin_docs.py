@@ -25,6 +25,7 @@ PAGES = {
     "flow.md": ("flow", "planewise"),
     "data.md": ("data", "coins"),
     "regulariser.md": ("regulariser", "agreement"),
+    "baseline.md": ("baseline", "decision_tree"),
 }
 
 

@@ -179,7 +179,7 @@ def class_averages(confusion: IntArray) -> dict[str, Floats]:
 
 def nll(log_probabilities: FloatArray, labels: IntArray) -> float:
     """Compute the mean negative log-probability of the true class, in nats (log loss)."""
-    return float(-log_probabilities[np.arange(len(labels)), labels].mean())
+    return float(-log_probabilities[np.arange(len(labels)), labels].mean()) + 0.0  # no -0
 
 
 @dataclass(frozen=True)
