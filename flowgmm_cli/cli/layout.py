@@ -12,13 +12,14 @@ _WHOLE = re.compile(r"`[^`]*`|(?:^|(?<=: ))flowgmm .*?(?=; | · |$)")
 
 
 def wrap(text: str, width: int, *, indent: str | None = None) -> list[str]:
-    """Break lines between words; a longer word, a code span and a command stay whole.
+    """Break lines between words; code spans and commands are words, too.
 
-    Lines after the first of a paragraph begin with `indent`, by default below the text after its label.
+    A word that is longer than a line stays where it is: broken by the terminal, it can be copied. Lines after
+    the first of a paragraph begin with `indent`, by default below the text after its label.
 
     >>> wrap("ood     rows are flagged above 4.3", 24)
     ['ood     rows are flagged', '        above 4.3']
-    >>> wrap("next: flowgmm eval runs/a --baselines", 20)
+    >>> wrap("next: flowgmm eval runs/a --baselines", 32)
     ['next:', 'flowgmm eval runs/a --baselines']
     """
     from rich.cells import cell_len
@@ -29,7 +30,8 @@ def wrap(text: str, width: int, *, indent: str | None = None) -> list[str]:
         margin = " " * len(label[0]) if indent is None and label else indent or ""
         line, empty = "", True
         for space, word in re.findall(r"( *)([^ ]+)", _WHOLE.sub(_join, paragraph)):
-            if not empty and cell_len(line) + len(space) + cell_len(word) > width:
+            too_long = cell_len(line) + len(space) + cell_len(word) > width
+            if too_long and not empty and cell_len(margin) + cell_len(word) <= width:
                 lines.append(line)
                 line, space = margin, ""
             line, empty = line + space + word, False
@@ -87,7 +89,7 @@ def _column_widths(
         if columns[index] in right:
             least.append(max([*map(cell_len, column[1:]), *map(cell_len, columns[index].split())]))
         else:
-            words = [cell_len(word) for cell in column for word in wrap(cell, 1, indent="")]
+            words = [cell_len(word) for cell in column for word in _WHOLE.sub(_join, cell).split(" ")]
             is_last = index == len(columns) - 1  # a path in it may be longer, and remains whole
             least.append(min(full[index], _PROSE if is_last else max(*words, min(_PROSE, full[index]))))
     if sum(least) > room:

@@ -153,6 +153,7 @@ class LiveProgress:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         """Draw a line for each task."""
+        width = options.max_width - 2  # the terminal writes ^C behind the last line
         for task in list(self._tasks.values()):
             elapsed = format_duration(int((task.ended or self.clock()) - task.started))
             times = [f"in {elapsed}" if task.ended else f"{elapsed} elapsed"]
@@ -160,9 +161,9 @@ class LiveProgress:
                 times.insert(0, format_time_left(task.seconds_left))
             steps = [task.steps] if task.steps else []
             fixed, details = [*steps, times[0]], [*times[1:], *task.details]
-            yield _draw(task, task.title, fixed, details, options.max_width)
+            yield _draw(task, task.title, fixed, details, width)
         if part := self._part:
-            yield _draw(part, f"{_GAP}{part.title}", [part.steps], part.details, options.max_width)
+            yield _draw(part, f"{_GAP}{part.title}", [part.steps], part.details, width)
 
 
 def _draw(

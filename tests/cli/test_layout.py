@@ -15,7 +15,9 @@ CODE = "set `data.labels.balanced=false` here or there"
 def test_lines_break_between_words_only(text: str, width: int) -> None:
     lines = wrap(text, width)
     assert " ".join(" ".join(lines).split()) == " ".join(text.split())
-    assert all(len(line) <= width or len(line.split()) == 1 or "flowgmm" in line for line in lines)
+    longest = max(map(len, [PATH, COMMAND[6:]]))
+    assert all(len(line) <= width or any(word in line for word in (PATH, COMMAND[6:])) for line in lines)
+    assert all(len(line) <= max(width, longest + 8) for line in lines)
 
 
 @pytest.mark.parametrize("width", [20, 40, 80])
