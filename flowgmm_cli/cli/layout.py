@@ -52,15 +52,20 @@ def format_table(
 ) -> tuple[list[str], list[str]]:
     """Return the heading and the other lines of a table, without trailing blanks.
 
-    With a `width`, texts are wrapped at words; a table that does not fit even so is written as blocks, a
-    line for each cell. `right` has the headings of columns whose cells are aligned right and never wrapped.
+    With a `width`, texts are wrapped at words. A table that does not fit even so is turned, with a column for
+    each row, or written as blocks with a line for each cell. `right` has the headings of columns whose cells
+    are aligned right and never wrapped.
 
     >>> format_table(["name", "n"], [["a", "5"], ["bb", "12"]], right=["n"])
     (['name   n'], ['a      5', 'bb    12'])
     """
     widths = _column_widths(columns, rows, right, width)
     if widths is None:
-        return [], _format_blocks(columns, rows, width or 0)
+        heading, *turned = zip(columns, *rows, strict=True)
+        widths = _column_widths(heading, turned, heading[1:], width)
+        if widths is None:
+            return [], _format_blocks(columns, rows, width or 0)
+        columns, rows, right = heading, turned, heading[1:]
     aligned = [column in right for column in columns]
     first, *others = (_format_row(row, widths, aligned) for row in (columns, *rows))
     return first, [line for lines in others for line in lines]

@@ -306,6 +306,7 @@ def _print_tables(result: OODResult) -> None:
         ["score", "", "AUROC", "95 % interval", "AUPR-in", "AUPR-out", "FPR95"],
         rows,
         right=["AUROC", "AUPR-in", "AUPR-out", "FPR95"],
+        optional=["AUPR-in", "AUPR-out"],
         title=f"{result.run}: {outside.n:,} rows of {outside.name} against {inside.n:,} of {inside.name}",
     )
     output.print_text("")

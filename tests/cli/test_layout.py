@@ -43,6 +43,10 @@ def test_numbers_are_never_broken() -> None:
     heading, lines = format_table(COLUMNS, ROWS, right=COLUMNS[1:], width=44)
     assert len(heading) == 1
     assert all(len(line) <= 44 for line in heading + lines)
+    columns, rows = [*COLUMNS, "seconds"], [[*row, "12"] for row in ROWS]
+    heading, lines = format_table(columns, rows, right=COLUMNS[1:], width=48)
+    assert heading == ["flow.couplings               2               4"]
+    assert lines[1] == "test accuracy   0.9600 ±0.0157  0.9700 ±0.0057"
     heading, lines = format_table(COLUMNS, ROWS, right=COLUMNS[1:], width=30)
     assert heading == []
     assert lines[:5] == [
