@@ -89,20 +89,33 @@ def fit_temperature_and_noise(log_joint: FloatArray, labels: IntArray) -> tuple[
     n, classes = scores.shape
     share = 1 / n  # of the penalty's one row
 
-    def loss(log_temperature: float, noise: float) -> float:
+    def losses(log_temperature: float, noises: FloatArray) -> FloatArray:
+        """Return the loss for each noise."""
         scaled = scores * np.exp(-log_temperature)
         log_p = scaled - np.log(np.exp(scaled).sum(1, keepdims=True))
-        likelihood = (1 - noise) * np.exp(log_p[np.arange(n), truth]) + noise / classes
-        prior = 5 * np.log(noise) + 95 * np.log1p(-noise)
-        return float(-np.log(np.maximum(likelihood, _TINY)).sum() - share * log_p.mean(1).sum() - prior)
+        p_true = np.exp(log_p[np.arange(n), truth])
+        likelihood = np.maximum((1 - noises)[:, None] * p_true + noises[:, None] / classes, _TINY)
+        prior = 5 * np.log(noises) + 95 * np.log1p(-noises)
+        return np.asarray(-np.log(likelihood).sum(1) - share * log_p.mean(1).sum() - prior)
 
-    def best_temperature(noise: float) -> tuple[float, float]:
-        bounds = (np.log(start) - 5, np.log(start) + 0.5)
-        best = minimize_scalar(loss, bounds=bounds, args=(noise,), method="bounded", options={"xatol": 1e-6})
+    def minimise(noises: FloatArray, low: float, high: float) -> tuple[float, float]:
+        """Return the lowest loss for any of the noises, and the logarithm of its temperature."""
+        best = minimize_scalar(
+            lambda log_temperature: losses(log_temperature, noises).min(),
+            bounds=(low, high),
+            method="bounded",
+            options={"xatol": 1e-6},
+        )
         return float(best.fun), float(best.x)
 
-    _, noise = min((best_temperature(noise)[0], noise) for noise in _NOISES)
-    return float(np.exp(best_temperature(noise)[1])), float(noise)
+    low, high = np.log(start) - 5, np.log(start) + 0.5
+    steps = np.linspace(low, high, 23)  # a wide search first, since the loss may have several minima
+    middle = int(np.argmin([losses(step, _NOISES).min() for step in steps]))
+    _, near = minimise(_NOISES, steps[max(middle - 1, 0)], steps[min(middle + 1, len(steps) - 1)])
+    place = int(losses(near, _NOISES).argmin())
+    fits = [(*minimise(noise, low, high), *noise) for noise in _NOISES[max(place - 2, 0) : place + 3, None]]
+    _, log_temperature, noise = min(fits)
+    return float(np.exp(log_temperature)), float(noise)
 
 
 def fit_class_bias(

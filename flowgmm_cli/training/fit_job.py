@@ -102,7 +102,7 @@ class FitJob:
 
     def settings(self, recipe: Recipe) -> Recipe:
         """Return the recipe of this training."""
-        recipe = vary(recipe, self.changes)
+        recipe = vary(recipe, self.changes) if self.changes else recipe
         if self.share == 1:
             return recipe
         return recipe.model_copy(update={"train": shorten(recipe.train, self.share)})
