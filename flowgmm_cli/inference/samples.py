@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 _TEXTS_AT_ONCE = 8192
-_MAX_COSINES = 2**24  # numbers of a block of the matrix of cosines
+_MAX_MIB = 64  # of a block of the matrix of distances
 
 
 @dataclass(frozen=True, repr=False)
@@ -250,24 +250,16 @@ def nearest_texts(
     nearest texts of the column in `rows`, nearest first, and distances from 0 (the same direction) to 2, both
     `(n, k)`; k is at most the number of rows.
     """
-    from sklearn.preprocessing import normalize
+    from sklearn import config_context
+    from sklearn.neighbors import NearestNeighbors
 
     place = {other.name: part for other, part in feature_encoder.layout}[column]
     vectors = np.empty((len(rows), place.stop - place.start), np.float32)
     for part in iterate_batches(len(rows), _TEXTS_AT_ONCE):
         chunk = rows.take(np.arange(len(rows))[part])
         vectors[part] = feature_encoder.transform_column(column, chunk, context)
-    mean = vectors.mean(axis=0, dtype=np.float64)
-    known = normalize(vectors - mean.astype(np.float32))
-    queries = normalize((features[:, place] - mean).astype(np.float32))
-    k = min(k, len(rows))
-    index = np.empty((len(queries), k), np.int64)
-    cosine = np.empty((len(queries), k))
-    for part in iterate_batches(len(queries), max(1, _MAX_COSINES // max(1, len(rows)))):
-        cosines = queries[part] @ known.T
-        best = np.argpartition(-cosines, k - 1, axis=1)[:, :k]
-        values = np.take_along_axis(cosines, best, axis=1)
-        order = np.lexsort((best, -values), axis=1)  # the first row of equal ones
-        index[part] = np.take_along_axis(best, order, axis=1)
-        cosine[part] = np.take_along_axis(values, order, axis=1)
-    return index, np.clip(1 - cosine, 0, 2)
+    mean = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
+    search = NearestNeighbors(n_neighbors=min(k, len(rows)), metric="cosine", algorithm="brute")
+    with config_context(working_memory=_MAX_MIB):
+        distances, index = search.fit(vectors - mean).kneighbors(features[:, place].astype(np.float32) - mean)
+    return index, distances.astype(np.float64)
