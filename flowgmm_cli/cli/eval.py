@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -19,16 +18,14 @@ from flowgmm_cli.cli.session import (
 from flowgmm_cli.cli.validation import enforce_gates, parse_gates, split_arguments
 from flowgmm_cli.errors import UsageError
 from flowgmm_cli.files import write_json
-from flowgmm_cli.formatting import format_optional, method_name
+from flowgmm_cli.formatting import format_optional
 
 if TYPE_CHECKING:
     from flowgmm_cli.cli.session import Session
-    from flowgmm_cli.evaluation.intervals import Difference
     from flowgmm_cli.evaluation.metrics import Evaluation
     from flowgmm_cli.runs import Run
 
 _ROWS = {"test": "test", "val": "val", "cross_fitted": "cross-fitted"}
-_METRICS = {"balanced": "balanced_accuracy", "macro F1": "macro_f1", "NLL": "nll", "ECE": "ece"}
 GATES = ("accuracy", "balanced_accuracy", "macro_f1")
 
 
@@ -167,50 +164,28 @@ def _evaluate_file(session: Session, data: str, data_format: str | None) -> tupl
 
 def _print_methods(run: str, result: Evaluation) -> None:
     """Print the model's metrics, beside those of baselines if there are any, with the verdict on them."""
-    metrics, baselines, kind = result.classification, result.baselines, _ROWS.get(result.split, "labelled")
+    from flowgmm_cli.report.baselines import METRICS, comparison_tables
     from flowgmm_cli.report.text import describe_cross_fitted
 
-    title, summary = f"{run}: {metrics.n:,} {kind} rows", result.cross_fitted
-    if not baselines:
+    metrics = result.classification
+    title = f"{run}: {metrics.n:,} {_ROWS.get(result.split, 'labelled')} rows"
+    if result.baselines:
+        for table in comparison_tables(result):
+            optional = ["ECE", "macro F1", "balanced", "NLL"]
+            output.print_table(table.columns, table.rows, right=table.right, title=title, optional=optional)
+            output.print_text("")
+            title = f"{result.cross_fitted.n:,} labelled rows, cross-fitted" if result.cross_fitted else ""
+    else:
         interval = metrics.intervals["accuracy"]
         span = f"{interval.low:.4f} to {interval.high:.4f}"
-        row = ["flowgmm", f"{metrics.accuracy:.4f}", span, *_format_metrics(vars(metrics))]
-        columns = ["method", "accuracy", "95 % interval", *_METRICS]
-        output.print_table(columns, [row], right=[*columns[1:2], *_METRICS], title=title)
-    else:
-        _print_comparison(title, vars(metrics), {name: vars(row) for name, row in baselines.items()})
-        folds = {name: vars(row.cross_fitted) for name, row in baselines.items() if row.cross_fitted}
-        if summary and folds and result.split != "cross_fitted":
-            output.print_text("")
-            _print_comparison(f"{summary.n:,} labelled rows, cross-fitted", summary.metrics, folds)
-    output.print_text("")
-    if summary:
-        output.print_text(describe_cross_fitted(summary))
+        numbers = [f"{vars(metrics)[name]:.4f}" for name in METRICS.values()]
+        columns = ["method", "accuracy", "95 % interval", *METRICS]
+        row = ["flowgmm", f"{metrics.accuracy:.4f}", span, *numbers]
+        output.print_table(columns, [row], right=["accuracy", *METRICS], title=title)
+    if result.cross_fitted:
+        output.print_text(describe_cross_fitted(result.cross_fitted))
     if result.verdict:
         output.print_text(result.verdict.text)
-
-
-def _print_comparison(
-    title: str, model: Mapping[str, Any], baselines: Mapping[str, Mapping[str, Any]]
-) -> None:
-    """Print the methods by accuracy, with the paired differences of the baselines from the model."""
-    methods = sorted({"flowgmm": model, **baselines}.items(), key=lambda item: -item[1]["accuracy"])
-    rows = []
-    for name, values in methods:
-        gap: Difference | None = values.get("difference")
-        cells = ["", "", ""]
-        if gap is not None:
-            span = f"{gap.low:+.4f} to {gap.high:+.4f}"
-            p = gap.p_value or 0.0
-            cells = [f"{gap.difference:+.4f}", span, f"{p:.3f}" if p >= 0.001 else "<0.001"]
-        rows.append([method_name(name), f"{values['accuracy']:.4f}", *cells, *_format_metrics(values)])
-    columns = ["method", "accuracy", "difference", "95 % interval", "p", *_METRICS]
-    optional = ["ECE", "macro F1", "balanced", "NLL"]
-    output.print_table(columns, rows, right=columns[1:], title=title, optional=optional)
-
-
-def _format_metrics(values: Mapping[str, Any]) -> list[str]:
-    return [f"{values[name]:.4f}" for name in _METRICS.values()]
 
 
 def _print_classes(result: Evaluation) -> None:

@@ -302,4 +302,6 @@ def _print_search(search: SearchResult) -> None:
         right=numbers,
         title="search, on labels that the training did not use",
     )
+    if gain := search.describe_gain():
+        output.print_text(gain)
     output.print_text("")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from flowgmm_cli.files import write_text
 from flowgmm_cli.formatting import format_duration, format_number, format_optional
 from flowgmm_cli.report import text
+from flowgmm_cli.report.baselines import comparison_tables
 from flowgmm_cli.report.context import ReportContext
 from flowgmm_cli.report.text import percent
 
@@ -73,6 +74,7 @@ def model_card(context: ReportContext) -> str:
             metric_names=METRICS,
             max_listed=MAX_LISTED,
             text=text,
+            comparison_tables=comparison_tables,
             format_number=format_number,
             format_duration=format_duration,
             format_optional=format_optional,

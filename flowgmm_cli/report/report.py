@@ -13,7 +13,16 @@ from flowgmm_cli.errors import FlowgmmError
 from flowgmm_cli.evaluation.metrics import Evaluation
 from flowgmm_cli.files import write_bytes, write_text
 from flowgmm_cli.inference.evaluate_run import load_model_and_rows, select_split
-from flowgmm_cli.report import galleries, latent, learning_curves, ood, predictions, samples, tables
+from flowgmm_cli.report import (
+    baselines,
+    galleries,
+    latent,
+    learning_curves,
+    ood,
+    predictions,
+    samples,
+    tables,
+)
 from flowgmm_cli.report.context import ReportContext, UnavailableError
 from flowgmm_cli.report.figures import png
 from flowgmm_cli.report.page import Part, Plot, Section, Unavailable, render
@@ -36,7 +45,7 @@ SECTIONS: tuple[tuple[str, str, BuildSection], ...] = (
     ("samples", "Samples", samples.samples_section),
     ("gallery", "Typical and odd rows", galleries.gallery_section),
     ("ood", "Out-of-distribution scores", ood.ood_section),
-    ("baselines", "Simpler methods", tables.baselines_section),
+    ("baselines", "Simpler methods", baselines.baselines_section),
     ("race", "Search over settings", tables.search_section),
     ("calibration", "Calibration and class prior", predictions.calibration_section),
     ("settings", "Settings", tables.settings_section),

@@ -1,4 +1,4 @@
-"""Sections made of tables: summary, classes, baselines, data, settings, their search, and versions."""
+"""Sections made of tables: summary, classes, data, settings, their search, and versions."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from flowgmm_cli.errors import FlowgmmError
 from flowgmm_cli.evaluation.intervals import wilson_interval
-from flowgmm_cli.evaluation.metrics import BaselineResult, ClassificationMetrics, Evaluation
-from flowgmm_cli.formatting import format_duration, format_number, format_optional, method_name, pluralise
+from flowgmm_cli.evaluation.metrics import Evaluation
+from flowgmm_cli.formatting import format_duration, format_number, format_optional, pluralise
 from flowgmm_cli.recipe.yaml import write_flow
 from flowgmm_cli.report import text
 from flowgmm_cli.report.context import ReportContext, UnavailableError
@@ -41,15 +41,15 @@ def summary_section(context: ReportContext) -> Iterator[Part]:
         yield Paragraph(model, "lead")
     evaluation = context.evaluation
     if evaluation is None:
-        reason = "there are no labelled test rows" if context.facts else "the run has no model yet"
+        reason = "no label was held out" if context.facts else "the run has no model yet"
         yield Paragraph(f"The model was not evaluated: {reason}.")
     else:
         yield _tiles(evaluation, rows)
         for sentence in (
             text.describe_accuracy(evaluation),
-            text.describe_confidence(evaluation.classification),
+            text.describe_confidence(evaluation),
             text.describe_weaknesses(evaluation.classification),
-            text.compare_with_baselines(evaluation),
+            text.describe_verdict(evaluation),
             text.suggest_next_step(context.run.path, evaluation),
         ):
             if sentence:
@@ -73,6 +73,9 @@ def _tiles(evaluation: Evaluation, rows: Mapping[str, int]) -> Tiles:
     ]
     if (bits := evaluation.bits_per_dim) is not None:
         tiles.append(("bits per dimension", f"{bits:.3f}", "8 in an uncompressed image"))
+    if (summary := evaluation.cross_fitted) and evaluation.split == "test":
+        limit = f"{text.percent_range(summary.intervals['accuracy'])}, {pluralise(summary.n, 'row')}"
+        tiles.insert(1, ("cross-fitted accuracy", percent(summary.metrics["accuracy"]), limit))
     labelled, train = rows.get("labelled", 0), rows.get("train", 0)
     return Tiles([*tiles, ("labelled rows", f"{labelled:,}", f"of {train:,} for training")])
 
@@ -94,40 +97,17 @@ def classes_section(context: ReportContext) -> Iterator[Part]:
         precision = "-" if row.precision is None else percent(row.precision)
         f1 = format_optional(row.f1, ".3f")
         rows.append([row.name, *labelled, f"{row.support:,}", recall, limits, precision, f1])
-    columns = ["class", "labelled", "test rows", "recall", "95 % interval", "precision", "F1"]
+    kind = text.row_kind(context.require_evaluation())
+    columns = ["class", "labelled", f"{kind}s", "recall", "95 % interval", "precision", "F1"]
     if labels is None:
         columns.remove("labelled")
     yield class_table(
         columns,
         rows,
-        "Labelled: training rows of the class with a visible label. Recall: share of the test rows of the "
+        "Labelled: training rows of the class with a visible label. Recall: share of the rows of the "
         "class that the model assigns to it. Precision: share of the rows assigned to the class that belong "
         "to it. F1: harmonic mean of both." + (f" {averages[:1].upper()}{averages[1:]}." if averages else ""),
     )
-
-
-def baselines_section(context: ReportContext) -> Iterator[Part]:
-    """The model in a table with simple methods, the most accurate first."""
-    evaluation = context.require_evaluation()
-    if not evaluation.baselines:
-        raise UnavailableError(
-            "No baselines were fitted. `flowgmm eval --baselines` fits simpler methods to the same rows "
-            "and labels; a report written afterwards shows them here."
-        )
-    metrics = evaluation.classification
-    methods: dict[str, ClassificationMetrics | BaselineResult] = {"flowgmm": metrics, **evaluation.baselines}
-    rows = []
-    for name, result in sorted(methods.items(), key=lambda item: -item[1].accuracy):
-        values = (result.accuracy, result.balanced_accuracy, result.macro_f1, result.nll, result.ece)
-        rows.append([method_name(name), *(f"{value:.4f}" for value in values)])
-    columns = ["method", "accuracy", "balanced accuracy", "macro F1", "NLL", "ECE"]
-    caption = (
-        "All methods were trained on the same vectors and labels, and tested on the same "
-        f"{pluralise(metrics.n, 'row')}. Each baseline chose its settings by cross-validation on the "
-        f"labelled rows. Differences in accuracy within {text.percent_range(metrics.intervals['accuracy'])} "
-        "may be chance."
-    )
-    yield Table(columns, rows, caption, right=columns[1:], highlight=["flowgmm"])
 
 
 def data_section(context: ReportContext) -> Iterator[Part]:
@@ -209,6 +189,8 @@ def search_section(context: ReportContext) -> Iterator[Part]:
     yield Table(columns, rows, caption, right=columns[1:7], highlight=highlight)
     if reason := search.get("reason"):
         yield Paragraph(f"Why: {reason}.", "note")
+    if gain := search.get("gain"):
+        yield Paragraph(f"What it gained: {gain}.", "note")
 
 
 def versions_section(context: ReportContext) -> Iterator[Part]:

@@ -12,7 +12,7 @@ import numpy as np
 from flowgmm_cli.evaluation.intervals import LEVEL, Interval
 from flowgmm_cli.evaluation.metrics import ClassificationMetrics, CrossFitted, Evaluation
 from flowgmm_cli.evaluation.result_warnings import evaluation_warnings
-from flowgmm_cli.formatting import method_name, pluralise
+from flowgmm_cli.formatting import pluralise
 from flowgmm_cli.messages import escape_controls
 from flowgmm_cli.recipe.schema import Recipe
 
@@ -82,13 +82,18 @@ def describe_accuracy(evaluation: Evaluation) -> str:
     metrics = evaluation.classification
     interval = metrics.intervals["accuracy"]
     majority = max(metrics.per_class, key=lambda row: row.support)
+    rows = f"{pluralise(metrics.n, 'test row')} that training did not see"
+    if evaluation.split == "cross_fitted":
+        rows = f"{pluralise(metrics.n, 'labelled row')}, each predicted by a model that did not see its label"
+    more = ""
+    if evaluation.cross_fitted and evaluation.split != "cross_fitted":
+        more = f" The {describe_cross_fitted(evaluation.cross_fitted)}."
     return (
-        f"On {pluralise(metrics.n, 'test row')} that training did not see, {percent(metrics.accuracy)} of "
-        "the predicted classes are right. Another sample of test rows would give another number: with "
-        f"{percent(interval.level, 0)} confidence the share of right predictions on such rows lies between "
-        f"{percent(interval.low)} and {percent(interval.high)}. Always predicting `{majority.name}`, the "
-        f"most frequent class, would be right in "
-        f"{percent(majority.support / max(metrics.n, 1))} of these rows."
+        f"On {rows}, {percent(metrics.accuracy)} of the predicted classes are right. Another sample of rows "
+        f"would give another number: with {percent(interval.level, 0)} confidence the share of right "
+        f"predictions on such rows lies between {percent(interval.low)} and {percent(interval.high)}.{more} "
+        f"Always predicting `{majority.name}`, the most frequent class, would be right in "
+        f"{percent(majority.support / max(metrics.n, 1))} of the rows."
     )
 
 
@@ -103,8 +108,14 @@ def describe_cross_fitted(summary: CrossFitted) -> str:
     )
 
 
-def describe_confidence(metrics: ClassificationMetrics) -> str:
+def row_kind(evaluation: Evaluation) -> str:
+    """Name a row of an evaluation, such as `test row`."""
+    return f"{evaluation.split.replace('_', '-')} row"
+
+
+def describe_confidence(evaluation: Evaluation) -> str:
     """Compare the stated confidences with the accuracy."""
+    metrics = evaluation.classification
     confidence = mean_confidence(metrics)
     gap = metrics.accuracy - confidence
     if abs(gap) < 0.01:
@@ -114,29 +125,18 @@ def describe_confidence(metrics: ClassificationMetrics) -> str:
     else:
         verdict = f"it is overconfident by {-100 * gap:.1f} points on average"
     return (
-        "The model states a confidence with each class. Its mean confidence on the test rows is "
-        f"{percent(confidence)} and its accuracy {percent(metrics.accuracy)}: {verdict}. The expected "
+        "The model states a confidence with each class. Its mean confidence on the "
+        f"{row_kind(evaluation)}s is {percent(confidence)} and its accuracy {percent(metrics.accuracy)}: "
+        f"{verdict}. The expected "
         f"calibration error, the mean gap over groups of rows with similar confidence, is {metrics.ece:.3f}; "
         f"a perfectly calibrated model would show about {chance_ece(metrics):.3f} by chance on this number "
         "of rows."
     )
 
 
-def compare_with_baselines(evaluation: Evaluation) -> str:
-    """Compare the model with the best baseline; empty if no baseline was fitted."""
-    if not evaluation.baselines:
-        return ""
-    name, best = max(evaluation.baselines.items(), key=lambda item: item[1].accuracy)
-    metrics = evaluation.classification
-    difference = 100 * (metrics.accuracy - best.accuracy)
-    interval = metrics.intervals["accuracy"]
-    inside = interval.low <= best.accuracy <= interval.high
-    chance = " That lies within the model's own interval, so it may be chance." if inside else ""
-    return (
-        f"{method_name(name)} did best among {len(evaluation.baselines)} simpler methods on the same rows "
-        f"and labels, with {percent(best.accuracy)}; this model has {abs(difference):.1f} points "
-        f"{'more' if difference >= 0 else 'less'}.{chance}"
-    )
+def describe_verdict(evaluation: Evaluation) -> str:
+    """State the verdict on the model beside the baselines; empty without them."""
+    return f"Beside simpler methods: {evaluation.verdict.text}." if evaluation.verdict else ""
 
 
 def describe_weaknesses(metrics: ClassificationMetrics) -> str:
@@ -152,7 +152,7 @@ def describe_weaknesses(metrics: ClassificationMetrics) -> str:
         if true != predicted and number
     ]
     if not errors:
-        return "It made no mistake on the test rows."
+        return "It made no mistake on these rows."
     number, true, predicted = max(errors)
     names = [row.name for row in metrics.per_class]
     return (

@@ -21,6 +21,7 @@ import torch
 
 from flowgmm_cli.errors import RunError
 from flowgmm_cli.evaluation.calibration import fit_temperature, temper_log_joint
+from flowgmm_cli.evaluation.intervals import compare_means
 from flowgmm_cli.evaluation.metrics import nll
 from flowgmm_cli.files import MALFORMED, read_json, read_tensors, write_json, write_tensors
 from flowgmm_cli.model import Model
@@ -128,11 +129,30 @@ class SearchResult:
             log_joint[own] = np.mean(parts, axis=0)
         return replace(mean, log_joint=log_joint)
 
+    def describe_gain(self) -> str:
+        """Compare the kept candidates with the recipe as it is, by log loss on labels not seen.
+
+        Empty without folds, or if no candidate leaves the recipe as it is.
+        """
+        kept, plain = self.cross_fitted(), next((item for item in self.results if not item.changes), None)
+        if kept is None or plain is None:
+            return ""
+        if [item.name for item in self.kept] == [plain.name]:
+            return "the recipe is kept as it is"
+        rows = np.arange(len(kept.labels))
+        losses = [-_temper(part)[rows, kept.labels] for part in (plain.out_of_fold, kept)]
+        before, after = (float(loss.mean()) for loss in losses)
+        chance = "" if len(rows) > 1 and compare_means(*losses).significant else ": no difference can be seen"
+        return (
+            f"log loss {after:.3f} on labels not seen with the candidates that the other folds choose, "
+            f"{before:.3f} with the recipe as it is (--no-auto){chance}"
+        )
+
     def summary(self) -> dict[str, Any]:
         """Figures as plain values."""
         kept = [candidate.name for candidate in self.kept]
         candidates = [candidate.summary() for candidate in self.results]
-        return {"kept": kept, "reason": self.reason, "candidates": candidates}
+        return {"kept": kept, "reason": self.reason, "gain": self.describe_gain(), "candidates": candidates}
 
     def save(self, folder: Path) -> None:
         """Write the predictions to `search.safetensors`, then the figures to `search.json`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
@@ -84,15 +83,6 @@ def test_a_run_without_test_rows_has_a_card(awkward: Run) -> None:
     text = model_card(ReportContext(awkward, DataContext()))
     assert "was not evaluated" in text
     assert "model-index" not in text
-
-
-def test_baselines_are_named(awkward: Run) -> None:
-    file = awkward.path / "eval" / "test.json"
-    value = json.loads(file.read_text(encoding="utf-8"))
-    metrics = {"accuracy": 0.25, "balanced_accuracy": 0.3, "macro_f1": 0.2, "nll": 1.5, "ece": 0.1}
-    value["baselines"] = {"label_spreading": {**metrics, "seconds": 0.1, "settings": {}}}
-    file.write_text(json.dumps(value), encoding="utf-8")
-    assert "| label spreading | 0.2500 | 0.2000 |" in model_card(ReportContext(awkward, DataContext()))
 
 
 def test_a_run_without_a_model_has_no_card(awkward: Run) -> None:

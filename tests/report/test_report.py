@@ -239,14 +239,14 @@ def test_the_report_shows_baselines_and_the_search(awkward: Run) -> None:
         "changes": {"flow.couplings": 4, "data.views.weak": [{"use": "drop", "share": 0.1}]},
         **numbers,
     }
-    search = {"kept": ["<deep>"], "reason": "it won", "candidates": [candidate]}
+    search = {"kept": ["<deep>"], "reason": "it won", "gain": "log loss 0.4", "candidates": [candidate]}
     (awkward.path / "search.json").write_text(json.dumps(search), encoding="utf-8")
     context = ReportContext(awkward, DataContext())
     text = str([[*build(context)] for key, _, build in SECTIONS if key in ("summary", "baselines", "race")])
     for part in (
-        "kNN did best among 1 simpler methods",
-        "with 25.0 %",
+        "['kNN', '0.2500', '', '', '', '0.3000', '0.2000', '1.5000', '0.1000']",
         "<deep> (kept)",
+        "What it gained: log loss 0.4.",
         "flow.couplings=4, data.views.weak=[{use: drop, share: 0.1}]",
         f"Next: `flowgmm predict {awkward.path} --data FILE`",
     ):

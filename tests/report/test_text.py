@@ -7,7 +7,6 @@ import pytest
 
 from flowgmm_cli.evaluation.calibration import calibration_error, reliability_table
 from flowgmm_cli.evaluation.metrics import (
-    BaselineResult,
     ClassificationMetrics,
     Evaluation,
     classification_metrics,
@@ -15,7 +14,6 @@ from flowgmm_cli.evaluation.metrics import (
 )
 from flowgmm_cli.report.text import (
     chance_ece,
-    compare_with_baselines,
     describe_confidence,
     describe_weaknesses,
     list_caveats,
@@ -39,19 +37,7 @@ def make_metrics(correct: int, n: int, confidence: float) -> ClassificationMetri
     ],
 )
 def test_the_verdict_on_confidence_has_the_right_sign(confidence: float, verdict: str) -> None:
-    assert verdict in describe_confidence(make_metrics(80, 100, confidence))
-
-
-def test_the_text_says_if_a_baseline_is_better() -> None:
-    metrics = make_metrics(80, 100, 0.8)
-    better = BaselineResult(0.9, 0.9, 0.9, 0.1, 0.1, 1.0)
-    text = compare_with_baselines(Evaluation("test", metrics, 0.0, {"knn": better}))
-    assert text.startswith("kNN did best")
-    assert "with 90.0 %; this model has 10.0 points less." in text
-    assert "chance" not in text
-    similar = BaselineResult(0.82, 0.9, 0.9, 0.1, 0.1, 1.0)
-    assert "may be chance" in compare_with_baselines(Evaluation("test", metrics, 0.0, {"mlp": similar}))
-    assert compare_with_baselines(Evaluation("test", metrics, 0.0)) == ""
+    assert verdict in describe_confidence(Evaluation("test", make_metrics(80, 100, confidence), 0.0))
 
 
 def test_the_ece_by_chance_is_that_of_a_calibrated_model() -> None:

@@ -85,11 +85,37 @@ def test_candidates_of_a_fold_are_chosen_without_its_labels(moons: Any) -> None:
 
     first = candidate("first", np.where(folds == 0, 1, np.arange(40) % 4 > 0))  # right on fold 0
     second = candidate("second", np.where(folds == 1, 1, np.arange(40) % 4 > 0))
-    found = search.rank([first, second], moons(SEARCH), keep=1, classes=2).cross_fitted()
+    ranked = search.rank([first, second], moons(SEARCH), keep=1, classes=2)
+    found = ranked.cross_fitted()
     assert found is not None
     for fold, chosen in ((0, second), (1, first)):  # the one that is right elsewhere
         own = folds == fold
         np.testing.assert_array_equal(found.log_joint[own], chosen.out_of_fold.log_joint[own])
+
+
+@pytest.mark.parametrize(
+    ("right", "text"),
+    [
+        (1.0, "log loss 0.0"),
+        (0.62, "the recipe as it is (--no-auto): no difference can be seen"),
+        (None, "the recipe is kept as it is"),
+    ],
+)
+def test_the_gain_over_the_recipe_as_it_is_is_stated(moons: Any, right: float | None, text: str) -> None:
+    labels, rows = np.tile([0, 1], 40), np.arange(80)
+
+    def candidate(name: str, share: float, changes: dict[str, Any]) -> CandidateResult:
+        correct = (rows * 7 % 80) < share * 80
+        scores = np.where(np.eye(2)[labels] == correct[:, None], 2.0, -2.0)
+        held_out = OutOfFold(scores, labels, rows, rows % 4, np.zeros((2, 3, 2)))
+        return replace(result(name, nll=1 - share), changes=changes, out_of_fold=held_out)
+
+    others = [] if right is None else [candidate("other", right, {"flow.hidden": 9})]
+    ranked = search.rank([candidate("plain", 0.6, {}), *others], moons(SEARCH), keep=1, classes=2)
+    assert text in ranked.describe_gain()
+    assert ranked.summary()["gain"] == ranked.describe_gain()
+    changed = replace(ranked, results=tuple(replace(item, changes={"a": 1}) for item in ranked.results))
+    assert changed.describe_gain() == ""
 
 
 def test_figures_of_a_candidate_are_those_of_its_own_trainings(
