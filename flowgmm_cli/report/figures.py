@@ -184,6 +184,8 @@ def label_points(
             half = np.array(text.get_window_extent().size) / 2
         best = np.inf, 0.0, anchor
         for distance in (4.0, 14.0, 28.0, 45.0, 70.0, 100.0, 140.0):
+            if best[0] <= distance:  # a place further away costs more
+                break
             for centre in anchor + directions * (distance * unit + half):
                 box = Bbox([centre - half, centre + half])
                 collisions = box.count_overlaps(taken) + (not all(map(frame.contains, *box.get_points().T)))
