@@ -44,9 +44,15 @@ def override(key: str, name: str, *, listed: bool = True) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    """Return the first line of an error's message; the type is named if the message is a word or nothing.
+
+    >>> first_line(KeyError("x")), first_line(ValueError("no magic\\nat all")), first_line(MemoryError())
+    ("KeyError: 'x'", 'no magic', 'there is not enough memory')
+    """
+    text = next(iter(str(error).strip().splitlines()), "")
+    if isinstance(error, MemoryError):
+        return "there is not enough memory"
+    return text if " " in text else f"{type(error).__name__}: {text}".rstrip(": ")
 
 
 def shorten(cell: object) -> str:

@@ -19,7 +19,7 @@ from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.data.feature_encoder import FeatureEncoder
 from flowgmm_cli.data.out_of_core import ChunkedSource, split_chunked
 from flowgmm_cli.data.preprocessor import Preprocessor, encoder_factory, has_no_text
-from flowgmm_cli.data.readers.base import note_once
+from flowgmm_cli.data.readers.base import note_once, translate_errors
 from flowgmm_cli.data.specs import DATE_PARTS
 from flowgmm_cli.data.splits import SplitRows, split_rows
 from flowgmm_cli.data.tensors import is_lazy
@@ -40,7 +40,8 @@ def load_rows(data: Component, context: DataContext) -> SplitRows:
 def _load_rows(data: Component, context: DataContext) -> SplitRows:
     config = cast(DataConfig, data.config)
     context = replace(context, note=note_once(context))
-    source: SourceData = build(data, context).load()
+    with translate_errors(f"the source `{data.use}`"):
+        source: SourceData = build(data, context).load()
     pa.default_memory_pool().release_unused()  # of tables
     source = _drop_empty_texts(source, fail=dict(config).get("on_error") == "fail")
     if isinstance(source, ChunkedSource):

@@ -8,7 +8,7 @@ import struct
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -29,6 +29,8 @@ IDX_LABELS = "labels"
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _MAX_HEADER = 2**16  # bytes of an npy header
 _BLOCK_BYTES = 2**25
+_MAX_ROW_BYTES = 2**28
+_MAX_FORTRAN_BYTES = 2**31  # of a stream, which has to be read as a whole
 
 Header = tuple[tuple[int, ...], bool, np.dtype[Any]]
 """Shape, True for Fortran order, and data type."""
@@ -57,17 +59,26 @@ class StoredArray:
         """Shape of a row."""
         return self.shape[1:]
 
+    def _require_rows(self) -> None:
+        row_bytes = _row_bytes(self.shape, self.dtype)
+        if self.dtype.hasobject:
+            raise ValueError("Python objects are not read")
+        if row_bytes == 0 and self.shape[0]:
+            raise ValueError("its rows are empty")
+        if row_bytes > _MAX_ROW_BYTES:
+            raise ValueError(f"one row of it takes more than {_MAX_ROW_BYTES >> 20} MiB")
+
     def read(self, size: int) -> Iterator[Array]:
         """Yield all rows, at most `size` at a time, in native byte order and writable."""
-        with translate_errors(self.where, self.format, Exception):
-            if self.dtype.hasobject:
-                raise ValueError("Python objects are not read")
+        with translate_errors(self.where, self.format):
+            self._require_rows()
             yield from self.blocks(size)
 
     def load(self, *, mapped: bool = False) -> Array:
         """Read all rows; with `mapped`, memory-map an npy file."""
-        with translate_errors(self.where, self.format, Exception):
-            if mapped and self.path is not None and not self.dtype.hasobject:
+        with translate_errors(self.where, self.format):
+            self._require_rows()
+            if mapped and self.path is not None:
                 array: Array = np.load(self.path, mmap_mode="r", allow_pickle=False)
                 return array
             array = np.empty(self.shape, self.dtype.newbyteorder("="))
@@ -99,11 +110,11 @@ def open_arrays(source: ByteSource, format: str) -> dict[str, StoredArray]:
     if format == "npz":
         return _open_npz(source)
     if format == "npy":
-        array = _store(source.open, _read_npy_header, source.name, "npy")
+        is_plain = source.path is not None and source.path.suffix.lower() not in COMPRESSED
+        array = _store(source.open, _read_npy_header, source.name, "npy", source.path if is_plain else None)
         if array.dtype.hasobject or not array.shape:
             raise DataError(f"{source.name} holds no rows of numbers", hint="an array (N, ...) is needed")
-        is_plain = source.path is not None and source.path.suffix.lower() not in COMPRESSED
-        return {UNNAMED: replace(array, path=source.path) if is_plain else array}
+        return {UNNAMED: array}
     array = _store(source.open, _read_idx_header, source.name, "IDX")
     beside = None if source.path is None else find_idx_labels(source.path)
     if beside is None:
@@ -136,7 +147,7 @@ def _open_npz(source: ByteSource) -> dict[str, StoredArray]:
         with zipfile.ZipFile(path) as archive, archive.open(member) as stream:
             yield stream
 
-    with translate_errors(source.name, "npz", Exception), zipfile.ZipFile(path) as archive:
+    with translate_errors(source.name, "npz"), zipfile.ZipFile(path) as archive:
         members = [member for member in archive.namelist() if member.endswith(".npy")]
     arrays = {}
     for member in members:
@@ -153,9 +164,13 @@ def _store(
     read_header: Callable[[IO[bytes]], Header],
     where: str,
     format: str,
+    path: Path | None = None,
 ) -> StoredArray:
-    """Return an array whose header and rows are read from a stream that is opened anew each time."""
-    with translate_errors(where, format, Exception), open_stream() as stream:
+    """Return an array whose header and rows are read from a stream that is opened anew each time.
+
+    `path` is that of an npy file that can be memory-mapped.
+    """
+    with translate_errors(where, format), open_stream() as stream:
         shape, _, dtype = read_header(stream)
 
     def blocks(size: int) -> Iterator[Array]:
@@ -164,11 +179,16 @@ def _store(
             if not fortran or len(shape) < 2:
                 yield from _read_rows(stream, shape, dtype, size)
                 return
-            (columns,) = _read_rows(stream, (1, *shape[::-1]), dtype, 1)  # in Fortran order rows come last
+            if path is not None:
+                rows: Array = np.load(path, mmap_mode="r", allow_pickle=False)
+            elif math.prod(shape) * dtype.itemsize > _MAX_FORTRAN_BYTES:
+                raise ValueError("it is large and in Fortran order; save numpy.ascontiguousarray of it")
+            else:  # in Fortran order rows come last
+                rows = next(_read_rows(stream, (1, *shape[::-1]), dtype, 1))[0].T
             for start in range(0, shape[0], size):
-                yield np.ascontiguousarray(columns[0].T[start : start + size])
+                yield np.ascontiguousarray(rows[start : start + size], dtype.newbyteorder("="))
 
-    return StoredArray(shape, dtype, where, format, blocks)
+    return StoredArray(shape, dtype, where, format, blocks, path)
 
 
 def _read_npy_header(stream: IO[bytes]) -> Header:

@@ -134,23 +134,31 @@ def unlabelled(count: int) -> Ints:
 
 
 @contextmanager
-def translate_errors(name: str, format: str, *others: type[Exception]) -> Iterator[None]:
-    """Turn the errors of libraries that read files, and `others`, into `DataError`."""
-    import lzma
-    import zipfile
-    import zlib
+def translate_errors(name: str, format: str = "") -> Iterator[None]:
+    """Turn whatever the libraries that read a file raise into `DataError`, with the name of the file.
 
-    import pyarrow as pa
-
-    expected: tuple[type[Exception], ...] = (OSError, EOFError, zlib.error, lzma.LZMAError)
-    expected += (zipfile.BadZipFile, pa.ArrowException, *others)
+    Damaged files make them raise errors of any type, also `MemoryError` for sizes that a file only claims.
+    """
     try:
         yield
     except FlowgmmError:
         raise
-    except expected as error:
+    except Exception as error:
         raise DataError(
-            f"{name} cannot be read as {format}: {first_line(error)}",
+            f"{name} cannot be read{f' as {format}' if format else ''}: {first_line(error)}",
             hint="the file is damaged, cut short or of another type; make it again, or name its type with "
             "--data-format",
         ) from error
+
+
+class TranslatingReader:
+    """Reader of the chunks of another one that raises `DataError` only."""
+
+    def __init__(self, reader: RowReader) -> None:
+        self.name = reader.name
+        self.total = reader.total
+        self._reader = reader
+
+    def __iter__(self) -> Iterator[Chunk]:
+        with translate_errors(self.name):
+            yield from self._reader

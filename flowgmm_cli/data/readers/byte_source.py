@@ -8,19 +8,22 @@ import gzip
 import io
 import lzma
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 from flowgmm_cli.data.sources.files import require_file
 from flowgmm_cli.errors import DataError, UsageError
+
+Item = TypeVar("Item")
 
 STDIN = "-"
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst")
 """Suffixes of compressed files."""
 MAX_RECORD = 8 * 2**20
 """Maximum bytes of a line of text, and of a record of a csv file."""
+_MAX_BATCH = 32 * 2**20  # bytes of lines
 NOT_UTF8 = "not UTF-8 text"
 ENCODING_HINT = (
     "name the encoding of the file, such as data.encoding=cp1252 (init: --encoding cp1252), or save it "
@@ -123,11 +126,26 @@ def read_lines(stream: BinaryIO, name: str) -> Iterator[bytes]:
     while line := stream.readline(MAX_RECORD + 1):
         number += 1
         if len(line) > MAX_RECORD:
-            raise DataError(
-                f"{name}:{number}: the line has more than {MAX_RECORD >> 20} MiB",
-                hint="one row is one line; the file may be of another type (--data-format)",
-            )
+            raise long_line(name, number)
         yield line
+
+
+def long_line(name: str, number: int) -> DataError:
+    """Return the error of a line of more than `MAX_RECORD` bytes."""
+    return DataError(
+        f"{name}:{number}: the line has more than {MAX_RECORD >> 20} MiB",
+        hint="one row is one line; the file may be of another type (--data-format)",
+    )
+
+
+def take(items: Iterator[Item], size: int, length: Callable[[Item], int]) -> list[Item]:
+    """Return the next items, at most `size`, or fewer if their lengths in bytes exceed 32 MiB."""
+    taken: list[Item] = []
+    total = 0
+    while len(taken) < size and total <= _MAX_BATCH and (item := next(items, None)) is not None:
+        taken.append(item)
+        total += length(item)
+    return taken
 
 
 def plain_suffix(path: Path) -> str:

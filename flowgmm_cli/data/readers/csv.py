@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from flowgmm_cli.data.readers.base import translate_errors
-from flowgmm_cli.data.readers.byte_source import ENCODING_HINT, MAX_RECORD, ByteSource
+from flowgmm_cli.data.readers.byte_source import ENCODING_HINT, MAX_RECORD, ByteSource, long_line
 from flowgmm_cli.data.readers.records import Record, count_lines, regular_end, split_records
 from flowgmm_cli.data.readers.row_errors import RowError
 from flowgmm_cli.data.readers.table import RawBatch, ReadSettings, TableReader
@@ -158,6 +158,8 @@ class CsvReader(TableReader):
                 continue
             if end is None or (end == 0 and not last):
                 batch, end = self._parse_lines(data, line, columns, last=last)
+                if not (end or last):
+                    raise long_line(self.name, line)
                 lines = count_lines(data[:end])
                 yield batch
             else:

@@ -13,7 +13,7 @@ from flowgmm_cli.api import Column, Component, DataContext, Rows, SourceData
 from flowgmm_cli.data.images.arrays import convert_images, convert_to_vectors, images_fit
 from flowgmm_cli.data.images.format import WHITE, image_shape
 from flowgmm_cli.data.readers.arrays import shapes_match
-from flowgmm_cli.data.readers.base import MemoryReader, RowReader
+from flowgmm_cli.data.readers.base import MemoryReader, RowReader, translate_errors
 from flowgmm_cli.data.readers.schema import InputSchema, read_settings
 from flowgmm_cli.data.specs import CsvConfig, HfTextConfig
 from flowgmm_cli.errors import DataError, RecipeError, did_you_mean
@@ -80,7 +80,8 @@ def load_spec(
     data: Component, schema: InputSchema, *, split: str | None, context: DataContext, chunk_rows: int
 ) -> RowReader:
     """Load the rows of a spec into memory."""
-    source: SourceData = build(data, context).load()
+    with translate_errors(f"the source `{data.use}`"):
+        source: SourceData = build(data, context).load()
     for note in source.notes:
         context.note(note)
     name = split or ("test" if "test" in source.splits else "train")

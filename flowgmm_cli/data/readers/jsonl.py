@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+import re
 from collections.abc import Collection, Iterator, Sequence
-from itertools import chain, islice
-from typing import Any
+from itertools import chain
+from operator import itemgetter
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
 from flowgmm_cli.data.readers.base import translate_errors
-from flowgmm_cli.data.readers.byte_source import ENCODING_HINT, NOT_UTF8, ByteSource, read_lines
+from flowgmm_cli.data.readers.byte_source import (
+    ENCODING_HINT,
+    MAX_RECORD,
+    NOT_UTF8,
+    ByteSource,
+    read_lines,
+    take,
+)
 from flowgmm_cli.data.readers.row_errors import RowError
 from flowgmm_cli.data.readers.table import RawBatch, TableReader, to_arrow
 from flowgmm_cli.errors import DataError
+from flowgmm_cli.messages import first_line
 
-Line = tuple[int, dict[str, Any] | RowError]
+Line = tuple[int, dict[str, Any] | RowError, int]
+"""Number of a line or item, its object, and its length in bytes."""
 
 _HEAD_ROWS = 100  # objects whose keys are the columns
-_MAX_ARRAY = 2**30  # bytes of an array, which is read as a whole
+_LENGTH = itemgetter(2)
+_FILLED = re.compile(r"\S")
+_DECODER = json.JSONDecoder()
 _HINT = "each line must be one JSON object with the columns as keys"
 
 
@@ -36,21 +50,21 @@ class JsonlReader(TableReader):
         self._source = source
         with translate_errors(self.name, self.format):
             lines = self._read_lines()
-            head = list(islice(lines, _HEAD_ROWS))
+            head = take(lines, _HEAD_ROWS, _LENGTH)
         # standard input cannot be opened again: the first iteration continues this one
         self._first_lines = None if source.rereadable else chain(head, lines)
-        self.names = list(dict.fromkeys(key for _, row in head if isinstance(row, dict) for key in row))
+        self.names = list(dict.fromkeys(key for _, row, _ in head if isinstance(row, dict) for key in row))
         if not self.names:
             raise self._no_columns(head)
 
     def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[RawBatch]:
         lines, self._first_lines = self._first_lines or self._read_lines(), None
-        while batch := list(islice(lines, size)):
-            rows = [row if isinstance(row, dict) else {} for _, row in batch]
+        while batch := take(lines, size, _LENGTH):
+            rows = [row if isinstance(row, dict) else {} for _, row, _ in batch]
             yield RawBatch(
                 pa.table({name: to_arrow([row.get(name) for row in rows]) for name in columns}),
-                {position: row for position, (_, row) in enumerate(batch) if isinstance(row, RowError)},
-                [number for number, _ in batch],
+                {position: row for position, (_, row, _) in enumerate(batch) if isinstance(row, RowError)},
+                [number for number, *_ in batch],
                 "line",
             )
 
@@ -58,28 +72,91 @@ class JsonlReader(TableReader):
         """Yield the number and the object of every line that is not blank, or of an array."""
         with self._source.open_text() as stream:
             if stream.peek(1).lstrip().startswith(b"["):
-                yield from self._parse_array(stream.read(_MAX_ARRAY + 1))
+                yield from self._parse_array(stream)
                 return
             for number, line in enumerate(read_lines(stream, self.name), start=1):
                 if text := line.strip():
-                    yield number, _parse_object(text)
+                    yield number, _parse_object(text), len(text)
 
-    def _parse_array(self, text: bytes) -> Iterator[Line]:
+    def _parse_array(self, stream: BinaryIO) -> Iterator[Line]:
         """Yield the objects of a JSON array, numbered from 1."""
-        if len(text) > _MAX_ARRAY:
-            raise DataError(f"{self.name} is a JSON array of more than {_MAX_ARRAY >> 20} MiB", hint=_HINT)
+        number = 0
         try:
-            values = json.loads(text)
+            for number, (value, length) in enumerate(_ArrayItems(stream), start=1):
+                yield number, _require_object(value), length
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{self.name} is not JSON: {error}", hint=_HINT) from error
-        for number, value in enumerate(values, start=1):
-            yield number, _require_object(value)
+            message = f"{self.name} is not JSON after item {number}: {first_line(error)}"
+            raise DataError(message, hint=_HINT) from error
 
     def _no_columns(self, head: list[Line]) -> DataError:
-        error = next((row for _, row in head if isinstance(row, RowError)), None)
+        error = next((row for _, row, _ in head if isinstance(row, RowError)), None)
         if error is None:
             return DataError(f"{self.name} has no rows", hint=_HINT)
         return DataError(f"{self.name}:{head[0][0]}: {error.message}", hint=_HINT)
+
+
+class _ArrayItems:
+    """The items of a JSON array with their lengths; only the present one is in memory.
+
+    Raises `ValueError` or `RecursionError` at the place where the text is no array.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._text, self._at, self._ended = "", 0, False
+
+    def __iter__(self) -> Iterator[tuple[Any, int]]:
+        more = self._take("[") and not self._take("]")
+        while more:
+            yield self._take_value()
+            more = self._take(",")
+            if not more and not self._take("]"):
+                raise ValueError("a comma or the end of the array is missing")
+        self._skip_blanks()
+        if self._at < len(self._text):
+            raise ValueError("text follows the end of the array")
+
+    def _read_more(self) -> None:
+        more = self._stream.read(max(2**20, len(self._text) - self._at))
+        text = self._decoder.decode(more, final=not more)
+        self._text, self._at, self._ended = self._text[self._at :] + text, 0, not more
+
+    def _skip_blanks(self) -> None:
+        while True:
+            filled = _FILLED.search(self._text, self._at)
+            self._at = filled.start() if filled else len(self._text)
+            if filled or self._ended:
+                return
+            self._read_more()
+
+    def _take(self, mark: str) -> bool:
+        """Step over a mark if it is the next character."""
+        self._skip_blanks()
+        found = self._text.startswith(mark, self._at)
+        self._at += found
+        return found
+
+    def _take_value(self) -> tuple[Any, int]:
+        self._skip_blanks()
+        while True:
+            try:
+                value, end = _DECODER.raw_decode(self._text, self._at)
+                if end < len(self._text) or self._ended:
+                    break
+            except ValueError:
+                if self._ended:
+                    raise
+                end = len(self._text)
+            self._require_short(end)
+            self._read_more()
+        self._require_short(end)
+        length, self._at = end - self._at, end
+        return value, length
+
+    def _require_short(self, end: int) -> None:
+        if end - self._at > MAX_RECORD:
+            raise ValueError(f"an item has more than {MAX_RECORD >> 20} MiB")
 
 
 def _parse_object(text: bytes) -> dict[str, Any] | RowError:

@@ -14,7 +14,13 @@ from typing import Literal, get_args
 
 from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.readers.array_files import find_array_format
-from flowgmm_cli.data.readers.base import ReadOptions, RowReader, note_once
+from flowgmm_cli.data.readers.base import (
+    ReadOptions,
+    RowReader,
+    TranslatingReader,
+    note_once,
+    translate_errors,
+)
 from flowgmm_cli.data.readers.byte_source import STDIN, ByteSource, find_source, plain_suffix
 from flowgmm_cli.data.readers.row_errors import OnError
 from flowgmm_cli.data.readers.schema import InputSchema
@@ -73,6 +79,20 @@ def open_rows(
         raise UsageError(
             f"unknown format `{format}`{did_you_mean(format, FORMATS)}", hint=f"one of {', '.join(FORMATS)}"
         )
+    with translate_errors("the data spec" if where.lstrip().startswith("{") else where):
+        options = ReadOptions(note_once(context), on_error, chunk_rows, keep)
+        return TranslatingReader(_open(where, schema, options, context, format=format, split=split))
+
+
+def _open(
+    where: str,
+    schema: InputSchema,
+    options: ReadOptions,
+    context: DataContext,
+    *,
+    format: str | None,
+    split: str | None,
+) -> RowReader:
     if where.lstrip().startswith("{"):
         from flowgmm_cli.data.readers.data_spec import apply_spec, find_file, load_spec, parse_spec
 
@@ -80,25 +100,24 @@ def open_rows(
         path = find_file(data, split)
         schema = apply_spec(data, schema)
         if path is None:
-            _require_table(keep, where)
-            return load_spec(data, schema, split=split, context=context, chunk_rows=chunk_rows)
+            _require_table(options.keep, where)
+            return load_spec(data, schema, split=split, context=context, chunk_rows=options.chunk_rows)
         where = path
     elif split is not None:
         raise UsageError(f"{where} has no splits; only a data spec {{use: ...}} has")
-    options = ReadOptions(note_once(context), on_error, chunk_rows, keep)
     folder = Path(where).expanduser()
     if where != STDIN and folder.is_dir():
         from flowgmm_cli.data.readers.folder import FolderReader, holds_images
 
         if holds_images(folder, schema) or not _list_tables(folder):
-            _require_table(keep, where)
+            _require_table(options.keep, where)
             return FolderReader(folder, schema, options, name=where)
     if (not folder.exists() and where != STDIN and glob.has_magic(where)) or folder.is_dir():
         return _match(open_table(where, schema.settings, note=options.note), schema, options)
     source = find_source(where, schema.settings.encoding)
     format = _find_format(source, format)
     if format in ("npz", "npy", "idx"):
-        _require_table(keep, where)
+        _require_table(options.keep, where)
         return _open_arrays(format, source, schema, options)
     if format == "txt":
         from flowgmm_cli.data.readers.text import TextReader

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from itertools import count, islice
 
 import pyarrow as pa
 
-from flowgmm_cli.data.readers.byte_source import ENCODING_HINT, NOT_UTF8, ByteSource, read_lines
+from flowgmm_cli.data.readers.byte_source import ENCODING_HINT, NOT_UTF8, ByteSource, read_lines, take
 from flowgmm_cli.data.readers.row_errors import RowError
 from flowgmm_cli.data.readers.table import RawBatch, TableReader
 
@@ -27,9 +26,8 @@ class TextReader(TableReader):
     def _read(self, columns: Sequence[str], numbers: Collection[str], size: int) -> Iterator[RawBatch]:
         with self._source.open_text() as stream:
             lines = read_lines(stream, self.name)
-            for start in count(1, size):
-                if not (batch := list(islice(lines, size))):
-                    return
+            start = 1
+            while batch := take(lines, size, len):
                 cells: list[str | None] = []
                 errors = {}
                 for position, line in enumerate(batch):
@@ -40,3 +38,4 @@ class TextReader(TableReader):
                         errors[position] = RowError(NOT_UTF8, ENCODING_HINT)
                 table = pa.table({name: pa.array(cells, pa.string()) for name in columns})
                 yield RawBatch(table, errors, range(start, start + len(batch)), "line")
+                start += len(batch)

@@ -1,6 +1,8 @@
 import contextlib
 import gzip
+import io
 import struct
+import zipfile
 
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ from hypothesis.extra import numpy as hnp
 
 from flowgmm_cli.api import Column, DataContext
 from flowgmm_cli.data.images.specs import ImagesConfig
+from flowgmm_cli.data.readers.array_files import open_arrays
+from flowgmm_cli.data.readers.byte_source import find_source
 from flowgmm_cli.data.readers.open import open_rows
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.data.sources.images import build
@@ -159,6 +163,34 @@ def test_damaged_files(rows, read, vector, npz, write, suffix, tmp_path):
         content[content.index(struct.pack("<d", 7.0))] ^= 0xFF
         with pytest.raises(DataError, match="cannot be read"):
             read(rows(write(bytes(content), "bad.npz"), vector(2, 2)))
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npy.gz", "npz"])
+@pytest.mark.parametrize(
+    ("shape", "dtype", "fortran", "reason"),
+    [
+        ((10**12, 4), "<f8", False, "ends after row 31 of|not enough memory"),
+        ((10**12, 4), "<f8", True, "in Fortran order|mmap length is greater|not enough memory"),
+        ((10**12, 0), "<f8", False, "its rows are empty"),
+        ((2, 2**40), "<f8", False, "one row of it takes more than 256 MiB"),
+        ((4,), "<U500000000", False, "one row of it takes more than 256 MiB"),
+    ],
+)
+def test_sizes_that_a_file_only_claims_take_no_memory(tmp_path, suffix, shape, dtype, fortran, reason):
+    header = io.BytesIO()
+    values = {"descr": dtype, "fortran_order": fortran, "shape": shape}
+    np.lib.format.write_array_header_2_0(header, values)
+    content = header.getvalue() + bytes(1000)
+    path = tmp_path / f"t.{suffix}"
+    if suffix == "npz":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("v.npy", content)
+    else:
+        path.write_bytes(gzip.compress(content) if suffix == "npy.gz" else content)
+    (array,) = open_arrays(find_source(str(path)), suffix[:3]).values()
+    for read in (lambda: list(array.read(100)), array.load):
+        with pytest.raises(DataError, match=reason):
+            read()
 
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)

@@ -1,13 +1,19 @@
 import io
 import os
+import struct
 import sys
 import threading
+import tokenize
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from flowgmm_cli.api import Column, Component, DataContext, LabelsConfig, Rows
+from flowgmm_cli.data.prepare import load_rows
+from flowgmm_cli.data.readers import chunks as table_chunks
 from flowgmm_cli.data.readers.base import MemoryReader, note_once
+from flowgmm_cli.data.readers.csv import CsvReader
 from flowgmm_cli.data.readers.open import open_rows
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.errors import DataError, RecipeError, UsageError
@@ -171,6 +177,36 @@ def test_rows_in_memory_come_in_chunks(read):
             assert result.labels == list(range(10))
             assert result.ids == rows.ids.tolist()
         assert max(map(len, reader)) == min(size, 10)
+
+
+UNFORESEEN = [
+    ValueError("no such thing"), TypeError("no"), OverflowError("too big"), KeyError("x"), MemoryError(),
+    NotImplementedError(), RuntimeError("encrypted"), struct.error("short"), tokenize.TokenError("EOF"),
+    OSError("gone"), pa.ArrowInvalid("no"), UnicodeDecodeError("utf-8", b"", 0, 1, ""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", UNFORESEEN, ids=lambda error: type(error).__name__)
+def test_whatever_reading_raises_is_an_error_of_the_data(
+    rows, component, table, write, context, monkeypatch, error
+):
+    def broken(*args, **kwargs):
+        raise error
+
+    path = write("x,colour,y\n1,red,2\n")
+    reader = rows(path, table)
+    monkeypatch.setattr(table_chunks, "parse_cells", broken)
+    with pytest.raises(DataError, match=r"t\.csv cannot be read: "):
+        list(reader)
+    monkeypatch.setattr(table_chunks.TableChunks, "__init__", broken)
+    with pytest.raises(DataError, match=r"t\.csv cannot be read: "):
+        rows(path, table)
+    monkeypatch.setattr(CsvReader, "_read", broken)
+    with pytest.raises(DataError, match=r"t\.csv cannot be read as csv: "):
+        load_rows(component("data", "csv", path=path, label="colour"), context)
+    monkeypatch.setattr("flowgmm_cli.data.sources.csv.build", broken)
+    with pytest.raises(DataError, match=r"the source `csv` cannot be read: "):
+        load_rows(component("data", "csv", path=path, label="colour"), context)
 
 
 def test_a_note_is_passed_on_once(notes):

@@ -90,6 +90,34 @@ def test_a_key_may_be_left_out_but_not_everywhere(rows, read, table, write):
         rows(write('{"x": 1, "y": 2}', "t.jsonl"), table)
 
 
+@pytest.mark.parametrize("size", [0, 3_000_000])
+def test_a_json_array_is_read_item_by_item(rows, read, table, write, size):
+    items = [{"x": 1.5, "colour": "r" * size, "y": None}, {"x": 2, "colour": "é, [{", "y": -3}] * 2
+    path = write(json.dumps(items, indent=1) + " \n", "t.json")
+    result = read(rows(path, table))
+    assert result["x"] == [1.5, 2, 1.5, 2]
+    assert [len(cell) for cell in result["colour"][::2]] == [size] * 2 if size else True
+    assert result["colour"][1] == "é, [{"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ('[{"x": 1, "y": 1, "colour": 1}', "after item 1: a comma or the end"),
+        ('[{"x": 1, "y": 1, "colour": 1} {}]', "after item 1: a comma or the end"),
+        ('[{"x": 1, "y": 1, "colour": 1},', "after item 1: Expecting value"),
+        ('[{"x": 1, "y": 1, "colour": 1},]', "after item 1: Expecting value"),
+        ('[{"x": 1, "y": 1, "colour": 1}] x', "after item 1: text follows"),
+        ('[{"x": 1, "y": 1, "colour": 1}, ' + "[" * 100_000, "after item 1: maximum recursion"),
+        ('[{"x": "' + "x" * 9 * 2**20 + '"}]', "after item 0: an item has more than 8 MiB"),
+        (b'[{"x": "\xff"}]', "after item 0: .*codec"),
+    ],
+)
+def test_a_damaged_json_array_is_named_with_its_last_good_item(rows, table, write, content, reason):
+    with pytest.raises(DataError, match=reason):
+        list(rows(write(content, "t.json"), table))
+
+
 @pytest.mark.parametrize("content", ["", "\n \n", "[]", "nonsense", "3\n4"])
 def test_json_without_rows(rows, table, write, content):
     with pytest.raises(DataError, match=r"no rows|not JSON|not a JSON object"):

@@ -1,4 +1,5 @@
 import gzip
+import json
 
 import pytest
 
@@ -13,6 +14,15 @@ def test_every_line_is_a_text_also_a_blank_line(rows, read, texts, write):
         assert result.ids == ["1", "2", "3", "4"]
         assert result.labels == [-1] * 4
     assert read(rows(write(gzip.compress(b"a\nb\n"), "t.txt.gz"), texts))["text"] == ["a", "b"]
+
+
+def test_batches_of_long_lines_have_few_rows(rows, read, texts, write, monkeypatch):
+    monkeypatch.setattr("flowgmm_cli.data.readers.byte_source._MAX_BATCH", 1000)
+    lines = ["x" * 600, "y" * 600, "z"] * 3
+    for suffix, content in (("txt", lines), ("jsonl", [json.dumps({"text": line}) for line in lines])):
+        reader = rows(write("\n".join(content), f"t.{suffix}"), texts)
+        assert max(map(len, reader)) == 3
+        assert read(reader)["text"] == lines
 
 
 def test_lines_that_are_not_utf8(rows, read, texts, write):

@@ -271,12 +271,16 @@ def test_a_file_that_changes_while_it_is_read_is_an_error(tmp_path):
         list(table.batches())
 
 
-def test_a_long_line_of_text_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr("flowgmm_cli.data.readers.byte_source.MAX_RECORD", 2**20)
-    path = tmp_path / "t.jsonl.gz"
-    path.write_bytes(gzip.compress(b'{"x": "' + b"a" * 2**22 + b'"}\n'))
-    with pytest.raises(DataError, match=r"t\.jsonl\.gz:1: the line has more than 1 MiB"):
-        open_table(str(path), note=print)
+@pytest.mark.parametrize(
+    ("name", "start", "line"), [("t.jsonl.gz", b'{"x": "', 1), ("t.csv.gz", b"x,y\n1,2\n", 3)]
+)
+def test_a_long_line_of_text_is_an_error(tmp_path, monkeypatch, name, start, line):
+    for module in ("byte_source", "csv"):
+        monkeypatch.setattr(f"flowgmm_cli.data.readers.{module}.MAX_RECORD", 2**20)
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(start + b"a" * 2**22))
+    with pytest.raises(DataError, match=rf"{name}:{line}: the line has more than 1 MiB"):
+        list(open_table(str(path), note=print).batches())
 
 
 @pytest.mark.parametrize("name", ["t.xlsx", "t.docx", "t"])
