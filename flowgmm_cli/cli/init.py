@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from flowgmm_cli.data.starter_recipe import Profile
 
 
+_MAX_SHOWN = 200  # columns
+
 TableFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="A table: csv, tsv, parquet or jsonl, with a header.")
 ]
@@ -68,11 +70,13 @@ def init(
     if target is not None:
         check_absent(target, "name another file with --save, or replace it with --force", force=force)
 
+    from flowgmm_cli.data.readers.base import translate_errors
     from flowgmm_cli.data.starter_recipe import profile_warnings, render_recipe
     from flowgmm_cli.files import write_text
 
     notes: list[str] = []
-    profile = _profile(file, label, text or (), encoding, notes.append)
+    with translate_errors(str(file)):
+        profile = _profile(file, label, text or (), encoding, notes.append)
     words = ["flowgmm", "init", str(file), *(["--label", label] if label else [])]
     words += [word for name in text or () for word in ("--text", name)]
     words += ["--encoding", encoding] if encoding else []
@@ -138,11 +142,13 @@ def _profile(
 def _print_columns(profile: Profile, target: Path) -> None:
     rows = [
         [c.name, c.kind, c.role, f"{c.missing / max(profile.rows, 1):.0%}", c.distinct, c.reason]
-        for c in profile.columns
+        for c in profile.columns[:_MAX_SHOWN]
     ]
     headers = ["column", "type", "use", "empty", "different", "reason"]
     counts = f"{profile.rows:,} rows, {profile.labelled:,} labelled, {len(profile.classes)} classes"
     output.print_table(headers, rows, right=["empty", "different"], title=f"{target}: {counts}")
+    if more := len(profile.columns) - len(rows):
+        output.note(f"and {more:,} more columns; --json lists them all")
 
 
 def _to_dict(profile: Profile, target: Path, notes: list[str]) -> dict[str, Any]:

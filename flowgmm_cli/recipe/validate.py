@@ -22,7 +22,7 @@ from flowgmm_cli.recipe.schema import RecipeModel
 _HINT = (
     "`flowgmm recipes schema` has every key with its values; `flowgmm plugins describe NAME` a component's"
 )
-_UNFIT = re.compile("[\x00\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _MAX_SHOWN = 20  # problems
 _MAX_GUESSES = 1000  # problems with a guess, which takes a millisecond
 
@@ -117,11 +117,10 @@ class Validator:
         return None if self.problems else component
 
     def _check_characters(self, root: Node) -> None:
-        """Refuse characters that neither paths nor UTF-8 files can hold."""
+        """Refuse characters that UTF-8 files cannot hold."""
         for path, node in root.walk():
-            if any(isinstance(text, str) and _UNFIT.search(text) for text in (node.value, *path[-1:])):
-                reason = "NUL, or half of a surrogate pair (bytes that are no UTF-8 text)"
-                self._add(node, path, f"has a character that cannot be written to a file: {reason}")
+            if any(isinstance(text, str) and _SURROGATE.search(text) for text in (node.value, *path[-1:])):
+                self._add(node, path, "is not UTF-8 text: it has half of a surrogate pair")
 
     def _model(self, model: type[BaseModel], node: Node, path: Path, label: str) -> BaseModel | None:
         """Validate one mapping; `label` names the owner of its keys."""

@@ -19,7 +19,7 @@ import pyarrow.csv as pa_csv
 
 from flowgmm_cli.data.readers.base import translate_errors
 from flowgmm_cli.data.readers.byte_source import ENCODING_HINT, MAX_RECORD, ByteSource, long_line
-from flowgmm_cli.data.readers.records import Record, count_lines, regular_end, split_records
+from flowgmm_cli.data.readers.records import Record, count_lines, read_record, regular_end, split_records
 from flowgmm_cli.data.readers.row_errors import RowError
 from flowgmm_cli.data.readers.table import RawBatch, ReadSettings, TableReader
 from flowgmm_cli.data.sources.columns import MISSING_WORDS
@@ -88,6 +88,8 @@ class CsvReader(TableReader):
             more = stream.read(BLOCK)
             data, last = data + more, len(more) < BLOCK
         lines = data.splitlines(keepends=True)
+        if not last and len(data) > MAX_RECORD and len(lines) == 1:
+            raise long_line(self.name, 1)
         at = self._skip_preamble(lines)
         if at == len(lines):
             raise DataError(f"{self.name} is empty", hint=_EMPTY_HINT)
@@ -97,20 +99,14 @@ class CsvReader(TableReader):
             self._delimiter = guess_delimiter(self._suffix, lines[at].decode("utf-8", "replace"))
             if self._delimiter not in (",", "\t"):
                 self._notes.append(f"the delimiter is `{self._delimiter}` (set data.delimiter to change it)")
-        end = start
-        for line in lines[at:]:  # a quoted name may contain line breaks
-            end += len(line)
-            records, used = split_records(
-                data[start:end], line=at + 1, delimiter=self._delimiter, last=end == len(data) and last
-            )
-            if records:
-                break
-        if not records or records[0].error:
+        record, count = read_record(lines, at, number=at + 1, delimiter=self._delimiter, last=last)
+        if record is None or record.error:
             raise DataError(f"{where}: the header line cannot be read", hint="a quote is not closed")
-        header, rest = data[start : start + used], data[start + used :]
+        end = start + sum(map(len, lines[at : at + count]))
+        header, rest = data[start:end], data[end:]
         if not _is_utf8(header):
             raise DataError(f"{where}: the header line is not UTF-8 text", hint=ENCODING_HINT)
-        cells = list(records[0].cells)
+        cells = list(record.cells)
         is_nameless = len(cells) > 1 and not cells[-1].strip()
         has_cell = self._has_cell(rest, len(cells) + (not is_nameless))
         self._extra = has_cell is False

@@ -101,20 +101,22 @@ def split_records(data: bytes, *, line: int, delimiter: str, last: bool) -> tupl
     while at < len(lines):
         count = 1
         if lines[at].strip(blank):
-            result = _parse_record(lines, at, line + at, delimiter, last)
-            if result is None:
+            record, count = read_record(lines, at, number=line + at, delimiter=delimiter, last=last)
+            if record is None:
                 break
-            record, count = result
             records.append(record)
         used += sum(map(len, lines[at : at + count]))
         at += count
     return records, used
 
 
-def _parse_record(
-    lines: Sequence[bytes], at: int, number: int, delimiter: str, last: bool
-) -> tuple[Record, int] | None:
-    """Return the record that begins at a line, and its number of lines; None if it is incomplete."""
+def read_record(
+    lines: Sequence[bytes], at: int, *, number: int, delimiter: str, last: bool
+) -> tuple[Record | None, int]:
+    """Return the record that begins at a line, and its number of lines; None if it is incomplete.
+
+    Arguments: `number` is the number of the line in the file, `last` is True if these lines end it.
+    """
     text = _decode(lines[at])
     if '"' not in text:
         return Record(number, text.rstrip("\r\n").split(delimiter)), 1
@@ -128,7 +130,7 @@ def _parse_record(
         if any(b'"' in line for line in ahead):
             cells, state, length = _scan(_decode(b"".join(lines[at:end])), delimiter)
     if state == "open" and not last and size <= MAX_RECORD:
-        return None
+        return None, 0
     if state == "ok":
         return Record(number, cells), _count_lines_of(lines, at, length)
     return Record(number, (), RowError("a quote is opened and never closed", _UNCLOSED_HINT)), 1

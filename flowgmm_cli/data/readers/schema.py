@@ -160,11 +160,12 @@ def match_columns(
     """
     inputs: list[tuple[Column, tuple[str, ...]]] = []
     missing: list[str] = []
+    present = set(names)
     for column in schema.columns:
-        parts = next((parts for parts in _spellings(column, schema) if set(parts) <= set(names)), None)
+        parts = next((parts for parts in _spellings(column, schema) if present.issuperset(parts)), None)
         if parts is None:
             expected = schema.text_parts if column.kind == "text" and schema.text_parts else (column.name,)
-            missing += [name for name in expected if name not in names]
+            missing += [name for name in expected if name not in present]
         else:
             inputs.append((column, parts))
     if missing:
@@ -186,8 +187,9 @@ def _select_kept(
 ) -> tuple[str, ...]:
     """Return the columns of `--with`; ids in a column of the name `id` are in every output already."""
     selected = list(names) if list(words) == ["all"] else split_names(words, names)
+    present = set(names)
     for name in selected:
-        if name not in names:
+        if name not in present:
             raise UsageError(
                 f"--with: {where} has no column `{name}`{suggest_column(name, names)}",
                 details=[f"columns: {_join(names)}"],

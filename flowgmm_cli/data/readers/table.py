@@ -208,7 +208,7 @@ class Table:
 
     def column(self, name: str, *, key: str) -> pa.ChunkedArray:
         """Return a column; `key` is the recipe key that names it. Raises `DataError` if it is missing."""
-        if name in self.names:
+        if self.data.schema.get_field_index(name) >= 0:
             return self.data.column(name)
         raise DataError(
             f"{self.where} has no column `{name}` ({key}){suggest_column(name, self.names)}",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from itertools import repeat
 from typing import Any
 
@@ -118,14 +119,22 @@ def numbers(cells: pa.ChunkedArray) -> Floats | None:
     True
     """
     if is_string(cells.type):
+        with suppress(pa.ArrowInvalid):  # most columns of numbers need no preparation
+            return _to_floats(cells)
         cells = _blank_to_null(cells)
     elif not (_is_number(cells.type) or pa.types.is_boolean(cells.type) or pa.types.is_null(cells.type)):
         return None
     try:
-        floats = pc.cast(cells, pa.float64())
+        return _to_floats(cells)
     except pa.ArrowInvalid:
         return None
-    values: Floats = pc.fill_null(floats, float("nan")).to_numpy()
+
+
+def _to_floats(cells: pa.ChunkedArray) -> Floats:
+    floats = pc.cast(cells, pa.float64())
+    if floats.null_count:
+        floats = pc.fill_null(floats, float("nan"))
+    values: Floats = floats.to_numpy()
     return values
 
 

@@ -30,7 +30,7 @@ from flowgmm_cli.data.sources.files import require_header
 from flowgmm_cli.data.specs import CsvConfig
 from flowgmm_cli.data.table_cache import TableCache
 from flowgmm_cli.errors import DataError, RecipeError
-from flowgmm_cli.messages import override, quote
+from flowgmm_cli.messages import join_some, override, quote
 
 _GIB = 2**30
 _HEAD_BATCHES = 8  # of a table that is read in chunks; its columns are inferred from these
@@ -278,7 +278,8 @@ class CsvSource:
         known = set(tables["train"].names)
         for table in tables.values():
             if extra := [name for name in table.names if name not in known]:
-                self._notes.append(f"{table.where} has columns that training lacks: {', '.join(extra)}")
+                listed = join_some(extra, len(extra), 12)
+                self._notes.append(f"{table.where} has columns that training lacks: {listed}")
 
 
 def _require_texts(table: Table, names: Sequence[str]) -> None:

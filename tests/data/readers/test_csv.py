@@ -1,3 +1,4 @@
+import contextlib
 import gzip
 import io
 import sys
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from flowgmm_cli.api import Column, DataContext
 from flowgmm_cli.data.readers import csv as reader
+from flowgmm_cli.data.readers import records
 from flowgmm_cli.data.readers.open import open_rows
 from flowgmm_cli.data.readers.schema import InputSchema
 from flowgmm_cli.data.readers.table import ReadSettings
@@ -147,6 +149,20 @@ def test_a_line_is_malformed_also_where_the_model_does_not_read_it(read, rows, t
     assert list(read(rows(path, table, on_error="keep")).problems) == [1]
     with pytest.raises(DataError, match=what):
         list(rows(path, table))
+
+
+@pytest.mark.parametrize(
+    ("start", "line"), [('x,"y', ""), ('x,"y', '""'), ('x,y\n1,a"b,"c', '""'), ('x,y\n1,"', "z,")]
+)
+def test_every_character_is_scanned_a_few_times_only(rows, write, monkeypatch, start, line):
+    scanned = []
+    scan = records._scan
+    monkeypatch.setattr(records, "_scan", lambda text, *a: scanned.append(len(text)) or scan(text, *a))
+    content = start + "\n" + (line + "\n") * 3000
+    schema = InputSchema((Column("x", "numeric"),), ("a",))
+    with contextlib.suppress(DataError):
+        list(rows(write(content), schema, on_error="keep"))
+    assert 0 < sum(scanned) < 50 * len(content)
 
 
 def test_an_unclosed_quote_is_an_error_of_its_own_line_only(read, rows, write, monkeypatch):

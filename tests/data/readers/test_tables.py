@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from flowgmm_cli.api import Column, DataContext
 from flowgmm_cli.data.readers.open import open_rows
-from flowgmm_cli.data.readers.schema import InputSchema
+from flowgmm_cli.data.readers.schema import InputSchema, match_columns
 from flowgmm_cli.errors import DataError
 
 ROWS = [
@@ -159,6 +159,42 @@ def test_files_that_are_not_parquet(rows, table, write, tmp_path):
     (tmp_path / "cut.parquet").write_bytes(path.read_bytes()[:-9])
     with pytest.raises(DataError, match="cannot be read as parquet"):
         rows(tmp_path / "cut.parquet", table)
+
+
+class Names(list):
+    """A list of names that counts how often it is searched or copied."""
+
+    searched = 0
+
+    def __contains__(self, name):
+        self.searched += 1
+        return super().__contains__(name)
+
+    def __iter__(self):
+        self.searched += 1
+        return super().__iter__()
+
+
+def test_the_names_of_a_wide_table_are_searched_a_few_times_only():
+    names = Names(f"c{i}" for i in range(300))
+    schema = InputSchema(tuple(Column(name, "numeric") for name in names[:200]), ("a",), label="c250")
+    for keep in ((), ("all",)):
+        match = match_columns(schema, names, where="t.csv", note=str, keep=keep)
+        assert match.input_names == names[:200]
+    assert names.searched < 20
+
+
+@pytest.mark.parametrize("start", [pa.ipc.new_file, pa.ipc.new_stream])
+def test_offsets_beyond_the_cells_of_an_arrow_file_are_an_error(rows, table, tmp_path, start):
+    cells = pa.table({"x": [1.0, 2.0], "colour": ["red", "blue"], "y": [1.0, 2.0]})
+    path = tmp_path / "t.arrow"
+    with start(str(path), cells.schema) as writer:
+        writer.write_table(cells)
+    offsets, beyond = np.array([0, 3, 7], "<i4").tobytes(), np.array([0, 2**20, 7], "<i4").tobytes()
+    assert path.read_bytes().count(offsets) == 1
+    path.write_bytes(path.read_bytes().replace(offsets, beyond))
+    with pytest.raises(DataError, match="cannot be read as arrow"):
+        list(rows(path, table))
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
