@@ -135,7 +135,7 @@ def unlabelled(count: int) -> Ints:
 
 @contextmanager
 def translate_errors(name: str, format: str = "") -> Iterator[None]:
-    """Turn whatever the libraries that read a file raise into `DataError`, with the name of the file.
+    """Turn every error of the libraries that read a file into a `DataError` with the name of the file.
 
     Damaged files make them raise errors of any type, also `MemoryError` for sizes that a file only claims.
     """

@@ -93,7 +93,7 @@ def require_content(path: Path, name: str) -> FileStamp:
 def _decode(table: pa.Table) -> pa.Table:
     """Replace dictionary-encoded columns by their values, and check the cells.
 
-    Arrow trusts the offsets of a file and would read whatever memory is there.
+    Arrow trusts the offsets of a file and would read memory beyond its cells.
     """
     table.validate(full=True)
     if not any(pa.types.is_dictionary(field.type) for field in table.schema):
