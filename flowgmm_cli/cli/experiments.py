@@ -115,7 +115,7 @@ def _run_points(
     folder = (out or Path(f"{kind}s", first.name)).expanduser()
     experiment = Experiment(folder, kind=kind, recipe=first, **settings)
     write = outputs.write_curve if kind == "curve" else outputs.write_sweep
-    experiment.open(points)
+    experiment.check(points)
     pending = [point for point in points if not experiment.is_finished(point, baselines=baselines)]
     if len(pending) < len(points):
         output.note(f"{len(points) - len(pending):,} of {len(points):,} points are there already")
@@ -125,6 +125,7 @@ def _run_points(
         with Interrupt() as interrupt, output.progress() as progress:
             context = data_context(progress)
             check_data(pending, context)
+            experiment.open(points)
             run_options = RunOptions(
                 context=context,
                 callbacks=Callbacks(progress=progress, note=output.debug),

@@ -70,9 +70,24 @@ class Experiment:
         Raises:
             RunError: the folder has other contents, or an experiment or run of another recipe.
         """
+        groups = self.check(points) | {point.group: dict(point.settings) for point in points}
+        try:
+            write_json(self.folder / FILE, {**self.header, "groups": groups})
+        except OSError as error:
+            raise RunError(
+                f"the folder {self.folder} cannot be created: {error.strerror}",
+                hint="choose another: --out DIR",
+            ) from error
+
+    def check(self, points: Sequence[Point]) -> dict[str, Any]:
+        """Return the settings of the points in the folder; it may be that of an experiment without runs.
+
+        Raises:
+            RunError: the folder has other contents, or an experiment or run of another recipe.
+        """
         file = self.folder / FILE
         groups: dict[str, Any] = {}
-        if file.is_file():
+        if file.is_file() and any(self.folder.glob("runs/*/*/run.json")):
             stored = read_json(file, "study")
             details = [
                 self._describe_difference(key, stored.get(key))
@@ -82,18 +97,11 @@ class Experiment:
             if details:
                 raise self._conflict(details)
             groups = dict(stored.get("groups", {}))
-        elif self.folder.exists() and (not self.folder.is_dir() or any(self.folder.iterdir())):
+        elif not file.is_file() and not _is_empty(self.folder):
             raise self._conflict([f"it has no {FILE}"])
         for point in points:
             self._find_run(point)
-        groups |= {point.group: dict(point.settings) for point in points}
-        try:
-            write_json(file, {**self.header, "groups": groups})
-        except OSError as error:
-            raise RunError(
-                f"the folder {self.folder} cannot be created: {error.strerror}",
-                hint="choose another: --out DIR",
-            ) from error
+        return groups
 
     def is_finished(self, point: Point, *, baselines: bool) -> bool:
         """Return True if the run of a point is done, with its baselines if they are required."""
@@ -198,6 +206,10 @@ def _sort_groups(groups: Mapping[str, Mapping[str, SettingValue]]) -> list[str]:
     if not all(isinstance(value, int) for settings in values.values() for value in settings):
         return list(groups)
     return sorted(groups, key=lambda name: tuple(int(value) for value in values[name]))
+
+
+def _is_empty(folder: Path) -> bool:
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
 
 
 def _is_done(run: Run) -> bool:

@@ -13,6 +13,7 @@ from flowgmm_cli.api import DataContext
 from flowgmm_cli.errors import DataError, InterruptedRunError, RunError
 from flowgmm_cli.experiments.experiment import Experiment, RunOptions
 from flowgmm_cli.experiments.points import Point, check_data, curve_points
+from flowgmm_cli.runs import create_run
 from flowgmm_cli.training.callbacks import Interrupt
 
 WORDS = ["train.epochs=2"]
@@ -120,7 +121,9 @@ def test_a_folder_with_other_contents_is_refused(
         folder.mkdir()
         (folder / "mine.txt").write_text("mine", encoding="utf-8")
     else:
-        make_experiment(folder, points).open(points)
+        experiment = make_experiment(folder, points)
+        experiment.open(points)
+        create_run(points[0].recipe, argv=[], directory=experiment.path(points[0]))
     words, kind = (
         (["train.epochs=3"] if change == "words" else WORDS),
         ("sweep" if change == "kind" else "curve"),
@@ -133,6 +136,17 @@ def test_a_folder_with_other_contents_is_refused(
         make_experiment(folder, others, words, kind).open(others)
     assert "--out" in str(caught.value.hint)
     assert caught.value.details
+
+
+def test_a_folder_without_runs_may_belong_to_another_experiment(
+    folder: Path, moons_file: Path, points: list[Point]
+) -> None:
+    make_experiment(folder, points).open(points)
+    others = curve_points(str(moons_file), ["train.epochs=3"], [6], [0])
+    experiment = make_experiment(folder, others, ["train.epochs=3"])
+    experiment.open(others)
+    assert experiment.read_results() == []
+    assert "train.epochs=3" in (folder / "study.json").read_text("utf-8")
 
 
 def test_a_run_of_another_recipe_is_refused(
