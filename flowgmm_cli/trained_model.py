@@ -25,6 +25,7 @@ from flowgmm_cli.api import (
     iterate_batches,
 )
 from flowgmm_cli.data.fingerprint import row_hashes
+from flowgmm_cli.data.images.format import image_column
 from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.data.tensors import Tensors
 from flowgmm_cli.errors import RecipeError, RunError
@@ -92,9 +93,8 @@ class TrainedModel:
 
     @property
     def image(self) -> Column | None:
-        """The input column if it is the only one and holds images: entries with two or three axes."""
-        columns = self.preprocessor.columns
-        return columns[0] if len(columns) == 1 and len(columns[0].shape) in (2, 3) else None
+        """The input column if it is the only one and holds images."""
+        return image_column(self.preprocessor.columns)
 
     def require_detector(self) -> Detector:
         """Return the fitted scores. Raises `RunError` if the model has no scores."""

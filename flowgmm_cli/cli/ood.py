@@ -216,9 +216,7 @@ def _warn_of_density(session: Session, score: str) -> None:
 
 def _image_column(trained: TrainedModel) -> Column:
     """Return the column of images; raise `UsageError` if the rows are not images."""
-    from flowgmm_cli.inference.samples import image_column
-
-    if (column := image_column(trained.preprocessor.columns)) is None:
+    if (column := trained.image) is None:
         raise UsageError(
             "--gallery shows images, and this run has no image column",
             hint="--save scores.csv --all-scores has the scores of each row",

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from flowgmm_cli.cli import output
 from flowgmm_cli.errors import UsageError
-from flowgmm_cli.inference.samples import image_column
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 def check_image_file(trained: TrainedModel, save: str | None, example: str, *, as_json: bool) -> None:
     """Raise `UsageError` if images have no file, or a PNG file would have no images."""
-    images = image_column(trained.preprocessor.columns) is not None
+    images = trained.image is not None
     if images and save is None and not as_json:
         raise UsageError("this model makes images, which need a file", hint=f"--save {example}.png")
     if save and save.lower().endswith(".png") and not images:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 
 from flowgmm_cli.api import Component, DataContext, Rows, ScoreInputs
+from flowgmm_cli.data.images.format import image_column
 from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.data.splits import SplitRows
 from flowgmm_cli.errors import RecipeError
@@ -113,7 +114,7 @@ def require_scores(recipe: Recipe, preprocessor: Preprocessor) -> None:
         RecipeError: none of them does, or the default does not.
     """
     config, columns = recipe.ood, preprocessor.columns
-    if len(columns) == 1 and len(columns[0].shape) in (2, 3):
+    if image_column(columns) is not None:
         return
     names = score_names(config.scores)
     usable = [name for name, score in zip(names, config.scores, strict=True) if not reads_images(score)]

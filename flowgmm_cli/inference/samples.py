@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from flowgmm_cli.api import Column, DataContext, Rows, iterate_batches
+from flowgmm_cli.api import DataContext, Rows, iterate_batches
 from flowgmm_cli.data.dates import format_dates
 from flowgmm_cli.data.feature_encoder import FeatureEncoder
 from flowgmm_cli.errors import RunFailedError, UsageError, did_you_mean
@@ -183,19 +183,6 @@ def class_index(trained: TrainedModel, name: str) -> int:
             f"the model has no class `{name}`{did_you_mean(name, trained.class_names)}",
             hint=f"its classes are {', '.join(trained.class_names[:20])}",
         ) from None
-
-
-def image_column(columns: Sequence[Column]) -> Column | None:
-    """Return the only column if its entries are images; else None.
-
-    An image has the shape `(height, width)`, `(height, width, channels)` or `(channels, height, width)` with
-    1, 3 or 4 channels.
-    """
-    if len(columns) != 1 or columns[0].kind not in ("vector", "image"):
-        return None
-    shape = columns[0].shape
-    channels = len(shape) == 3 and (shape[-1] in (1, 3, 4) or shape[0] in (1, 3, 4))
-    return columns[0] if channels or len(shape) == 2 else None
 
 
 def _to_integers(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from flowgmm_cli.api import Column, DataContext, Rows, ScoreInputs
+from flowgmm_cli.api import DataContext, Rows, ScoreInputs
 from flowgmm_cli.errors import DataError, FlowgmmError, PluginError, RunError
 from flowgmm_cli.evaluation.evaluation_file import load_results
 from flowgmm_cli.evaluation.metrics import Evaluation
@@ -208,15 +208,8 @@ class ReportContext:
             raise DataError(f"{data} has no row that the model can use")
         return NamedRows(f"rows of {data}", rows, trained.encode_rows(split))
 
-    @cached_property
-    def image_column(self) -> Column | None:
-        """The input column, if rows are images."""
-        from flowgmm_cli.inference.samples import image_column
-
-        return image_column(self.trained.preprocessor.columns)
-
     @property
     def image_limits(self) -> tuple[float, float] | None:
         """Values of black and white, if they are known."""
-        column = self.image_column
+        column = self.trained.image
         return None if column is None else self.trained.preprocessor.ranges.get(column.name)

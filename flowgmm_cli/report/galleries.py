@@ -51,7 +51,7 @@ def gallery_section(context: ReportContext) -> Iterator[Part]:
         omitted = pluralise(len(classes) - MAX_CLASSES, "further class")
         yield Paragraph(f"Not shown: {omitted}.", "note")
         classes = classes[:MAX_CLASSES]
-    if context.image_column is None or (images := validation.encoded.images) is None:
+    if context.trained.image is None or (images := validation.encoded.images) is None:
         yield from _tables(context, statistics, classes)
     else:
         yield from _image_parts(context, statistics, images.numpy(), classes)

@@ -130,7 +130,7 @@ def _image_parts(
 ) -> Iterator[Part]:
     """Images by score, if rows are images: out-of-distribution ones with pixels, and ordinary ones."""
     images, foreign = inside[0].encoded.images, outside[0].encoded.images
-    if context.image_column is None or images is None:
+    if context.trained.image is None or images is None:
         return
     top = np.argsort(-inside[1], kind="stable")[:IMAGES_PER_ROW]
     others = None

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from flowgmm_cli.formatting import pluralise
-from flowgmm_cli.inference.samples import GeneratedRows, image_column, nearest_text_columns
+from flowgmm_cli.inference.samples import GeneratedRows, nearest_text_columns
 from flowgmm_cli.inference.sampling import TEMPERATURE, draw_samples
 from flowgmm_cli.report.context import ReportContext
 from flowgmm_cli.report.figures import ImageRow, Images, column_images, image_grid_figure
@@ -37,7 +37,7 @@ def samples_section(context: ReportContext) -> Iterator[Part]:
     """Samples of each class."""
     trained = context.trained
     classes = list(range(min(len(trained.class_names), MAX_CLASSES)))
-    is_image = context.image_column is not None
+    is_image = context.trained.image is not None
     temperature = "the temperatures above them" if is_image else f"temperature {TEMPERATURE:g}"
     is_text = any(column.kind == "text" for column in trained.preprocessor.columns)
     origin = "None of these rows is in the data."
@@ -134,7 +134,7 @@ def samples_figure(
         subtitle: a line under it.
     """
     trained = rows.trained
-    column = image_column(trained.preprocessor.columns)
+    column = trained.image
     if column is None:
         raise ValueError("not a model of images")
     images = column_images(column, rows.rows.columns[column.name])

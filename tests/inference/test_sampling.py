@@ -18,9 +18,10 @@ from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.cli.sample_output import write_samples
 from flowgmm_cli.data.column_encoders import NumericColumn
 from flowgmm_cli.data.feature_encoder import FeatureEncoder
+from flowgmm_cli.data.images.format import image_column
 from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.errors import RunFailedError, UsageError
-from flowgmm_cli.inference.samples import GeneratedRows, class_index, image_column
+from flowgmm_cli.inference.samples import GeneratedRows, class_index
 from flowgmm_cli.inference.sampling import class_means, draw_samples, recentre_components
 from flowgmm_cli.model import FlowMixture
 from flowgmm_cli.trained_model import TrainedModel

@@ -45,6 +45,19 @@ def image_shape(column: Column) -> tuple[int, int, int] | None:
     return shape if column.kind == "vector" and shape[0] <= MAX_CHANNELS else None
 
 
+def image_column(columns: Sequence[Column]) -> Column | None:
+    """Return the only column if its entries are images; else None.
+
+    An image has the shape `(height, width)`, `(height, width, channels)` or `(channels, height, width)` with
+    1, 3 or 4 channels.
+    """
+    if len(columns) != 1 or columns[0].kind not in ("vector", "image"):
+        return None
+    shape = columns[0].shape
+    channels = len(shape) == 3 and (shape[-1] in (1, 3, 4) or shape[0] in (1, 3, 4))
+    return columns[0] if channels or len(shape) == 2 else None
+
+
 @dataclass(frozen=True)
 class ImageHeader:
     """Size in pixels, upright, and channels of an image: three if `colour`, else one."""
