@@ -24,6 +24,7 @@ class SupervisedBaseline:
         candidates: the settings to compare; the first where cross-validation is impossible.
         temperatures: divisors of the log-probabilities, of which the likeliest is chosen with the settings.
         threads: largest number of threads of a fit; None = all.
+        max_rows: largest number of rows of a fit, a sample of more; None = all.
         needs_two_classes: the estimator refuses rows of a single class.
         settings: those of the last fit.
     """
@@ -31,6 +32,7 @@ class SupervisedBaseline:
     candidates: ClassVar[Sequence[Settings]] = ()
     temperatures: ClassVar[Sequence[float]] = ()
     threads: ClassVar[int | None] = None
+    max_rows: ClassVar[int | None] = None
     needs_two_classes: ClassVar[bool] = True
 
     def __init__(self, config: Config, *, classes: int, seed: int) -> None:
@@ -79,6 +81,8 @@ class SupervisedBaseline:
         return result
 
     def _fit_rows(self, settings: Settings, data: BaselineData, rows: Index) -> Any:
+        if self.max_rows and len(rows) > self.max_rows:
+            rows = data.rng().choice(rows, self.max_rows, replace=False)
         if self.needs_two_classes and len(np.unique(data.labels[rows])) < 2:
             # a fold without the only label of the other class
             return DummyClassifier().fit(data.x[rows], data.labels[rows])

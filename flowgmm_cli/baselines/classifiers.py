@@ -44,7 +44,7 @@ class MLP(SupervisedBaseline):
 
     def estimator(self, settings: Settings, data: BaselineData, n: int) -> Any:
         """See `SupervisedBaseline`."""
-        scale = max(float(data.x.std()), 1e-12)  # the same for all features, to keep the geometry
+        scale = data.variance**0.5  # the same for all features, to keep the geometry
         epochs = int(np.clip(1_000_000 // n, 20, 150))
         options = {"learning_rate_init": 3e-3, "max_iter": epochs, "random_state": self.seed}
         network = MLPClassifier((256,), alpha=settings["alpha"], **options)
@@ -64,6 +64,7 @@ class ExtraTrees(SupervisedBaseline):
     )
     temperatures = (1.0, 0.25, 0.35, 0.5, 0.7, 1.4)
     trees = 100
+    max_rows = 20_000
     needs_two_classes = False
 
     def estimator(self, settings: Settings, data: BaselineData, n: int) -> Any:

@@ -71,7 +71,7 @@ class LDA(SupervisedBaseline):
 
     def estimator(self, settings: Settings, data: BaselineData, n: int) -> Any:
         """See `SupervisedBaseline`."""
-        covariance = ClassCovariance(settings["shrinkage"], data.x.var(0))
+        covariance = ClassCovariance(settings["shrinkage"], data.variances)
         return LinearDiscriminantAnalysis(solver="lsqr", covariance_estimator=covariance)
 
     def _fit_rows(self, settings: Settings, data: BaselineData, rows: Index) -> Any:
@@ -89,7 +89,7 @@ class ClassCovariance:
 
     def __init__(self, shrinkage: str | float, variances: FloatArray) -> None:
         self.shrinkage = shrinkage
-        self.scale = np.sqrt(np.maximum(variances, 1e-12))
+        self.scale = np.sqrt(variances)
 
     def fit(self, x: FloatArray) -> ClassCovariance:
         """Estimate the covariance of the rows `x`, `(n, D)`."""

@@ -38,6 +38,16 @@ class BaselineData:
         return np.flatnonzero(self.labels < 0)
 
     @cached_property
+    def variances(self) -> FloatArray:
+        """Variances of the features, `(D,)`, at least 1e-12."""
+        return np.asarray(np.maximum(self.x.var(0), 1e-12))
+
+    @cached_property
+    def variance(self) -> float:
+        """Variance of all cells, at least 1e-12."""
+        return max(float(self.x.var()), 1e-12)
+
+    @cached_property
     def tuning_rows(self) -> Index:
         """Positions of the labelled rows for the choice of settings: all, or a sample of very many."""
         if len(self.labelled) <= MAX_TUNING_ROWS:

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from flowgmm_cli.api import Config
 from flowgmm_cli.baselines.run import predict_baselines, run_baselines
 from flowgmm_cli.baselines.specs import SPECS
+from flowgmm_cli.baselines.svm import SVM
 from flowgmm_cli.errors import PluginError
 from flowgmm_cli.evaluation.metrics import BaselineResult
 from flowgmm_cli.plugins import registry as registries
@@ -140,6 +142,14 @@ def test_a_class_with_a_single_label_beside_another_works(name: str) -> None:
     y = (x[:, 0] > 0).astype(int)
     labels = np.where(np.isin(np.arange(40), [0, 5, 9, 14, 39]), y, -1)
     assert run_baselines(x, labels, x, y, seed=0, names=[name])[name].accuracy >= 0.5
+
+
+def test_a_method_whose_time_grows_quickly_is_fitted_to_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SVM, "max_rows", 50)
+    x, labels, _, _ = digits(200, 200)
+    baseline = SVM(Config(), classes=10, seed=0)
+    baseline.fit(x, labels, {"C": 1.0, "gamma_factor": 1.0, "temperature": 1.0})
+    assert baseline._model.svc.shape_fit_ == (50, 64)
 
 
 @pytest.mark.parametrize("name", list(SPECS))
