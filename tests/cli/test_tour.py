@@ -1,0 +1,37 @@
+"""The tour of the README works line by line at 80 columns, with short trainings."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+README = Path(__file__).resolve().parents[2] / "README.md"
+SHORT = {"train": ["train.max_steps=250"], "curve": ["train.max_steps=20"], "sweep": ["train.max_steps=20"]}
+
+
+def tour() -> list[list[str]]:
+    """Return the words of each command in the first block below the heading of the tour."""
+    text = README.read_text(encoding="utf-8")
+    block = text[text.index("## A quick tour") :].split("```")[1]
+    return [shlex.split(line, comments=True)[1:] for line in re.findall(r"^flowgmm .*$", block, re.M)]
+
+
+@pytest.mark.slow
+def test_the_tour_works_line_by_line(
+    flowgmm: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+    commands = tour()
+    assert {"train", "eval", "predict", "ood", "embed", "sample"} <= {words[0] for words in commands}
+    for words in commands:
+        outcome = flowgmm(*words, *SHORT.get(words[0], []))
+        assert "error" not in outcome.err, words
+        for line in outcome.out.splitlines():
+            is_data = "--json" in words or words[0] == "recipes"
+            assert is_data or len(line) <= 80 or "/" in line, (words, line)
