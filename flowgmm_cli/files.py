@@ -176,15 +176,26 @@ def _describe(problem: Any) -> str:
 
 
 def load_json(data: bytes) -> Any:
-    """Read JSON in UTF-8 as the standard has it: without NaN, infinities and numbers that become them.
+    """Read JSON in UTF-8, without NaN, infinities and numbers of more than 64 bits.
 
     Raises:
         ValueError: it is malformed, or nested too deeply.
     """
     try:
-        return json.loads(data.decode("utf-8"), parse_constant=_parse_float, parse_float=_parse_float)
+        return json.loads(
+            data.decode("utf-8"),
+            parse_constant=_parse_float,
+            parse_float=_parse_float,
+            parse_int=_parse_int,
+        )
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def _parse_int(text: str) -> int:
+    if len(text) > 20 or not -(2**63) <= (value := int(text)) < 2**64:
+        raise ValueError(f"{text[:20]}… has more than 64 bits")
+    return value
 
 
 def _parse_float(text: str) -> float:

@@ -5,21 +5,19 @@ A run may come from a stranger, from a copy that was cut short, or from a disk t
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
-from pydantic import AfterValidator, Field
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from flowgmm_cli.errors import RunError
 from flowgmm_cli.files import file_digest, read_json, read_tensors, write_json, write_tensors
-from flowgmm_cli.run_info import CalibrationInfo, ComponentInfo, JsonObject
+from flowgmm_cli.model_schema import ModelInfo
 
 FORMAT = "flowgmm/model/1"
 _WEIGHTS, _VALUES = "model.safetensors", "model.json"
@@ -27,86 +25,6 @@ _HINT = "train again, or use another run"
 # memory for the initial weights of a model and the steps to them, beyond a multiple of the file
 _SPARE_BYTES, _SPARE_TENSORS, _SPARE_NUMBERS = 2**28, 10_000, 2**20
 _FACTOR = 32
-
-
-def _require_distinct(names: list[str]) -> list[str]:
-    if len(set(names)) < len(names):
-        raise ValueError("two classes have the same name")
-    return names
-
-
-class _Member(JsonObject):
-    candidate: str | None
-    changes: dict[str, Any]
-
-
-class _Weights(JsonObject):
-    sha256: str
-
-
-class _Column(JsonObject):
-    name: str
-    kind: str
-    shape: list[Annotated[int, Field(ge=1)]]
-    format: str | None = None
-
-
-class _ColumnEncoder(JsonObject):
-    column: _Column
-    values: dict[str, Any]
-
-
-class _FeatureEncoder(JsonObject):
-    blocks: list[_ColumnEncoder]
-    notes: list[str]
-
-
-class _Preprocessor(JsonObject):
-    featuriser: _FeatureEncoder
-    widths: list[int]
-
-
-def _require_hashes(text: str) -> str:
-    if len(base64.b64decode(text, validate=True)) % 4:
-        raise ValueError("not a list of 32-bit numbers")
-    return text
-
-
-class _Numbers(JsonObject):
-    range: Annotated[list[float], Field(min_length=2, max_length=2)]
-    quantiles: Annotated[list[float], Field(min_length=3, max_length=3)]
-    missing: float
-
-
-class _Words(JsonObject):
-    known: Annotated[str, AfterValidator(_require_hashes)]
-    low: float
-    median: float
-    usual: float
-
-
-class _TrainingRows(JsonObject):
-    rows: int
-    numbers: dict[str, _Numbers]
-    words: dict[str, _Words]
-
-
-class _Facts(JsonObject):
-    calibration: CalibrationInfo | None = None
-    training_rows: _TrainingRows | None = None  # models of earlier versions have none
-
-
-class _ModelInfo(JsonObject):
-    format: Literal["flowgmm/model/1"]
-    class_names: Annotated[list[str], AfterValidator(_require_distinct)]
-    features: int
-    components: list[ComponentInfo]
-    detector: dict[str, Any] | None
-    facts: _Facts
-    members: list[_Member]
-    preprocessor: _Preprocessor
-    recipe: dict[str, Any]
-    weights: _Weights | None = None  # models of earlier versions have none
 
 
 def write_model(folder: Path, values: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -129,7 +47,7 @@ def read_model(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
                 f"{folder} holds a model in the format {file_format!r}, this version reads {FORMAT!r}",
                 hint="train again, or use the version of flowgmm-cli named in run.json",
             )
-    values = read_json(folder / _VALUES, "model", schema=_ModelInfo)
+    values = read_json(folder / _VALUES, "model", schema=ModelInfo)
     stored = (values.get("weights") or {}).get("sha256")
     if stored not in (None, file_digest(folder / _WEIGHTS)):
         raise RunError(

@@ -57,9 +57,13 @@ class CalibrationInfo(JsonObject):
     frequency_nll: float | None = None
 
 
-class _Ood(JsonObject):
+class OodInfo(JsonObject):
+    """Selection of the default out-of-distribution score, and its threshold."""
+
     default: str | None = None
     threshold: float | None = None
+    fpr: float | None = None
+    held_out_rows: int = 0
     choice: dict[str, dict[str, float | None]] | None = None
 
 
@@ -91,7 +95,7 @@ class RunInfo(JsonObject):
     best: _Best | None = None
     members: list[dict[str, Any]] | None = None
     calibration: CalibrationInfo | None = None
-    ood: _Ood | None = None
+    ood: OodInfo | None = None
     test: dict[str, float | None] | None = None
     cross_fitted: dict[str, float | None] | None = None
     warnings: list[dict[str, Any]] | None = None

@@ -87,7 +87,17 @@ def test_json_round_trip(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", b"{", b"[1]", b"\xff\xfe", b'"text"', b"[" * 200_000, b'{"a": NaN}', b'{"a": 1e999}'],
+    [
+        b"",
+        b"{",
+        b"[1]",
+        b"\xff\xfe",
+        b'"text"',
+        b"[" * 200_000,
+        b'{"a": NaN}',
+        b'{"a": 1e999}',
+        b'{"a": 1' + b"0" * 5000 + b"}",
+    ],
     ids=lambda content: content[:10],
 )
 def test_a_file_without_a_json_object_is_a_run_error(tmp_path: Path, content: bytes) -> None:

@@ -121,6 +121,9 @@ def test_sizes_beyond_the_weights_take_no_memory(folder: Path, keys: Any, value:
         (["class_names"], "ab"),
         (["components"], ["realnvp"]),
         (["facts"], 3),
+        (["facts", "calibration", "nll"], "abc"),
+        (["facts", "training_rows", "numbers", "x1", "range"], [1]),
+        (["facts", "ood", "held_out_rows"], None),
         (["facts", "calibration", "nll"], "0.5"),
         (["facts", "training_rows", "numbers", "x[0]"], {"range": [0.0, 1.0], "missing": 0.0}),
         (
@@ -138,3 +141,18 @@ def test_values_of_other_types_are_named(folder: Path, keys: Any, value: Any) ->
     with pytest.raises(RunError, match="damaged") as caught:
         TrainedModel.load(folder)
     assert any(line.startswith(".".join(map(str, keys))) for line in caught.value.details)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (["detector", "default"], None),
+        (["detector", "default"], "missing"),
+        (["preprocessor", "widths"], [3]),
+        (["preprocessor", "featuriser", "blocks", 0, "values", "marked"], -1),
+    ],
+)
+def test_values_that_do_not_fit_together_are_a_run_error(folder: Path, keys: Any, value: Any) -> None:
+    change(folder, *keys, value=value)
+    with pytest.raises(RunError, match="damaged"):
+        TrainedModel.load(folder)

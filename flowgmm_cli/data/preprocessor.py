@@ -229,6 +229,9 @@ class Preprocessor:
         )
         saved = select_prefix("transforms.", arrays)
         load_strictly(transforms, {name: torch.from_numpy(np.array(array)) for name, array in saved.items()})
+        widths = [len(feature_encoder.feature_names), *(step.out_features for step in transforms.layers)]
+        if any(step.in_features != width for step, width in zip(transforms.layers, widths, strict=False)):
+            raise ValueError(f"widths of {values['widths']} for {widths[0]} features")
         return cls(feature_encoder, transforms)
 
     def save(self, folder: Path) -> None:

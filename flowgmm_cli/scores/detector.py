@@ -128,6 +128,8 @@ class Detector:
             score.load_state(entry["values"], select_prefix(f"{index}.fitted.", arrays))
             reference = arrays[f"{index}.held_out"]
             scores.append(FittedScore(entry["name"], entry["component"], score, reference))
+        if values["default"] not in [fitted.name for fitted in scores]:
+            raise ValueError(f"the default score {values['default']!r} is missing")
         return cls(tuple(scores), values["default"])
 
 
