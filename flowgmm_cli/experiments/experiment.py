@@ -229,7 +229,7 @@ def _add_baselines(run: Run, options: RunOptions) -> None:
         split="test",
         context=options.context,
         with_baselines=True,
-        progress=lambda done, total, what: options.callbacks.progress(done, total, "baselines", what),
+        progress=options.callbacks.progress,
         warn=options.callbacks.note,
     )
 

@@ -21,6 +21,7 @@ from flowgmm_cli.evaluation.evaluation_file import (
 )
 from flowgmm_cli.evaluation.metrics import Evaluation, evaluate
 from flowgmm_cli.evaluation.predictions import CrossFittedPredictions, StoredPredictions, collect_predictions
+from flowgmm_cli.formatting import method_name
 from flowgmm_cli.inference.inputs import load_run_rows
 from flowgmm_cli.inference.scores import Scores
 from flowgmm_cli.messages import quote
@@ -37,12 +38,13 @@ def evaluate_run(
     split: str,
     context: DataContext,
     with_baselines: bool = False,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Callable[[int, int, str, str], None] = lambda done, total, what, detail: None,
     warn: Callable[[str], None] = lambda text: None,
 ) -> Evaluation:
     """Evaluate a finished run on its `test` or `val` rows; write `eval/<split>.json` and `eval/<split>.npz`.
 
-    The baselines are fitted on the same training rows and labels, with `progress`. Without them those of an
+    The baselines are fitted on the same training rows and labels; `progress` is called with the number of
+    those that are done, that of all, `baselines` and the name of the next. Without them those of an
     earlier evaluation are kept. `warn` is called if the data has changed since the training, and for a
     baseline of a plugin that fails.
 
@@ -68,7 +70,11 @@ def evaluate_run(
         if rows.fingerprint != run.info().get("fingerprint"):
             cross_fitted = None  # other rows may stand at its positions
         compared = ComparedRows(train.x.numpy(), train.labels.numpy(), cross_fitted, x.numpy(), stored)
-        work: dict[str, Any] = {"seed": trained.recipe.run.seed, "progress": progress, "warn": warn}
+
+        def report(done: int, total: int, name: str) -> None:
+            progress(done, total, "baselines", method_name(name))
+
+        work: dict[str, Any] = {"seed": trained.recipe.run.seed, "progress": report, "warn": warn}
         result = compare_with_baselines(result, compared, classes=len(trained.class_names), **work)
     return save_evaluation(run, result, fingerprint=rows.fingerprint, warn=warn)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -32,12 +33,20 @@ def test_baselines_get_the_rows_and_folds_of_the_model(
     run, _ = train_run("run", *words)
     given: list[ComparedRows] = []
 
-    def fake(evaluation: Evaluation, rows: ComparedRows, **options: object) -> Evaluation:
+    reports: list[tuple[int, int, str, str]] = []
+
+    def fake(evaluation: Evaluation, rows: ComparedRows, **options: Any) -> Evaluation:
         given.append(rows)
+        options["progress"](1, 8, "knn")
         return evaluation
 
     monkeypatch.setattr("flowgmm_cli.inference.evaluate_run.compare_with_baselines", fake)
-    evaluate_run(run, split="test", context=CONTEXT, with_baselines=True)
+
+    def report(*values: Any) -> None:
+        reports.append(values)
+
+    evaluate_run(run, split="test", context=CONTEXT, with_baselines=True, progress=report)
+    assert reports == [(1, 8, "baselines", "kNN")]
     (rows,) = given
     assert (len(rows.x), int((rows.labels >= 0).sum()), len(rows.x_held_out)) == (180, 12, 60)
     assert rows.held_out is not None
