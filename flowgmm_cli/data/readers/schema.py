@@ -15,7 +15,7 @@ from flowgmm_cli.data.images.specs import ImagesConfig
 from flowgmm_cli.data.readers.table import ReadSettings
 from flowgmm_cli.data.sources.files import NO_HEADER, is_number
 from flowgmm_cli.errors import DataError, UsageError
-from flowgmm_cli.messages import join_some, list_some, split_names, suggest_column
+from flowgmm_cli.messages import join_some, list_some, override, split_names, suggest_column
 
 _MAX_NAMES = 12  # names in a message
 
@@ -178,7 +178,10 @@ def match_columns(
     )
     read = {*match.needed, *schema.known}
     if extra := [name for name in names if name not in read]:
-        note(f"{where} has columns that the model does not read: {_join(extra)}")
+        ids = [name for name in extra if schema.id is None and re.fullmatch(r"(?i)(.*_)?(id|uuid)", name)]
+        key = override("data.id", ids[0], listed=False) if ids else ""
+        hint = f"; {key} in training names rows by it, --with keeps it" if ids else ""
+        note(f"{where} has columns that the model does not read: {_join(extra)}{hint}")
     return match
 
 

@@ -2,6 +2,7 @@ import contextlib
 import gzip
 import io
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -73,6 +74,12 @@ def test_columns_that_are_not_read_are_noted_once(rows, table, write, notes):
     list(result)
     list(result)
     assert [note for note in notes if "more, less" in note] == notes
+
+
+def test_a_column_that_may_name_the_rows_has_a_hint(rows, table, write, notes):
+    list(rows(write("x,y,colour,Ticket_ID\n1,2,red,5\n"), replace(table, id=None)))
+    hint = "data.id=Ticket_ID in training names rows by it, --with keeps it"
+    assert [note for note in notes if note.endswith(f"Ticket_ID; {hint}")]
 
 
 @pytest.mark.parametrize(
