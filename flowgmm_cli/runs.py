@@ -191,7 +191,10 @@ def open_run(path: Path) -> Run:
     run = Run(path)
     if not (path / "run.json").is_file():
         similar = did_you_mean(str(path), [f"runs/{known.name}" for known in list_runs(Path("runs"))])
-        raise RunError(f"{path} is not a run directory{similar}", hint="`flowgmm runs list` shows the runs")
+        hint = "`flowgmm runs list` shows the runs"
+        if (folder := Path("runs", path)).is_dir():
+            hint = f"name {folder if (folder / 'run.json').is_file() else folder / LATEST}"
+        raise RunError(f"{path} is not a run directory{similar}", hint=hint)
     run.info()
     _require_own_folders(run)
     return run

@@ -113,7 +113,7 @@ def ood(
     score that flags: auroc, aupr_in, aupr_out.
 
     Examples: flowgmm ood --out unknown.csv · flowgmm ood --in mine.csv --out other.csv --plot scores.png ·
-    flowgmm ood digits/latest --out new.npz --save scores.csv --fpr 0.01 ·
+    flowgmm ood runs/digits/latest --out new.npz --save scores.csv --fpr 0.01 ·
     flowgmm ood --out other.csv --fail-under auroc=0.9 · flowgmm ood --out letters.npz --gallery letters.png
     """
     from flowgmm_cli.data.writers.base import open_writer

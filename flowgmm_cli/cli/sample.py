@@ -122,9 +122,9 @@ def sample(
     of its class.
 
     Examples: flowgmm sample --class Sports -n 16 · flowgmm sample -n 1000 --temperature 1 --save rows.csv ·
-    flowgmm sample digits/latest --class 3 --save threes.png · flowgmm sample --interpolate 5 17 ·
+    flowgmm sample runs/digits/latest --class 3 --save threes.png · flowgmm sample --interpolate 5 17 ·
     flowgmm sample --transfer Business --data new.csv --save moved.csv · flowgmm sample --means ·
-    flowgmm sample digits/latest --class 3 --class 8 -n 6 --temperature 0.3,0.7,1 --save grid.png
+    flowgmm sample runs/digits/latest --class 3 --class 8 -n 6 --temperature 0.3,0.7,1 --save grid.png
     """
     flags = {"--class": classes, "--means": means, "--interpolate": interpolate, "--transfer": transfer}
     mode = _check_modes([name for name, value in flags.items() if value], data)

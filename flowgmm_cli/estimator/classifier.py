@@ -243,6 +243,8 @@ class FlowGMMClassifier(
     def save(self, folder: str | Path) -> None:
         """Write the fitted estimator to a folder, which is created if necessary; no pickle.
 
+        A classifier that is in the folder already is replaced.
+
         A `random_state` that is neither an int nor None is not saved.
         """
         check_is_fitted(self)

@@ -140,6 +140,8 @@ OTHERS = [
     ),
     (6, "eval runs/digits/latest", "no finished run under runs/digits"),
     (6, "eval runs/csv/firsx", "did you mean `runs/csv/first`"),
+    (6, "eval csv", "name runs/csv/latest"),
+    (6, "eval csv/first", "name runs/csv/first"),
     (6, "ood nowhere --out t.csv", "nowhere"),
     (6, "runs show t.csv", "not a run directory"),
     (6, "runs compare runs/csv/first nowhere", "not a run directory"),
