@@ -11,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from flowgmm_cli.api import Column, DataContext, Rows
+from flowgmm_cli.api import Column, DataContext, Rows, iterate_batches
 from flowgmm_cli.data.array_types import Array
-from flowgmm_cli.data.readers.base import MemoryReader, ReadOptions, RowReader, row_numbers, unlabelled
+from flowgmm_cli.data.readers.array_files import UNNAMED, StoredArray
+from flowgmm_cli.data.readers.arrays import ArrayReader
+from flowgmm_cli.data.readers.base import MemoryReader, ReadOptions, RowReader
 from flowgmm_cli.data.readers.chunks import TableChunks
 from flowgmm_cli.data.readers.row_errors import OnError
 from flowgmm_cli.data.readers.schema import InputSchema
@@ -101,12 +103,13 @@ def open_input(data: RowsLike, schema: InputSchema, *, context: DataContext, on_
         return _open_path(data, schema, context, on_error)
     if isinstance(data, Rows):
         return MemoryReader(data, _NAME)
+    options = ReadOptions(context.note, on_error)
     columns = _columns_of(data, schema)
     if columns is not None:
         table = MemoryTable({name: to_arrow(cells) for name, cells in columns.items()})
-        return TableChunks(table, schema, ReadOptions(context.note, on_error))
+        return TableChunks(table, schema, options)
     if isinstance(data, np.ndarray | Sequence) or hasattr(data, "__array__"):
-        return _from_array(np.asarray(data), schema)
+        return _from_array(np.asarray(data), schema, options)
     if hasattr(data, "__iter__") and hasattr(data, "total"):
         reader: Any = data
         opened: RowReader = reader
@@ -191,23 +194,17 @@ def _to_plain_type(cells: pa.ChunkedArray | pa.Array) -> pa.Array:
     return cells.cast(pa.list_(kind.value_type)) if pa.types.is_large_list(kind) else cells
 
 
-def _from_array(array: Array, schema: InputSchema) -> RowReader:
+def _from_array(array: Array, schema: InputSchema, options: ReadOptions) -> RowReader:
     if array.ndim < 2 or array.dtype.kind not in "fiub":
         raise DataError(
             f"an array of shape {array.shape} holds no rows of numbers", hint=_describe_columns(schema)
         )
-    flat = array.reshape(len(array), math.prod(array.shape[1:])).astype(np.float64)
-    columns = schema.columns
-    single = columns[0] if len(columns) == 1 else None
-    if single is not None and single.kind in ("vector", "image") and math.prod(single.shape) == flat.shape[1]:
-        cells = {single.name: flat.reshape(len(flat), *single.shape)}
-    elif all(column.kind == "numeric" for column in columns) and len(columns) == flat.shape[1]:
-        cells = {column.name: flat[:, place] for place, column in enumerate(columns)}
-    else:
-        raise DataError(
-            f"rows of {flat.shape[1]:,} numbers do not fit the model", hint=_describe_columns(schema)
-        )
-    return MemoryReader(Rows(cells, unlabelled(len(flat)), row_numbers(0, len(flat))), _NAME)
+
+    def blocks(size: int) -> Iterator[Array]:
+        yield from (array[part] for part in iterate_batches(len(array), size))
+
+    stored = StoredArray(array.shape, array.dtype, _NAME, "array", blocks)
+    return ArrayReader({UNNAMED: stored}, schema, options, name=_NAME)
 
 
 def _describe_columns(schema: InputSchema) -> str:

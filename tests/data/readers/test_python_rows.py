@@ -92,6 +92,15 @@ def test_an_array_holds_images_flat_or_not(shape: tuple[int, ...]) -> None:
     assert np.array_equal(read({"pixels": array}, IMAGES).rows.columns["pixels"], array.reshape(4, 2, 3))
 
 
+@pytest.mark.parametrize("scale", [1.0, 1 / 255])
+def test_an_array_of_images_holds_pixels_or_fractions_as_in_a_file(scale: float) -> None:
+    schema = InputSchema(columns=(Column("image", "image", (2, 3)),), class_names=("no", "yes"))
+    pixels = np.arange(24).reshape(4, 2, 3) * 10
+    cells = read(pixels * scale, schema).rows.columns["image"]
+    assert cells.dtype == np.uint8
+    assert cells.tolist() == pixels.tolist()
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -188,8 +197,8 @@ def test_an_object_with_columns_is_accepted_like_a_dict() -> None:
     [
         ({"width": [1.0]}, TABLE, "no column `colour`"),
         ({"width": [1.0], "colour": ["a", "b"]}, TABLE, "differ in length"),
-        (np.zeros((3, 5)), NUMBERS, "rows of 5 numbers"),
-        (np.zeros((3, 2)), TABLE, "rows of 2 numbers"),
+        (np.zeros((3, 5)), NUMBERS, "no array has rows that fit"),
+        (np.zeros((3, 2)), TABLE, "there is no array `width`"),
         (np.zeros(3), NUMBERS, "no rows of numbers"),
         (["a", "b"], TABLE, "for a model of texts"),
         (pd.Series(["a"], name="colour"), TABLE, r"one column \(`colour`\), and the model reads 2"),
