@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from sklearn.dummy import DummyClassifier
 from threadpoolctl import threadpool_limits
 
 from flowgmm_cli.api import Config
-from flowgmm_cli.evaluation.cross_validation import BaselineData, Index
+from flowgmm_cli.evaluation.cross_validation import NO_ROWS, BaselineData, Index
 from flowgmm_cli.evaluation.metrics import FloatArray, Floats, IntArray
 
 Settings = Mapping[str, Any]
+
+
+@runtime_checkable
+class ChoosesSettings(Protocol):
+    """A baseline that keeps the cross-validation of its last search."""
+
+    def settings_without(self, rows: Index) -> Settings:
+        """Return the settings that the search would have chosen if the labels at `rows` did not count."""
+        ...
 
 
 class SupervisedBaseline:
@@ -47,6 +55,8 @@ class SupervisedBaseline:
     def fit(self, x: FloatArray, labels: IntArray, settings: Settings | None = None) -> None:
         """See `flowgmm_cli.api.Baseline`."""
         data = BaselineData(np.asarray(x), np.asarray(labels), self.seed)
+        if settings is None:
+            self._data = data
         with threadpool_limits(limits=self.threads):
             self.settings = dict(self.search(data) if settings is None else settings)
             self._model = self._fit_rows(self.settings, data, data.labelled)
@@ -55,10 +65,14 @@ class SupervisedBaseline:
         """See `flowgmm_cli.api.Baseline`."""
         return temper(self.probabilities(self._model, np.asarray(x)), self.settings.get("temperature", 1.0))
 
-    def search(self, data: BaselineData) -> Settings:
-        """Return the best settings by cross-validation."""
+    def settings_without(self, rows: Index) -> Settings:
+        """See `ChoosesSettings`."""
+        with threadpool_limits(limits=self.threads):
+            return self.search(self._data, rows)
 
-        @cache
+    def search(self, data: BaselineData, ignore: Index = NO_ROWS) -> Settings:
+        """Return the best settings by cross-validation, in which the labels of some rows do not count."""
+
         def predict(index: int) -> Floats:
             settings = self.candidates[index]
             return np.concatenate(
@@ -68,10 +82,15 @@ class SupervisedBaseline:
                 ]
             )
 
-        best = data.search(range(len(self.candidates)), predict, 0)
+        best = data.search(range(len(self.candidates)), predict, 0, ignore=ignore)
         if not self.temperatures:
             return self.candidates[best]
-        temperature = data.search(self.temperatures, lambda value: temper(predict(best), value), 1.0)
+        _, temperature = data.search(
+            [(best, value) for value in self.temperatures],
+            lambda pair: temper(np.asarray(data.predictions[best]), pair[1]),
+            (best, 1.0),
+            ignore=ignore,
+        )
         return {**self.candidates[best], "temperature": temperature}
 
     def probabilities(self, model: Any, x: FloatArray) -> Floats:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowgmm_cli.api import Config, iterate_batches
-from flowgmm_cli.evaluation.cross_validation import BaselineData, Index
+from flowgmm_cli.evaluation.cross_validation import NO_ROWS, BaselineData, Index
 from flowgmm_cli.evaluation.metrics import FloatArray, IntArray
 from flowgmm_cli.neighbours import TINY, affinity, normalise_graph, normalise_rows, propagate_labels
 
@@ -104,6 +104,16 @@ Graph = NeighbourGraph | KernelGraph
 _KINDS: tuple[type[Graph], ...] = (NeighbourGraph, KernelGraph)
 
 
+def build_graphs(data: BaselineData) -> list[Graph]:
+    """Build the graphs to choose from."""
+    metrics = ("euclidean", "cosine") if data.x.shape[1] >= MIN_COSINE_FEATURES else ("euclidean",)
+    return [kind(data, metric) for kind in _KINDS for metric in metrics]
+
+
+def _describe(graph: Graph) -> dict[str, Any]:
+    return {"graph": graph.name, "metric": graph.metric}
+
+
 class LabelSpreading:
     """Label spreading over the graph with the best cross-validated accuracy."""
 
@@ -116,28 +126,24 @@ class LabelSpreading:
         """Spread the labels over the graph of `settings`, or search the graph first."""
         data = BaselineData(np.asarray(x), np.asarray(labels), self.seed)
         if settings is None:
-            graph, width, alpha = self._search(data)
+            self._data, self._graphs = data, build_graphs(data)
+            settings = self.settings_without(NO_ROWS)
+            graphs = iter(self._graphs)
         else:
-            kind = next(kind for kind in _KINDS if kind.name == settings["graph"])
-            graph, width, alpha = kind(data, settings["metric"]), settings["width"], settings["alpha"]
-        matrix = graph.affinity_matrix(width)
-        self._shares = self._propagate(graph, matrix, alpha, data, [data.labelled])[:, 0]
+            graphs = (kind(data, settings["metric"]) for kind in _KINDS if kind.name == settings["graph"])
+        graph = next(graph for graph in graphs if _describe(graph).items() <= settings.items())
+        matrix = graph.affinity_matrix(settings["width"])
+        self._shares = self._propagate(graph, matrix, settings["alpha"], data, [data.labelled])[:, 0]
         self._graph = graph
-        self.settings = {
-            "graph": graph.name,
-            "metric": graph.metric,
-            "width": width,
-            "alpha": alpha,
-            "rows": len(graph.rows),
-        }
+        self.settings = {**settings, "rows": len(graph.rows)}
 
     def predict_proba(self, x: FloatArray) -> FloatArray:
         """Average the class shares of the nodes around each row."""
         return self._graph.predict(self.settings["width"], self._shares, np.asarray(x))
 
-    def _search(self, data: BaselineData) -> tuple[Graph, float, float]:
-        metrics = ("euclidean", "cosine") if data.x.shape[1] >= MIN_COSINE_FEATURES else ("euclidean",)
-        graphs = [kind(data, metric) for kind in _KINDS for metric in metrics]
+    def settings_without(self, rows: Index) -> Mapping[str, Any]:
+        """See `flowgmm_cli.baselines.base.ChoosesSettings`."""
+        data, graphs = self._data, self._graphs
         candidates = [
             (graph, width, alpha) for graph in graphs for width in graph.widths for alpha in graph.alphas
         ]
@@ -153,7 +159,8 @@ class LabelSpreading:
             nodes = [np.searchsorted(graph.rows, held_out) for _, held_out in data.splits]
             return np.concatenate([shares[index, split] for split, index in enumerate(nodes)])
 
-        return data.search(candidates, predict, candidates[0])
+        graph, width, alpha = data.search(candidates, predict, candidates[0], ignore=rows)
+        return {**_describe(graph), "width": width, "alpha": alpha}
 
     def _propagate(
         self, graph: Graph, matrix: Any, alpha: float, data: BaselineData, sets: Sequence[Index]

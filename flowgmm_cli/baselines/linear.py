@@ -12,7 +12,7 @@ from sklearn.semi_supervised import SelfTrainingClassifier
 from threadpoolctl import threadpool_limits
 
 from flowgmm_cli.baselines.base import Settings, SupervisedBaseline
-from flowgmm_cli.evaluation.cross_validation import BaselineData, Index
+from flowgmm_cli.evaluation.cross_validation import NO_ROWS, BaselineData, Index
 from flowgmm_cli.evaluation.metrics import FloatArray, IntArray
 
 MAX_SELF_TRAINING_CELLS = 8_000_000  # unlabelled rows * features: about a second for each of its fits
@@ -36,23 +36,30 @@ class SelfTraining(LogisticRegression):
         """See `flowgmm_cli.api.Baseline`."""
         data = BaselineData(np.asarray(x), np.asarray(labels), self.seed)
         unlabelled = data.rng().permutation(data.unlabelled)
+        if settings is None:
+            self._data = data
         with threadpool_limits(limits=self.threads):
-            if settings is None:
-                settings = self._search_threshold({**self.search(data)}, data, unlabelled[:2000])
+            settings = self.search(data) if settings is None else settings
             others = unlabelled[: MAX_SELF_TRAINING_CELLS // data.x.shape[1]]
             self._model = self._fit_both(settings, data, data.labelled, others)
         self.settings = {**settings, "unlabelled": len(others)}
 
-    def _search_threshold(self, settings: Settings, data: BaselineData, unlabelled: Index) -> Settings:
-        def predict(threshold: float) -> FloatArray:
-            changed = {**settings, "threshold": threshold}
+    def search(self, data: BaselineData, ignore: Index = NO_ROWS) -> Settings:
+        """Return C as logistic regression chooses it, and the best threshold with it."""
+        settings = super().search(data, ignore)
+        unlabelled = data.rng().permutation(data.unlabelled)[:2000]
+
+        def predict(pair: tuple[float, float]) -> FloatArray:
+            changed = {**settings, "threshold": pair[1]}
             predictions = []
             for rows, held_out in data.splits:  # the held-out rows count as unlabelled rows
                 model = self._fit_both(changed, data, rows, np.concatenate([unlabelled, held_out]))
                 predictions.append(self.probabilities(model, data.x[held_out]))
             return np.concatenate(predictions)
 
-        return {**settings, "threshold": data.search((0.7, 0.8, 0.9, 0.95), predict, 0.9)}
+        pairs = [(settings["C"], threshold) for threshold in (0.7, 0.8, 0.9, 0.95)]
+        _, threshold = data.search(pairs, predict, (settings["C"], 0.9), ignore=ignore)
+        return {**settings, "threshold": threshold}
 
     def _fit_both(self, settings: Settings, data: BaselineData, labelled: Index, others: Index) -> Any:
         if len(np.unique(data.labels[labelled])) < 2:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from flowgmm_cli.api import Baseline, Component
+from flowgmm_cli.baselines.base import ChoosesSettings
 from flowgmm_cli.errors import FlowgmmError, PluginError
 from flowgmm_cli.evaluation.metrics import (
     BaselineMetrics,
@@ -94,8 +95,9 @@ def predict_baselines(
     """Fit the baselines on `x_train` and predict the test rows, and labelled rows by cross-fitting.
 
     A baseline predicts the held-out rows of each fold after a fit without their labels. Its settings are
-    those that it chose once, by cross-validation on all labelled rows: a search in every fold would take
-    several times as long. They fit the held-out labels a little too well, which favours the baselines.
+    those of its search on all labelled rows in which the labels of the fold do not count, as the model's
+    candidates are chosen. A search in every fold would take several times as long. A plugin without
+    `ChoosesSettings` keeps the settings of its search, which fit the held-out labels a little too well.
 
     Args:
         x_train: all training rows `(N, D)`, labelled or not.
@@ -179,6 +181,8 @@ def _cross_fit(
     result, settings = np.empty((len(x), classes)), dict(baseline.settings)
     for fold in np.unique(folds[folds >= 0]):
         own = folds == fold
+        if isinstance(baseline, ChoosesSettings):
+            settings = dict(baseline.settings_without(np.flatnonzero(own)))
         baseline.fit(x, np.where(own, -1, labels), settings)
         result[own] = check_probabilities(baseline.predict_proba(x[own]), (int(own.sum()), classes))
     return result[folds >= 0]

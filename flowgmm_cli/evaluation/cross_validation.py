@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
 
@@ -13,8 +13,9 @@ import numpy.typing as npt
 from flowgmm_cli.evaluation.metrics import FloatArray, IntArray, log_probabilities, nll
 
 Index = npt.NDArray[np.intp]
-Candidate = TypeVar("Candidate")
+Candidate = TypeVar("Candidate", bound=Hashable)
 
+NO_ROWS: Index = np.empty(0, dtype=np.intp)
 MAX_FOLDS = 5
 MAX_TUNING_ROWS = 2000  # more labelled rows hardly change the choice and only cost time
 
@@ -26,6 +27,8 @@ class BaselineData:
     x: npt.NDArray[np.float32]  # training rows `(N, D)`, float32
     labels: npt.NDArray[np.int64]  # `(N,)`, -1 where a row is unlabelled
     seed: int  # of everything random
+    # probabilities that a search has asked for, by candidate: a second search does not ask again
+    predictions: dict[Hashable, FloatArray] = field(default_factory=dict)
 
     @cached_property
     def labelled(self) -> Index:
@@ -66,19 +69,29 @@ class BaselineData:
         return np.random.default_rng(self.seed)
 
     def search(
-        self, candidates: Iterable[Candidate], predict: Callable[[Candidate], FloatArray], default: Candidate
+        self,
+        candidates: Iterable[Candidate],
+        predict: Callable[[Candidate], FloatArray],
+        default: Candidate,
+        *,
+        ignore: Index = NO_ROWS,
     ) -> Candidate:
         """Return the candidate with the best cross-validated accuracy, among equals the likeliest.
 
-        `predict` gives probabilities of the held-out rows, `(n, K)`, split after split. The result is
+        `predict` gives probabilities of the held-out rows, `(n, K)`, split after split; it is called once for
+        a candidate, which is hashable. The rows at the positions `ignore` do not count. The result is
         `default` if cross-validation is impossible.
         """
-        if not self.splits:
+        held_out = np.concatenate([NO_ROWS, *(rows for _, rows in self.splits)])
+        counted = ~np.isin(held_out, ignore)
+        if not counted.any():
             return default
         best, best_score = default, (-1.0, 0.0)
-        truth = self.labels[np.concatenate([held_out for _, held_out in self.splits])]
+        truth = self.labels[held_out[counted]]
         for candidate in candidates:
-            log_p = log_probabilities(predict(candidate))
+            if candidate not in self.predictions:
+                self.predictions[candidate] = predict(candidate)
+            log_p = log_probabilities(self.predictions[candidate][counted])
             score = (float((log_p.argmax(1) == truth).mean()), -nll(log_p, truth))
             if score > best_score:
                 best, best_score = candidate, score

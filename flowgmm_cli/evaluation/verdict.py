@@ -39,7 +39,8 @@ class Verdict:
     """The model against the simple method with the most correct predictions, the rival.
 
     Attributes:
-        best: `flowgmm`, or the rival if it has more correct predictions.
+        best: the rival if it is better by more than chance, else `flowgmm`, which is trained already.
+        decided: true if chance alone rarely makes such a difference.
         rival: name of the rival.
         n: number of rows.
         difference: accuracy of the rival minus that of the model, paired.
@@ -54,12 +55,8 @@ class Verdict:
     difference: float
     interval: tuple[float, float]
     p: float
+    decided: bool
     text: str
-
-    @property
-    def decided(self) -> bool:
-        """True if chance alone rarely makes such a difference."""
-        return self.p < 1 - LEVEL
 
 
 def judge(model: Outcome, methods: Mapping[str, Outcome]) -> Verdict:
@@ -75,9 +72,10 @@ def judge(model: Outcome, methods: Mapping[str, Outcome]) -> Verdict:
     p = float(paired.p_value or 0.0)
     if paired.difference > 0:
         p = max_test(np.stack([methods[name].correct * 1 - model.correct * 1 for name in names], axis=1))
-    best = rival if paired.difference > 0 else MODEL
+    decided = p < 1 - LEVEL
+    best = rival if decided and paired.difference > 0 else MODEL
     text = _describe(model, methods[rival], method_name(rival), len(names), p)
-    return Verdict(best, rival, n, paired.difference, (paired.low, paired.high), p, text)
+    return Verdict(best, rival, n, paired.difference, (paired.low, paired.high), p, decided, text)
 
 
 def max_test(differences: npt.NDArray[np.int64], *, seed: int = 0) -> float:

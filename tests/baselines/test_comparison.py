@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,16 @@ import pytest
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
+from flowgmm_cli.api import Component, Config
+from flowgmm_cli.baselines import linear
+from flowgmm_cli.baselines.base import ChoosesSettings
 from flowgmm_cli.baselines.comparison import ComparedRows, compare_with_baselines
 from flowgmm_cli.baselines.run import predict_baselines
+from flowgmm_cli.baselines.specs import SPECS
 from flowgmm_cli.evaluation.cross_validation import assign_folds
 from flowgmm_cli.evaluation.metrics import Evaluation, classification_metrics
 from flowgmm_cli.evaluation.predictions import CrossFittedPredictions, StoredPredictions
+from flowgmm_cli.plugins.registry import registry
 
 CLASSES = tuple("0123456789")
 
@@ -33,11 +39,33 @@ def test_held_out_rows_are_predicted_without_their_labels(digits: Any) -> None:
     labels = np.where(folds >= 0, y, -1)
     work = {"classes": 10, "seed": 0, "folds": folds, "names": ["logistic_regression"]}
     result = predict_baselines(x, labels, x[100:], **work)["logistic_regression"]
+    baseline = linear.LogisticRegression(Config(), classes=10, seed=0)
+    baseline.fit(x, labels)
     for fold in range(4):
         fitted, own = (folds >= 0) & (folds != fold), folds == fold
-        model = LogisticRegression(C=result.settings["C"], max_iter=200, tol=1e-3)
+        strength = baseline.settings_without(np.flatnonzero(own))["C"]
+        model = LogisticRegression(C=strength, max_iter=200, tol=1e-3)
         expected = model.fit(x[fitted], y[fitted]).predict_proba(x[own])
         np.testing.assert_allclose(result.cross_fitted[own[:80]], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", list(SPECS))
+def test_settings_of_a_fold_are_chosen_by_the_labels_of_the_others(digits: Any, name: str) -> None:
+    x, y, folds = digits
+    labels = np.where(folds >= 0, y, -1)
+    baseline = registry().build(
+        Component(kind="baseline", use=name, config=SPECS[name].config()), classes=10, seed=0
+    )
+    assert isinstance(baseline, ChoosesSettings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        baseline.fit(x, labels)
+        chosen = dict(baseline.settings)
+        again = baseline.settings_without(np.empty(0, dtype=np.intp))
+        assert again.items() <= chosen.items()  # no label is left out
+        everything = baseline.settings_without(np.flatnonzero(labels >= 0))
+        baseline.fit(x, labels, {**again, **everything})  # the default of a search without labels
+    assert baseline.predict_proba(x[:5]).shape == (5, 10)
 
 
 def stored(y: np.ndarray, right: np.ndarray) -> dict[str, Any]:

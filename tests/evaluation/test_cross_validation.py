@@ -58,6 +58,22 @@ def test_the_most_accurate_candidate_is_chosen_and_among_equals_the_likeliest() 
     assert p.search([0.1, 0.6, 0.9, 0.7], predict, 0.1) == 0.9
 
 
+def test_ignored_rows_do_not_count_and_no_candidate_is_predicted_twice() -> None:
+    p = problem([0, 1, 0, 1, 0, 1])
+    held_out = np.concatenate([rows for _, rows in p.splits])
+    truth, asked = p.labels[held_out], []
+
+    def predict(wrong: int) -> np.ndarray:
+        """Certain of the right class, except for the row at position `wrong`."""
+        asked.append(wrong)
+        return 0.8 * np.eye(2)[np.where(held_out == wrong, 1 - truth, truth)] + 0.1
+
+    assert p.search([2, 5], predict, 0) == 2
+    assert p.search([2, 5], predict, 0, ignore=np.array([5])) == 5
+    assert p.search([2, 5], predict, 0, ignore=held_out) == 0
+    assert asked == [2, 5]
+
+
 def test_without_folds_the_default_is_taken() -> None:
     p = problem([0, 1, -1, -1])
     assert p.splits == []

@@ -19,7 +19,7 @@ from flowgmm_cli.report.context import ReportContext
 from flowgmm_cli.report.report import SECTIONS
 from flowgmm_cli.runs import Run
 
-VERDICT = Verdict("knn", "knn", 60, 0.1, (0.02, 0.18), 0.01, "kNN is right on 6 rows more of 60")
+VERDICT = Verdict("knn", "knn", 60, 0.1, (0.02, 0.18), 0.01, True, "kNN is right on 6 rows more of 60")
 
 
 @pytest.fixture
