@@ -14,7 +14,7 @@ import typer
 from flowgmm_cli.cli import options, output
 from flowgmm_cli.cli.session import data_context
 from flowgmm_cli.errors import InterruptedRunError, RunFailedError
-from flowgmm_cli.formatting import format_duration, pluralise
+from flowgmm_cli.formatting import format_duration, method_name, pluralise
 
 if TYPE_CHECKING:
     from flowgmm_cli.experiments.points import Point
@@ -175,18 +175,22 @@ def _print_curve(values: Mapping[str, Any]) -> None:
     points: Sequence[Mapping[str, Any]] = values["points"]
     methods = list(dict.fromkeys(point["method"] for point in points))
     by_key = {(point["labels"], point["method"]): point for point in points}
+    counts = values["labels"]
     rows = []
-    for count in values["labels"]:
+    for count in counts:
         model = by_key[count, "flowgmm"]
-        accuracies = [_accuracy(by_key.get((count, method))) for method in methods]
-        others = [f"{model[name]['mean']:.3f}" for name in ("nll", "ece")]
+        numbers = [f"{model[name]['mean']:.3f}" for name in ("nll", "ece")]
         seconds = f"{model['seconds']['mean']:.0f}"
-        rows.append([f"{count:,}", model["accuracy"]["n"], *accuracies, *others, seconds])
-    names = [method.replace("_", " ") for method in methods]
-    columns = ["labels", "seeds", *names, "NLL", "ECE", "seconds"]
+        rows.append([f"{count:,}", model["accuracy"]["n"], _accuracy(model), *numbers, seconds])
+    columns = ["labels", "seeds", "flowgmm", "NLL", "ECE", "seconds"]
     title = f"{values['folder']}: test accuracy, mean ± standard deviation over seeds"
     output.print_table(columns, rows, right=columns, title=title)
-    output.note("NLL, ECE and seconds are those of flowgmm")
+    if methods == ["flowgmm"]:
+        return
+    rows = [[method_name(name), *(_accuracy(by_key.get((n, name))) for n in counts)] for name in methods]
+    columns = [pluralise(count, "label") for count in counts]
+    output.print_text("")
+    output.print_table(["method", *columns], rows, right=columns)
 
 
 def _print_sweep(values: Mapping[str, Any]) -> None:
