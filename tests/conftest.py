@@ -49,6 +49,10 @@ run: {device: cpu, log_every: 2}
 """
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=3, help="trainings to kill, for tests/robustness")
+
+
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """Use every core for the whole suite, and this process alone for named tests."""
     whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
