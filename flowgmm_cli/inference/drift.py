@@ -24,7 +24,8 @@ from flowgmm_cli.messages import join_some, list_some
 from flowgmm_cli.trained_model import TrainedModel
 
 SAMPLE_ROWS = 4096
-"""Rows of an input that are compared with the training rows, at least; at most twice as many."""
+"""Rows of an input that are compared with the training rows, at least; fewer of wide tables."""
+_MIN_ROWS, _MAX_NUMBERS = 256, 2**22
 _USUAL, _TIMES, _ALPHA = 0.05, 3.0, 0.01  # a share is odd above 3 times the usual one, if that is no chance
 _UNIT_FACTOR, _UNIT_AGREEMENT, _UNIT_ROWS = 5.0, 1.5, 5
 _MAX_LISTED = 3
@@ -67,6 +68,7 @@ class Drift:
         self._reference: Mapping[str, Any] = reference.get("numbers", {})
         self._words: Mapping[str, Any] = reference.get("words", {})
         self._columns = trained.preprocessor.columns if reference else ()
+        self._most = min(SAMPLE_ROWS, max(_MIN_ROWS, _MAX_NUMBERS // max(1, len(self._reference))))
         self._known = {name: decode_words(words["known"]) for name, words in self._words.items()}
         self._unseen = UnseenCategories(trained.preprocessor.feature_encoder.encoders)
         self._infinite = Counter[str]()
@@ -93,7 +95,7 @@ class Drift:
                 parts = {column.name: word_shares(some, self._known[column.name])}
             for name, values in parts.items():
                 self._series.setdefault(name, []).append(values)
-        if self._kept > 2 * SAMPLE_ROWS:
+        if self._kept > 2 * self._most:
             self._series = {name: [np.concatenate(parts)[::2]] for name, parts in self._series.items()}
             self._kept = -(-self._kept // 2)
             self._stride *= 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import re
 import zlib
 from collections import Counter
@@ -16,7 +17,8 @@ from flowgmm_cli.api import Column, Rows
 from flowgmm_cli.data.array_types import Array, Floats
 
 MAX_ROWS = 20_000
-"""Training rows that are summarised."""
+"""Training rows that are summarised; fewer of large images, which may have to be decoded."""
+_MIN_ROWS, _MAX_NUMBERS = 500, 2**27
 _MAX_ENTRIES = 128  # of a vector whose entries are compared one by one
 _MAX_WORDS, _TEXT_WORDS, _TEXT_LETTERS = 20_000, 500, 5000
 _WORD = re.compile(r"\w+")
@@ -32,8 +34,10 @@ def summarise_rows(train: Rows, columns: Sequence[Column]) -> dict[str, Any]:
     and the share of missing cells; `words` has for each column of texts the known words and the shares of
     known words.
     """
-    if len(train) > MAX_ROWS:
-        train = train.take(np.unique(np.linspace(0, len(train) - 1, MAX_ROWS).astype(np.int64)))
+    width = max(math.prod(column.shape) for column in columns)
+    most = min(MAX_ROWS, max(_MIN_ROWS, _MAX_NUMBERS // width))
+    if len(train) > most:
+        train = train.take(np.unique(np.linspace(0, len(train) - 1, most).astype(np.int64)))
     numbers, words = {}, {}
     for column in columns:
         cells = train.columns[column.name]

@@ -15,6 +15,7 @@ from flowgmm_cli.data.column_encoders import ColumnEncoder
 from flowgmm_cli.data.feature_encoder import FeatureEncoder
 from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.evaluation.result_warnings import ResultWarning
+from flowgmm_cli.inference import drift
 from flowgmm_cli.inference.drift import SAMPLE_ROWS, Drift
 from flowgmm_cli.inference.row_summary import summarise_rows
 from flowgmm_cli.inference.scores import OODRule, Totals
@@ -63,10 +64,10 @@ def compare(make_trained: Callable[..., TrainedModel]) -> Callable[..., list[Res
         encoder = FeatureEncoder([Unread(column) for column in columns])
         facts = {"training_rows": summarise_rows(rows_of(training), columns)}
         trained = replace(make_trained(), preprocessor=Preprocessor(encoder, Sequential()), facts=facts)
-        drift, rows = Drift(trained, "new.csv"), rows_of(new)
+        sample, rows = Drift(trained, "new.csv"), rows_of(new)
         for part in np.array_split(np.arange(len(rows)), parts):
-            drift.add(rows.take(part))
-        return drift.warnings(Totals(n=len(rows), flagged=flagged), OODRule("nll", 1.0, 0.05))
+            sample.add(rows.take(part))
+        return sample.warnings(Totals(n=len(rows), flagged=flagged), OODRule("nll", 1.0, 0.05))
 
     return run
 
@@ -142,9 +143,9 @@ def test_flags_beyond_their_usual_share_give_a_warning(compare: Callable[..., li
 def test_of_a_model_without_a_summary_only_flags_are_compared(
     make_trained: Callable[..., TrainedModel],
 ) -> None:
-    drift = Drift(make_trained(), "new.csv")
-    drift.add(rows_of({"x": np.full((20, 2), 1e6)}))
-    found = drift.warnings(Totals(n=20, flagged=20), OODRule("nll", 1.0, 0.05))
+    sample = Drift(make_trained(), "new.csv")
+    sample.add(rows_of({"x": np.full((20, 2), 1e6)}))
+    found = sample.warnings(Totals(n=20, flagged=20), OODRule("nll", 1.0, 0.05))
     assert [warning.kind for warning in found] == ["flagged"]
 
 
@@ -157,7 +158,7 @@ def test_texts_of_other_words_are_counted(compare: Callable[..., list[ResultWarn
 
 
 def test_the_sample_is_spread_over_an_input_of_any_length(
-    compare: Callable[..., list[ResultWarning]],
+    compare: Callable[..., list[ResultWarning]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = np.arange(10 * SAMPLE_ROWS, dtype=np.float64)
     (warning,) = compare({"a": values / 1e6}, {"a": values}, parts=33)
@@ -165,3 +166,6 @@ def test_the_sample_is_spread_over_an_input_of_any_length(
     assert SAMPLE_ROWS <= found["rows"] <= 2 * SAMPLE_ROWS
     assert found["range"] == [0, pytest.approx(len(values), rel=0.001)]
     assert f"(of {found['rows']:,} rows that were compared)" in warning.text
+    monkeypatch.setattr(drift, "_MAX_NUMBERS", 500)  # as of a wide table
+    (warning,) = compare({"a": values / 1e6}, {"a": values}, parts=33)
+    assert 500 <= warning.values["columns"][0]["rows"] <= 1000
