@@ -11,7 +11,8 @@ from flowgmm_cli.api import Column, Rows, iterate_batches
 from flowgmm_cli.data.array_types import Array, Bools, Bytes, Hashes
 from flowgmm_cli.errors import DataError
 
-_BATCH_ROWS = 4096
+_BATCH_ROWS = 1024
+_MAX_WORDS = 64  # numbers of a row that are mixed one by one; more are digested together
 
 
 def row_hashes(rows: Rows, columns: Sequence[Column]) -> Hashes:
@@ -26,14 +27,14 @@ def row_hashes(rows: Rows, columns: Sequence[Column]) -> Hashes:
     for batch in iterate_batches(len(rows), _BATCH_ROWS):  # images may be on disk
         for column in columns:
             cells = rows.columns[column.name][batch]
-            words = _pixel_words(cells) if column.kind == "image" else _cell_words(cells)
+            words = _digest_rows(cells) if column.kind == "image" else _cell_words(cells)
             hashes[batch] = _mix(hashes[batch], words)
     return hashes
 
 
 def pixel_hashes(pixels: Bytes) -> Hashes:
     """Return the `row_hashes` of images `(N, ...)`, uint8."""
-    return _mix(np.zeros(len(pixels), dtype=np.uint64), _pixel_words(pixels))
+    return _mix(np.zeros(len(pixels), dtype=np.uint64), _digest_rows(pixels))
 
 
 def _mix(hashes: Hashes, words: Hashes) -> Hashes:
@@ -44,11 +45,10 @@ def _mix(hashes: Hashes, words: Hashes) -> Hashes:
     return hashes
 
 
-def _pixel_words(pixels: Bytes) -> Hashes:
-    flat = np.ascontiguousarray(pixels).reshape(len(pixels), -1)
-    padded = np.zeros((len(flat), -(-flat.shape[1] // 8) * 8), dtype=np.uint8)
-    padded[:, : flat.shape[1]] = flat
-    return padded.view("<u8")
+def _digest_rows(rows: Array) -> Hashes:
+    """Return a word for each row, `(N, 1)`."""
+    digests = (blake2b(row, digest_size=8).digest() for row in np.ascontiguousarray(rows))
+    return np.frombuffer(b"".join(digests), dtype="<u8")[:, None]
 
 
 def _cell_words(cells: Array) -> Hashes:
@@ -57,7 +57,7 @@ def _cell_words(cells: Array) -> Hashes:
         return np.fromiter(map(distinct.__getitem__, cells.tolist()), np.uint64, len(cells))[:, None]
     numbers = cells.reshape(len(cells), -1).astype(np.float64) + 0.0  # no -0
     numbers[np.isnan(numbers)] = np.nan
-    return numbers.view(np.uint64)
+    return numbers.view(np.uint64) if numbers.shape[1] <= _MAX_WORDS else _digest_rows(numbers.astype("<f8"))
 
 
 def _hash_text(cell: str | None) -> int:

@@ -25,7 +25,7 @@ MAX_FILES = {".npz": 24, ".features": 2}
 """Maximum number of results and of feature files of a table; the newest stay."""
 MAX_FEATURE_FILES = 4
 """Maximum number of feature files of all tables."""
-_FORMAT = "7"  # changes when the same key and files give other results
+_FORMAT = "8"  # changes when the same key and files give other results
 
 
 class TableCache:

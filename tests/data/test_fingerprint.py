@@ -95,8 +95,9 @@ def test_a_hash_covers_all_cells_in_order():
         "b": np.array([np.nan, -1.0, 1.0])[rng.integers(0, 3, size)],
         "m": rng.integers(0, 2, (size, 2, 2)).astype(np.float32),
         "p": rng.integers(0, 2, (size, 3, 3), dtype=np.uint8),
+        "long": rng.integers(0, 2, (size, 1)) * np.arange(100),
     }
-    kinds = {"w": "text", "v": "category", "m": "vector", "p": "image"}
+    kinds = {"w": "text", "v": "category", "m": "vector", "p": "image", "long": "vector"}
     columns = [Column(name, kinds.get(name, "numeric"), array.shape[1:]) for name, array in cells.items()]
     hashes = row_hashes(Rows(cells, np.zeros(size, np.int64), np.arange(size)), columns).tolist()
     contents = [
