@@ -93,10 +93,12 @@ def _report(error: Exception) -> int:
 
 def _explain(error: Exception) -> FlowgmmError | None:
     """Return an error that a user can act on; None for a bug in flowgmm."""
-    from flowgmm_cli.errors import FlowgmmError, RunFailedError, describe_full_disk
+    from flowgmm_cli.errors import FlowgmmError, RunFailedError, UsageError, describe_full_disk
 
     if isinstance(error, FlowgmmError):
         return error
+    if (reason := _name_fault(error)) is not None:
+        return UsageError(reason, hint="give the file or folder another name")
     if isinstance(error, MemoryError):
         return RunFailedError("out of memory", hint="try a smaller train.batch_size, or fewer rows")
     if full := describe_full_disk(error):
@@ -107,6 +109,19 @@ def _explain(error: Exception) -> FlowgmmError | None:
         hint = "check that the path is right and can be written"
         return RunFailedError(f"{error.filename}: {error.strerror}", hint=hint)
     return _explain_metadata(error)
+
+
+def _name_fault(error: Exception) -> str | None:
+    """Return the reason why no file can have a name; None if the error is another one."""
+    from flowgmm_cli.messages import shorten
+
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        return f"the name `{shorten(error.filename)}` is too long"
+    if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
+        return f"the name `{shorten(error.object)}` is not UTF-8 text"
+    if isinstance(error, ValueError) and str(error) == "embedded null byte":
+        return "a name holds the character NUL"
+    return None
 
 
 def _explain_metadata(error: Exception) -> FlowgmmError | None:

@@ -49,6 +49,9 @@ def test_every_error_has_its_exit_code(
         (OSError(errno.EFBIG, "too large"), 1, "error: a file would be too large\n"),
         (OSError(errno.EIO, "I/O error"), 1, "error: a file cannot be read or written: I/O error\n"),
         (MemoryError(), 1, "error: out of memory"),
+        (OSError(errno.ENAMETOOLONG, "long", "x" * 300), 2, "error: the name `xxx"),
+        (UnicodeEncodeError("utf-8", "a\udcff", 1, 2, "surrogates not allowed"), 2, "error: the name `a"),
+        (ValueError("embedded null byte"), 2, "error: a name holds the character NUL"),
         (KeyboardInterrupt(), 130, ""),
     ],
 )

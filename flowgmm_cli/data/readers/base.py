@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -144,6 +145,8 @@ def translate_errors(name: str, format: str = "") -> Iterator[None]:
     except FlowgmmError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            raise
         raise DataError(
             f"{name} cannot be read{f' as {format}' if format else ''}: {first_line(error)}",
             hint="the file is damaged, cut short or of another type; make it again, or name its type with "
