@@ -97,7 +97,7 @@ def reliability_section(context: ReportContext) -> Iterator[Part]:
     metrics = context.require_evaluation().classification
     figure = reliability_figure(metrics, title="Accuracy by confidence", with_metrics=False)
     caption = (
-        "Test rows are grouped by the confidence of the model. A bar is the share of right predictions in a "
+        "Rows are grouped by the confidence of the model. A bar is the share of right predictions in a "
         "group; on the dashed line it equals the stated confidence. The gap is hatched: above the bar the "
         "model is overconfident, inside it underconfident. Pale bars rest on few rows. Below: number of rows "
         "by confidence."
