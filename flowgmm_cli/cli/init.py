@@ -22,8 +22,13 @@ if TYPE_CHECKING:
 
 _MAX_SHOWN = 200  # columns
 
+SCHEMA = "flowgmm/init/1"
+
 TableFile = Annotated[
-    Path, typer.Argument(metavar="FILE", help="A table: csv, tsv, parquet or jsonl, with a header.")
+    Path,
+    typer.Argument(
+        metavar="FILE", help="A table: csv, tsv, parquet or jsonl, with a header; or a folder of images."
+    ),
 ]
 LabelColumn = Annotated[str | None, typer.Option("--label", metavar="COLUMN", help="Column of the class.")]
 TextColumns = Annotated[
@@ -60,7 +65,7 @@ def init(
     """Look at a table and write a recipe that trains on it, with the reason of each choice as a comment.
 
     Columns that number or name the rows, constants, and columns that give the label away are left out, with
-    the reason. Nothing is trained.
+    the reason. A folder of images gets the recipe `images` with its path. Nothing is trained.
 
     Examples: flowgmm init my.csv --label y · flowgmm init posts.jsonl --label topic --text body ·
     flowgmm init my.csv --label y --save my.yaml && flowgmm train my.yaml
@@ -71,9 +76,13 @@ def init(
         check_absent(target, "name another file with --save, or replace it with --force", force=force)
 
     from flowgmm_cli.data.readers.base import translate_errors
+    from flowgmm_cli.data.starter_images import holds_images
     from flowgmm_cli.data.starter_recipe import profile_warnings, render_recipe
-    from flowgmm_cli.files import write_text
 
+    if file.is_dir() and holds_images(file):
+        flags = {"--label": label, "--text": text, "--encoding": encoding}
+        _init_images(file, [flag for flag, value in flags.items() if value], target, as_json=as_json)
+        return
     notes: list[str] = []
     with translate_errors(str(file)):
         profile = _profile(file, label, text or (), encoding, notes.append)
@@ -82,11 +91,8 @@ def init(
     words += ["--encoding", encoding] if encoding else []
     recipe = render_recipe(profile, path=str(file), command=shlex.join(words))
     notes += profile_warnings(profile)
-    if target is None:
-        output.print_exact(recipe)
-    else:
-        with explain_write_errors(target):
-            write_text(target, recipe)
+    _write(recipe, target)
+    if target is not None:
         if as_json:
             output.print_json(_to_dict(profile, target, notes))
         else:
@@ -96,6 +102,44 @@ def init(
             output.warn(line)
     if target is not None:
         output.note(f"next: flowgmm train {quote(target)}")
+
+
+def _write(recipe: str, target: Path | None) -> None:
+    from flowgmm_cli.files import write_text
+
+    if target is None:
+        output.print_exact(recipe)
+        return
+    with explain_write_errors(target):
+        write_text(target, recipe)
+
+
+def _init_images(folder: Path, flags: Sequence[str], target: Path | None, *, as_json: bool) -> None:
+    """Write a recipe for a folder of images, and print its classes."""
+    from flowgmm_cli.data.starter_images import profile_images, render_images
+    from flowgmm_cli.data.starter_recipe import Profile, profile_warnings
+
+    if flags:
+        raise UsageError(
+            f"{flags[0]} is for tables, and {folder} holds images", hint="their classes are their folders"
+        )
+    profile = profile_images(folder, output.note)
+    command = shlex.join(["flowgmm", "init", str(folder)])
+    _write(render_images(profile, path=str(folder), command=command), target)
+    total = sum(profile.rows.values())
+    if target is None:
+        return
+    if as_json:
+        counts = {"rows": total, "labelled": profile.labelled, "unlabelled": total - profile.labelled}
+        values = {"schema": SCHEMA, "recipe": str(target), **counts, "classes": dict(profile.classes)}
+        output.print_json(values)
+    else:
+        rows = [[name, f"{count:,}"] for name, count in profile.classes.items()]
+        title = f"{target}: {total:,} images, {profile.labelled:,} labelled"
+        output.print_table(["class", "images"], rows, right=["images"], title=title)
+        for line in profile_warnings(Profile(total, "label", profile.classes, ())):
+            output.warn(line)
+    output.note(f"next: flowgmm train {quote(target)}")
 
 
 def _profile(
@@ -153,7 +197,7 @@ def _print_columns(profile: Profile, target: Path) -> None:
 
 def _to_dict(profile: Profile, target: Path, notes: list[str]) -> dict[str, Any]:
     return {
-        "schema": "flowgmm/init/1",
+        "schema": SCHEMA,
         "recipe": str(target),
         "rows": profile.rows,
         "labelled": profile.labelled,

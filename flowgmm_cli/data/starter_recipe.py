@@ -142,12 +142,12 @@ def _assign_roles(columns: Sequence[ColumnProfile]) -> Iterator[ColumnProfile]:
 def render_recipe(profile: Profile, *, path: str, command: str) -> str:
     """Return the text of a recipe for the table in `path`; its head names the command line."""
     texts = [column.name for column in profile.with_role("text")]
-    base = _read_bundled("text" if texts else "csv")
+    base = read_bundled("text" if texts else "csv")
     relative = "" if Path(path).is_absolute() else "  # relative to the folder where flowgmm is started"
     lines = [
-        *_comment(f"{Path(path).name}: {profile.rows:,} rows, class in the column {profile.label}."),
+        *comment_lines(f"{Path(path).name}: {profile.rows:,} rows, class in the column {profile.label}."),
         "#",
-        *_comment(
+        *comment_lines(
             f"Written by `{command}` from a profile of the file; change it as needed. "
             "`flowgmm recipes check` validates it, `flowgmm train` trains it."
         ),
@@ -253,7 +253,7 @@ def _label_lines(profile: Profile) -> list[str]:
     unlabelled = profile.rows - profile.labelled
     text = f"Labels: {profile.labelled:,} rows are labelled, {unlabelled:,} are not. Classes: {classes}."
     notes = [f"Note: {line}." for line in profile_warnings(profile)]
-    return [line for part in (text, *notes) for line in _comment(part)]
+    return [line for part in (text, *notes) for line in comment_lines(part)]
 
 
 def _settings_lines(settings: ReadSettings) -> list[str]:
@@ -271,7 +271,7 @@ def _text_lines(profile: Profile, texts: Sequence[str]) -> list[str]:
     others = [column for column in profile.with_role("dropped") if column.reason == "the text alone is used"]
     if others:
         listed = ", ".join(quote_yaml(column.name) for column in others[:_MAX_LISTED])
-        lines += _comment(f"The text alone is used; `features: [{listed}]` adds other columns.", "  ")
+        lines += comment_lines(f"The text alone is used; `features: [{listed}]` adds other columns.", "  ")
     if profile.english is False:
         encoder = "tfidf_svd, dim: 256}  # the texts do not look English; it learns their words"
     else:
@@ -283,10 +283,10 @@ def _input_lines(profile: Profile) -> list[str]:
     inputs, dropped = profile.with_role("input"), profile.with_role("dropped")
     counts = Counter(column.kind for column in inputs)
     counted = ", ".join(f"{n:,} column{'s' if n > 1 else ''} of {kind}" for kind, n in counts.items())
-    lines = _comment(f"Inputs: {counted or 'none'}; all columns but the label and those dropped.", "  ")
+    lines = comment_lines(f"Inputs: {counted or 'none'}; all columns but the label and those dropped.", "  ")
     for column in inputs:
         if column.reason and column.kind in ("categories", "dates"):
-            lines += _comment(f"{to_line(column.name, 30)}: {column.reason}.", "  ")
+            lines += comment_lines(f"{to_line(column.name, 30)}: {column.reason}.", "  ")
     if dropped:
         lines.append("  drop:  # `features: [...]` names the inputs instead")
         lines += [f"    - {quote_yaml(item.name)}  # {to_line(item.reason, 90)}" for item in dropped]
@@ -299,11 +299,11 @@ def _input_lines(profile: Profile) -> list[str]:
             for column in incomplete
         )
         names = join_some(listed, len(incomplete), 6)
-        lines += _comment(f"Empty cells take the median of their column: {names}.", "  ")
+        lines += comment_lines(f"Empty cells take the median of their column: {names}.", "  ")
         lines.append("  missing: median")
     codes = [to_line(column.name, 30) for column in numeric if 2 < column.distinct <= 10]
     if codes:
-        lines += _comment(
+        lines += comment_lines(
             f"Numbers with few different values ({', '.join(codes[:6])}): if they are codes and not amounts, "
             "name them in `categorical: [...]`.",
             "  ",
@@ -311,7 +311,8 @@ def _input_lines(profile: Profile) -> list[str]:
     return lines
 
 
-def _comment(text: str, indent: str = "") -> list[str]:
+def comment_lines(text: str, indent: str = "") -> list[str]:
+    """Return a text as comment lines of a recipe."""
     width = _LINE_WIDTH - len(indent)
     wrapped = textwrap.wrap(_printable(text), width, break_long_words=False, break_on_hyphens=False)
     return [f"{indent}# {part}" for part in wrapped]
@@ -321,7 +322,8 @@ def _printable(text: str) -> str:
     return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
-def _read_bundled(name: str) -> list[str]:
+def read_bundled(name: str) -> list[str]:
+    """Return the lines of a bundled recipe. Raises `RecipeError` if it is missing."""
     folder = recipe_folder()
     if folder is None:
         raise RecipeError("the bundled recipes are missing", hint="install flowgmm-cli again")

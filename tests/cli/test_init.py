@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from own_files import add_column, numbers, save, texts
+from PIL import Image
 
 WORDS = ("train.epochs=1", "flow.hidden=8", "calibration.folds=2", "--no-auto")
 
@@ -26,6 +27,35 @@ def test_the_recipe_is_written_and_trains(flowgmm: Any, table: str) -> None:
     flowgmm("recipes", "check", "my table.yaml")
     trained = flowgmm("train", "my table.yaml", *WORDS, "--json")
     assert (Path(trained.json["run"]) / "MODEL_CARD.md").is_file()
+
+
+@pytest.mark.parametrize("size", [None, 12])
+def test_a_folder_of_images_gets_a_recipe_that_trains(
+    flowgmm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for kind in ("cat", "dog", "unlabelled"):
+        Path("my pics", kind).mkdir(parents=True)
+        for number in range(8):
+            side = size if size and number == 0 else 8
+            Image.new("L", (side, 8), number + 100 * (kind == "dog")).save(f"my pics/{kind}/{number}.png")
+    value = flowgmm("init", "my pics", "--json").json
+    assert value == {
+        "schema": "flowgmm/init/1",
+        "recipe": "my pics.yaml",
+        "rows": 24,
+        "labelled": 16,
+        "unlabelled": 8,
+        "classes": {"cat": 8, "dog": 8},
+    }
+    text = Path("my pics.yaml").read_text("utf-8")
+    assert ("size: 8  # the images have from 8 x 8 to 8 x 12 pixels\n  resize: crop" in text) == bool(size)
+    flowgmm("train", "my pics.yaml", "--dry-run", "flow.hidden=8", "data.transforms=[{use: pca, dim: 4}]")
+    outcome = flowgmm("init", "my pics", "--force")
+    assert outcome.out.splitlines()[0] == "my pics.yaml: 24 images, 16 labelled"
+    assert "16 labels are few" in outcome.err
+    assert "next: flowgmm train 'my pics.yaml'" in outcome.err
+    assert "--label is for tables" in flowgmm("init", "my pics", "--label", "y", "--force", code=2).err
 
 
 def test_texts_are_recognised_and_train(
