@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 
@@ -11,7 +12,7 @@ from flowgmm_cli.api import Column, Rows, iterate_batches
 from flowgmm_cli.data.array_types import Array, Bools, Bytes, Hashes
 from flowgmm_cli.errors import DataError
 
-_BATCH_ROWS = 1024
+_MAX_ROWS, _MAX_NUMBERS = 2**14, 2**22  # hashed at once
 _MAX_WORDS = 64  # numbers of a row that are mixed one by one; more are digested together
 
 
@@ -24,7 +25,9 @@ def row_hashes(rows: Rows, columns: Sequence[Column]) -> Hashes:
     if stored is not None and len(columns) == 1:
         return np.asarray(stored)
     hashes: Hashes = np.zeros(len(rows), dtype=np.uint64)
-    for batch in iterate_batches(len(rows), _BATCH_ROWS):  # images may be on disk
+    width = max(1, sum(math.prod(column.shape) for column in columns))
+    size = max(1, min(_MAX_ROWS, _MAX_NUMBERS // width))
+    for batch in iterate_batches(len(rows), size):  # images may be on disk
         for column in columns:
             cells = rows.columns[column.name][batch]
             words = _digest_rows(cells) if column.kind == "image" else _cell_words(cells)

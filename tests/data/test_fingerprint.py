@@ -87,7 +87,7 @@ def test_images_have_the_same_hashes_in_memory_and_on_the_disk():
 
 def test_a_hash_covers_all_cells_in_order():
     rng = np.random.default_rng(0)
-    size = 5_000  # more than are hashed at once
+    size = 20_000  # more than are hashed at once
     cells = {
         "a": rng.integers(0, 3, size).astype(float),
         "w": np.array([None, "", "-", "wörd"], dtype=object)[rng.integers(0, 4, size)],
