@@ -93,7 +93,9 @@ def escape(value: object) -> str:
     """
     line = " ".join("".join(char if char.isprintable() else " " for char in str(value)).split())
     return "".join(
-        part if _CODE.fullmatch(part) else _SPECIAL.sub(r"\\\1", html.escape(part, quote=False))
+        part
+        if _CODE.fullmatch(part)
+        else _SPECIAL.sub(r"\\\1", html.escape(part, quote=False).replace("&lt; ", "< "))
         for part in _CODE.split(line)
     )
 

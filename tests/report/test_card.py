@@ -100,6 +100,7 @@ def test_a_run_without_a_model_has_no_card(awkward: Run) -> None:
         ("`c_1` `", r"`c_1` \`"),
         ("`<c>`", r"\`&lt;c&gt;\`"),
         ("a&b", "a&amp;b"),
+        ("p < 0.1 <b>", "p < 0.1 &lt;b&gt;"),
     ],
 )
 def test_markdown_is_escaped(text: str, shown: str) -> None:
