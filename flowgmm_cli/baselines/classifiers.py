@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from flowgmm_cli.baselines.base import Settings, SupervisedBaseline, smooth_votes
-from flowgmm_cli.evaluation.cross_validation import BaselineData
+from flowgmm_cli.evaluation.cross_validation import NO_ROWS, BaselineData, Index
 from flowgmm_cli.evaluation.metrics import FloatArray, Floats
 
 
@@ -54,25 +54,28 @@ class MLP(SupervisedBaseline):
 class ExtraTrees(SupervisedBaseline):
     """Extremely randomised trees (Geurts et al., 2006), smoothed by a vote that all classes share.
 
-    With few labels every leaf holds a single class, and the share of the trees is the probability.
+    With few labels every leaf holds a single class, and the share of the trees is the probability. Few trees
+    suffice to compare settings.
     """
 
     candidates = (
-        {"max_features": "sqrt", "min_samples_leaf": 1},
-        {"max_features": "sqrt", "min_samples_leaf": 3},
-        {"max_features": 0.5, "min_samples_leaf": 1},
+        {"max_features": "sqrt", "min_samples_leaf": 1, "n_estimators": 30},
+        {"max_features": "sqrt", "min_samples_leaf": 3, "n_estimators": 30},
+        {"max_features": 0.5, "min_samples_leaf": 1, "n_estimators": 30},
     )
-    temperatures = (1.0, 0.25, 0.35, 0.5, 0.7, 1.4)
-    trees = 100
-    max_rows = 20_000
     needs_two_classes = False
+    temperatures = (1.0, 0.25, 0.35, 0.5, 0.7, 1.4)
+    max_rows = 20_000
+
+    def search(self, data: BaselineData, ignore: Index = NO_ROWS) -> Settings:
+        """See `SupervisedBaseline`."""
+        return {**super().search(data, ignore), "n_estimators": 100}
 
     def estimator(self, settings: Settings, data: BaselineData, n: int) -> Any:
         """See `SupervisedBaseline`."""
-        keys = ("max_features", "min_samples_leaf")
-        options = {key: settings[key] for key in keys}
-        return ExtraTreesClassifier(self.trees, random_state=self.seed, **options)
+        options = {key: settings[key] for key in self.candidates[0]}
+        return ExtraTreesClassifier(random_state=self.seed, **options)
 
     def probabilities(self, model: Any, x: FloatArray) -> Floats:
         """See `SupervisedBaseline`."""
-        return smooth_votes(super().probabilities(model, x), self.trees)
+        return smooth_votes(super().probabilities(model, x), model.n_estimators)

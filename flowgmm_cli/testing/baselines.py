@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -56,6 +57,11 @@ class BaselineConformance(Conformance):
             baseline.fit(*data, settings) if settings is not None else baseline.fit(*data)
         return baseline
 
+    @cached_property
+    def fitted(self) -> Any:
+        """The baseline after a fit to `training_rows`."""
+        return self.fit(self.training_rows())
+
     def predict(self, baseline: Any, x: npt.NDArray[np.float32]) -> Floats:
         """Return a baseline's probabilities for rows, after a look at their form."""
         with warnings.catch_warnings():
@@ -72,15 +78,15 @@ class BaselineConformance(Conformance):
     @check("return an array `(M, K)` with a column for each class, also for one without a label")
     def test_shapes(self) -> None:
         """Probabilities have a column for each class and sum to 1, also for a single row."""
-        baseline, (x, _) = self.fit(self.training_rows()), self.rows(5, 1)
+        x, _ = self.rows(5, 1)
         for size in (5, 1):
-            self.predict(baseline, x[:size])
+            self.predict(self.fitted, x[:size])
 
     @check("leave rows with the label -1 out of the fit of a supervised method: it is no class")
     def test_learns_from_few_labels(self) -> None:
         """It classifies new rows of classes that are far apart."""
         x, labels = self.rows(200, 1)
-        predictions = self.predict(self.fit(self.training_rows()), x).argmax(1)
+        predictions = self.predict(self.fitted, x).argmax(1)
         actual = float((predictions == labels).mean())
         expect(actual >= self.accuracy, f"its accuracy is {actual:.2f}, not {self.accuracy:g}")
 
@@ -102,8 +108,7 @@ class BaselineConformance(Conformance):
     @check("use the `settings` that `fit` is given, and choose none")
     def test_settings_can_be_used_again(self) -> None:
         """Its settings are plain JSON; a fit with the settings of another gives the same probabilities."""
-        data, (x, _) = self.training_rows(), self.rows(30, 1)
-        first = self.fit(data)
+        data, (x, _), first = self.training_rows(), self.rows(30, 1), self.fitted
         settings = json.loads(json.dumps(dict(first.settings), allow_nan=False))
         again = self.fit(data, settings)
         expect(dict(again.settings) == settings, f"the settings {settings} become {dict(again.settings)}")
@@ -113,10 +118,10 @@ class BaselineConformance(Conformance):
     @check("predict each row from its own features")
     def test_rows_are_independent(self) -> None:
         """A row's probabilities do not depend on the rows predicted with it."""
-        baseline, (x, _) = self.fit(self.training_rows()), self.rows(40, 1)
-        expected = self.predict(baseline, x)
+        x, _ = self.rows(40, 1)
+        expected = self.predict(self.fitted, x)
         for index in ([0], [39, 3]):
-            same = np.allclose(self.predict(baseline, x[index]), expected[index], atol=self.tolerance)
+            same = np.allclose(self.predict(self.fitted, x[index]), expected[index], atol=self.tolerance)
             expect(same, f"row {index[0]} has other probabilities in a small batch than in a large")
 
     @check("draw from a generator with the `seed` that `build` is given")
