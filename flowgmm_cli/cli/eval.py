@@ -124,11 +124,7 @@ def _evaluate_split(run: Run, split: str, *, baselines: bool) -> Evaluation:
 
     with output.progress() as progress:
         context = data_context(progress)
-        work: dict[str, Any] = {
-            "context": context,
-            "progress": lambda done, total, name: progress(done, total, "baselines", name),
-            "warn": output.warn,
-        }
+        work: dict[str, Any] = {"context": context, "progress": progress, "warn": output.warn}
         return evaluate_run(run, split=split, with_baselines=baselines, **work)
 
 
