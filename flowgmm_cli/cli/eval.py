@@ -72,7 +72,8 @@ def evaluate(
     """Evaluate a run: accuracy, calibration and density, by class, with confidence intervals.
 
     With --data the rows of a file are evaluated. Labels that are no class of the model count as wrong, and
-    the NLL is that of the other rows; rows without a label are left out.
+    the NLL is that of the other rows. Rows without a label, and rows whose label the training used, are left
+    out.
 
     Metrics of --fail-under: accuracy, balanced_accuracy, macro_f1.
 

@@ -214,7 +214,8 @@ class FlowGMM:
     def evaluate(self, data: RowsLike | None = None) -> Evaluation:
         """Compare predictions with labels; `data` has the label column of training.
 
-        Labels that are no class of the model count as wrong; rows without a label are left out.
+        Labels that are no class of the model count as wrong; rows without a label, and rows whose label the
+        training used, are left out.
         """
         reader = self._reader(data, "keep")
         name = "test" if data is None else reader.name
