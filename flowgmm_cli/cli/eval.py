@@ -89,11 +89,11 @@ def evaluate(
             hint=f"leave out {used[0]}",
         )
     if data is None:
-        from flowgmm_cli.evaluation.result_warnings import calibration_warnings, evaluation_warnings
+        from flowgmm_cli.evaluation.result_warnings import model_warnings
 
         selected = select_run(run, run_flag)
         result = _evaluate_split(selected, split, baselines=baselines)
-        found = calibration_warnings(selected.info().get("calibration") or {}) + evaluation_warnings(result)
+        found = model_warnings(selected.info().get("calibration") or {}, result)
         values = {**result.to_dict(str(selected.path)), "warnings": print_warnings(found)}
     else:
         with open_session(run, run_flag) as session:

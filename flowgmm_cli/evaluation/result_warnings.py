@@ -59,18 +59,35 @@ def calibration_warnings(calibration: Mapping[str, Any]) -> list[ResultWarning]:
     return [ResultWarning("uninformative", text, {"labels": labels, **values})]
 
 
-def label_warnings(counts: Mapping[str, int], split: str, remedy: str) -> list[ResultWarning]:
-    """Warn if the labels of a split, counted by class, are all of one class, or if a class has none."""
+def model_warnings(calibration: Mapping[str, Any], result: Evaluation | None) -> list[ResultWarning]:
+    """Warn about a calibration and an evaluation; that probabilities say nothing is said once."""
+    found = calibration_warnings(calibration)
+    tested = [] if result is None else evaluation_warnings(result)
+    return found + [warning for warning in tested if not found or warning.kind != found[0].kind]
+
+
+def label_warnings(counts: Mapping[str, int], split: str, meaning: str = "") -> list[ResultWarning]:
+    """Warn if the labels of a split, counted by class, are all of one class, or if a class has none.
+
+    `meaning` is the consequence of a single class; by default that of test rows.
+    """
     total, missing = sum(counts.values()), [name for name, count in counts.items() if not count]
     if len(counts) < 2 or not missing or total < _MIN_LABELS:
         return []
     rows = f"labelled {split} rows" if split else "labelled rows"
     if len(missing) == len(counts) - 1:
         only = max(counts, key=lambda name: counts[name])
-        text = f"all {total:,} {rows} are of the class `{only}`, one of {len(counts):,}: {remedy}"
+        meaning = meaning or "the results say nothing about the other classes"
+        text = (
+            f"all {total:,} {rows} are of the class `{only}`, one of {len(counts):,}: {meaning}; give rows "
+            "of every class"
+        )
         return [ResultWarning("single_class", text, {"split": split, "rows": total, "class": only})]
     listed = join_some((f"`{name}`" for name in missing), len(missing), _MAX_LISTED)
-    text = f"{len(missing):,} of {len(counts):,} classes have no {rows} ({listed}): {remedy}"
+    text = (
+        f"{len(missing):,} of {len(counts):,} classes have no {rows} ({listed}): the results say nothing "
+        "about them; label more rows"
+    )
     return [ResultWarning("untested_classes", text, {"split": split, "rows": total, "classes": missing})]
 
 
@@ -98,10 +115,7 @@ def evaluation_warnings(result: Evaluation, class_names: Sequence[str] | None = 
     kind = _SPLITS.get(result.split, "")
     known = {row.name for row in metrics.per_class} if class_names is None else set(class_names)
     counts = {row.name: row.support for row in metrics.per_class if row.name in known}
-    remedy = "the results say nothing about the other classes; label some of their rows"
-    if kind == "test":
-        remedy += ", or set data.split.test to hold out rows of every class"
-    found = label_warnings(counts, kind, remedy) + _few_rows_warnings(result)
+    found = label_warnings(counts, kind) + _few_rows_warnings(result)
     support = np.array([row.support for row in metrics.per_class if row.support])
     if len(support) < 2 or len(counts) < len(metrics.per_class) or kind == "cross-fitted":
         return found  # see `calibration_warnings` for cross-fitted labels

@@ -166,9 +166,10 @@ def list_caveats(
     info: Mapping[str, Any], evaluation: Evaluation | None, facts: Mapping[str, Any]
 ) -> list[str]:
     """List limitations of the numbers."""
-    found = [str(warning.get("text", "")) for warning in info.get("warnings") or ()]
-    found += [warning.text for warning in evaluation_warnings(evaluation)] if evaluation else []
-    caveats = [f"{text[:1].upper()}{text[1:]}." for text in dict.fromkeys(found) if text]
+    found = {str(warning.get("kind")): str(warning.get("text")) for warning in info.get("warnings") or ()}
+    tested = evaluation_warnings(evaluation) if evaluation else []
+    found |= {warning.kind: warning.text for warning in tested if warning.kind not in found}
+    caveats = [f"{text[:1].upper()}{text[1:]}." for text in found.values()]
     if info.get("val_labels"):
         labels = pluralise((info.get("rows") or {}).get("val_labelled", 0), "validation label")
         caveats.append(

@@ -20,9 +20,8 @@ from flowgmm_cli.evaluation.metrics import Evaluation, evaluate
 from flowgmm_cli.evaluation.predictions import collect_cross_fitted, collect_predictions
 from flowgmm_cli.evaluation.result_warnings import (
     ResultWarning,
-    calibration_warnings,
-    evaluation_warnings,
     label_warnings,
+    model_warnings,
 )
 from flowgmm_cli.inference.ood_fit import describe_ood, fit_ood, require_scores
 from flowgmm_cli.inference.row_summary import summarise_rows
@@ -189,7 +188,7 @@ def _train(train_context: TrainContext, run: Run, context: DataContext) -> Train
         summary = cross_fitted.cross_fitted if cross_fitted else None
         results = dataclasses.replace(results, cross_fitted=summary)
         results = save_evaluation(run, results, fingerprint=data.rows.fingerprint)
-    warnings = [*_validation_warnings(data), *calibration_warnings(fitted.calibration.to_dict())]
+    warnings = [*_validation_warnings(data), *model_warnings(fitted.calibration.to_dict(), results)]
     first, progress = fitted.first, fitted.first.progress
     run.update(
         epochs=first.epochs,
@@ -202,8 +201,6 @@ def _train(train_context: TrainContext, run: Run, context: DataContext) -> Train
         cross_fitted=cross_fitted.metrics() if cross_fitted else None,
         warnings=[warning.to_dict() for warning in warnings],
     )
-    if results:
-        warnings += evaluation_warnings(results)
     return TrainResult(
         **vars(fitted), trained=trained, results=results, warnings=tuple(warnings), seconds=0.0
     )
@@ -216,8 +213,7 @@ def _validation_warnings(data: PreparedData) -> list[ResultWarning]:
     labels = data.val.labels.numpy()
     counts = np.bincount(labels[labels >= 0], minlength=len(data.rows.class_names))
     by_class = dict(zip(data.rows.class_names, counts.tolist(), strict=True))
-    remedy = "the best checkpoint is chosen by that class alone; give validation rows of every class"
-    found = label_warnings(by_class, "validation", remedy)
+    found = label_warnings(by_class, "validation", "the best checkpoint is chosen by that class alone")
     return [warning for warning in found if warning.kind == "single_class"]
 
 

@@ -13,6 +13,7 @@ from flowgmm_cli.evaluation.result_warnings import (
     evaluation_warnings,
     is_informative,
     label_warnings,
+    model_warnings,
 )
 
 
@@ -44,7 +45,7 @@ def test_classes_without_a_test_row_are_named() -> None:
     (warning,) = evaluation_warnings(evaluation(0.9, [0, 2] * 60))
     assert warning.text.startswith("1 of 3 classes have no labelled test rows (`b`): the results say nothing")
     assert warning.values["classes"] == ["b"]
-    assert label_warnings({"a": 30}, "test", "") == []  # a model of a single class
+    assert label_warnings({"a": 30}, "test") == []  # a model of a single class
 
 
 @pytest.mark.parametrize(("p_true", "warned"), [(1 / 3, True), (0.2, True), (0.4, False), (0.9, False)])
@@ -88,6 +89,14 @@ def test_a_calibration_must_gain_more_than_a_nat(gain: float, informative: bool)
     for warning in found:
         assert "the 100 cross-fitted labels no better" in warning.text
         assert warning.values["temperature"] == 2e6
+
+
+def test_probabilities_that_say_nothing_are_warned_of_once() -> None:
+    calibration = {"method": "cross_fit", "rows": 100, "nll": 1.0, "frequency_nll": 1.0, "temperature": 2e6}
+    result = evaluation(1 / 3, [0, 1, 2] * 40)
+    assert [found.values["rows"] for found in model_warnings(calibration, result)] == [100]
+    assert [found.values["rows"] for found in model_warnings({}, result)] == [120]
+    assert [found.values["rows"] for found in model_warnings(calibration, None)] == [100]
 
 
 def test_a_calibration_without_labels_or_with_one_class_shows_nothing() -> None:

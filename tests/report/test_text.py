@@ -62,7 +62,11 @@ def test_the_weakest_class_and_the_most_frequent_mistake_are_named() -> None:
 
 
 def test_caveats_name_extra_labels_few_test_rows_and_an_inexact_density() -> None:
-    info = {"val_labels": True, "rows": {"val_labelled": 7}, "warnings": [{"text": "a warning"}]}
+    info = {
+        "val_labels": True,
+        "rows": {"val_labelled": 7},
+        "warnings": [{"kind": "uninformative", "text": "a warning"}],
+    }
     evaluation = Evaluation("test", make_metrics(8, 10, 0.8), 0.0)
     expected = ["A warning.", "All 10 labelled test rows", "10 test rows", "7 validation labels", "a reason"]
     caveats = list_caveats(info, evaluation, {"inexact_density": ["a reason"]})
