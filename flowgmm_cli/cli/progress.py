@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 PLAIN_SECONDS = 5.0
 """Least time between two lines of progress where stderr is no terminal."""
 
+_FIRST_ESTIMATE = 5.0  # seconds of a task before the rest is estimated
+_GROWTH = 0.1  # of the time between two lines, by the duration of the task
 _LONGEST_SILENCE = 60.0  # seconds between two lines of the whole work
 _BAR, _LEAST_BAR = 24, 10  # letters
 _GAP = "  "  # also between the details of a task
@@ -62,8 +64,8 @@ class PlainProgress:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.write, self.every, self.clock = write, every, clock
-        self._started: dict[str, float] = {}
-        self._last: dict[str, float] = {}
+        self._tasks: dict[str, _Task] = {}
+        self._last: dict[str, float] = {}  # times of the last lines
         self._whole: tuple[float, float, float] | None = None  # times of start and last line, share then
 
     def __call__(self, done: int, total: int, what: str, detail: str = "") -> None:
@@ -71,18 +73,20 @@ class PlainProgress:
         if self._whole:
             return
         now = self.clock()
-        started = self._started.setdefault(what, now)
-        since = self._last.get(what, started)
-        self._last[what] = since
+        task = self._tasks.setdefault(what, _Task(what, now, first=done))
+        task.done, task.total = done, total
+        last = self._last.setdefault(what, now)
         if 0 < total <= done:  # printed at once; the next task of this name starts afresh
-            since = started
-            del self._started[what], self._last[what]
-        if now - since < self.every:
+            last = task.started
+            del self._tasks[what], self._last[what]
+        if now - last < max(self.every, _GROWTH * (last - task.started)):
             return
         if what in self._last:
             self._last[what] = now
         amount = f"{done:,} of {total:,}" if total else f"{done:,}"
-        self.write(_GAP.join(part for part in (what, amount, detail) if part))
+        left = task.seconds_to_end(now)
+        left_text = "" if left is None else format_time_left(left)
+        self.write(_GAP.join(part for part in (what, amount, left_text, detail) if part))
 
     def overall(self, share: float, what: str, seconds_left: float | None) -> None:
         """See `Progress`."""
@@ -110,8 +114,17 @@ class _Task:
     total: float = 0
     steps: str = ""
     details: tuple[str, ...] = ()
-    seconds_left: float | None = None
+    first: float = 0  # steps done at the first report
+    seconds_left: float | None = None  # of whole work
     ended: float | None = None
+
+    def seconds_to_end(self, now: float) -> float | None:
+        """Return the time left, if known or else by the rate of steps; None early or without an end."""
+        seconds, steps = now - self.started, self.done - self.first
+        is_early = seconds < _FIRST_ESTIMATE or steps <= 0
+        if self.seconds_left is not None or is_early or self.done >= self.total:
+            return self.seconds_left
+        return (self.total - self.done) * seconds / steps
 
 
 class LiveProgress:
@@ -131,7 +144,7 @@ class LiveProgress:
         what, detail = escape_controls(what), escape_controls(detail)
         task = self._part if self._whole else self._tasks.get(what)
         if task is None or task.title != what or done < task.done:
-            task = _Task(what, self.clock())
+            task = _Task(what, self.clock(), first=done)
         if self._whole:
             self._part = task
         else:
@@ -157,8 +170,9 @@ class LiveProgress:
         for task in list(self._tasks.values()):
             elapsed = format_duration(int((task.ended or self.clock()) - task.started))
             times = [f"in {elapsed}" if task.ended else f"{elapsed} elapsed"]
-            if task.seconds_left is not None and not task.ended:
-                times.insert(0, format_time_left(task.seconds_left))
+            left = task.seconds_to_end(self.clock())
+            if left is not None and not task.ended:
+                times.insert(0, format_time_left(left))
             steps = [task.steps] if task.steps else []
             fixed, details = [*steps, times[0]], [*times[1:], *task.details]
             yield _draw(task, task.title, fixed, details, width)

@@ -10,7 +10,8 @@ from flowgmm_cli.recipe.schema import TrainConfig
 from flowgmm_cli.training.callbacks import Callbacks
 
 _ALMOST = 0.999  # share that is done before `finish`
-_FIRST_ESTIMATE = 3.0  # seconds of training before the rest is estimated
+# the rest is estimated after some seconds, once a share of the work is done or these are many
+_FIRST_SECONDS, _FIRST_SHARE, _MANY_SECONDS = 3.0, 0.01, 20.0
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class TrainingPlan:
 
     Each batch of trainings is announced by `start`. `callbacks.overall` receives the share that is done, a
     description such as `search 7/16 folds, then 2 models`, and the seconds left, estimated from the mean time
-    of an epoch so far. A plan of one training reports nothing: its own progress says as much.
+    of an epoch so far. A plan of one training reports nothing, since its own progress is that of the run.
 
     Args:
         stages: stages in the order in which they run; those without trainings are only named.
@@ -53,7 +54,7 @@ class TrainingPlan:
         self._report = callbacks or Callbacks()
         self.callbacks = replace(self._report, progress=self._progress)
         self._epochs = [epochs for stage in self.stages for epochs in stage.epochs]
-        self._begin = clock()
+        self._begin: float | None = None  # time of the first report
         self._finished = self._running = 0  # trainings
         self._share = self._first_share = 0.0  # of the running batch: now, and at its first report
         self._measured = 0.0  # epochs of finished batches that were trained since `_begin`
@@ -73,7 +74,9 @@ class TrainingPlan:
     def _progress(self, done: int, total: int, title: str, detail: str) -> None:
         self._share = done / max(total, 1)
         if self._first_share < 0:  # a resumed training does not begin at 0
-            self._first_share = (done - 1) / max(total, 1)
+            self._first_share = (done - (self._begin is not None)) / max(total, 1)
+        if self._begin is None:  # the first step is slower than others
+            self._begin = self.clock()
         self._update()
         self._report.progress(done, total, title, detail)
 
@@ -97,8 +100,11 @@ class TrainingPlan:
         return self.stages[-1].title if self.stages else ""
 
     def _seconds_left(self, epochs: float) -> float | None:
+        if self._begin is None:
+            return None
         seconds, measured = self.clock() - self._begin, self._measured + self._epochs_since_start()
-        if seconds < _FIRST_ESTIMATE or measured <= 0:
+        is_early = measured < _FIRST_SHARE * sum(self._epochs) and seconds < _MANY_SECONDS
+        if measured <= 0 or seconds < _FIRST_SECONDS or is_early:
             return None
         return max(epochs, 0.0) * seconds / measured
 

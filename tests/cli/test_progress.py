@@ -17,9 +17,9 @@ def test_plain_progress_speaks_now_and_then() -> None:
         report(step, 21, "train", f"loss {step}")
         now[0] += 1
     assert lines == [
-        "train  6 of 21  loss 6",
-        "train  11 of 21  loss 11",
-        "train  16 of 21  loss 16",
+        "train  6 of 21  about 20 s left  loss 6",
+        "train  11 of 21  about 10 s left  loss 11",
+        "train  16 of 21  less than 10 s left  loss 16",
         "train  21 of 21  loss 21",
     ]
 
@@ -37,6 +37,16 @@ def test_short_work_is_silent_and_long_work_ends_with_a_line() -> None:
     report(1300, 1300, "long")
     report(1300, 1300, "long")
     assert lines == ["long  1,200", "long  1,300 of 1,300"]
+
+
+def test_lines_of_long_work_are_further_and_further_apart() -> None:
+    now = [0.0]
+    lines: list[str] = []
+    report = PlainProgress(lines.append, every=5, clock=lambda: now[0])
+    for step in range(3600):
+        report(step, 100_000, "train")
+        now[0] += 1
+    assert 40 < len(lines) < 70
 
 
 def test_whole_work_has_few_lines_and_its_tasks_none() -> None:
@@ -70,9 +80,10 @@ def draw(report: LiveProgress, width: int) -> list[str]:
 @pytest.mark.parametrize(
     ("width", "shown"),
     [
-        (120, ["250/1,000", "1 min 12 s elapsed", "loss 0.217", "agreement 0.899"]),
-        (80, ["250/1,000", "1 min 12 s elapsed", "loss 0.217"]),
-        (50, ["250/1,000", "1 min 12 s elapsed"]),
+        (130, ["250/1,000", "about 4 min left", "1 min 12 s elapsed", "loss 0.217", "agreement 0.899"]),
+        (100, ["250/1,000", "about 4 min left", "1 min 12 s elapsed", "loss 0.217"]),
+        (80, ["250/1,000", "about 4 min left"]),
+        (50, ["250/1,000", "about 4 min left"]),
     ],
 )
 def test_a_narrow_terminal_keeps_the_bar_the_steps_and_the_time(width: int, shown: list[str]) -> None:
@@ -84,7 +95,7 @@ def test_a_narrow_terminal_keeps_the_bar_the_steps_and_the_time(width: int, show
     (line,) = draw(report, width)
     assert len(line) <= width
     assert "━━" in line
-    parts = ["250/1,000", "1 min 12 s elapsed", "loss 0.217", "agreement 0.899"]
+    parts = ["250/1,000", "about 4 min left", "1 min 12 s elapsed", "loss 0.217", "agreement 0.899"]
     assert [text for text in parts if text in line] == shown
 
 

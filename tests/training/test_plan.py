@@ -60,6 +60,20 @@ def test_the_first_seconds_have_no_estimate() -> None:
     assert {left for _, _, left in watch.reports} == {None}
 
 
+def test_a_slow_start_does_not_count_as_a_rate() -> None:
+    watch = Watch()
+    watch.plan.start(1)
+    watch.now = 60.0  # until the first step is done
+    for step in range(1, 5):
+        watch.plan.callbacks.progress(step, 1000, "title", "")
+        watch.now += 1
+    assert watch.reports[-1][2] is None  # too few of the steps
+    for step in range(5, 500):
+        watch.plan.callbacks.progress(step, 1000, "title", "")
+        watch.now += 1
+    assert watch.reports[-1][2] == pytest.approx(12 * 1000 - 499, rel=0.01)
+
+
 def test_a_single_training_reports_itself_only() -> None:
     watch = Watch((Stage("train", "models", "1 model", (20.0,)), STAGES[2]))
     watch.train(1, seconds=9.0)
