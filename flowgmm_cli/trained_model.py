@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +166,8 @@ class TrainedModel:
             RunError: a file is missing, damaged or of another format.
             PluginError: a component is not installed.
         """
-        context = context or DataContext()
+        # the run may be a stranger's: only its owner, who trains, decides what is fetched
+        context = replace(context or DataContext(), offline=True)
         values, tensors = read_model(folder)
         try:
             return cls._from_state(values, tensors, folder, context)

@@ -4,18 +4,22 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from flowgmm_cli.api import DataContext
+from flowgmm_cli.data import preprocessor
 from flowgmm_cli.data.prepare import fit_preprocessor, load_rows
 from flowgmm_cli.data.preprocessor import Tensors
 from flowgmm_cli.errors import PluginError, RunError
 from flowgmm_cli.files import read_tensors, write_tensors
+from flowgmm_cli.inference import inputs
 from flowgmm_cli.inference.sampling import recentre_components
 from flowgmm_cli.recipe.schema import Recipe
+from flowgmm_cli.runs import Run
 from flowgmm_cli.scores.detector import fit_detector
 from flowgmm_cli.trained_model import TrainedModel, build_model, encode
 
@@ -43,6 +47,27 @@ def held_out(model: TrainedModel) -> Tensors:
     rows = load_rows(model.recipe.data, CONTEXT).test
     assert rows is not None
     return model.preprocessor.apply(rows, CONTEXT)
+
+
+def test_a_run_and_its_rows_are_read_without_the_network(
+    trained: TrainedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained.save(tmp_path)
+    contexts: list[DataContext] = []
+
+    def record(*args: Any, context: DataContext, **options: Any) -> None:
+        contexts.append(context)
+        raise RunError("recorded")
+
+    monkeypatch.setattr(preprocessor.Preprocessor, "from_state", record)
+    monkeypatch.setattr(inputs, "load_rows", lambda data, context: record(context=context))
+    with pytest.raises(RunError, match="recorded"):
+        TrainedModel.load(tmp_path, context=CONTEXT)
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(RunError, match="recorded"):
+        inputs.load_run_rows(Run(tmp_path), trained, CONTEXT)
+    assert [context.offline for context in contexts] == [True, True]
+    assert not CONTEXT.offline
 
 
 def test_a_saved_model_predicts_the_same_in_every_bit(trained: TrainedModel, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from flowgmm_cli.errors import DataError, PluginError
+from flowgmm_cli.messages import quote
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -75,5 +76,6 @@ def _load_model(config: SentenceTransformerConfig) -> Any:
     except (OSError, ValueError) as error:
         raise DataError(
             f"the model {config.model} cannot be loaded: {str(error).strip().splitlines()[0]}",
-            hint="set data.encoder.model to a local folder, or run once with a network",
+            hint=f"`hf download {quote(config.model)}` fetches it, if you trust it, since commands on a run do "
+            "not use the network; data.encoder.model can be a local folder",
         ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ def load_run_rows(
     warn: Callable[[str], None] = lambda text: None,
     purpose: str = "this",
 ) -> SplitRows:
-    """Load the rows of a run, with the splits of its training.
+    """Load the rows of a run, with the splits of its training and without the network.
 
     `warn` is called with a message if the rows have changed since. `purpose` is the subject of the error
     message, such as `ood without --in`.
@@ -52,7 +53,7 @@ def load_run_rows(
     """
     info = run.info()
     try:
-        rows = load_rows(trained.recipe.data, context)
+        rows = load_rows(trained.recipe.data, replace(context, offline=True))
     except DataError as error:
         raise _explain_missing_data(error, trained.recipe.data, info.get("folder"), purpose) from error
     if rows.fingerprint != info.get("fingerprint"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -143,7 +143,7 @@ class ReportContext:
         from flowgmm_cli.data.prepare import load_rows
 
         with self._unavailable("The data of the run cannot be read"):
-            rows = load_rows(self.recipe.data, self.data_context)
+            rows = load_rows(self.recipe.data, replace(self.data_context, offline=True))
             if self.class_names and rows.class_names != self.class_names:
                 raise DataError("its classes are no longer those of the model")
         if rows.fingerprint != self.info.get("fingerprint"):

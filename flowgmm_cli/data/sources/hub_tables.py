@@ -16,7 +16,7 @@ from flowgmm_cli.api import DataContext
 from flowgmm_cli.data.hub import hub_access
 from flowgmm_cli.data.readers.table import Table
 from flowgmm_cli.errors import DataError
-from flowgmm_cli.messages import first_line
+from flowgmm_cli.messages import first_line, quote
 
 _HUB_TIMEOUT_SECONDS = 10
 
@@ -52,7 +52,8 @@ def read_hub(path: str, name: str | None, revision: str | None, context: DataCon
                 f"{reason}, and {path} is neither a local folder nor in the cache ({cache})"
                 if offline or unreachable
                 else f"{path} cannot be loaded from the hub: {reason}",
-                hint="set data.path to a local folder of parquet or csv files, or run once with a network",
+                hint="set data.path to a local folder of parquet or csv files, or load it with a network: "
+                f"python -c {quote(f'import datasets; datasets.load_dataset({path!r}, {name!r})')}",
             ) from error
         return _to_tables(loaded, path)
 
