@@ -166,7 +166,7 @@ class TrainedModel:
             RunError: a file is missing, damaged or of another format.
             PluginError: a component is not installed.
         """
-        # the run may be a stranger's: only its owner, who trains, decides what is fetched
+        # the run may come from a stranger, so it fetches nothing
         context = replace(context or DataContext(), offline=True)
         values, tensors = read_model(folder)
         try:

@@ -76,6 +76,6 @@ def _load_model(config: SentenceTransformerConfig) -> Any:
     except (OSError, ValueError) as error:
         raise DataError(
             f"the model {config.model} cannot be loaded: {str(error).strip().splitlines()[0]}",
-            hint=f"`hf download {quote(config.model)}` fetches it, if you trust it, since commands on a run do "
-            "not use the network; data.encoder.model can be a local folder",
+            hint=f"`hf download {quote(config.model)}` fetches it, if you trust it, since commands on a run "
+            "do not use the network; data.encoder.model can be a local folder",
         ) from error
