@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
 from flowgmm_cli import __version__
 from flowgmm_cli.files import read_json
@@ -26,6 +26,12 @@ class JsonObject(BaseModel):
     """Schema of a JSON object, of which further keys are allowed."""
 
     model_config = ConfigDict(extra="allow", strict=True)
+
+
+def _require_equal_keys(table: dict[str, dict[str, float]] | None) -> dict[str, dict[str, float]] | None:
+    if table and len({tuple(row) for row in table.values()}) > 1:
+        raise ValueError("the rows have different columns")
+    return table
 
 
 class ComponentInfo(JsonObject):
@@ -60,11 +66,11 @@ class CalibrationInfo(JsonObject):
 class OodInfo(JsonObject):
     """Selection of the default out-of-distribution score, and its threshold."""
 
-    default: str | None = None
-    threshold: float | None = None
+    default: str
+    threshold: float
     fpr: float | None = None
     held_out_rows: int = 0
-    choice: dict[str, dict[str, float | None]] | None = None
+    choice: Annotated[dict[str, dict[str, float]] | None, AfterValidator(_require_equal_keys)] = None
 
 
 class RunInfo(JsonObject):

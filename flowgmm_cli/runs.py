@@ -141,7 +141,7 @@ class Run:
         if not file.is_file():
             raise RunError(f"run {self.path} has no resolved.yaml", hint="`flowgmm runs list` shows the runs")
         try:
-            return load_resolved(file, components=self.info().get("components", ()))
+            return load_resolved(file, components=self.info().get("components") or ())
         except RecipeError as error:
             raise RunError(f"run {self.path} is damaged: {error.message}", details=error.details) from error
 

@@ -200,6 +200,8 @@ def test_without_locks_of_files_the_process_in_run_json_counts(
         ({"calibration": {"temperature": None}}, "calibration.temperature"),
         ({"rows": {"train": 1.5}}, "rows.train"),
         ({"best": 1}, "best"),
+        ({"ood": {"default": "nll", "threshold": None}}, "ood.threshold"),
+        ({"ood": {"default": "a", "threshold": 1, "choice": {"a": {"x": 1}, "b": {}}}}, "ood.choice"),
     ],
 )
 def test_values_of_other_types_are_named(tmp_path: Path, values: dict[str, Any], key: str) -> None:

@@ -275,7 +275,10 @@ class Evaluation:
     def from_dict(cls, value: Mapping[str, Any]) -> Evaluation:
         """Restore the result of `to_dict`; other keys are ignored. Raises `KeyError` or `ValueError`."""
         values = {**value, **value["metrics"]}
-        return TypeAdapter(cls).validate_python({**values, "classification": values})
+        restored = TypeAdapter(cls).validate_python({**values, "classification": values})
+        if restored.classification.n < 1 or not 0 <= restored.classification.accuracy <= 1:
+            raise ValueError("an accuracy is a share of one row or more")
+        return restored
 
 
 def evaluate(

@@ -11,7 +11,7 @@ from flowgmm_cli.data.prepare import fit_preprocessor, load_rows
 from flowgmm_cli.data.preprocessor import Preprocessor
 from flowgmm_cli.data.splits import SplitRows
 from flowgmm_cli.data.tensors import Tensors, is_lazy
-from flowgmm_cli.errors import RecipeError
+from flowgmm_cli.errors import RecipeError, RunError
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
 from flowgmm_cli.training.validation import require_held_out
@@ -71,13 +71,26 @@ def prepare(recipe: Recipe, context: DataContext, *, run: Run | None = None) -> 
     preprocessor = None
     if run is not None:
         run.require_same_data(rows.fingerprint)
-        preprocessor = Preprocessor.load(run.checkpoints, data=recipe.data, context=context)
+        preprocessor = _load_preprocessor(run, recipe, rows, context)
     if preprocessor is None:
         preprocessor = fit_preprocessor(rows, recipe.data, context)
         if run is not None:
             run.update(fingerprint=rows.fingerprint)  # first, or a killed run would have none
             preprocessor.save(run.checkpoints)
     return _transform(recipe, rows, preprocessor, context)
+
+
+def _load_preprocessor(
+    run: Run, recipe: Recipe, rows: SplitRows, context: DataContext
+) -> Preprocessor | None:
+    preprocessor = Preprocessor.load(run.checkpoints, data=recipe.data, context=context)
+    columns = {column.name for column in rows.columns}
+    if preprocessor is not None and not {column.name for column in preprocessor.columns} <= columns:
+        raise RunError(
+            f"the preprocessor in {run.checkpoints} is damaged: it reads columns that the data does not have",
+            hint="start a new run with the same recipe",
+        )
+    return preprocessor
 
 
 def prepare_rows(recipe: Recipe, rows: SplitRows, context: DataContext) -> PreparedData:

@@ -126,6 +126,9 @@ def test_an_evaluation_survives_json() -> None:
     assert after.bits_per_dim == pytest.approx(2 / 64 / np.log(2))
     with pytest.raises((KeyError, ValueError)):
         Evaluation.from_dict({**json.loads(text), "n": None})
+    for damage in ({"n": 0}, {"metrics": {**json.loads(text)["metrics"], "accuracy": 1.5}}):
+        with pytest.raises(ValueError, match="an accuracy is a share"):
+            Evaluation.from_dict({**json.loads(text), **damage})
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 import torch
 
 from flowgmm_cli.api import DataContext
+from flowgmm_cli.errors import RunError
 from flowgmm_cli.recipe.schema import Recipe
 from flowgmm_cli.runs import Run
 from flowgmm_cli.training.prepare import prepare
@@ -49,3 +51,12 @@ def test_the_preprocessor_of_a_run_is_fitted_once(new_run: Callable[..., Run]) -
         assert other is not None
         assert torch.equal(left.x, other.x)
         assert torch.equal(left.labels, other.labels)
+
+
+def test_a_preprocessor_of_other_columns_is_a_run_error(new_run: Callable[..., Run]) -> None:
+    run = new_run("run")
+    prepare(run.recipe(), CONTEXT, run=run)
+    file = run.checkpoints / "preprocessor.json"
+    file.write_text(file.read_text().replace('"x1"', '"other"'))
+    with pytest.raises(RunError, match="columns that the data does not have"):
+        prepare(run.recipe(), CONTEXT, run=run)
