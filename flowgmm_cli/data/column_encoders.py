@@ -277,7 +277,7 @@ class TextColumn(ColumnEncoder):
     @classmethod
     def fit(cls, column: Column, cells: Array, encoder: Encoder) -> TextColumn:
         """Fit the encoder to the training texts."""
-        encoder.fit(_as_strings(cells))
+        encoder.fit(as_strings(cells))
         return cls(column, encoder)
 
     @property
@@ -287,7 +287,7 @@ class TextColumn(ColumnEncoder):
 
     def transform(self, cells: Array, context: DataContext) -> Floats:
         """Return the vectors of the texts."""
-        return encode(self.encoder, _as_strings(cells), context).astype(np.float64)
+        return encode(self.encoder, as_strings(cells), context).astype(np.float64)
 
     def invert(self, features: Floats) -> None:
         """Return None: vectors have no inverse; `flowgmm_cli.inference.samples` finds near texts."""
@@ -317,5 +317,6 @@ def _flatten(cells: Array) -> Floats:
     return cells.reshape(len(cells), int(np.prod(cells.shape[1:]))).astype(np.float64)
 
 
-def _as_strings(cells: Array) -> Sequence[str]:
+def as_strings(cells: Array) -> list[str]:
+    """Return the texts of cells, '' where a cell is None."""
     return ["" if cell is None else str(cell) for cell in cells]

@@ -43,11 +43,12 @@ def _load_rows(data: Component, context: DataContext) -> SplitRows:
     with translate_errors(f"the source `{data.use}`"):
         source: SourceData = build(data, context).load()
     pa.default_memory_pool().release_unused()  # of tables
+    if not isinstance(source, ChunkedSource):
+        _validate(source, data.use)
     source = _drop_empty_texts(source, fail=dict(config).get("on_error") == "fail")
     if isinstance(source, ChunkedSource):
         rows = split_chunked(source, labels=config.labels, split=config.split, context=context)
     else:
-        _validate(source, data.use)
         try:
             rows = split_rows(source, labels=config.labels, split=config.split)
         except DataError as error:  # columns that were left out may be the reason

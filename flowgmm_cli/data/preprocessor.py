@@ -13,6 +13,7 @@ from torch import Tensor
 from flowgmm_cli.api import Column, Component, DataConfig, DataContext, Encoder, Rows, iterate_batches
 from flowgmm_cli.bijection import Sequential
 from flowgmm_cli.data.array_types import Array, Bools, Ints
+from flowgmm_cli.data.column_encoders import as_strings
 from flowgmm_cli.data.feature_encoder import EncoderFactory, FeatureEncoder, Features
 from flowgmm_cli.data.images.format import image_shape
 from flowgmm_cli.data.store import Store
@@ -264,10 +265,10 @@ class Preprocessor:
 
 def has_no_text(rows: Rows, columns: Sequence[Column]) -> Bools:
     """Return a mask of the rows without input, `(N,)`: all columns hold texts, and all texts are empty."""
-    empty = np.full(len(rows), all(column.kind == "text" for column in columns))
+    empty = np.full(len(rows), bool(columns) and all(column.kind == "text" for column in columns))
     if empty.any():
         for column in columns:
-            empty &= [not (cell or "").strip() for cell in rows.columns[column.name].tolist()]
+            empty &= [not text.strip() for text in as_strings(rows.columns[column.name])]
     return empty
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from flowgmm_cli.api import Column, Rows
 from flowgmm_cli.data.array_types import Array, Floats
+from flowgmm_cli.data.column_encoders import as_strings
 
 MAX_ROWS = 20_000
 """Training rows that are summarised; fewer of large images, which may have to be decoded."""
@@ -81,7 +82,7 @@ def finite_rows(values: Floats) -> Floats:
 
 def _summarise_texts(cells: Array) -> dict[str, Any]:
     """Return the words of two or more texts, and shares of words that two or more other texts have."""
-    counts = Counter(word for cell in cells for word in set(_hashes(cell or "")))
+    counts = Counter(word for text in as_strings(cells) for word in set(_hashes(text)))
     common = [word for word, count in counts.most_common(_MAX_WORDS) if count > 1]
     shares = word_shares(cells, frozenset(word for word in common if counts[word] > 2))
     shares = shares[np.isfinite(shares)]
@@ -101,7 +102,7 @@ def decode_words(text: str) -> Words:
 
 def word_shares(cells: Array, known: Words) -> Floats:
     """Return the share of known words of each text, `(N,)`: NaN of an empty text, 0 of one without words."""
-    return np.array([_share(cell or "", known) for cell in cells], dtype=np.float64)
+    return np.array([_share(text, known) for text in as_strings(cells)], dtype=np.float64)
 
 
 def _share(text: str, known: Words) -> float:

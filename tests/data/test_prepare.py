@@ -288,11 +288,11 @@ def test_a_new_row_without_a_text_cannot_be_used_unless_it_has_other_inputs(
 ):
     data = _texts(component, tmp_path, [f"word{row} ball goal" for row in range(20)])
     preprocessor = fit_preprocessor(load_rows(data, context), data, context)
-    cells = np.array(["ball", "", " ", None, ""], dtype=object)
-    rows = Rows({"text": cells}, np.full(5, -1), np.arange(5).astype(str))
+    cells = np.array(["ball", "", " ", None, "", 7], dtype=object)
+    rows = Rows({"text": cells}, np.full(6, -1), np.arange(6).astype(str))
     split, problems = preprocessor.apply_valid(rows, context, skip=[1])
     assert problems == dict.fromkeys((2, 3, 4), "the text is empty")
-    assert split.ids.tolist() == ["0"]
+    assert split.ids.tolist() == ["0", "5"]
     mixed = load_rows(table, context)
     rows = replace(
         mixed.train, columns={**mixed.train.columns, "text": np.full(len(mixed.train), "", object)}
