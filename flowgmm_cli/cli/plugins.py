@@ -249,7 +249,7 @@ def _describe(entry: Entry) -> dict[str, Any]:
 
     spec, shared = entry.spec(), SHARED_CONFIGS.get(entry.kind)
     rows = parameters(spec.config, shared)
-    inherited = set(shared.model_fields) if shared else set()
+    inherited = set(shared.model_fields) if shared and entry.kind == "data" else set()  # labels, split, ...
     own = [row for row in rows if row.name.split(".")[0] not in inherited]
     same_name = [match for match in _find_entries(entry.name, entry.kind) if match.name == entry.name]
     use = entry.name if len(same_name) == 1 or entry.builtin else entry.qualified

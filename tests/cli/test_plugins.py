@@ -173,6 +173,7 @@ def test_every_snippet_is_a_piece_of_a_recipe(flowgmm: Any) -> None:
             (piece,) = piece if isinstance(piece, list) else piece.values()
         assert piece["use"] == row["name"]
         assert set(piece) - {"use"} <= {row["name"] for row in described["parameters"]}
+        assert row["kind"] != "regulariser" or "weight" in piece
 
 
 @pytest.mark.usefixtures("plugin")
