@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ from flowgmm_cli.formatting import format_duration
 from flowgmm_cli.messages import quote
 
 if TYPE_CHECKING:
+    from flowgmm_cli.cli.progress import Progress
     from flowgmm_cli.evaluation.metrics import Evaluation
     from flowgmm_cli.recipe.schema import Recipe
     from flowgmm_cli.runs import Run
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 SCHEMA = "flowgmm/train/1"
 _CPU = "cpu"
+_MAX_COMPARED_LABELS = 500  # labelled rows with which a training ends with the verdict beside simple methods
+_MAX_COMPARED_CELLS = 1_000_000  # training rows * features, likewise
 
 
 RecipeArgument = Annotated[
@@ -154,8 +158,32 @@ def _train(recipe: Recipe, run: Run | None, run_dir: Path | None, *, as_json: bo
         callbacks = Callbacks(progress=progress, note=output.note, overall=progress.overall)
         work = {"context": context, "callbacks": callbacks, "interrupt": interrupt}
         result = _run_training(recipe, run, new=new, group=group, **work)
+        if group.world_size == 1 and _is_comparison_cheap(run, result):
+            result = _compare_with_baselines(run, result, context, progress)
         _write_card(run, context)
     _print_result(run, result, as_json=as_json)
+
+
+def _is_comparison_cheap(run: Run, result: TrainResult) -> bool:
+    """Return True if the baselines take a few seconds, about a tenth of a training with a search."""
+    rows = run.info().get("rows") or {}
+    cells = int(rows.get("train", 0)) * result.trained.preprocessor.dim
+    few = rows.get("labelled", 0) <= _MAX_COMPARED_LABELS and cells <= _MAX_COMPARED_CELLS
+    return bool(result.search and result.results and few)
+
+
+def _compare_with_baselines(run: Run, result: TrainResult, context: Any, progress: Progress) -> TrainResult:
+    """Add the baselines and the verdict; the run is finished, so an error here is only a warning."""
+    from flowgmm_cli.inference.evaluate_run import evaluate_run
+
+    try:
+        evaluation = evaluate_run(
+            run, split="test", context=context, with_baselines=True, progress=progress, warn=output.warn
+        )
+        return dataclasses.replace(result, results=evaluation)
+    except Exception as error:
+        output.warn(f"the baselines cannot be fitted ({type(error).__name__}: {error})")
+        return result
 
 
 def _check_device(recipe: Recipe) -> None:
@@ -248,7 +276,8 @@ def _print_result(run: Run, result: TrainResult, *, as_json: bool) -> None:
     temperature = f"{calibration.temperature:.2f}" if calibration.temperature < limit else f"over {limit:,}"
     output.note(f"temperature {temperature}, label noise {calibration.noise:.1%} ({origin})")
     output.note(f"done in {format_duration(result.seconds)}")
-    output.note(f"next: flowgmm eval {quote(run.path)} --baselines")
+    command, flags = ("report", "") if result.results and result.results.verdict else ("eval", " --baselines")
+    output.note(f"next: flowgmm {command} {quote(run.path)}{flags}")
 
 
 def _print_metrics(run: str, results: Evaluation) -> None:
@@ -270,6 +299,8 @@ def _print_metrics(run: str, results: Evaluation) -> None:
         output.note(f"classes {averages}")
     if results.cross_fitted:
         output.print_text(describe_cross_fitted(results.cross_fitted))
+    if results.verdict:
+        output.print_text(results.verdict.text)
 
 
 def _to_dict(run: Run, result: TrainResult) -> dict[str, Any]:
@@ -283,6 +314,7 @@ def _to_dict(run: Run, result: TrainResult) -> dict[str, Any]:
         "best": {"metric": result.first.metric, "value": result.first.progress.best},
         "test": result.test.metrics() if result.test else None,
         "cross_fitted": values["cross_fitted"] if values else None,
+        "verdict": values["verdict"] if values else None,
         "calibration": result.calibration.to_dict(),
         "search": result.search.summary() if result.search else None,
     }

@@ -155,6 +155,21 @@ def test_without_test_rows_the_cross_fitted_rows_are_the_result(flowgmm: Any) ->
     assert flowgmm("runs", "list").out.splitlines()[1].split()[-3:-1] == [accuracy.split()[1], "cross-fitted"]
 
 
+def test_a_training_with_a_search_ends_with_the_verdict(flowgmm: Any) -> None:
+    words = [*WORDS[:-1], "search={keep: 1, folds: 2, candidates: {plain: {}}}"]
+    outcome = flowgmm(*words)
+    run = outcome.out.split(": 8 test rows")[0].splitlines()[-1]
+    value = read_json(Path(run, "eval", "test.json"))
+    assert value["verdict"]["text"] == outcome.out.splitlines()[-1]
+    assert value["verdict"]["n"] == 40
+    assert "the recipe is kept as it is" in outcome.out
+    assert value["verdict"]["text"] in Path(run, "MODEL_CARD.md").read_text(encoding="utf-8").replace(
+        "\\", ""
+    )
+    assert f"next: flowgmm report {run}" in outcome.err
+    assert flowgmm("eval", "--json").json["verdict"] == value["verdict"]
+
+
 def test_without_held_out_labels_nothing_is_tested(flowgmm: Any) -> None:
     outcome = flowgmm(*WORDS, "data.split.test=0", "calibration.method=none")
     assert outcome.out.startswith("runs/csv/")
