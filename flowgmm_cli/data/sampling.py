@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -150,11 +151,10 @@ def shuffle_by_class(labels: Array, positions: Positions, rng: np.random.Generat
 
     A longer sample from the same order contains the shorter one, so label budgets are nested.
     """
-    position_labels = labels[positions]
-    return {
-        int(label): rng.permutation(positions[position_labels == label])
-        for label in np.unique(position_labels)
-    }
+    by_class = positions[np.argsort(labels[positions], kind="stable")]
+    classes, starts = np.unique(labels[by_class], return_index=True)
+    parts = np.split(by_class, starts[1:]) if len(classes) else []
+    return {int(label): rng.permutation(part) for label, part in zip(classes, parts, strict=True)}
 
 
 def allocate_proportionally(sizes: Sizes, total: int, *, least: int = 0) -> dict[int, int]:
@@ -173,15 +173,21 @@ def allocate_proportionally(sizes: Sizes, total: int, *, least: int = 0) -> dict
         least = 0
     quota = {label: total * size / rows if rows else 0.0 for label, size in sizes.items()}
     counts = {label: min(sizes[label], max(least, int(share))) for label, share in quota.items()}
-    while (gap := total - sum(counts.values())) != 0:
-        step = 1 if gap > 0 else -1
-        movable = [
-            label
-            for label in sizes
-            if (counts[label] < sizes[label] if step > 0 else counts[label] > min(least, sizes[label]))
-        ]
-        best = max(movable, key=lambda label: (step * (quota[label] - counts[label]), -label))
-        counts[best] += step
+    gap = total - sum(counts.values())
+    step = 1 if gap > 0 else -1
+    ends = sizes if gap > 0 else {label: min(least, size) for label, size in sizes.items()}
+
+    def key(label: int) -> tuple[float, int]:
+        return step * (counts[label] - quota[label]), label
+
+    # the class that is farthest from its share comes first
+    queue = [key(label) for label in sizes if counts[label] != ends[label]]
+    heapq.heapify(queue)
+    for _ in range(abs(gap)):
+        label = heapq.heappop(queue)[1]
+        counts[label] += step
+        if counts[label] != ends[label]:
+            heapq.heappush(queue, key(label))
     return counts
 
 

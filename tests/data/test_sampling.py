@@ -129,6 +129,27 @@ def test_proportional_counts_are_near_the_quota(sizes, total, least):
         assert all(counts[label] >= min(least, size) for label, size in sizes.items())
 
 
+class CountedPasses(dict):
+    """A mapping that counts how often it is gone through."""
+
+    passes = 0
+
+    def __iter__(self):
+        self.passes += 1
+        return super().__iter__()
+
+    def items(self):
+        self.passes += 1
+        return super().items()
+
+
+def test_rows_of_many_classes_are_allocated_in_a_few_passes():
+    sizes = CountedPasses(dict.fromkeys(range(1000), 2))
+    counts = allocate_proportionally(sizes, 400)
+    assert list(counts.values()) == [1] * 400 + [0] * 600
+    assert sizes.passes < 10
+
+
 @given(sizes, st.integers(0, 100))
 def test_even_counts_differ_by_at_most_1(sizes, total):
     counts = allocate_evenly(sizes, total, np.random.default_rng(0))
