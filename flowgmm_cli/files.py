@@ -76,7 +76,8 @@ def temporary_path(path: Path) -> Path:
     folder = path.parent
     remove_leftovers(folder.absolute())
     owner = f"{host_digest()}-{os.getpid()}-{start_time(os.getpid())}"
-    return folder / f".{path.name[:100]}.{owner}-{secrets.token_hex(4)}.tmp"
+    name = os.fsencode(path.name)[:100].decode(errors="ignore")  # file systems limit names to 255 bytes
+    return folder / f".{name}.{owner}-{secrets.token_hex(4)}.tmp"
 
 
 @cache

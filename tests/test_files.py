@@ -79,6 +79,12 @@ def test_nan_and_infinities_are_refused_in_json(tmp_path: Path, value: Any) -> N
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("name", ["語" * 83 + ".csv", "a" * 255, os.fsdecode(b"a\xff" * 127)])
+def test_names_may_be_as_long_as_the_file_system_allows(tmp_path: Path, name: str) -> None:
+    write_text(tmp_path / name, "text")
+    assert names(tmp_path) == [name]
+
+
 def test_json_round_trip(tmp_path: Path) -> None:
     value = {"ä": [1, 2.5, None, True], "text": "line\nline \u2028", "path": os.fsdecode(b"a\xff")}
     write_json(tmp_path / "a.json", value)
