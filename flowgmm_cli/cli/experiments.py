@@ -147,7 +147,8 @@ def _run_points(
                 write(experiment, experiment.read_results())
                 accuracy, seconds = (result.methods["flowgmm"][key] for key in ("accuracy", "seconds"))
                 output.note(f"{point.describe()}: accuracy {accuracy:.4f} ({format_duration(seconds)})")
-            progress.overall(1.0, pluralise(len(pending), "run"), 0.0)
+            if pending:
+                progress.overall(1.0, pluralise(len(pending), "run"), 0.0)
     except InterruptedRunError as error:
         raise InterruptedRunError(f"{error.message}; finished points are kept", hint=command) from error
     except KeyboardInterrupt:
