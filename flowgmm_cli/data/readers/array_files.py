@@ -144,6 +144,8 @@ def _open_npz(source: ByteSource) -> dict[str, StoredArray]:
 
     @contextmanager
     def open_member(member: str) -> Iterator[IO[bytes]]:
+        if source.stamp is not None:
+            source.stamp.require_unchanged()
         with zipfile.ZipFile(path) as archive, archive.open(member) as stream:
             yield stream
 

@@ -193,6 +193,23 @@ def test_sizes_that_a_file_only_claims_take_no_memory(tmp_path, suffix, shape, d
             read()
 
 
+@pytest.mark.parametrize("suffix", ["npy", "npz", "idx"])
+def test_arrays_that_change_while_they_are_read_are_an_error(tmp_path, suffix):
+    path = tmp_path / f"t.{suffix}"
+
+    def write(array):
+        if suffix == "idx":
+            path.write_bytes(idx(array))
+        else:
+            (np.save if suffix == "npy" else np.savez)(path, array)
+
+    write(X)
+    (array,) = open_arrays(find_source(str(path)), suffix).values()
+    write(X[:5] + 1)
+    with pytest.raises(DataError, match="has been written since"):
+        array.load()
+
+
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(data=st.data(), suffix=st.sampled_from(["npy", "npz", "idx", "idx.gz"]))
 def test_a_damaged_file_is_an_error_of_the_data(data, suffix, tmp_path, context):
