@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from flowgmm_cli.data.writers.base import FORMATS, find_format, open_writer
 from flowgmm_cli.errors import DataError, UsageError
+from flowgmm_cli.messages import quote
 
 # without surrogates, which are not characters, and NUL, which ends a string in NumPy
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
@@ -296,7 +297,7 @@ def test_an_impossible_target_is_a_usage_error(where: str, options: Mapping[str,
 def test_a_missing_folder_is_an_error_before_any_row(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no folder") as caught, open_writer(f"{tmp_path}/a/o.csv"):
         pass
-    assert caught.value.hint == f"mkdir -p '{tmp_path}/a'"
+    assert caught.value.hint == f"mkdir -p {quote(f'{tmp_path}/a')}"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
