@@ -34,7 +34,6 @@ from flowgmm_cli.inference.check_steps import (
     ROUND_TRIP,
     check_finite,
     check_steps,
-    check_weights,
     judge_layers,
     judge_log_dets,
 )
@@ -71,10 +70,8 @@ def check(trained: TrainedModel, rows: Rows, *, context: DataContext, at_most: i
     parts = trained.model.cpu().parts
     for index, part in enumerate(parts):
         prefix = f"member {index + 1}: " if len(parts) > 1 else ""
-        modules: list[tuple[str, nn.Module]] = [(f"{prefix}model", part)]
-        modules += [("transforms", transforms)] if index == 0 else []
         results = _check_part(trained, part, (features, x), steps, rows.ids, some)
-        for finding in (check_weights(modules), *results[0]):
+        for finding in results[0]:
             findings.append(replace(finding, check=prefix + finding.check))
         layers += [replace(layer, name=prefix + layer.name) for layer in results[1]]
         classes += [replace(row, name=prefix + row.name) for row in results[2]]

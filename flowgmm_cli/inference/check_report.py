@@ -12,10 +12,6 @@ _ORDER: tuple[Verdict, ...] = ("skipped", "ok", "warning", "failed")
 
 _PLUGIN_HINT = "see `flowgmm plugins test` for a plugin's flow"
 _EXPLANATIONS = {
-    "weights": (
-        "all rows that pass through them become NaN or infinite",
-        "train again with a lower train.lr or train.clip_norm, or go back to an earlier checkpoint",
-    ),
     "round trip": (
         "samples, interpolations and transfers of rows are wrong",
         "the inverse of this layer does not belong to its forward, or it cannot be inverted with these "

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from flowgmm_cli.bijection import zero_log_det
 from flowgmm_cli.inference.check_report import Finding, LayerCheck, Verdict, judge
@@ -35,20 +35,6 @@ EXTREME_LOG_DET = 10.0
 """Log-determinant per dimension of a single layer that is extreme: a stretch by the factor 22,000."""
 
 
-def check_weights(modules: Sequence[tuple[str, nn.Module]]) -> Finding:
-    """Find parameters and buffers that are not finite; `modules` are names and modules."""
-    details, total = [], 0
-    for prefix, module in modules:
-        for name, value in [*module.named_parameters(), *module.named_buffers()]:
-            if value.is_floating_point():
-                total += value.numel()
-                if bad := int((~value.isfinite()).sum()):
-                    details.append(f"{prefix}.{name}: {bad:,} of {value.numel():,} numbers")
-    if not details:
-        return judge("weights", "ok", f"all {total:,} numbers of the model are finite")
-    return judge("weights", "failed", f"{len(details)} tensors of the model hold NaN or infinities", details)
-
-
 @torch.no_grad()
 def check_finite(
     features: Tensor, transforms: Sequence[Step], flow: Sequence[Step], ids: npt.NDArray[Any]
@@ -58,12 +44,13 @@ def check_finite(
     The feature matrix and the transforms are in float64, the steps of the flow in float32.
     """
     columns = "look at the input columns of these rows"
+    flow_advice = "rows far from the training data cause this: {use: clip} in data.transforms limits them"
     clip = "add {use: standardise} or {use: clip} to data.transforms and train again"
     stages: list[tuple[str, Any, str]] = [
         ("the feature matrix", lambda x: (x, zero_log_det(x)), columns),
         *((step.name, step.module, columns) for step in transforms),
         ("the conversion to 32-bit numbers", lambda x: (x.float(), zero_log_det(x)), clip),
-        *((step.name, step.module, _flow_advice(step)) for step in flow),
+        *((step.name, step.module, flow_advice) for step in flow),
     ]
     x = features
     for place, forward, advice in stages:
@@ -78,12 +65,6 @@ def check_finite(
             meaning = "these rows have no density, class or latent"
             return Finding("finite", "failed", message, meaning, advice, (f"rows {names}",))
     return Finding("finite", "ok", f"every step gives finite numbers for all {len(features):,} rows")
-
-
-def _flow_advice(step: Step) -> str:
-    if all(value.isfinite().all() for value in step.module.state_dict().values()):
-        return "rows far from the training data cause this: {use: clip} in data.transforms limits them"
-    return "its weights are not finite, see the check `weights`"
 
 
 @torch.no_grad()
