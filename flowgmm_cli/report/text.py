@@ -87,7 +87,7 @@ def describe_accuracy(evaluation: Evaluation) -> str:
         rows = f"{pluralise(metrics.n, 'labelled row')}, each predicted by a model that did not see its label"
     more = ""
     if evaluation.cross_fitted and evaluation.split != "cross_fitted":
-        more = f" The {describe_cross_fitted(evaluation.cross_fitted)}."
+        more = f" {describe_cross_fitted(evaluation.cross_fitted).capitalize()}."
     return (
         f"On {rows}, {percent(metrics.accuracy)} of the predicted classes are right. Another sample of rows "
         f"would give another number: with {percent(interval.level, 0)} confidence the share of right "
