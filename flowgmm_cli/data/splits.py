@@ -20,6 +20,7 @@ from flowgmm_cli.data.array_types import Array, Bools, Hashes, Positions
 from flowgmm_cli.data.fingerprint import contradiction_notes, find_equal, fingerprint, row_hashes
 from flowgmm_cli.data.sampling import choose_labelled, marker_mask, sample_held_out, split_rng
 from flowgmm_cli.errors import DataError
+from flowgmm_cli.messages import join_some
 
 if TYPE_CHECKING:
     from flowgmm_cli.data.out_of_core import ChunkedRows
@@ -320,8 +321,9 @@ def renumber_classes(splits: SplitRows) -> SplitRows:
             )
     code = np.full(len(names) + 1, -1, dtype=np.int64)  # the last entry maps -1 to itself
     code[known] = np.arange(len(known))
-    lost = [name for label, name in enumerate(names) if label not in set(known.tolist())]
-    notes = (*splits.notes, f"no labelled row shows the class {', '.join(lost)}") if lost else splits.notes
+    lost = [names[label] for label in np.setdiff1d(np.arange(len(names)), known)]
+    listed = join_some(lost, len(lost), 12)
+    notes = (*splits.notes, f"no labelled row shows the class {listed}") if lost else splits.notes
     renumbered = {name: replace(rows, labels=code[rows.labels]) for name, rows in splits.present().items()}
     return replace(
         splits,

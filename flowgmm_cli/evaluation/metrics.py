@@ -31,6 +31,7 @@ METRICS = (
     "adaptive_ece",
 )  # fmt: skip
 _RESAMPLES = 1000  # bootstrap draws behind the intervals of balanced accuracy and macro-F1
+_MAX_DRAWS = 2**27  # counts of all resamples; 1 GiB
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def classification_metrics(
     Logarithms keep the likelihood of a confident mistake, whose probability may round to 0; use
     `log_probabilities` to convert probabilities. `class_names` are the names for `per_class`, default the
     indices. The intervals of balanced accuracy and macro-F1 come from a bootstrap of the rows; without
-    intervals only the accuracy has its own.
+    intervals, or with hundreds of classes, only the accuracy has its own.
 
     Raises:
         ValueError: no rows, or shapes or values that do not fit.
@@ -114,7 +115,7 @@ def classification_metrics(
     names = [str(k) for k in range(classes)] if class_names is None else class_names
     averages = {name: float(value) for name, value in class_averages(confusion).items()}
     intervals = {"accuracy": wilson_interval(int(correct.sum()), n)}
-    if with_intervals:
+    if with_intervals and classes**2 * _RESAMPLES <= _MAX_DRAWS:
         # resampling rows draws the cells from a multinomial, at a cost that does not depend on their number
         draws = np.random.default_rng(0).multinomial(n, confusion.ravel() / n, size=_RESAMPLES)
         resampled = class_averages(draws.reshape(-1, classes, classes))

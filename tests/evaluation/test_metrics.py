@@ -147,6 +147,14 @@ def test_input_that_does_not_fit_is_refused(log_p: Array, labels: Array, message
         classification_metrics(log_p, labels)
 
 
+def test_averages_over_many_classes_have_no_intervals() -> None:
+    labels = np.arange(2000)
+    log_p = np.log(np.full((2000, 2000), 1 / 4000) + np.eye(2000) / 2)
+    metrics = classification_metrics(log_p, labels)
+    assert (metrics.accuracy, metrics.macro_f1) == (1.0, 1.0)
+    assert list(metrics.intervals) == ["accuracy"]
+
+
 def test_intervals_of_averages_agree_with_resampled_rows() -> None:
     log_p, labels = problem(1, classes=3, sharpness=1)
     result = classification_metrics(log_p, labels)
