@@ -20,6 +20,7 @@ from flowgmm_cli.data.array_types import Array, Bools, Hashes, Positions
 from flowgmm_cli.data.fingerprint import contradiction_notes, find_equal, fingerprint, row_hashes
 from flowgmm_cli.data.sampling import choose_labelled, marker_mask, sample_held_out, split_rng
 from flowgmm_cli.errors import DataError
+from flowgmm_cli.formatting import pluralise
 from flowgmm_cli.messages import join_some
 
 if TYPE_CHECKING:
@@ -213,9 +214,8 @@ class _Assignment:
         count = min(count, len(labelled))
         chosen = sample_held_out(self.labels, labelled, count, self.split, stream=1)
         self.parts[chosen] = Part.VAL_LABELLED
-        self.notes.append(
-            f"{len(chosen):,} labelled rows are held out for validation, out of the labelled budget"
-        )
+        rows = pluralise(len(chosen), "labelled row")
+        self.notes.append(f"validation takes {rows} out of the labelled budget")
 
     def _limit(self, count: int, description: str) -> int:
         if self.candidates is None or count <= self.candidates.most:

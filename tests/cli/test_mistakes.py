@@ -123,6 +123,7 @@ OTHERS = [
     (4, f"predict --data {UNKNOWN}", "nothing_like_it"),
     (4, f"ood --out {UNKNOWN}", "nothing_like_it"),
     (5, "predict --data gone.csv", "no such file: gone.csv"),
+    (5, "predict --data s3://rows/gone.csv", "s3://rows/gone.csv is an address, not a file"),
     (5, "embed --data gone.csv", "gone.csv"),
     (5, "features --layer 0 --data gone.csv", "gone.csv"),
     (5, "check --data gone.csv", "gone.csv"),

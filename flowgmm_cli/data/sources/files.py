@@ -18,6 +18,8 @@ def require_file(path: str) -> Path:
     if file.is_dir():
         raise DataError(f"{path} is a folder, not a file", hint="name one of the files in it")
     if not file.is_file():
+        if "://" in path:
+            raise DataError(f"{path} is an address, not a file", hint="download it, and name the file here")
         siblings = [entry.name for entry in file.parent.iterdir()] if file.parent.is_dir() else []
         raise DataError(
             f"no such file: {path}{did_you_mean(file.name, siblings)}",
