@@ -169,7 +169,7 @@ def samples_figure(
                 for part, original, name in zip(parts, originals, known, strict=True)
             ]
             headings = ["given", *names]
-            subtitle = "class → predicted class, and the image as each class; framed: the predicted class"
+            subtitle = "class → predicted class, which is framed"
     elif mode == "means" and len(rows) == len(names) <= 16:
         grid, headings, subtitle = [ImageRow("", [images])], names, "means of the classes"
     else:

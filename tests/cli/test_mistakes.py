@@ -201,7 +201,7 @@ VERBS = ("predict --data t.csv", "embed --data t.csv", "sample", "ood --out t.cs
 @pytest.mark.parametrize(
     ("code", "change", "line", "text"),
     [
-        (1, with_nan, "check", ""),
+        (6, with_nan, "check", "model.safetensors is not the file"),
         *((4, with_a_missing_plugin, verb, "gone_flow") for verb in (*VERBS, "report")),
         *((6, without_model, verb, "model") for verb in VERBS),
         (6, without_model, "eval", "flowgmm train --resume runs/csv/first"),
