@@ -46,8 +46,10 @@ class MLP(SupervisedBaseline):
         """See `SupervisedBaseline`."""
         scale = data.variance**0.5  # the same for all features, to keep the geometry
         epochs = int(np.clip(1_000_000 // n, 20, 150))
-        options = {"learning_rate_init": 3e-3, "max_iter": epochs, "random_state": self.seed}
-        network = MLPClassifier((256,), alpha=settings["alpha"], **options)
+        # scikit-learn divides the penalty by the rows of a batch: a small last batch would undo the fit
+        batch = -(-n // max(1, round(n / 200)))
+        options = {"learning_rate_init": 3e-3, "max_iter": epochs, "batch_size": batch}
+        network = MLPClassifier((256,), alpha=settings["alpha"], random_state=self.seed, **options)
         return make_pipeline(FunctionTransformer(partial(np.multiply, 1 / scale)), network)
 
 
